@@ -1,0 +1,45 @@
+# Builds the extension with PGXS; tests: make installcheck (regress, isolation, TAP).
+#   make FAILPOINTS=yes   adds the failpoints that the crash tests use
+#   make WERROR=yes       warnings are errors, as in CI
+EXTENSION      = profile_stream
+EXTVERSION     = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(EXTENSION).control)
+MODULE_big     = $(EXTENSION)
+OBJS           = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
+DATA           = $(wildcard sql/*--*--*.sql)
+DATA_built     = sql/$(EXTENSION)--$(EXTVERSION).sql
+REGRESS        = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
+REGRESS_OPTS   = --inputdir=test --load-extension=$(EXTENSION)
+ISOLATION      = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=$(EXTENSION)
+TAP_TESTS      = 1
+PROVE_TESTS   ?= test/t/*.pl
+TOOLS          = $(patsubst %.c,%,$(wildcard test/tools/*.c))
+EXTRA_CLEAN    = $(DATA_built) $(TOOLS)
+
+PG_CPPFLAGS    = -I$(srcdir)/src -DPS_VERSION='"$(EXTVERSION)"' -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers
+ifeq ($(FAILPOINTS),yes)
+PG_CPPFLAGS   += -DPS_FAILPOINTS
+endif
+ifeq ($(WERROR),yes)
+PG_CPPFLAGS   += -Werror
+endif
+SHLIB_LINK     = $(shell pkg-config --libs rdkafka) -lpthread
+
+PG_CONFIG     ?= pg_config
+PGXS          := $(shell $(PG_CONFIG) --pgxs)
+
+all: $(DATA_built)
+include $(PGXS)
+
+PROVE_FLAGS   += -I $(srcdir)/test/perl
+
+$(OBJS): $(wildcard src/*.h src/*/*.h)
+
+$(DATA_built): sql/$(EXTENSION).sql
+	cp $< $@
+
+tools: $(TOOLS)
+test/tools/%: test/tools/%.c
+	$(CC) -O2 -Wall -Wextra $(if $(filter yes,$(WERROR)),-Werror) -o $@ $< $(shell pkg-config --cflags --libs rdkafka)
+
+.PHONY: tools

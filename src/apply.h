@@ -1,0 +1,81 @@
+/*
+ * apply.h
+ *	  The one transaction: messages in, profiles, windows, event ids, dead
+ *	  letters, offsets and notifications out. The worker and apply_events()
+ *	  both come through here.
+ */
+#ifndef PS_APPLY_H
+#define PS_APPLY_H
+
+#include "core/event.h"
+
+typedef enum PsNotifyMode
+{
+	PS_NOTIFY_OFF,
+	PS_NOTIFY_CUSTOMER,
+	PS_NOTIFY_BATCH
+} PsNotifyMode;
+
+typedef struct PsApplySettings
+{
+	int			stream_id;		/* 0: not from a stream */
+	const char *stream;			/* NULL likewise */
+	const char *topic;
+	TimestampTz now;
+	int64		max_clock_skew_us;
+	int			max_event_bytes;
+	int64		dedupe_retention_us;
+	PsNotifyMode notify;
+	const char *notify_channel;
+} PsApplySettings;
+
+/*
+ * One message on its way through apply. The caller fills message (and offsets
+ * of a partition ascend within an array); ps_apply_decode() fills event or
+ * reject; ps_apply_events() fills outcome, and may be called again for the same
+ * entries after a rollback.
+ */
+typedef struct PsEntry
+{
+	PsMessage	message;
+	PsEvent    *event;			/* exactly one of event, reject is set, or */
+	PsReject   *reject;			/* neither for a tombstone */
+	PsOutcome	outcome;
+} PsEntry;
+
+/* One partition's progress, moved by a compare-and-set on next_offset. */
+typedef struct PsOffsetMove
+{
+	int32		partition;
+	int32		epoch;
+	int64		expected_offset;	/* what stream_offsets must hold */
+	int64		next_offset;
+	int64		end_offset;		/* end of the partition as last seen, -1 unknown */
+	TimestampTz last_message_at;	/* Kafka timestamp of the last message, or DT_NOBEGIN */
+	PsCounts	counts;			/* to be added */
+} PsOffsetMove;
+
+/* Decodes entries [0, n); needs no transaction. */
+extern void ps_apply_decode(PsEntry *entries, int n, const PsApplySettings *settings);
+
+/* How many of the entries one transaction may take: at most max_customers distinct customers. */
+extern int	ps_apply_cut(PsEntry *entries, int n, int max_customers);
+
+/*
+ * Applies decoded entries within the caller's transaction and sets their
+ * outcome. Raises for infrastructure and for what a table's triggers refuse.
+ */
+extern void ps_apply_entries(PsEntry *entries, int n, const PsApplySettings *settings);
+
+/*
+ * Moves offsets in the same transaction; raises ERRCODE_T_R_SERIALIZATION_FAILURE
+ * when a row does not hold what was expected (another worker took over).
+ */
+extern void ps_apply_offsets(const PsApplySettings *settings, PsOffsetMove *moves, int n);
+
+/* Default cut: a quarter of the cluster's lock table shared by the running workers. */
+extern int	ps_apply_max_customers(int running_workers);
+
+extern void ps_apply_count(PsCounts *counts, PsOutcome outcome);
+
+#endif							/* PS_APPLY_H */

@@ -1,0 +1,28 @@
+/*
+ * compat.h
+ *	  What differs between PostgreSQL 15, 16, 17 and 18: the only file that
+ *	  asks for PG_VERSION_NUM.
+ */
+#ifndef PS_COMPAT_H
+#define PS_COMPAT_H
+
+#include "postgres.h"
+
+#include "common/jsonapi.h"
+
+#if PG_VERSION_NUM < 150000
+#error "profile_stream requires PostgreSQL 15 or later"
+#endif
+
+/*
+ * JSON parser callbacks return nothing in 15 and a result code from 16 on.
+ */
+#if PG_VERSION_NUM >= 160000
+#define PS_JSON_ACTION_RESULT JsonParseErrorType
+#define PS_JSON_ACTION_RETURN return JSON_SUCCESS
+#else
+#define PS_JSON_ACTION_RESULT void
+#define PS_JSON_ACTION_RETURN return
+#endif
+
+#endif							/* PS_COMPAT_H */

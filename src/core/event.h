@@ -1,0 +1,76 @@
+/*
+ * event.h
+ *	  A customer event: decoding and validation of one message value.
+ *
+ *	  Pure: no SPI, no Kafka, no GUC, no clock; never raises an ERROR for what
+ *	  the bytes hold. Everything returned lives in CurrentMemoryContext or in
+ *	  the message itself.
+ */
+#ifndef PS_EVENT_H
+#define PS_EVENT_H
+
+#include "profile_stream.h"
+
+typedef enum PsJsonType
+{
+	PS_JSON_NULL,
+	PS_JSON_BOOLEAN,
+	PS_JSON_NUMBER,
+	PS_JSON_STRING,
+	PS_JSON_OBJECT,
+	PS_JSON_ARRAY
+} PsJsonType;
+
+/* One top-level member of the payload; of a repeated key the last one. */
+typedef struct PsField
+{
+	const char *name;			/* null-terminated */
+	PsJsonType	type;
+	const char *text;			/* de-escaped string, literal text of a number or boolean;
+								 * raw JSON of an object or array; null-terminated, except for raw JSON */
+	int			len;
+} PsField;
+
+typedef struct PsEvent
+{
+	const char *event_id;		/* null-terminated, at most PS_MAX_ID_BYTES */
+	const char *customer_id;
+	const char *event_type;
+	int			event_id_len;
+	int			customer_id_len;
+	int			event_type_len;
+	TimestampTz timestamp;
+	const char *source;			/* NULL when absent or not a string */
+	int			schema_version;
+	PsField    *fields;			/* of the payload */
+	int			nfields;
+	const char *payload;		/* the payload's raw JSON, NULL when absent */
+	int			payload_len;
+} PsEvent;
+
+/* Why a message is not an event. kind: "malformed", "invalid", "handler". */
+typedef struct PsReject
+{
+	const char *kind;
+	const char **errors;
+	int			nerrors;
+	const char *sqlstate;		/* NULL unless PostgreSQL raised it */
+} PsReject;
+
+typedef struct PsDecodeSettings
+{
+	TimestampTz now;
+	int64		max_clock_skew_us;
+	int			max_event_bytes;
+} PsDecodeSettings;
+
+/* Decodes a value into *event and returns NULL, or returns why it cannot. */
+extern PsReject *ps_event_decode(const char *value, int len,
+								 const PsDecodeSettings *settings, PsEvent *event);
+
+extern PsReject *ps_reject_make(const char *kind, const char *error);
+
+/* The payload's member of that name, or NULL. */
+extern const PsField *ps_event_field(const PsEvent *event, const char *name);
+
+#endif							/* PS_EVENT_H */

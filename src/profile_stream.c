@@ -1,0 +1,93 @@
+/*
+ * profile_stream.c
+ *	  Loading the library: settings of the server, failpoints, the launcher.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+
+#include "ingest/launcher.h"
+#include "profile_stream.h"
+
+PG_MODULE_MAGIC;
+
+bool		ps_enabled = true;
+bool		ps_synchronous_commit = false;
+int			ps_batch_customers = 0;
+int			ps_max_clock_skew_ms = 3600000;
+int			ps_max_event_bytes = 1048576;
+
+#ifdef PS_FAILPOINTS
+static char *ps_failpoint_setting = NULL;
+#endif
+
+void		_PG_init(void);
+
+/* Defines the settings; the launcher only exists when preloaded. */
+void
+_PG_init(void)
+{
+	DefineCustomBoolVariable("profile_stream.enabled",
+							 "Whether streams run; off stops every worker at the next reload.",
+							 NULL, &ps_enabled, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("profile_stream.synchronous_commit",
+							 "Whether a worker waits for WAL to be flushed; off is safe, because offsets commit with the data.",
+							 NULL, &ps_synchronous_commit, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("profile_stream.batch_customers",
+							"Distinct customers, and so advisory locks, of one transaction; 0 derives it from the lock table.",
+							NULL, &ps_batch_customers, 0, 0, 1000000, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("profile_stream.max_clock_skew",
+							"How far in the future an event's timestamp may be.",
+							NULL, &ps_max_clock_skew_ms, 3600000, 0, INT_MAX, PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("profile_stream.max_event_bytes",
+							"Size above which a message becomes a dead letter undecoded.",
+							NULL, &ps_max_event_bytes, 1048576, 1024, 256 * 1024 * 1024, PGC_SUSET, GUC_UNIT_BYTE, NULL, NULL, NULL);
+#ifdef PS_FAILPOINTS
+	DefineCustomStringVariable("profile_stream.failpoint",
+							   "Where the code fails on purpose: name:action, action one of error, fatal, kill, sleep=milliseconds.",
+							   NULL, &ps_failpoint_setting, "", PGC_SUSET, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+#endif
+	MarkGUCPrefixReserved("profile_stream");
+
+	ps_launcher_register();
+}
+
+#ifdef PS_FAILPOINTS
+#include <signal.h>
+#include <unistd.h>
+
+#include "storage/latch.h"
+#include "utils/wait_event.h"
+
+/* Does what profile_stream.failpoint says when it names this place. */
+void
+ps_failpoint(const char *name)
+{
+	const char *setting = ps_failpoint_setting;
+	size_t		len = strlen(name);
+	const char *action;
+
+	if (setting == NULL || strncmp(setting, name, len) != 0 || setting[len] != ':')
+		return;
+	action = setting + len + 1;
+	if (strcmp(action, "kill") == 0)
+		kill(MyProcPid, SIGKILL);
+	else if (strcmp(action, "fatal") == 0)
+		ereport(FATAL,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("failpoint \"%s\"", name)));
+	else if (strcmp(action, "error") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("failpoint \"%s\"", name)));
+	else if (strcmp(action, "disk_full") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DISK_FULL),
+				 errmsg("failpoint \"%s\"", name)));
+	else if (strncmp(action, "sleep=", 6) == 0)
+		(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 atoi(action + 6), PG_WAIT_EXTENSION);
+}
+#endif

@@ -1,0 +1,74 @@
+/*
+ * profile_stream.h
+ *	  Words that every room shares: a message as Kafka delivered it, what became
+ *	  of it, and the settings that reach the pure code as arguments.
+ *
+ *	  message     one Kafka record: key, value, headers, partition, offset
+ *	  event       a message that decoded and passed validation
+ *	  dead letter a message that did not, or whose handler refused it
+ *	  tombstone   a message without a value
+ */
+#ifndef PROFILE_STREAM_H
+#define PROFILE_STREAM_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+#define PS_SCHEMA "profile_stream"
+#define PS_MAX_ID_BYTES 512
+
+/* What became of one message. */
+typedef enum PsOutcome
+{
+	PS_PENDING = 0,
+	PS_APPLIED,
+	PS_DUPLICATE,
+	PS_DEAD,
+	PS_TOMBSTONE
+} PsOutcome;
+
+typedef struct PsHeader
+{
+	const char *name;
+	const char *value;			/* NULL when the header has no value */
+	int			value_len;
+} PsHeader;
+
+typedef struct PsMessage
+{
+	int32		partition;		/* -1 when the message did not come from Kafka */
+	int64		offset;			/* -1 likewise */
+	TimestampTz kafka_timestamp;	/* DT_NOBEGIN when there is none */
+	const char *key;			/* NULL when there is none */
+	int			key_len;
+	const char *value;			/* NULL: tombstone */
+	int			value_len;
+	const PsHeader *headers;
+	int			nheaders;
+} PsMessage;
+
+/* Counters of one partition or one call; the order is that of PsOutcome. */
+typedef struct PsCounts
+{
+	int64		applied;
+	int64		duplicates;
+	int64		dead;
+	int64		tombstones;
+} PsCounts;
+
+/* profile_stream.c: settings that belong to the server, not to one stream */
+extern bool ps_enabled;
+extern bool ps_synchronous_commit;
+extern int	ps_batch_customers;		/* 0: derived from the lock table */
+extern int	ps_max_clock_skew_ms;
+extern int	ps_max_event_bytes;
+
+#ifdef PS_FAILPOINTS
+extern void ps_failpoint(const char *name);
+#define PS_FAILPOINT(name) ps_failpoint(name)
+#else
+#define PS_FAILPOINT(name) ((void) 0)
+#endif
+
+#endif							/* PROFILE_STREAM_H */
