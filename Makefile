@@ -16,7 +16,7 @@ PROVE_TESTS   ?= test/t/*.pl
 TOOLS          = $(patsubst %.c,%,$(wildcard test/tools/*.c))
 EXTRA_CLEAN    = $(DATA_built) $(TOOLS)
 
-PG_CPPFLAGS    = -I$(srcdir)/src -DPS_VERSION='"$(EXTVERSION)"' -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers
+PG_CPPFLAGS    = -I$(srcdir)/src -DPS_VERSION='"$(EXTVERSION)"' -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare
 ifeq ($(FAILPOINTS),yes)
 PG_CPPFLAGS   += -DPS_FAILPOINTS
 endif

@@ -174,12 +174,172 @@ COMMENT ON TABLE dead_letters IS 'Messages that could not be applied, with the b
 
 -- section: core as functions (api/events.c)
 
+CREATE FUNCTION decode_event(value bytea, as_of timestamptz DEFAULT now())
+	RETURNS TABLE (event_id text, customer_id text, event_type text, event_timestamp timestamptz,
+		source text, schema_version int, payload jsonb, errors text[], kind text)
+	LANGUAGE c STABLE STRICT PARALLEL SAFE ROWS 1
+	AS 'MODULE_PATHNAME', 'ps_decode_event';
+COMMENT ON FUNCTION decode_event(bytea, timestamptz) IS 'What a stream makes of a message value: the event, or every error it has; without any effect';
+
+CREATE FUNCTION decode_fuzz(seed int, iterations int) RETURNS bigint
+	LANGUAGE c STABLE STRICT PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'ps_decode_fuzz';
+REVOKE ALL ON FUNCTION decode_fuzz(int, int) FROM PUBLIC;
+COMMENT ON FUNCTION decode_fuzz(int, int) IS 'Decodes damaged events and random bytes, checks every result, and counts the valid ones; for tests';
+
 -- section: apply (api/apply.c)
 
+CREATE FUNCTION apply_event(event jsonb) RETURNS text
+	AS 'MODULE_PATHNAME', 'ps_apply_event' LANGUAGE c STRICT VOLATILE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION apply_event(jsonb) IS 'Apply one event in this transaction; says what became of it: applied, duplicate or dead';
+
+CREATE FUNCTION apply_events(events jsonb[]) RETURNS text[]
+	AS 'MODULE_PATHNAME', 'ps_apply_events' LANGUAGE c STRICT VOLATILE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION apply_events(jsonb[]) IS 'Apply events in order in this transaction; says what became of each: applied, duplicate, dead or tombstone';
+
+CREATE FUNCTION prune_metrics(as_of timestamptz DEFAULT pg_catalog.now()) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'ps_prune_metrics' LANGUAGE c STRICT VOLATILE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION prune_metrics(timestamptz) IS 'Fold samples older than their window into daily buckets; returns how many samples, 0 when there is nothing left to do';
+
+CREATE FUNCTION customer_lock_key(customer_id text) RETURNS bigint
+	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+	RETURN pg_catalog.hashtextextended(customer_id COLLATE "C", 0);
+COMMENT ON FUNCTION customer_lock_key(text) IS 'Key of the transaction-level advisory lock under which a customer''s events are applied';
+
 -- section: reading profiles (api/profiles.c)
+
+CREATE INDEX window_chunks_unfolded ON window_chunks (metric, to_at) WHERE samples IS NOT NULL;
+
+CREATE FUNCTION window_value(customer_id text, window_state bytea, metric text, as_of timestamptz) RETURNS numeric
+	AS 'MODULE_PATHNAME', 'ps_window_value' LANGUAGE c STRICT STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION window_value(text, bytea, text, timestamptz) IS 'Value of a metric over its window up to as_of, both ends included';
+
+CREATE FUNCTION window_samples(window_state bytea, metric text, OUT at timestamptz, OUT value numeric) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_window_samples' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION window_samples(bytea, text) IS 'Samples of the series that a metric reads, as far as they are in the profile row';
+
+CREATE FUNCTION chunk_samples(samples bytea, OUT at timestamptz, OUT value numeric) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_chunk_samples' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION chunk_samples(bytea) IS 'Samples of a sealed chunk';
+
+CREATE FUNCTION metric_series(metric text) RETURNS text
+	AS 'MODULE_PATHNAME', 'ps_metric_series' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION metric_series(text) IS 'Name of the series that a metric reads: window_chunks.metric';
+
+CREATE FUNCTION window_expired(window_state bytea, as_of timestamptz) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_window_expired' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION window_expired(bytea, timestamptz) IS 'Whether prune_metrics() finds samples to fold in a profile row';
+
+CREATE FUNCTION json_timestamp(at timestamptz) RETURNS text
+	AS 'MODULE_PATHNAME', 'ps_json_timestamp' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION json_timestamp(timestamptz) IS 'Timestamp as profile documents write it: ISO 8601, UTC';
+
+CREATE VIEW profiles AS
+	SELECT p.customer_id, p.version, p.updated_at,
+		p.first_name, p.last_name, p.email, p.phone,
+		p.total_balance, p.account_count, p.last_transaction_at,
+		profile_stream.window_value(p.customer_id, p.window_state, 'transaction_count_30d', pg_catalog.now())::bigint AS transaction_count_30d,
+		profile_stream.window_value(p.customer_id, p.window_state, 'total_transaction_value_30d', pg_catalog.now()) AS total_transaction_value_30d,
+		p.last_login_at,
+		profile_stream.window_value(p.customer_id, p.window_state, 'login_count_7d', pg_catalog.now())::bigint AS login_count_7d,
+		p.preferred_channel,
+		profile_stream.window_value(p.customer_id, p.window_state, 'support_ticket_count_90d', pg_catalog.now())::bigint AS support_ticket_count_90d,
+		p.segment, p.churn_risk_score, p.lifetime_value
+	FROM profile_stream.materialized_profiles p;
+COMMENT ON VIEW profiles IS 'Profiles with typed columns, windowed metrics as of now()';
+
+CREATE FUNCTION profile_document(profile materialized_profiles, as_of timestamptz) RETURNS jsonb
+	LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+	RETURN pg_catalog.jsonb_build_object(
+		'customerId', (profile).customer_id,
+		'version', (profile).version,
+		'lastUpdatedAt', profile_stream.json_timestamp((profile).updated_at),
+		'firstName', (profile).first_name,
+		'lastName', (profile).last_name,
+		'email', (profile).email,
+		'phone', (profile).phone,
+		'totalBalance', (profile).total_balance,
+		'accountCount', (profile).account_count,
+		'lastTransactionDate', profile_stream.json_timestamp((profile).last_transaction_at),
+		'transactionCount30d', profile_stream.window_value((profile).customer_id, (profile).window_state, 'transaction_count_30d', as_of),
+		'totalTransactionValue30d', profile_stream.window_value((profile).customer_id, (profile).window_state, 'total_transaction_value_30d', as_of),
+		'lastLoginDate', profile_stream.json_timestamp((profile).last_login_at),
+		'loginCount7d', profile_stream.window_value((profile).customer_id, (profile).window_state, 'login_count_7d', as_of),
+		'preferredChannel', (profile).preferred_channel,
+		'segment', (profile).segment,
+		'churnRiskScore', (profile).churn_risk_score,
+		'lifetimeValue', (profile).lifetime_value,
+		'eventCounts', (profile).event_counts);
+COMMENT ON FUNCTION profile_document(materialized_profiles, timestamptz) IS 'A profile row as a MaterializedProfile document, windowed metrics as of a moment';
+
+CREATE VIEW profile_documents AS
+	SELECT p.customer_id, profile_stream.profile_document(p, pg_catalog.now()) AS data, p.version, p.updated_at
+	FROM profile_stream.materialized_profiles p;
+COMMENT ON VIEW profile_documents IS 'Profiles as MaterializedProfile documents, windowed metrics as of now()';
+
+CREATE FUNCTION get_profile(customer_id text, as_of timestamptz DEFAULT pg_catalog.now()) RETURNS jsonb
+	LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		SELECT profile_stream.profile_document(p, get_profile.as_of)
+		FROM profile_stream.materialized_profiles p WHERE p.customer_id = get_profile.customer_id;
+	END;
+COMMENT ON FUNCTION get_profile(text, timestamptz) IS 'One profile as a MaterializedProfile document, windowed metrics as of a moment; NULL for an unknown customer';
+
+CREATE FUNCTION metric_value(customer_id text, metric text, as_of timestamptz DEFAULT pg_catalog.now()) RETURNS numeric
+	LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		SELECT COALESCE(
+			(SELECT profile_stream.window_value(p.customer_id, p.window_state, metric_value.metric, metric_value.as_of)
+			 FROM profile_stream.materialized_profiles p WHERE p.customer_id = metric_value.customer_id),
+			profile_stream.window_value('', '', metric_value.metric, metric_value.as_of));
+	END;
+COMMENT ON FUNCTION metric_value(text, text, timestamptz) IS 'Value of a metric over its window up to as_of, exact; 0 for an unknown customer';
+
+CREATE FUNCTION metric_trend(customer_id text, metric text, from_day date, to_day date,
+	OUT day date, OUT count bigint, OUT sum numeric, OUT min numeric, OUT max numeric) RETURNS SETOF record
+	LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		WITH samples AS (
+			SELECT s.at, s.value
+			FROM profile_stream.materialized_profiles p,
+				profile_stream.window_samples(p.window_state, metric_trend.metric) s
+			WHERE p.customer_id = metric_trend.customer_id
+			UNION ALL
+			SELECT s.at, s.value
+			FROM profile_stream.window_chunks c, profile_stream.chunk_samples(c.samples) s
+			WHERE c.customer_id = metric_trend.customer_id
+				AND c.metric = profile_stream.metric_series(metric_trend.metric)
+				AND c.to_at >= metric_trend.from_day::timestamp AT TIME ZONE 'UTC'
+				AND c.samples IS NOT NULL
+		), buckets AS (
+			SELECT (s.at AT TIME ZONE 'UTC')::date AS day, pg_catalog.count(*) AS count,
+				pg_catalog.sum(s.value) AS sum, pg_catalog.min(s.value) AS min, pg_catalog.max(s.value) AS max
+			FROM samples s GROUP BY 1
+			UNION ALL
+			SELECT d.day, d.count, d.sum, d.min, d.max
+			FROM profile_stream.window_chunks c, pg_catalog.unnest(c.days) d
+			WHERE c.customer_id = metric_trend.customer_id
+				AND c.metric = profile_stream.metric_series(metric_trend.metric)
+				AND c.to_at >= metric_trend.from_day::timestamp AT TIME ZONE 'UTC'
+		)
+		SELECT b.day, pg_catalog.sum(b.count)::bigint, pg_catalog.sum(b.sum), pg_catalog.min(b.min), pg_catalog.max(b.max)
+		FROM buckets b
+		WHERE b.day BETWEEN metric_trend.from_day AND metric_trend.to_day
+		GROUP BY b.day ORDER BY b.day;
+	END;
+COMMENT ON FUNCTION metric_trend(text, text, date, date) IS 'Count, sum, min and max of a metric''s series per UTC day, from history of any age; days without samples have no row';
 
 -- section: Kafka options (api/options.c)
 
 -- section: streams (api/streams.c)
 
 -- section: privileges
+
+GRANT USAGE ON SCHEMA profile_stream TO profile_stream_reader, profile_stream_operator;
+GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream TO profile_stream_reader, profile_stream_operator;
+GRANT INSERT, UPDATE, DELETE ON stream_offsets, stream_status, stream_gaps, materialized_profiles,
+	window_chunks, event_ids, dead_letters TO profile_stream_operator;
+GRANT USAGE ON SEQUENCE dead_letters_dead_letter_id_seq TO profile_stream_operator;

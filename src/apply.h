@@ -8,6 +8,8 @@
 #define PS_APPLY_H
 
 #include "core/event.h"
+#include "core/handlers.h"
+#include "store/offsets.h"
 
 typedef enum PsNotifyMode
 {
@@ -40,20 +42,10 @@ typedef struct PsEntry
 	PsMessage	message;
 	PsEvent    *event;			/* exactly one of event, reject is set, or */
 	PsReject   *reject;			/* neither for a tombstone */
+	PsEffect   *effect;			/* of an event, unless */
+	PsReject   *refusal;		/* its handler refuses it: dead, if not a duplicate */
 	PsOutcome	outcome;
 } PsEntry;
-
-/* One partition's progress, moved by a compare-and-set on next_offset. */
-typedef struct PsOffsetMove
-{
-	int32		partition;
-	int32		epoch;
-	int64		expected_offset;	/* what stream_offsets must hold */
-	int64		next_offset;
-	int64		end_offset;		/* end of the partition as last seen, -1 unknown */
-	TimestampTz last_message_at;	/* Kafka timestamp of the last message, or DT_NOBEGIN */
-	PsCounts	counts;			/* to be added */
-} PsOffsetMove;
 
 /* Decodes entries [0, n); needs no transaction. */
 extern void ps_apply_decode(PsEntry *entries, int n, const PsApplySettings *settings);
@@ -71,7 +63,7 @@ extern void ps_apply_entries(PsEntry *entries, int n, const PsApplySettings *set
  * Moves offsets in the same transaction; raises ERRCODE_T_R_SERIALIZATION_FAILURE
  * when a row does not hold what was expected (another worker took over).
  */
-extern void ps_apply_offsets(const PsApplySettings *settings, PsOffsetMove *moves, int n);
+extern void ps_apply_offsets(const PsApplySettings *settings, const PsOffsetMove *moves, int n);
 
 /* Default cut: a quarter of the cluster's lock table shared by the running workers. */
 extern int	ps_apply_max_customers(int running_workers);

@@ -25,4 +25,30 @@
 #define PS_JSON_ACTION_RETURN return
 #endif
 
+/*
+ * A JSON lexer that de-escapes strings; from 17 on the caller may own its
+ * memory, and it keeps more than the struct and the string buffer.
+ */
+static inline JsonLexContext *
+ps_json_lex_make(const char *json, int len, int encoding)
+{
+#if PG_VERSION_NUM >= 170000
+	return makeJsonLexContextCstringLen(NULL, json, len, encoding, true);
+#else
+	return makeJsonLexContextCstringLen(unconstify(char *, json), len, encoding, true);
+#endif
+}
+
+static inline void
+ps_json_lex_free(JsonLexContext *lex)
+{
+#if PG_VERSION_NUM >= 170000
+	freeJsonLexContext(lex);
+#else
+	pfree(lex->strval->data);
+	pfree(lex->strval);
+	pfree(lex);
+#endif
+}
+
 #endif							/* PS_COMPAT_H */

@@ -1,0 +1,76 @@
+#!/bin/bash
+# Installs what building and testing need on Debian, and skips what is there.
+#
+#   scripts/install-deps.sh            packages and Kafka's jars; prints the folder for KAFKA_HOME
+#   scripts/install-deps.sh --no-kafka packages for building and for the demo only
+#
+# PS_PG chooses the PostgreSQL version (15), PS_CACHE where the jars are kept.
+set -euo pipefail
+
+pg=${PS_PG:-15}
+kafka_version=4.3.1
+kafka=yes
+[ "${1:-}" = --no-kafka ] && kafka=no
+
+packages="postgresql-$pg postgresql-server-dev-$pg librdkafka-dev pkg-config gcc make python3"
+[ $kafka = yes ] && packages="$packages libipc-run-perl pg-bsd-indent"
+# jars that are there need no maven
+home=${KAFKA_HOME:-}
+if [ $kafka = yes ] && [ -z "$home" ]; then
+	cache=${PS_CACHE:-}
+	if [ -z "$cache" ]; then
+		# as root the tests run as postgres, who seldom can read root's home
+		if [ "$(id -u)" = 0 ]; then cache=/var/cache/profile_stream; else cache=$HOME/.cache/profile_stream; fi
+	fi
+	home=$cache/kafka
+fi
+have_jars() { ls "$home"/libs/kafka_2.13-*.jar "$home"/libs/slf4j-simple-*.jar >&2 2>/dev/null; }
+if [ $kafka = yes ]; then
+	packages="$packages openjdk-17-jre-headless"
+	have_jars || packages="$packages maven"
+fi
+
+missing=
+for package in $packages; do
+	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' && continue
+	# a java or an indent from elsewhere is as good
+	case $package in
+		openjdk-*) command -v java >/dev/null && continue ;;
+		maven) command -v mvn >/dev/null && continue ;;
+		pg-bsd-indent) command -v pg_bsd_indent >/dev/null && continue ;;
+	esac
+	missing="$missing $package"
+done
+if [ -n "$missing" ]; then
+	echo "installing$missing" >&2
+	sudo=
+	[ "$(id -u)" = 0 ] || sudo=sudo
+	$sudo apt-get update -qq >&2
+	# shellcheck disable=SC2086
+	DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing >&2
+fi
+
+[ $kafka = yes ] || exit 0
+if ! have_jars; then
+	echo "downloading Kafka $kafka_version" >&2
+	pom=$(mktemp -d)
+	trap 'rm -rf "$pom"' EXIT
+	cat >"$pom/pom.xml" <<END
+<project>
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>profile_stream</groupId>
+  <artifactId>kafka</artifactId>
+  <version>1</version>
+  <packaging>pom</packaging>
+  <dependencies>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$kafka_version</version></dependency>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>$kafka_version</version></dependency>
+    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
+  </dependencies>
+</project>
+END
+	mkdir -p "$home/libs"
+	(cd "$pom" && mvn -q -B dependency:copy-dependencies -DoutputDirectory="$home/libs") >&2
+	chmod -R a+rX "$home"
+fi
+echo "$home"

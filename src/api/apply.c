@@ -1,0 +1,95 @@
+/*
+ * apply.c
+ *	  apply_event(), apply_events() and prune_metrics(): the way in without
+ *	  Kafka, in the caller's transaction.
+ */
+#include "postgres.h"
+
+#include "apply.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "prune.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+#define DEFAULT_RETENTION (7 * USECS_PER_DAY)
+#define DEFAULT_CHANNEL "profile_updates"
+
+static const char *const outcome_names[] = {"pending", "applied", "duplicate", "dead", "tombstone"};
+
+/* Makes the message that Kafka would have brought. */
+static void
+entry_from_jsonb(PsEntry *entry, Jsonb *value)
+{
+	memset(entry, 0, sizeof(PsEntry));
+	entry->message.partition = -1;
+	entry->message.offset = -1;
+	entry->message.kafka_timestamp = DT_NOBEGIN;
+	if (value != NULL)
+	{
+		StringInfoData text;
+
+		initStringInfo(&text);
+		(void) JsonbToCString(&text, &value->root, VARSIZE(value));
+		entry->message.value = text.data;
+		entry->message.value_len = text.len;
+	}
+}
+
+/* Applies entries with the settings of a call from SQL. */
+static void
+apply_entries(PsEntry *entries, int n)
+{
+	PsApplySettings settings = {
+		.now = GetCurrentTimestamp(),
+		.max_clock_skew_us = ps_max_clock_skew_ms * INT64CONST(1000),
+		.max_event_bytes = ps_max_event_bytes,
+		.dedupe_retention_us = DEFAULT_RETENTION,
+		.notify = PS_NOTIFY_CUSTOMER,
+		.notify_channel = DEFAULT_CHANNEL
+	};
+
+	ps_apply_decode(entries, n, &settings);
+	ps_apply_entries(entries, n, &settings);
+}
+
+PG_FUNCTION_INFO_V1(ps_apply_event);
+Datum
+ps_apply_event(PG_FUNCTION_ARGS)
+{
+	PsEntry		entry;
+
+	entry_from_jsonb(&entry, PG_GETARG_JSONB_P(0));
+	apply_entries(&entry, 1);
+	PG_RETURN_TEXT_P(cstring_to_text(outcome_names[entry.outcome]));
+}
+
+PG_FUNCTION_INFO_V1(ps_apply_events);
+Datum
+ps_apply_events(PG_FUNCTION_ARGS)
+{
+	ArrayType  *array = PG_GETARG_ARRAYTYPE_P(0);
+	Datum	   *values;
+	bool	   *nulls;
+	int			n;
+	PsEntry    *entries;
+
+	deconstruct_array(array, JSONBOID, -1, false, TYPALIGN_INT, &values, &nulls, &n);
+	entries = palloc(Max(n, 1) * sizeof(PsEntry));
+	for (int i = 0; i < n; i++)
+		entry_from_jsonb(&entries[i], nulls[i] ? NULL : DatumGetJsonbP(values[i]));
+	if (n > 0)
+		apply_entries(entries, n);
+	for (int i = 0; i < n; i++)
+		values[i] = CStringGetTextDatum(outcome_names[entries[i].outcome]);
+	PG_RETURN_ARRAYTYPE_P(construct_array(values, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+PG_FUNCTION_INFO_V1(ps_prune_metrics);
+Datum
+ps_prune_metrics(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(ps_prune(PG_GETARG_TIMESTAMPTZ(0), ps_apply_max_customers(1)));
+}

@@ -1,0 +1,40 @@
+/*
+ * handlers.h
+ *	  What each event type does to a profile. An event is first read into its
+ *	  effect, which may be refused; an effect always applies.
+ */
+#ifndef PS_HANDLERS_H
+#define PS_HANDLERS_H
+
+#include "core/event.h"
+#include "core/profile.h"
+
+typedef enum PsHandler
+{
+	PS_HANDLER_COUNT_ONLY,
+	PS_HANDLER_PROFILE_UPDATED,
+	PS_HANDLER_TRANSACTION,
+	PS_HANDLER_ACCOUNT_OPENED,
+	PS_HANDLER_ACCOUNT_CLOSED,
+	PS_HANDLER_SESSION_STARTED,
+	PS_HANDLER_SUPPORT_TICKET
+} PsHandler;
+
+typedef struct PsEffect
+{
+	PsHandler	handler;
+	Numeric		amount;			/* amount or initialBalance */
+	const char *first_name;		/* NULL: leave as it is */
+	const char *last_name;
+	const char *email;
+	const char *phone;
+	const char *channel;
+} PsEffect;
+
+/* Reads an event's effect and returns NULL, or returns why it has none. */
+extern PsReject *ps_handler_read(const PsEvent *event, PsEffect *effect);
+
+/* Applies one event to a profile; returns the chunk that it sealed, or NULL. */
+extern PsChunk *ps_handler_apply(PsProfile *profile, const PsEvent *event, const PsEffect *effect);
+
+#endif							/* PS_HANDLERS_H */

@@ -1,0 +1,347 @@
+/*
+ * json.c
+ *	  Reading a JSON object of which a few members matter, without an ERROR for
+ *	  anything the bytes hold.
+ *
+ *	  The work is pg_parse_json()'s. What would make it raise an ERROR is looked
+ *	  for first: bytes that are not UTF-8, and nesting that could exhaust the
+ *	  stack. Strings and numbers come from the parser as copies; objects and
+ *	  arrays stay slices of the value.
+ */
+#include "postgres.h"
+
+#include "compat.h"
+#include "core/json.h"
+#include "mb/pg_wchar.h"
+
+#define FEW_FIELDS 16
+
+/* The parser's state: depth 1 is the root's inside, 2 a member's. */
+typedef struct Walk
+{
+	PsJsonReader *reader;
+	JsonLexContext *lex;
+	int			depth;
+	PsField    *member;			/* being read; NULL when it is not wanted */
+	bool		in_expanded;
+	const char *field_name;
+	int			fields_size;
+	bool		root_is_object;
+	bool		number_out_of_range;
+} Walk;
+
+PsJsonNumber
+ps_json_number(const char *text)
+{
+	PsJsonNumber number = {0};
+	int			position = 0;	/* digits read since the first, or since the point */
+	int			before_point = -1;
+	int			first = 0;
+	int			zeros = 0;
+	const char *c = text;
+
+	if (*c == '-')
+	{
+		number.negative = true;
+		c++;
+	}
+	for (; (*c >= '0' && *c <= '9') || *c == '.'; c++)
+	{
+		if (*c == '.')
+		{
+			before_point = position;
+			continue;
+		}
+		if (*c != '0' && number.digits == NULL)
+		{
+			number.digits = c;
+			first = position;
+		}
+		zeros = *c == '0' ? zeros + 1 : 0;
+		position++;
+	}
+	if (number.digits != NULL)
+	{
+		number.ndigits = position - first - zeros;
+		number.exponent = (before_point < 0 ? position : before_point) - first - 1;
+	}
+	else
+		number.digits = "";
+	if (*c == 'e' || *c == 'E')
+	{
+		bool		negative = *++c == '-';
+		int			exponent = 0;
+
+		if (*c == '-' || *c == '+')
+			c++;
+		for (; *c >= '0' && *c <= '9'; c++)
+			exponent = Min(exponent * 10 + (*c - '0'), 1000000);
+		number.exponent += negative ? -exponent : exponent;
+	}
+	return number;
+}
+
+/* Whether brackets nest deeper than we read; up to the first syntax error it sees what the parser sees. */
+static bool
+nests_too_deep(const char *value, int len)
+{
+	int			opened = 0;
+	int			depth = 0;
+	bool		in_string = false;
+
+	/* most values have too few brackets to be looked at closely: '{' is '[' | 0x20 */
+	for (int i = 0; i < len; i++)
+		opened += (value[i] | 0x20) == '{';
+	if (opened <= PS_JSON_MAX_DEPTH)
+		return false;
+	for (int i = 0; i < len; i++)
+	{
+		char		c = value[i];
+
+		if (c == '"')
+			in_string = !in_string;
+		else if (in_string)
+			i += c == '\\';
+		else if (c == '{' || c == '[')
+		{
+			if (++depth > PS_JSON_MAX_DEPTH)
+				return true;
+		}
+		else if (c == '}' || c == ']')
+			depth--;
+	}
+	return false;
+}
+
+/* Appends a field of the expanded member. */
+static PsField *
+add_field(Walk *walk)
+{
+	PsJsonReader *reader = walk->reader;
+
+	if (reader->nfields == walk->fields_size)
+	{
+		walk->fields_size = Max(8, walk->fields_size * 2);
+		if (reader->fields == NULL)
+			reader->fields = palloc(walk->fields_size * sizeof(PsField));
+		else
+			reader->fields = repalloc_huge(reader->fields, walk->fields_size * sizeof(PsField));
+	}
+	reader->fields[reader->nfields].name = walk->field_name;
+	return &reader->fields[reader->nfields++];
+}
+
+/* Where the value that begins or ends at this depth belongs, or NULL. */
+static PsField *
+target(Walk *walk, bool begins)
+{
+	if (walk->depth == 1)
+		return walk->member;
+	if (walk->depth == 2 && walk->in_expanded)
+		return begins ? add_field(walk) : &walk->reader->fields[walk->reader->nfields - 1];
+	return NULL;
+}
+
+static void
+begin_container(Walk *walk, PsJsonType type)
+{
+	PsField    *field = target(walk, true);
+
+	if (walk->depth == 0)
+		walk->root_is_object = type == PS_JSON_OBJECT;
+	if (field != NULL)
+	{
+		field->type = type;
+		field->text = walk->lex->token_start;
+		field->len = 0;
+	}
+	if (walk->depth == 1 && type == PS_JSON_OBJECT && field != NULL)
+		walk->in_expanded = field == &walk->reader->members[walk->reader->expanded];
+	walk->depth++;
+}
+
+static void
+end_container(Walk *walk)
+{
+	PsField    *field;
+
+	walk->depth--;
+	field = target(walk, false);
+	if (field != NULL)
+		field->len = walk->lex->prev_token_terminator - field->text;
+	if (walk->depth == 1)
+		walk->in_expanded = false;
+}
+
+static PS_JSON_ACTION_RESULT
+object_start(void *state)
+{
+	begin_container(state, PS_JSON_OBJECT);
+	PS_JSON_ACTION_RETURN;
+}
+
+static PS_JSON_ACTION_RESULT
+array_start(void *state)
+{
+	begin_container(state, PS_JSON_ARRAY);
+	PS_JSON_ACTION_RETURN;
+}
+
+static PS_JSON_ACTION_RESULT
+container_end(void *state)
+{
+	end_container(state);
+	PS_JSON_ACTION_RETURN;
+}
+
+/* Notes which member or field the next value belongs to; a repeated member starts anew. */
+static PS_JSON_ACTION_RESULT
+object_field_start(void *state, char *name, bool isnull)
+{
+	Walk	   *walk = state;
+	PsJsonReader *reader = walk->reader;
+
+	if (walk->depth == 1)
+	{
+		walk->member = NULL;
+		for (int i = 0; i < reader->nmembers; i++)
+		{
+			if (strcmp(reader->members[i].name, name) == 0)
+			{
+				walk->member = &reader->members[i];
+				if (i == reader->expanded)
+					reader->nfields = 0;
+				break;
+			}
+		}
+	}
+	else if (walk->depth == 2)
+		walk->field_name = name;
+	PS_JSON_ACTION_RETURN;
+}
+
+static bool
+number_out_of_range(const char *text, int len)
+{
+	PsJsonNumber number;
+
+	if (len <= 15 && strpbrk(text, "eE") == NULL)
+		return false;
+	if (len > PS_JSON_MAX_NUMBER_LEN)
+		return true;
+	number = ps_json_number(text);
+	return number.exponent > PS_JSON_MAX_EXPONENT || number.exponent < -PS_JSON_MAX_EXPONENT;
+}
+
+static PS_JSON_ACTION_RESULT
+scalar(void *state, char *token, JsonTokenType token_type)
+{
+	Walk	   *walk = state;
+	PsField    *field = target(walk, true);
+	int			len;
+
+	if (field == NULL && token_type != JSON_TOKEN_NUMBER)
+		PS_JSON_ACTION_RETURN;
+	len = strlen(token);
+	if (token_type == JSON_TOKEN_NUMBER && number_out_of_range(token, len))
+		walk->number_out_of_range = true;
+	if (field != NULL)
+	{
+		field->type = token_type == JSON_TOKEN_STRING ? PS_JSON_STRING :
+			token_type == JSON_TOKEN_NUMBER ? PS_JSON_NUMBER :
+			token_type == JSON_TOKEN_NULL ? PS_JSON_NULL : PS_JSON_BOOLEAN;
+		field->text = token;
+		field->len = len;
+	}
+	PS_JSON_ACTION_RETURN;
+}
+
+/* Sorts fields by name, the last of a repeated key first. */
+static int
+compare_fields(const void *a, const void *b)
+{
+	const PsField *const *left = a;
+	const PsField *const *right = b;
+	int			result = strcmp((*left)->name, (*right)->name);
+
+	return result != 0 ? result : (*left < *right) - (*left > *right);
+}
+
+/* Of fields with the same name keeps the last; many fields end up sorted by name. */
+static void
+drop_repeated(PsJsonReader *reader)
+{
+	int			n = reader->nfields;
+	int			kept = 0;
+
+	if (n <= FEW_FIELDS)
+	{
+		for (int i = 0; i < n; i++)
+		{
+			int			j = i + 1;
+
+			while (j < n && strcmp(reader->fields[i].name, reader->fields[j].name) != 0)
+				j++;
+			if (j == n)
+				reader->fields[kept++] = reader->fields[i];
+		}
+	}
+	else
+	{
+		Size		size = n * sizeof(PsField);
+		PsField   **order = MemoryContextAllocHuge(CurrentMemoryContext, n * sizeof(PsField *));
+		PsField    *fields = MemoryContextAllocHuge(CurrentMemoryContext, size);
+
+		for (int i = 0; i < n; i++)
+			order[i] = &reader->fields[i];
+		qsort(order, n, sizeof(PsField *), compare_fields);
+		for (int i = 0; i < n; i++)
+		{
+			if (i == 0 || strcmp(order[i]->name, order[i - 1]->name) != 0)
+				fields[kept++] = *order[i];
+		}
+		pfree(order);
+		pfree(reader->fields);
+		reader->fields = fields;
+	}
+	reader->nfields = kept;
+}
+
+const char *
+ps_json_read(const char *value, int len, PsJsonReader *reader)
+{
+	Walk		walk = {.reader = reader};
+	JsonSemAction actions = {
+		.semstate = &walk,
+		.object_start = object_start,
+		.object_end = container_end,
+		.array_start = array_start,
+		.array_end = container_end,
+		.object_field_start = object_field_start,
+		.scalar = scalar
+	};
+	JsonParseErrorType result;
+	const char *reason = NULL;
+
+	if (len == 0)
+		return "the value is empty";
+	if (pg_encoding_verifymbstr(PG_UTF8, value, len) != len)
+		return "invalid UTF-8";
+	if (nests_too_deep(value, len))
+		return psprintf("nesting deeper than %d", PS_JSON_MAX_DEPTH);
+
+	reader->fields = NULL;
+	reader->nfields = 0;
+	walk.lex = ps_json_lex_make(value, len, PG_UTF8);
+	result = pg_parse_json(walk.lex, &actions);
+	if (result != JSON_SUCCESS)
+		reason = pstrdup(json_errdetail(result, walk.lex));
+	else if (walk.number_out_of_range)
+		reason = "number out of range";
+	else if (!walk.root_is_object)
+		reason = "the value is not an object";
+	else
+		drop_repeated(reader);
+	ps_json_lex_free(walk.lex);
+	return reason;
+}

@@ -1,0 +1,195 @@
+/*
+ * timestamp.c
+ *	  The two spellings of an event's time: ISO 8601 and epoch milliseconds.
+ *
+ *	  timestamptz_in() is not used: it raises an ERROR for a bad value, takes
+ *	  words such as "yesterday", and depends on the session's settings.
+ */
+#include "postgres.h"
+
+#include "core/json.h"
+#include "core/timestamp.h"
+#include "utils/datetime.h"
+
+#define UNIX_EPOCH_US \
+	((int64) (UNIX_EPOCH_JDATE - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY)
+
+/* No year up to 9999 needs more digits in microseconds; as many fit an int64. */
+#define MAX_DIGITS 18
+
+typedef struct Cursor
+{
+	const char *at;
+	const char *end;
+} Cursor;
+
+/* Sets *result and returns whether the time lies in the years 1 to 9999 UTC. */
+static bool
+in_range(int64 us, TimestampTz *result)
+{
+	static const int64 first = INT64CONST(-730119) * USECS_PER_DAY;
+	static const int64 last = INT64CONST(2921940) * USECS_PER_DAY - 1;
+
+	*result = us;
+	return us >= first && us <= last;
+}
+
+/* Reads exactly so many digits. */
+static bool
+read_digits(Cursor *cursor, int ndigits, int *value)
+{
+	if (cursor->end - cursor->at < ndigits)
+		return false;
+	*value = 0;
+	for (int i = 0; i < ndigits; i++)
+	{
+		char		c = *cursor->at++;
+
+		if (c < '0' || c > '9')
+			return false;
+		*value = *value * 10 + (c - '0');
+	}
+	return true;
+}
+
+/* Skips the next character when it is this one. */
+static bool
+skip(Cursor *cursor, char expected)
+{
+	if (cursor->at >= cursor->end || *cursor->at != expected)
+		return false;
+	cursor->at++;
+	return true;
+}
+
+/* Reads YYYY-MM-DD as a Julian day number. */
+static bool
+read_date(Cursor *cursor, int *julian_day)
+{
+	int			year,
+				month,
+				day;
+
+	if (!read_digits(cursor, 4, &year) || !skip(cursor, '-') ||
+		!read_digits(cursor, 2, &month) || !skip(cursor, '-') ||
+		!read_digits(cursor, 2, &day))
+		return false;
+	if (year < 1 || month < 1 || month > 12 ||
+		day < 1 || day > day_tab[isleap(year)][month - 1])
+		return false;
+	*julian_day = date2j(year, month, day);
+	return true;
+}
+
+/* Reads the digits after the decimal sign, rounded to microseconds. */
+static bool
+read_fraction(Cursor *cursor, int64 *us)
+{
+	const char *start = cursor->at;
+	int64		unit = USECS_PER_SEC;
+
+	for (; cursor->at < cursor->end && *cursor->at >= '0' && *cursor->at <= '9'; cursor->at++)
+	{
+		int			digit = *cursor->at - '0';
+
+		if (unit == 1 && digit >= 5)
+			*us += 1;
+		unit /= 10;
+		*us += digit * unit;
+	}
+	return cursor->at > start;
+}
+
+/* Reads HH:MM[:SS[.fraction]] as microseconds; a second 60 is the next minute's first. */
+static bool
+read_time(Cursor *cursor, int64 *us)
+{
+	int			hour,
+				minute,
+				second = 0;
+
+	if (!read_digits(cursor, 2, &hour) || !skip(cursor, ':') || !read_digits(cursor, 2, &minute))
+		return false;
+	*us = 0;
+	if (skip(cursor, ':'))
+	{
+		if (!read_digits(cursor, 2, &second))
+			return false;
+		if ((skip(cursor, '.') || skip(cursor, ',')) && !read_fraction(cursor, us))
+			return false;
+	}
+	*us += hour * USECS_PER_HOUR + minute * USECS_PER_MINUTE + second * USECS_PER_SEC;
+	return hour <= 23 && minute <= 59 && second <= 60;
+}
+
+/* Reads Z, ±HH, ±HHMM or ±HH:MM as what to subtract; nothing is UTC. */
+static bool
+read_zone(Cursor *cursor, int64 *us)
+{
+	int			hours,
+				minutes = 0;
+	bool		west;
+
+	*us = 0;
+	if (cursor->at == cursor->end || skip(cursor, 'Z') || skip(cursor, 'z'))
+		return true;
+	west = skip(cursor, '-');
+	if ((!west && !skip(cursor, '+')) || !read_digits(cursor, 2, &hours))
+		return false;
+	if (cursor->at < cursor->end)
+	{
+		(void) skip(cursor, ':');
+		if (!read_digits(cursor, 2, &minutes))
+			return false;
+	}
+	*us = hours * USECS_PER_HOUR + minutes * USECS_PER_MINUTE;
+	if (west)
+		*us = -*us;
+	return hours <= 23 && minutes <= 59;
+}
+
+bool
+ps_timestamp_from_iso(const char *text, int len, TimestampTz *result)
+{
+	Cursor		cursor = {text, text + len};
+	int			julian_day;
+	int64		time = 0;
+	int64		zone = 0;
+
+	if (!read_date(&cursor, &julian_day))
+		return false;
+	if (cursor.at < cursor.end)
+	{
+		if (!skip(&cursor, 'T') && !skip(&cursor, 't') && !skip(&cursor, ' '))
+			return false;
+		if (!read_time(&cursor, &time) || !read_zone(&cursor, &zone) || cursor.at != cursor.end)
+			return false;
+	}
+	return in_range((julian_day - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY + time - zone, result);
+}
+
+bool
+ps_timestamp_from_epoch_ms(const char *number, TimestampTz *result)
+{
+	PsJsonNumber parts = ps_json_number(number);
+	const char *digit = parts.digits;
+	int64		us = 0;
+
+	/* in microseconds the first digit stands for 10^(exponent + 3) */
+	if (parts.exponent + 3 >= MAX_DIGITS)
+		return false;
+	for (int exponent = parts.exponent + 3; exponent >= -1; exponent--)
+	{
+		int			value = 0;
+
+		if (*digit == '.')
+			digit++;
+		if (*digit >= '0' && *digit <= '9')
+			value = *digit++ - '0';
+		if (exponent >= 0)
+			us = us * 10 + value;
+		else if (value >= 5)
+			us++;
+	}
+	return in_range((parts.negative ? -us : us) + UNIX_EPOCH_US, result);
+}

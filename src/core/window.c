@@ -1,0 +1,319 @@
+/*
+ * window.c
+ *	  The packed window state of a profile row, and values over a window.
+ *
+ *	  State: per series with anything in it, a header (series, samples, bytes,
+ *	  sealed chunks, newest sealed sample) and the packed samples. A sample is
+ *	  its timestamp, a length and the numeric's own bytes; length 0 stands for
+ *	  the value 1. Called by the fold, and by the functions that read metrics.
+ */
+#include "postgres.h"
+
+#include "core/window.h"
+#include "fmgr.h"
+#include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
+
+typedef struct SeriesHeader
+{
+	uint8		series;
+	uint8		nsamples;
+	uint16		len;
+	int64		sealed_chunks;
+	TimestampTz sealed_to;
+} SeriesHeader;
+
+#define SAMPLE_HEADER_BYTES (sizeof(TimestampTz) + 1)
+
+static const PsMetric metrics[] = {
+	{"transaction_count_30d", PS_SERIES_TRANSACTIONS, PS_AGGREGATE_COUNT, 30},
+	{"total_transaction_value_30d", PS_SERIES_TRANSACTIONS, PS_AGGREGATE_SUM, 30},
+	{"login_count_7d", PS_SERIES_LOGINS, PS_AGGREGATE_COUNT, 7},
+	{"support_ticket_count_90d", PS_SERIES_SUPPORT_TICKETS, PS_AGGREGATE_COUNT, 90},
+};
+
+static const char *const series_names[PS_SERIES_COUNT] = {
+	"transactions", "logins", "support_tickets"
+};
+
+/* Finds a metric by name; NULL when there is none. */
+const PsMetric *
+ps_metric_find(const char *name)
+{
+	for (int i = 0; i < lengthof(metrics); i++)
+		if (strcmp(metrics[i].name, name) == 0)
+			return &metrics[i];
+	return NULL;
+}
+
+const char *
+ps_series_name(PsSeriesId series)
+{
+	return series_names[series];
+}
+
+int64
+ps_metric_window_us(const PsMetric *metric)
+{
+	return metric->window_days * USECS_PER_DAY;
+}
+
+/* The longest window that reads the series. */
+int64
+ps_series_window_us(PsSeriesId series)
+{
+	int64		longest = 0;
+
+	for (int i = 0; i < lengthof(metrics); i++)
+		if (metrics[i].series == series)
+			longest = Max(longest, ps_metric_window_us(&metrics[i]));
+	return longest;
+}
+
+/* Unpacks a state, sharing its bytes until a sample is added. */
+bool
+ps_window_load(PsWindow *window, const char *data, int len)
+{
+	const char *end = data + len;
+
+	memset(window, 0, sizeof(PsWindow));
+	for (int i = 0; i < PS_SERIES_COUNT; i++)
+		window->series[i].sealed_to = DT_NOBEGIN;
+
+	while (data < end)
+	{
+		SeriesHeader header;
+		PsSeries   *series;
+
+		if (end - data < (ptrdiff_t) sizeof(SeriesHeader))
+			return false;
+		memcpy(&header, data, sizeof(SeriesHeader));
+		data += sizeof(SeriesHeader);
+		if (header.series >= PS_SERIES_COUNT || end - data < header.len)
+			return false;
+		series = &window->series[header.series];
+		series->nsamples = header.nsamples;
+		series->sealed_chunks = header.sealed_chunks;
+		series->sealed_to = header.sealed_to;
+		series->bytes = unconstify(char *, data);
+		series->len = header.len;
+		series->capacity = 0;
+		data += header.len;
+	}
+	return true;
+}
+
+/* Packs the state into a new bytea. */
+bytea *
+ps_window_save(const PsWindow *window)
+{
+	int			size = VARHDRSZ;
+	bytea	   *result;
+	char	   *out;
+
+	for (int i = 0; i < PS_SERIES_COUNT; i++)
+		if (window->series[i].nsamples > 0 || window->series[i].sealed_chunks > 0)
+			size += sizeof(SeriesHeader) + window->series[i].len;
+
+	result = palloc(size);
+	SET_VARSIZE(result, size);
+	out = VARDATA(result);
+	for (int i = 0; i < PS_SERIES_COUNT; i++)
+	{
+		const PsSeries *series = &window->series[i];
+		SeriesHeader header;
+
+		if (series->nsamples == 0 && series->sealed_chunks == 0)
+			continue;
+		memset(&header, 0, sizeof(header));
+		header.series = i;
+		header.nsamples = series->nsamples;
+		header.len = series->len;
+		header.sealed_chunks = series->sealed_chunks;
+		header.sealed_to = series->sealed_to;
+		memcpy(out, &header, sizeof(header));
+		out += sizeof(header);
+		if (series->len > 0)
+			memcpy(out, series->bytes, series->len);
+		out += series->len;
+	}
+	return result;
+}
+
+/* Makes room for more bytes, taking the series' bytes out of the shared state. */
+static void
+series_reserve(PsSeries *series, int more)
+{
+	char	   *bytes;
+
+	if (series->len + more <= series->capacity)
+		return;
+	series->capacity = Max(256, 2 * (series->len + more));
+	bytes = palloc(series->capacity);
+	if (series->len > 0)
+		memcpy(bytes, series->bytes, series->len);
+	series->bytes = bytes;
+}
+
+/* Moves the open samples of a series into a chunk of their own. */
+static PsChunk *
+series_seal(PsWindow *window, PsSeriesId id)
+{
+	PsSeries   *series = &window->series[id];
+	PsChunk    *chunk = palloc0(sizeof(PsChunk));
+	int			n;
+	PsSample   *samples = ps_samples_unpack(series->bytes, series->len, &n);
+
+	Assert(samples != NULL && n > 0);
+	chunk->series = series_names[id];
+	chunk->chunk_no = ++series->sealed_chunks;
+	chunk->count = n;
+	chunk->from_at = chunk->to_at = samples[0].at;
+	chunk->sum = chunk->min = chunk->max = samples[0].value;
+	for (int i = 1; i < n; i++)
+	{
+		Datum		value = NumericGetDatum(samples[i].value);
+
+		chunk->from_at = Min(chunk->from_at, samples[i].at);
+		chunk->to_at = Max(chunk->to_at, samples[i].at);
+		chunk->sum = DatumGetNumeric(DirectFunctionCall2(numeric_add, NumericGetDatum(chunk->sum), value));
+		chunk->min = DatumGetNumeric(DirectFunctionCall2(numeric_smaller, NumericGetDatum(chunk->min), value));
+		chunk->max = DatumGetNumeric(DirectFunctionCall2(numeric_larger, NumericGetDatum(chunk->max), value));
+	}
+	chunk->samples = palloc(VARHDRSZ + series->len);
+	SET_VARSIZE(chunk->samples, VARHDRSZ + series->len);
+	memcpy(VARDATA(chunk->samples), series->bytes, series->len);
+
+	series->sealed_to = Max(series->sealed_to, chunk->to_at);
+	series->nsamples = 0;
+	series->len = 0;
+	return chunk;
+}
+
+/* Adds one sample to its open chunk; seals a chunk that became full. */
+PsChunk *
+ps_window_add(PsWindow *window, PsSeriesId id, TimestampTz at, Numeric value)
+{
+	PsSeries   *series = &window->series[id];
+	int			value_len = value == NULL ? 0 : (int) VARSIZE(value) - VARHDRSZ;
+	char	   *out;
+	int			total = 0;
+	PsSeriesId	largest = id;
+
+	Assert(value_len <= PG_UINT8_MAX);
+	series_reserve(series, SAMPLE_HEADER_BYTES + value_len);
+	out = series->bytes + series->len;
+	memcpy(out, &at, sizeof(at));
+	out[sizeof(at)] = (char) value_len;
+	if (value_len > 0)
+		memcpy(out + SAMPLE_HEADER_BYTES, VARDATA(value), value_len);
+	series->len += SAMPLE_HEADER_BYTES + value_len;
+	series->nsamples++;
+
+	if (series->nsamples >= PS_CHUNK_SAMPLES)
+		return series_seal(window, id);
+
+	for (int i = 0; i < PS_SERIES_COUNT; i++)
+	{
+		total += window->series[i].len;
+		if (window->series[i].len > window->series[largest].len)
+			largest = i;
+	}
+	return total > PS_WINDOW_BYTES ? series_seal(window, largest) : NULL;
+}
+
+/* Seals the next series whose open samples have all left its longest window. */
+PsChunk *
+ps_window_seal_expired(PsWindow *window, TimestampTz now)
+{
+	for (int id = 0; id < PS_SERIES_COUNT; id++)
+	{
+		PsSeries   *series = &window->series[id];
+		int			n;
+		PsSample   *samples;
+		bool		expired = true;
+
+		if (series->nsamples == 0)
+			continue;
+		samples = ps_samples_unpack(series->bytes, series->len, &n);
+		for (int i = 0; i < n && expired; i++)
+			expired = samples[i].at < now - ps_series_window_us(id);
+		pfree(samples);
+		if (expired)
+			return series_seal(window, id);
+	}
+	return NULL;
+}
+
+/* Unpacks samples in the order in which they came. */
+PsSample *
+ps_samples_unpack(const char *bytes, int len, int *nsamples)
+{
+	int			capacity = Max(1, len / (int) SAMPLE_HEADER_BYTES);
+	PsSample   *samples = palloc(capacity * sizeof(PsSample));
+	Numeric		one = NULL;
+	int			n = 0;
+
+	while (len > 0)
+	{
+		int			value_len;
+
+		if (len < (int) SAMPLE_HEADER_BYTES)
+			return NULL;
+		value_len = (unsigned char) bytes[sizeof(TimestampTz)];
+		if (len < (int) SAMPLE_HEADER_BYTES + value_len)
+			return NULL;
+		memcpy(&samples[n].at, bytes, sizeof(TimestampTz));
+		if (value_len == 0)
+		{
+			if (one == NULL)
+				one = int64_to_numeric(1);
+			samples[n].value = one;
+		}
+		else
+		{
+			samples[n].value = palloc(VARHDRSZ + value_len);
+			SET_VARSIZE(samples[n].value, VARHDRSZ + value_len);
+			memcpy(VARDATA(samples[n].value), bytes + SAMPLE_HEADER_BYTES, value_len);
+		}
+		bytes += SAMPLE_HEADER_BYTES + value_len;
+		len -= SAMPLE_HEADER_BYTES + value_len;
+		n++;
+	}
+	*nsamples = n;
+	return samples;
+}
+
+void
+ps_window_value_init(PsWindowValue *value)
+{
+	value->count = 0;
+	value->sum = int64_to_numeric(0);
+}
+
+/* Adds a whole chunk by its sums. */
+void
+ps_window_value_add(PsWindowValue *value, int64 count, Numeric sum)
+{
+	value->count += count;
+	value->sum = DatumGetNumeric(DirectFunctionCall2(numeric_add,
+													 NumericGetDatum(value->sum),
+													 NumericGetDatum(sum)));
+}
+
+/* Adds those of the packed samples that lie in [from_at, to_at]. */
+void
+ps_window_value_add_samples(PsWindowValue *value, const char *bytes, int len,
+							TimestampTz from_at, TimestampTz to_at)
+{
+	int			n;
+	PsSample   *samples = ps_samples_unpack(bytes, len, &n);
+
+	if (samples == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("window samples are damaged")));
+	for (int i = 0; i < n; i++)
+		if (samples[i].at >= from_at && samples[i].at <= to_at)
+			ps_window_value_add(value, 1, samples[i].value);
+}

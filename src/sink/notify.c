@@ -1,0 +1,75 @@
+/*
+ * notify.c
+ *	  Notification payloads, always valid JSON and shorter than 8,000 bytes.
+ */
+#include "postgres.h"
+
+#include "commands/async.h"
+#include "lib/stringinfo.h"
+#include "sink/notify.h"
+#include "utils/json.h"
+#include "utils/timestamp.h"
+
+#define MAX_PAYLOAD 7900
+
+/* Milliseconds, or microseconds where there are any; always UTC. */
+char *
+ps_format_timestamp(TimestampTz at)
+{
+	struct pg_tm tm;
+	fsec_t		fsec;
+
+	if (timestamp2tm(at, NULL, &tm, &fsec, NULL, NULL) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("timestamp out of range")));
+	if (fsec % 1000 == 0)
+		return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm.tm_year, tm.tm_mon, tm.tm_mday,
+						tm.tm_hour, tm.tm_min, tm.tm_sec, (int) (fsec / 1000));
+	return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", tm.tm_year, tm.tm_mon, tm.tm_mday,
+					tm.tm_hour, tm.tm_min, tm.tm_sec, (int) fsec);
+}
+
+/* Event types that would not fit are left out. */
+void
+ps_notify_customer(const char *channel, const char *customer_id, int64 version,
+				   TimestampTz updated_at, const char **event_types, int ntypes)
+{
+	StringInfoData payload;
+
+	initStringInfo(&payload);
+	appendStringInfoString(&payload, "{\"customerId\":");
+	escape_json(&payload, customer_id);
+	appendStringInfo(&payload, ",\"version\":" INT64_FORMAT ",\"updatedAt\":\"%s\",\"eventTypes\":[",
+					 version, ps_format_timestamp(updated_at));
+	for (int i = 0; i < ntypes; i++)
+	{
+		int			before = payload.len;
+
+		if (i > 0)
+			appendStringInfoChar(&payload, ',');
+		escape_json(&payload, event_types[i]);
+		if (payload.len > MAX_PAYLOAD)
+		{
+			payload.len = before;
+			payload.data[before] = '\0';
+			break;
+		}
+	}
+	appendStringInfoString(&payload, "]}");
+	Async_Notify(channel, payload.data);
+	pfree(payload.data);
+}
+
+void
+ps_notify_batch(const char *channel, const char *stream, int customers, int64 events)
+{
+	StringInfoData payload;
+
+	initStringInfo(&payload);
+	appendStringInfoString(&payload, "{\"stream\":");
+	escape_json(&payload, stream);
+	appendStringInfo(&payload, ",\"customers\":%d,\"events\":" INT64_FORMAT "}", customers, events);
+	Async_Notify(channel, payload.data);
+	pfree(payload.data);
+}

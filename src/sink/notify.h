@@ -1,0 +1,22 @@
+/*
+ * notify.h
+ *	  NOTIFY of what a transaction changed, sent when it commits.
+ */
+#ifndef PS_NOTIFY_H
+#define PS_NOTIFY_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+/* One customer's change; event_types are distinct. */
+extern void ps_notify_customer(const char *channel, const char *customer_id, int64 version,
+							   TimestampTz updated_at, const char **event_types, int ntypes);
+
+/* One commit's change. */
+extern void ps_notify_batch(const char *channel, const char *stream, int customers, int64 events);
+
+/* A timestamp as JSON clients write it: 2026-01-31T12:00:00.000Z */
+extern char *ps_format_timestamp(TimestampTz at);
+
+#endif							/* PS_NOTIFY_H */

@@ -1,0 +1,170 @@
+/*
+ * dead_letters.c
+ *	  Rows of dead_letters, one statement a batch.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "store/dead_letters.h"
+#include "store/plan.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+enum
+{
+	PARTITION, OFFSET, TIMESTAMP, KEY, VALUE, HEADERS, KIND, ERRORS, SQLSTATE, CUSTOMER, EVENT, TYPE,
+	NCOLUMNS
+};
+
+/* errors travels as one text per letter, its lines split again: arrays of arrays must be rectangular */
+static PsPlan add_plan = {
+	"INSERT INTO profile_stream.dead_letters (stream_id, stream, topic, epoch, dead_at,"
+	" partition, kafka_offset, kafka_timestamp, key, value, headers, kind, errors, sqlstate,"
+	" customer_id, event_id, event_type)"
+	" SELECT $13, $14, $15, $16, $17, d.partition, d.kafka_offset, d.kafka_timestamp, d.key, d.value, d.headers,"
+	" d.kind, ARRAY(SELECT pg_catalog.jsonb_array_elements_text(d.errors)), d.sqlstate,"
+	" d.customer_id, d.event_id, d.event_type"
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
+	" pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8),"
+	" pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11), pg_catalog.unnest($12))"
+	" AS d(partition, kafka_offset, kafka_timestamp, key, value, headers, kind, errors, sqlstate,"
+	" customer_id, event_id, event_type)"
+	" ON CONFLICT (stream_id, epoch, partition, kafka_offset) DO NOTHING",
+	17, {INT4ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, BYTEAARRAYOID, BYTEAARRAYOID, JSONBARRAYOID,
+		TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+	INT4OID, TEXTOID, TEXTOID, INT4OID, TIMESTAMPTZOID}
+};
+
+/* Pushes text, or null when it is none that jsonb can hold. */
+static void
+push_text(JsonbParseState **state, JsonbIteratorToken token, const char *text, int len)
+{
+	JsonbValue	value;
+
+	if (text == NULL || pg_encoding_verifymbstr(PG_UTF8, text, len) != len ||
+		memchr(text, 0, len) != NULL)
+		value.type = jbvNull;
+	else
+	{
+		value.type = jbvString;
+		value.val.string.val = unconstify(char *, text);
+		value.val.string.len = len;
+	}
+	pushJsonbValue(state, token, &value);
+}
+
+/* The errors as a jsonb array of texts. */
+static Datum
+errors_jsonb(const PsReject *reject)
+{
+	JsonbParseState *state = NULL;
+
+	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+	for (int i = 0; i < reject->nerrors; i++)
+		push_text(&state, WJB_ELEM, reject->errors[i], strlen(reject->errors[i]));
+	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL)));
+}
+
+/* The headers as an array of {name, value | base64}: names repeat, values are bytes. */
+static Datum
+headers_jsonb(const PsMessage *message)
+{
+	JsonbParseState *state = NULL;
+
+	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+	for (int i = 0; i < message->nheaders; i++)
+	{
+		const PsHeader *header = &message->headers[i];
+		bool		is_text = header->value == NULL ||
+			(pg_encoding_verifymbstr(PG_UTF8, header->value, header->value_len) == header->value_len &&
+			 memchr(header->value, 0, header->value_len) == NULL);
+
+		pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+		push_text(&state, WJB_KEY, "name", 4);
+		push_text(&state, WJB_VALUE, header->name, strlen(header->name));
+		if (is_text)
+		{
+			push_text(&state, WJB_KEY, "value", 5);
+			push_text(&state, WJB_VALUE, header->value, header->value_len);
+		}
+		else
+		{
+			char	   *hex = palloc(2 * header->value_len + 1);
+
+			hex[hex_encode(header->value, header->value_len, hex)] = '\0';
+			push_text(&state, WJB_KEY, "hex", 3);
+			push_text(&state, WJB_VALUE, hex, strlen(hex));
+		}
+		pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	}
+	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL)));
+}
+
+/* Adds one letter to the columns. */
+static void
+add_letter(PsColumn *columns, const PsDeadLetter *letter)
+{
+	const PsMessage *message = letter->message;
+	const PsEvent *event = letter->event;
+
+	if (message->partition >= 0)
+	{
+		ps_column_add(&columns[PARTITION], Int32GetDatum(message->partition));
+		ps_column_add(&columns[OFFSET], Int64GetDatum(message->offset));
+	}
+	else
+	{
+		ps_column_add_null(&columns[PARTITION]);
+		ps_column_add_null(&columns[OFFSET]);
+	}
+	ps_column_add_time(&columns[TIMESTAMP], message->kafka_timestamp);
+	ps_column_add_bytes(&columns[KEY], message->key, message->key_len);
+	ps_column_add_bytes(&columns[VALUE], message->value, message->value_len);
+	if (message->nheaders > 0)
+		ps_column_add(&columns[HEADERS], headers_jsonb(message));
+	else
+		ps_column_add_null(&columns[HEADERS]);
+	ps_column_add_text(&columns[KIND], letter->reject->kind);
+	ps_column_add(&columns[ERRORS], errors_jsonb(letter->reject));
+	ps_column_add_text(&columns[SQLSTATE], letter->reject->sqlstate);
+	ps_column_add_text(&columns[CUSTOMER], event ? event->customer_id : NULL);
+	ps_column_add_text(&columns[EVENT], event ? event->event_id : NULL);
+	ps_column_add_text(&columns[TYPE], event ? event->event_type : NULL);
+}
+
+void
+ps_dead_letters_add(const PsDeadLetter *letters, int n,
+					const PsDeadLetterSource *source, TimestampTz now)
+{
+	static const Oid types[NCOLUMNS] = {
+		INT4OID, INT8OID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID, JSONBOID,
+		TEXTOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID
+	};
+	PsColumn	columns[NCOLUMNS];
+	Datum		args[NCOLUMNS + 5];
+	char		nulls[NCOLUMNS + 5];
+
+	if (n == 0)
+		return;
+	for (int c = 0; c < NCOLUMNS; c++)
+		ps_column_init(&columns[c], types[c], n);
+	for (int i = 0; i < n; i++)
+		add_letter(columns, &letters[i]);
+	for (int c = 0; c < NCOLUMNS; c++)
+		args[c] = ps_column_array(&columns[c]);
+	memset(nulls, ' ', sizeof(nulls));
+	if (source->stream_id == 0)
+		nulls[12] = nulls[13] = nulls[14] = nulls[15] = 'n';
+	else
+	{
+		args[12] = Int32GetDatum(source->stream_id);
+		args[13] = CStringGetTextDatum(source->stream);
+		args[14] = CStringGetTextDatum(source->topic);
+		args[15] = Int32GetDatum(source->epoch);
+	}
+	args[16] = TimestampTzGetDatum(now);
+	(void) ps_plan_run(&add_plan, args, nulls, SPI_OK_INSERT);
+}

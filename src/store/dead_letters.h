@@ -1,0 +1,29 @@
+/*
+ * dead_letters.h
+ *	  Messages that could not be applied.
+ */
+#ifndef PS_DEAD_LETTERS_H
+#define PS_DEAD_LETTERS_H
+
+#include "core/event.h"
+
+typedef struct PsDeadLetter
+{
+	const PsMessage *message;
+	const PsEvent *event;		/* NULL when it did not decode */
+	const PsReject *reject;
+} PsDeadLetter;
+
+typedef struct PsDeadLetterSource
+{
+	int			stream_id;		/* 0: not from a stream */
+	const char *stream;
+	const char *topic;
+	int			epoch;
+} PsDeadLetterSource;
+
+/* Adds a row for each; a message that has one already keeps it. */
+extern void ps_dead_letters_add(const PsDeadLetter *letters, int n,
+								const PsDeadLetterSource *source, TimestampTz now);
+
+#endif							/* PS_DEAD_LETTERS_H */

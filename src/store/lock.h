@@ -1,0 +1,19 @@
+/*
+ * lock.h
+ *	  Advisory locks, one per customer, held until the transaction ends.
+ */
+#ifndef PS_LOCK_H
+#define PS_LOCK_H
+
+#include "postgres.h"
+
+/* The key of a customer's lock: hashtextextended(customer_id, 0). */
+extern int64 ps_lock_key(const char *customer_id, int len);
+
+/* Takes the lock of every key, in the order given: callers sort. */
+extern void ps_lock_customers(const int64 *sorted_keys, int n);
+
+/* How many locks the cluster's lock table is sized for. */
+extern int	ps_lock_table_size(void);
+
+#endif							/* PS_LOCK_H */

@@ -1,0 +1,146 @@
+/*
+ * plan.c
+ *	  Kept SPI plans and array arguments, for every other file of the store.
+ *
+ *	  Batches join unnest(array) to an indexed table. The planner cannot know how
+ *	  long an array or how stale a table's statistics are, so these statements
+ *	  always use generic plans without sequential scans, hash or merge joins: the
+ *	  cost of a row must not grow with the table.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "nodes/parsenodes.h"
+#include "store/plan.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+
+/* Forbids plans whose cost depends on the size of the table, until the nest level ends. */
+static void
+forbid_scans(void)
+{
+	static const char *const settings[] = {"enable_seqscan", "enable_hashjoin", "enable_mergejoin"};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i], "off", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* Prepares the statement on first use and runs it within the caller's SPI connection. */
+static uint64
+run(PsPlan *plan, Datum *args, const char *nulls, bool read_only, int expected)
+{
+	int			result;
+	int			nest_level = NewGUCNestLevel();
+
+	forbid_scans();
+	if (plan->plan == NULL)
+	{
+		SPIPlanPtr	prepared = SPI_prepare_cursor(plan->sql, plan->nargs, plan->argtypes,
+												  CURSOR_OPT_GENERIC_PLAN);
+
+		if (prepared == NULL || SPI_keepplan(prepared) != 0)
+			elog(ERROR, "could not prepare \"%s\": %s", plan->sql, SPI_result_code_string(SPI_result));
+		plan->plan = prepared;
+	}
+	result = SPI_execute_plan(plan->plan, args, nulls, read_only, 0);
+	if (result != expected)
+		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), plan->sql);
+	AtEOXact_GUC(true, nest_level);
+	return SPI_processed;
+}
+
+uint64
+ps_plan_run(PsPlan *plan, Datum *args, const char *nulls, int expected)
+{
+	return run(plan, args, nulls, false, expected);
+}
+
+uint64
+ps_plan_read(PsPlan *plan, Datum *args)
+{
+	return run(plan, args, NULL, true, SPI_OK_SELECT);
+}
+
+/* Starts a column with room for capacity values. */
+void
+ps_column_init(PsColumn *column, Oid type, int capacity)
+{
+	column->type = type;
+	column->n = 0;
+	column->values = palloc(Max(capacity, 1) * sizeof(Datum));
+	column->nulls = palloc(Max(capacity, 1) * sizeof(bool));
+}
+
+void
+ps_column_add(PsColumn *column, Datum value)
+{
+	column->values[column->n] = value;
+	column->nulls[column->n++] = false;
+}
+
+void
+ps_column_add_null(PsColumn *column)
+{
+	column->values[column->n] = (Datum) 0;
+	column->nulls[column->n++] = true;
+}
+
+/* Adds a text; NULL becomes null. */
+void
+ps_column_add_text(PsColumn *column, const char *text)
+{
+	if (text == NULL)
+		ps_column_add_null(column);
+	else
+		ps_column_add(column, CStringGetTextDatum(text));
+}
+
+/* Adds a bytea; NULL becomes null. */
+void
+ps_column_add_bytes(PsColumn *column, const char *bytes, int len)
+{
+	if (bytes == NULL)
+		ps_column_add_null(column);
+	else
+		ps_column_add(column, PointerGetDatum(cstring_to_text_with_len(bytes, len)));
+}
+
+/* Adds a timestamp; DT_NOBEGIN becomes null. */
+void
+ps_column_add_time(PsColumn *column, TimestampTz at)
+{
+	if (TIMESTAMP_IS_NOBEGIN(at))
+		ps_column_add_null(column);
+	else
+		ps_column_add(column, TimestampTzGetDatum(at));
+}
+
+/* The array of all values added. */
+Datum
+ps_column_array(const PsColumn *column)
+{
+	int			dims[1] = {column->n};
+	int			lower[1] = {1};
+	int16		typlen;
+	bool		typbyval;
+	char		typalign;
+
+	switch (column->type)
+	{
+		case INT4OID:
+			typlen = 4, typbyval = true, typalign = TYPALIGN_INT;
+			break;
+		case INT8OID:
+		case TIMESTAMPTZOID:
+			typlen = 8, typbyval = true, typalign = TYPALIGN_DOUBLE;
+			break;
+		default:				/* text, bytea, numeric, jsonb, text[] stay varlena */
+			typlen = -1, typbyval = false, typalign = TYPALIGN_INT;
+			break;
+	}
+	return PointerGetDatum(construct_md_array(column->values, column->nulls, 1, dims, lower,
+											  column->type, typlen, typbyval, typalign));
+}

@@ -1,0 +1,46 @@
+/*
+ * plan.h
+ *	  Kept SPI plans, and the arrays that set-based statements take.
+ */
+#ifndef PS_PLAN_H
+#define PS_PLAN_H
+
+#include "postgres.h"
+
+#include "executor/spi.h"
+
+#define PS_PLAN_MAX_ARGS 24
+
+/* One statement of the store; static, so that its plan is made once a session. */
+typedef struct PsPlan
+{
+	const char *sql;
+	int			nargs;
+	Oid			argtypes[PS_PLAN_MAX_ARGS];
+	SPIPlanPtr	plan;
+} PsPlan;
+
+/* Runs the statement; raises unless it ends as expected (SPI_OK_…). Returns the rows it touched. */
+extern uint64 ps_plan_run(PsPlan *plan, Datum *args, const char *nulls, int expected);
+
+/* The same for a SELECT within a STABLE function: read-only, in the calling query's snapshot. */
+extern uint64 ps_plan_read(PsPlan *plan, Datum *args);
+
+/* A column under construction: n values that become one array argument. */
+typedef struct PsColumn
+{
+	Oid			type;
+	int			n;
+	Datum	   *values;
+	bool	   *nulls;
+} PsColumn;
+
+extern void ps_column_init(PsColumn *column, Oid type, int capacity);
+extern void ps_column_add(PsColumn *column, Datum value);
+extern void ps_column_add_null(PsColumn *column);
+extern void ps_column_add_text(PsColumn *column, const char *text);
+extern void ps_column_add_bytes(PsColumn *column, const char *bytes, int len);
+extern void ps_column_add_time(PsColumn *column, TimestampTz at);
+extern Datum ps_column_array(const PsColumn *column);
+
+#endif							/* PS_PLAN_H */

@@ -1,0 +1,282 @@
+
+=pod
+
+=head1 NAME
+
+ProfileStream::Broker - a Kafka broker of one's own, for tests
+
+=head1 DESCRIPTION
+
+A real Kafka (KRaft, one process, loopback only) from the jars below KAFKA_HOME,
+or with mock => 1 the mock broker of librdkafka. Data and logs live in a
+temporary folder, and whatever is started here ends with the test.
+
+=cut
+
+package ProfileStream::Broker;
+
+use strict;
+use warnings;
+
+use File::Basename qw(dirname);
+use File::Spec;
+use IPC::Run ();
+use POSIX ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my $tools = File::Spec->rel2abs(dirname(__FILE__) . '/../../tools');
+my %running;    # pid => 1, of every broker process alive
+
+# Whether a real Kafka can be started.
+sub available
+{
+	return defined $ENV{KAFKA_HOME} && -d "$ENV{KAFKA_HOME}/libs";
+}
+
+# Path of a program of test/tools.
+sub tool
+{
+	my ($name) = @_;
+	return "$tools/$name";
+}
+
+# A started broker. topics => [[name, partitions], ...], mock => 1 for the mock.
+sub new
+{
+	my ($class, %options) = @_;
+	my $self = bless {
+		dir => PostgreSQL::Test::Utils::tempdir('broker'),
+		port => PostgreSQL::Test::Cluster::get_free_port(),
+		controller_port => PostgreSQL::Test::Cluster::get_free_port(),
+		mock => $options{mock},
+	  },
+	  $class;
+
+	if ($self->{mock})
+	{
+		$self->_start_mock(@{ $options{topics} });
+		return $self;
+	}
+	$self->_format;
+	$self->start;
+	$self->create_topic(@$_) foreach @{ $options{topics} };
+	return $self;
+}
+
+sub bootstrap
+{
+	my ($self) = @_;
+	return $self->{bootstrap} // "127.0.0.1:$self->{port}";
+}
+
+sub _java
+{
+	my ($self, @arguments) = @_;
+	return (
+		'java', '-Xmx512m', '-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC',
+		'-Dorg.slf4j.simpleLogger.defaultLogLevel=info',
+		'-cp', "$ENV{KAFKA_HOME}/libs/*", @arguments);
+}
+
+# Writes the settings and formats the storage.
+sub _format
+{
+	my ($self) = @_;
+	my $listeners = "PLAINTEXT://127.0.0.1:$self->{port},CONTROLLER://127.0.0.1:$self->{controller_port}";
+
+	PostgreSQL::Test::Utils::append_to_file("$self->{dir}/server.properties", <<"END");
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=127.0.0.1:$self->{controller_port}
+controller.quorum.voters=1\@127.0.0.1:$self->{controller_port}
+listeners=$listeners
+advertised.listeners=PLAINTEXT://127.0.0.1:$self->{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs=$self->{dir}/data
+auto.create.topics.enable=false
+num.partitions=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+group.initial.rebalance.delay.ms=0
+log.retention.ms=-1
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+END
+	my ($out, $err);
+	IPC::Run::run([ $self->_java('kafka.tools.StorageTool', 'format', '-t', 'cHJvZmlsZS1zdHJlYW0tMA',
+				'-c', "$self->{dir}/server.properties") ],
+		'<', File::Spec->devnull, '>', \$out, '2>', \$err)
+	  or die "could not format Kafka's storage: $out$err";
+}
+
+# Starts the broker and waits until it serves; same port and data each time.
+sub start
+{
+	my ($self) = @_;
+	my $log = "$self->{dir}/kafka.log";
+	PostgreSQL::Test::Utils::append_to_file($log, '');
+	my $from = -s $log;
+	my $pid = fork() // die "could not fork: $!";
+
+	if ($pid == 0)
+	{
+		open(STDIN, '<', File::Spec->devnull);
+		open(STDOUT, '>>', $log);
+		open(STDERR, '>&', \*STDOUT);
+		exec($self->_java('kafka.Kafka', "$self->{dir}/server.properties")) or POSIX::_exit(127);
+	}
+	$self->{pid} = $pid;
+	$running{$pid} = 1;
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		return $self if slurp_file($log, $from) =~ /Kafka Server started/;
+		$self->_reaped and last;
+		usleep(100_000);
+	}
+	die "Kafka did not start: " . slurp_file($log, $from);
+}
+
+sub _start_mock
+{
+	my ($self, @topics) = @_;
+
+	$self->{stdin} = '';
+	my $line = '';
+	$self->{harness} = IPC::Run::start([ tool('mockbroker'), map { "$_->[0]:$_->[1]" } @topics ],
+		'<', \$self->{stdin}, '>', \$line);
+	$self->{harness}->pump until $line =~ /\n/;
+	chomp($self->{bootstrap} = $line);
+}
+
+# Whether the process has ended, collecting it if so.
+sub _reaped
+{
+	my ($self) = @_;
+	return 1 unless defined $self->{pid};
+	return 0 if waitpid($self->{pid}, POSIX::WNOHANG()) == 0;
+	delete $running{ $self->{pid} };
+	undef $self->{pid};
+	return 1;
+}
+
+sub _end
+{
+	my ($self, $signal) = @_;
+
+	return unless defined $self->{pid};
+	kill($signal, $self->{pid});
+	kill('CONT', $self->{pid});
+	for (1 .. 600)
+	{
+		return if $self->_reaped;
+		usleep(100_000);
+	}
+	kill('KILL', $self->{pid});
+	waitpid($self->{pid}, 0);
+	delete $running{ $self->{pid} };
+	undef $self->{pid};
+}
+
+# Ends the broker as an operator does.
+sub stop
+{
+	my ($self) = @_;
+	if ($self->{harness})
+	{
+		$self->{harness}->kill_kill;
+		undef $self->{harness};
+	}
+	$self->_end('TERM');
+}
+
+sub kill9 { $_[0]->_end('KILL'); }
+sub freeze { kill('STOP', $_[0]->{pid}) or die "could not freeze Kafka"; }
+sub thaw { kill('CONT', $_[0]->{pid}) or die "could not thaw Kafka"; }
+
+sub restart
+{
+	my ($self) = @_;
+	$self->stop;
+	return $self->start;
+}
+
+# Runs produce; dies when it fails.
+sub _produce
+{
+	my ($self, @arguments) = @_;
+	my $err = '';
+	IPC::Run::run([ tool('produce'), '-b', $self->bootstrap, @arguments ], '<', File::Spec->devnull, '2>', \$err)
+	  or die "produce @arguments: $err";
+}
+
+sub create_topic
+{
+	my ($self, $topic, $partitions) = @_;
+	$self->_produce('-t', $topic, '-p', $partitions, File::Spec->devnull);
+}
+
+sub delete_topic
+{
+	my ($self, $topic) = @_;
+	$self->_produce('-t', $topic, '-X');
+}
+
+# Deletes the records of a partition before an offset, as retention does.
+sub delete_records
+{
+	my ($self, $topic, $partition, $offset) = @_;
+	$self->_produce('-t', $topic, '-D', "$partition:$offset");
+}
+
+# Produces a file of lines partition, key, base64 of the value.
+sub produce_file
+{
+	my ($self, $topic, $file) = @_;
+	$self->_produce('-t', $topic, $file);
+}
+
+# Produces [partition, key, value] rows; an undefined value is a tombstone.
+sub produce
+{
+	my ($self, $topic, @rows) = @_;
+	require MIME::Base64;
+	my $file = "$self->{dir}/rows";
+	open(my $handle, '>', $file) or die "could not write $file: $!";
+	print $handle join("\t", $_->[0], $_->[1], defined $_->[2] ? MIME::Base64::encode_base64($_->[2], '') : '-'), "\n"
+	  foreach @rows;
+	close($handle);
+	$self->produce_file($topic, $file);
+}
+
+sub log_content
+{
+	my ($self) = @_;
+	return slurp_file("$self->{dir}/kafka.log");
+}
+
+sub DESTROY
+{
+	my ($self) = @_;
+	local ($?, $@);
+	$self->{harness}->kill_kill if $self->{harness};
+	$self->_end('KILL');
+}
+
+END
+{
+	local $?;
+	foreach my $pid (keys %running)
+	{
+		kill('KILL', $pid);
+		kill('CONT', $pid);
+	}
+}
+
+1;

@@ -1,0 +1,233 @@
+
+=pod
+
+=head1 NAME
+
+ProfileStream::Node - a PostgreSQL server that has the extension
+
+=head1 DESCRIPTION
+
+PostgreSQL::Test::Cluster, with what the tests of streams share: waiting for
+progress, comparing with the model, and the checks that must hold after any
+fault.
+
+=cut
+
+package ProfileStream::Node;
+
+use strict;
+use warnings;
+
+use parent 'PostgreSQL::Test::Cluster';
+
+use IPC::Run ();
+use POSIX qw(strftime);
+use PostgreSQL::Test::Utils;
+use ProfileStream::Broker;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+# A started server with the extension. preload => 0: library not preloaded; conf => more settings.
+sub start_new
+{
+	my ($class, $name, %options) = @_;
+	my $node = $class->new($name);
+
+	$node->init(%{ $options{init} // {} });
+	$node->append_conf('postgresql.conf', <<"END");
+max_worker_processes = 16
+restart_after_crash = on
+log_min_messages = info
+log_error_verbosity = default
+END
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'profile_stream'")
+	  if $options{preload} // 1;
+	$node->append_conf('postgresql.conf', $options{conf}) if $options{conf};
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION profile_stream CASCADE');
+	$node->{expected_signals} = 0;
+	return $node;
+}
+
+# Creates a stream; more arguments as name => SQL expression.
+sub create_stream
+{
+	my ($node, $name, $broker, $topic, %arguments) = @_;
+	my $more = join('', map { ", $_ => $arguments{$_}" } sort keys %arguments);
+	$node->safe_psql('postgres',
+		"SELECT profile_stream.create_stream('$name', brokers => '" . $broker->bootstrap . "', topic => '$topic'$more)");
+}
+
+# Sum of what the partitions of a stream have taken.
+my $taken = <<'END';
+SELECT coalesce(sum(o.applied + o.duplicates + o.dead + o.tombstones), 0)
+FROM profile_stream.stream_offsets o JOIN profile_stream.streams s USING (stream_id) WHERE s.name =
+END
+
+sub taken
+{
+	my ($node, $stream) = @_;
+	return $node->safe_psql('postgres', "$taken '$stream'");
+}
+
+# Waits until a stream has taken so many messages; resumes it where it came up quarantined.
+sub wait_taken
+{
+	my ($node, $stream, $messages) = @_;
+	my $seen = '';
+
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		my ($rc, $out, $err) = $node->psql('postgres', "$taken '$stream'");
+		if ($rc == 0)
+		{
+			$seen = $out;
+			return 1 if $out >= $messages;
+			$node->psql('postgres', "SELECT profile_stream.resume_stream('$stream')")
+			  if $node->stream_state($stream) eq 'quarantined';
+		}
+		usleep(100_000);
+	}
+	diag("$stream took $seen of $messages messages, state " . $node->stream_state($stream));
+	diag($node->psql('postgres', "SELECT * FROM profile_stream.stream_status"));
+	return 0;
+}
+
+# State of a stream, '' when the server does not answer.
+sub stream_state
+{
+	my ($node, $stream) = @_;
+	my ($rc, $out) = $node->psql('postgres', "SELECT state FROM profile_stream.stat_streams WHERE name = '$stream'");
+	return $rc == 0 ? $out : '';
+}
+
+sub wait_state
+{
+	my ($node, $stream, $state) = @_;
+	return $node->poll_query_until('postgres',
+		"SELECT coalesce((SELECT state ~ '^($state)\$' FROM profile_stream.stat_streams WHERE name = '$stream'), false)");
+}
+
+# Whether psql fails with a message that matches.
+sub fails_like
+{
+	my ($node, $sql, $pattern, $name) = @_;
+	my ($rc, $out, $err) = $node->psql('postgres', $sql);
+	isnt($rc, 0, "$name: refused");
+	like($err, $pattern, "$name: says why");
+}
+
+# SQL condition for a worker of a stream, not the launcher.
+my $is_worker = "backend_type ~ 'profile_stream' AND backend_type !~ 'launcher'";
+
+# Process id of the worker, '' when there is none or the server does not answer.
+sub worker_pid
+{
+	my ($node) = @_;
+	my ($rc, $out) = $node->psql('postgres', "SELECT pid FROM pg_stat_activity WHERE $is_worker LIMIT 1");
+	return $rc == 0 ? $out : '';
+}
+
+sub wait_worker
+{
+	my ($node, $number) = @_;
+	return $node->poll_query_until('postgres', "SELECT count(*) = $number FROM pg_stat_activity WHERE $is_worker");
+}
+
+# Waits until the server answers queries again after a crash.
+sub wait_alive
+{
+	my ($node) = @_;
+	return $node->poll_query_until('postgres', 'SELECT true');
+}
+
+# Sets or clears a failpoint in the running server.
+sub set_failpoint
+{
+	my ($node, $failpoint) = @_;
+	$node->safe_psql('postgres', $failpoint eq ''
+		? 'ALTER SYSTEM RESET profile_stream.failpoint'
+		: "ALTER SYSTEM SET profile_stream.failpoint = '$failpoint'");
+	$node->reload;
+}
+
+# Whether the library was built with failpoints.
+sub has_failpoints
+{
+	my ($node) = @_;
+	return $node->safe_psql('postgres', "LOAD 'profile_stream'; SELECT count(*) FROM pg_settings WHERE name = 'profile_stream.failpoint'") == 1;
+}
+
+# Generates events into files; returns the list of files and the time they end.
+sub generate
+{
+	my (%options) = @_;
+	my $dir = PostgreSQL::Test::Utils::tempdir('events');
+	my $until = $ENV{PS_UNTIL} // strftime('%Y-%m-%dT%H:%M:00Z', gmtime(time - 120));
+	my $parts = $options{parts} // 1;
+	my @files = map { "$dir/events.$_" } 0 .. $parts - 1;
+
+	note("seed $options{seed}, $options{events} events until $until");
+	IPC::Run::run([ ProfileStream::Broker::tool('generate.py'), '--seed', $options{seed}, '--events', $options{events},
+			'--customers', $options{customers}, '--partitions', $options{partitions} // 4, '--until', $until ],
+		'>', "$dir/all")
+	  or die 'could not generate events';
+	open(my $all, '<', "$dir/all") or die $!;
+	my @out = map { open(my $handle, '>', $_) or die $!; $handle } @files;
+	my $n = 0;
+	while (my $line = <$all>)
+	{
+		my $handle = $out[ int($n++ * $parts / $options{events}) ];
+		print $handle $line;
+	}
+	close($_) or die $! foreach @out;
+	return { files => \@files, until => $until, dir => $dir, events => $options{events} };
+}
+
+# One passed test when the server holds what the model says of the events.
+sub equals_model
+{
+	my ($node, $stream, $events, $name, %options) = @_;
+	my $dbname = $options{dbname} // 'postgres';
+	my $expected = "$events->{dir}/expected.json";
+	my $output = '';
+
+	if (!$events->{modelled}++)
+	{
+		my $later = strftime('%Y-%m-%dT%H:%M:%SZ', gmtime(time + 2 * 86400));
+		IPC::Run::run([ ProfileStream::Broker::tool('model.py'), '--as-of', $events->{until}, '--as-of', $later,
+				@{ $events->{files} } ], '>', $expected)
+		  or die 'could not run the model';
+	}
+	IPC::Run::run([ ProfileStream::Broker::tool('compare.py'), '--stream', $stream, '--expected', $expected,
+			'--', '-h', $node->host, '-p', $node->port, '-d', $dbname ], '>', \$output, '2>&1');
+	my ($summary) = $output =~ /(\d+ passed, \d+ failed)\s*\z/;
+	note($summary // $output);
+	return ok(defined $summary && $summary =~ /, 0 failed/ && $summary !~ /^0 passed/, "$name: equals the model")
+	  || diag($output);
+}
+
+# Says that the test itself killed so many processes of the server.
+sub expect_signals
+{
+	my ($node, $number) = @_;
+	$node->{expected_signals} += $number;
+}
+
+# What must hold after any fault: nothing held, nothing open, nobody died but by us.
+sub is_clean
+{
+	my ($node, $name) = @_;
+	my $deaths = () = slurp_file($node->logfile) =~ /was terminated by signal/g;
+
+	is($node->safe_psql('postgres', <<"END"), '0', "$name: no advisory lock but leases");
+SELECT count(*) FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'advisory' AND NOT coalesce($is_worker, false)
+END
+	is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"),
+		'0', "$name: nobody idle in a transaction");
+	is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_prepared_xacts'), '0', "$name: no prepared transaction");
+	is($deaths, $node->{expected_signals}, "$name: no process died by a signal that the test did not send");
+}
+
+1;

@@ -1,0 +1,88 @@
+-- apply_event() and apply_events(): handlers, versions, duplicates, dead letters
+SET timezone = 'UTC';
+SET datestyle = 'ISO, YMD';
+CREATE FUNCTION pg_temp.ev(id text, customer text, type text, payload jsonb DEFAULT '{}', at text DEFAULT '2026-01-10T12:00:00Z')
+RETURNS jsonb LANGUAGE sql AS
+$$ SELECT jsonb_build_object('eventId', id, 'customerId', customer, 'eventType', type, 'payload', payload, 'timestamp', at) $$;
+-- every handler
+SELECT profile_stream.apply_events(ARRAY[
+	pg_temp.ev('e1', 'ada', 'customer.profile.updated', '{"firstName": "Ada", "lastName": "Lovelace", "email": "ada@example.org", "phone": 4711}'),
+	pg_temp.ev('e2', 'ada', 'account.opened', '{"initialBalance": 100.10}'),
+	pg_temp.ev('e3', 'ada', 'account.opened', '{"initialBalance": "0.2"}'),
+	pg_temp.ev('e4', 'ada', 'account.opened'),
+	pg_temp.ev('e5', 'ada', 'transaction.completed', '{"amount": 12.50}', '2026-01-10T12:00:01.500Z'),
+	pg_temp.ev('e6', 'ada', 'transaction.completed', '{"amount": "-2.25"}', '2026-01-10T12:00:02Z'),
+	pg_temp.ev('e7', 'ada', 'session.started', '{"channel": "web"}'),
+	pg_temp.ev('e8', 'ada', 'session.started', '{"channel": ""}'),
+	pg_temp.ev('e9', 'ada', 'support.ticket.created'),
+	pg_temp.ev('e10', 'ada', 'account.closed'),
+	pg_temp.ev('e11', 'ada', 'card.blocked', '{"reason": [1, 2]}', '2026-01-09T00:00:00Z')]);
+SELECT jsonb_pretty(profile_stream.get_profile('ada', '2026-01-11Z'));
+SELECT version, updated_at, watermark FROM profile_stream.materialized_profiles;
+-- a profile before anything but an unknown event
+SELECT profile_stream.apply_event(pg_temp.ev('n1', 'nobody', 'noop'));
+SELECT jsonb_pretty(profile_stream.get_profile('nobody', '2026-01-11Z'));
+SELECT profile_stream.get_profile('unknown');
+-- accounts never below zero
+SELECT profile_stream.apply_events(ARRAY[pg_temp.ev('c1', 'zoe', 'account.closed'), pg_temp.ev('c2', 'zoe', 'account.opened'),
+	pg_temp.ev('c3', 'zoe', 'account.closed'), pg_temp.ev('c4', 'zoe', 'account.closed')]);
+SELECT account_count, version FROM profile_stream.materialized_profiles WHERE customer_id = 'zoe';
+-- empty values leave the names as they are
+SELECT profile_stream.apply_event(pg_temp.ev('e12', 'ada', 'customer.profile.updated', '{"firstName": "", "lastName": null, "email": "a@b"}'));
+SELECT first_name, last_name, email, phone FROM profile_stream.materialized_profiles WHERE customer_id = 'ada';
+-- duplicates: in one call, in a later one, for another customer, after a refusal
+SELECT profile_stream.apply_events(ARRAY[
+	pg_temp.ev('d1', 'dup', 'noop'), pg_temp.ev('d1', 'dup', 'noop'), pg_temp.ev('d1', 'dup2', 'noop'),
+	pg_temp.ev('d2', 'dup', 'transaction.completed'), pg_temp.ev('d2', 'dup', 'transaction.completed', '{"amount": 1}'),
+	pg_temp.ev('d2', 'dup', 'transaction.completed'), NULL]);
+SELECT profile_stream.apply_events(ARRAY[
+	pg_temp.ev('d1', 'dup', 'noop'), pg_temp.ev('d2', 'dup', 'transaction.completed'), pg_temp.ev('d3', 'dup', 'noop')]);
+SELECT version, event_counts FROM profile_stream.materialized_profiles WHERE customer_id = 'dup';
+SELECT customer_id, event_id FROM profile_stream.event_ids WHERE customer_id LIKE 'dup%' ORDER BY 1, 2;
+-- retention is exact: an id as old as that is new again
+UPDATE profile_stream.event_ids SET seen_at = now() - interval '7 days 1 second' WHERE event_id = 'd1' AND customer_id = 'dup';
+UPDATE profile_stream.event_ids SET seen_at = now() - interval '6 days 23 hours 59 minutes' WHERE event_id = 'd3';
+SELECT profile_stream.apply_events(ARRAY[pg_temp.ev('d1', 'dup', 'noop'), pg_temp.ev('d3', 'dup', 'noop'), pg_temp.ev('d1', 'dup', 'noop')]);
+-- refusals
+SELECT profile_stream.apply_events(ARRAY[
+	pg_temp.ev('r1', 'ref', 'transaction.completed'),
+	pg_temp.ev('r2', 'ref', 'transaction.completed', '{"amount": "NaN"}'),
+	pg_temp.ev('r3', 'ref', 'transaction.completed', '{"amount": "1e40"}'),
+	pg_temp.ev('r4', 'ref', 'transaction.completed', '{"amount": 123456789012345678901234567890123456789}'),
+	pg_temp.ev('r5', 'ref', 'transaction.completed', '{"amount": true}'),
+	pg_temp.ev('r6', 'ref', 'customer.profile.updated', '{"firstName": {"a": 1}}'),
+	pg_temp.ev('r7', 'ref', 'customer.profile.updated', '{"phone": false}'),
+	pg_temp.ev('r8', 'ref', 'session.started', '{"channel": ["web"]}'),
+	pg_temp.ev('r9', 'ref', 'account.opened', '{"initialBalance": "12 euros"}'),
+	'{"eventType": ""}', '[]']);
+SELECT kind, errors, customer_id, event_id, event_type, partition, kafka_offset FROM profile_stream.dead_letters
+	WHERE event_id IS NULL OR event_id LIKE 'r%' ORDER BY dead_letter_id;
+SELECT convert_from(value, 'UTF8') FROM profile_stream.dead_letters WHERE event_id = 'r1';
+SELECT count(*) FROM profile_stream.materialized_profiles WHERE customer_id = 'ref';
+-- 38 digits are exact
+SELECT profile_stream.apply_events(ARRAY[
+	pg_temp.ev('b1', 'big', 'transaction.completed', '{"amount": 99999999999999999999999999999999999999}'),
+	pg_temp.ev('b2', 'big', 'transaction.completed', '{"amount": 0.00000000000000000000000000000000000001}'),
+	pg_temp.ev('b3', 'big', 'account.opened', '{"initialBalance": "12345678901234567890.123456789012345678"}')]);
+SELECT profile_stream.metric_value('big', 'total_transaction_value_30d', '2026-01-11Z'), total_balance
+	FROM profile_stream.materialized_profiles WHERE customer_id = 'big';
+-- the lock an application may take
+SELECT profile_stream.customer_lock_key('ada') = hashtextextended('ada', 0);
+BEGIN;
+SELECT profile_stream.apply_event(pg_temp.ev('l1', 'ada', 'noop'));
+SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND objsubid = 1
+	AND (classid::bigint << 32 | objid::bigint) = profile_stream.customer_lock_key('ada');
+ROLLBACK;
+SELECT count(*) FROM profile_stream.event_ids WHERE event_id = 'l1';
+-- rolled back with the caller's transaction; seen within it
+BEGIN;
+SELECT profile_stream.apply_event(pg_temp.ev('t1', 'tx', 'noop'));
+SELECT profile_stream.apply_event(pg_temp.ev('t1', 'tx', 'noop'));
+ROLLBACK;
+SELECT profile_stream.get_profile('tx');
+SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid();
+-- announced
+LISTEN profile_updates;
+SELECT profile_stream.apply_events('{}');
+-- clean up
+TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters, profile_stream.window_chunks;

@@ -1,0 +1,66 @@
+-- windowed metrics: edges, decay, sealed chunks, trends, prune
+SET timezone = 'UTC';
+SET datestyle = 'ISO, YMD';
+CREATE FUNCTION pg_temp.ev(id text, customer text, type text, at timestamptz, payload jsonb DEFAULT '{}')
+RETURNS jsonb LANGUAGE sql AS
+$$ SELECT jsonb_build_object('eventId', id, 'customerId', customer, 'eventType', type, 'payload', payload, 'timestamp', at) $$;
+-- the edges of [t - window, t], to the millisecond
+SELECT profile_stream.apply_events(ARRAY[
+	pg_temp.ev('t', 'edge', 'transaction.completed', '2026-01-01 00:00:00.500Z', '{"amount": 10.01}'),
+	pg_temp.ev('l', 'edge', 'session.started', '2026-01-01 00:00:00.500Z'),
+	pg_temp.ev('s', 'edge', 'support.ticket.created', '2026-01-01 00:00:00.500Z')]);
+SELECT d.label, profile_stream.metric_value('edge', 'transaction_count_30d', '2026-01-01 00:00:00.500Z'::timestamptz + i30) AS tx,
+	profile_stream.metric_value('edge', 'total_transaction_value_30d', '2026-01-01 00:00:00.500Z'::timestamptz + i30) AS value,
+	profile_stream.metric_value('edge', 'login_count_7d', '2026-01-01 00:00:00.500Z'::timestamptz + i7) AS logins,
+	profile_stream.metric_value('edge', 'support_ticket_count_90d', '2026-01-01 00:00:00.500Z'::timestamptz + i90) AS tickets
+FROM (VALUES ('1 before', -interval '1 ms', -interval '1 ms', -interval '1 ms'),
+	('2 at', interval '0', interval '0', interval '0'),
+	('3 last', interval '30 days', interval '7 days', interval '90 days'),
+	('4 gone', interval '30 days 1 ms', interval '7 days 1 ms', interval '90 days 1 ms')) d(label, i30, i7, i90)
+ORDER BY 1;
+-- a document and the view decay without a new event
+SELECT p->'transactionCount30d', p->'totalTransactionValue30d', p->'loginCount7d'
+FROM unnest(ARRAY['2026-01-05Z', '2026-01-20Z', '2026-02-20Z']::timestamptz[]) WITH ORDINALITY t(at, n),
+	profile_stream.get_profile('edge', t.at) p ORDER BY n;
+-- the view and the document take the clock of the statement
+SELECT profile_stream.apply_event(pg_temp.ev('now', 'clock', 'session.started', now() - interval '6 days'));
+SELECT profile_stream.apply_event(pg_temp.ev('old', 'clock', 'session.started', now() - interval '8 days'));
+SELECT login_count_7d, transaction_count_30d, support_ticket_count_90d FROM profile_stream.profiles WHERE customer_id = 'clock';
+SELECT data->'loginCount7d' FROM profile_stream.profile_documents WHERE customer_id = 'clock';
+-- one customer with 100,000 samples, out of order, in one window
+SELECT DISTINCT unnest(profile_stream.apply_events(array_agg(
+	pg_temp.ev('h' || i, 'hot', 'transaction.completed', '2026-03-01Z'::timestamptz + (i * 7919 % 100000) * interval '20 seconds',
+		jsonb_build_object('amount', i * 0.01)))))
+FROM generate_series(1, 100000) i;
+SELECT count(*), sum(count) FROM profile_stream.window_chunks WHERE customer_id = 'hot';
+SELECT length(window_state) < 1400 AS small_row FROM profile_stream.materialized_profiles WHERE customer_id = 'hot';
+SELECT at, profile_stream.metric_value('hot', 'transaction_count_30d', at) AS count, x.count AS expected,
+	profile_stream.metric_value('hot', 'total_transaction_value_30d', at) = x.sum AS same_sum
+FROM unnest(ARRAY['2026-02-28Z', '2026-03-10 11:22:33Z', '2026-03-30Z', '2026-04-01 05:00Z', '2026-04-20 00:00:20Z', '2026-06-01Z']::timestamptz[]) at,
+	LATERAL (SELECT count(*), coalesce(sum(i * 0.01), 0) AS sum FROM generate_series(1, 100000) i
+		WHERE '2026-03-01Z'::timestamptz + (i * 7919 % 100000) * interval '20 seconds' BETWEEN at - interval '720 hours' AND at) x
+ORDER BY at;
+-- trends, before and after folding
+CREATE TEMP TABLE before AS SELECT * FROM profile_stream.metric_trend('hot', 'transaction_count_30d', '2026-01-01', '2026-12-31');
+SELECT count(*), sum(count), sum(sum) FROM before;
+SELECT * FROM before ORDER BY day LIMIT 2;
+SELECT profile_stream.prune_metrics('2026-04-20Z') > 0 AS folded;
+SELECT profile_stream.prune_metrics('2026-04-20Z') AS nothing_left;
+SELECT profile_stream.prune_metrics('2026-09-01Z') > 0 AS folded;
+SELECT count(*) FILTER (WHERE samples IS NOT NULL) AS exact, count(*) FILTER (WHERE days IS NOT NULL) > 0 AS folded
+FROM profile_stream.window_chunks WHERE customer_id = 'hot';
+SELECT count(*) AS differences FROM (
+	SELECT day, count, sum, min, max FROM before EXCEPT
+	SELECT day, count, sum, min, max FROM profile_stream.metric_trend('hot', 'transaction_count_30d', '2026-01-01', '2026-12-31')) d;
+SELECT profile_stream.metric_value('hot', 'transaction_count_30d', '2026-09-02Z');
+-- a moment that needs folded samples is refused, never guessed
+SELECT profile_stream.metric_value('hot', 'transaction_count_30d', '2026-03-10 11:22:33Z');
+-- new events go on after a prune
+SELECT profile_stream.apply_event(pg_temp.ev('again', 'hot', 'transaction.completed', '2026-09-02Z', '{"amount": 5}'));
+SELECT profile_stream.metric_value('hot', 'total_transaction_value_30d', '2026-09-02Z');
+-- wrong use
+SELECT profile_stream.metric_value('edge', 'nothing');
+SELECT profile_stream.metric_value('edge', 'login_count_7d', 'infinity');
+SELECT profile_stream.metric_value('unknown', 'login_count_7d');
+SELECT * FROM profile_stream.metric_trend('unknown', 'login_count_7d', '2026-01-01', '2026-01-02');
+TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters, profile_stream.window_chunks;

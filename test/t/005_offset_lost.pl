@@ -1,0 +1,63 @@
+# Retention passed the stored offset: the stream stops and says so, or jumps and records it.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+
+use PostgreSQL::Test::Utils;
+use ProfileStream::Broker;
+use ProfileStream::Node;
+use Test::More;
+
+plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
+
+my $broker = ProfileStream::Broker->new(topics => [ [ 'stops', 1 ], [ 'jumps', 1 ] ]);
+my $node = ProfileStream::Node->start_new('main');
+
+# So many events from a number on.
+sub events
+{
+	my ($from, $n) = @_;
+	return map {
+		[ 0, 'c', qq({"eventId":"e$_","customerId":"c","eventType":"seen","timestamp":"2026-01-01T00:00:00Z"}) ]
+	} $from .. $from + $n - 1;
+}
+
+foreach my $case ([ 'stops', 'stop' ], [ 'jumps', 'earliest' ])
+{
+	my ($name, $action) = @$case;
+
+	$broker->produce($name, events(0, 100));
+	$node->create_stream($name, $broker, $name, on_offset_lost => "'$action'");
+	ok($node->wait_taken($name, 100), "$name: runs");
+	$node->safe_psql('postgres', "SELECT profile_stream.pause_stream('$name')");
+	ok($node->wait_worker(0), "$name: paused");
+	$broker->produce($name, events(100, 100));
+	$broker->delete_records($name, 0, 150);
+	$node->safe_psql('postgres', "SELECT profile_stream.resume_stream('$name')");
+
+	if ($action eq 'stop')
+	{
+		ok($node->poll_query_until('postgres', "SELECT state = 'offset_lost' FROM profile_stream.stream_offsets"),
+			'stops: the partition says that its offset is lost');
+		is($node->taken($name), '100', 'stops: nothing was skipped');
+		is($node->safe_psql('postgres', 'SELECT next_offset FROM profile_stream.stream_offsets'), '100',
+			'stops: the offset stays');
+		$node->safe_psql('postgres', "SELECT profile_stream.drop_stream('$name')");
+		ok($node->wait_worker(0), 'stops: dropped');
+		$node->safe_psql('postgres', 'DELETE FROM profile_stream.event_ids');
+	}
+	else
+	{
+		ok($node->wait_taken($name, 150), 'jumps: goes on at the earliest record');
+		is($node->safe_psql('postgres', 'SELECT partition, from_offset, to_offset FROM profile_stream.stream_gaps'),
+			'0|100|150', 'jumps: the gap is a row');
+	}
+}
+
+$node->is_clean('end');
+$node->stop('fast');
+$broker->stop;
+done_testing();

@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""Compares what model expects with what the database holds.
+
+Prints each difference and a line "N passed, M failed" over all compared
+fields; exit status 1 when anything differs.
+"""
+import argparse
+import json
+import subprocess
+import sys
+from decimal import Decimal
+
+PREFIXES = ("Processing error:", "Malformed JSON:")
+SHOWN = 40
+
+PROFILES = """
+SELECT customer_id, version, first_name, last_name, email, phone, total_balance::text, account_count,
+	preferred_channel, segment, event_counts,
+	(extract(epoch FROM updated_at) * 1000000)::bigint AS updated_at,
+	(extract(epoch FROM watermark) * 1000000)::bigint AS watermark,
+	(extract(epoch FROM last_transaction_at) * 1000000)::bigint AS last_transaction_at,
+	(extract(epoch FROM last_login_at) * 1000000)::bigint AS last_login_at
+	{metrics}
+FROM profile_stream.materialized_profiles"""
+METRICS = ("transaction_count_30d", "total_transaction_value_30d", "login_count_7d", "support_ticket_count_90d")
+METRIC = """, profile_stream.metric_value(customer_id, '{name}',
+		timestamptz 'epoch' + {at} * interval '1 microsecond')::text AS "{name}@{i}" """
+DEAD_LETTERS = """
+SELECT partition, kafka_offset, kind, errors, encode(value, 'hex') AS value
+FROM profile_stream.dead_letters WHERE stream = '{stream}'"""
+PARTITIONS = """
+SELECT o.partition, o.next_offset, o.applied, o.duplicates, o.dead, o.tombstones
+FROM profile_stream.stream_offsets o JOIN profile_stream.streams s USING (stream_id) WHERE s.name = '{stream}'"""
+EVENT_IDS = "SELECT count(*) AS count FROM profile_stream.event_ids"
+
+
+class Comparison:
+    def __init__(self):
+        self.passed = 0
+        self.failed = 0
+
+    def check(self, equal, text):
+        if equal:
+            self.passed += 1
+            return
+        self.failed += 1
+        if self.failed <= SHOWN:
+            print(text)
+
+    def rows(self, what, expected, actual, key):
+        """Compares two lists of rows by key, field by field."""
+        wanted = {tuple(row[k] for k in key): row for row in expected}
+        found = {}
+        for row in actual:
+            identity = tuple(row[k] for k in key)
+            self.check(identity not in found, f"{what} {identity}: more than once")
+            found[identity] = row
+        for identity in wanted.keys() - found.keys():
+            self.check(False, f"{what} {identity}: missing, expected {wanted[identity]}")
+        for identity in found.keys() - wanted.keys():
+            self.check(False, f"{what} {identity}: not expected, found {found[identity]}")
+        for identity in sorted(wanted.keys() & found.keys()):
+            for field, value in wanted[identity].items():
+                other = found[identity].get(field)
+                self.check(same(field, value, other),
+                           f"{what} {identity} {field}: expected {value!r}, found {other!r}")
+
+
+def is_decimal(field):
+    return field == "total_balance" or "@" in field
+
+
+def same(field, expected, actual):
+    if is_decimal(field):
+        return actual is not None and Decimal(expected) == Decimal(actual)
+    if field == "errors":
+        return len(expected) == len(actual or []) and all(
+            have.startswith(want) if want in PREFIXES else have == want for want, have in zip(expected, actual))
+    return expected == actual
+
+
+def query(psql, sql):
+    """The rows of a query as dictionaries."""
+    command = f"COPY (SELECT row_to_json(r) FROM ({sql}) r) TO STDOUT (FORMAT csv, QUOTE e'\\x01', DELIMITER e'\\x02')"
+    output = subprocess.run(psql + ["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", command], check=True,
+                            stdout=subprocess.PIPE).stdout.decode()
+    return [json.loads(line.strip("\x01")) for line in output.split("\n") if line]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--stream", required=True)
+    parser.add_argument("--expected", required=True, help="output of model")
+    parser.add_argument("--psql", default="psql")
+    parser.add_argument("connection", nargs="*", help="arguments for psql, after --")
+    args = parser.parse_args()
+    psql = [args.psql] + args.connection
+    with open(args.expected, encoding="utf-8") as file:
+        expected = json.load(file)
+
+    metrics = "".join(METRIC.format(name=name, i=i, at=at)
+                      for i, at in enumerate(expected["as_of"]) for name in METRICS)
+    result = Comparison()
+    result.rows("profile", expected["profiles"], query(psql, PROFILES.format(metrics=metrics)), ["customer_id"])
+    result.rows("dead letter", expected["dead_letters"], query(psql, DEAD_LETTERS.format(stream=args.stream)),
+                ["partition", "kafka_offset"])
+    result.rows("partition", expected["partitions"], query(psql, PARTITIONS.format(stream=args.stream)),
+                ["partition"])
+    found = query(psql, EVENT_IDS)[0]["count"]
+    result.check(found == expected["event_ids"], f"event ids: expected {expected['event_ids']}, found {found}")
+
+    print(f"{result.passed} passed, {result.failed} failed")
+    return 1 if result.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+/*
+ * mockbroker.c
+ *	  A Kafka broker without Java, for the demo and for tests of logic: the
+ *	  mock cluster inside librdkafka. It answers a waiting fetch only about
+ *	  every 500 ms, so nothing may be timed with it.
+ *
+ *	  mockbroker topic:partitions ...
+ *
+ *	  Prints the bootstrap servers as its only line of output, then stays until
+ *	  its standard input closes or SIGTERM or SIGINT comes.
+ */
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <librdkafka/rdkafka.h>
+#include <librdkafka/rdkafka_mock.h>
+
+static volatile sig_atomic_t stop_requested = 0;
+
+static void
+request_stop(int signo)
+{
+	(void) signo;
+	stop_requested = 1;
+}
+
+/* Creates a topic given as name:partitions; exits when it cannot. */
+static void
+create_topic(rd_kafka_mock_cluster_t *cluster, const char *spec)
+{
+	char	   *name = strdup(spec);
+	char	   *colon = name ? strrchr(name, ':') : NULL;
+	int			partitions = 1;
+	rd_kafka_resp_err_t err;
+
+	if (name == NULL)
+		exit(1);
+	if (colon != NULL)
+	{
+		*colon = '\0';
+		partitions = atoi(colon + 1);
+	}
+	if (*name == '\0' || partitions < 1)
+	{
+		fprintf(stderr, "mockbroker: \"%s\" is not topic:partitions\n", spec);
+		exit(2);
+	}
+	err = rd_kafka_mock_topic_create(cluster, name, partitions, 1);
+	if (err)
+	{
+		fprintf(stderr, "mockbroker: could not create topic \"%s\": %s\n", name, rd_kafka_err2str(err));
+		exit(1);
+	}
+	free(name);
+}
+
+/* Returns when standard input closes or a signal asked for the end. */
+static void
+wait_for_end(void)
+{
+	struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+	char		buffer[256];
+
+	while (!stop_requested)
+	{
+		if (poll(&input, 1, -1) < 0)
+			continue;
+		if (read(STDIN_FILENO, buffer, sizeof(buffer)) <= 0)
+			break;
+	}
+}
+
+int
+main(int argc, char **argv)
+{
+	char		errstr[512];
+	struct sigaction action;
+	rd_kafka_t *handle;
+	rd_kafka_mock_cluster_t *cluster;
+
+	memset(&action, 0, sizeof(action));
+	action.sa_handler = request_stop;
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+
+	handle = rd_kafka_new(RD_KAFKA_PRODUCER, rd_kafka_conf_new(), errstr, sizeof(errstr));
+	if (handle == NULL)
+	{
+		fprintf(stderr, "mockbroker: %s\n", errstr);
+		return 1;
+	}
+	cluster = rd_kafka_mock_cluster_new(handle, 1);
+	if (cluster == NULL)
+	{
+		fprintf(stderr, "mockbroker: could not start\n");
+		return 1;
+	}
+	for (int i = 1; i < argc; i++)
+		create_topic(cluster, argv[i]);
+
+	printf("%s\n", rd_kafka_mock_cluster_bootstraps(cluster));
+	fflush(stdout);
+	wait_for_end();
+
+	rd_kafka_mock_cluster_destroy(cluster);
+	rd_kafka_destroy(handle);
+	return 0;
+}

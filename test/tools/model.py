@@ -1,0 +1,266 @@
+#!/usr/bin/env python3
+"""What a stream must make of a file of events: an independent model.
+
+Reads the line format of produce, partition by partition in order, and writes
+the expected state as JSON for compare. It shares no code with the extension.
+"""
+import argparse
+import base64
+import datetime
+import decimal
+import json
+import re
+import sys
+from decimal import Decimal
+
+decimal.getcontext().prec = 400
+UTC = datetime.timezone.utc
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=UTC)
+DAY = 86_400_000_000
+METRICS = {"transaction_count_30d": ("transactions", 30, "count"),
+           "total_transaction_value_30d": ("transactions", 30, "sum"),
+           "login_count_7d": ("logins", 7, "count"),
+           "support_ticket_count_90d": ("tickets", 90, "count")}
+NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?\Z")
+TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?"
+                  r"(Z|[+-]\d\d(?::?\d\d)?)?\Z", re.ASCII)
+MAX_DEPTH = 64
+MAX_DIGITS = 38
+MAX_ID_BYTES = 512
+HOUR = 3_600_000_000
+
+
+class Number(str):
+    """The literal text of a JSON number."""
+
+
+class Malformed(Exception):
+    pass
+
+
+class HandlerError(Exception):
+    pass
+
+
+def refuse_constant(text):
+    raise Malformed(text)
+
+
+def check_texts(value, depth=1):
+    """Refuses what PostgreSQL cannot hold: zero characters, lone surrogates, deep nesting."""
+    if isinstance(value, str):
+        if "\0" in value or any(0xD800 <= ord(c) <= 0xDFFF for c in value):
+            raise Malformed("character")
+    elif isinstance(value, (dict, list)):
+        if depth > MAX_DEPTH:
+            raise Malformed("nesting")
+        for item in (list(value) + list(value.values()) if isinstance(value, dict) else value):
+            check_texts(item, depth + 1)
+
+
+def parse_value(value):
+    try:
+        root = json.loads(value.decode("utf-8"), parse_int=Number, parse_float=Number,
+                          parse_constant=refuse_constant)
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise Malformed(str(error)) from error
+    check_texts(root)
+    if not isinstance(root, dict):
+        raise Malformed("not an object")
+    return root
+
+
+def is_missing(value):
+    if isinstance(value, Number):
+        return Decimal(value) == 0
+    return value is None or value is False or value == ""
+
+
+def parse_timestamp(value):
+    """Microseconds since 1970, or None when the value is not a time."""
+    if isinstance(value, Number):
+        return int(Decimal(value) * 1000)
+    match = TIME.match(value) if isinstance(value, str) else None
+    if not match:
+        return None
+    year, month, day, hour, minute, second, fraction, zone = match.groups()
+    try:
+        moment = datetime.datetime(int(year), int(month), int(day), int(hour), int(minute), int(second or 0),
+                                   int((fraction or "0").ljust(6, "0")), UTC)
+    except ValueError:
+        return None
+    offset = 0
+    if zone and zone != "Z":
+        digits = zone[1:].replace(":", "").ljust(4, "0")
+        offset = (int(digits[:2]) * 60 + int(digits[2:])) * (-1 if zone[0] == "-" else 1)
+    return (moment - EPOCH) // datetime.timedelta(microseconds=1) - offset * 60_000_000
+
+
+def validate(event, now):
+    """All errors of an event, in the order of the contract, and its timestamp."""
+    ids = ("eventId", "customerId", "eventType")
+    errors = [f"Missing {name}" for name in ids + ("timestamp",) if is_missing(event.get(name))]
+    bad_ids = [name for name in ids if not is_missing(event.get(name)) and not isinstance(event[name], str)]
+    errors += [f"Invalid {name}" for name in bad_ids]
+    timestamp = None
+    if not is_missing(event.get("timestamp")):
+        timestamp = parse_timestamp(event["timestamp"])
+        if timestamp is None:
+            errors.append("Invalid timestamp")
+    payload = event.get("payload")
+    if payload is not None and not isinstance(payload, dict):
+        errors.append("Invalid payload")
+    if timestamp is not None and timestamp > now + HOUR:
+        errors.append("Timestamp too far in the future")
+    version = event.get("schemaVersion")
+    if version is not None and version != "1":
+        errors.append(f"Unsupported schemaVersion {version}")
+    for name in ("customerId", "eventId", "eventType"):
+        if isinstance(event.get(name), str) and len(event[name].encode()) > MAX_ID_BYTES:
+            errors.append(f"{name} too long")
+    return errors, timestamp
+
+
+def read_number(payload, name):
+    value = payload.get(name)
+    if value is None or (value == "" and not isinstance(value, Number)):
+        return None
+    if not isinstance(value, str) or not NUMBER.match(value):
+        raise HandlerError(name)
+    number = Decimal(value)
+    _, digits, exponent = number.normalize().as_tuple()
+    if number and (len(digits) > MAX_DIGITS or len(digits) + exponent > MAX_DIGITS or exponent < -MAX_DIGITS):
+        raise HandlerError(name)
+    return number
+
+
+def read_text(payload, name):
+    value = payload.get(name)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise HandlerError(name)
+    return str(value)
+
+
+class Profile:
+    def __init__(self):
+        self.row = {"version": 0, "first_name": "", "last_name": "", "email": "", "phone": "",
+                    "total_balance": Decimal(0), "account_count": 0, "last_transaction_at": None,
+                    "last_login_at": None, "preferred_channel": "app", "event_counts": {},
+                    "segment": "unknown", "updated_at": None, "watermark": None}
+        self.series = {"transactions": [], "logins": [], "tickets": []}
+
+    def apply(self, event_type, payload, at):
+        """Applies an event; raises HandlerError before anything has changed."""
+        row = self.row
+        if event_type == "customer.profile.updated":
+            names = {"first_name": "firstName", "last_name": "lastName", "email": "email", "phone": "phone"}
+            values = {column: read_text(payload, member) for column, member in names.items()}
+            row.update({column: value for column, value in values.items() if value is not None})
+        elif event_type == "transaction.completed":
+            amount = read_number(payload, "amount")
+            if amount is None:
+                raise HandlerError("amount")
+            row["last_transaction_at"] = at
+            self.series["transactions"].append((at, amount))
+        elif event_type == "account.opened":
+            row["total_balance"] += read_number(payload, "initialBalance") or 0
+            row["account_count"] += 1
+        elif event_type == "account.closed":
+            row["account_count"] = max(0, row["account_count"] - 1)
+        elif event_type == "session.started":
+            channel = read_text(payload, "channel")
+            row["preferred_channel"] = channel or row["preferred_channel"]
+            row["last_login_at"] = at
+            self.series["logins"].append((at, Decimal(1)))
+        elif event_type == "support.ticket.created":
+            self.series["tickets"].append((at, Decimal(1)))
+        row["version"] += 1
+        row["updated_at"] = at
+        row["watermark"] = at if row["watermark"] is None else max(row["watermark"], at)
+        row["event_counts"][event_type] = row["event_counts"].get(event_type, 0) + 1
+
+    def metrics(self, as_of):
+        values = {}
+        for name, (series, days, aggregate) in METRICS.items():
+            inside = [value for at, value in self.series[series] if as_of - days * DAY <= at <= as_of]
+            values[name] = Decimal(len(inside)) if aggregate == "count" else sum(inside, Decimal(0))
+        return values
+
+
+class Model:
+    def __init__(self, now):
+        self.now = now
+        self.profiles = {}
+        self.seen = set()
+        self.dead_letters = []
+        self.partitions = {}
+
+    def take(self, partition, value):
+        counts = self.partitions.setdefault(partition, {"next_offset": 0, "applied": 0, "duplicates": 0,
+                                                        "dead": 0, "tombstones": 0})
+        offset = counts["next_offset"]
+        counts["next_offset"] += 1
+        if value is None:
+            counts["tombstones"] += 1
+            return
+        outcome, errors = self.outcome(value)
+        counts["dead" if errors else outcome] += 1
+        if errors:
+            self.dead_letters.append({"partition": partition, "kafka_offset": offset, "kind": outcome,
+                                      "errors": errors, "value": value.hex()})
+
+    def outcome(self, value):
+        """What becomes of a message: applied, duplicates, or a dead letter's kind and errors."""
+        if value[:1] == b"\0":
+            return "malformed", ["Schema registry framing is not supported by this format"]
+        try:
+            event = parse_value(value)
+        except Malformed:
+            return "malformed", ["Malformed JSON:"]
+        errors, at = validate(event, self.now)
+        if errors:
+            return "invalid", errors
+        customer = str(event["customerId"])
+        identity = (customer, str(event["eventId"]))
+        if identity in self.seen:
+            return "duplicates", None
+        profile = self.profiles.get(customer) or Profile()
+        try:
+            profile.apply(str(event["eventType"]), event.get("payload") or {}, at)
+        except HandlerError:
+            return "handler", ["Processing error:"]
+        self.profiles[customer] = profile
+        self.seen.add(identity)
+        return "applied", None
+
+    def expected(self, as_of):
+        profiles = []
+        for customer, profile in self.profiles.items():
+            row = {"customer_id": customer, **profile.row}
+            for i, moment in enumerate(as_of):
+                row.update({f"{name}@{i}": value for name, value in profile.metrics(moment).items()})
+            profiles.append(row)
+        return {"profiles": profiles, "dead_letters": self.dead_letters, "as_of": as_of,
+                "event_ids": len(self.seen),
+                "partitions": [{"partition": p, **counts} for p, counts in self.partitions.items()]}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--as-of", action="append", required=True, help="time of the windows, ISO 8601; repeatable")
+    parser.add_argument("files", nargs="+", help="files of events, in the order in which they were produced")
+    args = parser.parse_args()
+
+    model = Model(int(datetime.datetime.now(UTC).timestamp() * 1_000_000))
+    for name in args.files:
+        with open(name, encoding="utf-8") as lines:
+            for line in lines:
+                partition, _, text = line.rstrip("\n").split("\t")
+                model.take(int(partition), None if text == "-" else base64.b64decode(text))
+    json.dump(model.expected([parse_timestamp(text) for text in args.as_of]), sys.stdout, default=str)
+
+
+if __name__ == "__main__":
+    main()
