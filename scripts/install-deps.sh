@@ -24,7 +24,7 @@ if [ $kafka = yes ] && [ -z "$home" ]; then
 	fi
 	home=$cache/kafka
 fi
-have_jars() { ls "$home"/libs/kafka_2.13-*.jar "$home"/libs/slf4j-simple-*.jar >&2 2>/dev/null; }
+have_jars() { ls "$home"/libs/kafka_2.13-*.jar "$home"/libs/slf4j-simple-*.jar >/dev/null 2>&1; }
 if [ $kafka = yes ]; then
 	packages="$packages openjdk-17-jre-headless"
 	have_jars || packages="$packages maven"

@@ -8,7 +8,6 @@
 # The last line says how many tests passed and failed; exit status 1 if any failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-tree=$PWD
 
 KAFKA_HOME=$(scripts/install-deps.sh | tail -1) || exit 1
 export KAFKA_HOME
@@ -89,9 +88,9 @@ count()
 checks()
 {
 	local check
-	for check in "$tree"/.ci/check-*; do
-		(cd "$work/tree" && ".ci/$(basename "$check")")
-		count "$(basename "$check")" $?
+	for check in .ci/check-*; do
+		"$check"
+		count "$check" $?
 	done
 }
 

@@ -334,7 +334,104 @@ COMMENT ON FUNCTION metric_trend(text, text, date, date) IS 'Count, sum, min and
 
 -- section: Kafka options (api/options.c)
 
+CREATE FUNCTION kafka_validator(options text[], catalog oid) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_kafka_validator' LANGUAGE c STRICT;
+COMMENT ON FUNCTION kafka_validator(text[], oid) IS 'Checks the options of servers and user mappings of profile_stream_kafka';
+
+CREATE FOREIGN DATA WRAPPER profile_stream_kafka NO HANDLER VALIDATOR kafka_validator;
+COMMENT ON FOREIGN DATA WRAPPER profile_stream_kafka IS 'Kafka clusters as servers: addresses in the server, secrets in user mappings';
+
 -- section: streams (api/streams.c)
+
+CREATE FUNCTION create_stream(name text, server name DEFAULT NULL, brokers text DEFAULT NULL,
+	topic text DEFAULT 'customer-events', group_id text DEFAULT 'profile-materializer',
+	start_from text DEFAULT 'earliest', batch_size int DEFAULT 5000, batch_wait interval DEFAULT '200 ms',
+	dedupe_retention interval DEFAULT '7 days', on_offset_lost text DEFAULT 'stop',
+	notify_channel text DEFAULT 'profile_updates', notify text DEFAULT 'customer', options jsonb DEFAULT '{}')
+	RETURNS void AS 'MODULE_PATHNAME', 'ps_create_stream' LANGUAGE c
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION create_stream(text, name, text, text, text, text, int, interval, interval, text, text, text, jsonb)
+	IS 'Create a stream from a Kafka topic into profiles; its worker starts when the transaction commits';
+
+CREATE FUNCTION pause_stream(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_pause_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pause_stream(text) IS 'Stop a stream''s worker within a second of the commit';
+
+CREATE FUNCTION resume_stream(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_resume_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION resume_stream(text) IS 'Start a paused or restored stream from its stored offsets';
+
+CREATE FUNCTION drop_stream(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_drop_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION drop_stream(text) IS 'Stop a stream and remove it with its offsets; profiles and dead letters stay';
+
+CREATE FUNCTION start_streams() RETURNS int
+	AS 'MODULE_PATHNAME', 'ps_start_streams' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION start_streams() IS 'Start the workers of enabled streams that do not run; returns how many';
+
+CREATE FUNCTION wait_for_offset(name text, partition int, kafka_offset bigint, timeout interval DEFAULT '30 s') RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_wait_for_offset' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION wait_for_offset(text, int, bigint, interval) IS 'Wait until the message at an offset is visible';
+
+CREATE FUNCTION wait_for_stream(name text, timeout interval DEFAULT '30 s') RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_wait_for_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION wait_for_stream(text, interval) IS 'Wait until everything that was in the topic at the call is visible; for the stream''s owner';
+
+CREATE FUNCTION test_connection(server name, topic text, OUT partition int, OUT low_offset bigint, OUT end_offset bigint)
+	RETURNS SETOF record AS 'MODULE_PATHNAME', 'ps_test_connection' LANGUAGE c STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION test_connection(name, text) IS 'Ask a server''s brokers for the partitions of a topic and their offsets';
+
+REVOKE ALL ON FUNCTION create_stream(text, name, text, text, text, text, int, interval, interval, text, text, text, jsonb),
+	pause_stream(text), resume_stream(text), drop_stream(text), start_streams(), wait_for_stream(text, interval),
+	test_connection(name, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION create_stream(text, name, text, text, text, text, int, interval, interval, text, text, text, jsonb),
+	pause_stream(text), resume_stream(text), drop_stream(text), start_streams(), wait_for_stream(text, interval),
+	test_connection(name, text) TO profile_stream_operator;
+
+CREATE VIEW stat_partitions AS
+	SELECT s.name AS stream, s.topic, o.partition, o.state, o.start_offset, o.next_offset, o.end_offset,
+		GREATEST(o.end_offset - o.next_offset, 0) AS lag,
+		o.applied, o.duplicates, o.dead, o.tombstones, o.last_message_at, o.committed_at, o.error
+	FROM profile_stream.stream_offsets o JOIN profile_stream.streams s ON s.stream_id = o.stream_id;
+COMMENT ON VIEW stat_partitions IS 'Progress and counters of each partition';
+
+CREATE VIEW stat_streams AS
+	WITH running AS (
+		SELECT l.classid::bigint AS stream_id, l.pid
+		FROM pg_catalog.pg_locks l
+		WHERE l.locktype = 'advisory' AND l.objsubid = 3 AND l.objid::bigint = 4294967295 AND l.granted
+			AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+	), totals AS (
+		SELECT o.stream_id, pg_catalog.count(*) AS partitions, pg_catalog.sum(o.applied)::bigint AS applied,
+			pg_catalog.sum(o.duplicates)::bigint AS duplicates, pg_catalog.sum(o.dead)::bigint AS dead,
+			pg_catalog.sum(o.tombstones)::bigint AS tombstones,
+			pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, 0))::bigint AS lag,
+			pg_catalog.max(o.last_message_at) AS last_message_at, pg_catalog.max(o.committed_at) AS committed_at,
+			pg_catalog.count(*) FILTER (WHERE o.state = 'offset_lost') AS lost
+		FROM profile_stream.stream_offsets o GROUP BY o.stream_id
+	), here AS (
+		SELECT t.* FROM profile_stream.stream_status t
+		WHERE t.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+	)
+	SELECT s.name AS stream,
+		CASE WHEN h.stream_id IS NULL THEN 'restored'
+			WHEN NOT h.enabled THEN 'paused'
+			WHEN r.pid IS NULL AND h.state NOT IN ('disabled', 'no_worker_slot') THEN 'not_running'
+			WHEN h.state = 'running' AND t.lost > 0 THEN 'offset_lost'
+			ELSE h.state END AS state,
+		s.topic, s.owner, r.pid AS worker_pid, t.partitions, t.applied, t.duplicates, t.dead, t.tombstones, t.lag,
+		t.last_message_at, t.committed_at, h.error,
+		CASE WHEN h.stream_id IS NULL THEN 'This database was restored; resume_stream() goes on from the stored offsets.'
+			WHEN h.enabled AND r.pid IS NULL AND h.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
+			WHEN h.state = 'running' AND t.lost > 0 THEN 'See the error of each partition in stat_partitions.'
+			ELSE h.hint END AS hint,
+		h.error_at, h.next_attempt_at
+	FROM profile_stream.streams s
+		LEFT JOIN here h ON h.stream_id = s.stream_id
+		LEFT JOIN running r ON r.stream_id = s.stream_id
+		LEFT JOIN totals t ON t.stream_id = s.stream_id;
+COMMENT ON VIEW stat_streams IS 'State, counters, lag and last error of each stream';
 
 -- section: privileges
 

@@ -17,6 +17,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(ps_decode_event);
 PG_FUNCTION_INFO_V1(ps_decode_fuzz);
@@ -114,7 +115,7 @@ ps_decode_event(PG_FUNCTION_ARGS)
  * Fuzzing: what is fed to the decoder, and what must hold for its answer.
  */
 
-#define FUZZ_NOW INT64CONST(820454400000000)	/* 2026-01-01 */
+#define FUZZ_NOW INT64CONST(820540800000000)	/* 2026-01-01 */
 #define FUZZ_SKEW USECS_PER_HOUR
 #define FUZZ_MAX_BYTES 2048
 #define FUZZ_MAX_MUTATIONS 4
@@ -148,7 +149,7 @@ static int
 fuzz_splice(pg_prng_state *prng, char *bytes, int len, int max_cut, const char *insert, int insert_len)
 {
 	int			at = fuzz_int(prng, len);
-	int			cut = Min(fuzz_int(prng, max_cut), len - at);
+	int			cut = fuzz_int(prng, Min(max_cut, len - at));
 
 	if (len - cut + insert_len > FUZZ_MAX_BYTES)
 		return len;
@@ -164,7 +165,7 @@ fuzz_mutate(pg_prng_state *prng, char *bytes, int len)
 	char		copy[64];
 	char		byte = (char) fuzz_int(prng, 255);
 	const char *token = fuzz_tokens[fuzz_int(prng, lengthof(fuzz_tokens) - 1)];
-	int			copied = Min(fuzz_int(prng, sizeof(copy)), len);
+	int			copied = fuzz_int(prng, Min((int) sizeof(copy), len));
 
 	switch (fuzz_int(prng, 5))
 	{

@@ -42,13 +42,6 @@ sub produce_next
 	return $produced += $lines;
 }
 
-# Waits until the log says something that it had not said before.
-sub wait_log
-{
-	my ($pattern, $from) = @_;
-	return $node->wait_for_log($pattern, $from);
-}
-
 produce_next();
 $node->create_stream('crash', $broker, 'events');
 
@@ -63,18 +56,9 @@ SKIP:
 			my $from = -s $node->logfile;
 			$node->set_failpoint("$failpoint:$action");
 			produce_next();
-			if ($action eq 'kill')
-			{
-				wait_log(qr/was terminated by signal 9/, $from);
-				# the server restarts with the failpoint, so it goes before anything runs again
-				$node->wait_alive;
-			}
-			else
-			{
-				wait_log(qr/failpoint "$failpoint"/, $from);
-			}
-			$node->poll_query_until('postgres', 'ALTER SYSTEM RESET profile_stream.failpoint', '');
-			$node->reload;
+			$node->wait_for_log($action eq 'kill' ? qr/was terminated by signal 9/ : qr/failpoint "$failpoint"/, $from);
+			$node->set_failpoint('');
+			$node->wait_alive;
 			ok($node->wait_taken('crash', $produced), "goes on after $action at $failpoint");
 		}
 	}

@@ -45,7 +45,7 @@ my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump';
 $node->safe_psql('postgres', 'CREATE DATABASE copy');
 $node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, '-h', $node->host, '-p', $node->port, 'postgres' ], 'pg_dump');
 $node->command_ok([ 'pg_restore', '-e', '-d', 'copy', '-h', $node->host, '-p', $node->port, $dump ], 'pg_restore');
-is($node->safe_psql('copy', "SELECT state FROM profile_stream.stat_streams WHERE name = 'crm'"), 'restored',
+is($node->safe_psql('copy', "SELECT state FROM profile_stream.stat_streams WHERE stream = 'crm'"), 'restored',
 	'a restored stream says so and does not run by itself');
 $broker->produce_file('events', $events->{files}[3]);
 $node->safe_psql('copy', "SELECT profile_stream.resume_stream('crm')");

@@ -55,9 +55,9 @@ my $port = PostgreSQL::Test::Cluster::get_free_port();
 $node->safe_psql('postgres',
 	"SELECT profile_stream.create_stream('nowhere', brokers => '127.0.0.1:$port', topic => 'events', group_id => 'g1')");
 $node->create_stream('nothing', $broker, 'later', group_id => "'g2'");
-ok($node->poll_query_until('postgres', "SELECT error IS NOT NULL FROM profile_stream.stat_streams WHERE name = 'nowhere'"),
+ok($node->poll_query_until('postgres', "SELECT error IS NOT NULL FROM profile_stream.stat_streams WHERE stream = 'nowhere'"),
 	'an unreachable broker is an error in the view');
-ok($node->poll_query_until('postgres', "SELECT error IS NOT NULL FROM profile_stream.stat_streams WHERE name = 'nothing'"),
+ok($node->poll_query_until('postgres', "SELECT error IS NOT NULL FROM profile_stream.stat_streams WHERE stream = 'nothing'"),
 	'a missing topic is an error in the view');
 $broker->create_topic('later', 1);
 $broker->produce('later', [ 0, 'd', sprintf($event, 'later') ]);

@@ -12,6 +12,7 @@ from decimal import Decimal
 
 PREFIXES = ("Processing error:", "Malformed JSON:")
 SHOWN = 40
+LONGEST = 400
 
 PROFILES = """
 SELECT customer_id, version, first_name, last_name, email, phone, total_balance::text, account_count,
@@ -45,7 +46,7 @@ class Comparison:
             return
         self.failed += 1
         if self.failed <= SHOWN:
-            print(text)
+            print(text if len(text) <= LONGEST else text[:LONGEST] + "...")
 
     def rows(self, what, expected, actual, key):
         """Compares two lists of rows by key, field by field."""

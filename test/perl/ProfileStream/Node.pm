@@ -22,7 +22,7 @@ use parent 'PostgreSQL::Test::Cluster';
 
 use IPC::Run ();
 use POSIX qw(strftime);
-use PostgreSQL::Test::Utils;
+use PostgreSQL::Test::Utils ();    # imports would hide methods of the parent
 use ProfileStream::Broker;
 use Test::More;
 use Time::HiRes qw(usleep);
@@ -97,7 +97,7 @@ sub wait_taken
 sub stream_state
 {
 	my ($node, $stream) = @_;
-	my ($rc, $out) = $node->psql('postgres', "SELECT state FROM profile_stream.stat_streams WHERE name = '$stream'");
+	my ($rc, $out) = $node->psql('postgres', "SELECT state FROM profile_stream.stat_streams WHERE stream = '$stream'");
 	return $rc == 0 ? $out : '';
 }
 
@@ -105,7 +105,7 @@ sub wait_state
 {
 	my ($node, $stream, $state) = @_;
 	return $node->poll_query_until('postgres',
-		"SELECT coalesce((SELECT state ~ '^($state)\$' FROM profile_stream.stat_streams WHERE name = '$stream'), false)");
+		"SELECT coalesce((SELECT state ~ '^($state)\$' FROM profile_stream.stat_streams WHERE stream = '$stream'), false)");
 }
 
 # Whether psql fails with a message that matches.
@@ -117,8 +117,8 @@ sub fails_like
 	like($err, $pattern, "$name: says why");
 }
 
-# SQL condition for a worker of a stream, not the launcher.
-my $is_worker = "backend_type ~ 'profile_stream' AND backend_type !~ 'launcher'";
+# SQL condition for a worker of a stream.
+my $is_worker = "backend_type = 'profile_stream worker'";
 
 # Process id of the worker, '' when there is none or the server does not answer.
 sub worker_pid
@@ -141,13 +141,12 @@ sub wait_alive
 	return $node->poll_query_until('postgres', 'SELECT true');
 }
 
-# Sets or clears a failpoint in the running server.
+# Sets or, with '', clears a failpoint, also in a server that is just crashing because of it.
 sub set_failpoint
 {
 	my ($node, $failpoint) = @_;
-	$node->safe_psql('postgres', $failpoint eq ''
-		? 'ALTER SYSTEM RESET profile_stream.failpoint'
-		: "ALTER SYSTEM SET profile_stream.failpoint = '$failpoint'");
+	$node->append_conf('postgresql.conf', "profile_stream.failpoint = ''") unless $node->{has_failpoint_line}++;
+	$node->adjust_conf('postgresql.conf', 'profile_stream.failpoint', "'$failpoint'");
 	$node->reload;
 }
 
@@ -218,7 +217,7 @@ sub expect_signals
 sub is_clean
 {
 	my ($node, $name) = @_;
-	my $deaths = () = slurp_file($node->logfile) =~ /was terminated by signal/g;
+	my $deaths = () = PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ /was terminated by signal/g;
 
 	is($node->safe_psql('postgres', <<"END"), '0', "$name: no advisory lock but leases");
 SELECT count(*) FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)

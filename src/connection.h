@@ -1,0 +1,17 @@
+/*
+ * connection.h
+ *	  Options of a stream's Kafka client, gathered from the stream, its server
+ *	  and the owner's user mapping.
+ */
+#ifndef PS_CONNECTION_H
+#define PS_CONNECTION_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+#include "utils/jsonb.h"
+
+/* PsKafkaOption list; server or brokers is NULL; every option is checked for that role. */
+extern List *ps_connection_options(const char *server, const char *brokers, Jsonb *options, Oid role);
+
+#endif							/* PS_CONNECTION_H */

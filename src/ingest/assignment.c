@@ -1,0 +1,166 @@
+/*
+ * assignment.c
+ *	  Which partitions the worker reads, and from where: the stored offset, if
+ *	  the topic still has it. Start positions are stored before the first read, so
+ *	  that 'latest' means the moment of creation, whatever crashes later.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "ingest/worker.h"
+#include "miscadmin.h"
+#include "storage/lock.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+/* Takes a session-level advisory lock of our own namespace, if nobody holds it. */
+bool
+ps_lease_take(int stream_id, uint32 what)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) stream_id, what, 3);
+	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+PsPartition *
+ps_assignment_find(PsWorker *worker, int32 partition)
+{
+	for (int i = 0; i < worker->npartitions; i++)
+		if (worker->partitions[i].partition == partition)
+			return &worker->partitions[i];
+	return NULL;
+}
+
+/* Where a partition that has no row begins. */
+static int64
+start_offset(PsWorker *worker, const PsLookupPartition *answer, bool first_start)
+{
+	if (!first_start || strcmp(worker->stream->start_from, "earliest") == 0)
+		return answer->low;
+	if (strcmp(worker->stream->start_from, "latest") == 0 || answer->at_time < 0)
+		return answer->high;
+	return answer->at_time;
+}
+
+/* Deals with a stored offset that the topic does not have; returns whether reading goes on. */
+static bool
+offset_lost(PsWorker *worker, PsStoredOffset *stored, int64 low, int64 high)
+{
+	PsStream   *stream = worker->stream;
+	char	   *error = psprintf("offset " INT64_FORMAT " is not in the topic, which has " INT64_FORMAT " to " INT64_FORMAT,
+								 stored->next_offset, low, high);
+	int64		target = strcmp(stream->on_offset_lost, "earliest") == 0 ? low : high;
+
+	if (strcmp(stream->on_offset_lost, "stop") == 0 || high < 0)
+	{
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("stream \"%s\" stops reading partition %d: %s", stream->name, stored->partition, error),
+				 errhint("Messages were lost to retention, or the topic was created anew. To go on from what is left, create the stream again with on_offset_lost => 'earliest'; profiles and event ids stay.")));
+		ps_stream_lose_partition(stream->stream_id, stored->partition, error);
+		return false;
+	}
+	ereport(WARNING,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("stream \"%s\" goes on at offset " INT64_FORMAT " of partition %d: %s",
+					stream->name, target, stored->partition, error)));
+	ps_stream_jump(stream->stream_id, stored->partition, stored->next_offset, target, "offset_lost");
+	stored->next_offset = target;
+	return true;
+}
+
+/* Brings rows and answer together; fills partitions with what is to be read. */
+static int
+reconcile_partitions(PsWorker *worker, PsPartition *partitions)
+{
+	PsStream   *stream = worker->stream;
+	PsLookup   *lookup = &worker->lookup;
+	List	   *stored = ps_stream_offsets(stream->stream_id);
+	bool		first_start = stored == NIL;
+	ListCell   *cell;
+	int			n = 0;
+
+	for (int p = 0; p < lookup->npartitions; p++)
+	{
+		PsLookupPartition *answer = &lookup->partitions[p];
+		PsStoredOffset *row = NULL;
+
+		foreach(cell, stored)
+			if (((PsStoredOffset *) lfirst(cell))->partition == p)
+				row = lfirst(cell);
+		if (row == NULL)
+		{
+			row = palloc0(sizeof(PsStoredOffset));
+			row->partition = p;
+			row->next_offset = start_offset(worker, answer, first_start);
+			ps_stream_add_partition(stream->stream_id, p, row->next_offset);
+		}
+		else if (row->lost)
+			continue;
+		else if ((row->next_offset < answer->low || row->next_offset > answer->high) &&
+				 !offset_lost(worker, row, answer->low, answer->high))
+			continue;
+		if (!ps_lease_take(stream->stream_id, p))
+			continue;
+		partitions[n].partition = p;
+		partitions[n].epoch = row->epoch;
+		partitions[n++].next_offset = row->next_offset;
+	}
+	foreach(cell, stored)
+	{
+		PsStoredOffset *row = lfirst(cell);
+
+		if (row->partition >= lookup->npartitions && !row->lost)
+			(void) offset_lost(worker, row, -1, -1);
+	}
+	return n;
+}
+
+/* Whether the worker already reads just these partitions. */
+static bool
+already_assigned(PsWorker *worker, const PsPartition *partitions, int n)
+{
+	if (n != worker->npartitions)
+		return false;
+	for (int i = 0; i < n; i++)
+		if (partitions[i].partition != worker->partitions[i].partition)
+			return false;
+	return true;
+}
+
+void
+ps_assignment_update(PsWorker *worker)
+{
+	PsPartition *partitions = MemoryContextAlloc(worker->context,
+												 Max(worker->lookup.npartitions, 1) * sizeof(PsPartition));
+	PsPosition *positions;
+	int			n;
+
+	StartTransactionCommand();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	n = reconcile_partitions(worker, partitions);
+	PopActiveSnapshot();
+	SPI_finish();
+	CommitTransactionCommand();
+
+	if (!worker->reassign && already_assigned(worker, partitions, n))
+	{
+		pfree(partitions);
+		return;
+	}
+	positions = MemoryContextAlloc(worker->batch_context, Max(n, 1) * sizeof(PsPosition));
+	for (int i = 0; i < n; i++)
+	{
+		positions[i].partition = partitions[i].partition;
+		positions[i].offset = partitions[i].next_offset;
+	}
+	if (worker->partitions != NULL)
+		pfree(worker->partitions);
+	worker->partitions = partitions;
+	worker->npartitions = n;
+	ps_consumer_assign(worker->consumer, positions, n);
+	worker->reassign = false;
+}

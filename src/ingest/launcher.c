@@ -1,0 +1,209 @@
+/*
+ * launcher.c
+ *	  The launcher visits every database once after start, promotion or reload: a
+ *	  short-lived scanner connects to it and starts its enabled streams. Workers
+ *	  then live by themselves; the launcher sleeps.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "ingest/launcher.h"
+#include "ingest/worker.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lock.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+PGDLLEXPORT void profile_stream_launcher_main(Datum arg);
+PGDLLEXPORT void profile_stream_scanner_main(Datum arg);
+
+/* Fills what launcher and scanner have in common. */
+static void
+describe_worker(BackgroundWorker *worker, const char *what, const char *function)
+{
+	memset(worker, 0, sizeof(BackgroundWorker));
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker->bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker->bgw_library_name, "profile_stream", BGW_MAXLEN);
+	strlcpy(worker->bgw_function_name, function, BGW_MAXLEN);
+	strlcpy(worker->bgw_name, what, BGW_MAXLEN);
+	strlcpy(worker->bgw_type, what, BGW_MAXLEN);
+}
+
+void
+ps_launcher_register(void)
+{
+	BackgroundWorker worker;
+
+	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
+		return;
+	describe_worker(&worker, "profile_stream launcher", "profile_stream_launcher_main");
+	worker.bgw_restart_time = 5;
+	RegisterBackgroundWorker(&worker);
+}
+
+/* Databases that take connections. */
+static List *
+connectable_databases(MemoryContext context)
+{
+	List	   *databases = NIL;
+	Relation	relation;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	relation = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(relation, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		if (database->datallowconn && !database->datistemplate)
+			databases = lappend_oid(databases, database->oid);
+		MemoryContextSwitchTo(old);
+	}
+	table_endscan(scan);
+	table_close(relation, AccessShareLock);
+	CommitTransactionCommand();
+	return databases;
+}
+
+/* Scans one database and waits until that is done; false when no slot was free. */
+static bool
+scan_database(Oid database)
+{
+	BackgroundWorker worker;
+	BackgroundWorkerHandle *handle;
+
+	describe_worker(&worker, "profile_stream scanner", "profile_stream_scanner_main");
+	worker.bgw_main_arg = ObjectIdGetDatum(database);
+	worker.bgw_notify_pid = MyProcPid;
+	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
+		return false;
+	(void) WaitForBackgroundWorkerShutdown(handle);
+	pfree(handle);
+	return true;
+}
+
+void
+profile_stream_launcher_main(Datum arg)
+{
+	bool		scan = true;
+	MemoryContext context;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	context = AllocSetContextCreate(TopMemoryContext, "profile_stream launcher", ALLOCSET_DEFAULT_SIZES);
+
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			scan = true;
+		}
+		if (scan && ps_enabled)
+		{
+			ListCell   *cell;
+
+			scan = false;
+			MemoryContextSwitchTo(context);
+			foreach(cell, connectable_databases(context))
+				if (!scan_database(lfirst_oid(cell)))
+					scan = true;	/* again when a slot may be free */
+			MemoryContextReset(context);
+		}
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (scan ? WL_TIMEOUT : 0), 10000, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+}
+
+/* Whether a worker holds the stream's lease. */
+bool
+ps_worker_running(int stream_id)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) stream_id, PS_LEASE_WORKER, 3);
+	if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return true;
+	(void) LockRelease(&tag, ExclusiveLock, false);
+	return false;
+}
+
+int
+ps_launcher_start_streams(void)
+{
+	int			started = 0;
+	ListCell   *cell;
+
+	foreach(cell, ps_streams_enabled())
+	{
+		int			stream_id = lfirst_int(cell);
+		PsStream   *stream = ps_stream_find(NULL, stream_id);
+		Oid			owner = get_role_oid(stream->owner, true);
+
+		if (ps_worker_running(stream_id))
+			continue;
+		if (!OidIsValid(owner))
+			ps_stream_set_state(stream_id, "retrying", psprintf("role \"%s\" does not exist", stream->owner),
+								"Drop the stream and create it again as another role.", -1);
+		else if (!ps_worker_start(stream_id, owner))
+		{
+			ps_stream_set_state(stream_id, "no_worker_slot", "no background worker slot is free",
+								"Raise max_worker_processes, then call start_streams().", -1);
+			ereport(WARNING,
+					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+					 errmsg("no background worker slot is free for stream \"%s\"", stream->name),
+					 errhint("Raise max_worker_processes, then call start_streams().")));
+		}
+		else
+			started++;
+	}
+	return started;
+}
+
+void
+profile_stream_scanner_main(Datum arg)
+{
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
+	SetConfigOption("search_path", "", PGC_USERSET, PGC_S_SESSION);
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (OidIsValid(get_extension_oid("profile_stream", true)))
+	{
+		SPI_connect();
+		(void) ps_launcher_start_streams();
+		SPI_finish();
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	proc_exit(0);
+}

@@ -1,0 +1,154 @@
+/*
+ * lookup.c
+ *	  The side thread. It calls librdkafka and malloc and nothing of PostgreSQL,
+ *	  with all signals blocked, and says through a pipe that it has finished. The
+ *	  process may exit while it still waits for a frozen broker.
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <librdkafka/rdkafka.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "ingest/lookup.h"
+
+static void
+answer_error(PsLookup *lookup, const char *what, rd_kafka_resp_err_t err)
+{
+	lookup->topic_missing = err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
+		err == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
+	snprintf(lookup->error, sizeof(lookup->error), "%s: %s", what, rd_kafka_err2str(err));
+}
+
+/* Counts the partitions; 0 when the topic is not there. */
+static int
+count_partitions(PsLookup *lookup)
+{
+	const struct rd_kafka_metadata *metadata;
+	rd_kafka_topic_t *topic = rd_kafka_topic_new(lookup->rk, lookup->topic, NULL);
+	rd_kafka_resp_err_t err;
+	int			n = 0;
+
+	if (topic == NULL)
+	{
+		answer_error(lookup, "could not look up the topic", rd_kafka_last_error());
+		return 0;
+	}
+	err = rd_kafka_metadata(lookup->rk, 0, topic, &metadata, lookup->timeout_ms);
+	rd_kafka_topic_destroy(topic);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		answer_error(lookup, "could not reach the broker", err);
+		return 0;
+	}
+	if (metadata->topic_cnt == 1 && metadata->topics[0].err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		n = metadata->topics[0].partition_cnt;
+	else
+		answer_error(lookup, "could not read the topic",
+					 metadata->topic_cnt == 1 ? metadata->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+	rd_kafka_metadata_destroy(metadata);
+	return n;
+}
+
+/* Fills the offsets of one partition; false on an error. */
+static bool
+look_up_partition(PsLookup *lookup, int partition)
+{
+	PsLookupPartition *answer = &lookup->partitions[partition];
+	rd_kafka_resp_err_t err = rd_kafka_query_watermark_offsets(lookup->rk, lookup->topic, partition,
+															   &answer->low, &answer->high, lookup->timeout_ms);
+
+	answer->at_time = -1;
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR && lookup->time_ms >= 0)
+	{
+		rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+
+		rd_kafka_topic_partition_list_add(list, lookup->topic, partition)->offset = lookup->time_ms;
+		err = rd_kafka_offsets_for_times(lookup->rk, list, lookup->timeout_ms);
+		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+			err = list->elems[0].err;
+		if (err == RD_KAFKA_RESP_ERR_NO_ERROR && list->elems[0].offset >= 0)
+			answer->at_time = list->elems[0].offset;
+		rd_kafka_topic_partition_list_destroy(list);
+	}
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		answer_error(lookup, "could not look up offsets", err);
+	return err == RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+/* The thread: asks, then writes one byte. */
+static void *
+ask(void *arg)
+{
+	PsLookup   *lookup = arg;
+	int			n = count_partitions(lookup);
+	ssize_t		written;
+
+	if (n > 0)
+	{
+		lookup->partitions = calloc(n, sizeof(PsLookupPartition));
+		for (int i = 0; lookup->partitions != NULL && i < n && lookup->error[0] == '\0'; i++)
+			if (look_up_partition(lookup, i))
+				lookup->npartitions = i + 1;
+		if (lookup->partitions == NULL)
+			snprintf(lookup->error, sizeof(lookup->error), "out of memory");
+	}
+	do
+		written = write(lookup->pipe[1], "x", 1);
+	while (written < 0 && errno == EINTR);
+	return NULL;
+}
+
+void
+ps_lookup_init(PsLookup *lookup, void *rk, const char *topic)
+{
+	memset(lookup, 0, sizeof(PsLookup));
+	lookup->rk = rk;
+	strlcpy(lookup->topic, topic, sizeof(lookup->topic));
+	if (pipe(lookup->pipe) < 0 || fcntl(lookup->pipe[0], F_SETFL, O_NONBLOCK) < 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not create a pipe: %m")));
+}
+
+bool
+ps_lookup_start(PsLookup *lookup, int64 time_ms, int timeout_ms)
+{
+	pthread_t	thread;
+	sigset_t	all;
+	sigset_t	before;
+	int			result;
+
+	if (lookup->running)
+		return true;
+	free(lookup->partitions);
+	lookup->partitions = NULL;
+	lookup->npartitions = 0;
+	lookup->error[0] = '\0';
+	lookup->topic_missing = false;
+	lookup->time_ms = time_ms;
+	lookup->timeout_ms = timeout_ms;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	result = pthread_create(&thread, NULL, ask, lookup);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (result != 0)
+		return false;
+	pthread_detach(thread);
+	lookup->running = true;
+	return true;
+}
+
+bool
+ps_lookup_done(PsLookup *lookup)
+{
+	char		byte;
+
+	if (!lookup->running || read(lookup->pipe[0], &byte, 1) != 1)
+		return false;
+	lookup->running = false;
+	return true;
+}

@@ -1,0 +1,179 @@
+/*
+ * probe.c
+ *	  A look-up for a session. A client of librdkafka would leave threads in the
+ *	  session's process, so a worker without a database connection asks; question
+ *	  and answer travel in a dynamic shared memory segment, secrets nowhere else.
+ */
+#include "postgres.h"
+
+#include "ingest/probe.h"
+#include "kafka.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "storage/dsm.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "tcop/tcopprot.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#define OPTION_BYTES 65536
+
+typedef struct ProbeSegment
+{
+	char		topic[256];
+	int			timeout_ms;
+	int			options_len;
+	char		options[OPTION_BYTES];	/* name \0 value \0 … */
+	volatile bool answered;
+	PsProbeAnswer answer;
+} ProbeSegment;
+
+PGDLLEXPORT void profile_stream_probe_main(Datum arg);
+
+/* Packs the options into the segment. */
+static void
+pack_options(ProbeSegment *segment, List *options)
+{
+	ListCell   *cell;
+
+	foreach(cell, options)
+	{
+		PsKafkaOption *option = lfirst(cell);
+		int			name_len = strlen(option->name) + 1;
+		int			value_len = strlen(option->value) + 1;
+
+		if (segment->options_len + name_len + value_len > OPTION_BYTES)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("options of the connection are too long")));
+		memcpy(segment->options + segment->options_len, option->name, name_len);
+		memcpy(segment->options + segment->options_len + name_len, option->value, value_len);
+		segment->options_len += name_len + value_len;
+	}
+}
+
+/* Waits for the answer; the caller ends the worker. */
+static void
+wait_for_answer(ProbeSegment *segment, BackgroundWorkerHandle *handle, int timeout_ms)
+{
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+
+	while (!segment->answered)
+	{
+		pid_t		pid;
+
+		if (GetCurrentTimestamp() >= deadline ||
+			GetBackgroundWorkerPid(handle, &pid) == BGWH_STOPPED)
+			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	pg_read_barrier();
+	if (!segment->answered)
+	{
+		strlcpy(segment->answer.error, "the broker did not answer in time", sizeof(segment->answer.error));
+		segment->answer.npartitions = 0;
+	}
+}
+
+PsProbeAnswer *
+ps_probe(List *options, const char *topic, int timeout_ms)
+{
+	dsm_segment *dsm = dsm_create(sizeof(ProbeSegment), 0);
+	ProbeSegment *segment = dsm_segment_address(dsm);
+	BackgroundWorker worker;
+	BackgroundWorkerHandle *handle;
+	PsProbeAnswer *answer = palloc(sizeof(PsProbeAnswer));
+
+	memset(segment, 0, sizeof(ProbeSegment));
+	strlcpy(segment->topic, topic, sizeof(segment->topic));
+	segment->timeout_ms = timeout_ms;
+	pack_options(segment, options);
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
+	worker.bgw_start_time = BgWorkerStart_PostmasterStart;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker.bgw_library_name, "profile_stream", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "profile_stream_probe_main", BGW_MAXLEN);
+	strlcpy(worker.bgw_name, "profile_stream probe", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "profile_stream probe", BGW_MAXLEN);
+	worker.bgw_main_arg = UInt32GetDatum(dsm_segment_handle(dsm));
+	worker.bgw_notify_pid = MyProcPid;
+	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("no background worker slot is free to ask the broker"),
+				 errhint("Raise max_worker_processes.")));
+	PG_TRY();
+	{
+		wait_for_answer(segment, handle, timeout_ms);
+	}
+	PG_FINALLY();
+	{
+		TerminateBackgroundWorker(handle);
+	}
+	PG_END_TRY();
+	memcpy(answer, &segment->answer, sizeof(PsProbeAnswer));
+	explicit_bzero(segment->options, OPTION_BYTES);
+	dsm_detach(dsm);
+	return answer;
+}
+
+/* Asks, waits on the look-up's pipe, answers, and exits without destroying the client. */
+static void
+answer(ProbeSegment *segment)
+{
+	List	   *options = NIL;
+	PsLookup	lookup;
+	void	   *rk;
+
+	for (int at = 0; at < segment->options_len;)
+	{
+		const char *name = segment->options + at;
+		const char *value = name + strlen(name) + 1;
+
+		options = ps_kafka_add_option(options, name, value);
+		at += strlen(name) + strlen(value) + 2;
+	}
+	rk = ps_kafka_create_consumer(options, "profile_stream_probe");
+	ps_lookup_init(&lookup, rk, segment->topic);
+	if (!ps_lookup_start(&lookup, -1, segment->timeout_ms))
+		return;
+	while (!ps_lookup_done(&lookup))
+	{
+		(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_EXIT_ON_PM_DEATH,
+								 lookup.pipe[0], -1, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		if (ProcDiePending)
+			proc_exit(0);
+	}
+	segment->answer.topic_missing = lookup.topic_missing;
+	strlcpy(segment->answer.error, lookup.error, sizeof(segment->answer.error));
+	segment->answer.npartitions = Min(lookup.npartitions, PS_PROBE_PARTITIONS);
+	if (lookup.partitions != NULL)
+		memcpy(segment->answer.partitions, lookup.partitions,
+			   segment->answer.npartitions * sizeof(PsLookupPartition));
+	pg_write_barrier();
+	segment->answered = true;
+}
+
+void
+profile_stream_probe_main(Datum arg)
+{
+	dsm_segment *dsm;
+
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	CurrentResourceOwner = ResourceOwnerCreate(NULL, "profile_stream probe");
+	dsm = dsm_attach(DatumGetUInt32(arg));
+	if (dsm != NULL)
+		answer(dsm_segment_address(dsm));
+	proc_exit(0);
+}

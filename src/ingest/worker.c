@@ -1,0 +1,425 @@
+/*
+ * worker.c
+ *	  The background worker of one stream: its life, its loop, its recovery.
+ *
+ *	  Loop: interrupts, reload, stop conditions, look-ups, drain, apply, reset,
+ *	  wait. While it waits it has no transaction and no snapshot. An error of the
+ *	  infrastructure aborts the transaction, is shown in stat_streams, and after a
+ *	  back-off the partitions are read again from their stored offsets.
+ *
+ *	  It exits with 0, and so is not restarted, when the stream is paused or gone;
+ *	  when terminated it exits with 1, and the postmaster starts it again.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "commands/extension.h"
+#include "common/pg_prng.h"
+#include "connection.h"
+#include "executor/spi.h"
+#include "ingest/worker.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lock.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#define MAX_BATCH_BYTES (8 * 1024 * 1024)
+#define IDLE_MS 500
+#define LOOKUP_INTERVAL_MS 30000
+#define LOOKUP_RETRY_MS 2000
+#define LOOKUP_TIMEOUT_MS 5000
+#define REPORT_INTERVAL_MS 5000
+#define MAX_BACKOFF_MS 60000
+
+PGDLLEXPORT void profile_stream_worker_main(Datum arg);
+
+static bool stream_changed = true;
+static Oid	status_relid = InvalidOid;
+
+/* Somebody paused, resumed or dropped a stream, or dropped the table. */
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	if (relid == status_relid || relid == InvalidOid)
+		stream_changed = true;
+}
+
+/* Reads the stream again; ends the process when it shall not run. */
+static void
+check_stream(PsWorker *worker, int stream_id)
+{
+	PsStream   *stream = NULL;
+
+	stream_changed = false;
+	StartTransactionCommand();
+	if (OidIsValid(get_extension_oid("profile_stream", true)))
+	{
+		status_relid = get_relname_relid("stream_status", get_namespace_oid(PS_SCHEMA, false));
+		SPI_connect();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		MemoryContextSwitchTo(worker->context);
+		stream = ps_stream_find(NULL, stream_id);
+		PopActiveSnapshot();
+		SPI_finish();
+	}
+	CommitTransactionCommand();
+	if (stream == NULL || !stream->enabled)
+	{
+		if (worker->consumer != NULL)
+			ps_consumer_close(worker->consumer);
+		proc_exit(0);
+	}
+	worker->stream = stream;
+}
+
+/* Writes the state where stat_streams shows it, when it changed. */
+void
+ps_worker_set_state(PsWorker *worker, const char *state, const char *error, const char *hint, int64 next_attempt_ms)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	if (worker->state != NULL && strcmp(worker->state, state) == 0 && next_attempt_ms < 0 &&
+		strcmp(worker->error ? worker->error : "", error ? error : "") == 0)
+		return;
+	StartTransactionCommand();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	ps_stream_set_state(worker->stream->stream_id, state, error, hint, next_attempt_ms);
+	PopActiveSnapshot();
+	SPI_finish();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	worker->state = MemoryContextStrdup(worker->context, state);
+	worker->error = error ? MemoryContextStrdup(worker->context, error) : NULL;
+}
+
+/* Waits until this process alone may run the stream. */
+static void
+take_worker_lease(PsWorker *worker)
+{
+	while (!ps_lease_take(worker->stream->stream_id, PS_LEASE_WORKER))
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 50, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		AcceptInvalidationMessages();
+		if (stream_changed)
+			check_stream(worker, worker->stream->stream_id);
+	}
+}
+
+/* Creates the client with the owner's options. */
+static void
+connect_kafka(PsWorker *worker)
+{
+	List	   *options;
+
+	StartTransactionCommand();
+	MemoryContextSwitchTo(worker->context);
+	options = ps_connection_options(worker->stream->server, worker->stream->brokers,
+									worker->stream->options, GetUserId());
+	worker->consumer = ps_consumer_create(options, worker->stream->topic, worker->stream->group_id);
+	CommitTransactionCommand();
+	ps_lookup_init(&worker->lookup, ps_consumer_handle(worker->consumer), worker->stream->topic);
+	worker->reassign = true;
+}
+
+/* The time that start_from names, in milliseconds since 1970; -1 for a word. */
+static int64
+start_time_ms(PsStream *stream)
+{
+	TimestampTz at;
+
+	if (strcmp(stream->start_from, "earliest") == 0 || strcmp(stream->start_from, "latest") == 0)
+		return -1;
+	StartTransactionCommand();
+	at = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(stream->start_from),
+												 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	CommitTransactionCommand();
+	return Max(0, at / 1000 + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * INT64CONST(86400000));
+}
+
+/* Starts look-ups when due, and acts on their answers. */
+static void
+serve_lookup(PsWorker *worker)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	PsLookup   *lookup = &worker->lookup;
+
+	if (ps_lookup_done(lookup))
+	{
+		if (lookup->error[0] == '\0')
+		{
+			ps_assignment_update(worker);
+			worker->next_lookup = TimestampTzPlusMilliseconds(now, LOOKUP_INTERVAL_MS);
+			if (worker->npartitions == 0)
+				ps_worker_set_state(worker, "offset_lost", "no partition can be read",
+									"See the error of each partition in stat_partitions.", -1);
+			else
+				ps_worker_set_state(worker, "running", NULL, NULL, -1);
+		}
+		else
+		{
+			worker->next_lookup = TimestampTzPlusMilliseconds(now, LOOKUP_RETRY_MS);
+			if (lookup->topic_missing)
+				ps_worker_set_state(worker, "retrying", psprintf("topic \"%s\" does not exist", worker->stream->topic),
+									"Create the topic; the stream finds it by itself.", -1);
+			else
+				ps_worker_set_state(worker, "retrying", lookup->error,
+									"Check the brokers' addresses, and that they are reachable from the database server.", -1);
+		}
+	}
+	if (!lookup->running && (worker->reassign || now >= worker->next_lookup) && now >= worker->next_attempt)
+	{
+		if (worker->reassign && now < worker->next_lookup && worker->state != NULL && strcmp(worker->state, "retrying") == 0)
+			return;
+		(void) ps_lookup_start(lookup, start_time_ms(worker->stream), LOOKUP_TIMEOUT_MS);
+		worker->next_lookup = TimestampTzPlusMilliseconds(now, LOOKUP_RETRY_MS);
+	}
+}
+
+/* Tells the group's offsets to Kafka's tools, now and then. */
+static void
+report_offsets(PsWorker *worker)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	PsPosition *positions;
+
+	if (now < worker->next_report || worker->npartitions == 0)
+		return;
+	positions = palloc(worker->npartitions * sizeof(PsPosition));
+	for (int i = 0; i < worker->npartitions; i++)
+	{
+		positions[i].partition = worker->partitions[i].partition;
+		positions[i].offset = worker->partitions[i].next_offset;
+	}
+	ps_consumer_report(worker->consumer, positions, worker->npartitions);
+	worker->next_report = TimestampTzPlusMilliseconds(now, REPORT_INTERVAL_MS);
+}
+
+/* Drains and applies; returns whether more may be queued. */
+static bool
+serve_messages(PsWorker *worker)
+{
+	PsStream   *stream = worker->stream;
+	PsIntake	intake = {0};
+
+	ps_consumer_drain(worker->consumer, &intake, stream->batch_size, MAX_BATCH_BYTES,
+					  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), stream->batch_wait_ms));
+	if (intake.lost != NIL)
+		worker->reassign = true;
+	if (worker->reassign)
+		return false;			/* what was drained is read again */
+	if (intake.n > 0 || intake.ends != NIL)
+	{
+		ps_batch_apply(worker, &intake);
+		worker->failures = 0;
+		report_offsets(worker);
+		pgstat_report_stat(false);
+		ps_worker_set_state(worker, "running", NULL, NULL, -1);
+	}
+	else if (intake.error != NULL)
+	{
+		ps_worker_set_state(worker, "retrying", intake.error,
+							"Check the brokers' addresses, and that they are reachable from the database server.", -1);
+		worker->next_lookup = Min(worker->next_lookup,
+								  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOKUP_RETRY_MS));
+	}
+	return !intake.exhausted;
+}
+
+static void
+wait_for_work(PsWorker *worker)
+{
+	long		timeout = worker->lookup.running ? 20 : IDLE_MS;
+
+	pgstat_report_activity(STATE_IDLE, NULL);
+	(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							 ps_consumer_wakeup_fd(worker->consumer), timeout, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+}
+
+/* One turn of the loop. */
+static void
+serve(PsWorker *worker)
+{
+	bool		more = false;
+
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+		SetConfigOption("synchronous_commit", ps_synchronous_commit ? "on" : "off", PGC_USERSET, PGC_S_SESSION);
+	}
+	AcceptInvalidationMessages();
+	if (stream_changed)
+		check_stream(worker, worker->stream->stream_id);
+	if (!ps_enabled)
+	{
+		ps_worker_set_state(worker, "disabled", NULL, "profile_stream.enabled is off.", -1);
+		ps_consumer_close(worker->consumer);
+		proc_exit(0);
+	}
+	MemoryContextSwitchTo(worker->batch_context);
+	serve_lookup(worker);
+	MemoryContextSwitchTo(worker->batch_context);
+	if (GetCurrentTimestamp() >= worker->next_attempt)
+		more = serve_messages(worker);
+	MemoryContextSwitchTo(worker->context);
+	MemoryContextReset(worker->batch_context);
+	if (!more)
+		wait_for_work(worker);
+}
+
+/* Recovers from an ERROR: shows it, backs off, reads again from the stored offsets. */
+static void
+recover(PsWorker *worker)
+{
+	ErrorData  *error;
+	volatile int64 backoff = Min(MAX_BACKOFF_MS, INT64CONST(1000) << Min(worker->failures, 6));
+
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(worker->batch_context);
+	error = CopyErrorData();
+	if (worker->error == NULL || strcmp(worker->error, error->message) != 0)
+		EmitErrorReport();		/* once, until something else fails */
+	FlushErrorState();
+	AbortOutOfAnyTransaction();
+	RESUME_INTERRUPTS();
+
+	if (error->sqlerrcode == ERRCODE_OUT_OF_MEMORY && worker->max_customers > 16)
+	{
+		worker->max_customers /= 2;
+		backoff = 100;
+	}
+	backoff += (int64) (pg_prng_double(&pg_global_prng_state) * backoff / 4);
+	worker->failures++;
+	worker->reassign = true;
+	worker->next_lookup = 0;
+	worker->next_attempt = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), backoff);
+	stream_changed = true;
+	PG_TRY();
+	{
+		ps_worker_set_state(worker, "retrying", error->message, error->hint, backoff);
+	}
+	PG_CATCH();
+	{
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+	}
+	PG_END_TRY();
+	worker->error = MemoryContextStrdup(worker->context, error->message);
+	MemoryContextSwitchTo(worker->context);
+	MemoryContextReset(worker->batch_context);
+}
+
+/* Connects, finds the stream, and becomes its worker. */
+static void
+start(PsWorker *worker, int stream_id)
+{
+	char		name[NAMEDATALEN + 32];
+	struct
+	{
+		Oid			database;
+		Oid			owner;
+	}			where;
+
+	memcpy(&where, MyBgworkerEntry->bgw_extra, sizeof(where));
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(where.database, where.owner, 0);
+	SetConfigOption("search_path", "", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("synchronous_commit", ps_synchronous_commit ? "on" : "off", PGC_USERSET, PGC_S_SESSION);
+
+	worker->context = AllocSetContextCreate(TopMemoryContext, "profile_stream worker", ALLOCSET_DEFAULT_SIZES);
+	worker->batch_context = AllocSetContextCreate(worker->context, "profile_stream batch", ALLOCSET_DEFAULT_SIZES);
+	worker->max_customers = ps_apply_max_customers(max_worker_processes > 4 ? 2 : 1);
+	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+
+	/* create_stream() starts us before it commits: wait for its transaction */
+	{
+		LOCKTAG		tag;
+
+		SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) stream_id, PS_LEASE_WORKER, 4);
+		StartTransactionCommand();
+		(void) LockAcquire(&tag, ShareLock, false, false);
+		CommitTransactionCommand();
+	}
+	check_stream(worker, stream_id);
+	snprintf(name, sizeof(name), "profile_stream: %s", worker->stream->name);
+	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
+	take_worker_lease(worker);
+	ereport(LOG, (errmsg("stream \"%s\" started", worker->stream->name)));
+}
+
+void
+profile_stream_worker_main(Datum arg)
+{
+	PsWorker	worker = {0};
+
+	start(&worker, DatumGetInt32(arg));
+	for (;;)
+	{
+		PG_TRY();
+		{
+			if (worker.consumer == NULL)
+			{
+				if (GetCurrentTimestamp() >= worker.next_attempt)
+					connect_kafka(&worker);
+				else
+				{
+					(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, IDLE_MS, PG_WAIT_EXTENSION);
+					ResetLatch(MyLatch);
+					CHECK_FOR_INTERRUPTS();
+					AcceptInvalidationMessages();
+					if (stream_changed)
+						check_stream(&worker, DatumGetInt32(arg));
+				}
+			}
+			else
+				serve(&worker);
+		}
+		PG_CATCH();
+		{
+			recover(&worker);
+		}
+		PG_END_TRY();
+	}
+}
+
+/* Registers the worker; false when no slot is free. */
+bool
+ps_worker_start(int stream_id, Oid owner)
+{
+	BackgroundWorker worker;
+	Oid			where[2] = {MyDatabaseId, owner};
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = 1;
+	strlcpy(worker.bgw_library_name, "profile_stream", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "profile_stream_worker_main", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "profile_stream worker", BGW_MAXLEN);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "profile_stream worker for stream %d", stream_id);
+	worker.bgw_main_arg = Int32GetDatum(stream_id);
+	memcpy(worker.bgw_extra, where, sizeof(where));
+	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}

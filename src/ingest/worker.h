@@ -1,0 +1,55 @@
+/*
+ * worker.h
+ *	  State of the one process that runs a stream.
+ */
+#ifndef PS_WORKER_H
+#define PS_WORKER_H
+
+#include "ingest/consumer.h"
+#include "ingest/lookup.h"
+#include "apply.h"
+#include "store/stream_catalog.h"
+
+typedef struct PsPartition
+{
+	int32		partition;
+	int32		epoch;
+	int64		next_offset;	/* as stored */
+} PsPartition;
+
+typedef struct PsWorker
+{
+	PsStream   *stream;
+	MemoryContext context;		/* as long as the worker */
+	MemoryContext batch_context;	/* reset after each batch */
+	PsConsumer *consumer;
+	PsLookup	lookup;
+	TimestampTz next_lookup;
+	PsPartition *partitions;	/* assigned */
+	int			npartitions;
+	bool		reassign;		/* read offsets again and assign */
+	int			max_customers;
+	int			failures;		/* in a row */
+	TimestampTz next_attempt;
+	TimestampTz next_report;
+	char	   *state;			/* as last written */
+	char	   *error;
+} PsWorker;
+
+/* assignment.c: takes the answer of a look-up into the catalogue and assigns. */
+extern void ps_assignment_update(PsWorker *worker);
+extern PsPartition *ps_assignment_find(PsWorker *worker, int32 partition);
+extern bool ps_lease_take(int stream_id, uint32 what);
+
+#define PS_LEASE_WORKER 0xFFFFFFFF
+
+/* batch.c: applies an intake, isolating what cannot be applied. */
+extern void ps_batch_apply(PsWorker *worker, PsIntake *intake);
+
+/* worker.c */
+extern bool ps_worker_start(int stream_id, Oid owner);
+extern bool ps_worker_running(int stream_id);
+extern void ps_worker_set_state(PsWorker *worker, const char *state, const char *error,
+								const char *hint, int64 next_attempt_ms);
+
+#endif							/* PS_WORKER_H */

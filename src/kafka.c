@@ -1,0 +1,176 @@
+/*
+ * kafka.c
+ *	  The allow-list for librdkafka's options, and the options that are ours.
+ *
+ *	  An option is looked up here before librdkafka sees it: some keys run code
+ *	  or read files while they are being set.
+ */
+#include "postgres.h"
+
+#include <librdkafka/rdkafka.h>
+
+#include "catalog/pg_authid.h"
+#include "kafka.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+
+typedef enum Allowed
+{
+	ANYONE,
+	SECRET,						/* in user mappings only */
+	FILES,						/* superusers and pg_read_server_files */
+	SUPERUSER
+} Allowed;
+
+static const struct
+{
+	const char *name;
+	Allowed		allowed;
+}			known_options[] = {
+	{"bootstrap.servers", ANYONE},
+	{"client.id", ANYONE},
+	{"client.rack", ANYONE},
+	{"security.protocol", ANYONE},
+	{"sasl.mechanism", ANYONE},
+	{"sasl.mechanisms", ANYONE},
+	{"ssl.ca.pem", ANYONE},
+	{"ssl.certificate.pem", ANYONE},
+	{"fetch.wait.max.ms", ANYONE},
+	{"fetch.min.bytes", ANYONE},
+	{"fetch.max.bytes", ANYONE},
+	{"fetch.message.max.bytes", ANYONE},
+	{"fetch.error.backoff.ms", ANYONE},
+	{"receive.message.max.bytes", ANYONE},
+	{"socket.timeout.ms", ANYONE},
+	{"socket.keepalive.enable", ANYONE},
+	{"socket.nagle.disable", ANYONE},
+	{"socket.connection.setup.timeout.ms", ANYONE},
+	{"reconnect.backoff.ms", ANYONE},
+	{"reconnect.backoff.max.ms", ANYONE},
+	{"metadata.max.age.ms", ANYONE},
+	{"topic.metadata.refresh.interval.ms", ANYONE},
+	{"broker.address.family", ANYONE},
+	{"broker.address.ttl", ANYONE},
+	{"api.version.request", ANYONE},
+	{"sasl.username", SECRET},
+	{"sasl.password", SECRET},
+	{"ssl.key.pem", SECRET},
+	{"ssl.key.password", SECRET},
+	{"ssl.ca.location", FILES},
+	{"ssl.crl.location", FILES},
+	{"ssl.certificate.location", FILES},
+	{"ssl.key.location", FILES},
+	{"ssl.keystore.location", FILES},
+	{"ssl.keystore.password", FILES},
+	{"enable.ssl.certificate.verification", SUPERUSER},
+	{"ssl.endpoint.identification.algorithm", SUPERUSER},
+	{"debug", SUPERUSER},
+};
+
+/* Raises that the option may not be set. */
+static void
+refuse(const char *name, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+			 errmsg("option \"%s\" is not allowed here", name),
+			 errhint("%s", hint)));
+}
+
+void
+ps_kafka_check_option(const char *name, const char *value, PsOptionPlace place, Oid role)
+{
+	int			found = -1;
+
+	for (int i = 0; i < lengthof(known_options); i++)
+		if (strcmp(known_options[i].name, name) == 0)
+			found = i;
+	if (found < 0)
+		refuse(name, "doc/reference.md lists the options of librdkafka that may be set.");
+	if (known_options[found].allowed == SECRET && place != PS_OPTION_USER_MAPPING)
+		refuse(name, "Keep it in a user mapping: CREATE USER MAPPING … OPTIONS (…).");
+	if (known_options[found].allowed == FILES && !superuser_arg(role) &&
+		!has_privs_of_role(role, ROLE_PG_READ_SERVER_FILES))
+		refuse(name, "Options that read files are for members of pg_read_server_files.");
+	if (known_options[found].allowed == SUPERUSER && !superuser_arg(role))
+		refuse(name, "This option is for superusers.");
+	if (strncmp(name, "sasl.mechanism", 14) == 0 && strcmp(value, "PLAIN") != 0 &&
+		strcmp(value, "SCRAM-SHA-256") != 0 && strcmp(value, "SCRAM-SHA-512") != 0)
+		refuse(name, "The mechanism must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.");
+	/* librdkafka's default mechanism is GSSAPI, which runs commands */
+}
+
+List *
+ps_kafka_add_option(List *options, const char *name, const char *value)
+{
+	PsKafkaOption *option = palloc(sizeof(PsKafkaOption));
+
+	option->name = pstrdup(name);
+	option->value = pstrdup(value);
+	return lappend(options, option);
+}
+
+/* Sets one option, or raises with librdkafka's reason; never repeats the value. */
+static void
+set_option(rd_kafka_conf_t *conf, const char *name, const char *value)
+{
+	char		reason[256];
+
+	if (rd_kafka_conf_set(conf, name, value, reason, sizeof(reason)) != RD_KAFKA_CONF_OK)
+	{
+		rd_kafka_conf_destroy(conf);
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+				 errmsg("invalid value for option \"%s\"", name),
+				 errhint("See CONFIGURATION.md of librdkafka %s for the values it takes.", rd_kafka_version_str())));
+	}
+}
+
+void *
+ps_kafka_create_consumer(List *options, const char *group_id)
+{
+	static const PsKafkaOption defaults[] = {
+		{"queued.max.messages.kbytes", "32768"},
+		{"fetch.error.backoff.ms", "100"},
+		{"client.id", "profile_stream"},
+		{"sasl.mechanism", "PLAIN"},
+	};
+	static const PsKafkaOption ours[] = {
+		{"enable.auto.commit", "false"},
+		{"enable.auto.offset.store", "false"},
+		{"auto.offset.reset", "error"},
+		{"isolation.level", "read_committed"},
+		{"enable.partition.eof", "true"},
+		{"max.poll.interval.ms", "86400000"},
+		{"log.queue", "true"},
+	};
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	rd_kafka_t *rk;
+	char		reason[256];
+	ListCell   *cell;
+
+	for (int i = 0; i < lengthof(defaults); i++)
+		set_option(conf, defaults[i].name, defaults[i].value);
+	foreach(cell, options)
+	{
+		PsKafkaOption *option = lfirst(cell);
+
+		set_option(conf, option->name, option->value);
+	}
+	for (int i = 0; i < lengthof(ours); i++)
+		set_option(conf, ours[i].name, ours[i].value);
+	set_option(conf, "group.id", group_id);
+	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_FETCH | RD_KAFKA_EVENT_ERROR |
+							 RD_KAFKA_EVENT_OFFSET_COMMIT | RD_KAFKA_EVENT_LOG);
+
+	rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, reason, sizeof(reason));
+	if (rk == NULL)
+	{
+		rd_kafka_conf_destroy(conf);
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION),
+				 errmsg("could not create a Kafka client: %s", reason)));
+	}
+	conf = NULL;				/* owned and freed by rk */
+	return rk;
+}
