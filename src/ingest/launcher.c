@@ -142,6 +142,26 @@ profile_stream_launcher_main(Datum arg)
 	}
 }
 
+/* Registers the worker; false when no slot is free. */
+bool
+ps_worker_start(int stream_id, Oid owner)
+{
+	BackgroundWorker worker;
+	Oid			where[2] = {MyDatabaseId, owner};
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = 1;
+	strlcpy(worker.bgw_library_name, "profile_stream", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "profile_stream_worker_main", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "profile_stream worker", BGW_MAXLEN);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "profile_stream worker for stream %d", stream_id);
+	worker.bgw_main_arg = Int32GetDatum(stream_id);
+	memcpy(worker.bgw_extra, where, sizeof(where));
+	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
 /* Whether a worker holds the stream's lease. */
 bool
 ps_worker_running(int stream_id)

@@ -334,17 +334,14 @@ static void
 start(PsWorker *worker, int stream_id)
 {
 	char		name[NAMEDATALEN + 32];
-	struct
-	{
-		Oid			database;
-		Oid			owner;
-	}			where;
+	LOCKTAG		starter;
+	Oid			where[2];		/* database, owner */
 
-	memcpy(&where, MyBgworkerEntry->bgw_extra, sizeof(where));
+	memcpy(where, MyBgworkerEntry->bgw_extra, sizeof(where));
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(where.database, where.owner, 0);
+	BackgroundWorkerInitializeConnectionByOid(where[0], where[1], 0);
 	SetConfigOption("search_path", "", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("synchronous_commit", ps_synchronous_commit ? "on" : "off", PGC_USERSET, PGC_S_SESSION);
 
@@ -354,14 +351,10 @@ start(PsWorker *worker, int stream_id)
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 
 	/* create_stream() starts us before it commits: wait for its transaction */
-	{
-		LOCKTAG		tag;
-
-		SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) stream_id, PS_LEASE_WORKER, 4);
-		StartTransactionCommand();
-		(void) LockAcquire(&tag, ShareLock, false, false);
-		CommitTransactionCommand();
-	}
+	SET_LOCKTAG_ADVISORY(starter, MyDatabaseId, (uint32) stream_id, PS_LEASE_WORKER, 4);
+	StartTransactionCommand();
+	(void) LockAcquire(&starter, ShareLock, false, false);
+	CommitTransactionCommand();
 	check_stream(worker, stream_id);
 	snprintf(name, sizeof(name), "profile_stream: %s", worker->stream->name);
 	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
@@ -402,24 +395,4 @@ profile_stream_worker_main(Datum arg)
 		}
 		PG_END_TRY();
 	}
-}
-
-/* Registers the worker; false when no slot is free. */
-bool
-ps_worker_start(int stream_id, Oid owner)
-{
-	BackgroundWorker worker;
-	Oid			where[2] = {MyDatabaseId, owner};
-
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = 1;
-	strlcpy(worker.bgw_library_name, "profile_stream", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "profile_stream_worker_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "profile_stream worker", BGW_MAXLEN);
-	snprintf(worker.bgw_name, BGW_MAXLEN, "profile_stream worker for stream %d", stream_id);
-	worker.bgw_main_arg = Int32GetDatum(stream_id);
-	memcpy(worker.bgw_extra, where, sizeof(where));
-	return RegisterDynamicBackgroundWorker(&worker, NULL);
 }

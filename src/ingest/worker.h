@@ -46,9 +46,11 @@ extern bool ps_lease_take(int stream_id, uint32 what);
 /* batch.c: applies an intake, isolating what cannot be applied. */
 extern void ps_batch_apply(PsWorker *worker, PsIntake *intake);
 
-/* worker.c */
+/* launcher.c: registers a worker, false when no slot is free; whether one holds the lease */
 extern bool ps_worker_start(int stream_id, Oid owner);
 extern bool ps_worker_running(int stream_id);
+
+/* worker.c */
 extern void ps_worker_set_state(PsWorker *worker, const char *state, const char *error,
 								const char *hint, int64 next_attempt_ms);
 

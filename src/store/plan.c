@@ -32,6 +32,7 @@ forbid_scans(void)
 static uint64
 run(PsPlan *plan, Datum *args, const char *nulls, bool read_only, int expected)
 {
+	MemoryContext caller = CurrentMemoryContext;
 	int			result;
 	int			nest_level = NewGUCNestLevel();
 
@@ -49,6 +50,7 @@ run(PsPlan *plan, Datum *args, const char *nulls, bool read_only, int expected)
 	if (result != expected)
 		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), plan->sql);
 	AtEOXact_GUC(true, nest_level);
+	MemoryContextSwitchTo(caller);	/* SPI leaves us in its own */
 	return SPI_processed;
 }
 

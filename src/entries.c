@@ -1,0 +1,67 @@
+/*
+ * entries.c
+ *	  Entries on their way into apply: decoding, counting, and how many customers
+ *	  one transaction may lock.
+ */
+#include "postgres.h"
+
+#include "apply.h"
+#include "store/lock.h"
+
+void
+ps_apply_count(PsCounts *counts, PsOutcome outcome)
+{
+	switch (outcome)
+	{
+		case PS_APPLIED:
+			counts->applied++;
+			break;
+		case PS_DUPLICATE:
+			counts->duplicates++;
+			break;
+		case PS_DEAD:
+			counts->dead++;
+			break;
+		case PS_TOMBSTONE:
+			counts->tombstones++;
+			break;
+		case PS_PENDING:
+			elog(ERROR, "message without an outcome");
+	}
+}
+
+/* Decodes values and reads what their handlers need. */
+void
+ps_apply_decode(PsEntry *entries, int n, const PsApplySettings *settings)
+{
+	PsDecodeSettings decode = {settings->now, settings->max_clock_skew_us, settings->max_event_bytes};
+
+	for (int i = 0; i < n; i++)
+	{
+		PsEntry    *entry = &entries[i];
+
+		entry->event = NULL;
+		entry->reject = entry->refusal = NULL;
+		entry->effect = NULL;
+		entry->outcome = PS_PENDING;
+		if (entry->message.value == NULL)
+			continue;
+		entry->event = palloc(sizeof(PsEvent));
+		entry->reject = ps_event_decode(entry->message.value, entry->message.value_len, &decode, entry->event);
+		if (entry->reject != NULL)
+		{
+			entry->event = NULL;
+			continue;
+		}
+		entry->effect = palloc(sizeof(PsEffect));
+		entry->refusal = ps_handler_read(entry->event, entry->effect);
+	}
+}
+
+int
+ps_apply_max_customers(int running_workers)
+{
+	if (ps_batch_customers > 0)
+		return ps_batch_customers;
+	return Max(16, ps_lock_table_size() / 4 / Max(1, running_workers));
+}

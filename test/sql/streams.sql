@@ -1,0 +1,81 @@
+-- what needs no broker: wrong use, privileges, options
+\set VERBOSITY terse
+SET client_min_messages = warning;
+-- wrong arguments
+SELECT profile_stream.create_stream('');
+SELECT profile_stream.create_stream('s', on_offset_lost => 'jump');
+SELECT profile_stream.create_stream('s', notify => 'always');
+SELECT profile_stream.create_stream('s', start_from => 'yesterday-ish');
+SELECT profile_stream.create_stream('s', start_from => 'infinity');
+SELECT profile_stream.create_stream('s', batch_size => 0);
+SELECT profile_stream.create_stream('s', topic => NULL);
+SELECT profile_stream.create_stream('s', server => 'nowhere');
+SELECT profile_stream.create_stream('s', server => 'a', brokers => 'b');
+SELECT profile_stream.pause_stream('nothing');
+SELECT profile_stream.resume_stream('nothing');
+SELECT profile_stream.drop_stream('nothing');
+SELECT profile_stream.wait_for_stream('nothing');
+SELECT profile_stream.wait_for_offset('nothing', 0, 0);
+SELECT profile_stream.start_streams();
+-- options pass the allow-list before librdkafka sees them
+SELECT profile_stream.create_stream('s', options => '{"plugin.library.paths": "/tmp/x.so"}');
+SELECT profile_stream.create_stream('s', options => '{"sasl.kerberos.kinit.cmd": "id"}');
+SELECT profile_stream.create_stream('s', options => '{"sasl.mechanism": "GSSAPI"}');
+SELECT profile_stream.create_stream('s', options => '{"sasl.password": "x"}');
+SELECT profile_stream.create_stream('s', options => '{"enable.auto.commit": true}');
+SELECT profile_stream.create_stream('s', options => '{"isolation.level": "read_uncommitted"}');
+SELECT profile_stream.create_stream('s', options => '{"auto.offset.reset": "latest"}');
+SELECT profile_stream.create_stream('s', options => '{"internal.termination.signal": 15}');
+SELECT profile_stream.create_stream('s', options => '{"test.mock.num.brokers": 1}');
+SELECT profile_stream.create_stream('s', options => '{"fetch.wait.max.ms": [1]}');
+SELECT profile_stream.create_stream('s', options => '[1]');
+-- servers and user mappings
+CREATE SERVER bank FOREIGN DATA WRAPPER profile_stream_kafka;
+CREATE SERVER bank FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (bootstrap_servers 'k:9092', "sasl.password" 'x');
+CREATE SERVER bank FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (bootstrap_servers 'k:9092', "plugin.library.paths" 'x');
+CREATE SERVER bank FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (bootstrap_servers 'k:9092', "security.protocol" 'SASL_PLAINTEXT', "sasl.mechanism" 'PLAIN');
+CREATE USER MAPPING FOR CURRENT_USER SERVER bank OPTIONS ("bogus" 'x');
+CREATE USER MAPPING FOR CURRENT_USER SERVER bank OPTIONS ("sasl.username" 'u', "sasl.password" 'secret');
+-- who may do what
+CREATE ROLE regress_nobody;
+CREATE ROLE regress_operator IN ROLE profile_stream_operator;
+CREATE ROLE regress_reader IN ROLE profile_stream_reader;
+SET ROLE regress_nobody;
+SELECT profile_stream.create_stream('s');
+SELECT count(*) FROM profile_stream.profiles;
+RESET ROLE;
+SET ROLE regress_operator;
+SELECT profile_stream.create_stream('s');
+SELECT profile_stream.create_stream('s', server => 'bank');
+UPDATE profile_stream.streams SET brokers = 'elsewhere:9092';
+CREATE USER MAPPING FOR CURRENT_USER SERVER bank OPTIONS ("ssl.key.location" '/etc/passwd');
+RESET ROLE;
+GRANT USAGE ON FOREIGN SERVER bank TO regress_operator;
+SET ROLE regress_operator;
+CREATE USER MAPPING FOR CURRENT_USER SERVER bank OPTIONS ("ssl.ca.location" '/etc/passwd');
+RESET ROLE;
+SET ROLE regress_reader;
+SELECT count(*) FROM profile_stream.profiles;
+SELECT profile_stream.get_profile('x');
+SELECT profile_stream.apply_event('{"eventId": "1", "customerId": "x", "eventType": "t", "timestamp": "2026-01-01"}');
+SELECT count(*) FROM profile_stream.stat_streams;
+RESET ROLE;
+SET ROLE regress_operator;
+SELECT profile_stream.apply_event('{"eventId": "1", "customerId": "x", "eventType": "t", "timestamp": "2026-01-01"}');
+RESET ROLE;
+-- a read-only transaction
+BEGIN READ ONLY;
+SELECT profile_stream.create_stream('s');
+ROLLBACK;
+-- rolled back: nothing is left
+BEGIN;
+SELECT profile_stream.create_stream('s', brokers => '127.0.0.1:1');
+ROLLBACK;
+SELECT stream, state FROM profile_stream.stat_streams;
+-- everything has a comment
+SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'profile_stream'::regnamespace AND obj_description(p.oid, 'pg_proc') IS NULL;
+SELECT c.oid::regclass FROM pg_class c WHERE c.relnamespace = 'profile_stream'::regnamespace AND c.relkind IN ('r', 'v') AND obj_description(c.oid, 'pg_class') IS NULL;
+-- clean up
+TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters, profile_stream.window_chunks;
+DROP SERVER bank CASCADE;
+DROP ROLE regress_nobody, regress_operator, regress_reader;
