@@ -369,7 +369,9 @@ void
 ps_apply_offsets(const PsApplySettings *settings, const PsOffsetMove *moves, int n)
 {
 	SPI_connect();
+	PushActiveSnapshot(GetLatestSnapshot());
 	ps_offsets_move(settings->stream_id, moves, n, settings->now);
+	PopActiveSnapshot();
 	SPI_finish();
 	PS_FAILPOINT("after_offsets");
 }
