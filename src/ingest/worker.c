@@ -166,6 +166,7 @@ serve_lookup(PsWorker *worker)
 		if (lookup->error[0] == '\0')
 		{
 			ps_assignment_update(worker);
+			worker->client_error = NULL;
 			worker->next_lookup = TimestampTzPlusMilliseconds(now, LOOKUP_INTERVAL_MS);
 			if (worker->npartitions == 0)
 				ps_worker_set_state(worker, "offset_lost", "no partition can be read",
@@ -180,7 +181,8 @@ serve_lookup(PsWorker *worker)
 				ps_worker_set_state(worker, "retrying", psprintf("topic \"%s\" does not exist", worker->stream->topic),
 									"Create the topic; the stream finds it by itself.", -1);
 			else
-				ps_worker_set_state(worker, "retrying", lookup->error,
+				ps_worker_set_state(worker, "retrying",
+									worker->client_error ? worker->client_error : lookup->error,
 									"Check the brokers' addresses, and that they are reachable from the database server.", -1);
 		}
 	}
@@ -233,12 +235,12 @@ serve_messages(PsWorker *worker)
 		pgstat_report_stat(false);
 		ps_worker_set_state(worker, "running", NULL, NULL, -1);
 	}
-	else if (intake.error != NULL)
+	if (intake.error != NULL)
 	{
-		ps_worker_set_state(worker, "retrying", intake.error,
-							"Check the brokers' addresses, and that they are reachable from the database server.", -1);
+		/* librdkafka recovers by itself; a look-up says whether it has */
+		worker->client_error = MemoryContextStrdup(worker->context, intake.error);
 		worker->next_lookup = Min(worker->next_lookup,
-								  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOKUP_RETRY_MS));
+								  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 200));
 	}
 	return !intake.exhausted;
 }

@@ -34,6 +34,7 @@ typedef struct PsWorker
 	TimestampTz next_report;
 	char	   *state;			/* as last written */
 	char	   *error;
+	char	   *client_error;	/* librdkafka's newest, since the last good look-up */
 } PsWorker;
 
 /* assignment.c: takes the answer of a look-up into the catalogue and assigns. */
