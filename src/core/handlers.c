@@ -41,7 +41,7 @@ number_too_long(const char *text)
 			after_point = true;
 		else if (*c == 'e' || *c == 'E')
 		{
-			exponent = strtol(c + 1, NULL, 10);
+			exponent = Max(-100000, Min(100000, strtol(c + 1, NULL, 10)));
 			break;
 		}
 		else if (*c >= '0' && *c <= '9')

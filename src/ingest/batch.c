@@ -14,6 +14,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#define REPORT_INTERVAL_MS 5000
+
 /* Only these classes speak of data: a full disk or a lost right must not reach the dead letters. */
 static bool
 is_data_error(int sqlerrcode)
@@ -168,6 +170,25 @@ make_entries(PsWorker *worker, PsIntake *intake, PsEntry *entries)
 	return n;
 }
 
+/* Tells the group's offsets to Kafka's tools, now and then. */
+static void
+report_offsets(PsWorker *worker)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	PsPosition *positions;
+
+	if (now < worker->next_report || worker->npartitions == 0)
+		return;
+	positions = palloc(worker->npartitions * sizeof(PsPosition));
+	for (int i = 0; i < worker->npartitions; i++)
+	{
+		positions[i].partition = worker->partitions[i].partition;
+		positions[i].offset = worker->partitions[i].next_offset;
+	}
+	ps_consumer_report(worker->consumer, positions, worker->npartitions);
+	worker->next_report = TimestampTzPlusMilliseconds(now, REPORT_INTERVAL_MS);
+}
+
 void
 ps_batch_apply(PsWorker *worker, PsIntake *intake)
 {
@@ -195,4 +216,5 @@ ps_batch_apply(PsWorker *worker, PsIntake *intake)
 		entries += taken;
 		n -= taken;
 	} while (n > 0);
+	report_offsets(worker);
 }

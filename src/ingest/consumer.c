@@ -164,11 +164,30 @@ add_position(List *list, int32 partition, int64 offset)
 	return lappend(list, position);
 }
 
+/* Takes an error: of a partition, or of the client as a whole. */
+static void
+take_error(PsIntake *intake, rd_kafka_resp_err_t err, int32 partition, int64 offset, const char *text)
+{
+	switch (err)
+	{
+		case RD_KAFKA_RESP_ERR__PARTITION_EOF:
+			intake->ends = add_position(intake->ends, partition, offset);
+			break;
+		case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
+		case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
+			intake->lost = add_position(intake->lost, partition, offset);
+			break;
+		default:
+			intake->error = pstrdup(text);
+	}
+}
+
 /* Takes what one event of the queue says. */
 static void
 take_event(PsIntake *intake, rd_kafka_event_t *event)
 {
 	const rd_kafka_message_t *message;
+	rd_kafka_topic_partition_t *where;
 
 	switch (rd_kafka_event_type(event))
 	{
@@ -177,17 +196,17 @@ take_event(PsIntake *intake, rd_kafka_event_t *event)
 			{
 				if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
 					take_message(intake, message);
-				else if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
-					intake->ends = add_position(intake->ends, message->partition, message->offset);
-				else if (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET ||
-						 message->err == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE)
-					intake->lost = add_position(intake->lost, message->partition, message->offset);
 				else
-					intake->error = pstrdup(rd_kafka_message_errstr(message));
+					take_error(intake, message->err, message->partition, message->offset,
+							   rd_kafka_message_errstr(message));
 			}
 			break;
 		case RD_KAFKA_EVENT_ERROR:
-			intake->error = pstrdup(rd_kafka_event_error_string(event));
+			where = rd_kafka_event_topic_partition(event);
+			take_error(intake, rd_kafka_event_error(event), where ? where->partition : -1,
+					   where ? where->offset : -1, rd_kafka_event_error_string(event));
+			if (where != NULL)
+				rd_kafka_topic_partition_destroy(where);
 			break;
 		default:
 			break;				/* reports of group commits, log lines */

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include <signal.h>
+#include <unistd.h>
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
@@ -43,13 +44,13 @@
 #define LOOKUP_INTERVAL_MS 30000
 #define LOOKUP_RETRY_MS 2000
 #define LOOKUP_TIMEOUT_MS 5000
-#define REPORT_INTERVAL_MS 5000
 #define MAX_BACKOFF_MS 60000
 
 PGDLLEXPORT void profile_stream_worker_main(Datum arg);
 
 static bool stream_changed = true;
 static Oid	status_relid = InvalidOid;
+static bool nothing_to_serve = false;
 
 /* Somebody paused, resumed or dropped a stream, or dropped the table. */
 static void
@@ -195,25 +196,6 @@ serve_lookup(PsWorker *worker)
 	}
 }
 
-/* Tells the group's offsets to Kafka's tools, now and then. */
-static void
-report_offsets(PsWorker *worker)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	PsPosition *positions;
-
-	if (now < worker->next_report || worker->npartitions == 0)
-		return;
-	positions = palloc(worker->npartitions * sizeof(PsPosition));
-	for (int i = 0; i < worker->npartitions; i++)
-	{
-		positions[i].partition = worker->partitions[i].partition;
-		positions[i].offset = worker->partitions[i].next_offset;
-	}
-	ps_consumer_report(worker->consumer, positions, worker->npartitions);
-	worker->next_report = TimestampTzPlusMilliseconds(now, REPORT_INTERVAL_MS);
-}
-
 /* Drains and applies; returns whether more may be queued. */
 static bool
 serve_messages(PsWorker *worker)
@@ -231,7 +213,6 @@ serve_messages(PsWorker *worker)
 	{
 		ps_batch_apply(worker, &intake);
 		worker->failures = 0;
-		report_offsets(worker);
 		pgstat_report_stat(false);
 		ps_worker_set_state(worker, "running", NULL, NULL, -1);
 	}
@@ -256,12 +237,10 @@ wait_for_work(PsWorker *worker)
 	ResetLatch(MyLatch);
 }
 
-/* One turn of the loop. */
+/* Interrupts, reload, and whether the stream shall still run. */
 static void
-serve(PsWorker *worker)
+serve_control(PsWorker *worker)
 {
-	bool		more = false;
-
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
 	{
@@ -275,9 +254,18 @@ serve(PsWorker *worker)
 	if (!ps_enabled)
 	{
 		ps_worker_set_state(worker, "disabled", NULL, "profile_stream.enabled is off.", -1);
-		ps_consumer_close(worker->consumer);
+		if (worker->consumer != NULL)
+			ps_consumer_close(worker->consumer);
 		proc_exit(0);
 	}
+}
+
+/* One turn of the loop. */
+static void
+serve(PsWorker *worker)
+{
+	bool		more = false;
+
 	MemoryContextSwitchTo(worker->batch_context);
 	serve_lookup(worker);
 	MemoryContextSwitchTo(worker->batch_context);
@@ -317,18 +305,31 @@ recover(PsWorker *worker)
 	worker->next_attempt = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), backoff);
 	stream_changed = true;
 	PG_TRY();
-	{
 		ps_worker_set_state(worker, "retrying", error->message, error->hint, backoff);
-	}
 	PG_CATCH();
-	{
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
-	}
 	PG_END_TRY();
 	worker->error = MemoryContextStrdup(worker->context, error->message);
 	MemoryContextSwitchTo(worker->context);
 	MemoryContextReset(worker->batch_context);
+}
+
+/* Notes that the database or the owner is gone for good. */
+static void
+note_fatal(ErrorData *error)
+{
+	nothing_to_serve |= error->elevel == FATAL &&
+		(error->sqlerrcode == ERRCODE_UNDEFINED_DATABASE ||
+		 error->sqlerrcode == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION);
+}
+
+/* Ends a worker without a database as done, or the postmaster would start it every second. */
+static void
+exit_for_good(int code, Datum arg)
+{
+	if (nothing_to_serve)
+		_exit(0);
 }
 
 /* Connects, finds the stream, and becomes its worker. */
@@ -337,13 +338,18 @@ start(PsWorker *worker, int stream_id)
 {
 	char		name[NAMEDATALEN + 32];
 	LOCKTAG		starter;
+	emit_log_hook_type log_hook;
 	Oid			where[2];		/* database, owner */
 
 	memcpy(where, MyBgworkerEntry->bgw_extra, sizeof(where));
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
+	log_hook = emit_log_hook;
+	emit_log_hook = note_fatal;
+	on_proc_exit(exit_for_good, (Datum) 0);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(where[0], where[1], 0);
+	emit_log_hook = log_hook;
 	SetConfigOption("search_path", "", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("synchronous_commit", ps_synchronous_commit ? "on" : "off", PGC_USERSET, PGC_S_SESSION);
 
@@ -374,22 +380,16 @@ profile_stream_worker_main(Datum arg)
 	{
 		PG_TRY();
 		{
-			if (worker.consumer == NULL)
-			{
-				if (GetCurrentTimestamp() >= worker.next_attempt)
-					connect_kafka(&worker);
-				else
-				{
-					(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, IDLE_MS, PG_WAIT_EXTENSION);
-					ResetLatch(MyLatch);
-					CHECK_FOR_INTERRUPTS();
-					AcceptInvalidationMessages();
-					if (stream_changed)
-						check_stream(&worker, DatumGetInt32(arg));
-				}
-			}
-			else
+			serve_control(&worker);
+			if (worker.consumer != NULL)
 				serve(&worker);
+			else if (GetCurrentTimestamp() >= worker.next_attempt)
+				connect_kafka(&worker);
+			else
+			{
+				(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, IDLE_MS, PG_WAIT_EXTENSION);
+				ResetLatch(MyLatch);
+			}
 		}
 		PG_CATCH();
 		{

@@ -48,6 +48,8 @@ SELECT profile_stream.apply_events(ARRAY[
 	pg_temp.ev('r1', 'ref', 'transaction.completed'),
 	pg_temp.ev('r2', 'ref', 'transaction.completed', '{"amount": "NaN"}'),
 	pg_temp.ev('r3', 'ref', 'transaction.completed', '{"amount": "1e40"}'),
+	pg_temp.ev('r31', 'ref', 'transaction.completed', '{"amount": "10e99999999999999999999"}'),
+	pg_temp.ev('r32', 'ref', 'transaction.completed', '{"amount": "1e-99999999999999999999"}'),
 	pg_temp.ev('r4', 'ref', 'transaction.completed', '{"amount": 123456789012345678901234567890123456789}'),
 	pg_temp.ev('r5', 'ref', 'transaction.completed', '{"amount": true}'),
 	pg_temp.ev('r6', 'ref', 'customer.profile.updated', '{"firstName": {"a": 1}}'),

@@ -42,6 +42,12 @@ $node->safe_psql('postgres', "SELECT profile_stream.wait_for_stream('crm', '30 s
 is($node->safe_psql('postgres', "SELECT profile_stream.get_profile('c3') ->> 'preferredChannel'"), 'web',
 	'a profile is read as a document');
 
+# having read to the end is not an error
+ok( $node->poll_query_until('postgres', "SELECT state = 'running' AND error IS NULL AND lag = 0 FROM profile_stream.stat_streams"),
+	'at the end of the topic the stream still runs');
+unlike($node->safe_psql('postgres', "SELECT error FROM profile_stream.stat_streams"), qr/end of partition/,
+	'the end of a partition is not an error');
+
 # bad messages stop nothing
 $broker->produce('events', [ 0, 'c0', '{' ], [ 0, 'c0', undef ], [ 1, 'c1', '{"eventId":"x"}' ], events(10));
 ok($node->wait_taken('crm', 113), 'bad messages do not stop the stream');
