@@ -1,0 +1,36 @@
+#!/usr/bin/env python3
+"""Writes benchmark events, one JSON object of about 240 bytes a line, as key<TAB>value.
+
+events.py COUNT CUSTOMERS uniform|zipf SEED
+"""
+import bisect
+import itertools
+import random
+import sys
+
+TYPES = ["transaction.completed", "session.started", "transaction.completed", "page.viewed", "customer.profile.updated"]
+
+
+def main():
+    count, customers, shape, seed = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+    rng = random.Random(seed)
+    weights = list(itertools.accumulate(1 / rank for rank in range(1, customers + 1))) if shape == "zipf" else None
+    for i in range(count):
+        customer = bisect.bisect(weights, rng.random() * weights[-1]) if weights else rng.randrange(customers)
+        kind = TYPES[i % len(TYPES)]
+        if kind == "transaction.completed":
+            payload = f'{{"amount":{rng.randrange(1, 100000) / 100},"currency":"EUR"}}'
+        elif kind == "customer.profile.updated":
+            payload = f'{{"firstName":"First{i % 977}","email":"c{customer}@example.org"}}'
+        else:
+            payload = '{"channel":"app","page":"/accounts"}'
+        seconds = i * 2_000_000 // count
+        day, rest = divmod(seconds, 86400)
+        sys.stdout.write(
+            f'cust-{customer:08d}\t{{"eventId":"{rng.getrandbits(128):032x}","customerId":"cust-{customer:08d}",'
+            f'"eventType":"{kind}","payload":{payload},'
+            f'"timestamp":"2026-01-{day + 1:02d}T{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}Z",'
+            f'"source":"core-banking","schemaVersion":1}}\n')
+
+
+main()

@@ -1,0 +1,98 @@
+#!/bin/bash
+# Loads events from a real Kafka into profiles with one worker, and beside it COPYs the same
+# JSON lines into a one-column jsonb table. Prints rates, CPU, memory and WAL.
+#
+#   bench/run.sh [events] [customers] [uniform|zipf] [seed]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+events=${1:-1000000}
+customers=${2:-100000}
+shape=${3:-uniform}
+seed=${4:-1}
+
+KAFKA_HOME=$(scripts/install-deps.sh | tail -1)
+export KAFKA_HOME
+pg_config=${PG_CONFIG:-$(command -v pg_config)}
+bindir=$("$pg_config" --bindir)
+work=$(mktemp -d "${TMPDIR:-/tmp}/profile_stream_bench.XXXXXX")
+kafka_pid=
+
+as_postgres()
+{
+	if [ "$(id -u)" = 0 ]; then runuser -u postgres -- env HOME="$work" "$@"; else "$@"; fi
+}
+finish()
+{
+	if [ -d "$work/data" ]; then as_postgres "$bindir/pg_ctl" -D "$work/data" -m fast -s stop || true; fi
+	if [ -n "$kafka_pid" ]; then kill "$kafka_pid" 2>/dev/null || true; wait "$kafka_pid" 2>/dev/null || true; fi
+	rm -rf "$work"
+}
+trap finish EXIT
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+
+make -s PG_CONFIG="$pg_config" all tools
+make -s PG_CONFIG="$pg_config" install
+if [ "$(id -u)" = 0 ]; then chown postgres "$work"; fi
+chmod 755 "$work"
+
+port=$(free_port)
+controller=$(free_port)
+cat >"$work/server.properties" <<END
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:$controller
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
+advertised.listeners=PLAINTEXT://127.0.0.1:$port
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs=$work/kafka
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+END
+java -cp "$KAFKA_HOME/libs/*" kafka.tools.StorageTool format -t MkU3OEVBNTcwNTJENDM2Qk -c "$work/server.properties" >/dev/null 2>&1
+java -Xmx1g -cp "$KAFKA_HOME/libs/*" kafka.Kafka "$work/server.properties" >"$work/kafka.log" 2>&1 &
+kafka_pid=$!
+
+python3 bench/events.py "$events" "$customers" "$shape" "$seed" >"$work/events.tsv"
+cut -f2 "$work/events.tsv" >"$work/events.json"
+chmod 644 "$work/events.json"
+for _ in $(seq 60); do
+	if test/tools/produce -b "127.0.0.1:$port" -t events -p 4 -j "$work/events.tsv" 2>/dev/null; then break; fi
+	sleep 1
+done
+
+as_postgres "$bindir/initdb" -D "$work/data" -A trust -U postgres -E UTF8 --no-locale >/dev/null
+printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$work'" 'shared_buffers = 1GB' 'max_wal_size = 8GB' \
+	'max_locks_per_transaction = 256' "timezone = 'UTC'" | as_postgres tee -a "$work/data/postgresql.conf" >/dev/null
+as_postgres "$bindir/pg_ctl" -D "$work/data" -l "$work/log" -w -s start
+sql() { "$bindir/psql" -X -q -A -t -v ON_ERROR_STOP=1 -h "$work" -U postgres -d postgres -c "$1"; }
+now() { date +%s.%N; }
+wal() { sql "SELECT pg_current_wal_insert_lsn() - '0/0'"; }
+
+sql 'CREATE EXTENSION profile_stream; CREATE TABLE copied (event jsonb)'
+sql CHECKPOINT
+wal0=$(wal)
+t0=$(now)
+"$bindir/psql" -X -q -h "$work" -U postgres -d postgres -c "\copy copied FROM '$work/events.json' WITH (FORMAT csv, QUOTE e'\\x01', DELIMITER e'\\x02')"
+t1=$(now)
+wal1=$(wal)
+sql CHECKPOINT
+wal2=$(wal)
+t2=$(now)
+sql "SELECT profile_stream.create_stream('bench', brokers => '127.0.0.1:$port', topic => 'events')" 2>/dev/null
+sql "SELECT profile_stream.wait_for_stream('bench', '20 min')"
+t3=$(now)
+wal3=$(wal)
+pid=$(sql "SELECT worker_pid FROM profile_stream.stat_streams")
+cpu=$(awk -v hz="$(getconf CLK_TCK)" '{print ($14 + $15) / hz}' "/proc/$pid/stat")
+memory=$(awk '/^RssAnon/ {a = $2} /^VmHWM/ {h = $2} END {printf "%d MB private, %d MB peak with shared buffers", a / 1024, h / 1024}' "/proc/$pid/status")
+applied=$(sql 'SELECT sum(applied) FROM profile_stream.stream_offsets')
+profiles=$(sql 'SELECT count(*) FROM profile_stream.materialized_profiles')
+
+echo "events $events, customers $customers ($shape, seed $seed); applied $applied into $profiles profiles"
+awk -v n="$events" -v t0="$t0" -v t1="$t1" -v t2="$t2" -v t3="$t3" -v w0="$wal0" -v w1="$wal1" -v w2="$wal2" -v w3="$wal3" -v cpu="$cpu" 'BEGIN {
+	printf "COPY          %8.0f events/s  %5.0f WAL bytes/event\n", n / (t1 - t0), (w1 - w0) / n
+	printf "one worker    %8.0f events/s  %5.0f WAL bytes/event  %.1f CPU s in the worker\n", n / (t3 - t2), (w3 - w2) / n, cpu
+	printf "ratio         %8.2f of COPY\n", (t1 - t0) / (t3 - t2) }'
+echo "worker memory: $memory"
