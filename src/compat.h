@@ -15,6 +15,17 @@
 #endif
 
 /*
+ * Rights on a foreign server are asked for with object_aclcheck() from 16 on.
+ */
+#if PG_VERSION_NUM >= 160000
+#define ps_server_aclcheck(server, role, mode) \
+	object_aclcheck(ForeignServerRelationId, server, role, mode)
+#else
+#define ps_server_aclcheck(server, role, mode) \
+	pg_foreign_server_aclcheck(server, role, mode)
+#endif
+
+/*
  * JSON parser callbacks return nothing in 15 and a result code from 16 on.
  */
 #if PG_VERSION_NUM >= 160000

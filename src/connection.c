@@ -5,7 +5,9 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_foreign_server.h"
 #include "commands/defrem.h"
+#include "compat.h"
 #include "connection.h"
 #include "foreign/foreign.h"
 #include "kafka.h"
@@ -78,7 +80,7 @@ ps_connection_options(const char *server, const char *brokers, Jsonb *options, O
 	{
 		ForeignServer *foreign_server = GetForeignServerByName(server, false);
 
-		if (pg_foreign_server_aclcheck(foreign_server->serverid, role, ACL_USAGE) != ACLCHECK_OK)
+		if (ps_server_aclcheck(foreign_server->serverid, role, ACL_USAGE) != ACLCHECK_OK)
 			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, server);
 		result = add_defelems(result, foreign_server->options, PS_OPTION_SERVER, foreign_server->owner);
 		if (SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(role),

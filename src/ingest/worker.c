@@ -229,11 +229,10 @@ serve_messages(PsWorker *worker)
 static void
 wait_for_work(PsWorker *worker)
 {
-	long		timeout = worker->lookup.running ? 20 : IDLE_MS;
-
 	pgstat_report_activity(STATE_IDLE, NULL);
 	(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-							 ps_consumer_wakeup_fd(worker->consumer), timeout, PG_WAIT_EXTENSION);
+							 ps_consumer_wakeup_fd(worker->consumer),
+							 worker->lookup.running ? 20 : IDLE_MS, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 }
 
@@ -351,6 +350,7 @@ start(PsWorker *worker, int stream_id)
 	BackgroundWorkerInitializeConnectionByOid(where[0], where[1], 0);
 	emit_log_hook = log_hook;
 	SetConfigOption("search_path", "", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("lc_messages", "C", PGC_SUSET, PGC_S_OVERRIDE);	/* dead letters in one language */
 	SetConfigOption("synchronous_commit", ps_synchronous_commit ? "on" : "off", PGC_USERSET, PGC_S_SESSION);
 
 	worker->context = AllocSetContextCreate(TopMemoryContext, "profile_stream worker", ALLOCSET_DEFAULT_SIZES);
@@ -358,7 +358,7 @@ start(PsWorker *worker, int stream_id)
 	worker->max_customers = ps_apply_max_customers(max_worker_processes > 4 ? 2 : 1);
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 
-	/* create_stream() starts us before it commits: wait for its transaction */
+	/* we were started before the stream's transaction commits: wait for it */
 	SET_LOCKTAG_ADVISORY(starter, MyDatabaseId, (uint32) stream_id, PS_LEASE_WORKER, 4);
 	StartTransactionCommand();
 	(void) LockAcquire(&starter, ShareLock, false, false);
