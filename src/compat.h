@@ -10,6 +10,10 @@
 
 #include "common/jsonapi.h"
 
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 #if PG_VERSION_NUM < 150000
 #error "profile_stream requires PostgreSQL 15 or later"
 #endif

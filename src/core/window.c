@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "compat.h"
 #include "core/window.h"
 #include "fmgr.h"
 #include "utils/fmgrprotos.h"
