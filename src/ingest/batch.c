@@ -130,7 +130,7 @@ apply_range(PsWorker *worker, PsEntry *entries, int n, List *ends, PsApplySettin
 	{
 		MemoryContextSwitchTo(worker->batch_context);
 		error = CopyErrorData();
-		if (!is_data_error(error->sqlerrcode) || n == 0 || (n == 1 && entries[0].event == NULL))
+		if (!is_data_error(error->sqlerrcode) || n == 0 || (n == 1 && (entries[0].event == NULL || entries[0].refusal != NULL)))
 			PG_RE_THROW();
 		FlushErrorState();
 		AbortCurrentTransaction();
@@ -142,9 +142,8 @@ apply_range(PsWorker *worker, PsEntry *entries, int n, List *ends, PsApplySettin
 
 	if (n == 1)
 	{
-		entries[0].reject = ps_reject_make("handler", psprintf("Processing error: %s", error->message));
-		entries[0].reject->sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
-		entries[0].event = NULL;
+		entries[0].refusal = ps_reject_make("handler", psprintf("Processing error: %s", error->message));
+		entries[0].refusal->sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
 		apply_range(worker, entries, 1, ends, settings);
 		return;
 	}
