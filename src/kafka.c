@@ -61,7 +61,7 @@ static const struct
 	{"ssl.certificate.location", FILES},
 	{"ssl.key.location", FILES},
 	{"ssl.keystore.location", FILES},
-	{"ssl.keystore.password", FILES},
+	{"ssl.keystore.password", SECRET},
 	{"enable.ssl.certificate.verification", SUPERUSER},
 	{"ssl.endpoint.identification.algorithm", SUPERUSER},
 	{"debug", SUPERUSER},

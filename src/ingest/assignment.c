@@ -11,8 +11,10 @@
 #include "ingest/worker.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 /* Takes a session-level advisory lock of our own namespace, if nobody holds it. */
 bool
@@ -31,6 +33,21 @@ ps_assignment_find(PsWorker *worker, int32 partition)
 		if (worker->partitions[i].partition == partition)
 			return &worker->partitions[i];
 	return NULL;
+}
+
+/* The time that start_from names, in milliseconds since 1970; -1 for a word. */
+int64
+ps_assignment_start_ms(PsStream *stream)
+{
+	TimestampTz at;
+
+	if (strcmp(stream->start_from, "earliest") == 0 || strcmp(stream->start_from, "latest") == 0)
+		return -1;
+	StartTransactionCommand();
+	at = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(stream->start_from),
+												 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	CommitTransactionCommand();
+	return Max(0, at / 1000 + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * INT64CONST(86400000));
 }
 
 /* Where a partition that has no row begins. */
@@ -99,7 +116,8 @@ reconcile_partitions(PsWorker *worker, PsPartition *partitions)
 		}
 		else if (row->lost)
 			continue;
-		else if ((row->next_offset < answer->low || row->next_offset > answer->high) &&
+		else if (worker->reassign &&	/* else it moved since the look-up asked */
+				 (row->next_offset < answer->low || row->next_offset > answer->high) &&
 				 !offset_lost(worker, row, answer->low, answer->high))
 			continue;
 		if (!ps_lease_take(stream->stream_id, p))

@@ -31,7 +31,6 @@
 #include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
-#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -45,6 +44,7 @@
 #define LOOKUP_RETRY_MS 2000
 #define LOOKUP_TIMEOUT_MS 5000
 #define MAX_BACKOFF_MS 60000
+#define REACH_HINT "Check the brokers' addresses, and that they are reachable from the database server."
 
 PGDLLEXPORT void profile_stream_worker_main(Datum arg);
 
@@ -58,6 +58,15 @@ relation_changed(Datum arg, Oid relid)
 {
 	if (relid == status_relid || relid == InvalidOid)
 		stream_changed = true;
+}
+
+/* Ends for good; a look-up's thread keeps using the client until the process is gone. */
+static void
+leave(PsWorker *worker)
+{
+	if (worker->consumer != NULL && !worker->lookup.running)
+		ps_consumer_close(worker->consumer);
+	proc_exit(0);
 }
 
 /* Reads the stream again; ends the process when it shall not run. */
@@ -80,11 +89,7 @@ check_stream(PsWorker *worker, int stream_id)
 	}
 	CommitTransactionCommand();
 	if (stream == NULL || !stream->enabled)
-	{
-		if (worker->consumer != NULL)
-			ps_consumer_close(worker->consumer);
-		proc_exit(0);
-	}
+		leave(worker);
 	worker->stream = stream;
 }
 
@@ -140,21 +145,6 @@ connect_kafka(PsWorker *worker)
 	worker->reassign = true;
 }
 
-/* The time that start_from names, in milliseconds since 1970; -1 for a word. */
-static int64
-start_time_ms(PsStream *stream)
-{
-	TimestampTz at;
-
-	if (strcmp(stream->start_from, "earliest") == 0 || strcmp(stream->start_from, "latest") == 0)
-		return -1;
-	StartTransactionCommand();
-	at = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(stream->start_from),
-												 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-	CommitTransactionCommand();
-	return Max(0, at / 1000 + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * INT64CONST(86400000));
-}
-
 /* Starts look-ups when due, and acts on their answers. */
 static void
 serve_lookup(PsWorker *worker)
@@ -164,7 +154,9 @@ serve_lookup(PsWorker *worker)
 
 	if (ps_lookup_done(lookup))
 	{
-		if (lookup->error[0] == '\0')
+		if (lookup->error[0] == '\0' && worker->reassign && !worker->lookup_settled)
+			worker->next_lookup = now;	/* asked while offsets still moved: ask again */
+		else if (lookup->error[0] == '\0')
 		{
 			ps_assignment_update(worker);
 			worker->client_error = NULL;
@@ -182,16 +174,16 @@ serve_lookup(PsWorker *worker)
 				ps_worker_set_state(worker, "retrying", psprintf("topic \"%s\" does not exist", worker->stream->topic),
 									"Create the topic; the stream finds it by itself.", -1);
 			else
-				ps_worker_set_state(worker, "retrying",
-									worker->client_error ? worker->client_error : lookup->error,
-									"Check the brokers' addresses, and that they are reachable from the database server.", -1);
+				ps_worker_set_state(worker, "retrying", worker->client_error ? worker->client_error : lookup->error,
+									REACH_HINT, -1);
 		}
 	}
 	if (!lookup->running && (worker->reassign || now >= worker->next_lookup) && now >= worker->next_attempt)
 	{
 		if (worker->reassign && now < worker->next_lookup && worker->state != NULL && strcmp(worker->state, "retrying") == 0)
 			return;
-		(void) ps_lookup_start(lookup, start_time_ms(worker->stream), LOOKUP_TIMEOUT_MS);
+		worker->lookup_settled = worker->reassign;
+		(void) ps_lookup_start(lookup, ps_assignment_start_ms(worker->stream), LOOKUP_TIMEOUT_MS);
 		worker->next_lookup = TimestampTzPlusMilliseconds(now, LOOKUP_RETRY_MS);
 	}
 }
@@ -229,9 +221,12 @@ serve_messages(PsWorker *worker)
 static void
 wait_for_work(PsWorker *worker)
 {
+	int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
+
+	if (GetCurrentTimestamp() >= worker->next_attempt)
+		events |= WL_SOCKET_READABLE;	/* while backing off nobody empties the pipe */
 	pgstat_report_activity(STATE_IDLE, NULL);
-	(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-							 ps_consumer_wakeup_fd(worker->consumer),
+	(void) WaitLatchOrSocket(MyLatch, events, ps_consumer_wakeup_fd(worker->consumer),
 							 worker->lookup.running ? 20 : IDLE_MS, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 }
@@ -253,9 +248,7 @@ serve_control(PsWorker *worker)
 	if (!ps_enabled)
 	{
 		ps_worker_set_state(worker, "disabled", NULL, "profile_stream.enabled is off.", -1);
-		if (worker->consumer != NULL)
-			ps_consumer_close(worker->consumer);
-		proc_exit(0);
+		leave(worker);
 	}
 }
 

@@ -28,6 +28,7 @@ typedef struct PsWorker
 	PsPartition *partitions;	/* assigned */
 	int			npartitions;
 	bool		reassign;		/* read offsets again and assign */
+	bool		lookup_settled; /* the look-up under way began while nothing moved */
 	int			max_customers;
 	int			failures;		/* in a row */
 	TimestampTz next_attempt;
@@ -39,6 +40,7 @@ typedef struct PsWorker
 
 /* assignment.c: takes the answer of a look-up into the catalogue and assigns. */
 extern void ps_assignment_update(PsWorker *worker);
+extern int64 ps_assignment_start_ms(PsStream *stream);
 extern PsPartition *ps_assignment_find(PsWorker *worker, int32 partition);
 extern bool ps_lease_take(int stream_id, uint32 what);
 
