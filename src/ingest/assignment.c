@@ -26,13 +26,20 @@ ps_lease_take(int stream_id, uint32 what)
 	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
+static int
+compare_partitions(const void *key, const void *element)
+{
+	int32		partition = ((const PsPartition *) element)->partition;
+
+	return *(const int32 *) key < partition ? -1 : *(const int32 *) key > partition;
+}
+
 PsPartition *
 ps_assignment_find(PsWorker *worker, int32 partition)
 {
-	for (int i = 0; i < worker->npartitions; i++)
-		if (worker->partitions[i].partition == partition)
-			return &worker->partitions[i];
-	return NULL;
+	if (worker->npartitions == 0)
+		return NULL;
+	return bsearch(&partition, worker->partitions, worker->npartitions, sizeof(PsPartition), compare_partitions);
 }
 
 /* The time that start_from names, in milliseconds since 1970; -1 for a word. */

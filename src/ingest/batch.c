@@ -63,32 +63,39 @@ collect_moves(PsWorker *worker, const PsEntry *entries, int n, List *ends, PsOff
 	for (int i = 0; i < worker->npartitions; i++)
 	{
 		PsPartition *partition = &worker->partitions[i];
-		PsOffsetMove *move = &moves[nmoves];
 
-		memset(move, 0, sizeof(PsOffsetMove));
-		move->partition = partition->partition;
-		move->epoch = partition->epoch;
-		move->expected_offset = move->next_offset = partition->next_offset;
-		move->last_message_at = DT_NOBEGIN;
-		for (int e = 0; e < n; e++)
-		{
-			if (entries[e].message.partition != partition->partition ||
-				entries[e].message.offset < move->next_offset)
-				continue;
-			move->next_offset = entries[e].message.offset + 1;
-			move->last_message_at = entries[e].message.kafka_timestamp;
-			ps_apply_count(&move->counts, entries[e].outcome);
-		}
-		foreach(cell, ends)
-		{
-			PsPosition *end = lfirst(cell);
+		memset(&moves[i], 0, sizeof(PsOffsetMove));
+		moves[i].partition = partition->partition;
+		moves[i].epoch = partition->epoch;
+		moves[i].expected_offset = moves[i].next_offset = partition->next_offset;
+		moves[i].last_message_at = DT_NOBEGIN;
+	}
+	for (int e = 0; e < n; e++)
+	{
+		const PsMessage *message = &entries[e].message;
+		PsOffsetMove *move = &moves[ps_assignment_find(worker, message->partition) - worker->partitions];
 
-			if (end->partition == partition->partition && end->offset > move->next_offset)
-				move->next_offset = end->offset;
-		}
-		move->end_offset = ps_consumer_end_offset(worker->consumer, partition->partition);
-		if (move->next_offset > move->expected_offset)
-			nmoves++;
+		if (message->offset < move->next_offset)
+			continue;
+		move->next_offset = message->offset + 1;
+		move->last_message_at = message->kafka_timestamp;
+		ps_apply_count(&move->counts, entries[e].outcome);
+	}
+	foreach(cell, ends)
+	{
+		PsPosition *end = lfirst(cell);
+		PsPartition *partition = ps_assignment_find(worker, end->partition);
+
+		if (partition != NULL)
+			moves[partition - worker->partitions].next_offset =
+				Max(moves[partition - worker->partitions].next_offset, end->offset);
+	}
+	for (int i = 0; i < worker->npartitions; i++)
+	{
+		if (moves[i].next_offset == moves[i].expected_offset)
+			continue;
+		moves[i].end_offset = ps_consumer_end_offset(worker->consumer, moves[i].partition);
+		moves[nmoves++] = moves[i];
 	}
 	return nmoves;
 }

@@ -25,7 +25,7 @@ typedef struct PsWorker
 	PsConsumer *consumer;
 	PsLookup	lookup;
 	TimestampTz next_lookup;
-	PsPartition *partitions;	/* assigned */
+	PsPartition *partitions;	/* assigned, ascending */
 	int			npartitions;
 	bool		reassign;		/* read offsets again and assign */
 	bool		lookup_settled; /* the look-up under way began while nothing moved */
