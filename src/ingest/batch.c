@@ -9,12 +9,22 @@
 
 #include "access/xact.h"
 #include "ingest/worker.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #define REPORT_INTERVAL_MS 5000
+#define CONTEXT_PARTITIONS 8	/* named in an error's context */
+
+/* What a transaction applies, for the context of its errors. */
+typedef struct Range
+{
+	const PsWorker *worker;
+	const PsEntry *entries;
+	int			n;
+} Range;
 
 /* Only these classes speak of data: a full disk or a lost right must not reach the dead letters. */
 static bool
@@ -100,14 +110,66 @@ collect_moves(PsWorker *worker, const PsEntry *entries, int n, List *ends, PsOff
 	return nmoves;
 }
 
+/* Says which of a partition's offsets a range holds; whether it holds any. */
+static bool
+find_offsets(const Range *range, int32 partition, int64 *first, int64 *last)
+{
+	*first = -1;
+	for (int i = 0; i < range->n; i++)
+	{
+		if (range->entries[i].message.partition != partition)
+			continue;
+		*last = range->entries[i].message.offset;
+		if (*first < 0)
+			*first = *last;
+	}
+	return *first >= 0;
+}
+
+/* Error context callback: where in the topic the trouble is, and whose event it was when it is alone. */
+static void
+describe_range(void *arg)
+{
+	const Range *range = arg;
+	const PsWorker *worker = range->worker;
+	const PsEvent *event = range->n == 1 ? range->entries[0].event : NULL;
+	StringInfoData where;
+	int			named = 0;
+	int64		first;
+	int64		last;
+
+	initStringInfo(&where);
+	for (int i = 0; i < worker->npartitions; i++)
+	{
+		if (!find_offsets(range, worker->partitions[i].partition, &first, &last))
+			continue;
+		if (named++ == CONTEXT_PARTITIONS)
+		{
+			appendStringInfoString(&where, ", and more");
+			break;
+		}
+		appendStringInfo(&where, "%s partition %d offset " INT64_FORMAT " to " INT64_FORMAT,
+						 named == 1 ? "" : ",", worker->partitions[i].partition, first, last);
+	}
+	if (event != NULL)
+		errcontext("applying topic \"%s\"%s of stream \"%s\": event \"%s\" of customer \"%s\"",
+				   worker->stream->topic, where.data, worker->stream->name, event->event_id, event->customer_id);
+	else
+		errcontext("applying topic \"%s\"%s of stream \"%s\"", worker->stream->topic, where.data, worker->stream->name);
+	pfree(where.data);
+}
+
 /* One transaction. */
 static void
 apply_transaction(PsWorker *worker, PsEntry *entries, int n, List *ends, PsApplySettings *settings)
 {
 	PsOffsetMove *moves = MemoryContextAlloc(worker->batch_context,
 											 Max(worker->npartitions, 1) * sizeof(PsOffsetMove));
+	Range		range = {worker, entries, n};
+	ErrorContextCallback callback = {error_context_stack, describe_range, &range};
 	int			nmoves;
 
+	error_context_stack = &callback;	/* an error takes it off where it is caught */
 	StartTransactionCommand();
 	SetCurrentStatementStartTimestamp();
 	if (n > 0)
@@ -116,6 +178,7 @@ apply_transaction(PsWorker *worker, PsEntry *entries, int n, List *ends, PsApply
 	ps_apply_offsets(settings, moves, nmoves);
 	PS_FAILPOINT("before_commit");
 	CommitTransactionCommand();
+	error_context_stack = callback.previous;
 	for (int i = 0; i < nmoves; i++)
 		ps_assignment_find(worker, moves[i].partition)->next_offset = moves[i].next_offset;
 	PS_FAILPOINT("after_commit");
