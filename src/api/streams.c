@@ -93,15 +93,7 @@ start_at_commit(PsStream *stream)
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) stream->stream_id, PS_LEASE_WORKER, 4);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	if (!ps_worker_start(stream->stream_id, get_role_oid(stream->owner, false)))
-	{
-		ps_stream_set_state(stream->stream_id, "no_worker_slot", "no background worker slot is free",
-							"Raise max_worker_processes, then call start_streams().", -1);
-		ereport(WARNING,
-				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("no background worker slot is free for stream \"%s\"", stream->name),
-				 errhint("Raise max_worker_processes, then call start_streams().")));
-	}
+	(void) ps_worker_start(stream, get_role_oid(stream->owner, false));
 }
 
 static void
@@ -334,7 +326,7 @@ check_answer(PsProbeAnswer *answer, const char *topic)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
 				 errmsg("%s", answer->error),
-				 errhint("Check the brokers' addresses, and that they are reachable from the database server.")));
+				 errhint(PS_REACH_HINT)));
 }
 
 PG_FUNCTION_INFO_V1(ps_wait_for_stream);

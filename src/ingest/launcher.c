@@ -8,7 +8,6 @@
 
 #include <signal.h>
 
-#include "access/genam.h"
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -30,6 +29,8 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+
+#define NO_SLOT_HINT "Raise max_worker_processes, then call start_streams()."
 
 PGDLLEXPORT void profile_stream_launcher_main(Datum arg);
 PGDLLEXPORT void profile_stream_scanner_main(Datum arg);
@@ -142,9 +143,9 @@ profile_stream_launcher_main(Datum arg)
 	}
 }
 
-/* Registers the worker; false when no slot is free. */
+/* Registers a stream's worker; says so, there and to the caller's client, when no slot is free. */
 bool
-ps_worker_start(int stream_id, Oid owner)
+ps_worker_start(const PsStream *stream, Oid owner)
 {
 	BackgroundWorker worker;
 	Oid			where[2] = {MyDatabaseId, owner};
@@ -156,10 +157,17 @@ ps_worker_start(int stream_id, Oid owner)
 	strlcpy(worker.bgw_library_name, "profile_stream", BGW_MAXLEN);
 	strlcpy(worker.bgw_function_name, "profile_stream_worker_main", BGW_MAXLEN);
 	strlcpy(worker.bgw_type, "profile_stream worker", BGW_MAXLEN);
-	snprintf(worker.bgw_name, BGW_MAXLEN, "profile_stream worker for stream %d", stream_id);
-	worker.bgw_main_arg = Int32GetDatum(stream_id);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "profile_stream worker for stream %d", stream->stream_id);
+	worker.bgw_main_arg = Int32GetDatum(stream->stream_id);
 	memcpy(worker.bgw_extra, where, sizeof(where));
-	return RegisterDynamicBackgroundWorker(&worker, NULL);
+	if (RegisterDynamicBackgroundWorker(&worker, NULL))
+		return true;
+	ps_stream_set_state(stream->stream_id, "no_worker_slot", "no background worker slot is free", NO_SLOT_HINT, -1);
+	ereport(WARNING,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("no background worker slot is free for stream \"%s\"", stream->name),
+			 errhint(NO_SLOT_HINT)));
+	return false;
 }
 
 /* Whether a worker holds the stream's lease. */
@@ -192,16 +200,7 @@ ps_launcher_start_streams(void)
 		if (!OidIsValid(owner))
 			ps_stream_set_state(stream_id, "retrying", psprintf("role \"%s\" does not exist", stream->owner),
 								"Drop the stream and create it again as another role.", -1);
-		else if (!ps_worker_start(stream_id, owner))
-		{
-			ps_stream_set_state(stream_id, "no_worker_slot", "no background worker slot is free",
-								"Raise max_worker_processes, then call start_streams().", -1);
-			ereport(WARNING,
-					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-					 errmsg("no background worker slot is free for stream \"%s\"", stream->name),
-					 errhint("Raise max_worker_processes, then call start_streams().")));
-		}
-		else
+		else if (ps_worker_start(stream, owner))
 			started++;
 	}
 	return started;

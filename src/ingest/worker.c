@@ -44,7 +44,6 @@
 #define LOOKUP_RETRY_MS 2000
 #define LOOKUP_TIMEOUT_MS 5000
 #define MAX_BACKOFF_MS 60000
-#define REACH_HINT "Check the brokers' addresses, and that they are reachable from the database server."
 
 PGDLLEXPORT void profile_stream_worker_main(Datum arg);
 
@@ -175,7 +174,7 @@ serve_lookup(PsWorker *worker)
 									"Create the topic; the stream finds it by itself.", -1);
 			else
 				ps_worker_set_state(worker, "retrying", worker->client_error ? worker->client_error : lookup->error,
-									REACH_HINT, -1);
+									PS_REACH_HINT, -1);
 		}
 	}
 	if (!lookup->running && (worker->reassign || now >= worker->next_lookup) && now >= worker->next_attempt)

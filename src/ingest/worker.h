@@ -49,8 +49,8 @@ extern bool ps_lease_take(int stream_id, uint32 what);
 /* batch.c: applies an intake, isolating what cannot be applied. */
 extern void ps_batch_apply(PsWorker *worker, PsIntake *intake);
 
-/* launcher.c: registers a worker, false when no slot is free; whether one holds the lease */
-extern bool ps_worker_start(int stream_id, Oid owner);
+/* launcher.c: registers a worker, false after a warning when no slot is free; whether one holds the lease */
+extern bool ps_worker_start(const PsStream *stream, Oid owner);
 extern bool ps_worker_running(int stream_id);
 
 /* worker.c */

@@ -84,10 +84,18 @@ admin_result(rd_kafka_queue_t *queue, const char *what)
 	return event;
 }
 
-/* Dies unless every topic of the result is fine; a topic that exists is. */
+/* Waits until a topic was created or deleted; a topic that exists is as good as created. */
 static void
-check_topics(const rd_kafka_topic_result_t **topics, size_t n, const char *what)
+finish_topic(rd_kafka_queue_t *queue, const char *what)
 {
+	rd_kafka_event_t *event = admin_result(queue, what);
+	const rd_kafka_topic_result_t **topics;
+	size_t		n;
+
+	if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_CREATETOPICS_RESULT)
+		topics = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &n);
+	else
+		topics = rd_kafka_DeleteTopics_result_topics(rd_kafka_event_DeleteTopics_result(event), &n);
 	for (size_t i = 0; i < n; i++)
 	{
 		rd_kafka_resp_err_t err = rd_kafka_topic_result_error(topics[i]);
@@ -95,6 +103,8 @@ check_topics(const rd_kafka_topic_result_t **topics, size_t n, const char *what)
 		if (err && err != RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
 			die(what, rd_kafka_err2str(err));
 	}
+	rd_kafka_event_destroy(event);
+	rd_kafka_queue_destroy(queue);
 }
 
 static void
@@ -104,38 +114,23 @@ create_topic(rd_kafka_t *handle, const char *topic, int partitions)
 	char		errstr[512];
 	rd_kafka_queue_t *queue = rd_kafka_queue_new(handle);
 	rd_kafka_NewTopic_t *new_topic = rd_kafka_NewTopic_new(topic, partitions, 1, errstr, sizeof(errstr));
-	rd_kafka_event_t *event;
-	size_t		n;
-	const rd_kafka_topic_result_t **topics;
 
 	if (new_topic == NULL)
 		die(what, errstr);
 	rd_kafka_CreateTopics(handle, &new_topic, 1, NULL, queue);
-	event = admin_result(queue, what);
-	topics = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &n);
-	check_topics(topics, n, what);
-	rd_kafka_event_destroy(event);
+	finish_topic(queue, what);
 	rd_kafka_NewTopic_destroy(new_topic);
-	rd_kafka_queue_destroy(queue);
 }
 
 static void
 delete_topic(rd_kafka_t *handle, const char *topic)
 {
-	const char *what = "could not delete the topic";
 	rd_kafka_queue_t *queue = rd_kafka_queue_new(handle);
 	rd_kafka_DeleteTopic_t *old_topic = rd_kafka_DeleteTopic_new(topic);
-	rd_kafka_event_t *event;
-	size_t		n;
-	const rd_kafka_topic_result_t **topics;
 
 	rd_kafka_DeleteTopics(handle, &old_topic, 1, NULL, queue);
-	event = admin_result(queue, what);
-	topics = rd_kafka_DeleteTopics_result_topics(rd_kafka_event_DeleteTopics_result(event), &n);
-	check_topics(topics, n, what);
-	rd_kafka_event_destroy(event);
+	finish_topic(queue, "could not delete the topic");
 	rd_kafka_DeleteTopic_destroy(old_topic);
-	rd_kafka_queue_destroy(queue);
 }
 
 /* Deletes the records of a partition before an offset, given as partition:offset. */
