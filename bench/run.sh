@@ -5,6 +5,7 @@
 #   bench/run.sh [events] [customers] [uniform|zipf] [seed]
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib.sh
 events=${1:-1000000}
 customers=${2:-100000}
 shape=${3:-uniform}
@@ -14,26 +15,10 @@ KAFKA_HOME=$(scripts/install-deps.sh | tail -1)
 export KAFKA_HOME
 pg_config=${PG_CONFIG:-$(command -v pg_config)}
 bindir=$("$pg_config" --bindir)
-work=$(mktemp -d "${TMPDIR:-/tmp}/profile_stream_bench.XXXXXX")
-kafka_pid=
-
-as_postgres()
-{
-	if [ "$(id -u)" = 0 ]; then runuser -u postgres -- env HOME="$work" "$@"; else "$@"; fi
-}
-finish()
-{
-	if [ -d "$work/data" ]; then as_postgres "$bindir/pg_ctl" -D "$work/data" -m fast -s stop || true; fi
-	if [ -n "$kafka_pid" ]; then kill "$kafka_pid" 2>/dev/null || true; wait "$kafka_pid" 2>/dev/null || true; fi
-	rm -rf "$work"
-}
-trap finish EXIT
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
 make -s PG_CONFIG="$pg_config" all tools
 make -s PG_CONFIG="$pg_config" install
-if [ "$(id -u)" = 0 ]; then chown postgres "$work"; fi
-chmod 755 "$work"
+open_work
 
 port=$(free_port)
 controller=$(free_port)
@@ -52,7 +37,7 @@ transaction.state.log.min.isr=1
 END
 java -cp "$KAFKA_HOME/libs/*" kafka.tools.StorageTool format -t MkU3OEVBNTcwNTJENDM2Qk -c "$work/server.properties" >/dev/null 2>&1
 java -Xmx1g -cp "$KAFKA_HOME/libs/*" kafka.Kafka "$work/server.properties" >"$work/kafka.log" 2>&1 &
-kafka_pid=$!
+pids+=($!)
 
 python3 bench/events.py "$events" "$customers" "$shape" "$seed" >"$work/events.tsv"
 cut -f2 "$work/events.tsv" >"$work/events.json"
@@ -62,10 +47,7 @@ for _ in $(seq 60); do
 	sleep 1
 done
 
-as_postgres "$bindir/initdb" -D "$work/data" -A trust -U postgres -E UTF8 --no-locale >/dev/null
-printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$work'" 'shared_buffers = 1GB' 'max_wal_size = 8GB' \
-	'max_locks_per_transaction = 256' "timezone = 'UTC'" | as_postgres tee -a "$work/data/postgresql.conf" >/dev/null
-as_postgres "$bindir/pg_ctl" -D "$work/data" -l "$work/log" -w -s start
+start_server 'shared_buffers = 1GB' 'max_wal_size = 8GB' 'max_locks_per_transaction = 256'
 sql() { "$bindir/psql" -X -q -A -t -v ON_ERROR_STOP=1 -h "$work" -U postgres -d postgres -c "$1"; }
 now() { date +%s.%N; }
 wal() { sql "SELECT pg_current_wal_insert_lsn() - '0/0'"; }

@@ -4,36 +4,14 @@
 # of them. Stops everything it started; only the installed extension stays.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib.sh
+verbose=yes
 
 scripts/install-deps.sh --no-kafka
 pg_config=${PG_CONFIG:-$(command -v pg_config)}
 bindir=$("$pg_config" --bindir)
-work=$(mktemp -d "${TMPDIR:-/tmp}/profile_stream_demo.XXXXXX")
-broker_pid=
-listener_pid=
 sudo=
 [ "$(id -u)" = 0 ] || sudo=sudo
-
-# PostgreSQL does not run as root
-as_postgres()
-{
-	if [ "$(id -u)" = 0 ]; then
-		runuser -u postgres -- env HOME="$work" "$@"
-	else
-		"$@"
-	fi
-}
-
-finish()
-{
-	local status=$?
-	if [ -n "$listener_pid" ]; then kill "$listener_pid" 2>/dev/null || true; fi
-	if [ -d "$work/data" ]; then as_postgres "$bindir/pg_ctl" -D "$work/data" -m fast -s stop || true; fi
-	if [ -n "$broker_pid" ]; then kill "$broker_pid" 2>/dev/null || true; fi
-	if [ $status != 0 ] && [ -f "$work/log" ]; then tail -20 "$work/log"; fi
-	rm -rf "$work"
-}
-trap finish EXIT
 
 say()
 {
@@ -48,22 +26,17 @@ show()
 }
 
 say 'Building and installing'
-mkdir "$work/tree"
-tar -cf - --exclude=./.git --exclude='*.o' --exclude='*.so' --exclude='*.bc' --exclude=./tmp_check . | tar -xf - -C "$work/tree"
+copy_tree
 make -s -C "$work/tree" PG_CONFIG="$pg_config" all tools
 $sudo make -s -C "$work/tree" PG_CONFIG="$pg_config" install
-if [ "$(id -u)" = 0 ]; then chown postgres "$work"; fi
-chmod 755 "$work"
+open_work
 
 say 'Starting a throw-away server and a mock broker'
-as_postgres "$bindir/initdb" -D "$work/data" -A trust -U postgres -E UTF8 --no-locale -N >/dev/null
-printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$work'" "shared_preload_libraries = 'profile_stream'" |
-	as_postgres tee -a "$work/data/postgresql.conf" >/dev/null
-as_postgres "$bindir/pg_ctl" -D "$work/data" -l "$work/log" -w -s start
+start_server "shared_preload_libraries = 'profile_stream'"
 psql=("$bindir/psql" -X -q -h "$work" -U postgres -d postgres -v ON_ERROR_STOP=1 -P pager=off)
 mkfifo "$work/hold"
 "$work/tree/test/tools/mockbroker" customer-events:4 <"$work/hold" >"$work/brokers" 2>/dev/null &
-broker_pid=$!
+pids+=($!)
 exec 3>"$work/hold"
 for _ in $(seq 100); do
 	[ -s "$work/brokers" ] && break
@@ -80,7 +53,7 @@ show "SELECT profile_stream.create_stream('demo', brokers => '$brokers', topic =
 	echo 'LISTEN profile_updates;'
 	while sleep 0.3; do echo 'SELECT 1 \g /dev/null'; done
 } | "${psql[@]}" -At >"$work/notifications" 2>/dev/null &
-listener_pid=$!
+pids+=($!)
 
 say 'Producing 3,000 events of 200 customers in three waves, some of them bad'
 "$work/tree/test/tools/generate.py" --seed 7 --events 3000 --customers 200 \

@@ -7,31 +7,14 @@
 #
 # The last line says how many tests passed and failed; exit status 1 if any failed.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
+. scripts/lib.sh
 
 KAFKA_HOME=$(scripts/install-deps.sh | tail -1) || exit 1
 export KAFKA_HOME
 system_pg_config=${PG_CONFIG:-$(command -v pg_config)}
-work=$(mktemp -d "${TMPDIR:-/tmp}/profile_stream.XXXXXX")
 passed=0
 failed=0
-
-# PostgreSQL does not run as root
-as_postgres()
-{
-	if [ "$(id -u)" = 0 ]; then
-		runuser -u postgres -- env HOME="$work" "$@"
-	else
-		"$@"
-	fi
-}
-
-finish()
-{
-	if [ -d "$work/data" ]; then as_postgres "$bindir/pg_ctl" -D "$work/data" -m immediate -s stop; fi
-	rm -rf "$work"
-}
-trap finish EXIT
 
 die()
 {
@@ -54,19 +37,10 @@ private_postgresql()
 	bindir=$work/pg$bin
 }
 
-# A free port of this machine.
-free_port()
-{
-	python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
-}
-
 build()
 {
-	mkdir -p "$work/tree"
-	tar -cf - --exclude=./.git --exclude='*.o' --exclude='*.so' --exclude='*.bc' --exclude=./tmp_check \
-		--exclude=./results --exclude=./test/tools/mockbroker --exclude=./test/tools/produce . | tar -xf - -C "$work/tree"
-	if [ "$(id -u)" = 0 ]; then chown -R postgres "$work"; fi
-	chmod 755 "$work"
+	copy_tree
+	open_work -R
 	cd "$work/tree" || exit 1
 	rm -f sql/profile_stream--[0-9].[0-9].[0-9].sql
 	as_postgres make -s PG_CONFIG="$bindir/pg_config" FAILPOINTS=yes WERROR=yes all tools &&
@@ -92,17 +66,6 @@ checks()
 		"$check"
 		count "$check" $?
 	done
-}
-
-start_server()
-{
-	port=$(free_port)
-	as_postgres "$bindir/initdb" -D "$work/data" -A trust -U postgres -E UTF8 --no-locale -N >/dev/null &&
-		printf '%s\n' "port = $port" "listen_addresses = ''" "unix_socket_directories = '$work'" \
-			'fsync = off' 'max_worker_processes = 16' 'max_prepared_transactions = 4' \
-			"timezone = 'UTC'" |
-		as_postgres tee -a "$work/data/postgresql.conf" >/dev/null &&
-		as_postgres "$bindir/pg_ctl" -D "$work/data" -l "$work/data/log" -w -s start
 }
 
 # Runs a kind of pg_regress tests: name, make arguments.
@@ -155,7 +118,9 @@ tap()
 private_postgresql
 build || die 'the build failed'
 checks
-start_server || die 'the server did not start'
+port=$(free_port)
+start_server "port = $port" 'fsync = off' 'max_worker_processes = 16' 'max_prepared_transactions = 4' ||
+	die 'the server did not start'
 if ls test/sql/*.sql >/dev/null 2>&1; then regress regress ISOLATION=; fi
 if ls test/specs/*.spec >/dev/null 2>&1; then regress isolation REGRESS=; fi
 tap
