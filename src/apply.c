@@ -170,14 +170,23 @@ lock_customers(Work *work)
 	ps_lock_customers(keys, work->ncustomers);
 }
 
+static void
+name_event(PsEventId *id, const PsEvent *event)
+{
+	id->customer_id = event->customer_id;
+	id->customer_id_len = event->customer_id_len;
+	id->event_id = event->event_id;
+	id->event_id_len = event->event_id_len;
+}
+
 /* Says which refused entries carry an id that was applied before this batch. */
 static bool *
 find_refused(Work *work, TimestampTz retained_from)
 {
-	PsEventKey *keys = palloc(work->n * sizeof(PsEventKey));
-	PsEventKey **refs = palloc(work->n * sizeof(PsEventKey *));
+	PsEventId *ids = palloc(work->n * sizeof(PsEventId));
+	PsEventId **refs = palloc(work->n * sizeof(PsEventId *));
 	bool	   *known = palloc0(work->n * sizeof(bool));
-	int			nkeys = 0;
+	int			nids = 0;
 
 	for (int i = 0; i < work->n; i++)
 	{
@@ -185,14 +194,13 @@ find_refused(Work *work, TimestampTz retained_from)
 
 		if (entry->event == NULL || entry->refusal == NULL)
 			continue;
-		refs[nkeys++] = &keys[i];
-		keys[i].customer_id = entry->event->customer_id;
-		keys[i].event_id = entry->event->event_id;
+		refs[nids++] = &ids[i];
+		name_event(&ids[i], entry->event);
 	}
-	ps_event_log_find(refs, nkeys, retained_from);
+	ps_event_log_find(refs, nids, retained_from);
 	for (int i = 0; i < work->n; i++)
 		if (work->entries[i].event != NULL && work->entries[i].refusal != NULL)
-			known[i] = keys[i].known;
+			known[i] = ids[i].known;
 	return known;
 }
 
@@ -203,9 +211,9 @@ set_outcomes(Work *work)
 	TimestampTz retained_from = work->settings->now - work->settings->dedupe_retention_us;
 	bool	   *refused_known = find_refused(work, retained_from);
 	seen_hash  *seen = seen_create(CurrentMemoryContext, work->n, NULL);
-	PsEventKey *keys = palloc(work->n * sizeof(PsEventKey));
-	PsEventKey **refs = palloc(work->n * sizeof(PsEventKey *));
-	int			nkeys = 0;
+	PsEventId *ids = palloc(work->n * sizeof(PsEventId));
+	PsEventId **refs = palloc(work->n * sizeof(PsEventId *));
+	int			nids = 0;
 
 	for (int i = 0; i < work->n; i++)
 	{
@@ -231,16 +239,15 @@ set_outcomes(Work *work)
 		entry->outcome = found ? PS_DUPLICATE : PS_APPLIED;
 		if (found)
 			continue;
-		keys[i].customer_id = entry->event->customer_id;
-		keys[i].event_id = entry->event->event_id;
-		refs[nkeys++] = &keys[i];
+		refs[nids++] = &ids[i];
+		name_event(&ids[i], entry->event);
 	}
-	ps_event_log_add(refs, nkeys, work->settings->now, retained_from);
+	ps_event_log_add(refs, nids, work->settings->now, retained_from);
 	for (int i = 0; i < work->n; i++)
 	{
 		if (work->entries[i].outcome != PS_APPLIED)
 			continue;
-		if (keys[i].known)
+		if (ids[i].known)
 			work->entries[i].outcome = PS_DUPLICATE;
 		else
 			work->of_entry[i]->napplied++;
@@ -259,6 +266,12 @@ note_event_type(Customer *customer, const PsEvent *event)
 	customer->event_types[customer->nevent_types++] = event->event_type;
 }
 
+static int
+compare_customer_ids(const void *a, const void *b)
+{
+	return strcmp((*(PsStoredProfile *const *) a)->customer_id, (*(PsStoredProfile *const *) b)->customer_id);
+}
+
 /* Loads the profiles that change, folds their events in order, saves them. */
 static void
 fold_events(Work *work)
@@ -271,6 +284,8 @@ fold_events(Work *work)
 	for (int i = 0; i < work->ncustomers; i++)
 		if (work->customers[i]->napplied > 0)
 			profiles[nprofiles++] = &work->customers[i]->stored;
+	/* neighbours in the index are on the same pages */
+	qsort(profiles, nprofiles, sizeof(PsStoredProfile *), compare_customer_ids);
 	ps_profiles_load(profiles, nprofiles);
 
 	for (int i = 0; i < work->n; i++)
@@ -350,8 +365,10 @@ void
 ps_apply_entries(PsEntry *entries, int n, const PsApplySettings *settings)
 {
 	Work		work = {entries, n, settings};
+	MemoryContext caller = CurrentMemoryContext;
 
 	SPI_connect();
+	MemoryContextSwitchTo(caller);
 	lock_customers(&work);
 	PS_FAILPOINT("after_lock");
 

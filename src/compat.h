@@ -66,4 +66,31 @@ ps_json_lex_free(JsonLexContext *lex)
 #endif
 }
 
+/*
+ * What an update tells of its indexes is a bool in 15, and says from 16 on
+ * whether only summarizing indexes (BRIN) need an entry.
+ */
+#if PG_VERSION_NUM >= 160000
+#define PS_UPDATED_INDEXES TU_UpdateIndexes
+#define PS_UPDATES_INDEXES(updates) ((updates) != TU_None)
+#define PS_UPDATES_SUMMARIES_ONLY(updates) ((updates) == TU_Summarizing)
+#define ps_insert_index_tuples(result, slot, estate, update, only_summarizing) \
+	ExecInsertIndexTuples(result, slot, estate, update, false, NULL, NIL, only_summarizing)
+#else
+#define PS_UPDATED_INDEXES bool
+#define PS_UPDATES_INDEXES(updates) (updates)
+#define PS_UPDATES_SUMMARIES_ONLY(updates) false
+#define ps_insert_index_tuples(result, slot, estate, update, only_summarizing) \
+	ExecInsertIndexTuples(result, slot, estate, update, false, NULL, NIL)
+#endif
+
+/*
+ * From 18 on an index scan can count what it does.
+ */
+#if PG_VERSION_NUM >= 180000
+#define ps_index_beginscan(heap, index, snapshot, nkeys) index_beginscan(heap, index, snapshot, NULL, nkeys, 0)
+#else
+#define ps_index_beginscan(heap, index, snapshot, nkeys) index_beginscan(heap, index, snapshot, nkeys, 0)
+#endif
+
 #endif							/* PS_COMPAT_H */

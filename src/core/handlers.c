@@ -8,6 +8,7 @@
 #include "common/jsonapi.h"
 #include "core/handlers.h"
 #include "fmgr.h"
+#include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
 #define MAX_DIGITS 38
@@ -81,18 +82,18 @@ read_number(const PsEvent *event, const char *name, Numeric *number)
 	return NULL;
 }
 
-/* Reads a text member; sets *text to NULL when it is absent, null or empty. */
+/* Reads a text member; sets *result to NULL when it is absent, null or empty. */
 static PsReject *
-read_text(const PsEvent *event, const char *name, const char **text)
+read_text(const PsEvent *event, const char *name, const text **result)
 {
 	const PsField *field = ps_event_field(event, name);
 
-	*text = NULL;
+	*result = NULL;
 	if (field == NULL || field->type == PS_JSON_NULL || field->len == 0)
 		return NULL;
 	if (field->type != PS_JSON_STRING && field->type != PS_JSON_NUMBER)
 		return ps_reject_make("handler", psprintf("Processing error: %s is not text", name));
-	*text = field->text;
+	*result = cstring_to_text_with_len(field->text, field->len);
 	return NULL;
 }
 

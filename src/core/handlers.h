@@ -24,11 +24,11 @@ typedef struct PsEffect
 {
 	PsHandler	handler;
 	Numeric		amount;			/* amount or initialBalance */
-	const char *first_name;		/* NULL: leave as it is */
-	const char *last_name;
-	const char *email;
-	const char *phone;
-	const char *channel;
+	const text *first_name;		/* NULL: leave as it is */
+	const text *last_name;
+	const text *email;
+	const text *phone;
+	const text *channel;
 } PsEffect;
 
 /* Reads an event's effect and returns NULL, or returns why it has none. */

@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "core/profile.h"
+#include "utils/builtins.h"
 
 /* Sets a profile to what a customer has before the first event. */
 void
@@ -14,11 +15,11 @@ ps_profile_init(PsProfile *profile)
 	profile->is_new = true;
 	profile->updated_at = DT_NOBEGIN;
 	profile->watermark = DT_NOBEGIN;
-	profile->first_name = profile->last_name = profile->email = profile->phone = "";
+	profile->first_name = profile->last_name = profile->email = profile->phone = cstring_to_text("");
 	profile->total_balance = int64_to_numeric(0);
 	profile->last_transaction_at = DT_NOBEGIN;
 	profile->last_login_at = DT_NOBEGIN;
-	profile->preferred_channel = "app";
+	profile->preferred_channel = cstring_to_text("app");
 	(void) ps_window_load(&profile->window, NULL, 0);
 }
 

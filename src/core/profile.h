@@ -20,15 +20,15 @@ typedef struct PsProfile
 	int64		version;
 	TimestampTz updated_at;
 	TimestampTz watermark;		/* greatest timestamp applied */
-	const char *first_name;
-	const char *last_name;
-	const char *email;
-	const char *phone;
+	const text *first_name;
+	const text *last_name;
+	const text *email;
+	const text *phone;
 	Numeric		total_balance;
 	int64		account_count;
 	TimestampTz last_transaction_at;	/* DT_NOBEGIN: never */
 	TimestampTz last_login_at;	/* likewise */
-	const char *preferred_channel;
+	const text *preferred_channel;
 	PsEventCount *event_counts;
 	int			nevent_counts;
 	int			event_counts_capacity;

@@ -172,6 +172,8 @@ apply_transaction(PsWorker *worker, PsEntry *entries, int n, List *ends, PsApply
 	error_context_stack = &callback;	/* an error takes it off where it is caught */
 	StartTransactionCommand();
 	SetCurrentStatementStartTimestamp();
+	MemoryContextReset(worker->apply_context);
+	MemoryContextSwitchTo(worker->apply_context);
 	if (n > 0)
 		ps_apply_entries(entries, n, settings);
 	nmoves = collect_moves(worker, entries, n, ends, moves);

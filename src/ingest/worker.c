@@ -39,6 +39,7 @@
 #include "utils/timestamp.h"
 
 #define MAX_BATCH_BYTES (8 * 1024 * 1024)
+#define BATCH_MEMORY (8 * 1024 * 1024)
 #define IDLE_MS 500
 #define LOOKUP_INTERVAL_MS 30000
 #define LOOKUP_RETRY_MS 2000
@@ -346,7 +347,11 @@ start(PsWorker *worker, int stream_id)
 	SetConfigOption("synchronous_commit", ps_synchronous_commit ? "on" : "off", PGC_USERSET, PGC_S_SESSION);
 
 	worker->context = AllocSetContextCreate(TopMemoryContext, "profile_stream worker", ALLOCSET_DEFAULT_SIZES);
-	worker->batch_context = AllocSetContextCreate(worker->context, "profile_stream batch", ALLOCSET_DEFAULT_SIZES);
+	/* a large first block stays allocated over resets: no page faults a batch */
+	worker->batch_context = AllocSetContextCreate(worker->context, "profile_stream batch",
+												  BATCH_MEMORY, BATCH_MEMORY, BATCH_MEMORY);
+	worker->apply_context = AllocSetContextCreate(worker->context, "profile_stream apply",
+												  BATCH_MEMORY, BATCH_MEMORY, BATCH_MEMORY);
 	worker->max_customers = ps_apply_max_customers(max_worker_processes > 4 ? 2 : 1);
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 

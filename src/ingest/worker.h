@@ -22,6 +22,7 @@ typedef struct PsWorker
 	PsStream   *stream;
 	MemoryContext context;		/* as long as the worker */
 	MemoryContext batch_context;	/* reset after each batch */
+	MemoryContext apply_context;	/* reset before each transaction */
 	PsConsumer *consumer;
 	PsLookup	lookup;
 	TimestampTz next_lookup;

@@ -1,112 +1,223 @@
 /*
  * event_log.c
- *	  Event ids in event_ids: one statement a batch, whatever the batch.
+ *	  Event ids in event_ids: by hand while the table is plain, else with a SELECT,
+ *	  an UPDATE and an INSERT a batch.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "store/event_log.h"
+#include "store/plain_table.h"
 #include "store/plan.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-static PsPlan find_plan = {
-	"SELECT k.ordinality::int4 FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) WITH ORDINALITY"
-	" AS k(customer_id, event_id, ordinality)"
-	" JOIN profile_stream.event_ids e ON e.customer_id = k.customer_id AND e.event_id = k.event_id"
-	" WHERE e.seen_at > $3",
-	3, {TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID}
-};
-
-static PsPlan add_plan = {
-	"INSERT INTO profile_stream.event_ids AS e (customer_id, event_id, seen_at)"
-	" SELECT k.customer_id, k.event_id, $3"
-	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS k(customer_id, event_id)"
-	" ON CONFLICT (customer_id, event_id) DO UPDATE SET seen_at = EXCLUDED.seen_at WHERE e.seen_at <= $4"
-	" RETURNING e.customer_id, e.event_id",
-	4, {TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
-};
-
-/* Fills the two array arguments that name the keys. */
-static void
-key_arrays(PsEventKey **keys, int n, Datum *args)
+enum
 {
-	PsColumn	customers;
-	PsColumn	events;
+	CUSTOMER_ID, EVENT_ID, SEEN_AT, NCOLUMNS
+};
 
-	ps_column_init(&customers, TEXTOID, n);
-	ps_column_init(&events, TEXTOID, n);
-	for (int i = 0; i < n; i++)
-	{
-		ps_column_add_text(&customers, keys[i]->customer_id);
-		ps_column_add_text(&events, keys[i]->event_id);
-		keys[i]->known = false;
-	}
-	args[0] = ps_column_array(&customers);
-	args[1] = ps_column_array(&events);
+#define KEYS_AND_IDS \
+	"ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) WITH ORDINALITY" \
+	" AS k(key, customer_id, event_id, ordinality)"
+
+#define SAME_ID \
+	"profile_stream.event_key(e.customer_id, e.event_id) = k.key" \
+	" AND e.customer_id = k.customer_id AND e.event_id = k.event_id"
+
+static PsPlan find_plan = {
+	"SELECT k.ordinality::int4, e.seen_at FROM " KEYS_AND_IDS
+	" JOIN profile_stream.event_ids e ON " SAME_ID,
+	3, {INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID}
+};
+
+static PsPlan renew_plan = {
+	"UPDATE profile_stream.event_ids e SET seen_at = $4 FROM " KEYS_AND_IDS " WHERE " SAME_ID,
+	4, {INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID}
+};
+
+static PsPlan insert_plan = {
+	"INSERT INTO profile_stream.event_ids (customer_id, event_id, seen_at)"
+	" SELECT k.customer_id, k.event_id, $4 FROM " KEYS_AND_IDS,
+	4, {INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID}
+};
+
+/* What the table says of an id. */
+typedef enum Presence
+{
+	ABSENT, EXPIRED, PRESENT
+} Presence;
+
+int64
+ps_event_key(const char *customer_id, int customer_id_len, const char *event_id, int event_id_len)
+{
+	uint64		customer = hash_bytes((const unsigned char *) customer_id, customer_id_len);
+
+	return (int64) (customer << 32 | hash_bytes((const unsigned char *) event_id, event_id_len));
 }
 
-void
-ps_event_log_find(PsEventKey **keys, int n, TimestampTz retained_from)
+static int
+compare_keys(const void *a, const void *b)
 {
-	Datum		args[3];
-	uint64		found;
+	int64		x = (*(PsEventId *const *) a)->key;
+	int64		y = (*(PsEventId *const *) b)->key;
 
-	if (n == 0)
-		return;
-	key_arrays(keys, n, args);
-	args[2] = TimestampTzGetDatum(retained_from);
-	found = ps_plan_run(&find_plan, args, NULL, SPI_OK_SELECT);
+	return x < y ? -1 : x > y;
+}
+
+/* Computes keys, and orders by them: neighbours in the index are on the same pages. */
+static void
+order_by_key(PsEventId **ids, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		ids[i]->key = ps_event_key(ids[i]->customer_id, ids[i]->customer_id_len,
+								   ids[i]->event_id, ids[i]->event_id_len);
+		ids[i]->known = false;
+	}
+	qsort(ids, n, sizeof(PsEventId *), compare_keys);
+}
+
+/* Runs a statement on those of the ids that are in that state; at is NULL for the SELECT. */
+static uint64
+run_statement(PsPlan *plan, PsEventId **ids, const Presence *presence, Presence wanted, int n,
+			  const TimestampTz *at)
+{
+	PsColumn	columns[3];
+	Datum		args[4];
+
+	ps_column_init(&columns[0], INT8OID, n);
+	ps_column_init(&columns[1], TEXTOID, n);
+	ps_column_init(&columns[2], TEXTOID, n);
+	for (int i = 0; i < n; i++)
+	{
+		if (presence[i] != wanted)
+			continue;
+		ps_column_add(&columns[0], Int64GetDatum(ids[i]->key));
+		ps_column_add_text(&columns[1], ids[i]->customer_id);
+		ps_column_add_text(&columns[2], ids[i]->event_id);
+	}
+	if (columns[0].n == 0)
+		return 0;
+	for (int c = 0; c < 3; c++)
+		args[c] = ps_column_array(&columns[c]);
+	if (at == NULL)
+		return ps_plan_run(plan, args, NULL, SPI_OK_SELECT);
+	args[3] = TimestampTzGetDatum(*at);
+	return ps_plan_run(plan, args, NULL, plan == &insert_plan ? SPI_OK_INSERT : SPI_OK_UPDATE);
+}
+
+/* Looks all ids up with one statement; returns what it says of each. */
+static Presence *
+find_by_statement(PsEventId **ids, int n, TimestampTz retained_from)
+{
+	Presence   *presence = palloc0(n * sizeof(Presence));
+	uint64		found = run_statement(&find_plan, ids, presence, ABSENT, n, NULL);
+
 	for (uint64 i = 0; i < found; i++)
 	{
 		bool		isnull;
-		Datum		ordinality = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+		int			id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)) - 1;
+		TimestampTz seen_at =
+			DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
 
-		keys[DatumGetInt32(ordinality) - 1]->known = true;
+		ids[id]->known = seen_at > retained_from;
+		presence[id] = ids[id]->known ? PRESENT : EXPIRED;
 	}
 	SPI_freetuptable(SPI_tuptable);
+	return presence;
 }
 
-/* Whether a returned row is the row of that key. */
+/* Whether a row, found by its key, is of that very id. */
 static bool
-returned(uint64 row, const PsEventKey *key)
+same_text(TupleTableSlot *slot, int column, const char *bytes, int len)
 {
-	HeapTuple	tuple = SPI_tuptable->vals[row];
-	TupleDesc	desc = SPI_tuptable->tupdesc;
 	bool		isnull;
-	text	   *event_id = DatumGetTextPP(SPI_getbinval(tuple, desc, 2, &isnull));
-	text	   *customer_id = DatumGetTextPP(SPI_getbinval(tuple, desc, 1, &isnull));
+	text	   *value = DatumGetTextPP(slot_getattr(slot, column + 1, &isnull));
 
-	return VARSIZE_ANY_EXHDR(event_id) == strlen(key->event_id) &&
-		memcmp(VARDATA_ANY(event_id), key->event_id, strlen(key->event_id)) == 0 &&
-		VARSIZE_ANY_EXHDR(customer_id) == strlen(key->customer_id) &&
-		memcmp(VARDATA_ANY(customer_id), key->customer_id, strlen(key->customer_id)) == 0;
+	return VARSIZE_ANY_EXHDR(value) == len && memcmp(VARDATA_ANY(value), bytes, len) == 0;
 }
 
-/*
- * The statement returns the rows that it added, in the order of the arrays, so
- * the keys that it skipped are found by walking both.
- */
-void
-ps_event_log_add(PsEventKey **keys, int n, TimestampTz now, TimestampTz retained_from)
+/* The row of an id in a plain table, or NULL; says whether it is known. */
+static TupleTableSlot *
+find_plain(PsPlainTable *table, PsEventId *id, TimestampTz retained_from)
 {
-	Datum		args[4];
-	uint64		added;
-	uint64		row = 0;
+	Datum		key = Int64GetDatum(id->key);
+	bool		isnull;
+
+	for (TupleTableSlot *slot = ps_plain_find(table, key); slot != NULL; slot = ps_plain_find_next(table))
+		if (same_text(slot, EVENT_ID, id->event_id, id->event_id_len) &&
+			same_text(slot, CUSTOMER_ID, id->customer_id, id->customer_id_len))
+		{
+			id->known = DatumGetTimestampTz(slot_getattr(slot, SEEN_AT + 1, &isnull)) > retained_from;
+			return slot;
+		}
+	return NULL;
+}
+
+static bool
+open_plain(PsPlainTable *table)
+{
+	return ps_plain_open(table, "event_ids", NCOLUMNS, "event_ids_key");
+}
+
+void
+ps_event_log_find(PsEventId **ids, int n, TimestampTz retained_from)
+{
+	PsPlainTable table;
 
 	if (n == 0)
 		return;
-	key_arrays(keys, n, args);
-	args[2] = TimestampTzGetDatum(now);
-	args[3] = TimestampTzGetDatum(retained_from);
-	added = ps_plan_run(&add_plan, args, NULL, SPI_OK_INSERT_RETURNING);
-	for (int i = 0; i < n && added < n; i++)
+	order_by_key(ids, n);
+	if (!open_plain(&table))
 	{
-		keys[i]->known = row >= added || !returned(row, keys[i]);
-		if (!keys[i]->known)
-			row++;
+		(void) find_by_statement(ids, n, retained_from);
+		return;
 	}
-	if (added < n && row != added)
-		elog(ERROR, "event ids came back in another order");
-	SPI_freetuptable(SPI_tuptable);
+	for (int i = 0; i < n; i++)
+		(void) find_plain(&table, ids[i], retained_from);
+	ps_plain_close(&table);
+}
+
+/* Remembers one id in a plain table. */
+static void
+add_plain(PsPlainTable *table, PsEventId *id, TimestampTz now, TimestampTz retained_from)
+{
+	TupleTableSlot *slot = find_plain(table, id, retained_from);
+	Datum		values[NCOLUMNS];
+	bool		nulls[NCOLUMNS] = {false, false, false};
+
+	if (id->known)
+		return;
+	values[CUSTOMER_ID] = PointerGetDatum(cstring_to_text_with_len(id->customer_id, id->customer_id_len));
+	values[EVENT_ID] = PointerGetDatum(cstring_to_text_with_len(id->event_id, id->event_id_len));
+	values[SEEN_AT] = TimestampTzGetDatum(now);
+	if (slot == NULL)
+		ps_plain_insert(table, values, nulls, NCOLUMNS);
+	else
+		ps_plain_update(table, &slot->tts_tid, values, nulls);
+}
+
+void
+ps_event_log_add(PsEventId **ids, int n, TimestampTz now, TimestampTz retained_from)
+{
+	PsPlainTable table;
+
+	if (n == 0)
+		return;
+	order_by_key(ids, n);
+	if (open_plain(&table))
+	{
+		for (int i = 0; i < n; i++)
+			add_plain(&table, ids[i], now, retained_from);
+		ps_plain_close(&table);
+	}
+	else
+	{
+		Presence   *presence = find_by_statement(ids, n, retained_from);
+
+		(void) run_statement(&renew_plan, ids, presence, EXPIRED, n, &now);
+		(void) run_statement(&insert_plan, ids, presence, ABSENT, n, &now);
+	}
 }

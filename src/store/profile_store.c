@@ -1,24 +1,19 @@
 /*
  * profile_store.c
- *	  Loading and saving profiles with one SELECT, one UPDATE and one INSERT a
- *	  batch, whatever the batch.
+ *	  Loading and saving profiles: by hand while the table is plain, else with one
+ *	  SELECT, one UPDATE and one INSERT a batch.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "store/plain_table.h"
 #include "store/plan.h"
 #include "store/profile_store.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
-#include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
-enum
-{
-	CUSTOMER_ID, VERSION, UPDATED_AT, WATERMARK, FIRST_NAME, LAST_NAME, EMAIL, PHONE, TOTAL_BALANCE,
-	ACCOUNT_COUNT, LAST_TRANSACTION_AT, LAST_LOGIN_AT, PREFERRED_CHANNEL, EVENT_COUNTS, WINDOW_STATE,
-	NCOLUMNS
-};
+#define TABLE_NAME "materialized_profiles"
+#define KEY_NAME "materialized_profiles_pkey"
 
 #define COLUMN_NAMES \
 	"customer_id, version, updated_at, watermark, first_name, last_name, email, phone, total_balance," \
@@ -35,15 +30,15 @@ enum
 		TEXTARRAYOID, TEXTARRAYOID, NUMERICARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, \
 		TIMESTAMPTZARRAYOID, TEXTARRAYOID, JSONBARRAYOID, BYTEAARRAYOID}
 
-static const Oid column_types[NCOLUMNS] = {
+static const Oid column_types[PS_ROW_COLUMNS] = {
 	TEXTOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, NUMERICOID,
 	INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, JSONBOID, BYTEAOID
 };
 
 static PsPlan load_plan = {
-	"SELECT k.ordinality::int4, p.version, p.updated_at, p.watermark, p.first_name, p.last_name, p.email,"
+	"SELECT p.customer_id, p.version, p.updated_at, p.watermark, p.first_name, p.last_name, p.email,"
 	" p.phone, p.total_balance, p.account_count, p.last_transaction_at, p.last_login_at, p.preferred_channel,"
-	" p.event_counts, p.window_state"
+	" p.event_counts, p.window_state, k.ordinality::int4"
 	" FROM pg_catalog.unnest($1) WITH ORDINALITY AS k(customer_id, ordinality)"
 	" JOIN profile_stream.materialized_profiles p ON p.customer_id = k.customer_id",
 	1, {TEXTARRAYOID}
@@ -52,7 +47,7 @@ static PsPlan load_plan = {
 static PsPlan insert_plan = {
 	"INSERT INTO profile_stream.materialized_profiles (" COLUMN_NAMES ")"
 	" SELECT " COLUMN_NAMES UNNEST_COLUMNS,
-	NCOLUMNS, COLUMN_ARRAY_TYPES
+	PS_ROW_COLUMNS, COLUMN_ARRAY_TYPES
 };
 
 static PsPlan update_plan = {
@@ -62,7 +57,7 @@ static PsPlan update_plan = {
 	" last_transaction_at = n.last_transaction_at, last_login_at = n.last_login_at,"
 	" preferred_channel = n.preferred_channel, event_counts = n.event_counts, window_state = n.window_state"
 	UNNEST_COLUMNS " WHERE p.customer_id = n.customer_id",
-	NCOLUMNS, COLUMN_ARRAY_TYPES
+	PS_ROW_COLUMNS, COLUMN_ARRAY_TYPES
 };
 
 static PsPlan expired_plan = {
@@ -71,181 +66,96 @@ static PsPlan expired_plan = {
 	2, {TIMESTAMPTZOID, INT8OID}
 };
 
-/* A row being read. */
-typedef struct Row
+/* Loads rows through the table's primary key; false when the table is not plain. */
+static bool
+load_plain(PsStoredProfile **profiles, int n)
 {
-	HeapTuple	tuple;
-	TupleDesc	desc;
-} Row;
+	PsPlainTable table;
 
-static Datum
-row_value(const Row *row, int column, bool *isnull)
-{
-	return SPI_getbinval(row->tuple, row->desc, column + 1, isnull);
-}
-
-static const char *
-row_text(const Row *row, int column)
-{
-	bool		isnull;
-
-	return TextDatumGetCString(row_value(row, column, &isnull));
-}
-
-static TimestampTz
-row_time(const Row *row, int column)
-{
-	bool		isnull;
-	Datum		value = row_value(row, column, &isnull);
-
-	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
-}
-
-/* Reads {"type": count, …} into the profile's counters. */
-static void
-load_event_counts(PsProfile *profile, Jsonb *counts)
-{
-	JsonbIterator *it = JsonbIteratorInit(&counts->root);
-	JsonbValue	value;
-	JsonbIteratorToken token;
-	const char *type = NULL;
-	int			len = 0;
-
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	if (!ps_plain_open(&table, TABLE_NAME, PS_TABLE_COLUMNS, KEY_NAME))
+		return false;
+	for (int i = 0; i < n; i++)
 	{
-		if (token == WJB_KEY)
-		{
-			type = value.val.string.val;
-			len = value.val.string.len;
-		}
-		else if (token == WJB_VALUE && value.type == jbvNumeric)
-			ps_profile_count_event(profile, type, len,
-								   DatumGetInt64(DirectFunctionCall1(numeric_int8,
-																	 NumericGetDatum(value.val.numeric))));
+		Datum		key = CStringGetTextDatum(profiles[i]->customer_id);
+		TupleTableSlot *slot = ps_plain_find(&table, key);
+
+		if (slot == NULL)
+			continue;
+		profiles[i]->row = ExecCopySlotHeapTuple(slot);
+		heap_deform_tuple(profiles[i]->row, slot->tts_tupleDescriptor, profiles[i]->values, profiles[i]->nulls);
+		ps_profile_row_read(&profiles[i]->profile, profiles[i]->values, profiles[i]->nulls);
 	}
+	ps_plain_close(&table);
+	return true;
 }
 
-/* Fills the profile from its row. */
 static void
-load_row(PsStoredProfile *stored, const Row *row)
-{
-	PsProfile  *profile = &stored->profile;
-	bool		isnull;
-	bytea	   *state;
-
-	profile->is_new = false;
-	profile->version = DatumGetInt64(row_value(row, VERSION, &isnull));
-	profile->updated_at = row_time(row, UPDATED_AT);
-	profile->watermark = row_time(row, WATERMARK);
-	profile->first_name = row_text(row, FIRST_NAME);
-	profile->last_name = row_text(row, LAST_NAME);
-	profile->email = row_text(row, EMAIL);
-	profile->phone = row_text(row, PHONE);
-	profile->total_balance = DatumGetNumericCopy(row_value(row, TOTAL_BALANCE, &isnull));
-	profile->account_count = DatumGetInt64(row_value(row, ACCOUNT_COUNT, &isnull));
-	profile->last_transaction_at = row_time(row, LAST_TRANSACTION_AT);
-	profile->last_login_at = row_time(row, LAST_LOGIN_AT);
-	profile->preferred_channel = row_text(row, PREFERRED_CHANNEL);
-	load_event_counts(profile, DatumGetJsonbPCopy(row_value(row, EVENT_COUNTS, &isnull)));
-
-	state = DatumGetByteaPCopy(row_value(row, WINDOW_STATE, &isnull));
-	if (!ps_window_load(&profile->window, VARDATA(state), VARSIZE(state) - VARHDRSZ))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("window state of customer \"%s\" is damaged", stored->customer_id)));
-}
-
-void
-ps_profiles_load(PsStoredProfile **profiles, int n)
+load_by_statement(PsStoredProfile **profiles, int n)
 {
 	PsColumn	ids;
 	Datum		args[1];
 	uint64		found;
 
-	if (n == 0)
-		return;
 	ps_column_init(&ids, TEXTOID, n);
 	for (int i = 0; i < n; i++)
-	{
-		ps_profile_init(&profiles[i]->profile);
 		ps_column_add_text(&ids, profiles[i]->customer_id);
-	}
 	args[0] = ps_column_array(&ids);
 	found = ps_plan_run(&load_plan, args, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < found; i++)
 	{
-		Row			row = {SPI_tuptable->vals[i], SPI_tuptable->tupdesc};
-		bool		isnull;
+		Datum		values[PS_ROW_COLUMNS + 1];
+		bool		nulls[PS_ROW_COLUMNS + 1];
 
-		load_row(profiles[DatumGetInt32(row_value(&row, 0, &isnull)) - 1], &row);
+		heap_deform_tuple(heap_copytuple(SPI_tuptable->vals[i]), SPI_tuptable->tupdesc, values, nulls);
+		ps_profile_row_read(&profiles[DatumGetInt32(values[PS_ROW_COLUMNS]) - 1]->profile, values, nulls);
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* The counters as jsonb. */
-static Datum
-event_counts_jsonb(const PsProfile *profile)
+void
+ps_profiles_load(PsStoredProfile **profiles, int n)
 {
-	JsonbParseState *state = NULL;
-
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	for (int i = 0; i < profile->nevent_counts; i++)
+	if (n == 0)
+		return;
+	for (int i = 0; i < n; i++)
 	{
-		const PsEventCount *count = &profile->event_counts[i];
-		JsonbValue	key;
-		JsonbValue	value;
-
-		key.type = jbvString;
-		key.val.string.val = unconstify(char *, count->event_type);
-		key.val.string.len = count->len;
-		value.type = jbvNumeric;
-		value.val.numeric = int64_to_numeric(count->count);
-		pushJsonbValue(&state, WJB_KEY, &key);
-		pushJsonbValue(&state, WJB_VALUE, &value);
+		ps_profile_init(&profiles[i]->profile);
+		profiles[i]->row = NULL;
 	}
-	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
-}
-
-/* Adds one profile to the columns. */
-static void
-add_profile(PsColumn *columns, const PsStoredProfile *stored)
-{
-	const PsProfile *profile = &stored->profile;
-
-	ps_column_add_text(&columns[CUSTOMER_ID], stored->customer_id);
-	ps_column_add(&columns[VERSION], Int64GetDatum(profile->version));
-	ps_column_add_time(&columns[UPDATED_AT], profile->updated_at);
-	ps_column_add_time(&columns[WATERMARK], profile->watermark);
-	ps_column_add_text(&columns[FIRST_NAME], profile->first_name);
-	ps_column_add_text(&columns[LAST_NAME], profile->last_name);
-	ps_column_add_text(&columns[EMAIL], profile->email);
-	ps_column_add_text(&columns[PHONE], profile->phone);
-	ps_column_add(&columns[TOTAL_BALANCE], NumericGetDatum(profile->total_balance));
-	ps_column_add(&columns[ACCOUNT_COUNT], Int64GetDatum(profile->account_count));
-	ps_column_add_time(&columns[LAST_TRANSACTION_AT], profile->last_transaction_at);
-	ps_column_add_time(&columns[LAST_LOGIN_AT], profile->last_login_at);
-	ps_column_add_text(&columns[PREFERRED_CHANNEL], profile->preferred_channel);
-	ps_column_add(&columns[EVENT_COUNTS], event_counts_jsonb(profile));
-	ps_column_add(&columns[WINDOW_STATE], PointerGetDatum(ps_window_save(&profile->window)));
+	if (!load_plain(profiles, n))
+		load_by_statement(profiles, n);
 }
 
 /* Writes those profiles that are new, or those that are not. */
 static void
-save_rows(PsStoredProfile **profiles, int n, bool is_new)
+save_by_statement(PsStoredProfile **profiles, int n, bool is_new)
 {
-	PsColumn	columns[NCOLUMNS];
-	Datum		args[NCOLUMNS];
+	PsColumn	columns[PS_ROW_COLUMNS];
+	Datum		args[PS_ROW_COLUMNS];
 	int			nrows;
 
-	for (int c = 0; c < NCOLUMNS; c++)
+	for (int c = 0; c < PS_ROW_COLUMNS; c++)
 		ps_column_init(&columns[c], column_types[c], n);
 	for (int i = 0; i < n; i++)
-		if (profiles[i]->profile.is_new == is_new)
-			add_profile(columns, profiles[i]);
+	{
+		Datum		values[PS_ROW_COLUMNS];
+		bool		nulls[PS_ROW_COLUMNS];
+
+		if (profiles[i]->profile.is_new != is_new)
+			continue;
+		ps_profile_row_write(&profiles[i]->profile, profiles[i]->customer_id, values, nulls);
+		for (int c = 0; c < PS_ROW_COLUMNS; c++)
+		{
+			if (nulls[c])
+				ps_column_add_null(&columns[c]);
+			else
+				ps_column_add(&columns[c], values[c]);
+		}
+	}
 	nrows = columns[0].n;
 	if (nrows == 0)
 		return;
-	for (int c = 0; c < NCOLUMNS; c++)
+	for (int c = 0; c < PS_ROW_COLUMNS; c++)
 		args[c] = ps_column_array(&columns[c]);
 	if (ps_plan_run(is_new ? &insert_plan : &update_plan, args, NULL,
 					is_new ? SPI_OK_INSERT : SPI_OK_UPDATE) != nrows)
@@ -254,11 +164,38 @@ save_rows(PsStoredProfile **profiles, int n, bool is_new)
 				 errmsg("profiles changed without the customer's lock")));
 }
 
+/* Writes rows by hand; false when the table is not plain, or was not when they were loaded. */
+static bool
+save_plain(PsStoredProfile **profiles, int n)
+{
+	PsPlainTable table;
+
+	for (int i = 0; i < n; i++)
+		if (!profiles[i]->profile.is_new && profiles[i]->row == NULL)
+			return false;
+	if (!ps_plain_open(&table, TABLE_NAME, PS_TABLE_COLUMNS, KEY_NAME))
+		return false;
+	for (int i = 0; i < n; i++)
+	{
+		PsStoredProfile *stored = profiles[i];
+
+		ps_profile_row_write(&stored->profile, stored->customer_id, stored->values, stored->nulls);
+		if (stored->profile.is_new)
+			ps_plain_insert(&table, stored->values, stored->nulls, PS_ROW_COLUMNS);
+		else
+			ps_plain_update(&table, &stored->row->t_self, stored->values, stored->nulls);
+	}
+	ps_plain_close(&table);
+	return true;
+}
+
 void
 ps_profiles_save(PsStoredProfile **profiles, int n)
 {
-	save_rows(profiles, n, false);
-	save_rows(profiles, n, true);
+	if (save_plain(profiles, n))
+		return;
+	save_by_statement(profiles, n, false);
+	save_by_statement(profiles, n, true);
 }
 
 int
@@ -269,10 +206,11 @@ ps_profiles_find_expired(TimestampTz now, int limit, PsStoredProfile **profiles)
 
 	for (uint64 i = 0; i < found; i++)
 	{
-		Row			row = {SPI_tuptable->vals[i], SPI_tuptable->tupdesc};
+		bool		isnull;
 
 		profiles[i] = palloc0(sizeof(PsStoredProfile));
-		profiles[i]->customer_id = row_text(&row, 0);
+		profiles[i]->customer_id =
+			TextDatumGetCString(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return (int) found;

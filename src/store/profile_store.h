@@ -6,12 +6,19 @@
 #ifndef PS_PROFILE_STORE_H
 #define PS_PROFILE_STORE_H
 
+#include "access/htup.h"
 #include "core/profile.h"
+#include "store/profile_row.h"
+
+#define PS_TABLE_COLUMNS (PS_ROW_COLUMNS + 4)	/* with those computed in batch */
 
 typedef struct PsStoredProfile
 {
 	const char *customer_id;
 	PsProfile	profile;
+	HeapTuple	row;			/* as loaded by hand, else NULL */
+	Datum		values[PS_TABLE_COLUMNS];	/* of that row */
+	bool		nulls[PS_TABLE_COLUMNS];
 } PsStoredProfile;
 
 /* Loads each customer's profile, or initialises it where there is no row. */
@@ -19,7 +26,6 @@ extern void ps_profiles_load(PsStoredProfile **profiles, int n);
 
 /* Writes them back: new ones inserted, the others updated. */
 extern void ps_profiles_save(PsStoredProfile **profiles, int n);
-
 
 /* Customers with an open chunk of nothing but expired samples; at most limit, not loaded. */
 extern int	ps_profiles_find_expired(TimestampTz now, int limit, PsStoredProfile **profiles);

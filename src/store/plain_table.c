@@ -1,0 +1,239 @@
+/*
+ * plain_table.c
+ *	  Finding, inserting and updating rows of plain tables through the table and
+ *	  index access methods: what the executor would do, without its price a row.
+ */
+#include "postgres.h"
+
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "profile_stream.h"
+#include "rewrite/rewriteHandler.h"
+#include "store/plain_table.h"
+#include "utils/acl.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+/* Whether reading and writing it by hand does all that the executor would do. */
+static bool
+is_plain(Relation relation, int ncolumns)
+{
+	TupleDesc	desc = RelationGetDescr(relation);
+
+	if (relation->rd_rel->relkind != RELKIND_RELATION ||
+		relation->rd_rel->relam != HEAP_TABLE_AM_OID ||
+		relation->rd_rel->relispartition || relation->rd_rel->relhassubclass ||
+		relation->rd_rel->relrowsecurity ||
+		relation->trigdesc != NULL || relation->rd_rules != NULL ||
+		desc->natts != ncolumns)
+		return false;
+	if (desc->constr != NULL && (desc->constr->num_check > 0 || desc->constr->has_generated_stored))
+		return false;
+	for (int i = 0; i < ncolumns; i++)
+		if (TupleDescAttr(desc, i)->attisdropped)
+			return false;
+	return true;
+}
+
+/* Finds the index among the open ones and prepares a scan of it; false when it is not as expected. */
+static bool
+begin_scan(PsPlainTable *table, const char *name)
+{
+	for (int i = 0; i < table->result->ri_NumIndices; i++)
+	{
+		Relation	index = table->result->ri_IndexRelationDescs[i];
+		Oid			collation = index->rd_indcollation[0];
+		RegProcedure equal;
+
+		if (strcmp(RelationGetRelationName(index), name) != 0)
+			continue;
+		equal = index->rd_opcintype[0] == INT8OID ? F_INT8EQ :
+			index->rd_opcintype[0] == TEXTOID && collation == C_COLLATION_OID ? F_TEXTEQ : InvalidOid;
+		if (index->rd_rel->relam != BTREE_AM_OID || !index->rd_index->indisvalid ||
+			index->rd_index->indnkeyatts != 1 || !RegProcedureIsValid(equal) ||
+			!heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
+			return false;
+		ScanKeyEntryInitialize(&table->key, 0, 1, BTEqualStrategyNumber, InvalidOid, collation, equal, (Datum) 0);
+		table->scan = ps_index_beginscan(table->relation, index, GetActiveSnapshot(), 1);
+		return true;
+	}
+	return false;
+}
+
+/* Whether every index is kept by just inserting into it. */
+static bool
+open_indexes(PsPlainTable *table)
+{
+	table->estate = CreateExecutorState();
+	table->result = makeNode(ResultRelInfo);
+	InitResultRelInfo(table->result, table->relation, 0, NULL, 0);
+	ExecOpenIndices(table->result, false);
+	for (int i = 0; i < table->result->ri_NumIndices; i++)
+		if (table->result->ri_IndexRelationInfo[i]->ii_ExclusionOps != NULL ||
+			!table->result->ri_IndexRelationDescs[i]->rd_index->indimmediate)
+			return false;
+	return true;
+}
+
+bool
+ps_plain_open(PsPlainTable *table, const char *name, int ncolumns, const char *index)
+{
+	Oid			relid = get_relname_relid(name, get_namespace_oid(PS_SCHEMA, false));
+	AclMode		needed = ACL_SELECT | ACL_INSERT | ACL_UPDATE;
+
+	memset(table, 0, sizeof(PsPlainTable));
+	if (!OidIsValid(relid) || XactReadOnly ||
+		pg_class_aclmask(relid, GetUserId(), needed, ACLMASK_ALL) != needed)
+		return false;
+	table->relation = table_open(relid, RowExclusiveLock);
+	if (is_plain(table->relation, ncolumns) && open_indexes(table) && begin_scan(table, index))
+	{
+		table->found = table_slot_create(table->relation, NULL);
+		table->updated = table_slot_create(table->relation, NULL);
+		table->command = GetCurrentCommandId(true);
+		return true;
+	}
+	ps_plain_close(table);
+	return false;
+}
+
+TupleTableSlot *
+ps_plain_find(PsPlainTable *table, Datum key)
+{
+	table->key.sk_argument = key;
+	index_rescan(table->scan, &table->key, 1, NULL, 0);
+	return ps_plain_find_next(table);
+}
+
+TupleTableSlot *
+ps_plain_find_next(PsPlainTable *table)
+{
+	return index_getnext_slot(table->scan, ForwardScanDirection, table->found) ? table->found : NULL;
+}
+
+/* Puts values, which stay the caller's, into the first columns of a slot. */
+static void
+put(TupleTableSlot *slot, const Datum *values, const bool *nulls, int n)
+{
+	ExecClearTuple(slot);
+	memcpy(slot->tts_values, values, n * sizeof(Datum));
+	memcpy(slot->tts_isnull, nulls, n * sizeof(bool));
+}
+
+/* Adds a row's entries to the indexes. */
+static void
+insert_index_entries(PsPlainTable *table, TupleTableSlot *slot, bool update, bool only_summarizing)
+{
+	list_free(ps_insert_index_tuples(table->result, slot, table->estate, update, only_summarizing));
+	ResetPerTupleExprContext(table->estate);
+}
+
+/* Writes the rows that were gathered. */
+static void
+flush(PsPlainTable *table)
+{
+	if (table->ninserted == 0)
+		return;
+	table_multi_insert(table->relation, table->inserted, table->ninserted, table->command, 0, NULL);
+	for (int i = 0; i < table->ninserted; i++)
+	{
+		insert_index_entries(table, table->inserted[i], false, false);
+		ExecClearTuple(table->inserted[i]);
+	}
+	table->ninserted = 0;
+}
+
+/* Prepares the columns' defaults. */
+static void
+prepare_defaults(PsPlainTable *table)
+{
+	int			natts = RelationGetNumberOfAttributes(table->relation);
+
+	table->defaults = palloc0(natts * sizeof(ExprState *));
+	for (int i = 0; i < natts; i++)
+	{
+		Node	   *expression = build_column_default(table->relation, i + 1);
+
+		if (expression != NULL)
+			table->defaults[i] = ExecPrepareExpr((Expr *) expression, table->estate);
+	}
+}
+
+void
+ps_plain_insert(PsPlainTable *table, const Datum *values, const bool *nulls, int n)
+{
+	TupleTableSlot *slot;
+	int			natts = RelationGetNumberOfAttributes(table->relation);
+
+	if (table->ninserted == PS_PLAIN_MAX_INSERTED)
+		flush(table);
+	slot = table->inserted[table->ninserted];
+	if (slot == NULL)
+		slot = table->inserted[table->ninserted] = table_slot_create(table->relation, NULL);
+	if (n < natts && table->defaults == NULL)
+		prepare_defaults(table);
+	put(slot, values, nulls, n);
+	for (int i = n; i < natts; i++)
+	{
+		slot->tts_isnull[i] = table->defaults[i] == NULL;
+		if (table->defaults[i] != NULL)
+			slot->tts_values[i] = ExecEvalExpr(table->defaults[i], GetPerTupleExprContext(table->estate),
+											   &slot->tts_isnull[i]);
+	}
+	ExecStoreVirtualTuple(slot);
+	table->ninserted++;
+}
+
+void
+ps_plain_update(PsPlainTable *table, ItemPointer tid, const Datum *values, const bool *nulls)
+{
+	TupleTableSlot *slot = table->updated;
+	TM_FailureData failure;
+	LockTupleMode lockmode;
+	PS_UPDATED_INDEXES update_indexes;
+
+	put(slot, values, nulls, RelationGetNumberOfAttributes(table->relation));
+	ExecStoreVirtualTuple(slot);
+	if (table_tuple_update(table->relation, tid, slot, table->command, GetActiveSnapshot(), InvalidSnapshot,
+						   true, &failure, &lockmode, &update_indexes) != TM_Ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a row of %s changed without the customer's lock", RelationGetRelationName(table->relation)),
+				 errhint("Take pg_advisory_xact_lock(profile_stream.customer_lock_key(customer_id)) before changing it.")));
+	if (PS_UPDATES_INDEXES(update_indexes))
+		insert_index_entries(table, slot, true, PS_UPDATES_SUMMARIES_ONLY(update_indexes));
+}
+
+void
+ps_plain_close(PsPlainTable *table)
+{
+	if (table->scan != NULL)
+	{
+		flush(table);
+		for (int i = 0; i < PS_PLAIN_MAX_INSERTED && table->inserted[i] != NULL; i++)
+			ExecDropSingleTupleTableSlot(table->inserted[i]);
+		index_endscan(table->scan);
+		ExecDropSingleTupleTableSlot(table->found);
+		ExecDropSingleTupleTableSlot(table->updated);
+	}
+	if (table->result != NULL)
+	{
+		ExecCloseIndices(table->result);
+		FreeExecutorState(table->estate);
+	}
+	table_close(table->relation, NoLock);	/* the lock stays until the transaction ends */
+	CommandCounterIncrement();
+}

@@ -1,0 +1,62 @@
+/*
+ * plain_table.h
+ *	  Rows of a plain table by an index, read and written without the executor. The other files of the store come here where a statement a batch
+ *	  is not fast enough, and keep their SQL for tables that are not plain.
+ *
+ *	  plain	a heap of just the columns of its definition, without triggers,
+ *			rules, row security, checks, generated columns, children or
+ *			partitions, with the index it is read by; more indexes are welcome
+ */
+#ifndef PS_PLAIN_TABLE_H
+#define PS_PLAIN_TABLE_H
+
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/relscan.h"
+#include "executor/tuptable.h"
+#include "nodes/execnodes.h"
+#include "utils/relcache.h"
+
+#define PS_PLAIN_MAX_INSERTED 250
+
+typedef struct PsPlainTable
+{
+	Relation	relation;
+	EState	   *estate;
+	ResultRelInfo *result;		/* with its indexes open */
+	IndexScanDesc scan;
+	ScanKeyData key;
+	TupleTableSlot *found;
+	TupleTableSlot *updated;
+	TupleTableSlot *inserted[PS_PLAIN_MAX_INSERTED];	/* gathered, not yet written */
+	int			ninserted;
+	ExprState **defaults;		/* of each column, NULL: none; made by the first insert */
+	CommandId	command;
+} PsPlainTable;
+
+/*
+ * Opens a table of the extension, and a btree on one column or expression, for
+ * the caller's role within an active snapshot; false when it is not plain, or when the role lacks a right that
+ * the SQL path will then complain about.
+ */
+extern bool ps_plain_open(PsPlainTable *table, const char *name, int ncolumns, const char *index);
+
+/* The first or next visible row with that key, or NULL; valid until the next find. */
+extern TupleTableSlot *ps_plain_find(PsPlainTable *table, Datum key);
+extern TupleTableSlot *ps_plain_find_next(PsPlainTable *table);
+
+/*
+ * Inserts a row of n values and the defaults of the other columns, at the
+ * latest when the table is closed; its values must live until then. A key that
+ * is there already raises as in SQL.
+ */
+extern void ps_plain_insert(PsPlainTable *table, const Datum *values, const bool *nulls, int n);
+
+/* Replaces a whole row that ps_plain_find() found; raises when somebody else changed it meanwhile. */
+extern void ps_plain_update(PsPlainTable *table, ItemPointer tid, const Datum *values, const bool *nulls);
+
+/* Closes it, and makes what was written visible to the next command. */
+extern void ps_plain_close(PsPlainTable *table);
+
+#endif							/* PS_PLAIN_TABLE_H */

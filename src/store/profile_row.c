@@ -1,0 +1,120 @@
+/*
+ * profile_row.c
+ *	  Between a profile in memory and its row; profile_store.c moves the rows.
+ */
+#include "postgres.h"
+
+#include "store/profile_row.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+static TimestampTz
+read_time(Datum value, bool isnull)
+{
+	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
+}
+
+/* Reads {"type": count, …} into the profile's counters. */
+static void
+read_event_counts(PsProfile *profile, Jsonb *counts)
+{
+	JsonbIterator *it = JsonbIteratorInit(&counts->root);
+	JsonbValue	value;
+	JsonbIteratorToken token;
+	const char *type = NULL;
+	int			len = 0;
+
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+		{
+			type = value.val.string.val;
+			len = value.val.string.len;
+		}
+		else if (token == WJB_VALUE && value.type == jbvNumeric)
+			ps_profile_count_event(profile, type, len,
+								   DatumGetInt64(DirectFunctionCall1(numeric_int8,
+																	 NumericGetDatum(value.val.numeric))));
+	}
+}
+
+void
+ps_profile_row_read(PsProfile *profile, const Datum *values, const bool *nulls)
+{
+	bytea	   *state = DatumGetByteaPP(values[PS_ROW_WINDOW_STATE]);
+
+	profile->is_new = false;
+	profile->version = DatumGetInt64(values[PS_ROW_VERSION]);
+	profile->updated_at = DatumGetTimestampTz(values[PS_ROW_UPDATED_AT]);
+	profile->watermark = DatumGetTimestampTz(values[PS_ROW_WATERMARK]);
+	profile->first_name = DatumGetTextPP(values[PS_ROW_FIRST_NAME]);
+	profile->last_name = DatumGetTextPP(values[PS_ROW_LAST_NAME]);
+	profile->email = DatumGetTextPP(values[PS_ROW_EMAIL]);
+	profile->phone = DatumGetTextPP(values[PS_ROW_PHONE]);
+	profile->total_balance = DatumGetNumeric(values[PS_ROW_TOTAL_BALANCE]);
+	profile->account_count = DatumGetInt64(values[PS_ROW_ACCOUNT_COUNT]);
+	profile->last_transaction_at = read_time(values[PS_ROW_LAST_TRANSACTION_AT], nulls[PS_ROW_LAST_TRANSACTION_AT]);
+	profile->last_login_at = read_time(values[PS_ROW_LAST_LOGIN_AT], nulls[PS_ROW_LAST_LOGIN_AT]);
+	profile->preferred_channel = DatumGetTextPP(values[PS_ROW_PREFERRED_CHANNEL]);
+	read_event_counts(profile, DatumGetJsonbP(values[PS_ROW_EVENT_COUNTS]));
+	if (!ps_window_load(&profile->window, VARDATA_ANY(state), VARSIZE_ANY_EXHDR(state)))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("window state of customer \"%s\" is damaged",
+						TextDatumGetCString(values[PS_ROW_CUSTOMER_ID]))));
+}
+
+/* The counters as jsonb. */
+static Datum
+event_counts_jsonb(const PsProfile *profile)
+{
+	JsonbParseState *state = NULL;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < profile->nevent_counts; i++)
+	{
+		const PsEventCount *count = &profile->event_counts[i];
+		JsonbValue	key;
+		JsonbValue	value;
+
+		key.type = jbvString;
+		key.val.string.val = unconstify(char *, count->event_type);
+		key.val.string.len = count->len;
+		value.type = jbvNumeric;
+		value.val.numeric = int64_to_numeric(count->count);
+		pushJsonbValue(&state, WJB_KEY, &key);
+		pushJsonbValue(&state, WJB_VALUE, &value);
+	}
+	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+}
+
+/* Writes a timestamp; DT_NOBEGIN becomes null. */
+static void
+write_time(TimestampTz at, int column, Datum *values, bool *nulls)
+{
+	values[column] = TimestampTzGetDatum(at);
+	nulls[column] = TIMESTAMP_IS_NOBEGIN(at);
+}
+
+void
+ps_profile_row_write(const PsProfile *profile, const char *customer_id, Datum *values, bool *nulls)
+{
+	memset(nulls, false, PS_ROW_COLUMNS * sizeof(bool));
+	values[PS_ROW_CUSTOMER_ID] = CStringGetTextDatum(customer_id);
+	values[PS_ROW_VERSION] = Int64GetDatum(profile->version);
+	values[PS_ROW_UPDATED_AT] = TimestampTzGetDatum(profile->updated_at);
+	values[PS_ROW_WATERMARK] = TimestampTzGetDatum(profile->watermark);
+	values[PS_ROW_FIRST_NAME] = PointerGetDatum(profile->first_name);
+	values[PS_ROW_LAST_NAME] = PointerGetDatum(profile->last_name);
+	values[PS_ROW_EMAIL] = PointerGetDatum(profile->email);
+	values[PS_ROW_PHONE] = PointerGetDatum(profile->phone);
+	values[PS_ROW_TOTAL_BALANCE] = NumericGetDatum(profile->total_balance);
+	values[PS_ROW_ACCOUNT_COUNT] = Int64GetDatum(profile->account_count);
+	write_time(profile->last_transaction_at, PS_ROW_LAST_TRANSACTION_AT, values, nulls);
+	write_time(profile->last_login_at, PS_ROW_LAST_LOGIN_AT, values, nulls);
+	values[PS_ROW_PREFERRED_CHANNEL] = PointerGetDatum(profile->preferred_channel);
+	values[PS_ROW_EVENT_COUNTS] = event_counts_jsonb(profile);
+	values[PS_ROW_WINDOW_STATE] = PointerGetDatum(ps_window_save(&profile->window));
+}
