@@ -6,38 +6,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
+. bench/lib.sh
 events=${1:-1000000}
 customers=${2:-100000}
 shape=${3:-uniform}
 seed=${4:-1}
 
-KAFKA_HOME=$(scripts/install-deps.sh | tail -1)
-export KAFKA_HOME
-pg_config=${PG_CONFIG:-$(command -v pg_config)}
-bindir=$("$pg_config" --bindir)
-
-make -s PG_CONFIG="$pg_config" all tools
-make -s PG_CONFIG="$pg_config" install
-open_work
-
-port=$(free_port)
-controller=$(free_port)
-cat >"$work/server.properties" <<END
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:$controller
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
-controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs=$work/kafka
-offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-END
-java -cp "$KAFKA_HOME/libs/*" kafka.tools.StorageTool format -t MkU3OEVBNTcwNTJENDM2Qk -c "$work/server.properties" >/dev/null 2>&1
-java -Xmx1g -cp "$KAFKA_HOME/libs/*" kafka.Kafka "$work/server.properties" >"$work/kafka.log" 2>&1 &
-pids+=($!)
+prepare
+start_kafka
 
 python3 bench/events.py "$events" "$customers" "$shape" "$seed" >"$work/events.tsv"
 cut -f2 "$work/events.tsv" >"$work/events.json"
@@ -47,8 +23,7 @@ for _ in $(seq 60); do
 	sleep 1
 done
 
-start_server 'shared_buffers = 1GB' 'max_wal_size = 8GB' 'max_locks_per_transaction = 256'
-sql() { "$bindir/psql" -X -q -A -t -v ON_ERROR_STOP=1 -h "$work" -U postgres -d postgres -c "$1"; }
+start_bench_server
 now() { date +%s.%N; }
 wal() { sql "SELECT pg_current_wal_insert_lsn() - '0/0'"; }
 

@@ -1,0 +1,25 @@
+#!/bin/bash
+# Measures event to visible: from producing to Kafka until the commit is announced to a LISTENing client.
+#
+#   bench/latency.sh [events per second] [seconds]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+. bench/lib.sh
+rate=${1:-1000}
+seconds=${2:-30}
+
+prepare
+start_kafka
+for _ in $(seq 60); do
+	if test/tools/produce -b "127.0.0.1:$port" -t events -p 4 -j /dev/null 2>/dev/null; then break; fi
+	sleep 1
+done
+start_bench_server
+# shellcheck disable=SC2046
+cc -O2 -Wall -Wextra -o "$work/latency" bench/latency.c -I"$("$pg_config" --includedir)" $(pkg-config --cflags --libs rdkafka) -lpq
+
+sql 'CREATE EXTENSION profile_stream'
+sql "SELECT profile_stream.create_stream('bench', brokers => '127.0.0.1:$port', topic => 'events')" 2>/dev/null
+until [ "$(sql "SELECT state FROM profile_stream.stat_streams")" = running ]; do sleep 0.2; done
+"$work/latency" "127.0.0.1:$port" events "host=$work user=postgres dbname=postgres" "$rate" "$seconds"
