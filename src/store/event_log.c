@@ -11,6 +11,7 @@
 #include "store/plain_table.h"
 #include "store/plan.h"
 #include "utils/builtins.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 enum
@@ -131,28 +132,32 @@ find_by_statement(PsEventId **ids, int n, TimestampTz retained_from)
 
 /* Whether a row, found by its key, is of that very id. */
 static bool
-same_text(TupleTableSlot *slot, int column, const char *bytes, int len)
+same_text(Datum datum, const char *bytes, int len)
 {
-	bool		isnull;
-	text	   *value = DatumGetTextPP(slot_getattr(slot, column + 1, &isnull));
+	text	   *value = DatumGetTextPP(datum);
 
 	return VARSIZE_ANY_EXHDR(value) == len && memcmp(VARDATA_ANY(value), bytes, len) == 0;
 }
 
 /* The row of an id in a plain table, or NULL; says whether it is known. */
-static TupleTableSlot *
+static HeapTuple
 find_plain(PsPlainTable *table, PsEventId *id, TimestampTz retained_from)
 {
 	Datum		key = Int64GetDatum(id->key);
-	bool		isnull;
 
-	for (TupleTableSlot *slot = ps_plain_find(table, key); slot != NULL; slot = ps_plain_find_next(table))
-		if (same_text(slot, EVENT_ID, id->event_id, id->event_id_len) &&
-			same_text(slot, CUSTOMER_ID, id->customer_id, id->customer_id_len))
+	for (HeapTuple row = ps_plain_find(table, key); row != NULL; row = ps_plain_find_next(table))
+	{
+		Datum		values[NCOLUMNS];
+		bool		nulls[NCOLUMNS];
+
+		heap_deform_tuple(row, RelationGetDescr(table->relation), values, nulls);
+		if (same_text(values[EVENT_ID], id->event_id, id->event_id_len) &&
+			same_text(values[CUSTOMER_ID], id->customer_id, id->customer_id_len))
 		{
-			id->known = DatumGetTimestampTz(slot_getattr(slot, SEEN_AT + 1, &isnull)) > retained_from;
-			return slot;
+			id->known = DatumGetTimestampTz(values[SEEN_AT]) > retained_from;
+			return row;
 		}
+	}
 	return NULL;
 }
 
@@ -184,7 +189,7 @@ ps_event_log_find(PsEventId **ids, int n, TimestampTz retained_from)
 static void
 add_plain(PsPlainTable *table, PsEventId *id, TimestampTz now, TimestampTz retained_from)
 {
-	TupleTableSlot *slot = find_plain(table, id, retained_from);
+	HeapTuple	row = find_plain(table, id, retained_from);
 	Datum		values[NCOLUMNS];
 	bool		nulls[NCOLUMNS] = {false, false, false};
 
@@ -193,10 +198,10 @@ add_plain(PsPlainTable *table, PsEventId *id, TimestampTz now, TimestampTz retai
 	values[CUSTOMER_ID] = PointerGetDatum(cstring_to_text_with_len(id->customer_id, id->customer_id_len));
 	values[EVENT_ID] = PointerGetDatum(cstring_to_text_with_len(id->event_id, id->event_id_len));
 	values[SEEN_AT] = TimestampTzGetDatum(now);
-	if (slot == NULL)
+	if (row == NULL)
 		ps_plain_insert(table, values, nulls, NCOLUMNS);
 	else
-		ps_plain_update(table, &slot->tts_tid, values, nulls);
+		ps_plain_update(table, &row->t_self, values, nulls);
 }
 
 void

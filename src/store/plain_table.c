@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -20,12 +21,15 @@
 #include "miscadmin.h"
 #include "profile_stream.h"
 #include "rewrite/rewriteHandler.h"
+#include "storage/bufmgr.h"
 #include "store/plain_table.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+
+#define ROOM_TO_GROW 64			/* bytes that an update is expected to add to a row */
 
 /* Whether reading and writing it by hand does all that the executor would do. */
 static bool
@@ -101,7 +105,6 @@ ps_plain_open(PsPlainTable *table, const char *name, int ncolumns, const char *i
 	table->relation = table_open(relid, RowExclusiveLock);
 	if (is_plain(table->relation, ncolumns) && open_indexes(table) && begin_scan(table, index))
 	{
-		table->found = table_slot_create(table->relation, NULL);
 		table->updated = table_slot_create(table->relation, NULL);
 		table->command = GetCurrentCommandId(true);
 		return true;
@@ -110,7 +113,7 @@ ps_plain_open(PsPlainTable *table, const char *name, int ncolumns, const char *i
 	return false;
 }
 
-TupleTableSlot *
+HeapTuple
 ps_plain_find(PsPlainTable *table, Datum key)
 {
 	table->key.sk_argument = key;
@@ -118,10 +121,42 @@ ps_plain_find(PsPlainTable *table, Datum key)
 	return ps_plain_find_next(table);
 }
 
-TupleTableSlot *
+/*
+ * Reads the row that an index entry leads to. An index scan would prune a page
+ * at each visit, because a page with a fill factor is below its free space
+ * after each update; here it is pruned when the next update would not fit.
+ */
+static HeapTuple
+fetch(PsPlainTable *table, ItemPointer tid)
+{
+	Buffer		buffer = ReadBuffer(table->relation, ItemPointerGetBlockNumber(tid));
+	HeapTupleData row;
+	HeapTuple	copy = NULL;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	if (heap_hot_search_buffer(tid, table->relation, buffer, GetActiveSnapshot(), &row, NULL, true))
+		copy = heap_copytuple(&row);
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	if (copy != NULL && PageGetHeapFreeSpace(BufferGetPage(buffer)) < copy->t_len + ROOM_TO_GROW)
+		heap_page_prune_opt(table->relation, buffer);
+	ReleaseBuffer(buffer);
+	return copy;
+}
+
+HeapTuple
 ps_plain_find_next(PsPlainTable *table)
 {
-	return index_getnext_slot(table->scan, ForwardScanDirection, table->found) ? table->found : NULL;
+	ItemPointer tid;
+
+	while ((tid = index_getnext_tid(table->scan, ForwardScanDirection)) != NULL)
+	{
+		ItemPointerData root = *tid;
+		HeapTuple	row = fetch(table, &root);
+
+		if (row != NULL)
+			return row;
+	}
+	return NULL;
 }
 
 /* Puts values, which stay the caller's, into the first columns of a slot. */
@@ -226,7 +261,6 @@ ps_plain_close(PsPlainTable *table)
 		for (int i = 0; i < PS_PLAIN_MAX_INSERTED && table->inserted[i] != NULL; i++)
 			ExecDropSingleTupleTableSlot(table->inserted[i]);
 		index_endscan(table->scan);
-		ExecDropSingleTupleTableSlot(table->found);
 		ExecDropSingleTupleTableSlot(table->updated);
 	}
 	if (table->result != NULL)

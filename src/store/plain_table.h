@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/htup.h"
 #include "access/relscan.h"
 #include "executor/tuptable.h"
 #include "nodes/execnodes.h"
@@ -27,7 +28,6 @@ typedef struct PsPlainTable
 	ResultRelInfo *result;		/* with its indexes open */
 	IndexScanDesc scan;
 	ScanKeyData key;
-	TupleTableSlot *found;
 	TupleTableSlot *updated;
 	TupleTableSlot *inserted[PS_PLAIN_MAX_INSERTED];	/* gathered, not yet written */
 	int			ninserted;
@@ -42,9 +42,9 @@ typedef struct PsPlainTable
  */
 extern bool ps_plain_open(PsPlainTable *table, const char *name, int ncolumns, const char *index);
 
-/* The first or next visible row with that key, or NULL; valid until the next find. */
-extern TupleTableSlot *ps_plain_find(PsPlainTable *table, Datum key);
-extern TupleTableSlot *ps_plain_find_next(PsPlainTable *table);
+/* A copy of the first or next visible row with that key, or NULL. */
+extern HeapTuple ps_plain_find(PsPlainTable *table, Datum key);
+extern HeapTuple ps_plain_find_next(PsPlainTable *table);
 
 /*
  * Inserts a row of n values and the defaults of the other columns, at the

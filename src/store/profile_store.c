@@ -10,6 +10,7 @@
 #include "store/plan.h"
 #include "store/profile_store.h"
 #include "utils/builtins.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #define TABLE_NAME "materialized_profiles"
@@ -77,12 +78,11 @@ load_plain(PsStoredProfile **profiles, int n)
 	for (int i = 0; i < n; i++)
 	{
 		Datum		key = CStringGetTextDatum(profiles[i]->customer_id);
-		TupleTableSlot *slot = ps_plain_find(&table, key);
 
-		if (slot == NULL)
+		profiles[i]->row = ps_plain_find(&table, key);
+		if (profiles[i]->row == NULL)
 			continue;
-		profiles[i]->row = ExecCopySlotHeapTuple(slot);
-		heap_deform_tuple(profiles[i]->row, slot->tts_tupleDescriptor, profiles[i]->values, profiles[i]->nulls);
+		heap_deform_tuple(profiles[i]->row, RelationGetDescr(table.relation), profiles[i]->values, profiles[i]->nulls);
 		ps_profile_row_read(&profiles[i]->profile, profiles[i]->values, profiles[i]->nulls);
 	}
 	ps_plain_close(&table);
