@@ -64,6 +64,7 @@ open_producer(const char *brokers)
 	set_option(conf, "linger.ms", "5");
 	set_option(conf, "queue.buffering.max.messages", "200000");
 	set_option(conf, "message.timeout.ms", "120000");
+	set_option(conf, "message.max.bytes", "20000000");
 	rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
 	handle = rd_kafka_new(RD_KAFKA_PRODUCER, conf, errstr, sizeof(errstr));
 	if (handle == NULL)

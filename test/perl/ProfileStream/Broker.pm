@@ -24,6 +24,7 @@ use IPC::Run ();
 use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use ProfileStream::Proxy;
 use Test::More;
 use Time::HiRes qw(usleep);
 
@@ -43,7 +44,8 @@ sub tool
 	return "$tools/$name";
 }
 
-# A started broker. topics => [[name, partitions], ...], mock => 1 for the mock.
+# A started broker. topics => [[name, partitions], ...], mock => 1 for the mock,
+# proxied => 1 for a second way in, through proxy().
 sub new
 {
 	my ($class, %options) = @_;
@@ -60,6 +62,7 @@ sub new
 		$self->_start_mock(@{ $options{topics} });
 		return $self;
 	}
+	$self->{proxy} = ProfileStream::Proxy->new if $options{proxied};
 	$self->_format;
 	$self->start;
 	$self->create_topic(@$_) foreach @{ $options{topics} };
@@ -70,6 +73,13 @@ sub bootstrap
 {
 	my ($self) = @_;
 	return $self->{bootstrap} // "127.0.0.1:$self->{port}";
+}
+
+# The proxy: who connects to it, stays on it.
+sub proxy
+{
+	my ($self) = @_;
+	return $self->{proxy};
 }
 
 sub _java
@@ -86,6 +96,13 @@ sub _format
 {
 	my ($self) = @_;
 	my $listeners = "PLAINTEXT://127.0.0.1:$self->{port},CONTROLLER://127.0.0.1:$self->{controller_port}";
+	my $advertised = "PLAINTEXT://127.0.0.1:$self->{port}";
+
+	if ($self->{proxy})
+	{
+		$listeners .= ",PROXIED://127.0.0.1:$self->{proxy}{target}";
+		$advertised .= ',PROXIED://' . $self->{proxy}->bootstrap;
+	}
 
 	PostgreSQL::Test::Utils::append_to_file("$self->{dir}/server.properties", <<"END");
 process.roles=broker,controller
@@ -93,9 +110,9 @@ node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:$self->{controller_port}
 controller.quorum.voters=1\@127.0.0.1:$self->{controller_port}
 listeners=$listeners
-advertised.listeners=PLAINTEXT://127.0.0.1:$self->{port}
+advertised.listeners=$advertised
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT
 log.dirs=$self->{dir}/data
 auto.create.topics.enable=false
 num.partitions=1
@@ -106,6 +123,7 @@ transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=1
 group.initial.rebalance.delay.ms=0
 log.retention.ms=-1
+message.max.bytes=20000000
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 END
@@ -240,6 +258,22 @@ sub produce_file
 {
 	my ($self, $topic, $file) = @_;
 	$self->_produce('-t', $topic, $file);
+}
+
+# Starts producing a file; the caller lets it finish with finish_producing.
+sub start_producing
+{
+	my ($self, $topic, $file) = @_;
+	my $producer = { err => '' };
+	$producer->{harness} = IPC::Run::start([ tool('produce'), '-b', $self->bootstrap, '-t', $topic, $file ],
+		'<', File::Spec->devnull, '2>', \$producer->{err});
+	return $producer;
+}
+
+sub finish_producing
+{
+	my ($self, $producer) = @_;
+	$producer->{harness}->finish or die "produce: $producer->{err}";
 }
 
 # Produces [partition, key, value] rows; an undefined value is a tombstone.
