@@ -211,7 +211,7 @@ class Generator:
         elif dice < 0.005 + DEAD_RATE:
             event["eventType"], event["payload"] = self.bad_payload()
             self.recent.append((partition, key, event))
-        elif dice < 0.06 and self.recent:
+        elif dice < 0.005 + DEAD_RATE + self.args.repeats and self.recent:
             return self.repeat()
         elif self.chance(0.05):
             self.recent.append((partition, key, event))
@@ -242,6 +242,8 @@ def main():
     parser.add_argument("--events", type=int, default=50_000)
     parser.add_argument("--customers", type=int, default=5_000)
     parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--repeats", type=float, default=0.035,
+                        help="share of events that repeat one; three of four are duplicates")
     parser.add_argument("--until", required=True, help="the newest timestamp, ISO 8601")
     args = parser.parse_args()
     generator = Generator(args)

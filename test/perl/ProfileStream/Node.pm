@@ -128,6 +128,23 @@ sub worker_pid
 	return $rc == 0 ? $out : '';
 }
 
+# Process id of the worker that holds a stream's lease, '' when none does or the server does not answer.
+sub stream_pid
+{
+	my ($node, $stream) = @_;
+	my ($rc, $out) = $node->psql('postgres', "SELECT worker_pid FROM profile_stream.stat_streams WHERE stream = '$stream'");
+	return $rc == 0 ? $out : '';
+}
+
+# Waits until a stream has a worker, another one than that of a process id.
+sub wait_stream_pid
+{
+	my ($node, $stream, $not) = @_;
+	$not ||= 0;
+	return $node->poll_query_until('postgres',
+		"SELECT coalesce((SELECT worker_pid <> $not FROM profile_stream.stat_streams WHERE stream = '$stream'), false)");
+}
+
 sub wait_worker
 {
 	my ($node, $number) = @_;
@@ -168,7 +185,8 @@ sub generate
 
 	note("seed $options{seed}, $options{events} events until $until");
 	IPC::Run::run([ ProfileStream::Broker::tool('generate.py'), '--seed', $options{seed}, '--events', $options{events},
-			'--customers', $options{customers}, '--partitions', $options{partitions} // 4, '--until', $until ],
+			'--customers', $options{customers}, '--partitions', $options{partitions} // 4, '--until', $until,
+			defined $options{repeats} ? ('--repeats', $options{repeats}) : () ],
 		'>', "$dir/all")
 	  or die 'could not generate events';
 	open(my $all, '<', "$dir/all") or die $!;
