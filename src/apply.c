@@ -316,7 +316,7 @@ static void
 add_dead_letters(Work *work)
 {
 	PsDeadLetter *letters = palloc(work->n * sizeof(PsDeadLetter));
-	PsDeadLetterSource source = {work->settings->stream_id, work->settings->stream, work->settings->topic, 0};
+	PsDeadLetterSource source = {work->settings->stream_id, work->settings->stream, work->settings->topic};
 	int			nletters = 0;
 
 	for (int i = 0; i < work->n; i++)

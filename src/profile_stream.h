@@ -39,6 +39,7 @@ typedef struct PsMessage
 {
 	int32		partition;		/* -1 when the message did not come from Kafka */
 	int64		offset;			/* -1 likewise */
+	int32		epoch;			/* how often the topic was created anew, as far as the stream knows */
 	TimestampTz kafka_timestamp;	/* DT_NOBEGIN when there is none */
 	const char *key;			/* NULL when there is none */
 	int			key_len;

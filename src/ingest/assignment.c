@@ -90,7 +90,10 @@ offset_lost(PsWorker *worker, PsStoredOffset *stored, int64 low, int64 high)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("stream \"%s\" goes on at offset " INT64_FORMAT " of partition %d: %s",
 					stream->name, target, stored->partition, error)));
-	ps_stream_jump(stream->stream_id, stored->partition, stored->next_offset, target, "offset_lost");
+	ps_stream_jump(stream->stream_id, stored->partition, stored->next_offset, target,
+				   target < stored->next_offset ? "topic_recreated" : "offset_lost");
+	if (target < stored->next_offset)
+		stored->epoch++;
 	stored->next_offset = target;
 	return true;
 }

@@ -236,7 +236,8 @@ make_entries(PsWorker *worker, PsIntake *intake, PsEntry *entries)
 		if (partition == NULL || intake->messages[i].offset < partition->next_offset)
 			continue;
 		memset(&entries[n], 0, sizeof(PsEntry));
-		entries[n++].message = intake->messages[i];
+		entries[n].message = intake->messages[i];
+		entries[n++].message.epoch = partition->epoch;
 	}
 	return n;
 }

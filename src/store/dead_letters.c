@@ -15,27 +15,27 @@
 
 enum
 {
-	PARTITION, OFFSET, TIMESTAMP, KEY, VALUE, HEADERS, KIND, ERRORS, SQLSTATE, CUSTOMER, EVENT, TYPE,
+	EPOCH, PARTITION, OFFSET, TIMESTAMP, KEY, VALUE, HEADERS, KIND, ERRORS, SQLSTATE, CUSTOMER, EVENT, TYPE,
 	NCOLUMNS
 };
 
 /* errors travels as one text per letter, its lines split again: arrays of arrays must be rectangular */
 static PsPlan add_plan = {
-	"INSERT INTO profile_stream.dead_letters (stream_id, stream, topic, epoch, dead_at,"
-	" partition, kafka_offset, kafka_timestamp, key, value, headers, kind, errors, sqlstate,"
+	"INSERT INTO profile_stream.dead_letters (stream_id, stream, topic, dead_at,"
+	" epoch, partition, kafka_offset, kafka_timestamp, key, value, headers, kind, errors, sqlstate,"
 	" customer_id, event_id, event_type)"
-	" SELECT $13, $14, $15, $16, $17, d.partition, d.kafka_offset, d.kafka_timestamp, d.key, d.value, d.headers,"
+	" SELECT $14, $15, $16, $17, d.epoch, d.partition, d.kafka_offset, d.kafka_timestamp, d.key, d.value, d.headers,"
 	" d.kind, ARRAY(SELECT pg_catalog.jsonb_array_elements_text(d.errors)), d.sqlstate,"
 	" d.customer_id, d.event_id, d.event_type"
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
 	" pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8),"
-	" pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11), pg_catalog.unnest($12))"
-	" AS d(partition, kafka_offset, kafka_timestamp, key, value, headers, kind, errors, sqlstate,"
+	" pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11), pg_catalog.unnest($12),"
+	" pg_catalog.unnest($13)) AS d(epoch, partition, kafka_offset, kafka_timestamp, key, value, headers, kind, errors, sqlstate,"
 	" customer_id, event_id, event_type)"
 	" ON CONFLICT (stream_id, epoch, partition, kafka_offset) DO NOTHING",
-	17, {INT4ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, BYTEAARRAYOID, BYTEAARRAYOID, JSONBARRAYOID,
+	17, {INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, BYTEAARRAYOID, BYTEAARRAYOID, JSONBARRAYOID,
 		TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-	INT4OID, TEXTOID, TEXTOID, INT4OID, TIMESTAMPTZOID}
+	INT4OID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
 };
 
 /* Pushes text, or null when it is none that jsonb can hold. */
@@ -112,11 +112,13 @@ add_letter(PsColumn *columns, const PsDeadLetter *letter)
 
 	if (message->partition >= 0)
 	{
+		ps_column_add(&columns[EPOCH], Int32GetDatum(message->epoch));
 		ps_column_add(&columns[PARTITION], Int32GetDatum(message->partition));
 		ps_column_add(&columns[OFFSET], Int64GetDatum(message->offset));
 	}
 	else
 	{
+		ps_column_add_null(&columns[EPOCH]);
 		ps_column_add_null(&columns[PARTITION]);
 		ps_column_add_null(&columns[OFFSET]);
 	}
@@ -140,12 +142,12 @@ ps_dead_letters_add(const PsDeadLetter *letters, int n,
 					const PsDeadLetterSource *source, TimestampTz now)
 {
 	static const Oid types[NCOLUMNS] = {
-		INT4OID, INT8OID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID, JSONBOID,
+		INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID, JSONBOID,
 		TEXTOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID
 	};
 	PsColumn	columns[NCOLUMNS];
-	Datum		args[NCOLUMNS + 5];
-	char		nulls[NCOLUMNS + 5];
+	Datum		args[NCOLUMNS + 4];
+	char		nulls[NCOLUMNS + 4];
 
 	if (n == 0)
 		return;
@@ -157,14 +159,13 @@ ps_dead_letters_add(const PsDeadLetter *letters, int n,
 		args[c] = ps_column_array(&columns[c]);
 	memset(nulls, ' ', sizeof(nulls));
 	if (source->stream_id == 0)
-		nulls[12] = nulls[13] = nulls[14] = nulls[15] = 'n';
+		nulls[NCOLUMNS] = nulls[NCOLUMNS + 1] = nulls[NCOLUMNS + 2] = 'n';
 	else
 	{
-		args[12] = Int32GetDatum(source->stream_id);
-		args[13] = CStringGetTextDatum(source->stream);
-		args[14] = CStringGetTextDatum(source->topic);
-		args[15] = Int32GetDatum(source->epoch);
+		args[NCOLUMNS] = Int32GetDatum(source->stream_id);
+		args[NCOLUMNS + 1] = CStringGetTextDatum(source->stream);
+		args[NCOLUMNS + 2] = CStringGetTextDatum(source->topic);
 	}
-	args[16] = TimestampTzGetDatum(now);
+	args[NCOLUMNS + 3] = TimestampTzGetDatum(now);
 	(void) ps_plan_run(&add_plan, args, nulls, SPI_OK_INSERT);
 }

@@ -19,7 +19,6 @@ typedef struct PsDeadLetterSource
 	int			stream_id;		/* 0: not from a stream */
 	const char *stream;
 	const char *topic;
-	int			epoch;
 } PsDeadLetterSource;
 
 /* Adds a row for each; a message that has one already keeps it. */

@@ -81,7 +81,8 @@ static PsPlan lose_plan = {
 };
 
 static PsPlan jump_plan = {
-	"WITH o AS (UPDATE profile_stream.stream_offsets o SET next_offset = $4, state = 'running', error = NULL"
+	"WITH o AS (UPDATE profile_stream.stream_offsets o SET next_offset = $4,"
+	" epoch = o.epoch + ($4 < $3)::int, state = 'running', error = NULL"
 	" WHERE o.stream_id = $1 AND o.partition = $2 AND o.next_offset = $3 RETURNING 1)"
 	" INSERT INTO profile_stream.stream_gaps (stream_id, partition, from_offset, to_offset, reason, recorded_at)"
 	" SELECT $1, $2, $3, $4, $5, pg_catalog.clock_timestamp() FROM o",

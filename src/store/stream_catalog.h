@@ -57,7 +57,7 @@ extern List *ps_stream_offsets(int stream_id);
 extern void ps_stream_add_partition(int stream_id, int partition, int64 start_offset);
 extern void ps_stream_lose_partition(int stream_id, int partition, const char *error);
 
-/* Goes on from another offset, and records the gap. */
+/* Goes on from another offset, and records the gap; back means that the topic was created anew: a new epoch. */
 extern void ps_stream_jump(int stream_id, int partition, int64 from_offset, int64 to_offset, const char *reason);
 
 /* Whether every partition has reached ends[partition]; PG_INT64_MIN: not waited for. */

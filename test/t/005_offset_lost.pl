@@ -1,4 +1,4 @@
-# Retention passed the stored offset: the stream stops and says so, or jumps and records it.
+# Retention passed the stored offset, or the topic was created anew: the stream stops and says so, or jumps and records it.
 
 use strict;
 use warnings;
@@ -13,7 +13,7 @@ use Test::More;
 
 plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
 
-my $broker = ProfileStream::Broker->new(topics => [ [ 'stops', 1 ], [ 'jumps', 1 ] ]);
+my $broker = ProfileStream::Broker->new(topics => [ [ 'stops', 1 ], [ 'jumps', 1 ], [ 'again', 1 ] ]);
 my $node = ProfileStream::Node->start_new('main');
 
 # So many events from a number on.
@@ -56,6 +56,24 @@ foreach my $case ([ 'stops', 'stop' ], [ 'jumps', 'earliest' ])
 			'0|100|150', 'jumps: the gap is a row');
 	}
 }
+
+# A topic that was created anew: offsets count from 0 again, and mean other messages.
+$broker->produce('again', [ 0, 'c', 'the first bad one' ], events(1000, 50));
+$node->create_stream('again', $broker, 'again', on_offset_lost => "'earliest'");
+ok($node->wait_taken('again', 51), 'again: runs');
+$node->safe_psql('postgres', "SELECT profile_stream.pause_stream('again')");
+ok($node->wait_stopped('again'), 'again: paused');
+$broker->delete_topic('again');
+$broker->create_topic('again', 1);
+$broker->produce('again', [ 0, 'c', 'the second bad one' ], events(1050, 10));
+$node->safe_psql('postgres', "SELECT profile_stream.resume_stream('again')");
+ok($node->wait_taken('again', 62), 'again: reads the new topic from its start');
+is($node->safe_psql('postgres', "SELECT epoch, kafka_offset, encode(value, 'escape') FROM profile_stream.dead_letters WHERE stream = 'again' ORDER BY 1"),
+	"0|0|the first bad one\n1|0|the second bad one", 'again: both dead letters of offset 0 are kept');
+is($node->safe_psql('postgres', "SELECT epoch, next_offset, applied, dead FROM profile_stream.stream_offsets JOIN profile_stream.streams USING (stream_id) WHERE name = 'again'"),
+	'1|11|60|2', 'again: the next epoch');
+is($node->safe_psql('postgres', "SELECT from_offset, to_offset, reason FROM profile_stream.stream_gaps WHERE reason <> 'offset_lost'"),
+	'51|0|topic_recreated', 'again: recorded');
 
 $node->is_clean('end');
 $node->stop('fast');

@@ -145,6 +145,13 @@ sub wait_stream_pid
 		"SELECT coalesce((SELECT worker_pid <> $not FROM profile_stream.stat_streams WHERE stream = '$stream'), false)");
 }
 
+# Waits until a stream has no worker.
+sub wait_stopped
+{
+	my ($node, $stream) = @_;
+	return $node->poll_query_until('postgres', "SELECT worker_pid IS NULL FROM profile_stream.stat_streams WHERE stream = '$stream'");
+}
+
 sub wait_worker
 {
 	my ($node, $number) = @_;
