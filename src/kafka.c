@@ -110,6 +110,23 @@ ps_kafka_add_option(List *options, const char *name, const char *value)
 	return lappend(options, option);
 }
 
+bool
+ps_kafka_options_equal(List *a, List *b)
+{
+	ListCell   *x;
+	ListCell   *y;
+
+	forboth(x, a, y, b)
+	{
+		PsKafkaOption *one = lfirst(x);
+		PsKafkaOption *other = lfirst(y);
+
+		if (strcmp(one->name, other->name) != 0 || strcmp(one->value, other->value) != 0)
+			return false;
+	}
+	return list_length(a) == list_length(b);
+}
+
 /* Sets one option, or raises with librdkafka's reason; never repeats the value. */
 static void
 set_option(rd_kafka_conf_t *conf, const char *name, const char *value)

@@ -29,6 +29,9 @@ extern void ps_kafka_check_option(const char *name, const char *value, PsOptionP
 /* Adds an option to a list of PsKafkaOption. */
 extern List *ps_kafka_add_option(List *options, const char *name, const char *value);
 
+/* Whether two lists name the same values in the same order. */
+extern bool ps_kafka_options_equal(List *a, List *b);
+
 /*
  * Makes a rd_kafka_t (returned as void *, so that rdkafka.h stays in three
  * files) from options that have passed the check; raises when librdkafka refuses.

@@ -19,12 +19,12 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "ingest/launcher.h"
+#include "ingest/lease.h"
 #include "ingest/probe.h"
 #include "ingest/worker.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
-#include "storage/lock.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -89,10 +89,7 @@ find_stream(text *name, bool control)
 static void
 start_at_commit(PsStream *stream)
 {
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) stream->stream_id, PS_LEASE_WORKER, 4);
-	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	ps_lease_hold_back(stream->stream_id);
 	(void) ps_worker_start(stream, get_role_oid(stream->owner, false));
 }
 
@@ -199,7 +196,7 @@ enable_stream(text *name, bool enabled)
 	identity = become_owner();
 	if (stream->enabled != enabled || enabled)
 		ps_stream_enable(stream->stream_id, enabled);
-	if (enabled && !(stream->enabled && ps_worker_running(stream->stream_id)))
+	if (enabled && !(stream->enabled && ps_lease_has_worker(stream->stream_id)))
 		start_at_commit(stream);
 	become_caller(identity);
 	SPI_finish();

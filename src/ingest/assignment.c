@@ -8,23 +8,13 @@
 
 #include "access/xact.h"
 #include "executor/spi.h"
+#include "ingest/lease.h"
 #include "ingest/worker.h"
 #include "miscadmin.h"
-#include "storage/lock.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-
-/* Takes a session-level advisory lock of our own namespace, if nobody holds it. */
-bool
-ps_lease_take(int stream_id, uint32 what)
-{
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) stream_id, what, 3);
-	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
-}
 
 static int
 compare_partitions(const void *key, const void *element)

@@ -16,6 +16,7 @@
 #include "commands/extension.h"
 #include "executor/spi.h"
 #include "ingest/launcher.h"
+#include "ingest/lease.h"
 #include "ingest/worker.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -23,7 +24,6 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
@@ -170,19 +170,6 @@ ps_worker_start(const PsStream *stream, Oid owner)
 	return false;
 }
 
-/* Whether a worker holds the stream's lease. */
-bool
-ps_worker_running(int stream_id)
-{
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) stream_id, PS_LEASE_WORKER, 3);
-	if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
-		return true;
-	(void) LockRelease(&tag, ExclusiveLock, false);
-	return false;
-}
-
 int
 ps_launcher_start_streams(void)
 {
@@ -195,7 +182,7 @@ ps_launcher_start_streams(void)
 		PsStream   *stream = ps_stream_find(NULL, stream_id);
 		Oid			owner = get_role_oid(stream->owner, true);
 
-		if (ps_worker_running(stream_id))
+		if (ps_lease_has_worker(stream_id))
 			continue;
 		if (!OidIsValid(owner))
 			ps_stream_set_state(stream_id, "retrying", psprintf("role \"%s\" does not exist", stream->owner),

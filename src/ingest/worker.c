@@ -16,11 +16,9 @@
 #include <unistd.h>
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
-#include "commands/extension.h"
 #include "common/pg_prng.h"
 #include "connection.h"
-#include "executor/spi.h"
+#include "ingest/lease.h"
 #include "ingest/worker.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -28,14 +26,9 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lock.h"
 #include "tcop/tcopprot.h"
-#include "utils/acl.h"
 #include "utils/guc.h"
-#include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #define MAX_BATCH_BYTES (8 * 1024 * 1024)
@@ -48,86 +41,7 @@
 
 PGDLLEXPORT void profile_stream_worker_main(Datum arg);
 
-static bool stream_changed = true;
-static Oid	status_relid = InvalidOid;
 static bool nothing_to_serve = false;
-
-/* Somebody paused, resumed or dropped a stream, or dropped the table. */
-static void
-relation_changed(Datum arg, Oid relid)
-{
-	if (relid == status_relid || relid == InvalidOid)
-		stream_changed = true;
-}
-
-/* Ends for good; a look-up's thread keeps using the client until the process is gone. */
-static void
-leave(PsWorker *worker)
-{
-	if (worker->consumer != NULL && !worker->lookup.running)
-		ps_consumer_close(worker->consumer);
-	proc_exit(0);
-}
-
-/* Reads the stream again; ends the process when it shall not run. */
-static void
-check_stream(PsWorker *worker, int stream_id)
-{
-	PsStream   *stream = NULL;
-
-	stream_changed = false;
-	StartTransactionCommand();
-	if (OidIsValid(get_extension_oid("profile_stream", true)))
-	{
-		status_relid = get_relname_relid("stream_status", get_namespace_oid(PS_SCHEMA, false));
-		SPI_connect();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		MemoryContextSwitchTo(worker->context);
-		stream = ps_stream_find(NULL, stream_id);
-		PopActiveSnapshot();
-		SPI_finish();
-	}
-	CommitTransactionCommand();
-	if (stream == NULL || !stream->enabled)
-		leave(worker);
-	worker->stream = stream;
-}
-
-/* Writes the state where stat_streams shows it, when it changed. */
-void
-ps_worker_set_state(PsWorker *worker, const char *state, const char *error, const char *hint, int64 next_attempt_ms)
-{
-	MemoryContext context = CurrentMemoryContext;
-
-	if (worker->state != NULL && strcmp(worker->state, state) == 0 && next_attempt_ms < 0 &&
-		strcmp(worker->error ? worker->error : "", error ? error : "") == 0)
-		return;
-	StartTransactionCommand();
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	ps_stream_set_state(worker->stream->stream_id, state, error, hint, next_attempt_ms);
-	PopActiveSnapshot();
-	SPI_finish();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(context);
-	worker->state = MemoryContextStrdup(worker->context, state);
-	worker->error = error ? MemoryContextStrdup(worker->context, error) : NULL;
-}
-
-/* Waits until this process alone may run the stream. */
-static void
-take_worker_lease(PsWorker *worker)
-{
-	while (!ps_lease_take(worker->stream->stream_id, PS_LEASE_WORKER))
-	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 50, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-		AcceptInvalidationMessages();
-		if (stream_changed)
-			check_stream(worker, worker->stream->stream_id);
-	}
-}
 
 /* Creates the client with the owner's options. */
 static void
@@ -139,6 +53,7 @@ connect_kafka(PsWorker *worker)
 	MemoryContextSwitchTo(worker->context);
 	options = ps_connection_options(worker->stream->server, worker->stream->brokers,
 									worker->stream->options, GetUserId());
+	worker->connection = options;
 	worker->consumer = ps_consumer_create(options, worker->stream->topic, worker->stream->group_id);
 	CommitTransactionCommand();
 	ps_lookup_init(&worker->lookup, ps_consumer_handle(worker->consumer), worker->stream->topic);
@@ -231,27 +146,6 @@ wait_for_work(PsWorker *worker)
 	ResetLatch(MyLatch);
 }
 
-/* Interrupts, reload, and whether the stream shall still run. */
-static void
-serve_control(PsWorker *worker)
-{
-	CHECK_FOR_INTERRUPTS();
-	if (ConfigReloadPending)
-	{
-		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
-		SetConfigOption("synchronous_commit", ps_synchronous_commit ? "on" : "off", PGC_USERSET, PGC_S_SESSION);
-	}
-	AcceptInvalidationMessages();
-	if (stream_changed)
-		check_stream(worker, worker->stream->stream_id);
-	if (!ps_enabled)
-	{
-		ps_worker_set_state(worker, "disabled", NULL, "profile_stream.enabled is off.", -1);
-		leave(worker);
-	}
-}
-
 /* One turn of the loop. */
 static void
 serve(PsWorker *worker)
@@ -295,14 +189,15 @@ recover(PsWorker *worker)
 	worker->reassign = true;
 	worker->next_lookup = 0;
 	worker->next_attempt = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), backoff);
-	stream_changed = true;
+	worker->recheck = true;
 	PG_TRY();
 		ps_worker_set_state(worker, "retrying", error->message, error->hint, backoff);
 	PG_CATCH();
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
 	PG_END_TRY();
-	worker->error = MemoryContextStrdup(worker->context, error->message);
+	if (worker->error == NULL || strcmp(worker->error, error->message) != 0)
+		worker->error = MemoryContextStrdup(worker->context, error->message);
 	MemoryContextSwitchTo(worker->context);
 	MemoryContextReset(worker->batch_context);
 }
@@ -329,7 +224,6 @@ static void
 start(PsWorker *worker, int stream_id)
 {
 	char		name[NAMEDATALEN + 32];
-	LOCKTAG		starter;
 	emit_log_hook_type log_hook;
 	Oid			where[2];		/* database, owner */
 
@@ -353,17 +247,18 @@ start(PsWorker *worker, int stream_id)
 	worker->apply_context = AllocSetContextCreate(worker->context, "profile_stream apply",
 												  BATCH_MEMORY, BATCH_MEMORY, BATCH_MEMORY);
 	worker->max_customers = ps_apply_max_customers(max_worker_processes > 4 ? 2 : 1);
-	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 
-	/* we were started before the stream's transaction commits: wait for it */
-	SET_LOCKTAG_ADVISORY(starter, MyDatabaseId, (uint32) stream_id, PS_LEASE_WORKER, 4);
 	StartTransactionCommand();
-	(void) LockAcquire(&starter, ShareLock, false, false);
+	ps_lease_wait_start(stream_id);
 	CommitTransactionCommand();
-	check_stream(worker, stream_id);
+	ps_control_init(worker, stream_id);
 	snprintf(name, sizeof(name), "profile_stream: %s", worker->stream->name);
 	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
-	take_worker_lease(worker);
+	if (!ps_lease_become_worker(stream_id))
+	{
+		ereport(LOG, (errmsg("stream \"%s\" has a worker already", worker->stream->name)));
+		proc_exit(0);
+	}
 	ereport(LOG, (errmsg("stream \"%s\" started", worker->stream->name)));
 }
 
@@ -377,7 +272,7 @@ profile_stream_worker_main(Datum arg)
 	{
 		PG_TRY();
 		{
-			serve_control(&worker);
+			ps_control_serve(&worker);
 			if (worker.consumer != NULL)
 				serve(&worker);
 			else if (GetCurrentTimestamp() >= worker.next_attempt)

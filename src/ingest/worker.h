@@ -21,9 +21,11 @@ typedef struct PsWorker
 {
 	PsStream   *stream;
 	MemoryContext context;		/* as long as the worker */
+	MemoryContext stream_context;	/* of stream, replaced when that is read again */
 	MemoryContext batch_context;	/* reset after each batch */
 	MemoryContext apply_context;	/* reset before each transaction */
 	PsConsumer *consumer;
+	List	   *connection;		/* the options that the consumer was made with */
 	PsLookup	lookup;
 	TimestampTz next_lookup;
 	PsPartition *partitions;	/* assigned, ascending */
@@ -31,6 +33,7 @@ typedef struct PsWorker
 	bool		reassign;		/* read offsets again and assign */
 	bool		lookup_settled; /* the look-up under way began while nothing moved */
 	int			max_customers;
+	bool		recheck;		/* read the stream and its options again at the next attempt */
 	int			failures;		/* in a row */
 	TimestampTz next_attempt;
 	TimestampTz next_report;
@@ -43,18 +46,18 @@ typedef struct PsWorker
 extern void ps_assignment_update(PsWorker *worker);
 extern int64 ps_assignment_start_ms(PsStream *stream);
 extern PsPartition *ps_assignment_find(PsWorker *worker, int32 partition);
-extern bool ps_lease_take(int stream_id, uint32 what);
-
-#define PS_LEASE_WORKER 0xFFFFFFFF
 
 /* batch.c: applies an intake, isolating what cannot be applied. */
 extern void ps_batch_apply(PsWorker *worker, PsIntake *intake);
 
-/* launcher.c: registers a worker, false after a warning when no slot is free; whether one holds the lease */
+/* launcher.c: registers a worker, false after a warning when no slot is free */
 extern bool ps_worker_start(const PsStream *stream, Oid owner);
-extern bool ps_worker_running(int stream_id);
 
-/* worker.c */
+/* control.c: interrupts, reload, and whether the stream shall still run: may end the process */
+extern void ps_control_init(PsWorker *worker, int stream_id);
+extern void ps_control_serve(PsWorker *worker);
+
+/* Writes the state where stat_streams shows it, when it changed. */
 extern void ps_worker_set_state(PsWorker *worker, const char *state, const char *error,
 								const char *hint, int64 next_attempt_ms);
 

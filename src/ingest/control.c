@@ -1,0 +1,160 @@
+/*
+ * control.c
+ *	  What a worker is told: paused, dropped, disabled, other settings, other
+ *	  connection options. And what it says of itself in stat_streams.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "commands/extension.h"
+#include "connection.h"
+#include "executor/spi.h"
+#include "ingest/worker.h"
+#include "kafka.h"
+#include "miscadmin.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+static bool stream_changed = true;
+static bool options_changed = false;
+static Oid	status_relid = InvalidOid;
+
+/* Somebody paused, resumed or dropped a stream, or dropped the table. */
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	if (relid == status_relid || relid == InvalidOid)
+		stream_changed = true;
+}
+
+/* Somebody altered a server or a user mapping. */
+static void
+connection_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	options_changed = true;
+}
+
+/* Ends, with 0 for good; a look-up's thread keeps using the client until the process is gone. */
+static void
+leave(PsWorker *worker, int code)
+{
+	if (worker->consumer != NULL && !worker->lookup.running)
+		ps_consumer_close(worker->consumer);
+	proc_exit(code);
+}
+
+/* Reads the stream again; ends the process when it shall not run. */
+static void
+check_stream(PsWorker *worker, int stream_id)
+{
+	MemoryContext context = NULL;
+	PsStream   *stream = NULL;
+
+	stream_changed = false;
+	StartTransactionCommand();
+	if (OidIsValid(get_extension_oid("profile_stream", true)))
+	{
+		status_relid = get_relname_relid("stream_status", get_namespace_oid(PS_SCHEMA, false));
+		SPI_connect();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		context = AllocSetContextCreate(CurTransactionContext, "profile_stream stream", ALLOCSET_SMALL_SIZES);
+		MemoryContextSwitchTo(context);
+		stream = ps_stream_find(NULL, stream_id);
+		PopActiveSnapshot();
+		SPI_finish();
+		MemoryContextSetParent(context, worker->context);
+	}
+	CommitTransactionCommand();
+	if (stream == NULL || !stream->enabled)
+		leave(worker, 0);
+	if (worker->stream_context != NULL)
+		MemoryContextDelete(worker->stream_context);
+	worker->stream_context = context;
+	worker->stream = stream;
+}
+
+void
+ps_worker_set_state(PsWorker *worker, const char *state, const char *error, const char *hint, int64 next_attempt_ms)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	if (worker->state != NULL && strcmp(worker->state, state) == 0 && next_attempt_ms < 0 &&
+		strcmp(worker->error ? worker->error : "", error ? error : "") == 0)
+		return;
+	StartTransactionCommand();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	ps_stream_set_state(worker->stream->stream_id, state, error, hint, next_attempt_ms);
+	PopActiveSnapshot();
+	SPI_finish();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	if (worker->state != NULL)
+		pfree(worker->state);
+	if (worker->error != NULL)
+		pfree(worker->error);
+	worker->state = MemoryContextStrdup(worker->context, state);
+	worker->error = error ? MemoryContextStrdup(worker->context, error) : NULL;
+}
+
+/* Ends the process when the options of the client are others now: the postmaster starts it again. */
+static void
+check_options(PsWorker *worker)
+{
+	PsStream   *stream = worker->stream;
+	bool		same;
+
+	options_changed = false;
+	StartTransactionCommand();
+	same = ps_kafka_options_equal(ps_connection_options(stream->server, stream->brokers, stream->options, GetUserId()),
+								  worker->connection);
+	CommitTransactionCommand();
+	if (same)
+		return;
+	ereport(LOG, (errmsg("stream \"%s\" restarts, because its connection options changed", stream->name)));
+	leave(worker, 1);
+}
+
+void
+ps_control_init(PsWorker *worker, int stream_id)
+{
+	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, connection_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(USERMAPPINGOID, connection_changed, (Datum) 0);
+	check_stream(worker, stream_id);
+}
+
+void
+ps_control_serve(PsWorker *worker)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+		SetConfigOption("synchronous_commit", ps_synchronous_commit ? "on" : "off", PGC_USERSET, PGC_S_SESSION);
+	}
+	AcceptInvalidationMessages();
+	if (worker->recheck && GetCurrentTimestamp() >= worker->next_attempt)
+	{
+		worker->recheck = false;
+		stream_changed = options_changed = true;
+	}
+	if (stream_changed)
+		check_stream(worker, worker->stream->stream_id);
+	if (options_changed && worker->consumer != NULL)
+		check_options(worker);
+	if (!ps_enabled)
+	{
+		ps_worker_set_state(worker, "disabled", NULL, "profile_stream.enabled is off.", -1);
+		leave(worker, 0);
+	}
+}
