@@ -3,6 +3,7 @@
 #
 #   scripts/install-deps.sh            packages and Kafka's jars; prints the folder for KAFKA_HOME
 #   scripts/install-deps.sh --no-kafka packages for building and for the demo only
+#   scripts/install-deps.sh --list     only prints the names of the packages
 #
 # PS_PG chooses the PostgreSQL version (15), PS_CACHE where the jars are kept.
 set -euo pipefail
@@ -12,8 +13,12 @@ kafka_version=4.3.1
 kafka=yes
 [ "${1:-}" = --no-kafka ] && kafka=no
 
-packages="postgresql-$pg postgresql-server-dev-$pg librdkafka-dev pkg-config gcc make python3"
-[ $kafka = yes ] && packages="$packages libipc-run-perl pg-bsd-indent"
+packages="postgresql-$pg postgresql-server-dev-$pg librdkafka-dev pkg-config gcc libc6-dev make python3"
+if [ $kafka = yes ]; then
+	packages="$packages libipc-run-perl"
+	# from 16 on it is among PostgreSQL's own programs
+	[ "$pg" -ge 16 ] || packages="$packages pg-bsd-indent"
+fi
 # jars that are there need no maven
 home=${KAFKA_HOME:-}
 if [ $kafka = yes ] && [ -z "$home" ]; then
@@ -26,8 +31,12 @@ if [ $kafka = yes ] && [ -z "$home" ]; then
 fi
 have_jars() { ls "$home"/libs/kafka_2.13-*.jar "$home"/libs/slf4j-simple-*.jar >/dev/null 2>&1; }
 if [ $kafka = yes ]; then
-	packages="$packages openjdk-17-jre-headless"
+	packages="$packages default-jre-headless"
 	have_jars || packages="$packages maven"
+fi
+if [ "${1:-}" = --list ]; then
+	echo "$packages"
+	exit 0
 fi
 
 missing=
@@ -35,7 +44,7 @@ for package in $packages; do
 	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' && continue
 	# a java or an indent from elsewhere is as good
 	case $package in
-		openjdk-*) command -v java >/dev/null && continue ;;
+		default-jre-*) command -v java >/dev/null && continue ;;
 		maven) command -v mvn >/dev/null && continue ;;
 		pg-bsd-indent) command -v pg_bsd_indent >/dev/null && continue ;;
 	esac

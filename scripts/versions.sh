@@ -1,0 +1,52 @@
+#!/bin/bash
+# Runs scripts/test.sh on PostgreSQL 17 and 18: in chroots of the Debian releases that have
+# them, which debootstrap makes and the next run uses again. Needs root; not part of CI.
+#
+#   scripts/versions.sh                                     everything, on 17 and on 18
+#   PROVE_TESTS='test/t/001*.pl' scripts/versions.sh 18     TAP tests by pattern, on 18
+#
+# PS_CHROOTS is where the chroots are kept, about 2 GB each.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+
+declare -A releases=([17]=trixie [18]=sid)
+chroots=${PS_CHROOTS:-/var/cache/profile_stream/chroots}
+KAFKA_HOME=$(scripts/install-deps.sh | tail -1) || exit 1
+export KAFKA_HOME
+
+# Makes the chroot for a version if it is not there yet.
+make_chroot()
+{
+	local release=${releases[$1]} packages
+	[ -d "$chroots/$release" ] && return
+	command -v debootstrap >/dev/null || apt-get install -y -qq --no-install-recommends debootstrap >&2 || return
+	packages=$(PS_PG=$1 scripts/install-deps.sh --list)
+	mkdir -p "$chroots"
+	rm -rf "$chroots/$release.part"
+	debootstrap --variant=minbase --include="${packages// /,}" "$release" "$chroots/$release.part" >"$chroots/$release.log" &&
+		mv "$chroots/$release.part" "$chroots/$release"
+}
+
+# Runs the tests of this tree in the chroot of a version; the mounts end with the process.
+run()
+{
+	# shellcheck disable=SC2016
+	PS_PG=$1 unshare --mount bash -c '
+		set -e
+		mkdir -p "$0/mnt/tree" "$0/mnt/kafka"
+		mount -t proc proc "$0/proc"
+		mount -t tmpfs tmpfs "$0/dev/shm"
+		mount --bind . "$0/mnt/tree"
+		mount --bind "$KAFKA_HOME" "$0/mnt/kafka"
+		cp /etc/hosts /etc/resolv.conf "$0/etc/"
+		exec chroot "$0" env -u PG_CONFIG KAFKA_HOME=/mnt/kafka LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin \
+			/mnt/tree/scripts/test.sh' "$chroots/${releases[$1]}"
+}
+
+[ $# != 0 ] || set -- 17 18
+failed=0
+for version; do
+	echo "PostgreSQL $version on ${releases[$version]}"
+	make_chroot "$version" && run "$version" || failed=1
+done
+exit $failed
