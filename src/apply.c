@@ -183,7 +183,7 @@ name_event(PsEventId *id, const PsEvent *event)
 static bool *
 find_refused(Work *work, TimestampTz retained_from)
 {
-	PsEventId *ids = palloc(work->n * sizeof(PsEventId));
+	PsEventId  *ids = palloc(work->n * sizeof(PsEventId));
 	PsEventId **refs = palloc(work->n * sizeof(PsEventId *));
 	bool	   *known = palloc0(work->n * sizeof(bool));
 	int			nids = 0;
@@ -211,7 +211,7 @@ set_outcomes(Work *work)
 	TimestampTz retained_from = work->settings->now - work->settings->dedupe_retention_us;
 	bool	   *refused_known = find_refused(work, retained_from);
 	seen_hash  *seen = seen_create(CurrentMemoryContext, work->n, NULL);
-	PsEventId *ids = palloc(work->n * sizeof(PsEventId));
+	PsEventId  *ids = palloc(work->n * sizeof(PsEventId));
 	PsEventId **refs = palloc(work->n * sizeof(PsEventId *));
 	int			nids = 0;
 

@@ -49,24 +49,24 @@ add_jsonb(List *result, Jsonb *options, Oid role)
 				 errmsg("options must be a JSON object of librdkafka options")));
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
-		char	   *text;
+		char	   *option;
 
 		if (token == WJB_KEY)
 			name = pnstrdup(value.val.string.val, value.val.string.len);
 		if (token != WJB_VALUE)
 			continue;
 		if (value.type == jbvString)
-			text = pnstrdup(value.val.string.val, value.val.string.len);
+			option = pnstrdup(value.val.string.val, value.val.string.len);
 		else if (value.type == jbvBool)
-			text = pstrdup(value.val.boolean ? "true" : "false");
+			option = pstrdup(value.val.boolean ? "true" : "false");
 		else if (value.type == jbvNumeric)
-			text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value.val.numeric)));
+			option = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value.val.numeric)));
 		else
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("option \"%s\" must be a string, number or boolean", name)));
-		ps_kafka_check_option(name, text, PS_OPTION_STREAM, role);
-		result = ps_kafka_add_option(result, name, text);
+		ps_kafka_check_option(name, option, PS_OPTION_STREAM, role);
+		result = ps_kafka_add_option(result, name, option);
 	}
 	return result;
 }
@@ -96,7 +96,7 @@ ps_connection_options(const char *server, const char *brokers, Jsonb *options, O
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("permission denied to name brokers"),
-					 errhint("Use server => … with a server that a superuser has created and granted USAGE on.")));
+					 errhint("Use server => ... with a server that a superuser has created and granted USAGE on.")));
 		result = ps_kafka_add_option(result, "bootstrap.servers", brokers);
 	}
 	return add_jsonb(result, options, role);

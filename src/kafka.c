@@ -88,7 +88,7 @@ ps_kafka_check_option(const char *name, const char *value, PsOptionPlace place, 
 	if (found < 0)
 		refuse(name, "doc/reference.md lists the options of librdkafka that may be set.");
 	if (known_options[found].allowed == SECRET && place != PS_OPTION_USER_MAPPING)
-		refuse(name, "Keep it in a user mapping: CREATE USER MAPPING … OPTIONS (…).");
+		refuse(name, "Keep it in a user mapping: CREATE USER MAPPING ... OPTIONS (...).");
 	if (known_options[found].allowed == FILES && !superuser_arg(role) &&
 		!has_privs_of_role(role, ROLE_PG_READ_SERVER_FILES))
 		refuse(name, "Options that read files are for members of pg_read_server_files.");

@@ -46,11 +46,11 @@ payload_jsonb(const PsEvent *event)
 }
 
 static void
-set_text(Datum *values, bool *nulls, int column, const char *text)
+set_text(Datum *values, bool *nulls, int column, const char *value)
 {
-	nulls[column] = text == NULL;
-	if (text != NULL)
-		values[column] = CStringGetTextDatum(text);
+	nulls[column] = value == NULL;
+	if (value != NULL)
+		values[column] = CStringGetTextDatum(value);
 }
 
 static void

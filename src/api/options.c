@@ -45,6 +45,6 @@ ps_kafka_validator(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED),
 				 errmsg("option \"bootstrap_servers\" is required"),
-				 errhint("CREATE SERVER … OPTIONS (bootstrap_servers 'host:9092').")));
+				 errhint("CREATE SERVER ... OPTIONS (bootstrap_servers 'host:9092').")));
 	PG_RETURN_VOID();
 }

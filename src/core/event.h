@@ -26,8 +26,8 @@ typedef struct PsField
 {
 	const char *name;			/* null-terminated */
 	PsJsonType	type;
-	const char *text;			/* de-escaped string, literal text of a number or boolean;
-								 * raw JSON of an object or array; null-terminated, except for raw JSON */
+	const char *text;			/* de-escaped string, literal text of a number or boolean; raw JSON of an object or
+								 * array; null-terminated, except for raw JSON */
 	int			len;
 } PsField;
 

@@ -149,9 +149,9 @@ read_zone(Cursor *cursor, int64 *us)
 }
 
 bool
-ps_timestamp_from_iso(const char *text, int len, TimestampTz *result)
+ps_timestamp_from_iso(const char *iso, int len, TimestampTz *result)
 {
-	Cursor		cursor = {text, text + len};
+	Cursor		cursor = {iso, iso + len};
 	int			julian_day;
 	int64		time = 0;
 	int64		zone = 0;

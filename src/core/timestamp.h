@@ -10,7 +10,7 @@
 #include "datatype/timestamp.h"
 
 /* Reads YYYY-MM-DD[(T|t| )HH:MM[:SS[(.|,)fraction]][zone]]; false when it is not one. */
-extern bool ps_timestamp_from_iso(const char *text, int len, TimestampTz *result);
+extern bool ps_timestamp_from_iso(const char *iso, int len, TimestampTz *result);
 
 /* Reads a JSON number of milliseconds since 1970; false when out of range. */
 extern bool ps_timestamp_from_epoch_ms(const char *number, TimestampTz *result);

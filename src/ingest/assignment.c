@@ -105,8 +105,10 @@ reconcile_partitions(PsWorker *worker, PsPartition *partitions)
 		PsStoredOffset *row = NULL;
 
 		foreach(cell, stored)
+		{
 			if (((PsStoredOffset *) lfirst(cell))->partition == p)
 				row = lfirst(cell);
+		}
 		if (row == NULL)
 		{
 			row = palloc0(sizeof(PsStoredOffset));

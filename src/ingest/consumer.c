@@ -215,7 +215,7 @@ take_event(PsIntake *intake, rd_kafka_event_t *event)
 
 void
 ps_consumer_drain(PsConsumer *consumer, PsIntake *intake, int max_messages, int64 max_bytes,
-				   TimestampTz deadline)
+				  TimestampTz deadline)
 {
 	char		woken[64];
 

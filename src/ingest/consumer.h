@@ -40,7 +40,7 @@ extern void ps_consumer_assign(PsConsumer *consumer, const PsPosition *positions
 
 /* Moves what is queued into the intake, up to so many messages and bytes, not past the deadline. */
 extern void ps_consumer_drain(PsConsumer *consumer, PsIntake *intake, int max_messages, int64 max_bytes,
-				   TimestampTz deadline);
+							  TimestampTz deadline);
 
 /* End of the partition as last heard from the broker, -1 if never. */
 extern int64 ps_consumer_end_offset(PsConsumer *consumer, int32 partition);

@@ -134,8 +134,10 @@ profile_stream_launcher_main(Datum arg)
 			scan = false;
 			MemoryContextSwitchTo(context);
 			foreach(cell, connectable_databases(context))
+			{
 				if (!scan_database(lfirst_oid(cell)))
 					scan = true;	/* again when a slot may be free */
+			}
 			MemoryContextReset(context);
 		}
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (scan ? WL_TIMEOUT : 0), 10000, PG_WAIT_EXTENSION);

@@ -191,10 +191,14 @@ recover(PsWorker *worker)
 	worker->next_attempt = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), backoff);
 	worker->recheck = true;
 	PG_TRY();
+	{
 		ps_worker_set_state(worker, "retrying", error->message, error->hint, backoff);
+	}
 	PG_CATCH();
+	{
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
+	}
 	PG_END_TRY();
 	if (worker->error == NULL || strcmp(worker->error, error->message) != 0)
 		worker->error = MemoryContextStrdup(worker->context, error->message);
@@ -237,7 +241,7 @@ start(PsWorker *worker, int stream_id)
 	BackgroundWorkerInitializeConnectionByOid(where[0], where[1], 0);
 	emit_log_hook = log_hook;
 	SetConfigOption("search_path", "", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("lc_messages", "C", PGC_SUSET, PGC_S_OVERRIDE);	/* dead letters in one language */
+	SetConfigOption("lc_messages", "C", PGC_SUSET, PGC_S_OVERRIDE); /* dead letters in one language */
 	SetConfigOption("synchronous_commit", ps_synchronous_commit ? "on" : "off", PGC_USERSET, PGC_S_SESSION);
 
 	worker->context = AllocSetContextCreate(TopMemoryContext, "profile_stream worker", ALLOCSET_DEFAULT_SIZES);

@@ -78,10 +78,11 @@ headers_jsonb(const PsMessage *message)
 	for (int i = 0; i < message->nheaders; i++)
 	{
 		const PsHeader *header = &message->headers[i];
-		bool		is_text = header->value == NULL ||
-			(pg_encoding_verifymbstr(PG_UTF8, header->value, header->value_len) == header->value_len &&
-			 memchr(header->value, 0, header->value_len) == NULL);
+		bool		is_text = true;
 
+		if (header->value != NULL)
+			is_text = pg_encoding_verifymbstr(PG_UTF8, header->value, header->value_len) == header->value_len &&
+				memchr(header->value, 0, header->value_len) == NULL;
 		pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 		push_text(&state, WJB_KEY, "name", 4);
 		push_text(&state, WJB_VALUE, header->name, strlen(header->name));

@@ -120,10 +120,9 @@ find_by_statement(PsEventId **ids, int n, TimestampTz retained_from)
 	{
 		bool		isnull;
 		int			id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)) - 1;
-		TimestampTz seen_at =
-			DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
+		Datum		seen_at = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull);
 
-		ids[id]->known = seen_at > retained_from;
+		ids[id]->known = DatumGetTimestampTz(seen_at) > retained_from;
 		presence[id] = ids[id]->known ? PRESENT : EXPIRED;
 	}
 	SPI_freetuptable(SPI_tuptable);

@@ -1,7 +1,8 @@
 /*
  * plain_table.h
- *	  Rows of a plain table by an index, read and written without the executor. The other files of the store come here where a statement a batch
- *	  is not fast enough, and keep their SQL for tables that are not plain.
+ *	  Rows of a plain table by an index, read and written without the executor.
+ *	  The other files of the store come here where a statement a batch is not
+ *	  fast enough, and keep their SQL for tables that are not plain.
  *
  *	  plain	a heap of just the columns of its definition, without triggers,
  *			rules, row security, checks, generated columns, children or
@@ -37,8 +38,8 @@ typedef struct PsPlainTable
 
 /*
  * Opens a table of the extension, and a btree on one column or expression, for
- * the caller's role within an active snapshot; false when it is not plain, or when the role lacks a right that
- * the SQL path will then complain about.
+ * the caller's role within an active snapshot; false when it is not plain, or
+ * when the role lacks a right that the SQL path will then complain about.
  */
 extern bool ps_plain_open(PsPlainTable *table, const char *name, int ncolumns, const char *index);
 

@@ -62,7 +62,7 @@ create_topic(rd_kafka_mock_cluster_t *cluster, const char *spec)
 static void
 wait_for_end(void)
 {
-	struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+	struct pollfd input = {STDIN_FILENO, POLLIN, 0};
 	char		buffer[256];
 
 	while (!stop_requested)

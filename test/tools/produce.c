@@ -197,15 +197,15 @@ send_message(rd_kafka_t *handle, const char *topic, int partition,
 {
 	for (;;)
 	{
-		rd_kafka_resp_err_t err =
-			rd_kafka_producev(handle,
-							  RD_KAFKA_V_TOPIC(topic),
-							  RD_KAFKA_V_PARTITION(partition),
-							  RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-							  RD_KAFKA_V_KEY(*key ? key : NULL, strlen(key)),
-							  RD_KAFKA_V_VALUE((void *) value, len),
-							  RD_KAFKA_V_END);
+		rd_kafka_resp_err_t err;
 
+		err = rd_kafka_producev(handle,
+								RD_KAFKA_V_TOPIC(topic),
+								RD_KAFKA_V_PARTITION(partition),
+								RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+								RD_KAFKA_V_KEY(*key ? key : NULL, strlen(key)),
+								RD_KAFKA_V_VALUE((void *) value, len),
+								RD_KAFKA_V_END);
 		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 			break;
 		if (err != RD_KAFKA_RESP_ERR__QUEUE_FULL)
