@@ -63,7 +63,7 @@ open_producer(const char *brokers)
 	set_option(conf, "partitioner", "murmur2_random");
 	set_option(conf, "linger.ms", "5");
 	set_option(conf, "queue.buffering.max.messages", "200000");
-	set_option(conf, "message.timeout.ms", "120000");
+	set_option(conf, "message.timeout.ms", "300000");
 	set_option(conf, "message.max.bytes", "20000000");
 	rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
 	handle = rd_kafka_new(RD_KAFKA_PRODUCER, conf, errstr, sizeof(errstr));
@@ -322,7 +322,7 @@ main(int argc, char **argv)
 		free(line);
 		if (input != stdin)
 			fclose(input);
-		if (rd_kafka_flush(handle, 180000) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		if (rd_kafka_flush(handle, 300000) != RD_KAFKA_RESP_ERR_NO_ERROR)
 			die("could not deliver", "time is over");
 	}
 	rd_kafka_destroy(handle);
