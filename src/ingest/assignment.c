@@ -11,6 +11,7 @@
 #include "ingest/lease.h"
 #include "ingest/worker.h"
 #include "miscadmin.h"
+#include "store/lock.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -159,6 +160,7 @@ ps_assignment_update(PsWorker *worker)
 	int			n;
 
 	StartTransactionCommand();
+	ps_lock_tables();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	n = reconcile_partitions(worker, partitions);

@@ -12,6 +12,7 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "store/lock.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -172,6 +173,7 @@ apply_transaction(PsWorker *worker, PsEntry *entries, int n, List *ends, PsApply
 	error_context_stack = &callback;	/* an error takes it off where it is caught */
 	StartTransactionCommand();
 	SetCurrentStatementStartTimestamp();
+	ps_lock_tables();
 	MemoryContextReset(worker->apply_context);
 	MemoryContextSwitchTo(worker->apply_context);
 	if (n > 0)

@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
+#include "store/lock.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -60,6 +61,7 @@ check_stream(PsWorker *worker, int stream_id)
 
 	stream_changed = false;
 	StartTransactionCommand();
+	ps_lock_tables();
 	if (OidIsValid(get_extension_oid("profile_stream", true)))
 	{
 		status_relid = get_relname_relid("stream_status", get_namespace_oid(PS_SCHEMA, false));

@@ -1,6 +1,7 @@
 /*
  * lock.h
- *	  Advisory locks, one per customer, held until the transaction ends.
+ *	  Locks of a transaction: the extension's tables, and an advisory lock per
+ *	  customer, held until it ends.
  */
 #ifndef PS_LOCK_H
 #define PS_LOCK_H
@@ -12,6 +13,13 @@ extern int64 ps_lock_key(const char *customer_id, int len);
 
 /* Takes the lock of every key, in the order given: callers sort. */
 extern void ps_lock_customers(const int64 *sorted_keys, int n);
+
+/*
+ * Locks all tables that a worker uses, or none when one is not there. It waits
+ * only while it holds none: whoever drops the extension, or alters its tables,
+ * never meets a worker in a deadlock.
+ */
+extern void ps_lock_tables(void);
 
 /* How many locks the cluster's lock table is sized for. */
 extern int	ps_lock_table_size(void);

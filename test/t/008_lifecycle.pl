@@ -20,15 +20,29 @@ my $node = ProfileStream::Node->start_new('main');
 my $event = '{"eventId":"%s","customerId":"c","eventType":"seen","timestamp":"2026-01-01T00:00:00Z"}';
 my $workers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'profile_stream worker'";
 
-$broker->produce('events', map { [ $_ % 2, 'c', sprintf($event, $_) ] } 1 .. 10);
+$broker->produce('events', map { [ $_ % 2, 'c', sprintf($event, $_) ] } 1 .. 9);
 $node->create_stream('crm', $broker, 'events');
-ok($node->wait_taken('crm', 10), 'the stream runs');
+ok($node->wait_taken('crm', 9), 'the stream runs');
 
 # while it waits, the worker holds nothing
 ok( $node->poll_query_until('postgres',
 		"SELECT bool_and(state = 'idle' AND xact_start IS NULL AND backend_xmin IS NULL) FROM pg_stat_activity"
 		  . " WHERE backend_type = 'profile_stream worker'"),
 	'an idle worker has no transaction and no snapshot');
+
+# whoever locks tables one after the other, as DROP does, meets no worker in a deadlock
+my $session = $node->background_psql('postgres');
+$session->query_safe("SET lock_timeout = '30 s'; BEGIN; LOCK TABLE profile_stream.stream_offsets");
+$broker->produce('events', [ 0, 'c', sprintf($event, 'locked') ]);
+ok( $node->poll_query_until('postgres',
+		"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'profile_stream worker' AND wait_event_type = 'Lock'"),
+	'the worker waits for a table');
+ok(eval { $session->query_safe('LOCK TABLE profile_stream.materialized_profiles, profile_stream.event_ids,'
+			  . ' profile_stream.dead_letters, profile_stream.window_chunks, profile_stream.stream_status, profile_stream.streams'); 1 },
+	'and holds no other meanwhile');
+$session->query_safe('COMMIT');
+$session->quit;
+ok($node->wait_taken('crm', 10), 'and goes on afterwards');
 
 # SIGTERM is not the end of a stream
 my $pid = $node->worker_pid;
