@@ -42,4 +42,11 @@ tools: $(TOOLS)
 test/tools/%: test/tools/%.c
 	$(CC) -O2 -Wall -Wextra $(if $(filter yes,$(WERROR)),-Werror) -o $@ $< $(shell pkg-config --cflags --libs rdkafka)
 
+# under sanitizers, outside of the server; the first of two definitions counts, which is the tool's
+CORE_DECODER   = $(addprefix src/core/,event.c json.c timestamp.c fuzz.c)
+test/tools/fuzz_event: test/tools/fuzz_event.c $(CORE_DECODER) $(wildcard src/*.h src/core/*.h)
+	$(CC) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all $(PG_CPPFLAGS) -I$(shell $(PG_CONFIG) --includedir-server) \
+		-o $@ $< $(CORE_DECODER) -Wl,--allow-multiple-definition \
+		$(addprefix $(shell $(PG_CONFIG) --pkglibdir)/,libpgcommon.a libpgport.a) -lm
+
 .PHONY: tools

@@ -1,0 +1,20 @@
+/*
+ * fuzz.h
+ *	  Damaged events for tests of the decoder, and what must hold for its answer.
+ */
+#ifndef PS_FUZZ_H
+#define PS_FUZZ_H
+
+#include "common/pg_prng.h"
+#include "core/event.h"
+
+#define PS_FUZZ_MAX_BYTES 2048
+
+/* Fills a buffer of PS_FUZZ_MAX_BYTES with a damaged event or with random bytes; returns how many. */
+extern int	ps_fuzz_fill(pg_prng_state *prng, char *bytes);
+
+/* What does not hold for a decoded event or for a rejection, NULL when all does. */
+extern const char *ps_fuzz_check_event(const PsEvent *event, const PsDecodeSettings *settings);
+extern const char *ps_fuzz_check_reject(const PsReject *reject);
+
+#endif							/* PS_FUZZ_H */

@@ -1,0 +1,186 @@
+/*
+ * fuzz_event.c
+ *	  Decodes damaged events outside of a server, built with the address and
+ *	  undefined-behaviour sanitizers, which PostgreSQL's own allocator would hide
+ *	  much from: here each allocation is one of malloc's, and the value ends at
+ *	  a page that cannot be read. Called by test/t/017_fuzz.pl.
+ *
+ *	  fuzz_event seed iterations; prints how many events were valid.
+ */
+#include "postgres.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "common/jsonapi.h"
+#include "core/fuzz.h"
+#include "mb/pg_wchar.h"
+#include "utils/datetime.h"
+
+#define DECODED_AT INT64CONST(820540800000000)	/* 2026-01-01 */
+
+/* What the decoder takes from the server. */
+MemoryContext CurrentMemoryContext = NULL;
+const int	day_tab[2][13] = {
+	{31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0},
+	{31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0}
+};
+
+/* Days since Monday, January 1, 4713 BC, counted year by year. */
+int
+date2j(int year, int month, int day)
+{
+	int			days = 1721426; /* 0001-01-01 */
+
+	for (int y = 1; y < year; y++)
+		days += isleap(y) ? 366 : 365;
+	for (int m = 1; m < month; m++)
+		days += day_tab[isleap(year)][m - 1];
+	return days + day - 1;
+}
+
+int
+pg_encoding_mbcliplen(int encoding, const char *text, int len, int limit)
+{
+	int			clipped = 0;
+
+	while (clipped < len && text[clipped] != '\0')
+	{
+		int			next = pg_encoding_mblen(encoding, text +clipped);
+
+		if (clipped + next > Min(len, limit))
+			break;
+		clipped += next;
+	}
+	return clipped;
+}
+
+/* In 15 and 16 only the server has it. */
+char *
+json_errdetail(JsonParseErrorType error, JsonLexContext *lex)
+{
+	return psprintf("error %d", (int) error);
+}
+
+/* Every allocation of an iteration, in front of what the caller gets. */
+typedef struct Block
+{
+	struct Block *next;
+	struct Block *previous;
+	max_align_t data[];
+}			Block;
+
+static Block blocks =
+{
+	&blocks, &blocks
+};
+
+static void *
+take(Block * block, Size size)
+{
+	block = realloc(block, sizeof(Block) + size);
+	if (block == NULL)
+		abort();
+	block->next = blocks.next;
+	block->previous = &blocks;
+	blocks.next->previous = block;
+	blocks.next = block;
+	return block->data;
+}
+
+static Block *
+leave(void *pointer)
+{
+	Block	   *block = (Block *) ((char *) pointer - offsetof(Block, data));
+
+	block->next->previous = block->previous;
+	block->previous->next = block->next;
+	return block;
+}
+
+void *
+palloc(Size size)
+{
+	return take(NULL, size);
+}
+
+void *
+palloc0(Size size)
+{
+	return memset(palloc(size), 0, size);
+}
+
+void *
+MemoryContextAllocHuge(MemoryContext context, Size size)
+{
+	return palloc(size);
+}
+
+void *
+repalloc(void *pointer, Size size)
+{
+	return take(leave(pointer), size);
+}
+
+void *
+repalloc_huge(void *pointer, Size size)
+{
+	return repalloc(pointer, size);
+}
+
+void
+pfree(void *pointer)
+{
+	free(leave(pointer));
+}
+
+char *
+pnstrdup(const char *text, Size len)
+{
+	char	   *copy;
+
+	len = strnlen(text, len);
+	copy = memcpy(palloc(len + 1), text, len);
+	copy[len] = '\0';
+	return copy;
+}
+
+char *
+pstrdup(const char *text)
+{
+	return pnstrdup(text, strlen(text));
+}
+
+int
+main(int argc, char **argv)
+{
+	static const PsDecodeSettings settings = {DECODED_AT, USECS_PER_HOUR, PS_FUZZ_MAX_BYTES};
+	Size		page = sysconf(_SC_PAGESIZE);
+	char	   *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char		bytes[PS_FUZZ_MAX_BYTES];
+	pg_prng_state prng;
+	long		valid = 0;
+
+	if (argc != 3 || pages == MAP_FAILED || mprotect(pages + page, page, PROT_NONE) != 0)
+		return 2;
+	pg_prng_seed(&prng, strtoul(argv[1], NULL, 10));
+	for (long i = atol(argv[2]); i > 0; i--)
+	{
+		int			len = ps_fuzz_fill(&prng, bytes);
+		char	   *value = memcpy(pages + page - len, bytes, len);
+		PsEvent		event;
+		PsReject   *reject = ps_event_decode(value, len, &settings, &event);
+		const char *wrong = reject ? ps_fuzz_check_reject(reject) : ps_fuzz_check_event(&event, &settings);
+
+		if (wrong != NULL)
+		{
+			printf("%s does not hold for %.*s\n", wrong, len, bytes);
+			return 1;
+		}
+		valid += reject == NULL;
+		while (blocks.next != &blocks)
+			pfree(blocks.next->data);
+	}
+	printf("%ld valid\n", valid);
+	return 0;
+}
