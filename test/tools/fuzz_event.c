@@ -68,7 +68,7 @@ typedef struct Block
 	struct Block *next;
 	struct Block *previous;
 	max_align_t data[];
-}			Block;
+} Block;
 
 static Block blocks =
 {
@@ -76,7 +76,7 @@ static Block blocks =
 };
 
 static void *
-take(Block * block, Size size)
+take(Block *block, Size size)
 {
 	block = realloc(block, sizeof(Block) + size);
 	if (block == NULL)
