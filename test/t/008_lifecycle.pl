@@ -32,7 +32,7 @@ ok( $node->poll_query_until('postgres',
 
 # whoever locks tables one after the other, as DROP does, meets no worker in a deadlock
 my $session = $node->background_psql('postgres');
-$session->query_safe("SET lock_timeout = '30 s'; BEGIN; LOCK TABLE profile_stream.stream_offsets");
+$session->query_safe("SET deadlock_timeout = '10 ms'; BEGIN; LOCK TABLE profile_stream.stream_offsets");
 $broker->produce('events', [ 0, 'c', sprintf($event, 'locked') ]);
 ok( $node->poll_query_until('postgres',
 		"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'profile_stream worker' AND wait_event_type = 'Lock'"),
