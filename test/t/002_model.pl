@@ -16,7 +16,7 @@ plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::avai
 
 my $events = ProfileStream::Node::generate(
 	seed => $ENV{PS_SEED} // 20260101,
-	events => $ENV{PS_EVENTS} // 50_000,
+	events => $ENV{PS_EVENTS} // 200_000,
 	customers => $ENV{PS_CUSTOMERS} // 5_000,
 	parts => 2);
 my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 4 ] ]);

@@ -25,7 +25,7 @@ my $seed = $ENV{PS_SEED} // int(rand(1_000_000));
 srand($seed);
 my $events = ProfileStream::Node::generate(
 	seed => $seed,
-	events => $ENV{PS_EVENTS} // 50_000,
+	events => $ENV{PS_EVENTS} // 200_000,
 	customers => $ENV{PS_CUSTOMERS} // 5_000,
 	parts => 1 + $steps + $kills);
 my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 4 ] ]);
