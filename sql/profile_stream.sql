@@ -37,6 +37,9 @@ CREATE TABLE streams (
 	notify_channel text NOT NULL,
 	notify text NOT NULL CHECK (notify IN ('customer', 'batch', 'off')),
 	options jsonb NOT NULL,
+	reorder_wait interval NOT NULL DEFAULT '0',
+	reorder_buffer_size int NOT NULL DEFAULT 1000,
+	late_tolerance interval,
 	created_at timestamptz NOT NULL,
 	CHECK ((server IS NULL) <> (brokers IS NULL))
 );
@@ -50,11 +53,18 @@ CREATE TABLE stream_offsets (
 	epoch int NOT NULL DEFAULT 0,
 	start_offset bigint NOT NULL,
 	next_offset bigint NOT NULL,
+	read_offset bigint NOT NULL,
+	finished bytea NOT NULL DEFAULT '',
+	commits bigint NOT NULL DEFAULT 0,
 	end_offset bigint,
+	consumed bigint NOT NULL DEFAULT 0,
 	applied bigint NOT NULL DEFAULT 0,
 	duplicates bigint NOT NULL DEFAULT 0,
 	dead bigint NOT NULL DEFAULT 0,
+	late bigint NOT NULL DEFAULT 0,
 	tombstones bigint NOT NULL DEFAULT 0,
+	replayed bigint NOT NULL DEFAULT 0,
+	held bigint NOT NULL DEFAULT 0,
 	last_message_at timestamptz,
 	committed_at timestamptz,
 	state text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'offset_lost')),
@@ -353,10 +363,11 @@ CREATE FUNCTION create_stream(name text, server name DEFAULT NULL, brokers text 
 	topic text DEFAULT 'customer-events', group_id text DEFAULT 'profile-materializer',
 	start_from text DEFAULT 'earliest', batch_size int DEFAULT 5000, batch_wait interval DEFAULT '200 ms',
 	dedupe_retention interval DEFAULT '7 days', on_offset_lost text DEFAULT 'stop',
-	notify_channel text DEFAULT 'profile_updates', notify text DEFAULT 'customer', options jsonb DEFAULT '{}')
+	notify_channel text DEFAULT 'profile_updates', notify text DEFAULT 'customer', options jsonb DEFAULT '{}',
+	reorder_wait interval DEFAULT '0', reorder_buffer_size int DEFAULT 1000, late_tolerance interval DEFAULT NULL)
 	RETURNS void AS 'MODULE_PATHNAME', 'ps_create_stream' LANGUAGE c
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION create_stream(text, name, text, text, text, text, int, interval, interval, text, text, text, jsonb)
+COMMENT ON FUNCTION create_stream(text, name, text, text, text, text, int, interval, interval, text, text, text, jsonb, interval, int, interval)
 	IS 'Create a stream from a Kafka topic into profiles; its worker starts when the transaction commits';
 
 CREATE FUNCTION pause_stream(name text) RETURNS void
@@ -388,17 +399,25 @@ CREATE FUNCTION test_connection(server name, topic text, OUT partition int, OUT 
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION test_connection(name, text) IS 'Ask a server''s brokers for the partitions of a topic and their offsets';
 
-REVOKE ALL ON FUNCTION create_stream(text, name, text, text, text, text, int, interval, interval, text, text, text, jsonb),
+CREATE FUNCTION reconcile(name text, OUT partition int, OUT consumed bigint, OUT applied bigint, OUT duplicates bigint,
+	OUT dead bigint, OUT late bigint, OUT tombstones bigint, OUT replayed bigint, OUT held bigint,
+	OUT difference bigint, OUT chunks bigint, OUT wrong_chunks bigint)
+	RETURNS SETOF record AS 'MODULE_PATHNAME', 'ps_reconcile' LANGUAGE c STRICT STABLE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION reconcile(text) IS 'Balance a stream''s books: per partition what was consumed, what became of it and the difference, which is 0; and how many sealed chunks differ from their samples or day buckets';
+
+REVOKE ALL ON FUNCTION create_stream(text, name, text, text, text, text, int, interval, interval, text, text, text, jsonb, interval, int, interval),
 	pause_stream(text), resume_stream(text), drop_stream(text), start_streams(), wait_for_stream(text, interval),
-	test_connection(name, text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION create_stream(text, name, text, text, text, text, int, interval, interval, text, text, text, jsonb),
+	test_connection(name, text), reconcile(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION create_stream(text, name, text, text, text, text, int, interval, interval, text, text, text, jsonb, interval, int, interval),
 	pause_stream(text), resume_stream(text), drop_stream(text), start_streams(), wait_for_stream(text, interval),
-	test_connection(name, text) TO profile_stream_operator;
+	test_connection(name, text), reconcile(text) TO profile_stream_operator;
 
 CREATE VIEW stat_partitions AS
 	SELECT s.name AS stream, s.topic, o.partition, o.state, o.start_offset, o.next_offset, o.end_offset,
 		GREATEST(o.end_offset - o.next_offset, 0) AS lag,
-		o.applied, o.duplicates, o.dead, o.tombstones, o.last_message_at, o.committed_at, o.error
+		o.consumed, o.applied, o.duplicates, o.dead, o.late, o.tombstones, o.replayed, o.held,
+		o.last_message_at, o.committed_at, o.error
 	FROM profile_stream.stream_offsets o JOIN profile_stream.streams s ON s.stream_id = o.stream_id;
 COMMENT ON VIEW stat_partitions IS 'Progress and counters of each partition';
 
@@ -411,7 +430,8 @@ CREATE VIEW stat_streams AS
 	), totals AS (
 		SELECT o.stream_id, pg_catalog.count(*) AS partitions, pg_catalog.sum(o.applied)::bigint AS applied,
 			pg_catalog.sum(o.duplicates)::bigint AS duplicates, pg_catalog.sum(o.dead)::bigint AS dead,
-			pg_catalog.sum(o.tombstones)::bigint AS tombstones,
+			pg_catalog.sum(o.late)::bigint AS late, pg_catalog.sum(o.tombstones)::bigint AS tombstones,
+			pg_catalog.sum(o.replayed)::bigint AS replayed, pg_catalog.sum(o.held)::bigint AS held,
 			pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, 0))::bigint AS lag,
 			pg_catalog.max(o.last_message_at) AS last_message_at, pg_catalog.max(o.committed_at) AS committed_at,
 			pg_catalog.count(*) FILTER (WHERE o.state = 'offset_lost') AS lost
@@ -426,7 +446,8 @@ CREATE VIEW stat_streams AS
 			WHEN r.pid IS NULL AND h.state NOT IN ('disabled', 'no_worker_slot') THEN 'not_running'
 			WHEN h.state = 'running' AND t.lost > 0 THEN 'offset_lost'
 			ELSE h.state END AS state,
-		s.topic, s.owner, r.pid AS worker_pid, t.partitions, t.applied, t.duplicates, t.dead, t.tombstones, t.lag,
+		s.topic, s.owner, r.pid AS worker_pid, t.partitions, t.applied, t.duplicates, t.dead, t.late, t.tombstones,
+		t.replayed, t.held, t.lag,
 		t.last_message_at, t.committed_at, h.error,
 		CASE WHEN h.stream_id IS NULL THEN 'This database was restored; resume_stream() goes on from the stored offsets.'
 			WHEN h.enabled AND r.pid IS NULL AND h.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'

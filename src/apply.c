@@ -10,26 +10,15 @@
  */
 #include "postgres.h"
 
-#include "apply.h"
+#include "work.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "sink/notify.h"
 #include "store/chunk_store.h"
 #include "store/dead_letters.h"
-#include "store/event_log.h"
 #include "store/lock.h"
 #include "store/profile_store.h"
 #include "utils/snapmgr.h"
-
-typedef struct Customer
-{
-	const char *customer_id;
-	int64		lock_key;
-	int			napplied;
-	PsStoredProfile stored;
-	const char **event_types;	/* distinct, of what was applied */
-	int			nevent_types;
-} Customer;
 
 typedef struct CustomerKey
 {
@@ -40,7 +29,7 @@ typedef struct CustomerKey
 typedef struct CustomerSlot
 {
 	CustomerKey key;
-	Customer   *customer;
+	PsCustomer *customer;
 	uint32		hash;
 	char		status;
 } CustomerSlot;
@@ -57,46 +46,6 @@ typedef struct CustomerSlot
 #define SH_DECLARE
 #define SH_DEFINE
 #include "lib/simplehash.h"
-
-typedef struct SeenKey
-{
-	Customer   *customer;
-	const char *event_id;
-	int			len;
-} SeenKey;
-
-typedef struct SeenSlot
-{
-	SeenKey		key;
-	uint32		hash;
-	char		status;
-} SeenSlot;
-
-#define SH_PREFIX seen
-#define SH_ELEMENT_TYPE SeenSlot
-#define SH_KEY_TYPE SeenKey
-#define SH_KEY key
-#define SH_HASH_KEY(tb, k) \
-	hash_combine(hash_bytes((const unsigned char *) (k).event_id, (k).len), (uint32) (k).customer->lock_key)
-#define SH_EQUAL(tb, a, b) ((a).customer == (b).customer && (a).len == (b).len && \
-							memcmp((a).event_id, (b).event_id, (a).len) == 0)
-#define SH_STORE_HASH
-#define SH_GET_HASH(tb, a) (a)->hash
-#define SH_SCOPE static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
-
-/* The transaction's working set. */
-typedef struct Work
-{
-	PsEntry    *entries;
-	int			n;
-	const PsApplySettings *settings;
-	Customer  **of_entry;		/* customer of each entry with an event */
-	Customer  **customers;		/* in lock order */
-	int			ncustomers;
-} Work;
 
 static CustomerKey
 customer_key(const PsEntry *entry)
@@ -130,21 +79,21 @@ ps_apply_cut(PsEntry *entries, int n, int max_customers)
 static int
 compare_lock_keys(const void *a, const void *b)
 {
-	int64		x = (*(Customer *const *) a)->lock_key;
-	int64		y = (*(Customer *const *) b)->lock_key;
+	int64		x = (*(PsCustomer *const *) a)->lock_key;
+	int64		y = (*(PsCustomer *const *) b)->lock_key;
 
 	return x < y ? -1 : x > y;
 }
 
 /* Finds the distinct customers and takes their locks. */
 static void
-lock_customers(Work *work)
+lock_customers(PsWork *work)
 {
 	customers_hash *table = customers_create(CurrentMemoryContext, work->n, NULL);
 	int64	   *keys;
 
-	work->of_entry = palloc0(work->n * sizeof(Customer *));
-	work->customers = palloc(work->n * sizeof(Customer *));
+	work->of_entry = palloc0(work->n * sizeof(PsCustomer *));
+	work->customers = palloc(work->n * sizeof(PsCustomer *));
 	for (int i = 0; i < work->n; i++)
 	{
 		bool		found;
@@ -155,7 +104,7 @@ lock_customers(Work *work)
 		slot = customers_insert(table, customer_key(&work->entries[i]), &found);
 		if (!found)
 		{
-			slot->customer = palloc0(sizeof(Customer));
+			slot->customer = palloc0(sizeof(PsCustomer));
 			slot->customer->customer_id = slot->key.customer_id;
 			slot->customer->stored.customer_id = slot->key.customer_id;
 			slot->customer->lock_key = ps_lock_key(slot->key.customer_id, slot->key.len);
@@ -163,100 +112,35 @@ lock_customers(Work *work)
 		}
 		work->of_entry[i] = slot->customer;
 	}
-	qsort(work->customers, work->ncustomers, sizeof(Customer *), compare_lock_keys);
+	qsort(work->customers, work->ncustomers, sizeof(PsCustomer *), compare_lock_keys);
 	keys = palloc(work->ncustomers * sizeof(int64));
 	for (int i = 0; i < work->ncustomers; i++)
 		keys[i] = work->customers[i]->lock_key;
 	ps_lock_customers(keys, work->ncustomers);
 }
 
-static void
-name_event(PsEventId *id, const PsEvent *event)
+static int
+compare_customer_ids(const void *a, const void *b)
 {
-	id->customer_id = event->customer_id;
-	id->customer_id_len = event->customer_id_len;
-	id->event_id = event->event_id;
-	id->event_id_len = event->event_id_len;
+	return strcmp((*(PsStoredProfile *const *) a)->customer_id, (*(PsStoredProfile *const *) b)->customer_id);
 }
 
-/* Says which refused entries carry an id that was applied before this batch. */
-static bool *
-find_refused(Work *work, TimestampTz retained_from)
+int
+ps_work_profiles(PsWork *work, bool all, PsStoredProfile **profiles)
 {
-	PsEventId  *ids = palloc(work->n * sizeof(PsEventId));
-	PsEventId **refs = palloc(work->n * sizeof(PsEventId *));
-	bool	   *known = palloc0(work->n * sizeof(bool));
-	int			nids = 0;
+	int			n = 0;
 
-	for (int i = 0; i < work->n; i++)
-	{
-		PsEntry    *entry = &work->entries[i];
-
-		if (entry->event == NULL || entry->refusal == NULL)
-			continue;
-		refs[nids++] = &ids[i];
-		name_event(&ids[i], entry->event);
-	}
-	ps_event_log_find(refs, nids, retained_from);
-	for (int i = 0; i < work->n; i++)
-		if (work->entries[i].event != NULL && work->entries[i].refusal != NULL)
-			known[i] = ids[i].known;
-	return known;
-}
-
-/* Sets every entry's outcome, and remembers the ids of those that will apply. */
-static void
-set_outcomes(Work *work)
-{
-	TimestampTz retained_from = work->settings->now - work->settings->dedupe_retention_us;
-	bool	   *refused_known = find_refused(work, retained_from);
-	seen_hash  *seen = seen_create(CurrentMemoryContext, work->n, NULL);
-	PsEventId  *ids = palloc(work->n * sizeof(PsEventId));
-	PsEventId **refs = palloc(work->n * sizeof(PsEventId *));
-	int			nids = 0;
-
-	for (int i = 0; i < work->n; i++)
-	{
-		PsEntry    *entry = &work->entries[i];
-		SeenKey		key;
-		bool		found;
-
-		if (entry->event == NULL)
-		{
-			entry->outcome = entry->reject != NULL ? PS_DEAD : PS_TOMBSTONE;
-			continue;
-		}
-		key.customer = work->of_entry[i];
-		key.event_id = entry->event->event_id;
-		key.len = entry->event->event_id_len;
-		if (entry->refusal != NULL)
-		{
-			found = refused_known[i] || seen_lookup(seen, key) != NULL;
-			entry->outcome = found ? PS_DUPLICATE : PS_DEAD;
-			continue;
-		}
-		(void) seen_insert(seen, key, &found);
-		entry->outcome = found ? PS_DUPLICATE : PS_APPLIED;
-		if (found)
-			continue;
-		refs[nids++] = &ids[i];
-		name_event(&ids[i], entry->event);
-	}
-	ps_event_log_add(refs, nids, work->settings->now, retained_from);
-	for (int i = 0; i < work->n; i++)
-	{
-		if (work->entries[i].outcome != PS_APPLIED)
-			continue;
-		if (ids[i].known)
-			work->entries[i].outcome = PS_DUPLICATE;
-		else
-			work->of_entry[i]->napplied++;
-	}
+	for (int i = 0; i < work->ncustomers; i++)
+		if (all || work->customers[i]->napplied > 0)
+			profiles[n++] = &work->customers[i]->stored;
+	/* neighbours in the index are on the same pages */
+	qsort(profiles, n, sizeof(PsStoredProfile *), compare_customer_ids);
+	return n;
 }
 
 /* Notes an event type for the announcement. */
 static void
-note_event_type(Customer *customer, const PsEvent *event)
+note_event_type(PsCustomer *customer, const PsEvent *event)
 {
 	for (int i = 0; i < customer->nevent_types; i++)
 		if (strcmp(customer->event_types[i], event->event_type) == 0)
@@ -266,32 +150,22 @@ note_event_type(Customer *customer, const PsEvent *event)
 	customer->event_types[customer->nevent_types++] = event->event_type;
 }
 
-static int
-compare_customer_ids(const void *a, const void *b)
-{
-	return strcmp((*(PsStoredProfile *const *) a)->customer_id, (*(PsStoredProfile *const *) b)->customer_id);
-}
-
 /* Loads the profiles that change, folds their events in order, saves them. */
 static void
-fold_events(Work *work)
+fold_events(PsWork *work)
 {
 	PsStoredProfile **profiles = palloc(work->ncustomers * sizeof(PsStoredProfile *));
 	PsChunk   **chunks = palloc(work->n * sizeof(PsChunk *));
-	int			nprofiles = 0;
+	int			nprofiles = ps_work_profiles(work, false, profiles);
 	int			nchunks = 0;
 
-	for (int i = 0; i < work->ncustomers; i++)
-		if (work->customers[i]->napplied > 0)
-			profiles[nprofiles++] = &work->customers[i]->stored;
-	/* neighbours in the index are on the same pages */
-	qsort(profiles, nprofiles, sizeof(PsStoredProfile *), compare_customer_ids);
-	ps_profiles_load(profiles, nprofiles);
+	if (work->settings->late_tolerance_us < 0)
+		ps_profiles_load(profiles, nprofiles);
 
 	for (int i = 0; i < work->n; i++)
 	{
 		PsEntry    *entry = &work->entries[i];
-		Customer   *customer = work->of_entry[i];
+		PsCustomer *customer = work->of_entry[i];
 		PsChunk    *sealed;
 
 		if (entry->outcome != PS_APPLIED)
@@ -313,7 +187,7 @@ fold_events(Work *work)
 
 /* Writes a row for each dead entry. */
 static void
-add_dead_letters(Work *work)
+add_dead_letters(PsWork *work)
 {
 	PsDeadLetter *letters = palloc(work->n * sizeof(PsDeadLetter));
 	PsDeadLetterSource source = {work->settings->stream_id, work->settings->stream, work->settings->topic};
@@ -323,11 +197,11 @@ add_dead_letters(Work *work)
 	{
 		PsEntry    *entry = &work->entries[i];
 
-		if (entry->outcome != PS_DEAD)
+		if (entry->outcome != PS_DEAD && entry->outcome != PS_LATE)
 			continue;
 		letters[nletters].message = &entry->message;
 		letters[nletters].event = entry->event;
-		letters[nletters++].reject = entry->reject ? entry->reject : entry->refusal;
+		letters[nletters++].reject = entry->reject ? entry->reject : entry->late ? entry->late : entry->refusal;
 	}
 	ps_dead_letters_add(letters, nletters, &source, work->settings->now);
 	PS_FAILPOINT("after_dead_letters");
@@ -335,7 +209,7 @@ add_dead_letters(Work *work)
 
 /* Announces what changed. */
 static void
-announce(Work *work)
+announce(PsWork *work)
 {
 	const PsApplySettings *settings = work->settings;
 	int			customers = 0;
@@ -345,7 +219,7 @@ announce(Work *work)
 		return;
 	for (int i = 0; i < work->ncustomers; i++)
 	{
-		Customer   *customer = work->customers[i];
+		PsCustomer *customer = work->customers[i];
 
 		if (customer->napplied == 0)
 			continue;
@@ -364,7 +238,7 @@ announce(Work *work)
 void
 ps_apply_entries(PsEntry *entries, int n, const PsApplySettings *settings)
 {
-	Work		work = {entries, n, settings};
+	PsWork		work = {entries, n, settings};
 	MemoryContext caller = CurrentMemoryContext;
 
 	SPI_connect();
@@ -374,7 +248,7 @@ ps_apply_entries(PsEntry *entries, int n, const PsApplySettings *settings)
 
 	/* what was committed while we waited for a lock must be seen */
 	PushActiveSnapshot(GetLatestSnapshot());
-	set_outcomes(&work);
+	ps_work_set_outcomes(&work);
 	fold_events(&work);
 	add_dead_letters(&work);
 	announce(&work);

@@ -27,6 +27,7 @@ typedef struct PsApplySettings
 	int64		max_clock_skew_us;
 	int			max_event_bytes;
 	int64		dedupe_retention_us;
+	int64		late_tolerance_us;	/* -1: no event is late */
 	PsNotifyMode notify;
 	const char *notify_channel;
 } PsApplySettings;
@@ -44,6 +45,7 @@ typedef struct PsEntry
 	PsReject   *reject;			/* neither for a tombstone */
 	PsEffect   *effect;			/* of an event, unless */
 	PsReject   *refusal;		/* its handler refuses it: dead, if not a duplicate */
+	PsReject   *late;			/* it is older than what was applied for its customer may be */
 	PsOutcome	outcome;
 } PsEntry;
 

@@ -22,6 +22,9 @@ ps_apply_count(PsCounts *counts, PsOutcome outcome)
 		case PS_DEAD:
 			counts->dead++;
 			break;
+		case PS_LATE:
+			counts->late++;
+			break;
 		case PS_TOMBSTONE:
 			counts->tombstones++;
 			break;
@@ -41,7 +44,7 @@ ps_apply_decode(PsEntry *entries, int n, const PsApplySettings *settings)
 		PsEntry    *entry = &entries[i];
 
 		entry->event = NULL;
-		entry->reject = entry->refusal = NULL;
+		entry->reject = entry->refusal = entry->late = NULL;
 		entry->effect = NULL;
 		entry->outcome = PS_PENDING;
 		if (entry->message.value == NULL)

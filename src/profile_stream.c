@@ -20,6 +20,7 @@ bool		ps_synchronous_commit = false;
 int			ps_batch_customers = 0;
 int			ps_max_clock_skew_ms = 3600000;
 int			ps_max_event_bytes = 1048576;
+int			ps_reorder_memory_kb = 65536;
 
 #ifdef PS_FAILPOINTS
 static char *ps_failpoint_setting = NULL;
@@ -46,6 +47,9 @@ _PG_init(void)
 	DefineCustomIntVariable("profile_stream.max_event_bytes",
 							"Size above which a message becomes a dead letter undecoded.",
 							NULL, &ps_max_event_bytes, 1048576, 1024, 256 * 1024 * 1024, PGC_SUSET, GUC_UNIT_BYTE, NULL, NULL, NULL);
+	DefineCustomIntVariable("profile_stream.reorder_memory",
+							"Memory for the events that a stream's worker holds; beyond it the customers that wait longest are served first.",
+							NULL, &ps_reorder_memory_kb, 65536, 64, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
 #ifdef PS_FAILPOINTS
 	DefineCustomStringVariable("profile_stream.failpoint",
 							   "Where the code fails on purpose: name:action, action one of error, fatal, kill, sleep=milliseconds.",

@@ -5,7 +5,10 @@
  *
  *	  message     one Kafka record: key, value, headers, partition, offset
  *	  event       a message that decoded and passed validation
- *	  dead letter a message that did not, or whose handler refused it
+ *	  dead letter a message that did not, or whose handler refused it, or a late one
+ *	  late        older than what was applied for its customer less late_tolerance
+ *	  held        read, but not applied yet: others that happened before may come
+ *	  replayed    read again, after a restart
  *	  tombstone   a message without a value
  */
 #ifndef PROFILE_STREAM_H
@@ -25,6 +28,7 @@ typedef enum PsOutcome
 	PS_APPLIED,
 	PS_DUPLICATE,
 	PS_DEAD,
+	PS_LATE,
 	PS_TOMBSTONE
 } PsOutcome;
 
@@ -49,13 +53,16 @@ typedef struct PsMessage
 	int			nheaders;
 } PsMessage;
 
-/* Counters of one partition or one call; the order is that of PsOutcome. */
+/* Counters of one partition. */
 typedef struct PsCounts
 {
 	int64		applied;
 	int64		duplicates;
 	int64		dead;
+	int64		late;
 	int64		tombstones;
+	int64		replayed;		/* read again, having been read before the worker started */
+	int64		consumed;		/* read: the sum of all these, and of what is held */
 } PsCounts;
 
 /* profile_stream.c: settings that belong to the server, not to one stream */
@@ -64,6 +71,7 @@ extern bool ps_synchronous_commit;
 extern int	ps_batch_customers; /* 0: derived from the lock table */
 extern int	ps_max_clock_skew_ms;
 extern int	ps_max_event_bytes;
+extern int	ps_reorder_memory_kb;
 
 #ifdef PS_FAILPOINTS
 extern void ps_failpoint(const char *name);

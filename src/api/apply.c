@@ -18,7 +18,7 @@
 #define DEFAULT_RETENTION (7 * USECS_PER_DAY)
 #define DEFAULT_CHANNEL "profile_updates"
 
-static const char *const outcome_names[] = {"pending", "applied", "duplicate", "dead", "tombstone"};
+static const char *const outcome_names[] = {"pending", "applied", "duplicate", "dead", "late", "tombstone"};
 
 /* Makes the message that Kafka would have brought. */
 static void
@@ -48,6 +48,7 @@ apply_entries(PsEntry *entries, int n)
 		.max_clock_skew_us = ps_max_clock_skew_ms * INT64CONST(1000),
 		.max_event_bytes = ps_max_event_bytes,
 		.dedupe_retention_us = DEFAULT_RETENTION,
+		.late_tolerance_us = -1,
 		.notify = PS_NOTIFY_CUSTOMER,
 		.notify_channel = DEFAULT_CHANNEL
 	};

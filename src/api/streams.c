@@ -34,6 +34,8 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#define MAX_DAYS INT64CONST(365000)
+
 typedef struct Identity
 {
 	Oid			user;
@@ -102,10 +104,13 @@ check(bool valid, const char *message)
 				 errmsg("%s", message)));
 }
 
+/* An interval, months of 30 days; what is beyond centuries cannot overflow. */
 static int64
 interval_us(Interval *interval)
 {
-	return interval->time + (interval->day + interval->month * INT64CONST(30)) * USECS_PER_DAY;
+	int64		days = interval->day + interval->month * INT64CONST(30) + interval->time / USECS_PER_DAY;
+
+	return Max(Min(days, MAX_DAYS), -MAX_DAYS) * USECS_PER_DAY + interval->time % USECS_PER_DAY;
 }
 
 /* Reads and checks create_stream's arguments. */
@@ -114,8 +119,8 @@ read_arguments(FunctionCallInfo fcinfo)
 {
 	PsStream   *stream = palloc0(sizeof(PsStream));
 
-	for (int i = 0; i < 13; i++)
-		check(!PG_ARGISNULL(i) || i == 1 || i == 2, "only server and brokers may be null");
+	for (int i = 0; i < 16; i++)
+		check(!PG_ARGISNULL(i) || i == 1 || i == 2 || i == 15, "only server, brokers and late_tolerance may be null");
 	stream->name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	stream->owner = GetUserNameFromId(GetUserId(), false);
 	stream->server = PG_ARGISNULL(1) ? NULL : NameStr(*PG_GETARG_NAME(1));
@@ -132,6 +137,9 @@ read_arguments(FunctionCallInfo fcinfo)
 	stream->notify_channel = text_to_cstring(PG_GETARG_TEXT_PP(10));
 	stream->notify = text_to_cstring(PG_GETARG_TEXT_PP(11));
 	stream->options = PG_GETARG_JSONB_P(12);
+	stream->reorder_wait_us = interval_us(PG_GETARG_INTERVAL_P(13));
+	stream->reorder_buffer_size = PG_GETARG_INT32(14);
+	stream->late_tolerance_us = PG_ARGISNULL(15) ? -1 : interval_us(PG_GETARG_INTERVAL_P(15));
 
 	check(stream->server == NULL || stream->brokers == NULL, "server and brokers exclude each other");
 	check(stream->name[0] != '\0' && strlen(stream->name) < NAMEDATALEN, "name must have 1 to 63 bytes");
@@ -140,6 +148,9 @@ read_arguments(FunctionCallInfo fcinfo)
 	check(stream->batch_size >= 1 && stream->batch_size <= 100000, "batch_size must be 1 to 100000");
 	check(stream->batch_wait_ms >= 0 && stream->batch_wait_ms <= 60000, "batch_wait must be 0 to 60 seconds");
 	check(stream->dedupe_retention_us >= 0, "dedupe_retention must not be negative");
+	check(stream->reorder_wait_us >= 0 && stream->reorder_wait_us <= USECS_PER_DAY, "reorder_wait must be 0 to 1 day");
+	check(stream->reorder_buffer_size >= 2, "reorder_buffer_size must be at least 2");
+	check(PG_ARGISNULL(15) || stream->late_tolerance_us >= 0, "late_tolerance must not be negative");
 	check(strcmp(stream->on_offset_lost, "stop") == 0 || strcmp(stream->on_offset_lost, "earliest") == 0 ||
 		  strcmp(stream->on_offset_lost, "latest") == 0, "on_offset_lost must be stop, earliest or latest");
 	check(strcmp(stream->notify, "customer") == 0 || strcmp(stream->notify, "batch") == 0 ||

@@ -59,6 +59,23 @@ start_offset(PsWorker *worker, const PsLookupPartition *answer, bool first_start
 	return answer->at_time;
 }
 
+/* Moves a stored position; what is known of messages that stay readable stays. Returns how many of them are held. */
+static int64
+move_stored(PsStoredOffset *stored, int64 target)
+{
+	PsOffsetSet offsets;
+	bool		within = target > stored->next_offset && target < stored->read_offset;
+
+	ps_offset_set_init(&offsets, within ? stored->next_offset : target, within ? stored->finished : NULL,
+					   CurrentMemoryContext);
+	ps_offset_set_read_to(&offsets, target);
+	stored->next_offset = ps_offset_set_candidate(&offsets);
+	stored->finished = ps_offset_set_encode(&offsets, stored->next_offset);
+	if (!within)
+		stored->read_offset = target;
+	return ps_offset_set_unfinished(&offsets, stored->read_offset);
+}
+
 /* Deals with a stored offset that the topic does not have; returns whether reading goes on. */
 static bool
 offset_lost(PsWorker *worker, PsStoredOffset *stored, int64 low, int64 high)
@@ -67,6 +84,8 @@ offset_lost(PsWorker *worker, PsStoredOffset *stored, int64 low, int64 high)
 	char	   *error = psprintf("offset " INT64_FORMAT " is not in the topic, which has " INT64_FORMAT " to " INT64_FORMAT,
 								 stored->next_offset, low, high);
 	int64		target = strcmp(stream->on_offset_lost, "earliest") == 0 ? low : high;
+	int64		from;
+	int64		held;
 
 	if (strcmp(stream->on_offset_lost, "stop") == 0 || high < 0)
 	{
@@ -81,17 +100,18 @@ offset_lost(PsWorker *worker, PsStoredOffset *stored, int64 low, int64 high)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("stream \"%s\" goes on at offset " INT64_FORMAT " of partition %d: %s",
 					stream->name, target, stored->partition, error)));
-	ps_stream_jump(stream->stream_id, stored->partition, stored->next_offset, target,
-				   target < stored->next_offset ? "topic_recreated" : "offset_lost");
-	if (target < stored->next_offset)
+	from = stored->next_offset;
+	held = move_stored(stored, target);
+	ps_stream_jump(stream->stream_id, stored, from, target, held, target < from ? "topic_recreated" : "offset_lost");
+	if (target < from)
 		stored->epoch++;
-	stored->next_offset = target;
+	stored->commits++;
 	return true;
 }
 
-/* Brings rows and answer together; fills partitions with what is to be read. */
+/* Brings rows and answer together; fills rows with what is to be read. */
 static int
-reconcile_partitions(PsWorker *worker, PsPartition *partitions)
+reconcile_partitions(PsWorker *worker, PsStoredOffset **rows)
 {
 	PsStream   *stream = worker->stream;
 	PsLookup   *lookup = &worker->lookup;
@@ -114,7 +134,7 @@ reconcile_partitions(PsWorker *worker, PsPartition *partitions)
 		{
 			row = palloc0(sizeof(PsStoredOffset));
 			row->partition = p;
-			row->next_offset = start_offset(worker, answer, first_start);
+			row->next_offset = row->read_offset = start_offset(worker, answer, first_start);
 			ps_stream_add_partition(stream->stream_id, p, row->next_offset);
 		}
 		else if (row->lost)
@@ -125,9 +145,7 @@ reconcile_partitions(PsWorker *worker, PsPartition *partitions)
 			continue;
 		if (!ps_lease_take(stream->stream_id, p))
 			continue;
-		partitions[n].partition = p;
-		partitions[n].epoch = row->epoch;
-		partitions[n++].next_offset = row->next_offset;
+		rows[n++] = row;
 	}
 	foreach(cell, stored)
 	{
@@ -141,12 +159,12 @@ reconcile_partitions(PsWorker *worker, PsPartition *partitions)
 
 /* Whether the worker already reads just these partitions. */
 static bool
-already_assigned(PsWorker *worker, const PsPartition *partitions, int n)
+already_assigned(PsWorker *worker, PsStoredOffset **rows, int n)
 {
 	if (n != worker->npartitions)
 		return false;
 	for (int i = 0; i < n; i++)
-		if (partitions[i].partition != worker->partitions[i].partition)
+		if (rows[i]->partition != worker->partitions[i].partition)
 			return false;
 	return true;
 }
@@ -154,34 +172,31 @@ already_assigned(PsWorker *worker, const PsPartition *partitions, int n)
 void
 ps_assignment_update(PsWorker *worker)
 {
-	PsPartition *partitions = MemoryContextAlloc(worker->context,
-												 Max(worker->lookup.npartitions, 1) * sizeof(PsPartition));
-	PsPosition *positions;
+	int			most = Max(worker->lookup.npartitions, 1);
+	PsStoredOffset **rows = MemoryContextAlloc(worker->batch_context, most * sizeof(PsStoredOffset *));
+	PsPosition *positions = MemoryContextAlloc(worker->batch_context, most * sizeof(PsPosition));
 	int			n;
 
 	StartTransactionCommand();
 	ps_lock_tables();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	n = reconcile_partitions(worker, partitions);
+	MemoryContextSwitchTo(worker->batch_context);
+	n = reconcile_partitions(worker, rows);
 	PopActiveSnapshot();
 	SPI_finish();
 	CommitTransactionCommand();
 
-	if (!worker->reassign && already_assigned(worker, partitions, n))
-	{
-		pfree(partitions);
+	if (!worker->reassign && already_assigned(worker, rows, n))
 		return;
-	}
-	positions = MemoryContextAlloc(worker->batch_context, Max(n, 1) * sizeof(PsPosition));
+	ps_progress_forget(worker);
+	worker->partitions = MemoryContextAlloc(worker->context, most * sizeof(PsPartition));
 	for (int i = 0; i < n; i++)
 	{
-		positions[i].partition = partitions[i].partition;
-		positions[i].offset = partitions[i].next_offset;
+		ps_progress_init(&worker->partitions[i], rows[i], worker->context);
+		positions[i].partition = rows[i]->partition;
+		positions[i].offset = rows[i]->next_offset;
 	}
-	if (worker->partitions != NULL)
-		pfree(worker->partitions);
-	worker->partitions = partitions;
 	worker->npartitions = n;
 	ps_consumer_assign(worker->consumer, positions, n);
 	worker->reassign = false;

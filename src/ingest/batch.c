@@ -17,6 +17,8 @@
 #include "utils/timestamp.h"
 
 #define REPORT_INTERVAL_MS 5000
+#define PROGRESS_INTERVAL_MS 1000	/* of what is read and held, while nothing else moves offsets */
+#define MAX_HELD_SPAN (8 * 1000 * 1000) /* events behind the one held longest: a bit each in stream_offsets */
 #define CONTEXT_PARTITIONS 8	/* named in an error's context */
 
 /* What a transaction applies, for the context of its errors. */
@@ -56,6 +58,7 @@ apply_settings(const PsStream *stream)
 		.max_clock_skew_us = ps_max_clock_skew_ms * INT64CONST(1000),
 		.max_event_bytes = ps_max_event_bytes,
 		.dedupe_retention_us = stream->dedupe_retention_us,
+		.late_tolerance_us = stream->late_tolerance_us,
 		.notify_channel = stream->notify_channel
 	};
 
@@ -64,67 +67,20 @@ apply_settings(const PsStream *stream)
 	return settings;
 }
 
-/* The moves of a range: each partition's next offset and counts. */
-static int
-collect_moves(PsWorker *worker, const PsEntry *entries, int n, List *ends, PsOffsetMove *moves)
-{
-	int			nmoves = 0;
-	ListCell   *cell;
-
-	for (int i = 0; i < worker->npartitions; i++)
-	{
-		PsPartition *partition = &worker->partitions[i];
-
-		memset(&moves[i], 0, sizeof(PsOffsetMove));
-		moves[i].partition = partition->partition;
-		moves[i].epoch = partition->epoch;
-		moves[i].expected_offset = moves[i].next_offset = partition->next_offset;
-		moves[i].last_message_at = DT_NOBEGIN;
-	}
-	for (int e = 0; e < n; e++)
-	{
-		const PsMessage *message = &entries[e].message;
-		PsOffsetMove *move = &moves[ps_assignment_find(worker, message->partition) - worker->partitions];
-
-		if (message->offset < move->next_offset)
-			continue;
-		move->next_offset = message->offset + 1;
-		move->last_message_at = message->kafka_timestamp;
-		ps_apply_count(&move->counts, entries[e].outcome);
-	}
-	foreach(cell, ends)
-	{
-		PsPosition *end = lfirst(cell);
-		PsPartition *partition = ps_assignment_find(worker, end->partition);
-
-		if (partition != NULL)
-			moves[partition - worker->partitions].next_offset =
-				Max(moves[partition - worker->partitions].next_offset, end->offset);
-	}
-	for (int i = 0; i < worker->npartitions; i++)
-	{
-		if (moves[i].next_offset == moves[i].expected_offset)
-			continue;
-		moves[i].end_offset = ps_consumer_end_offset(worker->consumer, moves[i].partition);
-		moves[nmoves++] = moves[i];
-	}
-	return nmoves;
-}
-
 /* Says which of a partition's offsets a range holds; whether it holds any. */
 static bool
 find_offsets(const Range *range, int32 partition, int64 *first, int64 *last)
 {
-	*first = -1;
+	*first = PG_INT64_MAX;
+	*last = -1;
 	for (int i = 0; i < range->n; i++)
 	{
 		if (range->entries[i].message.partition != partition)
 			continue;
-		*last = range->entries[i].message.offset;
-		if (*first < 0)
-			*first = *last;
+		*first = Min(*first, range->entries[i].message.offset);
+		*last = Max(*last, range->entries[i].message.offset);
 	}
-	return *first >= 0;
+	return *last >= 0;
 }
 
 /* Error context callback: where in the topic the trouble is, and whose event it was when it is alone. */
@@ -162,12 +118,13 @@ describe_range(void *arg)
 
 /* One transaction. */
 static void
-apply_transaction(PsWorker *worker, PsEntry *entries, int n, List *ends, PsApplySettings *settings)
+apply_transaction(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settings)
 {
 	PsOffsetMove *moves = MemoryContextAlloc(worker->batch_context,
 											 Max(worker->npartitions, 1) * sizeof(PsOffsetMove));
 	Range		range = {worker, entries, n};
 	ErrorContextCallback callback = {error_context_stack, describe_range, &range};
+	bool		reading = settings->now >= worker->next_progress;
 	int			nmoves;
 
 	error_context_stack = &callback;	/* an error takes it off where it is caught */
@@ -178,19 +135,21 @@ apply_transaction(PsWorker *worker, PsEntry *entries, int n, List *ends, PsApply
 	MemoryContextSwitchTo(worker->apply_context);
 	if (n > 0)
 		ps_apply_entries(entries, n, settings);
-	nmoves = collect_moves(worker, entries, n, ends, moves);
+	ps_progress_mark(worker, entries, n, true);
+	nmoves = ps_progress_moves(worker, entries, n, reading, moves);
 	ps_apply_offsets(settings, moves, nmoves);
 	PS_FAILPOINT("before_commit");
 	CommitTransactionCommand();
 	error_context_stack = callback.previous;
-	for (int i = 0; i < nmoves; i++)
-		ps_assignment_find(worker, moves[i].partition)->next_offset = moves[i].next_offset;
+	ps_progress_committed(worker, moves, nmoves);
+	if (reading)
+		worker->next_progress = TimestampTzPlusMilliseconds(settings->now, PROGRESS_INTERVAL_MS);
 	PS_FAILPOINT("after_commit");
 }
 
 /* Applies a range; halves it when an event in it cannot be applied. */
 static void
-apply_range(PsWorker *worker, PsEntry *entries, int n, List *ends, PsApplySettings *settings)
+apply_range(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settings)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ErrorData  *volatile error = NULL;
@@ -198,7 +157,7 @@ apply_range(PsWorker *worker, PsEntry *entries, int n, List *ends, PsApplySettin
 	check_stack_depth();
 	PG_TRY();
 	{
-		apply_transaction(worker, entries, n, ends, settings);
+		apply_transaction(worker, entries, n, settings);
 	}
 	PG_CATCH();
 	{
@@ -208,6 +167,7 @@ apply_range(PsWorker *worker, PsEntry *entries, int n, List *ends, PsApplySettin
 			PG_RE_THROW();
 		FlushErrorState();
 		AbortCurrentTransaction();
+		ps_progress_mark(worker, entries, n, false);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -218,30 +178,72 @@ apply_range(PsWorker *worker, PsEntry *entries, int n, List *ends, PsApplySettin
 	{
 		entries[0].refusal = ps_reject_make("handler", psprintf("Processing error: %s", error->message));
 		entries[0].refusal->sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
-		apply_range(worker, entries, 1, ends, settings);
+		apply_range(worker, entries, 1, settings);
 		return;
 	}
-	apply_range(worker, entries, n / 2, NIL, settings);
-	apply_range(worker, entries + n / 2, n - n / 2, ends, settings);
+	apply_range(worker, entries, n / 2, settings);
+	apply_range(worker, entries + n / 2, n - n / 2, settings);
 }
 
-/* Messages of partitions that are not ours any more, or that were read before, are left out. */
+/* Makes entries of the messages that are to be applied, and decodes them. */
 static int
-make_entries(PsWorker *worker, PsIntake *intake, PsEntry *entries)
+make_entries(PsWorker *worker, PsIntake *intake, PsEntry *entries, const PsApplySettings *settings)
 {
 	int			n = 0;
+	ListCell   *cell;
 
 	for (int i = 0; i < intake->n; i++)
 	{
-		PsPartition *partition = ps_assignment_find(worker, intake->messages[i].partition);
-
-		if (partition == NULL || intake->messages[i].offset < partition->next_offset)
+		if (!ps_progress_read(worker, &intake->messages[i]))
 			continue;
 		memset(&entries[n], 0, sizeof(PsEntry));
 		entries[n].message = intake->messages[i];
-		entries[n++].message.epoch = partition->epoch;
+		entries[n++].message.epoch = ps_assignment_find(worker, intake->messages[i].partition)->epoch;
 	}
+	foreach(cell, intake->ends)
+		ps_progress_end(worker, lfirst(cell));
+	ps_apply_decode(entries, n, settings);
 	return n;
+}
+
+/*
+ * Holds the events among the entries, and puts those that are due, or of all, in
+ * their place, at most a batch of them.
+ */
+static int
+reorder(PsWorker *worker, PsEntry **entries, int n, const PsApplySettings *settings, bool flush)
+{
+	PsStream   *stream = worker->stream;
+	PsReorderSettings holding = {stream->reorder_wait_us, stream->reorder_buffer_size,
+	ps_reorder_memory_kb * INT64CONST(1024), MAX_HELD_SPAN};
+	PsMessage  *released;
+	PsEntry    *result;
+	int			nreleased;
+	int			left = 0;
+
+	for (int i = 0; i < n; i++)
+		if ((*entries)[i].event != NULL)
+			ps_reorder_add(worker->reorder, &holding, &(*entries)[i].message, (*entries)[i].event, settings->now);
+	nreleased = ps_reorder_release(worker->reorder, &holding, settings->now, flush, stream->batch_size, &released);
+	result = palloc_extended(Max(n + nreleased, 1) * sizeof(PsEntry), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	for (int i = 0; i < n; i++)
+		if ((*entries)[i].event == NULL)
+			result[left++] = (*entries)[i];
+	for (int i = 0; i < nreleased; i++)
+		result[left + i].message = released[i];
+	ps_apply_decode(result + left, nreleased, settings);
+	*entries = result;
+	return left + nreleased;
+}
+
+TimestampTz
+ps_batch_next_due(const PsWorker *worker)
+{
+	TimestampTz oldest = ps_reorder_oldest(worker->reorder);
+
+	if (!TIMESTAMP_NOT_FINITE(oldest))
+		oldest += worker->stream->reorder_wait_us;
+	return Min(oldest, ps_progress_due(worker));
 }
 
 /* Tells the group's offsets to Kafka's tools, now and then. */
@@ -257,21 +259,23 @@ report_offsets(PsWorker *worker)
 	for (int i = 0; i < worker->npartitions; i++)
 	{
 		positions[i].partition = worker->partitions[i].partition;
-		positions[i].offset = worker->partitions[i].next_offset;
+		positions[i].offset = worker->partitions[i].stored_offset;
 	}
 	ps_consumer_report(worker->consumer, positions, worker->npartitions);
 	worker->next_report = TimestampTzPlusMilliseconds(now, REPORT_INTERVAL_MS);
 }
 
 void
-ps_batch_apply(PsWorker *worker, PsIntake *intake)
+ps_batch_apply(PsWorker *worker, PsIntake *intake, bool flush)
 {
 	PsApplySettings settings = apply_settings(worker->stream);
 	PsEntry    *entries = palloc_extended(Max(intake->n, 1) * sizeof(PsEntry), MCXT_ALLOC_HUGE);
-	int			n = make_entries(worker, intake, entries);
+	int			n;
 
 	PS_FAILPOINT("after_fetch");
-	ps_apply_decode(entries, n, &settings);
+	n = make_entries(worker, intake, entries, &settings);
+	if (worker->stream->reorder_wait_us > 0 || ps_reorder_held(worker->reorder) > 0)
+		n = reorder(worker, &entries, n, &settings, flush);
 	PS_FAILPOINT("after_decode");
 	do
 	{
@@ -279,16 +283,17 @@ ps_batch_apply(PsWorker *worker, PsIntake *intake)
 		char		activity[128];
 
 		CHECK_FOR_INTERRUPTS();
-		taken = ps_apply_cut(entries, n, worker->max_customers);
+		taken = ps_apply_cut(entries, Min(n, worker->stream->batch_size), worker->max_customers);
 		if (taken > 0)
 		{
 			snprintf(activity, sizeof(activity), "apply %s[%d] @ " INT64_FORMAT, worker->stream->topic,
 					 entries[0].message.partition, entries[0].message.offset);
 			pgstat_report_activity(STATE_RUNNING, activity);
 		}
-		apply_range(worker, entries, taken, taken == n ? intake->ends : NIL, &settings);
+		apply_range(worker, entries, taken, &settings);
 		entries += taken;
 		n -= taken;
 	} while (n > 0);
+	ps_reorder_forget_released(worker->reorder);
 	report_offsets(worker);
 }

@@ -5,6 +5,8 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "commands/extension.h"
@@ -15,13 +17,16 @@
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
+#include "storage/latch.h"
 #include "store/lock.h"
+#include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 static bool stream_changed = true;
@@ -41,6 +46,98 @@ static void
 connection_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
 	options_changed = true;
+}
+
+/*
+ * Stopping with held events.
+ *
+ * A SIGTERM ends a worker that holds nothing at its next interrupt check. One that
+ * holds events goes on until the transaction under way is done and then applies
+ * them; neither for long, because while it works a timer ends it at its next tick.
+ */
+#define TICK_MS 300
+#define FLUSH_MS 500
+#define FLUSH_LOCK_TIMEOUT "400ms"	/* whoever holds a customer's lock does not delay us to the end */
+
+static volatile sig_atomic_t stop_requested = false;
+static volatile sig_atomic_t holding = false;
+static volatile sig_atomic_t flushing = false;
+static TimeoutId stop_timer;
+
+/* SIGTERM; the second one does not wait. */
+static void
+handle_sigterm(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+
+	if (!holding || stop_requested)
+		die(postgres_signal_arg);
+	stop_requested = true;
+	SetLatch(MyLatch);
+	errno = save_errno;
+}
+
+/* The timer, in a signal handler: what was asked to stop took too long. */
+static void
+stop_now(void)
+{
+	if (stop_requested || flushing)
+		die(SIGTERM);
+}
+
+/* Lets the timer tick, or not. */
+static void
+set_ticking(bool ticking)
+{
+	if (!ticking)
+		disable_timeout(stop_timer, false);
+	else if (!get_timeout_active(stop_timer))
+		enable_timeout_every(stop_timer, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), TICK_MS), TICK_MS);
+}
+
+/* Notes whether a stop has anything to apply first. */
+static void
+note_holding(PsWorker *worker)
+{
+	bool		now = worker->consumer != NULL && !worker->reassign && ps_reorder_held(worker->reorder) > 0;
+
+	if (now)
+		set_ticking(true);
+	holding = now;
+	if (!now)
+		set_ticking(false);
+}
+
+void
+ps_control_waiting(PsWorker *worker, bool waiting)
+{
+	if (waiting)
+		note_holding(worker);
+	if (holding)
+		set_ticking(!waiting);
+}
+
+/* Applies what is held before the worker ends, as far as there is time: the rest is read again. */
+static void
+flush_held(PsWorker *worker)
+{
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), FLUSH_MS);
+	PsIntake	nothing = {0};
+
+	if (worker->consumer == NULL || worker->reassign || ps_reorder_held(worker->reorder) == 0)
+		return;
+	SetConfigOption("lock_timeout", FLUSH_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
+	flushing = true;
+	disable_timeout(stop_timer, false);
+	enable_timeout_at(stop_timer, deadline);
+	while (ps_reorder_held(worker->reorder) > 0 && GetCurrentTimestamp() < deadline)
+	{
+		MemoryContextSwitchTo(worker->batch_context);
+		ps_batch_apply(worker, &nothing, true);
+		MemoryContextReset(worker->batch_context);
+	}
+	disable_timeout(stop_timer, false);
+	flushing = false;
 }
 
 /* Ends, with 0 for good; a look-up's thread keeps using the client until the process is gone. */
@@ -75,6 +172,11 @@ check_stream(PsWorker *worker, int stream_id)
 		MemoryContextSetParent(context, worker->context);
 	}
 	CommitTransactionCommand();
+	if (stream != NULL && !stream->enabled)
+	{
+		stream_changed = true;	/* it stays so when the flush fails */
+		flush_held(worker);
+	}
 	if (stream == NULL || !stream->enabled)
 		leave(worker, 0);
 	if (worker->stream_context != NULL)
@@ -128,6 +230,8 @@ check_options(PsWorker *worker)
 void
 ps_control_init(PsWorker *worker, int stream_id)
 {
+	stop_timer = RegisterTimeout(USER_TIMEOUT, stop_now);
+	pqsignal(SIGTERM, handle_sigterm);
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, connection_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, connection_changed, (Datum) 0);
@@ -138,6 +242,12 @@ void
 ps_control_serve(PsWorker *worker)
 {
 	CHECK_FOR_INTERRUPTS();
+	note_holding(worker);
+	if (stop_requested)
+	{
+		flush_held(worker);
+		proc_exit(1);			/* as at a SIGTERM that finds nothing held */
+	}
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;
@@ -156,7 +266,10 @@ ps_control_serve(PsWorker *worker)
 		check_options(worker);
 	if (!ps_enabled)
 	{
+		flush_held(worker);
 		ps_worker_set_state(worker, "disabled", NULL, "profile_stream.enabled is off.", -1);
 		leave(worker, 0);
 	}
+	if (flushing)
+		proc_exit(1);			/* a flush failed, and meanwhile the stream shall run again: begin anew */
 }

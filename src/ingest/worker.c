@@ -110,15 +110,17 @@ serve_messages(PsWorker *worker)
 	PsStream   *stream = worker->stream;
 	PsIntake	intake = {0};
 
-	ps_consumer_drain(worker->consumer, &intake, stream->batch_size, MAX_BATCH_BYTES,
-					  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), stream->batch_wait_ms));
+	/* what is due and did not fit into the last batch goes first: it takes memory */
+	if (ps_batch_next_due(worker) != DT_NOBEGIN)
+		ps_consumer_drain(worker->consumer, &intake, stream->batch_size, MAX_BATCH_BYTES,
+						  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), stream->batch_wait_ms));
 	if (intake.lost != NIL)
 		worker->reassign = true;
 	if (worker->reassign)
 		return false;			/* what was drained is read again */
-	if (intake.n > 0 || intake.ends != NIL)
+	if (intake.n > 0 || intake.ends != NIL || ps_batch_next_due(worker) <= GetCurrentTimestamp())
 	{
-		ps_batch_apply(worker, &intake);
+		ps_batch_apply(worker, &intake, false);
 		worker->failures = 0;
 		pgstat_report_stat(false);
 		ps_worker_set_state(worker, "running", NULL, NULL, -1);
@@ -133,6 +135,17 @@ serve_messages(PsWorker *worker)
 	return !intake.exhausted;
 }
 
+/* Time until something held is due. */
+static long
+due_ms(PsWorker *worker)
+{
+	TimestampTz due = ps_batch_next_due(worker);
+
+	if (worker->reassign || due == DT_NOEND)
+		return IDLE_MS;
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due); /* rounds up */
+}
+
 static void
 wait_for_work(PsWorker *worker)
 {
@@ -141,8 +154,10 @@ wait_for_work(PsWorker *worker)
 	if (GetCurrentTimestamp() >= worker->next_attempt)
 		events |= WL_SOCKET_READABLE;	/* while backing off nobody empties the pipe */
 	pgstat_report_activity(STATE_IDLE, NULL);
+	ps_control_waiting(worker, true);
 	(void) WaitLatchOrSocket(MyLatch, events, ps_consumer_wakeup_fd(worker->consumer),
-							 worker->lookup.running ? 20 : IDLE_MS, PG_WAIT_EXTENSION);
+							 worker->lookup.running ? 20 : Min(IDLE_MS, due_ms(worker)), PG_WAIT_EXTENSION);
+	ps_control_waiting(worker, false);
 	ResetLatch(MyLatch);
 }
 
@@ -250,6 +265,7 @@ start(PsWorker *worker, int stream_id)
 												  BATCH_MEMORY, BATCH_MEMORY, BATCH_MEMORY);
 	worker->apply_context = AllocSetContextCreate(worker->context, "profile_stream apply",
 												  BATCH_MEMORY, BATCH_MEMORY, BATCH_MEMORY);
+	worker->reorder = ps_reorder_create(worker->context);
 	worker->max_customers = ps_apply_max_customers(max_worker_processes > 4 ? 2 : 1);
 
 	StartTransactionCommand();

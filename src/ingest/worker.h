@@ -8,13 +8,20 @@
 #include "ingest/consumer.h"
 #include "ingest/lookup.h"
 #include "apply.h"
+#include "core/offset_set.h"
+#include "core/reorder.h"
 #include "store/stream_catalog.h"
 
 typedef struct PsPartition
 {
 	int32		partition;
 	int32		epoch;
-	int64		next_offset;	/* as stored */
+	int64		stored_offset;	/* next_offset as stored */
+	int64		commits;		/* likewise */
+	int64		read_before;	/* what is read below was read before the worker started */
+	int64		read_stored;	/* read_offset as stored */
+	PsOffsetSet offsets;
+	PsCounts	counts;			/* consumed and replayed since the last commit */
 } PsPartition;
 
 typedef struct PsWorker
@@ -30,6 +37,8 @@ typedef struct PsWorker
 	TimestampTz next_lookup;
 	PsPartition *partitions;	/* assigned, ascending */
 	int			npartitions;
+	PsReorder  *reorder;
+	TimestampTz next_progress;	/* when to store what was read but is held */
 	bool		reassign;		/* read offsets again and assign */
 	bool		lookup_settled; /* the look-up under way began while nothing moved */
 	int			max_customers;
@@ -47,8 +56,27 @@ extern void ps_assignment_update(PsWorker *worker);
 extern int64 ps_assignment_start_ms(PsStream *stream);
 extern PsPartition *ps_assignment_find(PsWorker *worker, int32 partition);
 
-/* batch.c: applies an intake, isolating what cannot be applied. */
-extern void ps_batch_apply(PsWorker *worker, PsIntake *intake);
+/* batch.c: applies what an intake holds and what is due, isolating what cannot be applied; or all that is held. */
+extern void ps_batch_apply(PsWorker *worker, PsIntake *intake, bool flush);
+
+/* When something held will be due, or shown; DT_NOBEGIN: more is due than one batch took, DT_NOEND: never. */
+extern TimestampTz ps_batch_next_due(const PsWorker *worker);
+
+/* progress.c: what was read, and which messages of it are finished */
+extern void ps_progress_init(PsPartition *partition, const PsStoredOffset *stored, MemoryContext context);
+extern void ps_progress_forget(PsWorker *worker);
+extern bool ps_progress_read(PsWorker *worker, const PsMessage *message);
+extern void ps_progress_end(PsWorker *worker, const PsPosition *end);
+extern void ps_progress_mark(PsWorker *worker, const PsEntry *entries, int n, bool finished);
+
+/* The moves that a transaction over these entries, marked before, makes; how many. */
+extern int	ps_progress_moves(PsWorker *worker, const PsEntry *entries, int n, bool reading, PsOffsetMove *moves);
+
+/* Takes over what was committed. */
+extern void ps_progress_committed(PsWorker *worker, const PsOffsetMove *moves, int n);
+
+/* When to store what was read and is held, DT_NOEND when that is stored. */
+extern TimestampTz ps_progress_due(const PsWorker *worker);
 
 /* launcher.c: registers a worker, false after a warning when no slot is free */
 extern bool ps_worker_start(const PsStream *stream, Oid owner);
@@ -56,6 +84,9 @@ extern bool ps_worker_start(const PsStream *stream, Oid owner);
 /* control.c: interrupts, reload, and whether the stream shall still run: may end the process */
 extern void ps_control_init(PsWorker *worker, int stream_id);
 extern void ps_control_serve(PsWorker *worker);
+
+/* Around a wait for work. */
+extern void ps_control_waiting(PsWorker *worker, bool waiting);
 
 /* Writes the state where stat_streams shows it, when it changed. */
 extern void ps_worker_set_state(PsWorker *worker, const char *state, const char *error,

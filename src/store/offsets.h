@@ -7,13 +7,17 @@
 
 #include "profile_stream.h"
 
-/* One partition's progress, moved by a compare-and-set on next_offset. */
+/* One partition's progress, moved by a compare-and-set on next_offset and commits. */
 typedef struct PsOffsetMove
 {
 	int32		partition;
 	int32		epoch;
 	int64		expected_offset;	/* what stream_offsets must hold */
+	int64		expected_commits;	/* likewise */
 	int64		next_offset;
+	int64		read_offset;	/* everything before was read once */
+	const bytea *finished;		/* marks of core/offset_set, from next_offset on */
+	int64		held;
 	int64		end_offset;		/* end of the partition as last seen, -1 unknown */
 	TimestampTz last_message_at;	/* Kafka timestamp of the last message, or DT_NOBEGIN */
 	PsCounts	counts;			/* to be added */

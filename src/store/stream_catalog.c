@@ -19,6 +19,8 @@ static PsPlan find_plan = {
 	"SELECT s.stream_id, s.name, s.owner::text, s.server::text, s.brokers, s.topic, s.group_id, s.start_from,"
 	" s.batch_size, (EXTRACT(epoch FROM s.batch_wait) * 1000)::int4, (EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::int8,"
 	" s.on_offset_lost, s.notify_channel, s.notify, s.options,"
+	" (EXTRACT(epoch FROM s.reorder_wait) * 1000000)::int8, s.reorder_buffer_size,"
+	" COALESCE((EXTRACT(epoch FROM s.late_tolerance) * 1000000)::int8, -1),"
 	" COALESCE(t.enabled AND t.database = $3, false)"
 	" FROM profile_stream.streams s LEFT JOIN profile_stream.stream_status t ON t.stream_id = s.stream_id"
 	" WHERE s.name = $1 OR s.stream_id = $2",
@@ -27,14 +29,15 @@ static PsPlan find_plan = {
 
 static PsPlan add_plan = {
 	"WITH s AS (INSERT INTO profile_stream.streams (name, owner, server, brokers, topic, group_id, start_from,"
-	" batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options, created_at)"
+	" batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options,"
+	" reorder_wait, reorder_buffer_size, late_tolerance, created_at)"
 	" VALUES ($1, $2::name, $3::name, $4, $5, $6, $7, $8, $9 * '1 ms'::interval, $10 * '1 us'::interval, $11, $12, $13, $14,"
-	" pg_catalog.now()) RETURNING stream_id), t AS ("
+	" $15 * '1 us'::interval, $16, $17 * '1 us'::interval, pg_catalog.now()) RETURNING stream_id), t AS ("
 	" INSERT INTO profile_stream.stream_status (stream_id, database, enabled, state, changed_at)"
-	" SELECT s.stream_id, $15, true, 'starting', pg_catalog.now() FROM s)"
+	" SELECT s.stream_id, $18, true, 'starting', pg_catalog.now() FROM s)"
 	" SELECT s.stream_id FROM s",
-	15, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT4OID, INT8OID, TEXTOID,
-	TEXTOID, TEXTOID, JSONBOID, OIDOID}
+	18, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT4OID, INT8OID, TEXTOID,
+	TEXTOID, TEXTOID, JSONBOID, INT8OID, INT4OID, INT8OID, OIDOID}
 };
 
 static PsPlan drop_plan = {
@@ -63,14 +66,14 @@ static PsPlan state_plan = {
 };
 
 static PsPlan offsets_plan = {
-	"SELECT o.partition, o.epoch, o.next_offset, o.state = 'offset_lost'"
+	"SELECT o.partition, o.epoch, o.next_offset, o.read_offset, o.commits, o.finished, o.state = 'offset_lost'"
 	" FROM profile_stream.stream_offsets o WHERE o.stream_id = $1 ORDER BY 1",
 	1, {INT4OID}
 };
 
 static PsPlan add_partition_plan = {
-	"INSERT INTO profile_stream.stream_offsets (stream_id, partition, start_offset, next_offset)"
-	" VALUES ($1, $2, $3, $3)",
+	"INSERT INTO profile_stream.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset)"
+	" VALUES ($1, $2, $3, $3, $3)",
 	3, {INT4OID, INT4OID, INT8OID}
 };
 
@@ -80,13 +83,15 @@ static PsPlan lose_plan = {
 	3, {INT4OID, INT4OID, TEXTOID}
 };
 
+/* what was held and is not any more was never consumed */
 static PsPlan jump_plan = {
-	"WITH o AS (UPDATE profile_stream.stream_offsets o SET next_offset = $4,"
+	"WITH o AS (UPDATE profile_stream.stream_offsets o SET next_offset = $6, read_offset = $7, finished = $8,"
+	" consumed = o.consumed - o.held + $9, held = $9, commits = o.commits + 1,"
 	" epoch = o.epoch + ($4 < $3)::int, state = 'running', error = NULL"
 	" WHERE o.stream_id = $1 AND o.partition = $2 AND o.next_offset = $3 RETURNING 1)"
 	" INSERT INTO profile_stream.stream_gaps (stream_id, partition, from_offset, to_offset, reason, recorded_at)"
 	" SELECT $1, $2, $3, $4, $5, pg_catalog.clock_timestamp() FROM o",
-	5, {INT4OID, INT4OID, INT8OID, INT8OID, TEXTOID}
+	9, {INT4OID, INT4OID, INT8OID, INT8OID, TEXTOID, INT8OID, INT8OID, BYTEAOID, INT8OID}
 };
 
 /* what a user may see of a stream */
@@ -148,7 +153,10 @@ ps_stream_find(const char *name, int stream_id)
 	stream->notify_channel = column_text(13);
 	stream->notify = column_text(14);
 	stream->options = DatumGetJsonbPCopy(column_value(15));
-	stream->enabled = DatumGetBool(column_value(16));
+	stream->reorder_wait_us = DatumGetInt64(column_value(16));
+	stream->reorder_buffer_size = DatumGetInt32(column_value(17));
+	stream->late_tolerance_us = DatumGetInt64(column_value(18));
+	stream->enabled = DatumGetBool(column_value(19));
 	return stream;
 }
 
@@ -162,8 +170,8 @@ optional_text(const char *text, char *null)
 void
 ps_stream_add(PsStream *stream)
 {
-	Datum		args[15];
-	char		nulls[15];
+	Datum		args[18];
+	char		nulls[18];
 
 	memset(nulls, ' ', sizeof(nulls));
 	args[0] = CStringGetTextDatum(stream->name);
@@ -180,7 +188,12 @@ ps_stream_add(PsStream *stream)
 	args[11] = CStringGetTextDatum(stream->notify_channel);
 	args[12] = CStringGetTextDatum(stream->notify);
 	args[13] = JsonbPGetDatum(stream->options);
-	args[14] = ObjectIdGetDatum(MyDatabaseId);
+	args[14] = Int64GetDatum(stream->reorder_wait_us);
+	args[15] = Int32GetDatum(stream->reorder_buffer_size);
+	args[16] = Int64GetDatum(stream->late_tolerance_us);
+	if (stream->late_tolerance_us < 0)
+		nulls[16] = 'n';
+	args[17] = ObjectIdGetDatum(MyDatabaseId);
 	(void) ps_plan_run(&add_plan, args, nulls, SPI_OK_SELECT);
 	stream->stream_id = DatumGetInt32(column_value(1));
 }
@@ -250,7 +263,10 @@ ps_stream_offsets(int stream_id)
 		offset->partition = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
 		offset->epoch = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
 		offset->next_offset = DatumGetInt64(SPI_getbinval(tuple, desc, 3, &isnull));
-		offset->lost = DatumGetBool(SPI_getbinval(tuple, desc, 4, &isnull));
+		offset->read_offset = DatumGetInt64(SPI_getbinval(tuple, desc, 4, &isnull));
+		offset->commits = DatumGetInt64(SPI_getbinval(tuple, desc, 5, &isnull));
+		offset->finished = DatumGetByteaPCopy(SPI_getbinval(tuple, desc, 6, &isnull));
+		offset->lost = DatumGetBool(SPI_getbinval(tuple, desc, 7, &isnull));
 		offsets = lappend(offsets, offset);
 	}
 	return offsets;
@@ -273,10 +289,11 @@ ps_stream_lose_partition(int stream_id, int partition, const char *error)
 }
 
 void
-ps_stream_jump(int stream_id, int partition, int64 from_offset, int64 to_offset, const char *reason)
+ps_stream_jump(int stream_id, const PsStoredOffset *after, int64 from_offset, int64 to_offset, int64 held, const char *reason)
 {
-	Datum		args[5] = {Int32GetDatum(stream_id), Int32GetDatum(partition), Int64GetDatum(from_offset),
-	Int64GetDatum(to_offset), CStringGetTextDatum(reason)};
+	Datum		args[9] = {Int32GetDatum(stream_id), Int32GetDatum(after->partition), Int64GetDatum(from_offset),
+		Int64GetDatum(to_offset), CStringGetTextDatum(reason), Int64GetDatum(after->next_offset),
+	Int64GetDatum(after->read_offset), PointerGetDatum(after->finished), Int64GetDatum(held)};
 
 	(void) ps_plan_run(&jump_plan, args, NULL, SPI_OK_INSERT);
 }

@@ -23,6 +23,9 @@ typedef struct PsStream
 	int			batch_size;
 	int			batch_wait_ms;
 	int64		dedupe_retention_us;
+	int64		reorder_wait_us;	/* 0: events are not held */
+	int			reorder_buffer_size;
+	int64		late_tolerance_us;	/* -1: no event is late */
 	char	   *on_offset_lost;
 	char	   *notify_channel;
 	char	   *notify;
@@ -35,6 +38,9 @@ typedef struct PsStoredOffset
 	int32		partition;
 	int32		epoch;
 	int64		next_offset;
+	int64		read_offset;
+	int64		commits;
+	bytea	   *finished;		/* marks of core/offset_set, from next_offset on */
 	bool		lost;
 } PsStoredOffset;
 
@@ -57,8 +63,9 @@ extern List *ps_stream_offsets(int stream_id);
 extern void ps_stream_add_partition(int stream_id, int partition, int64 start_offset);
 extern void ps_stream_lose_partition(int stream_id, int partition, const char *error);
 
-/* Goes on from another offset, and records the gap; back means that the topic was created anew: a new epoch. */
-extern void ps_stream_jump(int stream_id, int partition, int64 from_offset, int64 to_offset, const char *reason);
+/* Goes on from another position, and records the gap; back means that the topic was created anew: a new epoch. */
+extern void ps_stream_jump(int stream_id, const PsStoredOffset *after, int64 from_offset, int64 to_offset, int64 held,
+						   const char *reason);
 
 /* Whether every partition has reached ends[partition]; PG_INT64_MIN: not waited for. */
 extern bool ps_stream_reached(int stream_id, const int64 *ends, int n);

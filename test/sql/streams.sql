@@ -11,7 +11,12 @@ SELECT profile_stream.create_stream('s', batch_size => 0);
 SELECT profile_stream.create_stream('s', topic => NULL);
 SELECT profile_stream.create_stream('s', server => 'nowhere');
 SELECT profile_stream.create_stream('s', server => 'a', brokers => 'b');
+SELECT profile_stream.create_stream('s', reorder_wait => '-1 s');
+SELECT profile_stream.create_stream('s', reorder_wait => '25 hours');
+SELECT profile_stream.create_stream('s', reorder_buffer_size => 1);
+SELECT profile_stream.create_stream('s', late_tolerance => '-1 s');
 SELECT profile_stream.pause_stream('nothing');
+SELECT profile_stream.reconcile('nothing');
 SELECT profile_stream.resume_stream('nothing');
 SELECT profile_stream.drop_stream('nothing');
 SELECT profile_stream.wait_for_stream('nothing');
@@ -59,6 +64,7 @@ SELECT count(*) FROM profile_stream.profiles;
 SELECT profile_stream.get_profile('x');
 SELECT profile_stream.apply_event('{"eventId": "1", "customerId": "x", "eventType": "t", "timestamp": "2026-01-01"}');
 SELECT count(*) FROM profile_stream.stat_streams;
+SELECT profile_stream.reconcile('s');
 RESET ROLE;
 SET ROLE regress_operator;
 SELECT profile_stream.apply_event('{"eventId": "1", "customerId": "x", "eventType": "t", "timestamp": "2026-01-01"}');
@@ -72,6 +78,32 @@ BEGIN;
 SELECT profile_stream.create_stream('s', brokers => '127.0.0.1:1');
 ROLLBACK;
 SELECT stream, state FROM profile_stream.stat_streams;
+-- ordering as it is stored, and books that are wrong on purpose
+BEGIN;
+SELECT profile_stream.create_stream('s', brokers => '127.0.0.1:1');
+SELECT reorder_wait, reorder_buffer_size, late_tolerance FROM profile_stream.streams;
+SELECT profile_stream.create_stream('t', brokers => '127.0.0.1:1', reorder_wait => '90 s', reorder_buffer_size => 50, late_tolerance => '1 month 1 us');
+SELECT reorder_wait, reorder_buffer_size, late_tolerance FROM profile_stream.streams WHERE name = 't';
+SELECT * FROM profile_stream.reconcile('s');
+INSERT INTO profile_stream.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset, consumed, applied, duplicates,
+	dead, late, tombstones, replayed, held)
+SELECT s.stream_id, p, 0, 0, 0, 127 + p, 1, 2, 4, 8, 16, 32, 64
+FROM profile_stream.streams s, generate_series(0, 1) p WHERE s.name = 's';
+SELECT profile_stream.apply_events(array_agg(jsonb_build_object('eventId', n, 'customerId', 'book', 'eventType', 'transaction.completed',
+	'payload', '{"amount": 2.5}'::jsonb, 'timestamp', timestamptz '2026-01-01Z' + n * interval '1 hour'))) = array_fill('applied'::text, '{300}')
+FROM generate_series(1, 300) n;
+SELECT partition, difference, chunks > 2 AS chunks, wrong_chunks FROM profile_stream.reconcile('s');
+SAVEPOINT folded;
+SELECT profile_stream.prune_metrics('2027-01-01Z') > 0;
+SELECT partition, difference, chunks > 2 AS chunks, wrong_chunks FROM profile_stream.reconcile('s');
+UPDATE profile_stream.window_chunks SET days[1].sum = (days[1]).sum + 1
+WHERE (customer_id, metric, to_at) IN (SELECT customer_id, metric, min(to_at) FROM profile_stream.window_chunks GROUP BY 1, 2);
+SELECT partition, difference, chunks > 2 AS chunks, wrong_chunks FROM profile_stream.reconcile('s');
+ROLLBACK TO folded;
+UPDATE profile_stream.window_chunks SET count = count + 1
+WHERE (customer_id, metric, to_at) IN (SELECT customer_id, metric, min(to_at) FROM profile_stream.window_chunks GROUP BY 1, 2);
+SELECT partition, difference, chunks > 2 AS chunks, wrong_chunks FROM profile_stream.reconcile('s');
+ROLLBACK;
 -- everything has a comment
 SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'profile_stream'::regnamespace AND obj_description(p.oid, 'pg_proc') IS NULL;
 SELECT c.oid::regclass FROM pg_class c WHERE c.relnamespace = 'profile_stream'::regnamespace AND c.relkind IN ('r', 'v') AND obj_description(c.oid, 'pg_class') IS NULL;

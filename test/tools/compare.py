@@ -30,8 +30,9 @@ DEAD_LETTERS = """
 SELECT partition, kafka_offset, kind, errors, encode(value, 'hex') AS value
 FROM profile_stream.dead_letters WHERE stream = '{stream}'"""
 PARTITIONS = """
-SELECT o.partition, o.next_offset, o.applied, o.duplicates, o.dead, o.tombstones
+SELECT o.partition, o.next_offset, o.applied, o.duplicates, o.dead, o.late, o.tombstones
 FROM profile_stream.stream_offsets o JOIN profile_stream.streams s USING (stream_id) WHERE s.name = '{stream}'"""
+BOOKS = "SELECT partition, held, difference, wrong_chunks FROM profile_stream.reconcile('{stream}')"
 EVENT_IDS = "SELECT count(*) AS count FROM profile_stream.event_ids"
 
 
@@ -107,6 +108,9 @@ def main():
                 ["partition", "kafka_offset"])
     result.rows("partition", expected["partitions"], query(psql, PARTITIONS.format(stream=args.stream)),
                 ["partition"])
+    balanced = [{"partition": row["partition"], "held": 0, "difference": 0, "wrong_chunks": 0}
+                for row in expected["partitions"]]
+    result.rows("books of partition", balanced, query(psql, BOOKS.format(stream=args.stream)), ["partition"])
     found = query(psql, EVENT_IDS)[0]["count"]
     result.check(found == expected["event_ids"], f"event ids: expected {expected['event_ids']}, found {found}")
 

@@ -74,12 +74,21 @@ class Generator:
 
     def moment(self):
         """Most events lie in the 40 days before --until; up to 2 minutes out of order."""
+        if self.args.block:
+            return self.moment_in_block()
         if self.chance(0.002):
             edge = self.random.choice([7, 30, 90, 0]) * DAY
             return self.until - edge + self.random.choice([0, 0, -1, 1, -1000, 1000])
         progress = self.number / max(1, self.args.events)
         days = 100 - progress / 0.2 * 60 if progress < 0.2 else 40 - (progress - 0.2) / 0.8 * 40
         return self.until - int(days * DAY) - self.random.randrange(120_000_000)
+
+    def moment_in_block(self):
+        """Half an hour for a block, an hour apart from the next; 2 minutes out of order, whole seconds for ties."""
+        block, place = divmod(self.number - 1, self.args.block)
+        hours = (self.args.events - 1) // self.args.block - block + 1
+        second = place * 1800 // self.args.block - self.random.randrange(120)
+        return (self.until // 1_000_000 - hours * 3600 + second) * 1_000_000
 
     def timestamp(self, micros):
         """The same moment in one of the forms that are allowed."""
@@ -197,6 +206,8 @@ class Generator:
 
     def next_line(self):
         self.number += 1
+        if self.args.block and self.number % self.args.block == 1:
+            self.recent = []
         event = self.good()
         customer = str(event["customerId"])
         partition = self.partition(customer)
@@ -244,6 +255,8 @@ def main():
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--repeats", type=float, default=0.035,
                         help="share of events that repeat one; three of four are duplicates")
+    parser.add_argument("--block", type=int, default=0,
+                        help="events of a block, whose timestamps are disordered within it and after those before it")
     parser.add_argument("--until", required=True, help="the newest timestamp, ISO 8601")
     args = parser.parse_args()
     generator = Generator(args)

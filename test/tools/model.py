@@ -2,7 +2,8 @@
 """What a stream must make of a file of events: an independent model.
 
 Reads the line format of produce, partition by partition in order, and writes
-the expected state as JSON for compare. It shares no code with the extension.
+the expected state as JSON for compare. With --sort each customer's events apply
+by timestamp instead. It shares no code with the extension.
 """
 import argparse
 import base64
@@ -190,43 +191,68 @@ class Profile:
 
 
 class Model:
-    def __init__(self, now):
+    def __init__(self, now, late_tolerance=None):
         self.now = now
+        self.late_tolerance = late_tolerance
         self.profiles = {}
         self.seen = set()
         self.dead_letters = []
         self.partitions = {}
 
     def take(self, partition, value):
-        counts = self.partitions.setdefault(partition, {"next_offset": 0, "applied": 0, "duplicates": 0,
-                                                        "dead": 0, "tombstones": 0})
+        """Takes the next message of a partition."""
+        self.settle(*self.read(partition, value))
+
+    def take_sorted(self, messages):
+        """Takes messages, each customer's events by timestamp and those of one timestamp as they come."""
+        events = []
+        for partition, value in messages:
+            message = self.read(partition, value)
+            if message[2] is None:
+                self.settle(*message)
+            else:
+                events.append(message)
+        for message in sorted(events, key=lambda message: message[2][1]):
+            self.settle(*message)
+
+    def read(self, partition, value):
+        """A message as partition, offset, event with its timestamp or None, kind and errors, value."""
+        counts = self.partitions.setdefault(partition, {"next_offset": 0, "applied": 0, "duplicates": 0, "dead": 0,
+                                                        "late": 0, "tombstones": 0})
         offset = counts["next_offset"]
         counts["next_offset"] += 1
         if value is None:
-            counts["tombstones"] += 1
-            return
-        outcome, errors = self.outcome(value)
-        counts["dead" if errors else outcome] += 1
-        if errors:
-            self.dead_letters.append({"partition": partition, "kafka_offset": offset, "kind": outcome,
-                                      "errors": errors, "value": value.hex()})
-
-    def outcome(self, value):
-        """What becomes of a message: applied, duplicates, or a dead letter's kind and errors."""
+            return partition, offset, None, "tombstones", None, value
         if value[:1] == b"\0":
-            return "malformed", ["Schema registry framing is not supported by this format"]
+            return partition, offset, None, "malformed", ["Schema registry framing is not supported by this format"], value
         try:
             event = parse_value(value)
         except Malformed:
-            return "malformed", ["Malformed JSON:"]
+            return partition, offset, None, "malformed", ["Malformed JSON:"], value
         errors, at = validate(event, self.now)
         if errors:
-            return "invalid", errors
+            return partition, offset, None, "invalid", errors, value
+        return partition, offset, (event, at), None, None, value
+
+    def settle(self, partition, offset, event, kind, errors, value):
+        """Applies an event, and counts what became of a message."""
+        if event is not None:
+            kind, errors = self.outcome(*event)
+        self.partitions[partition]["late" if kind == "late" else "dead" if errors else kind] += 1
+        if errors:
+            self.dead_letters.append({"partition": partition, "kafka_offset": offset, "kind": kind,
+                                      "errors": errors, "value": value.hex()})
+
+    def outcome(self, event, at):
+        """What becomes of an event: applied, duplicates, or a dead letter's kind and errors."""
         customer = str(event["customerId"])
         identity = (customer, str(event["eventId"]))
         if identity in self.seen:
             return "duplicates", None
         profile = self.profiles.get(customer) or Profile()
+        watermark = profile.row["watermark"]
+        if self.late_tolerance is not None and watermark is not None and at < watermark - self.late_tolerance:
+            return "late", [f"Late event: {(watermark - at) // 1000} ms before the newest of its customer"]
         try:
             profile.apply(str(event["eventType"]), event.get("payload") or {}, at)
         except HandlerError:
@@ -250,15 +276,24 @@ class Model:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--as-of", action="append", required=True, help="time of the windows, ISO 8601; repeatable")
+    parser.add_argument("--sort", action="store_true", help="each customer's events apply by timestamp")
+    parser.add_argument("--late-tolerance", type=float, help="seconds; an older event is late")
     parser.add_argument("files", nargs="+", help="files of events, in the order in which they were produced")
     args = parser.parse_args()
 
-    model = Model(int(datetime.datetime.now(UTC).timestamp() * 1_000_000))
+    tolerance = None if args.late_tolerance is None else int(args.late_tolerance * 1_000_000)
+    model = Model(int(datetime.datetime.now(UTC).timestamp() * 1_000_000), tolerance)
+    messages = []
     for name in args.files:
         with open(name, encoding="utf-8") as lines:
             for line in lines:
                 partition, _, text = line.rstrip("\n").split("\t")
-                model.take(int(partition), None if text == "-" else base64.b64decode(text))
+                messages.append((int(partition), None if text == "-" else base64.b64decode(text)))
+    if args.sort:
+        model.take_sorted(messages)
+    else:
+        for message in messages:
+            model.take(*message)
     json.dump(model.expected([parse_timestamp(text) for text in args.as_of]), sys.stdout, default=str)
 
 

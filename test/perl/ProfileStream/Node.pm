@@ -60,7 +60,7 @@ sub create_stream
 
 # Sum of what the partitions of a stream have taken.
 my $taken = <<'END';
-SELECT coalesce(sum(o.applied + o.duplicates + o.dead + o.tombstones), 0)
+SELECT coalesce(sum(o.applied + o.duplicates + o.dead + o.late + o.tombstones), 0)
 FROM profile_stream.stream_offsets o JOIN profile_stream.streams s USING (stream_id) WHERE s.name =
 END
 
@@ -91,6 +91,24 @@ sub wait_taken
 	diag("$stream took $seen of $messages messages, state " . $node->stream_state($stream));
 	diag($node->psql('postgres', "SELECT * FROM profile_stream.stream_status"));
 	return 0;
+}
+
+# Waits until so many messages were read, applied or held.
+sub wait_read
+{
+	my ($node, $stream, $messages) = @_;
+	return $node->poll_query_until('postgres', <<"END");
+SELECT coalesce(sum(o.consumed - o.replayed), 0) >= $messages
+FROM profile_stream.stream_offsets o JOIN profile_stream.streams s USING (stream_id) WHERE s.name = '$stream'
+END
+}
+
+# One passed test when the books of a stream balance at this moment.
+sub is_balanced
+{
+	my ($node, $stream, $name) = @_;
+	is($node->safe_psql('postgres', "SELECT * FROM profile_stream.reconcile('$stream') WHERE difference <> 0 OR wrong_chunks <> 0"),
+		'', "$name: the books balance");
 }
 
 # State of a stream, '' when the server does not answer.
@@ -193,7 +211,8 @@ sub generate
 	note("seed $options{seed}, $options{events} events until $until");
 	IPC::Run::run([ ProfileStream::Broker::tool('generate.py'), '--seed', $options{seed}, '--events', $options{events},
 			'--customers', $options{customers}, '--partitions', $options{partitions} // 4, '--until', $until,
-			defined $options{repeats} ? ('--repeats', $options{repeats}) : () ],
+			defined $options{repeats} ? ('--repeats', $options{repeats}) : (),
+			defined $options{block} ? ('--block', $options{block}) : () ],
 		'>', "$dir/all")
 	  or die 'could not generate events';
 	open(my $all, '<', "$dir/all") or die $!;
@@ -208,19 +227,19 @@ sub generate
 	return { files => \@files, until => $until, dir => $dir, events => $options{events} };
 }
 
-# One passed test when the server holds what the model says of the events.
+# One passed test when the server holds what the model says of the events; model => [more arguments of the model].
 sub equals_model
 {
 	my ($node, $stream, $events, $name, %options) = @_;
 	my $dbname = $options{dbname} // 'postgres';
-	my $expected = "$events->{dir}/expected.json";
+	my $expected = join('', "$events->{dir}/expected", @{ $options{model} // [] }, '.json');
 	my $output = '';
 
-	if (!$events->{modelled}++)
+	if (!$events->{modelled}{"@{ $options{model} // [] }"}++)
 	{
 		my $later = strftime('%Y-%m-%dT%H:%M:%SZ', gmtime(time + 2 * 86400));
 		IPC::Run::run([ ProfileStream::Broker::tool('model.py'), '--as-of', $events->{until}, '--as-of', $later,
-				@{ $events->{files} } ], '>', $expected)
+				@{ $options{model} // [] }, @{ $events->{files} } ], '>', $expected)
 		  or die 'could not run the model';
 	}
 	IPC::Run::run([ ProfileStream::Broker::tool('compare.py'), '--stream', $stream, '--expected', $expected,

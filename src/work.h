@@ -1,0 +1,42 @@
+/*
+ * work.h
+ *	  The working set of one transaction of apply, and the two files that share
+ *	  it: apply.c takes it through the steps, outcomes.c decides what applies.
+ */
+#ifndef PS_WORK_H
+#define PS_WORK_H
+
+#include "apply.h"
+#include "store/profile_store.h"
+
+typedef struct PsCustomer
+{
+	const char *customer_id;
+	int64		lock_key;
+	int			napplied;
+	PsStoredProfile stored;
+	TimestampTz watermark;		/* while late events are looked for */
+	const char **event_types;	/* distinct, of what was applied */
+	int			nevent_types;
+} PsCustomer;
+
+typedef struct PsWork
+{
+	PsEntry    *entries;
+	int			n;
+	const PsApplySettings *settings;
+	PsCustomer **of_entry;		/* customer of each entry with an event */
+	PsCustomer **customers;		/* in lock order */
+	int			ncustomers;
+} PsWork;
+
+/* The profiles of all customers, or of those whose events apply, as the index has them; how many. */
+extern int	ps_work_profiles(PsWork *work, bool all, PsStoredProfile **profiles);
+
+/*
+ * Sets every entry's outcome, and remembers the ids of those that will apply.
+ * Loads the profiles of all customers when the settings know late events.
+ */
+extern void ps_work_set_outcomes(PsWork *work);
+
+#endif							/* PS_WORK_H */
