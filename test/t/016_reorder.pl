@@ -1,0 +1,215 @@
+# Events out of order apply by timestamp: after a time, a number of events, or the memory they may take; what is held
+# survives kills, stops and pauses; late events are dead letters; the books balance. PS_SEED repeats a run.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+
+use PostgreSQL::Test::Utils;
+use ProfileStream::Broker;
+use ProfileStream::Node;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
+
+my @topics = qw(time number late memory stop);
+my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 4 ], [ 'lateness', 4 ], map { [ $_, 1 ] } @topics ]);
+my $node = ProfileStream::Node->start_new('main');
+my $number = 0;
+
+# A row for produce: an event of a customer, so many seconds after a moment.
+sub event
+{
+	my ($customer, $second, %more) = @_;
+	my $id = $more{id} // 'e' . ++$number;
+	my $type = $more{type} // 'customer.profile.updated';
+	my $payload = $more{payload} // qq({"firstName":"$second"});
+
+	return [ 0, $customer, sprintf('{"eventId":"%s","customerId":"%s","eventType":"%s","payload":%s,"timestamp":%d}',
+			$id, $customer, $type, $payload, (1_767_225_600 + $second) * 1000) ];
+}
+
+sub is_row
+{
+	my ($sql, $expected, $name) = @_;
+	is($node->safe_psql('postgres', $sql), $expected, $name);
+}
+
+# Waits until a stream's counters are these.
+sub wait_counts
+{
+	my ($stream, $condition, $name) = @_;
+	ok( $node->poll_query_until('postgres',
+			"SELECT coalesce(bool_or($condition), false) FROM profile_stream.stat_partitions WHERE stream = '$stream'"), $name)
+	  or diag($node->safe_psql('postgres', "SELECT * FROM profile_stream.stat_partitions WHERE stream = '$stream'"));
+	$node->is_balanced($stream, $name);
+}
+
+sub pause
+{
+	my ($stream) = @_;
+	$node->safe_psql('postgres', "SELECT profile_stream.pause_stream('$stream')");
+	ok($node->wait_stopped($stream), "$stream: paused");
+}
+
+my $empty = 'TRUNCATE profile_stream.materialized_profiles, profile_stream.window_chunks, profile_stream.event_ids';
+my $profile = 'SELECT version, first_name, extract(epoch FROM updated_at)::bigint - 1767225600 FROM profile_stream.materialized_profiles WHERE customer_id =';
+
+# after the time that they are held, with nothing else to wake the worker; of one timestamp the last to come is the last
+$node->create_stream('time', $broker, 'time', reorder_wait => "'1 s'");
+$broker->produce('time', event('t', 50), event('t', 30), event('t', 40), event('t', 50, payload => '{"firstName":"tie"}'),
+	event('t', 10), event('u', 7), event('u', 6));
+wait_counts('time', 'applied = 7 AND held = 0 AND next_offset = 7', 'time: applied when the wait is over');
+is_row("$profile 't'", '5|tie|50', 'time: by timestamp, and of one timestamp in their order');
+is_row("$profile 'u'", '2|7|7', 'time: each customer for itself');
+is_row("SELECT replayed, duplicates FROM profile_stream.stat_streams WHERE stream = 'time'", '0|0', 'time: read once');
+
+# by number: three of a customer are one too many, the stored offset stays before what is held
+$node->create_stream('number', $broker, 'number', reorder_wait => "'1 hour'", reorder_buffer_size => 3);
+$broker->produce('number', event('n', 90), event('n', 10), event('n', 20), event('n', 80), event('n', 30));
+wait_counts('number', 'applied = 3 AND held = 2 AND next_offset = 0 AND consumed = 5', 'number: the oldest three are applied');
+is_row("$profile 'n'", '3|30|30', 'number: in order');
+is_row("SELECT held, lag FROM profile_stream.stat_streams WHERE stream = 'number'", '2|5', 'number: the stream says so');
+$node->fails_like("SELECT profile_stream.wait_for_offset('number', 0, 4, '10 ms')", qr/did not get there in time/,
+	'number: what is held is not visible');
+
+# killed, the worker reads all five again and applies none of the three
+my $pid = $node->stream_pid('number');
+$node->expect_signals(1);
+kill('KILL', $pid) == 1 or die 'could not kill the worker';
+$node->wait_alive;
+ok($node->wait_stream_pid('number', $pid), 'number: a worker comes back');
+wait_counts('number', 'consumed = 10 AND replayed = 5 AND applied = 3 AND duplicates = 0 AND held = 2',
+	'number: killed, it reads again what is held');
+$node->safe_psql('postgres', "DELETE FROM profile_stream.event_ids WHERE customer_id = 'n'");
+pause('number');
+wait_counts('number', 'applied = 5 AND held = 0 AND next_offset = 5', 'number: a pause applies what is held');
+is_row("$profile 'n'", '5|90|90', 'number: nothing twice, though nobody knows the ids');
+
+# late: older than the newest applied less the tolerance; a duplicate is not late and makes nothing late
+$node->create_stream('late', $broker, 'late', late_tolerance => "'10 s'");
+$broker->produce('late', event('l', 100, id => 'l0'), event('l', 90, id => 'l1'), event('l', 89, id => 'l2'),
+	event('m', 5, id => 'l3'), event('l', 50, id => 'l0'), event('l', 500, id => 'l1'), event('l', 91, id => 'l5'),
+	event('l', 300, id => 'l6', type => 'transaction.completed'), event('l', 92, id => 'l7'), event('l', 120, id => 'l8'),
+	event('l', 109, id => 'l9'), event('l', 110, id => 'l10'), event('l', 109, id => 'l9'),
+	event('l', 100, id => 'l11', type => 'transaction.completed'));
+$node->safe_psql('postgres', "SELECT profile_stream.wait_for_stream('late')");
+wait_counts('late', 'applied = 7 AND duplicates = 2 AND dead = 1 AND late = 4 AND held = 0', 'late: counted');
+is_row(<<'END', "2|late|l|{\"Late event: 11000 ms before the newest of its customer\"}\n7|handler|l|{\"Processing error\"}\n10|late|l|{\"Late event: 11000 ms before the newest of its customer\"}\n12|late|l|{\"Late event: 11000 ms before the newest of its customer\"}\n13|late|l|{\"Late event: 20000 ms before the newest of its customer\"}", 'late: each is a dead letter');
+SELECT kafka_offset, kind, customer_id, CASE kind WHEN 'late' THEN errors ELSE ARRAY[left(errors[1], 16)] END
+FROM profile_stream.dead_letters WHERE stream = 'late' ORDER BY 1
+END
+is_row("$profile 'l'", '6|110|110', 'late: the others are applied');
+
+# memory: 64 kB hold a few hundred, however long the wait
+$node->append_conf('postgresql.conf', "profile_stream.reorder_memory = '64kB'");
+$node->reload;
+$node->create_stream('memory', $broker, 'memory', reorder_wait => "'1 hour'");
+$broker->produce('memory', map { event('m' . $_ % 1_000, 10_000 - $_) } 1 .. 5_000);
+ok($node->wait_read('memory', 5_000), 'memory: everything is read');
+wait_counts('memory', 'held BETWEEN 1 AND 400 AND applied + held = 5000', 'memory: no more is held than fits');
+pause('memory');
+wait_counts('memory', 'applied = 5000 AND held = 0', 'memory: a pause applies the rest');
+$node->append_conf('postgresql.conf', "profile_stream.reorder_memory = '64MB'");
+$node->reload;
+
+# a stop: held events are applied first, and what cannot be applied then stays held
+$node->create_stream('stop', $broker, 'stop', reorder_wait => "'1 hour'");
+$broker->produce('stop', event('s', 20), event('s', 10));
+wait_counts('stop', 'held = 2', 'stop: two are held');
+my $session = $node->background_psql('postgres', on_error_stop => 1);
+$session->query_safe("SELECT pg_advisory_lock(profile_stream.customer_lock_key('s'))");
+$pid = $node->stream_pid('stop');
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+ok($node->wait_stream_pid('stop', $pid), 'stop: terminated, a worker ends though the customer is locked');
+wait_counts('stop', 'held = 2 AND replayed = 2 AND applied = 0', 'stop: and the next one holds the events');
+$session->quit;
+$node->restart;
+wait_counts('stop', 'held = 0 AND replayed = 2 AND applied = 2', 'stop: a server that stops applies them');
+is_row("$profile 's'", '2|20|20', 'stop: in order');
+
+# disorder of two minutes, while worker and server end in every way: equals the model, which sorts
+my $rounds = 14;
+my $seed = $ENV{PS_SEED} // int(rand(1_000_000));
+srand($seed);
+my $events = ProfileStream::Node::generate(
+	seed => $seed,
+	events => 4_200 * $rounds,
+	customers => $ENV{PS_CUSTOMERS} // 400,
+	block => 4_200,
+	parts => $rounds);
+my $produced = 0;
+my %faults = (
+	kill => sub {
+		my $worker = $node->stream_pid('order');
+		$node->expect_signals(1) if $worker && kill('KILL', $worker);
+		$node->wait_alive;
+	},
+	immediate => sub { $node->stop('immediate'); $node->start; },
+	terminate => sub {
+		my $worker = $node->stream_pid('order');
+		$node->safe_psql('postgres', "SELECT pg_terminate_backend($worker)");
+		ok($node->wait_stream_pid('order', $worker), 'terminated, a worker comes back');
+		wait_counts('order', 'held = 0', 'terminated, it applies what it holds');
+	},
+	restart => sub { $node->restart; });
+
+$node->safe_psql('postgres', $empty);
+$node->create_stream('order', $broker, 'events', reorder_wait => "'1 hour'", reorder_buffer_size => 30);
+foreach my $round (0 .. $rounds - 1)
+{
+	my $fault = (qw(kill immediate before_commit terminate kill after_commit restart))[ $round % 7 ];
+	my $pause = int(rand(700_000));
+	my $from = -s $node->logfile;
+	my $failpoint = $fault =~ /commit/ && $node->has_failpoints;
+	$node->set_failpoint("$fault:kill") if $failpoint;
+	my $producer = $broker->start_producing('events', $events->{files}[$round]);
+
+	# what a clean stop applies must be complete: only then has it an order; the others may come at any moment
+	if ($fault eq 'kill' || $fault eq 'immediate')
+	{
+		usleep($pause);
+		$faults{$fault}->();
+	}
+	if ($failpoint)
+	{
+		$node->wait_for_log(qr/was terminated by signal 9/, $from);
+		$node->set_failpoint('');
+		$node->wait_alive;
+	}
+	$broker->finish_producing($producer);
+	$produced += 4_200;
+	ok($node->wait_read('order', $produced), "round $round, $fault: everything is read");
+	if ($failpoint)
+	{
+		# it may have been hit more than once before it was reset
+		my $deaths = () = slurp_file($node->logfile, $from) =~ /was terminated by signal 9/g;
+		$node->expect_signals($deaths);
+	}
+	cmp_ok($node->safe_psql('postgres', "SELECT held FROM profile_stream.stat_streams WHERE stream = 'order'"),
+		'>', 0, "round $round, $fault: events are held");
+	$node->is_balanced('order', "round $round, $fault");
+	$faults{$fault}->() if $fault eq 'terminate' || $fault eq 'restart';
+}
+pause('order');
+is_row("SELECT held FROM profile_stream.stat_streams WHERE stream = 'order'", '0', 'the pause applies what is held');
+cmp_ok($node->safe_psql('postgres', "SELECT replayed FROM profile_stream.stat_streams WHERE stream = 'order'"), '>', 0,
+	'messages were read again, and not counted as duplicates');
+$node->equals_model('order', $events, "disorder, seed $seed", model => ['--sort']);
+
+# as they come, with a tolerance: late ones are those of the model
+$node->safe_psql('postgres', $empty);
+$broker->produce_file('lateness', $_) foreach @{ $events->{files} };
+$node->create_stream('lateness', $broker, 'lateness', late_tolerance => "'20 s'");
+ok($node->wait_taken('lateness', $events->{events}), 'lateness: everything is taken');
+cmp_ok($node->safe_psql('postgres', "SELECT late FROM profile_stream.stat_streams WHERE stream = 'lateness'"), '>', 100,
+	'lateness: some are late');
+$node->equals_model('lateness', $events, 'lateness', model => [ '--late-tolerance', 20 ]);
+
+$node->is_clean('end');
+$node->stop('fast');
+$broker->stop;
+done_testing();
