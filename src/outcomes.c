@@ -111,11 +111,12 @@ static PsOutcome
 judge_event(PsWork *work, PsEntry *entry, PsCustomer *customer, seen_hash *seen, bool known)
 {
 	SeenKey		key = {customer, entry->event->event_id, entry->event->event_id_len};
-	PsReject   *late = find_late(customer, entry->event, work->settings->late_tolerance_us);
+	PsReject   *late;
 	bool		found;
 
 	if (known)
 		return PS_DUPLICATE;
+	late = find_late(customer, entry->event, work->settings->late_tolerance_us);
 	if (late != NULL || entry->refusal != NULL)
 	{
 		if (seen_lookup(seen, key) != NULL)

@@ -8,6 +8,7 @@
 #include "compat.h"
 #include "core/offset_set.h"
 #include "port/pg_bitutils.h"
+#include "port/pg_bswap.h"
 #include "utils/memutils.h"
 
 #define ALL_FINISHED 0xFF
@@ -16,16 +17,23 @@
 void
 ps_offset_set_init(PsOffsetSet *set, int64 next, const bytea *finished, MemoryContext context)
 {
+	uint64		base = 0;
+
 	set->next = set->read = set->until = next;
 	set->base = ALIGNED(next);
-	set->size = finished ? VARSIZE_ANY_EXHDR(finished) : 0;
+	set->size = 0;
 	set->context = context;
-	set->bits = set->size == 0 ? NULL : MemoryContextAllocHuge(context, set->size);
-	if (set->size > 0)
-	{
-		memcpy(set->bits, VARDATA_ANY(finished), set->size);
-		set->until = set->base + set->size * 8;
-	}
+	set->bits = NULL;
+	if (finished == NULL || VARSIZE_ANY_EXHDR(finished) <= sizeof(base))
+		return;
+	/* somebody who moved the next offset by hand may have left marks that mean others */
+	memcpy(&base, VARDATA_ANY(finished), sizeof(base));
+	if (pg_ntoh64(base) != (uint64) set->base)
+		return;
+	set->size = VARSIZE_ANY_EXHDR(finished) - sizeof(base);
+	set->bits = MemoryContextAllocHuge(context, set->size);
+	memcpy(set->bits, VARDATA_ANY(finished) + sizeof(base), set->size);
+	set->until = set->base + set->size * 8;
 }
 
 static bool
@@ -143,8 +151,10 @@ ps_offset_set_unfinished(const PsOffsetSet *set, int64 until)
 bytea *
 ps_offset_set_encode(const PsOffsetSet *set, int64 from)
 {
+	uint64		base = pg_hton64((uint64) ALIGNED(from));
 	Size		first = (ALIGNED(from) - set->base) / 8;
 	Size		end = set->size;
+	Size		len;
 	bytea	   *result;
 
 	while (end > first && set->bits[end - 1] == 0)
@@ -152,10 +162,13 @@ ps_offset_set_encode(const PsOffsetSet *set, int64 from)
 	/* one byte may hold only what is before from */
 	if (end == first + 1 && (set->bits[first] >> (from & 7)) == 0)
 		end = first;
-	end = Max(end, first);
-	result = palloc(VARHDRSZ + end - first);
-	SET_VARSIZE(result, VARHDRSZ + end - first);
-	if (end > first)
-		memcpy(VARDATA(result), set->bits + first, end - first);
+	len = end > first ? sizeof(base) + end - first : 0;
+	result = palloc(VARHDRSZ + len);
+	SET_VARSIZE(result, VARHDRSZ + len);
+	if (len > 0)
+	{
+		memcpy(VARDATA(result), &base, sizeof(base));
+		memcpy(VARDATA(result) + sizeof(base), set->bits + first, end - first);
+	}
 	return result;
 }

@@ -19,7 +19,7 @@ typedef struct PsOffsetSet
 	MemoryContext context;		/* of bits */
 } PsOffsetSet;
 
-/* Begins with what ps_offset_set_encode() gave for this next offset. */
+/* Begins with what ps_offset_set_encode() gave for this next offset; what it gave for another one is not taken. */
 extern void ps_offset_set_init(PsOffsetSet *set, int64 next, const bytea *finished, MemoryContext context);
 
 /* Notes that a message was read, and that there is none between the one before and it; whether it is finished. */

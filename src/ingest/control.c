@@ -56,7 +56,8 @@ connection_changed(Datum arg, int cacheid, uint32 hashvalue)
  * them; neither for long, because while it works a timer ends it at its next tick.
  */
 #define TICK_MS 300
-#define FLUSH_MS 500
+#define FLUSH_MS 400			/* no transaction begins later */
+#define LAST_MS 600				/* none ends later */
 #define FLUSH_LOCK_TIMEOUT "400ms"	/* whoever holds a customer's lock does not delay us to the end */
 
 static volatile sig_atomic_t stop_requested = false;
@@ -121,7 +122,7 @@ ps_control_waiting(PsWorker *worker, bool waiting)
 static void
 flush_held(PsWorker *worker)
 {
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), FLUSH_MS);
+	TimestampTz start = GetCurrentTimestamp();
 	PsIntake	nothing = {0};
 
 	if (worker->consumer == NULL || worker->reassign || ps_reorder_held(worker->reorder) == 0)
@@ -129,8 +130,8 @@ flush_held(PsWorker *worker)
 	SetConfigOption("lock_timeout", FLUSH_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
 	flushing = true;
 	disable_timeout(stop_timer, false);
-	enable_timeout_at(stop_timer, deadline);
-	while (ps_reorder_held(worker->reorder) > 0 && GetCurrentTimestamp() < deadline)
+	enable_timeout_at(stop_timer, TimestampTzPlusMilliseconds(start, LAST_MS));
+	while (ps_reorder_held(worker->reorder) > 0 && GetCurrentTimestamp() < TimestampTzPlusMilliseconds(start, FLUSH_MS))
 	{
 		MemoryContextSwitchTo(worker->batch_context);
 		ps_batch_apply(worker, &nothing, true);
