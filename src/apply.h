@@ -33,10 +33,10 @@ typedef struct PsApplySettings
 } PsApplySettings;
 
 /*
- * One message on its way through apply. The caller fills message (and offsets
- * of a partition ascend within an array); ps_apply_decode() fills event or
- * reject; ps_apply_events() fills outcome, and may be called again for the same
- * entries after a rollback.
+ * One message on its way through apply. The caller fills message;
+ * ps_apply_decode() fills event or reject, ps_apply_read() effect or refusal;
+ * ps_apply_entries() fills outcome, and may be called again for the same entries
+ * after a rollback.
  */
 typedef struct PsEntry
 {
@@ -49,8 +49,9 @@ typedef struct PsEntry
 	PsOutcome	outcome;
 } PsEntry;
 
-/* Decodes entries [0, n); needs no transaction. */
+/* Decodes entries [0, n), then reads what their handlers need; neither needs a transaction. */
 extern void ps_apply_decode(PsEntry *entries, int n, const PsApplySettings *settings);
+extern void ps_apply_read(PsEntry *entries, int n);
 
 /* How many of the entries one transaction may take: at most max_customers distinct customers. */
 extern int	ps_apply_cut(PsEntry *entries, int n, int max_customers);

@@ -33,7 +33,6 @@ ps_apply_count(PsCounts *counts, PsOutcome outcome)
 	}
 }
 
-/* Decodes values and reads what their handlers need. */
 void
 ps_apply_decode(PsEntry *entries, int n, const PsApplySettings *settings)
 {
@@ -52,10 +51,19 @@ ps_apply_decode(PsEntry *entries, int n, const PsApplySettings *settings)
 		entry->event = palloc(sizeof(PsEvent));
 		entry->reject = ps_event_decode(entry->message.value, entry->message.value_len, &decode, entry->event);
 		if (entry->reject != NULL)
-		{
 			entry->event = NULL;
+	}
+}
+
+void
+ps_apply_read(PsEntry *entries, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		PsEntry    *entry = &entries[i];
+
+		if (entry->event == NULL)
 			continue;
-		}
 		entry->effect = palloc(sizeof(PsEffect));
 		entry->refusal = ps_handler_read(entry->event, entry->effect);
 	}

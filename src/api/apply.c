@@ -54,6 +54,7 @@ apply_entries(PsEntry *entries, int n)
 	};
 
 	ps_apply_decode(entries, n, &settings);
+	ps_apply_read(entries, n);
 	ps_apply_entries(entries, n, &settings);
 }
 

@@ -276,6 +276,7 @@ ps_batch_apply(PsWorker *worker, PsIntake *intake, bool flush)
 	n = make_entries(worker, intake, entries, &settings);
 	if (worker->stream->reorder_wait_us > 0 || ps_reorder_held(worker->reorder) > 0)
 		n = reorder(worker, &entries, n, &settings, flush);
+	ps_apply_read(entries, n);
 	PS_FAILPOINT("after_decode");
 	do
 	{

@@ -110,8 +110,9 @@ serve_messages(PsWorker *worker)
 	PsStream   *stream = worker->stream;
 	PsIntake	intake = {0};
 
-	/* what is due and did not fit into the last batch goes first: it takes memory */
-	if (ps_batch_next_due(worker) != DT_NOBEGIN)
+	/* reading goes on while more is due than a batch took, as long as there is memory for it */
+	if (ps_batch_next_due(worker) != DT_NOBEGIN ||
+		ps_reorder_bytes(worker->reorder) < ps_reorder_memory_kb * INT64CONST(1024))
 		ps_consumer_drain(worker->consumer, &intake, stream->batch_size, MAX_BATCH_BYTES,
 						  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), stream->batch_wait_ms));
 	if (intake.lost != NIL)
@@ -143,6 +144,8 @@ due_ms(PsWorker *worker)
 
 	if (worker->reassign || due == DT_NOEND)
 		return IDLE_MS;
+	if (due == DT_NOBEGIN)
+		return 0;				/* infinitely long ago is no number */
 	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due); /* rounds up */
 }
 
