@@ -15,7 +15,7 @@ use Time::HiRes qw(usleep);
 
 plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
 
-my @topics = qw(time number late memory stop);
+my @topics = qw(time number lost late memory stop);
 my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 4 ], [ 'lateness', 4 ], map { [ $_, 1 ] } @topics ]);
 my $node = ProfileStream::Node->start_new('main');
 my $number = 0;
@@ -67,6 +67,13 @@ is_row("$profile 't'", '5|tie|50', 'time: by timestamp, and of one timestamp in 
 is_row("$profile 'u'", '2|7|7', 'time: each customer for itself');
 is_row("SELECT replayed, duplicates FROM profile_stream.stat_streams WHERE stream = 'time'", '0|0', 'time: read once');
 
+# marks of what is finished that belong to another offset, which somebody moved by hand, skip nothing
+pause('time');
+$node->safe_psql('postgres', "UPDATE profile_stream.stream_offsets SET finished = '\\x00000000000f0000ffff'");
+$broker->produce('time', event('t', 60), event('t', 55));
+$node->safe_psql('postgres', "SELECT profile_stream.resume_stream('time')");
+wait_counts('time', 'applied = 9 AND held = 0 AND next_offset = 9 AND replayed = 0', 'time: foreign marks skip nothing');
+
 # by number: three of a customer are one too many, the stored offset stays before what is held
 $node->create_stream('number', $broker, 'number', reorder_wait => "'1 hour'", reorder_buffer_size => 3);
 $broker->produce('number', event('n', 90), event('n', 10), event('n', 20), event('n', 80), event('n', 30));
@@ -88,6 +95,21 @@ $node->safe_psql('postgres', "DELETE FROM profile_stream.event_ids WHERE custome
 pause('number');
 wait_counts('number', 'applied = 5 AND held = 0 AND next_offset = 5', 'number: a pause applies what is held');
 is_row("$profile 'n'", '5|90|90', 'number: nothing twice, though nobody knows the ids');
+
+# retention takes the first of two held events: the other one and what is applied stay known
+$node->create_stream('lost', $broker, 'lost', reorder_wait => "'1 hour'", reorder_buffer_size => 3, on_offset_lost => "'earliest'");
+$broker->produce('lost', event('o', 90), event('o', 80), map { event('o', $_) } 10 .. 17);
+wait_counts('lost', 'applied = 8 AND held = 2 AND next_offset = 0', 'lost: two are held');
+$node->stop('immediate');
+$broker->delete_records('lost', 0, 1);
+$node->start;
+wait_counts('lost', 'next_offset = 1 AND consumed = 18 AND replayed = 9 AND applied = 8 AND held = 1',
+	'lost: one is read again, and the other one was not consumed');
+is_row("SELECT from_offset, to_offset, reason FROM profile_stream.stream_gaps", '0|1|offset_lost', 'lost: the gap is a row');
+$node->safe_psql('postgres', "DELETE FROM profile_stream.event_ids WHERE customer_id = 'o'");
+pause('lost');
+wait_counts('lost', 'applied = 9 AND held = 0 AND next_offset = 10', 'lost: a pause applies the one that is left');
+is_row("$profile 'o'", '9|80|80', 'lost: nothing twice');
 
 # late: older than the newest applied less the tolerance; a duplicate is not late and makes nothing late
 $node->create_stream('late', $broker, 'late', late_tolerance => "'10 s'");
