@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Writes benchmark events, one JSON object of about 240 bytes a line, as key<TAB>value.
 
-events.py COUNT CUSTOMERS uniform|zipf SEED
+events.py COUNT CUSTOMERS uniform|zipf SEED [DISORDER]
+
+With DISORDER an event comes up to so many events later than its timestamp has it.
 """
 import bisect
 import itertools
@@ -11,11 +13,20 @@ import sys
 TYPES = ["transaction.completed", "session.started", "transaction.completed", "page.viewed", "customer.profile.updated"]
 
 
+def numbers(count, disorder, seed):
+    """The events' numbers, by which they have their timestamps, in the order in which they come."""
+    if disorder == 0:
+        return range(count)
+    rng = random.Random(seed)
+    return sorted(range(count), key=lambda i: i + rng.random() * disorder)
+
+
 def main():
     count, customers, shape, seed = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+    disorder = int(sys.argv[5]) if len(sys.argv) > 5 else 0
     rng = random.Random(seed)
     weights = list(itertools.accumulate(1 / rank for rank in range(1, customers + 1))) if shape == "zipf" else None
-    for i in range(count):
+    for i in numbers(count, disorder, seed):
         customer = bisect.bisect(weights, rng.random() * weights[-1]) if weights else rng.randrange(customers)
         kind = TYPES[i % len(TYPES)]
         if kind == "transaction.completed":

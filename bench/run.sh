@@ -3,6 +3,8 @@
 # JSON lines into a one-column jsonb table. Prints rates, CPU, memory and WAL.
 #
 #   bench/run.sh [events] [customers] [uniform|zipf] [seed]
+#   reorder=1 bench/run.sh …   a second stream reads them too, holding events for so many seconds; they come
+#                              out of order by as many as a worker takes in that time (rate=60000 a second)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -11,11 +13,13 @@ events=${1:-1000000}
 customers=${2:-100000}
 shape=${3:-uniform}
 seed=${4:-1}
+reorder=${reorder:-0}
+rate=${rate:-60000}
 
 prepare
 start_kafka
 
-python3 bench/events.py "$events" "$customers" "$shape" "$seed" >"$work/events.tsv"
+python3 bench/events.py "$events" "$customers" "$shape" "$seed" $((reorder * rate)) >"$work/events.tsv"
 cut -f2 "$work/events.tsv" >"$work/events.json"
 chmod 644 "$work/events.json"
 for _ in $(seq 60); do
@@ -34,20 +38,29 @@ t0=$(now)
 "$bindir/psql" -X -q -h "$work" -U postgres -d postgres -c "\copy copied FROM '$work/events.json' WITH (FORMAT csv, QUOTE e'\\x01', DELIMITER e'\\x02')"
 t1=$(now)
 wal1=$(wal)
-sql CHECKPOINT
-wal2=$(wal)
-t2=$(now)
-sql "SELECT profile_stream.create_stream('bench', brokers => '127.0.0.1:$port', topic => 'events')" 2>/dev/null
-# not wait_for_stream(): its snapshot would keep every old row version for the whole load
-until [ "$(sql 'SELECT sum(applied + duplicates + dead + tombstones) >= '"$events"' FROM profile_stream.stream_offsets')" = t ]; do
-	sleep 0.2
-done
-t3=$(now)
-wal3=$(wal)
-pid=$(sql "SELECT worker_pid FROM profile_stream.stat_streams")
-cpu=$(awk -v hz="$(getconf CLK_TCK)" '{print ($14 + $15) / hz}' "/proc/$pid/stat")
-memory=$(awk '/^RssAnon/ {a = $2} /^VmHWM/ {h = $2} END {printf "%d MB private, %d MB peak with shared buffers", a / 1024, h / 1024}' "/proc/$pid/status")
-applied=$(sql 'SELECT sum(applied) FROM profile_stream.stream_offsets')
+
+# Loads everything with one worker: name, more arguments of create_stream(). Sets $wal2, $wal3, $t2, $t3, $cpu, $memory, $applied.
+load()
+{
+	local totals="FROM profile_stream.stream_offsets JOIN profile_stream.streams USING (stream_id) WHERE name = '$1'"
+	local pid
+	sql CHECKPOINT
+	wal2=$(wal)
+	t2=$(now)
+	sql "SELECT profile_stream.create_stream('$1', brokers => '127.0.0.1:$port', topic => 'events'$2)" 2>/dev/null
+	# not wait_for_stream(): its snapshot would keep every old row version for the whole load
+	until [ "$(sql "SELECT sum(applied + duplicates + dead + late + tombstones) >= $events $totals")" = t ]; do
+		sleep 0.2
+	done
+	t3=$(now)
+	wal3=$(wal)
+	pid=$(sql "SELECT worker_pid FROM profile_stream.stat_streams WHERE stream = '$1'")
+	cpu=$(awk -v hz="$(getconf CLK_TCK)" '{print ($14 + $15) / hz}' "/proc/$pid/stat")
+	memory=$(awk '/^RssAnon/ {a = $2} /^VmHWM/ {h = $2} END {printf "%d MB private, %d MB peak with shared buffers", a / 1024, h / 1024}' "/proc/$pid/status")
+	applied=$(sql "SELECT sum(applied) $totals")
+}
+
+load bench ''
 profiles=$(sql 'SELECT count(*) FROM profile_stream.materialized_profiles')
 
 echo "events $events, customers $customers ($shape, seed $seed); applied $applied into $profiles profiles"
@@ -55,4 +68,16 @@ awk -v n="$events" -v t0="$t0" -v t1="$t1" -v t2="$t2" -v t3="$t3" -v w0="$wal0"
 	printf "COPY          %8.0f events/s  %5.0f WAL bytes/event\n", n / (t1 - t0), (w1 - w0) / n
 	printf "one worker    %8.0f events/s  %5.0f WAL bytes/event  %.1f CPU s in the worker\n", n / (t3 - t2), (w3 - w2) / n, cpu
 	printf "ratio         %8.2f of COPY\n", (t1 - t0) / (t3 - t2) }'
+echo "worker memory: $memory"
+if [ "$reorder" = 0 ]; then exit 0; fi
+
+off=$(awk -v t2="$t2" -v t3="$t3" 'BEGIN {print t3 - t2}')
+cpu_off=$cpu
+sql "SELECT profile_stream.drop_stream('bench')" >/dev/null
+sql 'TRUNCATE profile_stream.materialized_profiles, profile_stream.window_chunks, profile_stream.event_ids'
+load reordered ", reorder_wait => '$reorder s', reorder_buffer_size => 1000, late_tolerance => NULL"
+awk -v n="$events" -v t2="$t2" -v t3="$t3" -v w2="$wal2" -v w3="$wal3" -v cpu="$cpu" -v off="$off" -v wait="$reorder" -v applied="$applied" -v cpu_off="$cpu_off" 'BEGIN {
+	printf "reordering    %8.0f events/s  %5.0f WAL bytes/event  %.1f CPU s in the worker; applied %d\n", n / (t3 - t2), (w3 - w2) / n, cpu, applied
+	printf "ratio         %8.2f of one worker without, %.2f when the last wait of %d s does not count, %.2f by CPU time\n",
+		off / (t3 - t2), off / (t3 - t2 - wait), wait, cpu_off / cpu }'
 echo "worker memory: $memory"
