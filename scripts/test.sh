@@ -4,6 +4,7 @@
 #
 #   scripts/test.sh                                  everything
 #   PROVE_TESTS='test/t/001*.pl' scripts/test.sh     TAP tests by pattern
+#   PS_LOGS=/tmp/logs scripts/test.sh                keeps the logs of the TAP tests there
 #
 # The last line says how many tests passed and failed; exit status 1 if any failed.
 set -uo pipefail
@@ -112,6 +113,7 @@ tap()
 			grep -E 'ERROR|FATAL|PANIC|signal' "$log" | grep -v 'failpoint' | tail -15
 		done
 	fi
+	if [ -n "${PS_LOGS:-}" ]; then mkdir -p "$PS_LOGS" && cp tmp_check/log/* "$PS_LOGS"; fi
 	passed=$((passed + ok))
 	failed=$((failed + bad))
 	echo "tap: $ok passed, $bad failed"

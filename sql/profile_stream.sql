@@ -40,6 +40,9 @@ CREATE TABLE streams (
 	reorder_wait interval NOT NULL DEFAULT '0',
 	reorder_buffer_size int NOT NULL DEFAULT 1000,
 	late_tolerance interval,
+	workers int NOT NULL DEFAULT 1 CHECK (workers BETWEEN 1 AND 64),
+	partitions int[],
+	dead_letter_pause_ratio double precision NOT NULL DEFAULT 0.2,
 	created_at timestamptz NOT NULL,
 	CHECK ((server IS NULL) <> (brokers IS NULL))
 );
@@ -364,11 +367,24 @@ CREATE FUNCTION create_stream(name text, server name DEFAULT NULL, brokers text 
 	start_from text DEFAULT 'earliest', batch_size int DEFAULT 5000, batch_wait interval DEFAULT '200 ms',
 	dedupe_retention interval DEFAULT '7 days', on_offset_lost text DEFAULT 'stop',
 	notify_channel text DEFAULT 'profile_updates', notify text DEFAULT 'customer', options jsonb DEFAULT '{}',
-	reorder_wait interval DEFAULT '0', reorder_buffer_size int DEFAULT 1000, late_tolerance interval DEFAULT NULL)
+	reorder_wait interval DEFAULT '0', reorder_buffer_size int DEFAULT 1000, late_tolerance interval DEFAULT NULL,
+	workers int DEFAULT 1, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT 0.2)
 	RETURNS void AS 'MODULE_PATHNAME', 'ps_create_stream' LANGUAGE c
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION create_stream(text, name, text, text, text, text, int, interval, interval, text, text, text, jsonb, interval, int, interval)
-	IS 'Create a stream from a Kafka topic into profiles; its worker starts when the transaction commits';
+COMMENT ON FUNCTION create_stream IS 'Create a stream from a Kafka topic into profiles; its workers start when the transaction commits';
+
+CREATE FUNCTION alter_stream(name text, server name DEFAULT NULL, brokers text DEFAULT NULL, group_id text DEFAULT NULL,
+	batch_size int DEFAULT NULL, batch_wait interval DEFAULT NULL, dedupe_retention interval DEFAULT NULL,
+	on_offset_lost text DEFAULT NULL, notify_channel text DEFAULT NULL, notify text DEFAULT NULL, options jsonb DEFAULT NULL,
+	reorder_wait interval DEFAULT NULL, reorder_buffer_size int DEFAULT NULL, late_tolerance interval DEFAULT NULL,
+	workers int DEFAULT NULL, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT NULL)
+	RETURNS void AS 'MODULE_PATHNAME', 'ps_alter_stream' LANGUAGE c
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION alter_stream IS 'Change settings of a stream while it runs; what is null stays as it is';
+
+CREATE FUNCTION seek_stream(name text, "to" text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_seek_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION seek_stream IS 'Move a paused stream to earliest, latest, a time, or {"partition": offset, ...}; recorded in stream_gaps';
 
 CREATE FUNCTION pause_stream(name text) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_pause_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
@@ -406,27 +422,33 @@ CREATE FUNCTION reconcile(name text, OUT partition int, OUT consumed bigint, OUT
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION reconcile(text) IS 'Balance a stream''s books: per partition what was consumed, what became of it and the difference, which is 0; and how many sealed chunks differ from their samples or day buckets';
 
-REVOKE ALL ON FUNCTION create_stream(text, name, text, text, text, text, int, interval, interval, text, text, text, jsonb, interval, int, interval),
-	pause_stream(text), resume_stream(text), drop_stream(text), start_streams(), wait_for_stream(text, interval),
-	test_connection(name, text), reconcile(text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION create_stream(text, name, text, text, text, text, int, interval, interval, text, text, text, jsonb, interval, int, interval),
-	pause_stream(text), resume_stream(text), drop_stream(text), start_streams(), wait_for_stream(text, interval),
-	test_connection(name, text), reconcile(text) TO profile_stream_operator;
+REVOKE ALL ON FUNCTION create_stream, alter_stream, seek_stream, pause_stream, resume_stream, drop_stream, start_streams,
+	wait_for_stream, test_connection, reconcile FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION create_stream, alter_stream, seek_stream, pause_stream, resume_stream, drop_stream, start_streams,
+	wait_for_stream, test_connection, reconcile TO profile_stream_operator;
+
+CREATE VIEW stream_leases AS
+	SELECT l.classid::bigint AS stream_id, l.pid,
+		CASE WHEN l.objid::bigint >= 4294967232 THEN 4294967295 - l.objid::bigint END AS worker,
+		CASE WHEN l.objid::bigint < 4294967232 THEN l.objid::bigint END AS partition
+	FROM pg_catalog.pg_locks l
+	WHERE l.locktype = 'advisory' AND l.objsubid = 3 AND l.mode = 'ExclusiveLock' AND l.granted
+		AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
+COMMENT ON VIEW stream_leases IS 'Workers that run, by their number from 0, and the partitions that each reads';
 
 CREATE VIEW stat_partitions AS
 	SELECT s.name AS stream, s.topic, o.partition, o.state, o.start_offset, o.next_offset, o.end_offset,
 		GREATEST(o.end_offset - o.next_offset, 0) AS lag,
 		o.consumed, o.applied, o.duplicates, o.dead, o.late, o.tombstones, o.replayed, o.held,
-		o.last_message_at, o.committed_at, o.error
-	FROM profile_stream.stream_offsets o JOIN profile_stream.streams s ON s.stream_id = o.stream_id;
+		o.last_message_at, o.committed_at, o.error, l.pid AS worker_pid
+	FROM profile_stream.stream_offsets o JOIN profile_stream.streams s ON s.stream_id = o.stream_id
+		LEFT JOIN profile_stream.stream_leases l ON l.stream_id = o.stream_id AND l.partition = o.partition;
 COMMENT ON VIEW stat_partitions IS 'Progress and counters of each partition';
 
 CREATE VIEW stat_streams AS
 	WITH running AS (
-		SELECT l.classid::bigint AS stream_id, l.pid
-		FROM pg_catalog.pg_locks l
-		WHERE l.locktype = 'advisory' AND l.objsubid = 3 AND l.objid::bigint = 4294967295 AND l.granted
-			AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+		SELECT l.stream_id, pg_catalog.count(*)::int AS workers, (pg_catalog.array_agg(l.pid ORDER BY l.worker))[1] AS pid
+		FROM profile_stream.stream_leases l WHERE l.worker IS NOT NULL GROUP BY l.stream_id
 	), totals AS (
 		SELECT o.stream_id, pg_catalog.count(*) AS partitions, pg_catalog.sum(o.applied)::bigint AS applied,
 			pg_catalog.sum(o.duplicates)::bigint AS duplicates, pg_catalog.sum(o.dead)::bigint AS dead,
@@ -446,7 +468,7 @@ CREATE VIEW stat_streams AS
 			WHEN r.pid IS NULL AND h.state NOT IN ('disabled', 'no_worker_slot') THEN 'not_running'
 			WHEN h.state = 'running' AND t.lost > 0 THEN 'offset_lost'
 			ELSE h.state END AS state,
-		s.topic, s.owner, r.pid AS worker_pid, t.partitions, t.applied, t.duplicates, t.dead, t.late, t.tombstones,
+		s.topic, s.owner, r.pid AS worker_pid, COALESCE(r.workers, 0) AS workers, t.partitions, t.applied, t.duplicates, t.dead, t.late, t.tombstones,
 		t.replayed, t.held, t.lag,
 		t.last_message_at, t.committed_at, h.error,
 		CASE WHEN h.stream_id IS NULL THEN 'This database was restored; resume_stream() goes on from the stored offsets.'

@@ -10,7 +10,6 @@
 #include "executor/spi.h"
 #include "ingest/lease.h"
 #include "ingest/worker.h"
-#include "miscadmin.h"
 #include "store/lock.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
@@ -45,7 +44,7 @@ ps_assignment_start_ms(PsStream *stream)
 	at = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(stream->start_from),
 												 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 	CommitTransactionCommand();
-	return Max(0, at / 1000 + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * INT64CONST(86400000));
+	return ps_kafka_time(at);
 }
 
 /* Where a partition that has no row begins. */
@@ -92,7 +91,7 @@ offset_lost(PsWorker *worker, PsStoredOffset *stored, int64 low, int64 high)
 		ereport(WARNING,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("stream \"%s\" stops reading partition %d: %s", stream->name, stored->partition, error),
-				 errhint("Messages were lost to retention, or the topic was created anew. To go on from what is left, create the stream again with on_offset_lost => 'earliest'; profiles and event ids stay.")));
+				 errhint("Messages were lost to retention, or the topic was created anew. To go on from what is left, call alter_stream() with on_offset_lost => 'earliest', or pause the stream and seek_stream().")));
 		ps_stream_lose_partition(stream->stream_id, stored->partition, error);
 		return false;
 	}
@@ -109,64 +108,92 @@ offset_lost(PsWorker *worker, PsStoredOffset *stored, int64 low, int64 high)
 	return true;
 }
 
+/* The row of a partition, NULL when it has none. */
+static PsStoredOffset *
+find_row(List *rows, int partition)
+{
+	ListCell   *cell;
+
+	foreach(cell, rows)
+	{
+		PsStoredOffset *row = lfirst(cell);
+
+		if (row->partition == partition)
+			return row;
+	}
+	return NULL;
+}
+
+/* Stores where the partitions begin that have no row yet; those that the first worker to look does not find are new. */
+static void
+add_rows(PsWorker *worker, List *rows)
+{
+	PsLookup   *lookup = &worker->lookup;
+
+	for (int p = 0; p < lookup->npartitions; p++)
+		if (ps_stream_reads(worker->stream, p) && find_row(rows, p) == NULL)
+			ps_stream_add_partition(worker->stream->stream_id, p,
+									start_offset(worker, &lookup->partitions[p], rows == NIL));
+}
+
+/* Marks partitions that the topic does not have any more, unless somebody else may still read them. */
+static void
+lose_vanished(PsWorker *worker, List *rows)
+{
+	ListCell   *cell;
+
+	foreach(cell, rows)
+	{
+		PsStoredOffset *row = lfirst(cell);
+
+		if (row->partition >= worker->lookup.npartitions && !row->lost &&
+			ps_balance_hold(worker, row->partition))
+		{
+			(void) offset_lost(worker, row, -1, -1);
+			ps_balance_release(worker, row->partition);
+		}
+	}
+}
+
+/* Whether a row can be read on; the answer is of a time when nothing moved it. */
+static bool
+is_readable(PsWorker *worker, PsStoredOffset *row)
+{
+	PsLookupPartition *answer = &worker->lookup.partitions[row->partition];
+
+	if (!row->lost && row->next_offset >= answer->low && row->next_offset <= answer->high)
+		return true;
+	return offset_lost(worker, row, answer->low, answer->high);
+}
+
 /* Brings rows and answer together; fills rows with what is to be read. */
 static int
 reconcile_partitions(PsWorker *worker, PsStoredOffset **rows)
 {
 	PsStream   *stream = worker->stream;
-	PsLookup   *lookup = &worker->lookup;
+	bool		stays_lost = strcmp(stream->on_offset_lost, "stop") == 0;
 	List	   *stored = ps_stream_offsets(stream->stream_id);
-	bool		first_start = stored == NIL;
-	ListCell   *cell;
 	int			n = 0;
 
-	for (int p = 0; p < lookup->npartitions; p++)
+	add_rows(worker, stored);
+	lose_vanished(worker, stored);
+	ps_balance_resize(worker, worker->lookup.npartitions);
+	for (int p = 0; p < worker->nleases; p++)
 	{
-		PsLookupPartition *answer = &lookup->partitions[p];
-		PsStoredOffset *row = NULL;
+		PsStoredOffset *row = find_row(stored, p);
 
-		foreach(cell, stored)
+		worker->leases[p].readable = ps_stream_reads(stream, p) && !(row != NULL && row->lost && stays_lost);
+		if (row == NULL || !worker->reassign || !worker->leases[p].held)
+			continue;
+		if (worker->leases[p].readable && is_readable(worker, row))
+			rows[n++] = row;
+		else
 		{
-			if (((PsStoredOffset *) lfirst(cell))->partition == p)
-				row = lfirst(cell);
+			worker->leases[p].readable = false;
+			ps_balance_release(worker, p);
 		}
-		if (row == NULL)
-		{
-			row = palloc0(sizeof(PsStoredOffset));
-			row->partition = p;
-			row->next_offset = row->read_offset = start_offset(worker, answer, first_start);
-			ps_stream_add_partition(stream->stream_id, p, row->next_offset);
-		}
-		else if (row->lost)
-			continue;
-		else if (worker->reassign &&	/* else it moved since the look-up asked */
-				 (row->next_offset < answer->low || row->next_offset > answer->high) &&
-				 !offset_lost(worker, row, answer->low, answer->high))
-			continue;
-		if (!ps_lease_take(stream->stream_id, p))
-			continue;
-		rows[n++] = row;
-	}
-	foreach(cell, stored)
-	{
-		PsStoredOffset *row = lfirst(cell);
-
-		if (row->partition >= lookup->npartitions && !row->lost)
-			(void) offset_lost(worker, row, -1, -1);
 	}
 	return n;
-}
-
-/* Whether the worker already reads just these partitions. */
-static bool
-already_assigned(PsWorker *worker, PsStoredOffset **rows, int n)
-{
-	if (n != worker->npartitions)
-		return false;
-	for (int i = 0; i < n; i++)
-		if (rows[i]->partition != worker->partitions[i].partition)
-			return false;
-	return true;
 }
 
 void
@@ -179,6 +206,7 @@ ps_assignment_update(PsWorker *worker)
 
 	StartTransactionCommand();
 	ps_lock_tables();
+	ps_lease_lock_partitions(worker->stream->stream_id);
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(worker->batch_context);
@@ -187,7 +215,8 @@ ps_assignment_update(PsWorker *worker)
 	SPI_finish();
 	CommitTransactionCommand();
 
-	if (!worker->reassign && already_assigned(worker, rows, n))
+	worker->next_balance = 0;
+	if (!worker->reassign)
 		return;
 	ps_progress_forget(worker);
 	worker->partitions = MemoryContextAlloc(worker->context, most * sizeof(PsPartition));

@@ -156,6 +156,7 @@ check_stream(PsWorker *worker, int stream_id)
 {
 	MemoryContext context = NULL;
 	PsStream   *stream = NULL;
+	bool		wanted;
 
 	stream_changed = false;
 	StartTransactionCommand();
@@ -173,13 +174,19 @@ check_stream(PsWorker *worker, int stream_id)
 		MemoryContextSetParent(context, worker->context);
 	}
 	CommitTransactionCommand();
-	if (stream != NULL && !stream->enabled)
+	wanted = stream != NULL && stream->enabled && worker->number < stream->workers;
+	if (stream != NULL && !wanted)
 	{
 		stream_changed = true;	/* it stays so when the flush fails */
 		flush_held(worker);
 	}
-	if (stream == NULL || !stream->enabled)
+	if (!wanted)
 		leave(worker, 0);
+	if (worker->consumer != NULL && strcmp(stream->group_id, worker->stream->group_id) != 0)
+		leave(worker, 1);		/* to begin anew with another client */
+	options_changed = true;
+	worker->next_lookup = 0;
+	worker->lookup_outdated = worker->lookup.running;
 	if (worker->stream_context != NULL)
 		MemoryContextDelete(worker->stream_context);
 	worker->stream_context = context;

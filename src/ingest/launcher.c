@@ -145,12 +145,12 @@ profile_stream_launcher_main(Datum arg)
 	}
 }
 
-/* Registers a stream's worker; says so, there and to the caller's client, when no slot is free. */
-bool
-ps_worker_start(const PsStream *stream, Oid owner)
+/* Registers one worker of a stream; false when no slot is free. */
+static bool
+register_worker(const PsStream *stream, Oid owner, int number)
 {
 	BackgroundWorker worker;
-	Oid			where[2] = {MyDatabaseId, owner};
+	Oid			where[3] = {MyDatabaseId, owner, (Oid) number};
 
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -159,17 +159,35 @@ ps_worker_start(const PsStream *stream, Oid owner)
 	strlcpy(worker.bgw_library_name, "profile_stream", BGW_MAXLEN);
 	strlcpy(worker.bgw_function_name, "profile_stream_worker_main", BGW_MAXLEN);
 	strlcpy(worker.bgw_type, "profile_stream worker", BGW_MAXLEN);
-	snprintf(worker.bgw_name, BGW_MAXLEN, "profile_stream worker for stream %d", stream->stream_id);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "profile_stream worker %d for stream %d", number, stream->stream_id);
 	worker.bgw_main_arg = Int32GetDatum(stream->stream_id);
 	memcpy(worker.bgw_extra, where, sizeof(where));
-	if (RegisterDynamicBackgroundWorker(&worker, NULL))
-		return true;
-	ps_stream_set_state(stream->stream_id, "no_worker_slot", "no background worker slot is free", NO_SLOT_HINT, -1);
-	ereport(WARNING,
-			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-			 errmsg("no background worker slot is free for stream \"%s\"", stream->name),
-			 errhint(NO_SLOT_HINT)));
-	return false;
+	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
+int
+ps_workers_start(const PsStream *stream, Oid owner, bool all)
+{
+	int			started = 0;
+
+	for (int number = 0; number < stream->workers; number++)
+	{
+		if (!all && ps_lease_has_worker(stream->stream_id, number))
+			continue;
+		if (!register_worker(stream, owner, number))
+		{
+			ps_stream_set_state(stream->stream_id, "no_worker_slot",
+								psprintf("no background worker slot is free for worker %d of %d", number + 1, stream->workers),
+								NO_SLOT_HINT, -1);
+			ereport(WARNING,
+					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+					 errmsg("no background worker slot is free for stream \"%s\"", stream->name),
+					 errhint(NO_SLOT_HINT)));
+			break;
+		}
+		started++;
+	}
+	return started;
 }
 
 int
@@ -184,13 +202,11 @@ ps_launcher_start_streams(void)
 		PsStream   *stream = ps_stream_find(NULL, stream_id);
 		Oid			owner = get_role_oid(stream->owner, true);
 
-		if (ps_lease_has_worker(stream_id))
-			continue;
-		if (!OidIsValid(owner))
+		if (OidIsValid(owner))
+			started += ps_workers_start(stream, owner, false);
+		else
 			ps_stream_set_state(stream_id, "retrying", psprintf("role \"%s\" does not exist", stream->owner),
 								"Drop the stream and create it again as another role.", -1);
-		else if (ps_worker_start(stream, owner))
-			started++;
 	}
 	return started;
 }

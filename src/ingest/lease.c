@@ -30,15 +30,35 @@ ps_lease_take(int stream_id, uint32 what)
 {
 	LOCKTAG		tag = lease_tag(stream_id, what, LEASE);
 
-	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+	switch (LockAcquire(&tag, ExclusiveLock, true, true))
+	{
+		case LOCKACQUIRE_NOT_AVAIL:
+			return false;
+		case LOCKACQUIRE_ALREADY_HELD:
+		case LOCKACQUIRE_ALREADY_CLEAR:
+			(void) LockRelease(&tag, ExclusiveLock, true);
+			return true;
+		default:
+			return true;
+	}
 }
 
-bool
-ps_lease_become_worker(int stream_id)
+void
+ps_lease_release(int stream_id, uint32 what)
+{
+	LOCKTAG		tag = lease_tag(stream_id, what, LEASE);
+
+	(void) LockRelease(&tag, ExclusiveLock, true);
+}
+
+/* Takes the lease of a worker, once its predecessor has left. */
+static bool
+take_worker(int stream_id, int number, LOCKMODE mode, bool session)
 {
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PREDECESSOR_MS);
+	LOCKTAG		tag = lease_tag(stream_id, PS_LEASE_WORKER(number), LEASE);
 
-	while (!ps_lease_take(stream_id, PS_LEASE_WORKER))
+	while (LockAcquire(&tag, mode, session, true) == LOCKACQUIRE_NOT_AVAIL)
 	{
 		if (GetCurrentTimestamp() >= deadline)
 			return false;
@@ -50,20 +70,61 @@ ps_lease_become_worker(int stream_id)
 }
 
 bool
-ps_lease_has_worker(int stream_id)
+ps_lease_become_worker(int stream_id, int number)
 {
-	LOCKTAG		tag = lease_tag(stream_id, PS_LEASE_WORKER, LEASE);
+	return take_worker(stream_id, number, ExclusiveLock, true);
+}
 
-	if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+bool
+ps_lease_bar_workers(int stream_id)
+{
+	for (int number = 0; number < PS_MAX_WORKERS; number++)
+		if (!take_worker(stream_id, number, ShareLock, false))
+			return false;
+	return true;
+}
+
+bool
+ps_lease_has_worker(int stream_id, int number)
+{
+	LOCKTAG		tag = lease_tag(stream_id, PS_LEASE_WORKER(number), LEASE);
+
+	/* shared, so that those who ask at one time do not see each other */
+	if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
 		return true;
-	(void) LockRelease(&tag, ExclusiveLock, false);
+	(void) LockRelease(&tag, ShareLock, false);
 	return false;
+}
+
+int
+ps_lease_count_workers(void)
+{
+	LockData   *locks = GetLockStatusData();
+	int			n = 0;
+
+	for (int i = 0; i < locks->nelements; i++)
+	{
+		const LOCKTAG *tag = &locks->locks[i].locktag;
+
+		n += tag->locktag_type == LOCKTAG_ADVISORY && tag->locktag_field4 == LEASE &&
+			tag->locktag_field3 > PS_LEASE_WORKER(PS_MAX_WORKERS) &&
+			(locks->locks[i].holdMask & LOCKBIT_ON(ExclusiveLock)) != 0;
+	}
+	return n;
+}
+
+void
+ps_lease_lock_partitions(int stream_id)
+{
+	LOCKTAG		tag = lease_tag(stream_id, 0, STARTING);
+
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }
 
 void
 ps_lease_hold_back(int stream_id)
 {
-	LOCKTAG		tag = lease_tag(stream_id, PS_LEASE_WORKER, STARTING);
+	LOCKTAG		tag = lease_tag(stream_id, PS_LEASE_WORKER(0), STARTING);
 
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }
@@ -71,7 +132,7 @@ ps_lease_hold_back(int stream_id)
 void
 ps_lease_wait_start(int stream_id)
 {
-	LOCKTAG		tag = lease_tag(stream_id, PS_LEASE_WORKER, STARTING);
+	LOCKTAG		tag = lease_tag(stream_id, PS_LEASE_WORKER(0), STARTING);
 
 	(void) LockAcquire(&tag, ShareLock, false, false);
 }

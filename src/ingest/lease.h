@@ -8,24 +8,35 @@
 
 #include "postgres.h"
 
-#define PS_LEASE_WORKER 0xFFFFFFFF	/* in place of a partition: the stream's worker */
+#define PS_MAX_WORKERS 64		/* of a stream */
+#define PS_LEASE_WORKER(number) (0xFFFFFFFF - (uint32) (number))	/* in place of a partition: a worker of the stream */
 
-/* Takes a lease, if nobody holds it. */
+/* Takes a lease, if nobody else holds it; what one holds already is not taken twice. */
 extern bool ps_lease_take(int stream_id, uint32 what);
+extern void ps_lease_release(int stream_id, uint32 what);
 
-/* Waits for the lease of the stream's worker; false when its holder does not leave. */
-extern bool ps_lease_become_worker(int stream_id);
+/* Waits for the lease of a worker; false when its holder does not leave. */
+extern bool ps_lease_become_worker(int stream_id, int number);
 
-/* Whether a worker runs the stream. */
-extern bool ps_lease_has_worker(int stream_id);
+/* Whether a worker runs. */
+extern bool ps_lease_has_worker(int stream_id, int number);
+
+/* Waits until no worker of the stream runs, and keeps them out until the caller's transaction ends; false when one stays. */
+extern bool ps_lease_bar_workers(int stream_id);
+
+/* How many workers of all streams of all databases run. */
+extern int	ps_lease_count_workers(void);
+
+/* Keeps other workers of the stream from adding partitions until the caller's transaction ends. */
+extern void ps_lease_lock_partitions(int stream_id);
 
 /*
- * Bars the stream's worker until the caller's transaction ends: it is registered
+ * Bars the stream's workers until the caller's transaction ends: it is registered
  * before that commits, so that a missing slot can still be recorded.
  */
 extern void ps_lease_hold_back(int stream_id);
 
-/* Waits until nobody holds the worker back; needs a transaction. */
+/* Waits until nobody holds the workers back; needs a transaction. */
 extern void ps_lease_wait_start(int stream_id);
 
 #endif							/* PS_LEASE_H */

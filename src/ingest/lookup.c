@@ -52,30 +52,45 @@ count_partitions(PsLookup *lookup)
 	return n;
 }
 
-/* Fills the offsets of one partition; false on an error. */
+/*
+ * Asks for the offsets of a time in all partitions at once, into the member at
+ * that place of each answer; false on an error. One by one, each would wait for
+ * the fetch that is under way on the same connection.
+ */
 static bool
-look_up_partition(PsLookup *lookup, int partition)
+look_up_offsets(PsLookup *lookup, int n, int64 time, size_t place)
 {
-	PsLookupPartition *answer = &lookup->partitions[partition];
-	rd_kafka_resp_err_t err = rd_kafka_query_watermark_offsets(lookup->rk, lookup->topic, partition,
-															   &answer->low, &answer->high, lookup->timeout_ms);
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(n);
+	rd_kafka_resp_err_t err;
 
-	answer->at_time = -1;
-	if (err == RD_KAFKA_RESP_ERR_NO_ERROR && lookup->time_ms >= 0)
+	for (int i = 0; i < n; i++)
+		rd_kafka_topic_partition_list_add(list, lookup->topic, i)->offset = time;
+	err = rd_kafka_offsets_for_times(lookup->rk, list, lookup->timeout_ms);
+	for (int i = 0; i < list->cnt && err == RD_KAFKA_RESP_ERR_NO_ERROR; i++)
 	{
-		rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+		rd_kafka_topic_partition_t *found = &list->elems[i];
 
-		rd_kafka_topic_partition_list_add(list, lookup->topic, partition)->offset = lookup->time_ms;
-		err = rd_kafka_offsets_for_times(lookup->rk, list, lookup->timeout_ms);
-		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
-			err = list->elems[0].err;
-		if (err == RD_KAFKA_RESP_ERR_NO_ERROR && list->elems[0].offset >= 0)
-			answer->at_time = list->elems[0].offset;
-		rd_kafka_topic_partition_list_destroy(list);
+		err = found->err;
+		*(int64 *) ((char *) &lookup->partitions[found->partition] + place) = found->offset;
 	}
+	rd_kafka_topic_partition_list_destroy(list);
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
 		answer_error(lookup, "could not look up offsets", err);
 	return err == RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+/* Fills the offsets of all partitions. */
+static void
+look_up_partitions(PsLookup *lookup, int n)
+{
+	lookup->partitions = calloc(n, sizeof(PsLookupPartition));
+	if (lookup->partitions == NULL)
+		snprintf(lookup->error, sizeof(lookup->error), "out of memory");
+	else if (look_up_offsets(lookup, n, RD_KAFKA_OFFSET_BEGINNING, offsetof(PsLookupPartition, low)) &&
+			 look_up_offsets(lookup, n, RD_KAFKA_OFFSET_END, offsetof(PsLookupPartition, high)) &&
+			 (lookup->time_ms < 0 ||
+			  look_up_offsets(lookup, n, lookup->time_ms, offsetof(PsLookupPartition, at_time))))
+		lookup->npartitions = n;
 }
 
 /* The thread: asks, then writes one byte. */
@@ -87,18 +102,19 @@ ask(void *arg)
 	ssize_t		written;
 
 	if (n > 0)
-	{
-		lookup->partitions = calloc(n, sizeof(PsLookupPartition));
-		for (int i = 0; lookup->partitions != NULL && i < n && lookup->error[0] == '\0'; i++)
-			if (look_up_partition(lookup, i))
-				lookup->npartitions = i + 1;
-		if (lookup->partitions == NULL)
-			snprintf(lookup->error, sizeof(lookup->error), "out of memory");
-	}
+		look_up_partitions(lookup, n);
 	do
 		written = write(lookup->pipe[1], "x", 1);
 	while (written < 0 && errno == EINTR);
 	return NULL;
+}
+
+int64
+ps_kafka_time(TimestampTz at)
+{
+	if (TIMESTAMP_NOT_FINITE(at))
+		return -1;
+	return Max(0, at / 1000 + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * INT64CONST(86400000));
 }
 
 void

@@ -8,6 +8,8 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
+
 typedef struct PsLookupPartition
 {
 	int64		low;			/* first offset that the topic has */
@@ -32,6 +34,9 @@ typedef struct PsLookup
 	int			pipe[2];
 	bool		running;
 } PsLookup;
+
+/* A time as Kafka has it, in milliseconds since 1970; -1 for an infinite one. */
+extern int64 ps_kafka_time(TimestampTz at);
 
 extern void ps_lookup_init(PsLookup *lookup, void *rk, const char *topic);
 

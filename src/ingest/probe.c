@@ -26,6 +26,7 @@
 typedef struct ProbeSegment
 {
 	char		topic[256];
+	int64		time_ms;
 	int			timeout_ms;
 	int			options_len;
 	char		options[OPTION_BYTES];	/* name \0 value \0 … */
@@ -83,7 +84,7 @@ wait_for_answer(ProbeSegment *segment, BackgroundWorkerHandle *handle, int timeo
 }
 
 PsProbeAnswer *
-ps_probe(List *options, const char *topic, int timeout_ms)
+ps_probe(List *options, const char *topic, int64 time_ms, int timeout_ms)
 {
 	dsm_segment *dsm = dsm_create(sizeof(ProbeSegment), 0);
 	ProbeSegment *segment = dsm_segment_address(dsm);
@@ -93,6 +94,7 @@ ps_probe(List *options, const char *topic, int timeout_ms)
 
 	memset(segment, 0, sizeof(ProbeSegment));
 	strlcpy(segment->topic, topic, sizeof(segment->topic));
+	segment->time_ms = time_ms;
 	segment->timeout_ms = timeout_ms;
 	pack_options(segment, options);
 
@@ -144,7 +146,7 @@ answer(ProbeSegment *segment)
 	}
 	rk = ps_kafka_create_consumer(options, "profile_stream_probe");
 	ps_lookup_init(&lookup, rk, segment->topic);
-	if (!ps_lookup_start(&lookup, -1, segment->timeout_ms))
+	if (!ps_lookup_start(&lookup, segment->time_ms, segment->timeout_ms))
 		return;
 	while (!ps_lookup_done(&lookup))
 	{

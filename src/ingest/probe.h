@@ -21,9 +21,10 @@ typedef struct PsProbeAnswer
 } PsProbeAnswer;
 
 /*
- * Looks the topic up within the timeout, interruptibly. Raises when there is no
+ * Looks the topic up within the timeout, interruptibly; asks for the offsets of a
+ * time too, unless that is -1. Raises when there is no
  * free worker slot or no answer; the answer may itself hold an error.
  */
-extern PsProbeAnswer *ps_probe(List *options, const char *topic, int timeout_ms);
+extern PsProbeAnswer *ps_probe(List *options, const char *topic, int64 time_ms, int timeout_ms);
 
 #endif							/* PS_PROBE_H */

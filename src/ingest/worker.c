@@ -1,6 +1,6 @@
 /*
  * worker.c
- *	  The background worker of one stream: its life, its loop, its recovery.
+ *	  A background worker of a stream: its life, its loop, its recovery.
  *
  *	  Loop: interrupts, reload, stop conditions, look-ups, drain, apply, reset,
  *	  wait. While it waits it has no transaction and no snapshot. An error of the
@@ -60,6 +60,16 @@ connect_kafka(PsWorker *worker)
 	worker->reassign = true;
 }
 
+/* Whether there is anything to read, by this worker or another. */
+static bool
+has_readable(const PsWorker *worker)
+{
+	for (int p = 0; p < worker->nleases; p++)
+		if (worker->leases[p].readable)
+			return true;
+	return false;
+}
+
 /* Starts look-ups when due, and acts on their answers. */
 static void
 serve_lookup(PsWorker *worker)
@@ -75,8 +85,9 @@ serve_lookup(PsWorker *worker)
 		{
 			ps_assignment_update(worker);
 			worker->client_error = NULL;
-			worker->next_lookup = TimestampTzPlusMilliseconds(now, LOOKUP_INTERVAL_MS);
-			if (worker->npartitions == 0)
+			worker->next_lookup = worker->lookup_outdated ? now : TimestampTzPlusMilliseconds(now, LOOKUP_INTERVAL_MS);
+			worker->lookup_outdated = false;
+			if (!has_readable(worker))
 				ps_worker_set_state(worker, "offset_lost", "no partition can be read",
 									"See the error of each partition in stat_partitions.", -1);
 			else
@@ -172,6 +183,7 @@ serve(PsWorker *worker)
 
 	MemoryContextSwitchTo(worker->batch_context);
 	serve_lookup(worker);
+	ps_balance(worker);
 	MemoryContextSwitchTo(worker->batch_context);
 	if (GetCurrentTimestamp() >= worker->next_attempt)
 		more = serve_messages(worker);
@@ -247,7 +259,7 @@ start(PsWorker *worker, int stream_id)
 {
 	char		name[NAMEDATALEN + 32];
 	emit_log_hook_type log_hook;
-	Oid			where[2];		/* database, owner */
+	Oid			where[3];		/* database, owner, number */
 
 	memcpy(where, MyBgworkerEntry->bgw_extra, sizeof(where));
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -269,7 +281,7 @@ start(PsWorker *worker, int stream_id)
 	worker->apply_context = AllocSetContextCreate(worker->context, "profile_stream apply",
 												  BATCH_MEMORY, BATCH_MEMORY, BATCH_MEMORY);
 	worker->reorder = ps_reorder_create(worker->context);
-	worker->max_customers = ps_apply_max_customers(max_worker_processes > 4 ? 2 : 1);
+	worker->number = (int) where[2];
 
 	StartTransactionCommand();
 	ps_lease_wait_start(stream_id);
@@ -277,12 +289,13 @@ start(PsWorker *worker, int stream_id)
 	ps_control_init(worker, stream_id);
 	snprintf(name, sizeof(name), "profile_stream: %s", worker->stream->name);
 	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
-	if (!ps_lease_become_worker(stream_id))
+	if (!ps_lease_become_worker(stream_id, worker->number))
 	{
-		ereport(LOG, (errmsg("stream \"%s\" has a worker already", worker->stream->name)));
+		ereport(LOG, (errmsg("stream \"%s\" has a worker %d already", worker->stream->name, worker->number)));
 		proc_exit(0);
 	}
-	ereport(LOG, (errmsg("stream \"%s\" started", worker->stream->name)));
+	worker->max_customers = ps_apply_max_customers(ps_lease_count_workers());
+	ereport(LOG, (errmsg("stream \"%s\" started worker %d", worker->stream->name, worker->number)));
 }
 
 void

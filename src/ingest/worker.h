@@ -1,6 +1,6 @@
 /*
  * worker.h
- *	  State of the one process that runs a stream.
+ *	  State of a process that runs a stream, alone or with others.
  */
 #ifndef PS_WORKER_H
 #define PS_WORKER_H
@@ -10,6 +10,7 @@
 #include "apply.h"
 #include "core/offset_set.h"
 #include "core/reorder.h"
+#include "store/partition_catalog.h"
 #include "store/stream_catalog.h"
 
 typedef struct PsPartition
@@ -24,9 +25,17 @@ typedef struct PsPartition
 	PsCounts	counts;			/* consumed and replayed since the last commit */
 } PsPartition;
 
+/* What is known of a partition of the topic, read by us or not. */
+typedef struct PsLease
+{
+	bool		held;
+	bool		readable;		/* wanted, and its offset is not lost */
+} PsLease;
+
 typedef struct PsWorker
 {
 	PsStream   *stream;
+	int			number;			/* from 0, among the stream's workers */
 	MemoryContext context;		/* as long as the worker */
 	MemoryContext stream_context;	/* of stream, replaced when that is read again */
 	MemoryContext batch_context;	/* reset after each batch */
@@ -37,10 +46,14 @@ typedef struct PsWorker
 	TimestampTz next_lookup;
 	PsPartition *partitions;	/* assigned, ascending */
 	int			npartitions;
+	PsLease    *leases;			/* of each partition of the topic */
+	int			nleases;
+	TimestampTz next_balance;
 	PsReorder  *reorder;
 	TimestampTz next_progress;	/* when to store what was read but is held */
 	bool		reassign;		/* read offsets again and assign */
 	bool		lookup_settled; /* the look-up under way began while nothing moved */
+	bool		lookup_outdated;	/* it was under way when the stream was altered */
 	int			max_customers;
 	bool		recheck;		/* read the stream and its options again at the next attempt */
 	int			failures;		/* in a row */
@@ -55,6 +68,16 @@ typedef struct PsWorker
 extern void ps_assignment_update(PsWorker *worker);
 extern int64 ps_assignment_start_ms(PsStream *stream);
 extern PsPartition *ps_assignment_find(PsWorker *worker, int32 partition);
+
+/* balance.c: takes and gives back leases, so that all workers have their share; a change asks for a look-up */
+extern void ps_balance(PsWorker *worker);
+
+/* Notes how many partitions the topic has. */
+extern void ps_balance_resize(PsWorker *worker, int npartitions);
+
+/* Whether a partition is ours, or is now. */
+extern bool ps_balance_hold(PsWorker *worker, int partition);
+extern void ps_balance_release(PsWorker *worker, int partition);
 
 /* batch.c: applies what an intake holds and what is due, isolating what cannot be applied; or all that is held. */
 extern void ps_batch_apply(PsWorker *worker, PsIntake *intake, bool flush);
@@ -78,8 +101,8 @@ extern void ps_progress_committed(PsWorker *worker, const PsOffsetMove *moves, i
 /* When to store what was read and is held, DT_NOEND when that is stored. */
 extern TimestampTz ps_progress_due(const PsWorker *worker);
 
-/* launcher.c: registers a worker, false after a warning when no slot is free */
-extern bool ps_worker_start(const PsStream *stream, Oid owner);
+/* launcher.c: registers the stream's workers, all or those that do not run; how many; warns when no slot is free */
+extern int	ps_workers_start(const PsStream *stream, Oid owner, bool all);
 
 /* control.c: interrupts, reload, and whether the stream shall still run: may end the process */
 extern void ps_control_init(PsWorker *worker, int stream_id);

@@ -1,7 +1,7 @@
 /*
  * stream_catalog.c
- *	  The SQL of streams, stream_status, stream_offsets and stream_gaps. Called
- *	  by the worker and by the functions that control streams.
+ *	  The SQL of streams and stream_status. Called by the worker and by the
+ *	  functions that control streams.
  */
 #include "postgres.h"
 
@@ -10,6 +10,7 @@
 #include "miscadmin.h"
 #include "store/plan.h"
 #include "store/stream_catalog.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -21,23 +22,40 @@ static PsPlan find_plan = {
 	" s.on_offset_lost, s.notify_channel, s.notify, s.options,"
 	" (EXTRACT(epoch FROM s.reorder_wait) * 1000000)::int8, s.reorder_buffer_size,"
 	" COALESCE((EXTRACT(epoch FROM s.late_tolerance) * 1000000)::int8, -1),"
+	" s.workers, s.partitions, s.dead_letter_pause_ratio,"
 	" COALESCE(t.enabled AND t.database = $3, false)"
 	" FROM profile_stream.streams s LEFT JOIN profile_stream.stream_status t ON t.stream_id = s.stream_id"
 	" WHERE s.name = $1 OR s.stream_id = $2",
 	3, {TEXTOID, INT4OID, OIDOID}
 };
 
+/* what create_stream() and alter_stream() both set */
+#define SETTINGS \
+	"server, brokers, group_id, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options," \
+	" reorder_wait, reorder_buffer_size, late_tolerance, workers, partitions, dead_letter_pause_ratio"
+
+#define SETTING_VALUES \
+	"$1::name, $2, $3, $4, $5 * '1 ms'::interval, $6 * '1 us'::interval, $7, $8, $9, $10," \
+	" $11 * '1 us'::interval, $12, $13 * '1 us'::interval, $14, $15, $16"
+
+#define SETTING_TYPES \
+	TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, \
+	INT8OID, INT4OID, INT8OID, INT4OID, INT4ARRAYOID, FLOAT8OID
+
+#define NSETTINGS 16
+
 static PsPlan add_plan = {
-	"WITH s AS (INSERT INTO profile_stream.streams (name, owner, server, brokers, topic, group_id, start_from,"
-	" batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options,"
-	" reorder_wait, reorder_buffer_size, late_tolerance, created_at)"
-	" VALUES ($1, $2::name, $3::name, $4, $5, $6, $7, $8, $9 * '1 ms'::interval, $10 * '1 us'::interval, $11, $12, $13, $14,"
-	" $15 * '1 us'::interval, $16, $17 * '1 us'::interval, pg_catalog.now()) RETURNING stream_id), t AS ("
+	"WITH s AS (INSERT INTO profile_stream.streams (" SETTINGS ", name, owner, topic, start_from, created_at)"
+	" VALUES (" SETTING_VALUES ", $17, $18::name, $19, $20, pg_catalog.now()) RETURNING stream_id), t AS ("
 	" INSERT INTO profile_stream.stream_status (stream_id, database, enabled, state, changed_at)"
-	" SELECT s.stream_id, $18, true, 'starting', pg_catalog.now() FROM s)"
+	" SELECT s.stream_id, $21, true, 'starting', pg_catalog.now() FROM s)"
 	" SELECT s.stream_id FROM s",
-	18, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT4OID, INT8OID, TEXTOID,
-	TEXTOID, TEXTOID, JSONBOID, INT8OID, INT4OID, INT8OID, OIDOID}
+	NSETTINGS + 5, {SETTING_TYPES, TEXTOID, TEXTOID, TEXTOID, TEXTOID, OIDOID}
+};
+
+static PsPlan alter_plan = {
+	"UPDATE profile_stream.streams s SET (" SETTINGS ") = ROW(" SETTING_VALUES ") WHERE s.stream_id = $17",
+	NSETTINGS + 1, {SETTING_TYPES, INT4OID}
 };
 
 static PsPlan drop_plan = {
@@ -63,35 +81,6 @@ static PsPlan state_plan = {
 	" next_attempt_at = pg_catalog.clock_timestamp() + $5 * '1 ms'::interval, changed_at = pg_catalog.clock_timestamp()"
 	" WHERE t.stream_id = $1",
 	5, {INT4OID, TEXTOID, TEXTOID, TEXTOID, INT8OID}
-};
-
-static PsPlan offsets_plan = {
-	"SELECT o.partition, o.epoch, o.next_offset, o.read_offset, o.commits, o.finished, o.state = 'offset_lost'"
-	" FROM profile_stream.stream_offsets o WHERE o.stream_id = $1 ORDER BY 1",
-	1, {INT4OID}
-};
-
-static PsPlan add_partition_plan = {
-	"INSERT INTO profile_stream.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset)"
-	" VALUES ($1, $2, $3, $3, $3)",
-	3, {INT4OID, INT4OID, INT8OID}
-};
-
-static PsPlan lose_plan = {
-	"UPDATE profile_stream.stream_offsets o SET state = 'offset_lost', error = $3"
-	" WHERE o.stream_id = $1 AND o.partition = $2",
-	3, {INT4OID, INT4OID, TEXTOID}
-};
-
-/* what was held and is not any more was never consumed */
-static PsPlan jump_plan = {
-	"WITH o AS (UPDATE profile_stream.stream_offsets o SET next_offset = $6, read_offset = $7, finished = $8,"
-	" consumed = o.consumed - o.held + $9, held = $9, commits = o.commits + 1,"
-	" epoch = o.epoch + ($4 < $3)::int, state = 'running', error = NULL"
-	" WHERE o.stream_id = $1 AND o.partition = $2 AND o.next_offset = $3 RETURNING 1)"
-	" INSERT INTO profile_stream.stream_gaps (stream_id, partition, from_offset, to_offset, reason, recorded_at)"
-	" SELECT $1, $2, $3, $4, $5, pg_catalog.clock_timestamp() FROM o",
-	9, {INT4OID, INT4OID, INT8OID, INT8OID, TEXTOID, INT8OID, INT8OID, BYTEAOID, INT8OID}
 };
 
 /* what a user may see of a stream */
@@ -125,6 +114,23 @@ tell_workers(void)
 		CacheInvalidateRelcacheByRelid(relid);
 }
 
+/* Reads the array of partitions; null stands for all. */
+static void
+read_partitions(PsStream *stream, int column)
+{
+	bool		isnull;
+	Datum		array = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
+	Datum	   *elements;
+
+	if (isnull)
+		return;
+	deconstruct_array(DatumGetArrayTypeP(array), INT4OID, sizeof(int32), true, TYPALIGN_INT,
+					  &elements, NULL, &stream->npartitions);
+	stream->partitions = palloc(Max(stream->npartitions, 1) * sizeof(int32));
+	for (int i = 0; i < stream->npartitions; i++)
+		stream->partitions[i] = DatumGetInt32(elements[i]);
+}
+
 PsStream *
 ps_stream_find(const char *name, int stream_id)
 {
@@ -156,8 +162,20 @@ ps_stream_find(const char *name, int stream_id)
 	stream->reorder_wait_us = DatumGetInt64(column_value(16));
 	stream->reorder_buffer_size = DatumGetInt32(column_value(17));
 	stream->late_tolerance_us = DatumGetInt64(column_value(18));
-	stream->enabled = DatumGetBool(column_value(19));
+	stream->workers = DatumGetInt32(column_value(19));
+	read_partitions(stream, 20);
+	stream->dead_letter_pause_ratio = DatumGetFloat8(column_value(21));
+	stream->enabled = DatumGetBool(column_value(22));
 	return stream;
+}
+
+bool
+ps_stream_reads(const PsStream *stream, int partition)
+{
+	for (int i = 0; i < stream->npartitions; i++)
+		if (stream->partitions[i] == partition)
+			return true;
+	return stream->npartitions == 0;
 }
 
 static Datum
@@ -167,35 +185,64 @@ optional_text(const char *text, char *null)
 	return text == NULL ? (Datum) 0 : CStringGetTextDatum(text);
 }
 
+/* The arguments that SETTING_VALUES names. */
+static void
+set_settings(const PsStream *stream, Datum *args, char *nulls)
+{
+	PsColumn	partitions;
+
+	ps_column_init(&partitions, INT4OID, stream->npartitions);
+	for (int i = 0; i < stream->npartitions; i++)
+		ps_column_add(&partitions, Int32GetDatum(stream->partitions[i]));
+	memset(nulls, ' ', NSETTINGS);
+	args[0] = optional_text(stream->server, &nulls[0]);
+	args[1] = optional_text(stream->brokers, &nulls[1]);
+	args[2] = CStringGetTextDatum(stream->group_id);
+	args[3] = Int32GetDatum(stream->batch_size);
+	args[4] = Int64GetDatum(stream->batch_wait_ms);
+	args[5] = Int64GetDatum(stream->dedupe_retention_us);
+	args[6] = CStringGetTextDatum(stream->on_offset_lost);
+	args[7] = CStringGetTextDatum(stream->notify_channel);
+	args[8] = CStringGetTextDatum(stream->notify);
+	args[9] = JsonbPGetDatum(stream->options);
+	args[10] = Int64GetDatum(stream->reorder_wait_us);
+	args[11] = Int32GetDatum(stream->reorder_buffer_size);
+	args[12] = Int64GetDatum(stream->late_tolerance_us);
+	nulls[12] = stream->late_tolerance_us < 0 ? 'n' : ' ';
+	args[13] = Int32GetDatum(stream->workers);
+	args[14] = ps_column_array(&partitions);
+	nulls[14] = stream->npartitions == 0 ? 'n' : ' ';
+	args[15] = Float8GetDatum(stream->dead_letter_pause_ratio);
+}
+
 void
 ps_stream_add(PsStream *stream)
 {
-	Datum		args[18];
-	char		nulls[18];
+	Datum		args[NSETTINGS + 5];
+	char		nulls[NSETTINGS + 5];
 
 	memset(nulls, ' ', sizeof(nulls));
-	args[0] = CStringGetTextDatum(stream->name);
-	args[1] = CStringGetTextDatum(stream->owner);
-	args[2] = optional_text(stream->server, &nulls[2]);
-	args[3] = optional_text(stream->brokers, &nulls[3]);
-	args[4] = CStringGetTextDatum(stream->topic);
-	args[5] = CStringGetTextDatum(stream->group_id);
-	args[6] = CStringGetTextDatum(stream->start_from);
-	args[7] = Int32GetDatum(stream->batch_size);
-	args[8] = Int32GetDatum(stream->batch_wait_ms);
-	args[9] = Int64GetDatum(stream->dedupe_retention_us);
-	args[10] = CStringGetTextDatum(stream->on_offset_lost);
-	args[11] = CStringGetTextDatum(stream->notify_channel);
-	args[12] = CStringGetTextDatum(stream->notify);
-	args[13] = JsonbPGetDatum(stream->options);
-	args[14] = Int64GetDatum(stream->reorder_wait_us);
-	args[15] = Int32GetDatum(stream->reorder_buffer_size);
-	args[16] = Int64GetDatum(stream->late_tolerance_us);
-	if (stream->late_tolerance_us < 0)
-		nulls[16] = 'n';
-	args[17] = ObjectIdGetDatum(MyDatabaseId);
+	set_settings(stream, args, nulls);
+	args[NSETTINGS] = CStringGetTextDatum(stream->name);
+	args[NSETTINGS + 1] = CStringGetTextDatum(stream->owner);
+	args[NSETTINGS + 2] = CStringGetTextDatum(stream->topic);
+	args[NSETTINGS + 3] = CStringGetTextDatum(stream->start_from);
+	args[NSETTINGS + 4] = ObjectIdGetDatum(MyDatabaseId);
 	(void) ps_plan_run(&add_plan, args, nulls, SPI_OK_SELECT);
 	stream->stream_id = DatumGetInt32(column_value(1));
+}
+
+void
+ps_stream_alter(const PsStream *stream)
+{
+	Datum		args[NSETTINGS + 1];
+	char		nulls[NSETTINGS + 1];
+
+	memset(nulls, ' ', sizeof(nulls));
+	set_settings(stream, args, nulls);
+	args[NSETTINGS] = Int32GetDatum(stream->stream_id);
+	(void) ps_plan_run(&alter_plan, args, nulls, SPI_OK_UPDATE);
+	tell_workers();
 }
 
 void
@@ -244,78 +291,6 @@ ps_stream_set_state(int stream_id, const char *state, const char *error, const c
 	args[3] = optional_text(hint, &nulls[3]);
 	args[4] = Int64GetDatum(next_attempt_ms);
 	(void) ps_plan_run(&state_plan, args, nulls, SPI_OK_UPDATE);
-}
-
-List *
-ps_stream_offsets(int stream_id)
-{
-	Datum		args[1] = {Int32GetDatum(stream_id)};
-	uint64		n = ps_plan_run(&offsets_plan, args, NULL, SPI_OK_SELECT);
-	List	   *offsets = NIL;
-
-	for (uint64 i = 0; i < n; i++)
-	{
-		PsStoredOffset *offset = palloc(sizeof(PsStoredOffset));
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		bool		isnull;
-
-		offset->partition = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
-		offset->epoch = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
-		offset->next_offset = DatumGetInt64(SPI_getbinval(tuple, desc, 3, &isnull));
-		offset->read_offset = DatumGetInt64(SPI_getbinval(tuple, desc, 4, &isnull));
-		offset->commits = DatumGetInt64(SPI_getbinval(tuple, desc, 5, &isnull));
-		offset->finished = DatumGetByteaPCopy(SPI_getbinval(tuple, desc, 6, &isnull));
-		offset->lost = DatumGetBool(SPI_getbinval(tuple, desc, 7, &isnull));
-		offsets = lappend(offsets, offset);
-	}
-	return offsets;
-}
-
-void
-ps_stream_add_partition(int stream_id, int partition, int64 start_offset)
-{
-	Datum		args[3] = {Int32GetDatum(stream_id), Int32GetDatum(partition), Int64GetDatum(start_offset)};
-
-	(void) ps_plan_run(&add_partition_plan, args, NULL, SPI_OK_INSERT);
-}
-
-void
-ps_stream_lose_partition(int stream_id, int partition, const char *error)
-{
-	Datum		args[3] = {Int32GetDatum(stream_id), Int32GetDatum(partition), CStringGetTextDatum(error)};
-
-	(void) ps_plan_run(&lose_plan, args, NULL, SPI_OK_UPDATE);
-}
-
-void
-ps_stream_jump(int stream_id, const PsStoredOffset *after, int64 from_offset, int64 to_offset, int64 held, const char *reason)
-{
-	Datum		args[9] = {Int32GetDatum(stream_id), Int32GetDatum(after->partition), Int64GetDatum(from_offset),
-		Int64GetDatum(to_offset), CStringGetTextDatum(reason), Int64GetDatum(after->next_offset),
-	Int64GetDatum(after->read_offset), PointerGetDatum(after->finished), Int64GetDatum(held)};
-
-	(void) ps_plan_run(&jump_plan, args, NULL, SPI_OK_INSERT);
-}
-
-bool
-ps_stream_reached(int stream_id, const int64 *ends, int n)
-{
-	ListCell   *cell;
-	int			reached = 0;
-
-	for (int i = 0; i < n; i++)
-		if (ends[i] == PG_INT64_MIN)
-			reached++;			/* not waited for */
-	foreach(cell, ps_stream_offsets(stream_id))
-	{
-		PsStoredOffset *offset = lfirst(cell);
-
-		if (offset->partition < n && ends[offset->partition] != PG_INT64_MIN &&
-			offset->next_offset >= ends[offset->partition])
-			reached++;
-	}
-	return reached == n;
 }
 
 char *

@@ -1,6 +1,6 @@
 /*
  * stream_catalog.h
- *	  Streams as created, whether they shall run, and their partitions' rows.
+ *	  Streams as created, and whether they shall run.
  *	  Every call needs an SPI connection.
  */
 #ifndef PS_STREAM_CATALOG_H
@@ -30,25 +30,24 @@ typedef struct PsStream
 	char	   *notify_channel;
 	char	   *notify;
 	Jsonb	   *options;
+	int			workers;
+	int32	   *partitions;		/* to read */
+	int			npartitions;	/* 0: all */
+	double		dead_letter_pause_ratio;	/* of a minute's messages; 1: never */
 	bool		enabled;		/* in this database */
 } PsStream;
-
-typedef struct PsStoredOffset
-{
-	int32		partition;
-	int32		epoch;
-	int64		next_offset;
-	int64		read_offset;
-	int64		commits;
-	bytea	   *finished;		/* marks of core/offset_set, from next_offset on */
-	bool		lost;
-} PsStoredOffset;
 
 /* The stream of that name, or id when name is NULL; NULL when there is none. */
 extern PsStream *ps_stream_find(const char *name, int stream_id);
 
+/* Whether a stream reads a partition of its topic. */
+extern bool ps_stream_reads(const PsStream *stream, int partition);
+
 /* Adds a stream, enabled in this database; fills its id. */
 extern void ps_stream_add(PsStream *stream);
+
+/* Stores the settings of a stream that was found. */
+extern void ps_stream_alter(const PsStream *stream);
 extern void ps_stream_drop(int stream_id);
 extern void ps_stream_enable(int stream_id, bool enabled);
 
@@ -58,17 +57,6 @@ extern List *ps_streams_enabled(void);
 /* State of a worker, for stat_streams. */
 extern void ps_stream_set_state(int stream_id, const char *state, const char *error,
 								const char *hint, int64 next_attempt_ms);
-
-extern List *ps_stream_offsets(int stream_id);
-extern void ps_stream_add_partition(int stream_id, int partition, int64 start_offset);
-extern void ps_stream_lose_partition(int stream_id, int partition, const char *error);
-
-/* Goes on from another position, and records the gap; back means that the topic was created anew: a new epoch. */
-extern void ps_stream_jump(int stream_id, const PsStoredOffset *after, int64 from_offset, int64 to_offset, int64 held,
-						   const char *reason);
-
-/* Whether every partition has reached ends[partition]; PG_INT64_MIN: not waited for. */
-extern bool ps_stream_reached(int stream_id, const int64 *ends, int n);
 
 /* What stat_streams says: state, error and hint in one line. */
 extern char *ps_stream_describe(const char *name);

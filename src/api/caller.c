@@ -1,0 +1,106 @@
+/*
+ * caller.c
+ *	  Whose rights count, and how arguments are read, in the functions that
+ *	  control streams. The catalogue is written as the owner of the extension's
+ *	  tables, after the caller's rights have been checked.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "api/caller.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "connection.h"
+#include "ingest/launcher.h"
+#include "ingest/lease.h"
+#include "ingest/worker.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#define MAX_DAYS INT64CONST(365000)
+
+PsIdentity
+ps_become_owner(void)
+{
+	PsIdentity	identity;
+	Oid			relid = get_relname_relid("streams", get_namespace_oid(PS_SCHEMA, false));
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	GetUserIdAndSecContext(&identity.user, &identity.context);
+	SetUserIdAndSecContext(((Form_pg_class) GETSTRUCT(tuple))->relowner,
+						   identity.context | SECURITY_LOCAL_USERID_CHANGE);
+	ReleaseSysCache(tuple);
+	return identity;
+}
+
+void
+ps_become_caller(PsIdentity identity)
+{
+	SetUserIdAndSecContext(identity.user, identity.context);
+}
+
+PsStream *
+ps_find_stream(text *name, bool control)
+{
+	char	   *cname = text_to_cstring(name);
+	PsIdentity	identity = ps_become_owner();
+	PsStream   *stream = ps_stream_find(cname, 0);
+
+	ps_become_caller(identity);
+	if (stream == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("stream \"%s\" does not exist", cname),
+				 errhint("SELECT stream FROM profile_stream.stat_streams shows which there are.")));
+	if (control && !superuser() &&
+		!has_privs_of_role(GetUserId(), get_role_oid(stream->owner, false)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of stream \"%s\"", cname)));
+	return stream;
+}
+
+void
+ps_start_at_commit(PsStream *stream, bool all)
+{
+	ps_lease_hold_back(stream->stream_id);
+	(void) ps_workers_start(stream, get_role_oid(stream->owner, false), all);
+}
+
+void
+ps_check_argument(bool valid, const char *message)
+{
+	if (!valid)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s", message)));
+}
+
+/* What is beyond centuries cannot overflow. */
+int64
+ps_interval_us(Interval *interval)
+{
+	int64		days = interval->day + interval->month * INT64CONST(30) + interval->time / USECS_PER_DAY;
+
+	return Max(Min(days, MAX_DAYS), -MAX_DAYS) * USECS_PER_DAY + interval->time % USECS_PER_DAY;
+}
+
+void
+ps_check_answer(PsProbeAnswer *answer, const char *topic)
+{
+	if (answer->topic_missing)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("topic \"%s\" does not exist", topic),
+				 errhint("Create the topic, or name another one.")));
+	if (answer->error[0] != '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
+				 errmsg("%s", answer->error),
+				 errhint(PS_REACH_HINT)));
+}

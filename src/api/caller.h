@@ -1,0 +1,41 @@
+/*
+ * caller.h
+ *	  What the functions that control streams share: whose rights count, and how
+ *	  arguments are read.
+ */
+#ifndef PS_CALLER_H
+#define PS_CALLER_H
+
+#include "postgres.h"
+
+#include "ingest/probe.h"
+#include "store/partition_catalog.h"
+#include "store/stream_catalog.h"
+#include "utils/timestamp.h"
+
+typedef struct PsIdentity
+{
+	Oid			user;
+	int			context;
+} PsIdentity;
+
+/* Becomes the owner of the extension's tables, after the caller's rights were checked; and back. */
+extern PsIdentity ps_become_owner(void);
+extern void ps_become_caller(PsIdentity identity);
+
+/* Finds a stream, which the caller must own when it is to be controlled; needs SPI. */
+extern PsStream *ps_find_stream(text *name, bool control);
+
+/* Starts the stream's workers, all or those that do not run, once this transaction commits; needs SPI. */
+extern void ps_start_at_commit(PsStream *stream, bool all);
+
+/* Raises ERRCODE_INVALID_PARAMETER_VALUE unless it is valid. */
+extern void ps_check_argument(bool valid, const char *message);
+
+/* Raises what a broker said is wrong. */
+extern void ps_check_answer(PsProbeAnswer *answer, const char *topic);
+
+/* An interval in microseconds, months of 30 days. */
+extern int64 ps_interval_us(Interval *interval);
+
+#endif							/* PS_CALLER_H */

@@ -1,0 +1,183 @@
+/*
+ * seek.c
+ *	  seek_stream(): moves a paused stream to other offsets. What it reads again
+ *	  must still be known by its event ids, and no move goes unrecorded.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "api/caller.h"
+#include "connection.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "ingest/lease.h"
+#include "ingest/probe.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/snapmgr.h"
+
+#define PROBE_MS 10000
+
+/* Asks the stream's brokers; raises what they say. */
+static PsProbeAnswer *
+probe(const PsStream *stream, TimestampTz at)
+{
+	PsProbeAnswer *answer = ps_probe(ps_connection_options(stream->server, stream->brokers, stream->options,
+														   get_role_oid(stream->owner, false)),
+									 stream->topic, ps_kafka_time(at), PROBE_MS);
+
+	ps_check_answer(answer, stream->topic);
+	return answer;
+}
+
+/* Reads {"partition": offset, ...} into targets, -1 where a partition is not named. */
+static void
+read_offsets(const char *to, int64 *targets, int n)
+{
+	Jsonb	   *offsets = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(to)));
+	JsonbIterator *it = JsonbIteratorInit(&offsets->root);
+	JsonbValue	value;
+	JsonbIteratorToken token;
+	long		partition = -1;
+
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+		{
+			char	   *key = pnstrdup(value.val.string.val, value.val.string.len);
+			char	   *end;
+
+			errno = 0;
+			partition = strtol(key, &end, 10);
+			ps_check_argument(*key >= '0' && *key <= '9' && *end == '\0' && errno == 0,
+							  "\"to\" must name partitions by their numbers");
+			if (partition >= n)
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("partition %ld does not exist", partition),
+						 errhint("The topic has %d partitions.", n)));
+		}
+		else if (token == WJB_VALUE)
+		{
+			ps_check_argument(value.type == jbvNumeric, "\"to\" must give an offset for each partition");
+			targets[partition] = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(value.val.numeric)));
+			ps_check_argument(targets[partition] >= 0, "\"to\" must give an offset for each partition");
+		}
+	}
+}
+
+/* Fills the target of each partition, -1 where it stays; returns what the broker said of them. */
+static PsProbeAnswer *
+find_targets(const PsStream *stream, const char *to, int64 **targets)
+{
+	bool		earliest = strcmp(to, "earliest") == 0;
+	bool		latest = strcmp(to, "latest") == 0;
+	bool		by_time = !earliest && !latest && *to != '{';
+	TimestampTz at = by_time ? DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(to),
+																	   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)))
+	: DT_NOBEGIN;
+	PsProbeAnswer *answer;
+
+	ps_check_argument(!by_time || !TIMESTAMP_NOT_FINITE(at), "the time must be finite");
+	answer = probe(stream, at);
+	*targets = palloc(Max(answer->npartitions, 1) * sizeof(int64));
+	for (int p = 0; p < answer->npartitions; p++)
+	{
+		const PsLookupPartition *partition = &answer->partitions[p];
+
+		(*targets)[p] = earliest ? partition->low : latest ? partition->high : !by_time ? -1 :
+			partition->at_time >= 0 ? partition->at_time : partition->high;
+		if (!ps_stream_reads(stream, p))
+			(*targets)[p] = -1;
+	}
+	if (*to == '{')
+		read_offsets(to, *targets, answer->npartitions);
+	for (int p = 0; p < answer->npartitions; p++)
+		if ((*targets)[p] >= 0 && ((*targets)[p] < answer->partitions[p].low || (*targets)[p] > answer->partitions[p].high))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("partition %d has no offset " INT64_FORMAT, p, (*targets)[p]),
+					 errhint("The topic has " INT64_FORMAT " to " INT64_FORMAT ".",
+							 answer->partitions[p].low, answer->partitions[p].high)));
+	return answer;
+}
+
+/* Raises when messages that were applied would be read again though their event ids may be forgotten. */
+static void
+check_retention(const PsStream *stream, List *rows, const int64 *targets)
+{
+	PsProbeAnswer *answer = NULL;
+	ListCell   *cell;
+
+	foreach(cell, rows)
+	{
+		PsStoredOffset *row = lfirst(cell);
+		int64		again = Max(row->start_offset, targets[row->partition]);
+		int64		known;
+
+		if (targets[row->partition] < 0 || again >= row->read_offset)
+			continue;
+		if (answer == NULL)
+			answer = probe(stream, GetCurrentTimestamp() - stream->dedupe_retention_us);
+		known = row->partition < answer->npartitions ? answer->partitions[row->partition].at_time : -1;
+		if (known < 0 || again < known)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("messages of partition %d from offset " INT64_FORMAT " on may be older than dedupe_retention",
+							row->partition, again),
+					 errdetail("Their event ids may be forgotten, so that they would be applied twice."),
+					 errhint("Seek to a later offset or time, or replay the topic with rebuild().")));
+	}
+}
+
+/* Leaves out rows of partitions that the topic does not have. */
+static List *
+rows_within(List *rows, int n)
+{
+	List	   *within = NIL;
+	ListCell   *cell;
+
+	foreach(cell, rows)
+		if (((PsStoredOffset *) lfirst(cell))->partition < n)
+		within = lappend(within, lfirst(cell));
+	return within;
+}
+
+PG_FUNCTION_INFO_V1(ps_seek_stream);
+Datum
+ps_seek_stream(PG_FUNCTION_ARGS)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	PsStream   *stream;
+	PsProbeAnswer *answer;
+	int64	   *targets;
+	List	   *rows;
+	PsIdentity	identity;
+
+	PreventCommandIfReadOnly("seek_stream()");
+	SPI_connect();
+	MemoryContextSwitchTo(caller);
+	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
+	if (stream->enabled || !ps_lease_bar_workers(stream->stream_id))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("stream \"%s\" is running", stream->name),
+				 errhint("Call pause_stream(), commit, and then seek_stream().")));
+	answer = find_targets(stream, text_to_cstring(PG_GETARG_TEXT_PP(1)), &targets);
+	identity = ps_become_owner();
+	PushActiveSnapshot(GetLatestSnapshot());	/* what the workers committed last */
+	rows = rows_within(ps_stream_offsets(stream->stream_id), answer->npartitions);
+	ps_become_caller(identity);
+	check_retention(stream, rows, targets);
+	identity = ps_become_owner();
+	for (int p = 0; p < answer->npartitions; p++)
+		if (targets[p] >= 0)
+			ps_stream_seek(stream->stream_id, p, targets[p]);
+	PopActiveSnapshot();
+	ps_become_caller(identity);
+	SPI_finish();
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,248 @@
+/*
+ * settings.c
+ *	  create_stream() and alter_stream(): a stream's settings, read and checked.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "api/caller.h"
+#include "catalog/pg_type.h"
+#include "connection.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "ingest/lease.h"
+#include "ingest/worker.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+
+/* Arguments, taken one after the other; one that is null leaves what it would set. */
+typedef struct Arguments
+{
+	FunctionCallInfo fcinfo;
+	int			next;
+	bool		required;		/* none but those with a null of their own may be null */
+} Arguments;
+
+/* Whether the next argument is given; then it is at next - 1. */
+static bool
+given(Arguments *arguments, bool nullable)
+{
+	bool		isnull = arguments->fcinfo->args[arguments->next++].isnull;
+
+	ps_check_argument(!isnull || nullable || !arguments->required,
+					  "only server, brokers, late_tolerance and partitions may be null");
+	return !isnull;
+}
+
+static Datum
+value(Arguments *arguments)
+{
+	return arguments->fcinfo->args[arguments->next - 1].value;
+}
+
+static void
+take_text(Arguments *arguments, char **word, bool nullable)
+{
+	if (given(arguments, nullable))
+		*word = TextDatumGetCString(value(arguments));
+}
+
+static void
+take_int(Arguments *arguments, int *number)
+{
+	if (given(arguments, false))
+		*number = DatumGetInt32(value(arguments));
+}
+
+static void
+take_interval(Arguments *arguments, int64 *us, bool nullable)
+{
+	if (given(arguments, nullable))
+		*us = ps_interval_us(DatumGetIntervalP(value(arguments)));
+}
+
+/* Takes an array of partitions, sorted and without repeats; an empty one stands for all. */
+static void
+take_partitions(Arguments *arguments, PsStream *stream)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	int			n;
+
+	if (!given(arguments, true))
+		return;
+	deconstruct_array(DatumGetArrayTypeP(value(arguments)), INT4OID, sizeof(int32), true, TYPALIGN_INT, &elements, &nulls, &n);
+	stream->partitions = palloc(Max(n, 1) * sizeof(int32));
+	stream->npartitions = n;
+	for (int i = 0; i < n; i++)
+	{
+		ps_check_argument(!nulls[i] && DatumGetInt32(elements[i]) >= 0, "partitions must not be negative");
+		stream->partitions[i] = DatumGetInt32(elements[i]);
+	}
+}
+
+/* Takes the settings that create_stream() and alter_stream() have in common, in the order of both. */
+static void
+take_settings(Arguments *arguments, PsStream *stream)
+{
+	int64		batch_wait_us = stream->batch_wait_ms * INT64CONST(1000);
+
+	take_int(arguments, &stream->batch_size);
+	take_interval(arguments, &batch_wait_us, false);
+	take_interval(arguments, &stream->dedupe_retention_us, false);
+	take_text(arguments, &stream->on_offset_lost, false);
+	take_text(arguments, &stream->notify_channel, false);
+	take_text(arguments, &stream->notify, false);
+	if (given(arguments, false))
+		stream->options = DatumGetJsonbPCopy(value(arguments));
+	take_interval(arguments, &stream->reorder_wait_us, false);
+	take_int(arguments, &stream->reorder_buffer_size);
+	take_interval(arguments, &stream->late_tolerance_us, true);
+	ps_check_argument(arguments->fcinfo->args[arguments->next - 1].isnull || stream->late_tolerance_us >= 0,
+					  "late_tolerance must not be negative");
+	take_int(arguments, &stream->workers);
+	take_partitions(arguments, stream);
+	if (given(arguments, false))
+		stream->dead_letter_pause_ratio = DatumGetFloat8(value(arguments));
+	ps_check_argument(batch_wait_us >= 0 && batch_wait_us <= USECS_PER_MINUTE, "batch_wait must be 0 to 60 seconds");
+	stream->batch_wait_ms = (int) (batch_wait_us / 1000);
+}
+
+/* Whether a word is one of three. */
+static bool
+is_one_of(const char *word, const char *a, const char *b, const char *c)
+{
+	return strcmp(word, a) == 0 || strcmp(word, b) == 0 || strcmp(word, c) == 0;
+}
+
+static void
+check_settings(const PsStream *stream)
+{
+	ps_check_argument(stream->server == NULL || stream->brokers == NULL, "server and brokers exclude each other");
+	ps_check_argument(stream->name[0] != '\0' && strlen(stream->name) < NAMEDATALEN, "name must have 1 to 63 bytes");
+	ps_check_argument(stream->topic[0] != '\0' && strlen(stream->topic) < 250, "topic must have 1 to 249 bytes");
+	ps_check_argument(stream->group_id[0] != '\0', "group_id must not be empty");
+	ps_check_argument(stream->batch_size >= 1 && stream->batch_size <= 100000, "batch_size must be 1 to 100000");
+	ps_check_argument(stream->dedupe_retention_us >= 0, "dedupe_retention must not be negative");
+	ps_check_argument(stream->reorder_wait_us >= 0 && stream->reorder_wait_us <= USECS_PER_DAY,
+					  "reorder_wait must be 0 to 1 day");
+	ps_check_argument(stream->reorder_buffer_size >= 2, "reorder_buffer_size must be at least 2");
+	ps_check_argument(is_one_of(stream->on_offset_lost, "stop", "earliest", "latest"),
+					  "on_offset_lost must be stop, earliest or latest");
+	ps_check_argument(is_one_of(stream->notify, "customer", "batch", "off"), "notify must be customer, batch or off");
+	ps_check_argument(stream->notify_channel[0] != '\0' && strlen(stream->notify_channel) < NAMEDATALEN,
+					  "notify_channel must have 1 to 63 bytes");
+	ps_check_argument(stream->workers >= 1 && stream->workers <= PS_MAX_WORKERS, "workers must be 1 to 64");
+	ps_check_argument(stream->dead_letter_pause_ratio > 0 && stream->dead_letter_pause_ratio <= 1,
+					  "dead_letter_pause_ratio must be more than 0, and at most 1, which never pauses");
+}
+
+/* A time as text that means the same whatever the worker's time zone. */
+static char *
+absolute_time(const char *time)
+{
+	Datum		at = DirectFunctionCall3(timestamptz_in, CStringGetDatum(time),
+										 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+
+	ps_check_argument(!TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(at)), "start_from must be finite");
+	return pstrdup(timestamptz_to_str(DatumGetTimestampTz(at)));
+}
+
+/* Reads create_stream's arguments. */
+static PsStream *
+read_stream(FunctionCallInfo fcinfo)
+{
+	Arguments	arguments = {fcinfo, 0, true};
+	PsStream   *stream = palloc0(sizeof(PsStream));
+
+	stream->owner = GetUserNameFromId(GetUserId(), false);
+	stream->late_tolerance_us = -1;
+	take_text(&arguments, &stream->name, false);
+	if (given(&arguments, true))
+		stream->server = NameStr(*DatumGetName(value(&arguments)));
+	take_text(&arguments, &stream->brokers, true);
+	if (stream->server == NULL && stream->brokers == NULL)
+		stream->brokers = "localhost:9092";
+	take_text(&arguments, &stream->topic, false);
+	take_text(&arguments, &stream->group_id, false);
+	take_text(&arguments, &stream->start_from, false);
+	take_settings(&arguments, stream);
+	check_settings(stream);
+	if (strcmp(stream->start_from, "earliest") != 0 && strcmp(stream->start_from, "latest") != 0)
+		stream->start_from = absolute_time(stream->start_from);
+	return stream;
+}
+
+PG_FUNCTION_INFO_V1(ps_create_stream);
+Datum
+ps_create_stream(PG_FUNCTION_ARGS)
+{
+	PsStream   *stream = read_stream(fcinfo);
+	PsIdentity	identity;
+
+	PreventCommandIfReadOnly("create_stream()");
+	(void) ps_connection_options(stream->server, stream->brokers, stream->options, GetUserId());
+	SPI_connect();
+	identity = ps_become_owner();
+	if (ps_stream_find(stream->name, 0) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("stream \"%s\" already exists", stream->name),
+				 errhint("Change it with alter_stream(), or choose another name.")));
+	ps_stream_add(stream);
+	ps_start_at_commit(stream, true);
+	ps_become_caller(identity);
+	SPI_finish();
+	if (!process_shared_preload_libraries_done || strstr(GetConfigOption("shared_preload_libraries", true, false), "profile_stream") == NULL)
+		ereport(NOTICE,
+				(errmsg("stream \"%s\" will not come back by itself after a server restart", stream->name),
+				 errhint("Add profile_stream to shared_preload_libraries, or call profile_stream.start_streams() after a restart.")));
+	PG_RETURN_VOID();
+}
+
+/* Reads alter_stream's arguments over the stream as it is. */
+static void
+read_changes(FunctionCallInfo fcinfo, PsStream *stream)
+{
+	Arguments	arguments = {fcinfo, 1, false};
+	bool		has_server = given(&arguments, true);
+	char	   *server = has_server ? NameStr(*DatumGetName(value(&arguments))) : NULL;
+	char	   *brokers = NULL;
+
+	take_text(&arguments, &brokers, true);
+	if (server != NULL || brokers != NULL)
+	{
+		stream->server = server;
+		stream->brokers = brokers;
+	}
+	take_text(&arguments, &stream->group_id, false);
+	take_settings(&arguments, stream);
+	check_settings(stream);
+}
+
+PG_FUNCTION_INFO_V1(ps_alter_stream);
+Datum
+ps_alter_stream(PG_FUNCTION_ARGS)
+{
+	PsStream   *stream;
+	PsIdentity	identity;
+
+	ps_check_argument(!PG_ARGISNULL(0), "name must not be null");
+	PreventCommandIfReadOnly("alter_stream()");
+	SPI_connect();
+	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
+	read_changes(fcinfo, stream);
+	/* who may name brokers, and whose password is used, depends on the owner */
+	(void) ps_connection_options(stream->server, stream->brokers, stream->options, get_role_oid(stream->owner, false));
+	identity = ps_become_owner();
+	ps_stream_alter(stream);
+	if (stream->enabled)
+		ps_start_at_commit(stream, false);
+	ps_become_caller(identity);
+	SPI_finish();
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,133 @@
+/*
+ * partition_catalog.c
+ *	  Rows of stream_offsets and stream_gaps, but for what a batch moves: that is
+ *	  offsets.c. Called by the worker that reads a partition, and by seek_stream().
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "store/partition_catalog.h"
+#include "store/plan.h"
+#include "utils/builtins.h"
+
+static PsPlan offsets_plan = {
+	"SELECT o.partition, o.epoch, o.next_offset, o.read_offset, o.commits, o.finished, o.state = 'offset_lost', o.start_offset"
+	" FROM profile_stream.stream_offsets o WHERE o.stream_id = $1 ORDER BY 1",
+	1, {INT4OID}
+};
+
+static PsPlan add_partition_plan = {
+	"INSERT INTO profile_stream.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset)"
+	" VALUES ($1, $2, $3, $3, $3)",
+	3, {INT4OID, INT4OID, INT8OID}
+};
+
+static PsPlan lose_plan = {
+	"UPDATE profile_stream.stream_offsets o SET state = 'offset_lost', error = $3"
+	" WHERE o.stream_id = $1 AND o.partition = $2",
+	3, {INT4OID, INT4OID, TEXTOID}
+};
+
+/* what was held and is not any more was never consumed */
+static PsPlan jump_plan = {
+	"WITH o AS (UPDATE profile_stream.stream_offsets o SET next_offset = $6, read_offset = $7, finished = $8,"
+	" consumed = o.consumed - o.held + $9, held = $9, commits = o.commits + 1,"
+	" epoch = o.epoch + ($4 < $3)::int, state = 'running', error = NULL"
+	" WHERE o.stream_id = $1 AND o.partition = $2 AND o.next_offset = $3 RETURNING 1)"
+	" INSERT INTO profile_stream.stream_gaps (stream_id, partition, from_offset, to_offset, reason, recorded_at)"
+	" SELECT $1, $2, $3, $4, $5, pg_catalog.clock_timestamp() FROM o",
+	9, {INT4OID, INT4OID, INT8OID, INT8OID, TEXTOID, INT8OID, INT8OID, BYTEAOID, INT8OID}
+};
+
+/* what is held is not any more, so it was never consumed; counters of a row that is new are 0 */
+static PsPlan seek_plan = {
+	"WITH f AS (SELECT o.next_offset FROM profile_stream.stream_offsets o"
+	" WHERE o.stream_id = $1 AND o.partition = $2 FOR UPDATE), n AS ("
+	" INSERT INTO profile_stream.stream_offsets AS o (stream_id, partition, start_offset, next_offset, read_offset)"
+	" VALUES ($1, $2, $3, $3, $3) ON CONFLICT (stream_id, partition) DO UPDATE SET next_offset = $3, read_offset = $3,"
+	" finished = '', consumed = o.consumed - o.held, held = 0, commits = o.commits + 1, state = 'running', error = NULL)"
+	" INSERT INTO profile_stream.stream_gaps (stream_id, partition, from_offset, to_offset, reason, recorded_at)"
+	" SELECT $1, $2, f.next_offset, $3, 'seek', pg_catalog.clock_timestamp() FROM f WHERE f.next_offset <> $3",
+	3, {INT4OID, INT4OID, INT8OID}
+};
+
+List *
+ps_stream_offsets(int stream_id)
+{
+	Datum		args[1] = {Int32GetDatum(stream_id)};
+	uint64		n = ps_plan_run(&offsets_plan, args, NULL, SPI_OK_SELECT);
+	List	   *offsets = NIL;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		PsStoredOffset *offset = palloc(sizeof(PsStoredOffset));
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		isnull;
+
+		offset->partition = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
+		offset->epoch = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
+		offset->next_offset = DatumGetInt64(SPI_getbinval(tuple, desc, 3, &isnull));
+		offset->read_offset = DatumGetInt64(SPI_getbinval(tuple, desc, 4, &isnull));
+		offset->commits = DatumGetInt64(SPI_getbinval(tuple, desc, 5, &isnull));
+		offset->finished = DatumGetByteaPCopy(SPI_getbinval(tuple, desc, 6, &isnull));
+		offset->lost = DatumGetBool(SPI_getbinval(tuple, desc, 7, &isnull));
+		offset->start_offset = DatumGetInt64(SPI_getbinval(tuple, desc, 8, &isnull));
+		offsets = lappend(offsets, offset);
+	}
+	return offsets;
+}
+
+void
+ps_stream_add_partition(int stream_id, int partition, int64 start_offset)
+{
+	Datum		args[3] = {Int32GetDatum(stream_id), Int32GetDatum(partition), Int64GetDatum(start_offset)};
+
+	(void) ps_plan_run(&add_partition_plan, args, NULL, SPI_OK_INSERT);
+}
+
+void
+ps_stream_lose_partition(int stream_id, int partition, const char *error)
+{
+	Datum		args[3] = {Int32GetDatum(stream_id), Int32GetDatum(partition), CStringGetTextDatum(error)};
+
+	(void) ps_plan_run(&lose_plan, args, NULL, SPI_OK_UPDATE);
+}
+
+void
+ps_stream_jump(int stream_id, const PsStoredOffset *after, int64 from_offset, int64 to_offset, int64 held, const char *reason)
+{
+	Datum		args[9] = {Int32GetDatum(stream_id), Int32GetDatum(after->partition), Int64GetDatum(from_offset),
+		Int64GetDatum(to_offset), CStringGetTextDatum(reason), Int64GetDatum(after->next_offset),
+	Int64GetDatum(after->read_offset), PointerGetDatum(after->finished), Int64GetDatum(held)};
+
+	(void) ps_plan_run(&jump_plan, args, NULL, SPI_OK_INSERT);
+}
+
+void
+ps_stream_seek(int stream_id, int partition, int64 to_offset)
+{
+	Datum		args[3] = {Int32GetDatum(stream_id), Int32GetDatum(partition), Int64GetDatum(to_offset)};
+
+	(void) ps_plan_run(&seek_plan, args, NULL, SPI_OK_INSERT);
+}
+
+bool
+ps_stream_reached(int stream_id, const int64 *ends, int n)
+{
+	ListCell   *cell;
+	int			reached = 0;
+
+	for (int i = 0; i < n; i++)
+		if (ends[i] == PG_INT64_MIN)
+			reached++;			/* not waited for */
+	foreach(cell, ps_stream_offsets(stream_id))
+	{
+		PsStoredOffset *offset = lfirst(cell);
+
+		if (offset->partition < n && ends[offset->partition] != PG_INT64_MIN &&
+			offset->next_offset >= ends[offset->partition])
+			reached++;
+	}
+	return reached == n;
+}
