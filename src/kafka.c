@@ -17,6 +17,7 @@
 typedef enum Allowed
 {
 	ANYONE,
+	ADDRESS,					/* on servers only: who may use one must not send its secrets elsewhere */
 	SECRET,						/* in user mappings only */
 	FILES,						/* superusers and pg_read_server_files */
 	SUPERUSER
@@ -27,7 +28,7 @@ static const struct
 	const char *name;
 	Allowed		allowed;
 }			known_options[] = {
-	{"bootstrap.servers", ANYONE},
+	{"bootstrap.servers", ADDRESS},
 	{"client.id", ANYONE},
 	{"client.rack", ANYONE},
 	{"security.protocol", ANYONE},
@@ -67,14 +68,15 @@ static const struct
 	{"debug", SUPERUSER},
 };
 
-/* Raises that the option may not be set. */
+/* Raises that the option may not be set; the log shall not hold the statement, that may hold a secret. */
 static void
 refuse(const char *name, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
 			 errmsg("option \"%s\" is not allowed here", name),
-			 errhint("%s", hint)));
+			 errhint("%s", hint),
+			 errhidestmt(true)));
 }
 
 void
@@ -87,6 +89,8 @@ ps_kafka_check_option(const char *name, const char *value, PsOptionPlace place, 
 			found = i;
 	if (found < 0)
 		refuse(name, "doc/reference.md lists the options of librdkafka that may be set.");
+	if (known_options[found].allowed == ADDRESS && place != PS_OPTION_SERVER)
+		refuse(name, "Brokers are named by the server: CREATE SERVER ... OPTIONS (bootstrap_servers ...).");
 	if (known_options[found].allowed == SECRET && place != PS_OPTION_USER_MAPPING)
 		refuse(name, "Keep it in a user mapping: CREATE USER MAPPING ... OPTIONS (...).");
 	if (known_options[found].allowed == FILES && !superuser_arg(role) &&
@@ -139,7 +143,8 @@ set_option(rd_kafka_conf_t *conf, const char *name, const char *value)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 				 errmsg("invalid value for option \"%s\"", name),
-				 errhint("See CONFIGURATION.md of librdkafka %s for the values it takes.", rd_kafka_version_str())));
+				 errhint("See CONFIGURATION.md of librdkafka %s for the values it takes.", rd_kafka_version_str()),
+				 errhidestmt(true)));
 	}
 }
 
