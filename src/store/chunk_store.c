@@ -80,6 +80,7 @@ void
 ps_chunks_value(const char *customer_id, const char *series,
 				TimestampTz from_at, TimestampTz to_at, PsWindowValue *value)
 {
+	static const Oid types[4] = {BOOLOID, INT8OID, NUMERICOID, BYTEAOID};
 	Datum		args[4];
 	uint64		found;
 
@@ -88,6 +89,7 @@ ps_chunks_value(const char *customer_id, const char *series,
 	args[2] = TimestampTzGetDatum(from_at);
 	args[3] = TimestampTzGetDatum(to_at);
 	found = ps_plan_read(&value_plan, args);
+	ps_plan_check_types(types, 4);
 	for (uint64 i = 0; i < found; i++)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[i];

@@ -19,6 +19,8 @@ enum
 	CUSTOMER_ID, EVENT_ID, SEEN_AT, NCOLUMNS
 };
 
+static const Oid column_types[NCOLUMNS] = {TEXTOID, TEXTOID, TIMESTAMPTZOID};
+
 #define KEYS_AND_IDS \
 	"ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) WITH ORDINALITY" \
 	" AS k(key, customer_id, event_id, ordinality)"
@@ -113,9 +115,11 @@ run_statement(PsPlan *plan, PsEventId **ids, const Presence *presence, Presence 
 static Presence *
 find_by_statement(PsEventId **ids, int n, TimestampTz retained_from)
 {
+	static const Oid types[2] = {INT4OID, TIMESTAMPTZOID};
 	Presence   *presence = palloc0(n * sizeof(Presence));
 	uint64		found = run_statement(&find_plan, ids, presence, ABSENT, n, NULL);
 
+	ps_plan_check_types(types, 2);
 	for (uint64 i = 0; i < found; i++)
 	{
 		bool		isnull;
@@ -163,7 +167,7 @@ find_plain(PsPlainTable *table, PsEventId *id, TimestampTz retained_from)
 static bool
 open_plain(PsPlainTable *table)
 {
-	return ps_plain_open(table, "event_ids", NCOLUMNS, "event_ids_key");
+	return ps_plain_open(table, "event_ids", "event_ids_key", column_types, NCOLUMNS, NCOLUMNS);
 }
 
 void

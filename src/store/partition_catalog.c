@@ -54,10 +54,12 @@ static PsPlan seek_plan = {
 List *
 ps_stream_offsets(int stream_id)
 {
+	static const Oid types[8] = {INT4OID, INT4OID, INT8OID, INT8OID, INT8OID, BYTEAOID, BOOLOID, INT8OID};
 	Datum		args[1] = {Int32GetDatum(stream_id)};
 	uint64		n = ps_plan_run(&offsets_plan, args, NULL, SPI_OK_SELECT);
 	List	   *offsets = NIL;
 
+	ps_plan_check_types(types, 8);
 	for (uint64 i = 0; i < n; i++)
 	{
 		PsStoredOffset *offset = palloc(sizeof(PsStoredOffset));

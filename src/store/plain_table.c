@@ -33,7 +33,7 @@
 
 /* Whether reading and writing it by hand does all that the executor would do. */
 static bool
-is_plain(Relation relation, int ncolumns)
+is_plain(Relation relation, const Oid *types, int ntypes, int ncolumns)
 {
 	TupleDesc	desc = RelationGetDescr(relation);
 
@@ -47,7 +47,8 @@ is_plain(Relation relation, int ncolumns)
 	if (desc->constr != NULL && (desc->constr->num_check > 0 || desc->constr->has_generated_stored))
 		return false;
 	for (int i = 0; i < ncolumns; i++)
-		if (TupleDescAttr(desc, i)->attisdropped)
+		if (TupleDescAttr(desc, i)->attisdropped ||
+			(i < ntypes && TupleDescAttr(desc, i)->atttypid != types[i]))
 			return false;
 	return true;
 }
@@ -93,7 +94,8 @@ open_indexes(PsPlainTable *table)
 }
 
 bool
-ps_plain_open(PsPlainTable *table, const char *name, int ncolumns, const char *index)
+ps_plain_open(PsPlainTable *table, const char *name, const char *index,
+			  const Oid *types, int ntypes, int ncolumns)
 {
 	Oid			relid = get_relname_relid(name, get_namespace_oid(PS_SCHEMA, false));
 	AclMode		needed = ACL_SELECT | ACL_INSERT | ACL_UPDATE;
@@ -103,7 +105,7 @@ ps_plain_open(PsPlainTable *table, const char *name, int ncolumns, const char *i
 		pg_class_aclmask(relid, GetUserId(), needed, ACLMASK_ALL) != needed)
 		return false;
 	table->relation = table_open(relid, RowExclusiveLock);
-	if (is_plain(table->relation, ncolumns) && open_indexes(table) && begin_scan(table, index))
+	if (is_plain(table->relation, types, ntypes, ncolumns) && open_indexes(table) && begin_scan(table, index))
 	{
 		table->updated = table_slot_create(table->relation, NULL);
 		table->command = GetCurrentCommandId(true);

@@ -4,9 +4,10 @@
  *	  The other files of the store come here where a statement a batch is not
  *	  fast enough, and keep their SQL for tables that are not plain.
  *
- *	  plain	a heap of just the columns of its definition, without triggers,
- *			rules, row security, checks, generated columns, children or
- *			partitions, with the index it is read by; more indexes are welcome
+ *	  plain	a heap of just the columns of its definition, the first ones of
+ *			the types that the caller reads, without triggers, rules, row
+ *			security, checks, generated columns, children or partitions, with
+ *			the index it is read by; more indexes are welcome
  */
 #ifndef PS_PLAIN_TABLE_H
 #define PS_PLAIN_TABLE_H
@@ -41,7 +42,8 @@ typedef struct PsPlainTable
  * the caller's role within an active snapshot; false when it is not plain, or
  * when the role lacks a right that the SQL path will then complain about.
  */
-extern bool ps_plain_open(PsPlainTable *table, const char *name, int ncolumns, const char *index);
+extern bool ps_plain_open(PsPlainTable *table, const char *name, const char *index,
+						  const Oid *types, int ntypes, int ncolumns);
 
 /* A copy of the first or next visible row with that key, or NULL. */
 extern HeapTuple ps_plain_find(PsPlainTable *table, Datum key);

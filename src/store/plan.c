@@ -11,6 +11,7 @@
 
 #include "catalog/pg_type.h"
 #include "nodes/parsenodes.h"
+#include "parser/parse_coerce.h"
 #include "store/plan.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -64,6 +65,22 @@ uint64
 ps_plan_read(PsPlan *plan, Datum *args)
 {
 	return run(plan, args, NULL, true, SPI_OK_SELECT);
+}
+
+void
+ps_plan_check_types(const Oid *types, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(SPI_tuptable->tupdesc, i);
+
+		if (!IsBinaryCoercible(column->atttypid, types[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("column \"%s\" has type %s, not %s", NameStr(column->attname),
+							format_type_be(column->atttypid), format_type_be(types[i])),
+					 errhint("The tables of profile_stream are read as they were created: give the column its type again.")));
+	}
 }
 
 /* Starts a column with room for capacity values. */

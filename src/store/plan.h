@@ -26,6 +26,12 @@ extern uint64 ps_plan_run(PsPlan *plan, Datum *args, const char *nulls, int expe
 /* The same for a SELECT within a STABLE function: read-only, in the calling query's snapshot. */
 extern uint64 ps_plan_read(PsPlan *plan, Datum *args);
 
+/*
+ * Raises unless the first columns of what the last SELECT returned can be read
+ * as these types: a Datum of another type would be misread, not refused.
+ */
+extern void ps_plan_check_types(const Oid *types, int n);
+
 /* A column under construction: n values that become one array argument. */
 typedef struct PsColumn
 {

@@ -73,7 +73,7 @@ load_plain(PsStoredProfile **profiles, int n)
 {
 	PsPlainTable table;
 
-	if (!ps_plain_open(&table, TABLE_NAME, PS_TABLE_COLUMNS, KEY_NAME))
+	if (!ps_plain_open(&table, TABLE_NAME, KEY_NAME, column_types, PS_ROW_COLUMNS, PS_TABLE_COLUMNS))
 		return false;
 	for (int i = 0; i < n; i++)
 	{
@@ -101,6 +101,7 @@ load_by_statement(PsStoredProfile **profiles, int n)
 		ps_column_add_text(&ids, profiles[i]->customer_id);
 	args[0] = ps_column_array(&ids);
 	found = ps_plan_run(&load_plan, args, NULL, SPI_OK_SELECT);
+	ps_plan_check_types(column_types, PS_ROW_COLUMNS);
 	for (uint64 i = 0; i < found; i++)
 	{
 		Datum		values[PS_ROW_COLUMNS + 1];
@@ -173,7 +174,7 @@ save_plain(PsStoredProfile **profiles, int n)
 	for (int i = 0; i < n; i++)
 		if (!profiles[i]->profile.is_new && profiles[i]->row == NULL)
 			return false;
-	if (!ps_plain_open(&table, TABLE_NAME, PS_TABLE_COLUMNS, KEY_NAME))
+	if (!ps_plain_open(&table, TABLE_NAME, KEY_NAME, column_types, PS_ROW_COLUMNS, PS_TABLE_COLUMNS))
 		return false;
 	for (int i = 0; i < n; i++)
 	{
