@@ -108,6 +108,8 @@ serve_lookup(PsWorker *worker)
 	{
 		if (worker->reassign && now < worker->next_lookup && worker->state != NULL && strcmp(worker->state, "retrying") == 0)
 			return;
+		if (worker->reassign)
+			ps_consumer_assign(worker->consumer, NULL, 0);	/* each answer would wait for a fetch that waits */
 		worker->lookup_settled = worker->reassign;
 		(void) ps_lookup_start(lookup, ps_assignment_start_ms(worker->stream), LOOKUP_TIMEOUT_MS);
 		worker->next_lookup = TimestampTzPlusMilliseconds(now, LOOKUP_RETRY_MS);
