@@ -1,0 +1,214 @@
+# What the database refuses a stream for no fault of an event: tables that went or changed, rights revoked, a full
+# disk, deadlocks, locks that somebody keeps, serialization, a full lock table. The stream says so, writes no dead
+# letter, and goes on by itself. PS_SEED repeats a run.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+
+use PostgreSQL::Test::Utils;
+use ProfileStream::Broker;
+use ProfileStream::Node;
+use Test::More;
+use Time::HiRes qw(time);
+
+plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
+
+my $seed = $ENV{PS_SEED} // int(rand(1_000_000));
+my $parts = 16;
+my $events = ProfileStream::Node::generate(
+	seed => $seed,
+	events => $ENV{PS_EVENTS} // 48_000,
+	customers => $ENV{PS_CUSTOMERS} // 3_000,
+	parts => $parts);
+my @files = @{ $events->{files} };
+my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 4 ] ]);
+my $brokers = $broker->bootstrap;
+my $node = ProfileStream::Node->start_new('main', conf => "deadlock_timeout = 200ms\n");
+my $tables = 'profile_stream';
+my $produced = 0;
+
+# A hot customer of the generator, whom every file of events touches.
+my $customer = 'NULL';
+my $row = "UPDATE $tables.materialized_profiles SET attributes = attributes WHERE customer_id = '$customer'";
+my $key = "$tables.customer_lock_key('$customer')";
+my $is_waiting = "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'profile_stream worker' AND wait_event_type = 'Lock'";
+
+sub sql { return $node->safe_psql('postgres', join(";\n", @_)); }
+
+# Produces the next file of events.
+sub produce_next
+{
+	my $file = shift @files or die 'no more events';
+	$broker->produce_file('events', $file);
+	$produced += () = slurp_file($file) =~ /\n/g;
+}
+
+# Waits for a state with an error that matches.
+sub says
+{
+	my ($pattern, $name) = @_;
+	ok($node->poll_query_until('postgres', "SELECT state = 'retrying' AND error ~ '$pattern' FROM $tables.stat_streams"),
+		"$name: the stream says so")
+	  or diag(sql("SELECT state, error FROM $tables.stat_streams"));
+}
+
+sub goes_on
+{
+	my ($name) = @_;
+	my $start = time;
+	ok($node->wait_taken('refused', $produced), "$name: goes on");
+	ok($node->wait_state('refused', 'running'), "$name: and runs");
+	note(sprintf('%s: everything applied after %.1f s', $name, time - $start));
+}
+
+# Events come while something is wrong, that is then put right.
+sub fault
+{
+	my ($name, $pattern, $begin, $end) = @_;
+	my $dead = sql("SELECT count(*) FROM $tables.dead_letters");
+
+	sql(@$begin);
+	produce_next();
+	says($pattern, $name);
+	is($node->taken('refused'), $produced - lines_of_last(), "$name: nothing is taken");
+	is(sql("SELECT count(*) FROM $tables.dead_letters"), $dead, "$name: and nothing is a dead letter");
+	sql(@$end);
+	goes_on($name);
+}
+
+sub lines_of_last
+{
+	my $lines = () = slurp_file($events->{files}[ $parts - @files - 1 ]) =~ /\n/g;
+	return $lines;
+}
+
+# the stream belongs to a plain role, so that it can lose rights
+sql(<<"END");
+CREATE ROLE crm LOGIN IN ROLE profile_stream_operator;
+CREATE SERVER bank FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (bootstrap_servers '$brokers');
+GRANT USAGE ON FOREIGN SERVER bank TO crm;
+SET ROLE crm;
+SELECT $tables.create_stream('refused', server => 'bank', topic => 'events');
+END
+produce_next();
+goes_on('at first');
+
+# tables that are not as they were
+fault('a table renamed', 'event_ids. does not exist',
+	["ALTER TABLE $tables.event_ids RENAME TO gone"],
+	["ALTER TABLE $tables.gone RENAME TO event_ids"]);
+fault('a table dropped, and made anew', 'event_ids. does not exist',
+	[ "CREATE TABLE public.kept (LIKE $tables.event_ids INCLUDING ALL)", "ALTER TABLE public.kept OWNER TO crm",
+		"INSERT INTO public.kept SELECT * FROM $tables.event_ids",
+		"ALTER EXTENSION profile_stream DROP TABLE $tables.event_ids", "DROP TABLE $tables.event_ids" ],
+	[ 'ALTER TABLE public.kept RENAME TO event_ids', "ALTER TABLE public.event_ids SET SCHEMA $tables" ]);
+fault('a column of another type', 'column "seen_at" has type text',
+	["ALTER TABLE $tables.event_ids ALTER seen_at TYPE text"],
+	["ALTER TABLE $tables.event_ids ALTER seen_at TYPE timestamptz USING seen_at::timestamptz"]);
+fault('a column of a smaller type', 'column "seen_at" has type integer',
+	["ALTER TABLE $tables.event_ids ALTER seen_at TYPE int USING extract(epoch FROM seen_at)::int"],
+	["ALTER TABLE $tables.event_ids ALTER seen_at TYPE timestamptz USING to_timestamp(seen_at)"]);
+fault('a column that went', 'column.*seen_at.*does not exist',
+	[ "CREATE TABLE public.kept AS SELECT * FROM $tables.event_ids", "ALTER TABLE $tables.event_ids DROP seen_at" ],
+	[ "ALTER TABLE $tables.event_ids ADD seen_at timestamptz", "UPDATE $tables.event_ids e SET seen_at = k.seen_at"
+		  . " FROM public.kept k WHERE k.customer_id = e.customer_id AND k.event_id = e.event_id", 'DROP TABLE public.kept' ]);
+
+# rights
+fault('a right on a table revoked', 'permission denied for table materialized_profiles',
+	["REVOKE UPDATE ON $tables.materialized_profiles FROM profile_stream_operator"],
+	["GRANT UPDATE ON $tables.materialized_profiles TO profile_stream_operator"]);
+fault('the right on the server revoked', 'permission denied for foreign server bank',
+	['REVOKE USAGE ON FOREIGN SERVER bank FROM crm'], ['GRANT USAGE ON FOREIGN SERVER bank TO crm']);
+
+SKIP:
+{
+	skip 'built without failpoints', 1 unless $node->has_failpoints;
+
+	# a full disk, at the last moment
+	$node->set_failpoint('before_commit:disk_full');
+	produce_next();
+	says('failpoint "before_commit"', 'a full disk');
+	$node->set_failpoint('');
+	goes_on('a full disk');
+
+	# a deadlock: the worker, that holds the customer's lock, wants the row; who holds the row wants the lock
+	my $session = $node->background_psql('postgres');
+	$session->query_safe("SET deadlock_timeout = '10min'; BEGIN; $row");
+	$node->set_failpoint('after_lock:sleep=1000');
+	produce_next();
+	ok($node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1"
+			  . " AND (classid::bigint << 32) + objid::bigint = $key"), 'a deadlock: the worker has the customer');
+	$session->query_until(qr/waits/, "\\echo waits\nSELECT pg_advisory_xact_lock($key);\n");
+	says('deadlock detected', 'a deadlock');
+	$node->set_failpoint('');
+	$session->query_safe('COMMIT');
+	goes_on('a deadlock');
+	$session->quit;
+}
+
+# somebody keeps a customer's lock longer than the worker shall wait
+my $session = $node->background_psql('postgres');
+sql('ALTER SYSTEM SET lock_timeout = 300');
+$node->reload;
+$session->query_safe("BEGIN; SELECT pg_advisory_xact_lock($key)");
+produce_next();
+says('lock timeout', 'a lock that is kept');
+$session->query_safe('COMMIT');
+goes_on('a lock that is kept');
+sql('ALTER SYSTEM RESET lock_timeout');
+
+# somebody changes a row without the customer's lock, at each isolation level
+foreach my $level ('read committed', 'repeatable read', 'serializable')
+{
+	my $from = -s $node->logfile;
+	sql("ALTER SYSTEM SET default_transaction_isolation = '$level'");
+	$node->reload;
+	$session->query_safe("BEGIN; $row");
+	produce_next();
+	ok($node->poll_query_until('postgres', $is_waiting), "a row changed, $level: the worker waits for it");
+	$session->query_safe('COMMIT');
+	ok($node->wait_for_log(qr/changed without the customer's lock|could not serialize access/, $from),
+		"a row changed, $level: the batch is given up");
+	goes_on("a row changed, $level");
+}
+sql('ALTER SYSTEM RESET default_transaction_isolation');
+$node->reload;
+$session->quit;
+
+produce_next() while @files;
+goes_on('at last');
+$node->equals_model('refused', $events, "faults of the database, seed $seed");
+$node->is_clean('end');
+$node->stop('fast');
+
+# a lock table that another session fills: the batch is cut until it fits what is left
+my $small = ProfileStream::Node->start_new('small', conf => "max_locks_per_transaction = 40\nmax_connections = 40\n");
+my $filler = $small->background_psql('postgres');
+my $left = 120;
+$filler->query_safe(<<"END");
+DO \$\$
+BEGIN
+	FOR i IN 1 .. 1000000 LOOP
+		PERFORM pg_advisory_lock(0, i);
+	END LOOP;
+EXCEPTION WHEN out_of_memory THEN
+	PERFORM pg_advisory_unlock(0, i) FROM generate_series(1, $left) i;
+END \$\$
+END
+my $from = -s $small->logfile;
+$small->create_stream('small', $broker, 'events');
+ok($small->wait_for_log(qr/out of shared memory/, $from), 'a full lock table: a batch does not fit');
+ok($small->wait_taken('small', 2_000), 'a full lock table: the stream goes on with smaller ones');
+cmp_ok($small->safe_psql('postgres', "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 0 AND objsubid = 2"),
+	'>', 1_000, 'a full lock table: while it is full');
+is($small->safe_psql('postgres', 'SELECT count(*) > 0 FROM profile_stream.profiles'), 't', 'a full lock table: others can work');
+ok($small->wait_taken('small', $produced), 'a full lock table: everything is taken');
+$filler->quit;
+$small->equals_model('small', $events, 'a full lock table');
+$small->is_clean('end');
+$small->stop('fast');
+$broker->stop;
+done_testing();
