@@ -166,7 +166,7 @@ foreach my $level ('read committed', 'repeatable read', 'serializable')
 	my $from = -s $node->logfile;
 	sql("ALTER SYSTEM SET default_transaction_isolation = '$level'");
 	$node->reload;
-	$session->query_safe("BEGIN; $row");
+	$session->query_safe("BEGIN ISOLATION LEVEL READ COMMITTED; $row");
 	produce_next();
 	ok($node->poll_query_until('postgres', $is_waiting), "a row changed, $level: the worker waits for it");
 	$session->query_safe('COMMIT');
