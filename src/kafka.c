@@ -114,6 +114,22 @@ ps_kafka_add_option(List *options, const char *name, const char *value)
 	return lappend(options, option);
 }
 
+int
+ps_kafka_option_ms(List *options, const char *name, int fallback)
+{
+	ListCell   *cell;
+	int			value = fallback;
+
+	foreach(cell, options)
+	{
+		PsKafkaOption *option = lfirst(cell);
+
+		if (strcmp(option->name, name) == 0 && atoi(option->value) > 0)
+			value = atoi(option->value);
+	}
+	return value;
+}
+
 bool
 ps_kafka_options_equal(List *a, List *b)
 {

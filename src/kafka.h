@@ -29,6 +29,9 @@ extern void ps_kafka_check_option(const char *name, const char *value, PsOptionP
 /* Adds an option to a list of PsKafkaOption. */
 extern List *ps_kafka_add_option(List *options, const char *name, const char *value);
 
+/* The value of an option that is a time in milliseconds; fallback when it is not set or not positive. */
+extern int	ps_kafka_option_ms(List *options, const char *name, int fallback);
+
 /* Whether two lists name the same values in the same order. */
 extern bool ps_kafka_options_equal(List *a, List *b);
 

@@ -183,7 +183,12 @@ reconcile_partitions(PsWorker *worker, PsStoredOffset **rows)
 		PsStoredOffset *row = find_row(stored, p);
 
 		worker->leases[p].readable = ps_stream_reads(stream, p) && !(row != NULL && row->lost && stays_lost);
-		if (row == NULL || !worker->reassign || !worker->leases[p].held)
+		if (row == NULL || !worker->leases[p].held)
+			continue;
+		/* an open transaction holds events back and moves no offset: its lag is noted here */
+		ps_stream_note_end(stream->stream_id, p, worker->reassign ? worker->lookup.partitions[p].high :
+						   Max(worker->lookup.partitions[p].high, ps_consumer_end_offset(worker->consumer, p)));
+		if (!worker->reassign)
 			continue;
 		if (worker->leases[p].readable && is_readable(worker, row))
 			rows[n++] = row;

@@ -20,6 +20,7 @@
 #include "connection.h"
 #include "ingest/lease.h"
 #include "ingest/worker.h"
+#include "kafka.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -54,6 +55,8 @@ connect_kafka(PsWorker *worker)
 	options = ps_connection_options(worker->stream->server, worker->stream->brokers,
 									worker->stream->options, GetUserId());
 	worker->connection = options;
+	worker->lookup_interval_ms = Min(LOOKUP_INTERVAL_MS,
+									 ps_kafka_option_ms(options, "topic.metadata.refresh.interval.ms", LOOKUP_INTERVAL_MS));
 	worker->consumer = ps_consumer_create(options, worker->stream->topic, worker->stream->group_id);
 	CommitTransactionCommand();
 	ps_lookup_init(&worker->lookup, ps_consumer_handle(worker->consumer), worker->stream->topic);
@@ -85,7 +88,7 @@ serve_lookup(PsWorker *worker)
 		{
 			ps_assignment_update(worker);
 			worker->client_error = NULL;
-			worker->next_lookup = worker->lookup_outdated ? now : TimestampTzPlusMilliseconds(now, LOOKUP_INTERVAL_MS);
+			worker->next_lookup = worker->lookup_outdated ? now : TimestampTzPlusMilliseconds(now, worker->lookup_interval_ms);
 			worker->lookup_outdated = false;
 			if (!has_readable(worker))
 				ps_worker_set_state(worker, "offset_lost", "no partition can be read",

@@ -52,6 +52,7 @@ typedef struct PsWorker
 	PsReorder  *reorder;
 	TimestampTz next_progress;	/* when to store what was read but is held */
 	bool		reassign;		/* read offsets again and assign */
+	int			lookup_interval_ms;
 	bool		lookup_settled; /* the look-up under way began while nothing moved */
 	bool		lookup_outdated;	/* it was under way when the stream was altered */
 	int			max_customers;

@@ -22,6 +22,12 @@ static PsPlan add_partition_plan = {
 	3, {INT4OID, INT4OID, INT8OID}
 };
 
+static PsPlan end_plan = {
+	"UPDATE profile_stream.stream_offsets o SET end_offset = $3"
+	" WHERE o.stream_id = $1 AND o.partition = $2 AND o.end_offset IS DISTINCT FROM $3",
+	3, {INT4OID, INT4OID, INT8OID}
+};
+
 static PsPlan lose_plan = {
 	"UPDATE profile_stream.stream_offsets o SET state = 'offset_lost', error = $3"
 	" WHERE o.stream_id = $1 AND o.partition = $2",
@@ -86,6 +92,14 @@ ps_stream_add_partition(int stream_id, int partition, int64 start_offset)
 	Datum		args[3] = {Int32GetDatum(stream_id), Int32GetDatum(partition), Int64GetDatum(start_offset)};
 
 	(void) ps_plan_run(&add_partition_plan, args, NULL, SPI_OK_INSERT);
+}
+
+void
+ps_stream_note_end(int stream_id, int partition, int64 end_offset)
+{
+	Datum		args[3] = {Int32GetDatum(stream_id), Int32GetDatum(partition), Int64GetDatum(end_offset)};
+
+	(void) ps_plan_run(&end_plan, args, NULL, SPI_OK_UPDATE);
 }
 
 void

@@ -23,6 +23,9 @@ typedef struct PsStoredOffset
 
 extern List *ps_stream_offsets(int stream_id);
 extern void ps_stream_add_partition(int stream_id, int partition, int64 start_offset);
+
+/* Notes the end of a partition, where the lag is measured from, when nothing was read that tells it. */
+extern void ps_stream_note_end(int stream_id, int partition, int64 end_offset);
 extern void ps_stream_lose_partition(int stream_id, int partition, const char *error);
 
 /* Goes on from another position, and records the gap; back means that the topic was created anew: a new epoch. */
