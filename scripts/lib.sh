@@ -46,7 +46,7 @@ copy_tree()
 {
 	mkdir "$work/tree" &&
 		tar -cf - --exclude=./.git --exclude='*.o' --exclude='*.so' --exclude='*.bc' --exclude=./tmp_check \
-			--exclude=./results --exclude=./test/tools/mockbroker --exclude=./test/tools/produce . |
+			--exclude=./results --exclude=./test/tools/mockbroker --exclude=./test/tools/produce --exclude=./test/tools/topic . |
 		tar -xf - -C "$work/tree"
 }
 

@@ -3,14 +3,17 @@
  *	  Writes messages to Kafka, for tests, the demo and the benchmark.
  *
  *	  produce -b brokers -t topic [-p partitions] [-j] [file]
- *	  produce -b brokers -t topic -D partition:offset
- *	  produce -b brokers -t topic -X
+ *	  produce -b brokers -t topic -T transactional.id [-w milliseconds]
  *
  *	  Lines are partition<TAB>key<TAB>base64(value), "-" for a null value, an
  *	  empty key for none; with -j they are key<TAB>value and the key's hash
- *	  chooses the partition. -p creates the topic first, -D deletes the records
- *	  before an offset, -X deletes the topic. Succeeds only when every message
- *	  was delivered, in the order of the lines of each partition.
+ *	  chooses the partition. -p creates the topic first. Succeeds only when every
+ *	  message was delivered, in the order of the lines of each partition.
+ *
+ *	  With -T the lines are messages of transactions, and the lines "flush",
+ *	  "commit" and "abort" are carried out and answered with "ok"; a transaction
+ *	  that is open at the end of the input is left open, and aborted by the broker
+ *	  when it is -w milliseconds old.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -18,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <librdkafka/rdkafka.h>
 
@@ -50,9 +54,9 @@ set_option(rd_kafka_conf_t *conf, const char *name, const char *value)
 		die(name, errstr);
 }
 
-/* A producer that keeps the order and repeats nothing. */
+/* A producer that keeps the order and repeats nothing; with an id, of transactions. */
 static rd_kafka_t *
-open_producer(const char *brokers)
+open_producer(const char *brokers, const char *transactional_id, const char *timeout_ms)
 {
 	char		errstr[512];
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
@@ -63,8 +67,14 @@ open_producer(const char *brokers)
 	set_option(conf, "partitioner", "murmur2_random");
 	set_option(conf, "linger.ms", "5");
 	set_option(conf, "queue.buffering.max.messages", "200000");
-	set_option(conf, "message.timeout.ms", "300000");
 	set_option(conf, "message.max.bytes", "20000000");
+	if (transactional_id != NULL)
+	{
+		set_option(conf, "transactional.id", transactional_id);
+		set_option(conf, "transaction.timeout.ms", timeout_ms);
+	}
+	else
+		set_option(conf, "message.timeout.ms", "300000");
 	rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
 	handle = rd_kafka_new(RD_KAFKA_PRODUCER, conf, errstr, sizeof(errstr));
 	if (handle == NULL)
@@ -72,31 +82,27 @@ open_producer(const char *brokers)
 	return handle;
 }
 
-/* Waits for an admin request's result and dies when the request failed. */
-static rd_kafka_event_t *
-admin_result(rd_kafka_queue_t *queue, const char *what)
+/* Creates a topic; one that exists is as good as created. */
+static void
+create_topic(rd_kafka_t *handle, const char *topic, int partitions)
 {
-	rd_kafka_event_t *event = rd_kafka_queue_poll(queue, ADMIN_TIMEOUT_MS + 5000);
+	const char *what = "could not create the topic";
+	char		errstr[512];
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(handle);
+	rd_kafka_NewTopic_t *new_topic = rd_kafka_NewTopic_new(topic, partitions, 1, errstr, sizeof(errstr));
+	const rd_kafka_topic_result_t **topics;
+	rd_kafka_event_t *event;
+	size_t		n;
 
+	if (new_topic == NULL)
+		die(what, errstr);
+	rd_kafka_CreateTopics(handle, &new_topic, 1, NULL, queue);
+	event = rd_kafka_queue_poll(queue, ADMIN_TIMEOUT_MS + 5000);
 	if (event == NULL)
 		die(what, "no answer");
 	if (rd_kafka_event_error(event))
 		die(what, rd_kafka_event_error_string(event));
-	return event;
-}
-
-/* Waits until a topic was created or deleted; a topic that exists is as good as created. */
-static void
-finish_topic(rd_kafka_queue_t *queue, const char *what)
-{
-	rd_kafka_event_t *event = admin_result(queue, what);
-	const rd_kafka_topic_result_t **topics;
-	size_t		n;
-
-	if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_CREATETOPICS_RESULT)
-		topics = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &n);
-	else
-		topics = rd_kafka_DeleteTopics_result_topics(rd_kafka_event_DeleteTopics_result(event), &n);
+	topics = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &n);
 	for (size_t i = 0; i < n; i++)
 	{
 		rd_kafka_resp_err_t err = rd_kafka_topic_result_error(topics[i]);
@@ -106,61 +112,7 @@ finish_topic(rd_kafka_queue_t *queue, const char *what)
 	}
 	rd_kafka_event_destroy(event);
 	rd_kafka_queue_destroy(queue);
-}
-
-static void
-create_topic(rd_kafka_t *handle, const char *topic, int partitions)
-{
-	const char *what = "could not create the topic";
-	char		errstr[512];
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(handle);
-	rd_kafka_NewTopic_t *new_topic = rd_kafka_NewTopic_new(topic, partitions, 1, errstr, sizeof(errstr));
-
-	if (new_topic == NULL)
-		die(what, errstr);
-	rd_kafka_CreateTopics(handle, &new_topic, 1, NULL, queue);
-	finish_topic(queue, what);
 	rd_kafka_NewTopic_destroy(new_topic);
-}
-
-static void
-delete_topic(rd_kafka_t *handle, const char *topic)
-{
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(handle);
-	rd_kafka_DeleteTopic_t *old_topic = rd_kafka_DeleteTopic_new(topic);
-
-	rd_kafka_DeleteTopics(handle, &old_topic, 1, NULL, queue);
-	finish_topic(queue, "could not delete the topic");
-	rd_kafka_DeleteTopic_destroy(old_topic);
-}
-
-/* Deletes the records of a partition before an offset, given as partition:offset. */
-static void
-delete_records(rd_kafka_t *handle, const char *topic, const char *spec)
-{
-	const char *what = "could not delete records";
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(handle);
-	rd_kafka_topic_partition_list_t *before = rd_kafka_topic_partition_list_new(1);
-	const rd_kafka_topic_partition_list_t *done;
-	rd_kafka_DeleteRecords_t *request;
-	rd_kafka_event_t *event;
-	int			partition;
-	long long	offset;
-
-	if (sscanf(spec, "%d:%lld", &partition, &offset) != 2)
-		die(spec, "not partition:offset");
-	rd_kafka_topic_partition_list_add(before, topic, partition)->offset = offset;
-	request = rd_kafka_DeleteRecords_new(before);
-	rd_kafka_DeleteRecords(handle, &request, 1, NULL, queue);
-	event = admin_result(queue, what);
-	done = rd_kafka_DeleteRecords_result_offsets(rd_kafka_event_DeleteRecords_result(event));
-	for (int i = 0; i < done->cnt; i++)
-		if (done->elems[i].err)
-			die(what, rd_kafka_err2str(done->elems[i].err));
-	rd_kafka_event_destroy(event);
-	rd_kafka_DeleteRecords_destroy(request);
-	rd_kafka_topic_partition_list_destroy(before);
-	rd_kafka_queue_destroy(queue);
 }
 
 /* Decodes base64 in place; returns the length, -1 when it is not base64. */
@@ -252,19 +204,75 @@ send_line(rd_kafka_t *handle, const char *topic, char *line, bool json)
 	send_message(handle, topic, partition, key, value, (size_t) len);
 }
 
+/* Dies of an error of a transaction. */
+static void
+check(rd_kafka_error_t *error, const char *what)
+{
+	if (error != NULL)
+		die(what, rd_kafka_error_string(error));
+}
+
+/* Carries out a line that is a command of transactions; whether it was one. */
+static bool
+obey(rd_kafka_t *handle, const char *line)
+{
+	if (strcmp(line, "flush") == 0)
+	{
+		if (rd_kafka_flush(handle, ADMIN_TIMEOUT_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+			die("could not deliver", "time is over");
+	}
+	else if (strcmp(line, "commit") == 0 || strcmp(line, "abort") == 0)
+	{
+		check(line[0] == 'c' ? rd_kafka_commit_transaction(handle, ADMIN_TIMEOUT_MS)
+			  : rd_kafka_abort_transaction(handle, ADMIN_TIMEOUT_MS), line);
+		check(rd_kafka_begin_transaction(handle), "begin");
+	}
+	else
+		return false;
+	puts("ok");
+	fflush(stdout);
+	return true;
+}
+
+/* Sends all lines of a file, or of the standard input. */
+static void
+send_lines(rd_kafka_t *handle, const char *topic, const char *path, bool json, bool transactions)
+{
+	FILE	   *input = stdin;
+	char	   *line = NULL;
+	size_t		size = 0;
+	ssize_t		len;
+
+	if (path != NULL && (input = fopen(path, "r")) == NULL)
+		die(path, strerror(errno));
+	while ((len = getline(&line, &size, input)) >= 0)
+	{
+		if (len > 0 && line[len - 1] == '\n')
+			line[len - 1] = '\0';
+		if (transactions && obey(handle, line))
+			continue;
+		send_line(handle, topic, line, json);
+	}
+	free(line);
+	if (input != stdin)
+		fclose(input);
+	if (rd_kafka_flush(handle, 300000) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		die("could not deliver", "time is over");
+}
+
 int
 main(int argc, char **argv)
 {
 	const char *brokers = NULL;
 	const char *topic = NULL;
-	const char *records = NULL;
+	const char *transactional_id = NULL;
+	const char *timeout_ms = "60000";
 	int			partitions = 0;
 	bool		json = false;
-	bool		drop = false;
 	int			option;
 	rd_kafka_t *handle;
 
-	while ((option = getopt(argc, argv, "b:t:p:D:Xj")) != -1)
+	while ((option = getopt(argc, argv, "b:t:p:T:w:j")) != -1)
 	{
 		switch (option)
 		{
@@ -277,11 +285,11 @@ main(int argc, char **argv)
 			case 'p':
 				partitions = atoi(optarg);
 				break;
-			case 'D':
-				records = optarg;
+			case 'T':
+				transactional_id = optarg;
 				break;
-			case 'X':
-				drop = true;
+			case 'w':
+				timeout_ms = optarg;
 				break;
 			case 'j':
 				json = true;
@@ -292,39 +300,21 @@ main(int argc, char **argv)
 	}
 	if (brokers == NULL || topic == NULL)
 	{
-		fprintf(stderr, "usage: produce -b brokers -t topic [-p partitions] [-j] [-D partition:offset] [-X] [file]\n");
+		fprintf(stderr, "usage: produce -b brokers -t topic [-p partitions] [-j] [-T transactional.id [-w milliseconds]] [file]\n");
 		return 2;
 	}
 
-	handle = open_producer(brokers);
+	handle = open_producer(brokers, transactional_id, timeout_ms);
 	if (partitions > 0)
 		create_topic(handle, topic, partitions);
-	if (records != NULL)
-		delete_records(handle, topic, records);
-	if (drop)
-		delete_topic(handle, topic);
-
-	if (records == NULL && !drop)
+	if (transactional_id != NULL)
 	{
-		FILE	   *input = stdin;
-		char	   *line = NULL;
-		size_t		size = 0;
-		ssize_t		len;
-
-		if (optind < argc && (input = fopen(argv[optind], "r")) == NULL)
-			die(argv[optind], strerror(errno));
-		while ((len = getline(&line, &size, input)) >= 0)
-		{
-			if (len > 0 && line[len - 1] == '\n')
-				line[len - 1] = '\0';
-			send_line(handle, topic, line, json);
-		}
-		free(line);
-		if (input != stdin)
-			fclose(input);
-		if (rd_kafka_flush(handle, 300000) != RD_KAFKA_RESP_ERR_NO_ERROR)
-			die("could not deliver", "time is over");
+		check(rd_kafka_init_transactions(handle, ADMIN_TIMEOUT_MS), "could not start transactions");
+		check(rd_kafka_begin_transaction(handle), "begin");
 	}
+	send_lines(handle, topic, optind < argc ? argv[optind] : NULL, json, transactional_id != NULL);
+	if (transactional_id != NULL)
+		_exit(undelivered > 0); /* to destroy the producer would abort what is open */
 	rd_kafka_destroy(handle);
 	return undelivered > 0 ? 1 : 0;
 }

@@ -124,6 +124,8 @@ transaction.state.log.num.partitions=1
 group.initial.rebalance.delay.ms=0
 log.retention.ms=-1
 message.max.bytes=20000000
+log.cleaner.backoff.ms=200
+transaction.abort.timed.out.transaction.cleanup.interval.ms=500
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 END
@@ -234,6 +236,15 @@ sub _produce
 	  or die "produce @arguments: $err";
 }
 
+# Runs topic, that administrates; dies when it fails.
+sub _topic
+{
+	my ($self, $topic, @arguments) = @_;
+	my $err = '';
+	IPC::Run::run([ tool('topic'), '-b', $self->bootstrap, '-t', $topic, @arguments ], '<', File::Spec->devnull, '2>', \$err)
+	  or die "topic @arguments: $err";
+}
+
 sub create_topic
 {
 	my ($self, $topic, $partitions) = @_;
@@ -243,14 +254,28 @@ sub create_topic
 sub delete_topic
 {
 	my ($self, $topic) = @_;
-	$self->_produce('-t', $topic, '-X');
+	$self->_topic($topic, '-X');
+}
+
+# Adds partitions to a topic, up to a number.
+sub add_partitions
+{
+	my ($self, $topic, $partitions) = @_;
+	$self->_topic($topic, '-A', $partitions);
+}
+
+# Sets settings of a topic, all that are not the broker's.
+sub set_settings
+{
+	my ($self, $topic, %settings) = @_;
+	$self->_topic($topic, '-C', join(',', map { "$_=$settings{$_}" } sort keys %settings));
 }
 
 # Deletes the records of a partition before an offset, as retention does.
 sub delete_records
 {
 	my ($self, $topic, $partition, $offset) = @_;
-	$self->_produce('-t', $topic, '-D', "$partition:$offset");
+	$self->_topic($topic, '-D', "$partition:$offset");
 }
 
 # Produces a file of lines partition, key, base64 of the value.
@@ -276,17 +301,44 @@ sub finish_producing
 	$producer->{harness}->finish or die "produce: $producer->{err}";
 }
 
-# Produces [partition, key, value] rows; an undefined value is a tombstone.
+# [partition, key, value] rows as lines of produce; an undefined value is a tombstone.
+sub lines
+{
+	require MIME::Base64;
+	return map { join("\t", $_->[0], $_->[1], defined $_->[2] ? MIME::Base64::encode_base64($_->[2], '') : '-') . "\n" } @_;
+}
+
+# Produces [partition, key, value] rows.
 sub produce
 {
 	my ($self, $topic, @rows) = @_;
-	require MIME::Base64;
 	my $file = "$self->{dir}/rows";
 	open(my $handle, '>', $file) or die "could not write $file: $!";
-	print $handle join("\t", $_->[0], $_->[1], defined $_->[2] ? MIME::Base64::encode_base64($_->[2], '') : '-'), "\n"
-	  foreach @rows;
+	print $handle lines(@rows);
 	close($handle);
 	$self->produce_file($topic, $file);
+}
+
+# Starts a producer of transactions; tell() it lines, and "flush", "commit" or "abort", which return when done.
+# What it leaves open the broker aborts after so many milliseconds.
+sub start_transactions
+{
+	my ($self, $topic, $id, $timeout) = @_;
+	my $producer = { in => '', out => '', err => '' };
+	$producer->{harness} = IPC::Run::start([ tool('produce'), '-b', $self->bootstrap, '-t', $topic, '-T', $id, '-w', $timeout // 60_000 ],
+		'<', \$producer->{in}, '>', \$producer->{out}, '2>', \$producer->{err});
+	return $producer;
+}
+
+sub tell
+{
+	my ($self, $producer, @lines) = @_;
+	my $command = pop @lines;
+
+	$producer->{out} = '';
+	$producer->{in} .= join('', @lines) . "$command\n";
+	$producer->{harness}->pump until $producer->{out} =~ /ok\n/ || !$producer->{harness}->pumpable;
+	die "$command: $producer->{err}" unless $producer->{out} =~ /ok\n/;
 }
 
 sub log_content

@@ -227,7 +227,8 @@ sub generate
 	return { files => \@files, until => $until, dir => $dir, events => $options{events} };
 }
 
-# One passed test when the server holds what the model says of the events; model => [more arguments of the model].
+# One passed test when the server holds what the model says of the events; model => [more arguments of the model],
+# effects => 1: but for the counters.
 sub equals_model
 {
 	my ($node, $stream, $events, $name, %options) = @_;
@@ -243,7 +244,7 @@ sub equals_model
 		  or die 'could not run the model';
 	}
 	IPC::Run::run([ ProfileStream::Broker::tool('compare.py'), '--stream', $stream, '--expected', $expected,
-			'--', '-h', $node->host, '-p', $node->port, '-d', $dbname ], '>', \$output, '2>&1');
+			$options{effects} ? '--effects' : (), '--', '-h', $node->host, '-p', $node->port, '-d', $dbname ], '>', \$output, '2>&1');
 	my ($summary) = $output =~ /(\d+ passed, \d+ failed)\s*\z/;
 	note($summary // $output);
 	return ok(defined $summary && $summary =~ /, 0 failed/ && $summary !~ /^0 passed/, "$name: equals the model")
