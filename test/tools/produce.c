@@ -2,13 +2,14 @@
  * produce.c
  *	  Writes messages to Kafka, for tests, the demo and the benchmark.
  *
- *	  produce -b brokers -t topic [-p partitions] [-j] [file]
+ *	  produce -b brokers -t topic [-p partitions] [-n messages] [-j] [file]
  *	  produce -b brokers -t topic -T transactional.id [-w milliseconds]
  *
  *	  Lines are partition<TAB>key<TAB>base64(value), "-" for a null value, an
  *	  empty key for none; with -j they are key<TAB>value and the key's hash
- *	  chooses the partition. -p creates the topic first. Succeeds only when every
- *	  message was delivered, in the order of the lines of each partition.
+ *	  chooses the partition. -p creates the topic first, -n bounds what
+ *	  is sent, and so read, at once. Succeeds only when every message was
+ *	  delivered, in the order of the lines of each partition.
  *
  *	  With -T the lines are messages of transactions, and the lines "flush",
  *	  "commit" and "abort" are carried out and answered with "ok"; a transaction
@@ -56,7 +57,8 @@ set_option(rd_kafka_conf_t *conf, const char *name, const char *value)
 
 /* A producer that keeps the order and repeats nothing; with an id, of transactions. */
 static rd_kafka_t *
-open_producer(const char *brokers, const char *transactional_id, const char *timeout_ms)
+open_producer(const char *brokers, const char *transactional_id, const char *timeout_ms,
+			  const char *batch_messages)
 {
 	char		errstr[512];
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
@@ -68,6 +70,7 @@ open_producer(const char *brokers, const char *transactional_id, const char *tim
 	set_option(conf, "linger.ms", "5");
 	set_option(conf, "queue.buffering.max.messages", "200000");
 	set_option(conf, "message.max.bytes", "20000000");
+	set_option(conf, "batch.num.messages", batch_messages);
 	if (transactional_id != NULL)
 	{
 		set_option(conf, "transactional.id", transactional_id);
@@ -267,12 +270,13 @@ main(int argc, char **argv)
 	const char *topic = NULL;
 	const char *transactional_id = NULL;
 	const char *timeout_ms = "60000";
+	const char *batch_messages = "10000";
 	int			partitions = 0;
 	bool		json = false;
 	int			option;
 	rd_kafka_t *handle;
 
-	while ((option = getopt(argc, argv, "b:t:p:T:w:j")) != -1)
+	while ((option = getopt(argc, argv, "b:t:p:n:T:w:j")) != -1)
 	{
 		switch (option)
 		{
@@ -284,6 +288,9 @@ main(int argc, char **argv)
 				break;
 			case 'p':
 				partitions = atoi(optarg);
+				break;
+			case 'n':
+				batch_messages = optarg;
 				break;
 			case 'T':
 				transactional_id = optarg;
@@ -300,11 +307,11 @@ main(int argc, char **argv)
 	}
 	if (brokers == NULL || topic == NULL)
 	{
-		fprintf(stderr, "usage: produce -b brokers -t topic [-p partitions] [-j] [-T transactional.id [-w milliseconds]] [file]\n");
+		fprintf(stderr, "usage: produce -b brokers -t topic [-p partitions] [-n messages] [-j] [-T transactional.id [-w milliseconds]] [file]\n");
 		return 2;
 	}
 
-	handle = open_producer(brokers, transactional_id, timeout_ms);
+	handle = open_producer(brokers, transactional_id, timeout_ms, batch_messages);
 	if (partitions > 0)
 		create_topic(handle, topic, partitions);
 	if (transactional_id != NULL)

@@ -8,6 +8,7 @@ Commands are lines on standard input, answered with "ok" once they are in force:
     pass       forwards, also what was held back
     hold       forwards nothing; connections stay open, new ones are taken
     delay S    forwards every piece S seconds late
+    rate N     forwards N bytes per second, over all connections and both ways
     cut N      closes a connection once it brought N more bytes from the target
     rst        resets every connection, once
     close      closes every connection, once
@@ -53,6 +54,8 @@ class Proxy:
         self.tasks = set()
         self.forwarding = asyncio.Event()
         self.delay = 0.0
+        self.rate = None
+        self.ready_at = 0.0
         self.cut = None
         self.listener = None
         self.accepting = None
@@ -101,10 +104,11 @@ class Proxy:
         """Forwards one direction until it ends or the link is cut."""
         try:
             while True:
-                data = await reader.read(PIECE)
+                data = await reader.read(self.rate // 8 if self.rate else PIECE)
                 if not data:
                     return
                 await self.forwarding.wait()
+                await self.take_turn(len(data))
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 if from_target and self.cut is not None:
@@ -117,12 +121,21 @@ class Proxy:
         except OSError:
             return
 
+    async def take_turn(self, size):
+        """Waits until a piece of that size has passed at the rate."""
+        if not self.rate:
+            return
+        now = asyncio.get_running_loop().time()
+        self.ready_at = max(now, self.ready_at) + size / self.rate
+        await asyncio.sleep(self.ready_at - now)
+
     def restore(self):
         """Forwards and accepts again, whatever came before."""
         for filler in self.fillers:
             filler.close()
         self.fillers = []
         self.delay = 0.0
+        self.rate = None
         self.cut = None
         self.listen()
         if self.accepting is None:
@@ -148,10 +161,13 @@ class Proxy:
                 return
 
     async def obey(self, command, argument):
-        if command in ("pass", "delay", "cut"):
+        if command in ("pass", "delay", "rate", "cut"):
             self.restore()
         if command == "delay":
             self.delay = float(argument)
+        elif command == "rate":
+            self.rate = int(argument)
+            self.ready_at = 0.0
         elif command == "cut":
             self.cut = int(argument)
             for link in self.links:

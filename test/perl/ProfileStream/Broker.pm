@@ -278,11 +278,11 @@ sub delete_records
 	$self->_topic($topic, '-D', "$partition:$offset");
 }
 
-# Produces a file of lines partition, key, base64 of the value.
+# Produces a file of lines partition, key, base64 of the value; batch => n: so many messages at once, at most.
 sub produce_file
 {
-	my ($self, $topic, $file) = @_;
-	$self->_produce('-t', $topic, $file);
+	my ($self, $topic, $file, %options) = @_;
+	$self->_produce('-t', $topic, $options{batch} ? ('-n', $options{batch}) : (), $file);
 }
 
 # Starts producing a file; the caller lets it finish with finish_producing.
