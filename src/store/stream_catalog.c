@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "store/plan.h"
@@ -14,6 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 static PsPlan find_plan = {
@@ -279,18 +281,40 @@ ps_streams_enabled(void)
 	return ids;
 }
 
+/* Owner of stream_status; whoever we are when it is gone, which the statement will complain about. */
+static Oid
+status_owner(void)
+{
+	Oid			relid = get_relname_relid("stream_status", get_namespace_oid(PS_SCHEMA, true));
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner = GetUserId();
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+		ReleaseSysCache(tuple);
+	}
+	return owner;
+}
+
 void
 ps_stream_set_state(int stream_id, const char *state, const char *error, const char *hint, int64 next_attempt_ms)
 {
 	Datum		args[5];
 	char		nulls[5] = {' ', ' ', ' ', ' ', next_attempt_ms < 0 ? 'n' : ' '};
+	Oid			user;
+	int			context;
 
 	args[0] = Int32GetDatum(stream_id);
 	args[1] = CStringGetTextDatum(state);
 	args[2] = optional_text(error, &nulls[2]);
 	args[3] = optional_text(hint, &nulls[3]);
 	args[4] = Int64GetDatum(next_attempt_ms);
+	/* as the owner of the table: that a stream lost its rights must be seen too */
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(status_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
 	(void) ps_plan_run(&state_plan, args, nulls, SPI_OK_UPDATE);
+	SetUserIdAndSecContext(user, context);
 }
 
 char *
