@@ -15,7 +15,7 @@ use Time::HiRes qw(usleep);
 
 plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
 
-my @failpoints = qw(after_fetch after_decode after_lock after_fold after_upsert after_dead_letters
+my @failpoints = qw(after_fetch after_decode after_lock after_fold after_upsert after_dead_letters after_notify
   after_offsets before_commit after_commit);
 my @actions = qw(error fatal kill);
 my $kills = 12;
@@ -57,8 +57,15 @@ SKIP:
 			$node->set_failpoint("$failpoint:$action");
 			produce_next();
 			$node->wait_for_log($action eq 'kill' ? qr/was terminated by signal 9/ : qr/failpoint "$failpoint"/, $from);
+			if ($action eq 'error')
+			{
+				# it fails again and again, and in between it holds nothing
+				ok($node->wait_state('crash', 'retrying'), "retries after an error at $failpoint");
+				ok($node->wait_idle, "holds nothing after an error at $failpoint");
+			}
 			$node->set_failpoint('');
 			$node->wait_alive;
+			ok($node->wait_idle, "holds nothing after $action at $failpoint") if $action ne 'error';
 			ok($node->wait_taken('crash', $produced), "goes on after $action at $failpoint");
 		}
 	}

@@ -17,7 +17,7 @@ use Time::HiRes qw(time);
 plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
 
 my $seed = $ENV{PS_SEED} // int(rand(1_000_000));
-my $parts = 16;
+my $parts = 17;
 my $events = ProfileStream::Node::generate(
 	seed => $seed,
 	events => $ENV{PS_EVENTS} // 48_000,
@@ -120,6 +120,7 @@ fault('a column that went', 'column.*seen_at.*does not exist',
 fault('a right on a table revoked', 'permission denied for table materialized_profiles',
 	["REVOKE UPDATE ON $tables.materialized_profiles FROM profile_stream_operator"],
 	["GRANT UPDATE ON $tables.materialized_profiles TO profile_stream_operator"]);
+fault('all rights revoked', 'permission denied for', ['REVOKE profile_stream_operator FROM crm'], ['GRANT profile_stream_operator TO crm']);
 fault('the right on the server revoked', 'permission denied for foreign server bank',
 	['REVOKE USAGE ON FOREIGN SERVER bank FROM crm'], ['GRANT USAGE ON FOREIGN SERVER bank TO crm']);
 

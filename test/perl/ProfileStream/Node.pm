@@ -176,6 +176,18 @@ sub wait_worker
 	return $node->poll_query_until('postgres', "SELECT count(*) = $number FROM pg_stat_activity WHERE $is_worker");
 }
 
+# Waits until no worker holds anything but its leases: no transaction, no snapshot, no other lock.
+sub wait_idle
+{
+	my ($node) = @_;
+	return $node->poll_query_until('postgres', <<"END");
+SELECT NOT EXISTS (SELECT FROM pg_stat_activity
+		WHERE $is_worker AND (state <> 'idle' OR xact_start IS NOT NULL OR backend_xmin IS NOT NULL))
+	AND NOT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity USING (pid)
+		WHERE $is_worker AND (l.locktype <> 'advisory' OR l.objsubid <> 3))
+END
+}
+
 # Waits until the server answers queries again after a crash.
 sub wait_alive
 {
@@ -268,6 +280,7 @@ sub is_clean
 SELECT count(*) FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND NOT coalesce($is_worker, false)
 END
+	ok($node->wait_idle, "$name: no worker keeps a transaction, a snapshot or a lock");
 	is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"),
 		'0', "$name: nobody idle in a transaction");
 	is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_prepared_xacts'), '0', "$name: no prepared transaction");
