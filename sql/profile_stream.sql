@@ -87,6 +87,7 @@ CREATE TABLE stream_status (
 	hint text,
 	error_at timestamptz,
 	next_attempt_at timestamptz,
+	idle_starts int NOT NULL DEFAULT 0,
 	changed_at timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE stream_status IS 'Whether a stream shall run in this database, and what its worker last said';
@@ -432,7 +433,7 @@ CREATE VIEW stream_leases AS
 		CASE WHEN l.objid::bigint >= 4294967232 THEN 4294967295 - l.objid::bigint END AS worker,
 		CASE WHEN l.objid::bigint < 4294967232 THEN l.objid::bigint END AS partition
 	FROM pg_catalog.pg_locks l
-	WHERE l.locktype = 'advisory' AND l.objsubid = 3 AND l.mode = 'ExclusiveLock' AND l.granted
+	WHERE l.locktype = 'advisory' AND l.objsubid = 3 AND l.classid <> 0 AND l.mode = 'ExclusiveLock' AND l.granted
 		AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
 COMMENT ON VIEW stream_leases IS 'Workers that run, by their number from 0, and the partitions that each reads';
 
@@ -465,7 +466,7 @@ CREATE VIEW stat_streams AS
 	SELECT s.name AS stream,
 		CASE WHEN h.stream_id IS NULL THEN 'restored'
 			WHEN NOT h.enabled THEN 'paused'
-			WHEN r.pid IS NULL AND h.state NOT IN ('disabled', 'no_worker_slot') THEN 'not_running'
+			WHEN r.pid IS NULL AND h.state NOT IN ('disabled', 'no_worker_slot', 'quarantined') THEN 'not_running'
 			WHEN h.state = 'running' AND t.lost > 0 THEN 'offset_lost'
 			ELSE h.state END AS state,
 		s.topic, s.owner, r.pid AS worker_pid, COALESCE(r.workers, 0) AS workers, t.partitions, t.applied, t.duplicates, t.dead, t.late, t.tombstones,

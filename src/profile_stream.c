@@ -7,6 +7,7 @@
 #include <limits.h>
 
 #include "fmgr.h"
+#include "datatype/timestamp.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
 
@@ -20,6 +21,9 @@ bool		ps_synchronous_commit = false;
 int			ps_batch_customers = 0;
 int			ps_max_clock_skew_ms = 3600000;
 int			ps_max_event_bytes = 1048576;
+int			ps_worker_restart_limit = 5;
+int			ps_dead_letter_retention_s = 0;
+int			ps_sample_retention_s = 30 * SECS_PER_DAY;
 int			ps_reorder_memory_kb = 65536;
 
 #ifdef PS_FAILPOINTS
@@ -50,6 +54,15 @@ _PG_init(void)
 	DefineCustomIntVariable("profile_stream.reorder_memory",
 							"Memory for the events that a stream's worker holds; beyond it the customers that wait longest are served first.",
 							NULL, &ps_reorder_memory_kb, 65536, 64, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("profile_stream.worker_restart_limit",
+							"Starts of a worker in a row that may come to nothing before its stream is quarantined.",
+							NULL, &ps_worker_restart_limit, 5, 1, INT_MAX / 64, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("profile_stream.dead_letter_retention",
+							"How long dead letters are kept; 0 keeps them for ever.",
+							NULL, &ps_dead_letter_retention_s, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("profile_stream.sample_retention",
+							"How long exact samples are kept once they left their window, before they become daily buckets; -1 keeps them.",
+							NULL, &ps_sample_retention_s, 30 * SECS_PER_DAY, -1, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 #ifdef PS_FAILPOINTS
 	DefineCustomStringVariable("profile_stream.failpoint",
 							   "Where the code fails on purpose: name:action, action one of error, fatal, kill, sleep=milliseconds.",

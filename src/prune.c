@@ -6,6 +6,8 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "executor/spi.h"
 #include "prune.h"
 #include "store/chunk_store.h"
@@ -57,14 +59,23 @@ seal_expired(TimestampTz now, int max_customers)
 }
 
 int64
-ps_prune(TimestampTz now, int max_customers)
+ps_prune_chunks(TimestampTz before, int max_chunks)
 {
 	int64		folded = 0;
 
+	for (int id = 0; id < PS_SERIES_COUNT; id++)
+		folded += ps_chunks_fold(ps_series_name(id), before - ps_series_window_us(id), max_chunks);
+	return folded;
+}
+
+int64
+ps_prune(TimestampTz now, int max_customers)
+{
+	int64		folded;
+
 	SPI_connect();
 	seal_expired(now, max_customers);
-	for (int id = 0; id < PS_SERIES_COUNT; id++)
-		folded += ps_chunks_fold(ps_series_name(id), now - ps_series_window_us(id));
+	folded = ps_prune_chunks(now, INT_MAX);
 	SPI_finish();
 	return folded;
 }

@@ -158,6 +158,7 @@ ps_progress_committed(PsWorker *worker, const PsOffsetMove *moves, int n)
 		partition->read_stored = moves[i].read_offset;
 		partition->commits++;
 		memset(&partition->counts, 0, sizeof(PsCounts));
+		ps_health_count(worker, &moves[i].counts);
 		ps_offset_set_advance(&partition->offsets);
 	}
 }

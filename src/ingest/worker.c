@@ -63,6 +63,14 @@ connect_kafka(PsWorker *worker)
 	worker->reassign = true;
 }
 
+static void
+set_client_error(PsWorker *worker, const char *error)
+{
+	if (worker->client_error != NULL)
+		pfree(worker->client_error);
+	worker->client_error = error ? MemoryContextStrdup(worker->context, error) : NULL;
+}
+
 /* Whether there is anything to read, by this worker or another. */
 static bool
 has_readable(const PsWorker *worker)
@@ -87,7 +95,7 @@ serve_lookup(PsWorker *worker)
 		else if (lookup->error[0] == '\0')
 		{
 			ps_assignment_update(worker);
-			worker->client_error = NULL;
+			set_client_error(worker, NULL);
 			worker->next_lookup = worker->lookup_outdated ? now : TimestampTzPlusMilliseconds(now, worker->lookup_interval_ms);
 			worker->lookup_outdated = false;
 			if (!has_readable(worker))
@@ -145,7 +153,7 @@ serve_messages(PsWorker *worker)
 	if (intake.error != NULL)
 	{
 		/* librdkafka recovers by itself; a look-up says whether it has */
-		worker->client_error = MemoryContextStrdup(worker->context, intake.error);
+		set_client_error(worker, intake.error);
 		worker->next_lookup = Min(worker->next_lookup,
 								  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 200));
 	}
@@ -191,7 +199,11 @@ serve(PsWorker *worker)
 	ps_balance(worker);
 	MemoryContextSwitchTo(worker->batch_context);
 	if (GetCurrentTimestamp() >= worker->next_attempt)
+	{
 		more = serve_messages(worker);
+		ps_health_check(worker);
+		ps_upkeep(worker);
+	}
 	MemoryContextSwitchTo(worker->context);
 	MemoryContextReset(worker->batch_context);
 	if (!more)
@@ -299,6 +311,7 @@ start(PsWorker *worker, int stream_id)
 		ereport(LOG, (errmsg("stream \"%s\" has a worker %d already", worker->stream->name, worker->number)));
 		proc_exit(0);
 	}
+	ps_health_start(worker);
 	worker->max_customers = ps_apply_max_customers(ps_lease_count_workers());
 	ereport(LOG, (errmsg("stream \"%s\" started worker %d", worker->stream->name, worker->number)));
 }

@@ -60,6 +60,14 @@ typedef struct PsWorker
 	int			failures;		/* in a row */
 	TimestampTz next_attempt;
 	TimestampTz next_report;
+	TimestampTz started_at;
+	bool		applied;		/* anything, since then */
+	bool		proven;			/* this start is not counted any more */
+	int64		minute_messages;
+	int64		minute_dead;
+	TimestampTz minute_ends;
+	TimestampTz next_upkeep;
+	int64		upkeep_page;	/* of event_ids, where the next step begins */
 	char	   *state;			/* as last written */
 	char	   *error;
 	char	   *client_error;	/* librdkafka's newest, since the last good look-up */
@@ -101,6 +109,18 @@ extern void ps_progress_committed(PsWorker *worker, const PsOffsetMove *moves, i
 
 /* When to store what was read and is held, DT_NOEND when that is stored. */
 extern TimestampTz ps_progress_due(const PsWorker *worker);
+
+/* health.c: counts the start, and ends the process when too many came to nothing */
+extern void ps_health_start(PsWorker *worker);
+
+/* Counts what a transaction committed. */
+extern void ps_health_count(PsWorker *worker, const PsCounts *counts);
+
+/* Pauses the stream when too much became dead letters; the worker then ends by ps_control_serve(). */
+extern void ps_health_check(PsWorker *worker);
+
+/* upkeep.c: a step of retention, when one is due */
+extern void ps_upkeep(PsWorker *worker);
 
 /* launcher.c: registers the stream's workers, all or those that do not run; how many; warns when no slot is free */
 extern int	ps_workers_start(const PsStream *stream, Oid owner, bool all);

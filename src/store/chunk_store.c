@@ -37,9 +37,11 @@ static PsPlan fold_plan = {
 	" SELECT (s.at AT TIME ZONE 'UTC')::date AS day, pg_catalog.count(*), pg_catalog.sum(s.value),"
 	" pg_catalog.min(s.value), pg_catalog.max(s.value)"
 	" FROM profile_stream.chunk_samples(c.samples) s GROUP BY 1) d)"
-	" WHERE c.samples IS NOT NULL AND c.metric = $1 AND c.to_at < $2 RETURNING c.count)"
+	" WHERE c.ctid = ANY (ARRAY(SELECT x.ctid FROM profile_stream.window_chunks x"
+	" WHERE x.samples IS NOT NULL AND x.metric = $1 AND x.to_at < $2 ORDER BY x.to_at LIMIT $3 FOR UPDATE SKIP LOCKED))"
+	" RETURNING c.count)"
 	" SELECT COALESCE(pg_catalog.sum(f.count), 0)::int8 FROM folded f",
-	2, {TEXTOID, TIMESTAMPTZOID}
+	3, {TEXTOID, TIMESTAMPTZOID, INT8OID}
 };
 
 void
@@ -120,9 +122,9 @@ ps_chunks_value(const char *customer_id, const char *series,
 }
 
 int64
-ps_chunks_fold(const char *series, TimestampTz before)
+ps_chunks_fold(const char *series, TimestampTz before, int max_chunks)
 {
-	Datum		args[2] = {CStringGetTextDatum(series), TimestampTzGetDatum(before)};
+	Datum		args[3] = {CStringGetTextDatum(series), TimestampTzGetDatum(before), Int64GetDatum(max_chunks)};
 	bool		isnull;
 	int64		folded;
 

@@ -16,7 +16,7 @@ extern void ps_chunks_add(PsChunk **chunks, int n);
 extern void ps_chunks_value(const char *customer_id, const char *series,
 							TimestampTz from_at, TimestampTz to_at, PsWindowValue *value);
 
-/* Folds chunks of a series that end before a moment into day buckets; returns how many samples. */
-extern int64 ps_chunks_fold(const char *series, TimestampTz before);
+/* Folds so many chunks of a series that end before a moment into day buckets; returns how many samples. */
+extern int64 ps_chunks_fold(const char *series, TimestampTz before, int max_chunks);
 
 #endif							/* PS_CHUNK_STORE_H */

@@ -67,7 +67,7 @@ static PsPlan drop_plan = {
 static PsPlan enable_plan = {
 	"INSERT INTO profile_stream.stream_status AS t (stream_id, database, enabled, state, changed_at)"
 	" VALUES ($1, $2, $3, 'starting', pg_catalog.now())"
-	" ON CONFLICT (stream_id) DO UPDATE SET database = $2, enabled = $3, state = 'starting', error = NULL,"
+	" ON CONFLICT (stream_id) DO UPDATE SET database = $2, enabled = $3, state = 'starting', idle_starts = 0, error = NULL,"
 	" hint = NULL, error_at = NULL, next_attempt_at = NULL, changed_at = pg_catalog.now()",
 	3, {INT4OID, OIDOID, BOOLOID}
 };
@@ -75,6 +75,19 @@ static PsPlan enable_plan = {
 static PsPlan enabled_plan = {
 	"SELECT t.stream_id FROM profile_stream.stream_status t WHERE t.enabled AND t.database = $1 ORDER BY 1",
 	1, {OIDOID}
+};
+
+static PsPlan stop_plan = {
+	"UPDATE profile_stream.stream_status t SET enabled = false, state = 'paused', error = $2, hint = $3,"
+	" error_at = pg_catalog.clock_timestamp(), next_attempt_at = NULL, changed_at = pg_catalog.clock_timestamp()"
+	" WHERE t.stream_id = $1",
+	3, {INT4OID, TEXTOID, TEXTOID}
+};
+
+static PsPlan start_plan = {
+	"UPDATE profile_stream.stream_status t SET idle_starts = CASE WHEN $2 THEN 0 ELSE t.idle_starts + 1 END"
+	" WHERE t.stream_id = $1 RETURNING t.idle_starts",
+	2, {INT4OID, BOOLOID}
 };
 
 static PsPlan state_plan = {
@@ -263,6 +276,23 @@ ps_stream_enable(int stream_id, bool enabled)
 
 	(void) ps_plan_run(&enable_plan, args, NULL, SPI_OK_INSERT);
 	tell_workers();
+}
+
+void
+ps_stream_stop(int stream_id, const char *error, const char *hint)
+{
+	Datum		args[3] = {Int32GetDatum(stream_id), CStringGetTextDatum(error), CStringGetTextDatum(hint)};
+
+	(void) ps_plan_run(&stop_plan, args, NULL, SPI_OK_UPDATE);
+	tell_workers();
+}
+
+int
+ps_stream_count_start(int stream_id, bool proven)
+{
+	Datum		args[2] = {Int32GetDatum(stream_id), BoolGetDatum(proven)};
+
+	return ps_plan_run(&start_plan, args, NULL, SPI_OK_UPDATE_RETURNING) == 0 ? 0 : DatumGetInt32(column_value(1));
 }
 
 List *

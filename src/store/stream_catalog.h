@@ -51,6 +51,12 @@ extern void ps_stream_alter(const PsStream *stream);
 extern void ps_stream_drop(int stream_id);
 extern void ps_stream_enable(int stream_id, bool enabled);
 
+/* Pauses a stream for a reason. */
+extern void ps_stream_stop(int stream_id, const char *error, const char *hint);
+
+/* Counts a start of a worker that has done nothing yet, or forgets those counted; returns how many are. */
+extern int	ps_stream_count_start(int stream_id, bool proven);
+
 /* Ids (int) of the streams that shall run in this database. */
 extern List *ps_streams_enabled(void);
 

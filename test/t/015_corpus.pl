@@ -81,7 +81,7 @@ sub good
 	return qq({"eventId":"g$number","customerId":"good","eventType":"seen","timestamp":"2026-01-01T00:00:00Z"});
 }
 
-$node->create_stream('crm', $broker, 'events');
+$node->create_stream('crm', $broker, 'events', dead_letter_pause_ratio => 1);
 ok($node->wait_state('crm', 'running'), 'the stream runs');
 my $pid = $node->stream_pid('crm');
 

@@ -75,7 +75,7 @@ $broker->produce('bad', map {
 				qq({"eventId":"e$n","customerId":"c","eventType":"transaction.completed","timestamp":1700000000000,"payload":{"amount":"x"},"n":$n})
 			)[ $n / 4 % 4 ] ]
 	} 0 .. $bad - 1);
-start('bad');
+start('bad', dead_letter_pause_ratio => 1);
 ok($node->wait_taken('bad', $bad), 'bad: everything is taken');
 is(sql(<<"END"), "$bad|$bad|0|$bad", 'bad: each message is a dead letter, with its bytes, at its offset');
 SELECT count(*), count(DISTINCT n), min(n), count(*) FILTER (WHERE partition = n % 4 AND kafka_offset = n / 4 AND convert_from(key, 'UTF8') = 'k' || n)

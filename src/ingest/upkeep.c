@@ -1,0 +1,78 @@
+/*
+ * upkeep.c
+ *	  Retention: the first worker of a stream forgets event ids, discards dead
+ *	  letters and folds samples that have expired, between batches, in steps of
+ *	  a few milliseconds; of all streams of a database one at a time.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "ingest/lease.h"
+#include "ingest/worker.h"
+#include "prune.h"
+#include "store/lock.h"
+#include "store/upkeep.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#define UPKEEP_LEASE 0, 0		/* of no stream */
+#define STEP_PAGES 128
+#define STEP_ROWS 1000
+#define BUSY_MS 100				/* until the next step, when this one found something */
+#define SWEEP_MS 1000			/* when it did not */
+#define MIN_PAUSE_MS INT64CONST(10000)	/* between sweeps over event_ids */
+#define MAX_PAUSE_MS INT64CONST(3600000)
+
+/* Takes the next pages of event_ids; returns what was found, and sets how long to wait before the next step. */
+static uint64
+forget_ids(PsWorker *worker, TimestampTz now, int64 *pause_ms)
+{
+	PsEventIdSweep sweep;
+	uint64		forgotten;
+
+	ps_upkeep_event_ids(&sweep);
+	if (worker->upkeep_page >= sweep.npages)
+		worker->upkeep_page = 0;
+	forgotten = ps_upkeep_forget(worker->upkeep_page, STEP_PAGES, now - sweep.retention_us);
+	worker->upkeep_page += STEP_PAGES;
+	*pause_ms = worker->upkeep_page < sweep.npages ? SWEEP_MS
+		: Max(MIN_PAUSE_MS, Min(MAX_PAUSE_MS, sweep.retention_us / 1000 / 100));
+	return forgotten;
+}
+
+/* One step, in a transaction of its own. */
+static void
+step(PsWorker *worker, TimestampTz now)
+{
+	int64		pause_ms;
+	uint64		found;
+
+	StartTransactionCommand();
+	ps_lock_tables();
+	SPI_connect();
+	PushActiveSnapshot(GetLatestSnapshot());
+	found = forget_ids(worker, now, &pause_ms);
+	if (ps_dead_letter_retention_s > 0)
+		found += ps_upkeep_discard(now - ps_dead_letter_retention_s * USECS_PER_SEC, STEP_ROWS);
+	if (ps_sample_retention_s >= 0)
+		found += ps_prune_chunks(now - ps_sample_retention_s * USECS_PER_SEC, STEP_ROWS);
+	PopActiveSnapshot();
+	SPI_finish();
+	CommitTransactionCommand();
+	worker->next_upkeep = TimestampTzPlusMilliseconds(now, found > 0 ? BUSY_MS : pause_ms);
+}
+
+void
+ps_upkeep(PsWorker *worker)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (worker->number != 0 || now < worker->next_upkeep)
+		return;
+	worker->next_upkeep = TimestampTzPlusMilliseconds(now, MIN_PAUSE_MS);
+	if (!ps_lease_take(UPKEEP_LEASE))
+		return;
+	step(worker, now);
+	ps_lease_release(UPKEEP_LEASE);
+}

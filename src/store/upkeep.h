@@ -1,0 +1,28 @@
+/*
+ * upkeep.h
+ *	  What retention takes, a small step at a time. Every call needs SPI.
+ */
+#ifndef PS_UPKEEP_H
+#define PS_UPKEEP_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "storage/block.h"
+
+/* What a sweep over the pages of event_ids has to know. */
+typedef struct PsEventIdSweep
+{
+	int64		npages;
+	int64		retention_us;	/* the longest of all streams, and what apply_event() counts on */
+} PsEventIdSweep;
+
+extern void ps_upkeep_event_ids(PsEventIdSweep *sweep);
+
+/* Deletes ids seen no later than a moment from some pages; returns how many. */
+extern uint64 ps_upkeep_forget(BlockNumber page, int npages, TimestampTz before);
+
+/* Deletes dead letters older than a moment, oldest first; returns how many. */
+extern uint64 ps_upkeep_discard(TimestampTz before, int limit);
+
+#endif							/* PS_UPKEEP_H */
