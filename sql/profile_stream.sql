@@ -88,6 +88,7 @@ CREATE TABLE stream_status (
 	error_at timestamptz,
 	next_attempt_at timestamptz,
 	idle_starts int NOT NULL DEFAULT 0,
+	notifications_skipped bigint NOT NULL DEFAULT 0,
 	changed_at timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE stream_status IS 'Whether a stream shall run in this database, and what its worker last said';
@@ -476,7 +477,7 @@ CREATE VIEW stat_streams AS
 			WHEN h.enabled AND r.pid IS NULL AND h.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
 			WHEN h.state = 'running' AND t.lost > 0 THEN 'See the error of each partition in stat_partitions.'
 			ELSE h.hint END AS hint,
-		h.error_at, h.next_attempt_at
+		h.error_at, h.next_attempt_at, h.notifications_skipped
 	FROM profile_stream.streams s
 		LEFT JOIN here h ON h.stream_id = s.stream_id
 		LEFT JOIN running r ON r.stream_id = s.stream_id

@@ -21,6 +21,7 @@ bool		ps_synchronous_commit = false;
 int			ps_batch_customers = 0;
 int			ps_max_clock_skew_ms = 3600000;
 int			ps_max_event_bytes = 1048576;
+double		ps_notify_queue_limit = 0.5;
 int			ps_worker_restart_limit = 5;
 int			ps_dead_letter_retention_s = 0;
 int			ps_sample_retention_s = 30 * SECS_PER_DAY;
@@ -54,6 +55,9 @@ _PG_init(void)
 	DefineCustomIntVariable("profile_stream.reorder_memory",
 							"Memory for the events that a stream's worker holds; beyond it the customers that wait longest are served first.",
 							NULL, &ps_reorder_memory_kb, 65536, 64, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomRealVariable("profile_stream.notify_queue_limit",
+							 "Share of the server's notification queue above which notifications are skipped.",
+							 NULL, &ps_notify_queue_limit, 0.5, 0, 1, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("profile_stream.worker_restart_limit",
 							"Starts of a worker in a row that may come to nothing before its stream is quarantined.",
 							NULL, &ps_worker_restart_limit, 5, 1, INT_MAX / 64, PGC_SIGHUP, 0, NULL, NULL, NULL);

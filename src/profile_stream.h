@@ -71,6 +71,7 @@ extern bool ps_synchronous_commit;
 extern int	ps_batch_customers; /* 0: derived from the lock table */
 extern int	ps_max_clock_skew_ms;
 extern int	ps_max_event_bytes;
+extern double ps_notify_queue_limit;
 extern int	ps_worker_restart_limit;
 extern int	ps_dead_letter_retention_s; /* 0: for ever */
 extern int	ps_sample_retention_s;	/* after their window; -1: for ever */

@@ -5,8 +5,10 @@
 #include "postgres.h"
 
 #include "commands/async.h"
+#include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "sink/notify.h"
+#include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
 
@@ -72,4 +74,25 @@ ps_notify_batch(const char *channel, const char *stream, int customers, int64 ev
 	appendStringInfo(&payload, ",\"customers\":%d,\"events\":" INT64_FORMAT "}", customers, events);
 	Async_Notify(channel, payload.data);
 	pfree(payload.data);
+}
+
+bool
+ps_notify_queue_full(double limit)
+{
+	static bool was_full = false;
+
+	LOCAL_FCINFO(fcinfo, 0);
+	double		usage;
+	bool		full;
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 0, InvalidOid, NULL, NULL);
+	usage = DatumGetFloat8(pg_notification_queue_usage(fcinfo));
+	full = usage > limit;
+	if (full && !was_full)
+		ereport(WARNING,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("notifications are skipped, because %.6g %% of the server's notification queue is in use", usage * 100),
+				 errhint("End the session that said LISTEN and keeps a transaction open; see pg_stat_activity.")));
+	was_full = full;
+	return full;
 }

@@ -16,6 +16,12 @@ extern void ps_notify_customer(const char *channel, const char *customer_id, int
 /* One commit's change. */
 extern void ps_notify_batch(const char *channel, const char *stream, int customers, int64 events);
 
+/*
+ * Whether so much of the server's queue waits for listeners that notifications had
+ * better be skipped: a commit with one fails once it is full. Warns when it begins.
+ */
+extern bool ps_notify_queue_full(double limit);
+
 /* A timestamp as JSON clients write it: 2026-01-31T12:00:00.000Z */
 extern char *ps_format_timestamp(TimestampTz at);
 

@@ -90,6 +90,11 @@ static PsPlan start_plan = {
 	2, {INT4OID, BOOLOID}
 };
 
+static PsPlan skipped_plan = {
+	"UPDATE profile_stream.stream_status t SET notifications_skipped = t.notifications_skipped + $2 WHERE t.stream_id = $1",
+	2, {INT4OID, INT8OID}
+};
+
 static PsPlan state_plan = {
 	"UPDATE profile_stream.stream_status t SET state = $2, error = $3, hint = $4,"
 	" error_at = CASE WHEN $3 IS NULL THEN NULL ELSE pg_catalog.clock_timestamp() END,"
@@ -293,6 +298,14 @@ ps_stream_count_start(int stream_id, bool proven)
 	Datum		args[2] = {Int32GetDatum(stream_id), BoolGetDatum(proven)};
 
 	return ps_plan_run(&start_plan, args, NULL, SPI_OK_UPDATE_RETURNING) == 0 ? 0 : DatumGetInt32(column_value(1));
+}
+
+void
+ps_stream_count_skipped(int stream_id, int64 skipped)
+{
+	Datum		args[2] = {Int32GetDatum(stream_id), Int64GetDatum(skipped)};
+
+	(void) ps_plan_run(&skipped_plan, args, NULL, SPI_OK_UPDATE);
 }
 
 List *

@@ -57,6 +57,9 @@ extern void ps_stream_stop(int stream_id, const char *error, const char *hint);
 /* Counts a start of a worker that has done nothing yet, or forgets those counted; returns how many are. */
 extern int	ps_stream_count_start(int stream_id, bool proven);
 
+/* Counts notifications that were skipped. */
+extern void ps_stream_count_skipped(int stream_id, int64 skipped);
+
 /* Ids (int) of the streams that shall run in this database. */
 extern List *ps_streams_enabled(void);
 
