@@ -20,6 +20,9 @@ enum
 };
 
 static const Oid column_types[NCOLUMNS] = {TEXTOID, TEXTOID, TIMESTAMPTZOID};
+#define MANY_REPEATED 8			/* one in so many */
+
+static const bool no_nulls[NCOLUMNS] = {false};
 
 #define KEYS_AND_IDS \
 	"ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) WITH ORDINALITY" \
@@ -188,23 +191,79 @@ ps_event_log_find(PsEventId **ids, int n, TimestampTz retained_from)
 	ps_plain_close(&table);
 }
 
-/* Remembers one id in a plain table. */
+/* A row for an id. */
 static void
-add_plain(PsPlainTable *table, PsEventId *id, TimestampTz now, TimestampTz retained_from)
+fill_row(const PsEventId *id, TimestampTz now, Datum *values)
 {
-	HeapTuple	row = find_plain(table, id, retained_from);
-	Datum		values[NCOLUMNS];
-	bool		nulls[NCOLUMNS] = {false, false, false};
-
-	if (id->known)
-		return;
 	values[CUSTOMER_ID] = PointerGetDatum(cstring_to_text_with_len(id->customer_id, id->customer_id_len));
 	values[EVENT_ID] = PointerGetDatum(cstring_to_text_with_len(id->event_id, id->event_id_len));
 	values[SEEN_AT] = TimestampTzGetDatum(now);
-	if (row == NULL)
-		ps_plain_insert(table, values, nulls, NCOLUMNS);
+}
+
+/* Remembers ids in a plain table: each is looked for, then added. */
+static void
+add_plain(PsPlainTable *table, PsEventId **ids, int n, TimestampTz now, TimestampTz retained_from)
+{
+	for (int i = 0; i < n; i++)
+	{
+		HeapTuple	row = find_plain(table, ids[i], retained_from);
+		Datum		values[NCOLUMNS];
+
+		if (ids[i]->known)
+			continue;
+		fill_row(ids[i], now, values);
+		if (row == NULL)
+			ps_plain_insert(table, values, no_nulls, NCOLUMNS);
+		else
+			ps_plain_update(table, &row->t_self, values, no_nulls);
+	}
+}
+
+/* The same the other way round: each is added, and taken back where it was there already. */
+static void
+try_plain(PsPlainTable *table, PsEventId **ids, int n, TimestampTz now, TimestampTz retained_from)
+{
+	PsPlainTrial *trials = palloc(n * sizeof(PsPlainTrial));
+	Datum		values[NCOLUMNS];
+
+	for (int i = 0; i < n; i++)
+	{
+		fill_row(ids[i], now, values);
+		trials[i].key = Int64GetDatum(ids[i]->key);
+		ps_plain_try(table, &trials[i], values, no_nulls);
+	}
+	ps_plain_flush(table);
+	for (int i = 0; i < n; i++)
+	{
+		HeapTuple	row = trials[i].taken ? find_plain(table, ids[i], retained_from) : NULL;
+
+		if (row == NULL)
+			continue;
+		ps_plain_take_back(table, &trials[i].tid);
+		if (ids[i]->known)
+			continue;
+		fill_row(ids[i], now, values);
+		ps_plain_update(table, &row->t_self, values, no_nulls);
+	}
+}
+
+/*
+ * Adds first while few ids are repeated, which saves a descent of the index;
+ * when many are, as in a replay, looks first, which leaves no dead rows.
+ */
+static void
+add_to_plain(PsPlainTable *table, PsEventId **ids, int n, TimestampTz now, TimestampTz retained_from)
+{
+	static bool few_repeated = true;
+	int			repeated = 0;
+
+	if (few_repeated && table->result->ri_NumIndices == 1)
+		try_plain(table, ids, n, now, retained_from);
 	else
-		ps_plain_update(table, &row->t_self, values, nulls);
+		add_plain(table, ids, n, now, retained_from);
+	for (int i = 0; i < n; i++)
+		repeated += ids[i]->known;
+	few_repeated = repeated <= n / MANY_REPEATED;
 }
 
 void
@@ -217,8 +276,7 @@ ps_event_log_add(PsEventId **ids, int n, TimestampTz now, TimestampTz retained_f
 	order_by_key(ids, n);
 	if (open_plain(&table))
 	{
-		for (int i = 0; i < n; i++)
-			add_plain(&table, ids[i], now, retained_from);
+		add_to_plain(&table, ids, n, now, retained_from);
 		ps_plain_close(&table);
 	}
 	else

@@ -178,16 +178,33 @@ insert_index_entries(PsPlainTable *table, TupleTableSlot *slot, bool update, boo
 	ResetPerTupleExprContext(table->estate);
 }
 
-/* Writes the rows that were gathered. */
+/*
+ * Adds a row's entry to the only index. The check for uniqueness that is made
+ * for deferrable constraints does not wait and does not raise: it says whether
+ * there is another entry with that key.
+ */
 static void
-flush(PsPlainTable *table)
+insert_key(PsPlainTable *table, TupleTableSlot *slot, PsPlainTrial *trial)
+{
+	bool		isnull = false;
+
+	trial->tid = slot->tts_tid;
+	trial->taken = !index_insert(table->scan->indexRelation, &trial->key, &isnull, &slot->tts_tid, table->relation,
+								 UNIQUE_CHECK_PARTIAL, false, table->result->ri_IndexRelationInfo[0]);
+}
+
+void
+ps_plain_flush(PsPlainTable *table)
 {
 	if (table->ninserted == 0)
 		return;
 	table_multi_insert(table->relation, table->inserted, table->ninserted, table->command, 0, NULL);
 	for (int i = 0; i < table->ninserted; i++)
 	{
-		insert_index_entries(table, table->inserted[i], false, false);
+		if (table->trials[i] != NULL)
+			insert_key(table, table->inserted[i], table->trials[i]);
+		else
+			insert_index_entries(table, table->inserted[i], false, false);
 		ExecClearTuple(table->inserted[i]);
 	}
 	table->ninserted = 0;
@@ -209,17 +226,24 @@ prepare_defaults(PsPlainTable *table)
 	}
 }
 
+/* A slot to gather a row in. */
+static TupleTableSlot *
+next_slot(PsPlainTable *table, PsPlainTrial *trial)
+{
+	if (table->ninserted == PS_PLAIN_MAX_INSERTED)
+		ps_plain_flush(table);
+	if (table->inserted[table->ninserted] == NULL)
+		table->inserted[table->ninserted] = table_slot_create(table->relation, NULL);
+	table->trials[table->ninserted] = trial;
+	return table->inserted[table->ninserted++];
+}
+
 void
 ps_plain_insert(PsPlainTable *table, const Datum *values, const bool *nulls, int n)
 {
-	TupleTableSlot *slot;
+	TupleTableSlot *slot = next_slot(table, NULL);
 	int			natts = RelationGetNumberOfAttributes(table->relation);
 
-	if (table->ninserted == PS_PLAIN_MAX_INSERTED)
-		flush(table);
-	slot = table->inserted[table->ninserted];
-	if (slot == NULL)
-		slot = table->inserted[table->ninserted] = table_slot_create(table->relation, NULL);
 	if (n < natts && table->defaults == NULL)
 		prepare_defaults(table);
 	put(slot, values, nulls, n);
@@ -231,7 +255,23 @@ ps_plain_insert(PsPlainTable *table, const Datum *values, const bool *nulls, int
 											   &slot->tts_isnull[i]);
 	}
 	ExecStoreVirtualTuple(slot);
-	table->ninserted++;
+}
+
+void
+ps_plain_try(PsPlainTable *table, PsPlainTrial *trial, const Datum *values, const bool *nulls)
+{
+	TupleTableSlot *slot = next_slot(table, trial);
+
+	Assert(table->result->ri_NumIndices == 1);
+	put(slot, values, nulls, RelationGetNumberOfAttributes(table->relation));
+	ExecStoreVirtualTuple(slot);
+}
+
+void
+ps_plain_take_back(PsPlainTable *table, ItemPointer tid)
+{
+	CommandCounterIncrement();	/* a command does not see its own rows */
+	simple_heap_delete(table->relation, tid);
 }
 
 void
@@ -259,7 +299,7 @@ ps_plain_close(PsPlainTable *table)
 {
 	if (table->scan != NULL)
 	{
-		flush(table);
+		ps_plain_flush(table);
 		for (int i = 0; i < PS_PLAIN_MAX_INSERTED && table->inserted[i] != NULL; i++)
 			ExecDropSingleTupleTableSlot(table->inserted[i]);
 		index_endscan(table->scan);

@@ -23,6 +23,14 @@
 
 #define PS_PLAIN_MAX_INSERTED 250
 
+/* What became of a row that was inserted without looking first. */
+typedef struct PsPlainTrial
+{
+	Datum		key;
+	ItemPointerData tid;
+	bool		taken;			/* a row with that key, alive or not yet dead, is there too */
+} PsPlainTrial;
+
 typedef struct PsPlainTable
 {
 	Relation	relation;
@@ -32,6 +40,7 @@ typedef struct PsPlainTable
 	ScanKeyData key;
 	TupleTableSlot *updated;
 	TupleTableSlot *inserted[PS_PLAIN_MAX_INSERTED];	/* gathered, not yet written */
+	PsPlainTrial *trials[PS_PLAIN_MAX_INSERTED];	/* of those; NULL: just inserted */
 	int			ninserted;
 	ExprState **defaults;		/* of each column, NULL: none; made by the first insert */
 	CommandId	command;
@@ -55,6 +64,17 @@ extern HeapTuple ps_plain_find_next(PsPlainTable *table);
  * is there already raises as in SQL.
  */
 extern void ps_plain_insert(PsPlainTable *table, const Datum *values, const bool *nulls, int n);
+
+/*
+ * Inserts a row of all columns into a table without other indexes, and finds
+ * out in the same descent of its index whether the key was taken; trial->key is
+ * the caller's. What is said of the trial holds after ps_plain_flush().
+ */
+extern void ps_plain_try(PsPlainTable *table, PsPlainTrial *trial, const Datum *values, const bool *nulls);
+extern void ps_plain_flush(PsPlainTable *table);
+
+/* Takes back a row that this transaction inserted. */
+extern void ps_plain_take_back(PsPlainTable *table, ItemPointer tid);
 
 /* Replaces a whole row that ps_plain_find() found; raises when somebody else changed it meanwhile. */
 extern void ps_plain_update(PsPlainTable *table, ItemPointer tid, const Datum *values, const bool *nulls);
