@@ -108,6 +108,7 @@ lock_customers(PsWork *work)
 			slot->customer = palloc0(sizeof(PsCustomer));
 			slot->customer->customer_id = slot->key.customer_id;
 			slot->customer->stored.customer_id = slot->key.customer_id;
+			slot->customer->stored.customer_id_len = slot->key.len;
 			slot->customer->lock_key = ps_lock_key(slot->key.customer_id, slot->key.len);
 			work->customers[work->ncustomers++] = slot->customer;
 		}

@@ -23,8 +23,7 @@ ps_profile_init(PsProfile *profile)
 	(void) ps_window_load(&profile->window, NULL, 0);
 }
 
-/* Adds to the counter of an event type. */
-void
+PsEventCount *
 ps_profile_count_event(PsProfile *profile, const char *event_type, int len, int64 count)
 {
 	PsEventCount *entry;
@@ -35,7 +34,7 @@ ps_profile_count_event(PsProfile *profile, const char *event_type, int len, int6
 		if (entry->len == len && memcmp(entry->event_type, event_type, len) == 0)
 		{
 			entry->count += count;
-			return;
+			return entry;
 		}
 	}
 	if (profile->nevent_counts >= profile->event_counts_capacity)
@@ -51,4 +50,6 @@ ps_profile_count_event(PsProfile *profile, const char *event_type, int len, int6
 	entry->event_type = event_type;
 	entry->len = len;
 	entry->count = count;
+	entry->stored = NULL;
+	return entry;
 }

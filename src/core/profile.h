@@ -12,6 +12,8 @@ typedef struct PsEventCount
 	const char *event_type;
 	int			len;
 	int64		count;
+	Numeric		stored;			/* in the row's event_counts; NULL: not there */
+	int64		stored_count;	/* what that says */
 } PsEventCount;
 
 typedef struct PsProfile
@@ -32,12 +34,14 @@ typedef struct PsProfile
 	PsEventCount *event_counts;
 	int			nevent_counts;
 	int			event_counts_capacity;
+	struct varlena *stored_counts;	/* event_counts of the row, when it has nothing but counts, else NULL */
 	PsWindow	window;
 } PsProfile;
 
 /* A profile before its first event. */
 extern void ps_profile_init(PsProfile *profile);
 
-extern void ps_profile_count_event(PsProfile *profile, const char *event_type, int len, int64 count);
+/* Adds to the counter of an event type, which it returns. */
+extern PsEventCount *ps_profile_count_event(PsProfile *profile, const char *event_type, int len, int64 count);
 
 #endif							/* PS_PROFILE_H */

@@ -108,6 +108,7 @@ ps_plain_open(PsPlainTable *table, const char *name, const char *index,
 	if (is_plain(table->relation, types, ntypes, ncolumns) && open_indexes(table) && begin_scan(table, index))
 	{
 		table->updated = table_slot_create(table->relation, NULL);
+		table->nblocks = RelationGetNumberOfBlocks(table->relation);
 		table->command = GetCurrentCommandId(true);
 		return true;
 	}
@@ -159,6 +160,20 @@ ps_plain_find_next(PsPlainTable *table)
 			return row;
 	}
 	return NULL;
+}
+
+ItemPointerData
+ps_plain_place(const PsPlainTable *table)
+{
+	return table->scan->xs_heaptid;
+}
+
+HeapTuple
+ps_plain_at(PsPlainTable *table, ItemPointer place)
+{
+	ItemPointerData root = *place;
+
+	return ItemPointerGetBlockNumber(place) < table->nblocks ? fetch(table, &root) : NULL;
 }
 
 /* Puts values, which stay the caller's, into the first columns of a slot. */
@@ -274,7 +289,7 @@ ps_plain_take_back(PsPlainTable *table, ItemPointer tid)
 	simple_heap_delete(table->relation, tid);
 }
 
-void
+ItemPointer
 ps_plain_update(PsPlainTable *table, ItemPointer tid, const Datum *values, const bool *nulls)
 {
 	TupleTableSlot *slot = table->updated;
@@ -292,6 +307,7 @@ ps_plain_update(PsPlainTable *table, ItemPointer tid, const Datum *values, const
 				 errhint("Take pg_advisory_xact_lock(profile_stream.customer_lock_key(customer_id)) before changing it.")));
 	if (PS_UPDATES_INDEXES(update_indexes))
 		insert_index_entries(table, slot, true, PS_UPDATES_SUMMARIES_ONLY(update_indexes));
+	return PS_UPDATES_INDEXES(update_indexes) && !PS_UPDATES_SUMMARIES_ONLY(update_indexes) ? &slot->tts_tid : NULL;
 }
 
 void

@@ -37,6 +37,7 @@ typedef struct PsPlainTable
 	EState	   *estate;
 	ResultRelInfo *result;		/* with its indexes open */
 	IndexScanDesc scan;
+	BlockNumber nblocks;		/* when it was opened */
 	ScanKeyData key;
 	TupleTableSlot *updated;
 	TupleTableSlot *inserted[PS_PLAIN_MAX_INSERTED];	/* gathered, not yet written */
@@ -58,6 +59,12 @@ extern bool ps_plain_open(PsPlainTable *table, const char *name, const char *ind
 extern HeapTuple ps_plain_find(PsPlainTable *table, Datum key);
 extern HeapTuple ps_plain_find_next(PsPlainTable *table);
 
+/* Where the index says that the row is which was found last; stays true while updates leave the index alone. */
+extern ItemPointerData ps_plain_place(const PsPlainTable *table);
+
+/* A copy of the visible row, of whatever key, that the index would find by way of that place, or NULL. */
+extern HeapTuple ps_plain_at(PsPlainTable *table, ItemPointer place);
+
 /*
  * Inserts a row of n values and the defaults of the other columns, at the
  * latest when the table is closed; its values must live until then. A key that
@@ -76,8 +83,11 @@ extern void ps_plain_flush(PsPlainTable *table);
 /* Takes back a row that this transaction inserted. */
 extern void ps_plain_take_back(PsPlainTable *table, ItemPointer tid);
 
-/* Replaces a whole row that ps_plain_find() found; raises when somebody else changed it meanwhile. */
-extern void ps_plain_update(PsPlainTable *table, ItemPointer tid, const Datum *values, const bool *nulls);
+/*
+ * Replaces a whole row that was found; raises when somebody else changed it
+ * meanwhile. Returns its new place when it has one, else NULL.
+ */
+extern ItemPointer ps_plain_update(PsPlainTable *table, ItemPointer tid, const Datum *values, const bool *nulls);
 
 /* Closes it, and makes what was written visible to the next command. */
 extern void ps_plain_close(PsPlainTable *table);

@@ -26,6 +26,9 @@ read_event_counts(PsProfile *profile, Jsonb *counts)
 	const char *type = NULL;
 	int			len = 0;
 
+	profile->event_counts = NULL;
+	profile->nevent_counts = profile->event_counts_capacity = 0;
+	profile->stored_counts = (struct varlena *) counts;
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
 		if (token == WJB_KEY)
@@ -34,9 +37,16 @@ read_event_counts(PsProfile *profile, Jsonb *counts)
 			len = value.val.string.len;
 		}
 		else if (token == WJB_VALUE && value.type == jbvNumeric)
-			ps_profile_count_event(profile, type, len,
-								   DatumGetInt64(DirectFunctionCall1(numeric_int8,
-																	 NumericGetDatum(value.val.numeric))));
+		{
+			Numeric		stored = value.val.numeric;
+			int64		count = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(stored)));
+			PsEventCount *entry = ps_profile_count_event(profile, type, len, count);
+
+			entry->stored = stored;
+			entry->stored_count = count;
+		}
+		else if (token == WJB_VALUE || token == WJB_ELEM)
+			profile->stored_counts = NULL;
 	}
 }
 
@@ -66,7 +76,33 @@ ps_profile_row_read(PsProfile *profile, const Datum *values, const bool *nulls)
 						TextDatumGetCString(values[PS_ROW_CUSTOMER_ID]))));
 }
 
-/* The counters as jsonb. */
+/*
+ * Writes the counters over those that were read, which is all there is to do
+ * as long as there is no new one and none needs more digits; false when not so.
+ */
+static bool
+overwrite_event_counts(PsProfile *profile)
+{
+	if (profile->stored_counts == NULL)
+		return false;
+	for (int i = 0; i < profile->nevent_counts; i++)
+	{
+		const PsEventCount *count = &profile->event_counts[i];
+		Numeric		numeric;
+
+		if (count->stored == NULL)
+			return false;
+		if (count->count == count->stored_count)
+			continue;
+		numeric = int64_to_numeric(count->count);
+		if (VARSIZE(numeric) != VARSIZE(count->stored))
+			return false;
+		memcpy(count->stored, numeric, VARSIZE(numeric));
+	}
+	return true;
+}
+
+/* Makes jsonb of the counters. */
 static Datum
 event_counts_jsonb(const PsProfile *profile)
 {
@@ -99,10 +135,9 @@ write_time(TimestampTz at, int column, Datum *values, bool *nulls)
 }
 
 void
-ps_profile_row_write(const PsProfile *profile, const char *customer_id, Datum *values, bool *nulls)
+ps_profile_row_write(PsProfile *profile, Datum *values, bool *nulls)
 {
 	memset(nulls, false, PS_ROW_COLUMNS * sizeof(bool));
-	values[PS_ROW_CUSTOMER_ID] = CStringGetTextDatum(customer_id);
 	values[PS_ROW_VERSION] = Int64GetDatum(profile->version);
 	values[PS_ROW_UPDATED_AT] = TimestampTzGetDatum(profile->updated_at);
 	values[PS_ROW_WATERMARK] = TimestampTzGetDatum(profile->watermark);
@@ -115,6 +150,7 @@ ps_profile_row_write(const PsProfile *profile, const char *customer_id, Datum *v
 	write_time(profile->last_transaction_at, PS_ROW_LAST_TRANSACTION_AT, values, nulls);
 	write_time(profile->last_login_at, PS_ROW_LAST_LOGIN_AT, values, nulls);
 	values[PS_ROW_PREFERRED_CHANNEL] = PointerGetDatum(profile->preferred_channel);
-	values[PS_ROW_EVENT_COUNTS] = event_counts_jsonb(profile);
+	values[PS_ROW_EVENT_COUNTS] = overwrite_event_counts(profile) ?
+		PointerGetDatum(profile->stored_counts) : event_counts_jsonb(profile);
 	values[PS_ROW_WINDOW_STATE] = PointerGetDatum(ps_window_save(&profile->window));
 }

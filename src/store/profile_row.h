@@ -19,7 +19,7 @@ enum PsProfileColumn
 /* Reads a profile from values that live as long as it. */
 extern void ps_profile_row_read(PsProfile *profile, const Datum *values, const bool *nulls);
 
-/* Fills values and nulls, PS_ROW_COLUMNS of each. */
-extern void ps_profile_row_write(const PsProfile *profile, const char *customer_id, Datum *values, bool *nulls);
+/* Fills values and nulls, PS_ROW_COLUMNS of each; the customer id is the caller's. */
+extern void ps_profile_row_write(PsProfile *profile, Datum *values, bool *nulls);
 
 #endif							/* PS_PROFILE_ROW_H */

@@ -6,15 +6,20 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
 #include "store/plain_table.h"
 #include "store/plan.h"
 #include "store/profile_store.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #define TABLE_NAME "materialized_profiles"
 #define KEY_NAME "materialized_profiles_pkey"
+
+#define PLACES (512 * 1024)		/* 4 MB */
 
 #define COLUMN_NAMES \
 	"customer_id, version, updated_at, watermark, first_name, last_name, email, phone, total_balance," \
@@ -67,6 +72,90 @@ static PsPlan expired_plan = {
 	2, {TIMESTAMPTZOID, INT8OID}
 };
 
+static Datum
+customer_id_datum(const PsStoredProfile *stored)
+{
+	return PointerGetDatum(cstring_to_text_with_len(stored->customer_id, stored->customer_id_len));
+}
+
+/*
+ * Where a worker saw rows last, a guess that saves the descent of the index:
+ * the row there counts when it is visible and the customer's, else the index is
+ * asked. Of customers that share an entry the last one is remembered.
+ */
+typedef struct Place
+{
+	uint16		check;			/* of the hash of the customer id */
+	ItemPointerData tid;		/* invalid: nothing yet */
+} Place;
+
+static Place *places = NULL;
+
+/* The place where a customer's row may be remembered; NULL outside of workers, for which it is not worth the memory. */
+static Place *
+find_place(const PsStoredProfile *stored)
+{
+	uint32		hash = hash_bytes((const unsigned char *) stored->customer_id, stored->customer_id_len);
+	Place	   *place;
+
+	if (places == NULL)
+	{
+		if (MyBackendType != B_BG_WORKER)
+			return NULL;
+		places = MemoryContextAllocZero(TopMemoryContext, PLACES * sizeof(Place));
+	}
+	place = &places[hash % PLACES];
+	if (place->check != hash >> 16)
+	{
+		place->check = hash >> 16;
+		ItemPointerSetInvalid(&place->tid);
+	}
+	return place;
+}
+
+static void
+remember_place(const PsStoredProfile *stored, ItemPointer tid)
+{
+	Place	   *place = tid == NULL ? NULL : find_place(stored);
+
+	if (place != NULL)
+		place->tid = *tid;
+}
+
+/* Whether a row is the customer's; takes it apart. */
+static bool
+read_values(PsStoredProfile *stored, HeapTuple row, TupleDesc desc)
+{
+	text	   *customer_id;
+
+	heap_deform_tuple(row, desc, stored->values, stored->nulls);
+	customer_id = DatumGetTextPP(stored->values[PS_ROW_CUSTOMER_ID]);
+	return VARSIZE_ANY_EXHDR(customer_id) == stored->customer_id_len &&
+		memcmp(VARDATA_ANY(customer_id), stored->customer_id, stored->customer_id_len) == 0;
+}
+
+/* Finds a customer's row, where it was seen last or else by the index, and takes it apart; NULL when there is none. */
+static HeapTuple
+find_row(PsPlainTable *table, PsStoredProfile *stored)
+{
+	TupleDesc	desc = RelationGetDescr(table->relation);
+	Place	   *place = find_place(stored);
+	HeapTuple	row;
+
+	if (place != NULL && ItemPointerIsValid(&place->tid))
+	{
+		row = ps_plain_at(table, &place->tid);
+		if (row != NULL && read_values(stored, row, desc))
+			return row;
+	}
+	row = ps_plain_find(table, customer_id_datum(stored));
+	if (row == NULL || !read_values(stored, row, desc))
+		return NULL;
+	if (place != NULL)
+		place->tid = ps_plain_place(table);
+	return row;
+}
+
 /* Loads rows through the table's primary key; false when the table is not plain. */
 static bool
 load_plain(PsStoredProfile **profiles, int n)
@@ -77,13 +166,11 @@ load_plain(PsStoredProfile **profiles, int n)
 		return false;
 	for (int i = 0; i < n; i++)
 	{
-		Datum		key = CStringGetTextDatum(profiles[i]->customer_id);
-
-		profiles[i]->row = ps_plain_find(&table, key);
-		if (profiles[i]->row == NULL)
-			continue;
-		heap_deform_tuple(profiles[i]->row, RelationGetDescr(table.relation), profiles[i]->values, profiles[i]->nulls);
-		ps_profile_row_read(&profiles[i]->profile, profiles[i]->values, profiles[i]->nulls);
+		profiles[i]->row = find_row(&table, profiles[i]);
+		if (profiles[i]->row != NULL)
+			ps_profile_row_read(&profiles[i]->profile, profiles[i]->values, profiles[i]->nulls);
+		else
+			ps_profile_init(&profiles[i]->profile);
 	}
 	ps_plain_close(&table);
 	return true;
@@ -98,7 +185,11 @@ load_by_statement(PsStoredProfile **profiles, int n)
 
 	ps_column_init(&ids, TEXTOID, n);
 	for (int i = 0; i < n; i++)
+	{
+		ps_profile_init(&profiles[i]->profile);
+		profiles[i]->row = NULL;
 		ps_column_add_text(&ids, profiles[i]->customer_id);
+	}
 	args[0] = ps_column_array(&ids);
 	found = ps_plan_run(&load_plan, args, NULL, SPI_OK_SELECT);
 	ps_plan_check_types(column_types, PS_ROW_COLUMNS);
@@ -116,14 +207,7 @@ load_by_statement(PsStoredProfile **profiles, int n)
 void
 ps_profiles_load(PsStoredProfile **profiles, int n)
 {
-	if (n == 0)
-		return;
-	for (int i = 0; i < n; i++)
-	{
-		ps_profile_init(&profiles[i]->profile);
-		profiles[i]->row = NULL;
-	}
-	if (!load_plain(profiles, n))
+	if (n > 0 && !load_plain(profiles, n))
 		load_by_statement(profiles, n);
 }
 
@@ -144,7 +228,8 @@ save_by_statement(PsStoredProfile **profiles, int n, bool is_new)
 
 		if (profiles[i]->profile.is_new != is_new)
 			continue;
-		ps_profile_row_write(&profiles[i]->profile, profiles[i]->customer_id, values, nulls);
+		values[PS_ROW_CUSTOMER_ID] = customer_id_datum(profiles[i]);
+		ps_profile_row_write(&profiles[i]->profile, values, nulls);
 		for (int c = 0; c < PS_ROW_COLUMNS; c++)
 		{
 			if (nulls[c])
@@ -180,11 +265,13 @@ save_plain(PsStoredProfile **profiles, int n)
 	{
 		PsStoredProfile *stored = profiles[i];
 
-		ps_profile_row_write(&stored->profile, stored->customer_id, stored->values, stored->nulls);
+		ps_profile_row_write(&stored->profile, stored->values, stored->nulls);
+		if (stored->profile.is_new)
+			stored->values[PS_ROW_CUSTOMER_ID] = customer_id_datum(stored);
 		if (stored->profile.is_new)
 			ps_plain_insert(&table, stored->values, stored->nulls, PS_ROW_COLUMNS);
 		else
-			ps_plain_update(&table, &stored->row->t_self, stored->values, stored->nulls);
+			remember_place(stored, ps_plain_update(&table, &stored->row->t_self, stored->values, stored->nulls));
 	}
 	ps_plain_close(&table);
 	return true;
@@ -212,6 +299,7 @@ ps_profiles_find_expired(TimestampTz now, int limit, PsStoredProfile **profiles)
 		profiles[i] = palloc0(sizeof(PsStoredProfile));
 		profiles[i]->customer_id =
 			TextDatumGetCString(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		profiles[i]->customer_id_len = strlen(profiles[i]->customer_id);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return (int) found;

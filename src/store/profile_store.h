@@ -15,6 +15,7 @@
 typedef struct PsStoredProfile
 {
 	const char *customer_id;
+	int			customer_id_len;
 	PsProfile	profile;
 	HeapTuple	row;			/* as loaded by hand, else NULL */
 	Datum		values[PS_TABLE_COLUMNS];	/* of that row */
