@@ -124,20 +124,27 @@ lock_customers(PsWork *work)
 static int
 compare_customer_ids(const void *a, const void *b)
 {
-	return strcmp((*(PsStoredProfile *const *) a)->customer_id, (*(PsStoredProfile *const *) b)->customer_id);
+	return strcmp((*(PsCustomer *const *) a)->customer_id, (*(PsCustomer *const *) b)->customer_id);
 }
 
-int
-ps_work_profiles(PsWork *work, bool all, PsStoredProfile **profiles)
+/* Puts customers in the order of the index: neighbours there are on the same pages. */
+static void
+sort_by_id(PsCustomer **customers, int n)
 {
-	int			n = 0;
+	qsort(customers, n, sizeof(PsCustomer *), compare_customer_ids);
+}
 
+void
+ps_work_load_profiles(PsWork *work)
+{
+	PsCustomer **customers = palloc(work->ncustomers * sizeof(PsCustomer *));
+	PsStoredProfile **profiles = palloc(work->ncustomers * sizeof(PsStoredProfile *));
+
+	memcpy(customers, work->customers, work->ncustomers * sizeof(PsCustomer *));
+	sort_by_id(customers, work->ncustomers);
 	for (int i = 0; i < work->ncustomers; i++)
-		if (all || work->customers[i]->napplied > 0)
-			profiles[n++] = &work->customers[i]->stored;
-	/* neighbours in the index are on the same pages */
-	qsort(profiles, n, sizeof(PsStoredProfile *), compare_customer_ids);
-	return n;
+		profiles[i] = &customers[i]->stored;
+	ps_profiles_load(profiles, work->ncustomers);
 }
 
 /* Notes an event type for the announcement. */
@@ -152,27 +159,42 @@ note_event_type(PsCustomer *customer, const PsEvent *event)
 	customer->event_types[customer->nevent_types++] = event->event_type;
 }
 
-/* Loads the profiles that change, folds their events in order, saves them. */
-static void
-fold_events(PsWork *work)
+/* Chains each customer's entries that apply, in order; returns the customers that have any, as the index has them. */
+static PsCustomer **
+chain_entries(PsWork *work, int *n)
 {
-	PsStoredProfile **profiles = palloc(work->ncustomers * sizeof(PsStoredProfile *));
-	PsChunk   **chunks = palloc(work->n * sizeof(PsChunk *));
-	int			nprofiles = ps_work_profiles(work, false, profiles);
+	PsCustomer **customers = palloc(work->ncustomers * sizeof(PsCustomer *));
+
+	*n = 0;
+	work->next = palloc(work->n * sizeof(int));
+	for (int i = 0; i < work->ncustomers; i++)
+	{
+		work->customers[i]->first = -1;
+		if (work->customers[i]->napplied > 0)
+			customers[(*n)++] = work->customers[i];
+	}
+	for (int i = work->n - 1; i >= 0; i--)
+	{
+		if (work->entries[i].outcome != PS_APPLIED)
+			continue;
+		work->next[i] = work->of_entry[i]->first;
+		work->of_entry[i]->first = i;
+	}
+	sort_by_id(customers, *n);
+	return customers;
+}
+
+/* Folds a customer's events onto the profile; returns how many chunks that sealed. */
+static int
+fold_customer(const PsWork *work, PsCustomer *customer, PsChunk **chunks)
+{
 	int			nchunks = 0;
 
-	if (work->settings->late_tolerance_us < 0)
-		ps_profiles_load(profiles, nprofiles);
-
-	for (int i = 0; i < work->n; i++)
+	for (int i = customer->first; i >= 0; i = work->next[i])
 	{
-		PsEntry    *entry = &work->entries[i];
-		PsCustomer *customer = work->of_entry[i];
-		PsChunk    *sealed;
+		const PsEntry *entry = &work->entries[i];
+		PsChunk    *sealed = ps_handler_apply(&customer->stored.profile, entry->event, entry->effect);
 
-		if (entry->outcome != PS_APPLIED)
-			continue;
-		sealed = ps_handler_apply(&customer->stored.profile, entry->event, entry->effect);
 		if (sealed != NULL)
 		{
 			sealed->customer_id = customer->customer_id;
@@ -180,9 +202,32 @@ fold_events(PsWork *work)
 		}
 		note_event_type(customer, entry->event);
 	}
-	PS_FAILPOINT("after_fold");
+	return nchunks;
+}
 
-	ps_profiles_save(profiles, nprofiles);
+/* Loads the profiles that change, folds their events in order, saves them, as many at a time as the store likes. */
+static void
+fold_events(PsWork *work)
+{
+	int			ncustomers;
+	PsCustomer **customers = chain_entries(work, &ncustomers);
+	PsStoredProfile **profiles = palloc(ncustomers * sizeof(PsStoredProfile *));
+	PsChunk   **chunks = palloc(work->n * sizeof(PsChunk *));
+	int			nchunks = 0;
+	int			n;
+
+	for (int i = 0; i < ncustomers; i++)
+		profiles[i] = &customers[i]->stored;
+	for (int done = 0; done < ncustomers; done += n)
+	{
+		n = Min(ps_profiles_at_once(), ncustomers - done);
+		if (work->settings->late_tolerance_us < 0)
+			ps_profiles_load(profiles + done, n);
+		for (int i = done; i < done + n; i++)
+			nchunks += fold_customer(work, customers[i], chunks + nchunks);
+		PS_FAILPOINT("after_fold");
+		ps_profiles_save(profiles + done, n);
+	}
 	ps_chunks_add(chunks, nchunks);
 	PS_FAILPOINT("after_upsert");
 }

@@ -55,9 +55,7 @@ name_event(PsEventId *id, const PsEvent *event)
 static void
 load_watermarks(PsWork *work)
 {
-	PsStoredProfile **profiles = palloc(work->ncustomers * sizeof(PsStoredProfile *));
-
-	ps_profiles_load(profiles, ps_work_profiles(work, true, profiles));
+	ps_work_load_profiles(work);
 	for (int i = 0; i < work->ncustomers; i++)
 	{
 		PsProfile  *profile = &work->customers[i]->stored.profile;

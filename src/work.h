@@ -18,6 +18,7 @@ typedef struct PsCustomer
 	TimestampTz watermark;		/* while late events are looked for */
 	const char **event_types;	/* distinct, of what was applied */
 	int			nevent_types;
+	int			first;			/* entry that applies; -1: none */
 } PsCustomer;
 
 typedef struct PsWork
@@ -26,12 +27,13 @@ typedef struct PsWork
 	int			n;
 	const PsApplySettings *settings;
 	PsCustomer **of_entry;		/* customer of each entry with an event */
+	int		   *next;			/* the same customer's next entry that applies; -1: none */
 	PsCustomer **customers;		/* in lock order */
 	int			ncustomers;
 } PsWork;
 
-/* The profiles of all customers, or of those whose events apply, as the index has them; how many. */
-extern int	ps_work_profiles(PsWork *work, bool all, PsStoredProfile **profiles);
+/* Loads the profiles of all customers. */
+extern void ps_work_load_profiles(PsWork *work);
 
 /*
  * Sets every entry's outcome, and remembers the ids of those that will apply.

@@ -19,6 +19,7 @@
 #define TABLE_NAME "materialized_profiles"
 #define KEY_NAME "materialized_profiles_pkey"
 
+#define FEW_ROWS 64				/* so few are still in the processor's cache when they are saved */
 #define PLACES (512 * 1024)		/* 4 MB */
 
 #define COLUMN_NAMES \
@@ -90,6 +91,8 @@ typedef struct Place
 } Place;
 
 static Place *places = NULL;
+
+static bool is_plain = true;	/* when it was loaded last */
 
 /* The place where a customer's row may be remembered; NULL outside of workers, for which it is not worth the memory. */
 static Place *
@@ -204,10 +207,19 @@ load_by_statement(PsStoredProfile **profiles, int n)
 	SPI_freetuptable(SPI_tuptable);
 }
 
+int
+ps_profiles_at_once(void)
+{
+	return is_plain ? FEW_ROWS : INT_MAX;
+}
+
 void
 ps_profiles_load(PsStoredProfile **profiles, int n)
 {
-	if (n > 0 && !load_plain(profiles, n))
+	if (n == 0)
+		return;
+	is_plain = load_plain(profiles, n);
+	if (!is_plain)
 		load_by_statement(profiles, n);
 }
 

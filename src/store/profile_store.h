@@ -22,6 +22,9 @@ typedef struct PsStoredProfile
 	bool		nulls[PS_TABLE_COLUMNS];
 } PsStoredProfile;
 
+/* How many are best loaded, changed and saved before the next ones are loaded. */
+extern int	ps_profiles_at_once(void);
+
 /* Loads each customer's profile, or initialises it where there is no row. */
 extern void ps_profiles_load(PsStoredProfile **profiles, int n);
 
