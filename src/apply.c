@@ -11,7 +11,6 @@
 #include "postgres.h"
 
 #include "work.h"
-#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "sink/notify.h"
 #include "store/chunk_store.h"
@@ -25,6 +24,7 @@ typedef struct CustomerKey
 {
 	const char *customer_id;
 	int			len;
+	int64		hash;
 } CustomerKey;
 
 typedef struct CustomerSlot
@@ -39,8 +39,8 @@ typedef struct CustomerSlot
 #define SH_ELEMENT_TYPE CustomerSlot
 #define SH_KEY_TYPE CustomerKey
 #define SH_KEY key
-#define SH_HASH_KEY(tb, k) hash_bytes((const unsigned char *) (k).customer_id, (k).len)
-#define SH_EQUAL(tb, a, b) ((a).len == (b).len && memcmp((a).customer_id, (b).customer_id, (a).len) == 0)
+#define SH_HASH_KEY(tb, k) (uint32) (k).hash
+#define SH_EQUAL(tb, a, b) ((a).hash == (b).hash && (a).len == (b).len && memcmp((a).customer_id, (b).customer_id, (a).len) == 0)
 #define SH_STORE_HASH
 #define SH_GET_HASH(tb, a) (a)->hash
 #define SH_SCOPE static inline
@@ -51,7 +51,7 @@ typedef struct CustomerSlot
 static CustomerKey
 customer_key(const PsEntry *entry)
 {
-	CustomerKey key = {entry->event->customer_id, entry->event->customer_id_len};
+	CustomerKey key = {entry->event->customer_id, entry->event->customer_id_len, entry->event->customer_key};
 
 	return key;
 }
@@ -109,7 +109,8 @@ lock_customers(PsWork *work)
 			slot->customer->customer_id = slot->key.customer_id;
 			slot->customer->stored.customer_id = slot->key.customer_id;
 			slot->customer->stored.customer_id_len = slot->key.len;
-			slot->customer->lock_key = ps_lock_key(slot->key.customer_id, slot->key.len);
+			slot->customer->stored.hash = (uint32) slot->key.hash;
+			slot->customer->lock_key = slot->key.hash;
 			work->customers[work->ncustomers++] = slot->customer;
 		}
 		work->of_entry[i] = slot->customer;

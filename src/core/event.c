@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "core/event.h"
 #include "core/json.h"
 #include "core/timestamp.h"
@@ -226,6 +227,8 @@ ps_event_decode(const char *value, int len, const PsDecodeSettings *settings, Ps
 	event->event_id_len = members[EVENT_ID].len;
 	event->customer_id = members[CUSTOMER_ID].text;
 	event->customer_id_len = members[CUSTOMER_ID].len;
+	/* here the bytes are at hand, later they are far away */
+	event->customer_key = (int64) hash_bytes_extended((const unsigned char *) event->customer_id, event->customer_id_len, 0);
 	event->event_type = members[EVENT_TYPE].text;
 	event->event_type_len = members[EVENT_TYPE].len;
 	event->timestamp = timestamp;

@@ -36,6 +36,7 @@ typedef struct PsEvent
 	const char *event_id;		/* null-terminated, at most PS_MAX_ID_BYTES */
 	const char *customer_id;
 	const char *event_type;
+	int64		customer_key;	/* hash of the customer id, ps_lock_key() */
 	int			event_id_len;
 	int			customer_id_len;
 	int			event_type_len;

@@ -6,8 +6,8 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "miscadmin.h"
+#include "store/lock.h"
 #include "store/plain_table.h"
 #include "store/plan.h"
 #include "store/profile_store.h"
@@ -98,7 +98,6 @@ static bool is_plain = true;	/* when it was loaded last */
 static Place *
 find_place(const PsStoredProfile *stored)
 {
-	uint32		hash = hash_bytes((const unsigned char *) stored->customer_id, stored->customer_id_len);
 	Place	   *place;
 
 	if (places == NULL)
@@ -107,10 +106,10 @@ find_place(const PsStoredProfile *stored)
 			return NULL;
 		places = MemoryContextAllocZero(TopMemoryContext, PLACES * sizeof(Place));
 	}
-	place = &places[hash % PLACES];
-	if (place->check != hash >> 16)
+	place = &places[stored->hash % PLACES];
+	if (place->check != stored->hash >> 16)
 	{
-		place->check = hash >> 16;
+		place->check = stored->hash >> 16;
 		ItemPointerSetInvalid(&place->tid);
 	}
 	return place;
@@ -312,6 +311,7 @@ ps_profiles_find_expired(TimestampTz now, int limit, PsStoredProfile **profiles)
 		profiles[i]->customer_id =
 			TextDatumGetCString(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 		profiles[i]->customer_id_len = strlen(profiles[i]->customer_id);
+		profiles[i]->hash = (uint32) ps_lock_key(profiles[i]->customer_id, profiles[i]->customer_id_len);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return (int) found;

@@ -16,6 +16,7 @@ typedef struct PsStoredProfile
 {
 	const char *customer_id;
 	int			customer_id_len;
+	uint32		hash;			/* any of the customer id; the same at each load */
 	PsProfile	profile;
 	HeapTuple	row;			/* as loaded by hand, else NULL */
 	Datum		values[PS_TABLE_COLUMNS];	/* of that row */
