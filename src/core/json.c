@@ -121,7 +121,7 @@ add_field(Walk *walk)
 
 	if (reader->nfields == walk->fields_size)
 	{
-		walk->fields_size = Max(8, walk->fields_size * 2);
+		walk->fields_size = Max(4, walk->fields_size * 2);
 		if (reader->fields == NULL)
 			reader->fields = palloc(walk->fields_size * sizeof(PsField));
 		else
@@ -215,8 +215,10 @@ object_field_start(void *state, char *name, bool isnull)
 			}
 		}
 	}
-	else if (walk->depth == 2)
+	if (walk->depth == 2 && walk->in_expanded)
 		walk->field_name = name;
+	else
+		pfree(name);			/* to be taken again for the next one, while it is in the cache */
 	PS_JSON_ACTION_RETURN;
 }
 

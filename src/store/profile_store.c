@@ -138,10 +138,9 @@ read_values(PsStoredProfile *stored, HeapTuple row, TupleDesc desc)
 
 /* Finds a customer's row, where it was seen last or else by the index, and takes it apart; NULL when there is none. */
 static HeapTuple
-find_row(PsPlainTable *table, PsStoredProfile *stored)
+find_row(PsPlainTable *table, PsStoredProfile *stored, Place *place)
 {
 	TupleDesc	desc = RelationGetDescr(table->relation);
-	Place	   *place = find_place(stored);
 	HeapTuple	row;
 
 	if (place != NULL && ItemPointerIsValid(&place->tid))
@@ -163,12 +162,17 @@ static bool
 load_plain(PsStoredProfile **profiles, int n)
 {
 	PsPlainTable table;
+	Place	  **found;
 
 	if (!ps_plain_open(&table, TABLE_NAME, KEY_NAME, column_types, PS_ROW_COLUMNS, PS_TABLE_COLUMNS))
 		return false;
+	found = palloc(n * sizeof(Place *));
+	/* all before the first row, so that the processor waits for many of them at a time */
+	for (int i = 0; i < n; i++)
+		found[i] = find_place(profiles[i]);
 	for (int i = 0; i < n; i++)
 	{
-		profiles[i]->row = find_row(&table, profiles[i]);
+		profiles[i]->row = find_row(&table, profiles[i], found[i]);
 		if (profiles[i]->row != NULL)
 			ps_profile_row_read(&profiles[i]->profile, profiles[i]->values, profiles[i]->nulls);
 		else
