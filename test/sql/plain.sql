@@ -106,4 +106,16 @@ SELECT profile_stream.apply_event('{"eventId": "t2", "customerId": "t", "eventTy
 SELECT profile_stream.apply_event('{"eventId": "t1", "customerId": "t", "eventType": "seen", "timestamp": 1767225600000}');
 COMMIT;
 SELECT version FROM profile_stream.materialized_profiles WHERE customer_id = 't';
+-- event_counts that were changed by hand, or that grow a digit
+SELECT profile_stream.apply_event('{"eventId": "n1", "customerId": "nils", "eventType": "noop", "timestamp": "2026-01-10T12:00:00Z"}');
+CREATE FUNCTION pg_temp.counts(id text, counts jsonb) RETURNS jsonb LANGUAGE plpgsql AS
+$$
+BEGIN
+	UPDATE profile_stream.materialized_profiles SET event_counts = counts WHERE customer_id = 'nils';
+	PERFORM profile_stream.apply_event(jsonb_build_object('eventId', id, 'customerId', 'nils', 'eventType', 'noop', 'timestamp', '2026-01-10T12:00:00Z'));
+	RETURN (SELECT event_counts FROM profile_stream.materialized_profiles WHERE customer_id = 'nils');
+END
+$$;
+SELECT pg_temp.counts('n' || i, counts::jsonb) FROM (VALUES (2, '{"noop": 9998, "other": 7}'), (3, '{"noop": 9999}'), (4, '{"noop": 1.0}'),
+	(5, '{"noop": 5, "x": "y"}'), (6, '{"noop": 5, "x": {"noop": 1}}'), (7, '[1]'), (8, '{}')) AS c(i, counts) ORDER BY i;
 TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters, profile_stream.window_chunks;
