@@ -35,7 +35,8 @@ sql 'CREATE EXTENSION profile_stream; CREATE TABLE copied (event jsonb)'
 sql CHECKPOINT
 wal0=$(wal)
 t0=$(now)
-"$bindir/psql" -X -q -h "$work" -U postgres -d postgres -c "\copy copied FROM '$work/events.json' WITH (FORMAT csv, QUOTE e'\\x01', DELIMITER e'\\x02')"
+copy_cpu=$("$bindir/psql" -X -q -A -t -h "$work" -U postgres -d postgres -c "\copy copied FROM '$work/events.json' WITH (FORMAT csv, QUOTE e'\\x01', DELIMITER e'\\x02')" \
+	-c "SELECT pg_read_file('/proc/self/stat', 0, 4096)" | awk -v hz="$(getconf CLK_TCK)" '{print ($14 + $15) / hz}')
 t1=$(now)
 wal1=$(wal)
 
@@ -64,8 +65,8 @@ load bench ''
 profiles=$(sql 'SELECT count(*) FROM profile_stream.materialized_profiles')
 
 echo "events $events, customers $customers ($shape, seed $seed); applied $applied into $profiles profiles"
-awk -v n="$events" -v t0="$t0" -v t1="$t1" -v t2="$t2" -v t3="$t3" -v w0="$wal0" -v w1="$wal1" -v w2="$wal2" -v w3="$wal3" -v cpu="$cpu" 'BEGIN {
-	printf "COPY          %8.0f events/s  %5.0f WAL bytes/event\n", n / (t1 - t0), (w1 - w0) / n
+awk -v n="$events" -v t0="$t0" -v t1="$t1" -v t2="$t2" -v t3="$t3" -v w0="$wal0" -v w1="$wal1" -v w2="$wal2" -v w3="$wal3" -v cpu="$cpu" -v copy_cpu="$copy_cpu" 'BEGIN {
+	printf "COPY          %8.0f events/s  %5.0f WAL bytes/event  %.1f CPU s in the backend\n", n / (t1 - t0), (w1 - w0) / n, copy_cpu
 	printf "one worker    %8.0f events/s  %5.0f WAL bytes/event  %.1f CPU s in the worker\n", n / (t3 - t2), (w3 - w2) / n, cpu
 	printf "ratio         %8.2f of COPY\n", (t1 - t0) / (t3 - t2) }'
 echo "worker memory: $memory"
