@@ -87,7 +87,7 @@ CREATE TABLE stream_status (
 	hint text,
 	error_at timestamptz,
 	next_attempt_at timestamptz,
-	idle_starts int NOT NULL DEFAULT 0,
+	attempts int NOT NULL DEFAULT 0,
 	notifications_skipped bigint NOT NULL DEFAULT 0,
 	changed_at timestamptz NOT NULL
 ) WITH (fillfactor = 50);

@@ -2,6 +2,11 @@
  * health.c
  *	  When a stream had better not run: its workers end abnormally again and again,
  *	  or too many of its messages become dead letters.
+ *
+ *	  attempt	to start, until the broker answered or did not; to apply the first
+ *				batch, until it is committed. A worker that dies in one has come to
+ *				nothing; one that dies between them died of something else, such as
+ *				a crash of the server that another stream brought about.
  */
 #include "postgres.h"
 
@@ -16,38 +21,58 @@
 #define PROVEN_MS 10000			/* who runs so long is not ending abnormally */
 #define MIN_MESSAGES 100		/* of a minute: less say nothing */
 
-/* Counts starts that came to nothing: 1 more, or none any more; returns how many there are. */
+/* Changes the number of attempts that may have come to nothing; returns it. */
 static int
-count_start(PsWorker *worker, bool proven)
+count_attempts(PsWorker *worker, int change)
 {
-	int			starts;
+	int			attempts;
 
 	StartTransactionCommand();
 	ps_lock_tables();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	starts = ps_stream_count_start(worker->stream->stream_id, proven);
+	attempts = ps_stream_count_attempts(worker->stream->stream_id, change);
 	PopActiveSnapshot();
 	SPI_finish();
 	/* what brings the server down at once must be counted all the same */
 	ForceSyncCommit();
 	CommitTransactionCommand();
-	return starts;
+	return attempts;
 }
 
 void
 ps_health_start(PsWorker *worker)
 {
-	int			starts = count_start(worker, false);
+	int			attempts = count_attempts(worker, 1);
 
 	worker->started_at = GetCurrentTimestamp();
-	if (starts <= ps_worker_restart_limit * worker->stream->workers)
+	worker->attempt = PS_ATTEMPT_START;
+	if (attempts <= ps_worker_restart_limit * worker->stream->workers)
 		return;
 	ps_worker_set_state(worker, "quarantined",
-						psprintf("the last %d starts of a worker came to nothing", starts - 1),
+						psprintf("the last %d attempts of a worker came to nothing", attempts - 1),
 						"See the server's log for how they ended. resume_stream() tries again.", -1);
-	ereport(LOG, (errmsg("stream \"%s\" is quarantined after %d starts that came to nothing", worker->stream->name, starts - 1)));
+	ereport(LOG, (errmsg("stream \"%s\" is quarantined after %d attempts that came to nothing",
+						 worker->stream->name, attempts - 1)));
 	proc_exit(0);
+}
+
+void
+ps_health_answered(PsWorker *worker)
+{
+	if (worker->attempt != PS_ATTEMPT_START)
+		return;
+	(void) count_attempts(worker, -1);
+	worker->attempt = PS_ATTEMPT_NONE;
+}
+
+void
+ps_health_begin(PsWorker *worker)
+{
+	if (worker->attempt == PS_ATTEMPT_BATCH || worker->attempt == PS_ATTEMPT_PROVEN)
+		return;
+	(void) count_attempts(worker, 1);
+	worker->attempt = PS_ATTEMPT_BATCH;
 }
 
 void
@@ -55,7 +80,8 @@ ps_health_count(PsWorker *worker, const PsCounts *counts)
 {
 	worker->minute_dead += counts->dead + counts->late;
 	worker->minute_messages += counts->applied + counts->duplicates + counts->dead + counts->late + counts->tombstones;
-	worker->applied = true;
+	if (worker->attempt == PS_ATTEMPT_BATCH)
+		worker->attempt = PS_ATTEMPT_DONE;
 }
 
 /* Pauses the stream when dead letters are more than their share of this minute's messages. */
@@ -95,10 +121,11 @@ ps_health_check(PsWorker *worker)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (!worker->proven && (worker->applied || now >= TimestampTzPlusMilliseconds(worker->started_at, PROVEN_MS)))
+	if (worker->attempt == PS_ATTEMPT_DONE ||
+		(worker->attempt == PS_ATTEMPT_NONE && now >= TimestampTzPlusMilliseconds(worker->started_at, PROVEN_MS)))
 	{
-		(void) count_start(worker, true);
-		worker->proven = true;
+		(void) count_attempts(worker, -PS_ALL_ATTEMPTS);
+		worker->attempt = PS_ATTEMPT_PROVEN;
 	}
 	check_dead_letters(worker, now);
 }

@@ -90,6 +90,7 @@ serve_lookup(PsWorker *worker)
 
 	if (ps_lookup_done(lookup))
 	{
+		ps_health_answered(worker);
 		if (lookup->error[0] == '\0' && worker->reassign && !worker->lookup_settled)
 			worker->next_lookup = now;	/* asked while offsets still moved: ask again */
 		else if (lookup->error[0] == '\0')
@@ -145,6 +146,7 @@ serve_messages(PsWorker *worker)
 		return false;			/* what was drained is read again */
 	if (intake.n > 0 || intake.ends != NIL || ps_batch_next_due(worker) <= GetCurrentTimestamp())
 	{
+		ps_health_begin(worker);
 		ps_batch_apply(worker, &intake, false);
 		worker->failures = 0;
 		pgstat_report_stat(false);

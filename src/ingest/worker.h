@@ -25,6 +25,16 @@ typedef struct PsPartition
 	PsCounts	counts;			/* consumed and replayed since the last commit */
 } PsPartition;
 
+/* What a worker has tried since it started, see health.c */
+typedef enum PsAttempt
+{
+	PS_ATTEMPT_START,			/* counted */
+	PS_ATTEMPT_NONE,
+	PS_ATTEMPT_BATCH,			/* counted */
+	PS_ATTEMPT_DONE,			/* a batch is committed: forget what was counted */
+	PS_ATTEMPT_PROVEN
+} PsAttempt;
+
 /* What is known of a partition of the topic, read by us or not. */
 typedef struct PsLease
 {
@@ -61,8 +71,7 @@ typedef struct PsWorker
 	TimestampTz next_attempt;
 	TimestampTz next_report;
 	TimestampTz started_at;
-	bool		applied;		/* anything, since then */
-	bool		proven;			/* this start is not counted any more */
+	PsAttempt	attempt;
 	int64		minute_messages;
 	int64		minute_dead;
 	TimestampTz minute_ends;
@@ -110,8 +119,10 @@ extern void ps_progress_committed(PsWorker *worker, const PsOffsetMove *moves, i
 /* When to store what was read and is held, DT_NOEND when that is stored. */
 extern TimestampTz ps_progress_due(const PsWorker *worker);
 
-/* health.c: counts the start, and ends the process when too many came to nothing */
+/* health.c: counts the start, and ends the process when too many came to nothing; what was asked is answered; a batch begins */
 extern void ps_health_start(PsWorker *worker);
+extern void ps_health_answered(PsWorker *worker);
+extern void ps_health_begin(PsWorker *worker);
 
 /* Counts what a transaction committed. */
 extern void ps_health_count(PsWorker *worker, const PsCounts *counts);

@@ -67,7 +67,7 @@ static PsPlan drop_plan = {
 static PsPlan enable_plan = {
 	"INSERT INTO profile_stream.stream_status AS t (stream_id, database, enabled, state, changed_at)"
 	" VALUES ($1, $2, $3, 'starting', pg_catalog.now())"
-	" ON CONFLICT (stream_id) DO UPDATE SET database = $2, enabled = $3, state = 'starting', idle_starts = 0, error = NULL,"
+	" ON CONFLICT (stream_id) DO UPDATE SET database = $2, enabled = $3, state = 'starting', attempts = 0, error = NULL,"
 	" hint = NULL, error_at = NULL, next_attempt_at = NULL, changed_at = pg_catalog.now()",
 	3, {INT4OID, OIDOID, BOOLOID}
 };
@@ -84,10 +84,10 @@ static PsPlan stop_plan = {
 	3, {INT4OID, TEXTOID, TEXTOID}
 };
 
-static PsPlan start_plan = {
-	"UPDATE profile_stream.stream_status t SET idle_starts = CASE WHEN $2 THEN 0 ELSE t.idle_starts + 1 END"
-	" WHERE t.stream_id = $1 RETURNING t.idle_starts",
-	2, {INT4OID, BOOLOID}
+static PsPlan attempts_plan = {
+	"UPDATE profile_stream.stream_status t SET attempts = GREATEST(t.attempts + $2, 0)"
+	" WHERE t.stream_id = $1 RETURNING t.attempts",
+	2, {INT4OID, INT4OID}
 };
 
 static PsPlan skipped_plan = {
@@ -293,11 +293,11 @@ ps_stream_stop(int stream_id, const char *error, const char *hint)
 }
 
 int
-ps_stream_count_start(int stream_id, bool proven)
+ps_stream_count_attempts(int stream_id, int change)
 {
-	Datum		args[2] = {Int32GetDatum(stream_id), BoolGetDatum(proven)};
+	Datum		args[2] = {Int32GetDatum(stream_id), Int32GetDatum(change)};
 
-	return ps_plan_run(&start_plan, args, NULL, SPI_OK_UPDATE_RETURNING) == 0 ? 0 : DatumGetInt32(column_value(1));
+	return ps_plan_run(&attempts_plan, args, NULL, SPI_OK_UPDATE_RETURNING) == 0 ? 0 : DatumGetInt32(column_value(1));
 }
 
 void

@@ -54,8 +54,10 @@ extern void ps_stream_enable(int stream_id, bool enabled);
 /* Pauses a stream for a reason. */
 extern void ps_stream_stop(int stream_id, const char *error, const char *hint);
 
-/* Counts a start of a worker that has done nothing yet, or forgets those counted; returns how many are. */
-extern int	ps_stream_count_start(int stream_id, bool proven);
+#define PS_ALL_ATTEMPTS 1000000
+
+/* Changes the number of attempts of workers that may have come to nothing, which is not below 0; returns it. */
+extern int	ps_stream_count_attempts(int stream_id, int change);
 
 /* Counts notifications that were skipped. */
 extern void ps_stream_count_skipped(int stream_id, int64 skipped);

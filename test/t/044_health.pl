@@ -14,7 +14,7 @@ use Test::More;
 
 my $broker = ProfileStream::Broker->new(
 	mock => !ProfileStream::Broker::available(),
-	topics => [ [ 'bad', 1 ], [ 'mixed', 1 ], [ 'few', 1 ], [ 'dies', 1 ], [ 'events', 1 ] ]);
+	topics => [ [ 'bad', 1 ], [ 'mixed', 1 ], [ 'few', 1 ], [ 'dies', 1 ], [ 'events', 1 ], [ 'idle', 1 ] ]);
 my $node = ProfileStream::Node->start_new('main');
 
 # So many messages, every so many-th of which is bad.
@@ -57,6 +57,9 @@ ok($node->wait_taken('few', 50), 'half of fifty messages: not paused');
 # workers that come to nothing
 call("drop_stream('$_')") foreach qw(bad mixed few);
 ok($node->wait_worker(0), 'the others are gone');
+
+$node->create_stream('idle', $broker, 'idle');
+ok($node->wait_state('idle', 'running'), 'a stream without messages runs');
 SKIP:
 {
 	skip 'built without failpoints', 1 unless $node->has_failpoints;
@@ -67,14 +70,15 @@ SKIP:
 
 		$node->safe_psql('postgres', 'ALTER SYSTEM SET profile_stream.worker_restart_limit = 3');
 		$node->reload;
-		$node->set_failpoint("after_decode:$action");
+		$node->set_failpoint("after_lock:$action");
 		$broker->produce('dies', messages("dies $action ", 10));
 		# the server may go down before the call is answered
 		$before ? $node->psql('postgres', "SELECT profile_stream.resume_stream('dies')") : $node->create_stream('dies', $broker, 'dies');
 		ok($node->wait_state('dies', 'quarantined'), "$action: quarantined");
+		ok($node->wait_state('idle', 'running'), "$action: another stream is not");
 		$node->wait_alive;
 		ok($node->wait_stopped('dies'), "$action: nothing runs");
-		like(shown('dies', 'error'), qr/^the last \d+ starts of a worker came to nothing$/, "$action: the view says why");
+		like(shown('dies', 'error'), qr/^the last \d+ attempts of a worker came to nothing$/, "$action: the view says why");
 		like(shown('dies', 'hint'), qr/log.*resume_stream/, "$action: and what to do");
 		$node->set_failpoint('');
 		$node->restart;
