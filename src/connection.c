@@ -36,7 +36,7 @@ add_defelems(List *result, List *defelems, PsOptionPlace place, Oid role)
 
 /* Adds the members of create_stream's options. */
 static List *
-add_jsonb(List *result, Jsonb *options, Oid role)
+add_jsonb(List *result, Jsonb *options, PsOptionPlace place, Oid role)
 {
 	JsonbIterator *it = JsonbIteratorInit(&options->root);
 	JsonbValue	value;
@@ -65,7 +65,7 @@ add_jsonb(List *result, Jsonb *options, Oid role)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("option \"%s\" must be a string, number or boolean", name)));
-		ps_kafka_check_option(name, option, PS_OPTION_STREAM, role);
+		ps_kafka_check_option(name, option, place, role);
 		result = ps_kafka_add_option(result, name, option);
 	}
 	return result;
@@ -99,5 +99,5 @@ ps_connection_options(const char *server, const char *brokers, Jsonb *options, O
 					 errhint("Use server => ... with a server that a superuser has created and granted USAGE on.")));
 		result = ps_kafka_add_option(result, "bootstrap.servers", brokers);
 	}
-	return add_jsonb(result, options, role);
+	return add_jsonb(result, options, server != NULL ? PS_OPTION_SERVERS_STREAM : PS_OPTION_STREAM, role);
 }

@@ -93,6 +93,9 @@ ps_kafka_check_option(const char *name, const char *value, PsOptionPlace place, 
 		refuse(name, "Brokers are named by the server: CREATE SERVER ... OPTIONS (bootstrap_servers ...).");
 	if (known_options[found].allowed == SECRET && place != PS_OPTION_USER_MAPPING)
 		refuse(name, "Keep it in a user mapping: CREATE USER MAPPING ... OPTIONS (...).");
+	if (place == PS_OPTION_SERVERS_STREAM &&
+		(strncmp(name, "security.", 9) == 0 || strncmp(name, "sasl.", 5) == 0 || strncmp(name, "ssl.", 4) == 0))
+		refuse(name, "How a password travels is for the server to say: ALTER SERVER ... OPTIONS (...).");
 	if (known_options[found].allowed == FILES && !superuser_arg(role) &&
 		!has_privs_of_role(role, ROLE_PG_READ_SERVER_FILES))
 		refuse(name, "Options that read files are for members of pg_read_server_files.");

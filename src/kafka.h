@@ -12,7 +12,8 @@
 
 typedef enum PsOptionPlace
 {
-	PS_OPTION_STREAM,			/* create_stream(options => …) */
+	PS_OPTION_STREAM,			/* create_stream(options => …) beside brokers */
+	PS_OPTION_SERVERS_STREAM,	/* beside a server, whose secrets it uses */
 	PS_OPTION_SERVER,
 	PS_OPTION_USER_MAPPING
 } PsOptionPlace;

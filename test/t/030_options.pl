@@ -89,6 +89,7 @@ my %superuser = (
 
 # what belongs elsewhere: secrets into a user mapping, addresses to the server
 my %secrets = map { $_ => $secret } qw(sasl.username sasl.password ssl.key.pem ssl.key.password ssl.keystore.password);
+my %transport = ('security.protocol' => 'plaintext', 'sasl.mechanism' => 'PLAIN', 'sasl.mechanisms' => 'PLAIN', 'ssl.ca.pem' => 'x');
 my %addresses = ('bootstrap.servers' => $nowhere);
 
 my $node = ProfileStream::Node->start_new('main', conf => "log_statement = none\nlog_min_error_statement = error\nlog_error_verbosity = verbose\n");
@@ -172,6 +173,7 @@ refused('postgres', \%never, @everywhere);
 refused('crm', \%superuser, @everywhere);
 refused($_, \%secrets, 'create_stream()', 'CREATE SERVER', 'ALTER SERVER') foreach qw(crm postgres);
 refused($_, \%addresses, 'create_stream()', 'CREATE USER MAPPING', 'ALTER USER MAPPING') foreach qw(crm postgres);
+refused($_, \%transport, 'create_stream()') foreach qw(crm postgres);
 ok(!-e $touched, 'no code was run and no file written');
 is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM profile_stream.streams), (SELECT count(*) FROM pg_foreign_server), (SELECT count(*) FROM pg_user_mapping)'),
 	'0|3|1', 'nothing came to be');
