@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "core/message.h"
 #include "core/reorder.h"
 #include "lib/ilist.h"
 #include "lib/pairingheap.h"
@@ -104,47 +105,15 @@ ps_reorder_reset(PsReorder *reorder)
 	reorder->held = reorder->bytes = reorder->released_bytes = 0;
 }
 
-/* Copies bytes to *place, which moves on. */
-static const char *
-copy_bytes(char **place, const char *from, int len)
-{
-	char	   *start = *place;
-
-	if (from == NULL)
-		return NULL;
-	memcpy(start, from, len);
-	*place += len;
-	return start;
-}
-
 /* One allocation for a message and all that it points to. */
 static Held *
 copy_message(PsReorder *reorder, const PsMessage *message)
 {
-	Size		headers = MAXALIGN(message->nheaders * sizeof(PsHeader));
-	Size		bytes = MAXALIGN(sizeof(Held)) + headers + message->key_len + message->value_len;
-	Held	   *held;
-	PsHeader   *header;
-	char	   *place;
+	Held	   *held = MemoryContextAllocExtended(reorder->context, MAXALIGN(sizeof(Held)) + ps_message_space(message),
+												  MCXT_ALLOC_HUGE);
 
-	for (int i = 0; i < message->nheaders; i++)
-		bytes += strlen(message->headers[i].name) + 1 + message->headers[i].value_len;
-	held = MemoryContextAllocExtended(reorder->context, bytes, MCXT_ALLOC_HUGE);
 	memset(held, 0, sizeof(Held));
-	held->message = *message;
-	header = (PsHeader *) ((char *) held + MAXALIGN(sizeof(Held)));
-	place = (char *) header + headers;
-	held->message.headers = message->nheaders > 0 ? header : NULL;
-	held->message.key = copy_bytes(&place, message->key, message->key_len);
-	held->message.value = copy_bytes(&place, message->value, message->value_len);
-	for (int i = 0; i < message->nheaders; i++)
-	{
-		const PsHeader *from = &message->headers[i];
-
-		header[i].name = copy_bytes(&place, from->name, strlen(from->name) + 1);
-		header[i].value = copy_bytes(&place, from->value, from->value_len);
-		header[i].value_len = from->value_len;
-	}
+	ps_message_copy(&held->message, (char *) held + MAXALIGN(sizeof(Held)), message);
 	return held;
 }
 
