@@ -102,7 +102,7 @@ ps_balance(PsWorker *worker)
 		}
 	if (changed)
 	{
-		worker->max_customers = ps_apply_max_customers(ps_lease_count_workers());
+		ps_cut_reset(worker);
 		worker->reassign = true;
 		worker->next_lookup = 0;
 	}

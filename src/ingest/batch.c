@@ -142,6 +142,8 @@ apply_transaction(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *se
 	CommitTransactionCommand();
 	error_context_stack = callback.previous;
 	ps_progress_committed(worker, moves, nmoves);
+	if (n > 0)
+		ps_cut_succeeded(worker);
 	if (reading)
 		worker->next_progress = TimestampTzPlusMilliseconds(settings->now, PROGRESS_INTERVAL_MS);
 	PS_FAILPOINT("after_commit");

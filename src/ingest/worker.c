@@ -228,11 +228,8 @@ recover(PsWorker *worker)
 	AbortOutOfAnyTransaction();
 	RESUME_INTERRUPTS();
 
-	if (error->sqlerrcode == ERRCODE_OUT_OF_MEMORY && worker->max_customers > 16)
-	{
-		worker->max_customers /= 2;
+	if (error->sqlerrcode == ERRCODE_OUT_OF_MEMORY && ps_cut_shrink(worker))
 		backoff = 100;
-	}
 	backoff += (int64) (pg_prng_double(&pg_global_prng_state) * backoff / 4);
 	worker->failures++;
 	worker->reassign = true;
@@ -314,7 +311,7 @@ start(PsWorker *worker, int stream_id)
 		proc_exit(0);
 	}
 	ps_health_start(worker);
-	worker->max_customers = ps_apply_max_customers(ps_lease_count_workers());
+	ps_cut_reset(worker);
 	ereport(LOG, (errmsg("stream \"%s\" started worker %d", worker->stream->name, worker->number)));
 }
 

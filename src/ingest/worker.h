@@ -65,7 +65,10 @@ typedef struct PsWorker
 	int			lookup_interval_ms;
 	bool		lookup_settled; /* the look-up under way began while nothing moved */
 	bool		lookup_outdated;	/* it was under way when the stream was altered */
-	int			max_customers;
+	int			max_customers;	/* of a transaction */
+	int			cut_successes;	/* transactions since that was changed */
+	int			cut_patience;	/* so many before it grows */
+	bool		cut_grown;		/* since it was last too large */
 	bool		recheck;		/* read the stream and its options again at the next attempt */
 	int			failures;		/* in a row */
 	TimestampTz next_attempt;
@@ -102,6 +105,13 @@ extern void ps_batch_apply(PsWorker *worker, PsIntake *intake, bool flush);
 
 /* When something held will be due, or shown; DT_NOBEGIN: more is due than one batch took, DT_NOEND: never. */
 extern TimestampTz ps_batch_next_due(const PsWorker *worker);
+
+/* cut.c: how many customers, and so locks, a transaction may take */
+extern void ps_cut_reset(PsWorker *worker);
+extern void ps_cut_succeeded(PsWorker *worker);
+
+/* After the lock table was full; whether a smaller transaction can be tried. */
+extern bool ps_cut_shrink(PsWorker *worker);
 
 /* progress.c: what was read, and which messages of it are finished */
 extern void ps_progress_init(PsPartition *partition, const PsStoredOffset *stored, MemoryContext context);

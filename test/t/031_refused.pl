@@ -209,6 +209,19 @@ is($small->safe_psql('postgres', 'SELECT count(*) > 0 FROM profile_stream.profil
 ok($small->wait_taken('small', $produced), 'a full lock table: everything is taken');
 $filler->quit;
 $small->equals_model('small', $events, 'a full lock table');
+
+# what was cut grows again
+$from = -s $small->logfile;
+$small->safe_psql('postgres', "SELECT profile_stream.alter_stream('small', batch_size => 10)");
+foreach my $file (@{ $events->{files} })
+{
+	last if slurp_file($small->logfile, $from) =~ /customers in a transaction again/;
+	$broker->produce_file('events', $file);
+	$produced += () = slurp_file($file) =~ /\n/g;
+	$small->safe_psql('postgres', "SELECT profile_stream.wait_for_stream('small')");
+}
+ok($small->wait_for_log(qr/stream "small" applies up to \d+ customers in a transaction again/, $from),
+	'a full lock table: transactions grow again');
 $small->is_clean('end');
 $small->stop('fast');
 $broker->stop;
