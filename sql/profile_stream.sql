@@ -43,6 +43,7 @@ CREATE TABLE streams (
 	workers int NOT NULL DEFAULT 1 CHECK (workers BETWEEN 1 AND 64),
 	partitions int[],
 	dead_letter_pause_ratio double precision NOT NULL DEFAULT 0.2,
+	lock_timeout interval NOT NULL DEFAULT '1 s',
 	created_at timestamptz NOT NULL,
 	CHECK ((server IS NULL) <> (brokers IS NULL))
 );
@@ -370,7 +371,8 @@ CREATE FUNCTION create_stream(name text, server name DEFAULT NULL, brokers text 
 	dedupe_retention interval DEFAULT '7 days', on_offset_lost text DEFAULT 'stop',
 	notify_channel text DEFAULT 'profile_updates', notify text DEFAULT 'customer', options jsonb DEFAULT '{}',
 	reorder_wait interval DEFAULT '0', reorder_buffer_size int DEFAULT 1000, late_tolerance interval DEFAULT NULL,
-	workers int DEFAULT 1, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT 0.2)
+	workers int DEFAULT 1, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT 0.2,
+	lock_timeout interval DEFAULT '1 s')
 	RETURNS void AS 'MODULE_PATHNAME', 'ps_create_stream' LANGUAGE c
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION create_stream IS 'Create a stream from a Kafka topic into profiles; its workers start when the transaction commits';
@@ -379,7 +381,8 @@ CREATE FUNCTION alter_stream(name text, server name DEFAULT NULL, brokers text D
 	batch_size int DEFAULT NULL, batch_wait interval DEFAULT NULL, dedupe_retention interval DEFAULT NULL,
 	on_offset_lost text DEFAULT NULL, notify_channel text DEFAULT NULL, notify text DEFAULT NULL, options jsonb DEFAULT NULL,
 	reorder_wait interval DEFAULT NULL, reorder_buffer_size int DEFAULT NULL, late_tolerance interval DEFAULT NULL,
-	workers int DEFAULT NULL, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT NULL)
+	workers int DEFAULT NULL, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT NULL,
+	lock_timeout interval DEFAULT NULL)
 	RETURNS void AS 'MODULE_PATHNAME', 'ps_alter_stream' LANGUAGE c
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION alter_stream IS 'Change settings of a stream while it runs; what is null stays as it is';

@@ -86,12 +86,11 @@ compare_lock_keys(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Finds the distinct customers and takes their locks. */
+/* Finds the distinct customers, in lock order. */
 static void
-lock_customers(PsWork *work)
+find_customers(PsWork *work)
 {
 	customers_hash *table = customers_create(CurrentMemoryContext, work->n, NULL);
-	int64	   *keys;
 
 	work->of_entry = palloc0(work->n * sizeof(PsCustomer *));
 	work->customers = palloc(work->n * sizeof(PsCustomer *));
@@ -113,13 +112,36 @@ lock_customers(PsWork *work)
 			slot->customer->lock_key = slot->key.hash;
 			work->customers[work->ncustomers++] = slot->customer;
 		}
+		slot->customer->left_out |= work->entries[i].aside;
 		work->of_entry[i] = slot->customer;
 	}
 	qsort(work->customers, work->ncustomers, sizeof(PsCustomer *), compare_lock_keys);
-	keys = palloc(work->ncustomers * sizeof(int64));
+}
+
+/* Takes the locks of all customers who are not left out, or leaves out those whose locks cannot be had in time. */
+static void
+lock_customers(PsWork *work)
+{
+	PsCustomer **customers = palloc(work->ncustomers * sizeof(PsCustomer *));
+	int64	   *keys = palloc(work->ncustomers * sizeof(int64));
+	bool	   *had = palloc(work->ncustomers * sizeof(bool));
+	int			n = 0;
+
 	for (int i = 0; i < work->ncustomers; i++)
-		keys[i] = work->customers[i]->lock_key;
-	ps_lock_customers(keys, work->ncustomers);
+	{
+		if (work->customers[i]->left_out)
+			continue;
+		customers[n] = work->customers[i];
+		keys[n++] = work->customers[i]->lock_key;
+	}
+	if (work->settings->lock_timeout_ms < 0)
+	{
+		ps_lock_customers(keys, n);
+		return;
+	}
+	ps_lock_customers_within(keys, n, work->settings->lock_timeout_ms, had);
+	for (int i = 0; i < n; i++)
+		customers[i]->left_out = !had[i];
 }
 
 static int
@@ -140,12 +162,15 @@ ps_work_load_profiles(PsWork *work)
 {
 	PsCustomer **customers = palloc(work->ncustomers * sizeof(PsCustomer *));
 	PsStoredProfile **profiles = palloc(work->ncustomers * sizeof(PsStoredProfile *));
+	int			n = 0;
 
-	memcpy(customers, work->customers, work->ncustomers * sizeof(PsCustomer *));
-	sort_by_id(customers, work->ncustomers);
 	for (int i = 0; i < work->ncustomers; i++)
+		if (!work->customers[i]->left_out)
+			customers[n++] = work->customers[i];
+	sort_by_id(customers, n);
+	for (int i = 0; i < n; i++)
 		profiles[i] = &customers[i]->stored;
-	ps_profiles_load(profiles, work->ncustomers);
+	ps_profiles_load(profiles, n);
 }
 
 /* Notes an event type for the announcement. */
@@ -295,6 +320,7 @@ ps_apply_entries(PsEntry *entries, int n, const PsApplySettings *settings)
 
 	SPI_connect();
 	MemoryContextSwitchTo(caller);
+	find_customers(&work);
 	lock_customers(&work);
 	PS_FAILPOINT("after_lock");
 

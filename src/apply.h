@@ -28,6 +28,7 @@ typedef struct PsApplySettings
 	int			max_event_bytes;
 	int64		dedupe_retention_us;
 	int64		late_tolerance_us;	/* -1: no event is late */
+	int			lock_timeout_ms;	/* a customer whose lock is not had by then is left out; -1: wait for it */
 	PsNotifyMode notify;
 	const char *notify_channel;
 } PsApplySettings;
@@ -46,6 +47,8 @@ typedef struct PsEntry
 	PsEffect   *effect;			/* of an event, unless */
 	PsReject   *refusal;		/* its handler refuses it: dead, if not a duplicate */
 	PsReject   *late;			/* it is older than what was applied for its customer may be */
+	bool		aside;			/* set by the caller: its customer is to be left out */
+	void	   *kept;			/* the caller's own: where it keeps the message */
 	PsOutcome	outcome;
 } PsEntry;
 
@@ -58,7 +61,7 @@ extern int	ps_apply_cut(PsEntry *entries, int n, int max_customers);
 
 /*
  * Applies decoded entries within the caller's transaction and sets their
- * outcome. Raises for infrastructure and for what a table's triggers refuse.
+ * outcome, PS_HELD for all of a customer who is left out. Raises for infrastructure and for what a table's triggers refuse.
  */
 extern void ps_apply_entries(PsEntry *entries, int n, const PsApplySettings *settings);
 

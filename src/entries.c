@@ -28,6 +28,8 @@ ps_apply_count(PsCounts *counts, PsOutcome outcome)
 		case PS_TOMBSTONE:
 			counts->tombstones++;
 			break;
+		case PS_HELD:
+			break;
 		case PS_PENDING:
 			elog(ERROR, "message without an outcome");
 	}

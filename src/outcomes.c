@@ -1,7 +1,8 @@
 /*
  * outcomes.c
- *	  What becomes of each entry: applied, duplicate, dead or late. Called by
- *	  apply.c while it holds the customers' locks.
+ *	  What becomes of each entry: applied, duplicate, dead or late; or held, when
+ *	  its customer is left out. Called by apply.c while it holds the locks of the
+ *	  other customers.
  *
  *	  Each entry is judged as if those before it had been applied: of two with one
  *	  event id the first that is not refused counts, a duplicate is not late, and
@@ -93,7 +94,7 @@ find_known(PsWork *work, TimestampTz retained_from)
 	{
 		PsEntry    *entry = &work->entries[i];
 
-		if (entry->event == NULL || !(all || entry->refusal != NULL))
+		if (entry->event == NULL || work->of_entry[i]->left_out || !(all || entry->refusal != NULL))
 			continue;
 		refs[nids++] = &ids[i];
 		name_event(&ids[i], entry->event);
@@ -148,6 +149,8 @@ ps_work_set_outcomes(PsWork *work)
 		entry->late = NULL;
 		if (entry->event == NULL)
 			entry->outcome = entry->reject != NULL ? PS_DEAD : PS_TOMBSTONE;
+		else if (work->of_entry[i]->left_out)
+			entry->outcome = PS_HELD;
 		else
 			entry->outcome = judge_event(work, entry, work->of_entry[i], seen, known[i]);
 		if (entry->outcome != PS_APPLIED)

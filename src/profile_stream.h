@@ -7,7 +7,9 @@
  *	  event       a message that decoded and passed validation
  *	  dead letter a message that did not, or whose handler refused it, or a late one
  *	  late        older than what was applied for its customer less late_tolerance
- *	  held        read, but not applied yet: others that happened before may come
+ *	  held        read, but not applied yet: others that happened before may come,
+ *	              or its customer is set aside
+ *	  set aside   a customer whose lock somebody keeps
  *	  replayed    read again, after a restart
  *	  tombstone   a message without a value
  */
@@ -29,7 +31,8 @@ typedef enum PsOutcome
 	PS_DUPLICATE,
 	PS_DEAD,
 	PS_LATE,
-	PS_TOMBSTONE
+	PS_TOMBSTONE,
+	PS_HELD
 } PsOutcome;
 
 typedef struct PsHeader

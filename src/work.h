@@ -13,6 +13,7 @@ typedef struct PsCustomer
 {
 	const char *customer_id;
 	int64		lock_key;
+	bool		left_out;		/* without the lock nothing of it is judged or changed */
 	int			napplied;
 	PsStoredProfile stored;
 	TimestampTz watermark;		/* while late events are looked for */
@@ -32,7 +33,7 @@ typedef struct PsWork
 	int			ncustomers;
 } PsWork;
 
-/* Loads the profiles of all customers. */
+/* Loads the profiles of all customers that are locked. */
 extern void ps_work_load_profiles(PsWork *work);
 
 /*

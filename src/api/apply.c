@@ -18,7 +18,7 @@
 #define DEFAULT_RETENTION (7 * USECS_PER_DAY)
 #define DEFAULT_CHANNEL "profile_updates"
 
-static const char *const outcome_names[] = {"pending", "applied", "duplicate", "dead", "late", "tombstone"};
+static const char *const outcome_names[] = {"pending", "applied", "duplicate", "dead", "late", "tombstone", "held"};
 
 /* Makes the message that Kafka would have brought. */
 static void
@@ -49,6 +49,7 @@ apply_entries(PsEntry *entries, int n)
 		.max_event_bytes = ps_max_event_bytes,
 		.dedupe_retention_us = DEFAULT_RETENTION,
 		.late_tolerance_us = -1,
+		.lock_timeout_ms = -1,
 		.notify = PS_NOTIFY_CUSTOMER,
 		.notify_channel = DEFAULT_CHANNEL
 	};

@@ -90,6 +90,7 @@ static void
 take_settings(Arguments *arguments, PsStream *stream)
 {
 	int64		batch_wait_us = stream->batch_wait_ms * INT64CONST(1000);
+	int64		lock_timeout_us = stream->lock_timeout_ms * INT64CONST(1000);
 
 	take_int(arguments, &stream->batch_size);
 	take_interval(arguments, &batch_wait_us, false);
@@ -108,6 +109,9 @@ take_settings(Arguments *arguments, PsStream *stream)
 	take_partitions(arguments, stream);
 	if (given(arguments, false))
 		stream->dead_letter_pause_ratio = DatumGetFloat8(value(arguments));
+	take_interval(arguments, &lock_timeout_us, false);
+	ps_check_argument(lock_timeout_us >= 0 && lock_timeout_us <= USECS_PER_MINUTE, "lock_timeout must be 0 to 60 seconds");
+	stream->lock_timeout_ms = (int) (lock_timeout_us / 1000);
 	ps_check_argument(batch_wait_us >= 0 && batch_wait_us <= USECS_PER_MINUTE, "batch_wait must be 0 to 60 seconds");
 	stream->batch_wait_ms = (int) (batch_wait_us / 1000);
 }

@@ -18,7 +18,7 @@
 
 #define REPORT_INTERVAL_MS 5000
 #define PROGRESS_INTERVAL_MS 1000	/* of what is read and held, while nothing else moves offsets */
-#define MAX_HELD_SPAN (8 * 1000 * 1000) /* events behind the one held longest: a bit each in stream_offsets */
+#define FLUSH_WAIT_MS 100		/* for a customer's lock, at a stop */
 #define CONTEXT_PARTITIONS 8	/* named in an error's context */
 
 /* What a transaction applies, for the context of its errors. */
@@ -59,6 +59,7 @@ apply_settings(const PsStream *stream)
 		.max_event_bytes = ps_max_event_bytes,
 		.dedupe_retention_us = stream->dedupe_retention_us,
 		.late_tolerance_us = stream->late_tolerance_us,
+		.lock_timeout_ms = stream->lock_timeout_ms,
 		.notify_channel = stream->notify_channel
 	};
 
@@ -133,6 +134,7 @@ apply_transaction(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *se
 	ps_lock_tables();
 	MemoryContextReset(worker->apply_context);
 	MemoryContextSwitchTo(worker->apply_context);
+	ps_aside_mark(worker->aside, entries, n);
 	if (n > 0)
 		ps_apply_entries(entries, n, settings);
 	ps_progress_mark(worker, entries, n, true);
@@ -142,6 +144,8 @@ apply_transaction(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *se
 	CommitTransactionCommand();
 	error_context_stack = callback.previous;
 	ps_progress_committed(worker, moves, nmoves);
+	MemoryContextSwitchTo(worker->batch_context);
+	ps_aside_committed(worker->aside, worker->stream->name, entries, n);
 	if (n > 0)
 		ps_cut_succeeded(worker);
 	if (reading)
@@ -170,6 +174,7 @@ apply_range(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settings
 		FlushErrorState();
 		AbortCurrentTransaction();
 		ps_progress_mark(worker, entries, n, false);
+		settings->lock_timeout_ms = 0;	/* the halves do not wait again for the locks that this one waited for */
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -217,7 +222,7 @@ reorder(PsWorker *worker, PsEntry **entries, int n, const PsApplySettings *setti
 {
 	PsStream   *stream = worker->stream;
 	PsReorderSettings holding = {stream->reorder_wait_us, stream->reorder_buffer_size,
-	ps_reorder_memory_kb * INT64CONST(1024), MAX_HELD_SPAN};
+	ps_reorder_memory_kb * INT64CONST(1024) - ps_aside_bytes(worker->aside), PS_MAX_HELD_SPAN};
 	PsMessage  *released;
 	PsEntry    *result;
 	int			nreleased;
@@ -245,7 +250,21 @@ ps_batch_next_due(const PsWorker *worker)
 
 	if (!TIMESTAMP_NOT_FINITE(oldest))
 		oldest += worker->stream->reorder_wait_us;
-	return Min(oldest, ps_progress_due(worker));
+	return Min(Min(oldest, ps_progress_due(worker)), ps_aside_next_try(worker->aside));
+}
+
+bool
+ps_batch_is_blocked(const PsWorker *worker)
+{
+	/* what waits to be ordered has the other half */
+	int64		room = ps_reorder_memory_kb * INT64CONST(1024) / (worker->stream->reorder_wait_us > 0 ? 2 : 1);
+
+	if (ps_aside_next_try(worker->aside) == DT_NOEND)
+		return false;
+	for (int i = 0; i < worker->npartitions; i++)
+		if (worker->partitions[i].offsets.read - worker->partitions[i].offsets.next > PS_MAX_HELD_SPAN)
+			return true;
+	return ps_aside_bytes(worker->aside) >= room;
 }
 
 /* Tells the group's offsets to Kafka's tools, now and then. */
@@ -267,17 +286,10 @@ report_offsets(PsWorker *worker)
 	worker->next_report = TimestampTzPlusMilliseconds(now, REPORT_INTERVAL_MS);
 }
 
-void
-ps_batch_apply(PsWorker *worker, PsIntake *intake, bool flush)
+/* Applies decoded entries, a transaction at a time. */
+static void
+apply_entries(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settings)
 {
-	PsApplySettings settings = apply_settings(worker->stream);
-	PsEntry    *entries = palloc_extended(Max(intake->n, 1) * sizeof(PsEntry), MCXT_ALLOC_HUGE);
-	int			n;
-
-	PS_FAILPOINT("after_fetch");
-	n = make_entries(worker, intake, entries, &settings);
-	if (worker->stream->reorder_wait_us > 0 || ps_reorder_held(worker->reorder) > 0)
-		n = reorder(worker, &entries, n, &settings, flush);
 	ps_apply_read(entries, n);
 	PS_FAILPOINT("after_decode");
 	do
@@ -293,10 +305,44 @@ ps_batch_apply(PsWorker *worker, PsIntake *intake, bool flush)
 					 entries[0].message.partition, entries[0].message.offset);
 			pgstat_report_activity(STATE_RUNNING, activity);
 		}
-		apply_range(worker, entries, taken, &settings);
+		apply_range(worker, entries, taken, settings);
 		entries += taken;
 		n -= taken;
 	} while (n > 0);
+}
+
+/* Applies what is set aside of customers whose locks are free again, before anything newer of them. */
+static void
+retry_aside(PsWorker *worker, PsApplySettings settings)
+{
+	PsEntry    *entries;
+	int			n = ps_aside_take(worker->aside, worker->stream->batch_size, &entries);
+
+	settings.lock_timeout_ms = 0;
+	ps_apply_decode(entries, n, &settings);
+	if (n > 0)
+		apply_entries(worker, entries, n, &settings);
+	ps_aside_end(worker->aside);
+}
+
+void
+ps_batch_apply(PsWorker *worker, PsIntake *intake, bool flush)
+{
+	PsApplySettings settings = apply_settings(worker->stream);
+	PsEntry    *entries = palloc_extended(Max(intake->n, 1) * sizeof(PsEntry), MCXT_ALLOC_HUGE);
+	int			n;
+
+	PS_FAILPOINT("after_fetch");
+	if (flush)
+		settings.lock_timeout_ms = Min(settings.lock_timeout_ms, FLUSH_WAIT_MS);
+	if (settings.now >= ps_aside_next_try(worker->aside))
+		retry_aside(worker, settings);
+	n = make_entries(worker, intake, entries, &settings);
+	if (worker->stream->reorder_wait_us > 0 || ps_reorder_held(worker->reorder) > 0)
+		n = reorder(worker, &entries, n, &settings, flush);
+	/* a try alone needs no transaction */
+	if (intake->n > 0 || intake->ends != NIL || n > 0 || ps_progress_due(worker) <= settings.now)
+		apply_entries(worker, entries, n, &settings);
 	ps_reorder_forget_released(worker->reorder);
 	report_offsets(worker);
 }

@@ -217,6 +217,19 @@ ps_worker_set_state(PsWorker *worker, const char *state, const char *error, cons
 	worker->error = error ? MemoryContextStrdup(worker->context, error) : NULL;
 }
 
+void
+ps_worker_set_running(PsWorker *worker)
+{
+	if (ps_batch_is_blocked(worker))
+		ps_worker_set_state(worker, "retrying", ps_aside_complaint(worker->aside),
+							"End the transaction that keeps the lock, or raise profile_stream.reorder_memory.", -1);
+	else
+	{
+		ps_aside_forget_complaint(worker->aside);
+		ps_worker_set_state(worker, "running", NULL, NULL, -1);
+	}
+}
+
 /* Ends the process when the options of the client are others now: the postmaster starts it again. */
 static void
 check_options(PsWorker *worker)

@@ -31,6 +31,7 @@ ps_progress_forget(PsWorker *worker)
 	worker->partitions = NULL;
 	worker->npartitions = 0;
 	ps_reorder_reset(worker->reorder);
+	ps_aside_reset(worker->aside);
 }
 
 /*
@@ -94,8 +95,9 @@ void
 ps_progress_mark(PsWorker *worker, const PsEntry *entries, int n, bool finished)
 {
 	for (int i = 0; i < n; i++)
-		ps_offset_set_mark(&ps_assignment_find(worker, entries[i].message.partition)->offsets,
-						   entries[i].message.offset, finished);
+		if (!finished || entries[i].outcome != PS_HELD)
+			ps_offset_set_mark(&ps_assignment_find(worker, entries[i].message.partition)->offsets,
+							   entries[i].message.offset, finished);
 }
 
 /* What a partition's row shall say, but for what became of the messages. */
@@ -128,8 +130,11 @@ ps_progress_moves(PsWorker *worker, const PsEntry *entries, int n, bool reading,
 		moves[i].last_message_at = DT_NOBEGIN;
 	for (int e = 0; e < n; e++)
 	{
-		int			i = ps_assignment_find(worker, entries[e].message.partition) - worker->partitions;
+		int			i;
 
+		if (entries[e].outcome == PS_HELD)
+			continue;
+		i = ps_assignment_find(worker, entries[e].message.partition) - worker->partitions;
 		touched[i] = true;
 		moves[i].last_message_at = Max(moves[i].last_message_at, entries[e].message.kafka_timestamp);
 		ps_apply_count(&moves[i].counts, entries[e].outcome);

@@ -103,7 +103,7 @@ serve_lookup(PsWorker *worker)
 				ps_worker_set_state(worker, "offset_lost", "no partition can be read",
 									"See the error of each partition in stat_partitions.", -1);
 			else
-				ps_worker_set_state(worker, "running", NULL, NULL, -1);
+				ps_worker_set_running(worker);
 		}
 		else
 		{
@@ -128,6 +128,17 @@ serve_lookup(PsWorker *worker)
 	}
 }
 
+/* Whether there is memory for what is read. */
+static bool
+has_room(PsWorker *worker)
+{
+	if (ps_batch_is_blocked(worker))
+		return false;
+	/* reading goes on while more is due than a batch took, as long as there is memory for it */
+	return ps_batch_next_due(worker) != DT_NOBEGIN ||
+		ps_reorder_bytes(worker->reorder) + ps_aside_bytes(worker->aside) < ps_reorder_memory_kb * INT64CONST(1024);
+}
+
 /* Drains and applies; returns whether more may be queued. */
 static bool
 serve_messages(PsWorker *worker)
@@ -135,9 +146,7 @@ serve_messages(PsWorker *worker)
 	PsStream   *stream = worker->stream;
 	PsIntake	intake = {0};
 
-	/* reading goes on while more is due than a batch took, as long as there is memory for it */
-	if (ps_batch_next_due(worker) != DT_NOBEGIN ||
-		ps_reorder_bytes(worker->reorder) < ps_reorder_memory_kb * INT64CONST(1024))
+	if (has_room(worker))
 		ps_consumer_drain(worker->consumer, &intake, stream->batch_size, MAX_BATCH_BYTES,
 						  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), stream->batch_wait_ms));
 	if (intake.lost != NIL)
@@ -150,7 +159,7 @@ serve_messages(PsWorker *worker)
 		ps_batch_apply(worker, &intake, false);
 		worker->failures = 0;
 		pgstat_report_stat(false);
-		ps_worker_set_state(worker, "running", NULL, NULL, -1);
+		ps_worker_set_running(worker);
 	}
 	if (intake.error != NULL)
 	{
@@ -159,7 +168,7 @@ serve_messages(PsWorker *worker)
 		worker->next_lookup = Min(worker->next_lookup,
 								  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 200));
 	}
-	return !intake.exhausted;
+	return !intake.exhausted && !ps_batch_is_blocked(worker);
 }
 
 /* Time until something held is due. */
@@ -180,8 +189,8 @@ wait_for_work(PsWorker *worker)
 {
 	int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
 
-	if (GetCurrentTimestamp() >= worker->next_attempt)
-		events |= WL_SOCKET_READABLE;	/* while backing off nobody empties the pipe */
+	if (GetCurrentTimestamp() >= worker->next_attempt && !ps_batch_is_blocked(worker))
+		events |= WL_SOCKET_READABLE;	/* otherwise nobody empties the pipe */
 	pgstat_report_activity(STATE_IDLE, NULL);
 	ps_control_waiting(worker, true);
 	(void) WaitLatchOrSocket(MyLatch, events, ps_consumer_wakeup_fd(worker->consumer),
@@ -297,6 +306,7 @@ start(PsWorker *worker, int stream_id)
 	worker->apply_context = AllocSetContextCreate(worker->context, "profile_stream apply",
 												  BATCH_MEMORY, BATCH_MEMORY, BATCH_MEMORY);
 	worker->reorder = ps_reorder_create(worker->context);
+	worker->aside = ps_aside_create(worker->context);
 	worker->number = (int) where[2];
 
 	StartTransactionCommand();

@@ -5,6 +5,7 @@
 #ifndef PS_WORKER_H
 #define PS_WORKER_H
 
+#include "ingest/aside.h"
 #include "ingest/consumer.h"
 #include "ingest/lookup.h"
 #include "apply.h"
@@ -12,6 +13,8 @@
 #include "core/reorder.h"
 #include "store/partition_catalog.h"
 #include "store/stream_catalog.h"
+
+#define PS_MAX_HELD_SPAN (8 * 1000 * 1000)	/* events behind the one held longest: a bit each in stream_offsets */
 
 typedef struct PsPartition
 {
@@ -60,6 +63,7 @@ typedef struct PsWorker
 	int			nleases;
 	TimestampTz next_balance;
 	PsReorder  *reorder;
+	PsAside    *aside;
 	TimestampTz next_progress;	/* when to store what was read but is held */
 	bool		reassign;		/* read offsets again and assign */
 	int			lookup_interval_ms;
@@ -105,6 +109,9 @@ extern void ps_batch_apply(PsWorker *worker, PsIntake *intake, bool flush);
 
 /* When something held will be due, or shown; DT_NOBEGIN: more is due than one batch took, DT_NOEND: never. */
 extern TimestampTz ps_batch_next_due(const PsWorker *worker);
+
+/* Whether nothing is read until a customer's lock is free, because no more can be held. */
+extern bool ps_batch_is_blocked(const PsWorker *worker);
 
 /* cut.c: how many customers, and so locks, a transaction may take */
 extern void ps_cut_reset(PsWorker *worker);
@@ -152,6 +159,9 @@ extern void ps_control_serve(PsWorker *worker);
 
 /* Around a wait for work. */
 extern void ps_control_waiting(PsWorker *worker, bool waiting);
+
+/* Says that the stream runs, or why it does not read. */
+extern void ps_worker_set_running(PsWorker *worker);
 
 /* Writes the state where stat_streams shows it, when it changed. */
 extern void ps_worker_set_state(PsWorker *worker, const char *state, const char *error,

@@ -11,10 +11,15 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "profile_stream.h"
+#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "store/lock.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#define MAX_STEP_MS 16
 
 static const char *const tables[] = {
 	"streams", "stream_offsets", "stream_status", "stream_gaps",
@@ -27,21 +32,89 @@ ps_lock_key(const char *customer_id, int len)
 	return (int64) hash_bytes_extended((const unsigned char *) customer_id, len, 0);
 }
 
+static LOCKTAG
+customer_tag(int64 key)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) ((uint64) key >> 32), (uint32) key, 1);
+	return tag;
+}
+
 /* Takes each lock once; waits where somebody else holds one. */
 void
 ps_lock_customers(const int64 *sorted_keys, int n)
 {
 	for (int i = 0; i < n; i++)
 	{
-		LOCKTAG		tag;
+		LOCKTAG		tag = customer_tag(sorted_keys[i]);
+
+		if (i == 0 || sorted_keys[i] != sorted_keys[i - 1])
+			(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	}
+}
+
+/* Takes what is free of the locks that are not there yet; how many are missing then. */
+static int
+take_free(const int64 *sorted_keys, int n, bool *had)
+{
+	int			missing = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		LOCKTAG		tag = customer_tag(sorted_keys[i]);
 
 		if (i > 0 && sorted_keys[i] == sorted_keys[i - 1])
-			continue;
-		SET_LOCKTAG_ADVISORY(tag, MyDatabaseId,
-							 (uint32) ((uint64) sorted_keys[i] >> 32),
-							 (uint32) sorted_keys[i], 1);
-		(void) LockAcquire(&tag, ExclusiveLock, false, false);
+			had[i] = had[i - 1];
+		else if (!had[i])
+			had[i] = LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+		missing += !had[i];
 	}
+	return missing;
+}
+
+void
+ps_lock_customers_within(const int64 *sorted_keys, int n, int wait_ms, bool *had)
+{
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
+	long		step = 1;
+
+	memset(had, 0, n * sizeof(bool));
+	while (take_free(sorted_keys, n, had) > 0)
+	{
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+		if (wait_ms <= 0 || left <= 0)
+			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(step, left),
+						 PG_WAIT_LOCK | LOCKTAG_ADVISORY);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		step = Min(2 * step, MAX_STEP_MS);
+	}
+}
+
+bool
+ps_lock_is_free(int64 key)
+{
+	LOCKTAG		tag = customer_tag(key);
+
+	if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	(void) LockRelease(&tag, ExclusiveLock, true);
+	return true;
+}
+
+int
+ps_lock_holder(int64 key)
+{
+	LOCKTAG		tag = customer_tag(key);
+	LockData   *locks = GetLockStatusData();
+
+	for (int i = 0; i < locks->nelements; i++)
+		if (memcmp(&locks->locks[i].locktag, &tag, sizeof(LOCKTAG)) == 0 && locks->locks[i].holdMask != 0)
+			return locks->locks[i].pid;
+	return 0;
 }
 
 void

@@ -15,6 +15,19 @@ extern int64 ps_lock_key(const char *customer_id, int len);
 extern void ps_lock_customers(const int64 *sorted_keys, int n);
 
 /*
+ * The same, but waits at most so long for all of them together; had[i] says
+ * whether the lock of a key is there. It never stands in a queue, so that nobody
+ * who takes locks in the same order meets it in a deadlock.
+ */
+extern void ps_lock_customers_within(const int64 *sorted_keys, int n, int wait_ms, bool *had);
+
+/* Whether nobody has the lock of a key at this moment; needs no transaction. */
+extern bool ps_lock_is_free(int64 key);
+
+/* A process that has the lock of a key; 0 when none has, or a prepared transaction. */
+extern int	ps_lock_holder(int64 key);
+
+/*
  * Locks all tables that a worker uses, or none when one is not there. It waits
  * only while it holds none: whoever drops the extension, or alters its tables,
  * never meets a worker in a deadlock.

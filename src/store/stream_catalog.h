@@ -34,6 +34,7 @@ typedef struct PsStream
 	int32	   *partitions;		/* to read */
 	int			npartitions;	/* 0: all */
 	double		dead_letter_pause_ratio;	/* of a minute's messages; 1: never */
+	int			lock_timeout_ms;	/* time to get a customer's lock in, before it is set aside */
 	bool		enabled;		/* in this database */
 } PsStream;
 

@@ -15,6 +15,9 @@ SELECT profile_stream.create_stream('s', reorder_wait => '-1 s');
 SELECT profile_stream.create_stream('s', reorder_wait => '25 hours');
 SELECT profile_stream.create_stream('s', reorder_buffer_size => 1);
 SELECT profile_stream.create_stream('s', late_tolerance => '-1 s');
+SELECT profile_stream.create_stream('s', lock_timeout => '-1 ms');
+SELECT profile_stream.create_stream('s', lock_timeout => '61 s');
+SELECT profile_stream.create_stream('s', lock_timeout => NULL);
 SELECT profile_stream.pause_stream('nothing');
 SELECT profile_stream.reconcile('nothing');
 SELECT profile_stream.resume_stream('nothing');
@@ -84,6 +87,8 @@ SELECT profile_stream.create_stream('s', brokers => '127.0.0.1:1');
 SELECT reorder_wait, reorder_buffer_size, late_tolerance FROM profile_stream.streams;
 SELECT profile_stream.create_stream('t', brokers => '127.0.0.1:1', reorder_wait => '90 s', reorder_buffer_size => 50, late_tolerance => '1 month 1 us');
 SELECT reorder_wait, reorder_buffer_size, late_tolerance FROM profile_stream.streams WHERE name = 't';
+SELECT profile_stream.alter_stream('t', lock_timeout => '2.5 s');
+SELECT name, lock_timeout FROM profile_stream.streams ORDER BY 1;
 SELECT * FROM profile_stream.reconcile('s');
 INSERT INTO profile_stream.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset, consumed, applied, duplicates,
 	dead, late, tombstones, replayed, held)

@@ -150,11 +150,11 @@ SKIP:
 	$session->quit;
 }
 
-# somebody keeps a customer's lock longer than the worker shall wait
+# somebody keeps a row's lock longer than the worker shall wait; a customer's lock is for 042_locked.pl
 my $session = $node->background_psql('postgres');
 sql('ALTER SYSTEM SET lock_timeout = 300');
 $node->reload;
-$session->query_safe("BEGIN; SELECT pg_advisory_xact_lock($key)");
+$session->query_safe("BEGIN; $row");
 produce_next();
 says('lock timeout', 'a lock that is kept');
 $session->query_safe('COMMIT');

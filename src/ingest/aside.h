@@ -1,0 +1,41 @@
+/*
+ * aside.h
+ *	  Customers that are set aside because somebody keeps their lock, with copies
+ *	  of their messages in the order in which they apply.
+ */
+#ifndef PS_ASIDE_H
+#define PS_ASIDE_H
+
+#include "apply.h"
+
+typedef struct PsAside PsAside;
+
+extern PsAside *ps_aside_create(MemoryContext parent);
+
+/* Drops everything: it will be read again. */
+extern void ps_aside_reset(PsAside *aside);
+
+/* Marks the entries whose customers are set aside and not tried just now. */
+extern void ps_aside_mark(const PsAside *aside, PsEntry *entries, int n);
+
+/* Takes over what became of entries in a commit: keeps those that are held, drops those that no longer are. Log lines name the stream. */
+extern void ps_aside_committed(PsAside *aside, const char *stream, const PsEntry *entries, int n);
+
+/*
+ * Begins to try again: entries, at most max, of the customers whose locks are free
+ * now. They stay kept until a commit says what became of them.
+ */
+extern int	ps_aside_take(PsAside *aside, int max, PsEntry **entries);
+extern void ps_aside_end(PsAside *aside);
+
+/* When to try again, DT_NOEND when nobody is set aside. */
+extern TimestampTz ps_aside_next_try(const PsAside *aside);
+
+/* The memory that the messages take. */
+extern int64 ps_aside_bytes(const PsAside *aside);
+
+/* Says who is set aside longest, and which process has the lock; the same text until forgotten. */
+extern const char *ps_aside_complaint(PsAside *aside);
+extern void ps_aside_forget_complaint(PsAside *aside);
+
+#endif							/* PS_ASIDE_H */

@@ -1,0 +1,211 @@
+# A customer whose lock somebody keeps is set aside: its events are held, those of all others are applied, and when the
+# lock is free it catches up in order; over kills, stops, a pause, a full buffer, with and without reordering.
+# PS_SEED repeats a run.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+
+use MIME::Base64;
+use PostgreSQL::Test::Utils;
+use ProfileStream::Broker;
+use ProfileStream::Node;
+use Test::More;
+
+plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
+
+my $seed = $ENV{PS_SEED} // int(rand(1_000_000));
+my $size = 4_200;
+my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 4 ], [ 'disorder', 4 ] ]);
+my $node = ProfileStream::Node->start_new('main', conf => "max_prepared_transactions = 2\n");
+my $session = $node->background_psql('postgres', on_error_stop => 1);
+my ($stream, $events, @files, $produced);
+
+# a hot customer of the generator, whom every file of events touches
+my $customer = 'NULL';
+my $key = "profile_stream.customer_lock_key('$customer')";
+my $version = "SELECT coalesce(max(version), 0) FROM profile_stream.materialized_profiles WHERE customer_id = '$customer'";
+
+sub sql { return $node->safe_psql('postgres', join(";\n", @_)); }
+
+sub generate
+{
+	my (%options) = @_;
+	$events = ProfileStream::Node::generate(seed => $seed, events => $size * $options{parts}, %options);
+	@files = @{ $events->{files} };
+	$produced = 0;
+}
+
+# Produces the next file; returns how many of its messages are of the customer.
+sub produce_next
+{
+	my $file = shift @files or die 'no more events';
+	my $text = slurp_file($file);
+
+	$broker->produce_file($stream, $file);
+	$produced += () = $text =~ /\n/g;
+	return scalar(grep { decode_base64($_) =~ /"\Q$customer\E"/ } $text =~ /(\S+)$/mg);
+}
+
+# Waits for a condition over the stream's counters.
+sub wait_stat
+{
+	my ($condition, $name) = @_;
+	ok($node->poll_query_until('postgres', "SELECT $condition FROM profile_stream.stat_streams WHERE stream = '$stream'"), $name)
+	  or diag(sql('SELECT * FROM profile_stream.stat_streams', 'SELECT * FROM profile_stream.stat_partitions'));
+	$node->is_balanced($stream, $name);
+}
+
+# The customer's lock, in a transaction that a crash does not end when it is prepared.
+sub lock_customer
+{
+	my ($prepare) = @_;
+	$session->query_safe("BEGIN; SELECT pg_advisory_xact_lock($key)");
+	$session->query_safe("PREPARE TRANSACTION 'kept'") if $prepare;
+	$session->quit if $prepare;
+}
+
+sub unlock_customer
+{
+	my ($prepared) = @_;
+	return $session->query_safe('COMMIT') unless $prepared;
+	sql("COMMIT PREPARED 'kept'");
+	$session = $node->background_psql('postgres', on_error_stop => 1);
+}
+
+# While the lock is kept everything else is applied, and nothing of the customer.
+sub others_apply
+{
+	my ($name, $before, $most) = @_;
+
+	wait_stat("held > 0 AND applied + duplicates + dead + late + tombstones + held = $produced", "$name: all others are applied");
+	cmp_ok(sql("SELECT held FROM profile_stream.stat_streams WHERE stream = '$stream'"), '<=', $most, "$name: no other is held");
+	is(sql($version), $before, "$name: the customer is as it was");
+	is($node->stream_state($stream), 'running', "$name: the stream runs");
+	is(sql(<<"END"), 't|1', "$name: the stored offset is not past what is held");
+SELECT bool_and(next_offset + held <= end_offset), count(*) FILTER (WHERE next_offset < end_offset)
+FROM profile_stream.stat_partitions WHERE stream = '$stream'
+END
+}
+
+sub catches_up
+{
+	my ($name, $before) = @_;
+
+	wait_stat("held = 0 AND applied + duplicates + dead + late + tombstones = $produced", "$name: everything is applied");
+	cmp_ok(sql($version), '>', $before, "$name: the customer catches up");
+	ok($node->wait_state($stream, 'running'), "$name: the stream runs");
+}
+
+# The customer is locked while two files of events come, and something happens.
+sub locked
+{
+	my ($name, %options) = @_;
+	my $before = sql($version);
+	my $from = -s $node->logfile;
+	my $most;
+
+	lock_customer($options{prepare});
+	$most = produce_next();
+	others_apply($name, $before, $most);
+	ok($node->wait_for_log(qr/stream "\Q$stream\E" sets customer "\Q$customer\E" aside/, $from), "$name: a line says so");
+	if ($options{fault})
+	{
+		$options{fault}->();
+		others_apply("$name, afterwards", $before, $most);
+	}
+	$most += produce_next();
+	others_apply("$name, more", $before, $most);
+	$from = -s $node->logfile;
+	unlock_customer($options{prepare});
+	catches_up($name, $before);
+	ok($node->wait_for_log(qr/has applied what it held of customer "\Q$customer\E"/, $from), "$name: and another one");
+}
+
+sub kill_worker
+{
+	my $pid = $node->stream_pid($stream);
+	$node->expect_signals(1);
+	kill('KILL', $pid) == 1 or die 'could not kill the worker';
+	$node->wait_alive;
+	ok($node->wait_stream_pid($stream, $pid), 'killed, a worker comes back');
+}
+
+# as they come
+$stream = 'events';
+generate(parts => 13, customers => 40);
+$node->create_stream($stream, $broker, $stream, batch_size => 500);
+produce_next();
+ok($node->wait_taken($stream, $produced), 'the stream runs');
+
+locked('kept by a session');
+locked('the worker killed', prepare => 1, fault => \&kill_worker);
+locked('the server stopped', prepare => 1, fault => sub { $node->stop('immediate'); $node->start; });
+locked('paused', fault => sub {
+		sql("SELECT profile_stream.pause_stream('$stream')");
+		ok($node->wait_stopped($stream), 'paused: while a customer is set aside');
+		sql("SELECT profile_stream.resume_stream('$stream')");
+	});
+cmp_ok(sql("SELECT replayed FROM profile_stream.stat_streams WHERE stream = '$stream'"), '>', 0, 'messages were read again');
+sql("SELECT profile_stream.alter_stream('$stream', lock_timeout => '0')");
+locked('set aside at once');
+
+# more than may be held: nothing more is read
+sql("ALTER SYSTEM SET profile_stream.reorder_memory = '64kB'");
+$node->reload;
+lock_customer();
+my $before = sql($version);
+my $most = produce_next() + produce_next();
+my $pid = $session->query_safe('SELECT pg_backend_pid()');
+ok( $node->poll_query_until('postgres',
+		"SELECT state = 'retrying' AND error ~ 'customer \"$customer\", whose lock process $pid keeps' FROM profile_stream.stat_streams"),
+	'a full buffer: the stream says who keeps the lock') or diag(sql('SELECT * FROM profile_stream.stat_streams'));
+wait_stat("held BETWEEN 1 AND 200 AND applied + duplicates + dead + tombstones < $produced - $most",
+	'a full buffer: no more is held than fits');
+is(sql($version), $before, 'a full buffer: the customer is as it was');
+unlock_customer();
+catches_up('a full buffer', $before);
+sql('ALTER SYSTEM RESET profile_stream.reorder_memory');
+$node->reload;
+$node->equals_model($stream, $events, "seed $seed");
+sql("SELECT profile_stream.pause_stream('$stream')");
+ok($node->wait_stopped($stream), 'paused');
+
+# out of order: what is due of the customer waits behind what is set aside
+sql('TRUNCATE profile_stream.materialized_profiles, profile_stream.window_chunks, profile_stream.event_ids');
+$stream = 'disorder';
+generate(parts => 5, customers => 400, block => $size);	# so many that 30 of one suffice
+$node->create_stream($stream, $broker, $stream, reorder_wait => "'1 hour'", reorder_buffer_size => 30, lock_timeout => "'100 ms'");
+produce_next();
+ok($node->wait_read($stream, $produced), 'disorder: the stream runs');
+foreach my $prepare (0, 1)
+{
+	my $name = $prepare ? 'disorder, killed' : 'disorder';
+	my $from = -s $node->logfile;
+	$before = sql($version);
+	my $applied = sql("SELECT applied FROM profile_stream.stat_streams WHERE stream = '$stream'");
+	lock_customer($prepare);
+	produce_next();
+	ok($node->wait_for_log(qr/stream "disorder" sets customer "\Q$customer\E" aside/, $from), "$name: the customer is set aside");
+	kill_worker() if $prepare;
+	ok($node->wait_read($stream, $produced), "$name: everything is read");
+	wait_stat("applied > $applied + 100", "$name: others are applied");
+	produce_next();
+	ok($node->wait_read($stream, $produced), "$name: more is read");
+	wait_stat("applied > $applied + 200", "$name: more of others are applied");
+	is(sql($version), $before, "$name: the customer is as it was");
+	unlock_customer($prepare);
+	ok($node->poll_query_until('postgres', "SELECT ($version) > $before"), "$name: the customer catches up");
+}
+sql("SELECT profile_stream.pause_stream('$stream')");
+ok($node->wait_stopped($stream), 'disorder: paused');
+wait_stat('held = 0', 'disorder: the pause applies what is held');
+$node->equals_model($stream, $events, "disorder, seed $seed", model => ['--sort']);
+
+$session->quit;
+$node->is_clean('end');
+$node->stop('fast');
+$broker->stop;
+done_testing();
