@@ -78,6 +78,7 @@ ps_lock_customers_within(const int64 *sorted_keys, int n, int wait_ms, bool *had
 {
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
 	long		step = 1;
+	bool		woken = false;
 
 	memset(had, 0, n * sizeof(bool));
 	while (take_free(sorted_keys, n, had) > 0)
@@ -86,12 +87,17 @@ ps_lock_customers_within(const int64 *sorted_keys, int n, int wait_ms, bool *had
 
 		if (wait_ms <= 0 || left <= 0)
 			break;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(step, left),
-						 PG_WAIT_LOCK | LOCKTAG_ADVISORY);
-		ResetLatch(MyLatch);
+		if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(step, left),
+					  PG_WAIT_LOCK | LOCKTAG_ADVISORY) & WL_LATCH_SET)
+		{
+			woken = true;
+			ResetLatch(MyLatch);
+		}
 		CHECK_FOR_INTERRUPTS();
 		step = Min(2 * step, MAX_STEP_MS);
 	}
+	if (woken)
+		SetLatch(MyLatch);		/* it was meant for our caller */
 }
 
 bool

@@ -135,7 +135,7 @@ sub kill_worker
 
 # as they come
 $stream = 'events';
-generate(parts => 13, customers => 40);
+generate(parts => 14, customers => 40);
 $node->create_stream($stream, $broker, $stream, batch_size => 500);
 produce_next();
 ok($node->wait_taken($stream, $produced), 'the stream runs');
@@ -169,6 +169,27 @@ unlock_customer();
 catches_up('a full buffer', $before);
 sql('ALTER SYSTEM RESET profile_stream.reorder_memory');
 $node->reload;
+
+SKIP:
+{
+	skip 'built without failpoints', 1 unless $node->has_failpoints;
+
+	# a batch of many transactions, and the lock is free again after the first that missed it: the others still wait
+	sql('ALTER SYSTEM SET profile_stream.batch_customers = 20');
+	$node->set_failpoint('after_commit:sleep=300');
+	sql("SELECT profile_stream.pause_stream('$stream')");
+	ok($node->wait_stopped($stream), 'free within a batch: paused');
+	lock_customer();
+	produce_next();
+	my $from = -s $node->logfile;
+	sql("SELECT profile_stream.resume_stream('$stream')");
+	ok($node->wait_for_log(qr/stream "\Q$stream\E" sets customer "\Q$customer\E" aside/, $from), 'free within a batch: set aside');
+	unlock_customer();
+	$node->set_failpoint('');
+	ok($node->wait_for_log(qr/has applied what it held of customer "\Q$customer\E"/, $from), 'free within a batch: applied');
+}
+produce_next() while @files;
+catches_up('at last', 0);
 $node->equals_model($stream, $events, "seed $seed");
 sql("SELECT profile_stream.pause_stream('$stream')");
 ok($node->wait_stopped($stream), 'paused');
