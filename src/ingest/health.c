@@ -80,8 +80,6 @@ ps_health_count(PsWorker *worker, const PsCounts *counts)
 {
 	worker->minute_dead += counts->dead + counts->late;
 	worker->minute_messages += counts->applied + counts->duplicates + counts->dead + counts->late + counts->tombstones;
-	if (worker->attempt == PS_ATTEMPT_BATCH)
-		worker->attempt = PS_ATTEMPT_DONE;
 }
 
 /* Pauses the stream when dead letters are more than their share of this minute's messages. */
@@ -121,7 +119,7 @@ ps_health_check(PsWorker *worker)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (worker->attempt == PS_ATTEMPT_DONE ||
+	if (worker->attempt == PS_ATTEMPT_BATCH ||
 		(worker->attempt == PS_ATTEMPT_NONE && now >= TimestampTzPlusMilliseconds(worker->started_at, PROVEN_MS)))
 	{
 		(void) count_attempts(worker, -PS_ALL_ATTEMPTS);

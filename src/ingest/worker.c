@@ -155,7 +155,8 @@ serve_messages(PsWorker *worker)
 		return false;			/* what was drained is read again */
 	if (intake.n > 0 || intake.ends != NIL || ps_batch_next_due(worker) <= GetCurrentTimestamp())
 	{
-		ps_health_begin(worker);
+		if (intake.n > 0)
+			ps_health_begin(worker);
 		ps_batch_apply(worker, &intake, false);
 		worker->failures = 0;
 		pgstat_report_stat(false);

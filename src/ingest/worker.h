@@ -34,7 +34,6 @@ typedef enum PsAttempt
 	PS_ATTEMPT_START,			/* counted */
 	PS_ATTEMPT_NONE,
 	PS_ATTEMPT_BATCH,			/* counted */
-	PS_ATTEMPT_DONE,			/* a batch is committed: forget what was counted */
 	PS_ATTEMPT_PROVEN
 } PsAttempt;
 
@@ -144,7 +143,10 @@ extern void ps_health_begin(PsWorker *worker);
 /* Counts what a transaction committed. */
 extern void ps_health_count(PsWorker *worker, const PsCounts *counts);
 
-/* Pauses the stream when too much became dead letters; the worker then ends by ps_control_serve(). */
+/*
+ * Between batches: what was counted is forgotten once one is committed, and the
+ * stream is paused when too much became dead letters: ps_control_serve() then ends it.
+ */
 extern void ps_health_check(PsWorker *worker);
 
 /* upkeep.c: a step of retention, when one is due */
