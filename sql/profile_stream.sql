@@ -487,6 +487,52 @@ CREATE VIEW stat_streams AS
 		LEFT JOIN totals t ON t.stream_id = s.stream_id;
 COMMENT ON VIEW stat_streams IS 'State, counters, lag and last error of each stream';
 
+-- section: the shadow (store/shadow.h)
+
+-- Not dumped: what a rebuild has done so far is read again from Kafka.
+CREATE SCHEMA profile_stream_rebuild;
+COMMENT ON SCHEMA profile_stream_rebuild IS 'The shadow: second copies of the tables that a stream fills, empty while no rebuild is under way';
+
+DO $$
+DECLARE
+	original record;
+	index record;
+BEGIN
+	FOR original IN
+		SELECT c.oid, c.relname, c.relreplident, COALESCE(' WITH (' || pg_catalog.array_to_string(c.reloptions, ', ') || ')', '') AS options
+		FROM pg_catalog.pg_class c
+		WHERE c.relnamespace OPERATOR(pg_catalog.=) 'profile_stream'::pg_catalog.regnamespace
+			AND c.relname OPERATOR(pg_catalog.=) ANY (ARRAY['stream_offsets', 'stream_status', 'stream_gaps',
+				'materialized_profiles', 'window_chunks', 'event_ids', 'dead_letters']::name[])
+	LOOP
+		EXECUTE pg_catalog.format('CREATE TABLE profile_stream_rebuild.%1$I (LIKE profile_stream.%1$I INCLUDING ALL)%2$s',
+			original.relname, original.options);
+		IF original.relreplident OPERATOR(pg_catalog.=) 'f' THEN
+			EXECUTE pg_catalog.format('ALTER TABLE profile_stream_rebuild.%I REPLICA IDENTITY FULL', original.relname);
+		END IF;
+		EXECUTE pg_catalog.format('COMMENT ON TABLE profile_stream_rebuild.%1$I IS %2$L', original.relname,
+			'Shadow of profile_stream.' || original.relname || ', for a rebuild');
+		-- indexes have the names that they have there: they are looked up by name
+		FOR index IN
+			SELECT a.relname AS wanted, b.relname AS found
+			FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class a ON a.oid OPERATOR(pg_catalog.=) x.indexrelid,
+				pg_catalog.pg_index y JOIN pg_catalog.pg_class b ON b.oid OPERATOR(pg_catalog.=) y.indexrelid
+			WHERE x.indrelid OPERATOR(pg_catalog.=) original.oid
+				AND y.indrelid OPERATOR(pg_catalog.=) pg_catalog.format('profile_stream_rebuild.%I', original.relname)::pg_catalog.regclass
+				AND pg_catalog.substring(pg_catalog.pg_get_indexdef(x.indexrelid), ' USING .*')
+					OPERATOR(pg_catalog.=) pg_catalog.substring(pg_catalog.pg_get_indexdef(y.indexrelid), ' USING .*')
+				AND a.relname OPERATOR(pg_catalog.<>) b.relname
+		LOOP
+			EXECUTE pg_catalog.format('ALTER INDEX profile_stream_rebuild.%I RENAME TO %I', index.found, index.wanted);
+		END LOOP;
+	END LOOP;
+END
+$$;
+
+CREATE FUNCTION profile_stream_rebuild.window_value(customer_id text, window_state bytea, metric text, as_of timestamptz) RETURNS numeric
+	AS 'MODULE_PATHNAME', 'ps_shadow_window_value' LANGUAGE c STRICT STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION profile_stream_rebuild.window_value(text, bytea, text, timestamptz) IS 'profile_stream.window_value() of a profile of the shadow';
+
 -- section: privileges
 
 GRANT USAGE ON SCHEMA profile_stream TO profile_stream_reader, profile_stream_operator;
@@ -494,3 +540,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream TO profile_stream_reader, pr
 GRANT INSERT, UPDATE, DELETE ON stream_offsets, stream_status, stream_gaps, materialized_profiles,
 	window_chunks, event_ids, dead_letters TO profile_stream_operator;
 GRANT USAGE ON SEQUENCE dead_letters_dead_letter_id_seq TO profile_stream_operator;
+GRANT USAGE ON SCHEMA profile_stream_rebuild TO profile_stream_reader, profile_stream_operator;
+GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream_rebuild TO profile_stream_reader, profile_stream_operator;
+GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA profile_stream_rebuild TO profile_stream_operator;
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA profile_stream_rebuild TO profile_stream_operator;

@@ -38,10 +38,9 @@ load_window(PsWindow *window, bytea *state)
 				 errmsg("window state is damaged")));
 }
 
-/* A metric's value over [as_of - window, as_of]. */
-PG_FUNCTION_INFO_V1(ps_window_value);
-Datum
-ps_window_value(PG_FUNCTION_ARGS)
+/* A metric's value over [as_of - window, as_of], of a profile or of its shadow. */
+static Datum
+window_value(FunctionCallInfo fcinfo, bool shadow)
 {
 	text	   *customer_id = PG_GETARG_TEXT_PP(0);
 	bytea	   *state = PG_GETARG_BYTEA_PP(1);
@@ -66,7 +65,7 @@ ps_window_value(PG_FUNCTION_ARGS)
 		Datum		sum;
 
 		SPI_connect();
-		ps_chunks_value(text_to_cstring(customer_id), ps_series_name(metric->series), from_at, as_of, &value);
+		ps_chunks_value(shadow, text_to_cstring(customer_id), ps_series_name(metric->series), from_at, as_of, &value);
 		MemoryContextSwitchTo(caller);
 		sum = PointerGetDatum(PG_DETOAST_DATUM_COPY(NumericGetDatum(value.sum)));
 		SPI_finish();
@@ -75,6 +74,20 @@ ps_window_value(PG_FUNCTION_ARGS)
 	if (metric->aggregate == PS_AGGREGATE_COUNT)
 		PG_RETURN_NUMERIC(int64_to_numeric(value.count));
 	PG_RETURN_NUMERIC(value.sum);
+}
+
+PG_FUNCTION_INFO_V1(ps_window_value);
+Datum
+ps_window_value(PG_FUNCTION_ARGS)
+{
+	return window_value(fcinfo, false);
+}
+
+PG_FUNCTION_INFO_V1(ps_shadow_window_value);
+Datum
+ps_shadow_window_value(PG_FUNCTION_ARGS)
+{
+	return window_value(fcinfo, true);
 }
 
 /* Returns packed samples as rows (at, value). */

@@ -8,6 +8,7 @@
 #include "catalog/pg_type.h"
 #include "store/chunk_store.h"
 #include "store/plan.h"
+#include "store/shadow.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -22,12 +23,18 @@ static PsPlan add_plan = {
 	NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, BYTEAARRAYOID}
 };
 
+#define SELECT_VALUE(schema) \
+	"SELECT c.from_at >= $3 AND c.to_at <= $4, c.count, c.sum," \
+	" CASE WHEN c.from_at >= $3 AND c.to_at <= $4 THEN NULL ELSE c.samples END, c.to_at" \
+	" FROM " schema ".window_chunks c" \
+	" WHERE c.customer_id = $1 AND c.metric = $2 AND c.to_at >= $3 AND c.from_at <= $4"
+
 static PsPlan value_plan = {
-	"SELECT c.from_at >= $3 AND c.to_at <= $4, c.count, c.sum,"
-	" CASE WHEN c.from_at >= $3 AND c.to_at <= $4 THEN NULL ELSE c.samples END, c.to_at"
-	" FROM profile_stream.window_chunks c"
-	" WHERE c.customer_id = $1 AND c.metric = $2 AND c.to_at >= $3 AND c.from_at <= $4",
-	4, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	SELECT_VALUE("profile_stream"), 4, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+};
+
+static PsPlan shadow_value_plan = {
+	SELECT_VALUE(PS_SHADOW_SCHEMA), 4, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 };
 
 static PsPlan fold_plan = {
@@ -79,7 +86,7 @@ ps_chunks_add(PsChunk **chunks, int n)
 }
 
 void
-ps_chunks_value(const char *customer_id, const char *series,
+ps_chunks_value(bool shadow, const char *customer_id, const char *series,
 				TimestampTz from_at, TimestampTz to_at, PsWindowValue *value)
 {
 	static const Oid types[4] = {BOOLOID, INT8OID, NUMERICOID, BYTEAOID};
@@ -90,7 +97,7 @@ ps_chunks_value(const char *customer_id, const char *series,
 	args[1] = CStringGetTextDatum(series);
 	args[2] = TimestampTzGetDatum(from_at);
 	args[3] = TimestampTzGetDatum(to_at);
-	found = ps_plan_read(&value_plan, args);
+	found = ps_plan_read(shadow ? &shadow_value_plan : &value_plan, args);
 	ps_plan_check_types(types, 4);
 	for (uint64 i = 0; i < found; i++)
 	{

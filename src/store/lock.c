@@ -15,6 +15,7 @@
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "store/lock.h"
+#include "store/shadow.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -41,11 +42,14 @@ customer_tag(int64 key)
 	return tag;
 }
 
-/* Takes each lock once; waits where somebody else holds one. */
+/*
+ * Takes each lock once; waits where somebody else holds one. The profiles of the
+ * shadow have one writer, who waits for nobody: whoever swaps them waits for it.
+ */
 void
 ps_lock_customers(const int64 *sorted_keys, int n)
 {
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n && !ps_shadow_used(); i++)
 	{
 		LOCKTAG		tag = customer_tag(sorted_keys[i]);
 
@@ -67,7 +71,7 @@ take_free(const int64 *sorted_keys, int n, bool *had)
 		if (i > 0 && sorted_keys[i] == sorted_keys[i - 1])
 			had[i] = had[i - 1];
 		else if (!had[i])
-			had[i] = LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+			had[i] = ps_shadow_used() || LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 		missing += !had[i];
 	}
 	return missing;
@@ -132,7 +136,7 @@ ps_lock_tables(void)
 	while (locked < lengthof(tables))
 	{
 		/* names are looked up again after a wait: a table may be gone then */
-		Oid			schema = get_namespace_oid(PS_SCHEMA, true);
+		Oid			schema = get_namespace_oid(ps_shadow_schema(tables[locked]), true);
 		Oid			relid = OidIsValid(schema) ? get_relname_relid(tables[locked], schema) : InvalidOid;
 		bool		free = OidIsValid(relid) && ConditionalLockRelationOid(relid, RowExclusiveLock);
 
@@ -147,6 +151,40 @@ ps_lock_tables(void)
 			return;
 		LockRelationOid(relid, RowExclusiveLock);
 		UnlockRelationOid(relid, RowExclusiveLock);
+	}
+}
+
+void
+ps_lock_copy(const char *schema, LOCKMODE mode)
+{
+	/* applying comes to event_ids first: who holds it meets no applier in the others */
+	static const char *const filled[] = {
+		"event_ids", "materialized_profiles", "window_chunks", "dead_letters", "stream_offsets", "stream_gaps",
+		"stream_status"
+	};
+
+	/* how a stream shall run and says that it does is no content */
+	int			n = strcmp(schema, PS_SCHEMA) == 0 ? lengthof(filled) - 1 : lengthof(filled);
+	Oid			relids[lengthof(filled)] = {InvalidOid};
+	int			kept = -1;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (i == kept)
+			continue;
+		relids[i] = get_relname_relid(filled[i], get_namespace_oid(schema, false));
+		if (!OidIsValid(relids[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_TABLE),
+					 errmsg("table %s.%s does not exist", schema, filled[i])));
+		if (ConditionalLockRelationOid(relids[i], mode))
+			continue;
+		for (int j = 0; j < n; j++)
+			if (j < i || j == kept)
+				UnlockRelationOid(relids[j], mode);
+		LockRelationOid(relids[i], mode);
+		kept = i;
+		i = -1;
 	}
 }
 

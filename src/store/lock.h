@@ -8,6 +8,8 @@
 
 #include "postgres.h"
 
+#include "storage/lockdefs.h"
+
 /* The key of a customer's lock: hashtextextended(customer_id, 0). */
 extern int64 ps_lock_key(const char *customer_id, int len);
 
@@ -33,6 +35,13 @@ extern int	ps_lock_holder(int64 key);
  * never meets a worker in a deadlock.
  */
 extern void ps_lock_tables(void);
+
+/*
+ * Locks the tables that a stream fills, in one of their copies, in a mode that
+ * keeps appliers out. It waits while it holds one at most: the one that it has
+ * waited for last, so that no flow of appliers keeps it from the rest.
+ */
+extern void ps_lock_copy(const char *schema, LOCKMODE mode);
 
 /* How many locks the cluster's lock table is sized for. */
 extern int	ps_lock_table_size(void);

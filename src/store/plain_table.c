@@ -19,10 +19,10 @@
 #include "compat.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
-#include "profile_stream.h"
 #include "rewrite/rewriteHandler.h"
 #include "storage/bufmgr.h"
 #include "store/plain_table.h"
+#include "store/shadow.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -97,7 +97,7 @@ bool
 ps_plain_open(PsPlainTable *table, const char *name, const char *index,
 			  const Oid *types, int ntypes, int ncolumns)
 {
-	Oid			relid = get_relname_relid(name, get_namespace_oid(PS_SCHEMA, false));
+	Oid			relid = get_relname_relid(name, get_namespace_oid(ps_shadow_schema(name), false));
 	AclMode		needed = ACL_SELECT | ACL_INSERT | ACL_UPDATE;
 
 	memset(table, 0, sizeof(PsPlainTable));

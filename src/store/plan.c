@@ -13,6 +13,7 @@
 #include "nodes/parsenodes.h"
 #include "parser/parse_coerce.h"
 #include "store/plan.h"
+#include "store/shadow.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -40,7 +41,7 @@ run(PsPlan *plan, Datum *args, const char *nulls, bool read_only, int expected)
 	forbid_scans();
 	if (plan->plan == NULL)
 	{
-		SPIPlanPtr	prepared = SPI_prepare_cursor(plan->sql, plan->nargs, plan->argtypes,
+		SPIPlanPtr	prepared = SPI_prepare_cursor(plan->as_written ? plan->sql : ps_shadow_sql(plan->sql), plan->nargs, plan->argtypes,
 												  CURSOR_OPT_GENERIC_PLAN);
 
 		if (prepared == NULL || SPI_keepplan(prepared) != 0)

@@ -18,6 +18,7 @@ typedef struct PsPlan
 	int			nargs;
 	Oid			argtypes[PS_PLAN_MAX_ARGS];
 	SPIPlanPtr	plan;
+	bool		as_written;		/* means the tables it names, also in a process that works on the shadow */
 } PsPlan;
 
 /* Runs the statement; raises unless it ends as expected (SPI_OK_…). Returns the rows it touched. */
