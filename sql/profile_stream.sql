@@ -487,7 +487,18 @@ CREATE VIEW stat_streams AS
 		LEFT JOIN totals t ON t.stream_id = s.stream_id;
 COMMENT ON VIEW stat_streams IS 'State, counters, lag and last error of each stream';
 
--- section: the shadow (store/shadow.h)
+-- section: rebuilds (api/rebuild.c)
+
+CREATE TABLE stream_rebuilds (
+	stream_id int PRIMARY KEY REFERENCES streams ON DELETE CASCADE,
+	database oid NOT NULL,
+	allow_missing boolean NOT NULL,
+	started_at timestamptz NOT NULL,
+	resumed_at timestamptz,
+	resumed_done bigint
+);
+CREATE UNIQUE INDEX stream_rebuilds_one ON stream_rebuilds ((true));
+COMMENT ON TABLE stream_rebuilds IS 'The rebuild that is under way in this database, if any; resumed_at and resumed_done are what its rate counts from';
 
 -- Not dumped: what a rebuild has done so far is read again from Kafka.
 CREATE SCHEMA profile_stream_rebuild;
@@ -533,6 +544,73 @@ CREATE FUNCTION profile_stream_rebuild.window_value(customer_id text, window_sta
 	AS 'MODULE_PATHNAME', 'ps_shadow_window_value' LANGUAGE c STRICT STABLE PARALLEL SAFE;
 COMMENT ON FUNCTION profile_stream_rebuild.window_value(text, bytea, text, timestamptz) IS 'profile_stream.window_value() of a profile of the shadow';
 
+CREATE FUNCTION rebuild(name text, allow_missing boolean DEFAULT false) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_rebuild_start' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION rebuild(text, boolean) IS 'Replay a stream''s topic into a shadow copy, beside the profiles that are served; allow_missing: also when the topic has lost its beginning';
+
+CREATE FUNCTION pause_rebuild(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_rebuild_pause' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pause_rebuild(text) IS 'Stop a rebuild''s worker within a second of the commit; what it has done stays';
+
+CREATE FUNCTION resume_rebuild(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_rebuild_resume' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION resume_rebuild(text) IS 'Start a paused rebuild where it was';
+
+CREATE FUNCTION cancel_rebuild(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_rebuild_cancel' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cancel_rebuild(text) IS 'End a rebuild and empty the shadow; the profiles stay as they are';
+
+CREATE FUNCTION rebuild_diff(name text, max_rows int DEFAULT 100, OUT customer_id text, OUT what text, OUT fields jsonb)
+	RETURNS SETOF record AS 'MODULE_PATHNAME', 'ps_rebuild_diff' LANGUAGE c STRICT STABLE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION rebuild_diff(text, int) IS 'Profiles that swap_rebuild() would change: missing or new in the rebuild, or changed, with each field as [now, rebuilt]';
+
+CREATE FUNCTION swap_rebuild(name text, timeout interval DEFAULT '60 s') RETURNS bigint
+	AS 'MODULE_PATHNAME', 'ps_rebuild_swap' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION swap_rebuild(text, interval) IS 'Bring the profiles to what the rebuild says, in this transaction, and end it; returns how many profiles changed';
+
+REVOKE ALL ON FUNCTION rebuild(text, boolean), pause_rebuild(text), resume_rebuild(text), cancel_rebuild(text),
+	rebuild_diff(text, int), swap_rebuild(text, interval) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION rebuild(text, boolean), pause_rebuild(text), resume_rebuild(text), cancel_rebuild(text),
+	rebuild_diff(text, int), swap_rebuild(text, interval) TO profile_stream_operator;
+
+CREATE VIEW stat_rebuilds AS
+	WITH progress AS (
+		SELECT o.stream_id, pg_catalog.sum(o.next_offset - o.start_offset)::bigint AS done,
+			pg_catalog.sum(GREATEST(o.end_offset, o.next_offset) - o.start_offset)::bigint AS total,
+			pg_catalog.max(o.committed_at) AS committed_at,
+			pg_catalog.min(o.error) FILTER (WHERE o.state = 'offset_lost') AS lost
+		FROM profile_stream_rebuild.stream_offsets o GROUP BY o.stream_id
+	), running AS (
+		SELECT l.stream_id - 2147483648 AS stream_id, l.pid FROM profile_stream.stream_leases l WHERE l.worker = 0
+	), speed AS (
+		SELECT b.stream_id, (p.done - b.resumed_done)
+			/ NULLIF(EXTRACT(epoch FROM p.committed_at - b.resumed_at), 0) AS rate
+		FROM profile_stream.stream_rebuilds b JOIN progress p ON p.stream_id = b.stream_id
+		WHERE p.committed_at > b.resumed_at
+	)
+	SELECT s.name AS stream,
+		CASE WHEN NOT t.enabled THEN 'paused'
+			WHEN p.lost IS NOT NULL THEN 'incomplete'
+			WHEN r.pid IS NULL AND t.state NOT IN ('disabled', 'no_worker_slot', 'quarantined', 'incomplete')
+				AND NOT (t.state = 'starting' AND t.changed_at > pg_catalog.now() - '10 s'::interval) THEN 'not_running'
+			ELSE t.state END AS state,
+		COALESCE(p.done, 0) AS events_done, p.total AS events_total, pg_catalog.round(v.rate, 1) AS events_per_second,
+		CASE WHEN t.state = 'running' AND v.rate > 0 AND r.pid IS NOT NULL
+			THEN pg_catalog.now() + (p.total - p.done) / v.rate * '1 s'::interval END AS estimated_end,
+		b.started_at, b.allow_missing, r.pid AS worker_pid, COALESCE(t.error, p.lost) AS error,
+		CASE WHEN p.lost IS NOT NULL THEN 'cancel_rebuild(), then rebuild(name, allow_missing => true) goes on from what is left.'
+			WHEN t.enabled AND r.pid IS NULL AND t.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
+			ELSE t.hint END AS hint
+	FROM profile_stream.stream_rebuilds b
+		JOIN profile_stream.streams s ON s.stream_id = b.stream_id
+		JOIN profile_stream_rebuild.stream_status t ON t.stream_id = b.stream_id
+		LEFT JOIN progress p ON p.stream_id = b.stream_id
+		LEFT JOIN speed v ON v.stream_id = b.stream_id
+		LEFT JOIN running r ON r.stream_id = b.stream_id
+	WHERE b.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
+COMMENT ON VIEW stat_rebuilds IS 'The rebuild under way: state, progress, rate and estimated end';
+
 -- section: privileges
 
 GRANT USAGE ON SCHEMA profile_stream TO profile_stream_reader, profile_stream_operator;
@@ -544,3 +622,4 @@ GRANT USAGE ON SCHEMA profile_stream_rebuild TO profile_stream_reader, profile_s
 GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream_rebuild TO profile_stream_reader, profile_stream_operator;
 GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA profile_stream_rebuild TO profile_stream_operator;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA profile_stream_rebuild TO profile_stream_operator;
+GRANT UPDATE (resumed_at, resumed_done) ON stream_rebuilds TO profile_stream_operator;

@@ -14,6 +14,7 @@
 #include "fmgr.h"
 #include "ingest/launcher.h"
 #include "miscadmin.h"
+#include "store/rebuild.h"
 
 /* Enables or disables, and starts what was enabled. */
 static void
@@ -54,11 +55,15 @@ Datum
 ps_drop_stream(PG_FUNCTION_ARGS)
 {
 	PsStream   *stream;
+	PsRebuild  *rebuild;
 	PsIdentity	identity;
 
 	SPI_connect();
 	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
 	identity = ps_become_owner();
+	rebuild = ps_rebuild_find();
+	if (rebuild != NULL && rebuild->stream_id == stream->stream_id)
+		ps_rebuild_end();
 	ps_stream_drop(stream->stream_id);
 	ps_become_caller(identity);
 	SPI_finish();

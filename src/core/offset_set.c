@@ -36,8 +36,8 @@ ps_offset_set_init(PsOffsetSet *set, int64 next, const bytea *finished, MemoryCo
 	set->until = set->base + set->size * 8;
 }
 
-static bool
-is_finished(const PsOffsetSet *set, int64 offset)
+bool
+ps_offset_set_finished(const PsOffsetSet *set, int64 offset)
 {
 	Size		byte = (offset - set->base) / 8;
 
@@ -93,7 +93,7 @@ ps_offset_set_read_to(PsOffsetSet *set, int64 offset)
 bool
 ps_offset_set_read(PsOffsetSet *set, int64 offset)
 {
-	bool		finished = is_finished(set, offset);
+	bool		finished = ps_offset_set_finished(set, offset);
 
 	ps_offset_set_read_to(set, offset);
 	set->read = Max(set->read, offset + 1);
@@ -105,7 +105,7 @@ ps_offset_set_candidate(const PsOffsetSet *set)
 {
 	int64		offset = set->next;
 
-	while (is_finished(set, offset) && (offset - set->base) / 8 < set->size)
+	while (ps_offset_set_finished(set, offset) && (offset - set->base) / 8 < set->size)
 		offset += (offset & 7) == 0 && set->bits[(offset - set->base) / 8] == ALL_FINISHED ? 8 : 1;
 	return offset;
 }
@@ -143,7 +143,7 @@ ps_offset_set_unfinished(const PsOffsetSet *set, int64 until)
 			offset += 7;
 		}
 		else
-			n += !is_finished(set, offset);
+			n += !ps_offset_set_finished(set, offset);
 	}
 	return n;
 }

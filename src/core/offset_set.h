@@ -22,6 +22,8 @@ typedef struct PsOffsetSet
 /* Begins with what ps_offset_set_encode() gave for this next offset; what it gave for another one is not taken. */
 extern void ps_offset_set_init(PsOffsetSet *set, int64 next, const bytea *finished, MemoryContext context);
 
+extern bool ps_offset_set_finished(const PsOffsetSet *set, int64 offset);
+
 /* Notes that a message was read, and that there is none between the one before and it; whether it is finished. */
 extern bool ps_offset_set_read(PsOffsetSet *set, int64 offset);
 

@@ -9,8 +9,9 @@
 #include "access/xact.h"
 #include "executor/spi.h"
 #include "ingest/lease.h"
-#include "ingest/worker.h"
+#include "ingest/rebuild.h"
 #include "store/lock.h"
+#include "store/shadow.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -209,6 +210,8 @@ ps_assignment_update(PsWorker *worker)
 	PsPosition *positions = MemoryContextAlloc(worker->batch_context, most * sizeof(PsPosition));
 	int			n;
 
+	if (ps_shadow_used())
+		ps_rebuild_begin(worker);
 	StartTransactionCommand();
 	ps_lock_tables();
 	ps_lease_lock_partitions(worker->stream->stream_id);

@@ -12,13 +12,14 @@
 #include "commands/extension.h"
 #include "connection.h"
 #include "executor/spi.h"
-#include "ingest/worker.h"
+#include "ingest/rebuild.h"
 #include "kafka.h"
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "store/lock.h"
+#include "store/shadow.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
@@ -169,6 +170,8 @@ check_stream(PsWorker *worker, int stream_id)
 		context = AllocSetContextCreate(CurTransactionContext, "profile_stream stream", ALLOCSET_SMALL_SIZES);
 		MemoryContextSwitchTo(context);
 		stream = ps_stream_find(NULL, stream_id);
+		if (stream != NULL && ps_shadow_used())
+			ps_rebuild_adjust(stream);
 		PopActiveSnapshot();
 		SPI_finish();
 		MemoryContextSetParent(context, worker->context);
@@ -198,6 +201,7 @@ ps_worker_set_state(PsWorker *worker, const char *state, const char *error, cons
 {
 	MemoryContext context = CurrentMemoryContext;
 
+	state = ps_rebuild_state(state);
 	if (worker->state != NULL && strcmp(worker->state, state) == 0 && next_attempt_ms < 0 &&
 		strcmp(worker->error ? worker->error : "", error ? error : "") == 0)
 		return;

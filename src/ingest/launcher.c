@@ -17,7 +17,7 @@
 #include "executor/spi.h"
 #include "ingest/launcher.h"
 #include "ingest/lease.h"
-#include "ingest/worker.h"
+#include "ingest/rebuild.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -29,8 +29,6 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-
-#define NO_SLOT_HINT "Raise max_worker_processes, then call start_streams()."
 
 PGDLLEXPORT void profile_stream_launcher_main(Datum arg);
 PGDLLEXPORT void profile_stream_scanner_main(Datum arg);
@@ -145,12 +143,12 @@ profile_stream_launcher_main(Datum arg)
 	}
 }
 
-/* Registers one worker of a stream; false when no slot is free. */
+/* Registers a worker of a stream, or of its rebuild; false when no slot is free. */
 static bool
-register_worker(const PsStream *stream, Oid owner, int number)
+register_worker(int stream_id, Oid owner, int number, bool rebuild)
 {
 	BackgroundWorker worker;
-	Oid			where[3] = {MyDatabaseId, owner, (Oid) number};
+	Oid			where[4] = {MyDatabaseId, owner, (Oid) number, rebuild};
 
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -158,11 +156,17 @@ register_worker(const PsStream *stream, Oid owner, int number)
 	worker.bgw_restart_time = 1;
 	strlcpy(worker.bgw_library_name, "profile_stream", BGW_MAXLEN);
 	strlcpy(worker.bgw_function_name, "profile_stream_worker_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "profile_stream worker", BGW_MAXLEN);
-	snprintf(worker.bgw_name, BGW_MAXLEN, "profile_stream worker %d for stream %d", number, stream->stream_id);
-	worker.bgw_main_arg = Int32GetDatum(stream->stream_id);
+	strlcpy(worker.bgw_type, rebuild ? "profile_stream rebuild" : "profile_stream worker", BGW_MAXLEN);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "%s %d for stream %d", worker.bgw_type, number, stream_id);
+	worker.bgw_main_arg = Int32GetDatum(stream_id);
 	memcpy(worker.bgw_extra, where, sizeof(where));
 	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
+bool
+ps_rebuild_register(int stream_id, Oid owner)
+{
+	return register_worker(stream_id, owner, 0, true);
 }
 
 int
@@ -174,15 +178,15 @@ ps_workers_start(const PsStream *stream, Oid owner, bool all)
 	{
 		if (!all && ps_lease_has_worker(stream->stream_id, number))
 			continue;
-		if (!register_worker(stream, owner, number))
+		if (!register_worker(stream->stream_id, owner, number, false))
 		{
 			ps_stream_set_state(stream->stream_id, "no_worker_slot",
 								psprintf("no background worker slot is free for worker %d of %d", number + 1, stream->workers),
-								NO_SLOT_HINT, -1);
+								PS_NO_SLOT_HINT, -1);
 			ereport(WARNING,
 					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 					 errmsg("no background worker slot is free for stream \"%s\"", stream->name),
-					 errhint(NO_SLOT_HINT)));
+					 errhint(PS_NO_SLOT_HINT)));
 			break;
 		}
 		started++;
@@ -208,7 +212,7 @@ ps_launcher_start_streams(void)
 			ps_stream_set_state(stream_id, "retrying", psprintf("role \"%s\" does not exist", stream->owner),
 								"Drop the stream and create it again as another role.", -1);
 	}
-	return started;
+	return started + ps_rebuild_start_worker();
 }
 
 void

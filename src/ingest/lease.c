@@ -10,6 +10,7 @@
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
+#include "store/shadow.h"
 #include "utils/timestamp.h"
 
 #define LEASE 3
@@ -21,6 +22,8 @@ lease_tag(int stream_id, uint32 what, uint16 space)
 {
 	LOCKTAG		tag;
 
+	if (ps_shadow_used())
+		stream_id = PS_LEASE_OF_REBUILD(stream_id);
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) stream_id, what, space);
 	return tag;
 }

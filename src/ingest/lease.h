@@ -11,6 +11,9 @@
 #define PS_MAX_WORKERS 64		/* of a stream */
 #define PS_LEASE_WORKER(number) (0xFFFFFFFF - (uint32) (number))	/* in place of a partition: a worker of the stream */
 
+/* A rebuild has leases of its own; in its process every stream stands for its rebuild. */
+#define PS_LEASE_OF_REBUILD(stream_id) ((int) ((uint32) (stream_id) | 0x80000000))
+
 /* Takes a lease, if nobody else holds it; what one holds already is not taken twice. */
 extern bool ps_lease_take(int stream_id, uint32 what);
 extern void ps_lease_release(int stream_id, uint32 what);

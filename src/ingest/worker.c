@@ -19,7 +19,7 @@
 #include "common/pg_prng.h"
 #include "connection.h"
 #include "ingest/lease.h"
-#include "ingest/worker.h"
+#include "ingest/rebuild.h"
 #include "kafka.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -27,6 +27,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "store/shadow.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -216,6 +217,7 @@ serve(PsWorker *worker)
 		ps_health_check(worker);
 		ps_upkeep(worker);
 	}
+	ps_rebuild_follow(worker);
 	MemoryContextSwitchTo(worker->context);
 	MemoryContextReset(worker->batch_context);
 	if (!more)
@@ -284,10 +286,17 @@ static void
 start(PsWorker *worker, int stream_id)
 {
 	char		name[NAMEDATALEN + 32];
+	const char *what;
 	emit_log_hook_type log_hook;
-	Oid			where[3];		/* database, owner, number */
+	Oid			where[4];		/* database, owner, number, whether it is a rebuild */
 
 	memcpy(where, MyBgworkerEntry->bgw_extra, sizeof(where));
+	what = where[3] ? "rebuild of stream" : "stream";
+	if (where[3])
+	{
+		ps_shadow_use();
+		worker->next_report = PG_INT64_MAX; /* the group's offsets are the stream's */
+	}
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	log_hook = emit_log_hook;
@@ -314,16 +323,16 @@ start(PsWorker *worker, int stream_id)
 	ps_lease_wait_start(stream_id);
 	CommitTransactionCommand();
 	ps_control_init(worker, stream_id);
-	snprintf(name, sizeof(name), "profile_stream: %s", worker->stream->name);
+	snprintf(name, sizeof(name), "profile_stream%s: %s", ps_shadow_used() ? " rebuild" : "", worker->stream->name);
 	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
 	if (!ps_lease_become_worker(stream_id, worker->number))
 	{
-		ereport(LOG, (errmsg("stream \"%s\" has a worker %d already", worker->stream->name, worker->number)));
+		ereport(LOG, (errmsg("%s \"%s\" has a worker %d already", what, worker->stream->name, worker->number)));
 		proc_exit(0);
 	}
 	ps_health_start(worker);
 	ps_cut_reset(worker);
-	ereport(LOG, (errmsg("stream \"%s\" started worker %d", worker->stream->name, worker->number)));
+	ereport(LOG, (errmsg("%s \"%s\" started worker %d", what, worker->stream->name, worker->number)));
 }
 
 void

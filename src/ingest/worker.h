@@ -152,6 +152,8 @@ extern void ps_health_check(PsWorker *worker);
 /* upkeep.c: a step of retention, when one is due */
 extern void ps_upkeep(PsWorker *worker);
 
+#define PS_NO_SLOT_HINT "Raise max_worker_processes, then call start_streams()."
+
 /* launcher.c: registers the stream's workers, all or those that do not run; how many; warns when no slot is free */
 extern int	ps_workers_start(const PsStream *stream, Oid owner, bool all);
 

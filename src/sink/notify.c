@@ -64,6 +64,19 @@ ps_notify_customer(const char *channel, const char *customer_id, int64 version,
 }
 
 void
+ps_notify_rebuilt(const char *channel, const char *stream, int64 profiles)
+{
+	StringInfoData payload;
+
+	initStringInfo(&payload);
+	appendStringInfoString(&payload, "{\"stream\":");
+	escape_json(&payload, stream);
+	appendStringInfo(&payload, ",\"rebuilt\":" INT64_FORMAT "}", profiles);
+	Async_Notify(channel, payload.data);
+	pfree(payload.data);
+}
+
+void
 ps_notify_batch(const char *channel, const char *stream, int customers, int64 events)
 {
 	StringInfoData payload;

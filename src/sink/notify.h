@@ -25,4 +25,7 @@ extern bool ps_notify_queue_full(double limit);
 /* A timestamp as JSON clients write it: 2026-01-31T12:00:00.000Z */
 extern char *ps_format_timestamp(TimestampTz at);
 
+/* Announces that so many profiles were replaced by rebuilt ones: {"stream","rebuilt"}. */
+extern void ps_notify_rebuilt(const char *channel, const char *stream, int64 profiles);
+
 #endif							/* PS_NOTIFY_H */

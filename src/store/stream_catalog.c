@@ -124,9 +124,8 @@ column_value(int column)
 	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
 }
 
-/* Tells the workers of this database to look at their rows again. */
-static void
-tell_workers(void)
+void
+ps_stream_tell_workers(void)
 {
 	Oid			relid = get_relname_relid("stream_status", get_namespace_oid(PS_SCHEMA, false));
 
@@ -264,7 +263,7 @@ ps_stream_alter(const PsStream *stream)
 	set_settings(stream, args, nulls);
 	args[NSETTINGS] = Int32GetDatum(stream->stream_id);
 	(void) ps_plan_run(&alter_plan, args, nulls, SPI_OK_UPDATE);
-	tell_workers();
+	ps_stream_tell_workers();
 }
 
 void
@@ -273,7 +272,7 @@ ps_stream_drop(int stream_id)
 	Datum		args[1] = {Int32GetDatum(stream_id)};
 
 	(void) ps_plan_run(&drop_plan, args, NULL, SPI_OK_DELETE);
-	tell_workers();
+	ps_stream_tell_workers();
 }
 
 void
@@ -282,7 +281,7 @@ ps_stream_enable(int stream_id, bool enabled)
 	Datum		args[3] = {Int32GetDatum(stream_id), ObjectIdGetDatum(MyDatabaseId), BoolGetDatum(enabled)};
 
 	(void) ps_plan_run(&enable_plan, args, NULL, SPI_OK_INSERT);
-	tell_workers();
+	ps_stream_tell_workers();
 }
 
 void
@@ -291,7 +290,7 @@ ps_stream_stop(int stream_id, const char *error, const char *hint)
 	Datum		args[3] = {Int32GetDatum(stream_id), CStringGetTextDatum(error), CStringGetTextDatum(hint)};
 
 	(void) ps_plan_run(&stop_plan, args, NULL, SPI_OK_UPDATE);
-	tell_workers();
+	ps_stream_tell_workers();
 }
 
 int

@@ -63,6 +63,9 @@ extern int	ps_stream_count_attempts(int stream_id, int change);
 /* Counts notifications that were skipped. */
 extern void ps_stream_count_skipped(int stream_id, int64 skipped);
 
+/* Tells the workers of this database to look at their rows again, once the transaction commits. */
+extern void ps_stream_tell_workers(void);
+
 /* Ids (int) of the streams that shall run in this database. */
 extern List *ps_streams_enabled(void);
 

@@ -138,6 +138,23 @@ sub fails_like
 # SQL condition for a worker of a stream.
 my $is_worker = "backend_type = 'profile_stream worker'";
 
+# Waits until the rebuild of a database is in a state, '' for none.
+sub wait_rebuild
+{
+	my ($node, $state, $dbname) = @_;
+	return $node->poll_query_until($dbname // 'postgres',
+		"SELECT coalesce((SELECT state FROM profile_stream.stat_rebuilds), '') = '$state'")
+	  || diag($node->psql($dbname // 'postgres', 'SELECT * FROM profile_stream.stat_rebuilds')) && 0;
+}
+
+# Process id of the rebuild's worker, '' when there is none or the server does not answer.
+sub rebuild_pid
+{
+	my ($node) = @_;
+	my ($rc, $out) = $node->psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'profile_stream rebuild'");
+	return $rc == 0 ? $out : '';
+}
+
 # Process id of the worker, '' when there is none or the server does not answer.
 sub worker_pid
 {
@@ -278,7 +295,7 @@ sub is_clean
 
 	is($node->safe_psql('postgres', <<"END"), '0', "$name: no advisory lock but leases");
 SELECT count(*) FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
-WHERE l.locktype = 'advisory' AND NOT coalesce($is_worker, false)
+WHERE l.locktype = 'advisory' AND NOT coalesce(a.backend_type IN ('profile_stream worker', 'profile_stream rebuild'), false)
 END
 	ok($node->wait_idle, "$name: no worker keeps a transaction, a snapshot or a lock");
 	is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"),

@@ -1,0 +1,283 @@
+/*
+ * rebuild.c
+ *	  rebuild(), and what leads from it to other profiles: rebuild_diff(),
+ *	  swap_rebuild(); or not: pause_rebuild(), cancel_rebuild().
+ *
+ *	  The catalogue and the shadow are emptied as the owner of the extension's
+ *	  tables; profiles are written as the owner of the stream, as its worker does,
+ *	  for triggers may be on them.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "api/caller.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "ingest/lease.h"
+#include "ingest/rebuild.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "sink/notify.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "store/lock.h"
+#include "store/rebuild.h"
+#include "store/shadow.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+
+#define MAX_LOCKED_MS 60000		/* how long appliers may be kept waiting for the rebuild to catch up */
+
+/* Raises when a rebuild is under way, of whatever stream. */
+static void
+check_none(void)
+{
+	PsRebuild  *rebuild = ps_rebuild_find();
+
+	if (rebuild != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("a rebuild of stream \"%s\" is under way", rebuild->stream),
+				 errhint("See profile_stream.stat_rebuilds; swap_rebuild() or cancel_rebuild() ends it.")));
+}
+
+/* Raises when profiles hold what other streams have brought: the rebuilt ones would not. */
+static void
+check_alone(const PsStream *stream)
+{
+	char	   *other = ps_rebuild_other_stream(stream->stream_id);
+
+	if (other != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("profiles are fed by stream \"%s\" too", other),
+				 errhint("A rebuild replaces all profiles by what one stream has brought. Drop the other streams, or give each a database of its own.")));
+}
+
+/* Finds the stream and its rebuild, or raises. */
+static PsStream *
+find_rebuild(text *name)
+{
+	PsStream   *stream = ps_find_stream(name, true);
+	PsIdentity	identity = ps_become_owner();
+	PsRebuild  *rebuild = ps_rebuild_find();
+
+	ps_become_caller(identity);
+	if (rebuild == NULL || rebuild->stream_id != stream->stream_id)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("no rebuild of stream \"%s\" is under way", stream->name),
+				 errhint("SELECT profile_stream.rebuild(...) begins one.")));
+	return stream;
+}
+
+/* Lets the worker start when this transaction commits. */
+static void
+start_at_commit(const PsStream *stream)
+{
+	ps_lease_hold_back(PS_LEASE_OF_REBUILD(stream->stream_id));
+	if (!ps_rebuild_register(stream->stream_id, get_role_oid(stream->owner, false)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("no background worker slot is free for the rebuild of stream \"%s\"", stream->name),
+				 errhint("Raise max_worker_processes.")));
+}
+
+PG_FUNCTION_INFO_V1(ps_rebuild_start);
+Datum
+ps_rebuild_start(PG_FUNCTION_ARGS)
+{
+	PsStream   *stream;
+	PsIdentity	identity;
+
+	PreventCommandIfReadOnly("rebuild()");
+	SPI_connect();
+	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
+	identity = ps_become_owner();
+	check_none();
+	check_alone(stream);
+	ps_lock_copy(PS_SHADOW_SCHEMA, AccessExclusiveLock);
+	check_none();				/* whoever held it may have begun one */
+	ps_rebuild_add(stream->stream_id, PG_GETARG_BOOL(1));
+	start_at_commit(stream);
+	ps_become_caller(identity);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* Pauses or resumes. */
+static void
+enable_rebuild(text *name, bool enabled)
+{
+	PsStream   *stream;
+	PsIdentity	identity;
+
+	SPI_connect();
+	stream = find_rebuild(name);
+	identity = ps_become_owner();
+	ps_rebuild_enable(stream->stream_id, enabled);
+	if (enabled)
+		start_at_commit(stream);
+	ps_become_caller(identity);
+	SPI_finish();
+}
+
+PG_FUNCTION_INFO_V1(ps_rebuild_pause);
+Datum
+ps_rebuild_pause(PG_FUNCTION_ARGS)
+{
+	enable_rebuild(PG_GETARG_TEXT_PP(0), false);
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(ps_rebuild_resume);
+Datum
+ps_rebuild_resume(PG_FUNCTION_ARGS)
+{
+	enable_rebuild(PG_GETARG_TEXT_PP(0), true);
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(ps_rebuild_cancel);
+Datum
+ps_rebuild_cancel(PG_FUNCTION_ARGS)
+{
+	PsIdentity	identity;
+
+	SPI_connect();
+	(void) find_rebuild(PG_GETARG_TEXT_PP(0));
+	identity = ps_become_owner();
+	ps_rebuild_end();
+	ps_become_caller(identity);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(ps_rebuild_diff);
+Datum
+ps_rebuild_diff(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int			max_rows = PG_GETARG_INT32(1);
+	PsStream   *stream;
+	int64		apart;
+	uint64		n;
+
+	ps_check_argument(max_rows >= 0, "max_rows must not be negative");
+	InitMaterializedSRF(fcinfo, 0);
+	SPI_connect();
+	stream = find_rebuild(PG_GETARG_TEXT_PP(0));
+	apart = ps_rebuild_apart(stream->stream_id);
+	if (apart > 0)
+		ereport(NOTICE,
+				(errmsg("the stream and its rebuild are " INT64_FORMAT " messages apart", apart),
+				 errdetail("A customer of one of them differs, in its version too.")));
+	n = ps_rebuild_select_diff(max_rows);
+	for (uint64 i = 0; i < n; i++)
+		tuplestore_puttuple(rsinfo->setResult, SPI_tuptable->vals[i]);
+	SPI_finish();
+	return (Datum) 0;
+}
+
+/* Raises unless the rebuild can be swapped in. */
+static void
+check_ready(const PsStream *stream)
+{
+	bool		ready;
+	char	   *state = ps_rebuild_describe(&ready);
+
+	if (!ready)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the rebuild of stream \"%s\" is not ready", stream->name),
+				 errdetail("Its state is %s.", state),
+				 errhint("Wait until profile_stream.stat_rebuilds says ready.")));
+}
+
+/* Waits until the shadow has all that the profiles have. */
+static void
+wait_for_shadow(const PsStream *stream, TimestampTz deadline)
+{
+	int64		behind;
+
+	for (long pause = 2; (behind = ps_rebuild_behind(stream->stream_id)) > 0; pause = Min(50, pause * 2))
+	{
+		bool		ready;
+
+		CHECK_FOR_INTERRUPTS();
+		if (GetCurrentTimestamp() >= deadline)
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("the rebuild of stream \"%s\" did not get there in time", stream->name),
+					 errdetail("It is " INT64_FORMAT " messages behind the stream; its state is %s.",
+							   behind, ps_rebuild_describe(&ready)),
+					 errhint("See profile_stream.stat_rebuilds; pass a longer timeout when it only lags. pause_rebuild() and resume_rebuild() apply what it holds for reorder_wait.")));
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+}
+
+/* Keeps appliers out of both copies once they are at one point. */
+static void
+lock_copies(const PsStream *stream, TimestampTz deadline)
+{
+	int			nest_level = NewGUCNestLevel();
+	int			left = (int) Max(1, Min(INT_MAX, (deadline - GetCurrentTimestamp()) / 1000));
+
+	if (LockTimeout == 0 || LockTimeout > left)
+		(void) set_config_option("lock_timeout", psprintf("%d", left), PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	ps_lock_copy(PS_SCHEMA, ShareRowExclusiveLock);
+	wait_for_shadow(stream, Min(deadline, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), MAX_LOCKED_MS)));
+	ps_lock_copy(PS_SHADOW_SCHEMA, AccessExclusiveLock);
+	AtEOXact_GUC(true, nest_level);
+}
+
+/* Writes the profiles as the stream's owner. */
+static int64
+bring_profiles(const PsStream *stream)
+{
+	PsIdentity	identity;
+	int64		changed;
+
+	GetUserIdAndSecContext(&identity.user, &identity.context);
+	SetUserIdAndSecContext(get_role_oid(stream->owner, false), identity.context | SECURITY_LOCAL_USERID_CHANGE);
+	changed = ps_rebuild_bring(stream->stream_id);
+	ps_become_caller(identity);
+	return changed;
+}
+
+PG_FUNCTION_INFO_V1(ps_rebuild_swap);
+Datum
+ps_rebuild_swap(PG_FUNCTION_ARGS)
+{
+	TimestampTz deadline = GetCurrentTimestamp() + ps_interval_us(PG_GETARG_INTERVAL_P(1));
+	PsStream   *stream;
+	PsIdentity	identity;
+	int64		changed;
+
+	PreventCommandIfReadOnly("swap_rebuild()");
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("swap_rebuild() must run in a READ COMMITTED transaction")));
+	SPI_connect();
+	stream = find_rebuild(PG_GETARG_TEXT_PP(0));
+	identity = ps_become_owner();
+	check_ready(stream);
+	check_alone(stream);
+	wait_for_shadow(stream, deadline);	/* without locks, so that the time with them is short */
+	lock_copies(stream, deadline);
+	check_ready(stream);
+	check_alone(stream);
+	changed = bring_profiles(stream);
+	ps_rebuild_end();
+	ps_become_caller(identity);
+	if (strcmp(stream->notify, "off") != 0)
+		ps_notify_rebuilt(stream->notify_channel, stream->name, changed);
+	SPI_finish();
+	PG_RETURN_INT64(changed);
+}

@@ -1,0 +1,76 @@
+/*
+ * rebuild_diff.c
+ *	  Compares the profiles with the rebuilt ones, for rebuild_diff().
+ *
+ *	  Rows are compared first, in the column order of the tables, then fields of
+ *	  those that differ. A window is compared by what can be asked of it, values
+ *	  as of now and count and sum of all its history, not by its bytes: where one
+ *	  chunk ends and the next begins depends on prune_metrics().
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "store/rebuild.h"
+#include "store/shadow.h"
+#include "utils/timestamp.h"
+
+#define COMPARED(of) \
+	"ROW(" of "version, " of "updated_at, " of "watermark, " of "first_name, " of "last_name, " of "email, " of "phone, " \
+	of "total_balance, " of "account_count, " of "last_transaction_at, " of "last_login_at, " of "preferred_channel, " \
+	of "event_counts, " of "window_state)"
+
+#define METRIC(schema, name) \
+	", '" name "', " schema ".window_value(p.customer_id, p.window_state, '" name "', $2)"
+
+#define HISTORY(schema, field, metric) \
+	", '" field "', (SELECT pg_catalog.jsonb_build_object('count', COALESCE(pg_catalog.sum(h.count), 0)," \
+	" 'sum', COALESCE(pg_catalog.sum(h.sum), 0)) FROM (" \
+	" SELECT pg_catalog.count(*) AS count, pg_catalog.sum(w.value) AS sum" \
+	" FROM profile_stream.window_samples(p.window_state, '" metric "') w" \
+	" UNION ALL SELECT c.count, c.sum FROM " schema ".window_chunks c" \
+	" WHERE c.customer_id = p.customer_id AND c.metric = profile_stream.metric_series('" metric "')) h)"
+
+/* the document that is compared, of one customer */
+#define DOCUMENT(schema) \
+	"(SELECT pg_catalog.jsonb_build_object('version', p.version, 'updated_at', p.updated_at, 'watermark', p.watermark," \
+	" 'first_name', p.first_name, 'last_name', p.last_name, 'email', p.email, 'phone', p.phone," \
+	" 'total_balance', p.total_balance, 'account_count', p.account_count, 'last_transaction_at', p.last_transaction_at," \
+	" 'last_login_at', p.last_login_at, 'preferred_channel', p.preferred_channel, 'event_counts', p.event_counts" \
+	METRIC(schema, "transaction_count_30d") METRIC(schema, "total_transaction_value_30d") \
+	METRIC(schema, "login_count_7d") METRIC(schema, "support_ticket_count_90d") \
+	HISTORY(schema, "transaction_history", "transaction_count_30d") \
+	HISTORY(schema, "login_history", "login_count_7d") \
+	HISTORY(schema, "support_ticket_history", "support_ticket_count_90d") ")" \
+	" FROM " schema ".materialized_profiles p WHERE p.customer_id = c.customer_id)"
+
+static const char diff_sql[] =
+"WITH c AS MATERIALIZED ("
+" SELECT COALESCE(o.customer_id, n.customer_id) AS customer_id"
+" FROM profile_stream.materialized_profiles o"
+" FULL JOIN " PS_SHADOW_SCHEMA ".materialized_profiles n ON n.customer_id = o.customer_id"
+" WHERE o.customer_id IS NULL OR n.customer_id IS NULL OR " COMPARED("o.") " IS DISTINCT FROM " COMPARED("n.")
+" UNION SELECT COALESCE(o.customer_id, n.customer_id)"
+" FROM profile_stream.window_chunks o FULL JOIN " PS_SHADOW_SCHEMA ".window_chunks n"
+" ON n.customer_id = o.customer_id AND n.metric = o.metric AND n.to_at = o.to_at AND n.chunk_no = o.chunk_no"
+" WHERE ROW(o.count, o.sum, o.samples) IS DISTINCT FROM ROW(n.count, n.sum, n.samples)"
+" ORDER BY 1)"
+" SELECT c.customer_id, CASE WHEN d.rebuilt IS NULL THEN 'missing' WHEN d.now IS NULL THEN 'new' ELSE 'changed' END,"
+" f.fields FROM c"
+" CROSS JOIN LATERAL (SELECT " DOCUMENT("profile_stream") " AS now, " DOCUMENT(PS_SHADOW_SCHEMA) " AS rebuilt OFFSET 0) d"
+" CROSS JOIN LATERAL (SELECT pg_catalog.jsonb_object_agg(k.key, pg_catalog.jsonb_build_array(d.now -> k.key, d.rebuilt -> k.key)) AS fields"
+" FROM pg_catalog.jsonb_object_keys(COALESCE(d.now, d.rebuilt)) AS k(key)"
+" WHERE d.now -> k.key IS DISTINCT FROM d.rebuilt -> k.key) f"
+" WHERE f.fields IS NOT NULL LIMIT $1";
+
+uint64
+ps_rebuild_select_diff(int max_rows)
+{
+	Oid			types[2] = {INT4OID, TIMESTAMPTZOID};
+	Datum		args[2] = {Int32GetDatum(max_rows), TimestampTzGetDatum(GetCurrentTransactionStartTimestamp())};
+	int			result = SPI_execute_with_args(diff_sql, 2, types, args, NULL, true, 0);
+
+	if (result != SPI_OK_SELECT)
+		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), diff_sql);
+	return SPI_processed;
+}

@@ -1,0 +1,128 @@
+/*
+ * rebuild_swap.c
+ *	  Brings the tables that a stream fills to the content of the shadow, by
+ *	  difference: a row that is equal is not written. For swap_rebuild(), which
+ *	  holds all of them locked.
+ *
+ *	  What is computed in batch stays: segment, scores, attributes. So does the
+ *	  time at which an event id was first seen, and when a dead letter came.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "store/rebuild.h"
+#include "store/shadow.h"
+
+/* lists of columns, each behind the name of its table */
+#define PROFILE_COLUMNS(of) \
+	of "version, " of "updated_at, " of "watermark, " of "first_name, " of "last_name, " of "email, " of "phone, " \
+	of "total_balance, " of "account_count, " of "last_transaction_at, " of "last_login_at, " of "preferred_channel, " \
+	of "event_counts, " of "window_state"
+
+#define CHUNK_COLUMNS(of) \
+	of "from_at, " of "count, " of "sum, " of "min, " of "max, " of "samples, " of "days"
+
+#define LETTER_COLUMNS(of) \
+	of "stream, " of "topic, " of "kafka_timestamp, " of "key, " of "value, " of "headers, " of "kind, " of "errors, " \
+	of "sqlstate, " of "customer_id, " of "event_id, " of "event_type"
+
+#define OFFSET_COLUMNS(of) \
+	of "epoch, " of "start_offset, " of "next_offset, " of "read_offset, " of "finished, " of "end_offset, " of "consumed, " \
+	of "applied, " of "duplicates, " of "dead, " of "late, " of "tombstones, " of "replayed, " of "held, " of "last_message_at, " of "committed_at, " of "state, " of "error"
+
+#define SAME_LETTER \
+	"n.stream_id = o.stream_id AND n.epoch = o.epoch AND n.partition = o.partition AND n.kafka_offset = o.kafka_offset"
+
+#define SAME_CHUNK \
+	"n.customer_id = o.customer_id AND n.metric = o.metric AND n.to_at = o.to_at AND n.chunk_no = o.chunk_no"
+
+static const char *const profiles[] = {
+	"DELETE FROM profile_stream.materialized_profiles o WHERE NOT EXISTS"
+	" (SELECT FROM " PS_SHADOW_SCHEMA ".materialized_profiles n WHERE n.customer_id = o.customer_id)",
+
+	"UPDATE profile_stream.materialized_profiles o SET (" PROFILE_COLUMNS("") ") = ROW(" PROFILE_COLUMNS("n.") ")"
+	" FROM " PS_SHADOW_SCHEMA ".materialized_profiles n WHERE n.customer_id = o.customer_id"
+	" AND ROW(" PROFILE_COLUMNS("o.") ") IS DISTINCT FROM ROW(" PROFILE_COLUMNS("n.") ")",
+
+	"INSERT INTO profile_stream.materialized_profiles (customer_id, " PROFILE_COLUMNS("") ")"
+	" SELECT n.customer_id, " PROFILE_COLUMNS("n.") " FROM " PS_SHADOW_SCHEMA ".materialized_profiles n WHERE NOT EXISTS"
+	" (SELECT FROM profile_stream.materialized_profiles o WHERE o.customer_id = n.customer_id)"
+};
+
+static const char *const rest[] = {
+	"DELETE FROM profile_stream.window_chunks o WHERE NOT EXISTS"
+	" (SELECT FROM " PS_SHADOW_SCHEMA ".window_chunks n WHERE " SAME_CHUNK ")",
+
+	"UPDATE profile_stream.window_chunks o SET (" CHUNK_COLUMNS("") ") = ROW(" CHUNK_COLUMNS("n.") ")"
+	" FROM " PS_SHADOW_SCHEMA ".window_chunks n WHERE " SAME_CHUNK
+	" AND ROW(" CHUNK_COLUMNS("o.") ") IS DISTINCT FROM ROW(" CHUNK_COLUMNS("n.") ")",
+
+	"INSERT INTO profile_stream.window_chunks (customer_id, metric, to_at, chunk_no, " CHUNK_COLUMNS("") ")"
+	" SELECT n.customer_id, n.metric, n.to_at, n.chunk_no, " CHUNK_COLUMNS("n.") " FROM " PS_SHADOW_SCHEMA ".window_chunks n"
+	" WHERE NOT EXISTS (SELECT FROM profile_stream.window_chunks o WHERE " SAME_CHUNK ")",
+
+	/* the largest table is compared once; a row of d without seen_at is to go */
+	"WITH d AS MATERIALIZED (SELECT COALESCE(o.customer_id, n.customer_id) AS customer_id,"
+	" COALESCE(o.event_id, n.event_id) AS event_id, n.seen_at FROM profile_stream.event_ids o"
+	" FULL JOIN " PS_SHADOW_SCHEMA ".event_ids n ON n.customer_id = o.customer_id AND n.event_id = o.event_id"
+	" WHERE o.customer_id IS NULL OR n.customer_id IS NULL), gone AS (DELETE FROM profile_stream.event_ids e USING d"
+	" WHERE d.seen_at IS NULL AND e.customer_id = d.customer_id AND e.event_id = d.event_id"
+	" AND profile_stream.event_key(e.customer_id, e.event_id) = profile_stream.event_key(d.customer_id, d.event_id))"
+	" INSERT INTO profile_stream.event_ids (customer_id, event_id, seen_at)"
+	" SELECT d.customer_id, d.event_id, d.seen_at FROM d WHERE d.seen_at IS NOT NULL",
+
+	/* letters of what was not read again stay */
+	"DELETE FROM profile_stream.dead_letters o USING " PS_SHADOW_SCHEMA ".stream_offsets r"
+	" WHERE o.stream_id = $1 AND r.stream_id = o.stream_id AND r.partition = o.partition AND r.epoch = o.epoch"
+	" AND o.kafka_offset >= r.start_offset AND NOT EXISTS"
+	" (SELECT FROM " PS_SHADOW_SCHEMA ".dead_letters n WHERE " SAME_LETTER ")",
+
+	"UPDATE profile_stream.dead_letters o SET (" LETTER_COLUMNS("") ") = ROW(" LETTER_COLUMNS("n.") ")"
+	" FROM " PS_SHADOW_SCHEMA ".dead_letters n WHERE " SAME_LETTER " AND o.stream_id = $1"
+	" AND ROW(" LETTER_COLUMNS("o.") ") IS DISTINCT FROM ROW(" LETTER_COLUMNS("n.") ")",
+
+	"INSERT INTO profile_stream.dead_letters (stream_id, epoch, partition, kafka_offset, dead_at, " LETTER_COLUMNS("") ")"
+	" SELECT n.stream_id, n.epoch, n.partition, n.kafka_offset, n.dead_at, " LETTER_COLUMNS("n.")
+	" FROM " PS_SHADOW_SCHEMA ".dead_letters n WHERE n.stream_id = $1 AND NOT EXISTS"
+	" (SELECT FROM profile_stream.dead_letters o WHERE " SAME_LETTER ") ORDER BY n.dead_letter_id",
+
+	/* a worker that is elsewhere than the shadow must notice */
+	"UPDATE profile_stream.stream_offsets o SET (" OFFSET_COLUMNS("") ") = ROW(" OFFSET_COLUMNS("n.") "),"
+	" commits = CASE WHEN ROW(n.epoch, n.next_offset, n.read_offset, n.finished)"
+	" = ROW(o.epoch, o.next_offset, o.read_offset, o.finished) THEN o.commits ELSE GREATEST(o.commits, n.commits) + 1 END"
+	" FROM " PS_SHADOW_SCHEMA ".stream_offsets n"
+	" WHERE n.stream_id = o.stream_id AND n.partition = o.partition AND o.stream_id = $1",
+
+	"INSERT INTO profile_stream.stream_offsets (stream_id, partition, " OFFSET_COLUMNS("") ")"
+	" SELECT n.stream_id, n.partition, " OFFSET_COLUMNS("n.") " FROM " PS_SHADOW_SCHEMA ".stream_offsets n"
+	" WHERE n.stream_id = $1 AND NOT EXISTS"
+	" (SELECT FROM profile_stream.stream_offsets o WHERE o.stream_id = n.stream_id AND o.partition = n.partition)",
+
+	"INSERT INTO profile_stream.stream_gaps SELECT n.* FROM " PS_SHADOW_SCHEMA ".stream_gaps n WHERE n.stream_id = $1"
+};
+
+/* Runs a statement about whole tables, planned for what they are now; returns how many rows it wrote. */
+static uint64
+run_whole(const char *sql, int stream_id)
+{
+	Oid			types[1] = {INT4OID};
+	Datum		args[1] = {Int32GetDatum(stream_id)};
+	int			result = SPI_execute_with_args(sql, 1, types, args, NULL, false, 0);
+
+	if (result < 0)
+		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), sql);
+	return SPI_processed;
+}
+
+int64
+ps_rebuild_bring(int stream_id)
+{
+	int64		changed = 0;
+
+	for (int i = 0; i < lengthof(profiles); i++)
+		changed += run_whole(profiles[i], stream_id);
+	for (int i = 0; i < lengthof(rest); i++)
+		(void) run_whole(rest[i], stream_id);
+	return changed;
+}
