@@ -1,0 +1,119 @@
+# A rebuild of a stream that holds events until it knows their order: it holds them too, and the swap takes over what is held.
+# PS_SEED repeats a run.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+
+use PostgreSQL::Test::Utils;
+use ProfileStream::Broker;
+use ProfileStream::Node;
+use Test::More;
+
+plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
+
+my $block = 4_200;
+my $rounds = 6;
+my $seed = $ENV{PS_SEED} // int(rand(1_000_000));
+my $events = ProfileStream::Node::generate(
+	seed => $seed,
+	events => $block * $rounds,
+	customers => $ENV{PS_CUSTOMERS} // 400,
+	block => $block,
+	parts => $rounds);
+my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 4 ] ]);
+my $node = ProfileStream::Node->start_new('main');
+my $profiles = 'profile_stream.materialized_profiles';
+my $produced = 0;
+
+sub sql
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+sub produce_block
+{
+	$broker->produce_file('events', $events->{files}[ $produced++ ]);
+	ok($node->wait_read('order', $block * $produced), "block $produced is read");
+}
+
+# Rebuilds while the stream holds events.
+sub rebuilt
+{
+	my ($name) = @_;
+	sql("SELECT profile_stream.rebuild('order')");
+	ok($node->wait_rebuild('ready'), "$name: a rebuild that holds events is ready");
+	ok($node->poll_query_until('postgres', 'SELECT sum(held) > 0 FROM profile_stream.stream_offsets'), "$name: the stream holds events");
+	ok($node->poll_query_until('postgres', 'SELECT sum(held) > 0 FROM profile_stream_rebuild.stream_offsets'), "$name: and so does the rebuild");
+}
+
+# Lets the rebuild apply what it holds.
+sub release
+{
+	my ($name) = @_;
+	sql("SELECT profile_stream.pause_rebuild('order')");
+	ok($node->poll_query_until('postgres', 'SELECT sum(held) = 0 FROM profile_stream_rebuild.stream_offsets'), "$name: paused, it applies what it holds");
+	sql("SELECT profile_stream.resume_rebuild('order')");
+	ok($node->wait_rebuild('ready'), "$name: ready");
+}
+
+$node->create_stream('order', $broker, 'events', reorder_wait => "'1 hour'", reorder_buffer_size => 30, dead_letter_pause_ratio => 1);
+produce_block() foreach 1 .. 2;
+
+# both are at one point: nothing differs, and the stream keeps what it holds
+rebuilt('equal');
+ok( $node->poll_query_until('postgres',
+		'SELECT (SELECT sum(held) FROM profile_stream.stream_offsets) = (SELECT sum(held) FROM profile_stream_rebuild.stream_offsets)'),
+	'equal: as many');
+is(sql("SELECT * FROM profile_stream.rebuild_diff('order')"), '', 'equal: no difference');
+my $replayed = sql('SELECT sum(replayed) FROM profile_stream.stream_offsets');
+is(sql("SELECT profile_stream.swap_rebuild('order')"), '0', 'equal: swapped');
+$node->is_balanced('order', 'equal');
+produce_block();
+is(sql('SELECT sum(replayed) FROM profile_stream.stream_offsets'), $replayed, 'equal: the stream reads nothing again');
+
+# the rebuild has applied what the stream holds: the stream takes that over
+sql("UPDATE $profiles SET account_count = 77 WHERE customer_id = (SELECT min(customer_id) FROM $profiles)");
+rebuilt('ahead');
+release('ahead');
+cmp_ok(sql("SELECT profile_stream.swap_rebuild('order')"), '>', 1, 'ahead: swapped');
+is(sql('SELECT sum(held) FROM profile_stream.stream_offsets'), '0', 'ahead: nothing is held any more');
+$node->is_balanced('order', 'ahead');
+produce_block();
+
+# the stream has applied what the rebuild holds: the swap waits for it, and in vain
+rebuilt('behind');
+sql("SELECT profile_stream.pause_stream('order')");
+ok($node->wait_stopped('order'), 'behind: the stream is paused');
+$node->fails_like("SELECT profile_stream.swap_rebuild('order', '500 ms')", qr/did not get there in time.*messages behind/s, 'behind: the swap');
+release('behind');
+sql("SELECT profile_stream.resume_stream('order')");
+is(sql("SELECT profile_stream.swap_rebuild('order')"), '0', 'behind: swapped');
+$node->is_balanced('order', 'behind');
+produce_block();
+
+# killed while it holds events
+sql("UPDATE $profiles SET account_count = 77 WHERE customer_id = (SELECT max(customer_id) FROM $profiles)");
+rebuilt('killed');
+my $from = -s $node->logfile;
+kill('KILL', $node->rebuild_pid) == 1 or die 'could not kill the rebuild';
+$node->expect_signals(1);
+$node->wait_for_log(qr/was terminated by signal 9/, $from);
+$node->wait_alive;
+ok($node->wait_rebuild('ready'), 'killed: ready again');
+ok($node->poll_query_until('postgres', 'SELECT sum(replayed) > 0 FROM profile_stream_rebuild.stream_offsets'), 'killed: it reads again what it held');
+release('killed');
+cmp_ok(sql("SELECT profile_stream.swap_rebuild('order')"), '>=', 1, 'killed: swapped');
+$node->is_balanced('order', 'killed');
+produce_block();
+
+sql("SELECT profile_stream.pause_stream('order')");
+ok($node->wait_stopped('order'), 'the pause applies what is held');
+$node->equals_model('order', $events, "swaps while events are held, seed $seed", model => ['--sort']);
+$node->is_clean('end');
+
+$node->stop('fast');
+$broker->stop;
+done_testing();
