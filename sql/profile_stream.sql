@@ -60,6 +60,9 @@ CREATE TABLE stream_offsets (
 	read_offset bigint NOT NULL,
 	finished bytea NOT NULL DEFAULT '',
 	commits bigint NOT NULL DEFAULT 0,
+	check_offset bigint,
+	check_timestamp timestamptz,
+	check_hash bigint,
 	end_offset bigint,
 	consumed bigint NOT NULL DEFAULT 0,
 	applied bigint NOT NULL DEFAULT 0,
@@ -77,6 +80,7 @@ CREATE TABLE stream_offsets (
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 SELECT pg_catalog.pg_extension_config_dump('stream_offsets', '');
 COMMENT ON TABLE stream_offsets IS 'Next offset of each partition, committed with the data it stands for; counters since the start';
+COMMENT ON COLUMN stream_offsets.check_offset IS 'A message that was read; at another message there the topic is known to be another one';
 
 -- Not dumped: what a restored database does not find here does not run by itself.
 CREATE TABLE stream_status (

@@ -14,6 +14,8 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 
+#define PS_KAFKA_DEBUG "topic"	/* says which partition's leader is gone, as nothing else does */
+
 typedef enum Allowed
 {
 	ANYONE,
@@ -175,6 +177,7 @@ ps_kafka_create_consumer(List *options, const char *group_id)
 		{"fetch.error.backoff.ms", "100"},
 		{"client.id", "profile_stream"},
 		{"sasl.mechanism", "PLAIN"},
+		{"debug", PS_KAFKA_DEBUG},
 	};
 	static const PsKafkaOption ours[] = {
 		{"enable.auto.commit", "false"},
@@ -196,7 +199,8 @@ ps_kafka_create_consumer(List *options, const char *group_id)
 	{
 		PsKafkaOption *option = lfirst(cell);
 
-		set_option(conf, option->name, option->value);
+		set_option(conf, option->name, strcmp(option->name, "debug") == 0
+				   ? psprintf("%s," PS_KAFKA_DEBUG, option->value) : option->value);
 	}
 	for (int i = 0; i < lengthof(ours); i++)
 		set_option(conf, ours[i].name, ours[i].value);

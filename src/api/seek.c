@@ -146,6 +146,22 @@ rows_within(List *rows, int n)
 	return within;
 }
 
+/* Whether a partition does not have a message any more that was its last one once: the topic is another one now. */
+static bool
+is_shorter(List *rows, int partition, int64 high)
+{
+	ListCell   *cell;
+
+	foreach(cell, rows)
+	{
+		PsStoredOffset *row = lfirst(cell);
+
+		if (row->partition == partition)
+			return row->check.offset >= high;
+	}
+	return false;
+}
+
 PG_FUNCTION_INFO_V1(ps_seek_stream);
 Datum
 ps_seek_stream(PG_FUNCTION_ARGS)
@@ -175,7 +191,7 @@ ps_seek_stream(PG_FUNCTION_ARGS)
 	identity = ps_become_owner();
 	for (int p = 0; p < answer->npartitions; p++)
 		if (targets[p] >= 0)
-			ps_stream_seek(stream->stream_id, p, targets[p]);
+			ps_stream_seek(stream->stream_id, p, targets[p], is_shorter(rows, p, answer->partitions[p].high));
 	PopActiveSnapshot();
 	ps_become_caller(identity);
 	SPI_finish();

@@ -61,10 +61,10 @@ start_offset(PsWorker *worker, const PsLookupPartition *answer, bool first_start
 
 /* Moves a stored position; what is known of messages that stay readable stays. Returns how many of them are held. */
 static int64
-move_stored(PsStoredOffset *stored, int64 target)
+move_stored(PsStoredOffset *stored, int64 target, bool other_topic)
 {
 	PsOffsetSet offsets;
-	bool		within = target > stored->next_offset && target < stored->read_offset;
+	bool		within = !other_topic && target > stored->next_offset && target < stored->read_offset;
 
 	ps_offset_set_init(&offsets, within ? stored->next_offset : target, within ? stored->finished : NULL,
 					   CurrentMemoryContext);
@@ -76,35 +76,55 @@ move_stored(PsStoredOffset *stored, int64 target)
 	return ps_offset_set_unfinished(&offsets, stored->read_offset);
 }
 
-/* Deals with a stored offset that the topic does not have; returns whether reading goes on. */
+/* Why a stored offset cannot be read on. */
+static char *
+describe_loss(const PsStoredOffset *stored, int64 low, int64 high)
+{
+	if (high < 0)
+		return psprintf("offset " INT64_FORMAT " is not in the topic, which does not have the partition any more",
+						stored->next_offset);
+	if (stored->next_offset < low || stored->next_offset > high)
+		return psprintf("offset " INT64_FORMAT " is not in the topic, which has " INT64_FORMAT " to " INT64_FORMAT,
+						stored->next_offset, low, high);
+	return psprintf("the topic was created anew: the message of offset " INT64_FORMAT " is not the one that was read",
+					stored->check.offset);
+}
+
+/*
+ * Deals with a stored offset that the topic does not have, or that is of another
+ * topic; returns whether reading goes on.
+ */
 static bool
 offset_lost(PsWorker *worker, PsStoredOffset *stored, int64 low, int64 high)
 {
 	PsStream   *stream = worker->stream;
-	char	   *error = psprintf("offset " INT64_FORMAT " is not in the topic, which has " INT64_FORMAT " to " INT64_FORMAT,
-								 stored->next_offset, low, high);
-	int64		target = strcmp(stream->on_offset_lost, "earliest") == 0 ? low : high;
-	int64		from;
-	int64		held;
+	char	   *error = describe_loss(stored, low, high);
+	PsJump		jump = {stored->next_offset, strcmp(stream->on_offset_lost, "earliest") == 0 ? low : high};
+	bool		other = ps_identity_is_other(worker, stored, low, high);
 
+	/* when it was lost before, the epoch was counted then, and what it was recognised by is forgotten */
+	jump.new_epoch = other && (!stored->lost || stored->check.offset >= 0);
+	jump.reason = other ? "topic_recreated" : "offset_lost";
 	if (strcmp(stream->on_offset_lost, "stop") == 0 || high < 0)
 	{
 		ereport(WARNING,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("stream \"%s\" stops reading partition %d: %s", stream->name, stored->partition, error),
 				 errhint("Messages were lost to retention, or the topic was created anew. To go on from what is left, call alter_stream() with on_offset_lost => 'earliest', or pause the stream and seek_stream().")));
-		ps_stream_lose_partition(stream->stream_id, stored->partition, error);
+		ps_stream_lose_partition(stream->stream_id, stored->partition, error, jump.new_epoch);
 		return false;
 	}
 	ereport(WARNING,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("stream \"%s\" goes on at offset " INT64_FORMAT " of partition %d: %s",
-					stream->name, target, stored->partition, error)));
-	from = stored->next_offset;
-	held = move_stored(stored, target);
-	ps_stream_jump(stream->stream_id, stored, from, target, held, target < from ? "topic_recreated" : "offset_lost");
-	if (target < from)
+					stream->name, jump.to_offset, stored->partition, error)));
+	jump.held = move_stored(stored, jump.to_offset, other);
+	ps_stream_jump(stream->stream_id, stored, &jump);
+	if (jump.new_epoch)
+	{
 		stored->epoch++;
+		stored->check.offset = -1;
+	}
 	stored->commits++;
 	return true;
 }
@@ -162,7 +182,8 @@ is_readable(PsWorker *worker, PsStoredOffset *row)
 {
 	PsLookupPartition *answer = &worker->lookup.partitions[row->partition];
 
-	if (!row->lost && row->next_offset >= answer->low && row->next_offset <= answer->high)
+	if (!row->lost && row->next_offset >= answer->low &&
+		!ps_identity_is_other(worker, row, answer->low, answer->high))
 		return true;
 	return offset_lost(worker, row, answer->low, answer->high);
 }
@@ -232,9 +253,11 @@ ps_assignment_update(PsWorker *worker)
 	{
 		ps_progress_init(&worker->partitions[i], rows[i], worker->context);
 		positions[i].partition = rows[i]->partition;
-		positions[i].offset = rows[i]->next_offset;
+		positions[i].offset = ps_identity_begin(&worker->partitions[i],
+												worker->lookup.partitions[rows[i]->partition].low);
 	}
 	worker->npartitions = n;
+	worker->doubtful = false;
 	ps_consumer_assign(worker->consumer, positions, n);
 	worker->reassign = false;
 }

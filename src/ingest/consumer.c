@@ -175,11 +175,40 @@ take_error(PsIntake *intake, rd_kafka_resp_err_t err, int32 partition, int64 off
 			break;
 		case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
 		case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
+		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+		case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+		case RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH:
+		case RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH:
 			intake->lost = add_position(intake->lost, partition, offset);
+			break;
+		case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
+			intake->doubted = lappend_int(intake->doubted, -1); /* until one is back, anything may happen */
+			intake->error = pstrdup(text);
 			break;
 		default:
 			intake->error = pstrdup(text);
 	}
+}
+
+/*
+ * Takes a log line: that a partition's leader does not know it any more is told
+ * in no other way, and librdkafka goes on fetching once there is one again.
+ */
+static void
+take_log(PsIntake *intake, rd_kafka_event_t *event)
+{
+	const char *facility;
+	const char *line;
+	const char *partition;
+	int			level;
+
+	if (rd_kafka_event_log(event, &facility, &line, &level) != 0 || strcmp(facility, "BROKERUA") != 0)
+		return;
+	partition = strstr(line, "]: broker unavailable");
+	while (partition != NULL && partition > line && *partition != '[')
+		partition--;
+	intake->doubted = lappend_int(intake->doubted, partition == NULL || *partition != '[' ? -1 : atoi(partition + 1));
 }
 
 /* Takes what one event of the queue says. */
@@ -208,8 +237,11 @@ take_event(PsIntake *intake, rd_kafka_event_t *event)
 			if (where != NULL)
 				rd_kafka_topic_partition_destroy(where);
 			break;
+		case RD_KAFKA_EVENT_LOG:
+			take_log(intake, event);
+			break;
 		default:
-			break;				/* reports of group commits, log lines */
+			break;				/* reports of group commits */
 	}
 }
 

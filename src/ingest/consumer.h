@@ -25,8 +25,9 @@ typedef struct PsIntake
 	int			capacity;
 	int64		bytes;
 	List	   *ends;			/* PsPosition: partitions read to their end */
-	List	   *lost;			/* PsPosition: partitions whose offset the topic no longer has */
+	List	   *lost;			/* PsPosition: partitions whose offset the topic no longer has, or that have no topic */
 	char	   *error;			/* newest error of the client, NULL if none */
+	List	   *doubted;		/* int: partitions that may be of another topic from here on; -1: all */
 	bool		exhausted;		/* nothing more was queued */
 } PsIntake;
 

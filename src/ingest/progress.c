@@ -15,6 +15,7 @@ ps_progress_init(PsPartition *partition, const PsStoredOffset *stored, MemoryCon
 	partition->epoch = stored->epoch;
 	partition->stored_offset = stored->next_offset;
 	partition->commits = stored->commits;
+	partition->check = stored->check;
 	partition->read_before = partition->read_stored = stored->read_offset;
 	ps_offset_set_init(&partition->offsets, stored->next_offset, stored->finished, context);
 }
@@ -55,7 +56,7 @@ ps_progress_read(PsWorker *worker, const PsMessage *message)
 {
 	PsPartition *partition = ps_assignment_find(worker, message->partition);
 
-	if (partition == NULL || message->offset < partition->offsets.read)
+	if (partition == NULL || partition->barred || message->offset < partition->offsets.read)
 		return false;			/* not ours any more, or delivered twice */
 	uncount_vanished(partition, message->offset);
 	partition->counts.consumed++;
@@ -69,7 +70,7 @@ ps_progress_end(PsWorker *worker, const PsPosition *end)
 {
 	PsPartition *partition = ps_assignment_find(worker, end->partition);
 
-	if (partition == NULL)
+	if (partition == NULL || partition->barred)
 		return;
 	uncount_vanished(partition, end->offset);
 	ps_offset_set_read_to(&partition->offsets, end->offset);
@@ -100,9 +101,9 @@ ps_progress_mark(PsWorker *worker, const PsEntry *entries, int n, bool finished)
 							   entries[i].message.offset, finished);
 }
 
-/* What a partition's row shall say, but for what became of the messages. */
+/* What a partition's row shall say, but for what became of the messages; last is the last one before its next offset. */
 static void
-describe(PsWorker *worker, PsPartition *partition, PsOffsetMove *move)
+describe(PsWorker *worker, PsPartition *partition, const PsMessage *last, PsOffsetMove *move)
 {
 	int64		read = Max(partition->offsets.read, partition->read_before);
 
@@ -114,6 +115,7 @@ describe(PsWorker *worker, PsPartition *partition, PsOffsetMove *move)
 	move->read_offset = Max(read, move->next_offset);
 	move->finished = ps_offset_set_encode(&partition->offsets, move->next_offset);
 	move->held = ps_offset_set_unfinished(&partition->offsets, move->read_offset);
+	move->check = ps_identity_next(partition, last);
 	move->end_offset = ps_consumer_end_offset(worker->consumer, partition->partition);
 	move->counts.consumed = partition->counts.consumed;
 	move->counts.replayed = partition->counts.replayed;
@@ -122,31 +124,40 @@ describe(PsWorker *worker, PsPartition *partition, PsOffsetMove *move)
 int
 ps_progress_moves(PsWorker *worker, const PsEntry *entries, int n, bool reading, PsOffsetMove *moves)
 {
-	bool	   *touched = palloc0(Max(worker->npartitions, 1) * sizeof(bool));
+	int			most = Max(worker->npartitions, 1);
+	bool	   *touched = palloc0(most * sizeof(bool));
+	int64	   *next = palloc(most * sizeof(int64));
+	const PsMessage **last = palloc0(most * sizeof(PsMessage *));
 	int			nmoves = 0;
 
 	memset(moves, 0, worker->npartitions * sizeof(PsOffsetMove));
 	for (int i = 0; i < worker->npartitions; i++)
+	{
 		moves[i].last_message_at = DT_NOBEGIN;
+		next[i] = ps_offset_set_candidate(&worker->partitions[i].offsets);
+	}
 	for (int e = 0; e < n; e++)
 	{
+		const PsMessage *message = &entries[e].message;
 		int			i;
 
 		if (entries[e].outcome == PS_HELD)
 			continue;
-		i = ps_assignment_find(worker, entries[e].message.partition) - worker->partitions;
+		i = ps_assignment_find(worker, message->partition) - worker->partitions;
 		touched[i] = true;
-		moves[i].last_message_at = Max(moves[i].last_message_at, entries[e].message.kafka_timestamp);
+		moves[i].last_message_at = Max(moves[i].last_message_at, message->kafka_timestamp);
+		if (message->offset < next[i] && (last[i] == NULL || message->offset > last[i]->offset))
+			last[i] = message;
 		ps_apply_count(&moves[i].counts, entries[e].outcome);
 	}
 	for (int i = 0; i < worker->npartitions; i++)
 	{
 		PsPartition *partition = &worker->partitions[i];
 
-		if (!touched[i] && ps_offset_set_candidate(&partition->offsets) == partition->stored_offset &&
+		if (!touched[i] && next[i] == partition->stored_offset &&
 			!(reading && is_unstored(partition)))
 			continue;
-		describe(worker, partition, &moves[i]);
+		describe(worker, partition, last[i], &moves[i]);
 		moves[nmoves++] = moves[i];
 	}
 	return nmoves;
@@ -161,6 +172,7 @@ ps_progress_committed(PsWorker *worker, const PsOffsetMove *moves, int n)
 
 		partition->stored_offset = moves[i].next_offset;
 		partition->read_stored = moves[i].read_offset;
+		partition->check = moves[i].check;
 		partition->commits++;
 		memset(&partition->counts, 0, sizeof(PsCounts));
 		ps_health_count(worker, &moves[i].counts);

@@ -92,6 +92,8 @@ serve_lookup(PsWorker *worker)
 	if (ps_lookup_done(lookup))
 	{
 		ps_health_answered(worker);
+		if (lookup->error[0] == '\0' && !worker->reassign)
+			ps_identity_note_answer(worker);
 		if (lookup->error[0] == '\0' && worker->reassign && !worker->lookup_settled)
 			worker->next_lookup = now;	/* asked while offsets still moved: ask again */
 		else if (lookup->error[0] == '\0')
@@ -124,6 +126,7 @@ serve_lookup(PsWorker *worker)
 		if (worker->reassign)
 			ps_consumer_assign(worker->consumer, NULL, 0);	/* each answer would wait for a fetch that waits */
 		worker->lookup_settled = worker->reassign;
+		ps_identity_note_asked(worker);
 		(void) ps_lookup_start(lookup, ps_assignment_start_ms(worker->stream), LOOKUP_TIMEOUT_MS);
 		worker->next_lookup = TimestampTzPlusMilliseconds(now, LOOKUP_RETRY_MS);
 	}
@@ -147,11 +150,13 @@ serve_messages(PsWorker *worker)
 	PsStream   *stream = worker->stream;
 	PsIntake	intake = {0};
 
+	ps_identity_note_turn(worker);
 	if (has_room(worker))
 		ps_consumer_drain(worker->consumer, &intake, stream->batch_size, MAX_BATCH_BYTES,
 						  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), stream->batch_wait_ms));
-	if (intake.lost != NIL)
+	if (intake.lost != NIL || !ps_identity_verify(worker, &intake))
 		worker->reassign = true;
+	ps_identity_doubt(worker, &intake);
 	if (worker->reassign)
 		return false;			/* what was drained is read again */
 	if (intake.n > 0 || intake.ends != NIL || ps_batch_next_due(worker) <= GetCurrentTimestamp())

@@ -24,6 +24,12 @@ typedef struct PsPartition
 	int64		commits;		/* likewise */
 	int64		read_before;	/* what is read below was read before the worker started */
 	int64		read_stored;	/* read_offset as stored */
+	PsFingerprint check;		/* as stored */
+	bool		unverified;		/* its message may still come */
+	bool		recreated;		/* another message came in its place */
+	bool		barred;			/* nothing more of it is taken until it is assigned again */
+	int64		low;			/* first offset of the topic when it was assigned */
+	int64		read_when_asked;	/* how far it was read when the look-up under way began */
 	PsOffsetSet offsets;
 	PsCounts	counts;			/* consumed and replayed since the last commit */
 } PsPartition;
@@ -65,6 +71,8 @@ typedef struct PsWorker
 	PsAside    *aside;
 	TimestampTz next_progress;	/* when to store what was read but is held */
 	bool		reassign;		/* read offsets again and assign */
+	bool		doubtful;		/* likewise, once the broker answers: a topic may be another one */
+	TimestampTz last_turn;		/* when the loop came round, 0 before the first time */
 	int			lookup_interval_ms;
 	bool		lookup_settled; /* the look-up under way began while nothing moved */
 	bool		lookup_outdated;	/* it was under way when the stream was altered */
@@ -92,6 +100,26 @@ typedef struct PsWorker
 extern void ps_assignment_update(PsWorker *worker);
 extern int64 ps_assignment_start_ms(PsStream *stream);
 extern PsPartition *ps_assignment_find(PsWorker *worker, int32 partition);
+
+/* identity.c: where a partition is to be read from that begins at its stored offset; sets what it has to verify */
+extern int64 ps_identity_begin(PsPartition *partition, int64 low);
+
+/* Bars partitions of which an intake may hold messages of another topic; they are to be assigned again. */
+extern void ps_identity_doubt(PsWorker *worker, const PsIntake *intake);
+
+/* Compares fingerprints with what was read; false when a topic is another one, and is to be assigned again. */
+extern bool ps_identity_verify(PsWorker *worker, const PsIntake *intake);
+
+/* The fingerprint to be stored after a message that is finished, NULL: none is. */
+extern PsFingerprint ps_identity_next(const PsPartition *partition, const PsMessage *last);
+
+/* Whether a row's offset is of another topic than the one that has these offsets now. */
+extern bool ps_identity_is_other(PsWorker *worker, const PsStoredOffset *row, int64 low, int64 high);
+
+/* Notes a turn of the loop, a look-up that begins, and its answer: each may give a reason to verify. */
+extern void ps_identity_note_turn(PsWorker *worker);
+extern void ps_identity_note_asked(PsWorker *worker);
+extern void ps_identity_note_answer(PsWorker *worker);
 
 /* balance.c: takes and gives back leases, so that all workers have their share; a change asks for a look-up */
 extern void ps_balance(PsWorker *worker);

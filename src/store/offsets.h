@@ -6,6 +6,7 @@
 #define PS_OFFSETS_H
 
 #include "profile_stream.h"
+#include "store/partition_catalog.h"
 
 /* One partition's progress, moved by a compare-and-set on next_offset and commits. */
 typedef struct PsOffsetMove
@@ -19,6 +20,7 @@ typedef struct PsOffsetMove
 	const bytea *finished;		/* marks of core/offset_set, from next_offset on */
 	int64		held;
 	int64		end_offset;		/* end of the partition as last seen, -1 unknown */
+	PsFingerprint check;		/* as stored from now on */
 	TimestampTz last_message_at;	/* Kafka timestamp of the last message, or DT_NOBEGIN */
 	PsCounts	counts;			/* to be added */
 } PsOffsetMove;

@@ -9,9 +9,11 @@
 #include "store/partition_catalog.h"
 #include "store/plan.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 static PsPlan offsets_plan = {
-	"SELECT o.partition, o.epoch, o.next_offset, o.read_offset, o.commits, o.finished, o.state = 'offset_lost', o.start_offset"
+	"SELECT o.partition, o.epoch, o.next_offset, o.read_offset, o.commits, o.finished, o.state = 'offset_lost', o.start_offset,"
+	" o.check_offset, o.check_timestamp, o.check_hash"
 	" FROM profile_stream.stream_offsets o WHERE o.stream_id = $1 ORDER BY 1",
 	1, {INT4OID}
 };
@@ -28,21 +30,27 @@ static PsPlan end_plan = {
 	3, {INT4OID, INT4OID, INT8OID}
 };
 
+/* of another topic nothing was read yet, and what is held of the old one never will be */
 static PsPlan lose_plan = {
-	"UPDATE profile_stream.stream_offsets o SET state = 'offset_lost', error = $3"
+	"UPDATE profile_stream.stream_offsets o SET state = 'offset_lost', error = $3, epoch = o.epoch + $4::int,"
+	" finished = CASE WHEN $4 THEN '' ELSE o.finished END,"
+	" read_offset = CASE WHEN $4 THEN o.next_offset ELSE o.read_offset END,"
+	" consumed = CASE WHEN $4 THEN o.consumed - o.held ELSE o.consumed END, held = CASE WHEN $4 THEN 0 ELSE o.held END,"
+	" check_offset = CASE WHEN $4 THEN NULL ELSE o.check_offset END"
 	" WHERE o.stream_id = $1 AND o.partition = $2",
-	3, {INT4OID, INT4OID, TEXTOID}
+	4, {INT4OID, INT4OID, TEXTOID, BOOLOID}
 };
 
 /* what was held and is not any more was never consumed */
 static PsPlan jump_plan = {
 	"WITH o AS (UPDATE profile_stream.stream_offsets o SET next_offset = $6, read_offset = $7, finished = $8,"
 	" consumed = o.consumed - o.held + $9, held = $9, commits = o.commits + 1,"
-	" epoch = o.epoch + ($4 < $3)::int, state = 'running', error = NULL"
+	" epoch = o.epoch + $10::int, check_offset = CASE WHEN $10 THEN NULL ELSE o.check_offset END,"
+	" state = 'running', error = NULL"
 	" WHERE o.stream_id = $1 AND o.partition = $2 AND o.next_offset = $3 RETURNING 1)"
 	" INSERT INTO profile_stream.stream_gaps (stream_id, partition, from_offset, to_offset, reason, recorded_at)"
 	" SELECT $1, $2, $3, $4, $5, pg_catalog.clock_timestamp() FROM o",
-	9, {INT4OID, INT4OID, INT8OID, INT8OID, TEXTOID, INT8OID, INT8OID, BYTEAOID, INT8OID}
+	10, {INT4OID, INT4OID, INT8OID, INT8OID, TEXTOID, INT8OID, INT8OID, BYTEAOID, INT8OID, BOOLOID}
 };
 
 /* what is held is not any more, so it was never consumed; counters of a row that is new are 0 */
@@ -51,21 +59,42 @@ static PsPlan seek_plan = {
 	" WHERE o.stream_id = $1 AND o.partition = $2 FOR UPDATE), n AS ("
 	" INSERT INTO profile_stream.stream_offsets AS o (stream_id, partition, start_offset, next_offset, read_offset)"
 	" VALUES ($1, $2, $3, $3, $3) ON CONFLICT (stream_id, partition) DO UPDATE SET next_offset = $3, read_offset = $3,"
-	" finished = '', consumed = o.consumed - o.held, held = 0, commits = o.commits + 1, state = 'running', error = NULL)"
+	" finished = '', consumed = o.consumed - o.held, held = 0, commits = o.commits + 1, state = 'running', error = NULL,"
+	" epoch = o.epoch + $4::int, check_offset = CASE WHEN $4 THEN NULL ELSE o.check_offset END)"
 	" INSERT INTO profile_stream.stream_gaps (stream_id, partition, from_offset, to_offset, reason, recorded_at)"
 	" SELECT $1, $2, f.next_offset, $3, 'seek', pg_catalog.clock_timestamp() FROM f WHERE f.next_offset <> $3",
-	3, {INT4OID, INT4OID, INT8OID}
+	4, {INT4OID, INT4OID, INT8OID, BOOLOID}
 };
+
+/* Reads the fingerprint that begins at a column. */
+static PsFingerprint
+read_fingerprint(HeapTuple tuple, TupleDesc desc, int column)
+{
+	PsFingerprint check = {-1, DT_NOBEGIN, 0};
+	bool		isnull;
+	Datum		offset = SPI_getbinval(tuple, desc, column, &isnull);
+	Datum		timestamp;
+
+	if (isnull)
+		return check;
+	check.offset = DatumGetInt64(offset);
+	timestamp = SPI_getbinval(tuple, desc, column + 1, &isnull);
+	if (!isnull)
+		check.timestamp = DatumGetTimestampTz(timestamp);
+	check.hash = DatumGetInt64(SPI_getbinval(tuple, desc, column + 2, &isnull));
+	return check;
+}
 
 List *
 ps_stream_offsets(int stream_id)
 {
-	static const Oid types[8] = {INT4OID, INT4OID, INT8OID, INT8OID, INT8OID, BYTEAOID, BOOLOID, INT8OID};
+	static const Oid types[] = {INT4OID, INT4OID, INT8OID, INT8OID, INT8OID, BYTEAOID, BOOLOID, INT8OID,
+	INT8OID, TIMESTAMPTZOID, INT8OID};
 	Datum		args[1] = {Int32GetDatum(stream_id)};
 	uint64		n = ps_plan_run(&offsets_plan, args, NULL, SPI_OK_SELECT);
 	List	   *offsets = NIL;
 
-	ps_plan_check_types(types, 8);
+	ps_plan_check_types(types, lengthof(types));
 	for (uint64 i = 0; i < n; i++)
 	{
 		PsStoredOffset *offset = palloc(sizeof(PsStoredOffset));
@@ -81,6 +110,7 @@ ps_stream_offsets(int stream_id)
 		offset->finished = DatumGetByteaPCopy(SPI_getbinval(tuple, desc, 6, &isnull));
 		offset->lost = DatumGetBool(SPI_getbinval(tuple, desc, 7, &isnull));
 		offset->start_offset = DatumGetInt64(SPI_getbinval(tuple, desc, 8, &isnull));
+		offset->check = read_fingerprint(tuple, desc, 9);
 		offsets = lappend(offsets, offset);
 	}
 	return offsets;
@@ -103,27 +133,30 @@ ps_stream_note_end(int stream_id, int partition, int64 end_offset)
 }
 
 void
-ps_stream_lose_partition(int stream_id, int partition, const char *error)
+ps_stream_lose_partition(int stream_id, int partition, const char *error, bool new_epoch)
 {
-	Datum		args[3] = {Int32GetDatum(stream_id), Int32GetDatum(partition), CStringGetTextDatum(error)};
+	Datum		args[4] = {Int32GetDatum(stream_id), Int32GetDatum(partition), CStringGetTextDatum(error),
+	BoolGetDatum(new_epoch)};
 
 	(void) ps_plan_run(&lose_plan, args, NULL, SPI_OK_UPDATE);
 }
 
 void
-ps_stream_jump(int stream_id, const PsStoredOffset *after, int64 from_offset, int64 to_offset, int64 held, const char *reason)
+ps_stream_jump(int stream_id, const PsStoredOffset *after, const PsJump *jump)
 {
-	Datum		args[9] = {Int32GetDatum(stream_id), Int32GetDatum(after->partition), Int64GetDatum(from_offset),
-		Int64GetDatum(to_offset), CStringGetTextDatum(reason), Int64GetDatum(after->next_offset),
-	Int64GetDatum(after->read_offset), PointerGetDatum(after->finished), Int64GetDatum(held)};
+	Datum		args[10] = {Int32GetDatum(stream_id), Int32GetDatum(after->partition), Int64GetDatum(jump->from_offset),
+		Int64GetDatum(jump->to_offset), CStringGetTextDatum(jump->reason), Int64GetDatum(after->next_offset),
+		Int64GetDatum(after->read_offset), PointerGetDatum(after->finished), Int64GetDatum(jump->held),
+	BoolGetDatum(jump->new_epoch)};
 
 	(void) ps_plan_run(&jump_plan, args, NULL, SPI_OK_INSERT);
 }
 
 void
-ps_stream_seek(int stream_id, int partition, int64 to_offset)
+ps_stream_seek(int stream_id, int partition, int64 to_offset, bool new_epoch)
 {
-	Datum		args[3] = {Int32GetDatum(stream_id), Int32GetDatum(partition), Int64GetDatum(to_offset)};
+	Datum		args[4] = {Int32GetDatum(stream_id), Int32GetDatum(partition), Int64GetDatum(to_offset),
+	BoolGetDatum(new_epoch)};
 
 	(void) ps_plan_run(&seek_plan, args, NULL, SPI_OK_INSERT);
 }

@@ -9,6 +9,14 @@
 #include "profile_stream.h"
 #include "nodes/pg_list.h"
 
+/* What a message is recognised by; the topic where another one is at its offset is another topic. */
+typedef struct PsFingerprint
+{
+	int64		offset;			/* -1: none */
+	TimestampTz timestamp;		/* Kafka's, DT_NOBEGIN when there is none */
+	int64		hash;			/* of key and value */
+} PsFingerprint;
+
 typedef struct PsStoredOffset
 {
 	int32		partition;
@@ -18,6 +26,7 @@ typedef struct PsStoredOffset
 	int64		read_offset;
 	int64		commits;
 	bytea	   *finished;		/* marks of core/offset_set, from next_offset on */
+	PsFingerprint check;
 	bool		lost;
 } PsStoredOffset;
 
@@ -26,14 +35,25 @@ extern void ps_stream_add_partition(int stream_id, int partition, int64 start_of
 
 /* Notes the end of a partition, where the lag is measured from, when nothing was read that tells it. */
 extern void ps_stream_note_end(int stream_id, int partition, int64 end_offset);
-extern void ps_stream_lose_partition(int stream_id, int partition, const char *error);
 
-/* Goes on from another position, and records the gap; back means that the topic was created anew: a new epoch. */
-extern void ps_stream_jump(int stream_id, const PsStoredOffset *after, int64 from_offset, int64 to_offset, int64 held,
-						   const char *reason);
+/* Stops a partition; when its topic is another one now, what comes later is of another epoch. */
+extern void ps_stream_lose_partition(int stream_id, int partition, const char *error, bool new_epoch);
+
+/* Where a partition goes on that cannot be read where it stood. */
+typedef struct PsJump
+{
+	int64		from_offset;
+	int64		to_offset;
+	int64		held;			/* afterwards */
+	bool		new_epoch;		/* the topic is another one */
+	const char *reason;
+} PsJump;
+
+/* Goes on from another position, and records the gap. */
+extern void ps_stream_jump(int stream_id, const PsStoredOffset *after, const PsJump *jump);
 
 /* Moves a partition that nobody reads, adding its row when it has none, and records the gap. */
-extern void ps_stream_seek(int stream_id, int partition, int64 to_offset);
+extern void ps_stream_seek(int stream_id, int partition, int64 to_offset, bool new_epoch);
 
 /* Whether every partition has reached ends[partition]; PG_INT64_MIN: not waited for. */
 extern bool ps_stream_reached(int stream_id, const int64 *ends, int n);

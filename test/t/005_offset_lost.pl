@@ -13,7 +13,7 @@ use Test::More;
 
 plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
 
-my $broker = ProfileStream::Broker->new(topics => [ [ 'stops', 1 ], [ 'jumps', 1 ], [ 'again', 1 ] ]);
+my $broker = ProfileStream::Broker->new(topics => [ [ 'stops', 1 ], [ 'jumps', 1 ], [ 'slow', 1 ], [ 'again', 1 ] ]);
 my $node = ProfileStream::Node->start_new('main');
 
 # So many events from a number on.
@@ -56,6 +56,38 @@ foreach my $case ([ 'stops', 'stop' ], [ 'jumps', 'earliest' ])
 			'0|100|150', 'jumps: the gap is a row');
 	}
 }
+
+# Retention passes a worker that runs, but slowly: what it had fetched is applied, and not a message is jumped silently.
+my $padding = 'x' x 500_000;
+my $big = 160;
+my $low = 150;
+$node->create_stream('slow', $broker, 'slow', group_id => "'slow'");
+ok($node->wait_state('slow', 'running'), 'slow: runs');
+my $pid = $node->stream_pid('slow');
+my $session = $node->background_psql('postgres');
+$session->query_safe('BEGIN; LOCK TABLE profile_stream.event_ids');
+$broker->produce('slow', map {
+		[ 0, 's', qq({"eventId":"s$_","customerId":"s","eventType":"seen","timestamp":"2026-01-01T00:00:00Z","payload":{"padding":"$padding"}}) ]
+	} 0 .. $big - 1);
+ok($node->poll_query_until('postgres', "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid"), 'slow: the worker waits');
+$broker->delete_records('slow', 0, $low);
+$session->query_safe('COMMIT');
+$session->quit;
+my $row = "FROM profile_stream.stat_partitions WHERE stream = 'slow'";
+ok($node->poll_query_until('postgres', "SELECT state = 'offset_lost' $row"), 'slow: the partition says that its offset is lost');
+my ($next, $consumed, $error) = split(/\|/, $node->safe_psql('postgres', "SELECT next_offset, consumed, error $row"));
+note("slow: fetched $next messages");
+cmp_ok($next, '<', $low, 'slow: where retention passed it');
+is($consumed, $next, 'slow: nothing was skipped');
+is($error, "offset $next is not in the topic, which has $low to $big", 'slow: it says which offset');
+$node->safe_psql('postgres', "SELECT profile_stream.alter_stream('slow', on_offset_lost => 'earliest')");
+ok($node->poll_query_until('postgres', "SELECT next_offset = $big $row"), 'slow: goes on when it is told to');
+is($node->safe_psql('postgres', "SELECT version FROM profile_stream.materialized_profiles WHERE customer_id = 's'"), $next + $big - $low,
+	'slow: each event that was left, once');
+is($node->safe_psql('postgres', "SELECT from_offset, to_offset, reason FROM profile_stream.stream_gaps JOIN profile_stream.streams USING (stream_id) WHERE name = 'slow'"),
+	"$next|$low|offset_lost", 'slow: the gap is a row');
+$node->safe_psql('postgres', "SELECT profile_stream.drop_stream('slow')");
+$node->safe_psql('postgres', 'DELETE FROM profile_stream.event_ids');
 
 # A topic that was created anew: offsets count from 0 again, and mean other messages.
 $broker->produce('again', [ 0, 'c', 'the first bad one' ], events(1000, 50));
