@@ -1,4 +1,4 @@
-# Sourced by the scripts that run a throw-away server: demo.sh, test.sh, bench/run.sh.
+# Sourced by the scripts that run a throw-away server: demo.sh, test.sh, the benchmarks.
 #
 #   $work     a folder that is removed at exit, after the server of $work/data has stopped
 #   $bindir   programs of PostgreSQL; the caller sets it before it starts a server
@@ -48,6 +48,32 @@ copy_tree()
 		tar -cf - --exclude=./.git --exclude='*.o' --exclude='*.so' --exclude='*.bc' --exclude=./tmp_check \
 			--exclude=./results --exclude=./test/tools/mockbroker --exclude=./test/tools/produce --exclude=./test/tools/topic . |
 		tar -xf - -C "$work/tree"
+}
+
+# A copy of the installation, so that nothing of the machine's own changes; sets $bindir.
+private_postgresql()
+{
+	local folder bin system_pg_config=${PG_CONFIG:-$(command -v pg_config)}
+	bin=$("$system_pg_config" --bindir)
+	for folder in $("$system_pg_config" --bindir) $("$system_pg_config" --pkglibdir) $("$system_pg_config" --sharedir); do
+		mkdir -p "$work/pg$(dirname "$folder")"
+		cp -a "$folder" "$work/pg$(dirname "$folder")/"
+	done
+	folder=$("$system_pg_config" --includedir-server)
+	mkdir -p "$work/pg$(dirname "$folder")"
+	ln -s "$folder" "$work/pg$folder"
+	bindir=$work/pg$bin
+}
+
+# Builds a copy of the tree, goes there, and installs it into the private PostgreSQL: arguments of make.
+build_copy()
+{
+	copy_tree
+	open_work -R
+	cd "$work/tree" || return 1
+	rm -f sql/profile_stream--[0-9].[0-9].[0-9].sql
+	as_postgres make -s PG_CONFIG="$bindir/pg_config" "$@" all tools &&
+		as_postgres make -s PG_CONFIG="$bindir/pg_config" "$@" install
 }
 
 finish()

@@ -13,7 +13,6 @@ cd "$(dirname "$0")/.." || exit 1
 
 KAFKA_HOME=$(scripts/install-deps.sh | tail -1) || exit 1
 export KAFKA_HOME
-system_pg_config=${PG_CONFIG:-$(command -v pg_config)}
 passed=0
 failed=0
 
@@ -21,31 +20,6 @@ die()
 {
 	echo "$1" >&2
 	exit 1
-}
-
-# A copy of the installation, so that nothing of the machine's own changes.
-private_postgresql()
-{
-	local folder bin
-	bin=$("$system_pg_config" --bindir)
-	for folder in $("$system_pg_config" --bindir) $("$system_pg_config" --pkglibdir) $("$system_pg_config" --sharedir); do
-		mkdir -p "$work/pg$(dirname "$folder")"
-		cp -a "$folder" "$work/pg$(dirname "$folder")/"
-	done
-	folder=$("$system_pg_config" --includedir-server)
-	mkdir -p "$work/pg$(dirname "$folder")"
-	ln -s "$folder" "$work/pg$folder"
-	bindir=$work/pg$bin
-}
-
-build()
-{
-	copy_tree
-	open_work -R
-	cd "$work/tree" || exit 1
-	rm -f sql/profile_stream--[0-9].[0-9].[0-9].sql
-	as_postgres make -s PG_CONFIG="$bindir/pg_config" FAILPOINTS=yes WERROR=yes all tools &&
-		as_postgres make -s PG_CONFIG="$bindir/pg_config" FAILPOINTS=yes WERROR=yes install
 }
 
 # Counts the result of a check: name, exit status.
@@ -120,7 +94,7 @@ tap()
 }
 
 private_postgresql
-build || die 'the build failed'
+build_copy FAILPOINTS=yes WERROR=yes || die 'the build failed'
 checks
 port=$(free_port)
 start_server "port = $port" 'fsync = off' 'max_worker_processes = 16' 'max_prepared_transactions = 4' ||
