@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "rewrite/rewriteHandler.h"
 #include "storage/bufmgr.h"
+#include "storage/freespace.h"
 #include "store/plain_table.h"
 #include "store/shadow.h"
 #include "utils/acl.h"
@@ -125,6 +126,26 @@ ps_plain_find(PsPlainTable *table, Datum key)
 }
 
 /*
+ * Prunes a page, and says so when there is room for a row from elsewhere: rows
+ * that outgrow their page would make the table grow until VACUUM comes, because
+ * nobody else notes what pruning frees.
+ */
+static void
+prune(PsPlainTable *table, Buffer buffer, Size needed)
+{
+	BlockNumber block = BufferGetBlockNumber(buffer);
+	Size		room;
+
+	heap_page_prune_opt(table->relation, buffer);
+	room = PageGetHeapFreeSpace(BufferGetPage(buffer));
+	if (room < RelationGetTargetPageFreeSpace(table->relation, HEAP_DEFAULT_FILLFACTOR) + 2 * needed ||
+		GetRecordedFreeSpace(table->relation, block) >= room - needed - BLCKSZ / 16)
+		return;
+	RecordPageWithFreeSpace(table->relation, block, room - needed);
+	FreeSpaceMapVacuumRange(table->relation, block, block + 1);
+}
+
+/*
  * Reads the row that an index entry leads to. An index scan would prune a page
  * at each visit, because a page with a fill factor is below its free space
  * after each update; here it is pruned when the next update would not fit.
@@ -141,7 +162,7 @@ fetch(PsPlainTable *table, ItemPointer tid)
 		copy = heap_copytuple(&row);
 	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
 	if (copy != NULL && PageGetHeapFreeSpace(BufferGetPage(buffer)) < copy->t_len + ROOM_TO_GROW)
-		heap_page_prune_opt(table->relation, buffer);
+		prune(table, buffer, copy->t_len + ROOM_TO_GROW);
 	ReleaseBuffer(buffer);
 	return copy;
 }
