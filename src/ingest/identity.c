@@ -65,6 +65,8 @@ ps_identity_doubt(PsWorker *worker, const PsIntake *intake)
 		for (int i = 0; i < worker->npartitions; i++)
 		if (lfirst_int(cell) == -1 || lfirst_int(cell) == worker->partitions[i].partition)
 			worker->partitions[i].barred = worker->doubtful = true;
+	/* while there is no broker nobody reads on anyway, and fetches would delay the answer of one that is back */
+	worker->reassign |= list_member_int(intake->doubted, -1);
 	if (intake->doubted != NIL)
 		worker->next_lookup = Min(worker->next_lookup, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), DOUBT_MS));
 }

@@ -154,6 +154,13 @@ serve_messages(PsWorker *worker)
 	if (has_room(worker))
 		ps_consumer_drain(worker->consumer, &intake, stream->batch_size, MAX_BATCH_BYTES,
 						  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), stream->batch_wait_ms));
+	if (intake.error != NULL)
+	{
+		/* librdkafka recovers by itself; a look-up says whether it has */
+		set_client_error(worker, intake.error);
+		worker->next_lookup = Min(worker->next_lookup,
+								  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 200));
+	}
 	if (intake.lost != NIL || !ps_identity_verify(worker, &intake))
 		worker->reassign = true;
 	ps_identity_doubt(worker, &intake);
@@ -167,13 +174,6 @@ serve_messages(PsWorker *worker)
 		worker->failures = 0;
 		pgstat_report_stat(false);
 		ps_worker_set_running(worker);
-	}
-	if (intake.error != NULL)
-	{
-		/* librdkafka recovers by itself; a look-up says whether it has */
-		set_client_error(worker, intake.error);
-		worker->next_lookup = Min(worker->next_lookup,
-								  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 200));
 	}
 	return !intake.exhausted && !ps_batch_is_blocked(worker);
 }
