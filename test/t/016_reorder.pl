@@ -180,8 +180,7 @@ my %faults = (
 	restart => sub { $node->restart; });
 
 $node->safe_psql('postgres', $empty);
-$node->create_stream('order', $broker, 'events', reorder_wait => "'1 hour'", reorder_buffer_size => 30,
-	dead_letter_pause_ratio => 1);
+$node->create_stream('order', $broker, 'events', reorder_wait => "'1 hour'", reorder_buffer_size => 30);
 foreach my $round (0 .. $rounds - 1)
 {
 	my $fault = (qw(kill immediate before_commit terminate kill after_commit restart))[ $round % 7 ];
