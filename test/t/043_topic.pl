@@ -121,7 +121,7 @@ sub is_noticed
 }
 
 # while paused
-foreach my $case ([ 'stop', 40 ], [ 'stop', 160 ], [ 'earliest', 100 ], [ 'earliest', 160 ], [ 'latest', 40 ], [ 'latest', 160 ])
+foreach my $case ([ 'stop', 40 ], [ 'stop', 160 ], [ 'earliest', 100 ], [ 'earliest', 160 ], [ 'latest', 100 ], [ 'latest', 160 ])
 {
 	my ($action, $n) = @$case;
 	my $name = "paused_${action}_$n";
@@ -135,9 +135,14 @@ foreach my $case ([ 'stop', 40 ], [ 'stop', 160 ], [ 'earliest', 100 ], [ 'earli
 }
 
 # while running: it waits at the end of the topic
-start('runs', 'earliest');
-recreate('runs', 40);
-is_noticed('runs', 'earliest', 40);
+foreach my $n (40, 160)
+{
+	my $name = "waits_$n";
+
+	start($name, 'earliest');
+	recreate($name, $n);
+	is_noticed($name, 'earliest', $n);
+}
 
 # while running and at work; or killed there
 foreach my $case ([ 'stop', 160 ], [ 'earliest', 160 ], [ 'latest', 160 ], [ 'earliest', 160, 'killed' ])
@@ -173,14 +178,36 @@ foreach my $case ([ 'stop', 160 ], [ 'earliest', 160 ], [ 'latest', 160 ], [ 'ea
 	call("drop_stream('$name')");
 }
 
-# what librdkafka does not tell: nobody listened, or nobody could be reached, while the topic was another one
+# what librdkafka does not tell: its process slept, its queue was full, or nobody could be reached, while the topic
+# was another one
 start('frozen', 'earliest');
 my $pid = $node->stream_pid('frozen');
 kill('STOP', $pid) == 1 or die 'could not freeze the worker';
 recreate('frozen', 160);
-usleep(5_500_000);
 kill('CONT', $pid);
 is_noticed('frozen', 'earliest', 160);
+
+start('full', 'stop');
+$pid = $node->stream_pid('full');
+my $session = $node->background_psql('postgres');
+my $big = 120;
+my $padding = 'x' x 500_000;
+$session->query_safe('BEGIN; LOCK TABLE profile_stream.event_ids');
+$broker->produce('full', map {
+		[ 0, 'full', qq({"eventId":"full$_","customerId":"full","eventType":"seen","timestamp":"2026-01-01T00:00:00Z","payload":{"padding":"$padding"}}) ]
+	} 1 .. $big);
+ok($node->poll_query_until('postgres', "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid"), 'full: the worker waits');
+usleep(5_500_000);
+recreate('full', $old + 2 * $big);
+$session->query_safe('COMMIT');
+$session->quit;
+ok(wait_row('full', "state = 'offset_lost'"), 'full: the new topic is noticed');
+my ($next, $consumed) = split(/\|/, row('full', 'next_offset, consumed'));
+note("full: stopped at $next");
+cmp_ok($next, '<', $old + $big, 'full: before the old one was read to its end');
+is($consumed, $next, 'full: and nothing of the new one was taken');
+is(sql("SELECT count(*) FROM profile_stream.event_ids WHERE customer_id = 'full' AND event_id NOT LIKE 'full%'"), $old - 1, 'full: only events of the old one');
+call("drop_stream('full')");
 
 start('cut_off', 'earliest', $broker->proxy->bootstrap);
 $broker->proxy->tell('refuse');
