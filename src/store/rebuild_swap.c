@@ -28,8 +28,9 @@
 	of "sqlstate, " of "customer_id, " of "event_id, " of "event_type"
 
 #define OFFSET_COLUMNS(of) \
-	of "epoch, " of "start_offset, " of "next_offset, " of "read_offset, " of "finished, " of "end_offset, " of "consumed, " \
-	of "applied, " of "duplicates, " of "dead, " of "late, " of "tombstones, " of "replayed, " of "held, " of "last_message_at, " of "committed_at, " of "state, " of "error"
+	of "epoch, " of "start_offset, " of "next_offset, " of "read_offset, " of "finished, " of "end_offset, " \
+	of "check_offset, " of "check_timestamp, " of "check_hash, " of "consumed, " of "applied, " of "duplicates, " of "dead, " of "late, " of "tombstones, " of "replayed, " of "held, " \
+	of "last_message_at, " of "committed_at, " of "state, " of "error"
 
 #define SAME_LETTER \
 	"n.stream_id = o.stream_id AND n.epoch = o.epoch AND n.partition = o.partition AND n.kafka_offset = o.kafka_offset"
