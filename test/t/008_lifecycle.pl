@@ -63,6 +63,18 @@ $node->safe_psql('postgres', 'CREATE EXTENSION profile_stream');
 $node->create_stream('crm', $broker, 'events');
 ok($node->wait_taken('crm', 11), 'a new extension reads from the start');
 
+# ALTER EXTENSION UPDATE while the stream runs, to a version that this test makes
+my $version = $node->safe_psql('postgres', "SELECT extversion FROM pg_extension WHERE extname = 'profile_stream'");
+my $upgrade = $node->config_data('--sharedir') . "/extension/profile_stream--$version--test.sql";
+append_to_file($upgrade, "COMMENT ON SCHEMA profile_stream IS 'updated';\n");
+$pid = $node->worker_pid;
+$node->safe_psql('postgres', "ALTER EXTENSION profile_stream UPDATE TO 'test'");
+$broker->produce('events', [ 0, 'c', sprintf($event, 'updated') ]);
+ok($node->wait_taken('crm', 12), 'the stream goes on after ALTER EXTENSION UPDATE');
+is($node->worker_pid, $pid, 'with the same worker');
+is($node->safe_psql('postgres', "SELECT extversion FROM pg_extension WHERE extname = 'profile_stream'"), 'test', 'of the new version');
+unlink($upgrade);
+
 # DROP DATABASE with a running worker, and while workers start
 for my $round (1 .. 5)
 {
@@ -86,9 +98,9 @@ ok($node->wait_worker(1), 'resumed');
 ok($node->wait_state('crm', 'running'), 'running');
 $node->safe_psql('postgres', 'UPDATE profile_stream.stream_offsets SET next_offset = next_offset - 1 WHERE partition = 1');
 $broker->produce('events', [ 1, 'c', sprintf($event, 12) ]);
-ok( $node->poll_query_until('postgres', "SELECT sum(duplicates) = 1 AND sum(applied) = 12 FROM profile_stream.stream_offsets"),
+ok( $node->poll_query_until('postgres', "SELECT sum(duplicates) = 1 AND sum(applied) = 13 FROM profile_stream.stream_offsets"),
 	'a worker whose offset was moved aborts its batch and reads again from the stored one');
-is($node->safe_psql('postgres', "SELECT version FROM profile_stream.materialized_profiles"), '12', 'nothing twice');
+is($node->safe_psql('postgres', "SELECT version FROM profile_stream.materialized_profiles"), '13', 'nothing twice');
 
 # no free slot
 my $brokers = $broker->bootstrap;
@@ -120,7 +132,7 @@ $node->kill9;
 ok(wait_gone($pid), 'the worker dies with the postmaster');
 $node->start;
 $broker->produce('events', [ 1, 'c', sprintf($event, 13) ]);
-ok( $node->poll_query_until('postgres', 'SELECT version = 13 FROM profile_stream.materialized_profiles'),
+ok( $node->poll_query_until('postgres', 'SELECT version = 14 FROM profile_stream.materialized_profiles'),
 	'and the stream goes on in the next server');
 
 # a standby runs nothing and says why
@@ -135,13 +147,13 @@ like($stderr, qr/create_stream\(\).*(recovery|read-only)/, 'a standby refuses a 
 ($result, $stdout, $stderr) = $standby->psql('postgres', 'SELECT profile_stream.start_streams()');
 like($stderr, qr/start_streams\(\).*(recovery|read-only)/, 'and to start streams');
 is($standby->safe_psql('postgres', $workers), '0', 'nothing runs on a standby');
-is($standby->safe_psql('postgres', "SELECT profile_stream.get_profile('c') ->> 'version'"), '13', 'but profiles can be read there');
+is($standby->safe_psql('postgres', "SELECT profile_stream.get_profile('c') ->> 'version'"), '14', 'but profiles can be read there');
 
 # promoted, it goes on where the replicated offsets are
 $node->stop('immediate');
 $standby->promote;
 $broker->produce('events', [ 0, 'c', sprintf($event, 14) ]);
-ok( $standby->poll_query_until('postgres', 'SELECT version = 14 FROM profile_stream.materialized_profiles'),
+ok( $standby->poll_query_until('postgres', 'SELECT version = 15 FROM profile_stream.materialized_profiles'),
 	'a promoted standby goes on by itself');
 $standby->stop;
 $broker->stop;

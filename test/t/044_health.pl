@@ -147,6 +147,32 @@ like($listener->query('SELECT 1'), qr/Asynchronous notification "profile_updates
 is(shown('events', 'notifications_skipped'), $skipped + 500, 'the queue is free: none is skipped');
 $listener->quit;
 
+# every connection taken: streams go on, also a worker that starts meanwhile
+my @sessions;
+my $max = $node->safe_psql('postgres', 'SHOW max_connections');
+my $pid = $node->stream_pid('events');
+my $session = $node->background_psql('postgres');
+push @sessions, $session;
+foreach (2 .. $max)
+{
+	my ($rc) = $node->psql('postgres', 'SELECT 1');
+	last if $rc != 0;
+	push @sessions, $node->background_psql('postgres');
+}
+my ($rc, $out, $err) = $node->psql('postgres', 'SELECT 1');
+like($err, qr/too many clients|remaining connection slots/, 'connections are exhausted');
+$session->query_safe("SELECT pg_terminate_backend($pid)");
+$broker->produce('events', messages('crowd', 20));
+my $taken = 0;
+for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+{
+	$taken = $session->query_safe("SELECT applied FROM profile_stream.stat_streams WHERE stream = 'events'");
+	last if $taken >= 1_140;
+	select(undef, undef, undef, 0.1);
+}
+is($taken, '1140', 'connections are exhausted: a new worker applies');
+$_->quit foreach @sessions;
+
 $node->is_clean('end');
 $node->stop('fast');
 $broker->stop;
