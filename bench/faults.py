@@ -36,7 +36,7 @@ FAULTS = [
     ("24", "fuzzing of the decoder", "017_fuzz"),
     ("25", "repeated events over restarts", "009_kills 040_workers"),
     ("26", "disorder, crash while events are held", "016_reorder"),
-    ("27", "two workers on one partition", "045_zombie 008_lifecycle"),
+    ("27", "two workers on one partition", "046_zombie 008_lifecycle"),
     ("28", "standby promoted", "033_servers 008_lifecycle"),
     ("29", "recovery to the middle of a stream", "033_servers"),
     ("30", "DROP DATABASE, broker frozen", "010_stop 007_broker"),
