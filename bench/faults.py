@@ -79,11 +79,12 @@ def report(folder, rows):
         longest = max((run.recovery for run in mine), default=0)
         print(f"{number:>3s} {fault:40s} {len(mine):3d} runs {sum(run.events for run in mine):9d} events "
               f"{sum(run.checks for run in mine):5d} checks "
-              + (f"longest recovery {longest:.1f} s " if longest else "") + ("ok" if bad == 0 else f"{bad} FAILED"))
+              + (f"longest recovery {longest:.1f} s " if longest else "") + ("NOT RUN" if not mine else f"{bad} FAILED" if bad else "ok"))
     bad = sum(run.bad for run in runs)
-    print(f"{len(chosen(rows))} faults, {len(runs)} runs, {sum(run.events for run in runs)} events in streams that were compared "
-          f"with the model, {sum(run.compared for run in runs)} fields compared, {sum(run.differ for run in runs)} differ "
-          f"(lost or twice); longest recovery {max((run.recovery for run in runs), default=0):.1f} s; {bad} checks failed")
+    print(f"{len(chosen(rows))} faults, {len(runs)} runs, {sum(run.events for run in runs)} generated events; "
+          f"{sum(run.compared for run in runs)} fields compared with the model, {sum(run.differ for run in runs)} differ "
+          f"(what was lost or came twice); longest recovery {max((run.recovery for run in runs), default=0):.1f} s; "
+          f"{sum(run.checks for run in runs)} checks passed, {bad} failed")
     return 1 if bad else 0
 
 
