@@ -83,7 +83,7 @@ sub others_apply
 	wait_stat("held > 0 AND applied + duplicates + dead + late + tombstones + held = $produced", "$name: all others are applied");
 	cmp_ok(sql("SELECT held FROM profile_stream.stat_streams WHERE stream = '$stream'"), '<=', $most, "$name: no other is held");
 	is(sql($version), $before, "$name: the customer is as it was");
-	is($node->stream_state($stream), 'running', "$name: the stream runs");
+	ok($node->wait_state($stream, 'running'), "$name: the stream runs");
 	is(sql(<<"END"), 't|1', "$name: the stored offset is not past what is held");
 SELECT bool_and(next_offset + held <= end_offset), count(*) FILTER (WHERE next_offset < end_offset)
 FROM profile_stream.stat_partitions WHERE stream = '$stream'
