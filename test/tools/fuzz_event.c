@@ -151,36 +151,74 @@ pstrdup(const char *text)
 	return pnstrdup(text, strlen(text));
 }
 
+/* Decodes a value that ends where nothing can be read any more; says what does not hold, NULL when all does. */
+static const char *
+decode(const char *bytes, int len, bool *valid)
+{
+	static const PsDecodeSettings settings = {DECODED_AT, USECS_PER_HOUR, PS_FUZZ_MAX_BYTES};
+	static char *end = NULL;
+	PsEvent		event;
+	PsReject   *reject;
+	const char *wrong;
+
+	if (end == NULL)
+	{
+		Size		page = sysconf(_SC_PAGESIZE);
+
+		end = (char *) mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) + page;
+		if (mprotect(end, page, PROT_NONE) != 0)
+			abort();
+	}
+	reject = ps_event_decode(memcpy(end - len, bytes, len), len, &settings, &event);
+	wrong = reject ? ps_fuzz_check_reject(reject) : ps_fuzz_check_event(&event, &settings);
+	*valid = reject == NULL;
+	while (blocks.next != &blocks)
+		pfree(blocks.next->data);
+	return wrong;
+}
+
+#ifdef PS_LIBFUZZER
+
+int			LLVMFuzzerTestOneInput(const uint8_t * data, size_t size);
+
+/* Guided by coverage, by bench/fuzz.sh. */
+int
+LLVMFuzzerTestOneInput(const uint8_t * data, size_t size)
+{
+	bool		valid;
+
+	if (size <= PS_FUZZ_MAX_BYTES && decode((const char *) data, (int) size, &valid) != NULL)
+		abort();
+	return 0;
+}
+
+#else
+
 int
 main(int argc, char **argv)
 {
-	static const PsDecodeSettings settings = {DECODED_AT, USECS_PER_HOUR, PS_FUZZ_MAX_BYTES};
-	Size		page = sysconf(_SC_PAGESIZE);
-	char	   *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char		bytes[PS_FUZZ_MAX_BYTES];
 	pg_prng_state prng;
-	long		valid = 0;
+	long		nvalid = 0;
 
-	if (argc != 3 || pages == MAP_FAILED || mprotect(pages + page, page, PROT_NONE) != 0)
+	if (argc != 3)
 		return 2;
 	pg_prng_seed(&prng, strtoul(argv[1], NULL, 10));
 	for (long i = atol(argv[2]); i > 0; i--)
 	{
 		int			len = ps_fuzz_fill(&prng, bytes);
-		char	   *value = memcpy(pages + page - len, bytes, len);
-		PsEvent		event;
-		PsReject   *reject = ps_event_decode(value, len, &settings, &event);
-		const char *wrong = reject ? ps_fuzz_check_reject(reject) : ps_fuzz_check_event(&event, &settings);
+		bool		valid;
+		const char *wrong = decode(bytes, len, &valid);
 
 		if (wrong != NULL)
 		{
 			printf("%s does not hold for %.*s\n", wrong, len, bytes);
 			return 1;
 		}
-		valid += reject == NULL;
-		while (blocks.next != &blocks)
-			pfree(blocks.next->data);
+		nvalid += valid;
 	}
-	printf("%ld valid\n", valid);
+	printf("%ld valid\n", nvalid);
 	return 0;
 }
+
+#endif

@@ -1,0 +1,26 @@
+#!/bin/bash
+# Fuzzes the decoder with libFuzzer, guided by coverage, under the address and undefined-behaviour
+# sanitizers (fault 24). Installs clang's runtime; ends with libFuzzer's figures, status 0 without a finding.
+#
+#   bench/fuzz.sh [seconds] [seed]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+seconds=${1:-600}
+seed=${2:-1}
+clang=$(ls /usr/bin/clang-[0-9]* | sort -V | tail -1)
+version=${clang##*-}
+dpkg-query -W -f '${Status}' "libclang-rt-$version-dev" 2>/dev/null | grep -q 'ok installed' ||
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "libclang-rt-$version-dev" >&2
+
+"$clang" -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DPS_LIBFUZZER \
+	-w -I src -I "$(pg_config --includedir-server)" -o "$work/fuzz" \
+	test/tools/fuzz_event.c src/core/event.c src/core/json.c src/core/timestamp.c src/core/fuzz.c \
+	-Wl,--allow-multiple-definition "$(pg_config --pkglibdir)/libpgcommon.a" "$(pg_config --pkglibdir)/libpgport.a" -lm
+mkdir "$work/corpus"
+cat >"$work/corpus/event" <<'END'
+{"eventId":"e-1","customerId":42,"eventType":"transaction.completed","timestamp":"2025-06-01T12:30:45.123456+02:00","source":"core","schemaVersion":1,"payload":{"amount":-12.5e-3,"tags":[1,null,{"a":true}],"name":"\u00fc\ud83d\ude00"}}
+END
+cd "$work"
+"$work/fuzz" -max_total_time="$seconds" -seed="$seed" -max_len=2048 -use_value_profile=1 -print_final_stats=1 \
+	"$work/corpus" 2>&1 | grep -E 'stat::|ERROR|SUMMARY|Test unit|DONE|cov:' | tail -12
