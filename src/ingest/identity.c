@@ -121,9 +121,9 @@ ps_identity_note_turn(PsWorker *worker)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	/* events that wait would begin to wait again: with reordering the look-ups must do */
+	/* events that wait would begin to wait again: while there are any, the look-ups must do */
 	if (worker->last_turn != 0 && TimestampDifferenceExceeds(worker->last_turn, now, STALL_MS) &&
-		ps_reorder_held(worker->reorder) == 0)
+		ps_reorder_held(worker->reorder) == 0 && ps_aside_bytes(worker->aside) == 0)
 		worker->reassign = true;
 	worker->last_turn = now;
 }
