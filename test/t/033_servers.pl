@@ -45,6 +45,7 @@ ok($primary->wait_taken('crm', produced()), 'the stream runs');
 $primary->backup('b');
 my $standby = node_of('standby');
 $standby->init_from_backup($primary, 'b', has_streaming => 1);
+$standby->append_conf('postgresql.conf', 'archive_mode = off');    # one archive has one writer
 $standby->start;
 
 # a moment in the middle, to come back to
