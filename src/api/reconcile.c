@@ -4,30 +4,23 @@
  */
 #include "postgres.h"
 
+#include "api/caller.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "store/accounts.h"
-#include "store/stream_catalog.h"
-#include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(ps_reconcile);
 Datum
 ps_reconcile(PG_FUNCTION_ARGS)
 {
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	PsStream   *stream;
 	uint64		n;
 
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
-	stream = ps_stream_find(name, 0);
-	if (stream == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("stream \"%s\" does not exist", name),
-				 errhint("SELECT stream FROM profile_stream.stat_streams shows which there are.")));
+	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), false);
 	n = ps_accounts_select(stream->stream_id);
 	for (uint64 i = 0; i < n; i++)
 		tuplestore_puttuple(rsinfo->setResult, SPI_tuptable->vals[i]);
