@@ -87,21 +87,14 @@ foreach my $round (1 .. $kills)
 	usleep($pause);
 	if ($fault eq 'worker')
 	{
-		my $pid = $node->worker_pid;
-		if ($pid ne '' && kill('KILL', $pid))
-		{
-			$node->expect_signals(1);
-		}
-		$node->wait_alive;
+		$node->kill_process($node->worker_pid);
 	}
 	elsif ($fault eq 'backend')
 	{
 		my $session = $node->background_psql('postgres', on_error_stop => 0);
 		my $pid = $session->query('SELECT pg_backend_pid()');
-		kill('KILL', $pid);
-		$node->expect_signals(1);
+		$node->kill_process($pid);
 		eval { $session->quit };
-		$node->wait_alive;
 	}
 	elsif ($fault eq 'immediate')
 	{

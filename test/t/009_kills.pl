@@ -59,8 +59,7 @@ foreach my $kill (1 .. $kills)
 {
 	ok($node->wait_stream_pid('kills'), "kill $kill: there is a worker");
 	round("kill $kill", sub {
-		kill('KILL', $node->stream_pid('kills')) == 1 or die 'could not kill the worker';
-		$node->expect_signals(1);
+		$node->kill_process($node->stream_pid('kills')) or die 'could not kill the worker';
 	});
 	round('restart of the server', sub { $node->restart }) if $kill == $kills / 2;
 }

@@ -85,9 +85,7 @@ $node->fails_like("SELECT profile_stream.wait_for_offset('number', 0, 4, '10 ms'
 
 # killed, the worker reads all five again and applies none of the three
 my $pid = $node->stream_pid('number');
-$node->expect_signals(1);
-kill('KILL', $pid) == 1 or die 'could not kill the worker';
-$node->wait_alive;
+$node->kill_process($pid) or die 'could not kill the worker';
 ok($node->wait_stream_pid('number', $pid), 'number: a worker comes back');
 wait_counts('number', 'consumed = 10 AND replayed = 5 AND applied = 3 AND duplicates = 0 AND held = 2',
 	'number: killed, it reads again what is held');
@@ -165,11 +163,7 @@ my $events = ProfileStream::Node::generate(
 	parts => $rounds);
 my $produced = 0;
 my %faults = (
-	kill => sub {
-		my $worker = $node->stream_pid('order');
-		$node->expect_signals(1) if $worker && kill('KILL', $worker);
-		$node->wait_alive;
-	},
+	kill => sub { $node->kill_process($node->stream_pid('order')); },
 	immediate => sub { $node->stop('immediate'); $node->start; },
 	terminate => sub {
 		my $worker = $node->stream_pid('order');

@@ -72,9 +72,7 @@ foreach my $round (1 .. $rounds)
 	note("round $round: $fault after $pause microseconds");
 	if ($fault eq 'kill')
 	{
-		kill('KILL', some_worker()) == 1 or die 'could not kill a worker';
-		$node->expect_signals(1);
-		$node->wait_alive;
+		$node->kill_process(some_worker()) or die 'could not kill a worker';
 	}
 	elsif ($fault eq 'terminate')
 	{

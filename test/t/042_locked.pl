@@ -127,9 +127,7 @@ sub locked
 sub kill_worker
 {
 	my $pid = $node->stream_pid($stream);
-	$node->expect_signals(1);
-	kill('KILL', $pid) == 1 or die 'could not kill the worker';
-	$node->wait_alive;
+	$node->kill_process($pid) or die 'could not kill the worker';
 	ok($node->wait_stream_pid($stream, $pid), 'killed, a worker comes back');
 }
 

@@ -159,10 +159,8 @@ foreach my $case ([ 'stop', 160 ], [ 'earliest', 160 ], [ 'latest', 160 ], [ 'ea
 	recreate($name, $n);
 	if ($killed)
 	{
-		kill('KILL', $pid) == 1 or die 'could not kill the worker';
-		$node->expect_signals(1);
+		ok($node->kill_process($pid), "$name: the server is back");
 		eval { $session->quit };
-		ok($node->wait_alive, "$name: the server is back");
 		is_noticed($name, $action, $n);
 		next;
 	}

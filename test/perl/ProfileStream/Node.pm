@@ -212,6 +212,19 @@ sub wait_alive
 	return $node->poll_query_until('postgres', 'SELECT true');
 }
 
+# Kills a process of the server, and waits until the server has noticed and is back: asked at once, it might answer
+# a last time. Returns whether there was a process to kill.
+sub kill_process
+{
+	my ($node, $pid) = @_;
+	my $from = -s $node->logfile;
+
+	return 0 unless $pid && kill('KILL', $pid);
+	$node->expect_signals(1);
+	$node->wait_for_log(qr/\(PID $pid\) was terminated by signal 9/, $from);
+	return $node->wait_alive;
+}
+
 # Sets or, with '', clears a failpoint, also in a server that is just crashing because of it.
 sub set_failpoint
 {
