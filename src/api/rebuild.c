@@ -11,6 +11,7 @@
 
 #include "access/xact.h"
 #include "api/caller.h"
+#include "clock.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -199,7 +200,7 @@ check_ready(const PsStream *stream)
 
 /* Waits until the shadow has all that the profiles have. */
 static void
-wait_for_shadow(const PsStream *stream, TimestampTz deadline)
+wait_for_shadow(const PsStream *stream, PsMoment deadline)
 {
 	int64		behind;
 
@@ -208,7 +209,7 @@ wait_for_shadow(const PsStream *stream, TimestampTz deadline)
 		bool		ready;
 
 		CHECK_FOR_INTERRUPTS();
-		if (GetCurrentTimestamp() >= deadline)
+		if (ps_clock_now() >= deadline)
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
 					 errmsg("the rebuild of stream \"%s\" did not get there in time", stream->name),
@@ -222,16 +223,16 @@ wait_for_shadow(const PsStream *stream, TimestampTz deadline)
 
 /* Keeps appliers out of both copies once they are at one point. */
 static void
-lock_copies(const PsStream *stream, TimestampTz deadline)
+lock_copies(const PsStream *stream, PsMoment deadline)
 {
 	int			nest_level = NewGUCNestLevel();
-	int			left = (int) Max(1, Min(INT_MAX, (deadline - GetCurrentTimestamp()) / 1000));
+	int			left = (int) Max(1, Min(INT_MAX, (deadline - ps_clock_now()) / 1000));
 
 	if (LockTimeout == 0 || LockTimeout > left)
 		(void) set_config_option("lock_timeout", psprintf("%d", left), PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
 	ps_lock_copy(PS_SCHEMA, ShareRowExclusiveLock);
-	wait_for_shadow(stream, Min(deadline, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), MAX_LOCKED_MS)));
+	wait_for_shadow(stream, Min(deadline, ps_moment_plus(ps_clock_now(), MAX_LOCKED_MS)));
 	ps_lock_copy(PS_SHADOW_SCHEMA, AccessExclusiveLock);
 	AtEOXact_GUC(true, nest_level);
 }
@@ -254,7 +255,7 @@ PG_FUNCTION_INFO_V1(ps_rebuild_swap);
 Datum
 ps_rebuild_swap(PG_FUNCTION_ARGS)
 {
-	TimestampTz deadline = GetCurrentTimestamp() + ps_interval_us(PG_GETARG_INTERVAL_P(1));
+	PsMoment	deadline = ps_clock_now() + ps_interval_us(PG_GETARG_INTERVAL_P(1));
 	PsStream   *stream;
 	PsIdentity	identity;
 	int64		changed;

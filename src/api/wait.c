@@ -7,6 +7,7 @@
 #include <limits.h>
 
 #include "api/caller.h"
+#include "clock.h"
 #include "connection.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -23,7 +24,7 @@
 
 /* Polls stream_offsets until every partition has reached its end offset. */
 static void
-wait_for_ends(PsStream *stream, const int64 *ends, int n, TimestampTz deadline)
+wait_for_ends(PsStream *stream, const int64 *ends, int n, PsMoment deadline)
 {
 	for (long pause = 5;; pause = Min(100, pause * 2))
 	{
@@ -35,7 +36,7 @@ wait_for_ends(PsStream *stream, const int64 *ends, int n, TimestampTz deadline)
 		PushActiveSnapshot(GetLatestSnapshot());
 		reached = ps_stream_reached(stream->stream_id, ends, n);
 		PopActiveSnapshot();
-		if (!reached && GetCurrentTimestamp() >= deadline)
+		if (!reached && ps_clock_now() >= deadline)
 		{
 			state = ps_stream_describe(stream->name);
 			ereport(ERROR,
@@ -52,10 +53,10 @@ wait_for_ends(PsStream *stream, const int64 *ends, int n, TimestampTz deadline)
 	}
 }
 
-static TimestampTz
+static PsMoment
 deadline_after(Interval *timeout)
 {
-	return GetCurrentTimestamp() + ps_interval_us(timeout);
+	return ps_clock_now() + ps_interval_us(timeout);
 }
 
 PG_FUNCTION_INFO_V1(ps_wait_for_offset);
@@ -63,7 +64,7 @@ Datum
 ps_wait_for_offset(PG_FUNCTION_ARGS)
 {
 	int			partition = PG_GETARG_INT32(1);
-	TimestampTz deadline = deadline_after(PG_GETARG_INTERVAL_P(3));
+	PsMoment	deadline = deadline_after(PG_GETARG_INTERVAL_P(3));
 	MemoryContext caller = CurrentMemoryContext;
 	PsStream   *stream;
 	int64	   *ends;
@@ -85,7 +86,7 @@ PG_FUNCTION_INFO_V1(ps_wait_for_stream);
 Datum
 ps_wait_for_stream(PG_FUNCTION_ARGS)
 {
-	TimestampTz deadline = deadline_after(PG_GETARG_INTERVAL_P(1));
+	PsMoment	deadline = deadline_after(PG_GETARG_INTERVAL_P(1));
 	MemoryContext caller = CurrentMemoryContext;
 	PsStream   *stream;
 	PsProbeAnswer *answer;

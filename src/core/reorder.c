@@ -26,7 +26,7 @@ typedef struct Held
 	dlist_node	in_arrival;		/* of all that are held, or that were released */
 	HeldCustomer *customer;
 	TimestampTz timestamp;
-	TimestampTz arrived;
+	PsMoment	arrived;
 	uint64		number;			/* by arrival */
 	PsMessage	message;
 } Held;
@@ -166,7 +166,7 @@ release_first(PsReorder *reorder, HeldCustomer *customer)
 
 void
 ps_reorder_add(PsReorder *reorder, const PsReorderSettings *settings, const PsMessage *message,
-			   const PsEvent *event, TimestampTz now)
+			   const PsEvent *event, PsMoment now)
 {
 	Held	   *held = copy_message(reorder, message);
 
@@ -192,7 +192,7 @@ is_full(const PsReorder *reorder, const PsReorderSettings *settings, const Held 
 
 /* Moves what is due to the released ones. */
 static void
-release_due(PsReorder *reorder, const PsReorderSettings *settings, TimestampTz now, bool all)
+release_due(PsReorder *reorder, const PsReorderSettings *settings, PsMoment now, bool all)
 {
 	while (!dlist_is_empty(&reorder->arrival))
 	{
@@ -216,7 +216,7 @@ release_due(PsReorder *reorder, const PsReorderSettings *settings, TimestampTz n
 }
 
 int
-ps_reorder_release(PsReorder *reorder, const PsReorderSettings *settings, TimestampTz now,
+ps_reorder_release(PsReorder *reorder, const PsReorderSettings *settings, PsMoment now,
 				   bool all, int max, PsMessage **messages)
 {
 	int			n;
@@ -249,13 +249,13 @@ ps_reorder_forget_released(PsReorder *reorder)
 	}
 }
 
-TimestampTz
+PsMoment
 ps_reorder_oldest(const PsReorder *reorder)
 {
 	if (reorder->nreleased > 0)
-		return DT_NOBEGIN;
+		return PS_MOMENT_PAST;
 	if (dlist_is_empty(unconstify(dlist_head *, &reorder->arrival)))
-		return DT_NOEND;
+		return PS_MOMENT_NEVER;
 	return dlist_head_element(Held, in_arrival, unconstify(dlist_head *, &reorder->arrival))->arrived;
 }
 

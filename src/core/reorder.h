@@ -10,6 +10,7 @@
 #ifndef PS_REORDER_H
 #define PS_REORDER_H
 
+#include "clock.h"
 #include "core/event.h"
 
 typedef struct PsReorder PsReorder;
@@ -26,7 +27,7 @@ extern PsReorder *ps_reorder_create(MemoryContext parent);
 
 /* Holds a copy of a message, which decoded to this event. */
 extern void ps_reorder_add(PsReorder *reorder, const PsReorderSettings *settings, const PsMessage *message,
-						   const PsEvent *event, TimestampTz now);
+						   const PsEvent *event, PsMoment now);
 
 /*
  * Takes out at most max of what is due, or of all; returns how many, in the order
@@ -34,15 +35,15 @@ extern void ps_reorder_add(PsReorder *reorder, const PsReorderSettings *settings
  * array is the caller's, what the messages point to is valid until the next call
  * of ps_reorder_forget_released() or ps_reorder_reset().
  */
-extern int	ps_reorder_release(PsReorder *reorder, const PsReorderSettings *settings, TimestampTz now,
+extern int	ps_reorder_release(PsReorder *reorder, const PsReorderSettings *settings, PsMoment now,
 							   bool all, int max, PsMessage **messages);
 extern void ps_reorder_forget_released(PsReorder *reorder);
 
 /* Drops everything: it will be read again. */
 extern void ps_reorder_reset(PsReorder *reorder);
 
-/* When the event that waits longest arrived; DT_NOEND when none is held, DT_NOBEGIN when one is due. */
-extern TimestampTz ps_reorder_oldest(const PsReorder *reorder);
+/* When the event that waits longest arrived; PS_MOMENT_NEVER when none is held, PS_MOMENT_PAST when one is due. */
+extern PsMoment ps_reorder_oldest(const PsReorder *reorder);
 
 /* How many are held, and the memory that they take. */
 extern int64 ps_reorder_held(const PsReorder *reorder);

@@ -71,11 +71,11 @@ struct PsAside
 	dlist_head	order;
 	int64		kept;			/* messages */
 	int64		bytes;			/* as allocated */
-	TimestampTz next_try;
+	PsMoment	next_try;
 	bool		more;			/* the last try left messages whose customer's lock was free */
 	long		spent_ms;		/* by the last look for free locks */
 	char	   *complaint;
-	TimestampTz log_from;		/* when the interval of log lines began */
+	PsMoment	log_from;		/* when the interval of log lines began */
 	int			logged;
 };
 
@@ -96,7 +96,7 @@ ps_aside_reset(PsAside *aside)
 	aside->customers = asides_create(aside->context, 64, NULL);
 	dlist_init(&aside->order);
 	aside->kept = aside->bytes = 0;
-	aside->next_try = DT_NOEND;
+	aside->next_try = PS_MOMENT_NEVER;
 	aside->more = false;
 	aside->complaint = NULL;
 }
@@ -122,10 +122,10 @@ ps_aside_mark(const PsAside *aside, PsEntry *entries, int n)
 static void
 log_customer(PsAside *aside, const char *stream, AsideCustomer *customer)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	PsMoment	now = ps_clock_now();
 	int			pid;
 
-	if (now >= TimestampTzPlusMilliseconds(aside->log_from, LOG_INTERVAL_MS))
+	if (now >= ps_moment_plus(aside->log_from, LOG_INTERVAL_MS))
 	{
 		aside->log_from = now;
 		aside->logged = 0;
@@ -161,8 +161,8 @@ find_customer(PsAside *aside, const char *stream, const PsEvent *event)
 		aside->bytes += GetMemoryChunkSpace(customer);
 		slot->key.customer_id = customer->customer_id;
 		slot->customer = customer;
-		if (aside->next_try == DT_NOEND)
-			aside->next_try = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RETRY_MS);
+		if (aside->next_try == PS_MOMENT_NEVER)
+			aside->next_try = ps_moment_plus(ps_clock_now(), RETRY_MS);
 		log_customer(aside, stream, customer);
 	}
 	return slot->customer;
@@ -203,7 +203,7 @@ drop(PsAside *aside, const char *stream, AsideMessage *kept)
 	aside->bytes -= GetMemoryChunkSpace(customer);
 	pfree(customer);
 	if (dlist_is_empty(&aside->order))
-		aside->next_try = DT_NOEND;
+		aside->next_try = PS_MOMENT_NEVER;
 }
 
 void
@@ -225,7 +225,7 @@ ps_aside_committed(PsAside *aside, const char *stream, const PsEntry *entries, i
 int
 ps_aside_take(PsAside *aside, int max, PsEntry **entries)
 {
-	TimestampTz start = GetCurrentTimestamp();
+	PsMoment	start = ps_clock_now();
 	dlist_iter	iter;
 	dlist_iter	inner;
 	int			n = 0;
@@ -258,7 +258,7 @@ ps_aside_take(PsAside *aside, int max, PsEntry **entries)
 			(*entries)[n++].kept = kept;
 		}
 	}
-	aside->spent_ms = TimestampDifferenceMilliseconds(start, GetCurrentTimestamp());
+	aside->spent_ms = (long) ((ps_clock_now() - start) / 1000);
 	return n;
 }
 
@@ -269,11 +269,11 @@ ps_aside_end(PsAside *aside)
 
 	dlist_foreach(iter, &aside->order)
 		dlist_container(AsideCustomer, in_order, iter.cur)->trying = false;
-	aside->next_try = dlist_is_empty(&aside->order) ? DT_NOEND :
-		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), aside->more ? 0 : Max(RETRY_MS, TRY_SHARE * aside->spent_ms));
+	aside->next_try = dlist_is_empty(&aside->order) ? PS_MOMENT_NEVER :
+		ps_moment_plus(ps_clock_now(), aside->more ? 0 : Max(RETRY_MS, TRY_SHARE * aside->spent_ms));
 }
 
-TimestampTz
+PsMoment
 ps_aside_next_try(const PsAside *aside)
 {
 	return aside->next_try;

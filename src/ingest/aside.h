@@ -7,6 +7,7 @@
 #define PS_ASIDE_H
 
 #include "apply.h"
+#include "clock.h"
 
 typedef struct PsAside PsAside;
 
@@ -28,8 +29,8 @@ extern void ps_aside_committed(PsAside *aside, const char *stream, const PsEntry
 extern int	ps_aside_take(PsAside *aside, int max, PsEntry **entries);
 extern void ps_aside_end(PsAside *aside);
 
-/* When to try again, DT_NOEND when nobody is set aside. */
-extern TimestampTz ps_aside_next_try(const PsAside *aside);
+/* When to try again, PS_MOMENT_NEVER when nobody is set aside. */
+extern PsMoment ps_aside_next_try(const PsAside *aside);
 
 /* The memory that the messages take. */
 extern int64 ps_aside_bytes(const PsAside *aside);

@@ -74,14 +74,14 @@ share(PsWorker *worker)
 void
 ps_balance(PsWorker *worker)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	PsMoment	now = ps_clock_now();
 	bool		changed = false;
 	int			surplus;
 
 	/* an answer that is under way must find what was ours when it was asked for */
 	if (now < worker->next_balance || worker->lookup.running)
 		return;
-	worker->next_balance = TimestampTzPlusMilliseconds(now, BALANCE_INTERVAL_MS);
+	worker->next_balance = ps_moment_plus(now, BALANCE_INTERVAL_MS);
 	surplus = -share(worker);
 	for (int p = 0; p < worker->nleases; p++)
 		surplus += worker->leases[p].held && worker->leases[p].readable;

@@ -125,7 +125,7 @@ apply_transaction(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *se
 											 Max(worker->npartitions, 1) * sizeof(PsOffsetMove));
 	Range		range = {worker, entries, n};
 	ErrorContextCallback callback = {error_context_stack, describe_range, &range};
-	bool		reading = settings->now >= worker->next_progress;
+	bool		reading = ps_clock_now() >= worker->next_progress;
 	int			nmoves;
 
 	error_context_stack = &callback;	/* an error takes it off where it is caught */
@@ -149,7 +149,7 @@ apply_transaction(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *se
 	if (n > 0)
 		ps_cut_succeeded(worker);
 	if (reading)
-		worker->next_progress = TimestampTzPlusMilliseconds(settings->now, PROGRESS_INTERVAL_MS);
+		worker->next_progress = ps_moment_plus(ps_clock_now(), PROGRESS_INTERVAL_MS);
 	PS_FAILPOINT("after_commit");
 }
 
@@ -223,6 +223,7 @@ reorder(PsWorker *worker, PsEntry **entries, int n, const PsApplySettings *setti
 	PsStream   *stream = worker->stream;
 	PsReorderSettings holding = {stream->reorder_wait_us, stream->reorder_buffer_size,
 	ps_reorder_memory_kb * INT64CONST(1024) - ps_aside_bytes(worker->aside), PS_MAX_HELD_SPAN};
+	PsMoment	now = ps_clock_now();
 	PsMessage  *released;
 	PsEntry    *result;
 	int			nreleased;
@@ -230,8 +231,8 @@ reorder(PsWorker *worker, PsEntry **entries, int n, const PsApplySettings *setti
 
 	for (int i = 0; i < n; i++)
 		if ((*entries)[i].event != NULL)
-			ps_reorder_add(worker->reorder, &holding, &(*entries)[i].message, (*entries)[i].event, settings->now);
-	nreleased = ps_reorder_release(worker->reorder, &holding, settings->now, flush, stream->batch_size, &released);
+			ps_reorder_add(worker->reorder, &holding, &(*entries)[i].message, (*entries)[i].event, now);
+	nreleased = ps_reorder_release(worker->reorder, &holding, now, flush, stream->batch_size, &released);
 	result = palloc_extended(Max(n + nreleased, 1) * sizeof(PsEntry), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	for (int i = 0; i < n; i++)
 		if ((*entries)[i].event == NULL)
@@ -243,12 +244,12 @@ reorder(PsWorker *worker, PsEntry **entries, int n, const PsApplySettings *setti
 	return left + nreleased;
 }
 
-TimestampTz
+PsMoment
 ps_batch_next_due(const PsWorker *worker)
 {
-	TimestampTz oldest = ps_reorder_oldest(worker->reorder);
+	PsMoment	oldest = ps_reorder_oldest(worker->reorder);
 
-	if (!TIMESTAMP_NOT_FINITE(oldest))
+	if (oldest != PS_MOMENT_PAST && oldest != PS_MOMENT_NEVER)
 		oldest += worker->stream->reorder_wait_us;
 	return Min(Min(oldest, ps_progress_due(worker)), ps_aside_next_try(worker->aside));
 }
@@ -259,7 +260,7 @@ ps_batch_is_blocked(const PsWorker *worker)
 	/* what waits to be ordered has the other half */
 	int64		room = ps_reorder_memory_kb * INT64CONST(1024) / (worker->stream->reorder_wait_us > 0 ? 2 : 1);
 
-	if (ps_aside_next_try(worker->aside) == DT_NOEND)
+	if (ps_aside_next_try(worker->aside) == PS_MOMENT_NEVER)
 		return false;
 	for (int i = 0; i < worker->npartitions; i++)
 		if (worker->partitions[i].offsets.read - worker->partitions[i].offsets.next > PS_MAX_HELD_SPAN)
@@ -271,7 +272,7 @@ ps_batch_is_blocked(const PsWorker *worker)
 static void
 report_offsets(PsWorker *worker)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	PsMoment	now = ps_clock_now();
 	PsPosition *positions;
 
 	if (now < worker->next_report || worker->npartitions == 0)
@@ -283,7 +284,7 @@ report_offsets(PsWorker *worker)
 		positions[i].offset = worker->partitions[i].stored_offset;
 	}
 	ps_consumer_report(worker->consumer, positions, worker->npartitions);
-	worker->next_report = TimestampTzPlusMilliseconds(now, REPORT_INTERVAL_MS);
+	worker->next_report = ps_moment_plus(now, REPORT_INTERVAL_MS);
 }
 
 /* Applies decoded entries, a transaction at a time. */
@@ -335,13 +336,13 @@ ps_batch_apply(PsWorker *worker, PsIntake *intake, bool flush)
 	PS_FAILPOINT("after_fetch");
 	if (flush)
 		settings.lock_timeout_ms = Min(settings.lock_timeout_ms, FLUSH_WAIT_MS);
-	if (settings.now >= ps_aside_next_try(worker->aside))
+	if (ps_clock_now() >= ps_aside_next_try(worker->aside))
 		retry_aside(worker, settings);
 	n = make_entries(worker, intake, entries, &settings);
 	if (worker->stream->reorder_wait_us > 0 || ps_reorder_held(worker->reorder) > 0)
 		n = reorder(worker, &entries, n, &settings, flush);
 	/* a try alone needs no transaction */
-	if (intake->n > 0 || intake->ends != NIL || n > 0 || ps_progress_due(worker) <= settings.now)
+	if (intake->n > 0 || intake->ends != NIL || n > 0 || ps_progress_due(worker) <= ps_clock_now())
 		apply_entries(worker, entries, n, &settings);
 	ps_reorder_forget_released(worker->reorder);
 	report_offsets(worker);

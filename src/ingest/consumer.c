@@ -247,7 +247,7 @@ take_event(PsIntake *intake, rd_kafka_event_t *event)
 
 void
 ps_consumer_drain(PsConsumer *consumer, PsIntake *intake, int max_messages, int64 max_bytes,
-				  TimestampTz deadline)
+				  PsMoment deadline)
 {
 	char		woken[64];
 
@@ -259,7 +259,7 @@ ps_consumer_drain(PsConsumer *consumer, PsIntake *intake, int max_messages, int6
 		if (consumer->event != NULL)
 			rd_kafka_event_destroy(consumer->event);
 		consumer->event = NULL;
-		if (intake->n % 256 == 255 && GetCurrentTimestamp() >= deadline)
+		if (intake->n % 256 == 255 && ps_clock_now() >= deadline)
 			break;
 		consumer->event = rd_kafka_queue_poll(consumer->queue, 0);
 		if (consumer->event == NULL)

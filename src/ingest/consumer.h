@@ -6,6 +6,7 @@
 #ifndef PS_CONSUMER_H
 #define PS_CONSUMER_H
 
+#include "clock.h"
 #include "profile_stream.h"
 #include "nodes/pg_list.h"
 
@@ -41,7 +42,7 @@ extern void ps_consumer_assign(PsConsumer *consumer, const PsPosition *positions
 
 /* Moves what is queued into the intake, up to so many messages and bytes, not past the deadline. */
 extern void ps_consumer_drain(PsConsumer *consumer, PsIntake *intake, int max_messages, int64 max_bytes,
-							  TimestampTz deadline);
+							  PsMoment deadline);
 
 /* End of the partition as last heard from the broker, -1 if never. */
 extern int64 ps_consumer_end_offset(PsConsumer *consumer, int32 partition);

@@ -123,7 +123,7 @@ ps_control_waiting(PsWorker *worker, bool waiting)
 static void
 flush_held(PsWorker *worker)
 {
-	TimestampTz start = GetCurrentTimestamp();
+	PsMoment	begin_until = ps_moment_plus(ps_clock_now(), FLUSH_MS);
 	PsIntake	nothing = {0};
 
 	if (worker->consumer == NULL || worker->reassign || ps_reorder_held(worker->reorder) == 0)
@@ -131,8 +131,8 @@ flush_held(PsWorker *worker)
 	SetConfigOption("lock_timeout", FLUSH_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
 	flushing = true;
 	disable_timeout(stop_timer, false);
-	enable_timeout_at(stop_timer, TimestampTzPlusMilliseconds(start, LAST_MS));
-	while (ps_reorder_held(worker->reorder) > 0 && GetCurrentTimestamp() < TimestampTzPlusMilliseconds(start, FLUSH_MS))
+	enable_timeout_after(stop_timer, LAST_MS);
+	while (ps_reorder_held(worker->reorder) > 0 && ps_clock_now() < begin_until)
 	{
 		MemoryContextSwitchTo(worker->batch_context);
 		ps_batch_apply(worker, &nothing, true);
@@ -280,7 +280,7 @@ ps_control_serve(PsWorker *worker)
 		SetConfigOption("synchronous_commit", ps_synchronous_commit ? "on" : "off", PGC_USERSET, PGC_S_SESSION);
 	}
 	AcceptInvalidationMessages();
-	if (worker->recheck && GetCurrentTimestamp() >= worker->next_attempt)
+	if (worker->recheck && ps_clock_now() >= worker->next_attempt)
 	{
 		worker->recheck = false;
 		stream_changed = options_changed = true;

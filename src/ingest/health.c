@@ -45,7 +45,7 @@ ps_health_start(PsWorker *worker)
 {
 	int			attempts = count_attempts(worker, 1);
 
-	worker->started_at = GetCurrentTimestamp();
+	worker->started_at = ps_clock_now();
 	worker->attempt = PS_ATTEMPT_START;
 	if (attempts <= ps_worker_restart_limit * worker->stream->workers)
 		return;
@@ -85,7 +85,7 @@ ps_health_count(PsWorker *worker, const PsCounts *counts)
 
 /* Pauses the stream when dead letters are more than their share of this minute's messages. */
 static void
-check_dead_letters(PsWorker *worker, TimestampTz now)
+check_dead_letters(PsWorker *worker, PsMoment now)
 {
 	PsStream   *stream = worker->stream;
 
@@ -111,17 +111,17 @@ check_dead_letters(PsWorker *worker, TimestampTz now)
 	if (now >= worker->minute_ends)
 	{
 		worker->minute_messages = worker->minute_dead = 0;
-		worker->minute_ends = TimestampTzPlusMilliseconds(now, 60000);
+		worker->minute_ends = ps_moment_plus(now, 60000);
 	}
 }
 
 void
 ps_health_check(PsWorker *worker)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	PsMoment	now = ps_clock_now();
 
 	if (worker->attempt == PS_ATTEMPT_BATCH ||
-		(worker->attempt == PS_ATTEMPT_NONE && now >= TimestampTzPlusMilliseconds(worker->started_at, PROVEN_MS)))
+		(worker->attempt == PS_ATTEMPT_NONE && now >= ps_moment_plus(worker->started_at, PROVEN_MS)))
 	{
 		(void) count_attempts(worker, -PS_ALL_ATTEMPTS);
 		worker->attempt = PS_ATTEMPT_PROVEN;

@@ -68,7 +68,7 @@ ps_identity_doubt(PsWorker *worker, const PsIntake *intake)
 	/* while there is no broker nobody reads on anyway, and fetches would delay the answer of one that is back */
 	worker->reassign |= list_member_int(intake->doubted, -1);
 	if (intake->doubted != NIL)
-		worker->next_lookup = Min(worker->next_lookup, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), DOUBT_MS));
+		worker->next_lookup = Min(worker->next_lookup, ps_moment_plus(ps_clock_now(), DOUBT_MS));
 }
 
 bool
@@ -119,10 +119,10 @@ ps_identity_is_other(PsWorker *worker, const PsStoredOffset *row, int64 low, int
 void
 ps_identity_note_turn(PsWorker *worker)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	PsMoment	now = ps_clock_now();
 
 	/* events that wait would begin to wait again: while there are any, the look-ups must do */
-	if (worker->last_turn != 0 && TimestampDifferenceExceeds(worker->last_turn, now, STALL_MS) &&
+	if (worker->last_turn != 0 && now - worker->last_turn > STALL_MS * INT64CONST(1000) &&
 		ps_reorder_held(worker->reorder) == 0 && ps_aside_bytes(worker->aside) == 0)
 		worker->reassign = true;
 	worker->last_turn = now;

@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "clock.h"
 #include "ingest/lease.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -58,12 +59,12 @@ ps_lease_release(int stream_id, uint32 what)
 static bool
 take_worker(int stream_id, int number, LOCKMODE mode, bool session)
 {
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PREDECESSOR_MS);
+	PsMoment	deadline = ps_moment_plus(ps_clock_now(), PREDECESSOR_MS);
 	LOCKTAG		tag = lease_tag(stream_id, PS_LEASE_WORKER(number), LEASE);
 
 	while (LockAcquire(&tag, mode, session, true) == LOCKACQUIRE_NOT_AVAIL)
 	{
-		if (GetCurrentTimestamp() >= deadline)
+		if (ps_clock_now() >= deadline)
 			return false;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 50, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);

@@ -6,6 +6,7 @@
  */
 #include "postgres.h"
 
+#include "clock.h"
 #include "ingest/probe.h"
 #include "kafka.h"
 #include "miscadmin.h"
@@ -62,13 +63,13 @@ pack_options(ProbeSegment *segment, List *options)
 static void
 wait_for_answer(ProbeSegment *segment, BackgroundWorkerHandle *handle, int timeout_ms)
 {
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	PsMoment	deadline = ps_moment_plus(ps_clock_now(), timeout_ms);
 
 	while (!segment->answered)
 	{
 		pid_t		pid;
 
-		if (GetCurrentTimestamp() >= deadline ||
+		if (ps_clock_now() >= deadline ||
 			GetBackgroundWorkerPid(handle, &pid) == BGWH_STOPPED)
 			break;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10, PG_WAIT_EXTENSION);

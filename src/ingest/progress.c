@@ -83,13 +83,13 @@ is_unstored(const PsPartition *partition)
 	return partition->counts.consumed != 0 || partition->offsets.read > partition->read_stored;
 }
 
-TimestampTz
+PsMoment
 ps_progress_due(const PsWorker *worker)
 {
 	for (int i = 0; i < worker->npartitions; i++)
 		if (is_unstored(&worker->partitions[i]))
 			return worker->next_progress;
-	return DT_NOEND;
+	return PS_MOMENT_NEVER;
 }
 
 void

@@ -43,8 +43,9 @@ forget_ids(PsWorker *worker, TimestampTz now, int64 *pause_ms)
 
 /* One step, in a transaction of its own. */
 static void
-step(PsWorker *worker, TimestampTz now)
+step(PsWorker *worker)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	int64		pause_ms;
 	uint64		found;
 
@@ -60,19 +61,19 @@ step(PsWorker *worker, TimestampTz now)
 	PopActiveSnapshot();
 	SPI_finish();
 	CommitTransactionCommand();
-	worker->next_upkeep = TimestampTzPlusMilliseconds(now, found > 0 ? BUSY_MS : pause_ms);
+	worker->next_upkeep = ps_moment_plus(ps_clock_now(), found > 0 ? BUSY_MS : pause_ms);
 }
 
 void
 ps_upkeep(PsWorker *worker)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	PsMoment	now = ps_clock_now();
 
 	if (worker->number != 0 || now < worker->next_upkeep)
 		return;
-	worker->next_upkeep = TimestampTzPlusMilliseconds(now, MIN_PAUSE_MS);
+	worker->next_upkeep = ps_moment_plus(now, MIN_PAUSE_MS);
 	if (!ps_lease_take(UPKEEP_LEASE))
 		return;
-	step(worker, now);
+	step(worker);
 	ps_lease_release(UPKEEP_LEASE);
 }

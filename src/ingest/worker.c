@@ -86,7 +86,7 @@ has_readable(const PsWorker *worker)
 static void
 serve_lookup(PsWorker *worker)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	PsMoment	now = ps_clock_now();
 	PsLookup   *lookup = &worker->lookup;
 
 	if (ps_lookup_done(lookup))
@@ -100,7 +100,7 @@ serve_lookup(PsWorker *worker)
 		{
 			ps_assignment_update(worker);
 			set_client_error(worker, NULL);
-			worker->next_lookup = worker->lookup_outdated ? now : TimestampTzPlusMilliseconds(now, worker->lookup_interval_ms);
+			worker->next_lookup = worker->lookup_outdated ? now : ps_moment_plus(now, worker->lookup_interval_ms);
 			worker->lookup_outdated = false;
 			if (!has_readable(worker))
 				ps_worker_set_state(worker, "offset_lost", "no partition can be read",
@@ -110,7 +110,7 @@ serve_lookup(PsWorker *worker)
 		}
 		else
 		{
-			worker->next_lookup = TimestampTzPlusMilliseconds(now, LOOKUP_RETRY_MS);
+			worker->next_lookup = ps_moment_plus(now, LOOKUP_RETRY_MS);
 			if (lookup->topic_missing)
 				ps_worker_set_state(worker, "retrying", psprintf("topic \"%s\" does not exist", worker->stream->topic),
 									"Create the topic; the stream finds it by itself.", -1);
@@ -128,7 +128,7 @@ serve_lookup(PsWorker *worker)
 		worker->lookup_settled = worker->reassign;
 		ps_identity_note_asked(worker);
 		(void) ps_lookup_start(lookup, ps_assignment_start_ms(worker->stream), LOOKUP_TIMEOUT_MS);
-		worker->next_lookup = TimestampTzPlusMilliseconds(now, LOOKUP_RETRY_MS);
+		worker->next_lookup = ps_moment_plus(now, LOOKUP_RETRY_MS);
 	}
 }
 
@@ -139,7 +139,7 @@ has_room(PsWorker *worker)
 	if (ps_batch_is_blocked(worker))
 		return false;
 	/* reading goes on while more is due than a batch took, as long as there is memory for it */
-	return ps_batch_next_due(worker) != DT_NOBEGIN ||
+	return ps_batch_next_due(worker) != PS_MOMENT_PAST ||
 		ps_reorder_bytes(worker->reorder) + ps_aside_bytes(worker->aside) < ps_reorder_memory_kb * INT64CONST(1024);
 }
 
@@ -153,20 +153,20 @@ serve_messages(PsWorker *worker)
 	ps_identity_note_turn(worker);
 	if (has_room(worker))
 		ps_consumer_drain(worker->consumer, &intake, stream->batch_size, MAX_BATCH_BYTES,
-						  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), stream->batch_wait_ms));
+						  ps_moment_plus(ps_clock_now(), stream->batch_wait_ms));
 	if (intake.error != NULL)
 	{
 		/* librdkafka recovers by itself; a look-up says whether it has */
 		set_client_error(worker, intake.error);
 		worker->next_lookup = Min(worker->next_lookup,
-								  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 200));
+								  ps_moment_plus(ps_clock_now(), 200));
 	}
 	if (intake.lost != NIL || !ps_identity_verify(worker, &intake))
 		worker->reassign = true;
 	ps_identity_doubt(worker, &intake);
 	if (worker->reassign)
 		return false;			/* what was drained is read again */
-	if (intake.n > 0 || intake.ends != NIL || ps_batch_next_due(worker) <= GetCurrentTimestamp())
+	if (intake.n > 0 || intake.ends != NIL || ps_batch_next_due(worker) <= ps_clock_now())
 	{
 		if (intake.n > 0)
 			ps_health_begin(worker);
@@ -182,13 +182,13 @@ serve_messages(PsWorker *worker)
 static long
 due_ms(PsWorker *worker)
 {
-	TimestampTz due = ps_batch_next_due(worker);
+	PsMoment	due = ps_batch_next_due(worker);
 
-	if (worker->reassign || due == DT_NOEND)
+	if (worker->reassign || due == PS_MOMENT_NEVER)
 		return IDLE_MS;
-	if (due == DT_NOBEGIN)
+	if (due == PS_MOMENT_PAST)
 		return 0;				/* infinitely long ago is no number */
-	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due); /* rounds up */
+	return (long) Min(IDLE_MS, ps_clock_left(due));
 }
 
 static void
@@ -196,7 +196,7 @@ wait_for_work(PsWorker *worker)
 {
 	int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
 
-	if (GetCurrentTimestamp() >= worker->next_attempt && !ps_batch_is_blocked(worker))
+	if (ps_clock_now() >= worker->next_attempt && !ps_batch_is_blocked(worker))
 		events |= WL_SOCKET_READABLE;	/* otherwise nobody empties the pipe */
 	pgstat_report_activity(STATE_IDLE, NULL);
 	ps_control_waiting(worker, true);
@@ -216,7 +216,7 @@ serve(PsWorker *worker)
 	serve_lookup(worker);
 	ps_balance(worker);
 	MemoryContextSwitchTo(worker->batch_context);
-	if (GetCurrentTimestamp() >= worker->next_attempt)
+	if (ps_clock_now() >= worker->next_attempt)
 	{
 		more = serve_messages(worker);
 		ps_health_check(worker);
@@ -251,7 +251,7 @@ recover(PsWorker *worker)
 	worker->failures++;
 	worker->reassign = true;
 	worker->next_lookup = 0;
-	worker->next_attempt = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), backoff);
+	worker->next_attempt = ps_moment_plus(ps_clock_now(), backoff);
 	worker->recheck = true;
 	PG_TRY();
 	{
@@ -353,7 +353,7 @@ profile_stream_worker_main(Datum arg)
 			ps_control_serve(&worker);
 			if (worker.consumer != NULL)
 				serve(&worker);
-			else if (GetCurrentTimestamp() >= worker.next_attempt)
+			else if (ps_clock_now() >= worker.next_attempt)
 				connect_kafka(&worker);
 			else
 			{

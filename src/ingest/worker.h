@@ -9,6 +9,7 @@
 #include "ingest/consumer.h"
 #include "ingest/lookup.h"
 #include "apply.h"
+#include "clock.h"
 #include "core/offset_set.h"
 #include "core/reorder.h"
 #include "store/partition_catalog.h"
@@ -61,18 +62,18 @@ typedef struct PsWorker
 	PsConsumer *consumer;
 	List	   *connection;		/* the options that the consumer was made with */
 	PsLookup	lookup;
-	TimestampTz next_lookup;
+	PsMoment	next_lookup;
 	PsPartition *partitions;	/* assigned, ascending */
 	int			npartitions;
 	PsLease    *leases;			/* of each partition of the topic */
 	int			nleases;
-	TimestampTz next_balance;
+	PsMoment	next_balance;
 	PsReorder  *reorder;
 	PsAside    *aside;
-	TimestampTz next_progress;	/* when to store what was read but is held */
+	PsMoment	next_progress;	/* when to store what was read but is held */
 	bool		reassign;		/* read offsets again and assign */
 	bool		doubtful;		/* likewise, once the broker answers: a topic may be another one */
-	TimestampTz last_turn;		/* when the loop came round, 0 before the first time */
+	PsMoment	last_turn;		/* when the loop came round, 0 before the first time */
 	int			lookup_interval_ms;
 	bool		lookup_settled; /* the look-up under way began while nothing moved */
 	bool		lookup_outdated;	/* it was under way when the stream was altered */
@@ -82,14 +83,14 @@ typedef struct PsWorker
 	bool		cut_grown;		/* since it was last too large */
 	bool		recheck;		/* read the stream and its options again at the next attempt */
 	int			failures;		/* in a row */
-	TimestampTz next_attempt;
-	TimestampTz next_report;
-	TimestampTz started_at;
+	PsMoment	next_attempt;
+	PsMoment	next_report;
+	PsMoment	started_at;
 	PsAttempt	attempt;
 	int64		minute_messages;
 	int64		minute_dead;
-	TimestampTz minute_ends;
-	TimestampTz next_upkeep;
+	PsMoment	minute_ends;
+	PsMoment	next_upkeep;
 	int64		upkeep_page;	/* of event_ids, where the next step begins */
 	char	   *state;			/* as last written */
 	char	   *error;
@@ -134,8 +135,8 @@ extern void ps_balance_release(PsWorker *worker, int partition);
 /* batch.c: applies what an intake holds and what is due, isolating what cannot be applied; or all that is held. */
 extern void ps_batch_apply(PsWorker *worker, PsIntake *intake, bool flush);
 
-/* When something held will be due, or shown; DT_NOBEGIN: more is due than one batch took, DT_NOEND: never. */
-extern TimestampTz ps_batch_next_due(const PsWorker *worker);
+/* When something held will be due, or shown; PS_MOMENT_PAST: more is due than one batch took, PS_MOMENT_NEVER: never. */
+extern PsMoment ps_batch_next_due(const PsWorker *worker);
 
 /* Whether nothing is read until a customer's lock is free, because no more can be held. */
 extern bool ps_batch_is_blocked(const PsWorker *worker);
@@ -160,8 +161,8 @@ extern int	ps_progress_moves(PsWorker *worker, const PsEntry *entries, int n, bo
 /* Takes over what was committed. */
 extern void ps_progress_committed(PsWorker *worker, const PsOffsetMove *moves, int n);
 
-/* When to store what was read and is held, DT_NOEND when that is stored. */
-extern TimestampTz ps_progress_due(const PsWorker *worker);
+/* When to store what was read and is held, PS_MOMENT_NEVER when that is stored. */
+extern PsMoment ps_progress_due(const PsWorker *worker);
 
 /* health.c: counts the start, and ends the process when too many came to nothing; what was asked is answered; a batch begins */
 extern void ps_health_start(PsWorker *worker);

@@ -8,6 +8,7 @@
 
 #include "access/twophase.h"
 #include "catalog/namespace.h"
+#include "clock.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "profile_stream.h"
@@ -80,14 +81,14 @@ take_free(const int64 *sorted_keys, int n, bool *had)
 void
 ps_lock_customers_within(const int64 *sorted_keys, int n, int wait_ms, bool *had)
 {
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
+	PsMoment	deadline = ps_moment_plus(ps_clock_now(), wait_ms);
 	long		step = 1;
 	bool		woken = false;
 
 	memset(had, 0, n * sizeof(bool));
 	while (take_free(sorted_keys, n, had) > 0)
 	{
-		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		long		left = (long) ps_clock_left(deadline);
 
 		if (wait_ms <= 0 || left <= 0)
 			break;
