@@ -1,10 +1,14 @@
 # Builds the extension with PGXS; tests: make installcheck (regress, isolation, TAP).
 #   make FAILPOINTS=yes   adds the failpoints that the crash tests use
 #   make WERROR=yes       warnings are errors, as in CI
+#   make WITH_REDIS=no    without the Redis sink; the default is yes where pkg-config finds hiredis
 EXTENSION      = profile_stream
 EXTVERSION     = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(EXTENSION).control)
 MODULE_big     = $(EXTENSION)
-OBJS           = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
+WITH_REDIS    ?= $(if $(shell pkg-config --exists hiredis && echo found),yes,no)
+# one of two files that define the same functions
+OBJS           = $(filter-out $(if $(filter yes,$(WITH_REDIS)),%/redis_missing.o,%/redis_client.o), \
+	$(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c))))
 DATA           = $(wildcard sql/*--*--*.sql)
 DATA_built     = sql/$(EXTENSION)--$(EXTVERSION).sql
 REGRESS        = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
@@ -24,6 +28,10 @@ ifeq ($(WERROR),yes)
 PG_CPPFLAGS   += -Werror
 endif
 SHLIB_LINK     = $(shell pkg-config --libs rdkafka) -lpthread
+ifeq ($(WITH_REDIS),yes)
+PG_CPPFLAGS   += $(shell pkg-config --cflags hiredis)
+SHLIB_LINK    += $(shell pkg-config --libs hiredis)
+endif
 
 PG_CONFIG     ?= pg_config
 PGXS          := $(shell $(PG_CONFIG) --pgxs)

@@ -13,9 +13,9 @@ kafka_version=4.3.1
 kafka=yes
 [ "${1:-}" = --no-kafka ] && kafka=no
 
-packages="postgresql-$pg postgresql-server-dev-$pg librdkafka-dev pkg-config gcc libc6-dev make python3"
+packages="postgresql-$pg postgresql-server-dev-$pg librdkafka-dev libhiredis-dev pkg-config gcc libc6-dev make python3"
 if [ $kafka = yes ]; then
-	packages="$packages libipc-run-perl"
+	packages="$packages libipc-run-perl redis-server"
 	# from 16 on it is among PostgreSQL's own programs
 	[ "$pg" -ge 16 ] || packages="$packages pg-bsd-indent"
 fi
@@ -46,6 +46,7 @@ for package in $packages; do
 	case $package in
 		default-jre-*) command -v java >/dev/null && continue ;;
 		maven) command -v mvn >/dev/null && continue ;;
+		redis-server) command -v redis-server >/dev/null && continue ;;
 		pg-bsd-indent) command -v pg_bsd_indent >/dev/null && continue ;;
 	esac
 	missing="$missing $package"

@@ -367,6 +367,26 @@ COMMENT ON FUNCTION kafka_validator(text[], oid) IS 'Checks the options of serve
 CREATE FOREIGN DATA WRAPPER profile_stream_kafka NO HANDLER VALIDATOR kafka_validator;
 COMMENT ON FOREIGN DATA WRAPPER profile_stream_kafka IS 'Kafka clusters as servers: addresses in the server, secrets in user mappings';
 
+-- section: Redis (api/options.c, api/redis.c)
+
+CREATE FUNCTION redis_validator(options text[], catalog oid) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_redis_validator' LANGUAGE c STRICT;
+COMMENT ON FUNCTION redis_validator(text[], oid) IS 'Checks the options of servers and user mappings of profile_stream_redis';
+
+CREATE FOREIGN DATA WRAPPER profile_stream_redis NO HANDLER VALIDATOR redis_validator;
+COMMENT ON FOREIGN DATA WRAPPER profile_stream_redis IS 'Redis servers: addresses in the server, username and password in user mappings';
+
+CREATE FUNCTION test_redis(redis text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_test_redis' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION test_redis(text) IS 'Try whether a Redis can be reached and written as a stream would: host:port, the path of a socket, or a server of profile_stream_redis';
+
+CREATE FUNCTION redis_write(redis text, prefix text, ttl int, customer_ids text[], versions bigint[], documents text[]) RETURNS text[]
+	AS 'MODULE_PATHNAME', 'ps_redis_write' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION redis_write(text, text, int, text[], bigint[], text[]) IS 'Write profiles to Redis as a relay does, or delete those whose document is null; says of each key: written, newer or foreign; for tests';
+
+REVOKE ALL ON FUNCTION test_redis(text), redis_write(text, text, int, text[], bigint[], text[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION test_redis(text) TO profile_stream_operator;
+
 -- section: streams (api/streams.c)
 
 CREATE FUNCTION create_stream(name text, server name DEFAULT NULL, brokers text DEFAULT NULL,

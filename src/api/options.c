@@ -1,6 +1,7 @@
 /*
  * options.c
- *	  Validator of the foreign-data wrapper whose servers name Kafka clusters.
+ *	  Validators of the foreign-data wrappers whose servers name Kafka clusters and
+ *	  Redis servers.
  */
 #include "postgres.h"
 
@@ -11,6 +12,7 @@
 #include "fmgr.h"
 #include "kafka.h"
 #include "miscadmin.h"
+#include "redis.h"
 
 PG_FUNCTION_INFO_V1(ps_kafka_validator);
 Datum
@@ -46,5 +48,34 @@ ps_kafka_validator(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED),
 				 errmsg("option \"bootstrap_servers\" is required"),
 				 errhint("CREATE SERVER ... OPTIONS (bootstrap_servers 'host:9092').")));
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(ps_redis_validator);
+Datum
+ps_redis_validator(PG_FUNCTION_ARGS)
+{
+	List	   *options = untransformRelOptions(PG_GETARG_DATUM(0));
+	Oid			catalog = PG_GETARG_OID(1);
+	int			addresses = 0;
+	ListCell   *cell;
+
+	foreach(cell, options)
+	{
+		DefElem    *def = lfirst(cell);
+
+		if (catalog != ForeignServerRelationId && catalog != UserMappingRelationId)
+			ereport(ERROR,
+					(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+					 errmsg("option \"%s\" is not allowed here", def->defname),
+					 errhint("Options belong to servers and user mappings.")));
+		ps_redis_check_option(def->defname, defGetString(def), catalog == UserMappingRelationId, GetUserId());
+		addresses += strcmp(def->defname, "host") == 0 || strcmp(def->defname, "unix_socket") == 0;
+	}
+	if (catalog == ForeignServerRelationId && addresses != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED),
+				 errmsg("either option \"host\" or option \"unix_socket\" is required"),
+				 errhint("CREATE SERVER ... OPTIONS (host 'localhost', port '6379').")));
 	PG_RETURN_VOID();
 }

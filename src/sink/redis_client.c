@@ -1,0 +1,400 @@
+/*
+ * redis_client.c
+ *	  Writes profiles to Redis with hiredis, without ever blocking. Owned by a
+ *	  relay, or by a session that tries a connection.
+ *
+ *	  A connection greets (AUTH, SELECT, the script, the token), then takes
+ *	  pipelines. Each item is one call of the script below, which compares
+ *	  versions where nobody can come between. A connection that was given up may
+ *	  have left commands in the socket of a Redis that was frozen; they would bring
+ *	  an erased profile back when it thaws. So the last connection of a writer
+ *	  leaves its token, and the script does nothing for another one.
+ */
+#include "postgres.h"
+
+#include <hiredis.h>
+#include <sys/socket.h>
+
+#include "miscadmin.h"
+#include "sink/redis_client.h"
+#include "storage/fd.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define CONNECT_MS 2000
+#define ANSWER_MS 5000			/* without one answer */
+#define TOKEN_TTL "86400"		/* so that a dropped stream leaves nothing for ever */
+#define MAX_GREETINGS 4
+#define MAX_WORDS 10
+
+/* KEYS: profile, token. ARGV: token, version, ttl, document ('' to delete). */
+static const char script[] =
+"if redis.call('GET', KEYS[2]) ~= ARGV[1] then return {err = 'FENCED'} end\n"
+"if ARGV[4] == '' then redis.call('DEL', KEYS[1]) return 1 end\n"
+"local found = redis.call('GET', KEYS[1])\n"
+/* a quote within a string is escaped, and jsonb prints no object before this key */
+"local version = found and string.match(found, '\"version\": ?(%d+)')\n"
+"if version and tonumber(version) > tonumber(ARGV[2]) then return 0 end\n"
+"redis.call('SET', KEYS[1], ARGV[4], 'EX', ARGV[3])\n"
+"return 1\n";
+
+/* What Redis says at the begin of an error, and what may be done about it. */
+static const struct
+{
+	const char *code;
+	const char *hint;
+}			known_errors[] = {
+	{"NOAUTH", "Set username and password in a user mapping for the server."},
+	{"WRONGPASS", "Correct username and password in the user mapping."},
+	{"NOPERM", "The Redis user needs GET, SET, DEL, EVALSHA and SCRIPT LOAD on the keys of the prefix and on profile_stream:*."},
+	{"OOM", "Redis is out of memory: raise maxmemory, or choose a maxmemory-policy that evicts."},
+	{"READONLY", "This Redis is a replica: name its primary."},
+	{"MOVED", "Redis Cluster is not supported: name a Redis of its own."},
+	{"LOADING", "Redis is still reading its data; it goes on by itself."},
+	{"FENCED", "Another relay of this stream writes to the same Redis, or Redis was emptied; it is tried again."},
+};
+
+typedef enum Phase
+{
+	CONNECTING,
+	GREETING,
+	READY,
+	CLOSED
+} Phase;
+
+struct PsRedis
+{
+	const PsRedisTarget *target;
+	const char *prefix;
+	char		ttl[16];
+	char	   *token_key;
+	char		token[33];
+	redisContext *context;
+	Phase		phase;
+	bool		unsent;			/* output waits for the socket */
+	const char *greetings[MAX_GREETINGS];	/* that are not answered */
+	int			ngreetings;
+	int			greeted;
+	char		script_sha[41];
+	PsRedisItem *items;
+	int			nitems;
+	int			answered;
+	TimestampTz deadline;
+	char		error[256];
+	const char *hint;
+	MemoryContextCallback at_reset;
+};
+
+void
+ps_redis_check_built(void)
+{
+}
+
+/* Whatever ends the memory context also ends the connection. */
+static void
+close_context(void *arg)
+{
+	PsRedis    *redis = arg;
+
+	if (redis->context != NULL)
+	{
+		redisFree(redis->context);
+		ReleaseExternalFD();
+	}
+	redis->context = NULL;
+	redis->phase = CLOSED;
+}
+
+static PsRedisState
+fail(PsRedis *redis, const char *error, const char *hint)
+{
+	strlcpy(redis->error, error, sizeof(redis->error));
+	redis->hint = hint;
+	close_context(redis);
+	return PS_REDIS_FAILED;
+}
+
+/* Fails for what the connection says. */
+static PsRedisState
+fail_connection(PsRedis *redis, const char *reason)
+{
+	return fail(redis, psprintf("%s Redis: %s", redis->phase == CONNECTING ? "could not connect to" : "lost the connection to", reason),
+				"Check the address, and that Redis is reachable from the database server.");
+}
+
+/*
+ * Fails for an error that Redis answered. What follows its code is not repeated
+ * in answer to AUTH, where it may be the password.
+ */
+static PsRedisState
+fail_answer(PsRedis *redis, const char *command, const char *text)
+{
+	const char *hint = NULL;
+	int			length = strcmp(command, "AUTH") == 0 ? strcspn(text, " ") : strcspn(text, "\r\n");
+	const char *origin = strstr(text, " script: ");
+
+	for (int i = lengthof(known_errors) - 1; i >= 0; i--)
+		if (strncmp(text, known_errors[i].code, strlen(known_errors[i].code)) == 0)
+			hint = known_errors[i].hint;
+	if (origin != NULL)
+		length = Min(length, origin - text);
+	return fail(redis, psprintf("Redis refused %s: %.*s", command, Min(length, 200), text), hint);
+}
+
+static void
+extend_deadline(PsRedis *redis, int ms)
+{
+	redis->deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+}
+
+/* Puts a command into the output: its words, the last of which is NULL; returns the first. */
+static const char *
+append(PsRedis *redis,...)
+{
+	const char *words[MAX_WORDS];
+	size_t		lengths[MAX_WORDS];
+	int			n = 0;
+	va_list		arguments;
+
+	va_start(arguments, redis);
+	while (n < MAX_WORDS && (words[n] = va_arg(arguments, const char *)) != NULL)
+	{
+		lengths[n] = strlen(words[n]);
+		n++;
+	}
+	va_end(arguments);
+	if (redisAppendCommandArgv(redis->context, n, words, lengths) != REDIS_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory for commands to Redis")));
+	redis->unsent = true;
+	return words[0];
+}
+
+/* Says who we are, and that older connections of this writer are over. */
+static void
+greet(PsRedis *redis)
+{
+	const PsRedisTarget *target = redis->target;
+	const char **next = redis->greetings;
+
+	if (target->password != NULL && target->username != NULL)
+		*next++ = append(redis, "AUTH", target->username, target->password, NULL);
+	else if (target->password != NULL)
+		*next++ = append(redis, "AUTH", target->password, NULL);
+	if (target->database != 0)
+		*next++ = append(redis, "SELECT", psprintf("%d", target->database), NULL);
+	*next++ = append(redis, "SCRIPT", "LOAD", script, NULL);
+	*next++ = append(redis, "SET", redis->token_key, redis->token, "EX", TOKEN_TTL, NULL);
+	redis->ngreetings = next - redis->greetings;
+	redis->phase = GREETING;
+	extend_deadline(redis, ANSWER_MS);
+}
+
+/* Puts the pipeline into the output. */
+static void
+append_items(PsRedis *redis)
+{
+	for (int i = 0; i < redis->nitems; i++)
+	{
+		const PsRedisItem *item = &redis->items[i];
+		char	   *key = psprintf("%s%s", redis->prefix, item->customer_id);
+		char		version[24];
+
+		snprintf(version, sizeof(version), INT64_FORMAT, item->version);
+		append(redis, "EVALSHA", redis->script_sha, "2", key, redis->token_key, redis->token, version, redis->ttl,
+			   item->document != NULL ? item->document : "", NULL);
+		pfree(key);
+	}
+}
+
+PsRedis *
+ps_redis_open(const PsRedisTarget *target, const char *prefix, int ttl_s, const char *writer)
+{
+	PsRedis    *redis = palloc0(sizeof(PsRedis));
+	uint8		random[16];
+
+	if (!pg_strong_random(random, sizeof(random)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random values")));
+	for (int i = 0; i < sizeof(random); i++)
+		snprintf(redis->token + 2 * i, 3, "%02x", random[i]);
+	redis->target = target;
+	redis->prefix = prefix;
+	snprintf(redis->ttl, sizeof(redis->ttl), "%d", ttl_s);
+	redis->token_key = psprintf("profile_stream:%s", writer);
+	redis->at_reset.func = close_context;
+	redis->at_reset.arg = redis;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &redis->at_reset);
+
+	redis->context = target->unix_socket != NULL ? redisConnectUnixNonBlock(target->unix_socket)
+		: redisConnectNonBlock(target->host, target->port);
+	if (redis->context != NULL)
+		ReserveExternalFD();
+	if (redis->context == NULL)
+		(void) fail_connection(redis, "out of memory");
+	else if (redis->context->err != 0)
+		(void) fail_connection(redis, redis->context->errstr);
+	extend_deadline(redis, CONNECT_MS);
+	return redis;
+}
+
+void
+ps_redis_send(PsRedis *redis, PsRedisItem *items, int n)
+{
+	Assert(redis->answered == redis->nitems);
+	redis->items = items;
+	redis->nitems = n;
+	redis->answered = 0;
+	for (int i = 0; i < n; i++)
+		items[i].result = PS_REDIS_WAITING;
+	if (redis->phase == READY)
+	{
+		append_items(redis);
+		extend_deadline(redis, ANSWER_MS);
+	}
+}
+
+/* Takes the answer to the next greeting; after the last one the pipeline may go. */
+static PsRedisState
+take_greeting(PsRedis *redis, const redisReply * reply)
+{
+	const char *command = redis->greetings[redis->greeted++];
+
+	if (reply->type == REDIS_REPLY_ERROR)
+		return fail_answer(redis, command, reply->str);
+	if (strcmp(command, "SCRIPT") == 0)
+	{
+		if (reply->type != REDIS_REPLY_STRING || reply->len != sizeof(redis->script_sha) - 1)
+			return fail(redis, "Redis answered what was not asked", NULL);
+		memcpy(redis->script_sha, reply->str, sizeof(redis->script_sha));
+	}
+	if (redis->greeted == redis->ngreetings)
+	{
+		redis->phase = READY;
+		append_items(redis);
+	}
+	return PS_REDIS_BUSY;
+}
+
+/* Takes the answer to the next item. One key's own trouble is not the others'. */
+static PsRedisState
+take_result(PsRedis *redis, const redisReply * reply)
+{
+	PsRedisItem *item = &redis->items[redis->answered];
+
+	if (redis->answered == redis->nitems)
+		return fail(redis, "Redis answered what was not asked", NULL);
+	if (reply->type == REDIS_REPLY_ERROR && strstr(reply->str, "WRONGTYPE") == NULL)
+		return fail_answer(redis, "a profile", reply->str);
+	if (reply->type == REDIS_REPLY_ERROR)
+		item->result = PS_REDIS_FOREIGN;
+	else
+		item->result = reply->type == REDIS_REPLY_INTEGER && reply->integer == 0 ? PS_REDIS_NEWER : PS_REDIS_WRITTEN;
+	redis->answered++;
+	return PS_REDIS_BUSY;
+}
+
+/* Reads what is there, and takes every answer that is complete. */
+static PsRedisState
+read_answers(PsRedis *redis)
+{
+	PsRedisState state = PS_REDIS_BUSY;
+	void	   *reply;
+
+	if (redisBufferRead(redis->context) != REDIS_OK)
+		return fail_connection(redis, redis->context->errstr);
+	while (state == PS_REDIS_BUSY)
+	{
+		if (redisGetReplyFromReader(redis->context, &reply) != REDIS_OK)
+			return fail_connection(redis, redis->context->errstr);
+		if (reply == NULL)
+			break;
+		extend_deadline(redis, ANSWER_MS);
+		state = redis->phase == GREETING ? take_greeting(redis, reply) : take_result(redis, reply);
+		freeReplyObject(reply);
+	}
+	return state;
+}
+
+/* The socket can be written: it is connected, or never will be. */
+static PsRedisState
+finish_connecting(PsRedis *redis)
+{
+	int			error = 0;
+	socklen_t	length = sizeof(error);
+
+	if (getsockopt(redis->context->fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0)
+		error = errno;
+	if (error != 0)
+		return fail_connection(redis, strerror(error));
+	greet(redis);
+	return PS_REDIS_BUSY;
+}
+
+static PsRedisState
+state_of(PsRedis *redis)
+{
+	if (redis->phase == CLOSED)
+		return PS_REDIS_FAILED;
+	return redis->phase == READY && redis->answered == redis->nitems ? PS_REDIS_IDLE : PS_REDIS_BUSY;
+}
+
+PsRedisState
+ps_redis_work(PsRedis *redis, int ready)
+{
+	int			done = 0;
+
+	if (redis->phase == CLOSED)
+		return PS_REDIS_FAILED;
+	if (redis->phase == CONNECTING && (ready & WL_SOCKET_WRITEABLE) && finish_connecting(redis) == PS_REDIS_FAILED)
+		return PS_REDIS_FAILED;
+	if (redis->phase != CONNECTING && (ready & WL_SOCKET_READABLE) && read_answers(redis) == PS_REDIS_FAILED)
+		return PS_REDIS_FAILED;
+	if (redis->unsent)
+	{
+		if (redisBufferWrite(redis->context, &done) != REDIS_OK)
+			return fail_connection(redis, redis->context->errstr);
+		redis->unsent = !done;
+	}
+	if (state_of(redis) == PS_REDIS_BUSY && GetCurrentTimestamp() >= redis->deadline)
+		return fail_connection(redis, redis->phase == CONNECTING ? "no answer within 2 s" : "no answer within 5 s");
+	return state_of(redis);
+}
+
+pgsocket
+ps_redis_socket(PsRedis *redis)
+{
+	return redis->phase == CLOSED ? PGINVALID_SOCKET : redis->context->fd;
+}
+
+int
+ps_redis_events(PsRedis *redis)
+{
+	if (redis->phase == CLOSED)
+		return 0;
+	if (redis->phase == CONNECTING)
+		return WL_SOCKET_WRITEABLE;
+	return WL_SOCKET_READABLE | (redis->unsent ? WL_SOCKET_WRITEABLE : 0);
+}
+
+long
+ps_redis_timeout_ms(PsRedis *redis)
+{
+	return state_of(redis) == PS_REDIS_IDLE ? -1 : TimestampDifferenceMilliseconds(GetCurrentTimestamp(), redis->deadline) + 1;
+}
+
+const char *
+ps_redis_error(PsRedis *redis, const char **hint)
+{
+	*hint = redis->hint;
+	return redis->error;
+}
+
+void
+ps_redis_close(PsRedis *redis)
+{
+	close_context(redis);
+}

@@ -1,0 +1,131 @@
+
+=pod
+
+=head1 NAME
+
+ProfileStream::Redis - a Redis of one's own, for tests
+
+=head1 DESCRIPTION
+
+A redis-server on a free port of the loopback interface and on a unix socket,
+that keeps nothing on disk. It ends with the test.
+
+=cut
+
+package ProfileStream::Redis;
+
+use strict;
+use warnings;
+
+use File::Spec;
+use IPC::Run ();
+use POSIX ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my %running;    # pid => 1, of every server alive
+
+# A started server; more settings as name => value.
+sub new
+{
+	my ($class, %settings) = @_;
+	my $self = bless {
+		dir => PostgreSQL::Test::Utils::tempdir_short(),
+		port => PostgreSQL::Test::Cluster::get_free_port(),
+		settings => {%settings},
+	  },
+	  $class;
+	return $self->start;
+}
+
+sub address { return "127.0.0.1:$_[0]->{port}"; }
+sub socket { return "$_[0]->{dir}/redis.sock"; }
+
+# Starts the server and waits until it answers; same port and socket each time.
+sub start
+{
+	my ($self) = @_;
+	my %settings = (
+		bind => '127.0.0.1', port => $self->{port}, unixsocket => $self->socket, unixsocketperm => 777, dir => $self->{dir},
+		save => '', appendonly => 'no', daemonize => 'no', %{ $self->{settings} });
+	my $pid = fork() // die "could not fork: $!";
+
+	if ($pid == 0)
+	{
+		open(STDIN, '<', File::Spec->devnull);
+		open(STDOUT, '>>', "$self->{dir}/log");
+		open(STDERR, '>&', \*STDOUT);
+		exec('redis-server', map { ("--$_", $settings{$_}) } sort keys %settings) or POSIX::_exit(127);
+	}
+	$self->{pid} = $pid;
+	$running{$pid} = 1;
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		return $self if $self->command('PING') =~ /PONG|NOAUTH/;
+		last if waitpid($pid, POSIX::WNOHANG()) != 0;
+		usleep(100_000);
+	}
+	die 'Redis did not start: ' . slurp_file("$self->{dir}/log");
+}
+
+# Runs a command, returns what redis-cli prints.
+sub command
+{
+	my ($self, @words) = @_;
+	my $output = '';
+	IPC::Run::run([ 'redis-cli', '-s', $self->socket, @words ], '<', File::Spec->devnull, '>', \$output, '2>&1');
+	chomp($output);
+	return $output;
+}
+
+# Values of all keys that begin with a prefix, by what follows it.
+sub values_of
+{
+	my ($self, $prefix) = @_;
+	my @keys = sort grep { $_ ne '' } split(/\n/, $self->command('--scan', '--pattern', "$prefix*"));
+	my %values;
+
+	while (my @some = splice(@keys, 0, 500))
+	{
+		my @found = split(/\n/, $self->command('MGET', @some), -1);
+		@values{ map { substr($_, length($prefix)) } @some } = @found;
+	}
+	return \%values;
+}
+
+sub freeze { kill('STOP', $_[0]->{pid}) or die 'could not freeze Redis'; }
+sub thaw { kill('CONT', $_[0]->{pid}) or die 'could not thaw Redis'; }
+
+# Ends the server at once; nothing that it held survives.
+sub kill9
+{
+	my ($self) = @_;
+	return unless defined $self->{pid};
+	kill('KILL', $self->{pid});
+	waitpid($self->{pid}, 0);
+	delete $running{ delete $self->{pid} };
+}
+
+sub restart
+{
+	my ($self) = @_;
+	$self->kill9;
+	return $self->start;
+}
+
+sub DESTROY
+{
+	my ($self) = @_;
+	local ($?, $@);
+	$self->kill9;
+}
+
+END
+{
+	local $?;
+	kill('KILL', $_) foreach keys %running;
+}
+
+1;
