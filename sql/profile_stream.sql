@@ -44,6 +44,9 @@ CREATE TABLE streams (
 	partitions int[],
 	dead_letter_pause_ratio double precision NOT NULL DEFAULT 0.2,
 	lock_timeout interval NOT NULL DEFAULT '1 s',
+	redis text,
+	redis_prefix text NOT NULL DEFAULT 'profile:',
+	redis_ttl interval NOT NULL DEFAULT '5 minutes',
 	created_at timestamptz NOT NULL,
 	CHECK ((server IS NULL) <> (brokers IS NULL))
 );
@@ -108,6 +111,41 @@ CREATE TABLE stream_gaps (
 );
 SELECT pg_catalog.pg_extension_config_dump('stream_gaps', '');
 COMMENT ON TABLE stream_gaps IS 'Offset ranges [from_offset, to_offset) that a stream went past without reading, and why';
+
+-- Not dumped: a restored database begins with empty hands, and what Redis holds expires.
+CREATE TABLE outbox (
+	stream_id int NOT NULL,
+	sink text COLLATE "C" NOT NULL,
+	outbox_id bigint GENERATED ALWAYS AS IDENTITY (CACHE 100),
+	customer_id text COLLATE "C" NOT NULL,
+	PRIMARY KEY (stream_id, sink, outbox_id)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_insert_threshold = -1);
+COMMENT ON TABLE outbox IS 'Customers that changed, one row per commit and sink, until the sink''s relay takes them';
+
+CREATE TABLE sink_pending (
+	stream_id int NOT NULL,
+	sink text COLLATE "C" NOT NULL,
+	customer_id text COLLATE "C" NOT NULL,
+	since bigint NOT NULL,
+	PRIMARY KEY (stream_id, sink, customer_id)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_insert_threshold = -1);
+CREATE INDEX sink_pending_since ON sink_pending (stream_id, sink, since);
+COMMENT ON TABLE sink_pending IS 'Customers whose profile a relay has to deliver, one row per customer and sink at most, oldest first by since';
+
+CREATE TABLE sink_status (
+	stream_id int NOT NULL,
+	sink text COLLATE "C" NOT NULL,
+	state text NOT NULL,
+	error text,
+	hint text,
+	error_at timestamptz,
+	next_attempt_at timestamptz,
+	delivered bigint NOT NULL DEFAULT 0,
+	refused bigint NOT NULL DEFAULT 0,
+	delivered_at timestamptz,
+	PRIMARY KEY (stream_id, sink)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE sink_status IS 'What a relay last said, and how much it has delivered';
 
 -- section: profiles
 
@@ -384,8 +422,12 @@ CREATE FUNCTION redis_write(redis text, prefix text, ttl int, customer_ids text[
 	AS 'MODULE_PATHNAME', 'ps_redis_write' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION redis_write(text, text, int, text[], bigint[], text[]) IS 'Write profiles to Redis as a relay does, or delete those whose document is null; says of each key: written, newer or foreign; for tests';
 
-REVOKE ALL ON FUNCTION test_redis(text), redis_write(text, text, int, text[], bigint[], text[]) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION test_redis(text) TO profile_stream_operator;
+CREATE FUNCTION refill_redis(name text) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'ps_refill_redis' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION refill_redis(text) IS 'Have a stream''s relay write every profile to its Redis again, as after FLUSHALL; returns how many';
+
+REVOKE ALL ON FUNCTION test_redis(text), refill_redis(text), redis_write(text, text, int, text[], bigint[], text[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION test_redis(text), refill_redis(text) TO profile_stream_operator;
 
 -- section: streams (api/streams.c)
 
@@ -396,7 +438,8 @@ CREATE FUNCTION create_stream(name text, server name DEFAULT NULL, brokers text 
 	notify_channel text DEFAULT 'profile_updates', notify text DEFAULT 'customer', options jsonb DEFAULT '{}',
 	reorder_wait interval DEFAULT '0', reorder_buffer_size int DEFAULT 1000, late_tolerance interval DEFAULT NULL,
 	workers int DEFAULT 1, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT 0.2,
-	lock_timeout interval DEFAULT '1 s')
+	lock_timeout interval DEFAULT '1 s', redis text DEFAULT NULL, redis_prefix text DEFAULT 'profile:',
+	redis_ttl interval DEFAULT '5 minutes')
 	RETURNS void AS 'MODULE_PATHNAME', 'ps_create_stream' LANGUAGE c
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION create_stream IS 'Create a stream from a Kafka topic into profiles; its workers start when the transaction commits';
@@ -406,7 +449,7 @@ CREATE FUNCTION alter_stream(name text, server name DEFAULT NULL, brokers text D
 	on_offset_lost text DEFAULT NULL, notify_channel text DEFAULT NULL, notify text DEFAULT NULL, options jsonb DEFAULT NULL,
 	reorder_wait interval DEFAULT NULL, reorder_buffer_size int DEFAULT NULL, late_tolerance interval DEFAULT NULL,
 	workers int DEFAULT NULL, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT NULL,
-	lock_timeout interval DEFAULT NULL)
+	lock_timeout interval DEFAULT NULL, redis text DEFAULT NULL, redis_prefix text DEFAULT NULL, redis_ttl interval DEFAULT NULL)
 	RETURNS void AS 'MODULE_PATHNAME', 'ps_alter_stream' LANGUAGE c
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION alter_stream IS 'Change settings of a stream while it runs; what is null stays as it is';
@@ -459,11 +502,12 @@ GRANT EXECUTE ON FUNCTION create_stream, alter_stream, seek_stream, pause_stream
 CREATE VIEW stream_leases AS
 	SELECT l.classid::bigint AS stream_id, l.pid,
 		CASE WHEN l.objid::bigint >= 4294967232 THEN 4294967295 - l.objid::bigint END AS worker,
-		CASE WHEN l.objid::bigint < 4294967232 THEN l.objid::bigint END AS partition
+		CASE WHEN l.objid::bigint <= 2147483647 THEN l.objid::bigint END AS partition,
+		l.objid::bigint = 4294967231 AS relay
 	FROM pg_catalog.pg_locks l
 	WHERE l.locktype = 'advisory' AND l.objsubid = 3 AND l.classid <> 0 AND l.mode = 'ExclusiveLock' AND l.granted
 		AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
-COMMENT ON VIEW stream_leases IS 'Workers that run, by their number from 0, and the partitions that each reads';
+COMMENT ON VIEW stream_leases IS 'Workers that run, by their number from 0, the partitions that each reads, and relays';
 
 CREATE VIEW stat_partitions AS
 	SELECT s.name AS stream, s.topic, o.partition, o.state, o.start_offset, o.next_offset, o.end_offset,
@@ -510,6 +554,19 @@ CREATE VIEW stat_streams AS
 		LEFT JOIN running r ON r.stream_id = s.stream_id
 		LEFT JOIN totals t ON t.stream_id = s.stream_id;
 COMMENT ON VIEW stat_streams IS 'State, counters, lag and last error of each stream';
+
+CREATE VIEW stat_sinks AS
+	SELECT s.name AS stream, 'redis' AS sink,
+		CASE WHEN r.pid IS NULL THEN 'not_running' ELSE COALESCE(t.state, 'starting') END AS state,
+		r.pid AS relay_pid, COALESCE(t.delivered, 0) AS delivered, COALESCE(t.refused, 0) AS refused,
+		(SELECT pg_catalog.count(*) FROM profile_stream.sink_pending p WHERE p.stream_id = s.stream_id AND p.sink = 'redis')
+		+ (SELECT pg_catalog.count(*) FROM profile_stream.outbox o WHERE o.stream_id = s.stream_id AND o.sink = 'redis') AS backlog,
+		t.delivered_at, t.error, t.hint, t.error_at, t.next_attempt_at
+	FROM profile_stream.streams s
+		LEFT JOIN profile_stream.stream_leases r ON r.stream_id = s.stream_id AND r.relay
+		LEFT JOIN profile_stream.sink_status t ON t.stream_id = s.stream_id AND t.sink = 'redis'
+	WHERE s.redis IS NOT NULL;
+COMMENT ON VIEW stat_sinks IS 'State, backlog, counters and last error of what each stream delivers to';
 
 -- section: rebuilds (api/rebuild.c)
 
@@ -640,7 +697,7 @@ COMMENT ON VIEW stat_rebuilds IS 'The rebuild under way: state, progress, rate a
 GRANT USAGE ON SCHEMA profile_stream TO profile_stream_reader, profile_stream_operator;
 GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream TO profile_stream_reader, profile_stream_operator;
 GRANT INSERT, UPDATE, DELETE ON stream_offsets, stream_status, stream_gaps, materialized_profiles,
-	window_chunks, event_ids, dead_letters TO profile_stream_operator;
+	window_chunks, event_ids, dead_letters, outbox, sink_pending, sink_status TO profile_stream_operator;
 GRANT USAGE ON SEQUENCE dead_letters_dead_letter_id_seq TO profile_stream_operator;
 GRANT USAGE ON SCHEMA profile_stream_rebuild TO profile_stream_reader, profile_stream_operator;
 GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream_rebuild TO profile_stream_reader, profile_stream_operator;

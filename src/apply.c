@@ -16,6 +16,7 @@
 #include "store/chunk_store.h"
 #include "store/dead_letters.h"
 #include "store/lock.h"
+#include "store/outbox.h"
 #include "store/profile_store.h"
 #include "store/stream_catalog.h"
 #include "utils/snapmgr.h"
@@ -280,6 +281,19 @@ add_dead_letters(PsWork *work)
 	PS_FAILPOINT("after_dead_letters");
 }
 
+/* Notes whose profiles changed, for the sinks. */
+static void
+add_to_outbox(PsWork *work)
+{
+	const char **customer_ids = palloc(Max(work->ncustomers, 1) * sizeof(char *));
+	int			n = 0;
+
+	for (int i = 0; i < work->ncustomers; i++)
+		if (work->customers[i]->napplied > 0)
+			customer_ids[n++] = work->customers[i]->customer_id;
+	ps_outbox_add(customer_ids, n);
+}
+
 /* Announces what changed. */
 static void
 announce(PsWork *work)
@@ -329,6 +343,7 @@ ps_apply_entries(PsEntry *entries, int n, const PsApplySettings *settings)
 	ps_work_set_outcomes(&work);
 	fold_events(&work);
 	add_dead_letters(&work);
+	add_to_outbox(&work);
 	announce(&work);
 	PopActiveSnapshot();
 	SPI_finish();

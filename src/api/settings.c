@@ -13,6 +13,9 @@
 #include "ingest/lease.h"
 #include "ingest/worker.h"
 #include "miscadmin.h"
+#include "redis.h"
+#include "sink/redis_client.h"
+#include "store/outbox.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -34,7 +37,7 @@ given(Arguments *arguments, bool nullable)
 	bool		isnull = arguments->fcinfo->args[arguments->next++].isnull;
 
 	ps_check_argument(!isnull || nullable || !arguments->required,
-					  "only server, brokers, late_tolerance and partitions may be null");
+					  "only server, brokers, late_tolerance, partitions and redis may be null");
 	return !isnull;
 }
 
@@ -91,6 +94,7 @@ take_settings(Arguments *arguments, PsStream *stream)
 {
 	int64		batch_wait_us = stream->batch_wait_ms * INT64CONST(1000);
 	int64		lock_timeout_us = stream->lock_timeout_ms * INT64CONST(1000);
+	int64		redis_ttl_us = stream->redis_ttl_s * USECS_PER_SEC;
 
 	take_int(arguments, &stream->batch_size);
 	take_interval(arguments, &batch_wait_us, false);
@@ -112,6 +116,13 @@ take_settings(Arguments *arguments, PsStream *stream)
 	take_interval(arguments, &lock_timeout_us, false);
 	ps_check_argument(lock_timeout_us >= 0 && lock_timeout_us <= USECS_PER_MINUTE, "lock_timeout must be 0 to 60 seconds");
 	stream->lock_timeout_ms = (int) (lock_timeout_us / 1000);
+	take_text(arguments, &stream->redis, true);
+	if (stream->redis != NULL && stream->redis[0] == '\0')
+		stream->redis = NULL;
+	take_text(arguments, &stream->redis_prefix, false);
+	take_interval(arguments, &redis_ttl_us, false);
+	ps_check_argument(redis_ttl_us >= USECS_PER_SEC && redis_ttl_us <= 365 * USECS_PER_DAY, "redis_ttl must be 1 second to 365 days");
+	stream->redis_ttl_s = (int) (redis_ttl_us / USECS_PER_SEC);
 	ps_check_argument(batch_wait_us >= 0 && batch_wait_us <= USECS_PER_MINUTE, "batch_wait must be 0 to 60 seconds");
 	stream->batch_wait_ms = (int) (batch_wait_us / 1000);
 }
@@ -143,6 +154,16 @@ check_settings(const PsStream *stream)
 	ps_check_argument(stream->workers >= 1 && stream->workers <= PS_MAX_WORKERS, "workers must be 1 to 64");
 	ps_check_argument(stream->dead_letter_pause_ratio > 0 && stream->dead_letter_pause_ratio <= 1,
 					  "dead_letter_pause_ratio must be more than 0, and at most 1, which never pauses");
+}
+
+/* Raises unless that role may use the stream's Redis, if any. */
+static void
+check_redis(const PsStream *stream, Oid role)
+{
+	if (stream->redis == NULL)
+		return;
+	ps_redis_check_built();
+	(void) ps_redis_target(stream->redis, role);
 }
 
 /* A time as text that means the same whatever the worker's time zone. */
@@ -190,6 +211,7 @@ ps_create_stream(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("create_stream()");
 	(void) ps_connection_options(stream->server, stream->brokers, stream->options, GetUserId());
+	check_redis(stream, GetUserId());
 	SPI_connect();
 	identity = ps_become_owner();
 	if (ps_stream_find(stream->name, 0) != NULL)
@@ -242,8 +264,11 @@ ps_alter_stream(PG_FUNCTION_ARGS)
 	read_changes(fcinfo, stream);
 	/* who may name brokers, and whose password is used, depends on the owner */
 	(void) ps_connection_options(stream->server, stream->brokers, stream->options, get_role_oid(stream->owner, false));
+	check_redis(stream, get_role_oid(stream->owner, false));
 	identity = ps_become_owner();
 	ps_stream_alter(stream);
+	if (stream->redis == NULL)
+		ps_outbox_clear(stream->stream_id);
 	if (stream->enabled)
 		ps_start_at_commit(stream, false);
 	ps_become_caller(identity);

@@ -14,6 +14,7 @@
 #include "fmgr.h"
 #include "ingest/launcher.h"
 #include "miscadmin.h"
+#include "store/outbox.h"
 #include "store/rebuild.h"
 
 /* Enables or disables, and starts what was enabled. */
@@ -65,6 +66,7 @@ ps_drop_stream(PG_FUNCTION_ARGS)
 	if (rebuild != NULL && rebuild->stream_id == stream->stream_id)
 		ps_rebuild_end();
 	ps_stream_drop(stream->stream_id);
+	ps_outbox_clear(stream->stream_id);
 	ps_become_caller(identity);
 	SPI_finish();
 	PG_RETURN_VOID();

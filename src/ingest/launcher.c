@@ -18,6 +18,7 @@
 #include "ingest/launcher.h"
 #include "ingest/lease.h"
 #include "ingest/rebuild.h"
+#include "ingest/relay.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -143,10 +144,11 @@ profile_stream_launcher_main(Datum arg)
 	}
 }
 
-/* Registers a worker of a stream, or of its rebuild; false when no slot is free. */
+/* Registers a worker of a stream, its relay, or its rebuild's worker; false when no slot is free. */
 static bool
 register_worker(int stream_id, Oid owner, int number, bool rebuild)
 {
+	bool		relay = number == PS_RELAY_NUMBER;
 	BackgroundWorker worker;
 	Oid			where[4] = {MyDatabaseId, owner, (Oid) number, rebuild};
 
@@ -155,8 +157,8 @@ register_worker(int stream_id, Oid owner, int number, bool rebuild)
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = 1;
 	strlcpy(worker.bgw_library_name, "profile_stream", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "profile_stream_worker_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, rebuild ? "profile_stream rebuild" : "profile_stream worker", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, relay ? "profile_stream_relay_main" : "profile_stream_worker_main", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, rebuild ? "profile_stream rebuild" : relay ? "profile_stream relay" : "profile_stream worker", BGW_MAXLEN);
 	snprintf(worker.bgw_name, BGW_MAXLEN, "%s %d for stream %d", worker.bgw_type, number, stream_id);
 	worker.bgw_main_arg = Int32GetDatum(stream_id);
 	memcpy(worker.bgw_extra, where, sizeof(where));
@@ -167,6 +169,18 @@ bool
 ps_rebuild_register(int stream_id, Oid owner)
 {
 	return register_worker(stream_id, owner, 0, true);
+}
+
+/* Records that there are not enough slots. */
+static void
+complain_of_slots(const PsStream *stream, const char *what)
+{
+	ps_stream_set_state(stream->stream_id, "no_worker_slot",
+						psprintf("no background worker slot is free for %s", what), PS_NO_SLOT_HINT, -1);
+	ereport(WARNING,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("no background worker slot is free for stream \"%s\"", stream->name),
+			 errhint(PS_NO_SLOT_HINT)));
 }
 
 int
@@ -180,17 +194,14 @@ ps_workers_start(const PsStream *stream, Oid owner, bool all)
 			continue;
 		if (!register_worker(stream->stream_id, owner, number, false))
 		{
-			ps_stream_set_state(stream->stream_id, "no_worker_slot",
-								psprintf("no background worker slot is free for worker %d of %d", number + 1, stream->workers),
-								PS_NO_SLOT_HINT, -1);
-			ereport(WARNING,
-					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-					 errmsg("no background worker slot is free for stream \"%s\"", stream->name),
-					 errhint(PS_NO_SLOT_HINT)));
-			break;
+			complain_of_slots(stream, psprintf("worker %d of %d", number + 1, stream->workers));
+			return started;
 		}
 		started++;
 	}
+	if (stream->redis != NULL && (all || !ps_lease_has_worker(stream->stream_id, PS_RELAY_NUMBER)) &&
+		!register_worker(stream->stream_id, owner, PS_RELAY_NUMBER, false))
+		complain_of_slots(stream, "its relay");
 	return started;
 }
 

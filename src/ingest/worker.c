@@ -286,13 +286,27 @@ exit_for_good(int code, Datum arg)
 		_exit(0);
 }
 
+void
+ps_worker_connect(Oid database, Oid owner)
+{
+	emit_log_hook_type log_hook = emit_log_hook;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	emit_log_hook = note_fatal;
+	on_proc_exit(exit_for_good, (Datum) 0);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(database, owner, 0);
+	emit_log_hook = log_hook;
+	SetConfigOption("search_path", "", PGC_USERSET, PGC_S_SESSION);
+}
+
 /* Connects, finds the stream, and becomes its worker. */
 static void
 start(PsWorker *worker, int stream_id)
 {
 	char		name[NAMEDATALEN + 32];
 	const char *what;
-	emit_log_hook_type log_hook;
 	Oid			where[4];		/* database, owner, number, whether it is a rebuild */
 
 	memcpy(where, MyBgworkerEntry->bgw_extra, sizeof(where));
@@ -302,15 +316,7 @@ start(PsWorker *worker, int stream_id)
 		ps_shadow_use();
 		worker->next_report = PG_INT64_MAX; /* the group's offsets are the stream's */
 	}
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
-	log_hook = emit_log_hook;
-	emit_log_hook = note_fatal;
-	on_proc_exit(exit_for_good, (Datum) 0);
-	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(where[0], where[1], 0);
-	emit_log_hook = log_hook;
-	SetConfigOption("search_path", "", PGC_USERSET, PGC_S_SESSION);
+	ps_worker_connect(where[0], where[1]);
 	SetConfigOption("lc_messages", "C", PGC_SUSET, PGC_S_OVERRIDE); /* dead letters in one language */
 	SetConfigOption("synchronous_commit", ps_synchronous_commit ? "on" : "off", PGC_USERSET, PGC_S_SESSION);
 

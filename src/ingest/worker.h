@@ -183,6 +183,9 @@ extern void ps_upkeep(PsWorker *worker);
 
 #define PS_NO_SLOT_HINT "Raise max_worker_processes, then call start_streams()."
 
+/* worker.c: becomes a process of this database and role; ends it for good when either is gone */
+extern void ps_worker_connect(Oid database, Oid owner);
+
 /* launcher.c: registers the stream's workers, all or those that do not run; how many; warns when no slot is free */
 extern int	ps_workers_start(const PsStream *stream, Oid owner, bool all);
 

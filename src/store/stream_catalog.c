@@ -25,6 +25,7 @@ static PsPlan find_plan = {
 	" (EXTRACT(epoch FROM s.reorder_wait) * 1000000)::int8, s.reorder_buffer_size,"
 	" COALESCE((EXTRACT(epoch FROM s.late_tolerance) * 1000000)::int8, -1),"
 	" s.workers, s.partitions, s.dead_letter_pause_ratio, (EXTRACT(epoch FROM s.lock_timeout) * 1000)::int4,"
+	" s.redis, s.redis_prefix, EXTRACT(epoch FROM s.redis_ttl)::int4,"
 	" COALESCE(t.enabled AND t.database = $3, false)"
 	" FROM profile_stream.streams s LEFT JOIN profile_stream.stream_status t ON t.stream_id = s.stream_id"
 	" WHERE s.name = $1 OR s.stream_id = $2",
@@ -34,29 +35,29 @@ static PsPlan find_plan = {
 /* what create_stream() and alter_stream() both set */
 #define SETTINGS \
 	"server, brokers, group_id, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options," \
-	" reorder_wait, reorder_buffer_size, late_tolerance, workers, partitions, dead_letter_pause_ratio, lock_timeout"
+	" reorder_wait, reorder_buffer_size, late_tolerance, workers, partitions, dead_letter_pause_ratio, lock_timeout, redis, redis_prefix, redis_ttl"
 
 #define SETTING_VALUES \
 	"$1::name, $2, $3, $4, $5 * '1 ms'::interval, $6 * '1 us'::interval, $7, $8, $9, $10," \
-	" $11 * '1 us'::interval, $12, $13 * '1 us'::interval, $14, $15, $16, $17 * '1 ms'::interval"
+	" $11 * '1 us'::interval, $12, $13 * '1 us'::interval, $14, $15, $16, $17 * '1 ms'::interval, $18, $19, $20 * '1 s'::interval"
 
 #define SETTING_TYPES \
 	TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, \
-	INT8OID, INT4OID, INT8OID, INT4OID, INT4ARRAYOID, FLOAT8OID, INT8OID
+	INT8OID, INT4OID, INT8OID, INT4OID, INT4ARRAYOID, FLOAT8OID, INT8OID, TEXTOID, TEXTOID, INT4OID
 
-#define NSETTINGS 17
+#define NSETTINGS 20
 
 static PsPlan add_plan = {
 	"WITH s AS (INSERT INTO profile_stream.streams (" SETTINGS ", name, owner, topic, start_from, created_at)"
-	" VALUES (" SETTING_VALUES ", $18, $19::name, $20, $21, pg_catalog.now()) RETURNING stream_id), t AS ("
+	" VALUES (" SETTING_VALUES ", $21, $22::name, $23, $24, pg_catalog.now()) RETURNING stream_id), t AS ("
 	" INSERT INTO profile_stream.stream_status (stream_id, database, enabled, state, changed_at)"
-	" SELECT s.stream_id, $22, true, 'starting', pg_catalog.now() FROM s)"
+	" SELECT s.stream_id, $25, true, 'starting', pg_catalog.now() FROM s)"
 	" SELECT s.stream_id FROM s",
 	NSETTINGS + 5, {SETTING_TYPES, TEXTOID, TEXTOID, TEXTOID, TEXTOID, OIDOID}
 };
 
 static PsPlan alter_plan = {
-	"UPDATE profile_stream.streams s SET (" SETTINGS ") = ROW(" SETTING_VALUES ") WHERE s.stream_id = $18",
+	"UPDATE profile_stream.streams s SET (" SETTINGS ") = ROW(" SETTING_VALUES ") WHERE s.stream_id = $21",
 	NSETTINGS + 1, {SETTING_TYPES, INT4OID}
 };
 
@@ -185,7 +186,10 @@ ps_stream_find(const char *name, int stream_id)
 	read_partitions(stream, 20);
 	stream->dead_letter_pause_ratio = DatumGetFloat8(column_value(21));
 	stream->lock_timeout_ms = DatumGetInt32(column_value(22));
-	stream->enabled = DatumGetBool(column_value(23));
+	stream->redis = column_text(23);
+	stream->redis_prefix = column_text(24);
+	stream->redis_ttl_s = DatumGetInt32(column_value(25));
+	stream->enabled = DatumGetBool(column_value(26));
 	return stream;
 }
 
@@ -234,6 +238,9 @@ set_settings(const PsStream *stream, Datum *args, char *nulls)
 	nulls[14] = stream->npartitions == 0 ? 'n' : ' ';
 	args[15] = Float8GetDatum(stream->dead_letter_pause_ratio);
 	args[16] = Int64GetDatum(stream->lock_timeout_ms);
+	args[17] = optional_text(stream->redis, &nulls[17]);
+	args[18] = CStringGetTextDatum(stream->redis_prefix);
+	args[19] = Int32GetDatum(stream->redis_ttl_s);
 }
 
 void

@@ -35,6 +35,9 @@ typedef struct PsStream
 	int			npartitions;	/* 0: all */
 	double		dead_letter_pause_ratio;	/* of a minute's messages; 1: never */
 	int			lock_timeout_ms;	/* time to get a customer's lock in, before it is set aside */
+	char	   *redis;			/* host:port, a socket or a server; NULL: no relay */
+	char	   *redis_prefix;
+	int			redis_ttl_s;
 	bool		enabled;		/* in this database */
 } PsStream;
 

@@ -193,15 +193,16 @@ sub wait_worker
 	return $node->poll_query_until('postgres', "SELECT count(*) = $number FROM pg_stat_activity WHERE $is_worker");
 }
 
-# Waits until no worker holds anything but its leases: no transaction, no snapshot, no other lock.
+# Waits until no worker or relay holds anything but its leases: no transaction, no snapshot, no other lock.
 sub wait_idle
 {
 	my ($node) = @_;
+	my $is_ours = "backend_type IN ('profile_stream worker', 'profile_stream relay')";
 	return $node->poll_query_until('postgres', <<"END");
 SELECT NOT EXISTS (SELECT FROM pg_stat_activity
-		WHERE $is_worker AND (state <> 'idle' OR xact_start IS NOT NULL OR backend_xmin IS NOT NULL))
+		WHERE $is_ours AND (state <> 'idle' OR xact_start IS NOT NULL OR backend_xmin IS NOT NULL))
 	AND NOT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity USING (pid)
-		WHERE $is_worker AND (l.locktype <> 'advisory' OR l.objsubid <> 3))
+		WHERE $is_ours AND (l.locktype <> 'advisory' OR l.objsubid <> 3))
 END
 }
 
@@ -308,7 +309,7 @@ sub is_clean
 
 	is($node->safe_psql('postgres', <<"END"), '0', "$name: no advisory lock but leases");
 SELECT count(*) FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
-WHERE l.locktype = 'advisory' AND NOT coalesce(a.backend_type IN ('profile_stream worker', 'profile_stream rebuild'), false)
+WHERE l.locktype = 'advisory' AND NOT coalesce(a.backend_type IN ('profile_stream worker', 'profile_stream relay', 'profile_stream rebuild'), false)
 END
 	ok($node->wait_idle, "$name: no worker keeps a transaction, a snapshot or a lock");
 	is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"),

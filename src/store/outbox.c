@@ -1,0 +1,174 @@
+/*
+ * outbox.c
+ *	  The SQL of outbox, sink_pending and sink_status. Apply only ever appends to
+ *	  the outbox, and nobody but the relay writes the other two, so that they never
+ *	  wait for each other.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "store/outbox.h"
+#include "store/plan.h"
+#include "store/shadow.h"
+#include "utils/builtins.h"
+
+static PsPlan any_plan = {
+	"SELECT FROM profile_stream.streams s WHERE s.redis IS NOT NULL LIMIT 1", 0, {0}
+};
+
+static PsPlan add_plan = {
+	"INSERT INTO profile_stream.outbox (stream_id, sink, customer_id)"
+	" SELECT s.stream_id, 'redis', c.customer_id FROM pg_catalog.unnest($1) c (customer_id), profile_stream.streams s"
+	" WHERE s.redis IS NOT NULL",
+	1, {TEXTARRAYOID}
+};
+
+static PsPlan refill_plan = {
+	"INSERT INTO profile_stream.outbox (stream_id, sink, customer_id)"
+	" SELECT s.stream_id, 'redis', p.customer_id FROM profile_stream.streams s, profile_stream.materialized_profiles p"
+	" WHERE s.stream_id = $1 AND s.redis IS NOT NULL",
+	1, {INT4OID}
+};
+
+static PsPlan clear_plan = {
+	"WITH o AS (DELETE FROM profile_stream.outbox o WHERE o.stream_id = $1),"
+	" s AS (DELETE FROM profile_stream.sink_status s WHERE s.stream_id = $1)"
+	" DELETE FROM profile_stream.sink_pending p WHERE p.stream_id = $1",
+	1, {INT4OID}
+};
+
+static PsPlan move_plan = {
+	"WITH o AS (DELETE FROM profile_stream.outbox o WHERE o.stream_id = $1 AND o.sink = $2 AND o.outbox_id = ANY (ARRAY("
+	" SELECT x.outbox_id FROM profile_stream.outbox x WHERE x.stream_id = $1 AND x.sink = $2 ORDER BY x.outbox_id LIMIT $3))"
+	" RETURNING o.customer_id, o.outbox_id)"
+	" INSERT INTO profile_stream.sink_pending (stream_id, sink, customer_id, since)"
+	" SELECT $1, $2, o.customer_id, pg_catalog.min(o.outbox_id) FROM o GROUP BY o.customer_id"
+	" ON CONFLICT (stream_id, sink, customer_id) DO NOTHING",
+	3, {INT4OID, TEXTOID, INT8OID}
+};
+
+static PsPlan read_plan = {
+	"SELECT x.customer_id, COALESCE(p.version, 0),"
+	" CASE WHEN p.customer_id IS NOT NULL THEN profile_stream.profile_document(p, pg_catalog.now())::text END"
+	" FROM (SELECT q.customer_id FROM profile_stream.sink_pending q WHERE q.stream_id = $1 AND q.sink = $2"
+	" ORDER BY q.since LIMIT $3) x LEFT JOIN profile_stream.materialized_profiles p ON p.customer_id = x.customer_id",
+	3, {INT4OID, TEXTOID, INT8OID}
+};
+
+static PsPlan delivered_plan = {
+	"DELETE FROM profile_stream.sink_pending p USING pg_catalog.unnest($3) d (customer_id)"
+	" WHERE p.stream_id = $1 AND p.sink = $2 AND p.customer_id = d.customer_id",
+	3, {INT4OID, TEXTOID, TEXTARRAYOID}
+};
+
+static PsPlan count_plan = {
+	"INSERT INTO profile_stream.sink_status AS s (stream_id, sink, state, delivered, refused, delivered_at)"
+	" VALUES ($1, $2, 'running', $3, $4, pg_catalog.clock_timestamp())"
+	" ON CONFLICT (stream_id, sink) DO UPDATE SET delivered = s.delivered + $3, refused = s.refused + $4, state = 'running',"
+	" error = NULL, hint = NULL, error_at = NULL, next_attempt_at = NULL, delivered_at = excluded.delivered_at",
+	4, {INT4OID, TEXTOID, INT8OID, INT8OID}
+};
+
+static PsPlan state_plan = {
+	"INSERT INTO profile_stream.sink_status AS s (stream_id, sink, state, error, hint, error_at, next_attempt_at)"
+	" VALUES ($1, $2, $3, $4, $5, CASE WHEN $4 IS NOT NULL THEN pg_catalog.clock_timestamp() END,"
+	" pg_catalog.clock_timestamp() + $6 * '1 ms'::interval)"
+	" ON CONFLICT (stream_id, sink) DO UPDATE SET state = excluded.state, error = excluded.error, hint = excluded.hint,"
+	" error_at = excluded.error_at, next_attempt_at = excluded.next_attempt_at",
+	6, {INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT8OID}
+};
+
+static Datum
+text_array(const char *const *customer_ids, int n)
+{
+	PsColumn	column;
+
+	ps_column_init(&column, TEXTOID, n);
+	for (int i = 0; i < n; i++)
+		ps_column_add_text(&column, customer_ids[i]);
+	return ps_column_array(&column);
+}
+
+void
+ps_outbox_add(const char *const *customer_ids, int n)
+{
+	Datum		args[1];
+
+	/* what a rebuild does becomes known when it is swapped in */
+	if (n == 0 || ps_shadow_used() || ps_plan_run(&any_plan, NULL, NULL, SPI_OK_SELECT) == 0)
+		return;
+	args[0] = text_array(customer_ids, n);
+	(void) ps_plan_run(&add_plan, args, NULL, SPI_OK_INSERT);
+}
+
+int64
+ps_outbox_refill(int stream_id)
+{
+	Datum		args[1] = {Int32GetDatum(stream_id)};
+
+	return ps_plan_run(&refill_plan, args, NULL, SPI_OK_INSERT);
+}
+
+void
+ps_outbox_clear(int stream_id)
+{
+	Datum		args[1] = {Int32GetDatum(stream_id)};
+
+	(void) ps_plan_run(&clear_plan, args, NULL, SPI_OK_DELETE);
+}
+
+int64
+ps_outbox_move(int stream_id, const char *sink, int limit)
+{
+	Datum		args[3] = {Int32GetDatum(stream_id), CStringGetTextDatum(sink), Int64GetDatum(limit)};
+
+	return ps_plan_run(&move_plan, args, NULL, SPI_OK_INSERT);
+}
+
+int
+ps_outbox_read(int stream_id, const char *sink, int limit, PsPending **pending)
+{
+	Datum		args[3] = {Int32GetDatum(stream_id), CStringGetTextDatum(sink), Int64GetDatum(limit)};
+	int			n = ps_plan_run(&read_plan, args, NULL, SPI_OK_SELECT);
+
+	*pending = palloc(Max(n, 1) * sizeof(PsPending));
+	for (int i = 0; i < n; i++)
+	{
+		bool		isnull;
+
+		(*pending)[i].customer_id = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		(*pending)[i].version = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
+		(*pending)[i].document = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return n;
+}
+
+void
+ps_outbox_delivered(int stream_id, const char *sink, const char *const *customer_ids, int n)
+{
+	Datum		args[3] = {Int32GetDatum(stream_id), CStringGetTextDatum(sink), text_array(customer_ids, n)};
+
+	(void) ps_plan_run(&delivered_plan, args, NULL, SPI_OK_DELETE);
+}
+
+void
+ps_outbox_count(int stream_id, const char *sink, int64 delivered, int64 refused)
+{
+	Datum		args[4] = {Int32GetDatum(stream_id), CStringGetTextDatum(sink), Int64GetDatum(delivered), Int64GetDatum(refused)};
+
+	(void) ps_plan_run(&count_plan, args, NULL, SPI_OK_INSERT);
+}
+
+void
+ps_outbox_set_state(int stream_id, const char *sink, const char *state, const char *error,
+					const char *hint, int64 next_attempt_ms)
+{
+	Datum		args[6] = {Int32GetDatum(stream_id), CStringGetTextDatum(sink), CStringGetTextDatum(state)};
+	char		nulls[6] = {' ', ' ', ' ', error ? ' ' : 'n', hint ? ' ' : 'n', next_attempt_ms < 0 ? 'n' : ' '};
+
+	args[3] = error ? CStringGetTextDatum(error) : (Datum) 0;
+	args[4] = hint ? CStringGetTextDatum(hint) : (Datum) 0;
+	args[5] = Int64GetDatum(next_attempt_ms);
+	(void) ps_plan_run(&state_plan, args, nulls, SPI_OK_INSERT);
+}
