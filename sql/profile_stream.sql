@@ -50,6 +50,8 @@ CREATE TABLE streams (
 	created_at timestamptz NOT NULL,
 	CHECK ((server IS NULL) <> (brokers IS NULL))
 );
+-- asked at each commit, by a statement that has no sequential scans
+CREATE INDEX streams_with_redis ON streams (stream_id) WHERE redis IS NOT NULL;
 SELECT pg_catalog.pg_extension_config_dump('streams', '');
 SELECT pg_catalog.pg_extension_config_dump('streams_stream_id_seq', '');
 COMMENT ON TABLE streams IS 'Streams as created: what is read from where, and how';
@@ -117,20 +119,22 @@ CREATE TABLE outbox (
 	stream_id int NOT NULL,
 	sink text COLLATE "C" NOT NULL,
 	outbox_id bigint GENERATED ALWAYS AS IDENTITY (CACHE 100),
-	customer_id text COLLATE "C" NOT NULL,
+	customer_ids text[] NOT NULL,
+	customers int NOT NULL,
 	PRIMARY KEY (stream_id, sink, outbox_id)
-) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_insert_threshold = -1);
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_insert_threshold = -1);
+ALTER TABLE outbox ALTER COLUMN customer_ids SET STORAGE EXTERNAL;
 COMMENT ON TABLE outbox IS 'Customers that changed, one row per commit and sink, until the sink''s relay takes them';
 
 CREATE TABLE sink_pending (
 	stream_id int NOT NULL,
 	sink text COLLATE "C" NOT NULL,
 	customer_id text COLLATE "C" NOT NULL,
-	since bigint NOT NULL,
+	pending_id bigint GENERATED ALWAYS AS IDENTITY,
 	PRIMARY KEY (stream_id, sink, customer_id)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_insert_threshold = -1);
-CREATE INDEX sink_pending_since ON sink_pending (stream_id, sink, since);
-COMMENT ON TABLE sink_pending IS 'Customers whose profile a relay has to deliver, one row per customer and sink at most, oldest first by since';
+CREATE INDEX sink_pending_order ON sink_pending (stream_id, sink, pending_id);
+COMMENT ON TABLE sink_pending IS 'Customers whose profile a relay has to deliver, one row per customer and sink at most, oldest first by pending_id';
 
 CREATE TABLE sink_status (
 	stream_id int NOT NULL,
@@ -560,7 +564,7 @@ CREATE VIEW stat_sinks AS
 		CASE WHEN r.pid IS NULL THEN 'not_running' ELSE COALESCE(t.state, 'starting') END AS state,
 		r.pid AS relay_pid, COALESCE(t.delivered, 0) AS delivered, COALESCE(t.refused, 0) AS refused,
 		(SELECT pg_catalog.count(*) FROM profile_stream.sink_pending p WHERE p.stream_id = s.stream_id AND p.sink = 'redis')
-		+ (SELECT pg_catalog.count(*) FROM profile_stream.outbox o WHERE o.stream_id = s.stream_id AND o.sink = 'redis') AS backlog,
+		+ (SELECT COALESCE(pg_catalog.sum(o.customers), 0)::bigint FROM profile_stream.outbox o WHERE o.stream_id = s.stream_id AND o.sink = 'redis') AS backlog,
 		t.delivered_at, t.error, t.hint, t.error_at, t.next_attempt_at
 	FROM profile_stream.streams s
 		LEFT JOIN profile_stream.stream_leases r ON r.stream_id = s.stream_id AND r.relay

@@ -268,7 +268,10 @@ ps_alter_stream(PG_FUNCTION_ARGS)
 	identity = ps_become_owner();
 	ps_stream_alter(stream);
 	if (stream->redis == NULL)
+	{
+		ps_lease_hold_back(stream->stream_id);	/* its relay, which would meet us in the outbox */
 		ps_outbox_clear(stream->stream_id);
+	}
 	if (stream->enabled)
 		ps_start_at_commit(stream, false);
 	ps_become_caller(identity);

@@ -13,6 +13,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "ingest/launcher.h"
+#include "ingest/lease.h"
 #include "miscadmin.h"
 #include "store/outbox.h"
 #include "store/rebuild.h"
@@ -66,6 +67,7 @@ ps_drop_stream(PG_FUNCTION_ARGS)
 	if (rebuild != NULL && rebuild->stream_id == stream->stream_id)
 		ps_rebuild_end();
 	ps_stream_drop(stream->stream_id);
+	ps_lease_hold_back(stream->stream_id);	/* its relay, which would meet us in the outbox */
 	ps_outbox_clear(stream->stream_id);
 	ps_become_caller(identity);
 	SPI_finish();

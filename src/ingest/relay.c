@@ -41,6 +41,7 @@
 
 #define SINK "redis"
 #define MOVE_ROWS 20000
+#define MOVE_MS 1000
 #define BATCH 1000
 #define LOOK_MS 100				/* how often it looks into the outbox */
 #define TURN_MS 500				/* how often it looks whether it shall go on */
@@ -60,7 +61,10 @@ typedef struct PsRelay
 	PsRedis    *redis;			/* NULL: not connected */
 	PsRedisItem *items;			/* on their way; NULL: none */
 	int			nitems;
+	int64		last;			/* of what is pending, among them */
 	int			failures;		/* in a row */
+	bool		drained;		/* the last batch took all that was pending */
+	TimestampTz next_move;
 	TimestampTz next_attempt;
 	char	   *error;			/* as last shown */
 } PsRelay;
@@ -82,10 +86,12 @@ connection_changed(Datum arg, int cacheid, uint32 hashvalue)
 	stream_changed = true;
 }
 
+/* Begins a transaction, when nobody is just taking what was to be delivered away. */
 static void
-begin(void)
+begin(int stream_id)
 {
 	StartTransactionCommand();
+	ps_lease_wait_start(stream_id);
 	ps_lock_tables();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -114,7 +120,7 @@ disconnect(PsRelay *relay)
 static void
 show_state(PsRelay *relay, const char *state, const char *error, const char *hint, int64 next_attempt_ms)
 {
-	begin();
+	begin(relay->stream_id);
 	ps_outbox_set_state(relay->stream_id, SINK, state, error, hint, next_attempt_ms);
 	commit();
 	if (relay->error != NULL)
@@ -131,8 +137,7 @@ check_stream(PsRelay *relay)
 	stream_changed = false;
 	disconnect(relay);			/* it may be another Redis, or another password */
 	MemoryContextReset(relay->stream_context);
-	relay->stream = NULL;
-	relay->target = NULL;
+	relay->stream = NULL, relay->target = NULL;
 	StartTransactionCommand();
 	ps_lock_tables();
 	if (OidIsValid(get_extension_oid("profile_stream", true)))
@@ -177,16 +182,22 @@ take_batch(PsRelay *relay)
 	PsPending  *pending;
 	int			n = 0;
 
-	begin();
-	(void) ps_outbox_move(relay->stream_id, SINK, MOVE_ROWS);
-	commit();
+	/* moving goes on beside a backlog, so that it stays one row per customer */
+	if (relay->drained || GetCurrentTimestamp() >= relay->next_move)
+	{
+		begin(relay->stream_id);
+		(void) ps_outbox_move(relay->stream_id, SINK, MOVE_ROWS);
+		commit();
+		relay->next_move = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), MOVE_MS);
+	}
 	if (relay->target == NULL || GetCurrentTimestamp() < relay->next_attempt)
 		return;
 
-	begin();
+	begin(relay->stream_id);
 	old = MemoryContextSwitchTo(relay->batch_context);
-	n = ps_outbox_read(relay->stream_id, SINK, BATCH, &pending);
+	n = ps_outbox_read(relay->stream_id, SINK, BATCH, &pending, &relay->last);
 	relay->nitems = n;
+	relay->drained = n < BATCH;
 	relay->items = n > 0 ? palloc0(n * sizeof(PsRedisItem)) : NULL;
 	for (int i = 0; i < n; i++)
 	{
@@ -221,23 +232,17 @@ send_batch(PsRelay *relay)
 static void
 finish_batch(PsRelay *relay)
 {
-	const char **delivered = MemoryContextAlloc(relay->batch_context, relay->nitems * sizeof(char *));
 	int64		refused = 0;
 
 	PS_FAILPOINT("relay_after_send");
 	for (int i = 0; i < relay->nitems; i++)
-	{
-		delivered[i] = relay->items[i].customer_id;
 		refused += relay->items[i].result == PS_REDIS_FOREIGN;
-	}
-	begin();
-	ps_outbox_delivered(relay->stream_id, SINK, delivered, relay->nitems);
+	begin(relay->stream_id);
+	ps_outbox_delivered(relay->stream_id, SINK, relay->last);
 	ps_outbox_count(relay->stream_id, SINK, relay->nitems - refused, refused);
 	commit();
 	PS_FAILPOINT("relay_after_delete");
 	relay->failures = 0;
-	if (relay->error != NULL)
-		pfree(relay->error);
 	relay->error = NULL;
 	relay->items = NULL;
 	MemoryContextReset(relay->batch_context);

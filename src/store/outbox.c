@@ -17,16 +17,16 @@ static PsPlan any_plan = {
 };
 
 static PsPlan add_plan = {
-	"INSERT INTO profile_stream.outbox (stream_id, sink, customer_id)"
-	" SELECT s.stream_id, 'redis', c.customer_id FROM pg_catalog.unnest($1) c (customer_id), profile_stream.streams s"
-	" WHERE s.redis IS NOT NULL",
+	"INSERT INTO profile_stream.outbox (stream_id, sink, customer_ids, customers)"
+	" SELECT s.stream_id, 'redis', $1, pg_catalog.cardinality($1) FROM profile_stream.streams s WHERE s.redis IS NOT NULL",
 	1, {TEXTARRAYOID}
 };
 
 static PsPlan refill_plan = {
-	"INSERT INTO profile_stream.outbox (stream_id, sink, customer_id)"
-	" SELECT s.stream_id, 'redis', p.customer_id FROM profile_stream.streams s, profile_stream.materialized_profiles p"
-	" WHERE s.stream_id = $1 AND s.redis IS NOT NULL",
+	"INSERT INTO profile_stream.outbox (stream_id, sink, customer_ids, customers)"
+	" SELECT $1, 'redis', pg_catalog.array_agg(p.customer_id), pg_catalog.count(*) FROM"
+	" (SELECT x.customer_id, pg_catalog.row_number() OVER () / 5000 AS part FROM profile_stream.materialized_profiles x) p"
+	" GROUP BY p.part RETURNING customers",
 	1, {INT4OID}
 };
 
@@ -37,28 +37,29 @@ static PsPlan clear_plan = {
 	1, {INT4OID}
 };
 
+/* ranges instead of lists: whatever plan is kept, its cost does not grow with the square of a backlog */
 static PsPlan move_plan = {
-	"WITH o AS (DELETE FROM profile_stream.outbox o WHERE o.stream_id = $1 AND o.sink = $2 AND o.outbox_id = ANY (ARRAY("
-	" SELECT x.outbox_id FROM profile_stream.outbox x WHERE x.stream_id = $1 AND x.sink = $2 ORDER BY x.outbox_id LIMIT $3))"
-	" RETURNING o.customer_id, o.outbox_id)"
-	" INSERT INTO profile_stream.sink_pending (stream_id, sink, customer_id, since)"
-	" SELECT $1, $2, o.customer_id, pg_catalog.min(o.outbox_id) FROM o GROUP BY o.customer_id"
+	"WITH o AS (DELETE FROM profile_stream.outbox o WHERE o.stream_id = $1 AND o.sink = $2 AND o.outbox_id <= ("
+	" SELECT pg_catalog.max(y.outbox_id) FROM (SELECT x.outbox_id, pg_catalog.sum(x.customers) OVER (ORDER BY x.outbox_id) - x.customers AS before"
+	" FROM (SELECT z.outbox_id, z.customers FROM profile_stream.outbox z WHERE z.stream_id = $1 AND z.sink = $2"
+	" ORDER BY z.outbox_id LIMIT 1000) x) y WHERE y.before < $3) RETURNING o.customer_ids)"
+	" INSERT INTO profile_stream.sink_pending (stream_id, sink, customer_id)"
+	" SELECT DISTINCT $1, $2, c.customer_id FROM o, pg_catalog.unnest(o.customer_ids) c (customer_id)"
 	" ON CONFLICT (stream_id, sink, customer_id) DO NOTHING",
 	3, {INT4OID, TEXTOID, INT8OID}
 };
 
 static PsPlan read_plan = {
 	"SELECT x.customer_id, COALESCE(p.version, 0),"
-	" CASE WHEN p.customer_id IS NOT NULL THEN profile_stream.profile_document(p, pg_catalog.now())::text END"
-	" FROM (SELECT q.customer_id FROM profile_stream.sink_pending q WHERE q.stream_id = $1 AND q.sink = $2"
-	" ORDER BY q.since LIMIT $3) x LEFT JOIN profile_stream.materialized_profiles p ON p.customer_id = x.customer_id",
+	" CASE WHEN p.customer_id IS NOT NULL THEN profile_stream.profile_document(p, pg_catalog.now())::text END, x.pending_id"
+	" FROM (SELECT q.customer_id, q.pending_id FROM profile_stream.sink_pending q WHERE q.stream_id = $1 AND q.sink = $2"
+	" ORDER BY q.pending_id LIMIT $3) x LEFT JOIN profile_stream.materialized_profiles p ON p.customer_id = x.customer_id",
 	3, {INT4OID, TEXTOID, INT8OID}
 };
 
 static PsPlan delivered_plan = {
-	"DELETE FROM profile_stream.sink_pending p USING pg_catalog.unnest($3) d (customer_id)"
-	" WHERE p.stream_id = $1 AND p.sink = $2 AND p.customer_id = d.customer_id",
-	3, {INT4OID, TEXTOID, TEXTARRAYOID}
+	"DELETE FROM profile_stream.sink_pending p WHERE p.stream_id = $1 AND p.sink = $2 AND p.pending_id <= $3",
+	3, {INT4OID, TEXTOID, INT8OID}
 };
 
 static PsPlan count_plan = {
@@ -78,26 +79,19 @@ static PsPlan state_plan = {
 	6, {INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT8OID}
 };
 
-static Datum
-text_array(const char *const *customer_ids, int n)
-{
-	PsColumn	column;
-
-	ps_column_init(&column, TEXTOID, n);
-	for (int i = 0; i < n; i++)
-		ps_column_add_text(&column, customer_ids[i]);
-	return ps_column_array(&column);
-}
-
 void
 ps_outbox_add(const char *const *customer_ids, int n)
 {
+	PsColumn	column;
 	Datum		args[1];
 
 	/* what a rebuild does becomes known when it is swapped in */
 	if (n == 0 || ps_shadow_used() || ps_plan_run(&any_plan, NULL, NULL, SPI_OK_SELECT) == 0)
 		return;
-	args[0] = text_array(customer_ids, n);
+	ps_column_init(&column, TEXTOID, n);
+	for (int i = 0; i < n; i++)
+		ps_column_add_text(&column, customer_ids[i]);
+	args[0] = ps_column_array(&column);
 	(void) ps_plan_run(&add_plan, args, NULL, SPI_OK_INSERT);
 }
 
@@ -105,8 +99,16 @@ int64
 ps_outbox_refill(int stream_id)
 {
 	Datum		args[1] = {Int32GetDatum(stream_id)};
+	uint64		n = ps_plan_run(&refill_plan, args, NULL, SPI_OK_INSERT_RETURNING);
+	int64		customers = 0;
 
-	return ps_plan_run(&refill_plan, args, NULL, SPI_OK_INSERT);
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		isnull;
+
+		customers += DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	return customers;
 }
 
 void
@@ -126,12 +128,13 @@ ps_outbox_move(int stream_id, const char *sink, int limit)
 }
 
 int
-ps_outbox_read(int stream_id, const char *sink, int limit, PsPending **pending)
+ps_outbox_read(int stream_id, const char *sink, int limit, PsPending **pending, int64 *last)
 {
 	Datum		args[3] = {Int32GetDatum(stream_id), CStringGetTextDatum(sink), Int64GetDatum(limit)};
 	int			n = ps_plan_run(&read_plan, args, NULL, SPI_OK_SELECT);
 
 	*pending = palloc(Max(n, 1) * sizeof(PsPending));
+	*last = 0;
 	for (int i = 0; i < n; i++)
 	{
 		bool		isnull;
@@ -139,15 +142,16 @@ ps_outbox_read(int stream_id, const char *sink, int limit, PsPending **pending)
 		(*pending)[i].customer_id = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
 		(*pending)[i].version = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
 		(*pending)[i].document = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3);
+		*last = Max(*last, DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 4, &isnull)));
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return n;
 }
 
 void
-ps_outbox_delivered(int stream_id, const char *sink, const char *const *customer_ids, int n)
+ps_outbox_delivered(int stream_id, const char *sink, int64 last)
 {
-	Datum		args[3] = {Int32GetDatum(stream_id), CStringGetTextDatum(sink), text_array(customer_ids, n)};
+	Datum		args[3] = {Int32GetDatum(stream_id), CStringGetTextDatum(sink), Int64GetDatum(last)};
 
 	(void) ps_plan_run(&delivered_plan, args, NULL, SPI_OK_DELETE);
 }

@@ -2,7 +2,7 @@
  * outbox.h
  *	  What changed and has to leave the database. Every call needs an SPI connection.
  *
- *	  outbox	rows that are appended in the transaction of a change: a customer and a sink
+ *	  outbox	rows that are appended in the transaction of a change: customers and a sink
  *	  pending	one row per customer and sink at most, in the order in which they came:
  *				what a relay has taken out of the outbox and has not delivered
  *	  sink		where a stream's relay delivers to; the only one is redis
@@ -32,14 +32,14 @@ extern int64 ps_outbox_refill(int stream_id);
 /* Forgets what was to be delivered for a stream. */
 extern void ps_outbox_clear(int stream_id);
 
-/* Moves rows from the outbox to what is pending, at most limit; returns how many customers that added. */
+/* Moves rows from the outbox to what is pending, about limit customers; returns how many that added. */
 extern int64 ps_outbox_move(int stream_id, const char *sink, int limit);
 
-/* Reads what is pending longest, at most limit, into memory of the caller; returns how many. */
-extern int	ps_outbox_read(int stream_id, const char *sink, int limit, PsPending **pending);
+/* Reads what is pending longest, at most limit, into memory of the caller; returns how many, and the last of them. */
+extern int	ps_outbox_read(int stream_id, const char *sink, int limit, PsPending **pending, int64 *last);
 
-/* Removes customers that were delivered. Whatever changes meanwhile is in the outbox. */
-extern void ps_outbox_delivered(int stream_id, const char *sink, const char *const *customer_ids, int n);
+/* Removes what was read up to the last. Whatever changes meanwhile is in the outbox. */
+extern void ps_outbox_delivered(int stream_id, const char *sink, int64 last);
 
 /* Counts what was delivered, and what the sink will never take. */
 extern void ps_outbox_count(int stream_id, const char *sink, int64 delivered, int64 refused);

@@ -37,8 +37,7 @@ sub sink
 sub wait_sink
 {
 	my ($condition) = @_;
-	return $node->poll_query_until('postgres', "SELECT coalesce((SELECT $condition FROM profile_stream.stat_sinks WHERE stream = 'crm'), false)")
-	  || diag($node->psql('postgres', 'SELECT * FROM profile_stream.stat_sinks')) && 0;
+	return $node->wait_sink('crm', $condition);
 }
 
 # Produces the next file and waits until the stream has taken it.
@@ -50,28 +49,10 @@ sub next_file
 	return $node->wait_taken('crm', $produced);
 }
 
-# Redis must have exactly what get_profile() says, at one of the moments between which it was written.
 sub is_equal
 {
 	my ($from, $name) = @_;
-	ok(wait_sink("backlog = 0 AND state = 'running'"), "$name: everything is delivered");
-	my $values = $redis->values_of('profile:');
-	my @wrong;
-	my $n = 0;
-
-	foreach my $row (split(/\n/, $node->safe_psql('postgres', <<"END")))
-SELECT concat_ws(E'\\t', customer_id, profile_stream.get_profile(customer_id, '$from'), profile_stream.get_profile(customer_id))
-FROM profile_stream.materialized_profiles
-END
-	{
-		my ($customer, @documents) = split(/\t/, $row);
-		my $value = delete $values->{$customer} // '';
-		push @wrong, "$customer: $value" unless grep { $_ eq $value } @documents;
-		$n++;
-	}
-	cmp_ok($n, '>', 0, "$name: there are profiles");
-	is(scalar(@wrong), 0, "$name: each of $n keys is what get_profile() says") or diag(join("\n", @wrong[ 0 .. 3 ]));
-	is(join(' ', keys %$values), '', "$name: and no other key is there");
+	return $redis->equals_profiles($node, 'crm', $from, $name);
 }
 
 sub now { return $node->safe_psql('postgres', 'SELECT now()'); }
@@ -98,7 +79,7 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM profile_stream.sink_pendin
 ok($node->wait_idle, 'frozen: the relay keeps no transaction, snapshot or lock while it waits');
 $node->safe_psql('postgres', "DELETE FROM profile_stream.materialized_profiles WHERE customer_id = 'sql';"
 	  . " DELETE FROM profile_stream.event_ids WHERE customer_id = 'sql';"
-	  . " INSERT INTO profile_stream.outbox (stream_id, sink, customer_id) SELECT stream_id, 'redis', 'sql' FROM profile_stream.streams");
+	  . " INSERT INTO profile_stream.outbox (stream_id, sink, customer_ids, customers) SELECT stream_id, 'redis', '{sql}', 1 FROM profile_stream.streams");
 is(sink('relay_pid'), $pid, 'frozen: by the same relay');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 ok(wait_sink("relay_pid <> $pid"), 'frozen: a relay that is terminated ends, and another comes');

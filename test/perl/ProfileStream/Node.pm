@@ -126,6 +126,15 @@ sub wait_state
 		"SELECT coalesce((SELECT state ~ '^($state)\$' FROM profile_stream.stat_streams WHERE stream = '$stream'), false)");
 }
 
+# Waits until a condition on the row of a stream's sink in stat_sinks is true.
+sub wait_sink
+{
+	my ($node, $stream, $condition) = @_;
+	return $node->poll_query_until('postgres',
+		"SELECT coalesce((SELECT $condition FROM profile_stream.stat_sinks WHERE stream = '$stream'), false)")
+	  || diag($node->psql('postgres', 'SELECT * FROM profile_stream.stat_sinks')) && 0;
+}
+
 # Whether psql fails with a message that matches.
 sub fails_like
 {

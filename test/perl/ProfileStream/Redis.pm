@@ -95,6 +95,31 @@ sub values_of
 	return \%values;
 }
 
+# Passed tests when everything is delivered and there is exactly a key for each profile, with what get_profile() says of
+# the time $from, or says now: it was delivered between.
+sub equals_profiles
+{
+	my ($self, $node, $stream, $from, $name) = @_;
+	ok($node->wait_sink($stream, "backlog = 0 AND state = 'running'"), "$name: everything is delivered");
+	my $values = $self->values_of('profile:');
+	my @wrong;
+	my $n = 0;
+
+	foreach my $row (split(/\n/, $node->safe_psql('postgres', <<"END")))
+SELECT concat_ws(E'\\t', customer_id, profile_stream.get_profile(customer_id, '$from'), profile_stream.get_profile(customer_id))
+FROM profile_stream.materialized_profiles
+END
+	{
+		my ($customer, @documents) = split(/\t/, $row);
+		my $value = delete $values->{$customer} // '';
+		push @wrong, "$customer: $value" unless grep { $_ eq $value } @documents;
+		$n++;
+	}
+	cmp_ok($n, '>', 0, "$name: there are profiles");
+	is(scalar(@wrong), 0, "$name: each of $n keys is what get_profile() says") or diag(join("\n", grep { defined } @wrong[ 0 .. 3 ]));
+	is(join(' ', keys %$values), '', "$name: and no other key is there");
+}
+
 sub freeze { kill('STOP', $_[0]->{pid}) or die 'could not freeze Redis'; }
 sub thaw { kill('CONT', $_[0]->{pid}) or die 'could not thaw Redis'; }
 

@@ -1,0 +1,76 @@
+#!/bin/bash
+# What a Redis costs a stream, in one run: throughput of a backlog and latency at a steady rate, without a Redis, with
+# one, and with one that is frozen (SIGSTOP) all the time. Prints the ratios.
+#
+#   bench/redis.sh [events] [customers] [events per second] [seconds]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+. bench/lib.sh
+events=${1:-500000}
+customers=${2:-100000}
+rate=${3:-1000}
+seconds=${4:-60}
+
+KAFKA_HOME=$(scripts/install-deps.sh | tail -1)
+export KAFKA_HOME
+pg_config=${PG_CONFIG:-$(command -v pg_config)}
+private_postgresql
+build_copy
+start_kafka
+python3 bench/events.py "$events" "$customers" uniform 1 0 >"$work/events.tsv"
+for _ in $(seq 60); do
+	if test/tools/produce -b "127.0.0.1:$port" -t events -p 4 -j "$work/events.tsv" 2>/dev/null; then break; fi
+	sleep 1
+done
+test/tools/produce -b "127.0.0.1:$port" -t steady -p 4 -j /dev/null
+start_bench_server
+# shellcheck disable=SC2046
+cc -O2 -o "$work/latency" bench/latency.c -I"$("$pg_config" --includedir)" $(pkg-config --cflags --libs rdkafka) -lpq
+redis_port=$(free_port)
+redis-server --bind 127.0.0.1 --port "$redis_port" --save '' --appendonly no --dir "$work" >"$work/redis.log" 2>&1 &
+redis=$!
+pids+=("$redis")
+sql 'CREATE EXTENSION profile_stream'
+
+now() { date +%s.%N; }
+
+# Creates a stream: name, topic, more arguments.
+create() { sql "SELECT profile_stream.create_stream('$1', brokers => '127.0.0.1:$port', topic => '$2'$3)" 2>/dev/null; }
+
+drop()
+{
+	sql "SELECT profile_stream.drop_stream('$1')" >/dev/null
+	until [ "$(sql "SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ '^profile_stream (worker|relay)'")" = 0 ]; do sleep 0.2; done
+	sql 'TRUNCATE profile_stream.materialized_profiles, profile_stream.window_chunks, profile_stream.event_ids'
+}
+
+# Loads the backlog, prints the rate; then measures the latency: name, more arguments.
+measure()
+{
+	local start end
+	sql CHECKPOINT
+	start=$(now)
+	create "$1" events "$2"
+	until [ "$(sql "SELECT sum(applied + duplicates + dead + late + tombstones) >= $events FROM profile_stream.stream_offsets")" = t ]; do
+		sleep 0.2
+	done
+	end=$(now)
+	awk -v n="$events" -v s="$start" -v e="$end" 'BEGIN {print n / (e - s)}' >"$work/rate.$1"
+	sql "SELECT '  sink: ' || concat_ws(', ', state, 'delivered ' || delivered, 'backlog ' || backlog, error) FROM profile_stream.stat_sinks"
+	drop "$1"
+	create "$1" steady "$2, start_from => 'latest'"
+	until [ "$(sql "SELECT state FROM profile_stream.stat_streams")" = running ]; do sleep 0.2; done
+	"$work/latency" "127.0.0.1:$port" steady "host=$work user=postgres dbname=postgres" "$rate" "$seconds" >"$work/latency.$1"
+	printf '%-8s %8.0f events/s; ' "$1" "$(cat "$work/rate.$1")"
+	cat "$work/latency.$1"
+	drop "$1"
+}
+
+measure without ''
+measure with ", redis => '127.0.0.1:$redis_port'"
+kill -STOP "$redis"
+measure frozen ", redis => '127.0.0.1:$redis_port'"
+kill -CONT "$redis"
+awk -v without="$(cat "$work/rate.without")" -v with="$(cat "$work/rate.with")" -v frozen="$(cat "$work/rate.frozen")" 'BEGIN {
+	printf "throughput with a Redis %.2f, with a frozen one %.2f of without\n", with / without, frozen / without }'
