@@ -36,7 +36,7 @@ sql 'CREATE EXTENSION profile_stream'
 now() { date +%s.%N; }
 
 # Creates a stream: name, topic, more arguments.
-create() { sql "SELECT profile_stream.create_stream('$1', brokers => '127.0.0.1:$port', topic => '$2'$3)" 2>/dev/null; }
+create() { sql "SELECT profile_stream.create_stream('$1', brokers => '127.0.0.1:$port', topic => '$2'$3)" >/dev/null 2>&1; }
 
 drop()
 {

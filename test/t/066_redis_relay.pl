@@ -158,6 +158,20 @@ $node->fails_like("SELECT profile_stream.refill_redis('crm')", qr/stream "crm" h
 $node->equals_model('crm', $events, 'in the end', effects => 1);
 $node->is_clean('end');
 
+# a stream of a role that is no superuser, through servers
+$node->safe_psql('postgres', <<"END");
+CREATE ROLE crm LOGIN IN ROLE profile_stream_operator;
+CREATE SERVER bank FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (bootstrap_servers '@{[ $broker->bootstrap ]}');
+GRANT USAGE ON FOREIGN SERVER bank, cache TO crm;
+END
+$node->safe_psql('postgres', "SET ROLE crm; SELECT profile_stream.create_stream('own', server => 'bank', topic => 'events', redis => 'cache',"
+	  . " redis_prefix => 'own:', start_from => 'latest'); SELECT profile_stream.refill_redis('own')");
+ok($node->wait_sink('own', "backlog = 0 AND state = 'running' AND delivered > 0"), 'a role that is no superuser: its relay delivers');
+$node->fails_like("SET ROLE crm; SELECT profile_stream.alter_stream('own', redis => '127.0.0.1:1')", qr/permission denied to give the address/, 'but gives no address');
+$node->safe_psql('postgres', "SELECT profile_stream.drop_stream('own')");
+is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM profile_stream.outbox), (SELECT count(*) FROM profile_stream.sink_pending), (SELECT count(*) FROM profile_stream.sink_status)'),
+	'0|0|0', 'dropped: nothing is kept');
+
 # dropped while Redis is frozen
 $node->safe_psql('postgres', "SELECT profile_stream.alter_stream('crm', redis => '" . $redis->socket . "')");
 ok(wait_sink('relay_pid IS NOT NULL'), 'switched on again');

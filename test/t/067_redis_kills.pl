@@ -1,6 +1,6 @@
 # Server, Redis and Kafka killed and restarted at random while events come: in the end every key is what get_profile()
 # says; meanwhile no key's version goes back but where Redis lost all of them. And a build without hiredis says so.
-# PS_SEED repeats a run, PS_EVENTS, PS_CUSTOMERS and PS_FAULTS make it longer.
+# PS_SEED repeats a run, PS_EVENTS, PS_CUSTOMERS and PS_ROUNDS make it longer.
 
 use strict;
 use warnings;
@@ -19,7 +19,7 @@ use Test::More;
 plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
 
 my $seed = $ENV{PS_SEED} // int(rand(1_000_000));
-my $faults = $ENV{PS_FAULTS} // 10;
+my $faults = $ENV{PS_ROUNDS} // 10;
 my $events = ProfileStream::Node::generate(
 	seed => $seed,
 	events => $ENV{PS_EVENTS} // 30_000,
