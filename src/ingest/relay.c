@@ -11,7 +11,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "commands/extension.h"
 #include "common/pg_prng.h"
@@ -64,8 +63,8 @@ typedef struct PsRelay
 	int64		last;			/* of what is pending, among them */
 	int			failures;		/* in a row */
 	bool		drained;		/* the last batch took all that was pending */
-	TimestampTz next_move;
-	TimestampTz next_attempt;
+	PsMoment	next_move;
+	PsMoment	next_attempt;
 	char	   *error;			/* as last shown */
 } PsRelay;
 
@@ -168,7 +167,7 @@ back_off(PsRelay *relay, const char *error, const char *hint)
 
 	backoff += (int64) (pg_prng_double(&pg_global_prng_state) * backoff / 4);
 	relay->failures++;
-	relay->next_attempt = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), backoff);
+	relay->next_attempt = ps_moment_plus(ps_clock_now(), backoff);
 	if (relay->error == NULL || strcmp(relay->error, error) != 0)
 		ereport(LOG, (errmsg("stream \"%s\" cannot deliver to Redis: %s", relay->stream ? relay->stream->name : "", error)));
 	show_state(relay, "retrying", error, hint, backoff);
@@ -183,14 +182,14 @@ take_batch(PsRelay *relay)
 	int			n = 0;
 
 	/* moving goes on beside a backlog, so that it stays one row per customer */
-	if (relay->drained || GetCurrentTimestamp() >= relay->next_move)
+	if (relay->drained || ps_clock_now() >= relay->next_move)
 	{
 		begin(relay->stream_id);
 		(void) ps_outbox_move(relay->stream_id, SINK, MOVE_ROWS);
 		commit();
-		relay->next_move = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), MOVE_MS);
+		relay->next_move = ps_moment_plus(ps_clock_now(), MOVE_MS);
 	}
-	if (relay->target == NULL || GetCurrentTimestamp() < relay->next_attempt)
+	if (relay->target == NULL || ps_clock_now() < relay->next_attempt)
 		return;
 
 	begin(relay->stream_id);
@@ -215,7 +214,7 @@ take_batch(PsRelay *relay)
 static void
 send_batch(PsRelay *relay)
 {
-	XLogFlush(GetXLogInsertRecPtr());
+	ps_outbox_flush();
 	PS_FAILPOINT("relay_before_send");
 	if (relay->redis == NULL)
 	{
@@ -310,7 +309,7 @@ control(PsRelay *relay)
 		ProcessConfigFile(PGC_SIGHUP);
 	}
 	AcceptInvalidationMessages();
-	if (stream_changed && GetCurrentTimestamp() >= relay->next_attempt)
+	if (stream_changed && ps_clock_now() >= relay->next_attempt)
 		check_stream(relay);
 	if (!ps_enabled)
 		proc_exit(0);

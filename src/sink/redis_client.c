@@ -15,12 +15,12 @@
 #include <hiredis.h>
 #include <sys/socket.h>
 
+#include "clock.h"
 #include "miscadmin.h"
 #include "sink/redis_client.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #define CONNECT_MS 2000
 #define ANSWER_MS 5000			/* without one answer */
@@ -80,7 +80,7 @@ struct PsRedis
 	PsRedisItem *items;
 	int			nitems;
 	int			answered;
-	TimestampTz deadline;
+	PsMoment	deadline;
 	char		error[256];
 	const char *hint;
 	MemoryContextCallback at_reset;
@@ -145,7 +145,7 @@ fail_answer(PsRedis *redis, const char *command, const char *text)
 static void
 extend_deadline(PsRedis *redis, int ms)
 {
-	redis->deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+	redis->deadline = ps_moment_plus(ps_clock_now(), ms);
 }
 
 /* Puts a command into the output: its words, the last of which is NULL; returns the first. */
@@ -359,7 +359,7 @@ ps_redis_work(PsRedis *redis, int ready)
 			return fail_connection(redis, redis->context->errstr);
 		redis->unsent = !done;
 	}
-	if (state_of(redis) == PS_REDIS_BUSY && GetCurrentTimestamp() >= redis->deadline)
+	if (state_of(redis) == PS_REDIS_BUSY && ps_clock_now() >= redis->deadline)
 		return fail_connection(redis, redis->phase == CONNECTING ? "no answer within 2 s" : "no answer within 5 s");
 	return state_of(redis);
 }
@@ -383,7 +383,7 @@ ps_redis_events(PsRedis *redis)
 long
 ps_redis_timeout_ms(PsRedis *redis)
 {
-	return state_of(redis) == PS_REDIS_IDLE ? -1 : TimestampDifferenceMilliseconds(GetCurrentTimestamp(), redis->deadline) + 1;
+	return state_of(redis) == PS_REDIS_IDLE ? -1 : (long) ps_clock_left(redis->deadline);
 }
 
 const char *

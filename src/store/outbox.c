@@ -6,6 +6,8 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "catalog/pg_type.h"
 #include "store/outbox.h"
 #include "store/plan.h"
@@ -117,6 +119,19 @@ ps_outbox_clear(int stream_id)
 	Datum		args[1] = {Int32GetDatum(stream_id)};
 
 	(void) ps_plan_run(&clear_plan, args, NULL, SPI_OK_DELETE);
+}
+
+void
+ps_outbox_flush(void)
+{
+	XLogRecPtr	end = GetXLogInsertRecPtr();
+
+	/* at the start of a page that is behind its header, where nothing is yet that could be flushed */
+	if (XLogSegmentOffset(end, wal_segment_size) == SizeOfXLogLongPHD)
+		end -= SizeOfXLogLongPHD;
+	else if (end % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+		end -= SizeOfXLogShortPHD;
+	XLogFlush(end);
 }
 
 int64

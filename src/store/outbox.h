@@ -38,6 +38,9 @@ extern int64 ps_outbox_move(int stream_id, const char *sink, int limit);
 /* Reads what is pending longest, at most limit, into memory of the caller; returns how many, and the last of them. */
 extern int	ps_outbox_read(int stream_id, const char *sink, int limit, PsPending **pending, int64 *last);
 
+/* Makes sure that no crash takes back what was read. */
+extern void ps_outbox_flush(void);
+
 /* Removes what was read up to the last. Whatever changes meanwhile is in the outbox. */
 extern void ps_outbox_delivered(int stream_id, const char *sink, int64 last);
 
