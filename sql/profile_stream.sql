@@ -234,6 +234,8 @@ CREATE TABLE dead_letters (
 	event_id text,
 	event_type text,
 	dead_at timestamptz NOT NULL,
+	attempts int NOT NULL DEFAULT 1,
+	failed_at timestamptz,
 	UNIQUE (stream_id, epoch, partition, kafka_offset)
 );
 SELECT pg_catalog.pg_extension_config_dump('dead_letters', '');
@@ -266,6 +268,201 @@ CREATE FUNCTION apply_events(events jsonb[]) RETURNS text[]
 	AS 'MODULE_PATHNAME', 'ps_apply_events' LANGUAGE c STRICT VOLATILE
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION apply_events(jsonb[]) IS 'Apply events in order in this transaction; says what became of each: applied, duplicate, dead or tombstone';
+
+-- section: repair of dead letters (api/apply.c)
+
+CREATE FUNCTION dead_letter_text(value bytea) RETURNS text
+	LANGUAGE plpgsql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN convert_from(value, 'UTF8');
+EXCEPTION WHEN data_exception THEN
+	RETURN NULL;
+END $$;
+COMMENT ON FUNCTION dead_letter_text(bytea) IS 'Bytes as text, NULL where they are not UTF-8';
+
+CREATE FUNCTION dead_letter_json(value bytea) RETURNS jsonb
+	LANGUAGE plpgsql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN convert_from(value, 'UTF8')::jsonb;
+EXCEPTION WHEN data_exception OR program_limit_exceeded OR untranslatable_character THEN
+	RETURN NULL;
+END $$;
+COMMENT ON FUNCTION dead_letter_json(bytea) IS 'Bytes as jsonb, NULL where they do not parse';
+
+CREATE VIEW dead_letter_details AS
+	SELECT d.*, profile_stream.dead_letter_text(d.key) AS key_text, profile_stream.dead_letter_text(d.value) AS value_text,
+		profile_stream.dead_letter_json(d.value) AS event, COALESCE(d.failed_at, d.dead_at) AS last_error_at
+	FROM profile_stream.dead_letters d;
+COMMENT ON VIEW dead_letter_details IS 'Dead letters with key and value as text and the event as jsonb, where they are';
+
+CREATE VIEW dead_letter_summary AS
+	SELECT d.stream, d.kind, d.errors[1] AS error, (d.dead_at AT TIME ZONE 'UTC')::date AS day, pg_catalog.count(*) AS letters,
+		pg_catalog.min(d.dead_at) AS first_at, pg_catalog.max(d.dead_at) AS last_at, pg_catalog.min(d.dead_letter_id) AS example_id
+	FROM profile_stream.dead_letters d GROUP BY 1, 2, 3, 4;
+COMMENT ON VIEW dead_letter_summary IS 'Dead letters by stream, kind, first error and UTC day';
+
+CREATE FUNCTION retry_events(events jsonb[], dedupe_retention_us bigint,
+	OUT ordinal int, OUT outcome text, OUT kind text, OUT errors text[], OUT sqlstate text) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_retry_events' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION retry_events(jsonb[], bigint) IS 'What retry_dead_letters() applies with: as apply_events(), but what is dead is said and not written';
+
+CREATE FUNCTION retry_dead_letters(stream text DEFAULT NULL, kind text DEFAULT NULL, event_type text DEFAULT NULL,
+	sqlstate text DEFAULT NULL, since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL, ids bigint[] DEFAULT NULL,
+	patch jsonb DEFAULT NULL, transform regprocedure DEFAULT NULL, after_id bigint DEFAULT NULL, max_letters int DEFAULT 1000,
+	OUT applied bigint, OUT duplicates bigint, OUT failed bigint, OUT kept bigint, OUT last_id bigint)
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	takes oid;
+	letter record;
+	source record;
+	fixed jsonb;
+	all_ids bigint[] := '{}';
+	all_events jsonb[] := '{}';
+	retentions bigint[] := '{}';
+	retention bigint;
+	batch_ids bigint[];
+	batch_events jsonb[];
+	results jsonb;
+	message text;
+	state text;
+BEGIN
+	applied := 0; duplicates := 0; failed := 0; kept := 0;
+	IF retry_dead_letters.max_letters IS NULL OR retry_dead_letters.max_letters < 1 THEN
+		RAISE EXCEPTION 'max_letters must be at least 1' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF jsonb_typeof(retry_dead_letters.patch) <> 'object' THEN
+		RAISE EXCEPTION 'patch must be a JSON object' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF retry_dead_letters.transform IS NOT NULL THEN
+		SELECT p.proargtypes[0] INTO takes FROM pg_proc p
+			WHERE p.oid = retry_dead_letters.transform AND p.pronargs = 1 AND p.prokind = 'f' AND NOT p.proretset
+				AND p.prorettype = 'jsonb'::regtype
+				AND p.proargtypes[0] IN ('jsonb'::regtype, 'text'::regtype, 'bytea'::regtype);
+		IF NOT FOUND THEN
+			RAISE EXCEPTION 'transform must be a function of one jsonb, text or bytea that returns jsonb'
+				USING ERRCODE = 'invalid_parameter_value';
+		END IF;
+	END IF;
+	FOR letter IN
+		SELECT d.dead_letter_id, d.value,
+			COALESCE((SELECT (EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::bigint FROM profile_stream.streams s
+				WHERE s.stream_id = d.stream_id), 604800000000) AS retention
+		FROM profile_stream.dead_letters d
+		WHERE (retry_dead_letters.stream IS NULL OR d.stream = retry_dead_letters.stream)
+			AND (retry_dead_letters.kind IS NULL OR d.kind = retry_dead_letters.kind)
+			AND (retry_dead_letters.event_type IS NULL OR d.event_type = retry_dead_letters.event_type)
+			AND (retry_dead_letters.sqlstate IS NULL OR d.sqlstate = retry_dead_letters.sqlstate)
+			AND (retry_dead_letters.since IS NULL OR d.dead_at >= retry_dead_letters.since)
+			AND (retry_dead_letters.until IS NULL OR d.dead_at < retry_dead_letters.until)
+			AND (retry_dead_letters.ids IS NULL OR d.dead_letter_id = ANY (retry_dead_letters.ids))
+			AND (retry_dead_letters.after_id IS NULL OR d.dead_letter_id > retry_dead_letters.after_id)
+		ORDER BY d.dead_letter_id LIMIT retry_dead_letters.max_letters FOR UPDATE OF d SKIP LOCKED
+	LOOP
+		last_id := letter.dead_letter_id;
+		-- the caller's code may raise: one subtransaction a letter, only here
+		BEGIN
+			fixed := profile_stream.dead_letter_json(letter.value);
+			IF takes = 'jsonb'::regtype AND fixed IS NOT NULL THEN
+				EXECUTE format('SELECT %s($1)', retry_dead_letters.transform::oid::regproc) INTO fixed USING fixed;
+			ELSIF takes = 'text'::regtype THEN
+				EXECUTE format('SELECT %s($1)', retry_dead_letters.transform::oid::regproc) INTO fixed
+					USING profile_stream.dead_letter_text(letter.value);
+			ELSIF takes = 'bytea'::regtype THEN
+				EXECUTE format('SELECT %s($1)', retry_dead_letters.transform::oid::regproc) INTO fixed USING letter.value;
+			ELSIF fixed IS NULL THEN
+				-- nothing that could be applied: its error stands
+				UPDATE profile_stream.dead_letters d SET attempts = d.attempts + 1, failed_at = clock_timestamp()
+					WHERE d.dead_letter_id = letter.dead_letter_id;
+				failed := failed + 1;
+				CONTINUE;
+			END IF;
+		EXCEPTION WHEN serialization_failure OR deadlock_detected THEN
+			RAISE;
+		WHEN OTHERS THEN
+			GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, state = RETURNED_SQLSTATE;
+			UPDATE profile_stream.dead_letters d SET attempts = d.attempts + 1, failed_at = clock_timestamp(),
+				errors = ARRAY['Transform error: ' || message], sqlstate = state
+				WHERE d.dead_letter_id = letter.dead_letter_id;
+			failed := failed + 1;
+			CONTINUE;
+		END;
+		IF fixed IS NULL THEN
+			kept := kept + 1;
+			CONTINUE;
+		END IF;
+		IF retry_dead_letters.patch IS NOT NULL AND jsonb_typeof(fixed) = 'object' THEN
+			fixed := fixed || retry_dead_letters.patch ||
+				CASE WHEN jsonb_typeof(fixed -> 'payload') = 'object' AND jsonb_typeof(retry_dead_letters.patch -> 'payload') = 'object'
+					THEN jsonb_build_object('payload', (fixed -> 'payload') || (retry_dead_letters.patch -> 'payload'))
+					ELSE '{}' END;
+		END IF;
+		all_ids := all_ids || letter.dead_letter_id;
+		all_events := array_append(all_events, fixed);
+		retentions := retentions || letter.retention;
+	END LOOP;
+	FOR source IN
+		SELECT u.retention, array_agg(u.id ORDER BY u.id) AS ids, array_agg(u.event ORDER BY u.id) AS events
+		FROM unnest(all_ids, all_events, retentions) AS u(id, event, retention) GROUP BY u.retention
+	LOOP
+		batch_ids := source.ids;
+		batch_events := source.events;
+		retention := source.retention;
+		BEGIN
+			SELECT jsonb_agg(to_jsonb(r) ORDER BY r.ordinal) INTO results FROM profile_stream.retry_events(batch_events, retention) r;
+		EXCEPTION WHEN serialization_failure OR deadlock_detected OR lock_not_available OR insufficient_privilege
+			OR insufficient_resources OR operator_intervention THEN
+			RAISE;
+		WHEN OTHERS THEN
+			-- a trigger or constraint refuses one of them: find out which
+			results := '[]';
+			FOR i IN 1 .. cardinality(batch_ids) LOOP
+				BEGIN
+					results := results || (SELECT jsonb_agg(to_jsonb(r) || jsonb_build_object('ordinal', i))
+						FROM profile_stream.retry_events(ARRAY[batch_events[i]], retention) r);
+				EXCEPTION WHEN serialization_failure OR deadlock_detected OR lock_not_available OR insufficient_privilege
+					OR insufficient_resources OR operator_intervention THEN
+					RAISE;
+				WHEN OTHERS THEN
+					GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, state = RETURNED_SQLSTATE;
+					results := results || jsonb_build_object('ordinal', i, 'outcome', 'dead', 'kind', 'handler',
+						'errors', jsonb_build_array('Processing error: ' || message), 'sqlstate', state);
+				END;
+			END LOOP;
+		END;
+		UPDATE profile_stream.dead_letters d SET attempts = d.attempts + 1, failed_at = clock_timestamp(), kind = r.kind,
+			errors = ARRAY(SELECT jsonb_array_elements_text(r.errors)), sqlstate = r.sqlstate
+			FROM jsonb_to_recordset(results) AS r(ordinal int, outcome text, kind text, errors jsonb, sqlstate text)
+			WHERE r.outcome NOT IN ('applied', 'duplicate') AND d.dead_letter_id = batch_ids[r.ordinal];
+		DELETE FROM profile_stream.dead_letters d USING jsonb_to_recordset(results) AS r(ordinal int, outcome text)
+			WHERE r.outcome IN ('applied', 'duplicate') AND d.dead_letter_id = batch_ids[r.ordinal];
+		SELECT applied + count(*) FILTER (WHERE r.outcome = 'applied'), duplicates + count(*) FILTER (WHERE r.outcome = 'duplicate'),
+			failed + count(*) FILTER (WHERE r.outcome NOT IN ('applied', 'duplicate'))
+			INTO applied, duplicates, failed FROM jsonb_to_recordset(results) AS r(outcome text);
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION retry_dead_letters IS 'Apply dead letters again, changed by transform and patch, late ones too; those that fail stay with their new error';
+
+CREATE FUNCTION discard_dead_letters(stream text DEFAULT NULL, kind text DEFAULT NULL, event_type text DEFAULT NULL,
+	sqlstate text DEFAULT NULL, since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL, ids bigint[] DEFAULT NULL)
+	RETURNS bigint LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		WITH gone AS (
+			DELETE FROM profile_stream.dead_letters d
+			WHERE (discard_dead_letters.stream IS NULL OR d.stream = discard_dead_letters.stream)
+				AND (discard_dead_letters.kind IS NULL OR d.kind = discard_dead_letters.kind)
+				AND (discard_dead_letters.event_type IS NULL OR d.event_type = discard_dead_letters.event_type)
+				AND (discard_dead_letters.sqlstate IS NULL OR d.sqlstate = discard_dead_letters.sqlstate)
+				AND (discard_dead_letters.since IS NULL OR d.dead_at >= discard_dead_letters.since)
+				AND (discard_dead_letters.until IS NULL OR d.dead_at < discard_dead_letters.until)
+				AND (discard_dead_letters.ids IS NULL OR d.dead_letter_id = ANY (discard_dead_letters.ids))
+			RETURNING 1)
+		SELECT pg_catalog.count(*) FROM gone;
+	END;
+COMMENT ON FUNCTION discard_dead_letters IS 'Remove dead letters; returns how many';
+
+REVOKE ALL ON FUNCTION retry_events, retry_dead_letters, discard_dead_letters FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION retry_events, retry_dead_letters, discard_dead_letters TO profile_stream_operator;
 
 CREATE FUNCTION prune_metrics(as_of timestamptz DEFAULT pg_catalog.now()) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'ps_prune_metrics' LANGUAGE c STRICT VOLATILE

@@ -342,7 +342,8 @@ ps_apply_entries(PsEntry *entries, int n, const PsApplySettings *settings)
 	PushActiveSnapshot(GetLatestSnapshot());
 	ps_work_set_outcomes(&work);
 	fold_events(&work);
-	add_dead_letters(&work);
+	if (!settings->judge_only)
+		add_dead_letters(&work);
 	add_to_outbox(&work);
 	announce(&work);
 	PopActiveSnapshot();

@@ -29,6 +29,7 @@ typedef struct PsApplySettings
 	int64		dedupe_retention_us;
 	int64		late_tolerance_us;	/* -1: no event is late */
 	int			lock_timeout_ms;	/* a customer whose lock is not had by then is left out; -1: wait for it */
+	bool		judge_only;		/* no row for what is dead: the caller has one */
 	PsNotifyMode notify;
 	const char *notify_channel;
 } PsApplySettings;

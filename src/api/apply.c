@@ -1,13 +1,14 @@
 /*
  * apply.c
- *	  apply_event(), apply_events() and prune_metrics(): the way in without
- *	  Kafka, in the caller's transaction.
+ *	  apply_event(), apply_events(), retry_events() and prune_metrics(): the way
+ *	  in without Kafka, in the caller's transaction.
  */
 #include "postgres.h"
 
 #include "apply.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "prune.h"
 #include "store/event_log.h"
 #include "utils/array.h"
@@ -41,15 +42,16 @@ entry_from_jsonb(PsEntry *entry, Jsonb *value)
 
 /* Applies entries with the settings of a call from SQL. */
 static void
-apply_entries(PsEntry *entries, int n)
+apply_entries(PsEntry *entries, int n, int64 retention_us, bool judge_only)
 {
 	PsApplySettings settings = {
 		.now = GetCurrentTimestamp(),
 		.max_clock_skew_us = ps_max_clock_skew_ms * INT64CONST(1000),
 		.max_event_bytes = ps_max_event_bytes,
-		.dedupe_retention_us = DEFAULT_RETENTION,
+		.dedupe_retention_us = retention_us,
 		.late_tolerance_us = -1,
 		.lock_timeout_ms = -1,
+		.judge_only = judge_only,
 		.notify = PS_NOTIFY_CUSTOMER,
 		.notify_channel = DEFAULT_CHANNEL
 	};
@@ -66,7 +68,7 @@ ps_apply_event(PG_FUNCTION_ARGS)
 	PsEntry		entry;
 
 	entry_from_jsonb(&entry, PG_GETARG_JSONB_P(0));
-	apply_entries(&entry, 1);
+	apply_entries(&entry, 1, DEFAULT_RETENTION, false);
 	PG_RETURN_TEXT_P(cstring_to_text(outcome_names[entry.outcome]));
 }
 
@@ -85,10 +87,56 @@ ps_apply_events(PG_FUNCTION_ARGS)
 	for (int i = 0; i < n; i++)
 		entry_from_jsonb(&entries[i], nulls[i] ? NULL : DatumGetJsonbP(values[i]));
 	if (n > 0)
-		apply_entries(entries, n);
+		apply_entries(entries, n, DEFAULT_RETENTION, false);
 	for (int i = 0; i < n; i++)
 		values[i] = CStringGetTextDatum(outcome_names[entries[i].outcome]);
 	PG_RETURN_ARRAYTYPE_P(construct_array(values, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* One row of retry_events(): what became of an entry, and why. */
+static void
+put_outcome(ReturnSetInfo *result, int ordinal, const PsEntry *entry)
+{
+	Datum		values[5] = {Int32GetDatum(ordinal), CStringGetTextDatum(outcome_names[entry->outcome])};
+	bool		nulls[5] = {false, false, true, true, true};
+	const PsReject *reject = entry->reject ? entry->reject : entry->refusal;
+
+	if (entry->outcome == PS_DEAD && reject != NULL)
+	{
+		Datum	   *errors = palloc(Max(reject->nerrors, 1) * sizeof(Datum));
+
+		for (int i = 0; i < reject->nerrors; i++)
+			errors[i] = CStringGetTextDatum(reject->errors[i]);
+		values[2] = CStringGetTextDatum(reject->kind);
+		values[3] = PointerGetDatum(construct_array(errors, reject->nerrors, TEXTOID, -1, false, TYPALIGN_INT));
+		nulls[2] = nulls[3] = false;
+		nulls[4] = reject->sqlstate == NULL;
+		if (!nulls[4])
+			values[4] = CStringGetTextDatum(reject->sqlstate);
+	}
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+PG_FUNCTION_INFO_V1(ps_retry_events);
+Datum
+ps_retry_events(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Datum	   *values;
+	bool	   *nulls;
+	int			n;
+	PsEntry    *entries;
+
+	InitMaterializedSRF(fcinfo, 0);
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), JSONBOID, -1, false, TYPALIGN_INT, &values, &nulls, &n);
+	entries = palloc(Max(n, 1) * sizeof(PsEntry));
+	for (int i = 0; i < n; i++)
+		entry_from_jsonb(&entries[i], nulls[i] ? NULL : DatumGetJsonbP(values[i]));
+	if (n > 0)
+		apply_entries(entries, n, PG_GETARG_INT64(1), true);
+	for (int i = 0; i < n; i++)
+		put_outcome(result, i + 1, &entries[i]);
+	return (Datum) 0;
 }
 
 PG_FUNCTION_INFO_V1(ps_prune_metrics);
