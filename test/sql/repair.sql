@@ -68,5 +68,17 @@ SET ROLE profile_stream_reader;
 SELECT profile_stream.retry_dead_letters();
 SELECT profile_stream.discard_dead_letters();
 RESET ROLE;
+-- an operator retries with the operator's rights, in the transform too; dedupe_retention as long as a stream's
+CREATE FUNCTION public.secret(event jsonb) RETURNS jsonb LANGUAGE sql RETURN event;
+REVOKE ALL ON FUNCTION public.secret FROM PUBLIC;
+SELECT profile_stream.apply_event('{"eventId": "o1", "customerId": "o", "eventType": "x", "timestamp": "never"}');
+SET ROLE profile_stream_operator;
+SELECT applied, duplicates, failed, kept FROM profile_stream.retry_dead_letters(transform => 'public.secret(jsonb)');
+SELECT errors, sqlstate FROM profile_stream.dead_letters;
+SELECT applied, duplicates, failed, kept FROM profile_stream.retry_dead_letters(patch => '{"timestamp": "2024-01-02T00:00:00Z"}');
+RESET ROLE;
+UPDATE profile_stream.event_ids SET seen_at = now() - interval '10 days';
+SELECT outcome FROM profile_stream.retry_events('{"{\"eventId\": \"o1\", \"customerId\": \"o\", \"eventType\": \"x\", \"timestamp\": \"2024-01-02T00:00:00Z\"}"}', 20 * 86400000000);
+DROP FUNCTION public.secret;
 DROP FUNCTION public.break_event, public.mend, public.fails, public.declines, public.parses, public.refuses;
 TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters, profile_stream.window_chunks;
