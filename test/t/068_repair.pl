@@ -4,6 +4,7 @@ use strict;
 use warnings;
 
 use FindBin;
+use MIME::Base64;
 use lib "$FindBin::RealBin/../perl";
 
 use PostgreSQL::Test::Utils;
@@ -74,6 +75,11 @@ is($node->safe_psql('postgres', q{SELECT applied, duplicates, failed, kept FROM 
 	'600|0|0|0', 'and repairs the others');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM profile_stream.dead_letters'), '0', 'no letter is left');
 is($node->safe_psql('postgres', q{SELECT sum(dead), sum(difference) FROM profile_stream.reconcile('crm')}), '1000|0', 'the books balance');
+
+# what the model says of the corrected events
+my $dir = PostgreSQL::Test::Utils::tempdir('events');
+append_to_file("$dir/events", join('', map { my $event = event($_, 0); "0\t$event->[1]\t" . encode_base64($event->[2], '') . "\n" } 1 .. 1_000));
+$node->equals_model('crm', { files => ["$dir/events"], dir => $dir, until => '2024-01-03T00:00:00Z' }, 'repaired', effects => 1);
 
 my $repaired = $node->safe_psql('postgres', $state);
 $node->safe_psql('postgres', q{SELECT profile_stream.drop_stream('crm')});
