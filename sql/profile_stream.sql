@@ -329,10 +329,12 @@ DECLARE
 BEGIN
 	applied := 0; duplicates := 0; failed := 0; kept := 0;
 	IF retry_dead_letters.max_letters IS NULL OR retry_dead_letters.max_letters < 1 THEN
-		RAISE EXCEPTION 'max_letters must be at least 1' USING ERRCODE = 'invalid_parameter_value';
+		RAISE EXCEPTION 'max_letters must be at least 1' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'It is how many letters one call takes; call again with after_id => last_id for more.';
 	END IF;
 	IF jsonb_typeof(retry_dead_letters.patch) <> 'object' THEN
-		RAISE EXCEPTION 'patch must be a JSON object' USING ERRCODE = 'invalid_parameter_value';
+		RAISE EXCEPTION 'patch must be a JSON object' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'It is merged into each event, and its payload into the event''s payload.';
 	END IF;
 	IF retry_dead_letters.transform IS NOT NULL THEN
 		SELECT p.proargtypes[0] INTO takes FROM pg_proc p
@@ -341,7 +343,7 @@ BEGIN
 				AND p.proargtypes[0] IN ('jsonb'::regtype, 'text'::regtype, 'bytea'::regtype);
 		IF NOT FOUND THEN
 			RAISE EXCEPTION 'transform must be a function of one jsonb, text or bytea that returns jsonb'
-				USING ERRCODE = 'invalid_parameter_value';
+				USING ERRCODE = 'invalid_parameter_value', HINT = 'It takes the event, or the value as text or bytes, and returns the event as it should have been; NULL keeps the letter.';
 		END IF;
 	END IF;
 	FOR letter IN
