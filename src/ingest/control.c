@@ -54,25 +54,27 @@ connection_changed(Datum arg, int cacheid, uint32 hashvalue)
  *
  * A SIGTERM ends a worker that holds nothing at its next interrupt check. One that
  * holds events goes on until the transaction under way is done and then applies
- * them; neither for long, because while it works a timer ends it at its next tick.
+ * them; neither for long, because while it works a timer ends it at the second tick
+ * after the signal.
  */
-#define TICK_MS 300
+#define TICK_MS 150
 #define FLUSH_MS 400			/* no transaction begins later */
 #define LAST_MS 600				/* none ends later */
 #define FLUSH_LOCK_TIMEOUT "400ms"	/* whoever holds a customer's lock does not delay us to the end */
 
 static volatile sig_atomic_t stop_requested = false;
+static volatile sig_atomic_t ticked = false;	/* since then */
 static volatile sig_atomic_t holding = false;
 static volatile sig_atomic_t flushing = false;
 static TimeoutId stop_timer;
 
-/* SIGTERM; the second one does not wait. */
+/* SIGTERM. The postmaster sends it twice, to the process and to its group: the second one is no reason to hurry. */
 static void
 handle_sigterm(SIGNAL_ARGS)
 {
 	int			save_errno = errno;
 
-	if (!holding || stop_requested)
+	if (!holding && !stop_requested)
 		die(postgres_signal_arg);
 	stop_requested = true;
 	SetLatch(MyLatch);
@@ -83,8 +85,9 @@ handle_sigterm(SIGNAL_ARGS)
 static void
 stop_now(void)
 {
-	if (stop_requested || flushing)
+	if (flushing || (stop_requested && ticked))
 		die(SIGTERM);
+	ticked = stop_requested;
 }
 
 /* Lets the timer tick, or not. */

@@ -150,6 +150,17 @@ $session->quit;
 $node->restart;
 wait_counts('stop', 'held = 0 AND replayed = 2 AND applied = 2', 'stop: a server that stops applies them');
 is_row("$profile 's'", '2|20|20', 'stop: in order');
+$broker->produce('stop', event('s', 40), event('s', 30));
+wait_counts('stop', 'held = 2', 'stop: two more are held');
+$pid = $node->stream_pid('stop');
+# as the postmaster does, which signals a process and its group
+foreach (1 .. 5)
+{
+	kill('TERM', $pid);
+	usleep(500);
+}
+ok($node->wait_stream_pid('stop', $pid), 'stop: a worker that is told twice ends');
+wait_counts('stop', 'held = 0 AND applied = 4', 'stop: and has applied them');
 
 # disorder of two minutes, while worker and server end in every way: equals the model, which sorts
 my $rounds = 14;
