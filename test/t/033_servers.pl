@@ -1,5 +1,5 @@
-# A standby that is promoted behind its primary, a recovery to a moment in the middle of a stream, an upgrade with
-# pg_upgrade: each server goes on by itself from its own offsets, and equals the model. PS_SEED repeats a run.
+# A standby that is promoted behind its primary, a recovery to a moment in the middle of a stream, an old
+# primary that pg_rewind makes a standby of the new one, an upgrade with pg_upgrade: each server goes on by itself from its own offsets, and equals the model. PS_SEED repeats a run.
 
 use strict;
 use warnings;
@@ -19,12 +19,13 @@ my $all = ProfileStream::Node::generate(
 	seed => $seed,
 	events => $ENV{PS_EVENTS} // 50_000,
 	customers => $ENV{PS_CUSTOMERS} // 5_000,
-	parts => 5);
+	parts => 6);
 my @files = @{ $all->{files} };
 my @sizes = map { my $lines = () = slurp_file($_) =~ /\n/g; $lines } @files;
-my $before_upgrade = { %$all, files => [ @files[ 0 .. 3 ] ], dir => PostgreSQL::Test::Utils::tempdir('first') };
+my $first = { %$all, files => [ @files[ 0 .. 3 ] ], dir => PostgreSQL::Test::Utils::tempdir('first') };
+my $before_upgrade = { %$all, files => [ @files[ 0 .. 4 ] ], dir => PostgreSQL::Test::Utils::tempdir('second') };
 my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 4 ] ]);
-my $conf = "max_wal_senders = 4\nwal_level = replica\n";
+my $conf = "max_wal_senders = 4\nwal_level = replica\nwal_log_hints = on\nwal_keep_size = 512MB\n";
 my $primary = ProfileStream::Node->start_new('primary', init => { allows_streaming => 1, has_archiving => 1 }, conf => $conf);
 my $produced = 0;
 
@@ -74,7 +75,7 @@ note("$lost events are behind");
 $standby->promote;
 $broker->finish_producing($producer);
 ok($standby->wait_taken('crm', produced()), 'promoted, it reads them again by itself');
-$standby->equals_model('crm', $before_upgrade, "promoted, seed $seed");
+$standby->equals_model('crm', $first, "promoted, seed $seed");
 $standby->is_clean('promoted');
 $standby->stop('fast');
 
@@ -85,15 +86,38 @@ $recovered->append_conf('postgresql.conf', "recovery_target_name = 'middle'\nrec
 $recovered->start;
 ok($recovered->wait_for_log(qr/recovery stopping at restore point "middle"/), 'recovered to the middle of the stream');
 ok($recovered->wait_taken('crm', $produced), 'recovered, it goes on by itself');
-$recovered->equals_model('crm', $before_upgrade, "recovered, seed $seed");
+$recovered->equals_model('crm', $first, "recovered, seed $seed");
 $recovered->is_clean('recovered');
 $recovered->stop('fast');
+
+# the old primary, which had gone on, made a standby of the new one and promoted in its turn
+my $settings = $primary->data_dir . '/postgresql.conf';
+my $kept = slurp_file($settings);
+append_to_file("$all->{dir}/kept.conf", $kept);
+command_ok(
+	[   'pg_rewind', '--no-sync', '--source-pgdata', $standby->data_dir, '--target-pgdata', $primary->data_dir,
+		'--config-file', "$all->{dir}/kept.conf" ],
+	'pg_rewind');
+unlink($settings);
+append_to_file($settings, $kept . "archive_mode = off\n");
+$standby->start;
+$primary->enable_streaming($standby);
+$primary->start;
+$standby->wait_for_catchup($primary, 'replay');
+is($primary->worker_pid, '', 'rewound, as a standby it has no worker');
+$standby->stop('fast');
+$primary->promote;
+$broker->produce_file('events', $files[4]);
+ok($primary->wait_taken('crm', produced()), 'rewound and promoted, it goes on by itself');
+$primary->equals_model('crm', $before_upgrade, "rewound, seed $seed");
+$primary->is_clean('rewound');
+$primary->stop('fast');
 
 # a cluster upgraded, here to the same version; workers do not run meanwhile
 my $upgraded = node_of('upgraded');
 $upgraded->init;
 $upgraded->append_conf('postgresql.conf', "shared_preload_libraries = 'profile_stream'\nmax_worker_processes = 16\nlog_min_messages = info\n");
-$broker->produce_file('events', $files[4]);
+$broker->produce_file('events', $files[5]);
 my $bindir = $recovered->config_data('--bindir');
 chdir(PostgreSQL::Test::Utils::tempdir('upgrade')) or die $!;
 command_ok(
