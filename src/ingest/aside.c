@@ -12,7 +12,6 @@
 #include "lib/ilist.h"
 #include "store/lock.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #define RETRY_MS 100
 #define TRY_SHARE 10			/* of the time, at most one part in so many goes into looking for free locks */

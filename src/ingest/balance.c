@@ -10,7 +10,6 @@
 #include "ingest/lease.h"
 #include "ingest/worker.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #define BALANCE_INTERVAL_MS 500
 

@@ -8,11 +8,10 @@
 #include <signal.h>
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
-#include "commands/extension.h"
 #include "connection.h"
 #include "executor/spi.h"
 #include "ingest/rebuild.h"
+#include "ingest/watch.h"
 #include "kafka.h"
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
@@ -23,31 +22,10 @@
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
-
-static bool stream_changed = true;
-static bool options_changed = false;
-static Oid	status_relid = InvalidOid;
-
-/* Somebody paused, resumed or dropped a stream, or dropped the table. */
-static void
-relation_changed(Datum arg, Oid relid)
-{
-	if (relid == status_relid || relid == InvalidOid)
-		stream_changed = true;
-}
-
-/* Somebody altered a server or a user mapping. */
-static void
-connection_changed(Datum arg, int cacheid, uint32 hashvalue)
-{
-	options_changed = true;
-}
 
 /*
  * Stopping with held events.
@@ -162,12 +140,11 @@ check_stream(PsWorker *worker, int stream_id)
 	PsStream   *stream = NULL;
 	bool		wanted;
 
-	stream_changed = false;
+	ps_watch_stream = false;
 	StartTransactionCommand();
 	ps_lock_tables();
-	if (OidIsValid(get_extension_oid("profile_stream", true)))
+	if (ps_watch_extension())
 	{
-		status_relid = get_relname_relid("stream_status", get_namespace_oid(PS_SCHEMA, false));
 		SPI_connect();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		context = AllocSetContextCreate(CurTransactionContext, "profile_stream stream", ALLOCSET_SMALL_SIZES);
@@ -183,14 +160,14 @@ check_stream(PsWorker *worker, int stream_id)
 	wanted = stream != NULL && stream->enabled && worker->number < stream->workers;
 	if (stream != NULL && !wanted)
 	{
-		stream_changed = true;	/* it stays so when the flush fails */
+		ps_watch_stream = true; /* it stays so when the flush fails */
 		flush_held(worker);
 	}
 	if (!wanted)
 		leave(worker, 0);
 	if (worker->consumer != NULL && strcmp(stream->group_id, worker->stream->group_id) != 0)
 		leave(worker, 1);		/* to begin anew with another client */
-	options_changed = true;
+	ps_watch_options = true;
 	worker->next_lookup = 0;
 	worker->lookup_outdated = worker->lookup.running;
 	if (worker->stream_context != NULL)
@@ -244,7 +221,7 @@ check_options(PsWorker *worker)
 	PsStream   *stream = worker->stream;
 	bool		same;
 
-	options_changed = false;
+	ps_watch_options = false;
 	StartTransactionCommand();
 	same = ps_kafka_options_equal(ps_connection_options(stream->server, stream->brokers, stream->options, GetUserId()),
 								  worker->connection);
@@ -260,9 +237,7 @@ ps_control_init(PsWorker *worker, int stream_id)
 {
 	stop_timer = RegisterTimeout(USER_TIMEOUT, stop_now);
 	pqsignal(SIGTERM, handle_sigterm);
-	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
-	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, connection_changed, (Datum) 0);
-	CacheRegisterSyscacheCallback(USERMAPPINGOID, connection_changed, (Datum) 0);
+	ps_watch_begin();
 	check_stream(worker, stream_id);
 }
 
@@ -286,11 +261,11 @@ ps_control_serve(PsWorker *worker)
 	if (worker->recheck && ps_clock_now() >= worker->next_attempt)
 	{
 		worker->recheck = false;
-		stream_changed = options_changed = true;
+		ps_watch_stream = ps_watch_options = true;
 	}
-	if (stream_changed)
+	if (ps_watch_stream)
 		check_stream(worker, worker->stream->stream_id);
-	if (options_changed && worker->consumer != NULL)
+	if (ps_watch_options && worker->consumer != NULL)
 		check_options(worker);
 	if (!ps_enabled)
 	{

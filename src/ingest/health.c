@@ -16,7 +16,6 @@
 #include "storage/ipc.h"
 #include "store/lock.h"
 #include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
 #define PROVEN_MS 10000			/* who runs so long is not ending abnormally */
 #define MIN_MESSAGES 100		/* of a minute: less say nothing */

@@ -16,7 +16,6 @@
 
 #include "ingest/worker.h"
 #include "port/pg_crc32c.h"
-#include "utils/timestamp.h"
 
 #define CHECK_DISTANCE 100000	/* messages read again, at most, for the sake of the check */
 #define DOUBT_MS 200			/* until the broker is asked; at once, it would know no more than librdkafka */

@@ -12,7 +12,6 @@
 #include "storage/latch.h"
 #include "storage/lock.h"
 #include "store/shadow.h"
-#include "utils/timestamp.h"
 
 #define LEASE 3
 #define STARTING 4

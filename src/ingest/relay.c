@@ -11,12 +11,11 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
-#include "commands/extension.h"
 #include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "ingest/lease.h"
 #include "ingest/relay.h"
+#include "ingest/watch.h"
 #include "ingest/worker.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -32,11 +31,8 @@
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
-#include "utils/timestamp.h"
 
 #define SINK "redis"
 #define MOVE_ROWS 20000
@@ -69,21 +65,6 @@ typedef struct PsRelay
 } PsRelay;
 
 static MemoryContext turn_context;	/* of one turn of the loop */
-static bool stream_changed = true;
-static Oid	status_relid = InvalidOid;
-
-static void
-relation_changed(Datum arg, Oid relid)
-{
-	if (relid == status_relid || relid == InvalidOid)
-		stream_changed = true;
-}
-
-static void
-connection_changed(Datum arg, int cacheid, uint32 hashvalue)
-{
-	stream_changed = true;
-}
 
 /* Begins a transaction, when nobody is just taking what was to be delivered away. */
 static void
@@ -116,15 +97,22 @@ disconnect(PsRelay *relay)
 	MemoryContextReset(relay->batch_context);
 }
 
+/* Remembers which error is shown, NULL for none. */
+static void
+note_error(PsRelay *relay, const char *error)
+{
+	if (relay->error != NULL)
+		pfree(relay->error);
+	relay->error = error ? MemoryContextStrdup(relay->context, error) : NULL;
+}
+
 static void
 show_state(PsRelay *relay, const char *state, const char *error, const char *hint, int64 next_attempt_ms)
 {
 	begin(relay->stream_id);
 	ps_outbox_set_state(relay->stream_id, SINK, state, error, hint, next_attempt_ms);
 	commit();
-	if (relay->error != NULL)
-		pfree(relay->error);
-	relay->error = error ? MemoryContextStrdup(relay->context, error) : NULL;
+	note_error(relay, error);
 }
 
 /* Reads the stream again; ends the process when it shall not run. */
@@ -133,15 +121,14 @@ check_stream(PsRelay *relay)
 {
 	MemoryContext old;
 
-	stream_changed = false;
+	ps_watch_stream = ps_watch_options = false;
 	disconnect(relay);			/* it may be another Redis, or another password */
 	MemoryContextReset(relay->stream_context);
 	relay->stream = NULL, relay->target = NULL;
 	StartTransactionCommand();
 	ps_lock_tables();
-	if (OidIsValid(get_extension_oid("profile_stream", true)))
+	if (ps_watch_extension())
 	{
-		status_relid = get_relname_relid("stream_status", get_namespace_oid(PS_SCHEMA, false));
 		SPI_connect();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		old = MemoryContextSwitchTo(relay->stream_context);
@@ -242,7 +229,7 @@ finish_batch(PsRelay *relay)
 	commit();
 	PS_FAILPOINT("relay_after_delete");
 	relay->failures = 0;
-	relay->error = NULL;
+	note_error(relay, NULL);
 	relay->items = NULL;
 	MemoryContextReset(relay->batch_context);
 }
@@ -309,7 +296,7 @@ control(PsRelay *relay)
 		ProcessConfigFile(PGC_SIGHUP);
 	}
 	AcceptInvalidationMessages();
-	if (stream_changed && ps_clock_now() >= relay->next_attempt)
+	if ((ps_watch_stream || ps_watch_options) && ps_clock_now() >= relay->next_attempt)
 		check_stream(relay);
 	if (!ps_enabled)
 		proc_exit(0);
@@ -328,7 +315,7 @@ recover(PsRelay *relay)
 	AbortOutOfAnyTransaction();
 	RESUME_INTERRUPTS();
 	disconnect(relay);
-	stream_changed = true;
+	ps_watch_stream = true;
 	PG_TRY();
 	{
 		back_off(relay, error->message, error->hint);
@@ -353,9 +340,7 @@ start(PsRelay *relay, int stream_id)
 	memcpy(where, MyBgworkerEntry->bgw_extra, sizeof(where));
 	ps_worker_connect(where[0], where[1]);
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);	/* what is lost is delivered again */
-	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
-	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, connection_changed, (Datum) 0);
-	CacheRegisterSyscacheCallback(USERMAPPINGOID, connection_changed, (Datum) 0);
+	ps_watch_begin();
 
 	relay->stream_id = stream_id;
 	relay->context = AllocSetContextCreate(TopMemoryContext, "profile_stream relay", ALLOCSET_DEFAULT_SIZES);

@@ -18,7 +18,6 @@
 #include "store/lock.h"
 #include "store/shadow.h"
 #include "utils/lsyscache.h"
-#include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
 #define MAX_STEP_MS 16

@@ -1,0 +1,21 @@
+/*
+ * watch.h
+ *	  What a process that serves a stream is told by others, through invalidation
+ *	  messages: that its stream, or a server or user mapping, may be another one.
+ */
+#ifndef PS_WATCH_H
+#define PS_WATCH_H
+
+#include "postgres.h"
+
+/* Set at the start, and when something may have changed; whoever acts on it resets it. */
+extern bool ps_watch_stream;
+extern bool ps_watch_options;
+
+/* Begins to watch. */
+extern void ps_watch_begin(void);
+
+/* Whether the extension is there; if so, its streams are what is watched. */
+extern bool ps_watch_extension(void);
+
+#endif							/* PS_WATCH_H */
