@@ -25,10 +25,10 @@ static PsPlan add_plan = {
 };
 
 static PsPlan refill_plan = {
-	"INSERT INTO profile_stream.outbox (stream_id, sink, customer_ids, customers)"
+	"WITH o AS (INSERT INTO profile_stream.outbox (stream_id, sink, customer_ids, customers)"
 	" SELECT $1, 'redis', pg_catalog.array_agg(p.customer_id), pg_catalog.count(*) FROM"
 	" (SELECT x.customer_id, pg_catalog.row_number() OVER () / 5000 AS part FROM profile_stream.materialized_profiles x) p"
-	" GROUP BY p.part RETURNING customers",
+	" GROUP BY p.part RETURNING customers) SELECT COALESCE(pg_catalog.sum(o.customers), 0)::int8 FROM o",
 	1, {INT4OID}
 };
 
@@ -101,16 +101,10 @@ int64
 ps_outbox_refill(int stream_id)
 {
 	Datum		args[1] = {Int32GetDatum(stream_id)};
-	uint64		n = ps_plan_run(&refill_plan, args, NULL, SPI_OK_INSERT_RETURNING);
-	int64		customers = 0;
+	bool		isnull;
 
-	for (uint64 i = 0; i < n; i++)
-	{
-		bool		isnull;
-
-		customers += DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-	}
-	return customers;
+	(void) ps_plan_run(&refill_plan, args, NULL, SPI_OK_SELECT);
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 }
 
 void
