@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "api/caller.h"
 #include "apply.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
@@ -61,6 +62,23 @@ apply_entries(PsEntry *entries, int n, int64 retention_us, bool judge_only)
 	ps_apply_entries(entries, n, &settings);
 }
 
+/* Applies an array of events; returns what became of each. */
+static PsEntry *
+apply_array(ArrayType *array, int *n, int64 retention_us, bool judge_only)
+{
+	Datum	   *values;
+	bool	   *nulls;
+	PsEntry    *entries;
+
+	deconstruct_array(array, JSONBOID, -1, false, TYPALIGN_INT, &values, &nulls, n);
+	entries = palloc(Max(*n, 1) * sizeof(PsEntry));
+	for (int i = 0; i < *n; i++)
+		entry_from_jsonb(&entries[i], nulls[i] ? NULL : DatumGetJsonbP(values[i]));
+	if (*n > 0)
+		apply_entries(entries, *n, retention_us, judge_only);
+	return entries;
+}
+
 PG_FUNCTION_INFO_V1(ps_apply_event);
 Datum
 ps_apply_event(PG_FUNCTION_ARGS)
@@ -76,18 +94,10 @@ PG_FUNCTION_INFO_V1(ps_apply_events);
 Datum
 ps_apply_events(PG_FUNCTION_ARGS)
 {
-	ArrayType  *array = PG_GETARG_ARRAYTYPE_P(0);
-	Datum	   *values;
-	bool	   *nulls;
 	int			n;
-	PsEntry    *entries;
+	PsEntry    *entries = apply_array(PG_GETARG_ARRAYTYPE_P(0), &n, DEFAULT_RETENTION, false);
+	Datum	   *values = palloc(Max(n, 1) * sizeof(Datum));
 
-	deconstruct_array(array, JSONBOID, -1, false, TYPALIGN_INT, &values, &nulls, &n);
-	entries = palloc(Max(n, 1) * sizeof(PsEntry));
-	for (int i = 0; i < n; i++)
-		entry_from_jsonb(&entries[i], nulls[i] ? NULL : DatumGetJsonbP(values[i]));
-	if (n > 0)
-		apply_entries(entries, n, DEFAULT_RETENTION, false);
 	for (int i = 0; i < n; i++)
 		values[i] = CStringGetTextDatum(outcome_names[entries[i].outcome]);
 	PG_RETURN_ARRAYTYPE_P(construct_array(values, n, TEXTOID, -1, false, TYPALIGN_INT));
@@ -103,12 +113,8 @@ put_outcome(ReturnSetInfo *result, int ordinal, const PsEntry *entry)
 
 	if (entry->outcome == PS_DEAD && reject != NULL)
 	{
-		Datum	   *errors = palloc(Max(reject->nerrors, 1) * sizeof(Datum));
-
-		for (int i = 0; i < reject->nerrors; i++)
-			errors[i] = CStringGetTextDatum(reject->errors[i]);
 		values[2] = CStringGetTextDatum(reject->kind);
-		values[3] = PointerGetDatum(construct_array(errors, reject->nerrors, TEXTOID, -1, false, TYPALIGN_INT));
+		values[3] = ps_reject_errors(reject);
 		nulls[2] = nulls[3] = false;
 		nulls[4] = reject->sqlstate == NULL;
 		if (!nulls[4])
@@ -121,21 +127,13 @@ PG_FUNCTION_INFO_V1(ps_retry_events);
 Datum
 ps_retry_events(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	Datum	   *values;
-	bool	   *nulls;
 	int			n;
 	PsEntry    *entries;
 
 	InitMaterializedSRF(fcinfo, 0);
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), JSONBOID, -1, false, TYPALIGN_INT, &values, &nulls, &n);
-	entries = palloc(Max(n, 1) * sizeof(PsEntry));
+	entries = apply_array(PG_GETARG_ARRAYTYPE_P(0), &n, PG_GETARG_INT64(1), true);
 	for (int i = 0; i < n; i++)
-		entry_from_jsonb(&entries[i], nulls[i] ? NULL : DatumGetJsonbP(values[i]));
-	if (n > 0)
-		apply_entries(entries, n, PG_GETARG_INT64(1), true);
-	for (int i = 0; i < n; i++)
-		put_outcome(result, i + 1, &entries[i]);
+		put_outcome((ReturnSetInfo *) fcinfo->resultinfo, i + 1, &entries[i]);
 	return (Datum) 0;
 }
 

@@ -1,7 +1,7 @@
 /*
  * caller.c
- *	  Whose rights count, and how arguments are read, in the functions that
- *	  control streams. The catalogue is written as the owner of the extension's
+ *	  Whose rights count, how arguments are read and how reasons are said, in the
+ *	  functions that control streams. The catalogue is written as the owner of the extension's
  *	  tables, after the caller's rights have been checked.
  */
 #include "postgres.h"
@@ -10,12 +10,14 @@
 #include "api/caller.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "connection.h"
 #include "ingest/launcher.h"
 #include "ingest/lease.h"
 #include "ingest/worker.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -88,6 +90,16 @@ ps_interval_us(Interval *interval)
 	int64		days = interval->day + interval->month * INT64CONST(30) + interval->time / USECS_PER_DAY;
 
 	return Max(Min(days, MAX_DAYS), -MAX_DAYS) * USECS_PER_DAY + interval->time % USECS_PER_DAY;
+}
+
+Datum
+ps_reject_errors(const PsReject *reject)
+{
+	Datum	   *errors = palloc(Max(reject->nerrors, 1) * sizeof(Datum));
+
+	for (int i = 0; i < reject->nerrors; i++)
+		errors[i] = CStringGetTextDatum(reject->errors[i]);
+	return PointerGetDatum(construct_array(errors, reject->nerrors, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 void

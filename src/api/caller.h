@@ -1,13 +1,14 @@
 /*
  * caller.h
- *	  What the functions that control streams share: whose rights count, and how
- *	  arguments are read.
+ *	  What the functions that control streams share: whose rights count, how
+ *	  arguments are read, and how reasons are said.
  */
 #ifndef PS_CALLER_H
 #define PS_CALLER_H
 
 #include "postgres.h"
 
+#include "core/event.h"
 #include "ingest/probe.h"
 #include "store/partition_catalog.h"
 #include "store/stream_catalog.h"
@@ -34,6 +35,9 @@ extern void ps_check_argument(bool valid, const char *message);
 
 /* Raises what a broker said is wrong. */
 extern void ps_check_answer(PsProbeAnswer *answer, const char *topic);
+
+/* The errors as text[]. */
+extern Datum ps_reject_errors(const PsReject *reject);
 
 /* An interval in microseconds, months of 30 days. */
 extern int64 ps_interval_us(Interval *interval);

@@ -5,12 +5,11 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
+#include "api/caller.h"
 #include "core/fuzz.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
@@ -72,12 +71,7 @@ set_event(Datum *values, bool *nulls, const PsEvent *event)
 static void
 set_reject(Datum *values, bool *nulls, const PsReject *reject)
 {
-	Datum	   *errors = palloc(reject->nerrors * sizeof(Datum));
-
-	for (int i = 0; i < reject->nerrors; i++)
-		errors[i] = CStringGetTextDatum(reject->errors[i]);
-	values[ERRORS] = PointerGetDatum(construct_array(errors, reject->nerrors, TEXTOID,
-													 -1, false, TYPALIGN_INT));
+	values[ERRORS] = ps_reject_errors(reject);
 	nulls[ERRORS] = false;
 	set_text(values, nulls, KIND, reject->kind);
 }
