@@ -306,6 +306,18 @@ CREATE FUNCTION retry_events(events jsonb[], dedupe_retention_us bigint,
 	AS 'MODULE_PATHNAME', 'ps_retry_events' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION retry_events(jsonb[], bigint) IS 'What retry_dead_letters() applies with: as apply_events(), but what is dead is said and not written';
 
+CREATE FUNCTION dead_letter_matches(letter dead_letters, stream text, kind text, event_type text, sqlstate text,
+	since timestamptz, until timestamptz, ids bigint[]) RETURNS boolean
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	RETURN (dead_letter_matches.stream IS NULL OR (letter).stream = dead_letter_matches.stream)
+			AND (dead_letter_matches.kind IS NULL OR (letter).kind = dead_letter_matches.kind)
+			AND (dead_letter_matches.event_type IS NULL OR (letter).event_type = dead_letter_matches.event_type)
+			AND (dead_letter_matches.sqlstate IS NULL OR (letter).sqlstate = dead_letter_matches.sqlstate)
+			AND (dead_letter_matches.since IS NULL OR (letter).dead_at >= dead_letter_matches.since)
+			AND (dead_letter_matches.until IS NULL OR (letter).dead_at < dead_letter_matches.until)
+			AND (dead_letter_matches.ids IS NULL OR (letter).dead_letter_id = ANY (dead_letter_matches.ids));
+COMMENT ON FUNCTION dead_letter_matches IS 'Whether the filters of retry_dead_letters() and discard_dead_letters() choose a letter; NULL chooses any';
+
 CREATE FUNCTION retry_dead_letters(stream text DEFAULT NULL, kind text DEFAULT NULL, event_type text DEFAULT NULL,
 	sqlstate text DEFAULT NULL, since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL, ids bigint[] DEFAULT NULL,
 	patch jsonb DEFAULT NULL, transform regprocedure DEFAULT NULL, after_id bigint DEFAULT NULL, max_letters int DEFAULT 1000,
@@ -314,15 +326,13 @@ CREATE FUNCTION retry_dead_letters(stream text DEFAULT NULL, kind text DEFAULT N
 #variable_conflict use_column
 DECLARE
 	takes oid;
+	transformation text;
 	letter record;
 	source record;
 	fixed jsonb;
 	all_ids bigint[] := '{}';
 	all_events jsonb[] := '{}';
 	retentions bigint[] := '{}';
-	retention bigint;
-	batch_ids bigint[];
-	batch_events jsonb[];
 	results jsonb;
 	message text;
 	state text;
@@ -345,19 +355,16 @@ BEGIN
 			RAISE EXCEPTION 'transform must be a function of one jsonb, text or bytea that returns jsonb'
 				USING ERRCODE = 'invalid_parameter_value', HINT = 'It takes the event, or the value as text or bytes, and returns the event as it should have been; NULL keeps the letter.';
 		END IF;
+		transformation := format('SELECT %s(%s)', retry_dead_letters.transform::oid::regproc,
+			CASE takes WHEN 'jsonb'::regtype THEN '$1' WHEN 'text'::regtype THEN 'profile_stream.dead_letter_text($2)' ELSE '$2' END);
 	END IF;
 	FOR letter IN
 		SELECT d.dead_letter_id, d.value,
 			COALESCE((SELECT (EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::bigint FROM profile_stream.streams s
 				WHERE s.stream_id = d.stream_id), 604800000000) AS retention
 		FROM profile_stream.dead_letters d
-		WHERE (retry_dead_letters.stream IS NULL OR d.stream = retry_dead_letters.stream)
-			AND (retry_dead_letters.kind IS NULL OR d.kind = retry_dead_letters.kind)
-			AND (retry_dead_letters.event_type IS NULL OR d.event_type = retry_dead_letters.event_type)
-			AND (retry_dead_letters.sqlstate IS NULL OR d.sqlstate = retry_dead_letters.sqlstate)
-			AND (retry_dead_letters.since IS NULL OR d.dead_at >= retry_dead_letters.since)
-			AND (retry_dead_letters.until IS NULL OR d.dead_at < retry_dead_letters.until)
-			AND (retry_dead_letters.ids IS NULL OR d.dead_letter_id = ANY (retry_dead_letters.ids))
+		WHERE profile_stream.dead_letter_matches(d, retry_dead_letters.stream, retry_dead_letters.kind, retry_dead_letters.event_type,
+				retry_dead_letters.sqlstate, retry_dead_letters.since, retry_dead_letters.until, retry_dead_letters.ids)
 			AND (retry_dead_letters.after_id IS NULL OR d.dead_letter_id > retry_dead_letters.after_id)
 		ORDER BY d.dead_letter_id LIMIT retry_dead_letters.max_letters FOR UPDATE OF d SKIP LOCKED
 	LOOP
@@ -365,19 +372,14 @@ BEGIN
 		-- the caller's code may raise: one subtransaction a letter, only here
 		BEGIN
 			fixed := profile_stream.dead_letter_json(letter.value);
-			IF takes = 'jsonb'::regtype AND fixed IS NOT NULL THEN
-				EXECUTE format('SELECT %s($1)', retry_dead_letters.transform::oid::regproc) INTO fixed USING fixed;
-			ELSIF takes = 'text'::regtype THEN
-				EXECUTE format('SELECT %s($1)', retry_dead_letters.transform::oid::regproc) INTO fixed
-					USING profile_stream.dead_letter_text(letter.value);
-			ELSIF takes = 'bytea'::regtype THEN
-				EXECUTE format('SELECT %s($1)', retry_dead_letters.transform::oid::regproc) INTO fixed USING letter.value;
-			ELSIF fixed IS NULL THEN
+			IF fixed IS NULL AND COALESCE(takes, 'jsonb'::regtype) = 'jsonb'::regtype THEN
 				-- nothing that could be applied: its error stands
 				UPDATE profile_stream.dead_letters d SET attempts = d.attempts + 1, failed_at = clock_timestamp()
 					WHERE d.dead_letter_id = letter.dead_letter_id;
 				failed := failed + 1;
 				CONTINUE;
+			ELSIF takes IS NOT NULL THEN
+				EXECUTE transformation INTO fixed USING fixed, letter.value;
 			END IF;
 		EXCEPTION WHEN serialization_failure OR deadlock_detected THEN
 			RAISE;
@@ -407,21 +409,18 @@ BEGIN
 		SELECT u.retention, array_agg(u.id ORDER BY u.id) AS ids, array_agg(u.event ORDER BY u.id) AS events
 		FROM unnest(all_ids, all_events, retentions) AS u(id, event, retention) GROUP BY u.retention
 	LOOP
-		batch_ids := source.ids;
-		batch_events := source.events;
-		retention := source.retention;
 		BEGIN
-			SELECT jsonb_agg(to_jsonb(r) ORDER BY r.ordinal) INTO results FROM profile_stream.retry_events(batch_events, retention) r;
+			SELECT jsonb_agg(to_jsonb(r) ORDER BY r.ordinal) INTO results FROM profile_stream.retry_events(source.events, source.retention) r;
 		EXCEPTION WHEN serialization_failure OR deadlock_detected OR lock_not_available OR insufficient_privilege
 			OR insufficient_resources OR operator_intervention THEN
 			RAISE;
 		WHEN OTHERS THEN
 			-- a trigger or constraint refuses one of them: find out which
 			results := '[]';
-			FOR i IN 1 .. cardinality(batch_ids) LOOP
+			FOR i IN 1 .. cardinality(source.ids) LOOP
 				BEGIN
 					results := results || (SELECT jsonb_agg(to_jsonb(r) || jsonb_build_object('ordinal', i))
-						FROM profile_stream.retry_events(ARRAY[batch_events[i]], retention) r);
+						FROM profile_stream.retry_events(ARRAY[source.events[i]], source.retention) r);
 				EXCEPTION WHEN serialization_failure OR deadlock_detected OR lock_not_available OR insufficient_privilege
 					OR insufficient_resources OR operator_intervention THEN
 					RAISE;
@@ -435,9 +434,9 @@ BEGIN
 		UPDATE profile_stream.dead_letters d SET attempts = d.attempts + 1, failed_at = clock_timestamp(), kind = r.kind,
 			errors = ARRAY(SELECT jsonb_array_elements_text(r.errors)), sqlstate = r.sqlstate
 			FROM jsonb_to_recordset(results) AS r(ordinal int, outcome text, kind text, errors jsonb, sqlstate text)
-			WHERE r.outcome NOT IN ('applied', 'duplicate') AND d.dead_letter_id = batch_ids[r.ordinal];
+			WHERE r.outcome NOT IN ('applied', 'duplicate') AND d.dead_letter_id = source.ids[r.ordinal];
 		DELETE FROM profile_stream.dead_letters d USING jsonb_to_recordset(results) AS r(ordinal int, outcome text)
-			WHERE r.outcome IN ('applied', 'duplicate') AND d.dead_letter_id = batch_ids[r.ordinal];
+			WHERE r.outcome IN ('applied', 'duplicate') AND d.dead_letter_id = source.ids[r.ordinal];
 		SELECT applied + count(*) FILTER (WHERE r.outcome = 'applied'), duplicates + count(*) FILTER (WHERE r.outcome = 'duplicate'),
 			failed + count(*) FILTER (WHERE r.outcome NOT IN ('applied', 'duplicate'))
 			INTO applied, duplicates, failed FROM jsonb_to_recordset(results) AS r(outcome text);
@@ -451,13 +450,8 @@ CREATE FUNCTION discard_dead_letters(stream text DEFAULT NULL, kind text DEFAULT
 	BEGIN ATOMIC
 		WITH gone AS (
 			DELETE FROM profile_stream.dead_letters d
-			WHERE (discard_dead_letters.stream IS NULL OR d.stream = discard_dead_letters.stream)
-				AND (discard_dead_letters.kind IS NULL OR d.kind = discard_dead_letters.kind)
-				AND (discard_dead_letters.event_type IS NULL OR d.event_type = discard_dead_letters.event_type)
-				AND (discard_dead_letters.sqlstate IS NULL OR d.sqlstate = discard_dead_letters.sqlstate)
-				AND (discard_dead_letters.since IS NULL OR d.dead_at >= discard_dead_letters.since)
-				AND (discard_dead_letters.until IS NULL OR d.dead_at < discard_dead_letters.until)
-				AND (discard_dead_letters.ids IS NULL OR d.dead_letter_id = ANY (discard_dead_letters.ids))
+			WHERE profile_stream.dead_letter_matches(d, discard_dead_letters.stream, discard_dead_letters.kind, discard_dead_letters.event_type,
+					discard_dead_letters.sqlstate, discard_dead_letters.since, discard_dead_letters.until, discard_dead_letters.ids)
 			RETURNING 1)
 		SELECT pg_catalog.count(*) FROM gone;
 	END;
