@@ -11,10 +11,7 @@ seconds=${2:-30}
 
 prepare
 start_kafka
-for _ in $(seq 60); do
-	if test/tools/produce -b "127.0.0.1:$port" -t events -p 4 -j /dev/null 2>/dev/null; then break; fi
-	sleep 1
-done
+produce_once_up -t events -p 4 -j /dev/null
 start_bench_server
 # shellcheck disable=SC2046
 cc -O2 -Wall -Wextra -o "$work/latency" bench/latency.c -I"$("$pg_config" --includedir)" $(pkg-config --cflags --libs rdkafka) -lpq

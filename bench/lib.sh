@@ -35,6 +35,15 @@ END
 	pids+=($!)
 }
 
+# Produces a file as soon as Kafka answers: arguments of test/tools/produce.
+produce_once_up()
+{
+	for _ in $(seq 60); do
+		if test/tools/produce -b "127.0.0.1:$port" "$@" 2>/dev/null; then break; fi
+		sleep 1
+	done
+}
+
 start_bench_server()
 {
 	start_server 'shared_buffers = 1GB' 'max_wal_size = 8GB' 'max_locks_per_transaction = 256'

@@ -19,10 +19,7 @@ private_postgresql
 build_copy
 start_kafka
 python3 bench/events.py "$events" "$customers" uniform 1 0 >"$work/events.tsv"
-for _ in $(seq 60); do
-	if test/tools/produce -b "127.0.0.1:$port" -t events -p 4 -j "$work/events.tsv" 2>/dev/null; then break; fi
-	sleep 1
-done
+produce_once_up -t events -p 4 -j "$work/events.tsv"
 test/tools/produce -b "127.0.0.1:$port" -t steady -p 4 -j /dev/null
 start_bench_server
 # shellcheck disable=SC2046

@@ -22,10 +22,7 @@ start_kafka
 python3 bench/events.py "$events" "$customers" "$shape" "$seed" $((reorder * rate)) >"$work/events.tsv"
 cut -f2 "$work/events.tsv" >"$work/events.json"
 chmod 644 "$work/events.json"
-for _ in $(seq 60); do
-	if test/tools/produce -b "127.0.0.1:$port" -t events -p 4 -j "$work/events.tsv" 2>/dev/null; then break; fi
-	sleep 1
-done
+produce_once_up -t events -p 4 -j "$work/events.tsv"
 
 start_bench_server
 now() { date +%s.%N; }

@@ -66,10 +66,7 @@ build_copy WERROR=yes || die 'the build failed'
 start_kafka
 test/tools/generate.py --seed "$seed" --events "$events" --customers "$customers" --partitions 4 --until "$until" >"$work/events.tsv" ||
 	die 'could not generate events'
-for _ in $(seq 60); do
-	if test/tools/produce -b "127.0.0.1:$port" -t events -p 4 /dev/null 2>/dev/null; then break; fi
-	sleep 1
-done
+produce_once_up -t events -p 4 /dev/null
 start_server 'shared_buffers = 256MB' 'max_wal_size = 2GB' "shared_preload_libraries = 'profile_stream'" 'restart_after_crash = on' ||
 	die 'the server did not start'
 sql 'CREATE EXTENSION profile_stream'
