@@ -77,6 +77,7 @@ CREATE TABLE stream_offsets (
 	tombstones bigint NOT NULL DEFAULT 0,
 	replayed bigint NOT NULL DEFAULT 0,
 	held bigint NOT NULL DEFAULT 0,
+	held_bytes bigint NOT NULL DEFAULT 0,
 	last_message_at timestamptz,
 	committed_at timestamptz,
 	state text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'offset_lost')),
@@ -709,7 +710,7 @@ COMMENT ON VIEW stream_leases IS 'Workers that run, by their number from 0, the 
 CREATE VIEW stat_partitions AS
 	SELECT s.name AS stream, s.topic, o.partition, o.state, o.start_offset, o.next_offset, o.end_offset,
 		GREATEST(o.end_offset - o.next_offset, 0) AS lag,
-		o.consumed, o.applied, o.duplicates, o.dead, o.late, o.tombstones, o.replayed, o.held,
+		o.consumed, o.applied, o.duplicates, o.dead, o.late, o.tombstones, o.replayed, o.held, o.held_bytes,
 		o.last_message_at, o.committed_at, o.error, l.pid AS worker_pid
 	FROM profile_stream.stream_offsets o JOIN profile_stream.streams s ON s.stream_id = o.stream_id
 		LEFT JOIN profile_stream.stream_leases l ON l.stream_id = o.stream_id AND l.partition = o.partition;
@@ -724,6 +725,7 @@ CREATE VIEW stat_streams AS
 			pg_catalog.sum(o.duplicates)::bigint AS duplicates, pg_catalog.sum(o.dead)::bigint AS dead,
 			pg_catalog.sum(o.late)::bigint AS late, pg_catalog.sum(o.tombstones)::bigint AS tombstones,
 			pg_catalog.sum(o.replayed)::bigint AS replayed, pg_catalog.sum(o.held)::bigint AS held,
+			pg_catalog.sum(o.held_bytes)::bigint AS held_bytes,
 			pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, 0))::bigint AS lag,
 			pg_catalog.max(o.last_message_at) AS last_message_at, pg_catalog.max(o.committed_at) AS committed_at,
 			pg_catalog.count(*) FILTER (WHERE o.state = 'offset_lost') AS lost
@@ -739,7 +741,7 @@ CREATE VIEW stat_streams AS
 			WHEN h.state = 'running' AND t.lost > 0 THEN 'offset_lost'
 			ELSE h.state END AS state,
 		s.topic, s.owner, r.pid AS worker_pid, COALESCE(r.workers, 0) AS workers, t.partitions, t.applied, t.duplicates, t.dead, t.late, t.tombstones,
-		t.replayed, t.held, t.lag,
+		t.replayed, t.held, t.held_bytes, t.lag,
 		t.last_message_at, t.committed_at, h.error,
 		CASE WHEN h.stream_id IS NULL THEN 'This database was restored; resume_stream() goes on from the stored offsets.'
 			WHEN h.enabled AND r.pid IS NULL AND h.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'

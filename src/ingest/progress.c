@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "core/message.h"
 #include "ingest/worker.h"
 
 void
@@ -62,7 +63,10 @@ ps_progress_read(PsWorker *worker, const PsMessage *message)
 	partition->counts.consumed++;
 	if (message->offset < partition->read_before)
 		partition->counts.replayed++;
-	return !ps_offset_set_read(&partition->offsets, message->offset);
+	if (ps_offset_set_read(&partition->offsets, message->offset))
+		return false;
+	partition->unfinished_bytes += ps_message_space(message);
+	return true;
 }
 
 void
@@ -96,9 +100,17 @@ void
 ps_progress_mark(PsWorker *worker, const PsEntry *entries, int n, bool finished)
 {
 	for (int i = 0; i < n; i++)
-		if (!finished || entries[i].outcome != PS_HELD)
-			ps_offset_set_mark(&ps_assignment_find(worker, entries[i].message.partition)->offsets,
-							   entries[i].message.offset, finished);
+	{
+		const PsMessage *message = &entries[i].message;
+		PsPartition *partition = ps_assignment_find(worker, message->partition);
+		int64		bytes = ps_message_space(message);
+
+		if ((finished && entries[i].outcome == PS_HELD) ||
+			ps_offset_set_finished(&partition->offsets, message->offset) == finished)
+			continue;
+		ps_offset_set_mark(&partition->offsets, message->offset, finished);
+		partition->unfinished_bytes += finished ? -bytes : bytes;
+	}
 }
 
 /* What a partition's row shall say, but for what became of the messages; last is the last one before its next offset. */
@@ -115,6 +127,7 @@ describe(PsWorker *worker, PsPartition *partition, const PsMessage *last, PsOffs
 	move->read_offset = Max(read, move->next_offset);
 	move->finished = ps_offset_set_encode(&partition->offsets, move->next_offset);
 	move->held = ps_offset_set_unfinished(&partition->offsets, move->read_offset);
+	move->held_bytes = partition->unfinished_bytes;
 	move->check = ps_identity_next(partition, last);
 	move->end_offset = ps_consumer_end_offset(worker->consumer, partition->partition);
 	move->counts.consumed = partition->counts.consumed;

@@ -32,6 +32,7 @@ typedef struct PsPartition
 	int64		low;			/* first offset of the topic when it was assigned */
 	int64		read_when_asked;	/* how far it was read when the look-up under way began */
 	PsOffsetSet offsets;
+	int64		unfinished_bytes;	/* of the messages in memory that are read and not finished */
 	PsCounts	counts;			/* consumed and replayed since the last commit */
 } PsPartition;
 

@@ -11,14 +11,14 @@
 
 enum
 {
-	PARTITION, EPOCH, EXPECTED_OFFSET, EXPECTED_COMMITS, NEXT_OFFSET, READ_OFFSET, FINISHED, HELD,
+	PARTITION, EPOCH, EXPECTED_OFFSET, EXPECTED_COMMITS, NEXT_OFFSET, READ_OFFSET, FINISHED, HELD, HELD_BYTES,
 	END_OFFSET, CHECK_OFFSET, CHECK_TIMESTAMP, CHECK_HASH, LAST_MESSAGE_AT, CONSUMED, APPLIED, DUPLICATES, DEAD, LATE, TOMBSTONES, REPLAYED,
 	NCOLUMNS
 };
 
 static PsPlan move_plan = {
 	"UPDATE profile_stream.stream_offsets o SET next_offset = m.next_offset, read_offset = m.read_offset,"
-	" finished = m.finished, held = m.held, commits = o.commits + 1,"
+	" finished = m.finished, held = m.held, held_bytes = m.held_bytes, commits = o.commits + 1,"
 	" end_offset = COALESCE(m.end_offset, o.end_offset),"
 	" check_offset = m.check_offset, check_timestamp = m.check_timestamp, check_hash = m.check_hash, consumed = o.consumed + m.consumed,"
 	" applied = o.applied + m.applied, duplicates = o.duplicates + m.duplicates,"
@@ -29,13 +29,13 @@ static PsPlan move_plan = {
 	" pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10),"
 	" pg_catalog.unnest($11), pg_catalog.unnest($12), pg_catalog.unnest($13), pg_catalog.unnest($14),"
 	" pg_catalog.unnest($15), pg_catalog.unnest($16), pg_catalog.unnest($17), pg_catalog.unnest($18),"
-	" pg_catalog.unnest($19), pg_catalog.unnest($20), pg_catalog.unnest($21), pg_catalog.unnest($22))"
-	" AS m(partition, epoch, expected_offset, expected_commits, next_offset, read_offset, finished, held,"
+	" pg_catalog.unnest($19), pg_catalog.unnest($20), pg_catalog.unnest($21), pg_catalog.unnest($22), pg_catalog.unnest($23))"
+	" AS m(partition, epoch, expected_offset, expected_commits, next_offset, read_offset, finished, held, held_bytes,"
 	" end_offset, check_offset, check_timestamp, check_hash, last_message_at, consumed, applied, duplicates, dead, late, tombstones, replayed)"
 	" WHERE o.stream_id = $1 AND o.partition = m.partition AND o.epoch = m.epoch"
 	" AND o.next_offset = m.expected_offset AND o.commits = m.expected_commits AND o.state = 'running'",
-	22, {INT4OID, TIMESTAMPTZOID, INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
-		BYTEAARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
+	23, {INT4OID, TIMESTAMPTZOID, INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
+		BYTEAARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
 	INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID}
 };
 
@@ -53,6 +53,7 @@ add_move(PsColumn *columns, const PsOffsetMove *move)
 	ps_column_add(&columns[READ_OFFSET], Int64GetDatum(move->read_offset));
 	ps_column_add(&columns[FINISHED], PointerGetDatum(move->finished));
 	ps_column_add(&columns[HELD], Int64GetDatum(move->held));
+	ps_column_add(&columns[HELD_BYTES], Int64GetDatum(move->held_bytes));
 	if (move->end_offset < 0)
 		ps_column_add_null(&columns[END_OFFSET]);
 	else
@@ -82,7 +83,7 @@ void
 ps_offsets_move(int stream_id, const PsOffsetMove *moves, int n, TimestampTz now)
 {
 	static const Oid types[NCOLUMNS] = {
-		INT4OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID, BYTEAOID, INT8OID,
+		INT4OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID, BYTEAOID, INT8OID, INT8OID,
 		INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID
 	};
 	PsColumn	columns[NCOLUMNS];

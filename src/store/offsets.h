@@ -19,6 +19,7 @@ typedef struct PsOffsetMove
 	int64		read_offset;	/* everything before was read once */
 	const bytea *finished;		/* marks of core/offset_set, from next_offset on */
 	int64		held;
+	int64		held_bytes;		/* of those among them that are in memory */
 	int64		end_offset;		/* end of the partition as last seen, -1 unknown */
 	PsFingerprint check;		/* as stored from now on */
 	TimestampTz last_message_at;	/* Kafka timestamp of the last message, or DT_NOBEGIN */

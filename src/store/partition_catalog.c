@@ -35,7 +35,7 @@ static PsPlan lose_plan = {
 	"UPDATE profile_stream.stream_offsets o SET state = 'offset_lost', error = $3, epoch = o.epoch + $4::int,"
 	" finished = CASE WHEN $4 THEN '' ELSE o.finished END,"
 	" read_offset = CASE WHEN $4 THEN o.next_offset ELSE o.read_offset END,"
-	" consumed = CASE WHEN $4 THEN o.consumed - o.held ELSE o.consumed END, held = CASE WHEN $4 THEN 0 ELSE o.held END,"
+	" consumed = CASE WHEN $4 THEN o.consumed - o.held ELSE o.consumed END, held = CASE WHEN $4 THEN 0 ELSE o.held END, held_bytes = 0,"
 	" check_offset = CASE WHEN $4 THEN NULL ELSE o.check_offset END"
 	" WHERE o.stream_id = $1 AND o.partition = $2",
 	4, {INT4OID, INT4OID, TEXTOID, BOOLOID}
@@ -44,7 +44,7 @@ static PsPlan lose_plan = {
 /* what was held and is not any more was never consumed */
 static PsPlan jump_plan = {
 	"WITH o AS (UPDATE profile_stream.stream_offsets o SET next_offset = $6, read_offset = $7, finished = $8,"
-	" consumed = o.consumed - o.held + $9, held = $9, commits = o.commits + 1,"
+	" consumed = o.consumed - o.held + $9, held = $9, held_bytes = 0, commits = o.commits + 1,"
 	" epoch = o.epoch + $10::int, check_offset = CASE WHEN $10 THEN NULL ELSE o.check_offset END,"
 	" state = 'running', error = NULL"
 	" WHERE o.stream_id = $1 AND o.partition = $2 AND o.next_offset = $3 RETURNING 1)"
@@ -59,7 +59,7 @@ static PsPlan seek_plan = {
 	" WHERE o.stream_id = $1 AND o.partition = $2 FOR UPDATE), n AS ("
 	" INSERT INTO profile_stream.stream_offsets AS o (stream_id, partition, start_offset, next_offset, read_offset)"
 	" VALUES ($1, $2, $3, $3, $3) ON CONFLICT (stream_id, partition) DO UPDATE SET next_offset = $3, read_offset = $3,"
-	" finished = '', consumed = o.consumed - o.held, held = 0, commits = o.commits + 1, state = 'running', error = NULL,"
+	" finished = '', consumed = o.consumed - o.held, held = 0, held_bytes = 0, commits = o.commits + 1, state = 'running', error = NULL,"
 	" epoch = o.epoch + $4::int, check_offset = CASE WHEN $4 THEN NULL ELSE o.check_offset END)"
 	" INSERT INTO profile_stream.stream_gaps (stream_id, partition, from_offset, to_offset, reason, recorded_at)"
 	" SELECT $1, $2, f.next_offset, $3, 'seek', pg_catalog.clock_timestamp() FROM f WHERE f.next_offset <> $3",

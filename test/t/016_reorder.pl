@@ -10,6 +10,7 @@ use lib "$FindBin::RealBin/../perl";
 use PostgreSQL::Test::Utils;
 use ProfileStream::Broker;
 use ProfileStream::Node;
+use List::Util qw(sum);
 use Test::More;
 use Time::HiRes qw(usleep);
 
@@ -76,10 +77,12 @@ wait_counts('time', 'applied = 9 AND held = 0 AND next_offset = 9 AND replayed =
 
 # by number: three of a customer are one too many, the stored offset stays before what is held
 $node->create_stream('number', $broker, 'number', reorder_wait => "'1 hour'", reorder_buffer_size => 3);
-$broker->produce('number', event('n', 90), event('n', 10), event('n', 20), event('n', 80), event('n', 30));
+my @five = map { event('n', $_) } 90, 10, 20, 80, 30;
+my $bytes = sum(map { length($_->[1]) + length($_->[2]) } @five[ 0, 3 ]);
+$broker->produce('number', @five);
 wait_counts('number', 'applied = 3 AND held = 2 AND next_offset = 0 AND consumed = 5', 'number: the oldest three are applied');
 is_row("$profile 'n'", '3|30|30', 'number: in order');
-is_row("SELECT held, lag FROM profile_stream.stat_streams WHERE stream = 'number'", '2|5', 'number: the stream says so');
+is_row("SELECT held, held_bytes, lag FROM profile_stream.stat_streams WHERE stream = 'number'", "2|$bytes|5", 'number: the stream says so');
 $node->fails_like("SELECT profile_stream.wait_for_offset('number', 0, 4, '10 ms')", qr/did not get there in time/,
 	'number: what is held is not visible');
 
@@ -87,11 +90,11 @@ $node->fails_like("SELECT profile_stream.wait_for_offset('number', 0, 4, '10 ms'
 my $pid = $node->stream_pid('number');
 $node->kill_process($pid) or die 'could not kill the worker';
 ok($node->wait_stream_pid('number', $pid), 'number: a worker comes back');
-wait_counts('number', 'consumed = 10 AND replayed = 5 AND applied = 3 AND duplicates = 0 AND held = 2',
+wait_counts('number', 'consumed = 10 AND replayed = 5 AND applied = 3 AND duplicates = 0 AND held = 2 AND held_bytes = ' . $bytes,
 	'number: killed, it reads again what is held');
 $node->safe_psql('postgres', "DELETE FROM profile_stream.event_ids WHERE customer_id = 'n'");
 pause('number');
-wait_counts('number', 'applied = 5 AND held = 0 AND next_offset = 5', 'number: a pause applies what is held');
+wait_counts('number', 'applied = 5 AND held = 0 AND held_bytes = 0 AND next_offset = 5', 'number: a pause applies what is held');
 is_row("$profile 'n'", '5|90|90', 'number: nothing twice, though nobody knows the ids');
 
 # retention takes the first of two held events: the other one and what is applied stay known
@@ -130,9 +133,9 @@ $node->reload;
 $node->create_stream('memory', $broker, 'memory', reorder_wait => "'1 hour'");
 $broker->produce('memory', map { event('m' . $_ % 1_000, 10_000 - $_) } 1 .. 5_000);
 ok($node->wait_read('memory', 5_000), 'memory: everything is read');
-wait_counts('memory', 'held BETWEEN 1 AND 400 AND applied + held = 5000', 'memory: no more is held than fits');
+wait_counts('memory', 'held BETWEEN 1 AND 400 AND held_bytes BETWEEN 1 AND 65536 AND applied + held = 5000', 'memory: no more is held than fits');
 pause('memory');
-wait_counts('memory', 'applied = 5000 AND held = 0', 'memory: a pause applies the rest');
+wait_counts('memory', 'applied = 5000 AND held = 0 AND held_bytes = 0', 'memory: a pause applies the rest');
 $node->append_conf('postgresql.conf', "profile_stream.reorder_memory = '64MB'");
 $node->reload;
 
