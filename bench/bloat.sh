@@ -47,9 +47,9 @@ begun=$(date +%s)
 run -c "$sessions" -j "$sessions" -t $((updates / batch / sessions)) -f "$work/update.sql"
 seconds=$(($(date +%s) - begun))
 used=$(size materialized_profiles)
-until [ "$(sql "SELECT coalesce(sum(n_tup_upd), 0) > 0 FROM pg_stat_user_tables WHERE relname = 'materialized_profiles'")" = t ]; do sleep 0.2; done
+until [ "$(sql "SELECT coalesce(sum(n_tup_upd), 0) > 0 FROM pg_stat_user_tables WHERE relid = 'profile_stream.materialized_profiles'::regclass")" = t ]; do sleep 0.2; done
 statistics=$(sql "SELECT format('%s row versions written (%s %% HOT), %s autovacuums', n_tup_upd, round(100.0 * n_tup_hot_upd / greatest(n_tup_upd, 1), 1), autovacuum_count)
-	FROM pg_stat_user_tables WHERE relname = 'materialized_profiles'")
+	FROM pg_stat_user_tables WHERE relid = 'profile_stream.materialized_profiles'::regclass")
 rows=$(sql 'SELECT count(*) FROM profile_stream.materialized_profiles')
 history=$(($(size event_ids) + $(size window_chunks)))
 sql 'VACUUM FULL profile_stream.materialized_profiles'

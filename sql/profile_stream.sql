@@ -175,7 +175,8 @@ CREATE TABLE materialized_profiles (
 	churn_risk_score double precision NOT NULL DEFAULT 0,
 	lifetime_value numeric NOT NULL DEFAULT 0
 ) WITH (fillfactor = 75, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.1);
-ALTER TABLE materialized_profiles ALTER COLUMN window_state SET STORAGE MAIN;
+ALTER TABLE materialized_profiles ALTER COLUMN window_state SET STORAGE MAIN, ALTER COLUMN window_state SET STATISTICS 0,
+	ALTER COLUMN event_counts SET STATISTICS 0;
 SELECT pg_catalog.pg_extension_config_dump('materialized_profiles', '');
 COMMENT ON TABLE materialized_profiles IS 'One row per customer, kept current by the streams; read it through the view profiles';
 
@@ -196,8 +197,8 @@ CREATE TABLE window_chunks (
 	days day_bucket[],
 	PRIMARY KEY (customer_id, metric, to_at, chunk_no),
 	CHECK ((samples IS NULL) <> (days IS NULL))
-);
-ALTER TABLE window_chunks ALTER COLUMN samples SET STORAGE MAIN;
+) WITH (autovacuum_analyze_scale_factor = 1);
+ALTER TABLE window_chunks ALTER COLUMN samples SET STORAGE MAIN, ALTER COLUMN samples SET STATISTICS 0, ALTER COLUMN days SET STATISTICS 0;
 SELECT pg_catalog.pg_extension_config_dump('window_chunks', '');
 COMMENT ON TABLE window_chunks IS 'Sealed chunks of window samples: exact while their window needs them, then one bucket per UTC day';
 
@@ -205,7 +206,7 @@ CREATE TABLE event_ids (
 	customer_id text COLLATE "C" NOT NULL,
 	event_id text COLLATE "C" NOT NULL,
 	seen_at timestamptz NOT NULL
-);
+) WITH (autovacuum_analyze_threshold = 2147483647); -- no plan needs its statistics, and ANALYZE holds a snapshot
 ALTER TABLE event_ids REPLICA IDENTITY FULL;
 SELECT pg_catalog.pg_extension_config_dump('event_ids', '');
 COMMENT ON TABLE event_ids IS 'Event ids already applied, for de-duplication within dedupe_retention';
