@@ -1,20 +1,18 @@
 /*
  * redis.c
- *	  What a session does with Redis: try a connection, have every profile delivered
- *	  again, and, for tests, write as a relay does.
+ *	  What a session does with Redis: try a connection and, for tests, write as a
+ *	  relay does.
  */
 #include "postgres.h"
 
 #include "api/caller.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "redis.h"
 #include "sink/redis_client.h"
 #include "storage/latch.h"
-#include "store/outbox.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
@@ -91,26 +89,4 @@ ps_redis_write(PG_FUNCTION_ARGS)
 	for (int i = 0; i < n[0]; i++)
 		results[i] = CStringGetTextDatum(words[items[i].result]);
 	PG_RETURN_ARRAYTYPE_P(construct_array(results, n[0], TEXTOID, -1, false, TYPALIGN_INT));
-}
-
-PG_FUNCTION_INFO_V1(ps_refill_redis);
-Datum
-ps_refill_redis(PG_FUNCTION_ARGS)
-{
-	PsStream   *stream;
-	PsIdentity	identity;
-	int64		customers;
-
-	SPI_connect();
-	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
-	if (stream->redis == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("stream \"%s\" has no Redis", stream->name),
-				 errhint("Give it one with alter_stream(name, redis => ...).")));
-	identity = ps_become_owner();
-	customers = ps_outbox_refill(stream->stream_id);
-	ps_become_caller(identity);
-	SPI_finish();
-	PG_RETURN_INT64(customers);
 }

@@ -68,6 +68,15 @@ take_interval(Arguments *arguments, int64 *us, bool nullable)
 		*us = ps_interval_us(DatumGetIntervalP(value(arguments)));
 }
 
+/* Takes what a sink is; '' takes it away. */
+static void
+take_sink(Arguments *arguments, PsStream *stream, PsSinkKind kind)
+{
+	take_text(arguments, &stream->sinks[kind], true);
+	if (stream->sinks[kind] != NULL && stream->sinks[kind][0] == '\0')
+		stream->sinks[kind] = NULL;
+}
+
 /* Takes an array of partitions, sorted and without repeats; an empty one stands for all. */
 static void
 take_partitions(Arguments *arguments, PsStream *stream)
@@ -116,9 +125,7 @@ take_settings(Arguments *arguments, PsStream *stream)
 	take_interval(arguments, &lock_timeout_us, false);
 	ps_check_argument(lock_timeout_us >= 0 && lock_timeout_us <= USECS_PER_MINUTE, "lock_timeout must be 0 to 60 seconds");
 	stream->lock_timeout_ms = (int) (lock_timeout_us / 1000);
-	take_text(arguments, &stream->redis, true);
-	if (stream->redis != NULL && stream->redis[0] == '\0')
-		stream->redis = NULL;
+	take_sink(arguments, stream, PS_SINK_REDIS);
 	take_text(arguments, &stream->redis_prefix, false);
 	take_interval(arguments, &redis_ttl_us, false);
 	ps_check_argument(redis_ttl_us >= USECS_PER_SEC && redis_ttl_us <= 365 * USECS_PER_DAY, "redis_ttl must be 1 second to 365 days");
@@ -160,10 +167,10 @@ check_settings(const PsStream *stream)
 static void
 check_redis(const PsStream *stream, Oid role)
 {
-	if (stream->redis == NULL)
+	if (stream->sinks[PS_SINK_REDIS] == NULL)
 		return;
 	ps_redis_check_built();
-	(void) ps_redis_target(stream->redis, role);
+	(void) ps_redis_target(stream->sinks[PS_SINK_REDIS], role);
 }
 
 /* A time as text that means the same whatever the worker's time zone. */
@@ -267,11 +274,8 @@ ps_alter_stream(PG_FUNCTION_ARGS)
 	check_redis(stream, get_role_oid(stream->owner, false));
 	identity = ps_become_owner();
 	ps_stream_alter(stream);
-	if (stream->redis == NULL)
-	{
-		ps_lease_hold_back(stream->stream_id);	/* its relay, which would meet us in the outbox */
-		ps_outbox_clear(stream->stream_id);
-	}
+	ps_lease_hold_back(stream->stream_id);	/* its relays, which would meet us in the outbox */
+	ps_outbox_clear(stream->stream_id);
 	if (stream->enabled)
 		ps_start_at_commit(stream, false);
 	ps_become_caller(identity);

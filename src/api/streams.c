@@ -1,6 +1,6 @@
 /*
  * streams.c
- *	  Pausing, resuming, starting and dropping streams.
+ *	  Pausing, resuming, starting and dropping streams, and refilling their sinks.
  *
  *	  A worker is registered before its transaction commits, so that a missing
  *	  slot can still be recorded; it waits for the transaction on a lock, and
@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "store/outbox.h"
 #include "store/rebuild.h"
+#include "utils/builtins.h"
 
 /* Enables or disables, and starts what was enabled. */
 static void
@@ -67,7 +68,7 @@ ps_drop_stream(PG_FUNCTION_ARGS)
 	if (rebuild != NULL && rebuild->stream_id == stream->stream_id)
 		ps_rebuild_end();
 	ps_stream_drop(stream->stream_id);
-	ps_lease_hold_back(stream->stream_id);	/* its relay, which would meet us in the outbox */
+	ps_lease_hold_back(stream->stream_id);	/* its relays, which would meet us in the outbox */
 	ps_outbox_clear(stream->stream_id);
 	ps_become_caller(identity);
 	SPI_finish();
@@ -88,4 +89,37 @@ ps_start_streams(PG_FUNCTION_ARGS)
 	ps_become_caller(identity);
 	SPI_finish();
 	PG_RETURN_INT32(started);
+}
+
+/* The kind of a sink that the stream has. */
+static PsSinkKind
+find_sink(const PsStream *stream, const char *name)
+{
+	for (int kind = 0; kind < PS_SINK_KINDS; kind++)
+		if (stream->sinks[kind] != NULL && strcmp(ps_sink_names[kind], name) == 0)
+			return kind;
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("stream \"%s\" has no sink \"%s\"", stream->name, name),
+			 errhint("SELECT sink FROM profile_stream.stat_sinks shows which there are; alter_stream() adds one.")));
+}
+
+PG_FUNCTION_INFO_V1(ps_refill_sink);
+Datum
+ps_refill_sink(PG_FUNCTION_ARGS)
+{
+	PsStream   *stream;
+	PsSinkKind	kind;
+	PsIdentity	identity;
+	int64		rows;
+
+	PreventCommandIfReadOnly("refill_sink()");
+	SPI_connect();
+	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
+	kind = find_sink(stream, text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	identity = ps_become_owner();
+	rows = ps_outbox_refill(stream->stream_id, kind);
+	ps_become_caller(identity);
+	SPI_finish();
+	PG_RETURN_INT64(rows);
 }

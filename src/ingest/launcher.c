@@ -144,11 +144,11 @@ profile_stream_launcher_main(Datum arg)
 	}
 }
 
-/* Registers a worker of a stream, its relay, or its rebuild's worker; false when no slot is free. */
+/* Registers a worker of a stream, one of its relays, or its rebuild's worker; false when no slot is free. */
 static bool
 register_worker(int stream_id, Oid owner, int number, bool rebuild)
 {
-	bool		relay = number == PS_RELAY_NUMBER;
+	bool		relay = number >= PS_RELAY_NUMBER(0);
 	BackgroundWorker worker;
 	Oid			where[4] = {MyDatabaseId, owner, (Oid) number, rebuild};
 
@@ -199,9 +199,14 @@ ps_workers_start(const PsStream *stream, Oid owner, bool all)
 		}
 		started++;
 	}
-	if (stream->redis != NULL && (all || !ps_lease_has_worker(stream->stream_id, PS_RELAY_NUMBER)) &&
-		!register_worker(stream->stream_id, owner, PS_RELAY_NUMBER, false))
-		complain_of_slots(stream, "its relay");
+	for (int kind = 0; kind < PS_SINK_KINDS; kind++)
+	{
+		int			number = PS_RELAY_NUMBER(kind);
+
+		if (stream->sinks[kind] != NULL && (all || !ps_lease_has_worker(stream->stream_id, number)) &&
+			!register_worker(stream->stream_id, owner, number, false))
+			complain_of_slots(stream, psprintf("the relay of its sink \"%s\"", ps_sink_names[kind]));
+	}
 	return started;
 }
 

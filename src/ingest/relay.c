@@ -1,7 +1,8 @@
 /*
  * relay.c
- *	  The background worker that delivers a stream's outbox to its Redis: one per
- *	  stream, beside the workers, started and stopped with them.
+ *	  The background worker that delivers what a stream has for one of its sinks:
+ *	  one per stream and sink, beside the workers, started and stopped with them. So
+ *	  no sink waits for another one.
  *
  *	  It moves the outbox into what is pending, at most one row per customer, reads
  *	  a batch of profiles as they are then, makes sure that what it has seen is on
@@ -21,8 +22,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
-#include "redis.h"
-#include "sink/redis_client.h"
+#include "sink/sink.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "store/lock.h"
@@ -34,7 +34,6 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#define SINK "redis"
 #define MOVE_ROWS 20000
 #define MOVE_MS 1000
 #define BATCH 1000
@@ -48,21 +47,22 @@ typedef struct PsRelay
 {
 	int			stream_id;
 	MemoryContext context;
-	MemoryContext stream_context;	/* of stream and target, replaced when they are read again */
-	MemoryContext redis_context;	/* of the connection, which ends with it */
+	MemoryContext stream_context;	/* of the stream, replaced when that is read again; NULL at first */
 	MemoryContext batch_context;
-	PsStream   *stream;
-	PsRedisTarget *target;
-	PsRedis    *redis;			/* NULL: not connected */
-	PsRedisItem *items;			/* on their way; NULL: none */
-	int			nitems;
-	int64		last;			/* of what is pending, among them */
+	PsStream   *stream;			/* NULL: never read */
+	PsSink	   *sink;
+	int			nitems;			/* on their way */
 	int			failures;		/* in a row */
 	bool		drained;		/* the last batch took all that was pending */
 	PsMoment	next_move;
 	PsMoment	next_attempt;
 	char	   *error;			/* as last shown */
 } PsRelay;
+
+static PsSink *(*const create_sink[PS_SINK_KINDS]) (void) =
+{
+	[PS_SINK_REDIS] = ps_redis_sink_create,
+};
 
 static MemoryContext turn_context;	/* of one turn of the loop */
 
@@ -87,13 +87,12 @@ commit(void)
 	pgstat_report_stat(false);
 }
 
-/* Gives the connection up; what was on its way stays pending. */
+/* Gives up what was on its way, which stays pending. */
 static void
-disconnect(PsRelay *relay)
+give_up(PsRelay *relay)
 {
-	MemoryContextReset(relay->redis_context);
-	relay->redis = NULL;
-	relay->items = NULL;
+	relay->sink->methods->disconnect(relay->sink);
+	relay->nitems = 0;
 	MemoryContextReset(relay->batch_context);
 }
 
@@ -101,52 +100,26 @@ disconnect(PsRelay *relay)
 static void
 note_error(PsRelay *relay, const char *error)
 {
+	char	   *copy = error ? MemoryContextStrdup(relay->context, error) : NULL;
+
 	if (relay->error != NULL)
 		pfree(relay->error);
-	relay->error = error ? MemoryContextStrdup(relay->context, error) : NULL;
+	relay->error = copy;
 }
 
+/* Shows why nothing is delivered, and when it is tried again, -1: all the time. */
 static void
-show_state(PsRelay *relay, const char *state, const char *error, const char *hint, int64 next_attempt_ms)
+show_error(PsRelay *relay, const char *error, const char *hint, int64 next_attempt_ms)
 {
+	if (relay->error == NULL || strcmp(relay->error, error) != 0)
+		ereport(LOG, (errmsg("stream \"%s\" cannot deliver to its sink \"%s\": %s", relay->stream ? relay->stream->name : "",
+							 ps_sink_names[relay->sink->kind], error)));
 	begin(relay->stream_id);
-	ps_outbox_set_state(relay->stream_id, SINK, state, error, hint, next_attempt_ms);
+	ps_outbox_set_state(relay->stream_id, relay->sink->kind, "retrying", error, hint, next_attempt_ms);
 	commit();
 	note_error(relay, error);
 }
 
-/* Reads the stream again; ends the process when it shall not run. */
-static void
-check_stream(PsRelay *relay)
-{
-	MemoryContext old;
-
-	ps_watch_stream = ps_watch_options = false;
-	disconnect(relay);			/* it may be another Redis, or another password */
-	MemoryContextReset(relay->stream_context);
-	relay->stream = NULL, relay->target = NULL;
-	StartTransactionCommand();
-	ps_lock_tables();
-	if (ps_watch_extension())
-	{
-		SPI_connect();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		old = MemoryContextSwitchTo(relay->stream_context);
-		relay->stream = ps_stream_find(NULL, relay->stream_id);
-		if (relay->stream != NULL && relay->stream->enabled && relay->stream->redis != NULL)
-			relay->target = ps_redis_target(relay->stream->redis, GetUserId());
-		MemoryContextSwitchTo(old);
-		PopActiveSnapshot();
-		SPI_finish();
-	}
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(turn_context);
-	if (relay->target == NULL)
-		proc_exit(0);
-	relay->next_attempt = 0;
-}
-
-/* Shows why nothing is delivered, and when it is tried again. */
 static void
 back_off(PsRelay *relay, const char *error, const char *hint)
 {
@@ -155,96 +128,140 @@ back_off(PsRelay *relay, const char *error, const char *hint)
 	backoff += (int64) (pg_prng_double(&pg_global_prng_state) * backoff / 4);
 	relay->failures++;
 	relay->next_attempt = ps_moment_plus(ps_clock_now(), backoff);
-	if (relay->error == NULL || strcmp(relay->error, error) != 0)
-		ereport(LOG, (errmsg("stream \"%s\" cannot deliver to Redis: %s", relay->stream ? relay->stream->name : "", error)));
-	show_state(relay, "retrying", error, hint, backoff);
+	show_error(relay, error, hint, backoff);
 }
 
-/* Takes a batch of what is pending, as items. */
-static void
-take_batch(PsRelay *relay)
-{
-	MemoryContext old;
-	PsPending  *pending;
-	int			n = 0;
-
-	/* moving goes on beside a backlog, so that it stays one row per customer */
-	if (relay->drained || ps_clock_now() >= relay->next_move)
-	{
-		begin(relay->stream_id);
-		(void) ps_outbox_move(relay->stream_id, SINK, MOVE_ROWS);
-		commit();
-		relay->next_move = ps_moment_plus(ps_clock_now(), MOVE_MS);
-	}
-	if (relay->target == NULL || ps_clock_now() < relay->next_attempt)
-		return;
-
-	begin(relay->stream_id);
-	old = MemoryContextSwitchTo(relay->batch_context);
-	n = ps_outbox_read(relay->stream_id, SINK, BATCH, &pending, &relay->last);
-	relay->nitems = n;
-	relay->drained = n < BATCH;
-	relay->items = n > 0 ? palloc0(n * sizeof(PsRedisItem)) : NULL;
-	for (int i = 0; i < n; i++)
-	{
-		relay->items[i].customer_id = pending[i].customer_id;
-		relay->items[i].version = pending[i].version;
-		relay->items[i].document = pending[i].document;
-	}
-	MemoryContextSwitchTo(old);
-	commit();
-	if (n == 0)
-		MemoryContextReset(relay->batch_context);
-}
-
-/* Sends the batch, once nothing that it says can be lost by a crash. */
-static void
-send_batch(PsRelay *relay)
-{
-	ps_outbox_flush();
-	PS_FAILPOINT("relay_before_send");
-	if (relay->redis == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(relay->redis_context);
-		char	   *writer = psprintf(UINT64_FORMAT ".%u.%d", GetSystemIdentifier(), MyDatabaseId, relay->stream_id);
-
-		relay->redis = ps_redis_open(relay->target, relay->stream->redis_prefix, relay->stream->redis_ttl_s, writer);
-		MemoryContextSwitchTo(old);
-	}
-	ps_redis_send(relay->redis, relay->items, relay->nitems);
-}
-
-/* Removes what was answered. */
+/* Removes what was delivered. */
 static void
 finish_batch(PsRelay *relay)
 {
-	int64		refused = 0;
+	int64		refused;
 
 	PS_FAILPOINT("relay_after_send");
-	for (int i = 0; i < relay->nitems; i++)
-		refused += relay->items[i].result == PS_REDIS_FOREIGN;
 	begin(relay->stream_id);
-	ps_outbox_delivered(relay->stream_id, SINK, relay->last);
-	ps_outbox_count(relay->stream_id, SINK, relay->nitems - refused, refused);
+	refused = relay->sink->methods->finish(relay->sink);
+	ps_outbox_count(relay->stream_id, relay->sink->kind, relay->nitems - refused, refused);
 	commit();
 	PS_FAILPOINT("relay_after_delete");
 	relay->failures = 0;
 	note_error(relay, NULL);
-	relay->items = NULL;
+	relay->nitems = 0;
 	MemoryContextReset(relay->batch_context);
 }
 
-/* Waits for the outbox to be looked into, or for Redis; returns what is ready. */
+/* Does what follows from the state of the sink. */
+static void
+act_on(PsRelay *relay, PsSinkState state)
+{
+	const char *hint = NULL;
+	const char *error = NULL;
+
+	if (state == PS_SINK_IDLE && relay->nitems > 0)
+		finish_batch(relay);
+	if (state == PS_SINK_IDLE)
+		return;
+	if (state != PS_SINK_AGAIN && relay->nitems > 0 && (error = relay->sink->methods->error(relay->sink, &hint)) != NULL)
+		error = pstrdup(error);
+	if (state != PS_SINK_BUSY)
+		give_up(relay);
+	if (state == PS_SINK_FAILED && error != NULL)
+		back_off(relay, error, hint);
+	else if (error != NULL && (relay->error == NULL || strcmp(relay->error, error) != 0))
+		show_error(relay, error, hint, -1);
+	if (state == PS_SINK_SPENT)
+		proc_exit(1);			/* the postmaster starts another one in a second */
+}
+
+/* Reads the stream again; ends the process when it shall not run. */
+static void
+check_stream(PsRelay *relay)
+{
+	MemoryContext context = AllocSetContextCreate(turn_context, "profile_stream stream", ALLOCSET_SMALL_SIZES);
+	PsStream   *stream = NULL;
+	PsSinkState state = PS_SINK_IDLE;
+
+	ps_watch_stream = ps_watch_options = false;
+	StartTransactionCommand();
+	ps_lock_tables();
+	if (ps_watch_extension())
+	{
+		SPI_connect();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		MemoryContextSwitchTo(context);
+		stream = ps_stream_find(NULL, relay->stream_id);
+		if (stream != NULL && (!stream->enabled || stream->sinks[relay->sink->kind] == NULL))
+			stream = NULL;
+		if (stream != NULL)
+			state = relay->sink->methods->configure(relay->sink, stream, GetUserId());
+		PopActiveSnapshot();
+		SPI_finish();
+	}
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(turn_context);
+	if (stream == NULL)
+		proc_exit(0);
+
+	act_on(relay, state == PS_SINK_IDLE ? PS_SINK_BUSY : state);
+	if (relay->stream_context != NULL)
+		MemoryContextDelete(relay->stream_context);
+	MemoryContextSetParent(context, relay->context);
+	relay->stream_context = context;
+	relay->stream = stream;
+	relay->next_attempt = 0;
+}
+
+/* Moves the outbox to what is pending, also while a sink is away, so that it stays one row per customer. */
+static void
+move_outbox(PsRelay *relay)
+{
+	begin(relay->stream_id);
+	(void) ps_outbox_move(relay->stream_id, relay->sink->kind, MOVE_ROWS, relay->nitems > 0 ? relay->sink->last : 0);
+	commit();
+	relay->next_move = ps_moment_plus(ps_clock_now(), relay->error != NULL ? LOOK_MS : MOVE_MS);
+}
+
+/* Takes a batch of what is pending, and sends it, once nothing that it says can be lost by a crash. */
+static void
+take_batch(PsRelay *relay)
+{
+	PsSink	   *sink = relay->sink;
+	int			limit = sink->limit;
+	MemoryContext old;
+	int			n;
+
+	begin(relay->stream_id);
+	old = MemoryContextSwitchTo(relay->batch_context);
+	n = sink->methods->read(sink);
+	MemoryContextSwitchTo(old);
+	commit();
+	relay->nitems = n;
+	relay->drained = n < limit;
+	if (n == 0)
+	{
+		MemoryContextReset(relay->batch_context);
+		return;
+	}
+	ps_outbox_flush();
+	PS_FAILPOINT("relay_before_send");
+	sink->methods->send(sink);
+}
+
+/* Waits for the outbox to be looked into, or for the sink; returns what is ready. */
 static int
 wait_for_work(PsRelay *relay)
 {
+	const PsSinkMethods *methods = relay->sink->methods;
 	int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
-	long		timeout = relay->items != NULL ? Min(TURN_MS, ps_redis_timeout_ms(relay->redis)) : LOOK_MS;
+	long		timeout = relay->nitems > 0 ? TURN_MS : LOOK_MS;
+	long		sinks_timeout = relay->nitems > 0 ? methods->timeout_ms(relay->sink) : -1;
+	pgsocket	socket = methods->socket(relay->sink);
 	int			ready;
 
+	if (sinks_timeout >= 0)
+		timeout = Min(timeout, sinks_timeout);
 	pgstat_report_activity(STATE_IDLE, NULL);
-	if (relay->redis != NULL)
-		ready = WaitLatchOrSocket(MyLatch, events | ps_redis_events(relay->redis), ps_redis_socket(relay->redis), timeout, PG_WAIT_EXTENSION);
+	if (socket != PGINVALID_SOCKET)
+		ready = WaitLatchOrSocket(MyLatch, events | methods->events(relay->sink), socket, timeout, PG_WAIT_EXTENSION);
 	else
 		ready = WaitLatch(MyLatch, events, timeout, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
@@ -255,35 +272,16 @@ wait_for_work(PsRelay *relay)
 static void
 serve(PsRelay *relay)
 {
-	int			ready = 0;
-	PsRedisState state = PS_REDIS_IDLE;
+	PsSinkState state;
 
-	if (relay->items == NULL)
-	{
+	if ((relay->nitems == 0 && relay->drained) || ps_clock_now() >= relay->next_move)
+		move_outbox(relay);
+	if (relay->nitems == 0 && !ps_watch_stream && ps_clock_now() >= relay->next_attempt)
 		take_batch(relay);
-		if (relay->items != NULL)
-			send_batch(relay);
-	}
-	if (relay->redis != NULL)
-		state = ps_redis_work(relay->redis, 0);
-	if (state == PS_REDIS_BUSY || relay->items == NULL)
-	{
-		ready = wait_for_work(relay);
-		if (relay->redis != NULL)
-			state = ps_redis_work(relay->redis, ready);
-	}
-	if (state == PS_REDIS_FAILED && relay->items != NULL)
-	{
-		const char *hint;
-		char	   *error = pstrdup(ps_redis_error(relay->redis, &hint));
-
-		disconnect(relay);
-		back_off(relay, error, hint);
-	}
-	else if (state == PS_REDIS_FAILED)
-		disconnect(relay);		/* nothing was on its way: connect when there is */
-	else if (state == PS_REDIS_IDLE && relay->items != NULL)
-		finish_batch(relay);
+	state = relay->sink->methods->work(relay->sink, 0);
+	if (state == PS_SINK_BUSY || relay->nitems == 0)
+		state = relay->sink->methods->work(relay->sink, wait_for_work(relay));
+	act_on(relay, state);
 }
 
 static void
@@ -314,7 +312,7 @@ recover(PsRelay *relay)
 	FlushErrorState();
 	AbortOutOfAnyTransaction();
 	RESUME_INTERRUPTS();
-	disconnect(relay);
+	give_up(relay);
 	ps_watch_stream = true;
 	PG_TRY();
 	{
@@ -331,28 +329,34 @@ recover(PsRelay *relay)
 	ResetLatch(MyLatch);
 }
 
-/* Connects, and becomes the stream's relay. */
+/* Connects, and becomes one of the stream's relays. */
 static void
 start(PsRelay *relay, int stream_id)
 {
-	Oid			where[4];		/* database, owner, as of a worker */
+	Oid			where[4];		/* database, owner, number as of a worker */
+	int			kind;
 
 	memcpy(where, MyBgworkerEntry->bgw_extra, sizeof(where));
+	kind = (int) where[2] - PS_RELAY_NUMBER(0);
 	ps_worker_connect(where[0], where[1]);
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);	/* what is lost is delivered again */
 	ps_watch_begin();
 
 	relay->stream_id = stream_id;
 	relay->context = AllocSetContextCreate(TopMemoryContext, "profile_stream relay", ALLOCSET_DEFAULT_SIZES);
-	relay->stream_context = AllocSetContextCreate(relay->context, "profile_stream stream", ALLOCSET_SMALL_SIZES);
-	relay->redis_context = AllocSetContextCreate(relay->context, "profile_stream Redis", ALLOCSET_SMALL_SIZES);
 	turn_context = AllocSetContextCreate(relay->context, "profile_stream turn", ALLOCSET_SMALL_SIZES);
 	relay->batch_context = AllocSetContextCreate(relay->context, "profile_stream batch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(relay->context);
+	relay->sink = create_sink[kind] ();
+	relay->sink->kind = kind;
+	relay->sink->stream_id = stream_id;
+	relay->sink->context = relay->context;
+	relay->sink->limit = BATCH;
 
 	StartTransactionCommand();
 	ps_lease_wait_start(stream_id);
 	CommitTransactionCommand();
-	if (!ps_lease_become_worker(stream_id, PS_RELAY_NUMBER))
+	if (!ps_lease_become_worker(stream_id, where[2]))
 		proc_exit(0);
 }
 

@@ -20,22 +20,25 @@ static PsPlan any_plan = {
 
 static PsPlan add_plan = {
 	"INSERT INTO profile_stream.outbox (stream_id, sink, customer_ids, customers)"
-	" SELECT s.stream_id, 'redis', $1, pg_catalog.cardinality($1) FROM profile_stream.streams s WHERE s.redis IS NOT NULL",
+	" SELECT k.stream_id, k.sink, $1, pg_catalog.cardinality($1) FROM profile_stream.stream_sinks k",
 	1, {TEXTARRAYOID}
 };
 
 static PsPlan refill_plan = {
 	"WITH o AS (INSERT INTO profile_stream.outbox (stream_id, sink, customer_ids, customers)"
-	" SELECT $1, 'redis', pg_catalog.array_agg(p.customer_id), pg_catalog.count(*) FROM"
+	" SELECT $1, $2, pg_catalog.array_agg(p.customer_id), pg_catalog.count(*) FROM"
 	" (SELECT x.customer_id, pg_catalog.row_number() OVER () / 5000 AS part FROM profile_stream.materialized_profiles x) p"
 	" GROUP BY p.part RETURNING customers) SELECT COALESCE(pg_catalog.sum(o.customers), 0)::int8 FROM o",
-	1, {INT4OID}
+	2, {INT4OID, TEXTOID}
 };
 
+#define IS_GONE(row) \
+	row ".stream_id = $1 AND NOT EXISTS (SELECT FROM profile_stream.stream_sinks k WHERE k.stream_id = $1 AND k.sink = " row ".sink)"
+
 static PsPlan clear_plan = {
-	"WITH o AS (DELETE FROM profile_stream.outbox o WHERE o.stream_id = $1),"
-	" s AS (DELETE FROM profile_stream.sink_status s WHERE s.stream_id = $1)"
-	" DELETE FROM profile_stream.sink_pending p WHERE p.stream_id = $1",
+	"WITH o AS (DELETE FROM profile_stream.outbox o WHERE " IS_GONE("o") "),"
+	" s AS (DELETE FROM profile_stream.sink_status s WHERE " IS_GONE("s") ")"
+	" DELETE FROM profile_stream.sink_pending p WHERE " IS_GONE("p"),
 	1, {INT4OID}
 };
 
@@ -45,10 +48,12 @@ static PsPlan move_plan = {
 	" SELECT pg_catalog.max(y.outbox_id) FROM (SELECT x.outbox_id, pg_catalog.sum(x.customers) OVER (ORDER BY x.outbox_id) - x.customers AS before"
 	" FROM (SELECT z.outbox_id, z.customers FROM profile_stream.outbox z WHERE z.stream_id = $1 AND z.sink = $2"
 	" ORDER BY z.outbox_id LIMIT 1000) x) y WHERE y.before < $3) RETURNING o.customer_ids)"
-	" INSERT INTO profile_stream.sink_pending (stream_id, sink, customer_id)"
+	" INSERT INTO profile_stream.sink_pending AS s (stream_id, sink, customer_id)"
 	" SELECT DISTINCT $1, $2, c.customer_id FROM o, pg_catalog.unnest(o.customer_ids) c (customer_id)"
-	" ON CONFLICT (stream_id, sink, customer_id) DO NOTHING",
-	3, {INT4OID, TEXTOID, INT8OID}
+	/* what is on its way as it was is pending anew, behind what will be removed */
+	" ON CONFLICT (stream_id, sink, customer_id) DO UPDATE"
+	" SET pending_id = pg_catalog.nextval('profile_stream.sink_pending_pending_id_seq'::pg_catalog.regclass) WHERE s.pending_id <= $4",
+	4, {INT4OID, TEXTOID, INT8OID, INT8OID}
 };
 
 static PsPlan read_plan = {
@@ -81,6 +86,12 @@ static PsPlan state_plan = {
 	6, {INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT8OID}
 };
 
+static Datum
+name_of(PsSinkKind kind)
+{
+	return CStringGetTextDatum(ps_sink_names[kind]);
+}
+
 void
 ps_outbox_add(const char *const *customer_ids, int n)
 {
@@ -98,9 +109,9 @@ ps_outbox_add(const char *const *customer_ids, int n)
 }
 
 int64
-ps_outbox_refill(int stream_id)
+ps_outbox_refill(int stream_id, PsSinkKind kind)
 {
-	Datum		args[1] = {Int32GetDatum(stream_id)};
+	Datum		args[2] = {Int32GetDatum(stream_id), name_of(kind)};
 	bool		isnull;
 
 	(void) ps_plan_run(&refill_plan, args, NULL, SPI_OK_SELECT);
@@ -129,17 +140,17 @@ ps_outbox_flush(void)
 }
 
 int64
-ps_outbox_move(int stream_id, const char *sink, int limit)
+ps_outbox_move(int stream_id, PsSinkKind kind, int limit, int64 on_its_way)
 {
-	Datum		args[3] = {Int32GetDatum(stream_id), CStringGetTextDatum(sink), Int64GetDatum(limit)};
+	Datum		args[4] = {Int32GetDatum(stream_id), name_of(kind), Int64GetDatum(limit), Int64GetDatum(on_its_way)};
 
 	return ps_plan_run(&move_plan, args, NULL, SPI_OK_INSERT);
 }
 
 int
-ps_outbox_read(int stream_id, const char *sink, int limit, PsPending **pending, int64 *last)
+ps_outbox_read(int stream_id, PsSinkKind kind, int limit, PsPending **pending, int64 *last)
 {
-	Datum		args[3] = {Int32GetDatum(stream_id), CStringGetTextDatum(sink), Int64GetDatum(limit)};
+	Datum		args[3] = {Int32GetDatum(stream_id), name_of(kind), Int64GetDatum(limit)};
 	int			n = ps_plan_run(&read_plan, args, NULL, SPI_OK_SELECT);
 
 	*pending = palloc(Max(n, 1) * sizeof(PsPending));
@@ -158,26 +169,26 @@ ps_outbox_read(int stream_id, const char *sink, int limit, PsPending **pending, 
 }
 
 void
-ps_outbox_delivered(int stream_id, const char *sink, int64 last)
+ps_outbox_delivered(int stream_id, PsSinkKind kind, int64 last)
 {
-	Datum		args[3] = {Int32GetDatum(stream_id), CStringGetTextDatum(sink), Int64GetDatum(last)};
+	Datum		args[3] = {Int32GetDatum(stream_id), name_of(kind), Int64GetDatum(last)};
 
 	(void) ps_plan_run(&delivered_plan, args, NULL, SPI_OK_DELETE);
 }
 
 void
-ps_outbox_count(int stream_id, const char *sink, int64 delivered, int64 refused)
+ps_outbox_count(int stream_id, PsSinkKind kind, int64 delivered, int64 refused)
 {
-	Datum		args[4] = {Int32GetDatum(stream_id), CStringGetTextDatum(sink), Int64GetDatum(delivered), Int64GetDatum(refused)};
+	Datum		args[4] = {Int32GetDatum(stream_id), name_of(kind), Int64GetDatum(delivered), Int64GetDatum(refused)};
 
 	(void) ps_plan_run(&count_plan, args, NULL, SPI_OK_INSERT);
 }
 
 void
-ps_outbox_set_state(int stream_id, const char *sink, const char *state, const char *error,
+ps_outbox_set_state(int stream_id, PsSinkKind kind, const char *state, const char *error,
 					const char *hint, int64 next_attempt_ms)
 {
-	Datum		args[6] = {Int32GetDatum(stream_id), CStringGetTextDatum(sink), CStringGetTextDatum(state)};
+	Datum		args[6] = {Int32GetDatum(stream_id), name_of(kind), CStringGetTextDatum(state)};
 	char		nulls[6] = {' ', ' ', ' ', error ? ' ' : 'n', hint ? ' ' : 'n', next_attempt_ms < 0 ? 'n' : ' '};
 
 	args[3] = error ? CStringGetTextDatum(error) : (Datum) 0;

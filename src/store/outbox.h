@@ -5,12 +5,14 @@
  *	  outbox	rows that are appended in the transaction of a change: customers and a sink
  *	  pending	one row per customer and sink at most, in the order in which they came:
  *				what a relay has taken out of the outbox and has not delivered
- *	  sink		where a stream's relay delivers to; the only one is redis
+ *	  sink		where one of a stream's relays delivers to
  */
 #ifndef PS_OUTBOX_H
 #define PS_OUTBOX_H
 
 #include "postgres.h"
+
+#include "store/stream_catalog.h"
 
 /* A customer to be delivered, as it is now. */
 typedef struct PsPending
@@ -26,29 +28,33 @@ typedef struct PsPending
  */
 extern void ps_outbox_add(const char *const *customer_ids, int n);
 
-/* Notes that for one stream's sinks all customers have to be delivered again; returns how many. */
-extern int64 ps_outbox_refill(int stream_id);
+/* Notes that all customers have to be delivered again to one sink of a stream; returns how many. */
+extern int64 ps_outbox_refill(int stream_id, PsSinkKind kind);
 
-/* Forgets what was to be delivered for a stream. */
+/* Forgets what was to be delivered to sinks that the stream does not have any more. */
 extern void ps_outbox_clear(int stream_id);
 
-/* Moves rows from the outbox to what is pending, about limit customers; returns how many that added. */
-extern int64 ps_outbox_move(int stream_id, const char *sink, int limit);
+/*
+ * Moves rows from the outbox to what is pending, about limit customers; returns
+ * how many that changed. What is pending up to on_its_way was read and not yet
+ * removed: a customer among it is pending once more.
+ */
+extern int64 ps_outbox_move(int stream_id, PsSinkKind kind, int limit, int64 on_its_way);
 
 /* Reads what is pending longest, at most limit, into memory of the caller; returns how many, and the last of them. */
-extern int	ps_outbox_read(int stream_id, const char *sink, int limit, PsPending **pending, int64 *last);
+extern int	ps_outbox_read(int stream_id, PsSinkKind kind, int limit, PsPending **pending, int64 *last);
 
 /* Makes sure that no crash takes back what was read. */
 extern void ps_outbox_flush(void);
 
 /* Removes what was read up to the last. Whatever changes meanwhile is in the outbox. */
-extern void ps_outbox_delivered(int stream_id, const char *sink, int64 last);
+extern void ps_outbox_delivered(int stream_id, PsSinkKind kind, int64 last);
 
 /* Counts what was delivered, and what the sink will never take. */
-extern void ps_outbox_count(int stream_id, const char *sink, int64 delivered, int64 refused);
+extern void ps_outbox_count(int stream_id, PsSinkKind kind, int64 delivered, int64 refused);
 
 /* State of a relay, for stat_sinks. */
-extern void ps_outbox_set_state(int stream_id, const char *sink, const char *state, const char *error,
+extern void ps_outbox_set_state(int stream_id, PsSinkKind kind, const char *state, const char *error,
 								const char *hint, int64 next_attempt_ms);
 
 #endif							/* PS_OUTBOX_H */

@@ -18,6 +18,10 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+const char *const ps_sink_names[PS_SINK_KINDS] = {
+	[PS_SINK_REDIS] = "redis",
+};
+
 static PsPlan find_plan = {
 	"SELECT s.stream_id, s.name, s.owner::text, s.server::text, s.brokers, s.topic, s.group_id, s.start_from,"
 	" s.batch_size, (EXTRACT(epoch FROM s.batch_wait) * 1000)::int4, (EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::int8,"
@@ -186,7 +190,7 @@ ps_stream_find(const char *name, int stream_id)
 	read_partitions(stream, 20);
 	stream->dead_letter_pause_ratio = DatumGetFloat8(column_value(21));
 	stream->lock_timeout_ms = DatumGetInt32(column_value(22));
-	stream->redis = column_text(23);
+	stream->sinks[PS_SINK_REDIS] = column_text(23);
 	stream->redis_prefix = column_text(24);
 	stream->redis_ttl_s = DatumGetInt32(column_value(25));
 	stream->enabled = DatumGetBool(column_value(26));
@@ -238,7 +242,7 @@ set_settings(const PsStream *stream, Datum *args, char *nulls)
 	nulls[14] = stream->npartitions == 0 ? 'n' : ' ';
 	args[15] = Float8GetDatum(stream->dead_letter_pause_ratio);
 	args[16] = Int64GetDatum(stream->lock_timeout_ms);
-	args[17] = optional_text(stream->redis, &nulls[17]);
+	args[17] = optional_text(stream->sinks[PS_SINK_REDIS], &nulls[17]);
 	args[18] = CStringGetTextDatum(stream->redis_prefix);
 	args[19] = Int32GetDatum(stream->redis_ttl_s);
 }

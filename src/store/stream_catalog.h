@@ -10,6 +10,15 @@
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 
+/* What a stream can deliver to, besides notifications. */
+typedef enum PsSinkKind
+{
+	PS_SINK_REDIS,
+	PS_SINK_KINDS
+} PsSinkKind;
+
+extern const char *const ps_sink_names[PS_SINK_KINDS];
+
 typedef struct PsStream
 {
 	int			stream_id;
@@ -35,7 +44,7 @@ typedef struct PsStream
 	int			npartitions;	/* 0: all */
 	double		dead_letter_pause_ratio;	/* of a minute's messages; 1: never */
 	int			lock_timeout_ms;	/* time to get a customer's lock in, before it is set aside */
-	char	   *redis;			/* host:port, a socket or a server; NULL: no relay */
+	char	   *sinks[PS_SINK_KINDS];	/* host:port, a socket or a server of a Redis; NULL: there is none */
 	char	   *redis_prefix;
 	int			redis_ttl_s;
 	bool		enabled;		/* in this database */

@@ -1,0 +1,148 @@
+/*
+ * redis_sink.c
+ *	  The sink that writes profiles to a Redis: redis_client.c as a relay uses it.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "sink/redis_client.h"
+#include "sink/sink.h"
+#include "store/outbox.h"
+#include "utils/memutils.h"
+
+typedef struct RedisSink
+{
+	PsSink		sink;
+	MemoryContext connection_context;	/* whose end closes the connection */
+	const PsStream *stream;
+	PsRedisTarget *target;
+	PsRedis    *redis;			/* NULL: not connected */
+	PsRedisItem *items;
+	int			nitems;
+} RedisSink;
+
+static void
+disconnect(PsSink *sink)
+{
+	RedisSink  *self = (RedisSink *) sink;
+
+	MemoryContextReset(self->connection_context);
+	self->redis = NULL;
+	self->items = NULL;
+	self->nitems = 0;
+}
+
+/* It may be another Redis, or another password: what was sent is sent again. */
+static PsSinkState
+configure(PsSink *sink, const PsStream *stream, Oid role)
+{
+	RedisSink  *self = (RedisSink *) sink;
+
+	self->target = ps_redis_target(stream->sinks[PS_SINK_REDIS], role);
+	self->stream = stream;
+	return PS_SINK_AGAIN;
+}
+
+static int
+read_batch(PsSink *sink)
+{
+	RedisSink  *self = (RedisSink *) sink;
+	PsPending  *pending;
+	int			n = ps_outbox_read(sink->stream_id, sink->kind, sink->limit, &pending, &sink->last);
+
+	self->items = palloc0(Max(n, 1) * sizeof(PsRedisItem));
+	self->nitems = n;
+	for (int i = 0; i < n; i++)
+	{
+		self->items[i].customer_id = pending[i].customer_id;
+		self->items[i].version = pending[i].version;
+		self->items[i].document = pending[i].document;
+	}
+	return n;
+}
+
+static void
+send_batch(PsSink *sink)
+{
+	RedisSink  *self = (RedisSink *) sink;
+
+	if (self->redis == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(self->connection_context);
+		char	   *writer = psprintf(UINT64_FORMAT ".%u.%d", GetSystemIdentifier(), MyDatabaseId, sink->stream_id);
+
+		self->redis = ps_redis_open(self->target, self->stream->redis_prefix, self->stream->redis_ttl_s, writer);
+		MemoryContextSwitchTo(old);
+	}
+	ps_redis_send(self->redis, self->items, self->nitems);
+}
+
+static PsSinkState
+work(PsSink *sink, int ready)
+{
+	static const PsSinkState states[] = {
+		[PS_REDIS_IDLE] = PS_SINK_IDLE,
+		[PS_REDIS_BUSY] = PS_SINK_BUSY,
+		[PS_REDIS_FAILED] = PS_SINK_FAILED,
+	};
+	RedisSink  *self = (RedisSink *) sink;
+
+	return self->redis == NULL ? PS_SINK_IDLE : states[ps_redis_work(self->redis, ready)];
+}
+
+static pgsocket
+socket_of(PsSink *sink)
+{
+	RedisSink  *self = (RedisSink *) sink;
+
+	return self->redis == NULL ? PGINVALID_SOCKET : ps_redis_socket(self->redis);
+}
+
+static int
+events(PsSink *sink)
+{
+	return ps_redis_events(((RedisSink *) sink)->redis);
+}
+
+static long
+timeout_ms(PsSink *sink)
+{
+	RedisSink  *self = (RedisSink *) sink;
+
+	return self->redis == NULL ? -1 : ps_redis_timeout_ms(self->redis);
+}
+
+static const char *
+error(PsSink *sink, const char **hint)
+{
+	const char *reason = ps_redis_error(((RedisSink *) sink)->redis, hint);
+
+	return reason[0] == '\0' ? NULL : reason;
+}
+
+static int64
+finish(PsSink *sink)
+{
+	RedisSink  *self = (RedisSink *) sink;
+	int64		refused = 0;
+
+	for (int i = 0; i < self->nitems; i++)
+		refused += self->items[i].result == PS_REDIS_FOREIGN;
+	ps_outbox_delivered(sink->stream_id, sink->kind, sink->last);
+	return refused;
+}
+
+static const PsSinkMethods methods = {
+	configure, read_batch, send_batch, work, socket_of, events, timeout_ms, error, finish, disconnect
+};
+
+PsSink *
+ps_redis_sink_create(void)
+{
+	RedisSink  *self = palloc0(sizeof(RedisSink));
+
+	self->sink.methods = &methods;
+	self->connection_context = AllocSetContextCreate(CurrentMemoryContext, "profile_stream Redis", ALLOCSET_SMALL_SIZES);
+	return &self->sink;
+}

@@ -1,0 +1,68 @@
+/*
+ * sink.h
+ *	  What a relay delivers to, whatever it is. A sink reads a batch of what waits
+ *	  for it, sends it without ever blocking, and removes what was delivered; the
+ *	  relay gives it transactions, waits for its socket, and tries again.
+ */
+#ifndef PS_SINK_H
+#define PS_SINK_H
+
+#include "postgres.h"
+
+#include "store/stream_catalog.h"
+
+typedef enum PsSinkState
+{
+	PS_SINK_IDLE,				/* whatever was sent is delivered, or refused for good */
+	PS_SINK_BUSY,
+	PS_SINK_FAILED,				/* what was sent is not delivered, and nothing more will be before disconnect() */
+	PS_SINK_AGAIN,				/* likewise, but not for something that a pause would cure */
+	PS_SINK_SPENT				/* likewise, and only another process can go on */
+} PsSinkState;
+
+typedef struct PsSinkMethods PsSinkMethods;
+
+/* The head of every sink's own struct. */
+typedef struct PsSink
+{
+	const PsSinkMethods *methods;
+	PsSinkKind	kind;
+	int			stream_id;
+	MemoryContext context;		/* as long as the relay */
+	int			limit;			/* how many a batch may take */
+	int64		last;			/* pending_id up to which the batch goes */
+} PsSink;
+
+struct PsSinkMethods
+{
+	/* In a transaction with SPI, when something may have changed; the stream lives until the next call. May raise. */
+	PsSinkState (*configure) (PsSink *sink, const PsStream *stream, Oid role);
+
+	/* In a transaction with SPI: reads a batch, at most limit, into memory that lives until it is finished; how many. */
+	int			(*read) (PsSink *sink);
+
+	/* Begins to send what was read. */
+	void		(*send) (PsSink *sink);
+
+	/* Goes on after WaitLatchOrSocket() said what is ready: 0 when the time was up. */
+	PsSinkState (*work) (PsSink *sink, int ready);
+
+	/* What to wait for: a socket or PGINVALID_SOCKET, its events, and how long at most, -1: for ever. */
+				pgsocket(*socket) (PsSink *sink);
+	int			(*events) (PsSink *sink);
+	long		(*timeout_ms) (PsSink *sink);
+
+	/* Why it failed, or what delays it while it is busy; NULL: nothing. The hint is NULL when there is none. */
+	const char *(*error) (PsSink *sink, const char **hint);
+
+	/* In a transaction with SPI: removes what was delivered or refused; how many were refused. */
+	int64		(*finish) (PsSink *sink);
+
+	/* Gives up what was read, and the connection where it must. */
+	void		(*disconnect) (PsSink *sink);
+};
+
+/* One of each kind, in the current memory context. */
+extern PsSink *ps_redis_sink_create(void);
+
+#endif							/* PS_SINK_H */
