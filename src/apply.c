@@ -285,13 +285,20 @@ add_dead_letters(PsWork *work)
 static void
 add_to_outbox(PsWork *work)
 {
-	const char **customer_ids = palloc(Max(work->ncustomers, 1) * sizeof(char *));
+	PsChange   *changes = palloc(Max(work->ncustomers, 1) * sizeof(PsChange));
 	int			n = 0;
 
 	for (int i = 0; i < work->ncustomers; i++)
-		if (work->customers[i]->napplied > 0)
-			customer_ids[n++] = work->customers[i]->customer_id;
-	ps_outbox_add(customer_ids, n);
+	{
+		const PsCustomer *customer = work->customers[i];
+
+		if (customer->napplied > 0)
+			changes[n++] = (PsChange)
+		{
+			customer->customer_id, customer->event_types, customer->nevent_types
+		};
+	}
+	ps_outbox_add_changes(changes, n);
 }
 
 /* Announces what changed. */

@@ -16,6 +16,8 @@
 
 #define PS_KAFKA_DEBUG "topic"	/* says which partition's leader is gone, as nothing else does */
 
+#define TRANSACTION_MS 30000	/* after which Kafka ends the transaction of a producer that is gone */
+
 typedef enum Allowed
 {
 	ANYONE,
@@ -25,10 +27,18 @@ typedef enum Allowed
 	SUPERUSER
 } Allowed;
 
+typedef enum Clients
+{
+	BOTH,
+	CONSUMERS,					/* a producer does not get it */
+	PRODUCERS
+} Clients;
+
 static const struct
 {
 	const char *name;
 	Allowed		allowed;
+	Clients		clients;
 }			known_options[] = {
 	{"bootstrap.servers", ADDRESS},
 	{"client.id", ANYONE},
@@ -38,12 +48,15 @@ static const struct
 	{"sasl.mechanisms", ANYONE},
 	{"ssl.ca.pem", ANYONE},
 	{"ssl.certificate.pem", ANYONE},
-	{"fetch.wait.max.ms", ANYONE},
-	{"fetch.min.bytes", ANYONE},
-	{"fetch.max.bytes", ANYONE},
-	{"fetch.message.max.bytes", ANYONE},
-	{"fetch.error.backoff.ms", ANYONE},
+	{"fetch.wait.max.ms", ANYONE, CONSUMERS},
+	{"fetch.min.bytes", ANYONE, CONSUMERS},
+	{"fetch.max.bytes", ANYONE, CONSUMERS},
+	{"fetch.message.max.bytes", ANYONE, CONSUMERS},
+	{"fetch.error.backoff.ms", ANYONE, CONSUMERS},
 	{"receive.message.max.bytes", ANYONE},
+	{"message.max.bytes", ANYONE, PRODUCERS},
+	{"compression.codec", ANYONE, PRODUCERS},
+	{"linger.ms", ANYONE, PRODUCERS},
 	{"socket.timeout.ms", ANYONE},
 	{"socket.keepalive.enable", ANYONE},
 	{"socket.nagle.disable", ANYONE},
@@ -81,14 +94,21 @@ refuse(const char *name, const char *hint)
 			 errhidestmt(true)));
 }
 
+/* Place of an option among those that are known, -1 when it is not. */
+static int
+find_option(const char *name)
+{
+	for (int i = 0; i < lengthof(known_options); i++)
+		if (strcmp(known_options[i].name, name) == 0)
+			return i;
+	return -1;
+}
+
 void
 ps_kafka_check_option(const char *name, const char *value, PsOptionPlace place, Oid role)
 {
-	int			found = -1;
+	int			found = find_option(name);
 
-	for (int i = 0; i < lengthof(known_options); i++)
-		if (strcmp(known_options[i].name, name) == 0)
-			found = i;
 	if (found < 0)
 		refuse(name, "doc/reference.md lists the options of librdkafka that may be set.");
 	if (known_options[found].allowed == ADDRESS && place != PS_OPTION_SERVER)
@@ -169,6 +189,44 @@ set_option(rd_kafka_conf_t *conf, const char *name, const char *value)
 	}
 }
 
+/* Sets defaults, then what the options say to this kind of client. */
+static rd_kafka_conf_t *
+make_conf(const PsKafkaOption *defaults, int ndefaults, List *options, Clients except)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	ListCell   *cell;
+
+	for (int i = 0; i < ndefaults; i++)
+		set_option(conf, defaults[i].name, defaults[i].value);
+	foreach(cell, options)
+	{
+		PsKafkaOption *option = lfirst(cell);
+
+		if (known_options[find_option(option->name)].clients == except)
+			continue;
+		set_option(conf, option->name, strcmp(option->name, "debug") == 0
+				   ? psprintf("%s," PS_KAFKA_DEBUG, option->value) : option->value);
+	}
+	return conf;
+}
+
+/* Makes a client of a configuration, which it then owns. */
+static void *
+make_client(rd_kafka_type_t type, rd_kafka_conf_t *conf)
+{
+	char		reason[256];
+	rd_kafka_t *rk = rd_kafka_new(type, conf, reason, sizeof(reason));
+
+	if (rk == NULL)
+	{
+		rd_kafka_conf_destroy(conf);
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION),
+				 errmsg("could not create a Kafka client: %s", reason)));
+	}
+	return rk;
+}
+
 void *
 ps_kafka_create_consumer(List *options, const char *group_id)
 {
@@ -188,34 +246,38 @@ ps_kafka_create_consumer(List *options, const char *group_id)
 		{"max.poll.interval.ms", "86400000"},
 		{"log.queue", "true"},
 	};
-	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	rd_kafka_t *rk;
-	char		reason[256];
-	ListCell   *cell;
+	rd_kafka_conf_t *conf = make_conf(defaults, lengthof(defaults), options, PRODUCERS);
 
-	for (int i = 0; i < lengthof(defaults); i++)
-		set_option(conf, defaults[i].name, defaults[i].value);
-	foreach(cell, options)
-	{
-		PsKafkaOption *option = lfirst(cell);
-
-		set_option(conf, option->name, strcmp(option->name, "debug") == 0
-				   ? psprintf("%s," PS_KAFKA_DEBUG, option->value) : option->value);
-	}
 	for (int i = 0; i < lengthof(ours); i++)
 		set_option(conf, ours[i].name, ours[i].value);
 	set_option(conf, "group.id", group_id);
 	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_FETCH | RD_KAFKA_EVENT_ERROR |
 							 RD_KAFKA_EVENT_OFFSET_COMMIT | RD_KAFKA_EVENT_LOG);
+	return make_client(RD_KAFKA_CONSUMER, conf);
+}
 
-	rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, reason, sizeof(reason));
-	if (rk == NULL)
-	{
-		rd_kafka_conf_destroy(conf);
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION),
-				 errmsg("could not create a Kafka client: %s", reason)));
-	}
-	conf = NULL;				/* owned and freed by rk */
-	return rk;
+void *
+ps_kafka_create_producer(List *options, const char *transactional_id)
+{
+	static const PsKafkaOption defaults[] = {
+		{"client.id", "profile_stream"},
+		{"sasl.mechanism", "PLAIN"},
+		{"message.max.bytes", "20000000"},	/* the topic has the say */
+		{"linger.ms", "5"},
+	};
+	static const PsKafkaOption ours[] = {
+		{"enable.idempotence", "true"},
+		{"partitioner", "murmur2_random"},	/* that of Kafka's own clients */
+		{"topic.metadata.propagation.max.ms", "5000"},	/* then a topic is known not to exist */
+		{"log.queue", "true"},
+	};
+	rd_kafka_conf_t *conf = make_conf(defaults, lengthof(defaults), options, CONSUMERS);
+	int			timeout_ms = Max(TRANSACTION_MS, ps_kafka_option_ms(options, "socket.timeout.ms", 0));
+
+	for (int i = 0; i < lengthof(ours); i++)
+		set_option(conf, ours[i].name, ours[i].value);
+	set_option(conf, "transactional.id", transactional_id);
+	set_option(conf, "transaction.timeout.ms", psprintf("%d", timeout_ms));
+	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG);
+	return make_client(RD_KAFKA_PRODUCER, conf);
 }

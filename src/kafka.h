@@ -37,9 +37,12 @@ extern int	ps_kafka_option_ms(List *options, const char *name, int fallback);
 extern bool ps_kafka_options_equal(List *a, List *b);
 
 /*
- * Makes a rd_kafka_t (returned as void *, so that rdkafka.h stays in three
+ * Makes a rd_kafka_t (returned as void *, so that rdkafka.h stays in few
  * files) from options that have passed the check; raises when librdkafka refuses.
  */
 extern void *ps_kafka_create_consumer(List *options, const char *group_id);
+
+/* Likewise one of transactions, of which Kafka lets but the last producer of an id go on. */
+extern void *ps_kafka_create_producer(List *options, const char *transactional_id);
 
 #endif							/* PS_KAFKA_H */

@@ -37,7 +37,7 @@ given(Arguments *arguments, bool nullable)
 	bool		isnull = arguments->fcinfo->args[arguments->next++].isnull;
 
 	ps_check_argument(!isnull || nullable || !arguments->required,
-					  "only server, brokers, late_tolerance, partitions and redis may be null");
+					  "only server, brokers, late_tolerance, partitions and sinks may be null");
 	return !isnull;
 }
 
@@ -130,6 +130,8 @@ take_settings(Arguments *arguments, PsStream *stream)
 	take_interval(arguments, &redis_ttl_us, false);
 	ps_check_argument(redis_ttl_us >= USECS_PER_SEC && redis_ttl_us <= 365 * USECS_PER_DAY, "redis_ttl must be 1 second to 365 days");
 	stream->redis_ttl_s = (int) (redis_ttl_us / USECS_PER_SEC);
+	take_sink(arguments, stream, PS_SINK_UPDATES);
+	take_sink(arguments, stream, PS_SINK_DEAD_LETTERS);
 	ps_check_argument(batch_wait_us >= 0 && batch_wait_us <= USECS_PER_MINUTE, "batch_wait must be 0 to 60 seconds");
 	stream->batch_wait_ms = (int) (batch_wait_us / 1000);
 }
@@ -139,6 +141,19 @@ static bool
 is_one_of(const char *word, const char *a, const char *b, const char *c)
 {
 	return strcmp(word, a) == 0 || strcmp(word, b) == 0 || strcmp(word, c) == 0;
+}
+
+/* A topic that is written: what the stream writes it must not read. */
+static void
+check_topic(const PsStream *stream, PsSinkKind kind)
+{
+	const char *topic = stream->sinks[kind];
+
+	if (topic == NULL)
+		return;
+	ps_check_argument(strlen(topic) < 250 && strspn(topic, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == strlen(topic),
+					  "updates_topic and dead_letter_topic must have at most 249 letters, digits, dots, underscores and hyphens");
+	ps_check_argument(strcmp(topic, stream->topic) != 0, "updates_topic and dead_letter_topic must not be the topic that is read");
 }
 
 static void
@@ -161,6 +176,11 @@ check_settings(const PsStream *stream)
 	ps_check_argument(stream->workers >= 1 && stream->workers <= PS_MAX_WORKERS, "workers must be 1 to 64");
 	ps_check_argument(stream->dead_letter_pause_ratio > 0 && stream->dead_letter_pause_ratio <= 1,
 					  "dead_letter_pause_ratio must be more than 0, and at most 1, which never pauses");
+	check_topic(stream, PS_SINK_UPDATES);
+	check_topic(stream, PS_SINK_DEAD_LETTERS);
+	ps_check_argument(stream->sinks[PS_SINK_UPDATES] == NULL || stream->sinks[PS_SINK_DEAD_LETTERS] == NULL ||
+					  strcmp(stream->sinks[PS_SINK_UPDATES], stream->sinks[PS_SINK_DEAD_LETTERS]) != 0,
+					  "updates_topic and dead_letter_topic must differ");
 }
 
 /* Raises unless that role may use the stream's Redis, if any. */

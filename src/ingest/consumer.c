@@ -6,12 +6,12 @@
  */
 #include "postgres.h"
 
-#include <fcntl.h>
 #include <librdkafka/rdkafka.h>
 #include <unistd.h>
 
 #include "ingest/consumer.h"
 #include "kafka.h"
+#include "thread.h"
 #include "utils/timestamp.h"
 
 struct PsConsumer
@@ -28,12 +28,7 @@ ps_consumer_create(List *options, const char *topic, const char *group_id)
 {
 	PsConsumer *consumer = palloc0(sizeof(PsConsumer));
 
-	if (pipe(consumer->pipe) < 0 ||
-		fcntl(consumer->pipe[0], F_SETFL, O_NONBLOCK) < 0 ||
-		fcntl(consumer->pipe[1], F_SETFL, O_NONBLOCK) < 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not create a pipe: %m")));
+	ps_wakeup_pipe(consumer->pipe);
 	consumer->topic = pstrdup(topic);
 	consumer->rk = ps_kafka_create_consumer(options, group_id);
 	rd_kafka_poll_set_consumer(consumer->rk);

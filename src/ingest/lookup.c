@@ -6,13 +6,11 @@
  */
 #include "postgres.h"
 
-#include <fcntl.h>
 #include <librdkafka/rdkafka.h>
-#include <pthread.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include "ingest/lookup.h"
+#include "thread.h"
 
 static void
 answer_error(PsLookup *lookup, const char *what, rd_kafka_resp_err_t err)
@@ -99,13 +97,10 @@ ask(void *arg)
 {
 	PsLookup   *lookup = arg;
 	int			n = count_partitions(lookup);
-	ssize_t		written;
 
 	if (n > 0)
 		look_up_partitions(lookup, n);
-	do
-		written = write(lookup->pipe[1], "x", 1);
-	while (written < 0 && errno == EINTR);
+	ps_thread_tell(lookup->pipe, 'x');
 	return NULL;
 }
 
@@ -123,20 +118,12 @@ ps_lookup_init(PsLookup *lookup, void *rk, const char *topic)
 	memset(lookup, 0, sizeof(PsLookup));
 	lookup->rk = rk;
 	strlcpy(lookup->topic, topic, sizeof(lookup->topic));
-	if (pipe(lookup->pipe) < 0 || fcntl(lookup->pipe[0], F_SETFL, O_NONBLOCK) < 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not create a pipe: %m")));
+	ps_wakeup_pipe(lookup->pipe);
 }
 
 bool
 ps_lookup_start(PsLookup *lookup, int64 time_ms, int timeout_ms)
 {
-	pthread_t	thread;
-	sigset_t	all;
-	sigset_t	before;
-	int			result;
-
 	if (lookup->running)
 		return true;
 	free(lookup->partitions);
@@ -147,13 +134,8 @@ ps_lookup_start(PsLookup *lookup, int64 time_ms, int timeout_ms)
 	lookup->time_ms = time_ms;
 	lookup->timeout_ms = timeout_ms;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	result = pthread_create(&thread, NULL, ask, lookup);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (result != 0)
+	if (!ps_thread_start(ask, lookup))
 		return false;
-	pthread_detach(thread);
 	lookup->running = true;
 	return true;
 }

@@ -36,10 +36,10 @@
 
 #define MOVE_ROWS 20000
 #define MOVE_MS 1000
-#define BATCH 1000
 #define LOOK_MS 100				/* how often it looks into the outbox */
 #define TURN_MS 500				/* how often it looks whether it shall go on */
 #define MAX_BACKOFF_MS 10000
+#define NEW_PROCESS_MS 5000		/* before another process tries */
 
 PGDLLEXPORT void profile_stream_relay_main(Datum arg);
 
@@ -53,6 +53,7 @@ typedef struct PsRelay
 	PsSink	   *sink;
 	int			nitems;			/* on their way */
 	int			failures;		/* in a row */
+	bool		spent;			/* another process has to go on, at the next attempt */
 	bool		drained;		/* the last batch took all that was pending */
 	PsMoment	next_move;
 	PsMoment	next_attempt;
@@ -62,6 +63,8 @@ typedef struct PsRelay
 static PsSink *(*const create_sink[PS_SINK_KINDS]) (void) =
 {
 	[PS_SINK_REDIS] = ps_redis_sink_create,
+		[PS_SINK_UPDATES] = ps_updates_sink_create,
+		[PS_SINK_DEAD_LETTERS] = ps_dead_letters_sink_create,
 };
 
 static MemoryContext turn_context;	/* of one turn of the loop */
@@ -107,11 +110,17 @@ note_error(PsRelay *relay, const char *error)
 	relay->error = copy;
 }
 
+static bool
+is_shown(const PsRelay *relay, const char *error)
+{
+	return relay->error != NULL && strcmp(relay->error, error) == 0;
+}
+
 /* Shows why nothing is delivered, and when it is tried again, -1: all the time. */
 static void
 show_error(PsRelay *relay, const char *error, const char *hint, int64 next_attempt_ms)
 {
-	if (relay->error == NULL || strcmp(relay->error, error) != 0)
+	if (!is_shown(relay, error))
 		ereport(LOG, (errmsg("stream \"%s\" cannot deliver to its sink \"%s\": %s", relay->stream ? relay->stream->name : "",
 							 ps_sink_names[relay->sink->kind], error)));
 	begin(relay->stream_id);
@@ -166,10 +175,16 @@ act_on(PsRelay *relay, PsSinkState state)
 		give_up(relay);
 	if (state == PS_SINK_FAILED && error != NULL)
 		back_off(relay, error, hint);
-	else if (error != NULL && (relay->error == NULL || strcmp(relay->error, error) != 0))
-		show_error(relay, error, hint, -1);
-	if (state == PS_SINK_SPENT)
+	else if (state == PS_SINK_SPENT && error == NULL)
 		proc_exit(1);			/* the postmaster starts another one in a second */
+	else if (state == PS_SINK_SPENT)
+	{
+		relay->spent = true;
+		relay->next_attempt = ps_moment_plus(ps_clock_now(), NEW_PROCESS_MS);
+		show_error(relay, error, hint, NEW_PROCESS_MS);
+	}
+	else if (error != NULL && !is_shown(relay, error))
+		show_error(relay, error, hint, -1);
 }
 
 /* Reads the stream again; ends the process when it shall not run. */
@@ -225,22 +240,16 @@ static void
 take_batch(PsRelay *relay)
 {
 	PsSink	   *sink = relay->sink;
-	int			limit = sink->limit;
-	MemoryContext old;
 	int			n;
 
 	begin(relay->stream_id);
-	old = MemoryContextSwitchTo(relay->batch_context);
+	MemoryContextSwitchTo(relay->batch_context);
 	n = sink->methods->read(sink);
-	MemoryContextSwitchTo(old);
 	commit();
 	relay->nitems = n;
-	relay->drained = n < limit;
+	relay->drained = n < sink->limit;
 	if (n == 0)
-	{
-		MemoryContextReset(relay->batch_context);
 		return;
-	}
 	ps_outbox_flush();
 	PS_FAILPOINT("relay_before_send");
 	sink->methods->send(sink);
@@ -274,7 +283,8 @@ serve(PsRelay *relay)
 {
 	PsSinkState state;
 
-	if ((relay->nitems == 0 && relay->drained) || ps_clock_now() >= relay->next_move)
+	if (relay->sink->kind != PS_SINK_DEAD_LETTERS &&
+		((relay->nitems == 0 && relay->drained) || ps_clock_now() >= relay->next_move))
 		move_outbox(relay);
 	if (relay->nitems == 0 && !ps_watch_stream && ps_clock_now() >= relay->next_attempt)
 		take_batch(relay);
@@ -298,6 +308,8 @@ control(PsRelay *relay)
 		check_stream(relay);
 	if (!ps_enabled)
 		proc_exit(0);
+	if (relay->spent && ps_clock_now() >= relay->next_attempt)
+		proc_exit(1);
 }
 
 /* Recovers from an ERROR: shows it, and reads the stream again after a back-off. */
@@ -351,7 +363,7 @@ start(PsRelay *relay, int stream_id)
 	relay->sink->kind = kind;
 	relay->sink->stream_id = stream_id;
 	relay->sink->context = relay->context;
-	relay->sink->limit = BATCH;
+	relay->sink->limit = PS_SINK_BATCH;
 
 	StartTransactionCommand();
 	ps_lease_wait_start(stream_id);
@@ -373,7 +385,10 @@ profile_stream_relay_main(Datum arg)
 		PG_TRY();
 		{
 			control(&relay);
-			serve(&relay);
+			if (relay.spent)
+				(void) wait_for_work(&relay);
+			else
+				serve(&relay);
 		}
 		PG_CATCH();
 		{

@@ -11,6 +11,8 @@
 
 #include "store/stream_catalog.h"
 
+#define PS_SINK_BATCH 1000		/* most of a batch */
+
 typedef enum PsSinkState
 {
 	PS_SINK_IDLE,				/* whatever was sent is delivered, or refused for good */
@@ -30,7 +32,7 @@ typedef struct PsSink
 	int			stream_id;
 	MemoryContext context;		/* as long as the relay */
 	int			limit;			/* how many a batch may take */
-	int64		last;			/* pending_id up to which the batch goes */
+	int64		last;			/* of a sink with an outbox: what is pending up to here is in the batch */
 } PsSink;
 
 struct PsSinkMethods
@@ -64,5 +66,7 @@ struct PsSinkMethods
 
 /* One of each kind, in the current memory context. */
 extern PsSink *ps_redis_sink_create(void);
+extern PsSink *ps_updates_sink_create(void);
+extern PsSink *ps_dead_letters_sink_create(void);
 
 #endif							/* PS_SINK_H */

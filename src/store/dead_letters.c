@@ -6,8 +6,10 @@
 
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
+#include "store/dead_letter_outbox.h"
 #include "store/dead_letters.h"
 #include "store/plan.h"
+#include "store/shadow.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -32,7 +34,7 @@ static PsPlan add_plan = {
 	" pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11), pg_catalog.unnest($12),"
 	" pg_catalog.unnest($13)) AS d(epoch, partition, kafka_offset, kafka_timestamp, key, value, headers, kind, errors, sqlstate,"
 	" customer_id, event_id, event_type)"
-	" ON CONFLICT (stream_id, epoch, partition, kafka_offset) DO NOTHING",
+	" ON CONFLICT (stream_id, epoch, partition, kafka_offset) DO NOTHING RETURNING dead_letter_id",
 	17, {INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, BYTEAARRAYOID, BYTEAARRAYOID, JSONBARRAYOID,
 		TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 	INT4OID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
@@ -138,6 +140,22 @@ add_letter(PsColumn *columns, const PsDeadLetter *letter)
 	ps_column_add_text(&columns[TYPE], event ? event->event_type : NULL);
 }
 
+/* Notes the letters that the last statement has added for the stream's topic. */
+static void
+note_added(int stream_id, int n)
+{
+	PsColumn	ids;
+
+	ps_column_init(&ids, INT8OID, n);
+	for (int i = 0; i < n; i++)
+	{
+		bool		isnull;
+
+		ps_column_add(&ids, SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	ps_dead_letter_outbox_add(stream_id, ps_column_array(&ids));
+}
+
 void
 ps_dead_letters_add(const PsDeadLetter *letters, int n,
 					const PsDeadLetterSource *source, TimestampTz now)
@@ -149,6 +167,7 @@ ps_dead_letters_add(const PsDeadLetter *letters, int n,
 	PsColumn	columns[NCOLUMNS];
 	Datum		args[NCOLUMNS + 4];
 	char		nulls[NCOLUMNS + 4];
+	int			added;
 
 	if (n == 0)
 		return;
@@ -168,5 +187,8 @@ ps_dead_letters_add(const PsDeadLetter *letters, int n,
 		args[NCOLUMNS + 2] = CStringGetTextDatum(source->topic);
 	}
 	args[NCOLUMNS + 3] = TimestampTzGetDatum(now);
-	(void) ps_plan_run(&add_plan, args, nulls, SPI_OK_INSERT);
+	added = ps_plan_run(&add_plan, args, nulls, SPI_OK_INSERT_RETURNING);
+	/* what a rebuild does stays with it */
+	if (added > 0 && source->stream_id != 0 && !ps_shadow_used())
+		note_added(source->stream_id, added);
 }

@@ -9,19 +9,28 @@
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
+#include "store/dead_letter_outbox.h"
 #include "store/outbox.h"
 #include "store/plan.h"
 #include "store/shadow.h"
 #include "utils/builtins.h"
+#include "utils/json.h"
 
+#define MAX_TYPES "64"			/* event types of a customer that are kept */
+
+/* null: nobody asks what changed; whether somebody asks for event types */
 static PsPlan any_plan = {
-	"SELECT FROM profile_stream.streams s WHERE s.redis IS NOT NULL LIMIT 1", 0, {0}
+	"SELECT pg_catalog.bool_or(s.updates_topic IS NOT NULL) FROM profile_stream.streams s"
+	" WHERE s.redis IS NOT NULL OR s.updates_topic IS NOT NULL",
+	0, {0}
 };
 
 static PsPlan add_plan = {
-	"INSERT INTO profile_stream.outbox (stream_id, sink, customer_ids, customers)"
-	" SELECT k.stream_id, k.sink, $1, pg_catalog.cardinality($1) FROM profile_stream.stream_sinks k",
-	1, {TEXTARRAYOID}
+	"INSERT INTO profile_stream.outbox (stream_id, sink, customer_ids, customers, event_types)"
+	" SELECT k.stream_id, k.sink, $1, pg_catalog.cardinality($1), CASE WHEN k.sink = 'updates' THEN $2 END"
+	" FROM profile_stream.stream_sinks k WHERE k.sink <> 'dead_letters'",
+	2, {TEXTARRAYOID, TEXTARRAYOID}
 };
 
 static PsPlan refill_plan = {
@@ -37,7 +46,9 @@ static PsPlan refill_plan = {
 
 static PsPlan clear_plan = {
 	"WITH o AS (DELETE FROM profile_stream.outbox o WHERE " IS_GONE("o") "),"
-	" s AS (DELETE FROM profile_stream.sink_status s WHERE " IS_GONE("s") ")"
+	" s AS (DELETE FROM profile_stream.sink_status s WHERE " IS_GONE("s") "),"
+	" d AS (DELETE FROM profile_stream.dead_letter_outbox d WHERE d.stream_id = $1 AND NOT EXISTS"
+	" (SELECT FROM profile_stream.stream_sinks k WHERE k.stream_id = $1 AND k.sink = 'dead_letters'))"
 	" DELETE FROM profile_stream.sink_pending p WHERE " IS_GONE("p"),
 	1, {INT4OID}
 };
@@ -47,12 +58,17 @@ static PsPlan move_plan = {
 	"WITH o AS (DELETE FROM profile_stream.outbox o WHERE o.stream_id = $1 AND o.sink = $2 AND o.outbox_id <= ("
 	" SELECT pg_catalog.max(y.outbox_id) FROM (SELECT x.outbox_id, pg_catalog.sum(x.customers) OVER (ORDER BY x.outbox_id) - x.customers AS before"
 	" FROM (SELECT z.outbox_id, z.customers FROM profile_stream.outbox z WHERE z.stream_id = $1 AND z.sink = $2"
-	" ORDER BY z.outbox_id LIMIT 1000) x) y WHERE y.before < $3) RETURNING o.customer_ids)"
-	" INSERT INTO profile_stream.sink_pending AS s (stream_id, sink, customer_id)"
-	" SELECT DISTINCT $1, $2, c.customer_id FROM o, pg_catalog.unnest(o.customer_ids) c (customer_id)"
+	" ORDER BY z.outbox_id LIMIT 1000) x) y WHERE y.before < $3) RETURNING o.customer_ids, o.event_types),"
+	" c AS (SELECT u.customer_id, pg_catalog.array_agg(DISTINCT t.event_type) FILTER (WHERE t.event_type IS NOT NULL) AS event_types"
+	" FROM o CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(o.customer_ids), pg_catalog.unnest(o.event_types)) AS u(customer_id, event_types)"
+	" LEFT JOIN LATERAL pg_catalog.jsonb_array_elements_text(u.event_types::jsonb) AS t(event_type) ON true GROUP BY u.customer_id)"
+	" INSERT INTO profile_stream.sink_pending AS s (stream_id, sink, customer_id, event_types)"
+	" SELECT $1, $2, c.customer_id, COALESCE(c.event_types[1:" MAX_TYPES "], '{}') FROM c"
 	/* what is on its way as it was is pending anew, behind what will be removed */
-	" ON CONFLICT (stream_id, sink, customer_id) DO UPDATE"
-	" SET pending_id = pg_catalog.nextval('profile_stream.sink_pending_pending_id_seq'::pg_catalog.regclass) WHERE s.pending_id <= $4",
+	" ON CONFLICT (stream_id, sink, customer_id) DO UPDATE SET pending_id = CASE WHEN s.pending_id <= $4"
+	" THEN pg_catalog.nextval('profile_stream.sink_pending_pending_id_seq'::pg_catalog.regclass) ELSE s.pending_id END,"
+	" event_types = (ARRAY(SELECT DISTINCT t.event_type FROM pg_catalog.unnest(s.event_types || excluded.event_types) AS t(event_type)))[1:" MAX_TYPES "]"
+	" WHERE s.pending_id <= $4 OR NOT s.event_types @> excluded.event_types",
 	4, {INT4OID, TEXTOID, INT8OID, INT8OID}
 };
 
@@ -60,6 +76,15 @@ static PsPlan read_plan = {
 	"SELECT x.customer_id, COALESCE(p.version, 0),"
 	" CASE WHEN p.customer_id IS NOT NULL THEN profile_stream.profile_document(p, pg_catalog.now())::text END, x.pending_id"
 	" FROM (SELECT q.customer_id, q.pending_id FROM profile_stream.sink_pending q WHERE q.stream_id = $1 AND q.sink = $2"
+	" ORDER BY q.pending_id LIMIT $3) x LEFT JOIN profile_stream.materialized_profiles p ON p.customer_id = x.customer_id",
+	3, {INT4OID, TEXTOID, INT8OID}
+};
+
+static PsPlan read_updates_plan = {
+	"SELECT x.customer_id, COALESCE(p.version, 0), CASE WHEN p.customer_id IS NOT NULL THEN pg_catalog.json_build_object("
+	"'customerId', p.customer_id, 'version', p.version, 'updatedAt', profile_stream.json_timestamp(p.updated_at),"
+	" 'eventTypes', x.event_types, 'profile', profile_stream.profile_document(p, pg_catalog.now()))::text END, x.pending_id"
+	" FROM (SELECT q.customer_id, q.event_types, q.pending_id FROM profile_stream.sink_pending q WHERE q.stream_id = $1 AND q.sink = $2"
 	" ORDER BY q.pending_id LIMIT $3) x LEFT JOIN profile_stream.materialized_profiles p ON p.customer_id = x.customer_id",
 	3, {INT4OID, TEXTOID, INT8OID}
 };
@@ -92,20 +117,61 @@ name_of(PsSinkKind kind)
 	return CStringGetTextDatum(ps_sink_names[kind]);
 }
 
+/* A customer's event types as a JSON array; more than are kept are not worth carrying. */
+static char *
+event_types_json(const PsChange *change)
+{
+	StringInfoData json;
+
+	initStringInfo(&json);
+	appendStringInfoChar(&json, '[');
+	for (int i = 0; i < change->nevent_types && i < atoi(MAX_TYPES); i++)
+	{
+		if (i > 0)
+			appendStringInfoChar(&json, ',');
+		escape_json(&json, change->event_types[i]);
+	}
+	appendStringInfoChar(&json, ']');
+	return json.data;
+}
+
+void
+ps_outbox_add_changes(const PsChange *changes, int n)
+{
+	PsColumn	ids;
+	PsColumn	types;
+	Datum		args[2];
+	bool		nobody;
+	bool		types_asked;
+
+	/* what a rebuild does becomes known when it is swapped in */
+	if (n == 0 || ps_shadow_used())
+		return;
+	(void) ps_plan_run(&any_plan, NULL, NULL, SPI_OK_SELECT);
+	types_asked = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &nobody));
+	if (nobody)
+		return;
+	ps_column_init(&ids, TEXTOID, n);
+	ps_column_init(&types, TEXTOID, n);
+	for (int i = 0; i < n; i++)
+	{
+		ps_column_add_text(&ids, changes[i].customer_id);
+		if (types_asked)
+			ps_column_add_text(&types, event_types_json(&changes[i]));
+	}
+	args[0] = ps_column_array(&ids);
+	args[1] = ps_column_array(&types);
+	(void) ps_plan_run(&add_plan, args, NULL, SPI_OK_INSERT);
+}
+
 void
 ps_outbox_add(const char *const *customer_ids, int n)
 {
-	PsColumn	column;
-	Datum		args[1];
+	PsChange   *changes = palloc0(Max(n, 1) * sizeof(PsChange));
 
-	/* what a rebuild does becomes known when it is swapped in */
-	if (n == 0 || ps_shadow_used() || ps_plan_run(&any_plan, NULL, NULL, SPI_OK_SELECT) == 0)
-		return;
-	ps_column_init(&column, TEXTOID, n);
 	for (int i = 0; i < n; i++)
-		ps_column_add_text(&column, customer_ids[i]);
-	args[0] = ps_column_array(&column);
-	(void) ps_plan_run(&add_plan, args, NULL, SPI_OK_INSERT);
+		changes[i].customer_id = customer_ids[i];
+	ps_outbox_add_changes(changes, n);
 }
 
 int64
@@ -114,6 +180,8 @@ ps_outbox_refill(int stream_id, PsSinkKind kind)
 	Datum		args[2] = {Int32GetDatum(stream_id), name_of(kind)};
 	bool		isnull;
 
+	if (kind == PS_SINK_DEAD_LETTERS)
+		return ps_dead_letter_outbox_refill(stream_id);
 	(void) ps_plan_run(&refill_plan, args, NULL, SPI_OK_SELECT);
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 }
@@ -151,7 +219,7 @@ int
 ps_outbox_read(int stream_id, PsSinkKind kind, int limit, PsPending **pending, int64 *last)
 {
 	Datum		args[3] = {Int32GetDatum(stream_id), name_of(kind), Int64GetDatum(limit)};
-	int			n = ps_plan_run(&read_plan, args, NULL, SPI_OK_SELECT);
+	int			n = ps_plan_run(kind == PS_SINK_UPDATES ? &read_updates_plan : &read_plan, args, NULL, SPI_OK_SELECT);
 
 	*pending = palloc(Max(n, 1) * sizeof(PsPending));
 	*last = 0;

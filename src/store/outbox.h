@@ -19,13 +19,24 @@ typedef struct PsPending
 {
 	char	   *customer_id;
 	int64		version;		/* 0: there is no profile, and so */
-	char	   *document;		/* NULL */
+	char	   *document;		/* NULL; what that is follows from the sink */
 } PsPending;
+
+/* What became of a customer in a transaction. */
+typedef struct PsChange
+{
+	const char *customer_id;
+	const char *const *event_types; /* distinct, of what was applied */
+	int			nevent_types;
+} PsChange;
 
 /*
  * Notes for every sink of this database that these customers changed, or are
  * gone. Forgetting a customer calls this too, in its transaction.
  */
+extern void ps_outbox_add_changes(const PsChange *changes, int n);
+
+/* Likewise, without event types. */
 extern void ps_outbox_add(const char *const *customer_ids, int n);
 
 /* Notes that all customers have to be delivered again to one sink of a stream; returns how many. */

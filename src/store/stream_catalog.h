@@ -13,7 +13,9 @@
 /* What a stream can deliver to, besides notifications. */
 typedef enum PsSinkKind
 {
-	PS_SINK_REDIS,
+	PS_SINK_REDIS,				/* profiles */
+	PS_SINK_UPDATES,			/* a topic of profiles as they change */
+	PS_SINK_DEAD_LETTERS,		/* a topic */
 	PS_SINK_KINDS
 } PsSinkKind;
 
@@ -44,7 +46,7 @@ typedef struct PsStream
 	int			npartitions;	/* 0: all */
 	double		dead_letter_pause_ratio;	/* of a minute's messages; 1: never */
 	int			lock_timeout_ms;	/* time to get a customer's lock in, before it is set aside */
-	char	   *sinks[PS_SINK_KINDS];	/* host:port, a socket or a server of a Redis; NULL: there is none */
+	char	   *sinks[PS_SINK_KINDS];	/* host:port, socket or server of a Redis; topics; NULL: there is none */
 	char	   *redis_prefix;
 	int			redis_ttl_s;
 	bool		enabled;		/* in this database */

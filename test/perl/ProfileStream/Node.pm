@@ -126,12 +126,12 @@ sub wait_state
 		"SELECT coalesce((SELECT state ~ '^($state)\$' FROM profile_stream.stat_streams WHERE stream = '$stream'), false)");
 }
 
-# Waits until a condition on the row of a stream's sink in stat_sinks is true.
+# Waits until a condition on the row of a stream's sink in stat_sinks is true; names the sink where there are several.
 sub wait_sink
 {
-	my ($node, $stream, $condition) = @_;
-	return $node->poll_query_until('postgres',
-		"SELECT coalesce((SELECT $condition FROM profile_stream.stat_sinks WHERE stream = '$stream'), false)")
+	my ($node, $stream, $condition, $sink) = @_;
+	my $where = "stream = '$stream'" . (defined $sink ? " AND sink = '$sink'" : '');
+	return $node->poll_query_until('postgres', "SELECT coalesce((SELECT $condition FROM profile_stream.stat_sinks WHERE $where), false)")
 	  || diag($node->psql('postgres', 'SELECT * FROM profile_stream.stat_sinks')) && 0;
 }
 

@@ -100,7 +100,7 @@ sub values_of
 sub equals_profiles
 {
 	my ($self, $node, $stream, $from, $name) = @_;
-	ok($node->wait_sink($stream, "backlog = 0 AND state = 'running'"), "$name: everything is delivered");
+	ok($node->wait_sink($stream, "backlog = 0 AND state = 'running'", 'redis'), "$name: everything is delivered");
 	my $values = $self->values_of('profile:');
 	my @wrong;
 	my $n = 0;

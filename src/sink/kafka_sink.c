@@ -1,0 +1,246 @@
+/*
+ * kafka_sink.c
+ *	  The sinks that are topics of Kafka: profiles as they change, and dead letters.
+ *	  They differ in what they read and in how they remove it.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "connection.h"
+#include "kafka.h"
+#include "miscadmin.h"
+#include "sink/kafka_producer.h"
+#include "sink/sink.h"
+#include "storage/latch.h"
+#include "store/dead_letter_outbox.h"
+#include "store/outbox.h"
+#include "utils/memutils.h"
+
+#define LETTER_BYTES (8 * 1024 * 1024)	/* of the values of a batch */
+
+typedef struct KafkaSink
+{
+	PsSink		sink;
+	MemoryContext settings_context; /* of options and topic */
+	List	   *options;		/* of PsKafkaOption */
+	const char *topic;
+	PsProducer *producer;		/* made when something is to be sent; stays until the process ends */
+	PsMessage  *messages;
+	int			n;
+	bool		refused;		/* the one message of the batch */
+	Datum		letters;		/* ids of the dead letters in the batch, as an array */
+} KafkaSink;
+
+/* A change of the options, or of the topic, takes a new process: to end a producer may block. */
+static PsSinkState
+configure(PsSink *sink, const PsStream *stream, Oid role)
+{
+	KafkaSink  *self = (KafkaSink *) sink;
+	List	   *options = ps_connection_options(stream->server, stream->brokers, stream->options, role);
+	const char *topic = stream->sinks[sink->kind];
+	MemoryContext old;
+	ListCell   *cell;
+
+	if (self->topic != NULL && strcmp(self->topic, topic) == 0 && ps_kafka_options_equal(self->options, options))
+		return PS_SINK_IDLE;
+	if (self->producer != NULL)
+		return PS_SINK_SPENT;
+	MemoryContextReset(self->settings_context);
+	old = MemoryContextSwitchTo(self->settings_context);
+	self->topic = pstrdup(topic);
+	self->options = NIL;
+	foreach(cell, options)
+	{
+		PsKafkaOption *option = lfirst(cell);
+
+		self->options = ps_kafka_add_option(self->options, option->name, option->value);
+	}
+	MemoryContextSwitchTo(old);
+	return PS_SINK_IDLE;
+}
+
+/* Makes the message that says what a customer's profile is now; a tombstone when there is none. */
+static void
+make_update(PsMessage *message, const PsPending *pending)
+{
+	PsHeader   *version;
+
+	message->key = pending->customer_id;
+	message->key_len = strlen(pending->customer_id);
+	message->value = pending->document;
+	if (pending->document == NULL)
+		return;
+	message->value_len = strlen(pending->document);
+	version = palloc0(sizeof(PsHeader));
+	version->name = "profile-version";
+	version->value = psprintf(INT64_FORMAT, pending->version);
+	version->value_len = strlen(version->value);
+	message->headers = version;
+	message->nheaders = 1;
+}
+
+static int
+read_updates(PsSink *sink)
+{
+	KafkaSink  *self = (KafkaSink *) sink;
+	PsPending  *pending;
+
+	self->n = ps_outbox_read(sink->stream_id, sink->kind, sink->limit, &pending, &sink->last);
+	self->messages = palloc0(Max(self->n, 1) * sizeof(PsMessage));
+	for (int i = 0; i < self->n; i++)
+		make_update(&self->messages[i], &pending[i]);
+	return self->n;
+}
+
+static int
+read_letters(PsSink *sink)
+{
+	KafkaSink  *self = (KafkaSink *) sink;
+
+	self->n = ps_dead_letter_outbox_read(sink->stream_id, sink->limit, LETTER_BYTES, &self->messages, &self->letters);
+	return self->n;
+}
+
+static void
+send_batch(PsSink *sink)
+{
+	KafkaSink  *self = (KafkaSink *) sink;
+
+	if (self->producer == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(sink->context);
+		char	   *id = psprintf("profile_stream." UINT64_FORMAT ".%u.%d.%s", GetSystemIdentifier(), MyDatabaseId,
+								  sink->stream_id, ps_sink_names[sink->kind]);
+
+		self->producer = ps_producer_create(self->options, self->topic, id);
+		MemoryContextSwitchTo(old);
+	}
+	self->refused = false;
+	ps_producer_send(self->producer, self->messages, self->n);
+}
+
+/* What is too large together is sent in parts, until it is known which message is too large by itself. */
+static PsSinkState
+take_too_large(KafkaSink *self)
+{
+	self->refused = self->n == 1;
+	self->sink.limit = Max(self->n / 2, 1);
+	if (!self->refused)
+		return PS_SINK_AGAIN;
+	ps_producer_discard(self->producer);
+	return PS_SINK_IDLE;
+}
+
+static PsSinkState
+work(PsSink *sink, int ready)
+{
+	KafkaSink  *self = (KafkaSink *) sink;
+
+	if (self->producer == NULL)
+		return PS_SINK_IDLE;
+	switch (ps_producer_work(self->producer))
+	{
+		case PS_PRODUCER_IDLE:
+			return PS_SINK_IDLE;
+		case PS_PRODUCER_BUSY:
+			return PS_SINK_BUSY;
+		case PS_PRODUCER_FAILED:
+			return PS_SINK_FAILED;
+		case PS_PRODUCER_TOO_LARGE:
+			return take_too_large(self);
+		case PS_PRODUCER_SPENT:
+			break;
+	}
+	return PS_SINK_SPENT;
+}
+
+static pgsocket
+socket_of(PsSink *sink)
+{
+	KafkaSink  *self = (KafkaSink *) sink;
+
+	return self->producer == NULL ? PGINVALID_SOCKET : ps_producer_wakeup_fd(self->producer);
+}
+
+static int
+events(PsSink *sink)
+{
+	return WL_SOCKET_READABLE;
+}
+
+static long
+timeout_ms(PsSink *sink)
+{
+	return -1;
+}
+
+static const char *
+error(PsSink *sink, const char **hint)
+{
+	return ps_producer_error(((KafkaSink *) sink)->producer, hint);
+}
+
+/* How many of the batch were refused; after a success more may go at once. */
+static int64
+count_refused(KafkaSink *self)
+{
+	self->sink.limit = Min(PS_SINK_BATCH, self->sink.limit + self->sink.limit / 8 + 1);
+	return self->refused ? 1 : ps_producer_refused(self->producer);
+}
+
+static int64
+finish_updates(PsSink *sink)
+{
+	ps_outbox_delivered(sink->stream_id, sink->kind, sink->last);
+	return count_refused((KafkaSink *) sink);
+}
+
+static int64
+finish_letters(PsSink *sink)
+{
+	KafkaSink  *self = (KafkaSink *) sink;
+
+	ps_dead_letter_outbox_delivered(sink->stream_id, self->letters);
+	return count_refused(self);
+}
+
+static void
+disconnect(PsSink *sink)
+{
+	KafkaSink  *self = (KafkaSink *) sink;
+
+	if (self->producer != NULL)
+		ps_producer_discard(self->producer);
+	self->messages = NULL;
+	self->n = 0;
+}
+
+static const PsSinkMethods updates_methods = {
+	configure, read_updates, send_batch, work, socket_of, events, timeout_ms, error, finish_updates, disconnect
+};
+
+static const PsSinkMethods letters_methods = {
+	configure, read_letters, send_batch, work, socket_of, events, timeout_ms, error, finish_letters, disconnect
+};
+
+static PsSink *
+create(const PsSinkMethods *methods)
+{
+	KafkaSink  *self = palloc0(sizeof(KafkaSink));
+
+	self->sink.methods = methods;
+	self->settings_context = AllocSetContextCreate(CurrentMemoryContext, "profile_stream Kafka", ALLOCSET_SMALL_SIZES);
+	return &self->sink;
+}
+
+PsSink *
+ps_updates_sink_create(void)
+{
+	return create(&updates_methods);
+}
+
+PsSink *
+ps_dead_letters_sink_create(void)
+{
+	return create(&letters_methods);
+}
