@@ -5,9 +5,9 @@
  *	  consume -b brokers -t topic [-u]
  *
  *	  Prints partition<TAB>offset<TAB>key<TAB>value<TAB>headers in lines, "-" for
- *	  what is null, headers as name=value joined by commas; what is committed, with
- *	  -u also what is not. Ends at the end of each partition, as it was when it
- *	  came there.
+ *	  what is null, tab and line feed as \t and \n, headers as name=value joined by
+ *	  commas; what is committed, with -u also what is not. Ends at the end of each
+ *	  partition, as it was when it came there.
  */
 #include <getopt.h>
 #include <stdbool.h>
@@ -85,8 +85,13 @@ print_bytes(const void *bytes, size_t len)
 {
 	if (bytes == NULL)
 		putchar('-');
-	else
-		fwrite(bytes, 1, len, stdout);
+	for (const char *c = bytes; bytes != NULL && c < (const char *) bytes + len; c++)
+	{
+		if (*c == '\t' || *c == '\n')
+			fputs(*c == '\t' ? "\\t" : "\\n", stdout);
+		else
+			putchar(*c);
+	}
 }
 
 static void
