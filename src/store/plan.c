@@ -23,7 +23,8 @@
 static void
 forbid_scans(void)
 {
-	static const char *const settings[] = {"enable_seqscan", "enable_hashjoin", "enable_mergejoin"};
+	/* jit: the length of an array that is not known makes a statement seem dear, and it would be compiled each time */
+	static const char *const settings[] = {"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"};
 
 	for (int i = 0; i < lengthof(settings); i++)
 		(void) set_config_option(settings[i], "off", PGC_USERSET, PGC_S_SESSION,

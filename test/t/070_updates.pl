@@ -78,6 +78,18 @@ ok(wait_sink('backlog = 0'), 'delivered');
 my ($last) = reverse grep { $_->[2] eq 'abc' } $topic->messages;
 like($last->[3], qr/"version" : 5, .*"eventTypes" : \["a","b\\"\\\\","c"\]/, 'types of several events in one message');
 
+# a customer that changes again while its message is on its way to a broker that is frozen
+$broker->freeze;
+apply('twice', 'first');
+ok(wait_sink("state = 'retrying' AND backlog = 1 AND hint IS NOT NULL"), 'frozen: the sink says so');
+apply('twice', 'second');
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM profile_stream.outbox'), 'frozen: what changed is pending');
+ok($node->wait_idle, 'frozen: the relay keeps no transaction while it waits');
+$broker->thaw;
+ok(wait_sink("backlog = 0 AND state = 'running' AND error IS NULL"), 'thawed: delivered');
+($last) = reverse grep { $_->[2] eq 'twice' } $topic->messages;
+like($last->[3], qr/"version" : 2, .*"eventTypes" : \["first","second"\]/, 'thawed: as it is now');
+
 # an erasure
 $node->safe_psql('postgres', "DELETE FROM profile_stream.materialized_profiles WHERE customer_id = 'abc'; DELETE FROM profile_stream.event_ids WHERE customer_id = 'abc';"
 	  . " INSERT INTO profile_stream.outbox (stream_id, sink, customer_ids, customers) SELECT stream_id, 'updates', '{abc}', 1 FROM profile_stream.streams");

@@ -1,8 +1,8 @@
 #!/bin/bash
-# What a Redis costs a stream, in one run: throughput of a backlog and latency at a steady rate, without a Redis, with
-# one, and with one that is frozen (SIGSTOP) all the time. Prints the ratios.
+# What sinks cost a stream, in one run: throughput of a backlog and latency at a steady rate, without sinks, with a Redis,
+# with a Redis that is frozen (SIGSTOP) all the time, with the topic of updates, and with all sinks. Prints the ratios.
 #
-#   bench/redis.sh [events] [customers] [events per second] [seconds]
+#   bench/sinks.sh [events] [customers] [events per second] [seconds]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -20,7 +20,7 @@ build_copy
 start_kafka
 python3 bench/events.py "$events" "$customers" uniform 1 0 >"$work/events.tsv"
 produce_once_up -t events -p 4 -j "$work/events.tsv"
-test/tools/produce -b "127.0.0.1:$port" -t steady -p 4 -j /dev/null
+for topic in steady updates dead; do test/tools/produce -b "127.0.0.1:$port" -t "$topic" -p 4 -j /dev/null; done
 start_bench_server
 # shellcheck disable=SC2046
 cc -O2 -o "$work/latency" bench/latency.c -I"$("$pg_config" --includedir)" $(pkg-config --cflags --libs rdkafka) -lpq
@@ -54,7 +54,7 @@ measure()
 	done
 	end=$(now)
 	awk -v n="$events" -v s="$start" -v e="$end" 'BEGIN {print n / (e - s)}' >"$work/rate.$1"
-	sql "SELECT '  sink: ' || concat_ws(', ', state, 'delivered ' || delivered, 'backlog ' || backlog, error) FROM profile_stream.stat_sinks"
+	sql "SELECT '  ' || sink || ': ' || concat_ws(', ', state, 'delivered ' || delivered, 'backlog ' || backlog, error) FROM profile_stream.stat_sinks"
 	drop "$1"
 	create "$1" steady "$2, start_from => 'latest'"
 	until [ "$(sql "SELECT state FROM profile_stream.stat_streams")" = running ]; do sleep 0.2; done
@@ -65,9 +65,13 @@ measure()
 }
 
 measure without ''
-measure with ", redis => '127.0.0.1:$redis_port'"
+measure redis ", redis => '127.0.0.1:$redis_port'"
 kill -STOP "$redis"
 measure frozen ", redis => '127.0.0.1:$redis_port'"
 kill -CONT "$redis"
-awk -v without="$(cat "$work/rate.without")" -v with="$(cat "$work/rate.with")" -v frozen="$(cat "$work/rate.frozen")" 'BEGIN {
-	printf "throughput with a Redis %.2f, with a frozen one %.2f of without\n", with / without, frozen / without }'
+measure updates ", updates_topic => 'updates'"
+measure all ", redis => '127.0.0.1:$redis_port', updates_topic => 'updates', dead_letter_topic => 'dead'"
+for with in redis frozen updates all; do
+	awk -v with="$with" -v rate="$(cat "$work/rate.$with")" -v without="$(cat "$work/rate.without")" 'BEGIN {
+		printf "throughput with %s %.2f of without\n", with, rate / without }'
+done
