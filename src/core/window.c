@@ -25,6 +25,7 @@ typedef struct SeriesHeader
 } SeriesHeader;
 
 #define SAMPLE_HEADER_BYTES (sizeof(TimestampTz) + 1)
+#define NUMERIC_SHORT_FORM 0x8000	/* in a numeric's header, also of NaN and infinity; see numeric.c */
 
 static const PsMetric metrics[] = {
 	{"transaction_count_30d", PS_SERIES_TRANSACTIONS, PS_AGGREGATE_COUNT, 30},
@@ -156,6 +157,32 @@ series_reserve(PsSeries *series, int more)
 	series->bytes = bytes;
 }
 
+/* Unpacks samples, or raises. */
+static PsSample *
+unpack(const char *bytes, int len, int *n)
+{
+	PsSample   *samples = ps_samples_unpack(bytes, len, n);
+
+	if (samples == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("window samples are damaged")));
+	return samples;
+}
+
+/* Unpacks the open samples of a series that has some. */
+static PsSample *
+unpack_open(const PsSeries *series, int *n)
+{
+	PsSample   *samples = unpack(series->bytes, series->len, n);
+
+	if (*n != series->nsamples)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("window state has %d samples instead of %d", *n, series->nsamples)));
+	return samples;
+}
+
 /* Moves the open samples of a series into a chunk of their own. */
 static PsChunk *
 series_seal(PsWindow *window, PsSeriesId id)
@@ -163,9 +190,8 @@ series_seal(PsWindow *window, PsSeriesId id)
 	PsSeries   *series = &window->series[id];
 	PsChunk    *chunk = palloc0(sizeof(PsChunk));
 	int			n;
-	PsSample   *samples = ps_samples_unpack(series->bytes, series->len, &n);
+	PsSample   *samples = unpack_open(series, &n);
 
-	Assert(samples != NULL && n > 0);
 	chunk->series = series_names[id];
 	chunk->chunk_no = ++series->sealed_chunks;
 	chunk->count = n;
@@ -236,7 +262,7 @@ ps_window_seal_expired(PsWindow *window, TimestampTz now)
 
 		if (series->nsamples == 0)
 			continue;
-		samples = ps_samples_unpack(series->bytes, series->len, &n);
+		samples = unpack_open(series, &n);
 		for (int i = 0; i < n && expired; i++)
 			expired = samples[i].at < now - ps_series_window_us(id);
 		pfree(samples);
@@ -244,6 +270,20 @@ ps_window_seal_expired(PsWindow *window, TimestampTz now)
 			return series_seal(window, id);
 	}
 	return NULL;
+}
+
+/* Whether bytes can be a numeric's: its header of 2 bytes, 4 in the long form, and digits of 2. */
+static bool
+is_numeric(const char *bytes, int len)
+{
+	uint16		header;
+
+	if (len == 0)
+		return true;
+	if (len % 2 != 0)
+		return false;
+	memcpy(&header, bytes, sizeof(header));
+	return len >= ((header & NUMERIC_SHORT_FORM) != 0 ? 2 : 4);
 }
 
 /* Unpacks samples in the order in which they came. */
@@ -262,7 +302,7 @@ ps_samples_unpack(const char *bytes, int len, int *nsamples)
 		if (len < (int) SAMPLE_HEADER_BYTES)
 			return NULL;
 		value_len = (unsigned char) bytes[sizeof(TimestampTz)];
-		if (len < (int) SAMPLE_HEADER_BYTES + value_len)
+		if (len < (int) SAMPLE_HEADER_BYTES + value_len || !is_numeric(bytes + SAMPLE_HEADER_BYTES, value_len))
 			return NULL;
 		memcpy(&samples[n].at, bytes, sizeof(TimestampTz));
 		if (value_len == 0)
@@ -308,12 +348,8 @@ ps_window_value_add_samples(PsWindowValue *value, const char *bytes, int len,
 							TimestampTz from_at, TimestampTz to_at)
 {
 	int			n;
-	PsSample   *samples = ps_samples_unpack(bytes, len, &n);
+	PsSample   *samples = unpack(bytes, len, &n);
 
-	if (samples == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("window samples are damaged")));
 	for (int i = 0; i < n; i++)
 		if (samples[i].at >= from_at && samples[i].at <= to_at)
 			ps_window_value_add(value, 1, samples[i].value);

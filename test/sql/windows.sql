@@ -58,6 +58,37 @@ SELECT profile_stream.metric_value('hot', 'transaction_count_30d', '2026-03-10 1
 -- new events go on after a prune
 SELECT profile_stream.apply_event(pg_temp.ev('again', 'hot', 'transaction.completed', '2026-09-02Z', '{"amount": 5}'));
 SELECT profile_stream.metric_value('hot', 'total_transaction_value_30d', '2026-09-02Z');
+-- damaged bytes are refused or read as something else, and crash nothing
+SELECT profile_stream.apply_event(pg_temp.ev('damage' || i, 'damage', 'transaction.completed', '2026-09-02Z', jsonb_build_object('amount', i * 12345.678)))
+FROM generate_series(1, 3) i;
+DO $$
+DECLARE
+	whole bytea := (SELECT window_state FROM profile_stream.materialized_profiles WHERE customer_id = 'damage');
+	state bytea;
+	refused int := 0;
+BEGIN
+	FOR place IN 0 .. length(whole) - 1 LOOP
+		FOREACH state IN ARRAY ARRAY[set_byte(whole, place, 0), set_byte(whole, place, 1), set_byte(whole, place, 63), set_byte(whole, place, 127),
+			set_byte(whole, place, 255), substring(whole FOR place)] LOOP
+			BEGIN
+				PERFORM profile_stream.window_expired(state, '2026-12-01Z');
+			EXCEPTION WHEN data_corrupted OR numeric_value_out_of_range THEN
+				refused := refused + 1;
+			END;
+			BEGIN
+				PERFORM sum(value) FROM profile_stream.window_samples(state, 'transaction_count_30d');
+			EXCEPTION WHEN data_corrupted OR numeric_value_out_of_range THEN
+				refused := refused + 1;
+			END;
+			BEGIN
+				PERFORM sum(value) FROM profile_stream.chunk_samples(substring(state FROM 25));
+			EXCEPTION WHEN data_corrupted OR numeric_value_out_of_range THEN
+				refused := refused + 1;
+			END;
+		END LOOP;
+	END LOOP;
+	RAISE NOTICE '%', CASE WHEN refused > 100 THEN 'many were refused' ELSE refused::text END;
+END $$;
 -- wrong use
 SELECT profile_stream.metric_value('edge', 'nothing');
 SELECT profile_stream.metric_value('edge', 'login_count_7d', 'infinity');

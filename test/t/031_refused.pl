@@ -17,7 +17,7 @@ use Time::HiRes qw(time);
 plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
 
 my $seed = $ENV{PS_SEED} // int(rand(1_000_000));
-my $parts = 17;
+my $parts = 18;
 my $events = ProfileStream::Node::generate(
 	seed => $seed,
 	events => $ENV{PS_EVENTS} // 48_000,
@@ -115,6 +115,15 @@ fault('a column that went', 'column.*seen_at.*does not exist',
 	[ "CREATE TABLE public.kept AS SELECT * FROM $tables.event_ids", "ALTER TABLE $tables.event_ids DROP seen_at" ],
 	[ "ALTER TABLE $tables.event_ids ADD seen_at timestamptz", "UPDATE $tables.event_ids e SET seen_at = k.seen_at"
 		  . " FROM public.kept k WHERE k.customer_id = e.customer_id AND k.event_id = e.event_id", 'DROP TABLE public.kept' ]);
+
+# a row that somebody damaged
+sql("CREATE TABLE public.kept AS SELECT window_state FROM $tables.materialized_profiles WHERE customer_id = '$customer'",
+	"UPDATE $tables.materialized_profiles SET window_state = '\\x00ff' WHERE customer_id = '$customer'");
+produce_next();
+says("window state of customer \"$customer\" is damaged", 'a damaged row');
+is(sql("SELECT count(*) FROM $tables.dead_letters WHERE errors::text ~ 'damaged'"), '0', 'a damaged row: no event is blamed for it');
+sql("UPDATE $tables.materialized_profiles p SET window_state = k.window_state FROM public.kept k WHERE p.customer_id = '$customer'", 'DROP TABLE public.kept');
+goes_on('a damaged row');
 
 # rights
 fault('a right on a table revoked', 'permission denied for table materialized_profiles',
