@@ -77,6 +77,7 @@ CREATE TABLE stream_offsets (
 	dead bigint NOT NULL DEFAULT 0,
 	late bigint NOT NULL DEFAULT 0,
 	tombstones bigint NOT NULL DEFAULT 0,
+	blocked bigint NOT NULL DEFAULT 0,
 	replayed bigint NOT NULL DEFAULT 0,
 	held bigint NOT NULL DEFAULT 0,
 	held_bytes bigint NOT NULL DEFAULT 0,
@@ -282,12 +283,12 @@ COMMENT ON FUNCTION decode_fuzz(int, int) IS 'Decodes damaged events and random 
 CREATE FUNCTION apply_event(event jsonb) RETURNS text
 	AS 'MODULE_PATHNAME', 'ps_apply_event' LANGUAGE c STRICT VOLATILE
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION apply_event(jsonb) IS 'Apply one event in this transaction; says what became of it: applied, duplicate or dead';
+COMMENT ON FUNCTION apply_event(jsonb) IS 'Apply one event in this transaction; says what became of it: applied, duplicate, dead or blocked';
 
 CREATE FUNCTION apply_events(events jsonb[]) RETURNS text[]
 	AS 'MODULE_PATHNAME', 'ps_apply_events' LANGUAGE c STRICT VOLATILE
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION apply_events(jsonb[]) IS 'Apply events in order in this transaction; says what became of each: applied, duplicate, dead or tombstone';
+COMMENT ON FUNCTION apply_events(jsonb[]) IS 'Apply events in order in this transaction; says what became of each: applied, duplicate, dead, tombstone or blocked';
 
 -- section: repair of dead letters (api/apply.c)
 
@@ -341,7 +342,7 @@ COMMENT ON FUNCTION dead_letter_matches IS 'Whether the filters of retry_dead_le
 CREATE FUNCTION retry_dead_letters(stream text DEFAULT NULL, kind text DEFAULT NULL, event_type text DEFAULT NULL,
 	sqlstate text DEFAULT NULL, since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL, ids bigint[] DEFAULT NULL,
 	patch jsonb DEFAULT NULL, transform regprocedure DEFAULT NULL, after_id bigint DEFAULT NULL, max_letters int DEFAULT 1000,
-	OUT applied bigint, OUT duplicates bigint, OUT failed bigint, OUT kept bigint, OUT last_id bigint)
+	OUT applied bigint, OUT duplicates bigint, OUT failed bigint, OUT kept bigint, OUT blocked bigint, OUT last_id bigint)
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -357,7 +358,7 @@ DECLARE
 	message text;
 	state text;
 BEGIN
-	applied := 0; duplicates := 0; failed := 0; kept := 0;
+	applied := 0; duplicates := 0; failed := 0; kept := 0; blocked := 0;
 	IF retry_dead_letters.max_letters IS NULL OR retry_dead_letters.max_letters < 1 THEN
 		RAISE EXCEPTION 'max_letters must be at least 1' USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'It is how many letters one call takes; call again with after_id => last_id for more.';
@@ -454,15 +455,15 @@ BEGIN
 		UPDATE profile_stream.dead_letters d SET attempts = d.attempts + 1, failed_at = clock_timestamp(), kind = r.kind,
 			errors = ARRAY(SELECT jsonb_array_elements_text(r.errors)), sqlstate = r.sqlstate
 			FROM jsonb_to_recordset(results) AS r(ordinal int, outcome text, kind text, errors jsonb, sqlstate text)
-			WHERE r.outcome NOT IN ('applied', 'duplicate') AND d.dead_letter_id = source.ids[r.ordinal];
+			WHERE r.outcome NOT IN ('applied', 'duplicate', 'blocked') AND d.dead_letter_id = source.ids[r.ordinal];
 		DELETE FROM profile_stream.dead_letters d USING jsonb_to_recordset(results) AS r(ordinal int, outcome text)
-			WHERE r.outcome IN ('applied', 'duplicate') AND d.dead_letter_id = source.ids[r.ordinal];
+			WHERE r.outcome IN ('applied', 'duplicate', 'blocked') AND d.dead_letter_id = source.ids[r.ordinal];
 		SELECT applied + count(*) FILTER (WHERE r.outcome = 'applied'), duplicates + count(*) FILTER (WHERE r.outcome = 'duplicate'),
-			failed + count(*) FILTER (WHERE r.outcome NOT IN ('applied', 'duplicate'))
-			INTO applied, duplicates, failed FROM jsonb_to_recordset(results) AS r(outcome text);
+			failed + count(*) FILTER (WHERE r.outcome NOT IN ('applied', 'duplicate', 'blocked')), blocked + count(*) FILTER (WHERE r.outcome = 'blocked')
+			INTO applied, duplicates, failed, blocked FROM jsonb_to_recordset(results) AS r(outcome text);
 	END LOOP;
 END $$;
-COMMENT ON FUNCTION retry_dead_letters IS 'Apply dead letters again, changed by transform and patch, late ones too; those that fail stay with their new error';
+COMMENT ON FUNCTION retry_dead_letters IS 'Apply dead letters again, changed by transform and patch, late ones too; those that fail stay with their new error, those of blocked customers go';
 
 CREATE FUNCTION discard_dead_letters(stream text DEFAULT NULL, kind text DEFAULT NULL, event_type text DEFAULT NULL,
 	sqlstate text DEFAULT NULL, since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL, ids bigint[] DEFAULT NULL)
@@ -706,7 +707,7 @@ CREATE FUNCTION test_connection(server name, topic text, OUT partition int, OUT 
 COMMENT ON FUNCTION test_connection(name, text) IS 'Ask a server''s brokers for the partitions of a topic and their offsets';
 
 CREATE FUNCTION reconcile(name text, OUT partition int, OUT consumed bigint, OUT applied bigint, OUT duplicates bigint,
-	OUT dead bigint, OUT late bigint, OUT tombstones bigint, OUT replayed bigint, OUT held bigint,
+	OUT dead bigint, OUT late bigint, OUT tombstones bigint, OUT blocked bigint, OUT replayed bigint, OUT held bigint,
 	OUT difference bigint, OUT chunks bigint, OUT wrong_chunks bigint)
 	RETURNS SETOF record AS 'MODULE_PATHNAME', 'ps_reconcile' LANGUAGE c STRICT STABLE
 	SET search_path = pg_catalog, pg_temp;
@@ -730,7 +731,7 @@ COMMENT ON VIEW stream_leases IS 'Workers that run, by their number from 0, the 
 CREATE VIEW stat_partitions AS
 	SELECT s.name AS stream, s.topic, o.partition, o.state, o.start_offset, o.next_offset, o.end_offset,
 		GREATEST(o.end_offset - o.next_offset, 0) AS lag,
-		o.consumed, o.applied, o.duplicates, o.dead, o.late, o.tombstones, o.replayed, o.held, o.held_bytes,
+		o.consumed, o.applied, o.duplicates, o.dead, o.late, o.tombstones, o.blocked, o.replayed, o.held, o.held_bytes,
 		o.last_message_at, o.committed_at, o.error, l.pid AS worker_pid
 	FROM profile_stream.stream_offsets o JOIN profile_stream.streams s ON s.stream_id = o.stream_id
 		LEFT JOIN profile_stream.stream_leases l ON l.stream_id = o.stream_id AND l.partition = o.partition;
@@ -744,7 +745,7 @@ CREATE VIEW stat_streams AS
 		SELECT o.stream_id, pg_catalog.count(*) AS partitions, pg_catalog.sum(o.applied)::bigint AS applied,
 			pg_catalog.sum(o.duplicates)::bigint AS duplicates, pg_catalog.sum(o.dead)::bigint AS dead,
 			pg_catalog.sum(o.late)::bigint AS late, pg_catalog.sum(o.tombstones)::bigint AS tombstones,
-			pg_catalog.sum(o.replayed)::bigint AS replayed, pg_catalog.sum(o.held)::bigint AS held,
+			pg_catalog.sum(o.blocked)::bigint AS blocked, pg_catalog.sum(o.replayed)::bigint AS replayed, pg_catalog.sum(o.held)::bigint AS held,
 			pg_catalog.sum(o.held_bytes)::bigint AS held_bytes,
 			pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, 0))::bigint AS lag,
 			pg_catalog.max(o.last_message_at) AS last_message_at, pg_catalog.max(o.committed_at) AS committed_at,
@@ -761,7 +762,7 @@ CREATE VIEW stat_streams AS
 			WHEN h.state = 'running' AND t.lost > 0 THEN 'offset_lost'
 			ELSE h.state END AS state,
 		s.topic, s.owner, r.pid AS worker_pid, COALESCE(r.workers, 0) AS workers, t.partitions, t.applied, t.duplicates, t.dead, t.late, t.tombstones,
-		t.replayed, t.held, t.held_bytes, t.lag,
+		t.blocked, t.replayed, t.held, t.held_bytes, t.lag,
 		t.last_message_at, t.committed_at, h.error,
 		CASE WHEN h.stream_id IS NULL THEN 'This database was restored; resume_stream() goes on from the stored offsets.'
 			WHEN h.enabled AND r.pid IS NULL AND h.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
@@ -911,6 +912,61 @@ CREATE VIEW stat_rebuilds AS
 	WHERE b.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
 COMMENT ON VIEW stat_rebuilds IS 'The rebuild under way: state, progress, rate and estimated end';
 
+-- section: erasure and export (api/erasure.c)
+
+CREATE TABLE blocking_salt (salt bytea NOT NULL);
+CREATE UNIQUE INDEX blocking_salt_one ON blocking_salt ((true));
+SELECT pg_catalog.pg_extension_config_dump('blocking_salt', '');
+COMMENT ON TABLE blocking_salt IS 'What the ids of blocked customers are hashed with: random, made when the first one is blocked';
+
+CREATE TABLE blocked_customers (customer_hash bytea PRIMARY KEY, blocked_at timestamptz NOT NULL);
+SELECT pg_catalog.pg_extension_config_dump('blocked_customers', '');
+COMMENT ON TABLE blocked_customers IS 'Forgotten customers of whom nothing is taken any more: sha256(salt || id)';
+
+CREATE FUNCTION mentions(message bytea, customer_id text, in_strings boolean) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_mentions' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION mentions(bytea, text, boolean) IS 'Whether bytes name a customer, as a whole word, also in JSON escapes; in_strings: in strings of JSON only';
+
+CREATE FUNCTION without_mentions(message bytea, customer_id text, in_strings boolean) RETURNS bytea
+	AS 'MODULE_PATHNAME', 'ps_without_mentions' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION without_mentions(bytea, text, boolean) IS 'Bytes with [erased] wherever mentions() finds a customer';
+
+CREATE FUNCTION message_customer(value bytea) RETURNS text
+	AS 'MODULE_PATHNAME', 'ps_message_customer' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION message_customer(bytea) IS 'Whose event a message value is, valid or not, as far as that can be told';
+
+CREATE FUNCTION dead_letter_concern(letter dead_letters, customer_id text) RETURNS text
+	LANGUAGE sql STABLE PARALLEL SAFE
+	RETURN CASE
+		WHEN (letter).customer_id = dead_letter_concern.customer_id
+			OR (letter).key = pg_catalog.convert_to(dead_letter_concern.customer_id, 'UTF8') THEN 'own'
+		WHEN (profile_stream.mentions((letter).value, dead_letter_concern.customer_id, false)
+			OR profile_stream.mentions((letter).key, dead_letter_concern.customer_id, false)
+			OR profile_stream.mentions(pg_catalog.convert_to(pg_catalog.concat_ws(' ', (letter).headers, (letter).errors, (letter).event_id,
+				(letter).event_type), 'UTF8'), dead_letter_concern.customer_id, false)
+			OR pg_catalog.strpos((letter).headers::text,
+				pg_catalog.encode(pg_catalog.convert_to(dead_letter_concern.customer_id, 'UTF8'), 'hex')) > 0) IS NOT TRUE THEN NULL
+		WHEN COALESCE((letter).customer_id, profile_stream.message_customer((letter).value), dead_letter_concern.customer_id)
+			= dead_letter_concern.customer_id THEN 'own'
+		ELSE 'mentions' END;
+COMMENT ON FUNCTION dead_letter_concern(dead_letters, text) IS 'What a dead letter has to do with a customer: own (its own, or nobody''s that names it), mentions (another''s that names it), or NULL';
+
+CREATE FUNCTION forget_customer(customer_id text, block boolean DEFAULT false, OUT profiles bigint, OUT chunks bigint,
+	OUT event_ids bigint, OUT dead_letters bigint, OUT redacted bigint, OUT blocked boolean)
+	AS 'MODULE_PATHNAME', 'ps_forget_customer' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION forget_customer(text, boolean) IS 'Remove everything about a customer in this transaction, and announce that on every sink; block: take nothing of the customer any more';
+
+CREATE FUNCTION unblock_customer(customer_id text) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_unblock_customer' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION unblock_customer(text) IS 'Take events of a customer again; whether it was blocked';
+
+CREATE FUNCTION export_customer(customer_id text) RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'ps_export_customer' LANGUAGE c STRICT STABLE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION export_customer(text) IS 'Everything that is held about a customer';
+
+REVOKE ALL ON FUNCTION forget_customer(text, boolean), unblock_customer(text), export_customer(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION forget_customer(text, boolean), unblock_customer(text), export_customer(text) TO profile_stream_operator;
+
 -- section: privileges
 
 GRANT USAGE ON SCHEMA profile_stream TO profile_stream_reader, profile_stream_operator;
@@ -918,6 +974,9 @@ GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream TO profile_stream_reader, pr
 GRANT INSERT, UPDATE, DELETE ON stream_offsets, stream_status, stream_gaps, materialized_profiles,
 	window_chunks, event_ids, dead_letters, outbox, sink_pending, sink_status, dead_letter_outbox TO profile_stream_operator;
 GRANT USAGE ON SEQUENCE dead_letters_dead_letter_id_seq, sink_pending_pending_id_seq TO profile_stream_operator;
+REVOKE SELECT ON blocking_salt, blocked_customers FROM profile_stream_reader;
+GRANT INSERT ON blocking_salt TO profile_stream_operator;
+GRANT INSERT, DELETE ON blocked_customers TO profile_stream_operator;
 GRANT USAGE ON SCHEMA profile_stream_rebuild TO profile_stream_reader, profile_stream_operator;
 GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream_rebuild TO profile_stream_reader, profile_stream_operator;
 GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA profile_stream_rebuild TO profile_stream_operator;

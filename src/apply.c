@@ -13,6 +13,7 @@
 #include "work.h"
 #include "executor/spi.h"
 #include "sink/notify.h"
+#include "store/blocked.h"
 #include "store/chunk_store.h"
 #include "store/dead_letters.h"
 #include "store/lock.h"
@@ -52,7 +53,7 @@ typedef struct CustomerSlot
 static CustomerKey
 customer_key(const PsEntry *entry)
 {
-	CustomerKey key = {entry->event->customer_id, entry->event->customer_id_len, entry->event->customer_key};
+	CustomerKey key = {entry->owner->customer_id, entry->owner->customer_id_len, entry->owner->customer_key};
 
 	return key;
 }
@@ -67,7 +68,7 @@ ps_apply_cut(PsEntry *entries, int n, int max_customers)
 	{
 		bool		found;
 
-		if (entries[taken].event == NULL)
+		if (entries[taken].owner == NULL)
 			continue;
 		if (table->members >= max_customers &&
 			customers_lookup(table, customer_key(&entries[taken])) == NULL)
@@ -100,7 +101,7 @@ find_customers(PsWork *work)
 		bool		found;
 		CustomerSlot *slot;
 
-		if (work->entries[i].event == NULL)
+		if (work->entries[i].owner == NULL)
 			continue;
 		slot = customers_insert(table, customer_key(&work->entries[i]), &found);
 		if (!found)
@@ -145,6 +146,32 @@ lock_customers(PsWork *work)
 		customers[i]->left_out = !had[i];
 }
 
+/* Marks the customers who are blocked: nothing of them is applied or kept. */
+static void
+find_blocked(PsWork *work)
+{
+	PsCustomer **customers;
+	const char **customer_ids;
+	bool	   *blocked;
+	int			n = 0;
+
+	if (work->ncustomers == 0 || !ps_blocked_any())
+		return;
+	customers = palloc(work->ncustomers * sizeof(PsCustomer *));
+	customer_ids = palloc(work->ncustomers * sizeof(char *));
+	blocked = palloc(work->ncustomers * sizeof(bool));
+	for (int i = 0; i < work->ncustomers; i++)
+	{
+		if (work->customers[i]->left_out)
+			continue;
+		customers[n] = work->customers[i];
+		customer_ids[n++] = work->customers[i]->customer_id;
+	}
+	ps_blocked_find(customer_ids, n, blocked);
+	for (int i = 0; i < n; i++)
+		customers[i]->blocked = blocked[i];
+}
+
 static int
 compare_customer_ids(const void *a, const void *b)
 {
@@ -166,7 +193,7 @@ ps_work_load_profiles(PsWork *work)
 	int			n = 0;
 
 	for (int i = 0; i < work->ncustomers; i++)
-		if (!work->customers[i]->left_out)
+		if (!work->customers[i]->left_out && !work->customers[i]->blocked)
 			customers[n++] = work->customers[i];
 	sort_by_id(customers, n);
 	for (int i = 0; i < n; i++)
@@ -347,6 +374,7 @@ ps_apply_entries(PsEntry *entries, int n, const PsApplySettings *settings)
 
 	/* what was committed while we waited for a lock must be seen */
 	PushActiveSnapshot(GetLatestSnapshot());
+	find_blocked(&work);
 	ps_work_set_outcomes(&work);
 	fold_events(&work);
 	if (!settings->judge_only)

@@ -45,6 +45,7 @@ typedef struct PsEntry
 	PsMessage	message;
 	PsEvent    *event;			/* exactly one of event, reject is set, or */
 	PsReject   *reject;			/* neither for a tombstone */
+	const PsEvent *owner;		/* whose message it is: event, or of a reject a customer and nothing else, if known */
 	PsEffect   *effect;			/* of an event, unless */
 	PsReject   *refusal;		/* its handler refuses it: dead, if not a duplicate */
 	PsReject   *late;			/* it is older than what was applied for its customer may be */
@@ -62,7 +63,7 @@ extern int	ps_apply_cut(PsEntry *entries, int n, int max_customers);
 
 /*
  * Applies decoded entries within the caller's transaction and sets their
- * outcome, PS_HELD for all of a customer who is left out. Raises for infrastructure and for what a table's triggers refuse.
+ * outcome, PS_HELD for all of a customer who is left out, PS_BLOCKED for all of one who is blocked. Raises for infrastructure and for what a table's triggers refuse.
  */
 extern void ps_apply_entries(PsEntry *entries, int n, const PsApplySettings *settings);
 

@@ -6,6 +6,8 @@
 #include "postgres.h"
 
 #include "apply.h"
+#include "core/mention.h"
+#include "mb/pg_wchar.h"
 #include "store/lock.h"
 
 void
@@ -28,11 +30,30 @@ ps_apply_count(PsCounts *counts, PsOutcome outcome)
 		case PS_TOMBSTONE:
 			counts->tombstones++;
 			break;
+		case PS_BLOCKED:
+			counts->blocked++;
+			break;
 		case PS_HELD:
 			break;
 		case PS_PENDING:
 			elog(ERROR, "message without an outcome");
 	}
+}
+
+/* Says whose message it is that did not decode: by what was read of it, or by its key. */
+static bool
+find_owner(const PsMessage *message, PsEvent *event)
+{
+	if (event->customer_id == NULL)
+		event->customer_id = ps_mention_customer(message->value, message->value_len);
+	if (event->customer_id == NULL && message->key != NULL && message->key_len > 0 && message->key_len <= PS_MAX_ID_BYTES &&
+		pg_encoding_verifymbstr(PG_UTF8, message->key, message->key_len) == message->key_len)
+		event->customer_id = pnstrdup(message->key, message->key_len);
+	if (event->customer_id == NULL)
+		return false;
+	event->customer_id_len = strlen(event->customer_id);
+	event->customer_key = ps_lock_key(event->customer_id, event->customer_id_len);
+	return event->customer_id_len > 0;
 }
 
 void
@@ -45,6 +66,7 @@ ps_apply_decode(PsEntry *entries, int n, const PsApplySettings *settings)
 		PsEntry    *entry = &entries[i];
 
 		entry->event = NULL;
+		entry->owner = NULL;
 		entry->reject = entry->refusal = entry->late = NULL;
 		entry->effect = NULL;
 		entry->outcome = PS_PENDING;
@@ -52,8 +74,12 @@ ps_apply_decode(PsEntry *entries, int n, const PsApplySettings *settings)
 			continue;
 		entry->event = palloc(sizeof(PsEvent));
 		entry->reject = ps_event_decode(entry->message.value, entry->message.value_len, &decode, entry->event);
-		if (entry->reject != NULL)
-			entry->event = NULL;
+		entry->owner = entry->event;
+		if (entry->reject == NULL)
+			continue;
+		if (!find_owner(&entry->message, entry->event))
+			entry->owner = NULL;
+		entry->event = NULL;
 	}
 }
 

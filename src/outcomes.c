@@ -1,8 +1,8 @@
 /*
  * outcomes.c
  *	  What becomes of each entry: applied, duplicate, dead or late; or held, when
- *	  its customer is left out. Called by apply.c while it holds the locks of the
- *	  other customers.
+ *	  its customer is left out; or blocked, as its customer is. Called by apply.c
+ *	  while it holds the locks of all but those left out.
  *
  *	  Each entry is judged as if those before it had been applied: of two with one
  *	  event id the first that is not refused counts, a duplicate is not late, and
@@ -42,6 +42,12 @@ typedef struct SeenSlot
 #define SH_DECLARE
 #define SH_DEFINE
 #include "lib/simplehash.h"
+
+static bool
+is_judged(const PsCustomer *customer)
+{
+	return !customer->left_out && !customer->blocked;
+}
 
 static void
 name_event(PsEventId *id, const PsEvent *event)
@@ -94,7 +100,7 @@ find_known(PsWork *work, TimestampTz retained_from)
 	{
 		PsEntry    *entry = &work->entries[i];
 
-		if (entry->event == NULL || work->of_entry[i]->left_out || !(all || entry->refusal != NULL))
+		if (entry->event == NULL || !is_judged(work->of_entry[i]) || !(all || entry->refusal != NULL))
 			continue;
 		refs[nids++] = &ids[i];
 		name_event(&ids[i], entry->event);
@@ -147,10 +153,10 @@ ps_work_set_outcomes(PsWork *work)
 		PsEntry    *entry = &work->entries[i];
 
 		entry->late = NULL;
-		if (entry->event == NULL)
+		if (entry->owner != NULL && !is_judged(work->of_entry[i]))
+			entry->outcome = work->of_entry[i]->left_out ? PS_HELD : PS_BLOCKED;
+		else if (entry->event == NULL)
 			entry->outcome = entry->reject != NULL ? PS_DEAD : PS_TOMBSTONE;
-		else if (work->of_entry[i]->left_out)
-			entry->outcome = PS_HELD;
 		else
 			entry->outcome = judge_event(work, entry, work->of_entry[i], seen, known[i]);
 		if (entry->outcome != PS_APPLIED)

@@ -12,6 +12,7 @@
  *	  set aside   a customer whose lock somebody keeps
  *	  replayed    read again, after a restart
  *	  tombstone   a message without a value
+ *	  blocked     of a customer who was forgotten for good
  */
 #ifndef PROFILE_STREAM_H
 #define PROFILE_STREAM_H
@@ -32,7 +33,8 @@ typedef enum PsOutcome
 	PS_DEAD,
 	PS_LATE,
 	PS_TOMBSTONE,
-	PS_HELD
+	PS_HELD,
+	PS_BLOCKED
 } PsOutcome;
 
 typedef struct PsHeader
@@ -64,6 +66,7 @@ typedef struct PsCounts
 	int64		dead;
 	int64		late;
 	int64		tombstones;
+	int64		blocked;
 	int64		replayed;		/* read again, having been read before the worker started */
 	int64		consumed;		/* read: the sum of all these, and of what is held */
 } PsCounts;

@@ -14,6 +14,7 @@ typedef struct PsCustomer
 	const char *customer_id;
 	int64		lock_key;
 	bool		left_out;		/* without the lock nothing of it is judged or changed */
+	bool		blocked;		/* likewise: forgotten, and to stay so */
 	int			napplied;
 	PsStoredProfile stored;
 	TimestampTz watermark;		/* while late events are looked for */
@@ -27,13 +28,13 @@ typedef struct PsWork
 	PsEntry    *entries;
 	int			n;
 	const PsApplySettings *settings;
-	PsCustomer **of_entry;		/* customer of each entry with an event */
+	PsCustomer **of_entry;		/* customer of each entry that has an owner */
 	int		   *next;			/* the same customer's next entry that applies; -1: none */
 	PsCustomer **customers;		/* in lock order */
 	int			ncustomers;
 } PsWork;
 
-/* Loads the profiles of all customers that are locked. */
+/* Loads the profiles of all customers whose events are judged. */
 extern void ps_work_load_profiles(PsWork *work);
 
 /*

@@ -20,7 +20,7 @@
 #define DEFAULT_RETENTION (7 * USECS_PER_DAY)
 #define DEFAULT_CHANNEL "profile_updates"
 
-static const char *const outcome_names[] = {"pending", "applied", "duplicate", "dead", "late", "tombstone", "held"};
+static const char *const outcome_names[] = {"pending", "applied", "duplicate", "dead", "late", "tombstone", "held", "blocked"};
 
 /* Makes the message that Kafka would have brought. */
 static void

@@ -201,6 +201,16 @@ validate(const PsField *members, const PsDecodeSettings *settings, TimestampTz *
 	return reject;
 }
 
+/* Says whose event it is, when that can be told. */
+static void
+set_customer(const PsField *field, PsEvent *event)
+{
+	bool		usable = is_scalar_text(field) && !is_missing(field) && field->len <= PS_MAX_ID_BYTES;
+
+	event->customer_id = usable ? field->text : NULL;
+	event->customer_id_len = usable ? field->len : 0;
+}
+
 PsReject *
 ps_event_decode(const char *value, int len, const PsDecodeSettings *settings, PsEvent *event)
 {
@@ -211,12 +221,14 @@ ps_event_decode(const char *value, int len, const PsDecodeSettings *settings, Ps
 	PsReject   *reject;
 
 	memcpy(members, no_members, sizeof(members));
+	set_customer(&members[CUSTOMER_ID], event);
 	if (len > settings->max_event_bytes)
 		return ps_reject_make("malformed", psprintf("Event too large: %d bytes (the limit is %d)",
 													len, settings->max_event_bytes));
 	if (len > 0 && value[0] == '\0')
 		return ps_reject_make("malformed", "Schema registry framing is not supported by this format");
 	reason = ps_json_read(value, len, &reader);
+	set_customer(&members[CUSTOMER_ID], event);
 	if (reason != NULL)
 		return malformed(reason);
 	reject = validate(members, settings, &timestamp);
@@ -225,8 +237,6 @@ ps_event_decode(const char *value, int len, const PsDecodeSettings *settings, Ps
 
 	event->event_id = members[EVENT_ID].text;
 	event->event_id_len = members[EVENT_ID].len;
-	event->customer_id = members[CUSTOMER_ID].text;
-	event->customer_id_len = members[CUSTOMER_ID].len;
 	/* here the bytes are at hand, later they are far away */
 	event->customer_key = (int64) hash_bytes_extended((const unsigned char *) event->customer_id, event->customer_id_len, 0);
 	event->event_type = members[EVENT_TYPE].text;

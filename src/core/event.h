@@ -65,7 +65,11 @@ typedef struct PsDecodeSettings
 	int			max_event_bytes;
 } PsDecodeSettings;
 
-/* Decodes a value into *event and returns NULL, or returns why it cannot. */
+/*
+ * Decodes a value into *event and returns NULL, or returns why it cannot. Then
+ * event says nothing but whose it would be, as far as it was read: customer_id
+ * with its length, NULL when that cannot be told.
+ */
 extern PsReject *ps_event_decode(const char *value, int len,
 								 const PsDecodeSettings *settings, PsEvent *event);
 

@@ -107,9 +107,9 @@ ps_aside_mark(const PsAside *aside, PsEntry *entries, int n)
 	{
 		AsideSlot  *slot = NULL;
 
-		if (entries[i].event != NULL && aside->customers->members > 0)
+		if (entries[i].owner != NULL && aside->customers->members > 0)
 		{
-			CustomerKey key = {entries[i].event->customer_id, entries[i].event->customer_id_len};
+			CustomerKey key = {entries[i].owner->customer_id, entries[i].owner->customer_id_len};
 
 			slot = asides_lookup(aside->customers, key);
 		}
@@ -141,9 +141,9 @@ log_customer(PsAside *aside, const char *stream, AsideCustomer *customer)
 
 /* Finds the customer among those that are set aside, or adds it. */
 static AsideCustomer *
-find_customer(PsAside *aside, const char *stream, const PsEvent *event)
+find_customer(PsAside *aside, const char *stream, const PsEvent *owner)
 {
-	CustomerKey key = {event->customer_id, event->customer_id_len};
+	CustomerKey key = {owner->customer_id, owner->customer_id_len};
 	bool		found;
 	AsideSlot  *slot = asides_insert(aside->customers, key, &found);
 
@@ -176,7 +176,7 @@ keep(PsAside *aside, const char *stream, const PsEntry *entry)
 													MCXT_ALLOC_HUGE);
 
 	ps_message_copy(&kept->message, (char *) kept + MAXALIGN(sizeof(AsideMessage)), &entry->message);
-	kept->customer = find_customer(aside, stream, entry->event);
+	kept->customer = find_customer(aside, stream, entry->owner);
 	dlist_push_tail(&kept->customer->messages, &kept->in_customer);
 	aside->bytes += GetMemoryChunkSpace(kept);
 	aside->kept++;

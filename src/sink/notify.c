@@ -76,6 +76,20 @@ ps_notify_rebuilt(const char *channel, const char *stream, int64 profiles)
 	pfree(payload.data);
 }
 
+/* An id is short enough, whatever has to be escaped. */
+void
+ps_notify_forgotten(const char *channel, const char *customer_id)
+{
+	StringInfoData payload;
+
+	initStringInfo(&payload);
+	appendStringInfoString(&payload, "{\"customerId\":");
+	escape_json(&payload, customer_id);
+	appendStringInfoString(&payload, ",\"forgotten\":true}");
+	Async_Notify(channel, payload.data);
+	pfree(payload.data);
+}
+
 void
 ps_notify_batch(const char *channel, const char *stream, int customers, int64 events)
 {

@@ -12,7 +12,7 @@
 enum
 {
 	PARTITION, EPOCH, EXPECTED_OFFSET, EXPECTED_COMMITS, NEXT_OFFSET, READ_OFFSET, FINISHED, HELD, HELD_BYTES,
-	END_OFFSET, CHECK_OFFSET, CHECK_TIMESTAMP, CHECK_HASH, LAST_MESSAGE_AT, CONSUMED, APPLIED, DUPLICATES, DEAD, LATE, TOMBSTONES, REPLAYED,
+	END_OFFSET, CHECK_OFFSET, CHECK_TIMESTAMP, CHECK_HASH, LAST_MESSAGE_AT, CONSUMED, APPLIED, DUPLICATES, DEAD, LATE, TOMBSTONES, BLOCKED, REPLAYED,
 	NCOLUMNS
 };
 
@@ -23,20 +23,21 @@ static PsPlan move_plan = {
 	" check_offset = m.check_offset, check_timestamp = m.check_timestamp, check_hash = m.check_hash, consumed = o.consumed + m.consumed,"
 	" applied = o.applied + m.applied, duplicates = o.duplicates + m.duplicates,"
 	" dead = o.dead + m.dead, late = o.late + m.late, tombstones = o.tombstones + m.tombstones,"
-	" replayed = o.replayed + m.replayed,"
+	" blocked = o.blocked + m.blocked, replayed = o.replayed + m.replayed,"
 	" last_message_at = COALESCE(m.last_message_at, o.last_message_at), committed_at = $2"
 	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6),"
 	" pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10),"
 	" pg_catalog.unnest($11), pg_catalog.unnest($12), pg_catalog.unnest($13), pg_catalog.unnest($14),"
 	" pg_catalog.unnest($15), pg_catalog.unnest($16), pg_catalog.unnest($17), pg_catalog.unnest($18),"
-	" pg_catalog.unnest($19), pg_catalog.unnest($20), pg_catalog.unnest($21), pg_catalog.unnest($22), pg_catalog.unnest($23))"
+	" pg_catalog.unnest($19), pg_catalog.unnest($20), pg_catalog.unnest($21), pg_catalog.unnest($22), pg_catalog.unnest($23),"
+	" pg_catalog.unnest($24))"
 	" AS m(partition, epoch, expected_offset, expected_commits, next_offset, read_offset, finished, held, held_bytes,"
-	" end_offset, check_offset, check_timestamp, check_hash, last_message_at, consumed, applied, duplicates, dead, late, tombstones, replayed)"
+	" end_offset, check_offset, check_timestamp, check_hash, last_message_at, consumed, applied, duplicates, dead, late, tombstones, blocked, replayed)"
 	" WHERE o.stream_id = $1 AND o.partition = m.partition AND o.epoch = m.epoch"
 	" AND o.next_offset = m.expected_offset AND o.commits = m.expected_commits AND o.state = 'running'",
-	23, {INT4OID, TIMESTAMPTZOID, INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
+	24, {INT4OID, TIMESTAMPTZOID, INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
 		BYTEAARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
-	INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID}
+	INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID}
 };
 
 /* Adds one move to the columns. */
@@ -76,6 +77,7 @@ add_move(PsColumn *columns, const PsOffsetMove *move)
 	ps_column_add(&columns[DEAD], Int64GetDatum(counts->dead));
 	ps_column_add(&columns[LATE], Int64GetDatum(counts->late));
 	ps_column_add(&columns[TOMBSTONES], Int64GetDatum(counts->tombstones));
+	ps_column_add(&columns[BLOCKED], Int64GetDatum(counts->blocked));
 	ps_column_add(&columns[REPLAYED], Int64GetDatum(counts->replayed));
 }
 
@@ -84,7 +86,7 @@ ps_offsets_move(int stream_id, const PsOffsetMove *moves, int n, TimestampTz now
 {
 	static const Oid types[NCOLUMNS] = {
 		INT4OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID, BYTEAOID, INT8OID, INT8OID,
-		INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID
+		INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID
 	};
 	PsColumn	columns[NCOLUMNS];
 	Datum		args[NCOLUMNS + 2];

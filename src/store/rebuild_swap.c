@@ -29,7 +29,7 @@
 
 #define OFFSET_COLUMNS(of) \
 	of "epoch, " of "start_offset, " of "next_offset, " of "read_offset, " of "finished, " of "end_offset, " \
-	of "check_offset, " of "check_timestamp, " of "check_hash, " of "consumed, " of "applied, " of "duplicates, " of "dead, " of "late, " of "tombstones, " of "replayed, " of "held, " of "held_bytes, " \
+	of "check_offset, " of "check_timestamp, " of "check_hash, " of "consumed, " of "applied, " of "duplicates, " of "dead, " of "late, " of "tombstones, " of "blocked, " of "replayed, " of "held, " of "held_bytes, " \
 	of "last_message_at, " of "committed_at, " of "state, " of "error"
 
 #define SAME_LETTER \

@@ -1,0 +1,180 @@
+/*
+ * erasure.c
+ *	  forget_customer(), unblock_customer(), export_customer(), with the caller's
+ *	  rights; and how they tell whose a message is.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "api/caller.h"
+#include "core/mention.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "sink/notify.h"
+#include "store/blocked.h"
+#include "store/erasure.h"
+#include "store/lock.h"
+#include "store/outbox.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+
+#define DEFAULT_CHANNEL "profile_updates"
+#define ERASED "[erased]"
+
+/* The customer id of a call, locked until the transaction ends. */
+static char *
+lock_customer(text *argument, const char *function)
+{
+	char	   *customer_id = text_to_cstring(argument);
+	int64		key = ps_lock_key(customer_id, strlen(customer_id));
+
+	PreventCommandIfReadOnly(function);
+	ps_check_argument(customer_id[0] != '\0', "customer_id must not be empty");
+	/* what was committed while we waited for a lock must be seen */
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("%s must run in a READ COMMITTED transaction", function)));
+	ps_lock_customers(&key, 1);
+	return customer_id;
+}
+
+/* Tells sinks and listeners; what is longer than an id was never known to them. */
+static void
+announce(const char *customer_id)
+{
+	ListCell   *cell;
+
+	if (strlen(customer_id) > PS_MAX_ID_BYTES)
+		return;
+	ps_outbox_add(&customer_id, 1);
+	if (ps_notify_queue_full(ps_notify_queue_limit))
+		return;
+	foreach(cell, ps_erasure_channels(DEFAULT_CHANNEL))
+	{
+		ps_notify_forgotten(lfirst(cell), customer_id);
+	}
+}
+
+PG_FUNCTION_INFO_V1(ps_forget_customer);
+Datum
+ps_forget_customer(PG_FUNCTION_ARGS)
+{
+	const char *customer_id;
+	PsErased	erased;
+	bool		blocked;
+	TupleDesc	desc;
+	Datum		values[6];
+	bool		nulls[6] = {false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	customer_id = lock_customer(PG_GETARG_TEXT_PP(0), "forget_customer()");
+	SPI_connect();
+	ps_erasure_remove(customer_id, &erased);
+	if (PG_GETARG_BOOL(1))
+		(void) ps_blocked_add(customer_id);
+	ps_blocked_find(&customer_id, 1, &blocked);
+	announce(customer_id);
+	SPI_finish();
+	values[0] = Int64GetDatum(erased.profiles);
+	values[1] = Int64GetDatum(erased.chunks);
+	values[2] = Int64GetDatum(erased.event_ids);
+	values[3] = Int64GetDatum(erased.dead_letters);
+	values[4] = Int64GetDatum(erased.redacted);
+	values[5] = BoolGetDatum(blocked);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+PG_FUNCTION_INFO_V1(ps_unblock_customer);
+Datum
+ps_unblock_customer(PG_FUNCTION_ARGS)
+{
+	const char *customer_id = lock_customer(PG_GETARG_TEXT_PP(0), "unblock_customer()");
+	bool		was_blocked;
+
+	SPI_connect();
+	was_blocked = ps_blocked_remove(customer_id);
+	SPI_finish();
+	PG_RETURN_BOOL(was_blocked);
+}
+
+PG_FUNCTION_INFO_V1(ps_export_customer);
+Datum
+ps_export_customer(PG_FUNCTION_ARGS)
+{
+	const char *customer_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	MemoryContext caller = CurrentMemoryContext;
+	bool		blocked;
+	Datum		document;
+
+	ps_check_argument(customer_id[0] != '\0', "customer_id must not be empty");
+	SPI_connect();
+	ps_blocked_find(&customer_id, 1, &blocked);
+	document = ps_erasure_export(customer_id, blocked);
+	MemoryContextSwitchTo(caller);
+	document = datumCopy(document, false, -1);
+	SPI_finish();
+	PG_RETURN_DATUM(document);
+}
+
+/* Begins the search that a call of mentions() or without_mentions() wants. */
+static void
+start_search(FunctionCallInfo fcinfo, PsMention *mention)
+{
+	bytea	   *message = PG_GETARG_BYTEA_PP(0);
+	text	   *customer_id = PG_GETARG_TEXT_PP(1);
+
+	ps_mention_start(mention, VARDATA_ANY(message), VARSIZE_ANY_EXHDR(message),
+					 VARDATA_ANY(customer_id), VARSIZE_ANY_EXHDR(customer_id));
+	mention->in_strings = PG_GETARG_BOOL(2);
+}
+
+PG_FUNCTION_INFO_V1(ps_mentions);
+Datum
+ps_mentions(PG_FUNCTION_ARGS)
+{
+	PsMention	mention;
+
+	start_search(fcinfo, &mention);
+	PG_RETURN_BOOL(ps_mention_next(&mention));
+}
+
+PG_FUNCTION_INFO_V1(ps_without_mentions);
+Datum
+ps_without_mentions(PG_FUNCTION_ARGS)
+{
+	PsMention	mention;
+	StringInfoData result;
+	int			done = 0;
+
+	start_search(fcinfo, &mention);
+	initStringInfo(&result);
+	while (ps_mention_next(&mention))
+	{
+		appendBinaryStringInfo(&result, mention.text +done, mention.start - done);
+		appendStringInfoString(&result, ERASED);
+		done = mention.end;
+	}
+	appendBinaryStringInfo(&result, mention.text +done, mention.len - done);
+	PG_RETURN_BYTEA_P(cstring_to_text_with_len(result.data, result.len));
+}
+
+PG_FUNCTION_INFO_V1(ps_message_customer);
+Datum
+ps_message_customer(PG_FUNCTION_ARGS)
+{
+	bytea	   *value = PG_GETARG_BYTEA_PP(0);
+	PsDecodeSettings settings = {DT_NOEND, 0, INT_MAX};
+	PsEvent		event;
+	const char *customer_id;
+
+	(void) ps_event_decode(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), &settings, &event);
+	customer_id = event.customer_id ? event.customer_id : ps_mention_customer(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
+	if (customer_id == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(customer_id));
+}

@@ -1,0 +1,21 @@
+/*
+ * blocked.h
+ *	  Customers who were forgotten and are to stay so: a salted hash of each id.
+ *	  Every call but ps_blocked_any() needs an SPI connection.
+ */
+#ifndef PS_BLOCKED_H
+#define PS_BLOCKED_H
+
+#include "postgres.h"
+
+/* Whether there may be any: asks for nothing but the size of the table. */
+extern bool ps_blocked_any(void);
+
+/* Says which of the customers are blocked, in one statement. */
+extern void ps_blocked_find(const char *const *customer_ids, int n, bool *blocked);
+
+/* Blocks a customer, and unblocks; whether that changed anything. */
+extern bool ps_blocked_add(const char *customer_id);
+extern bool ps_blocked_remove(const char *customer_id);
+
+#endif							/* PS_BLOCKED_H */

@@ -1,0 +1,38 @@
+/*
+ * erasure.h
+ *	  Everything that is stored about one customer: removing it, and showing it.
+ *	  Every call needs an SPI connection.
+ */
+#ifndef PS_ERASURE_H
+#define PS_ERASURE_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+
+typedef struct PsErased
+{
+	int64		profiles;
+	int64		chunks;
+	int64		event_ids;
+	int64		dead_letters;
+	int64		redacted;		/* dead letters of others that named the customer */
+} PsErased;
+
+/*
+ * Removes a customer from both copies of the tables; counts what was served. The
+ * caller holds the customer's lock, and no stream or rebuild applies to it until
+ * the transaction ends.
+ */
+extern void ps_erasure_remove(const char *customer_id, PsErased *erased);
+
+/* Channels (char *) on which an erasure is announced. */
+extern List *ps_erasure_channels(const char *other);
+
+/* Bounds of event_key() of a customer's ids. */
+extern void ps_erasure_keys(const char *customer_id, int64 *low, int64 *high);
+
+/* What there is about a customer, as export_customer() returns it: a jsonb in SPI's memory. */
+extern Datum ps_erasure_export(const char *customer_id, bool blocked);
+
+#endif							/* PS_ERASURE_H */

@@ -1,0 +1,64 @@
+/*
+ * export.c
+ *	  The SQL of export_customer(): one document of everything about a customer,
+ *	  from both copies of the tables.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "store/erasure.h"
+#include "store/plan.h"
+#include "store/shadow.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+
+#define LIST(row, order, from) \
+	"(SELECT COALESCE(pg_catalog.jsonb_agg(" row " ORDER BY " order "), '[]') FROM " from ")"
+
+#define HELD(schema) \
+	"pg_catalog.jsonb_build_object(" \
+	"'profile', (SELECT pg_catalog.to_jsonb(p) - 'window_state'" \
+	" FROM " schema ".materialized_profiles p WHERE p.customer_id = $1)," \
+	" 'samples', " LIST("pg_catalog.jsonb_build_object('series', profile_stream.metric_series(m.metric), 'at', s.at, 'value', s.value)", \
+						"m.metric, s.at", \
+						schema ".materialized_profiles p" \
+						" CROSS JOIN (VALUES ('transaction_count_30d'), ('login_count_7d'), ('support_ticket_count_90d')) m (metric)" \
+						" CROSS JOIN profile_stream.window_samples(p.window_state, m.metric) s WHERE p.customer_id = $1") "," \
+	" 'chunks', " LIST("pg_catalog.to_jsonb(c) || pg_catalog.jsonb_build_object('samples', " \
+					   LIST("pg_catalog.to_jsonb(s)", "s.at", "profile_stream.chunk_samples(c.samples) s") ")", \
+					   "c.metric, c.to_at, c.chunk_no", \
+					   schema ".window_chunks c WHERE c.customer_id = $1") "," \
+	" 'eventIds', " LIST("pg_catalog.jsonb_build_object('eventId', e.event_id, 'seenAt', e.seen_at)", \
+						 "e.seen_at, e.event_id", \
+						 schema ".event_ids e WHERE e.customer_id = $1" \
+						 " AND profile_stream.event_key(e.customer_id, e.event_id) BETWEEN $3 AND $4") "," \
+	" 'deadLetters', " LIST("pg_catalog.to_jsonb(d) || pg_catalog.jsonb_build_object('key_text', profile_stream.dead_letter_text(d.key)," \
+							" 'value_text', profile_stream.dead_letter_text(d.value), 'event', profile_stream.dead_letter_json(d.value))", \
+							"d.dead_letter_id", \
+							schema ".dead_letters d" \
+							" WHERE profile_stream.dead_letter_concern(ROW(d.*)::profile_stream.dead_letters, $1) = 'own'") ")"
+
+static PsPlan export_plan = {
+	"SELECT pg_catalog.jsonb_build_object('customerId', $1, 'exportedAt', pg_catalog.now(), 'blocked', $2,"
+	" 'pending', " LIST("pg_catalog.jsonb_build_object('stream', s.name, 'sink', q.sink)", "s.name, q.sink",
+						"(SELECT x.stream_id, x.sink FROM profile_stream.sink_pending x WHERE x.customer_id = $1"
+						" UNION SELECT o.stream_id, o.sink FROM profile_stream.outbox o WHERE $1 = ANY (o.customer_ids)) q"
+						" JOIN profile_stream.streams s ON s.stream_id = q.stream_id") ","
+	" 'rebuild', " HELD(PS_SHADOW_SCHEMA) ") || " HELD("profile_stream"),
+	.nargs = 4,.argtypes = {TEXTOID, BOOLOID, INT8OID, INT8OID}
+};
+
+Datum
+ps_erasure_export(const char *customer_id, bool blocked)
+{
+	int64		low;
+	int64		high;
+	Datum		args[4] = {CStringGetTextDatum(customer_id), BoolGetDatum(blocked)};
+	bool		isnull;
+
+	ps_erasure_keys(customer_id, &low, &high);
+	args[2] = Int64GetDatum(low);
+	args[3] = Int64GetDatum(high);
+	(void) ps_plan_read(&export_plan, args);
+	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+}
