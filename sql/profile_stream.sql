@@ -914,8 +914,8 @@ COMMENT ON VIEW stat_rebuilds IS 'The rebuild under way: state, progress, rate a
 
 -- section: erasure and export (api/erasure.c)
 
-CREATE TABLE blocking_salt (salt bytea NOT NULL);
-CREATE UNIQUE INDEX blocking_salt_one ON blocking_salt ((true));
+-- one row at most, with an index for a statement that has no sequential scans
+CREATE TABLE blocking_salt (is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only), salt bytea NOT NULL);
 SELECT pg_catalog.pg_extension_config_dump('blocking_salt', '');
 COMMENT ON TABLE blocking_salt IS 'What the ids of blocked customers are hashed with: random, made when the first one is blocked';
 

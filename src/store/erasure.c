@@ -95,9 +95,9 @@ static PsPlan channels_plan = {
 static int64
 run_both(PsPlan *plans, Datum *args, int expected)
 {
-	int64		served = ps_plan_run(&plans[0], args, NULL, expected);
+	int64		served = ps_plan_run_once(&plans[0], args, expected);
 
-	(void) ps_plan_run(&plans[1], args, NULL, expected);
+	(void) ps_plan_run_once(&plans[1], args, expected);
 	return served;
 }
 
@@ -131,23 +131,23 @@ ps_erasure_remove(const char *customer_id, PsErased *erased)
 	ps_erasure_keys(customer_id, &low, &high);
 	args[1] = Int64GetDatum(low);
 	args[2] = Int64GetDatum(high);
-	erased->event_ids = ps_plan_run(&ids_plan[0], args, NULL, SPI_OK_DELETE);
+	erased->event_ids = ps_plan_run_once(&ids_plan[0], args, SPI_OK_DELETE);
 	lock_shadow();
-	(void) ps_plan_run(&ids_plan[1], args, NULL, SPI_OK_DELETE);
+	(void) ps_plan_run_once(&ids_plan[1], args, SPI_OK_DELETE);
 	erased->profiles = run_both(profile_plan, args, SPI_OK_DELETE);
 	erased->chunks = run_both(chunks_plan, args, SPI_OK_DELETE);
 	erased->dead_letters = run_both(letters_plan, args, SPI_OK_DELETE);
 	erased->redacted = run_both(mentions_plan, args, SPI_OK_UPDATE);
 	(void) run_both(status_plan, args, SPI_OK_UPDATE);
 	(void) run_both(offsets_plan, args, SPI_OK_UPDATE);
-	(void) ps_plan_run(&sinks_plan, args, NULL, SPI_OK_UPDATE);
+	(void) ps_plan_run_once(&sinks_plan, args, SPI_OK_UPDATE);
 }
 
 List *
 ps_erasure_channels(const char *other)
 {
 	Datum		args[1] = {CStringGetTextDatum(other)};
-	uint64		n = ps_plan_run(&channels_plan, args, NULL, SPI_OK_SELECT);
+	uint64		n = ps_plan_run_once(&channels_plan, args, SPI_OK_SELECT);
 	List	   *channels = NIL;
 
 	for (uint64 i = 0; i < n; i++)

@@ -59,6 +59,6 @@ ps_erasure_export(const char *customer_id, bool blocked)
 	ps_erasure_keys(customer_id, &low, &high);
 	args[2] = Int64GetDatum(low);
 	args[3] = Int64GetDatum(high);
-	(void) ps_plan_read(&export_plan, args);
+	(void) ps_plan_run_once(&export_plan, args, SPI_OK_SELECT);
 	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 }

@@ -69,6 +69,19 @@ ps_plan_read(PsPlan *plan, Datum *args)
 	return run(plan, args, NULL, true, SPI_OK_SELECT);
 }
 
+uint64
+ps_plan_run_once(PsPlan *plan, Datum *args, int expected)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	int			result = SPI_execute_with_args(plan->sql, plan->nargs, plan->argtypes, args, NULL,
+											   expected == SPI_OK_SELECT, 0);
+
+	if (result != expected)
+		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), plan->sql);
+	MemoryContextSwitchTo(caller);
+	return SPI_processed;
+}
+
 void
 ps_plan_check_types(const Oid *types, int n)
 {

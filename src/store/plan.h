@@ -28,6 +28,12 @@ extern uint64 ps_plan_run(PsPlan *plan, Datum *args, const char *nulls, int expe
 extern uint64 ps_plan_read(PsPlan *plan, Datum *args);
 
 /*
+ * Runs a statement about whole tables, as it is written: planned for what they are
+ * now, and forgotten. A SELECT reads as ps_plan_read() does.
+ */
+extern uint64 ps_plan_run_once(PsPlan *plan, Datum *args, int expected);
+
+/*
  * Raises unless the first columns of what the last SELECT returned can be read
  * as these types: a Datum of another type would be misread, not refused.
  */

@@ -91,8 +91,8 @@ SELECT profile_stream.alter_stream('t', lock_timeout => '2.5 s');
 SELECT name, lock_timeout FROM profile_stream.streams ORDER BY 1;
 SELECT * FROM profile_stream.reconcile('s');
 INSERT INTO profile_stream.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset, consumed, applied, duplicates,
-	dead, late, tombstones, replayed, held)
-SELECT s.stream_id, p, 0, 0, 0, 127 + p, 1, 2, 4, 8, 16, 32, 64
+	dead, late, tombstones, blocked, replayed, held)
+SELECT s.stream_id, p, 0, 0, 0, 255 + p, 1, 2, 4, 8, 16, 32, 64, 128
 FROM profile_stream.streams s, generate_series(0, 1) p WHERE s.name = 's';
 SELECT profile_stream.apply_events(array_agg(jsonb_build_object('eventId', n, 'customerId', 'book', 'eventType', 'transaction.completed',
 	'payload', '{"amount": 2.5}'::jsonb, 'timestamp', timestamptz '2026-01-01Z' + n * interval '1 hour'))) = array_fill('applied'::text, '{300}')
