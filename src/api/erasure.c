@@ -108,13 +108,11 @@ ps_export_customer(PG_FUNCTION_ARGS)
 {
 	const char *customer_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	MemoryContext caller = CurrentMemoryContext;
-	bool		blocked;
 	Datum		document;
 
 	ps_check_argument(customer_id[0] != '\0', "customer_id must not be empty");
 	SPI_connect();
-	ps_blocked_find(&customer_id, 1, &blocked);
-	document = ps_erasure_export(customer_id, blocked);
+	document = ps_erasure_export(customer_id);
 	MemoryContextSwitchTo(caller);
 	document = datumCopy(document, false, -1);
 	SPI_finish();

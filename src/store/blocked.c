@@ -19,12 +19,10 @@
 
 #define SALT_BYTES 32
 
-#define HASH(id) "pg_catalog.sha256(s.salt || pg_catalog.convert_to(" id ", 'UTF8'))"
-
 static PsPlan find_plan = {
 	"SELECT c.ordinality::int4 FROM profile_stream.blocking_salt s CROSS JOIN"
 	" pg_catalog.unnest($1) WITH ORDINALITY AS c(customer_id, ordinality)"
-	" JOIN profile_stream.blocked_customers b ON b.customer_hash = " HASH("c.customer_id") " WHERE s.is_only",
+	" JOIN profile_stream.blocked_customers b ON b.customer_hash = " PS_BLOCKED_HASH("c.customer_id") " WHERE s.is_only",
 	1, {TEXTARRAYOID}
 };
 
@@ -35,13 +33,13 @@ static PsPlan salt_plan = {
 
 static PsPlan add_plan = {
 	"INSERT INTO profile_stream.blocked_customers (customer_hash, blocked_at)"
-	" SELECT " HASH("$1") ", pg_catalog.now() FROM profile_stream.blocking_salt s WHERE s.is_only ON CONFLICT DO NOTHING",
+	" SELECT " PS_BLOCKED_HASH("$1") ", pg_catalog.now() FROM profile_stream.blocking_salt s WHERE s.is_only ON CONFLICT DO NOTHING",
 	1, {TEXTOID}
 };
 
 static PsPlan remove_plan = {
 	"DELETE FROM profile_stream.blocked_customers b USING profile_stream.blocking_salt s"
-	" WHERE s.is_only AND b.customer_hash = " HASH("$1"),
+	" WHERE s.is_only AND b.customer_hash = " PS_BLOCKED_HASH("$1"),
 	1, {TEXTOID}
 };
 

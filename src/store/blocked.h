@@ -8,6 +8,9 @@
 
 #include "postgres.h"
 
+/* SQL: the hash of an id, where s is blocking_salt. */
+#define PS_BLOCKED_HASH(id) "pg_catalog.sha256(s.salt || pg_catalog.convert_to(" id ", 'UTF8'))"
+
 /* Whether there may be any: asks for nothing but the size of the table. */
 extern bool ps_blocked_any(void);
 

@@ -33,6 +33,6 @@ extern List *ps_erasure_channels(const char *other);
 extern void ps_erasure_keys(const char *customer_id, int64 *low, int64 *high);
 
 /* What there is about a customer, as export_customer() returns it: a jsonb in SPI's memory. */
-extern Datum ps_erasure_export(const char *customer_id, bool blocked);
+extern Datum ps_erasure_export(const char *customer_id);
 
 #endif							/* PS_ERASURE_H */

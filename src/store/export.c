@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "store/blocked.h"
 #include "store/erasure.h"
 #include "store/plan.h"
 #include "store/shadow.h"
@@ -31,7 +32,7 @@
 	" 'eventIds', " LIST("pg_catalog.jsonb_build_object('eventId', e.event_id, 'seenAt', e.seen_at)", \
 						 "e.seen_at, e.event_id", \
 						 schema ".event_ids e WHERE e.customer_id = $1" \
-						 " AND profile_stream.event_key(e.customer_id, e.event_id) BETWEEN $3 AND $4") "," \
+						 " AND profile_stream.event_key(e.customer_id, e.event_id) BETWEEN $2 AND $3") "," \
 	" 'deadLetters', " LIST("pg_catalog.to_jsonb(d) || pg_catalog.jsonb_build_object('key_text', profile_stream.dead_letter_text(d.key)," \
 							" 'value_text', profile_stream.dead_letter_text(d.value), 'event', profile_stream.dead_letter_json(d.value))", \
 							"d.dead_letter_id", \
@@ -39,26 +40,28 @@
 							" WHERE profile_stream.dead_letter_concern(ROW(d.*)::profile_stream.dead_letters, $1) = 'own'") ")"
 
 static PsPlan export_plan = {
-	"SELECT pg_catalog.jsonb_build_object('customerId', $1, 'exportedAt', pg_catalog.now(), 'blocked', $2,"
+	"SELECT pg_catalog.jsonb_build_object('customerId', $1, 'exportedAt', pg_catalog.now(),"
+	" 'blocked', EXISTS (SELECT FROM profile_stream.blocking_salt s JOIN profile_stream.blocked_customers b"
+	" ON b.customer_hash = " PS_BLOCKED_HASH("$1") "),"
 	" 'pending', " LIST("pg_catalog.jsonb_build_object('stream', s.name, 'sink', q.sink)", "s.name, q.sink",
 						"(SELECT x.stream_id, x.sink FROM profile_stream.sink_pending x WHERE x.customer_id = $1"
 						" UNION SELECT o.stream_id, o.sink FROM profile_stream.outbox o WHERE $1 = ANY (o.customer_ids)) q"
 						" JOIN profile_stream.streams s ON s.stream_id = q.stream_id") ","
 	" 'rebuild', " HELD(PS_SHADOW_SCHEMA) ") || " HELD("profile_stream"),
-	.nargs = 4,.argtypes = {TEXTOID, BOOLOID, INT8OID, INT8OID}
+	.nargs = 3,.argtypes = {TEXTOID, INT8OID, INT8OID}
 };
 
 Datum
-ps_erasure_export(const char *customer_id, bool blocked)
+ps_erasure_export(const char *customer_id)
 {
 	int64		low;
 	int64		high;
-	Datum		args[4] = {CStringGetTextDatum(customer_id), BoolGetDatum(blocked)};
+	Datum		args[3] = {CStringGetTextDatum(customer_id)};
 	bool		isnull;
 
 	ps_erasure_keys(customer_id, &low, &high);
-	args[2] = Int64GetDatum(low);
-	args[3] = Int64GetDatum(high);
+	args[1] = Int64GetDatum(low);
+	args[2] = Int64GetDatum(high);
 	(void) ps_plan_run_once(&export_plan, args, SPI_OK_SELECT);
 	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 }

@@ -38,7 +38,8 @@ sub generate
 	$produced = 0;
 }
 
-# Produces the next file; returns how many of its messages are of the customer.
+# Produces the next file; returns how many of its messages are of the customer, by what they say or, those that do not
+# decode, by their key.
 sub produce_next
 {
 	my $file = shift @files or die 'no more events';
@@ -46,7 +47,7 @@ sub produce_next
 
 	$broker->produce_file($stream, $file);
 	$produced += () = $text =~ /\n/g;
-	return scalar(grep { decode_base64($_) =~ /"\Q$customer\E"/ } $text =~ /(\S+)$/mg);
+	return scalar(grep { /^\d+\t([^\t]*)\t([^-].*|)$/ && ($1 eq $customer || decode_base64($2) =~ /"\Q$customer\E"/) } split(/\n/, $text));
 }
 
 # Waits for a condition over the stream's counters.

@@ -6,6 +6,7 @@ use warnings;
 
 use FindBin;
 use MIME::Base64;
+use POSIX qw(strftime);
 use lib "$FindBin::RealBin/../perl";
 
 use PostgreSQL::Test::Utils;
@@ -28,8 +29,8 @@ sub sql { return $node->safe_psql('postgres', $_[0]); }
 
 sub event
 {
-	my ($customer, $event_id, $at, $amount) = @_;
-	return qq({"eventId":"$event_id","customerId":"$customer","eventType":"transaction.completed","timestamp":"$at","payload":{"amount":$amount}});
+	my ($customer, $event_id, $when, $amount) = @_;
+	return qq({"eventId":"$event_id","customerId":"$customer","eventType":"transaction.completed","timestamp":"$when","payload":{"amount":$amount}});
 }
 
 # Every form in which a part of the id may be written.
@@ -73,13 +74,13 @@ sub forget
 	return $counts;
 }
 
-my $hours = '2024-01-02T00:00:00Z';
+my $at = strftime('%Y-%m-%dT%H:%M:%SZ', gmtime(time - 86_400));    # retention leaves it alone
 $broker->produce('events',
-	(map { [ 0, $id, event($_ % 2 ? $escaped : $plain, "v$_", $hours, $_) ] } 1 .. 300),
-	(map { my $n = $_; map { [ 1, $_, event($_, "o$n", $hours, $n) ] } qw(other-1 other-2 other-3) } 1 .. 100),
+	(map { [ 0, $id, event($_ % 2 ? $escaped : $plain, "v$_", $at, $_) ] } 1 .. 300),
+	(map { my $n = $_; map { [ 1, $_, event($_, "o$n", $at, $n) ] } qw(other-1 other-2 other-3) } 1 .. 100),
 	# dead letters: one of each kind
 	[ 0, '', qq({"eventId":"d1","customerId":"$escaped","eventType":"x"}) ],
-	[ 0, 'account-1', event($plain, 'd2', $hours, '"much"') ],
+	[ 0, 'account-1', event($plain, 'd2', $at, '"much"') ],
 	[ 0, '', qq({"customerId": "$plain", "eventId": "d3") ],
 	[ 0, $id, 'not JSON at all' ],
 	[ 0, '', "oops $id oops" ],
@@ -145,7 +146,7 @@ my $file = PostgreSQL::Test::Utils::tempdir('dump') . '/dump';
 $node->command_ok([ 'pg_dump', '-f', $file, '-d', $node->connstr('postgres') ], 'dumped');
 sql('CREATE DATABASE copy');
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $file, '-d', $node->connstr('copy') ], 'restored');
-is($node->safe_psql('copy', "SELECT profile_stream.apply_events(ARRAY['" . event($plain, 'r1', $hours, 1) . "', '" . event('other-1', 'r1', $hours, 1) . "']::jsonb[])"),
+is($node->safe_psql('copy', "SELECT profile_stream.apply_events(ARRAY['" . event($plain, 'r1', $at, 1) . "', '" . event('other-1', 'r1', $at, 1) . "']::jsonb[])"),
 	'{blocked,applied}', 'a restored database blocks the customer, and nobody else');
 
 # a rebuild is just writing the customer's profile
@@ -179,13 +180,13 @@ sql("SELECT profile_stream.drop_stream('crm')");
 
 # held, to be ordered: what comes of it is decided when it is applied
 $node->create_stream('order', $broker, 'held', reorder_wait => "'1 hour'");
-$broker->produce('held', [ 0, $id, event($plain, 'h1', $hours, 1) ], [ 0, $id, event($escaped, 'h2', $hours, 1) ], [ 0, 'other-4', event('other-4', 'h3', $hours, 1) ]);
+$broker->produce('held', [ 0, $id, event($plain, 'h1', $at, 1) ], [ 0, $id, event($escaped, 'h2', $at, 1) ], [ 0, 'other-4', event('other-4', 'h3', $at, 1) ]);
 ok($node->poll_query_until('postgres', "SELECT held = 3 FROM profile_stream.stat_streams WHERE stream = 'order'"), 'held: events wait');
 sql("SELECT profile_stream.pause_stream('order')");
 ok($node->poll_query_until('postgres', "SELECT held = 0 AND blocked = 2 AND applied = 1 FROM profile_stream.stat_streams WHERE stream = 'order'"),
 	'held: those of a blocked customer are skipped');
 sql("SELECT profile_stream.unblock_customer('$id'); SELECT profile_stream.resume_stream('order')");
-$broker->produce('held', [ 0, $id, event($plain, 'h4', $hours, 1) ]);
+$broker->produce('held', [ 0, $id, event($plain, 'h4', $at, 1) ]);
 ok($node->poll_query_until('postgres', "SELECT held = 1 FROM profile_stream.stat_streams WHERE stream = 'order'"), 'held: one more');
 is(sql("SELECT profiles FROM profile_stream.forget_customer('$id')"), '0', 'held: the customer is forgotten');
 sql("SELECT profile_stream.pause_stream('order')");
@@ -197,8 +198,8 @@ $node->create_stream('kept', $broker, 'kept', lock_timeout => "'0'");
 $forgetter = $node->background_psql('postgres');
 $forgetter->query_safe('BEGIN');
 is($forgetter->query_safe("SELECT profiles, blocked FROM profile_stream.forget_customer('$id', true)"), '1|t', 'kept: a customer is being forgotten');
-$broker->produce('kept', [ 0, $id, event($plain, 'k1', $hours, 1) ], [ 0, '', event($escaped, 'k2', 'never', 1) ], [ 0, $id, 'nothing' ],
-	[ 0, 'other-5', event('other-5', 'k3', $hours, 1) ], [ 0, '', 'nobody' ]);
+$broker->produce('kept', [ 0, $id, event($plain, 'k1', $at, 1) ], [ 0, '', event($escaped, 'k2', 'never', 1) ], [ 0, $id, 'nothing' ],
+	[ 0, 'other-5', event('other-5', 'k3', $at, 1) ], [ 0, '', 'nobody' ]);
 ok($node->poll_query_until('postgres', "SELECT held = 3 AND applied = 1 AND dead = 1 FROM profile_stream.stat_streams WHERE stream = 'kept'"),
 	'kept: what came of it meanwhile is held, others go on');
 $forgetter->query_safe('COMMIT');
