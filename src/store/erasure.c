@@ -18,9 +18,8 @@
 
 #define OF_EVENT INT64CONST(0xFFFFFFFF) /* the half of event_key() that is of the event id */
 
-/* the same statement for each copy of a table */
-#define BOTH(plan, ...) \
-	{{.sql = plan("profile_stream"), __VA_ARGS__}, {.sql = plan(PS_SHADOW_SCHEMA), __VA_ARGS__}}
+/* the same statement for each copy of a table, the served one first */
+#define BOTH(statement) {statement("profile_stream"), statement(PS_SHADOW_SCHEMA)}
 
 #define DELETE_IDS(schema) \
 	"DELETE FROM " schema ".event_ids e WHERE e.customer_id = $1" \
@@ -62,52 +61,45 @@
 #define REDACT_SINKS \
 	"UPDATE profile_stream.sink_status t SET error = " REDACTED("t.error") ", hint = " REDACTED("t.hint") \
 	" WHERE profile_stream.mentions(pg_catalog.convert_to(pg_catalog.concat_ws(' ', t.error, t.hint), 'UTF8'), $1, false)"
-/**INDENT** Error@45: Unbalanced parens */
-/**INDENT** Warning@45: Extra ) */
 
-static PsPlan ids_plan[] = BOTH(DELETE_IDS,.nargs = 3,.argtypes = {TEXTOID, INT8OID, INT8OID});
-/**INDENT** Error@46: Unbalanced parens */
-/**INDENT** Warning@46: Extra ) */
-static PsPlan profile_plan[] = BOTH(DELETE_PROFILE,.nargs = 1,.argtypes = {TEXTOID});
-/**INDENT** Error@47: Unbalanced parens */
-/**INDENT** Warning@47: Extra ) */
-static PsPlan chunks_plan[] = BOTH(DELETE_CHUNKS,.nargs = 1,.argtypes = {TEXTOID});
-/**INDENT** Error@48: Unbalanced parens */
-/**INDENT** Warning@48: Extra ) */
-static PsPlan letters_plan[] = BOTH(DELETE_LETTERS,.nargs = 1,.argtypes = {TEXTOID});
-/**INDENT** Error@49: Unbalanced parens */
-/**INDENT** Warning@49: Extra ) */
-static PsPlan mentions_plan[] = BOTH(REDACT_LETTERS,.nargs = 1,.argtypes = {TEXTOID});
-/**INDENT** Error@50: Unbalanced parens */
-/**INDENT** Warning@50: Extra ) */
-static PsPlan status_plan[] = BOTH(REDACT_STATUS,.nargs = 1,.argtypes = {TEXTOID});
-/**INDENT** Error@51: Unbalanced parens */
-/**INDENT** Warning@51: Extra ) */
-static PsPlan offsets_plan[] = BOTH(REDACT_OFFSETS,.nargs = 1,.argtypes = {TEXTOID});
-static PsPlan sinks_plan = {REDACT_SINKS,.nargs = 1,.argtypes = {TEXTOID}};
+static const char *const ids_sql[] = BOTH(DELETE_IDS);
+static const char *const profile_sql[] = BOTH(DELETE_PROFILE);
+static const char *const chunks_sql[] = BOTH(DELETE_CHUNKS);
+static const char *const letters_sql[] = BOTH(DELETE_LETTERS);
+static const char *const mentions_sql[] = BOTH(REDACT_LETTERS);
+static const char *const status_sql[] = BOTH(REDACT_STATUS);
+static const char *const offsets_sql[] = BOTH(REDACT_OFFSETS);
 
-static PsPlan channels_plan = {
-	"SELECT s.notify_channel FROM profile_stream.streams s WHERE s.notify <> 'off' UNION SELECT $1 ORDER BY 1",
-	1, {TEXTOID}
-};
+static const char channels_sql[] =
+"SELECT s.notify_channel FROM profile_stream.streams s WHERE s.notify <> 'off' UNION SELECT $1 ORDER BY 1";
 
-/* Runs a statement on both copies of a table; returns how many rows of the served one it wrote. */
+/* Runs a statement on a customer; returns how many rows it wrote. */
 static int64
-run_both(PsPlan *plans, Datum *args, int expected)
+run(const char *sql, Datum *args)
 {
-	int64		served = ps_plan_run_once(&plans[0], args, expected);
+	static const Oid types[PS_ERASURE_ARGS] = {TEXTOID, INT8OID, INT8OID};
 
-	(void) ps_plan_run_once(&plans[1], args, expected);
+	return ps_plan_run_once(sql, PS_ERASURE_ARGS, types, args, false);
+}
+
+/* Runs it on both copies of a table; returns how many rows of the served one it wrote. */
+static int64
+run_both(const char *const *sql, Datum *args)
+{
+	int64		served = run(sql[0], args);
+
+	(void) run(sql[1], args);
 	return served;
 }
 
 void
-ps_erasure_keys(const char *customer_id, int64 *low, int64 *high)
+ps_erasure_args(const char *customer_id, Datum *args)
 {
 	int64		key = ps_event_key(customer_id, strlen(customer_id), "", 0);
 
-	*low = key & ~OF_EVENT;
-	*high = key | OF_EVENT;
+	args[0] = CStringGetTextDatum(customer_id);
+	args[1] = Int64GetDatum(key & ~OF_EVENT);
+	args[2] = Int64GetDatum(key | OF_EVENT);
 }
 
 /* Keeps a rebuild from writing until this transaction ends, or from beginning. */
@@ -124,30 +116,27 @@ lock_shadow(void)
 void
 ps_erasure_remove(const char *customer_id, PsErased *erased)
 {
-	int64		low;
-	int64		high;
-	Datum		args[3] = {CStringGetTextDatum(customer_id)};
+	Datum		args[PS_ERASURE_ARGS];
 
-	ps_erasure_keys(customer_id, &low, &high);
-	args[1] = Int64GetDatum(low);
-	args[2] = Int64GetDatum(high);
-	erased->event_ids = ps_plan_run_once(&ids_plan[0], args, SPI_OK_DELETE);
+	ps_erasure_args(customer_id, args);
+	erased->event_ids = run(ids_sql[0], args);
 	lock_shadow();
-	(void) ps_plan_run_once(&ids_plan[1], args, SPI_OK_DELETE);
-	erased->profiles = run_both(profile_plan, args, SPI_OK_DELETE);
-	erased->chunks = run_both(chunks_plan, args, SPI_OK_DELETE);
-	erased->dead_letters = run_both(letters_plan, args, SPI_OK_DELETE);
-	erased->redacted = run_both(mentions_plan, args, SPI_OK_UPDATE);
-	(void) run_both(status_plan, args, SPI_OK_UPDATE);
-	(void) run_both(offsets_plan, args, SPI_OK_UPDATE);
-	(void) ps_plan_run_once(&sinks_plan, args, SPI_OK_UPDATE);
+	(void) run(ids_sql[1], args);
+	erased->profiles = run_both(profile_sql, args);
+	erased->chunks = run_both(chunks_sql, args);
+	erased->dead_letters = run_both(letters_sql, args);
+	erased->redacted = run_both(mentions_sql, args);
+	(void) run_both(status_sql, args);
+	(void) run_both(offsets_sql, args);
+	(void) run(REDACT_SINKS, args);
 }
 
 List *
 ps_erasure_channels(const char *other)
 {
+	static const Oid types[1] = {TEXTOID};
 	Datum		args[1] = {CStringGetTextDatum(other)};
-	uint64		n = ps_plan_run_once(&channels_plan, args, SPI_OK_SELECT);
+	uint64		n = ps_plan_run_once(channels_sql, 1, types, args, false);
 	List	   *channels = NIL;
 
 	for (uint64 i = 0; i < n; i++)

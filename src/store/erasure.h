@@ -29,8 +29,10 @@ extern void ps_erasure_remove(const char *customer_id, PsErased *erased);
 /* Channels (char *) on which an erasure is announced. */
 extern List *ps_erasure_channels(const char *other);
 
-/* Bounds of event_key() of a customer's ids. */
-extern void ps_erasure_keys(const char *customer_id, int64 *low, int64 *high);
+#define PS_ERASURE_ARGS 3
+
+/* What the statements take: the customer's id, and bounds of event_key() of its events. */
+extern void ps_erasure_args(const char *customer_id, Datum *args);
 
 /* What there is about a customer, as export_customer() returns it: a jsonb in SPI's memory. */
 extern Datum ps_erasure_export(const char *customer_id);

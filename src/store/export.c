@@ -39,29 +39,24 @@
 							schema ".dead_letters d" \
 							" WHERE profile_stream.dead_letter_concern(ROW(d.*)::profile_stream.dead_letters, $1) = 'own'") ")"
 
-static PsPlan export_plan = {
-	"SELECT pg_catalog.jsonb_build_object('customerId', $1, 'exportedAt', pg_catalog.now(),"
-	" 'blocked', EXISTS (SELECT FROM profile_stream.blocking_salt s JOIN profile_stream.blocked_customers b"
-	" ON b.customer_hash = " PS_BLOCKED_HASH("$1") "),"
-	" 'pending', " LIST("pg_catalog.jsonb_build_object('stream', s.name, 'sink', q.sink)", "s.name, q.sink",
-						"(SELECT x.stream_id, x.sink FROM profile_stream.sink_pending x WHERE x.customer_id = $1"
-						" UNION SELECT o.stream_id, o.sink FROM profile_stream.outbox o WHERE $1 = ANY (o.customer_ids)) q"
-						" JOIN profile_stream.streams s ON s.stream_id = q.stream_id") ","
-	" 'rebuild', " HELD(PS_SHADOW_SCHEMA) ") || " HELD("profile_stream"),
-	.nargs = 3,.argtypes = {TEXTOID, INT8OID, INT8OID}
-};
+static const char export_sql[] =
+"SELECT pg_catalog.jsonb_build_object('customerId', $1, 'exportedAt', pg_catalog.now(),"
+" 'blocked', EXISTS (SELECT FROM profile_stream.blocking_salt s JOIN profile_stream.blocked_customers b"
+" ON b.customer_hash = " PS_BLOCKED_HASH("$1") "),"
+" 'pending', " LIST("pg_catalog.jsonb_build_object('stream', s.name, 'sink', q.sink)", "s.name, q.sink",
+					"(SELECT x.stream_id, x.sink FROM profile_stream.sink_pending x WHERE x.customer_id = $1"
+					" UNION SELECT o.stream_id, o.sink FROM profile_stream.outbox o WHERE $1 = ANY (o.customer_ids)) q"
+					" JOIN profile_stream.streams s ON s.stream_id = q.stream_id") ","
+" 'rebuild', " HELD(PS_SHADOW_SCHEMA) ") || " HELD("profile_stream");
 
 Datum
 ps_erasure_export(const char *customer_id)
 {
-	int64		low;
-	int64		high;
-	Datum		args[3] = {CStringGetTextDatum(customer_id)};
+	static const Oid types[PS_ERASURE_ARGS] = {TEXTOID, INT8OID, INT8OID};
+	Datum		args[PS_ERASURE_ARGS];
 	bool		isnull;
 
-	ps_erasure_keys(customer_id, &low, &high);
-	args[1] = Int64GetDatum(low);
-	args[2] = Int64GetDatum(high);
-	(void) ps_plan_run_once(&export_plan, args, SPI_OK_SELECT);
+	ps_erasure_args(customer_id, args);
+	(void) ps_plan_run_once(export_sql, PS_ERASURE_ARGS, types, args, true);
 	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 }

@@ -70,14 +70,13 @@ ps_plan_read(PsPlan *plan, Datum *args)
 }
 
 uint64
-ps_plan_run_once(PsPlan *plan, Datum *args, int expected)
+ps_plan_run_once(const char *sql, int nargs, const Oid *types, Datum *args, bool read_only)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	int			result = SPI_execute_with_args(plan->sql, plan->nargs, plan->argtypes, args, NULL,
-											   expected == SPI_OK_SELECT, 0);
+	int			result = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), args, NULL, read_only, 0);
 
-	if (result != expected)
-		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), plan->sql);
+	if (result < 0)
+		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), sql);
 	MemoryContextSwitchTo(caller);
 	return SPI_processed;
 }

@@ -28,10 +28,10 @@ extern uint64 ps_plan_run(PsPlan *plan, Datum *args, const char *nulls, int expe
 extern uint64 ps_plan_read(PsPlan *plan, Datum *args);
 
 /*
- * Runs a statement about whole tables, as it is written: planned for what they are
- * now, and forgotten. A SELECT reads as ps_plan_read() does.
+ * Runs a statement that may read whole tables, as it is written: planned for what
+ * they are now, and not kept. Read-only as ps_plan_read() does. Returns the rows it touched.
  */
-extern uint64 ps_plan_run_once(PsPlan *plan, Datum *args, int expected);
+extern uint64 ps_plan_run_once(const char *sql, int nargs, const Oid *types, Datum *args, bool read_only);
 
 /*
  * Raises unless the first columns of what the last SELECT returned can be read

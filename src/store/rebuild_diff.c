@@ -10,7 +10,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
+#include "store/plan.h"
 #include "store/rebuild.h"
 #include "store/shadow.h"
 #include "utils/timestamp.h"
@@ -66,11 +66,8 @@ static const char diff_sql[] =
 uint64
 ps_rebuild_select_diff(int max_rows)
 {
-	Oid			types[2] = {INT4OID, TIMESTAMPTZOID};
+	static const Oid types[2] = {INT4OID, TIMESTAMPTZOID};
 	Datum		args[2] = {Int32GetDatum(max_rows), TimestampTzGetDatum(GetCurrentTransactionStartTimestamp())};
-	int			result = SPI_execute_with_args(diff_sql, 2, types, args, NULL, true, 0);
 
-	if (result != SPI_OK_SELECT)
-		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), diff_sql);
-	return SPI_processed;
+	return ps_plan_run_once(diff_sql, 2, types, args, true);
 }

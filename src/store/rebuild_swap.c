@@ -10,7 +10,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
+#include "store/plan.h"
 #include "store/rebuild.h"
 #include "store/shadow.h"
 
@@ -107,13 +107,10 @@ static const char *const rest[] = {
 static uint64
 run_whole(const char *sql, int stream_id)
 {
-	Oid			types[1] = {INT4OID};
+	static const Oid types[1] = {INT4OID};
 	Datum		args[1] = {Int32GetDatum(stream_id)};
-	int			result = SPI_execute_with_args(sql, 1, types, args, NULL, false, 0);
 
-	if (result < 0)
-		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), sql);
-	return SPI_processed;
+	return ps_plan_run_once(sql, 1, types, args, false);
 }
 
 int64
