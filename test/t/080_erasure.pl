@@ -1,5 +1,6 @@
-# A customer is forgotten: no byte of the id is left in any table, dump or Redis key but the salted hash; and whatever is
-# read again, a seek, a rebuild, what a worker holds, brings nothing back of one who is blocked.
+# A customer is forgotten: no byte of the id is left in any table, dump or Redis key but the salted hash, and the topic of
+# updates has a tombstone; whatever is read again, by a seek or a rebuild, or is held by a worker, brings nothing back of
+# one who is blocked.
 
 use strict;
 use warnings;
@@ -13,6 +14,7 @@ use PostgreSQL::Test::Utils;
 use ProfileStream::Broker;
 use ProfileStream::Node;
 use ProfileStream::Redis;
+use ProfileStream::Topic;
 use Test::More;
 
 plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
@@ -21,9 +23,10 @@ my $trace = 'victim-4711';    # part of the id that no escape changes
 my $id = qq(Zoë "7"/$trace);
 my $plain = $id =~ s/"/\\"/gr;    # in JSON
 my $escaped = "Zo\\u00eb \\\"7\\\"\\/$trace";
-my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 2 ], [ 'held', 1 ], [ 'kept', 1 ] ]);
+my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 2 ], [ 'held', 1 ], [ 'kept', 1 ], [ 'updates', 1 ] ]);
 my $node = ProfileStream::Node->start_new('main');
 my $redis = ProfileStream::Redis->new;
+my $updates = ProfileStream::Topic->new($broker, 'updates');
 
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 
@@ -35,6 +38,19 @@ sub event
 
 # Every form in which a part of the id may be written.
 my @needles = ($trace, unpack('H*', $trace), map { substr(encode_base64(('x' x $_) . $trace . 'yyy', ''), 4, 12) } 0 .. 2);
+
+# Whether the sinks have everything.
+sub delivered
+{
+	return $node->poll_query_until('postgres', "SELECT count(*) = 2 AND sum(backlog) = 0 AND bool_and(state = 'running') FROM profile_stream.stat_sinks WHERE stream = 'crm'");
+}
+
+# The last value in the topic of updates for the customer, - for a tombstone.
+sub last_update
+{
+	my ($last) = reverse grep { $_->[2] eq $id } $updates->messages;
+	return defined $last ? $last->[3] : 'none';
+}
 
 # Says where bytes of the id are: in the dump, in a table, in statistics.
 sub traces
@@ -69,7 +85,7 @@ sub forget
 {
 	my ($more) = @_;
 	my $counts = sql("SELECT profiles, chunks > 0, event_ids, dead_letters, redacted, blocked FROM profile_stream.forget_customer('$id'$more)");
-	ok($node->wait_sink('crm', 'backlog = 0'), 'it is delivered');
+	ok(delivered(), 'it is delivered');
 	sql('ANALYZE');
 	return $counts;
 }
@@ -91,13 +107,14 @@ $broker->produce('events',
 	# of others: one names the customer
 	[ 1, 'other-1', qq({"eventId":"of $plain","customerId":"other-1","eventType":"x","timestamp":"never","payload":{"to":"$escaped","amount":4711}}) ],
 	[ 1, 'other-2', event('other-2', 'o-dead', 'never', 1) ]);
-$node->create_stream('crm', $broker, 'events', redis => "'" . $redis->address . "'", redis_ttl => "'1 day'", late_tolerance => "'400 days'",
+$node->create_stream('crm', $broker, 'events', redis => "'" . $redis->address . "'", redis_ttl => "'1 day'", updates_topic => "'updates'", late_tolerance => "'400 days'",
 	dead_letter_pause_ratio => 1);
 ok($node->wait_taken('crm', 611), 'the stream has taken the topic');
-ok($node->wait_sink('crm', 'backlog = 0'), 'everything is delivered');
+ok(delivered(), 'everything is delivered');
 sql('ANALYZE');
 is(sql('SELECT kind, count(*) FROM profile_stream.dead_letters GROUP BY 1 ORDER BY 1'), "handler|1\ninvalid|3\nlate|1\nmalformed|5", 'dead letters of every kind');
 is($redis->command('EXISTS', "profile:$id"), '1', 'Redis has the profile');
+like(last_update(), qr/"version" : 300,.*$trace/, 'the topic of updates has it too');
 is(traces(), 'dump profile_stream.dead_letters profile_stream.event_ids profile_stream.materialized_profiles profile_stream.window_chunks statistics',
 	'traces of the customer are found where there are any');
 is(sql("SELECT jsonb_array_length(e -> 'eventIds'), jsonb_array_length(e -> 'deadLetters'), e -> 'profile' ->> 'version' FROM profile_stream.export_customer('$id') e"),
@@ -109,10 +126,11 @@ my ($rc, $out, $err) = $node->psql('postgres', "LISTEN profile_updates; BEGIN; S
 	  . "SELECT profiles, chunks > 0, event_ids, dead_letters, redacted, blocked FROM profile_stream.forget_customer('$id'); COMMIT");
 like($out, qr/^300\n1\|t\|300\|8\|1\|f$/m, 'everything goes');
 like($out, qr/payload "\{"customerId":"\Q$plain\E","forgotten":true\}"/, 'it is announced');
-ok($node->wait_sink('crm', 'backlog = 0'), 'it is delivered');
+ok(delivered(), 'it is delivered');
 sql('ANALYZE');
 is(traces(), '', 'no byte of the customer is left');
 is($redis->command('EXISTS', "profile:$id"), '0', 'nor in Redis');
+is(last_update(), '-', 'the topic of updates has a tombstone');
 is($redis->command('EXISTS', 'profile:other-1'), '1', 'which has the others');
 is(sql($others), $before, 'nothing of the others changed');
 is(sql("SELECT convert_from(value, 'UTF8')::jsonb -> 'payload', errors FROM profile_stream.dead_letters ORDER BY dead_letter_id"),
