@@ -614,6 +614,30 @@ CREATE FUNCTION metric_trend(customer_id text, metric text, from_day date, to_da
 	END;
 COMMENT ON FUNCTION metric_trend(text, text, date, date) IS 'Count, sum, min and max of a metric''s series per UTC day, from history of any age; days without samples have no row';
 
+-- section: what changed since a bookmark (api/bookmark.c)
+
+CREATE FUNCTION profile_bookmark() RETURNS text
+	AS 'MODULE_PATHNAME', 'ps_profile_bookmark' LANGUAGE c STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION profile_bookmark() IS 'Bookmark for profiles_changed_since(): everything that this statement can see has been seen';
+
+CREATE FUNCTION bookmark_horizon(bookmark text) RETURNS xid
+	AS 'MODULE_PATHNAME', 'ps_bookmark_horizon' LANGUAGE c STRICT STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION bookmark_horizon(text) IS 'Oldest transaction that a bookmark has not seen; NULL when that cannot be told: another server, timeline or database, or too long ago';
+
+CREATE FUNCTION is_since(row_xmin xid, horizon xid) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_is_since' LANGUAGE c IMMUTABLE PARALLEL SAFE COST 1;
+COMMENT ON FUNCTION is_since(xid, xid) IS 'Whether a row''s transaction is not older than a horizon; true when that is NULL';
+
+CREATE FUNCTION profiles_changed_since(bookmark text DEFAULT NULL)
+	RETURNS TABLE (customer_id text, version bigint, updated_at timestamptz, next_bookmark text)
+	LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 1000
+	BEGIN ATOMIC
+		SELECT p.customer_id, p.version, p.updated_at, (SELECT profile_stream.profile_bookmark())
+		FROM profile_stream.materialized_profiles p
+		WHERE profile_stream.is_since(p.xmin, (SELECT profile_stream.bookmark_horizon(profiles_changed_since.bookmark)));
+	END;
+COMMENT ON FUNCTION profiles_changed_since(text) IS 'Profiles that changed since a bookmark, and the bookmark for the next call; without one, all. One change may come twice, none is missed';
+
 -- section: Kafka options (api/options.c)
 
 CREATE FUNCTION kafka_validator(options text[], catalog oid) RETURNS void

@@ -1,0 +1,124 @@
+/*
+ * bookmark.c
+ *	  profile_bookmark() and bookmark_horizon(): what a client that was away has
+ *	  seen, and from which transaction on it has not.
+ *
+ *	  bookmark	system identifier, timeline, database and horizon, as one text
+ *	  horizon	the oldest transaction that was not finished for the snapshot
+ *				with which the client read: what it has not seen is not older
+ *
+ *	  See doc/design.md for why a change cannot be missed.
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "access/xlog.h"
+#include "access/xlogrecovery.h"
+#include "common/int.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "store/outbox.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+
+/* the age from which on an older transaction id could be taken for a newer one */
+#define MAX_AGE (UINT64CONST(1) << 31)
+
+typedef struct PsBookmark
+{
+	uint64		system;
+	uint64		timeline;
+	uint64		database;
+	uint64		horizon;
+} PsBookmark;
+
+/* The history that transaction ids of this moment belong to. */
+static PsBookmark
+this_history(void)
+{
+	TimeLineID	timeline;
+	PsBookmark	bookmark = {.system = GetSystemIdentifier(), .database = MyDatabaseId};
+
+	if (RecoveryInProgress())
+		(void) GetXLogReplayRecPtr(&timeline);
+	else
+		timeline = GetWALInsertionTimeLine();
+	bookmark.timeline = timeline;
+	return bookmark;
+}
+
+/* The horizon of the calling query's snapshot, with its epoch. */
+static uint64
+snapshot_horizon(void)
+{
+	uint64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
+
+	return next - (uint32) ((uint32) next - GetActiveSnapshot()->xmin);
+}
+
+/* Reads digits up to and with an end; false when there is something else. */
+static bool
+read_number(const char **at, char end, uint64 *number)
+{
+	const char *start = *at;
+
+	for (*number = 0; **at >= '0' && **at <= '9'; (*at)++)
+		if (pg_mul_u64_overflow(*number, 10, number) || pg_add_u64_overflow(*number, **at - '0', number))
+			return false;
+	return *at > start && *(*at)++ == end;
+}
+
+static PsBookmark
+read_bookmark(const char *given)
+{
+	const char *at = given;
+	PsBookmark	bookmark;
+
+	if (!read_number(&at, '-', &bookmark.system) || !read_number(&at, '-', &bookmark.timeline) ||
+		!read_number(&at, '-', &bookmark.database) || !read_number(&at, '\0', &bookmark.horizon))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" is not a bookmark", given),
+				 errhint("Pass what profiles_changed_since() or profile_bookmark() returned, or NULL for every profile.")));
+	return bookmark;
+}
+
+/*
+ * A bookmark of the calling query's snapshot. No crash takes back what that
+ * snapshot sees: else ids below the horizon might be given out a second time.
+ */
+PG_FUNCTION_INFO_V1(ps_profile_bookmark);
+Datum
+ps_profile_bookmark(PG_FUNCTION_ARGS)
+{
+	PsBookmark	bookmark = this_history();
+
+	if (!RecoveryInProgress())
+		ps_outbox_flush();
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf(UINT64_FORMAT "-" UINT64_FORMAT "-" UINT64_FORMAT "-" UINT64_FORMAT,
+											  bookmark.system, bookmark.timeline, bookmark.database, snapshot_horizon())));
+}
+
+/* The bookmark's horizon without its epoch; null when what is older cannot be told. */
+PG_FUNCTION_INFO_V1(ps_bookmark_horizon);
+Datum
+ps_bookmark_horizon(PG_FUNCTION_ARGS)
+{
+	char	   *given = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	PsBookmark	bookmark = read_bookmark(given);
+	PsBookmark	here = this_history();
+	uint64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
+
+	if (bookmark.system != here.system || bookmark.timeline != here.timeline || bookmark.database != here.database ||
+		bookmark.horizon > next || next - bookmark.horizon >= MAX_AGE)
+		PG_RETURN_NULL();
+	PG_RETURN_TRANSACTIONID((TransactionId) bookmark.horizon);
+}
+
+/* Whether a row's transaction is not older than the horizon; true without one. */
+PG_FUNCTION_INFO_V1(ps_is_since);
+Datum
+ps_is_since(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(PG_ARGISNULL(1) || (int32) (PG_GETARG_TRANSACTIONID(0) - PG_GETARG_TRANSACTIONID(1)) >= 0);
+}
