@@ -49,6 +49,7 @@ CREATE TABLE streams (
 	redis_ttl interval NOT NULL DEFAULT '5 minutes',
 	updates_topic text,
 	dead_letter_topic text,
+	segment_channel_prefix text,
 	created_at timestamptz NOT NULL,
 	CHECK ((server IS NULL) <> (brokers IS NULL))
 );
@@ -638,6 +639,15 @@ CREATE FUNCTION profiles_changed_since(bookmark text DEFAULT NULL)
 	END;
 COMMENT ON FUNCTION profiles_changed_since(text) IS 'Profiles that changed since a bookmark, and the bookmark for the next call; without one, all. One change may come twice, none is missed';
 
+CREATE FUNCTION segment_channel(prefix text, segment text) RETURNS text
+	AS 'MODULE_PATHNAME', 'ps_segment_channel_sql' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION segment_channel(text, text) IS 'Channel of a segment in a stream with that segment_channel_prefix: the two, or a hash in place of a segment that is too long';
+
+CREATE FUNCTION notification(customer_id text, version bigint, updated_at timestamptz, event_types text[]) RETURNS text
+	AS 'MODULE_PATHNAME', 'ps_notification' LANGUAGE c STRICT STABLE PARALLEL SAFE;
+REVOKE ALL ON FUNCTION notification(text, bigint, timestamptz, text[]) FROM PUBLIC;
+COMMENT ON FUNCTION notification(text, bigint, timestamptz, text[]) IS 'Payload with which a change of a customer is announced; for tests';
+
 -- section: Kafka options (api/options.c)
 
 CREATE FUNCTION kafka_validator(options text[], catalog oid) RETURNS void
@@ -677,7 +687,8 @@ CREATE FUNCTION create_stream(name text, server name DEFAULT NULL, brokers text 
 	reorder_wait interval DEFAULT '0', reorder_buffer_size int DEFAULT 1000, late_tolerance interval DEFAULT NULL,
 	workers int DEFAULT 1, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT 0.2,
 	lock_timeout interval DEFAULT '1 s', redis text DEFAULT NULL, redis_prefix text DEFAULT 'profile:',
-	redis_ttl interval DEFAULT '5 minutes', updates_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL)
+	redis_ttl interval DEFAULT '5 minutes', updates_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL,
+	segment_channel_prefix text DEFAULT NULL)
 	RETURNS void AS 'MODULE_PATHNAME', 'ps_create_stream' LANGUAGE c
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION create_stream IS 'Create a stream from a Kafka topic into profiles; its workers start when the transaction commits';
@@ -688,7 +699,7 @@ CREATE FUNCTION alter_stream(name text, server name DEFAULT NULL, brokers text D
 	reorder_wait interval DEFAULT NULL, reorder_buffer_size int DEFAULT NULL, late_tolerance interval DEFAULT NULL,
 	workers int DEFAULT NULL, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT NULL,
 	lock_timeout interval DEFAULT NULL, redis text DEFAULT NULL, redis_prefix text DEFAULT NULL, redis_ttl interval DEFAULT NULL,
-	updates_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL)
+	updates_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL, segment_channel_prefix text DEFAULT NULL)
 	RETURNS void AS 'MODULE_PATHNAME', 'ps_alter_stream' LANGUAGE c
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION alter_stream IS 'Change settings of a stream while it runs; what is null stays as it is';

@@ -12,14 +12,12 @@
 
 #include "work.h"
 #include "executor/spi.h"
-#include "sink/notify.h"
 #include "store/blocked.h"
 #include "store/chunk_store.h"
 #include "store/dead_letters.h"
 #include "store/lock.h"
 #include "store/outbox.h"
 #include "store/profile_store.h"
-#include "store/stream_catalog.h"
 #include "utils/snapmgr.h"
 
 typedef struct CustomerKey
@@ -328,38 +326,6 @@ add_to_outbox(PsWork *work)
 	ps_outbox_add_changes(changes, n);
 }
 
-/* Announces what changed. */
-static void
-announce(PsWork *work)
-{
-	const PsApplySettings *settings = work->settings;
-	int			customers = 0;
-	int64		events = 0;
-	bool		skip;
-
-	if (settings->notify == PS_NOTIFY_OFF)
-		return;
-	skip = ps_notify_queue_full(ps_notify_queue_limit);
-	for (int i = 0; i < work->ncustomers; i++)
-	{
-		PsCustomer *customer = work->customers[i];
-
-		if (customer->napplied == 0)
-			continue;
-		customers++;
-		events += customer->napplied;
-		if (settings->notify == PS_NOTIFY_CUSTOMER && !skip)
-			ps_notify_customer(settings->notify_channel, customer->customer_id,
-							   customer->stored.profile.version, customer->stored.profile.updated_at,
-							   customer->event_types, customer->nevent_types);
-	}
-	if (settings->notify == PS_NOTIFY_BATCH && customers > 0 && !skip)
-		ps_notify_batch(settings->notify_channel, settings->stream, customers, events);
-	if (skip && customers > 0 && settings->stream_id != 0)
-		ps_stream_count_skipped(settings->stream_id, settings->notify == PS_NOTIFY_BATCH ? 1 : customers);
-	PS_FAILPOINT("after_notify");
-}
-
 void
 ps_apply_entries(PsEntry *entries, int n, const PsApplySettings *settings)
 {
@@ -380,7 +346,7 @@ ps_apply_entries(PsEntry *entries, int n, const PsApplySettings *settings)
 	if (!settings->judge_only)
 		add_dead_letters(&work);
 	add_to_outbox(&work);
-	announce(&work);
+	ps_work_announce(&work);
 	PopActiveSnapshot();
 	SPI_finish();
 }

@@ -1,7 +1,8 @@
 /*
  * work.h
- *	  The working set of one transaction of apply, and the two files that share
- *	  it: apply.c takes it through the steps, outcomes.c decides what applies.
+ *	  The working set of one transaction of apply, and the files that share it:
+ *	  apply.c takes it through the steps, outcomes.c decides what applies,
+ *	  announce.c tells of it.
  */
 #ifndef PS_WORK_H
 #define PS_WORK_H
@@ -42,5 +43,8 @@ extern void ps_work_load_profiles(PsWork *work);
  * Loads the profiles of all customers when the settings know late events.
  */
 extern void ps_work_set_outcomes(PsWork *work);
+
+/* Announces what changed, or counts what is skipped because the server's queue is full. */
+extern void ps_work_announce(const PsWork *work);
 
 #endif							/* PS_WORK_H */

@@ -37,13 +37,16 @@ static PsBookmark
 this_history(void)
 {
 	TimeLineID	timeline;
-	PsBookmark	bookmark = {.system = GetSystemIdentifier(), .database = MyDatabaseId};
+	PsBookmark	bookmark;
 
 	if (RecoveryInProgress())
 		(void) GetXLogReplayRecPtr(&timeline);
 	else
 		timeline = GetWALInsertionTimeLine();
+	bookmark.system = GetSystemIdentifier();
 	bookmark.timeline = timeline;
+	bookmark.database = MyDatabaseId;
+	bookmark.horizon = 0;
 	return bookmark;
 }
 

@@ -14,6 +14,7 @@
 #include "ingest/worker.h"
 #include "miscadmin.h"
 #include "redis.h"
+#include "sink/notify.h"
 #include "sink/redis_client.h"
 #include "store/outbox.h"
 #include "utils/acl.h"
@@ -37,7 +38,7 @@ given(Arguments *arguments, bool nullable)
 	bool		isnull = arguments->fcinfo->args[arguments->next++].isnull;
 
 	ps_check_argument(!isnull || nullable || !arguments->required,
-					  "only server, brokers, late_tolerance, partitions and sinks may be null");
+					  "only server, brokers, late_tolerance, partitions, sinks and segment_channel_prefix may be null");
 	return !isnull;
 }
 
@@ -54,6 +55,15 @@ take_text(Arguments *arguments, char **word, bool nullable)
 		*word = TextDatumGetCString(value(arguments));
 }
 
+/* The same, where an empty one takes away what is set. */
+static void
+take_optional_text(Arguments *arguments, char **word)
+{
+	take_text(arguments, word, true);
+	if (*word != NULL && *word[0] == '\0')
+		*word = NULL;
+}
+
 static void
 take_int(Arguments *arguments, int *number)
 {
@@ -66,15 +76,6 @@ take_interval(Arguments *arguments, int64 *us, bool nullable)
 {
 	if (given(arguments, nullable))
 		*us = ps_interval_us(DatumGetIntervalP(value(arguments)));
-}
-
-/* Takes what a sink is; '' takes it away. */
-static void
-take_sink(Arguments *arguments, PsStream *stream, PsSinkKind kind)
-{
-	take_text(arguments, &stream->sinks[kind], true);
-	if (stream->sinks[kind] != NULL && stream->sinks[kind][0] == '\0')
-		stream->sinks[kind] = NULL;
 }
 
 /* Takes an array of partitions, sorted and without repeats; an empty one stands for all. */
@@ -125,13 +126,14 @@ take_settings(Arguments *arguments, PsStream *stream)
 	take_interval(arguments, &lock_timeout_us, false);
 	ps_check_argument(lock_timeout_us >= 0 && lock_timeout_us <= USECS_PER_MINUTE, "lock_timeout must be 0 to 60 seconds");
 	stream->lock_timeout_ms = (int) (lock_timeout_us / 1000);
-	take_sink(arguments, stream, PS_SINK_REDIS);
+	take_optional_text(arguments, &stream->sinks[PS_SINK_REDIS]);
 	take_text(arguments, &stream->redis_prefix, false);
 	take_interval(arguments, &redis_ttl_us, false);
 	ps_check_argument(redis_ttl_us >= USECS_PER_SEC && redis_ttl_us <= 365 * USECS_PER_DAY, "redis_ttl must be 1 second to 365 days");
 	stream->redis_ttl_s = (int) (redis_ttl_us / USECS_PER_SEC);
-	take_sink(arguments, stream, PS_SINK_UPDATES);
-	take_sink(arguments, stream, PS_SINK_DEAD_LETTERS);
+	take_optional_text(arguments, &stream->sinks[PS_SINK_UPDATES]);
+	take_optional_text(arguments, &stream->sinks[PS_SINK_DEAD_LETTERS]);
+	take_optional_text(arguments, &stream->segment_channel_prefix);
 	ps_check_argument(batch_wait_us >= 0 && batch_wait_us <= USECS_PER_MINUTE, "batch_wait must be 0 to 60 seconds");
 	stream->batch_wait_ms = (int) (batch_wait_us / 1000);
 }
@@ -173,6 +175,8 @@ check_settings(const PsStream *stream)
 	ps_check_argument(is_one_of(stream->notify, "customer", "batch", "off"), "notify must be customer, batch or off");
 	ps_check_argument(stream->notify_channel[0] != '\0' && strlen(stream->notify_channel) < NAMEDATALEN,
 					  "notify_channel must have 1 to 63 bytes");
+	ps_check_argument(stream->segment_channel_prefix == NULL || strlen(stream->segment_channel_prefix) <= PS_MAX_SEGMENT_PREFIX,
+					  "segment_channel_prefix must have 1 to 47 bytes");
 	ps_check_argument(stream->workers >= 1 && stream->workers <= PS_MAX_WORKERS, "workers must be 1 to 64");
 	ps_check_argument(stream->dead_letter_pause_ratio > 0 && stream->dead_letter_pause_ratio <= 1,
 					  "dead_letter_pause_ratio must be more than 0, and at most 1, which never pauses");

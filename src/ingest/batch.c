@@ -60,7 +60,8 @@ apply_settings(const PsStream *stream)
 		.dedupe_retention_us = stream->dedupe_retention_us,
 		.late_tolerance_us = stream->late_tolerance_us,
 		.lock_timeout_ms = stream->lock_timeout_ms,
-		.notify_channel = stream->notify_channel
+		.notify_channel = stream->notify_channel,
+		.segment_channel_prefix = stream->segment_channel_prefix
 	};
 
 	settings.notify = strcmp(stream->notify, "customer") == 0 ? PS_NOTIFY_CUSTOMER :

@@ -8,6 +8,7 @@
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "sink/notify.h"
+#include "store/lock.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
@@ -33,9 +34,8 @@ ps_format_timestamp(TimestampTz at)
 }
 
 /* Event types that would not fit are left out. */
-void
-ps_notify_customer(const char *channel, const char *customer_id, int64 version,
-				   TimestampTz updated_at, const char **event_types, int ntypes)
+char *
+ps_notify_payload(const char *customer_id, int64 version, TimestampTz updated_at, const char **event_types, int ntypes)
 {
 	StringInfoData payload;
 
@@ -59,8 +59,24 @@ ps_notify_customer(const char *channel, const char *customer_id, int64 version,
 		}
 	}
 	appendStringInfoString(&payload, "]}");
-	Async_Notify(channel, payload.data);
-	pfree(payload.data);
+	return payload.data;
+}
+
+void
+ps_notify(const char *channel, const char *payload)
+{
+	Async_Notify(channel, payload);
+}
+
+/* A hash stands for a segment that would make the name too long: cut names might be the same. */
+char *
+ps_segment_channel(const char *prefix, const char *segment)
+{
+	int			len = strlen(segment);
+
+	if (strlen(prefix) + len < NAMEDATALEN)
+		return psprintf("%s%s", prefix, segment);
+	return psprintf("%s%016llx", prefix, (unsigned long long) ps_lock_key(segment, len));
 }
 
 void

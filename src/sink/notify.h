@@ -9,9 +9,16 @@
 
 #include "datatype/timestamp.h"
 
-/* One customer's change; event_types are distinct. */
-extern void ps_notify_customer(const char *channel, const char *customer_id, int64 version,
-							   TimestampTz updated_at, const char **event_types, int ntypes);
+#define PS_MAX_SEGMENT_PREFIX (NAMEDATALEN - 1 - 16)	/* bytes; a hash needs the rest */
+
+/* What is told of one customer's change; event_types are distinct. */
+extern char *ps_notify_payload(const char *customer_id, int64 version, TimestampTz updated_at,
+							   const char **event_types, int ntypes);
+
+extern void ps_notify(const char *channel, const char *payload);
+
+/* The channel of a segment. */
+extern char *ps_segment_channel(const char *prefix, const char *segment);
 
 /* One commit's change. */
 extern void ps_notify_batch(const char *channel, const char *stream, int customers, int64 events);

@@ -73,6 +73,12 @@ static PsPlan expired_plan = {
 	2, {TIMESTAMPTZOID, INT8OID}
 };
 
+static PsPlan segments_plan = {
+	"SELECT k.ordinality::int4, p.segment FROM pg_catalog.unnest($1) WITH ORDINALITY AS k(customer_id, ordinality)"
+	" JOIN profile_stream.materialized_profiles p ON p.customer_id = k.customer_id",
+	1, {TEXTARRAYOID}
+};
+
 static Datum
 customer_id_datum(const PsStoredProfile *stored)
 {
@@ -319,4 +325,31 @@ ps_profiles_find_expired(TimestampTz now, int limit, PsStoredProfile **profiles)
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return (int) found;
+}
+
+void
+ps_profiles_read_segments(const char **customer_ids, int n, const char **segments)
+{
+	PsColumn	ids;
+	Datum		args[1];
+	uint64		found;
+
+	ps_column_init(&ids, TEXTOID, n);
+	for (int i = 0; i < n; i++)
+	{
+		if (customer_ids[i] == NULL)
+			ps_column_add_null(&ids);
+		else
+			ps_column_add_text(&ids, customer_ids[i]);
+	}
+	args[0] = ps_column_array(&ids);
+	found = ps_plan_run(&segments_plan, args, NULL, SPI_OK_SELECT);
+	for (uint64 i = 0; i < found; i++)
+	{
+		bool		isnull;
+		Datum		customer = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+
+		segments[DatumGetInt32(customer) - 1] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2);
+	}
+	SPI_freetuptable(SPI_tuptable);
 }

@@ -32,6 +32,7 @@ static PsPlan find_plan = {
 	" COALESCE((EXTRACT(epoch FROM s.late_tolerance) * 1000000)::int8, -1),"
 	" s.workers, s.partitions, s.dead_letter_pause_ratio, (EXTRACT(epoch FROM s.lock_timeout) * 1000)::int4,"
 	" s.redis, s.redis_prefix, EXTRACT(epoch FROM s.redis_ttl)::int4, s.updates_topic, s.dead_letter_topic,"
+	" s.segment_channel_prefix,"
 	" COALESCE(t.enabled AND t.database = $3, false)"
 	" FROM profile_stream.streams s LEFT JOIN profile_stream.stream_status t ON t.stream_id = s.stream_id"
 	" WHERE s.name = $1 OR s.stream_id = $2",
@@ -42,29 +43,29 @@ static PsPlan find_plan = {
 #define SETTINGS \
 	"server, brokers, group_id, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options," \
 	" reorder_wait, reorder_buffer_size, late_tolerance, workers, partitions, dead_letter_pause_ratio, lock_timeout, redis, redis_prefix, redis_ttl," \
-	" updates_topic, dead_letter_topic"
+	" updates_topic, dead_letter_topic, segment_channel_prefix"
 
 #define SETTING_VALUES \
 	"$1::name, $2, $3, $4, $5 * '1 ms'::interval, $6 * '1 us'::interval, $7, $8, $9, $10," \
-	" $11 * '1 us'::interval, $12, $13 * '1 us'::interval, $14, $15, $16, $17 * '1 ms'::interval, $18, $19, $20 * '1 s'::interval, $21, $22"
+	" $11 * '1 us'::interval, $12, $13 * '1 us'::interval, $14, $15, $16, $17 * '1 ms'::interval, $18, $19, $20 * '1 s'::interval, $21, $22, $23"
 
 #define SETTING_TYPES \
 	TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, \
-	INT8OID, INT4OID, INT8OID, INT4OID, INT4ARRAYOID, FLOAT8OID, INT8OID, TEXTOID, TEXTOID, INT4OID, TEXTOID, TEXTOID
+	INT8OID, INT4OID, INT8OID, INT4OID, INT4ARRAYOID, FLOAT8OID, INT8OID, TEXTOID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID
 
-#define NSETTINGS 22
+#define NSETTINGS 23
 
 static PsPlan add_plan = {
 	"WITH s AS (INSERT INTO profile_stream.streams (" SETTINGS ", name, owner, topic, start_from, created_at)"
-	" VALUES (" SETTING_VALUES ", $23, $24::name, $25, $26, pg_catalog.now()) RETURNING stream_id), t AS ("
+	" VALUES (" SETTING_VALUES ", $24, $25::name, $26, $27, pg_catalog.now()) RETURNING stream_id), t AS ("
 	" INSERT INTO profile_stream.stream_status (stream_id, database, enabled, state, changed_at)"
-	" SELECT s.stream_id, $27, true, 'starting', pg_catalog.now() FROM s)"
+	" SELECT s.stream_id, $28, true, 'starting', pg_catalog.now() FROM s)"
 	" SELECT s.stream_id FROM s",
 	NSETTINGS + 5, {SETTING_TYPES, TEXTOID, TEXTOID, TEXTOID, TEXTOID, OIDOID}
 };
 
 static PsPlan alter_plan = {
-	"UPDATE profile_stream.streams s SET (" SETTINGS ") = ROW(" SETTING_VALUES ") WHERE s.stream_id = $23",
+	"UPDATE profile_stream.streams s SET (" SETTINGS ") = ROW(" SETTING_VALUES ") WHERE s.stream_id = $24",
 	NSETTINGS + 1, {SETTING_TYPES, INT4OID}
 };
 
@@ -198,7 +199,8 @@ ps_stream_find(const char *name, int stream_id)
 	stream->redis_ttl_s = DatumGetInt32(column_value(25));
 	stream->sinks[PS_SINK_UPDATES] = column_text(26);
 	stream->sinks[PS_SINK_DEAD_LETTERS] = column_text(27);
-	stream->enabled = DatumGetBool(column_value(28));
+	stream->segment_channel_prefix = column_text(28);
+	stream->enabled = DatumGetBool(column_value(29));
 	return stream;
 }
 
@@ -252,6 +254,7 @@ set_settings(const PsStream *stream, Datum *args, char *nulls)
 	args[19] = Int32GetDatum(stream->redis_ttl_s);
 	args[20] = optional_text(stream->sinks[PS_SINK_UPDATES], &nulls[20]);
 	args[21] = optional_text(stream->sinks[PS_SINK_DEAD_LETTERS], &nulls[21]);
+	args[22] = optional_text(stream->segment_channel_prefix, &nulls[22]);
 }
 
 void

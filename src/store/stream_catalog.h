@@ -40,6 +40,7 @@ typedef struct PsStream
 	char	   *on_offset_lost;
 	char	   *notify_channel;
 	char	   *notify;
+	char	   *segment_channel_prefix; /* NULL: no channels of segments */
 	Jsonb	   *options;
 	int			workers;
 	int32	   *partitions;		/* to read */
