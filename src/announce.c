@@ -65,7 +65,7 @@ ps_work_announce(const PsWork *work)
 		return;
 	if (settings->notify == PS_NOTIFY_CUSTOMER)
 		notifications = settings->segment_channel_prefix == NULL ? customers : 2 * customers;
-	if (!ps_notify_queue_full(ps_notify_queue_limit))
+	if (!settings->notify_full && !ps_notify_queue_full(ps_notify_queue_limit))
 	{
 		if (settings->notify == PS_NOTIFY_CUSTOMER)
 			announce_customers(work);

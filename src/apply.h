@@ -32,6 +32,7 @@ typedef struct PsApplySettings
 	bool		judge_only;		/* no row for what is dead: the caller has one */
 	PsNotifyMode notify;
 	const char *notify_channel;
+	bool		notify_full;	/* skip notifications: there is no room for them */
 	const char *segment_channel_prefix; /* NULL: no channels of segments */
 } PsApplySettings;
 

@@ -12,6 +12,7 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "sink/notify.h"
 #include "store/lock.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -160,6 +161,7 @@ apply_range(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settings
 {
 	MemoryContext context = CurrentMemoryContext;
 	ErrorData  *volatile error = NULL;
+	volatile bool overflowed = false;
 
 	check_stack_depth();
 	PG_TRY();
@@ -170,18 +172,30 @@ apply_range(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settings
 	{
 		MemoryContextSwitchTo(worker->batch_context);
 		error = CopyErrorData();
-		if (!is_data_error(error->sqlerrcode) || n == 0 || (n == 1 && (entries[0].event == NULL || entries[0].refusal != NULL)))
+		overflowed = ps_notify_overflowed(error);
+		/* notifications of triggers fail whatever we do about ours */
+		if (overflowed ? settings->notify_full : !is_data_error(error->sqlerrcode) || n == 0 ||
+			(n == 1 && (entries[0].event == NULL || entries[0].refusal != NULL)))
 			PG_RE_THROW();
 		FlushErrorState();
 		AbortCurrentTransaction();
 		ps_progress_mark(worker, entries, n, false);
-		settings->lock_timeout_ms = 0;	/* the halves do not wait again for the locks that this one waited for */
+		settings->lock_timeout_ms = 0;	/* the next try does not wait again for the locks that this one waited for */
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	if (error == NULL)
 		return;
 
+	if (overflowed)
+	{
+		ereport(WARNING,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("notifications are skipped: %s", error->message)));
+		settings->notify_full = true;
+		apply_range(worker, entries, n, settings);
+		return;
+	}
 	if (n == 1)
 	{
 		entries[0].refusal = ps_reject_make("handler", psprintf("Processing error: %s", error->message));

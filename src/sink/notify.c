@@ -139,3 +139,11 @@ ps_notify_queue_full(double limit)
 	was_full = full;
 	return full;
 }
+
+/* Others may fill the queue after it was asked, and one transaction may have more than there is room for. */
+bool
+ps_notify_overflowed(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_PROGRAM_LIMIT_EXCEEDED &&
+		error->funcname != NULL && strcmp(error->funcname, "PreCommit_Notify") == 0;
+}

@@ -32,6 +32,9 @@ extern bool ps_notify_queue_full(double limit);
 /* Announces that nothing is left of a customer: {"customerId","forgotten"}. */
 extern void ps_notify_forgotten(const char *channel, const char *customer_id);
 
+/* Whether a transaction failed because its own notifications found no room in the queue. */
+extern bool ps_notify_overflowed(const ErrorData *error);
+
 /* A timestamp as JSON clients write it: 2026-01-31T12:00:00.000Z */
 extern char *ps_format_timestamp(TimestampTz at);
 
