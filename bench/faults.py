@@ -43,7 +43,7 @@ FAULTS = [
     ("31", "DROP EXTENSION, OWNED, DATABASE", "008_lifecycle 010_stop"),
     ("32", "dump and restore, pg_upgrade", "004_restart 033_servers"),
     ("33", "restart with and without preload", "004_restart"),
-    ("34", "notification queue held", "044_health"),
+    ("34", "notification queue held", "086_queue"),
     ("35", "Redis killed, frozen, flushed", "066_redis_relay 067_redis_kills 065_redis"),
     ("37", "crash between publishing and flushing WAL", "064_relay_wal"),
     ("38", "clock a day back and forth", "047_clock"),

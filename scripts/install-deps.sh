@@ -16,6 +16,8 @@ kafka=yes
 packages="postgresql-$pg postgresql-server-dev-$pg librdkafka-dev libhiredis-dev pkg-config gcc libc6-dev make python3"
 if [ $kafka = yes ]; then
 	packages="$packages libipc-run-perl redis-server"
+	# what examples/ run with
+	packages="$packages python3-psycopg node-pg libpostgresql-jdbc-java golang-go golang-github-lib-pq-dev"
 	# from 16 on it is among PostgreSQL's own programs
 	[ "$pg" -ge 16 ] || packages="$packages pg-bsd-indent"
 fi
@@ -31,7 +33,7 @@ if [ $kafka = yes ] && [ -z "$home" ]; then
 fi
 have_jars() { ls "$home"/libs/kafka_2.13-*.jar "$home"/libs/slf4j-simple-*.jar >/dev/null 2>&1; }
 if [ $kafka = yes ]; then
-	packages="$packages default-jre-headless"
+	packages="$packages default-jdk-headless"
 	have_jars || packages="$packages maven"
 fi
 if [ "${1:-}" = --list ]; then
@@ -44,23 +46,30 @@ for package in $packages; do
 	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' && continue
 	# a java or an indent from elsewhere is as good
 	case $package in
-		default-jre-*) command -v java >/dev/null && continue ;;
+		default-jdk-*) command -v javac >/dev/null && continue ;;
+		golang-go) command -v go >/dev/null && continue ;;
+		# Debian's does not go with a node from elsewhere, which brings npm
+		node-pg) command -v npm >/dev/null && continue ;;
 		maven) command -v mvn >/dev/null && continue ;;
 		redis-server) command -v redis-server >/dev/null && continue ;;
 		pg-bsd-indent) command -v pg_bsd_indent >/dev/null && continue ;;
 	esac
 	missing="$missing $package"
 done
+sudo=
+[ "$(id -u)" = 0 ] || sudo=sudo
 if [ -n "$missing" ]; then
 	echo "installing$missing" >&2
-	sudo=
-	[ "$(id -u)" = 0 ] || sudo=sudo
 	$sudo apt-get update -qq >&2
 	# shellcheck disable=SC2086
 	DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing >&2
 fi
 
 [ $kafka = yes ] || exit 0
+if command -v npm >/dev/null && ! [ -d "$(npm root -g)/pg" ] && ! [ -d /usr/share/nodejs/pg ]; then
+	echo 'installing pg for node' >&2
+	$sudo npm install -g --silent pg@8 >&2
+fi
 if ! have_jars; then
 	echo "downloading Kafka $kafka_version" >&2
 	pom=$(mktemp -d)

@@ -127,26 +127,6 @@ is($node->safe_psql('postgres', $trend), $before, 'and the trend is what it was'
 $broker->produce('events', messages('more', 10));
 ok($node->wait_taken('events', 110), 'the stream goes on');
 
-# a listener that keeps the queue of notifications: they are skipped and counted, and nothing else is
-$node->safe_psql('postgres', 'ALTER SYSTEM SET profile_stream.notify_queue_limit = 0');
-$node->reload;
-my $listener = $node->background_psql('postgres');
-$listener->query_safe('LISTEN profile_updates');
-$listener->query_safe('BEGIN');
-$broker->produce('events', messages('fill', 500));
-ok($node->wait_taken('events', 610), 'the queue fills');
-my $skipped = shown('events', 'notifications_skipped');
-$broker->produce('events', messages('skip', 500));
-ok($node->wait_taken('events', 1_110), 'the queue is full: the stream goes on');
-is(shown('events', 'state, notifications_skipped'), 'running|' . ($skipped + 500), 'the queue is full: what is skipped is counted');
-like(slurp_file($node->logfile), qr/WARNING:  notifications are skipped, because .*\n.*HINT:  End the session/, 'the queue is full: the log says why');
-$listener->query_safe('COMMIT');
-$broker->produce('events', messages('again', 10));
-ok($node->wait_taken('events', 1_120), 'the queue is free: the stream goes on');
-like($listener->query('SELECT 1'), qr/Asynchronous notification "profile_updates".*"c10"/s, 'the queue is free: notifications come again');
-is(shown('events', 'notifications_skipped'), $skipped + 500, 'the queue is free: none is skipped');
-$listener->quit;
-
 # every connection taken: streams go on, also a worker that starts meanwhile
 my @sessions;
 my $max = $node->safe_psql('postgres', 'SHOW max_connections');
@@ -167,10 +147,10 @@ my $taken = 0;
 for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 {
 	$taken = $session->query_safe("SELECT applied FROM profile_stream.stat_streams WHERE stream = 'events'");
-	last if $taken >= 1_140;
+	last if $taken >= 130;
 	select(undef, undef, undef, 0.1);
 }
-is($taken, '1140', 'connections are exhausted: a new worker applies');
+is($taken, '130', 'connections are exhausted: a new worker applies');
 $_->quit foreach @sessions;
 
 $node->is_clean('end');

@@ -174,11 +174,17 @@ sub notified
 	$produced += @customers;
 	$node->wait_taken('events', $produced) or die 'timed out';
 	my (%customers, @payloads);
-	my $output = $listener->query('SELECT 1');
-	while ($output =~ /^Asynchronous notification "(.*?)" with payload "(.*)" received/mg)
+	# what one commit announces comes at once, but a little later than the commit is visible
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
-		push @payloads, $2;
-		push @{ $customers{$1} }, decode_json($2)->{customerId};
+		my $output = $listener->query('SELECT 1');
+		while ($output =~ /^Asynchronous notification "(.*?)" with payload "(.*)" received/mg)
+		{
+			push @payloads, $2;
+			push @{ $customers{$1} }, decode_json($2)->{customerId};
+		}
+		last if @{ $customers{profile_updates} // [] } >= @customers;
+		usleep(100_000);
 	}
 	return (\@payloads, join('; ', map { "$_: " . join(' ', sort @{ $customers{$_} }) } sort keys %customers));
 }
