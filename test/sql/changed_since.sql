@@ -2,9 +2,17 @@
 \set VERBOSITY terse
 SELECT profile_stream.apply_events(array_agg(jsonb_build_object('eventId', n, 'customerId', 'c' || n, 'eventType', 'noop', 'timestamp', '2026-01-01')))
 	= array_fill('applied'::text, '{5}') AS applied FROM generate_series(1, 5) n;
+-- what else is under way, as autovacuum, would make changes come twice
+CREATE PROCEDURE pg_temp.settle() LANGUAGE plpgsql AS $$
+DECLARE
+	next xid8 := pg_snapshot_xmax(pg_current_snapshot());
+BEGIN
+	WHILE pg_snapshot_xmin(pg_current_snapshot()) < next LOOP PERFORM pg_sleep(0.01); END LOOP;
+END $$;
 -- without a bookmark, all, and one bookmark for all
 SELECT c.customer_id, c.version, c.updated_at AT TIME ZONE 'UTC' AS updated_at FROM profile_stream.profiles_changed_since() c ORDER BY 1;
 SELECT count(DISTINCT next_bookmark), min(next_bookmark) ~ '^\d+-\d+-\d+-\d+$' FROM profile_stream.profiles_changed_since();
+CALL pg_temp.settle();
 SELECT min(next_bookmark) AS bookmark FROM profile_stream.profiles_changed_since() \gset
 SELECT * FROM profile_stream.profiles_changed_since(:'bookmark');
 -- by an event, by hand, and a new one
@@ -13,6 +21,7 @@ UPDATE profile_stream.materialized_profiles SET segment = 'gold' WHERE customer_
 SELECT profile_stream.apply_event('{"eventId": "a", "customerId": "new", "eventType": "noop", "timestamp": "2026-01-02"}');
 SELECT c.customer_id, c.version, p.segment FROM profile_stream.profiles_changed_since(:'bookmark') c JOIN profile_stream.profiles p USING (customer_id) ORDER BY 1;
 -- what is rolled back or erased is not told; a subtransaction is
+CALL pg_temp.settle();
 SELECT profile_stream.profile_bookmark() AS bookmark \gset
 BEGIN;
 SELECT profile_stream.apply_event('{"eventId": "b", "customerId": "c1", "eventType": "noop", "timestamp": "2026-01-02"}');
