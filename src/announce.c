@@ -10,37 +10,32 @@
 #include "store/stream_catalog.h"
 #include "work.h"
 
-/* The segments of customers that changed; they are not of the columns that apply loads. */
-static const char **
-read_segments(const PsWork *work)
-{
-	const char **customer_ids = palloc(work->ncustomers * sizeof(char *));
-	const char **segments = palloc0(work->ncustomers * sizeof(char *));
-
-	for (int i = 0; i < work->ncustomers; i++)
-		customer_ids[i] = work->customers[i]->napplied > 0 ? work->customers[i]->customer_id : NULL;
-	ps_profiles_read_segments(customer_ids, work->ncustomers, segments);
-	return segments;
-}
-
 /* One notification per customer, and one more in its segment's channel. */
 static void
-announce_customers(const PsWork *work)
+announce_customers(const PsWork *work, int ncustomers)
 {
 	const PsApplySettings *settings = work->settings;
-	const char **segments = settings->segment_channel_prefix == NULL ? NULL : read_segments(work);
+	const PsCustomer **customers = palloc(ncustomers * sizeof(PsCustomer *));
+	const PsStoredProfile **profiles = palloc(ncustomers * sizeof(PsStoredProfile *));
+	const char **segments = palloc(ncustomers * sizeof(char *));
+	int			n = 0;
 
 	for (int i = 0; i < work->ncustomers; i++)
 	{
-		const PsCustomer *customer = work->customers[i];
-		char	   *payload;
-
-		if (customer->napplied == 0)
+		if (work->customers[i]->napplied == 0)
 			continue;
-		payload = ps_notify_payload(customer->customer_id, customer->stored.profile.version, customer->stored.profile.updated_at,
-									customer->event_types, customer->nevent_types);
+		customers[n] = work->customers[i];
+		profiles[n++] = &work->customers[i]->stored;
+	}
+	if (settings->segment_channel_prefix != NULL)
+		ps_profiles_segments(profiles, n, segments);
+	for (int i = 0; i < n; i++)
+	{
+		char	   *payload = ps_notify_payload(customers[i]->customer_id, profiles[i]->profile.version, profiles[i]->profile.updated_at,
+												customers[i]->event_types, customers[i]->nevent_types);
+
 		ps_notify(settings->notify_channel, payload);
-		if (segments != NULL && segments[i] != NULL)
+		if (settings->segment_channel_prefix != NULL && segments[i] != NULL)
 			ps_notify(ps_segment_channel(settings->segment_channel_prefix, segments[i]), payload);
 		pfree(payload);
 	}
@@ -68,7 +63,7 @@ ps_work_announce(const PsWork *work)
 	if (!settings->notify_full && !ps_notify_queue_full(ps_notify_queue_limit))
 	{
 		if (settings->notify == PS_NOTIFY_CUSTOMER)
-			announce_customers(work);
+			announce_customers(work, customers);
 		else
 			ps_notify_batch(settings->notify_channel, settings->stream, customers, events);
 	}

@@ -37,9 +37,10 @@
 		TEXTARRAYOID, TEXTARRAYOID, NUMERICARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, \
 		TIMESTAMPTZARRAYOID, TEXTARRAYOID, JSONBARRAYOID, BYTEAARRAYOID}
 
-static const Oid column_types[PS_ROW_COLUMNS] = {
+static const Oid column_types[PS_ROW_SEGMENT + 1] = {
 	TEXTOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, NUMERICOID,
-	INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, JSONBOID, BYTEAOID
+	INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, JSONBOID, BYTEAOID,
+	JSONBOID, TEXTOID
 };
 
 static PsPlan load_plan = {
@@ -170,7 +171,7 @@ load_plain(PsStoredProfile **profiles, int n)
 	PsPlainTable table;
 	Place	  **found;
 
-	if (!ps_plain_open(&table, TABLE_NAME, KEY_NAME, column_types, PS_ROW_COLUMNS, PS_TABLE_COLUMNS))
+	if (!ps_plain_open(&table, TABLE_NAME, KEY_NAME, column_types, lengthof(column_types), PS_TABLE_COLUMNS))
 		return false;
 	found = palloc(n * sizeof(Place *));
 	/* all before the first row, so that the processor waits for many of them at a time */
@@ -280,7 +281,7 @@ save_plain(PsStoredProfile **profiles, int n)
 	for (int i = 0; i < n; i++)
 		if (!profiles[i]->profile.is_new && profiles[i]->row == NULL)
 			return false;
-	if (!ps_plain_open(&table, TABLE_NAME, KEY_NAME, column_types, PS_ROW_COLUMNS, PS_TABLE_COLUMNS))
+	if (!ps_plain_open(&table, TABLE_NAME, KEY_NAME, column_types, lengthof(column_types), PS_TABLE_COLUMNS))
 		return false;
 	for (int i = 0; i < n; i++)
 	{
@@ -327,29 +328,42 @@ ps_profiles_find_expired(TimestampTz now, int limit, PsStoredProfile **profiles)
 	return (int) found;
 }
 
+/* Reads from the table what no row that was loaded by hand tells; ids has a null for the others. */
+static void
+read_segments(const PsColumn *ids, const char **segments)
+{
+	Datum		args[1] = {ps_column_array(ids)};
+	uint64		found = ps_plan_run(&segments_plan, args, NULL, SPI_OK_SELECT);
+
+	for (uint64 i = 0; i < found; i++)
+	{
+		bool		isnull;
+		Datum		ordinality = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+
+		segments[DatumGetInt32(ordinality) - 1] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2);
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
 void
-ps_profiles_read_segments(const char **customer_ids, int n, const char **segments)
+ps_profiles_segments(const PsStoredProfile **profiles, int n, const char **segments)
 {
 	PsColumn	ids;
-	Datum		args[1];
-	uint64		found;
+	int			unknown = 0;
 
 	ps_column_init(&ids, TEXTOID, n);
 	for (int i = 0; i < n; i++)
 	{
-		if (customer_ids[i] == NULL)
+		if (profiles[i]->row != NULL && !profiles[i]->nulls[PS_ROW_SEGMENT])
+		{
+			segments[i] = TextDatumGetCString(profiles[i]->values[PS_ROW_SEGMENT]);
 			ps_column_add_null(&ids);
-		else
-			ps_column_add_text(&ids, customer_ids[i]);
+			continue;
+		}
+		segments[i] = NULL;
+		ps_column_add_text(&ids, profiles[i]->customer_id);
+		unknown++;
 	}
-	args[0] = ps_column_array(&ids);
-	found = ps_plan_run(&segments_plan, args, NULL, SPI_OK_SELECT);
-	for (uint64 i = 0; i < found; i++)
-	{
-		bool		isnull;
-		Datum		customer = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
-
-		segments[DatumGetInt32(customer) - 1] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2);
-	}
-	SPI_freetuptable(SPI_tuptable);
+	if (unknown > 0)
+		read_segments(&ids, segments);
 }

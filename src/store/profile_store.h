@@ -35,7 +35,7 @@ extern void ps_profiles_save(PsStoredProfile **profiles, int n);
 /* Customers with an open chunk of nothing but expired samples; at most limit, not loaded. */
 extern int	ps_profiles_find_expired(TimestampTz now, int limit, PsStoredProfile **profiles);
 
-/* Reads the segments of these customers as they are in the table; NULL for a customer_id that is NULL. */
-extern void ps_profiles_read_segments(const char **customer_ids, int n, const char **segments);
+/* The segments of profiles that were saved, as the table has them; NULL for one that is gone. */
+extern void ps_profiles_segments(const PsStoredProfile **profiles, int n, const char **segments);
 
 #endif							/* PS_PROFILE_STORE_H */
