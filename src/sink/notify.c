@@ -101,7 +101,7 @@ ps_notify_forgotten(const char *channel, const char *customer_id)
 	initStringInfo(&payload);
 	appendStringInfoString(&payload, "{\"customerId\":");
 	escape_json(&payload, customer_id);
-	appendStringInfoString(&payload, ",\"forgotten\":true}");
+	appendStringInfoString(&payload, ",\"version\":0,\"forgotten\":true}");
 	Async_Notify(channel, payload.data);
 	pfree(payload.data);
 }

@@ -29,7 +29,7 @@ extern void ps_notify_batch(const char *channel, const char *stream, int custome
  */
 extern bool ps_notify_queue_full(double limit);
 
-/* Announces that nothing is left of a customer: {"customerId","forgotten"}. */
+/* Announces that nothing is left of a customer: {"customerId","version","forgotten"}; the version is 0. */
 extern void ps_notify_forgotten(const char *channel, const char *customer_id);
 
 /* Whether a transaction failed because its own notifications found no room in the queue. */

@@ -125,7 +125,7 @@ my $before = sql($others);
 my ($rc, $out, $err) = $node->psql('postgres', "LISTEN profile_updates; BEGIN; SELECT version FROM profile_stream.materialized_profiles p WHERE p.customer_id = '$id';"
 	  . "SELECT profiles, chunks > 0, event_ids, dead_letters, redacted, blocked FROM profile_stream.forget_customer('$id'); COMMIT");
 like($out, qr/^300\n1\|t\|300\|8\|1\|f$/m, 'everything goes');
-like($out, qr/payload "\{"customerId":"\Q$plain\E","forgotten":true\}"/, 'it is announced');
+like($out, qr/payload "\{"customerId":"\Q$plain\E","version":0,"forgotten":true\}"/, 'it is announced');
 ok(delivered(), 'it is delivered');
 sql('ANALYZE');
 is(traces(), '', 'no byte of the customer is left');

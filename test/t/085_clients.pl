@@ -127,6 +127,8 @@ all_told('first is told of everything', map { "1 c$_" } 1 .. 20);
 wait_client('count(*) FILTER (WHERE state = \'idle\') >= ' . @clients);
 apply('c1', 'new');
 all_told('is told of what changes', '2 c1', '1 new');
+sql("SELECT profile_stream.forget_customer('c9')");
+all_told('is told of who is forgotten', '0 c9');
 
 # no connection for a while
 sql('ALTER ROLE app NOLOGIN');
