@@ -232,7 +232,7 @@ move_outbox(PsRelay *relay)
 	begin(relay->stream_id);
 	(void) ps_outbox_move(relay->stream_id, relay->sink->kind, MOVE_ROWS, relay->nitems > 0 ? relay->sink->last : 0);
 	commit();
-	relay->next_move = ps_moment_plus(ps_clock_now(), relay->error != NULL ? LOOK_MS : MOVE_MS);
+	relay->next_move = ps_moment_plus(ps_clock_now(), MOVE_MS);
 }
 
 /* Takes a batch of what is pending, and sends it, once nothing that it says can be lost by a crash. */
