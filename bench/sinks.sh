@@ -45,7 +45,7 @@ drop()
 # Loads the backlog, prints the rate; then measures the latency: name, more arguments.
 measure()
 {
-	local start end
+	local start end pid
 	sql CHECKPOINT
 	start=$(now)
 	create "$1" events "$2"
@@ -54,12 +54,15 @@ measure()
 	done
 	end=$(now)
 	awk -v n="$events" -v s="$start" -v e="$end" 'BEGIN {print n / (e - s)}' >"$work/rate.$1"
+	# what others on the machine do changes the rate, and this much less
+	pid=$(sql 'SELECT worker_pid FROM profile_stream.stat_streams')
+	awk -v n="$events" -v tick="$(getconf CLK_TCK)" '{print ($14 + $15) / tick / n * 1e6}' "/proc/$pid/stat" >"$work/cpu.$1"
 	sql "SELECT '  ' || sink || ': ' || concat_ws(', ', state, 'delivered ' || delivered, 'backlog ' || backlog, error) FROM profile_stream.stat_sinks"
 	drop "$1"
 	create "$1" steady "$2, start_from => 'latest'"
 	until [ "$(sql "SELECT state FROM profile_stream.stat_streams")" = running ]; do sleep 0.2; done
 	"$work/latency" "127.0.0.1:$port" steady "host=$work user=postgres dbname=postgres" "$rate" "$seconds" >"$work/latency.$1"
-	printf '%-8s %8.0f events/s; ' "$1" "$(cat "$work/rate.$1")"
+	printf '%-8s %8.0f events/s, %.1f us of the worker each; ' "$1" "$(cat "$work/rate.$1")" "$(cat "$work/cpu.$1")"
 	cat "$work/latency.$1"
 	drop "$1"
 }
@@ -72,6 +75,7 @@ kill -CONT "$redis"
 measure updates ", updates_topic => 'updates'"
 measure all ", redis => '127.0.0.1:$redis_port', updates_topic => 'updates', dead_letter_topic => 'dead'"
 for with in redis frozen updates all; do
-	awk -v with="$with" -v rate="$(cat "$work/rate.$with")" -v without="$(cat "$work/rate.without")" 'BEGIN {
-		printf "throughput with %s %.2f of without\n", with, rate / without }'
+	awk -v with="$with" -v rate="$(cat "$work/rate.$with")" -v without="$(cat "$work/rate.without")" \
+		-v cpu="$(cat "$work/cpu.$with")" -v least="$(cat "$work/cpu.without")" 'BEGIN {
+		printf "with %s: throughput %.2f, processor time of the worker %.2f of without\n", with, rate / without, cpu / least }'
 done
