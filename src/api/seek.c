@@ -76,11 +76,12 @@ find_targets(const PsStream *stream, const char *to, int64 **targets)
 	bool		earliest = strcmp(to, "earliest") == 0;
 	bool		latest = strcmp(to, "latest") == 0;
 	bool		by_time = !earliest && !latest && *to != '{';
-	TimestampTz at = by_time ? DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(to),
-																	   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)))
-	: DT_NOBEGIN;
+	TimestampTz at = DT_NOBEGIN;
 	PsProbeAnswer *answer;
 
+	if (by_time)
+		at = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(to),
+													 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 	ps_check_argument(!by_time || !TIMESTAMP_NOT_FINITE(at), "the time must be finite");
 	answer = probe(stream, at);
 	*targets = palloc(Max(answer->npartitions, 1) * sizeof(int64));
