@@ -25,7 +25,7 @@
 static const char *const tables[] = {
 	"streams", "stream_offsets", "stream_status", "stream_gaps",
 	"materialized_profiles", "window_chunks", "event_ids", "dead_letters",
-	"outbox", "sink_pending", "sink_status", "blocked_customers"
+	"outbox", "sink_pending", "dead_letter_outbox", "sink_status", "blocked_customers"
 };
 
 int64
