@@ -534,8 +534,9 @@ CREATE VIEW profiles AS
 	FROM profile_stream.materialized_profiles p;
 COMMENT ON VIEW profiles IS 'Profiles with typed columns, windowed metrics as of now()';
 
+-- without a search_path of its own it can be inlined; its names are bound when it is created
 CREATE FUNCTION profile_document(profile materialized_profiles, as_of timestamptz) RETURNS jsonb
-	LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+	LANGUAGE sql STABLE PARALLEL SAFE
 	RETURN pg_catalog.jsonb_build_object(
 		'customerId', (profile).customer_id,
 		'version', (profile).version,

@@ -283,7 +283,8 @@ serve(PsRelay *relay)
 {
 	PsSinkState state;
 
-	if (relay->sink->kind != PS_SINK_DEAD_LETTERS &&
+	/* when the stream has to be read again first, its tables may be gone */
+	if (relay->sink->kind != PS_SINK_DEAD_LETTERS && !ps_watch_stream &&
 		((relay->nitems == 0 && relay->drained) || ps_clock_now() >= relay->next_move))
 		move_outbox(relay);
 	if (relay->nitems == 0 && !ps_watch_stream && ps_clock_now() >= relay->next_attempt)
