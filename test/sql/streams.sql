@@ -116,3 +116,7 @@ SELECT c.oid::regclass FROM pg_class c WHERE c.relnamespace = 'profile_stream'::
 TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters, profile_stream.window_chunks;
 DROP SERVER bank CASCADE;
 DROP ROLE regress_nobody, regress_operator, regress_reader;
+-- no name in a function is looked up in the caller's search_path: bound when it was created, or with a search_path of its own
+SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+WHERE p.pronamespace = 'profile_stream'::regnamespace AND l.lanname <> 'c' AND p.prosqlbody IS NULL
+	AND NOT EXISTS (SELECT FROM unnest(p.proconfig) c WHERE c = 'search_path=pg_catalog, pg_temp');
