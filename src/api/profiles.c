@@ -100,10 +100,6 @@ return_samples(FunctionCallInfo fcinfo, const char *bytes, int len)
 
 	InitMaterializedSRF(fcinfo, 0);
 	samples = ps_samples_unpack(bytes, len, &n);
-	if (samples == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("window samples are damaged")));
 	for (int i = 0; i < n; i++)
 	{
 		Datum		values[2] = {TimestampTzGetDatum(samples[i].at), NumericGetDatum(samples[i].value)};

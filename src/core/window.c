@@ -157,24 +157,11 @@ series_reserve(PsSeries *series, int more)
 	series->bytes = bytes;
 }
 
-/* Unpacks samples, or raises. */
-static PsSample *
-unpack(const char *bytes, int len, int *n)
-{
-	PsSample   *samples = ps_samples_unpack(bytes, len, n);
-
-	if (samples == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("window samples are damaged")));
-	return samples;
-}
-
 /* Unpacks the open samples of a series that has some. */
 static PsSample *
 unpack_open(const PsSeries *series, int *n)
 {
-	PsSample   *samples = unpack(series->bytes, series->len, n);
+	PsSample   *samples = ps_samples_unpack(series->bytes, series->len, n);
 
 	if (*n != series->nsamples)
 		ereport(ERROR,
@@ -297,13 +284,12 @@ ps_samples_unpack(const char *bytes, int len, int *nsamples)
 
 	while (len > 0)
 	{
-		int			value_len;
+		int			value_len = len < (int) SAMPLE_HEADER_BYTES ? 0 : (unsigned char) bytes[sizeof(TimestampTz)];
 
-		if (len < (int) SAMPLE_HEADER_BYTES)
-			return NULL;
-		value_len = (unsigned char) bytes[sizeof(TimestampTz)];
 		if (len < (int) SAMPLE_HEADER_BYTES + value_len || !is_numeric(bytes + SAMPLE_HEADER_BYTES, value_len))
-			return NULL;
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("window samples are damaged")));
 		memcpy(&samples[n].at, bytes, sizeof(TimestampTz));
 		if (value_len == 0)
 		{
@@ -348,7 +334,7 @@ ps_window_value_add_samples(PsWindowValue *value, const char *bytes, int len,
 							TimestampTz from_at, TimestampTz to_at)
 {
 	int			n;
-	PsSample   *samples = unpack(bytes, len, &n);
+	PsSample   *samples = ps_samples_unpack(bytes, len, &n);
 
 	for (int i = 0; i < n; i++)
 		if (samples[i].at >= from_at && samples[i].at <= to_at)

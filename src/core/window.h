@@ -97,7 +97,7 @@ extern PsChunk *ps_window_add(PsWindow *window, PsSeriesId series,
 /* Seals open chunks all of whose samples are older than their window; returns the next or NULL. */
 extern PsChunk *ps_window_seal_expired(PsWindow *window, TimestampTz now);
 
-/* Samples as packed in a state or a chunk; NULL when the bytes are damaged. */
+/* Samples as packed in a state or a chunk; raises when the bytes are damaged. */
 extern PsSample *ps_samples_unpack(const char *bytes, int len, int *nsamples);
 
 extern void ps_window_value_init(PsWindowValue *value);
