@@ -132,11 +132,6 @@ int64
 ps_chunks_fold(const char *series, TimestampTz before, int max_chunks)
 {
 	Datum		args[3] = {CStringGetTextDatum(series), TimestampTzGetDatum(before), Int64GetDatum(max_chunks)};
-	bool		isnull;
-	int64		folded;
 
-	(void) ps_plan_run(&fold_plan, args, NULL, SPI_OK_SELECT);
-	folded = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	SPI_freetuptable(SPI_tuptable);
-	return folded;
+	return ps_plan_number(&fold_plan, args);
 }

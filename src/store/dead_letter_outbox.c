@@ -75,10 +75,8 @@ int64
 ps_dead_letter_outbox_refill(int stream_id)
 {
 	Datum		args[1] = {Int32GetDatum(stream_id)};
-	bool		isnull;
 
-	(void) ps_plan_run(&refill_plan, args, NULL, SPI_OK_SELECT);
-	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	return ps_plan_number(&refill_plan, args);
 }
 
 /* Copies bytes out of a row; NULL when null. */

@@ -178,12 +178,10 @@ int64
 ps_outbox_refill(int stream_id, PsSinkKind kind)
 {
 	Datum		args[2] = {Int32GetDatum(stream_id), name_of(kind)};
-	bool		isnull;
 
 	if (kind == PS_SINK_DEAD_LETTERS)
 		return ps_dead_letter_outbox_refill(stream_id);
-	(void) ps_plan_run(&refill_plan, args, NULL, SPI_OK_SELECT);
-	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	return ps_plan_number(&refill_plan, args);
 }
 
 void

@@ -69,6 +69,18 @@ ps_plan_read(PsPlan *plan, Datum *args)
 	return run(plan, args, NULL, true, SPI_OK_SELECT);
 }
 
+int64
+ps_plan_number(PsPlan *plan, Datum *args)
+{
+	bool		isnull;
+	int64		number;
+
+	(void) ps_plan_run(plan, args, NULL, SPI_OK_SELECT);
+	number = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_freetuptable(SPI_tuptable);
+	return number;
+}
+
 uint64
 ps_plan_run_once(const char *sql, int nargs, const Oid *types, Datum *args, bool read_only)
 {

@@ -27,6 +27,9 @@ extern uint64 ps_plan_run(PsPlan *plan, Datum *args, const char *nulls, int expe
 /* The same for a SELECT within a STABLE function: read-only, in the calling query's snapshot. */
 extern uint64 ps_plan_read(PsPlan *plan, Datum *args);
 
+/* Runs a statement that returns one int8, and returns that. */
+extern int64 ps_plan_number(PsPlan *plan, Datum *args);
+
 /*
  * Runs a statement that may read whole tables, as it is written: planned for what
  * they are now, and not kept. Read-only as ps_plan_read() does. Returns the rows it touched.
