@@ -11,6 +11,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "prune.h"
+#include "sink/notify.h"
 #include "store/event_log.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -18,7 +19,6 @@
 #include "utils/timestamp.h"
 
 #define DEFAULT_RETENTION (7 * USECS_PER_DAY)
-#define DEFAULT_CHANNEL "profile_updates"
 
 static const char *const outcome_names[] = {"pending", "applied", "duplicate", "dead", "late", "tombstone", "held", "blocked"};
 
@@ -54,7 +54,7 @@ apply_entries(PsEntry *entries, int n, int64 retention_us, bool judge_only)
 		.lock_timeout_ms = -1,
 		.judge_only = judge_only,
 		.notify = PS_NOTIFY_CUSTOMER,
-		.notify_channel = DEFAULT_CHANNEL
+		.notify_channel = PS_DEFAULT_CHANNEL
 	};
 
 	ps_apply_decode(entries, n, &settings);

@@ -21,7 +21,6 @@
 #include "utils/builtins.h"
 #include "utils/datum.h"
 
-#define DEFAULT_CHANNEL "profile_updates"
 #define ERASED "[erased]"
 
 /* The customer id of a call, locked until the transaction ends. */
@@ -53,7 +52,7 @@ announce(const char *customer_id)
 	ps_outbox_add(&customer_id, 1);
 	if (ps_notify_queue_full(ps_notify_queue_limit))
 		return;
-	foreach(cell, ps_erasure_channels(DEFAULT_CHANNEL))
+	foreach(cell, ps_erasure_channels(PS_DEFAULT_CHANNEL))
 	{
 		ps_notify_forgotten(lfirst(cell), customer_id);
 	}
