@@ -103,12 +103,13 @@ ps_progress_mark(PsWorker *worker, const PsEntry *entries, int n, bool finished)
 	{
 		const PsMessage *message = &entries[i].message;
 		PsPartition *partition = ps_assignment_find(worker, message->partition);
-		int64		bytes = ps_message_space(message);
+		int64		bytes;
 
 		if ((finished && entries[i].outcome == PS_HELD) ||
 			ps_offset_set_finished(&partition->offsets, message->offset) == finished)
 			continue;
 		ps_offset_set_mark(&partition->offsets, message->offset, finished);
+		bytes = ps_message_space(message);
 		partition->unfinished_bytes += finished ? -bytes : bytes;
 	}
 }
