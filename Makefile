@@ -47,7 +47,7 @@ $(DATA_built): sql/$(EXTENSION).sql
 	cp $< $@
 
 tools: $(TOOLS)
-test/tools/%: test/tools/%.c
+test/tools/%: test/tools/%.c test/tools/client.h
 	$(CC) -O2 -Wall -Wextra $(if $(filter yes,$(WERROR)),-Werror) -o $@ $< $(shell pkg-config --cflags --libs rdkafka)
 
 # under sanitizers, outside of the server; the first of two definitions counts, which is the tool's

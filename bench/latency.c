@@ -6,14 +6,13 @@
  *
  *	  latency brokers topic conninfo events-per-second seconds
  */
+#include "../test/tools/client.h"
+
 #include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include <libpq-fe.h>
-#include <librdkafka/rdkafka.h>
 
 #define WARM_UP_SECONDS 3
 #define PATIENCE_SECONDS 30
@@ -27,30 +26,14 @@ now(void)
 	return at.tv_sec + at.tv_nsec / 1e9;
 }
 
-static void
-die(const char *what, const char *why)
-{
-	fprintf(stderr, "latency: %s: %s\n", what, why);
-	exit(1);
-}
-
 static rd_kafka_t *
 open_producer(const char *brokers)
 {
-	static const char *const options[][2] = {{"linger.ms", "0"}, {"acks", "1"}, {NULL, NULL}};
-	char		errstr[512];
-	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	rd_kafka_t *producer;
+	rd_kafka_conf_t *conf = make_conf(brokers);
 
-	if (rd_kafka_conf_set(conf, "bootstrap.servers", brokers, errstr, sizeof(errstr)) != RD_KAFKA_CONF_OK)
-		die("brokers", errstr);
-	for (int i = 0; options[i][0] != NULL; i++)
-		if (rd_kafka_conf_set(conf, options[i][0], options[i][1], errstr, sizeof(errstr)) != RD_KAFKA_CONF_OK)
-			die(options[i][0], errstr);
-	producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf, errstr, sizeof(errstr));
-	if (producer == NULL)
-		die("producer", errstr);
-	return producer;
+	set_option(conf, "linger.ms", "0");
+	set_option(conf, "acks", "1");
+	return open_client(RD_KAFKA_PRODUCER, conf);
 }
 
 /* Each event is of a customer of its own, so that each has a notification of its own. */

@@ -13,8 +13,7 @@ prepare
 start_kafka
 produce_once_up -t events -p 4 -j /dev/null
 start_bench_server
-# shellcheck disable=SC2046
-cc -O2 -Wall -Wextra -o "$work/latency" bench/latency.c -I"$("$pg_config" --includedir)" $(pkg-config --cflags --libs rdkafka) -lpq
+build_latency
 
 sql 'CREATE EXTENSION profile_stream'
 sql "SELECT profile_stream.create_stream('bench', brokers => '127.0.0.1:$port', topic => 'events')" 2>/dev/null

@@ -50,3 +50,10 @@ start_bench_server()
 }
 
 sql() { "$bindir/psql" -X -q -A -t -v ON_ERROR_STOP=1 -h "$work" -U postgres -d postgres -c "$1"; }
+
+# Builds what measures the latency, as $work/latency.
+build_latency()
+{
+	# shellcheck disable=SC2046
+	cc -O2 -Wall -Wextra -o "$work/latency" bench/latency.c -I"$("$pg_config" --includedir)" $(pkg-config --cflags --libs rdkafka) -lpq
+}

@@ -22,8 +22,7 @@ python3 bench/events.py "$events" "$customers" uniform 1 0 >"$work/events.tsv"
 produce_once_up -t events -p 4 -j "$work/events.tsv"
 for topic in steady updates dead; do test/tools/produce -b "127.0.0.1:$port" -t "$topic" -p 4 -j /dev/null; done
 start_bench_server
-# shellcheck disable=SC2046
-cc -O2 -o "$work/latency" bench/latency.c -I"$("$pg_config" --includedir)" $(pkg-config --cflags --libs rdkafka) -lpq
+build_latency
 redis_port=$(free_port)
 redis-server --bind 127.0.0.1 --port "$redis_port" --save '' --appendonly no --dir "$work" >"$work/redis.log" 2>&1 &
 redis=$!

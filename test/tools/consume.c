@@ -9,49 +9,27 @@
  *	  commas; what is committed, with -u also what is not. Ends at the end of each
  *	  partition, as it was when it came there.
  */
+#include "client.h"
+
 #include <getopt.h>
 #include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include <librdkafka/rdkafka.h>
-
 #define TIMEOUT_MS 30000
-
-static void
-die(const char *what, const char *why)
-{
-	fprintf(stderr, "consume: %s: %s\n", what, why);
-	exit(1);
-}
-
-static void
-set_option(rd_kafka_conf_t *conf, const char *name, const char *value)
-{
-	char		errstr[512];
-
-	if (rd_kafka_conf_set(conf, name, value, errstr, sizeof(errstr)) != RD_KAFKA_CONF_OK)
-		die(name, errstr);
-}
 
 static rd_kafka_t *
 open_consumer(const char *brokers, bool uncommitted)
 {
-	char		errstr[512];
-	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	rd_kafka_conf_t *conf = make_conf(brokers);
 	rd_kafka_t *handle;
 
-	set_option(conf, "bootstrap.servers", brokers);
 	set_option(conf, "group.id", "consume");
 	set_option(conf, "enable.auto.commit", "false");
 	set_option(conf, "enable.partition.eof", "true");
 	set_option(conf, "isolation.level", uncommitted ? "read_uncommitted" : "read_committed");
 	set_option(conf, "fetch.message.max.bytes", "50000000");
-	handle = rd_kafka_new(RD_KAFKA_CONSUMER, conf, errstr, sizeof(errstr));
-	if (handle == NULL)
-		die("could not create the consumer", errstr);
+	handle = open_client(RD_KAFKA_CONSUMER, conf);
 	rd_kafka_poll_set_consumer(handle);
 	return handle;
 }

@@ -16,26 +16,16 @@
  *	  that is open at the end of the input is left open, and aborted by the broker
  *	  when it is -w milliseconds old.
  */
-#include <errno.h>
+#include "client.h"
+
 #include <getopt.h>
 #include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include <librdkafka/rdkafka.h>
 
 #define ADMIN_TIMEOUT_MS 30000
 
 static long undelivered = 0;	/* messages whose delivery failed */
-
-static void
-die(const char *what, const char *why)
-{
-	fprintf(stderr, "produce: %s: %s\n", what, why);
-	exit(1);
-}
 
 static void
 on_delivery(rd_kafka_t *handle, const rd_kafka_message_t *message, void *opaque)
@@ -46,25 +36,14 @@ on_delivery(rd_kafka_t *handle, const rd_kafka_message_t *message, void *opaque)
 		fprintf(stderr, "produce: delivery failed: %s\n", rd_kafka_err2str(message->err));
 }
 
-static void
-set_option(rd_kafka_conf_t *conf, const char *name, const char *value)
-{
-	char		errstr[512];
-
-	if (rd_kafka_conf_set(conf, name, value, errstr, sizeof(errstr)) != RD_KAFKA_CONF_OK)
-		die(name, errstr);
-}
-
 /* A producer that keeps the order and repeats nothing; with an id, of transactions. */
 static rd_kafka_t *
 open_producer(const char *brokers, const char *transactional_id, const char *timeout_ms,
 			  const char *batch_messages)
 {
-	char		errstr[512];
-	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	rd_kafka_conf_t *conf = make_conf(brokers);
 	rd_kafka_t *handle;
 
-	set_option(conf, "bootstrap.servers", brokers);
 	set_option(conf, "enable.idempotence", "true");
 	set_option(conf, "partitioner", "murmur2_random");
 	set_option(conf, "linger.ms", "5");
@@ -79,9 +58,7 @@ open_producer(const char *brokers, const char *transactional_id, const char *tim
 	else
 		set_option(conf, "message.timeout.ms", "300000");
 	rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
-	handle = rd_kafka_new(RD_KAFKA_PRODUCER, conf, errstr, sizeof(errstr));
-	if (handle == NULL)
-		die("could not create the producer", errstr);
+	handle = open_client(RD_KAFKA_PRODUCER, conf);
 	return handle;
 }
 

@@ -7,36 +7,12 @@
  *	  topic -b brokers -t topic -D partition:offset	deletes the records before an offset
  *	  topic -b brokers -t topic -X						deletes the topic
  */
+#include "client.h"
+
 #include <getopt.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include <librdkafka/rdkafka.h>
-
 #define ADMIN_TIMEOUT_MS 30000
-
-static void
-die(const char *what, const char *why)
-{
-	fprintf(stderr, "topic: %s: %s\n", what, why);
-	exit(1);
-}
-
-static rd_kafka_t *
-open_client(const char *brokers)
-{
-	char		errstr[512];
-	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	rd_kafka_t *handle;
-
-	if (rd_kafka_conf_set(conf, "bootstrap.servers", brokers, errstr, sizeof(errstr)) != RD_KAFKA_CONF_OK)
-		die(brokers, errstr);
-	handle = rd_kafka_new(RD_KAFKA_PRODUCER, conf, errstr, sizeof(errstr));
-	if (handle == NULL)
-		die("could not create the client", errstr);
-	return handle;
-}
 
 /* Waits for an admin request's result and dies when the request failed. */
 static rd_kafka_event_t *
@@ -177,7 +153,7 @@ main(int argc, char **argv)
 		else
 		{
 			if (handle == NULL)
-				handle = open_client(brokers);
+				handle = open_client(RD_KAFKA_PRODUCER, make_conf(brokers));
 			if (option == 'A')
 				add_partitions(handle, topic, atoi(optarg));
 			else if (option == 'C')
