@@ -15,11 +15,11 @@ dpkg-query -W -f '${Status}' "libclang-rt-$version-dev" 2>/dev/null | grep -q 'o
 
 "$clang" -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DPS_LIBFUZZER \
 	-w -I src -I "$(pg_config --includedir-server)" -o "$work/fuzz" \
-	test/tools/fuzz_event.c src/core/event.c src/core/json.c src/core/timestamp.c src/core/fuzz.c \
+	test/tools/fuzz_event.c src/core/event.c src/core/envelope.c src/core/cloudevents.c src/core/reading.c src/core/sources.c src/core/json.c src/core/timestamp.c src/core/fuzz.c \
 	-Wl,--allow-multiple-definition "$(pg_config --pkglibdir)/libpgcommon.a" "$(pg_config --pkglibdir)/libpgport.a" -lm
 mkdir "$work/corpus"
 cat >"$work/corpus/event" <<'END'
-{"eventId":"e-1","customerId":42,"eventType":"transaction.completed","timestamp":"2025-06-01T12:30:45.123456+02:00","source":"core","schemaVersion":1,"payload":{"amount":-12.5e-3,"tags":[1,null,{"a":true}],"name":"\u00fc\ud83d\ude00"}}
+x{"eventId":"e-1","customerId":42,"eventType":"transaction.completed","timestamp":"2025-06-01T12:30:45.123456+02:00","source":"core","schemaVersion":1,"payload":{"amount":-12.5e-3,"tags":[1,null,{"a":true}],"name":"\u00fc\ud83d\ude00"}}
 END
 cd "$work"
 "$work/fuzz" -max_total_time="$seconds" -seed="$seed" -max_len=2048 -use_value_profile=1 -print_final_stats=1 \

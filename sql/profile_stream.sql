@@ -50,6 +50,8 @@ CREATE TABLE streams (
 	updates_topic text,
 	dead_letter_topic text,
 	segment_channel_prefix text,
+	format text NOT NULL DEFAULT 'profile_event',
+	field_map jsonb,
 	created_at timestamptz NOT NULL,
 	CHECK ((server IS NULL) <> (brokers IS NULL))
 );
@@ -273,11 +275,24 @@ CREATE FUNCTION decode_event(value bytea, as_of timestamptz DEFAULT now())
 	AS 'MODULE_PATHNAME', 'ps_decode_event';
 COMMENT ON FUNCTION decode_event(bytea, timestamptz) IS 'What a stream makes of a message value: the event, or every error it has; without any effect';
 
-CREATE FUNCTION decode_fuzz(seed int, iterations int) RETURNS bigint
-	LANGUAGE c STABLE STRICT PARALLEL SAFE
+CREATE FUNCTION decode_message(value bytea, key bytea DEFAULT NULL, headers jsonb DEFAULT NULL, kafka_timestamp timestamptz DEFAULT NULL,
+	format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL, as_of timestamptz DEFAULT now())
+	RETURNS TABLE (event_id text, customer_id text, event_type text, event_timestamp timestamptz,
+		source text, schema_version int, payload jsonb, errors text[], kind text)
+	LANGUAGE c STABLE PARALLEL SAFE ROWS 1
+	AS 'MODULE_PATHNAME', 'ps_decode_message';
+COMMENT ON FUNCTION decode_message IS 'What a stream with a format and a field_map makes of a message: the event, or every error it has, or a tombstone; without any effect';
+
+CREATE FUNCTION canonical_event(value bytea, key bytea, headers jsonb, kafka_timestamp timestamptz, format text, field_map jsonb)
+	RETURNS jsonb LANGUAGE c STABLE PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'ps_canonical_event';
+COMMENT ON FUNCTION canonical_event IS 'A message of any format as a profile event, valid or not; NULL where nothing can be read';
+
+CREATE FUNCTION decode_fuzz(seed int, iterations int, format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL) RETURNS bigint
+	LANGUAGE c STABLE PARALLEL SAFE
 	AS 'MODULE_PATHNAME', 'ps_decode_fuzz';
-REVOKE ALL ON FUNCTION decode_fuzz(int, int) FROM PUBLIC;
-COMMENT ON FUNCTION decode_fuzz(int, int) IS 'Decodes damaged events and random bytes, checks every result, and counts the valid ones; for tests';
+REVOKE ALL ON FUNCTION decode_fuzz FROM PUBLIC;
+COMMENT ON FUNCTION decode_fuzz IS 'Decodes damaged events and random bytes, checks every result, and counts the valid ones; for tests';
 
 -- section: apply (api/apply.c)
 
@@ -313,9 +328,12 @@ COMMENT ON FUNCTION dead_letter_json(bytea) IS 'Bytes as jsonb, NULL where they 
 
 CREATE VIEW dead_letter_details AS
 	SELECT d.*, profile_stream.dead_letter_text(d.key) AS key_text, profile_stream.dead_letter_text(d.value) AS value_text,
-		profile_stream.dead_letter_json(d.value) AS event, COALESCE(d.failed_at, d.dead_at) AS last_error_at
-	FROM profile_stream.dead_letters d;
-COMMENT ON VIEW dead_letter_details IS 'Dead letters with key and value as text and the event as jsonb, where they are';
+		CASE WHEN s.format <> 'profile_event'
+			THEN profile_stream.canonical_event(d.value, d.key, d.headers, d.kafka_timestamp, s.format, s.field_map)
+			ELSE profile_stream.dead_letter_json(d.value) END AS event,
+		COALESCE(d.failed_at, d.dead_at) AS last_error_at
+	FROM profile_stream.dead_letters d LEFT JOIN profile_stream.streams s ON s.stream_id = d.stream_id;
+COMMENT ON VIEW dead_letter_details IS 'Dead letters with key and value as text and the event as jsonb, where they are; of a stream of another format as a profile event';
 
 CREATE VIEW dead_letter_summary AS
 	SELECT d.stream, d.kind, d.errors[1] AS error, (d.dead_at AT TIME ZONE 'UTC')::date AS day, pg_catalog.count(*) AS letters,
@@ -381,10 +399,9 @@ BEGIN
 			CASE takes WHEN 'jsonb'::regtype THEN '$1' WHEN 'text'::regtype THEN 'profile_stream.dead_letter_text($2)' ELSE '$2' END);
 	END IF;
 	FOR letter IN
-		SELECT d.dead_letter_id, d.value,
-			COALESCE((SELECT (EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::bigint FROM profile_stream.streams s
-				WHERE s.stream_id = d.stream_id), 604800000000) AS retention
-		FROM profile_stream.dead_letters d
+		SELECT d.dead_letter_id, d.value, d.key, d.headers, d.kafka_timestamp, s.format, s.field_map,
+			COALESCE((EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::bigint, 604800000000) AS retention
+		FROM profile_stream.dead_letters d LEFT JOIN profile_stream.streams s ON s.stream_id = d.stream_id
 		WHERE profile_stream.dead_letter_matches(d, retry_dead_letters.stream, retry_dead_letters.kind, retry_dead_letters.event_type,
 				retry_dead_letters.sqlstate, retry_dead_letters.since, retry_dead_letters.until, retry_dead_letters.ids)
 			AND (retry_dead_letters.after_id IS NULL OR d.dead_letter_id > retry_dead_letters.after_id)
@@ -393,7 +410,9 @@ BEGIN
 		last_id := letter.dead_letter_id;
 		-- the caller's code may raise: one subtransaction a letter, only here
 		BEGIN
-			fixed := profile_stream.dead_letter_json(letter.value);
+			fixed := CASE WHEN letter.format <> 'profile_event'
+				THEN profile_stream.canonical_event(letter.value, letter.key, letter.headers, letter.kafka_timestamp, letter.format, letter.field_map)
+				ELSE profile_stream.dead_letter_json(letter.value) END;
 			IF fixed IS NULL AND COALESCE(takes, 'jsonb'::regtype) = 'jsonb'::regtype THEN
 				-- nothing that could be applied: its error stands
 				UPDATE profile_stream.dead_letters d SET attempts = d.attempts + 1, failed_at = clock_timestamp()
@@ -689,7 +708,8 @@ CREATE FUNCTION create_stream(name text, server name DEFAULT NULL, brokers text 
 	workers int DEFAULT 1, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT 0.2,
 	lock_timeout interval DEFAULT '1 s', redis text DEFAULT NULL, redis_prefix text DEFAULT 'profile:',
 	redis_ttl interval DEFAULT '5 minutes', updates_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL,
-	segment_channel_prefix text DEFAULT NULL)
+	segment_channel_prefix text DEFAULT NULL,
+	format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL)
 	RETURNS void AS 'MODULE_PATHNAME', 'ps_create_stream' LANGUAGE c
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION create_stream IS 'Create a stream from a Kafka topic into profiles; its workers start when the transaction commits';
@@ -700,7 +720,8 @@ CREATE FUNCTION alter_stream(name text, server name DEFAULT NULL, brokers text D
 	reorder_wait interval DEFAULT NULL, reorder_buffer_size int DEFAULT NULL, late_tolerance interval DEFAULT NULL,
 	workers int DEFAULT NULL, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT NULL,
 	lock_timeout interval DEFAULT NULL, redis text DEFAULT NULL, redis_prefix text DEFAULT NULL, redis_ttl interval DEFAULT NULL,
-	updates_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL, segment_channel_prefix text DEFAULT NULL)
+	updates_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL, segment_channel_prefix text DEFAULT NULL,
+	format text DEFAULT NULL, field_map jsonb DEFAULT NULL)
 	RETURNS void AS 'MODULE_PATHNAME', 'ps_alter_stream' LANGUAGE c
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION alter_stream IS 'Change settings of a stream while it runs; what is null stays as it is';
@@ -982,7 +1003,10 @@ CREATE FUNCTION dead_letter_concern(letter dead_letters, customer_id text) RETUR
 				(letter).event_type), 'UTF8'), dead_letter_concern.customer_id, false)
 			OR pg_catalog.strpos((letter).headers::text,
 				pg_catalog.encode(pg_catalog.convert_to(dead_letter_concern.customer_id, 'UTF8'), 'hex')) > 0) IS NOT TRUE THEN NULL
-		WHEN COALESCE((letter).customer_id, profile_stream.message_customer((letter).value), dead_letter_concern.customer_id)
+		WHEN COALESCE((letter).customer_id, (SELECT profile_stream.canonical_event((letter).value, (letter).key, (letter).headers,
+				(letter).kafka_timestamp, s.format, s.field_map) ->> 'customerId' FROM profile_stream.streams s
+				WHERE s.stream_id = (letter).stream_id AND s.format <> 'profile_event'),
+			profile_stream.message_customer((letter).value), dead_letter_concern.customer_id)
 			= dead_letter_concern.customer_id THEN 'own'
 		ELSE 'mentions' END;
 COMMENT ON FUNCTION dead_letter_concern(dead_letters, text) IS 'What a dead letter has to do with a customer: own (its own, or nobody''s that names it), mentions (another''s that names it), or NULL';

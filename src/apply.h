@@ -26,6 +26,7 @@ typedef struct PsApplySettings
 	TimestampTz now;
 	int64		max_clock_skew_us;
 	int			max_event_bytes;
+	const PsEnvelope *envelope; /* of the stream's format; NULL: profile_event */
 	int64		dedupe_retention_us;
 	int64		late_tolerance_us;	/* -1: no event is late */
 	int			lock_timeout_ms;	/* a customer whose lock is not had by then is left out; -1: wait for it */

@@ -44,7 +44,7 @@ ps_apply_count(PsCounts *counts, PsOutcome outcome)
 static bool
 find_owner(const PsMessage *message, PsEvent *event)
 {
-	if (event->customer_id == NULL)
+	if (event->customer_id == NULL && message->value != NULL)
 		event->customer_id = ps_mention_customer(message->value, message->value_len);
 	if (event->customer_id == NULL && message->key != NULL && message->key_len > 0 && message->key_len <= PS_MAX_ID_BYTES &&
 		pg_encoding_verifymbstr(PG_UTF8, message->key, message->key_len) == message->key_len)
@@ -59,7 +59,7 @@ find_owner(const PsMessage *message, PsEvent *event)
 void
 ps_apply_decode(PsEntry *entries, int n, const PsApplySettings *settings)
 {
-	PsDecodeSettings decode = {settings->now, settings->max_clock_skew_us, settings->max_event_bytes};
+	PsDecodeSettings decode = {settings->now, settings->max_clock_skew_us, settings->max_event_bytes, settings->envelope};
 
 	for (int i = 0; i < n; i++)
 	{
@@ -70,10 +70,10 @@ ps_apply_decode(PsEntry *entries, int n, const PsApplySettings *settings)
 		entry->reject = entry->refusal = entry->late = NULL;
 		entry->effect = NULL;
 		entry->outcome = PS_PENDING;
-		if (entry->message.value == NULL)
+		if (ps_event_is_tombstone(&entry->message, settings->envelope))
 			continue;
 		entry->event = palloc(sizeof(PsEvent));
-		entry->reject = ps_event_decode(entry->message.value, entry->message.value_len, &decode, entry->event);
+		entry->reject = ps_event_decode(&entry->message, &decode, entry->event);
 		entry->owner = entry->event;
 		if (entry->reject == NULL)
 			continue;

@@ -165,12 +165,13 @@ Datum
 ps_message_customer(PG_FUNCTION_ARGS)
 {
 	bytea	   *value = PG_GETARG_BYTEA_PP(0);
+	PsMessage	message = {.value = VARDATA_ANY(value),.value_len = VARSIZE_ANY_EXHDR(value)};
 	PsDecodeSettings settings = {DT_NOEND, 0, INT_MAX};
 	PsEvent		event;
 	const char *customer_id;
 
-	(void) ps_event_decode(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), &settings, &event);
-	customer_id = event.customer_id ? event.customer_id : ps_mention_customer(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
+	(void) ps_event_decode(&message, &settings, &event);
+	customer_id = event.customer_id ? event.customer_id : ps_mention_customer(message.value, message.value_len);
 	if (customer_id == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(customer_id));

@@ -1,22 +1,27 @@
 /*
  * events.c
- *	  decode_event(): what a stream makes of a message value; and decode_fuzz(),
- *	  which tests the decoder with damaged events.
+ *	  decode_event() and decode_message(): what a stream makes of a message;
+ *	  canonical_event(): what it is as a profile event, to be repaired; and
+ *	  decode_fuzz(), which tests the decoder with damaged events.
  */
 #include "postgres.h"
 
 #include "api/caller.h"
+#include "core/field_map.h"
 #include "core/fuzz.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(ps_decode_event);
+PG_FUNCTION_INFO_V1(ps_decode_message);
+PG_FUNCTION_INFO_V1(ps_canonical_event);
 PG_FUNCTION_INFO_V1(ps_decode_fuzz);
 
 /* Columns of decode_event(), in the order of its declaration. */
@@ -76,15 +81,10 @@ set_reject(Datum *values, bool *nulls, const PsReject *reject)
 	set_text(values, nulls, KIND, reject->kind);
 }
 
-Datum
-ps_decode_event(PG_FUNCTION_ARGS)
+/* Returns one row: what becomes of a message. */
+static Datum
+return_decoded(FunctionCallInfo fcinfo, const PsMessage *message, const PsDecodeSettings *settings)
 {
-	bytea	   *value = PG_GETARG_BYTEA_PP(0);
-	PsDecodeSettings settings = {
-		.now = PG_GETARG_TIMESTAMPTZ(1),
-		.max_clock_skew_us = (int64) ps_max_clock_skew_ms * 1000,
-		.max_event_bytes = ps_max_event_bytes
-	};
 	PsEvent		event;
 	PsReject   *reject;
 	Datum		values[NCOLUMNS] = {0};
@@ -94,27 +94,238 @@ ps_decode_event(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	result = (ReturnSetInfo *) fcinfo->resultinfo;
 	memset(nulls, true, sizeof(nulls));
-	reject = ps_event_decode(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), &settings, &event);
-	if (reject != NULL)
-		set_reject(values, nulls, reject);
+	if (ps_event_is_tombstone(message, settings->envelope))
+		set_text(values, nulls, KIND, "tombstone");
 	else
-		set_event(values, nulls, &event);
+	{
+		reject = ps_event_decode(message, settings, &event);
+		if (reject != NULL)
+			set_reject(values, nulls, reject);
+		else
+			set_event(values, nulls, &event);
+	}
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	return (Datum) 0;
+}
+
+static PsDecodeSettings
+decode_settings(TimestampTz now)
+{
+	PsDecodeSettings settings = {
+		.now = now,
+		.max_clock_skew_us = (int64) ps_max_clock_skew_ms * 1000,
+		.max_event_bytes = ps_max_event_bytes
+	};
+
+	return settings;
+}
+
+Datum
+ps_decode_event(PG_FUNCTION_ARGS)
+{
+	bytea	   *value = PG_GETARG_BYTEA_PP(0);
+	PsMessage	message = {.value = VARDATA_ANY(value),.value_len = VARSIZE_ANY_EXHDR(value)};
+	PsDecodeSettings settings = decode_settings(PG_GETARG_TIMESTAMPTZ(1));
+
+	return return_decoded(fcinfo, &message, &settings);
+}
+
+static void
+refuse_headers(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("headers must be an object of strings, or an array as in dead_letters.headers"),
+			 errhint("For example {\"ce_id\": \"1\"}, or [{\"name\": \"ce_id\", \"value\": \"1\"}, {\"name\": \"signature\", \"hex\": \"00ff\"}].")));
+}
+
+/* The string of a key in an element of an array of headers, NULL when it has none. */
+static char *
+header_part(JsonbContainer * element, const char *key)
+{
+	JsonbValue	value;
+
+	if (getKeyJsonValueFromContainer(element, key, strlen(key), &value) == NULL || value.type == jbvNull)
+		return NULL;
+	if (value.type != jbvString)
+		refuse_headers();
+	return pnstrdup(value.val.string.val, value.val.string.len);
+}
+
+static PsHeader
+header_of_element(const JsonbValue *element)
+{
+	PsHeader	header = {0};
+	char	   *hex;
+
+	if (element->type != jbvBinary || !JsonContainerIsObject(element->val.binary.data))
+		refuse_headers();
+	header.name = header_part(element->val.binary.data, "name");
+	header.value = header_part(element->val.binary.data, "value");
+	hex = header_part(element->val.binary.data, "hex");
+	if (header.name == NULL)
+		refuse_headers();
+	if (header.value != NULL)
+		header.value_len = strlen(header.value);
+	else if (hex != NULL)
+	{
+		char	   *bytes = palloc(strlen(hex) / 2 + 1);
+
+		header.value_len = (int) hex_decode(hex, strlen(hex), bytes);
+		header.value = bytes;
+	}
+	return header;
+}
+
+/* Reads headers, an object or an array of them. */
+static void
+set_headers(PsMessage *message, Jsonb *headers)
+{
+	PsHeader   *list = palloc0(Max(JB_ROOT_COUNT(headers), 1) * sizeof(PsHeader));
+	JsonbIterator *iterator = JsonbIteratorInit(&headers->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+
+	if (JB_ROOT_IS_SCALAR(headers))
+		refuse_headers();
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_ELEM)
+			list[message->nheaders++] = header_of_element(&value);
+		else if (token == WJB_KEY)
+			list[message->nheaders].name = pnstrdup(value.val.string.val, value.val.string.len);
+		else if (token == WJB_VALUE)
+		{
+			if (value.type != jbvString && value.type != jbvNull)
+				refuse_headers();
+			if (value.type == jbvString)
+			{
+				list[message->nheaders].value = pnstrdup(value.val.string.val, value.val.string.len);
+				list[message->nheaders].value_len = value.val.string.len;
+			}
+			message->nheaders++;
+		}
+	}
+	message->headers = list;
+}
+
+/* Sets bytes from an argument, or null. */
+static void
+set_bytes(FunctionCallInfo fcinfo, int argument, const char **bytes, int *len)
+{
+	bytea	   *value;
+
+	if (PG_ARGISNULL(argument))
+		return;
+	value = PG_GETARG_BYTEA_PP(argument);
+	*bytes = VARDATA_ANY(value);
+	*len = VARSIZE_ANY_EXHDR(value);
+}
+
+/* The message and the envelope that value, key, headers, kafka_timestamp, format and field_map, the first arguments, describe. */
+static PsMessage
+take_message(FunctionCallInfo fcinfo, PsEnvelope **envelope)
+{
+	PsMessage	message = {.kafka_timestamp = DT_NOBEGIN};
+
+	set_bytes(fcinfo, 0, &message.value, &message.value_len);
+	set_bytes(fcinfo, 1, &message.key, &message.key_len);
+	if (!PG_ARGISNULL(2))
+		set_headers(&message, PG_GETARG_JSONB_P(2));
+	if (!PG_ARGISNULL(3))
+		message.kafka_timestamp = PG_GETARG_TIMESTAMPTZ(3);
+	ps_check_argument(!PG_ARGISNULL(4), "format must not be null");
+	*envelope = ps_field_map_compile(text_to_cstring(PG_GETARG_TEXT_PP(4)), PG_ARGISNULL(5) ? NULL : PG_GETARG_JSONB_P(5));
+	return message;
+}
+
+Datum
+ps_decode_message(PG_FUNCTION_ARGS)
+{
+	PsEnvelope *envelope;
+	PsMessage	message = take_message(fcinfo, &envelope);
+	PsDecodeSettings settings;
+
+	ps_check_argument(!PG_ARGISNULL(6), "as_of must not be null");
+	settings = decode_settings(PG_GETARG_TIMESTAMPTZ(6));
+	settings.envelope = envelope;
+	return return_decoded(fcinfo, &message, &settings);
+}
+
+/* Appends a member as JSON. */
+static void
+append_member(StringInfo json, const char *name, const PsField *field)
+{
+	if (field->type == PS_JSON_NULL)
+		return;
+	appendStringInfo(json, "%s\"%s\": ", json->len > 1 ? ", " : "", name);
+	if (field->type == PS_JSON_STRING)
+		escape_json(json, field->text);
+	else
+		appendBinaryStringInfo(json, field->text, field->len);
+}
+
+/* The members that were found as a profile event. */
+static Datum
+members_jsonb(const PsMembers *members)
+{
+	StringInfoData json;
+
+	initStringInfo(&json);
+	appendStringInfoChar(&json, '{');
+	for (int m = 0; m < PS_MEMBERS; m++)
+		append_member(&json, ps_member_name(m), &members->member[m]);
+	appendStringInfoChar(&json, '}');
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
+}
+
+Datum
+ps_canonical_event(PG_FUNCTION_ARGS)
+{
+	PsDecodeSettings settings = decode_settings(DT_NOEND);
+	PsEnvelope *envelope;
+	PsMessage	message = take_message(fcinfo, &envelope);
+	PsMembers	members;
+
+	settings.envelope = envelope;
+	if (ps_event_is_tombstone(&message, envelope) || ps_members_read(&message, &settings, &members) != NULL ||
+		members.error != NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(members_jsonb(&members));
 }
 
 /* Fuzzing: a fixed moment, so that a seed gives the same events for ever. */
 #define FUZZ_NOW INT64CONST(820540800000000)	/* 2026-01-01 */
 
+/* Whether the profile event that a message is made into has another outcome than the message. */
+static bool
+differs_canonical(const PsReject *reject, const PsMessage *message, const PsDecodeSettings *settings)
+{
+	PsDecodeSettings plain = {settings->now, settings->max_clock_skew_us, 10 * PS_FUZZ_MAX_BYTES};
+	PsMessage	canonical = {0};
+	PsMembers	members;
+	PsEvent		event;
+	Jsonb	   *jsonb;
+
+	if (ps_members_read(message, settings, &members) != NULL || members.error != NULL)
+		return false;
+	jsonb = DatumGetJsonbP(members_jsonb(&members));
+	canonical.value = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+	canonical.value_len = strlen(canonical.value);
+	return (ps_event_decode(&canonical, &plain, &event) == NULL) != (reject == NULL);
+}
+
 /* What does not hold for the decoder's answer, NULL when all does. */
 static const char *
-fuzz_check(const PsReject *reject, const PsEvent *event, const PsDecodeSettings *settings)
+fuzz_check(const PsMessage *message, const PsReject *reject, const PsEvent *event, const PsDecodeSettings *settings)
 {
 	const char *wrong = reject != NULL ? ps_fuzz_check_reject(reject) : ps_fuzz_check_event(event, settings);
 
 	if (wrong == NULL && reject == NULL && event->payload != NULL &&
 		JB_ROOT_COUNT(DatumGetJsonbP(payload_jsonb(event))) != event->nfields)
 		wrong = "payload";
+	if (wrong == NULL && differs_canonical(reject, message, settings))
+		wrong = "canonical event";
 	return wrong;
 }
 
@@ -123,21 +334,28 @@ ps_decode_fuzz(PG_FUNCTION_ARGS)
 {
 	int32		iterations = PG_GETARG_INT32(1);
 	PsDecodeSettings settings = {FUZZ_NOW, USECS_PER_HOUR, PS_FUZZ_MAX_BYTES};
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "profile_stream decode_fuzz",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext outer = MemoryContextSwitchTo(context);
+	MemoryContext context;
+	MemoryContext outer;
 	char		bytes[PS_FUZZ_MAX_BYTES];
 	pg_prng_state prng;
 	int64		valid = 0;
 
+	ps_check_argument(!PG_ARGISNULL(0) && !PG_ARGISNULL(1) && !PG_ARGISNULL(2), "seed, iterations and format must not be null");
+	settings.envelope = ps_field_map_compile(text_to_cstring(PG_GETARG_TEXT_PP(2)), PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3));
+	context = AllocSetContextCreate(CurrentMemoryContext, "profile_stream decode_fuzz", ALLOCSET_DEFAULT_SIZES);
+	outer = MemoryContextSwitchTo(context);
 	pg_prng_seed(&prng, (uint64) PG_GETARG_INT32(0));
 	for (int32 i = 0; i < iterations; i++)
 	{
 		PsEvent		event;
-		PsReject   *reject = ps_event_decode(bytes, ps_fuzz_fill(&prng, bytes), &settings, &event);
-		const char *wrong = fuzz_check(reject, &event, &settings);
+		PsMessage	message;
+		PsReject   *reject;
+		const char *wrong;
 
 		CHECK_FOR_INTERRUPTS();
+		ps_fuzz_fill(&prng, settings.envelope, bytes, &message);
+		reject = ps_event_decode(&message, &settings, &event);
+		wrong = fuzz_check(&message, reject, &event, &settings);
 		if (wrong != NULL)
 			elog(ERROR, "decode_fuzz: %s does not hold", wrong);
 		valid += reject == NULL;

@@ -8,6 +8,7 @@
 #include "api/caller.h"
 #include "catalog/pg_type.h"
 #include "connection.h"
+#include "core/field_map.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "ingest/lease.h"
@@ -38,7 +39,7 @@ given(Arguments *arguments, bool nullable)
 	bool		isnull = arguments->fcinfo->args[arguments->next++].isnull;
 
 	ps_check_argument(!isnull || nullable || !arguments->required,
-					  "only server, brokers, late_tolerance, partitions, sinks and segment_channel_prefix may be null");
+					  "only server, brokers, late_tolerance, partitions, sinks, segment_channel_prefix and field_map may be null");
 	return !isnull;
 }
 
@@ -98,6 +99,21 @@ take_partitions(Arguments *arguments, PsStream *stream)
 	}
 }
 
+/* Takes a format, which drops the map of another one, and a map; an empty one is none. */
+static void
+take_format(Arguments *arguments, PsStream *stream)
+{
+	const char *before = stream->format;
+
+	take_text(arguments, &stream->format, false);
+	if (before != NULL && strcmp(before, stream->format) != 0)
+		stream->field_map = NULL;
+	if (given(arguments, true))
+		stream->field_map = DatumGetJsonbPCopy(value(arguments));
+	if (stream->field_map != NULL && JB_ROOT_IS_OBJECT(stream->field_map) && JB_ROOT_COUNT(stream->field_map) == 0)
+		stream->field_map = NULL;
+}
+
 /* Takes the settings that create_stream() and alter_stream() have in common, in the order of both. */
 static void
 take_settings(Arguments *arguments, PsStream *stream)
@@ -134,6 +150,7 @@ take_settings(Arguments *arguments, PsStream *stream)
 	take_optional_text(arguments, &stream->sinks[PS_SINK_UPDATES]);
 	take_optional_text(arguments, &stream->sinks[PS_SINK_DEAD_LETTERS]);
 	take_optional_text(arguments, &stream->segment_channel_prefix);
+	take_format(arguments, stream);
 	ps_check_argument(batch_wait_us >= 0 && batch_wait_us <= USECS_PER_MINUTE, "batch_wait must be 0 to 60 seconds");
 	stream->batch_wait_ms = (int) (batch_wait_us / 1000);
 }
@@ -185,6 +202,7 @@ check_settings(const PsStream *stream)
 	ps_check_argument(stream->sinks[PS_SINK_UPDATES] == NULL || stream->sinks[PS_SINK_DEAD_LETTERS] == NULL ||
 					  strcmp(stream->sinks[PS_SINK_UPDATES], stream->sinks[PS_SINK_DEAD_LETTERS]) != 0,
 					  "updates_topic and dead_letter_topic must differ");
+	(void) ps_field_map_compile(stream->format, stream->field_map);
 }
 
 /* Raises unless that role may use the stream's Redis, if any. */

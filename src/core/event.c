@@ -1,6 +1,7 @@
 /*
  * event.c
- *	  A customer event: decoding and validation of one message value.
+ *	  A customer event: decoding and validation of one message. The format
+ *	  profile_event is read here, the others by core/envelope.
  *
  *	  Bytes that are not a JSON object are "malformed", with one error; an
  *	  object that is not an event is "invalid", with every error it has.
@@ -8,7 +9,7 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
-#include "core/event.h"
+#include "core/envelope.h"
 #include "core/json.h"
 #include "core/timestamp.h"
 #include "mb/pg_wchar.h"
@@ -18,27 +19,23 @@
 #define MAX_SHOWN_VALUE_BYTES 64
 #define SCHEMA_VERSION 1
 
-/* The members of an event. */
-typedef enum Member
-{
-	EVENT_ID,
-	CUSTOMER_ID,
-	EVENT_TYPE,
-	TIMESTAMP,
-	PAYLOAD,
-	SOURCE,
-	SCHEMA
-} Member;
-
-static const PsField no_members[] = {
-	[EVENT_ID] = {"eventId", PS_JSON_NULL},
-	[CUSTOMER_ID] = {"customerId", PS_JSON_NULL},
-	[EVENT_TYPE] = {"eventType", PS_JSON_NULL},
-	[TIMESTAMP] = {"timestamp", PS_JSON_NULL},
-	[PAYLOAD] = {"payload", PS_JSON_NULL},
-	[SOURCE] = {"source", PS_JSON_NULL},
-	[SCHEMA] = {"schemaVersion", PS_JSON_NULL},
+static const PsMembers no_members = {
+	.member = {
+		[PS_EVENT_ID] = {"eventId", PS_JSON_NULL},
+		[PS_CUSTOMER_ID] = {"customerId", PS_JSON_NULL},
+		[PS_EVENT_TYPE] = {"eventType", PS_JSON_NULL},
+		[PS_TIMESTAMP] = {"timestamp", PS_JSON_NULL},
+		[PS_PAYLOAD] = {"payload", PS_JSON_NULL},
+		[PS_SOURCE] = {"source", PS_JSON_NULL},
+		[PS_SCHEMA_VERSION] = {"schemaVersion", PS_JSON_NULL},
+	}
 };
+
+const char *
+ps_member_name(PsMember member)
+{
+	return no_members.member[member].name;
+}
 
 static void
 add_error(PsReject **reject, const char *error)
@@ -75,20 +72,22 @@ ps_event_field(const PsEvent *event, const char *name)
 	return NULL;
 }
 
-/* The rejection of bytes that are not a JSON object; the reason may quote any length of them. */
-static PsReject *
-malformed(const char *reason)
+/* The reason may quote any length of the bytes. */
+PsReject *
+ps_reject_value(const char *value, int len, const char *reason)
 {
-	int			len = pg_encoding_mbcliplen(PG_UTF8, reason, strlen(reason),
-											MAX_ERROR_BYTES - (int) strlen("Malformed JSON: "));
+	int			shown;
 
-	len = pg_encoding_verifymbstr(PG_UTF8, reason, len);
-	return ps_reject_make("malformed", psprintf("Malformed JSON: %s", pnstrdup(reason, len)));
+	if (len > 0 && value[0] == '\0')
+		return ps_reject_make("malformed", "Schema registry framing is not supported by this format");
+	shown = pg_encoding_mbcliplen(PG_UTF8, reason, strlen(reason),
+								  MAX_ERROR_BYTES - (int) strlen("Malformed JSON: "));
+	shown = pg_encoding_verifymbstr(PG_UTF8, reason, shown);
+	return ps_reject_make("malformed", psprintf("Malformed JSON: %s", pnstrdup(reason, shown)));
 }
 
-/* Absent, null, an empty string, zero and false are no value. */
-static bool
-is_missing(const PsField *field)
+bool
+ps_member_is_missing(const PsField *field)
 {
 	switch (field->type)
 	{
@@ -128,18 +127,18 @@ is_supported_version(const PsField *field)
 		number.digits[0] == '0' + SCHEMA_VERSION;
 }
 
-static const char *
-unsupported_version(const PsField *field)
+const char *
+ps_unsupported(const char *what, const PsField *field)
 {
 	const char *text = field->text;
 	int			len = field->len;
 
 	if (field->type == PS_JSON_OBJECT)
-		return "Unsupported schemaVersion object";
+		return psprintf("Unsupported %s object", what);
 	if (field->type == PS_JSON_ARRAY)
-		return "Unsupported schemaVersion array";
+		return psprintf("Unsupported %s array", what);
 	len = pg_encoding_mbcliplen(PG_UTF8, text, len, MAX_SHOWN_VALUE_BYTES);
-	return psprintf("Unsupported schemaVersion %s", pnstrdup(text, len));
+	return psprintf("Unsupported %s %s", what, pnstrdup(text, len));
 }
 
 static bool
@@ -150,47 +149,50 @@ read_timestamp(const PsField *field, TimestampTz *timestamp)
 	return field->type == PS_JSON_NUMBER && ps_timestamp_from_epoch_ms(field->text, timestamp);
 }
 
-/* Collects every reason against an event, in the order the contract names; NULL when there is none. */
+/* Collects every reason against an event, its format's first, then in the order the contract names; NULL when there is none. */
 static PsReject *
-validate(const PsField *members, const PsDecodeSettings *settings, TimestampTz *timestamp)
+validate(const PsMembers *found, const PsDecodeSettings *settings, TimestampTz *timestamp)
 {
+	const PsField *members = found->member;
 	static const char *const missing[] = {"Missing eventId", "Missing customerId",
 	"Missing eventType", "Missing timestamp"};
 	static const char *const invalid[] = {"Invalid eventId", "Invalid customerId", "Invalid eventType"};
 	static const struct
 	{
-		Member		member;
+		PsMember	member;
 		const char *error;
 	}			too_long[] = {
-		{CUSTOMER_ID, "customerId too long"},
-		{EVENT_ID, "eventId too long"},
-		{EVENT_TYPE, "eventType too long"}
+		{PS_CUSTOMER_ID, "customerId too long"},
+		{PS_EVENT_ID, "eventId too long"},
+		{PS_EVENT_TYPE, "eventType too long"}
 	};
 	PsReject   *reject = NULL;
-	bool		has_timestamp = !is_missing(&members[TIMESTAMP]);
+	bool		has_timestamp = !ps_member_is_missing(&members[PS_TIMESTAMP]);
 
-	for (int i = EVENT_ID; i <= TIMESTAMP; i++)
+	if (found->error != NULL)
+		add_error(&reject, found->error);
+	for (int i = PS_EVENT_ID; i <= PS_TIMESTAMP; i++)
 	{
-		if (is_missing(&members[i]))
+		if (ps_member_is_missing(&members[i]))
 			add_error(&reject, missing[i]);
 	}
-	for (int i = EVENT_ID; i <= EVENT_TYPE; i++)
+	for (int i = PS_EVENT_ID; i <= PS_EVENT_TYPE; i++)
 	{
-		if (!is_missing(&members[i]) && !is_scalar_text(&members[i]))
+		if (!ps_member_is_missing(&members[i]) && !is_scalar_text(&members[i]))
 			add_error(&reject, invalid[i]);
 	}
-	if (has_timestamp && !read_timestamp(&members[TIMESTAMP], timestamp))
+	if (has_timestamp && !read_timestamp(&members[PS_TIMESTAMP], timestamp))
 	{
 		add_error(&reject, "Invalid timestamp");
 		has_timestamp = false;
 	}
-	if (members[PAYLOAD].type != PS_JSON_NULL && members[PAYLOAD].type != PS_JSON_OBJECT)
+	if (members[PS_PAYLOAD].type != PS_JSON_NULL && members[PS_PAYLOAD].type != PS_JSON_OBJECT)
 		add_error(&reject, "Invalid payload");
 	/* the side that cannot overflow: now may be infinite */
 	if (has_timestamp && *timestamp - settings->max_clock_skew_us > settings->now)
 		add_error(&reject, "Timestamp too far in the future");
-	if (!is_supported_version(&members[SCHEMA]))
-		add_error(&reject, unsupported_version(&members[SCHEMA]));
+	if (!is_supported_version(&members[PS_SCHEMA_VERSION]))
+		add_error(&reject, ps_unsupported("schemaVersion", &members[PS_SCHEMA_VERSION]));
 	for (int i = 0; i < lengthof(too_long); i++)
 	{
 		const PsField *field = &members[too_long[i].member];
@@ -205,48 +207,64 @@ validate(const PsField *members, const PsDecodeSettings *settings, TimestampTz *
 static void
 set_customer(const PsField *field, PsEvent *event)
 {
-	bool		usable = is_scalar_text(field) && !is_missing(field) && field->len <= PS_MAX_ID_BYTES;
+	bool		usable = is_scalar_text(field) && !ps_member_is_missing(field) && field->len <= PS_MAX_ID_BYTES;
 
 	event->customer_id = usable ? field->text : NULL;
 	event->customer_id_len = usable ? field->len : 0;
 }
 
 PsReject *
-ps_event_decode(const char *value, int len, const PsDecodeSettings *settings, PsEvent *event)
+ps_members_read(const PsMessage *message, const PsDecodeSettings *settings, PsMembers *members)
 {
-	PsField		members[lengthof(no_members)];
-	PsJsonReader reader = {members, lengthof(members), PAYLOAD};
-	TimestampTz timestamp = 0;
+	PsJsonReader reader = {members->member, PS_MEMBERS, PS_PAYLOAD};
 	const char *reason;
-	PsReject   *reject;
 
-	memcpy(members, no_members, sizeof(members));
-	set_customer(&members[CUSTOMER_ID], event);
-	if (len > settings->max_event_bytes)
+	memcpy(members, &no_members, sizeof(no_members));
+	if (message->value_len > settings->max_event_bytes)
 		return ps_reject_make("malformed", psprintf("Event too large: %d bytes (the limit is %d)",
-													len, settings->max_event_bytes));
-	if (len > 0 && value[0] == '\0')
-		return ps_reject_make("malformed", "Schema registry framing is not supported by this format");
-	reason = ps_json_read(value, len, &reader);
-	set_customer(&members[CUSTOMER_ID], event);
+													message->value_len, settings->max_event_bytes));
+	if (settings->envelope != NULL)
+		return settings->envelope->format->read(settings->envelope, message, members);
+	reason = ps_json_read(message->value, message->value_len, &reader);
 	if (reason != NULL)
-		return malformed(reason);
-	reject = validate(members, settings, &timestamp);
+		return ps_reject_value(message->value, message->value_len, reason);
+	members->fields = reader.fields;
+	members->nfields = reader.nfields;
+	return NULL;
+}
+
+bool
+ps_event_is_tombstone(const PsMessage *message, const PsEnvelope *envelope)
+{
+	return envelope != NULL ? envelope->format->is_tombstone(message) : message->value == NULL;
+}
+
+PsReject *
+ps_event_decode(const PsMessage *message, const PsDecodeSettings *settings, PsEvent *event)
+{
+	PsMembers	found;
+	const PsField *members = found.member;
+	TimestampTz timestamp = 0;
+	PsReject   *reject = ps_members_read(message, settings, &found);
+
+	set_customer(&members[PS_CUSTOMER_ID], event);
+	if (reject == NULL)
+		reject = validate(&found, settings, &timestamp);
 	if (reject != NULL)
 		return reject;
 
-	event->event_id = members[EVENT_ID].text;
-	event->event_id_len = members[EVENT_ID].len;
+	event->event_id = members[PS_EVENT_ID].text;
+	event->event_id_len = members[PS_EVENT_ID].len;
 	/* here the bytes are at hand, later they are far away */
 	event->customer_key = (int64) hash_bytes_extended((const unsigned char *) event->customer_id, event->customer_id_len, 0);
-	event->event_type = members[EVENT_TYPE].text;
-	event->event_type_len = members[EVENT_TYPE].len;
+	event->event_type = members[PS_EVENT_TYPE].text;
+	event->event_type_len = members[PS_EVENT_TYPE].len;
 	event->timestamp = timestamp;
-	event->source = members[SOURCE].type == PS_JSON_STRING ? members[SOURCE].text : NULL;
+	event->source = members[PS_SOURCE].type == PS_JSON_STRING ? members[PS_SOURCE].text : NULL;
 	event->schema_version = SCHEMA_VERSION;
-	event->fields = reader.fields;
-	event->nfields = reader.nfields;
-	event->payload = members[PAYLOAD].type == PS_JSON_OBJECT ? members[PAYLOAD].text : NULL;
-	event->payload_len = event->payload ? members[PAYLOAD].len : 0;
+	event->fields = found.fields;
+	event->nfields = found.nfields;
+	event->payload = members[PS_PAYLOAD].type == PS_JSON_OBJECT ? members[PS_PAYLOAD].text : NULL;
+	event->payload_len = event->payload ? members[PS_PAYLOAD].len : 0;
 	return NULL;
 }

@@ -1,6 +1,6 @@
 /*
  * event.h
- *	  A customer event: decoding and validation of one message value.
+ *	  A customer event: decoding and validation of one message.
  *
  *	  Pure: no SPI, no Kafka, no GUC, no clock; never raises an ERROR for what
  *	  the bytes hold. Everything returned lives in CurrentMemoryContext or in
@@ -58,20 +58,24 @@ typedef struct PsReject
 	const char *sqlstate;		/* NULL unless PostgreSQL raised it */
 } PsReject;
 
+/* A format that is not profile_event, and where it has what: core/envelope.h */
+typedef struct PsEnvelope PsEnvelope;
+
 typedef struct PsDecodeSettings
 {
 	TimestampTz now;
 	int64		max_clock_skew_us;
 	int			max_event_bytes;
+	const PsEnvelope *envelope; /* NULL: profile_event */
 } PsDecodeSettings;
 
 /*
- * Decodes a value into *event and returns NULL, or returns why it cannot. Then
- * event says nothing but whose it would be, as far as it was read: customer_id
- * with its length, NULL when that cannot be told.
+ * Decodes a message that is no tombstone into *event and returns NULL, or returns
+ * why it cannot. Then event says nothing but whose it would be, as far as it was
+ * read: customer_id with its length, NULL when that cannot be told.
  */
-extern PsReject *ps_event_decode(const char *value, int len,
-								 const PsDecodeSettings *settings, PsEvent *event);
+extern PsReject *ps_event_decode(const PsMessage *message, const PsDecodeSettings *settings, PsEvent *event);
+extern bool ps_event_is_tombstone(const PsMessage *message, const PsEnvelope *envelope);
 
 extern PsReject *ps_reject_make(const char *kind, const char *error);
 

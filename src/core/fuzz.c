@@ -20,6 +20,52 @@ static const char *const fuzz_events[] = {
 	"\"customerId\" : \"k\xc3\xb6ln\" , \"eventId\" : \"a\\\"b\\\\c\" , \"schemaVersion\" : \"1\" } ",
 };
 
+static const char *const fuzz_envelopes[] = {
+	"{\"specversion\":\"1.0\",\"id\":\"e-1\",\"subject\":\"c-1\",\"type\":\"transaction.completed\",\"source\":\"/core\","
+	"\"time\":\"2025-06-01T12:30:45.123456+02:00\",\"data\":{\"amount\":12.5,\"meta\":{\"id\":7,\"who\":\"c-2\"},\"tags\":[1,{}]}}",
+	"{\"data\":{\"meta\":{\"id\":[1],\"who\":null}},\"data\":{\"meta\":{\"who\":\"c-3\",\"id\":\"x\"},\"odd key\":{\"t\":\"y\"}},"
+	"\"specversion\":\"1.1\",\"id\":1e2,\"type\":\"x\",\"time\":1748781045123.5}",
+	" {\"amount\":1,\"meta\":{\"who\":\"k\"},\"odd key\":{\"t\":0}} ",
+};
+
+/* left_out: sixteenths of the messages with headers that do not have it */
+static const struct
+{
+	const char *name;
+	const char *value;
+	int			left_out;
+}			fuzz_headers[] = {
+	{"ce_specversion", "1.0", 1},
+	{"ce_id", "e-2", 1},
+	{"ce_type", "session.started", 1},
+	{"ce_subject", "c-2", 8},
+	{"ce_source", "/core", 8},
+	{"ce_time", "2025-06-01T12:30:45Z", 8},
+	{"content-type", "application/cloudevents+json; charset=UTF-8", 14},
+	{"Content-Type", "application/json", 8},
+	{"content-type", "application/cloudevents-batch+json", 15},
+	{"x", "1748781045123", 4},
+};
+
+static const PsDefaultSource fuzz_sources[] = {
+	{PS_EVENT_ID, "$.id"},
+	{PS_EVENT_ID, "$.data.meta.id"},
+	{PS_EVENT_ID, "header:ce_id"},
+	{PS_CUSTOMER_ID, "$.data.meta.who"},
+	{PS_CUSTOMER_ID, "key"},
+	{PS_EVENT_TYPE, "$.type"},
+	{PS_EVENT_TYPE, "$.data.\"odd key\".t"},
+	{PS_EVENT_TYPE, "constant:x"},
+	{PS_TIMESTAMP, "$.time"},
+	{PS_TIMESTAMP, "header:x"},
+	{PS_TIMESTAMP, "kafka_timestamp"},
+	{PS_PAYLOAD, "$.data.meta"},
+	{PS_PAYLOAD, "$.data"},
+	{PS_PAYLOAD, "$"},
+	{PS_SOURCE, "header:ce_source"},
+	{PS_SCHEMA_VERSION, "constant:1"},
+};
+
 static const char *const fuzz_tokens[] = {
 	"\"", "\\", "{", "}", "[", "]", ":", ",", "null", "true", "false", "0", "-", "1e400", "1E-309", "NaN",
 	"\\u0000", "\\ud800", "\\udc00", "\xff", "\xc3", "\xed\xa0\x80", "\xf0\x9f\x98\x80", "\t", "9999999999999999",
@@ -75,10 +121,11 @@ fuzz_mutate(pg_prng_state *prng, char *bytes, int len)
 	}
 }
 
-int
-ps_fuzz_fill(pg_prng_state *prng, char *bytes)
+/* Fills a buffer with one of these events, damaged, or with random bytes; returns how many. */
+static int
+fuzz_value(pg_prng_state *prng, const char *const *events, int nevents, char *bytes)
 {
-	const char *event = fuzz_events[fuzz_int(prng, lengthof(fuzz_events) - 1)];
+	const char *event = events[fuzz_int(prng, nevents - 1)];
 	int			len = strlen(event);
 
 	if (fuzz_int(prng, 9) == 0)
@@ -92,6 +139,70 @@ ps_fuzz_fill(pg_prng_state *prng, char *bytes)
 	for (int i = fuzz_int(prng, FUZZ_MAX_MUTATIONS); i > 0; i--)
 		len = fuzz_mutate(prng, bytes, len);
 	return len;
+}
+
+/* Text, seldom damaged, in memory of just that size. */
+static const char *
+fuzz_text(pg_prng_state *prng, const char *text, int *len)
+{
+	char		bytes[PS_FUZZ_MAX_BYTES];
+
+	*len = strlen(text);
+	memcpy(bytes, text, *len);
+	if (fuzz_int(prng, 19) == 0)
+		*len = fuzz_mutate(prng, bytes, *len);
+	return memcpy(palloc(Max(*len, 1)), bytes, *len);
+}
+
+void
+ps_fuzz_fill(pg_prng_state *prng, const PsEnvelope *envelope, char *bytes, PsMessage *message)
+{
+	PsHeader   *headers;
+
+	memset(message, 0, sizeof(PsMessage));
+	message->value = bytes;
+	message->kafka_timestamp = DT_NOBEGIN;
+	if (envelope == NULL)
+	{
+		message->value_len = fuzz_value(prng, fuzz_events, lengthof(fuzz_events), bytes);
+		return;
+	}
+	message->value_len = fuzz_value(prng, fuzz_envelopes, lengthof(fuzz_envelopes), bytes);
+	if (fuzz_int(prng, 1) == 0)
+		message->kafka_timestamp = 0;
+	if (fuzz_int(prng, 2) > 0)
+		message->key = fuzz_text(prng, "c-1", &message->key_len);
+	headers = palloc0(lengthof(fuzz_headers) * sizeof(PsHeader));
+	message->headers = headers;
+	if (fuzz_int(prng, 1) == 0)
+		return;
+	for (int i = 0; i < lengthof(fuzz_headers); i++)
+	{
+		PsHeader   *header = &headers[message->nheaders];
+
+		if (fuzz_int(prng, 15) < fuzz_headers[i].left_out)
+			continue;
+		header->name = fuzz_headers[i].name;
+		if (fuzz_int(prng, 49) > 0)
+			header->value = fuzz_text(prng, fuzz_headers[i].value, &header->value_len);
+		message->nheaders++;
+	}
+}
+
+PsEnvelope *
+ps_fuzz_envelope(pg_prng_state *prng)
+{
+	int			format = fuzz_int(prng, 2);
+	PsEnvelope *envelope;
+
+	if (format == 0)
+		return NULL;
+	envelope = ps_envelope_make(ps_format_find(format == 1 ? "cloudevents" : "custom"));
+	for (int i = 0; i < lengthof(fuzz_sources) && format == 2; i++)
+		if (fuzz_int(prng, 3) > 0)
+			(void) ps_envelope_add(envelope, fuzz_sources[i].member, fuzz_sources[i].source);
+	ps_envelope_add_defaults(envelope);
+	return envelope;
 }
 
 /* Whether a slice is UTF-8 and, unless it is raw JSON, a C string of that length. */

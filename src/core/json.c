@@ -16,12 +16,15 @@
 
 #define FEW_FIELDS 16
 
-/* The parser's state: depth 1 is the root's inside, 2 a member's. */
+const char	ps_json_not_object[] = "the value is not an object";
+
+/* The parser's state: depth 1 is the root's inside, 2 a member's; where the root is taken apart it counts as a member. */
 typedef struct Walk
 {
 	PsJsonReader *reader;
 	JsonLexContext *lex;
 	int			depth;
+	int			root_depth;		/* outside of the root */
 	PsField    *member;			/* being read; NULL when it is not wanted */
 	bool		in_expanded;
 	const char *field_name;
@@ -147,8 +150,11 @@ begin_container(Walk *walk, PsJsonType type)
 {
 	PsField    *field = target(walk, true);
 
-	if (walk->depth == 0)
+	if (walk->depth == walk->root_depth)
+	{
 		walk->root_is_object = type == PS_JSON_OBJECT;
+		walk->in_expanded = walk->root_is_object && walk->root_depth == 1;
+	}
 	if (field != NULL)
 	{
 		field->type = type;
@@ -156,7 +162,7 @@ begin_container(Walk *walk, PsJsonType type)
 		field->len = 0;
 	}
 	if (walk->depth == 1 && type == PS_JSON_OBJECT && field != NULL)
-		walk->in_expanded = field == &walk->reader->members[walk->reader->expanded];
+		walk->in_expanded = field - walk->reader->members == walk->reader->expanded;
 	walk->depth++;
 }
 
@@ -334,6 +340,7 @@ ps_json_read(const char *value, int len, PsJsonReader *reader)
 
 	reader->fields = NULL;
 	reader->nfields = 0;
+	walk.depth = walk.root_depth = reader->expanded == PS_JSON_ROOT ? 1 : 0;
 	walk.lex = ps_json_lex_make(value, len, PG_UTF8);
 	result = pg_parse_json(walk.lex, &actions);
 	if (result != JSON_SUCCESS)
@@ -341,7 +348,7 @@ ps_json_read(const char *value, int len, PsJsonReader *reader)
 	else if (walk.number_out_of_range)
 		reason = "number out of range";
 	else if (!walk.root_is_object)
-		reason = "the value is not an object";
+		reason = ps_json_not_object;
 	else
 		drop_repeated(reader);
 	ps_json_lex_free(walk.lex);

@@ -16,7 +16,9 @@ typedef struct PsJsonReader
 {
 	PsField    *members;		/* wanted, by name; absent ones stay as they are */
 	int			nmembers;
-	int			expanded;		/* which member is taken apart when it is an object */
+	int			expanded;		/* which member is taken apart when it is an object; or one of these: */
+#define PS_JSON_NO_MEMBER (-1)
+#define PS_JSON_ROOT (-2)		/* the object itself; then there are no members */
 	PsField    *fields;			/* its members */
 	int			nfields;
 } PsJsonReader;
@@ -29,6 +31,9 @@ typedef struct PsJsonNumber
 	int			ndigits;		/* significant ones, so 0 for a zero */
 	int			exponent;		/* of the first significant digit */
 } PsJsonNumber;
+
+/* The reason for valid JSON that is not an object. */
+extern const char ps_json_not_object[];
 
 /* Reads a value into the reader and returns NULL, or returns why it cannot. */
 extern const char *ps_json_read(const char *value, int len, PsJsonReader *reader);

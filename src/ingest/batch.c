@@ -58,6 +58,7 @@ apply_settings(const PsStream *stream)
 		.now = GetCurrentTimestamp(),
 		.max_clock_skew_us = ps_max_clock_skew_ms * INT64CONST(1000),
 		.max_event_bytes = ps_max_event_bytes,
+		.envelope = stream->envelope,
 		.dedupe_retention_us = stream->dedupe_retention_us,
 		.late_tolerance_us = stream->late_tolerance_us,
 		.lock_timeout_ms = stream->lock_timeout_ms,

@@ -9,6 +9,7 @@
 
 #include "access/xact.h"
 #include "connection.h"
+#include "core/field_map.h"
 #include "executor/spi.h"
 #include "ingest/rebuild.h"
 #include "ingest/watch.h"
@@ -150,6 +151,8 @@ check_stream(PsWorker *worker, int stream_id)
 		context = AllocSetContextCreate(CurTransactionContext, "profile_stream stream", ALLOCSET_SMALL_SIZES);
 		MemoryContextSwitchTo(context);
 		stream = ps_stream_find(NULL, stream_id);
+		if (stream != NULL)
+			stream->envelope = ps_field_map_compile(stream->format, stream->field_map);
 		if (stream != NULL && ps_shadow_used())
 			ps_rebuild_adjust(stream);
 		PopActiveSnapshot();

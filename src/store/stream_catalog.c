@@ -1,12 +1,11 @@
 /*
  * stream_catalog.c
- *	  The SQL of streams and stream_status. Called by the worker and by the
+ *	  The SQL of streams and stream_status, but what workers say there. Called by the worker and by the
  *	  functions that control streams.
  */
 #include "postgres.h"
 
 #include "catalog/namespace.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "store/plan.h"
@@ -15,7 +14,6 @@
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 const char *const ps_sink_names[PS_SINK_KINDS] = {
@@ -32,7 +30,7 @@ static PsPlan find_plan = {
 	" COALESCE((EXTRACT(epoch FROM s.late_tolerance) * 1000000)::int8, -1),"
 	" s.workers, s.partitions, s.dead_letter_pause_ratio, (EXTRACT(epoch FROM s.lock_timeout) * 1000)::int4,"
 	" s.redis, s.redis_prefix, EXTRACT(epoch FROM s.redis_ttl)::int4, s.updates_topic, s.dead_letter_topic,"
-	" s.segment_channel_prefix,"
+	" s.segment_channel_prefix, s.format, s.field_map,"
 	" COALESCE(t.enabled AND t.database = $3, false)"
 	" FROM profile_stream.streams s LEFT JOIN profile_stream.stream_status t ON t.stream_id = s.stream_id"
 	" WHERE s.name = $1 OR s.stream_id = $2",
@@ -43,29 +41,30 @@ static PsPlan find_plan = {
 #define SETTINGS \
 	"server, brokers, group_id, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options," \
 	" reorder_wait, reorder_buffer_size, late_tolerance, workers, partitions, dead_letter_pause_ratio, lock_timeout, redis, redis_prefix, redis_ttl," \
-	" updates_topic, dead_letter_topic, segment_channel_prefix"
+	" updates_topic, dead_letter_topic, segment_channel_prefix, format, field_map"
 
 #define SETTING_VALUES \
 	"$1::name, $2, $3, $4, $5 * '1 ms'::interval, $6 * '1 us'::interval, $7, $8, $9, $10," \
-	" $11 * '1 us'::interval, $12, $13 * '1 us'::interval, $14, $15, $16, $17 * '1 ms'::interval, $18, $19, $20 * '1 s'::interval, $21, $22, $23"
+	" $11 * '1 us'::interval, $12, $13 * '1 us'::interval, $14, $15, $16, $17 * '1 ms'::interval, $18, $19, $20 * '1 s'::interval, $21, $22, $23, $24, $25"
 
 #define SETTING_TYPES \
 	TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, \
-	INT8OID, INT4OID, INT8OID, INT4OID, INT4ARRAYOID, FLOAT8OID, INT8OID, TEXTOID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID
+	INT8OID, INT4OID, INT8OID, INT4OID, INT4ARRAYOID, FLOAT8OID, INT8OID, TEXTOID, TEXTOID, INT4OID, TEXTOID, TEXTOID, \
+	TEXTOID, TEXTOID, JSONBOID
 
-#define NSETTINGS 23
+#define NSETTINGS 25
 
 static PsPlan add_plan = {
 	"WITH s AS (INSERT INTO profile_stream.streams (" SETTINGS ", name, owner, topic, start_from, created_at)"
-	" VALUES (" SETTING_VALUES ", $24, $25::name, $26, $27, pg_catalog.now()) RETURNING stream_id), t AS ("
+	" VALUES (" SETTING_VALUES ", $26, $27::name, $28, $29, pg_catalog.now()) RETURNING stream_id), t AS ("
 	" INSERT INTO profile_stream.stream_status (stream_id, database, enabled, state, changed_at)"
-	" SELECT s.stream_id, $28, true, 'starting', pg_catalog.now() FROM s)"
+	" SELECT s.stream_id, $30, true, 'starting', pg_catalog.now() FROM s)"
 	" SELECT s.stream_id FROM s",
 	NSETTINGS + 5, {SETTING_TYPES, TEXTOID, TEXTOID, TEXTOID, TEXTOID, OIDOID}
 };
 
 static PsPlan alter_plan = {
-	"UPDATE profile_stream.streams s SET (" SETTINGS ") = ROW(" SETTING_VALUES ") WHERE s.stream_id = $24",
+	"UPDATE profile_stream.streams s SET (" SETTINGS ") = ROW(" SETTING_VALUES ") WHERE s.stream_id = $26",
 	NSETTINGS + 1, {SETTING_TYPES, INT4OID}
 };
 
@@ -104,14 +103,6 @@ static PsPlan skipped_plan = {
 	2, {INT4OID, INT8OID}
 };
 
-static PsPlan state_plan = {
-	"UPDATE profile_stream.stream_status t SET state = $2, error = $3, hint = $4,"
-	" error_at = CASE WHEN $3 IS NULL THEN NULL ELSE pg_catalog.clock_timestamp() END,"
-	" next_attempt_at = pg_catalog.clock_timestamp() + $5 * '1 ms'::interval, changed_at = pg_catalog.clock_timestamp()"
-	" WHERE t.stream_id = $1",
-	5, {INT4OID, TEXTOID, TEXTOID, TEXTOID, INT8OID}
-};
-
 /* what a user may see of a stream */
 static PsPlan describe_plan = {
 	"SELECT pg_catalog.concat_ws(': ', s.state, s.error) FROM profile_stream.stat_streams s WHERE s.stream = $1",
@@ -131,6 +122,15 @@ column_value(int column)
 	bool		isnull;
 
 	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
+}
+
+static Jsonb *
+column_jsonb(int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? NULL : DatumGetJsonbPCopy(value);
 }
 
 void
@@ -186,7 +186,7 @@ ps_stream_find(const char *name, int stream_id)
 	stream->on_offset_lost = column_text(12);
 	stream->notify_channel = column_text(13);
 	stream->notify = column_text(14);
-	stream->options = DatumGetJsonbPCopy(column_value(15));
+	stream->options = column_jsonb(15);
 	stream->reorder_wait_us = DatumGetInt64(column_value(16));
 	stream->reorder_buffer_size = DatumGetInt32(column_value(17));
 	stream->late_tolerance_us = DatumGetInt64(column_value(18));
@@ -200,7 +200,9 @@ ps_stream_find(const char *name, int stream_id)
 	stream->sinks[PS_SINK_UPDATES] = column_text(26);
 	stream->sinks[PS_SINK_DEAD_LETTERS] = column_text(27);
 	stream->segment_channel_prefix = column_text(28);
-	stream->enabled = DatumGetBool(column_value(29));
+	stream->format = column_text(29);
+	stream->field_map = column_jsonb(30);
+	stream->enabled = DatumGetBool(column_value(31));
 	return stream;
 }
 
@@ -255,6 +257,9 @@ set_settings(const PsStream *stream, Datum *args, char *nulls)
 	args[20] = optional_text(stream->sinks[PS_SINK_UPDATES], &nulls[20]);
 	args[21] = optional_text(stream->sinks[PS_SINK_DEAD_LETTERS], &nulls[21]);
 	args[22] = optional_text(stream->segment_channel_prefix, &nulls[22]);
+	args[23] = CStringGetTextDatum(stream->format);
+	args[24] = stream->field_map ? JsonbPGetDatum(stream->field_map) : (Datum) 0;
+	nulls[24] = stream->field_map ? ' ' : 'n';
 }
 
 void
@@ -344,42 +349,6 @@ ps_streams_enabled(void)
 		ids = lappend_int(ids, DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)));
 	}
 	return ids;
-}
-
-/* Owner of stream_status; whoever we are when it is gone, which the statement will complain about. */
-static Oid
-status_owner(void)
-{
-	Oid			relid = get_relname_relid("stream_status", get_namespace_oid(PS_SCHEMA, true));
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner = GetUserId();
-
-	if (HeapTupleIsValid(tuple))
-	{
-		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-		ReleaseSysCache(tuple);
-	}
-	return owner;
-}
-
-void
-ps_stream_set_state(int stream_id, const char *state, const char *error, const char *hint, int64 next_attempt_ms)
-{
-	Datum		args[5];
-	char		nulls[5] = {' ', ' ', ' ', ' ', next_attempt_ms < 0 ? 'n' : ' '};
-	Oid			user;
-	int			context;
-
-	args[0] = Int32GetDatum(stream_id);
-	args[1] = CStringGetTextDatum(state);
-	args[2] = optional_text(error, &nulls[2]);
-	args[3] = optional_text(hint, &nulls[3]);
-	args[4] = Int64GetDatum(next_attempt_ms);
-	/* as the owner of the table: that a stream lost its rights must be seen too */
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(status_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
-	(void) ps_plan_run(&state_plan, args, nulls, SPI_OK_UPDATE);
-	SetUserIdAndSecContext(user, context);
 }
 
 char *

@@ -50,6 +50,9 @@ typedef struct PsStream
 	char	   *sinks[PS_SINK_KINDS];	/* host:port, socket or server of a Redis; topics; NULL: there is none */
 	char	   *redis_prefix;
 	int			redis_ttl_s;
+	char	   *format;
+	Jsonb	   *field_map;		/* NULL: none */
+	struct PsEnvelope *envelope;	/* of both, once a worker has compiled it */
 	bool		enabled;		/* in this database */
 } PsStream;
 

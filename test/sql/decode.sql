@@ -206,7 +206,7 @@ SELECT errors, (SELECT count(*) FROM jsonb_object_keys(payload)) FROM profile_st
 
 -- privileges
 SELECT has_function_privilege('public', 'profile_stream.decode_event(bytea, timestamptz)', 'EXECUTE') AS decode_event,
-	has_function_privilege('public', 'profile_stream.decode_fuzz(int, int)', 'EXECUTE') AS decode_fuzz;
+	has_function_privilege('public', 'profile_stream.decode_fuzz(int, int, text, jsonb)', 'EXECUTE') AS decode_fuzz;
 
 -- damaged events and random bytes: decode_fuzz checks every answer
 SELECT profile_stream.decode_fuzz(42, 0) AS none, profile_stream.decode_fuzz(42, 100000) AS valid;

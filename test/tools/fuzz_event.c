@@ -151,15 +151,21 @@ pstrdup(const char *text)
 	return pnstrdup(text, strlen(text));
 }
 
-/* Decodes a value that ends where nothing can be read any more; says what does not hold, NULL when all does. */
-static const char *
-decode(const char *bytes, int len, bool *valid)
+static void
+forget_blocks(void)
 {
-	static const PsDecodeSettings settings = {DECODED_AT, USECS_PER_HOUR, PS_FUZZ_MAX_BYTES};
+	while (blocks.next != &blocks)
+		pfree(blocks.next->data);
+}
+
+/* Decodes a message whose value is moved to where nothing behind it can be read; says what does not hold, NULL when all does. */
+static const char *
+decode(PsMessage *message, const PsEnvelope *envelope, bool *valid)
+{
+	PsDecodeSettings settings = {DECODED_AT, USECS_PER_HOUR, PS_FUZZ_MAX_BYTES, envelope};
 	static char *end = NULL;
 	PsEvent		event;
 	PsReject   *reject;
-	const char *wrong;
 
 	if (end == NULL)
 	{
@@ -169,12 +175,10 @@ decode(const char *bytes, int len, bool *valid)
 		if (mprotect(end, page, PROT_NONE) != 0)
 			abort();
 	}
-	reject = ps_event_decode(memcpy(end - len, bytes, len), len, &settings, &event);
-	wrong = reject ? ps_fuzz_check_reject(reject) : ps_fuzz_check_event(&event, &settings);
+	message->value = memcpy(end - message->value_len, message->value, message->value_len);
+	reject = ps_event_decode(message, &settings, &event);
 	*valid = reject == NULL;
-	while (blocks.next != &blocks)
-		pfree(blocks.next->data);
-	return wrong;
+	return reject ? ps_fuzz_check_reject(reject) : ps_fuzz_check_event(&event, &settings);
 }
 
 #ifdef PS_LIBFUZZER
@@ -185,10 +189,23 @@ int			LLVMFuzzerTestOneInput(const uint8_t * data, size_t size);
 int
 LLVMFuzzerTestOneInput(const uint8_t * data, size_t size)
 {
+	static char bytes[PS_FUZZ_MAX_BYTES];
+	pg_prng_state prng;
+	PsMessage	message;
+	PsEnvelope *envelope;
 	bool		valid;
 
-	if (size <= PS_FUZZ_MAX_BYTES && decode((const char *) data, (int) size, &valid) != NULL)
+	if (size == 0 || size > PS_FUZZ_MAX_BYTES)
+		return 0;
+	/* format, key and headers follow from the first byte, the value from the others */
+	pg_prng_seed(&prng, data[0]);
+	envelope = ps_fuzz_envelope(&prng);
+	ps_fuzz_fill(&prng, envelope, bytes, &message);
+	message.value = (const char *) data + 1;
+	message.value_len = (int) size - 1;
+	if (decode(&message, envelope, &valid) != NULL)
 		abort();
+	forget_blocks();
 	return 0;
 }
 
@@ -206,16 +223,20 @@ main(int argc, char **argv)
 	pg_prng_seed(&prng, strtoul(argv[1], NULL, 10));
 	for (long i = atol(argv[2]); i > 0; i--)
 	{
-		int			len = ps_fuzz_fill(&prng, bytes);
+		PsEnvelope *envelope = ps_fuzz_envelope(&prng);
+		PsMessage	message;
+		const char *wrong;
 		bool		valid;
-		const char *wrong = decode(bytes, len, &valid);
 
+		ps_fuzz_fill(&prng, envelope, bytes, &message);
+		wrong = decode(&message, envelope, &valid);
 		if (wrong != NULL)
 		{
-			printf("%s does not hold for %.*s\n", wrong, len, bytes);
+			printf("%s does not hold for %.*s\n", wrong, message.value_len, message.value);
 			return 1;
 		}
 		nvalid += valid;
+		forget_blocks();
 	}
 	printf("%ld valid\n", nvalid);
 	return 0;

@@ -1,0 +1,110 @@
+/*
+ * field_map.c
+ *	  Reads and checks a stream's format and field_map. Called when a stream is
+ *	  created or altered, when its worker reads it, and by decode_message().
+ */
+#include "postgres.h"
+
+#include "core/field_map.h"
+
+#define SOURCES_HINT \
+	"A source is a path of at most 8 keys ($.data.id, $.\"odd key\"), key, header:NAME, kafka_timestamp or constant:TEXT."
+#define MAP_HINT \
+	"Name the sources of eventId, customerId, eventType, payload, timestamp, source and schemaVersion: " \
+	"{\"eventId\": \"$.id\", \"customerId\": [\"$.customer\", \"key\"], ...}."
+
+static void
+refuse(const char *message, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s", message),
+			 errhint("%s", hint)));
+}
+
+static PsMember
+find_member(const char *name)
+{
+	for (int m = 0; m < PS_MEMBERS; m++)
+		if (strcmp(ps_member_name(m), name) == 0)
+			return m;
+	refuse(psprintf("field_map names \"%s\", which is not a member of an event", name), MAP_HINT);
+	pg_unreachable();
+}
+
+/* Adds one source. */
+static void
+add_source(PsEnvelope *envelope, PsMember member, const JsonbValue *value)
+{
+	const char *wrong;
+	char	   *source;
+
+	if (value->type != jbvString)
+		refuse(psprintf("field_map has a source of %s that is not a string", ps_member_name(member)), SOURCES_HINT);
+	source = pnstrdup(value->val.string.val, value->val.string.len);
+	wrong = ps_envelope_add(envelope, member, source);
+	if (wrong != NULL)
+		refuse(psprintf("field_map: \"%s\" of %s %s", source, ps_member_name(member), wrong), SOURCES_HINT);
+}
+
+/* Adds a source, or an array of them. */
+static void
+add_sources(PsEnvelope *envelope, PsMember member, const JsonbValue *value)
+{
+	JsonbContainer *container;
+
+	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
+	{
+		add_source(envelope, member, value);
+		return;
+	}
+	container = value->val.binary.data;
+	if (JsonContainerSize(container) == 0)
+		refuse(psprintf("field_map has no source of %s", ps_member_name(member)), SOURCES_HINT);
+	for (uint32 i = 0; i < JsonContainerSize(container); i++)
+		add_source(envelope, member, getIthJsonbValueFromContainer(container, i));
+}
+
+/* Adds the sources of each member that a map names. */
+static void
+add_map(PsEnvelope *envelope, Jsonb *map)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&map->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	PsMember	member = PS_EVENT_ID;
+
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			member = find_member(pnstrdup(value.val.string.val, value.val.string.len));
+		else if (token == WJB_VALUE)
+			add_sources(envelope, member, &value);
+	}
+}
+
+PsEnvelope *
+ps_field_map_compile(const char *format, Jsonb *map)
+{
+	const PsFormat *found = ps_format_find(format);
+	PsEnvelope *envelope;
+
+	if (strcmp(format, "profile_event") == 0)
+	{
+		if (map != NULL)
+			refuse("format profile_event has no field_map", "Give format => 'custom' or 'cloudevents' with it.");
+		return NULL;
+	}
+	if (found == NULL)
+		refuse(psprintf("format \"%s\" is not known", format), "The formats are profile_event, cloudevents and custom.");
+	if (map != NULL && !JB_ROOT_IS_OBJECT(map))
+		refuse("field_map must be a JSON object", MAP_HINT);
+	envelope = ps_envelope_make(found);
+	if (map != NULL)
+		add_map(envelope, map);
+	ps_envelope_add_defaults(envelope);
+	for (int m = PS_EVENT_ID; m <= PS_TIMESTAMP; m++)
+		if (envelope->nsources[m] == 0)
+			refuse(psprintf("format %s needs a field_map with %s", format, ps_member_name(m)), MAP_HINT);
+	return envelope;
+}
