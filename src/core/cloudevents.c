@@ -70,9 +70,7 @@ check_type(const char *type)
 
 	if (pg_strncasecmp(type, "-batch", 6) == 0)
 		return ps_reject_make("malformed", "CloudEvents batches are not supported");
-	if (pg_strncasecmp(type, "+json", 5) == 0)
-		type += 5;
-	if (strcspn(type, "; \t") == 0)
+	if (strcspn(pg_strncasecmp(type, "+json", 5) == 0 ? type + 5 : type, "; \t") == 0)
 		return NULL;
 	len = pg_encoding_mbcliplen(PG_UTF8, type, strlen(type), MAX_SHOWN_TYPE_BYTES);
 	len = pg_encoding_verifymbstr(PG_UTF8, type, len);

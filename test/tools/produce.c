@@ -6,7 +6,8 @@
  *	  produce -b brokers -t topic -T transactional.id [-w milliseconds]
  *
  *	  Lines are partition<TAB>key<TAB>base64(value), "-" for a null value, an
- *	  empty key for none; with -j they are key<TAB>value and the key's hash
+ *	  empty key for none; a fourth column holds headers, name=base64(value), with
+ *	  commas between. With -j they are key<TAB>value and the key's hash
  *	  chooses the partition. -p creates the topic first, -n bounds what
  *	  is sent, and so read, at once. Succeeds only when every message was
  *	  delivered, in the order of the lines of each partition.
@@ -122,10 +123,42 @@ decode_base64(char *text)
 	return len;
 }
 
+typedef struct Message
+{
+	int			partition;
+	const char *key;			/* empty: none */
+	const char *value;			/* NULL: a tombstone */
+	size_t		len;
+	rd_kafka_headers_t *headers;	/* NULL: none; librdkafka's once it is queued */
+} Message;
+
+/* Reads headers from the fourth column; dies when it does not have the format. */
+static rd_kafka_headers_t *
+read_headers(char *column)
+{
+	rd_kafka_headers_t *headers = rd_kafka_headers_new(8);
+	char	   *rest = column;
+	char	   *header;
+
+	while ((header = strtok_r(rest, ",", &rest)) != NULL)
+	{
+		char	   *value = strchr(header, '=');
+		ssize_t		len;
+
+		if (value == NULL)
+			die("header is not name=base64", header);
+		*value++ = '\0';
+		len = decode_base64(value);
+		if (len < 0)
+			die("header is not base64", value);
+		rd_kafka_header_add(headers, header, -1, value, len);
+	}
+	return headers;
+}
+
 /* Queues one message, waiting while the queue is full. */
 static void
-send_message(rd_kafka_t *handle, const char *topic, int partition,
-			 const char *key, const char *value, size_t len)
+send_message(rd_kafka_t *handle, const char *topic, const Message *message)
 {
 	for (;;)
 	{
@@ -133,10 +166,11 @@ send_message(rd_kafka_t *handle, const char *topic, int partition,
 
 		err = rd_kafka_producev(handle,
 								RD_KAFKA_V_TOPIC(topic),
-								RD_KAFKA_V_PARTITION(partition),
+								RD_KAFKA_V_PARTITION(message->partition),
 								RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-								RD_KAFKA_V_KEY(*key ? key : NULL, strlen(key)),
-								RD_KAFKA_V_VALUE((void *) value, len),
+								RD_KAFKA_V_KEY(*message->key ? message->key : NULL, strlen(message->key)),
+								RD_KAFKA_V_VALUE((void *) message->value, message->len),
+								RD_KAFKA_V_HEADERS(message->headers),
 								RD_KAFKA_V_END);
 		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 			break;
@@ -151,9 +185,10 @@ send_message(rd_kafka_t *handle, const char *topic, int partition,
 static void
 send_line(rd_kafka_t *handle, const char *topic, char *line, bool json)
 {
+	Message		message = {.partition = RD_KAFKA_PARTITION_UA};
 	char	   *key;
 	char	   *value;
-	int			partition = RD_KAFKA_PARTITION_UA;
+	char	   *headers;
 	ssize_t		len;
 
 	if (json)
@@ -163,7 +198,10 @@ send_line(rd_kafka_t *handle, const char *topic, char *line, bool json)
 		if (value == NULL)
 			die("not key<TAB>value", line);
 		*value++ = '\0';
-		send_message(handle, topic, partition, key, value, strlen(value));
+		message.key = key;
+		message.value = value;
+		message.len = strlen(value);
+		send_message(handle, topic, &message);
 		return;
 	}
 	key = strchr(line, '\t');
@@ -172,16 +210,23 @@ send_line(rd_kafka_t *handle, const char *topic, char *line, bool json)
 		die("not partition<TAB>key<TAB>value", line);
 	*key++ = '\0';
 	*value++ = '\0';
-	partition = atoi(line);
-	if (strcmp(value, "-") == 0)
+	headers = strchr(value, '\t');
+	if (headers != NULL)
 	{
-		send_message(handle, topic, partition, key, NULL, 0);
-		return;
+		*headers++ = '\0';
+		message.headers = read_headers(headers);
 	}
-	len = decode_base64(value);
-	if (len < 0)
-		die("value is not base64", value);
-	send_message(handle, topic, partition, key, value, (size_t) len);
+	message.partition = atoi(line);
+	message.key = key;
+	if (strcmp(value, "-") != 0)
+	{
+		len = decode_base64(value);
+		if (len < 0)
+			die("value is not base64", value);
+		message.value = value;
+		message.len = (size_t) len;
+	}
+	send_message(handle, topic, &message);
 }
 
 /* Dies of an error of a transaction. */

@@ -301,14 +301,18 @@ sub finish_producing
 	$producer->{harness}->finish or die "produce: $producer->{err}";
 }
 
-# [partition, key, value] rows as lines of produce; an undefined value is a tombstone.
+# [partition, key, value, { header => value }] rows as lines of produce; an undefined value is a tombstone.
 sub lines
 {
 	require MIME::Base64;
-	return map { join("\t", $_->[0], $_->[1], defined $_->[2] ? MIME::Base64::encode_base64($_->[2], '') : '-') . "\n" } @_;
+	return map {
+		my $headers = $_->[3] // {};
+		join("\t", $_->[0], $_->[1], defined $_->[2] ? MIME::Base64::encode_base64($_->[2], '') : '-',
+			%$headers ? join(',', map { "$_=" . MIME::Base64::encode_base64($headers->{$_}, '') } sort keys %$headers) : ()) . "\n"
+	} @_;
 }
 
-# Produces [partition, key, value] rows.
+# Produces such rows.
 sub produce
 {
 	my ($self, $topic, @rows) = @_;

@@ -280,7 +280,7 @@ sub generate
 }
 
 # One passed test when the server holds what the model says of the events; model => [more arguments of the model],
-# effects => 1: but for the counters.
+# effects => 1: but for the counters, other_values => 1: of the same events in another format.
 sub equals_model
 {
 	my ($node, $stream, $events, $name, %options) = @_;
@@ -296,7 +296,7 @@ sub equals_model
 		  or die 'could not run the model';
 	}
 	IPC::Run::run([ ProfileStream::Broker::tool('compare.py'), '--stream', $stream, '--expected', $expected,
-			$options{effects} ? '--effects' : (), '--', '-h', $node->host, '-p', $node->port, '-d', $dbname ], '>', \$output, '2>&1');
+			$options{effects} ? '--effects' : (), $options{other_values} ? '--other-values' : (), '--', '-h', $node->host, '-p', $node->port, '-d', $dbname ], '>', \$output, '2>&1');
 	my ($summary) = $output =~ /(\d+ passed, \d+ failed)\s*\z/;
 	note($summary // $output);
 	return ok(defined $summary && $summary =~ /, 0 failed/ && $summary !~ /^0 passed/, "$name: equals the model")
