@@ -183,6 +183,14 @@ CREATE FUNCTION public.parse(value text) RETURNS jsonb LANGUAGE sql RETURN
 	jsonb_build_object('eventId', value, 'customerId', 'k5', 'eventType', 'account.opened', 'timestamp', '2025-01-01');
 SELECT applied, duplicates, failed, kept FROM profile_stream.retry_dead_letters(transform => 'public.parse(text)');
 SELECT customer_id, account_count, total_balance FROM profile_stream.materialized_profiles ORDER BY 1;
+-- whose a letter is, the erasure asks by the format as well
+INSERT INTO profile_stream.dead_letters (stream_id, stream, value, kind, errors, dead_at)
+SELECT stream_id, 's', '{"specversion": "1.0", "id": "l7", "type": "t", "subject": "anna", "time": "never", "data": {"friend": "bert"}}', 'invalid', '{Invalid timestamp}', now()
+FROM profile_stream.streams;
+SELECT c AS customer, profile_stream.dead_letter_concern(d, c) FROM profile_stream.dead_letters d, unnest(ARRAY['anna', 'bert', 'cleo']) c;
+SELECT profile_stream.forget_customer('bert');
+SELECT event -> 'payload' AS payload FROM profile_stream.dead_letter_details;
+DELETE FROM profile_stream.dead_letters;
 -- a map that was corrected counts for the letters that the wrong one made
 INSERT INTO profile_stream.dead_letters (stream_id, stream, value, kind, errors, dead_at)
 SELECT stream_id, 's', '{"n": 9, "who": "k9", "when": "2025-01-01"}', 'invalid', '{as it was}', now() FROM profile_stream.streams;

@@ -85,12 +85,16 @@ my @bad = (
 	[ 'b10', '[1]', { %binary, ce_id => '10' } ],
 	[ 'b11', '{}', { %binary, ce_id => '11', ce_time => 'never' } ],
 	[ 'b12', '{"initialBalance":"much"}', { %binary, ce_id => '12' } ],
-	[ 'b13', '{"eventId":"13","customerId":"b13","eventType":"account.opened","timestamp":"2025-01-01"}' ]);
+	[ 'b13', '{"eventId":"13","customerId":"b13","eventType":"account.opened","timestamp":"2025-01-01"}' ],
+	[ 'b14', '<gone/>', { %binary, ce_id => '14', ce_subject => 'gone' } ],
+	[ '', qq({$structured,"id":"15","subject":"gone","data":) ]);
 $node->safe_psql('postgres', "SELECT profile_stream.drop_stream('custom'); $empty");
 $node->create_stream('bad', $broker, 'bad', format => "'cloudevents'", dead_letter_pause_ratio => 1);
+$node->safe_psql('postgres', q(SELECT profile_stream.forget_customer('gone', block => true)));
 $broker->produce('bad', map { [ 0, @$_ ] } @bad);
 ok($node->wait_taken('bad', scalar @bad), 'bad: every message is taken');
-is_row("SELECT applied, dead, tombstones FROM profile_stream.stat_streams WHERE stream = 'bad'", '3|10|1', 'bad: counted');
+is_row("SELECT applied, dead, tombstones, blocked FROM profile_stream.stat_streams WHERE stream = 'bad'", '3|10|1|2',
+	'bad: counted, those of a blocked customer too, whom attributes name');
 is_row(<<'SQL', <<'END' =~ s/\n\z//r, 'bad: each is a dead letter');
 SELECT kafka_offset, kind, CASE kind WHEN 'handler' THEN customer_id || ' ' || event_id || ' ' || event_type ELSE array_to_string(errors, '; ') END
 FROM profile_stream.dead_letters ORDER BY 1
