@@ -12,7 +12,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "ingest/lease.h"
 #include "ingest/relay.h"
@@ -38,27 +37,9 @@
 #define MOVE_MS 1000
 #define LOOK_MS 100				/* how often it looks into the outbox */
 #define TURN_MS 500				/* how often it looks whether it shall go on */
-#define MAX_BACKOFF_MS 10000
 #define NEW_PROCESS_MS 5000		/* before another process tries */
 
 PGDLLEXPORT void profile_stream_relay_main(Datum arg);
-
-typedef struct PsRelay
-{
-	int			stream_id;
-	MemoryContext context;
-	MemoryContext stream_context;	/* of the stream, replaced when that is read again; NULL at first */
-	MemoryContext batch_context;
-	PsStream   *stream;			/* NULL: never read */
-	PsSink	   *sink;
-	int			nitems;			/* on their way */
-	int			failures;		/* in a row */
-	bool		spent;			/* another process has to go on, at the next attempt */
-	bool		drained;		/* the last batch took all that was pending */
-	PsMoment	next_move;
-	PsMoment	next_attempt;
-	char	   *error;			/* as last shown */
-} PsRelay;
 
 static PsSink *(*const create_sink[PS_SINK_KINDS]) (void) =
 {
@@ -66,29 +47,6 @@ static PsSink *(*const create_sink[PS_SINK_KINDS]) (void) =
 		[PS_SINK_UPDATES] = ps_updates_sink_create,
 		[PS_SINK_DEAD_LETTERS] = ps_dead_letters_sink_create,
 };
-
-static MemoryContext turn_context;	/* of one turn of the loop */
-
-/* Begins a transaction, when nobody is just taking what was to be delivered away. */
-static void
-begin(int stream_id)
-{
-	StartTransactionCommand();
-	ps_lease_wait_start(stream_id);
-	ps_lock_tables();
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-static void
-commit(void)
-{
-	PopActiveSnapshot();
-	SPI_finish();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(turn_context);
-	pgstat_report_stat(false);
-}
 
 /* Gives up what was on its way, which stays pending. */
 static void
@@ -99,47 +57,6 @@ give_up(PsRelay *relay)
 	MemoryContextReset(relay->batch_context);
 }
 
-/* Remembers which error is shown, NULL for none. */
-static void
-note_error(PsRelay *relay, const char *error)
-{
-	char	   *copy = error ? MemoryContextStrdup(relay->context, error) : NULL;
-
-	if (relay->error != NULL)
-		pfree(relay->error);
-	relay->error = copy;
-}
-
-static bool
-is_shown(const PsRelay *relay, const char *error)
-{
-	return relay->error != NULL && strcmp(relay->error, error) == 0;
-}
-
-/* Shows why nothing is delivered, and when it is tried again, -1: all the time. */
-static void
-show_error(PsRelay *relay, const char *error, const char *hint, int64 next_attempt_ms)
-{
-	if (!is_shown(relay, error))
-		ereport(LOG, (errmsg("stream \"%s\" cannot deliver to its sink \"%s\": %s", relay->stream ? relay->stream->name : "",
-							 ps_sink_names[relay->sink->kind], error)));
-	begin(relay->stream_id);
-	ps_outbox_set_state(relay->stream_id, relay->sink->kind, "retrying", error, hint, next_attempt_ms);
-	commit();
-	note_error(relay, error);
-}
-
-static void
-back_off(PsRelay *relay, const char *error, const char *hint)
-{
-	int64		backoff = Min(MAX_BACKOFF_MS, INT64CONST(500) << Min(relay->failures, 6));
-
-	backoff += (int64) (pg_prng_double(&pg_global_prng_state) * backoff / 4);
-	relay->failures++;
-	relay->next_attempt = ps_moment_plus(ps_clock_now(), backoff);
-	show_error(relay, error, hint, backoff);
-}
-
 /* Removes what was delivered. */
 static void
 finish_batch(PsRelay *relay)
@@ -147,13 +64,14 @@ finish_batch(PsRelay *relay)
 	int64		refused;
 
 	PS_FAILPOINT("relay_after_send");
-	begin(relay->stream_id);
+	ps_relay_begin(relay);
 	refused = relay->sink->methods->finish(relay->sink);
 	ps_outbox_count(relay->stream_id, relay->sink->kind, relay->nitems - refused, refused);
-	commit();
+	ps_relay_rest(relay);
+	ps_relay_commit(relay);
 	PS_FAILPOINT("relay_after_delete");
 	relay->failures = 0;
-	note_error(relay, NULL);
+	ps_relay_note_error(relay, NULL);
 	relay->nitems = 0;
 	MemoryContextReset(relay->batch_context);
 }
@@ -174,24 +92,24 @@ act_on(PsRelay *relay, PsSinkState state)
 	if (state != PS_SINK_BUSY)
 		give_up(relay);
 	if (state == PS_SINK_FAILED && error != NULL)
-		back_off(relay, error, hint);
+		ps_relay_back_off(relay, error, hint);
 	else if (state == PS_SINK_SPENT && error == NULL)
 		proc_exit(1);			/* the postmaster starts another one in a second */
 	else if (state == PS_SINK_SPENT)
 	{
 		relay->spent = true;
 		relay->next_attempt = ps_moment_plus(ps_clock_now(), NEW_PROCESS_MS);
-		show_error(relay, error, hint, NEW_PROCESS_MS);
+		ps_relay_show_error(relay, error, hint, NEW_PROCESS_MS);
 	}
-	else if (error != NULL && !is_shown(relay, error))
-		show_error(relay, error, hint, -1);
+	else if (error != NULL && !ps_relay_shows(relay, error))
+		ps_relay_show_error(relay, error, hint, -1);
 }
 
 /* Reads the stream again; ends the process when it shall not run. */
 static void
 check_stream(PsRelay *relay)
 {
-	MemoryContext context = AllocSetContextCreate(turn_context, "profile_stream stream", ALLOCSET_SMALL_SIZES);
+	MemoryContext context = AllocSetContextCreate(relay->turn_context, "profile_stream stream", ALLOCSET_SMALL_SIZES);
 	PsStream   *stream = NULL;
 	PsSinkState state = PS_SINK_IDLE;
 
@@ -212,7 +130,7 @@ check_stream(PsRelay *relay)
 		SPI_finish();
 	}
 	CommitTransactionCommand();
-	MemoryContextSwitchTo(turn_context);
+	MemoryContextSwitchTo(relay->turn_context);
 	if (stream == NULL)
 		proc_exit(0);
 
@@ -229,9 +147,9 @@ check_stream(PsRelay *relay)
 static void
 move_outbox(PsRelay *relay)
 {
-	begin(relay->stream_id);
+	ps_relay_begin(relay);
 	(void) ps_outbox_move(relay->stream_id, relay->sink->kind, MOVE_ROWS, relay->nitems > 0 ? relay->sink->last : 0);
-	commit();
+	ps_relay_commit(relay);
 	relay->next_move = ps_moment_plus(ps_clock_now(), MOVE_MS);
 }
 
@@ -242,10 +160,11 @@ take_batch(PsRelay *relay)
 	PsSink	   *sink = relay->sink;
 	int			n;
 
-	begin(relay->stream_id);
+	relay->taken_at = ps_clock_now();
+	ps_relay_begin(relay);
 	MemoryContextSwitchTo(relay->batch_context);
 	n = sink->methods->read(sink);
-	commit();
+	ps_relay_commit(relay);
 	relay->nitems = n;
 	relay->drained = n < sink->limit;
 	if (n == 0)
@@ -320,7 +239,7 @@ recover(PsRelay *relay)
 	ErrorData  *error;
 
 	HOLD_INTERRUPTS();
-	MemoryContextSwitchTo(turn_context);
+	MemoryContextSwitchTo(relay->turn_context);
 	error = CopyErrorData();
 	FlushErrorState();
 	AbortOutOfAnyTransaction();
@@ -329,7 +248,7 @@ recover(PsRelay *relay)
 	ps_watch_stream = true;
 	PG_TRY();
 	{
-		back_off(relay, error->message, error->hint);
+		ps_relay_back_off(relay, error->message, error->hint);
 	}
 	PG_CATCH();
 	{
@@ -337,7 +256,7 @@ recover(PsRelay *relay)
 		AbortOutOfAnyTransaction();
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(turn_context);
+	MemoryContextSwitchTo(relay->turn_context);
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOOK_MS, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 }
@@ -357,7 +276,7 @@ start(PsRelay *relay, int stream_id)
 
 	relay->stream_id = stream_id;
 	relay->context = AllocSetContextCreate(TopMemoryContext, "profile_stream relay", ALLOCSET_DEFAULT_SIZES);
-	turn_context = AllocSetContextCreate(relay->context, "profile_stream turn", ALLOCSET_SMALL_SIZES);
+	relay->turn_context = AllocSetContextCreate(relay->context, "profile_stream turn", ALLOCSET_SMALL_SIZES);
 	relay->batch_context = AllocSetContextCreate(relay->context, "profile_stream batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(relay->context);
 	relay->sink = create_sink[kind] ();
@@ -381,8 +300,8 @@ profile_stream_relay_main(Datum arg)
 	start(&relay, DatumGetInt32(arg));
 	for (;;)
 	{
-		MemoryContextSwitchTo(turn_context);
-		MemoryContextReset(turn_context);
+		MemoryContextSwitchTo(relay.turn_context);
+		MemoryContextReset(relay.turn_context);
 		PG_TRY();
 		{
 			control(&relay);

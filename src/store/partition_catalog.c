@@ -30,6 +30,12 @@ static PsPlan end_plan = {
 	3, {INT4OID, INT4OID, INT8OID}
 };
 
+static PsPlan lag_plan = {
+	"SELECT COALESCE(pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, 0)), 0)::int8"
+	" FROM profile_stream.stream_offsets o WHERE o.stream_id = $1",
+	1, {INT4OID}
+};
+
 /* of another topic nothing was read yet, and what is held of the old one never will be */
 static PsPlan lose_plan = {
 	"UPDATE profile_stream.stream_offsets o SET state = 'offset_lost', error = $3, epoch = o.epoch + $4::int,"
@@ -122,6 +128,14 @@ ps_stream_add_partition(int stream_id, int partition, int64 start_offset)
 	Datum		args[3] = {Int32GetDatum(stream_id), Int32GetDatum(partition), Int64GetDatum(start_offset)};
 
 	(void) ps_plan_run(&add_partition_plan, args, NULL, SPI_OK_INSERT);
+}
+
+int64
+ps_stream_lag(int stream_id)
+{
+	Datum		args[1] = {Int32GetDatum(stream_id)};
+
+	return ps_plan_number(&lag_plan, args);
 }
 
 void

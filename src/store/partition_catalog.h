@@ -33,6 +33,9 @@ typedef struct PsStoredOffset
 extern List *ps_stream_offsets(int stream_id);
 extern void ps_stream_add_partition(int stream_id, int partition, int64 start_offset);
 
+/* How many messages all partitions of a stream are behind, as far as that is known. */
+extern int64 ps_stream_lag(int stream_id);
+
 /* Notes the end of a partition, where the lag is measured from, when nothing was read that tells it. */
 extern void ps_stream_note_end(int stream_id, int partition, int64 end_offset);
 
