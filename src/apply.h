@@ -27,6 +27,7 @@ typedef struct PsApplySettings
 	int64		max_clock_skew_us;
 	int			max_event_bytes;
 	const PsEnvelope *envelope; /* of the stream's format; NULL: profile_event */
+	const PsRules *rules;		/* NULL: none */
 	int64		dedupe_retention_us;
 	int64		late_tolerance_us;	/* -1: no event is late */
 	int			lock_timeout_ms;	/* a customer whose lock is not had by then is left out; -1: wait for it */
@@ -59,7 +60,7 @@ typedef struct PsEntry
 
 /* Decodes entries [0, n), then reads what their handlers need; neither needs a transaction. */
 extern void ps_apply_decode(PsEntry *entries, int n, const PsApplySettings *settings);
-extern void ps_apply_read(PsEntry *entries, int n);
+extern void ps_apply_read(PsEntry *entries, int n, const PsApplySettings *settings);
 
 /* How many of the entries one transaction may take: at most max_customers distinct customers. */
 extern int	ps_apply_cut(PsEntry *entries, int n, int max_customers);

@@ -84,7 +84,7 @@ ps_apply_decode(PsEntry *entries, int n, const PsApplySettings *settings)
 }
 
 void
-ps_apply_read(PsEntry *entries, int n)
+ps_apply_read(PsEntry *entries, int n, const PsApplySettings *settings)
 {
 	for (int i = 0; i < n; i++)
 	{
@@ -93,7 +93,7 @@ ps_apply_read(PsEntry *entries, int n)
 		if (entry->event == NULL)
 			continue;
 		entry->effect = palloc(sizeof(PsEffect));
-		entry->refusal = ps_handler_read(entry->event, entry->effect);
+		entry->refusal = ps_handler_read(entry->event, settings->rules, entry->effect);
 	}
 }
 

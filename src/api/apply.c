@@ -13,6 +13,7 @@
 #include "prune.h"
 #include "sink/notify.h"
 #include "store/event_log.h"
+#include "store/rules.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -57,9 +58,18 @@ apply_entries(PsEntry *entries, int n, int64 retention_us, bool judge_only)
 		.notify_channel = PS_DEFAULT_CHANNEL
 	};
 
-	ps_apply_decode(entries, n, &settings);
-	ps_apply_read(entries, n);
-	ps_apply_entries(entries, n, &settings);
+	settings.rules = ps_rules_hold();
+	PG_TRY();
+	{
+		ps_apply_decode(entries, n, &settings);
+		ps_apply_read(entries, n, &settings);
+		ps_apply_entries(entries, n, &settings);
+	}
+	PG_FINALLY();
+	{
+		ps_rules_release();
+	}
+	PG_END_TRY();
 }
 
 /* Applies an array of events; returns what became of each. */

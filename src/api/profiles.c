@@ -4,11 +4,11 @@
  */
 #include "postgres.h"
 
+#include "core/format.h"
 #include "core/window.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "sink/notify.h"
 #include "store/chunk_store.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"

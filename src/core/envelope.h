@@ -14,9 +14,8 @@
 #ifndef PS_ENVELOPE_H
 #define PS_ENVELOPE_H
 
-#include "core/event.h"
+#include "core/path.h"
 
-#define PS_MAX_PATH_KEYS 8
 #define PS_MAX_SOURCES 8		/* of one member */
 #define PS_MAX_NODES (1 + (PS_MEMBERS + 1) * PS_MAX_SOURCES * PS_MAX_PATH_KEYS)
 

@@ -5,13 +5,11 @@
  */
 #include "postgres.h"
 
-#include "common/jsonapi.h"
 #include "core/handlers.h"
+#include "core/value.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-
-#define MAX_DIGITS 38
 
 static const struct
 {
@@ -26,80 +24,41 @@ static const struct
 	{"support.ticket.created", PS_HANDLER_SUPPORT_TICKET},
 };
 
-/* Whether a JSON number needs more than MAX_DIGITS digits, before or after the point or in all. */
-static bool
-number_too_long(const char *text)
-{
-	int			significant = 0;
-	int			trailing_zeros = 0;
-	int			scale = 0;
-	bool		after_point = false;
-	long		exponent = 0;
-
-	for (const char *c = text; *c; c++)
-	{
-		if (*c == '.')
-			after_point = true;
-		else if (*c == 'e' || *c == 'E')
-		{
-			exponent = Max(-100000, Min(100000, strtol(c + 1, NULL, 10)));
-			break;
-		}
-		else if (*c >= '0' && *c <= '9')
-		{
-			if (*c != '0' || significant > 0)
-				significant++;
-			trailing_zeros = *c == '0' && significant > 0 ? trailing_zeros + 1 : 0;
-			if (after_point)
-				scale++;
-		}
-	}
-	if (significant == 0)
-		return scale > MAX_DIGITS || exponent > MAX_DIGITS || exponent < -MAX_DIGITS;
-	/* zeros at the end add nothing */
-	significant -= trailing_zeros;
-	exponent += trailing_zeros - scale;
-	return significant > MAX_DIGITS || significant + exponent > MAX_DIGITS || exponent < -MAX_DIGITS;
-}
-
 /* Reads a number member; sets *number to NULL when it is absent, null or empty. */
 static PsReject *
 read_number(const PsEvent *event, const char *name, Numeric *number)
 {
-	const PsField *field = ps_event_field(event, name);
-
-	*number = NULL;
-	if (field == NULL || field->type == PS_JSON_NULL ||
-		(field->type == PS_JSON_STRING && field->len == 0))
-		return NULL;
-	if ((field->type != PS_JSON_NUMBER && field->type != PS_JSON_STRING) ||
-		!IsValidJsonNumber(field->text, field->len))
-		return ps_reject_make("handler", psprintf("Processing error: %s is not a number", name));
-	if (field->len > 400 || number_too_long(field->text))
-		return ps_reject_make("handler", psprintf("Processing error: %s has more than %d digits", name, MAX_DIGITS));
-	*number = DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(field->text),
-												  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-	return NULL;
+	return ps_value_read_number(ps_event_field(event, name), name, number);
 }
 
 /* Reads a text member; sets *result to NULL when it is absent, null or empty. */
 static PsReject *
 read_text(const PsEvent *event, const char *name, const text **result)
 {
-	const PsField *field = ps_event_field(event, name);
+	JsonbValue	value;
+	PsReject   *reject = ps_value_read(ps_event_field(event, name), PS_VALUE_TEXT, name, &value);
 
 	*result = NULL;
-	if (field == NULL || field->type == PS_JSON_NULL || field->len == 0)
-		return NULL;
-	if (field->type != PS_JSON_STRING && field->type != PS_JSON_NUMBER)
-		return ps_reject_make("handler", psprintf("Processing error: %s is not text", name));
-	*result = cstring_to_text_with_len(field->text, field->len);
-	return NULL;
+	if (reject == NULL && value.type == jbvString)
+		*result = cstring_to_text_with_len(value.val.string.val, value.val.string.len);
+	return reject;
 }
 
-/* Reads the members that the event's handler needs. */
+/* Reads what the rules of the event's type take. */
+static PsReject *
+read_mapped(const PsEvent *event, PsEffect *effect)
+{
+	PsReject   *reject = NULL;
+
+	effect->mapped = palloc(effect->rules->nmaps * sizeof(JsonbValue));
+	for (int i = 0; i < effect->rules->nmaps && reject == NULL; i++)
+		reject = ps_attribute_map_read(&effect->rules->maps[i], event, &effect->mapped[i]);
+	return reject;
+}
+
+/* Reads the members that the event's handler and rules need. */
 PsReject *
-ps_handler_read(const PsEvent *event, PsEffect *effect)
+ps_handler_read(const PsEvent *event, const PsRules *rules, PsEffect *effect)
 {
 	PsReject   *reject = NULL;
 
@@ -132,6 +91,8 @@ ps_handler_read(const PsEvent *event, PsEffect *effect)
 		case PS_HANDLER_COUNT_ONLY:
 			break;
 	}
+	if (reject == NULL && rules != NULL && (effect->rules = ps_rules_find(rules, event->event_type)) != NULL)
+		reject = read_mapped(event, effect);
 	return reject;
 }
 
@@ -181,9 +142,13 @@ ps_handler_apply(PsProfile *profile, const PsEvent *event, const PsEffect *effec
 			break;
 	}
 
+	if (effect->rules != NULL)
+		for (int i = 0; i < effect->rules->nmaps; i++)
+			ps_attribute_map_apply(&effect->rules->maps[i], &effect->mapped[i], profile, event->timestamp);
 	profile->version++;
 	profile->updated_at = event->timestamp;
 	profile->watermark = Max(profile->watermark, event->timestamp);
+	profile->first_event_at = Min(profile->first_event_at, event->timestamp);
 	ps_profile_count_event(profile, event->event_type, event->event_type_len, 1);
 	return sealed;
 }

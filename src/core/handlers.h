@@ -8,6 +8,7 @@
 
 #include "core/event.h"
 #include "core/profile.h"
+#include "core/rules.h"
 
 typedef enum PsHandler
 {
@@ -29,10 +30,12 @@ typedef struct PsEffect
 	const text *email;
 	const text *phone;
 	const text *channel;
+	const PsEventRules *rules;	/* of the event's type; NULL: none */
+	JsonbValue *mapped;			/* value of each of its attribute maps */
 } PsEffect;
 
 /* Reads an event's effect and returns NULL, or returns why it has none. */
-extern PsReject *ps_handler_read(const PsEvent *event, PsEffect *effect);
+extern PsReject *ps_handler_read(const PsEvent *event, const PsRules *rules, PsEffect *effect);
 
 /* Applies one event to a profile; returns the chunk that it sealed, or NULL. */
 extern PsChunk *ps_handler_apply(PsProfile *profile, const PsEvent *event, const PsEffect *effect);

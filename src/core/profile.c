@@ -15,6 +15,7 @@ ps_profile_init(PsProfile *profile)
 	profile->is_new = true;
 	profile->updated_at = DT_NOBEGIN;
 	profile->watermark = DT_NOBEGIN;
+	profile->first_event_at = DT_NOEND;
 	profile->first_name = profile->last_name = profile->email = profile->phone = cstring_to_text("");
 	profile->total_balance = int64_to_numeric(0);
 	profile->last_transaction_at = DT_NOBEGIN;

@@ -16,12 +16,25 @@ typedef struct PsEventCount
 	int64		stored_count;	/* what that says */
 } PsEventCount;
 
+/* Taken apart when one of them is asked for: core/attribute. */
+typedef struct PsAttributes
+{
+	struct varlena *stored;		/* as in the row, or NULL: none */
+	struct varlena *stored_times;
+	bool		is_read;
+	bool		changed;
+	struct PsAttribute *items;
+	int			nitems;
+	int			capacity;
+} PsAttributes;
+
 typedef struct PsProfile
 {
 	bool		is_new;
 	int64		version;
 	TimestampTz updated_at;
 	TimestampTz watermark;		/* greatest timestamp applied */
+	TimestampTz first_event_at; /* least timestamp applied, DT_NOEND before that */
 	const text *first_name;
 	const text *last_name;
 	const text *email;
@@ -36,6 +49,7 @@ typedef struct PsProfile
 	int			event_counts_capacity;
 	struct varlena *stored_counts;	/* event_counts of the row, when it has nothing but counts, else NULL */
 	PsWindow	window;
+	PsAttributes attributes;
 } PsProfile;
 
 /* A profile before its first event. */

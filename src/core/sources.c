@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "core/envelope.h"
+#include "core/path.h"
 
 PsEnvelope *
 ps_envelope_make(const PsFormat *format)
@@ -34,63 +35,18 @@ find_child(PsEnvelope *envelope, int parent, const char *key)
 	return envelope->nnodes++;
 }
 
-/* Takes a key as jsonpath writes it, quoted or not, from *at, which moves on; NULL when there is none. */
-static char *
-take_key(const char **at)
-{
-	const char *c = *at;
-	char	   *key = palloc(strlen(c) + 1);
-	int			len = 0;
-
-	if (*c == '"')
-	{
-		for (c++; *c != '\0' && *c != '"'; c++)
-		{
-			if (*c == '\\' && *++c != '"' && *c != '\\')
-				return NULL;
-			key[len++] = *c;
-		}
-		if (*c++ != '"')
-			return NULL;
-	}
-	else
-	{
-		while ((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || *c == '_' || IS_HIGHBIT_SET(*c) ||
-			   (*c >= '0' && *c <= '9' && len > 0))
-			key[len++] = *c++;
-		if (len == 0)
-			return NULL;
-	}
-	key[len] = '\0';
-	*at = c;
-	return key;
-}
-
 /* Adds the nodes of a path; what is wrong with it, or NULL. */
 static const char *
-add_path(PsEnvelope *envelope, const char *path, int *node)
+add_path(PsEnvelope *envelope, const char *text, int *node)
 {
-	const char *c = path + 1;
-	char	   *keys[PS_MAX_PATH_KEYS];
-	int			nkeys = 0;
+	PsPath		path;
+	const char *wrong = ps_path_parse(text, &path);
 
-	while (*c == '.')
-	{
-		char	   *key;
-
-		c++;
-		if (nkeys == PS_MAX_PATH_KEYS)
-			return psprintf("has more than %d keys", PS_MAX_PATH_KEYS);
-		key = take_key(&c);
-		if (key == NULL)
-			return "is not a path of keys";
-		keys[nkeys++] = key;
-	}
-	if (*c != '\0')
-		return "is not a path of keys";
+	if (wrong != NULL)
+		return wrong;
 	*node = 0;
-	for (int i = 0; i < nkeys; i++)
-		*node = find_child(envelope, *node, keys[i]);
+	for (int i = 0; i < path.nkeys; i++)
+		*node = find_child(envelope, *node, path.keys[i]);
 	return NULL;
 }
 

@@ -14,6 +14,7 @@
 #include "pgstat.h"
 #include "sink/notify.h"
 #include "store/lock.h"
+#include "store/rules.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -307,7 +308,7 @@ report_offsets(PsWorker *worker)
 static void
 apply_entries(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settings)
 {
-	ps_apply_read(entries, n);
+	ps_apply_read(entries, n, settings);
 	PS_FAILPOINT("after_decode");
 	do
 	{
@@ -342,6 +343,24 @@ retry_aside(PsWorker *worker, PsApplySettings settings)
 	ps_aside_end(worker->aside);
 }
 
+/* The rules of this batch, which were there before it. */
+static const PsRules *
+hold_rules(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	const PsRules *rules;
+
+	ps_rules_release_all();
+	if (!ps_rules_are_stale())
+		return ps_rules_hold();
+	StartTransactionCommand();
+	ps_lock_tables();
+	rules = ps_rules_hold();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return rules;
+}
+
 void
 ps_batch_apply(PsWorker *worker, PsIntake *intake, bool flush)
 {
@@ -350,6 +369,7 @@ ps_batch_apply(PsWorker *worker, PsIntake *intake, bool flush)
 	int			n;
 
 	PS_FAILPOINT("after_fetch");
+	settings.rules = hold_rules();
 	if (flush)
 		settings.lock_timeout_ms = Min(settings.lock_timeout_ms, FLUSH_WAIT_MS);
 	if (ps_clock_now() >= ps_aside_next_try(worker->aside))
@@ -360,6 +380,7 @@ ps_batch_apply(PsWorker *worker, PsIntake *intake, bool flush)
 	/* a try alone needs no transaction */
 	if (intake->n > 0 || intake->ends != NIL || n > 0 || ps_progress_due(worker) <= ps_clock_now())
 		apply_entries(worker, entries, n, &settings);
+	ps_rules_release();
 	ps_reorder_forget_released(worker->reorder);
 	report_offsets(worker);
 }

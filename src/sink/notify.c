@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "commands/async.h"
+#include "core/format.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "sink/notify.h"
@@ -14,24 +15,6 @@
 #include "utils/timestamp.h"
 
 #define MAX_PAYLOAD 7900
-
-/* Milliseconds, or microseconds where there are any; always UTC. */
-char *
-ps_format_timestamp(TimestampTz at)
-{
-	struct pg_tm tm;
-	fsec_t		fsec;
-
-	if (timestamp2tm(at, NULL, &tm, &fsec, NULL, NULL) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("timestamp out of range")));
-	if (fsec % 1000 == 0)
-		return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm.tm_year, tm.tm_mon, tm.tm_mday,
-						tm.tm_hour, tm.tm_min, tm.tm_sec, (int) (fsec / 1000));
-	return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", tm.tm_year, tm.tm_mon, tm.tm_mday,
-					tm.tm_hour, tm.tm_min, tm.tm_sec, (int) fsec);
-}
 
 /* Event types that would not fit are left out. */
 char *

@@ -36,9 +36,6 @@ extern void ps_notify_forgotten(const char *channel, const char *customer_id);
 /* Whether a transaction failed because its own notifications found no room in the queue. */
 extern bool ps_notify_overflowed(const ErrorData *error);
 
-/* A timestamp as JSON clients write it: 2026-01-31T12:00:00.000Z */
-extern char *ps_format_timestamp(TimestampTz at);
-
 /* Announces that so many profiles were replaced by rebuilt ones: {"stream","rebuilt"}. */
 extern void ps_notify_rebuilt(const char *channel, const char *stream, int64 profiles);
 

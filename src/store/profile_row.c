@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "core/attribute.h"
 #include "store/profile_row.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -68,6 +69,11 @@ ps_profile_row_read(PsProfile *profile, const Datum *values, const bool *nulls)
 	profile->last_transaction_at = read_time(values[PS_ROW_LAST_TRANSACTION_AT], nulls[PS_ROW_LAST_TRANSACTION_AT]);
 	profile->last_login_at = read_time(values[PS_ROW_LAST_LOGIN_AT], nulls[PS_ROW_LAST_LOGIN_AT]);
 	profile->preferred_channel = DatumGetTextPP(values[PS_ROW_PREFERRED_CHANNEL]);
+	profile->first_event_at = DatumGetTimestampTz(values[PS_ROW_FIRST_EVENT_AT]);
+	memset(&profile->attributes, 0, sizeof(PsAttributes));
+	profile->attributes.stored = PG_DETOAST_DATUM(values[PS_ROW_ATTRIBUTES]);
+	if (!nulls[PS_ROW_ATTRIBUTE_TIMES])
+		profile->attributes.stored_times = PG_DETOAST_DATUM(values[PS_ROW_ATTRIBUTE_TIMES]);
 	read_event_counts(profile, DatumGetJsonbP(values[PS_ROW_EVENT_COUNTS]));
 	if (!ps_window_load(&profile->window, VARDATA_ANY(state), VARSIZE_ANY_EXHDR(state)))
 		ereport(ERROR,
@@ -153,4 +159,8 @@ ps_profile_row_write(PsProfile *profile, Datum *values, bool *nulls)
 	values[PS_ROW_EVENT_COUNTS] = overwrite_event_counts(profile) ?
 		PointerGetDatum(profile->stored_counts) : event_counts_jsonb(profile);
 	values[PS_ROW_WINDOW_STATE] = PointerGetDatum(ps_window_save(&profile->window));
+	values[PS_ROW_ATTRIBUTES] = PointerGetDatum(ps_attributes_jsonb(profile));
+	values[PS_ROW_ATTRIBUTE_TIMES] = PointerGetDatum(ps_attribute_times_jsonb(profile));
+	nulls[PS_ROW_ATTRIBUTE_TIMES] = DatumGetPointer(values[PS_ROW_ATTRIBUTE_TIMES]) == NULL;
+	values[PS_ROW_FIRST_EVENT_AT] = TimestampTzGetDatum(profile->first_event_at);
 }

@@ -24,29 +24,32 @@
 
 #define COLUMN_NAMES \
 	"customer_id, version, updated_at, watermark, first_name, last_name, email, phone, total_balance," \
-	" account_count, last_transaction_at, last_login_at, preferred_channel, event_counts, window_state"
+	" account_count, last_transaction_at, last_login_at, preferred_channel, event_counts, window_state," \
+	" attributes, attribute_times, first_event_at"
 
 #define UNNEST_COLUMNS \
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)," \
 	" pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8)," \
 	" pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11), pg_catalog.unnest($12)," \
-	" pg_catalog.unnest($13), pg_catalog.unnest($14), pg_catalog.unnest($15)) AS n(" COLUMN_NAMES ")"
+	" pg_catalog.unnest($13), pg_catalog.unnest($14), pg_catalog.unnest($15), pg_catalog.unnest($16)," \
+	" pg_catalog.unnest($17), pg_catalog.unnest($18)) AS n(" COLUMN_NAMES ")"
 
 #define COLUMN_ARRAY_TYPES \
 	{TEXTARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID, \
 		TEXTARRAYOID, TEXTARRAYOID, NUMERICARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, \
-		TIMESTAMPTZARRAYOID, TEXTARRAYOID, JSONBARRAYOID, BYTEAARRAYOID}
+		TIMESTAMPTZARRAYOID, TEXTARRAYOID, JSONBARRAYOID, BYTEAARRAYOID, JSONBARRAYOID, JSONBARRAYOID, TIMESTAMPTZARRAYOID}
 
 static const Oid column_types[PS_ROW_SEGMENT + 1] = {
 	TEXTOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, NUMERICOID,
 	INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, JSONBOID, BYTEAOID,
-	JSONBOID, TEXTOID
+	JSONBOID, JSONBOID, TIMESTAMPTZOID,
+	TEXTOID
 };
 
 static PsPlan load_plan = {
 	"SELECT p.customer_id, p.version, p.updated_at, p.watermark, p.first_name, p.last_name, p.email,"
 	" p.phone, p.total_balance, p.account_count, p.last_transaction_at, p.last_login_at, p.preferred_channel,"
-	" p.event_counts, p.window_state, k.ordinality::int4"
+	" p.event_counts, p.window_state, p.attributes, p.attribute_times, p.first_event_at, k.ordinality::int4"
 	" FROM pg_catalog.unnest($1) WITH ORDINALITY AS k(customer_id, ordinality)"
 	" JOIN profile_stream.materialized_profiles p ON p.customer_id = k.customer_id",
 	1, {TEXTARRAYOID}
@@ -63,7 +66,8 @@ static PsPlan update_plan = {
 	" watermark = n.watermark, first_name = n.first_name, last_name = n.last_name, email = n.email,"
 	" phone = n.phone, total_balance = n.total_balance, account_count = n.account_count,"
 	" last_transaction_at = n.last_transaction_at, last_login_at = n.last_login_at,"
-	" preferred_channel = n.preferred_channel, event_counts = n.event_counts, window_state = n.window_state"
+	" preferred_channel = n.preferred_channel, event_counts = n.event_counts, window_state = n.window_state,"
+	" attributes = n.attributes, attribute_times = n.attribute_times, first_event_at = n.first_event_at"
 	UNNEST_COLUMNS " WHERE p.customer_id = n.customer_id",
 	PS_ROW_COLUMNS, COLUMN_ARRAY_TYPES
 };

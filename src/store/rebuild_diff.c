@@ -18,7 +18,7 @@
 #define COMPARED(of) \
 	"ROW(" of "version, " of "updated_at, " of "watermark, " of "first_name, " of "last_name, " of "email, " of "phone, " \
 	of "total_balance, " of "account_count, " of "last_transaction_at, " of "last_login_at, " of "preferred_channel, " \
-	of "event_counts, " of "window_state)"
+	of "event_counts, " of "window_state, " of "attributes, " of "attribute_times, " of "first_event_at)"
 
 #define METRIC(schema, name) \
 	", '" name "', " schema ".window_value(p.customer_id, p.window_state, '" name "', $2)"
@@ -36,7 +36,8 @@
 	"(SELECT pg_catalog.jsonb_build_object('version', p.version, 'updated_at', p.updated_at, 'watermark', p.watermark," \
 	" 'first_name', p.first_name, 'last_name', p.last_name, 'email', p.email, 'phone', p.phone," \
 	" 'total_balance', p.total_balance, 'account_count', p.account_count, 'last_transaction_at', p.last_transaction_at," \
-	" 'last_login_at', p.last_login_at, 'preferred_channel', p.preferred_channel, 'event_counts', p.event_counts" \
+	" 'last_login_at', p.last_login_at, 'preferred_channel', p.preferred_channel, 'event_counts', p.event_counts," \
+	" 'attributes', p.attributes, 'attribute_times', p.attribute_times, 'first_event_at', p.first_event_at" \
 	METRIC(schema, "transaction_count_30d") METRIC(schema, "total_transaction_value_30d") \
 	METRIC(schema, "login_count_7d") METRIC(schema, "support_ticket_count_90d") \
 	HISTORY(schema, "transaction_history", "transaction_count_30d") \

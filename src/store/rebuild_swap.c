@@ -4,7 +4,7 @@
  *	  difference: a row that is equal is not written. For swap_rebuild(), which
  *	  holds all of them locked.
  *
- *	  What is computed in batch stays: segment, scores, attributes. So does the
+ *	  What is computed in batch stays: segment and scores. So does the
  *	  time at which an event id was first seen, and when a dead letter came.
  */
 #include "postgres.h"
@@ -18,7 +18,7 @@
 #define PROFILE_COLUMNS(of) \
 	of "version, " of "updated_at, " of "watermark, " of "first_name, " of "last_name, " of "email, " of "phone, " \
 	of "total_balance, " of "account_count, " of "last_transaction_at, " of "last_login_at, " of "preferred_channel, " \
-	of "event_counts, " of "window_state"
+	of "event_counts, " of "window_state, " of "attributes, " of "attribute_times, " of "first_event_at"
 
 #define CHUNK_COLUMNS(of) \
 	of "from_at, " of "count, " of "sum, " of "min, " of "max, " of "samples, " of "days"

@@ -75,10 +75,10 @@ SELECT * FROM profile_stream.rebuild_diff('s', -1);
 ROLLBACK TO begun;
 SELECT * FROM profile_stream.rebuild_diff('s');
 -- the difference, of rows as a rebuild would have made them
-INSERT INTO profile_stream.materialized_profiles (customer_id, version, updated_at, watermark, email, segment)
-VALUES ('changed', 2, '2026-01-01Z', '2026-01-01Z', 'old', 'gold'), ('equal', 1, '2026-01-01Z', '2026-01-01Z', '', 'gold'), ('missing', 1, '2026-01-01Z', '2026-01-01Z', '', 'gold');
-INSERT INTO profile_stream_rebuild.materialized_profiles (customer_id, version, updated_at, watermark, email)
-VALUES ('changed', 2, '2026-01-01Z', '2026-01-01Z', 'new'), ('equal', 1, '2026-01-01Z', '2026-01-01Z', ''), ('new', 1, '2026-01-01Z', '2026-01-01Z', '');
+INSERT INTO profile_stream.materialized_profiles (customer_id, version, updated_at, watermark, first_event_at, email, segment)
+VALUES ('changed', 2, '2026-01-01Z', '2026-01-01Z', '2026-01-01Z', 'old', 'gold'), ('equal', 1, '2026-01-01Z', '2026-01-01Z', '2026-01-01Z', '', 'gold'), ('missing', 1, '2026-01-01Z', '2026-01-01Z', '2026-01-01Z', '', 'gold');
+INSERT INTO profile_stream_rebuild.materialized_profiles (customer_id, version, updated_at, watermark, first_event_at, email)
+VALUES ('changed', 2, '2026-01-01Z', '2026-01-01Z', '2026-01-01Z', 'new'), ('equal', 1, '2026-01-01Z', '2026-01-01Z', '2026-01-01Z', ''), ('new', 1, '2026-01-01Z', '2026-01-01Z', '2026-01-01Z', '');
 SELECT customer_id, what, CASE what WHEN 'changed' THEN fields END AS fields, fields -> 'version' AS version FROM profile_stream.rebuild_diff('s') ORDER BY 1;
 SELECT count(*) FROM profile_stream.rebuild_diff('s', 2);
 -- a chunk that is folded, or that ends elsewhere, is no difference; a wrong one is

@@ -1,0 +1,161 @@
+/*
+ * attribute.c
+ *	  Attributes of a profile, taken apart when the first of them is asked for and
+ *	  put together again when one has changed.
+ */
+#include "postgres.h"
+
+#include "core/attribute.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+struct PsAttribute
+{
+	const char *name;
+	int			len;
+	JsonbValue	value;			/* a scalar, or jbvBinary; jbvNull: removed, or just a time */
+	Numeric		at;				/* of operation latest, in microseconds since 1970; NULL: none */
+};
+
+/* Finds an attribute, or adds an empty one. */
+static struct PsAttribute *
+find_item(PsAttributes *attributes, const char *name, int len)
+{
+	struct PsAttribute *item;
+
+	for (int i = 0; i < attributes->nitems; i++)
+		if (attributes->items[i].len == len && memcmp(attributes->items[i].name, name, len) == 0)
+			return &attributes->items[i];
+	if (attributes->nitems == attributes->capacity)
+	{
+		attributes->capacity = Max(8, 2 * attributes->capacity);
+		if (attributes->items == NULL)
+			attributes->items = palloc(attributes->capacity * sizeof(struct PsAttribute));
+		else
+			attributes->items = repalloc(attributes->items, attributes->capacity * sizeof(struct PsAttribute));
+	}
+	item = &attributes->items[attributes->nitems++];
+	item->name = name;
+	item->len = len;
+	item->value.type = jbvNull;
+	item->at = NULL;
+	return item;
+}
+
+/* Reads the row's attributes, or their times. */
+static void
+read_object(PsAttributes *attributes, struct varlena *stored, bool times)
+{
+	JsonbIterator *it;
+	JsonbValue	value;
+	JsonbIteratorToken token;
+	struct PsAttribute *item = NULL;
+
+	if (stored == NULL)
+		return;
+	it = JsonbIteratorInit(&((Jsonb *) stored)->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			item = find_item(attributes, value.val.string.val, value.val.string.len);
+		else if (token != WJB_VALUE || item == NULL)
+			continue;
+		else if (!times)
+			item->value = value;
+		else if (value.type == jbvNumeric)
+			item->at = value.val.numeric;
+	}
+}
+
+static struct PsAttribute *
+item_of(PsProfile *profile, const char *name, int len)
+{
+	PsAttributes *attributes = &profile->attributes;
+
+	if (!attributes->is_read)
+	{
+		read_object(attributes, attributes->stored, false);
+		read_object(attributes, attributes->stored_times, true);
+		attributes->is_read = true;
+	}
+	return find_item(attributes, name, len);
+}
+
+JsonbValue
+ps_attribute_get(PsProfile *profile, const char *name, int len)
+{
+	return item_of(profile, name, len)->value;
+}
+
+void
+ps_attribute_set(PsProfile *profile, const char *name, int len, const JsonbValue *value)
+{
+	item_of(profile, name, len)->value = *value;
+	profile->attributes.changed = true;
+}
+
+bool
+ps_attribute_make_latest(PsProfile *profile, const char *name, int len, TimestampTz at)
+{
+	struct PsAttribute *item = item_of(profile, name, len);
+	Numeric		since_1970 = int64_to_numeric(at + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
+
+	if (item->at != NULL &&
+		DatumGetBool(DirectFunctionCall2(numeric_gt, NumericGetDatum(item->at), NumericGetDatum(since_1970))))
+		return false;
+	item->at = since_1970;
+	profile->attributes.changed = true;
+	return true;
+}
+
+static void
+push_key(JsonbParseState **state, const struct PsAttribute *item)
+{
+	JsonbValue	key = ps_value_string(item->name, item->len);
+
+	(void) pushJsonbValue(state, WJB_KEY, &key);
+}
+
+struct varlena *
+ps_attributes_jsonb(const PsProfile *profile)
+{
+	const PsAttributes *attributes = &profile->attributes;
+	JsonbParseState *state = NULL;
+
+	if (!attributes->changed && attributes->stored != NULL)
+		return attributes->stored;
+	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < attributes->nitems; i++)
+	{
+		struct PsAttribute *item = &attributes->items[i];
+
+		if (item->value.type == jbvNull)
+			continue;
+		push_key(&state, item);
+		(void) pushJsonbValue(&state, WJB_VALUE, &item->value);
+	}
+	return (struct varlena *) JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+struct varlena *
+ps_attribute_times_jsonb(const PsProfile *profile)
+{
+	const PsAttributes *attributes = &profile->attributes;
+	JsonbParseState *state = NULL;
+
+	if (!attributes->changed)
+		return attributes->stored_times;
+	for (int i = 0; i < attributes->nitems; i++)
+	{
+		JsonbValue	at;
+
+		if (attributes->items[i].at == NULL)
+			continue;
+		if (state == NULL)
+			(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+		push_key(&state, &attributes->items[i]);
+		at = ps_value_number(attributes->items[i].at);
+		(void) pushJsonbValue(&state, WJB_VALUE, &at);
+	}
+	return state == NULL ? NULL : (struct varlena *) JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}

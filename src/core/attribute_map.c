@@ -1,0 +1,328 @@
+/*
+ * attribute_map.c
+ *	  Attribute maps: reading values of events, and what they do to attributes and
+ *	  built-in columns. Whatever an event holds is said and not raised; what is
+ *	  raised is that the profile cannot take it.
+ */
+#include "postgres.h"
+
+#include "core/attribute.h"
+#include "core/attribute_map.h"
+#include "core/format.h"
+#include "core/timestamp.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+
+#define ANY_TYPE (-1)
+
+typedef struct PsBuiltin
+{
+	const char *name;
+	PsValueType type;
+	bool		is_whole;
+	Size		offset;			/* in a profile */
+} PsBuiltin;
+
+static const PsBuiltin builtins[] = {
+	{"first_name", PS_VALUE_TEXT, false, offsetof(PsProfile, first_name)},
+	{"last_name", PS_VALUE_TEXT, false, offsetof(PsProfile, last_name)},
+	{"email", PS_VALUE_TEXT, false, offsetof(PsProfile, email)},
+	{"phone", PS_VALUE_TEXT, false, offsetof(PsProfile, phone)},
+	{"total_balance", PS_VALUE_NUMERIC, false, offsetof(PsProfile, total_balance)},
+	{"account_count", PS_VALUE_NUMERIC, true, offsetof(PsProfile, account_count)},
+	{"last_transaction_at", PS_VALUE_TIMESTAMP, false, offsetof(PsProfile, last_transaction_at)},
+	{"last_login_at", PS_VALUE_TIMESTAMP, false, offsetof(PsProfile, last_login_at)},
+	{"preferred_channel", PS_VALUE_TEXT, false, offsetof(PsProfile, preferred_channel)},
+};
+
+static const struct
+{
+	const char *name;
+	int			type;			/* the only one it has */
+	PsValueType usual;
+}			operations[] = {
+	[PS_OPERATION_SET] = {"set", ANY_TYPE, PS_VALUE_TEXT},
+	[PS_OPERATION_SET_IF_NULL] = {"set_if_null", ANY_TYPE, PS_VALUE_TEXT},
+	[PS_OPERATION_ADD] = {"add", PS_VALUE_NUMERIC, PS_VALUE_NUMERIC},
+	[PS_OPERATION_SUBTRACT] = {"subtract", PS_VALUE_NUMERIC, PS_VALUE_NUMERIC},
+	[PS_OPERATION_MAX] = {"max", ANY_TYPE, PS_VALUE_NUMERIC},
+	[PS_OPERATION_MIN] = {"min", ANY_TYPE, PS_VALUE_NUMERIC},
+	[PS_OPERATION_COUNT] = {"count", PS_VALUE_NUMERIC, PS_VALUE_NUMERIC},
+	[PS_OPERATION_APPEND_UNIQUE] = {"append_unique", ANY_TYPE, PS_VALUE_TEXT},
+	[PS_OPERATION_LATEST] = {"latest", ANY_TYPE, PS_VALUE_TEXT},
+};
+
+const char *
+ps_operation_name(PsOperation operation)
+{
+	return operations[operation].name;
+}
+
+static const char *
+init_type(PsAttributeMap *map, const char *type)
+{
+	int			only = operations[map->operation].type;
+
+	map->type = map->builtin != NULL ? map->builtin->type : operations[map->operation].usual;
+	if (type != NULL)
+	{
+		int			i;
+
+		for (i = 0; i < PS_VALUE_TYPES && strcmp(type, ps_value_type_names[i]) != 0; i++)
+			;
+		if (i == PS_VALUE_TYPES)
+			return psprintf("type \"%s\" is not known", type);
+		map->type = i;
+	}
+	if (map->builtin != NULL && map->type != map->builtin->type)
+		return psprintf("column %s has type %s", map->attribute, ps_value_type_names[map->builtin->type]);
+	if (only != ANY_TYPE && map->type != only)
+		return psprintf("operation %s is for type %s", operations[map->operation].name, ps_value_type_names[only]);
+	if ((map->operation == PS_OPERATION_MAX || map->operation == PS_OPERATION_MIN) && map->type == PS_VALUE_BOOLEAN)
+		return psprintf("operation %s is not for type boolean", operations[map->operation].name);
+	if (map->operation == PS_OPERATION_APPEND_UNIQUE && map->builtin != NULL)
+		return "operation append_unique is not for a column";
+	return NULL;
+}
+
+const char *
+ps_attribute_map_init(PsAttributeMap *map, const char *operation, const char *type)
+{
+	const char *wrong;
+	int			i;
+
+	map->len = strlen(map->attribute);
+	map->builtin = NULL;
+	for (i = 0; i < lengthof(builtins); i++)
+		if (strcmp(map->attribute, builtins[i].name) == 0)
+			map->builtin = &builtins[i];
+	for (i = 0; i < lengthof(operations) && strcmp(operation, operations[i].name) != 0; i++)
+		;
+	if (i == lengthof(operations))
+		return psprintf("operation \"%s\" is not known", operation);
+	map->operation = i;
+	map->path.nkeys = 0;
+	if (map->path_text != NULL)
+	{
+		wrong = ps_path_parse(map->path_text, &map->path);
+		if (wrong != NULL)
+			return psprintf("\"%s\" %s", map->path_text, wrong);
+	}
+	if (map->path.nkeys == 0 && map->operation != PS_OPERATION_COUNT)
+		return psprintf("operation %s needs a path to a value", operation);
+	return init_type(map, type);
+}
+
+PsReject *
+ps_attribute_map_read(const PsAttributeMap *map, const PsEvent *event, JsonbValue *value)
+{
+	PsField		field;
+
+	value->type = jbvBool;
+	value->val.boolean = true;
+	if (map->path.nkeys == 0)
+		return NULL;
+	field = ps_path_find(event, &map->path);
+	if (map->operation == PS_OPERATION_COUNT)
+	{
+		if (field.type == PS_JSON_NULL || (field.type == PS_JSON_STRING && field.len == 0))
+			value->type = jbvNull;
+		return NULL;
+	}
+	return ps_value_read(&field, map->type, map->path_text, value);
+}
+
+static JsonbValue
+get_column(const PsProfile *profile, const PsBuiltin *column)
+{
+	const char *place = (const char *) profile + column->offset;
+	JsonbValue	value = {.type = jbvNull};
+
+	if (column->type == PS_VALUE_TEXT)
+	{
+		const text *content = *(const text *const *) place;
+
+		if (VARSIZE_ANY_EXHDR(content) > 0)
+			value = ps_value_string(VARDATA_ANY(content), VARSIZE_ANY_EXHDR(content));
+	}
+	else if (column->type == PS_VALUE_TIMESTAMP)
+	{
+		TimestampTz at = *(const TimestampTz *) place;
+		char	   *content = at == DT_NOBEGIN ? NULL : ps_format_timestamp(at);
+
+		if (content != NULL)
+			value = ps_value_string(content, strlen(content));
+	}
+	else
+		value = ps_value_number(column->is_whole ? int64_to_numeric(*(const int64 *) place) : *(const Numeric *) place);
+	return value;
+}
+
+static TimestampTz
+time_of(const JsonbValue *value)
+{
+	TimestampTz at = DT_NOBEGIN;
+
+	if (value->type == jbvString)
+		(void) ps_timestamp_from_iso(pnstrdup(value->val.string.val, value->val.string.len), value->val.string.len, &at);
+	return at;
+}
+
+static void
+set_column(PsProfile *profile, const PsBuiltin *column, const JsonbValue *value)
+{
+	char	   *place = (char *) profile + column->offset;
+
+	if (column->type == PS_VALUE_TEXT)
+		*(const text **) place = cstring_to_text_with_len(value->val.string.val, value->val.string.len);
+	else if (column->type == PS_VALUE_TIMESTAMP)
+		*(TimestampTz *) place = time_of(value);
+	else if (!column->is_whole)
+		*(Numeric *) place = value->val.numeric;
+	else
+	{
+		Datum		number = NumericGetDatum(value->val.numeric);
+
+		if (!DatumGetBool(DirectFunctionCall2(numeric_eq, number, DirectFunctionCall2(numeric_trunc, number, Int32GetDatum(0)))))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("%s would not be a whole number", column->name)));
+		*(int64 *) place = DatumGetInt64(DirectFunctionCall1(numeric_int8, number));
+	}
+}
+
+/* Refuses to do an operation to something else than it made. */
+static void
+refuse_stored(const PsAttributeMap *map)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("attribute %s holds no %s that operation %s could change", map->attribute,
+					map->operation == PS_OPERATION_APPEND_UNIQUE ? "array" : ps_value_type_names[map->type],
+					operations[map->operation].name)));
+}
+
+static JsonbValue
+calculate(const PsAttributeMap *map, const JsonbValue *stored, const JsonbValue *value)
+{
+	PGFunction	function = map->operation == PS_OPERATION_SUBTRACT ? numeric_sub : numeric_add;
+	Numeric		operand = map->operation == PS_OPERATION_COUNT ? int64_to_numeric(1) : value->val.numeric;
+
+	if (stored->type != jbvNull && stored->type != jbvNumeric)
+		refuse_stored(map);
+	return ps_value_number(DatumGetNumeric(DirectFunctionCall2(function,
+															   NumericGetDatum(stored->type == jbvNull ? int64_to_numeric(0) : stored->val.numeric),
+															   NumericGetDatum(operand))));
+}
+
+/* Orders two values of the map's type; text by its bytes. */
+static int
+compare(const PsAttributeMap *map, const JsonbValue *a, const JsonbValue *b)
+{
+	int			order;
+
+	if (a->type != b->type)
+		refuse_stored(map);
+	if (map->type == PS_VALUE_NUMERIC)
+		return DatumGetInt32(DirectFunctionCall2(numeric_cmp, NumericGetDatum(a->val.numeric), NumericGetDatum(b->val.numeric)));
+	if (map->type == PS_VALUE_TIMESTAMP)
+	{
+		TimestampTz x = time_of(a);
+		TimestampTz y = time_of(b);
+
+		return x < y ? -1 : x > y;
+	}
+	order = memcmp(a->val.string.val, b->val.string.val, Min(a->val.string.len, b->val.string.len));
+	return order != 0 ? order : a->val.string.len - b->val.string.len;
+}
+
+/* Adds a value to the end of an array that does not have it, from which the first may have to go; false when it has it. */
+static bool
+append(const PsAttributeMap *map, JsonbValue *array, const JsonbValue *value)
+{
+	JsonbParseState *state = NULL;
+	JsonbIterator *it;
+	JsonbValue	element;
+	JsonbValue	appended = *value;
+	JsonbIteratorToken token;
+	Jsonb	   *result;
+	int			surplus = 0;
+
+	if (array->type != jbvNull && (array->type != jbvBinary || (array->val.binary.data->header & JB_FARRAY) == 0))
+		refuse_stored(map);
+	(void) pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+	if (array->type == jbvBinary)
+	{
+		surplus = (int) (array->val.binary.data->header & JB_CMASK) - map->max_items + 1;
+		it = JsonbIteratorInit(array->val.binary.data);
+		while ((token = JsonbIteratorNext(&it, &element, true)) != WJB_DONE)
+		{
+			if (token != WJB_ELEM)
+				continue;
+			if (ps_value_equal(&element, value))
+				return false;
+			if (surplus-- <= 0)
+				(void) pushJsonbValue(&state, WJB_ELEM, &element);
+		}
+	}
+	(void) pushJsonbValue(&state, WJB_ELEM, &appended);
+	result = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL));
+	array->type = jbvBinary;
+	array->val.binary.data = &result->root;
+	array->val.binary.len = VARSIZE(result) - VARHDRSZ;
+	return true;
+}
+
+/* Changes what is stored by a value; false when it stays as it is. */
+static bool
+operate(const PsAttributeMap *map, const JsonbValue *value, JsonbValue *stored, PsProfile *profile, TimestampTz at)
+{
+	switch (map->operation)
+	{
+		case PS_OPERATION_SET_IF_NULL:
+			if (stored->type != jbvNull)
+				return false;
+			break;
+		case PS_OPERATION_MAX:
+			if (stored->type != jbvNull && compare(map, stored, value) >= 0)
+				return false;
+			break;
+		case PS_OPERATION_MIN:
+			if (stored->type != jbvNull && compare(map, stored, value) <= 0)
+				return false;
+			break;
+		case PS_OPERATION_LATEST:
+			if (!ps_attribute_make_latest(profile, map->attribute, map->len, at))
+				return false;
+			break;
+		case PS_OPERATION_SET:
+			break;
+		case PS_OPERATION_ADD:
+		case PS_OPERATION_SUBTRACT:
+		case PS_OPERATION_COUNT:
+			*stored = calculate(map, stored, value);
+			return true;
+		case PS_OPERATION_APPEND_UNIQUE:
+			return append(map, stored, value);
+	}
+	if (ps_value_equal(stored, value))
+		return false;
+	*stored = *value;
+	return true;
+}
+
+void
+ps_attribute_map_apply(const PsAttributeMap *map, const JsonbValue *value, PsProfile *profile, TimestampTz at)
+{
+	JsonbValue	stored;
+
+	if (value->type == jbvNull)
+		return;
+	stored = map->builtin != NULL ? get_column(profile, map->builtin) : ps_attribute_get(profile, map->attribute, map->len);
+	if (!operate(map, value, &stored, profile, at))
+		return;
+	if (map->builtin != NULL)
+		set_column(profile, map->builtin, &stored);
+	else
+		ps_attribute_set(profile, map->attribute, map->len, &stored);
+}

@@ -1,0 +1,62 @@
+/*
+ * rules.c
+ *	  Finding the rules of an event type.
+ */
+#include "postgres.h"
+
+#include "core/rules.h"
+
+/* Where an event type is among the others, or would be. */
+static int
+find_place(const PsRules *rules, const char *event_type, bool *found)
+{
+	int			low = 0;
+	int			high = rules->ntypes;
+
+	*found = false;
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+		int			order = strcmp(event_type, rules->of_types[middle].event_type);
+
+		if (order == 0)
+		{
+			*found = true;
+			return middle;
+		}
+		if (order < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return low;
+}
+
+const PsEventRules *
+ps_rules_find(const PsRules *rules, const char *event_type)
+{
+	bool		found;
+	int			place = find_place(rules, event_type, &found);
+
+	return found ? &rules->of_types[place] : NULL;
+}
+
+PsEventRules *
+ps_rules_of_type(PsRules *rules, const char *event_type)
+{
+	bool		found;
+	int			place = find_place(rules, event_type, &found);
+	PsEventRules *of_type;
+
+	if (found)
+		return &rules->of_types[place];
+	if (rules->of_types == NULL)
+		rules->of_types = palloc(sizeof(PsEventRules));
+	else
+		rules->of_types = repalloc(rules->of_types, (rules->ntypes + 1) * sizeof(PsEventRules));
+	of_type = &rules->of_types[place];
+	memmove(of_type + 1, of_type, (rules->ntypes++ - place) * sizeof(PsEventRules));
+	memset(of_type, 0, sizeof(PsEventRules));
+	of_type->event_type = event_type;
+	return of_type;
+}

@@ -1,0 +1,177 @@
+/*
+ * value.c
+ *	  Values of four types, as payloads have them and attributes keep them. What is
+ *	  not of its type is said, never raised.
+ */
+#include "postgres.h"
+
+#include "common/jsonapi.h"
+#include "core/format.h"
+#include "core/timestamp.h"
+#include "core/value.h"
+#include "fmgr.h"
+#include "utils/fmgrprotos.h"
+#include "utils/numeric.h"
+
+#define MAX_DIGITS 38
+
+const char *const ps_value_type_names[PS_VALUE_TYPES] = {"text", "numeric", "boolean", "timestamptz"};
+
+/* Whether a JSON number needs more than MAX_DIGITS digits, before or after the point or in all. */
+static bool
+number_too_long(const char *text)
+{
+	int			significant = 0;
+	int			trailing_zeros = 0;
+	int			scale = 0;
+	bool		after_point = false;
+	long		exponent = 0;
+
+	for (const char *c = text; *c; c++)
+	{
+		if (*c == '.')
+			after_point = true;
+		else if (*c == 'e' || *c == 'E')
+		{
+			exponent = Max(-100000, Min(100000, strtol(c + 1, NULL, 10)));
+			break;
+		}
+		else if (*c >= '0' && *c <= '9')
+		{
+			if (*c != '0' || significant > 0)
+				significant++;
+			trailing_zeros = *c == '0' && significant > 0 ? trailing_zeros + 1 : 0;
+			if (after_point)
+				scale++;
+		}
+	}
+	if (significant == 0)
+		return scale > MAX_DIGITS || exponent > MAX_DIGITS || exponent < -MAX_DIGITS;
+	/* zeros at the end add nothing */
+	significant -= trailing_zeros;
+	exponent += trailing_zeros - scale;
+	return significant > MAX_DIGITS || significant + exponent > MAX_DIGITS || exponent < -MAX_DIGITS;
+}
+
+PsReject *
+ps_value_read_number(const PsField *field, const char *name, Numeric *number)
+{
+	*number = NULL;
+	if (field == NULL || field->type == PS_JSON_NULL ||
+		(field->type == PS_JSON_STRING && field->len == 0))
+		return NULL;
+	if ((field->type != PS_JSON_NUMBER && field->type != PS_JSON_STRING) ||
+		!IsValidJsonNumber(field->text, field->len))
+		return ps_reject_make("handler", psprintf("Processing error: %s is not a number", name));
+	if (field->len > 400 || number_too_long(field->text))
+		return ps_reject_make("handler", psprintf("Processing error: %s has more than %d digits", name, MAX_DIGITS));
+	*number = DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(field->text),
+												  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	return NULL;
+}
+
+JsonbValue
+ps_value_string(const char *text, int len)
+{
+	JsonbValue	value;
+
+	value.type = jbvString;
+	value.val.string.val = unconstify(char *, text);
+	value.val.string.len = len;
+	return value;
+}
+
+JsonbValue
+ps_value_number(Numeric number)
+{
+	JsonbValue	value;
+
+	value.type = jbvNumeric;
+	value.val.numeric = number;
+	return value;
+}
+
+/* Reads true or false, as JSON has it or as a string; false when it is neither. */
+static bool
+read_boolean(const PsField *field, JsonbValue *value)
+{
+	bool		is_true = strcmp(field->text, "true") == 0;
+
+	if ((field->type != PS_JSON_BOOLEAN && field->type != PS_JSON_STRING) ||
+		(!is_true && strcmp(field->text, "false") != 0))
+		return false;
+	value->type = jbvBool;
+	value->val.boolean = is_true;
+	return true;
+}
+
+/* Reads a time as events spell theirs. */
+static bool
+read_time(const PsField *field, JsonbValue *value)
+{
+	TimestampTz at;
+	char	   *text;
+
+	if (field->type == PS_JSON_STRING ? !ps_timestamp_from_iso(field->text, field->len, &at) :
+		field->type != PS_JSON_NUMBER || !ps_timestamp_from_epoch_ms(field->text, &at))
+		return false;
+	text = ps_format_timestamp(at);
+
+	*value = ps_value_string(text, strlen(text));
+	return true;
+}
+
+PsReject *
+ps_value_read(const PsField *field, PsValueType type, const char *name, JsonbValue *value)
+{
+	static const char *const wanted[PS_VALUE_TYPES] = {"text", "a number", "true or false", "a timestamp"};
+	PsReject   *reject;
+	Numeric		number;
+
+	value->type = jbvNull;
+	if (field == NULL || field->type == PS_JSON_NULL || (field->type == PS_JSON_STRING && field->len == 0))
+		return NULL;
+	switch (type)
+	{
+		case PS_VALUE_TEXT:
+			if (field->type != PS_JSON_STRING && field->type != PS_JSON_NUMBER)
+				break;
+			*value = ps_value_string(field->text, field->len);
+			return NULL;
+		case PS_VALUE_NUMERIC:
+			reject = ps_value_read_number(field, name, &number);
+			if (reject == NULL)
+				*value = ps_value_number(number);
+			return reject;
+		case PS_VALUE_BOOLEAN:
+			if (!read_boolean(field, value))
+				break;
+			return NULL;
+		case PS_VALUE_TIMESTAMP:
+			if (!read_time(field, value))
+				break;
+			return NULL;
+	}
+	return ps_reject_make("handler", psprintf("Processing error: %s is not %s", name, wanted[type]));
+}
+
+bool
+ps_value_equal(const JsonbValue *a, const JsonbValue *b)
+{
+	if (a->type != b->type)
+		return false;
+	switch (a->type)
+	{
+		case jbvNull:
+			return true;
+		case jbvString:
+			return a->val.string.len == b->val.string.len &&
+				memcmp(a->val.string.val, b->val.string.val, a->val.string.len) == 0;
+		case jbvNumeric:
+			return DatumGetBool(DirectFunctionCall2(numeric_eq, NumericGetDatum(a->val.numeric), NumericGetDatum(b->val.numeric)));
+		case jbvBool:
+			return a->val.boolean == b->val.boolean;
+		default:
+			return false;
+	}
+}

@@ -1,0 +1,39 @@
+/*
+ * value.h
+ *	  Values of four types, as payloads have them and attributes keep them.
+ */
+#ifndef PS_VALUE_H
+#define PS_VALUE_H
+
+#include "core/event.h"
+#include "utils/jsonb.h"
+
+typedef enum PsValueType
+{
+	PS_VALUE_TEXT,
+	PS_VALUE_NUMERIC,
+	PS_VALUE_BOOLEAN,
+	PS_VALUE_TIMESTAMP			/* kept as ISO 8601 in UTC */
+} PsValueType;
+
+#define PS_VALUE_TYPES 4
+
+/* Their names in SQL. */
+extern const char *const ps_value_type_names[PS_VALUE_TYPES];
+
+/*
+ * Reads a value of that type; one that is absent, null or empty becomes jbvNull.
+ * Returns why it is none, "Processing error: <name> is not …".
+ */
+extern PsReject *ps_value_read(const PsField *field, PsValueType type, const char *name, JsonbValue *value);
+
+/* The same for a number, NULL when there is none. */
+extern PsReject *ps_value_read_number(const PsField *field, const char *name, Numeric *number);
+
+/* Whether two values are of one type and equal. */
+extern bool ps_value_equal(const JsonbValue *a, const JsonbValue *b);
+
+extern JsonbValue ps_value_string(const char *text, int len);
+extern JsonbValue ps_value_number(Numeric number);
+
+#endif							/* PS_VALUE_H */
