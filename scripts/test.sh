@@ -57,7 +57,7 @@ regress()
 	if [ "$status" != 0 ]; then
 		if [ "$bad" = 0 ]; then bad=1; fi
 		tail -5 "$work/$name.log"
-		find . -name regression.diffs -exec cat {} + | head -300
+		find . -name regression.diffs -exec cat {} + | head -2000
 	fi
 	passed=$((passed + ok))
 	failed=$((failed + bad))

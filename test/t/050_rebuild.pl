@@ -104,7 +104,7 @@ sql("SELECT profile_stream.rebuild('crm')");
 ok($node->wait_rebuild('ready'), 'a rebuild over damaged profiles gets ready');
 is(sql("SELECT customer_id, what FROM profile_stream.rebuild_diff('crm') ORDER BY customer_id"),
 	join("\n", sort("$balance|changed", "$mail|changed", "$missing|new", "$chunk|changed", 'ghost|missing')), 'exactly these differ');
-is(sql("SELECT fields = jsonb_build_object('total_balance', jsonb_build_array($old_balance + 1000, $old_balance), 'attributes', '[{"a": 1}, {}]'::jsonb) FROM profile_stream.rebuild_diff('crm') WHERE customer_id = '$balance'"),
+is(sql("SELECT fields = jsonb_build_object('total_balance', jsonb_build_array($old_balance + 1000, $old_balance), 'attributes', '[{\"a\": 1}, {}]'::jsonb) FROM profile_stream.rebuild_diff('crm') WHERE customer_id = '$balance'"),
 	't', 'the difference has the old and the new value');
 is(sql("SELECT string_agg(k, ' ' ORDER BY k) FROM profile_stream.rebuild_diff('crm'), jsonb_object_keys(fields) k WHERE customer_id = '$mail'"),
 	'email version', 'and each field that differs');
