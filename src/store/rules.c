@@ -22,6 +22,7 @@ static PsRules *loaded = NULL;
 static MemoryContext loaded_context = NULL;
 static Oid	relids[lengthof(tables)];
 static bool stale = true;
+static bool stale_at_end = false;	/* of the transaction */
 static int	holders = 0;
 
 static PsPlan maps_plan = {
@@ -55,6 +56,13 @@ relation_changed(Datum arg, Oid relid)
 		stale |= relid == relids[i];
 }
 
+static void
+transaction_ended(XactEvent event, void *arg)
+{
+	stale |= stale_at_end;
+	stale_at_end = false;
+}
+
 /* Finds the tables of this database's extension, which may be another one than before. */
 static void
 watch(void)
@@ -63,7 +71,10 @@ watch(void)
 	Oid			schema = get_namespace_oid(PS_SCHEMA, false);
 
 	if (!watching)
+	{
 		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+		RegisterXactCallback(transaction_ended, NULL);
+	}
 	watching = true;
 	for (int i = 0; i < lengthof(tables); i++)
 		relids[i] = get_relname_relid(tables[i], schema);
@@ -111,8 +122,9 @@ load(void)
 	{
 		watch();
 		SPI_connect();
-		/* the caller's may be older than the change that we were told of */
-		PushActiveSnapshot(GetLatestSnapshot());
+		/* the caller's may be older than the change that we were told of, but a parallel query has no other */
+		stale_at_end = IsInParallelMode();
+		PushActiveSnapshot(stale_at_end ? GetActiveSnapshot() : GetLatestSnapshot());
 		MemoryContextSwitchTo(context);
 		load_maps(rules);
 		PopActiveSnapshot();
