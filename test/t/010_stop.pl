@@ -87,10 +87,11 @@ ok($node->wait_taken('stop', 10), 'the stream runs');
 
 stops('idle', sub { $node->wait_state('stop', 'running') });
 
-# a backlog, so that batch follows batch
+# a backlog in small batches, so that batch follows batch until after the pause, also where the test is slow
 pause();
 ok($node->wait_worker(0), 'paused');
 $broker->produce('events', events($backlog));
+$node->safe_psql('postgres', "SELECT profile_stream.alter_stream('stop', batch_size => 20)");
 my $taken = 10;
 resume();
 stops(
@@ -100,6 +101,7 @@ stops(
 		$taken = $node->taken('stop');
 	},
 	sub { cmp_ok($node->taken('stop'), '<', $number, 'busy: it did not get to the end before') });
+$node->safe_psql('postgres', "SELECT profile_stream.alter_stream('stop', batch_size => 5000)");
 ok($node->wait_taken('stop', $number), 'busy: everything is taken afterwards');
 
 # the broker is gone; the stream says so before we go on
