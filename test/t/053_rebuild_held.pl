@@ -14,7 +14,7 @@ use Test::More;
 
 plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
 
-my $block = 4_200;    # at most 80 of them are of one customer: no order is lost for want of room
+my $block = 4_200;
 my $rounds = 6;
 my $seed = $ENV{PS_SEED} // int(rand(1_000_000));
 my $events = ProfileStream::Node::generate(
@@ -59,7 +59,7 @@ sub release
 	ok($node->wait_rebuild('ready'), "$name: ready");
 }
 
-$node->create_stream('order', $broker, 'events', reorder_wait => "'1 hour'", reorder_buffer_size => 80, dead_letter_pause_ratio => 1);
+$node->create_stream('order', $broker, 'events', reorder_wait => "'1 hour'", reorder_buffer_size => 30, dead_letter_pause_ratio => 1);
 produce_block() foreach 1 .. 2;
 
 # both are at one point: nothing differs, and the stream keeps what it holds

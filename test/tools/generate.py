@@ -241,6 +241,8 @@ class Generator:
             event["eventType"], event["payload"] = "transaction.completed", {"amount": Raw("1.25")}
         elif kind == 1:
             event["customerId"] = self.customer()
+            if self.args.block:
+                event["timestamp"] = self.timestamp(self.moment())  # no more out of order than others
             partition = key = None
         if partition is None:
             partition, key = self.partition(event["customerId"]), event["customerId"]
