@@ -241,9 +241,9 @@ class Generator:
             event["eventType"], event["payload"] = "transaction.completed", {"amount": Raw("1.25")}
         elif kind == 1:
             event["customerId"] = self.customer()
-            if self.args.block:
-                event["timestamp"] = self.timestamp(self.moment())  # no more out of order than others
             partition = key = None
+        if kind <= 1 and self.args.block:
+            event["timestamp"] = self.timestamp(self.moment())  # no more out of order than others
         if partition is None:
             partition, key = self.partition(event["customerId"]), event["customerId"]
         return self.line(partition, key, encode(event).encode())
