@@ -236,25 +236,20 @@ chain_entries(PsWork *work, int *n)
 	return customers;
 }
 
-/* Folds a customer's events onto the profile; returns how many chunks that sealed. */
-static int
-fold_customer(const PsWork *work, PsCustomer *customer, PsChunk **chunks)
+/* Folds a customer's events onto the profile; adds to the list of chunks, from the last one on, what that sealed. */
+static PsChunk *
+fold_customer(const PsWork *work, PsCustomer *customer, PsChunk *last)
 {
-	int			nchunks = 0;
-
 	for (int i = customer->first; i >= 0; i = work->next[i])
 	{
 		const PsEntry *entry = &work->entries[i];
-		PsChunk    *sealed = ps_handler_apply(&customer->stored.profile, entry->event, entry->effect);
 
-		if (sealed != NULL)
-		{
-			sealed->customer_id = customer->customer_id;
-			chunks[nchunks++] = sealed;
-		}
+		last->next = ps_handler_apply(&customer->stored.profile, entry->event, entry->effect);
+		for (; last->next != NULL; last = last->next)
+			last->next->customer_id = customer->customer_id;
 		note_event_type(customer, entry->event);
 	}
-	return nchunks;
+	return last;
 }
 
 /* Loads the profiles that change, folds their events in order, saves them, as many at a time as the store likes. */
@@ -264,8 +259,8 @@ fold_events(PsWork *work)
 	int			ncustomers;
 	PsCustomer **customers = chain_entries(work, &ncustomers);
 	PsStoredProfile **profiles = palloc(ncustomers * sizeof(PsStoredProfile *));
-	PsChunk   **chunks = palloc(work->n * sizeof(PsChunk *));
-	int			nchunks = 0;
+	PsChunk		before_first = {0};
+	PsChunk    *last = &before_first;
 	int			n;
 
 	for (int i = 0; i < ncustomers; i++)
@@ -276,11 +271,11 @@ fold_events(PsWork *work)
 		if (work->settings->late_tolerance_us < 0)
 			ps_profiles_load(profiles + done, n);
 		for (int i = done; i < done + n; i++)
-			nchunks += fold_customer(work, customers[i], chunks + nchunks);
+			last = fold_customer(work, customers[i], last);
 		PS_FAILPOINT("after_fold");
 		ps_profiles_save(profiles + done, n);
 	}
-	ps_chunks_add(chunks, nchunks);
+	ps_chunks_add(before_first.next);
 	PS_FAILPOINT("after_upsert");
 }
 

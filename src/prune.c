@@ -2,7 +2,9 @@
  * prune.c
  *	  Retention of window samples, within the caller's transaction: expired open
  *	  chunks are sealed under their customers' locks, then expired sealed chunks
- *	  are rewritten into one bucket per UTC day, in place.
+ *	  are rewritten into one bucket per UTC day, in place. What is left of series
+ *	  whose last metric was dropped goes. Metrics do not change meanwhile, so that
+ *	  a series that is not known is none that was just created.
  */
 #include "postgres.h"
 
@@ -12,7 +14,9 @@
 #include "prune.h"
 #include "store/chunk_store.h"
 #include "store/lock.h"
+#include "store/metric_catalog.h"
 #include "store/profile_store.h"
+#include "store/rules.h"
 #include "utils/snapmgr.h"
 
 static int
@@ -24,9 +28,28 @@ compare_keys(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Seals open chunks that hold nothing but expired samples. */
+/*
+ * The metrics as they stay until the transaction ends, to be released; NULL when
+ * that cannot be: in what an event has set off, or when it would have to wait and
+ * shall not.
+ */
+static const PsMetrics *
+hold_metrics(bool wait)
+{
+	const PsRules *rules;
+
+	if (!ps_metrics_lock(ShareLock, wait))
+		return NULL;
+	rules = ps_rules_hold();
+	if (!ps_rules_are_stale())
+		return &rules->metrics;
+	ps_rules_release();
+	return NULL;
+}
+
+/* Seals open chunks that hold nothing but expired samples, and removes those of series that no metric reads. */
 static void
-seal_expired(TimestampTz now, int max_customers)
+seal_expired(const PsMetrics *metrics, TimestampTz now, int max_customers)
 {
 	PsStoredProfile **profiles = palloc(max_customers * sizeof(PsStoredProfile *));
 	int			n = ps_profiles_find_expired(now, max_customers, profiles);
@@ -48,34 +71,87 @@ seal_expired(TimestampTz now, int max_customers)
 		if (profiles[i]->profile.is_new)
 			continue;			/* gone meanwhile */
 		profiles[present++] = profiles[i];
-		while ((chunk = ps_window_seal_expired(&profiles[i]->profile.window, now)) != NULL)
+		(void) ps_window_forget(&profiles[i]->profile.window, metrics);
+		while ((chunk = ps_window_seal_expired(&profiles[i]->profile.window, metrics, now)) != NULL)
 		{
 			chunk->customer_id = profiles[i]->customer_id;
-			ps_chunks_add(&chunk, 1);
+			ps_chunks_add(chunk);
 		}
 	}
 	ps_profiles_save(profiles, present);
 	PopActiveSnapshot();
 }
 
-int64
-ps_prune_chunks(TimestampTz before, int max_chunks)
+/* Folds, in each series. */
+static int64
+fold(const PsMetrics *metrics, TimestampTz before, int max_chunks)
 {
 	int64		folded = 0;
 
-	for (int id = 0; id < PS_SERIES_COUNT; id++)
-		folded += ps_chunks_fold(ps_series_name(id), before - ps_series_window_us(id), max_chunks);
+	for (int i = 0; i < PS_BUILTIN_SERIES + metrics->nseries; i++)
+	{
+		uint32		series = i < PS_BUILTIN_SERIES ? i : metrics->series[i - PS_BUILTIN_SERIES].series;
+
+		folded += ps_chunks_fold(ps_series_name(series), before - ps_series_window_us(metrics, series), max_chunks);
+	}
 	return folded;
+}
+
+/* Whether a name is that of a series that metrics read. */
+static bool
+is_read(const PsMetrics *metrics, const char *name)
+{
+	for (int i = 0; i < PS_BUILTIN_SERIES; i++)
+		if (strcmp(name, ps_series_name(i)) == 0)
+			return true;
+	for (int i = 0; i < metrics->nseries; i++)
+		if (strcmp(name, ps_series_name(metrics->series[i].series)) == 0)
+			return true;
+	return false;
+}
+
+int64
+ps_prune_chunks(TimestampTz before, int max_chunks)
+{
+	const PsMetrics *metrics = hold_metrics(false);
+	int64		found = 0;
+
+	if (metrics == NULL)
+		return 0;
+	PG_TRY();
+	{
+		found = fold(metrics, before, max_chunks);
+		for (char *name = ps_chunks_next_series(NULL); name != NULL; name = ps_chunks_next_series(name))
+			if (!is_read(metrics, name))
+				found += ps_chunks_forget(name, max_chunks);
+	}
+	PG_FINALLY();
+	{
+		ps_rules_release();
+	}
+	PG_END_TRY();
+	return found;
 }
 
 int64
 ps_prune(TimestampTz now, int max_customers)
 {
-	int64		folded;
+	const PsMetrics *metrics = hold_metrics(true);
+	int64		found = 0;
 
+	if (metrics == NULL)
+		return 0;
 	SPI_connect();
-	seal_expired(now, max_customers);
-	folded = ps_prune_chunks(now, INT_MAX);
+	PG_TRY();
+	{
+		seal_expired(metrics, now, max_customers);
+		found = fold(metrics, now, INT_MAX) + ps_chunks_forget_others(metrics);
+	}
+	PG_FINALLY();
+	{
+		ps_rules_release();
+	}
+	PG_END_TRY();
 	SPI_finish();
-	return folded;
+	return found;
 }

@@ -6,10 +6,7 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "api/caller.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "connection.h"
 #include "ingest/launcher.h"
@@ -23,28 +20,6 @@
 #include "utils/syscache.h"
 
 #define MAX_DAYS INT64CONST(365000)
-
-PsIdentity
-ps_become_owner(void)
-{
-	PsIdentity	identity;
-	Oid			relid = get_relname_relid("streams", get_namespace_oid(PS_SCHEMA, false));
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
-	GetUserIdAndSecContext(&identity.user, &identity.context);
-	SetUserIdAndSecContext(((Form_pg_class) GETSTRUCT(tuple))->relowner,
-						   identity.context | SECURITY_LOCAL_USERID_CHANGE);
-	ReleaseSysCache(tuple);
-	return identity;
-}
-
-void
-ps_become_caller(PsIdentity identity)
-{
-	SetUserIdAndSecContext(identity.user, identity.context);
-}
 
 PsStream *
 ps_find_stream(text *name, bool control)

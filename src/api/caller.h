@@ -9,20 +9,12 @@
 #include "postgres.h"
 
 #include "core/event.h"
+#include "fmgr.h"
 #include "ingest/probe.h"
+#include "store/owner.h"
 #include "store/partition_catalog.h"
 #include "store/stream_catalog.h"
 #include "utils/timestamp.h"
-
-typedef struct PsIdentity
-{
-	Oid			user;
-	int			context;
-} PsIdentity;
-
-/* Becomes the owner of the extension's tables, after the caller's rights were checked; and back. */
-extern PsIdentity ps_become_owner(void);
-extern void ps_become_caller(PsIdentity identity);
 
 /* Finds a stream, which the caller must own when it is to be controlled; needs SPI. */
 extern PsStream *ps_find_stream(text *name, bool control);
@@ -38,6 +30,9 @@ extern void ps_check_answer(PsProbeAnswer *answer, const char *topic);
 
 /* The errors as text[]. */
 extern Datum ps_reject_errors(const PsReject *reject);
+
+/* rebuild(), for what begins one by the way */
+extern PGDLLEXPORT Datum ps_rebuild_start(PG_FUNCTION_ARGS);
 
 /* An interval in microseconds, months of 30 days. */
 extern int64 ps_interval_us(Interval *interval);

@@ -5,26 +5,33 @@
 #include "postgres.h"
 
 #include "core/format.h"
-#include "core/window.h"
+#include "core/timestamp.h"
+#include "core/value.h"
+#include "core/window_value.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "store/chunk_store.h"
+#include "store/rules.h"
 #include "utils/builtins.h"
+#include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
-/* Finds the metric, or says which there are. */
+/* Finds the metric, or says where to look; good until rules are asked for again. */
 static const PsMetric *
 find_metric(text *name)
 {
 	char	   *cname = text_to_cstring(name);
-	const PsMetric *metric = ps_metric_find(cname);
+	const PsMetric *metric = ps_metric_find(NULL, cname);	/* without the rules, if that will do */
 
+	if (metric == NULL)
+		metric = ps_metric_find(&ps_rules_get()->metrics, cname);
 	if (metric == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("metric \"%s\" does not exist", cname),
-				 errhint("Metrics are transaction_count_30d, total_transaction_value_30d, login_count_7d and support_ticket_count_90d.")));
+				 errhint("Metrics are transaction_count_30d, total_transaction_value_30d, login_count_7d, support_ticket_count_90d"
+						 " and those of the table metrics.")));
 	return metric;
 }
 
@@ -38,42 +45,55 @@ load_window(PsWindow *window, bytea *state)
 				 errmsg("window state is damaged")));
 }
 
-/* A metric's value over [as_of - window, as_of], of a profile or of its shadow. */
-static Datum
-window_value(FunctionCallInfo fcinfo, bool shadow)
+static void
+check_moment(TimestampTz as_of)
 {
-	text	   *customer_id = PG_GETARG_TEXT_PP(0);
-	bytea	   *state = PG_GETARG_BYTEA_PP(1);
-	const PsMetric *metric = find_metric(PG_GETARG_TEXT_PP(2));
-	TimestampTz as_of = PG_GETARG_TIMESTAMPTZ(3);
-	TimestampTz from_at = as_of - ps_metric_window_us(metric);
-	PsWindow	window;
-	PsSeries   *series;
-	PsWindowValue value;
-
 	if (TIMESTAMP_NOT_FINITE(as_of))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("as_of must be finite")));
-	load_window(&window, state);
-	series = &window.series[metric->series];
-	ps_window_value_init(&value);
-	ps_window_value_add_samples(&value, series->bytes, series->len, from_at, as_of);
-	if (series->sealed_to >= from_at)
+}
+
+/* A metric's value as of a moment, of a profile or of its shadow; NULL when there is none. */
+static Numeric
+value_as_of(const PsWindow *window, const PsMetric *metric, text *customer_id, TimestampTz as_of, bool shadow)
+{
+	const PsSeries *series = ps_window_find(window, metric->series);
+	PsWindowValue value;
+
+	ps_window_value_init(&value, metric, as_of);
+	if (series != NULL && series->sealed_to >= value.from_at)
 	{
 		MemoryContext caller = CurrentMemoryContext;
-		Datum		sum;
 
 		SPI_connect();
-		ps_chunks_value(shadow, text_to_cstring(customer_id), ps_series_name(metric->series), from_at, as_of, &value);
 		MemoryContextSwitchTo(caller);
-		sum = PointerGetDatum(PG_DETOAST_DATUM_COPY(NumericGetDatum(value.sum)));
+		ps_chunks_value(shadow, text_to_cstring(customer_id), ps_series_name(series->id), &value);
+		/* it may be one of a row */
+		if (value.value != NULL)
+			value.value = DatumGetNumericCopy(NumericGetDatum(value.value));
 		SPI_finish();
-		value.sum = DatumGetNumeric(sum);
 	}
-	if (metric->aggregate == PS_AGGREGATE_COUNT)
-		PG_RETURN_NUMERIC(int64_to_numeric(value.count));
-	PG_RETURN_NUMERIC(value.sum);
+	/* they came after those that are sealed */
+	if (series != NULL)
+		ps_window_value_add_samples(&value, series->bytes, series->len);
+	return ps_window_value_result(&value);
+}
+
+static Datum
+window_value(FunctionCallInfo fcinfo, bool shadow)
+{
+	const PsMetric *metric = find_metric(PG_GETARG_TEXT_PP(2));
+	TimestampTz as_of = PG_GETARG_TIMESTAMPTZ(3);
+	PsWindow	window;
+	Numeric		value;
+
+	check_moment(as_of);
+	load_window(&window, PG_GETARG_BYTEA_PP(1));
+	value = value_as_of(&window, metric, PG_GETARG_TEXT_PP(0), as_of, shadow);
+	if (value == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_NUMERIC(value);
 }
 
 PG_FUNCTION_INFO_V1(ps_window_value);
@@ -88,6 +108,47 @@ Datum
 ps_shadow_window_value(PG_FUNCTION_ARGS)
 {
 	return window_value(fcinfo, true);
+}
+
+/* The values of all metrics of users, as an object. */
+static Datum
+metric_values(FunctionCallInfo fcinfo, bool shadow)
+{
+	const PsMetrics *metrics = &ps_rules_get()->metrics;
+	TimestampTz as_of = PG_GETARG_TIMESTAMPTZ(2);
+	JsonbParseState *state = NULL;
+	PsWindow	window;
+
+	check_moment(as_of);
+	load_window(&window, PG_GETARG_BYTEA_PP(1));
+	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < metrics->nmetrics; i++)
+	{
+		const PsMetric *metric = &metrics->metrics[i];
+		JsonbValue	key = ps_value_string(metric->name, strlen(metric->name));
+		Numeric		number = value_as_of(&window, metric, PG_GETARG_TEXT_PP(0), as_of, shadow);
+		JsonbValue	value = {.type = jbvNull};
+
+		if (number != NULL)
+			value = ps_value_number(number);
+		(void) pushJsonbValue(&state, WJB_KEY, &key);
+		(void) pushJsonbValue(&state, WJB_VALUE, &value);
+	}
+	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+}
+
+PG_FUNCTION_INFO_V1(ps_metric_values);
+Datum
+ps_metric_values(PG_FUNCTION_ARGS)
+{
+	return metric_values(fcinfo, false);
+}
+
+PG_FUNCTION_INFO_V1(ps_shadow_metric_values);
+Datum
+ps_shadow_metric_values(PG_FUNCTION_ARGS)
+{
+	return metric_values(fcinfo, true);
 }
 
 /* Returns packed samples as rows (at, value). */
@@ -125,11 +186,39 @@ ps_window_samples(PG_FUNCTION_ARGS)
 {
 	const PsMetric *metric = find_metric(PG_GETARG_TEXT_PP(1));
 	PsWindow	window;
-	PsSeries   *series;
+	const PsSeries *series;
 
 	load_window(&window, PG_GETARG_BYTEA_PP(0));
-	series = &window.series[metric->series];
-	return_samples(fcinfo, series->bytes, series->len);
+	series = ps_window_find(&window, metric->series);
+	return_samples(fcinfo, series == NULL ? NULL : series->bytes, series == NULL ? 0 : series->len);
+	return (Datum) 0;
+}
+
+/* All samples of a state, also of series that no metric reads any more, as rows (series, at, value). */
+PG_FUNCTION_INFO_V1(ps_state_samples);
+Datum
+ps_state_samples(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	PsWindow	window;
+
+	load_window(&window, PG_GETARG_BYTEA_PP(0));
+	InitMaterializedSRF(fcinfo, 0);
+	for (int s = 0; s < window.nseries; s++)
+	{
+		const PsSeries *series = &window.series[s];
+		int			n;
+		PsSample   *samples = ps_samples_unpack(series->bytes, series->len, &n);
+		Datum		name = CStringGetTextDatum(ps_series_name(series->id));
+
+		for (int i = 0; i < n; i++)
+		{
+			Datum		values[3] = {name, TimestampTzGetDatum(samples[i].at), NumericGetDatum(samples[i].value)};
+			bool		nulls[3] = {false, false, false};
+
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		}
+	}
 	return (Datum) 0;
 }
 
@@ -140,15 +229,24 @@ ps_metric_series(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(ps_series_name(find_metric(PG_GETARG_TEXT_PP(0))->series)));
 }
 
-/* Whether some open chunk holds nothing but samples older than its window. */
+PG_FUNCTION_INFO_V1(ps_metric_aggregate);
+Datum
+ps_metric_aggregate(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(ps_aggregate_name(find_metric(PG_GETARG_TEXT_PP(0))->aggregate)));
+}
+
+/* Whether prune_metrics() has something to do: a series all of whose open samples are older than its window, or that no metric reads. */
 PG_FUNCTION_INFO_V1(ps_window_expired);
 Datum
 ps_window_expired(PG_FUNCTION_ARGS)
 {
+	const PsMetrics *metrics = &ps_rules_get()->metrics;
 	PsWindow	window;
 
 	load_window(&window, PG_GETARG_BYTEA_PP(0));
-	PG_RETURN_BOOL(ps_window_seal_expired(&window, PG_GETARG_TIMESTAMPTZ(1)) != NULL);
+	PG_RETURN_BOOL(ps_window_forget(&window, metrics) ||
+				   ps_window_seal_expired(&window, metrics, PG_GETARG_TIMESTAMPTZ(1)) != NULL);
 }
 
 PG_FUNCTION_INFO_V1(ps_json_timestamp);
@@ -156,4 +254,16 @@ Datum
 ps_json_timestamp(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TEXT_P(cstring_to_text(ps_format_timestamp(PG_GETARG_TIMESTAMPTZ(0))));
+}
+
+PG_FUNCTION_INFO_V1(ps_attribute_time);
+Datum
+ps_attribute_time(PG_FUNCTION_ARGS)
+{
+	char	   *value = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	TimestampTz at;
+
+	if (!ps_timestamp_from_iso(value, strlen(value), &at))
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(at);
 }

@@ -46,14 +46,40 @@ read_text(const PsEvent *event, const char *name, const text **result)
 
 /* Reads what the rules of the event's type take. */
 static PsReject *
-read_mapped(const PsEvent *event, PsEffect *effect)
+read_by_rules(const PsEvent *event, PsEffect *effect)
 {
+	const PsEventRules *rules = effect->rules;
 	PsReject   *reject = NULL;
 
-	effect->mapped = palloc(effect->rules->nmaps * sizeof(JsonbValue));
-	for (int i = 0; i < effect->rules->nmaps && reject == NULL; i++)
-		reject = ps_attribute_map_read(&effect->rules->maps[i], event, &effect->mapped[i]);
+	effect->mapped = palloc(rules->nmaps * sizeof(JsonbValue));
+	for (int i = 0; i < rules->nmaps && reject == NULL; i++)
+		reject = ps_attribute_map_read(&rules->maps[i], event, &effect->mapped[i]);
+	effect->fed = palloc(rules->nfeeds * sizeof(PsFeedSample));
+	for (int i = 0; i < rules->nfeeds && reject == NULL; i++)
+		reject = ps_feed_read(&rules->feeds[i], event, &effect->fed[i]);
 	return reject;
+}
+
+/* Changes the profile by what was read for the rules; returns the chunks that it sealed, before those given. */
+static PsChunk *
+apply_by_rules(PsProfile *profile, const PsEvent *event, const PsEffect *effect, PsChunk *sealed)
+{
+	const PsEventRules *rules = effect->rules;
+
+	for (int i = 0; i < rules->nmaps; i++)
+		ps_attribute_map_apply(&rules->maps[i], &effect->mapped[i], profile, event->timestamp);
+	for (int i = 0; i < rules->nfeeds; i++)
+	{
+		PsChunk    *chunk = NULL;
+
+		if (effect->fed[i].is_there)
+			chunk = ps_window_add(&profile->window, rules->feeds[i].series, event->timestamp, effect->fed[i].value);
+		if (chunk == NULL)
+			continue;
+		chunk->next = sealed;
+		sealed = chunk;
+	}
+	return sealed;
 }
 
 /* Reads the members that the event's handler and rules need. */
@@ -92,7 +118,7 @@ ps_handler_read(const PsEvent *event, const PsRules *rules, PsEffect *effect)
 			break;
 	}
 	if (reject == NULL && rules != NULL && (effect->rules = ps_rules_find(rules, event->event_type)) != NULL)
-		reject = read_mapped(event, effect);
+		reject = read_by_rules(event, effect);
 	return reject;
 }
 
@@ -143,8 +169,7 @@ ps_handler_apply(PsProfile *profile, const PsEvent *event, const PsEffect *effec
 	}
 
 	if (effect->rules != NULL)
-		for (int i = 0; i < effect->rules->nmaps; i++)
-			ps_attribute_map_apply(&effect->rules->maps[i], &effect->mapped[i], profile, event->timestamp);
+		sealed = apply_by_rules(profile, event, effect, sealed);
 	profile->version++;
 	profile->updated_at = event->timestamp;
 	profile->watermark = Max(profile->watermark, event->timestamp);

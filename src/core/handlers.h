@@ -32,12 +32,13 @@ typedef struct PsEffect
 	const text *channel;
 	const PsEventRules *rules;	/* of the event's type; NULL: none */
 	JsonbValue *mapped;			/* value of each of its attribute maps */
+	PsFeedSample *fed;			/* sample of each of its feeds */
 } PsEffect;
 
 /* Reads an event's effect and returns NULL, or returns why it has none. */
 extern PsReject *ps_handler_read(const PsEvent *event, const PsRules *rules, PsEffect *effect);
 
-/* Applies one event to a profile; returns the chunk that it sealed, or NULL. */
+/* Applies one event to a profile; returns the first of the chunks that it sealed, or NULL. */
 extern PsChunk *ps_handler_apply(PsProfile *profile, const PsEvent *event, const PsEffect *effect);
 
 #endif							/* PS_HANDLERS_H */

@@ -8,6 +8,7 @@
 #define PS_RULES_H
 
 #include "core/attribute_map.h"
+#include "core/metric.h"
 
 /* Rules of one event type, in the order in which they apply. */
 typedef struct PsEventRules
@@ -15,12 +16,15 @@ typedef struct PsEventRules
 	const char *event_type;
 	PsAttributeMap *maps;
 	int			nmaps;
+	PsFeed	   *feeds;			/* of metrics */
+	int			nfeeds;
 } PsEventRules;
 
 typedef struct PsRules
 {
 	PsEventRules *of_types;		/* by event type, as strcmp() orders them */
 	int			ntypes;
+	PsMetrics	metrics;
 } PsRules;
 
 /* The rules of an event type; NULL when it has none. */

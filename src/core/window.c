@@ -1,11 +1,12 @@
 /*
  * window.c
- *	  The packed window state of a profile row, and values over a window.
+ *	  The packed window state of a profile row.
  *
  *	  State: per series with anything in it, a header (series, samples, bytes,
  *	  sealed chunks, newest sealed sample) and the packed samples. A sample is
  *	  its timestamp, a length and the numeric's own bytes; length 0 stands for
- *	  the value 1. Called by the fold, and by the functions that read metrics.
+ *	  the value 1. Called by the fold, and by the functions that read metrics. A
+ *	  series is there, with or without samples, once it had one.
  */
 #include "postgres.h"
 
@@ -17,59 +18,37 @@
 
 typedef struct SeriesHeader
 {
-	uint8		series;
-	uint8		nsamples;
+	uint32		series;
 	uint16		len;
+	uint8		nsamples;
 	int64		sealed_chunks;
 	TimestampTz sealed_to;
 } SeriesHeader;
 
 #define SAMPLE_HEADER_BYTES (sizeof(TimestampTz) + 1)
 #define NUMERIC_SHORT_FORM 0x8000	/* in a numeric's header, also of NaN and infinity; see numeric.c */
+#define FEW_SERIES 4
 
-static const PsMetric metrics[] = {
-	{"transaction_count_30d", PS_SERIES_TRANSACTIONS, PS_AGGREGATE_COUNT, 30},
-	{"total_transaction_value_30d", PS_SERIES_TRANSACTIONS, PS_AGGREGATE_SUM, 30},
-	{"login_count_7d", PS_SERIES_LOGINS, PS_AGGREGATE_COUNT, 7},
-	{"support_ticket_count_90d", PS_SERIES_SUPPORT_TICKETS, PS_AGGREGATE_COUNT, 90},
-};
-
-static const char *const series_names[PS_SERIES_COUNT] = {
-	"transactions", "logins", "support_tickets"
-};
-
-/* Finds a metric by name; NULL when there is none. */
-const PsMetric *
-ps_metric_find(const char *name)
+/* Puts an empty series at that place, before those of higher numbers. */
+static PsSeries *
+insert_series(PsWindow *window, int place, uint32 id)
 {
-	for (int i = 0; i < lengthof(metrics); i++)
-		if (strcmp(metrics[i].name, name) == 0)
-			return &metrics[i];
-	return NULL;
-}
+	PsSeries   *series;
 
-const char *
-ps_series_name(PsSeriesId series)
-{
-	return series_names[series];
-}
-
-int64
-ps_metric_window_us(const PsMetric *metric)
-{
-	return metric->window_days * USECS_PER_DAY;
-}
-
-/* The longest window that reads the series. */
-int64
-ps_series_window_us(PsSeriesId series)
-{
-	int64		longest = 0;
-
-	for (int i = 0; i < lengthof(metrics); i++)
-		if (metrics[i].series == series)
-			longest = Max(longest, ps_metric_window_us(&metrics[i]));
-	return longest;
+	if (window->nseries == window->capacity)
+	{
+		window->capacity = Max(FEW_SERIES, 2 * window->capacity);
+		if (window->series == NULL)
+			window->series = palloc(window->capacity * sizeof(PsSeries));
+		else
+			window->series = repalloc(window->series, window->capacity * sizeof(PsSeries));
+	}
+	series = &window->series[place];
+	memmove(series + 1, series, (window->nseries++ - place) * sizeof(PsSeries));
+	memset(series, 0, sizeof(PsSeries));
+	series->id = id;
+	series->sealed_to = DT_NOBEGIN;
+	return series;
 }
 
 /* Unpacks a state, sharing its bytes until a sample is added. */
@@ -79,9 +58,6 @@ ps_window_load(PsWindow *window, const char *data, int len)
 	const char *end = data + len;
 
 	memset(window, 0, sizeof(PsWindow));
-	for (int i = 0; i < PS_SERIES_COUNT; i++)
-		window->series[i].sealed_to = DT_NOBEGIN;
-
 	while (data < end)
 	{
 		SeriesHeader header;
@@ -91,15 +67,15 @@ ps_window_load(PsWindow *window, const char *data, int len)
 			return false;
 		memcpy(&header, data, sizeof(SeriesHeader));
 		data += sizeof(SeriesHeader);
-		if (header.series >= PS_SERIES_COUNT || end - data < header.len)
+		if (end - data < header.len ||
+			(window->nseries > 0 && header.series <= window->series[window->nseries - 1].id))
 			return false;
-		series = &window->series[header.series];
+		series = insert_series(window, window->nseries, header.series);
 		series->nsamples = header.nsamples;
 		series->sealed_chunks = header.sealed_chunks;
 		series->sealed_to = header.sealed_to;
 		series->bytes = unconstify(char *, data);
 		series->len = header.len;
-		series->capacity = 0;
 		data += header.len;
 	}
 	return true;
@@ -113,22 +89,19 @@ ps_window_save(const PsWindow *window)
 	bytea	   *result;
 	char	   *out;
 
-	for (int i = 0; i < PS_SERIES_COUNT; i++)
-		if (window->series[i].nsamples > 0 || window->series[i].sealed_chunks > 0)
-			size += sizeof(SeriesHeader) + window->series[i].len;
+	for (int i = 0; i < window->nseries; i++)
+		size += sizeof(SeriesHeader) + window->series[i].len;
 
 	result = palloc(size);
 	SET_VARSIZE(result, size);
 	out = VARDATA(result);
-	for (int i = 0; i < PS_SERIES_COUNT; i++)
+	for (int i = 0; i < window->nseries; i++)
 	{
 		const PsSeries *series = &window->series[i];
 		SeriesHeader header;
 
-		if (series->nsamples == 0 && series->sealed_chunks == 0)
-			continue;
 		memset(&header, 0, sizeof(header));
-		header.series = i;
+		header.series = series->id;
 		header.nsamples = series->nsamples;
 		header.len = series->len;
 		header.sealed_chunks = series->sealed_chunks;
@@ -140,6 +113,15 @@ ps_window_save(const PsWindow *window)
 		out += series->len;
 	}
 	return result;
+}
+
+const PsSeries *
+ps_window_find(const PsWindow *window, uint32 id)
+{
+	for (int i = 0; i < window->nseries; i++)
+		if (window->series[i].id == id)
+			return &window->series[i];
+	return NULL;
 }
 
 /* Makes room for more bytes, taking the series' bytes out of the shared state. */
@@ -172,14 +154,13 @@ unpack_open(const PsSeries *series, int *n)
 
 /* Moves the open samples of a series into a chunk of their own. */
 static PsChunk *
-series_seal(PsWindow *window, PsSeriesId id)
+series_seal(PsSeries *series)
 {
-	PsSeries   *series = &window->series[id];
 	PsChunk    *chunk = palloc0(sizeof(PsChunk));
 	int			n;
 	PsSample   *samples = unpack_open(series, &n);
 
-	chunk->series = series_names[id];
+	chunk->series = ps_series_name(series->id);
 	chunk->chunk_no = ++series->sealed_chunks;
 	chunk->count = n;
 	chunk->from_at = chunk->to_at = samples[0].at;
@@ -206,15 +187,22 @@ series_seal(PsWindow *window, PsSeriesId id)
 
 /* Adds one sample to its open chunk; seals a chunk that became full. */
 PsChunk *
-ps_window_add(PsWindow *window, PsSeriesId id, TimestampTz at, Numeric value)
+ps_window_add(PsWindow *window, uint32 id, TimestampTz at, Numeric value)
 {
-	PsSeries   *series = &window->series[id];
 	int			value_len = value == NULL ? 0 : (int) VARSIZE(value) - VARHDRSZ;
+	PsSeries   *series;
+	PsSeries   *largest;
 	char	   *out;
 	int			total = 0;
-	PsSeriesId	largest = id;
+	int			place = 0;
 
 	Assert(value_len <= PG_UINT8_MAX);
+	while (place < window->nseries && window->series[place].id < id)
+		place++;
+	if (place < window->nseries && window->series[place].id == id)
+		series = &window->series[place];
+	else
+		series = insert_series(window, place, id);
 	series_reserve(series, SAMPLE_HEADER_BYTES + value_len);
 	out = series->bytes + series->len;
 	memcpy(out, &at, sizeof(at));
@@ -225,38 +213,53 @@ ps_window_add(PsWindow *window, PsSeriesId id, TimestampTz at, Numeric value)
 	series->nsamples++;
 
 	if (series->nsamples >= PS_CHUNK_SAMPLES)
-		return series_seal(window, id);
+		return series_seal(series);
 
-	for (int i = 0; i < PS_SERIES_COUNT; i++)
+	largest = series;
+	for (int i = 0; i < window->nseries; i++)
 	{
 		total += window->series[i].len;
-		if (window->series[i].len > window->series[largest].len)
-			largest = i;
+		if (window->series[i].len > largest->len)
+			largest = &window->series[i];
 	}
-	return total > PS_WINDOW_BYTES ? series_seal(window, largest) : NULL;
+	return total > PS_WINDOW_BYTES ? series_seal(largest) : NULL;
 }
 
 /* Seals the next series whose open samples have all left its longest window. */
 PsChunk *
-ps_window_seal_expired(PsWindow *window, TimestampTz now)
+ps_window_seal_expired(PsWindow *window, const PsMetrics *metrics, TimestampTz now)
 {
-	for (int id = 0; id < PS_SERIES_COUNT; id++)
+	for (int s = 0; s < window->nseries; s++)
 	{
-		PsSeries   *series = &window->series[id];
+		PsSeries   *series = &window->series[s];
+		int64		window_us = ps_series_window_us(metrics, series->id);
 		int			n;
 		PsSample   *samples;
 		bool		expired = true;
 
-		if (series->nsamples == 0)
+		if (series->nsamples == 0 || window_us < 0)
 			continue;
 		samples = unpack_open(series, &n);
 		for (int i = 0; i < n && expired; i++)
-			expired = samples[i].at < now - ps_series_window_us(id);
+			expired = samples[i].at < now - window_us;
 		pfree(samples);
 		if (expired)
-			return series_seal(window, id);
+			return series_seal(series);
 	}
 	return NULL;
+}
+
+bool
+ps_window_forget(PsWindow *window, const PsMetrics *metrics)
+{
+	int			left = 0;
+	int			before = window->nseries;
+
+	for (int i = 0; i < before; i++)
+		if (ps_series_window_us(metrics, window->series[i].id) >= 0)
+			window->series[left++] = window->series[i];
+	window->nseries = left;
+	return left < before;
 }
 
 /* Whether bytes can be a numeric's: its header of 2 bytes, 4 in the long form, and digits of 2. */
@@ -309,34 +312,4 @@ ps_samples_unpack(const char *bytes, int len, int *nsamples)
 	}
 	*nsamples = n;
 	return samples;
-}
-
-void
-ps_window_value_init(PsWindowValue *value)
-{
-	value->count = 0;
-	value->sum = int64_to_numeric(0);
-}
-
-/* Adds a whole chunk by its sums. */
-void
-ps_window_value_add(PsWindowValue *value, int64 count, Numeric sum)
-{
-	value->count += count;
-	value->sum = DatumGetNumeric(DirectFunctionCall2(numeric_add,
-													 NumericGetDatum(value->sum),
-													 NumericGetDatum(sum)));
-}
-
-/* Adds those of the packed samples that lie in [from_at, to_at]. */
-void
-ps_window_value_add_samples(PsWindowValue *value, const char *bytes, int len,
-							TimestampTz from_at, TimestampTz to_at)
-{
-	int			n;
-	PsSample   *samples = ps_samples_unpack(bytes, len, &n);
-
-	for (int i = 0; i < n; i++)
-		if (samples[i].at >= from_at && samples[i].at <= to_at)
-			ps_window_value_add(value, 1, samples[i].value);
 }

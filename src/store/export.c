@@ -20,11 +20,9 @@
 	"pg_catalog.jsonb_build_object(" \
 	"'profile', (SELECT pg_catalog.to_jsonb(p) - 'window_state'" \
 	" FROM " schema ".materialized_profiles p WHERE p.customer_id = $1)," \
-	" 'samples', " LIST("pg_catalog.jsonb_build_object('series', profile_stream.metric_series(m.metric), 'at', s.at, 'value', s.value)", \
-						"m.metric, s.at", \
+	" 'samples', " LIST("pg_catalog.to_jsonb(s)", "s.series, s.at", \
 						schema ".materialized_profiles p" \
-						" CROSS JOIN (VALUES ('transaction_count_30d'), ('login_count_7d'), ('support_ticket_count_90d')) m (metric)" \
-						" CROSS JOIN profile_stream.window_samples(p.window_state, m.metric) s WHERE p.customer_id = $1") "," \
+						" CROSS JOIN profile_stream.state_samples(p.window_state) s WHERE p.customer_id = $1") "," \
 	" 'chunks', " LIST("pg_catalog.to_jsonb(c) || pg_catalog.jsonb_build_object('samples', " \
 					   LIST("pg_catalog.to_jsonb(s)", "s.at", "profile_stream.chunk_samples(c.samples) s") ")", \
 					   "c.metric, c.to_at, c.chunk_no", \

@@ -31,6 +31,18 @@
 	" UNION ALL SELECT c.count, c.sum FROM " schema ".window_chunks c" \
 	" WHERE c.customer_id = p.customer_id AND c.metric = profile_stream.metric_series('" metric "')) h)"
 
+/* values of the metrics of users, and the history of their series, each a field of its own */
+#define CREATED_METRICS(schema) \
+	" || COALESCE((SELECT pg_catalog.jsonb_object_agg('metrics.' || m.key, m.value) FROM" \
+	" pg_catalog.jsonb_each(" schema ".metric_values(p.customer_id, p.window_state, $2)) m), '{}')" \
+	" || COALESCE((SELECT pg_catalog.jsonb_object_agg(s.name || '_history'," \
+	" (SELECT pg_catalog.jsonb_build_object('count', COALESCE(pg_catalog.sum(h.count), 0), 'sum', COALESCE(pg_catalog.sum(h.sum), 0))" \
+	" FROM (SELECT pg_catalog.count(*) AS count, pg_catalog.sum(w.value) AS sum" \
+	" FROM profile_stream.state_samples(p.window_state) w WHERE w.series = s.name" \
+	" UNION ALL SELECT c.count, c.sum FROM " schema ".window_chunks c" \
+	" WHERE c.customer_id = p.customer_id AND c.metric = s.name) h))" \
+	" FROM (SELECT 'series_' || x.series_id AS name FROM profile_stream.metric_series x) s), '{}')"
+
 /* the document that is compared, of one customer */
 #define DOCUMENT(schema) \
 	"(SELECT pg_catalog.jsonb_build_object('version', p.version, 'updated_at', p.updated_at, 'watermark', p.watermark," \
@@ -42,7 +54,7 @@
 	METRIC(schema, "login_count_7d") METRIC(schema, "support_ticket_count_90d") \
 	HISTORY(schema, "transaction_history", "transaction_count_30d") \
 	HISTORY(schema, "login_history", "login_count_7d") \
-	HISTORY(schema, "support_ticket_history", "support_ticket_count_90d") ")" \
+	HISTORY(schema, "support_ticket_history", "support_ticket_count_90d") ")" CREATED_METRICS(schema) \
 	" FROM " schema ".materialized_profiles p WHERE p.customer_id = c.customer_id)"
 
 static const char diff_sql[] =

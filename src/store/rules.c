@@ -8,15 +8,18 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "store/metric_catalog.h"
+#include "store/owner.h"
 #include "store/plan.h"
 #include "store/rules.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-static const char *const tables[] = {"attribute_maps"};
+static const char *const tables[] = {"attribute_maps", "metric_series", "metrics"};
 
 static PsRules *loaded = NULL;
 static MemoryContext loaded_context = NULL;
@@ -109,6 +112,21 @@ load_maps(PsRules *rules)
 	SPI_freetuptable(SPI_tuptable);
 }
 
+/* Reads all tables; as their owner, since whoever may call what needs the rules need not be able to read them. */
+static void
+load_tables(PsRules *rules)
+{
+	PsIdentity	identity = ps_become_owner();
+	int			nest_level = NewGUCNestLevel();
+
+	/* with operators that are not the caller's */
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	load_maps(rules);
+	ps_metrics_load(rules);
+	AtEOXact_GUC(true, nest_level);
+	ps_become_caller(identity);
+}
+
 /* Loads all rules into a context of their own. */
 static void
 load(void)
@@ -126,7 +144,7 @@ load(void)
 		stale_at_end = IsInParallelMode();
 		PushActiveSnapshot(stale_at_end ? GetActiveSnapshot() : GetLatestSnapshot());
 		MemoryContextSwitchTo(context);
-		load_maps(rules);
+		load_tables(rules);
 		PopActiveSnapshot();
 		SPI_finish();
 	}

@@ -1,0 +1,132 @@
+/*
+ * metrics.c
+ *	  create_metric() and drop_metric(): what they are given, before it becomes
+ *	  rows of metrics and metric_series.
+ */
+#include "postgres.h"
+
+#include "api/caller.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "store/metric_catalog.h"
+#include "utils/builtins.h"
+
+#define MAX_WINDOW_DAYS 400
+
+/* Whether a name can be a column, and a key, that nobody needs to quote in JSON paths. */
+static bool
+is_name(const char *name)
+{
+	if (name[0] == '\0' || strlen(name) >= NAMEDATALEN || (name[0] >= '0' && name[0] <= '9'))
+		return false;
+	for (const char *c = name; *c != '\0'; c++)
+		if ((*c < 'a' || *c > 'z') && (*c < 'A' || *c > 'Z') && (*c < '0' || *c > '9') && *c != '_')
+			return false;
+	return true;
+}
+
+static void
+check_name(const char *name)
+{
+	ps_check_argument(is_name(name), "the name of a metric must have 1 to 63 letters, digits and underscores, no digit first");
+	if (ps_metrics_is_column(name))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_COLUMN),
+				 errmsg("profiles have a column \"%s\" already", name),
+				 errhint("A metric can be a column beside those of the view profiles: give it another name.")));
+}
+
+static int64
+read_window(Interval *window)
+{
+	int64		us;
+
+	if (window->month != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the window of a metric must not have months or years"),
+				 errhint("They have no fixed length: write 30 days, or 365 days.")));
+	us = ps_interval_us(window);
+	ps_check_argument(us >= USECS_PER_MINUTE && us <= MAX_WINDOW_DAYS * USECS_PER_DAY,
+					  "the window of a metric must be between 1 minute and " CppAsString2(MAX_WINDOW_DAYS) " days");
+	return us;
+}
+
+/* An argument as a string, NULL when null. */
+static char *
+get_string(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+/* The first three arguments are what a metric cannot be without, and the fifth. */
+static PsMetricDefinition
+get_definition(FunctionCallInfo fcinfo)
+{
+	PsMetricDefinition definition = {
+		.event_type = get_string(fcinfo, 1),
+		.feed = {.value_path_text = get_string(fcinfo, 3),.filter_path_text = get_string(fcinfo, 5),.filter_value = get_string(fcinfo, 6)}
+	};
+	const char *wrong;
+
+	ps_check_argument(!PG_ARGISNULL(0) && !PG_ARGISNULL(2), "a metric needs a name and a window");
+	definition.metric.name = get_string(fcinfo, 0);
+	check_name(definition.metric.name);
+	ps_check_argument(definition.event_type != NULL && definition.event_type[0] != '\0' &&
+					  strlen(definition.event_type) <= PS_MAX_ID_BYTES,
+					  "event_type must have 1 to " CppAsString2(PS_MAX_ID_BYTES) " bytes");
+	definition.window = PG_GETARG_INTERVAL_P(2);
+	definition.metric.window_us = read_window(definition.window);
+	definition.aggregate = PG_ARGISNULL(4) ? "" : get_string(fcinfo, 4);
+	if (!ps_aggregate_find(definition.aggregate, &definition.metric.aggregate))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("aggregate \"%s\" is not known", definition.aggregate),
+				 errhint("Aggregates are count, sum, avg, min, max, distinct and last.")));
+	definition.feed.is_distinct = definition.metric.aggregate == PS_AGGREGATE_DISTINCT;
+	wrong = ps_feed_init(&definition.feed);
+	if (wrong == NULL && definition.feed.value_path_text == NULL && definition.metric.aggregate != PS_AGGREGATE_COUNT)
+		wrong = psprintf("aggregate %s needs a value_path", definition.aggregate);
+	if (wrong != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s", wrong),
+				 errhint("A path leads from the payload to a value by at most 8 keys: $.amount, $.\"odd key\".tier.")));
+	return definition;
+}
+
+PG_FUNCTION_INFO_V1(ps_create_metric);
+Datum
+ps_create_metric(PG_FUNCTION_ARGS)
+{
+	PsMetricDefinition definition = get_definition(fcinfo);
+
+	SPI_connect();
+	(void) ps_metrics_lock(ShareRowExclusiveLock, true);
+	if (!ps_metrics_add(&definition))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("metric \"%s\" exists already", definition.metric.name),
+				 errhint("drop_metric() removes it.")));
+	SPI_finish();
+	if (!PG_ARGISNULL(7))
+		(void) DirectFunctionCall2(ps_rebuild_start, PG_GETARG_DATUM(7), BoolGetDatum(false));
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(ps_drop_metric);
+Datum
+ps_drop_metric(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	SPI_connect();
+	(void) ps_metrics_lock(ShareRowExclusiveLock, true);
+	if (!ps_metrics_remove(name))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("metric \"%s\" does not exist", name),
+				 errhint("The table metrics lists those that can be dropped.")));
+	SPI_finish();
+	PG_RETURN_VOID();
+}

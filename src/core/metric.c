@@ -1,0 +1,167 @@
+/*
+ * metric.c
+ *	  The built-in metrics, finding metrics and series, and reading samples of
+ *	  events.
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "core/metric.h"
+#include "core/value.h"
+#include "datatype/timestamp.h"
+
+static const PsMetric builtins[] = {
+	{"transaction_count_30d", PS_SERIES_TRANSACTIONS, PS_AGGREGATE_COUNT, 30 * USECS_PER_DAY},
+	{"total_transaction_value_30d", PS_SERIES_TRANSACTIONS, PS_AGGREGATE_SUM, 30 * USECS_PER_DAY},
+	{"login_count_7d", PS_SERIES_LOGINS, PS_AGGREGATE_COUNT, 7 * USECS_PER_DAY},
+	{"support_ticket_count_90d", PS_SERIES_SUPPORT_TICKETS, PS_AGGREGATE_COUNT, 90 * USECS_PER_DAY},
+};
+
+static const char *const builtin_series[PS_BUILTIN_SERIES] = {
+	"transactions", "logins", "support_tickets"
+};
+
+static const char *const aggregates[] = {
+	[PS_AGGREGATE_COUNT] = "count",
+	[PS_AGGREGATE_SUM] = "sum",
+	[PS_AGGREGATE_AVG] = "avg",
+	[PS_AGGREGATE_MIN] = "min",
+	[PS_AGGREGATE_MAX] = "max",
+	[PS_AGGREGATE_DISTINCT] = "distinct",
+	[PS_AGGREGATE_LAST] = "last"
+};
+
+static int
+compare_names(const void *a, const void *b)
+{
+	return strcmp(((const PsMetric *) a)->name, ((const PsMetric *) b)->name);
+}
+
+const PsMetric *
+ps_metric_find(const PsMetrics *metrics, const char *name)
+{
+	PsMetric	key = {.name = name};
+
+	for (int i = 0; i < lengthof(builtins); i++)
+		if (strcmp(builtins[i].name, name) == 0)
+			return &builtins[i];
+	if (metrics == NULL || metrics->nmetrics == 0)
+		return NULL;
+	return bsearch(&key, metrics->metrics, metrics->nmetrics, sizeof(PsMetric), compare_names);
+}
+
+bool
+ps_aggregate_find(const char *name, PsAggregate *aggregate)
+{
+	for (int i = 0; i < lengthof(aggregates); i++)
+		if (strcmp(name, aggregates[i]) == 0)
+		{
+			*aggregate = i;
+			return true;
+		}
+	return false;
+}
+
+const char *
+ps_aggregate_name(PsAggregate aggregate)
+{
+	return aggregates[aggregate];
+}
+
+const char *
+ps_series_name(uint32 series)
+{
+	return series < PS_BUILTIN_SERIES ? builtin_series[series] : psprintf("series_%u", series);
+}
+
+static int
+compare_numbers(const void *a, const void *b)
+{
+	uint32		x = ((const PsSeriesWindow *) a)->series;
+	uint32		y = ((const PsSeriesWindow *) b)->series;
+
+	return x < y ? -1 : x > y;
+}
+
+int64
+ps_series_window_us(const PsMetrics *metrics, uint32 series)
+{
+	PsSeriesWindow key = {.series = series};
+	const PsSeriesWindow *found = NULL;
+	int64		longest = -1;
+
+	if (series >= PS_BUILTIN_SERIES)
+	{
+		if (metrics->nseries > 0)
+			found = bsearch(&key, metrics->series, metrics->nseries, sizeof(PsSeriesWindow), compare_numbers);
+		return found == NULL ? -1 : found->window_us;
+	}
+	for (int i = 0; i < lengthof(builtins); i++)
+		if (builtins[i].series == series)
+			longest = Max(longest, builtins[i].window_us);
+	return longest;
+}
+
+/* Compiles a path, if there is one; what is wrong with it, or NULL. */
+static const char *
+init_path(const char *text, PsPath *path)
+{
+	const char *wrong;
+
+	path->nkeys = 0;
+	if (text == NULL)
+		return NULL;
+	wrong = ps_path_parse(text, path);
+	if (wrong == NULL && path->nkeys == 0)
+		wrong = "leads to no value";
+	return wrong == NULL ? NULL : psprintf("\"%s\" %s", text, wrong);
+}
+
+const char *
+ps_feed_init(PsFeed *feed)
+{
+	const char *wrong = init_path(feed->value_path_text, &feed->value_path);
+
+	if (wrong == NULL)
+		wrong = init_path(feed->filter_path_text, &feed->filter_path);
+	if (wrong == NULL && (feed->filter_path_text == NULL) != (feed->filter_value == NULL))
+		wrong = "a filter has both a path and a value";
+	return wrong;
+}
+
+/* Whether an event passes the filter: what the path finds, as text, is the value. */
+static bool
+passes(const PsFeed *feed, const PsEvent *event)
+{
+	PsField		field;
+
+	if (feed->filter_path_text == NULL)
+		return true;
+	field = ps_path_find(event, &feed->filter_path);
+	return (field.type == PS_JSON_STRING || field.type == PS_JSON_NUMBER || field.type == PS_JSON_BOOLEAN) &&
+		strcmp(field.text, feed->filter_value) == 0;
+}
+
+PsReject *
+ps_feed_read(const PsFeed *feed, const PsEvent *event, PsFeedSample *sample)
+{
+	PsReject   *reject;
+	PsField		field;
+	JsonbValue	value;
+
+	sample->value = NULL;
+	sample->is_there = passes(feed, event);
+	if (!sample->is_there || feed->value_path_text == NULL)
+		return NULL;
+	field = ps_path_find(event, &feed->value_path);
+	if (feed->is_distinct)
+	{
+		reject = ps_value_read(&field, PS_VALUE_TEXT, feed->value_path_text, &value);
+		if (reject == NULL && value.type == jbvString)
+			sample->value = int64_to_numeric(hash_bytes((const unsigned char *) value.val.string.val, value.val.string.len));
+	}
+	else
+		reject = ps_value_read_number(&field, feed->value_path_text, &sample->value);
+	sample->is_there = sample->value != NULL;
+	return reject;
+}

@@ -1,0 +1,97 @@
+/*
+ * metric.h
+ *	  Metrics, built-in ones and those that users create, the series that they
+ *	  read, and what events feed to these.
+ *
+ *	  series       timestamped values that one or more metrics read
+ *	  metric       an aggregate over a window of a series
+ *	  feed         how an event of a type becomes a sample of a series
+ */
+#ifndef PS_METRIC_H
+#define PS_METRIC_H
+
+#include "core/path.h"
+#include "utils/numeric.h"
+
+/* The built-in series; those of users have the numbers of table metric_series, which are never used again. */
+typedef enum PsSeriesId
+{
+	PS_SERIES_TRANSACTIONS,
+	PS_SERIES_LOGINS,
+	PS_SERIES_SUPPORT_TICKETS,
+	PS_BUILTIN_SERIES
+} PsSeriesId;
+
+typedef enum PsAggregate
+{
+	PS_AGGREGATE_COUNT,
+	PS_AGGREGATE_SUM,
+	PS_AGGREGATE_AVG,
+	PS_AGGREGATE_MIN,
+	PS_AGGREGATE_MAX,
+	PS_AGGREGATE_DISTINCT,
+	PS_AGGREGATE_LAST			/* of the greatest time; of those the one that came last */
+} PsAggregate;
+
+typedef struct PsMetric
+{
+	const char *name;
+	uint32		series;
+	PsAggregate aggregate;
+	int64		window_us;
+} PsMetric;
+
+/* The longest window that reads a series. */
+typedef struct PsSeriesWindow
+{
+	uint32		series;
+	int64		window_us;
+} PsSeriesWindow;
+
+/* Those of users. */
+typedef struct PsMetrics
+{
+	PsMetric   *metrics;		/* by name, as strcmp() orders them */
+	int			nmetrics;
+	PsSeriesWindow *series;		/* by number */
+	int			nseries;
+} PsMetrics;
+
+typedef struct PsFeed
+{
+	uint32		series;
+	const char *value_path_text;	/* NULL: each event is a sample of value 1 */
+	PsPath		value_path;
+	bool		is_distinct;	/* the sample is a hash of the value */
+	const char *filter_path_text;	/* NULL: all events */
+	PsPath		filter_path;
+	const char *filter_value;
+} PsFeed;
+
+/* What a feed makes of an event. */
+typedef struct PsFeedSample
+{
+	bool		is_there;
+	Numeric		value;			/* NULL: 1 */
+} PsFeedSample;
+
+/* Finds a metric by name; NULL when there is none. */
+extern const PsMetric *ps_metric_find(const PsMetrics *metrics, const char *name);
+
+/* Finds an aggregate by name; false when there is none. */
+extern bool ps_aggregate_find(const char *name, PsAggregate *aggregate);
+extern const char *ps_aggregate_name(PsAggregate aggregate);
+
+/* What window_chunks.metric calls the series. */
+extern const char *ps_series_name(uint32 series);
+
+/* The longest window that reads the series; -1 when no metric does. */
+extern int64 ps_series_window_us(const PsMetrics *metrics, uint32 series);
+
+/* Compiles a feed whose texts are set; what is wrong with it, or NULL. */
+extern const char *ps_feed_init(PsFeed *feed);
+
+/* Reads the sample that an event is; returns why the event is refused, or NULL. */
+extern PsReject *ps_feed_read(const PsFeed *feed, const PsEvent *event, PsFeedSample *sample);
+
+#endif							/* PS_METRIC_H */

@@ -1,0 +1,115 @@
+/*
+ * window_value.c
+ *	  Values of metrics: one way to add for each aggregate.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "core/window_value.h"
+#include "fmgr.h"
+#include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
+
+#define REGISTER_WIDTH 14		/* 16,384 registers of a byte, a standard error of 1.04 / sqrt(16384) = 0.8 % */
+
+static Numeric
+call(PGFunction function, Numeric a, Numeric b)
+{
+	return DatumGetNumeric(DirectFunctionCall2(function, NumericGetDatum(a), NumericGetDatum(b)));
+}
+
+void
+ps_window_value_init(PsWindowValue *value, const PsMetric *metric, TimestampTz as_of)
+{
+	memset(value, 0, sizeof(PsWindowValue));
+	value->aggregate = metric->aggregate;
+	value->from_at = as_of - metric->window_us;
+	value->to_at = as_of;
+	value->value_at = DT_NOBEGIN;
+	if (value->aggregate == PS_AGGREGATE_DISTINCT)
+		initHyperLogLog(&value->distinct, REGISTER_WIDTH);
+}
+
+bool
+ps_window_value_takes_sums(const PsWindowValue *value)
+{
+	return value->aggregate != PS_AGGREGATE_DISTINCT && value->aggregate != PS_AGGREGATE_LAST;
+}
+
+/* Combines what there is with the sum, least or greatest of some more, whichever the aggregate wants. */
+static void
+combine(PsWindowValue *value, int64 count, Numeric sum, Numeric min, Numeric max)
+{
+	PGFunction	function = numeric_add;
+	Numeric		more = sum;
+
+	value->count += count;
+	if (value->aggregate == PS_AGGREGATE_COUNT)
+		return;
+	if (value->aggregate == PS_AGGREGATE_MIN)
+	{
+		function = numeric_smaller;
+		more = min;
+	}
+	else if (value->aggregate == PS_AGGREGATE_MAX)
+	{
+		function = numeric_larger;
+		more = max;
+	}
+	value->value = call(function, value->value == NULL ? more : value->value,
+						value->value == NULL && function == numeric_add ? int64_to_numeric(0) : more);
+}
+
+void
+ps_window_value_add(PsWindowValue *value, const PsChunk *chunk)
+{
+	Assert(ps_window_value_takes_sums(value));
+	combine(value, chunk->count, chunk->sum, chunk->min, chunk->max);
+}
+
+static void
+add_sample(PsWindowValue *value, const PsSample *sample)
+{
+	if (value->aggregate == PS_AGGREGATE_DISTINCT)
+		addHyperLogLog(&value->distinct, (uint32) DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(sample->value))));
+	else if (value->aggregate != PS_AGGREGATE_LAST)
+		combine(value, 1, sample->value, sample->value, sample->value);
+	else if (sample->at >= value->value_at)
+	{
+		value->value = sample->value;
+		value->value_at = sample->at;
+	}
+}
+
+void
+ps_window_value_add_samples(PsWindowValue *value, const char *bytes, int len)
+{
+	int			n;
+	PsSample   *samples = ps_samples_unpack(bytes, len, &n);
+
+	for (int i = 0; i < n; i++)
+		if (samples[i].at >= value->from_at && samples[i].at <= value->to_at)
+			add_sample(value, &samples[i]);
+}
+
+Numeric
+ps_window_value_result(PsWindowValue *value)
+{
+	switch (value->aggregate)
+	{
+		case PS_AGGREGATE_COUNT:
+			return int64_to_numeric(value->count);
+		case PS_AGGREGATE_SUM:
+			return value->value == NULL ? int64_to_numeric(0) : value->value;
+		case PS_AGGREGATE_AVG:
+			return value->count == 0 ? NULL : call(numeric_div, value->value, int64_to_numeric(value->count));
+		case PS_AGGREGATE_DISTINCT:
+			return int64_to_numeric((int64) rint(estimateHyperLogLog(&value->distinct)));
+		case PS_AGGREGATE_MIN:
+		case PS_AGGREGATE_MAX:
+		case PS_AGGREGATE_LAST:
+			break;
+	}
+	return value->value;
+}

@@ -1,0 +1,227 @@
+/*
+ * metric_catalog.c
+ *	  Tables metrics and metric_series. Metrics of the same values share a series,
+ *	  whose samples are exact for its longest window; so one with a longer window
+ *	  joins only as long as no samples of the series have been folded.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "storage/lmgr.h"
+#include "store/chunk_store.h"
+#include "store/metric_catalog.h"
+#include "store/plan.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+static PsPlan series_plan = {
+	.sql = "SELECT s.series_id, s.event_type, s.value_path, s.is_distinct, s.filter_path, s.filter_value"
+	" FROM profile_stream.metric_series s ORDER BY s.series_id",
+	.as_written = true
+};
+
+static PsPlan metrics_plan = {
+	.sql = "SELECT m.name, m.series_id, m.aggregate, (EXTRACT(epoch FROM m.\"window\") * 1000000)::int8"
+	" FROM profile_stream.metrics m ORDER BY m.name",
+	.as_written = true
+};
+
+static PsPlan find_series_plan = {
+	.sql = "SELECT s.series_id, (SELECT pg_catalog.max(EXTRACT(epoch FROM m.\"window\") * 1000000)::int8"
+	" FROM profile_stream.metrics m WHERE m.series_id = s.series_id) AS longest"
+	" FROM profile_stream.metric_series s WHERE s.event_type = $1 AND s.is_distinct = $2"
+	" AND (s.value_path, s.filter_path, s.filter_value) IS NOT DISTINCT FROM ($3, $4, $5)"
+	" ORDER BY longest DESC NULLS LAST, s.series_id LIMIT 1",
+	.nargs = 5,.argtypes = {TEXTOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID},.as_written = true
+};
+
+static PsPlan count_series_plan = {
+	.sql = "SELECT pg_catalog.count(*) FROM profile_stream.metric_series",.as_written = true
+};
+
+static PsPlan add_series_plan = {
+	.sql = "INSERT INTO profile_stream.metric_series (event_type, is_distinct, value_path, filter_path, filter_value)"
+	" VALUES ($1, $2, $3, $4, $5) RETURNING series_id",
+	.nargs = 5,.argtypes = {TEXTOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID},.as_written = true
+};
+
+static PsPlan exists_plan = {
+	.sql = "SELECT FROM profile_stream.metrics m WHERE m.name = $1",
+	.nargs = 1,.argtypes = {TEXTOID},.as_written = true
+};
+
+static PsPlan add_plan = {
+	.sql = "INSERT INTO profile_stream.metrics (name, series_id, aggregate, \"window\") VALUES ($1, $2, $3, $4)",
+	.nargs = 4,.argtypes = {TEXTOID, INT4OID, TEXTOID, INTERVALOID},.as_written = true
+};
+
+static PsPlan remove_plan = {
+	.sql = "DELETE FROM profile_stream.metrics m WHERE m.name = $1",
+	.nargs = 1,.argtypes = {TEXTOID},.as_written = true
+};
+
+static PsPlan remove_series_plan = {
+	.sql = "DELETE FROM profile_stream.metric_series s"
+	" WHERE NOT EXISTS (SELECT FROM profile_stream.metrics m WHERE m.series_id = s.series_id)",
+	.as_written = true
+};
+
+/* A value of the row that the last statement returned, in the current context; NULL when null. */
+static char *
+get_text(uint64 row, int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+}
+
+static Datum
+get_datum(uint64 row, int column, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull);
+}
+
+static void
+load_series(PsRules *rules)
+{
+	PsMetrics  *metrics = &rules->metrics;
+	uint64		n = ps_plan_read(&series_plan, NULL);
+	bool		isnull;
+
+	metrics->series = palloc0(Max(n, 1) * sizeof(PsSeriesWindow));
+	metrics->nseries = n;
+	for (uint64 i = 0; i < n; i++)
+	{
+		PsEventRules *of_type = ps_rules_of_type(rules, get_text(i, 2));
+		PsFeed		feed = {
+			.series = DatumGetInt32(get_datum(i, 1, &isnull)),
+			.value_path_text = get_text(i, 3),
+			.is_distinct = DatumGetBool(get_datum(i, 4, &isnull)),
+			.filter_path_text = get_text(i, 5),
+			.filter_value = get_text(i, 6)
+		};
+		const char *wrong = ps_feed_init(&feed);
+
+		if (wrong != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("series %u of event type \"%s\": %s", feed.series, of_type->event_type, wrong),
+					 errhint("Remove its metrics with drop_metric().")));
+		metrics->series[i].series = feed.series;
+		of_type->feeds = of_type->nfeeds == 0 ? palloc(sizeof(feed)) : repalloc(of_type->feeds, (of_type->nfeeds + 1) * sizeof(feed));
+		of_type->feeds[of_type->nfeeds++] = feed;
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+static void
+load_metrics(PsMetrics *metrics)
+{
+	uint64		n = ps_plan_read(&metrics_plan, NULL);
+	bool		isnull;
+
+	metrics->metrics = palloc(Max(n, 1) * sizeof(PsMetric));
+	metrics->nmetrics = n;
+	for (uint64 i = 0; i < n; i++)
+	{
+		PsMetric   *metric = &metrics->metrics[i];
+
+		metric->name = get_text(i, 1);
+		metric->series = DatumGetInt32(get_datum(i, 2, &isnull));
+		metric->window_us = DatumGetInt64(get_datum(i, 4, &isnull));
+		if (!ps_aggregate_find(get_text(i, 3), &metric->aggregate))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("metric \"%s\" has an aggregate that is not known", metric->name),
+					 errhint("Remove it with drop_metric().")));
+		for (int s = 0; s < metrics->nseries; s++)
+			if (metrics->series[s].series == metric->series)
+				metrics->series[s].window_us = Max(metrics->series[s].window_us, metric->window_us);
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+void
+ps_metrics_load(PsRules *rules)
+{
+	load_series(rules);
+	load_metrics(&rules->metrics);
+}
+
+bool
+ps_metrics_lock(LOCKMODE mode, bool wait)
+{
+	Oid			relid = get_relname_relid("metrics", get_namespace_oid(PS_SCHEMA, false));
+
+	if (!wait)
+		return ConditionalLockRelationOid(relid, mode);
+	LockRelationOid(relid, mode);
+	return true;
+}
+
+/* Finds a series whose samples a metric can share, or makes one. */
+static uint32
+series_for(const PsMetricDefinition *definition)
+{
+	const PsFeed *feed = &definition->feed;
+	const char *texts[3] = {feed->value_path_text, feed->filter_path_text, feed->filter_value};
+	Datum		args[5] = {CStringGetTextDatum(definition->event_type), BoolGetDatum(feed->is_distinct)};
+	char		nulls[5] = {' ', ' ', ' ', ' ', ' '};
+	bool		isnull;
+
+	for (int i = 0; i < 3; i++)
+	{
+		if (texts[i] != NULL)
+			args[i + 2] = CStringGetTextDatum(texts[i]);
+		else
+			nulls[i + 2] = 'n';
+	}
+	if (ps_plan_run(&find_series_plan, args, nulls, SPI_OK_SELECT) > 0)
+	{
+		uint32		series = DatumGetInt32(get_datum(0, 1, &isnull));
+		int64		longest = DatumGetInt64(get_datum(0, 2, &isnull));
+
+		if ((!isnull && longest >= definition->metric.window_us) || !ps_chunks_are_folded(ps_series_name(series)))
+			return series;
+	}
+	if (ps_plan_number(&count_series_plan, NULL) >= PS_MAX_SERIES)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("there are %d series of metrics already", PS_MAX_SERIES),
+				 errhint("Metrics of one event type with the same paths share a series. drop_metric() makes room.")));
+	(void) ps_plan_run(&add_series_plan, args, nulls, SPI_OK_INSERT_RETURNING);
+	return DatumGetInt32(get_datum(0, 1, &isnull));
+}
+
+bool
+ps_metrics_add(PsMetricDefinition *definition)
+{
+	Datum		args[4] = {CStringGetTextDatum(definition->metric.name)};
+
+	if (ps_plan_run(&exists_plan, args, NULL, SPI_OK_SELECT) > 0)
+		return false;
+	definition->metric.series = series_for(definition);
+	args[1] = Int32GetDatum(definition->metric.series);
+	args[2] = CStringGetTextDatum(definition->aggregate);
+	args[3] = IntervalPGetDatum(definition->window);
+	(void) ps_plan_run(&add_plan, args, NULL, SPI_OK_INSERT);
+	return true;
+}
+
+bool
+ps_metrics_remove(const char *name)
+{
+	Datum		args[1] = {CStringGetTextDatum(name)};
+
+	if (ps_plan_run(&remove_plan, args, NULL, SPI_OK_DELETE) == 0)
+		return false;
+	(void) ps_plan_run(&remove_series_plan, NULL, NULL, SPI_OK_DELETE);
+	return true;
+}
+
+bool
+ps_metrics_is_column(const char *name)
+{
+	Oid			relid = get_relname_relid("profiles", get_namespace_oid(PS_SCHEMA, false));
+
+	return get_attnum(relid, name) != InvalidAttrNumber;
+}

@@ -1,0 +1,215 @@
+-- metrics of users: aggregates, windows, filters, sharing, sealed chunks, pruning, trends, rights, views
+SET timezone = 'UTC';
+SET datestyle = 'ISO, YMD';
+CREATE FUNCTION pg_temp.send(id text, customer text, type text, payload jsonb, at timestamptz DEFAULT '2026-01-01Z') RETURNS text LANGUAGE sql
+	RETURN profile_stream.apply_event(jsonb_build_object('eventId', id, 'customerId', customer, 'eventType', type, 'timestamp', at, 'payload', payload));
+CREATE FUNCTION pg_temp.complaint(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	hint text;
+BEGIN
+	EXECUTE statement;
+	RETURN 'no complaint';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+	RETURN SQLSTATE || ' ' || SQLERRM || COALESCE(' (' || NULLIF(hint, '') || ')', '');
+END $$;
+CREATE FUNCTION pg_temp.values(customer text, at timestamptz) RETURNS jsonb LANGUAGE sql
+	RETURN profile_stream.get_profile(customer, at) -> 'metrics';
+CREATE FUNCTION pg_temp.expected(aggregate text, "window" interval, at timestamptz) RETURNS numeric LANGUAGE plpgsql AS $$
+DECLARE
+	result numeric;
+BEGIN
+	EXECUTE format('SELECT %s FROM sent WHERE sent.at BETWEEN $1 - $2 AND $1',
+		CASE aggregate WHEN 'count' THEN 'count(*)' WHEN 'distinct' THEN 'count(DISTINCT value)' WHEN 'sum' THEN 'COALESCE(sum(value), 0)'
+			WHEN 'last' THEN '(array_agg(value ORDER BY sent.at DESC, n DESC))[1]' ELSE aggregate || '(value)' END) INTO result USING at, "window";
+	RETURN result;
+END $$;
+
+-- every aggregate, from the next event on; two windows and six aggregates share a series
+SELECT pg_temp.send('0', 'a', 'loan', '{"rate": 99}'), pg_temp.values('a', '2026-01-01Z');
+SELECT profile_stream.create_metric('loans_1h', 'loan', '1 hour', aggregate => 'count');
+SELECT profile_stream.create_metric('rate_' || a || '_1d', 'loan', '1 day', '$.rate', a) FROM unnest(ARRAY['count', 'sum', 'avg', 'min', 'max', 'last']) a;
+SELECT profile_stream.create_metric('rate_' || a || '_2d', 'loan', '2 days', '$.rate', a) FROM unnest(ARRAY['sum', 'last']) a;
+SELECT profile_stream.create_metric('branches_1d', 'loan', '1 day', '$.at.branch', 'distinct');
+SELECT profile_stream.create_metric('big_rates_1d', 'loan', '1 day', '$.rate', 'count', '$.size', 'big');
+SELECT profile_stream.create_metric('flagged_1d', 'loan', '1 day', filter_path => '$.flag', filter_value => 'true');
+SELECT profile_stream.create_metric('fives_1d', 'loan', '1 day', filter_path => '$.at.floor', filter_value => '5');
+SELECT m.name, m.series_id, m.aggregate, m."window", s.event_type, s.value_path, s.is_distinct, s.filter_path, s.filter_value
+FROM profile_stream.metrics m JOIN profile_stream.metric_series s USING (series_id) ORDER BY m.name;
+SELECT pg_temp.values('a', '2026-01-01Z');
+SELECT pg_temp.values('nobody', '2026-01-01Z') IS NULL, profile_stream.metric_value('nobody', 'rate_sum_1d'), profile_stream.metric_value('nobody', 'rate_avg_1d');
+SELECT pg_temp.send('1', 'a', 'loan', '{"rate": 4.5, "size": "big", "at": {"branch": "Rome", "floor": 5}, "flag": true}', '2026-01-01 00:00Z');
+SELECT pg_temp.send('2', 'a', 'loan', '{"rate": "2.5", "size": "small", "at": {"branch": "Oslo", "floor": "5"}, "flag": "true"}', '2026-01-01 01:00Z');
+SELECT pg_temp.send('3', 'a', 'loan', '{"rate": 3, "size": "big", "at": {"branch": "Rome", "floor": 5.0}, "flag": false}', '2026-01-01 01:00Z');
+SELECT pg_temp.send('4', 'a', 'loan', '{"rate": null, "at": {"branch": 7}, "flag": ["true"]}', '2026-01-01 01:00Z');
+SELECT pg_temp.send('5', 'a', 'loan', '{"at": "nowhere"}', '2026-01-01 01:00Z');
+SELECT pg_temp.send('6', 'a', 'other', '{"rate": 1000}', '2026-01-01 01:00Z');
+-- both ends belong to a window; it decays without events
+SELECT at, jsonb_pretty(pg_temp.values('a', at)) FROM unnest(ARRAY['2025-12-31 23:59:59.999Z', '2026-01-01Z', '2026-01-01 01:00Z', '2026-01-01 02:00:00.001Z', '2026-01-02Z',
+	'2026-01-02 00:00:00.001Z', '2026-01-02 01:00Z', '2026-01-02 01:00:00.001Z', '2026-01-03 01:00:00.001Z']::timestamptz[]) at ORDER BY 1;
+-- what is no number, or no text, is a dead letter, and changes nothing; what a filter leaves out is not read
+SELECT pg_temp.send('7', 'a', 'loan', '{"rate": "much"}'), pg_temp.send('8', 'a', 'loan', '{"at": {"branch": ["Rome"]}}');
+SELECT event_id, kind, errors FROM profile_stream.dead_letters ORDER BY 1;
+SELECT profile_stream.create_metric('strict_1d', 'filtered', '1 day', '$.n', 'sum', '$.k', 'v');
+SELECT pg_temp.send('9', 'a', 'filtered', '{"n": "much", "k": "w"}'), pg_temp.send('10', 'a', 'filtered', '{"n": "much", "k": "v"}'), pg_temp.send('11', 'a', 'filtered', '{"n": 1, "k": "v"}');
+SELECT profile_stream.metric_value('a', 'strict_1d', '2026-01-01Z');
+
+-- many samples, out of order, sealed in chunks: every aggregate over every kind of window
+SELECT profile_stream.create_metric('many_' || a || '_' || d || 'd', 'many', make_interval(days => d), '$.n', a)
+FROM unnest(ARRAY['count', 'sum', 'avg', 'min', 'max', 'last', 'distinct']) a, unnest(ARRAY[1, 30, 400]) d;
+CREATE TEMP TABLE sent AS
+SELECT n, '2026-03-01Z'::timestamptz + (n * 7919 % 1000) * interval '1 hour' AS at, trim_scale((n * 31 % 97 - 40) / 4.0) AS value FROM generate_series(1, 3000) n;
+SELECT DISTINCT r FROM unnest(profile_stream.apply_events((SELECT array_agg(jsonb_build_object('eventId', 'm' || n, 'customerId', 'many', 'eventType', 'many',
+	'timestamp', at, 'payload', jsonb_build_object('n', value)) ORDER BY n) FROM sent))) r;
+SELECT metric, count(*) > 20 AS many_chunks FROM profile_stream.window_chunks WHERE customer_id = 'many' GROUP BY 1 ORDER BY 1;
+SELECT m.aggregate, count(*) AS values,
+	count(*) FILTER (WHERE profile_stream.metric_value('many', m.name, at) IS DISTINCT FROM pg_temp.expected(m.aggregate, m."window", at)) AS differ
+FROM profile_stream.metrics m, generate_series('2026-02-28Z'::timestamptz, '2026-05-20Z', '17 hours') at
+WHERE m.name LIKE 'many_%' AND m.aggregate <> 'distinct' GROUP BY 1 ORDER BY 1;
+SELECT max(abs(profile_stream.metric_value('many', m.name, at) - pg_temp.expected('distinct', m."window", at))) <= 2 AS near
+FROM profile_stream.metrics m, generate_series('2026-02-28Z'::timestamptz, '2026-05-20Z', '17 hours') at WHERE m.name LIKE 'many_distinct_%';
+-- the error of a distinct count is about 0.8 %
+SELECT profile_stream.create_metric('visitors', 'visit', '1 day', '$.who', 'distinct');
+SELECT DISTINCT r FROM unnest(profile_stream.apply_events((SELECT array_agg(jsonb_build_object('eventId', 'v' || n, 'customerId', 'visited', 'eventType', 'visit',
+	'timestamp', '2026-01-01T00:00:00Z', 'payload', jsonb_build_object('who', 'visitor ' || n % 20000))) FROM generate_series(1, 30000) n))) r;
+SELECT abs(profile_stream.metric_value('visited', 'visitors', '2026-01-01Z') / 20000 - 1) < 0.03 AS near;
+
+-- trends: of distinct values only how many samples
+SELECT * FROM profile_stream.metric_trend('a', 'rate_avg_1d', '2025-12-01', '2026-12-31');
+SELECT * FROM profile_stream.metric_trend('a', 'branches_1d', '2025-12-01', '2026-12-31');
+CREATE TEMP TABLE before AS SELECT * FROM profile_stream.metric_trend('many', 'many_sum_1d', '2026-01-01', '2026-12-31');
+SELECT count(*), sum(count), sum(sum) = (SELECT sum(value) FROM sent) AS same FROM before;
+
+-- pruning keeps what the longest window of a series needs
+SELECT profile_stream.prune_metrics('2026-06-01Z') > 0 AS folded, profile_stream.prune_metrics('2026-06-01Z') AS nothing_left;
+SELECT metric, bool_or(samples IS NULL) AS folded FROM profile_stream.window_chunks WHERE customer_id <> 'visited' GROUP BY 1 ORDER BY 1;
+SELECT count(*) FILTER (WHERE profile_stream.metric_value('many', m.name, '2026-06-01Z') IS DISTINCT FROM pg_temp.expected(m.aggregate, m."window", '2026-06-01Z')) AS differ
+FROM profile_stream.metrics m WHERE m.name LIKE 'many_%' AND m.aggregate <> 'distinct';
+SELECT profile_stream.prune_metrics('2027-07-01Z') > 0 AS folded;
+SELECT count(*) AS differences FROM (SELECT * FROM before EXCEPT SELECT * FROM profile_stream.metric_trend('many', 'many_sum_1d', '2026-01-01', '2026-12-31')) d;
+SELECT pg_temp.complaint($$SELECT profile_stream.metric_value('many', 'many_last_30d', '2026-04-01Z')$$);
+SELECT pg_temp.complaint($$SELECT profile_stream.metric_value('many', 'many_distinct_1d', '2026-04-01Z')$$);
+-- a longer window than the samples were kept for has a series of its own; a shorter one shares
+SELECT profile_stream.create_metric('rate_sum_9d', 'loan', '9 days', '$.rate', 'sum');
+SELECT profile_stream.create_metric('rate_sum_3h', 'loan', '3 hours', '$.rate', 'sum');
+SELECT name, s.series_id = (SELECT min(series_id) FROM profile_stream.metrics WHERE name = 'rate_sum_2d') AS shares_old
+FROM profile_stream.metrics m JOIN profile_stream.metric_series s USING (series_id) WHERE name IN ('rate_sum_9d', 'rate_sum_3h') ORDER BY 1;
+
+-- a dropped metric: its series goes with the last one, and what is left of it is pruned; its number does not come again
+SELECT pg_temp.send('open', 'visited', 'visit', '{"who": "me"}', '2026-07-01Z');
+SELECT count(*) > 0 AS open_samples FROM profile_stream.materialized_profiles, profile_stream.state_samples(window_state) WHERE customer_id = 'visited';
+SELECT profile_stream.metric_series('visitors') AS visitors \gset
+SELECT profile_stream.drop_metric('visitors');
+SELECT pg_temp.complaint($$SELECT profile_stream.metric_value('visited', 'visitors')$$);
+SELECT count(*) FROM profile_stream.metric_series WHERE event_type = 'visit';
+SELECT profile_stream.create_metric('visitors', 'visit', '1 day', '$.who', 'distinct');
+SELECT profile_stream.metric_series('visitors') <> :'visitors' AS another, profile_stream.metric_value('visited', 'visitors', '2026-01-01Z');
+SELECT pg_temp.send('v', 'visited', 'visit', '{"who": "me"}');
+SELECT profile_stream.metric_value('visited', 'visitors', '2026-01-01Z');
+SELECT count(*) > 0 AS left FROM profile_stream.window_chunks WHERE metric = :'visitors';
+SELECT count(*) > 0 AS left FROM profile_stream.materialized_profiles, profile_stream.state_samples(window_state) WHERE series = :'visitors';
+SELECT profile_stream.window_expired(window_state, '2026-01-01Z') FROM profile_stream.materialized_profiles WHERE customer_id = 'visited';
+SELECT profile_stream.prune_metrics('2026-01-01Z') >= 29900 AS removed, profile_stream.prune_metrics('2026-01-01Z') AS nothing_left;
+SELECT count(*) FROM profile_stream.window_chunks WHERE metric = :'visitors';
+SELECT count(*) FROM profile_stream.materialized_profiles, profile_stream.state_samples(window_state) WHERE series = :'visitors';
+SELECT profile_stream.metric_value('visited', 'visitors', '2026-01-01Z');
+SELECT profile_stream.drop_metric('rate_avg_1d');
+SELECT pg_temp.send('l', 'a', 'loan', '{"rate": 8}', '2026-07-01Z');
+SELECT profile_stream.metric_value('a', 'rate_sum_1d', '2026-07-01Z');
+
+-- refused
+SELECT pg_temp.complaint(format('SELECT profile_stream.create_metric(%s)', arguments)) FROM (VALUES
+	(1, $$NULL, 'loan', '1 day'$$), (2, $$'x', NULL, '1 day'$$), (3, $$'x', 'loan', NULL$$), (4, $$'', 'loan', '1 day'$$), (5, $$'x', '', '1 day'$$),
+	(6, $$'9lives', 'loan', '1 day'$$), (7, $$'a b', 'loan', '1 day'$$), (8, format('%L, ''loan'', ''1 day''', repeat('x', 64))),
+	(9, $$'login_count_7d', 'loan', '1 day'$$), (10, $$'email', 'loan', '1 day'$$), (11, $$'rate_sum_1d', 'loan', '1 day'$$),
+	(12, $$'x', 'loan', '59 seconds'$$), (13, $$'x', 'loan', '400 days 1 second'$$), (14, $$'x', 'loan', '1 month'$$), (15, $$'x', 'loan', '-1 day'$$),
+	(16, $$'x', 'loan', '1 day', '$.n', 'median'$$), (17, $$'x', 'loan', '1 day', '$.n', NULL$$), (18, $$'x', 'loan', '1 day', NULL, 'sum'$$),
+	(19, $$'x', 'loan', '1 day', '$', 'sum'$$), (20, $$'x', 'loan', '1 day', '$.n[0]', 'sum'$$), (21, $$'x', 'loan', '1 day', '$.n', 'sum', '$.k'$$),
+	(22, $$'x', 'loan', '1 day', '$.n', 'sum', NULL, 'v'$$), (23, $$'x', 'loan', '1 day', '$.n', 'sum', 'k', 'v'$$),
+	(24, format('''x'', %L, ''1 day''', repeat('x', 513))), (25, $$'x', 'loan', '1 day', backfill => 'no stream'$$)) v(n, arguments) ORDER BY n;
+SELECT pg_temp.complaint($$SELECT profile_stream.drop_metric('x')$$), pg_temp.complaint($$SELECT profile_stream.drop_metric('login_count_7d')$$);
+-- at most 250 series
+BEGIN;
+SELECT pg_temp.complaint($$SELECT profile_stream.create_metric('m' || i, 'type ' || i, '1 minute') FROM generate_series(1, 251) i$$);
+ROLLBACK;
+
+-- windows of one minute and of 400 days, to the microsecond
+SELECT profile_stream.create_metric('shortest', 'tick', '1 minute'), profile_stream.create_metric('longest', 'tick', '400 days');
+SELECT pg_temp.send('tick', 't', 'tick', '{}', '2026-01-01 00:00:00.000001Z');
+SELECT profile_stream.metric_value('t', 'shortest', '2026-01-01 00:01:00.000001Z'), profile_stream.metric_value('t', 'shortest', '2026-01-01 00:01:00.000002Z'),
+	profile_stream.metric_value('t', 'longest', '2026-01-01 00:00:00.000001Z'::timestamptz + interval '9600 hours'),
+	profile_stream.metric_value('t', 'longest', '2026-01-01 00:00:00.000002Z'::timestamptz + interval '9600 hours');
+-- a transaction sees its own definitions, and nobody those that were rolled back
+BEGIN;
+SELECT profile_stream.create_metric('gone', 'tick', '1 day');
+SELECT pg_temp.send('tick 2', 't', 'tick', '{}'), profile_stream.metric_value('t', 'gone', '2026-01-01 00:00:01Z');
+ROLLBACK;
+SELECT pg_temp.values('t', '2026-01-01 00:00:01Z') ? 'gone', pg_temp.send('tick 2', 't', 'tick', '{}');
+-- beside a built-in handler, and for text that is long
+SELECT profile_stream.create_metric('spent_1d', 'transaction.completed', '1 day', '$.amount', 'sum'), profile_stream.create_metric('texts', 'long', '1 day', '$.text', 'distinct');
+SELECT pg_temp.send('tx', 't', 'transaction.completed', '{"amount": 12.30}'), pg_temp.send('long', 't', 'long', jsonb_build_object('text', repeat('long ', 10000)));
+SELECT profile_stream.metric_value('t', 'spent_1d', '2026-01-01Z'), profile_stream.metric_value('t', 'total_transaction_value_30d', '2026-01-01Z'), profile_stream.metric_value('t', 'texts', '2026-01-01Z');
+SELECT profile_stream.export_customer('t') -> 'samples';
+
+-- views: types, values, what is of another type, the columns of profiles, other columns later
+SELECT profile_stream.map_attribute('loan', 'size', '$.size');
+SELECT profile_stream.map_attribute('loan', 'top rate', '$.rate', 'max');
+SELECT profile_stream.map_attribute('loan', 'flag', '$.flag', 'set', 'boolean');
+SELECT profile_stream.map_attribute('loan', 'since', '$.since', 'min', 'timestamptz');
+SELECT profile_stream.map_attribute('loan', 'sizes', '$.size', 'append_unique');
+SELECT profile_stream.map_attribute('loan', 'email', '$.email');
+SELECT profile_stream.create_profile_view('loans', '{size,"top rate",flag,since,sizes}', '{rate_sum_1d,rate_last_2d,loans_1h,branches_1d}');
+SELECT pg_temp.send('w', 'w', 'loan', '{"rate": 5, "size": "huge", "flag": true, "since": 1767225600000, "at": {"branch": "Rome"}}', now());
+SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'public.loans'::regclass AND attnum > 0 ORDER BY attnum;
+SELECT size, "top rate", flag, since, sizes, rate_sum_1d, rate_last_2d, loans_1h, branches_1d FROM public.loans WHERE customer_id = 'w';
+SELECT count(*) AS differences FROM (SELECT * FROM profile_stream.profiles EXCEPT SELECT customer_id, version, updated_at, first_name, last_name, email, phone, total_balance,
+	account_count, last_transaction_at, transaction_count_30d, total_transaction_value_30d, last_login_at, login_count_7d, preferred_channel, support_ticket_count_90d,
+	segment, churn_risk_score, lifetime_value FROM public.loans) d;
+UPDATE profile_stream.materialized_profiles SET attributes = '{"size": [1], "top rate": "x", "flag": 1, "since": "x", "sizes": 1}' WHERE customer_id = 'w';
+SELECT size, "top rate", flag, since, sizes FROM public.loans WHERE customer_id = 'w';
+CREATE ROLE regress_viewer;
+GRANT SELECT ON public.loans TO regress_viewer WITH GRANT OPTION;
+SELECT profile_stream.create_profile_view('public.loans', '{flag}', '{rate_sum_1d,rate_sum_2d}');
+SELECT attname FROM pg_attribute WHERE attrelid = 'public.loans'::regclass AND attnum > 19 ORDER BY attnum;
+SELECT profile_stream.create_profile_view('loans', '{flag}', '{rate_sum_1d,rate_sum_2d,branches_1d}');
+SELECT grantee::regrole, privilege_type, is_grantable FROM pg_class, aclexplode(relacl) WHERE oid = 'public.loans'::regclass AND grantee <> relowner;
+SELECT profile_stream.create_profile_view('"odd Name"');
+SELECT count(*) FROM public."odd Name";
+CREATE TABLE public.taken ();
+CREATE VIEW public.taken_too AS SELECT 1;
+SELECT pg_temp.complaint(format('SELECT profile_stream.create_profile_view(%s)', arguments)) FROM (VALUES
+	(1, $$'a.b.c'$$), (2, $$'no schema here.x'$$), (3, $$'nowhere.x'$$), (4, $$'x', '{unknown}'$$), (5, $$'x', '{}', '{unknown}'$$), (6, $$'x', '{flag,flag}'$$),
+	(7, $$'x', '{email}'$$), (8, $$'x', '{}', '{login_count_7d}'$$), (9, $$'taken'$$), (10, $$'taken_too'$$), (11, $$'x', '{NULL}'$$), (12, $$'x', '{"a'';--"}'$$)) v(n, arguments) ORDER BY n;
+
+-- a reader of a view needs nothing else; operators create metrics, others do not
+SET ROLE regress_viewer;
+SELECT rate_sum_1d, rate_sum_2d, branches_1d, flag FROM public.loans WHERE customer_id = 'w';
+SELECT pg_temp.complaint($$SELECT FROM profile_stream.metrics$$), pg_temp.complaint($$SELECT FROM profile_stream.materialized_profiles$$);
+SELECT pg_temp.complaint($$SELECT profile_stream.create_metric('x', 'x', '1 day')$$), pg_temp.complaint($$SELECT profile_stream.drop_metric('shortest')$$),
+	pg_temp.complaint($$SELECT profile_stream.create_profile_view('x')$$);
+RESET ROLE;
+GRANT profile_stream_operator TO regress_viewer;
+SET ROLE regress_viewer;
+SELECT profile_stream.create_metric('by_operator', 'tick', '2 days');
+SELECT profile_stream.drop_metric('by_operator'), profile_stream.create_metric('by_operator', 'another', '2 days'), profile_stream.drop_metric('by_operator');
+RESET ROLE;
+REVOKE profile_stream_operator FROM regress_viewer;
+\connect -
+-- a process that has not loaded the definitions: by a reader, and in a parallel query
+SET timezone = 'UTC';
+SET ROLE regress_viewer;
+SELECT rate_sum_1d, rate_sum_2d, branches_1d, flag FROM public.loans WHERE customer_id = 'w';
+RESET ROLE;
+SET max_parallel_workers_per_gather = 2;
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+SET min_parallel_table_scan_size = 0;
+SELECT sum(rate_sum_1d) AS sum, count(branches_1d) FROM public.loans;
+SELECT DISTINCT metric FROM profile_stream.window_chunks c WHERE NOT EXISTS (SELECT FROM profile_stream.metric_series s WHERE 'series_' || s.series_id = c.metric) ORDER BY 1;
+DROP VIEW public.loans, public."odd Name", public.taken_too;
+DROP TABLE public.taken;
+DROP ROLE regress_viewer;
+DELETE FROM profile_stream.metrics;
+DELETE FROM profile_stream.metric_series;
+DELETE FROM profile_stream.attribute_maps;
+TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters, profile_stream.window_chunks;
