@@ -18,6 +18,7 @@
 #include "store/profile_store.h"
 #include "store/rules.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 static int
 compare_keys(const void *a, const void *b)
@@ -110,6 +111,18 @@ is_read(const PsMetrics *metrics, const char *name)
 	return false;
 }
 
+/* Removes chunks of series that no metric reads, as far as they still have samples. */
+static int64
+forget(const PsMetrics *metrics, int max_chunks)
+{
+	int64		forgotten = 0;
+
+	for (char *name = ps_chunks_next_series(NULL); name != NULL; name = ps_chunks_next_series(name))
+		if (!is_read(metrics, name))
+			forgotten += ps_chunks_forget(name, max_chunks);
+	return forgotten;
+}
+
 int64
 ps_prune_chunks(TimestampTz before, int max_chunks)
 {
@@ -120,10 +133,9 @@ ps_prune_chunks(TimestampTz before, int max_chunks)
 		return 0;
 	PG_TRY();
 	{
-		found = fold(metrics, before, max_chunks);
-		for (char *name = ps_chunks_next_series(NULL); name != NULL; name = ps_chunks_next_series(name))
-			if (!is_read(metrics, name))
-				found += ps_chunks_forget(name, max_chunks);
+		found = forget(metrics, max_chunks);
+		if (!TIMESTAMP_IS_NOBEGIN(before))
+			found += fold(metrics, before, max_chunks);
 	}
 	PG_FINALLY();
 	{

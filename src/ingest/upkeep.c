@@ -56,8 +56,7 @@ step(PsWorker *worker)
 	found = forget_ids(worker, now, &pause_ms);
 	if (ps_dead_letter_retention_s > 0)
 		found += ps_upkeep_discard(now - ps_dead_letter_retention_s * USECS_PER_SEC, STEP_ROWS);
-	if (ps_sample_retention_s >= 0)
-		found += ps_prune_chunks(now - ps_sample_retention_s * USECS_PER_SEC, STEP_ROWS);
+	found += ps_prune_chunks(ps_sample_retention_s < 0 ? DT_NOBEGIN : now - ps_sample_retention_s * USECS_PER_SEC, STEP_ROWS);
 	PopActiveSnapshot();
 	SPI_finish();
 	CommitTransactionCommand();

@@ -1,0 +1,321 @@
+#!/usr/bin/env python3
+"""Attribute maps and metrics of users: definitions, and an independent model of them.
+
+    rules_model.py define first|second    SQL that creates, or changes, the definitions
+    rules_model.py check --definitions first|second --as-of TIME --file EVENTS -- …
+                                          compares a database with the model of these definitions
+
+The second definitions are the first ones with some dropped and others added: what a rebuild makes of them
+must be what they would have made from the start. What the model says shares no code with the extension.
+"""
+import argparse
+import base64
+import collections
+import decimal
+import json
+import sys
+from decimal import Decimal
+from fractions import Fraction
+
+import compare
+import model
+
+decimal.getcontext().prec = 400
+HOUR = 3_600_000_000
+Map = collections.namedtuple("Map", "event_type attribute path operation type max_items", defaults=(100,))
+Metric = collections.namedtuple("Metric", "name event_type hours path aggregate filter_path filter_value",
+                                defaults=(None, "count", None, None))
+
+FIRST_MAPS = [
+    Map("order.placed", "tier", "$.customer.tier", "set", "text"),
+    Map("order.placed", "first_tier", "$.customer.tier", "set_if_null", "text"),
+    Map("order.placed", "points", "$.points", "add", "numeric"),
+    Map("order.returned", "points", "$.points", "subtract", "numeric"),
+    Map("order.placed", "best", "$.total", "max", "numeric"),
+    Map("order.placed", "worst", "$.total", "min", "numeric"),
+    Map("order.placed", "orders", None, "count", "numeric"),
+    Map("order.returned", "reasons", "$.\"the reason\"", "count", "numeric"),
+    Map("order.placed", "shops", "$.shop.city", "append_unique", "text", 5),
+    Map("order.placed", "shop", "$.shop.city", "latest", "text"),
+    Map("order.returned", "seen", "$.seen", "max", "timestamptz"),
+    Map("order.returned", "consent", "$.consent", "latest", "boolean"),
+    Map("order.returned", "email", "$.email", "set", "text"),
+    Map("session.started", "total_balance", "$.credit", "add", "numeric"),
+    Map("session.started", "devices", "$.device", "append_unique", "numeric", 3),
+]
+SECOND_MAPS = [m for m in FIRST_MAPS if m.attribute not in ("first_tier", "best", "total_balance")] + [
+    Map("order.returned", "last_reason", "$.\"the reason\"", "set", "text"),
+    Map("order.placed", "lowest_tier", "$.customer.tier", "min", "text"),
+]
+FIRST_METRICS = [
+    Metric("orders_1h", "order.placed", 1),
+    Metric("orders_400d", "order.placed", 400 * 24),
+    Metric("spent_1d", "order.placed", 24, "$.total", "sum"),
+    Metric("spent_60d", "order.placed", 60 * 24, "$.total", "sum"),
+    Metric("spent_avg_7d", "order.placed", 7 * 24, "$.total", "avg"),
+    Metric("spent_avg_60d", "order.placed", 60 * 24, "$.total", "avg"),
+    Metric("spent_min_7d", "order.placed", 7 * 24, "$.total", "min"),
+    Metric("spent_max_60d", "order.placed", 60 * 24, "$.total", "max"),
+    Metric("spent_last_60d", "order.placed", 60 * 24, "$.total", "last"),
+    Metric("cities_60d", "order.placed", 60 * 24, "$.shop.city", "distinct"),
+    Metric("baskets_400d", "order.placed", 400 * 24, "$.basket", "distinct"),
+    Metric("gold_spent_30d", "order.placed", 30 * 24, "$.total", "sum", "$.customer.tier", "gold"),
+    Metric("agreed_30d", "order.returned", 30 * 24, None, "count", "$.consent", "true"),
+    Metric("amounts_max_30d", "transaction.completed", 30 * 24, "$.amount", "max"),
+    Metric("logins_2d", "session.started", 48),
+]
+SECOND_METRICS = [m for m in FIRST_METRICS if m.name not in ("spent_1d", "cities_60d", "agreed_30d", "logins_2d")] + [
+    Metric("spent_last_400d", "order.placed", 400 * 24, "$.total", "last"),
+    Metric("silver_30d", "order.placed", 30 * 24, None, "count", "$.customer.tier", "silver"),
+    Metric("points_avg_90d", "order.returned", 90 * 24, "$.points", "avg"),
+    Metric("devices_400d", "session.started", 400 * 24, "$.device", "distinct"),
+]
+DEFINITIONS = {"first": (FIRST_MAPS, FIRST_METRICS), "second": (SECOND_MAPS, SECOND_METRICS)}
+# the column that a map has instead of an attribute
+COLUMNS = ("email", "total_balance")
+
+
+def literal(value):
+    return "NULL" if value is None else "'" + str(value).replace("'", "''") + "'"
+
+
+def definitions_sql(name):
+    """Creates the first definitions, or makes the second ones of the first."""
+    old_maps, old_metrics = ([], []) if name == "first" else DEFINITIONS["first"]
+    maps, metrics = DEFINITIONS[name]
+    for old in old_maps:
+        if old not in maps:
+            yield f"SELECT profile_stream.unmap_attribute({literal(old.event_type)}, {literal(old.attribute)});"
+    for old in old_metrics:
+        if old not in metrics:
+            yield f"SELECT profile_stream.drop_metric({literal(old.name)});"
+    for new in maps:
+        if new not in old_maps:
+            arguments = ", ".join(literal(x) for x in new[:5])
+            yield f"SELECT profile_stream.map_attribute({arguments}, {new.max_items});"
+    for new in metrics:
+        if new not in old_metrics:
+            arguments = ", ".join(literal(x) for x in new[3:])
+            yield f"SELECT profile_stream.create_metric('{new.name}', '{new.event_type}', '{new.hours} hours', {arguments});"
+
+
+def find(payload, path):
+    value = payload
+    for key in path[2:].split("."):
+        value = value.get(key.strip('"')) if isinstance(value, dict) else None
+    return value
+
+
+def is_absent(value):
+    return value is None or (value == "" and not isinstance(value, model.Number))
+
+
+def read(payload, path, kind):
+    """The value at a path, None when there is none; raises HandlerError when it is not of its kind."""
+    value = find(payload, path)
+    if is_absent(value):
+        return None
+    if kind == "numeric":
+        return model.read_number({"n": value}, "n")
+    if kind == "text":
+        return model.read_text({"t": value}, "t")
+    if kind == "boolean":
+        if value in (True, "true") and not isinstance(value, model.Number):
+            return True
+        if value in (False, "false") and not isinstance(value, model.Number):
+            return False
+        raise model.HandlerError(path)
+    at = model.parse_timestamp(value) if isinstance(value, str) else None
+    if at is None:
+        raise model.HandlerError(path)
+    return at
+
+
+def as_text(value):
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, str) else None
+
+
+class Profile:
+    def __init__(self, definitions):
+        self.maps, self.metrics = definitions
+        self.base = model.Profile()
+        self.attributes = {}
+        self.times = {}
+        self.samples = {metric.name: [] for metric in self.metrics}
+
+    def apply(self, event_type, payload, at):
+        """Applies an event; raises HandlerError before anything has changed."""
+        changes = []
+        for rule in (m for m in self.maps if m.event_type == event_type):
+            if rule.operation == "count":
+                changes.append((rule, rule.path is None or not is_absent(find(payload, rule.path)) or None))
+            else:
+                changes.append((rule, read(payload, rule.path, rule.type)))
+        samples = []
+        for metric in (m for m in self.metrics if m.event_type == event_type):
+            if metric.filter_path and as_text(find(payload, metric.filter_path)) != metric.filter_value:
+                continue
+            value = Decimal(1) if metric.path is None else read(payload, metric.path, "text" if metric.aggregate == "distinct" else "numeric")
+            if value is not None:
+                samples.append((metric.name, value))
+        self.base.apply(event_type, payload, at)
+        for rule, value in changes:
+            if value is not None:
+                self.change(rule, value, at)
+        for name, value in samples:
+            self.samples[name].append((at, value))
+
+    def change(self, rule, value, at):
+        place = self.base.row if rule.attribute in COLUMNS else self.attributes
+        old = place.get(rule.attribute)
+        if rule.operation == "set_if_null" and old is not None:
+            return
+        if rule.operation in ("add", "subtract", "count"):
+            value = (old or Decimal(0)) + {"add": 1, "subtract": -1, "count": 1}[rule.operation] * (1 if rule.operation == "count" else value)
+        elif rule.operation in ("max", "min") and old is not None:
+            order = (lambda x: x.encode()) if rule.type == "text" else (lambda x: x)
+            value = max(old, value, key=order) if rule.operation == "max" else min(old, value, key=order)
+        elif rule.operation == "append_unique":
+            value = old if old and value in old else ((old or []) + [value])[-rule.max_items:]
+        elif rule.operation == "latest":
+            if at < self.times.get(rule.attribute, at):
+                return
+            self.times[rule.attribute] = at
+        place[rule.attribute] = value
+
+    def value(self, metric, as_of):
+        inside = [(at, value) for at, value in self.samples[metric.name] if as_of - metric.hours * HOUR <= at <= as_of]
+        values = [value for _, value in inside]
+        if metric.aggregate == "count":
+            return Decimal(len(values))
+        if metric.aggregate == "distinct":
+            return Decimal(len(set(values)))
+        if metric.aggregate == "sum":
+            return sum(values, Decimal(0))
+        if not values:
+            return None
+        if metric.aggregate == "avg":
+            return Fraction(sum(values)) / len(values)
+        if metric.aggregate == "last":
+            return max(enumerate(inside), key=lambda item: (item[1][0], item[0]))[1][1]
+        return max(values) if metric.aggregate == "max" else min(values)
+
+
+def same_value(metric, expected, found):
+    if expected is None or found is None:
+        return expected is None and found is None
+    if metric.aggregate == "distinct":
+        # three standard errors of 0.8 %, and few are counted exactly but for a collision
+        return abs(found - expected) <= 1 + expected * Decimal("0.025")
+    if metric.aggregate == "avg":
+        scale = Fraction(10) ** -found.as_tuple().exponent
+        sign = -1 if expected < 0 else 1
+        rounded = sign * ((abs(expected) * scale * 2 + 1) // 2)
+        return Fraction(found) * scale == rounded
+    return expected == found
+
+
+def same_attribute(rules, expected, found):
+    if expected is None or found is None:
+        return expected is None and found is None
+    if rules.type == "timestamptz":
+        return model.parse_timestamp(found) == expected
+    return expected == found
+
+
+def run_model(definitions, files):
+    profiles = {}
+    seen = set()
+    dead = set()
+    offsets = collections.Counter()
+    for name in files:
+        with open(name, encoding="utf-8") as lines:
+            for line in lines:
+                partition, _, text = line.rstrip("\n").split("\t")
+                event = model.parse_value(base64.b64decode(text))
+                customer = event["customerId"]
+                place = (int(partition), offsets[partition])
+                offsets[partition] += 1
+                if (customer, event["eventId"]) in seen:
+                    continue
+                profile = profiles.get(customer) or Profile(definitions)
+                try:
+                    profile.apply(event["eventType"], event["payload"], model.parse_timestamp(event["timestamp"]))
+                except model.HandlerError:
+                    dead.add(place)
+                    continue
+                profiles[customer] = profile
+                seen.add((customer, event["eventId"]))
+    return profiles, dead
+
+
+ROWS = """
+SELECT p.customer_id, p.version, p.email, p.total_balance::text, p.attributes::text AS attributes,
+	(SELECT json_agg((profile_stream.get_profile(p.customer_id, timestamptz 'epoch' + t.at * interval '1 microsecond') -> 'metrics')::text ORDER BY t.n)
+	 FROM unnest('{{{moments}}}'::bigint[]) WITH ORDINALITY t(at, n)) AS metrics
+FROM profile_stream.materialized_profiles p"""
+
+
+def decimals(text):
+    return json.loads(text, parse_float=Decimal, parse_int=Decimal)
+
+
+def check_profile(result, customer, profile, row, moments):
+    base = profile.base.row
+    result.check(row["version"] == base["version"], f"{customer} version: expected {base['version']}, found {row['version']}")
+    result.check(row["email"] == base["email"], f"{customer} email: expected {base['email']}, found {row['email']}")
+    result.check(Decimal(row["total_balance"]) == base["total_balance"], f"{customer} balance: expected {base['total_balance']}, found {row['total_balance']}")
+    attributes = decimals(row["attributes"])
+    rules = {rule.attribute: rule for rule in profile.maps if rule.attribute not in COLUMNS}
+    result.check(attributes.keys() == profile.attributes.keys(), f"{customer} attributes {sorted(attributes)}, expected {sorted(profile.attributes)}")
+    for name, rule in rules.items():
+        expected, found = profile.attributes.get(name), attributes.get(name)
+        result.check(same_attribute(rule, expected, found), f"{customer} {name}: expected {expected!r}, found {found!r}")
+    for moment, text in zip(moments, row["metrics"]):
+        values = decimals(text)
+        values.pop("late_1d", None)  # is beside the definitions
+        result.check(values.keys() == profile.samples.keys(), f"{customer} metrics {sorted(values)}")
+        for metric in profile.metrics:
+            expected, found = profile.value(metric, moment), values.get(metric.name)
+            result.check(same_value(metric, expected, found), f"{customer} {metric.name} at {moment}: expected {expected}, found {found}")
+
+
+def check(args):
+    psql = ["psql"] + args.connection
+    moments = [model.parse_timestamp(text) for text in args.as_of]
+    profiles, dead = run_model(DEFINITIONS[args.definitions], args.file)
+    rows = {row["customer_id"]: row for row in compare.query(psql, ROWS.format(moments=",".join(map(str, moments))))}
+    letters = {(row["partition"], row["kafka_offset"]) for row in compare.query(
+        psql, "SELECT partition, kafka_offset FROM profile_stream.dead_letters WHERE errors[1] LIKE 'Processing error: $.%' OR errors[1] LIKE 'Processing error: channel%'")}
+    result = compare.Comparison()
+    result.check(rows.keys() == profiles.keys(), f"customers: expected {len(profiles)}, found {len(rows)}")
+    result.check(letters == dead, f"dead letters: expected {len(dead)}, found {len(letters)}; {sorted(letters ^ dead)[:5]}")
+    for customer in sorted(rows.keys() & profiles.keys()):
+        check_profile(result, customer, profiles[customer], rows[customer], moments)
+    most = max((len(s) for p in profiles.values() for s in p.samples.values()), default=0)
+    print(f"{len(profiles)} profiles, {len(dead)} dead letters, at most {most} samples of a metric and customer")
+    print(f"{result.passed} passed, {result.failed} failed")
+    return 1 if result.failed else 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    define = commands.add_parser("define")
+    define.add_argument("definitions", choices=DEFINITIONS)
+    checker = commands.add_parser("check")
+    checker.add_argument("--definitions", choices=DEFINITIONS, required=True)
+    checker.add_argument("--as-of", action="append", required=True)
+    checker.add_argument("--file", action="append", required=True, help="events as rules_events.py makes them; repeatable")
+    checker.add_argument("connection", nargs="*")
+    args = parser.parse_args()
+    if args.command == "define":
+        print("\n".join(definitions_sql(args.definitions)))
+        return 0
+    return check(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
