@@ -11,6 +11,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
+#define FEW_HASHES 1024			/* so many are compared, more are estimated */
 #define REGISTER_WIDTH 14		/* 16,384 registers of a byte, a standard error of 1.04 / sqrt(16384) = 0.8 % */
 
 static Numeric
@@ -28,7 +29,7 @@ ps_window_value_init(PsWindowValue *value, const PsMetric *metric, TimestampTz a
 	value->to_at = as_of;
 	value->value_at = DT_NOBEGIN;
 	if (value->aggregate == PS_AGGREGATE_DISTINCT)
-		initHyperLogLog(&value->distinct, REGISTER_WIDTH);
+		value->hashes = palloc(FEW_HASHES * sizeof(uint32));
 }
 
 bool
@@ -69,10 +70,50 @@ ps_window_value_add(PsWindowValue *value, const PsChunk *chunk)
 }
 
 static void
+add_hash(PsWindowValue *value, uint32 hash)
+{
+	if (value->count == FEW_HASHES)
+	{
+		initHyperLogLog(&value->distinct, REGISTER_WIDTH);
+		for (int i = 0; i < FEW_HASHES; i++)
+			addHyperLogLog(&value->distinct, value->hashes[i]);
+		value->hashes = NULL;
+	}
+	if (value->hashes != NULL)
+		value->hashes[value->count] = hash;
+	else
+		addHyperLogLog(&value->distinct, hash);
+	value->count++;
+}
+
+static int
+compare_hashes(const void *a, const void *b)
+{
+	uint32		x = *(const uint32 *) a;
+	uint32		y = *(const uint32 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+static int64
+count_distinct(PsWindowValue *value)
+{
+	int64		n = 0;
+
+	if (value->hashes == NULL)
+		return (int64) rint(estimateHyperLogLog(&value->distinct));
+	qsort(value->hashes, value->count, sizeof(uint32), compare_hashes);
+	for (int64 i = 0; i < value->count; i++)
+		if (i == 0 || value->hashes[i] != value->hashes[i - 1])
+			n++;
+	return n;
+}
+
+static void
 add_sample(PsWindowValue *value, const PsSample *sample)
 {
 	if (value->aggregate == PS_AGGREGATE_DISTINCT)
-		addHyperLogLog(&value->distinct, (uint32) DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(sample->value))));
+		add_hash(value, (uint32) DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(sample->value))));
 	else if (value->aggregate != PS_AGGREGATE_LAST)
 		combine(value, 1, sample->value, sample->value, sample->value);
 	else if (sample->at >= value->value_at)
@@ -105,7 +146,7 @@ ps_window_value_result(PsWindowValue *value)
 		case PS_AGGREGATE_AVG:
 			return value->count == 0 ? NULL : call(numeric_div, value->value, int64_to_numeric(value->count));
 		case PS_AGGREGATE_DISTINCT:
-			return int64_to_numeric((int64) rint(estimateHyperLogLog(&value->distinct)));
+			return int64_to_numeric(count_distinct(value));
 		case PS_AGGREGATE_MIN:
 		case PS_AGGREGATE_MAX:
 		case PS_AGGREGATE_LAST:

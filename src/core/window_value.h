@@ -17,7 +17,8 @@ typedef struct PsWindowValue
 	int64		count;
 	Numeric		value;			/* sum, least, greatest or last one; NULL: nothing yet */
 	TimestampTz value_at;		/* of the last one */
-	hyperLogLogState distinct;
+	uint32	   *hashes;			/* while they are few, then NULL */
+	hyperLogLogState distinct;	/* when they are many */
 } PsWindowValue;
 
 /* Begins the value of a metric as of a moment. */

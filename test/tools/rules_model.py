@@ -22,6 +22,7 @@ import model
 
 decimal.getcontext().prec = 400
 HOUR = 3_600_000_000
+FEW = 1024  # samples of which the different values are counted exactly
 Map = collections.namedtuple("Map", "event_type attribute path operation type max_items", defaults=(100,))
 Metric = collections.namedtuple("Metric", "name event_type hours path aggregate filter_path filter_value",
                                 defaults=(None, "count", None, None))
@@ -185,8 +186,11 @@ class Profile:
             self.times[rule.attribute] = at
         place[rule.attribute] = value
 
+    def inside(self, metric, as_of):
+        return [(at, value) for at, value in self.samples[metric.name] if as_of - metric.hours * HOUR <= at <= as_of]
+
     def value(self, metric, as_of):
-        inside = [(at, value) for at, value in self.samples[metric.name] if as_of - metric.hours * HOUR <= at <= as_of]
+        inside = self.inside(metric, as_of)
         values = [value for _, value in inside]
         if metric.aggregate == "count":
             return Decimal(len(values))
@@ -203,12 +207,12 @@ class Profile:
         return max(values) if metric.aggregate == "max" else min(values)
 
 
-def same_value(metric, expected, found):
+def same_value(metric, samples, expected, found):
     if expected is None or found is None:
         return expected is None and found is None
-    if metric.aggregate == "distinct":
-        # three standard errors of 0.8 %, and few are counted exactly but for a collision
-        return abs(found - expected) <= 1 + expected * Decimal("0.025")
+    if metric.aggregate == "distinct" and samples > FEW:
+        # four standard errors of 0.8 %, and of few values two that collide
+        return abs(found - expected) <= 2 + expected * Decimal("0.033")
     if metric.aggregate == "avg":
         scale = Fraction(10) ** -found.as_tuple().exponent
         sign = -1 if expected < 0 else 1
@@ -279,7 +283,7 @@ def check_profile(result, customer, profile, row, moments):
         result.check(values.keys() == profile.samples.keys(), f"{customer} metrics {sorted(values)}")
         for metric in profile.metrics:
             expected, found = profile.value(metric, moment), values.get(metric.name)
-            result.check(same_value(metric, expected, found), f"{customer} {metric.name} at {moment}: expected {expected}, found {found}")
+            result.check(same_value(metric, len(profile.inside(metric, moment)), expected, found), f"{customer} {metric.name} at {moment}: expected {expected}, found {found}")
 
 
 def check(args):
