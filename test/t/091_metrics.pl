@@ -99,6 +99,17 @@ ok($node->wait_taken('shop', scalar @lines), 'the third file is taken');
 equals_model('second', 3, 'second definitions, and events after them');
 $node->is_balanced('shop', 'second definitions');
 
+# a dump has definitions and samples, and goes on with numbers of series that were not used before
+sql('CREATE DATABASE copy');
+$node->command_ok([ 'pg_dump', '-Fc', '-f', "$dir/dump", '-h', $node->host, '-p', $node->port, 'postgres' ], 'pg_dump');
+$node->command_ok([ 'pg_restore', '-e', '-d', 'copy', '-h', $node->host, '-p', $node->port, "$dir/dump" ], 'pg_restore');
+my $documents = "SELECT count(*), sum(hashtextextended(profile_stream.get_profile(customer_id, '$until')::text, 0)) FROM profile_stream.materialized_profiles";
+is($node->safe_psql('copy', $documents), sql($documents), 'a restored database has the same documents');
+is( $node->safe_psql('copy', q(SELECT profile_stream.create_metric('another', 'another', '1 day');
+	SELECT profile_stream.metric_series('another') <> ALL (SELECT metric FROM profile_stream.window_chunks))) =~ s/^\n//r,
+	't', 'and a new metric none of the old samples');
+is($node->safe_psql('copy', q(SELECT max(series_id) FILTER (WHERE event_type = 'another') = max(series_id) FROM profile_stream.metric_series)), 't', 'but a later number');
+
 # the worker itself removes chunks that no metric reads any more, as soon as it starts and then once an hour
 my $series = sql(q(SELECT profile_stream.metric_series('spent_60d')));
 cmp_ok(sql("SELECT count(*) FROM profile_stream.window_chunks WHERE metric = '$series'"), '>', 0, 'a series has chunks');
