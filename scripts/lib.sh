@@ -41,13 +41,12 @@ free_port()
 	python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
-# A copy of the tree without what was built from it.
+# A copy of the tree without what was built from it: objects of any configuration, and what the Makefile would remove.
 copy_tree()
 {
 	mkdir "$work/tree" &&
-		tar -cf - --exclude=./.git --exclude='*.o' --exclude='*.so' --exclude='*.bc' --exclude=./tmp_check \
-			--exclude=./results --exclude=./test/tools/mockbroker --exclude=./test/tools/produce --exclude=./test/tools/topic . |
-		tar -xf - -C "$work/tree"
+		tar -cf - --exclude=./.git --exclude=./tmp_check --exclude='*.o' --exclude='*.bc' . | tar -xf - -C "$work/tree" &&
+		make -s -C "$work/tree" PG_CONFIG="${PG_CONFIG:-pg_config}" clean >/dev/null
 }
 
 # A copy of the installation, so that nothing of the machine's own changes; sets $bindir.
@@ -71,7 +70,6 @@ build_copy()
 	copy_tree
 	open_work -R
 	cd "$work/tree" || return 1
-	rm -f sql/profile_stream--[0-9].[0-9].[0-9].sql
 	as_postgres make -s PG_CONFIG="$bindir/pg_config" "$@" all tools &&
 		as_postgres make -s PG_CONFIG="$bindir/pg_config" "$@" install
 }

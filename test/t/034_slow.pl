@@ -34,13 +34,14 @@ sub memory
 	return slurp_file("/proc/$pid/status") =~ /^VmRSS:\s+(\d+)/m ? $1 : 0;
 }
 
-# small fetches of small batches, or none would pass at this rate before its time is over
+# small fetches of small batches, or none would pass at this rate before its time is over: also of the first file, whose
+# last message is read again at each assignment
 my $brokers = $proxy->bootstrap;
 $node->safe_psql('postgres', <<"END");
 SELECT profile_stream.create_stream('slow', brokers => '$brokers', topic => 'events',
 	options => '{"fetch.message.max.bytes": 4000, "socket.timeout.ms": 10000}');
 END
-$broker->produce_file('events', $files[0]);
+$broker->produce_file('events', $files[0], batch => 20);
 ok($node->wait_taken('slow', $first), 'the stream runs');
 my $pid = $node->stream_pid('slow');
 my $memory = memory($pid);
