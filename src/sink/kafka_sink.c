@@ -28,6 +28,7 @@ typedef struct KafkaSink
 	PsMessage  *messages;
 	int			n;
 	bool		refused;		/* the one message of the batch */
+	bool		split;			/* the batch before was too large */
 	Datum		letters;		/* ids of the dead letters in the batch, as an array */
 } KafkaSink;
 
@@ -124,11 +125,25 @@ static PsSinkState
 take_too_large(KafkaSink *self)
 {
 	self->refused = self->n == 1;
+	self->split = true;
 	self->sink.limit = Max(self->n / 2, 1);
 	if (!self->refused)
 		return PS_SINK_AGAIN;
 	ps_producer_discard(self->producer);
 	return PS_SINK_IDLE;
+}
+
+/*
+ * librdkafka 2.0.2 counts messages that were too large as sent, so the broker refuses what follows them as out of
+ * sequence. To abort that puts it right, and no pause would.
+ */
+static PsSinkState
+take_failed(KafkaSink *self)
+{
+	bool		follows = self->split;
+
+	self->split = false;
+	return follows ? PS_SINK_AGAIN : PS_SINK_FAILED;
 }
 
 static PsSinkState
@@ -145,7 +160,7 @@ work(PsSink *sink, int ready)
 		case PS_PRODUCER_BUSY:
 			return PS_SINK_BUSY;
 		case PS_PRODUCER_FAILED:
-			return PS_SINK_FAILED;
+			return take_failed(self);
 		case PS_PRODUCER_TOO_LARGE:
 			return take_too_large(self);
 		case PS_PRODUCER_SPENT:
@@ -185,6 +200,7 @@ static int64
 count_refused(KafkaSink *self)
 {
 	self->sink.limit = Min(PS_SINK_BATCH, self->sink.limit + self->sink.limit / 8 + 1);
+	self->split &= self->refused;
 	return self->refused ? 1 : ps_producer_refused(self->producer);
 }
 

@@ -175,7 +175,7 @@ SKIP:
 
 	# a batch of many transactions, and the lock is free again after the first that missed it: the others still wait
 	sql('ALTER SYSTEM SET profile_stream.batch_customers = 4', "SELECT profile_stream.alter_stream('$stream', batch_size => 5000)");
-	$node->set_failpoint('after_commit:sleep=30');
+	$node->set_failpoint('after_commit:sleep=10');
 	sql("SELECT profile_stream.pause_stream('$stream')");
 	ok($node->wait_stopped($stream), 'free within a batch: paused');
 	lock_customer();
