@@ -9,7 +9,10 @@ ProfileStream::Broker - a Kafka broker of one's own, for tests
 
 A real Kafka (KRaft, one process, loopback only) from the jars below KAFKA_HOME,
 or with mock => 1 the mock broker of librdkafka. Data and logs live in a
-temporary folder, and whatever is started here ends with the test.
+temporary folder, and whatever is started here ends with the test. The first
+broker of a run leaves in tmp_check what makes the start of the next ones
+short: a formatted storage and, as its process ends, an archive of Java's
+classes.
 
 =cut
 
@@ -23,6 +26,7 @@ use File::Spec;
 use IPC::Run ();
 use POSIX ();
 use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::RecursiveCopy;
 use PostgreSQL::Test::Utils;
 use ProfileStream::Proxy;
 use Test::More;
@@ -91,6 +95,9 @@ sub _java
 		'-cp', "$ENV{KAFKA_HOME}/libs/*", @arguments);
 }
 
+# Java's archive of Kafka's classes, for all tests of a run.
+sub _archive { return "$PostgreSQL::Test::Utils::tmp_check/kafka.jsa"; }
+
 # Writes the settings and formats the storage.
 sub _format
 {
@@ -129,11 +136,15 @@ transaction.abort.timed.out.transaction.cleanup.interval.ms=500
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 END
+	my $formatted = "$PostgreSQL::Test::Utils::tmp_check/kafka_formatted";
 	my ($out, $err);
+	return PostgreSQL::Test::RecursiveCopy::copypath($formatted, "$self->{dir}/data") if -d $formatted;
 	IPC::Run::run([ $self->_java('kafka.tools.StorageTool', 'format', '-t', 'cHJvZmlsZS1zdHJlYW0tMA',
 				'-c', "$self->{dir}/server.properties") ],
 		'<', File::Spec->devnull, '>', \$out, '2>', \$err)
 	  or die "could not format Kafka's storage: $out$err";
+	PostgreSQL::Test::RecursiveCopy::copypath("$self->{dir}/data", "$formatted.$$");
+	rename("$formatted.$$", $formatted);
 }
 
 # Starts the broker and waits until it serves; same port and data each time.
@@ -143,6 +154,8 @@ sub start
 	my $log = "$self->{dir}/kafka.log";
 	PostgreSQL::Test::Utils::append_to_file($log, '');
 	my $from = -s $log;
+	my $archive = _archive();
+	my $classes = -f $archive ? "-XX:SharedArchiveFile=$archive" : "-XX:ArchiveClassesAtExit=$self->{dir}/classes";
 	my $pid = fork() // die "could not fork: $!";
 
 	if ($pid == 0)
@@ -150,7 +163,7 @@ sub start
 		open(STDIN, '<', File::Spec->devnull);
 		open(STDOUT, '>>', $log);
 		open(STDERR, '>&', \*STDOUT);
-		exec($self->_java('kafka.Kafka', "$self->{dir}/server.properties")) or POSIX::_exit(127);
+		exec($self->_java($classes, 'kafka.Kafka', "$self->{dir}/server.properties")) or POSIX::_exit(127);
 	}
 	$self->{pid} = $pid;
 	$running{$pid} = 1;
@@ -214,6 +227,7 @@ sub stop
 		undef $self->{harness};
 	}
 	$self->_end('TERM');
+	rename("$self->{dir}/classes", _archive());
 }
 
 sub kill9 { $_[0]->_end('KILL'); }
