@@ -2,7 +2,7 @@
 # Events at a fixed rate, and a SIGKILL of the worker every 30 seconds, for a long time: memory, descriptors and tables
 # must not grow, and in the end every profile equals the model. Nothing of the machine's own PostgreSQL changes.
 #
-#   bench/soak.sh [minutes] [events per second] [customers] [seed]
+#   bench/soak.sh [minutes] [events per second] [customers] [seed]     10 minutes at least
 #   PS_OUT=folder bench/soak.sh …   keeps soak.tsv, a sample every 5 seconds, and soak.svg, its picture, there (/tmp)
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -60,6 +60,8 @@ kill_worker()
 	killed=$(date +%s)
 }
 
+# what grows is told from quarters of the time, and tables and memory grow in the first minutes anyhow
+[ "$minutes" -ge 10 ] || die "$minutes minutes are too short to tell what grows: at least 10"
 KAFKA_HOME=$(scripts/install-deps.sh | tail -1) || exit 1
 private_postgresql
 build_copy WERROR=yes || die 'the build failed'
