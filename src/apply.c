@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "work.h"
+#include "core/customer_table.h"
 #include "executor/spi.h"
 #include "store/blocked.h"
 #include "store/chunk_store.h"
@@ -20,46 +21,10 @@
 #include "store/profile_store.h"
 #include "utils/snapmgr.h"
 
-typedef struct CustomerKey
-{
-	const char *customer_id;
-	int			len;
-	int64		hash;
-} CustomerKey;
-
-typedef struct CustomerSlot
-{
-	CustomerKey key;
-	PsCustomer *customer;
-	uint32		hash;
-	char		status;
-} CustomerSlot;
-
-#define SH_PREFIX customers
-#define SH_ELEMENT_TYPE CustomerSlot
-#define SH_KEY_TYPE CustomerKey
-#define SH_KEY key
-#define SH_HASH_KEY(tb, k) (uint32) (k).hash
-#define SH_EQUAL(tb, a, b) ((a).hash == (b).hash && (a).len == (b).len && memcmp((a).customer_id, (b).customer_id, (a).len) == 0)
-#define SH_STORE_HASH
-#define SH_GET_HASH(tb, a) (a)->hash
-#define SH_SCOPE static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
-
-static CustomerKey
-customer_key(const PsEntry *entry)
-{
-	CustomerKey key = {entry->owner->customer_id, entry->owner->customer_id_len, entry->owner->customer_key};
-
-	return key;
-}
-
 int
 ps_apply_cut(PsEntry *entries, int n, int max_customers)
 {
-	customers_hash *table = customers_create(CurrentMemoryContext, Min(n, max_customers), NULL);
+	ps_customers_hash *table = ps_customers_create(CurrentMemoryContext, Min(n, max_customers), NULL);
 	int			taken;
 
 	for (taken = 0; taken < n; taken++)
@@ -69,11 +34,11 @@ ps_apply_cut(PsEntry *entries, int n, int max_customers)
 		if (entries[taken].owner == NULL)
 			continue;
 		if (table->members >= max_customers &&
-			customers_lookup(table, customer_key(&entries[taken])) == NULL)
+			ps_customers_lookup(table, ps_customer_key(entries[taken].owner)) == NULL)
 			break;
-		customers_insert(table, customer_key(&entries[taken]), &found);
+		ps_customers_insert(table, ps_customer_key(entries[taken].owner), &found);
 	}
-	customers_destroy(table);
+	ps_customers_destroy(table);
 	return taken;
 }
 
@@ -90,30 +55,32 @@ compare_lock_keys(const void *a, const void *b)
 static void
 find_customers(PsWork *work)
 {
-	customers_hash *table = customers_create(CurrentMemoryContext, work->n, NULL);
+	ps_customers_hash *table = ps_customers_create(CurrentMemoryContext, work->n, NULL);
 
 	work->of_entry = palloc0(work->n * sizeof(PsCustomer *));
 	work->customers = palloc(work->n * sizeof(PsCustomer *));
 	for (int i = 0; i < work->n; i++)
 	{
 		bool		found;
-		CustomerSlot *slot;
+		PsCustomerSlot *slot;
+		PsCustomer *customer;
 
 		if (work->entries[i].owner == NULL)
 			continue;
-		slot = customers_insert(table, customer_key(&work->entries[i]), &found);
+		slot = ps_customers_insert(table, ps_customer_key(work->entries[i].owner), &found);
 		if (!found)
 		{
-			slot->customer = palloc0(sizeof(PsCustomer));
-			slot->customer->customer_id = slot->key.customer_id;
-			slot->customer->stored.customer_id = slot->key.customer_id;
-			slot->customer->stored.customer_id_len = slot->key.len;
-			slot->customer->stored.hash = (uint32) slot->key.hash;
-			slot->customer->lock_key = slot->key.hash;
-			work->customers[work->ncustomers++] = slot->customer;
+			slot->customer = customer = palloc0(sizeof(PsCustomer));
+			customer->customer_id = slot->key.customer_id;
+			customer->stored.customer_id = slot->key.customer_id;
+			customer->stored.customer_id_len = slot->key.len;
+			customer->stored.hash = (uint32) slot->key.hash;
+			customer->lock_key = slot->key.hash;
+			work->customers[work->ncustomers++] = customer;
 		}
-		slot->customer->left_out |= work->entries[i].aside;
-		work->of_entry[i] = slot->customer;
+		customer = slot->customer;
+		customer->left_out |= work->entries[i].aside;
+		work->of_entry[i] = customer;
 	}
 	qsort(work->customers, work->ncustomers, sizeof(PsCustomer *), compare_lock_keys);
 }

@@ -5,7 +5,7 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
+#include "core/customer_table.h"
 #include "core/message.h"
 #include "core/reorder.h"
 #include "lib/ilist.h"
@@ -14,8 +14,7 @@
 
 typedef struct HeldCustomer
 {
-	const char *customer_id;	/* null-terminated */
-	int			len;
+	PsCustomerKey key;
 	int			count;
 	pairingheap heap;			/* the oldest timestamp first */
 } HeldCustomer;
@@ -31,37 +30,10 @@ typedef struct Held
 	PsMessage	message;
 } Held;
 
-typedef struct CustomerKey
-{
-	const char *customer_id;
-	int			len;
-} CustomerKey;
-
-typedef struct HeldSlot
-{
-	CustomerKey key;
-	HeldCustomer *customer;
-	uint32		hash;
-	char		status;
-} HeldSlot;
-
-#define SH_PREFIX held
-#define SH_ELEMENT_TYPE HeldSlot
-#define SH_KEY_TYPE CustomerKey
-#define SH_KEY key
-#define SH_HASH_KEY(tb, k) hash_bytes((const unsigned char *) (k).customer_id, (k).len)
-#define SH_EQUAL(tb, a, b) ((a).len == (b).len && memcmp((a).customer_id, (b).customer_id, (a).len) == 0)
-#define SH_STORE_HASH
-#define SH_GET_HASH(tb, a) (a)->hash
-#define SH_SCOPE static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
-
 struct PsReorder
 {
 	MemoryContext context;		/* of everything held */
-	held_hash  *customers;
+	ps_customers_hash *customers;
 	dlist_head	arrival;
 	dlist_head	released;		/* due, in the order to apply them */
 	int			nreleased;
@@ -97,7 +69,7 @@ void
 ps_reorder_reset(PsReorder *reorder)
 {
 	MemoryContextReset(reorder->context);
-	reorder->customers = held_create(reorder->context, 1024, NULL);
+	reorder->customers = ps_customers_create(reorder->context, 1024, NULL);
 	dlist_init(&reorder->arrival);
 	dlist_init(&reorder->released);
 	dlist_init(&reorder->given);
@@ -121,23 +93,20 @@ copy_message(PsReorder *reorder, const PsMessage *message)
 static HeldCustomer *
 find_customer(PsReorder *reorder, const PsEvent *event)
 {
-	CustomerKey key = {event->customer_id, event->customer_id_len};
 	bool		found;
-	HeldSlot   *slot = held_insert(reorder->customers, key, &found);
+	PsCustomerSlot *slot = ps_customers_insert(reorder->customers, ps_customer_key(event), &found);
 
 	if (!found)
 	{
-		/* the hash table keeps the key, which must live as long as it */
-		HeldCustomer *customer = MemoryContextAlloc(reorder->context, sizeof(HeldCustomer) + key.len + 1);
+		HeldCustomer *customer = MemoryContextAlloc(reorder->context, sizeof(HeldCustomer) + slot->key.len + 1);
 
-		customer->customer_id = memcpy((char *) (customer + 1), key.customer_id, key.len + 1);
-		customer->len = key.len;
+		slot->key.customer_id = memcpy((char *) (customer + 1), event->customer_id, slot->key.len + 1);
+		customer->key = slot->key;
 		customer->count = 0;
 		customer->heap.ph_compare = compare_held;
 		customer->heap.ph_arg = NULL;
 		customer->heap.ph_root = NULL;
 		reorder->bytes += GetMemoryChunkSpace(customer);
-		slot->key.customer_id = customer->customer_id;
 		slot->customer = customer;
 	}
 	return slot->customer;
@@ -155,9 +124,7 @@ release_first(PsReorder *reorder, HeldCustomer *customer)
 	reorder->released_bytes += GetMemoryChunkSpace(held);
 	if (--customer->count == 0)
 	{
-		CustomerKey key = {customer->customer_id, customer->len};
-
-		held_delete(reorder->customers, key);
+		ps_customers_delete(reorder->customers, customer->key);
 		reorder->bytes -= GetMemoryChunkSpace(customer);
 		pfree(customer);
 	}

@@ -6,7 +6,7 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
+#include "core/customer_table.h"
 #include "core/message.h"
 #include "ingest/aside.h"
 #include "lib/ilist.h"
@@ -21,9 +21,7 @@
 typedef struct AsideCustomer
 {
 	dlist_node	in_order;		/* who is set aside longest first */
-	const char *customer_id;	/* null-terminated */
-	int			len;
-	int64		lock_key;
+	PsCustomerKey key;
 	bool		trying;			/* its lock was free, its messages are being applied */
 	bool		logged;
 	dlist_head	messages;
@@ -36,37 +34,10 @@ typedef struct AsideMessage
 	PsMessage	message;
 } AsideMessage;
 
-typedef struct CustomerKey
-{
-	const char *customer_id;
-	int			len;
-} CustomerKey;
-
-typedef struct AsideSlot
-{
-	CustomerKey key;
-	AsideCustomer *customer;
-	uint32		hash;
-	char		status;
-} AsideSlot;
-
-#define SH_PREFIX asides
-#define SH_ELEMENT_TYPE AsideSlot
-#define SH_KEY_TYPE CustomerKey
-#define SH_KEY key
-#define SH_HASH_KEY(tb, k) hash_bytes((const unsigned char *) (k).customer_id, (k).len)
-#define SH_EQUAL(tb, a, b) ((a).len == (b).len && memcmp((a).customer_id, (b).customer_id, (a).len) == 0)
-#define SH_STORE_HASH
-#define SH_GET_HASH(tb, a) (a)->hash
-#define SH_SCOPE static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
-
 struct PsAside
 {
 	MemoryContext context;		/* of everything kept */
-	asides_hash *customers;
+	ps_customers_hash *customers;
 	dlist_head	order;
 	int64		kept;			/* messages */
 	int64		bytes;			/* as allocated */
@@ -92,7 +63,7 @@ void
 ps_aside_reset(PsAside *aside)
 {
 	MemoryContextReset(aside->context);
-	aside->customers = asides_create(aside->context, 64, NULL);
+	aside->customers = ps_customers_create(aside->context, 64, NULL);
 	dlist_init(&aside->order);
 	aside->kept = aside->bytes = 0;
 	aside->next_try = PS_MOMENT_NEVER;
@@ -105,15 +76,11 @@ ps_aside_mark(const PsAside *aside, PsEntry *entries, int n)
 {
 	for (int i = 0; i < n; i++)
 	{
-		AsideSlot  *slot = NULL;
+		PsCustomerSlot *slot = NULL;
 
 		if (entries[i].owner != NULL && aside->customers->members > 0)
-		{
-			CustomerKey key = {entries[i].owner->customer_id, entries[i].owner->customer_id_len};
-
-			slot = asides_lookup(aside->customers, key);
-		}
-		entries[i].aside = slot != NULL && !slot->customer->trying;
+			slot = ps_customers_lookup(aside->customers, ps_customer_key(entries[i].owner));
+		entries[i].aside = slot != NULL && !((AsideCustomer *) slot->customer)->trying;
 	}
 }
 
@@ -132,9 +99,9 @@ log_customer(PsAside *aside, const char *stream, AsideCustomer *customer)
 	if (aside->logged++ >= LOGGED_CUSTOMERS)
 		return;
 	customer->logged = true;
-	pid = ps_lock_holder(customer->lock_key);
+	pid = ps_lock_holder(customer->key.hash);
 	ereport(LOG,
-			(errmsg("stream \"%s\" sets customer \"%s\" aside, whose lock somebody keeps", stream, customer->customer_id),
+			(errmsg("stream \"%s\" sets customer \"%s\" aside, whose lock somebody keeps", stream, customer->key.customer_id),
 			 pid == 0 ? 0 : errdetail("Process %d has the lock.", pid),
 			 errhint("Its events are held until the lock is free; those of other customers are applied.")));
 }
@@ -143,22 +110,18 @@ log_customer(PsAside *aside, const char *stream, AsideCustomer *customer)
 static AsideCustomer *
 find_customer(PsAside *aside, const char *stream, const PsEvent *owner)
 {
-	CustomerKey key = {owner->customer_id, owner->customer_id_len};
 	bool		found;
-	AsideSlot  *slot = asides_insert(aside->customers, key, &found);
+	PsCustomerSlot *slot = ps_customers_insert(aside->customers, ps_customer_key(owner), &found);
 
 	if (!found)
 	{
-		/* the hash table keeps the key, which must live as long as it */
-		AsideCustomer *customer = MemoryContextAllocZero(aside->context, sizeof(AsideCustomer) + key.len + 1);
+		AsideCustomer *customer = MemoryContextAllocZero(aside->context, sizeof(AsideCustomer) + slot->key.len + 1);
 
-		customer->customer_id = memcpy((char *) (customer + 1), key.customer_id, key.len + 1);
-		customer->len = key.len;
-		customer->lock_key = ps_lock_key(key.customer_id, key.len);
+		slot->key.customer_id = memcpy((char *) (customer + 1), owner->customer_id, slot->key.len + 1);
+		customer->key = slot->key;
 		dlist_init(&customer->messages);
 		dlist_push_tail(&aside->order, &customer->in_order);
 		aside->bytes += GetMemoryChunkSpace(customer);
-		slot->key.customer_id = customer->customer_id;
 		slot->customer = customer;
 		if (aside->next_try == PS_MOMENT_NEVER)
 			aside->next_try = ps_moment_plus(ps_clock_now(), RETRY_MS);
@@ -187,7 +150,6 @@ static void
 drop(PsAside *aside, const char *stream, AsideMessage *kept)
 {
 	AsideCustomer *customer = kept->customer;
-	CustomerKey key = {customer->customer_id, customer->len};
 
 	dlist_delete(&kept->in_customer);
 	aside->bytes -= GetMemoryChunkSpace(kept);
@@ -196,8 +158,8 @@ drop(PsAside *aside, const char *stream, AsideMessage *kept)
 	if (!dlist_is_empty(&customer->messages))
 		return;
 	if (customer->logged)
-		ereport(LOG, (errmsg("stream \"%s\" has applied what it held of customer \"%s\"", stream, customer->customer_id)));
-	(void) asides_delete(aside->customers, key);
+		ereport(LOG, (errmsg("stream \"%s\" has applied what it held of customer \"%s\"", stream, customer->key.customer_id)));
+	(void) ps_customers_delete(aside->customers, customer->key);
 	dlist_delete(&customer->in_order);
 	aside->bytes -= GetMemoryChunkSpace(customer);
 	pfree(customer);
@@ -241,7 +203,7 @@ ps_aside_take(PsAside *aside, int max, PsEntry **entries)
 			aside->more = true;
 			break;
 		}
-		customer->trying = ps_lock_is_free(customer->lock_key);
+		customer->trying = ps_lock_is_free(customer->key.hash);
 		if (!customer->trying)
 			continue;
 		dlist_foreach(inner, &customer->messages)
@@ -290,12 +252,12 @@ ps_aside_complaint(PsAside *aside)
 	if (aside->complaint == NULL)
 	{
 		AsideCustomer *customer = dlist_head_element(AsideCustomer, in_order, &aside->order);
-		int			pid = ps_lock_holder(customer->lock_key);
+		int			pid = ps_lock_holder(customer->key.hash);
 		const char *by = pid == 0 ? "somebody" : psprintf("process %d", pid);
 
 		aside->complaint = MemoryContextStrdup(aside->context,
 											   psprintf("no more events can be held for customer \"%s\", whose lock %s keeps",
-														customer->customer_id, by));
+														customer->key.customer_id, by));
 	}
 	return aside->complaint;
 }
