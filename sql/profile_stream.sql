@@ -744,7 +744,8 @@ DECLARE
 	parts text[] := parse_ident(create_profile_view.view_name);
 	target text;
 	existing record;
-	names text[] := create_profile_view.attributes || create_profile_view.metrics;
+	kinds text[] := '{}';
+	names text[] := '{}';
 	wanted text;
 	kind text;
 	columns text;
@@ -762,6 +763,21 @@ BEGIN
 		RAISE EXCEPTION '% exists and is not a view of create_profile_view()', target USING ERRCODE = 'duplicate_table',
 			HINT = 'Give the view another name.';
 	END IF;
+	FOREACH wanted IN ARRAY create_profile_view.attributes LOOP
+		SELECT CASE WHEN m.operation = 'append_unique' THEN 'jsonb' ELSE m.type END INTO kind
+			FROM profile_stream.attribute_maps m WHERE m.attribute = wanted LIMIT 1;
+		IF NOT FOUND THEN
+			kind := substring(wanted FROM '. (text|numeric|boolean|timestamptz|jsonb)$');
+			IF kind IS NULL THEN
+				RAISE EXCEPTION 'attribute "%" is not mapped', wanted USING ERRCODE = 'undefined_object',
+					HINT = 'The table attribute_maps lists those that are. What handlers set is named with its type: "tier text".';
+			END IF;
+			wanted := left(wanted, -length(kind) - 1);
+		END IF;
+		names := names || wanted;
+		kinds := kinds || kind;
+	END LOOP;
+	names := names || create_profile_view.metrics;
 	SELECT n INTO wanted FROM unnest(names) n
 		WHERE n IN (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = 'profile_stream.profiles'::regclass AND a.attnum > 0)
 			OR (SELECT count(*) FROM unnest(names) m WHERE m = n) > 1 LIMIT 1;
@@ -777,20 +793,14 @@ BEGIN
 		FROM pg_attribute a LEFT JOIN pg_attribute t
 			ON t.attrelid = 'profile_stream.materialized_profiles'::regclass AND t.attname = a.attname AND NOT t.attisdropped
 		WHERE a.attrelid = 'profile_stream.profiles'::regclass AND a.attnum > 0;
-	FOREACH wanted IN ARRAY create_profile_view.attributes LOOP
-		SELECT CASE WHEN m.operation = 'append_unique' THEN 'array' ELSE m.type END INTO kind
-			FROM profile_stream.attribute_maps m WHERE m.attribute = wanted LIMIT 1;
-		IF NOT FOUND THEN
-			RAISE EXCEPTION 'attribute "%" is not mapped', wanted USING ERRCODE = 'undefined_object',
-				HINT = 'map_attribute() maps one; the table attribute_maps lists those that are.';
-		END IF;
-		-- what came before a map had its type is null
-		columns := columns || ', ' || format(CASE kind
-			WHEN 'array' THEN 'p.attributes -> %1$L'
+	-- a value that is not of the type is null
+	FOR i IN 1 .. cardinality(kinds) LOOP
+		columns := columns || ', ' || format(CASE kinds[i]
+			WHEN 'jsonb' THEN 'p.attributes -> %1$L'
 			WHEN 'text' THEN 'p.attributes ->> %1$L'
 			WHEN 'timestamptz' THEN 'profile_stream.attribute_time(p.attributes ->> %1$L)'
 			ELSE 'CASE WHEN jsonb_typeof(p.attributes -> %1$L) = %3$L THEN (p.attributes -> %1$L)::%4$s END' END || ' AS %2$I',
-			wanted, wanted, CASE kind WHEN 'numeric' THEN 'number' ELSE kind END, kind);
+			names[i], names[i], CASE kinds[i] WHEN 'numeric' THEN 'number' ELSE kinds[i] END, kinds[i]);
 	END LOOP;
 	FOREACH wanted IN ARRAY create_profile_view.metrics LOOP
 		SELECT m.aggregate INTO kind FROM profile_stream.metrics m WHERE m.name = wanted;

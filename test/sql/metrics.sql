@@ -174,6 +174,9 @@ SELECT attname FROM pg_attribute WHERE attrelid = 'public.loans'::regclass AND a
 SELECT profile_stream.create_profile_view('loans', '{flag}', '{rate_sum_1d,rate_sum_2d,branches_1d}');
 SELECT grantee::regrole, privilege_type, is_grantable FROM pg_class, aclexplode(relacl) WHERE oid = 'public.loans'::regclass AND grantee <> relowner;
 SELECT profile_stream.create_profile_view('"odd Name"');
+SELECT profile_stream.create_profile_view('set_by_handlers', '{"tier text","points numeric",flag,"more jsonb"}');
+SELECT attname, format_type(atttypid, NULL) FROM pg_attribute WHERE attrelid = 'set_by_handlers'::regclass AND attname IN ('tier', 'points', 'flag', 'more') ORDER BY attnum;
+DROP VIEW set_by_handlers;
 SELECT count(*) FROM public."odd Name";
 CREATE TABLE public.taken ();
 CREATE VIEW public.taken_too AS SELECT 1;
