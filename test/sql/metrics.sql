@@ -197,6 +197,17 @@ SELECT profile_stream.create_metric('by_operator', 'tick', '2 days');
 SELECT profile_stream.drop_metric('by_operator'), profile_stream.create_metric('by_operator', 'another', '2 days'), profile_stream.drop_metric('by_operator');
 RESET ROLE;
 REVOKE profile_stream_operator FROM regress_viewer;
+-- definitions are read as the owner of the tables, but not with operators of whoever asks first
+CREATE SCHEMA regress_evil AUTHORIZATION regress_viewer;
+SET ROLE regress_viewer;
+CREATE FUNCTION regress_evil.multiply(numeric, int) RETURNS numeric LANGUAGE plpgsql AS $$ BEGIN RAISE 'run as %', current_user; END $$;
+CREATE OPERATOR regress_evil.* (LEFTARG = numeric, RIGHTARG = int, FUNCTION = regress_evil.multiply);
+\connect -
+SET ROLE regress_viewer;
+SET search_path = regress_evil, pg_catalog, public;
+SELECT rate_sum_1d FROM loans WHERE customer_id = 'w';
+RESET ROLE;
+DROP SCHEMA regress_evil CASCADE;
 \connect -
 -- a process that has not loaded the definitions: by a reader, and in a parallel query
 SET timezone = 'UTC';
