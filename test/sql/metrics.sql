@@ -74,6 +74,30 @@ SELECT DISTINCT r FROM unnest(profile_stream.apply_events((SELECT array_agg(json
 	'timestamp', '2026-01-01T00:00:00Z', 'payload', jsonb_build_object('who', 'visitor ' || n % 20000))) FROM generate_series(1, 30000) n))) r;
 SELECT abs(profile_stream.metric_value('visited', 'visitors', '2026-01-01Z') / 20000 - 1) < 0.03 AS near;
 
+-- damaged bytes are refused or read as something else, and crash nothing
+DO $$
+DECLARE
+	whole bytea := (SELECT window_state FROM profile_stream.materialized_profiles WHERE customer_id = 'a');
+	state bytea;
+	refused int := 0;
+BEGIN
+	FOR place IN 0 .. length(whole) - 1 LOOP
+		FOREACH state IN ARRAY ARRAY[set_byte(whole, place, 0), set_byte(whole, place, 63), set_byte(whole, place, 255), substring(whole FOR place)] LOOP
+			BEGIN
+				PERFORM profile_stream.metric_values('a', state, '2026-01-01 02:00Z');
+			EXCEPTION WHEN data_corrupted OR numeric_value_out_of_range OR feature_not_supported THEN
+				refused := refused + 1;
+			END;
+			BEGIN
+				PERFORM sum(value) FROM profile_stream.state_samples(state);
+			EXCEPTION WHEN data_corrupted OR numeric_value_out_of_range THEN
+				refused := refused + 1;
+			END;
+		END LOOP;
+	END LOOP;
+	RAISE NOTICE '%', CASE WHEN refused > 100 THEN 'many were refused' ELSE refused::text END;
+END $$;
+
 -- trends: of distinct values only how many samples
 SELECT * FROM profile_stream.metric_trend('a', 'rate_avg_1d', '2025-12-01', '2026-12-31');
 SELECT * FROM profile_stream.metric_trend('a', 'branches_1d', '2025-12-01', '2026-12-31');
