@@ -48,13 +48,14 @@ hold_metrics(bool wait)
 	return NULL;
 }
 
-/* Seals open chunks that hold nothing but expired samples, and removes those of series that no metric reads. */
-static void
+/* Seals open chunks that hold nothing but expired samples, and removes those of series that no metric reads; returns how many of these. */
+static int64
 seal_expired(const PsMetrics *metrics, TimestampTz now, int max_customers)
 {
 	PsStoredProfile **profiles = palloc(max_customers * sizeof(PsStoredProfile *));
 	int			n = ps_profiles_find_expired(now, max_customers, profiles);
 	int			present = 0;
+	int64		forgotten = 0;
 	int64	   *keys = palloc(Max(n, 1) * sizeof(int64));
 
 	for (int i = 0; i < n; i++)
@@ -72,7 +73,7 @@ seal_expired(const PsMetrics *metrics, TimestampTz now, int max_customers)
 		if (profiles[i]->profile.is_new)
 			continue;			/* gone meanwhile */
 		profiles[present++] = profiles[i];
-		(void) ps_window_forget(&profiles[i]->profile.window, metrics);
+		forgotten += ps_window_forget(&profiles[i]->profile.window, metrics);
 		while ((chunk = ps_window_seal_expired(&profiles[i]->profile.window, metrics, now)) != NULL)
 		{
 			chunk->customer_id = profiles[i]->customer_id;
@@ -81,6 +82,7 @@ seal_expired(const PsMetrics *metrics, TimestampTz now, int max_customers)
 	}
 	ps_profiles_save(profiles, present);
 	PopActiveSnapshot();
+	return forgotten;
 }
 
 /* Folds, in each series. */
@@ -156,8 +158,8 @@ ps_prune(TimestampTz now, int max_customers)
 	SPI_connect();
 	PG_TRY();
 	{
-		seal_expired(metrics, now, max_customers);
-		found = fold(metrics, now, INT_MAX) + ps_chunks_forget_others(metrics);
+		found = seal_expired(metrics, now, max_customers);
+		found += fold(metrics, now, INT_MAX) + ps_chunks_forget_others(metrics);
 	}
 	PG_FINALLY();
 	{

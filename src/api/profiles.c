@@ -245,7 +245,7 @@ ps_window_expired(PG_FUNCTION_ARGS)
 	PsWindow	window;
 
 	load_window(&window, PG_GETARG_BYTEA_PP(0));
-	PG_RETURN_BOOL(ps_window_forget(&window, metrics) ||
+	PG_RETURN_BOOL(ps_window_forget(&window, metrics) > 0 ||
 				   ps_window_seal_expired(&window, metrics, PG_GETARG_TIMESTAMPTZ(1)) != NULL);
 }
 

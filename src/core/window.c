@@ -249,17 +249,21 @@ ps_window_seal_expired(PsWindow *window, const PsMetrics *metrics, TimestampTz n
 	return NULL;
 }
 
-bool
+int
 ps_window_forget(PsWindow *window, const PsMetrics *metrics)
 {
 	int			left = 0;
-	int			before = window->nseries;
+	int			forgotten = 0;
 
-	for (int i = 0; i < before; i++)
+	for (int i = 0; i < window->nseries; i++)
+	{
 		if (ps_series_window_us(metrics, window->series[i].id) >= 0)
 			window->series[left++] = window->series[i];
+		else
+			forgotten += Max(window->series[i].nsamples, 1);
+	}
 	window->nseries = left;
-	return left < before;
+	return forgotten;
 }
 
 /* Whether bytes can be a numeric's: its header of 2 bytes, 4 in the long form, and digits of 2. */

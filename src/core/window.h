@@ -67,8 +67,8 @@ extern PsChunk *ps_window_add(PsWindow *window, uint32 id, TimestampTz at, Numer
 /* Seals open chunks all of whose samples are older than their window; returns the next or NULL. */
 extern PsChunk *ps_window_seal_expired(PsWindow *window, const PsMetrics *metrics, TimestampTz now);
 
-/* Removes the series that no metric reads; whether there were any. */
-extern bool ps_window_forget(PsWindow *window, const PsMetrics *metrics);
+/* Removes the series that no metric reads; returns how many samples they have, at least 1 each. */
+extern int	ps_window_forget(PsWindow *window, const PsMetrics *metrics);
 
 /* Samples as packed in a state or a chunk; raises when the bytes are damaged. */
 extern PsSample *ps_samples_unpack(const char *bytes, int len, int *nsamples);
