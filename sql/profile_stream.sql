@@ -824,7 +824,7 @@ BEGIN
 			FROM aclexplode(existing.relacl) a WHERE a.grantee <> existing.relowner LOOP
 			EXECUTE format('GRANT %s ON %s TO %s%s', privilege.privilege_type, target, privilege.grantee, privilege.options);
 		END LOOP;
-		IF existing.relowner <> current_user::regrole THEN
+		IF pg_get_userbyid(existing.relowner) <> current_user THEN
 			EXECUTE format('ALTER VIEW %s OWNER TO %I', target, pg_get_userbyid(existing.relowner));
 		END IF;
 	END;
