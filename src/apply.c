@@ -194,7 +194,7 @@ chain_entries(PsWork *work, int *n)
 	}
 	for (int i = work->n - 1; i >= 0; i--)
 	{
-		if (work->entries[i].outcome != PS_APPLIED)
+		if (work->entries[i].outcome != PS_APPLIED && (!work->careful || work->repeat_of[i] < 0))
 			continue;
 		work->next[i] = work->of_entry[i]->first;
 		work->of_entry[i]->first = i;
@@ -205,13 +205,16 @@ chain_entries(PsWork *work, int *n)
 
 /* Folds a customer's events onto the profile; adds to the list of chunks, from the last one on, what that sealed. */
 static PsChunk *
-fold_customer(const PsWork *work, PsCustomer *customer, PsChunk *last)
+fold_customer(PsWork *work, PsCustomer *customer, PsChunk *last)
 {
 	for (int i = customer->first; i >= 0; i = work->next[i])
 	{
 		const PsEntry *entry = &work->entries[i];
+		PsChunk    *sealed;
 
-		last->next = ps_handler_apply(&customer->stored.profile, entry->event, entry->effect);
+		if (!ps_work_apply_event(work, customer, i, &sealed))
+			continue;
+		last->next = sealed;
 		for (; last->next != NULL; last = last->next)
 			last->next->customer_id = customer->customer_id;
 		note_event_type(customer, entry->event);
@@ -240,8 +243,14 @@ fold_events(PsWork *work)
 		for (int i = done; i < done + n; i++)
 			last = fold_customer(work, customers[i], last);
 		PS_FAILPOINT("after_fold");
+		if (work->failed && !work->careful)
+			return;
+		if (work->failed)
+			continue;
 		ps_profiles_save(profiles + done, n);
 	}
+	if (work->failed)
+		return;
 	ps_chunks_add(before_first.next);
 	PS_FAILPOINT("after_upsert");
 }
@@ -262,7 +271,8 @@ add_dead_letters(PsWork *work)
 			continue;
 		letters[nletters].message = &entry->message;
 		letters[nletters].event = entry->event;
-		letters[nletters++].reject = entry->reject ? entry->reject : entry->late ? entry->late : entry->refusal;
+		letters[nletters++].reject = entry->reject ? entry->reject : entry->late ? entry->late :
+			entry->refusal ? entry->refusal : entry->failure;
 	}
 	ps_dead_letters_add(letters, nletters, &source, work->settings->now);
 	PS_FAILPOINT("after_dead_letters");
@@ -288,6 +298,25 @@ add_to_outbox(PsWork *work)
 	ps_outbox_add_changes(changes, n);
 }
 
+/* All that is done under the customers' locks. */
+static void
+take_steps(PsWork *work)
+{
+	/* what was committed while we waited for a lock must be seen */
+	PushActiveSnapshot(GetLatestSnapshot());
+	find_blocked(work);
+	ps_work_set_outcomes(work);
+	fold_events(work);
+	if (!work->failed)
+	{
+		if (!work->settings->judge_only)
+			add_dead_letters(work);
+		add_to_outbox(work);
+		ps_work_announce(work);
+	}
+	PopActiveSnapshot();
+}
+
 void
 ps_apply_entries(PsEntry *entries, int n, const PsApplySettings *settings)
 {
@@ -299,17 +328,7 @@ ps_apply_entries(PsEntry *entries, int n, const PsApplySettings *settings)
 	find_customers(&work);
 	lock_customers(&work);
 	PS_FAILPOINT("after_lock");
-
-	/* what was committed while we waited for a lock must be seen */
-	PushActiveSnapshot(GetLatestSnapshot());
-	find_blocked(&work);
-	ps_work_set_outcomes(&work);
-	fold_events(&work);
-	if (!settings->judge_only)
-		add_dead_letters(&work);
-	add_to_outbox(&work);
-	ps_work_announce(&work);
-	PopActiveSnapshot();
+	ps_work_run(&work, take_steps);
 	SPI_finish();
 }
 

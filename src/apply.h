@@ -52,6 +52,7 @@ typedef struct PsEntry
 	const PsEvent *owner;		/* whose message it is: event, or of a reject a customer and nothing else, if known */
 	PsEffect   *effect;			/* of an event, unless */
 	PsReject   *refusal;		/* its handler refuses it: dead, if not a duplicate */
+	PsReject   *failure;		/* a function of its type refuses it or fails; found anew by each ps_apply_entries() */
 	PsReject   *late;			/* it is older than what was applied for its customer may be */
 	bool		aside;			/* set by the caller: its customer is to be left out */
 	void	   *kept;			/* the caller's own: where it keeps the message */

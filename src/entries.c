@@ -59,7 +59,7 @@ find_owner(const PsMessage *message, PsEvent *event)
 void
 ps_apply_decode(PsEntry *entries, int n, const PsApplySettings *settings)
 {
-	PsDecodeSettings decode = {settings->now, settings->max_clock_skew_us, settings->max_event_bytes, settings->envelope};
+	PsDecodeSettings decode = {settings->now, settings->max_clock_skew_us, settings->max_event_bytes, settings->envelope, settings->rules};
 
 	for (int i = 0; i < n; i++)
 	{
@@ -67,7 +67,7 @@ ps_apply_decode(PsEntry *entries, int n, const PsApplySettings *settings)
 
 		entry->event = NULL;
 		entry->owner = NULL;
-		entry->reject = entry->refusal = entry->late = NULL;
+		entry->reject = entry->refusal = entry->failure = entry->late = NULL;
 		entry->effect = NULL;
 		entry->outcome = PS_PENDING;
 		if (ps_event_is_tombstone(&entry->message, settings->envelope))
@@ -90,7 +90,7 @@ ps_apply_read(PsEntry *entries, int n, const PsApplySettings *settings)
 	{
 		PsEntry    *entry = &entries[i];
 
-		if (entry->event == NULL)
+		if (entry->event == NULL || entry->event->outdated)
 			continue;
 		entry->effect = palloc(sizeof(PsEffect));
 		entry->refusal = ps_handler_read(entry->event, settings->rules, entry->effect);

@@ -24,6 +24,7 @@ typedef struct SeenKey
 typedef struct SeenSlot
 {
 	SeenKey		key;
+	int			entry;			/* the first that has it and is not refused */
 	uint32		hash;
 	char		status;
 } SeenSlot;
@@ -100,7 +101,7 @@ find_known(PsWork *work, TimestampTz retained_from)
 	{
 		PsEntry    *entry = &work->entries[i];
 
-		if (entry->event == NULL || !is_judged(work->of_entry[i]) || !(all || entry->refusal != NULL))
+		if (entry->event == NULL || !is_judged(work->of_entry[i]) || !(all || ps_entry_is_refused(entry)))
 			continue;
 		refs[nids++] = &ids[i];
 		name_event(&ids[i], entry->event);
@@ -113,25 +114,33 @@ find_known(PsWork *work, TimestampTz retained_from)
 
 /* Judges an event by those before it in the batch, and by whether its id is known to be applied. */
 static PsOutcome
-judge_event(PsWork *work, PsEntry *entry, PsCustomer *customer, seen_hash *seen, bool known)
+judge_event(PsWork *work, int i, seen_hash *seen, bool known)
 {
+	PsEntry    *entry = &work->entries[i];
+	PsCustomer *customer = work->of_entry[i];
 	SeenKey		key = {customer, entry->event->event_id, entry->event->event_id_len};
+	SeenSlot   *slot;
 	PsReject   *late;
 	bool		found;
 
 	if (known)
 		return PS_DUPLICATE;
 	late = find_late(customer, entry->event, work->settings->late_tolerance_us);
-	if (late != NULL || entry->refusal != NULL)
+	if (late != NULL || ps_entry_is_refused(entry))
 	{
 		if (seen_lookup(seen, key) != NULL)
 			return PS_DUPLICATE;
 		entry->late = late;
 		return late != NULL ? PS_LATE : PS_DEAD;
 	}
-	(void) seen_insert(seen, key, &found);
+	slot = seen_insert(seen, key, &found);
 	if (found)
+	{
+		if (work->careful)
+			work->repeat_of[i] = slot->entry;
 		return PS_DUPLICATE;
+	}
+	slot->entry = i;
 	customer->watermark = Max(customer->watermark, entry->event->timestamp);
 	return PS_APPLIED;
 }
@@ -146,6 +155,8 @@ ps_work_set_outcomes(PsWork *work)
 	PsEventId **refs = palloc(work->n * sizeof(PsEventId *));
 	int			nids = 0;
 
+	if (work->careful)
+		work->repeat_of = memset(palloc(work->n * sizeof(int)), -1, work->n * sizeof(int));
 	if (work->settings->late_tolerance_us >= 0)
 		load_watermarks(work);
 	for (int i = 0; i < work->n; i++)
@@ -158,7 +169,7 @@ ps_work_set_outcomes(PsWork *work)
 		else if (entry->event == NULL)
 			entry->outcome = entry->reject != NULL ? PS_DEAD : PS_TOMBSTONE;
 		else
-			entry->outcome = judge_event(work, entry, work->of_entry[i], seen, known[i]);
+			entry->outcome = judge_event(work, i, seen, known[i]);
 		if (entry->outcome != PS_APPLIED)
 			continue;
 		refs[nids++] = &ids[i];

@@ -26,6 +26,7 @@ int			ps_worker_restart_limit = 5;
 int			ps_dead_letter_retention_s = 0;
 int			ps_sample_retention_s = 30 * SECS_PER_DAY;
 int			ps_reorder_memory_kb = 65536;
+int			ps_handler_timeout_ms = 1000;
 
 #ifdef PS_FAILPOINTS
 static char *ps_failpoint_setting = NULL;
@@ -55,6 +56,9 @@ _PG_init(void)
 	DefineCustomIntVariable("profile_stream.reorder_memory",
 							"Memory for the events that a stream's worker holds; beyond it the customers that wait longest are served first.",
 							NULL, &ps_reorder_memory_kb, 65536, 64, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("profile_stream.handler_timeout",
+							"How long a handler or an upcaster may take for an event; 0 lets it take any time.",
+							NULL, &ps_handler_timeout_ms, 1000, 0, INT_MAX, PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomRealVariable("profile_stream.notify_queue_limit",
 							 "Share of the server's notification queue above which notifications are skipped.",
 							 NULL, &ps_notify_queue_limit, 0.5, 0, 1, PGC_SIGHUP, 0, NULL, NULL, NULL);

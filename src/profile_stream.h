@@ -82,6 +82,7 @@ extern int	ps_worker_restart_limit;
 extern int	ps_dead_letter_retention_s; /* 0: for ever */
 extern int	ps_sample_retention_s;	/* after their window; -1: for ever */
 extern int	ps_reorder_memory_kb;
+extern int	ps_handler_timeout_ms;	/* 0: none */
 
 #ifdef PS_FAILPOINTS
 extern void ps_failpoint(const char *name);

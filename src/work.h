@@ -2,7 +2,7 @@
  * work.h
  *	  The working set of one transaction of apply, and the files that share it:
  *	  apply.c takes it through the steps, outcomes.c decides what applies,
- *	  announce.c tells of it.
+ *	  passes.c repeats them when functions of users fail, announce.c tells of it.
  */
 #ifndef PS_WORK_H
 #define PS_WORK_H
@@ -33,7 +33,26 @@ typedef struct PsWork
 	int		   *next;			/* the same customer's next entry that applies; -1: none */
 	PsCustomer **customers;		/* in lock order */
 	int			ncustomers;
+	struct PsFunctionRun *run;	/* of functions of users */
+	bool		calls;			/* whether functions are called for any of the entries */
+	bool		careful;		/* each event that calls some in a subtransaction of its own */
+	int		   *repeat_of;		/* while careful: the entry before with the same event id, of which this one is a
+								 * duplicate; -1: none */
+	bool		failed;			/* some failed, so that all is to be done again without their events */
+	int			calling;		/* entry that calls some at this moment; -1: none */
 } PsWork;
+
+static inline bool
+ps_entry_is_refused(const PsEntry *entry)
+{
+	return entry->refusal != NULL || entry->failure != NULL;
+}
+
+/* Takes the work through its steps, again and again until no function fails; see passes.c. */
+extern void ps_work_run(PsWork *work, void (*steps) (PsWork *));
+
+/* Applies an entry to its customer's profile; false: a function failed. Sets the chunk that it sealed, or NULL. */
+extern bool ps_work_apply_event(PsWork *work, PsCustomer *customer, int entry, PsChunk **sealed);
 
 /* Loads the profiles of all customers whose events are judged. */
 extern void ps_work_load_profiles(PsWork *work);

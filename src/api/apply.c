@@ -13,6 +13,7 @@
 #include "prune.h"
 #include "sink/notify.h"
 #include "store/event_log.h"
+#include "store/function.h"
 #include "store/rules.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -58,6 +59,7 @@ apply_entries(PsEntry *entries, int n, int64 retention_us, bool judge_only)
 		.notify_channel = PS_DEFAULT_CHANNEL
 	};
 
+	ps_function_refuse_nested("apply_event()");
 	settings.rules = ps_rules_hold();
 	PG_TRY();
 	{
@@ -119,7 +121,7 @@ put_outcome(ReturnSetInfo *result, int ordinal, const PsEntry *entry)
 {
 	Datum		values[5] = {Int32GetDatum(ordinal), CStringGetTextDatum(outcome_names[entry->outcome])};
 	bool		nulls[5] = {false, false, true, true, true};
-	const PsReject *reject = entry->reject ? entry->reject : entry->refusal;
+	const PsReject *reject = entry->reject ? entry->reject : entry->refusal ? entry->refusal : entry->failure;
 
 	if (entry->outcome == PS_DEAD && reject != NULL)
 	{

@@ -12,6 +12,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "store/rules.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
@@ -127,6 +128,7 @@ ps_decode_event(PG_FUNCTION_ARGS)
 	PsMessage	message = {.value = VARDATA_ANY(value),.value_len = VARSIZE_ANY_EXHDR(value)};
 	PsDecodeSettings settings = decode_settings(PG_GETARG_TIMESTAMPTZ(1));
 
+	settings.rules = ps_rules_get();
 	return return_decoded(fcinfo, &message, &settings);
 }
 
@@ -249,6 +251,7 @@ ps_decode_message(PG_FUNCTION_ARGS)
 	ps_check_argument(!PG_ARGISNULL(6), "as_of must not be null");
 	settings = decode_settings(PG_GETARG_TIMESTAMPTZ(6));
 	settings.envelope = envelope;
+	settings.rules = ps_rules_get();
 	return return_decoded(fcinfo, &message, &settings);
 }
 

@@ -11,13 +11,13 @@
 #include "common/hashfn.h"
 #include "core/envelope.h"
 #include "core/json.h"
+#include "core/rules.h"
 #include "core/timestamp.h"
 #include "mb/pg_wchar.h"
 
 #define MAX_ERRORS 16
 #define MAX_ERROR_BYTES 500
 #define MAX_SHOWN_VALUE_BYTES 64
-#define SCHEMA_VERSION 1
 
 static const PsMembers no_members = {
 	.member = {
@@ -110,21 +110,46 @@ is_scalar_text(const PsField *field)
 	return field->type == PS_JSON_STRING || field->type == PS_JSON_NUMBER;
 }
 
-/* Whether a member says version 1, as a number or a string, or nothing. */
-static bool
-is_supported_version(const PsField *field)
+/* A whole number from 1 to PS_MAX_SCHEMA_VERSION, as a number or a string; nothing means 1, anything else 0. */
+static int
+read_version(const PsField *field)
 {
 	PsJsonNumber number;
+	int			version = 0;
+	int			read = 0;
 
 	if (field->type == PS_JSON_NULL)
-		return true;
-	if (field->type == PS_JSON_STRING)
-		return strcmp(field->text, CppAsString2(SCHEMA_VERSION)) == 0;
-	if (field->type != PS_JSON_NUMBER)
-		return false;
+		return 1;
+	if (field->type == PS_JSON_STRING &&
+		(field->len > 5 || strspn(field->text, "0123456789") != field->len || field->text[0] == '0'))
+		return 0;
+	if (field->type != PS_JSON_STRING && field->type != PS_JSON_NUMBER)
+		return 0;
 	number = ps_json_number(field->text);
-	return !number.negative && number.ndigits == 1 && number.exponent == 0 &&
-		number.digits[0] == '0' + SCHEMA_VERSION;
+	if (number.negative || number.exponent > 4 || number.exponent < number.ndigits - 1)
+		return 0;
+	for (const char *c = number.digits; read < number.ndigits; c++)
+	{
+		if (*c == '.')
+			continue;
+		version = version * 10 + (*c - '0');
+		read++;
+	}
+	for (; read <= number.exponent; read++)
+		version *= 10;
+	return version <= PS_MAX_SCHEMA_VERSION ? version : 0;
+}
+
+/* The version of an event, when it is the current one of its type or can be raised to it, else 0. */
+static int
+supported_version(const PsField *members, const PsRules *rules, bool *outdated)
+{
+	int			version = read_version(&members[PS_SCHEMA_VERSION]);
+	const PsEventRules *of_type = rules != NULL && is_scalar_text(&members[PS_EVENT_TYPE]) ?
+	ps_rules_find(rules, members[PS_EVENT_TYPE].text) : NULL;
+
+	*outdated = version != ps_rules_current_version(of_type);
+	return !*outdated || (of_type != NULL && ps_rules_find_upcaster(of_type, version) >= 0) ? version : 0;
 }
 
 const char *
@@ -151,7 +176,7 @@ read_timestamp(const PsField *field, TimestampTz *timestamp)
 
 /* Collects every reason against an event, its format's first, then in the order the contract names; NULL when there is none. */
 static PsReject *
-validate(const PsMembers *found, const PsDecodeSettings *settings, TimestampTz *timestamp)
+validate(const PsMembers *found, const PsDecodeSettings *settings, TimestampTz *timestamp, PsEvent *event)
 {
 	const PsField *members = found->member;
 	static const char *const missing[] = {"Missing eventId", "Missing customerId",
@@ -191,7 +216,8 @@ validate(const PsMembers *found, const PsDecodeSettings *settings, TimestampTz *
 	/* the side that cannot overflow: now may be infinite */
 	if (has_timestamp && *timestamp - settings->max_clock_skew_us > settings->now)
 		add_error(&reject, "Timestamp too far in the future");
-	if (!is_supported_version(&members[PS_SCHEMA_VERSION]))
+	event->schema_version = supported_version(members, settings->rules, &event->outdated);
+	if (event->schema_version == 0)
 		add_error(&reject, ps_unsupported("schemaVersion", &members[PS_SCHEMA_VERSION]));
 	for (int i = 0; i < lengthof(too_long); i++)
 	{
@@ -249,7 +275,7 @@ ps_event_decode(const PsMessage *message, const PsDecodeSettings *settings, PsEv
 
 	set_customer(&members[PS_CUSTOMER_ID], event);
 	if (reject == NULL)
-		reject = validate(&found, settings, &timestamp);
+		reject = validate(&found, settings, &timestamp, event);
 	if (reject != NULL)
 		return reject;
 
@@ -261,7 +287,6 @@ ps_event_decode(const PsMessage *message, const PsDecodeSettings *settings, PsEv
 	event->event_type_len = members[PS_EVENT_TYPE].len;
 	event->timestamp = timestamp;
 	event->source = members[PS_SOURCE].type == PS_JSON_STRING ? members[PS_SOURCE].text : NULL;
-	event->schema_version = SCHEMA_VERSION;
 	event->fields = found.fields;
 	event->nfields = found.nfields;
 	event->payload = members[PS_PAYLOAD].type == PS_JSON_OBJECT ? members[PS_PAYLOAD].text : NULL;

@@ -43,6 +43,7 @@ typedef struct PsEvent
 	TimestampTz timestamp;
 	const char *source;			/* NULL when absent or not a string */
 	int			schema_version;
+	bool		outdated;		/* of a version that its type's upcasters have to raise */
 	PsField    *fields;			/* of the payload */
 	int			nfields;
 	const char *payload;		/* the payload's raw JSON, NULL when absent */
@@ -58,6 +59,9 @@ typedef struct PsReject
 	const char *sqlstate;		/* NULL unless PostgreSQL raised it */
 } PsReject;
 
+/* What is registered for event types: core/rules.h */
+typedef struct PsRules PsRules;
+
 /* A format that is not profile_event, and where it has what: core/envelope.h */
 typedef struct PsEnvelope PsEnvelope;
 
@@ -67,6 +71,7 @@ typedef struct PsDecodeSettings
 	int64		max_clock_skew_us;
 	int			max_event_bytes;
 	const PsEnvelope *envelope; /* NULL: profile_event */
+	const PsRules *rules;		/* of which the upcasters matter; NULL: none */
 } PsDecodeSettings;
 
 /*

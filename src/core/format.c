@@ -5,7 +5,18 @@
 #include "postgres.h"
 
 #include "core/format.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/timestamp.h"
+
+/* Writes a number with so many digits at least, and a character; returns what follows. */
+static char *
+put_digits(char *out, int number, int width, char next)
+{
+	out = pg_ultostr_zeropad(out, (uint32) number, width);
+	*out++ = next;
+	return out;
+}
 
 /* Milliseconds, or microseconds where there are any; always UTC. */
 char *
@@ -13,14 +24,27 @@ ps_format_timestamp(TimestampTz at)
 {
 	struct pg_tm tm;
 	fsec_t		fsec;
+	char	   *buffer = palloc(MAXDATELEN + 1);
+	char	   *out;
 
 	if (timestamp2tm(at, NULL, &tm, &fsec, NULL, NULL) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 				 errmsg("timestamp out of range")));
-	if (fsec % 1000 == 0)
-		return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm.tm_year, tm.tm_mon, tm.tm_mday,
-						tm.tm_hour, tm.tm_min, tm.tm_sec, (int) (fsec / 1000));
-	return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", tm.tm_year, tm.tm_mon, tm.tm_mday,
-					tm.tm_hour, tm.tm_min, tm.tm_sec, (int) fsec);
+	/* each digit by hand: handlers are shown three times an event */
+	if (tm.tm_year < 0)
+	{
+		buffer[0] = '-';
+		out = put_digits(buffer + 1, -tm.tm_year, 3, '-');
+	}
+	else
+		out = put_digits(buffer, tm.tm_year, 4, '-');
+	out = put_digits(out, tm.tm_mon, 2, '-');
+	out = put_digits(out, tm.tm_mday, 2, 'T');
+	out = put_digits(out, tm.tm_hour, 2, ':');
+	out = put_digits(out, tm.tm_min, 2, ':');
+	out = put_digits(out, tm.tm_sec, 2, '.');
+	out = fsec % 1000 == 0 ? put_digits(out, fsec / 1000, 3, 'Z') : put_digits(out, fsec, 6, 'Z');
+	*out = '\0';
+	return buffer;
 }

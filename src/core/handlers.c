@@ -170,10 +170,15 @@ ps_handler_apply(PsProfile *profile, const PsEvent *event, const PsEffect *effec
 
 	if (effect->rules != NULL)
 		sealed = apply_by_rules(profile, event, effect, sealed);
+	return sealed;
+}
+
+void
+ps_handler_finish(PsProfile *profile, const PsEvent *event)
+{
 	profile->version++;
 	profile->updated_at = event->timestamp;
 	profile->watermark = Max(profile->watermark, event->timestamp);
 	profile->first_event_at = Min(profile->first_event_at, event->timestamp);
 	ps_profile_count_event(profile, event->event_type, event->event_type_len, 1);
-	return sealed;
 }

@@ -38,7 +38,10 @@ typedef struct PsEffect
 /* Reads an event's effect and returns NULL, or returns why it has none. */
 extern PsReject *ps_handler_read(const PsEvent *event, const PsRules *rules, PsEffect *effect);
 
-/* Applies one event to a profile; returns the first of the chunks that it sealed, or NULL. */
+/* Applies one event to a profile but for what counts it; returns the first of the chunks that it sealed, or NULL. */
 extern PsChunk *ps_handler_apply(PsProfile *profile, const PsEvent *event, const PsEffect *effect);
+
+/* Counts an event as applied: version, times and event_counts. */
+extern void ps_handler_finish(PsProfile *profile, const PsEvent *event);
 
 #endif							/* PS_HANDLERS_H */

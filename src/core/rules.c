@@ -41,6 +41,24 @@ ps_rules_find(const PsRules *rules, const char *event_type)
 	return found ? &rules->of_types[place] : NULL;
 }
 
+int
+ps_rules_current_version(const PsEventRules *of_type)
+{
+	return of_type == NULL || of_type->nupcasters == 0 ? 1 : of_type->upcasters[of_type->nupcasters - 1].from_version + 1;
+}
+
+int
+ps_rules_find_upcaster(const PsEventRules *of_type, int version)
+{
+	int			steps = ps_rules_current_version(of_type) - version;
+
+	/* without a gap they are the last ones, as many as there are steps */
+	if (steps <= 0 || steps > of_type->nupcasters ||
+		of_type->upcasters[of_type->nupcasters - steps].from_version != version)
+		return -1;
+	return of_type->nupcasters - steps;
+}
+
 PsEventRules *
 ps_rules_of_type(PsRules *rules, const char *event_type)
 {

@@ -18,6 +18,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "store/function.h"
 #include "store/lock.h"
 #include "store/shadow.h"
 #include "tcop/tcopprot.h"
@@ -58,6 +59,29 @@ handle_sigterm(SIGNAL_ARGS)
 	stop_requested = true;
 	SetLatch(MyLatch);
 	errno = save_errno;
+}
+
+/* SIGTERM and SIGINT: a function of a user that signals its own process ends itself and not the worker. */
+static void
+handle_signal(int signal, siginfo_t * info, void *context)
+{
+	if (info->si_pid == MyProcPid && ps_function_signalled_itself())
+		return;
+	if (signal == SIGTERM)
+		handle_sigterm(signal);
+	else
+		StatementCancelHandler(signal);
+}
+
+/* pqsignal() does not tell whose signal it is. */
+static void
+set_signal_handler(int signal)
+{
+	struct sigaction action = {.sa_sigaction = handle_signal,.sa_flags = SA_RESTART | SA_SIGINFO};
+
+	sigemptyset(&action.sa_mask);
+	if (sigaction(signal, &action, NULL) != 0)
+		elog(ERROR, "could not set a signal handler: %m");
 }
 
 /* The timer, in a signal handler: what was asked to stop took too long. */
@@ -239,7 +263,8 @@ void
 ps_control_init(PsWorker *worker, int stream_id)
 {
 	stop_timer = RegisterTimeout(USER_TIMEOUT, stop_now);
-	pqsignal(SIGTERM, handle_sigterm);
+	set_signal_handler(SIGTERM);
+	set_signal_handler(SIGINT);
 	ps_watch_begin();
 	check_stream(worker, stream_id);
 }

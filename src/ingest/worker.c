@@ -298,7 +298,7 @@ ps_worker_connect(Oid database, Oid owner)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(database, owner, 0);
 	emit_log_hook = log_hook;
-	SetConfigOption("search_path", "", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION);
 }
 
 /* Connects, finds the stream, and becomes its worker. */

@@ -8,6 +8,7 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "store/handler_catalog.h"
 #include "store/metric_catalog.h"
 #include "store/owner.h"
 #include "store/plan.h"
@@ -19,7 +20,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-static const char *const tables[] = {"attribute_maps", "metric_series", "metrics"};
+static const char *const tables[] = {"attribute_maps", "metric_series", "metrics", "event_handlers", "event_upcasters"};
 
 static PsRules *loaded = NULL;
 static MemoryContext loaded_context = NULL;
@@ -123,6 +124,8 @@ load_tables(PsRules *rules)
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	load_maps(rules);
 	ps_metrics_load(rules);
+	ps_handlers_load(rules);
+	ps_upcasters_load(rules);
 	AtEOXact_GUC(true, nest_level);
 	ps_become_caller(identity);
 }
