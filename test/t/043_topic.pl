@@ -68,6 +68,13 @@ sub wait_row
 
 sub call { sql("SELECT profile_stream.$_[0]"); }
 
+# SQL: whether a stream's worker waits for a lock with what comes after the old topic's first messages in its hands.
+sub waits
+{
+	my ($name) = @_;
+	return "SELECT wait_event_type = 'Lock' AND query = 'apply $name\[0] @ $old' FROM pg_stat_activity WHERE pid = " . $node->stream_pid($name);
+}
+
 # What must hold once a stream has read so many messages of the new topic, to its end.
 sub is_read
 {
@@ -155,7 +162,7 @@ foreach my $case ([ 'stop', 160 ], [ 'earliest', 160 ], [ 'latest', 160 ], [ 'ea
 	my $session = $node->background_psql('postgres', on_error_stop => 0);
 	$session->query_safe('BEGIN; LOCK TABLE profile_stream.event_ids');
 	$broker->produce($name, [ 0, $name, undef ]);
-	ok($node->poll_query_until('postgres', "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid"), "$name: the worker waits");
+	ok($node->poll_query_until('postgres', waits($name)), "$name: the worker waits");
 	recreate($name, $n);
 	if ($killed)
 	{
@@ -194,7 +201,7 @@ $session->query_safe('BEGIN; LOCK TABLE profile_stream.event_ids');
 $broker->produce('full', map {
 		[ 0, 'full', qq({"eventId":"full$_","customerId":"full","eventType":"seen","timestamp":"2026-01-01T00:00:00Z","payload":{"padding":"$padding"}}) ]
 	} 1 .. $big);
-ok($node->poll_query_until('postgres', "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid"), 'full: the worker waits');
+ok($node->poll_query_until('postgres', waits('full')), 'full: the worker waits');
 usleep(5_500_000);
 recreate('full', $old + 2 * $big);
 $session->query_safe('COMMIT');
