@@ -698,7 +698,8 @@ CREATE VIEW profiles AS
 		profile_stream.window_value(p.customer_id, p.window_state, 'login_count_7d', pg_catalog.now())::bigint AS login_count_7d,
 		p.preferred_channel,
 		profile_stream.window_value(p.customer_id, p.window_state, 'support_ticket_count_90d', pg_catalog.now())::bigint AS support_ticket_count_90d,
-		p.segment, p.churn_risk_score, p.lifetime_value
+		p.segment, p.churn_risk_score, p.lifetime_value,
+		p.attributes, p.event_counts, p.first_event_at, p.scored_at
 	FROM profile_stream.materialized_profiles p;
 COMMENT ON VIEW profiles IS 'Profiles with typed columns, windowed metrics as of now()';
 
@@ -1227,6 +1228,184 @@ CREATE VIEW stat_rebuilds AS
 	WHERE b.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
 COMMENT ON VIEW stat_rebuilds IS 'The rebuild under way: state, progress, rate and estimated end';
 
+-- section: scores and segments (api/scores.c, api/segments.c)
+
+-- no row: the defaults. A row that the script made would collide with the one that a dump restores.
+CREATE TABLE score_settings (
+	is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+	new_days double precision NOT NULL DEFAULT 30 CHECK (new_days >= 0),
+	active_days double precision NOT NULL DEFAULT 30 CHECK (active_days >= 0),
+	dormant_days double precision NOT NULL DEFAULT 90 CHECK (dormant_days >= 0),
+	loyal_transactions double precision NOT NULL DEFAULT 4,
+	champion_transactions double precision NOT NULL DEFAULT 8,
+	champion_value numeric NOT NULL DEFAULT 1000,
+	at_risk_churn double precision NOT NULL DEFAULT 0.7,
+	half_gaps double precision NOT NULL DEFAULT 4 CHECK (half_gaps > 0),
+	least_gap_days double precision NOT NULL DEFAULT 1 CHECK (least_gap_days > 0),
+	default_gap_days double precision NOT NULL DEFAULT 30 CHECK (default_gap_days > 0),
+	ticket_risk double precision NOT NULL DEFAULT 0.1 CHECK (ticket_risk BETWEEN 0 AND 1),
+	trend_risk double precision NOT NULL DEFAULT 0.3 CHECK (trend_risk BETWEEN 0 AND 1),
+	margin double precision NOT NULL DEFAULT 0.2 CHECK (margin BETWEEN 0 AND 1),
+	monthly_retention double precision NOT NULL DEFAULT 0.95 CHECK (monthly_retention >= 0 AND monthly_retention < 1),
+	monthly_discount double precision NOT NULL DEFAULT 0.01 CHECK (monthly_discount BETWEEN 0 AND 1)
+);
+SELECT pg_catalog.pg_extension_config_dump('score_settings', '');
+COMMENT ON TABLE score_settings IS 'What default_scores() counts with, where it is not to be the defaults: one row at most';
+
+CREATE VIEW score_parameters AS
+	SELECT s.new_days, s.active_days, s.dormant_days, s.loyal_transactions, s.champion_transactions, s.champion_value, s.at_risk_churn,
+		s.half_gaps, s.least_gap_days, s.default_gap_days, s.ticket_risk, s.trend_risk, s.margin, s.monthly_retention, s.monthly_discount
+	FROM profile_stream.score_settings s
+	UNION ALL
+	SELECT 30, 30, 90, 4, 8, 1000, 0.7, 4, 1, 30, 0.1, 0.3, 0.2, 0.95, 0.01
+	WHERE NOT EXISTS (SELECT FROM profile_stream.score_settings);
+COMMENT ON VIEW score_parameters IS 'What default_scores() counts with: the row of score_settings, or the defaults';
+
+-- OFFSET 0: what a step has computed is not computed again for each use in the next one
+CREATE FUNCTION default_scores(profile materialized_profiles, as_of timestamptz,
+	OUT segment text, OUT churn_risk_score double precision, OUT lifetime_value numeric) RETURNS SETOF record
+	LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
+	BEGIN ATOMIC
+		SELECT CASE
+				WHEN c.silent_days > s.dormant_days THEN 'dormant'
+				WHEN c.age_days <= s.new_days THEN 'new'
+				WHEN c.silent_days > s.active_days OR c.churn >= s.at_risk_churn THEN 'at_risk'
+				WHEN c.transactions >= s.champion_transactions AND c.monetary >= s.champion_value THEN 'champion'
+				WHEN c.transactions >= s.loyal_transactions THEN 'loyal'
+				ELSE 'regular' END,
+			c.churn,
+			pg_catalog.round(GREATEST(c.monetary, 0) * (s.margin * (1 - c.churn)
+				* s.monthly_retention / (1 + s.monthly_discount - s.monthly_retention))::numeric, 2)
+		FROM profile_stream.score_parameters s
+			CROSS JOIN LATERAL (
+				SELECT GREATEST(pg_catalog.date_part('epoch', default_scores.as_of - (profile).watermark) / 86400, 0) AS silent_days,
+					GREATEST(pg_catalog.date_part('epoch', default_scores.as_of - (profile).first_event_at) / 86400, 0) AS age_days,
+					CASE WHEN (profile).version >= 3
+						THEN GREATEST(pg_catalog.date_part('epoch', (profile).watermark - (profile).first_event_at) / 86400
+							/ ((profile).version - 1), s.least_gap_days)
+						ELSE s.default_gap_days END AS gap_days,
+					profile_stream.window_value((profile).customer_id, (profile).window_state, 'transaction_count_30d', default_scores.as_of)
+						::double precision AS transactions,
+					profile_stream.window_value((profile).customer_id, (profile).window_state, 'total_transaction_value_30d', default_scores.as_of)
+						AS monetary,
+					profile_stream.window_value((profile).customer_id, (profile).window_state, 'support_ticket_count_90d', default_scores.as_of)
+						::double precision AS tickets,
+					COALESCE(((profile).event_counts ->> 'transaction.completed')::double precision, 0) AS all_transactions
+				OFFSET 0) m
+			CROSS JOIN LATERAL (
+				SELECT m.silent_days, m.age_days, m.transactions, m.monetary, pg_catalog.round((1
+					- pg_catalog.power(0.5, LEAST(m.silent_days / (s.half_gaps * m.gap_days), 50))
+					* pg_catalog.power(1 - s.ticket_risk, LEAST(m.tickets, 50))
+					* (1 - s.trend_risk * CASE WHEN m.age_days >= 60 AND m.all_transactions > m.transactions
+						THEN GREATEST(1 - (m.transactions / 30) / ((m.all_transactions - m.transactions) / (m.age_days - 30)), 0)
+						ELSE 0 END))::numeric, 2)::double precision AS churn
+				OFFSET 0) c;
+	END;
+COMMENT ON FUNCTION default_scores(materialized_profiles, timestamptz) IS 'Segment, churn risk and lifetime value of a profile as of a moment, as refresh_scores() computes them without a function of yours';
+
+CREATE TABLE score_function (
+	is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+	function text NOT NULL,
+	owner name NOT NULL,
+	set_at timestamptz NOT NULL
+);
+SELECT pg_catalog.pg_extension_config_dump('score_function', '');
+COMMENT ON TABLE score_function IS 'The function that set_score_function() set, and with whose rights it runs; no row: default_scores() alone';
+
+CREATE FUNCTION set_score_function(function regprocedure) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_set_score_function' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION set_score_function(regprocedure) IS 'Let a function(profile jsonb) of jsonb say segment, churnRiskScore and lifetimeValue, with the rights of the caller of this; NULL: the defaults again';
+
+-- Not dumped: the next refresh goes on from scored_at.
+CREATE TABLE score_refresh (
+	is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+	state text NOT NULL,
+	started_at timestamptz NOT NULL,
+	finished_at timestamptz,
+	pid int NOT NULL,
+	profiles_total bigint NOT NULL,
+	profiles_done bigint NOT NULL DEFAULT 0,
+	profiles_changed bigint NOT NULL DEFAULT 0,
+	segment_changes bigint NOT NULL DEFAULT 0,
+	profiles_failed bigint NOT NULL DEFAULT 0,
+	profiles_skipped bigint NOT NULL DEFAULT 0,
+	notifications_skipped bigint NOT NULL DEFAULT 0,
+	batch_ms double precision,
+	lock_ms double precision NOT NULL DEFAULT 0,
+	committed_at timestamptz NOT NULL,
+	error text,
+	error_at timestamptz
+) WITH (fillfactor = 50);
+COMMENT ON TABLE score_refresh IS 'How far the last refresh of scores has come';
+
+CREATE VIEW stat_score_refresh AS
+	SELECT CASE WHEN r.state = 'running' AND l.pid IS NULL THEN 'interrupted' ELSE r.state END AS state,
+		r.started_at, r.finished_at, CASE WHEN r.state = 'running' THEN l.pid END AS pid,
+		r.profiles_total, r.profiles_done, r.profiles_changed, r.segment_changes, r.profiles_failed, r.profiles_skipped, r.notifications_skipped,
+		pg_catalog.round((r.profiles_done / NULLIF(pg_catalog.date_part('epoch', r.committed_at - r.started_at), 0))::numeric, 1) AS profiles_per_second,
+		r.batch_ms * '1 ms'::interval AS last_batch, r.lock_ms * '1 ms'::interval AS longest_lock, r.error, r.error_at
+	FROM profile_stream.score_refresh r LEFT JOIN pg_catalog.pg_locks l
+		ON l.locktype = 'advisory' AND l.objsubid = 3 AND l.classid = 0 AND l.objid = 1 AND l.mode = 'ExclusiveLock' AND l.granted
+		AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
+COMMENT ON VIEW stat_score_refresh IS 'State and progress of the refresh of scores that runs, or ran last';
+
+CREATE PROCEDURE refresh_scores(stale_after interval DEFAULT '1 day', batch int DEFAULT 1000, as_of timestamptz DEFAULT NULL)
+	AS 'MODULE_PATHNAME', 'ps_refresh_scores' LANGUAGE c;
+COMMENT ON PROCEDURE refresh_scores(interval, int, timestamptz) IS 'Compute segment, churn risk and lifetime value of profiles that were not scored since, a batch a transaction';
+
+CREATE TABLE segments (
+	name text COLLATE "C" PRIMARY KEY,
+	predicate text NOT NULL,
+	owner name NOT NULL,
+	created_at timestamptz NOT NULL,
+	refreshed_at timestamptz,
+	error text,
+	error_at timestamptz
+);
+SELECT pg_catalog.pg_extension_config_dump('segments', '');
+COMMENT ON TABLE segments IS 'Segments by rule: the predicate, and with whose rights it is evaluated; when that was last done, and what went wrong';
+
+CREATE TABLE segment_members (
+	segment text COLLATE "C" NOT NULL REFERENCES segments ON DELETE CASCADE,
+	customer_id text COLLATE "C" NOT NULL,
+	entered_at timestamptz NOT NULL,
+	PRIMARY KEY (segment, customer_id)
+);
+CREATE INDEX segment_members_customer ON segment_members (customer_id);
+SELECT pg_catalog.pg_extension_config_dump('segment_members', '');
+COMMENT ON TABLE segment_members IS 'Who is in a segment by rule, as of its last refresh';
+
+CREATE TABLE segment_changes (
+	change_id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+	customer_id text COLLATE "C" NOT NULL,
+	kind text NOT NULL CHECK (kind IN ('score', 'rule')),
+	from_segment text,
+	to_segment text,
+	changed_at timestamptz NOT NULL
+);
+CREATE INDEX segment_changes_customer ON segment_changes (customer_id);
+CREATE INDEX segment_changes_changed_at ON segment_changes (changed_at);
+SELECT pg_catalog.pg_extension_config_dump('segment_changes', '');
+SELECT pg_catalog.pg_extension_config_dump('segment_changes_change_id_seq', '');
+COMMENT ON TABLE segment_changes IS 'Changes of segments: of the scored one (kind score), or that a customer entered (from null) or left (to null) one by rule (kind rule)';
+
+CREATE FUNCTION create_segment(name text, predicate text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_create_segment' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION create_segment(text, text) IS 'Create a segment of the customers for whom a condition on the view profiles is true; it is evaluated with the caller''s rights';
+
+CREATE FUNCTION drop_segment(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_drop_segment' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION drop_segment(text) IS 'Remove a segment by rule and its members, without announcing that they left';
+
+CREATE PROCEDURE refresh_segments(name text DEFAULT NULL, batch int DEFAULT 1000)
+	AS 'MODULE_PATHNAME', 'ps_refresh_segments' LANGUAGE c;
+COMMENT ON PROCEDURE refresh_segments(text, int) IS 'Evaluate segments by rule, one or all, a batch of profiles a transaction, and announce who entered and left';
+
+REVOKE ALL ON FUNCTION set_score_function, create_segment, drop_segment FROM PUBLIC;
+REVOKE ALL ON PROCEDURE refresh_scores, refresh_segments FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION set_score_function, create_segment, drop_segment TO profile_stream_operator;
+GRANT EXECUTE ON PROCEDURE refresh_scores, refresh_segments TO profile_stream_operator;
+
 -- section: erasure and export (api/erasure.c)
 
 -- one row at most, with an index for a statement that has no sequential scans
@@ -1293,6 +1472,9 @@ GRANT INSERT, UPDATE, DELETE ON stream_offsets, stream_status, stream_gaps, mate
 	window_chunks, event_ids, dead_letters, outbox, sink_pending, sink_status, dead_letter_outbox TO profile_stream_operator;
 GRANT INSERT, DELETE ON attribute_maps, metrics, metric_series TO profile_stream_operator;
 GRANT USAGE ON SEQUENCE attribute_maps_map_id_seq, metric_series_series_id_seq TO profile_stream_operator;
+-- segments and score_function say with whose rights code runs: written by the functions alone, but for what a refresh says
+GRANT INSERT, UPDATE, DELETE ON score_settings, score_refresh, segment_members, segment_changes TO profile_stream_operator;
+GRANT UPDATE (refreshed_at, error, error_at) ON segments TO profile_stream_operator;
 GRANT USAGE ON SEQUENCE dead_letters_dead_letter_id_seq, sink_pending_pending_id_seq TO profile_stream_operator;
 REVOKE SELECT ON blocking_salt, blocked_customers FROM profile_stream_reader;
 GRANT INSERT ON blocking_salt TO profile_stream_operator;

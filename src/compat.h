@@ -19,12 +19,16 @@
 #endif
 
 /*
- * Rights on a foreign server are asked for with object_aclcheck() from 16 on.
+ * Rights on a foreign server or a function are asked for with object_aclcheck() from 16 on.
  */
 #if PG_VERSION_NUM >= 160000
+#define ps_function_aclcheck(function, role, mode) \
+	object_aclcheck(ProcedureRelationId, function, role, mode)
 #define ps_server_aclcheck(server, role, mode) \
 	object_aclcheck(ForeignServerRelationId, server, role, mode)
 #else
+#define ps_function_aclcheck(function, role, mode) \
+	pg_proc_aclcheck(function, role, mode)
 #define ps_server_aclcheck(server, role, mode) \
 	pg_foreign_server_aclcheck(server, role, mode)
 #endif

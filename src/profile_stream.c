@@ -27,6 +27,8 @@ int			ps_dead_letter_retention_s = 0;
 int			ps_sample_retention_s = 30 * SECS_PER_DAY;
 int			ps_reorder_memory_kb = 65536;
 int			ps_handler_timeout_ms = 1000;
+int			ps_score_interval_s = 0;
+int			ps_segment_change_retention_s = 30 * SECS_PER_DAY;
 
 #ifdef PS_FAILPOINTS
 static char *ps_failpoint_setting = NULL;
@@ -71,6 +73,12 @@ _PG_init(void)
 	DefineCustomIntVariable("profile_stream.sample_retention",
 							"How long exact samples are kept once they left their window, before they become daily buckets; -1 keeps them.",
 							NULL, &ps_sample_retention_s, 30 * SECS_PER_DAY, -1, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("profile_stream.score_interval",
+							"How often scores and segments are refreshed beside the streams of a database; 0 leaves it to you.",
+							NULL, &ps_score_interval_s, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("profile_stream.segment_change_retention",
+							"How long changes of segments are kept, at least until the next refresh; 0 keeps them for ever.",
+							NULL, &ps_segment_change_retention_s, 30 * SECS_PER_DAY, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 #ifdef PS_FAILPOINTS
 	DefineCustomStringVariable("profile_stream.failpoint",
 							   "Where the code fails on purpose: name:action, action one of error, fatal, kill, sleep=milliseconds.",

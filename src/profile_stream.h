@@ -83,6 +83,8 @@ extern int	ps_dead_letter_retention_s; /* 0: for ever */
 extern int	ps_sample_retention_s;	/* after their window; -1: for ever */
 extern int	ps_reorder_memory_kb;
 extern int	ps_handler_timeout_ms;	/* 0: none */
+extern int	ps_score_interval_s;	/* 0: never */
+extern int	ps_segment_change_retention_s;	/* 0: for ever */
 
 #ifdef PS_FAILPOINTS
 extern void ps_failpoint(const char *name);

@@ -9,6 +9,7 @@
 #include "access/xact.h"
 #include "executor/spi.h"
 #include "ingest/lease.h"
+#include "ingest/refresh.h"
 #include "ingest/worker.h"
 #include "prune.h"
 #include "store/lock.h"
@@ -68,7 +69,10 @@ ps_upkeep(PsWorker *worker)
 {
 	PsMoment	now = ps_clock_now();
 
-	if (worker->number != 0 || now < worker->next_upkeep)
+	if (worker->number != 0)
+		return;
+	ps_scorer_upkeep(worker);
+	if (now < worker->next_upkeep)
 		return;
 	worker->next_upkeep = ps_moment_plus(now, MIN_PAUSE_MS);
 	if (!ps_lease_take(UPKEEP_LEASE))

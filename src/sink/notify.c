@@ -8,6 +8,7 @@
 #include "core/format.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "sink/notify.h"
 #include "store/lock.h"
 #include "utils/fmgrprotos.h"
@@ -15,6 +16,7 @@
 #include "utils/timestamp.h"
 
 #define MAX_PAYLOAD 7900
+#define MAX_SEGMENT 256			/* bytes; escaped, twice and with an id, they fit */
 
 /* Event types that would not fit are left out. */
 char *
@@ -87,6 +89,31 @@ ps_notify_forgotten(const char *channel, const char *customer_id)
 	appendStringInfoString(&payload, ",\"version\":0,\"forgotten\":true}");
 	Async_Notify(channel, payload.data);
 	pfree(payload.data);
+}
+
+/* Adds a member whose value is text or null; of more than a segment's name has, the begin. */
+static void
+append_segment(StringInfo payload, const char *name, const char *segment)
+{
+	appendStringInfo(payload, ",\"%s\":", name);
+	if (segment == NULL)
+		appendStringInfoString(payload, "null");
+	else
+		escape_json(payload, pnstrdup(segment, pg_mbcliplen(segment, strlen(segment), MAX_SEGMENT)));
+}
+
+char *
+ps_notify_segment_payload(const PsSegmentChange *change, const char *kind, TimestampTz at)
+{
+	StringInfoData payload;
+
+	initStringInfo(&payload);
+	appendStringInfoString(&payload, "{\"customerId\":");
+	escape_json(&payload, change->customer_id);
+	append_segment(&payload, "from", change->from);
+	append_segment(&payload, "to", change->to);
+	appendStringInfo(&payload, ",\"kind\":\"%s\",\"at\":\"%s\"}", kind, ps_format_timestamp(at));
+	return payload.data;
 }
 
 void

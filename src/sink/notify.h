@@ -8,13 +8,18 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "store/segments.h"
 
 #define PS_DEFAULT_CHANNEL "profile_updates"	/* also the default of create_stream() */
+#define PS_SEGMENT_CHANNEL "segment_changes"
 #define PS_MAX_SEGMENT_PREFIX (NAMEDATALEN - 1 - 16)	/* bytes; a hash needs the rest */
 
 /* What is told of one customer's change; event_types are distinct. */
 extern char *ps_notify_payload(const char *customer_id, int64 version, TimestampTz updated_at,
 							   const char **event_types, int ntypes);
+
+/* What is told of a customer's change of segment: {"customerId","from","to","kind","at"}. */
+extern char *ps_notify_segment_payload(const PsSegmentChange *change, const char *kind, TimestampTz at);
 
 extern void ps_notify(const char *channel, const char *payload);
 

@@ -62,6 +62,17 @@
 	"UPDATE profile_stream.sink_status t SET error = " REDACTED("t.error") ", hint = " REDACTED("t.hint") \
 	" WHERE profile_stream.mentions(pg_catalog.convert_to(pg_catalog.concat_ws(' ', t.error, t.hint), 'UTF8'), $1, false)"
 
+#define DELETE_MEMBERSHIPS \
+	"DELETE FROM profile_stream.segment_members m WHERE m.customer_id = $1"
+
+#define DELETE_SEGMENT_CHANGES \
+	"DELETE FROM profile_stream.segment_changes c WHERE c.customer_id = $1"
+
+/* errors that refreshes of scores and segments met */
+#define REDACT_ERROR(table) \
+	"UPDATE profile_stream." table " t SET error = " REDACTED("t.error") \
+	" WHERE profile_stream.mentions(pg_catalog.convert_to(t.error, 'UTF8'), $1, false)"
+
 static const char *const ids_sql[] = BOTH(DELETE_IDS);
 static const char *const profile_sql[] = BOTH(DELETE_PROFILE);
 static const char *const chunks_sql[] = BOTH(DELETE_CHUNKS);
@@ -129,6 +140,10 @@ ps_erasure_remove(const char *customer_id, PsErased *erased)
 	(void) run_both(status_sql, args);
 	(void) run_both(offsets_sql, args);
 	(void) run(REDACT_SINKS, args);
+	(void) run(DELETE_MEMBERSHIPS, args);
+	(void) run(DELETE_SEGMENT_CHANGES, args);
+	(void) run(REDACT_ERROR("score_refresh"), args);
+	(void) run(REDACT_ERROR("segments"), args);
 }
 
 List *

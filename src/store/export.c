@@ -45,6 +45,10 @@ static const char export_sql[] =
 					"(SELECT x.stream_id, x.sink FROM profile_stream.sink_pending x WHERE x.customer_id = $1"
 					" UNION SELECT o.stream_id, o.sink FROM profile_stream.outbox o WHERE $1 = ANY (o.customer_ids)) q"
 					" JOIN profile_stream.streams s ON s.stream_id = q.stream_id") ","
+" 'segments', " LIST("pg_catalog.jsonb_build_object('segment', m.segment, 'enteredAt', m.entered_at)", "m.segment",
+					 "profile_stream.segment_members m WHERE m.customer_id = $1") ","
+" 'segmentChanges', " LIST("pg_catalog.jsonb_build_object('kind', c.kind, 'from', c.from_segment, 'to', c.to_segment, 'at', c.changed_at)",
+						   "c.change_id", "profile_stream.segment_changes c WHERE c.customer_id = $1") ","
 " 'rebuild', " HELD(PS_SHADOW_SCHEMA) ") || " HELD("profile_stream");
 
 Datum

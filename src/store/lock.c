@@ -22,10 +22,15 @@
 
 #define MAX_STEP_MS 16
 
+/* what a stream's worker uses, and what a refresh of scores does */
 static const char *const tables[] = {
 	"streams", "stream_offsets", "stream_status", "stream_gaps",
 	"materialized_profiles", "window_chunks", "event_ids", "dead_letters",
 	"outbox", "sink_pending", "dead_letter_outbox", "sink_status", "blocked_customers"
+};
+
+static const char *const score_tables[] = {
+	"streams", "materialized_profiles", "window_chunks", "outbox", "score_refresh", "segments", "segment_members", "segment_changes"
 };
 
 int64
@@ -128,17 +133,18 @@ ps_lock_holder(int64 key)
 	return 0;
 }
 
-void
-ps_lock_tables(void)
+/* Locks all of these tables, waiting while it holds none. */
+static void
+lock_all(const char *const *names, int n)
 {
-	Oid			relids[lengthof(tables)];
+	Oid		   *relids = palloc(n * sizeof(Oid));
 	int			locked = 0;
 
-	while (locked < lengthof(tables))
+	while (locked < n)
 	{
 		/* names are looked up again after a wait: a table may be gone then */
-		Oid			schema = get_namespace_oid(ps_shadow_schema(tables[locked]), true);
-		Oid			relid = OidIsValid(schema) ? get_relname_relid(tables[locked], schema) : InvalidOid;
+		Oid			schema = get_namespace_oid(ps_shadow_schema(names[locked]), true);
+		Oid			relid = OidIsValid(schema) ? get_relname_relid(names[locked], schema) : InvalidOid;
 		bool		free = OidIsValid(relid) && ConditionalLockRelationOid(relid, RowExclusiveLock);
 
 		if (free)
@@ -153,6 +159,18 @@ ps_lock_tables(void)
 		LockRelationOid(relid, RowExclusiveLock);
 		UnlockRelationOid(relid, RowExclusiveLock);
 	}
+}
+
+void
+ps_lock_tables(void)
+{
+	lock_all(tables, lengthof(tables));
+}
+
+void
+ps_lock_score_tables(void)
+{
+	lock_all(score_tables, lengthof(score_tables));
 }
 
 void

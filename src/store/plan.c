@@ -180,6 +180,7 @@ ps_column_array(const PsColumn *column)
 			break;
 		case INT8OID:
 		case TIMESTAMPTZOID:
+		case FLOAT8OID:
 			typlen = 8, typbyval = true, typalign = TYPALIGN_DOUBLE;
 			break;
 		default:				/* text, bytea, numeric, jsonb, text[] stay varlena */

@@ -1,0 +1,140 @@
+/*
+ * segments.c
+ *	  A refresh of segments by rule: for each of them a walk along the primary key
+ *	  of the profiles. The predicate of a range of profiles is evaluated with the
+ *	  rights of who created the segment; who is to enter or leave moves under his
+ *	  customer's lock, so that nobody enters who is being forgotten.
+ */
+#include "postgres.h"
+
+#include "ingest/refresh.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+typedef struct Range
+{
+	const PsSegment *segment;
+	const char *after;
+	const char *upto;			/* NULL: the rest */
+	Datum		matches;
+	PsMove	  **moves;
+	int			nmoves;
+	const char *error;
+} Range;
+
+/* Evaluates the predicate. */
+static void
+evaluate(void *arg)
+{
+	Range	   *range = arg;
+	PsRole		back = ps_refresh_become(get_role_oid(range->segment->owner, false));
+
+	range->matches = ps_segment_matches(range->segment->predicate, range->after, range->upto);
+	ps_refresh_return(back);
+}
+
+/* Moves those whose locks are free, and tells of it; the others move another time. */
+static void
+write_range(PsRefresh *refresh, void *arg)
+{
+	Range	   *range = arg;
+	int			n = range->nmoves;
+	const char **ids = palloc(Max(n, 1) * sizeof(char *));
+	bool	   *had = palloc(Max(n, 1) * sizeof(bool));
+	PsMove	  **moves = palloc(Max(n, 1) * sizeof(PsMove *));
+	PsSegmentChange *changes = palloc(Max(n, 1) * sizeof(PsSegmentChange));
+	int			nmoves = 0;
+	int			nchanges = 0;
+
+	if (n == 0)
+		return;
+	for (int i = 0; i < n; i++)
+		ids[i] = range->moves[i]->customer_id;
+	ps_refresh_lock(refresh, ids, n, 0, had);
+	for (int i = 0; i < n; i++)
+	{
+		range->moves[i]->done = false;
+		if (had[i])
+			moves[nmoves++] = range->moves[i];
+	}
+	refresh->counts.skipped += n - nmoves;
+	ps_segment_move(range->segment->name, moves, nmoves, GetCurrentTimestamp());
+	for (int i = 0; i < nmoves; i++)
+	{
+		if (!moves[i]->done)
+			continue;
+		changes[nchanges].customer_id = moves[i]->customer_id;
+		changes[nchanges].from = moves[i]->enters ? NULL : range->segment->name;
+		changes[nchanges++].to = moves[i]->enters ? range->segment->name : NULL;
+	}
+	ps_refresh_announce(refresh, changes, nchanges, "rule");
+}
+
+/* Notes what the refresh of a segment came to. */
+static void
+write_note(PsRefresh *refresh, void *arg)
+{
+	Range	   *range = arg;
+
+	ps_segment_note(range->segment->name, range->error);
+}
+
+static void
+refresh_segment(PsRefresh *refresh, const PsSegment *segment)
+{
+	Range		range = {.segment = segment,.after = ""};
+	char	   *error = NULL;
+
+	do
+	{
+		ErrorData  *raised;
+
+		ps_refresh_begin_batch(refresh);
+		range.upto = ps_segments_range(range.after, refresh->batch);
+		raised = ps_refresh_attempt(evaluate, &range);
+		if (raised != NULL)
+		{
+			error = MemoryContextStrdup(refresh->home, raised->message);
+			ps_refresh_commit_batch(refresh, NULL, NULL);
+			break;
+		}
+		range.nmoves = ps_segment_moves(segment->name, range.after, range.upto, range.matches, &range.moves);
+		ps_refresh_commit_batch(refresh, write_range, &range);
+		if (range.upto != NULL)
+			range.after = MemoryContextStrdup(refresh->home, range.upto);
+	} while (range.upto != NULL);
+
+	range.error = error;
+	ps_refresh_begin_batch(refresh);
+	ps_refresh_commit_batch(refresh, write_note, &range);
+	if (error != NULL)
+		ereport(WARNING,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("segment \"%s\" could not be refreshed: %s", segment->name, error),
+				 errhint("Its predicate runs with the rights of role \"%s\"; see the table segments.", segment->owner)));
+}
+
+void
+ps_segments_refresh(PsRefresh *refresh, const char *name)
+{
+	List	   *segments;
+	ListCell   *cell;
+
+	ps_refresh_begin_batch(refresh);
+	MemoryContextSwitchTo(refresh->home);
+	segments = ps_segments_find(name);
+	if (name != NULL && segments == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("segment \"%s\" does not exist", name),
+				 errhint("The table segments lists them.")));
+	ps_refresh_commit_batch(refresh, NULL, NULL);
+	foreach(cell, segments)
+	{
+		refresh_segment(refresh, lfirst(cell));
+	}
+	ps_refresh_discard(refresh);
+	MemoryContextSwitchTo(refresh->home);
+}
