@@ -81,7 +81,7 @@ _PG_init(void)
 							NULL, &ps_segment_change_retention_s, 30 * SECS_PER_DAY, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 #ifdef PS_FAILPOINTS
 	DefineCustomStringVariable("profile_stream.failpoint",
-							   "Where the code fails on purpose: name:action, action one of error, fatal, kill, sleep=milliseconds.",
+							   "Where the code fails on purpose: name:action, action one of error, fatal, kill, disk_full, queue_full, sleep=milliseconds.",
 							   NULL, &ps_failpoint_setting, "", PGC_SUSET, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
 #endif
 	MarkGUCPrefixReserved("profile_stream");
@@ -121,6 +121,12 @@ ps_failpoint(const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_DISK_FULL),
 				 errmsg("failpoint \"%s\"", name)));
+	else if (strcmp(action, "queue_full") == 0 && errstart(ERROR, TEXTDOMAIN))
+	{
+		errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED);
+		errmsg("failpoint \"%s\"", name);
+		errfinish(__FILE__, __LINE__, "PreCommit_Notify");	/* by which ps_notify_overflowed() knows it */
+	}
 	else if (strncmp(action, "sleep=", 6) == 0)
 		(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 atoi(action + 6), PG_WAIT_EXTENSION);

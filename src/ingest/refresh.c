@@ -22,11 +22,14 @@
 #define DISCARDED_AT_ONCE 10000
 
 static bool has_lease = false;
+static bool notified = false;	/* in this transaction */
 
 /* A session keeps a lease beyond its transactions: whatever ends the refresh by an error ends this too. */
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
+	if (event == XACT_EVENT_PRE_COMMIT && has_lease && notified)
+		PS_FAILPOINT("refresh_notifies");
 	if (event != XACT_EVENT_ABORT || !has_lease)
 		return;
 	has_lease = false;
@@ -88,6 +91,7 @@ begin(PsRefresh *refresh)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(refresh->context);
 	refresh->locked = false;
+	notified = false;
 }
 
 void
@@ -256,6 +260,7 @@ ps_refresh_announce(PsRefresh *refresh, const PsSegmentChange *changes, int n, c
 		refresh->counts.notifications_skipped += n;
 		return;
 	}
+	notified = true;
 	for (int i = 0; i < n; i++)
 		ps_notify(PS_SEGMENT_CHANNEL, ps_notify_segment_payload(&changes[i], kind, at));
 }
