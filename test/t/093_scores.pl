@@ -56,7 +56,7 @@ sub finish
 
 # refreshes without end beside the second half of the events
 $broker->produce_file('events', $events->{files}[0]);
-$node->create_stream('crm', $broker, 'events', batch_size => 500, redis => "'" . $redis->address . "'", updates_topic => "'updates'");
+$node->create_stream('crm', $broker, 'events', batch_size => 50, redis => "'" . $redis->address . "'", updates_topic => "'updates'");
 ok($node->wait_taken('crm', $events->{events} / 2), 'one half is applied');
 $broker->produce_file('events', $events->{files}[1]);
 my $refreshes = 0;

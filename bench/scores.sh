@@ -1,0 +1,84 @@
+#!/bin/bash
+# Scores profiles, first alone and then beside a stream that applies a backlog from a real Kafka to the same profiles. Prints how
+# long a whole refresh takes, the longest time for which a batch held its customers' locks, and what the refresh costs the stream:
+# ratios of throughput and of its worker's processor time against the same backlog (other ids) without one.
+#
+#   bench/scores.sh [profiles] [events]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+. bench/lib.sh
+profiles=${1:-1000000}
+events=${2:-500000}
+
+KAFKA_HOME=$(scripts/install-deps.sh | tail -1)
+export KAFKA_HOME
+pg_config=${PG_CONFIG:-$(command -v pg_config)}
+private_postgresql
+build_copy
+start_kafka
+for topic in without with; do
+	python3 bench/events.py "$events" "$profiles" uniform ${#topic} 0 >"$work/$topic.tsv"
+	produce_once_up -t "$topic" -p 4 -j "$work/$topic.tsv"
+done
+start_bench_server
+as_of="as_of => '2026-01-25Z'"
+refresh() { sql "CALL profile_stream.refresh_scores('0', $as_of)"; }
+now() { date +%s.%N; }
+
+# three events of each customer, applied as a stream does
+sql "CREATE EXTENSION profile_stream;
+CREATE PROCEDURE load(profiles int) LANGUAGE plpgsql AS \$\$
+BEGIN
+	FOR n0 IN 0 .. profiles - 1 BY 10000 LOOP
+		PERFORM profile_stream.apply_events(ARRAY(
+			SELECT jsonb_build_object('eventId', m, 'customerId', 'cust-' || lpad(n::text, 8, '0'),
+				'eventType', ('{transaction.completed,session.started,support.ticket.created}'::text[])[m],
+				'timestamp', timestamptz '2025-10-01Z' + (hashint4(n + m) & 127) * interval '1 day', 'payload', jsonb_build_object('amount', n % 500))
+			FROM generate_series(n0, least(n0 + 10000, profiles) - 1) n, generate_series(1, 3) m));
+		COMMIT;
+	END LOOP;
+END \$\$"
+sql "CALL load($profiles)"
+sql 'VACUUM ANALYZE'
+echo "$profiles profiles, $(sql "SELECT pg_size_pretty(pg_table_size('profile_stream.materialized_profiles'))")"
+
+for what in first again; do
+	sql CHECKPOINT
+	start=$(now)
+	refresh
+	awk -v what="$what" -v n="$profiles" -v s="$start" -v e="$(now)" 'BEGIN {printf "refresh, %-6s %6.1f s, %.1f us a profile; ", what, e - s, (e - s) / n * 1e6}'
+	sql "SELECT format('%s done, %s changed, a batch held locks for %s ms at most', profiles_done, profiles_changed, round(extract(epoch FROM longest_lock) * 1000, 1))
+		FROM profile_stream.stat_score_refresh"
+done
+
+# Applies the backlog of a topic; notes rate and processor time of the worker.
+apply()
+{
+	local start pid totals="FROM profile_stream.stream_offsets JOIN profile_stream.streams USING (stream_id) WHERE name = '$1'"
+	sql CHECKPOINT
+	start=$(now)
+	sql "SELECT profile_stream.create_stream('$1', brokers => '127.0.0.1:$port', topic => '$1')" >/dev/null 2>&1
+	until [ "$(sql "SELECT sum(applied) >= $events $totals")" = t ]; do sleep 0.2; done
+	awk -v n="$events" -v s="$start" -v e="$(now)" 'BEGIN {print n / (e - s)}' >"$work/rate.$1"
+	pid=$(sql "SELECT worker_pid FROM profile_stream.stat_streams WHERE stream = '$1'")
+	awk -v n="$events" -v tick="$(getconf CLK_TCK)" '{print ($14 + $15) / tick / n * 1e6}' "/proc/$pid/stat" >"$work/cpu.$1"
+	printf '%-8s %8.0f events/s, %.1f us of the worker each\n' "$1" "$(cat "$work/rate.$1")" "$(cat "$work/cpu.$1")"
+	sql "SELECT profile_stream.drop_stream('$1')" >/dev/null
+}
+
+apply without
+touch "$work/on"
+while [ -e "$work/on" ] && refresh 2>/dev/null; do
+	sql "SELECT format('refresh beside %s done, %s skipped, %s profiles/s, a batch held locks for %s ms at most', profiles_done, profiles_skipped,
+		profiles_per_second, round(extract(epoch FROM longest_lock) * 1000, 1)) FROM profile_stream.stat_score_refresh"
+done >"$work/beside" &
+apply with
+rm "$work/on"
+sql "SELECT pg_cancel_backend(pid) FROM profile_stream.stat_score_refresh" >/dev/null
+wait $! 2>/dev/null || true
+cat "$work/beside"
+sql "SELECT format('the last one: %s done, %s skipped, %s profiles/s, a batch held locks for %s ms at most', profiles_done, profiles_skipped,
+	profiles_per_second, round(extract(epoch FROM longest_lock) * 1000, 1)) FROM profile_stream.stat_score_refresh"
+awk -v rate="$(cat "$work/rate.with")" -v without="$(cat "$work/rate.without")" -v cpu="$(cat "$work/cpu.with")" -v least="$(cat "$work/cpu.without")" 'BEGIN {
+	printf "the stream beside a refresh: throughput %.2f, processor time of the worker %.2f of without\n", rate / without, cpu / least }'
