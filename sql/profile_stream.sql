@@ -698,8 +698,7 @@ CREATE VIEW profiles AS
 		profile_stream.window_value(p.customer_id, p.window_state, 'login_count_7d', pg_catalog.now())::bigint AS login_count_7d,
 		p.preferred_channel,
 		profile_stream.window_value(p.customer_id, p.window_state, 'support_ticket_count_90d', pg_catalog.now())::bigint AS support_ticket_count_90d,
-		p.segment, p.churn_risk_score, p.lifetime_value,
-		p.attributes, p.event_counts, p.first_event_at, p.scored_at
+		p.segment, p.churn_risk_score, p.lifetime_value
 	FROM profile_stream.materialized_profiles p;
 COMMENT ON VIEW profiles IS 'Profiles with typed columns, windowed metrics as of now()';
 
@@ -1353,6 +1352,11 @@ CREATE PROCEDURE refresh_scores(stale_after interval DEFAULT '1 day', batch int 
 	AS 'MODULE_PATHNAME', 'ps_refresh_scores' LANGUAGE c;
 COMMENT ON PROCEDURE refresh_scores(interval, int, timestamptz) IS 'Compute segment, churn risk and lifetime value of profiles that were not scored since, a batch a transaction';
 
+CREATE VIEW segment_profiles AS
+	SELECT p.*, m.attributes, m.event_counts, m.first_event_at, m.scored_at
+	FROM profile_stream.profiles p JOIN profile_stream.materialized_profiles m ON m.customer_id = p.customer_id;
+COMMENT ON VIEW segment_profiles IS 'What predicates of segments are conditions on: profiles, with attributes and counts of events';
+
 CREATE TABLE segments (
 	name text COLLATE "C" PRIMARY KEY,
 	predicate text NOT NULL,
@@ -1391,7 +1395,7 @@ COMMENT ON TABLE segment_changes IS 'Changes of segments: of the scored one (kin
 
 CREATE FUNCTION create_segment(name text, predicate text) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_create_segment' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION create_segment(text, text) IS 'Create a segment of the customers for whom a condition on the view profiles is true; it is evaluated with the caller''s rights';
+COMMENT ON FUNCTION create_segment(text, text) IS 'Create a segment of the customers for whom a condition on the view segment_profiles is true; it is evaluated with the caller''s rights';
 
 CREATE FUNCTION drop_segment(name text) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_drop_segment' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;

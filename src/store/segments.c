@@ -75,7 +75,7 @@ static PsPlan discard_plan = {
 /* What one condition looks like in a statement; it begins behind SELECT. */
 #define SELECT_BEGIN "SELECT "
 #define MATCHES_BEGIN \
-	"SELECT pg_catalog.array_agg(customer_id ORDER BY customer_id) FROM profile_stream.profiles WHERE " IN_RANGE("customer_id") " AND ("
+	"SELECT pg_catalog.array_agg(customer_id ORDER BY customer_id) FROM profile_stream.segment_profiles WHERE " IN_RANGE("customer_id") " AND ("
 
 bool
 ps_segment_create(const PsSegment *segment)
