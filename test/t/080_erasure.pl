@@ -110,12 +110,14 @@ $broker->produce('events',
 $node->create_stream('crm', $broker, 'events', redis => "'" . $redis->address . "'", redis_ttl => "'1 day'", updates_topic => "'updates'", late_tolerance => "'400 days'",
 	dead_letter_pause_ratio => 1);
 ok($node->wait_taken('crm', 611), 'the stream has taken the topic');
+sql("SELECT profile_stream.create_segment('all', 'true')");
+sql("CALL profile_stream.$_()") foreach 'refresh_scores', 'refresh_segments';
 ok(delivered(), 'everything is delivered');
 sql('ANALYZE');
 is(sql('SELECT kind, count(*) FROM profile_stream.dead_letters GROUP BY 1 ORDER BY 1'), "handler|1\ninvalid|3\nlate|1\nmalformed|5", 'dead letters of every kind');
 is($redis->command('EXISTS', "profile:$id"), '1', 'Redis has the profile');
 like(last_update(), qr/"version" : 300,.*$trace/, 'the topic of updates has it too');
-is(traces(), 'dump profile_stream.dead_letters profile_stream.event_ids profile_stream.materialized_profiles profile_stream.window_chunks statistics',
+is(traces(), 'dump profile_stream.dead_letters profile_stream.event_ids profile_stream.materialized_profiles profile_stream.segment_changes profile_stream.segment_members profile_stream.window_chunks statistics',
 	'traces of the customer are found where there are any');
 is(sql("SELECT jsonb_array_length(e -> 'eventIds'), jsonb_array_length(e -> 'deadLetters'), e -> 'profile' ->> 'version' FROM profile_stream.export_customer('$id') e"),
 	'300|8|300', 'everything is exported');
