@@ -132,7 +132,7 @@ ps_score_function_check(Oid function, Oid role)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
 				 errmsg("a score function must be STABLE or IMMUTABLE"),
-				 errhint("ALTER FUNCTION �126� STABLE: it reads, and writes nothing.")));
+				 errhint("ALTER FUNCTION ... STABLE: it reads, and writes nothing.")));
 	if (ps_function_aclcheck(function, role, ACL_EXECUTE) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
