@@ -28,7 +28,7 @@ typedef struct KafkaSink
 	PsMessage  *messages;
 	int			n;
 	bool		refused;		/* the one message of the batch */
-	bool		split;			/* the batch before was too large */
+	bool		split;			/* a batch was too large, and no batch has failed since */
 	Datum		letters;		/* ids of the dead letters in the batch, as an array */
 } KafkaSink;
 
@@ -134,8 +134,8 @@ take_too_large(KafkaSink *self)
 }
 
 /*
- * librdkafka 2.0.2 counts messages that were too large as sent, so the broker refuses what follows them as out of
- * sequence. To abort that puts it right, and no pause would.
+ * librdkafka counts messages that were too large as sent, so the broker refuses what follows them in their partition,
+ * maybe some batches later, as out of sequence. To abort that puts it right, and no pause would.
  */
 static PsSinkState
 take_failed(KafkaSink *self)
@@ -200,7 +200,6 @@ static int64
 count_refused(KafkaSink *self)
 {
 	self->sink.limit = Min(PS_SINK_BATCH, self->sink.limit + self->sink.limit / 8 + 1);
-	self->split &= self->refused;
 	return self->refused ? 1 : ps_producer_refused(self->producer);
 }
 

@@ -49,6 +49,35 @@ END
 	return $node;
 }
 
+# A server that is just crashing ends psql before it has read its input, which IPC::Run takes for an error. It is none
+# where a failure may be: a query is asked again, psql has failed.
+sub poll_query_until
+{
+	my ($node, @arguments) = @_;
+	my $result;
+
+	until (eval { $result = $node->SUPER::poll_query_until(@arguments); 1 })
+	{
+		die $@ unless $@ =~ /Broken pipe/;
+		usleep(100_000);
+	}
+	return $result;
+}
+
+sub psql
+{
+	my ($node, $dbname, $sql, %options) = @_;
+	my $list = wantarray;
+	my @result = eval { $list ? $node->SUPER::psql($dbname, $sql, %options) : scalar($node->SUPER::psql($dbname, $sql, %options)) };
+
+	if ($@)
+	{
+		die $@ if $options{on_error_die} || $@ !~ /Broken pipe/;
+		@result = (2, '', $@);
+	}
+	return $list ? @result : $result[0];
+}
+
 # Creates a stream; more arguments as name => SQL expression.
 sub create_stream
 {
