@@ -12,11 +12,7 @@ events=${1:-300000}
 customers=${2:-100000}
 rounds=${3:-3}
 
-KAFKA_HOME=$(scripts/install-deps.sh | tail -1)
-export KAFKA_HOME
-pg_config=${PG_CONFIG:-$(command -v pg_config)}
-private_postgresql
-build_copy
+prepare_copy
 start_kafka
 python3 - "$events" "$customers" >"$work/events.json" <<'END'
 import random, sys

@@ -12,6 +12,16 @@ prepare()
 	open_work
 }
 
+# The same in a copy of the tree, for a private copy of PostgreSQL; nothing is installed.
+prepare_copy()
+{
+	KAFKA_HOME=$(scripts/install-deps.sh | tail -1)
+	export KAFKA_HOME
+	pg_config=${PG_CONFIG:-$(command -v pg_config)}
+	private_postgresql
+	build_copy
+}
+
 # Starts Kafka; $port is where.
 start_kafka()
 {

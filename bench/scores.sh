@@ -11,11 +11,7 @@ cd "$(dirname "$0")/.."
 profiles=${1:-1000000}
 events=${2:-500000}
 
-KAFKA_HOME=$(scripts/install-deps.sh | tail -1)
-export KAFKA_HOME
-pg_config=${PG_CONFIG:-$(command -v pg_config)}
-private_postgresql
-build_copy
+prepare_copy
 start_kafka
 for topic in without with; do
 	python3 bench/events.py "$events" "$profiles" uniform ${#topic} 0 >"$work/$topic.tsv"

@@ -12,11 +12,7 @@ customers=${2:-100000}
 rate=${3:-1000}
 seconds=${4:-60}
 
-KAFKA_HOME=$(scripts/install-deps.sh | tail -1)
-export KAFKA_HOME
-pg_config=${PG_CONFIG:-$(command -v pg_config)}
-private_postgresql
-build_copy
+prepare_copy
 start_kafka
 python3 bench/events.py "$events" "$customers" uniform 1 0 >"$work/events.tsv"
 produce_once_up -t events -p 4 -j "$work/events.tsv"
