@@ -145,9 +145,10 @@ static int
 supported_version(const PsField *members, const PsRules *rules, bool *outdated)
 {
 	int			version = read_version(&members[PS_SCHEMA_VERSION]);
-	const PsEventRules *of_type = rules != NULL && is_scalar_text(&members[PS_EVENT_TYPE]) ?
-	ps_rules_find(rules, members[PS_EVENT_TYPE].text) : NULL;
+	const PsEventRules *of_type = NULL;
 
+	if (rules != NULL && is_scalar_text(&members[PS_EVENT_TYPE]))
+		of_type = ps_rules_find(rules, members[PS_EVENT_TYPE].text);
 	*outdated = version != ps_rules_current_version(of_type);
 	return !*outdated || (of_type != NULL && ps_rules_find_upcaster(of_type, version) >= 0) ? version : 0;
 }
