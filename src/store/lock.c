@@ -22,7 +22,7 @@
 
 #define MAX_STEP_MS 16
 
-/* what a stream's worker uses, and what a refresh of scores does */
+/* what a stream's worker uses, what a refresh of scores does, and what rules are read from */
 static const char *const tables[] = {
 	"streams", "stream_offsets", "stream_status", "stream_gaps",
 	"materialized_profiles", "window_chunks", "event_ids", "dead_letters",
@@ -31,6 +31,10 @@ static const char *const tables[] = {
 
 static const char *const score_tables[] = {
 	"streams", "materialized_profiles", "window_chunks", "outbox", "score_refresh", "segments", "segment_members", "segment_changes"
+};
+
+static const char *const rule_tables[] = {
+	"attribute_maps", "metrics", "metric_series", "event_handlers", "event_upcasters"
 };
 
 int64
@@ -135,7 +139,7 @@ ps_lock_holder(int64 key)
 
 /* Locks all of these tables, waiting while it holds none. */
 static void
-lock_all(const char *const *names, int n)
+lock_all(const char *const *names, int n, LOCKMODE mode)
 {
 	Oid		   *relids = palloc(n * sizeof(Oid));
 	int			locked = 0;
@@ -145,7 +149,7 @@ lock_all(const char *const *names, int n)
 		/* names are looked up again after a wait: a table may be gone then */
 		Oid			schema = get_namespace_oid(ps_shadow_schema(names[locked]), true);
 		Oid			relid = OidIsValid(schema) ? get_relname_relid(names[locked], schema) : InvalidOid;
-		bool		free = OidIsValid(relid) && ConditionalLockRelationOid(relid, RowExclusiveLock);
+		bool		free = OidIsValid(relid) && ConditionalLockRelationOid(relid, mode);
 
 		if (free)
 		{
@@ -153,24 +157,30 @@ lock_all(const char *const *names, int n)
 			continue;
 		}
 		while (locked > 0)
-			UnlockRelationOid(relids[--locked], RowExclusiveLock);
+			UnlockRelationOid(relids[--locked], mode);
 		if (!OidIsValid(relid))
 			return;
-		LockRelationOid(relid, RowExclusiveLock);
-		UnlockRelationOid(relid, RowExclusiveLock);
+		LockRelationOid(relid, mode);
+		UnlockRelationOid(relid, mode);
 	}
 }
 
 void
 ps_lock_tables(void)
 {
-	lock_all(tables, lengthof(tables));
+	lock_all(tables, lengthof(tables), RowExclusiveLock);
 }
 
 void
 ps_lock_score_tables(void)
 {
-	lock_all(score_tables, lengthof(score_tables));
+	lock_all(score_tables, lengthof(score_tables), RowExclusiveLock);
+}
+
+void
+ps_lock_rule_tables(void)
+{
+	lock_all(rule_tables, lengthof(rule_tables), AccessShareLock);
 }
 
 void

@@ -39,6 +39,9 @@ extern void ps_lock_tables(void);
 /* Likewise all tables that a refresh of scores and segments uses. */
 extern void ps_lock_score_tables(void);
 
+/* Likewise, against their being dropped alone, all tables that rules are read from. */
+extern void ps_lock_rule_tables(void);
+
 /*
  * Locks the tables that a stream fills, in one of their copies, in a mode that
  * keeps appliers out. It waits while it holds one at most: the one that it has
