@@ -127,6 +127,9 @@ ps_failpoint(const char *name)
 		errmsg("failpoint \"%s\"", name);
 		errfinish(__FILE__, __LINE__, "PreCommit_Notify");	/* by which ps_notify_overflowed() knows it */
 	}
+	else if (strcmp(action, "hang") == 0)	/* the only one for a side thread */
+		for (;;)
+			pause();
 	else if (strncmp(action, "sleep=", 6) == 0)
 		(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 atoi(action + 6), PG_WAIT_EXTENSION);

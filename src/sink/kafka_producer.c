@@ -20,6 +20,7 @@
 #include "thread.h"
 
 #define CALL_MS 10000			/* of one call, which is then repeated */
+#define OVERDUE_MS 20000		/* of one call that librdkafka does not end, as 2.14.2 may after a freeze */
 #define ANSWER_MS 5000			/* without one answer */
 #define ERROR_BYTES 512
 
@@ -41,6 +42,7 @@ struct PsProducer
 	int			pipe[2];
 	Stage		stage;
 	rd_kafka_error_t *result;	/* of the last call; written by its thread before it tells */
+	PsMoment	overdue;		/* when the call should have ended */
 
 	const PsMessage *messages;
 	int			n;				/* 0: no batch */
@@ -88,6 +90,7 @@ call(void *arg)
 	PsProducer *producer = arg;
 	rd_kafka_error_t *error;
 
+	PS_FAILPOINT("relay_call");
 	if (producer->stage == STARTING)
 		error = rd_kafka_init_transactions(producer->rk, CALL_MS);
 	else if (producer->stage == COMMITTING)
@@ -112,6 +115,7 @@ static void
 start_call(PsProducer *producer, Stage stage)
 {
 	producer->stage = stage;
+	producer->overdue = ps_moment_plus(ps_clock_now(), OVERDUE_MS);
 	if (!ps_thread_start(call, producer))
 		spend(producer, "could not start a thread");
 }
@@ -340,8 +344,12 @@ ps_producer_work(PsProducer *producer)
 	bool		ended = call_ended(producer);
 
 	take_events(producer);
+	if (producer->stage == SPENT)
+		return PS_PRODUCER_SPENT;
 	if (ended)
 		finish_call(producer);
+	else if (producer->stage != READY && producer->stage != SENDING && ps_clock_now() > producer->overdue)
+		spend(producer, "a call of librdkafka does not end");
 	if (producer->stage == READY && producer->n > 0 && !producer->aborted)
 		producer->stage = SENDING;
 	if (producer->stage == SENDING)

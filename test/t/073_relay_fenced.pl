@@ -75,6 +75,15 @@ my $pid = $standby->safe_psql('postgres', 'SELECT relay_pid FROM profile_stream.
 $standby->set_failpoint('');
 $standby->kill_process($pid);
 $topic->equals_profiles($standby, 'crm', $begin, 'killed, another one has delivered');
+
+# a call of librdkafka that does not end, in a thread that nobody can end
+$standby->set_failpoint('relay_call:hang');
+ok($standby->wait_taken('crm', produce()), 'hung: the stream goes on');
+ok($standby->wait_sink('crm', "state = 'retrying' AND error ~ 'does not end'"), 'hung: the relay says so');
+$pid = $standby->safe_psql('postgres', 'SELECT relay_pid FROM profile_stream.stat_sinks');
+$standby->set_failpoint('');
+$topic->equals_profiles($standby, 'crm', $begin, 'hung: another process has delivered');
+isnt($standby->safe_psql('postgres', 'SELECT relay_pid FROM profile_stream.stat_sinks'), $pid, 'hung: it is another one');
 $standby->is_clean('end');
 $standby->stop('fast');
 $broker->stop;
