@@ -58,6 +58,24 @@ ps_check_argument(bool valid, const char *message)
 				 errmsg("%s", message)));
 }
 
+char *
+ps_get_string(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+char *
+ps_get_name(FunctionCallInfo fcinfo, int n, const char *what, int max)
+{
+	char	   *name = ps_get_string(fcinfo, n);
+
+	if (name == NULL || name[0] == '\0' || strlen(name) > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must have 1 to %d bytes", what, max)));
+	return name;
+}
+
 /* What is beyond centuries cannot overflow. */
 int64
 ps_interval_us(Interval *interval)

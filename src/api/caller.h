@@ -10,6 +10,7 @@
 
 #include "core/event.h"
 #include "fmgr.h"
+#include "fmgr.h"
 #include "ingest/probe.h"
 #include "store/owner.h"
 #include "store/partition_catalog.h"
@@ -24,6 +25,10 @@ extern void ps_start_at_commit(PsStream *stream, bool all);
 
 /* Raises ERRCODE_INVALID_PARAMETER_VALUE unless it is valid. */
 extern void ps_check_argument(bool valid, const char *message);
+
+/* An argument as a string, NULL when null; and one that must be there and have at most max bytes. */
+extern char *ps_get_string(FunctionCallInfo fcinfo, int n);
+extern char *ps_get_name(FunctionCallInfo fcinfo, int n, const char *what, int max);
 
 /* Raises what a broker said is wrong. */
 extern void ps_check_answer(PsProbeAnswer *answer, const char *topic);

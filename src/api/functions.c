@@ -23,16 +23,6 @@
 #include "utils/fmgrprotos.h"
 #include "utils/syscache.h"
 
-static char *
-get_event_type(FunctionCallInfo fcinfo)
-{
-	char	   *event_type = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
-
-	ps_check_argument(event_type != NULL && event_type[0] != '\0' && strlen(event_type) <= PS_MAX_ID_BYTES,
-					  "event_type must have 1 to " CppAsString2(PS_MAX_ID_BYTES) " bytes");
-	return event_type;
-}
-
 /* Raises unless the function takes so many jsonb and returns one; returns its owner. */
 static Oid
 check_function(Oid function, int nargs)
@@ -92,7 +82,7 @@ PG_FUNCTION_INFO_V1(ps_register_handler);
 Datum
 ps_register_handler(PG_FUNCTION_ARGS)
 {
-	char	   *event_type = get_event_type(fcinfo);
+	char	   *event_type = ps_get_name(fcinfo, 0, "event_type", PS_MAX_ID_BYTES);
 	char	   *owner;
 	char	   *name;
 	bool		added;
@@ -147,7 +137,7 @@ PG_FUNCTION_INFO_V1(ps_register_upcaster);
 Datum
 ps_register_upcaster(PG_FUNCTION_ARGS)
 {
-	char	   *event_type = get_event_type(fcinfo);
+	char	   *event_type = ps_get_name(fcinfo, 0, "event_type", PS_MAX_ID_BYTES);
 	char	   *owner;
 	bool		added;
 	PsIdentity	identity;
@@ -258,7 +248,7 @@ PG_FUNCTION_INFO_V1(ps_test_handler);
 Datum
 ps_test_handler(PG_FUNCTION_ARGS)
 {
-	char	   *event_type = get_event_type(fcinfo);
+	char	   *event_type = ps_get_name(fcinfo, 0, "event_type", PS_MAX_ID_BYTES);
 	Jsonb	   *result = NULL;
 
 	ps_check_argument(!PG_ARGISNULL(1) && JB_ROOT_IS_OBJECT(PG_GETARG_JSONB_P(1)), "event must be an object");

@@ -52,32 +52,22 @@ read_window(Interval *window)
 	return us;
 }
 
-/* An argument as a string, NULL when null. */
-static char *
-get_string(FunctionCallInfo fcinfo, int n)
-{
-	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
-}
-
 /* The first three arguments are what a metric cannot be without, and the fifth. */
 static PsMetricDefinition
 get_definition(FunctionCallInfo fcinfo)
 {
 	PsMetricDefinition definition = {
-		.event_type = get_string(fcinfo, 1),
-		.feed = {.value_path_text = get_string(fcinfo, 3),.filter_path_text = get_string(fcinfo, 5),.filter_value = get_string(fcinfo, 6)}
+		.feed = {.value_path_text = ps_get_string(fcinfo, 3),.filter_path_text = ps_get_string(fcinfo, 5),.filter_value = ps_get_string(fcinfo, 6)}
 	};
 	const char *wrong;
 
 	ps_check_argument(!PG_ARGISNULL(0) && !PG_ARGISNULL(2), "a metric needs a name and a window");
-	definition.metric.name = get_string(fcinfo, 0);
+	definition.metric.name = ps_get_string(fcinfo, 0);
 	check_name(definition.metric.name);
-	ps_check_argument(definition.event_type != NULL && definition.event_type[0] != '\0' &&
-					  strlen(definition.event_type) <= PS_MAX_ID_BYTES,
-					  "event_type must have 1 to " CppAsString2(PS_MAX_ID_BYTES) " bytes");
+	definition.event_type = ps_get_name(fcinfo, 1, "event_type", PS_MAX_ID_BYTES);
 	definition.window = PG_GETARG_INTERVAL_P(2);
 	definition.metric.window_us = read_window(definition.window);
-	definition.aggregate = PG_ARGISNULL(4) ? "" : get_string(fcinfo, 4);
+	definition.aggregate = PG_ARGISNULL(4) ? "" : ps_get_string(fcinfo, 4);
 	if (!ps_aggregate_find(definition.aggregate, &definition.metric.aggregate))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

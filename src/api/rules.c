@@ -30,34 +30,14 @@ ps_rules_changed(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(NULL);
 }
 
-/* An argument as a string, NULL when null. */
-static char *
-get_string(FunctionCallInfo fcinfo, int n)
-{
-	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
-}
-
-/* An argument as a string that is there and of at most max bytes. */
-static char *
-get_name(FunctionCallInfo fcinfo, int n, const char *what, int max)
-{
-	char	   *name = get_string(fcinfo, n);
-
-	if (name == NULL || name[0] == '\0' || strlen(name) > max)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must have 1 to %d bytes", what, max)));
-	return name;
-}
-
 PG_FUNCTION_INFO_V1(ps_map_attribute);
 Datum
 ps_map_attribute(PG_FUNCTION_ARGS)
 {
-	char	   *event_type = get_name(fcinfo, 0, "event_type", PS_MAX_ID_BYTES);
-	char	   *operation = get_name(fcinfo, 3, "operation", NAMEDATALEN);
-	PsAttributeMap map = {.attribute = get_name(fcinfo, 1, "attribute", MAX_ATTRIBUTE_BYTES),.path_text = get_string(fcinfo, 2)};
-	const char *wrong = ps_attribute_map_init(&map, operation, get_string(fcinfo, 4));
+	char	   *event_type = ps_get_name(fcinfo, 0, "event_type", PS_MAX_ID_BYTES);
+	char	   *operation = ps_get_name(fcinfo, 3, "operation", NAMEDATALEN);
+	PsAttributeMap map = {.attribute = ps_get_name(fcinfo, 1, "attribute", MAX_ATTRIBUTE_BYTES),.path_text = ps_get_string(fcinfo, 2)};
+	const char *wrong = ps_attribute_map_init(&map, operation, ps_get_string(fcinfo, 4));
 	const char *other;
 
 	if (wrong != NULL)

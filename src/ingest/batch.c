@@ -354,7 +354,7 @@ hold_rules(void)
 	if (!ps_rules_are_stale())
 		return ps_rules_hold();
 	StartTransactionCommand();
-	ps_lock_rule_tables();
+	ps_rules_lock();
 	rules = ps_rules_hold();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);

@@ -184,7 +184,7 @@ ps_chunks_next_series(const char *series)
 	char	   *next;
 
 	(void) ps_plan_run(&next_series_plan, args, NULL, SPI_OK_SELECT);
-	next = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	next = ps_plan_text(0, 1);
 	SPI_freetuptable(SPI_tuptable);
 	return next;
 }

@@ -155,7 +155,7 @@ ps_erasure_channels(const char *other)
 	List	   *channels = NIL;
 
 	for (uint64 i = 0; i < n; i++)
-		channels = lappend(channels, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
+		channels = lappend(channels, ps_plan_text(i, 1));
 	SPI_freetuptable(SPI_tuptable);
 	return channels;
 }

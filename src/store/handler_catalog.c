@@ -55,13 +55,6 @@ static PsPlan remove_upcaster_plan = {
 	.nargs = 2,.argtypes = {TEXTOID, INT4OID},.as_written = true
 };
 
-/* A value of the row that the last SELECT returned, in the current context. */
-static char *
-get_text(uint64 row, int column)
-{
-	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
-}
-
 void
 ps_handlers_load(PsRules *rules)
 {
@@ -69,11 +62,11 @@ ps_handlers_load(PsRules *rules)
 
 	for (uint64 i = 0; i < n; i++)
 	{
-		PsEventRules *of_type = ps_rules_of_type(rules, get_text(i, 1));
+		PsEventRules *of_type = ps_rules_of_type(rules, ps_plan_text(i, 1));
 		Size		size = (of_type->nhandlers + 1) * sizeof(PsFunction *);
 
 		of_type->handlers = of_type->nhandlers == 0 ? palloc(size) : repalloc(of_type->handlers, size);
-		of_type->handlers[of_type->nhandlers++] = ps_function_make("handler", get_text(i, 2), get_text(i, 3), 2);
+		of_type->handlers[of_type->nhandlers++] = ps_function_make("handler", ps_plan_text(i, 2), ps_plan_text(i, 3), 2);
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -85,13 +78,13 @@ ps_upcasters_load(PsRules *rules)
 
 	for (uint64 i = 0; i < n; i++)
 	{
-		PsEventRules *of_type = ps_rules_of_type(rules, get_text(i, 1));
+		PsEventRules *of_type = ps_rules_of_type(rules, ps_plan_text(i, 1));
 		Size		size = (of_type->nupcasters + 1) * sizeof(PsUpcaster);
 
 		of_type->upcasters = of_type->nupcasters == 0 ? palloc(size) : repalloc(of_type->upcasters, size);
 		of_type->upcasters[of_type->nupcasters++] = (PsUpcaster)
 		{
-			atoi(get_text(i, 4)), ps_function_make("upcaster", get_text(i, 2), get_text(i, 3), 1)
+			atoi(ps_plan_text(i, 4)), ps_function_make("upcaster", ps_plan_text(i, 2), ps_plan_text(i, 3), 1)
 		};
 	}
 	SPI_freetuptable(SPI_tuptable);
@@ -118,7 +111,7 @@ ps_handlers_owner(const char *event_type, const char *function)
 {
 	Datum		args[2] = {CStringGetTextDatum(event_type), CStringGetTextDatum(function)};
 
-	return ps_plan_run(&handler_plan, args, NULL, SPI_OK_SELECT) > 0 ? get_text(0, 1) : NULL;
+	return ps_plan_run(&handler_plan, args, NULL, SPI_OK_SELECT) > 0 ? ps_plan_text(0, 1) : NULL;
 }
 
 char *
@@ -128,8 +121,8 @@ ps_upcasters_owner(const char *event_type, int from_version, char **function)
 
 	if (ps_plan_run(&upcaster_plan, args, NULL, SPI_OK_SELECT) == 0)
 		return NULL;
-	*function = get_text(0, 2);
-	return get_text(0, 1);
+	*function = ps_plan_text(0, 2);
+	return ps_plan_text(0, 1);
 }
 
 void

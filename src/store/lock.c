@@ -22,7 +22,7 @@
 
 #define MAX_STEP_MS 16
 
-/* what a stream's worker uses, what a refresh of scores does, and what rules are read from */
+/* what a stream's worker uses, and what a refresh of scores does */
 static const char *const tables[] = {
 	"streams", "stream_offsets", "stream_status", "stream_gaps",
 	"materialized_profiles", "window_chunks", "event_ids", "dead_letters",
@@ -31,10 +31,6 @@ static const char *const tables[] = {
 
 static const char *const score_tables[] = {
 	"streams", "materialized_profiles", "window_chunks", "outbox", "score_refresh", "segments", "segment_members", "segment_changes"
-};
-
-static const char *const rule_tables[] = {
-	"attribute_maps", "metrics", "metric_series", "event_handlers", "event_upcasters"
 };
 
 int64
@@ -137,9 +133,8 @@ ps_lock_holder(int64 key)
 	return 0;
 }
 
-/* Locks all of these tables, waiting while it holds none. */
-static void
-lock_all(const char *const *names, int n, LOCKMODE mode)
+void
+ps_lock_all(const char *const *names, int n, LOCKMODE mode)
 {
 	Oid		   *relids = palloc(n * sizeof(Oid));
 	int			locked = 0;
@@ -168,19 +163,13 @@ lock_all(const char *const *names, int n, LOCKMODE mode)
 void
 ps_lock_tables(void)
 {
-	lock_all(tables, lengthof(tables), RowExclusiveLock);
+	ps_lock_all(tables, lengthof(tables), RowExclusiveLock);
 }
 
 void
 ps_lock_score_tables(void)
 {
-	lock_all(score_tables, lengthof(score_tables), RowExclusiveLock);
-}
-
-void
-ps_lock_rule_tables(void)
-{
-	lock_all(rule_tables, lengthof(rule_tables), AccessShareLock);
+	ps_lock_all(score_tables, lengthof(score_tables), RowExclusiveLock);
 }
 
 void

@@ -39,8 +39,8 @@ extern void ps_lock_tables(void);
 /* Likewise all tables that a refresh of scores and segments uses. */
 extern void ps_lock_score_tables(void);
 
-/* Likewise, against their being dropped alone, all tables that rules are read from. */
-extern void ps_lock_rule_tables(void);
+/* Likewise all of these tables, in a mode. */
+extern void ps_lock_all(const char *const *names, int n, LOCKMODE mode);
 
 /*
  * Locks the tables that a stream fills, in one of their copies, in a mode that

@@ -67,13 +67,6 @@ static PsPlan remove_series_plan = {
 	.as_written = true
 };
 
-/* A value of the row that the last statement returned, in the current context; NULL when null. */
-static char *
-get_text(uint64 row, int column)
-{
-	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
-}
-
 static Datum
 get_datum(uint64 row, int column, bool *isnull)
 {
@@ -91,13 +84,13 @@ load_series(PsRules *rules)
 	metrics->nseries = n;
 	for (uint64 i = 0; i < n; i++)
 	{
-		PsEventRules *of_type = ps_rules_of_type(rules, get_text(i, 2));
+		PsEventRules *of_type = ps_rules_of_type(rules, ps_plan_text(i, 2));
 		PsFeed		feed = {
 			.series = DatumGetInt32(get_datum(i, 1, &isnull)),
-			.value_path_text = get_text(i, 3),
+			.value_path_text = ps_plan_text(i, 3),
 			.is_distinct = DatumGetBool(get_datum(i, 4, &isnull)),
-			.filter_path_text = get_text(i, 5),
-			.filter_value = get_text(i, 6)
+			.filter_path_text = ps_plan_text(i, 5),
+			.filter_value = ps_plan_text(i, 6)
 		};
 		const char *wrong = ps_feed_init(&feed);
 
@@ -125,10 +118,10 @@ load_metrics(PsMetrics *metrics)
 	{
 		PsMetric   *metric = &metrics->metrics[i];
 
-		metric->name = get_text(i, 1);
+		metric->name = ps_plan_text(i, 1);
 		metric->series = DatumGetInt32(get_datum(i, 2, &isnull));
 		metric->window_us = DatumGetInt64(get_datum(i, 4, &isnull));
-		if (!ps_aggregate_find(get_text(i, 3), &metric->aggregate))
+		if (!ps_aggregate_find(ps_plan_text(i, 3), &metric->aggregate))
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),
 					 errmsg("metric \"%s\" has an aggregate that is not known", metric->name),

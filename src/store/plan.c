@@ -69,6 +69,12 @@ ps_plan_read(PsPlan *plan, Datum *args)
 	return run(plan, args, NULL, true, SPI_OK_SELECT);
 }
 
+char *
+ps_plan_text(uint64 row, int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+}
+
 int64
 ps_plan_number(PsPlan *plan, Datum *args)
 {

@@ -27,6 +27,9 @@ extern uint64 ps_plan_run(PsPlan *plan, Datum *args, const char *nulls, int expe
 /* The same for a SELECT within a STABLE function: read-only, in the calling query's snapshot. */
 extern uint64 ps_plan_read(PsPlan *plan, Datum *args);
 
+/* A value of a row that the last statement returned, as text in the current context; NULL when null. */
+extern char *ps_plan_text(uint64 row, int column);
+
 /* Runs a statement that returns one int8, and returns that. */
 extern int64 ps_plan_number(PsPlan *plan, Datum *args);
 

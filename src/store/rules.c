@@ -9,6 +9,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "store/handler_catalog.h"
+#include "store/lock.h"
 #include "store/metric_catalog.h"
 #include "store/owner.h"
 #include "store/plan.h"
@@ -84,13 +85,6 @@ watch(void)
 		relids[i] = get_relname_relid(tables[i], schema);
 }
 
-/* A value of the row that the last SELECT returned, in the current context; NULL when null. */
-static char *
-get_text(uint64 row, int column)
-{
-	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
-}
-
 static void
 load_maps(PsRules *rules)
 {
@@ -98,9 +92,9 @@ load_maps(PsRules *rules)
 
 	for (uint64 i = 0; i < n; i++)
 	{
-		PsEventRules *of_type = ps_rules_of_type(rules, get_text(i, 1));
-		PsAttributeMap map = {.attribute = get_text(i, 2),.path_text = get_text(i, 3),.max_items = atoi(get_text(i, 6))};
-		const char *wrong = ps_attribute_map_init(&map, get_text(i, 4), get_text(i, 5));
+		PsEventRules *of_type = ps_rules_of_type(rules, ps_plan_text(i, 1));
+		PsAttributeMap map = {.attribute = ps_plan_text(i, 2),.path_text = ps_plan_text(i, 3),.max_items = atoi(ps_plan_text(i, 6))};
+		const char *wrong = ps_attribute_map_init(&map, ps_plan_text(i, 4), ps_plan_text(i, 5));
 
 		if (wrong != NULL)
 			ereport(ERROR,
@@ -165,6 +159,12 @@ load(void)
 	loaded = rules;
 }
 
+void
+ps_rules_lock(void)
+{
+	ps_lock_all(tables, lengthof(tables), AccessShareLock);
+}
+
 bool
 ps_rules_are_stale(void)
 {
@@ -213,7 +213,7 @@ ps_rules_add_map(const char *event_type, const PsAttributeMap *map)
 	Datum		others[3] = {args[1], args[4], BoolGetDatum(map->operation == PS_OPERATION_APPEND_UNIQUE)};
 
 	if (ps_plan_run(&other_map_plan, others, NULL, SPI_OK_SELECT) > 0)
-		return get_text(0, 1);
+		return ps_plan_text(0, 1);
 	return ps_plan_run(&add_map_plan, args, nulls, SPI_OK_INSERT) > 0 ? NULL : "";
 }
 

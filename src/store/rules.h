@@ -11,6 +11,9 @@
 /* Whether ps_rules_get() would read tables, for which it needs a transaction. */
 extern bool ps_rules_are_stale(void);
 
+/* Locks what rules are read from against being dropped, as ps_lock_tables() does. */
+extern void ps_rules_lock(void);
+
 /* The rules as committed or changed by this transaction; good until the next call. */
 extern const PsRules *ps_rules_get(void);
 

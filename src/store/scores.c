@@ -96,7 +96,7 @@ get_value(uint64 row, int column, int16 typlen)
 static void
 get_scores(uint64 row, int column, PsScores *scores)
 {
-	scores->segment = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+	scores->segment = ps_plan_text(row, column);
 	scores->churn_risk_score = DatumGetFloat8(get_value(row, column + 1, sizeof(float8)));
 	scores->lifetime_value = get_value(row, column + 2, -1);
 }
@@ -122,7 +122,7 @@ ps_scores_due(const char *after, TimestampTz before, int limit, PsScored **profi
 	for (int i = 0; i < n; i++)
 	{
 		profiles[i] = palloc0(sizeof(PsScored));
-		profiles[i]->customer_id = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		profiles[i]->customer_id = ps_plan_text(i, 1);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return n;
@@ -183,8 +183,8 @@ ps_score_function_find(char **function, char **owner)
 
 	if (found)
 	{
-		*function = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-		*owner = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
+		*function = ps_plan_text(0, 1);
+		*owner = ps_plan_text(0, 2);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return found;

@@ -104,9 +104,9 @@ ps_segments_find(const char *name)
 	{
 		PsSegment  *segment = palloc(sizeof(PsSegment));
 
-		segment->name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-		segment->predicate = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2);
-		segment->owner = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3);
+		segment->name = ps_plan_text(i, 1);
+		segment->predicate = ps_plan_text(i, 2);
+		segment->owner = ps_plan_text(i, 3);
 		segments = lappend(segments, segment);
 	}
 	SPI_freetuptable(SPI_tuptable);
@@ -128,7 +128,7 @@ ps_segments_range(const char *after, int limit)
 	char	   *upto = NULL;
 
 	if (ps_plan_run(&range_plan, args, NULL, SPI_OK_SELECT) > 0)
-		upto = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+		upto = ps_plan_text(0, 1);
 	SPI_freetuptable(SPI_tuptable);
 	return upto;
 }
@@ -224,7 +224,7 @@ ps_segment_moves(const char *name, const char *after, const char *upto, Datum ma
 	*moves = palloc(Max(nmatches + nmembers, 1) * sizeof(PsMove *));
 	while (member < nmembers || match < nmatches)
 	{
-		char	   *is = member < nmembers ? SPI_getvalue(SPI_tuptable->vals[member], SPI_tuptable->tupdesc, 1) : NULL;
+		char	   *is = member < nmembers ? ps_plan_text(member, 1) : NULL;
 		char	   *shall = match < nmatches ? TextDatumGetCString(values[match]) : NULL;
 		int			order = is == NULL ? 1 : shall == NULL ? -1 : strcmp(is, shall);
 
@@ -243,7 +243,7 @@ note_done(PsMove **moves, int n, bool enter)
 {
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{
-		char	   *customer_id = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1);
+		char	   *customer_id = ps_plan_text(row, 1);
 
 		for (int i = 0; i < n; i++)
 			if (moves[i]->enters == enter && !moves[i]->done && strcmp(moves[i]->customer_id, customer_id) == 0)
