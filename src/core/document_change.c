@@ -8,6 +8,7 @@
 #include "core/document.h"
 #include "core/timestamp.h"
 #include "core/value.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
@@ -221,8 +222,10 @@ take_member(PsProfile *profile, const Member *member, const JsonbValue *value)
 static const char *
 refuse_unknown(const JsonbValue *key)
 {
+	int			shown = pg_encoding_mbcliplen(PG_UTF8, key->val.string.val, key->val.string.len, MAX_SHOWN_NAME);
+
 	return psprintf("returned the unknown member %s; put what profiles have no member for into attributes",
-					pnstrdup(key->val.string.val, Min(key->val.string.len, MAX_SHOWN_NAME)));
+					pnstrdup(key->val.string.val, shown));
 }
 
 const char *

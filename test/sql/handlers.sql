@@ -53,6 +53,9 @@ FROM unnest('{"[]", "1", "null", "\"x\"", "{\"customerId\": \"z\"}", "{\"version
 	"{\"accountCount\": 1e20}", "{\"lastLoginDate\": \"soon\"}", "{\"lastLoginDate\": 1}", "{\"attributes\": [1]}", "{\"attributes\": null}", "{\"attributes\": {\"none\": null}}", "{}"}'::jsonb[])
 	WITH ORDINALITY r (result, n);
 SELECT letters();
+-- a long name of an unknown member is cut between characters
+SELECT profile_stream.apply_event(ev('cut', 'echo', jsonb_build_object('result', jsonb_build_object(repeat('a', 63) || 'é', 1))));
+DELETE FROM profile_stream.dead_letters WHERE event_id = 'cut' RETURNING convert_from(convert_to(errors[1], 'UTF8'), 'UTF8') ~ 'member a{63}; put' AS cut;
 SELECT profile_stream.apply_event(ev('same', 'echo', jsonb_build_object('result', profile_stream.get_profile('c') - '{metrics,segment,loginCount7d,lifetimeValue,churnRiskScore,transactionCount30d,totalTransactionValue30d}'::text[])));
 SELECT letters();
 
