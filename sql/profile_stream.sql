@@ -118,6 +118,7 @@ CREATE TABLE stream_gaps (
 	reason text NOT NULL,
 	recorded_at timestamptz NOT NULL
 );
+ALTER TABLE stream_gaps REPLICA IDENTITY FULL;
 SELECT pg_catalog.pg_extension_config_dump('stream_gaps', '');
 COMMENT ON TABLE stream_gaps IS 'Offset ranges [from_offset, to_offset) that a stream went past without reading, and why';
 

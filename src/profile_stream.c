@@ -18,6 +18,7 @@ PG_MODULE_MAGIC;
 
 bool		ps_enabled = true;
 bool		ps_synchronous_commit = false;
+bool		ps_direct_access = true;
 int			ps_batch_customers = 0;
 int			ps_max_clock_skew_ms = 3600000;
 int			ps_max_event_bytes = 1048576;
@@ -46,6 +47,9 @@ _PG_init(void)
 	DefineCustomBoolVariable("profile_stream.synchronous_commit",
 							 "Whether a worker waits for WAL to be flushed; off is safe, because offsets commit with the data.",
 							 NULL, &ps_synchronous_commit, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("profile_stream.direct_access",
+							 "Whether rows of plain tables are read and written without the executor; off uses SQL statements only.",
+							 NULL, &ps_direct_access, true, PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("profile_stream.batch_customers",
 							"Distinct customers, and so advisory locks, of one transaction; 0 derives it from the lock table.",
 							NULL, &ps_batch_customers, 0, 0, 1000000, PGC_SIGHUP, 0, NULL, NULL, NULL);

@@ -74,6 +74,7 @@ typedef struct PsCounts
 /* profile_stream.c: settings that belong to the server, not to one stream */
 extern bool ps_enabled;
 extern bool ps_synchronous_commit;
+extern bool ps_direct_access;
 extern int	ps_batch_customers; /* 0: derived from the lock table */
 extern int	ps_max_clock_skew_ms;
 extern int	ps_max_event_bytes;

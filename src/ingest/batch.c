@@ -39,6 +39,7 @@ is_data_error(int sqlerrcode)
 	{
 		case MAKE_SQLSTATE('2', '2', '0', '0', '0'):	/* data exception */
 		case MAKE_SQLSTATE('2', '3', '0', '0', '0'):	/* integrity constraint violation */
+		case MAKE_SQLSTATE('2', '7', '0', '0', '0'):	/* triggered data change violation */
 		case MAKE_SQLSTATE('3', '8', '0', '0', '0'):	/* external routine exception */
 		case MAKE_SQLSTATE('4', '4', '0', '0', '0'):	/* with check option violation */
 		case MAKE_SQLSTATE('5', '4', '0', '0', '0'):	/* program limit exceeded */

@@ -111,7 +111,7 @@ ps_chunks_add(PsChunk *first)
 	}
 	for (int c = 0; c < 10; c++)
 		args[c] = ps_column_array(&columns[c]);
-	(void) ps_plan_run(&add_plan, args, NULL, SPI_OK_INSERT);
+	ps_plan_write(&add_plan, args, NULL, SPI_OK_INSERT, n, "window_chunks");
 }
 
 /* Reads the sums of the chunk in that row of the last SELECT. */

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "store/dead_letter_outbox.h"
@@ -38,6 +39,15 @@ static PsPlan add_plan = {
 	17, {INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, BYTEAARRAYOID, BYTEAARRAYOID, JSONBARRAYOID,
 		TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 	INT4OID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
+};
+
+/* how many of the letters are there; those without an offset are new each time */
+static PsPlan count_plan = {
+	"SELECT pg_catalog.count(*) FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))"
+	" AS k(epoch, partition, kafka_offset)"
+	" JOIN profile_stream.dead_letters d ON d.stream_id = $4 AND d.epoch = k.epoch AND d.partition = k.partition"
+	" AND d.kafka_offset = k.kafka_offset",
+	4, {INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT4OID}
 };
 
 /* Pushes text, or null when it is none that jsonb can hold. */
@@ -156,6 +166,21 @@ note_added(int stream_id, int n)
 	ps_dead_letter_outbox_add(stream_id, ps_column_array(&ids));
 }
 
+/* Raises when letters are missing that were neither added nor there before: nothing may be lost without a row. */
+static void
+check_present(Datum *args, int stream_id, int added, int n)
+{
+	Datum		keys[4] = {args[EPOCH], args[PARTITION], args[OFFSET], Int32GetDatum(stream_id)};
+	int64		present;
+
+	if (added == n)
+		return;
+	CommandCounterIncrement();
+	present = stream_id == 0 ? added : ps_plan_number(&count_plan, keys);
+	if (present < n)
+		ps_plan_complain("dead_letters", n - present, n);
+}
+
 void
 ps_dead_letters_add(const PsDeadLetter *letters, int n,
 					const PsDeadLetterSource *source, TimestampTz now)
@@ -191,4 +216,5 @@ ps_dead_letters_add(const PsDeadLetter *letters, int n,
 	/* what a rebuild does stays with it */
 	if (added > 0 && source->stream_id != 0 && !ps_shadow_used())
 		note_added(source->stream_id, added);
+	check_present(args, source->stream_id, added, n);
 }

@@ -111,7 +111,8 @@ run_statement(PsPlan *plan, PsEventId **ids, const Presence *presence, Presence 
 	if (at == NULL)
 		return ps_plan_run(plan, args, NULL, SPI_OK_SELECT);
 	args[3] = TimestampTzGetDatum(*at);
-	return ps_plan_run(plan, args, NULL, plan == &insert_plan ? SPI_OK_INSERT : SPI_OK_UPDATE);
+	ps_plan_write(plan, args, NULL, plan == &insert_plan ? SPI_OK_INSERT : SPI_OK_UPDATE, columns[0].n, "event_ids");
+	return columns[0].n;
 }
 
 /* Looks all ids up with one statement; returns what it says of each. */
@@ -257,7 +258,7 @@ add_to_plain(PsPlainTable *table, PsEventId **ids, int n, TimestampTz now, Times
 	static bool few_repeated = true;
 	int			repeated = 0;
 
-	if (few_repeated && table->result->ri_NumIndices == 1)
+	if (few_repeated && ps_plain_can_try(table))
 		try_plain(table, ids, n, now, retained_from);
 	else
 		add_plain(table, ids, n, now, retained_from);

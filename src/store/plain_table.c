@@ -15,6 +15,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_index.h"
+#include "catalog/pg_publication.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "executor/executor.h"
@@ -32,28 +33,6 @@
 
 #define ROOM_TO_GROW 64			/* bytes that an update is expected to add to a row */
 
-/* Whether reading and writing it by hand does all that the executor would do. */
-static bool
-is_plain(Relation relation, const Oid *types, int ntypes, int ncolumns)
-{
-	TupleDesc	desc = RelationGetDescr(relation);
-
-	if (relation->rd_rel->relkind != RELKIND_RELATION ||
-		relation->rd_rel->relam != HEAP_TABLE_AM_OID ||
-		relation->rd_rel->relispartition || relation->rd_rel->relhassubclass ||
-		relation->rd_rel->relrowsecurity ||
-		relation->trigdesc != NULL || relation->rd_rules != NULL ||
-		desc->natts != ncolumns)
-		return false;
-	if (desc->constr != NULL && (desc->constr->num_check > 0 || desc->constr->has_generated_stored))
-		return false;
-	for (int i = 0; i < ncolumns; i++)
-		if (TupleDescAttr(desc, i)->attisdropped ||
-			(i < ntypes && TupleDescAttr(desc, i)->atttypid != types[i]))
-			return false;
-	return true;
-}
-
 /* Finds the index among the open ones and prepares a scan of it; false when it is not as expected. */
 static bool
 begin_scan(PsPlainTable *table, const char *name)
@@ -69,7 +48,7 @@ begin_scan(PsPlainTable *table, const char *name)
 		equal = index->rd_opcintype[0] == INT8OID ? F_INT8EQ :
 			index->rd_opcintype[0] == TEXTOID && collation == C_COLLATION_OID ? F_TEXTEQ : InvalidOid;
 		if (index->rd_rel->relam != BTREE_AM_OID || !index->rd_index->indisvalid ||
-			index->rd_index->indnkeyatts != 1 || !RegProcedureIsValid(equal) ||
+			index->rd_index->indnkeyatts != 1 || index->rd_index->indkey.values[0] > 1 || !RegProcedureIsValid(equal) ||
 			!heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
 			return false;
 		ScanKeyEntryInitialize(&table->key, 0, 1, BTEqualStrategyNumber, InvalidOid, collation, equal, (Datum) 0);
@@ -102,11 +81,11 @@ ps_plain_open(PsPlainTable *table, const char *name, const char *index,
 	AclMode		needed = ACL_SELECT | ACL_INSERT | ACL_UPDATE;
 
 	memset(table, 0, sizeof(PsPlainTable));
-	if (!OidIsValid(relid) || XactReadOnly ||
+	if (!ps_plain_is_allowed() || !OidIsValid(relid) || XactReadOnly ||
 		pg_class_aclmask(relid, GetUserId(), needed, ACLMASK_ALL) != needed)
 		return false;
 	table->relation = table_open(relid, RowExclusiveLock);
-	if (is_plain(table->relation, types, ntypes, ncolumns) && open_indexes(table) && begin_scan(table, index))
+	if (ps_plain_is_plain(table->relation, types, ntypes, ncolumns) && open_indexes(table) && begin_scan(table, index))
 	{
 		table->updated = table_slot_create(table->relation, NULL);
 		table->nblocks = RelationGetNumberOfBlocks(table->relation);
@@ -199,9 +178,10 @@ ps_plain_at(PsPlainTable *table, ItemPointer place)
 
 /* Puts values, which stay the caller's, into the first columns of a slot. */
 static void
-put(TupleTableSlot *slot, const Datum *values, const bool *nulls, int n)
+put(const PsPlainTable *table, TupleTableSlot *slot, const Datum *values, const bool *nulls, int n)
 {
 	ExecClearTuple(slot);
+	slot->tts_tableOid = RelationGetRelid(table->relation);
 	memcpy(slot->tts_values, values, n * sizeof(Datum));
 	memcpy(slot->tts_isnull, nulls, n * sizeof(bool));
 }
@@ -282,7 +262,7 @@ ps_plain_insert(PsPlainTable *table, const Datum *values, const bool *nulls, int
 
 	if (n < natts && table->defaults == NULL)
 		prepare_defaults(table);
-	put(slot, values, nulls, n);
+	put(table, slot, values, nulls, n);
 	for (int i = n; i < natts; i++)
 	{
 		slot->tts_isnull[i] = table->defaults[i] == NULL;
@@ -291,6 +271,19 @@ ps_plain_insert(PsPlainTable *table, const Datum *values, const bool *nulls, int
 											   &slot->tts_isnull[i]);
 	}
 	ExecStoreVirtualTuple(slot);
+	ps_plain_check_row(table, slot);
+}
+
+bool
+ps_plain_can_try(const PsPlainTable *table)
+{
+	PublicationDesc publications;
+
+	if (table->result->ri_NumIndices != 1)
+		return false;
+	/* a subscriber may be sent inserts and no deletes */
+	RelationBuildPublicationDesc(table->relation, &publications);
+	return !publications.pubactions.pubinsert;
 }
 
 void
@@ -298,9 +291,10 @@ ps_plain_try(PsPlainTable *table, PsPlainTrial *trial, const Datum *values, cons
 {
 	TupleTableSlot *slot = next_slot(table, trial);
 
-	Assert(table->result->ri_NumIndices == 1);
-	put(slot, values, nulls, RelationGetNumberOfAttributes(table->relation));
+	Assert(ps_plain_can_try(table));
+	put(table, slot, values, nulls, RelationGetNumberOfAttributes(table->relation));
 	ExecStoreVirtualTuple(slot);
+	ps_plain_check_row(table, slot);
 }
 
 void
@@ -318,8 +312,12 @@ ps_plain_update(PsPlainTable *table, ItemPointer tid, const Datum *values, const
 	LockTupleMode lockmode;
 	PS_UPDATED_INDEXES update_indexes;
 
-	put(slot, values, nulls, RelationGetNumberOfAttributes(table->relation));
+	put(table, slot, values, nulls, RelationGetNumberOfAttributes(table->relation));
 	ExecStoreVirtualTuple(slot);
+	ps_plain_check_row(table, slot);
+	if (!table->updates_checked)
+		CheckCmdReplicaIdentity(table->relation, CMD_UPDATE);
+	table->updates_checked = true;
 	if (table_tuple_update(table->relation, tid, slot, table->command, GetActiveSnapshot(), InvalidSnapshot,
 						   true, &failure, &lockmode, &update_indexes) != TM_Ok)
 		ereport(ERROR,

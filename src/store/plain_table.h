@@ -45,7 +45,15 @@ typedef struct PsPlainTable
 	int			ninserted;
 	ExprState **defaults;		/* of each column, NULL: none; made by the first insert */
 	CommandId	command;
+	bool		updates_checked;	/* that publications allow them */
 } PsPlainTable;
+
+/* plain_check.c: whether rows may be written beside the executor at all; whether in this table does what the executor does */
+extern bool ps_plain_is_allowed(void);
+extern bool ps_plain_is_plain(Relation relation, const Oid *types, int ntypes, int ncolumns);
+
+/* Raises where a row violates the table's NOT NULL and CHECK constraints. */
+extern void ps_plain_check_row(const PsPlainTable *table, TupleTableSlot *slot);
 
 /*
  * Opens a table of the extension, and a btree on one column or expression, for
@@ -72,8 +80,11 @@ extern HeapTuple ps_plain_at(PsPlainTable *table, ItemPointer place);
  */
 extern void ps_plain_insert(PsPlainTable *table, const Datum *values, const bool *nulls, int n);
 
+/* Whether rows may be inserted and taken back: in a table without other indexes that no publication has. */
+extern bool ps_plain_can_try(const PsPlainTable *table);
+
 /*
- * Inserts a row of all columns into a table without other indexes, and finds
+ * Inserts a row of all columns into such a table, and finds
  * out in the same descent of its index whether the key was taken; trial->key is
  * the caller's. What is said of the trial holds after ps_plain_flush().
  */

@@ -31,6 +31,22 @@ forbid_scans(void)
 								 GUC_ACTION_SAVE, true, 0, false);
 }
 
+/*
+ * Raises where a rule does something instead of a statement. The plan is made anew
+ * then: one that an INSTEAD NOTHING left empty is not told when the rule goes.
+ */
+static void
+complain_of_rule(PsPlan *plan)
+{
+	SPI_freeplan(plan->plan);
+	plan->plan = NULL;
+	ereport(ERROR,
+			(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+			 errmsg("a rule replaces a statement of profile_stream"),
+			 errdetail("The statement is \"%s\".", plan->sql),
+			 errhint("Drop the rule from the table.")));
+}
+
 /* Prepares the statement on first use and runs it within the caller's SPI connection. */
 static uint64
 run(PsPlan *plan, Datum *args, const char *nulls, bool read_only, int expected)
@@ -50,6 +66,8 @@ run(PsPlan *plan, Datum *args, const char *nulls, bool read_only, int expected)
 		plan->plan = prepared;
 	}
 	result = SPI_execute_plan(plan->plan, args, nulls, read_only, 0);
+	if (result == SPI_OK_REWRITTEN)
+		complain_of_rule(plan);
 	if (result != expected)
 		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), plan->sql);
 	AtEOXact_GUC(true, nest_level);
@@ -61,6 +79,24 @@ uint64
 ps_plan_run(PsPlan *plan, Datum *args, const char *nulls, int expected)
 {
 	return run(plan, args, nulls, false, expected);
+}
+
+void
+ps_plan_write(PsPlan *plan, Datum *args, const char *nulls, int expected, uint64 nrows, const char *table)
+{
+	uint64		written = run(plan, args, nulls, false, expected);
+
+	if (written < nrows)
+		ps_plan_complain(table, nrows - written, nrows);
+}
+
+void
+ps_plan_complain(const char *table, uint64 missing, uint64 nrows)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+			 errmsg(UINT64_FORMAT " of " UINT64_FORMAT " rows of table %s were not written", missing, nrows, table),
+			 errhint("A trigger, a rule or a policy of the table keeps them back.")));
 }
 
 uint64

@@ -106,6 +106,7 @@ TRUNCATE profile_stream_rebuild.materialized_profiles, profile_stream_rebuild.ev
 
 -- what streams and sinks have said, and what is announced
 BEGIN;
+SET LOCAL client_min_messages = warning;
 SELECT profile_stream.create_stream('s', brokers => '127.0.0.1:1', redis => '127.0.0.1:1', notify_channel => 'others');
 SELECT profile_stream.create_stream('q', brokers => '127.0.0.1:1', notify_channel => 'quiet', notify => 'off');
 UPDATE profile_stream.stream_status SET error = 'no more for customer "c1"', hint = 'c10';

@@ -1,5 +1,6 @@
 -- plain tables are read and written by hand, others with SQL: the outcome is the same
 SET timezone = 'UTC';
+\set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE FUNCTION pg_temp.run(OUT outcomes text, OUT profiles text, OUT ids text, OUT chunks text) LANGUAGE plpgsql AS $$
 DECLARE

@@ -1,0 +1,101 @@
+# Writing beside the executor does not go past what a DBA put on the tables: triggers that skip a row, publications
+# of all tables, extensions that check rights.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+
+use PostgreSQL::Test::Utils;
+use ProfileStream::Broker;
+use ProfileStream::Node;
+use Test::More;
+
+my $broker = ProfileStream::Broker->new(mock => !ProfileStream::Broker::available(), topics => [ [ 'events', 2 ] ]);
+my $node = ProfileStream::Node->start_new('main', conf => "wal_level = logical\n");
+
+sub sql
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+# So many events from a number on, of ten customers, on two partitions.
+sub events
+{
+	my ($from, $n) = @_;
+	return map {
+		my $customer = 'c' . $_ % 10;
+		[ $_ % 2, $customer,
+			qq({"eventId":"e$_","customerId":"$customer","eventType":"seen","timestamp":"2026-01-01T00:00:00Z"}) ]
+	} $from .. $from + $n - 1;
+}
+
+# a trigger that skips the rows of one customer costs that customer's events, and nobody else's
+sql(<<'END');
+CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN CASE WHEN NEW.customer_id <> 'c7' THEN NEW END; END $$;
+CREATE TRIGGER skip BEFORE INSERT OR UPDATE ON profile_stream.materialized_profiles FOR EACH ROW EXECUTE FUNCTION skip();
+END
+$broker->produce('events', events(0, 40));
+$node->create_stream('crm', $broker, 'events', dead_letter_pause_ratio => 1);
+ok($node->wait_taken('crm', 40), 'the stream goes on');
+is($node->stream_state('crm'), 'running', 'it runs');
+is(sql("SELECT string_agg(DISTINCT customer_id || ': ' || errors[1], ',') || count(*) FROM profile_stream.dead_letters"),
+	'c7: Processing error: 1 of 1 rows of table materialized_profiles were not written4', 'the skipped events are dead letters that say why');
+is(sql('SELECT count(*), sum(version) FROM profile_stream.materialized_profiles'), '9|36', 'the others are applied');
+sql('DROP TRIGGER skip ON profile_stream.materialized_profiles');
+
+# a publication of all tables keeps nothing from being updated or deleted
+sql('CREATE PUBLICATION everything FOR ALL TABLES');
+$broker->produce('events', events(36, 24));
+ok($node->wait_taken('crm', 64), 'with a publication of all tables the stream goes on');
+is(sql("SELECT applied || ' ' || duplicates FROM profile_stream.stat_streams"), '57 3', 'it updates, and drops what was applied');
+is(sql("SELECT applied FROM profile_stream.retry_dead_letters()"), '3', 'dead letters are retried');
+sql("SELECT profile_stream.pause_stream('crm')");
+ok($node->wait_state('crm', 'paused'), 'paused');
+$node->poll_query_until('postgres', q(SELECT worker_pid IS NULL FROM profile_stream.stat_streams));
+sql(q(SELECT profile_stream.seek_stream('crm', '{"0": 30}')));
+is(sql('SELECT count(*) FROM profile_stream.stream_gaps'), '1', 'a seek is a gap');
+sql("SELECT profile_stream.forget_customer('c1')");
+sql("SELECT profile_stream.drop_stream('crm')");
+is(sql('SELECT count(*) FROM profile_stream.stream_gaps'), '0', 'the stream is dropped with its gaps');
+
+# whoever checks rights or audits through the executor's hook is asked
+my $dir = PostgreSQL::Test::Utils::tempdir('hook');
+append_to_file("$dir/observer.c", <<'END');
+#include "postgres.h"
+#include "executor/executor.h"
+#include "fmgr.h"
+PG_MODULE_MAGIC;
+void _PG_init(void);
+#if PG_VERSION_NUM >= 160000
+static bool check(List *tables, List *permissions, bool raises)
+#else
+static bool check(List *tables, bool raises)
+#endif
+{
+	ereport(NOTICE, (errmsg("rights are checked")));
+	return true;
+}
+void _PG_init(void) { ExecutorCheckPerms_hook = check; }
+END
+my @include = ('-I', $node->config_data('--includedir-server'));
+system_or_bail('cc', '-shared', '-fPIC', @include, '-o', "$dir/observer.so", "$dir/observer.c");
+my $event = q(SELECT profile_stream.apply_event('{"eventId": "%s", "customerId": "c0", "eventType": "seen", "timestamp": "2026-01-01"}'));
+
+# How often it is asked for two events, with a setting.
+sub checks
+{
+	my ($setting, @ids) = @_;
+	my ($rc, $out, $err) = $node->psql('postgres',
+		"LOAD '$dir/observer.so'; SET profile_stream.direct_access = $setting; " . join('', map { sprintf($event, $_) . ';' } @ids));
+	my @found = $err =~ /rights are checked/g;
+	return scalar @found;
+}
+my $by_statements = checks('off', 'h1', 'h2');
+is(checks('on', 'h3', 'h4'), $by_statements, "an extension that checks rights sees each of $by_statements statements");
+
+$node->is_clean('end');
+$node->stop('fast');
+$broker->stop;
+done_testing();
