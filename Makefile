@@ -12,9 +12,11 @@ OBJS           = $(filter-out $(if $(filter yes,$(WITH_REDIS)),%/redis_missing.o
 DATA           = $(wildcard sql/*--*--*.sql)
 DATA_built     = sql/$(EXTENSION)--$(EXTVERSION).sql
 REGRESS        = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
-REGRESS_OPTS   = --inputdir=test --load-extension=$(EXTENSION)
+# a database of its own encoding and locale, whatever those of the server are
+DATABASE_OPTS  = --encoding=UTF8 --no-locale --load-extension=$(EXTENSION)
+REGRESS_OPTS   = --inputdir=test $(DATABASE_OPTS)
 ISOLATION      = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
-ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=$(EXTENSION)
+ISOLATION_OPTS = --inputdir=test --outputdir=. $(DATABASE_OPTS)
 TAP_TESTS      = 1
 PROVE_TESTS   ?= test/t/*.pl
 TOOLS          = $(patsubst %.c,%,$(wildcard test/tools/*.c))

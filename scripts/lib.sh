@@ -4,10 +4,13 @@
 #   $bindir   programs of PostgreSQL; the caller sets it before it starts a server
 #   $pids     processes that are ended at exit
 #   $verbose  yes: a failure shows the end of the server's log
+#   $superuser  whom initdb makes; $locale: its options for encoding and locale
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/profile_stream.XXXXXX")
 pids=()
 verbose=
+superuser=postgres
+locale=(--encoding=UTF8 --no-locale)
 
 # PostgreSQL does not run as root.
 as_postgres()
@@ -29,10 +32,17 @@ open_work()
 # Makes a server in $work/data with these settings and starts it; its socket is in $work.
 start_server()
 {
-	as_postgres "$bindir/initdb" -D "$work/data" -A trust -U postgres -E UTF8 --no-locale -N >/dev/null &&
+	as_postgres "$bindir/initdb" -D "$work/data" -A trust -U "$superuser" "${locale[@]}" -N >/dev/null &&
 		printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$work'" "timezone = 'UTC'" "$@" |
 		as_postgres tee -a "$work/data/postgresql.conf" >/dev/null &&
 		as_postgres "$bindir/pg_ctl" -D "$work/data" -l "$work/data/log" -w -s start
+}
+
+# Ends the server and removes it.
+remove_server()
+{
+	as_postgres "$bindir/pg_ctl" -D "$work/data" -m immediate -s stop
+	rm -rf "$work/data"
 }
 
 # A free port of this machine.

@@ -48,7 +48,7 @@ regress()
 {
 	local name=$1 ok bad status
 	shift
-	as_postgres env PGHOST="$work" PGPORT="$port" PGUSER=postgres \
+	as_postgres env PGHOST="$work" PGPORT="$port" PGUSER="$superuser" \
 		make -s PG_CONFIG="$bindir/pg_config" installcheck TAP_TESTS= "$@" >"$work/$name.log" 2>&1
 	status=$?
 	grep -E '(\.\.\. |^ok |^not ok )' "$work/$name.log"
@@ -64,9 +64,21 @@ regress()
 	echo "$name: $ok passed, $bad failed"
 }
 
+# Runs regress and isolation on a server with these settings.
+installcheck()
+{
+	start_server "port = $port" 'fsync = off' 'max_worker_processes = 16' 'max_prepared_transactions = 4' "$@" ||
+		die 'the server did not start'
+	regress regress ISOLATION=
+	regress isolation REGRESS=
+	remove_server
+}
+
+# Runs the TAP tests that match; without an argument those of $PROVE_TESTS, or all.
 tap()
 {
 	local ok bad status log
+	[ $# = 0 ] || local PROVE_TESTS=$1
 	as_postgres make -s PG_CONFIG="$bindir/pg_config" installcheck REGRESS= ISOLATION= PROVE_FLAGS=-v \
 		${PROVE_TESTS:+PROVE_TESTS="$PROVE_TESTS"} 2>&1 | tee "$work/tap.log" | grep -vE '^( *#|ok )'
 	status=${PIPESTATUS[0]}
@@ -97,10 +109,12 @@ private_postgresql
 build_copy FAILPOINTS=yes WERROR=yes || die 'the build failed'
 checks
 port=$(free_port)
-start_server "port = $port" 'fsync = off' 'max_worker_processes = 16' 'max_prepared_transactions = 4' ||
-	die 'the server did not start'
-if ls test/sql/*.sql >/dev/null 2>&1; then regress regress ISOLATION=; fi
-if ls test/specs/*.spec >/dev/null 2>&1; then regress isolation REGRESS=; fi
+installcheck
+# a packager's server: of another encoding, locale and superuser, preloaded; and without direct access
+superuser=packager
+locale=(--encoding=LATIN1 --locale=C --locale-provider=icu --icu-locale=de)
+installcheck "shared_preload_libraries = 'profile_stream'" 'profile_stream.direct_access = off'
 tap
+PS_DIRECT_ACCESS=off tap 'test/t/002*.pl test/t/090*.pl test/t/091*.pl'
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

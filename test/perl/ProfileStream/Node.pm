@@ -27,6 +27,13 @@ use ProfileStream::Broker;
 use Test::More;
 use Time::HiRes qw(usleep);
 
+# As the parent does, but with an encoding and a locale of its own: those of the environment may be of any kind.
+sub init
+{
+	my ($node, %options) = @_;
+	return $node->SUPER::init(%options, extra => [ '--encoding=UTF8', '--no-locale', @{ $options{extra} // [] } ]);
+}
+
 # A started server with the extension. preload => 0: library not preloaded; conf => more settings.
 sub start_new
 {
@@ -42,6 +49,7 @@ log_error_verbosity = default
 END
 	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'profile_stream'")
 	  if $options{preload} // 1;
+	$node->append_conf('postgresql.conf', "profile_stream.direct_access = $ENV{PS_DIRECT_ACCESS}") if $ENV{PS_DIRECT_ACCESS};
 	$node->append_conf('postgresql.conf', $options{conf}) if $options{conf};
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION profile_stream CASCADE');
