@@ -26,7 +26,8 @@ typedef struct SeriesHeader
 } SeriesHeader;
 
 #define SAMPLE_HEADER_BYTES (sizeof(TimestampTz) + 1)
-#define NUMERIC_SHORT_FORM 0x8000	/* in a numeric's header, also of NaN and infinity; see numeric.c */
+#define NUMERIC_SHORT_FORM 0x8000	/* in a numeric's header; see numeric.c */
+#define NUMERIC_SPECIAL 0xC000	/* NaN and infinity, which no sample is */
 #define FEW_SERIES 4
 
 /* Puts an empty series at that place, before those of higher numbers. */
@@ -277,7 +278,7 @@ is_numeric(const char *bytes, int len)
 	if (len % 2 != 0)
 		return false;
 	memcpy(&header, bytes, sizeof(header));
-	return len >= ((header & NUMERIC_SHORT_FORM) != 0 ? 2 : 4);
+	return (header & NUMERIC_SPECIAL) != NUMERIC_SPECIAL && len >= ((header & NUMERIC_SHORT_FORM) != 0 ? 2 : 4);
 }
 
 /* Unpacks samples in the order in which they came. */

@@ -89,6 +89,11 @@ BEGIN
 	END LOOP;
 	RAISE NOTICE '%', CASE WHEN refused > 100 THEN 'many were refused' ELSE refused::text END;
 END $$;
+-- no sample is NaN or infinite
+SELECT profile_stream.apply_event('{"eventId": "nan", "customerId": "nan", "eventType": "transaction.completed", "payload": {"amount": 12.5}, "timestamp": "2026-01-01"}');
+SELECT DISTINCT value FROM profile_stream.materialized_profiles p, profile_stream.window_samples(p.window_state, 'total_transaction_value_30d') WHERE customer_id = 'nan';
+SELECT profile_stream.window_samples(overlay(window_state PLACING '\x00c0' FROM position('\x0c008813' IN window_state) - 2), 'total_transaction_value_30d')
+FROM profile_stream.materialized_profiles WHERE customer_id = 'nan' AND position('\x0c008813' IN window_state) > 2;
 -- wrong use
 SELECT profile_stream.metric_value('edge', 'nothing');
 SELECT profile_stream.metric_value('edge', 'login_count_7d', 'infinity');
