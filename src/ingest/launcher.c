@@ -13,7 +13,6 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
-#include "commands/extension.h"
 #include "executor/spi.h"
 #include "ingest/launcher.h"
 #include "ingest/lease.h"
@@ -25,6 +24,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "store/owner.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
@@ -241,11 +241,14 @@ profile_stream_scanner_main(Datum arg)
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (OidIsValid(get_extension_oid("profile_stream", true)))
+	if (OidIsValid(ps_own_schema(true)))
 	{
+		PsIdentity	identity = ps_become_reading_owner();
+
 		SPI_connect();
 		(void) ps_launcher_start_streams();
 		SPI_finish();
+		ps_become_caller(identity);
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();

@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "commands/extension.h"
 #include "executor/spi.h"
 #include "ingest/lease.h"
 #include "ingest/refresh.h"
@@ -17,6 +16,7 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
+#include "store/owner.h"
 #include "store/shadow.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -133,7 +133,7 @@ static void
 note_failure(const char *error)
 {
 	StartTransactionCommand();
-	if (OidIsValid(get_extension_oid("profile_stream", true)))
+	if (OidIsValid(ps_own_schema(true)))
 	{
 		SPI_connect();
 		PushActiveSnapshot(GetTransactionSnapshot());
@@ -157,7 +157,7 @@ profile_stream_scorer_main(Datum arg)
 	PG_TRY();
 	{
 		StartTransactionCommand();
-		if (OidIsValid(get_extension_oid("profile_stream", true)))
+		if (OidIsValid(ps_own_schema(true)))
 		{
 			SPI_connect_ext(SPI_OPT_NONATOMIC);
 			refresh_all();

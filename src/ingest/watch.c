@@ -4,12 +4,10 @@
  */
 #include "postgres.h"
 
-#include "catalog/namespace.h"
-#include "commands/extension.h"
 #include "ingest/watch.h"
 #include "profile_stream.h"
+#include "store/owner.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
 bool		ps_watch_stream = true;
@@ -43,8 +41,8 @@ ps_watch_begin(void)
 bool
 ps_watch_extension(void)
 {
-	if (!OidIsValid(get_extension_oid("profile_stream", true)))
+	if (!OidIsValid(ps_own_schema(true)))
 		return false;
-	status_relid = get_relname_relid("stream_status", get_namespace_oid(PS_SCHEMA, false));
+	status_relid = ps_own_table(PS_SCHEMA, "stream_status");
 	return true;
 }

@@ -6,15 +6,14 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "profile_stream.h"
 #include "storage/bufmgr.h"
 #include "store/blocked.h"
+#include "store/owner.h"
 #include "store/plan.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 #define SALT_BYTES 32
@@ -46,7 +45,7 @@ static PsPlan remove_plan = {
 bool
 ps_blocked_any(void)
 {
-	Oid			relid = get_relname_relid("blocked_customers", get_namespace_oid(PS_SCHEMA, false));
+	Oid			relid = ps_own_table(PS_SCHEMA, "blocked_customers");
 	Relation	relation = OidIsValid(relid) ? try_table_open(relid, AccessShareLock) : NULL;
 	bool		any = true;		/* the statement says what is wrong with the table */
 

@@ -7,7 +7,6 @@
 #include "postgres.h"
 
 #include "access/twophase.h"
-#include "catalog/namespace.h"
 #include "clock.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
@@ -16,8 +15,8 @@
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "store/lock.h"
+#include "store/owner.h"
 #include "store/shadow.h"
-#include "utils/lsyscache.h"
 #include "utils/wait_event.h"
 
 #define MAX_STEP_MS 16
@@ -142,8 +141,7 @@ ps_lock_all(const char *const *names, int n, LOCKMODE mode)
 	while (locked < n)
 	{
 		/* names are looked up again after a wait: a table may be gone then */
-		Oid			schema = get_namespace_oid(ps_shadow_schema(names[locked]), true);
-		Oid			relid = OidIsValid(schema) ? get_relname_relid(names[locked], schema) : InvalidOid;
+		Oid			relid = ps_own_table(ps_shadow_schema(names[locked]), names[locked]);
 		bool		free = OidIsValid(relid) && ConditionalLockRelationOid(relid, mode);
 
 		if (free)
@@ -190,7 +188,7 @@ ps_lock_copy(const char *schema, LOCKMODE mode)
 	{
 		if (i == kept)
 			continue;
-		relids[i] = get_relname_relid(filled[i], get_namespace_oid(schema, false));
+		relids[i] = ps_own_table(schema, filled[i]);
 		if (!OidIsValid(relids[i]))
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_TABLE),

@@ -6,11 +6,12 @@
  */
 #include "postgres.h"
 
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "profile_stream.h"
 #include "storage/lmgr.h"
 #include "store/chunk_store.h"
 #include "store/metric_catalog.h"
+#include "store/owner.h"
 #include "store/plan.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -143,7 +144,7 @@ ps_metrics_load(PsRules *rules)
 bool
 ps_metrics_lock(LOCKMODE mode, bool wait)
 {
-	Oid			relid = get_relname_relid("metrics", get_namespace_oid(PS_SCHEMA, false));
+	Oid			relid = ps_own_table(PS_SCHEMA, "metrics");
 
 	if (!wait)
 		return ConditionalLockRelationOid(relid, mode);
@@ -214,7 +215,7 @@ ps_metrics_remove(const char *name)
 bool
 ps_metrics_is_column(const char *name)
 {
-	Oid			relid = get_relname_relid("profiles", get_namespace_oid(PS_SCHEMA, false));
+	Oid			relid = get_relname_relid("profiles", ps_own_schema(false));
 
 	return get_attnum(relid, name) != InvalidAttrNumber;
 }

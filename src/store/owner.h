@@ -1,7 +1,7 @@
 /*
  * owner.h
- *	  The rights of the owner of the extension's tables, for what every caller may
- *	  do but not by statements of their own.
+ *	  The extension's own tables, and the rights of their owner: whatever the store
+ *	  writes it writes with those, so that nobody else needs a right to write.
  */
 #ifndef PS_OWNER_H
 #define PS_OWNER_H
@@ -14,8 +14,26 @@ typedef struct PsIdentity
 	int			context;
 } PsIdentity;
 
+/*
+ * The schema of the extension's tables. Raises when the schema of that name is
+ * not the extension's; InvalidOid when there is none and missing_ok is set.
+ */
+extern Oid	ps_own_schema(bool missing_ok);
+
+/*
+ * A table of the extension in its schema or in the shadow's. InvalidOid when there
+ * is none; raises when something else has its name.
+ */
+extern Oid	ps_own_table(const char *schema, const char *name);
+
 /* Becomes the owner of the extension's tables, after the caller's rights were checked; and back. */
 extern PsIdentity ps_become_owner(void);
+
+/* The same in a security-restricted operation, for who has not been called by anybody and only reads. */
+extern PsIdentity ps_become_reading_owner(void);
 extern void ps_become_caller(PsIdentity identity);
+
+/* Raises unless the role may have a stream run for it. Cheap enough for each batch. */
+extern void ps_check_may_run(Oid role);
 
 #endif							/* PS_OWNER_H */

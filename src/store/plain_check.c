@@ -36,6 +36,7 @@
 #include "catalog/pg_class.h"
 #include "executor/executor.h"
 #include "profile_stream.h"
+#include "store/owner.h"
 #include "store/plain_table.h"
 #include "utils/rel.h"
 
@@ -75,6 +76,11 @@ void
 ps_plain_check_row(const PsPlainTable *table, TupleTableSlot *slot)
 {
 	if (RelationGetDescr(table->relation)->constr != NULL)
+	{
+		PsIdentity	identity = ps_become_owner();	/* for what constraints compute */
+
 		ExecConstraints(table->result, slot, table->estate);
+		ps_become_caller(identity);
+	}
 	ResetPerTupleExprContext(table->estate);
 }

@@ -10,7 +10,6 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
@@ -20,12 +19,13 @@
 #include "compat.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "profile_stream.h"
 #include "rewrite/rewriteHandler.h"
 #include "storage/bufmgr.h"
 #include "storage/freespace.h"
+#include "store/owner.h"
 #include "store/plain_table.h"
 #include "store/shadow.h"
-#include "utils/acl.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -77,12 +77,10 @@ bool
 ps_plain_open(PsPlainTable *table, const char *name, const char *index,
 			  const Oid *types, int ntypes, int ncolumns)
 {
-	Oid			relid = get_relname_relid(name, get_namespace_oid(ps_shadow_schema(name), false));
-	AclMode		needed = ACL_SELECT | ACL_INSERT | ACL_UPDATE;
+	Oid			relid = ps_own_table(ps_shadow_schema(name), name);
 
 	memset(table, 0, sizeof(PsPlainTable));
-	if (!ps_plain_is_allowed() || !OidIsValid(relid) || XactReadOnly ||
-		pg_class_aclmask(relid, GetUserId(), needed, ACLMASK_ALL) != needed)
+	if (!ps_plain_is_allowed() || !OidIsValid(relid) || XactReadOnly)
 		return false;
 	table->relation = table_open(relid, RowExclusiveLock);
 	if (ps_plain_is_plain(table->relation, types, ntypes, ncolumns) && open_indexes(table) && begin_scan(table, index))
@@ -190,8 +188,11 @@ put(const PsPlainTable *table, TupleTableSlot *slot, const Datum *values, const 
 static void
 insert_index_entries(PsPlainTable *table, TupleTableSlot *slot, bool update, bool only_summarizing)
 {
+	PsIdentity	identity = ps_become_owner();	/* for what is computed for an index */
+
 	list_free(ps_insert_index_tuples(table->result, slot, table->estate, update, only_summarizing));
 	ResetPerTupleExprContext(table->estate);
+	ps_become_caller(identity);
 }
 
 /*
@@ -254,22 +255,33 @@ next_slot(PsPlainTable *table, PsPlainTrial *trial)
 	return table->inserted[table->ninserted++];
 }
 
-void
-ps_plain_insert(PsPlainTable *table, const Datum *values, const bool *nulls, int n)
+/* Fills the columns from the given one on with their defaults, as the executor does with the table owner's rights for us. */
+static void
+put_defaults(PsPlainTable *table, TupleTableSlot *slot, int from, int natts)
 {
-	TupleTableSlot *slot = next_slot(table, NULL);
-	int			natts = RelationGetNumberOfAttributes(table->relation);
+	PsIdentity	identity = ps_become_owner();
 
-	if (n < natts && table->defaults == NULL)
+	if (table->defaults == NULL)
 		prepare_defaults(table);
-	put(table, slot, values, nulls, n);
-	for (int i = n; i < natts; i++)
+	for (int i = from; i < natts; i++)
 	{
 		slot->tts_isnull[i] = table->defaults[i] == NULL;
 		if (table->defaults[i] != NULL)
 			slot->tts_values[i] = ExecEvalExpr(table->defaults[i], GetPerTupleExprContext(table->estate),
 											   &slot->tts_isnull[i]);
 	}
+	ps_become_caller(identity);
+}
+
+void
+ps_plain_insert(PsPlainTable *table, const Datum *values, const bool *nulls, int n)
+{
+	TupleTableSlot *slot = next_slot(table, NULL);
+	int			natts = RelationGetNumberOfAttributes(table->relation);
+
+	put(table, slot, values, nulls, n);
+	if (n < natts)
+		put_defaults(table, slot, n, natts);
 	ExecStoreVirtualTuple(slot);
 	ps_plain_check_row(table, slot);
 }

@@ -9,15 +9,27 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "nodes/parsenodes.h"
 #include "parser/parse_coerce.h"
+#include "store/owner.h"
 #include "store/plan.h"
 #include "store/shadow.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
+
+/* Lets names and operators mean what pg_catalog has, whoever called us with whatever path, until the nest level ends. */
+static void
+set_path(void)
+{
+	static const char safe[] = "pg_catalog, pg_temp";
+
+	if (strcmp(namespace_search_path, safe) != 0)
+		(void) set_config_option("search_path", safe, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
 
 /* Forbids plans whose cost depends on the size of the table, until the nest level ends. */
 static void
@@ -47,14 +59,22 @@ complain_of_rule(PsPlan *plan)
 			 errhint("Drop the rule from the table.")));
 }
 
-/* Prepares the statement on first use and runs it within the caller's SPI connection. */
+/*
+ * Prepares the statement on first use and runs it within the caller's SPI
+ * connection. What serves a query of the caller is read with the caller's rights,
+ * so that row security holds; all else is done with the rights of the tables' owner.
+ */
 static uint64
 run(PsPlan *plan, Datum *args, const char *nulls, bool read_only, int expected)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	int			result;
 	int			nest_level = NewGUCNestLevel();
+	PsIdentity	identity = {0};
 
+	if (!read_only)
+		identity = ps_become_owner();
+	set_path();
 	forbid_scans();
 	if (plan->plan == NULL)
 	{
@@ -71,6 +91,8 @@ run(PsPlan *plan, Datum *args, const char *nulls, bool read_only, int expected)
 	if (result != expected)
 		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), plan->sql);
 	AtEOXact_GUC(true, nest_level);
+	if (!read_only)
+		ps_become_caller(identity);
 	MemoryContextSwitchTo(caller);	/* SPI leaves us in its own */
 	return SPI_processed;
 }
@@ -127,10 +149,19 @@ uint64
 ps_plan_run_once(const char *sql, int nargs, const Oid *types, Datum *args, bool read_only)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	int			result = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), args, NULL, read_only, 0);
+	int			nest_level = NewGUCNestLevel();
+	PsIdentity	identity = {0};
+	int			result;
 
+	if (!read_only)
+		identity = ps_become_owner();
+	set_path();
+	result = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), args, NULL, read_only, 0);
 	if (result < 0)
 		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), sql);
+	AtEOXact_GUC(true, nest_level);
+	if (!read_only)
+		ps_become_caller(identity);
 	MemoryContextSwitchTo(caller);
 	return SPI_processed;
 }

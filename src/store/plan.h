@@ -21,7 +21,7 @@ typedef struct PsPlan
 	bool		as_written;		/* means the tables it names, also in a process that works on the shadow */
 } PsPlan;
 
-/* Runs the statement; raises unless it ends as expected (SPI_OK_…). Returns the rows it touched. */
+/* Runs the statement as the owner of the tables; raises unless it ends as expected (SPI_OK_…). Returns the rows it touched. */
 extern uint64 ps_plan_run(PsPlan *plan, Datum *args, const char *nulls, int expected);
 
 /* The same for a statement that writes so many rows of a table; raises when a trigger, rule or policy keeps some back. */
@@ -29,7 +29,7 @@ extern void ps_plan_write(PsPlan *plan, Datum *args, const char *nulls, int expe
 
 extern void ps_plan_complain(const char *table, uint64 missing, uint64 nrows) pg_attribute_noreturn();
 
-/* The same for a SELECT within a STABLE function: read-only, in the calling query's snapshot. */
+/* The same for a SELECT within a STABLE function: read-only, in the calling query's snapshot, with the caller's rights. */
 extern uint64 ps_plan_read(PsPlan *plan, Datum *args);
 
 /* A value of a row that the last statement returned, as text in the current context; NULL when null. */
@@ -40,7 +40,7 @@ extern int64 ps_plan_number(PsPlan *plan, Datum *args);
 
 /*
  * Runs a statement that may read whole tables, as it is written: planned for what
- * they are now, and not kept. Read-only as ps_plan_read() does. Returns the rows it touched.
+ * they are now, and not kept. Read-only it is as ps_plan_read(), in rights too. Returns the rows it touched.
  */
 extern uint64 ps_plan_run_once(const char *sql, int nargs, const Oid *types, Datum *args, bool read_only);
 

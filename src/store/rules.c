@@ -73,7 +73,6 @@ static void
 watch(void)
 {
 	static bool watching = false;
-	Oid			schema = get_namespace_oid(PS_SCHEMA, false);
 
 	if (!watching)
 	{
@@ -82,7 +81,7 @@ watch(void)
 	}
 	watching = true;
 	for (int i = 0; i < lengthof(tables); i++)
-		relids[i] = get_relname_relid(tables[i], schema);
+		relids[i] = ps_own_table(PS_SCHEMA, tables[i]);
 }
 
 static void

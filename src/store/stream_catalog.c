@@ -5,15 +5,15 @@
  */
 #include "postgres.h"
 
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "profile_stream.h"
+#include "store/owner.h"
 #include "store/plan.h"
 #include "store/stream_catalog.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 const char *const ps_sink_names[PS_SINK_KINDS] = {
@@ -136,7 +136,7 @@ column_jsonb(int column)
 void
 ps_stream_tell_workers(void)
 {
-	Oid			relid = get_relname_relid("stream_status", get_namespace_oid(PS_SCHEMA, false));
+	Oid			relid = ps_own_table(PS_SCHEMA, "stream_status");
 
 	if (OidIsValid(relid))
 		CacheInvalidateRelcacheByRelid(relid);

@@ -4,15 +4,10 @@
  */
 #include "postgres.h"
 
-#include "catalog/namespace.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
-#include "miscadmin.h"
 #include "store/plan.h"
 #include "store/stream_catalog.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
-#include "utils/syscache.h"
 
 static PsPlan state_plan = {
 	"UPDATE profile_stream.stream_status t SET state = $2, error = $3, hint = $4,"
@@ -22,38 +17,16 @@ static PsPlan state_plan = {
 	5, {INT4OID, TEXTOID, TEXTOID, TEXTOID, INT8OID}
 };
 
-/* Owner of stream_status; whoever we are when it is gone, which the statement will complain about. */
-static Oid
-status_owner(void)
-{
-	Oid			relid = get_relname_relid("stream_status", get_namespace_oid(PS_SCHEMA, true));
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner = GetUserId();
-
-	if (HeapTupleIsValid(tuple))
-	{
-		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-		ReleaseSysCache(tuple);
-	}
-	return owner;
-}
-
 void
 ps_stream_set_state(int stream_id, const char *state, const char *error, const char *hint, int64 next_attempt_ms)
 {
 	Datum		args[5];
 	char		nulls[5] = {' ', ' ', error ? ' ' : 'n', hint ? ' ' : 'n', next_attempt_ms < 0 ? 'n' : ' '};
-	Oid			user;
-	int			context;
 
 	args[0] = Int32GetDatum(stream_id);
 	args[1] = CStringGetTextDatum(state);
 	args[2] = error ? CStringGetTextDatum(error) : (Datum) 0;
 	args[3] = hint ? CStringGetTextDatum(hint) : (Datum) 0;
 	args[4] = Int64GetDatum(next_attempt_ms);
-	/* as the owner of the table: that a stream lost its rights must be seen too */
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(status_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
 	(void) ps_plan_run(&state_plan, args, nulls, SPI_OK_UPDATE);
-	SetUserIdAndSecContext(user, context);
 }
