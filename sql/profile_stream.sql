@@ -4,7 +4,47 @@
 -- roles: cluster-wide, so they may exist already
 
 DO $$
+DECLARE
+	problem text;
+	role record;
 BEGIN
+	-- who owns the schema decides what its names mean, and what is in it may be taken for what the script creates
+	SELECT COALESCE(
+			CASE WHEN r.oid OPERATOR(pg_catalog.<>) n.nspowner AND NOT o.rolsuper
+				THEN pg_catalog.format('it belongs to role %I', o.rolname) END,
+			(SELECT pg_catalog.format('role %I may create objects in it', g.rolname)
+				FROM pg_catalog.aclexplode(n.nspacl) a LEFT JOIN pg_catalog.pg_roles g ON g.oid OPERATOR(pg_catalog.=) a.grantee
+				WHERE a.privilege_type OPERATOR(pg_catalog.=) 'CREATE' AND a.grantee OPERATOR(pg_catalog.<>) n.nspowner LIMIT 1),
+			(SELECT pg_catalog.format('it holds %s', pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid))
+				FROM pg_catalog.pg_depend d
+				WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass::oid
+					AND d.refobjid OPERATOR(pg_catalog.=) n.oid
+					AND d.classid OPERATOR(pg_catalog.<>) 'pg_catalog.pg_extension'::pg_catalog.regclass::oid
+				ORDER BY d.classid, d.objid LIMIT 1)) INTO problem
+		FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles o ON o.oid OPERATOR(pg_catalog.=) n.nspowner
+			JOIN pg_catalog.pg_roles r ON r.rolname OPERATOR(pg_catalog.=) current_user
+		WHERE n.nspname OPERATOR(pg_catalog.=) 'profile_stream';
+	IF problem IS NOT NULL THEN
+		RAISE EXCEPTION 'schema profile_stream cannot be that of the extension: %', problem
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				HINT = 'The extension makes its schema itself. Drop or rename the one that is there, or empty it and make yourself its owner.';
+	END IF;
+	IF pg_catalog.to_regnamespace('profile_stream_rebuild') IS NOT NULL THEN
+		RAISE EXCEPTION 'schema profile_stream_rebuild exists already'
+			USING ERRCODE = 'duplicate_schema', HINT = 'The extension makes it itself. Drop or rename the one that is there.';
+	END IF;
+	-- they are of the cluster: whoever may grant them decides who is an operator in each of its databases
+	FOR role IN
+		SELECT r.rolname, CASE WHEN r.rolsuper THEN 'it is a superuser' WHEN r.rolcanlogin THEN 'it may log in'
+				WHEN r.rolcreaterole THEN 'it may create roles' ELSE pg_catalog.format('role %I may grant it', m.rolname) END AS why
+			FROM pg_catalog.pg_roles r LEFT JOIN (pg_catalog.pg_auth_members a JOIN pg_catalog.pg_roles m
+				ON m.oid OPERATOR(pg_catalog.=) a.member AND a.admin_option AND NOT m.rolsuper) ON a.roleid OPERATOR(pg_catalog.=) r.oid
+			WHERE r.rolname OPERATOR(pg_catalog.=) ANY (ARRAY['profile_stream_reader', 'profile_stream_operator']::name[])
+				AND (r.rolsuper OR r.rolcanlogin OR r.rolcreaterole OR m.oid IS NOT NULL)
+	LOOP
+		RAISE WARNING 'role % was there before: %', role.rolname, role.why
+			USING HINT = 'Take that from it with ALTER ROLE or REVOKE, unless it is meant.';
+	END LOOP;
 	IF pg_catalog.pg_encoding_to_char((SELECT d.encoding FROM pg_catalog.pg_database d
 			WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())) OPERATOR(pg_catalog.<>) 'UTF8' THEN
 		RAISE EXCEPTION 'profile_stream requires a database with encoding UTF8'
@@ -33,9 +73,9 @@ CREATE TABLE streams (
 	batch_size int NOT NULL,
 	batch_wait interval NOT NULL,
 	dedupe_retention interval NOT NULL,
-	on_offset_lost text NOT NULL CHECK (on_offset_lost IN ('stop', 'earliest', 'latest')),
+	on_offset_lost text COLLATE "C" NOT NULL CHECK (on_offset_lost IN ('stop', 'earliest', 'latest')),
 	notify_channel text NOT NULL,
-	notify text NOT NULL CHECK (notify IN ('customer', 'batch', 'off')),
+	notify text COLLATE "C" NOT NULL CHECK (notify IN ('customer', 'batch', 'off')),
 	options jsonb NOT NULL,
 	reorder_wait interval NOT NULL DEFAULT '0',
 	reorder_buffer_size int NOT NULL DEFAULT 1000,
@@ -50,7 +90,7 @@ CREATE TABLE streams (
 	updates_topic text,
 	dead_letter_topic text,
 	segment_channel_prefix text,
-	format text NOT NULL DEFAULT 'profile_event',
+	format text COLLATE "C" NOT NULL DEFAULT 'profile_event' CHECK (format IN ('profile_event', 'cloudevents', 'custom')),
 	field_map jsonb,
 	created_at timestamptz NOT NULL,
 	CHECK ((server IS NULL) <> (brokers IS NULL))
@@ -86,7 +126,7 @@ CREATE TABLE stream_offsets (
 	held_bytes bigint NOT NULL DEFAULT 0,
 	last_message_at timestamptz,
 	committed_at timestamptz,
-	state text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'offset_lost')),
+	state text COLLATE "C" NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'offset_lost')),
 	error text,
 	PRIMARY KEY (stream_id, partition)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
@@ -99,7 +139,8 @@ CREATE TABLE stream_status (
 	stream_id int PRIMARY KEY REFERENCES streams ON DELETE CASCADE,
 	database oid NOT NULL,
 	enabled boolean NOT NULL,
-	state text NOT NULL,
+	state text COLLATE "C" NOT NULL CHECK (state IN ('starting', 'running', 'ready', 'retrying', 'offset_lost', 'quarantined', 'paused',
+		'disabled', 'no_worker_slot', 'incomplete')),
 	error text,
 	hint text,
 	error_at timestamptz,
@@ -125,7 +166,7 @@ COMMENT ON TABLE stream_gaps IS 'Offset ranges [from_offset, to_offset) that a s
 -- Not dumped: a restored database begins with empty hands, and what Redis holds expires.
 CREATE TABLE outbox (
 	stream_id int NOT NULL,
-	sink text COLLATE "C" NOT NULL,
+	sink text COLLATE "C" NOT NULL CHECK (sink IN ('redis', 'updates')),
 	outbox_id bigint GENERATED ALWAYS AS IDENTITY (CACHE 100),
 	customer_ids text[] NOT NULL,
 	customers int NOT NULL,
@@ -138,7 +179,7 @@ COMMENT ON TABLE outbox IS 'Customers that changed, one row per commit and sink,
 
 CREATE TABLE sink_pending (
 	stream_id int NOT NULL,
-	sink text COLLATE "C" NOT NULL,
+	sink text COLLATE "C" NOT NULL CHECK (sink IN ('redis', 'updates')),
 	customer_id text COLLATE "C" NOT NULL,
 	pending_id bigint GENERATED BY DEFAULT AS IDENTITY,
 	event_types text[] NOT NULL DEFAULT '{}',
@@ -149,8 +190,8 @@ COMMENT ON TABLE sink_pending IS 'Customers whose profile a relay has to deliver
 
 CREATE TABLE sink_status (
 	stream_id int NOT NULL,
-	sink text COLLATE "C" NOT NULL,
-	state text NOT NULL,
+	sink text COLLATE "C" NOT NULL CHECK (sink IN ('redis', 'updates', 'dead_letters')),
+	state text COLLATE "C" NOT NULL CHECK (state IN ('running', 'retrying')),
 	error text,
 	hint text,
 	error_at timestamptz,
@@ -162,7 +203,7 @@ CREATE TABLE sink_status (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE sink_status IS 'What a relay last said, and how much it has delivered';
 
-CREATE VIEW stream_sinks AS
+CREATE VIEW stream_sinks WITH (security_invoker = true) AS
 	SELECT s.stream_id, s.name AS stream, k.sink, k.target
 	FROM profile_stream.streams s CROSS JOIN LATERAL (VALUES ('redis', s.redis), ('updates', s.updates_topic), ('dead_letters', s.dead_letter_topic)) AS k(sink, target)
 	WHERE k.target IS NOT NULL;
@@ -249,7 +290,7 @@ CREATE TABLE dead_letters (
 	key bytea,
 	value bytea,
 	headers jsonb,
-	kind text NOT NULL,
+	kind text COLLATE "C" NOT NULL CHECK (kind IN ('malformed', 'invalid', 'handler', 'late')),
 	errors text[] NOT NULL,
 	sqlstate text,
 	customer_id text,
@@ -281,8 +322,8 @@ CREATE TABLE attribute_maps (
 	event_type text COLLATE "C" NOT NULL,
 	attribute text COLLATE "C" NOT NULL,
 	path text,
-	operation text NOT NULL,
-	type text NOT NULL,
+	operation text COLLATE "C" NOT NULL CHECK (operation IN ('set', 'set_if_null', 'add', 'subtract', 'max', 'min', 'count', 'append_unique', 'latest')),
+	type text COLLATE "C" NOT NULL CHECK (type IN ('text', 'numeric', 'boolean', 'timestamptz')),
 	max_items int NOT NULL,
 	UNIQUE (event_type, attribute)
 );
@@ -301,9 +342,6 @@ COMMENT ON FUNCTION map_attribute IS 'Let a value of each event of a type change
 CREATE FUNCTION unmap_attribute(event_type text, attribute text) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_unmap_attribute' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION unmap_attribute(text, text) IS 'Remove a map; what it has set stays';
-
-REVOKE ALL ON FUNCTION map_attribute, unmap_attribute FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION map_attribute, unmap_attribute TO profile_stream_operator;
 
 -- section: metrics of users (api/metrics.c)
 
@@ -326,7 +364,7 @@ COMMENT ON TABLE metric_series IS 'What samples are kept for metrics: of which e
 CREATE TABLE metrics (
 	name text COLLATE "C" PRIMARY KEY,
 	series_id int NOT NULL REFERENCES metric_series,
-	aggregate text NOT NULL,
+	aggregate text COLLATE "C" NOT NULL CHECK (aggregate IN ('count', 'sum', 'avg', 'min', 'max', 'distinct', 'last')),
 	"window" interval NOT NULL
 );
 CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON metrics
@@ -343,9 +381,6 @@ COMMENT ON FUNCTION create_metric IS 'Create a metric: an aggregate of a value o
 CREATE FUNCTION drop_metric(name text) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_drop_metric' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION drop_metric(text) IS 'Remove a metric; prune_metrics() removes samples that no other metric reads';
-
-REVOKE ALL ON FUNCTION create_metric, drop_metric FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION create_metric, drop_metric TO profile_stream_operator;
 
 -- section: functions of users (api/functions.c)
 
@@ -401,9 +436,6 @@ CREATE FUNCTION unregister_upcaster(event_type text, from_version int) RETURNS v
 	AS 'MODULE_PATHNAME', 'ps_unregister_upcaster' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION unregister_upcaster(text, int) IS 'Raise events from a schemaVersion no more';
 
-REVOKE ALL ON FUNCTION register_handler, unregister_handler, test_handler, register_upcaster, unregister_upcaster FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION register_handler, unregister_handler, test_handler, register_upcaster, unregister_upcaster TO profile_stream_operator;
-
 -- section: core as functions (api/events.c)
 
 CREATE FUNCTION decode_event(value bytea, as_of timestamptz DEFAULT now())
@@ -429,7 +461,6 @@ COMMENT ON FUNCTION canonical_event IS 'A message of any format as a profile eve
 CREATE FUNCTION decode_fuzz(seed int, iterations int, format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL) RETURNS bigint
 	LANGUAGE c STABLE PARALLEL SAFE
 	AS 'MODULE_PATHNAME', 'ps_decode_fuzz';
-REVOKE ALL ON FUNCTION decode_fuzz FROM PUBLIC;
 COMMENT ON FUNCTION decode_fuzz IS 'Decodes damaged events and random bytes, checks every result, and counts the valid ones; for tests';
 
 -- section: apply (api/apply.c)
@@ -464,7 +495,7 @@ EXCEPTION WHEN data_exception OR program_limit_exceeded OR untranslatable_charac
 END $$;
 COMMENT ON FUNCTION dead_letter_json(bytea) IS 'Bytes as jsonb, NULL where they do not parse';
 
-CREATE VIEW dead_letter_details AS
+CREATE VIEW dead_letter_details WITH (security_invoker = true) AS
 	SELECT d.*, profile_stream.dead_letter_text(d.key) AS key_text, profile_stream.dead_letter_text(d.value) AS value_text,
 		CASE WHEN s.format <> 'profile_event'
 			THEN profile_stream.canonical_event(d.value, d.key, d.headers, d.kafka_timestamp, s.format, s.field_map)
@@ -473,7 +504,7 @@ CREATE VIEW dead_letter_details AS
 	FROM profile_stream.dead_letters d LEFT JOIN profile_stream.streams s ON s.stream_id = d.stream_id;
 COMMENT ON VIEW dead_letter_details IS 'Dead letters with key and value as text and the event as jsonb, where they are; of a stream of another format as a profile event';
 
-CREATE VIEW dead_letter_summary AS
+CREATE VIEW dead_letter_summary WITH (security_invoker = true) AS
 	SELECT d.stream, d.kind, d.errors[1] AS error, (d.dead_at AT TIME ZONE 'UTC')::date AS day, pg_catalog.count(*) AS letters,
 		pg_catalog.min(d.dead_at) AS first_at, pg_catalog.max(d.dead_at) AS last_at, pg_catalog.min(d.dead_letter_id) AS example_id
 	FROM profile_stream.dead_letters d GROUP BY 1, 2, 3, 4;
@@ -496,6 +527,15 @@ CREATE FUNCTION dead_letter_matches(letter dead_letters, stream text, kind text,
 			AND (dead_letter_matches.ids IS NULL OR (letter).dead_letter_id = ANY (dead_letter_matches.ids));
 COMMENT ON FUNCTION dead_letter_matches IS 'Whether the filters of retry_dead_letters() and discard_dead_letters() choose a letter; NULL chooses any';
 
+CREATE FUNCTION lock_dead_letters(stream text, kind text, event_type text, sqlstate text, since timestamptz, until timestamptz, ids bigint[],
+	after_id bigint, max_letters bigint) RETURNS bigint[]
+	AS 'MODULE_PATHNAME', 'ps_lock_dead_letters' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION lock_dead_letters IS 'What retry_dead_letters() begins with: takes the oldest letters that it chooses and nobody else has, and returns their numbers';
+
+CREATE FUNCTION settle_dead_letters(ids bigint[], results jsonb) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_settle_dead_letters' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION settle_dead_letters(bigint[], jsonb) IS 'What retry_dead_letters() ends with: removes letters that were applied, and notes the new errors of the others';
+
 CREATE FUNCTION retry_dead_letters(stream text DEFAULT NULL, kind text DEFAULT NULL, event_type text DEFAULT NULL,
 	sqlstate text DEFAULT NULL, since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL, ids bigint[] DEFAULT NULL,
 	patch jsonb DEFAULT NULL, transform regprocedure DEFAULT NULL, after_id bigint DEFAULT NULL, max_letters int DEFAULT 1000,
@@ -505,6 +545,7 @@ CREATE FUNCTION retry_dead_letters(stream text DEFAULT NULL, kind text DEFAULT N
 DECLARE
 	takes oid;
 	transformation text;
+	locked bigint[];
 	letter record;
 	source record;
 	fixed jsonb;
@@ -536,16 +577,16 @@ BEGIN
 		transformation := format('SELECT %s(%s)', retry_dead_letters.transform::oid::regproc,
 			CASE takes WHEN 'jsonb'::regtype THEN '$1' WHEN 'text'::regtype THEN 'profile_stream.dead_letter_text($2)' ELSE '$2' END);
 	END IF;
+	locked := profile_stream.lock_dead_letters(retry_dead_letters.stream, retry_dead_letters.kind, retry_dead_letters.event_type,
+		retry_dead_letters.sqlstate, retry_dead_letters.since, retry_dead_letters.until, retry_dead_letters.ids,
+		retry_dead_letters.after_id, retry_dead_letters.max_letters);
+	last_id := locked[cardinality(locked)];
 	FOR letter IN
 		SELECT d.dead_letter_id, d.value, d.key, d.headers, d.kafka_timestamp, s.format, s.field_map,
 			COALESCE((EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::bigint, 604800000000) AS retention
 		FROM profile_stream.dead_letters d LEFT JOIN profile_stream.streams s ON s.stream_id = d.stream_id
-		WHERE profile_stream.dead_letter_matches(d, retry_dead_letters.stream, retry_dead_letters.kind, retry_dead_letters.event_type,
-				retry_dead_letters.sqlstate, retry_dead_letters.since, retry_dead_letters.until, retry_dead_letters.ids)
-			AND (retry_dead_letters.after_id IS NULL OR d.dead_letter_id > retry_dead_letters.after_id)
-		ORDER BY d.dead_letter_id LIMIT retry_dead_letters.max_letters FOR UPDATE OF d SKIP LOCKED
+		WHERE d.dead_letter_id = ANY (locked) ORDER BY d.dead_letter_id
 	LOOP
-		last_id := letter.dead_letter_id;
 		-- the caller's code may raise: one subtransaction a letter, only here
 		BEGIN
 			fixed := CASE WHEN letter.format <> 'profile_event'
@@ -553,8 +594,7 @@ BEGIN
 				ELSE profile_stream.dead_letter_json(letter.value) END;
 			IF fixed IS NULL AND COALESCE(takes, 'jsonb'::regtype) = 'jsonb'::regtype THEN
 				-- nothing that could be applied: its error stands
-				UPDATE profile_stream.dead_letters d SET attempts = d.attempts + 1, failed_at = clock_timestamp()
-					WHERE d.dead_letter_id = letter.dead_letter_id;
+				PERFORM profile_stream.settle_dead_letters(ARRAY[letter.dead_letter_id], '[{"ordinal": 1, "outcome": "dead"}]');
 				failed := failed + 1;
 				CONTINUE;
 			ELSIF takes IS NOT NULL THEN
@@ -564,9 +604,8 @@ BEGIN
 			RAISE;
 		WHEN OTHERS THEN
 			GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, state = RETURNED_SQLSTATE;
-			UPDATE profile_stream.dead_letters d SET attempts = d.attempts + 1, failed_at = clock_timestamp(),
-				errors = ARRAY['Transform error: ' || message], sqlstate = state
-				WHERE d.dead_letter_id = letter.dead_letter_id;
+			PERFORM profile_stream.settle_dead_letters(ARRAY[letter.dead_letter_id], jsonb_build_array(jsonb_build_object('ordinal', 1,
+				'outcome', 'dead', 'errors', jsonb_build_array('Transform error: ' || message), 'sqlstate', state)));
 			failed := failed + 1;
 			CONTINUE;
 		END;
@@ -610,12 +649,7 @@ BEGIN
 				END;
 			END LOOP;
 		END;
-		UPDATE profile_stream.dead_letters d SET attempts = d.attempts + 1, failed_at = clock_timestamp(), kind = r.kind,
-			errors = ARRAY(SELECT jsonb_array_elements_text(r.errors)), sqlstate = r.sqlstate
-			FROM jsonb_to_recordset(results) AS r(ordinal int, outcome text, kind text, errors jsonb, sqlstate text)
-			WHERE r.outcome NOT IN ('applied', 'duplicate', 'blocked') AND d.dead_letter_id = source.ids[r.ordinal];
-		DELETE FROM profile_stream.dead_letters d USING jsonb_to_recordset(results) AS r(ordinal int, outcome text)
-			WHERE r.outcome IN ('applied', 'duplicate', 'blocked') AND d.dead_letter_id = source.ids[r.ordinal];
+		PERFORM profile_stream.settle_dead_letters(source.ids, results);
 		SELECT applied + count(*) FILTER (WHERE r.outcome = 'applied'), duplicates + count(*) FILTER (WHERE r.outcome = 'duplicate'),
 			failed + count(*) FILTER (WHERE r.outcome NOT IN ('applied', 'duplicate', 'blocked')), blocked + count(*) FILTER (WHERE r.outcome = 'blocked')
 			INTO applied, duplicates, failed, blocked FROM jsonb_to_recordset(results) AS r(outcome text);
@@ -625,19 +659,8 @@ COMMENT ON FUNCTION retry_dead_letters IS 'Apply dead letters again, changed by 
 
 CREATE FUNCTION discard_dead_letters(stream text DEFAULT NULL, kind text DEFAULT NULL, event_type text DEFAULT NULL,
 	sqlstate text DEFAULT NULL, since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL, ids bigint[] DEFAULT NULL)
-	RETURNS bigint LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
-	BEGIN ATOMIC
-		WITH gone AS (
-			DELETE FROM profile_stream.dead_letters d
-			WHERE profile_stream.dead_letter_matches(d, discard_dead_letters.stream, discard_dead_letters.kind, discard_dead_letters.event_type,
-					discard_dead_letters.sqlstate, discard_dead_letters.since, discard_dead_letters.until, discard_dead_letters.ids)
-			RETURNING 1)
-		SELECT pg_catalog.count(*) FROM gone;
-	END;
+	RETURNS bigint AS 'MODULE_PATHNAME', 'ps_discard_dead_letters' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION discard_dead_letters IS 'Remove dead letters; returns how many';
-
-REVOKE ALL ON FUNCTION retry_events, retry_dead_letters, discard_dead_letters FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION retry_events, retry_dead_letters, discard_dead_letters TO profile_stream_operator;
 
 CREATE FUNCTION prune_metrics(as_of timestamptz DEFAULT pg_catalog.now()) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'ps_prune_metrics' LANGUAGE c STRICT VOLATILE
@@ -689,7 +712,7 @@ CREATE FUNCTION json_timestamp(at timestamptz) RETURNS text
 	AS 'MODULE_PATHNAME', 'ps_json_timestamp' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
 COMMENT ON FUNCTION json_timestamp(timestamptz) IS 'Timestamp as profile documents write it: ISO 8601, UTC';
 
-CREATE VIEW profiles AS
+CREATE VIEW profiles WITH (security_invoker = true) AS
 	SELECT p.customer_id, p.version, p.updated_at,
 		p.first_name, p.last_name, p.email, p.phone,
 		p.total_balance, p.account_count, p.last_transaction_at,
@@ -730,7 +753,7 @@ CREATE FUNCTION profile_document(profile materialized_profiles, as_of timestampt
 		'metrics', profile_stream.metric_values((profile).customer_id, (profile).window_state, as_of));
 COMMENT ON FUNCTION profile_document(materialized_profiles, timestamptz) IS 'A profile row as a MaterializedProfile document, windowed metrics as of a moment';
 
-CREATE VIEW profile_documents AS
+CREATE VIEW profile_documents WITH (security_invoker = true) AS
 	SELECT p.customer_id, profile_stream.profile_document(p, pg_catalog.now()) AS data, p.version, p.updated_at
 	FROM profile_stream.materialized_profiles p;
 COMMENT ON VIEW profile_documents IS 'Profiles as MaterializedProfile documents, windowed metrics as of now()';
@@ -769,6 +792,7 @@ CREATE FUNCTION metric_trend(customer_id text, metric text, from_day date, to_da
 				AND c.metric = profile_stream.metric_series(metric_trend.metric)
 				AND c.to_at >= metric_trend.from_day::timestamp AT TIME ZONE 'UTC'
 				AND c.samples IS NOT NULL
+				AND EXISTS (SELECT FROM profile_stream.materialized_profiles p WHERE p.customer_id = metric_trend.customer_id)
 		), buckets AS (
 			SELECT (s.at AT TIME ZONE 'UTC')::date AS day, pg_catalog.count(*) AS count,
 				pg_catalog.sum(s.value) AS sum, pg_catalog.min(s.value) AS min, pg_catalog.max(s.value) AS max
@@ -779,6 +803,7 @@ CREATE FUNCTION metric_trend(customer_id text, metric text, from_day date, to_da
 			WHERE c.customer_id = metric_trend.customer_id
 				AND c.metric = profile_stream.metric_series(metric_trend.metric)
 				AND c.to_at >= metric_trend.from_day::timestamp AT TIME ZONE 'UTC'
+				AND EXISTS (SELECT FROM profile_stream.materialized_profiles p WHERE p.customer_id = metric_trend.customer_id)
 		)
 		SELECT b.day, pg_catalog.sum(b.count)::bigint, pg_catalog.sum(b.sum) FILTER (WHERE v.is_value),
 			pg_catalog.min(b.min) FILTER (WHERE v.is_value), pg_catalog.max(b.max) FILTER (WHERE v.is_value)
@@ -857,8 +882,9 @@ BEGIN
 			WHEN 'jsonb' THEN 'p.attributes -> %1$L'
 			WHEN 'text' THEN 'p.attributes ->> %1$L'
 			WHEN 'timestamptz' THEN 'profile_stream.attribute_time(p.attributes ->> %1$L)'
-			ELSE 'CASE WHEN jsonb_typeof(p.attributes -> %1$L) = %3$L THEN (p.attributes -> %1$L)::%4$s END' END || ' AS %2$I',
-			names[i], names[i], CASE kinds[i] WHEN 'numeric' THEN 'number' ELSE kinds[i] END, kinds[i]);
+			WHEN 'numeric' THEN 'CASE WHEN pg_catalog.jsonb_typeof(p.attributes -> %1$L) = ''number'' THEN (p.attributes -> %1$L)::pg_catalog.numeric END'
+			WHEN 'boolean' THEN 'CASE WHEN pg_catalog.jsonb_typeof(p.attributes -> %1$L) = ''boolean'' THEN (p.attributes -> %1$L)::pg_catalog.bool END'
+			END || ' AS %2$I', names[i], names[i]);
 	END LOOP;
 	FOREACH wanted IN ARRAY create_profile_view.metrics LOOP
 		SELECT m.aggregate INTO kind FROM profile_stream.metrics m WHERE m.name = wanted;
@@ -870,7 +896,7 @@ BEGIN
 			wanted, CASE WHEN kind IN ('count', 'distinct') THEN '::bigint' ELSE '' END, wanted);
 	END LOOP;
 
-	statement := format('VIEW %s AS SELECT %s FROM profile_stream.materialized_profiles p', target, columns);
+	statement := format('VIEW %s WITH (security_invoker = true) AS SELECT %s FROM profile_stream.materialized_profiles p', target, columns);
 	BEGIN
 		EXECUTE 'CREATE OR REPLACE ' || statement;
 	EXCEPTION WHEN invalid_table_definition THEN
@@ -920,7 +946,6 @@ COMMENT ON FUNCTION segment_channel(text, text) IS 'Channel of a segment in a st
 
 CREATE FUNCTION notification(customer_id text, version bigint, updated_at timestamptz, event_types text[]) RETURNS text
 	AS 'MODULE_PATHNAME', 'ps_notification' LANGUAGE c STRICT STABLE PARALLEL SAFE;
-REVOKE ALL ON FUNCTION notification(text, bigint, timestamptz, text[]) FROM PUBLIC;
 COMMENT ON FUNCTION notification(text, bigint, timestamptz, text[]) IS 'Payload with which a change of a customer is announced; for tests';
 
 -- section: Kafka options (api/options.c)
@@ -948,9 +973,6 @@ COMMENT ON FUNCTION test_redis(text) IS 'Try whether a Redis can be reached and 
 CREATE FUNCTION redis_write(redis text, prefix text, ttl int, customer_ids text[], versions bigint[], documents text[]) RETURNS text[]
 	AS 'MODULE_PATHNAME', 'ps_redis_write' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION redis_write(text, text, int, text[], bigint[], text[]) IS 'Write profiles to Redis as a relay does, or delete those whose document is null; says of each key: written, newer or foreign; for tests';
-
-REVOKE ALL ON FUNCTION test_redis(text), redis_write(text, text, int, text[], bigint[], text[]) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION test_redis(text) TO profile_stream_operator;
 
 -- section: streams (api/streams.c)
 
@@ -1025,12 +1047,7 @@ CREATE FUNCTION reconcile(name text, OUT partition int, OUT consumed bigint, OUT
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION reconcile(text) IS 'Balance a stream''s books: per partition what was consumed, what became of it and the difference, which is 0; and how many sealed chunks differ from their samples or day buckets';
 
-REVOKE ALL ON FUNCTION create_stream, alter_stream, seek_stream, pause_stream, resume_stream, drop_stream, start_streams,
-	refill_sink, wait_for_stream, test_connection, reconcile FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION create_stream, alter_stream, seek_stream, pause_stream, resume_stream, drop_stream, start_streams,
-	refill_sink, wait_for_stream, test_connection, reconcile TO profile_stream_operator;
-
-CREATE VIEW stream_leases AS
+CREATE VIEW stream_leases WITH (security_invoker = true) AS
 	SELECT l.classid::bigint AS stream_id, l.pid,
 		CASE WHEN l.objid::bigint >= 4294967232 THEN 4294967295 - l.objid::bigint END AS worker,
 		CASE WHEN l.objid::bigint <= 2147483647 THEN l.objid::bigint END AS partition,
@@ -1040,7 +1057,7 @@ CREATE VIEW stream_leases AS
 		AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
 COMMENT ON VIEW stream_leases IS 'Workers that run, by their number from 0, the partitions that each reads, and relays, by their sink';
 
-CREATE VIEW stat_partitions AS
+CREATE VIEW stat_partitions WITH (security_invoker = true) AS
 	SELECT s.name AS stream, s.topic, o.partition, o.state, o.start_offset, o.next_offset, o.end_offset,
 		GREATEST(o.end_offset - o.next_offset, 0) AS lag,
 		o.consumed, o.applied, o.duplicates, o.dead, o.late, o.tombstones, o.blocked, o.replayed, o.held, o.held_bytes,
@@ -1049,7 +1066,7 @@ CREATE VIEW stat_partitions AS
 		LEFT JOIN profile_stream.stream_leases l ON l.stream_id = o.stream_id AND l.partition = o.partition;
 COMMENT ON VIEW stat_partitions IS 'Progress and counters of each partition';
 
-CREATE VIEW stat_streams AS
+CREATE VIEW stat_streams WITH (security_invoker = true) AS
 	WITH running AS (
 		SELECT l.stream_id, pg_catalog.count(*)::int AS workers, (pg_catalog.array_agg(l.pid ORDER BY l.worker))[1] AS pid
 		FROM profile_stream.stream_leases l WHERE l.worker IS NOT NULL GROUP BY l.stream_id
@@ -1087,7 +1104,7 @@ CREATE VIEW stat_streams AS
 		LEFT JOIN totals t ON t.stream_id = s.stream_id;
 COMMENT ON VIEW stat_streams IS 'State, counters, lag and last error of each stream';
 
-CREATE VIEW stat_sinks AS
+CREATE VIEW stat_sinks WITH (security_invoker = true) AS
 	SELECT k.stream, k.sink,
 		CASE WHEN r.pid IS NULL THEN 'not_running' ELSE COALESCE(t.state, 'starting') END AS state,
 		r.pid AS relay_pid, COALESCE(t.delivered, 0) AS delivered, COALESCE(t.refused, 0) AS refused,
@@ -1186,12 +1203,7 @@ CREATE FUNCTION swap_rebuild(name text, timeout interval DEFAULT '60 s') RETURNS
 	AS 'MODULE_PATHNAME', 'ps_rebuild_swap' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION swap_rebuild(text, interval) IS 'Bring the profiles to what the rebuild says, in this transaction, and end it; returns how many profiles changed';
 
-REVOKE ALL ON FUNCTION rebuild(text, boolean), pause_rebuild(text), resume_rebuild(text), cancel_rebuild(text),
-	rebuild_diff(text, int), swap_rebuild(text, interval) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION rebuild(text, boolean), pause_rebuild(text), resume_rebuild(text), cancel_rebuild(text),
-	rebuild_diff(text, int), swap_rebuild(text, interval) TO profile_stream_operator;
-
-CREATE VIEW stat_rebuilds AS
+CREATE VIEW stat_rebuilds WITH (security_invoker = true) AS
 	WITH progress AS (
 		SELECT o.stream_id, pg_catalog.sum(o.next_offset - o.start_offset)::bigint AS done,
 			pg_catalog.sum(GREATEST(o.end_offset, o.next_offset) - o.start_offset)::bigint AS total,
@@ -1252,7 +1264,7 @@ CREATE TABLE score_settings (
 SELECT pg_catalog.pg_extension_config_dump('score_settings', '');
 COMMENT ON TABLE score_settings IS 'What default_scores() counts with, where it is not to be the defaults: one row at most';
 
-CREATE VIEW score_parameters AS
+CREATE VIEW score_parameters WITH (security_invoker = true) AS
 	SELECT s.new_days, s.active_days, s.dormant_days, s.loyal_transactions, s.champion_transactions, s.champion_value, s.at_risk_churn,
 		s.half_gaps, s.least_gap_days, s.default_gap_days, s.ticket_risk, s.trend_risk, s.margin, s.monthly_retention, s.monthly_discount
 	FROM profile_stream.score_settings s
@@ -1260,6 +1272,41 @@ CREATE VIEW score_parameters AS
 	SELECT 30, 30, 90, 4, 8, 1000, 0.7, 4, 1, 30, 0.1, 0.3, 0.2, 0.95, 0.01
 	WHERE NOT EXISTS (SELECT FROM profile_stream.score_settings);
 COMMENT ON VIEW score_parameters IS 'What default_scores() counts with: the row of score_settings, or the defaults';
+
+CREATE FUNCTION set_score_settings(new_days double precision DEFAULT NULL, active_days double precision DEFAULT NULL, dormant_days double precision DEFAULT NULL,
+	loyal_transactions double precision DEFAULT NULL, champion_transactions double precision DEFAULT NULL, champion_value numeric DEFAULT NULL,
+	at_risk_churn double precision DEFAULT NULL, half_gaps double precision DEFAULT NULL, least_gap_days double precision DEFAULT NULL,
+	default_gap_days double precision DEFAULT NULL, ticket_risk double precision DEFAULT NULL, trend_risk double precision DEFAULT NULL,
+	margin double precision DEFAULT NULL, monthly_retention double precision DEFAULT NULL, monthly_discount double precision DEFAULT NULL) RETURNS void
+	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		INSERT INTO profile_stream.score_settings (
+				new_days, active_days, dormant_days, loyal_transactions, champion_transactions, champion_value, at_risk_churn, half_gaps,
+				least_gap_days, default_gap_days, ticket_risk, trend_risk, margin, monthly_retention, monthly_discount)
+			SELECT COALESCE(set_score_settings.new_days, p.new_days), COALESCE(set_score_settings.active_days, p.active_days),
+				COALESCE(set_score_settings.dormant_days, p.dormant_days), COALESCE(set_score_settings.loyal_transactions, p.loyal_transactions),
+				COALESCE(set_score_settings.champion_transactions, p.champion_transactions),
+				COALESCE(set_score_settings.champion_value, p.champion_value), COALESCE(set_score_settings.at_risk_churn, p.at_risk_churn),
+				COALESCE(set_score_settings.half_gaps, p.half_gaps), COALESCE(set_score_settings.least_gap_days, p.least_gap_days),
+				COALESCE(set_score_settings.default_gap_days, p.default_gap_days), COALESCE(set_score_settings.ticket_risk, p.ticket_risk),
+				COALESCE(set_score_settings.trend_risk, p.trend_risk), COALESCE(set_score_settings.margin, p.margin),
+				COALESCE(set_score_settings.monthly_retention, p.monthly_retention), COALESCE(set_score_settings.monthly_discount, p.monthly_discount)
+			FROM profile_stream.score_parameters p
+			ON CONFLICT (is_only) DO UPDATE SET (
+				new_days, active_days, dormant_days, loyal_transactions, champion_transactions, champion_value, at_risk_churn, half_gaps,
+				least_gap_days, default_gap_days, ticket_risk, trend_risk, margin, monthly_retention, monthly_discount)
+				= (excluded.new_days, excluded.active_days, excluded.dormant_days, excluded.loyal_transactions, excluded.champion_transactions,
+				excluded.champion_value, excluded.at_risk_churn, excluded.half_gaps, excluded.least_gap_days, excluded.default_gap_days,
+				excluded.ticket_risk, excluded.trend_risk, excluded.margin, excluded.monthly_retention, excluded.monthly_discount);
+	END;
+COMMENT ON FUNCTION set_score_settings IS 'Set what default_scores() counts with, from the next refresh on; what is null stays as it is';
+
+CREATE FUNCTION reset_score_settings() RETURNS void
+	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		DELETE FROM profile_stream.score_settings;
+	END;
+COMMENT ON FUNCTION reset_score_settings() IS 'Let default_scores() count with the defaults again';
 
 -- OFFSET 0: what a step has computed is not computed again for each use in the next one
 CREATE FUNCTION default_scores(profile materialized_profiles, as_of timestamptz,
@@ -1319,7 +1366,7 @@ COMMENT ON FUNCTION set_score_function(regprocedure) IS 'Let a function(profile 
 -- Not dumped: the next refresh goes on from scored_at.
 CREATE TABLE score_refresh (
 	is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
-	state text NOT NULL,
+	state text COLLATE "C" NOT NULL CHECK (state IN ('running', 'done', 'failed')),
 	started_at timestamptz NOT NULL,
 	finished_at timestamptz,
 	pid int NOT NULL,
@@ -1338,7 +1385,7 @@ CREATE TABLE score_refresh (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE score_refresh IS 'How far the last refresh of scores has come';
 
-CREATE VIEW stat_score_refresh AS
+CREATE VIEW stat_score_refresh WITH (security_invoker = true) AS
 	SELECT CASE WHEN r.state = 'running' AND l.pid IS NULL THEN 'interrupted' ELSE r.state END AS state,
 		r.started_at, r.finished_at, CASE WHEN r.state = 'running' THEN l.pid END AS pid,
 		r.profiles_total, r.profiles_done, r.profiles_changed, r.segment_changes, r.profiles_failed, r.profiles_skipped, r.notifications_skipped,
@@ -1353,7 +1400,7 @@ CREATE PROCEDURE refresh_scores(stale_after interval DEFAULT '1 day', batch int 
 	AS 'MODULE_PATHNAME', 'ps_refresh_scores' LANGUAGE c;
 COMMENT ON PROCEDURE refresh_scores(interval, int, timestamptz) IS 'Compute segment, churn risk and lifetime value of profiles that were not scored since, a batch a transaction';
 
-CREATE VIEW segment_profiles AS
+CREATE VIEW segment_profiles WITH (security_invoker = true) AS
 	SELECT p.*, m.attributes, m.event_counts, m.first_event_at, m.scored_at
 	FROM profile_stream.profiles p JOIN profile_stream.materialized_profiles m ON m.customer_id = p.customer_id;
 COMMENT ON VIEW segment_profiles IS 'What predicates of segments are conditions on: profiles, with attributes and counts of events';
@@ -1383,7 +1430,7 @@ COMMENT ON TABLE segment_members IS 'Who is in a segment by rule, as of its last
 CREATE TABLE segment_changes (
 	change_id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
 	customer_id text COLLATE "C" NOT NULL,
-	kind text NOT NULL CHECK (kind IN ('score', 'rule')),
+	kind text COLLATE "C" NOT NULL CHECK (kind IN ('score', 'rule')),
 	from_segment text,
 	to_segment text,
 	changed_at timestamptz NOT NULL
@@ -1405,11 +1452,6 @@ COMMENT ON FUNCTION drop_segment(text) IS 'Remove a segment by rule and its memb
 CREATE PROCEDURE refresh_segments(name text DEFAULT NULL, batch int DEFAULT 1000)
 	AS 'MODULE_PATHNAME', 'ps_refresh_segments' LANGUAGE c;
 COMMENT ON PROCEDURE refresh_segments(text, int) IS 'Evaluate segments by rule, one or all, a batch of profiles a transaction, and announce who entered and left';
-
-REVOKE ALL ON FUNCTION set_score_function, create_segment, drop_segment FROM PUBLIC;
-REVOKE ALL ON PROCEDURE refresh_scores, refresh_segments FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION set_score_function, create_segment, drop_segment TO profile_stream_operator;
-GRANT EXECUTE ON PROCEDURE refresh_scores, refresh_segments TO profile_stream_operator;
 
 -- section: erasure and export (api/erasure.c)
 
@@ -1466,26 +1508,39 @@ CREATE FUNCTION export_customer(customer_id text) RETURNS jsonb
 	AS 'MODULE_PATHNAME', 'ps_export_customer' LANGUAGE c STRICT STABLE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION export_customer(text) IS 'Everything that is held about a customer';
 
-REVOKE ALL ON FUNCTION forget_customer(text, boolean), unblock_customer(text), export_customer(text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION forget_customer(text, boolean), unblock_customer(text), export_customer(text) TO profile_stream_operator;
-
 -- section: privileges
 
+-- Everybody begins with nothing; what is not named below is for superusers. test/sql/rights.sql holds the same lists.
+REVOKE ALL ON ALL TABLES IN SCHEMA profile_stream, profile_stream_rebuild FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA profile_stream, profile_stream_rebuild FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA profile_stream, profile_stream_rebuild FROM PUBLIC;
 GRANT USAGE ON SCHEMA profile_stream TO profile_stream_reader, profile_stream_operator;
+GRANT USAGE ON SCHEMA profile_stream_rebuild TO profile_stream_operator;
+
+-- Both read. Tables are written by functions alone, with the rights of the tables' owner.
 GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream TO profile_stream_reader, profile_stream_operator;
-GRANT INSERT, UPDATE, DELETE ON stream_offsets, stream_status, stream_gaps, materialized_profiles,
-	window_chunks, event_ids, dead_letters, outbox, sink_pending, sink_status, dead_letter_outbox TO profile_stream_operator;
-GRANT INSERT, DELETE ON attribute_maps, metrics, metric_series TO profile_stream_operator;
-GRANT USAGE ON SEQUENCE attribute_maps_map_id_seq, metric_series_series_id_seq TO profile_stream_operator;
--- segments and score_function say with whose rights code runs: written by the functions alone, but for what a refresh says
-GRANT INSERT, UPDATE, DELETE ON score_settings, score_refresh, segment_members, segment_changes TO profile_stream_operator;
-GRANT UPDATE (refreshed_at, error, error_at) ON segments TO profile_stream_operator;
-GRANT USAGE ON SEQUENCE dead_letters_dead_letter_id_seq, sink_pending_pending_id_seq TO profile_stream_operator;
-REVOKE SELECT ON blocking_salt, blocked_customers FROM profile_stream_reader;
-GRANT INSERT ON blocking_salt TO profile_stream_operator;
-GRANT INSERT, DELETE ON blocked_customers TO profile_stream_operator;
-GRANT USAGE ON SCHEMA profile_stream_rebuild TO profile_stream_reader, profile_stream_operator;
-GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream_rebuild TO profile_stream_reader, profile_stream_operator;
-GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA profile_stream_rebuild TO profile_stream_operator;
-GRANT USAGE ON ALL SEQUENCES IN SCHEMA profile_stream_rebuild TO profile_stream_operator;
-GRANT UPDATE (resumed_at, resumed_done) ON stream_rebuilds TO profile_stream_operator;
+GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream_rebuild TO profile_stream_operator;
+-- a rebuild's state is in the shadow, which is emptied when nobody reads it
+REVOKE SELECT ON blocking_salt, blocked_customers, stream_rebuilds, stat_rebuilds, outbox, sink_pending FROM profile_stream_reader;
+-- what stat_sinks counts
+GRANT SELECT (stream_id, sink, customers) ON outbox TO profile_stream_reader;
+GRANT SELECT (stream_id, sink) ON sink_pending TO profile_stream_reader;
+
+GRANT EXECUTE ON ROUTINE
+	decode_event, decode_message, canonical_event, dead_letter_text, dead_letter_json, customer_lock_key,
+	window_value, metric_values, window_samples, state_samples, chunk_samples, metric_series, metric_aggregate, json_timestamp,
+	profile_document, get_profile, metric_value, metric_trend, attribute_time, create_profile_view,
+	profile_bookmark, bookmark_horizon, is_since, profiles_changed_since, segment_channel, default_scores, wait_for_offset
+	TO profile_stream_reader, profile_stream_operator;
+
+GRANT EXECUTE ON ROUTINE
+	map_attribute, unmap_attribute, create_metric, drop_metric, prune_metrics, window_expired,
+	register_handler, unregister_handler, test_handler, register_upcaster, unregister_upcaster,
+	apply_event, apply_events, retry_events, lock_dead_letters, settle_dead_letters, dead_letter_matches, retry_dead_letters, discard_dead_letters,
+	test_redis, test_connection, create_stream, alter_stream, seek_stream, pause_stream, resume_stream, drop_stream, start_streams,
+	refill_sink, wait_for_stream, reconcile,
+	rebuild, pause_rebuild, resume_rebuild, cancel_rebuild, rebuild_diff, swap_rebuild,
+	profile_stream_rebuild.window_value, profile_stream_rebuild.metric_values,
+	set_score_settings, reset_score_settings, set_score_function, refresh_scores, create_segment, drop_segment, refresh_segments,
+	event_key, mentions, without_mentions, message_customer, dead_letter_concern, forget_customer, unblock_customer, export_customer
+	TO profile_stream_operator;

@@ -3,9 +3,7 @@
  *	  rebuild(), and what leads from it to other profiles: rebuild_diff(),
  *	  swap_rebuild(); or not: pause_rebuild(), cancel_rebuild().
  *
- *	  The catalogue and the shadow are emptied as the owner of the extension's
- *	  tables; profiles are written as the owner of the stream, as its worker does,
- *	  for triggers may be on them.
+ *	  Everything is written as the owner of the extension's tables.
  */
 #include "postgres.h"
 
@@ -237,20 +235,6 @@ lock_copies(const PsStream *stream, PsMoment deadline)
 	AtEOXact_GUC(true, nest_level);
 }
 
-/* Writes the profiles as the stream's owner. */
-static int64
-bring_profiles(const PsStream *stream)
-{
-	PsIdentity	identity;
-	int64		changed;
-
-	GetUserIdAndSecContext(&identity.user, &identity.context);
-	SetUserIdAndSecContext(get_role_oid(stream->owner, false), identity.context | SECURITY_LOCAL_USERID_CHANGE);
-	changed = ps_rebuild_bring(stream->stream_id);
-	ps_become_caller(identity);
-	return changed;
-}
-
 PG_FUNCTION_INFO_V1(ps_rebuild_swap);
 Datum
 ps_rebuild_swap(PG_FUNCTION_ARGS)
@@ -274,7 +258,7 @@ ps_rebuild_swap(PG_FUNCTION_ARGS)
 	lock_copies(stream, deadline);
 	check_ready(stream);
 	check_alone(stream);
-	changed = bring_profiles(stream);
+	changed = ps_rebuild_bring(stream->stream_id);
 	ps_rebuild_end();
 	ps_become_caller(identity);
 	if (strcmp(stream->notify, "off") != 0)

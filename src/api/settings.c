@@ -259,6 +259,7 @@ ps_create_stream(PG_FUNCTION_ARGS)
 	PsIdentity	identity;
 
 	PreventCommandIfReadOnly("create_stream()");
+	ps_check_may_run(GetUserId());
 	(void) ps_connection_options(stream->server, stream->brokers, stream->options, GetUserId());
 	check_redis(stream, GetUserId());
 	SPI_connect();

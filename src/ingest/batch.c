@@ -14,6 +14,7 @@
 #include "pgstat.h"
 #include "sink/notify.h"
 #include "store/lock.h"
+#include "store/owner.h"
 #include "store/rules.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -136,6 +137,7 @@ apply_transaction(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *se
 	error_context_stack = &callback;	/* an error takes it off where it is caught */
 	StartTransactionCommand();
 	SetCurrentStatementStartTimestamp();
+	ps_check_may_run(GetUserId());
 	ps_lock_tables();
 	MemoryContextReset(worker->apply_context);
 	MemoryContextSwitchTo(worker->apply_context);

@@ -26,6 +26,7 @@
 #include "storage/latch.h"
 #include "store/lock.h"
 #include "store/outbox.h"
+#include "store/owner.h"
 #include "store/stream_catalog.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -162,6 +163,7 @@ take_batch(PsRelay *relay)
 
 	relay->taken_at = ps_clock_now();
 	ps_relay_begin(relay);
+	ps_check_may_run(GetUserId());
 	MemoryContextSwitchTo(relay->batch_context);
 	n = sink->methods->read(sink);
 	ps_relay_commit(relay);

@@ -114,6 +114,7 @@ refresh_all(void)
 	if (!ps_refresh_start(&refresh))
 		return;
 	ps_refresh_begin_batch(&refresh);
+	ps_check_may_run(GetUserId());
 	due = is_due();
 	ps_refresh_commit_batch(&refresh, NULL, NULL);
 	if (due)

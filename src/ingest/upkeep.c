@@ -11,8 +11,10 @@
 #include "ingest/lease.h"
 #include "ingest/refresh.h"
 #include "ingest/worker.h"
+#include "miscadmin.h"
 #include "prune.h"
 #include "store/lock.h"
+#include "store/owner.h"
 #include "store/upkeep.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -51,6 +53,7 @@ step(PsWorker *worker)
 	uint64		found;
 
 	StartTransactionCommand();
+	ps_check_may_run(GetUserId());
 	ps_lock_tables();
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());

@@ -146,7 +146,7 @@ ps_plan_number(PsPlan *plan, Datum *args)
 }
 
 uint64
-ps_plan_run_once(const char *sql, int nargs, const Oid *types, Datum *args, bool read_only)
+ps_plan_run_filtered(const char *sql, int nargs, const Oid *types, const Datum *args, const char *nulls, bool read_only)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	int			nest_level = NewGUCNestLevel();
@@ -156,7 +156,7 @@ ps_plan_run_once(const char *sql, int nargs, const Oid *types, Datum *args, bool
 	if (!read_only)
 		identity = ps_become_owner();
 	set_path();
-	result = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), args, NULL, read_only, 0);
+	result = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), unconstify(Datum *, args), nulls, read_only, 0);
 	if (result < 0)
 		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), sql);
 	AtEOXact_GUC(true, nest_level);
@@ -164,6 +164,12 @@ ps_plan_run_once(const char *sql, int nargs, const Oid *types, Datum *args, bool
 		ps_become_caller(identity);
 	MemoryContextSwitchTo(caller);
 	return SPI_processed;
+}
+
+uint64
+ps_plan_run_once(const char *sql, int nargs, const Oid *types, Datum *args, bool read_only)
+{
+	return ps_plan_run_filtered(sql, nargs, types, args, NULL, read_only);
 }
 
 void

@@ -44,6 +44,9 @@ extern int64 ps_plan_number(PsPlan *plan, Datum *args);
  */
 extern uint64 ps_plan_run_once(const char *sql, int nargs, const Oid *types, Datum *args, bool read_only);
 
+/* The same with arguments that may be null, as ps_plan_run() has them. */
+extern uint64 ps_plan_run_filtered(const char *sql, int nargs, const Oid *types, const Datum *args, const char *nulls, bool read_only);
+
 /*
  * Raises unless the first columns of what the last SELECT returned can be read
  * as these types: a Datum of another type would be misread, not refused.

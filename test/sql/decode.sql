@@ -205,8 +205,8 @@ SELECT errors, (SELECT count(*) FROM jsonb_object_keys(payload)) FROM profile_st
 	'"payload":{' || (SELECT string_agg(format('"%s":%s', i % 40000, i), ',') FROM generate_series(1, 70000) i) || '}'), 'UTF8'), '2026-01-01 00:00:00+00');
 
 -- privileges
-SELECT has_function_privilege('public', 'profile_stream.decode_event(bytea, timestamptz)', 'EXECUTE') AS decode_event,
-	has_function_privilege('public', 'profile_stream.decode_fuzz(int, int, text, jsonb)', 'EXECUTE') AS decode_fuzz;
+SELECT has_function_privilege('profile_stream_reader', 'profile_stream.decode_event(bytea, timestamptz)', 'EXECUTE') AS decode_event,
+	has_function_privilege('profile_stream_reader', 'profile_stream.decode_fuzz(int, int, text, jsonb)', 'EXECUTE') AS decode_fuzz;
 
 -- damaged events and random bytes: decode_fuzz checks every answer
 SELECT profile_stream.decode_fuzz(42, 0) AS none, profile_stream.decode_fuzz(42, 100000) AS valid;

@@ -160,9 +160,9 @@ SELECT does, profile_stream.apply_event(ev('s' || n, 'session', jsonb_build_obje
 FROM unnest('{none,path,none,role,listen,notify,commit,apply,caught,test,register}'::text[]) WITH ORDINALITY d (does, n);
 SELECT jsonb_pretty(shown('s') -> 'attributes') AS attributes;
 SELECT current_user, current_setting('search_path') AS path, current_setting('timezone') AS zone;
-SELECT letters();
 SELECT event_type FROM profile_stream.event_handlers WHERE event_type = 'later';
 RESET ROLE;
+SELECT letters();
 
 -- a function that is gone
 SELECT profile_stream.apply_events(ARRAY[ev('d1', 'session', '{"do": "drop"}', 'd'), ev('d2', 'session', '{"do": "none"}', 'd'), ev('d3', 'other', customer => 'd')]);

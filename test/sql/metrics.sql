@@ -208,12 +208,16 @@ SELECT pg_temp.complaint(format('SELECT profile_stream.create_profile_view(%s)',
 	(1, $$'a.b.c'$$), (2, $$'no schema here.x'$$), (3, $$'nowhere.x'$$), (4, $$'x', '{unknown}'$$), (5, $$'x', '{}', '{unknown}'$$), (6, $$'x', '{flag,flag}'$$),
 	(7, $$'x', '{email}'$$), (8, $$'x', '{}', '{login_count_7d}'$$), (9, $$'taken'$$), (10, $$'taken_too'$$), (11, $$'x', '{NULL}'$$), (12, $$'x', '{"a'';--"}'$$)) v(n, arguments) ORDER BY n;
 
--- a reader of a view needs nothing else; operators create metrics, others do not
+-- a view shows what its reader may read, so that row security holds; operators create metrics, others do not
 SET ROLE regress_viewer;
-SELECT rate_sum_1d, rate_sum_2d, branches_1d, flag FROM public.loans WHERE customer_id = 'w';
 SELECT pg_temp.complaint($$SELECT FROM profile_stream.metrics$$), pg_temp.complaint($$SELECT FROM profile_stream.materialized_profiles$$);
 SELECT pg_temp.complaint($$SELECT profile_stream.create_metric('x', 'x', '1 day')$$), pg_temp.complaint($$SELECT profile_stream.drop_metric('shortest')$$),
-	pg_temp.complaint($$SELECT profile_stream.create_profile_view('x')$$);
+	pg_temp.complaint($$SELECT profile_stream.create_profile_view('x')$$), pg_temp.complaint($$SELECT FROM public.loans$$);
+RESET ROLE;
+GRANT profile_stream_reader TO regress_viewer;
+SET ROLE regress_viewer;
+SELECT rate_sum_1d, rate_sum_2d, branches_1d, flag FROM public.loans WHERE customer_id = 'w';
+SELECT pg_temp.complaint($$SELECT profile_stream.create_profile_view('x')$$), pg_temp.complaint($$SELECT profile_stream.create_metric('x', 'x', '1 day')$$);
 RESET ROLE;
 GRANT profile_stream_operator TO regress_viewer;
 SET ROLE regress_viewer;
