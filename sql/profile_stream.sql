@@ -12,7 +12,7 @@ BEGIN
 	SELECT COALESCE(
 			CASE WHEN r.oid OPERATOR(pg_catalog.<>) n.nspowner AND NOT o.rolsuper
 				THEN pg_catalog.format('it belongs to role %I', o.rolname) END,
-			(SELECT pg_catalog.format('role %I may create objects in it', g.rolname)
+			(SELECT pg_catalog.format('%s may create objects in it', COALESCE('role ' || pg_catalog.quote_ident(g.rolname), 'everybody'))
 				FROM pg_catalog.aclexplode(n.nspacl) a LEFT JOIN pg_catalog.pg_roles g ON g.oid OPERATOR(pg_catalog.=) a.grantee
 				WHERE a.privilege_type OPERATOR(pg_catalog.=) 'CREATE' AND a.grantee OPERATOR(pg_catalog.<>) n.nspowner LIMIT 1),
 			(SELECT pg_catalog.format('it holds %s', pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid))
@@ -438,7 +438,7 @@ COMMENT ON FUNCTION unregister_upcaster(text, int) IS 'Raise events from a schem
 
 -- section: core as functions (api/events.c)
 
-CREATE FUNCTION decode_event(value bytea, as_of timestamptz DEFAULT now())
+CREATE FUNCTION decode_event(value bytea, as_of timestamptz DEFAULT pg_catalog.now())
 	RETURNS TABLE (event_id text, customer_id text, event_type text, event_timestamp timestamptz,
 		source text, schema_version int, payload jsonb, errors text[], kind text)
 	LANGUAGE c STABLE STRICT PARALLEL SAFE ROWS 1
@@ -446,7 +446,7 @@ CREATE FUNCTION decode_event(value bytea, as_of timestamptz DEFAULT now())
 COMMENT ON FUNCTION decode_event(bytea, timestamptz) IS 'What a stream makes of a message value: the event, or every error it has; without any effect';
 
 CREATE FUNCTION decode_message(value bytea, key bytea DEFAULT NULL, headers jsonb DEFAULT NULL, kafka_timestamp timestamptz DEFAULT NULL,
-	format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL, as_of timestamptz DEFAULT now())
+	format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL, as_of timestamptz DEFAULT pg_catalog.now())
 	RETURNS TABLE (event_id text, customer_id text, event_type text, event_timestamp timestamptz,
 		source text, schema_version int, payload jsonb, errors text[], kind text)
 	LANGUAGE c STABLE PARALLEL SAFE ROWS 1
@@ -1053,7 +1053,7 @@ CREATE VIEW stream_leases WITH (security_invoker = true) AS
 		CASE WHEN l.objid::bigint <= 2147483647 THEN l.objid::bigint END AS partition,
 		CASE l.objid::bigint WHEN 4294967231 THEN 'redis' WHEN 4294967230 THEN 'updates' WHEN 4294967229 THEN 'dead_letters' END AS relay
 	FROM pg_catalog.pg_locks l
-	WHERE l.locktype = 'advisory' AND l.objsubid = 3 AND l.classid <> 0 AND l.mode = 'ExclusiveLock' AND l.granted
+	WHERE l.locktype = 'advisory' AND l.objsubid = 3 AND l.classid <> 0::oid AND l.mode = 'ExclusiveLock' AND l.granted
 		AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
 COMMENT ON VIEW stream_leases IS 'Workers that run, by their number from 0, the partitions that each reads, and relays, by their sink';
 
@@ -1152,7 +1152,7 @@ BEGIN
 			EXECUTE pg_catalog.format('ALTER TABLE profile_stream_rebuild.%I REPLICA IDENTITY FULL', original.relname);
 		END IF;
 		EXECUTE pg_catalog.format('COMMENT ON TABLE profile_stream_rebuild.%1$I IS %2$L', original.relname,
-			'Shadow of profile_stream.' || original.relname || ', for a rebuild');
+			pg_catalog.concat('Shadow of profile_stream.', original.relname, ', for a rebuild'));
 		-- indexes have the names that they have there: they are looked up by name
 		FOR index IN
 			SELECT a.relname AS wanted, b.relname AS found
@@ -1213,8 +1213,8 @@ CREATE VIEW stat_rebuilds WITH (security_invoker = true) AS
 	), running AS (
 		SELECT l.stream_id - 2147483648 AS stream_id, l.pid FROM profile_stream.stream_leases l WHERE l.worker = 0
 	), speed AS (
-		SELECT b.stream_id, (p.done - b.resumed_done)
-			/ NULLIF(EXTRACT(epoch FROM p.committed_at - b.resumed_at), 0) AS rate
+		SELECT b.stream_id, (p.done - b.resumed_done)::numeric
+			/ NULLIF(EXTRACT(epoch FROM p.committed_at - b.resumed_at), 0::numeric) AS rate
 		FROM profile_stream.stream_rebuilds b JOIN progress p ON p.stream_id = b.stream_id
 		WHERE p.committed_at > b.resumed_at
 	)
@@ -1225,8 +1225,8 @@ CREATE VIEW stat_rebuilds WITH (security_invoker = true) AS
 				AND NOT (t.state = 'starting' AND t.changed_at > pg_catalog.now() - '10 s'::interval) THEN 'not_running'
 			ELSE t.state END AS state,
 		COALESCE(p.done, 0) AS events_done, p.total AS events_total, pg_catalog.round(v.rate, 1) AS events_per_second,
-		CASE WHEN t.state = 'running' AND v.rate > 0 AND r.pid IS NOT NULL
-			THEN pg_catalog.now() + (p.total - p.done) / v.rate * '1 s'::interval END AS estimated_end,
+		CASE WHEN t.state = 'running' AND v.rate > 0::numeric AND r.pid IS NOT NULL
+			THEN pg_catalog.now() + ((p.total - p.done)::numeric / v.rate)::float8 * '1 s'::interval END AS estimated_end,
 		b.started_at, b.allow_missing, r.pid AS worker_pid, COALESCE(t.error, p.lost) AS error,
 		CASE WHEN p.lost IS NOT NULL THEN 'cancel_rebuild(), then rebuild(name, allow_missing => true) goes on from what is left.'
 			WHEN t.enabled AND r.pid IS NULL AND t.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
@@ -1245,21 +1245,21 @@ COMMENT ON VIEW stat_rebuilds IS 'The rebuild under way: state, progress, rate a
 -- no row: the defaults. A row that the script made would collide with the one that a dump restores.
 CREATE TABLE score_settings (
 	is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
-	new_days double precision NOT NULL DEFAULT 30 CHECK (new_days >= 0),
-	active_days double precision NOT NULL DEFAULT 30 CHECK (active_days >= 0),
-	dormant_days double precision NOT NULL DEFAULT 90 CHECK (dormant_days >= 0),
+	new_days double precision NOT NULL DEFAULT 30 CHECK (new_days >= 0::float8),
+	active_days double precision NOT NULL DEFAULT 30 CHECK (active_days >= 0::float8),
+	dormant_days double precision NOT NULL DEFAULT 90 CHECK (dormant_days >= 0::float8),
 	loyal_transactions double precision NOT NULL DEFAULT 4,
 	champion_transactions double precision NOT NULL DEFAULT 8,
 	champion_value numeric NOT NULL DEFAULT 1000,
 	at_risk_churn double precision NOT NULL DEFAULT 0.7,
-	half_gaps double precision NOT NULL DEFAULT 4 CHECK (half_gaps > 0),
-	least_gap_days double precision NOT NULL DEFAULT 1 CHECK (least_gap_days > 0),
-	default_gap_days double precision NOT NULL DEFAULT 30 CHECK (default_gap_days > 0),
-	ticket_risk double precision NOT NULL DEFAULT 0.1 CHECK (ticket_risk BETWEEN 0 AND 1),
-	trend_risk double precision NOT NULL DEFAULT 0.3 CHECK (trend_risk BETWEEN 0 AND 1),
-	margin double precision NOT NULL DEFAULT 0.2 CHECK (margin BETWEEN 0 AND 1),
-	monthly_retention double precision NOT NULL DEFAULT 0.95 CHECK (monthly_retention >= 0 AND monthly_retention < 1),
-	monthly_discount double precision NOT NULL DEFAULT 0.01 CHECK (monthly_discount BETWEEN 0 AND 1)
+	half_gaps double precision NOT NULL DEFAULT 4 CHECK (half_gaps > 0::float8),
+	least_gap_days double precision NOT NULL DEFAULT 1 CHECK (least_gap_days > 0::float8),
+	default_gap_days double precision NOT NULL DEFAULT 30 CHECK (default_gap_days > 0::float8),
+	ticket_risk double precision NOT NULL DEFAULT 0.1 CHECK (ticket_risk BETWEEN 0::float8 AND 1::float8),
+	trend_risk double precision NOT NULL DEFAULT 0.3 CHECK (trend_risk BETWEEN 0::float8 AND 1::float8),
+	margin double precision NOT NULL DEFAULT 0.2 CHECK (margin BETWEEN 0::float8 AND 1::float8),
+	monthly_retention double precision NOT NULL DEFAULT 0.95 CHECK (monthly_retention >= 0::float8 AND monthly_retention < 1::float8),
+	monthly_discount double precision NOT NULL DEFAULT 0.01 CHECK (monthly_discount BETWEEN 0::float8 AND 1::float8)
 );
 SELECT pg_catalog.pg_extension_config_dump('score_settings', '');
 COMMENT ON TABLE score_settings IS 'What default_scores() counts with, where it is not to be the defaults: one row at most';
@@ -1321,15 +1321,15 @@ CREATE FUNCTION default_scores(profile materialized_profiles, as_of timestamptz,
 				WHEN c.transactions >= s.loyal_transactions THEN 'loyal'
 				ELSE 'regular' END,
 			c.churn,
-			pg_catalog.round(GREATEST(c.monetary, 0) * (s.margin * (1 - c.churn)
-				* s.monthly_retention / (1 + s.monthly_discount - s.monthly_retention))::numeric, 2)
+			pg_catalog.round(GREATEST(c.monetary, 0) * (s.margin * (1::float8 - c.churn)
+				* s.monthly_retention / (1::float8 + s.monthly_discount - s.monthly_retention))::numeric, 2)
 		FROM profile_stream.score_parameters s
 			CROSS JOIN LATERAL (
-				SELECT GREATEST(pg_catalog.date_part('epoch', default_scores.as_of - (profile).watermark) / 86400, 0) AS silent_days,
-					GREATEST(pg_catalog.date_part('epoch', default_scores.as_of - (profile).first_event_at) / 86400, 0) AS age_days,
+				SELECT GREATEST(pg_catalog.date_part('epoch', default_scores.as_of - (profile).watermark) / 86400::float8, 0) AS silent_days,
+					GREATEST(pg_catalog.date_part('epoch', default_scores.as_of - (profile).first_event_at) / 86400::float8, 0) AS age_days,
 					CASE WHEN (profile).version >= 3
-						THEN GREATEST(pg_catalog.date_part('epoch', (profile).watermark - (profile).first_event_at) / 86400
-							/ ((profile).version - 1), s.least_gap_days)
+						THEN GREATEST(pg_catalog.date_part('epoch', (profile).watermark - (profile).first_event_at) / 86400::float8
+							/ ((profile).version - 1)::float8, s.least_gap_days)
 						ELSE s.default_gap_days END AS gap_days,
 					profile_stream.window_value((profile).customer_id, (profile).window_state, 'transaction_count_30d', default_scores.as_of)
 						::double precision AS transactions,
@@ -1337,14 +1337,14 @@ CREATE FUNCTION default_scores(profile materialized_profiles, as_of timestamptz,
 						AS monetary,
 					profile_stream.window_value((profile).customer_id, (profile).window_state, 'support_ticket_count_90d', default_scores.as_of)
 						::double precision AS tickets,
-					COALESCE(((profile).event_counts ->> 'transaction.completed')::double precision, 0) AS all_transactions
+					COALESCE(((profile).event_counts ->> 'transaction.completed'::text)::double precision, 0) AS all_transactions
 				OFFSET 0) m
 			CROSS JOIN LATERAL (
-				SELECT m.silent_days, m.age_days, m.transactions, m.monetary, pg_catalog.round((1
+				SELECT m.silent_days, m.age_days, m.transactions, m.monetary, pg_catalog.round((1::float8
 					- pg_catalog.power(0.5, LEAST(m.silent_days / (s.half_gaps * m.gap_days), 50))
-					* pg_catalog.power(1 - s.ticket_risk, LEAST(m.tickets, 50))
-					* (1 - s.trend_risk * CASE WHEN m.age_days >= 60 AND m.all_transactions > m.transactions
-						THEN GREATEST(1 - (m.transactions / 30) / ((m.all_transactions - m.transactions) / (m.age_days - 30)), 0)
+					* pg_catalog.power(1::float8 - s.ticket_risk, LEAST(m.tickets, 50))
+					* (1::float8 - s.trend_risk * CASE WHEN m.age_days >= 60::float8 AND m.all_transactions > m.transactions
+						THEN GREATEST(1::float8 - (m.transactions / 30::float8) / ((m.all_transactions - m.transactions) / (m.age_days - 30::float8)), 0)
 						ELSE 0 END))::numeric, 2)::double precision AS churn
 				OFFSET 0) c;
 	END;
@@ -1389,10 +1389,10 @@ CREATE VIEW stat_score_refresh WITH (security_invoker = true) AS
 	SELECT CASE WHEN r.state = 'running' AND l.pid IS NULL THEN 'interrupted' ELSE r.state END AS state,
 		r.started_at, r.finished_at, CASE WHEN r.state = 'running' THEN l.pid END AS pid,
 		r.profiles_total, r.profiles_done, r.profiles_changed, r.segment_changes, r.profiles_failed, r.profiles_skipped, r.notifications_skipped,
-		pg_catalog.round((r.profiles_done / NULLIF(pg_catalog.date_part('epoch', r.committed_at - r.started_at), 0))::numeric, 1) AS profiles_per_second,
+		pg_catalog.round((r.profiles_done::float8 / NULLIF(pg_catalog.date_part('epoch', r.committed_at - r.started_at), 0::float8))::numeric, 1) AS profiles_per_second,
 		r.batch_ms * '1 ms'::interval AS last_batch, r.lock_ms * '1 ms'::interval AS longest_lock, r.error, r.error_at
 	FROM profile_stream.score_refresh r LEFT JOIN pg_catalog.pg_locks l
-		ON l.locktype = 'advisory' AND l.objsubid = 3 AND l.classid = 0 AND l.objid = 1 AND l.mode = 'ExclusiveLock' AND l.granted
+		ON l.locktype = 'advisory' AND l.objsubid = 3 AND l.classid = 0::oid AND l.objid = 1::oid AND l.mode = 'ExclusiveLock' AND l.granted
 		AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
 COMMENT ON VIEW stat_score_refresh IS 'State and progress of the refresh of scores that runs, or ran last';
 
@@ -1488,7 +1488,7 @@ CREATE FUNCTION dead_letter_concern(letter dead_letters, customer_id text) RETUR
 			OR pg_catalog.strpos((letter).headers::text,
 				pg_catalog.encode(pg_catalog.convert_to(dead_letter_concern.customer_id, 'UTF8'), 'hex')) > 0) IS NOT TRUE THEN NULL
 		WHEN COALESCE((letter).customer_id, (SELECT profile_stream.canonical_event((letter).value, (letter).key, (letter).headers,
-				(letter).kafka_timestamp, s.format, s.field_map) ->> 'customerId' FROM profile_stream.streams s
+				(letter).kafka_timestamp, s.format, s.field_map) ->> 'customerId'::text FROM profile_stream.streams s
 				WHERE s.stream_id = (letter).stream_id AND s.format <> 'profile_event'),
 			profile_stream.message_customer((letter).value), dead_letter_concern.customer_id)
 			= dead_letter_concern.customer_id THEN 'own'

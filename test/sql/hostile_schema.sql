@@ -1,0 +1,122 @@
+-- What the script creates means pg_catalog and the extension, whatever else has those names: operators and functions of
+-- other types than pg_catalog has would be taken where an argument is cast to them.
+SET client_min_messages = warning;
+SELECT current_database() AS home \gset
+CREATE DATABASE regress_hostile TEMPLATE template0 ENCODING 'UTF8';
+CREATE ROLE regress_dbowner;
+ALTER DATABASE regress_hostile OWNER TO regress_dbowner;
+\c regress_hostile
+SET client_min_messages = warning;
+\set VERBOSITY terse
+
+-- a schema that somebody else has made, or filled, or may fill
+SET ROLE regress_dbowner;
+CREATE SCHEMA profile_stream;
+RESET ROLE;
+CREATE EXTENSION profile_stream;
+ALTER SCHEMA profile_stream OWNER TO CURRENT_USER;
+GRANT CREATE ON SCHEMA profile_stream TO regress_dbowner;
+CREATE EXTENSION profile_stream;
+REVOKE CREATE ON SCHEMA profile_stream FROM regress_dbowner;
+GRANT CREATE ON SCHEMA profile_stream TO PUBLIC;
+CREATE EXTENSION profile_stream;
+REVOKE CREATE ON SCHEMA profile_stream FROM PUBLIC;
+CREATE FUNCTION regress_ne(oid, int8) RETURNS bool LANGUAGE sql RETURN true;
+CREATE FUNCTION refused(what text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE message text;
+BEGIN
+	EXECUTE 'CREATE ' || what;
+	BEGIN
+		CREATE EXTENSION profile_stream;
+		message := 'taken';
+		DROP EXTENSION profile_stream;
+	EXCEPTION WHEN object_not_in_prerequisite_state THEN
+		GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
+	END;
+	RAISE EXCEPTION USING ERRCODE = 'ZZ000', MESSAGE = message;
+EXCEPTION WHEN SQLSTATE 'ZZ000' THEN
+	RETURN substring(SQLERRM FROM ': (.*)') ;
+END $$;
+SELECT what, refused(what) FROM unnest(ARRAY['TABLE profile_stream.t ()', 'VIEW profile_stream.v AS SELECT 1', 'SEQUENCE profile_stream.s',
+	'FUNCTION profile_stream.f() RETURNS int LANGUAGE sql RETURN 1', 'TYPE profile_stream.e AS ENUM ()', 'DOMAIN profile_stream.d AS int',
+	'OPERATOR profile_stream.<> (leftarg = oid, rightarg = int8, function = regress_ne)',
+	'OPERATOR FAMILY profile_stream.o USING btree', 'COLLATION profile_stream.c FROM "C"', 'CONVERSION profile_stream.c FOR ''LATIN1'' TO ''UTF8'' FROM iso8859_1_to_utf8',
+	'TEXT SEARCH CONFIGURATION profile_stream.c (PARSER = pg_catalog.default)', 'TEXT SEARCH DICTIONARY profile_stream.d (TEMPLATE = simple)']) what;
+-- an empty one of one's own, or of a superuser, is as good as none: DROP EXTENSION leaves it, and a dump restores it
+CREATE EXTENSION profile_stream;
+DROP EXTENSION profile_stream;
+CREATE SCHEMA profile_stream_rebuild;
+CREATE EXTENSION profile_stream;
+DROP SCHEMA profile_stream_rebuild;
+
+-- a schema that changes hands later is not read any more
+CREATE EXTENSION profile_stream;
+ALTER SCHEMA profile_stream OWNER TO regress_dbowner;
+SELECT profile_stream.start_streams();
+SELECT profile_stream.apply_event('{}');
+ALTER SCHEMA profile_stream OWNER TO CURRENT_USER;
+ALTER SCHEMA profile_stream RENAME TO away;
+CREATE SCHEMA profile_stream;
+SELECT away.start_streams();
+DROP SCHEMA profile_stream;
+ALTER SCHEMA away RENAME TO profile_stream;
+SELECT profile_stream.start_streams();
+ALTER EXTENSION profile_stream DROP TABLE profile_stream.streams;
+\c -
+\set VERBOSITY terse
+SET client_min_messages = warning;
+SELECT profile_stream.start_streams();
+ALTER EXTENSION profile_stream ADD TABLE profile_stream.streams;
+DROP EXTENSION profile_stream;
+DROP SCHEMA profile_stream;
+
+-- the script as it is installed, without what only an extension's may do and without its look at the schema
+SELECT regexp_replace(regexp_replace(replace(regexp_replace(pg_read_file(c.setting || '/extension/profile_stream--' || v.default_version || '.sql'),
+	'^.*?\n\$\$;\n', ''), 'MODULE_PATHNAME', '$libdir/profile_stream'), 'SELECT pg_catalog.pg_extension_config_dump[^;]*;', '', 'g'),
+	'\r', '', 'g') AS script
+FROM pg_config() c, pg_available_extensions v WHERE c.name = 'SHAREDIR' AND v.name = 'profile_stream' \gset
+SELECT length(:'script') > 50000 AS read;
+
+-- functions of pg_catalog are called by its name, but where a path is set
+SELECT DISTINCT m[1] AS unqualified
+FROM regexp_matches(regexp_replace(regexp_replace(:'script', '\$\$.*?\n?END\n?\$\$|''[^'']*''', '', 'g'), '--[^\n]*', '', 'g'), '[^.\w]([a-z_0-9]+)\(', 'g') m
+	JOIN pg_proc p ON p.proname = m[1] AND p.pronamespace = 'pg_catalog'::regnamespace ORDER BY 1;
+
+-- every operator between types of which pg_catalog has none
+CREATE SCHEMA profile_stream;
+DO $$
+DECLARE
+	op record;
+	wanted record;
+BEGIN
+	FOR op IN SELECT * FROM (VALUES ('eq', ARRAY['=', '<>', '<', '<=', '>', '>=', '~'], 'bool'), ('plus', ARRAY['+', '-', '*', '/'], NULL), ('cat', ARRAY['||', '->>'], 'text'), ('get', ARRAY['->'], 'jsonb')) o (name, signs, result)
+	LOOP
+		FOR wanted IN
+			SELECT l.t AS l, r.t AS r, array_agg(s) AS signs FROM unnest('{bool,name,int2,int4,int8,float8,numeric,text,oid,regclass,xid,date,timestamp,timestamptz,interval,jsonb,bytea,_text,_int4,_int8,_name}'::regtype[]) l (t),
+				unnest('{bool,name,int2,int4,int8,float8,numeric,text,oid,regclass,xid,date,timestamp,timestamptz,interval,jsonb,bytea,_text,_int4,_int8,_name}'::regtype[]) r (t), unnest(op.signs) s
+			WHERE NOT EXISTS (SELECT FROM pg_operator o WHERE o.oprname = s AND o.oprleft = l.t AND o.oprright = r.t)
+			GROUP BY 1, 2
+		LOOP
+			EXECUTE format('CREATE FUNCTION profile_stream.hostile_%s(%s, %s) RETURNS %s LANGUAGE plpgsql AS ''BEGIN RAISE ''''an operator of theirs runs''''; END''', op.name, wanted.l, wanted.r, COALESCE(op.result, wanted.l::text));
+			FOR i IN 1 .. cardinality(wanted.signs) LOOP
+				EXECUTE format('CREATE OPERATOR profile_stream.%s (leftarg = %s, rightarg = %s, function = profile_stream.hostile_%s)', wanted.signs[i], wanted.l, wanted.r, op.name);
+			END LOOP;
+		END LOOP;
+	END LOOP;
+END $$;
+SELECT count(*) > 2000 AS many FROM pg_operator WHERE oprnamespace = 'profile_stream'::regnamespace;
+SET search_path = profile_stream, pg_temp;
+\set ECHO none
+SELECT :'script' \gexec
+\set ECHO all
+-- one operator of theirs is taken: here
+CREATE VIEW public.control AS SELECT oid <> 0 AS differs FROM pg_catalog.pg_class;
+RESET search_path;
+SELECT count(*) > 30 AS made FROM pg_class WHERE relnamespace = 'profile_stream'::regnamespace AND relkind IN ('r', 'v');
+SELECT pg_describe_object(d.classid, d.objid, d.objsubid) AS object, pg_describe_object(d.refclassid, d.refobjid, 0) AS takes
+FROM pg_depend d JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid AND o.oprnamespace = 'profile_stream'::regnamespace
+ORDER BY 1, 2;
+
+\c :home
+DROP DATABASE regress_hostile;
+DROP ROLE regress_dbowner;
