@@ -118,5 +118,5 @@ FROM pg_depend d JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AN
 ORDER BY 1, 2;
 
 \c :home
-DROP DATABASE regress_hostile;
+DROP DATABASE regress_hostile WITH (FORCE);
 DROP ROLE regress_dbowner;
