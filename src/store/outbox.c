@@ -108,7 +108,7 @@ static PsPlan state_plan = {
 	" pg_catalog.clock_timestamp() + $6 * '1 ms'::interval)"
 	" ON CONFLICT (stream_id, sink) DO UPDATE SET state = excluded.state, error = excluded.error, hint = excluded.hint,"
 	" error_at = excluded.error_at, next_attempt_at = excluded.next_attempt_at",
-	6, {INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT8OID}
+	6, {INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT8OID},.only = "sink_status"
 };
 
 static Datum

@@ -4,9 +4,9 @@
  *	  again. An error in between ends with the caller, too.
  *
  *	  Statements name the schema profile_stream. Whoever owns a schema decides what
- *	  its names mean, so it must be the extension's, and belong to who owns the
- *	  tables or to a superuser. What was found good stays so until a schema or a
- *	  relation changes.
+ *	  its names mean, and whoever owns a table what a trigger of it does. So they must
+ *	  be the extension's, and belong to who owns the table streams or to a superuser.
+ *	  What was found good stays so until a schema, relation or function changes.
  *
  *	  The owner's rights do not come with SECURITY_RESTRICTED_OPERATION where
  *	  triggers may fire: deferred ones are refused there, and those on our tables
@@ -20,9 +20,12 @@
 #include "access/table.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
+#include "catalog/objectaddress.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
 #include "miscadmin.h"
 #include "profile_stream.h"
 #include "store/owner.h"
@@ -42,6 +45,7 @@ static Oid	schema;
 static Oid	extension;
 static Oid	owner;
 static bool known = false;
+static bool all_checked = false;	/* the members too */
 static uint64 changes = 0;
 static Oid	checked[MAX_CHECKED];
 static int	nchecked = 0;
@@ -50,7 +54,7 @@ static void
 forget(Datum arg, int cache, uint32 hash)
 {
 	changes++;
-	known = false;
+	known = all_checked = false;
 	nchecked = 0;
 }
 
@@ -76,34 +80,38 @@ find_extension(Oid *id, Oid *namespace)
 	return HeapTupleIsValid(tuple);
 }
 
-/* The owner of a relation that is an ordinary table and a member of the extension; InvalidOid when it is not. */
+/* Who owns a schema, relation or function; InvalidOid for what is none. */
 static Oid
-owner_of_member(Oid relid)
+owner_of(Oid class, Oid object)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			found = InvalidOid;
-
-	if (!HeapTupleIsValid(tuple))
-		return InvalidOid;
-	if (((Form_pg_class) GETSTRUCT(tuple))->relkind == RELKIND_RELATION &&
-		getExtensionOfObject(RelationRelationId, relid) == extension)
-		found = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return found;
-}
-
-/* Whether names in a schema mean what the owner of the tables wants. */
-static bool
-is_in_good_hands(Oid namespace)
-{
-	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(namespace));
+	int			cache = class == NamespaceRelationId ? NAMESPACEOID : class == RelationRelationId ? RELOID : PROCOID;
+	HeapTuple	tuple;
 	Oid			whose;
 
+	if (class != NamespaceRelationId && class != RelationRelationId && class != ProcedureRelationId)
+		return InvalidOid;
+	tuple = SearchSysCache1(cache, ObjectIdGetDatum(object));
 	if (!HeapTupleIsValid(tuple))
-		return false;
-	whose = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
+		return InvalidOid;
+	whose = class == NamespaceRelationId ? ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner :
+		class == RelationRelationId ? ((Form_pg_class) GETSTRUCT(tuple))->relowner : ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
 	ReleaseSysCache(tuple);
-	return whose == owner || superuser_arg(whose);
+	return whose;
+}
+
+/* Whether it does what the owner of the tables wants. */
+static bool
+is_in_good_hands(Oid class, Oid object)
+{
+	Oid			whose = owner_of(class, object);
+
+	return OidIsValid(whose) && (whose == owner || superuser_arg(whose));
+}
+
+static bool
+is_member_table(Oid relid)
+{
+	return get_rel_relkind(relid) == RELKIND_RELATION && getExtensionOfObject(RelationRelationId, relid) == extension;
 }
 
 static void
@@ -111,8 +119,35 @@ refuse(const char *what)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("%s is not that of extension profile_stream", what),
-			 errhint("Another role may have put it there. Look who owns it, and drop or rename it.")));
+			 errmsg("%s is not the extension's own", what),
+			 errhint("It must be a member of extension profile_stream, and belong to the role that the table streams belongs to, or to a superuser.")));
+}
+
+/* Raises unless all relations and functions of the extension belong to whom they should. */
+static void
+check_members(void)
+{
+	uint64		before = changes;
+	Relation	relation = table_open(DependRelationId, AccessShareLock);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(ExtensionRelationId));
+	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(extension));
+	scan = systable_beginscan(relation, DependReferenceIndexId, true, NULL, 2, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend member = (Form_pg_depend) GETSTRUCT(tuple);
+		ObjectAddress object = {member->classid, member->objid, 0};
+
+		if (member->deptype == DEPENDENCY_EXTENSION && OidIsValid(owner_of(member->classid, member->objid)) &&
+			!is_in_good_hands(member->classid, member->objid))
+			refuse(getObjectDescription(&object, false));
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	all_checked = before == changes;
 }
 
 /* Finds the schema and the owner of the tables anew. */
@@ -123,21 +158,24 @@ check_schema(void)
 	uint64		before = changes;
 	Oid			found;
 	Oid			shadow;
+	Oid			streams;
 
 	if (!watching)
 	{
 		CacheRegisterSyscacheCallback(NAMESPACEOID, forget, (Datum) 0);
 		CacheRegisterSyscacheCallback(RELOID, forget, (Datum) 0);
+		CacheRegisterSyscacheCallback(PROCOID, forget, (Datum) 0);
 	}
 	watching = true;
 	if (!find_extension(&extension, &found))
 		return false;
 	shadow = get_namespace_oid(PS_SHADOW_SCHEMA, true);
-	owner = owner_of_member(get_relname_relid("streams", found));
-	if (get_namespace_oid(PS_SCHEMA, true) != found || !OidIsValid(owner) || !is_in_good_hands(found))
+	streams = get_relname_relid("streams", found);
+	owner = owner_of(RelationRelationId, streams);
+	if (get_namespace_oid(PS_SCHEMA, true) != found || !is_member_table(streams) || !is_in_good_hands(NamespaceRelationId, found))
 		refuse("schema " PS_SCHEMA);
 	if (OidIsValid(shadow) &&
-		(getExtensionOfObject(NamespaceRelationId, shadow) != extension || !is_in_good_hands(shadow)))
+		(getExtensionOfObject(NamespaceRelationId, shadow) != extension || !is_in_good_hands(NamespaceRelationId, shadow)))
 		refuse("schema " PS_SHADOW_SCHEMA);
 	schema = found;
 	known = before == changes;
@@ -169,7 +207,7 @@ ps_own_table(const char *schema_name, const char *name)
 	for (int i = 0; i < nchecked; i++)
 		if (checked[i] == relid)
 			return relid;
-	if (!OidIsValid(owner_of_member(relid)))
+	if (!is_member_table(relid) || !is_in_good_hands(RelationRelationId, relid))
 		refuse(psprintf("table %s.%s", schema_name, name));
 	if (known && nchecked < MAX_CHECKED)
 		checked[nchecked++] = relid;
@@ -181,21 +219,39 @@ become_owner(int flags)
 {
 	PsIdentity	identity;
 
-	(void) ps_own_schema(false);
 	GetUserIdAndSecContext(&identity.user, &identity.context);
 	SetUserIdAndSecContext(owner, identity.context | flags);
 	return identity;
 }
 
+/* Makes sure of all that statements can come upon. */
+static void
+check_all(void)
+{
+	(void) ps_own_schema(false);
+	if (!all_checked)
+		check_members();
+}
+
 PsIdentity
 ps_become_owner(void)
 {
+	check_all();
+	return become_owner(SECURITY_LOCAL_USERID_CHANGE);
+}
+
+PsIdentity
+ps_become_owner_for(const char *schema_name, const char *name)
+{
+	(void) ps_own_table(schema_name, name);
+	(void) ps_own_schema(false);
 	return become_owner(SECURITY_LOCAL_USERID_CHANGE);
 }
 
 PsIdentity
 ps_become_reading_owner(void)
 {
+	check_all();
 	return become_owner(SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 }
 

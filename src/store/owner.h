@@ -29,6 +29,12 @@ extern Oid	ps_own_table(const char *schema, const char *name);
 /* Becomes the owner of the extension's tables, after the caller's rights were checked; and back. */
 extern PsIdentity ps_become_owner(void);
 
+/*
+ * The same for a statement on this table alone: that a stream cannot run because
+ * something else is not the extension's own must be said where people look.
+ */
+extern PsIdentity ps_become_owner_for(const char *schema, const char *name);
+
 /* The same in a security-restricted operation, for who has not been called by anybody and only reads. */
 extern PsIdentity ps_become_reading_owner(void);
 extern void ps_become_caller(PsIdentity identity);

@@ -73,7 +73,7 @@ run(PsPlan *plan, Datum *args, const char *nulls, bool read_only, int expected)
 	PsIdentity	identity = {0};
 
 	if (!read_only)
-		identity = ps_become_owner();
+		identity = plan->only ? ps_become_owner_for(ps_shadow_schema(plan->only), plan->only) : ps_become_owner();
 	set_path();
 	forbid_scans();
 	if (plan->plan == NULL)

@@ -19,6 +19,7 @@ typedef struct PsPlan
 	Oid			argtypes[PS_PLAN_MAX_ARGS];
 	SPIPlanPtr	plan;
 	bool		as_written;		/* means the tables it names, also in a process that works on the shadow */
+	const char *only;			/* the only table that it touches, for what is written whatever the others are like */
 } PsPlan;
 
 /* Runs the statement as the owner of the tables; raises unless it ends as expected (SPI_OK_…). Returns the rows it touched. */

@@ -14,7 +14,7 @@ static PsPlan state_plan = {
 	" error_at = CASE WHEN $3 IS NULL THEN NULL ELSE pg_catalog.clock_timestamp() END,"
 	" next_attempt_at = pg_catalog.clock_timestamp() + $5 * '1 ms'::interval, changed_at = pg_catalog.clock_timestamp()"
 	" WHERE t.stream_id = $1",
-	5, {INT4OID, TEXTOID, TEXTOID, TEXTOID, INT8OID}
+	5, {INT4OID, TEXTOID, TEXTOID, TEXTOID, INT8OID},.only = "stream_status"
 };
 
 void

@@ -101,10 +101,11 @@ fault('a table renamed', 'event_ids. does not exist',
 	["ALTER TABLE $tables.event_ids RENAME TO gone"],
 	["ALTER TABLE $tables.gone RENAME TO event_ids"]);
 fault('a table dropped, and made anew', 'event_ids. does not exist',
-	[ "CREATE TABLE public.kept (LIKE $tables.event_ids INCLUDING ALL)", "ALTER TABLE public.kept OWNER TO crm",
+	[ "CREATE TABLE public.kept (LIKE $tables.event_ids INCLUDING ALL)",
 		"INSERT INTO public.kept SELECT * FROM $tables.event_ids",
 		"ALTER EXTENSION profile_stream DROP TABLE $tables.event_ids", "DROP TABLE $tables.event_ids" ],
-	[ 'ALTER TABLE public.kept RENAME TO event_ids', "ALTER TABLE public.event_ids SET SCHEMA $tables" ]);
+	[ 'ALTER TABLE public.kept RENAME TO event_ids', "ALTER TABLE public.event_ids SET SCHEMA $tables",
+		"ALTER EXTENSION profile_stream ADD TABLE $tables.event_ids" ]);
 fault('a column of another type', 'column "seen_at" has type text',
 	["ALTER TABLE $tables.event_ids ALTER seen_at TYPE text"],
 	["ALTER TABLE $tables.event_ids ALTER seen_at TYPE timestamptz USING seen_at::timestamptz"]);
@@ -126,10 +127,9 @@ sql("UPDATE $tables.materialized_profiles p SET window_state = k.window_state FR
 goes_on('a damaged row');
 
 # rights
-fault('a right on a table revoked', 'permission denied for table materialized_profiles',
-	["REVOKE UPDATE ON $tables.materialized_profiles FROM profile_stream_operator"],
-	["GRANT UPDATE ON $tables.materialized_profiles TO profile_stream_operator"]);
-fault('all rights revoked', 'permission denied for', ['REVOKE profile_stream_operator FROM crm'], ['GRANT profile_stream_operator TO crm']);
+fault('a table of another role', "table $tables.event_ids is not the extension's own",
+	["ALTER TABLE $tables.event_ids OWNER TO crm"], ["ALTER TABLE $tables.event_ids OWNER TO CURRENT_USER"]);
+fault('all rights revoked', 'permission denied for role "crm" to run a stream', ['REVOKE profile_stream_operator FROM crm'], ['GRANT profile_stream_operator TO crm']);
 fault('the right on the server revoked', 'permission denied for foreign server bank',
 	['REVOKE USAGE ON FOREIGN SERVER bank FROM crm'], ['GRANT USAGE ON FOREIGN SERVER bank TO crm']);
 
