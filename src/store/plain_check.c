@@ -15,9 +15,9 @@
  *	  columns that were added or dropped		not plain
  *	  exclusion and deferrable constraints		not plain: open_indexes()
  *	  hooks that check rights or audit			not taken: ps_plain_is_allowed()
- *	  rights									not taken without them, so that
- *												the executor complains: ps_plain_open()
- *	  read-only transactions					likewise
+ *	  rights									those of the tables' owner: owner.c
+ *	  read-only transactions					not taken, so that the executor
+ *												complains: ps_plain_open()
  *	  NOT NULL and CHECK constraints			ps_plain_check_row()
  *	  defaults of columns that we do not write	ps_plain_insert()
  *	  replica identity, row filters and column lists of publications

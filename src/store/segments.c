@@ -187,8 +187,15 @@ ps_segment_matches(const char *predicate, const char *after, const char *upto)
 	Datum		args[2] = {CStringGetTextDatum(after), upto ? CStringGetTextDatum(upto) : (Datum) 0};
 	Datum		members;
 	bool		isnull;
-	int			result = SPI_execute_with_args(psprintf(MATCHES_BEGIN "%s\n)", predicate), 2, types, args, upto ? NULL : " n", true, 0);
+	const char *wrong = ps_segment_check(predicate);
+	int			result;
 
+	/* the table may say something else than create_segment() has checked */
+	if (wrong != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("%s", wrong)));
+	result = SPI_execute_with_args(psprintf(MATCHES_BEGIN "%s\n)", predicate), 2, types, args, upto ? NULL : " n", true, 0);
 	if (result != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "unexpected result %s of a predicate", SPI_result_code_string(result));
 	MemoryContextSwitchTo(caller);

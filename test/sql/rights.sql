@@ -251,6 +251,10 @@ UPDATE profile_stream.attribute_maps SET type = 'numeric END AS tier FROM profil
 SELECT profile_stream.create_profile_view('public.regress_view', '{tier}');
 ROLLBACK;
 
+UPDATE profile_stream.segments SET predicate = 'false) OR (current_user <> $$$$' WHERE name = 'regress_all';
+CALL profile_stream.refresh_segments('regress_all');
+SELECT error FROM profile_stream.segments WHERE name = 'regress_all';
+
 -- an operator's streams are its own: the same functions refuse another operator
 INSERT INTO profile_stream.streams (name, owner, brokers, topic, group_id, start_from, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options, redis, created_at)
 	VALUES ('regress_own', 'regress_rival', 'none', 't', 'g', 'earliest', 1, '0', '0', 'stop', 'c', 'off', '{}', 'none', now());
