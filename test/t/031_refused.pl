@@ -127,7 +127,7 @@ sql("UPDATE $tables.materialized_profiles p SET window_state = k.window_state FR
 goes_on('a damaged row');
 
 # rights
-fault('a table of another role', "table $tables.event_ids is not the extension's own",
+fault('a table of another role', "table $tables.event_ids is not the extension.s own",
 	["ALTER TABLE $tables.event_ids OWNER TO crm"], ["ALTER TABLE $tables.event_ids OWNER TO CURRENT_USER"]);
 fault('all rights revoked', 'permission denied for role "crm" to run a stream', ['REVOKE profile_stream_operator FROM crm'], ['GRANT profile_stream_operator TO crm']);
 fault('the right on the server revoked', 'permission denied for foreign server bank',
