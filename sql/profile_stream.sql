@@ -362,7 +362,7 @@ SELECT pg_catalog.pg_extension_config_dump('metric_series_series_id_seq', '');
 COMMENT ON TABLE metric_series IS 'What samples are kept for metrics: of which events, and which value; metrics of the same values share a series';
 
 CREATE TABLE metrics (
-	name text COLLATE "C" PRIMARY KEY,
+	name text COLLATE "C" PRIMARY KEY CHECK (name ~ '^[A-Za-z_][A-Za-z0-9_]*$'),
 	series_id int NOT NULL REFERENCES metric_series,
 	aggregate text COLLATE "C" NOT NULL CHECK (aggregate IN ('count', 'sum', 'avg', 'min', 'max', 'distinct', 'last')),
 	"window" interval NOT NULL

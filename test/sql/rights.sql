@@ -245,6 +245,7 @@ REVOKE USAGE ON SCHEMA profile_stream FROM regress_app;
 UPDATE profile_stream.attribute_maps SET type = 'numeric END AS tier FROM profile_stream.materialized_profiles p; SELECT 1/0; --' WHERE attribute = 'tier';
 UPDATE profile_stream.attribute_maps SET operation = 'run' WHERE attribute = 'tier';
 UPDATE profile_stream.metrics SET aggregate = 'count(*)' WHERE name = 'regress_spent';
+UPDATE profile_stream.metrics SET name = 'a"version"' WHERE name = 'regress_spent';
 BEGIN;
 ALTER TABLE profile_stream.attribute_maps DROP CONSTRAINT attribute_maps_type_check;
 UPDATE profile_stream.attribute_maps SET type = 'numeric END AS tier FROM profile_stream.materialized_profiles p; SELECT 1/0; --' WHERE attribute = 'tier';
