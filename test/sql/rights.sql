@@ -44,7 +44,7 @@ INSERT INTO decisions VALUES
 ('schema', '', 'reader', 'profile_stream'),
 ('schema', '', 'operator', 'profile_stream_rebuild'),
 -- in postgresql.conf alone, or by SET of superusers too
-('setting', '', 'superuser', 'profile_stream.batch_customers profile_stream.dead_letter_retention profile_stream.enabled
+('setting', '', 'superuser', 'profile_stream.batch_customers profile_stream.dead_letter_retention profile_stream.direct_access profile_stream.enabled
 	profile_stream.handler_timeout profile_stream.max_clock_skew profile_stream.max_event_bytes profile_stream.notify_queue_limit
 	profile_stream.reorder_memory profile_stream.sample_retention profile_stream.score_interval profile_stream.segment_change_retention
 	profile_stream.synchronous_commit profile_stream.worker_restart_limit'),
