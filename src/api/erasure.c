@@ -1,7 +1,7 @@
 /*
  * erasure.c
- *	  forget_customer(), unblock_customer(), export_customer(), with the caller's
- *	  rights; and how they tell whose a message is.
+ *	  forget_customer(), unblock_customer(), and export_customer(), which reads with
+ *	  the caller's rights; and how they tell whose a message is.
  */
 #include "postgres.h"
 

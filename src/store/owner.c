@@ -5,8 +5,9 @@
  *
  *	  Statements name the schema profile_stream. Whoever owns a schema decides what
  *	  its names mean, and whoever owns a table what a trigger of it does. So they must
- *	  be the extension's, and belong to who owns the table streams or to a superuser.
- *	  What was found good stays so until a schema, relation or function changes.
+ *	  be the extension's, and belong to who owns the table streams or to a superuser;
+ *	  so must functions of triggers, which who has the right TRIGGER may add. What was
+ *	  found good stays so until a schema, relation or function changes.
  *
  *	  The owner's rights do not come with SECURITY_RESTRICTED_OPERATION where
  *	  triggers may fire: deferred ones are refused there, and those on our tables
@@ -26,6 +27,7 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_trigger.h"
 #include "miscadmin.h"
 #include "profile_stream.h"
 #include "store/owner.h"
@@ -38,7 +40,7 @@
 
 #define EXTENSION "profile_stream"
 #define OPERATOR "profile_stream_operator"
-#define MAX_CHECKED 64
+#define MAX_CHECKED 256
 
 /* What was found, and whether it is known to be so still. */
 static Oid	schema;
@@ -56,6 +58,23 @@ forget(Datum arg, int cache, uint32 hash)
 	changes++;
 	known = all_checked = false;
 	nchecked = 0;
+}
+
+static bool
+is_checked(Oid relid)
+{
+	for (int i = 0; i < nchecked; i++)
+		if (checked[i] == relid)
+			return true;
+	return false;
+}
+
+/* Somebody has made a trigger, perhaps. */
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	if (!OidIsValid(relid) || is_checked(relid))
+		forget(arg, RELOID, 0);
 }
 
 /* Finds the extension and the schema that it was made in; false when there is none. */
@@ -123,6 +142,46 @@ refuse(const char *what)
 			 errhint("It must be a member of extension profile_stream, and belong to the role that the table streams belongs to, or to a superuser.")));
 }
 
+/* Raises unless the functions of a table's triggers, which run with its owner's rights, belong to whom they should. */
+static void
+check_triggers(Oid relid)
+{
+	Relation	relation = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
+	scan = systable_beginscan(relation, TriggerRelidNameIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
+
+		if (!trigger->tgisinternal && !is_in_good_hands(ProcedureRelationId, trigger->tgfoid))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("trigger \"%s\" of table %s runs a function of another role", NameStr(trigger->tgname), get_rel_name(relid)),
+					 errhint("It would run with the rights of the table's owner: give the function to that role, or drop the trigger.")));
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+}
+
+/* Raises unless a table, view or sequence of the extension belongs to whom it should, and so do its triggers' functions. */
+static void
+check_relation(Oid relid, const char *what)
+{
+	uint64		before = changes;
+
+	if (is_checked(relid))
+		return;
+	if (!is_in_good_hands(RelationRelationId, relid))
+		refuse(what);
+	check_triggers(relid);
+	if (before == changes && known && nchecked < MAX_CHECKED)
+		checked[nchecked++] = relid;
+}
+
 /* Raises unless all relations and functions of the extension belong to whom they should. */
 static void
 check_members(void)
@@ -141,13 +200,16 @@ check_members(void)
 		Form_pg_depend member = (Form_pg_depend) GETSTRUCT(tuple);
 		ObjectAddress object = {member->classid, member->objid, 0};
 
-		if (member->deptype == DEPENDENCY_EXTENSION && OidIsValid(owner_of(member->classid, member->objid)) &&
-			!is_in_good_hands(member->classid, member->objid))
+		if (member->deptype != DEPENDENCY_EXTENSION)
+			continue;
+		if (member->classid == RelationRelationId)
+			check_relation(member->objid, getObjectDescription(&object, false));
+		else if (member->classid == ProcedureRelationId && !is_in_good_hands(member->classid, member->objid))
 			refuse(getObjectDescription(&object, false));
 	}
 	systable_endscan(scan);
 	table_close(relation, AccessShareLock);
-	all_checked = before == changes;
+	all_checked = before == changes && known && nchecked < MAX_CHECKED;
 }
 
 /* Finds the schema and the owner of the tables anew. */
@@ -165,6 +227,7 @@ check_schema(void)
 		CacheRegisterSyscacheCallback(NAMESPACEOID, forget, (Datum) 0);
 		CacheRegisterSyscacheCallback(RELOID, forget, (Datum) 0);
 		CacheRegisterSyscacheCallback(PROCOID, forget, (Datum) 0);
+		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	}
 	watching = true;
 	if (!find_extension(&extension, &found))
@@ -200,17 +263,17 @@ ps_own_table(const char *schema_name, const char *name)
 {
 	Oid			own = ps_own_schema(true);
 	Oid			namespace = strcmp(schema_name, PS_SCHEMA) == 0 ? own : get_namespace_oid(schema_name, true);
+	const char *what;
 	Oid			relid = OidIsValid(own) && OidIsValid(namespace) ? get_relname_relid(name, namespace) : InvalidOid;
 
 	if (!OidIsValid(relid))
 		return InvalidOid;
-	for (int i = 0; i < nchecked; i++)
-		if (checked[i] == relid)
-			return relid;
-	if (!is_member_table(relid) || !is_in_good_hands(RelationRelationId, relid))
-		refuse(psprintf("table %s.%s", schema_name, name));
-	if (known && nchecked < MAX_CHECKED)
-		checked[nchecked++] = relid;
+	if (get_rel_relkind(relid) == RELKIND_RELATION && is_checked(relid))
+		return relid;
+	what = psprintf("table %s.%s", schema_name, name);
+	if (!is_member_table(relid))
+		refuse(what);
+	check_relation(relid, what);
 	return relid;
 }
 
