@@ -107,12 +107,15 @@ main(int argc, char **argv)
 	double		start;
 	rd_kafka_t *producer;
 	PGconn	   *connection;
+	PGresult   *channel;
 
 	if (n <= 0)
 		die("usage", "latency brokers topic conninfo events-per-second seconds");
 	producer = open_producer(argv[1]);
 	connection = PQconnectdb(argv[3]);
-	PQclear(PQexec(connection, "LISTEN profile_updates"));
+	channel = PQexec(connection, "SELECT 'LISTEN ' || quote_ident(profile_stream.notification_channel())");
+	PQclear(PQexec(connection, PQgetvalue(channel, 0, 0)));
+	PQclear(channel);
 	if (PQstatus(connection) != CONNECTION_OK)
 		die("connection", PQerrorMessage(connection));
 	for (start = now(); received < n && now() - start < n / rate + PATIENCE_SECONDS;)

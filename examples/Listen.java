@@ -51,7 +51,9 @@ public class Listen {
     static void follow(Connection connection, Path file) throws Exception {
         PGConnection notifications = connection.unwrap(PGConnection.class);
         try (Statement statement = connection.createStatement()) {
-            statement.execute("LISTEN profile_updates");
+            ResultSet channel = statement.executeQuery("SELECT quote_ident(profile_stream.notification_channel())");
+            channel.next();
+            statement.execute("LISTEN " + channel.getString(1));
         }
         for (long catchUpAt = System.nanoTime(); ; ) {
             long wait = (catchUpAt - System.nanoTime()) / 1_000_000;

@@ -64,7 +64,11 @@ func main() {
 			log.Print(err)
 		}
 	})
-	if err := listener.Listen("profile_updates"); err != nil {
+	var channel string
+	if err := db.QueryRow("SELECT profile_stream.notification_channel()").Scan(&channel); err != nil {
+		log.Fatal(err)
+	}
+	if err := listener.Listen(channel); err != nil {
 		log.Fatal(err)
 	}
 	timer := time.NewTimer(0)

@@ -41,7 +41,8 @@ async function follow(client) {
       });
       timer = setInterval(() => catchUp(client).catch(reject), CATCH_UP_EVERY);
       client.connect()
-        .then(() => client.query('LISTEN profile_updates'))
+        .then(() => client.query('SELECT quote_ident(profile_stream.notification_channel()) AS channel'))
+        .then((result) => client.query('LISTEN ' + result.rows[0].channel))
         .then(() => catchUp(client))
         .catch(reject);
     });

@@ -46,7 +46,8 @@ class Follower:
             new.replace(self.bookmark_file)
 
     def follow(self):
-        self.connection.execute("LISTEN profile_updates")
+        channel = self.connection.execute("SELECT quote_ident(profile_stream.notification_channel())").fetchone()[0]
+        self.connection.execute("LISTEN " + channel)
         while True:
             wait = self.catch_up_at - time.monotonic()
             if wait <= 0:

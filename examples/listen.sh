@@ -12,7 +12,7 @@ catch_up_every=600    # seconds: what was announced while the server's queue was
 commands()
 {
 	local seconds=0
-	echo 'LISTEN profile_updates;'
+	echo "SELECT format('LISTEN %I', profile_stream.notification_channel()) \\gexec"
 	while :; do
 		if [ $((seconds++ % catch_up_every)) = 0 ]; then
 			printf '\\set bookmark `cat %q 2>/dev/null`\n' "$bookmark_file"

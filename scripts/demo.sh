@@ -50,7 +50,7 @@ show "SELECT profile_stream.create_stream('demo', brokers => '$brokers', topic =
 
 # psql prints notifications whenever it finishes a query
 {
-	echo 'LISTEN profile_updates;'
+	echo "SELECT format('LISTEN %I', profile_stream.notification_channel()) \\gexec"
 	while sleep 0.3; do echo 'SELECT 1 \g /dev/null'; done
 } | "${psql[@]}" -At >"$work/notifications" 2>/dev/null &
 pids+=($!)
@@ -83,7 +83,7 @@ say 'Nothing is dropped: what was refused, and why'
 show "SELECT kind, errors[1] AS first_error, count(*), min(partition || ':' || kafka_offset) AS example
 FROM profile_stream.dead_letters GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 12"
 
-say 'What a session that said LISTEN profile_updates has received'
+say 'What a session that listens on notification_channel() has received'
 for _ in $(seq 50); do
 	[ -s "$work/notifications" ] && break
 	sleep 0.1

@@ -59,6 +59,33 @@ BEGIN
 END
 $$;
 
+-- section: the database's secret (store/secret.c)
+
+-- Not dumped: a restored database has one of its own, with which its indexes are built. Nobody is granted anything.
+CREATE TABLE database_secret (is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only), secret bytea NOT NULL);
+INSERT INTO database_secret (secret)
+	VALUES (pg_catalog.sha256(pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) OPERATOR(pg_catalog.||) pg_catalog.uuid_send(pg_catalog.gen_random_uuid())));
+COMMENT ON TABLE database_secret IS 'What stored hashes are keyed with and names of channels are made of: random, made with the extension, never changed';
+
+CREATE FUNCTION keep_secret() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF TG_OP = 'TRUNCATE' THEN
+		RAISE EXCEPTION 'database_secret must not be emptied' USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'Indexes of profile_stream are made with it.';
+	END IF;
+	RETURN NULL;
+END $$;
+COMMENT ON FUNCTION keep_secret() IS 'Keeps database_secret as it is: rows that a subscription or a restore brings are passed over';
+CREATE TRIGGER keep_secret BEFORE INSERT OR UPDATE OR DELETE ON database_secret
+	FOR EACH ROW EXECUTE FUNCTION keep_secret();
+CREATE TRIGGER keep_secret_whole BEFORE TRUNCATE ON database_secret
+	FOR EACH STATEMENT EXECUTE FUNCTION keep_secret();
+ALTER TABLE database_secret ENABLE ALWAYS TRIGGER keep_secret, ENABLE ALWAYS TRIGGER keep_secret_whole;
+
+CREATE FUNCTION notification_channel(name text DEFAULT 'profile_updates') RETURNS text
+	AS 'MODULE_PATHNAME', 'ps_notification_channel' LANGUAGE c STRICT STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION notification_channel(text) IS 'Channel on which profile_updates or segment_changes of this database are announced: the name, and digits that nobody can guess';
+
 -- section: streams
 
 CREATE TABLE streams (
@@ -74,7 +101,7 @@ CREATE TABLE streams (
 	batch_wait interval NOT NULL,
 	dedupe_retention interval NOT NULL,
 	on_offset_lost text COLLATE "C" NOT NULL CHECK (on_offset_lost IN ('stop', 'earliest', 'latest')),
-	notify_channel text NOT NULL,
+	notify_channel text,
 	notify text COLLATE "C" NOT NULL CHECK (notify IN ('customer', 'batch', 'off')),
 	options jsonb NOT NULL,
 	reorder_wait interval NOT NULL DEFAULT '0',
@@ -82,7 +109,7 @@ CREATE TABLE streams (
 	late_tolerance interval,
 	workers int NOT NULL DEFAULT 1 CHECK (workers BETWEEN 1 AND 64),
 	partitions int[],
-	dead_letter_pause_ratio double precision NOT NULL DEFAULT 0.2,
+	dead_letter_pause_ratio double precision NOT NULL DEFAULT 1,
 	lock_timeout interval NOT NULL DEFAULT '1 s',
 	redis text,
 	redis_prefix text NOT NULL DEFAULT 'profile:',
@@ -92,6 +119,8 @@ CREATE TABLE streams (
 	segment_channel_prefix text,
 	format text COLLATE "C" NOT NULL DEFAULT 'profile_event' CHECK (format IN ('profile_event', 'cloudevents', 'custom')),
 	field_map jsonb,
+	timestamp_unit text COLLATE "C" NOT NULL DEFAULT 'milliseconds' CHECK (timestamp_unit IN ('milliseconds', 'seconds', 'microseconds')),
+	event_id_scope text COLLATE "C" NOT NULL DEFAULT 'customer' CHECK (event_id_scope IN ('customer', 'stream')),
 	created_at timestamptz NOT NULL,
 	CHECK ((server IS NULL) <> (brokers IS NULL))
 );
@@ -274,7 +303,7 @@ COMMENT ON TABLE event_ids IS 'Event ids already applied, for de-duplication wit
 
 CREATE FUNCTION event_key(customer_id text, event_id text) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'ps_event_key_sql' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
-COMMENT ON FUNCTION event_key(text, text) IS 'What event_ids is indexed by: 32 bits of hash of the customer id, then 32 of the event id';
+COMMENT ON FUNCTION event_key(text, text) IS 'What event_ids is indexed by: 32 bits of keyed hash of the customer id, then 32 of the event id';
 
 CREATE INDEX event_ids_key ON event_ids (event_key(customer_id, event_id));
 
@@ -299,8 +328,10 @@ CREATE TABLE dead_letters (
 	dead_at timestamptz NOT NULL,
 	attempts int NOT NULL DEFAULT 1,
 	failed_at timestamptz,
+	value_size bigint,
 	UNIQUE (stream_id, epoch, partition, kafka_offset)
 );
+COMMENT ON COLUMN dead_letters.value_size IS 'Bytes of the whole value, where only its begin is kept; null: it is whole';
 SELECT pg_catalog.pg_extension_config_dump('dead_letters', '');
 SELECT pg_catalog.pg_extension_config_dump('dead_letters_dead_letter_id_seq', '');
 COMMENT ON TABLE dead_letters IS 'Messages that could not be applied, with the bytes as Kafka delivered them and every reason';
@@ -446,14 +477,15 @@ CREATE FUNCTION decode_event(value bytea, as_of timestamptz DEFAULT pg_catalog.n
 COMMENT ON FUNCTION decode_event(bytea, timestamptz) IS 'What a stream makes of a message value: the event, or every error it has; without any effect';
 
 CREATE FUNCTION decode_message(value bytea, key bytea DEFAULT NULL, headers jsonb DEFAULT NULL, kafka_timestamp timestamptz DEFAULT NULL,
-	format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL, as_of timestamptz DEFAULT pg_catalog.now())
+	format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL, as_of timestamptz DEFAULT pg_catalog.now(), timestamp_unit text DEFAULT 'milliseconds')
 	RETURNS TABLE (event_id text, customer_id text, event_type text, event_timestamp timestamptz,
 		source text, schema_version int, payload jsonb, errors text[], kind text)
 	LANGUAGE c STABLE PARALLEL SAFE ROWS 1
 	AS 'MODULE_PATHNAME', 'ps_decode_message';
 COMMENT ON FUNCTION decode_message IS 'What a stream with a format and a field_map makes of a message: the event, or every error it has, or a tombstone; without any effect';
 
-CREATE FUNCTION canonical_event(value bytea, key bytea, headers jsonb, kafka_timestamp timestamptz, format text, field_map jsonb)
+CREATE FUNCTION canonical_event(value bytea, key bytea, headers jsonb, kafka_timestamp timestamptz, format text, field_map jsonb,
+	timestamp_unit text DEFAULT 'milliseconds')
 	RETURNS jsonb LANGUAGE c STABLE PARALLEL SAFE
 	AS 'MODULE_PATHNAME', 'ps_canonical_event';
 COMMENT ON FUNCTION canonical_event IS 'A message of any format as a profile event, valid or not; NULL where nothing can be read';
@@ -461,6 +493,10 @@ COMMENT ON FUNCTION canonical_event IS 'A message of any format as a profile eve
 CREATE FUNCTION decode_fuzz(seed int, iterations int, format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL) RETURNS bigint
 	LANGUAGE c STABLE PARALLEL SAFE
 	AS 'MODULE_PATHNAME', 'ps_decode_fuzz';
+CREATE FUNCTION parser_fuzz(seed int, iterations int) RETURNS void
+	LANGUAGE c STRICT STABLE PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'ps_parser_fuzz';
+COMMENT ON FUNCTION parser_fuzz(int, int) IS 'Gives damaged bytes to the parsers beside the decoder, and checks every answer; for tests';
 COMMENT ON FUNCTION decode_fuzz IS 'Decodes damaged events and random bytes, checks every result, and counts the valid ones; for tests';
 
 -- section: apply (api/apply.c)
@@ -489,7 +525,7 @@ COMMENT ON FUNCTION dead_letter_text(bytea) IS 'Bytes as text, NULL where they a
 CREATE FUNCTION dead_letter_json(value bytea) RETURNS jsonb
 	LANGUAGE plpgsql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	RETURN convert_from(value, 'UTF8')::jsonb;
+	RETURN convert_from(CASE WHEN substring(value FROM 1 FOR 3) = '\xefbbbf' THEN substring(value FROM 4) ELSE value END, 'UTF8')::jsonb;
 EXCEPTION WHEN data_exception OR program_limit_exceeded OR untranslatable_character THEN
 	RETURN NULL;
 END $$;
@@ -497,8 +533,9 @@ COMMENT ON FUNCTION dead_letter_json(bytea) IS 'Bytes as jsonb, NULL where they 
 
 CREATE VIEW dead_letter_details WITH (security_invoker = true) AS
 	SELECT d.*, profile_stream.dead_letter_text(d.key) AS key_text, profile_stream.dead_letter_text(d.value) AS value_text,
-		CASE WHEN s.format <> 'profile_event'
-			THEN profile_stream.canonical_event(d.value, d.key, d.headers, d.kafka_timestamp, s.format, s.field_map)
+		CASE WHEN d.value_size IS NOT NULL THEN NULL
+			WHEN s.format <> 'profile_event' OR s.timestamp_unit <> 'milliseconds'
+			THEN profile_stream.canonical_event(d.value, d.key, d.headers, d.kafka_timestamp, s.format, s.field_map, s.timestamp_unit)
 			ELSE profile_stream.dead_letter_json(d.value) END AS event,
 		COALESCE(d.failed_at, d.dead_at) AS last_error_at
 	FROM profile_stream.dead_letters d LEFT JOIN profile_stream.streams s ON s.stream_id = d.stream_id;
@@ -510,10 +547,10 @@ CREATE VIEW dead_letter_summary WITH (security_invoker = true) AS
 	FROM profile_stream.dead_letters d GROUP BY 1, 2, 3, 4;
 COMMENT ON VIEW dead_letter_summary IS 'Dead letters by stream, kind, first error and UTC day';
 
-CREATE FUNCTION retry_events(events jsonb[], dedupe_retention_us bigint,
+CREATE FUNCTION retry_events(events jsonb[], dedupe_retention_us bigint, scope int DEFAULT 0,
 	OUT ordinal int, OUT outcome text, OUT kind text, OUT errors text[], OUT sqlstate text) RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'ps_retry_events' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION retry_events(jsonb[], bigint) IS 'What retry_dead_letters() applies with: as apply_events(), but what is dead is said and not written';
+COMMENT ON FUNCTION retry_events(jsonb[], bigint, int) IS 'What retry_dead_letters() applies with: as apply_events(), but what is dead is said and not written; scope: stream_id of a stream whose event ids are its own, 0 of others';
 
 CREATE FUNCTION dead_letter_matches(letter dead_letters, stream text, kind text, event_type text, sqlstate text,
 	since timestamptz, until timestamptz, ids bigint[]) RETURNS boolean
@@ -552,6 +589,7 @@ DECLARE
 	all_ids bigint[] := '{}';
 	all_events jsonb[] := '{}';
 	retentions bigint[] := '{}';
+	scopes int[] := '{}';
 	results jsonb;
 	message text;
 	state text;
@@ -582,15 +620,17 @@ BEGIN
 		retry_dead_letters.after_id, retry_dead_letters.max_letters);
 	last_id := locked[cardinality(locked)];
 	FOR letter IN
-		SELECT d.dead_letter_id, d.value, d.key, d.headers, d.kafka_timestamp, s.format, s.field_map,
+		SELECT d.dead_letter_id, d.value, d.value_size, d.key, d.headers, d.kafka_timestamp, s.format, s.field_map, s.timestamp_unit,
+			CASE WHEN s.event_id_scope = 'stream' THEN s.stream_id ELSE 0 END AS scope,
 			COALESCE((EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::bigint, 604800000000) AS retention
 		FROM profile_stream.dead_letters d LEFT JOIN profile_stream.streams s ON s.stream_id = d.stream_id
 		WHERE d.dead_letter_id = ANY (locked) ORDER BY d.dead_letter_id
 	LOOP
 		-- the caller's code may raise: one subtransaction a letter, only here
 		BEGIN
-			fixed := CASE WHEN letter.format <> 'profile_event'
-				THEN profile_stream.canonical_event(letter.value, letter.key, letter.headers, letter.kafka_timestamp, letter.format, letter.field_map)
+			fixed := CASE WHEN letter.value_size IS NOT NULL THEN NULL
+				WHEN letter.format <> 'profile_event' OR letter.timestamp_unit <> 'milliseconds'
+				THEN profile_stream.canonical_event(letter.value, letter.key, letter.headers, letter.kafka_timestamp, letter.format, letter.field_map, letter.timestamp_unit)
 				ELSE profile_stream.dead_letter_json(letter.value) END;
 			IF fixed IS NULL AND COALESCE(takes, 'jsonb'::regtype) = 'jsonb'::regtype THEN
 				-- nothing that could be applied: its error stands
@@ -605,7 +645,7 @@ BEGIN
 		WHEN OTHERS THEN
 			GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, state = RETURNED_SQLSTATE;
 			PERFORM profile_stream.settle_dead_letters(ARRAY[letter.dead_letter_id], jsonb_build_array(jsonb_build_object('ordinal', 1,
-				'outcome', 'dead', 'errors', jsonb_build_array('Transform error: ' || message), 'sqlstate', state)));
+				'outcome', 'dead', 'errors', jsonb_build_array('Transform error: ' || left(message, 900)), 'sqlstate', state)));
 			failed := failed + 1;
 			CONTINUE;
 		END;
@@ -622,13 +662,14 @@ BEGIN
 		all_ids := all_ids || letter.dead_letter_id;
 		all_events := array_append(all_events, fixed);
 		retentions := retentions || letter.retention;
+		scopes := scopes || letter.scope;
 	END LOOP;
 	FOR source IN
-		SELECT u.retention, array_agg(u.id ORDER BY u.id) AS ids, array_agg(u.event ORDER BY u.id) AS events
-		FROM unnest(all_ids, all_events, retentions) AS u(id, event, retention) GROUP BY u.retention
+		SELECT u.retention, u.scope, array_agg(u.id ORDER BY u.id) AS ids, array_agg(u.event ORDER BY u.id) AS events
+		FROM unnest(all_ids, all_events, retentions, scopes) AS u(id, event, retention, scope) GROUP BY u.retention, u.scope
 	LOOP
 		BEGIN
-			SELECT jsonb_agg(to_jsonb(r) ORDER BY r.ordinal) INTO results FROM profile_stream.retry_events(source.events, source.retention) r;
+			SELECT jsonb_agg(to_jsonb(r) ORDER BY r.ordinal) INTO results FROM profile_stream.retry_events(source.events, source.retention, source.scope) r;
 		EXCEPTION WHEN serialization_failure OR deadlock_detected OR lock_not_available OR insufficient_privilege
 			OR insufficient_resources OR operator_intervention THEN
 			RAISE;
@@ -638,14 +679,14 @@ BEGIN
 			FOR i IN 1 .. cardinality(source.ids) LOOP
 				BEGIN
 					results := results || (SELECT jsonb_agg(to_jsonb(r) || jsonb_build_object('ordinal', i))
-						FROM profile_stream.retry_events(ARRAY[source.events[i]], source.retention) r);
+						FROM profile_stream.retry_events(ARRAY[source.events[i]], source.retention, source.scope) r);
 				EXCEPTION WHEN serialization_failure OR deadlock_detected OR lock_not_available OR insufficient_privilege
 					OR insufficient_resources OR operator_intervention THEN
 					RAISE;
 				WHEN OTHERS THEN
 					GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, state = RETURNED_SQLSTATE;
 					results := results || jsonb_build_object('ordinal', i, 'outcome', 'dead', 'kind', 'handler',
-						'errors', jsonb_build_array('Processing error: ' || message), 'sqlstate', state);
+						'errors', jsonb_build_array('Processing error: ' || left(message, 900)), 'sqlstate', state);
 				END;
 			END LOOP;
 		END;
@@ -985,13 +1026,14 @@ CREATE FUNCTION create_stream(name text, server name DEFAULT NULL, brokers text 
 	topic text DEFAULT 'customer-events', group_id text DEFAULT 'profile-materializer',
 	start_from text DEFAULT 'earliest', batch_size int DEFAULT 5000, batch_wait interval DEFAULT '200 ms',
 	dedupe_retention interval DEFAULT '7 days', on_offset_lost text DEFAULT 'stop',
-	notify_channel text DEFAULT 'profile_updates', notify text DEFAULT 'customer', options jsonb DEFAULT '{}',
+	notify_channel text DEFAULT NULL, notify text DEFAULT 'customer', options jsonb DEFAULT '{}',
 	reorder_wait interval DEFAULT '0', reorder_buffer_size int DEFAULT 1000, late_tolerance interval DEFAULT NULL,
-	workers int DEFAULT 1, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT 0.2,
+	workers int DEFAULT 1, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT 1,
 	lock_timeout interval DEFAULT '1 s', redis text DEFAULT NULL, redis_prefix text DEFAULT 'profile:',
 	redis_ttl interval DEFAULT '5 minutes', updates_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL,
 	segment_channel_prefix text DEFAULT NULL,
-	format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL)
+	format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL,
+	timestamp_unit text DEFAULT 'milliseconds', event_id_scope text DEFAULT 'customer')
 	RETURNS void AS 'MODULE_PATHNAME', 'ps_create_stream' LANGUAGE c
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION create_stream IS 'Create a stream from a Kafka topic into profiles; its workers start when the transaction commits';
@@ -1003,7 +1045,7 @@ CREATE FUNCTION alter_stream(name text, server name DEFAULT NULL, brokers text D
 	workers int DEFAULT NULL, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT NULL,
 	lock_timeout interval DEFAULT NULL, redis text DEFAULT NULL, redis_prefix text DEFAULT NULL, redis_ttl interval DEFAULT NULL,
 	updates_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL, segment_channel_prefix text DEFAULT NULL,
-	format text DEFAULT NULL, field_map jsonb DEFAULT NULL)
+	format text DEFAULT NULL, field_map jsonb DEFAULT NULL, timestamp_unit text DEFAULT NULL)
 	RETURNS void AS 'MODULE_PATHNAME', 'ps_alter_stream' LANGUAGE c
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION alter_stream IS 'Change settings of a stream while it runs; what is null stays as it is';
@@ -1083,7 +1125,8 @@ CREATE VIEW stat_streams WITH (security_invoker = true) AS
 			pg_catalog.sum(o.held_bytes)::bigint AS held_bytes,
 			pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, 0))::bigint AS lag,
 			pg_catalog.max(o.last_message_at) AS last_message_at, pg_catalog.max(o.committed_at) AS committed_at,
-			pg_catalog.count(*) FILTER (WHERE o.state = 'offset_lost') AS lost
+			pg_catalog.count(*) FILTER (WHERE o.state = 'offset_lost') AS lost,
+			pg_catalog.min(pg_catalog.format('partition %s: %s', o.partition, o.error)) FILTER (WHERE o.state = 'running' AND o.error IS NOT NULL) AS refused
 		FROM profile_stream.stream_offsets o GROUP BY o.stream_id
 	), here AS (
 		SELECT t.* FROM profile_stream.stream_status t
@@ -1097,10 +1140,11 @@ CREATE VIEW stat_streams WITH (security_invoker = true) AS
 			ELSE h.state END AS state,
 		s.topic, s.owner, r.pid AS worker_pid, COALESCE(r.workers, 0) AS workers, t.partitions, t.applied, t.duplicates, t.dead, t.late, t.tombstones,
 		t.blocked, t.replayed, t.held, t.held_bytes, t.lag,
-		t.last_message_at, t.committed_at, h.error,
+		t.last_message_at, t.committed_at, COALESCE(h.error, t.refused) AS error,
 		CASE WHEN h.stream_id IS NULL THEN 'This database was restored; resume_stream() goes on from the stored offsets.'
 			WHEN h.enabled AND r.pid IS NULL AND h.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
 			WHEN h.state = 'running' AND t.lost > 0 THEN 'See the error of each partition in stat_partitions.'
+			WHEN h.error IS NULL AND t.refused IS NOT NULL THEN 'Another broker or setting may read it. To go past it: pause_stream(), seek_stream(name, ''{"partition": offset + 1}''), resume_stream().'
 			ELSE h.hint END AS hint,
 		h.error_at, h.next_attempt_at, h.notifications_skipped
 	FROM profile_stream.streams s
@@ -1213,7 +1257,7 @@ CREATE VIEW stat_rebuilds WITH (security_invoker = true) AS
 		SELECT o.stream_id, pg_catalog.sum(o.next_offset - o.start_offset)::bigint AS done,
 			pg_catalog.sum(GREATEST(o.end_offset, o.next_offset) - o.start_offset)::bigint AS total,
 			pg_catalog.max(o.committed_at) AS committed_at,
-			pg_catalog.min(o.error) FILTER (WHERE o.state = 'offset_lost') AS lost
+			pg_catalog.min(o.error) FILTER (WHERE o.state = 'offset_lost') AS lost, pg_catalog.min(o.error) FILTER (WHERE o.state = 'running') AS refused
 		FROM profile_stream_rebuild.stream_offsets o GROUP BY o.stream_id
 	), running AS (
 		SELECT l.stream_id - 2147483648 AS stream_id, l.pid FROM profile_stream.stream_leases l WHERE l.worker = 0
@@ -1232,7 +1276,7 @@ CREATE VIEW stat_rebuilds WITH (security_invoker = true) AS
 		COALESCE(p.done, 0) AS events_done, p.total AS events_total, pg_catalog.round(v.rate, 1) AS events_per_second,
 		CASE WHEN t.state = 'running' AND v.rate > 0::numeric AND r.pid IS NOT NULL
 			THEN pg_catalog.now() + ((p.total - p.done)::numeric / v.rate)::float8 * '1 s'::interval END AS estimated_end,
-		b.started_at, b.allow_missing, r.pid AS worker_pid, COALESCE(t.error, p.lost) AS error,
+		b.started_at, b.allow_missing, r.pid AS worker_pid, COALESCE(t.error, p.lost, p.refused) AS error,
 		CASE WHEN p.lost IS NOT NULL THEN 'cancel_rebuild(), then rebuild(name, allow_missing => true) goes on from what is left.'
 			WHEN t.enabled AND r.pid IS NULL AND t.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
 			ELSE t.hint END AS hint
@@ -1493,7 +1537,7 @@ CREATE FUNCTION dead_letter_concern(letter dead_letters, customer_id text) RETUR
 			OR pg_catalog.strpos((letter).headers::text,
 				pg_catalog.encode(pg_catalog.convert_to(dead_letter_concern.customer_id, 'UTF8'), 'hex')) > 0) IS NOT TRUE THEN NULL
 		WHEN COALESCE((letter).customer_id, (SELECT profile_stream.canonical_event((letter).value, (letter).key, (letter).headers,
-				(letter).kafka_timestamp, s.format, s.field_map) ->> 'customerId'::text FROM profile_stream.streams s
+				(letter).kafka_timestamp, s.format, s.field_map, s.timestamp_unit) ->> 'customerId'::text FROM profile_stream.streams s
 				WHERE s.stream_id = (letter).stream_id AND s.format <> 'profile_event'),
 			profile_stream.message_customer((letter).value), dead_letter_concern.customer_id)
 			= dead_letter_concern.customer_id THEN 'own'
@@ -1526,6 +1570,7 @@ GRANT USAGE ON SCHEMA profile_stream_rebuild TO profile_stream_operator;
 GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream TO profile_stream_reader, profile_stream_operator;
 GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream_rebuild TO profile_stream_operator;
 -- a rebuild's state is in the shadow, which is emptied when nobody reads it
+REVOKE SELECT ON database_secret FROM profile_stream_reader, profile_stream_operator;
 REVOKE SELECT ON blocking_salt, blocked_customers, stream_rebuilds, stat_rebuilds, outbox, sink_pending FROM profile_stream_reader;
 -- what stat_sinks counts
 GRANT SELECT (stream_id, sink, customers) ON outbox TO profile_stream_reader;
@@ -1535,7 +1580,7 @@ GRANT EXECUTE ON ROUTINE
 	decode_event, decode_message, canonical_event, dead_letter_text, dead_letter_json, customer_lock_key,
 	window_value, metric_values, window_samples, state_samples, chunk_samples, metric_series, metric_aggregate, json_timestamp,
 	profile_document, get_profile, metric_value, metric_trend, attribute_time, create_profile_view,
-	profile_bookmark, bookmark_horizon, is_since, profiles_changed_since, segment_channel, default_scores, wait_for_offset
+	profile_bookmark, bookmark_horizon, is_since, profiles_changed_since, segment_channel, notification_channel, default_scores, wait_for_offset
 	TO profile_stream_reader, profile_stream_operator;
 
 GRANT EXECUTE ON ROUTINE

@@ -21,6 +21,8 @@
 #include "store/profile_store.h"
 #include "utils/snapmgr.h"
 
+#define MAX_NOTED_TYPES 64		/* of a customer in one transaction, for sinks and notifications */
+
 int
 ps_apply_cut(PsEntry *entries, int n, int max_customers)
 {
@@ -166,15 +168,17 @@ ps_work_load_profiles(PsWork *work)
 	ps_profiles_load(profiles, n);
 }
 
-/* Notes an event type for the announcement. */
+/* Notes an event type for the announcement, of which there are not too many. */
 static void
 note_event_type(PsCustomer *customer, const PsEvent *event)
 {
+	if (customer->nevent_types == MAX_NOTED_TYPES)
+		return;
 	for (int i = 0; i < customer->nevent_types; i++)
 		if (strcmp(customer->event_types[i], event->event_type) == 0)
 			return;
 	if (customer->event_types == NULL)
-		customer->event_types = palloc(customer->napplied * sizeof(char *));
+		customer->event_types = palloc(Min(customer->napplied, MAX_NOTED_TYPES) * sizeof(char *));
 	customer->event_types[customer->nevent_types++] = event->event_type;
 }
 

@@ -28,6 +28,8 @@ typedef struct PsApplySettings
 	int			max_event_bytes;
 	const PsEnvelope *envelope; /* of the stream's format; NULL: profile_event */
 	const PsRules *rules;		/* NULL: none */
+	PsTimeUnit	time_unit;		/* of timestamps that are numbers */
+	int			event_id_scope; /* stream_id of a stream whose event ids are its own; 0: all share them */
 	int64		dedupe_retention_us;
 	int64		late_tolerance_us;	/* -1: no event is late */
 	int			lock_timeout_ms;	/* a customer whose lock is not had by then is left out; -1: wait for it */

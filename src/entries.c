@@ -59,7 +59,7 @@ find_owner(const PsMessage *message, PsEvent *event)
 void
 ps_apply_decode(PsEntry *entries, int n, const PsApplySettings *settings)
 {
-	PsDecodeSettings decode = {settings->now, settings->max_clock_skew_us, settings->max_event_bytes, settings->envelope, settings->rules};
+	PsDecodeSettings decode = {settings->now, settings->max_clock_skew_us, settings->max_event_bytes, settings->envelope, settings->rules, settings->time_unit};
 
 	for (int i = 0; i < n; i++)
 	{

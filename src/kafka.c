@@ -10,6 +10,7 @@
 #include <librdkafka/rdkafka.h>
 
 #include "catalog/pg_authid.h"
+#include "core/text.h"
 #include "kafka.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -222,7 +223,7 @@ make_client(rd_kafka_type_t type, rd_kafka_conf_t *conf)
 		rd_kafka_conf_destroy(conf);
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION),
-				 errmsg("could not create a Kafka client: %s", reason)));
+				 errmsg("could not create a Kafka client: %s", ps_text_of_error(reason))));
 	}
 	return rk;
 }
@@ -232,6 +233,11 @@ ps_kafka_create_consumer(List *options, const char *group_id)
 {
 	static const PsKafkaOption defaults[] = {
 		{"queued.max.messages.kbytes", "32768"},
+		/* compressed bytes, of which each may stand for thousands: little is decompressed at a time, */
+		{"fetch.max.bytes", "65536"},
+		{"message.max.bytes", "1000"},	/* or fetch.max.bytes would be raised to it; it is for producers */
+		/* and librdkafka refuses by this what zstd, lz4 and snappy unpack to more, which stops a partition */
+		{"receive.message.max.bytes", "1200000000"},
 		{"fetch.error.backoff.ms", "100"},
 		{"client.id", "profile_stream"},
 		{"sasl.mechanism", "PLAIN"},

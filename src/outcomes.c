@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "core/keyed_hash.h"
 #include "store/event_log.h"
 #include "work.h"
 
@@ -34,7 +35,7 @@ typedef struct SeenSlot
 #define SH_KEY_TYPE SeenKey
 #define SH_KEY key
 #define SH_HASH_KEY(tb, k) \
-	hash_combine(hash_bytes((const unsigned char *) (k).event_id, (k).len), (uint32) (k).customer->lock_key)
+	hash_combine(ps_table_hash((k).event_id, (k).len), murmurhash32((uint32) (uintptr_t) (k).customer))
 #define SH_EQUAL(tb, a, b) ((a).customer == (b).customer && (a).len == (b).len && \
 							memcmp((a).event_id, (b).event_id, (a).len) == 0)
 #define SH_STORE_HASH
@@ -50,13 +51,25 @@ is_judged(const PsCustomer *customer)
 	return !customer->left_out && !customer->blocked;
 }
 
+/*
+ * Sets the id by which an event is remembered. Where a stream's ids are its own,
+ * its number is in front of it, between characters 1; an id that begins with such
+ * a character gets a second one, so that it is no id of a stream.
+ */
 static void
-name_event(PsEventId *id, const PsEvent *event)
+name_event(PsEventId *id, const PsEvent *event, const PsApplySettings *settings)
 {
 	id->customer_id = event->customer_id;
 	id->customer_id_len = event->customer_id_len;
 	id->event_id = event->event_id;
 	id->event_id_len = event->event_id_len;
+	if (settings->event_id_scope == 0 && event->event_id[0] != '\001')
+		return;
+	if (settings->event_id_scope != 0)
+		id->event_id = psprintf("\001%d\001%s", settings->event_id_scope, event->event_id);
+	else
+		id->event_id = psprintf("\001%s", event->event_id);
+	id->event_id_len = strlen(id->event_id);
 }
 
 /* Loads the profiles of all customers, and notes the newest event of each. */
@@ -104,7 +117,7 @@ find_known(PsWork *work, TimestampTz retained_from)
 		if (entry->event == NULL || !is_judged(work->of_entry[i]) || !(all || ps_entry_is_refused(entry)))
 			continue;
 		refs[nids++] = &ids[i];
-		name_event(&ids[i], entry->event);
+		name_event(&ids[i], entry->event, work->settings);
 	}
 	ps_event_log_find(refs, nids, retained_from);
 	for (int i = 0; i < work->n; i++)
@@ -173,7 +186,7 @@ ps_work_set_outcomes(PsWork *work)
 		if (entry->outcome != PS_APPLIED)
 			continue;
 		refs[nids++] = &ids[i];
-		name_event(&ids[i], entry->event);
+		name_event(&ids[i], entry->event, work->settings);
 	}
 	ps_event_log_add(refs, nids, work->settings->now, retained_from);
 	for (int i = 0; i < work->n; i++)

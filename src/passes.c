@@ -13,7 +13,7 @@
 #include "postgres.h"
 
 #include "call.h"
-#include "common/hashfn.h"
+#include "core/keyed_hash.h"
 #include "work.h"
 
 #define CAREFUL_RUNS 20			/* that begin careful after a failure */
@@ -39,7 +39,7 @@ count_failures(const PsEvent *event)
 		uint32		event_hash;
 		int			failures;
 	}			known[256];
-	uint32		hash = hash_bytes((const unsigned char *) event->event_id, event->event_id_len);
+	uint32		hash = ps_table_hash(event->event_id, event->event_id_len);
 	int			place = hash % lengthof(known);
 
 	if (known[place].customer_key != event->customer_key || known[place].event_hash != hash)

@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 
+#include "core/keyed_hash.h"
 #include "ingest/launcher.h"
 #include "profile_stream.h"
 
@@ -24,7 +25,8 @@ int			ps_max_clock_skew_ms = 3600000;
 int			ps_max_event_bytes = 1048576;
 double		ps_notify_queue_limit = 0.5;
 int			ps_worker_restart_limit = 5;
-int			ps_dead_letter_retention_s = 0;
+int			ps_dead_letter_retention_s = 30 * SECS_PER_DAY;
+int			ps_dead_letter_kb = 1024 * 1024;
 int			ps_sample_retention_s = 30 * SECS_PER_DAY;
 int			ps_reorder_memory_kb = 65536;
 int			ps_handler_timeout_ms = 1000;
@@ -41,6 +43,10 @@ void		_PG_init(void);
 void
 _PG_init(void)
 {
+	if (!pg_strong_random(&ps_table_key, sizeof(ps_table_key)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random values")));
 	DefineCustomBoolVariable("profile_stream.enabled",
 							 "Whether streams run; off stops every worker at the next reload.",
 							 NULL, &ps_enabled, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
@@ -73,7 +79,10 @@ _PG_init(void)
 							NULL, &ps_worker_restart_limit, 5, 1, INT_MAX / 64, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("profile_stream.dead_letter_retention",
 							"How long dead letters are kept; 0 keeps them for ever.",
-							NULL, &ps_dead_letter_retention_s, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+							NULL, &ps_dead_letter_retention_s, 30 * SECS_PER_DAY, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("profile_stream.dead_letter_bytes",
+							"How much the dead letters of a stream may take; beyond it the oldest are discarded. 0 sets no bound.",
+							NULL, &ps_dead_letter_kb, 1024 * 1024, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomIntVariable("profile_stream.sample_retention",
 							"How long exact samples are kept once they left their window, before they become daily buckets; -1 keeps them.",
 							NULL, &ps_sample_retention_s, 30 * SECS_PER_DAY, -1, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);

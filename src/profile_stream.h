@@ -24,6 +24,12 @@
 #define PS_SCHEMA "profile_stream"
 #define PS_MAX_ID_BYTES 512
 
+/* What is kept of a message that has more is its begin; it becomes a dead letter. doc/reference.md, Limits. */
+#define PS_KEPT_VALUE_BYTES 65536	/* of a value above max_event_bytes */
+#define PS_MAX_KEY_BYTES 16384
+#define PS_MAX_HEADERS 100
+#define PS_MAX_HEADER_BYTES 65536	/* of names and values of all of them */
+
 /* What became of one message. */
 typedef enum PsOutcome
 {
@@ -56,6 +62,9 @@ typedef struct PsMessage
 	int			value_len;
 	const PsHeader *headers;
 	int			nheaders;
+	int64		value_cut;		/* bytes behind value_len that are not kept: it is too large */
+	int64		key_cut;		/* likewise */
+	int64		headers_cut;	/* headers that are not kept */
 } PsMessage;
 
 /* Counters of one partition. */
@@ -81,6 +90,7 @@ extern int	ps_max_event_bytes;
 extern double ps_notify_queue_limit;
 extern int	ps_worker_restart_limit;
 extern int	ps_dead_letter_retention_s; /* 0: for ever */
+extern int	ps_dead_letter_kb;	/* of a stream; 0: any number */
 extern int	ps_sample_retention_s;	/* after their window; -1: for ever */
 extern int	ps_reorder_memory_kb;
 extern int	ps_handler_timeout_ms;	/* 0: none */

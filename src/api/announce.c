@@ -8,6 +8,7 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "sink/notify.h"
+#include "store/secret.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -21,6 +22,17 @@ ps_segment_channel_sql(PG_FUNCTION_ARGS)
 
 	ps_check_argument(prefix[0] != '\0' && strlen(prefix) <= PS_MAX_SEGMENT_PREFIX, "prefix must have 1 to 47 bytes");
 	PG_RETURN_TEXT_P(cstring_to_text(ps_segment_channel(prefix, segment)));
+}
+
+PG_FUNCTION_INFO_V1(ps_notification_channel);
+Datum
+ps_notification_channel(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	ps_check_argument(strcmp(name, PS_UPDATES_CHANNEL) == 0 || strcmp(name, PS_SEGMENTS_CHANNEL) == 0,
+					  "name must be profile_updates or segment_changes");
+	PG_RETURN_TEXT_P(cstring_to_text(ps_secret_name(name)));
 }
 
 PG_FUNCTION_INFO_V1(ps_notification);

@@ -15,6 +15,7 @@
 #include "store/event_log.h"
 #include "store/function.h"
 #include "store/rules.h"
+#include "store/secret.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -45,18 +46,19 @@ entry_from_jsonb(PsEntry *entry, Jsonb *value)
 
 /* Applies entries with the settings of a call from SQL. */
 static void
-apply_entries(PsEntry *entries, int n, int64 retention_us, bool judge_only)
+apply_entries(PsEntry *entries, int n, int64 retention_us, int scope, bool judge_only)
 {
 	PsApplySettings settings = {
 		.now = GetCurrentTimestamp(),
 		.max_clock_skew_us = ps_max_clock_skew_ms * INT64CONST(1000),
 		.max_event_bytes = ps_max_event_bytes,
 		.dedupe_retention_us = retention_us,
+		.event_id_scope = scope,
 		.late_tolerance_us = -1,
 		.lock_timeout_ms = -1,
 		.judge_only = judge_only,
 		.notify = PS_NOTIFY_CUSTOMER,
-		.notify_channel = PS_DEFAULT_CHANNEL
+		.notify_channel = ps_secret_name(PS_UPDATES_CHANNEL)
 	};
 
 	ps_function_refuse_nested("apply_event()");
@@ -76,7 +78,7 @@ apply_entries(PsEntry *entries, int n, int64 retention_us, bool judge_only)
 
 /* Applies an array of events; returns what became of each. */
 static PsEntry *
-apply_array(ArrayType *array, int *n, int64 retention_us, bool judge_only)
+apply_array(ArrayType *array, int *n, int64 retention_us, int scope, bool judge_only)
 {
 	Datum	   *values;
 	bool	   *nulls;
@@ -87,7 +89,7 @@ apply_array(ArrayType *array, int *n, int64 retention_us, bool judge_only)
 	for (int i = 0; i < *n; i++)
 		entry_from_jsonb(&entries[i], nulls[i] ? NULL : DatumGetJsonbP(values[i]));
 	if (*n > 0)
-		apply_entries(entries, *n, retention_us, judge_only);
+		apply_entries(entries, *n, retention_us, scope, judge_only);
 	return entries;
 }
 
@@ -98,7 +100,7 @@ ps_apply_event(PG_FUNCTION_ARGS)
 	PsEntry		entry;
 
 	entry_from_jsonb(&entry, PG_GETARG_JSONB_P(0));
-	apply_entries(&entry, 1, DEFAULT_RETENTION, false);
+	apply_entries(&entry, 1, DEFAULT_RETENTION, 0, false);
 	PG_RETURN_TEXT_P(cstring_to_text(outcome_names[entry.outcome]));
 }
 
@@ -107,7 +109,7 @@ Datum
 ps_apply_events(PG_FUNCTION_ARGS)
 {
 	int			n;
-	PsEntry    *entries = apply_array(PG_GETARG_ARRAYTYPE_P(0), &n, DEFAULT_RETENTION, false);
+	PsEntry    *entries = apply_array(PG_GETARG_ARRAYTYPE_P(0), &n, DEFAULT_RETENTION, 0, false);
 	Datum	   *values = palloc(Max(n, 1) * sizeof(Datum));
 
 	for (int i = 0; i < n; i++)
@@ -143,7 +145,7 @@ ps_retry_events(PG_FUNCTION_ARGS)
 	PsEntry    *entries;
 
 	InitMaterializedSRF(fcinfo, 0);
-	entries = apply_array(PG_GETARG_ARRAYTYPE_P(0), &n, PG_GETARG_INT64(1), true);
+	entries = apply_array(PG_GETARG_ARRAYTYPE_P(0), &n, PG_GETARG_INT64(1), PG_GETARG_INT32(2), true);
 	for (int i = 0; i < n; i++)
 		put_outcome((ReturnSetInfo *) fcinfo->resultinfo, i + 1, &entries[i]);
 	return (Datum) 0;

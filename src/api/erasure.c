@@ -18,6 +18,7 @@
 #include "store/erasure.h"
 #include "store/lock.h"
 #include "store/outbox.h"
+#include "store/secret.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 
@@ -52,7 +53,7 @@ announce(const char *customer_id)
 	ps_outbox_add(&customer_id, 1);
 	if (ps_notify_queue_full(ps_notify_queue_limit))
 		return;
-	foreach(cell, ps_erasure_channels(PS_DEFAULT_CHANNEL))
+	foreach(cell, ps_erasure_channels(ps_secret_name(PS_UPDATES_CHANNEL)))
 	{
 		ps_notify_forgotten(lfirst(cell), customer_id);
 	}

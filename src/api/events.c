@@ -8,6 +8,7 @@
 
 #include "api/caller.h"
 #include "core/field_map.h"
+#include "core/format.h"
 #include "core/fuzz.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -224,6 +225,14 @@ set_bytes(FunctionCallInfo fcinfo, int argument, const char **bytes, int *len)
 	*len = VARSIZE_ANY_EXHDR(value);
 }
 
+/* The unit that an argument names. */
+static PsTimeUnit
+take_unit(FunctionCallInfo fcinfo, int argument)
+{
+	ps_check_argument(!PG_ARGISNULL(argument), "timestamp_unit must not be null");
+	return ps_time_unit(text_to_cstring(PG_GETARG_TEXT_PP(argument)));
+}
+
 /* The message and the envelope that value, key, headers, kafka_timestamp, format and field_map, the first arguments, describe. */
 static PsMessage
 take_message(FunctionCallInfo fcinfo, PsEnvelope **envelope)
@@ -252,6 +261,7 @@ ps_decode_message(PG_FUNCTION_ARGS)
 	settings = decode_settings(PG_GETARG_TIMESTAMPTZ(6));
 	settings.envelope = envelope;
 	settings.rules = ps_rules_get();
+	settings.time_unit = take_unit(fcinfo, 7);
 	return return_decoded(fcinfo, &message, &settings);
 }
 
@@ -268,11 +278,28 @@ append_member(StringInfo json, const char *name, const PsField *field)
 		appendBinaryStringInfo(json, field->text, field->len);
 }
 
+/* Makes text of a timestamp that counts another unit than a profile event does. */
+static void
+spell_timestamp(PsField *field, PsTimeUnit unit)
+{
+	TimestampTz at;
+
+	if ((field->type != PS_JSON_NUMBER && (field->type != PS_JSON_STRING || !ps_timestamp_is_count(field->text, field->len))) ||
+		!ps_timestamp_from_epoch(field->text, unit, &at))
+		return;
+	field->type = PS_JSON_STRING;
+	field->text = ps_format_timestamp(at);
+	field->len = strlen(field->text);
+}
+
 /* The members that were found as a profile event. */
 static Datum
-members_jsonb(const PsMembers *members)
+members_jsonb(PsMembers *members, PsTimeUnit unit)
 {
 	StringInfoData json;
+
+	if (unit != PS_MILLISECONDS && !members->is_kafka_time && !ps_member_is_missing(&members->member[PS_TIMESTAMP]))
+		spell_timestamp(&members->member[PS_TIMESTAMP], unit);
 
 	initStringInfo(&json);
 	appendStringInfoChar(&json, '{');
@@ -291,10 +318,11 @@ ps_canonical_event(PG_FUNCTION_ARGS)
 	PsMembers	members;
 
 	settings.envelope = envelope;
+	settings.time_unit = take_unit(fcinfo, 6);
 	if (ps_event_is_tombstone(&message, envelope) || ps_members_read(&message, &settings, &members) != NULL ||
 		members.error != NULL)
 		PG_RETURN_NULL();
-	PG_RETURN_DATUM(members_jsonb(&members));
+	PG_RETURN_DATUM(members_jsonb(&members, settings.time_unit));
 }
 
 /* Fuzzing: a fixed moment, so that a seed gives the same events for ever. */
@@ -312,7 +340,7 @@ differs_canonical(const PsReject *reject, const PsMessage *message, const PsDeco
 
 	if (ps_members_read(message, settings, &members) != NULL || members.error != NULL)
 		return false;
-	jsonb = DatumGetJsonbP(members_jsonb(&members));
+	jsonb = DatumGetJsonbP(members_jsonb(&members, settings->time_unit));
 	canonical.value = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
 	canonical.value_len = strlen(canonical.value);
 	return (ps_event_decode(&canonical, &plain, &event) == NULL) != (reject == NULL);

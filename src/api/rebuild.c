@@ -262,7 +262,7 @@ ps_rebuild_swap(PG_FUNCTION_ARGS)
 	ps_rebuild_end();
 	ps_become_caller(identity);
 	if (strcmp(stream->notify, "off") != 0)
-		ps_notify_rebuilt(stream->notify_channel, stream->name, changed);
+		ps_notify_rebuilt(stream->channel, stream->name, changed);
 	SPI_finish();
 	PG_RETURN_INT64(changed);
 }

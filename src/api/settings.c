@@ -39,7 +39,7 @@ given(Arguments *arguments, bool nullable)
 	bool		isnull = arguments->fcinfo->args[arguments->next++].isnull;
 
 	ps_check_argument(!isnull || nullable || !arguments->required,
-					  "only server, brokers, late_tolerance, partitions, sinks, segment_channel_prefix and field_map may be null");
+					  "only server, brokers, notify_channel, late_tolerance, partitions, sinks, segment_channel_prefix and field_map may be null");
 	return !isnull;
 }
 
@@ -126,7 +126,7 @@ take_settings(Arguments *arguments, PsStream *stream)
 	take_interval(arguments, &batch_wait_us, false);
 	take_interval(arguments, &stream->dedupe_retention_us, false);
 	take_text(arguments, &stream->on_offset_lost, false);
-	take_text(arguments, &stream->notify_channel, false);
+	take_optional_text(arguments, &stream->notify_channel);
 	take_text(arguments, &stream->notify, false);
 	if (given(arguments, false))
 		stream->options = DatumGetJsonbPCopy(value(arguments));
@@ -151,6 +151,7 @@ take_settings(Arguments *arguments, PsStream *stream)
 	take_optional_text(arguments, &stream->sinks[PS_SINK_DEAD_LETTERS]);
 	take_optional_text(arguments, &stream->segment_channel_prefix);
 	take_format(arguments, stream);
+	take_text(arguments, &stream->timestamp_unit, false);
 	ps_check_argument(batch_wait_us >= 0 && batch_wait_us <= USECS_PER_MINUTE, "batch_wait must be 0 to 60 seconds");
 	stream->batch_wait_ms = (int) (batch_wait_us / 1000);
 }
@@ -190,8 +191,8 @@ check_settings(const PsStream *stream)
 	ps_check_argument(is_one_of(stream->on_offset_lost, "stop", "earliest", "latest"),
 					  "on_offset_lost must be stop, earliest or latest");
 	ps_check_argument(is_one_of(stream->notify, "customer", "batch", "off"), "notify must be customer, batch or off");
-	ps_check_argument(stream->notify_channel[0] != '\0' && strlen(stream->notify_channel) < NAMEDATALEN,
-					  "notify_channel must have 1 to 63 bytes");
+	ps_check_argument(stream->notify_channel == NULL || strlen(stream->notify_channel) < NAMEDATALEN,
+					  "notify_channel must have at most 63 bytes");
 	ps_check_argument(stream->segment_channel_prefix == NULL || strlen(stream->segment_channel_prefix) <= PS_MAX_SEGMENT_PREFIX,
 					  "segment_channel_prefix must have 1 to 47 bytes");
 	ps_check_argument(stream->workers >= 1 && stream->workers <= PS_MAX_WORKERS, "workers must be 1 to 64");
@@ -203,6 +204,9 @@ check_settings(const PsStream *stream)
 					  strcmp(stream->sinks[PS_SINK_UPDATES], stream->sinks[PS_SINK_DEAD_LETTERS]) != 0,
 					  "updates_topic and dead_letter_topic must differ");
 	(void) ps_field_map_compile(stream->format, stream->field_map);
+	(void) ps_time_unit(stream->timestamp_unit);
+	ps_check_argument(strcmp(stream->event_id_scope, "customer") == 0 || strcmp(stream->event_id_scope, "stream") == 0,
+					  "event_id_scope must be customer or stream");
 }
 
 /* Raises unless that role may use the stream's Redis, if any. */
@@ -245,6 +249,7 @@ read_stream(FunctionCallInfo fcinfo)
 	take_text(&arguments, &stream->group_id, false);
 	take_text(&arguments, &stream->start_from, false);
 	take_settings(&arguments, stream);
+	take_text(&arguments, &stream->event_id_scope, false);	/* with another one all that was applied could be again */
 	check_settings(stream);
 	if (strcmp(stream->start_from, "earliest") != 0 && strcmp(stream->start_from, "latest") != 0)
 		stream->start_from = absolute_time(stream->start_from);

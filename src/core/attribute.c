@@ -17,15 +17,12 @@ struct PsAttribute
 	Numeric		at;				/* of operation latest, in microseconds since 1970; NULL: none */
 };
 
-/* Finds an attribute, or adds an empty one. */
+/* Adds an empty attribute. */
 static struct PsAttribute *
-find_item(PsAttributes *attributes, const char *name, int len)
+add_item(PsAttributes *attributes, const char *name, int len)
 {
 	struct PsAttribute *item;
 
-	for (int i = 0; i < attributes->nitems; i++)
-		if (attributes->items[i].len == len && memcmp(attributes->items[i].name, name, len) == 0)
-			return &attributes->items[i];
 	if (attributes->nitems == attributes->capacity)
 	{
 		attributes->capacity = Max(8, 2 * attributes->capacity);
@@ -42,6 +39,16 @@ find_item(PsAttributes *attributes, const char *name, int len)
 	return item;
 }
 
+/* Finds an attribute, or adds an empty one. */
+static struct PsAttribute *
+find_item(PsAttributes *attributes, const char *name, int len)
+{
+	for (int i = 0; i < attributes->nitems; i++)
+		if (attributes->items[i].len == len && memcmp(attributes->items[i].name, name, len) == 0)
+			return &attributes->items[i];
+	return add_item(attributes, name, len);
+}
+
 /* Reads the row's attributes, or their times. */
 static void
 read_object(PsAttributes *attributes, struct varlena *stored, bool times)
@@ -56,7 +63,9 @@ read_object(PsAttributes *attributes, struct varlena *stored, bool times)
 	it = JsonbIteratorInit(&((Jsonb *) stored)->root);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
-		if (token == WJB_KEY)
+		if (token == WJB_KEY && !times)
+			item = add_item(attributes, value.val.string.val, value.val.string.len);	/* jsonb has no key twice */
+		else if (token == WJB_KEY)
 			item = find_item(attributes, value.val.string.val, value.val.string.len);
 		else if (token != WJB_VALUE || item == NULL)
 			continue;
@@ -116,11 +125,27 @@ push_key(JsonbParseState **state, const struct PsAttribute *item)
 	(void) pushJsonbValue(state, WJB_KEY, &key);
 }
 
+/* Raises for more than a profile may have; one that has more already may become smaller. */
+static void
+check_size(const PsAttributes *attributes, int count, Size bytes)
+{
+	if ((bytes <= PS_MAX_ATTRIBUTES_BYTES || (attributes->stored != NULL && bytes <= VARSIZE_ANY(attributes->stored))) &&
+		count <= PS_MAX_ATTRIBUTES)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("attributes would be %d of %zu bytes", count, bytes),
+			 errdetail("A profile has at most %d attributes of %d bytes in all.", PS_MAX_ATTRIBUTES, PS_MAX_ATTRIBUTES_BYTES),
+			 errhint("Map less with map_attribute(), or a smaller max_items.")));
+}
+
 struct varlena *
 ps_attributes_jsonb(const PsProfile *profile)
 {
 	const PsAttributes *attributes = &profile->attributes;
 	JsonbParseState *state = NULL;
+	struct varlena *result;
+	int			count = 0;
 
 	if (!attributes->changed && attributes->stored != NULL)
 		return attributes->stored;
@@ -133,8 +158,11 @@ ps_attributes_jsonb(const PsProfile *profile)
 			continue;
 		push_key(&state, item);
 		(void) pushJsonbValue(&state, WJB_VALUE, &item->value);
+		count++;
 	}
-	return (struct varlena *) JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+	result = (struct varlena *) JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+	check_size(attributes, count, VARSIZE(result));
+	return result;
 }
 
 struct varlena *

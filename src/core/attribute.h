@@ -9,6 +9,9 @@
 #include "core/profile.h"
 #include "core/value.h"
 
+#define PS_MAX_ATTRIBUTES 1000	/* of a profile */
+#define PS_MAX_ATTRIBUTES_BYTES (256 * 1024)	/* of all of them together */
+
 /* An attribute's value, jbvNull when there is none. */
 extern JsonbValue ps_attribute_get(PsProfile *profile, const char *name, int len);
 

@@ -117,6 +117,7 @@ PsReject *
 ps_attribute_map_read(const PsAttributeMap *map, const PsEvent *event, JsonbValue *value)
 {
 	PsField		field;
+	PsReject   *reject;
 
 	value->type = jbvBool;
 	value->val.boolean = true;
@@ -129,7 +130,8 @@ ps_attribute_map_read(const PsAttributeMap *map, const PsEvent *event, JsonbValu
 			value->type = jbvNull;
 		return NULL;
 	}
-	return ps_value_read(&field, map->type, map->path_text, value);
+	reject = ps_value_read(&field, map->type, map->path_text, value);
+	return reject != NULL ? reject : ps_value_check_kept(value, map->path_text);
 }
 
 static JsonbValue

@@ -18,8 +18,13 @@
 #define ATTRIBUTE "ce_"
 #define MAX_SHOWN_TYPE_BYTES 100
 
+/* an event is who its source and id say, by the specification; one without a source is told from all that have one */
+static const char *const source_and_id[] = {"$.source", "$.id", NULL};
+static const char *const only_id[] = {"$.id", NULL};
+
 static const PsDefaultSource sources[] = {
-	{PS_EVENT_ID, "$.id"},
+	{PS_EVENT_ID,.joined = source_and_id},
+	{PS_EVENT_ID,.joined = only_id},
 	{PS_CUSTOMER_ID, "$.subject"},
 	{PS_CUSTOMER_ID, "key"},
 	{PS_EVENT_TYPE, "$.type"},

@@ -8,6 +8,7 @@
 #define PS_CUSTOMER_TABLE_H
 
 #include "core/event.h"
+#include "core/keyed_hash.h"
 
 typedef struct PsCustomerKey
 {
@@ -27,7 +28,7 @@ typedef struct PsCustomerSlot
 #define SH_ELEMENT_TYPE PsCustomerSlot
 #define SH_KEY_TYPE PsCustomerKey
 #define SH_KEY key
-#define SH_HASH_KEY(tb, k) (uint32) (k).hash
+#define SH_HASH_KEY(tb, k) ps_table_hash((k).customer_id, (k).len)	/* anybody can make equal ones of the other */
 #define SH_EQUAL(tb, a, b) ((a).hash == (b).hash && (a).len == (b).len && memcmp((a).customer_id, (b).customer_id, (a).len) == 0)
 #define SH_SCOPE static inline
 #define SH_DECLARE

@@ -289,7 +289,7 @@ read_read_only(PsProfile *profile, const Member *member, const JsonbValue *value
 	{
 		wrong = take_number(&part, (char *) &number, &count);
 		if (wrong == NULL)
-			(void) ps_profile_count_event(profile, pnstrdup(key.val.string.val, key.val.string.len), key.val.string.len, number);
+			(void) ps_profile_add_count(profile, pnstrdup(key.val.string.val, key.val.string.len), key.val.string.len, number);
 	}
 	return wrong;
 }

@@ -7,7 +7,7 @@
  *	  do not know formats. An envelope is a format with the sources of each member,
  *	  compiled once for a stream. Nothing here raises for what a message holds.
  *
- *	  source      a path in the value, the key, a header, the Kafka timestamp, or a constant
+ *	  source      a path in the value, the key, a header, the Kafka timestamp, a constant, or several joined
  *	  path        keys from the root of the value: $.data.id
  *	  node        a key of a path; all paths of an envelope make a tree, whose root is the value
  */
@@ -17,7 +17,9 @@
 #include "core/path.h"
 
 #define PS_MAX_SOURCES 8		/* of one member */
+#define PS_MAX_JOINED 4			/* in one source */
 #define PS_MAX_NODES (1 + (PS_MEMBERS + 1) * PS_MAX_SOURCES * PS_MAX_PATH_KEYS)
+#define PS_OWN_NODES 16			/* of them for what formats add */
 
 typedef enum PsMember
 {
@@ -39,12 +41,14 @@ typedef struct PsMembers
 	PsField    *fields;			/* of the payload, when it is an object */
 	int			nfields;
 	const char *error;			/* what is wrong beside the members, NULL: nothing */
+	bool		is_kafka_time;	/* timestamp is the message's, in milliseconds whatever others are in */
 } PsMembers;
 
 typedef struct PsDefaultSource
 {
 	PsMember	member;
 	const char *source;
+	const char *const *joined;	/* instead of source: what is joined, up to a NULL */
 } PsDefaultSource;
 
 typedef struct PsFormat
@@ -68,7 +72,8 @@ typedef enum PsSourceKind
 	PS_SOURCE_KEY,
 	PS_SOURCE_HEADER,
 	PS_SOURCE_KAFKA_TIMESTAMP,
-	PS_SOURCE_CONSTANT
+	PS_SOURCE_CONSTANT,
+	PS_SOURCE_JOIN
 } PsSourceKind;
 
 typedef struct PsSource
@@ -76,6 +81,8 @@ typedef struct PsSource
 	PsSourceKind kind;
 	int			node;			/* of a path */
 	const char *text;			/* the header's name, or the constant */
+	const struct PsSource *parts;	/* that are joined */
+	int			nparts;
 } PsSource;
 
 typedef struct PsNode
@@ -119,6 +126,9 @@ extern const PsFormat ps_format_cloudevents;
 /* sources.c: an envelope without sources; adds one, or returns what is wrong with it; adds the format's defaults */
 extern PsEnvelope *ps_envelope_make(const PsFormat *format);
 extern const char *ps_envelope_add(PsEnvelope *envelope, PsMember member, const char *source);
+
+/* The same of a source that joins n others, each with \ before | and \, by |: no two lists of parts make one text. */
+extern const char *ps_envelope_add_join(PsEnvelope *envelope, PsMember member, const char *const *parts, int n);
 extern void ps_envelope_add_defaults(PsEnvelope *envelope);
 
 #endif							/* PS_ENVELOPE_H */

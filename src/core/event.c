@@ -12,11 +12,12 @@
 #include "core/envelope.h"
 #include "core/json.h"
 #include "core/rules.h"
+#include "core/text.h"
 #include "core/timestamp.h"
 #include "mb/pg_wchar.h"
 
 #define MAX_ERRORS 16
-#define MAX_ERROR_BYTES 500
+#define MAX_REASON_BYTES 480
 #define MAX_SHOWN_VALUE_BYTES 64
 
 static const PsMembers no_members = {
@@ -76,14 +77,9 @@ ps_event_field(const PsEvent *event, const char *name)
 PsReject *
 ps_reject_value(const char *value, int len, const char *reason)
 {
-	int			shown;
-
 	if (len > 0 && value[0] == '\0')
 		return ps_reject_make("malformed", "Schema registry framing is not supported by this format");
-	shown = pg_encoding_mbcliplen(PG_UTF8, reason, strlen(reason),
-								  MAX_ERROR_BYTES - (int) strlen("Malformed JSON: "));
-	shown = pg_encoding_verifymbstr(PG_UTF8, reason, shown);
-	return ps_reject_make("malformed", psprintf("Malformed JSON: %s", pnstrdup(reason, shown)));
+	return ps_reject_make("malformed", psprintf("Malformed JSON: %s", ps_text_of_bytes(reason, strlen(reason), MAX_REASON_BYTES)));
 }
 
 bool
@@ -167,12 +163,19 @@ ps_unsupported(const char *what, const PsField *field)
 	return psprintf("Unsupported %s %s", what, pnstrdup(text, len));
 }
 
-static bool
-read_timestamp(const PsField *field, TimestampTz *timestamp)
+/* Reads a timestamp, digits in a string as a number; why it cannot, or NULL. */
+static const char *
+read_timestamp(const PsField *field, PsTimeUnit unit, TimestampTz *timestamp)
 {
-	if (field->type == PS_JSON_STRING)
-		return ps_timestamp_from_iso(field->text, field->len, timestamp);
-	return field->type == PS_JSON_NUMBER && ps_timestamp_from_epoch_ms(field->text, timestamp);
+	bool		is_count = field->type == PS_JSON_NUMBER ||
+	(field->type == PS_JSON_STRING && ps_timestamp_is_count(field->text, field->len));
+
+	if (is_count ? !ps_timestamp_from_epoch(field->text, unit, timestamp) :
+		field->type != PS_JSON_STRING || !ps_timestamp_from_iso(field->text, field->len, timestamp))
+		return "Invalid timestamp";
+	if (is_count && *timestamp < PS_FIRST_COUNTED_TIME)
+		return psprintf("Invalid timestamp: as %s it is before 1980 (see timestamp_unit)", ps_time_units[unit]);
+	return NULL;
 }
 
 /* Collects every reason against an event, its format's first, then in the order the contract names; NULL when there is none. */
@@ -194,6 +197,7 @@ validate(const PsMembers *found, const PsDecodeSettings *settings, TimestampTz *
 	};
 	PsReject   *reject = NULL;
 	bool		has_timestamp = !ps_member_is_missing(&members[PS_TIMESTAMP]);
+	const char *wrong;
 
 	if (found->error != NULL)
 		add_error(&reject, found->error);
@@ -207,9 +211,10 @@ validate(const PsMembers *found, const PsDecodeSettings *settings, TimestampTz *
 		if (!ps_member_is_missing(&members[i]) && !is_scalar_text(&members[i]))
 			add_error(&reject, invalid[i]);
 	}
-	if (has_timestamp && !read_timestamp(&members[PS_TIMESTAMP], timestamp))
+	if (has_timestamp && (wrong = read_timestamp(&members[PS_TIMESTAMP], found->is_kafka_time ? PS_MILLISECONDS : settings->time_unit,
+												 timestamp)) != NULL)
 	{
-		add_error(&reject, "Invalid timestamp");
+		add_error(&reject, wrong);
 		has_timestamp = false;
 	}
 	if (members[PS_PAYLOAD].type != PS_JSON_NULL && members[PS_PAYLOAD].type != PS_JSON_OBJECT)
@@ -240,16 +245,54 @@ set_customer(const PsField *field, PsEvent *event)
 	event->customer_id_len = usable ? field->len : 0;
 }
 
+/* Refuses what is larger than a message may be, also one of which the consumer has kept but the begin. */
+static PsReject *
+check_size(const PsMessage *message, int max_bytes)
+{
+	int64		bytes = message->value_len + message->value_cut;
+
+	if (message->value_cut > 0)
+		return ps_reject_make("malformed", psprintf("Event too large: " INT64_FORMAT " bytes (the limit is %d), of which the first %d are kept",
+													bytes, max_bytes, message->value_len));
+	if (bytes > max_bytes)
+		return ps_reject_make("malformed", psprintf("Event too large: " INT64_FORMAT " bytes (the limit is %d)", bytes, max_bytes));
+	if (message->key_cut > 0)
+		return ps_reject_make("malformed", psprintf("Key too large: " INT64_FORMAT " bytes, of which the first %d are kept",
+													message->key_len + message->key_cut, message->key_len));
+	if (message->headers_cut < 0)
+		return ps_reject_make("malformed", "Headers that cannot be read");
+	if (message->headers_cut > 0)
+		return ps_reject_make("malformed", psprintf("Too many or too large headers: " INT64_FORMAT ", of which the first %d are kept",
+													message->nheaders + message->headers_cut, message->nheaders));
+	return NULL;
+}
+
+/* Whether a value begins with a byte order mark, which some writers of JSON put there. */
+static bool
+has_bom(const PsMessage *message)
+{
+	return message->value_len >= 3 && memcmp(message->value, "\xEF\xBB\xBF", 3) == 0;
+}
+
 PsReject *
 ps_members_read(const PsMessage *message, const PsDecodeSettings *settings, PsMembers *members)
 {
 	PsJsonReader reader = {members->member, PS_MEMBERS, PS_PAYLOAD};
+	PsReject   *reject;
+	PsMessage	rest;
 	const char *reason;
 
 	memcpy(members, &no_members, sizeof(no_members));
-	if (message->value_len > settings->max_event_bytes)
-		return ps_reject_make("malformed", psprintf("Event too large: %d bytes (the limit is %d)",
-													message->value_len, settings->max_event_bytes));
+	reject = check_size(message, settings->max_event_bytes);
+	if (reject != NULL)
+		return reject;
+	if (has_bom(message))
+	{
+		rest = *message;
+		rest.value += 3;
+		rest.value_len -= 3;
+		message = &rest;
+	}
 	if (settings->envelope != NULL)
 		return settings->envelope->format->read(settings->envelope, message, members);
 	reason = ps_json_read(message->value, message->value_len, &reader);

@@ -9,6 +9,7 @@
 #ifndef PS_EVENT_H
 #define PS_EVENT_H
 
+#include "core/timestamp.h"
 #include "profile_stream.h"
 
 typedef enum PsJsonType
@@ -72,6 +73,7 @@ typedef struct PsDecodeSettings
 	int			max_event_bytes;
 	const PsEnvelope *envelope; /* NULL: profile_event */
 	const PsRules *rules;		/* of which the upcasters matter; NULL: none */
+	PsTimeUnit	time_unit;		/* of timestamps that are numbers */
 } PsDecodeSettings;
 
 /*

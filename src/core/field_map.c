@@ -8,7 +8,7 @@
 #include "core/field_map.h"
 
 #define SOURCES_HINT \
-	"A source is a path of at most 8 keys ($.data.id, $.\"odd key\"), key, header:NAME, kafka_timestamp or constant:TEXT."
+	"A source is a path of at most 8 keys ($.data.id, $.\"odd key\"), key, header:NAME, kafka_timestamp or constant:TEXT; {\"join\": [...]} joins up to 4 of them."
 #define MAP_HINT \
 	"Name the sources of eventId, customerId, eventType, payload, timestamp, source and schemaVersion: " \
 	"{\"eventId\": \"$.id\", \"customerId\": [\"$.customer\", \"key\"], ...}."
@@ -32,6 +32,33 @@ find_member(const char *name)
 	pg_unreachable();
 }
 
+/* Adds a source that joins others: {"join": ["$.source", "$.id"]}. */
+static void
+add_join(PsEnvelope *envelope, PsMember member, JsonbContainer * container)
+{
+	const char *parts[PS_MAX_JOINED];
+	const char *wrong;
+	JsonbValue	list;
+	int			n;
+
+	if (!JsonContainerIsObject(container) || JsonContainerSize(container) != 1 ||
+		getKeyJsonValueFromContainer(container, "join", 4, &list) == NULL ||
+		list.type != jbvBinary || !JsonContainerIsArray(list.val.binary.data))
+		refuse(psprintf("field_map has a source of %s that is neither a string nor a join", ps_member_name(member)), SOURCES_HINT);
+	n = JsonContainerSize(list.val.binary.data);
+	for (int i = 0; i < Min(n, PS_MAX_JOINED); i++)
+	{
+		const JsonbValue *part = getIthJsonbValueFromContainer(list.val.binary.data, i);
+
+		if (part->type != jbvString)
+			refuse(psprintf("field_map has a source of %s that is not a string", ps_member_name(member)), SOURCES_HINT);
+		parts[i] = pnstrdup(part->val.string.val, part->val.string.len);
+	}
+	wrong = ps_envelope_add_join(envelope, member, parts, n);
+	if (wrong != NULL)
+		refuse(psprintf("field_map: a source of %s %s", ps_member_name(member), wrong), SOURCES_HINT);
+}
+
 /* Adds one source. */
 static void
 add_source(PsEnvelope *envelope, PsMember member, const JsonbValue *value)
@@ -39,6 +66,11 @@ add_source(PsEnvelope *envelope, PsMember member, const JsonbValue *value)
 	const char *wrong;
 	char	   *source;
 
+	if (value->type == jbvBinary)
+	{
+		add_join(envelope, member, value->val.binary.data);
+		return;
+	}
 	if (value->type != jbvString)
 		refuse(psprintf("field_map has a source of %s that is not a string", ps_member_name(member)), SOURCES_HINT);
 	source = pnstrdup(value->val.string.val, value->val.string.len);
@@ -102,9 +134,21 @@ ps_field_map_compile(const char *format, Jsonb *map)
 	envelope = ps_envelope_make(found);
 	if (map != NULL)
 		add_map(envelope, map);
+	if (envelope->nnodes > PS_MAX_NODES - PS_OWN_NODES)
+		refuse(psprintf("field_map has paths of more than %d keys in all", PS_MAX_NODES - PS_OWN_NODES - 1), SOURCES_HINT);
 	ps_envelope_add_defaults(envelope);
 	for (int m = PS_EVENT_ID; m <= PS_TIMESTAMP; m++)
 		if (envelope->nsources[m] == 0)
 			refuse(psprintf("format %s needs a field_map with %s", format, ps_member_name(m)), MAP_HINT);
 	return envelope;
+}
+
+PsTimeUnit
+ps_time_unit(const char *name)
+{
+	for (int unit = 0; unit < PS_TIME_UNITS; unit++)
+		if (strcmp(ps_time_units[unit], name) == 0)
+			return unit;
+	refuse(psprintf("timestamp_unit \"%s\" is not known", name), "It is milliseconds, seconds or microseconds.");
+	pg_unreachable();
 }

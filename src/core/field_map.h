@@ -14,4 +14,7 @@
  */
 extern PsEnvelope *ps_field_map_compile(const char *format, Jsonb *map);
 
+/* The unit of that name; raises when there is none. */
+extern PsTimeUnit ps_time_unit(const char *name);
+
 #endif							/* PS_FIELD_MAP_H */

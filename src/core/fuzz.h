@@ -20,4 +20,7 @@ extern PsEnvelope *ps_fuzz_envelope(pg_prng_state *prng);
 extern const char *ps_fuzz_check_event(const PsEvent *event, const PsDecodeSettings *settings);
 extern const char *ps_fuzz_check_reject(const PsReject *reject);
 
+/* fuzz_parsers.c: damages what the other parsers of foreign bytes read; what does not hold for their answers, NULL when all does. */
+extern const char *ps_fuzz_parsers(pg_prng_state *prng);
+
 #endif							/* PS_FUZZ_H */

@@ -39,6 +39,8 @@ read_text(const PsEvent *event, const char *name, const text **result)
 	PsReject   *reject = ps_value_read(ps_event_field(event, name), PS_VALUE_TEXT, name, &value);
 
 	*result = NULL;
+	if (reject == NULL)
+		reject = ps_value_check_kept(&value, name);
 	if (reject == NULL && value.type == jbvString)
 		*result = cstring_to_text_with_len(value.val.string.val, value.val.string.len);
 	return reject;
@@ -180,5 +182,5 @@ ps_handler_finish(PsProfile *profile, const PsEvent *event)
 	profile->updated_at = event->timestamp;
 	profile->watermark = Max(profile->watermark, event->timestamp);
 	profile->first_event_at = Min(profile->first_event_at, event->timestamp);
-	ps_profile_count_event(profile, event->event_type, event->event_type_len, 1);
+	ps_profile_count_event(profile, event->event_type, event->event_type_len);
 }

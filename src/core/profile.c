@@ -25,19 +25,10 @@ ps_profile_init(PsProfile *profile)
 }
 
 PsEventCount *
-ps_profile_count_event(PsProfile *profile, const char *event_type, int len, int64 count)
+ps_profile_add_count(PsProfile *profile, const char *event_type, int len, int64 count)
 {
 	PsEventCount *entry;
 
-	for (int i = 0; i < profile->nevent_counts; i++)
-	{
-		entry = &profile->event_counts[i];
-		if (entry->len == len && memcmp(entry->event_type, event_type, len) == 0)
-		{
-			entry->count += count;
-			return entry;
-		}
-	}
 	if (profile->nevent_counts >= profile->event_counts_capacity)
 	{
 		profile->event_counts_capacity = Max(8, 2 * profile->event_counts_capacity);
@@ -52,5 +43,38 @@ ps_profile_count_event(PsProfile *profile, const char *event_type, int len, int6
 	entry->len = len;
 	entry->count = count;
 	entry->stored = NULL;
+	profile->event_type_bytes += len;
 	return entry;
+}
+
+/* Counts one more of a type that has a counter; whether it has. */
+static bool
+count_known(PsProfile *profile, const char *event_type, int len)
+{
+	for (int i = 0; i < profile->nevent_counts; i++)
+	{
+		PsEventCount *entry = &profile->event_counts[i];
+
+		if (entry->len == len && memcmp(entry->event_type, event_type, len) == 0)
+		{
+			entry->count++;
+			return true;
+		}
+	}
+	return false;
+}
+
+void
+ps_profile_count_event(PsProfile *profile, const char *event_type, int len)
+{
+	if (count_known(profile, event_type, len))
+		return;
+	if (profile->nevent_counts >= PS_MAX_EVENT_TYPES || profile->event_type_bytes + len > PS_MAX_EVENT_TYPE_BYTES)
+	{
+		event_type = PS_OTHER_EVENTS;
+		len = strlen(PS_OTHER_EVENTS);
+		if (count_known(profile, event_type, len))
+			return;
+	}
+	(void) ps_profile_add_count(profile, event_type, len, 1);
 }

@@ -7,6 +7,10 @@
 
 #include "core/window.h"
 
+#define PS_MAX_EVENT_TYPES 256	/* that a profile counts, */
+#define PS_MAX_EVENT_TYPE_BYTES 16384	/* with names of so many bytes in all; the rest it counts together, as */
+#define PS_OTHER_EVENTS "other"
+
 typedef struct PsEventCount
 {
 	const char *event_type;
@@ -47,6 +51,7 @@ typedef struct PsProfile
 	PsEventCount *event_counts;
 	int			nevent_counts;
 	int			event_counts_capacity;
+	int			event_type_bytes;	/* of their names */
 	struct varlena *stored_counts;	/* event_counts of the row, when it has nothing but counts, else NULL */
 	PsWindow	window;
 	PsAttributes attributes;
@@ -55,7 +60,10 @@ typedef struct PsProfile
 /* A profile before its first event. */
 extern void ps_profile_init(PsProfile *profile);
 
-/* Adds to the counter of an event type, which it returns. */
-extern PsEventCount *ps_profile_count_event(PsProfile *profile, const char *event_type, int len, int64 count);
+/* Adds a counter, of a type that has none. */
+extern PsEventCount *ps_profile_add_count(PsProfile *profile, const char *event_type, int len, int64 count);
+
+/* Counts an event: of its type, or of all others when the profile has as many types as it may. */
+extern void ps_profile_count_event(PsProfile *profile, const char *event_type, int len);
 
 #endif							/* PS_PROFILE_H */

@@ -111,6 +111,45 @@ ps_member_set_bytes(PsField *field, const char *bytes, int len)
 	}
 }
 
+static PsField read_source(const PsReading *reading, const PsSource *source);
+
+/* Joins what the parts of a source hold, each escaped; null when one of them is missing, and what it is when it is no text. */
+static PsField
+join_parts(const PsReading *reading, const PsSource *source)
+{
+	PsField		field = {NULL, PS_JSON_NULL};
+	PsField		parts[PS_MAX_JOINED];
+	Size		size = 1;
+	char	   *text;
+
+	for (int i = 0; i < source->nparts; i++)
+	{
+		parts[i] = read_source(reading, &source->parts[i]);
+		if (ps_member_is_missing(&parts[i]))
+			return field;
+		if (parts[i].type != PS_JSON_STRING && parts[i].type != PS_JSON_NUMBER)
+			return parts[i];
+		size += 2 * (Size) parts[i].len + 1;
+	}
+	field.type = PS_JSON_STRING;
+	field.text = text = MemoryContextAllocHuge(CurrentMemoryContext, size);
+
+	for (int i = 0; i < source->nparts; i++)
+	{
+		if (i > 0)
+			*text ++= '|';
+		for (const char *c = parts[i].text; *c != '\0'; c++)
+		{
+			if (*c == '|' || *c == '\\')
+				*text ++= '\\';
+			*text ++= *c;
+		}
+	}
+	*text = '\0';
+	field.len = (int) (text -field.text);
+	return field;
+}
+
 /* Finds what a source holds; null when nothing. */
 static PsField
 read_source(const PsReading *reading, const PsSource *source)
@@ -143,6 +182,8 @@ read_source(const PsReading *reading, const PsSource *source)
 			field.text = source->text;
 			field.len = strlen(source->text);
 			break;
+		case PS_SOURCE_JOIN:
+			return join_parts(reading, source);
 	}
 	return field;
 }
@@ -161,10 +202,6 @@ set_member(const PsReading *reading, PsMember member, PsField *field)
 
 		if (candidate.type == PS_JSON_NULL || (missing && found != NULL))
 			continue;
-		/* what is no JSON has no numbers: of a timestamp milliseconds */
-		if (member == PS_TIMESTAMP && source->kind != PS_SOURCE_PATH && candidate.type == PS_JSON_STRING &&
-			candidate.len > 0 && candidate.len <= PS_JSON_MAX_NUMBER_LEN && strspn(candidate.text, "0123456789") == candidate.len)
-			candidate.type = PS_JSON_NUMBER;
 		found = source;
 		candidate.name = field->name;
 		*field = candidate;
@@ -187,6 +224,8 @@ ps_reading_members(PsReading *reading, PsMembers *members, const char *reason)
 
 		if (m == PS_PAYLOAD)
 			payload = source;
+		if (m == PS_TIMESTAMP)
+			members->is_kafka_time = source != NULL && source->kind == PS_SOURCE_KAFKA_TIMESTAMP;
 	}
 	if (reason == NULL && field->type == PS_JSON_OBJECT)
 	{

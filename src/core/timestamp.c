@@ -1,6 +1,6 @@
 /*
  * timestamp.c
- *	  The two spellings of an event's time: ISO 8601 and epoch milliseconds.
+ *	  The two spellings of an event's time: ISO 8601 and a count since 1970.
  *
  *	  timestamptz_in() is not used: it raises an ERROR for a bad value, takes
  *	  words such as "yesterday", and depends on the session's settings.
@@ -22,6 +22,8 @@ typedef struct Cursor
 	const char *at;
 	const char *end;
 } Cursor;
+
+const char *const ps_time_units[PS_TIME_UNITS] = {"milliseconds", "seconds", "microseconds"};
 
 /* Sets *result and returns whether the time lies in the years 1 to 9999 UTC. */
 static bool
@@ -169,16 +171,18 @@ ps_timestamp_from_iso(const char *iso, int len, TimestampTz *result)
 }
 
 bool
-ps_timestamp_from_epoch_ms(const char *number, TimestampTz *result)
+ps_timestamp_from_epoch(const char *number, PsTimeUnit unit, TimestampTz *result)
 {
+	static const int shifts[PS_TIME_UNITS] = {3, 6, 0};
 	PsJsonNumber parts = ps_json_number(number);
 	const char *digit = parts.digits;
 	int64		us = 0;
+	int			first = parts.exponent + shifts[unit];
 
-	/* in microseconds the first digit stands for 10^(exponent + 3) */
-	if (parts.exponent + 3 >= MAX_DIGITS)
+	/* in microseconds the first digit stands for 10^first */
+	if (first >= MAX_DIGITS)
 		return false;
-	for (int exponent = parts.exponent + 3; exponent >= -1; exponent--)
+	for (int exponent = first; exponent >= -1; exponent--)
 	{
 		int			value = 0;
 
@@ -192,4 +196,16 @@ ps_timestamp_from_epoch_ms(const char *number, TimestampTz *result)
 			us++;
 	}
 	return in_range((parts.negative ? -us : us) + UNIX_EPOCH_US, result);
+}
+
+bool
+ps_timestamp_is_count(const char *text, int len)
+{
+	int			digits = strspn(text, "0123456789");
+
+	if (digits == 0 || len > PS_JSON_MAX_NUMBER_LEN)
+		return false;
+	if (digits == len)
+		return true;
+	return text[digits] == '.' && digits + 1 < len && digits + 1 + (int) strspn(text +digits + 1, "0123456789") == len;
 }

@@ -112,8 +112,14 @@ read_time(const PsField *field, JsonbValue *value)
 	TimestampTz at;
 	char	   *text;
 
-	if (field->type == PS_JSON_STRING ? !ps_timestamp_from_iso(field->text, field->len, &at) :
-		field->type != PS_JSON_NUMBER || !ps_timestamp_from_epoch_ms(field->text, &at))
+	if (field->type == PS_JSON_STRING && ps_timestamp_is_count(field->text, field->len))
+	{
+		/* digits that are a date without hyphens are no count */
+		if (!ps_timestamp_from_epoch(field->text, PS_MILLISECONDS, &at) || at < PS_FIRST_COUNTED_TIME)
+			return false;
+	}
+	else if (field->type == PS_JSON_STRING ? !ps_timestamp_from_iso(field->text, field->len, &at) :
+			 field->type != PS_JSON_NUMBER || !ps_timestamp_from_epoch(field->text, PS_MILLISECONDS, &at))
 		return false;
 	text = ps_format_timestamp(at);
 
@@ -153,6 +159,14 @@ ps_value_read(const PsField *field, PsValueType type, const char *name, JsonbVal
 			return NULL;
 	}
 	return ps_reject_make("handler", psprintf("Processing error: %s is not %s", name, wanted[type]));
+}
+
+PsReject *
+ps_value_check_kept(const JsonbValue *value, const char *name)
+{
+	if (value->type != jbvString || value->val.string.len <= PS_MAX_VALUE_BYTES)
+		return NULL;
+	return ps_reject_make("handler", psprintf("Processing error: %s is longer than %d bytes", name, PS_MAX_VALUE_BYTES));
 }
 
 bool

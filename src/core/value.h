@@ -36,4 +36,9 @@ extern bool ps_value_equal(const JsonbValue *a, const JsonbValue *b);
 extern JsonbValue ps_value_string(const char *text, int len);
 extern JsonbValue ps_value_number(Numeric number);
 
+#define PS_MAX_VALUE_BYTES 16384	/* of text that a profile takes */
+
+/* Why a profile does not take a value that was read: it is too long; NULL: it does. */
+extern PsReject *ps_value_check_kept(const JsonbValue *value, const char *name);
+
 #endif							/* PS_VALUE_H */

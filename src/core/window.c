@@ -267,18 +267,29 @@ ps_window_forget(PsWindow *window, const PsMetrics *metrics)
 	return forgotten;
 }
 
-/* Whether bytes can be a numeric's: its header of 2 bytes, 4 in the long form, and digits of 2. */
+/* Whether bytes can be a numeric's: its header of 2 bytes, 4 in the long form, and digits of 2, each below 10,000. */
 static bool
 is_numeric(const char *bytes, int len)
 {
 	uint16		header;
+	int16		digit;
+	int			at;
 
 	if (len == 0)
 		return true;
 	if (len % 2 != 0)
 		return false;
 	memcpy(&header, bytes, sizeof(header));
-	return (header & NUMERIC_SPECIAL) != NUMERIC_SPECIAL && len >= ((header & NUMERIC_SHORT_FORM) != 0 ? 2 : 4);
+	at = (header & NUMERIC_SHORT_FORM) != 0 ? 2 : 4;
+	if (len < at || (header & NUMERIC_SPECIAL) == NUMERIC_SPECIAL)
+		return false;
+	for (; at < len; at += sizeof(digit))
+	{
+		memcpy(&digit, bytes + at, sizeof(digit));
+		if (digit < 0 || digit > 9999)
+			return false;
+	}
+	return true;
 }
 
 /* Unpacks samples in the order in which they came. */

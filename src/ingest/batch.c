@@ -62,10 +62,12 @@ apply_settings(const PsStream *stream)
 		.max_clock_skew_us = ps_max_clock_skew_ms * INT64CONST(1000),
 		.max_event_bytes = ps_max_event_bytes,
 		.envelope = stream->envelope,
+		.time_unit = stream->time_unit,
+		.event_id_scope = strcmp(stream->event_id_scope, "stream") == 0 ? stream->stream_id : 0,
 		.dedupe_retention_us = stream->dedupe_retention_us,
 		.late_tolerance_us = stream->late_tolerance_us,
 		.lock_timeout_ms = stream->lock_timeout_ms,
-		.notify_channel = stream->notify_channel,
+		.notify_channel = stream->channel,
 		.segment_channel_prefix = stream->segment_channel_prefix
 	};
 

@@ -9,6 +9,7 @@
 #include <librdkafka/rdkafka.h>
 #include <unistd.h>
 
+#include "core/text.h"
 #include "ingest/consumer.h"
 #include "kafka.h"
 #include "thread.h"
@@ -72,7 +73,7 @@ ps_consumer_assign(PsConsumer *consumer, const PsPosition *positions, int n)
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_ERROR),
-				 errmsg("could not assign partitions of topic \"%s\": %s", consumer->topic, rd_kafka_err2str(err))));
+				 errmsg("could not assign partitions of topic \"%s\": %s", consumer->topic, ps_text_of_error(rd_kafka_err2str(err)))));
 }
 
 static char *
@@ -86,19 +87,24 @@ copy_bytes(const void *bytes, size_t len)
 	return copy;
 }
 
-/* Copies a message's headers. */
-static void
+/* Copies a message's headers, as many as may be kept; returns their bytes. */
+static size_t
 copy_headers(PsMessage *message, const rd_kafka_message_t *from)
 {
 	rd_kafka_headers_t *headers;
+	rd_kafka_resp_err_t err = rd_kafka_message_headers(from, &headers);
 	PsHeader   *copies;
+	size_t		bytes = 0;
 	size_t		n;
 
-	if (rd_kafka_message_headers(from, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
-		return;
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		message->headers_cut = err == RD_KAFKA_RESP_ERR__NOENT ? 0 : -1;
+		return 0;
+	}
 	n = rd_kafka_header_cnt(headers);
-	copies = palloc0(Max(n, 1) * sizeof(PsHeader));
-	for (size_t i = 0; i < n; i++)
+	copies = palloc0(Min(Max(n, 1), PS_MAX_HEADERS) * sizeof(PsHeader));
+	for (size_t i = 0; i < Min(n, PS_MAX_HEADERS); i++)
 	{
 		const char *name;
 		const void *value;
@@ -106,12 +112,32 @@ copy_headers(PsMessage *message, const rd_kafka_message_t *from)
 
 		if (rd_kafka_header_get_all(headers, i, &name, &value, &len) != RD_KAFKA_RESP_ERR_NO_ERROR)
 			break;
+		len = value ? len : 0;
+		if (bytes + strlen(name) + len > PS_MAX_HEADER_BYTES)
+			break;
+		bytes += strlen(name) + len;
 		copies[i].name = pstrdup(name);
 		copies[i].value = value ? copy_bytes(value, len) : NULL;
-		copies[i].value_len = value ? (int) len : 0;
+		copies[i].value_len = (int) len;
 		message->nheaders = (int) i + 1;
 	}
 	message->headers = copies;
+	message->headers_cut = (int64) n - message->nheaders;
+	return bytes;
+}
+
+/*
+ * Copies a value: whole when it may be applied, else its begin. Kafka's limits
+ * count compressed bytes, so that it may be of any size.
+ */
+static void
+copy_value(PsMessage *message, const rd_kafka_message_t *from)
+{
+	size_t		kept = from->len <= ps_max_event_bytes ? from->len : Min(PS_KEPT_VALUE_BYTES, ps_max_event_bytes);
+
+	message->value = copy_bytes(from->payload, kept);
+	message->value_len = (int) kept;
+	message->value_cut = (int64) (from->len - kept);
 }
 
 /* Copies one message into the intake. */
@@ -137,16 +163,13 @@ take_message(PsIntake *intake, const rd_kafka_message_t *from)
 		? DT_NOBEGIN : (ms - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * INT64CONST(86400000)) * 1000;
 	if (from->key != NULL)
 	{
-		message->key = copy_bytes(from->key, from->key_len);
-		message->key_len = (int) from->key_len;
+		message->key_len = (int) Min(from->key_len, PS_MAX_KEY_BYTES);
+		message->key = copy_bytes(from->key, message->key_len);
+		message->key_cut = (int64) from->key_len - message->key_len;
 	}
 	if (from->payload != NULL)
-	{
-		message->value = copy_bytes(from->payload, from->len);
-		message->value_len = (int) from->len;
-	}
-	copy_headers(message, from);
-	intake->bytes += from->len + from->key_len + sizeof(PsMessage);
+		copy_value(message, from);
+	intake->bytes += copy_headers(message, from) + message->value_len + message->key_len + sizeof(PsMessage);
 }
 
 static List *
@@ -157,6 +180,18 @@ add_position(List *list, int32 partition, int64 offset)
 	position->partition = partition;
 	position->offset = offset;
 	return lappend(list, position);
+}
+
+/* Notes that librdkafka refuses what is at an offset: it tries again and again, and gives nothing behind it. */
+static void
+refuse(PsIntake *intake, int32 partition, int64 offset, const char *text)
+{
+	PsRefusal  *refusal = palloc(sizeof(PsRefusal));
+
+	refusal->partition = partition;
+	refusal->offset = offset;
+	refusal->reason = ps_text_of_error(text);
+	intake->refused = lappend(intake->refused, refusal);
 }
 
 /* Takes an error: of a partition, or of the client as a whole. */
@@ -179,10 +214,25 @@ take_error(PsIntake *intake, rd_kafka_resp_err_t err, int32 partition, int64 off
 			break;
 		case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
 			intake->doubted = lappend_int(intake->doubted, -1); /* until one is back, anything may happen */
-			intake->error = pstrdup(text);
+			intake->error = ps_text_of_error(text);
+			break;
+		case RD_KAFKA_RESP_ERR__BAD_MSG:
+		case RD_KAFKA_RESP_ERR__BAD_COMPRESSION:
+		case RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE:
+		case RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED:
+		case RD_KAFKA_RESP_ERR__FS:
+		case RD_KAFKA_RESP_ERR_INVALID_MSG:
+		case RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE:
+		case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+		case RD_KAFKA_RESP_ERR_INVALID_RECORD:
+		case RD_KAFKA_RESP_ERR_UNSUPPORTED_COMPRESSION_TYPE:
+			if (partition >= 0 && offset >= 0)
+				refuse(intake, partition, offset, text);
+			else
+				intake->error = ps_text_of_error(text);
 			break;
 		default:
-			intake->error = pstrdup(text);
+			intake->error = ps_text_of_error(text);
 	}
 }
 

@@ -18,6 +18,14 @@ typedef struct PsPosition
 	int64		offset;			/* next to be read */
 } PsPosition;
 
+/* A message, or the first of a batch of them, that librdkafka cannot read: its codec, its checksum, its size. */
+typedef struct PsRefusal
+{
+	int32		partition;
+	int64		offset;
+	const char *reason;
+} PsRefusal;
+
 /* What one drain found; lives in the context that was current. */
 typedef struct PsIntake
 {
@@ -28,6 +36,7 @@ typedef struct PsIntake
 	List	   *ends;			/* PsPosition: partitions read to their end */
 	List	   *lost;			/* PsPosition: partitions whose offset the topic no longer has, or that have no topic */
 	char	   *error;			/* newest error of the client, NULL if none */
+	List	   *refused;		/* PsRefusal */
 	List	   *doubted;		/* int: partitions that may be of another topic from here on; -1: all */
 	bool		exhausted;		/* nothing more was queued */
 } PsIntake;

@@ -176,7 +176,10 @@ check_stream(PsWorker *worker, int stream_id)
 		MemoryContextSwitchTo(context);
 		stream = ps_stream_find(NULL, stream_id);
 		if (stream != NULL)
+		{
 			stream->envelope = ps_field_map_compile(stream->format, stream->field_map);
+			stream->time_unit = ps_time_unit(stream->timestamp_unit);
+		}
 		if (stream != NULL && ps_shadow_used())
 			ps_rebuild_adjust(stream);
 		PopActiveSnapshot();

@@ -19,18 +19,24 @@
 
 #define CHECK_DISTANCE 100000	/* messages read again, at most, for the sake of the check */
 #define DOUBT_MS 200			/* until the broker is asked; at once, it would know no more than librdkafka */
+#define FINGERPRINT_BYTES 1024	/* the least max_event_bytes: so much of a value is always kept */
 #define STALL_MS 5000			/* long enough to delete a topic and to fill another */
 
-/* CRC of what may be absent, told from what is empty. */
+/*
+ * CRC of what may be absent, told from what is empty: of its begin and length, as
+ * of what is too large no more is kept, and max_event_bytes may be another one then.
+ */
 static uint32
-crc(const char *bytes, int len)
+crc(const char *bytes, int len, int64 cut)
 {
+	int64		whole = len + cut;
 	pg_crc32c	sum;
 
 	if (bytes == NULL)
 		return 0;
 	INIT_CRC32C(sum);
-	COMP_CRC32C(sum, bytes, len);
+	COMP_CRC32C(sum, bytes, Min(len, FINGERPRINT_BYTES));
+	COMP_CRC32C(sum, &whole, sizeof(whole));
 	FIN_CRC32C(sum);
 	return sum + 1;
 }
@@ -40,8 +46,8 @@ fingerprint(const PsMessage *message)
 {
 	PsFingerprint result = {message->offset, message->kafka_timestamp};
 
-	result.hash = (int64) ((uint64) crc(message->key, message->key_len) << 32 |
-						   crc(message->value, message->value_len));
+	result.hash = (int64) ((uint64) crc(message->key, message->key_len, message->key_cut) << 32 |
+						   crc(message->value, message->value_len, message->value_cut));
 	return result;
 }
 

@@ -9,15 +9,19 @@
 #include <librdkafka/rdkafka.h>
 #include <unistd.h>
 
+#include "core/text.h"
 #include "ingest/lookup.h"
 #include "thread.h"
 
 static void
 answer_error(PsLookup *lookup, const char *what, rd_kafka_resp_err_t err)
 {
+	char text[	400];
+
 	lookup->topic_missing = err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
 		err == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
-	snprintf(lookup->error, sizeof(lookup->error), "%s: %s", what, rd_kafka_err2str(err));
+	ps_text_put(text, sizeof(text), rd_kafka_err2str(err), strlen(rd_kafka_err2str(err)));
+	snprintf(lookup->error, sizeof(lookup->error), "%s: %s", what, text);
 }
 
 /* Counts the partitions; 0 when the topic is not there. */

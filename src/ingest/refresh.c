@@ -14,6 +14,7 @@
 #include "profile_stream.h"
 #include "sink/notify.h"
 #include "store/lock.h"
+#include "store/secret.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -251,6 +252,7 @@ void
 ps_refresh_announce(PsRefresh *refresh, const PsSegmentChange *changes, int n, const char *kind)
 {
 	TimestampTz at = GetCurrentTimestamp();
+	const char *channel;
 
 	if (n == 0)
 		return;
@@ -262,8 +264,9 @@ ps_refresh_announce(PsRefresh *refresh, const PsSegmentChange *changes, int n, c
 		return;
 	}
 	notified = true;
+	channel = ps_secret_name(PS_SEGMENTS_CHANNEL);
 	for (int i = 0; i < n; i++)
-		ps_notify(PS_SEGMENT_CHANNEL, ps_notify_segment_payload(&changes[i], kind, at));
+		ps_notify(channel, ps_notify_segment_payload(&changes[i], kind, at));
 }
 
 void

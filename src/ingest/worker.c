@@ -175,6 +175,7 @@ serve_messages(PsWorker *worker)
 		pgstat_report_stat(false);
 		ps_worker_set_running(worker);
 	}
+	ps_refused_note(worker, &intake);
 	return !intake.exhausted && !ps_batch_is_blocked(worker);
 }
 

@@ -29,6 +29,8 @@ typedef struct PsPartition
 	bool		unverified;		/* its message may still come */
 	bool		recreated;		/* another message came in its place */
 	bool		barred;			/* nothing more of it is taken until it is assigned again */
+	int64		refused_offset; /* where librdkafka refused a message, */
+	int64		refused_behind; /* as its row says, while its stored offset is this one; 0: it does not */
 	int64		low;			/* first offset of the topic when it was assigned */
 	int64		read_when_asked;	/* how far it was read when the look-up under way began */
 	PsOffsetSet offsets;
@@ -92,6 +94,7 @@ typedef struct PsWorker
 	int64		minute_dead;
 	PsMoment	minute_ends;
 	PsMoment	next_upkeep;
+	PsMoment	next_letters;	/* when the bytes of dead letters are looked at again */
 	int64		upkeep_page;	/* of event_ids, where the next step begins */
 	char	   *state;			/* as last written */
 	char	   *error;
@@ -164,6 +167,9 @@ extern void ps_progress_committed(PsWorker *worker, const PsOffsetMove *moves, i
 
 /* When to store what was read and is held, PS_MOMENT_NEVER when that is stored. */
 extern PsMoment ps_progress_due(const PsWorker *worker);
+
+/* refused.c: shows what librdkafka refuses, in the rows of the partitions, until their offsets move */
+extern void ps_refused_note(PsWorker *worker, const PsIntake *intake);
 
 /* health.c: counts the start, and ends the process when too many came to nothing; what was asked is answered; a batch begins */
 extern void ps_health_start(PsWorker *worker);

@@ -15,6 +15,7 @@
 
 #include "clock.h"
 #include "connection.h"
+#include "core/text.h"
 #include "kafka.h"
 #include "sink/kafka_producer.h"
 #include "thread.h"
@@ -182,8 +183,7 @@ ps_producer_send(PsProducer *producer, const PsMessage *messages, int n)
 void
 ps_producer_discard(PsProducer *producer)
 {
-	producer->n = producer->sent = 0;
-	producer->aborted = false;
+	producer->n = producer->sent = producer->aborted = 0;
 	if (producer->stage == SENDING)
 		start_call(producer, ABORTING);
 }
@@ -379,6 +379,7 @@ ps_producer_refused(const PsProducer *producer)
 const char *
 ps_producer_error(PsProducer *producer, const char **hint)
 {
+	static char shown[ERROR_BYTES];
 	const char *error = producer->error;
 
 	*hint = NULL;
@@ -394,5 +395,6 @@ ps_producer_error(PsProducer *producer, const char **hint)
 	for (int i = lengthof(known_errors) - 1; i >= 0; i--)
 		if (strstr(error, known_errors[i].name) != NULL)
 			*hint = known_errors[i].hint;
-	return error;
+	ps_text_put(shown, ERROR_BYTES, error, strlen(error));
+	return shown;
 }

@@ -10,8 +10,6 @@
 #include "datatype/timestamp.h"
 #include "store/segments.h"
 
-#define PS_DEFAULT_CHANNEL "profile_updates"	/* also the default of create_stream() */
-#define PS_SEGMENT_CHANNEL "segment_changes"
 #define PS_MAX_SEGMENT_PREFIX (NAMEDATALEN - 1 - 16)	/* bytes; a hash needs the rest */
 
 /* What is told of one customer's change; event_types are distinct. */

@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 
 #include "clock.h"
+#include "core/text.h"
 #include "miscadmin.h"
 #include "sink/redis_client.h"
 #include "storage/fd.h"
@@ -27,6 +28,8 @@
 #define TOKEN_TTL "86400"		/* so that a dropped stream leaves nothing for ever */
 #define MAX_GREETINGS 4
 #define MAX_WORDS 10
+#define MAX_ANSWER_SHOWN 200	/* bytes of an error */
+#define MAX_ANSWER_BYTES 65536	/* that are buffered without a whole answer: ours are an error, a number or a hash */
 
 /* KEYS: profile, token. ARGV: token, version, ttl, document ('' to delete). */
 static const char script[] =
@@ -38,22 +41,6 @@ static const char script[] =
 "if version and tonumber(version) > tonumber(ARGV[2]) then return 0 end\n"
 "redis.call('SET', KEYS[1], ARGV[4], 'EX', ARGV[3])\n"
 "return 1\n";
-
-/* What Redis says at the begin of an error, and what may be done about it. */
-static const struct
-{
-	const char *code;
-	const char *hint;
-}			known_errors[] = {
-	{"NOAUTH", "Set username and password in a user mapping for the server."},
-	{"WRONGPASS", "Correct username and password in the user mapping."},
-	{"NOPERM", "The Redis user needs GET, SET, DEL, EVALSHA and SCRIPT LOAD on the keys of the prefix and on profile_stream:*."},
-	{"OOM", "Redis is out of memory: raise maxmemory, or choose a maxmemory-policy that evicts."},
-	{"READONLY", "This Redis is a replica: name its primary."},
-	{"MOVED", "Redis Cluster is not supported: name a Redis of its own."},
-	{"LOADING", "Redis is still reading its data; it goes on by itself."},
-	{"FENCED", "Another relay of this stream writes to the same Redis, or Redis was emptied; it is tried again."},
-};
 
 typedef enum Phase
 {
@@ -109,7 +96,7 @@ close_context(void *arg)
 static PsRedisState
 fail(PsRedis *redis, const char *error, const char *hint)
 {
-	strlcpy(redis->error, error, sizeof(redis->error));
+	ps_text_put(redis->error, sizeof(redis->error), error, strlen(error));
 	redis->hint = hint;
 	close_context(redis);
 	return PS_REDIS_FAILED;
@@ -119,7 +106,7 @@ fail(PsRedis *redis, const char *error, const char *hint)
 static PsRedisState
 fail_connection(PsRedis *redis, const char *reason)
 {
-	return fail(redis, psprintf("%s Redis: %s", redis->phase == CONNECTING ? "could not connect to" : "lost the connection to", reason),
+	return fail(redis, psprintf("%s Redis: %s", redis->phase == CONNECTING ? "could not connect to" : "lost the connection to", ps_text_of_error(reason)),
 				"Check the address, and that Redis is reachable from the database server.");
 }
 
@@ -130,16 +117,12 @@ fail_connection(PsRedis *redis, const char *reason)
 static PsRedisState
 fail_answer(PsRedis *redis, const char *command, const char *text)
 {
-	const char *hint = NULL;
 	int			length = strcmp(command, "AUTH") == 0 ? strcspn(text, " ") : strcspn(text, "\r\n");
 	const char *origin = strstr(text, " script: ");
 
-	for (int i = lengthof(known_errors) - 1; i >= 0; i--)
-		if (strncmp(text, known_errors[i].code, strlen(known_errors[i].code)) == 0)
-			hint = known_errors[i].hint;
 	if (origin != NULL)
 		length = Min(length, origin - text);
-	return fail(redis, psprintf("Redis refused %s: %.*s", command, Min(length, 200), text), hint);
+	return fail(redis, psprintf("Redis refused %s: %s", command, ps_text_of_bytes(text, length, MAX_ANSWER_SHOWN)), ps_redis_hint(text));
 }
 
 static void
@@ -297,6 +280,17 @@ take_result(PsRedis *redis, const redisReply * reply)
 	return PS_REDIS_BUSY;
 }
 
+/* What cannot be an answer of ours in what was read, NULL when all can: no command is answered by an array, of any size. */
+static const char *
+find_strange(const redisReader * reader)
+{
+	if (reader->ridx < 0 && reader->pos < reader->len && strchr("+-:$", reader->buf[reader->pos]) == NULL)
+		return "Redis answered what was not asked";
+	if (reader->len - reader->pos > MAX_ANSWER_BYTES)
+		return "Redis sent an answer without an end";
+	return NULL;
+}
+
 /* Reads what is there, and takes every answer that is complete. */
 static PsRedisState
 read_answers(PsRedis *redis)
@@ -308,6 +302,10 @@ read_answers(PsRedis *redis)
 		return fail_connection(redis, redis->context->errstr);
 	while (state == PS_REDIS_BUSY)
 	{
+		const char *strange = find_strange(redis->context->reader);
+
+		if (strange != NULL)
+			return fail(redis, strange, "Check the address: what answers there is no Redis, or is broken.");
 		if (redisGetReplyFromReader(redis->context, &reply) != REDIS_OK)
 			return fail_connection(redis, redis->context->errstr);
 		if (reply == NULL)

@@ -62,6 +62,9 @@ extern long ps_redis_timeout_ms(PsRedis *redis);
 /* Why it failed; the hint is NULL when there is none. */
 extern const char *ps_redis_error(PsRedis *redis, const char **hint);
 
+/* redis_errors.c: what may be done about an error that Redis answered, NULL when nothing is known. */
+extern const char *ps_redis_hint(const char *error);
+
 extern void ps_redis_close(PsRedis *redis);
 
 #endif							/* PS_REDIS_CLIENT_H */

@@ -46,7 +46,8 @@ static PsPlan read_plan = {
 	"    (7, '__connect.errors.exception.class.name', 'profile_stream.' || x.kind),"
 	"    (8, '__connect.errors.exception.message', pg_catalog.array_to_string(x.errors, '; ')),"
 	"    (9, 'profile_stream.errors', pg_catalog.to_jsonb(x.errors)::text),"
-	"    (10, 'profile_stream.dead_letter_id', x.dead_letter_id::text)) AS c(place, name, content) WHERE c.content IS NOT NULL) m) h"
+	"    (10, 'profile_stream.dead_letter_id', x.dead_letter_id::text),"
+	"    (11, 'profile_stream.value_size', x.value_size::text)) AS c(place, name, content) WHERE c.content IS NOT NULL) m) h"
 	" WHERE x.before < $3 ORDER BY x.dead_letter_id",
 	3, {INT4OID, INT8OID, INT8OID}
 };

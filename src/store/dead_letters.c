@@ -6,6 +6,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "core/text.h"
 #include "mb/pg_wchar.h"
 #include "store/dead_letter_outbox.h"
 #include "store/dead_letters.h"
@@ -18,7 +19,7 @@
 
 enum
 {
-	EPOCH, PARTITION, OFFSET, TIMESTAMP, KEY, VALUE, HEADERS, KIND, ERRORS, SQLSTATE, CUSTOMER, EVENT, TYPE,
+	EPOCH, PARTITION, OFFSET, TIMESTAMP, KEY, VALUE, HEADERS, KIND, ERRORS, SQLSTATE, CUSTOMER, EVENT, TYPE, SIZE,
 	NCOLUMNS
 };
 
@@ -26,18 +27,18 @@ enum
 static PsPlan add_plan = {
 	"INSERT INTO profile_stream.dead_letters (stream_id, stream, topic, dead_at,"
 	" epoch, partition, kafka_offset, kafka_timestamp, key, value, headers, kind, errors, sqlstate,"
-	" customer_id, event_id, event_type)"
-	" SELECT $14, $15, $16, $17, d.epoch, d.partition, d.kafka_offset, d.kafka_timestamp, d.key, d.value, d.headers,"
+	" customer_id, event_id, event_type, value_size)"
+	" SELECT $15, $16, $17, $18, d.epoch, d.partition, d.kafka_offset, d.kafka_timestamp, d.key, d.value, d.headers,"
 	" d.kind, ARRAY(SELECT pg_catalog.jsonb_array_elements_text(d.errors)), d.sqlstate,"
-	" d.customer_id, d.event_id, d.event_type"
+	" d.customer_id, d.event_id, d.event_type, d.value_size"
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
 	" pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8),"
 	" pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11), pg_catalog.unnest($12),"
-	" pg_catalog.unnest($13)) AS d(epoch, partition, kafka_offset, kafka_timestamp, key, value, headers, kind, errors, sqlstate,"
-	" customer_id, event_id, event_type)"
+	" pg_catalog.unnest($13), pg_catalog.unnest($14)) AS d(epoch, partition, kafka_offset, kafka_timestamp, key, value, headers, kind, errors, sqlstate,"
+	" customer_id, event_id, event_type, value_size)"
 	" ON CONFLICT (stream_id, epoch, partition, kafka_offset) DO NOTHING RETURNING dead_letter_id",
-	17, {INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, BYTEAARRAYOID, BYTEAARRAYOID, JSONBARRAYOID,
-		TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+	18, {INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, BYTEAARRAYOID, BYTEAARRAYOID, JSONBARRAYOID,
+		TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID,
 	INT4OID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
 };
 
@@ -76,7 +77,11 @@ errors_jsonb(const PsReject *reject)
 
 	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
 	for (int i = 0; i < reject->nerrors; i++)
-		push_text(&state, WJB_ELEM, reject->errors[i], strlen(reject->errors[i]));
+	{
+		char	   *error = ps_text_of_error(reject->errors[i]);
+
+		push_text(&state, WJB_ELEM, error, strlen(error));
+	}
 	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL)));
 }
 
@@ -148,6 +153,10 @@ add_letter(PsColumn *columns, const PsDeadLetter *letter)
 	ps_column_add_text(&columns[CUSTOMER], event ? event->customer_id : NULL);
 	ps_column_add_text(&columns[EVENT], event ? event->event_id : NULL);
 	ps_column_add_text(&columns[TYPE], event ? event->event_type : NULL);
+	if (message->value_cut > 0)
+		ps_column_add(&columns[SIZE], Int64GetDatum(message->value_len + message->value_cut));
+	else
+		ps_column_add_null(&columns[SIZE]);
 }
 
 /* Notes the letters that the last statement has added for the stream's topic. */
@@ -187,7 +196,7 @@ ps_dead_letters_add(const PsDeadLetter *letters, int n,
 {
 	static const Oid types[NCOLUMNS] = {
 		INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID, JSONBOID,
-		TEXTOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID
+		TEXTOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT8OID
 	};
 	PsColumn	columns[NCOLUMNS];
 	Datum		args[NCOLUMNS + 4];

@@ -82,7 +82,7 @@ static const char *const status_sql[] = BOTH(REDACT_STATUS);
 static const char *const offsets_sql[] = BOTH(REDACT_OFFSETS);
 
 static const char channels_sql[] =
-"SELECT s.notify_channel FROM profile_stream.streams s WHERE s.notify <> 'off' UNION SELECT $1 ORDER BY 1";
+"SELECT s.notify_channel FROM profile_stream.streams s WHERE s.notify <> 'off' AND s.notify_channel IS NOT NULL UNION SELECT $1 ORDER BY 1";
 
 /* Runs a statement on a customer; returns how many rows it wrote. */
 static int64

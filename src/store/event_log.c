@@ -6,10 +6,10 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "store/event_log.h"
 #include "store/plain_table.h"
 #include "store/plan.h"
+#include "store/secret.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -58,9 +58,10 @@ typedef enum Presence
 int64
 ps_event_key(const char *customer_id, int customer_id_len, const char *event_id, int event_id_len)
 {
-	uint64		customer = hash_bytes((const unsigned char *) customer_id, customer_id_len);
+	const PsHashKey *key = ps_secret_hash_key();
 
-	return (int64) (customer << 32 | hash_bytes((const unsigned char *) event_id, event_id_len));
+	return (int64) (ps_keyed_hash(key, customer_id, customer_id_len) << 32 |
+					(uint32) ps_keyed_hash(key, event_id, event_id_len));
 }
 
 static int

@@ -5,7 +5,8 @@
  *	  event key	32 bits of hash of the customer id, then 32 of the event id: what
  *				the index holds. Ids of one key are told apart by the ids
  *				themselves, so that de-duplication is exact; that an id is there
- *				once is due to the customer's lock.
+ *				once is due to the customer's lock. The hash has a key of the
+ *				database's own, so that nobody can send ids that share one.
  */
 #ifndef PS_EVENT_LOG_H
 #define PS_EVENT_LOG_H

@@ -16,6 +16,19 @@
 #define LIST(row, order, from) \
 	"(SELECT COALESCE(pg_catalog.jsonb_agg(" row " ORDER BY " order "), '[]') FROM " from ")"
 
+/* Letters of whatever size, of which a document takes so many bytes: as they are, as hexadecimal digits and as JSON. */
+#define MAX_LETTER_BYTES "33554432"
+
+#define LETTERS(schema) \
+	"(SELECT pg_catalog.jsonb_build_object('deadLetters', COALESCE(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(d) - 'total'" \
+	" || pg_catalog.jsonb_build_object('key_text', profile_stream.dead_letter_text(d.key)," \
+	" 'value_text', profile_stream.dead_letter_text(d.value), 'event', profile_stream.dead_letter_json(d.value)) ORDER BY d.dead_letter_id)" \
+	" FILTER (WHERE d.total <= " MAX_LETTER_BYTES "), '[]')," \
+	" 'deadLettersLeftOut', pg_catalog.count(*) FILTER (WHERE d.total > " MAX_LETTER_BYTES "))" \
+	" FROM (SELECT x.*, pg_catalog.sum(1000 + COALESCE(pg_catalog.octet_length(x.value), 0) + COALESCE(pg_catalog.octet_length(x.key), 0)" \
+	"  + COALESCE(pg_catalog.octet_length(x.headers::text), 0)) OVER (ORDER BY x.dead_letter_id) AS total FROM " schema ".dead_letters x" \
+	"  WHERE profile_stream.dead_letter_concern(ROW(x.*)::profile_stream.dead_letters, $1) = 'own') d)"
+
 #define HELD(schema) \
 	"pg_catalog.jsonb_build_object(" \
 	"'profile', (SELECT pg_catalog.to_jsonb(p) - 'window_state'" \
@@ -30,12 +43,8 @@
 	" 'eventIds', " LIST("pg_catalog.jsonb_build_object('eventId', e.event_id, 'seenAt', e.seen_at)", \
 						 "e.seen_at, e.event_id", \
 						 schema ".event_ids e WHERE e.customer_id = $1" \
-						 " AND profile_stream.event_key(e.customer_id, e.event_id) BETWEEN $2 AND $3") "," \
-	" 'deadLetters', " LIST("pg_catalog.to_jsonb(d) || pg_catalog.jsonb_build_object('key_text', profile_stream.dead_letter_text(d.key)," \
-							" 'value_text', profile_stream.dead_letter_text(d.value), 'event', profile_stream.dead_letter_json(d.value))", \
-							"d.dead_letter_id", \
-							schema ".dead_letters d" \
-							" WHERE profile_stream.dead_letter_concern(ROW(d.*)::profile_stream.dead_letters, $1) = 'own'") ")"
+						 " AND profile_stream.event_key(e.customer_id, e.event_id) BETWEEN $2 AND $3") ")" \
+	" || " LETTERS(schema)
 
 static const char export_sql[] =
 "SELECT pg_catalog.jsonb_build_object('customerId', $1, 'exportedAt', pg_catalog.now(),"

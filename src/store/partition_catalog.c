@@ -30,6 +30,12 @@ static PsPlan end_plan = {
 	3, {INT4OID, INT4OID, INT8OID}
 };
 
+/* until the offset moves, by a batch or a seek */
+static PsPlan refused_plan = {
+	"UPDATE profile_stream.stream_offsets o SET error = $3 WHERE o.stream_id = $1 AND o.partition = $2 AND o.state = 'running'",
+	3, {INT4OID, INT4OID, TEXTOID}
+};
+
 static PsPlan lag_plan = {
 	"SELECT COALESCE(pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, 0)), 0)::int8"
 	" FROM profile_stream.stream_offsets o WHERE o.stream_id = $1",
@@ -59,14 +65,17 @@ static PsPlan jump_plan = {
 	10, {INT4OID, INT4OID, INT8OID, INT8OID, TEXTOID, INT8OID, INT8OID, BYTEAOID, INT8OID, BOOLOID}
 };
 
-/* what is held is not any more, so it was never consumed; counters of a row that is new are 0 */
+/*
+ * What is held is not any more, so it was never consumed; counters of a row that
+ * is new are 0. Past what cannot be read nothing may be read again before it.
+ */
 static PsPlan seek_plan = {
 	"WITH f AS (SELECT o.next_offset FROM profile_stream.stream_offsets o"
 	" WHERE o.stream_id = $1 AND o.partition = $2 FOR UPDATE), n AS ("
 	" INSERT INTO profile_stream.stream_offsets AS o (stream_id, partition, start_offset, next_offset, read_offset)"
 	" VALUES ($1, $2, $3, $3, $3) ON CONFLICT (stream_id, partition) DO UPDATE SET next_offset = $3, read_offset = $3,"
 	" finished = '', consumed = o.consumed - o.held, held = 0, held_bytes = 0, commits = o.commits + 1, state = 'running', error = NULL,"
-	" epoch = o.epoch + $4::int, check_offset = CASE WHEN $4 THEN NULL ELSE o.check_offset END)"
+	" epoch = o.epoch + $4::int, check_offset = CASE WHEN $4 OR (o.error IS NOT NULL AND o.state = 'running') THEN NULL ELSE o.check_offset END)"
 	" INSERT INTO profile_stream.stream_gaps (stream_id, partition, from_offset, to_offset, reason, recorded_at)"
 	" SELECT $1, $2, f.next_offset, $3, 'seek', pg_catalog.clock_timestamp() FROM f WHERE f.next_offset <> $3",
 	4, {INT4OID, INT4OID, INT8OID, BOOLOID}
@@ -144,6 +153,14 @@ ps_stream_note_end(int stream_id, int partition, int64 end_offset)
 	Datum		args[3] = {Int32GetDatum(stream_id), Int32GetDatum(partition), Int64GetDatum(end_offset)};
 
 	(void) ps_plan_run(&end_plan, args, NULL, SPI_OK_UPDATE);
+}
+
+void
+ps_stream_note_refused(int stream_id, int partition, const char *error)
+{
+	Datum		args[3] = {Int32GetDatum(stream_id), Int32GetDatum(partition), CStringGetTextDatum(error)};
+
+	(void) ps_plan_run(&refused_plan, args, NULL, SPI_OK_UPDATE);
 }
 
 void

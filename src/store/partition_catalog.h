@@ -39,6 +39,9 @@ extern int64 ps_stream_lag(int stream_id);
 /* Notes the end of a partition, where the lag is measured from, when nothing was read that tells it. */
 extern void ps_stream_note_end(int stream_id, int partition, int64 end_offset);
 
+/* Shows that a message cannot be read; with the next move of the offset it is forgotten. */
+extern void ps_stream_note_refused(int stream_id, int partition, const char *error);
+
 /* Stops a partition; when its topic is another one now, what comes later is of another epoch. */
 extern void ps_stream_lose_partition(int stream_id, int partition, const char *error, bool new_epoch);
 

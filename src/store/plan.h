@@ -9,7 +9,7 @@
 
 #include "executor/spi.h"
 
-#define PS_PLAN_MAX_ARGS 32
+#define PS_PLAN_MAX_ARGS 48
 
 /* One statement of the store; static, so that its plan is made once a session. */
 typedef struct PsPlan

@@ -28,7 +28,7 @@ read_event_counts(PsProfile *profile, Jsonb *counts)
 	int			len = 0;
 
 	profile->event_counts = NULL;
-	profile->nevent_counts = profile->event_counts_capacity = 0;
+	profile->nevent_counts = profile->event_counts_capacity = profile->event_type_bytes = 0;
 	profile->stored_counts = (struct varlena *) counts;
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
@@ -41,7 +41,7 @@ read_event_counts(PsProfile *profile, Jsonb *counts)
 		{
 			Numeric		stored = value.val.numeric;
 			int64		count = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(stored)));
-			PsEventCount *entry = ps_profile_count_event(profile, type, len, count);
+			PsEventCount *entry = ps_profile_add_count(profile, type, len, count);
 
 			entry->stored = stored;
 			entry->stored_count = count;

@@ -287,3 +287,20 @@ ps_rebuild_apart(int stream_id)
 	(void) ps_plan_read(&apart_plan, args);
 	return DatumGetInt64(column_value(0, 1));
 }
+
+/* where all before the gap is applied; what was held there is not lost */
+static PsPlan skip_plan = {
+	.sql = "UPDATE " PS_SHADOW_SCHEMA ".stream_offsets o SET next_offset = g.to_offset, read_offset = g.to_offset, finished = '',"
+	" consumed = o.consumed - o.held, held = 0, held_bytes = 0, commits = o.commits + 1, check_offset = NULL, error = NULL"
+	" FROM profile_stream.stream_gaps g WHERE o.stream_id = $1 AND o.partition = $2 AND g.stream_id = $1 AND g.partition = $2"
+	" AND g.from_offset <= o.next_offset AND g.to_offset > o.next_offset AND g.from_offset <= $3 AND g.to_offset > $3",
+	.nargs = 3,.argtypes = {INT4OID, INT4OID, INT8OID},.as_written = true
+};
+
+bool
+ps_rebuild_skip(int stream_id, int partition, int64 refused_offset)
+{
+	Datum		args[3] = {Int32GetDatum(stream_id), Int32GetDatum(partition), Int64GetDatum(refused_offset)};
+
+	return ps_plan_run(&skip_plan, args, NULL, SPI_OK_UPDATE) > 0;
+}

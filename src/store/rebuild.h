@@ -62,4 +62,7 @@ extern uint64 ps_rebuild_select_diff(int max_rows);
 /* rebuild_swap.c: brings the tables to what the shadow holds; returns how many profiles changed. */
 extern int64 ps_rebuild_bring(int stream_id);
 
+/* Goes past what cannot be read, where the stream itself has gone past it; whether it did. */
+extern bool ps_rebuild_skip(int stream_id, int partition, int64 refused_offset);
+
 #endif							/* PS_REBUILD_STORE_H */

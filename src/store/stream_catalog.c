@@ -10,6 +10,7 @@
 #include "profile_stream.h"
 #include "store/owner.h"
 #include "store/plan.h"
+#include "store/secret.h"
 #include "store/stream_catalog.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -30,7 +31,7 @@ static PsPlan find_plan = {
 	" COALESCE((EXTRACT(epoch FROM s.late_tolerance) * 1000000)::int8, -1),"
 	" s.workers, s.partitions, s.dead_letter_pause_ratio, (EXTRACT(epoch FROM s.lock_timeout) * 1000)::int4,"
 	" s.redis, s.redis_prefix, EXTRACT(epoch FROM s.redis_ttl)::int4, s.updates_topic, s.dead_letter_topic,"
-	" s.segment_channel_prefix, s.format, s.field_map,"
+	" s.segment_channel_prefix, s.format, s.field_map, s.timestamp_unit, s.event_id_scope,"
 	" COALESCE(t.enabled AND t.database = $3, false)"
 	" FROM profile_stream.streams s LEFT JOIN profile_stream.stream_status t ON t.stream_id = s.stream_id"
 	" WHERE s.name = $1 OR s.stream_id = $2",
@@ -41,30 +42,30 @@ static PsPlan find_plan = {
 #define SETTINGS \
 	"server, brokers, group_id, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options," \
 	" reorder_wait, reorder_buffer_size, late_tolerance, workers, partitions, dead_letter_pause_ratio, lock_timeout, redis, redis_prefix, redis_ttl," \
-	" updates_topic, dead_letter_topic, segment_channel_prefix, format, field_map"
+	" updates_topic, dead_letter_topic, segment_channel_prefix, format, field_map, timestamp_unit, event_id_scope"
 
 #define SETTING_VALUES \
 	"$1::name, $2, $3, $4, $5 * '1 ms'::interval, $6 * '1 us'::interval, $7, $8, $9, $10," \
-	" $11 * '1 us'::interval, $12, $13 * '1 us'::interval, $14, $15, $16, $17 * '1 ms'::interval, $18, $19, $20 * '1 s'::interval, $21, $22, $23, $24, $25"
+	" $11 * '1 us'::interval, $12, $13 * '1 us'::interval, $14, $15, $16, $17 * '1 ms'::interval, $18, $19, $20 * '1 s'::interval, $21, $22, $23, $24, $25, $26, $27"
 
 #define SETTING_TYPES \
 	TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, \
 	INT8OID, INT4OID, INT8OID, INT4OID, INT4ARRAYOID, FLOAT8OID, INT8OID, TEXTOID, TEXTOID, INT4OID, TEXTOID, TEXTOID, \
-	TEXTOID, TEXTOID, JSONBOID
+	TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID
 
-#define NSETTINGS 25
+#define NSETTINGS 27
 
 static PsPlan add_plan = {
 	"WITH s AS (INSERT INTO profile_stream.streams (" SETTINGS ", name, owner, topic, start_from, created_at)"
-	" VALUES (" SETTING_VALUES ", $26, $27::name, $28, $29, pg_catalog.now()) RETURNING stream_id), t AS ("
+	" VALUES (" SETTING_VALUES ", $28, $29::name, $30, $31, pg_catalog.now()) RETURNING stream_id), t AS ("
 	" INSERT INTO profile_stream.stream_status (stream_id, database, enabled, state, changed_at)"
-	" SELECT s.stream_id, $30, true, 'starting', pg_catalog.now() FROM s)"
+	" SELECT s.stream_id, $32, true, 'starting', pg_catalog.now() FROM s)"
 	" SELECT s.stream_id FROM s",
 	NSETTINGS + 5, {SETTING_TYPES, TEXTOID, TEXTOID, TEXTOID, TEXTOID, OIDOID}
 };
 
 static PsPlan alter_plan = {
-	"UPDATE profile_stream.streams s SET (" SETTINGS ") = ROW(" SETTING_VALUES ") WHERE s.stream_id = $26",
+	"UPDATE profile_stream.streams s SET (" SETTINGS ") = ROW(" SETTING_VALUES ") WHERE s.stream_id = $28",
 	NSETTINGS + 1, {SETTING_TYPES, INT4OID}
 };
 
@@ -185,6 +186,7 @@ ps_stream_find(const char *name, int stream_id)
 	stream->dedupe_retention_us = DatumGetInt64(column_value(11));
 	stream->on_offset_lost = column_text(12);
 	stream->notify_channel = column_text(13);
+	stream->channel = stream->notify_channel ? stream->notify_channel : ps_secret_name(PS_UPDATES_CHANNEL);
 	stream->notify = column_text(14);
 	stream->options = column_jsonb(15);
 	stream->reorder_wait_us = DatumGetInt64(column_value(16));
@@ -202,7 +204,9 @@ ps_stream_find(const char *name, int stream_id)
 	stream->segment_channel_prefix = column_text(28);
 	stream->format = column_text(29);
 	stream->field_map = column_jsonb(30);
-	stream->enabled = DatumGetBool(column_value(31));
+	stream->timestamp_unit = column_text(31);
+	stream->event_id_scope = column_text(32);
+	stream->enabled = DatumGetBool(column_value(33));
 	return stream;
 }
 
@@ -239,7 +243,7 @@ set_settings(const PsStream *stream, Datum *args, char *nulls)
 	args[4] = Int64GetDatum(stream->batch_wait_ms);
 	args[5] = Int64GetDatum(stream->dedupe_retention_us);
 	args[6] = CStringGetTextDatum(stream->on_offset_lost);
-	args[7] = CStringGetTextDatum(stream->notify_channel);
+	args[7] = optional_text(stream->notify_channel, &nulls[7]);
 	args[8] = CStringGetTextDatum(stream->notify);
 	args[9] = JsonbPGetDatum(stream->options);
 	args[10] = Int64GetDatum(stream->reorder_wait_us);
@@ -260,6 +264,8 @@ set_settings(const PsStream *stream, Datum *args, char *nulls)
 	args[23] = CStringGetTextDatum(stream->format);
 	args[24] = stream->field_map ? JsonbPGetDatum(stream->field_map) : (Datum) 0;
 	nulls[24] = stream->field_map ? ' ' : 'n';
+	args[25] = CStringGetTextDatum(stream->timestamp_unit);
+	args[26] = CStringGetTextDatum(stream->event_id_scope);
 }
 
 void

@@ -38,7 +38,8 @@ typedef struct PsStream
 	int			reorder_buffer_size;
 	int64		late_tolerance_us;	/* -1: no event is late */
 	char	   *on_offset_lost;
-	char	   *notify_channel;
+	char	   *notify_channel; /* NULL: the database's */
+	char	   *channel;		/* which of them it is */
 	char	   *notify;
 	char	   *segment_channel_prefix; /* NULL: no channels of segments */
 	Jsonb	   *options;
@@ -52,7 +53,10 @@ typedef struct PsStream
 	int			redis_ttl_s;
 	char	   *format;
 	Jsonb	   *field_map;		/* NULL: none */
-	struct PsEnvelope *envelope;	/* of both, once a worker has compiled it */
+	char	   *timestamp_unit; /* of ps_time_units */
+	char	   *event_id_scope; /* customer: ids are shared with other streams; stream: they are its own */
+	struct PsEnvelope *envelope;	/* of format and map, once a worker has compiled it */
+	int			time_unit;		/* PsTimeUnit, likewise */
 	bool		enabled;		/* in this database */
 } PsStream;
 

@@ -153,9 +153,22 @@ SELECT count(*) FILTER (WHERE pg_temp.at(format('"%s-%s-%s"', y, to_char(m, 'FM0
 FROM unnest('{1900,2000,2023,2024}'::int[]) y, generate_series(0, 13) m, generate_series(0, 32) d;
 -- epoch milliseconds against interval arithmetic
 SELECT count(*), count(*) FILTER (WHERE d.event_timestamp IS DISTINCT FROM timestamptz 'epoch' + ms / 86400000 * interval '1 day' + ms % 86400000 * interval '1 millisecond') AS different
-FROM (SELECT i::bigint * 12345678977 - 62000000000000 AS ms FROM generate_series(1, 20000) i) generated,
+FROM (SELECT i::bigint * 12345678977 + 315532800000 AS ms FROM generate_series(1, 20000) i) generated,
 	profile_stream.decode_event(convert_to(pg_temp.event('"timestamp":' || ms), 'UTF8'), 'infinity') d;
 
+-- other units, and digits in a string
+SELECT unit, value, COALESCE(d.event_timestamp::text, d.errors[1]) AS at
+FROM unnest('{milliseconds,seconds,microseconds}'::text[]) WITH ORDINALITY u (unit, n),
+	unnest('{1657855059,1657855059.25,"1657855059","1657855059.25",1657855059000,"1657855059000",1657855059000000,315532799,315532800,315532799999,315532800000,315532799999999,315532800000000,253402300799,253402300800,"12.","1.2.3",".5","-5","2016.5"}'::text[])
+		WITH ORDINALITY v (value, i),
+	profile_stream.decode_message(convert_to(pg_temp.event('"timestamp":' || CASE WHEN value ~ '^[0-9]+(\.[0-9]+)?$' AND i % 2 = 1 THEN value ELSE to_json(value)::text END), 'UTF8'), as_of => 'infinity', timestamp_unit => unit) d
+ORDER BY n, i;
+SELECT profile_stream.decode_message('{}', timestamp_unit => 'hours');
+SELECT profile_stream.decode_message('{}', timestamp_unit => NULL);
+-- a byte order mark, of which there is one at most
+SELECT d.event_id, d.customer_id, d.payload, d.errors
+FROM unnest('{\\xefbbbf,\\xefbbbfefbbbf,\\xefbb}'::bytea[]) bom, profile_stream.decode_event(bom || convert_to(pg_temp.event('"payload":{"a":1}'), 'UTF8')) d;
+SELECT profile_stream.dead_letter_json('\xefbbbf' || convert_to('{"a": 1}', 'UTF8'));
 -- not JSON, or not an object
 SELECT value, pg_temp.why(value)
 FROM unnest(ARRAY['', ' ', 'x', 'NaN', '{', '}', '{}{}', '{"a"}', '{"a":}', '{"a":1,}', '{''a'':1}', '{a:1}', '{"a":NaN}', '{"a":Infinity}', '{"a":01}', '{"a":+1}', '{"a":.5}',

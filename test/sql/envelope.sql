@@ -205,6 +205,28 @@ SELECT profile_stream.decode_fuzz(42, 50000, 'cloudevents') AS cloudevents,
 	profile_stream.decode_fuzz(43, 50000, 'custom', '{"eventId": ["$.id", "$.data.meta.id", "header:ce_id"], "customerId": ["$.data.meta.who", "key"],
 		"eventType": ["$.type", "$.data.\"odd key\".t", "constant:x"], "timestamp": ["$.time", "header:x", "kafka_timestamp"], "payload": ["$.data", "$"]}') AS custom,
 	profile_stream.decode_fuzz(44, 50000, 'cloudevents', '{"customerId": ["$.data.meta.who", "key"], "payload": ["$.data.meta", "$.data"]}') AS overridden;
+-- ids that are joined: no two lists of parts make one id, and none is an id alone
+SELECT public.decoded(jsonb_set(jsonb_set(:'ce'::jsonb, '{source}', to_jsonb(source)), '{id}', to_jsonb(id))::text)
+FROM (VALUES ('/billing', '1'), ('/billing|1', ''), ('/billing', '|1'), ('/billing|', '1'), ('/billing\', '|1'), ('', '/billing|1'), ('/billing', NULL)) v (source, id);
+SELECT public.decoded((:'ce'::jsonb - 'source')::text), public.decoded((:'ce'::jsonb || '{"source": [1]}')::text), public.decoded(:'ce', field_map => '{"eventId": "$.id"}');
+SELECT public.decoded('{"a": "x", "b": 2, "t": true}', key => 'k', headers => '{"h": "y|z"}', kafka_timestamp => '2025-06-01Z', format => 'custom',
+	field_map => format('{"eventId": %s, "customerId": "key", "eventType": {"join": ["constant:T", "$.b"]}, "timestamp": "kafka_timestamp"}', source)::jsonb)
+FROM unnest(ARRAY['{"join": ["$.a"]}', '{"join": ["$.a", "$.b", "key", "header:h"]}', '[{"join": ["$.a", "$.none"]}, "$.a"]', '{"join": ["$.a", "$.t"]}', '{"join": ["kafka_timestamp", "constant:\\"]}']) source;
+SELECT public.decoded('{}', field_map => '{"eventId": {"join": []}}');
+SELECT public.decoded('{}', field_map => '{"eventId": {"join": ["$.a", "$.b", "$.c", "$.d", "$.e"]}}');
+SELECT public.decoded('{}', field_map => '{"eventId": {"join": "$.a"}}');
+SELECT public.decoded('{}', field_map => '{"eventId": {"join": ["$.a"], "by": "-"}}');
+SELECT public.decoded('{}', field_map => '{"eventId": {"join": ["$.a", {"join": ["$.b"]}]}}');
+SELECT public.decoded('{}', field_map => '{"timestamp": {"join": ["$.a", "$.b"]}}');
+SELECT public.decoded('{}', field_map => '{"payload": {"join": ["$.a", "$.b"]}}');
+-- more keys than an envelope has room for
+SELECT public.decoded('{}', field_map => jsonb_object_agg(member, ids))
+FROM unnest('{eventId,customerId,eventType}'::text[]) member, LATERAL (SELECT jsonb_agg(jsonb_build_object('join', (SELECT jsonb_agg(format('$.%s%s_%s.b.c.d.e.f.g.h', member, i, j)) FROM generate_series(1, 4) j))) AS ids FROM generate_series(1, 8) i) many;
+-- in the stream's unit, but for Kafka's time
+SELECT d.event_timestamp, d.errors FROM unnest(ARRAY['1657855059', 'null']) at, profile_stream.decode_message(convert_to(format('{"at": %s}', at), 'UTF8'), key => 'k', kafka_timestamp => '2025-06-01Z', format => 'custom',
+	field_map => '{"eventId": "key", "customerId": "key", "eventType": "constant:t", "timestamp": ["$.at", "kafka_timestamp"]}', timestamp_unit => 'seconds') d;
+SELECT profile_stream.canonical_event(convert_to(format('{"eventId": "1", "timestamp": %s}', at), 'UTF8'), NULL, NULL, NULL, 'profile_event', NULL, 'seconds')
+FROM unnest(ARRAY['1657855059.5', '"1657855059"', '"2025-06-01"', '0', 'null', '[]', '1e300']) at;
 DROP VIEW public.format;
 DROP FUNCTION public.decoded, public.mend, public.parse;
 TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters, profile_stream.window_chunks;

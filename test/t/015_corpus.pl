@@ -50,7 +50,7 @@ my @corpus = (
 	[ 'NaN', event(',"payload":{"amount":NaN}'), 'malformed', qr/^Malformed JSON: / ],
 	[ '"NaN"', event(',"payload":{"amount":"NaN"}'), 'handler', qr/^Processing error: / ],
 	[ '"Infinity"', event(',"payload":{"amount":"Infinity"}'), 'handler', qr/^Processing error: / ],
-	[ '10 MB', event(',"payload":{"note":"' . 'x' x 10_000_000 . '"}'), 'malformed', qr/^Event too large: \d{8} bytes \(the limit is 1048576\)$/ ],
+	[ '10 MB', event(',"payload":{"note":"' . 'x' x 10_000_000 . '"}'), 'malformed', qr/^Event too large: \d{8} bytes \(the limit is 1048576\), of which the first 65536 are kept$/ ],
 	[ 'one byte too large', event(',"source":"' . 'x' x (1_048_577 - length(event(',"source":""'))) . '"'),
 		'malformed', qr/^Event too large: 1048577 bytes/ ],
 	[ 'year 294277', event(',"timestamp":"294277-01-01T00:00:00Z"'), 'invalid', qr/^Invalid timestamp$/ ],
@@ -97,7 +97,9 @@ foreach my $index (0 .. $#corpus)
 	  $node->safe_psql('postgres', "SELECT kind, md5(value), array_to_string(errors, '|') FROM profile_stream.dead_letters"
 		  . " WHERE partition = 0 AND kafka_offset = 2 * $index"), 3;
 	like($errors // 'no dead letter', $error, "$name: the error");
-	is(($seen_kind // '') . ' ' . ($md5 // ''), "$kind " . md5_hex($value), "$name: the kind, and the bytes");
+	# of what is too large the begin is kept
+	my $kept = length($value) > 1_048_576 ? substr($value, 0, 65_536) : $value;
+	is(($seen_kind // '') . ' ' . ($md5 // ''), "$kind " . md5_hex($kept), "$name: the kind, and the bytes");
 }
 is($node->safe_psql('postgres', "SELECT version FROM profile_stream.materialized_profiles WHERE customer_id = 'good'"),
 	scalar(@corpus), 'the next event applied each time');

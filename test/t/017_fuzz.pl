@@ -1,5 +1,5 @@
-# The decoder under the address and undefined-behaviour sanitizers: a million damaged events and random bytes,
-# with no finding. PS_SEED and PS_EVENTS change the run.
+# The decoder, and all other parsers of foreign bytes, under the address and undefined-behaviour sanitizers: a million
+# damaged events and random bytes, with no finding. PS_SEED and PS_EVENTS change the run.
 
 use strict;
 use warnings;

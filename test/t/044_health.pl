@@ -30,7 +30,7 @@ sub shown { return $node->safe_psql('postgres', "SELECT $_[1] FROM profile_strea
 
 # too many dead letters
 $broker->produce('bad', messages('bad', 500, 3));
-$node->create_stream('bad', $broker, 'bad', batch_size => 100);
+$node->create_stream('bad', $broker, 'bad', batch_size => 100, dead_letter_pause_ratio => 0.2);
 ok($node->wait_state('bad', 'paused'), 'a third of dead letters: paused');
 ok($node->wait_stopped('bad'), 'a third of dead letters: the worker ends');
 my ($dead, $all) = shown('bad', 'error') =~ /^(\d+) of (\d+) messages of this minute became dead letters$/;

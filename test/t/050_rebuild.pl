@@ -68,9 +68,10 @@ is(sql("SELECT classid::bigint FROM pg_locks WHERE locktype = 'advisory' AND pid
 	'', 'the rebuild holds no lease of the stream');
 my $before = sql("$content; $written");
 my $stream_pid = $node->stream_pid('crm');
-my ($rc, $out, $err) = $node->psql('postgres', "LISTEN profile_updates; SELECT 'swapped ' || profile_stream.swap_rebuild('crm')");
+my $channel = $node->channel;
+my ($rc, $out, $err) = $node->psql('postgres', "LISTEN $channel; SELECT 'swapped ' || profile_stream.swap_rebuild('crm')");
 like($out, qr/swapped 0/, 'the swap changes no profile');
-like($out, qr/notification "profile_updates" with payload "\{"stream":"crm","rebuilt":0\}"/, 'and is announced');
+like($out, qr/notification "$channel" with payload "\{"stream":"crm","rebuilt":0\}"/, 'and is announced');
 is(sql("$content; $written"), $before, 'it writes no row');
 nothing_left('swapped');
 

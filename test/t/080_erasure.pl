@@ -124,7 +124,7 @@ is(sql("SELECT jsonb_array_length(e -> 'eventIds'), jsonb_array_length(e -> 'dea
 my $before = sql($others);
 
 # forgotten
-my ($rc, $out, $err) = $node->psql('postgres', "LISTEN profile_updates; BEGIN; SELECT version FROM profile_stream.materialized_profiles p WHERE p.customer_id = '$id';"
+my ($rc, $out, $err) = $node->psql('postgres', "LISTEN " . $node->channel . "; BEGIN; SELECT version FROM profile_stream.materialized_profiles p WHERE p.customer_id = '$id';"
 	  . "SELECT profiles, chunks > 0, event_ids, dead_letters, redacted, blocked FROM profile_stream.forget_customer('$id'); COMMIT");
 like($out, qr/^300\n1\|t\|300\|8\|1\|f$/m, 'everything goes');
 like($out, qr/payload "\{"customerId":"\Q$plain\E","version":0,"forgotten":true\}"/, 'it is announced');

@@ -151,7 +151,7 @@ apply('c5');
 all_told('and of what changes then', '2 c5');
 # a change of many at once, which names no customer
 sql("UPDATE profile_stream.materialized_profiles SET version = 7 WHERE customer_id = 'c6';
-	NOTIFY profile_updates, '{\"stream\":\"s\",\"customers\":1,\"events\":1}'");
+	NOTIFY " . $node->channel . ", '{\"stream\":\"s\",\"customers\":1,\"events\":1}'");
 @clients = grep { $_->[0] ne 'psql' } @clients;
 like(told($_->[0], '7 c6'), qr/7 c6/, "$_->[0]: catches up when many changed at once") foreach @clients;
 stop();
@@ -159,14 +159,15 @@ note(map { "$_->[0]: " . slurp_file("$dir/$_->[0].err") } @clients);
 
 # segment channels, by a stream
 my $broker = ProfileStream::Broker->new(mock => !ProfileStream::Broker::available(), topics => [ [ 'events', 1 ] ]);
-$node->create_stream('events', $broker, 'events', segment_channel_prefix => "'profile_updates_'");
+$node->create_stream('events', $broker, 'events', segment_channel_prefix => "'segment_'");
+my $updates = $node->channel;
 my $bad = join('', map { "\\u0001" } 1 .. 512);
 my $listener = $node->background_psql('postgres');
 my $long = 'x' x 60;
-my $channel = sql("SELECT profile_stream.segment_channel('profile_updates_', '$long')");
+my $channel = sql("SELECT profile_stream.segment_channel('segment_', '$long')");
 sql("UPDATE profile_stream.materialized_profiles SET segment = 'Gold customers' WHERE customer_id = 'c7'");
 sql("UPDATE profile_stream.materialized_profiles SET segment = '$long' WHERE customer_id = 'c8'");
-$listener->query_safe('LISTEN profile_updates; LISTEN "profile_updates_Gold customers"; LISTEN "' . $channel . '"; LISTEN profile_updates_unknown');
+$listener->query_safe(qq(LISTEN $updates; LISTEN "segment_Gold customers"; LISTEN "$channel"; LISTEN segment_unknown));
 
 # Produces an event of each customer, with a type, and returns what was notified: customers by channel, and the payloads.
 sub notified
@@ -185,20 +186,20 @@ sub notified
 			push @payloads, $2;
 			push @{ $customers{$1} }, decode_json($2)->{customerId};
 		}
-		last if @{ $customers{profile_updates} // [] } >= @customers;
+		last if @{ $customers{$updates} // [] } >= @customers;
 		usleep(100_000);
 	}
 	return (\@payloads, join('; ', map { "$_: " . join(' ', sort @{ $customers{$_} }) } sort keys %customers));
 }
 my ($payloads, $heard) = notified('noop', 'c7', 'c8', 'c9', 'brand-new');
-is($heard, join('; ', sort 'profile_updates: brand-new c7 c8 c9', 'profile_updates_Gold customers: c7', "$channel: c8", 'profile_updates_unknown: brand-new c9'),
+is($heard, join('; ', sort "$updates: brand-new c7 c8 c9", 'segment_Gold customers: c7', "$channel: c8", 'segment_unknown: brand-new c9'),
 	'each customer is announced in the channel of its segment too');
 
 # by statement, where the table is not plain
 sql('CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
 	CREATE TRIGGER keep BEFORE UPDATE ON profile_stream.materialized_profiles FOR EACH ROW EXECUTE FUNCTION keep()');
 (undef, $heard) = notified('noop', 'c7');
-is($heard, 'profile_updates: c7; profile_updates_Gold customers: c7', 'also where a trigger is on the table');
+is($heard, "$updates: c7; segment_Gold customers: c7", 'also where a trigger is on the table');
 
 # the longest that there can be: every byte of the ids escaped to six
 ($payloads, $heard) = notified($bad, $bad);
@@ -208,7 +209,7 @@ ok(!(grep { length($_) >= 8000 } @$payloads), 'in less than 8,000 bytes');
 $node->safe_psql('postgres', "SELECT profile_stream.alter_stream('events', segment_channel_prefix => '')");
 $node->wait_state('events', 'running');
 (undef, $heard) = notified('noop', 'c7');
-is($heard, 'profile_updates: c7', 'without a prefix there are no channels of segments');
+is($heard, "$updates: c7", 'without a prefix there are no channels of segments');
 $listener->quit;
 $node->is_clean('clients');
 $node->stop;

@@ -105,7 +105,7 @@ sql("SELECT pg_terminate_backend($pid)");
 $node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid") or die 'timed out';
 my $skipped = sql('SELECT notifications_skipped FROM profile_stream.stat_streams');
 my $second = $node->background_psql('postgres');
-$second->query_safe('LISTEN profile_updates');
+$second->query_safe('LISTEN ' . $node->channel);
 is(apply('free', 10), $skipped, 'the queue is free: none is skipped');
 my $heard = '';
 for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
@@ -114,7 +114,7 @@ for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	last if $heard =~ /"c10"/;
 	usleep(100_000);
 }
-like($heard, qr/Asynchronous notification "profile_updates".*"c10"/s, 'the queue is free: notifications come again');
+like($heard, qr/Asynchronous notification "profile_updates_\w+".*"c10"/s, 'the queue is free: notifications come again');
 $second->quit;
 $node->is_clean('queue');
 $node->stop;

@@ -107,11 +107,11 @@ SQL
 9|malformed|Malformed JSON: Token "<" is invalid.
 10|invalid|Invalid payload
 11|invalid|Invalid timestamp
-12|handler|b12 12 account.opened
+12|handler|b12 /t|12 account.opened
 13|invalid|Missing specversion; Missing eventId; Missing eventType
 END
 is_row("SELECT event - 'timestamp' FROM profile_stream.dead_letter_details WHERE kafka_offset = 12",
-	'{"source": "/t", "eventId": "12", "payload": {"initialBalance": "much"}, "eventType": "account.opened", "customerId": "b12"}',
+	'{"source": "/t", "eventId": "/t|12", "payload": {"initialBalance": "much"}, "eventType": "account.opened", "customerId": "b12"}',
 	'bad: shown as a profile event');
 is_row(q(SELECT applied, failed FROM profile_stream.retry_dead_letters(stream => 'bad')), '0|10', 'bad: unchanged they fail again');
 is_row(q(SELECT applied, failed FROM profile_stream.retry_dead_letters(stream => 'bad',

@@ -169,19 +169,20 @@ $_->quit foreach $holder, $stopper;
 my $long = '"' x 500;
 sql("SELECT profile_stream.apply_event(jsonb_build_object('eventId', 'l', 'customerId', '$long', 'eventType', 'seen', 'timestamp', now()))");
 sql("UPDATE $profiles SET segment = '?' || repeat(chr(1), 2000) WHERE customer_id = '$long'; UPDATE $profiles SET segment = '?' WHERE customer_id = '$middle'");
-my $heard = sql("LISTEN segment_changes; CALL profile_stream.refresh_scores('0')");
-my @payloads = $heard =~ /"segment_changes" with payload "(\{.*\})" received/g;
+my $channel = $node->channel('segment_changes');
+my $heard = sql("LISTEN $channel; CALL profile_stream.refresh_scores('0')");
+my @payloads = $heard =~ /"$channel" with payload "(\{.*\})" received/g;
 is(scalar @payloads, 2, 'a notification for each change');
 like($heard, qr/payload "\{"customerId":"$middle","from":"\?","to":"version \d+","kind":"score","at":"[-0-9T:.]+Z"\}"/, 'what it says');
 is(scalar(grep { length > 7999 || $_ !~ /"to":"version 1"/ } grep { /\\"\\"/ } @payloads), 0, 'and never too much');
 # no room: while somebody does not listen, and at the commit
 $holder = $node->background_psql('postgres');
-$holder->query_safe('LISTEN segment_changes');
+$holder->query_safe("LISTEN $channel");
 $holder->query_safe('BEGIN');
 set('notify_queue_limit', 0);
 sql("SELECT count(pg_notify('other', rpad(n::text, 7900, 'x'))) FROM generate_series(1, 8) n");
 sql("UPDATE $profiles SET segment = '?'");
-unlike(sql("LISTEN segment_changes; CALL profile_stream.refresh_scores('0')"), qr/with payload/, 'the queue is in use: no notification');
+unlike(sql("LISTEN $channel; CALL profile_stream.refresh_scores('0')"), qr/with payload/, 'the queue is in use: no notification');
 $total++;
 is(progress('state, profiles_done, segment_changes, notifications_skipped'), "done|$total|$total|$total", 'the refresh goes on and counts');
 $holder->quit;
@@ -191,7 +192,7 @@ SKIP:
 {
 	skip 'built without failpoints', 3 unless $node->has_failpoints;
 	sql("UPDATE $profiles SET segment = '?'");
-	my ($rc, $out, $err) = $node->psql('postgres', "SET profile_stream.failpoint = 'refresh_notifies:queue_full'; LISTEN segment_changes; CALL profile_stream.refresh_scores('0', batch => 100)");
+	my ($rc, $out, $err) = $node->psql('postgres', "SET profile_stream.failpoint = 'refresh_notifies:queue_full'; LISTEN $channel; CALL profile_stream.refresh_scores('0', batch => 100)");
 	is("$rc$out", '0', 'the queue is full at a commit: the batch is done again');
 	like($err, qr/WARNING:  notifications are skipped/, 'it says so');
 	is(progress('state, profiles_done, segment_changes, notifications_skipped'), "done|$total|$total|$total", 'nothing else is missing or twice');

@@ -5,7 +5,8 @@
  *	  much from: here each allocation is one of malloc's, and the value ends at
  *	  a page that cannot be read. Called by test/t/017_fuzz.pl.
  *
- *	  fuzz_event seed iterations; prints how many events were valid.
+ *	  fuzz_event seed iterations; prints how many events were valid. With each
+ *	  fourth event goes a round of all other parsers of foreign bytes.
  */
 #include "postgres.h"
 
@@ -230,6 +231,8 @@ main(int argc, char **argv)
 
 		ps_fuzz_fill(&prng, envelope, bytes, &message);
 		wrong = decode(&message, envelope, &valid);
+		if (wrong == NULL && i % 4 == 0)
+			wrong = ps_fuzz_parsers(&prng);
 		if (wrong != NULL)
 		{
 			printf("%s does not hold for %.*s\n", wrong, message.value_len, message.value);

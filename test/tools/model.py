@@ -25,6 +25,8 @@ METRICS = {"transaction_count_30d": ("transactions", 30, "count"),
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?\Z")
 TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?"
                   r"(Z|[+-]\d\d(?::?\d\d)?)?\Z", re.ASCII)
+DIGITS = re.compile(r"\d+(\.\d+)?\Z", re.ASCII)
+FIRST_COUNTED = 315_532_800_000_000  # 1980
 MAX_DEPTH = 64
 MAX_DIGITS = 38
 MAX_ID_BYTES = 512
@@ -78,9 +80,10 @@ def is_missing(value):
 
 
 def parse_timestamp(value):
-    """Microseconds since 1970, or None when the value is not a time."""
-    if isinstance(value, Number):
-        return int(Decimal(value) * 1000)
+    """Microseconds since 1970, or None when the value is not a time. Milliseconds are not those of the first ten years."""
+    if isinstance(value, Number) or (isinstance(value, str) and DIGITS.match(value)):
+        micros = int(Decimal(value) * 1000)
+        return micros if micros >= FIRST_COUNTED else None
     match = TIME.match(value) if isinstance(value, str) else None
     if not match:
         return None
@@ -107,7 +110,8 @@ def validate(event, now):
     if not is_missing(event.get("timestamp")):
         timestamp = parse_timestamp(event["timestamp"])
         if timestamp is None:
-            errors.append("Invalid timestamp")
+            counted = isinstance(event["timestamp"], Number) or (isinstance(event["timestamp"], str) and DIGITS.match(event["timestamp"]))
+            errors.append("Invalid timestamp" + ": as milliseconds it is before 1980 (see timestamp_unit)" * bool(counted))
     payload = event.get("payload")
     if payload is not None and not isinstance(payload, dict):
         errors.append("Invalid payload")

@@ -148,6 +148,13 @@ sub is_balanced
 		'', "$name: the books balance");
 }
 
+# Name of a channel that is the database's own, profile_updates or segment_changes.
+sub channel
+{
+	my ($self, $name) = @_;
+	return $self->safe_psql('postgres', "SELECT profile_stream.notification_channel('" . ($name // 'profile_updates') . "')");
+}
+
 # State of a stream, '' when the server does not answer.
 sub stream_state
 {

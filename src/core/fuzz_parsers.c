@@ -1,0 +1,266 @@
+/*
+ * fuzz_parsers.c
+ *	  Damaged bytes for all that reads bytes from outside or from a table, beside
+ *	  the decoder: times, paths, sources, names of customers in any bytes, text of
+ *	  foreign bytes, marks of finished offsets, messages that are kept, hashes.
+ *	  Called by parser_fuzz() and, under a sanitizer, by test/tools/fuzz_event.
+ */
+#include "postgres.h"
+
+#include "core/fuzz.h"
+#include "core/json.h"
+#include "core/keyed_hash.h"
+#include "core/mention.h"
+#include "core/message.h"
+#include "core/offset_set.h"
+#include "core/text.h"
+#include "mb/pg_wchar.h"
+
+#define MAX_BYTES 200
+
+/* Pieces that mean something to one of the parsers. */
+static const char *const pieces[] = {
+	"2025-06-01", "T12:30:45", ".123456789", "+02:00", "-0030", "Z", "24:00", "9999-12-31T23:59:60", "0001-01-01",
+	"1748781045123", "1e5", "-0.5", "999999999999999999999", "$.a", ".\"odd \\\" key\"", ".b9", "$", "header:", "constant:x", "key", "kafka_timestamp",
+	"c-1", "\\u0063-1", "\\ud83d\\ude00", "\\ud83d", "\\u00", "\\n", "\"customerId\" : ", "\"", "{", "}", ",", "\xff", "\xc3", "\xc3\xbc", "\xed\xa0\x80",
+	"\xf0\x9f\x98\x80", "\xef\xbb\xbf", "\x01", "\x1b[31m", "|", "\\", "ERR ", "\r\n", " "
+};
+
+/* Any int from 0 to max. */
+static int
+any_int(pg_prng_state *prng, int max)
+{
+	return (int) pg_prng_uint64_range(prng, 0, max);
+}
+
+/* Bytes of pieces and of chance, in memory of just that size, and so many. */
+static char *
+any_bytes(pg_prng_state *prng, int *len)
+{
+	char		bytes[MAX_BYTES];
+	char	   *copy;
+
+	*len = 0;
+	for (int i = any_int(prng, 8); i > 0; i--)
+	{
+		const char *piece = pieces[any_int(prng, lengthof(pieces) - 1)];
+		char		byte = (char) any_int(prng, 255);
+		int			size = any_int(prng, 4) == 0 ? 1 : strlen(piece);
+
+		if (*len + size > MAX_BYTES)
+			break;
+		memcpy(bytes + *len, size == 1 ? &byte : piece, size);
+		*len += size;
+	}
+	copy = palloc(Max(*len, 1));
+	return memcpy(copy, bytes, *len);
+}
+
+/* The same as a C string that is text. */
+static char *
+any_text(pg_prng_state *prng, int *len)
+{
+	char	   *bytes = any_bytes(prng, len);
+	char	   *copy;
+
+	*len = pg_encoding_verifymbstr(PG_UTF8, bytes, *len);
+	copy = pnstrdup(bytes, *len);
+	*len = strlen(copy);
+	return copy;
+}
+
+static const char *
+try_times(pg_prng_state *prng)
+{
+	int			len;
+	char	   *text = any_text(prng, &len);
+	TimestampTz at;
+
+	if (ps_timestamp_from_iso(text, len, &at) && TIMESTAMP_NOT_FINITE(at))
+		return "time";
+	if (ps_timestamp_is_count(text, len))
+		for (int unit = 0; unit < PS_TIME_UNITS; unit++)
+			if (ps_timestamp_from_epoch(text, unit, &at) && !IS_VALID_TIMESTAMP(at))
+				return "count";
+	return NULL;
+}
+
+/* Adds sources of chance, and reads a message by those that were taken. */
+static const char *
+try_sources(pg_prng_state *prng)
+{
+	PsEnvelope *envelope = ps_envelope_make(ps_format_find(any_int(prng, 1) == 0 ? "cloudevents" : "custom"));
+	PsDecodeSettings settings = {0, 0, PS_FUZZ_MAX_BYTES, envelope};
+	char		bytes[PS_FUZZ_MAX_BYTES];
+	PsMessage	message;
+	PsMembers	members;
+	PsPath		path;
+	const char *parts[PS_MAX_JOINED];
+	int			len;
+
+	for (int i = any_int(prng, 12); i > 0; i--)
+	{
+		for (int p = 0; p < PS_MAX_JOINED; p++)
+			parts[p] = any_text(prng, &len);
+		(void) ps_path_parse(parts[0], &path);
+		if (any_int(prng, 1) == 0)
+			(void) ps_envelope_add(envelope, any_int(prng, PS_MEMBERS - 1), parts[0]);
+		else
+			(void) ps_envelope_add_join(envelope, any_int(prng, PS_MEMBERS - 1), parts, any_int(prng, PS_MAX_JOINED));
+	}
+	ps_envelope_add_defaults(envelope);
+	ps_fuzz_fill(prng, envelope, bytes, &message);
+	if (ps_members_read(&message, &settings, &members) == NULL && members.member[PS_EVENT_ID].type == PS_JSON_STRING &&
+		strlen(members.member[PS_EVENT_ID].text) != members.member[PS_EVENT_ID].len)
+		return "source";
+	return NULL;
+}
+
+/* A list of parts and another one: they are joined to one id only if they are one list. */
+static const char *
+try_join(pg_prng_state *prng)
+{
+	static const char *const sources[] = {"header:a", "header:b"};
+	PsEnvelope *envelope = ps_envelope_make(ps_format_find("custom"));
+	PsDecodeSettings settings = {0, 0, PS_FUZZ_MAX_BYTES, envelope};
+	PsHeader	headers[2][2];
+	PsMembers	members[2];
+	bool		same = true;
+
+	(void) ps_envelope_add_join(envelope, PS_EVENT_ID, sources, 2);
+	for (int i = 0; i < 2; i++)
+	{
+		PsMessage	message = {.headers = headers[i],.nheaders = 2,.value = "{}",.value_len = 2};
+
+		for (int h = 0; h < 2; h++)
+		{
+			/* of few characters, so that they are often the same */
+			static const char *const few[] = {"a", "|", "\\", "a|", "\\|", "|a", "\\\\"};
+
+			headers[i][h].name = h == 0 ? "a" : "b";
+			headers[i][h].value = few[any_int(prng, lengthof(few) - 1)];
+			headers[i][h].value_len = strlen(headers[i][h].value);
+		}
+		(void) ps_members_read(&message, &settings, &members[i]);
+	}
+	for (int h = 0; h < 2; h++)
+		same &= strcmp(headers[0][h].value, headers[1][h].value) == 0;
+	return same == (strcmp(members[0].member[PS_EVENT_ID].text, members[1].member[PS_EVENT_ID].text) == 0) ? NULL : "join";
+}
+
+/* Mentions lie within the bytes, one behind the other; what stands for a customer is text. */
+static const char *
+try_mentions(pg_prng_state *prng)
+{
+	int			len;
+	int			id_len;
+	int			end = 0;
+	char	   *bytes = any_bytes(prng, &len);
+	char	   *id = any_text(prng, &id_len);
+	char	   *customer;
+	PsMention	mention;
+
+	ps_mention_start(&mention, bytes, len, id, id_len);
+	mention.in_strings = any_int(prng, 1) == 0;
+	while (ps_mention_next(&mention))
+	{
+		if (mention.start < end || mention.end <= mention.start || mention.end > len)
+			return "mention";
+		end = mention.end;
+	}
+	customer = ps_mention_customer(bytes, len);
+	if (customer != NULL && (customer[0] == '\0' || strlen(customer) > PS_MAX_ID_BYTES ||
+							 pg_encoding_verifymbstr(PG_UTF8, customer, strlen(customer)) != strlen(customer)))
+		return "customer";
+	return NULL;
+}
+
+/* Text of foreign bytes is text, of no more bytes than asked for; what was text stays it. */
+static const char *
+try_text(pg_prng_state *prng)
+{
+	int			len;
+	int			most = any_int(prng, 50);
+	char	   *bytes = any_bytes(prng, &len);
+	char	   *made = ps_text_of_bytes(bytes, len, most);
+	int			made_len = strlen(made);
+
+	if (made_len > Min(len, most) || pg_encoding_verifymbstr(PG_UTF8, made, made_len) != made_len)
+		return "text";
+	for (int i = 0; i < made_len; i++)
+		if ((unsigned char) made[i] < ' ' && made[i] != '\n' && made[i] != '\t')
+			return "visible text";
+	if (strcmp(ps_text_of_bytes(made, made_len, made_len), made) != 0)
+		return "text of text";
+	return ps_keyed_hash(&ps_table_key, bytes, len) == ps_keyed_hash(&ps_table_key, memcpy(palloc(Max(len, 1)), bytes, len), len) ? NULL : "hash";
+}
+
+/* Marks as they are stored, or anything else in their place; what is encoded is read as it was. */
+static const char *
+try_offsets(pg_prng_state *prng)
+{
+	int64		next = any_int(prng, 1000);
+	int			len = any_int(prng, 40);
+	bytea	   *stored = palloc(VARHDRSZ + len);
+	PsOffsetSet set;
+	PsOffsetSet again;
+	int64		candidate;
+
+	SET_VARSIZE(stored, VARHDRSZ + len);
+	for (int i = 0; i < len; i++)
+		VARDATA(stored)[i] = any_int(prng, 1) == 0 ? (char) any_int(prng, 255) : 0;
+	if (len >= 8)
+	{
+		VARDATA(stored)[6] = (char) (next >> 8);
+		VARDATA(stored)[7] = (char) (next & ~7);
+		memset(VARDATA(stored), 0, 6);
+	}
+	ps_offset_set_init(&set, next, stored, CurrentMemoryContext);
+	for (int i = any_int(prng, 20); i > 0; i--)
+	{
+		int64		offset = set.read + any_int(prng, 5);
+
+		if (!ps_offset_set_read(&set, offset) && any_int(prng, 1) == 0)
+			ps_offset_set_mark(&set, offset, true);
+	}
+	candidate = ps_offset_set_candidate(&set);
+	if (candidate < next)
+		return "candidate";
+	stored = ps_offset_set_encode(&set, candidate);
+	ps_offset_set_init(&again, candidate, stored, CurrentMemoryContext);
+	for (int64 offset = candidate; offset < candidate + 500; offset++)
+		if (ps_offset_set_finished(&set, offset) != ps_offset_set_finished(&again, offset))
+			return "stored marks";
+	return NULL;
+}
+
+/* A message that is kept says what it said. */
+static const char *
+try_copy(pg_prng_state *prng)
+{
+	char		bytes[PS_FUZZ_MAX_BYTES];
+	PsMessage	message;
+	PsMessage	copy;
+
+	ps_fuzz_fill(prng, ps_envelope_make(ps_format_find("custom")), bytes, &message);
+	ps_message_copy(&copy, palloc(Max(ps_message_space(&message), 1)), &message);
+	if (copy.value_len != message.value_len || memcmp(copy.value, message.value, message.value_len) != 0 || copy.nheaders != message.nheaders)
+		return "copy";
+	for (int i = 0; i < copy.nheaders; i++)
+		if (strcmp(copy.headers[i].name, message.headers[i].name) != 0 || copy.headers[i].value_len != message.headers[i].value_len)
+			return "copy of a header";
+	return NULL;
+}
+
+const char *
+ps_fuzz_parsers(pg_prng_state *prng)
+{
+	static const char *(*const tries[]) (pg_prng_state *) = {
+		try_times, try_sources, try_join, try_mentions, try_text, try_offsets, try_copy
+	};
+	const char *wrong = NULL;
+
+	for (int i = 0; i < lengthof(tries) && wrong == NULL; i++)
+		wrong = tries[i] (prng);
+	return wrong;
+}

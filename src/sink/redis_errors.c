@@ -1,0 +1,32 @@
+/*
+ * redis_errors.c
+ *	  What may be done about an error of Redis. Called by the client.
+ */
+#include "postgres.h"
+
+#include "sink/redis_client.h"
+
+/* What Redis says at the begin of an error, and what may be done about it. */
+static const struct
+{
+	const char *code;
+	const char *hint;
+}			known_errors[] = {
+	{"NOAUTH", "Set username and password in a user mapping for the server."},
+	{"WRONGPASS", "Correct username and password in the user mapping."},
+	{"NOPERM", "The Redis user needs GET, SET, DEL, EVALSHA and SCRIPT LOAD on the keys of the prefix and on profile_stream:*."},
+	{"OOM", "Redis is out of memory: raise maxmemory, or choose a maxmemory-policy that evicts."},
+	{"READONLY", "This Redis is a replica: name its primary."},
+	{"MOVED", "Redis Cluster is not supported: name a Redis of its own."},
+	{"LOADING", "Redis is still reading its data; it goes on by itself."},
+	{"FENCED", "Another relay of this stream writes to the same Redis, or Redis was emptied; it is tried again."},
+};
+
+const char *
+ps_redis_hint(const char *error)
+{
+	for (int i = 0; i < lengthof(known_errors); i++)
+		if (strncmp(error, known_errors[i].code, strlen(known_errors[i].code)) == 0)
+			return known_errors[i].hint;
+	return NULL;
+}

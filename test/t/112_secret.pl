@@ -1,0 +1,76 @@
+# The database's secret: a dump does not have it, a restored database makes its own and finds its event ids with it, and
+# neither a restore nor a subscription to everything changes it.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+
+use PostgreSQL::Test::Utils;
+use ProfileStream::Node;
+use Test::More;
+
+my $node = ProfileStream::Node->start_new('main', init => { allows_streaming => 'logical' });
+
+sub sql
+{
+	my ($sql, $dbname) = @_;
+	return $node->safe_psql($dbname // 'postgres', $sql);
+}
+
+my $secret = 'SELECT md5(secret), profile_stream.notification_channel(), profile_stream.event_key(\'c\', \'e\') FROM profile_stream.database_secret';
+my $events = q(SELECT array_agg(jsonb_build_object('eventId', i, 'customerId', 'c' || i % 10, 'eventType', 'seen', 'timestamp', '2026-01-01')) FROM generate_series(1, 1000) i);
+my $apply = "SELECT string_agg(DISTINCT outcome, ' ') FROM unnest(profile_stream.apply_events(($events))) outcome";
+my $by_index = <<'END';
+SET enable_seqscan = off; SET enable_bitmapscan = off;
+SELECT count(*) FROM profile_stream.event_ids e, LATERAL (SELECT 1 FROM profile_stream.event_ids x
+	WHERE profile_stream.event_key(x.customer_id, x.event_id) = profile_stream.event_key(e.customer_id, e.event_id) AND x.event_id = e.event_id) f
+END
+is(sql($apply), 'applied', 'events are applied');
+is(sql($by_index), 1000, 'the index has each');
+my $original = sql($secret);
+
+# dumped and restored
+my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump';
+$node->command_ok([ 'pg_dump', '--file', $dump, $node->connstr('postgres') ], 'dumped');
+unlike(slurp_file($dump), qr/^COPY profile_stream\.database_secret/m, 'without the secret');
+sql('CREATE DATABASE restored');
+$node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('restored'), '-f', $dump ], 'restored');
+my $restored = sql($secret, 'restored');
+my @of_original = split /\|/, $original;
+my @of_restored = split /\|/, $restored;
+isnt($of_restored[$_], $of_original[$_], "another one: $_") foreach 0 .. 2;
+is(sql($by_index, 'restored'), 1000, 'restored: the index has each');
+is(sql($apply, 'restored'), 'duplicate', 'restored: every event id is known');
+is(sql($apply), 'duplicate', 'as in the original');
+
+# a subscription to everything that the original has
+sql('CREATE DATABASE subscriber');
+sql('CREATE EXTENSION profile_stream CASCADE', 'subscriber');
+my $own = sql($secret, 'subscriber');
+sql("CREATE PUBLICATION everything FOR ALL TABLES; SELECT pg_create_logical_replication_slot('everything', 'pgoutput')");
+sql("CREATE SUBSCRIPTION everything CONNECTION '" . $node->connstr . " dbname=postgres' PUBLICATION everything WITH (create_slot = false, slot_name = 'everything')", 'subscriber');
+ok($node->poll_query_until('subscriber', "SELECT count(*) > 10 AND bool_and(srsubstate = 'r') FROM pg_subscription_rel"), 'subscribed');
+is(sql($secret, 'subscriber'), $own, 'subscribed: the secret is what it was');
+is(sql($by_index, 'subscriber'), 1000, 'subscribed: the index has each');
+sql('ALTER SUBSCRIPTION everything DISABLE; ALTER SUBSCRIPTION everything SET (slot_name = NONE)', 'subscriber');
+sql('DROP SUBSCRIPTION everything', 'subscriber');
+sql("SELECT pg_drop_replication_slot('everything')");
+
+# what is not the extension's is not taken for it
+sql('CREATE DATABASE fake');
+sql("CREATE SCHEMA profile_stream; CREATE TABLE profile_stream.database_secret (is_only boolean, secret bytea); INSERT INTO profile_stream.database_secret VALUES (true, sha256('known'));
+	CREATE FUNCTION public.key(text, text) RETURNS bigint AS 'profile_stream', 'ps_event_key_sql' LANGUAGE c STRICT", 'fake');
+my ($rc, $out, $err) = $node->psql('fake', "SELECT public.key('c', 'e')");
+like($err, qr/ERROR:  table profile_stream.database_secret is not there, or is not part of the extension/, 'a secret that somebody else made is not taken');
+
+# the extension made again in one session
+is(sql("CREATE EXTENSION profile_stream CASCADE; CREATE TEMP TABLE keys AS SELECT profile_stream.event_key('c', 'e') AS key;
+	DROP EXTENSION profile_stream; CREATE EXTENSION profile_stream; SELECT key = profile_stream.event_key('c', 'e') FROM keys", 'template1'), 'f', 'made again it has another one')
+  or diag('the session kept the old one');
+sql('DROP EXTENSION profile_stream', 'template1');
+
+$node->is_clean('end');
+$node->stop;
+done_testing();
