@@ -59,7 +59,7 @@ BEGIN
 END
 $$;
 
--- section: the database's secret (store/secret.c)
+-- section: secret of the database (store/secret.c)
 
 -- Not dumped: a restored database has one of its own, with which its indexes are built. Nobody is granted anything.
 CREATE TABLE database_secret (is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only), secret bytea NOT NULL);
