@@ -68,11 +68,17 @@ extern void ps_apply_read(PsEntry *entries, int n, const PsApplySettings *settin
 /* How many of the entries one transaction may take: at most max_customers distinct customers. */
 extern int	ps_apply_cut(PsEntry *entries, int n, int max_customers);
 
+/* Raised when functions took too long for several entries: they are to be applied one by one, so that each is committed. */
+#define PS_ERRCODE_SLOW MAKE_SQLSTATE('5', '4', 'P', 'S', '1')
+
 /*
  * Applies decoded entries within the caller's transaction and sets their
  * outcome, PS_HELD for all of a customer who is left out, PS_BLOCKED for all of one who is blocked. Raises for infrastructure and for what a table's triggers refuse.
  */
 extern void ps_apply_entries(PsEntry *entries, int n, const PsApplySettings *settings);
+
+/* The entry for which a function of a user is called at this moment, NULL: none is. */
+extern const PsEntry *ps_apply_calling(void);
 
 /*
  * Moves offsets in the same transaction; raises ERRCODE_T_R_SERIALIZATION_FAILURE

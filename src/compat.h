@@ -34,6 +34,15 @@
 #endif
 
 /*
+ * To give something to a role one had to be its member in 15; from 16 on, to be allowed to become it.
+ */
+#if PG_VERSION_NUM >= 160000
+#define ps_must_be_able_to_set_role(member, role) check_can_set_role(member, role)
+#else
+#define ps_must_be_able_to_set_role(member, role) check_is_member_of_role(member, role)
+#endif
+
+/*
  * JSON parser callbacks return nothing in 15 and a result code from 16 on.
  */
 #if PG_VERSION_NUM >= 160000
@@ -95,6 +104,20 @@ ps_json_lex_free(JsonLexContext *lex)
 #define ps_index_beginscan(heap, index, snapshot, nkeys) index_beginscan(heap, index, snapshot, NULL, nkeys, 0)
 #else
 #define ps_index_beginscan(heap, index, snapshot, nkeys) index_beginscan(heap, index, snapshot, nkeys, 0)
+#endif
+
+/*
+ * The hook of permission checks is given range table entries in 15, and what
+ * they need in a list of its own from 16 on.
+ */
+#if PG_VERSION_NUM >= 160000
+#define PS_CHECK_PERMS_ARGS List *range_table, List *ps_checked_relations, bool raise
+#define PS_CHECK_PERMS_PASS range_table, ps_checked_relations, raise
+#define PsCheckedRelation RTEPermissionInfo
+#else
+#define PS_CHECK_PERMS_ARGS List *ps_checked_relations, bool raise
+#define PS_CHECK_PERMS_PASS ps_checked_relations, raise
+#define PsCheckedRelation RangeTblEntry
 #endif
 
 #endif							/* PS_COMPAT_H */

@@ -17,9 +17,11 @@
 #include "work.h"
 
 #define CAREFUL_RUNS 20			/* that begin careful after a failure */
+#define MAX_SLOW 3				/* calls of a transaction that may be ended for time */
 #define MAX_SYSTEM_FAILURES 3	/* of one event, from which on they are its own */
 
 static int	careful_runs = 0;
+static const PsWork *running = NULL;	/* good while a function is called */
 
 /* Whether functions are called for an entry. */
 static bool
@@ -82,6 +84,11 @@ note_failure(PsWork *work, PsOutside outside)
 
 	if (function == NULL || (!own && is_system_error(work, error)))
 		ReThrowError(error);
+	if (own && work->n > 1 && work->settings->stream_id != 0 && ++work->nslow >= MAX_SLOW)
+		ereport(ERROR,
+				(errcode(PS_ERRCODE_SLOW),
+				 errmsg("functions of users take too long for several events: %s", error->message),
+				 errhint("Each is a dead letter. unregister_handler() takes a handler away; profile_stream.handler_timeout limits a call.")));
 	failure = ps_reject_make("handler", psprintf("Processing error: %s", error->message));
 	failure->sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
 	work->entries[work->calling].failure = failure;
@@ -184,12 +191,14 @@ reset_customers(PsWork *work)
 static bool
 try_steps(PsWork *work, void (*steps) (PsWork *))
 {
+	const PsWork *before = running;
 	PsOutside	outside = ps_call_begin_subtransaction();
 
 	work->failed = false;
 	work->calling = -1;
 	PG_TRY();
 	{
+		running = work;
 		work->run = ps_function_begin();
 		steps(work);
 		if (!work->failed)
@@ -198,10 +207,18 @@ try_steps(PsWork *work, void (*steps) (PsWork *))
 	}
 	PG_CATCH();
 	{
+		running = before;
 		note_failure(work, outside);
 	}
 	PG_END_TRY();
+	running = before;
 	return !work->failed;
+}
+
+const PsEntry *
+ps_apply_calling(void)
+{
+	return running != NULL && running->calling >= 0 ? &running->entries[running->calling] : NULL;
 }
 
 void

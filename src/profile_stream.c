@@ -14,6 +14,7 @@
 #include "core/keyed_hash.h"
 #include "ingest/launcher.h"
 #include "profile_stream.h"
+#include "store/contain.h"
 
 PG_MODULE_MAGIC;
 
@@ -30,6 +31,8 @@ int			ps_dead_letter_kb = 1024 * 1024;
 int			ps_sample_retention_s = 30 * SECS_PER_DAY;
 int			ps_reorder_memory_kb = 65536;
 int			ps_handler_timeout_ms = 1000;
+int			ps_segment_timeout_ms = 300000;
+int			ps_max_workers = -1;
 int			ps_score_interval_s = 0;
 int			ps_segment_change_retention_s = 30 * SECS_PER_DAY;
 
@@ -69,8 +72,14 @@ _PG_init(void)
 							"Memory for the events that a stream's worker holds; beyond it the customers that wait longest are served first.",
 							NULL, &ps_reorder_memory_kb, 65536, 64, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomIntVariable("profile_stream.handler_timeout",
-							"How long a handler or an upcaster may take for an event; 0 lets it take any time.",
+							"How long a handler or an upcaster may take for an event, or the score function for a profile; 0 lets it take any time.",
 							NULL, &ps_handler_timeout_ms, 1000, 0, INT_MAX, PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("profile_stream.segment_timeout",
+							"How long the predicate of a segment may take in one refresh; 0 lets it take any time.",
+							NULL, &ps_segment_timeout_ms, 300000, 0, INT_MAX, PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("profile_stream.max_workers",
+							"Background workers that streams of roles that are no superusers may have in the cluster; -1: half of max_worker_processes.",
+							NULL, &ps_max_workers, -1, -1, 262143, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomRealVariable("profile_stream.notify_queue_limit",
 							 "Share of the server's notification queue above which notifications are skipped.",
 							 NULL, &ps_notify_queue_limit, 0.5, 0, 1, PGC_SIGHUP, 0, NULL, NULL, NULL);
@@ -99,6 +108,7 @@ _PG_init(void)
 #endif
 	MarkGUCPrefixReserved("profile_stream");
 
+	ps_contain_init();
 	ps_launcher_register();
 }
 

@@ -93,6 +93,8 @@ extern int	ps_dead_letter_retention_s; /* 0: for ever */
 extern int	ps_dead_letter_kb;	/* of a stream; 0: any number */
 extern int	ps_sample_retention_s;	/* after their window; -1: for ever */
 extern int	ps_reorder_memory_kb;
+extern int	ps_segment_timeout_ms;	/* 0: none */
+extern int	ps_max_workers;		/* -1: half of the slots */
 extern int	ps_handler_timeout_ms;	/* 0: none */
 extern int	ps_score_interval_s;	/* 0: never */
 extern int	ps_segment_change_retention_s;	/* 0: for ever */

@@ -39,6 +39,7 @@ typedef struct PsWork
 	int		   *repeat_of;		/* while careful: the entry before with the same event id, of which this one is a
 								 * duplicate; -1: none */
 	bool		failed;			/* some failed, so that all is to be done again without their events */
+	int			nslow;			/* calls that were ended, because they took too long */
 	int			calling;		/* entry that calls some at this moment; -1: none */
 } PsWork;
 

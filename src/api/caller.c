@@ -8,6 +8,7 @@
 
 #include "api/caller.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "connection.h"
 #include "ingest/launcher.h"
 #include "ingest/lease.h"
@@ -35,7 +36,7 @@ ps_find_stream(text *name, bool control)
 				 errmsg("stream \"%s\" does not exist", cname),
 				 errhint("SELECT stream FROM profile_stream.stat_streams shows which there are.")));
 	if (control && !superuser() &&
-		!has_privs_of_role(GetUserId(), get_role_oid(stream->owner, false)))
+		!has_privs_of_role(GetUserId(), stream->owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of stream \"%s\"", cname)));
@@ -46,7 +47,13 @@ void
 ps_start_at_commit(PsStream *stream, bool all)
 {
 	ps_lease_hold_back(stream->stream_id);
-	(void) ps_workers_start(stream, get_role_oid(stream->owner, false), all);
+	(void) ps_workers_start(stream, ps_stream_owner(stream), all);
+}
+
+void
+ps_check_set_role(Oid role)
+{
+	ps_must_be_able_to_set_role(GetUserId(), role);
 }
 
 void

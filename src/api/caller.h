@@ -20,8 +20,14 @@
 /* Finds a stream, which the caller must own when it is to be controlled; needs SPI. */
 extern PsStream *ps_find_stream(text *name, bool control);
 
+/* Raises when the stream, whose owner is no superuser, and rebuilds would take more background workers than there may be; needs SPI. */
+extern void ps_check_slots(const PsStream *stream, int rebuilds);
+
 /* Starts the stream's workers, all or those that do not run, once this transaction commits; needs SPI. */
 extern void ps_start_at_commit(PsStream *stream, bool all);
+
+/* Raises unless the caller could SET ROLE to a role, as ALTER ... OWNER TO wants it. */
+extern void ps_check_set_role(Oid role);
 
 /* Raises ERRCODE_INVALID_PARAMETER_VALUE unless it is valid. */
 extern void ps_check_argument(bool valid, const char *message);

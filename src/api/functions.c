@@ -51,8 +51,8 @@ check_function(Oid function, int nargs)
 	return owner;
 }
 
-/* Raises unless the caller has the rights with which the function will run; returns the owner's name. */
-static char *
+/* Raises unless the caller has the rights with which the function will run; returns the owner. */
+static Oid
 check_owner(Oid function, int nargs)
 {
 	Oid			owner = check_function(function, nargs);
@@ -62,20 +62,28 @@ check_owner(Oid function, int nargs)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of function %s", ps_function_name(function)),
 				 errhint("It will run with the rights of its owner, who must register it.")));
-	return GetUserNameFromId(owner, false);
+	return owner;
 }
 
-/* The same for a function as it was registered; anybody may tidy up after one that is gone. */
+/* Raises unless the caller has the rights of whose function was registered. */
 static void
-check_registered(const char *function, const char *owner)
+check_registered(const PsRegistered *registered)
 {
-	Oid			owner_id = get_role_oid(owner, true);
+	if (!superuser() && !has_privs_of_role(GetUserId(), registered->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of function %s", registered->function),
+				 errhint("Its owner when it was registered, or a superuser, takes it away.")));
+}
 
-	if (superuser() || !OidIsValid(ps_function_find(function)) || (OidIsValid(owner_id) && has_privs_of_role(GetUserId(), owner_id)))
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("must be owner of function %s", function)));
+/*
+ * Whether a function's owner replaces what is registered by that name: it was
+ * another one's, or it is not confirmed, so that it does not run.
+ */
+static bool
+is_replaced(const PsRegistered *registered, const char *name, Oid owner)
+{
+	return strcmp(registered->function, name) == 0 && (registered->owner != owner || !registered->confirmed);
 }
 
 PG_FUNCTION_INFO_V1(ps_register_handler);
@@ -83,16 +91,19 @@ Datum
 ps_register_handler(PG_FUNCTION_ARGS)
 {
 	char	   *event_type = ps_get_name(fcinfo, 0, "event_type", PS_MAX_ID_BYTES);
-	char	   *owner;
+	Oid			owner;
 	char	   *name;
 	bool		added;
 	PsIdentity	identity;
+	PsRegistered registered;
 
 	ps_check_argument(!PG_ARGISNULL(1) && !PG_ARGISNULL(2), "function and priority must not be null");
 	owner = check_owner(PG_GETARG_OID(1), 2);
 	name = ps_function_name(PG_GETARG_OID(1));
 	SPI_connect();
 	identity = ps_become_owner();
+	if (ps_handlers_find(event_type, name, &registered) && is_replaced(&registered, name, owner))
+		ps_handlers_remove(event_type, name);
 	added = ps_handlers_add(event_type, name, owner, PG_GETARG_INT32(2));
 	ps_become_caller(identity);
 	SPI_finish();
@@ -110,22 +121,23 @@ ps_unregister_handler(PG_FUNCTION_ARGS)
 {
 	char	   *event_type = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	char	   *owner;
+	PsRegistered registered;
+	bool		found;
 	PsIdentity	identity;
 
 	SPI_connect();
-	owner = ps_handlers_owner(event_type, name);
-	if (owner == NULL && OidIsValid(ps_function_find(name)))
+	found = ps_handlers_find(event_type, name, &registered);
+	if (!found && OidIsValid(ps_function_find(name)))
 	{
 		name = ps_function_name(ps_function_find(name));
-		owner = ps_handlers_owner(event_type, name);
+		found = ps_handlers_find(event_type, name, &registered);
 	}
-	if (owner == NULL)
+	if (!found)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("%s is no handler of event type \"%s\"", name, event_type),
 				 errhint("The table event_handlers lists them, with their schemas.")));
-	check_registered(name, owner);
+	check_registered(&registered);
 	identity = ps_become_owner();
 	ps_handlers_remove(event_type, name);
 	ps_become_caller(identity);
@@ -138,17 +150,22 @@ Datum
 ps_register_upcaster(PG_FUNCTION_ARGS)
 {
 	char	   *event_type = ps_get_name(fcinfo, 0, "event_type", PS_MAX_ID_BYTES);
-	char	   *owner;
+	char	   *name;
+	Oid			owner;
 	bool		added;
 	PsIdentity	identity;
+	PsRegistered registered;
 
 	ps_check_argument(!PG_ARGISNULL(1) && PG_GETARG_INT32(1) >= 1 && PG_GETARG_INT32(1) < PS_MAX_SCHEMA_VERSION,
 					  "from_version must be between 1 and 9999");
 	ps_check_argument(!PG_ARGISNULL(2), "function must not be null");
 	owner = check_owner(PG_GETARG_OID(2), 1);
+	name = ps_function_name(PG_GETARG_OID(2));
 	SPI_connect();
 	identity = ps_become_owner();
-	added = ps_upcasters_add(event_type, PG_GETARG_INT32(1), ps_function_name(PG_GETARG_OID(2)), owner);
+	if (ps_upcasters_find(event_type, PG_GETARG_INT32(1), &registered) && is_replaced(&registered, name, owner))
+		ps_upcasters_remove(event_type, PG_GETARG_INT32(1));
+	added = ps_upcasters_add(event_type, PG_GETARG_INT32(1), name, owner);
 	ps_become_caller(identity);
 	SPI_finish();
 	if (!added)
@@ -165,18 +182,16 @@ ps_unregister_upcaster(PG_FUNCTION_ARGS)
 {
 	char	   *event_type = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	int			from_version = PG_GETARG_INT32(1);
-	char	   *function;
-	char	   *owner;
+	PsRegistered registered;
 	PsIdentity	identity;
 
 	SPI_connect();
-	owner = ps_upcasters_owner(event_type, from_version, &function);
-	if (owner == NULL)
+	if (!ps_upcasters_find(event_type, from_version, &registered))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("event type \"%s\" has no upcaster from version %d", event_type, from_version),
 				 errhint("The table event_upcasters lists them.")));
-	check_registered(function, owner);
+	check_registered(&registered);
 	identity = ps_become_owner();
 	ps_upcasters_remove(event_type, from_version);
 	ps_become_caller(identity);

@@ -77,8 +77,9 @@ find_rebuild(text *name)
 static void
 start_at_commit(const PsStream *stream)
 {
+	ps_check_slots(stream, 1);
 	ps_lease_hold_back(PS_LEASE_OF_REBUILD(stream->stream_id));
-	if (!ps_rebuild_register(stream->stream_id, get_role_oid(stream->owner, false)))
+	if (!ps_rebuild_register(stream->stream_id, ps_stream_owner(stream)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 				 errmsg("no background worker slot is free for the rebuild of stream \"%s\"", stream->name),

@@ -105,6 +105,7 @@ ps_set_score_function(PG_FUNCTION_ARGS)
 {
 	const char *function = NULL;
 	PsIdentity	identity;
+	PsScoreFunction present;
 
 	if (!PG_ARGISNULL(0))
 	{
@@ -113,7 +114,12 @@ ps_set_score_function(PG_FUNCTION_ARGS)
 	}
 	SPI_connect();
 	identity = ps_become_owner();
-	ps_score_function_set(function, GetUserNameFromId(identity.user, false));
+	if (ps_score_function_find(&present) && !superuser_arg(identity.user) && !has_privs_of_role(identity.user, present.owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of the score function that is set"),
+				 errhint("profile_stream.stat_code shows who set it; that role or a superuser replaces it.")));
+	ps_score_function_set(function, identity.user);
 	ps_become_caller(identity);
 	SPI_finish();
 	PG_RETURN_VOID();
@@ -123,7 +129,7 @@ PG_FUNCTION_INFO_V1(ps_create_segment);
 Datum
 ps_create_segment(PG_FUNCTION_ARGS)
 {
-	PsSegment	segment = {text_to_cstring(PG_GETARG_TEXT_PP(0)), text_to_cstring(PG_GETARG_TEXT_PP(1)), GetUserNameFromId(GetUserId(), false)};
+	PsSegment	segment = {text_to_cstring(PG_GETARG_TEXT_PP(0)), text_to_cstring(PG_GETARG_TEXT_PP(1)), GetUserId()};
 	const char *wrong;
 	PsIdentity	identity;
 	bool		created;
@@ -153,33 +159,54 @@ ps_create_segment(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_drop_segment);
-Datum
-ps_drop_segment(PG_FUNCTION_ARGS)
+/* Raises unless there is a segment of that name that the caller owns. */
+static void
+check_segment(const char *name)
 {
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	PsIdentity	identity;
-	List	   *found;
-	PsSegment  *segment;
-	Oid			owner;
+	PsIdentity	identity = ps_become_owner();
+	List	   *found = ps_segments_find(name);
 
-	SPI_connect();
-	identity = ps_become_owner();
-	found = ps_segments_find(name);
 	ps_become_caller(identity);
 	if (found == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("segment \"%s\" does not exist", name),
 				 errhint("The table segments lists them.")));
-	segment = linitial(found);
-	owner = get_role_oid(segment->owner, true);
-	if (!superuser() && !(OidIsValid(owner) && has_privs_of_role(GetUserId(), owner)))
+	if (!superuser() && !has_privs_of_role(GetUserId(), ((PsSegment *) linitial(found))->owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of segment \"%s\"", name)));
+}
+
+PG_FUNCTION_INFO_V1(ps_drop_segment);
+Datum
+ps_drop_segment(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	PsIdentity	identity;
+
+	SPI_connect();
+	check_segment(name);
 	identity = ps_become_owner();
 	ps_segment_drop(name);
+	ps_become_caller(identity);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(ps_alter_segment);
+Datum
+ps_alter_segment(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	Oid			owner = get_role_oid(NameStr(*PG_GETARG_NAME(1)), false);
+	PsIdentity	identity;
+
+	SPI_connect();
+	check_segment(name);
+	ps_check_set_role(owner);
+	identity = ps_become_owner();
+	ps_segment_give(name, owner);
 	ps_become_caller(identity);
 	SPI_finish();
 	PG_RETURN_VOID();

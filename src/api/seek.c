@@ -26,7 +26,7 @@ static PsProbeAnswer *
 probe(const PsStream *stream, TimestampTz at)
 {
 	PsProbeAnswer *answer = ps_probe(ps_connection_options(stream->server, stream->brokers, stream->options,
-														   get_role_oid(stream->owner, false)),
+														   ps_stream_owner(stream)),
 									 stream->topic, ps_kafka_time(at), PROBE_MS);
 
 	ps_check_answer(answer, stream->topic);

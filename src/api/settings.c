@@ -237,7 +237,7 @@ read_stream(FunctionCallInfo fcinfo)
 	Arguments	arguments = {fcinfo, 0, true};
 	PsStream   *stream = palloc0(sizeof(PsStream));
 
-	stream->owner = GetUserNameFromId(GetUserId(), false);
+	stream->owner = GetUserId();
 	stream->late_tolerance_us = -1;
 	take_text(&arguments, &stream->name, false);
 	if (given(&arguments, true))
@@ -274,6 +274,7 @@ ps_create_stream(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("stream \"%s\" already exists", stream->name),
 				 errhint("Change it with alter_stream(), or choose another name.")));
+	ps_check_slots(stream, 0);
 	ps_stream_add(stream);
 	ps_start_at_commit(stream, true);
 	ps_become_caller(identity);
@@ -287,7 +288,7 @@ ps_create_stream(PG_FUNCTION_ARGS)
 
 /* Reads alter_stream's arguments over the stream as it is. */
 static void
-read_changes(FunctionCallInfo fcinfo, PsStream *stream)
+read_changes(FunctionCallInfo fcinfo, PsStream *stream, Oid *owner)
 {
 	Arguments	arguments = {fcinfo, 1, false};
 	bool		has_server = given(&arguments, true);
@@ -303,6 +304,16 @@ read_changes(FunctionCallInfo fcinfo, PsStream *stream)
 	take_text(&arguments, &stream->group_id, false);
 	take_settings(&arguments, stream);
 	check_settings(stream);
+	if (given(&arguments, true))
+		*owner = get_role_oid(NameStr(*DatumGetName(value(&arguments))), false);
+}
+
+/* Raises unless the caller may give the stream to a role, as for ALTER ... OWNER TO, and that role may have it. */
+static void
+check_new_owner(Oid owner)
+{
+	ps_check_set_role(owner);
+	ps_check_may_run(owner);
 }
 
 PG_FUNCTION_INFO_V1(ps_alter_stream);
@@ -311,21 +322,32 @@ ps_alter_stream(PG_FUNCTION_ARGS)
 {
 	PsStream   *stream;
 	PsIdentity	identity;
+	Oid			owner;
+	bool		given_away;
 
 	ps_check_argument(!PG_ARGISNULL(0), "name must not be null");
 	PreventCommandIfReadOnly("alter_stream()");
 	SPI_connect();
 	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
-	read_changes(fcinfo, stream);
+	owner = stream->owner;
+	read_changes(fcinfo, stream, &owner);
+	given_away = owner != stream->owner;
+	stream->owner = owner;
+	if (given_away)
+		check_new_owner(owner);
 	/* who may name brokers, and whose password is used, depends on the owner */
-	(void) ps_connection_options(stream->server, stream->brokers, stream->options, get_role_oid(stream->owner, false));
-	check_redis(stream, get_role_oid(stream->owner, false));
+	(void) ps_connection_options(stream->server, stream->brokers, stream->options, ps_stream_owner(stream));
+	check_redis(stream, ps_stream_owner(stream));
 	identity = ps_become_owner();
+	if (stream->enabled)
+		ps_check_slots(stream, 0);
 	ps_stream_alter(stream);
+	if (given_away)
+		ps_stream_give(stream->stream_id, owner);
 	ps_lease_hold_back(stream->stream_id);	/* its relays, which would meet us in the outbox */
 	ps_outbox_clear(stream->stream_id);
 	if (stream->enabled)
-		ps_start_at_commit(stream, false);
+		ps_start_at_commit(stream, given_away); /* those of the old owner leave */
 	ps_become_caller(identity);
 	SPI_finish();
 	PG_RETURN_VOID();

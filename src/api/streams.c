@@ -29,6 +29,8 @@ enable_stream(text *name, bool enabled)
 	SPI_connect();
 	stream = ps_find_stream(name, true);
 	identity = ps_become_owner();
+	if (enabled)
+		ps_check_slots(stream, 0);
 	if (stream->enabled != enabled || enabled)
 		ps_stream_enable(stream->stream_id, enabled);
 	if (enabled)

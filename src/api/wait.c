@@ -97,7 +97,7 @@ ps_wait_for_stream(PG_FUNCTION_ARGS)
 	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
 	SPI_finish();
 	answer = ps_probe(ps_connection_options(stream->server, stream->brokers, stream->options,
-											get_role_oid(stream->owner, false)),
+											ps_stream_owner(stream)),
 					  stream->topic, -1, (int) Min(INT_MAX, ps_interval_us(PG_GETARG_INTERVAL_P(1)) / 1000));
 	ps_check_answer(answer, stream->topic);
 	ends = palloc(Max(answer->npartitions, 1) * sizeof(int64));

@@ -32,25 +32,6 @@ typedef struct Range
 	int			n;
 } Range;
 
-/* Only these classes speak of data: a full disk or a lost right must not reach the dead letters. */
-static bool
-is_data_error(int sqlerrcode)
-{
-	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
-	{
-		case MAKE_SQLSTATE('2', '2', '0', '0', '0'):	/* data exception */
-		case MAKE_SQLSTATE('2', '3', '0', '0', '0'):	/* integrity constraint violation */
-		case MAKE_SQLSTATE('2', '7', '0', '0', '0'):	/* triggered data change violation */
-		case MAKE_SQLSTATE('3', '8', '0', '0', '0'):	/* external routine exception */
-		case MAKE_SQLSTATE('4', '4', '0', '0', '0'):	/* with check option violation */
-		case MAKE_SQLSTATE('5', '4', '0', '0', '0'):	/* program limit exceeded */
-		case MAKE_SQLSTATE('P', '0', '0', '0', '0'):	/* raised by PL/pgSQL */
-			return true;
-		default:
-			return false;
-	}
-}
-
 static PsApplySettings
 apply_settings(const PsStream *stream)
 {
@@ -181,7 +162,7 @@ apply_range(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settings
 		error = CopyErrorData();
 		overflowed = ps_notify_overflowed(error);
 		/* notifications of triggers fail whatever we do about ours */
-		if (overflowed ? settings->notify_full : !is_data_error(error->sqlerrcode) || n == 0 ||
+		if (overflowed ? settings->notify_full : !ps_culprit_is_data(error->sqlerrcode) || n == 0 ||
 			(n == 1 && (entries[0].event == NULL || entries[0].refusal != NULL)))
 			PG_RE_THROW();
 		FlushErrorState();
@@ -208,6 +189,18 @@ apply_range(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settings
 		entries[0].refusal = ps_reject_make("handler", psprintf("Processing error: %s", error->message));
 		entries[0].refusal->sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
 		apply_range(worker, entries, 1, settings);
+		return;
+	}
+	if (error->sqlerrcode == PS_ERRCODE_SLOW)
+	{
+		/* so that it is seen, and can be paused, before all have had their time */
+		ps_worker_set_state(worker, "running", error->message, error->hint, -1);
+		MemoryContextSwitchTo(context);
+		for (int i = 0; i < n; i++)
+		{
+			ps_control_check(worker);
+			apply_range(worker, &entries[i], 1, settings);
+		}
 		return;
 	}
 	apply_range(worker, entries, n / 2, settings);
@@ -314,6 +307,7 @@ static void
 apply_entries(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settings)
 {
 	ps_apply_read(entries, n, settings);
+	ps_culprits_refuse(worker, entries, n);
 	PS_FAILPOINT("after_decode");
 	do
 	{

@@ -18,8 +18,9 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "store/function.h"
+#include "store/contain.h"
 #include "store/lock.h"
+#include "store/owner.h"
 #include "store/shadow.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -65,7 +66,7 @@ handle_sigterm(SIGNAL_ARGS)
 static void
 handle_signal(int signal, siginfo_t * info, void *context)
 {
-	if (info->si_pid == MyProcPid && ps_function_signalled_itself())
+	if (info->si_pid == MyProcPid && ps_contain_signalled_itself())
 		return;
 	if (signal == SIGTERM)
 		handle_sigterm(signal);
@@ -182,6 +183,9 @@ check_stream(PsWorker *worker, int stream_id)
 		}
 		if (stream != NULL && ps_shadow_used())
 			ps_rebuild_adjust(stream);
+		/* who gave it to another role has registered that one's workers */
+		if (stream != NULL && !ps_watch_owner(stream))
+			stream->enabled = false;
 		PopActiveSnapshot();
 		SPI_finish();
 		MemoryContextSetParent(context, worker->context);
@@ -199,11 +203,22 @@ check_stream(PsWorker *worker, int stream_id)
 		leave(worker, 1);		/* to begin anew with another client */
 	ps_watch_options = true;
 	worker->next_lookup = 0;
+	worker->next_attempt = 0;	/* what it waited for may be there */
 	worker->lookup_outdated = worker->lookup.running;
 	if (worker->stream_context != NULL)
 		MemoryContextDelete(worker->stream_context);
 	worker->stream_context = context;
 	worker->stream = stream;
+}
+
+void
+ps_control_check(PsWorker *worker)
+{
+	AcceptInvalidationMessages();
+	if (ps_watch_stream && !flushing)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("stream \"%s\" was changed", worker->stream->name)));
 }
 
 void
@@ -253,6 +268,7 @@ check_options(PsWorker *worker)
 
 	ps_watch_options = false;
 	StartTransactionCommand();
+	ps_check_may_run(GetUserId());
 	same = ps_kafka_options_equal(ps_connection_options(stream->server, stream->brokers, stream->options, GetUserId()),
 								  worker->connection);
 	CommitTransactionCommand();
@@ -294,6 +310,8 @@ ps_control_serve(PsWorker *worker)
 		worker->recheck = false;
 		ps_watch_stream = ps_watch_options = true;
 	}
+	if (ps_watch_stream || ps_watch_options)
+		ps_worker_end_if_ownerless(GetSessionUserId(), worker->stream->stream_id);
 	if (ps_watch_stream)
 		check_stream(worker, worker->stream->stream_id);
 	if (ps_watch_options && worker->consumer != NULL)

@@ -24,12 +24,13 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "store/outbox.h"
 #include "store/owner.h"
 #include "tcop/tcopprot.h"
-#include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 PGDLLEXPORT void profile_stream_launcher_main(Datum arg);
 PGDLLEXPORT void profile_stream_scanner_main(Datum arg);
@@ -171,43 +172,78 @@ ps_rebuild_register(int stream_id, Oid owner)
 	return register_worker(stream_id, owner, 0, true);
 }
 
-/* Records that there are not enough slots. */
+/* Records that there is no slot for a process; why it is missing is seen where that process would be. */
 static void
-complain_of_slots(const PsStream *stream, const char *what)
+complain_of_slot(const PsStream *stream, const char *what)
 {
-	ps_stream_set_state(stream->stream_id, "no_worker_slot",
-						psprintf("no background worker slot is free for %s", what), PS_NO_SLOT_HINT, -1);
 	ereport(WARNING,
 			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-			 errmsg("no background worker slot is free for stream \"%s\"", stream->name),
+			 errmsg("no background worker slot is free for %s of stream \"%s\"", what, stream->name),
 			 errhint(PS_NO_SLOT_HINT)));
 }
 
-int
-ps_workers_start(const PsStream *stream, Oid owner, bool all)
+/* Starts the workers, or those that do not run; returns how many. */
+static int
+start_workers(const PsStream *stream, Oid owner, bool all)
 {
 	int			started = 0;
+	int			missing = 0;
 
 	for (int number = 0; number < stream->workers; number++)
 	{
 		if (!all && ps_lease_has_worker(stream->stream_id, number))
 			continue;
-		if (!register_worker(stream->stream_id, owner, number, false))
+		if (register_worker(stream->stream_id, owner, number, false))
 		{
-			complain_of_slots(stream, psprintf("worker %d of %d", number + 1, stream->workers));
-			return started;
+			started++;
+			continue;
 		}
-		started++;
+		missing++;
+		complain_of_slot(stream, psprintf("worker %d of %d", number + 1, stream->workers));
 	}
+	if (missing > 0)
+		ps_stream_set_state(stream->stream_id, "no_worker_slot",
+							psprintf("no background worker slot is free for %d of %d workers", missing, stream->workers),
+							PS_NO_SLOT_HINT, -1);
+	return started;
+}
+
+/* The same for its relays. */
+static void
+start_relays(const PsStream *stream, Oid owner, bool all)
+{
 	for (int kind = 0; kind < PS_SINK_KINDS; kind++)
 	{
 		int			number = PS_RELAY_NUMBER(kind);
 
-		if (stream->sinks[kind] != NULL && (all || !ps_lease_has_worker(stream->stream_id, number)) &&
-			!register_worker(stream->stream_id, owner, number, false))
-			complain_of_slots(stream, psprintf("the relay of its sink \"%s\"", ps_sink_names[kind]));
+		if (stream->sinks[kind] == NULL || (!all && ps_lease_has_worker(stream->stream_id, number)) ||
+			register_worker(stream->stream_id, owner, number, false))
+			continue;
+		complain_of_slot(stream, psprintf("the relay of sink \"%s\"", ps_sink_names[kind]));
+		ps_outbox_set_state(stream->stream_id, kind, "no_worker_slot", "no background worker slot is free for its relay",
+							PS_NO_SLOT_HINT, -1);
 	}
+}
+
+int
+ps_workers_start(const PsStream *stream, Oid owner, bool all)
+{
+	int			started = start_workers(stream, owner, all);
+
+	start_relays(stream, owner, all);
 	return started;
+}
+
+void
+ps_workers_complain_of_owner(const PsStream *stream)
+{
+	PsIdentity	identity = ps_become_owner();
+
+	ps_stream_set_state(stream->stream_id, "no_owner", ps_stream_no_owner(stream), PS_NEW_OWNER_HINT, -1);
+	for (int kind = 0; kind < PS_SINK_KINDS; kind++)
+		if (stream->sinks[kind] != NULL)
+			ps_outbox_set_state(stream->stream_id, kind, "no_owner", ps_stream_no_owner(stream), PS_NEW_OWNER_HINT, -1);
+	ps_become_caller(identity);
 }
 
 int
@@ -220,13 +256,11 @@ ps_launcher_start_streams(void)
 	{
 		int			stream_id = lfirst_int(cell);
 		PsStream   *stream = ps_stream_find(NULL, stream_id);
-		Oid			owner = get_role_oid(stream->owner, true);
 
-		if (OidIsValid(owner))
-			started += ps_workers_start(stream, owner, false);
+		if (SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(stream->owner)))
+			started += ps_workers_start(stream, stream->owner, false);
 		else
-			ps_stream_set_state(stream_id, "retrying", psprintf("role \"%s\" does not exist", stream->owner),
-								"Drop the stream and create it again as another role.", -1);
+			ps_workers_complain_of_owner(stream);
 	}
 	return started + ps_rebuild_start_worker();
 }

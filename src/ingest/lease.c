@@ -116,6 +116,23 @@ ps_lease_count_workers(void)
 	return n;
 }
 
+int
+ps_lease_processes_elsewhere(int *pids, int max)
+{
+	LockData   *locks = GetLockStatusData();
+	int			n = 0;
+
+	for (int i = 0; i < locks->nelements && n < max; i++)
+	{
+		const LOCKTAG *tag = &locks->locks[i].locktag;
+
+		if (tag->locktag_type == LOCKTAG_ADVISORY && tag->locktag_field4 == LEASE && tag->locktag_field1 != MyDatabaseId &&
+			tag->locktag_field3 > PG_INT32_MAX && (locks->locks[i].holdMask & LOCKBIT_ON(ExclusiveLock)) != 0)
+			pids[n++] = locks->locks[i].pid;
+	}
+	return n;
+}
+
 void
 ps_lease_lock_partitions(int stream_id)
 {

@@ -30,6 +30,9 @@ extern bool ps_lease_bar_workers(int stream_id);
 /* How many workers of all streams of all databases run. */
 extern int	ps_lease_count_workers(void);
 
+/* Pids of the workers, relays and rebuilds that run in other databases; at most max. */
+extern int	ps_lease_processes_elsewhere(int *pids, int max);
+
 /* Keeps other workers of the stream from adding partitions until the caller's transaction ends. */
 extern void ps_lease_lock_partitions(int stream_id);
 

@@ -23,6 +23,7 @@
 #include "utils/acl.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 static int64 *ends = NULL;		/* of each partition, when the process began */
 static int	nends = 0;
@@ -33,14 +34,17 @@ ps_rebuild_start_worker(void)
 {
 	PsRebuild  *rebuild = ps_rebuild_find();
 	PsStream   *stream;
-	Oid			owner;
 
 	if (rebuild == NULL || !rebuild->enabled || strcmp(rebuild->state, "incomplete") == 0 ||
 		ps_lease_has_worker(PS_LEASE_OF_REBUILD(rebuild->stream_id), 0))
 		return 0;
 	stream = ps_stream_find(NULL, rebuild->stream_id);
-	owner = get_role_oid(stream->owner, true);
-	if (OidIsValid(owner) && ps_rebuild_register(stream->stream_id, owner))
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(stream->owner)))
+	{
+		ps_rebuild_set_state(stream->stream_id, "no_owner", ps_stream_no_owner(stream), PS_NEW_OWNER_HINT);
+		return 0;
+	}
+	if (ps_rebuild_register(stream->stream_id, stream->owner))
 		return 1;
 	ps_rebuild_set_state(stream->stream_id, "no_worker_slot", "no background worker slot is free", PS_NO_SLOT_HINT);
 	return 0;

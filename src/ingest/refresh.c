@@ -13,7 +13,10 @@
 #include "miscadmin.h"
 #include "profile_stream.h"
 #include "sink/notify.h"
+#include "storage/ipc.h"
+#include "store/contain.h"
 #include "store/lock.h"
+#include "store/owner.h"
 #include "store/secret.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -25,6 +28,8 @@
 
 static bool has_lease = false;
 static bool notified = false;	/* in this transaction */
+static const char *segment_under_way = NULL;
+static bool code_was_ended = false; /* by the last attempt */
 
 /* A session keeps a lease beyond its transactions: whatever ends the refresh by an error ends this too. */
 static void
@@ -53,9 +58,49 @@ take_lease(void)
 	return true;
 }
 
+/*
+ * At the exit of a process whose code of users did not end when it was cancelled:
+ * notes that, so that the next refresh begins with what else there is.
+ */
+static void
+note_giving_up(int code, Datum arg)
+{
+	PsIdentity	identity;
+	const char *error = "it took too long, and did not end when it was cancelled";
+
+	if (!ps_contain_gave_up() || !has_lease)
+		return;
+	(void) ps_contain_end();
+	AbortOutOfAnyTransaction();
+	StartTransactionCommand();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	identity = ps_become_owner();
+	if (segment_under_way != NULL)
+		ps_segment_note(segment_under_way, error);
+	else
+		ps_refresh_fail(psprintf("score function: %s", error));
+	ps_become_caller(identity);
+	PopActiveSnapshot();
+	SPI_finish();
+	CommitTransactionCommand();
+}
+
+void
+ps_refresh_note_segment(const char *name)
+{
+	segment_under_way = name;
+}
+
 bool
 ps_refresh_start(PsRefresh *refresh)
 {
+	static bool registered = false;
+
+	if (!registered)
+		before_shmem_exit(note_giving_up, (Datum) 0);
+	registered = true;
+	segment_under_way = NULL;
 	/* the caller's transaction has seen what it has seen */
 	SPI_commit();
 	if (!take_lease())
@@ -202,8 +247,14 @@ ps_refresh_lock(PsRefresh *refresh, const char **customer_ids, int n, int wait_m
 
 /* Whether an error is not about what was worked on: the system's, or somebody wants an end. */
 static bool
-is_fault(int sqlerrcode)
+is_fault(const ErrorData *error, bool in_code)
 {
+	int			sqlerrcode = error->sqlerrcode;
+
+	/* code of users can raise anything, and that is its own; but for what the server raises when it is cancelled */
+	if (in_code)
+		return sqlerrcode == ERRCODE_QUERY_CANCELED && strcmp(error->funcname, "ProcessInterrupts") == 0 && !code_was_ended;
+
 	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
 	{
 		case ERRCODE_TRANSACTION_ROLLBACK:
@@ -223,7 +274,9 @@ ps_refresh_attempt(void (*work) (void *arg), void *arg)
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData  *volatile error = NULL;
+	volatile bool in_code = false;
 
+	code_was_ended = false;
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	PG_TRY();
@@ -235,15 +288,22 @@ ps_refresh_attempt(void (*work) (void *arg), void *arg)
 	}
 	PG_CATCH();
 	{
+		const char *ending;
+
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
+		in_code = ps_contain_is_on();
+		ending = in_code ? ps_contain_end() : NULL;
+		if (ending != NULL)
+			error->message = psprintf("it %s", ending);
+		code_was_ended |= ending != NULL;
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
 	}
 	PG_END_TRY();
-	if (error != NULL && is_fault(error->sqlerrcode))
+	if (error != NULL && is_fault(error, in_code || code_was_ended))
 		ReThrowError(error);
 	return error;
 }
@@ -299,4 +359,29 @@ ps_refresh_return(PsRole role)
 {
 	AtEOXact_GUC(false, role.nest_level);
 	SetUserIdAndSecContext(role.user, role.context);
+}
+
+void
+ps_refresh_begin_code(int timeout_ms, const char *setting)
+{
+	ps_contain_begin(timeout_ms, setting);
+}
+
+void
+ps_refresh_end_code(const char *what)
+{
+	const char *ending = ps_contain_end();
+
+	if (ending == NULL)
+		return;
+	code_was_ended = true;
+	ereport(ERROR,
+			(errcode(ERRCODE_QUERY_CANCELED),
+			 errmsg("%s %s", what, ending)));
+}
+
+bool
+ps_refresh_code_was_ended(void)
+{
+	return code_was_ended;
 }

@@ -31,6 +31,8 @@ typedef struct PsRefresh
 	bool		locked;
 	Oid			function;		/* that replaces the defaults, InvalidOid: none; and whose rights it runs with */
 	Oid			function_owner;
+	PsScored   *calling;		/* for whom it is called */
+	int			slow;			/* profiles for which it took too long */
 } PsRefresh;
 
 /* refresh.c: begins, unless another refresh runs in this database: false; and ends */
@@ -66,7 +68,19 @@ typedef struct PsRole
 extern PsRole ps_refresh_become(Oid role);
 extern void ps_refresh_return(PsRole role);
 
-/* scores.c: raises unless a function may replace the defaults, run with the rights of a role */
+/* Whose predicate is evaluated from here on; NULL: no segment's. The name lives as long as the refresh. */
+extern void ps_refresh_note_segment(const char *name);
+
+/* Around that code: raises when it took longer than a setting says; whether the last attempt failed for that. */
+extern void ps_refresh_begin_code(int timeout_ms, const char *setting);
+extern void ps_refresh_end_code(const char *what);
+extern bool ps_refresh_code_was_ended(void);
+
+/* score_function.c: finds the function that replaces the defaults now, if any, and calls it for profiles that were found */
+extern void ps_score_function_get(PsRefresh *refresh);
+extern void ps_score_function_call(PsRefresh *refresh, PsScored **profiles, int n);
+
+/* Raises unless a function may replace the defaults, run with the rights of a role. */
 extern void ps_score_function_check(Oid function, Oid role);
 
 /* scores.c, segments.c: a whole refresh; name NULL: all segments */

@@ -123,7 +123,7 @@ check_stream(PsRelay *relay)
 		PushActiveSnapshot(GetTransactionSnapshot());
 		MemoryContextSwitchTo(context);
 		stream = ps_stream_find(NULL, relay->stream_id);
-		if (stream != NULL && (!stream->enabled || stream->sinks[relay->sink->kind] == NULL))
+		if (stream != NULL && (!stream->enabled || stream->sinks[relay->sink->kind] == NULL || !ps_watch_owner(stream)))
 			stream = NULL;
 		if (stream != NULL)
 			state = relay->sink->methods->configure(relay->sink, stream, GetUserId());
@@ -226,6 +226,8 @@ control(PsRelay *relay)
 		ProcessConfigFile(PGC_SIGHUP);
 	}
 	AcceptInvalidationMessages();
+	if (ps_watch_options)
+		ps_worker_end_if_ownerless(GetSessionUserId(), relay->stream_id);
 	if ((ps_watch_stream || ps_watch_options) && ps_clock_now() >= relay->next_attempt)
 		check_stream(relay);
 	if (!ps_enabled)
@@ -272,7 +274,8 @@ start(PsRelay *relay, int stream_id)
 
 	memcpy(where, MyBgworkerEntry->bgw_extra, sizeof(where));
 	kind = (int) where[2] - PS_RELAY_NUMBER(0);
-	ps_worker_connect(where[0], where[1]);
+	if (!ps_worker_connect(where[0], where[1]))
+		ps_worker_end_if_ownerless(where[1], stream_id);
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);	/* what is lost is delivered again */
 	ps_watch_begin();
 

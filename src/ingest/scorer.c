@@ -28,6 +28,9 @@
 
 PGDLLEXPORT void profile_stream_scorer_main(Datum arg);
 
+static bool was_due = false;
+static bool had_failed = false;
+
 /* Whether so long has passed since the last refresh began. */
 static bool
 is_due(void)
@@ -104,28 +107,48 @@ between(void)
 	pgstat_report_stat(false);
 }
 
-/* In a non-atomic SPI connection: the refresh, unless somebody else does it or has done it. */
+/* Looks whether somebody else has done it, and whether the scores failed then. */
 static void
-refresh_all(void)
+look(void)
 {
 	PsRefresh	refresh = {.batch = BATCH,.between = between};
-	bool		due;
 
 	if (!ps_refresh_start(&refresh))
 		return;
 	ps_refresh_begin_batch(&refresh);
 	ps_check_may_run(GetUserId());
-	due = is_due();
+	was_due = is_due();
+	had_failed = ps_refresh_has_failed();
 	ps_refresh_commit_batch(&refresh, NULL, NULL);
-	if (due)
-	{
-		refresh.as_of = GetCurrentTimestamp();
-		/* what an interrupted run has done is left alone, what the one before did at its end is not */
-		refresh.before = refresh.as_of - ps_score_interval_s * USECS_PER_SEC / 2;
-		pgstat_report_activity(STATE_RUNNING, "refreshing scores");
-		ps_scores_refresh(&refresh);
-		ps_segments_refresh(&refresh, NULL);
-	}
+	ps_refresh_finish();
+}
+
+/* Scores, unless somebody else does it; in a non-atomic SPI connection, as the others. */
+static void
+refresh_scores(void)
+{
+	PsRefresh	refresh = {.batch = BATCH,.between = between};
+
+	if (!ps_refresh_start(&refresh))
+		return;
+	refresh.as_of = GetCurrentTimestamp();
+	/* what an interrupted run has done is left alone, what the one before did at its end is not */
+	refresh.before = refresh.as_of - ps_score_interval_s * USECS_PER_SEC / 2;
+	pgstat_report_activity(STATE_RUNNING, "refreshing scores");
+	ps_scores_refresh(&refresh);
+	ps_refresh_finish();
+}
+
+/* Segments, whatever became of the scores: their code is of others. */
+static void
+refresh_segments(void)
+{
+	PsRefresh	refresh = {.batch = BATCH,.between = between};
+
+	if (!ps_refresh_start(&refresh))
+		return;
+	pgstat_report_activity(STATE_RUNNING, "refreshing segments");
+	ps_segments_refresh(&refresh, NULL);
 	ps_refresh_finish();
 }
 
@@ -145,23 +168,17 @@ note_failure(const char *error)
 	CommitTransactionCommand();
 }
 
-void
-profile_stream_scorer_main(Datum arg)
+/* Does a part; an error ends that one alone. */
+static void
+run(void (*part) (void))
 {
-	Oid			where[2];
-
-	memcpy(where, MyBgworkerEntry->bgw_extra, sizeof(where));
-	ps_worker_connect(where[0], where[1]);
-	SetConfigOption("application_name", "profile_stream scorer", PGC_USERSET, PGC_S_SESSION);
-	/* where a procedure would be called from: what lives longer than its transactions */
-	PortalContext = AllocSetContextCreate(TopMemoryContext, "profile_stream scorer", ALLOCSET_DEFAULT_SIZES);
 	PG_TRY();
 	{
 		StartTransactionCommand();
 		if (OidIsValid(ps_own_schema(true)))
 		{
 			SPI_connect_ext(SPI_OPT_NONATOMIC);
-			refresh_all();
+			part();
 			SPI_finish();
 		}
 		CommitTransactionCommand();
@@ -180,5 +197,24 @@ profile_stream_scorer_main(Datum arg)
 		note_failure(error->message);
 	}
 	PG_END_TRY();
+}
+
+void
+profile_stream_scorer_main(Datum arg)
+{
+	Oid			where[2];
+
+	memcpy(where, MyBgworkerEntry->bgw_extra, sizeof(where));
+	if (!ps_worker_connect(where[0], where[1]))
+		proc_exit(0);
+	SetConfigOption("application_name", "profile_stream scorer", PGC_USERSET, PGC_S_SESSION);
+	/* where a procedure would be called from: what lives longer than its transactions */
+	PortalContext = AllocSetContextCreate(TopMemoryContext, "profile_stream scorer", ALLOCSET_DEFAULT_SIZES);
+	run(look);
+	if (!was_due)
+		proc_exit(0);
+	/* what failed comes last: it may end this process */
+	run(had_failed ? refresh_segments : refresh_scores);
+	run(had_failed ? refresh_scores : refresh_segments);
 	proc_exit(0);
 }

@@ -10,26 +10,19 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_proc.h"
-#include "catalog/pg_type.h"
-#include "compat.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "ingest/refresh.h"
 #include "miscadmin.h"
 #include "store/lock.h"
 #include "store/outbox.h"
-#include "utils/acl.h"
-#include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/jsonb.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/regproc.h"
 #include "utils/timestamp.h"
 
 #define MAX_LATER 100000		/* profiles that are remembered to come again */
 #define ROUNDS 5				/* in which they do */
+#define MAX_SLOW 10				/* profiles of a refresh for which the function may take too long */
 #define WAIT_MS 200				/* for the locks of a batch in the last one */
 
 /* A range of a batch that is worked on together. */
@@ -40,6 +33,22 @@ typedef struct Range
 	int			n;
 	void		(*work) (void *range);
 } Range;
+
+/*
+ * Notes that the function took too long for a profile, for which it is not called
+ * again; and gives up when that is not the profiles' fault.
+ */
+static void
+note_slow(PsRefresh *refresh, const ErrorData *error)
+{
+	refresh->calling->slow = true;
+	if (++refresh->slow < MAX_SLOW)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_QUERY_CANCELED),
+			 errmsg("the score function is given up, because %d profiles failed: %s", refresh->slow, error->message),
+			 errhint("Make it faster, or raise profile_stream.handler_timeout.")));
+}
 
 /* Does the work of a range; halves it when something in it raises. */
 static void
@@ -57,6 +66,8 @@ isolate(const Range *range)
 	if (error == NULL)
 		return;
 	range->refresh->counts = before;
+	if (ps_refresh_code_was_ended())
+		note_slow(range->refresh, error);
 	if (range->n == 1)
 	{
 		range->profiles[0]->failed = true;
@@ -71,105 +82,6 @@ isolate(const Range *range)
 	isolate(&half);
 }
 
-/* A member of what the function returned; NULL when it is not there or null. */
-static JsonbValue *
-get_member(Jsonb *result, const char *name, enum jbvType type, const char *kind)
-{
-	JsonbValue *value = getKeyJsonValueFromContainer(&result->root, name, strlen(name), NULL);
-
-	if (value == NULL || value->type == jbvNull)
-		return NULL;
-	if (value->type != type)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("%s must be a %s", name, kind)));
-	return value;
-}
-
-/* Lets the function's result replace the defaults, as far as it has something. */
-static void
-take_result(PsScores *scores, Jsonb *result)
-{
-	JsonbValue *value;
-
-	if (!JB_ROOT_IS_OBJECT(result))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("the score function must return a JSON object")));
-	if ((value = get_member(result, "segment", jbvString, "string")) != NULL)
-	{
-		scores->segment = pnstrdup(value->val.string.val, value->val.string.len);
-		if (value->val.string.len == 0 || value->val.string.len > PS_MAX_SEGMENT_BYTES)
-			ereport(ERROR,
-					(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
-					 errmsg("segment must have 1 to %d bytes", PS_MAX_SEGMENT_BYTES)));
-	}
-	if ((value = get_member(result, "churnRiskScore", jbvNumeric, "number")) != NULL)
-	{
-		scores->churn_risk_score = DatumGetFloat8(DirectFunctionCall1(numeric_float8, NumericGetDatum(value->val.numeric)));
-		if (!(scores->churn_risk_score >= 0 && scores->churn_risk_score <= 1))
-			ereport(ERROR,
-					(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-					 errmsg("churnRiskScore must be between 0 and 1")));
-	}
-	if ((value = get_member(result, "lifetimeValue", jbvNumeric, "number")) != NULL)
-		scores->lifetime_value = NumericGetDatum(value->val.numeric);
-}
-
-void
-ps_score_function_check(Oid function, Oid role)
-{
-	Oid		   *types;
-	int			ntypes;
-
-	if (get_func_prokind(function) != PROKIND_FUNCTION || get_func_retset(function) ||
-		get_func_signature(function, &types, &ntypes) != JSONBOID || ntypes != 1 || types[0] != JSONBOID)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-				 errmsg("a score function must be a function of one jsonb that returns jsonb"),
-				 errhint("It takes a profile as get_profile() returns it, and returns an object with segment, churnRiskScore and lifetimeValue.")));
-	if (func_volatile(function) == PROVOLATILE_VOLATILE)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-				 errmsg("a score function must be STABLE or IMMUTABLE"),
-				 errhint("ALTER FUNCTION ... STABLE: it reads, and writes nothing.")));
-	if (ps_function_aclcheck(function, role, ACL_EXECUTE) != ACLCHECK_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for function %s", format_procedure(function))));
-}
-
-/* Calls the function for each profile, with the rights of who set it. */
-static void
-call_function(Range *range)
-{
-	PsRefresh  *refresh = range->refresh;
-	PsRole		back = ps_refresh_become(refresh->function_owner);
-	Datum	   *results = palloc(range->n * sizeof(Datum));
-	FmgrInfo	function;
-
-	fmgr_info(refresh->function, &function);
-	for (int i = 0; i < range->n; i++)
-	{
-		LOCAL_FCINFO(fcinfo, 1);
-
-		CHECK_FOR_INTERRUPTS();
-		results[i] = (Datum) 0;
-		if (!range->profiles[i]->found)
-			continue;
-		InitFunctionCallInfoData(*fcinfo, &function, 1, InvalidOid, NULL, NULL);
-		fcinfo->args[0].value = range->profiles[i]->document;
-		fcinfo->args[0].isnull = false;
-		results[i] = FunctionCallInvoke(fcinfo);
-		if (fcinfo->isnull)
-			results[i] = (Datum) 0;
-	}
-	ps_refresh_return(back);
-	for (int i = 0; i < range->n; i++)
-		if (results[i] != (Datum) 0)
-			take_result(&range->profiles[i]->new, DatumGetJsonbP(results[i]));
-}
-
 /* Computes, without any lock. */
 static void
 compute(void *arg)
@@ -180,7 +92,7 @@ compute(void *arg)
 		range->profiles[i]->found = false;
 	ps_scores_read(range->profiles, range->n, range->refresh->as_of, OidIsValid(range->refresh->function));
 	if (OidIsValid(range->refresh->function))
-		call_function(range);
+		ps_score_function_call(range->refresh, range->profiles, range->n);
 }
 
 static bool
@@ -253,28 +165,13 @@ write_batch(PsRefresh *refresh, void *arg)
 	ps_refresh_progress(&refresh->counts);
 }
 
-/* Finds the function that replaces the defaults now, if any. */
-static void
-find_function(PsRefresh *refresh)
-{
-	char	   *function;
-	char	   *owner;
-
-	refresh->function = InvalidOid;
-	if (!ps_score_function_find(&function, &owner))
-		return;
-	refresh->function = DatumGetObjectId(DirectFunctionCall1(regprocedurein, CStringGetDatum(function)));
-	refresh->function_owner = get_role_oid(owner, false);
-	ps_score_function_check(refresh->function, refresh->function_owner);
-}
-
 /* Scores a batch and commits; returns the list with those who were not to be had added. */
 static List *
 refresh_batch(PsRefresh *refresh, Batch *batch, List *later)
 {
 	Range		range = {refresh, batch->profiles, batch->n, compute};
 
-	find_function(refresh);
+	ps_score_function_get(refresh);
 	isolate(&range);
 	ps_refresh_commit_batch(refresh, write_batch, batch);
 	MemoryContextSwitchTo(refresh->home);

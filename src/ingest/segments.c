@@ -9,8 +9,8 @@
 
 #include "ingest/refresh.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 typedef struct Range
@@ -22,6 +22,7 @@ typedef struct Range
 	PsMove	  **moves;
 	int			nmoves;
 	const char *error;
+	int64		left_ms;		/* of the time that the predicate may take */
 } Range;
 
 /* Evaluates the predicate. */
@@ -29,9 +30,13 @@ static void
 evaluate(void *arg)
 {
 	Range	   *range = arg;
-	PsRole		back = ps_refresh_become(get_role_oid(range->segment->owner, false));
+	PsRole		back = ps_refresh_become(range->segment->owner);
+	PsMoment	began = ps_clock_now();
 
+	ps_refresh_begin_code(ps_segment_timeout_ms == 0 ? 0 : (int) Max(range->left_ms, 1), "profile_stream.segment_timeout");
 	range->matches = ps_segment_matches(range->segment->predicate, range->after, range->upto);
+	ps_refresh_end_code("it");
+	range->left_ms -= (ps_clock_now() - began) / 1000;
 	ps_refresh_return(back);
 }
 
@@ -81,13 +86,27 @@ write_note(PsRefresh *refresh, void *arg)
 	ps_segment_note(range->segment->name, range->error);
 }
 
+/* Why the predicate of a segment may not be evaluated, NULL: it may. */
+static char *
+find_obstacle(const PsSegment *segment)
+{
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(segment->owner)))
+		return "the role that owned it is gone; alter_segment() gives it to another one";
+	return segment->confirmed ? NULL : "it is not confirmed; confirm_code() does that";
+}
+
 static void
 refresh_segment(PsRefresh *refresh, const PsSegment *segment)
 {
-	Range		range = {.segment = segment,.after = ""};
-	char	   *error = NULL;
+	Range		range = {.segment = segment,.after = "",.left_ms = ps_segment_timeout_ms};
+	char	   *error;
 
-	do
+	ps_refresh_begin_batch(refresh);
+	error = find_obstacle(segment);
+	ps_refresh_commit_batch(refresh, NULL, NULL);
+	ps_refresh_note_segment(segment->name);
+
+	while (error == NULL)
 	{
 		ErrorData  *raised;
 
@@ -102,10 +121,12 @@ refresh_segment(PsRefresh *refresh, const PsSegment *segment)
 		}
 		range.nmoves = ps_segment_moves(segment->name, range.after, range.upto, range.matches, &range.moves);
 		ps_refresh_commit_batch(refresh, write_range, &range);
-		if (range.upto != NULL)
-			range.after = MemoryContextStrdup(refresh->home, range.upto);
-	} while (range.upto != NULL);
+		if (range.upto == NULL)
+			break;
+		range.after = MemoryContextStrdup(refresh->home, range.upto);
+	}
 
+	ps_refresh_note_segment(NULL);
 	range.error = error;
 	ps_refresh_begin_batch(refresh);
 	ps_refresh_commit_batch(refresh, write_note, &range);
@@ -113,7 +134,7 @@ refresh_segment(PsRefresh *refresh, const PsSegment *segment)
 		ereport(WARNING,
 				(errcode(ERRCODE_DATA_EXCEPTION),
 				 errmsg("segment \"%s\" could not be refreshed: %s", segment->name, error),
-				 errhint("Its predicate runs with the rights of role \"%s\"; see the table segments.", segment->owner)));
+				 errhint("profile_stream.stat_code shows whose rights its predicate runs with.")));
 }
 
 void

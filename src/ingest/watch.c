@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "ingest/watch.h"
+#include "miscadmin.h"
 #include "profile_stream.h"
 #include "store/owner.h"
 #include "utils/inval.h"
@@ -23,7 +24,7 @@ relation_changed(Datum arg, Oid relid)
 		ps_watch_stream = true;
 }
 
-/* Somebody altered a server or a user mapping. */
+/* Somebody altered a server, a user mapping, a role, or who is its member. */
 static void
 connection_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
@@ -36,6 +37,8 @@ ps_watch_begin(void)
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, connection_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, connection_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, connection_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMMEMROLE, connection_changed, (Datum) 0);
 }
 
 bool
@@ -45,4 +48,10 @@ ps_watch_extension(void)
 		return false;
 	status_relid = ps_own_table(PS_SCHEMA, "stream_status");
 	return true;
+}
+
+bool
+ps_watch_owner(const PsStream *stream)
+{
+	return stream->owner == GetSessionUserId() && SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(stream->owner));
 }

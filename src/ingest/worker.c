@@ -27,6 +27,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "store/owner.h"
 #include "store/shadow.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -52,6 +53,7 @@ connect_kafka(PsWorker *worker)
 	List	   *options;
 
 	StartTransactionCommand();
+	ps_check_may_run(GetUserId());
 	MemoryContextSwitchTo(worker->context);
 	options = ps_connection_options(worker->stream->server, worker->stream->brokers,
 									worker->stream->options, GetUserId());
@@ -270,7 +272,7 @@ recover(PsWorker *worker)
 	MemoryContextReset(worker->batch_context);
 }
 
-/* Notes that the database or the owner is gone for good. */
+/* Notes that the database is gone for good. */
 static void
 note_fatal(ErrorData *error)
 {
@@ -287,7 +289,7 @@ exit_for_good(int code, Datum arg)
 		_exit(0);
 }
 
-void
+bool
 ps_worker_connect(Oid database, Oid owner)
 {
 	emit_log_hook_type log_hook = emit_log_hook;
@@ -297,9 +299,10 @@ ps_worker_connect(Oid database, Oid owner)
 	emit_log_hook = note_fatal;
 	on_proc_exit(exit_for_good, (Datum) 0);
 	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(database, owner, 0);
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	emit_log_hook = log_hook;
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION);
+	return ps_worker_become(owner);
 }
 
 /* Connects, finds the stream, and becomes its worker. */
@@ -317,7 +320,8 @@ start(PsWorker *worker, int stream_id)
 		ps_shadow_use();
 		worker->next_report = PG_INT64_MAX; /* the group's offsets are the stream's */
 	}
-	ps_worker_connect(where[0], where[1]);
+	if (!ps_worker_connect(where[0], where[1]))
+		ps_worker_end_if_ownerless(where[1], stream_id);
 	SetConfigOption("lc_messages", "C", PGC_SUSET, PGC_S_OVERRIDE); /* dead letters in one language */
 	SetConfigOption("synchronous_commit", ps_synchronous_commit ? "on" : "off", PGC_USERSET, PGC_S_SESSION);
 
@@ -342,6 +346,7 @@ start(PsWorker *worker, int stream_id)
 		ereport(LOG, (errmsg("%s \"%s\" has a worker %d already", what, worker->stream->name, worker->number)));
 		proc_exit(0);
 	}
+	ps_culprits_begin(worker);
 	ps_health_start(worker);
 	ps_cut_reset(worker);
 	ereport(LOG, (errmsg("%s \"%s\" started worker %d", what, worker->stream->name, worker->number)));

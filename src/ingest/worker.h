@@ -85,6 +85,7 @@ typedef struct PsWorker
 	int			cut_patience;	/* so many before it grows */
 	bool		cut_grown;		/* since it was last too large */
 	bool		recheck;		/* read the stream and its options again at the next attempt */
+	List	   *culprits;		/* messages that ended a worker: PsCulprit */
 	int			failures;		/* in a row */
 	PsMoment	next_attempt;
 	PsMoment	next_report;
@@ -185,20 +186,39 @@ extern void ps_health_count(PsWorker *worker, const PsCounts *counts);
  */
 extern void ps_health_check(PsWorker *worker);
 
+/* culprit.c: reads what ended earlier workers, and notes what ends this one; refuses those among the entries */
+extern void ps_culprits_begin(PsWorker *worker);
+extern void ps_culprits_refuse(const PsWorker *worker, PsEntry *entries, int n);
+
+/* Whether an error of that code may be an event's. */
+extern bool ps_culprit_is_data(int sqlerrcode);
+
 /* upkeep.c: a step of retention, when one is due */
 extern void ps_upkeep(PsWorker *worker);
 
 #define PS_NO_SLOT_HINT "Raise max_worker_processes, then call start_streams()."
 
-/* worker.c: becomes a process of this database and role; ends it for good when either is gone */
-extern void ps_worker_connect(Oid database, Oid owner);
+/* role.c: goes on with the rights of a role; false: there is none */
+extern bool ps_worker_become(Oid owner);
+
+/* Ends the process for good when that role is gone, and says so where the stream's state is shown. */
+extern void ps_worker_end_if_ownerless(Oid owner, int stream_id);
+
+/* worker.c: becomes a process of this database, ended for good when that is gone, and of a role; false: that is gone */
+extern bool ps_worker_connect(Oid database, Oid owner);
 
 /* launcher.c: registers the stream's workers, all or those that do not run; how many; warns when no slot is free */
 extern int	ps_workers_start(const PsStream *stream, Oid owner, bool all);
 
+/* Records that nobody is there with whose rights a stream could run; needs SPI. */
+extern void ps_workers_complain_of_owner(const PsStream *stream);
+
 /* control.c: interrupts, reload, and whether the stream shall still run: may end the process */
 extern void ps_control_init(PsWorker *worker, int stream_id);
 extern void ps_control_serve(PsWorker *worker);
+
+/* Raises when the worker is told something else by now; at a stop it is told already. */
+extern void ps_control_check(PsWorker *worker);
 
 /* Around a wait for work. */
 extern void ps_control_waiting(PsWorker *worker, bool waiting);

@@ -10,8 +10,6 @@
  */
 #include "postgres.h"
 
-#include <signal.h>
-
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
@@ -20,6 +18,8 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "optimizer/optimizer.h"
+#include "store/confirmed.h"
+#include "store/contain.h"
 #include "store/function.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -29,8 +29,6 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
-#include "utils/timeout.h"
-#include "utils/timestamp.h"
 
 #define SAFE_PATH "pg_catalog, pg_temp"
 
@@ -38,11 +36,11 @@ struct PsFunction
 {
 	const char *what;
 	const char *name;
-	const char *owner;			/* when it was registered */
+	Oid			owner;			/* when it was registered */
+	bool		confirmed;
 	int			nargs;
 	MemoryContext context;		/* of the plan */
 	Expr	   *plan;
-	Oid			owner_id;
 	uint64		plan_version;
 	ExprState  *state;
 	uint64		state_run;
@@ -55,28 +53,20 @@ struct PsFunctionRun
 	ExprContext *context;
 };
 
-typedef enum Ending
-{
-	NOT_ENDED,
-	TOOK_TOO_LONG,
-	SIGNALLED_ITSELF
-} Ending;
-
-static PsFunction *volatile called = NULL;
-static volatile sig_atomic_t ending = NOT_ENDED;
+static PsFunction *called = NULL;
 static uint64 catalog_version = 1;	/* of all functions */
 static uint64 runs = 0;
-static TimeoutId timer = MAX_TIMEOUTS;
-static bool timer_is_set = false;
+static bool watching = false;
 
 PsFunction *
-ps_function_make(const char *what, const char *name, const char *owner, int nargs)
+ps_function_make(const char *what, const char *name, Oid owner, bool confirmed, int nargs)
 {
 	PsFunction *function = palloc0(sizeof(PsFunction));
 
 	function->what = what;
 	function->name = name;
 	function->owner = owner;
+	function->confirmed = confirmed;
 	function->nargs = nargs;
 	return function;
 }
@@ -85,6 +75,12 @@ const char *
 ps_function_title(const PsFunction *function)
 {
 	return psprintf("%s %s", function->what, function->name);
+}
+
+const char *
+ps_function_under_way(void)
+{
+	return called ? ps_function_title(called) : NULL;
 }
 
 char *
@@ -124,34 +120,11 @@ ps_function_find(const char *name)
 void
 ps_function_refuse_nested(const char *what)
 {
-	if (called != NULL)
+	if (ps_contain_is_on())
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("%s cannot be called by a handler or an upcaster", what),
 				 errhint("Return what shall change in the profile instead.")));
-}
-
-/* The timer, in a signal handler; it ticks on, for a function that catches the first cancellation. */
-static void
-end_call(void)
-{
-	if (called == NULL)
-		return;
-	if (ending == NOT_ENDED)
-		ending = TOOK_TOO_LONG;
-	InterruptPending = true;
-	QueryCancelPending = true;
-}
-
-bool
-ps_function_signalled_itself(void)
-{
-	if (called == NULL)
-		return false;
-	ending = SIGNALLED_ITSELF;
-	InterruptPending = true;
-	QueryCancelPending = true;
-	return true;
 }
 
 static void
@@ -166,11 +139,9 @@ ps_function_begin(void)
 	PsFunctionRun *run = palloc0(sizeof(PsFunctionRun));
 	ParamListInfo params = makeParamList(2);
 
-	if (timer == MAX_TIMEOUTS)
-	{
-		timer = RegisterTimeout(USER_TIMEOUT, end_call);
+	if (!watching)
 		CacheRegisterSyscacheCallback(PROCOID, functions_changed, (Datum) 0);
-	}
+	watching = true;
 	run->number = ++runs;
 	if (strcmp(namespace_search_path, SAFE_PATH) != 0)
 	{
@@ -211,7 +182,6 @@ look_up(PsFunction *function)
 	Oid			oid = ps_function_find(function->name);
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
 	Form_pg_proc form;
-	char	   *owner;
 
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR,
@@ -219,9 +189,7 @@ look_up(PsFunction *function)
 				 errmsg("%s does not exist", ps_function_title(function)),
 				 errhint("Create it again, or unregister it.")));
 	form = (Form_pg_proc) GETSTRUCT(tuple);
-	function->owner_id = form->proowner;
-	owner = GetUserNameFromId(form->proowner, true);
-	if (owner == NULL || strcmp(owner, function->owner) != 0)
+	if (form->proowner != function->owner)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("%s has another owner than when it was registered", ps_function_title(function)),
@@ -273,14 +241,17 @@ prepare(PsFunctionRun *run, PsFunction *function, int context)
 	if (function->plan == NULL || function->plan_version != catalog_version)
 	{
 		uint64		version = catalog_version;
-		Oid			owner = get_role_oid(function->owner, true);
 
+		if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(function->owner)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("the role that owned %s when it was registered is gone", ps_function_title(function)),
+					 errhint("The owner of the function may register it again.")));
 		/* whoever applies need not see its schema */
-		if (OidIsValid(owner))
-			SetUserIdAndSecContext(owner, context);
+		SetUserIdAndSecContext(function->owner, context);
 		plan(function, look_up(function), version);
 	}
-	SetUserIdAndSecContext(function->owner_id, context);
+	SetUserIdAndSecContext(function->owner, context);
 	if (function->state != NULL && function->state_run == run->number)
 		return;
 	caller = MemoryContextSwitchTo(run->context->ecxt_per_query_memory);
@@ -289,34 +260,15 @@ prepare(PsFunctionRun *run, PsFunction *function, int context)
 	MemoryContextSwitchTo(caller);
 }
 
+/* Raises for code that may not run: nobody's event is to blame, and so it waits. */
 static void
-set_timer(bool on)
+check_confirmed(const PsFunction *function)
 {
-	/* cheap: as long as an alarm is due that was set for an earlier call, no other is set */
-	if (on && ps_handler_timeout_ms > 0)
-		enable_timeout_every(timer, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ps_handler_timeout_ms), ps_handler_timeout_ms);
-	else if (timer_is_set)
-		disable_timeout(timer, false);
-	timer_is_set = on && ps_handler_timeout_ms > 0;
-}
-
-/* Notes that a call is over; whether it was ended, of which nothing is left. */
-static bool
-note_over(void)
-{
-	set_timer(false);
-	called = NULL;
-	if (ending == NOT_ENDED)
-		return false;
-	QueryCancelPending = false;
-	return true;
-}
-
-/* Why the call was ended, as the end of a sentence. */
-static const char *
-describe_ending(void)
-{
-	return ending == TOOK_TOO_LONG ? "took longer than profile_stream.handler_timeout" : "cancelled or terminated its own process";
+	if (!function->confirmed)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s is not confirmed", ps_function_title(function)),
+				 errhint(PS_CONFIRM_HINT)));
 }
 
 Jsonb *
@@ -330,23 +282,23 @@ ps_function_call(PsFunctionRun *run, PsFunction *function, Jsonb *first, Jsonb *
 	Datum		result;
 	Jsonb	   *answer;
 	bool		isnull;
+	const char *ending;
 
+	check_confirmed(function);
 	params[0].value = JsonbPGetDatum(first);
 	params[1].value = JsonbPGetDatum(second);
 	GetUserIdAndSecContext(&user, &context);
-	ending = NOT_ENDED;
 	called = function;
 	nest_level = NewGUCNestLevel();
+	ps_contain_begin(ps_handler_timeout_ms, "profile_stream.handler_timeout");
 	prepare(run, function, context);
-	set_timer(true);
 	result = ExecEvalExprSwitchContext(function->state, run->context, &isnull);
-	if (note_over())
-	{
-		called = function;
+	ending = ps_contain_end();
+	if (ending != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("%s %s", ps_function_title(function), describe_ending())));
-	}
+				 errmsg("%s %s", ps_function_title(function), ending)));
+	called = NULL;
 	AtEOXact_GUC(false, nest_level);
 	SetUserIdAndSecContext(user, context);
 	if (isnull)
@@ -366,7 +318,7 @@ ps_function_abort(const char **reason)
 	if (function == NULL)
 		return NULL;
 	function->state = NULL;		/* it may have been left in the middle of something */
-	if (note_over())
-		*reason = describe_ending();
+	called = NULL;
+	*reason = ps_contain_end();
 	return function;
 }

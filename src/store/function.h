@@ -16,7 +16,7 @@
 typedef struct PsFunctionRun PsFunctionRun;
 
 /* A function of nargs jsonb arguments, as it was registered; what: "handler" or "upcaster". In the current context. */
-extern PsFunction *ps_function_make(const char *what, const char *name, const char *owner, int nargs);
+extern PsFunction *ps_function_make(const char *what, const char *name, Oid owner, bool confirmed, int nargs);
 
 /* What it is and its name, for messages. */
 extern const char *ps_function_title(const PsFunction *function);
@@ -29,6 +29,9 @@ extern Oid	ps_function_find(const char *name);
 
 /* Raises when it is called by such a function. */
 extern void ps_function_refuse_nested(const char *what);
+
+/* The title of the one that is being called, NULL: none is. */
+extern const char *ps_function_under_way(void);
 
 extern PsFunctionRun *ps_function_begin(void);
 extern void ps_function_end(PsFunctionRun *run);
@@ -46,8 +49,5 @@ extern void ps_function_forget(PsFunctionRun *run);
  * is the function's own error for sure.
  */
 extern const PsFunction *ps_function_abort(const char **ending);
-
-/* In a signal handler: whether a call is under way; then it ends with an error, because it signalled its own process. */
-extern bool ps_function_signalled_itself(void);
 
 #endif							/* PS_FUNCTION_H */

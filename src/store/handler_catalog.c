@@ -1,30 +1,36 @@
 /*
  * handler_catalog.c
  *	  Handlers and upcasters as they are registered. The functions are kept by
- *	  name, because their OIDs are others after a restore or pg_upgrade.
+ *	  name, because their OIDs are others after a restore or pg_upgrade; their owners
+ *	  as roles, whatever their names become.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "store/confirmed.h"
 #include "store/function.h"
 #include "store/handler_catalog.h"
 #include "store/plan.h"
 #include "utils/builtins.h"
 
+#define UPCASTER_KEY "(u.from_version::text OPERATOR(pg_catalog.||) ':' OPERATOR(pg_catalog.||) u.event_type)"
+
 static PsPlan handlers_plan = {
-	.sql = "SELECT h.event_type, h.function, h.owner FROM profile_stream.event_handlers h"
+	.sql = "SELECT h.event_type, h.function, h.owner, " PS_IS_CONFIRMED("handler", "h.handler_id::text")
+	" FROM profile_stream.event_handlers h"
 	" ORDER BY h.priority, h.handler_id",
 	.as_written = true
 };
 
 static PsPlan add_handler_plan = {
 	.sql = "INSERT INTO profile_stream.event_handlers (event_type, function, owner, priority)"
-	" VALUES ($1, $2, $3::pg_catalog.name, $4) ON CONFLICT (event_type, function) DO NOTHING",
-	.nargs = 4,.argtypes = {TEXTOID, TEXTOID, TEXTOID, INT4OID},.as_written = true
+	" VALUES ($1, $2, $3, $4) ON CONFLICT (event_type, function) DO NOTHING RETURNING handler_id::text",
+	.nargs = 4,.argtypes = {TEXTOID, TEXTOID, REGROLEOID, INT4OID},.as_written = true
 };
 
 static PsPlan handler_plan = {
-	.sql = "SELECT h.owner FROM profile_stream.event_handlers h WHERE h.event_type = $1 AND h.function = $2",
+	.sql = "SELECT h.owner, " PS_IS_CONFIRMED("handler", "h.handler_id::text") " FROM profile_stream.event_handlers h"
+	" WHERE h.event_type = $1 AND h.function = $2",
 	.nargs = 2,.argtypes = {TEXTOID, TEXTOID},.as_written = true
 };
 
@@ -34,19 +40,21 @@ static PsPlan remove_handler_plan = {
 };
 
 static PsPlan upcasters_plan = {
-	.sql = "SELECT u.event_type, u.function, u.owner, u.from_version FROM profile_stream.event_upcasters u"
+	.sql = "SELECT u.event_type, u.function, u.owner, " PS_IS_CONFIRMED("upcaster", UPCASTER_KEY) ", u.from_version"
+	" FROM profile_stream.event_upcasters u"
 	" ORDER BY u.event_type, u.from_version",
 	.as_written = true
 };
 
 static PsPlan add_upcaster_plan = {
 	.sql = "INSERT INTO profile_stream.event_upcasters (event_type, from_version, function, owner)"
-	" VALUES ($1, $2, $3, $4::pg_catalog.name) ON CONFLICT (event_type, from_version) DO NOTHING",
-	.nargs = 4,.argtypes = {TEXTOID, INT4OID, TEXTOID, TEXTOID},.as_written = true
+	" VALUES ($1, $2, $3, $4) ON CONFLICT (event_type, from_version) DO NOTHING",
+	.nargs = 4,.argtypes = {TEXTOID, INT4OID, TEXTOID, REGROLEOID},.as_written = true
 };
 
 static PsPlan upcaster_plan = {
-	.sql = "SELECT u.owner, u.function FROM profile_stream.event_upcasters u WHERE u.event_type = $1 AND u.from_version = $2",
+	.sql = "SELECT u.owner, " PS_IS_CONFIRMED("upcaster", UPCASTER_KEY) ", u.function FROM profile_stream.event_upcasters u"
+	" WHERE u.event_type = $1 AND u.from_version = $2",
 	.nargs = 2,.argtypes = {TEXTOID, INT4OID},.as_written = true
 };
 
@@ -54,6 +62,30 @@ static PsPlan remove_upcaster_plan = {
 	.sql = "DELETE FROM profile_stream.event_upcasters u WHERE u.event_type = $1 AND u.from_version = $2",
 	.nargs = 2,.argtypes = {TEXTOID, INT4OID},.as_written = true
 };
+
+/* A column of the last result that is a role. */
+static Oid
+get_role(uint64 row, int column)
+{
+	bool		isnull;
+
+	return DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull));
+}
+
+static bool
+get_bool(uint64 row, int column)
+{
+	bool		isnull;
+
+	return DatumGetBool(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull));
+}
+
+/* The function of a row whose columns are event type, function, owner and whether it is confirmed. */
+static PsFunction *
+make_function(const char *what, uint64 row, int nargs)
+{
+	return ps_function_make(what, ps_plan_text(row, 2), get_role(row, 3), get_bool(row, 4), nargs);
+}
 
 void
 ps_handlers_load(PsRules *rules)
@@ -66,7 +98,7 @@ ps_handlers_load(PsRules *rules)
 		Size		size = (of_type->nhandlers + 1) * sizeof(PsFunction *);
 
 		of_type->handlers = of_type->nhandlers == 0 ? palloc(size) : repalloc(of_type->handlers, size);
-		of_type->handlers[of_type->nhandlers++] = ps_function_make("handler", ps_plan_text(i, 2), ps_plan_text(i, 3), 2);
+		of_type->handlers[of_type->nhandlers++] = make_function("handler", i, 2);
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -84,45 +116,58 @@ ps_upcasters_load(PsRules *rules)
 		of_type->upcasters = of_type->nupcasters == 0 ? palloc(size) : repalloc(of_type->upcasters, size);
 		of_type->upcasters[of_type->nupcasters++] = (PsUpcaster)
 		{
-			atoi(ps_plan_text(i, 4)), ps_function_make("upcaster", ps_plan_text(i, 2), ps_plan_text(i, 3), 1)
+			atoi(ps_plan_text(i, 5)), make_function("upcaster", i, 1)
 		};
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
 
 bool
-ps_handlers_add(const char *event_type, const char *function, const char *owner, int priority)
+ps_handlers_add(const char *event_type, const char *function, Oid owner, int priority)
 {
-	Datum		args[4] = {CStringGetTextDatum(event_type), CStringGetTextDatum(function), CStringGetTextDatum(owner), Int32GetDatum(priority)};
+	Datum		args[4] = {CStringGetTextDatum(event_type), CStringGetTextDatum(function), ObjectIdGetDatum(owner), Int32GetDatum(priority)};
 
-	return ps_plan_run(&add_handler_plan, args, NULL, SPI_OK_INSERT) > 0;
+	if (ps_definitions_write(&add_handler_plan, args, NULL, SPI_OK_INSERT_RETURNING) == 0)
+		return false;
+	ps_confirm("handler", ps_plan_text(0, 1));
+	return true;
 }
 
 bool
-ps_upcasters_add(const char *event_type, int from_version, const char *function, const char *owner)
+ps_upcasters_add(const char *event_type, int from_version, const char *function, Oid owner)
 {
-	Datum		args[4] = {CStringGetTextDatum(event_type), Int32GetDatum(from_version), CStringGetTextDatum(function), CStringGetTextDatum(owner)};
+	Datum		args[4] = {CStringGetTextDatum(event_type), Int32GetDatum(from_version), CStringGetTextDatum(function), ObjectIdGetDatum(owner)};
 
-	return ps_plan_run(&add_upcaster_plan, args, NULL, SPI_OK_INSERT) > 0;
+	if (ps_definitions_write(&add_upcaster_plan, args, NULL, SPI_OK_INSERT) == 0)
+		return false;
+	ps_confirm("upcaster", psprintf("%d:%s", from_version, event_type));
+	return true;
 }
 
-char *
-ps_handlers_owner(const char *event_type, const char *function)
+bool
+ps_handlers_find(const char *event_type, const char *function, PsRegistered *registered)
 {
 	Datum		args[2] = {CStringGetTextDatum(event_type), CStringGetTextDatum(function)};
 
-	return ps_plan_run(&handler_plan, args, NULL, SPI_OK_SELECT) > 0 ? ps_plan_text(0, 1) : NULL;
+	if (ps_plan_run(&handler_plan, args, NULL, SPI_OK_SELECT) == 0)
+		return false;
+	registered->function = function;
+	registered->owner = get_role(0, 1);
+	registered->confirmed = get_bool(0, 2);
+	return true;
 }
 
-char *
-ps_upcasters_owner(const char *event_type, int from_version, char **function)
+bool
+ps_upcasters_find(const char *event_type, int from_version, PsRegistered *registered)
 {
 	Datum		args[2] = {CStringGetTextDatum(event_type), Int32GetDatum(from_version)};
 
 	if (ps_plan_run(&upcaster_plan, args, NULL, SPI_OK_SELECT) == 0)
-		return NULL;
-	*function = ps_plan_text(0, 2);
-	return ps_plan_text(0, 1);
+		return false;
+	registered->owner = get_role(0, 1);
+	registered->confirmed = get_bool(0, 2);
+	registered->function = ps_plan_text(0, 3);
+	return true;
 }
 
 void

@@ -13,14 +13,20 @@ extern void ps_handlers_load(PsRules *rules);
 extern void ps_upcasters_load(PsRules *rules);
 
 /* Registers one; false when it is there already. */
-extern bool ps_handlers_add(const char *event_type, const char *function, const char *owner, int priority);
-extern bool ps_upcasters_add(const char *event_type, int from_version, const char *function, const char *owner);
+extern bool ps_handlers_add(const char *event_type, const char *function, Oid owner, int priority);
+extern bool ps_upcasters_add(const char *event_type, int from_version, const char *function, Oid owner);
 
-/* The owner of a handler when it was registered; NULL: there is no such handler. */
-extern char *ps_handlers_owner(const char *event_type, const char *function);
+/* A function as it was registered. */
+typedef struct PsRegistered
+{
+	const char *function;
+	Oid			owner;			/* at that time; it may be gone */
+	bool		confirmed;
+} PsRegistered;
 
-/* The same of an upcaster, with its function. */
-extern char *ps_upcasters_owner(const char *event_type, int from_version, char **function);
+/* A handler, an upcaster; false: there is no such one. */
+extern bool ps_handlers_find(const char *event_type, const char *function, PsRegistered *registered);
+extern bool ps_upcasters_find(const char *event_type, int from_version, PsRegistered *registered);
 
 extern void ps_handlers_remove(const char *event_type, const char *function);
 extern void ps_upcasters_remove(const char *event_type, int from_version);

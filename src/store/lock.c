@@ -23,13 +23,14 @@
 
 /* what a stream's worker uses, and what a refresh of scores does */
 static const char *const tables[] = {
-	"streams", "stream_offsets", "stream_status", "stream_gaps",
+	"streams", "confirmed_code", "stream_offsets", "stream_status", "stream_gaps",
 	"materialized_profiles", "window_chunks", "event_ids", "dead_letters",
 	"outbox", "sink_pending", "dead_letter_outbox", "sink_status", "blocked_customers"
 };
 
 static const char *const score_tables[] = {
-	"streams", "materialized_profiles", "window_chunks", "outbox", "score_refresh", "segments", "segment_members", "segment_changes"
+	"streams", "materialized_profiles", "window_chunks", "outbox", "score_refresh", "segments", "segment_members", "segment_changes",
+	"score_function", "confirmed_code"
 };
 
 int64

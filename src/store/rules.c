@@ -21,7 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-static const char *const tables[] = {"attribute_maps", "metric_series", "metrics", "event_handlers", "event_upcasters"};
+static const char *const tables[] = {"attribute_maps", "metric_series", "metrics", "event_handlers", "event_upcasters", "confirmed_code"};
 
 static PsRules *loaded = NULL;
 static MemoryContext loaded_context = NULL;
@@ -156,6 +156,15 @@ load(void)
 	MemoryContextSetParent(context, TopMemoryContext);
 	loaded_context = context;
 	loaded = rules;
+}
+
+void
+ps_rules_tell(void)
+{
+	Oid			relid = ps_own_table(PS_SCHEMA, "event_handlers");
+
+	if (OidIsValid(relid))
+		CacheInvalidateRelcacheByRelid(relid);
 }
 
 void

@@ -14,6 +14,9 @@ extern bool ps_rules_are_stale(void);
 /* Locks what rules are read from against being dropped, as ps_lock_tables() does. */
 extern void ps_rules_lock(void);
 
+/* Tells every process to load the rules again, once the transaction commits. */
+extern void ps_rules_tell(void);
+
 /* The rules as committed or changed by this transaction; good until the next call. */
 extern const PsRules *ps_rules_get(void);
 

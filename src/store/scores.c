@@ -6,6 +6,7 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "store/confirmed.h"
 #include "store/plan.h"
 #include "store/scores.h"
 #include "utils/builtins.h"
@@ -40,14 +41,16 @@ static PsPlan write_plan = {
 	7, {TEXTARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, FLOAT8ARRAYOID, NUMERICARRAYOID, TIMESTAMPTZOID}
 };
 
-static PsPlan function_plan = {"SELECT f.function, f.owner FROM profile_stream.score_function f", 0, {0}};
+static PsPlan function_plan = {
+	"SELECT f.function, f.owner, " PS_IS_CONFIRMED("score_function", "'t'") " FROM profile_stream.score_function f", 0, {0}
+};
 
 static PsPlan clear_function_plan = {"DELETE FROM profile_stream.score_function f", 0, {0}};
 
 static PsPlan set_function_plan = {
-	"INSERT INTO profile_stream.score_function AS f (function, owner, set_at) VALUES ($1, $2::name, pg_catalog.now())"
+	"INSERT INTO profile_stream.score_function AS f (function, owner, set_at) VALUES ($1, $2, pg_catalog.now())"
 	" ON CONFLICT (is_only) DO UPDATE SET function = excluded.function, owner = excluded.owner, set_at = excluded.set_at",
-	2, {TEXTOID, TEXTOID}
+	2, {TEXTOID, REGROLEOID}
 };
 
 static PsPlan begin_plan = {
@@ -75,6 +78,11 @@ static PsPlan error_plan = {
 static PsPlan end_plan = {
 	"UPDATE profile_stream.score_refresh r SET state = $1, finished_at = pg_catalog.clock_timestamp()",
 	1, {TEXTOID}
+};
+
+static PsPlan failed_plan = {
+	"SELECT pg_catalog.count(*) FROM profile_stream.score_refresh r WHERE r.state = 'failed'"
+	" AND r.error_at >= ALL (SELECT s.error_at FROM profile_stream.segments s WHERE s.error_at IS NOT NULL)", 0, {0}
 };
 
 static PsPlan age_plan = {
@@ -177,32 +185,33 @@ ps_scores_write(PsScored **profiles, int n, TimestampTz scored_at)
 }
 
 bool
-ps_score_function_find(char **function, char **owner)
+ps_score_function_find(PsScoreFunction *found)
 {
-	bool		found = ps_plan_run(&function_plan, NULL, NULL, SPI_OK_SELECT) > 0;
+	bool		any = ps_plan_run(&function_plan, NULL, NULL, SPI_OK_SELECT) > 0;
 
-	if (found)
+	if (any)
 	{
-		*function = ps_plan_text(0, 1);
-		*owner = ps_plan_text(0, 2);
+		found->function = ps_plan_text(0, 1);
+		found->owner = DatumGetObjectId(get_value(0, 2, sizeof(Oid)));
+		found->confirmed = DatumGetBool(get_value(0, 3, sizeof(bool)));
 	}
 	SPI_freetuptable(SPI_tuptable);
-	return found;
+	return any;
 }
 
 void
-ps_score_function_set(const char *function, const char *owner)
+ps_score_function_set(const char *function, Oid owner)
 {
-	Datum		args[2];
+	Datum		args[2] = {(Datum) 0, ObjectIdGetDatum(owner)};
 
 	if (function == NULL)
 	{
-		(void) ps_plan_run(&clear_function_plan, NULL, NULL, SPI_OK_DELETE);
+		(void) ps_definitions_write(&clear_function_plan, NULL, NULL, SPI_OK_DELETE);
 		return;
 	}
 	args[0] = CStringGetTextDatum(function);
-	args[1] = CStringGetTextDatum(owner);
-	(void) ps_plan_run(&set_function_plan, args, NULL, SPI_OK_INSERT);
+	(void) ps_definitions_write(&set_function_plan, args, NULL, SPI_OK_INSERT);
+	ps_confirm("score_function", "t");
 }
 
 void
@@ -253,6 +262,12 @@ ps_refresh_fail(const char *error)
 {
 	ps_refresh_note_error(error);
 	set_state("failed");
+}
+
+bool
+ps_refresh_has_failed(void)
+{
+	return ps_plan_number(&failed_plan, NULL) > 0;
 }
 
 int64

@@ -30,6 +30,7 @@ typedef struct PsScored
 	PsScores	old;
 	PsScores	new;
 	Datum		document;		/* as get_profile(), where the caller wanted it */
+	bool		slow;			/* the function took too long */
 	bool		failed;
 	bool		written;
 } PsScored;
@@ -56,9 +57,17 @@ extern void ps_scores_read(PsScored **profiles, int n, TimestampTz as_of, bool d
 /* Writes the new scores of those that are as they were when they were read. */
 extern void ps_scores_write(PsScored **profiles, int n, TimestampTz scored_at);
 
-/* The function that replaces the defaults and whose rights it runs with; false when there is none. */
-extern bool ps_score_function_find(char **function, char **owner);
-extern void ps_score_function_set(const char *function, const char *owner); /* NULL: none */
+/* The function that replaces the defaults. */
+typedef struct PsScoreFunction
+{
+	char	   *function;
+	Oid			owner;			/* whose rights it runs with; may be gone */
+	bool		confirmed;
+} PsScoreFunction;
+
+/* False when there is none. */
+extern bool ps_score_function_find(PsScoreFunction *found);
+extern void ps_score_function_set(const char *function, Oid owner); /* NULL: none */
 
 /* The one row of score_refresh. */
 extern void ps_refresh_begin(void);
@@ -66,6 +75,9 @@ extern void ps_refresh_progress(const PsRefreshCounts *counts);
 extern void ps_refresh_note_error(const char *error);
 extern void ps_refresh_end(const PsRefreshCounts *counts);
 extern void ps_refresh_fail(const char *error);
+
+/* Whether the last one failed, and no segment since. */
+extern bool ps_refresh_has_failed(void);
 
 /* Microseconds since the last refresh began, whatever became of it; -1 when there was none. */
 extern int64 ps_refresh_age_us(void);

@@ -7,6 +7,7 @@
 #include "catalog/pg_type.h"
 #include "nodes/parsenodes.h"
 #include "parser/parser.h"
+#include "store/confirmed.h"
 #include "store/plan.h"
 #include "store/segments.h"
 #include "utils/array.h"
@@ -15,21 +16,25 @@
 #include "utils/timestamp.h"
 
 static PsPlan create_plan = {
-	"INSERT INTO profile_stream.segments (name, predicate, owner, created_at) VALUES ($1, $2, $3::name, pg_catalog.now())"
+	"INSERT INTO profile_stream.segments (name, predicate, owner, created_at) VALUES ($1, $2, $3, pg_catalog.now())"
 	" ON CONFLICT (name) DO NOTHING",
-	3, {TEXTOID, TEXTOID, TEXTOID}
+	3, {TEXTOID, TEXTOID, REGROLEOID}
 };
+
+static PsPlan give_plan = {"UPDATE profile_stream.segments s SET owner = $2 WHERE s.name = $1", 2, {TEXTOID, REGROLEOID}};
 
 static PsPlan drop_plan = {"DELETE FROM profile_stream.segments s WHERE s.name = $1", 1, {TEXTOID}};
 
 static PsPlan find_plan = {
-	"SELECT s.name, s.predicate, s.owner FROM profile_stream.segments s WHERE $1 IS NULL OR s.name = $1 ORDER BY s.name",
+	"SELECT s.name, s.predicate, s.owner, " PS_IS_CONFIRMED("segment", "s.name")
+	" FROM profile_stream.segments s WHERE $1 IS NULL OR s.name = $1 ORDER BY s.error_at NULLS FIRST, s.name",
 	1, {TEXTOID}
 };
 
 static PsPlan note_plan = {
 	"UPDATE profile_stream.segments s SET refreshed_at = CASE WHEN $2 IS NULL THEN pg_catalog.clock_timestamp() ELSE s.refreshed_at END,"
-	" error = $2, error_at = CASE WHEN $2 IS NOT NULL THEN pg_catalog.clock_timestamp() END WHERE s.name = $1",
+	" error = $2, error_at = CASE WHEN $2 IS NOT NULL THEN pg_catalog.clock_timestamp() END,"
+	" failing_since = CASE WHEN $2 IS NOT NULL THEN COALESCE(s.failing_since, pg_catalog.clock_timestamp()) END WHERE s.name = $1",
 	2, {TEXTOID, TEXTOID}
 };
 
@@ -80,9 +85,21 @@ static PsPlan discard_plan = {
 bool
 ps_segment_create(const PsSegment *segment)
 {
-	Datum		args[3] = {CStringGetTextDatum(segment->name), CStringGetTextDatum(segment->predicate), CStringGetTextDatum(segment->owner)};
+	Datum		args[3] = {CStringGetTextDatum(segment->name), CStringGetTextDatum(segment->predicate), ObjectIdGetDatum(segment->owner)};
 
-	return ps_plan_run(&create_plan, args, NULL, SPI_OK_INSERT) > 0;
+	if (ps_definitions_write(&create_plan, args, NULL, SPI_OK_INSERT) == 0)
+		return false;
+	ps_confirm("segment", segment->name);
+	return true;
+}
+
+void
+ps_segment_give(const char *name, Oid owner)
+{
+	Datum		args[2] = {CStringGetTextDatum(name), ObjectIdGetDatum(owner)};
+
+	(void) ps_definitions_write(&give_plan, args, NULL, SPI_OK_UPDATE);
+	ps_confirm("segment", name);
 }
 
 void
@@ -103,10 +120,12 @@ ps_segments_find(const char *name)
 	for (uint64 i = 0; i < n; i++)
 	{
 		PsSegment  *segment = palloc(sizeof(PsSegment));
+		bool		isnull;
 
 		segment->name = ps_plan_text(i, 1);
 		segment->predicate = ps_plan_text(i, 2);
-		segment->owner = ps_plan_text(i, 3);
+		segment->owner = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3, &isnull));
+		segment->confirmed = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 4, &isnull));
 		segments = lappend(segments, segment);
 	}
 	SPI_freetuptable(SPI_tuptable);

@@ -14,7 +14,8 @@ typedef struct PsSegment
 {
 	char	   *name;
 	char	   *predicate;
-	char	   *owner;
+	Oid			owner;			/* may be gone */
+	bool		confirmed;
 } PsSegment;
 
 /* A customer's change: from a segment or NULL, to another one or NULL. */
@@ -36,8 +37,9 @@ typedef struct PsMove
 /* False when there is one of that name. */
 extern bool ps_segment_create(const PsSegment *segment);
 extern void ps_segment_drop(const char *name);
+extern void ps_segment_give(const char *name, Oid owner);
 
-/* One segment, or all by NULL: PsSegment. */
+/* One segment, or all by NULL: PsSegment; those that failed last come last. */
 extern List *ps_segments_find(const char *name);
 
 /* What the refresh of a segment came to. */

@@ -8,6 +8,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "profile_stream.h"
+#include "store/confirmed.h"
 #include "store/owner.h"
 #include "store/plan.h"
 #include "store/secret.h"
@@ -24,7 +25,7 @@ const char *const ps_sink_names[PS_SINK_KINDS] = {
 };
 
 static PsPlan find_plan = {
-	"SELECT s.stream_id, s.name, s.owner::text, s.server::text, s.brokers, s.topic, s.group_id, s.start_from,"
+	"SELECT s.stream_id, s.name, s.owner, s.server::text, s.brokers, s.topic, s.group_id, s.start_from,"
 	" s.batch_size, (EXTRACT(epoch FROM s.batch_wait) * 1000)::int4, (EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::int8,"
 	" s.on_offset_lost, s.notify_channel, s.notify, s.options,"
 	" (EXTRACT(epoch FROM s.reorder_wait) * 1000000)::int8, s.reorder_buffer_size,"
@@ -32,7 +33,7 @@ static PsPlan find_plan = {
 	" s.workers, s.partitions, s.dead_letter_pause_ratio, (EXTRACT(epoch FROM s.lock_timeout) * 1000)::int4,"
 	" s.redis, s.redis_prefix, EXTRACT(epoch FROM s.redis_ttl)::int4, s.updates_topic, s.dead_letter_topic,"
 	" s.segment_channel_prefix, s.format, s.field_map, s.timestamp_unit, s.event_id_scope,"
-	" COALESCE(t.enabled AND t.database = $3, false)"
+	" COALESCE(t.enabled AND t.database = $3, false) AND " PS_IS_CONFIRMED("stream", "s.stream_id::text")
 	" FROM profile_stream.streams s LEFT JOIN profile_stream.stream_status t ON t.stream_id = s.stream_id"
 	" WHERE s.name = $1 OR s.stream_id = $2",
 	3, {TEXTOID, INT4OID, OIDOID}
@@ -57,16 +58,20 @@ static PsPlan find_plan = {
 
 static PsPlan add_plan = {
 	"WITH s AS (INSERT INTO profile_stream.streams (" SETTINGS ", name, owner, topic, start_from, created_at)"
-	" VALUES (" SETTING_VALUES ", $28, $29::name, $30, $31, pg_catalog.now()) RETURNING stream_id), t AS ("
+	" VALUES (" SETTING_VALUES ", $28, $29, $30, $31, pg_catalog.now()) RETURNING stream_id), t AS ("
 	" INSERT INTO profile_stream.stream_status (stream_id, database, enabled, state, changed_at)"
 	" SELECT s.stream_id, $32, true, 'starting', pg_catalog.now() FROM s)"
 	" SELECT s.stream_id FROM s",
-	NSETTINGS + 5, {SETTING_TYPES, TEXTOID, TEXTOID, TEXTOID, TEXTOID, OIDOID}
+	NSETTINGS + 5, {SETTING_TYPES, TEXTOID, REGROLEOID, TEXTOID, TEXTOID, OIDOID}
 };
 
 static PsPlan alter_plan = {
 	"UPDATE profile_stream.streams s SET (" SETTINGS ") = ROW(" SETTING_VALUES ") WHERE s.stream_id = $28",
 	NSETTINGS + 1, {SETTING_TYPES, INT4OID}
+};
+
+static PsPlan give_plan = {
+	"UPDATE profile_stream.streams s SET owner = $2 WHERE s.stream_id = $1", 2, {INT4OID, REGROLEOID}
 };
 
 static PsPlan drop_plan = {
@@ -82,7 +87,8 @@ static PsPlan enable_plan = {
 };
 
 static PsPlan enabled_plan = {
-	"SELECT t.stream_id FROM profile_stream.stream_status t WHERE t.enabled AND t.database = $1 ORDER BY 1",
+	"SELECT t.stream_id FROM profile_stream.stream_status t WHERE t.enabled AND t.database = $1"
+	" AND " PS_IS_CONFIRMED("stream", "t.stream_id::text") " ORDER BY 1",
 	1, {OIDOID}
 };
 
@@ -175,7 +181,7 @@ ps_stream_find(const char *name, int stream_id)
 	stream = palloc0(sizeof(PsStream));
 	stream->stream_id = DatumGetInt32(column_value(1));
 	stream->name = column_text(2);
-	stream->owner = column_text(3);
+	stream->owner = DatumGetObjectId(column_value(3));
 	stream->server = column_text(4);
 	stream->brokers = column_text(5);
 	stream->topic = column_text(6);
@@ -277,12 +283,13 @@ ps_stream_add(PsStream *stream)
 	memset(nulls, ' ', sizeof(nulls));
 	set_settings(stream, args, nulls);
 	args[NSETTINGS] = CStringGetTextDatum(stream->name);
-	args[NSETTINGS + 1] = CStringGetTextDatum(stream->owner);
+	args[NSETTINGS + 1] = ObjectIdGetDatum(stream->owner);
 	args[NSETTINGS + 2] = CStringGetTextDatum(stream->topic);
 	args[NSETTINGS + 3] = CStringGetTextDatum(stream->start_from);
 	args[NSETTINGS + 4] = ObjectIdGetDatum(MyDatabaseId);
-	(void) ps_plan_run(&add_plan, args, nulls, SPI_OK_SELECT);
+	(void) ps_definitions_write(&add_plan, args, nulls, SPI_OK_SELECT);
 	stream->stream_id = DatumGetInt32(column_value(1));
+	ps_confirm("stream", psprintf("%d", stream->stream_id));
 }
 
 void
@@ -294,7 +301,16 @@ ps_stream_alter(const PsStream *stream)
 	memset(nulls, ' ', sizeof(nulls));
 	set_settings(stream, args, nulls);
 	args[NSETTINGS] = Int32GetDatum(stream->stream_id);
-	(void) ps_plan_run(&alter_plan, args, nulls, SPI_OK_UPDATE);
+	(void) ps_definitions_write(&alter_plan, args, nulls, SPI_OK_UPDATE);
+	ps_stream_tell_workers();
+}
+
+void
+ps_stream_give(int stream_id, Oid owner)
+{
+	Datum		args[2] = {Int32GetDatum(stream_id), ObjectIdGetDatum(owner)};
+
+	(void) ps_definitions_write(&give_plan, args, NULL, SPI_OK_UPDATE);
 	ps_stream_tell_workers();
 }
 
@@ -312,6 +328,8 @@ ps_stream_enable(int stream_id, bool enabled)
 {
 	Datum		args[3] = {Int32GetDatum(stream_id), ObjectIdGetDatum(MyDatabaseId), BoolGetDatum(enabled)};
 
+	if (enabled)
+		ps_confirm("stream", psprintf("%d", stream_id));
 	(void) ps_plan_run(&enable_plan, args, NULL, SPI_OK_INSERT);
 	ps_stream_tell_workers();
 }

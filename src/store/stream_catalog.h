@@ -25,7 +25,7 @@ typedef struct PsStream
 {
 	int			stream_id;
 	char	   *name;
-	char	   *owner;
+	Oid			owner;			/* may be gone */
 	char	   *server;			/* NULL: brokers is set */
 	char	   *brokers;
 	char	   *topic;
@@ -57,8 +57,23 @@ typedef struct PsStream
 	char	   *event_id_scope; /* customer: ids are shared with other streams; stream: they are its own */
 	struct PsEnvelope *envelope;	/* of format and map, once a worker has compiled it */
 	int			time_unit;		/* PsTimeUnit, likewise */
-	bool		enabled;		/* in this database */
+	bool		enabled;		/* in this database, where it is confirmed */
 } PsStream;
+
+#define PS_NEW_OWNER_HINT "alter_stream(name, owner => ...) gives it to another role; it goes on from its offsets."
+
+/* The stream's owner; raises when that role is gone. */
+extern Oid	ps_stream_owner(const PsStream *stream);
+
+/* Why nothing is done for an owner that is gone, for a state. */
+extern char *ps_stream_no_owner(const PsStream *stream);
+
+/* Background workers that a stream takes, its relays included. */
+extern int	ps_stream_processes(const PsStream *stream);
+
+/* How many the enabled streams of this database take that do not belong to superusers, without one of them. */
+extern int	ps_streams_count_processes(int without);
+
 
 /* The stream of that name, or id when name is NULL; NULL when there is none. */
 extern PsStream *ps_stream_find(const char *name, int stream_id);
@@ -71,6 +86,7 @@ extern void ps_stream_add(PsStream *stream);
 
 /* Stores the settings of a stream that was found. */
 extern void ps_stream_alter(const PsStream *stream);
+extern void ps_stream_give(int stream_id, Oid owner);
 extern void ps_stream_drop(int stream_id);
 extern void ps_stream_enable(int stream_id, bool enabled);
 

@@ -310,6 +310,8 @@ SELECT profile_stream.apply_event(ev('z2', 'transaction.completed', '{"amount": 
 SET ROLE handlers_operator;
 SELECT profile_stream.unregister_upcaster('transaction.completed', 2);
 RESET ROLE;
+SELECT profile_stream.unregister_upcaster('transaction.completed', 2);
+RESET ROLE;
 SELECT profile_stream.apply_event(ev('z2', 'transaction.completed', '{"amount": 1}', 'u', 2));
 SELECT letters();
 

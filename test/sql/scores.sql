@@ -50,7 +50,7 @@ SELECT * FROM public.scores WHERE customer_id = 'once';
 -- clients are told, and sinks
 SELECT profile_stream.profile_bookmark() AS bookmark \gset
 INSERT INTO profile_stream.streams (name, owner, brokers, topic, group_id, start_from, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options, redis, created_at)
-	VALUES ('sinks', current_user, 'none', 't', 'g', 'earliest', 1, '0', '0', 'stop', 'c', 'off', '{}', 'none', now());
+	VALUES ('sinks', to_regrole(current_user), 'none', 't', 'g', 'earliest', 1, '0', '0', 'stop', 'c', 'off', '{}', 'none', now());
 CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
 SELECT customer_ids FROM profile_stream.outbox;
 SELECT count(*) > 0 AS told FROM profile_stream.profiles_changed_since(:'bookmark') WHERE customer_id = 'once';
@@ -101,7 +101,7 @@ BEGIN
 		ELSE '{"segment": "mine"}' END;
 END $$;
 SELECT profile_stream.set_score_function('public.my_scores(jsonb)');
-SELECT function, owner = current_user AS mine FROM profile_stream.score_function;
+SELECT function, owner = to_regrole(current_user) AS mine FROM profile_stream.score_function;
 CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
 SELECT * FROM public.scores;
 SELECT * FROM public.progress;
@@ -202,16 +202,16 @@ SELECT profile_stream.set_score_function('public.ann(jsonb)');
 SELECT profile_stream.create_segment('ann', 'customer_id = ''once'' AND public.grab()');
 SELECT profile_stream.create_segment('as ann', 'current_user = ''regress_ann'' AND customer_id < ''f''');
 SELECT profile_stream.create_segment('stolen', 'EXISTS (SELECT FROM public.secret)');
-UPDATE profile_stream.score_function SET owner = 'postgres';
-INSERT INTO profile_stream.segments VALUES ('s', 'true', 'postgres', now());
-UPDATE profile_stream.segments SET owner = 'postgres';
+UPDATE profile_stream.score_function SET owner = to_regrole(session_user);
+INSERT INTO profile_stream.segments VALUES ('s', 'true', to_regrole(session_user), now());
+UPDATE profile_stream.segments SET owner = to_regrole(session_user);
 CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
 RESET ROLE;
 CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
 SELECT customer_id, segment FROM public.scores;
 SELECT state, done, failed FROM public.progress;
 CALL profile_stream.refresh_segments();
-SELECT name, error FROM profile_stream.segments WHERE owner = 'regress_ann' ORDER BY 1;
+SELECT name, error FROM profile_stream.segments WHERE owner::text = 'regress_ann' ORDER BY 1;
 SELECT segment, customer_id FROM profile_stream.segment_members WHERE segment IN ('ann', 'as ann') ORDER BY 1, 2;
 SELECT * FROM public.stolen;
 SET ROLE regress_bob;

@@ -1,0 +1,106 @@
+/*
+ * confirm.c
+ *	  confirm_code(), and code_state(), which stat_code shows: code of users that
+ *	  came by a restore or a subscription, and does not run before it is confirmed.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "api/caller.h"
+#include "catalog/pg_proc.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "store/confirmed.h"
+#include "store/function.h"
+#include "store/rules.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/syscache.h"
+
+/* Owner of a function by its name, InvalidOid when it is not there. */
+static Oid
+function_owner(const char *name)
+{
+	PsIdentity	identity = ps_become_owner();	/* the caller need not see its schema */
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(ps_function_find(name)));
+	Oid			owner = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+		ReleaseSysCache(tuple);
+	}
+	ps_become_caller(identity);
+	return owner;
+}
+
+PG_FUNCTION_INFO_V1(ps_code_state);
+Datum
+ps_code_state(PG_FUNCTION_ARGS)
+{
+	const char *state = "ok";
+	Oid			owner = PG_ARGISNULL(1) ? InvalidOid : PG_GETARG_OID(1);
+
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner)))
+		state = "no_owner";
+	else if (PG_ARGISNULL(2) || !PG_GETARG_BOOL(2))
+		state = "unconfirmed";
+	else if (!PG_ARGISNULL(0))
+	{
+		Oid			now = function_owner(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+		state = !OidIsValid(now) ? "no_function" : now != owner ? "other_owner" : "ok";
+	}
+	PG_RETURN_TEXT_P(cstring_to_text(state));
+}
+
+/* Whether the caller may let the code of a role run: as that role he could do all that it does. */
+static bool
+may_confirm(const PsDefinition *definition)
+{
+	return superuser() || (SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(definition->owner)) &&
+						   has_privs_of_role(GetUserId(), definition->owner));
+}
+
+PG_FUNCTION_INFO_V1(ps_confirm_code);
+Datum
+ps_confirm_code(PG_FUNCTION_ARGS)
+{
+	char	   *kind = ps_get_string(fcinfo, 0);
+	char	   *name = ps_get_string(fcinfo, 1);
+	List	   *definitions;
+	PsIdentity	identity;
+	ListCell   *cell;
+	int			confirmed = 0;
+
+	PreventCommandIfReadOnly("confirm_code()");
+	SPI_connect();
+	identity = ps_become_owner();
+	definitions = ps_unconfirmed(kind, name);
+	ps_become_caller(identity);
+	foreach(cell, definitions)
+	{
+		const PsDefinition *definition = lfirst(cell);
+
+		if (!may_confirm(definition))
+		{
+			if (name != NULL)
+				ereport(ERROR,
+						(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						 errmsg("must be owner of %s \"%s\"", definition->kind, definition->name),
+						 errhint("It would run with the rights of its owner, who confirms it, or a superuser.")));
+			continue;
+		}
+		identity = ps_become_owner();
+		ps_confirm(definition->kind, definition->key);
+		ps_become_caller(identity);
+		confirmed++;
+	}
+	if (confirmed > 0)
+	{
+		ps_rules_tell();
+		ps_stream_tell_workers();	/* those that wait for it try at once */
+	}
+	SPI_finish();
+	PG_RETURN_INT32(confirmed);
+}

@@ -1,0 +1,48 @@
+/*
+ * slots.c
+ *	  How many background workers of the cluster streams may take whose owners are
+ *	  no superusers: profile_stream.max_workers. The slots are everybody's.
+ */
+#include "postgres.h"
+
+#include "api/caller.h"
+#include "ingest/lease.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+
+/* Processes of other databases that do not belong to superusers. */
+static int
+count_elsewhere(void)
+{
+	int		   *pids = palloc(max_worker_processes * sizeof(int));
+	int			n = ps_lease_processes_elsewhere(pids, max_worker_processes);
+	int			count = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		PGPROC	   *process = BackendPidGetProc(pids[i]);
+
+		count += process != NULL && !superuser_arg(process->roleId);
+	}
+	return count;
+}
+
+void
+ps_check_slots(const PsStream *stream, int rebuilds)
+{
+	int			limit = ps_max_workers >= 0 ? ps_max_workers : max_worker_processes / 2;
+	Oid			streams = ps_own_table(PS_SCHEMA, "streams");
+	int			taken;
+
+	if (superuser_arg(stream->owner))
+		return;
+	LockRelationOid(streams, ShareUpdateExclusiveLock); /* one counts at a time */
+	taken = ps_streams_count_processes(stream->stream_id) + count_elsewhere() + ps_stream_processes(stream) + rebuilds;
+	if (taken > limit)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("stream \"%s\" would make %d background workers of streams, of %d that there may be", stream->name, taken, limit),
+				 errhint("Give it fewer workers or sinks, or pause another stream; a superuser may raise profile_stream.max_workers.")));
+}
