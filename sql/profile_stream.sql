@@ -196,7 +196,7 @@ CREATE TABLE stream_status (
 	stream_id int PRIMARY KEY REFERENCES streams ON DELETE CASCADE,
 	database oid NOT NULL,
 	enabled boolean NOT NULL,
-	state text COLLATE "C" NOT NULL CHECK (state IN ('starting', 'running', 'ready', 'retrying', 'offset_lost', 'quarantined', 'paused',
+	state text COLLATE "C" NOT NULL CHECK (state IN ('starting', 'running', 'ready', 'retrying', 'offset_lost', 'quarantined', 'no_owner', 'paused',
 		'disabled', 'no_worker_slot', 'incomplete')),
 	error text,
 	hint text,
@@ -260,7 +260,7 @@ COMMENT ON TABLE sink_pending IS 'Customers whose profile a relay has to deliver
 CREATE TABLE sink_status (
 	stream_id int NOT NULL,
 	sink text COLLATE "C" NOT NULL CHECK (sink IN ('redis', 'updates', 'dead_letters')),
-	state text COLLATE "C" NOT NULL CHECK (state IN ('running', 'retrying')),
+	state text COLLATE "C" NOT NULL CHECK (state IN ('running', 'retrying', 'no_worker_slot', 'no_owner')),
 	error text,
 	hint text,
 	error_at timestamptz,

@@ -254,6 +254,7 @@ SELECT profile_stream.create_profile_view('public.regress_view', '{tier}');
 ROLLBACK;
 
 UPDATE profile_stream.segments SET predicate = 'false) OR (current_user <> $$$$' WHERE name = 'regress_all';
+SELECT profile_stream.confirm_code('segment', 'regress_all');
 CALL profile_stream.refresh_segments('regress_all');
 SELECT error FROM profile_stream.segments WHERE name = 'regress_all';
 
