@@ -38,7 +38,7 @@ CREATE FUNCTION h_last(profile jsonb, event jsonb) RETURNS jsonb LANGUAGE sql AS
 SELECT profile_stream.register_handler('all', 'h_last(jsonb,jsonb)', 5);
 SELECT profile_stream.register_handler('all', 'h_all(jsonb,jsonb)');
 SELECT profile_stream.register_handler('all', 'h_second(jsonb,jsonb)');
-TABLE profile_stream.event_handlers;
+SELECT handler_id, event_type, function, owner = to_regrole(session_user) AS mine, priority FROM profile_stream.event_handlers;
 SELECT profile_stream.apply_event(ev('a1', 'all'));
 SELECT shown();
 SELECT profile_stream.apply_events(ARRAY[ev('a2', 'all', customer => 'new'), ev('a3', 'all', customer => 'new')]);
@@ -151,7 +151,7 @@ BEGIN
 		ELSE NULL;
 	END CASE;
 	RETURN jsonb_build_object('attributes', jsonb_build_object(event ->> 'eventId',
-		concat_ws('; ', current_user, current_setting('search_path'), current_setting('timezone'))));
+		concat_ws('; ', current_user = session_user, current_setting('search_path'), current_setting('timezone'))));
 END $$;
 SELECT profile_stream.register_handler('session', 'h_session(jsonb,jsonb)');
 CREATE ROLE handlers_operator IN ROLE profile_stream_operator;
@@ -295,7 +295,7 @@ SELECT letters();
 SELECT version, schema_version, errors FROM jsonb_array_elements('[null,1,2,3,4,0,"1","03",2.0,20e-1,1.5,true,"x",99999999999]') version,
 	profile_stream.decode_event(convert_to((ev('z', 'transaction.completed') || jsonb_build_object('schemaVersion', version))::text, 'UTF8'), '2026-02-01');
 SELECT schema_version, errors FROM profile_stream.decode_event(convert_to(ev('z', 'other', version => 2)::text, 'UTF8'), '2026-02-01');
-TABLE profile_stream.event_upcasters;
+SELECT event_type, from_version, function, owner = to_regrole(session_user) AS mine FROM profile_stream.event_upcasters;
 SELECT profile_stream.register_upcaster('t', 0, 'u1(jsonb)');
 SELECT profile_stream.register_upcaster('t', 10000, 'u1(jsonb)');
 SELECT profile_stream.register_upcaster('t', 1, 'h_all(jsonb,jsonb)');
