@@ -754,10 +754,15 @@ CREATE FUNCTION prune_metrics(as_of timestamptz DEFAULT pg_catalog.now()) RETURN
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION prune_metrics(timestamptz) IS 'Fold samples older than their window into daily buckets, and remove those that no metric reads any more; returns how many samples, 0 when there is nothing left to do';
 
-CREATE FUNCTION customer_lock_key(customer_id text) RETURNS bigint
-	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-	RETURN pg_catalog.hashtextextended(customer_id COLLATE "C", 0);
-COMMENT ON FUNCTION customer_lock_key(text) IS 'Key of the transaction-level advisory lock under which a customer''s events are applied';
+-- section: customer locks (api/lock.c)
+
+CREATE FUNCTION lock_customer(customer_id text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_lock_customer' LANGUAGE c STRICT VOLATILE;
+COMMENT ON FUNCTION lock_customer(text) IS 'Take the lock under which a customer''s events are applied, until the transaction ends; waits for whoever has it';
+
+CREATE FUNCTION try_lock_customer(customer_id text) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_try_lock_customer' LANGUAGE c STRICT VOLATILE;
+COMMENT ON FUNCTION try_lock_customer(text) IS 'Take the lock under which a customer''s events are applied, until the transaction ends, when nobody else has it; whether it is taken';
 
 -- section: reading profiles (api/profiles.c)
 
@@ -1150,13 +1155,24 @@ CREATE VIEW stream_leases WITH (security_invoker = true) AS
 		AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
 COMMENT ON VIEW stream_leases IS 'Workers that run, by their number from 0, the partitions that each reads, and relays, by their sink';
 
+-- what is true of a process also while its transaction hangs (api/waits.c)
+
+CREATE FUNCTION process_waits(OUT pid int, OUT waits_for text) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_process_waits' LANGUAGE c STRICT VOLATILE ROWS 10 SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION process_waits() IS 'What workers, relays and refreshes of this database wait for: for what, which process has it, since when';
+
+CREATE FUNCTION reported_ends(OUT stream_id int, OUT partition int, OUT end_offset bigint) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_reported_ends' LANGUAGE c STRICT VOLATILE ROWS 10 SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION reported_ends() IS 'End offsets that workers which hang have asked Kafka for meanwhile';
+
 CREATE VIEW stat_partitions WITH (security_invoker = true) AS
-	SELECT s.name AS stream, s.topic, o.partition, o.state, o.start_offset, o.next_offset, o.end_offset,
-		GREATEST(o.end_offset - o.next_offset, 0) AS lag,
+	SELECT s.name AS stream, s.topic, o.partition, o.state, o.start_offset, o.next_offset, GREATEST(o.end_offset, e.end_offset) AS end_offset,
+		GREATEST(o.end_offset - o.next_offset, e.end_offset - o.next_offset, 0) AS lag,
 		o.consumed, o.applied, o.duplicates, o.dead, o.late, o.tombstones, o.blocked, o.replayed, o.held, o.held_bytes,
 		o.last_message_at, o.committed_at, o.error, l.pid AS worker_pid
 	FROM profile_stream.stream_offsets o JOIN profile_stream.streams s ON s.stream_id = o.stream_id
-		LEFT JOIN profile_stream.stream_leases l ON l.stream_id = o.stream_id AND l.partition = o.partition;
+		LEFT JOIN profile_stream.stream_leases l ON l.stream_id = o.stream_id AND l.partition = o.partition
+		LEFT JOIN profile_stream.reported_ends() e ON e.stream_id = o.stream_id AND e.partition = o.partition;
 COMMENT ON VIEW stat_partitions IS 'Progress and counters of each partition';
 
 CREATE VIEW stat_streams WITH (security_invoker = true) AS
@@ -1169,11 +1185,17 @@ CREATE VIEW stat_streams WITH (security_invoker = true) AS
 			pg_catalog.sum(o.late)::bigint AS late, pg_catalog.sum(o.tombstones)::bigint AS tombstones,
 			pg_catalog.sum(o.blocked)::bigint AS blocked, pg_catalog.sum(o.replayed)::bigint AS replayed, pg_catalog.sum(o.held)::bigint AS held,
 			pg_catalog.sum(o.held_bytes)::bigint AS held_bytes,
-			pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, 0))::bigint AS lag,
+			pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, e.end_offset - o.next_offset, 0))::bigint AS lag,
 			pg_catalog.max(o.last_message_at) AS last_message_at, pg_catalog.max(o.committed_at) AS committed_at,
 			pg_catalog.count(*) FILTER (WHERE o.state = 'offset_lost') AS lost,
 			pg_catalog.min(pg_catalog.format('partition %s: %s', o.partition, o.error)) FILTER (WHERE o.state = 'running' AND o.error IS NOT NULL) AS refused
-		FROM profile_stream.stream_offsets o GROUP BY o.stream_id
+		FROM profile_stream.stream_offsets o
+			LEFT JOIN profile_stream.reported_ends() e ON e.stream_id = o.stream_id AND e.partition = o.partition
+		GROUP BY o.stream_id
+	), waiting AS (
+		SELECT l.stream_id, pg_catalog.min(w.waits_for) AS waits_for
+		FROM profile_stream.process_waits() w JOIN profile_stream.stream_leases l ON l.pid = w.pid AND l.worker IS NOT NULL
+		GROUP BY l.stream_id
 	), here AS (
 		SELECT t.* FROM profile_stream.stream_status t
 		WHERE t.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
@@ -1181,15 +1203,18 @@ CREATE VIEW stat_streams WITH (security_invoker = true) AS
 	)
 	SELECT s.name AS stream,
 		CASE WHEN h.stream_id IS NULL THEN 'restored'
+			WHEN NOT h.enabled AND r.pid IS NOT NULL THEN 'pausing'
 			WHEN NOT h.enabled THEN 'paused'
 			WHEN r.pid IS NULL AND h.state NOT IN ('disabled', 'no_worker_slot', 'quarantined', 'no_owner') THEN 'not_running'
+			WHEN w.waits_for IS NOT NULL THEN 'waiting'
 			WHEN h.state = 'running' AND t.lost > 0 THEN 'offset_lost'
 			ELSE h.state END AS state,
 		s.topic, pg_catalog.pg_get_userbyid(s.owner) AS owner, r.pid AS worker_pid, COALESCE(r.workers, 0) AS workers, t.partitions, t.applied, t.duplicates, t.dead, t.late, t.tombstones,
 		t.blocked, t.replayed, t.held, t.held_bytes, t.lag,
-		t.last_message_at, t.committed_at, COALESCE(h.error, t.refused) AS error,
+		t.last_message_at, t.committed_at, COALESCE(w.waits_for, h.error, t.refused) AS error,
 		CASE WHEN h.stream_id IS NULL THEN 'It came by a restore or a subscription; resume_stream() confirms it and goes on from the stored offsets.'
 			WHEN h.enabled AND r.pid IS NULL AND h.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
+			WHEN w.waits_for IS NOT NULL THEN 'End what it waits for, or wait: the stream goes on by itself.'
 			WHEN h.state = 'running' AND t.lost > 0 THEN 'See the error of each partition in stat_partitions.'
 			WHEN h.error IS NULL AND t.refused IS NOT NULL THEN 'Another broker or setting may read it. To go past it: pause_stream(), seek_stream(name, ''{"partition": offset + 1}''), resume_stream().'
 			ELSE h.hint END AS hint,
@@ -1197,20 +1222,23 @@ CREATE VIEW stat_streams WITH (security_invoker = true) AS
 	FROM profile_stream.streams s
 		LEFT JOIN here h ON h.stream_id = s.stream_id
 		LEFT JOIN running r ON r.stream_id = s.stream_id
+		LEFT JOIN waiting w ON w.stream_id = s.stream_id
 		LEFT JOIN totals t ON t.stream_id = s.stream_id;
 COMMENT ON VIEW stat_streams IS 'State, counters, lag and last error of each stream';
 
 CREATE VIEW stat_sinks WITH (security_invoker = true) AS
 	SELECT k.stream, k.sink,
 		CASE WHEN r.pid IS NULL AND t.state IN ('no_worker_slot', 'no_owner') THEN t.state WHEN r.pid IS NULL THEN 'not_running'
+			WHEN w.waits_for IS NOT NULL THEN 'waiting'
 			WHEN t.state IN ('no_worker_slot', 'no_owner') THEN 'starting' ELSE COALESCE(t.state, 'starting') END AS state,
 		r.pid AS relay_pid, COALESCE(t.delivered, 0) AS delivered, COALESCE(t.refused, 0) AS refused,
 		(SELECT pg_catalog.count(*) FROM profile_stream.sink_pending p WHERE p.stream_id = k.stream_id AND p.sink = k.sink)
 		+ (SELECT COALESCE(pg_catalog.sum(o.customers), 0)::bigint FROM profile_stream.outbox o WHERE o.stream_id = k.stream_id AND o.sink = k.sink)
 		+ (SELECT pg_catalog.count(*) FROM profile_stream.dead_letter_outbox d WHERE d.stream_id = k.stream_id AND k.sink = 'dead_letters') AS backlog,
-		t.delivered_at, t.error, t.hint, t.error_at, t.next_attempt_at
+		t.delivered_at, COALESCE(w.waits_for, t.error) AS error, t.hint, t.error_at, t.next_attempt_at
 	FROM profile_stream.stream_sinks k
 		LEFT JOIN profile_stream.stream_leases r ON r.stream_id = k.stream_id AND r.relay = k.sink
+		LEFT JOIN profile_stream.process_waits() w ON w.pid = r.pid
 		LEFT JOIN profile_stream.sink_status t ON t.stream_id = k.stream_id AND t.sink = k.sink;
 COMMENT ON VIEW stat_sinks IS 'State, backlog, counters and last error of what each stream delivers to';
 
@@ -1316,15 +1344,17 @@ CREATE VIEW stat_rebuilds WITH (security_invoker = true) AS
 		WHERE p.committed_at > b.resumed_at
 	)
 	SELECT s.name AS stream,
-		CASE WHEN NOT t.enabled THEN 'paused'
+		CASE WHEN NOT t.enabled AND r.pid IS NOT NULL THEN 'pausing'
+			WHEN NOT t.enabled THEN 'paused'
 			WHEN p.lost IS NOT NULL THEN 'incomplete'
 			WHEN r.pid IS NULL AND t.state NOT IN ('disabled', 'no_worker_slot', 'quarantined', 'incomplete', 'no_owner')
 				AND NOT (t.state = 'starting' AND t.changed_at > pg_catalog.now() - '10 s'::interval) THEN 'not_running'
+			WHEN w.waits_for IS NOT NULL AND t.state <> 'ready' THEN 'waiting'
 			ELSE t.state END AS state,
 		COALESCE(p.done, 0) AS events_done, p.total AS events_total, pg_catalog.round(v.rate, 1) AS events_per_second,
 		CASE WHEN t.state = 'running' AND v.rate > 0::numeric AND r.pid IS NOT NULL
 			THEN pg_catalog.now() + ((p.total - p.done)::numeric / v.rate)::float8 * '1 s'::interval END AS estimated_end,
-		b.started_at, b.allow_missing, r.pid AS worker_pid, COALESCE(t.error, p.lost, p.refused) AS error,
+		b.started_at, b.allow_missing, r.pid AS worker_pid, COALESCE(w.waits_for, t.error, p.lost, p.refused) AS error,
 		CASE WHEN p.lost IS NOT NULL THEN 'cancel_rebuild(), then rebuild(name, allow_missing => true) goes on from what is left.'
 			WHEN t.enabled AND r.pid IS NULL AND t.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
 			ELSE t.hint END AS hint
@@ -1334,6 +1364,7 @@ CREATE VIEW stat_rebuilds WITH (security_invoker = true) AS
 		LEFT JOIN progress p ON p.stream_id = b.stream_id
 		LEFT JOIN speed v ON v.stream_id = b.stream_id
 		LEFT JOIN running r ON r.stream_id = b.stream_id
+		LEFT JOIN profile_stream.process_waits() w ON w.pid = r.pid
 	WHERE b.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
 COMMENT ON VIEW stat_rebuilds IS 'The rebuild under way: state, progress, rate and estimated end';
 
@@ -1486,14 +1517,17 @@ CREATE TABLE score_refresh (
 COMMENT ON TABLE score_refresh IS 'How far the last refresh of scores has come';
 
 CREATE VIEW stat_score_refresh WITH (security_invoker = true) AS
-	SELECT CASE WHEN r.state = 'running' AND l.pid IS NULL THEN 'interrupted' ELSE r.state END AS state,
+	SELECT CASE WHEN r.state = 'running' AND l.pid IS NULL THEN 'interrupted'
+			WHEN r.state = 'running' AND w.waits_for IS NOT NULL THEN 'waiting' ELSE r.state END AS state,
 		r.started_at, r.finished_at, CASE WHEN r.state = 'running' THEN l.pid END AS pid,
 		r.profiles_total, r.profiles_done, r.profiles_changed, r.segment_changes, r.profiles_failed, r.profiles_skipped, r.notifications_skipped,
 		pg_catalog.round((r.profiles_done::float8 / NULLIF(pg_catalog.date_part('epoch', r.committed_at - r.started_at), 0::float8))::numeric, 1) AS profiles_per_second,
-		r.batch_ms * '1 ms'::interval AS last_batch, r.lock_ms * '1 ms'::interval AS longest_lock, r.error, r.error_at
+		r.batch_ms * '1 ms'::interval AS last_batch, r.lock_ms * '1 ms'::interval AS longest_lock,
+		CASE WHEN r.state = 'running' THEN COALESCE(w.waits_for, r.error) ELSE r.error END AS error, r.error_at
 	FROM profile_stream.score_refresh r LEFT JOIN pg_catalog.pg_locks l
 		ON l.locktype = 'advisory' AND l.objsubid = 3 AND l.classid = 0::oid AND l.objid = 1::oid AND l.mode = 'ExclusiveLock' AND l.granted
-		AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
+		AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+		LEFT JOIN profile_stream.process_waits() w ON w.pid = l.pid;
 COMMENT ON VIEW stat_score_refresh IS 'State and progress of the refresh of scores that runs, or ran last';
 
 CREATE PROCEDURE refresh_scores(stale_after interval DEFAULT '1 day', batch int DEFAULT 1000, as_of timestamptz DEFAULT NULL)
@@ -1678,7 +1712,7 @@ GRANT SELECT (stream_id, sink, customers) ON outbox TO profile_stream_reader;
 GRANT SELECT (stream_id, sink) ON sink_pending TO profile_stream_reader;
 
 GRANT EXECUTE ON ROUTINE
-	decode_event, decode_message, canonical_event, dead_letter_text, dead_letter_json, customer_lock_key,
+	decode_event, decode_message, canonical_event, dead_letter_text, dead_letter_json, process_waits, reported_ends,
 	window_value, metric_values, window_samples, state_samples, chunk_samples, metric_series, metric_aggregate, json_timestamp,
 	profile_document, get_profile, metric_value, metric_trend, attribute_time, create_profile_view,
 	profile_bookmark, bookmark_horizon, is_since, profiles_changed_since, segment_channel, notification_channel, default_scores, wait_for_offset, code_state
@@ -1689,7 +1723,7 @@ GRANT EXECUTE ON ROUTINE
 	register_handler, unregister_handler, test_handler, register_upcaster, unregister_upcaster,
 	apply_event, apply_events, retry_events, lock_dead_letters, settle_dead_letters, dead_letter_matches, retry_dead_letters, discard_dead_letters,
 	test_redis, test_connection, create_stream, alter_stream, seek_stream, pause_stream, resume_stream, drop_stream, start_streams,
-	refill_sink, wait_for_stream, reconcile,
+	refill_sink, wait_for_stream, reconcile, lock_customer, try_lock_customer,
 	rebuild, pause_rebuild, resume_rebuild, cancel_rebuild, rebuild_diff, swap_rebuild,
 	profile_stream_rebuild.window_value, profile_stream_rebuild.metric_values,
 	set_score_settings, reset_score_settings, set_score_function, refresh_scores, create_segment, drop_segment, alter_segment, refresh_segments, confirm_code,

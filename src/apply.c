@@ -81,7 +81,7 @@ find_customers(PsWork *work)
 			work->customers[work->ncustomers++] = customer;
 		}
 		customer = slot->customer;
-		customer->left_out |= work->entries[i].aside;
+		customer->left_out |= work->entries[i].aside || work->entries[i].keeper != 0;
 		work->of_entry[i] = customer;
 	}
 	qsort(work->customers, work->ncustomers, sizeof(PsCustomer *), compare_lock_keys);
@@ -152,6 +152,30 @@ sort_by_id(PsCustomer **customers, int n)
 	qsort(customers, n, sizeof(PsCustomer *), compare_customer_ids);
 }
 
+/* Whether somebody keeps any of the rows that were loaded: then nobody else shall wait for that. */
+static bool
+has_kept(const PsWork *work, PsStoredProfile **profiles, int n)
+{
+	if (work->settings->lock_timeout_ms < 0)
+		return false;			/* a session waits */
+	for (int i = 0; i < n; i++)
+		if (profiles[i]->keeper != 0)
+			return true;
+	return false;
+}
+
+/* Has the caller do all again without the customers whose rows are kept. */
+static void
+leave_kept(PsWork *work)
+{
+	for (int i = 0; i < work->n; i++)
+		if (work->of_entry[i] != NULL && work->of_entry[i]->stored.keeper != 0)
+			work->entries[i].keeper = work->of_entry[i]->stored.keeper;
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("rows of customers are kept by other transactions")));
+}
+
 void
 ps_work_load_profiles(PsWork *work)
 {
@@ -166,6 +190,8 @@ ps_work_load_profiles(PsWork *work)
 	for (int i = 0; i < n; i++)
 		profiles[i] = &customers[i]->stored;
 	ps_profiles_load(profiles, n);
+	if (has_kept(work, profiles, n))
+		leave_kept(work);
 }
 
 /* Notes an event type for the announcement, of which there are not too many. */
@@ -235,6 +261,7 @@ fold_events(PsWork *work)
 	PsStoredProfile **profiles = palloc(ncustomers * sizeof(PsStoredProfile *));
 	PsChunk		before_first = {0};
 	PsChunk    *last = &before_first;
+	bool		kept = false;
 	int			n;
 
 	for (int i = 0; i < ncustomers; i++)
@@ -244,6 +271,9 @@ fold_events(PsWork *work)
 		n = Min(ps_profiles_at_once(), ncustomers - done);
 		if (work->settings->late_tolerance_us < 0)
 			ps_profiles_load(profiles + done, n);
+		kept |= has_kept(work, profiles + done, n);
+		if (kept)
+			continue;			/* find the others as well */
 		for (int i = done; i < done + n; i++)
 			last = fold_customer(work, customers[i], last);
 		PS_FAILPOINT("after_fold");
@@ -253,6 +283,8 @@ fold_events(PsWork *work)
 			continue;
 		ps_profiles_save(profiles + done, n);
 	}
+	if (kept)
+		leave_kept(work);
 	if (work->failed)
 		return;
 	ps_chunks_add(before_first.next);

@@ -57,6 +57,7 @@ typedef struct PsEntry
 	PsReject   *failure;		/* a function of its type refuses it or fails; found anew by each ps_apply_entries() */
 	PsReject   *late;			/* it is older than what was applied for its customer may be */
 	bool		aside;			/* set by the caller: its customer is to be left out */
+	int			keeper;			/* likewise, unless 0: who keeps its customer's row, as of ps_wait_keeper() */
 	void	   *kept;			/* the caller's own: where it keeps the message */
 	PsOutcome	outcome;
 } PsEntry;
@@ -73,7 +74,8 @@ extern int	ps_apply_cut(PsEntry *entries, int n, int max_customers);
 
 /*
  * Applies decoded entries within the caller's transaction and sets their
- * outcome, PS_HELD for all of a customer who is left out, PS_BLOCKED for all of one who is blocked. Raises for infrastructure and for what a table's triggers refuse.
+ * outcome, or raises ERRCODE_LOCK_NOT_AVAILABLE and sets the keeper of those
+ * whose customer's row somebody keeps, where lock_timeout_ms is a bound. An outcome is PS_HELD for all of a customer who is left out, PS_BLOCKED for all of one who is blocked. Raises for infrastructure and for what a table's triggers refuse.
  */
 extern void ps_apply_entries(PsEntry *entries, int n, const PsApplySettings *settings);
 

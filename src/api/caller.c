@@ -14,6 +14,7 @@
 #include "ingest/lease.h"
 #include "ingest/worker.h"
 #include "miscadmin.h"
+#include "store/wait.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -115,4 +116,24 @@ ps_check_answer(PsProbeAnswer *answer, const char *topic)
 				(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
 				 errmsg("%s", answer->error),
 				 errhint(PS_REACH_HINT)));
+}
+
+Datum
+ps_call_bounded(FunctionCallInfo fcinfo, PGFunction function, const char *name, int64 ms)
+{
+	MemoryContext context = CurrentMemoryContext;
+	int			nest_level = ps_wait_bound((int) Max(1, Min(ms, INT_MAX)));
+	volatile Datum result = (Datum) 0;
+
+	PG_TRY();
+	{
+		result = function(fcinfo);
+	}
+	PG_CATCH();
+	{
+		ps_wait_rethrow(name, context);
+	}
+	PG_END_TRY();
+	ps_wait_free(nest_level);
+	return result;
 }

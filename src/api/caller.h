@@ -48,4 +48,7 @@ extern PGDLLEXPORT Datum ps_rebuild_start(PG_FUNCTION_ARGS);
 /* An interval in microseconds, months of 30 days. */
 extern int64 ps_interval_us(Interval *interval);
 
+/* Runs a function of the API so that it waits at most so long for each lock, and its error tells who has that. */
+extern Datum ps_call_bounded(FunctionCallInfo fcinfo, PGFunction function, const char *name, int64 ms);
+
 #endif							/* PS_CALLER_H */

@@ -19,6 +19,7 @@
 #include "store/lock.h"
 #include "store/outbox.h"
 #include "store/secret.h"
+#include "store/wait.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 
@@ -59,9 +60,8 @@ announce(const char *customer_id)
 	}
 }
 
-PG_FUNCTION_INFO_V1(ps_forget_customer);
-Datum
-ps_forget_customer(PG_FUNCTION_ARGS)
+static Datum
+forget_customer(PG_FUNCTION_ARGS)
 {
 	const char *customer_id;
 	PsErased	erased;
@@ -89,9 +89,15 @@ ps_forget_customer(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
-PG_FUNCTION_INFO_V1(ps_unblock_customer);
+PG_FUNCTION_INFO_V1(ps_forget_customer);
 Datum
-ps_unblock_customer(PG_FUNCTION_ARGS)
+ps_forget_customer(PG_FUNCTION_ARGS)
+{
+	return ps_call_bounded(fcinfo, forget_customer, "forget_customer()", PS_SESSION_WAIT_MS);
+}
+
+static Datum
+unblock_customer(PG_FUNCTION_ARGS)
 {
 	const char *customer_id = lock_customer(PG_GETARG_TEXT_PP(0), "unblock_customer()");
 	bool		was_blocked;
@@ -100,6 +106,13 @@ ps_unblock_customer(PG_FUNCTION_ARGS)
 	was_blocked = ps_blocked_remove(customer_id);
 	SPI_finish();
 	PG_RETURN_BOOL(was_blocked);
+}
+
+PG_FUNCTION_INFO_V1(ps_unblock_customer);
+Datum
+ps_unblock_customer(PG_FUNCTION_ARGS)
+{
+	return ps_call_bounded(fcinfo, unblock_customer, "unblock_customer()", PS_SESSION_WAIT_MS);
 }
 
 PG_FUNCTION_INFO_V1(ps_export_customer);

@@ -23,6 +23,7 @@
 #include "store/lock.h"
 #include "store/rebuild.h"
 #include "store/shadow.h"
+#include "store/wait.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -86,9 +87,8 @@ start_at_commit(const PsStream *stream)
 				 errhint("Raise max_worker_processes.")));
 }
 
-PG_FUNCTION_INFO_V1(ps_rebuild_start);
-Datum
-ps_rebuild_start(PG_FUNCTION_ARGS)
+static Datum
+start_rebuild(PG_FUNCTION_ARGS)
 {
 	PsStream   *stream;
 	PsIdentity	identity;
@@ -108,6 +108,13 @@ ps_rebuild_start(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+PG_FUNCTION_INFO_V1(ps_rebuild_start);
+Datum
+ps_rebuild_start(PG_FUNCTION_ARGS)
+{
+	return ps_call_bounded(fcinfo, start_rebuild, "rebuild()", PS_SESSION_WAIT_MS);
+}
+
 /* Pauses or resumes. */
 static void
 enable_rebuild(text *name, bool enabled)
@@ -117,6 +124,7 @@ enable_rebuild(text *name, bool enabled)
 
 	SPI_connect();
 	stream = find_rebuild(name);
+	ps_lease_hold_back(PS_LEASE_OF_REBUILD(stream->stream_id));
 	identity = ps_become_owner();
 	ps_rebuild_enable(stream->stream_id, enabled);
 	if (enabled)
@@ -125,11 +133,24 @@ enable_rebuild(text *name, bool enabled)
 	SPI_finish();
 }
 
+static Datum
+pause_rebuild(PG_FUNCTION_ARGS)
+{
+	enable_rebuild(PG_GETARG_TEXT_PP(0), false);
+	PG_RETURN_VOID();
+}
+
 PG_FUNCTION_INFO_V1(ps_rebuild_pause);
 Datum
 ps_rebuild_pause(PG_FUNCTION_ARGS)
 {
-	enable_rebuild(PG_GETARG_TEXT_PP(0), false);
+	return ps_call_bounded(fcinfo, pause_rebuild, "pause_rebuild()", PS_SESSION_WAIT_MS);
+}
+
+static Datum
+resume_rebuild(PG_FUNCTION_ARGS)
+{
+	enable_rebuild(PG_GETARG_TEXT_PP(0), true);
 	PG_RETURN_VOID();
 }
 
@@ -137,7 +158,22 @@ PG_FUNCTION_INFO_V1(ps_rebuild_resume);
 Datum
 ps_rebuild_resume(PG_FUNCTION_ARGS)
 {
-	enable_rebuild(PG_GETARG_TEXT_PP(0), true);
+	return ps_call_bounded(fcinfo, resume_rebuild, "resume_rebuild()", PS_SESSION_WAIT_MS);
+}
+
+static Datum
+cancel_rebuild(PG_FUNCTION_ARGS)
+{
+	PsStream   *stream;
+	PsIdentity	identity;
+
+	SPI_connect();
+	stream = find_rebuild(PG_GETARG_TEXT_PP(0));
+	ps_lease_hold_back(PS_LEASE_OF_REBUILD(stream->stream_id));
+	identity = ps_become_owner();
+	ps_rebuild_end();
+	ps_become_caller(identity);
+	SPI_finish();
 	PG_RETURN_VOID();
 }
 
@@ -145,15 +181,7 @@ PG_FUNCTION_INFO_V1(ps_rebuild_cancel);
 Datum
 ps_rebuild_cancel(PG_FUNCTION_ARGS)
 {
-	PsIdentity	identity;
-
-	SPI_connect();
-	(void) find_rebuild(PG_GETARG_TEXT_PP(0));
-	identity = ps_become_owner();
-	ps_rebuild_end();
-	ps_become_caller(identity);
-	SPI_finish();
-	PG_RETURN_VOID();
+	return ps_call_bounded(fcinfo, cancel_rebuild, "cancel_rebuild()", PS_SESSION_WAIT_MS);
 }
 
 PG_FUNCTION_INFO_V1(ps_rebuild_diff);
@@ -236,9 +264,8 @@ lock_copies(const PsStream *stream, PsMoment deadline)
 	AtEOXact_GUC(true, nest_level);
 }
 
-PG_FUNCTION_INFO_V1(ps_rebuild_swap);
-Datum
-ps_rebuild_swap(PG_FUNCTION_ARGS)
+static Datum
+swap_rebuild(PG_FUNCTION_ARGS)
 {
 	PsMoment	deadline = ps_clock_now() + ps_interval_us(PG_GETARG_INTERVAL_P(1));
 	PsStream   *stream;
@@ -266,4 +293,11 @@ ps_rebuild_swap(PG_FUNCTION_ARGS)
 		ps_notify_rebuilt(stream->channel, stream->name, changed);
 	SPI_finish();
 	PG_RETURN_INT64(changed);
+}
+
+PG_FUNCTION_INFO_V1(ps_rebuild_swap);
+Datum
+ps_rebuild_swap(PG_FUNCTION_ARGS)
+{
+	return ps_call_bounded(fcinfo, swap_rebuild, "swap_rebuild()", ps_interval_us(PG_GETARG_INTERVAL_P(1)) / 1000);
 }

@@ -13,6 +13,7 @@
 #include "ingest/lease.h"
 #include "ingest/probe.h"
 #include "miscadmin.h"
+#include "store/wait.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -163,9 +164,8 @@ is_shorter(List *rows, int partition, int64 high)
 	return false;
 }
 
-PG_FUNCTION_INFO_V1(ps_seek_stream);
-Datum
-ps_seek_stream(PG_FUNCTION_ARGS)
+static Datum
+seek_stream(PG_FUNCTION_ARGS)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	PsStream   *stream;
@@ -197,4 +197,11 @@ ps_seek_stream(PG_FUNCTION_ARGS)
 	ps_become_caller(identity);
 	SPI_finish();
 	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(ps_seek_stream);
+Datum
+ps_seek_stream(PG_FUNCTION_ARGS)
+{
+	return ps_call_bounded(fcinfo, seek_stream, "seek_stream()", PS_SESSION_WAIT_MS);
 }

@@ -18,6 +18,7 @@
 #include "sink/notify.h"
 #include "sink/redis_client.h"
 #include "store/outbox.h"
+#include "store/wait.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -316,9 +317,8 @@ check_new_owner(Oid owner)
 	ps_check_may_run(owner);
 }
 
-PG_FUNCTION_INFO_V1(ps_alter_stream);
-Datum
-ps_alter_stream(PG_FUNCTION_ARGS)
+static Datum
+alter_stream(PG_FUNCTION_ARGS)
 {
 	PsStream   *stream;
 	PsIdentity	identity;
@@ -338,17 +338,24 @@ ps_alter_stream(PG_FUNCTION_ARGS)
 	/* who may name brokers, and whose password is used, depends on the owner */
 	(void) ps_connection_options(stream->server, stream->brokers, stream->options, ps_stream_owner(stream));
 	check_redis(stream, ps_stream_owner(stream));
+	ps_lease_hold_back(stream->stream_id);	/* its workers, and its relays, which would meet us in the outbox */
 	identity = ps_become_owner();
 	if (stream->enabled)
 		ps_check_slots(stream, 0);
 	ps_stream_alter(stream);
 	if (given_away)
 		ps_stream_give(stream->stream_id, owner);
-	ps_lease_hold_back(stream->stream_id);	/* its relays, which would meet us in the outbox */
 	ps_outbox_clear(stream->stream_id);
 	if (stream->enabled)
 		ps_start_at_commit(stream, given_away); /* those of the old owner leave */
 	ps_become_caller(identity);
 	SPI_finish();
 	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(ps_alter_stream);
+Datum
+ps_alter_stream(PG_FUNCTION_ARGS)
+{
+	return ps_call_bounded(fcinfo, alter_stream, "alter_stream()", PS_SESSION_WAIT_MS);
 }

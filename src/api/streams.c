@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "store/outbox.h"
 #include "store/rebuild.h"
+#include "store/wait.h"
 #include "utils/builtins.h"
 
 /* Enables or disables, and starts what was enabled. */
@@ -28,6 +29,7 @@ enable_stream(text *name, bool enabled)
 
 	SPI_connect();
 	stream = ps_find_stream(name, true);
+	ps_lease_hold_back(stream->stream_id);	/* what its workers change until then is here, and nothing after it */
 	identity = ps_become_owner();
 	if (enabled)
 		ps_check_slots(stream, 0);
@@ -39,11 +41,24 @@ enable_stream(text *name, bool enabled)
 	SPI_finish();
 }
 
+static Datum
+pause_stream(PG_FUNCTION_ARGS)
+{
+	enable_stream(PG_GETARG_TEXT_PP(0), false);
+	PG_RETURN_VOID();
+}
+
 PG_FUNCTION_INFO_V1(ps_pause_stream);
 Datum
 ps_pause_stream(PG_FUNCTION_ARGS)
 {
-	enable_stream(PG_GETARG_TEXT_PP(0), false);
+	return ps_call_bounded(fcinfo, pause_stream, "pause_stream()", PS_SESSION_WAIT_MS);
+}
+
+static Datum
+resume_stream(PG_FUNCTION_ARGS)
+{
+	enable_stream(PG_GETARG_TEXT_PP(0), true);
 	PG_RETURN_VOID();
 }
 
@@ -51,13 +66,11 @@ PG_FUNCTION_INFO_V1(ps_resume_stream);
 Datum
 ps_resume_stream(PG_FUNCTION_ARGS)
 {
-	enable_stream(PG_GETARG_TEXT_PP(0), true);
-	PG_RETURN_VOID();
+	return ps_call_bounded(fcinfo, resume_stream, "resume_stream()", PS_SESSION_WAIT_MS);
 }
 
-PG_FUNCTION_INFO_V1(ps_drop_stream);
-Datum
-ps_drop_stream(PG_FUNCTION_ARGS)
+static Datum
+drop_stream(PG_FUNCTION_ARGS)
 {
 	PsStream   *stream;
 	PsRebuild  *rebuild;
@@ -65,16 +78,26 @@ ps_drop_stream(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
+	ps_lease_hold_back(stream->stream_id);	/* its workers, and its relays, which would meet us in the outbox */
 	identity = ps_become_owner();
 	rebuild = ps_rebuild_find();
 	if (rebuild != NULL && rebuild->stream_id == stream->stream_id)
+	{
+		ps_lease_hold_back(PS_LEASE_OF_REBUILD(stream->stream_id));
 		ps_rebuild_end();
+	}
 	ps_stream_drop(stream->stream_id);
-	ps_lease_hold_back(stream->stream_id);	/* its relays, which would meet us in the outbox */
 	ps_outbox_clear(stream->stream_id);
 	ps_become_caller(identity);
 	SPI_finish();
 	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(ps_drop_stream);
+Datum
+ps_drop_stream(PG_FUNCTION_ARGS)
+{
+	return ps_call_bounded(fcinfo, drop_stream, "drop_stream()", PS_SESSION_WAIT_MS);
 }
 
 PG_FUNCTION_INFO_V1(ps_start_streams);

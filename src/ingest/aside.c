@@ -11,11 +11,14 @@
 #include "ingest/aside.h"
 #include "lib/ilist.h"
 #include "store/lock.h"
+#include "store/wait.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #define RETRY_MS 100
 #define TRY_SHARE 10			/* of the time, at most one part in so many goes into looking for free locks */
 #define LOG_INTERVAL_MS 60000
+#define COMPLAINT_MS 1000		/* until it is found out again who keeps a lock */
 #define LOGGED_CUSTOMERS 10		/* an interval */
 
 typedef struct AsideCustomer
@@ -24,6 +27,8 @@ typedef struct AsideCustomer
 	PsCustomerKey key;
 	bool		trying;			/* its lock was free, its messages are being applied */
 	bool		logged;
+	int			keeper;			/* who keeps its row, see ps_wait_keeper(); 0: its lock is kept */
+	TimestampTz since;
 	dlist_head	messages;
 } AsideCustomer;
 
@@ -45,6 +50,8 @@ struct PsAside
 	bool		more;			/* the last try left messages whose customer's lock was free */
 	long		spent_ms;		/* by the last look for free locks */
 	char	   *complaint;
+	PsMoment	complained_at;
+	bool		complains_full;
 	PsMoment	log_from;		/* when the interval of log lines began */
 	int			logged;
 };
@@ -84,12 +91,20 @@ ps_aside_mark(const PsAside *aside, PsEntry *entries, int n)
 	}
 }
 
+/* The process that keeps a customer's lock or row, in words. */
+static const char *
+keeper_name(const AsideCustomer *customer)
+{
+	int			pid = customer->keeper != 0 ? customer->keeper : ps_lock_holder(customer->key.hash);
+
+	return pid == 0 ? "somebody" : ps_wait_keeper_name(pid);
+}
+
 /* Says that a customer is set aside, unless too much was said of others. */
 static void
 log_customer(PsAside *aside, const char *stream, AsideCustomer *customer)
 {
 	PsMoment	now = ps_clock_now();
-	int			pid;
 
 	if (now >= ps_moment_plus(aside->log_from, LOG_INTERVAL_MS))
 	{
@@ -99,16 +114,15 @@ log_customer(PsAside *aside, const char *stream, AsideCustomer *customer)
 	if (aside->logged++ >= LOGGED_CUSTOMERS)
 		return;
 	customer->logged = true;
-	pid = ps_lock_holder(customer->key.hash);
 	ereport(LOG,
-			(errmsg("stream \"%s\" sets customer \"%s\" aside, whose lock somebody keeps", stream, customer->key.customer_id),
-			 pid == 0 ? 0 : errdetail("Process %d has the lock.", pid),
-			 errhint("Its events are held until the lock is free; those of other customers are applied.")));
+			(errmsg("stream \"%s\" sets customer \"%s\" aside, whose %s %s keeps", stream, customer->key.customer_id,
+					customer->keeper != 0 ? "row" : "lock", keeper_name(customer)),
+			 errhint("Its events are held until that is free; those of other customers are applied.")));
 }
 
 /* Finds the customer among those that are set aside, or adds it. */
 static AsideCustomer *
-find_customer(PsAside *aside, const char *stream, const PsEvent *owner)
+find_customer(PsAside *aside, const char *stream, const PsEvent *owner, int keeper)
 {
 	bool		found;
 	PsCustomerSlot *slot = ps_customers_insert(aside->customers, ps_customer_key(owner), &found);
@@ -119,6 +133,8 @@ find_customer(PsAside *aside, const char *stream, const PsEvent *owner)
 
 		slot->key.customer_id = memcpy((char *) (customer + 1), owner->customer_id, slot->key.len + 1);
 		customer->key = slot->key;
+		customer->keeper = keeper;
+		customer->since = GetCurrentTimestamp();
 		dlist_init(&customer->messages);
 		dlist_push_tail(&aside->order, &customer->in_order);
 		aside->bytes += GetMemoryChunkSpace(customer);
@@ -139,7 +155,7 @@ keep(PsAside *aside, const char *stream, const PsEntry *entry)
 													MCXT_ALLOC_HUGE);
 
 	ps_message_copy(&kept->message, (char *) kept + MAXALIGN(sizeof(AsideMessage)), &entry->message);
-	kept->customer = find_customer(aside, stream, entry->owner);
+	kept->customer = find_customer(aside, stream, entry->owner, entry->keeper);
 	dlist_push_tail(&kept->customer->messages, &kept->in_customer);
 	aside->bytes += GetMemoryChunkSpace(kept);
 	aside->kept++;
@@ -177,7 +193,10 @@ ps_aside_committed(PsAside *aside, const char *stream, const PsEntry *entries, i
 		if (entries[i].outcome == PS_HELD && kept == NULL)
 			keep(aside, stream, &entries[i]);
 		else if (entries[i].outcome == PS_HELD)
+		{
 			kept->customer->trying = false; /* those behind it wait as well */
+			kept->customer->keeper = entries[i].keeper;
+		}
 		else if (kept != NULL)
 			drop(aside, stream, kept);
 	}
@@ -203,7 +222,7 @@ ps_aside_take(PsAside *aside, int max, PsEntry **entries)
 			aside->more = true;
 			break;
 		}
-		customer->trying = ps_lock_is_free(customer->key.hash);
+		customer->trying = customer->keeper == 0 && ps_lock_is_free(customer->key.hash);
 		if (!customer->trying)
 			continue;
 		dlist_foreach(inner, &customer->messages)
@@ -246,26 +265,82 @@ ps_aside_bytes(const PsAside *aside)
 	return aside->bytes;
 }
 
-const char *
-ps_aside_complaint(PsAside *aside)
+int
+ps_aside_kept(PsAside *aside, int max, PsStoredProfile **profiles)
 {
-	if (aside->complaint == NULL)
-	{
-		AsideCustomer *customer = dlist_head_element(AsideCustomer, in_order, &aside->order);
-		int			pid = ps_lock_holder(customer->key.hash);
-		const char *by = pid == 0 ? "somebody" : psprintf("process %d", pid);
+	dlist_iter	iter;
+	int			n = 0;
 
-		aside->complaint = MemoryContextStrdup(aside->context,
-											   psprintf("no more events can be held for customer \"%s\", whose lock %s keeps",
-														customer->key.customer_id, by));
+	dlist_foreach(iter, &aside->order)
+	{
+		AsideCustomer *customer = dlist_container(AsideCustomer, in_order, iter.cur);
+
+		if (n == max)
+			break;
+		if (customer->keeper == 0)
+			continue;
+		profiles[n] = palloc0(sizeof(PsStoredProfile));
+		profiles[n]->customer_id = customer->key.customer_id;
+		profiles[n]->customer_id_len = customer->key.len;
+		profiles[n++]->hash = (uint32) customer->key.hash;
 	}
-	return aside->complaint;
+	return n;
 }
 
 void
-ps_aside_forget_complaint(PsAside *aside)
+ps_aside_probed(PsAside *aside, PsStoredProfile **profiles, int n)
 {
+	for (int i = 0; i < n; i++)
+	{
+		PsCustomerKey key = {profiles[i]->customer_id, profiles[i]->customer_id_len};
+		AsideCustomer *customer;
+
+		key.hash = ps_lock_key(key.customer_id, key.len);
+		customer = ps_customers_lookup(aside->customers, key)->customer;
+		customer->keeper = profiles[i]->keeper;
+		/* the others have their turn, when these were as many as are asked for */
+		dlist_delete(&customer->in_order);
+		dlist_push_tail(&aside->order, &customer->in_order);
+	}
+}
+
+/* Who is set aside longest. */
+static const AsideCustomer *
+find_oldest(PsAside *aside)
+{
+	const AsideCustomer *oldest = dlist_head_element(AsideCustomer, in_order, &aside->order);
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &aside->order)
+	{
+		const AsideCustomer *customer = dlist_container(AsideCustomer, in_order, iter.cur);
+
+		if (customer->since < oldest->since)
+			oldest = customer;
+	}
+	return oldest;
+}
+
+const char *
+ps_aside_complaint(PsAside *aside, bool full)
+{
+	PsMoment	now = ps_clock_now();
+	const AsideCustomer *customer;
+	const char *what;
+
+	if (dlist_is_empty(&aside->order))
+		return NULL;
+	if (aside->complaint != NULL && full == aside->complains_full && now < ps_moment_plus(aside->complained_at, COMPLAINT_MS))
+		return aside->complaint;
 	if (aside->complaint != NULL)
 		pfree(aside->complaint);
-	aside->complaint = NULL;
+	customer = find_oldest(aside);
+	what = full ? "no more events can be held for" : "events are held of";
+	aside->complaint = MemoryContextStrdup(aside->context,
+										   psprintf("%s customer \"%s\", whose %s %s keeps since %s", what, customer->key.customer_id,
+													customer->keeper != 0 ? "row" : "lock", keeper_name(customer),
+													timestamptz_to_str(customer->since)));
+	aside->complained_at = now;
+	aside->complains_full = full;
+	return aside->complaint;
 }

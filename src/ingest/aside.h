@@ -8,6 +8,7 @@
 
 #include "apply.h"
 #include "clock.h"
+#include "store/profile_store.h"
 
 typedef struct PsAside PsAside;
 
@@ -29,14 +30,20 @@ extern void ps_aside_committed(PsAside *aside, const char *stream, const PsEntry
 extern int	ps_aside_take(PsAside *aside, int max, PsEntry **entries);
 extern void ps_aside_end(PsAside *aside);
 
+/*
+ * Customers whose rows somebody kept, at most max of them, for the caller to load
+ * their profiles: that says whether they are free. Then takes that over.
+ */
+extern int	ps_aside_kept(PsAside *aside, int max, PsStoredProfile **profiles);
+extern void ps_aside_probed(PsAside *aside, PsStoredProfile **profiles, int n);
+
 /* When to try again, PS_MOMENT_NEVER when nobody is set aside. */
 extern PsMoment ps_aside_next_try(const PsAside *aside);
 
 /* The memory that the messages take. */
 extern int64 ps_aside_bytes(const PsAside *aside);
 
-/* Says who is set aside longest, and which process has the lock; the same text until forgotten. */
-extern const char *ps_aside_complaint(PsAside *aside);
-extern void ps_aside_forget_complaint(PsAside *aside);
+/* Says of one who is set aside since when, and which process has the lock or the row; full: that no more can be held. NULL: nobody is. */
+extern const char *ps_aside_complaint(PsAside *aside, bool full);
 
 #endif							/* PS_ASIDE_H */

@@ -10,6 +10,7 @@
 #include "executor/spi.h"
 #include "ingest/lease.h"
 #include "ingest/rebuild.h"
+#include "ingest/report.h"
 #include "store/lock.h"
 #include "store/shadow.h"
 #include "utils/fmgrprotos.h"
@@ -233,7 +234,7 @@ ps_assignment_update(PsWorker *worker)
 
 	if (ps_shadow_used())
 		ps_rebuild_begin(worker);
-	StartTransactionCommand();
+	ps_worker_begin(worker);
 	ps_lock_tables();
 	ps_lease_lock_partitions(worker->stream->stream_id);
 	SPI_connect();
@@ -259,5 +260,6 @@ ps_assignment_update(PsWorker *worker)
 	worker->npartitions = n;
 	worker->doubtful = false;
 	ps_consumer_assign(worker->consumer, positions, n);
+	ps_report_assign(worker);
 	worker->reassign = false;
 }

@@ -16,6 +16,7 @@
 #include "store/lock.h"
 #include "store/owner.h"
 #include "store/rules.h"
+#include "store/wait.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -118,7 +119,8 @@ apply_transaction(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *se
 	int			nmoves;
 
 	error_context_stack = &callback;	/* an error takes it off where it is caught */
-	StartTransactionCommand();
+	ps_worker_begin(worker);
+	ps_control_check(worker);
 	SetCurrentStatementStartTimestamp();
 	ps_check_may_run(GetUserId());
 	ps_lock_tables();
@@ -133,6 +135,7 @@ apply_transaction(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *se
 	PS_FAILPOINT("before_commit");
 	CommitTransactionCommand();
 	error_context_stack = callback.previous;
+	ps_wait_over();
 	ps_progress_committed(worker, moves, nmoves);
 	MemoryContextSwitchTo(worker->batch_context);
 	ps_aside_committed(worker->aside, worker->stream->name, entries, n);
@@ -150,6 +153,8 @@ apply_range(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settings
 	MemoryContext context = CurrentMemoryContext;
 	ErrorData  *volatile error = NULL;
 	volatile bool overflowed = false;
+	volatile bool kept = false;
+	volatile int known_kept = ps_kept_count(entries, n);
 
 	check_stack_depth();
 	PG_TRY();
@@ -161,9 +166,10 @@ apply_range(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settings
 		MemoryContextSwitchTo(worker->batch_context);
 		error = CopyErrorData();
 		overflowed = ps_notify_overflowed(error);
+		kept = ps_kept_count(entries, n) > known_kept;
 		/* notifications of triggers fail whatever we do about ours */
-		if (overflowed ? settings->notify_full : !ps_culprit_is_data(error->sqlerrcode) || n == 0 ||
-			(n == 1 && (entries[0].event == NULL || entries[0].refusal != NULL)))
+		if (!kept && (overflowed ? settings->notify_full : !ps_culprit_is_data(error->sqlerrcode) || n == 0 ||
+					  (n == 1 && (entries[0].event == NULL || entries[0].refusal != NULL))))
 			PG_RE_THROW();
 		FlushErrorState();
 		AbortCurrentTransaction();
@@ -175,6 +181,11 @@ apply_range(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settings
 	if (error == NULL)
 		return;
 
+	if (kept)
+	{
+		apply_range(worker, entries, n, settings);	/* without those customers */
+		return;
+	}
 	if (overflowed)
 	{
 		ereport(WARNING,
@@ -333,8 +344,10 @@ static void
 retry_aside(PsWorker *worker, PsApplySettings settings)
 {
 	PsEntry    *entries;
-	int			n = ps_aside_take(worker->aside, worker->stream->batch_size, &entries);
+	int			n;
 
+	ps_kept_probe(worker);
+	n = ps_aside_take(worker->aside, worker->stream->batch_size, &entries);
 	settings.lock_timeout_ms = 0;
 	ps_apply_decode(entries, n, &settings);
 	if (n > 0)

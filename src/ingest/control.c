@@ -11,7 +11,9 @@
 #include "connection.h"
 #include "core/field_map.h"
 #include "executor/spi.h"
+#include "ingest/lease.h"
 #include "ingest/rebuild.h"
+#include "ingest/report.h"
 #include "ingest/watch.h"
 #include "kafka.h"
 #include "miscadmin.h"
@@ -22,6 +24,7 @@
 #include "store/lock.h"
 #include "store/owner.h"
 #include "store/shadow.h"
+#include "store/wait.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
@@ -153,7 +156,7 @@ flush_held(PsWorker *worker)
 static void
 leave(PsWorker *worker, int code)
 {
-	if (worker->consumer != NULL && !worker->lookup.running)
+	if (worker->consumer != NULL && ps_report_end() && !worker->lookup.running)
 		ps_consumer_close(worker->consumer);
 	proc_exit(code);
 }
@@ -168,7 +171,7 @@ check_stream(PsWorker *worker, int stream_id)
 
 	ps_watch_stream = false;
 	StartTransactionCommand();
-	ps_lock_tables();
+	ps_lock_definitions(AccessShareLock);
 	if (ps_watch_extension())
 	{
 		SPI_connect();
@@ -212,13 +215,22 @@ check_stream(PsWorker *worker, int stream_id)
 }
 
 void
+ps_worker_begin(PsWorker *worker)
+{
+	StartTransactionCommand();
+	ps_lease_wait_start(worker->stream->stream_id);
+}
+
+void
 ps_control_check(PsWorker *worker)
 {
 	AcceptInvalidationMessages();
-	if (ps_watch_stream && !flushing)
-		ereport(ERROR,
-				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("stream \"%s\" was changed", worker->stream->name)));
+	if (!ps_watch_stream || flushing)
+		return;
+	worker->told = true;
+	ereport(ERROR,
+			(errcode(ERRCODE_QUERY_CANCELED),
+			 errmsg("stream \"%s\" was changed", worker->stream->name)));
 }
 
 void
@@ -230,7 +242,7 @@ ps_worker_set_state(PsWorker *worker, const char *state, const char *error, cons
 	if (worker->state != NULL && strcmp(worker->state, state) == 0 && next_attempt_ms < 0 &&
 		strcmp(worker->error ? worker->error : "", error ? error : "") == 0)
 		return;
-	StartTransactionCommand();
+	ps_worker_begin(worker);
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	ps_stream_set_state(worker->stream->stream_id, state, error, hint, next_attempt_ms);
@@ -249,14 +261,33 @@ ps_worker_set_state(PsWorker *worker, const char *state, const char *error, cons
 void
 ps_worker_set_running(PsWorker *worker)
 {
+	const char *held = ps_aside_complaint(worker->aside, false);
+
 	if (ps_batch_is_blocked(worker))
-		ps_worker_set_state(worker, "retrying", ps_aside_complaint(worker->aside),
-							"End the transaction that keeps the lock, or raise profile_stream.reorder_memory.", -1);
+		ps_worker_set_state(worker, "retrying", ps_aside_complaint(worker->aside, true),
+							"End the transaction that keeps it, or raise profile_stream.reorder_memory.", -1);
 	else
-	{
-		ps_aside_forget_complaint(worker->aside);
-		ps_worker_set_state(worker, "running", NULL, NULL, -1);
-	}
+		ps_worker_set_state(worker, "running", held, held ? "End the transaction that keeps it; other customers go on." : NULL, -1);
+}
+
+void
+ps_worker_show_error(PsWorker *worker, ErrorData *error, int64 backoff)
+{
+	bool		waits = ps_wait_explain(error);
+
+	ps_report_complain(waits ? error->message : NULL);
+	if (waits && (worker->error == NULL || strcmp(worker->error, error->message) != 0))
+		ereport(LOG, (errmsg("stream \"%s\" %s", worker->stream->name, error->message)));
+	ps_worker_set_state(worker, waits ? "waiting" : "retrying", error->message, error->hint, backoff);
+}
+
+void
+ps_worker_read_again(PsWorker *worker, int64 backoff)
+{
+	worker->told = false;
+	worker->reassign = true;
+	worker->next_lookup = 0;
+	worker->next_attempt = ps_moment_plus(ps_clock_now(), backoff);
 }
 
 /* Ends the process when the options of the client are others now: the postmaster starts it again. */

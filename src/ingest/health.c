@@ -26,8 +26,8 @@ count_attempts(PsWorker *worker, int change)
 {
 	int			attempts;
 
-	StartTransactionCommand();
-	ps_lock_tables();
+	ps_worker_begin(worker);
+	ps_lock_definitions(RowExclusiveLock);
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	attempts = ps_stream_count_attempts(worker->stream->stream_id, change);
@@ -94,8 +94,8 @@ check_dead_letters(PsWorker *worker, PsMoment now)
 		char	   *error = psprintf(INT64_FORMAT " of " INT64_FORMAT " messages of this minute became dead letters",
 									 worker->minute_dead, worker->minute_messages);
 
-		StartTransactionCommand();
-		ps_lock_tables();
+		ps_worker_begin(worker);
+		ps_lock_definitions(RowExclusiveLock);
 		SPI_connect();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		ps_stream_stop(stream->stream_id, error,

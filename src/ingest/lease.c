@@ -1,9 +1,12 @@
 /*
  * lease.c
- *	  Leases, as advisory locks that pg_locks shows with objsubid 3 (leases) and
- *	  4 (starting): no application's advisory lock has those.
+ *	  Leases, as advisory locks that pg_locks shows with objsubid 3 (leases),
+ *	  4 (starting, and each transaction that changes something) and 6 (where a
+ *	  process reports): no application's advisory lock has those.
  */
 #include "postgres.h"
+
+#include <signal.h>
 
 #include "clock.h"
 #include "ingest/lease.h"
@@ -11,11 +14,23 @@
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
 #include "store/shadow.h"
+#include "utils/guc.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
-#define LEASE 3
-#define STARTING 4
+#define LEASE PS_SPACE_LEASE
+#define STARTING PS_SPACE_STARTING
+#define PATIENCE_MS 300			/* for a transaction that is under way */
+#define MAX_CANCELLED 128
 #define PREDECESSOR_MS 10000	/* time for a worker that was told to stop */
+
+/* who is cancelled by a timer */
+static int	cancelled[MAX_CANCELLED];
+static volatile sig_atomic_t ncancelled = 0;
 
 static LOCKTAG
 lease_tag(int stream_id, uint32 what, uint16 space)
@@ -141,12 +156,81 @@ ps_lease_lock_partitions(int stream_id)
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }
 
+/* In a signal handler: ends what keeps us waiting. */
+static void
+cancel_holders(void)
+{
+	for (int i = 0; i < ncancelled; i++)
+		(void) kill(cancelled[i], SIGINT);
+}
+
+/* Finds the processes that have a lock; whether one of them waits for a standby. */
+static bool
+find_holders(const LOCKTAG *tag)
+{
+	LockData   *locks = GetLockStatusData();
+	bool		standby = false;
+	int			n = 0;
+
+	for (int i = 0; i < locks->nelements && n < MAX_CANCELLED; i++)
+	{
+		PGPROC	   *proc;
+
+		if (memcmp(&locks->locks[i].locktag, tag, sizeof(LOCKTAG)) != 0 || locks->locks[i].pid == MyProcPid ||
+			locks->locks[i].holdMask != LOCKBIT_ON(ShareLock) || (proc = BackendPidGetProc(locks->locks[i].pid)) == NULL)
+			continue;
+		cancelled[n++] = proc->pid;
+		standby |= proc->wait_event_info == WAIT_EVENT_SYNC_REP;
+	}
+	ncancelled = n;
+	return standby;
+}
+
 void
 ps_lease_hold_back(int stream_id)
 {
+	static TimeoutId timer = MAX_TIMEOUTS;
 	LOCKTAG		tag = lease_tag(stream_id, PS_LEASE_WORKER(0), STARTING);
 
-	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	if (LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL)
+		return;
+	if (timer == MAX_TIMEOUTS)
+		timer = RegisterTimeout(USER_TIMEOUT, cancel_holders);
+	/* a standby that does not answer the worker would not answer us: our change would stay invisible */
+	if (find_holders(&tag))
+	{
+		(void) set_config_option("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+		ereport(NOTICE,
+				(errmsg("the stream waits for a synchronous standby"),
+				 errdetail("This transaction will not wait for it.")));
+	}
+	enable_timeout_every(timer, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PATIENCE_MS), PATIENCE_MS);
+	PG_TRY();
+	{
+		(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	}
+	PG_FINALLY();
+	{
+		ncancelled = 0;
+		disable_timeout(timer, false);
+	}
+	PG_END_TRY();
+}
+
+void
+ps_lease_publish(int stream_id, uint32 handle)
+{
+	LOCKTAG		tag = lease_tag(stream_id, handle, PS_SPACE_REPORT);
+
+	(void) LockAcquire(&tag, ExclusiveLock, true, true);
+}
+
+void
+ps_lease_unpublish(int stream_id, uint32 handle)
+{
+	LOCKTAG		tag = lease_tag(stream_id, handle, PS_SPACE_REPORT);
+
+	(void) LockRelease(&tag, ExclusiveLock, true);
 }
 
 void

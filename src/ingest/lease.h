@@ -37,12 +37,23 @@ extern int	ps_lease_processes_elsewhere(int *pids, int max);
 extern void ps_lease_lock_partitions(int stream_id);
 
 /*
- * Bars the stream's workers until the caller's transaction ends: it is registered
- * before that commits, so that a missing slot can still be recorded.
+ * Bars the stream's workers and relays from starting, and from changing anything,
+ * until the caller's transaction ends: a worker is registered before that commits,
+ * so that a missing slot can still be recorded. What is under way may end; whoever
+ * hangs in it is cancelled, and when it waits for a standby, the caller does not.
  */
 extern void ps_lease_hold_back(int stream_id);
 
-/* Waits until nobody holds the workers back; needs a transaction. */
+/* Waits until nobody holds the workers back, and until its transaction ends nobody can; needs a transaction. */
 extern void ps_lease_wait_start(int stream_id);
+
+/* Lets others find the segment that a process reports in. */
+extern void ps_lease_publish(int stream_id, uint32 handle);
+extern void ps_lease_unpublish(int stream_id, uint32 handle);
+
+/* Spaces of advisory locks, as pg_locks shows them in objsubid; store/lock.c has 5. */
+#define PS_SPACE_LEASE 3
+#define PS_SPACE_STARTING 4
+#define PS_SPACE_REPORT 6
 
 #endif							/* PS_LEASE_H */

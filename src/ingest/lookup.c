@@ -154,3 +154,18 @@ ps_lookup_done(PsLookup *lookup)
 	lookup->running = false;
 	return true;
 }
+
+bool
+ps_lookup_ends(void *rk, const char *topic, const int32 *partitions, int n, int64 *ends, int timeout_ms)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(n);
+	bool		known;
+
+	for (int i = 0; i < n; i++)
+		rd_kafka_topic_partition_list_add(list, topic, partitions[i])->offset = RD_KAFKA_OFFSET_END;
+	known = rd_kafka_offsets_for_times(rk, list, timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR;
+	for (int i = 0; i < n && known; i++)
+		ends[i] = list->elems[i].err == RD_KAFKA_RESP_ERR_NO_ERROR ? list->elems[i].offset : -1;
+	rd_kafka_topic_partition_list_destroy(list);
+	return known;
+}

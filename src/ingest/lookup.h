@@ -46,4 +46,7 @@ extern bool ps_lookup_start(PsLookup *lookup, int64 time_ms, int timeout_ms);
 /* Whether the answer to what was started is there. */
 extern bool ps_lookup_done(PsLookup *lookup);
 
+/* Asks for the end offsets of partitions; false when there is no answer. For any thread. */
+extern bool ps_lookup_ends(void *rk, const char *topic, const int32 *partitions, int n, int64 *ends, int timeout_ms);
+
 #endif							/* PS_LOOKUP_H */

@@ -15,6 +15,7 @@
 #include "executor/spi.h"
 #include "ingest/lease.h"
 #include "ingest/rebuild.h"
+#include "ingest/report.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "store/lock.h"
@@ -165,7 +166,8 @@ begin(PsWorker *worker, char **missing)
 static void
 leave(PsWorker *worker)
 {
-	ps_consumer_close(worker->consumer);
+	if (ps_report_end())
+		ps_consumer_close(worker->consumer);
 	proc_exit(0);
 }
 
@@ -176,7 +178,7 @@ ps_rebuild_begin(PsWorker *worker)
 	char	   *missing = NULL;
 	bool		found;
 
-	StartTransactionCommand();
+	ps_worker_begin(worker);
 	ps_lock_tables();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());

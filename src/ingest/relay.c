@@ -28,6 +28,7 @@
 #include "store/outbox.h"
 #include "store/owner.h"
 #include "store/stream_catalog.h"
+#include "store/wait.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
@@ -70,6 +71,7 @@ finish_batch(PsRelay *relay)
 	ps_outbox_count(relay->stream_id, relay->sink->kind, relay->nitems - refused, refused);
 	ps_relay_rest(relay);
 	ps_relay_commit(relay);
+	ps_wait_over();
 	PS_FAILPOINT("relay_after_delete");
 	relay->failures = 0;
 	ps_relay_note_error(relay, NULL);
@@ -116,7 +118,7 @@ check_stream(PsRelay *relay)
 
 	ps_watch_stream = ps_watch_options = false;
 	StartTransactionCommand();
-	ps_lock_tables();
+	ps_lock_definitions(AccessShareLock);
 	if (ps_watch_extension())
 	{
 		SPI_connect();
@@ -151,6 +153,7 @@ move_outbox(PsRelay *relay)
 	ps_relay_begin(relay);
 	(void) ps_outbox_move(relay->stream_id, relay->sink->kind, MOVE_ROWS, relay->nitems > 0 ? relay->sink->last : 0);
 	ps_relay_commit(relay);
+	ps_wait_over();
 	relay->next_move = ps_moment_plus(ps_clock_now(), MOVE_MS);
 }
 
@@ -167,6 +170,7 @@ take_batch(PsRelay *relay)
 	MemoryContextSwitchTo(relay->batch_context);
 	n = sink->methods->read(sink);
 	ps_relay_commit(relay);
+	ps_wait_over();
 	relay->nitems = n;
 	relay->drained = n < sink->limit;
 	if (n == 0)
@@ -252,6 +256,7 @@ recover(PsRelay *relay)
 	ps_watch_stream = true;
 	PG_TRY();
 	{
+		(void) ps_wait_explain(error);
 		ps_relay_back_off(relay, error->message, error->hint);
 	}
 	PG_CATCH();
@@ -295,6 +300,7 @@ start(PsRelay *relay, int stream_id)
 	CommitTransactionCommand();
 	if (!ps_lease_become_worker(stream_id, where[2]))
 		proc_exit(0);
+	ps_wait_bound_process();
 }
 
 void

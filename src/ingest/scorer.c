@@ -18,6 +18,7 @@
 #include "storage/ipc.h"
 #include "store/owner.h"
 #include "store/shadow.h"
+#include "store/wait.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -194,6 +195,7 @@ run(void (*part) (void))
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
 		RESUME_INTERRUPTS();
+		(void) ps_wait_explain(error);
 		note_failure(error->message);
 	}
 	PG_END_TRY();
@@ -208,6 +210,7 @@ profile_stream_scorer_main(Datum arg)
 	if (!ps_worker_connect(where[0], where[1]))
 		proc_exit(0);
 	SetConfigOption("application_name", "profile_stream scorer", PGC_USERSET, PGC_S_SESSION);
+	ps_wait_bound_process();
 	/* where a procedure would be called from: what lives longer than its transactions */
 	PortalContext = AllocSetContextCreate(TopMemoryContext, "profile_stream scorer", ALLOCSET_DEFAULT_SIZES);
 	run(look);

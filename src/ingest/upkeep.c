@@ -98,7 +98,7 @@ expire(PsWorker *worker)
 static void
 step(PsWorker *worker, bool expires)
 {
-	StartTransactionCommand();
+	ps_worker_begin(worker);
 	ps_check_may_run(GetUserId());
 	ps_lock_tables();
 	SPI_connect();

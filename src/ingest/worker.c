@@ -20,6 +20,7 @@
 #include "connection.h"
 #include "ingest/lease.h"
 #include "ingest/rebuild.h"
+#include "ingest/report.h"
 #include "kafka.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -29,6 +30,7 @@
 #include "storage/latch.h"
 #include "store/owner.h"
 #include "store/shadow.h"
+#include "store/wait.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -41,6 +43,8 @@
 #define LOOKUP_RETRY_MS 2000
 #define LOOKUP_TIMEOUT_MS 5000
 #define MAX_BACKOFF_MS 60000
+#define MAX_LOCK_BACKOFF_MS 4000	/* after a wait for a lock, which asks nobody for anything */
+#define LOCK_PATIENCE_MS 5000	/* beyond the back-off */
 
 PGDLLEXPORT void profile_stream_worker_main(Datum arg);
 
@@ -107,7 +111,7 @@ serve_lookup(PsWorker *worker)
 			if (!has_readable(worker))
 				ps_worker_set_state(worker, "offset_lost", "no partition can be read",
 									"See the error of each partition in stat_partitions.", -1);
-			else
+			else if (now >= worker->waits_until)
 				ps_worker_set_running(worker);
 		}
 		else
@@ -174,6 +178,8 @@ serve_messages(PsWorker *worker)
 			ps_health_begin(worker);
 		ps_batch_apply(worker, &intake, false);
 		worker->failures = 0;
+		worker->waits_until = 0;
+		ps_report_complain(NULL);
 		pgstat_report_stat(false);
 		ps_worker_set_running(worker);
 	}
@@ -202,6 +208,7 @@ wait_for_work(PsWorker *worker)
 	if (ps_clock_now() >= worker->next_attempt && !ps_batch_is_blocked(worker))
 		events |= WL_SOCKET_READABLE;	/* otherwise nobody empties the pipe */
 	pgstat_report_activity(STATE_IDLE, NULL);
+	ps_report_turn(worker, false);
 	ps_control_waiting(worker, true);
 	(void) WaitLatchOrSocket(MyLatch, events, ps_consumer_wakeup_fd(worker->consumer),
 							 worker->lookup.running ? 20 : Min(IDLE_MS, due_ms(worker)), PG_WAIT_EXTENSION);
@@ -215,6 +222,7 @@ serve(PsWorker *worker)
 {
 	bool		more = false;
 
+	ps_report_turn(worker, true);
 	MemoryContextSwitchTo(worker->batch_context);
 	serve_lookup(worker);
 	ps_balance(worker);
@@ -237,28 +245,36 @@ static void
 recover(PsWorker *worker)
 {
 	ErrorData  *error;
+	volatile bool waits = false;
 	volatile int64 backoff = Min(MAX_BACKOFF_MS, INT64CONST(1000) << Min(worker->failures, 6));
 
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(worker->batch_context);
 	error = CopyErrorData();
-	if (worker->error == NULL || strcmp(worker->error, error->message) != 0)
+	waits = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+	if (!waits && !worker->told && (worker->error == NULL || strcmp(worker->error, error->message) != 0))
 		EmitErrorReport();		/* once, until something else fails */
 	FlushErrorState();
 	AbortOutOfAnyTransaction();
 	RESUME_INTERRUPTS();
+	if (worker->told)
+	{
+		ps_worker_read_again(worker, 0);
+		return;
+	}
 
 	if (error->sqlerrcode == ERRCODE_OUT_OF_MEMORY && ps_cut_shrink(worker))
 		backoff = 100;
+	if (waits)
+		backoff = Min(backoff, MAX_LOCK_BACKOFF_MS);
 	backoff += (int64) (pg_prng_double(&pg_global_prng_state) * backoff / 4);
 	worker->failures++;
-	worker->reassign = true;
-	worker->next_lookup = 0;
-	worker->next_attempt = ps_moment_plus(ps_clock_now(), backoff);
+	ps_worker_read_again(worker, backoff);
 	worker->recheck = true;
+	worker->waits_until = waits ? ps_moment_plus(worker->next_attempt, LOCK_PATIENCE_MS) : 0;
 	PG_TRY();
 	{
-		ps_worker_set_state(worker, "retrying", error->message, error->hint, backoff);
+		ps_worker_show_error(worker, error, backoff);
 	}
 	PG_CATCH();
 	{
@@ -346,6 +362,7 @@ start(PsWorker *worker, int stream_id)
 		ereport(LOG, (errmsg("%s \"%s\" has a worker %d already", what, worker->stream->name, worker->number)));
 		proc_exit(0);
 	}
+	ps_wait_bound_process();
 	ps_culprits_begin(worker);
 	ps_health_start(worker);
 	ps_cut_reset(worker);

@@ -84,10 +84,12 @@ typedef struct PsWorker
 	int			cut_successes;	/* transactions since that was changed */
 	int			cut_patience;	/* so many before it grows */
 	bool		cut_grown;		/* since it was last too large */
+	bool		told;			/* a transaction was given up for what the worker is told, and nothing failed */
 	bool		recheck;		/* read the stream and its options again at the next attempt */
 	List	   *culprits;		/* messages that ended a worker: PsCulprit */
 	int			failures;		/* in a row */
 	PsMoment	next_attempt;
+	PsMoment	waits_until;	/* so long a wait for a lock is not taken for over without a batch */
 	PsMoment	next_report;
 	PsMoment	started_at;
 	PsAttempt	attempt;
@@ -145,6 +147,10 @@ extern PsMoment ps_batch_next_due(const PsWorker *worker);
 
 /* Whether nothing is read until a customer's lock is free, because no more can be held. */
 extern bool ps_batch_is_blocked(const PsWorker *worker);
+
+/* kept.c: how many entries' customers have rows that somebody keeps; looks which of those set aside are free again */
+extern int	ps_kept_count(const PsEntry *entries, int n);
+extern void ps_kept_probe(PsWorker *worker);
 
 /* cut.c: how many customers, and so locks, a transaction may take */
 extern void ps_cut_reset(PsWorker *worker);
@@ -217,14 +223,21 @@ extern void ps_workers_complain_of_owner(const PsStream *stream);
 extern void ps_control_init(PsWorker *worker, int stream_id);
 extern void ps_control_serve(PsWorker *worker);
 
-/* Raises when the worker is told something else by now; at a stop it is told already. */
-extern void ps_control_check(PsWorker *worker);
-
 /* Around a wait for work. */
 extern void ps_control_waiting(PsWorker *worker, bool waiting);
 
+/* Begins a transaction that changes something: none does while a session holds the stream back, to pause it, say. */
+extern void ps_worker_begin(PsWorker *worker);
+
+/* Raises when the worker is told something else by now; at a stop it is told already. */
+extern void ps_control_check(PsWorker *worker);
+
 /* Says that the stream runs, or why it does not read. */
 extern void ps_worker_set_running(PsWorker *worker);
+
+/* After an error: has the partitions read again from their stored offsets, and shows it, or what it was that was waited for. */
+extern void ps_worker_read_again(PsWorker *worker, int64 backoff);
+extern void ps_worker_show_error(PsWorker *worker, ErrorData *error, int64 backoff);
 
 /* Writes the state where stat_streams shows it, when it changed. */
 extern void ps_worker_set_state(PsWorker *worker, const char *state, const char *error,

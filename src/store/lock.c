@@ -1,8 +1,9 @@
 /*
  * lock.c
- *	  Customer locks: transaction-level advisory locks on the key that
- *	  pg_advisory_xact_lock(profile_stream.customer_lock_key(id)) takes too. And
- *	  the locks of the tables that a worker writes.
+ *	  Customer locks: transaction-level advisory locks that pg_locks shows with
+ *	  objsubid 5. No pg_advisory_lock() reaches them: only lock_customer() and
+ *	  try_lock_customer() do, for those who may apply. And the locks of the tables
+ *	  that a worker writes.
  */
 #include "postgres.h"
 
@@ -19,6 +20,7 @@
 #include "store/shadow.h"
 #include "utils/wait_event.h"
 
+#define CUSTOMER 5				/* leases have 3 and 4: ingest/lease.c */
 #define MAX_STEP_MS 16
 
 /* what a stream's worker uses, and what a refresh of scores does */
@@ -44,7 +46,7 @@ customer_tag(int64 key)
 {
 	LOCKTAG		tag;
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) ((uint64) key >> 32), (uint32) key, 1);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) ((uint64) key >> 32), (uint32) key, CUSTOMER);
 	return tag;
 }
 
@@ -163,6 +165,14 @@ void
 ps_lock_tables(void)
 {
 	ps_lock_all(tables, lengthof(tables), RowExclusiveLock);
+}
+
+void
+ps_lock_definitions(LOCKMODE mode)
+{
+	static const char *const definitions[] = {"streams", "stream_status"};
+
+	ps_lock_all(definitions, lengthof(definitions), mode);
 }
 
 void

@@ -10,7 +10,7 @@
 
 #include "storage/lockdefs.h"
 
-/* The key of a customer's lock: hashtextextended(customer_id, 0). */
+/* The key of a customer's lock: a hash of the id. */
 extern int64 ps_lock_key(const char *customer_id, int len);
 
 /* Takes the lock of every key, in the order given: callers sort. */
@@ -35,6 +35,9 @@ extern int	ps_lock_holder(int64 key);
  * never meets a worker in a deadlock.
  */
 extern void ps_lock_tables(void);
+
+/* Likewise those that say how a stream shall run: whoever keeps another one does not keep that from being read. */
+extern void ps_lock_definitions(LOCKMODE mode);
 
 /* Likewise all tables that a refresh of scores and segments uses. */
 extern void ps_lock_score_tables(void);

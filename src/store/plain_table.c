@@ -98,6 +98,7 @@ HeapTuple
 ps_plain_find(PsPlainTable *table, Datum key)
 {
 	table->key.sk_argument = key;
+	table->inserting = InvalidTransactionId;
 	index_rescan(table->scan, &table->key, 1, NULL, 0);
 	return ps_plain_find_next(table);
 }
@@ -156,6 +157,9 @@ ps_plain_find_next(PsPlainTable *table)
 
 		if (row != NULL)
 			return row;
+		root = *tid;
+		if (table->notes_insertions)
+			ps_plain_note_insertion(table, &root);
 	}
 	return NULL;
 }
@@ -335,7 +339,7 @@ ps_plain_update(PsPlainTable *table, ItemPointer tid, const Datum *values, const
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("a row of %s changed without the customer's lock", RelationGetRelationName(table->relation)),
-				 errhint("Take pg_advisory_xact_lock(profile_stream.customer_lock_key(customer_id)) before changing it.")));
+				 errhint("Call profile_stream.lock_customer(customer_id) before changing it.")));
 	if (PS_UPDATES_INDEXES(update_indexes))
 		insert_index_entries(table, slot, true, PS_UPDATES_SUMMARIES_ONLY(update_indexes));
 	return PS_UPDATES_INDEXES(update_indexes) && !PS_UPDATES_SUMMARIES_ONLY(update_indexes) ? &slot->tts_tid : NULL;

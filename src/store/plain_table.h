@@ -46,6 +46,8 @@ typedef struct PsPlainTable
 	ExprState **defaults;		/* of each column, NULL: none; made by the first insert */
 	CommandId	command;
 	bool		updates_checked;	/* that publications allow them */
+	bool		notes_insertions;	/* set by the caller: what is to be known in */
+	TransactionId inserting;	/* of a row with the key that was found last, which nobody sees yet; invalid: none */
 } PsPlainTable;
 
 /* plain_check.c: whether rows may be written beside the executor at all; whether in this table does what the executor does */
@@ -93,6 +95,18 @@ extern void ps_plain_flush(PsPlainTable *table);
 
 /* Takes back a row that this transaction inserted. */
 extern void ps_plain_take_back(PsPlainTable *table, ItemPointer tid);
+
+/*
+ * Which other transaction keeps a row that was found from being replaced; invalid
+ * when none does. Waits for nobody.
+ */
+extern TransactionId ps_plain_keeper(PsPlainTable *table, HeapTuple row);
+
+/* A running transaction that stands behind a row's xmax, of which nothing else is known; invalid when there is none. */
+extern TransactionId ps_xmax_keeper(TransactionId xmax);
+
+/* Notes in the table whether a row that the snapshot does not see is just being inserted by somebody. */
+extern void ps_plain_note_insertion(PsPlainTable *table, ItemPointer tid);
 
 /*
  * Replaces a whole row that was found; raises when somebody else changed it

@@ -11,6 +11,7 @@
 #include "store/plain_table.h"
 #include "store/plan.h"
 #include "store/profile_store.h"
+#include "store/wait.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -49,7 +50,7 @@ static const Oid column_types[PS_ROW_SEGMENT + 1] = {
 static PsPlan load_plan = {
 	"SELECT p.customer_id, p.version, p.updated_at, p.watermark, p.first_name, p.last_name, p.email,"
 	" p.phone, p.total_balance, p.account_count, p.last_transaction_at, p.last_login_at, p.preferred_channel,"
-	" p.event_counts, p.window_state, p.attributes, p.attribute_times, p.first_event_at, k.ordinality::int4"
+	" p.event_counts, p.window_state, p.attributes, p.attribute_times, p.first_event_at, k.ordinality::int4, p.xmax"
 	" FROM pg_catalog.unnest($1) WITH ORDINALITY AS k(customer_id, ordinality)"
 	" JOIN profile_stream.materialized_profiles p ON p.customer_id = k.customer_id",
 	1, {TEXTARRAYOID}
@@ -161,6 +162,8 @@ find_row(PsPlainTable *table, PsStoredProfile *stored, Place *place)
 			return row;
 	}
 	row = ps_plain_find(table, customer_id_datum(stored));
+	if (row == NULL && TransactionIdIsValid(table->inserting))
+		stored->keeper = ps_wait_keeper(table->inserting);
 	if (row == NULL || !read_values(stored, row, desc))
 		return NULL;
 	if (place != NULL)
@@ -177,17 +180,26 @@ load_plain(PsStoredProfile **profiles, int n)
 
 	if (!ps_plain_open(&table, TABLE_NAME, KEY_NAME, column_types, lengthof(column_types), PS_TABLE_COLUMNS))
 		return false;
+	table.notes_insertions = true;
 	found = palloc(n * sizeof(Place *));
 	/* all before the first row, so that the processor waits for many of them at a time */
 	for (int i = 0; i < n; i++)
 		found[i] = find_place(profiles[i]);
 	for (int i = 0; i < n; i++)
 	{
+		TransactionId keeper;
+
+		profiles[i]->keeper = 0;
 		profiles[i]->row = find_row(&table, profiles[i], found[i]);
-		if (profiles[i]->row != NULL)
-			ps_profile_row_read(&profiles[i]->profile, profiles[i]->values, profiles[i]->nulls);
-		else
+		if (profiles[i]->row == NULL)
+		{
 			ps_profile_init(&profiles[i]->profile);
+			continue;
+		}
+		ps_profile_row_read(&profiles[i]->profile, profiles[i]->values, profiles[i]->nulls);
+		keeper = ps_plain_keeper(&table, profiles[i]->row);
+		if (TransactionIdIsValid(keeper))
+			profiles[i]->keeper = ps_wait_keeper(keeper);
 	}
 	ps_plain_close(&table);
 	return true;
@@ -199,12 +211,14 @@ load_by_statement(PsStoredProfile **profiles, int n)
 	PsColumn	ids;
 	Datum		args[1];
 	uint64		found;
+	bool		any_locked = false;
 
 	ps_column_init(&ids, TEXTOID, n);
 	for (int i = 0; i < n; i++)
 	{
 		ps_profile_init(&profiles[i]->profile);
 		profiles[i]->row = NULL;
+		profiles[i]->keeper = 0;
 		ps_column_add_text(&ids, profiles[i]->customer_id);
 	}
 	args[0] = ps_column_array(&ids);
@@ -212,13 +226,23 @@ load_by_statement(PsStoredProfile **profiles, int n)
 	ps_plan_check_types(column_types, PS_ROW_COLUMNS);
 	for (uint64 i = 0; i < found; i++)
 	{
-		Datum		values[PS_ROW_COLUMNS + 1];
-		bool		nulls[PS_ROW_COLUMNS + 1];
+		Datum		values[PS_ROW_COLUMNS + 2];
+		bool		nulls[PS_ROW_COLUMNS + 2];
+		PsStoredProfile *stored;
+		TransactionId keeper;
 
 		heap_deform_tuple(heap_copytuple(SPI_tuptable->vals[i]), SPI_tuptable->tupdesc, values, nulls);
-		ps_profile_row_read(&profiles[DatumGetInt32(values[PS_ROW_COLUMNS]) - 1]->profile, values, nulls);
+		stored = profiles[DatumGetInt32(values[PS_ROW_COLUMNS]) - 1];
+		ps_profile_row_read(&stored->profile, values, nulls);
+		keeper = nulls[PS_ROW_COLUMNS + 1] ? InvalidTransactionId : ps_xmax_keeper(DatumGetTransactionId(values[PS_ROW_COLUMNS + 1]));
+		if (!TransactionIdIsValid(keeper))
+			continue;
+		stored->keeper = ps_wait_keeper(keeper);
+		any_locked = true;
 	}
 	SPI_freetuptable(SPI_tuptable);
+	if (any_locked)
+		ps_profiles_find_free(profiles, n);
 }
 
 int

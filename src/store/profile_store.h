@@ -19,6 +19,7 @@ typedef struct PsStoredProfile
 	uint32		hash;			/* any of the customer id; the same at each load */
 	PsProfile	profile;
 	HeapTuple	row;			/* as loaded by hand, else NULL */
+	int			keeper;			/* who keeps the row from being written, as of ps_wait_keeper(); 0: nobody */
 	Datum		values[PS_TABLE_COLUMNS];	/* of that row */
 	bool		nulls[PS_TABLE_COLUMNS];
 } PsStoredProfile;
@@ -28,6 +29,9 @@ extern int	ps_profiles_at_once(void);
 
 /* Loads each customer's profile, or initialises it where there is no row. */
 extern void ps_profiles_load(PsStoredProfile **profiles, int n);
+
+/* Of profiles loaded by a statement, whose rows seem to have a keeper: takes that back where none has, and locks these rows. */
+extern void ps_profiles_find_free(PsStoredProfile **profiles, int n);
 
 /* Writes them back: new ones inserted, the others updated. */
 extern void ps_profiles_save(PsStoredProfile **profiles, int n);

@@ -69,12 +69,23 @@ SELECT profile_stream.apply_events(ARRAY[
 SELECT profile_stream.metric_value('big', 'total_transaction_value_30d', '2026-01-11Z'), total_balance
 	FROM profile_stream.materialized_profiles WHERE customer_id = 'big';
 -- the lock an application may take
-SELECT profile_stream.customer_lock_key('ada') = hashtextextended('ada', 0);
 BEGIN;
 SELECT profile_stream.apply_event(pg_temp.ev('l1', 'ada', 'noop'));
-SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND objsubid = 1
-	AND (classid::bigint << 32 | objid::bigint) = profile_stream.customer_lock_key('ada');
+SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND objsubid = 5;
+SELECT profile_stream.try_lock_customer('ada'), profile_stream.lock_customer('ada');
+SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND objsubid = 5;
+SELECT profile_stream.lock_customer('bob');
+SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND objsubid = 5;
+SELECT profile_stream.try_lock_customer('');
 ROLLBACK;
+CREATE ROLE regress_ps_nobody;
+GRANT USAGE ON SCHEMA profile_stream TO regress_ps_nobody;
+SET ROLE regress_ps_nobody;
+SELECT profile_stream.lock_customer('ada');
+SELECT profile_stream.try_lock_customer('ada');
+RESET ROLE;
+REVOKE USAGE ON SCHEMA profile_stream FROM regress_ps_nobody;
+DROP ROLE regress_ps_nobody;
 SELECT count(*) FROM profile_stream.event_ids WHERE event_id = 'l1';
 -- rolled back with the caller's transaction; seen within it
 BEGIN;

@@ -29,14 +29,14 @@ INSERT INTO decisions VALUES
 ('sequence', 'profile_stream', 'superuser', 'attribute_maps_map_id_seq dead_letters_dead_letter_id_seq event_handlers_handler_id_seq metric_series_series_id_seq
 	outbox_outbox_id_seq segment_changes_change_id_seq sink_pending_pending_id_seq streams_stream_id_seq'),
 ('sequence', 'profile_stream_rebuild', 'superuser', 'dead_letters_dead_letter_id_seq'),
-('routine', 'profile_stream', 'reader', 'attribute_time bookmark_horizon canonical_event chunk_samples code_state create_profile_view customer_lock_key dead_letter_json
+('routine', 'profile_stream', 'reader', 'attribute_time bookmark_horizon canonical_event chunk_samples code_state create_profile_view dead_letter_json
 	dead_letter_text decode_event decode_message default_scores get_profile is_since json_timestamp metric_aggregate metric_series metric_trend metric_value
-	metric_values notification_channel profile_bookmark profile_document profiles_changed_since segment_channel state_samples wait_for_offset window_samples window_value'),
+	metric_values notification_channel process_waits profile_bookmark profile_document profiles_changed_since reported_ends segment_channel state_samples wait_for_offset window_samples window_value'),
 ('routine', 'profile_stream', 'operator', 'alter_segment alter_stream apply_event apply_events cancel_rebuild confirm_code create_metric create_segment create_stream dead_letter_concern
-	dead_letter_matches discard_dead_letters drop_metric drop_segment drop_stream event_key export_customer forget_customer lock_dead_letters map_attribute
+	dead_letter_matches discard_dead_letters drop_metric drop_segment drop_stream event_key export_customer forget_customer lock_customer lock_dead_letters map_attribute
 	mentions message_customer pause_rebuild pause_stream prune_metrics rebuild rebuild_diff reconcile refill_sink refresh_scores refresh_segments
 	register_handler register_upcaster reset_score_settings resume_rebuild resume_stream retry_dead_letters retry_events seek_stream set_score_function
-	set_score_settings settle_dead_letters start_streams swap_rebuild test_connection test_handler test_redis unblock_customer unmap_attribute
+	set_score_settings settle_dead_letters start_streams swap_rebuild test_connection test_handler test_redis try_lock_customer unblock_customer unmap_attribute
 	unregister_handler unregister_upcaster wait_for_stream window_expired without_mentions'),
 ('routine', 'profile_stream', 'superuser', 'decode_fuzz definition_written guard_confirmed kafka_validator keep_secret notification parser_fuzz redis_validator redis_write rules_changed'),
 ('routine', 'profile_stream_rebuild', 'operator', 'metric_values window_value'),

@@ -144,7 +144,7 @@ $node->create_stream('stop', $broker, 'stop', reorder_wait => "'1 hour'");
 $broker->produce('stop', event('s', 20), event('s', 10));
 wait_counts('stop', 'held = 2', 'stop: two are held');
 my $session = $node->background_psql('postgres', on_error_stop => 1);
-$session->query_safe("SELECT pg_advisory_lock(profile_stream.customer_lock_key('s'))");
+$session->query_safe("BEGIN; SELECT profile_stream.lock_customer('s')");
 $pid = $node->stream_pid('stop');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 ok($node->wait_stream_pid('stop', $pid), 'stop: terminated, a worker ends though the customer is locked');

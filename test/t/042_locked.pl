@@ -25,7 +25,6 @@ my ($stream, $events, @files, $produced);
 
 # a hot customer of the generator, whom every file of events touches
 my $customer = 'NULL';
-my $key = "profile_stream.customer_lock_key('$customer')";
 my $version = "SELECT coalesce(max(version), 0) FROM profile_stream.materialized_profiles WHERE customer_id = '$customer'";
 
 sub sql { return $node->safe_psql('postgres', join(";\n", @_)); }
@@ -63,7 +62,7 @@ sub wait_stat
 sub lock_customer
 {
 	my ($prepare) = @_;
-	$session->query_safe("BEGIN; SELECT pg_advisory_xact_lock($key)");
+	$session->query_safe("BEGIN; SELECT profile_stream.lock_customer('$customer')");
 	$session->query_safe("PREPARE TRANSACTION 'kept'") if $prepare;
 	$session->quit if $prepare;
 }

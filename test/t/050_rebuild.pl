@@ -56,7 +56,7 @@ is($node->rebuild_pid, '', 'a paused rebuild has no worker');
 
 # of an untouched stream: no difference, and a swap that writes nothing
 my $holder = $node->background_psql('postgres');
-$holder->query_safe("SELECT pg_advisory_lock(profile_stream.customer_lock_key(customer_id)) FROM $profiles LIMIT 1");
+$holder->query_safe("BEGIN; SELECT profile_stream.lock_customer(customer_id) FROM $profiles LIMIT 1");
 sql("SELECT profile_stream.resume_rebuild('crm')");
 ok($node->wait_rebuild('ready'), 'resumed, it gets ready, whoever holds a customer\'s lock');
 $holder->quit;

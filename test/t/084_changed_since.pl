@@ -90,7 +90,7 @@ END
 BEGIN;
 SELECT txid_current();
 \\sleep :ms ms
-SELECT pg_advisory_xact_lock(profile_stream.customer_lock_key('c' || :c));
+SELECT profile_stream.lock_customer('c' || :c);
 SAVEPOINT a;
 UPDATE profile_stream.materialized_profiles SET segment = nextval('event_ids') WHERE customer_id = 'c' || :c;
 ROLLBACK TO a;
@@ -111,7 +111,7 @@ END
 \\set c random(1, $customers)
 \\set ms random(1, 100)
 BEGIN;
-SELECT pg_advisory_xact_lock(profile_stream.customer_lock_key('c' || :c));
+SELECT profile_stream.lock_customer('c' || :c);
 UPDATE profile_stream.materialized_profiles SET segment = nextval('event_ids') WHERE customer_id = 'c' || :c;
 PREPARE TRANSACTION 'writer:client_id';
 \\sleep :ms ms

@@ -144,7 +144,7 @@ $session->query_safe("BEGIN; UPDATE written SET n = n + 1 WHERE what = 'lock'");
 $broker->produce('acts', act('lock'));
 ok($node->poll_query_until('postgres', q(SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'profile_stream worker' AND wait_event_type = 'Lock')),
 	'deadlock: the handler waits for a lock');
-$session->query("SELECT pg_advisory_xact_lock(profile_stream.customer_lock_key('lock'))");
+$session->query("SELECT profile_stream.lock_customer('lock')");
 $session->query('ROLLBACK');
 $session->quit;
 ok($node->wait_taken('acts', $acts), 'deadlock: the event is taken');

@@ -143,7 +143,7 @@ $holder->query_safe('SELECT pg_advisory_unlock(42)');
 sql('TRUNCATE stop');
 
 # a customer whose lock somebody keeps
-$holder->query_safe("BEGIN; SELECT pg_advisory_xact_lock(profile_stream.customer_lock_key('$middle'))");
+$holder->query_safe("BEGIN; SELECT profile_stream.lock_customer('$middle')");
 sql("UPDATE $profiles SET scored_at = NULL, segment = '?'");
 sql('CALL profile_stream.refresh_scores()');
 is(progress('state, profiles_skipped, profiles_done'), 'done|1|' . ($total - 1), 'a locked customer is passed over');
@@ -152,7 +152,7 @@ $holder->query_safe('COMMIT');
 sql('CALL profile_stream.refresh_scores()');
 is(progress('state, profiles_skipped, profiles_done'), 'done|0|1', 'and is scored by the next refresh');
 # one that is let go while the refresh works elsewhere comes in the same one
-$holder->query_safe("BEGIN; SELECT pg_advisory_xact_lock(profile_stream.customer_lock_key((SELECT min(customer_id) FROM $profiles)))");
+$holder->query_safe("BEGIN; SELECT profile_stream.lock_customer(min(customer_id)) FROM $profiles");
 my $stopper = $node->background_psql('postgres');
 $stopper->query_safe('SELECT pg_advisory_lock(42)');
 sql("INSERT INTO stop VALUES ('$middle')");

@@ -1,0 +1,184 @@
+/*
+ * report.c
+ *	  A worker's report, and the thread that asks Kafka for end offsets while the
+ *	  process does not: because a batch hangs, or after an error. So the lag is true
+ *	  all the same.
+ */
+#include "postgres.h"
+
+#include <poll.h>
+#include <pthread.h>
+
+#include "ingest/lease.h"
+#include "ingest/report.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "thread.h"
+#include "utils/timestamp.h"
+
+#define LOOK_MS 1000
+#define QUIET_MS 2000			/* without a turn of the loop; then the thread asks */
+#define ASK_TIMEOUT_MS 5000
+
+/* what the thread shares with its process */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static PsReport *report = NULL;
+static uint64 generation = 0;	/* of what is assigned */
+static void *client = NULL;		/* NULL: it is to be left alone */
+static char topic[256];
+static PsMoment last_turn = 0;
+static bool asking = false;
+
+static dsm_segment *segment = NULL;
+static bool started = false;
+
+/* Takes a copy of what is assigned; false when there is nothing to ask. */
+static bool
+begin_asking(int32 **partitions, int *n, uint64 *asked)
+{
+	pthread_mutex_lock(&mutex);
+	if (report != NULL && client != NULL && report->npartitions > 0 && ps_clock_now() >= ps_moment_plus(last_turn, QUIET_MS))
+		*partitions = malloc(report->npartitions * sizeof(int32));
+	else
+		*partitions = NULL;
+	if (*partitions != NULL)
+	{
+		*n = report->npartitions;
+		*asked = generation;
+		for (int i = 0; i < *n; i++)
+			(*partitions)[i] = report->ends[i].partition;
+		asking = true;
+	}
+	pthread_mutex_unlock(&mutex);
+	return *partitions != NULL;
+}
+
+/* The thread: calls librdkafka, malloc and free, and nothing of PostgreSQL. */
+static void *
+watch(void *arg)
+{
+	for (;;)
+	{
+		int32	   *partitions;
+		int64	   *ends;
+		uint64		asked;
+		int			n;
+		bool		known;
+
+		(void) poll(NULL, 0, LOOK_MS);
+		if (!begin_asking(&partitions, &n, &asked))
+			continue;
+		ends = malloc(n * sizeof(int64));
+		known = ends != NULL && ps_lookup_ends(client, topic, partitions, n, ends, ASK_TIMEOUT_MS);
+		pthread_mutex_lock(&mutex);
+		for (int i = 0; known && report != NULL && asked == generation && i < n; i++)
+			report->ends[i].end_offset = ends[i];
+		asking = false;
+		pthread_mutex_unlock(&mutex);
+		free(ends);
+		free(partitions);
+	}
+	return NULL;
+}
+
+bool
+ps_report_end(void)
+{
+	bool		unused;
+
+	pthread_mutex_lock(&mutex);
+	client = NULL;
+	unused = !asking;
+	pthread_mutex_unlock(&mutex);
+	return unused;
+}
+
+/* Before the segment is unmapped. */
+static void
+at_exit(int code, Datum arg)
+{
+	pthread_mutex_lock(&mutex);
+	report = NULL;
+	client = NULL;
+	pthread_mutex_unlock(&mutex);
+}
+
+/* Makes a segment with room for so many partitions; without one there is no report. */
+static PsReport *
+make_report(PsWorker *worker, int capacity)
+{
+	Size		size = offsetof(PsReport, ends) + capacity * sizeof(PsReportedEnd);
+	PsReport   *made;
+
+	if (segment != NULL)
+	{
+		ps_lease_unpublish(worker->stream->stream_id, dsm_segment_handle(segment));
+		dsm_detach(segment);
+	}
+	segment = dsm_create(size, DSM_CREATE_NULL_IF_MAXSEGMENTS);
+	if (segment == NULL)
+		return NULL;
+	dsm_pin_mapping(segment);
+	made = dsm_segment_address(segment);
+	memset(made, 0, size);
+	made->capacity = capacity;
+	ps_lease_publish(worker->stream->stream_id, dsm_segment_handle(segment));
+	return made;
+}
+
+void
+ps_report_assign(PsWorker *worker)
+{
+	PsReport   *present = report;
+
+	if (!started)
+		before_shmem_exit(at_exit, (Datum) 0);
+	if (present == NULL || present->capacity < worker->npartitions)
+	{
+		pthread_mutex_lock(&mutex);
+		report = NULL;
+		pthread_mutex_unlock(&mutex);
+		present = make_report(worker, Max(64, 2 * worker->npartitions));
+	}
+	pthread_mutex_lock(&mutex);
+	client = ps_consumer_handle(worker->consumer);
+	strlcpy(topic, worker->stream->topic, sizeof(topic));
+	last_turn = ps_clock_now();
+	generation++;
+	for (int i = 0; present != NULL && i < worker->npartitions; i++)
+	{
+		present->ends[i].partition = worker->partitions[i].partition;
+		present->ends[i].end_offset = -1;
+	}
+	if (present != NULL)
+		present->npartitions = worker->npartitions;
+	report = present;
+	pthread_mutex_unlock(&mutex);
+	if (!started)
+		started = ps_thread_start(watch, NULL);
+}
+
+void
+ps_report_turn(PsWorker *worker, bool begins)
+{
+	if (report == NULL)
+		return;
+	report->turn_began = begins ? GetCurrentTimestamp() : 0;
+	if (ps_clock_now() < worker->next_attempt || ps_batch_is_blocked(worker))
+		return;
+	pthread_mutex_lock(&mutex);
+	last_turn = ps_clock_now();
+	pthread_mutex_unlock(&mutex);
+}
+
+void
+ps_report_complain(const char *complaint)
+{
+	int			len = complaint ? pg_mbcliplen(complaint, strlen(complaint), PS_REPORT_COMPLAINT - 1) : 0;
+
+	if (report == NULL)
+		return;
+	memcpy(report->complaint, complaint ? complaint : "", len);
+	report->complaint[len] = '\0';
+}
