@@ -180,18 +180,15 @@ apply_range(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settings
 	MemoryContextSwitchTo(context);
 	if (error == NULL)
 		return;
-
-	if (kept)
-	{
-		apply_range(worker, entries, n, settings);	/* without those customers */
-		return;
-	}
 	if (overflowed)
 	{
 		ereport(WARNING,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("notifications are skipped: %s", error->message)));
 		settings->notify_full = true;
+	}
+	if (kept || overflowed)
+	{
 		apply_range(worker, entries, n, settings);
 		return;
 	}
