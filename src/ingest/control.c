@@ -161,6 +161,13 @@ leave(PsWorker *worker, int code)
 	proc_exit(code);
 }
 
+/* Whether a stream that was read says that the worker runs. */
+static bool
+is_wanted(const PsWorker *worker, const PsStream *stream)
+{
+	return stream != NULL && stream->enabled && worker->number < stream->workers;
+}
+
 /* Reads the stream again; ends the process when it shall not run. */
 static void
 check_stream(PsWorker *worker, int stream_id)
@@ -194,7 +201,7 @@ check_stream(PsWorker *worker, int stream_id)
 		MemoryContextSetParent(context, worker->context);
 	}
 	CommitTransactionCommand();
-	wanted = stream != NULL && stream->enabled && worker->number < stream->workers;
+	wanted = is_wanted(worker, stream);
 	if (stream != NULL && !wanted)
 	{
 		ps_watch_stream = true; /* it stays so when the flush fails */
@@ -221,11 +228,30 @@ ps_worker_begin(PsWorker *worker)
 	ps_lease_wait_start(worker->stream->stream_id);
 }
 
+/* Reads the stream in the transaction that is under way; whether the worker still runs. */
+static bool
+still_runs(const PsWorker *worker)
+{
+	PsStream   *stream;
+	bool		wanted;
+
+	SPI_connect();
+	PushActiveSnapshot(GetLatestSnapshot());
+	stream = ps_stream_find(NULL, worker->stream->stream_id);
+	if (stream != NULL && ps_shadow_used())
+		ps_rebuild_adjust(stream);
+	wanted = is_wanted(worker, stream);
+	PopActiveSnapshot();
+	SPI_finish();
+	return wanted;
+}
+
 void
 ps_control_check(PsWorker *worker)
 {
 	AcceptInvalidationMessages();
-	if (!ps_watch_stream || flushing)
+	/* a vacuum of the table looks like a change as well */
+	if (!ps_watch_stream || flushing || still_runs(worker))
 		return;
 	worker->told = true;
 	ereport(ERROR,
