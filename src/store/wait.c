@@ -62,8 +62,10 @@ watch(int bound_ms)
 void
 ps_wait_bound_process(void)
 {
-	SetConfigOption("lock_timeout", psprintf("%d", PS_WAIT_MS), PGC_USERSET, PGC_S_SESSION);
-	watch(PS_WAIT_MS);
+	int			ms = LockTimeout > 0 ? Min(LockTimeout, PS_WAIT_MS) : PS_WAIT_MS;
+
+	SetConfigOption("lock_timeout", psprintf("%d", ms), PGC_USERSET, PGC_S_SESSION);
+	watch(ms);
 }
 
 int
