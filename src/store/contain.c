@@ -101,6 +101,12 @@ ps_contain_init(void)
 	ExecutorCheckPerms_hook = check_permissions;
 }
 
+bool
+ps_contain_others_check(void)
+{
+	return ExecutorCheckPerms_hook != check_permissions || next_perms_hook != NULL;
+}
+
 /* The timer, in a signal handler. */
 static void
 tick(void)

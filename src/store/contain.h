@@ -14,6 +14,9 @@
 /* Installs what refuses; when the library is loaded. */
 extern void ps_contain_init(void);
 
+/* Whether another extension checks the permissions of statements, too. */
+extern bool ps_contain_others_check(void);
+
 /* Code of a user begins, for at most so many milliseconds, which a setting says; 0: any time. */
 extern void ps_contain_begin(int timeout_ms, const char *setting);
 

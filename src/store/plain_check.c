@@ -36,6 +36,7 @@
 #include "catalog/pg_class.h"
 #include "executor/executor.h"
 #include "profile_stream.h"
+#include "store/contain.h"
 #include "store/owner.h"
 #include "store/plain_table.h"
 #include "utils/rel.h"
@@ -44,7 +45,7 @@ bool
 ps_plain_is_allowed(void)
 {
 	/* who installs that hook wants to see every statement: sepgsql, pgaudit */
-	return ps_direct_access && ExecutorCheckPerms_hook == NULL;
+	return ps_direct_access && !ps_contain_others_check();
 }
 
 bool

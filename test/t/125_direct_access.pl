@@ -60,6 +60,19 @@ sql("SELECT profile_stream.forget_customer('c1')");
 sql("SELECT profile_stream.drop_stream('crm')");
 is(sql('SELECT count(*) FROM profile_stream.stream_gaps'), '0', 'the stream is dropped with its gaps');
 
+# without any of these no statement writes profiles
+sub statements
+{
+	my ($setting, $id) = @_;
+	my ($rc, $out, $err) = $node->psql('postgres', "LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0;"
+		  . " SET auto_explain.log_nested_statements = on; SET client_min_messages = log; SET profile_stream.direct_access = $setting;"
+		  . qq(SELECT profile_stream.apply_event('{"eventId": "$id", "customerId": "c0", "eventType": "seen", "timestamp": "2026-01-01"}')));
+	return $err;
+}
+sql('DROP PUBLICATION everything');
+like(statements('off', 's1'), qr/UPDATE profile_stream.materialized_profiles/, 'without direct access a statement writes');
+unlike(statements('on', 's2'), qr/profile_stream.(?:materialized_profiles|event_ids)/, 'with it none reads or writes profiles and event ids');
+
 # whoever checks rights or audits through the executor's hook is asked
 my $dir = PostgreSQL::Test::Utils::tempdir('hook');
 append_to_file("$dir/observer.c", <<'END');
