@@ -31,7 +31,7 @@ PG_CPPFLAGS   += -Werror
 endif
 SHLIB_LINK     = $(shell pkg-config --libs rdkafka) -lpthread
 ifeq ($(WITH_REDIS),yes)
-PG_CPPFLAGS   += $(shell pkg-config --cflags hiredis)
+PG_CPPFLAGS   += $(shell pkg-config --cflags hiredis) -DPS_HIREDIS='"$(shell pkg-config --modversion hiredis)"'
 SHLIB_LINK    += $(shell pkg-config --libs hiredis)
 endif
 

@@ -16,6 +16,7 @@
 #include "store/blocked.h"
 #include "store/chunk_store.h"
 #include "store/dead_letters.h"
+#include "store/distributed.h"
 #include "store/lock.h"
 #include "store/outbox.h"
 #include "store/profile_store.h"
@@ -359,6 +360,7 @@ ps_apply_entries(PsEntry *entries, int n, const PsApplySettings *settings)
 	PsWork		work = {entries, n, settings};
 	MemoryContext caller = CurrentMemoryContext;
 
+	ps_distributed_check();
 	SPI_connect();
 	MemoryContextSwitchTo(caller);
 	find_customers(&work);

@@ -84,6 +84,31 @@ static const struct
 	{"debug", SUPERUSER},
 };
 
+const char *
+ps_kafka_version(void)
+{
+	return rd_kafka_version_str();
+}
+
+const char *
+ps_kafka_version_built(void)
+{
+	/* the last byte is 0xff in a release */
+	return psprintf("%d.%d.%d", RD_KAFKA_VERSION >> 24, (RD_KAFKA_VERSION >> 16) & 0xff, (RD_KAFKA_VERSION >> 8) & 0xff);
+}
+
+char *
+ps_kafka_version_warning(const char *version)
+{
+	int			major = 0;
+	int			minor = 0;
+
+	(void) sscanf(version, "%d.%d", &major, &minor);
+	if (major != 2 || minor < 4 || minor >= 10)
+		return NULL;
+	return psprintf("librdkafka %s may crash the server when a topic that it knows is created anew: use 2.10.1 or later, or one before 2.4.0.", version);
+}
+
 /* Raises that the option may not be set; the log shall not hold the statement, that may hold a secret. */
 static void
 refuse(const char *name, const char *hint)
@@ -173,18 +198,21 @@ ps_kafka_options_equal(List *a, List *b)
 	return list_length(a) == list_length(b);
 }
 
-/* Sets one option, or raises with librdkafka's reason; never repeats the value. */
+/* Sets one option, or raises; what librdkafka says repeats the value, so a secret's is not told. */
 static void
 set_option(rd_kafka_conf_t *conf, const char *name, const char *value)
 {
 	char		reason[256];
+	int			known = find_option(name);
 
 	if (rd_kafka_conf_set(conf, name, value, reason, sizeof(reason)) != RD_KAFKA_CONF_OK)
 	{
 		rd_kafka_conf_destroy(conf);
+		reason[strcspn(reason, "\n")] = '\0';
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 				 errmsg("invalid value for option \"%s\"", name),
+				 known >= 0 && known_options[known].allowed == ANYONE && strstr(name, ".pem") == NULL ? errdetail("%s.", reason) : 0,
 				 errhint("See CONFIGURATION.md of librdkafka %s for the values it takes.", rd_kafka_version_str()),
 				 errhidestmt(true)));
 	}
@@ -228,8 +256,8 @@ make_client(rd_kafka_type_t type, rd_kafka_conf_t *conf)
 	return rk;
 }
 
-void *
-ps_kafka_create_consumer(List *options, const char *group_id)
+static rd_kafka_conf_t *
+consumer_conf(List *options, const char *group_id)
 {
 	static const PsKafkaOption defaults[] = {
 		{"queued.max.messages.kbytes", "32768"},
@@ -259,11 +287,17 @@ ps_kafka_create_consumer(List *options, const char *group_id)
 	set_option(conf, "group.id", group_id);
 	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_FETCH | RD_KAFKA_EVENT_ERROR |
 							 RD_KAFKA_EVENT_OFFSET_COMMIT | RD_KAFKA_EVENT_LOG);
-	return make_client(RD_KAFKA_CONSUMER, conf);
+	return conf;
 }
 
 void *
-ps_kafka_create_producer(List *options, const char *transactional_id)
+ps_kafka_create_consumer(List *options, const char *group_id)
+{
+	return make_client(RD_KAFKA_CONSUMER, consumer_conf(options, group_id));
+}
+
+static rd_kafka_conf_t *
+producer_conf(List *options, const char *transactional_id)
 {
 	static const PsKafkaOption defaults[] = {
 		{"client.id", "profile_stream"},
@@ -285,5 +319,72 @@ ps_kafka_create_producer(List *options, const char *transactional_id)
 	set_option(conf, "transactional.id", transactional_id);
 	set_option(conf, "transaction.timeout.ms", psprintf("%d", timeout_ms));
 	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG);
-	return make_client(RD_KAFKA_PRODUCER, conf);
+	return conf;
+}
+
+void *
+ps_kafka_create_producer(List *options, const char *transactional_id)
+{
+	return make_client(RD_KAFKA_PRODUCER, producer_conf(options, transactional_id));
+}
+
+/* The number that an option has in a configuration, set or by default. */
+static int64
+number_of(rd_kafka_conf_t *conf, const char *name)
+{
+	char text[	64] = "";
+	size_t		size = sizeof(text);
+
+	(void) rd_kafka_conf_get(conf, name, text, &size);
+	return strtoll(text, NULL, 10);
+}
+
+/*
+ * What rd_kafka_new() would say of options that do not go together, NULL when they do. To ask it takes a client,
+ * whose threads a session must not have.
+ */
+static char *
+find_conflict(rd_kafka_conf_t *consumer, rd_kafka_conf_t *producer)
+{
+	int64		message = number_of(consumer, "message.max.bytes");
+	int64		fetch = number_of(consumer, "fetch.max.bytes");
+
+	if (fetch < message)
+		return psprintf("fetch.max.bytes must be at least " INT64_FORMAT, message);
+	if (number_of(consumer, "receive.message.max.bytes") < fetch + 512)
+		return psprintf("receive.message.max.bytes must be at least fetch.max.bytes and 512, which are " INT64_FORMAT, fetch + 512);
+	if (number_of(consumer, "reconnect.backoff.max.ms") < number_of(consumer, "reconnect.backoff.ms"))
+		return "reconnect.backoff.max.ms must be at least reconnect.backoff.ms";
+	if (number_of(producer, "linger.ms") >= number_of(producer, "transaction.timeout.ms"))
+		return psprintf("linger.ms must be less than " INT64_FORMAT, number_of(producer, "transaction.timeout.ms"));
+	return NULL;
+}
+
+void
+ps_kafka_check_values(List *options)
+{
+	rd_kafka_conf_t *consumer = consumer_conf(options, "check");
+	rd_kafka_conf_t *producer = NULL;
+	char	   *conflict;
+
+	PG_TRY();
+	{
+		producer = producer_conf(options, "check");
+	}
+	PG_CATCH();
+	{
+		rd_kafka_conf_destroy(consumer);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	conflict = find_conflict(consumer, producer);
+	rd_kafka_conf_destroy(consumer);
+	rd_kafka_conf_destroy(producer);
+	if (conflict != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+				 errmsg("the options do not go together"),
+				 errdetail("%s.", conflict),
+				 errhint("Options of the stream and of its server count together; leave out those that you do not need."),
+				 errhidestmt(true)));
 }

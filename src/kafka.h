@@ -27,6 +27,9 @@ typedef struct PsKafkaOption
 /* Raises unless this option may stand in this place, set by this role. */
 extern void ps_kafka_check_option(const char *name, const char *value, PsOptionPlace place, Oid role);
 
+/* Raises unless librdkafka takes these values, for consumers and for producers, as far as that can be told without a client. */
+extern void ps_kafka_check_values(List *options);
+
 /* Adds an option to a list of PsKafkaOption. */
 extern List *ps_kafka_add_option(List *options, const char *name, const char *value);
 
@@ -35,6 +38,13 @@ extern int	ps_kafka_option_ms(List *options, const char *name, int fallback);
 
 /* Whether two lists name the same values in the same order. */
 extern bool ps_kafka_options_equal(List *a, List *b);
+
+/* The version of librdkafka that runs, and the one that this was built with. */
+extern const char *ps_kafka_version(void);
+extern const char *ps_kafka_version_built(void);
+
+/* What is wrong with a version of librdkafka, NULL: nothing that is known. */
+extern char *ps_kafka_version_warning(const char *version);
 
 /*
  * Makes a rd_kafka_t (returned as void *, so that rdkafka.h stays in few

@@ -13,6 +13,7 @@
 
 #include "core/keyed_hash.h"
 #include "ingest/launcher.h"
+#include "kafka.h"
 #include "profile_stream.h"
 #include "store/contain.h"
 
@@ -35,12 +36,31 @@ int			ps_segment_timeout_ms = 300000;
 int			ps_max_workers = -1;
 int			ps_score_interval_s = 0;
 int			ps_segment_change_retention_s = 30 * SECS_PER_DAY;
+static char *ps_cluster = NULL;
 
 #ifdef PS_FAILPOINTS
 static char *ps_failpoint_setting = NULL;
 #endif
 
 void		_PG_init(void);
+
+const char *
+ps_cluster_here(void)
+{
+	return ps_cluster != NULL && ps_cluster[0] != '\0' ? ps_cluster : cluster_name;
+}
+
+/* Says at the start of the server what is known to be wrong with librdkafka. */
+static void
+warn_of_library(void)
+{
+	char	   *warning = ps_kafka_version_warning(ps_kafka_version());
+
+	if (warning != NULL && process_shared_preload_libraries_in_progress)
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("%s", warning)));
+}
 
 /* Defines the settings; the launcher only exists when preloaded. */
 void
@@ -101,6 +121,9 @@ _PG_init(void)
 	DefineCustomIntVariable("profile_stream.segment_change_retention",
 							"How long changes of segments are kept, at least until the next refresh; 0 keeps them for ever.",
 							NULL, &ps_segment_change_retention_s, 30 * SECS_PER_DAY, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomStringVariable("profile_stream.cluster",
+							   "The cluster that the streams of this server belong to, the same on all its members; empty: cluster_name.",
+							   NULL, &ps_cluster, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
 #ifdef PS_FAILPOINTS
 	DefineCustomStringVariable("profile_stream.failpoint",
 							   "Where the code fails on purpose: name:action, action one of error, fatal, kill, disk_full, queue_full, sleep=milliseconds.",
@@ -109,6 +132,7 @@ _PG_init(void)
 	MarkGUCPrefixReserved("profile_stream");
 
 	ps_contain_init();
+	warn_of_library();
 	ps_launcher_register();
 }
 

@@ -99,6 +99,9 @@ extern int	ps_handler_timeout_ms;	/* 0: none */
 extern int	ps_score_interval_s;	/* 0: never */
 extern int	ps_segment_change_retention_s;	/* 0: for ever */
 
+/* The cluster that this server is of: profile_stream.cluster, or else cluster_name. */
+extern const char *ps_cluster_here(void);
+
 #ifdef PS_FAILPOINTS
 extern void ps_failpoint(const char *name);
 #define PS_FAILPOINT(name) ps_failpoint(name)

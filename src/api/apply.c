@@ -12,7 +12,9 @@
 #include "funcapi.h"
 #include "prune.h"
 #include "sink/notify.h"
+#include "store/distributed.h"
 #include "store/event_log.h"
+#include "store/extension.h"
 #include "store/function.h"
 #include "store/rules.h"
 #include "store/secret.h"
@@ -62,6 +64,7 @@ apply_entries(PsEntry *entries, int n, int64 retention_us, int scope, bool judge
 	};
 
 	ps_function_refuse_nested("apply_event()");
+	ps_extension_check();
 	settings.rules = ps_rules_hold();
 	PG_TRY();
 	{
@@ -155,6 +158,7 @@ PG_FUNCTION_INFO_V1(ps_prune_metrics);
 Datum
 ps_prune_metrics(PG_FUNCTION_ARGS)
 {
+	ps_distributed_check();
 	PG_RETURN_INT64(ps_prune(PG_GETARG_TIMESTAMPTZ(0), ps_apply_max_customers(1)));
 }
 

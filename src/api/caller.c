@@ -14,6 +14,8 @@
 #include "ingest/lease.h"
 #include "ingest/worker.h"
 #include "miscadmin.h"
+#include "store/distributed.h"
+#include "store/extension.h"
 #include "store/wait.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -27,9 +29,13 @@ PsStream *
 ps_find_stream(text *name, bool control)
 {
 	char	   *cname = text_to_cstring(name);
-	PsIdentity	identity = ps_become_owner();
-	PsStream   *stream = ps_stream_find(cname, 0);
+	PsIdentity	identity;
+	PsStream   *stream;
 
+	ps_extension_check();
+	ps_distributed_check();
+	identity = ps_become_owner();
+	stream = ps_stream_find(cname, 0);
 	ps_become_caller(identity);
 	if (stream == NULL)
 		ereport(ERROR,

@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "sink/notify.h"
 #include "store/blocked.h"
+#include "store/distributed.h"
 #include "store/erasure.h"
 #include "store/lock.h"
 #include "store/outbox.h"
@@ -33,6 +34,7 @@ lock_customer(text *argument, const char *function)
 	int64		key = ps_lock_key(customer_id, strlen(customer_id));
 
 	PreventCommandIfReadOnly(function);
+	ps_distributed_check();
 	ps_check_argument(customer_id[0] != '\0', "customer_id must not be empty");
 	/* what was committed while we waited for a lock must be seen */
 	if (IsolationUsesXactSnapshot())

@@ -21,6 +21,7 @@ ps_kafka_validator(PG_FUNCTION_ARGS)
 	List	   *options = untransformRelOptions(PG_GETARG_DATUM(0));
 	Oid			catalog = PG_GETARG_OID(1);
 	bool		has_brokers = false;
+	List	   *values = NIL;
 	ListCell   *cell;
 
 	foreach(cell, options)
@@ -41,6 +42,7 @@ ps_kafka_validator(PG_FUNCTION_ARGS)
 		ps_kafka_check_option(name, defGetString(def),
 							  catalog == ForeignServerRelationId ? PS_OPTION_SERVER : PS_OPTION_USER_MAPPING,
 							  GetUserId());
+		values = ps_kafka_add_option(values, name, defGetString(def));
 		has_brokers |= strcmp(name, "bootstrap.servers") == 0;
 	}
 	if (catalog == ForeignServerRelationId && !has_brokers)
@@ -48,6 +50,7 @@ ps_kafka_validator(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED),
 				 errmsg("option \"bootstrap_servers\" is required"),
 				 errhint("CREATE SERVER ... OPTIONS (bootstrap_servers 'host:9092').")));
+	ps_kafka_check_values(values);
 	PG_RETURN_VOID();
 }
 

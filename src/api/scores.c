@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "profile_stream.h"
+#include "store/distributed.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -36,6 +37,7 @@ begin_procedure(FunctionCallInfo fcinfo, const char *what)
 				 errhint("CALL it by itself.")));
 	PreventCommandIfReadOnly(what);
 	PreventCommandDuringRecovery(what);
+	ps_distributed_check();
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 }
 

@@ -13,10 +13,13 @@
 #include "fmgr.h"
 #include "ingest/lease.h"
 #include "ingest/worker.h"
+#include "kafka.h"
 #include "miscadmin.h"
 #include "redis.h"
 #include "sink/notify.h"
 #include "sink/redis_client.h"
+#include "store/distributed.h"
+#include "store/extension.h"
 #include "store/outbox.h"
 #include "store/wait.h"
 #include "utils/acl.h"
@@ -257,6 +260,18 @@ read_stream(FunctionCallInfo fcinfo)
 	return stream;
 }
 
+/* Says what is known to be wrong with librdkafka. */
+static void
+warn_of_library(void)
+{
+	char	   *warning = ps_kafka_version_warning(ps_kafka_version());
+
+	if (warning != NULL)
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("%s", warning)));
+}
+
 PG_FUNCTION_INFO_V1(ps_create_stream);
 Datum
 ps_create_stream(PG_FUNCTION_ARGS)
@@ -266,7 +281,9 @@ ps_create_stream(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("create_stream()");
 	ps_check_may_run(GetUserId());
-	(void) ps_connection_options(stream->server, stream->brokers, stream->options, GetUserId());
+	ps_extension_check();
+	ps_distributed_check();
+	ps_kafka_check_values(ps_connection_options(stream->server, stream->brokers, stream->options, GetUserId()));
 	check_redis(stream, GetUserId());
 	SPI_connect();
 	identity = ps_become_owner();
@@ -280,6 +297,7 @@ ps_create_stream(PG_FUNCTION_ARGS)
 	ps_start_at_commit(stream, true);
 	ps_become_caller(identity);
 	SPI_finish();
+	warn_of_library();
 	if (!process_shared_preload_libraries_done || strstr(GetConfigOption("shared_preload_libraries", true, false), "profile_stream") == NULL)
 		ereport(NOTICE,
 				(errmsg("stream \"%s\" will not come back by itself after a server restart", stream->name),
@@ -336,7 +354,7 @@ alter_stream(PG_FUNCTION_ARGS)
 	if (given_away)
 		check_new_owner(owner);
 	/* who may name brokers, and whose password is used, depends on the owner */
-	(void) ps_connection_options(stream->server, stream->brokers, stream->options, ps_stream_owner(stream));
+	ps_kafka_check_values(ps_connection_options(stream->server, stream->brokers, stream->options, ps_stream_owner(stream)));
 	check_redis(stream, ps_stream_owner(stream));
 	ps_lease_hold_back(stream->stream_id);	/* its workers, and its relays, which would meet us in the outbox */
 	identity = ps_become_owner();

@@ -15,14 +15,29 @@
 #include "ingest/launcher.h"
 #include "ingest/lease.h"
 #include "miscadmin.h"
+#include "store/extension.h"
 #include "store/outbox.h"
 #include "store/rebuild.h"
 #include "store/wait.h"
 #include "utils/builtins.h"
 
+/* Raises when a restore brought a stream's offsets without the data that they stand for: it would go on after what is missing. */
+static void
+check_restored(const PsStream *stream)
+{
+	char	   *missing = ps_stream_missing_data(stream->stream_id);
+
+	if (missing != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the data of stream \"%s\" was not restored with its offsets", stream->name),
+				 errdetail("By its offsets %s.", missing),
+				 errhint("Restore the data. Or go on without it by resume_stream(name, anyway => true), after seek_stream(name, 'earliest') to read the topic again.")));
+}
+
 /* Enables or disables, and starts what was enabled. */
 static void
-enable_stream(text *name, bool enabled)
+enable_stream(text *name, bool enabled, bool anyway)
 {
 	PsStream   *stream;
 	PsIdentity	identity;
@@ -33,6 +48,8 @@ enable_stream(text *name, bool enabled)
 	identity = ps_become_owner();
 	if (enabled)
 		ps_check_slots(stream, 0);
+	if (enabled && !anyway)
+		check_restored(stream);
 	if (stream->enabled != enabled || enabled)
 		ps_stream_enable(stream->stream_id, enabled);
 	if (enabled)
@@ -44,7 +61,7 @@ enable_stream(text *name, bool enabled)
 static Datum
 pause_stream(PG_FUNCTION_ARGS)
 {
-	enable_stream(PG_GETARG_TEXT_PP(0), false);
+	enable_stream(PG_GETARG_TEXT_PP(0), false, false);
 	PG_RETURN_VOID();
 }
 
@@ -58,7 +75,7 @@ ps_pause_stream(PG_FUNCTION_ARGS)
 static Datum
 resume_stream(PG_FUNCTION_ARGS)
 {
-	enable_stream(PG_GETARG_TEXT_PP(0), true);
+	enable_stream(PG_GETARG_TEXT_PP(0), true, PG_GETARG_BOOL(1));
 	PG_RETURN_VOID();
 }
 
@@ -108,6 +125,7 @@ ps_start_streams(PG_FUNCTION_ARGS)
 	PsIdentity	identity;
 
 	PreventCommandIfReadOnly("start_streams()");
+	ps_extension_check();
 	SPI_connect();
 	identity = ps_become_owner();
 	started = ps_launcher_start_streams();

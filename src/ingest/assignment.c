@@ -231,6 +231,7 @@ ps_assignment_update(PsWorker *worker)
 	PsStoredOffset **rows = MemoryContextAlloc(worker->batch_context, most * sizeof(PsStoredOffset *));
 	PsPosition *positions = MemoryContextAlloc(worker->batch_context, most * sizeof(PsPosition));
 	int			n;
+	int			read = 0;
 
 	if (ps_shadow_used())
 		ps_rebuild_begin(worker);
@@ -252,14 +253,17 @@ ps_assignment_update(PsWorker *worker)
 	worker->partitions = MemoryContextAlloc(worker->context, most * sizeof(PsPartition));
 	for (int i = 0; i < n; i++)
 	{
-		ps_progress_init(&worker->partitions[i], rows[i], worker->context);
-		positions[i].partition = rows[i]->partition;
-		positions[i].offset = ps_identity_begin(&worker->partitions[i],
-												worker->lookup.partitions[rows[i]->partition].low);
+		if (ps_failing_waits(worker, rows[i]->partition))
+			continue;
+		ps_progress_init(&worker->partitions[read], rows[i], worker->context);
+		positions[read].partition = rows[i]->partition;
+		positions[read].offset = ps_identity_begin(&worker->partitions[read],
+												   worker->lookup.partitions[rows[i]->partition].low);
+		read++;
 	}
-	worker->npartitions = n;
+	worker->npartitions = read;
 	worker->doubtful = false;
-	ps_consumer_assign(worker->consumer, positions, n);
+	ps_consumer_assign(worker->consumer, positions, read);
 	ps_report_assign(worker);
 	worker->reassign = false;
 }

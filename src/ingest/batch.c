@@ -137,6 +137,8 @@ apply_transaction(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *se
 	error_context_stack = callback.previous;
 	ps_wait_over();
 	ps_progress_committed(worker, moves, nmoves);
+	if (worker->suspects != NIL)
+		ps_failing_applied(worker, entries, n);
 	MemoryContextSwitchTo(worker->batch_context);
 	ps_aside_committed(worker->aside, worker->stream->name, entries, n);
 	if (n > 0)
@@ -170,7 +172,10 @@ apply_range(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settings
 		/* notifications of triggers fail whatever we do about ours */
 		if (!kept && (overflowed ? settings->notify_full : !ps_culprit_is_data(error->sqlerrcode) || n == 0 ||
 					  (n == 1 && (entries[0].event == NULL || entries[0].refusal != NULL))))
+		{
+			ps_failing_note(worker, entries, n);
 			PG_RE_THROW();
+		}
 		FlushErrorState();
 		AbortCurrentTransaction();
 		ps_progress_mark(worker, entries, n, false);
@@ -324,6 +329,7 @@ apply_entries(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settin
 
 		CHECK_FOR_INTERRUPTS();
 		taken = ps_apply_cut(entries, Min(n, worker->stream->batch_size), worker->max_customers);
+		taken = ps_failing_cut(worker, entries, taken);
 		if (taken > 0)
 		{
 			snprintf(activity, sizeof(activity), "apply %s[%d] @ " INT64_FORMAT, worker->stream->topic,

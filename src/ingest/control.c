@@ -21,6 +21,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "store/contain.h"
+#include "store/extension.h"
 #include "store/lock.h"
 #include "store/owner.h"
 #include "store/shadow.h"
@@ -209,6 +210,18 @@ check_stream(PsWorker *worker, int stream_id)
 	}
 	if (!wanted)
 		leave(worker, 0);
+	if (!worker->begun)
+	{
+		worker->stream = stream;
+		ps_worker_begin_state(worker);
+	}
+	if (ps_stream_is_foreign(stream))
+	{
+		PsState		state = ps_stream_foreign_state(stream);
+
+		ps_worker_set_state(worker, state.state, state.error, state.hint, -1);
+		leave(worker, 0);
+	}
 	if (worker->consumer != NULL && strcmp(stream->group_id, worker->stream->group_id) != 0)
 		leave(worker, 1);		/* to begin anew with another client */
 	ps_watch_options = true;
@@ -225,7 +238,7 @@ void
 ps_worker_begin(PsWorker *worker)
 {
 	StartTransactionCommand();
-	ps_lease_wait_start(worker->stream->stream_id);
+	ps_lease_wait_start(worker->stream_id);
 }
 
 /* Reads the stream in the transaction that is under way; whether the worker still runs. */
@@ -260,31 +273,6 @@ ps_control_check(PsWorker *worker)
 }
 
 void
-ps_worker_set_state(PsWorker *worker, const char *state, const char *error, const char *hint, int64 next_attempt_ms)
-{
-	MemoryContext context = CurrentMemoryContext;
-
-	state = ps_rebuild_state(state);
-	if (worker->state != NULL && strcmp(worker->state, state) == 0 && next_attempt_ms < 0 &&
-		strcmp(worker->error ? worker->error : "", error ? error : "") == 0)
-		return;
-	ps_worker_begin(worker);
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	ps_stream_set_state(worker->stream->stream_id, state, error, hint, next_attempt_ms);
-	PopActiveSnapshot();
-	SPI_finish();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(context);
-	if (worker->state != NULL)
-		pfree(worker->state);
-	if (worker->error != NULL)
-		pfree(worker->error);
-	worker->state = MemoryContextStrdup(worker->context, state);
-	worker->error = error ? MemoryContextStrdup(worker->context, error) : NULL;
-}
-
-void
 ps_worker_set_running(PsWorker *worker)
 {
 	const char *held = ps_aside_complaint(worker->aside, false);
@@ -292,19 +280,9 @@ ps_worker_set_running(PsWorker *worker)
 	if (ps_batch_is_blocked(worker))
 		ps_worker_set_state(worker, "retrying", ps_aside_complaint(worker->aside, true),
 							"End the transaction that keeps it, or raise profile_stream.reorder_memory.", -1);
-	else
-		ps_worker_set_state(worker, "running", held, held ? "End the transaction that keeps it; other customers go on." : NULL, -1);
-}
-
-void
-ps_worker_show_error(PsWorker *worker, ErrorData *error, int64 backoff)
-{
-	bool		waits = ps_wait_explain(error);
-
-	ps_report_complain(waits ? error->message : NULL);
-	if (waits && (worker->error == NULL || strcmp(worker->error, error->message) != 0))
-		ereport(LOG, (errmsg("stream \"%s\" %s", worker->stream->name, error->message)));
-	ps_worker_set_state(worker, waits ? "waiting" : "retrying", error->message, error->hint, backoff);
+	else if ((worker->failing & ~PS_DOING_UPKEEP) == 0)
+		ps_worker_set_state(worker, "running", held ? held : worker->upkeep_error,
+							held ? "End the transaction that keeps it; other customers go on." : NULL, -1);
 }
 
 void
@@ -336,13 +314,18 @@ check_options(PsWorker *worker)
 }
 
 void
-ps_control_init(PsWorker *worker, int stream_id)
+ps_control_init(void)
 {
 	stop_timer = RegisterTimeout(USER_TIMEOUT, stop_now);
 	set_signal_handler(SIGTERM);
 	set_signal_handler(SIGINT);
 	ps_watch_begin();
-	check_stream(worker, stream_id);
+}
+
+void
+ps_control_begin(PsWorker *worker)
+{
+	check_stream(worker, worker->stream_id);
 }
 
 void
@@ -359,6 +342,7 @@ ps_control_serve(PsWorker *worker)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
+		ps_watch_stream = true; /* the cluster may have another name */
 		SetConfigOption("synchronous_commit", ps_synchronous_commit ? "on" : "off", PGC_USERSET, PGC_S_SESSION);
 	}
 	AcceptInvalidationMessages();
@@ -369,8 +353,14 @@ ps_control_serve(PsWorker *worker)
 	}
 	if (ps_watch_stream || ps_watch_options)
 		ps_worker_end_if_ownerless(GetSessionUserId(), worker->stream->stream_id);
+	if (ps_extension_is_doubtful() && ps_clock_now() >= worker->next_attempt)
+	{
+		StartTransactionCommand();
+		ps_extension_check();
+		CommitTransactionCommand();
+	}
 	if (ps_watch_stream)
-		check_stream(worker, worker->stream->stream_id);
+		check_stream(worker, worker->stream_id);
 	if (ps_watch_options && worker->consumer != NULL)
 		check_options(worker);
 	if (!ps_enabled)

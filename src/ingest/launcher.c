@@ -1,12 +1,13 @@
 /*
  * launcher.c
- *	  The launcher visits every database once after start, promotion or reload: a
- *	  short-lived scanner connects to it and starts its enabled streams. Workers
- *	  then live by themselves; the launcher sleeps.
+ *	  The launcher visits every database once after start, promotion or reload, and
+ *	  once it takes connections: a short-lived scanner connects to it and starts its
+ *	  enabled streams. Workers then live by themselves.
  */
 #include "postgres.h"
 
 #include <signal.h>
+#include <time.h>
 
 #include "access/heapam.h"
 #include "access/table.h"
@@ -24,6 +25,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "store/extension.h"
 #include "store/outbox.h"
 #include "store/owner.h"
 #include "tcop/tcopprot.h"
@@ -31,6 +33,8 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+
+#define LOOK_MS 10000			/* how often it looks for databases that it has not scanned */
 
 PGDLLEXPORT void profile_stream_launcher_main(Datum arg);
 PGDLLEXPORT void profile_stream_scanner_main(Datum arg);
@@ -61,9 +65,9 @@ ps_launcher_register(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-/* Databases that take connections. */
+/* Databases that take connections, or all. */
 static List *
-connectable_databases(MemoryContext context)
+find_databases(MemoryContext context, bool all)
 {
 	List	   *databases = NIL;
 	Relation	relation;
@@ -79,7 +83,7 @@ connectable_databases(MemoryContext context)
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 		MemoryContext old = MemoryContextSwitchTo(context);
 
-		if (database->datallowconn && !database->datistemplate)
+		if (all || (database->datallowconn && !database->datistemplate))
 			databases = lappend_oid(databases, database->oid);
 		MemoryContextSwitchTo(old);
 	}
@@ -87,6 +91,13 @@ connectable_databases(MemoryContext context)
 	table_close(relation, AccessShareLock);
 	CommitTransactionCommand();
 	return databases;
+}
+
+bool
+ps_launcher_find_database(Oid database, bool *open)
+{
+	*open = list_member_oid(find_databases(TopMemoryContext, false), database);
+	return *open || list_member_oid(find_databases(TopMemoryContext, true), database);
 }
 
 /* Scans one database and waits until that is done; false when no slot was free. */
@@ -106,10 +117,32 @@ scan_database(Oid database)
 	return true;
 }
 
+/* Scans those databases of which that is due; returns those that are scanned. */
+static List *
+scan_databases(List *databases, List *scanned, MemoryContext context)
+{
+	List	   *result = NIL;
+	ListCell   *cell;
+
+	foreach(cell, databases)
+	{
+		Oid			database = lfirst_oid(cell);
+
+		if (list_member_oid(scanned, database) || scan_database(database))
+		{
+			MemoryContext old = MemoryContextSwitchTo(context);
+
+			result = lappend_oid(result, database);
+			MemoryContextSwitchTo(old);
+		}
+	}
+	return result;
+}
+
 void
 profile_stream_launcher_main(Datum arg)
 {
-	bool		scan = true;
+	List	   *scanned = NIL;	/* databases, since the last reload */
 	MemoryContext context;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -125,33 +158,33 @@ profile_stream_launcher_main(Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
-			scan = true;
+			list_free(scanned);
+			scanned = NIL;
 		}
-		if (scan && ps_enabled)
+		if (ps_enabled)
 		{
-			ListCell   *cell;
+			List	   *before = scanned;
 
-			scan = false;
+			/* what had no slot, or took no connections, comes when it has, or does */
 			MemoryContextSwitchTo(context);
-			foreach(cell, connectable_databases(context))
-			{
-				if (!scan_database(lfirst_oid(cell)))
-					scan = true;	/* again when a slot may be free */
-			}
+			scanned = scan_databases(find_databases(context, false), before, TopMemoryContext);
+			list_free(before);
 			MemoryContextReset(context);
 		}
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (scan ? WL_TIMEOUT : 0), 10000, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | WL_TIMEOUT, LOOK_MS, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
 }
 
+static int	tries_before = 0;	/* of what is registered next, see starter.c */
+
 /* Registers a worker of a stream, one of its relays, or its rebuild's worker; false when no slot is free. */
 static bool
-register_worker(int stream_id, Oid owner, int number, bool rebuild)
+register_process(Oid database, int stream_id, Oid owner, int number, bool rebuild)
 {
 	bool		relay = number >= PS_RELAY_NUMBER(0);
 	BackgroundWorker worker;
-	Oid			where[4] = {MyDatabaseId, owner, (Oid) number, rebuild};
+	Oid			where[6] = {database, owner, (Oid) number, rebuild, (Oid) tries_before, (Oid) time(NULL)};
 
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -164,6 +197,18 @@ register_worker(int stream_id, Oid owner, int number, bool rebuild)
 	worker.bgw_main_arg = Int32GetDatum(stream_id);
 	memcpy(worker.bgw_extra, where, sizeof(where));
 	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
+static bool
+register_worker(int stream_id, Oid owner, int number, bool rebuild)
+{
+	return register_process(MyDatabaseId, stream_id, owner, number, rebuild);
+}
+
+void
+ps_launcher_register_again(Oid database, Oid owner, int stream_id, int number, bool rebuild)
+{
+	(void) register_process(database, stream_id, owner, number, rebuild);
 }
 
 bool
@@ -246,6 +291,26 @@ ps_workers_complain_of_owner(const PsStream *stream)
 	ps_become_caller(identity);
 }
 
+bool
+ps_launcher_has_extension(void)
+{
+	return OidIsValid(ps_own_schema(true));
+}
+
+/* Says that a stream is another cluster's, in the log once. */
+static void
+say_foreign(const PsStream *stream)
+{
+	PsState		state = ps_stream_foreign_state(stream);
+	PsStateChange change;
+
+	ps_stream_change_state(stream->stream_id, &state, false, &change);
+	if (change.from == NULL || strcmp(change.from, state.state) != 0)
+		ereport(LOG,
+				(errmsg("stream \"%s\" is %s: %s", stream->name, state.state, state.error),
+				 errhint("%s", state.hint)));
+}
+
 int
 ps_launcher_start_streams(void)
 {
@@ -257,6 +322,11 @@ ps_launcher_start_streams(void)
 		int			stream_id = lfirst_int(cell);
 		PsStream   *stream = ps_stream_find(NULL, stream_id);
 
+		if (ps_stream_is_foreign(stream))
+		{
+			say_foreign(stream);
+			continue;
+		}
 		if (SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(stream->owner)))
 			started += ps_workers_start(stream, stream->owner, false);
 		else
@@ -266,21 +336,49 @@ ps_launcher_start_streams(void)
 }
 
 void
+ps_launcher_start_again(int stream_id, int number, bool rebuild, int tries)
+{
+	PsStream   *stream = ps_stream_find(NULL, stream_id);
+	bool		relay = number >= PS_RELAY_NUMBER(0);
+
+	if (stream == NULL || (!rebuild && !stream->enabled))
+		return;
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(stream->owner)))
+	{
+		ps_workers_complain_of_owner(stream);
+		return;
+	}
+	if (!rebuild && (relay ? stream->sinks[number - PS_RELAY_NUMBER(0)] == NULL : number >= stream->workers))
+		return;
+	tries_before = tries;
+	if (rebuild)
+		(void) ps_rebuild_start_worker();
+	else if (!ps_lease_has_worker(stream_id, number) && !register_worker(stream_id, stream->owner, number, false))
+		complain_of_slot(stream, psprintf("worker %d", number));
+	tries_before = 0;
+}
+
+void
 profile_stream_scanner_main(Datum arg)
 {
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
-	SetConfigOption("search_path", "", PGC_USERSET, PGC_S_SESSION);
+	ps_session_settings();
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (OidIsValid(ps_own_schema(true)))
+	if (ps_launcher_has_extension())
 	{
 		PsIdentity	identity = ps_become_reading_owner();
+		const char *hint;
+		char	   *mismatch = ps_extension_mismatch(&hint);
 
 		SPI_connect();
-		(void) ps_launcher_start_streams();
+		if (mismatch == NULL)
+			(void) ps_launcher_start_streams();
+		else
+			ps_streams_cannot_start(mismatch, hint);
 		SPI_finish();
 		ps_become_caller(identity);
 	}

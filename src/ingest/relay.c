@@ -24,6 +24,7 @@
 #include "sink/sink.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "store/extension.h"
 #include "store/lock.h"
 #include "store/outbox.h"
 #include "store/owner.h"
@@ -55,6 +56,7 @@ static void
 give_up(PsRelay *relay)
 {
 	relay->sink->methods->disconnect(relay->sink);
+	relay->connecting = relay->connected = false;
 	relay->nitems = 0;
 	MemoryContextReset(relay->batch_context);
 }
@@ -67,6 +69,8 @@ finish_batch(PsRelay *relay)
 
 	PS_FAILPOINT("relay_after_send");
 	ps_relay_begin(relay);
+	if (relay->error != NULL)
+		ps_relay_show_well(relay, "running");
 	refused = relay->sink->methods->finish(relay->sink);
 	ps_outbox_count(relay->stream_id, relay->sink->kind, relay->nitems - refused, refused);
 	ps_relay_rest(relay);
@@ -74,9 +78,23 @@ finish_batch(PsRelay *relay)
 	ps_wait_over();
 	PS_FAILPOINT("relay_after_delete");
 	relay->failures = 0;
-	ps_relay_note_error(relay, NULL);
+	relay->connected = relay->shown = true;
 	relay->nitems = 0;
 	MemoryContextReset(relay->batch_context);
+}
+
+/* The sink can be delivered to, and there is nothing to deliver yet. */
+static void
+finish_connecting(PsRelay *relay)
+{
+	relay->connected = true;
+	relay->failures = 0;
+	if (relay->shown && relay->error == NULL)
+		return;
+	relay->shown = true;
+	ps_relay_begin(relay);
+	ps_relay_show_well(relay, "idle");
+	ps_relay_commit(relay);
 }
 
 /* Does what follows from the state of the sink. */
@@ -88,9 +106,12 @@ act_on(PsRelay *relay, PsSinkState state)
 
 	if (state == PS_SINK_IDLE && relay->nitems > 0)
 		finish_batch(relay);
+	else if (state == PS_SINK_IDLE && relay->connecting && !relay->connected)
+		finish_connecting(relay);
 	if (state == PS_SINK_IDLE)
 		return;
-	if (state != PS_SINK_AGAIN && relay->nitems > 0 && (error = relay->sink->methods->error(relay->sink, &hint)) != NULL)
+	if (state != PS_SINK_AGAIN && (relay->nitems > 0 || (relay->connecting && !relay->connected)) &&
+		(error = relay->sink->methods->error(relay->sink, &hint)) != NULL)
 		error = pstrdup(error);
 	if (state != PS_SINK_BUSY)
 		give_up(relay);
@@ -119,13 +140,14 @@ check_stream(PsRelay *relay)
 	ps_watch_stream = ps_watch_options = false;
 	StartTransactionCommand();
 	ps_lock_definitions(AccessShareLock);
+	ps_extension_check();
 	if (ps_watch_extension())
 	{
 		SPI_connect();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		MemoryContextSwitchTo(context);
 		stream = ps_stream_find(NULL, relay->stream_id);
-		if (stream != NULL && (!stream->enabled || stream->sinks[relay->sink->kind] == NULL || !ps_watch_owner(stream)))
+		if (stream != NULL && (!stream->enabled || ps_stream_is_foreign(stream) || stream->sinks[relay->sink->kind] == NULL))
 			stream = NULL;
 		if (stream != NULL)
 			state = relay->sink->methods->configure(relay->sink, stream, GetUserId());
@@ -186,8 +208,9 @@ wait_for_work(PsRelay *relay)
 {
 	const PsSinkMethods *methods = relay->sink->methods;
 	int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
+	bool		waits = relay->nitems > 0 || !relay->connected;
 	long		timeout = relay->nitems > 0 ? TURN_MS : LOOK_MS;
-	long		sinks_timeout = relay->nitems > 0 ? methods->timeout_ms(relay->sink) : -1;
+	long		sinks_timeout = waits ? methods->timeout_ms(relay->sink) : -1;
 	pgsocket	socket = methods->socket(relay->sink);
 	int			ready;
 
@@ -214,6 +237,11 @@ serve(PsRelay *relay)
 		move_outbox(relay);
 	if (relay->nitems == 0 && !ps_watch_stream && ps_clock_now() >= relay->next_attempt)
 		take_batch(relay);
+	if (!relay->connected && !ps_watch_stream && ps_clock_now() >= relay->next_attempt)
+	{
+		relay->sink->methods->connect(relay->sink);
+		relay->connecting = true;
+	}
 	state = relay->sink->methods->work(relay->sink, 0);
 	if (state == PS_SINK_BUSY || relay->nitems == 0)
 		state = relay->sink->methods->work(relay->sink, wait_for_work(relay));
@@ -228,12 +256,14 @@ control(PsRelay *relay)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
+		ps_watch_stream = true; /* the cluster may have another name */
 	}
 	AcceptInvalidationMessages();
 	if (ps_watch_options)
 		ps_worker_end_if_ownerless(GetSessionUserId(), relay->stream_id);
 	if ((ps_watch_stream || ps_watch_options) && ps_clock_now() >= relay->next_attempt)
-		check_stream(relay);
+		if ((ps_watch_stream || ps_watch_options || ps_extension_is_doubtful()) && ps_clock_now() >= relay->next_attempt)
+			check_stream(relay);
 	if (!ps_enabled)
 		proc_exit(0);
 	if (relay->spent && ps_clock_now() >= relay->next_attempt)

@@ -7,6 +7,7 @@
 
 #include "clock.h"
 #include "ingest/lease.h"
+#include "ingest/said.h"
 #include "sink/sink.h"
 #include "store/stream_catalog.h"
 
@@ -28,15 +29,24 @@ typedef struct PsRelay
 	PsMoment	taken_at;		/* when the last batch was */
 	PsMoment	next_move;
 	PsMoment	next_attempt;
-	char	   *error;			/* as last shown */
+	bool		connecting;
+	bool		connected;		/* so that nothing is wrong while there is nothing to deliver */
+	bool		shown;			/* that it is well, since the process began */
+	char	   *error;			/* as last shown, NULL: none */
+	PsSaid		said;			/* what the log has since nothing was wrong */
 } PsRelay;
 
 /* A transaction with SPI and a snapshot, when nobody is just taking what was to be delivered away. */
 extern void ps_relay_begin(PsRelay *relay);
 extern void ps_relay_commit(PsRelay *relay);
 
-/* Remembers which error is shown, NULL for none; and whether it is this one. */
-extern void ps_relay_note_error(PsRelay *relay, const char *error);
+/*
+ * Shows that nothing is wrong, in a state that is idle or running; in a transaction.
+ * After an error that is a line of the log.
+ */
+extern void ps_relay_show_well(PsRelay *relay, const char *state);
+
+/* Whether this error is shown. */
 extern bool ps_relay_shows(const PsRelay *relay, const char *error);
 
 /* Shows why nothing is delivered, and when it is tried again, -1: all the time. */

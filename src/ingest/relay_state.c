@@ -41,14 +41,30 @@ ps_relay_commit(PsRelay *relay)
 	pgstat_report_stat(false);
 }
 
-void
-ps_relay_note_error(PsRelay *relay, const char *error)
+/* Remembers which error is shown, NULL for none. */
+static void
+note_error(PsRelay *relay, const char *error)
 {
 	char	   *copy = error ? MemoryContextStrdup(relay->context, error) : NULL;
 
 	if (relay->error != NULL)
 		pfree(relay->error);
 	relay->error = copy;
+	if (error == NULL)
+		relay->said.n = 0;
+}
+
+void
+ps_relay_show_well(PsRelay *relay, const char *state)
+{
+	PsState		now = {state, NULL, NULL, -1};
+	PsStateChange change;
+
+	ps_outbox_change_state(relay->stream_id, relay->sink->kind, &now, false, &change);
+	if (change.from != NULL && strcmp(change.from, "retrying") == 0)
+		ereport(LOG, (errmsg("stream \"%s\" has its sink \"%s\" again, after %s", relay->stream ? relay->stream->name : "",
+							 ps_sink_names[relay->sink->kind], ps_state_log_duration(change.lasted_ms))));
+	note_error(relay, NULL);
 }
 
 bool
@@ -60,13 +76,17 @@ ps_relay_shows(const PsRelay *relay, const char *error)
 void
 ps_relay_show_error(PsRelay *relay, const char *error, const char *hint, int64 next_attempt_ms)
 {
-	if (!ps_relay_shows(relay, error))
+	PsState		now = {"retrying", error, hint, next_attempt_ms};
+	PsStateChange change;
+	bool		news = ps_said_is_news(&relay->said, error);
+
+	if (news)
 		ereport(LOG, (errmsg("stream \"%s\" cannot deliver to its sink \"%s\": %s", relay->stream ? relay->stream->name : "",
 							 ps_sink_names[relay->sink->kind], error)));
 	ps_relay_begin(relay);
-	ps_outbox_set_state(relay->stream_id, relay->sink->kind, "retrying", error, hint, next_attempt_ms);
+	ps_outbox_change_state(relay->stream_id, relay->sink->kind, &now, news, &change);
 	ps_relay_commit(relay);
-	ps_relay_note_error(relay, error);
+	note_error(relay, error);
 }
 
 void

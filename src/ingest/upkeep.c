@@ -111,6 +111,16 @@ step(PsWorker *worker, bool expires)
 	CommitTransactionCommand();
 }
 
+/* A step worked again. */
+static void
+forget_failures(PsWorker *worker)
+{
+	ereport(LOG, (errmsg("retention of stream \"%s\" works again, after %d attempts", worker->stream->name, worker->upkeep_failures)));
+	worker->upkeep_failures = 0;
+	pfree(worker->upkeep_error);
+	worker->upkeep_error = NULL;
+}
+
 void
 ps_upkeep(PsWorker *worker)
 {
@@ -130,4 +140,20 @@ ps_upkeep(PsWorker *worker)
 		return;
 	step(worker, expires);
 	ps_lease_release(UPKEEP_LEASE);
+	if (worker->upkeep_failures > 0)
+		forget_failures(worker);
+}
+
+void
+ps_upkeep_failed(PsWorker *worker, const char *reason)
+{
+	MemoryContext old = MemoryContextSwitchTo(worker->context);
+
+	if (ps_lease_take(UPKEEP_LEASE))	/* ours already, or somebody else's */
+		ps_lease_release(UPKEEP_LEASE);
+	worker->next_upkeep = ps_moment_plus(ps_clock_now(), MIN_PAUSE_MS + ps_failing_wait(worker->upkeep_failures++));
+	if (worker->upkeep_error != NULL)
+		pfree(worker->upkeep_error);
+	worker->upkeep_error = psprintf("retention: %s", reason);
+	MemoryContextSwitchTo(old);
 }

@@ -12,11 +12,7 @@
  */
 #include "postgres.h"
 
-#include <signal.h>
-#include <unistd.h>
-
 #include "access/xact.h"
-#include "common/pg_prng.h"
 #include "connection.h"
 #include "ingest/lease.h"
 #include "ingest/rebuild.h"
@@ -28,6 +24,8 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "store/distributed.h"
+#include "store/extension.h"
 #include "store/owner.h"
 #include "store/shadow.h"
 #include "store/wait.h"
@@ -42,13 +40,9 @@
 #define LOOKUP_INTERVAL_MS 30000
 #define LOOKUP_RETRY_MS 2000
 #define LOOKUP_TIMEOUT_MS 5000
-#define MAX_BACKOFF_MS 60000
-#define MAX_LOCK_BACKOFF_MS 4000	/* after a wait for a lock, which asks nobody for anything */
 #define LOCK_PATIENCE_MS 5000	/* beyond the back-off */
 
 PGDLLEXPORT void profile_stream_worker_main(Datum arg);
-
-static bool nothing_to_serve = false;
 
 /* Creates the client with the owner's options. */
 static void
@@ -105,6 +99,7 @@ serve_lookup(PsWorker *worker)
 		else if (lookup->error[0] == '\0')
 		{
 			ps_assignment_update(worker);
+			ps_failing_over(worker, PS_DOING_LOOKUP | PS_DOING_BROKER);
 			set_client_error(worker, NULL);
 			worker->next_lookup = worker->lookup_outdated ? now : ps_moment_plus(now, worker->lookup_interval_ms);
 			worker->lookup_outdated = false;
@@ -117,6 +112,7 @@ serve_lookup(PsWorker *worker)
 		else
 		{
 			worker->next_lookup = ps_moment_plus(now, LOOKUP_RETRY_MS);
+			worker->failing |= PS_DOING_BROKER; /* whatever was fetched before, until it answers */
 			if (lookup->topic_missing)
 				ps_worker_set_state(worker, "retrying", psprintf("topic \"%s\" does not exist", worker->stream->topic),
 									"Create the topic; the stream finds it by itself.", -1);
@@ -177,7 +173,8 @@ serve_messages(PsWorker *worker)
 		if (intake.n > 0)
 			ps_health_begin(worker);
 		ps_batch_apply(worker, &intake, false);
-		worker->failures = 0;
+		if (worker->suspects == NIL)
+			ps_failing_over(worker, PS_DOING_BATCH);
 		worker->waits_until = 0;
 		ps_report_complain(NULL);
 		pgstat_report_stat(false);
@@ -224,15 +221,20 @@ serve(PsWorker *worker)
 
 	ps_report_turn(worker, true);
 	MemoryContextSwitchTo(worker->batch_context);
+	worker->doing = PS_DOING_LOOKUP;
 	serve_lookup(worker);
 	ps_balance(worker);
+	ps_failing_turn(worker);
 	MemoryContextSwitchTo(worker->batch_context);
 	if (ps_clock_now() >= worker->next_attempt)
 	{
+		worker->doing = PS_DOING_BATCH;
 		more = serve_messages(worker);
 		ps_health_check(worker);
+		worker->doing = PS_DOING_UPKEEP;
 		ps_upkeep(worker);
 	}
+	worker->doing = PS_DOING_LOOKUP;
 	ps_rebuild_follow(worker);
 	MemoryContextSwitchTo(worker->context);
 	MemoryContextReset(worker->batch_context);
@@ -240,97 +242,68 @@ serve(PsWorker *worker)
 		wait_for_work(worker);
 }
 
-/* Recovers from an ERROR: shows it, backs off, reads again from the stored offsets. */
-static void
-recover(PsWorker *worker)
+/* Takes the error and ends what was under way; whether the log has not had this reason yet: then it has now. */
+static ErrorData *
+take_error(PsWorker *worker, bool *news)
 {
 	ErrorData  *error;
-	volatile bool waits = false;
-	volatile int64 backoff = Min(MAX_BACKOFF_MS, INT64CONST(1000) << Min(worker->failures, 6));
 
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(worker->batch_context);
 	error = CopyErrorData();
-	waits = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
-	if (!waits && !worker->told && (worker->error == NULL || strcmp(worker->error, error->message) != 0))
-		EmitErrorReport();		/* once, until something else fails */
+	/* what a lock is waited for is told by who looks for its holder */
+	*news = !worker->told && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE && ps_said_is_news(&worker->said, error->message);
+	if (*news)
+		EmitErrorReport();
 	FlushErrorState();
 	AbortOutOfAnyTransaction();
 	RESUME_INTERRUPTS();
-	if (worker->told)
-	{
-		ps_worker_read_again(worker, 0);
-		return;
-	}
+	return error;
+}
 
-	if (error->sqlerrcode == ERRCODE_OUT_OF_MEMORY && ps_cut_shrink(worker))
-		backoff = 100;
-	if (waits)
-		backoff = Min(backoff, MAX_LOCK_BACKOFF_MS);
-	backoff += (int64) (pg_prng_double(&pg_global_prng_state) * backoff / 4);
-	worker->failures++;
-	ps_worker_read_again(worker, backoff);
-	worker->recheck = true;
-	worker->waits_until = waits ? ps_moment_plus(worker->next_attempt, LOCK_PATIENCE_MS) : 0;
-	PG_TRY();
+/* Recovers from an ERROR: shows it, backs off, reads again from the stored offsets. */
+static void
+recover(PsWorker *worker)
+{
+	bool		news;
+	ErrorData  *error = take_error(worker, &news);
+
+	if (worker->told)
+		ps_worker_read_again(worker, 0);
+	else if (worker->doing == PS_DOING_UPKEEP)
+		ps_upkeep_failed(worker, error->message);
+	else
 	{
-		ps_worker_show_error(worker, error, backoff);
+		bool		waits = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+		PsFault		fault = waits ? PS_FAULT_LOCK :
+		error->sqlerrcode == ERRCODE_OUT_OF_MEMORY && ps_cut_shrink(worker) ? PS_FAULT_SIZE : PS_FAULT_RANGE;
+		int64		next_attempt_ms;
+
+		ps_worker_read_again(worker, ps_failing_begin(worker, fault, &next_attempt_ms));
+		worker->recheck = true;
+		worker->waits_until = waits ? ps_moment_plus(worker->next_attempt, LOCK_PATIENCE_MS) : 0;
+		PG_TRY();
+		{
+			ps_worker_report_error(worker, error, news, next_attempt_ms);
+		}
+		PG_CATCH();
+		{
+			FlushErrorState();
+			AbortOutOfAnyTransaction();
+		}
+		PG_END_TRY();
 	}
-	PG_CATCH();
-	{
-		FlushErrorState();
-		AbortOutOfAnyTransaction();
-	}
-	PG_END_TRY();
-	if (worker->error == NULL || strcmp(worker->error, error->message) != 0)
-		worker->error = MemoryContextStrdup(worker->context, error->message);
 	MemoryContextSwitchTo(worker->context);
 	MemoryContextReset(worker->batch_context);
 }
 
-/* Notes that the database is gone for good. */
-static void
-note_fatal(ErrorData *error)
-{
-	nothing_to_serve |= error->elevel == FATAL &&
-		(error->sqlerrcode == ERRCODE_UNDEFINED_DATABASE ||
-		 error->sqlerrcode == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION);
-}
-
-/* Ends a worker without a database as done, or the postmaster would start it every second. */
-static void
-exit_for_good(int code, Datum arg)
-{
-	if (nothing_to_serve)
-		_exit(0);
-}
-
-bool
-ps_worker_connect(Oid database, Oid owner)
-{
-	emit_log_hook_type log_hook = emit_log_hook;
-
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
-	emit_log_hook = note_fatal;
-	on_proc_exit(exit_for_good, (Datum) 0);
-	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-	emit_log_hook = log_hook;
-	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION);
-	return ps_worker_become(owner);
-}
-
-/* Connects, finds the stream, and becomes its worker. */
+/* Connects, and makes what the worker needs. */
 static void
 start(PsWorker *worker, int stream_id)
 {
-	char		name[NAMEDATALEN + 32];
-	const char *what;
 	Oid			where[4];		/* database, owner, number, whether it is a rebuild */
 
 	memcpy(where, MyBgworkerEntry->bgw_extra, sizeof(where));
-	what = where[3] ? "rebuild of stream" : "stream";
 	if (where[3])
 	{
 		ps_shadow_use();
@@ -341,6 +314,8 @@ start(PsWorker *worker, int stream_id)
 	SetConfigOption("lc_messages", "C", PGC_SUSET, PGC_S_OVERRIDE); /* dead letters in one language */
 	SetConfigOption("synchronous_commit", ps_synchronous_commit ? "on" : "off", PGC_USERSET, PGC_S_SESSION);
 
+	worker->stream_id = stream_id;
+	worker->number = (int) where[2];
 	worker->context = AllocSetContextCreate(TopMemoryContext, "profile_stream worker", ALLOCSET_DEFAULT_SIZES);
 	/* a large first block stays allocated over resets: no page faults a batch */
 	worker->batch_context = AllocSetContextCreate(worker->context, "profile_stream batch",
@@ -349,24 +324,74 @@ start(PsWorker *worker, int stream_id)
 												  BATCH_MEMORY, BATCH_MEMORY, BATCH_MEMORY);
 	worker->reorder = ps_reorder_create(worker->context);
 	worker->aside = ps_aside_create(worker->context);
-	worker->number = (int) where[2];
+	ps_control_init();
+}
+
+/* Becomes the stream's worker, reads the stream, and counts the attempt: in the loop, which recovers. */
+static void
+begin(PsWorker *worker)
+{
+	const char *what = ps_shadow_used() ? "rebuild of stream" : "stream";
+	char		name[NAMEDATALEN + 32];
 
 	StartTransactionCommand();
-	ps_lease_wait_start(stream_id);
+	ps_lease_wait_start(worker->stream_id);
+	ps_extension_check();
+	ps_distributed_check();
 	CommitTransactionCommand();
-	ps_control_init(worker, stream_id);
-	snprintf(name, sizeof(name), "profile_stream%s: %s", ps_shadow_used() ? " rebuild" : "", worker->stream->name);
-	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
-	if (!ps_lease_become_worker(stream_id, worker->number))
+	if (!ps_lease_become_worker(worker->stream_id, worker->number))
 	{
-		ereport(LOG, (errmsg("%s \"%s\" has a worker %d already", what, worker->stream->name, worker->number)));
+		ereport(LOG, (errmsg("%s %d has a worker %d already", what, worker->stream_id, worker->number)));
 		proc_exit(0);
 	}
 	ps_wait_bound_process();
+	ps_control_begin(worker);
+	snprintf(name, sizeof(name), "profile_stream%s: %s", ps_shadow_used() ? " rebuild" : "", worker->stream->name);
+	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
 	ps_culprits_begin(worker);
 	ps_health_start(worker);
 	ps_cut_reset(worker);
+	ps_failing_over(worker, PS_DOING_CONTROL);
+	worker->begun = true;
 	ereport(LOG, (errmsg("%s \"%s\" started worker %d", what, worker->stream->name, worker->number)));
+}
+
+/* A pause of the loop. */
+static void
+rest(void)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, IDLE_MS, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* One turn of the process, from its first steps on. */
+static void
+turn(PsWorker *worker)
+{
+	bool		attempt = ps_clock_now() >= worker->next_attempt;
+
+	worker->doing = PS_DOING_CONTROL;
+	if (!worker->begun && !attempt)
+	{
+		rest();
+		return;
+	}
+	if (!worker->begun)
+		begin(worker);
+	ps_control_serve(worker);
+	if (attempt)
+		ps_failing_over(worker, PS_DOING_CONTROL);
+	if (worker->consumer != NULL)
+		serve(worker);
+	else if (ps_clock_now() >= worker->next_attempt)
+	{
+		worker->doing = PS_DOING_CONNECT;
+		connect_kafka(worker);
+		ps_failing_over(worker, PS_DOING_CONNECT);
+	}
+	else
+		rest();
 }
 
 void
@@ -379,16 +404,7 @@ profile_stream_worker_main(Datum arg)
 	{
 		PG_TRY();
 		{
-			ps_control_serve(&worker);
-			if (worker.consumer != NULL)
-				serve(&worker);
-			else if (ps_clock_now() >= worker.next_attempt)
-				connect_kafka(&worker);
-			else
-			{
-				(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, IDLE_MS, PG_WAIT_EXTENSION);
-				ResetLatch(MyLatch);
-			}
+			turn(&worker);
 		}
 		PG_CATCH();
 		{

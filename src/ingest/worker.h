@@ -8,6 +8,7 @@
 #include "ingest/aside.h"
 #include "ingest/consumer.h"
 #include "ingest/lookup.h"
+#include "ingest/said.h"
 #include "apply.h"
 #include "clock.h"
 #include "core/offset_set.h"
@@ -47,6 +48,14 @@ typedef enum PsAttempt
 	PS_ATTEMPT_PROVEN
 } PsAttempt;
 
+/* What an error is laid to */
+typedef enum PsFault
+{
+	PS_FAULT_RANGE,				/* what was applied, or whatever else was done */
+	PS_FAULT_SIZE,				/* of the transaction: it is smaller already */
+	PS_FAULT_LOCK				/* somebody else's */
+} PsFault;
+
 /* What is known of a partition of the topic, read by us or not. */
 typedef struct PsLease
 {
@@ -54,8 +63,18 @@ typedef struct PsLease
 	bool		readable;		/* wanted, and its offset is not lost */
 } PsLease;
 
+/* What a worker does at the moment, and what of that has failed; bits */
+#define PS_DOING_CONTROL 1		/* reads its stream */
+#define PS_DOING_CONNECT 2		/* makes its client */
+#define PS_DOING_LOOKUP 4		/* takes the answer of a look-up */
+#define PS_DOING_BATCH 8
+#define PS_DOING_UPKEEP 16		/* without which the stream runs on */
+#define PS_DOING_BROKER 32		/* asks the broker */
+
 typedef struct PsWorker
 {
+	int			stream_id;
+	bool		begun;			/* it is the stream's worker, and has read the stream */
 	PsStream   *stream;
 	int			number;			/* from 0, among the stream's workers */
 	MemoryContext context;		/* as long as the worker */
@@ -87,7 +106,13 @@ typedef struct PsWorker
 	bool		told;			/* a transaction was given up for what the worker is told, and nothing failed */
 	bool		recheck;		/* read the stream and its options again at the next attempt */
 	List	   *culprits;		/* messages that ended a worker: PsCulprit */
-	int			failures;		/* in a row */
+	int			doing;
+	int			failing;		/* what does not work */
+	int			failures;		/* in a row, but for those of a range */
+	List	   *failed;			/* the range that failed just now, of what failing.c knows */
+	List	   *suspects;		/* likewise */
+	int			upkeep_failures;
+	char	   *upkeep_error;	/* NULL: none */
 	PsMoment	next_attempt;
 	PsMoment	waits_until;	/* so long a wait for a lock is not taken for over without a batch */
 	PsMoment	next_report;
@@ -101,6 +126,7 @@ typedef struct PsWorker
 	int64		upkeep_page;	/* of event_ids, where the next step begins */
 	char	   *state;			/* as last written */
 	char	   *error;
+	PsSaid		said;			/* what the log has since the stream was well */
 	char	   *client_error;	/* librdkafka's newest, since the last good look-up */
 } PsWorker;
 
@@ -199,8 +225,31 @@ extern void ps_culprits_refuse(const PsWorker *worker, PsEntry *entries, int n);
 /* Whether an error of that code may be an event's. */
 extern bool ps_culprit_is_data(int sqlerrcode);
 
+/* failing.c: notes a range that could not be applied; and that one was, while there are suspects */
+extern void ps_failing_note(PsWorker *worker, const PsEntry *entries, int n);
+extern void ps_failing_applied(PsWorker *worker, const PsEntry *entries, int n);
+
+/* After an error of what the worker was doing: how long the worker waits, and how long what has failed does. */
+extern int64 ps_failing_begin(PsWorker *worker, PsFault fault, int64 *next_attempt_ms);
+
+/* The thing works again. */
+extern void ps_failing_over(PsWorker *worker, int doing);
+
+/* Each turn: suspects whose time has come are read again. */
+extern void ps_failing_turn(PsWorker *worker);
+
+/* Whether a partition is not to be read yet; how many of the entries a transaction may take. */
+extern bool ps_failing_waits(const PsWorker *worker, int32 partition);
+extern int	ps_failing_cut(const PsWorker *worker, const PsEntry *entries, int n);
+
+/* How long to wait after so many failures in a row. */
+extern int64 ps_failing_wait(int failures);
+
 /* upkeep.c: a step of retention, when one is due */
 extern void ps_upkeep(PsWorker *worker);
+
+/* After an error of a step: the stream runs on, and the next step comes later each time. */
+extern void ps_upkeep_failed(PsWorker *worker, const char *reason);
 
 #define PS_NO_SLOT_HINT "Raise max_worker_processes, then call start_streams()."
 
@@ -210,8 +259,15 @@ extern bool ps_worker_become(Oid owner);
 /* Ends the process for good when that role is gone, and says so where the stream's state is shown. */
 extern void ps_worker_end_if_ownerless(Oid owner, int stream_id);
 
-/* worker.c: becomes a process of this database, ended for good when that is gone, and of a role; false: that is gone */
+/*
+ * starter.c: becomes a process of this database and of a role; false: that is gone. When
+ * it cannot connect the process ends for good, and a starter says why in stat_streams and
+ * tries again.
+ */
 extern bool ps_worker_connect(Oid database, Oid owner);
+
+/* Settings of the database or the role that a process of ours does not take. */
+extern void ps_session_settings(void);
 
 /* launcher.c: registers the stream's workers, all or those that do not run; how many; warns when no slot is free */
 extern int	ps_workers_start(const PsStream *stream, Oid owner, bool all);
@@ -220,7 +276,8 @@ extern int	ps_workers_start(const PsStream *stream, Oid owner, bool all);
 extern void ps_workers_complain_of_owner(const PsStream *stream);
 
 /* control.c: interrupts, reload, and whether the stream shall still run: may end the process */
-extern void ps_control_init(PsWorker *worker, int stream_id);
+extern void ps_control_init(void);
+extern void ps_control_begin(PsWorker *worker);
 extern void ps_control_serve(PsWorker *worker);
 
 /* Around a wait for work. */
@@ -235,12 +292,17 @@ extern void ps_control_check(PsWorker *worker);
 /* Says that the stream runs, or why it does not read. */
 extern void ps_worker_set_running(PsWorker *worker);
 
-/* After an error: has the partitions read again from their stored offsets, and shows it, or what it was that was waited for. */
+/* After an error: has the partitions read again from their stored offsets. */
 extern void ps_worker_read_again(PsWorker *worker, int64 backoff);
-extern void ps_worker_show_error(PsWorker *worker, ErrorData *error, int64 backoff);
 
-/* Writes the state where stat_streams shows it, when it changed. */
+/* Writes the state where stat_streams shows it, when it changed; a change, or a new reason, is a line of the log. */
 extern void ps_worker_set_state(PsWorker *worker, const char *state, const char *error,
 								const char *hint, int64 next_attempt_ms);
+
+/* The same after an ERROR that is being recovered from, whose report is the line. */
+extern void ps_worker_report_error(PsWorker *worker, ErrorData *error, bool news, int64 next_attempt_ms);
+
+/* Takes over what the process before said: that is no news. */
+extern void ps_worker_begin_state(PsWorker *worker);
 
 #endif							/* PS_WORKER_H */

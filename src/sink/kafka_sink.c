@@ -24,7 +24,7 @@ typedef struct KafkaSink
 	MemoryContext settings_context; /* of options and topic */
 	List	   *options;		/* of PsKafkaOption */
 	const char *topic;
-	PsProducer *producer;		/* made when something is to be sent; stays until the process ends */
+	PsProducer *producer;		/* stays until the process ends */
 	PsMessage  *messages;
 	int			n;
 	bool		refused;		/* the one message of the batch */
@@ -103,19 +103,27 @@ read_letters(PsSink *sink)
 }
 
 static void
+connect_sink(PsSink *sink)
+{
+	KafkaSink  *self = (KafkaSink *) sink;
+	MemoryContext old;
+	char	   *id;
+
+	if (self->producer != NULL)
+		return;
+	old = MemoryContextSwitchTo(sink->context);
+	id = psprintf("profile_stream." UINT64_FORMAT ".%u.%d.%s", GetSystemIdentifier(), MyDatabaseId,
+				  sink->stream_id, ps_sink_names[sink->kind]);
+	self->producer = ps_producer_create(self->options, self->topic, id);
+	MemoryContextSwitchTo(old);
+}
+
+static void
 send_batch(PsSink *sink)
 {
 	KafkaSink  *self = (KafkaSink *) sink;
 
-	if (self->producer == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(sink->context);
-		char	   *id = psprintf("profile_stream." UINT64_FORMAT ".%u.%d.%s", GetSystemIdentifier(), MyDatabaseId,
-								  sink->stream_id, ps_sink_names[sink->kind]);
-
-		self->producer = ps_producer_create(self->options, self->topic, id);
-		MemoryContextSwitchTo(old);
-	}
+	connect_sink(sink);
 	self->refused = false;
 	ps_producer_send(self->producer, self->messages, self->n);
 }
@@ -231,11 +239,11 @@ disconnect(PsSink *sink)
 }
 
 static const PsSinkMethods updates_methods = {
-	configure, read_updates, send_batch, work, socket_of, events, timeout_ms, error, finish_updates, disconnect
+	configure, connect_sink, read_updates, send_batch, work, socket_of, events, timeout_ms, error, finish_updates, disconnect
 };
 
 static const PsSinkMethods letters_methods = {
-	configure, read_letters, send_batch, work, socket_of, events, timeout_ms, error, finish_letters, disconnect
+	configure, connect_sink, read_letters, send_batch, work, socket_of, events, timeout_ms, error, finish_letters, disconnect
 };
 
 static PsSink *

@@ -63,18 +63,26 @@ read_batch(PsSink *sink)
 }
 
 static void
+connect_sink(PsSink *sink)
+{
+	RedisSink  *self = (RedisSink *) sink;
+	MemoryContext old;
+	char	   *writer;
+
+	if (self->redis != NULL)
+		return;
+	old = MemoryContextSwitchTo(self->connection_context);
+	writer = psprintf(UINT64_FORMAT ".%u.%d", GetSystemIdentifier(), MyDatabaseId, sink->stream_id);
+	self->redis = ps_redis_open(self->target, self->stream->redis_prefix, self->stream->redis_ttl_s, writer);
+	MemoryContextSwitchTo(old);
+}
+
+static void
 send_batch(PsSink *sink)
 {
 	RedisSink  *self = (RedisSink *) sink;
 
-	if (self->redis == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(self->connection_context);
-		char	   *writer = psprintf(UINT64_FORMAT ".%u.%d", GetSystemIdentifier(), MyDatabaseId, sink->stream_id);
-
-		self->redis = ps_redis_open(self->target, self->stream->redis_prefix, self->stream->redis_ttl_s, writer);
-		MemoryContextSwitchTo(old);
-	}
+	connect_sink(sink);
 	ps_redis_send(self->redis, self->items, self->nitems);
 }
 
@@ -134,7 +142,7 @@ finish(PsSink *sink)
 }
 
 static const PsSinkMethods methods = {
-	configure, read_batch, send_batch, work, socket_of, events, timeout_ms, error, finish, disconnect
+	configure, connect_sink, read_batch, send_batch, work, socket_of, events, timeout_ms, error, finish, disconnect
 };
 
 PsSink *

@@ -40,6 +40,9 @@ struct PsSinkMethods
 	/* In a transaction with SPI, when something may have changed; the stream lives until the next call. May raise. */
 	PsSinkState (*configure) (PsSink *sink, const PsStream *stream, Oid role);
 
+	/* Begins to connect, unless that is done: work() says how it goes. Nothing is sent. */
+	void		(*connect) (PsSink *sink);
+
 	/* In a transaction with SPI: reads a batch, at most limit, into memory that lives until it is finished; how many. */
 	int			(*read) (PsSink *sink);
 

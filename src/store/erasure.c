@@ -11,6 +11,7 @@
 #include "store/erasure.h"
 #include "store/event_log.h"
 #include "store/lock.h"
+#include "store/owner.h"
 #include "store/plan.h"
 #include "store/rebuild.h"
 #include "store/shadow.h"
@@ -61,6 +62,10 @@
 #define REDACT_SINKS \
 	"UPDATE profile_stream.sink_status t SET error = " REDACTED("t.error") ", hint = " REDACTED("t.hint") \
 	" WHERE profile_stream.mentions(pg_catalog.convert_to(pg_catalog.concat_ws(' ', t.error, t.hint), 'UTF8'), $1, false)"
+
+#define REDACT_LOG \
+	"UPDATE profile_stream.stream_log t SET reason = " REDACTED("t.reason") ", hint = " REDACTED("t.hint") \
+	" WHERE profile_stream.mentions(pg_catalog.convert_to(pg_catalog.concat_ws(' ', t.reason, t.hint), 'UTF8'), $1, false)"
 
 #define DELETE_MEMBERSHIPS \
 	"DELETE FROM profile_stream.segment_members m WHERE m.customer_id = $1"
@@ -113,6 +118,16 @@ ps_erasure_args(const char *customer_id, Datum *args)
 	args[2] = Int64GetDatum(key | OF_EVENT);
 }
 
+/* Nobody but the owner writes stream_log. */
+static void
+redact_log(Datum *args)
+{
+	PsIdentity	identity = ps_become_owner();
+
+	(void) run(REDACT_LOG, args);
+	ps_become_caller(identity);
+}
+
 /* Keeps a rebuild from writing until this transaction ends, or from beginning. */
 static void
 lock_shadow(void)
@@ -140,6 +155,7 @@ ps_erasure_remove(const char *customer_id, PsErased *erased)
 	(void) run_both(status_sql, args);
 	(void) run_both(offsets_sql, args);
 	(void) run(REDACT_SINKS, args);
+	redact_log(args);
 	(void) run(DELETE_MEMBERSHIPS, args);
 	(void) run(DELETE_SEGMENT_CHANGES, args);
 	(void) run(REDACT_ERROR("score_refresh"), args);

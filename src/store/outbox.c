@@ -98,17 +98,27 @@ static PsPlan count_plan = {
 	"INSERT INTO profile_stream.sink_status AS s (stream_id, sink, state, delivered, refused, delivered_at)"
 	" VALUES ($1, $2, 'running', $3, $4, pg_catalog.clock_timestamp())"
 	" ON CONFLICT (stream_id, sink) DO UPDATE SET delivered = s.delivered + $3, refused = s.refused + $4, state = 'running',"
-	" error = NULL, hint = NULL, error_at = NULL, next_attempt_at = NULL, delivered_at = excluded.delivered_at",
+	" error = NULL, hint = NULL, error_at = NULL, next_attempt_at = NULL, delivered_at = excluded.delivered_at,"
+	" since = CASE WHEN s.state = 'running' THEN s.since ELSE excluded.delivered_at END",
 	4, {INT4OID, TEXTOID, INT8OID, INT8OID}
 };
 
+/* to be idle and to deliver are no trouble, whichever follows the other; $7: noted also when the state stays */
+#define IS_WELL(state) state " IN ('starting', 'idle', 'running')"
+
 static PsPlan state_plan = {
-	"INSERT INTO profile_stream.sink_status AS s (stream_id, sink, state, error, hint, error_at, next_attempt_at)"
+	"WITH o AS (SELECT (SELECT s.state FROM profile_stream.sink_status s WHERE s.stream_id = $1 AND s.sink = $2) AS from_state,"
+	" (SELECT s.since FROM profile_stream.sink_status s WHERE s.stream_id = $1 AND s.sink = $2) AS since),"
+	" n AS (INSERT INTO profile_stream.sink_status AS s (stream_id, sink, state, error, hint, error_at, next_attempt_at)"
 	" VALUES ($1, $2, $3, $4, $5, CASE WHEN $4 IS NOT NULL THEN pg_catalog.clock_timestamp() END,"
 	" pg_catalog.clock_timestamp() + $6 * '1 ms'::interval)"
 	" ON CONFLICT (stream_id, sink) DO UPDATE SET state = excluded.state, error = excluded.error, hint = excluded.hint,"
-	" error_at = excluded.error_at, next_attempt_at = excluded.next_attempt_at",
-	6, {INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT8OID},.only = "sink_status"
+	" error_at = excluded.error_at, next_attempt_at = excluded.next_attempt_at,"
+	" since = CASE WHEN s.state = excluded.state THEN s.since ELSE pg_catalog.clock_timestamp() END),"
+	" l AS (" PS_STATE_LOG_ADD("$7 OR o.from_state IS DISTINCT FROM $3 AND NOT (" IS_WELL("COALESCE(o.from_state, 'starting')") " AND " IS_WELL("$3") ")",
+							   "$1", "'sink'", "$2", "$3", "$4", "$5") ") "
+	PS_STATE_LOG_RESULT,
+	7, {INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT8OID, BOOLOID},.only = "sink_status"
 };
 
 static Datum
@@ -251,14 +261,25 @@ ps_outbox_count(int stream_id, PsSinkKind kind, int64 delivered, int64 refused)
 }
 
 void
+ps_outbox_change_state(int stream_id, PsSinkKind kind, const PsState *state, bool news, PsStateChange *change)
+{
+	Datum		args[7] = {Int32GetDatum(stream_id), name_of(kind), CStringGetTextDatum(state->state)};
+	char		nulls[7] = {' ', ' ', ' ', state->error ? ' ' : 'n', state->hint ? ' ' : 'n', state->next_attempt_ms < 0 ? 'n' : ' ', ' '};
+
+	ps_state_log_check();
+	args[3] = state->error ? CStringGetTextDatum(state->error) : (Datum) 0;
+	args[4] = state->hint ? CStringGetTextDatum(state->hint) : (Datum) 0;
+	args[5] = Int64GetDatum(state->next_attempt_ms);
+	args[6] = BoolGetDatum(news);
+	ps_state_log_finish(ps_plan_run(&state_plan, args, nulls, SPI_OK_SELECT), change);
+}
+
+void
 ps_outbox_set_state(int stream_id, PsSinkKind kind, const char *state, const char *error,
 					const char *hint, int64 next_attempt_ms)
 {
-	Datum		args[6] = {Int32GetDatum(stream_id), name_of(kind), CStringGetTextDatum(state)};
-	char		nulls[6] = {' ', ' ', ' ', error ? ' ' : 'n', hint ? ' ' : 'n', next_attempt_ms < 0 ? 'n' : ' '};
+	PsState		now = {state, error, hint, next_attempt_ms};
+	PsStateChange change;
 
-	args[3] = error ? CStringGetTextDatum(error) : (Datum) 0;
-	args[4] = hint ? CStringGetTextDatum(hint) : (Datum) 0;
-	args[5] = Int64GetDatum(next_attempt_ms);
-	(void) ps_plan_run(&state_plan, args, nulls, SPI_OK_INSERT);
+	ps_outbox_change_state(stream_id, kind, &now, false, &change);
 }

@@ -64,6 +64,9 @@ extern void ps_outbox_delivered(int stream_id, PsSinkKind kind, int64 last);
 /* Counts what was delivered, and what the sink will never take. */
 extern void ps_outbox_count(int stream_id, PsSinkKind kind, int64 delivered, int64 refused);
 
+/* Sets the state of a relay, as ps_stream_change_state() does that of a stream. */
+extern void ps_outbox_change_state(int stream_id, PsSinkKind kind, const PsState *state, bool news, PsStateChange *change);
+
 /* State of a relay, for stat_sinks. */
 extern void ps_outbox_set_state(int stream_id, PsSinkKind kind, const char *state, const char *error,
 								const char *hint, int64 next_attempt_ms);

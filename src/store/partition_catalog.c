@@ -8,6 +8,7 @@
 #include "catalog/pg_type.h"
 #include "store/partition_catalog.h"
 #include "store/plan.h"
+#include "store/state_log.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -170,6 +171,7 @@ ps_stream_lose_partition(int stream_id, int partition, const char *error, bool n
 	BoolGetDatum(new_epoch)};
 
 	(void) ps_plan_run(&lose_plan, args, NULL, SPI_OK_UPDATE);
+	ps_state_log_partition(stream_id, partition, "running", "offset_lost", error);
 }
 
 void
@@ -181,6 +183,8 @@ ps_stream_jump(int stream_id, const PsStoredOffset *after, const PsJump *jump)
 	BoolGetDatum(jump->new_epoch)};
 
 	(void) ps_plan_run(&jump_plan, args, NULL, SPI_OK_INSERT);
+	if (after->lost)
+		ps_state_log_partition(stream_id, after->partition, "offset_lost", "running", jump->reason);
 }
 
 void

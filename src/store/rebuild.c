@@ -12,6 +12,7 @@
 #include "store/plan.h"
 #include "store/rebuild.h"
 #include "store/shadow.h"
+#include "store/state_log.h"
 #include "store/stream_catalog.h"
 #include "utils/builtins.h"
 
@@ -57,15 +58,18 @@ static PsPlan forget_status_plan = {
 };
 
 static PsPlan add_status_plan = {
-	.sql = "INSERT INTO " PS_SHADOW_SCHEMA ".stream_status (stream_id, database, enabled, state, changed_at)"
-	" VALUES ($1, $2, $3, 'starting', pg_catalog.clock_timestamp())",
-	.nargs = 3,.argtypes = {INT4OID, OIDOID, BOOLOID}
+	.sql = "INSERT INTO " PS_SHADOW_SCHEMA ".stream_status (stream_id, database, enabled, state, changed_at, cluster)"
+	" VALUES ($1, $2, $3, 'starting', pg_catalog.clock_timestamp(), $4)",
+	.nargs = 4,.argtypes = {INT4OID, OIDOID, BOOLOID, TEXTOID}
 };
 
 static PsPlan state_plan = {
-	.sql = "UPDATE " PS_SHADOW_SCHEMA ".stream_status t SET state = $2, error = $3, hint = $4,"
-	" error_at = pg_catalog.clock_timestamp(), next_attempt_at = NULL, changed_at = pg_catalog.clock_timestamp()"
-	" WHERE t.stream_id = $1",
+	.sql = "WITH o AS (SELECT t.state AS from_state, t.since FROM " PS_SHADOW_SCHEMA ".stream_status t WHERE t.stream_id = $1 FOR UPDATE),"
+	" n AS (UPDATE " PS_SHADOW_SCHEMA ".stream_status t SET state = $2, error = $3, hint = $4,"
+	" error_at = pg_catalog.clock_timestamp(), next_attempt_at = NULL, changed_at = pg_catalog.clock_timestamp(),"
+	" since = CASE WHEN t.state = $2 THEN t.since ELSE pg_catalog.clock_timestamp() END WHERE t.stream_id = $1),"
+	" l AS (" PS_STATE_LOG_ADD("o.from_state <> $2", "$1", "'rebuild'", "NULL", "$2", "$3", "$4") ") "
+	PS_STATE_LOG_RESULT,
 	.nargs = 4,.argtypes = {INT4OID, TEXTOID, TEXTOID, TEXTOID}
 };
 
@@ -183,7 +187,8 @@ ps_rebuild_add(int stream_id, bool allow_missing)
 void
 ps_rebuild_enable(int stream_id, bool enabled)
 {
-	Datum		args[3] = {Int32GetDatum(stream_id), ObjectIdGetDatum(MyDatabaseId), BoolGetDatum(enabled)};
+	Datum		args[4] = {Int32GetDatum(stream_id), ObjectIdGetDatum(MyDatabaseId), BoolGetDatum(enabled),
+	CStringGetTextDatum(ps_cluster_here())};
 
 	(void) ps_plan_run(&forget_status_plan, args, NULL, SPI_OK_DELETE);
 	(void) ps_plan_run(&add_status_plan, args, NULL, SPI_OK_INSERT);
@@ -194,8 +199,9 @@ void
 ps_rebuild_set_state(int stream_id, const char *state, const char *error, const char *hint)
 {
 	Datum		args[4] = {Int32GetDatum(stream_id), CStringGetTextDatum(state), CStringGetTextDatum(error), CStringGetTextDatum(hint)};
+	PsStateChange change;
 
-	(void) ps_plan_run(&state_plan, args, NULL, SPI_OK_UPDATE);
+	ps_state_log_finish(ps_plan_run(&state_plan, args, NULL, SPI_OK_SELECT), &change);
 }
 
 void

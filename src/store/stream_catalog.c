@@ -33,7 +33,7 @@ static PsPlan find_plan = {
 	" s.workers, s.partitions, s.dead_letter_pause_ratio, (EXTRACT(epoch FROM s.lock_timeout) * 1000)::int4,"
 	" s.redis, s.redis_prefix, EXTRACT(epoch FROM s.redis_ttl)::int4, s.updates_topic, s.dead_letter_topic,"
 	" s.segment_channel_prefix, s.format, s.field_map, s.timestamp_unit, s.event_id_scope,"
-	" COALESCE(t.enabled AND t.database = $3, false) AND " PS_IS_CONFIRMED("stream", "s.stream_id::text")
+	" COALESCE(t.enabled AND t.database = $3, false), t.state, t.error, t.cluster"
 	" FROM profile_stream.streams s LEFT JOIN profile_stream.stream_status t ON t.stream_id = s.stream_id"
 	" WHERE s.name = $1 OR s.stream_id = $2",
 	3, {TEXTOID, INT4OID, OIDOID}
@@ -79,11 +79,15 @@ static PsPlan drop_plan = {
 };
 
 static PsPlan enable_plan = {
-	"INSERT INTO profile_stream.stream_status AS t (stream_id, database, enabled, state, changed_at)"
-	" VALUES ($1, $2, $3, 'starting', pg_catalog.now())"
-	" ON CONFLICT (stream_id) DO UPDATE SET database = $2, enabled = $3, state = 'starting', attempts = 0, error = NULL,"
-	" hint = NULL, error_at = NULL, next_attempt_at = NULL, changed_at = pg_catalog.now()",
-	3, {INT4OID, OIDOID, BOOLOID}
+	"WITH o AS (SELECT (SELECT t.state FROM profile_stream.stream_status t WHERE t.stream_id = $1 AND t.database = $2) AS from_state,"
+	" (SELECT t.since FROM profile_stream.stream_status t WHERE t.stream_id = $1 AND t.database = $2) AS since),"
+	" n AS (INSERT INTO profile_stream.stream_status AS t (stream_id, database, enabled, state, changed_at)"
+	" VALUES ($1, $2, $3, $4, pg_catalog.now())"
+	" ON CONFLICT (stream_id) DO UPDATE SET database = $2, enabled = $3, state = $4, attempts = 0, error = NULL,"
+	" hint = NULL, error_at = NULL, next_attempt_at = NULL, changed_at = pg_catalog.now(), since = pg_catalog.clock_timestamp()),"
+	" l AS (" PS_STATE_LOG_ADD("true", "$1", "'stream'", "NULL", "$4", "NULL", "NULL") ") "
+	PS_STATE_LOG_RESULT,
+	4, {INT4OID, OIDOID, BOOLOID, TEXTOID}
 };
 
 static PsPlan enabled_plan = {
@@ -93,9 +97,12 @@ static PsPlan enabled_plan = {
 };
 
 static PsPlan stop_plan = {
-	"UPDATE profile_stream.stream_status t SET enabled = false, state = 'paused', error = $2, hint = $3,"
-	" error_at = pg_catalog.clock_timestamp(), next_attempt_at = NULL, changed_at = pg_catalog.clock_timestamp()"
-	" WHERE t.stream_id = $1",
+	"WITH o AS (SELECT t.state AS from_state, t.since FROM profile_stream.stream_status t WHERE t.stream_id = $1 FOR UPDATE),"
+	" n AS (UPDATE profile_stream.stream_status t SET enabled = false, state = 'paused', error = $2, hint = $3,"
+	" error_at = pg_catalog.clock_timestamp(), next_attempt_at = NULL, changed_at = pg_catalog.clock_timestamp(),"
+	" since = pg_catalog.clock_timestamp() WHERE t.stream_id = $1),"
+	" l AS (" PS_STATE_LOG_ADD("true", "$1", "'stream'", "NULL", "'paused'", "$2", "$3") ") "
+	PS_STATE_LOG_RESULT,
 	3, {INT4OID, TEXTOID, TEXTOID}
 };
 
@@ -213,6 +220,9 @@ ps_stream_find(const char *name, int stream_id)
 	stream->timestamp_unit = column_text(31);
 	stream->event_id_scope = column_text(32);
 	stream->enabled = DatumGetBool(column_value(33));
+	stream->state = column_text(34);
+	stream->error = column_text(35);
+	stream->cluster = column_text(36);
 	return stream;
 }
 
@@ -290,6 +300,7 @@ ps_stream_add(PsStream *stream)
 	(void) ps_definitions_write(&add_plan, args, nulls, SPI_OK_SELECT);
 	stream->stream_id = DatumGetInt32(column_value(1));
 	ps_confirm("stream", psprintf("%d", stream->stream_id));
+	ps_stream_adopt(stream->stream_id);
 }
 
 void
@@ -326,11 +337,13 @@ ps_stream_drop(int stream_id)
 void
 ps_stream_enable(int stream_id, bool enabled)
 {
-	Datum		args[3] = {Int32GetDatum(stream_id), ObjectIdGetDatum(MyDatabaseId), BoolGetDatum(enabled)};
+	Datum		args[4] = {Int32GetDatum(stream_id), ObjectIdGetDatum(MyDatabaseId), BoolGetDatum(enabled),
+	CStringGetTextDatum(enabled ? "starting" : "paused")};
+	PsStateChange change;
 
+	ps_state_log_finish(ps_plan_run(&enable_plan, args, NULL, SPI_OK_SELECT), &change);
 	if (enabled)
-		ps_confirm("stream", psprintf("%d", stream_id));
-	(void) ps_plan_run(&enable_plan, args, NULL, SPI_OK_INSERT);
+		ps_stream_adopt(stream_id);
 	ps_stream_tell_workers();
 }
 
@@ -338,8 +351,9 @@ void
 ps_stream_stop(int stream_id, const char *error, const char *hint)
 {
 	Datum		args[3] = {Int32GetDatum(stream_id), CStringGetTextDatum(error), CStringGetTextDatum(hint)};
+	PsStateChange change;
 
-	(void) ps_plan_run(&stop_plan, args, NULL, SPI_OK_UPDATE);
+	ps_state_log_finish(ps_plan_run(&stop_plan, args, NULL, SPI_OK_SELECT), &change);
 	ps_stream_tell_workers();
 }
 

@@ -8,6 +8,7 @@
 
 #include "profile_stream.h"
 #include "nodes/pg_list.h"
+#include "store/state_log.h"
 #include "utils/jsonb.h"
 
 /* What a stream can deliver to, besides notifications. */
@@ -58,7 +59,19 @@ typedef struct PsStream
 	struct PsEnvelope *envelope;	/* of format and map, once a worker has compiled it */
 	int			time_unit;		/* PsTimeUnit, likewise */
 	bool		enabled;		/* in this database, where it is confirmed */
+	char	   *state;			/* as last said; NULL: a restored one */
+	char	   *error;
+	char	   *cluster;		/* that it belongs to; NULL: to any */
 } PsStream;
+
+/* What a worker, a relay or who starts them says. */
+typedef struct PsState
+{
+	const char *state;
+	const char *error;			/* NULL: none */
+	const char *hint;			/* NULL: none */
+	int64		next_attempt_ms;	/* -1: there is none */
+} PsState;
 
 #define PS_NEW_OWNER_HINT "alter_stream(name, owner => ...) gives it to another role; it goes on from its offsets."
 
@@ -74,9 +87,17 @@ extern int	ps_stream_processes(const PsStream *stream);
 /* How many the enabled streams of this database take that do not belong to superusers, without one of them. */
 extern int	ps_streams_count_processes(int without);
 
-
 /* The stream of that name, or id when name is NULL; NULL when there is none. */
 extern PsStream *ps_stream_find(const char *name, int stream_id);
+
+/* Whether it belongs to another cluster than this server is of: then nothing of it may run. */
+extern bool ps_stream_is_foreign(const PsStream *stream);
+
+/* Why a stream that does not run, because it is foreign, does not. */
+extern PsState ps_stream_foreign_state(const PsStream *stream);
+
+/* Makes a stream, or in a rebuild's copy of stream_status its rebuild, this cluster's. */
+extern void ps_stream_adopt(int stream_id);
 
 /* Whether a stream reads a partition of its topic. */
 extern bool ps_stream_reads(const PsStream *stream, int partition);
@@ -89,6 +110,12 @@ extern void ps_stream_alter(const PsStream *stream);
 extern void ps_stream_give(int stream_id, Oid owner);
 extern void ps_stream_drop(int stream_id);
 extern void ps_stream_enable(int stream_id, bool enabled);
+
+/*
+ * What is missing of the data that a restored stream's offsets stand for, NULL:
+ * nothing that can be told. Of a stream that has run in this database: nothing.
+ */
+extern char *ps_stream_missing_data(int stream_id);
 
 /* Pauses a stream for a reason. */
 extern void ps_stream_stop(int stream_id, const char *error, const char *hint);
@@ -104,10 +131,16 @@ extern void ps_stream_count_skipped(int stream_id, int64 skipped);
 /* Tells the workers of this database to look at their rows again, once the transaction commits. */
 extern void ps_stream_tell_workers(void);
 
+/* Says of all streams that shall run why they do not, and in the log: an older catalogue must have all that it names. */
+extern void ps_streams_cannot_start(const char *error, const char *hint);
+
 /* Ids (int) of the streams that shall run in this database. */
 extern List *ps_streams_enabled(void);
 
-/* State of a worker, for stat_streams. */
+/* Sets the state for stat_streams; news: goes into stream_log also when the state was the same. Tells what was before. */
+extern void ps_stream_change_state(int stream_id, const PsState *state, bool news, PsStateChange *change);
+
+/* The same, where nobody asks what was before. */
 extern void ps_stream_set_state(int stream_id, const char *state, const char *error,
 								const char *hint, int64 next_attempt_ms);
 

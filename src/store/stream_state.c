@@ -5,28 +5,117 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "store/plan.h"
+#include "store/shadow.h"
 #include "store/stream_catalog.h"
 #include "utils/builtins.h"
 
+#define PS_FOREIGN_HINT \
+	"Where this is a copy, leave it so. Where it is the cluster itself, under another name, resume_stream() makes the stream its own."
+
+/* a state that stays keeps its time; $6: noted also when it does, because the reason is a new one */
 static PsPlan state_plan = {
-	"UPDATE profile_stream.stream_status t SET state = $2, error = $3, hint = $4,"
+	"WITH o AS (SELECT t.state AS from_state, t.since FROM profile_stream.stream_status t WHERE t.stream_id = $1 FOR UPDATE),"
+	" n AS (UPDATE profile_stream.stream_status t SET state = $2, error = $3, hint = $4,"
 	" error_at = CASE WHEN $3 IS NULL THEN NULL ELSE pg_catalog.clock_timestamp() END,"
-	" next_attempt_at = pg_catalog.clock_timestamp() + $5 * '1 ms'::interval, changed_at = pg_catalog.clock_timestamp()"
-	" WHERE t.stream_id = $1",
-	5, {INT4OID, TEXTOID, TEXTOID, TEXTOID, INT8OID},.only = "stream_status"
+	" next_attempt_at = pg_catalog.clock_timestamp() + $5 * '1 ms'::interval, changed_at = pg_catalog.clock_timestamp(),"
+	" since = CASE WHEN t.state = $2 THEN t.since ELSE pg_catalog.clock_timestamp() END WHERE t.stream_id = $1),"
+	" l AS (" PS_STATE_LOG_ADD("$6 OR o.from_state <> $2", "$1", "$7", "NULL", "$2", "$3", "$4") ") "
+	PS_STATE_LOG_RESULT,
+	7, {INT4OID, TEXTOID, TEXTOID, TEXTOID, INT8OID, BOOLOID, TEXTOID},.only = "stream_status"
 };
+
+/* COPY restores all of a table or nothing: what was applied within the retention of event ids has left some */
+static PsPlan missing_plan = {
+	"SELECT CASE WHEN NOT EXISTS (SELECT FROM profile_stream.materialized_profiles) THEN 'materialized_profiles'"
+	" WHEN NOT EXISTS (SELECT FROM profile_stream.event_ids) AND o.committed_at > pg_catalog.now() - s.dedupe_retention THEN 'event_ids' END, o.applied"
+	" FROM (SELECT pg_catalog.sum(p.applied)::int8 AS applied, pg_catalog.max(p.committed_at) AS committed_at"
+	" FROM profile_stream.stream_offsets p WHERE p.stream_id = $1) o CROSS JOIN profile_stream.streams s"
+	" WHERE s.stream_id = $1 AND o.applied > 0"
+	" AND NOT EXISTS (SELECT FROM profile_stream.stream_status t WHERE t.stream_id = $1 AND t.database = $2)",
+	2, {INT4OID, OIDOID}
+};
+
+static PsPlan cannot_start_plan = {
+	"UPDATE profile_stream.stream_status t SET state = 'retrying', error = $1, hint = $2, error_at = pg_catalog.clock_timestamp(),"
+	" next_attempt_at = NULL WHERE t.enabled AND t.database = $3",
+	3, {TEXTOID, TEXTOID, OIDOID}
+};
+
+static PsPlan adopt_plan = {
+	"UPDATE profile_stream.stream_status t SET cluster = $2 WHERE t.stream_id = $1", 2, {INT4OID, TEXTOID}
+};
+
+void
+ps_stream_change_state(int stream_id, const PsState *state, bool news, PsStateChange *change)
+{
+	Datum		args[7];
+	char		nulls[7] = {' ', ' ', state->error ? ' ' : 'n', state->hint ? ' ' : 'n', state->next_attempt_ms < 0 ? 'n' : ' ', ' ', ' '};
+
+	args[0] = Int32GetDatum(stream_id);
+	args[1] = CStringGetTextDatum(state->state);
+	args[2] = state->error ? CStringGetTextDatum(state->error) : (Datum) 0;
+	args[3] = state->hint ? CStringGetTextDatum(state->hint) : (Datum) 0;
+	args[4] = Int64GetDatum(state->next_attempt_ms);
+	args[5] = BoolGetDatum(news);
+	args[6] = CStringGetTextDatum(ps_shadow_used() ? "rebuild" : "stream");
+	ps_state_log_check();
+	ps_state_log_finish(ps_plan_run(&state_plan, args, nulls, SPI_OK_SELECT), change);
+}
 
 void
 ps_stream_set_state(int stream_id, const char *state, const char *error, const char *hint, int64 next_attempt_ms)
 {
-	Datum		args[5];
-	char		nulls[5] = {' ', ' ', error ? ' ' : 'n', hint ? ' ' : 'n', next_attempt_ms < 0 ? 'n' : ' '};
+	PsState		now = {state, error, hint, next_attempt_ms};
+	PsStateChange change;
 
-	args[0] = Int32GetDatum(stream_id);
-	args[1] = CStringGetTextDatum(state);
-	args[2] = error ? CStringGetTextDatum(error) : (Datum) 0;
-	args[3] = hint ? CStringGetTextDatum(hint) : (Datum) 0;
-	args[4] = Int64GetDatum(next_attempt_ms);
-	(void) ps_plan_run(&state_plan, args, nulls, SPI_OK_UPDATE);
+	ps_stream_change_state(stream_id, &now, false, &change);
+}
+
+bool
+ps_stream_is_foreign(const PsStream *stream)
+{
+	return stream->cluster != NULL && strcmp(stream->cluster, ps_cluster_here()) != 0;
+}
+
+PsState
+ps_stream_foreign_state(const PsStream *stream)
+{
+	PsState		state = {"foreign_cluster", NULL, PS_FOREIGN_HINT, -1};
+
+	state.error = psprintf("the stream belongs to cluster \"%s\", and this server is of cluster \"%s\"",
+						   stream->cluster, ps_cluster_here());
+	return state;
+}
+
+void
+ps_stream_adopt(int stream_id)
+{
+	Datum		args[2] = {Int32GetDatum(stream_id), CStringGetTextDatum(ps_cluster_here())};
+
+	(void) ps_plan_run(&adopt_plan, args, NULL, SPI_OK_UPDATE);
+}
+
+void
+ps_streams_cannot_start(const char *error, const char *hint)
+{
+	Datum		args[3] = {CStringGetTextDatum(error), CStringGetTextDatum(hint), ObjectIdGetDatum(MyDatabaseId)};
+
+	if (ps_plan_run(&cannot_start_plan, args, NULL, SPI_OK_UPDATE) > 0)
+		ereport(LOG,
+				(errmsg("streams do not start: %s", error),
+				 errhint("%s", hint)));
+}
+
+char *
+ps_stream_missing_data(int stream_id)
+{
+	Datum		args[2] = {Int32GetDatum(stream_id), ObjectIdGetDatum(MyDatabaseId)};
+	char	   *table;
+
+	if (ps_plan_run(&missing_plan, args, NULL, SPI_OK_SELECT) == 0)
+		return NULL;
+	table = ps_plan_text(0, 1);
+	return table == NULL ? NULL : psprintf("%s events were applied, and table %s is empty", ps_plan_text(0, 2), table);
 }

@@ -20,18 +20,18 @@ INSERT INTO decisions VALUES
 ('relation', 'profile_stream', 'reader', 'attribute_maps code_definitions confirmed_code dead_letter_details dead_letter_outbox dead_letter_summary dead_letters event_handlers event_ids
 	event_upcasters materialized_profiles metric_series metrics profile_documents profiles score_function score_parameters score_refresh score_settings
 	segment_changes segment_members segment_profiles segments sink_status stat_code stat_partitions stat_score_refresh stat_sinks stat_streams stream_culprits stream_gaps
-	stream_leases stream_offsets stream_sinks stream_status streams window_chunks'),
+	stream_leases stream_log stream_offsets stream_sinks stream_status streams window_chunks'),
 ('relation', 'profile_stream', 'operator', 'blocked_customers blocking_salt outbox sink_pending stat_rebuilds stream_rebuilds'),
 ('relation', 'profile_stream_rebuild', 'operator', 'dead_letters event_ids materialized_profiles stream_gaps stream_offsets stream_status window_chunks'),
 -- some columns of what only operators read
 ('columns', 'profile_stream', 'reader', 'outbox.stream_id outbox.sink outbox.customers sink_pending.stream_id sink_pending.sink'),
 ('relation', 'profile_stream', 'superuser', 'database_secret'),
 ('sequence', 'profile_stream', 'superuser', 'attribute_maps_map_id_seq dead_letters_dead_letter_id_seq event_handlers_handler_id_seq metric_series_series_id_seq
-	outbox_outbox_id_seq segment_changes_change_id_seq sink_pending_pending_id_seq streams_stream_id_seq'),
+	outbox_outbox_id_seq segment_changes_change_id_seq sink_pending_pending_id_seq stream_log_log_id_seq streams_stream_id_seq'),
 ('sequence', 'profile_stream_rebuild', 'superuser', 'dead_letters_dead_letter_id_seq'),
-('routine', 'profile_stream', 'reader', 'attribute_time bookmark_horizon canonical_event chunk_samples code_state create_profile_view dead_letter_json
-	dead_letter_text decode_event decode_message default_scores get_profile is_since json_timestamp metric_aggregate metric_series metric_trend metric_value
-	metric_values notification_channel process_waits profile_bookmark profile_document profiles_changed_since reported_ends segment_channel state_samples wait_for_offset window_samples window_value'),
+('routine', 'profile_stream', 'reader', 'attribute_time bookmark_horizon canonical_event chunk_samples code_state create_profile_view current_cluster dead_letter_json
+	dead_letter_text decode_event decode_message default_scores get_profile is_since json_timestamp library_warning metric_aggregate metric_series metric_trend metric_value
+	metric_values notification_channel process_waits profile_bookmark profile_document profiles_changed_since reported_ends segment_channel state_samples version wait_for_offset window_samples window_value'),
 ('routine', 'profile_stream', 'operator', 'alter_segment alter_stream apply_event apply_events cancel_rebuild confirm_code create_metric create_segment create_stream dead_letter_concern
 	dead_letter_matches discard_dead_letters drop_metric drop_segment drop_stream event_key export_customer forget_customer lock_customer lock_dead_letters map_attribute
 	mentions message_customer pause_rebuild pause_stream prune_metrics rebuild rebuild_diff reconcile refill_sink refresh_scores refresh_segments
@@ -45,7 +45,7 @@ INSERT INTO decisions VALUES
 ('schema', '', 'reader', 'profile_stream'),
 ('schema', '', 'operator', 'profile_stream_rebuild'),
 -- in postgresql.conf alone, or by SET of superusers too
-('setting', '', 'superuser', 'profile_stream.batch_customers profile_stream.dead_letter_bytes profile_stream.dead_letter_retention profile_stream.direct_access profile_stream.enabled
+('setting', '', 'superuser', 'profile_stream.batch_customers profile_stream.cluster profile_stream.dead_letter_bytes profile_stream.dead_letter_retention profile_stream.direct_access profile_stream.enabled
 	profile_stream.handler_timeout profile_stream.max_clock_skew profile_stream.max_event_bytes profile_stream.max_workers profile_stream.notify_queue_limit
 	profile_stream.reorder_memory profile_stream.sample_retention profile_stream.score_interval profile_stream.segment_change_retention profile_stream.segment_timeout
 	profile_stream.synchronous_commit profile_stream.worker_restart_limit'),

@@ -86,6 +86,8 @@ is($node->safe_psql('postgres', "SELECT version FROM profile_stream.materialized
 	'slow: each event that was left, once');
 is($node->safe_psql('postgres', "SELECT from_offset, to_offset, reason FROM profile_stream.stream_gaps JOIN profile_stream.streams USING (stream_id) WHERE name = 'slow'"),
 	"$next|$low|offset_lost", 'slow: the gap is a row');
+is($node->safe_psql('postgres', "SELECT string_agg(from_state || '>' || to_state, ' ' ORDER BY log_id) FROM profile_stream.stream_log WHERE what = 'partition' AND stream = 'slow'"),
+	'running>offset_lost offset_lost>running', 'slow: and both are rows of stream_log');
 $node->safe_psql('postgres', "SELECT profile_stream.drop_stream('slow')");
 $node->safe_psql('postgres', 'DELETE FROM profile_stream.event_ids');
 

@@ -73,6 +73,9 @@ $broker->produce('events', [ 0, 'c', sprintf($event, 'updated') ]);
 ok($node->wait_taken('crm', 12), 'the stream goes on after ALTER EXTENSION UPDATE');
 is($node->worker_pid, $pid, 'with the same worker');
 is($node->safe_psql('postgres', "SELECT extversion FROM pg_extension WHERE extname = 'profile_stream'"), 'test', 'of the new version');
+$node->fails_like("SELECT profile_stream.pause_stream('crm')", qr/is of version test in this database, and its library of version \Q$version\E/,
+	'the old library with the new objects');
+$node->safe_psql('postgres', "UPDATE pg_extension SET extversion = '$version' WHERE extname = 'profile_stream'");
 unlink($upgrade);
 
 # DROP DATABASE with a running worker, and while workers start

@@ -116,7 +116,7 @@ $primary->stop('fast');
 # a cluster upgraded, here to the same version; workers do not run meanwhile
 my $upgraded = node_of('upgraded');
 $upgraded->init;
-$upgraded->append_conf('postgresql.conf', "shared_preload_libraries = 'profile_stream'\nmax_worker_processes = 16\nlog_min_messages = info\n");
+$upgraded->append_conf('postgresql.conf', "shared_preload_libraries = 'profile_stream'\nmax_worker_processes = 16\nlog_min_messages = info\nprofile_stream.cluster = 'test'\n");
 $broker->produce_file('events', $files[5]);
 my $bindir = $recovered->config_data('--bindir');
 chdir(PostgreSQL::Test::Utils::tempdir('upgrade')) or die $!;

@@ -34,7 +34,8 @@ sub init
 	return $node->SUPER::init(%options, extra => [ '--encoding=UTF8', '--no-locale', @{ $options{extra} // [] } ]);
 }
 
-# A started server with the extension. preload => 0: library not preloaded; conf => more settings.
+# A started server with the extension. preload => 0: library not preloaded; conf => more settings. What is made of a
+# backup of it is a member of its cluster, though Cluster.pm gives each server a cluster_name of its own.
 sub start_new
 {
 	my ($class, $name, %options) = @_;
@@ -46,6 +47,7 @@ max_worker_processes = 16
 restart_after_crash = on
 log_min_messages = info
 log_error_verbosity = default
+profile_stream.cluster = 'test'
 END
 	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'profile_stream'")
 	  if $options{preload} // 1;

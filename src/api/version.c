@@ -1,0 +1,72 @@
+/*
+ * version.c
+ *	  What is installed and what runs: for operators, and for the views that show
+ *	  streams.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "kafka.h"
+#include "profile_stream.h"
+#include "store/extension.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "lib/stringinfo.h"
+#include "utils/fmgrprotos.h"
+
+#ifdef PS_HIREDIS
+#define HIREDIS PS_HIREDIS
+#else
+#define HIREDIS NULL
+#endif
+
+/* Adds a member; a value that is NULL is null. */
+static void
+add(StringInfo json, const char *name, const char *value)
+{
+	appendStringInfo(json, "%s\"%s\": ", json->len > 1 ? ", " : "", name);
+	if (value == NULL)
+		appendStringInfoString(json, "null");
+	else
+		escape_json(json, value);
+}
+
+PG_FUNCTION_INFO_V1(ps_version);
+Datum
+ps_version(PG_FUNCTION_ARGS)
+{
+	StringInfoData json;
+
+	initStringInfo(&json);
+	appendStringInfoChar(&json, '{');
+	add(&json, "extension", ps_extension_version());
+	add(&json, "library", PS_VERSION);
+	add(&json, "postgresql", GetConfigOption("server_version", false, false));
+	add(&json, "librdkafka", ps_kafka_version());
+	add(&json, "librdkafkaBuilt", ps_kafka_version_built());
+	add(&json, "hiredis", HIREDIS);
+	add(&json, "warning", ps_kafka_version_warning(ps_kafka_version()));
+	appendStringInfoChar(&json, '}');
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
+}
+
+PG_FUNCTION_INFO_V1(ps_library_warning);
+Datum
+ps_library_warning(PG_FUNCTION_ARGS)
+{
+	const char *version = PG_ARGISNULL(0) ? ps_kafka_version() : text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *warning = ps_kafka_version_warning(version);
+
+	if (warning == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(warning));
+}
+
+PG_FUNCTION_INFO_V1(ps_current_cluster);
+Datum
+ps_current_cluster(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(ps_cluster_here()));
+}

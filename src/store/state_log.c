@@ -1,0 +1,74 @@
+/*
+ * state_log.c
+ *	  What is common to the statements that write a state and note its change in
+ *	  stream_log, which keeps the newest rows only.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "store/owner.h"
+#include "store/plan.h"
+#include "store/shadow.h"
+#include "profile_stream.h"
+#include "store/state_log.h"
+#include "utils/builtins.h"
+
+/* whoever prunes beside us does it for us */
+static PsPlan prune_plan = {
+	"DELETE FROM profile_stream.stream_log l WHERE l.log_id = ANY (ARRAY("
+	" SELECT x.log_id FROM profile_stream.stream_log x"
+	" WHERE x.log_id <= (SELECT pg_catalog.max(y.log_id) FROM profile_stream.stream_log y) - $1 FOR UPDATE SKIP LOCKED))",
+	1, {INT8OID},.only = "stream_log"
+};
+
+static PsPlan partition_plan = {
+	"WITH o AS (SELECT $3 AS from_state, NULL::pg_catalog.timestamptz AS since),"
+	" l AS (" PS_STATE_LOG_ADD("true", "$1", "'partition'", "$2::text", "$4", "$5",
+							   "CASE WHEN $4 <> 'running' THEN 'See the error of each partition in stat_partitions.' END") ") "
+	PS_STATE_LOG_RESULT,
+	5, {INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID}
+};
+
+void
+ps_state_log_partition(int stream_id, int partition, const char *from, const char *to, const char *reason)
+{
+	Datum		args[5] = {Int32GetDatum(stream_id), Int32GetDatum(partition), CStringGetTextDatum(from), CStringGetTextDatum(to),
+	CStringGetTextDatum(reason)};
+	PsStateChange change;
+
+	if (ps_shadow_used())
+		return;					/* a rebuild says it of itself */
+	ps_state_log_finish(ps_plan_run(&partition_plan, args, NULL, SPI_OK_SELECT), &change);
+}
+
+void
+ps_state_log_check(void)
+{
+	ps_become_caller(ps_become_owner_for(PS_SCHEMA, "stream_log"));
+	ps_become_caller(ps_become_owner_for(PS_SCHEMA, "streams"));
+}
+
+void
+ps_state_log_finish(uint64 rows, PsStateChange *change)
+{
+	Datum		args[1] = {Int64GetDatum(PS_STATE_LOG_ROWS)};
+	bool		isnull;
+
+	memset(change, 0, sizeof(PsStateChange));
+	if (rows > 0)
+	{
+		change->from = ps_plan_text(0, 1);
+		change->lasted_ms = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	}
+	(void) ps_plan_run(&prune_plan, args, NULL, SPI_OK_DELETE);
+}
+
+char *
+ps_state_log_duration(int64 ms)
+{
+	if (ms < 60000)
+		return psprintf("%.1f s", ms / 1000.0);
+	if (ms < 3600000)
+		return psprintf("%d min %d s", (int) (ms / 60000), (int) (ms / 1000 % 60));
+	return psprintf("%d h %d min", (int) (ms / 3600000), (int) (ms / 60000 % 60));
+}
