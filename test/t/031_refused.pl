@@ -164,6 +164,7 @@ SKIP:
 		$node->set_failpoint('after_fold:sleep=200');
 		$session->query("SET default_transaction_isolation = 'read committed'");	# after what was cancelled last
 		$session->query_until(qr/changes/, "\\echo changes\nDO \$\$ BEGIN LOOP $row; COMMIT; PERFORM pg_sleep(0.02); END LOOP; END \$\$;\n");
+		sleep 1;    # settings are read between turns of the worker's loop, which wait for messages
 		produce_next();
 		ok($node->wait_for_log(qr/changed without the customer's lock|could not serialize access/, $from),
 			"a row changed, $level: the batch is given up");
