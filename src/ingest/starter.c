@@ -130,6 +130,7 @@ ps_worker_connect(Oid database, Oid owner)
 	before_shmem_exit(leave_to_starter, (Datum) 0);
 	on_proc_exit(exit_for_good, (Datum) 0);
 	BackgroundWorkerUnblockSignals();
+	PS_FAILPOINT("connect");
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	emit_log_hook = log_hook;
 	failure.message[0] = '\0';
