@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "compat.h"
 #include "core/fuzz.h"
 #include "core/json.h"
 #include "core/keyed_hash.h"

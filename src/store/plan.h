@@ -28,7 +28,7 @@ extern uint64 ps_plan_run(PsPlan *plan, Datum *args, const char *nulls, int expe
 /* The same for a statement that writes so many rows of a table; raises when a trigger, rule or policy keeps some back. */
 extern void ps_plan_write(PsPlan *plan, Datum *args, const char *nulls, int expected, uint64 nrows, const char *table);
 
-extern void ps_plan_complain(const char *table, uint64 missing, uint64 nrows) pg_attribute_noreturn();
+extern void ps_plan_complain(const char *table, uint64 missing, uint64 nrows);
 
 /* The same for a SELECT within a STABLE function: read-only, in the calling query's snapshot, with the caller's rights. */
 extern uint64 ps_plan_read(PsPlan *plan, Datum *args);
