@@ -260,18 +260,6 @@ read_stream(FunctionCallInfo fcinfo)
 	return stream;
 }
 
-/* Says what is known to be wrong with librdkafka. */
-static void
-warn_of_library(void)
-{
-	char	   *warning = ps_kafka_version_warning(ps_kafka_version());
-
-	if (warning != NULL)
-		ereport(WARNING,
-				(errcode(ERRCODE_WARNING),
-				 errmsg("%s", warning)));
-}
-
 PG_FUNCTION_INFO_V1(ps_create_stream);
 Datum
 ps_create_stream(PG_FUNCTION_ARGS)
@@ -297,7 +285,6 @@ ps_create_stream(PG_FUNCTION_ARGS)
 	ps_start_at_commit(stream, true);
 	ps_become_caller(identity);
 	SPI_finish();
-	warn_of_library();
 	if (!process_shared_preload_libraries_done || strstr(GetConfigOption("shared_preload_libraries", true, false), "profile_stream") == NULL)
 		ereport(NOTICE,
 				(errmsg("stream \"%s\" will not come back by itself after a server restart", stream->name),

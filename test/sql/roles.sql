@@ -65,7 +65,9 @@ SELECT profile_stream.alter_segment('seg', 'roles_bob');
 RESET ROLE;
 SET ROLE roles_eve;
 SELECT profile_stream.unregister_handler('h', 'roles.h(jsonb,jsonb)');
+\set VERBOSITY sqlstate
 SELECT profile_stream.alter_segment('seg', 'roles_bob');
+\set VERBOSITY terse
 RESET ROLE;
 
 -- dropped, and the name used again by somebody with more rights
@@ -103,12 +105,16 @@ SELECT profile_stream.pause_stream('s');
 COMMIT;
 INSERT INTO profile_stream.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset) SELECT stream_id, 0, 0, 42, 42 FROM profile_stream.streams;
 SET ROLE roles_cat;
+\set VERBOSITY sqlstate
 SELECT profile_stream.alter_stream('s', owner => 'roles_bob');
+\set VERBOSITY terse
 RESET ROLE;
 GRANT roles_bob TO roles_cat;
 SET ROLE roles_cat;
 SELECT profile_stream.alter_stream('s', owner => 'roles_bob');
+\set VERBOSITY sqlstate
 SELECT profile_stream.alter_stream('s', owner => 'profile_stream_reader');
+\set VERBOSITY terse
 RESET ROLE;
 SELECT profile_stream.alter_stream('s', owner => 'profile_stream_reader');
 DROP OWNED BY roles_cat;
@@ -119,7 +125,7 @@ SET ROLE roles_cat;
 SELECT profile_stream.resume_stream('s');
 RESET ROLE;
 SELECT profile_stream.resume_stream('s');
-SELECT owner ~ 'unknown' AS gone, state FROM profile_stream.stat_streams;
+SELECT owner ~ 'unknown' AS gone, state IN ('pausing', 'paused') AS paused FROM profile_stream.stat_streams;
 UPDATE profile_stream.stream_status SET enabled = true;
 SELECT profile_stream.start_streams();
 SELECT state, error, hint FROM profile_stream.stat_streams;
