@@ -246,3 +246,18 @@ main(int argc, char **argv)
 }
 
 #endif
+
+#ifdef USE_ASSERT_CHECKING
+/* Where assertions end, also those of PostgreSQL's inline functions. */
+#if PG_VERSION_NUM >= 160000
+void
+ExceptionalCondition(const char *condition, const char *file, int line)
+#else
+void
+ExceptionalCondition(const char *condition, const char *type, const char *file, int line)
+#endif
+{
+	fprintf(stderr, "assertion %s failed at %s:%d\n", condition, file, line);
+	abort();
+}
+#endif
