@@ -165,6 +165,8 @@ ps_contain_begin(int timeout_ms, const char *setting)
 const char *
 ps_contain_end(void)
 {
+	static char took[128];		/* outlives the subtransaction that the call ends with */
+
 	if (timer_is_set)
 		disable_timeout(timer, false);
 	timer_is_set = false;
@@ -172,5 +174,6 @@ ps_contain_end(void)
 	if (ending == NOT_ENDED)
 		return NULL;
 	QueryCancelPending = false;
-	return ending == SIGNALLED_ITSELF ? "cancelled or terminated its own process" : psprintf("took longer than %s", limit);
+	snprintf(took, sizeof(took), "took longer than %s", limit);
+	return ending == SIGNALLED_ITSELF ? "cancelled or terminated its own process" : took;
 }
