@@ -275,14 +275,21 @@ ps_control_check(PsWorker *worker)
 void
 ps_worker_set_running(PsWorker *worker)
 {
-	const char *held = ps_aside_complaint(worker->aside, false);
+	const char *held;
 
 	if (ps_batch_is_blocked(worker))
-		ps_worker_set_state(worker, "retrying", ps_aside_complaint(worker->aside, true),
-							"End the transaction that keeps it, or raise profile_stream.reorder_memory.", -1);
-	else if ((worker->failing & ~PS_DOING_UPKEEP) == 0)
-		ps_worker_set_state(worker, "running", held ? held : worker->upkeep_error,
-							held ? "End the transaction that keeps it; other customers go on." : NULL, -1);
+	{
+		ps_worker_set_held(worker, "retrying", "no more events can be held", ps_aside_complaint(worker->aside, true),
+						   "End the transaction that keeps it, or raise profile_stream.reorder_memory.");
+		return;
+	}
+	held = ps_aside_complaint(worker->aside, false);
+	if ((worker->failing & ~PS_DOING_UPKEEP) != 0)
+		return;
+	if (held != NULL)
+		ps_worker_set_held(worker, "running", NULL, held, "End the transaction that keeps it; other customers go on.");
+	else
+		ps_worker_set_state(worker, "running", worker->upkeep_error, NULL, -1);
 }
 
 void

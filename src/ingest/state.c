@@ -97,6 +97,20 @@ ps_worker_set_state(PsWorker *worker, const char *state, const char *error, cons
 }
 
 void
+ps_worker_set_held(PsWorker *worker, const char *state, const char *reason, const char *error, const char *hint)
+{
+	PsState		now = {ps_rebuild_state(state), error, hint, -1};
+	PsStateChange change;
+
+	if (worker->state == NULL || strcmp(worker->state, now.state) != 0)
+		ps_worker_set_state(worker, state, reason, hint, -1);
+	if (strcmp(worker->error ? worker->error : "", error) == 0)
+		return;
+	write_state(worker, &now, false, &change);
+	remember(worker, &now);
+}
+
+void
 ps_worker_report_error(PsWorker *worker, ErrorData *error, bool news, int64 next_attempt_ms)
 {
 	bool		waits = ps_wait_explain(error);

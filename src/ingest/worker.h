@@ -299,6 +299,12 @@ extern void ps_worker_read_again(PsWorker *worker, int64 backoff);
 extern void ps_worker_set_state(PsWorker *worker, const char *state, const char *error,
 								const char *hint, int64 next_attempt_ms);
 
+/*
+ * The same for an error that names a customer: that is for stat_streams alone, because
+ * it is true while the customer is held only; the log and stream_log have the reason.
+ */
+extern void ps_worker_set_held(PsWorker *worker, const char *state, const char *reason, const char *error, const char *hint);
+
 /* The same after an ERROR that is being recovered from, whose report is the line. */
 extern void ps_worker_report_error(PsWorker *worker, ErrorData *error, bool news, int64 next_attempt_ms);
 
