@@ -221,11 +221,11 @@ class Generator:
             self.invalid(event)
         elif dice < 0.005 + DEAD_RATE:
             event["eventType"], event["payload"] = self.bad_payload()
-            self.recent.append((partition, key, event))
+            self.recent.append((partition, key, event, True))
         elif dice < 0.005 + DEAD_RATE + self.args.repeats and self.recent:
             return self.repeat()
         elif self.chance(0.05):
-            self.recent.append((partition, key, event))
+            self.recent.append((partition, key, event, False))
             if len(self.recent) > 500:
                 self.recent.pop(self.random.randrange(500))
         if self.chance(0.005):
@@ -234,7 +234,7 @@ class Generator:
 
     def repeat(self):
         """An event again: the same bytes, other content, or its id for another customer."""
-        partition, key, event = self.random.choice(self.recent)
+        partition, key, event, refused = self.random.choice(self.recent)
         event = dict(event)
         kind = self.random.randrange(4)
         if kind == 0:
@@ -242,8 +242,9 @@ class Generator:
         elif kind == 1:
             event["customerId"] = self.customer()
             partition = key = None
-        if kind <= 1 and self.args.block:
-            event["timestamp"] = self.timestamp(self.moment())  # no more out of order than others
+        # no more out of order than others, where the order decides what becomes of it
+        if (kind <= 1 or refused) and self.args.block:
+            event["timestamp"] = self.timestamp(self.moment())
         if partition is None:
             partition, key = self.partition(event["customerId"]), event["customerId"]
         return self.line(partition, key, encode(event).encode())
