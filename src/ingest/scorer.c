@@ -105,7 +105,6 @@ between(void)
 	}
 	if (!ps_enabled || ps_score_interval_s == 0)
 		proc_exit(0);
-	pgstat_report_stat(false);
 }
 
 /* Looks whether somebody else has done it, and whether the scores failed then. */
