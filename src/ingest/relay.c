@@ -147,7 +147,8 @@ check_stream(PsRelay *relay)
 		PushActiveSnapshot(GetTransactionSnapshot());
 		MemoryContextSwitchTo(context);
 		stream = ps_stream_find(NULL, relay->stream_id);
-		if (stream != NULL && (!stream->enabled || ps_stream_is_foreign(stream) || stream->sinks[relay->sink->kind] == NULL))
+		if (stream != NULL && (!stream->enabled || ps_stream_is_foreign(stream) || stream->sinks[relay->sink->kind] == NULL ||
+							   !ps_watch_owner(stream)))
 			stream = NULL;
 		if (stream != NULL)
 			state = relay->sink->methods->configure(relay->sink, stream, GetUserId());
@@ -261,9 +262,8 @@ control(PsRelay *relay)
 	AcceptInvalidationMessages();
 	if (ps_watch_options)
 		ps_worker_end_if_ownerless(GetSessionUserId(), relay->stream_id);
-	if ((ps_watch_stream || ps_watch_options) && ps_clock_now() >= relay->next_attempt)
-		if ((ps_watch_stream || ps_watch_options || ps_extension_is_doubtful()) && ps_clock_now() >= relay->next_attempt)
-			check_stream(relay);
+	if ((ps_watch_stream || ps_watch_options || ps_extension_is_doubtful()) && ps_clock_now() >= relay->next_attempt)
+		check_stream(relay);
 	if (!ps_enabled)
 		proc_exit(0);
 	if (relay->spent && ps_clock_now() >= relay->next_attempt)

@@ -33,7 +33,7 @@ static PsPlan find_plan = {
 	" s.workers, s.partitions, s.dead_letter_pause_ratio, (EXTRACT(epoch FROM s.lock_timeout) * 1000)::int4,"
 	" s.redis, s.redis_prefix, EXTRACT(epoch FROM s.redis_ttl)::int4, s.updates_topic, s.dead_letter_topic,"
 	" s.segment_channel_prefix, s.format, s.field_map, s.timestamp_unit, s.event_id_scope,"
-	" COALESCE(t.enabled AND t.database = $3, false), t.state, t.error, t.cluster"
+	" COALESCE(t.enabled AND t.database = $3, false) AND " PS_IS_CONFIRMED("stream", "s.stream_id::text") ", t.state, t.error, t.cluster"
 	" FROM profile_stream.streams s LEFT JOIN profile_stream.stream_status t ON t.stream_id = s.stream_id"
 	" WHERE s.name = $1 OR s.stream_id = $2",
 	3, {TEXTOID, INT4OID, OIDOID}
@@ -92,7 +92,7 @@ static PsPlan enable_plan = {
 
 static PsPlan enabled_plan = {
 	"SELECT t.stream_id FROM profile_stream.stream_status t WHERE t.enabled AND t.database = $1"
-	" AND " PS_IS_CONFIRMED("stream", "t.stream_id::text") " ORDER BY 1",
+	" AND t.state <> 'quarantined' AND " PS_IS_CONFIRMED("stream", "t.stream_id::text") " ORDER BY 1",
 	1, {OIDOID}
 };
 
@@ -343,7 +343,10 @@ ps_stream_enable(int stream_id, bool enabled)
 
 	ps_state_log_finish(ps_plan_run(&enable_plan, args, NULL, SPI_OK_SELECT), &change);
 	if (enabled)
+	{
+		ps_confirm("stream", psprintf("%d", stream_id));
 		ps_stream_adopt(stream_id);
+	}
 	ps_stream_tell_workers();
 }
 
