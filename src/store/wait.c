@@ -10,6 +10,7 @@
 #include "clock.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
@@ -37,8 +38,12 @@ static TimestampTz waits_since = 0; /* 0: what is wanted was had since */
 static void
 note(void)
 {
-	LOCK	   *lock = *(LOCK *volatile *) &MyProc->waitLock;
+	LOCK	   *lock;
 
+	/* it may tick until the very end of the process */
+	if (proc_exit_inprogress || MyProc == NULL)
+		return;
+	lock = *(LOCK *volatile *) &MyProc->waitLock;
 	if (lock == NULL)
 		return;
 	noted_tag = lock->tag;
