@@ -120,7 +120,6 @@ apply_transaction(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *se
 
 	error_context_stack = &callback;	/* an error takes it off where it is caught */
 	ps_worker_begin(worker);
-	ps_control_check(worker);
 	SetCurrentStatementStartTimestamp();
 	ps_check_may_run(GetUserId());
 	ps_lock_tables();

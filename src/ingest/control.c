@@ -234,13 +234,6 @@ check_stream(PsWorker *worker, int stream_id)
 	worker->stream = stream;
 }
 
-void
-ps_worker_begin(PsWorker *worker)
-{
-	StartTransactionCommand();
-	ps_lease_wait_start(worker->stream_id);
-}
-
 /* Reads the stream in the transaction that is under way; whether the worker still runs. */
 static bool
 still_runs(const PsWorker *worker)
@@ -270,6 +263,15 @@ ps_control_check(PsWorker *worker)
 	ereport(ERROR,
 			(errcode(ERRCODE_QUERY_CANCELED),
 			 errmsg("stream \"%s\" was changed", worker->stream->name)));
+}
+
+void
+ps_worker_begin(PsWorker *worker)
+{
+	StartTransactionCommand();
+	ps_lease_wait_start(worker->stream_id);
+	if (worker->begun)
+		ps_control_check(worker);
 }
 
 void

@@ -23,7 +23,7 @@ skip(PsWorker *worker, const PsRefusal *refusal)
 
 	if (!ps_shadow_used())
 		return false;
-	StartTransactionCommand();
+	ps_worker_begin(worker);
 	ps_lock_tables();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -42,7 +42,7 @@ note(PsWorker *worker, PsPartition *partition, const PsRefusal *refusal)
 {
 	char	   *error = psprintf("the batch of messages at offset " INT64_FORMAT " cannot be read: %s", refusal->offset, refusal->reason);
 
-	StartTransactionCommand();
+	ps_worker_begin(worker);
 	ps_lock_tables();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());

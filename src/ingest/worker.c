@@ -288,6 +288,7 @@ recover(PsWorker *worker)
 		}
 		PG_CATCH();
 		{
+			worker->told = false;
 			FlushErrorState();
 			AbortOutOfAnyTransaction();
 		}

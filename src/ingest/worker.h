@@ -283,7 +283,10 @@ extern void ps_control_serve(PsWorker *worker);
 /* Around a wait for work. */
 extern void ps_control_waiting(PsWorker *worker, bool waiting);
 
-/* Begins a transaction that changes something: none does while a session holds the stream back, to pause it, say. */
+/*
+ * Begins a transaction that changes something: none does while a session holds the stream
+ * back, to pause it, say. Raises when the worker was told something else meanwhile.
+ */
 extern void ps_worker_begin(PsWorker *worker);
 
 /* Raises when the worker is told something else by now; at a stop it is told already. */
