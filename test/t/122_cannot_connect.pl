@@ -63,6 +63,9 @@ ok($node->wait_stream_pid('crm', $pid), 'it goes on by itself');
 ok($node->wait_state('crm', 'running'), 'and says so');
 ok($node->wait_for_log(qr/stream "crm" is running again, after/, $from), 'in the log too');
 
+ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'profile_stream starter'"),
+	'nobody waits for what has come about');
+
 $node->is_clean('end');
 $node->stop('fast');
 $broker->stop;
