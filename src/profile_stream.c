@@ -6,16 +6,16 @@
 
 #include <limits.h>
 
-#include "fmgr.h"
 #include "datatype/timestamp.h"
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
 
 #include "core/keyed_hash.h"
 #include "ingest/launcher.h"
-#include "kafka.h"
-#include "profile_stream.h"
-#include "store/contain.h"
+#include "kafka/client.h"
+#include "settings.h"
+#include "store/user_code.h"
 
 PG_MODULE_MAGIC;
 

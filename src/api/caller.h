@@ -10,7 +10,6 @@
 
 #include "core/event.h"
 #include "fmgr.h"
-#include "fmgr.h"
 #include "ingest/probe.h"
 #include "store/owner.h"
 #include "store/partition_catalog.h"

@@ -4,7 +4,7 @@
  */
 #include "postgres.h"
 
-#include "core/format.h"
+#include "core/iso8601.h"
 #include "core/timestamp.h"
 #include "core/value.h"
 #include "core/window_value.h"
@@ -12,7 +12,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "store/chunk_store.h"
-#include "store/rules.h"
+#include "store/rule_catalog.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"

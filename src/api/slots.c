@@ -6,8 +6,8 @@
 #include "postgres.h"
 
 #include "api/caller.h"
-#include "ingest/lease.h"
 #include "miscadmin.h"
+#include "process/lease.h"
 #include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"

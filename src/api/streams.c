@@ -13,12 +13,12 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "ingest/launcher.h"
-#include "ingest/lease.h"
 #include "miscadmin.h"
+#include "process/lease.h"
 #include "store/extension.h"
+#include "store/lock_wait.h"
 #include "store/outbox.h"
-#include "store/rebuild.h"
-#include "store/wait.h"
+#include "store/rebuild_catalog.h"
 #include "utils/builtins.h"
 
 /* Raises when a restore brought a stream's offsets without the data that they stand for: it would go on after what is missing. */

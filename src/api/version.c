@@ -6,15 +6,15 @@
 #include "postgres.h"
 
 #include "fmgr.h"
-#include "kafka.h"
-#include "profile_stream.h"
+#include "kafka/client.h"
+#include "lib/stringinfo.h"
+#include "settings.h"
 #include "store/extension.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
-#include "lib/stringinfo.h"
-#include "utils/fmgrprotos.h"
 
 #ifdef PS_HIREDIS
 #define HIREDIS PS_HIREDIS

@@ -8,7 +8,7 @@
 
 #include "core/attribute.h"
 #include "core/attribute_map.h"
-#include "core/format.h"
+#include "core/iso8601.h"
 #include "core/timestamp.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"

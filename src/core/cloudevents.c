@@ -10,8 +10,8 @@
  */
 #include "postgres.h"
 
+#include "core/format_read.h"
 #include "core/json.h"
-#include "core/reading.h"
 #include "mb/pg_wchar.h"
 
 #define CLOUDEVENTS "application/cloudevents"

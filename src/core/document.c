@@ -7,7 +7,7 @@
 
 #include "core/attribute.h"
 #include "core/document.h"
-#include "core/format.h"
+#include "core/iso8601.h"
 #include "core/value.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"

@@ -9,9 +9,9 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
-#include "core/envelope.h"
+#include "core/event_rules.h"
+#include "core/format.h"
 #include "core/json.h"
-#include "core/rules.h"
 #include "core/text.h"
 #include "core/timestamp.h"
 #include "mb/pg_wchar.h"

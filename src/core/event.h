@@ -10,7 +10,7 @@
 #define PS_EVENT_H
 
 #include "core/timestamp.h"
-#include "profile_stream.h"
+#include "settings.h"
 
 typedef enum PsJsonType
 {
@@ -60,10 +60,10 @@ typedef struct PsReject
 	const char *sqlstate;		/* NULL unless PostgreSQL raised it */
 } PsReject;
 
-/* What is registered for event types: core/rules.h */
+/* What is registered for event types: core/event_rules.h */
 typedef struct PsRules PsRules;
 
-/* A format that is not profile_event, and where it has what: core/envelope.h */
+/* A format that is not profile_event, and where it has what: core/format.h */
 typedef struct PsEnvelope PsEnvelope;
 
 typedef struct PsDecodeSettings

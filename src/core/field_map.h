@@ -5,7 +5,7 @@
 #ifndef PS_FIELD_MAP_H
 #define PS_FIELD_MAP_H
 
-#include "core/envelope.h"
+#include "core/format.h"
 #include "utils/jsonb.h"
 
 /*

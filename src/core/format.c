@@ -1,50 +1,38 @@
 /*
  * format.c
- *	  How documents, notifications and attributes write a timestamp.
+ *	  The formats that have envelopes, of which custom is all map.
  */
 #include "postgres.h"
 
-#include "core/format.h"
-#include "utils/builtins.h"
-#include "utils/datetime.h"
-#include "utils/timestamp.h"
+#include "core/format_read.h"
 
-/* Writes a number with so many digits at least, and a character; returns what follows. */
-static char *
-put_digits(char *out, int number, int width, char next)
+static PsReject *
+read_custom(const PsEnvelope *envelope, const PsMessage *message, PsMembers *members)
 {
-	out = pg_ultostr_zeropad(out, (uint32) number, width);
-	*out++ = next;
-	return out;
+	PsReading	reading = ps_reading_begin(envelope, message);
+
+	return ps_reading_document(&reading, members);
 }
 
-/* Milliseconds, or microseconds where there are any; always UTC. */
-char *
-ps_format_timestamp(TimestampTz at)
+static bool
+is_null_value(const PsMessage *message)
 {
-	struct pg_tm tm;
-	fsec_t		fsec;
-	char	   *buffer = palloc(MAXDATELEN + 1);
-	char	   *out;
+	return message->value == NULL;
+}
 
-	if (timestamp2tm(at, NULL, &tm, &fsec, NULL, NULL) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("timestamp out of range")));
-	/* each digit by hand: handlers are shown three times an event */
-	if (tm.tm_year < 0)
-	{
-		buffer[0] = '-';
-		out = put_digits(buffer + 1, -tm.tm_year, 3, '-');
-	}
-	else
-		out = put_digits(buffer, tm.tm_year, 4, '-');
-	out = put_digits(out, tm.tm_mon, 2, '-');
-	out = put_digits(out, tm.tm_mday, 2, 'T');
-	out = put_digits(out, tm.tm_hour, 2, ':');
-	out = put_digits(out, tm.tm_min, 2, ':');
-	out = put_digits(out, tm.tm_sec, 2, '.');
-	out = fsec % 1000 == 0 ? put_digits(out, fsec / 1000, 3, 'Z') : put_digits(out, fsec, 6, 'Z');
-	*out = '\0';
-	return buffer;
+static const PsFormat format_custom = {
+	.name = "custom",
+	.read = read_custom,
+	.is_tombstone = is_null_value
+};
+
+static const PsFormat *const formats[] = {&format_custom, &ps_format_cloudevents};
+
+const PsFormat *
+ps_format_find(const char *name)
+{
+	for (int i = 0; i < lengthof(formats); i++)
+		if (strcmp(formats[i]->name, name) == 0)
+			return formats[i];
+	return NULL;
 }

@@ -6,7 +6,7 @@
 #define PS_FUZZ_H
 
 #include "common/pg_prng.h"
-#include "core/envelope.h"
+#include "core/format.h"
 
 #define PS_FUZZ_MAX_BYTES 2048
 

@@ -11,11 +11,11 @@
 #include "core/fuzz.h"
 #include "core/json.h"
 #include "core/keyed_hash.h"
-#include "core/mention.h"
-#include "core/message.h"
 #include "core/offset_set.h"
+#include "core/redact.h"
 #include "core/text.h"
 #include "mb/pg_wchar.h"
+#include "message_copy.h"
 
 #define MAX_BYTES 200
 

@@ -7,8 +7,8 @@
 #define PS_HANDLERS_H
 
 #include "core/event.h"
+#include "core/event_rules.h"
 #include "core/profile.h"
-#include "core/rules.h"
 
 typedef enum PsHandler
 {

@@ -6,10 +6,10 @@
 #include "postgres.h"
 
 #include "core/customer_table.h"
-#include "core/message.h"
 #include "core/reorder.h"
 #include "lib/ilist.h"
 #include "lib/pairingheap.h"
+#include "message_copy.h"
 #include "utils/memutils.h"
 
 typedef struct HeldCustomer

@@ -6,7 +6,7 @@
 #include "postgres.h"
 
 #include "common/jsonapi.h"
-#include "core/format.h"
+#include "core/iso8601.h"
 #include "core/timestamp.h"
 #include "core/value.h"
 #include "fmgr.h"

@@ -7,8 +7,8 @@
  */
 #include "postgres.h"
 
-#include "ingest/lease.h"
 #include "ingest/worker.h"
+#include "process/lease.h"
 #include "utils/memutils.h"
 
 #define BALANCE_INTERVAL_MS 500

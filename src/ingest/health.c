@@ -14,7 +14,7 @@
 #include "executor/spi.h"
 #include "ingest/worker.h"
 #include "storage/ipc.h"
-#include "store/lock.h"
+#include "store/locks.h"
 #include "utils/snapmgr.h"
 
 #define PROVEN_MS 10000			/* who runs so long is not ending abnormally */

@@ -8,7 +8,7 @@
 
 #include "clock.h"
 #include "ingest/probe.h"
-#include "kafka.h"
+#include "kafka/client.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"

@@ -7,7 +7,7 @@
 
 #include "postgres.h"
 
-#include "ingest/lookup.h"
+#include "kafka/lookup.h"
 #include "nodes/pg_list.h"
 
 #define PS_PROBE_PARTITIONS 4096

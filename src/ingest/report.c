@@ -9,12 +9,12 @@
 #include <poll.h>
 #include <pthread.h>
 
-#include "ingest/lease.h"
 #include "ingest/report.h"
+#include "kafka/thread.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "process/lease.h"
 #include "storage/ipc.h"
-#include "thread.h"
 #include "utils/timestamp.h"
 
 #define LOOK_MS 1000

@@ -5,14 +5,14 @@
 #ifndef PS_WORKER_H
 #define PS_WORKER_H
 
-#include "ingest/aside.h"
-#include "ingest/consumer.h"
-#include "ingest/lookup.h"
-#include "ingest/said.h"
-#include "apply.h"
+#include "apply/apply.h"
 #include "clock.h"
 #include "core/offset_set.h"
 #include "core/reorder.h"
+#include "ingest/deferred.h"
+#include "kafka/consumer.h"
+#include "kafka/lookup.h"
+#include "process/logged_reasons.h"
 #include "store/partition_catalog.h"
 #include "store/stream_catalog.h"
 

@@ -6,10 +6,10 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
-#include "connection.h"
-#include "kafka.h"
+#include "kafka/client.h"
+#include "kafka/options.h"
+#include "kafka/producer.h"
 #include "miscadmin.h"
-#include "sink/kafka_producer.h"
 #include "sink/sink.h"
 #include "storage/latch.h"
 #include "store/dead_letter_outbox.h"

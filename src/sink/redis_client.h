@@ -11,7 +11,7 @@
 
 #include "postgres.h"
 
-#include "redis.h"
+#include "sink/redis_options.h"
 
 typedef enum PsRedisResult
 {

@@ -8,7 +8,7 @@
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "profile_stream.h"
+#include "settings.h"
 #include "storage/bufmgr.h"
 #include "store/blocked.h"
 #include "store/owner.h"

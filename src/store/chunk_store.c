@@ -8,7 +8,7 @@
 #include "catalog/pg_type.h"
 #include "store/chunk_store.h"
 #include "store/plan.h"
-#include "store/shadow.h"
+#include "store/rebuild_schema.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 

@@ -6,7 +6,7 @@
 #ifndef PS_DEAD_LETTER_OUTBOX_H
 #define PS_DEAD_LETTER_OUTBOX_H
 
-#include "profile_stream.h"
+#include "settings.h"
 
 /* Notes new letters, an array of ids, if the stream has a topic for them. */
 extern void ps_dead_letter_outbox_add(int stream_id, Datum ids);

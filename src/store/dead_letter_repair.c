@@ -9,7 +9,7 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "profile_stream.h"
+#include "settings.h"
 #include "store/dead_letter_repair.h"
 #include "store/owner.h"
 #include "store/plan.h"

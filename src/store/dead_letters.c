@@ -11,7 +11,7 @@
 #include "store/dead_letter_outbox.h"
 #include "store/dead_letters.h"
 #include "store/plan.h"
-#include "store/shadow.h"
+#include "store/rebuild_schema.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"

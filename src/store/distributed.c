@@ -12,7 +12,7 @@
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_namespace_d.h"
-#include "profile_stream.h"
+#include "settings.h"
 #include "store/distributed.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"

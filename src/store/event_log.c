@@ -6,8 +6,8 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "store/direct_heap.h"
 #include "store/event_log.h"
-#include "store/plain_table.h"
 #include "store/plan.h"
 #include "store/secret.h"
 #include "utils/builtins.h"

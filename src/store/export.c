@@ -7,9 +7,9 @@
 
 #include "catalog/pg_type.h"
 #include "store/blocked.h"
-#include "store/erasure.h"
+#include "store/customer_erasure.h"
 #include "store/plan.h"
-#include "store/shadow.h"
+#include "store/rebuild_schema.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 

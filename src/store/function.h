@@ -10,7 +10,7 @@
 #ifndef PS_FUNCTION_H
 #define PS_FUNCTION_H
 
-#include "core/rules.h"
+#include "core/event_rules.h"
 #include "utils/jsonb.h"
 
 typedef struct PsFunctionRun PsFunctionRun;

@@ -7,7 +7,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "store/confirmed.h"
+#include "store/confirmed_code.h"
 #include "store/function.h"
 #include "store/handler_catalog.h"
 #include "store/plan.h"

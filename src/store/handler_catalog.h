@@ -6,7 +6,7 @@
 #ifndef PS_HANDLER_CATALOG_H
 #define PS_HANDLER_CATALOG_H
 
-#include "core/rules.h"
+#include "core/event_rules.h"
 
 /* Adds all that are registered to the rules, in the current context. */
 extern void ps_handlers_load(PsRules *rules);

@@ -7,7 +7,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "profile_stream.h"
+#include "settings.h"
 #include "storage/lmgr.h"
 #include "store/chunk_store.h"
 #include "store/metric_catalog.h"

@@ -5,7 +5,7 @@
 #ifndef PS_METRIC_CATALOG_H
 #define PS_METRIC_CATALOG_H
 
-#include "core/rules.h"
+#include "core/event_rules.h"
 #include "storage/lockdefs.h"
 #include "utils/timestamp.h"
 

@@ -13,7 +13,7 @@
 #include "store/dead_letter_outbox.h"
 #include "store/outbox.h"
 #include "store/plan.h"
-#include "store/shadow.h"
+#include "store/rebuild_schema.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 

@@ -12,7 +12,7 @@
  *	  The owner's rights do not come with SECURITY_RESTRICTED_OPERATION where
  *	  triggers may fire: deferred ones are refused there, and those on our tables
  *	  are of their owner anyway. Code of users runs in one, see store/function.c and
- *	  ingest/refresh.c.
+ *	  scores/refresh.c.
  */
 #include "postgres.h"
 
@@ -29,9 +29,9 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
 #include "miscadmin.h"
-#include "profile_stream.h"
+#include "settings.h"
 #include "store/owner.h"
-#include "store/shadow.h"
+#include "store/rebuild_schema.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"

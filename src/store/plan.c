@@ -15,7 +15,7 @@
 #include "parser/parse_coerce.h"
 #include "store/owner.h"
 #include "store/plan.h"
-#include "store/shadow.h"
+#include "store/rebuild_schema.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"

@@ -11,8 +11,8 @@
 
 #include "catalog/pg_type.h"
 #include "store/plan.h"
-#include "store/rebuild.h"
-#include "store/shadow.h"
+#include "store/rebuild_catalog.h"
+#include "store/rebuild_schema.h"
 #include "utils/timestamp.h"
 
 #define COMPARED(of) \

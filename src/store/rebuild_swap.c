@@ -11,8 +11,8 @@
 
 #include "catalog/pg_type.h"
 #include "store/plan.h"
-#include "store/rebuild.h"
-#include "store/shadow.h"
+#include "store/rebuild_catalog.h"
+#include "store/rebuild_schema.h"
 
 /* lists of columns, each behind the name of its table */
 #define PROFILE_COLUMNS(of) \

@@ -13,7 +13,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "commands/extension.h"
-#include "profile_stream.h"
+#include "settings.h"
 #include "store/secret.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"

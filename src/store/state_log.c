@@ -6,10 +6,10 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "settings.h"
 #include "store/owner.h"
 #include "store/plan.h"
-#include "store/shadow.h"
-#include "profile_stream.h"
+#include "store/rebuild_schema.h"
 #include "store/state_log.h"
 #include "utils/builtins.h"
 

@@ -7,8 +7,8 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "profile_stream.h"
-#include "store/confirmed.h"
+#include "settings.h"
+#include "store/confirmed_code.h"
 #include "store/owner.h"
 #include "store/plan.h"
 #include "store/secret.h"

@@ -6,8 +6,8 @@
 #ifndef PS_STREAM_CATALOG_H
 #define PS_STREAM_CATALOG_H
 
-#include "profile_stream.h"
 #include "nodes/pg_list.h"
+#include "settings.h"
 #include "store/state_log.h"
 #include "utils/jsonb.h"
 

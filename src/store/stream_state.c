@@ -7,7 +7,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "store/plan.h"
-#include "store/shadow.h"
+#include "store/rebuild_schema.h"
 #include "store/stream_catalog.h"
 #include "utils/builtins.h"
 

@@ -1,0 +1,83 @@
+/*
+ * attribute_maps.c
+ *	  What users register for event types: map_attribute(), unmap_attribute(), and
+ *	  the trigger that tells every process of a change.
+ */
+#include "postgres.h"
+
+#include "api/caller.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "settings.h"
+#include "store/rule_catalog.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/rel.h"
+
+#define MAX_ATTRIBUTE_BYTES 63	/* as a column of a view may have */
+#define MAX_ITEMS 1000
+
+PG_FUNCTION_INFO_V1(ps_rules_changed);
+Datum
+ps_rules_changed(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("rules_changed() is a trigger function")));
+	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
+	PG_RETURN_POINTER(NULL);
+}
+
+PG_FUNCTION_INFO_V1(ps_map_attribute);
+Datum
+ps_map_attribute(PG_FUNCTION_ARGS)
+{
+	char	   *event_type = ps_get_name(fcinfo, 0, "event_type", PS_MAX_ID_BYTES);
+	char	   *operation = ps_get_name(fcinfo, 3, "operation", NAMEDATALEN);
+	PsAttributeMap map = {.attribute = ps_get_name(fcinfo, 1, "attribute", MAX_ATTRIBUTE_BYTES),.path_text = ps_get_string(fcinfo, 2)};
+	const char *wrong = ps_attribute_map_init(&map, operation, ps_get_string(fcinfo, 4));
+	const char *other;
+
+	if (wrong != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s", wrong),
+				 errhint("A path leads from the payload to a value by at most 8 keys: $.loyalty.tier, $.\"odd key\"."
+						 " Operations are set, set_if_null, add, subtract, max, min, count, append_unique and latest;"
+						 " types are text, numeric, boolean and timestamptz.")));
+	map.max_items = PG_ARGISNULL(5) ? 0 : PG_GETARG_INT32(5);
+	ps_check_argument(map.max_items >= 1 && map.max_items <= MAX_ITEMS, "max_items must be between 1 and " CppAsString2(MAX_ITEMS));
+	SPI_connect();
+	other = ps_rules_add_map(event_type, &map);
+	if (other != NULL && other[0] != '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("attribute \"%s\" is of another type in the map of event type \"%s\"", map.attribute, other),
+				 errhint("Maps of one attribute have one type, and all or none of them append_unique.")));
+	if (other != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("event type \"%s\" has a map of attribute \"%s\" already", event_type, map.attribute),
+				 errhint("unmap_attribute() removes it.")));
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(ps_unmap_attribute);
+Datum
+ps_unmap_attribute(PG_FUNCTION_ARGS)
+{
+	char	   *event_type = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *attribute = text_to_cstring(PG_GETARG_TEXT_PP(1));
+
+	SPI_connect();
+	if (!ps_rules_remove_map(event_type, attribute))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("event type \"%s\" has no map of attribute \"%s\"", event_type, attribute),
+				 errhint("The table attribute_maps lists them.")));
+	SPI_finish();
+	PG_RETURN_VOID();
+}

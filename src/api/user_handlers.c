@@ -1,0 +1,282 @@
+/*
+ * user_handlers.c
+ *	  Functions that users register for event types: handlers and upcasters, and
+ *	  test_handler(), which shows what they make of a profile.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "api/caller.h"
+#include "apply/user_function.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "core/document.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "store/function.h"
+#include "store/handler_catalog.h"
+#include "store/locks.h"
+#include "store/rule_catalog.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/syscache.h"
+
+/* Raises unless the function takes so many jsonb and returns one; returns its owner. */
+static Oid
+check_function(Oid function, int nargs)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Form_pg_proc form;
+	bool		fits;
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function with OID %u does not exist", function)));
+	form = (Form_pg_proc) GETSTRUCT(tuple);
+	fits = form->prokind == PROKIND_FUNCTION && !form->proretset && form->prorettype == JSONBOID && form->pronargs == nargs;
+	for (int i = 0; i < form->pronargs && fits; i++)
+		fits = form->proargtypes.values[i] == JSONBOID;
+	owner = form->proowner;
+	ReleaseSysCache(tuple);
+	if (!fits)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
+				 errmsg("function %s cannot be registered", ps_function_name(function)),
+				 nargs == 2 ? errhint("A handler is a function(profile jsonb, event jsonb) RETURNS jsonb.") :
+				 errhint("An upcaster is a function(event jsonb) RETURNS jsonb.")));
+	return owner;
+}
+
+/* Raises unless the caller has the rights with which the function will run; returns the owner. */
+static Oid
+check_owner(Oid function, int nargs)
+{
+	Oid			owner = check_function(function, nargs);
+
+	if (!has_privs_of_role(GetUserId(), owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of function %s", ps_function_name(function)),
+				 errhint("It will run with the rights of its owner, who must register it.")));
+	return owner;
+}
+
+/* Raises unless the caller has the rights of whose function was registered. */
+static void
+check_registered(const PsRegistered *registered)
+{
+	if (!superuser() && !has_privs_of_role(GetUserId(), registered->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of function %s", registered->function),
+				 errhint("Its owner when it was registered, or a superuser, takes it away.")));
+}
+
+/*
+ * Whether a function's owner replaces what is registered by that name: it was
+ * another one's, or it is not confirmed, so that it does not run.
+ */
+static bool
+is_replaced(const PsRegistered *registered, const char *name, Oid owner)
+{
+	return strcmp(registered->function, name) == 0 && (registered->owner != owner || !registered->confirmed);
+}
+
+PG_FUNCTION_INFO_V1(ps_register_handler);
+Datum
+ps_register_handler(PG_FUNCTION_ARGS)
+{
+	char	   *event_type = ps_get_name(fcinfo, 0, "event_type", PS_MAX_ID_BYTES);
+	Oid			owner;
+	char	   *name;
+	bool		added;
+	PsIdentity	identity;
+	PsRegistered registered;
+
+	ps_check_argument(!PG_ARGISNULL(1) && !PG_ARGISNULL(2), "function and priority must not be null");
+	owner = check_owner(PG_GETARG_OID(1), 2);
+	name = ps_function_name(PG_GETARG_OID(1));
+	SPI_connect();
+	identity = ps_become_owner();
+	if (ps_handlers_find(event_type, name, &registered) && is_replaced(&registered, name, owner))
+		ps_handlers_remove(event_type, name);
+	added = ps_handlers_add(event_type, name, owner, PG_GETARG_INT32(2));
+	ps_become_caller(identity);
+	SPI_finish();
+	if (!added)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("%s is a handler of event type \"%s\" already", name, event_type),
+				 errhint("unregister_handler() removes it.")));
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(ps_unregister_handler);
+Datum
+ps_unregister_handler(PG_FUNCTION_ARGS)
+{
+	char	   *event_type = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	PsRegistered registered;
+	bool		found;
+	PsIdentity	identity;
+
+	SPI_connect();
+	found = ps_handlers_find(event_type, name, &registered);
+	if (!found && OidIsValid(ps_function_find(name)))
+	{
+		name = ps_function_name(ps_function_find(name));
+		found = ps_handlers_find(event_type, name, &registered);
+	}
+	if (!found)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("%s is no handler of event type \"%s\"", name, event_type),
+				 errhint("The table event_handlers lists them, with their schemas.")));
+	check_registered(&registered);
+	identity = ps_become_owner();
+	ps_handlers_remove(event_type, name);
+	ps_become_caller(identity);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(ps_register_upcaster);
+Datum
+ps_register_upcaster(PG_FUNCTION_ARGS)
+{
+	char	   *event_type = ps_get_name(fcinfo, 0, "event_type", PS_MAX_ID_BYTES);
+	char	   *name;
+	Oid			owner;
+	bool		added;
+	PsIdentity	identity;
+	PsRegistered registered;
+
+	ps_check_argument(!PG_ARGISNULL(1) && PG_GETARG_INT32(1) >= 1 && PG_GETARG_INT32(1) < PS_MAX_SCHEMA_VERSION,
+					  "from_version must be between 1 and 9999");
+	ps_check_argument(!PG_ARGISNULL(2), "function must not be null");
+	owner = check_owner(PG_GETARG_OID(2), 1);
+	name = ps_function_name(PG_GETARG_OID(2));
+	SPI_connect();
+	identity = ps_become_owner();
+	if (ps_upcasters_find(event_type, PG_GETARG_INT32(1), &registered) && is_replaced(&registered, name, owner))
+		ps_upcasters_remove(event_type, PG_GETARG_INT32(1));
+	added = ps_upcasters_add(event_type, PG_GETARG_INT32(1), name, owner);
+	ps_become_caller(identity);
+	SPI_finish();
+	if (!added)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("event type \"%s\" has an upcaster from version %d already", event_type, PG_GETARG_INT32(1)),
+				 errhint("unregister_upcaster() removes it.")));
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(ps_unregister_upcaster);
+Datum
+ps_unregister_upcaster(PG_FUNCTION_ARGS)
+{
+	char	   *event_type = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	int			from_version = PG_GETARG_INT32(1);
+	PsRegistered registered;
+	PsIdentity	identity;
+
+	SPI_connect();
+	if (!ps_upcasters_find(event_type, from_version, &registered))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("event type \"%s\" has no upcaster from version %d", event_type, from_version),
+				 errhint("The table event_upcasters lists them.")));
+	check_registered(&registered);
+	identity = ps_become_owner();
+	ps_upcasters_remove(event_type, from_version);
+	ps_become_caller(identity);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* Raises why an event has no effect. */
+static void
+raise_reject(const PsReject *reject)
+{
+	StringInfoData errors;
+
+	initStringInfo(&errors);
+	for (int i = 0; i < reject->nerrors; i++)
+		appendStringInfo(&errors, "%s%s", i > 0 ? "; " : "", reject->errors[i]);
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s", errors.data)));
+}
+
+/* The event of test_handler(), whose ids and time may be left out. */
+static void
+read_event(const char *event_type, Jsonb *given, const char *customer_id, const PsRules *rules, PsEvent *event)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	PsDecodeSettings settings = {now, ps_max_clock_skew_ms * INT64CONST(1000), ps_max_event_bytes,.rules = rules};
+	PsMessage	message = {0};
+	PsEvent		usual = {
+		.event_id = "test",.customer_id = customer_id,.event_type = event_type,.timestamp = now
+	};
+	Datum		defaults = DirectFunctionCall2(jsonb_delete, JsonbPGetDatum(ps_document_of_event(&usual)), CStringGetTextDatum("schemaVersion"));
+	Jsonb	   *merged = DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, defaults, JsonbPGetDatum(given)));
+	PsReject   *reject;
+
+	message.value = JsonbToCString(NULL, &merged->root, VARSIZE(merged));
+	message.value_len = strlen(message.value);
+	reject = ps_event_decode(&message, &settings, event);
+	if (reject == NULL && strcmp(event->event_type, event_type) != 0)
+		reject = ps_reject_make("invalid", "eventType is another one than event_type");
+	if (reject != NULL)
+		raise_reject(reject);
+}
+
+/* What an event makes of a profile. */
+static Jsonb *
+try_event(const char *event_type, Jsonb *given_event, Jsonb *given_profile)
+{
+	const PsRules *rules = ps_rules_get();
+	char	   *customer_id = "test";
+	PsProfile	profile;
+	PsEvent		event;
+	PsReject   *reject;
+
+	ps_profile_init(&profile);
+	if (given_profile != NULL && ps_document_read(given_profile, &profile, &customer_id) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("profile is not a document of a profile"),
+				 errhint("get_profile() returns one; members may be left out.")));
+	read_event(event_type, given_event, customer_id, rules, &event);
+	reject = ps_call_try(&profile, &event, rules);
+	if (reject != NULL)
+		raise_reject(reject);
+	return ps_document_of_profile(&profile, event.customer_id);
+}
+
+PG_FUNCTION_INFO_V1(ps_test_handler);
+Datum
+ps_test_handler(PG_FUNCTION_ARGS)
+{
+	char	   *event_type = ps_get_name(fcinfo, 0, "event_type", PS_MAX_ID_BYTES);
+	Jsonb	   *result = NULL;
+
+	ps_check_argument(!PG_ARGISNULL(1) && JB_ROOT_IS_OBJECT(PG_GETARG_JSONB_P(1)), "event must be an object");
+	ps_function_refuse_nested("test_handler()");
+	(void) ps_rules_hold();
+	PG_TRY();
+	{
+		result = try_event(event_type, PG_GETARG_JSONB_P(1), PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2));
+	}
+	PG_FINALLY();
+	{
+		ps_rules_release();
+	}
+	PG_END_TRY();
+	PG_RETURN_JSONB_P(result);
+}

@@ -1,0 +1,70 @@
+/*
+ * apply_state.h
+ *	  The working set of one transaction of apply, and the files that share it:
+ *	  apply.c takes it through the steps, outcomes.c decides what applies,
+ *	  passes.c repeats them when functions of users fail, announce.c tells of it.
+ */
+#ifndef PS_APPLY_STATE_H
+#define PS_APPLY_STATE_H
+
+#include "apply/apply.h"
+#include "store/profile_store.h"
+
+typedef struct PsCustomer
+{
+	const char *customer_id;
+	int64		lock_key;
+	bool		left_out;		/* without the lock nothing of it is judged or changed */
+	bool		blocked;		/* likewise: forgotten, and to stay so */
+	int			napplied;
+	PsStoredProfile stored;
+	TimestampTz watermark;		/* while late events are looked for */
+	const char **event_types;	/* distinct, of what was applied */
+	int			nevent_types;
+	int			first;			/* entry that applies; -1: none */
+} PsCustomer;
+
+typedef struct PsWork
+{
+	PsEntry    *entries;
+	int			n;
+	const PsApplySettings *settings;
+	PsCustomer **of_entry;		/* customer of each entry that has an owner */
+	int		   *next;			/* the same customer's next entry that applies; -1: none */
+	PsCustomer **customers;		/* in lock order */
+	int			ncustomers;
+	struct PsFunctionRun *run;	/* of functions of users */
+	bool		calls;			/* whether functions are called for any of the entries */
+	bool		careful;		/* each event that calls some in a subtransaction of its own */
+	int		   *repeat_of;		/* while careful: the entry before with the same event id, of which this one is a
+								 * duplicate; -1: none */
+	bool		failed;			/* some failed, so that all is to be done again without their events */
+	int			nslow;			/* calls that were ended, because they took too long */
+	int			calling;		/* entry that calls some at this moment; -1: none */
+} PsWork;
+
+static inline bool
+ps_entry_is_refused(const PsEntry *entry)
+{
+	return entry->refusal != NULL || entry->failure != NULL;
+}
+
+/* Takes the work through its steps, again and again until no function fails; see passes.c. */
+extern void ps_work_run(PsWork *work, void (*steps) (PsWork *));
+
+/* Applies an entry to its customer's profile; false: a function failed. Sets the chunk that it sealed, or NULL. */
+extern bool ps_work_apply_event(PsWork *work, PsCustomer *customer, int entry, PsChunk **sealed);
+
+/* Loads the profiles of all customers whose events are judged. */
+extern void ps_work_load_profiles(PsWork *work);
+
+/*
+ * Sets every entry's outcome, and remembers the ids of those that will apply.
+ * Loads the profiles of all customers when the settings know late events.
+ */
+extern void ps_work_set_outcomes(PsWork *work);
+
+/* Announces what changed, or counts what is skipped because the server's queue is full. */
+extern void ps_work_announce(const PsWork *work);
+
+#endif							/* PS_APPLY_STATE_H */

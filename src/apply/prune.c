@@ -1,0 +1,171 @@
+/*
+ * prune.c
+ *	  Retention of window samples, within the caller's transaction: expired open
+ *	  chunks are sealed under their customers' locks, then expired sealed chunks
+ *	  are rewritten into one bucket per UTC day, in place. What is left of series
+ *	  whose last metric was dropped goes. Metrics do not change meanwhile, so that
+ *	  a series that is not known is none that was just created.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "apply/prune.h"
+#include "executor/spi.h"
+#include "store/chunk_store.h"
+#include "store/locks.h"
+#include "store/metric_catalog.h"
+#include "store/profile_store.h"
+#include "store/rule_catalog.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+static int
+compare_keys(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/*
+ * The metrics as they stay until the transaction ends, to be released; NULL when
+ * that cannot be: in what an event has set off, or when it would have to wait and
+ * shall not.
+ */
+static const PsMetrics *
+hold_metrics(bool wait)
+{
+	const PsRules *rules;
+
+	if (!ps_metrics_lock(ShareLock, wait))
+		return NULL;
+	rules = ps_rules_hold();
+	if (!ps_rules_are_stale())
+		return &rules->metrics;
+	ps_rules_release();
+	return NULL;
+}
+
+/* Seals open chunks that hold nothing but expired samples, and removes those of series that no metric reads; returns how many of these. */
+static int64
+seal_expired(const PsMetrics *metrics, TimestampTz now, int max_customers)
+{
+	PsStoredProfile **profiles = palloc(max_customers * sizeof(PsStoredProfile *));
+	int			n = ps_profiles_find_expired(now, max_customers, profiles);
+	int			present = 0;
+	int64		forgotten = 0;
+	int64	   *keys = palloc(Max(n, 1) * sizeof(int64));
+
+	for (int i = 0; i < n; i++)
+		keys[i] = ps_lock_key(profiles[i]->customer_id, strlen(profiles[i]->customer_id));
+	qsort(keys, n, sizeof(int64), compare_keys);
+	ps_lock_customers(keys, n);
+
+	/* what changed before we held the locks must be seen */
+	PushActiveSnapshot(GetLatestSnapshot());
+	ps_profiles_load(profiles, n);
+	for (int i = 0; i < n; i++)
+	{
+		PsChunk    *chunk;
+
+		if (profiles[i]->profile.is_new)
+			continue;			/* gone meanwhile */
+		profiles[present++] = profiles[i];
+		forgotten += ps_window_forget(&profiles[i]->profile.window, metrics);
+		while ((chunk = ps_window_seal_expired(&profiles[i]->profile.window, metrics, now)) != NULL)
+		{
+			chunk->customer_id = profiles[i]->customer_id;
+			ps_chunks_add(chunk);
+		}
+	}
+	ps_profiles_save(profiles, present);
+	PopActiveSnapshot();
+	return forgotten;
+}
+
+/* Folds, in each series. */
+static int64
+fold(const PsMetrics *metrics, TimestampTz before, int max_chunks)
+{
+	int64		folded = 0;
+
+	for (int i = 0; i < PS_BUILTIN_SERIES + metrics->nseries; i++)
+	{
+		uint32		series = i < PS_BUILTIN_SERIES ? i : metrics->series[i - PS_BUILTIN_SERIES].series;
+
+		folded += ps_chunks_fold(ps_series_name(series), before - ps_series_window_us(metrics, series), max_chunks);
+	}
+	return folded;
+}
+
+/* Whether a name is that of a series that metrics read. */
+static bool
+is_read(const PsMetrics *metrics, const char *name)
+{
+	for (int i = 0; i < PS_BUILTIN_SERIES; i++)
+		if (strcmp(name, ps_series_name(i)) == 0)
+			return true;
+	for (int i = 0; i < metrics->nseries; i++)
+		if (strcmp(name, ps_series_name(metrics->series[i].series)) == 0)
+			return true;
+	return false;
+}
+
+/* Removes chunks of series that no metric reads, as far as they still have samples. */
+static int64
+forget(const PsMetrics *metrics, int max_chunks)
+{
+	int64		forgotten = 0;
+
+	for (char *name = ps_chunks_next_series(NULL); name != NULL; name = ps_chunks_next_series(name))
+		if (!is_read(metrics, name))
+			forgotten += ps_chunks_forget(name, max_chunks);
+	return forgotten;
+}
+
+int64
+ps_prune_chunks(TimestampTz before, int max_chunks)
+{
+	const PsMetrics *metrics = hold_metrics(false);
+	int64		found = 0;
+
+	if (metrics == NULL)
+		return 0;
+	PG_TRY();
+	{
+		found = forget(metrics, max_chunks);
+		if (!TIMESTAMP_IS_NOBEGIN(before))
+			found += fold(metrics, before, max_chunks);
+	}
+	PG_FINALLY();
+	{
+		ps_rules_release();
+	}
+	PG_END_TRY();
+	return found;
+}
+
+int64
+ps_prune(TimestampTz now, int max_customers)
+{
+	const PsMetrics *metrics = hold_metrics(true);
+	int64		found = 0;
+
+	if (metrics == NULL)
+		return 0;
+	SPI_connect();
+	PG_TRY();
+	{
+		found = seal_expired(metrics, now, max_customers);
+		found += fold(metrics, now, INT_MAX) + ps_chunks_forget_others(metrics);
+	}
+	PG_FINALLY();
+	{
+		ps_rules_release();
+	}
+	PG_END_TRY();
+	SPI_finish();
+	return found;
+}

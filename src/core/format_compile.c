@@ -1,0 +1,168 @@
+/*
+ * format_compile.c
+ *	  Makes envelopes from sources as text. Called by core/field_map, and by
+ *	  the fuzzer outside of a server.
+ */
+#include "postgres.h"
+
+#include "core/format.h"
+#include "core/path.h"
+
+PsEnvelope *
+ps_envelope_make(const PsFormat *format)
+{
+	PsEnvelope *envelope = palloc0(sizeof(PsEnvelope));
+
+	envelope->format = format;
+	envelope->nodes[0].parent = -1;
+	envelope->nnodes = 1;
+	return envelope;
+}
+
+/* Finds a key below a node, or adds it; -1 when there is no room. */
+static int
+find_child(PsEnvelope *envelope, int parent, const char *key)
+{
+	int			node;
+
+	for (node = parent + 1; node < envelope->nnodes; node++)
+		if (envelope->nodes[node].parent == parent && strcmp(envelope->nodes[node].key, key) == 0)
+			return node;
+	if (node == PS_MAX_NODES)
+		return -1;
+	envelope->nodes[node].key = key;
+	envelope->nodes[node].parent = parent;
+	envelope->nodes[parent].nchildren++;
+	return envelope->nnodes++;
+}
+
+/* Adds the nodes of a path; what is wrong with it, or NULL. */
+static const char *
+add_path(PsEnvelope *envelope, const char *text, int *node)
+{
+	PsPath		path;
+	const char *wrong = ps_path_parse(text, &path);
+
+	if (wrong != NULL)
+		return wrong;
+	*node = 0;
+	for (int i = 0; i < path.nkeys; i++)
+	{
+		*node = find_child(envelope, *node, path.keys[i]);
+		if (*node < 0)
+			return psprintf("is one path too many: all together have more than %d keys", PS_MAX_NODES - 1);
+	}
+	return NULL;
+}
+
+/* The text after a prefix, NULL when there is none. */
+static const char *
+after(const char *source, const char *prefix)
+{
+	Size		len = strlen(prefix);
+
+	return strncmp(source, prefix, len) == 0 && source[len] != '\0' ? source + len : NULL;
+}
+
+/* Reads a source; what is wrong with it, or NULL. */
+static const char *
+read_source(PsEnvelope *envelope, PsMember member, const char *text, PsSource *result)
+{
+	PsSource	source = {PS_SOURCE_PATH};
+
+	if (text[0] == '$')
+	{
+		const char *wrong = add_path(envelope, text, &source.node);
+
+		if (wrong != NULL)
+			return wrong;
+		if (source.node == 0 && member != PS_PAYLOAD)
+			return "is the whole value, which only payload can be";
+		if (source.node == 0 && envelope->format->ndefaults > 0)
+			return "is the whole value, of which only data is the payload";
+	}
+	else if (member == PS_PAYLOAD)
+		return "is not a path, as that of payload must be";
+	else if (strcmp(text, "key") == 0)
+		source.kind = PS_SOURCE_KEY;
+	else if (strcmp(text, "kafka_timestamp") == 0)
+		source.kind = PS_SOURCE_KAFKA_TIMESTAMP;
+	else if ((source.text = after(text, "header:")) !=NULL)
+		source.kind = PS_SOURCE_HEADER;
+	else if ((source.text = after(text, "constant:")) !=NULL)
+		source.kind = PS_SOURCE_CONSTANT;
+	else
+		return "is not a source";
+	*result = source;
+	return NULL;
+}
+
+/* Adds a source to those of a member; what is wrong with that, or NULL. */
+static const char *
+add_source(PsEnvelope *envelope, PsMember member, const PsSource *source)
+{
+	if (envelope->nsources[member] == PS_MAX_SOURCES)
+		return psprintf("is one more than the %d that a member may have", PS_MAX_SOURCES);
+	envelope->sources[member][envelope->nsources[member]++] = *source;
+	return NULL;
+}
+
+const char *
+ps_envelope_add(PsEnvelope *envelope, PsMember member, const char *text)
+{
+	PsSource	source;
+	const char *wrong = read_source(envelope, member, text, &source);
+
+	return wrong != NULL ? wrong : add_source(envelope, member, &source);
+}
+
+const char *
+ps_envelope_add_join(PsEnvelope *envelope, PsMember member, const char *const *parts, int n)
+{
+	PsSource   *joined = palloc0(Max(n, 1) * sizeof(PsSource));
+	PsSource	source = {PS_SOURCE_JOIN,.parts = joined,.nparts = n};
+
+	if (member == PS_TIMESTAMP || member == PS_PAYLOAD || member == PS_SCHEMA_VERSION)
+		return "is joined, and only ids, eventType and source can be";
+	if (n < 1 || n > PS_MAX_JOINED)
+		return psprintf("joins %d sources instead of 1 to %d", n, PS_MAX_JOINED);
+	for (int i = 0; i < n; i++)
+	{
+		const char *wrong = read_source(envelope, member, parts[i], &joined[i]);
+
+		if (wrong != NULL)
+			return wrong;
+	}
+	return add_source(envelope, member, &source);
+}
+
+/* Adds one of the format's own. */
+static void
+add_default(PsEnvelope *envelope, const PsDefaultSource *source)
+{
+	int			n = 0;
+
+	if (source->joined == NULL)
+	{
+		(void) ps_envelope_add(envelope, source->member, source->source);
+		return;
+	}
+	while (source->joined[n] != NULL)
+		n++;
+	(void) ps_envelope_add_join(envelope, source->member, source->joined, n);
+}
+
+void
+ps_envelope_add_defaults(PsEnvelope *envelope)
+{
+	const PsFormat *format = envelope->format;
+	bool		named[PS_MEMBERS];
+
+	for (int m = 0; m < PS_MEMBERS; m++)
+		named[m] = envelope->nsources[m] > 0;
+	for (int i = 0; i < format->ndefaults; i++)
+		if (!named[format->defaults[i].member])
+			add_default(envelope, &format->defaults[i]);
+	if (format->also != NULL)
+		(void) add_path(envelope, format->also, &envelope->also);
+}

@@ -1,0 +1,255 @@
+/*
+ * format_read.c
+ *	  Reads a message by the sources of an envelope: once through the JSON of each
+ *	  node that a path goes through, and then member by member. Called by formats.
+ */
+#include "postgres.h"
+
+#include "core/format_read.h"
+#include "core/json.h"
+#include "mb/pg_wchar.h"
+
+#define KAFKA_EPOCH_MS INT64CONST(946684800000) /* from 1970 to PostgreSQL's epoch */
+
+PsReading
+ps_reading_begin(const PsEnvelope *envelope, const PsMessage *message)
+{
+	PsReading	reading = {envelope, message,.expanded = -1};
+
+	reading.nodes = palloc(envelope->nnodes * sizeof(PsField));
+	for (int i = 0; i < envelope->nnodes; i++)
+	{
+		PsField		nothing = {envelope->nodes[i].key, PS_JSON_NULL};
+
+		reading.nodes[i] = nothing;
+	}
+	return reading;
+}
+
+/* Takes the fields of what is at a node, an object; the reason when it cannot be read. */
+static const char *
+expand(PsReading *reading, int node, const char *text, int len)
+{
+	PsJsonReader reader = {NULL, 0, PS_JSON_ROOT};
+	const char *reason = ps_json_read(text, len, &reader);
+
+	reading->expanded = node;
+	reading->fields = reader.fields;
+	reading->nfields = reader.nfields;
+	return reason;
+}
+
+const char *
+ps_reading_below(PsReading *reading, int node, const char *text, int len)
+{
+	const PsEnvelope *envelope = reading->envelope;
+	int			payload = envelope->nsources[PS_PAYLOAD] > 0 ? envelope->sources[PS_PAYLOAD][0].node : -1;
+	int			n = envelope->nodes[node].nchildren;
+	PsField    *members = palloc(Max(n, 1) * sizeof(PsField));
+	int		   *children = palloc(Max(n, 1) * sizeof(int));
+	PsJsonReader reader = {members, 0, PS_JSON_NO_MEMBER};
+	const char *reason;
+
+	if (n == 0)
+		return expand(reading, node, text, len);
+	for (int i = node + 1; i < envelope->nnodes; i++)
+	{
+		if (envelope->nodes[i].parent != node)
+			continue;
+		if (i == payload)
+			reader.expanded = reader.nmembers;
+		members[reader.nmembers] = reading->nodes[i];
+		children[reader.nmembers++] = i;
+	}
+	reason = ps_json_read(text, len, &reader);
+	for (int i = 0; i < n; i++)
+	{
+		PsField    *child = &reading->nodes[children[i]];
+
+		*child = members[i];
+		if (child->type != PS_JSON_OBJECT || reason != NULL)
+			continue;
+		if (i == reader.expanded)
+		{
+			reading->expanded = payload;
+			reading->fields = reader.fields;
+			reading->nfields = reader.nfields;
+		}
+		if (envelope->nodes[children[i]].nchildren > 0)
+			reason = ps_reading_below(reading, children[i], child->text, child->len);
+	}
+	return reason;
+}
+
+const PsHeader *
+ps_find_header(const PsMessage *message, const char *prefix, const char *name)
+{
+	Size		len = strlen(prefix);
+
+	for (int i = message->nheaders - 1; i >= 0; i--)
+		if (strncmp(message->headers[i].name, prefix, len) == 0 && strcmp(message->headers[i].name + len, name) == 0)
+			return &message->headers[i];
+	return NULL;
+}
+
+void
+ps_member_set_bytes(PsField *field, const char *bytes, int len)
+{
+	if (bytes == NULL)
+		return;
+	if (pg_encoding_verifymbstr(PG_UTF8, bytes, len) == len && memchr(bytes, 0, len) == NULL)
+	{
+		field->type = PS_JSON_STRING;
+		field->text = pnstrdup(bytes, len);
+		field->len = len;
+	}
+	else
+	{
+		field->type = PS_JSON_ARRAY;
+		field->text = "[]";
+		field->len = 2;
+	}
+}
+
+static PsField read_source(const PsReading *reading, const PsSource *source);
+
+/* Joins what the parts of a source hold, each escaped; null when one of them is missing, and what it is when it is no text. */
+static PsField
+join_parts(const PsReading *reading, const PsSource *source)
+{
+	PsField		field = {NULL, PS_JSON_NULL};
+	PsField		parts[PS_MAX_JOINED];
+	Size		size = 1;
+	char	   *text;
+
+	for (int i = 0; i < source->nparts; i++)
+	{
+		parts[i] = read_source(reading, &source->parts[i]);
+		if (ps_member_is_missing(&parts[i]))
+			return field;
+		if (parts[i].type != PS_JSON_STRING && parts[i].type != PS_JSON_NUMBER)
+			return parts[i];
+		size += 2 * (Size) parts[i].len + 1;
+	}
+	field.type = PS_JSON_STRING;
+	field.text = text = MemoryContextAllocHuge(CurrentMemoryContext, size);
+
+	for (int i = 0; i < source->nparts; i++)
+	{
+		if (i > 0)
+			*text ++= '|';
+		for (const char *c = parts[i].text; *c != '\0'; c++)
+		{
+			if (*c == '|' || *c == '\\')
+				*text ++= '\\';
+			*text ++= *c;
+		}
+	}
+	*text = '\0';
+	field.len = (int) (text -field.text);
+	return field;
+}
+
+/* Finds what a source holds; null when nothing. */
+static PsField
+read_source(const PsReading *reading, const PsSource *source)
+{
+	const PsMessage *message = reading->message;
+	const PsHeader *header;
+	PsField		field = {NULL, PS_JSON_NULL};
+
+	switch (source->kind)
+	{
+		case PS_SOURCE_PATH:
+			return reading->nodes[source->node];
+		case PS_SOURCE_KEY:
+			ps_member_set_bytes(&field, message->key, message->key_len);
+			break;
+		case PS_SOURCE_HEADER:
+			header = ps_find_header(message, "", source->text);
+			if (header != NULL)
+				ps_member_set_bytes(&field, header->value, header->value_len);
+			break;
+		case PS_SOURCE_KAFKA_TIMESTAMP:
+			if (message->kafka_timestamp == DT_NOBEGIN)
+				break;
+			field.type = PS_JSON_NUMBER;
+			field.text = psprintf(INT64_FORMAT, message->kafka_timestamp / 1000 + KAFKA_EPOCH_MS);
+			field.len = strlen(field.text);
+			break;
+		case PS_SOURCE_CONSTANT:
+			field.type = PS_JSON_STRING;
+			field.text = source->text;
+			field.len = strlen(source->text);
+			break;
+		case PS_SOURCE_JOIN:
+			return join_parts(reading, source);
+	}
+	return field;
+}
+
+/* Sets a member to the first of its sources that is not missing, else to the first that is not null; returns which. */
+static const PsSource *
+set_member(const PsReading *reading, PsMember member, PsField *field)
+{
+	const PsSource *found = NULL;
+
+	for (int i = 0; i < reading->envelope->nsources[member]; i++)
+	{
+		const PsSource *source = &reading->envelope->sources[member][i];
+		PsField		candidate = read_source(reading, source);
+		bool		missing = ps_member_is_missing(&candidate);
+
+		if (candidate.type == PS_JSON_NULL || (missing && found != NULL))
+			continue;
+		found = source;
+		candidate.name = field->name;
+		*field = candidate;
+		if (!missing)
+			break;
+	}
+	return found;
+}
+
+PsReject *
+ps_reading_members(PsReading *reading, PsMembers *members, const char *reason)
+{
+	const PsMessage *message = reading->message;
+	const PsSource *payload = NULL;
+	const PsField *field = &members->member[PS_PAYLOAD];
+
+	for (int m = 0; m < PS_MEMBERS; m++)
+	{
+		const PsSource *source = set_member(reading, m, &members->member[m]);
+
+		if (m == PS_PAYLOAD)
+			payload = source;
+		if (m == PS_TIMESTAMP)
+			members->is_kafka_time = source != NULL && source->kind == PS_SOURCE_KAFKA_TIMESTAMP;
+	}
+	if (reason == NULL && field->type == PS_JSON_OBJECT)
+	{
+		if (reading->expanded != payload->node)
+			reason = expand(reading, payload->node, field->text, field->len);
+		members->fields = reading->fields;
+		members->nfields = reading->nfields;
+	}
+	return reason ? ps_reject_value(message->value, message->value_len, reason) : NULL;
+}
+
+PsReject *
+ps_reading_document(PsReading *reading, PsMembers *members)
+{
+	const PsMessage *message = reading->message;
+	const char *reason = NULL;
+	bool		is_asked = reading->envelope->nnodes > 1 || reading->envelope->nsources[PS_PAYLOAD] > 0;
+
+	if (is_asked)
+	{
+		reason = ps_reading_below(reading, 0, message->value, message->value_len);
+		reading->nodes[0].type = PS_JSON_OBJECT;
+		reading->nodes[0].text = message->value;
+		reading->nodes[0].len = message->value_len;
+	}
+	return ps_reading_members(reading, members, reason);
+}

@@ -1,0 +1,57 @@
+/*
+ * lock_budget.c
+ *	  How many customers one transaction takes. When the server's lock table is
+ *	  full it is halved at once, and grows again slowly; after each time that it
+ *	  grew too far it waits twice as long.
+ */
+#include "postgres.h"
+
+#include "ingest/worker.h"
+#include "process/lease.h"
+
+#define MIN_CUSTOMERS 16
+#define PATIENCE 100			/* transactions */
+#define MAX_PATIENCE 6400
+
+void
+ps_cut_reset(PsWorker *worker)
+{
+	worker->max_customers = ps_apply_max_customers(ps_lease_count_workers());
+	worker->cut_successes = 0;
+	worker->cut_patience = PATIENCE;
+	worker->cut_grown = false;
+}
+
+bool
+ps_cut_shrink(PsWorker *worker)
+{
+	if (worker->max_customers <= MIN_CUSTOMERS)
+		return false;
+	worker->max_customers /= 2;
+	worker->cut_successes = 0;
+	if (worker->cut_grown)
+		worker->cut_patience = Min(worker->cut_patience * 2, MAX_PATIENCE);
+	worker->cut_grown = false;
+	return true;
+}
+
+void
+ps_cut_succeeded(PsWorker *worker)
+{
+	int			most;
+
+	if (++worker->cut_successes < worker->cut_patience)
+		return;
+	worker->cut_successes = 0;
+	most = ps_apply_max_customers(ps_lease_count_workers());
+	if (worker->max_customers >= most)
+	{
+		worker->cut_patience = PATIENCE;
+		return;
+	}
+	worker->max_customers = Min(most, worker->max_customers + worker->max_customers / 4);
+	worker->cut_grown = true;
+	ereport(LOG,
+			(errmsg("stream \"%s\" applies up to %d customers in a transaction again",
+					worker->stream->name, worker->max_customers)));
+}

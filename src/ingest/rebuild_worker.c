@@ -1,0 +1,231 @@
+/*
+ * rebuild_worker.c
+ *	  A rebuild reads what its stream has read, from where that began, and then
+ *	  follows the topic until it is swapped in or cancelled. It is ready once it
+ *	  has read to what was the end of the topic when its process began; what it
+ *	  then holds, its stream holds too.
+ *
+ *	  It is incomplete when the topic no longer has all that the stream read:
+ *	  retention passed the stream's first offset, or the topic was created anew.
+ *	  Profiles from such a topic would be poorer than those that are served.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "ingest/rebuild_worker.h"
+#include "ingest/report.h"
+#include "miscadmin.h"
+#include "process/lease.h"
+#include "storage/ipc.h"
+#include "store/locks.h"
+#include "store/rebuild_catalog.h"
+#include "store/rebuild_schema.h"
+#include "utils/acl.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+static int64 *ends = NULL;		/* of each partition, when the process began */
+static int	nends = 0;
+static bool ready = false;
+
+int
+ps_rebuild_start_worker(void)
+{
+	PsRebuild  *rebuild = ps_rebuild_find();
+	PsStream   *stream;
+
+	if (rebuild == NULL || !rebuild->enabled || strcmp(rebuild->state, "incomplete") == 0 ||
+		ps_lease_has_worker(PS_LEASE_OF_REBUILD(rebuild->stream_id), 0))
+		return 0;
+	stream = ps_stream_find(NULL, rebuild->stream_id);
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(stream->owner)))
+	{
+		ps_rebuild_set_state(stream->stream_id, "no_owner", ps_stream_no_owner(stream), PS_NEW_OWNER_HINT);
+		return 0;
+	}
+	if (ps_rebuild_register(stream->stream_id, stream->owner))
+		return 1;
+	ps_rebuild_set_state(stream->stream_id, "no_worker_slot", "no background worker slot is free", PS_NO_SLOT_HINT);
+	return 0;
+}
+
+void
+ps_rebuild_adjust(PsStream *stream)
+{
+	PsRebuild  *rebuild = ps_rebuild_find();
+
+	if (rebuild == NULL || rebuild->stream_id != stream->stream_id)
+	{
+		stream->enabled = false;
+		return;
+	}
+	stream->start_from = "earliest";
+	stream->notify = "off";
+	stream->workers = 1;
+	stream->dead_letter_pause_ratio = 1;	/* so many as there were */
+	stream->on_offset_lost = rebuild->allow_missing ? "earliest" : "stop";
+}
+
+/* The entry of a partition, NULL when there is none. */
+static PsRebuildStart *
+find_start(List *starts, int partition)
+{
+	ListCell   *cell;
+
+	foreach(cell, starts)
+	{
+		if (((PsRebuildStart *) lfirst(cell))->partition == partition)
+			return lfirst(cell);
+	}
+	return NULL;
+}
+
+/* What of the stream's messages cannot be read any more, NULL when all can. */
+static char *
+find_missing(const PsLookup *lookup, const PsStream *stream, List *starts)
+{
+	ListCell   *cell;
+
+	foreach(cell, starts)
+	{
+		PsRebuildStart *start = lfirst(cell);
+
+		if (start->partition >= lookup->npartitions)
+			return psprintf("partition %d is not in the topic any more", start->partition);
+		if (!ps_stream_reads(stream, start->partition))
+			return psprintf("the stream does not read partition %d any more", start->partition);
+		if (start->epoch > 0)
+			return psprintf("the topic was created anew: what the stream read of partition %d before is gone",
+							start->partition);
+		if (start->start_offset < lookup->partitions[start->partition].low ||
+			start->start_offset > lookup->partitions[start->partition].high)
+			return psprintf("partition %d has offsets " INT64_FORMAT " to " INT64_FORMAT
+							", the stream began at " INT64_FORMAT, start->partition,
+							lookup->partitions[start->partition].low, lookup->partitions[start->partition].high,
+							start->start_offset);
+	}
+	return NULL;
+}
+
+/* Adds the partitions that the shadow does not have yet. */
+static void
+add_partitions(const PsLookup *lookup, const PsStream *stream, List *starts, List *present)
+{
+	for (int p = 0; p < lookup->npartitions; p++)
+	{
+		const PsLookupPartition *answer = &lookup->partitions[p];
+		PsRebuildStart *known = find_start(starts, p);
+		PsRebuildStart start = {p, 0, answer->low};
+		ListCell   *cell;
+		bool		found = false;
+
+		foreach(cell, present)
+		{
+			found |= ((PsStoredOffset *) lfirst(cell))->partition == p;
+		}
+		if (found || !ps_stream_reads(stream, p))
+			continue;
+		if (known != NULL)
+		{
+			start.epoch = known->epoch;
+			if (known->start_offset >= answer->low && known->start_offset <= answer->high)
+				start.start_offset = known->start_offset;
+			else if (known->start_offset < answer->low)
+				ps_rebuild_add_gap(stream->stream_id, known, answer->low);
+		}
+		ps_rebuild_add_partition(stream->stream_id, &start, answer->high);
+	}
+}
+
+/* In a transaction: adds partitions; returns what is missing, if that is not allowed. False: there is no rebuild any more. */
+static bool
+begin(PsWorker *worker, char **missing)
+{
+	int			stream_id = worker->stream->stream_id;
+	PsRebuild  *rebuild = ps_rebuild_find();
+	List	   *starts;
+	List	   *present;
+
+	if (rebuild == NULL || rebuild->stream_id != stream_id)
+		return false;
+	starts = ps_rebuild_starts(stream_id);
+	present = ps_stream_offsets(stream_id);
+	/* once it has begun, a lost offset is a lost offset */
+	*missing = rebuild->allow_missing || present != NIL ? NULL : find_missing(&worker->lookup, worker->stream, starts);
+	if (*missing != NULL)
+		return true;
+	add_partitions(&worker->lookup, worker->stream, starts, present);
+	if (ends == NULL)
+		ps_rebuild_note_resumed(stream_id);
+	return true;
+}
+
+/* Ends the process for good. */
+static void
+leave(PsWorker *worker)
+{
+	if (ps_report_end())
+		ps_consumer_close(worker->consumer);
+	proc_exit(0);
+}
+
+void
+ps_rebuild_begin(PsWorker *worker)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	char	   *missing = NULL;
+	bool		found;
+
+	ps_worker_begin(worker);
+	ps_lock_tables();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(caller);
+	found = begin(worker, &missing);
+	PopActiveSnapshot();
+	SPI_finish();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+	if (missing != NULL)
+	{
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("rebuild of stream \"%s\" stops: %s", worker->stream->name, missing)));
+		ps_worker_set_state(worker, "incomplete", missing,
+							"cancel_rebuild(), then rebuild(name, allow_missing => true) goes on from what is left.", -1);
+	}
+	if (missing != NULL || !found)
+		leave(worker);
+	if (ends != NULL)
+		return;
+	nends = worker->lookup.npartitions;
+	ends = MemoryContextAlloc(worker->context, Max(nends, 1) * sizeof(int64));
+	for (int p = 0; p < nends; p++)
+		ends[p] = worker->lookup.partitions[p].high;
+}
+
+void
+ps_rebuild_follow(PsWorker *worker)
+{
+	if (ready || nends == 0 || worker->reassign)
+		return;
+	for (int p = 0; p < nends; p++)
+	{
+		PsPartition *partition = ps_assignment_find(worker, p);
+
+		if (!ps_stream_reads(worker->stream, p))
+			continue;
+		if (partition == NULL || partition->offsets.read < ends[p])
+			return;
+	}
+	ready = true;
+	ps_worker_set_state(worker, "running", NULL, NULL, -1);
+}
+
+const char *
+ps_rebuild_state(const char *state)
+{
+	return ready && strcmp(state, "running") == 0 ? "ready" : state;
+}

@@ -1,0 +1,159 @@
+/*
+ * retention.c
+ *	  Retention: the first worker of a stream forgets event ids, discards dead
+ *	  letters and folds samples that have expired, between batches, in steps of
+ *	  a few milliseconds; of all streams of a database one at a time.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "apply/prune.h"
+#include "executor/spi.h"
+#include "ingest/worker.h"
+#include "miscadmin.h"
+#include "process/lease.h"
+#include "scores/refresh.h"
+#include "store/expired.h"
+#include "store/locks.h"
+#include "store/owner.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#define UPKEEP_LEASE 0, 0		/* of no stream */
+#define STEP_PAGES 128
+#define STEP_ROWS 1000
+#define BUSY_MS 100				/* until the next step, when this one found something */
+#define SWEEP_MS 1000			/* when it did not */
+#define MEASURE_SHARE 100		/* of the time may go into measuring: one part in so many */
+#define MIN_PAUSE_MS INT64CONST(10000)	/* between sweeps over event_ids */
+#define MAX_PAUSE_MS INT64CONST(3600000)
+
+/* Takes the next pages of event_ids; returns what was found, and sets how long to wait before the next step. */
+static uint64
+forget_ids(PsWorker *worker, TimestampTz now, int64 *pause_ms)
+{
+	PsEventIdSweep sweep;
+	uint64		forgotten;
+
+	ps_upkeep_event_ids(&sweep);
+	if (worker->upkeep_page >= sweep.npages)
+		worker->upkeep_page = 0;
+	forgotten = ps_upkeep_forget(worker->upkeep_page, STEP_PAGES, now - sweep.retention_us);
+	worker->upkeep_page += STEP_PAGES;
+	*pause_ms = worker->upkeep_page < sweep.npages ? SWEEP_MS
+		: Max(MIN_PAUSE_MS, Min(MAX_PAUSE_MS, sweep.retention_us / 1000 / 100));
+	return forgotten;
+}
+
+/*
+ * Discards the oldest dead letters of a stream that has more of them than their
+ * bytes may be: a producer of bad messages shall neither fill the disk nor stop
+ * the stream for others. Who measures long, measures seldom.
+ */
+static uint64
+cut_letters(void)
+{
+	static PsLetterExcess excess;
+	static bool cutting = false;
+	static bool warned = false;
+	static PsMoment next_measure = 0;
+	PsMoment	began = ps_clock_now();
+	uint64		cut;
+
+	if (!cutting)
+	{
+		if (ps_dead_letter_kb == 0 || began < next_measure)
+			return 0;
+		cutting = ps_upkeep_find_excess(ps_dead_letter_kb * INT64CONST(1024), &excess);
+		next_measure = ps_moment_plus(ps_clock_now(), Max(MIN_PAUSE_MS, (ps_clock_now() - began) / 1000 * MEASURE_SHARE));
+		if (cutting && !warned)
+			ereport(WARNING,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("dead letters of stream \"%s\" take more than profile_stream.dead_letter_bytes: the oldest are discarded", excess.stream),
+					 errhint("See dead_letter_summary for the reasons; discard_dead_letters() makes room.")));
+		warned = cutting;
+		if (!cutting)
+			return 0;
+	}
+	cut = ps_upkeep_cut(&excess, STEP_ROWS);
+	cutting = cut > 0;
+	return cut;
+}
+
+/* A step of what expires with time. */
+static void
+expire(PsWorker *worker)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int64		pause_ms;
+	uint64		found = forget_ids(worker, now, &pause_ms);
+
+	if (ps_dead_letter_retention_s > 0)
+		found += ps_upkeep_discard(now - ps_dead_letter_retention_s * USECS_PER_SEC, STEP_ROWS);
+	found += ps_prune_chunks(ps_sample_retention_s < 0 ? DT_NOBEGIN : now - ps_sample_retention_s * USECS_PER_SEC, STEP_ROWS);
+	worker->next_upkeep = ps_moment_plus(ps_clock_now(), found > 0 ? BUSY_MS : pause_ms);
+}
+
+/* One step, in a transaction of its own. */
+static void
+step(PsWorker *worker, bool expires)
+{
+	ps_worker_begin(worker);
+	ps_check_may_run(GetUserId());
+	ps_lock_tables();
+	SPI_connect();
+	PushActiveSnapshot(GetLatestSnapshot());
+	worker->next_letters = ps_moment_plus(ps_clock_now(), cut_letters() > 0 ? BUSY_MS : MIN_PAUSE_MS);
+	if (expires)
+		expire(worker);
+	PopActiveSnapshot();
+	SPI_finish();
+	CommitTransactionCommand();
+}
+
+/* A step worked again. */
+static void
+forget_failures(PsWorker *worker)
+{
+	ereport(LOG, (errmsg("retention of stream \"%s\" works again, after %d attempts", worker->stream->name, worker->upkeep_failures)));
+	worker->upkeep_failures = 0;
+	pfree(worker->upkeep_error);
+	worker->upkeep_error = NULL;
+}
+
+void
+ps_upkeep(PsWorker *worker)
+{
+	PsMoment	now = ps_clock_now();
+	bool		expires;
+
+	if (worker->number != 0)
+		return;
+	ps_scorer_upkeep(worker);
+	if (now < worker->next_upkeep && now < worker->next_letters)
+		return;
+	expires = now >= worker->next_upkeep;
+	if (expires)
+		worker->next_upkeep = ps_moment_plus(now, MIN_PAUSE_MS);
+	worker->next_letters = ps_moment_plus(now, MIN_PAUSE_MS);
+	if (!ps_lease_take(UPKEEP_LEASE))
+		return;
+	step(worker, expires);
+	ps_lease_release(UPKEEP_LEASE);
+	if (worker->upkeep_failures > 0)
+		forget_failures(worker);
+}
+
+void
+ps_upkeep_failed(PsWorker *worker, const char *reason)
+{
+	MemoryContext old = MemoryContextSwitchTo(worker->context);
+
+	if (ps_lease_take(UPKEEP_LEASE))	/* ours already, or somebody else's */
+		ps_lease_release(UPKEEP_LEASE);
+	worker->next_upkeep = ps_moment_plus(ps_clock_now(), MIN_PAUSE_MS + ps_failing_wait(worker->upkeep_failures++));
+	if (worker->upkeep_error != NULL)
+		pfree(worker->upkeep_error);
+	worker->upkeep_error = psprintf("retention: %s", reason);
+	MemoryContextSwitchTo(old);
+}

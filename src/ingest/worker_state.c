@@ -1,0 +1,139 @@
+/*
+ * worker_state.c
+ *	  What a worker says of itself: in stat_streams always, in stream_log and the
+ *	  server's log once for each change and each new reason.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "ingest/rebuild_worker.h"
+#include "ingest/report.h"
+#include "store/lock_wait.h"
+#include "store/rebuild_schema.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+/* Whether nothing is wrong in that state. */
+static bool
+is_well(const char *state)
+{
+	return strcmp(state, "running") == 0 || strcmp(state, "ready") == 0;
+}
+
+/* Whether a state that was before it is worth being told as over. */
+static bool
+was_trouble(const char *state)
+{
+	return state != NULL && !is_well(state) && strcmp(state, "starting") != 0 && strcmp(state, "paused") != 0;
+}
+
+/* The line of the server's log. */
+static void
+log_change(const PsWorker *worker, const PsState *state, const PsStateChange *change)
+{
+	const char *what = ps_shadow_used() ? "rebuild of stream" : "stream";
+	const char *name = worker->stream != NULL ? worker->stream->name : psprintf("%d", worker->stream_id);
+
+	if (is_well(state->state) && was_trouble(change->from))
+		ereport(LOG, (errmsg("%s \"%s\" is %s again, after %s", what, name, state->state, ps_state_log_duration(change->lasted_ms)),
+					  errdetail("It was %s.", change->from)));
+	else if (state->error == NULL)
+		ereport(LOG, (errmsg("%s \"%s\" is %s", what, name, state->state)));
+	else
+		ereport(LOG, (errmsg("%s \"%s\" is %s: %s", what, name, state->state, state->error),
+					  state->hint != NULL ? errhint("%s", state->hint) : 0));
+}
+
+/* Remembers what was written. */
+static void
+remember(PsWorker *worker, const PsState *state)
+{
+	char	   *was = worker->state;
+	char	   *error = worker->error;
+
+	worker->state = MemoryContextStrdup(worker->context, state->state);
+	worker->error = state->error ? MemoryContextStrdup(worker->context, state->error) : NULL;
+	if (was != NULL)
+		pfree(was);
+	if (error != NULL)
+		pfree(error);
+	if (is_well(state->state) && state->error == NULL)
+		worker->said.n = 0;
+}
+
+static void
+write_state(PsWorker *worker, const PsState *state, bool news, PsStateChange *change)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	ps_worker_begin(worker);
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	ps_stream_change_state(worker->stream_id, state, news, change);
+	if (change->from != NULL)
+		change->from = MemoryContextStrdup(context, change->from);
+	PopActiveSnapshot();
+	SPI_finish();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+}
+
+void
+ps_worker_set_state(PsWorker *worker, const char *state, const char *error, const char *hint, int64 next_attempt_ms)
+{
+	PsState		now = {ps_rebuild_state(state), error, hint, next_attempt_ms};
+	PsStateChange change;
+	bool		same = worker->state != NULL && strcmp(worker->state, now.state) == 0;
+	bool		news;
+
+	if (same && next_attempt_ms < 0 && strcmp(worker->error ? worker->error : "", error ? error : "") == 0)
+		return;
+	news = (error != NULL && ps_said_is_news(&worker->said, error)) || !same;
+	write_state(worker, &now, news, &change);
+	remember(worker, &now);
+	if (news)
+		log_change(worker, &now, &change);
+}
+
+void
+ps_worker_set_held(PsWorker *worker, const char *state, const char *reason, const char *error, const char *hint)
+{
+	PsState		now = {ps_rebuild_state(state), error, hint, -1};
+	PsStateChange change;
+
+	if (worker->state == NULL || strcmp(worker->state, now.state) != 0)
+		ps_worker_set_state(worker, state, reason, hint, -1);
+	if (strcmp(worker->error ? worker->error : "", error) == 0)
+		return;
+	write_state(worker, &now, false, &change);
+	remember(worker, &now);
+}
+
+void
+ps_worker_report_error(PsWorker *worker, ErrorData *error, bool news, int64 next_attempt_ms)
+{
+	bool		waits = ps_wait_explain(error);
+	PsState		now = {ps_rebuild_state(waits ? "waiting" : "retrying"), error->message, error->hint, next_attempt_ms};
+	PsStateChange change;
+
+	if (waits)
+		news = ps_said_is_news(&worker->said, error->message);
+	ps_report_complain(waits ? error->message : NULL);
+	write_state(worker, &now, news, &change);
+	remember(worker, &now);
+	if (waits && news)
+		log_change(worker, &now, &change);
+}
+
+void
+ps_worker_begin_state(PsWorker *worker)
+{
+	PsState		now = {worker->stream->state, worker->stream->error};
+
+	if (now.state == NULL || strcmp(now.state, "starting") == 0)
+		return;
+	remember(worker, &now);
+	if (now.error != NULL)
+		(void) ps_said_is_news(&worker->said, now.error);
+}

@@ -1,0 +1,390 @@
+/*
+ * client.c
+ *	  The allow-list for librdkafka's options, and the options that are ours.
+ *
+ *	  An option is looked up here before librdkafka sees it: some keys run code
+ *	  or read files while they are being set.
+ */
+#include "postgres.h"
+
+#include <librdkafka/rdkafka.h>
+
+#include "catalog/pg_authid.h"
+#include "core/text.h"
+#include "kafka/client.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+
+#define PS_KAFKA_DEBUG "topic"	/* says which partition's leader is gone, as nothing else does */
+
+#define TRANSACTION_MS 30000	/* after which Kafka ends the transaction of a producer that is gone */
+
+typedef enum Allowed
+{
+	ANYONE,
+	ADDRESS,					/* on servers only: who may use one must not send its secrets elsewhere */
+	SECRET,						/* in user mappings only */
+	FILES,						/* superusers and pg_read_server_files */
+	SUPERUSER
+} Allowed;
+
+typedef enum Clients
+{
+	BOTH,
+	CONSUMERS,					/* a producer does not get it */
+	PRODUCERS
+} Clients;
+
+static const struct
+{
+	const char *name;
+	Allowed		allowed;
+	Clients		clients;
+}			known_options[] = {
+	{"bootstrap.servers", ADDRESS},
+	{"client.id", ANYONE},
+	{"client.rack", ANYONE},
+	{"security.protocol", ANYONE},
+	{"sasl.mechanism", ANYONE},
+	{"sasl.mechanisms", ANYONE},
+	{"ssl.ca.pem", ANYONE},
+	{"ssl.certificate.pem", ANYONE},
+	{"fetch.wait.max.ms", ANYONE, CONSUMERS},
+	{"fetch.min.bytes", ANYONE, CONSUMERS},
+	{"fetch.max.bytes", ANYONE, CONSUMERS},
+	{"fetch.message.max.bytes", ANYONE, CONSUMERS},
+	{"fetch.error.backoff.ms", ANYONE, CONSUMERS},
+	{"receive.message.max.bytes", ANYONE},
+	{"message.max.bytes", ANYONE, PRODUCERS},
+	{"compression.codec", ANYONE, PRODUCERS},
+	{"linger.ms", ANYONE, PRODUCERS},
+	{"socket.timeout.ms", ANYONE},
+	{"socket.keepalive.enable", ANYONE},
+	{"socket.nagle.disable", ANYONE},
+	{"socket.connection.setup.timeout.ms", ANYONE},
+	{"reconnect.backoff.ms", ANYONE},
+	{"reconnect.backoff.max.ms", ANYONE},
+	{"metadata.max.age.ms", ANYONE},
+	{"topic.metadata.refresh.interval.ms", ANYONE},
+	{"broker.address.family", ANYONE},
+	{"broker.address.ttl", ANYONE},
+	{"api.version.request", ANYONE},
+	{"sasl.username", SECRET},
+	{"sasl.password", SECRET},
+	{"ssl.key.pem", SECRET},
+	{"ssl.key.password", SECRET},
+	{"ssl.ca.location", FILES},
+	{"ssl.crl.location", FILES},
+	{"ssl.certificate.location", FILES},
+	{"ssl.key.location", FILES},
+	{"ssl.keystore.location", FILES},
+	{"ssl.keystore.password", SECRET},
+	{"enable.ssl.certificate.verification", SUPERUSER},
+	{"ssl.endpoint.identification.algorithm", SUPERUSER},
+	{"debug", SUPERUSER},
+};
+
+const char *
+ps_kafka_version(void)
+{
+	return rd_kafka_version_str();
+}
+
+const char *
+ps_kafka_version_built(void)
+{
+	/* the last byte is 0xff in a release */
+	return psprintf("%d.%d.%d", RD_KAFKA_VERSION >> 24, (RD_KAFKA_VERSION >> 16) & 0xff, (RD_KAFKA_VERSION >> 8) & 0xff);
+}
+
+char *
+ps_kafka_version_warning(const char *version)
+{
+	int			major = 0;
+	int			minor = 0;
+
+	(void) sscanf(version, "%d.%d", &major, &minor);
+	if (major != 2 || minor < 4 || minor >= 10)
+		return NULL;
+	return psprintf("librdkafka %s may crash the server when a topic that it knows is created anew: use 2.10.1 or later, or one before 2.4.0.", version);
+}
+
+/* Raises that the option may not be set; the log shall not hold the statement, that may hold a secret. */
+static void
+refuse(const char *name, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+			 errmsg("option \"%s\" is not allowed here", name),
+			 errhint("%s", hint),
+			 errhidestmt(true)));
+}
+
+/* Place of an option among those that are known, -1 when it is not. */
+static int
+find_option(const char *name)
+{
+	for (int i = 0; i < lengthof(known_options); i++)
+		if (strcmp(known_options[i].name, name) == 0)
+			return i;
+	return -1;
+}
+
+void
+ps_kafka_check_option(const char *name, const char *value, PsOptionPlace place, Oid role)
+{
+	int			found = find_option(name);
+
+	if (found < 0)
+		refuse(name, "doc/reference.md lists the options of librdkafka that may be set.");
+	if (known_options[found].allowed == ADDRESS && place != PS_OPTION_SERVER)
+		refuse(name, "Brokers are named by the server: CREATE SERVER ... OPTIONS (bootstrap_servers ...).");
+	if (known_options[found].allowed == SECRET && place != PS_OPTION_USER_MAPPING)
+		refuse(name, "Keep it in a user mapping: CREATE USER MAPPING ... OPTIONS (...).");
+	if (place == PS_OPTION_SERVERS_STREAM &&
+		(strncmp(name, "security.", 9) == 0 || strncmp(name, "sasl.", 5) == 0 || strncmp(name, "ssl.", 4) == 0))
+		refuse(name, "How a password travels is for the server to say: ALTER SERVER ... OPTIONS (...).");
+	if (known_options[found].allowed == FILES && !superuser_arg(role) &&
+		!has_privs_of_role(role, ROLE_PG_READ_SERVER_FILES))
+		refuse(name, "Options that read files are for members of pg_read_server_files.");
+	if (known_options[found].allowed == SUPERUSER && !superuser_arg(role))
+		refuse(name, "This option is for superusers.");
+	if (strncmp(name, "sasl.mechanism", 14) == 0 && strcmp(value, "PLAIN") != 0 &&
+		strcmp(value, "SCRAM-SHA-256") != 0 && strcmp(value, "SCRAM-SHA-512") != 0)
+		refuse(name, "The mechanism must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.");
+	/* librdkafka's default mechanism is GSSAPI, which runs commands */
+}
+
+List *
+ps_kafka_add_option(List *options, const char *name, const char *value)
+{
+	PsKafkaOption *option = palloc(sizeof(PsKafkaOption));
+
+	option->name = pstrdup(name);
+	option->value = pstrdup(value);
+	return lappend(options, option);
+}
+
+int
+ps_kafka_option_ms(List *options, const char *name, int fallback)
+{
+	ListCell   *cell;
+	int			value = fallback;
+
+	foreach(cell, options)
+	{
+		PsKafkaOption *option = lfirst(cell);
+
+		if (strcmp(option->name, name) == 0 && atoi(option->value) > 0)
+			value = atoi(option->value);
+	}
+	return value;
+}
+
+bool
+ps_kafka_options_equal(List *a, List *b)
+{
+	ListCell   *x;
+	ListCell   *y;
+
+	forboth(x, a, y, b)
+	{
+		PsKafkaOption *one = lfirst(x);
+		PsKafkaOption *other = lfirst(y);
+
+		if (strcmp(one->name, other->name) != 0 || strcmp(one->value, other->value) != 0)
+			return false;
+	}
+	return list_length(a) == list_length(b);
+}
+
+/* Sets one option, or raises; what librdkafka says repeats the value, so a secret's is not told. */
+static void
+set_option(rd_kafka_conf_t *conf, const char *name, const char *value)
+{
+	char		reason[256];
+	int			known = find_option(name);
+
+	if (rd_kafka_conf_set(conf, name, value, reason, sizeof(reason)) != RD_KAFKA_CONF_OK)
+	{
+		rd_kafka_conf_destroy(conf);
+		reason[strcspn(reason, "\n")] = '\0';
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+				 errmsg("invalid value for option \"%s\"", name),
+				 known >= 0 && known_options[known].allowed == ANYONE && strstr(name, ".pem") == NULL ? errdetail("%s.", reason) : 0,
+				 errhint("See CONFIGURATION.md of librdkafka %s for the values it takes.", rd_kafka_version_str()),
+				 errhidestmt(true)));
+	}
+}
+
+/* Sets defaults, then what the options say to this kind of client. */
+static rd_kafka_conf_t *
+make_conf(const PsKafkaOption *defaults, int ndefaults, List *options, Clients except)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	ListCell   *cell;
+
+	for (int i = 0; i < ndefaults; i++)
+		set_option(conf, defaults[i].name, defaults[i].value);
+	foreach(cell, options)
+	{
+		PsKafkaOption *option = lfirst(cell);
+
+		if (known_options[find_option(option->name)].clients == except)
+			continue;
+		set_option(conf, option->name, strcmp(option->name, "debug") == 0
+				   ? psprintf("%s," PS_KAFKA_DEBUG, option->value) : option->value);
+	}
+	return conf;
+}
+
+/* Makes a client of a configuration, which it then owns. */
+static void *
+make_client(rd_kafka_type_t type, rd_kafka_conf_t *conf)
+{
+	char		reason[256];
+	rd_kafka_t *rk = rd_kafka_new(type, conf, reason, sizeof(reason));
+
+	if (rk == NULL)
+	{
+		rd_kafka_conf_destroy(conf);
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION),
+				 errmsg("could not create a Kafka client: %s", ps_text_of_error(reason))));
+	}
+	return rk;
+}
+
+static rd_kafka_conf_t *
+consumer_conf(List *options, const char *group_id)
+{
+	static const PsKafkaOption defaults[] = {
+		{"queued.max.messages.kbytes", "32768"},
+		/* compressed bytes, of which each may stand for thousands: little is decompressed at a time, */
+		{"fetch.max.bytes", "65536"},
+		{"message.max.bytes", "1000"},	/* or fetch.max.bytes would be raised to it; it is for producers */
+		/* and librdkafka refuses by this what zstd, lz4 and snappy unpack to more, which stops a partition */
+		{"receive.message.max.bytes", "1200000000"},
+		{"fetch.error.backoff.ms", "100"},
+		{"client.id", "profile_stream"},
+		{"sasl.mechanism", "PLAIN"},
+		{"debug", PS_KAFKA_DEBUG},
+	};
+	static const PsKafkaOption ours[] = {
+		{"enable.auto.commit", "false"},
+		{"enable.auto.offset.store", "false"},
+		{"auto.offset.reset", "error"},
+		{"isolation.level", "read_committed"},
+		{"enable.partition.eof", "true"},
+		{"max.poll.interval.ms", "86400000"},
+		{"log.queue", "true"},
+	};
+	rd_kafka_conf_t *conf = make_conf(defaults, lengthof(defaults), options, PRODUCERS);
+
+	for (int i = 0; i < lengthof(ours); i++)
+		set_option(conf, ours[i].name, ours[i].value);
+	set_option(conf, "group.id", group_id);
+	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_FETCH | RD_KAFKA_EVENT_ERROR |
+							 RD_KAFKA_EVENT_OFFSET_COMMIT | RD_KAFKA_EVENT_LOG);
+	return conf;
+}
+
+void *
+ps_kafka_create_consumer(List *options, const char *group_id)
+{
+	return make_client(RD_KAFKA_CONSUMER, consumer_conf(options, group_id));
+}
+
+static rd_kafka_conf_t *
+producer_conf(List *options, const char *transactional_id)
+{
+	static const PsKafkaOption defaults[] = {
+		{"client.id", "profile_stream"},
+		{"sasl.mechanism", "PLAIN"},
+		{"message.max.bytes", "20000000"},	/* the topic has the say */
+		{"linger.ms", "5"},
+	};
+	static const PsKafkaOption ours[] = {
+		{"enable.idempotence", "true"},
+		{"partitioner", "murmur2_random"},	/* that of Kafka's own clients */
+		{"topic.metadata.propagation.max.ms", "5000"},	/* then a topic is known not to exist */
+		{"log.queue", "true"},
+	};
+	rd_kafka_conf_t *conf = make_conf(defaults, lengthof(defaults), options, CONSUMERS);
+	int			timeout_ms = Max(TRANSACTION_MS, ps_kafka_option_ms(options, "socket.timeout.ms", 0));
+
+	for (int i = 0; i < lengthof(ours); i++)
+		set_option(conf, ours[i].name, ours[i].value);
+	set_option(conf, "transactional.id", transactional_id);
+	set_option(conf, "transaction.timeout.ms", psprintf("%d", timeout_ms));
+	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG);
+	return conf;
+}
+
+void *
+ps_kafka_create_producer(List *options, const char *transactional_id)
+{
+	return make_client(RD_KAFKA_PRODUCER, producer_conf(options, transactional_id));
+}
+
+/* The number that an option has in a configuration, set or by default. */
+static int64
+number_of(rd_kafka_conf_t *conf, const char *name)
+{
+	char text[	64] = "";
+	size_t		size = sizeof(text);
+
+	(void) rd_kafka_conf_get(conf, name, text, &size);
+	return strtoll(text, NULL, 10);
+}
+
+/*
+ * What rd_kafka_new() would say of options that do not go together, NULL when they do. To ask it takes a client,
+ * whose threads a session must not have.
+ */
+static char *
+find_conflict(rd_kafka_conf_t *consumer, rd_kafka_conf_t *producer)
+{
+	int64		message = number_of(consumer, "message.max.bytes");
+	int64		fetch = number_of(consumer, "fetch.max.bytes");
+
+	if (fetch < message)
+		return psprintf("fetch.max.bytes must be at least " INT64_FORMAT, message);
+	if (number_of(consumer, "receive.message.max.bytes") < fetch + 512)
+		return psprintf("receive.message.max.bytes must be at least fetch.max.bytes and 512, which are " INT64_FORMAT, fetch + 512);
+	if (number_of(consumer, "reconnect.backoff.max.ms") < number_of(consumer, "reconnect.backoff.ms"))
+		return "reconnect.backoff.max.ms must be at least reconnect.backoff.ms";
+	if (number_of(producer, "linger.ms") >= number_of(producer, "transaction.timeout.ms"))
+		return psprintf("linger.ms must be less than " INT64_FORMAT, number_of(producer, "transaction.timeout.ms"));
+	return NULL;
+}
+
+void
+ps_kafka_check_values(List *options)
+{
+	rd_kafka_conf_t *consumer = consumer_conf(options, "check");
+	rd_kafka_conf_t *producer = NULL;
+	char	   *conflict;
+
+	PG_TRY();
+	{
+		producer = producer_conf(options, "check");
+	}
+	PG_CATCH();
+	{
+		rd_kafka_conf_destroy(consumer);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	conflict = find_conflict(consumer, producer);
+	rd_kafka_conf_destroy(consumer);
+	rd_kafka_conf_destroy(producer);
+	if (conflict != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+				 errmsg("the options do not go together"),
+				 errdetail("%s.", conflict),
+				 errhint("Options of the stream and of its server count together; leave out those that you do not need."),
+				 errhidestmt(true)));
+}

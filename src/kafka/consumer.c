@@ -1,0 +1,365 @@
+/*
+ * consumer.c
+ *	  librdkafka by events: one queue, polled without waiting, and a pipe that
+ *	  wakes the worker. Messages are copied into the batch's memory context and
+ *	  their events destroyed at once, so that an ERROR leaks nothing.
+ */
+#include "postgres.h"
+
+#include <librdkafka/rdkafka.h>
+#include <unistd.h>
+
+#include "core/text.h"
+#include "kafka/client.h"
+#include "kafka/consumer.h"
+#include "kafka/thread.h"
+#include "utils/timestamp.h"
+
+struct PsConsumer
+{
+	rd_kafka_t *rk;
+	rd_kafka_queue_t *queue;
+	char	   *topic;
+	int			pipe[2];
+	rd_kafka_event_t *event;	/* being taken; left over only by an ERROR */
+};
+
+PsConsumer *
+ps_consumer_create(List *options, const char *topic, const char *group_id)
+{
+	PsConsumer *consumer = palloc0(sizeof(PsConsumer));
+
+	ps_wakeup_pipe(consumer->pipe);
+	consumer->topic = pstrdup(topic);
+	consumer->rk = ps_kafka_create_consumer(options, group_id);
+	rd_kafka_poll_set_consumer(consumer->rk);
+	consumer->queue = rd_kafka_queue_get_consumer(consumer->rk);
+	rd_kafka_set_log_queue(consumer->rk, consumer->queue);
+	rd_kafka_queue_io_event_enable(consumer->queue, consumer->pipe[1], "x", 1);
+	return consumer;
+}
+
+void *
+ps_consumer_handle(PsConsumer *consumer)
+{
+	return consumer->rk;
+}
+
+int
+ps_consumer_wakeup_fd(const PsConsumer *consumer)
+{
+	return consumer->pipe[0];
+}
+
+/* Makes librdkafka's list of positions. */
+static rd_kafka_topic_partition_list_t *
+position_list(PsConsumer *consumer, const PsPosition *positions, int n)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(n);
+
+	for (int i = 0; i < n; i++)
+		rd_kafka_topic_partition_list_add(list, consumer->topic, positions[i].partition)->offset =
+			positions[i].offset;
+	return list;
+}
+
+void
+ps_consumer_assign(PsConsumer *consumer, const PsPosition *positions, int n)
+{
+	rd_kafka_topic_partition_list_t *list = position_list(consumer, positions, n);
+	rd_kafka_resp_err_t err = rd_kafka_assign(consumer->rk, list);
+
+	rd_kafka_topic_partition_list_destroy(list);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_ERROR),
+				 errmsg("could not assign partitions of topic \"%s\": %s", consumer->topic, ps_text_of_error(rd_kafka_err2str(err)))));
+}
+
+static char *
+copy_bytes(const void *bytes, size_t len)
+{
+	char	   *copy = palloc(len + 1);
+
+	if (len > 0)
+		memcpy(copy, bytes, len);
+	copy[len] = '\0';
+	return copy;
+}
+
+/* Copies a message's headers, as many as may be kept; returns their bytes. */
+static size_t
+copy_headers(PsMessage *message, const rd_kafka_message_t *from)
+{
+	rd_kafka_headers_t *headers;
+	rd_kafka_resp_err_t err = rd_kafka_message_headers(from, &headers);
+	PsHeader   *copies;
+	size_t		bytes = 0;
+	size_t		n;
+
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		message->headers_cut = err == RD_KAFKA_RESP_ERR__NOENT ? 0 : -1;
+		return 0;
+	}
+	n = rd_kafka_header_cnt(headers);
+	copies = palloc0(Min(Max(n, 1), PS_MAX_HEADERS) * sizeof(PsHeader));
+	for (size_t i = 0; i < Min(n, PS_MAX_HEADERS); i++)
+	{
+		const char *name;
+		const void *value;
+		size_t		len;
+
+		if (rd_kafka_header_get_all(headers, i, &name, &value, &len) != RD_KAFKA_RESP_ERR_NO_ERROR)
+			break;
+		len = value ? len : 0;
+		if (bytes + strlen(name) + len > PS_MAX_HEADER_BYTES)
+			break;
+		bytes += strlen(name) + len;
+		copies[i].name = pstrdup(name);
+		copies[i].value = value ? copy_bytes(value, len) : NULL;
+		copies[i].value_len = (int) len;
+		message->nheaders = (int) i + 1;
+	}
+	message->headers = copies;
+	message->headers_cut = (int64) n - message->nheaders;
+	return bytes;
+}
+
+/*
+ * Copies a value: whole when it may be applied, else its begin. Kafka's limits
+ * count compressed bytes, so that it may be of any size.
+ */
+static void
+copy_value(PsMessage *message, const rd_kafka_message_t *from)
+{
+	size_t		kept = from->len <= ps_max_event_bytes ? from->len : Min(PS_KEPT_VALUE_BYTES, ps_max_event_bytes);
+
+	message->value = copy_bytes(from->payload, kept);
+	message->value_len = (int) kept;
+	message->value_cut = (int64) (from->len - kept);
+}
+
+/* Copies one message into the intake. */
+static void
+take_message(PsIntake *intake, const rd_kafka_message_t *from)
+{
+	PsMessage  *message;
+	rd_kafka_timestamp_type_t type;
+	int64		ms = rd_kafka_message_timestamp(from, &type);
+
+	if (intake->n >= intake->capacity)
+	{
+		intake->capacity = Max(256, 2 * intake->capacity);
+		intake->messages = intake->messages == NULL
+			? palloc(intake->capacity * sizeof(PsMessage))
+			: repalloc_huge(intake->messages, intake->capacity * sizeof(PsMessage));
+	}
+	message = &intake->messages[intake->n++];
+	memset(message, 0, sizeof(PsMessage));
+	message->partition = from->partition;
+	message->offset = from->offset;
+	message->kafka_timestamp = type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE || ms <= 0 || ms > INT64CONST(200000000000000)
+		? DT_NOBEGIN : (ms - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * INT64CONST(86400000)) * 1000;
+	if (from->key != NULL)
+	{
+		message->key_len = (int) Min(from->key_len, PS_MAX_KEY_BYTES);
+		message->key = copy_bytes(from->key, message->key_len);
+		message->key_cut = (int64) from->key_len - message->key_len;
+	}
+	if (from->payload != NULL)
+		copy_value(message, from);
+	intake->bytes += copy_headers(message, from) + message->value_len + message->key_len + sizeof(PsMessage);
+}
+
+static List *
+add_position(List *list, int32 partition, int64 offset)
+{
+	PsPosition *position = palloc(sizeof(PsPosition));
+
+	position->partition = partition;
+	position->offset = offset;
+	return lappend(list, position);
+}
+
+/* Notes that librdkafka refuses what is at an offset: it tries again and again, and gives nothing behind it. */
+static void
+refuse(PsIntake *intake, int32 partition, int64 offset, const char *text)
+{
+	PsRefusal  *refusal = palloc(sizeof(PsRefusal));
+
+	refusal->partition = partition;
+	refusal->offset = offset;
+	refusal->reason = ps_text_of_error(text);
+	intake->refused = lappend(intake->refused, refusal);
+}
+
+/* Takes an error: of a partition, or of the client as a whole. */
+static void
+take_error(PsIntake *intake, rd_kafka_resp_err_t err, int32 partition, int64 offset, const char *text)
+{
+	switch (err)
+	{
+		case RD_KAFKA_RESP_ERR__PARTITION_EOF:
+			intake->ends = add_position(intake->ends, partition, offset);
+			break;
+		case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
+		case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
+		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+		case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+		case RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH:
+		case RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH:
+			intake->lost = add_position(intake->lost, partition, offset);
+			break;
+		case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
+			intake->doubted = lappend_int(intake->doubted, -1); /* until one is back, anything may happen */
+			intake->error = ps_text_of_error(text);
+			break;
+		case RD_KAFKA_RESP_ERR__BAD_MSG:
+		case RD_KAFKA_RESP_ERR__BAD_COMPRESSION:
+		case RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE:
+		case RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED:
+		case RD_KAFKA_RESP_ERR__FS:
+		case RD_KAFKA_RESP_ERR_INVALID_MSG:
+		case RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE:
+		case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+		case RD_KAFKA_RESP_ERR_INVALID_RECORD:
+		case RD_KAFKA_RESP_ERR_UNSUPPORTED_COMPRESSION_TYPE:
+			if (partition >= 0 && offset >= 0)
+				refuse(intake, partition, offset, text);
+			else
+				intake->error = ps_text_of_error(text);
+			break;
+		default:
+			intake->error = ps_text_of_error(text);
+	}
+}
+
+/*
+ * Takes a log line: that a partition's leader does not know it any more is told
+ * in no other way, and librdkafka goes on fetching once there is one again.
+ */
+static void
+take_log(PsIntake *intake, rd_kafka_event_t *event)
+{
+	const char *facility;
+	const char *line;
+	const char *partition;
+	int			level;
+
+	if (rd_kafka_event_log(event, &facility, &line, &level) != 0 || strcmp(facility, "BROKERUA") != 0)
+		return;
+	partition = strstr(line, "]: broker unavailable");
+	while (partition != NULL && partition > line && *partition != '[')
+		partition--;
+	intake->doubted = lappend_int(intake->doubted, partition == NULL || *partition != '[' ? -1 : atoi(partition + 1));
+}
+
+/* Takes what one event of the queue says. */
+static void
+take_event(PsIntake *intake, rd_kafka_event_t *event)
+{
+	const rd_kafka_message_t *message;
+	rd_kafka_topic_partition_t *where;
+
+	switch (rd_kafka_event_type(event))
+	{
+		case RD_KAFKA_EVENT_FETCH:
+			while ((message = rd_kafka_event_message_next(event)) != NULL)
+			{
+				if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
+					take_message(intake, message);
+				else
+					take_error(intake, message->err, message->partition, message->offset,
+							   rd_kafka_message_errstr(message));
+			}
+			break;
+		case RD_KAFKA_EVENT_ERROR:
+			where = rd_kafka_event_topic_partition(event);
+			take_error(intake, rd_kafka_event_error(event), where ? where->partition : -1,
+					   where ? where->offset : -1, rd_kafka_event_error_string(event));
+			if (where != NULL)
+				rd_kafka_topic_partition_destroy(where);
+			break;
+		case RD_KAFKA_EVENT_LOG:
+			take_log(intake, event);
+			break;
+		default:
+			break;				/* reports of group commits */
+	}
+}
+
+void
+ps_consumer_drain(PsConsumer *consumer, PsIntake *intake, int max_messages, int64 max_bytes,
+				  PsMoment deadline)
+{
+	char		woken[64];
+
+	while (read(consumer->pipe[0], woken, sizeof(woken)) > 0)
+		;
+	intake->exhausted = false;
+	while (intake->n < max_messages && intake->bytes < max_bytes)
+	{
+		if (consumer->event != NULL)
+			rd_kafka_event_destroy(consumer->event);
+		consumer->event = NULL;
+		if (intake->n % 256 == 255 && ps_clock_now() >= deadline)
+			break;
+		consumer->event = rd_kafka_queue_poll(consumer->queue, 0);
+		if (consumer->event == NULL)
+		{
+			intake->exhausted = true;
+			break;
+		}
+		take_event(intake, consumer->event);
+	}
+	if (consumer->event != NULL)
+		rd_kafka_event_destroy(consumer->event);
+	consumer->event = NULL;
+}
+
+int64
+ps_consumer_end_offset(PsConsumer *consumer, int32 partition)
+{
+	int64_t		low;
+	int64_t		high;
+
+	if (rd_kafka_get_watermark_offsets(consumer->rk, consumer->topic, partition, &low, &high) !=
+		RD_KAFKA_RESP_ERR_NO_ERROR || high < 0)
+		return -1;
+	return high;
+}
+
+void
+ps_consumer_report(PsConsumer *consumer, const PsPosition *positions, int n)
+{
+	rd_kafka_topic_partition_list_t *list = position_list(consumer, positions, n);
+
+	(void) rd_kafka_commit(consumer->rk, list, 1);	/* asynchronous */
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
+void
+ps_consumer_close(PsConsumer *consumer)
+{
+	rd_kafka_error_t *error = rd_kafka_consumer_close_queue(consumer->rk, consumer->queue);
+
+	if (error != NULL)
+	{
+		rd_kafka_error_destroy(error);
+		return;
+	}
+	for (int i = 0; i < 40 && !rd_kafka_consumer_closed(consumer->rk); i++)
+	{
+		rd_kafka_event_t *event = rd_kafka_queue_poll(consumer->queue, 25);
+
+		if (event != NULL)
+			rd_kafka_event_destroy(event);
+	}
+	if (rd_kafka_consumer_closed(consumer->rk))
+	{
+		rd_kafka_queue_destroy(consumer->queue);
+		rd_kafka_destroy_flags(consumer->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+	}
+}

@@ -1,0 +1,103 @@
+/*
+ * options.c
+ *	  Where a client's options come from. Called by the worker, by the probe's
+ *	  callers and, to refuse early, by create_stream().
+ */
+#include "postgres.h"
+
+#include "catalog/pg_foreign_server.h"
+#include "commands/defrem.h"
+#include "compat.h"
+#include "foreign/foreign.h"
+#include "kafka/client.h"
+#include "kafka/options.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/syscache.h"
+
+/* Adds DefElems; bootstrap_servers is the one key that is not librdkafka's. */
+static List *
+add_defelems(List *result, List *defelems, PsOptionPlace place, Oid role)
+{
+	ListCell   *cell;
+
+	foreach(cell, defelems)
+	{
+		DefElem    *def = lfirst(cell);
+		const char *name = strcmp(def->defname, "bootstrap_servers") == 0 ? "bootstrap.servers" : def->defname;
+
+		ps_kafka_check_option(name, defGetString(def), place, role);
+		result = ps_kafka_add_option(result, name, defGetString(def));
+	}
+	return result;
+}
+
+/* Adds the members of create_stream's options. */
+static List *
+add_jsonb(List *result, Jsonb *options, PsOptionPlace place, Oid role)
+{
+	JsonbIterator *it = JsonbIteratorInit(&options->root);
+	JsonbValue	value;
+	JsonbIteratorToken token;
+	char	   *name = NULL;
+
+	if (!JB_ROOT_IS_OBJECT(options))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("options must be a JSON object of librdkafka options")));
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		char	   *option;
+
+		if (token == WJB_KEY)
+			name = pnstrdup(value.val.string.val, value.val.string.len);
+		if (token != WJB_VALUE)
+			continue;
+		if (value.type == jbvString)
+			option = pnstrdup(value.val.string.val, value.val.string.len);
+		else if (value.type == jbvBool)
+			option = pstrdup(value.val.boolean ? "true" : "false");
+		else if (value.type == jbvNumeric)
+			option = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value.val.numeric)));
+		else
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("option \"%s\" must be a string, number or boolean", name)));
+		ps_kafka_check_option(name, option, place, role);
+		result = ps_kafka_add_option(result, name, option);
+	}
+	return result;
+}
+
+List *
+ps_connection_options(const char *server, const char *brokers, Jsonb *options, Oid role)
+{
+	List	   *result = NIL;
+
+	if (server != NULL)
+	{
+		ForeignServer *foreign_server = GetForeignServerByName(server, false);
+
+		if (ps_server_aclcheck(foreign_server->serverid, role, ACL_USAGE) != ACLCHECK_OK)
+			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, server);
+		result = add_defelems(result, foreign_server->options, PS_OPTION_SERVER, foreign_server->owner);
+		if (SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(role),
+								  ObjectIdGetDatum(foreign_server->serverid)) ||
+			SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(InvalidOid),
+								  ObjectIdGetDatum(foreign_server->serverid)))
+			result = add_defelems(result, GetUserMapping(role, foreign_server->serverid)->options,
+								  PS_OPTION_USER_MAPPING, role);
+	}
+	else
+	{
+		if (!superuser_arg(role))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied to name brokers"),
+					 errhint("Use server => ... with a server that a superuser has created and granted USAGE on.")));
+		result = ps_kafka_add_option(result, "bootstrap.servers", brokers);
+	}
+	return add_jsonb(result, options, server != NULL ? PS_OPTION_SERVERS_STREAM : PS_OPTION_STREAM, role);
+}

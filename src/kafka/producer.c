@@ -1,0 +1,400 @@
+/*
+ * producer.c
+ *	  librdkafka's transactional producer by events: one queue, polled without
+ *	  waiting, and a pipe that wakes the relay. The calls that block (to start, to
+ *	  commit, to abort) run in a side thread, one at a time, which writes into the
+ *	  same pipe; meanwhile the relay goes on serving the events they wait for.
+ *
+ *	  There is always a transaction that has begun: each call ends with the begin of
+ *	  the next one. Kafka learns of it by its first message.
+ */
+#include "postgres.h"
+
+#include <librdkafka/rdkafka.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "core/text.h"
+#include "kafka/client.h"
+#include "kafka/options.h"
+#include "kafka/producer.h"
+#include "kafka/thread.h"
+
+#define CALL_MS 10000			/* of one call, which is then repeated */
+#define OVERDUE_MS 20000		/* of one call that librdkafka does not end, as 2.14.2 may after a freeze */
+#define ANSWER_MS 5000			/* without one answer */
+#define ERROR_BYTES 512
+
+typedef enum Stage
+{
+	STARTING,					/* a call is under way */
+	READY,
+	SENDING,
+	COMMITTING,					/* a call is under way */
+	ABORTING,					/* likewise */
+	SPENT
+} Stage;
+
+struct PsProducer
+{
+	rd_kafka_t *rk;
+	rd_kafka_queue_t *queue;
+	char	   *topic;
+	int			pipe[2];
+	Stage		stage;
+	rd_kafka_error_t *result;	/* of the last call; written by its thread before it tells */
+	PsMoment	overdue;		/* when the call should have ended */
+
+	const PsMessage *messages;
+	int			n;				/* 0: no batch */
+	int			sent;
+	int			answered;
+	int			refused;
+	bool		aborted;		/* the batch is, or is being */
+	bool		too_large;
+
+	PsMoment	deadline;		/* for the next answer */
+	char		error[ERROR_BYTES]; /* why the batch is aborted, or the producer spent */
+	char		trouble[ERROR_BYTES];	/* what librdkafka said since the last answer */
+};
+
+/* What an error names itself, and what may be done about it. */
+static const struct
+{
+	const char *name;
+	const char *hint;
+}			known_errors[] = {
+	{"UNKNOWN_TOPIC", "Create the topic; the relay finds it by itself."},
+	{"UNKNOWN_PARTITION", "Create the topic; the relay finds it by itself."},
+	{"TOPIC_EXCEPTION", "The name of the topic is not valid."},
+	{"TRANSACTIONAL_ID_AUTHORIZATION_FAILED", "The Kafka user needs WRITE and DESCRIBE on transactional ids that begin with profile_stream."},
+	{"TOPIC_AUTHORIZATION_FAILED", "The Kafka user needs WRITE and DESCRIBE on the topic."},
+	{"CLUSTER_AUTHORIZATION_FAILED", "The Kafka user needs IDEMPOTENT_WRITE on the cluster."},
+	{"AUTHENTICATION", "Correct the user mapping of the stream's server."},
+	{"FENCED", "Another relay of this stream delivers to the topic, as of an old primary that still runs; or a transaction took longer than Kafka allows."},
+	{"PRODUCER_EPOCH", "Another relay of this stream delivers to the topic, as of an old primary that still runs; or a transaction took longer than Kafka allows."},
+	{"MSG_SIZE_TOO_LARGE", "Raise max.message.bytes of the topic."},
+	{"COORDINATOR", "Kafka needs its topic __transaction_state: a cluster of few brokers must lower transaction.state.log.replication.factor and transaction.state.log.min.isr."},
+};
+
+static void
+extend_deadline(PsProducer *producer)
+{
+	producer->deadline = ps_moment_plus(ps_clock_now(), ANSWER_MS);
+	producer->trouble[0] = '\0';
+}
+
+/* The thread: makes the call of the stage. */
+static void *
+call(void *arg)
+{
+	PsProducer *producer = arg;
+	rd_kafka_error_t *error;
+
+	PS_FAILPOINT("relay_call");
+	if (producer->stage == STARTING)
+		error = rd_kafka_init_transactions(producer->rk, CALL_MS);
+	else if (producer->stage == COMMITTING)
+		error = rd_kafka_commit_transaction(producer->rk, CALL_MS);
+	else
+		error = rd_kafka_abort_transaction(producer->rk, CALL_MS);
+	if (error == NULL)
+		error = rd_kafka_begin_transaction(producer->rk);
+	producer->result = error;
+	ps_thread_tell(producer->pipe, 't');
+	return NULL;
+}
+
+static void
+spend(PsProducer *producer, const char *error)
+{
+	producer->stage = SPENT;
+	strlcpy(producer->error, error, ERROR_BYTES);
+}
+
+static void
+start_call(PsProducer *producer, Stage stage)
+{
+	producer->stage = stage;
+	producer->overdue = ps_moment_plus(ps_clock_now(), OVERDUE_MS);
+	if (!ps_thread_start(call, producer))
+		spend(producer, "could not start a thread");
+}
+
+/* Takes the result of a call. */
+static void
+finish_call(PsProducer *producer)
+{
+	rd_kafka_error_t *error = producer->result;
+	char text[	ERROR_BYTES];
+
+	if (error == NULL)
+	{
+		if (producer->stage == COMMITTING && producer->sent > 0)
+			producer->n = 0;	/* what was handed over meanwhile is not committed */
+		producer->stage = READY;
+		extend_deadline(producer);
+		return;
+	}
+	snprintf(text, ERROR_BYTES, "%s (%s)", rd_kafka_error_string(error), rd_kafka_error_name(error));
+	if (rd_kafka_error_is_fatal(error))
+		spend(producer, text);
+	else if (rd_kafka_error_txn_requires_abort(error))
+	{
+		strlcpy(producer->error, text, ERROR_BYTES);
+		producer->aborted = producer->sent > 0;
+		start_call(producer, ABORTING);
+	}
+	else if (rd_kafka_error_is_retriable(error))
+		start_call(producer, producer->stage);	/* goes on where it was */
+	else
+		spend(producer, text);
+	rd_kafka_error_destroy(error);
+}
+
+PsProducer *
+ps_producer_create(List *options, const char *topic, const char *transactional_id)
+{
+	PsProducer *producer = palloc0(sizeof(PsProducer));
+
+	producer->topic = pstrdup(topic);
+	ps_wakeup_pipe(producer->pipe);
+	producer->rk = ps_kafka_create_producer(options, transactional_id);
+	producer->queue = rd_kafka_queue_get_main(producer->rk);
+	rd_kafka_set_log_queue(producer->rk, producer->queue);
+	rd_kafka_queue_io_event_enable(producer->queue, producer->pipe[1], "x", 1);
+	extend_deadline(producer);
+	start_call(producer, STARTING);
+	return producer;
+}
+
+void
+ps_producer_send(PsProducer *producer, const PsMessage *messages, int n)
+{
+	Assert(producer->n == 0);
+	producer->messages = messages;
+	producer->n = n;
+	producer->sent = producer->answered = producer->refused = 0;
+	producer->aborted = producer->too_large = false;
+	producer->error[0] = '\0';
+	extend_deadline(producer);
+}
+
+void
+ps_producer_discard(PsProducer *producer)
+{
+	producer->n = producer->sent = producer->aborted = 0;
+	if (producer->stage == SENDING)
+		start_call(producer, ABORTING);
+}
+
+/* Notes why the batch will be aborted; the first reason counts. */
+static void
+fail_batch(PsProducer *producer, rd_kafka_resp_err_t err)
+{
+	/* what the first one brings about */
+	if (err == RD_KAFKA_RESP_ERR__PURGE_QUEUE || err == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT)
+		;
+	else if (producer->error[0] == '\0' || err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
+		snprintf(producer->error, ERROR_BYTES, "%s (%s)", rd_kafka_err2str(err), rd_kafka_err2name(err));
+	producer->too_large |= err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+	producer->aborted = true;
+}
+
+static void
+take_reports(PsProducer *producer, rd_kafka_event_t *event)
+{
+	const rd_kafka_message_t *message;
+
+	while ((message = rd_kafka_event_message_next(event)) != NULL)
+	{
+		if (producer->stage != SENDING)
+			continue;			/* of a batch that was given up */
+		producer->answered++;
+		if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+			fail_batch(producer, message->err);
+		else
+			extend_deadline(producer);
+	}
+}
+
+/* librdkafka says only in its log why a transaction has failed. */
+static void
+take_log(PsProducer *producer, rd_kafka_event_t *event)
+{
+	const char *facility;
+	const char *text;
+	int			level;
+
+	if (rd_kafka_event_log(event, &facility, &text, &level) != 0 || strcmp(facility, "TXNERR") != 0)
+		return;
+	strlcpy(producer->trouble, text, ERROR_BYTES);
+	if (producer->stage == SENDING && producer->error[0] == '\0')
+		strlcpy(producer->error, text, ERROR_BYTES);
+}
+
+static void
+take_error(PsProducer *producer, rd_kafka_event_t *event)
+{
+	rd_kafka_resp_err_t err = rd_kafka_event_error(event);
+	char text[	ERROR_BYTES];
+
+	if (err != RD_KAFKA_RESP_ERR__FATAL)
+		snprintf(producer->trouble, ERROR_BYTES, "%s (%s)", rd_kafka_event_error_string(event), rd_kafka_err2name(err));
+	else
+	{
+		err = rd_kafka_fatal_error(producer->rk, text, sizeof(text));
+		snprintf(producer->trouble, ERROR_BYTES, "%.400s (%s)", text, rd_kafka_err2name(err));
+		/* with a call under way its result says the same */
+		if (producer->stage == READY || producer->stage == SENDING)
+			spend(producer, producer->trouble);
+	}
+}
+
+static void
+take_events(PsProducer *producer)
+{
+	rd_kafka_event_t *event;
+
+	while ((event = rd_kafka_queue_poll(producer->queue, 0)) != NULL)
+	{
+		switch (rd_kafka_event_type(event))
+		{
+			case RD_KAFKA_EVENT_DR:
+				take_reports(producer, event);
+				break;
+			case RD_KAFKA_EVENT_ERROR:
+				take_error(producer, event);
+				break;
+			case RD_KAFKA_EVENT_LOG:
+				take_log(producer, event);
+				break;
+			default:
+				break;
+		}
+		rd_kafka_event_destroy(event);
+	}
+}
+
+/* Gives one message to librdkafka, which copies it. */
+static rd_kafka_resp_err_t
+produce(PsProducer *producer, const PsMessage *message)
+{
+	rd_kafka_headers_t *headers = rd_kafka_headers_new(message->nheaders);
+	rd_kafka_resp_err_t err;
+
+	for (int i = 0; i < message->nheaders; i++)
+		rd_kafka_header_add(headers, message->headers[i].name, -1, message->headers[i].value, message->headers[i].value_len);
+	err = rd_kafka_producev(producer->rk,
+							RD_KAFKA_V_TOPIC(producer->topic),
+							RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+							RD_KAFKA_V_KEY(message->key, message->key_len),
+							RD_KAFKA_V_VALUE(unconstify(char *, message->value), message->value_len),
+							RD_KAFKA_V_HEADERS(headers),
+							RD_KAFKA_V_END);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		rd_kafka_headers_destroy(headers);
+	return err;
+}
+
+/* Gives librdkafka as many messages as it takes; ends the transaction when all were answered. */
+static void
+push_messages(PsProducer *producer)
+{
+	while (producer->sent < producer->n && !producer->aborted)
+	{
+		rd_kafka_resp_err_t err = produce(producer, &producer->messages[producer->sent]);
+
+		if (err == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+			return;
+		if (err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
+		{
+			producer->refused++;
+			producer->answered++;
+		}
+		else if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		{
+			fail_batch(producer, err);
+			break;
+		}
+		producer->sent++;
+	}
+	if (producer->answered == producer->sent && !producer->aborted)
+		PS_FAILPOINT("relay_before_commit");
+	if (producer->answered == producer->sent || producer->aborted)
+		start_call(producer, producer->aborted ? ABORTING : COMMITTING);
+}
+
+/* Empties the pipe; whether a call has ended. */
+static bool
+call_ended(PsProducer *producer)
+{
+	char		bytes[64];
+	ssize_t		n;
+	bool		ended = false;
+
+	while ((n = read(producer->pipe[0], bytes, sizeof(bytes))) > 0)
+		ended |= memchr(bytes, 't', n) != NULL;
+	return ended;
+}
+
+PsProducerState
+ps_producer_work(PsProducer *producer)
+{
+	bool		ended = call_ended(producer);
+
+	take_events(producer);
+	if (producer->stage == SPENT)
+		return PS_PRODUCER_SPENT;
+	if (ended)
+		finish_call(producer);
+	else if (producer->stage != READY && producer->stage != SENDING && ps_clock_now() > producer->overdue)
+		spend(producer, "a call of librdkafka does not end");
+	if (producer->stage == READY && producer->n > 0 && !producer->aborted)
+		producer->stage = SENDING;
+	if (producer->stage == SENDING)
+		push_messages(producer);
+
+	if (producer->stage == SPENT)
+		return PS_PRODUCER_SPENT;
+	if (producer->stage != READY)
+		return PS_PRODUCER_BUSY;
+	if (producer->aborted)
+		return producer->too_large ? PS_PRODUCER_TOO_LARGE : PS_PRODUCER_FAILED;
+	return PS_PRODUCER_IDLE;
+}
+
+int
+ps_producer_wakeup_fd(const PsProducer *producer)
+{
+	return producer->pipe[0];
+}
+
+int
+ps_producer_refused(const PsProducer *producer)
+{
+	return producer->refused;
+}
+
+const char *
+ps_producer_error(PsProducer *producer, const char **hint)
+{
+	static char shown[ERROR_BYTES];
+	const char *error = producer->error;
+
+	*hint = NULL;
+	if (producer->stage != SPENT && !(producer->stage == READY && producer->aborted))
+	{
+		if (ps_clock_now() < producer->deadline)
+			return NULL;
+		error = producer->trouble[0] != '\0' ? producer->trouble : "no answer from Kafka within 5 s";
+		*hint = PS_REACH_HINT;
+	}
+	else if (error[0] == '\0')
+		error = "the transaction failed";
+	for (int i = lengthof(known_errors) - 1; i >= 0; i--)
+		if (strstr(error, known_errors[i].name) != NULL)
+			*hint = known_errors[i].hint;
+	ps_text_put(shown, ERROR_BYTES, error, strlen(error));
+	return shown;
+}

@@ -1,0 +1,51 @@
+/*
+ * message.c
+ *	  Copies a message into one piece of memory. Called by those who hold events:
+ *	  core/reorder and ingest/aside.
+ */
+#include "postgres.h"
+
+#include "message_copy.h"
+
+Size
+ps_message_space(const PsMessage *message)
+{
+	Size		bytes = MAXALIGN(message->nheaders * sizeof(PsHeader)) + message->key_len + message->value_len;
+
+	for (int i = 0; i < message->nheaders; i++)
+		bytes += strlen(message->headers[i].name) + 1 + message->headers[i].value_len;
+	return bytes;
+}
+
+/* Copies bytes to *place, which moves on. */
+static const char *
+copy_bytes(char **place, const char *from, int len)
+{
+	char	   *start = *place;
+
+	if (from == NULL)
+		return NULL;
+	memcpy(start, from, len);
+	*place += len;
+	return start;
+}
+
+void
+ps_message_copy(PsMessage *copy, char *space, const PsMessage *message)
+{
+	PsHeader   *header = (PsHeader *) space;
+	char	   *place = space + MAXALIGN(message->nheaders * sizeof(PsHeader));
+
+	*copy = *message;
+	copy->headers = message->nheaders > 0 ? header : NULL;
+	copy->key = copy_bytes(&place, message->key, message->key_len);
+	copy->value = copy_bytes(&place, message->value, message->value_len);
+	for (int i = 0; i < message->nheaders; i++)
+	{
+		const PsHeader *from = &message->headers[i];
+
+		header[i].name = copy_bytes(&place, from->name, strlen(from->name) + 1);
+		header[i].value = copy_bytes(&place, from->value, from->value_len);
+		header[i].value_len = from->value_len;
+	}
+}

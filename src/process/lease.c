@@ -1,0 +1,242 @@
+/*
+ * lease.c
+ *	  Leases, as advisory locks that pg_locks shows with objsubid 3 (leases),
+ *	  4 (starting, and each transaction that changes something) and 6 (where a
+ *	  process reports): no application's advisory lock has those.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "clock.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "process/lease.h"
+#include "storage/latch.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "store/rebuild_schema.h"
+#include "utils/guc.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#define LEASE PS_SPACE_LEASE
+#define STARTING PS_SPACE_STARTING
+#define PATIENCE_MS 300			/* for a transaction that is under way */
+#define MAX_CANCELLED 128
+#define PREDECESSOR_MS 10000	/* time for a worker that was told to stop */
+
+/* who is cancelled by a timer */
+static int	cancelled[MAX_CANCELLED];
+static volatile sig_atomic_t ncancelled = 0;
+
+static LOCKTAG
+lease_tag(int stream_id, uint32 what, uint16 space)
+{
+	LOCKTAG		tag;
+
+	if (ps_shadow_used())
+		stream_id = PS_LEASE_OF_REBUILD(stream_id);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) stream_id, what, space);
+	return tag;
+}
+
+bool
+ps_lease_take(int stream_id, uint32 what)
+{
+	LOCKTAG		tag = lease_tag(stream_id, what, LEASE);
+
+	switch (LockAcquire(&tag, ExclusiveLock, true, true))
+	{
+		case LOCKACQUIRE_NOT_AVAIL:
+			return false;
+		case LOCKACQUIRE_ALREADY_HELD:
+		case LOCKACQUIRE_ALREADY_CLEAR:
+			(void) LockRelease(&tag, ExclusiveLock, true);
+			return true;
+		default:
+			return true;
+	}
+}
+
+void
+ps_lease_release(int stream_id, uint32 what)
+{
+	LOCKTAG		tag = lease_tag(stream_id, what, LEASE);
+
+	(void) LockRelease(&tag, ExclusiveLock, true);
+}
+
+/* Takes the lease of a worker, once its predecessor has left. */
+static bool
+take_worker(int stream_id, int number, LOCKMODE mode, bool session)
+{
+	PsMoment	deadline = ps_moment_plus(ps_clock_now(), PREDECESSOR_MS);
+	LOCKTAG		tag = lease_tag(stream_id, PS_LEASE_WORKER(number), LEASE);
+
+	while (LockAcquire(&tag, mode, session, true) == LOCKACQUIRE_NOT_AVAIL)
+	{
+		if (ps_clock_now() >= deadline)
+			return false;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 50, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return true;
+}
+
+bool
+ps_lease_become_worker(int stream_id, int number)
+{
+	return take_worker(stream_id, number, ExclusiveLock, true);
+}
+
+bool
+ps_lease_bar_workers(int stream_id)
+{
+	for (int number = 0; number < PS_MAX_WORKERS; number++)
+		if (!take_worker(stream_id, number, ShareLock, false))
+			return false;
+	return true;
+}
+
+bool
+ps_lease_has_worker(int stream_id, int number)
+{
+	LOCKTAG		tag = lease_tag(stream_id, PS_LEASE_WORKER(number), LEASE);
+
+	/* shared, so that those who ask at one time do not see each other */
+	if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return true;
+	(void) LockRelease(&tag, ShareLock, false);
+	return false;
+}
+
+int
+ps_lease_count_workers(void)
+{
+	LockData   *locks = GetLockStatusData();
+	int			n = 0;
+
+	for (int i = 0; i < locks->nelements; i++)
+	{
+		const LOCKTAG *tag = &locks->locks[i].locktag;
+
+		n += tag->locktag_type == LOCKTAG_ADVISORY && tag->locktag_field4 == LEASE &&
+			tag->locktag_field3 > PS_LEASE_WORKER(PS_MAX_WORKERS) &&
+			(locks->locks[i].holdMask & LOCKBIT_ON(ExclusiveLock)) != 0;
+	}
+	return n;
+}
+
+int
+ps_lease_processes_elsewhere(int *pids, int max)
+{
+	LockData   *locks = GetLockStatusData();
+	int			n = 0;
+
+	for (int i = 0; i < locks->nelements && n < max; i++)
+	{
+		const LOCKTAG *tag = &locks->locks[i].locktag;
+
+		if (tag->locktag_type == LOCKTAG_ADVISORY && tag->locktag_field4 == LEASE && tag->locktag_field1 != MyDatabaseId &&
+			tag->locktag_field3 > PG_INT32_MAX && (locks->locks[i].holdMask & LOCKBIT_ON(ExclusiveLock)) != 0)
+			pids[n++] = locks->locks[i].pid;
+	}
+	return n;
+}
+
+void
+ps_lease_lock_partitions(int stream_id)
+{
+	LOCKTAG		tag = lease_tag(stream_id, 0, STARTING);
+
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+/* In a signal handler: ends what keeps us waiting. */
+static void
+cancel_holders(void)
+{
+	for (int i = 0; i < ncancelled; i++)
+		(void) kill(cancelled[i], SIGINT);
+}
+
+/* Finds the processes that have a lock; whether one of them waits for a standby. */
+static bool
+find_holders(const LOCKTAG *tag)
+{
+	LockData   *locks = GetLockStatusData();
+	bool		standby = false;
+	int			n = 0;
+
+	for (int i = 0; i < locks->nelements && n < MAX_CANCELLED; i++)
+	{
+		PGPROC	   *proc;
+
+		if (memcmp(&locks->locks[i].locktag, tag, sizeof(LOCKTAG)) != 0 || locks->locks[i].pid == MyProcPid ||
+			locks->locks[i].holdMask != LOCKBIT_ON(ShareLock) || (proc = BackendPidGetProc(locks->locks[i].pid)) == NULL)
+			continue;
+		cancelled[n++] = proc->pid;
+		standby |= proc->wait_event_info == WAIT_EVENT_SYNC_REP;
+	}
+	ncancelled = n;
+	return standby;
+}
+
+void
+ps_lease_hold_back(int stream_id)
+{
+	static TimeoutId timer = MAX_TIMEOUTS;
+	LOCKTAG		tag = lease_tag(stream_id, PS_LEASE_WORKER(0), STARTING);
+
+	if (LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL)
+		return;
+	if (timer == MAX_TIMEOUTS)
+		timer = RegisterTimeout(USER_TIMEOUT, cancel_holders);
+	/* a standby that does not answer the worker would not answer us: our change would stay invisible */
+	if (find_holders(&tag))
+	{
+		(void) set_config_option("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+		ereport(NOTICE,
+				(errmsg("the stream waits for a synchronous standby"),
+				 errdetail("This transaction will not wait for it.")));
+	}
+	enable_timeout_every(timer, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PATIENCE_MS), PATIENCE_MS);
+	PG_TRY();
+	{
+		(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	}
+	PG_FINALLY();
+	{
+		ncancelled = 0;
+		disable_timeout(timer, false);
+	}
+	PG_END_TRY();
+}
+
+void
+ps_lease_publish(int stream_id, uint32 handle)
+{
+	LOCKTAG		tag = lease_tag(stream_id, handle, PS_SPACE_REPORT);
+
+	(void) LockAcquire(&tag, ExclusiveLock, true, true);
+}
+
+void
+ps_lease_unpublish(int stream_id, uint32 handle)
+{
+	LOCKTAG		tag = lease_tag(stream_id, handle, PS_SPACE_REPORT);
+
+	(void) LockRelease(&tag, ExclusiveLock, true);
+}
+
+void
+ps_lease_wait_start(int stream_id)
+{
+	LOCKTAG		tag = lease_tag(stream_id, PS_LEASE_WORKER(0), STARTING);
+
+	(void) LockAcquire(&tag, ShareLock, false, false);
+}

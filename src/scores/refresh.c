@@ -1,0 +1,387 @@
+/*
+ * refresh.c
+ *	  What refreshes of scores and segments have in common: there is one at a time,
+ *	  a transaction a batch, customers' locks without waiting, code of others with
+ *	  their rights, announcements.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "apply/notify.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "process/lease.h"
+#include "scores/refresh.h"
+#include "settings.h"
+#include "storage/ipc.h"
+#include "store/locks.h"
+#include "store/owner.h"
+#include "store/secret.h"
+#include "store/user_code.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#define DISCARDED_AT_ONCE 10000
+
+static bool has_lease = false;
+static bool notified = false;	/* in this transaction */
+static const char *segment_under_way = NULL;
+static bool code_was_ended = false; /* by the last attempt */
+
+/* A session keeps a lease beyond its transactions: whatever ends the refresh by an error ends this too. */
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_PRE_COMMIT && has_lease && notified)
+		PS_FAILPOINT("refresh_notifies");
+	if (event != XACT_EVENT_ABORT || !has_lease)
+		return;
+	has_lease = false;
+	ps_lease_release(PS_LEASE_REFRESH);
+}
+
+static bool
+take_lease(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		RegisterXactCallback(at_transaction_end, NULL);
+	registered = true;
+	/* what one's own session has already is another refresh as well: of a function that this one calls */
+	if (has_lease || !ps_lease_take(PS_LEASE_REFRESH))
+		return false;
+	has_lease = true;
+	return true;
+}
+
+/*
+ * At the exit of a process whose code of users did not end when it was cancelled:
+ * notes that, so that the next refresh begins with what else there is.
+ */
+static void
+note_giving_up(int code, Datum arg)
+{
+	PsIdentity	identity;
+	const char *error = "it took too long, and did not end when it was cancelled";
+
+	if (!ps_contain_gave_up() || !has_lease)
+		return;
+	(void) ps_contain_end();
+	AbortOutOfAnyTransaction();
+	StartTransactionCommand();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	identity = ps_become_owner();
+	if (segment_under_way != NULL)
+		ps_segment_note(segment_under_way, error);
+	else
+		ps_refresh_fail(psprintf("score function: %s", error));
+	ps_become_caller(identity);
+	PopActiveSnapshot();
+	SPI_finish();
+	CommitTransactionCommand();
+}
+
+void
+ps_refresh_note_segment(const char *name)
+{
+	segment_under_way = name;
+}
+
+bool
+ps_refresh_start(PsRefresh *refresh)
+{
+	static bool registered = false;
+
+	if (!registered)
+		before_shmem_exit(note_giving_up, (Datum) 0);
+	registered = true;
+	segment_under_way = NULL;
+	/* the caller's transaction has seen what it has seen */
+	SPI_commit();
+	if (!take_lease())
+		return false;
+	refresh->home = CurrentMemoryContext;
+	refresh->context = AllocSetContextCreate(refresh->home, "profile_stream refresh", ALLOCSET_DEFAULT_SIZES);
+	refresh->batch = Max(1, Min(refresh->batch, ps_lock_table_size() / 8));
+	refresh->notify = true;
+	return true;
+}
+
+void
+ps_refresh_finish(void)
+{
+	has_lease = false;
+	ps_lease_release(PS_LEASE_REFRESH);
+}
+
+static void
+set_local(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
+/* Begins a transaction, in which nothing is done yet. */
+static void
+begin(PsRefresh *refresh)
+{
+	/* a batch sees what was committed while it waited for its locks */
+	set_local("transaction_isolation", "read committed");
+	set_local("search_path", "pg_catalog, pg_temp");
+	set_local("standard_conforming_strings", "on");
+	set_local("synchronous_commit", "off"); /* what a crash takes is computed again */
+	ps_lock_score_tables();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(refresh->context);
+	refresh->locked = false;
+	notified = false;
+}
+
+void
+ps_refresh_begin_batch(PsRefresh *refresh)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (refresh->between != NULL)
+		refresh->between();
+	MemoryContextReset(refresh->context);
+	refresh->batch_began = ps_clock_now();
+	begin(refresh);
+}
+
+/* Commits; false when there was no room for the notifications, and nothing is committed. */
+static bool
+commit(PsRefresh *refresh)
+{
+	ErrorData  *volatile error = NULL;
+
+	PopActiveSnapshot();
+	PG_TRY();
+	{
+		SPI_commit();
+	}
+	PG_CATCH();
+	{
+		/* SPI_commit() has begun a new transaction */
+		MemoryContextSwitchTo(refresh->context);
+		error = CopyErrorData();
+		if (!ps_notify_overflowed(error) || !refresh->notify)
+			PG_RE_THROW();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(refresh->context);
+	if (error == NULL)
+		return true;
+	ereport(WARNING,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("notifications are skipped: %s", error->message)));
+	refresh->notify = false;
+	if (!take_lease())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("another refresh of scores or segments has begun")));
+	return false;
+}
+
+void
+ps_refresh_commit_batch(PsRefresh *refresh, void (*write) (PsRefresh *refresh, void *arg), void *arg)
+{
+	PsRefreshCounts before = refresh->counts;
+
+	if (write != NULL)
+		write(refresh, arg);
+	PS_FAILPOINT("refresh_before_commit");
+	if (!commit(refresh))
+	{
+		refresh->counts = before;
+		begin(refresh);
+		write(refresh, arg);
+		(void) commit(refresh);
+	}
+	refresh->counts.batch_ms = (ps_clock_now() - refresh->batch_began) / 1000.0;
+	if (refresh->locked)
+		refresh->counts.lock_ms = Max(refresh->counts.lock_ms, (ps_clock_now() - refresh->locked_at) / 1000.0);
+}
+
+typedef struct Key
+{
+	int64		key;
+	int			index;
+} Key;
+
+static int
+compare_keys(const void *a, const void *b)
+{
+	int64		x = ((const Key *) a)->key;
+	int64		y = ((const Key *) b)->key;
+
+	return x < y ? -1 : x > y;
+}
+
+void
+ps_refresh_lock(PsRefresh *refresh, const char **customer_ids, int n, int wait_ms, bool *had)
+{
+	Key		   *sorted = palloc(Max(n, 1) * sizeof(Key));
+	int64	   *keys = palloc(Max(n, 1) * sizeof(int64));
+	bool	   *taken = palloc(Max(n, 1) * sizeof(bool));
+
+	for (int i = 0; i < n; i++)
+	{
+		sorted[i].key = ps_lock_key(customer_ids[i], strlen(customer_ids[i]));
+		sorted[i].index = i;
+	}
+	qsort(sorted, n, sizeof(Key), compare_keys);
+	for (int i = 0; i < n; i++)
+		keys[i] = sorted[i].key;
+	refresh->locked_at = ps_clock_now();
+	refresh->locked = true;
+	ps_lock_customers_within(keys, n, wait_ms, taken);
+	for (int i = 0; i < n; i++)
+		had[sorted[i].index] = taken[i];
+	PS_FAILPOINT("refresh_locked");
+}
+
+/* Whether an error is not about what was worked on: the system's, or somebody wants an end. */
+static bool
+is_fault(const ErrorData *error, bool in_code)
+{
+	int			sqlerrcode = error->sqlerrcode;
+
+	/* code of users can raise anything, and that is its own; but for what the server raises when it is cancelled */
+	if (in_code)
+		return sqlerrcode == ERRCODE_QUERY_CANCELED && strcmp(error->funcname, "ProcessInterrupts") == 0 && !code_was_ended;
+
+	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
+	{
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+			return true;
+		default:
+			return sqlerrcode == ERRCODE_QUERY_CANCELED;
+	}
+}
+
+ErrorData *
+ps_refresh_attempt(void (*work) (void *arg), void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+	volatile bool in_code = false;
+
+	code_was_ended = false;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		work(arg);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		const char *ending;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		in_code = ps_contain_is_on();
+		ending = in_code ? ps_contain_end() : NULL;
+		if (ending != NULL)
+			error->message = psprintf("it %s", ending);
+		code_was_ended |= ending != NULL;
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	PG_END_TRY();
+	if (error != NULL && is_fault(error, in_code || code_was_ended))
+		ReThrowError(error);
+	return error;
+}
+
+void
+ps_refresh_announce(PsRefresh *refresh, const PsSegmentChange *changes, int n, const char *kind)
+{
+	TimestampTz at = GetCurrentTimestamp();
+	const char *channel;
+
+	if (n == 0)
+		return;
+	ps_segment_changes_add(changes, n, kind, at);
+	refresh->counts.segment_changes += n;
+	if (!refresh->notify || ps_notify_queue_full(ps_notify_queue_limit))
+	{
+		refresh->counts.notifications_skipped += n;
+		return;
+	}
+	notified = true;
+	channel = ps_secret_name(PS_SEGMENTS_CHANNEL);
+	for (int i = 0; i < n; i++)
+		ps_notify(channel, ps_notify_segment_payload(&changes[i], kind, at));
+}
+
+void
+ps_refresh_discard(PsRefresh *refresh)
+{
+	uint64		discarded = DISCARDED_AT_ONCE;
+
+	while (ps_segment_change_retention_s > 0 && discarded == DISCARDED_AT_ONCE)
+	{
+		ps_refresh_begin_batch(refresh);
+		discarded = ps_segment_changes_discard(GetCurrentTimestamp() - ps_segment_change_retention_s * USECS_PER_SEC, DISCARDED_AT_ONCE);
+		ps_refresh_commit_batch(refresh, NULL, NULL);
+	}
+}
+
+/* As REFRESH MATERIALIZED VIEW does: what that code sets or prepares is gone with it, and it cannot become somebody else. */
+PsRole
+ps_refresh_become(Oid role)
+{
+	PsRole		back;
+
+	GetUserIdAndSecContext(&back.user, &back.context);
+	back.nest_level = NewGUCNestLevel();
+	SetUserIdAndSecContext(role, back.context | SECURITY_RESTRICTED_OPERATION);
+	return back;
+}
+
+void
+ps_refresh_return(PsRole role)
+{
+	AtEOXact_GUC(false, role.nest_level);
+	SetUserIdAndSecContext(role.user, role.context);
+}
+
+void
+ps_refresh_begin_code(int timeout_ms, const char *setting)
+{
+	ps_contain_begin(timeout_ms, setting);
+}
+
+void
+ps_refresh_end_code(const char *what)
+{
+	const char *ending = ps_contain_end();
+
+	if (ending == NULL)
+		return;
+	code_was_ended = true;
+	ereport(ERROR,
+			(errcode(ERRCODE_QUERY_CANCELED),
+			 errmsg("%s %s", what, ending)));
+}
+
+bool
+ps_refresh_code_was_ended(void)
+{
+	return code_was_ended;
+}

@@ -1,0 +1,222 @@
+/*
+ * scorer.c
+ *	  The background worker that refreshes scores and segments at
+ *	  profile_stream.score_interval, beside the streams. The first worker of any
+ *	  stream of the database starts it when it is due; it ends when it is done, and
+ *	  runs with the rights of that stream's owner.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "process/lease.h"
+#include "scores/refresh.h"
+#include "storage/ipc.h"
+#include "store/lock_wait.h"
+#include "store/owner.h"
+#include "store/rebuild_schema.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#define LOOK_S 10				/* how often it is looked whether one is due */
+#define BATCH 1000
+
+PGDLLEXPORT void profile_stream_scorer_main(Datum arg);
+
+static bool was_due = false;
+static bool had_failed = false;
+
+/* Whether so long has passed since the last refresh began. */
+static bool
+is_due(void)
+{
+	int64		age_us = ps_refresh_age_us();
+
+	return age_us < 0 || age_us >= ps_score_interval_s * USECS_PER_SEC;
+}
+
+static bool
+register_scorer(void)
+{
+	BackgroundWorker worker;
+	Oid			where[2] = {MyDatabaseId, GetUserId()};
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker.bgw_library_name, "profile_stream", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "profile_stream_scorer_main", BGW_MAXLEN);
+	strlcpy(worker.bgw_name, "profile_stream scorer", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "profile_stream scorer", BGW_MAXLEN);
+	memcpy(worker.bgw_extra, where, sizeof(where));
+	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
+void
+ps_scorer_upkeep(PsWorker *worker)
+{
+	static PsMoment next_look = 0;
+	static bool complained = false;
+	PsMoment	now = ps_clock_now();
+	bool		due;
+
+	if (ps_score_interval_s == 0 || ps_shadow_used() || now < next_look)
+		return;
+	next_look = ps_moment_plus(now, Min(ps_score_interval_s, LOOK_S) * INT64CONST(1000));
+	if (!ps_lease_take(PS_LEASE_REFRESH))
+		return;
+	ps_lease_release(PS_LEASE_REFRESH);
+	StartTransactionCommand();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	due = is_due();
+	PopActiveSnapshot();
+	SPI_finish();
+	CommitTransactionCommand();
+	if (!due)
+		return;
+	if (register_scorer())
+		complained = false;
+	else if (!complained)
+	{
+		complained = true;
+		ereport(WARNING,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("no background worker slot is free to refresh scores"),
+				 errhint("Raise max_worker_processes; it is tried again.")));
+	}
+}
+
+/* Between batches: ends the process when it shall not run any more. */
+static void
+between(void)
+{
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+	if (!ps_enabled || ps_score_interval_s == 0)
+		proc_exit(0);
+}
+
+/* Looks whether somebody else has done it, and whether the scores failed then. */
+static void
+look(void)
+{
+	PsRefresh	refresh = {.batch = BATCH,.between = between};
+
+	if (!ps_refresh_start(&refresh))
+		return;
+	ps_refresh_begin_batch(&refresh);
+	ps_check_may_run(GetUserId());
+	was_due = is_due();
+	had_failed = ps_refresh_has_failed();
+	ps_refresh_commit_batch(&refresh, NULL, NULL);
+	ps_refresh_finish();
+}
+
+/* Scores, unless somebody else does it; in a non-atomic SPI connection, as the others. */
+static void
+refresh_scores(void)
+{
+	PsRefresh	refresh = {.batch = BATCH,.between = between};
+
+	if (!ps_refresh_start(&refresh))
+		return;
+	refresh.as_of = GetCurrentTimestamp();
+	/* what an interrupted run has done is left alone, what the one before did at its end is not */
+	refresh.before = refresh.as_of - ps_score_interval_s * USECS_PER_SEC / 2;
+	pgstat_report_activity(STATE_RUNNING, "refreshing scores");
+	ps_scores_refresh(&refresh);
+	ps_refresh_finish();
+}
+
+/* Segments, whatever became of the scores: their code is of others. */
+static void
+refresh_segments(void)
+{
+	PsRefresh	refresh = {.batch = BATCH,.between = between};
+
+	if (!ps_refresh_start(&refresh))
+		return;
+	pgstat_report_activity(STATE_RUNNING, "refreshing segments");
+	ps_segments_refresh(&refresh, NULL);
+	ps_refresh_finish();
+}
+
+/* Shows an error that ended the refresh. */
+static void
+note_failure(const char *error)
+{
+	StartTransactionCommand();
+	if (OidIsValid(ps_own_schema(true)))
+	{
+		SPI_connect();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		ps_refresh_fail(error);
+		PopActiveSnapshot();
+		SPI_finish();
+	}
+	CommitTransactionCommand();
+}
+
+/* Does a part; an error ends that one alone. */
+static void
+run(void (*part) (void))
+{
+	PG_TRY();
+	{
+		StartTransactionCommand();
+		if (OidIsValid(ps_own_schema(true)))
+		{
+			SPI_connect_ext(SPI_OPT_NONATOMIC);
+			part();
+			SPI_finish();
+		}
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(PortalContext);
+		error = CopyErrorData();
+		EmitErrorReport();
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		RESUME_INTERRUPTS();
+		(void) ps_wait_explain(error);
+		note_failure(error->message);
+	}
+	PG_END_TRY();
+}
+
+void
+profile_stream_scorer_main(Datum arg)
+{
+	Oid			where[2];
+
+	memcpy(where, MyBgworkerEntry->bgw_extra, sizeof(where));
+	if (!ps_worker_connect(where[0], where[1]))
+		proc_exit(0);
+	SetConfigOption("application_name", "profile_stream scorer", PGC_USERSET, PGC_S_SESSION);
+	ps_wait_bound_process();
+	/* where a procedure would be called from: what lives longer than its transactions */
+	PortalContext = AllocSetContextCreate(TopMemoryContext, "profile_stream scorer", ALLOCSET_DEFAULT_SIZES);
+	run(look);
+	if (!was_due)
+		proc_exit(0);
+	/* what failed comes last: it may end this process */
+	run(had_failed ? refresh_segments : refresh_scores);
+	run(had_failed ? refresh_scores : refresh_segments);
+	proc_exit(0);
+}

@@ -1,0 +1,161 @@
+/*
+ * segment_refresh.c
+ *	  A refresh of segments by rule: for each of them a walk along the primary key
+ *	  of the profiles. The predicate of a range of profiles is evaluated with the
+ *	  rights of who created the segment; who is to enter or leave moves under his
+ *	  customer's lock, so that nobody enters who is being forgotten.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "scores/refresh.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+typedef struct Range
+{
+	const PsSegment *segment;
+	const char *after;
+	const char *upto;			/* NULL: the rest */
+	Datum		matches;
+	PsMove	  **moves;
+	int			nmoves;
+	const char *error;
+	int64		left_ms;		/* of the time that the predicate may take */
+} Range;
+
+/* Evaluates the predicate. */
+static void
+evaluate(void *arg)
+{
+	Range	   *range = arg;
+	PsRole		back = ps_refresh_become(range->segment->owner);
+	PsMoment	began = ps_clock_now();
+
+	ps_refresh_begin_code(ps_segment_timeout_ms == 0 ? 0 : (int) Max(range->left_ms, 1), "profile_stream.segment_timeout");
+	range->matches = ps_segment_matches(range->segment->predicate, range->after, range->upto);
+	ps_refresh_end_code("it");
+	range->left_ms -= (ps_clock_now() - began) / 1000;
+	ps_refresh_return(back);
+}
+
+/* Moves those whose locks are free, and tells of it; the others move another time. */
+static void
+write_range(PsRefresh *refresh, void *arg)
+{
+	Range	   *range = arg;
+	int			n = range->nmoves;
+	const char **ids = palloc(Max(n, 1) * sizeof(char *));
+	bool	   *had = palloc(Max(n, 1) * sizeof(bool));
+	PsMove	  **moves = palloc(Max(n, 1) * sizeof(PsMove *));
+	PsSegmentChange *changes = palloc(Max(n, 1) * sizeof(PsSegmentChange));
+	int			nmoves = 0;
+	int			nchanges = 0;
+
+	if (n == 0)
+		return;
+	for (int i = 0; i < n; i++)
+		ids[i] = range->moves[i]->customer_id;
+	ps_refresh_lock(refresh, ids, n, 0, had);
+	for (int i = 0; i < n; i++)
+	{
+		range->moves[i]->done = false;
+		if (had[i])
+			moves[nmoves++] = range->moves[i];
+	}
+	refresh->counts.skipped += n - nmoves;
+	ps_segment_move(range->segment->name, moves, nmoves, GetCurrentTimestamp());
+	for (int i = 0; i < nmoves; i++)
+	{
+		if (!moves[i]->done)
+			continue;
+		changes[nchanges].customer_id = moves[i]->customer_id;
+		changes[nchanges].from = moves[i]->enters ? NULL : range->segment->name;
+		changes[nchanges++].to = moves[i]->enters ? range->segment->name : NULL;
+	}
+	ps_refresh_announce(refresh, changes, nchanges, "rule");
+}
+
+/* Notes what the refresh of a segment came to. */
+static void
+write_note(PsRefresh *refresh, void *arg)
+{
+	Range	   *range = arg;
+
+	ps_segment_note(range->segment->name, range->error);
+}
+
+/* Why the predicate of a segment may not be evaluated, NULL: it may. */
+static char *
+find_obstacle(const PsSegment *segment)
+{
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(segment->owner)))
+		return "the role that owned it is gone; alter_segment() gives it to another one";
+	return segment->confirmed ? NULL : "it is not confirmed; confirm_code() does that";
+}
+
+static void
+refresh_segment(PsRefresh *refresh, const PsSegment *segment)
+{
+	Range		range = {.segment = segment,.after = "",.left_ms = ps_segment_timeout_ms};
+	char	   *error;
+
+	ps_refresh_begin_batch(refresh);
+	error = find_obstacle(segment);
+	ps_refresh_commit_batch(refresh, NULL, NULL);
+	ps_refresh_note_segment(segment->name);
+
+	while (error == NULL)
+	{
+		ErrorData  *raised;
+
+		ps_refresh_begin_batch(refresh);
+		range.upto = ps_segments_range(range.after, refresh->batch);
+		raised = ps_refresh_attempt(evaluate, &range);
+		if (raised != NULL)
+		{
+			error = MemoryContextStrdup(refresh->home, raised->message);
+			ps_refresh_commit_batch(refresh, NULL, NULL);
+			break;
+		}
+		range.nmoves = ps_segment_moves(segment->name, range.after, range.upto, range.matches, &range.moves);
+		ps_refresh_commit_batch(refresh, write_range, &range);
+		if (range.upto == NULL)
+			break;
+		range.after = MemoryContextStrdup(refresh->home, range.upto);
+	}
+
+	ps_refresh_note_segment(NULL);
+	range.error = error;
+	ps_refresh_begin_batch(refresh);
+	ps_refresh_commit_batch(refresh, write_note, &range);
+	if (error != NULL)
+		ereport(WARNING,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("segment \"%s\" could not be refreshed: %s", segment->name, error),
+				 errhint("profile_stream.stat_code shows whose rights its predicate runs with.")));
+}
+
+void
+ps_segments_refresh(PsRefresh *refresh, const char *name)
+{
+	List	   *segments;
+	ListCell   *cell;
+
+	ps_refresh_begin_batch(refresh);
+	MemoryContextSwitchTo(refresh->home);
+	segments = ps_segments_find(name);
+	if (name != NULL && segments == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("segment \"%s\" does not exist", name),
+				 errhint("The table segments lists them.")));
+	ps_refresh_commit_batch(refresh, NULL, NULL);
+	foreach(cell, segments)
+	{
+		refresh_segment(refresh, lfirst(cell));
+	}
+	ps_refresh_discard(refresh);
+	MemoryContextSwitchTo(refresh->home);
+}

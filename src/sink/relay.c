@@ -1,0 +1,360 @@
+/*
+ * relay.c
+ *	  The background worker that delivers what a stream has for one of its sinks:
+ *	  one per stream and sink, beside the workers, started and stopped with them. So
+ *	  no sink waits for another one.
+ *
+ *	  It moves the outbox into what is pending, at most one row per customer, reads
+ *	  a batch of profiles as they are then, makes sure that what it has seen is on
+ *	  disk, sends, and removes what was answered. Whatever changes meanwhile is in
+ *	  the outbox again. On the network it waits without a transaction.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "ingest/worker.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "process/invalidation.h"
+#include "process/lease.h"
+#include "sink/relay.h"
+#include "sink/sink.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "store/extension.h"
+#include "store/lock_wait.h"
+#include "store/locks.h"
+#include "store/outbox.h"
+#include "store/owner.h"
+#include "store/stream_catalog.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#define MOVE_ROWS 20000
+#define MOVE_MS 1000
+#define LOOK_MS 100				/* how often it looks into the outbox */
+#define TURN_MS 500				/* how often it looks whether it shall go on */
+#define NEW_PROCESS_MS 5000		/* before another process tries */
+
+PGDLLEXPORT void profile_stream_relay_main(Datum arg);
+
+static PsSink *(*const create_sink[PS_SINK_KINDS]) (void) =
+{
+	[PS_SINK_REDIS] = ps_redis_sink_create,
+		[PS_SINK_UPDATES] = ps_updates_sink_create,
+		[PS_SINK_DEAD_LETTERS] = ps_dead_letters_sink_create,
+};
+
+/* Gives up what was on its way, which stays pending. */
+static void
+give_up(PsRelay *relay)
+{
+	relay->sink->methods->disconnect(relay->sink);
+	relay->connecting = relay->connected = false;
+	relay->nitems = 0;
+	MemoryContextReset(relay->batch_context);
+}
+
+/* Removes what was delivered. */
+static void
+finish_batch(PsRelay *relay)
+{
+	int64		refused;
+
+	PS_FAILPOINT("relay_after_send");
+	ps_relay_begin(relay);
+	if (relay->error != NULL)
+		ps_relay_show_well(relay, "running");
+	refused = relay->sink->methods->finish(relay->sink);
+	ps_outbox_count(relay->stream_id, relay->sink->kind, relay->nitems - refused, refused);
+	ps_relay_rest(relay);
+	ps_relay_commit(relay);
+	ps_wait_over();
+	PS_FAILPOINT("relay_after_delete");
+	relay->failures = 0;
+	relay->connected = relay->shown = true;
+	relay->nitems = 0;
+	MemoryContextReset(relay->batch_context);
+}
+
+/* The sink can be delivered to, and there is nothing to deliver yet. */
+static void
+finish_connecting(PsRelay *relay)
+{
+	relay->connected = true;
+	relay->failures = 0;
+	if (relay->shown && relay->error == NULL)
+		return;
+	relay->shown = true;
+	ps_relay_begin(relay);
+	ps_relay_show_well(relay, "idle");
+	ps_relay_commit(relay);
+}
+
+/* Does what follows from the state of the sink. */
+static void
+act_on(PsRelay *relay, PsSinkState state)
+{
+	const char *hint = NULL;
+	const char *error = NULL;
+
+	if (state == PS_SINK_IDLE && relay->nitems > 0)
+		finish_batch(relay);
+	else if (state == PS_SINK_IDLE && relay->connecting && !relay->connected)
+		finish_connecting(relay);
+	if (state == PS_SINK_IDLE)
+		return;
+	if (state != PS_SINK_AGAIN && (relay->nitems > 0 || (relay->connecting && !relay->connected)) &&
+		(error = relay->sink->methods->error(relay->sink, &hint)) != NULL)
+		error = pstrdup(error);
+	if (state != PS_SINK_BUSY)
+		give_up(relay);
+	if (state == PS_SINK_FAILED && error != NULL)
+		ps_relay_back_off(relay, error, hint);
+	else if (state == PS_SINK_SPENT && error == NULL)
+		proc_exit(1);			/* the postmaster starts another one in a second */
+	else if (state == PS_SINK_SPENT)
+	{
+		relay->spent = true;
+		relay->next_attempt = ps_moment_plus(ps_clock_now(), NEW_PROCESS_MS);
+		ps_relay_show_error(relay, error, hint, NEW_PROCESS_MS);
+	}
+	else if (error != NULL && !ps_relay_shows(relay, error))
+		ps_relay_show_error(relay, error, hint, -1);
+}
+
+/* Reads the stream again; ends the process when it shall not run. */
+static void
+check_stream(PsRelay *relay)
+{
+	MemoryContext context = AllocSetContextCreate(relay->turn_context, "profile_stream stream", ALLOCSET_SMALL_SIZES);
+	PsStream   *stream = NULL;
+	PsSinkState state = PS_SINK_IDLE;
+
+	ps_watch_stream = ps_watch_options = false;
+	StartTransactionCommand();
+	ps_lock_definitions(AccessShareLock);
+	ps_extension_check();
+	if (ps_watch_extension())
+	{
+		SPI_connect();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		MemoryContextSwitchTo(context);
+		stream = ps_stream_find(NULL, relay->stream_id);
+		if (stream != NULL && (!stream->enabled || ps_stream_is_foreign(stream) || stream->sinks[relay->sink->kind] == NULL ||
+							   !ps_watch_owner(stream)))
+			stream = NULL;
+		if (stream != NULL)
+			state = relay->sink->methods->configure(relay->sink, stream, GetUserId());
+		PopActiveSnapshot();
+		SPI_finish();
+	}
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(relay->turn_context);
+	if (stream == NULL)
+		proc_exit(0);
+
+	act_on(relay, state == PS_SINK_IDLE ? PS_SINK_BUSY : state);
+	if (relay->stream_context != NULL)
+		MemoryContextDelete(relay->stream_context);
+	MemoryContextSetParent(context, relay->context);
+	relay->stream_context = context;
+	relay->stream = stream;
+	relay->next_attempt = 0;
+}
+
+/* Moves the outbox to what is pending, also while a sink is away, so that it stays one row per customer. */
+static void
+move_outbox(PsRelay *relay)
+{
+	ps_relay_begin(relay);
+	(void) ps_outbox_move(relay->stream_id, relay->sink->kind, MOVE_ROWS, relay->nitems > 0 ? relay->sink->last : 0);
+	ps_relay_commit(relay);
+	ps_wait_over();
+	relay->next_move = ps_moment_plus(ps_clock_now(), MOVE_MS);
+}
+
+/* Takes a batch of what is pending, and sends it, once nothing that it says can be lost by a crash. */
+static void
+take_batch(PsRelay *relay)
+{
+	PsSink	   *sink = relay->sink;
+	int			n;
+
+	relay->taken_at = ps_clock_now();
+	ps_relay_begin(relay);
+	ps_check_may_run(GetUserId());
+	MemoryContextSwitchTo(relay->batch_context);
+	n = sink->methods->read(sink);
+	ps_relay_commit(relay);
+	ps_wait_over();
+	relay->nitems = n;
+	relay->drained = n < sink->limit;
+	if (n == 0)
+		return;
+	ps_outbox_flush();
+	PS_FAILPOINT("relay_before_send");
+	sink->methods->send(sink);
+}
+
+/* Waits for the outbox to be looked into, or for the sink; returns what is ready. */
+static int
+wait_for_work(PsRelay *relay)
+{
+	const PsSinkMethods *methods = relay->sink->methods;
+	int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
+	bool		waits = relay->nitems > 0 || !relay->connected;
+	long		timeout = relay->nitems > 0 ? TURN_MS : LOOK_MS;
+	long		sinks_timeout = waits ? methods->timeout_ms(relay->sink) : -1;
+	pgsocket	socket = methods->socket(relay->sink);
+	int			ready;
+
+	if (sinks_timeout >= 0)
+		timeout = Min(timeout, sinks_timeout);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	if (socket != PGINVALID_SOCKET)
+		ready = WaitLatchOrSocket(MyLatch, events | methods->events(relay->sink), socket, timeout, PG_WAIT_EXTENSION);
+	else
+		ready = WaitLatch(MyLatch, events, timeout, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	return ready;
+}
+
+/* One turn of the loop. */
+static void
+serve(PsRelay *relay)
+{
+	PsSinkState state;
+
+	/* when the stream has to be read again first, its tables may be gone */
+	if (relay->sink->kind != PS_SINK_DEAD_LETTERS && !ps_watch_stream &&
+		((relay->nitems == 0 && relay->drained) || ps_clock_now() >= relay->next_move))
+		move_outbox(relay);
+	if (relay->nitems == 0 && !ps_watch_stream && ps_clock_now() >= relay->next_attempt)
+		take_batch(relay);
+	if (!relay->connected && !ps_watch_stream && ps_clock_now() >= relay->next_attempt)
+	{
+		relay->sink->methods->connect(relay->sink);
+		relay->connecting = true;
+	}
+	state = relay->sink->methods->work(relay->sink, 0);
+	if (state == PS_SINK_BUSY || relay->nitems == 0)
+		state = relay->sink->methods->work(relay->sink, wait_for_work(relay));
+	act_on(relay, state);
+}
+
+static void
+control(PsRelay *relay)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+		ps_watch_stream = true; /* the cluster may have another name */
+	}
+	AcceptInvalidationMessages();
+	if (ps_watch_options)
+		ps_worker_end_if_ownerless(GetSessionUserId(), relay->stream_id);
+	if ((ps_watch_stream || ps_watch_options || ps_extension_is_doubtful()) && ps_clock_now() >= relay->next_attempt)
+		check_stream(relay);
+	if (!ps_enabled)
+		proc_exit(0);
+	if (relay->spent && ps_clock_now() >= relay->next_attempt)
+		proc_exit(1);
+}
+
+/* Recovers from an ERROR: shows it, and reads the stream again after a back-off. */
+static void
+recover(PsRelay *relay)
+{
+	ErrorData  *error;
+
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(relay->turn_context);
+	error = CopyErrorData();
+	FlushErrorState();
+	AbortOutOfAnyTransaction();
+	RESUME_INTERRUPTS();
+	give_up(relay);
+	ps_watch_stream = true;
+	PG_TRY();
+	{
+		(void) ps_wait_explain(error);
+		ps_relay_back_off(relay, error->message, error->hint);
+	}
+	PG_CATCH();
+	{
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(relay->turn_context);
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOOK_MS, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+}
+
+/* Connects, and becomes one of the stream's relays. */
+static void
+start(PsRelay *relay, int stream_id)
+{
+	Oid			where[4];		/* database, owner, number as of a worker */
+	int			kind;
+
+	memcpy(where, MyBgworkerEntry->bgw_extra, sizeof(where));
+	kind = (int) where[2] - PS_RELAY_NUMBER(0);
+	if (!ps_worker_connect(where[0], where[1]))
+		ps_worker_end_if_ownerless(where[1], stream_id);
+	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);	/* what is lost is delivered again */
+	ps_watch_begin();
+
+	relay->stream_id = stream_id;
+	relay->context = AllocSetContextCreate(TopMemoryContext, "profile_stream relay", ALLOCSET_DEFAULT_SIZES);
+	relay->turn_context = AllocSetContextCreate(relay->context, "profile_stream turn", ALLOCSET_SMALL_SIZES);
+	relay->batch_context = AllocSetContextCreate(relay->context, "profile_stream batch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(relay->context);
+	relay->sink = create_sink[kind] ();
+	relay->sink->kind = kind;
+	relay->sink->stream_id = stream_id;
+	relay->sink->context = relay->context;
+	relay->sink->limit = PS_SINK_BATCH;
+
+	StartTransactionCommand();
+	ps_lease_wait_start(stream_id);
+	CommitTransactionCommand();
+	if (!ps_lease_become_worker(stream_id, where[2]))
+		proc_exit(0);
+	ps_wait_bound_process();
+}
+
+void
+profile_stream_relay_main(Datum arg)
+{
+	PsRelay		relay = {0};
+
+	start(&relay, DatumGetInt32(arg));
+	for (;;)
+	{
+		MemoryContextSwitchTo(relay.turn_context);
+		MemoryContextReset(relay.turn_context);
+		PG_TRY();
+		{
+			control(&relay);
+			if (relay.spent)
+				(void) wait_for_work(&relay);
+			else
+				serve(&relay);
+		}
+		PG_CATCH();
+		{
+			recover(&relay);
+		}
+		PG_END_TRY();
+	}
+}

@@ -1,0 +1,111 @@
+/*
+ * relay_state.c
+ *	  A relay's transactions, what it says of itself in stat_sinks, and when it does
+ *	  nothing: after an error, and to leave the machine to its stream.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "common/pg_prng.h"
+#include "executor/spi.h"
+#include "pgstat.h"
+#include "process/lease.h"
+#include "sink/relay.h"
+#include "store/locks.h"
+#include "store/outbox.h"
+#include "store/partition_catalog.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#define MAX_BACKOFF_MS 10000
+#define REST 3					/* in times of what the batch took */
+#define MAX_REST_MS 3000
+
+void
+ps_relay_begin(PsRelay *relay)
+{
+	StartTransactionCommand();
+	ps_lease_wait_start(relay->stream_id);
+	ps_lock_tables();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+void
+ps_relay_commit(PsRelay *relay)
+{
+	PopActiveSnapshot();
+	SPI_finish();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(relay->turn_context);
+	pgstat_report_stat(false);
+}
+
+/* Remembers which error is shown, NULL for none. */
+static void
+note_error(PsRelay *relay, const char *error)
+{
+	char	   *copy = error ? MemoryContextStrdup(relay->context, error) : NULL;
+
+	if (relay->error != NULL)
+		pfree(relay->error);
+	relay->error = copy;
+	if (error == NULL)
+		relay->said.n = 0;
+}
+
+void
+ps_relay_show_well(PsRelay *relay, const char *state)
+{
+	PsState		now = {state, NULL, NULL, -1};
+	PsStateChange change;
+
+	ps_outbox_change_state(relay->stream_id, relay->sink->kind, &now, false, &change);
+	if (change.from != NULL && strcmp(change.from, "retrying") == 0)
+		ereport(LOG, (errmsg("stream \"%s\" has its sink \"%s\" again, after %s", relay->stream ? relay->stream->name : "",
+							 ps_sink_names[relay->sink->kind], ps_state_log_duration(change.lasted_ms))));
+	note_error(relay, NULL);
+}
+
+bool
+ps_relay_shows(const PsRelay *relay, const char *error)
+{
+	return relay->error != NULL && strcmp(relay->error, error) == 0;
+}
+
+void
+ps_relay_show_error(PsRelay *relay, const char *error, const char *hint, int64 next_attempt_ms)
+{
+	PsState		now = {"retrying", error, hint, next_attempt_ms};
+	PsStateChange change;
+	bool		news = ps_said_is_news(&relay->said, error);
+
+	if (news)
+		ereport(LOG, (errmsg("stream \"%s\" cannot deliver to its sink \"%s\": %s", relay->stream ? relay->stream->name : "",
+							 ps_sink_names[relay->sink->kind], error)));
+	ps_relay_begin(relay);
+	ps_outbox_change_state(relay->stream_id, relay->sink->kind, &now, news, &change);
+	ps_relay_commit(relay);
+	note_error(relay, error);
+}
+
+void
+ps_relay_back_off(PsRelay *relay, const char *error, const char *hint)
+{
+	int64		backoff = Min(MAX_BACKOFF_MS, INT64CONST(500) << Min(relay->failures, 6));
+
+	backoff += (int64) (pg_prng_double(&pg_global_prng_state) * backoff / 4);
+	relay->failures++;
+	relay->next_attempt = ps_moment_plus(ps_clock_now(), backoff);
+	ps_relay_show_error(relay, error, hint, backoff);
+}
+
+void
+ps_relay_rest(PsRelay *relay)
+{
+	PsMoment	now = ps_clock_now();
+	int64		took_ms = (now - relay->taken_at) / 1000;
+
+	if (!relay->drained && ps_stream_lag(relay->stream_id) > relay->stream->batch_size)
+		relay->next_attempt = ps_moment_plus(now, Min(REST * took_ms, MAX_REST_MS));
+}

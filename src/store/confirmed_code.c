@@ -1,0 +1,162 @@
+/*
+ * confirmed_code.c
+ *	  What of the definitions that make code of users run may do so.
+ *
+ *	  A definition says whose rights the code runs with. A dump, a subscription or
+ *	  a statement of a superuser can write anything there, so that only what our own
+ *	  functions wrote in this database counts. A trigger that fires in every session,
+ *	  also in one that replicates, takes the confirmation away at any other write, and
+ *	  another one lets nobody else write confirmed_code: a statement is refused, a row
+ *	  that is replicated is skipped.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "lib/stringinfo.h"
+#include "store/confirmed_code.h"
+#include "store/owner.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/rel.h"
+
+static PsPlan confirm_plan = {
+	"INSERT INTO profile_stream.confirmed_code (kind, key, confirmed_at) VALUES ($1, $2, pg_catalog.now()) ON CONFLICT DO NOTHING",
+	2, {TEXTOID, TEXTOID}
+};
+
+static PsPlan withdraw_plan = {
+	"DELETE FROM profile_stream.confirmed_code c WHERE c.kind OPERATOR(pg_catalog.=) $1 AND c.key OPERATOR(pg_catalog.=) $2",
+	2, {TEXTOID, TEXTOID}
+};
+
+static PsPlan unconfirmed_plan = {
+	"SELECT d.kind, d.key, d.name, d.owner FROM profile_stream.code_definitions d"
+	" WHERE NOT d.confirmed AND ($1 IS NULL OR d.kind OPERATOR(pg_catalog.=) $1) AND ($2 IS NULL OR d.name OPERATOR(pg_catalog.=) $2)",
+	2, {TEXTOID, TEXTOID}
+};
+
+static bool writing = false;	/* a statement of our own */
+
+static uint64
+write_own(PsPlan *plan, Datum *args, const char *nulls, int expected)
+{
+	uint64		rows = 0;
+	bool		before = writing;
+
+	writing = true;
+	PG_TRY();
+	{
+		rows = ps_plan_run(plan, args, nulls, expected);
+	}
+	PG_FINALLY();
+	{
+		writing = before;
+	}
+	PG_END_TRY();
+	return rows;
+}
+
+uint64
+ps_definitions_write(PsPlan *plan, Datum *args, const char *nulls, int expected)
+{
+	return write_own(plan, args, nulls, expected);
+}
+
+void
+ps_confirm(const char *kind, const char *key)
+{
+	Datum		args[2] = {CStringGetTextDatum(kind), CStringGetTextDatum(key)};
+
+	(void) write_own(&confirm_plan, args, NULL, SPI_OK_INSERT);
+}
+
+List *
+ps_unconfirmed(const char *kind, const char *name)
+{
+	Datum		args[2] = {kind ? CStringGetTextDatum(kind) : (Datum) 0, name ? CStringGetTextDatum(name) : (Datum) 0};
+	char		nulls[2] = {kind ? ' ' : 'n', name ? ' ' : 'n'};
+	uint64		n = ps_plan_run(&unconfirmed_plan, args, nulls, SPI_OK_SELECT);
+	List	   *definitions = NIL;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		PsDefinition *definition = palloc(sizeof(PsDefinition));
+		bool		isnull;
+
+		definition->kind = ps_plan_text(i, 1);
+		definition->key = ps_plan_text(i, 2);
+		definition->name = ps_plan_text(i, 3);
+		definition->owner = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 4, &isnull));
+		definitions = lappend(definitions, definition);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return definitions;
+}
+
+static TriggerData *
+trigger_data(FunctionCallInfo fcinfo)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("this is a trigger function")));
+	return (TriggerData *) fcinfo->context;
+}
+
+/* Takes the confirmation of a row away; the trigger's arguments are its kind and the columns of its key. */
+static void
+withdraw(const TriggerData *trigger, HeapTuple row)
+{
+	TupleDesc	desc = trigger->tg_relation->rd_att;
+	PsIdentity	identity;
+	StringInfoData key;
+	Datum		args[2];
+
+	initStringInfo(&key);
+	for (int i = 1; i < trigger->tg_trigger->tgnargs; i++)
+		appendStringInfo(&key, "%s%s", i > 1 ? ":" : "",
+						 SPI_getvalue(row, desc, SPI_fnumber(desc, trigger->tg_trigger->tgargs[i])));
+	args[0] = CStringGetTextDatum(trigger->tg_trigger->tgargs[0]);
+	args[1] = CStringGetTextDatum(key.data);
+	SPI_connect();
+	identity = ps_become_owner();
+	(void) write_own(&withdraw_plan, args, NULL, SPI_OK_DELETE);
+	ps_become_caller(identity);
+	SPI_finish();
+}
+
+PG_FUNCTION_INFO_V1(ps_definition_written);
+Datum
+ps_definition_written(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = trigger_data(fcinfo);
+	bool		update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
+	HeapTuple	row = update ? trigger->tg_newtuple : trigger->tg_trigtuple;
+
+	if (writing && !TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+		return PointerGetDatum(row);
+	/* whoever knows of it already learns that it may not run; a subscription fires no trigger of statements */
+	CacheInvalidateRelcache(trigger->tg_relation);
+	if (update)
+		withdraw(trigger, trigger->tg_trigtuple);
+	withdraw(trigger, row);
+	return PointerGetDatum(row);
+}
+
+PG_FUNCTION_INFO_V1(ps_guard_confirmed);
+Datum
+ps_guard_confirmed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = trigger_data(fcinfo);
+
+	/* a subscription to all tables goes on, and changes nothing here */
+	if (!writing && SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA)
+		return PointerGetDatum(NULL);
+	if (!writing)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("confirmed_code cannot be written by a statement"),
+				 errhint("confirm_code() and resume_stream() confirm what came by a restore or a subscription.")));
+	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple : trigger->tg_trigtuple);
+}

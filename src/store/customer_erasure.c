@@ -1,0 +1,177 @@
+/*
+ * customer_erasure.c
+ *	  The SQL of forget_customer() and export_customer().
+ *
+ *	  Locks: the customer's, which the caller has; then event_ids, where applying
+ *	  and swap_rebuild() begin; then the shadow, which swap_rebuild() locks last.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "store/customer_erasure.h"
+#include "store/event_log.h"
+#include "store/locks.h"
+#include "store/owner.h"
+#include "store/plan.h"
+#include "store/rebuild_catalog.h"
+#include "store/rebuild_schema.h"
+#include "utils/builtins.h"
+
+#define OF_EVENT INT64CONST(0xFFFFFFFF) /* the half of event_key() that is of the event id */
+
+/* the same statement for each copy of a table, the served one first */
+#define BOTH(statement) {statement("profile_stream"), statement(PS_SHADOW_SCHEMA)}
+
+#define DELETE_IDS(schema) \
+	"DELETE FROM " schema ".event_ids e WHERE e.customer_id = $1" \
+	" AND profile_stream.event_key(e.customer_id, e.event_id) BETWEEN $2 AND $3"
+
+#define DELETE_PROFILE(schema) \
+	"DELETE FROM " schema ".materialized_profiles p WHERE p.customer_id = $1"
+
+#define DELETE_CHUNKS(schema) \
+	"DELETE FROM " schema ".window_chunks c WHERE c.customer_id = $1"
+
+#define CONCERN \
+	"profile_stream.dead_letter_concern(ROW(d.*)::profile_stream.dead_letters, $1)"
+
+#define DELETE_LETTERS(schema) \
+	"DELETE FROM " schema ".dead_letters d WHERE " CONCERN " = 'own'"
+
+#define REDACTED(column) \
+	"pg_catalog.convert_from(profile_stream.without_mentions(pg_catalog.convert_to(" column ", 'UTF8'), $1, false), 'UTF8')"
+
+/* bytes of a header that are no text are in the letter as hexadecimal digits */
+#define REDACT_LETTERS(schema) \
+	"UPDATE " schema ".dead_letters d SET key = profile_stream.without_mentions(d.key, $1, false)," \
+	" value = profile_stream.without_mentions(d.value, $1, true)," \
+	" headers = pg_catalog.replace(" REDACTED("d.headers::text") "," \
+	" pg_catalog.encode(pg_catalog.convert_to($1, 'UTF8'), 'hex'), pg_catalog.encode('[erased]', 'hex'))::jsonb," \
+	" errors = ARRAY(SELECT " REDACTED("e.error") " FROM pg_catalog.unnest(d.errors) WITH ORDINALITY e(error, n) ORDER BY e.n)," \
+	" event_id = " REDACTED("d.event_id") ", event_type = " REDACTED("d.event_type") \
+	" WHERE " CONCERN " = 'mentions'"
+
+#define REDACT_STATUS(schema) \
+	"UPDATE " schema ".stream_status t SET error = " REDACTED("t.error") ", hint = " REDACTED("t.hint") \
+	" WHERE profile_stream.mentions(pg_catalog.convert_to(pg_catalog.concat_ws(' ', t.error, t.hint), 'UTF8'), $1, false)"
+
+#define REDACT_OFFSETS(schema) \
+	"UPDATE " schema ".stream_offsets o SET error = " REDACTED("o.error") \
+	" WHERE profile_stream.mentions(pg_catalog.convert_to(o.error, 'UTF8'), $1, false)"
+
+#define REDACT_SINKS \
+	"UPDATE profile_stream.sink_status t SET error = " REDACTED("t.error") ", hint = " REDACTED("t.hint") \
+	" WHERE profile_stream.mentions(pg_catalog.convert_to(pg_catalog.concat_ws(' ', t.error, t.hint), 'UTF8'), $1, false)"
+
+#define REDACT_LOG \
+	"UPDATE profile_stream.stream_log t SET reason = " REDACTED("t.reason") ", hint = " REDACTED("t.hint") \
+	" WHERE profile_stream.mentions(pg_catalog.convert_to(pg_catalog.concat_ws(' ', t.reason, t.hint), 'UTF8'), $1, false)"
+
+#define DELETE_MEMBERSHIPS \
+	"DELETE FROM profile_stream.segment_members m WHERE m.customer_id = $1"
+
+#define DELETE_SEGMENT_CHANGES \
+	"DELETE FROM profile_stream.segment_changes c WHERE c.customer_id = $1"
+
+/* errors that refreshes of scores and segments met */
+#define REDACT_ERROR(table) \
+	"UPDATE profile_stream." table " t SET error = " REDACTED("t.error") \
+	" WHERE profile_stream.mentions(pg_catalog.convert_to(t.error, 'UTF8'), $1, false)"
+
+static const char *const ids_sql[] = BOTH(DELETE_IDS);
+static const char *const profile_sql[] = BOTH(DELETE_PROFILE);
+static const char *const chunks_sql[] = BOTH(DELETE_CHUNKS);
+static const char *const letters_sql[] = BOTH(DELETE_LETTERS);
+static const char *const mentions_sql[] = BOTH(REDACT_LETTERS);
+static const char *const status_sql[] = BOTH(REDACT_STATUS);
+static const char *const offsets_sql[] = BOTH(REDACT_OFFSETS);
+
+static const char channels_sql[] =
+"SELECT s.notify_channel FROM profile_stream.streams s WHERE s.notify <> 'off' AND s.notify_channel IS NOT NULL UNION SELECT $1 ORDER BY 1";
+
+/* Runs a statement on a customer; returns how many rows it wrote. */
+static int64
+run(const char *sql, Datum *args)
+{
+	static const Oid types[PS_ERASURE_ARGS] = {TEXTOID, INT8OID, INT8OID};
+
+	return ps_plan_run_once(sql, PS_ERASURE_ARGS, types, args, false);
+}
+
+/* Runs it on both copies of a table; returns how many rows of the served one it wrote. */
+static int64
+run_both(const char *const *sql, Datum *args)
+{
+	int64		served = run(sql[0], args);
+
+	(void) run(sql[1], args);
+	return served;
+}
+
+void
+ps_erasure_args(const char *customer_id, Datum *args)
+{
+	int64		key = ps_event_key(customer_id, strlen(customer_id), "", 0);
+
+	args[0] = CStringGetTextDatum(customer_id);
+	args[1] = Int64GetDatum(key & ~OF_EVENT);
+	args[2] = Int64GetDatum(key | OF_EVENT);
+}
+
+/* Nobody but the owner writes stream_log. */
+static void
+redact_log(Datum *args)
+{
+	PsIdentity	identity = ps_become_owner();
+
+	(void) run(REDACT_LOG, args);
+	ps_become_caller(identity);
+}
+
+/* Keeps a rebuild from writing until this transaction ends, or from beginning. */
+static void
+lock_shadow(void)
+{
+	bool		rebuilding = ps_rebuild_find() != NULL;
+
+	ps_lock_copy(PS_SHADOW_SCHEMA, rebuilding ? ShareRowExclusiveLock : RowExclusiveLock);
+	if (!rebuilding && ps_rebuild_find() != NULL)
+		ps_lock_copy(PS_SHADOW_SCHEMA, ShareRowExclusiveLock);	/* it began while we waited */
+}
+
+void
+ps_erasure_remove(const char *customer_id, PsErased *erased)
+{
+	Datum		args[PS_ERASURE_ARGS];
+
+	ps_erasure_args(customer_id, args);
+	erased->event_ids = run(ids_sql[0], args);
+	lock_shadow();
+	(void) run(ids_sql[1], args);
+	erased->profiles = run_both(profile_sql, args);
+	erased->chunks = run_both(chunks_sql, args);
+	erased->dead_letters = run_both(letters_sql, args);
+	erased->redacted = run_both(mentions_sql, args);
+	(void) run_both(status_sql, args);
+	(void) run_both(offsets_sql, args);
+	(void) run(REDACT_SINKS, args);
+	redact_log(args);
+	(void) run(DELETE_MEMBERSHIPS, args);
+	(void) run(DELETE_SEGMENT_CHANGES, args);
+	(void) run(REDACT_ERROR("score_refresh"), args);
+	(void) run(REDACT_ERROR("segments"), args);
+}
+
+List *
+ps_erasure_channels(const char *other)
+{
+	static const Oid types[1] = {TEXTOID};
+	Datum		args[1] = {CStringGetTextDatum(other)};
+	uint64		n = ps_plan_run_once(channels_sql, 1, types, args, false);
+	List	   *channels = NIL;
+
+	for (uint64 i = 0; i < n; i++)
+		channels = lappend(channels, ps_plan_text(i, 1));
+	SPI_freetuptable(SPI_tuptable);
+	return channels;
+}

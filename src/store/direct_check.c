@@ -1,0 +1,87 @@
+/*
+ * direct_check.c
+ *	  Decides whether plain_table.c may write a table beside the executor, and
+ *	  checks what it writes. This is what nodeModifyTable.c, execMain.c and
+ *	  execReplication.c do for INSERT and UPDATE, and where we do it:
+ *
+ *	  kind of relation, table access method		not plain: ps_plain_is_plain()
+ *	  partitions, their constraints, children	not plain
+ *	  triggers of any kind, so foreign keys, constraint triggers and
+ *	  transition tables too						not plain
+ *	  rules, row security						not plain
+ *	  generated columns, identity columns		not plain
+ *	  a type, or a length of one, that is not ours, and so a coercion
+ *												not plain
+ *	  columns that were added or dropped		not plain
+ *	  exclusion and deferrable constraints		not plain: open_indexes()
+ *	  hooks that check rights or audit			not taken: ps_plain_is_allowed()
+ *	  rights									those of the tables' owner: owner.c
+ *	  read-only transactions					not taken, so that the executor
+ *												complains: ps_plain_open()
+ *	  NOT NULL and CHECK constraints			ps_plain_check_row()
+ *	  defaults of columns that we do not write	ps_plain_insert()
+ *	  replica identity, row filters and column lists of publications
+ *												CheckCmdReplicaIdentity()
+ *	  unique, partial and expression indexes, HOT, summarizing indexes
+ *												ExecInsertIndexTuples()
+ *	  a row that changed meanwhile				ps_plain_update() raises
+ *	  predicate locks of SERIALIZABLE			taken by heap and nbtree
+ *
+ *	  test/sql/direct_access.sql shows each of them.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "executor/executor.h"
+#include "settings.h"
+#include "store/direct_heap.h"
+#include "store/owner.h"
+#include "store/user_code.h"
+#include "utils/rel.h"
+
+bool
+ps_plain_is_allowed(void)
+{
+	/* who installs that hook wants to see every statement: sepgsql, pgaudit */
+	return ps_direct_access && !ps_contain_others_check();
+}
+
+bool
+ps_plain_is_plain(Relation relation, const Oid *types, int ntypes, int ncolumns)
+{
+	TupleDesc	desc = RelationGetDescr(relation);
+
+	if (relation->rd_rel->relkind != RELKIND_RELATION ||
+		relation->rd_rel->relam != HEAP_TABLE_AM_OID ||
+		relation->rd_rel->relispartition || relation->rd_rel->relhassubclass ||
+		relation->rd_rel->relrowsecurity ||
+		relation->trigdesc != NULL || relation->rd_rules != NULL ||
+		desc->natts != ncolumns ||
+		(desc->constr != NULL && desc->constr->has_generated_stored))
+		return false;
+	for (int i = 0; i < ncolumns; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(desc, i);
+
+		/* none of our columns limits its type */
+		if (column->attisdropped || column->attidentity != '\0' || column->atttypmod != -1 ||
+			(i < ntypes && column->atttypid != types[i]))
+			return false;
+	}
+	return true;
+}
+
+void
+ps_plain_check_row(const PsPlainTable *table, TupleTableSlot *slot)
+{
+	if (RelationGetDescr(table->relation)->constr != NULL)
+	{
+		PsIdentity	identity = ps_become_owner();	/* for what constraints compute */
+
+		ExecConstraints(table->result, slot, table->estate);
+		ps_become_caller(identity);
+	}
+	ResetPerTupleExprContext(table->estate);
+}

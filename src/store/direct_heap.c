@@ -1,0 +1,366 @@
+/*
+ * direct_heap.c
+ *	  Finding, inserting and updating rows of plain tables through the table and
+ *	  index access methods: what the executor would do, without its price a row.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_publication.h"
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "rewrite/rewriteHandler.h"
+#include "settings.h"
+#include "storage/bufmgr.h"
+#include "storage/freespace.h"
+#include "store/direct_heap.h"
+#include "store/owner.h"
+#include "store/rebuild_schema.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#define ROOM_TO_GROW 64			/* bytes that an update is expected to add to a row */
+
+/* Finds the index among the open ones and prepares a scan of it; false when it is not as expected. */
+static bool
+begin_scan(PsPlainTable *table, const char *name)
+{
+	for (int i = 0; i < table->result->ri_NumIndices; i++)
+	{
+		Relation	index = table->result->ri_IndexRelationDescs[i];
+		Oid			collation = index->rd_indcollation[0];
+		RegProcedure equal;
+
+		if (strcmp(RelationGetRelationName(index), name) != 0)
+			continue;
+		equal = index->rd_opcintype[0] == INT8OID ? F_INT8EQ :
+			index->rd_opcintype[0] == TEXTOID && collation == C_COLLATION_OID ? F_TEXTEQ : InvalidOid;
+		if (index->rd_rel->relam != BTREE_AM_OID || !index->rd_index->indisvalid ||
+			index->rd_index->indnkeyatts != 1 || index->rd_index->indkey.values[0] > 1 || !RegProcedureIsValid(equal) ||
+			!heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
+			return false;
+		ScanKeyEntryInitialize(&table->key, 0, 1, BTEqualStrategyNumber, InvalidOid, collation, equal, (Datum) 0);
+		table->scan = ps_index_beginscan(table->relation, index, GetActiveSnapshot(), 1);
+		return true;
+	}
+	return false;
+}
+
+/* Whether every index is kept by just inserting into it. */
+static bool
+open_indexes(PsPlainTable *table)
+{
+	table->estate = CreateExecutorState();
+	table->result = makeNode(ResultRelInfo);
+	InitResultRelInfo(table->result, table->relation, 0, NULL, 0);
+	ExecOpenIndices(table->result, false);
+	for (int i = 0; i < table->result->ri_NumIndices; i++)
+		if (table->result->ri_IndexRelationInfo[i]->ii_ExclusionOps != NULL ||
+			!table->result->ri_IndexRelationDescs[i]->rd_index->indimmediate)
+			return false;
+	return true;
+}
+
+bool
+ps_plain_open(PsPlainTable *table, const char *name, const char *index,
+			  const Oid *types, int ntypes, int ncolumns)
+{
+	Oid			relid = ps_own_table(ps_shadow_schema(name), name);
+
+	memset(table, 0, sizeof(PsPlainTable));
+	if (!ps_plain_is_allowed() || !OidIsValid(relid) || XactReadOnly)
+		return false;
+	table->relation = table_open(relid, RowExclusiveLock);
+	if (ps_plain_is_plain(table->relation, types, ntypes, ncolumns) && open_indexes(table) && begin_scan(table, index))
+	{
+		table->updated = table_slot_create(table->relation, NULL);
+		table->nblocks = RelationGetNumberOfBlocks(table->relation);
+		table->command = GetCurrentCommandId(true);
+		return true;
+	}
+	ps_plain_close(table);
+	return false;
+}
+
+HeapTuple
+ps_plain_find(PsPlainTable *table, Datum key)
+{
+	table->key.sk_argument = key;
+	table->inserting = InvalidTransactionId;
+	index_rescan(table->scan, &table->key, 1, NULL, 0);
+	return ps_plain_find_next(table);
+}
+
+/*
+ * Prunes a page, and says so when there is room for a row from elsewhere: rows
+ * that outgrow their page would make the table grow until VACUUM comes, because
+ * nobody else notes what pruning frees.
+ */
+static void
+prune(PsPlainTable *table, Buffer buffer, Size needed)
+{
+	BlockNumber block = BufferGetBlockNumber(buffer);
+	Size		room;
+
+	heap_page_prune_opt(table->relation, buffer);
+	room = PageGetHeapFreeSpace(BufferGetPage(buffer));
+	if (room < RelationGetTargetPageFreeSpace(table->relation, HEAP_DEFAULT_FILLFACTOR) + 2 * needed ||
+		GetRecordedFreeSpace(table->relation, block) >= room - needed - BLCKSZ / 16)
+		return;
+	RecordPageWithFreeSpace(table->relation, block, room - needed);
+	FreeSpaceMapVacuumRange(table->relation, block, block + 1);
+}
+
+/*
+ * Reads the row that an index entry leads to. An index scan would prune a page
+ * at each visit, because a page with a fill factor is below its free space
+ * after each update; here it is pruned when the next update would not fit.
+ */
+static HeapTuple
+fetch(PsPlainTable *table, ItemPointer tid)
+{
+	Buffer		buffer = ReadBuffer(table->relation, ItemPointerGetBlockNumber(tid));
+	HeapTupleData row;
+	HeapTuple	copy = NULL;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	if (heap_hot_search_buffer(tid, table->relation, buffer, GetActiveSnapshot(), &row, NULL, true))
+		copy = heap_copytuple(&row);
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	if (copy != NULL && PageGetHeapFreeSpace(BufferGetPage(buffer)) < copy->t_len + ROOM_TO_GROW)
+		prune(table, buffer, copy->t_len + ROOM_TO_GROW);
+	ReleaseBuffer(buffer);
+	return copy;
+}
+
+HeapTuple
+ps_plain_find_next(PsPlainTable *table)
+{
+	ItemPointer tid;
+
+	while ((tid = index_getnext_tid(table->scan, ForwardScanDirection)) != NULL)
+	{
+		ItemPointerData root = *tid;
+		HeapTuple	row = fetch(table, &root);
+
+		if (row != NULL)
+			return row;
+		root = *tid;
+		if (table->notes_insertions)
+			ps_plain_note_insertion(table, &root);
+	}
+	return NULL;
+}
+
+ItemPointerData
+ps_plain_place(const PsPlainTable *table)
+{
+	return table->scan->xs_heaptid;
+}
+
+HeapTuple
+ps_plain_at(PsPlainTable *table, ItemPointer place)
+{
+	ItemPointerData root = *place;
+
+	return ItemPointerGetBlockNumber(place) < table->nblocks ? fetch(table, &root) : NULL;
+}
+
+/* Puts values, which stay the caller's, into the first columns of a slot. */
+static void
+put(const PsPlainTable *table, TupleTableSlot *slot, const Datum *values, const bool *nulls, int n)
+{
+	ExecClearTuple(slot);
+	slot->tts_tableOid = RelationGetRelid(table->relation);
+	memcpy(slot->tts_values, values, n * sizeof(Datum));
+	memcpy(slot->tts_isnull, nulls, n * sizeof(bool));
+}
+
+/* Adds a row's entries to the indexes. */
+static void
+insert_index_entries(PsPlainTable *table, TupleTableSlot *slot, bool update, bool only_summarizing)
+{
+	PsIdentity	identity = ps_become_owner();	/* for what is computed for an index */
+
+	list_free(ps_insert_index_tuples(table->result, slot, table->estate, update, only_summarizing));
+	ResetPerTupleExprContext(table->estate);
+	ps_become_caller(identity);
+}
+
+/*
+ * Adds a row's entry to the only index. The check for uniqueness that is made
+ * for deferrable constraints does not wait and does not raise: it says whether
+ * there is another entry with that key.
+ */
+static void
+insert_key(PsPlainTable *table, TupleTableSlot *slot, PsPlainTrial *trial)
+{
+	bool		isnull = false;
+
+	trial->tid = slot->tts_tid;
+	trial->taken = !index_insert(table->scan->indexRelation, &trial->key, &isnull, &slot->tts_tid, table->relation,
+								 UNIQUE_CHECK_PARTIAL, false, table->result->ri_IndexRelationInfo[0]);
+}
+
+void
+ps_plain_flush(PsPlainTable *table)
+{
+	if (table->ninserted == 0)
+		return;
+	table_multi_insert(table->relation, table->inserted, table->ninserted, table->command, 0, NULL);
+	for (int i = 0; i < table->ninserted; i++)
+	{
+		if (table->trials[i] != NULL)
+			insert_key(table, table->inserted[i], table->trials[i]);
+		else
+			insert_index_entries(table, table->inserted[i], false, false);
+		ExecClearTuple(table->inserted[i]);
+	}
+	table->ninserted = 0;
+}
+
+/* Prepares the columns' defaults. */
+static void
+prepare_defaults(PsPlainTable *table)
+{
+	int			natts = RelationGetNumberOfAttributes(table->relation);
+
+	table->defaults = palloc0(natts * sizeof(ExprState *));
+	for (int i = 0; i < natts; i++)
+	{
+		Node	   *expression = build_column_default(table->relation, i + 1);
+
+		if (expression != NULL)
+			table->defaults[i] = ExecPrepareExpr((Expr *) expression, table->estate);
+	}
+}
+
+/* A slot to gather a row in. */
+static TupleTableSlot *
+next_slot(PsPlainTable *table, PsPlainTrial *trial)
+{
+	if (table->ninserted == PS_PLAIN_MAX_INSERTED)
+		ps_plain_flush(table);
+	if (table->inserted[table->ninserted] == NULL)
+		table->inserted[table->ninserted] = table_slot_create(table->relation, NULL);
+	table->trials[table->ninserted] = trial;
+	return table->inserted[table->ninserted++];
+}
+
+/* Fills the columns from the given one on with their defaults, as the executor does with the table owner's rights for us. */
+static void
+put_defaults(PsPlainTable *table, TupleTableSlot *slot, int from, int natts)
+{
+	PsIdentity	identity = ps_become_owner();
+
+	if (table->defaults == NULL)
+		prepare_defaults(table);
+	for (int i = from; i < natts; i++)
+	{
+		slot->tts_isnull[i] = table->defaults[i] == NULL;
+		if (table->defaults[i] != NULL)
+			slot->tts_values[i] = ExecEvalExpr(table->defaults[i], GetPerTupleExprContext(table->estate),
+											   &slot->tts_isnull[i]);
+	}
+	ps_become_caller(identity);
+}
+
+void
+ps_plain_insert(PsPlainTable *table, const Datum *values, const bool *nulls, int n)
+{
+	TupleTableSlot *slot = next_slot(table, NULL);
+	int			natts = RelationGetNumberOfAttributes(table->relation);
+
+	put(table, slot, values, nulls, n);
+	if (n < natts)
+		put_defaults(table, slot, n, natts);
+	ExecStoreVirtualTuple(slot);
+	ps_plain_check_row(table, slot);
+}
+
+bool
+ps_plain_can_try(const PsPlainTable *table)
+{
+	PublicationDesc publications;
+
+	if (table->result->ri_NumIndices != 1)
+		return false;
+	/* a subscriber may be sent inserts and no deletes */
+	RelationBuildPublicationDesc(table->relation, &publications);
+	return !publications.pubactions.pubinsert;
+}
+
+void
+ps_plain_try(PsPlainTable *table, PsPlainTrial *trial, const Datum *values, const bool *nulls)
+{
+	TupleTableSlot *slot = next_slot(table, trial);
+
+	Assert(ps_plain_can_try(table));
+	put(table, slot, values, nulls, RelationGetNumberOfAttributes(table->relation));
+	ExecStoreVirtualTuple(slot);
+	ps_plain_check_row(table, slot);
+}
+
+void
+ps_plain_take_back(PsPlainTable *table, ItemPointer tid)
+{
+	CommandCounterIncrement();	/* a command does not see its own rows */
+	simple_heap_delete(table->relation, tid);
+}
+
+ItemPointer
+ps_plain_update(PsPlainTable *table, ItemPointer tid, const Datum *values, const bool *nulls)
+{
+	TupleTableSlot *slot = table->updated;
+	TM_FailureData failure;
+	LockTupleMode lockmode;
+	PS_UPDATED_INDEXES update_indexes;
+
+	put(table, slot, values, nulls, RelationGetNumberOfAttributes(table->relation));
+	ExecStoreVirtualTuple(slot);
+	ps_plain_check_row(table, slot);
+	if (!table->updates_checked)
+		CheckCmdReplicaIdentity(table->relation, CMD_UPDATE);
+	table->updates_checked = true;
+	if (table_tuple_update(table->relation, tid, slot, table->command, GetActiveSnapshot(), InvalidSnapshot,
+						   true, &failure, &lockmode, &update_indexes) != TM_Ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a row of %s changed without the customer's lock", RelationGetRelationName(table->relation)),
+				 errhint("Call profile_stream.lock_customer(customer_id) before changing it.")));
+	if (PS_UPDATES_INDEXES(update_indexes))
+		insert_index_entries(table, slot, true, PS_UPDATES_SUMMARIES_ONLY(update_indexes));
+	return PS_UPDATES_INDEXES(update_indexes) && !PS_UPDATES_SUMMARIES_ONLY(update_indexes) ? &slot->tts_tid : NULL;
+}
+
+void
+ps_plain_close(PsPlainTable *table)
+{
+	if (table->scan != NULL)
+	{
+		ps_plain_flush(table);
+		for (int i = 0; i < PS_PLAIN_MAX_INSERTED && table->inserted[i] != NULL; i++)
+			ExecDropSingleTupleTableSlot(table->inserted[i]);
+		index_endscan(table->scan);
+		ExecDropSingleTupleTableSlot(table->updated);
+	}
+	if (table->result != NULL)
+	{
+		ExecCloseIndices(table->result);
+		FreeExecutorState(table->estate);
+	}
+	table_close(table->relation, NoLock);	/* the lock stays until the transaction ends */
+	CommandCounterIncrement();
+}

@@ -1,0 +1,233 @@
+/*
+ * lock_wait.c
+ *	  Bounded waits for locks, and what this process waited for when one ended. The
+ *	  error of lock_timeout does not tell: by then the process has left the queue.
+ *	  So a timer notes now and then which lock it stands in the queue of.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "clock.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "store/lock_wait.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#define LOOKS 3					/* during a wait that takes as long as it may */
+#define MAX_NAMED 8				/* processes */
+
+static bool is_registered = false;
+static TimeoutId timer;
+
+/* written by the timer */
+static volatile sig_atomic_t noted = false;
+static LOCKTAG noted_tag;
+static LOCKMODE noted_mode;
+
+static TimestampTz waits_since = 0; /* 0: what is wanted was had since */
+
+/* In a signal handler. The lock of a queue that this process stands in stays where it is. */
+static void
+note(void)
+{
+	LOCK	   *lock;
+
+	/* it may tick until the very end of the process */
+	if (proc_exit_inprogress || MyProc == NULL)
+		return;
+	lock = *(LOCK *volatile *) &MyProc->waitLock;
+	if (lock == NULL)
+		return;
+	noted_tag = lock->tag;
+	noted_mode = MyProc->waitLockMode;
+	noted = true;
+}
+
+/* Lets the timer tick. */
+static void
+watch(int bound_ms)
+{
+	int			interval = Max(1, Min(bound_ms, PS_WAIT_MS) / LOOKS);
+
+	if (!is_registered)
+		timer = RegisterTimeout(USER_TIMEOUT, note);
+	is_registered = true;
+	noted = false;
+	enable_timeout_every(timer, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), interval), interval);
+}
+
+void
+ps_wait_bound_process(void)
+{
+	int			ms = LockTimeout > 0 ? Min(LockTimeout, PS_WAIT_MS) : PS_WAIT_MS;
+
+	SetConfigOption("lock_timeout", psprintf("%d", ms), PGC_USERSET, PGC_S_SESSION);
+	watch(ms);
+}
+
+int
+ps_wait_bound(int ms)
+{
+	int			nest_level = NewGUCNestLevel();
+
+	if (LockTimeout > 0)
+		ms = Min(ms, LockTimeout);
+	(void) set_config_option("lock_timeout", psprintf("%d", ms), PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	watch(ms);
+	return nest_level;
+}
+
+void
+ps_wait_free(int nest_level)
+{
+	disable_timeout(timer, false);
+	AtEOXact_GUC(true, nest_level);
+}
+
+/* Adds a process to a list, once; 0 stands for a prepared transaction. */
+static void
+add_process(StringInfo list, int *pids, int *n, int pid)
+{
+	for (int i = 0; i < *n; i++)
+		if (pids[i] == pid)
+			return;
+	if (*n == MAX_NAMED)
+		return;
+	if (pid == 0)
+		appendStringInfo(list, "%sa prepared transaction", *n == 0 ? "" : ", ");
+	else
+		appendStringInfo(list, "%sprocess %d", *n == 0 ? "" : ", ", pid);
+	pids[(*n)++] = pid;
+}
+
+char *
+ps_wait_holders(const LOCKTAG *tag, LOCKMODE mode, int pid)
+{
+	LockData   *locks = GetLockStatusData();
+	LOCKMASK	conflicts = GetLockTagsMethodTable(tag)->conflictTab[mode];
+	StringInfoData list;
+	int			pids[MAX_NAMED];
+	int			n = 0;
+
+	initStringInfo(&list);
+	/* who has it, or else who is before us in the queue */
+	for (int waiting = 0; waiting < 2 && n == 0; waiting++)
+		for (int i = 0; i < locks->nelements; i++)
+		{
+			const LockInstanceData *lock = &locks->locks[i];
+			LOCKMASK	modes = waiting ? (lock->waitLockMode == NoLock ? 0 : LOCKBIT_ON(lock->waitLockMode)) : lock->holdMask;
+
+			if (memcmp(&lock->locktag, tag, sizeof(LOCKTAG)) == 0 && lock->pid != pid && (modes & conflicts) != 0)
+				add_process(&list, pids, &n, lock->pid);
+		}
+	return n == 0 ? NULL : list.data;
+}
+
+char *
+ps_wait_describe_lock(const LOCKTAG *tag, LOCKMODE mode)
+{
+	StringInfoData text;
+	const char *name = NULL;
+
+	if ((tag->locktag_type == LOCKTAG_RELATION || tag->locktag_type == LOCKTAG_TUPLE) && tag->locktag_field1 == MyDatabaseId)
+		name = get_rel_name(tag->locktag_field2);
+	initStringInfo(&text);
+	if (name != NULL && tag->locktag_type == LOCKTAG_RELATION)
+		appendStringInfo(&text, "%s on \"%s\"", GetLockmodeName(tag->locktag_lockmethodid, mode), name);
+	else if (name != NULL)
+		appendStringInfo(&text, "a row of \"%s\"", name);
+	else
+	{
+		appendStringInfo(&text, "%s on ", GetLockmodeName(tag->locktag_lockmethodid, mode));
+		DescribeLockTag(&text, tag);
+	}
+	return text.data;
+}
+
+int
+ps_wait_keeper(TransactionId xid)
+{
+	static TransactionId known = InvalidTransactionId;
+	static int	keeper;
+	static PsMoment known_at;
+	LockData   *locks;
+	LOCKTAG		tag;
+
+	/* one transaction may keep many rows */
+	if (xid == known && ps_clock_now() < ps_moment_plus(known_at, PS_WAIT_MS))
+		return keeper;
+	known = xid;
+	known_at = ps_clock_now();
+	keeper = PS_PREPARED;
+	locks = GetLockStatusData();
+	SET_LOCKTAG_TRANSACTION(tag, xid);
+	for (int i = 0; i < locks->nelements; i++)
+		if (memcmp(&locks->locks[i].locktag, &tag, sizeof(LOCKTAG)) == 0 && locks->locks[i].holdMask != 0 &&
+			locks->locks[i].pid != 0)
+			keeper = locks->locks[i].pid;
+	return keeper;
+}
+
+const char *
+ps_wait_keeper_name(int keeper)
+{
+	return keeper > 0 ? psprintf("process %d", keeper) : "a prepared transaction";
+}
+
+bool
+ps_wait_explain(ErrorData *error)
+{
+	MemoryContext context = CurrentMemoryContext;
+	const char *holders;
+	char	   *text;
+
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE || !noted)
+		return false;
+	if (waits_since == 0)
+		waits_since = GetCurrentTimestamp() - PS_WAIT_MS * INT64CONST(1000);
+	StartTransactionCommand();
+	text = ps_wait_describe_lock(&noted_tag, noted_mode);
+
+	holders = ps_wait_holders(&noted_tag, noted_mode, MyProcPid);
+	text = psprintf("waits for %s, which %s has, since %s", text, holders ? holders : "nobody any more",
+					timestamptz_to_str(waits_since));
+
+	error->message = MemoryContextStrdup(context, text);
+	error->hint = holders ? pstrdup("End the transaction that has it; what waits goes on by itself.") : NULL;
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	noted = false;
+	return true;
+}
+
+void
+ps_wait_over(void)
+{
+	waits_since = 0;
+}
+
+void
+ps_wait_rethrow(const char *what, MemoryContext context)
+{
+	const char *holders;
+
+	disable_timeout(timer, false);
+	if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE || !noted)
+		PG_RE_THROW();
+	MemoryContextSwitchTo(context);
+	holders = ps_wait_holders(&noted_tag, noted_mode, MyProcPid);
+	FlushErrorState();
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("%s waited too long for a lock", what),
+			 holders ? errdetail("It is kept by %s.", holders) : 0,
+			 errhint("End the transaction that keeps it, and try again.")));
+}

@@ -1,0 +1,222 @@
+/*
+ * locks.c
+ *	  Customer locks: transaction-level advisory locks that pg_locks shows with
+ *	  objsubid 5. No pg_advisory_lock() reaches them: only lock_customer() and
+ *	  try_lock_customer() do, for those who may apply. And the locks of the tables
+ *	  that a worker writes.
+ */
+#include "postgres.h"
+
+#include "access/twophase.h"
+#include "clock.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "settings.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "store/locks.h"
+#include "store/owner.h"
+#include "store/rebuild_schema.h"
+#include "utils/wait_event.h"
+
+#define CUSTOMER 5				/* leases have 3 and 4: process/lease.c */
+#define MAX_STEP_MS 16
+
+/* what a stream's worker uses, and what a refresh of scores does */
+static const char *const tables[] = {
+	"streams", "confirmed_code", "stream_offsets", "stream_status", "stream_gaps",
+	"materialized_profiles", "window_chunks", "event_ids", "dead_letters",
+	"outbox", "sink_pending", "dead_letter_outbox", "sink_status", "blocked_customers"
+};
+
+static const char *const score_tables[] = {
+	"streams", "materialized_profiles", "window_chunks", "outbox", "score_refresh", "segments", "segment_members", "segment_changes",
+	"score_function", "confirmed_code"
+};
+
+int64
+ps_lock_key(const char *customer_id, int len)
+{
+	return (int64) hash_bytes_extended((const unsigned char *) customer_id, len, 0);
+}
+
+static LOCKTAG
+customer_tag(int64 key)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) ((uint64) key >> 32), (uint32) key, CUSTOMER);
+	return tag;
+}
+
+/*
+ * Takes each lock once; waits where somebody else holds one. The profiles of the
+ * shadow have one writer, who waits for nobody: whoever swaps them waits for it.
+ */
+void
+ps_lock_customers(const int64 *sorted_keys, int n)
+{
+	for (int i = 0; i < n && !ps_shadow_used(); i++)
+	{
+		LOCKTAG		tag = customer_tag(sorted_keys[i]);
+
+		if (i == 0 || sorted_keys[i] != sorted_keys[i - 1])
+			(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	}
+}
+
+/* Takes what is free of the locks that are not there yet; how many are missing then. */
+static int
+take_free(const int64 *sorted_keys, int n, bool *had)
+{
+	int			missing = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		LOCKTAG		tag = customer_tag(sorted_keys[i]);
+
+		if (i > 0 && sorted_keys[i] == sorted_keys[i - 1])
+			had[i] = had[i - 1];
+		else if (!had[i])
+			had[i] = ps_shadow_used() || LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+		missing += !had[i];
+	}
+	return missing;
+}
+
+void
+ps_lock_customers_within(const int64 *sorted_keys, int n, int wait_ms, bool *had)
+{
+	PsMoment	deadline = ps_moment_plus(ps_clock_now(), wait_ms);
+	long		step = 1;
+	bool		woken = false;
+
+	memset(had, 0, n * sizeof(bool));
+	while (take_free(sorted_keys, n, had) > 0)
+	{
+		long		left = (long) ps_clock_left(deadline);
+
+		if (wait_ms <= 0 || left <= 0)
+			break;
+		if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(step, left),
+					  PG_WAIT_LOCK | LOCKTAG_ADVISORY) & WL_LATCH_SET)
+		{
+			woken = true;
+			ResetLatch(MyLatch);
+		}
+		CHECK_FOR_INTERRUPTS();
+		step = Min(2 * step, MAX_STEP_MS);
+	}
+	if (woken)
+		SetLatch(MyLatch);		/* it was meant for our caller */
+}
+
+bool
+ps_lock_is_free(int64 key)
+{
+	LOCKTAG		tag = customer_tag(key);
+
+	if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	(void) LockRelease(&tag, ExclusiveLock, true);
+	return true;
+}
+
+int
+ps_lock_holder(int64 key)
+{
+	LOCKTAG		tag = customer_tag(key);
+	LockData   *locks = GetLockStatusData();
+
+	for (int i = 0; i < locks->nelements; i++)
+		if (memcmp(&locks->locks[i].locktag, &tag, sizeof(LOCKTAG)) == 0 && locks->locks[i].holdMask != 0)
+			return locks->locks[i].pid;
+	return 0;
+}
+
+void
+ps_lock_all(const char *const *names, int n, LOCKMODE mode)
+{
+	Oid		   *relids = palloc(n * sizeof(Oid));
+	int			locked = 0;
+
+	while (locked < n)
+	{
+		/* names are looked up again after a wait: a table may be gone then */
+		Oid			relid = ps_own_table(ps_shadow_schema(names[locked]), names[locked]);
+		bool		free = OidIsValid(relid) && ConditionalLockRelationOid(relid, mode);
+
+		if (free)
+		{
+			relids[locked++] = relid;
+			continue;
+		}
+		while (locked > 0)
+			UnlockRelationOid(relids[--locked], mode);
+		if (!OidIsValid(relid))
+			return;
+		LockRelationOid(relid, mode);
+		UnlockRelationOid(relid, mode);
+	}
+}
+
+void
+ps_lock_tables(void)
+{
+	ps_lock_all(tables, lengthof(tables), RowExclusiveLock);
+}
+
+void
+ps_lock_definitions(LOCKMODE mode)
+{
+	static const char *const definitions[] = {"streams", "stream_status"};
+
+	ps_lock_all(definitions, lengthof(definitions), mode);
+}
+
+void
+ps_lock_score_tables(void)
+{
+	ps_lock_all(score_tables, lengthof(score_tables), RowExclusiveLock);
+}
+
+void
+ps_lock_copy(const char *schema, LOCKMODE mode)
+{
+	/* applying comes to event_ids first: who holds it meets no applier in the others */
+	static const char *const filled[] = {
+		"event_ids", "materialized_profiles", "window_chunks", "dead_letters", "stream_offsets", "stream_gaps",
+		"stream_status"
+	};
+
+	/* how a stream shall run and says that it does is no content */
+	int			n = strcmp(schema, PS_SCHEMA) == 0 ? lengthof(filled) - 1 : lengthof(filled);
+	Oid			relids[lengthof(filled)] = {InvalidOid};
+	int			kept = -1;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (i == kept)
+			continue;
+		relids[i] = ps_own_table(schema, filled[i]);
+		if (!OidIsValid(relids[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_TABLE),
+					 errmsg("table %s.%s does not exist", schema, filled[i])));
+		if (ConditionalLockRelationOid(relids[i], mode))
+			continue;
+		for (int j = 0; j < n; j++)
+			if (j < i || j == kept)
+				UnlockRelationOid(relids[j], mode);
+		LockRelationOid(relids[i], mode);
+		kept = i;
+		i = -1;
+	}
+}
+
+int
+ps_lock_table_size(void)
+{
+	return max_locks_per_xact * (MaxConnections + max_prepared_xacts);
+}

@@ -1,0 +1,312 @@
+/*
+ * rebuild_catalog.c
+ *	  The SQL of stream_rebuilds, and of what a rebuild and the functions that
+ *	  control it read of both copies of stream_offsets.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "core/offset_set.h"
+#include "miscadmin.h"
+#include "store/locks.h"
+#include "store/plan.h"
+#include "store/rebuild_catalog.h"
+#include "store/rebuild_schema.h"
+#include "store/state_log.h"
+#include "store/stream_catalog.h"
+#include "utils/builtins.h"
+
+static PsPlan find_plan = {
+	.sql = "SELECT b.stream_id, s.name, b.allow_missing, COALESCE(t.enabled, false), t.state"
+	" FROM profile_stream.stream_rebuilds b JOIN profile_stream.streams s ON s.stream_id = b.stream_id"
+	" LEFT JOIN " PS_SHADOW_SCHEMA ".stream_status t ON t.stream_id = b.stream_id"
+	" WHERE b.database = $1",
+	.nargs = 1,.argtypes = {OIDOID}
+};
+
+static PsPlan describe_plan = {
+	.sql = "SELECT r.state = 'ready', pg_catalog.concat_ws(': ', r.state, r.error) FROM profile_stream.stat_rebuilds r",
+	.as_written = true
+};
+
+static PsPlan other_plan = {
+	.sql = "SELECT s.name FROM profile_stream.streams s WHERE s.stream_id <> $1 ORDER BY 1 LIMIT 1",
+	.nargs = 1,.argtypes = {INT4OID}
+};
+
+/* rows of another database came with a template: they are nobody's rebuild */
+static PsPlan forget_plan = {
+	.sql = "DELETE FROM profile_stream.stream_rebuilds"
+};
+
+static PsPlan empty_plan = {
+	.sql = "TRUNCATE " PS_SHADOW_SCHEMA ".stream_offsets, " PS_SHADOW_SCHEMA ".stream_status, "
+	PS_SHADOW_SCHEMA ".stream_gaps, " PS_SHADOW_SCHEMA ".materialized_profiles, "
+	PS_SHADOW_SCHEMA ".window_chunks, " PS_SHADOW_SCHEMA ".event_ids, " PS_SHADOW_SCHEMA ".dead_letters"
+};
+
+static PsPlan add_plan = {
+	.sql = "INSERT INTO profile_stream.stream_rebuilds (stream_id, database, allow_missing, started_at)"
+	" VALUES ($1, $2, $3, pg_catalog.clock_timestamp())",
+	.nargs = 3,.argtypes = {INT4OID, OIDOID, BOOLOID}
+};
+
+/* a status begins anew, with nothing of what the worker did before */
+static PsPlan forget_status_plan = {
+	.sql = "DELETE FROM " PS_SHADOW_SCHEMA ".stream_status t WHERE t.stream_id = $1",
+	.nargs = 1,.argtypes = {INT4OID}
+};
+
+static PsPlan add_status_plan = {
+	.sql = "INSERT INTO " PS_SHADOW_SCHEMA ".stream_status (stream_id, database, enabled, state, changed_at, cluster)"
+	" VALUES ($1, $2, $3, 'starting', pg_catalog.clock_timestamp(), $4)",
+	.nargs = 4,.argtypes = {INT4OID, OIDOID, BOOLOID, TEXTOID}
+};
+
+static PsPlan state_plan = {
+	.sql = "WITH o AS (SELECT t.state AS from_state, t.since FROM " PS_SHADOW_SCHEMA ".stream_status t WHERE t.stream_id = $1 FOR UPDATE),"
+	" n AS (UPDATE " PS_SHADOW_SCHEMA ".stream_status t SET state = $2, error = $3, hint = $4,"
+	" error_at = pg_catalog.clock_timestamp(), next_attempt_at = NULL, changed_at = pg_catalog.clock_timestamp(),"
+	" since = CASE WHEN t.state = $2 THEN t.since ELSE pg_catalog.clock_timestamp() END WHERE t.stream_id = $1),"
+	" l AS (" PS_STATE_LOG_ADD("o.from_state <> $2", "$1", "'rebuild'", "NULL", "$2", "$3", "$4") ") "
+	PS_STATE_LOG_RESULT,
+	.nargs = 4,.argtypes = {INT4OID, TEXTOID, TEXTOID, TEXTOID}
+};
+
+static PsPlan resumed_plan = {
+	.sql = "UPDATE profile_stream.stream_rebuilds b SET resumed_at = pg_catalog.clock_timestamp(),"
+	" resumed_done = (SELECT COALESCE(pg_catalog.sum(o.next_offset - o.start_offset), 0)::int8"
+	" FROM " PS_SHADOW_SCHEMA ".stream_offsets o WHERE o.stream_id = $1) WHERE b.stream_id = $1",
+	.nargs = 1,.argtypes = {INT4OID}
+};
+
+static PsPlan add_partition_plan = {
+	.sql = "INSERT INTO " PS_SHADOW_SCHEMA ".stream_offsets (stream_id, partition, epoch, start_offset, next_offset, read_offset, end_offset)"
+	" VALUES ($1, $2, $3, $4, $4, $4, $5)",
+	.nargs = 5,.argtypes = {INT4OID, INT4OID, INT4OID, INT8OID, INT8OID}
+};
+
+static PsPlan add_gap_plan = {
+	.sql = "INSERT INTO " PS_SHADOW_SCHEMA ".stream_gaps (stream_id, partition, from_offset, to_offset, reason, recorded_at)"
+	" VALUES ($1, $2, $3, $4, 'rebuild', pg_catalog.clock_timestamp())",
+	.nargs = 4,.argtypes = {INT4OID, INT4OID, INT8OID, INT8OID}
+};
+
+/* a seek may have gone back further than the stream began, unless a rebuild has begun later since */
+static PsPlan starts_plan = {
+	.sql = "SELECT o.partition, o.epoch, LEAST(o.start_offset, (SELECT pg_catalog.min(g.to_offset) FROM profile_stream.stream_gaps g"
+	" WHERE g.stream_id = o.stream_id AND g.partition = o.partition AND g.reason = 'seek' AND NOT EXISTS (SELECT"
+	" FROM profile_stream.stream_gaps l WHERE l.stream_id = g.stream_id AND l.partition = g.partition"
+	" AND l.reason = 'rebuild' AND l.recorded_at > g.recorded_at)))"
+	" FROM profile_stream.stream_offsets o WHERE o.stream_id = $1 ORDER BY 1",
+	.nargs = 1,.argtypes = {INT4OID},.as_written = true
+};
+
+/* a partition that the stream has lost is not waited for */
+static PsPlan behind_plan = {
+	.sql = "SELECT o.start_offset, o.next_offset, o.read_offset, o.finished, COALESCE(n.epoch >= o.epoch, false),"
+	" COALESCE(n.epoch > o.epoch, false), n.next_offset, n.finished"
+	" FROM profile_stream.stream_offsets o LEFT JOIN " PS_SHADOW_SCHEMA ".stream_offsets n"
+	" ON n.stream_id = o.stream_id AND n.partition = o.partition"
+	" WHERE o.stream_id = $1 AND o.state = 'running'",
+	.nargs = 1,.argtypes = {INT4OID},.as_written = true
+};
+
+static PsPlan apart_plan = {
+	.sql = "SELECT COALESCE(pg_catalog.sum(pg_catalog.abs(COALESCE(o.next_offset, n.start_offset) - COALESCE(n.next_offset, o.start_offset))), 0)::int8"
+	" FROM (SELECT * FROM profile_stream.stream_offsets WHERE stream_id = $1) o"
+	" FULL JOIN (SELECT * FROM " PS_SHADOW_SCHEMA ".stream_offsets WHERE stream_id = $1) n ON n.partition = o.partition",
+	.nargs = 1,.argtypes = {INT4OID},.as_written = true
+};
+
+/* Column of a row of the last SELECT. */
+static Datum
+column_value(uint64 row, int column)
+{
+	bool		isnull;
+
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+}
+
+PsRebuild *
+ps_rebuild_find(void)
+{
+	Datum		args[1] = {ObjectIdGetDatum(MyDatabaseId)};
+	PsRebuild  *rebuild;
+
+	if (ps_plan_run(&find_plan, args, NULL, SPI_OK_SELECT) == 0)
+		return NULL;
+	rebuild = palloc0(sizeof(PsRebuild));
+	rebuild->stream_id = DatumGetInt32(column_value(0, 1));
+	rebuild->stream = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
+	rebuild->allow_missing = DatumGetBool(column_value(0, 3));
+	rebuild->enabled = DatumGetBool(column_value(0, 4));
+	rebuild->state = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5);
+	return rebuild;
+}
+
+char *
+ps_rebuild_describe(bool *ready)
+{
+	*ready = false;
+	if (ps_plan_run(&describe_plan, NULL, NULL, SPI_OK_SELECT) == 0)
+		return pstrdup("ended");
+	*ready = DatumGetBool(column_value(0, 1));
+	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
+}
+
+char *
+ps_rebuild_other_stream(int stream_id)
+{
+	Datum		args[1] = {Int32GetDatum(stream_id)};
+
+	if (ps_plan_run(&other_plan, args, NULL, SPI_OK_SELECT) == 0)
+		return NULL;
+	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+}
+
+void
+ps_rebuild_end(void)
+{
+	ps_lock_copy(PS_SHADOW_SCHEMA, AccessExclusiveLock);
+	(void) ps_plan_run(&empty_plan, NULL, NULL, SPI_OK_UTILITY);
+	(void) ps_plan_run(&forget_plan, NULL, NULL, SPI_OK_DELETE);
+	ps_stream_tell_workers();
+}
+
+void
+ps_rebuild_add(int stream_id, bool allow_missing)
+{
+	Datum		args[3] = {Int32GetDatum(stream_id), ObjectIdGetDatum(MyDatabaseId), BoolGetDatum(allow_missing)};
+
+	ps_rebuild_end();
+	(void) ps_plan_run(&add_plan, args, NULL, SPI_OK_INSERT);
+	ps_rebuild_enable(stream_id, true);
+}
+
+void
+ps_rebuild_enable(int stream_id, bool enabled)
+{
+	Datum		args[4] = {Int32GetDatum(stream_id), ObjectIdGetDatum(MyDatabaseId), BoolGetDatum(enabled),
+	CStringGetTextDatum(ps_cluster_here())};
+
+	(void) ps_plan_run(&forget_status_plan, args, NULL, SPI_OK_DELETE);
+	(void) ps_plan_run(&add_status_plan, args, NULL, SPI_OK_INSERT);
+	ps_stream_tell_workers();
+}
+
+void
+ps_rebuild_set_state(int stream_id, const char *state, const char *error, const char *hint)
+{
+	Datum		args[4] = {Int32GetDatum(stream_id), CStringGetTextDatum(state), CStringGetTextDatum(error), CStringGetTextDatum(hint)};
+	PsStateChange change;
+
+	ps_state_log_finish(ps_plan_run(&state_plan, args, NULL, SPI_OK_SELECT), &change);
+}
+
+void
+ps_rebuild_note_resumed(int stream_id)
+{
+	Datum		args[1] = {Int32GetDatum(stream_id)};
+
+	(void) ps_plan_run(&resumed_plan, args, NULL, SPI_OK_UPDATE);
+}
+
+void
+ps_rebuild_add_partition(int stream_id, const PsRebuildStart *start, int64 end_offset)
+{
+	Datum		args[5] = {Int32GetDatum(stream_id), Int32GetDatum(start->partition), Int32GetDatum(start->epoch),
+	Int64GetDatum(start->start_offset), Int64GetDatum(end_offset)};
+
+	(void) ps_plan_run(&add_partition_plan, args, NULL, SPI_OK_INSERT);
+}
+
+void
+ps_rebuild_add_gap(int stream_id, const PsRebuildStart *start, int64 low)
+{
+	Datum		args[4] = {Int32GetDatum(stream_id), Int32GetDatum(start->partition), Int64GetDatum(start->start_offset),
+	Int64GetDatum(low)};
+
+	(void) ps_plan_run(&add_gap_plan, args, NULL, SPI_OK_INSERT);
+}
+
+List *
+ps_rebuild_starts(int stream_id)
+{
+	Datum		args[1] = {Int32GetDatum(stream_id)};
+	uint64		n = ps_plan_run(&starts_plan, args, NULL, SPI_OK_SELECT);
+	List	   *starts = NIL;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		PsRebuildStart *start = palloc(sizeof(PsRebuildStart));
+
+		start->partition = DatumGetInt32(column_value(i, 1));
+		start->epoch = DatumGetInt32(column_value(i, 2));
+		start->start_offset = DatumGetInt64(column_value(i, 3));
+		starts = lappend(starts, start);
+	}
+	return starts;
+}
+
+/* How many messages of a partition, a row of behind_plan, are finished in the stream and not in the shadow. */
+static int64
+partition_behind(uint64 row)
+{
+	int64		next = DatumGetInt64(column_value(row, 2));
+	int64		read = DatumGetInt64(column_value(row, 3));
+	int64		behind = 0;
+	PsOffsetSet now;
+	PsOffsetSet rebuilt;
+
+	if (!DatumGetBool(column_value(row, 5)))
+		return next - DatumGetInt64(column_value(row, 1)) + 1;	/* not even begun */
+	if (DatumGetBool(column_value(row, 6)))
+		return 0;				/* it knows of a newer topic */
+	ps_offset_set_init(&now, next, DatumGetByteaPP(column_value(row, 4)), CurrentMemoryContext);
+	ps_offset_set_init(&rebuilt, DatumGetInt64(column_value(row, 7)), DatumGetByteaPP(column_value(row, 8)), CurrentMemoryContext);
+	if (rebuilt.next < next)
+		return next - rebuilt.next;
+	for (int64 offset = rebuilt.next; offset < read; offset++)
+		behind += ps_offset_set_finished(&now, offset) && !ps_offset_set_finished(&rebuilt, offset);
+	return behind;
+}
+
+int64
+ps_rebuild_behind(int stream_id)
+{
+	Datum		args[1] = {Int32GetDatum(stream_id)};
+	uint64		n = ps_plan_run(&behind_plan, args, NULL, SPI_OK_SELECT);
+	int64		behind = 0;
+
+	for (uint64 i = 0; i < n; i++)
+		behind += partition_behind(i);
+	SPI_freetuptable(SPI_tuptable);
+	return behind;
+}
+
+int64
+ps_rebuild_apart(int stream_id)
+{
+	Datum		args[1] = {Int32GetDatum(stream_id)};
+
+	(void) ps_plan_read(&apart_plan, args);
+	return DatumGetInt64(column_value(0, 1));
+}
+
+/* where all before the gap is applied; what was held there is not lost */
+static PsPlan skip_plan = {
+	.sql = "UPDATE " PS_SHADOW_SCHEMA ".stream_offsets o SET next_offset = g.to_offset, read_offset = g.to_offset, finished = '',"
+	" consumed = o.consumed - o.held, held = 0, held_bytes = 0, commits = o.commits + 1, check_offset = NULL, error = NULL"
+	" FROM profile_stream.stream_gaps g WHERE o.stream_id = $1 AND o.partition = $2 AND g.stream_id = $1 AND g.partition = $2"
+	" AND g.from_offset <= o.next_offset AND g.to_offset > o.next_offset AND g.from_offset <= $3 AND g.to_offset > $3",
+	.nargs = 3,.argtypes = {INT4OID, INT4OID, INT8OID},.as_written = true
+};
+
+bool
+ps_rebuild_skip(int stream_id, int partition, int64 refused_offset)
+{
+	Datum		args[3] = {Int32GetDatum(stream_id), Int32GetDatum(partition), Int64GetDatum(refused_offset)};
+
+	return ps_plan_run(&skip_plan, args, NULL, SPI_OK_UPDATE) > 0;
+}

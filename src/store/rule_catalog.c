@@ -1,0 +1,234 @@
+/*
+ * rule_catalog.c
+ *	  Loads what users registered for event types. A trigger on each of the tables
+ *	  sends an invalidation message, after which the rules are loaded again.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "store/handler_catalog.h"
+#include "store/locks.h"
+#include "store/metric_catalog.h"
+#include "store/owner.h"
+#include "store/plan.h"
+#include "store/rule_catalog.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+static const char *const tables[] = {"attribute_maps", "metric_series", "metrics", "event_handlers", "event_upcasters", "confirmed_code"};
+
+static PsRules *loaded = NULL;
+static MemoryContext loaded_context = NULL;
+static Oid	relids[lengthof(tables)];
+static bool stale = true;
+static bool stale_at_end = false;	/* of the transaction */
+static int	holders = 0;
+
+static PsPlan maps_plan = {
+	.sql = "SELECT m.event_type, m.attribute, m.path, m.operation, m.type, m.max_items"
+	" FROM profile_stream.attribute_maps m ORDER BY m.map_id",
+	.as_written = true
+};
+
+static PsPlan other_map_plan = {
+	.sql = "SELECT m.event_type FROM profile_stream.attribute_maps m"
+	" WHERE m.attribute = $1 AND (m.type, m.operation = 'append_unique') <> ($2, $3) ORDER BY m.map_id LIMIT 1",
+	.nargs = 3,.argtypes = {TEXTOID, TEXTOID, BOOLOID},.as_written = true
+};
+
+static PsPlan add_map_plan = {
+	.sql = "INSERT INTO profile_stream.attribute_maps (event_type, attribute, path, operation, type, max_items)"
+	" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (event_type, attribute) DO NOTHING",
+	.nargs = 6,.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID},.as_written = true
+};
+
+static PsPlan remove_map_plan = {
+	.sql = "DELETE FROM profile_stream.attribute_maps m WHERE m.event_type = $1 AND m.attribute = $2",
+	.nargs = 2,.argtypes = {TEXTOID, TEXTOID},.as_written = true
+};
+
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	stale |= relid == InvalidOid;
+	for (int i = 0; i < lengthof(relids); i++)
+		stale |= relid == relids[i];
+}
+
+static void
+transaction_ended(XactEvent event, void *arg)
+{
+	stale |= stale_at_end;
+	stale_at_end = false;
+}
+
+/* Finds the tables of this database's extension, which may be another one than before. */
+static void
+watch(void)
+{
+	static bool watching = false;
+
+	if (!watching)
+	{
+		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+		RegisterXactCallback(transaction_ended, NULL);
+	}
+	watching = true;
+	for (int i = 0; i < lengthof(tables); i++)
+		relids[i] = ps_own_table(PS_SCHEMA, tables[i]);
+}
+
+static void
+load_maps(PsRules *rules)
+{
+	uint64		n = ps_plan_read(&maps_plan, NULL);
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		PsEventRules *of_type = ps_rules_of_type(rules, ps_plan_text(i, 1));
+		PsAttributeMap map = {.attribute = ps_plan_text(i, 2),.path_text = ps_plan_text(i, 3),.max_items = atoi(ps_plan_text(i, 6))};
+		const char *wrong = ps_attribute_map_init(&map, ps_plan_text(i, 4), ps_plan_text(i, 5));
+
+		if (wrong != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("map of attribute \"%s\" of event type \"%s\": %s", map.attribute, of_type->event_type, wrong),
+					 errhint("Remove it with unmap_attribute().")));
+		of_type->maps = of_type->nmaps == 0 ? palloc(sizeof(map)) : repalloc(of_type->maps, (of_type->nmaps + 1) * sizeof(map));
+		of_type->maps[of_type->nmaps++] = map;
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/* Reads all tables; as their owner, since whoever may call what needs the rules need not be able to read them. */
+static void
+load_tables(PsRules *rules)
+{
+	PsIdentity	identity = ps_become_owner();
+	int			nest_level = NewGUCNestLevel();
+
+	/* with operators that are not the caller's */
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	load_maps(rules);
+	ps_metrics_load(rules);
+	ps_handlers_load(rules);
+	ps_upcasters_load(rules);
+	AtEOXact_GUC(true, nest_level);
+	ps_become_caller(identity);
+}
+
+/* Loads all rules into a context of their own. */
+static void
+load(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "profile_stream rules", ALLOCSET_SMALL_SIZES);
+	PsRules    *rules = MemoryContextAllocZero(context, sizeof(PsRules));
+
+	stale = false;				/* what changes from here on makes it stale again */
+	PG_TRY();
+	{
+		watch();
+		SPI_connect();
+		/* the caller's may be older than the change that we were told of, but a parallel query has no other */
+		stale_at_end = IsInParallelMode();
+		PushActiveSnapshot(stale_at_end ? GetActiveSnapshot() : GetLatestSnapshot());
+		MemoryContextSwitchTo(context);
+		load_tables(rules);
+		PopActiveSnapshot();
+		SPI_finish();
+	}
+	PG_CATCH();
+	{
+		stale = true;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	if (loaded_context != NULL)
+		MemoryContextDelete(loaded_context);
+	MemoryContextSetParent(context, TopMemoryContext);
+	loaded_context = context;
+	loaded = rules;
+}
+
+void
+ps_rules_tell(void)
+{
+	Oid			relid = ps_own_table(PS_SCHEMA, "event_handlers");
+
+	if (OidIsValid(relid))
+		CacheInvalidateRelcacheByRelid(relid);
+}
+
+void
+ps_rules_lock(void)
+{
+	ps_lock_all(tables, lengthof(tables), AccessShareLock);
+}
+
+bool
+ps_rules_are_stale(void)
+{
+	return stale;
+}
+
+const PsRules *
+ps_rules_get(void)
+{
+	if (stale && holders == 0)
+		load();
+	return loaded;
+}
+
+const PsRules *
+ps_rules_hold(void)
+{
+	const PsRules *rules = ps_rules_get();
+
+	holders++;
+	return rules;
+}
+
+void
+ps_rules_release(void)
+{
+	holders--;
+}
+
+void
+ps_rules_release_all(void)
+{
+	holders = 0;
+}
+
+const char *
+ps_rules_add_map(const char *event_type, const PsAttributeMap *map)
+{
+	Datum		args[6] = {
+		CStringGetTextDatum(event_type), CStringGetTextDatum(map->attribute),
+		map->path_text ? CStringGetTextDatum(map->path_text) : (Datum) 0,
+		CStringGetTextDatum(ps_operation_name(map->operation)),
+		CStringGetTextDatum(ps_value_type_names[map->type]), Int32GetDatum(map->max_items)
+	};
+	char		nulls[6] = {' ', ' ', map->path_text ? ' ' : 'n', ' ', ' ', ' '};
+	Datum		others[3] = {args[1], args[4], BoolGetDatum(map->operation == PS_OPERATION_APPEND_UNIQUE)};
+
+	if (ps_plan_run(&other_map_plan, others, NULL, SPI_OK_SELECT) > 0)
+		return ps_plan_text(0, 1);
+	return ps_plan_run(&add_map_plan, args, nulls, SPI_OK_INSERT) > 0 ? NULL : "";
+}
+
+bool
+ps_rules_remove_map(const char *event_type, const char *attribute)
+{
+	Datum		args[2] = {CStringGetTextDatum(event_type), CStringGetTextDatum(attribute)};
+
+	return ps_plan_run(&remove_map_plan, args, NULL, SPI_OK_DELETE) > 0;
+}

@@ -1,0 +1,277 @@
+/*
+ * score_catalog.c
+ *	  The SQL of a refresh of scores, see scores.h.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "store/confirmed_code.h"
+#include "store/plan.h"
+#include "store/score_catalog.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/timestamp.h"
+
+static PsPlan due_plan = {
+	"SELECT p.customer_id FROM profile_stream.materialized_profiles p WHERE p.customer_id > $1"
+	" AND (p.scored_at IS NULL OR p.scored_at <= $2) ORDER BY p.customer_id LIMIT $3",
+	3, {TEXTOID, TIMESTAMPTZOID, INT8OID}
+};
+
+#define READ(document) \
+	"SELECT k.ordinality::int4, p.version, p.watermark, p.segment, p.churn_risk_score, p.lifetime_value," \
+	" d.segment, d.churn_risk_score, d.lifetime_value, " document \
+	" FROM pg_catalog.unnest($1) WITH ORDINALITY AS k(customer_id, ordinality)" \
+	" JOIN profile_stream.materialized_profiles p ON p.customer_id = k.customer_id" \
+	" CROSS JOIN LATERAL profile_stream.default_scores(p, $2) d"
+
+static PsPlan read_plan = {READ("NULL::jsonb"), 2, {TEXTARRAYOID, TIMESTAMPTZOID}};
+
+static PsPlan read_documents_plan = {READ("profile_stream.profile_document(p, $2)"), 2, {TEXTARRAYOID, TIMESTAMPTZOID}};
+
+static PsPlan write_plan = {
+	"UPDATE profile_stream.materialized_profiles p SET segment = n.segment, churn_risk_score = n.churn_risk_score,"
+	" lifetime_value = n.lifetime_value, scored_at = $7"
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
+	" pg_catalog.unnest($5), pg_catalog.unnest($6)) WITH ORDINALITY"
+	" AS n(customer_id, version, watermark, segment, churn_risk_score, lifetime_value, ordinality)"
+	" WHERE p.customer_id = n.customer_id AND p.version = n.version AND p.watermark = n.watermark"
+	" RETURNING n.ordinality::int4",
+	7, {TEXTARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, FLOAT8ARRAYOID, NUMERICARRAYOID, TIMESTAMPTZOID}
+};
+
+static PsPlan function_plan = {
+	"SELECT f.function, f.owner, " PS_IS_CONFIRMED("score_function", "'t'") " FROM profile_stream.score_function f", 0, {0}
+};
+
+static PsPlan clear_function_plan = {"DELETE FROM profile_stream.score_function f", 0, {0}};
+
+static PsPlan set_function_plan = {
+	"INSERT INTO profile_stream.score_function AS f (function, owner, set_at) VALUES ($1, $2, pg_catalog.now())"
+	" ON CONFLICT (is_only) DO UPDATE SET function = excluded.function, owner = excluded.owner, set_at = excluded.set_at",
+	2, {TEXTOID, REGROLEOID}
+};
+
+static PsPlan begin_plan = {
+	"INSERT INTO profile_stream.score_refresh AS r (state, started_at, pid, profiles_total, committed_at)"
+	" SELECT 'running', pg_catalog.clock_timestamp(), $1, GREATEST(c.reltuples, 0)::int8, pg_catalog.clock_timestamp()"
+	" FROM pg_catalog.pg_class c WHERE c.oid = 'profile_stream.materialized_profiles'::pg_catalog.regclass"
+	" ON CONFLICT (is_only) DO UPDATE SET state = excluded.state, started_at = excluded.started_at, finished_at = NULL, pid = excluded.pid,"
+	" profiles_total = excluded.profiles_total, profiles_done = 0, profiles_changed = 0, segment_changes = 0, profiles_failed = 0,"
+	" profiles_skipped = 0, notifications_skipped = 0, batch_ms = NULL, lock_ms = 0, committed_at = excluded.committed_at,"
+	" error = NULL, error_at = NULL",
+	1, {INT4OID}
+};
+
+static PsPlan progress_plan = {
+	"UPDATE profile_stream.score_refresh r SET profiles_done = $1, profiles_changed = $2, segment_changes = $3, profiles_failed = $4,"
+	" profiles_skipped = $5, notifications_skipped = $6, batch_ms = $7, lock_ms = $8, committed_at = pg_catalog.clock_timestamp()",
+	8, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, FLOAT8OID, FLOAT8OID}
+};
+
+static PsPlan error_plan = {
+	"UPDATE profile_stream.score_refresh r SET error = $1, error_at = pg_catalog.clock_timestamp()",
+	1, {TEXTOID}
+};
+
+static PsPlan end_plan = {
+	"UPDATE profile_stream.score_refresh r SET state = $1, finished_at = pg_catalog.clock_timestamp()",
+	1, {TEXTOID}
+};
+
+static PsPlan failed_plan = {
+	"SELECT pg_catalog.count(*) FROM profile_stream.score_refresh r WHERE r.state = 'failed'"
+	" AND r.error_at >= ALL (SELECT s.error_at FROM profile_stream.segments s WHERE s.error_at IS NOT NULL)", 0, {0}
+};
+
+static PsPlan age_plan = {
+	"SELECT COALESCE((SELECT (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - r.started_at) * 1000000)::int8"
+	" FROM profile_stream.score_refresh r), -1)",
+	0, {0}
+};
+
+/* A column of the last result's row, in the current context. */
+static Datum
+get_value(uint64 row, int column, int16 typlen)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? (Datum) 0 : datumCopy(value, typlen > 0, typlen);
+}
+
+static void
+get_scores(uint64 row, int column, PsScores *scores)
+{
+	scores->segment = ps_plan_text(row, column);
+	scores->churn_risk_score = DatumGetFloat8(get_value(row, column + 1, sizeof(float8)));
+	scores->lifetime_value = get_value(row, column + 2, -1);
+}
+
+/* The ids of profiles as an array. */
+static Datum
+ids_of(PsScored **profiles, int n)
+{
+	PsColumn	ids;
+
+	ps_column_init(&ids, TEXTOID, n);
+	for (int i = 0; i < n; i++)
+		ps_column_add_text(&ids, profiles[i]->customer_id);
+	return ps_column_array(&ids);
+}
+
+int
+ps_scores_due(const char *after, TimestampTz before, int limit, PsScored **profiles)
+{
+	Datum		args[3] = {CStringGetTextDatum(after), TimestampTzGetDatum(before), Int64GetDatum(limit)};
+	int			n = ps_plan_run(&due_plan, args, NULL, SPI_OK_SELECT);
+
+	for (int i = 0; i < n; i++)
+	{
+		profiles[i] = palloc0(sizeof(PsScored));
+		profiles[i]->customer_id = ps_plan_text(i, 1);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return n;
+}
+
+void
+ps_scores_read(PsScored **profiles, int n, TimestampTz as_of, bool documents)
+{
+	Datum		args[2] = {ids_of(profiles, n), TimestampTzGetDatum(as_of)};
+	uint64		found = ps_plan_run(documents ? &read_documents_plan : &read_plan, args, NULL, SPI_OK_SELECT);
+
+	for (uint64 i = 0; i < found; i++)
+	{
+		PsScored   *profile = profiles[DatumGetInt32(get_value(i, 1, sizeof(int32))) - 1];
+
+		profile->found = true;
+		profile->version = DatumGetInt64(get_value(i, 2, sizeof(int64)));
+		profile->watermark = DatumGetTimestampTz(get_value(i, 3, sizeof(TimestampTz)));
+		get_scores(i, 4, &profile->old);
+		get_scores(i, 7, &profile->new);
+		profile->document = get_value(i, 10, -1);
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+void
+ps_scores_write(PsScored **profiles, int n, TimestampTz scored_at)
+{
+	PsColumn	columns[6];
+	Oid			types[6] = {TEXTOID, INT8OID, TIMESTAMPTZOID, TEXTOID, FLOAT8OID, NUMERICOID};
+	Datum		args[7];
+	uint64		written;
+
+	for (int c = 0; c < lengthof(columns); c++)
+		ps_column_init(&columns[c], types[c], n);
+	for (int i = 0; i < n; i++)
+	{
+		ps_column_add_text(&columns[0], profiles[i]->customer_id);
+		ps_column_add(&columns[1], Int64GetDatum(profiles[i]->version));
+		ps_column_add(&columns[2], TimestampTzGetDatum(profiles[i]->watermark));
+		ps_column_add_text(&columns[3], profiles[i]->new.segment);
+		ps_column_add(&columns[4], Float8GetDatum(profiles[i]->new.churn_risk_score));
+		ps_column_add(&columns[5], profiles[i]->new.lifetime_value);
+	}
+	for (int c = 0; c < lengthof(columns); c++)
+		args[c] = ps_column_array(&columns[c]);
+	args[6] = TimestampTzGetDatum(scored_at);
+	written = ps_plan_run(&write_plan, args, NULL, SPI_OK_UPDATE_RETURNING);
+	for (uint64 i = 0; i < written; i++)
+		profiles[DatumGetInt32(get_value(i, 1, sizeof(int32))) - 1]->written = true;
+	SPI_freetuptable(SPI_tuptable);
+}
+
+bool
+ps_score_function_find(PsScoreFunction *found)
+{
+	bool		any = ps_plan_run(&function_plan, NULL, NULL, SPI_OK_SELECT) > 0;
+
+	if (any)
+	{
+		found->function = ps_plan_text(0, 1);
+		found->owner = DatumGetObjectId(get_value(0, 2, sizeof(Oid)));
+		found->confirmed = DatumGetBool(get_value(0, 3, sizeof(bool)));
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return any;
+}
+
+void
+ps_score_function_set(const char *function, Oid owner)
+{
+	Datum		args[2] = {(Datum) 0, ObjectIdGetDatum(owner)};
+
+	if (function == NULL)
+	{
+		(void) ps_definitions_write(&clear_function_plan, NULL, NULL, SPI_OK_DELETE);
+		return;
+	}
+	args[0] = CStringGetTextDatum(function);
+	(void) ps_definitions_write(&set_function_plan, args, NULL, SPI_OK_INSERT);
+	ps_confirm("score_function", "t");
+}
+
+void
+ps_refresh_begin(void)
+{
+	Datum		args[1] = {Int32GetDatum(MyProcPid)};
+
+	(void) ps_plan_run(&begin_plan, args, NULL, SPI_OK_INSERT);
+}
+
+void
+ps_refresh_progress(const PsRefreshCounts *counts)
+{
+	Datum		args[8] = {
+		Int64GetDatum(counts->done), Int64GetDatum(counts->changed), Int64GetDatum(counts->segment_changes), Int64GetDatum(counts->failed),
+		Int64GetDatum(counts->skipped), Int64GetDatum(counts->notifications_skipped),
+		Float8GetDatum(counts->batch_ms), Float8GetDatum(counts->lock_ms)
+	};
+
+	(void) ps_plan_run(&progress_plan, args, NULL, SPI_OK_UPDATE);
+}
+
+void
+ps_refresh_note_error(const char *error)
+{
+	Datum		args[1] = {CStringGetTextDatum(error)};
+
+	(void) ps_plan_run(&error_plan, args, NULL, SPI_OK_UPDATE);
+}
+
+static void
+set_state(const char *state)
+{
+	Datum		args[1] = {CStringGetTextDatum(state)};
+
+	(void) ps_plan_run(&end_plan, args, NULL, SPI_OK_UPDATE);
+}
+
+void
+ps_refresh_end(const PsRefreshCounts *counts)
+{
+	ps_refresh_progress(counts);
+	set_state("done");
+}
+
+void
+ps_refresh_fail(const char *error)
+{
+	ps_refresh_note_error(error);
+	set_state("failed");
+}
+
+bool
+ps_refresh_has_failed(void)
+{
+	return ps_plan_number(&failed_plan, NULL) > 0;
+}
+
+int64
+ps_refresh_age_us(void)
+{
+	return ps_plan_number(&age_plan, NULL);
+}

@@ -1,0 +1,337 @@
+/*
+ * segment_catalog.c
+ *	  The SQL of segments by rule and of segment_changes, see segments.h.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "nodes/parsenodes.h"
+#include "parser/parser.h"
+#include "store/confirmed_code.h"
+#include "store/plan.h"
+#include "store/segment_catalog.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/timestamp.h"
+
+static PsPlan create_plan = {
+	"INSERT INTO profile_stream.segments (name, predicate, owner, created_at) VALUES ($1, $2, $3, pg_catalog.now())"
+	" ON CONFLICT (name) DO NOTHING",
+	3, {TEXTOID, TEXTOID, REGROLEOID}
+};
+
+static PsPlan give_plan = {"UPDATE profile_stream.segments s SET owner = $2 WHERE s.name = $1", 2, {TEXTOID, REGROLEOID}};
+
+static PsPlan drop_plan = {"DELETE FROM profile_stream.segments s WHERE s.name = $1", 1, {TEXTOID}};
+
+static PsPlan find_plan = {
+	"SELECT s.name, s.predicate, s.owner, " PS_IS_CONFIRMED("segment", "s.name")
+	" FROM profile_stream.segments s WHERE $1 IS NULL OR s.name = $1 ORDER BY s.error_at NULLS FIRST, s.name",
+	1, {TEXTOID}
+};
+
+static PsPlan note_plan = {
+	"UPDATE profile_stream.segments s SET refreshed_at = CASE WHEN $2 IS NULL THEN pg_catalog.clock_timestamp() ELSE s.refreshed_at END,"
+	" error = $2, error_at = CASE WHEN $2 IS NOT NULL THEN pg_catalog.clock_timestamp() END,"
+	" failing_since = CASE WHEN $2 IS NOT NULL THEN COALESCE(s.failing_since, pg_catalog.clock_timestamp()) END WHERE s.name = $1",
+	2, {TEXTOID, TEXTOID}
+};
+
+static PsPlan range_plan = {
+	"SELECT x.customer_id FROM profile_stream.materialized_profiles x WHERE x.customer_id > $1"
+	" ORDER BY x.customer_id OFFSET $2 - 1 LIMIT 1",
+	2, {TEXTOID, INT8OID}
+};
+
+#define IN_RANGE(id) id " > $1 AND ($2 IS NULL OR " id " <= $2)"
+
+static PsPlan members_plan = {
+	"SELECT m.customer_id FROM profile_stream.segment_members m WHERE m.segment = $3 AND " IN_RANGE("m.customer_id") " ORDER BY m.customer_id",
+	3, {TEXTOID, TEXTOID, TEXTOID}
+};
+
+static PsPlan enter_plan = {
+	"INSERT INTO profile_stream.segment_members (segment, customer_id, entered_at)"
+	" SELECT $1, p.customer_id, $3 FROM pg_catalog.unnest($2) AS n(customer_id)"
+	" JOIN profile_stream.materialized_profiles p ON p.customer_id = n.customer_id ON CONFLICT DO NOTHING RETURNING customer_id",
+	3, {TEXTOID, TEXTARRAYOID, TIMESTAMPTZOID}
+};
+
+static PsPlan leave_plan = {
+	"DELETE FROM profile_stream.segment_members m USING pg_catalog.unnest($2) AS n(customer_id)"
+	" WHERE m.segment = $1 AND m.customer_id = n.customer_id RETURNING m.customer_id",
+	2, {TEXTOID, TEXTARRAYOID}
+};
+
+static PsPlan add_changes_plan = {
+	"INSERT INTO profile_stream.segment_changes (customer_id, kind, from_segment, to_segment, changed_at)"
+	" SELECT n.customer_id, $4, n.from_segment, n.to_segment, $5 FROM ROWS FROM"
+	" (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS n(customer_id, from_segment, to_segment)",
+	5, {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID}
+};
+
+static PsPlan discard_plan = {
+	"DELETE FROM profile_stream.segment_changes c WHERE c.change_id = ANY (ARRAY("
+	" SELECT x.change_id FROM profile_stream.segment_changes x WHERE x.changed_at < $1 ORDER BY x.changed_at LIMIT $2))",
+	2, {TIMESTAMPTZOID, INT8OID}
+};
+
+/* What one condition looks like in a statement; it begins behind SELECT. */
+#define SELECT_BEGIN "SELECT "
+#define MATCHES_BEGIN \
+	"SELECT pg_catalog.array_agg(customer_id ORDER BY customer_id) FROM profile_stream.segment_profiles WHERE " IN_RANGE("customer_id") " AND ("
+
+bool
+ps_segment_create(const PsSegment *segment)
+{
+	Datum		args[3] = {CStringGetTextDatum(segment->name), CStringGetTextDatum(segment->predicate), ObjectIdGetDatum(segment->owner)};
+
+	if (ps_definitions_write(&create_plan, args, NULL, SPI_OK_INSERT) == 0)
+		return false;
+	ps_confirm("segment", segment->name);
+	return true;
+}
+
+void
+ps_segment_give(const char *name, Oid owner)
+{
+	Datum		args[2] = {CStringGetTextDatum(name), ObjectIdGetDatum(owner)};
+
+	(void) ps_definitions_write(&give_plan, args, NULL, SPI_OK_UPDATE);
+	ps_confirm("segment", name);
+}
+
+void
+ps_segment_drop(const char *name)
+{
+	Datum		args[1] = {CStringGetTextDatum(name)};
+
+	(void) ps_plan_run(&drop_plan, args, NULL, SPI_OK_DELETE);
+}
+
+List *
+ps_segments_find(const char *name)
+{
+	Datum		args[1] = {name ? CStringGetTextDatum(name) : (Datum) 0};
+	uint64		n = ps_plan_run(&find_plan, args, name ? " " : "n", SPI_OK_SELECT);
+	List	   *segments = NIL;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		PsSegment  *segment = palloc(sizeof(PsSegment));
+		bool		isnull;
+
+		segment->name = ps_plan_text(i, 1);
+		segment->predicate = ps_plan_text(i, 2);
+		segment->owner = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3, &isnull));
+		segment->confirmed = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 4, &isnull));
+		segments = lappend(segments, segment);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return segments;
+}
+
+void
+ps_segment_note(const char *name, const char *error)
+{
+	Datum		args[2] = {CStringGetTextDatum(name), error ? CStringGetTextDatum(error) : (Datum) 0};
+
+	(void) ps_plan_run(&note_plan, args, error ? "  " : " n", SPI_OK_UPDATE);
+}
+
+char *
+ps_segments_range(const char *after, int limit)
+{
+	Datum		args[2] = {CStringGetTextDatum(after), Int64GetDatum(limit)};
+	char	   *upto = NULL;
+
+	if (ps_plan_run(&range_plan, args, NULL, SPI_OK_SELECT) > 0)
+		upto = ps_plan_text(0, 1);
+	SPI_freetuptable(SPI_tuptable);
+	return upto;
+}
+
+/* Positions are of a statement that the caller has not written. */
+static void
+forget_position(void *arg)
+{
+	errposition(0);
+	errcontext("predicate of a segment");
+}
+
+/* Whether a statement is SELECT and one expression, and nothing else. */
+static bool
+is_one_expression(const char *sql)
+{
+	List	   *statements = raw_parser(sql, RAW_PARSE_DEFAULT);
+	SelectStmt *select;
+	SelectStmt	bare = {.type = T_SelectStmt};
+	ResTarget  *target;
+
+	if (list_length(statements) != 1)
+		return false;
+	select = (SelectStmt *) linitial_node(RawStmt, statements)->stmt;
+	if (!IsA(select, SelectStmt) || list_length(select->targetList) != 1)
+		return false;
+	target = linitial_node(ResTarget, select->targetList);
+	bare.targetList = select->targetList;
+	/* LIMIT ALL and the like are in no field that is left empty */
+	bare.limitOption = select->limitOption;
+	return equal(select, &bare) && target->name == NULL && target->indirection == NIL;
+}
+
+/*
+ * The text must be one expression by itself, which keeps its parentheses in
+ * pairs, and so be one in parentheses too. What is behind a comment does not count.
+ */
+const char *
+ps_segment_check(const char *predicate)
+{
+	ErrorContextCallback callback = {error_context_stack, forget_position, NULL};
+	bool		is_one;
+
+	error_context_stack = &callback;
+	is_one = is_one_expression(psprintf(SELECT_BEGIN "%s\n", predicate)) &&
+		is_one_expression(psprintf(SELECT_BEGIN "(%s\n)", predicate));
+	error_context_stack = callback.previous;
+	return is_one ? NULL : "a predicate must be one expression";
+}
+
+Datum
+ps_segment_matches(const char *predicate, const char *after, const char *upto)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	static Oid	types[2] = {TEXTOID, TEXTOID};
+	Datum		args[2] = {CStringGetTextDatum(after), upto ? CStringGetTextDatum(upto) : (Datum) 0};
+	Datum		members;
+	bool		isnull;
+	const char *wrong = ps_segment_check(predicate);
+	int			result;
+
+	/* the table may say something else than create_segment() has checked */
+	if (wrong != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("%s", wrong)));
+	result = SPI_execute_with_args(psprintf(MATCHES_BEGIN "%s\n)", predicate), 2, types, args, upto ? NULL : " n", true, 0);
+	if (result != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "unexpected result %s of a predicate", SPI_result_code_string(result));
+	MemoryContextSwitchTo(caller);
+	members = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	members = isnull ? PointerGetDatum(construct_empty_array(TEXTOID)) : datumCopy(members, false, -1);
+	SPI_freetuptable(SPI_tuptable);
+	return members;
+}
+
+static PsMove *
+make_move(const char *customer_id, bool enters)
+{
+	PsMove	   *move = palloc0(sizeof(PsMove));
+
+	move->customer_id = customer_id;
+	move->enters = enters;
+	return move;
+}
+
+/* Both are in the order of the bytes, as the collation of the ids is. */
+int
+ps_segment_moves(const char *name, const char *after, const char *upto, Datum matches, PsMove ***moves)
+{
+	Datum		args[3] = {CStringGetTextDatum(after), upto ? CStringGetTextDatum(upto) : (Datum) 0, CStringGetTextDatum(name)};
+	Datum	   *values;
+	int			nmatches;
+	int			nmembers = ps_plan_run(&members_plan, args, upto ? NULL : " n ", SPI_OK_SELECT);
+	int			n = 0;
+	int			member = 0;
+	int			match = 0;
+
+	deconstruct_array(DatumGetArrayTypeP(matches), TEXTOID, -1, false, TYPALIGN_INT, &values, NULL, &nmatches);
+	*moves = palloc(Max(nmatches + nmembers, 1) * sizeof(PsMove *));
+	while (member < nmembers || match < nmatches)
+	{
+		char	   *is = member < nmembers ? ps_plan_text(member, 1) : NULL;
+		char	   *shall = match < nmatches ? TextDatumGetCString(values[match]) : NULL;
+		int			order = is == NULL ? 1 : shall == NULL ? -1 : strcmp(is, shall);
+
+		if (order != 0)
+			(*moves)[n++] = make_move(order < 0 ? is : shall, order > 0);
+		member += order <= 0;
+		match += order >= 0;
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return n;
+}
+
+/* Notes which of the moves the last statement made. */
+static void
+note_done(PsMove **moves, int n, bool enter)
+{
+	for (uint64 row = 0; row < SPI_processed; row++)
+	{
+		char	   *customer_id = ps_plan_text(row, 1);
+
+		for (int i = 0; i < n; i++)
+			if (moves[i]->enters == enter && !moves[i]->done && strcmp(moves[i]->customer_id, customer_id) == 0)
+			{
+				moves[i]->done = true;
+				break;
+			}
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+void
+ps_segment_move(const char *name, PsMove **moves, int n, TimestampTz at)
+{
+	PsColumn	ids[2];			/* who leaves, who enters */
+	Datum		args[3] = {CStringGetTextDatum(name), (Datum) 0, TimestampTzGetDatum(at)};
+
+	ps_column_init(&ids[0], TEXTOID, n);
+	ps_column_init(&ids[1], TEXTOID, n);
+	for (int i = 0; i < n; i++)
+		ps_column_add_text(&ids[moves[i]->enters], moves[i]->customer_id);
+	args[1] = ps_column_array(&ids[0]);
+	if (ids[0].n > 0)
+	{
+		(void) ps_plan_run(&leave_plan, args, NULL, SPI_OK_DELETE_RETURNING);
+		note_done(moves, n, false);
+	}
+	args[1] = ps_column_array(&ids[1]);
+	if (ids[1].n > 0)
+	{
+		(void) ps_plan_run(&enter_plan, args, NULL, SPI_OK_INSERT_RETURNING);
+		note_done(moves, n, true);
+	}
+}
+
+void
+ps_segment_changes_add(const PsSegmentChange *changes, int n, const char *kind, TimestampTz at)
+{
+	PsColumn	columns[3];
+	Datum		args[5];
+
+	if (n == 0)
+		return;
+	for (int c = 0; c < lengthof(columns); c++)
+		ps_column_init(&columns[c], TEXTOID, n);
+	for (int i = 0; i < n; i++)
+	{
+		ps_column_add_text(&columns[0], changes[i].customer_id);
+		ps_column_add_text(&columns[1], changes[i].from);
+		ps_column_add_text(&columns[2], changes[i].to);
+	}
+	for (int c = 0; c < lengthof(columns); c++)
+		args[c] = ps_column_array(&columns[c]);
+	args[3] = CStringGetTextDatum(kind);
+	args[4] = TimestampTzGetDatum(at);
+	(void) ps_plan_run(&add_changes_plan, args, NULL, SPI_OK_INSERT);
+}
+
+uint64
+ps_segment_changes_discard(TimestampTz before, int limit)
+{
+	Datum		args[2] = {TimestampTzGetDatum(before), Int64GetDatum(limit)};
+
+	return ps_plan_run(&discard_plan, args, NULL, SPI_OK_DELETE);
+}

@@ -1,0 +1,179 @@
+/*
+ * user_code.c
+ *	  What holds code of users, see contain.h.
+ *
+ *	  Time: a timer cancels the code. Code can catch that, so that the second tick
+ *	  ends the process, which nothing can catch. It ticks while the code is planned,
+ *	  too: an IMMUTABLE function of constants is called then.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "catalog/namespace.h"
+#include "catalog/objectaccess.h"
+#include "compat.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "settings.h"
+#include "storage/ipc.h"
+#include "store/rebuild_schema.h"
+#include "store/user_code.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+typedef enum Ending
+{
+	NOT_ENDED,
+	TOOK_TOO_LONG,
+	SIGNALLED_ITSELF,
+	GAVE_UP
+} Ending;
+
+static volatile sig_atomic_t is_on = false;
+static volatile sig_atomic_t ending = NOT_ENDED;
+static TimeoutId timer = MAX_TIMEOUTS;
+static bool timer_is_set = false;
+static const char *limit;		/* the setting that says how long */
+static object_access_hook_type next_access_hook = NULL;
+static ExecutorCheckPerms_hook_type next_perms_hook = NULL;
+
+/* Refuses functions that take or drop locks of the session. */
+static void
+check_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *arg)
+{
+	if (is_on && access == OAT_FUNCTION_EXECUTE &&
+		object_id >= F_PG_ADVISORY_LOCK_INT8 && object_id <= F_PG_ADVISORY_UNLOCK_ALL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s() cannot be called by code that profile_stream calls", get_func_name(object_id)),
+				 errhint("Locks of a session would outlast the call. Use pg_advisory_xact_lock().")));
+	if (next_access_hook)
+		next_access_hook(access, class_id, object_id, sub_id, arg);
+}
+
+/* Whether it is a table of which the process holds rows in memory, which it writes later. */
+static bool
+is_worked_on(Oid relid)
+{
+	static const char *const tables[] = {"materialized_profiles", "window_chunks", "event_ids", "stream_offsets"};
+	Oid			schema = get_rel_namespace(relid);
+	char	   *name = get_rel_name(relid);
+
+	if (name == NULL || (schema != get_namespace_oid(PS_SCHEMA, true) && schema != get_namespace_oid(PS_SHADOW_SCHEMA, true)))
+		return false;
+	for (int i = 0; i < lengthof(tables); i++)
+		if (strcmp(name, tables[i]) == 0)
+			return true;
+	return false;
+}
+
+/* Refuses to write what the process works on, for which the rights of a superuser would do. */
+static bool
+check_permissions(PS_CHECK_PERMS_ARGS)
+{
+	ListCell   *cell;
+
+	foreach(cell, is_on ? ps_checked_relations : NIL)
+	{
+		PsCheckedRelation *relation = lfirst(cell);
+
+		if ((relation->requiredPerms & (ACL_INSERT | ACL_UPDATE | ACL_DELETE)) == 0 || !is_worked_on(relation->relid))
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("table %s.%s cannot be written or locked by code that profile_stream calls",
+						get_namespace_name(get_rel_namespace(relation->relid)), get_rel_name(relation->relid)),
+				 errhint("Return what shall change in the profile instead.")));
+	}
+	return next_perms_hook ? next_perms_hook(PS_CHECK_PERMS_PASS) : true;
+}
+
+void
+ps_contain_init(void)
+{
+	next_access_hook = object_access_hook;
+	object_access_hook = check_access;
+	next_perms_hook = ExecutorCheckPerms_hook;
+	ExecutorCheckPerms_hook = check_permissions;
+}
+
+bool
+ps_contain_others_check(void)
+{
+	return ExecutorCheckPerms_hook != check_permissions || next_perms_hook != NULL;
+}
+
+/* The timer, in a signal handler. */
+static void
+tick(void)
+{
+	if (!is_on)
+		return;
+	InterruptPending = true;
+	if (ending != TOOK_TOO_LONG)
+	{
+		ending = TOOK_TOO_LONG;
+		QueryCancelPending = true;
+		return;
+	}
+	ending = GAVE_UP;
+	ProcDiePending = true;
+}
+
+bool
+ps_contain_signalled_itself(void)
+{
+	if (!is_on)
+		return false;
+	ending = SIGNALLED_ITSELF;
+	InterruptPending = true;
+	QueryCancelPending = true;
+	return true;
+}
+
+bool
+ps_contain_is_on(void)
+{
+	return is_on;
+}
+
+bool
+ps_contain_gave_up(void)
+{
+	return is_on && ending == GAVE_UP;
+}
+
+void
+ps_contain_begin(int timeout_ms, const char *setting)
+{
+	limit = setting;
+	ending = NOT_ENDED;
+	is_on = true;
+	timer_is_set = timeout_ms > 0;
+	if (!timer_is_set)
+		return;
+	if (timer == MAX_TIMEOUTS)
+		timer = RegisterTimeout(USER_TIMEOUT, tick);
+	/* cheap: as long as an alarm is due that was set for an earlier call, no other is set */
+	enable_timeout_every(timer, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms), timeout_ms);
+}
+
+const char *
+ps_contain_end(void)
+{
+	static char took[128];		/* outlives the subtransaction that the call ends with */
+
+	if (timer_is_set)
+		disable_timeout(timer, false);
+	timer_is_set = false;
+	is_on = false;
+	if (ending == NOT_ENDED)
+		return NULL;
+	QueryCancelPending = false;
+	snprintf(took, sizeof(took), "took longer than %s", limit);
+	return ending == SIGNALLED_ITSELF ? "cancelled or terminated its own process" : took;
+}
