@@ -5,7 +5,7 @@
  */
 #include "postgres.h"
 
-#include "message_copy.h"
+#include "message.h"
 
 Size
 ps_message_space(const PsMessage *message)

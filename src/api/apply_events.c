@@ -12,6 +12,7 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "settings.h"
 #include "store/distributed.h"
 #include "store/event_log.h"
 #include "store/extension.h"

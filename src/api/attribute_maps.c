@@ -9,7 +9,6 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "settings.h"
 #include "store/rule_catalog.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"

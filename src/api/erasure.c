@@ -14,6 +14,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "settings.h"
 #include "store/blocked.h"
 #include "store/customer_erasure.h"
 #include "store/distributed.h"

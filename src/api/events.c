@@ -13,6 +13,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "settings.h"
 #include "store/rule_catalog.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"

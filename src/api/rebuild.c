@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "process/lease.h"
+#include "settings.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "store/lock_wait.h"

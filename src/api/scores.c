@@ -15,7 +15,6 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "scores/refresh.h"
-#include "settings.h"
 #include "store/distributed.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"

@@ -8,6 +8,7 @@
 #include "api/caller.h"
 #include "miscadmin.h"
 #include "process/lease.h"
+#include "settings.h"
 #include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"

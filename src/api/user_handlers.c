@@ -14,6 +14,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "settings.h"
 #include "store/function.h"
 #include "store/handler_catalog.h"
 #include "store/locks.h"

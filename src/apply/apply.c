@@ -13,6 +13,7 @@
 #include "apply/apply_state.h"
 #include "core/customer_table.h"
 #include "executor/spi.h"
+#include "settings.h"
 #include "store/blocked.h"
 #include "store/chunk_store.h"
 #include "store/dead_letters.h"

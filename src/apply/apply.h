@@ -9,6 +9,7 @@
 
 #include "core/event.h"
 #include "core/handlers.h"
+#include "message.h"
 #include "store/offsets.h"
 
 typedef enum PsNotifyMode

@@ -8,6 +8,7 @@
 #include "apply/apply.h"
 #include "core/redact.h"
 #include "mb/pg_wchar.h"
+#include "settings.h"
 #include "store/locks.h"
 
 void

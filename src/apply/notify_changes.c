@@ -7,6 +7,7 @@
 
 #include "apply/apply_state.h"
 #include "apply/notify.h"
+#include "settings.h"
 #include "store/profile_store.h"
 #include "store/stream_catalog.h"
 

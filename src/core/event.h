@@ -10,7 +10,7 @@
 #define PS_EVENT_H
 
 #include "core/timestamp.h"
-#include "settings.h"
+#include "message.h"
 
 typedef enum PsJsonType
 {

@@ -15,6 +15,7 @@
 #define PS_FORMAT_H
 
 #include "core/path.h"
+#include "message.h"
 
 #define PS_MAX_SOURCES 8		/* of one member */
 #define PS_MAX_JOINED 4			/* in one source */

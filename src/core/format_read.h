@@ -7,6 +7,7 @@
 #define PS_FORMAT_READ_H
 
 #include "core/format.h"
+#include "message.h"
 
 /* What is known of a message while it is read. */
 typedef struct PsReading

@@ -7,6 +7,7 @@
 
 #include "common/pg_prng.h"
 #include "core/format.h"
+#include "message.h"
 
 #define PS_FUZZ_MAX_BYTES 2048
 

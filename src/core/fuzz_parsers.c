@@ -15,7 +15,7 @@
 #include "core/redact.h"
 #include "core/text.h"
 #include "mb/pg_wchar.h"
-#include "message_copy.h"
+#include "message.h"
 
 #define MAX_BYTES 200
 

@@ -8,7 +8,7 @@
 #include "core/redact.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
-#include "settings.h"
+#include "message.h"
 
 #define MAX_UNIT 4				/* bytes of one character */
 

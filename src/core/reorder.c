@@ -9,7 +9,7 @@
 #include "core/reorder.h"
 #include "lib/ilist.h"
 #include "lib/pairingheap.h"
-#include "message_copy.h"
+#include "message.h"
 #include "utils/memutils.h"
 
 typedef struct HeldCustomer

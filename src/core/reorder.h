@@ -12,6 +12,7 @@
 
 #include "clock.h"
 #include "core/event.h"
+#include "message.h"
 
 typedef struct PsReorder PsReorder;
 

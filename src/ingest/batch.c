@@ -13,6 +13,7 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "settings.h"
 #include "store/lock_wait.h"
 #include "store/locks.h"
 #include "store/owner.h"

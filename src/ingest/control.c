@@ -18,6 +18,7 @@
 #include "postmaster/interrupt.h"
 #include "process/invalidation.h"
 #include "process/lease.h"
+#include "settings.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "store/extension.h"

@@ -9,7 +9,7 @@
 #include "core/customer_table.h"
 #include "ingest/deferred.h"
 #include "lib/ilist.h"
-#include "message_copy.h"
+#include "message.h"
 #include "store/lock_wait.h"
 #include "store/locks.h"
 #include "utils/memutils.h"

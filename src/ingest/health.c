@@ -13,6 +13,7 @@
 #include "access/xact.h"
 #include "executor/spi.h"
 #include "ingest/worker.h"
+#include "settings.h"
 #include "storage/ipc.h"
 #include "store/locks.h"
 #include "utils/snapmgr.h"

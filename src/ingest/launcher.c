@@ -22,6 +22,7 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "process/lease.h"
+#include "settings.h"
 #include "sink/relay.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"

@@ -6,7 +6,7 @@
 #include "postgres.h"
 
 #include "ingest/worker.h"
-#include "message_copy.h"
+#include "message.h"
 
 void
 ps_progress_init(PsPartition *partition, const PsStoredOffset *stored, MemoryContext context)

@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "process/lease.h"
 #include "scores/refresh.h"
+#include "settings.h"
 #include "store/expired.h"
 #include "store/locks.h"
 #include "store/owner.h"

@@ -12,6 +12,7 @@
 #include "ingest/deferred.h"
 #include "kafka/consumer.h"
 #include "kafka/lookup.h"
+#include "message.h"
 #include "process/logged_reasons.h"
 #include "store/partition_catalog.h"
 #include "store/stream_catalog.h"

@@ -13,6 +13,7 @@
 #include "kafka/client.h"
 #include "kafka/consumer.h"
 #include "kafka/thread.h"
+#include "settings.h"
 #include "utils/timestamp.h"
 
 struct PsConsumer

@@ -7,8 +7,8 @@
 #define PS_CONSUMER_H
 
 #include "clock.h"
+#include "message.h"
 #include "nodes/pg_list.h"
-#include "settings.h"
 
 typedef struct PsConsumer PsConsumer;
 

@@ -19,6 +19,7 @@
 #include "kafka/options.h"
 #include "kafka/producer.h"
 #include "kafka/thread.h"
+#include "settings.h"
 
 #define CALL_MS 10000			/* of one call, which is then repeated */
 #define OVERDUE_MS 20000		/* of one call that librdkafka does not end, as 2.14.2 may after a freeze */

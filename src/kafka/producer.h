@@ -10,8 +10,8 @@
 #ifndef PS_PRODUCER_H
 #define PS_PRODUCER_H
 
-#include "settings.h"
 
+#include "message.h"
 #include "nodes/pg_list.h"
 
 typedef enum PsProducerState

@@ -12,6 +12,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "scores/refresh.h"
+#include "settings.h"
 #include "store/confirmed_code.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"

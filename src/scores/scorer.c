@@ -15,6 +15,7 @@
 #include "postmaster/interrupt.h"
 #include "process/lease.h"
 #include "scores/refresh.h"
+#include "settings.h"
 #include "storage/ipc.h"
 #include "store/lock_wait.h"
 #include "store/owner.h"

@@ -9,6 +9,7 @@
 
 #include "miscadmin.h"
 #include "scores/refresh.h"
+#include "settings.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"

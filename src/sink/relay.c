@@ -20,6 +20,7 @@
 #include "postmaster/interrupt.h"
 #include "process/invalidation.h"
 #include "process/lease.h"
+#include "settings.h"
 #include "sink/relay.h"
 #include "sink/sink.h"
 #include "storage/ipc.h"

@@ -6,7 +6,8 @@
 #ifndef PS_DEAD_LETTER_OUTBOX_H
 #define PS_DEAD_LETTER_OUTBOX_H
 
-#include "settings.h"
+#include "message.h"
+
 
 /* Notes new letters, an array of ids, if the stream has a topic for them. */
 extern void ps_dead_letter_outbox_add(int stream_id, Datum ids);

@@ -6,6 +6,7 @@
 #define PS_DEAD_LETTERS_H
 
 #include "core/event.h"
+#include "message.h"
 
 typedef struct PsDeadLetter
 {

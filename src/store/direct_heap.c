@@ -20,7 +20,6 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "rewrite/rewriteHandler.h"
-#include "settings.h"
 #include "storage/bufmgr.h"
 #include "storage/freespace.h"
 #include "store/direct_heap.h"

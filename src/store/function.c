@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "optimizer/optimizer.h"
+#include "settings.h"
 #include "store/confirmed_code.h"
 #include "store/function.h"
 #include "store/user_code.h"

@@ -5,7 +5,7 @@
 #ifndef PS_OFFSETS_H
 #define PS_OFFSETS_H
 
-#include "settings.h"
+#include "message.h"
 #include "store/partition_catalog.h"
 
 /* One partition's progress, moved by a compare-and-set on next_offset and commits. */

@@ -6,8 +6,8 @@
 #ifndef PS_PARTITION_CATALOG_H
 #define PS_PARTITION_CATALOG_H
 
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
-#include "settings.h"
 
 /* What a message is recognised by; the topic where another one is at its offset is another topic. */
 typedef struct PsFingerprint

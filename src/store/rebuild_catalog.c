@@ -8,6 +8,7 @@
 #include "catalog/pg_type.h"
 #include "core/offset_set.h"
 #include "miscadmin.h"
+#include "settings.h"
 #include "store/locks.h"
 #include "store/plan.h"
 #include "store/rebuild_catalog.h"

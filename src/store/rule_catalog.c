@@ -8,6 +8,7 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "settings.h"
 #include "store/handler_catalog.h"
 #include "store/locks.h"
 #include "store/metric_catalog.h"

@@ -7,7 +7,6 @@
 #define PS_STREAM_CATALOG_H
 
 #include "nodes/pg_list.h"
-#include "settings.h"
 #include "store/state_log.h"
 #include "utils/jsonb.h"
 

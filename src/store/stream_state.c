@@ -6,6 +6,7 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "settings.h"
 #include "store/plan.h"
 #include "store/rebuild_schema.h"
 #include "store/stream_catalog.h"
