@@ -53,8 +53,8 @@ test/tools/%: test/tools/%.c test/tools/client.h
 	$(CC) -O2 -Wall -Wextra $(if $(filter yes,$(WERROR)),-Werror) -o $@ $< $(shell pkg-config --cflags --libs rdkafka)
 
 # under sanitizers, outside of the server; the first of two definitions counts, which is the tool's
-CORE_DECODER   = $(addprefix src/core/,event.c format.c cloudevents.c format_read.c format_compile.c path.c json.c timestamp.c text.c fuzz.c event_rules.c \
-	fuzz_parsers.c keyed_hash.c redact.c message.c offset_set.c)
+CORE_DECODER   = src/message.c $(addprefix src/core/,event.c format.c cloudevents.c format_read.c format_compile.c path.c json.c timestamp.c text.c fuzz.c event_rules.c \
+	fuzz_parsers.c keyed_hash.c redact.c offset_set.c)
 test/tools/fuzz_event: test/tools/fuzz_event.c $(CORE_DECODER) $(wildcard src/*.h src/core/*.h)
 	$(CC) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all $(PG_CPPFLAGS) -I$(shell $(PG_CONFIG) --includedir-server) \
 		-o $@ $< $(CORE_DECODER) -Wl,--allow-multiple-definition \

@@ -14,7 +14,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "ingest/rebuild_worker.h"
+#include "ingest/launcher.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "process/lease.h"
@@ -81,7 +81,7 @@ start_at_commit(const PsStream *stream)
 {
 	ps_check_slots(stream, 1);
 	ps_lease_hold_back(PS_LEASE_OF_REBUILD(stream->stream_id));
-	if (!ps_rebuild_register(stream->stream_id, ps_stream_owner(stream)))
+	if (!ps_rebuild_register(stream->stream_id, ps_stream_owner(stream), 0))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 				 errmsg("no background worker slot is free for the rebuild of stream \"%s\"", stream->name),

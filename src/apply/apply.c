@@ -141,61 +141,6 @@ find_blocked(PsWork *work)
 		customers[i]->blocked = blocked[i];
 }
 
-static int
-compare_customer_ids(const void *a, const void *b)
-{
-	return strcmp((*(PsCustomer *const *) a)->customer_id, (*(PsCustomer *const *) b)->customer_id);
-}
-
-/* Puts customers in the order of the index: neighbours there are on the same pages. */
-static void
-sort_by_id(PsCustomer **customers, int n)
-{
-	qsort(customers, n, sizeof(PsCustomer *), compare_customer_ids);
-}
-
-/* Whether somebody keeps any of the rows that were loaded: then nobody else shall wait for that. */
-static bool
-has_kept(const PsWork *work, PsStoredProfile **profiles, int n)
-{
-	if (work->settings->lock_timeout_ms < 0)
-		return false;			/* a session waits */
-	for (int i = 0; i < n; i++)
-		if (profiles[i]->keeper != 0)
-			return true;
-	return false;
-}
-
-/* Has the caller do all again without the customers whose rows are kept. */
-static void
-leave_kept(PsWork *work)
-{
-	for (int i = 0; i < work->n; i++)
-		if (work->of_entry[i] != NULL && work->of_entry[i]->stored.keeper != 0)
-			work->entries[i].keeper = work->of_entry[i]->stored.keeper;
-	ereport(ERROR,
-			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-			 errmsg("rows of customers are kept by other transactions")));
-}
-
-void
-ps_work_load_profiles(PsWork *work)
-{
-	PsCustomer **customers = palloc(work->ncustomers * sizeof(PsCustomer *));
-	PsStoredProfile **profiles = palloc(work->ncustomers * sizeof(PsStoredProfile *));
-	int			n = 0;
-
-	for (int i = 0; i < work->ncustomers; i++)
-		if (!work->customers[i]->left_out && !work->customers[i]->blocked)
-			customers[n++] = work->customers[i];
-	sort_by_id(customers, n);
-	for (int i = 0; i < n; i++)
-		profiles[i] = &customers[i]->stored;
-	ps_profiles_load(profiles, n);
-	if (has_kept(work, profiles, n))
-		leave_kept(work);
-}
-
 /* Notes an event type for the announcement, of which there are not too many. */
 static void
 note_event_type(PsCustomer *customer, const PsEvent *event)
@@ -231,7 +176,7 @@ chain_entries(PsWork *work, int *n)
 		work->next[i] = work->of_entry[i]->first;
 		work->of_entry[i]->first = i;
 	}
-	sort_by_id(customers, *n);
+	ps_work_sort_by_id(customers, *n);
 	return customers;
 }
 
@@ -273,7 +218,7 @@ fold_events(PsWork *work)
 		n = Min(ps_profiles_at_once(), ncustomers - done);
 		if (work->settings->late_tolerance_us < 0)
 			ps_profiles_load(profiles + done, n);
-		kept |= has_kept(work, profiles + done, n);
+		kept |= ps_work_has_kept(work, profiles + done, n);
 		if (kept)
 			continue;			/* find the others as well */
 		for (int i = done; i < done + n; i++)
@@ -286,7 +231,7 @@ fold_events(PsWork *work)
 		ps_profiles_save(profiles + done, n);
 	}
 	if (kept)
-		leave_kept(work);
+		ps_work_leave_kept(work);
 	if (work->failed)
 		return;
 	ps_chunks_add(before_first.next);

@@ -55,6 +55,15 @@ extern void ps_work_run(PsWork *work, void (*steps) (PsWork *));
 /* Applies an entry to its customer's profile; false: a function failed. Sets the chunk that it sealed, or NULL. */
 extern bool ps_work_apply_event(PsWork *work, PsCustomer *customer, int entry, PsChunk **sealed);
 
+/* Puts customers in the order of the index: neighbours there are on the same pages. */
+extern void ps_work_sort_by_id(PsCustomer **customers, int n);
+
+/* Whether somebody keeps any of the rows that were loaded: then nobody else shall wait for that. */
+extern bool ps_work_has_kept(const PsWork *work, PsStoredProfile **profiles, int n);
+
+/* Has the caller do all again without the customers whose rows are kept. */
+extern void ps_work_leave_kept(PsWork *work);
+
 /* Loads the profiles of all customers whose events are judged. */
 extern void ps_work_load_profiles(PsWork *work);
 

@@ -18,22 +18,6 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-static int
-compare_partitions(const void *key, const void *element)
-{
-	int32		partition = ((const PsPartition *) element)->partition;
-
-	return *(const int32 *) key < partition ? -1 : *(const int32 *) key > partition;
-}
-
-PsPartition *
-ps_assignment_find(PsWorker *worker, int32 partition)
-{
-	if (worker->npartitions == 0)
-		return NULL;
-	return bsearch(&partition, worker->partitions, worker->npartitions, sizeof(PsPartition), compare_partitions);
-}
-
 /* The time that start_from names, in milliseconds since 1970; -1 for a word. */
 int64
 ps_assignment_start_ms(PsStream *stream)

@@ -233,7 +233,7 @@ make_entries(PsWorker *worker, PsIntake *intake, PsEntry *entries, const PsApply
 			continue;
 		memset(&entries[n], 0, sizeof(PsEntry));
 		entries[n].message = intake->messages[i];
-		entries[n++].message.epoch = ps_assignment_find(worker, intake->messages[i].partition)->epoch;
+		entries[n++].message.epoch = ps_partition_find(worker, intake->messages[i].partition)->epoch;
 	}
 	foreach(cell, intake->ends)
 		ps_progress_end(worker, lfirst(cell));

@@ -25,6 +25,7 @@
 #include "store/lock_wait.h"
 #include "store/locks.h"
 #include "store/owner.h"
+#include "store/rebuild_catalog.h"
 #include "store/rebuild_schema.h"
 #include "store/user_code.h"
 #include "tcop/tcopprot.h"
@@ -141,7 +142,7 @@ flush_held(PsWorker *worker)
 	if (worker->consumer == NULL || worker->reassign || ps_reorder_held(worker->reorder) == 0)
 		return;
 	SetConfigOption("lock_timeout", FLUSH_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
-	flushing = true;
+	flushing = worker->flushing = true;
 	disable_timeout(stop_timer, false);
 	enable_timeout_after(stop_timer, LAST_MS);
 	while (ps_reorder_held(worker->reorder) > 0 && ps_clock_now() < begin_until)
@@ -151,7 +152,7 @@ flush_held(PsWorker *worker)
 		MemoryContextReset(worker->batch_context);
 	}
 	disable_timeout(stop_timer, false);
-	flushing = false;
+	flushing = worker->flushing = false;
 }
 
 /* Ends, with 0 for good; a look-up's thread keeps using the client until the process is gone. */
@@ -161,13 +162,6 @@ leave(PsWorker *worker, int code)
 	if (worker->consumer != NULL && ps_report_end() && !worker->lookup.running)
 		ps_consumer_close(worker->consumer);
 	proc_exit(code);
-}
-
-/* Whether a stream that was read says that the worker runs. */
-static bool
-is_wanted(const PsWorker *worker, const PsStream *stream)
-{
-	return stream != NULL && stream->enabled && worker->number < stream->workers;
 }
 
 /* Reads the stream again; ends the process when it shall not run. */
@@ -203,7 +197,7 @@ check_stream(PsWorker *worker, int stream_id)
 		MemoryContextSetParent(context, worker->context);
 	}
 	CommitTransactionCommand();
-	wanted = is_wanted(worker, stream);
+	wanted = ps_worker_is_wanted(worker, stream);
 	if (stream != NULL && !wanted)
 	{
 		ps_watch_stream = true; /* it stays so when the flush fails */
@@ -235,46 +229,6 @@ check_stream(PsWorker *worker, int stream_id)
 	worker->stream = stream;
 }
 
-/* Reads the stream in the transaction that is under way; whether the worker still runs. */
-static bool
-still_runs(const PsWorker *worker)
-{
-	PsStream   *stream;
-	bool		wanted;
-
-	SPI_connect();
-	PushActiveSnapshot(GetLatestSnapshot());
-	stream = ps_stream_find(NULL, worker->stream->stream_id);
-	if (stream != NULL && ps_shadow_used())
-		ps_rebuild_adjust(stream);
-	wanted = is_wanted(worker, stream);
-	PopActiveSnapshot();
-	SPI_finish();
-	return wanted;
-}
-
-void
-ps_control_check(PsWorker *worker)
-{
-	AcceptInvalidationMessages();
-	/* a vacuum of the table looks like a change as well */
-	if (!ps_watch_stream || flushing || still_runs(worker))
-		return;
-	worker->told = true;
-	ereport(ERROR,
-			(errcode(ERRCODE_QUERY_CANCELED),
-			 errmsg("stream \"%s\" was changed", worker->stream->name)));
-}
-
-void
-ps_worker_begin(PsWorker *worker)
-{
-	StartTransactionCommand();
-	ps_lease_wait_start(worker->stream_id);
-	if (worker->begun)
-		ps_control_check(worker);
-}
-
 void
 ps_worker_set_running(PsWorker *worker)
 {
@@ -293,15 +247,6 @@ ps_worker_set_running(PsWorker *worker)
 		ps_worker_set_held(worker, "running", NULL, held, "End the transaction that keeps it; other customers go on.");
 	else
 		ps_worker_set_state(worker, "running", worker->upkeep_error, NULL, -1);
-}
-
-void
-ps_worker_read_again(PsWorker *worker, int64 backoff)
-{
-	worker->told = false;
-	worker->reassign = true;
-	worker->next_lookup = 0;
-	worker->next_attempt = ps_moment_plus(ps_clock_now(), backoff);
 }
 
 /* Ends the process when the options of the client are others now: the postmaster starts it again. */
@@ -362,7 +307,7 @@ ps_control_serve(PsWorker *worker)
 		ps_watch_stream = ps_watch_options = true;
 	}
 	if (ps_watch_stream || ps_watch_options)
-		ps_worker_end_if_ownerless(GetSessionUserId(), worker->stream->stream_id);
+		ps_bgworker_end_if_ownerless(GetSessionUserId(), worker->stream->stream_id);
 	if (ps_extension_is_doubtful() && ps_clock_now() >= worker->next_attempt)
 	{
 		StartTransactionCommand();

@@ -2,7 +2,7 @@
  * failure.c
  *	  What a worker cannot do at the moment, and until when that counts: a stream
  *	  is well again once the very thing that failed has succeeded, whatever else
- *	  does meanwhile. And how long to wait before the next attempt.
+ *	  does meanwhile.
  *
  *	  suspect	a partition of which a range could not be applied. While there is
  *				one, a transaction takes messages of one partition only, so that
@@ -16,8 +16,6 @@
 #include "ingest/worker.h"
 #include "utils/memutils.h"
 
-#define FIRST_MS 1000
-#define MAX_MS 60000
 #define MAX_LOCK_MS 4000		/* after a wait for a lock, which asks nobody for anything */
 #define OTHERS_MS 100			/* before what did not fail is read on */
 
@@ -28,14 +26,6 @@ typedef struct Suspect
 	int			failures;		/* in a row, of this partition alone */
 	PsMoment	next_attempt;	/* PS_MOMENT_PAST: it is read */
 } Suspect;
-
-int64
-ps_failing_wait(int failures)
-{
-	int64		wait = Min(MAX_MS, (int64) FIRST_MS << Min(failures, 6));
-
-	return wait + (int64) (pg_prng_double(&pg_global_prng_state) * wait / 4);
-}
 
 static Suspect *
 find(List *suspects, int32 partition)
@@ -91,10 +81,10 @@ ps_failing_begin(PsWorker *worker, PsFault fault, int64 *next_attempt_ms)
 	{
 		list_free_deep(worker->failed);
 		worker->failed = NIL;
-		return *next_attempt_ms = fault == PS_FAULT_SIZE ? OTHERS_MS : Min(MAX_LOCK_MS, ps_failing_wait(worker->failures++));
+		return *next_attempt_ms = fault == PS_FAULT_SIZE ? OTHERS_MS : Min(MAX_LOCK_MS, ps_backoff_ms(worker->failures++));
 	}
 	old = MemoryContextSwitchTo(worker->context);
-	*next_attempt_ms = ps_failing_wait(worker->failed == NIL ? worker->failures++ : 0);
+	*next_attempt_ms = ps_backoff_ms(worker->failed == NIL ? worker->failures++ : 0);
 	foreach(cell, worker->failed)
 	{
 		Suspect    *failed = lfirst(cell);
@@ -102,7 +92,7 @@ ps_failing_begin(PsWorker *worker, PsFault fault, int64 *next_attempt_ms)
 
 		if (!alone)
 			continue;
-		*next_attempt_ms = ps_failing_wait(suspect->failures++);
+		*next_attempt_ms = ps_backoff_ms(suspect->failures++);
 		suspect->next_attempt = ps_moment_plus(ps_clock_now(), *next_attempt_ms);
 	}
 	list_free_deep(worker->failed);
@@ -153,7 +143,7 @@ ps_failing_turn(PsWorker *worker)
 	foreach(cell, suspects)
 	{
 		Suspect    *suspect = lfirst(cell);
-		PsPartition *partition = ps_assignment_find(worker, suspect->partition);
+		PsPartition *partition = ps_partition_find(worker, suspect->partition);
 
 		/* another worker has it, or somebody went past it */
 		if (suspect->partition >= worker->nleases || !worker->leases[suspect->partition].held ||
@@ -188,35 +178,4 @@ ps_failing_cut(const PsWorker *worker, const PsEntry *entries, int n)
 	while (taken < n && entries[taken].message.partition == entries[0].message.partition)
 		taken++;
 	return taken;
-}
-
-/* A reason without what changes from one attempt to the next: numbers, and what librdkafka puts into parentheses. */
-static uint32
-hash_reason(const char *reason)
-{
-	char	   *kind = pstrdup(reason);
-	int			n = 0;
-
-	for (int depth = 0; *reason != '\0'; reason++)
-	{
-		depth += *reason == '(';
-		if (depth <= 0 && !(*reason >= '0' && *reason <= '9'))
-			kind[n++] = *reason;
-		depth -= *reason == ')' && depth > 0;
-	}
-	return hash_bytes((const unsigned char *) kind, n);
-}
-
-bool
-ps_said_is_news(PsSaid *said, const char *reason)
-{
-	uint32		hash = hash_reason(reason);
-
-	for (int i = 0; i < said->n; i++)
-		if (said->reasons[i] == hash)
-			return false;
-	if (said->n == PS_MAX_SAID)
-		return false;
-	said->reasons[said->n++] = hash;
-	return true;
 }

@@ -6,9 +6,6 @@
  */
 #include "postgres.h"
 
-#include <signal.h>
-#include <time.h>
-
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -16,19 +13,19 @@
 #include "catalog/pg_database.h"
 #include "executor/spi.h"
 #include "ingest/launcher.h"
-#include "ingest/rebuild_worker.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "process/bgworker.h"
 #include "process/lease.h"
 #include "settings.h"
-#include "sink/relay.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "store/extension.h"
 #include "store/outbox.h"
 #include "store/owner.h"
+#include "store/rebuild_catalog.h"
+#include "store/stream_catalog.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -40,20 +37,6 @@
 PGDLLEXPORT void profile_stream_launcher_main(Datum arg);
 PGDLLEXPORT void profile_stream_scanner_main(Datum arg);
 
-/* Fills what launcher and scanner have in common. */
-static void
-describe_worker(BackgroundWorker *worker, const char *what, const char *function)
-{
-	memset(worker, 0, sizeof(BackgroundWorker));
-	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker->bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker->bgw_library_name, "profile_stream", BGW_MAXLEN);
-	strlcpy(worker->bgw_function_name, function, BGW_MAXLEN);
-	strlcpy(worker->bgw_name, what, BGW_MAXLEN);
-	strlcpy(worker->bgw_type, what, BGW_MAXLEN);
-}
-
 void
 ps_launcher_register(void)
 {
@@ -61,7 +44,7 @@ ps_launcher_register(void)
 
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
-	describe_worker(&worker, "profile_stream launcher", "profile_stream_launcher_main");
+	ps_bgworker_describe(&worker, "profile_stream launcher", "profile_stream_launcher_main");
 	worker.bgw_restart_time = 5;
 	RegisterBackgroundWorker(&worker);
 }
@@ -108,7 +91,7 @@ scan_database(Oid database)
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
 
-	describe_worker(&worker, "profile_stream scanner", "profile_stream_scanner_main");
+	ps_bgworker_describe(&worker, "profile_stream scanner", "profile_stream_scanner_main");
 	worker.bgw_main_arg = ObjectIdGetDatum(database);
 	worker.bgw_notify_pid = MyProcPid;
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
@@ -177,45 +160,42 @@ profile_stream_launcher_main(Datum arg)
 	}
 }
 
-static int	tries_before = 0;	/* of what is registered next, see starter.c */
-
-/* Registers a worker of a stream, one of its relays, or its rebuild's worker; false when no slot is free. */
+/* Starts a process of a stream in this database; false when no slot is free. */
 static bool
-register_process(Oid database, int stream_id, Oid owner, int number, bool rebuild)
+start_process(int stream_id, Oid owner, int number, int tries)
 {
-	bool		relay = number >= PS_RELAY_NUMBER(0);
-	BackgroundWorker worker;
-	Oid			where[6] = {database, owner, (Oid) number, rebuild, (Oid) tries_before, (Oid) time(NULL)};
+	PsProcess	process = {MyDatabaseId, owner, number, false, tries};
 
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = 1;
-	strlcpy(worker.bgw_library_name, "profile_stream", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, relay ? "profile_stream_relay_main" : "profile_stream_worker_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, rebuild ? "profile_stream rebuild" : relay ? "profile_stream relay" : "profile_stream worker", BGW_MAXLEN);
-	snprintf(worker.bgw_name, BGW_MAXLEN, "%s %d for stream %d", worker.bgw_type, number, stream_id);
-	worker.bgw_main_arg = Int32GetDatum(stream_id);
-	memcpy(worker.bgw_extra, where, sizeof(where));
-	return RegisterDynamicBackgroundWorker(&worker, NULL);
-}
-
-static bool
-register_worker(int stream_id, Oid owner, int number, bool rebuild)
-{
-	return register_process(MyDatabaseId, stream_id, owner, number, rebuild);
-}
-
-void
-ps_launcher_register_again(Oid database, Oid owner, int stream_id, int number, bool rebuild)
-{
-	(void) register_process(database, stream_id, owner, number, rebuild);
+	return ps_bgworker_start(stream_id, &process);
 }
 
 bool
-ps_rebuild_register(int stream_id, Oid owner)
+ps_rebuild_register(int stream_id, Oid owner, int tries)
 {
-	return register_worker(stream_id, owner, 0, true);
+	PsProcess	process = {MyDatabaseId, owner, 0, true, tries};
+
+	return ps_bgworker_start(stream_id, &process);
+}
+
+int
+ps_rebuild_start_worker(int tries)
+{
+	PsRebuild  *rebuild = ps_rebuild_find();
+	PsStream   *stream;
+
+	if (rebuild == NULL || !rebuild->enabled || strcmp(rebuild->state, "incomplete") == 0 ||
+		ps_lease_has_worker(PS_LEASE_OF_REBUILD(rebuild->stream_id), 0))
+		return 0;
+	stream = ps_stream_find(NULL, rebuild->stream_id);
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(stream->owner)))
+	{
+		ps_rebuild_set_state(stream->stream_id, "no_owner", ps_stream_no_owner(stream), PS_NEW_OWNER_HINT);
+		return 0;
+	}
+	if (ps_rebuild_register(stream->stream_id, stream->owner, tries))
+		return 1;
+	ps_rebuild_set_state(stream->stream_id, "no_worker_slot", "no background worker slot is free", PS_NO_SLOT_HINT);
+	return 0;
 }
 
 /* Records that there is no slot for a process; why it is missing is seen where that process would be. */
@@ -239,7 +219,7 @@ start_workers(const PsStream *stream, Oid owner, bool all)
 	{
 		if (!all && ps_lease_has_worker(stream->stream_id, number))
 			continue;
-		if (register_worker(stream->stream_id, owner, number, false))
+		if (start_process(stream->stream_id, owner, number, 0))
 		{
 			started++;
 			continue;
@@ -263,7 +243,7 @@ start_relays(const PsStream *stream, Oid owner, bool all)
 		int			number = PS_RELAY_NUMBER(kind);
 
 		if (stream->sinks[kind] == NULL || (!all && ps_lease_has_worker(stream->stream_id, number)) ||
-			register_worker(stream->stream_id, owner, number, false))
+			start_process(stream->stream_id, owner, number, 0))
 			continue;
 		complain_of_slot(stream, psprintf("the relay of sink \"%s\"", ps_sink_names[kind]));
 		ps_outbox_set_state(stream->stream_id, kind, "no_worker_slot", "no background worker slot is free for its relay",
@@ -278,18 +258,6 @@ ps_workers_start(const PsStream *stream, Oid owner, bool all)
 
 	start_relays(stream, owner, all);
 	return started;
-}
-
-void
-ps_workers_complain_of_owner(const PsStream *stream)
-{
-	PsIdentity	identity = ps_become_owner();
-
-	ps_stream_set_state(stream->stream_id, "no_owner", ps_stream_no_owner(stream), PS_NEW_OWNER_HINT, -1);
-	for (int kind = 0; kind < PS_SINK_KINDS; kind++)
-		if (stream->sinks[kind] != NULL)
-			ps_outbox_set_state(stream->stream_id, kind, "no_owner", ps_stream_no_owner(stream), PS_NEW_OWNER_HINT, -1);
-	ps_become_caller(identity);
 }
 
 bool
@@ -331,9 +299,9 @@ ps_launcher_start_streams(void)
 		if (SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(stream->owner)))
 			started += ps_workers_start(stream, stream->owner, false);
 		else
-			ps_workers_complain_of_owner(stream);
+			ps_stream_show_no_owner(stream);
 	}
-	return started + ps_rebuild_start_worker();
+	return started + ps_rebuild_start_worker(0);
 }
 
 void
@@ -346,17 +314,15 @@ ps_launcher_start_again(int stream_id, int number, bool rebuild, int tries)
 		return;
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(stream->owner)))
 	{
-		ps_workers_complain_of_owner(stream);
+		ps_stream_show_no_owner(stream);
 		return;
 	}
 	if (!rebuild && (relay ? stream->sinks[number - PS_RELAY_NUMBER(0)] == NULL : number >= stream->workers))
 		return;
-	tries_before = tries;
 	if (rebuild)
-		(void) ps_rebuild_start_worker();
-	else if (!ps_lease_has_worker(stream_id, number) && !register_worker(stream_id, stream->owner, number, false))
+		(void) ps_rebuild_start_worker(tries);
+	else if (!ps_lease_has_worker(stream_id, number) && !start_process(stream_id, stream->owner, number, tries))
 		complain_of_slot(stream, psprintf("worker %d", number));
-	tries_before = 0;
 }
 
 void
@@ -365,7 +331,7 @@ profile_stream_scanner_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
-	ps_session_settings();
+	ps_bgworker_settings();
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());

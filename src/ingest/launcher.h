@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
+#include "store/stream_catalog.h"
+
 /* Registers the launcher, when the library is being preloaded. */
 extern void ps_launcher_register(void);
 
@@ -22,7 +24,13 @@ extern void ps_launcher_start_again(int stream_id, int number, bool rebuild, int
 /* Whether a database exists; sets whether it takes connections. Without one, as the launcher is. */
 extern bool ps_launcher_find_database(Oid database, bool *open);
 
-/* Registers a worker or a relay of another database as it was registered before. */
-extern void ps_launcher_register_again(Oid database, Oid owner, int stream_id, int number, bool rebuild);
+/* Starts the stream's workers and relays, all or those that do not run; how many workers. Warns when no slot is free. */
+extern int	ps_workers_start(const PsStream *stream, Oid owner, bool all);
+
+/* Starts a rebuild's worker; false when no slot is free. */
+extern bool ps_rebuild_register(int stream_id, Oid owner, int tries);
+
+/* Starts the worker of this database's rebuild if it shall run and does not; returns how many. Needs SPI. */
+extern int	ps_rebuild_start_worker(int tries);
 
 #endif							/* PS_LAUNCHER_H */

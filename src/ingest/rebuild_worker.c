@@ -28,45 +28,6 @@
 
 static int64 *ends = NULL;		/* of each partition, when the process began */
 static int	nends = 0;
-static bool ready = false;
-
-int
-ps_rebuild_start_worker(void)
-{
-	PsRebuild  *rebuild = ps_rebuild_find();
-	PsStream   *stream;
-
-	if (rebuild == NULL || !rebuild->enabled || strcmp(rebuild->state, "incomplete") == 0 ||
-		ps_lease_has_worker(PS_LEASE_OF_REBUILD(rebuild->stream_id), 0))
-		return 0;
-	stream = ps_stream_find(NULL, rebuild->stream_id);
-	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(stream->owner)))
-	{
-		ps_rebuild_set_state(stream->stream_id, "no_owner", ps_stream_no_owner(stream), PS_NEW_OWNER_HINT);
-		return 0;
-	}
-	if (ps_rebuild_register(stream->stream_id, stream->owner))
-		return 1;
-	ps_rebuild_set_state(stream->stream_id, "no_worker_slot", "no background worker slot is free", PS_NO_SLOT_HINT);
-	return 0;
-}
-
-void
-ps_rebuild_adjust(PsStream *stream)
-{
-	PsRebuild  *rebuild = ps_rebuild_find();
-
-	if (rebuild == NULL || rebuild->stream_id != stream->stream_id)
-	{
-		stream->enabled = false;
-		return;
-	}
-	stream->start_from = "earliest";
-	stream->notify = "off";
-	stream->workers = 1;
-	stream->dead_letter_pause_ratio = 1;	/* so many as there were */
-	stream->on_offset_lost = rebuild->allow_missing ? "earliest" : "stop";
-}
 
 /* The entry of a partition, NULL when there is none. */
 static PsRebuildStart *
@@ -209,23 +170,17 @@ ps_rebuild_begin(PsWorker *worker)
 void
 ps_rebuild_follow(PsWorker *worker)
 {
-	if (ready || nends == 0 || worker->reassign)
+	if (worker->ready || nends == 0 || worker->reassign)
 		return;
 	for (int p = 0; p < nends; p++)
 	{
-		PsPartition *partition = ps_assignment_find(worker, p);
+		PsPartition *partition = ps_partition_find(worker, p);
 
 		if (!ps_stream_reads(worker->stream, p))
 			continue;
 		if (partition == NULL || partition->offsets.read < ends[p])
 			return;
 	}
-	ready = true;
+	worker->ready = true;
 	ps_worker_set_state(worker, "running", NULL, NULL, -1);
-}
-
-const char *
-ps_rebuild_state(const char *state)
-{
-	return ready && strcmp(state, "running") == 0 ? "ready" : state;
 }

@@ -160,12 +160,12 @@ ps_report_assign(PsWorker *worker)
 }
 
 void
-ps_report_turn(PsWorker *worker, bool begins)
+ps_report_turn(PsWorker *worker, bool begins, bool reads)
 {
 	if (report == NULL)
 		return;
 	report->turn_began = begins ? GetCurrentTimestamp() : 0;
-	if (ps_clock_now() < worker->next_attempt || ps_batch_is_blocked(worker))
+	if (ps_clock_now() < worker->next_attempt || !reads)
 		return;
 	pthread_mutex_lock(&mutex);
 	last_turn = ps_clock_now();

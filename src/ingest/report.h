@@ -31,8 +31,8 @@ typedef struct PsReport
 /* Reports the partitions that are assigned now. */
 extern void ps_report_assign(PsWorker *worker);
 
-/* A turn of the loop begins, or ends; what the process waits for, NULL: for nothing. */
-extern void ps_report_turn(PsWorker *worker, bool begins);
+/* A turn of the loop begins, or ends; reads: it polls Kafka, so that the thread need not ask. What the process waits for, NULL: for nothing. */
+extern void ps_report_turn(PsWorker *worker, bool begins, bool reads);
 extern void ps_report_complain(const char *complaint);
 
 /* Before the client is closed: whether nobody uses it any more. */

@@ -12,7 +12,6 @@
 #include "ingest/worker.h"
 #include "miscadmin.h"
 #include "process/lease.h"
-#include "scores/refresh.h"
 #include "settings.h"
 #include "store/expired.h"
 #include "store/locks.h"
@@ -130,7 +129,7 @@ ps_upkeep(PsWorker *worker)
 
 	if (worker->number != 0)
 		return;
-	ps_scorer_upkeep(worker);
+	ps_score_timer();
 	if (now < worker->next_upkeep && now < worker->next_letters)
 		return;
 	expires = now >= worker->next_upkeep;
@@ -152,7 +151,7 @@ ps_upkeep_failed(PsWorker *worker, const char *reason)
 
 	if (ps_lease_take(UPKEEP_LEASE))	/* ours already, or somebody else's */
 		ps_lease_release(UPKEEP_LEASE);
-	worker->next_upkeep = ps_moment_plus(ps_clock_now(), MIN_PAUSE_MS + ps_failing_wait(worker->upkeep_failures++));
+	worker->next_upkeep = ps_moment_plus(ps_clock_now(), MIN_PAUSE_MS + ps_backoff_ms(worker->upkeep_failures++));
 	if (worker->upkeep_error != NULL)
 		pfree(worker->upkeep_error);
 	worker->upkeep_error = psprintf("retention: %s", reason);

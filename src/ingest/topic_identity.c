@@ -87,7 +87,7 @@ ps_identity_verify(PsWorker *worker, const PsIntake *intake)
 	for (int i = 0; any && i < intake->n; i++)
 	{
 		const PsMessage *message = &intake->messages[i];
-		PsPartition *partition = ps_assignment_find(worker, message->partition);
+		PsPartition *partition = ps_partition_find(worker, message->partition);
 		PsFingerprint found;
 
 		if (partition == NULL || !partition->unverified || message->offset < partition->check.offset)
@@ -113,7 +113,7 @@ ps_identity_next(const PsPartition *partition, const PsMessage *last)
 bool
 ps_identity_is_other(PsWorker *worker, const PsStoredOffset *row, int64 low, int64 high)
 {
-	const PsPartition *partition = ps_assignment_find(worker, row->partition);
+	const PsPartition *partition = ps_partition_find(worker, row->partition);
 
 	if (row->lost)
 		return row->next_offset >= low; /* not retention */

@@ -66,7 +66,7 @@ ps_refused_note(PsWorker *worker, const PsIntake *intake)
 	foreach(cell, intake->refused)
 	{
 		const PsRefusal *refusal = lfirst(cell);
-		PsPartition *partition = ps_assignment_find(worker, refusal->partition);
+		PsPartition *partition = ps_partition_find(worker, refusal->partition);
 
 		/* said again and again; the offset is that of the batch that holds the message */
 		if (partition == NULL || skip(worker, refusal) ||

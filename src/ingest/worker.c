@@ -206,7 +206,7 @@ wait_for_work(PsWorker *worker)
 	if (ps_clock_now() >= worker->next_attempt && !ps_batch_is_blocked(worker))
 		events |= WL_SOCKET_READABLE;	/* otherwise nobody empties the pipe */
 	pgstat_report_activity(STATE_IDLE, NULL);
-	ps_report_turn(worker, false);
+	ps_report_turn(worker, false, !ps_batch_is_blocked(worker));
 	ps_control_waiting(worker, true);
 	(void) WaitLatchOrSocket(MyLatch, events, ps_consumer_wakeup_fd(worker->consumer),
 							 worker->lookup.running ? 20 : Min(IDLE_MS, due_ms(worker)), PG_WAIT_EXTENSION);
@@ -220,7 +220,7 @@ serve(PsWorker *worker)
 {
 	bool		more = false;
 
-	ps_report_turn(worker, true);
+	ps_report_turn(worker, true, !ps_batch_is_blocked(worker));
 	MemoryContextSwitchTo(worker->batch_context);
 	worker->doing = PS_DOING_LOOKUP;
 	serve_lookup(worker);
@@ -303,21 +303,20 @@ recover(PsWorker *worker)
 static void
 start(PsWorker *worker, int stream_id)
 {
-	Oid			where[4];		/* database, owner, number, whether it is a rebuild */
+	PsProcess	process = ps_bgworker_process();
 
-	memcpy(where, MyBgworkerEntry->bgw_extra, sizeof(where));
-	if (where[3])
+	if (process.rebuild)
 	{
 		ps_shadow_use();
 		worker->next_report = PG_INT64_MAX; /* the group's offsets are the stream's */
 	}
-	if (!ps_worker_connect(where[0], where[1]))
-		ps_worker_end_if_ownerless(where[1], stream_id);
+	if (!ps_bgworker_connect(process.database, process.owner))
+		ps_bgworker_end_if_ownerless(process.owner, stream_id);
 	SetConfigOption("lc_messages", "C", PGC_SUSET, PGC_S_OVERRIDE); /* dead letters in one language */
 	SetConfigOption("synchronous_commit", ps_synchronous_commit ? "on" : "off", PGC_USERSET, PGC_S_SESSION);
 
 	worker->stream_id = stream_id;
-	worker->number = (int) where[2];
+	worker->number = process.number;
 	worker->context = AllocSetContextCreate(TopMemoryContext, "profile_stream worker", ALLOCSET_DEFAULT_SIZES);
 	/* a large first block stays allocated over resets: no page faults a batch */
 	worker->batch_context = AllocSetContextCreate(worker->context, "profile_stream batch",

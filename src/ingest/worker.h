@@ -13,6 +13,8 @@
 #include "kafka/consumer.h"
 #include "kafka/lookup.h"
 #include "message.h"
+#include "process/backoff.h"
+#include "process/bgworker.h"
 #include "process/logged_reasons.h"
 #include "store/partition_catalog.h"
 #include "store/stream_catalog.h"
@@ -76,6 +78,8 @@ typedef struct PsWorker
 {
 	int			stream_id;
 	bool		begun;			/* it is the stream's worker, and has read the stream */
+	bool		flushing;		/* it applies what is held before it ends */
+	bool		ready;			/* of a rebuild: it has read to what was the end of the topic */
 	PsStream   *stream;
 	int			number;			/* from 0, among the stream's workers */
 	MemoryContext context;		/* as long as the worker */
@@ -131,10 +135,12 @@ typedef struct PsWorker
 	char	   *client_error;	/* librdkafka's newest, since the last good look-up */
 } PsWorker;
 
+/* partition.c: the partition of that number, NULL when it is not assigned */
+extern PsPartition *ps_partition_find(PsWorker *worker, int32 partition);
+
 /* assignment.c: takes the answer of a look-up into the catalogue and assigns. */
 extern void ps_assignment_update(PsWorker *worker);
 extern int64 ps_assignment_start_ms(PsStream *stream);
-extern PsPartition *ps_assignment_find(PsWorker *worker, int32 partition);
 
 /* identity.c: where a partition is to be read from that begins at its stored offset; sets what it has to verify */
 extern int64 ps_identity_begin(PsPartition *partition, int64 low);
@@ -243,38 +249,14 @@ extern void ps_failing_turn(PsWorker *worker);
 extern bool ps_failing_waits(const PsWorker *worker, int32 partition);
 extern int	ps_failing_cut(const PsWorker *worker, const PsEntry *entries, int n);
 
-/* How long to wait after so many failures in a row. */
-extern int64 ps_failing_wait(int failures);
+/* score_timer.c: starts the refresh of scores and segments when it is due */
+extern void ps_score_timer(void);
 
-/* upkeep.c: a step of retention, when one is due */
+/* retention.c: a step of retention, when one is due */
 extern void ps_upkeep(PsWorker *worker);
 
 /* After an error of a step: the stream runs on, and the next step comes later each time. */
 extern void ps_upkeep_failed(PsWorker *worker, const char *reason);
-
-#define PS_NO_SLOT_HINT "Raise max_worker_processes, then call start_streams()."
-
-/* role.c: goes on with the rights of a role; false: there is none */
-extern bool ps_worker_become(Oid owner);
-
-/* Ends the process for good when that role is gone, and says so where the stream's state is shown. */
-extern void ps_worker_end_if_ownerless(Oid owner, int stream_id);
-
-/*
- * starter.c: becomes a process of this database and of a role; false: that is gone. When
- * it cannot connect the process ends for good, and a starter says why in stat_streams and
- * tries again.
- */
-extern bool ps_worker_connect(Oid database, Oid owner);
-
-/* Settings of the database or the role that a process of ours does not take. */
-extern void ps_session_settings(void);
-
-/* launcher.c: registers the stream's workers, all or those that do not run; how many; warns when no slot is free */
-extern int	ps_workers_start(const PsStream *stream, Oid owner, bool all);
-
-/* Records that nobody is there with whose rights a stream could run; needs SPI. */
-extern void ps_workers_complain_of_owner(const PsStream *stream);
 
 /* control.c: interrupts, reload, and whether the stream shall still run: may end the process */
 extern void ps_control_init(void);
@@ -283,6 +265,9 @@ extern void ps_control_serve(PsWorker *worker);
 
 /* Around a wait for work. */
 extern void ps_control_waiting(PsWorker *worker, bool waiting);
+
+/* transaction.c: whether a stream that was read says that the worker runs */
+extern bool ps_worker_is_wanted(const PsWorker *worker, const PsStream *stream);
 
 /*
  * Begins a transaction that changes something: none does while a session holds the stream

@@ -28,6 +28,13 @@ was_trouble(const char *state)
 	return state != NULL && !is_well(state) && strcmp(state, "starting") != 0 && strcmp(state, "paused") != 0;
 }
 
+/* A rebuild that has caught up is ready, where a stream is running. */
+static const char *
+spell_state(const PsWorker *worker, const char *state)
+{
+	return worker->ready && strcmp(state, "running") == 0 ? "ready" : state;
+}
+
 /* The line of the server's log. */
 static void
 log_change(const PsWorker *worker, const PsState *state, const PsStateChange *change)
@@ -82,7 +89,7 @@ write_state(PsWorker *worker, const PsState *state, bool news, PsStateChange *ch
 void
 ps_worker_set_state(PsWorker *worker, const char *state, const char *error, const char *hint, int64 next_attempt_ms)
 {
-	PsState		now = {ps_rebuild_state(state), error, hint, next_attempt_ms};
+	PsState		now = {spell_state(worker, state), error, hint, next_attempt_ms};
 	PsStateChange change;
 	bool		same = worker->state != NULL && strcmp(worker->state, now.state) == 0;
 	bool		news;
@@ -99,7 +106,7 @@ ps_worker_set_state(PsWorker *worker, const char *state, const char *error, cons
 void
 ps_worker_set_held(PsWorker *worker, const char *state, const char *reason, const char *error, const char *hint)
 {
-	PsState		now = {ps_rebuild_state(state), error, hint, -1};
+	PsState		now = {spell_state(worker, state), error, hint, -1};
 	PsStateChange change;
 
 	if (worker->state == NULL || strcmp(worker->state, now.state) != 0)
@@ -114,7 +121,7 @@ void
 ps_worker_report_error(PsWorker *worker, ErrorData *error, bool news, int64 next_attempt_ms)
 {
 	bool		waits = ps_wait_explain(error);
-	PsState		now = {ps_rebuild_state(waits ? "waiting" : "retrying"), error->message, error->hint, next_attempt_ms};
+	PsState		now = {spell_state(worker, waits ? "waiting" : "retrying"), error->message, error->hint, next_attempt_ms};
 	PsStateChange change;
 
 	if (waits)

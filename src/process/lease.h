@@ -14,6 +14,8 @@
 /* A rebuild has leases of its own; in its process every stream stands for its rebuild. */
 #define PS_LEASE_OF_REBUILD(stream_id) ((int) ((uint32) (stream_id) | 0x80000000))
 
+#define PS_LEASE_REFRESH 0, 1	/* of no stream: one refresh of scores a database */
+
 /* Takes a lease, if nobody else holds it; what one holds already is not taken twice. */
 extern bool ps_lease_take(int stream_id, uint32 what);
 extern void ps_lease_release(int stream_id, uint32 what);

@@ -10,11 +10,10 @@
 
 #include "postgres.h"
 
-#include "ingest/worker.h"
+#include "clock.h"
+#include "process/bgworker.h"
 #include "store/score_catalog.h"
 #include "store/segment_catalog.h"
-
-#define PS_LEASE_REFRESH 0, 1	/* of no stream: one refresh a database */
 
 typedef struct PsRefresh
 {
@@ -86,8 +85,5 @@ extern void ps_score_function_check(Oid function, Oid role);
 /* scores.c, segments.c: a whole refresh; name NULL: all segments */
 extern void ps_scores_refresh(PsRefresh *refresh);
 extern void ps_segments_refresh(PsRefresh *refresh, const char *name);
-
-/* scorer.c: starts the process when one is due; for the first worker of a stream */
-extern void ps_scorer_upkeep(PsWorker *worker);
 
 #endif							/* PS_REFRESH_H */

@@ -1,9 +1,9 @@
 /*
  * scorer.c
  *	  The background worker that refreshes scores and segments at
- *	  profile_stream.score_interval, beside the streams. The first worker of any
- *	  stream of the database starts it when it is due; it ends when it is done, and
- *	  runs with the rights of that stream's owner.
+ *	  profile_stream.score_interval, beside the streams. ingest/score_timer.c
+ *	  starts it when one is due; it ends when it is done, and runs with the rights of
+ *	  the owner of the stream whose worker started it.
  */
 #include "postgres.h"
 
@@ -25,75 +25,12 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#define LOOK_S 10				/* how often it is looked whether one is due */
 #define BATCH 1000
 
 PGDLLEXPORT void profile_stream_scorer_main(Datum arg);
 
 static bool was_due = false;
 static bool had_failed = false;
-
-/* Whether so long has passed since the last refresh began. */
-static bool
-is_due(void)
-{
-	int64		age_us = ps_refresh_age_us();
-
-	return age_us < 0 || age_us >= ps_score_interval_s * USECS_PER_SEC;
-}
-
-static bool
-register_scorer(void)
-{
-	BackgroundWorker worker;
-	Oid			where[2] = {MyDatabaseId, GetUserId()};
-
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker.bgw_library_name, "profile_stream", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "profile_stream_scorer_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_name, "profile_stream scorer", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "profile_stream scorer", BGW_MAXLEN);
-	memcpy(worker.bgw_extra, where, sizeof(where));
-	return RegisterDynamicBackgroundWorker(&worker, NULL);
-}
-
-void
-ps_scorer_upkeep(PsWorker *worker)
-{
-	static PsMoment next_look = 0;
-	static bool complained = false;
-	PsMoment	now = ps_clock_now();
-	bool		due;
-
-	if (ps_score_interval_s == 0 || ps_shadow_used() || now < next_look)
-		return;
-	next_look = ps_moment_plus(now, Min(ps_score_interval_s, LOOK_S) * INT64CONST(1000));
-	if (!ps_lease_take(PS_LEASE_REFRESH))
-		return;
-	ps_lease_release(PS_LEASE_REFRESH);
-	StartTransactionCommand();
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	due = is_due();
-	PopActiveSnapshot();
-	SPI_finish();
-	CommitTransactionCommand();
-	if (!due)
-		return;
-	if (register_scorer())
-		complained = false;
-	else if (!complained)
-	{
-		complained = true;
-		ereport(WARNING,
-				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("no background worker slot is free to refresh scores"),
-				 errhint("Raise max_worker_processes; it is tried again.")));
-	}
-}
 
 /* Between batches: ends the process when it shall not run any more. */
 static void
@@ -118,7 +55,7 @@ look(void)
 		return;
 	ps_refresh_begin_batch(&refresh);
 	ps_check_may_run(GetUserId());
-	was_due = is_due();
+	was_due = ps_refresh_is_due();
 	had_failed = ps_refresh_has_failed();
 	ps_refresh_commit_batch(&refresh, NULL, NULL);
 	ps_refresh_finish();
@@ -204,10 +141,9 @@ run(void (*part) (void))
 void
 profile_stream_scorer_main(Datum arg)
 {
-	Oid			where[2];
+	PsProcess	process = ps_bgworker_process();
 
-	memcpy(where, MyBgworkerEntry->bgw_extra, sizeof(where));
-	if (!ps_worker_connect(where[0], where[1]))
+	if (!ps_bgworker_connect(process.database, process.owner))
 		proc_exit(0);
 	SetConfigOption("application_name", "profile_stream scorer", PGC_USERSET, PGC_S_SESSION);
 	ps_wait_bound_process();

@@ -13,7 +13,6 @@
 
 #include "access/xact.h"
 #include "executor/spi.h"
-#include "ingest/worker.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -262,7 +261,7 @@ control(PsRelay *relay)
 	}
 	AcceptInvalidationMessages();
 	if (ps_watch_options)
-		ps_worker_end_if_ownerless(GetSessionUserId(), relay->stream_id);
+		ps_bgworker_end_if_ownerless(GetSessionUserId(), relay->stream_id);
 	if ((ps_watch_stream || ps_watch_options || ps_extension_is_doubtful()) && ps_clock_now() >= relay->next_attempt)
 		check_stream(relay);
 	if (!ps_enabled)
@@ -305,13 +304,12 @@ recover(PsRelay *relay)
 static void
 start(PsRelay *relay, int stream_id)
 {
-	Oid			where[4];		/* database, owner, number as of a worker */
+	PsProcess	process = ps_bgworker_process();
 	int			kind;
 
-	memcpy(where, MyBgworkerEntry->bgw_extra, sizeof(where));
-	kind = (int) where[2] - PS_RELAY_NUMBER(0);
-	if (!ps_worker_connect(where[0], where[1]))
-		ps_worker_end_if_ownerless(where[1], stream_id);
+	kind = process.number - PS_RELAY_NUMBER(0);
+	if (!ps_bgworker_connect(process.database, process.owner))
+		ps_bgworker_end_if_ownerless(process.owner, stream_id);
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);	/* what is lost is delivered again */
 	ps_watch_begin();
 
@@ -329,7 +327,7 @@ start(PsRelay *relay, int stream_id)
 	StartTransactionCommand();
 	ps_lease_wait_start(stream_id);
 	CommitTransactionCommand();
-	if (!ps_lease_become_worker(stream_id, where[2]))
+	if (!ps_lease_become_worker(stream_id, process.number))
 		proc_exit(0);
 	ps_wait_bound_process();
 }

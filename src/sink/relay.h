@@ -6,12 +6,10 @@
 #define PS_RELAY_H
 
 #include "clock.h"
-#include "process/lease.h"
+#include "process/bgworker.h"
 #include "process/logged_reasons.h"
 #include "sink/sink.h"
 #include "store/stream_catalog.h"
-
-#define PS_RELAY_NUMBER(kind) (PS_MAX_WORKERS + (kind)) /* in place of a worker's, for its lease */
 
 typedef struct PsRelay
 {

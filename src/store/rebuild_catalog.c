@@ -311,3 +311,20 @@ ps_rebuild_skip(int stream_id, int partition, int64 refused_offset)
 
 	return ps_plan_run(&skip_plan, args, NULL, SPI_OK_UPDATE) > 0;
 }
+
+void
+ps_rebuild_adjust(PsStream *stream)
+{
+	PsRebuild  *rebuild = ps_rebuild_find();
+
+	if (rebuild == NULL || rebuild->stream_id != stream->stream_id)
+	{
+		stream->enabled = false;
+		return;
+	}
+	stream->start_from = "earliest";
+	stream->notify = "off";
+	stream->workers = 1;
+	stream->dead_letter_pause_ratio = 1;	/* so many as there were */
+	stream->on_offset_lost = rebuild->allow_missing ? "earliest" : "stop";
+}

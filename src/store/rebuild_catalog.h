@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "nodes/pg_list.h"
+#include "store/stream_catalog.h"
 
 typedef struct PsRebuild
 {
@@ -64,5 +65,8 @@ extern int64 ps_rebuild_bring(int stream_id);
 
 /* Goes past what cannot be read, where the stream itself has gone past it; whether it did. */
 extern bool ps_rebuild_skip(int stream_id, int partition, int64 refused_offset);
+
+/* The settings under which a stream is rebuilt. */
+extern void ps_rebuild_adjust(PsStream *stream);
 
 #endif							/* PS_REBUILD_CATALOG_H */

@@ -6,6 +6,7 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "settings.h"
 #include "store/confirmed_code.h"
 #include "store/plan.h"
 #include "store/score_catalog.h"
@@ -274,4 +275,12 @@ int64
 ps_refresh_age_us(void)
 {
 	return ps_plan_number(&age_plan, NULL);
+}
+
+bool
+ps_refresh_is_due(void)
+{
+	int64		age_us = ps_refresh_age_us();
+
+	return age_us < 0 || age_us >= ps_score_interval_s * USECS_PER_SEC;
 }

@@ -82,4 +82,7 @@ extern bool ps_refresh_has_failed(void);
 /* Microseconds since the last refresh began, whatever became of it; -1 when there was none. */
 extern int64 ps_refresh_age_us(void);
 
+/* Whether profile_stream.score_interval has passed since then. */
+extern bool ps_refresh_is_due(void);
+
 #endif							/* PS_SCORE_CATALOG_H */

@@ -80,6 +80,9 @@ extern Oid	ps_stream_owner(const PsStream *stream);
 /* Why nothing is done for an owner that is gone, for a state. */
 extern char *ps_stream_no_owner(const PsStream *stream);
 
+/* Shows it as the state of the stream and of its sinks. */
+extern void ps_stream_show_no_owner(const PsStream *stream);
+
 /* Background workers that a stream takes, its relays included. */
 extern int	ps_stream_processes(const PsStream *stream);
 

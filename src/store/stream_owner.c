@@ -7,6 +7,8 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "store/outbox.h"
+#include "store/owner.h"
 #include "store/plan.h"
 #include "store/stream_catalog.h"
 #include "utils/acl.h"
@@ -62,4 +64,16 @@ ps_stream_owner(const PsStream *stream)
 				 errmsg("%s", ps_stream_no_owner(stream)),
 				 errhint(PS_NEW_OWNER_HINT)));
 	return stream->owner;
+}
+
+void
+ps_stream_show_no_owner(const PsStream *stream)
+{
+	PsIdentity	identity = ps_become_owner();
+
+	ps_stream_set_state(stream->stream_id, "no_owner", ps_stream_no_owner(stream), PS_NEW_OWNER_HINT, -1);
+	for (int kind = 0; kind < PS_SINK_KINDS; kind++)
+		if (stream->sinks[kind] != NULL)
+			ps_outbox_set_state(stream->stream_id, kind, "no_owner", ps_stream_no_owner(stream), PS_NEW_OWNER_HINT, -1);
+	ps_become_caller(identity);
 }

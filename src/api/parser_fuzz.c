@@ -1,5 +1,5 @@
 /*
- * fuzz.c
+ * parser_fuzz.c
  *	  parser_fuzz(): damaged bytes for the parsers beside the decoder; for tests.
  */
 #include "postgres.h"

@@ -1,0 +1,63 @@
+/*
+ * score_timer.c
+ *	  Starts the scorer when a refresh of scores and segments is due. The first
+ *	  worker of each stream looks, so that no process exists for that alone.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "ingest/worker.h"
+#include "miscadmin.h"
+#include "settings.h"
+#include "store/rebuild_schema.h"
+#include "store/score_catalog.h"
+#include "utils/snapmgr.h"
+
+#define LOOK_S 10				/* how often it is looked whether one is due */
+
+static bool
+register_scorer(void)
+{
+	PsProcess	process = {MyDatabaseId, GetUserId()};
+	BackgroundWorker worker;
+
+	ps_bgworker_describe(&worker, "profile_stream scorer", "profile_stream_scorer_main");
+	memcpy(worker.bgw_extra, &process, sizeof(process));
+	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
+void
+ps_score_timer(void)
+{
+	static PsMoment next_look = 0;
+	static bool complained = false;
+	PsMoment	now = ps_clock_now();
+	bool		due;
+
+	if (ps_score_interval_s == 0 || ps_shadow_used() || now < next_look)
+		return;
+	next_look = ps_moment_plus(now, Min(ps_score_interval_s, LOOK_S) * INT64CONST(1000));
+	if (!ps_lease_take(PS_LEASE_REFRESH))
+		return;
+	ps_lease_release(PS_LEASE_REFRESH);
+	StartTransactionCommand();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	due = ps_refresh_is_due();
+	PopActiveSnapshot();
+	SPI_finish();
+	CommitTransactionCommand();
+	if (!due)
+		return;
+	if (register_scorer())
+		complained = false;
+	else if (!complained)
+	{
+		complained = true;
+		ereport(WARNING,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("no background worker slot is free to refresh scores"),
+				 errhint("Raise max_worker_processes; it is tried again.")));
+	}
+}

@@ -1,0 +1,207 @@
+/*
+ * bgworker.c
+ *	  Registers background workers, and connects them.
+ *
+ *	  A worker becomes a process of its role without logging in as it: a role that
+ *	  has no LOGIN, no CONNECT or no connection left can have streams all the same.
+ *
+ *	  One that cannot connect can write nothing, and the postmaster would start it
+ *	  again every second. So it ends for good and leaves its error to a starter.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "postmaster/interrupt.h"
+#include "process/bgworker.h"
+#include "settings.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "store/owner.h"
+#include "store/stream_catalog.h"
+#include "tcop/tcopprot.h"
+#include "utils/backend_status.h"
+#include "utils/guc.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#define FRESH_S 10				/* after it was registered a failure counts as the next in a row */
+
+StaticAssertDecl(sizeof(PsConnectFailure) <= BGW_EXTRALEN, "PsConnectFailure must fit into bgw_extra");
+StaticAssertDecl(sizeof(PsProcess) <= BGW_EXTRALEN, "PsProcess must fit into bgw_extra");
+
+static PsConnectFailure failure;	/* message empty: none */
+static Oid	database_to_connect = InvalidOid;
+
+void
+ps_bgworker_describe(BackgroundWorker *worker, const char *type, const char *function)
+{
+	memset(worker, 0, sizeof(BackgroundWorker));
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker->bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker->bgw_library_name, "profile_stream", BGW_MAXLEN);
+	strlcpy(worker->bgw_function_name, function, BGW_MAXLEN);
+	strlcpy(worker->bgw_name, type, BGW_MAXLEN);
+	strlcpy(worker->bgw_type, type, BGW_MAXLEN);
+}
+
+bool
+ps_bgworker_start(int stream_id, const PsProcess *process)
+{
+	bool		relay = process->number >= PS_RELAY_NUMBER(0);
+	PsProcess	started = *process;
+	BackgroundWorker worker;
+
+	started.registered_at = (int) time(NULL);
+	ps_bgworker_describe(&worker,
+						 process->rebuild ? "profile_stream rebuild" : relay ? "profile_stream relay" : "profile_stream worker",
+						 relay ? "profile_stream_relay_main" : "profile_stream_worker_main");
+	worker.bgw_restart_time = 1;
+	snprintf(worker.bgw_name, BGW_MAXLEN, "%s %d for stream %d", worker.bgw_type, process->number, stream_id);
+	worker.bgw_main_arg = Int32GetDatum(stream_id);
+	memcpy(worker.bgw_extra, &started, sizeof(started));
+	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
+PsProcess
+ps_bgworker_process(void)
+{
+	PsProcess	process;
+
+	memcpy(&process, MyBgworkerEntry->bgw_extra, sizeof(process));
+	return process;
+}
+
+/* Notes why this process cannot connect. */
+static void
+note_fatal(ErrorData *error)
+{
+	if (error->elevel < FATAL || error->message == NULL || failure.message[0] != '\0' ||
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) == MAKE_SQLSTATE('5', '7', '0', '0', '0'))	/* it was told to end */
+		return;
+	failure.sqlerrcode = error->sqlerrcode;
+	strlcpy(failure.message, error->message, sizeof(failure.message));
+}
+
+/* Registers the starter, while this process still may. */
+static void
+leave_to_starter(int code, Datum arg)
+{
+	BackgroundWorker worker;
+
+	if (failure.message[0] == '\0' || failure.sqlerrcode == ERRCODE_UNDEFINED_DATABASE)
+		return;
+	ps_bgworker_describe(&worker, "profile_stream starter", "profile_stream_starter_main");
+	worker.bgw_main_arg = ObjectIdGetDatum(database_to_connect);
+	memcpy(worker.bgw_extra, &failure, sizeof(failure));
+	(void) RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
+/* Ends a worker that could not connect as done, or the postmaster would start it every second. */
+static void
+exit_for_good(int code, Datum arg)
+{
+	if (failure.message[0] != '\0')
+		_exit(0);
+}
+
+/* Whose process this is, for pg_stat_activity and for who may end it. */
+static void
+show_owner(Oid owner)
+{
+	volatile	PgBackendStatus *entry = MyBEEntry;
+
+	PGSTAT_BEGIN_WRITE_ACTIVITY(entry);
+	entry->st_userid = owner;
+	PGSTAT_END_WRITE_ACTIVITY(entry);
+	MyProc->roleId = owner;
+}
+
+/* Goes on with the rights of a role; false: there is none. */
+static bool
+become(Oid owner)
+{
+	bool		exists;
+
+	StartTransactionCommand();
+	exists = SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner));
+	if (exists)
+		SetSessionAuthorization(owner, superuser_arg(owner));
+	CommitTransactionCommand();
+	if (exists)
+		show_owner(owner);
+	return exists;
+}
+
+void
+ps_bgworker_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_deferrable", "off"},
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION);
+}
+
+bool
+ps_bgworker_connect(Oid database, Oid owner)
+{
+	emit_log_hook_type log_hook = emit_log_hook;
+	PsProcess	process = ps_bgworker_process();
+
+	failure.stream_id = DatumGetInt32(MyBgworkerEntry->bgw_main_arg);
+	failure.number = process.number;
+	failure.rebuild = process.rebuild;
+	/* it may have run since, for days */
+	failure.tries = (int) time(NULL) - process.registered_at < FRESH_S ? process.tries : 0;
+	failure.owner = owner;
+	database_to_connect = database;
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	emit_log_hook = note_fatal;
+	before_shmem_exit(leave_to_starter, (Datum) 0);
+	on_proc_exit(exit_for_good, (Datum) 0);
+	BackgroundWorkerUnblockSignals();
+	PS_FAILPOINT("connect");
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	emit_log_hook = log_hook;
+	failure.message[0] = '\0';
+	ps_bgworker_settings();
+	return become(owner);
+}
+
+void
+ps_bgworker_end_if_ownerless(Oid owner, int stream_id)
+{
+	PsStream   *stream;
+	PsIdentity	identity;
+	bool		exists;
+
+	StartTransactionCommand();
+	exists = SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner));
+	if (!exists && OidIsValid(ps_own_schema(true)))
+	{
+		SPI_connect();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		identity = ps_become_owner();	/* who is gone has no right to read */
+		stream = ps_stream_find(NULL, stream_id);
+		ps_become_caller(identity);
+		if (stream != NULL && !SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(stream->owner)))
+			ps_stream_show_no_owner(stream);
+		PopActiveSnapshot();
+		SPI_finish();
+	}
+	CommitTransactionCommand();
+	if (!exists)
+		proc_exit(0);			/* for good: its OID does not come back */
+}

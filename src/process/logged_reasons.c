@@ -1,0 +1,39 @@
+/*
+ * logged_reasons.c
+ *	  Tells a new reason from one that the log has.
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "process/logged_reasons.h"
+
+/* A reason without what changes from one attempt to the next: numbers, and what librdkafka puts into parentheses. */
+static uint32
+hash_reason(const char *reason)
+{
+	char	   *kind = pstrdup(reason);
+	int			n = 0;
+
+	for (int depth = 0; *reason != '\0'; reason++)
+	{
+		depth += *reason == '(';
+		if (depth <= 0 && !(*reason >= '0' && *reason <= '9'))
+			kind[n++] = *reason;
+		depth -= *reason == ')' && depth > 0;
+	}
+	return hash_bytes((const unsigned char *) kind, n);
+}
+
+bool
+ps_said_is_news(PsSaid *said, const char *reason)
+{
+	uint32		hash = hash_reason(reason);
+
+	for (int i = 0; i < said->n; i++)
+		if (said->reasons[i] == hash)
+			return false;
+	if (said->n == PS_MAX_SAID)
+		return false;
+	said->reasons[said->n++] = hash;
+	return true;
+}
