@@ -40,7 +40,7 @@ measure()
 	sql "SELECT profile_stream.unregister_handler(event_type, function) FROM profile_stream.event_handlers" >/dev/null
 	if [ "$1" != without ]; then sql "SELECT profile_stream.register_handler('points.earned', '$1(jsonb,jsonb)')" >/dev/null; fi
 	sql CHECKPOINT
-	sql "SELECT profile_stream.create_stream('bench', brokers => '127.0.0.1:$port', topic => 'events')" >/dev/null 2>&1
+	sql "SELECT profile_stream.create_stream('bench', bootstrap_servers => '127.0.0.1:$port', topic => 'events')" >/dev/null 2>&1
 	until [ "$(sql "SELECT sum(applied + duplicates + dead + late + tombstones) >= $events FROM profile_stream.stream_offsets")" = t ]; do sleep 0.2; done
 	pid=$(sql 'SELECT worker_pid FROM profile_stream.stat_streams')
 	awk -v n="$events" -v tick="$(getconf CLK_TCK)" '{print ($14 + $15) / tick / n * 1e6}' "/proc/$pid/stat" >>"$work/cpu.$1"

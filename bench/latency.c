@@ -27,9 +27,9 @@ now(void)
 }
 
 static rd_kafka_t *
-open_producer(const char *brokers)
+open_producer(const char *bootstrap_servers)
 {
-	rd_kafka_conf_t *conf = make_conf(brokers);
+	rd_kafka_conf_t *conf = make_conf(bootstrap_servers);
 
 	set_option(conf, "linger.ms", "0");
 	set_option(conf, "acks", "1");

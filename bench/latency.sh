@@ -16,6 +16,6 @@ start_bench_server
 build_latency
 
 sql 'CREATE EXTENSION profile_stream'
-sql "SELECT profile_stream.create_stream('bench', brokers => '127.0.0.1:$port', topic => 'events')" 2>/dev/null
+sql "SELECT profile_stream.create_stream('bench', bootstrap_servers => '127.0.0.1:$port', topic => 'events')" 2>/dev/null
 until [ "$(sql "SELECT state FROM profile_stream.stat_streams")" = running ]; do sleep 0.2; done
 "$work/latency" "127.0.0.1:$port" events "host=$work user=postgres dbname=postgres" "$rate" "$seconds"

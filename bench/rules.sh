@@ -41,7 +41,7 @@ measure()
 {
 	local name=$1 spent
 	sql "TRUNCATE profile_stream.materialized_profiles, profile_stream.window_chunks, profile_stream.event_ids; CHECKPOINT"
-	sql "SELECT profile_stream.create_stream('$name', brokers => '127.0.0.1:$port', topic => '$name', group_id => '$name')" >/dev/null 2>&1
+	sql "SELECT profile_stream.create_stream('$name', bootstrap_servers => '127.0.0.1:$port', topic => '$name', group_id => '$name')" >/dev/null 2>&1
 	until [ "$(sql "SELECT sum(applied) = $events FROM profile_stream.stat_streams WHERE stream = '$name'")" = t ]; do
 		sleep 0.2
 	done

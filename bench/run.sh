@@ -45,7 +45,7 @@ load()
 	sql CHECKPOINT
 	wal2=$(wal)
 	t2=$(now)
-	sql "SELECT profile_stream.create_stream('$1', brokers => '127.0.0.1:$port', topic => 'events'$2)" 2>/dev/null
+	sql "SELECT profile_stream.create_stream('$1', bootstrap_servers => '127.0.0.1:$port', topic => 'events'$2)" 2>/dev/null
 	# not wait_for_stream(): its snapshot would keep every old row version for the whole load
 	until [ "$(sql "SELECT sum(applied + duplicates + dead + late + tombstones) >= $events $totals")" = t ]; do
 		sleep 0.2

@@ -62,7 +62,7 @@ apply()
 	local start pid totals="FROM profile_stream.stream_offsets JOIN profile_stream.streams USING (stream_id) WHERE name = '$1'"
 	sql CHECKPOINT
 	start=$(now)
-	sql "SELECT profile_stream.create_stream('$1', brokers => '127.0.0.1:$port', topic => '$1')" >/dev/null 2>&1
+	sql "SELECT profile_stream.create_stream('$1', bootstrap_servers => '127.0.0.1:$port', topic => '$1')" >/dev/null 2>&1
 	until [ "$(sql "SELECT sum(applied) >= $events $totals")" = t ]; do sleep 0.2; done
 	awk -v n="$events" -v s="$start" -v e="$(now)" 'BEGIN {print n / (e - s)}' >"$work/rate.$1"
 	pid=$(sql "SELECT worker_pid FROM profile_stream.stat_streams WHERE stream = '$1'")

@@ -28,7 +28,7 @@ sql 'CREATE EXTENSION profile_stream'
 now() { date +%s.%N; }
 
 # Creates a stream: name, topic, more arguments.
-create() { sql "SELECT profile_stream.create_stream('$1', brokers => '127.0.0.1:$port', topic => '$2'$3)" >/dev/null 2>&1; }
+create() { sql "SELECT profile_stream.create_stream('$1', bootstrap_servers => '127.0.0.1:$port', topic => '$2'$3)" >/dev/null 2>&1; }
 
 drop()
 {
@@ -67,8 +67,8 @@ measure redis ", redis => '127.0.0.1:$redis_port'"
 kill -STOP "$redis"
 measure frozen ", redis => '127.0.0.1:$redis_port'"
 kill -CONT "$redis"
-measure updates ", updates_topic => 'updates'"
-measure all ", redis => '127.0.0.1:$redis_port', updates_topic => 'updates', dead_letter_topic => 'dead'"
+measure updates ", changelog_topic => 'changelog'"
+measure all ", redis => '127.0.0.1:$redis_port', changelog_topic => 'changelog', dead_letter_topic => 'dead'"
 for with in redis frozen updates all; do
 	awk -v with="$with" -v rate="$(cat "$work/rate.$with")" -v without="$(cat "$work/rate.without")" \
 		-v cpu="$(cat "$work/cpu.$with")" -v least="$(cat "$work/cpu.without")" 'BEGIN {

@@ -72,7 +72,7 @@ produce_once_up -t events -p 4 /dev/null
 start_server 'shared_buffers = 256MB' 'max_wal_size = 2GB' "shared_preload_libraries = 'profile_stream'" 'restart_after_crash = on' ||
 	die 'the server did not start'
 sql 'CREATE EXTENSION profile_stream'
-sql "SELECT profile_stream.create_stream('soak', brokers => '127.0.0.1:$port', topic => 'events')" >/dev/null
+sql "SELECT profile_stream.create_stream('soak', bootstrap_servers => '127.0.0.1:$port', topic => 'events')" >/dev/null
 printf 'second\tage\trss_kb\tfds\tpostmaster_kb\tpostmaster_fds\ttaken\tlag\tprofiles\toffsets\thistory\twal\n' >"$work/soak.tsv"
 echo "$events events of $customers customers at $rate/s for $minutes min, seed $seed; the worker is killed every $kill_every s"
 

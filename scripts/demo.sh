@@ -46,7 +46,7 @@ brokers=$(cat "$work/brokers")
 "${psql[@]}" -c 'CREATE EXTENSION profile_stream CASCADE'
 
 say 'One call makes a stream; it runs at once'
-show "SELECT profile_stream.create_stream('demo', brokers => '$brokers', topic => 'customer-events')"
+show "SELECT profile_stream.create_stream('demo', bootstrap_servers => '$brokers', topic => 'customer-events')"
 
 # psql prints notifications whenever it finishes a query
 {
@@ -96,6 +96,6 @@ cat <<'END'
 1. In postgresql.conf: shared_preload_libraries = 'profile_stream' (then streams start with the server), restart.
 2. In your database:
      CREATE EXTENSION profile_stream CASCADE;
-     SELECT profile_stream.create_stream('crm', brokers => 'localhost:9092', topic => 'customer-events');
+     SELECT profile_stream.create_stream('crm', bootstrap_servers => 'localhost:9092', topic => 'customer-events');
      SELECT * FROM profile_stream.profiles;
 END

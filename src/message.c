@@ -19,7 +19,7 @@ ps_message_space(const PsMessage *message)
 
 /* Copies bytes to *place, which moves on. */
 static const char *
-copy_bytes(char **place, const char *from, int len)
+message_copy_bytes(char **place, const char *from, int len)
 {
 	char	   *start = *place;
 
@@ -38,14 +38,14 @@ ps_message_copy(PsMessage *copy, char *space, const PsMessage *message)
 
 	*copy = *message;
 	copy->headers = message->nheaders > 0 ? header : NULL;
-	copy->key = copy_bytes(&place, message->key, message->key_len);
-	copy->value = copy_bytes(&place, message->value, message->value_len);
+	copy->key = message_copy_bytes(&place, message->key, message->key_len);
+	copy->value = message_copy_bytes(&place, message->value, message->value_len);
 	for (int i = 0; i < message->nheaders; i++)
 	{
 		const PsHeader *from = &message->headers[i];
 
-		header[i].name = copy_bytes(&place, from->name, strlen(from->name) + 1);
-		header[i].value = copy_bytes(&place, from->value, from->value_len);
+		header[i].name = message_copy_bytes(&place, from->name, strlen(from->name) + 1);
+		header[i].value = message_copy_bytes(&place, from->value, from->value_len);
 		header[i].value_len = from->value_len;
 	}
 }

@@ -36,7 +36,7 @@ _PG_init(void)
 				(errcode(ERRCODE_INTERNAL_ERROR),
 				 errmsg("could not generate random values")));
 	ps_settings_define();
-	ps_contain_init();
+	ps_user_code_init();
 	warn_of_library();
 	ps_launcher_register();
 }

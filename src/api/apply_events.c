@@ -30,26 +30,26 @@ static const char *const outcome_names[] = {"pending", "applied", "duplicate", "
 
 /* Makes the message that Kafka would have brought. */
 static void
-entry_from_jsonb(PsEntry *entry, Jsonb *value)
+entry_from_jsonb(PsApplyItem *item, Jsonb *value)
 {
-	memset(entry, 0, sizeof(PsEntry));
-	entry->message.partition = -1;
-	entry->message.offset = -1;
-	entry->message.kafka_timestamp = DT_NOBEGIN;
+	memset(item, 0, sizeof(PsApplyItem));
+	item->message.partition = -1;
+	item->message.offset = -1;
+	item->message.kafka_timestamp = DT_NOBEGIN;
 	if (value != NULL)
 	{
 		StringInfoData text;
 
 		initStringInfo(&text);
 		(void) JsonbToCString(&text, &value->root, VARSIZE(value));
-		entry->message.value = text.data;
-		entry->message.value_len = text.len;
+		item->message.value = text.data;
+		item->message.value_len = text.len;
 	}
 }
 
 /* Applies entries with the settings of a call from SQL. */
 static void
-apply_entries(PsEntry *entries, int n, int64 retention_us, int scope, bool judge_only)
+apply_events_apply_entries(PsApplyItem *items, int n, int64 retention_us, int scope, bool classify_only)
 {
 	PsApplySettings settings = {
 		.now = GetCurrentTimestamp(),
@@ -58,8 +58,8 @@ apply_entries(PsEntry *entries, int n, int64 retention_us, int scope, bool judge
 		.dedupe_retention_us = retention_us,
 		.event_id_scope = scope,
 		.late_tolerance_us = -1,
-		.lock_timeout_ms = -1,
-		.judge_only = judge_only,
+		.customer_lock_timeout_ms = -1,
+		.classify_only = classify_only,
 		.notify = PS_NOTIFY_CUSTOMER,
 		.notify_channel = ps_secret_name(PS_UPDATES_CHANNEL)
 	};
@@ -69,9 +69,9 @@ apply_entries(PsEntry *entries, int n, int64 retention_us, int scope, bool judge
 	settings.rules = ps_rules_hold();
 	PG_TRY();
 	{
-		ps_apply_decode(entries, n, &settings);
-		ps_apply_read(entries, n, &settings);
-		ps_apply_entries(entries, n, &settings);
+		ps_apply_decode(items, n, &settings);
+		ps_apply_read(items, n, &settings);
+		ps_apply_items(items, n, &settings);
 	}
 	PG_FINALLY();
 	{
@@ -81,31 +81,31 @@ apply_entries(PsEntry *entries, int n, int64 retention_us, int scope, bool judge
 }
 
 /* Applies an array of events; returns what became of each. */
-static PsEntry *
-apply_array(ArrayType *array, int *n, int64 retention_us, int scope, bool judge_only)
+static PsApplyItem *
+apply_array(ArrayType *array, int *n, int64 retention_us, int scope, bool classify_only)
 {
 	Datum	   *values;
 	bool	   *nulls;
-	PsEntry    *entries;
+	PsApplyItem *items;
 
 	deconstruct_array(array, JSONBOID, -1, false, TYPALIGN_INT, &values, &nulls, n);
-	entries = palloc(Max(*n, 1) * sizeof(PsEntry));
+	items = palloc(Max(*n, 1) * sizeof(PsApplyItem));
 	for (int i = 0; i < *n; i++)
-		entry_from_jsonb(&entries[i], nulls[i] ? NULL : DatumGetJsonbP(values[i]));
+		entry_from_jsonb(&items[i], nulls[i] ? NULL : DatumGetJsonbP(values[i]));
 	if (*n > 0)
-		apply_entries(entries, *n, retention_us, scope, judge_only);
-	return entries;
+		apply_events_apply_entries(items, *n, retention_us, scope, classify_only);
+	return items;
 }
 
 PG_FUNCTION_INFO_V1(ps_apply_event);
 Datum
 ps_apply_event(PG_FUNCTION_ARGS)
 {
-	PsEntry		entry;
+	PsApplyItem item;
 
-	entry_from_jsonb(&entry, PG_GETARG_JSONB_P(0));
-	apply_entries(&entry, 1, DEFAULT_RETENTION, 0, false);
-	PG_RETURN_TEXT_P(cstring_to_text(outcome_names[entry.outcome]));
+	entry_from_jsonb(&item, PG_GETARG_JSONB_P(0));
+	apply_events_apply_entries(&item, 1, DEFAULT_RETENTION, 0, false);
+	PG_RETURN_TEXT_P(cstring_to_text(outcome_names[item.outcome]));
 }
 
 PG_FUNCTION_INFO_V1(ps_apply_events);
@@ -113,23 +113,23 @@ Datum
 ps_apply_events(PG_FUNCTION_ARGS)
 {
 	int			n;
-	PsEntry    *entries = apply_array(PG_GETARG_ARRAYTYPE_P(0), &n, DEFAULT_RETENTION, 0, false);
+	PsApplyItem *items = apply_array(PG_GETARG_ARRAYTYPE_P(0), &n, DEFAULT_RETENTION, 0, false);
 	Datum	   *values = palloc(Max(n, 1) * sizeof(Datum));
 
 	for (int i = 0; i < n; i++)
-		values[i] = CStringGetTextDatum(outcome_names[entries[i].outcome]);
+		values[i] = CStringGetTextDatum(outcome_names[items[i].outcome]);
 	PG_RETURN_ARRAYTYPE_P(construct_array(values, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 /* One row of retry_events(): what became of an entry, and why. */
 static void
-put_outcome(ReturnSetInfo *result, int ordinal, const PsEntry *entry)
+put_outcome(ReturnSetInfo *result, int ordinal, const PsApplyItem *item)
 {
-	Datum		values[5] = {Int32GetDatum(ordinal), CStringGetTextDatum(outcome_names[entry->outcome])};
+	Datum		values[5] = {Int32GetDatum(ordinal), CStringGetTextDatum(outcome_names[item->outcome])};
 	bool		nulls[5] = {false, false, true, true, true};
-	const PsReject *reject = entry->reject ? entry->reject : entry->refusal ? entry->refusal : entry->failure;
+	const PsReject *reject = item->reject ? item->reject : item->refusal ? item->refusal : item->failure;
 
-	if (entry->outcome == PS_DEAD && reject != NULL)
+	if (item->outcome == PS_DEAD && reject != NULL)
 	{
 		values[2] = CStringGetTextDatum(reject->kind);
 		values[3] = ps_reject_errors(reject);
@@ -146,12 +146,12 @@ Datum
 ps_retry_events(PG_FUNCTION_ARGS)
 {
 	int			n;
-	PsEntry    *entries;
+	PsApplyItem *items;
 
 	InitMaterializedSRF(fcinfo, 0);
-	entries = apply_array(PG_GETARG_ARRAYTYPE_P(0), &n, PG_GETARG_INT64(1), PG_GETARG_INT32(2), true);
+	items = apply_array(PG_GETARG_ARRAYTYPE_P(0), &n, PG_GETARG_INT64(1), PG_GETARG_INT32(2), true);
 	for (int i = 0; i < n; i++)
-		put_outcome((ReturnSetInfo *) fcinfo->resultinfo, i + 1, &entries[i]);
+		put_outcome((ReturnSetInfo *) fcinfo->resultinfo, i + 1, &items[i]);
 	return (Datum) 0;
 }
 

@@ -61,7 +61,7 @@ snapshot_horizon(void)
 
 /* Reads digits up to and with an end; false when there is something else. */
 static bool
-read_number(const char **at, char end, uint64 *number)
+bookmark_read_number(const char **at, char end, uint64 *number)
 {
 	const char *start = *at;
 
@@ -77,8 +77,8 @@ read_bookmark(const char *given)
 	const char *at = given;
 	PsBookmark	bookmark;
 
-	if (!read_number(&at, '-', &bookmark.system) || !read_number(&at, '-', &bookmark.timeline) ||
-		!read_number(&at, '-', &bookmark.database) || !read_number(&at, '\0', &bookmark.horizon))
+	if (!bookmark_read_number(&at, '-', &bookmark.system) || !bookmark_read_number(&at, '-', &bookmark.timeline) ||
+		!bookmark_read_number(&at, '-', &bookmark.database) || !bookmark_read_number(&at, '\0', &bookmark.horizon))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"%s\" is not a bookmark", given),
@@ -119,9 +119,9 @@ ps_bookmark_horizon(PG_FUNCTION_ARGS)
 }
 
 /* Whether a row's transaction is not older than the horizon; true without one. */
-PG_FUNCTION_INFO_V1(ps_is_since);
+PG_FUNCTION_INFO_V1(ps_xid_at_or_after);
 Datum
-ps_is_since(PG_FUNCTION_ARGS)
+ps_xid_at_or_after(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(PG_ARGISNULL(1) || (int32) (PG_GETARG_TRANSACTIONID(0) - PG_GETARG_TRANSACTIONID(1)) >= 0);
 }

@@ -29,14 +29,14 @@ PsStream *
 ps_find_stream(text *name, bool control)
 {
 	char	   *cname = text_to_cstring(name);
-	PsIdentity	identity;
+	PsSavedUser saved;
 	PsStream   *stream;
 
 	ps_extension_check();
 	ps_distributed_check();
-	identity = ps_become_owner();
+	saved = ps_switch_to_owner();
 	stream = ps_stream_find(cname, 0);
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	if (stream == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -128,7 +128,7 @@ Datum
 ps_call_bounded(FunctionCallInfo fcinfo, PGFunction function, const char *name, int64 ms)
 {
 	MemoryContext context = CurrentMemoryContext;
-	int			nest_level = ps_wait_bound((int) Max(1, Min(ms, INT_MAX)));
+	int			nest_level = ps_lock_wait_bound((int) Max(1, Min(ms, INT_MAX)));
 	volatile Datum result = (Datum) 0;
 
 	PG_TRY();
@@ -137,9 +137,9 @@ ps_call_bounded(FunctionCallInfo fcinfo, PGFunction function, const char *name, 
 	}
 	PG_CATCH();
 	{
-		ps_wait_rethrow(name, context);
+		ps_lock_wait_rethrow(name, context);
 	}
 	PG_END_TRY();
-	ps_wait_free(nest_level);
+	ps_lock_wait_free(nest_level);
 	return result;
 }

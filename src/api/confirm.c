@@ -21,7 +21,7 @@
 static Oid
 function_owner(const char *name)
 {
-	PsIdentity	identity = ps_become_owner();	/* the caller need not see its schema */
+	PsSavedUser saved = ps_switch_to_owner();	/* the caller need not see its schema */
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(ps_function_find(name)));
 	Oid			owner = InvalidOid;
 
@@ -30,7 +30,7 @@ function_owner(const char *name)
 		owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
 		ReleaseSysCache(tuple);
 	}
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	return owner;
 }
 
@@ -69,15 +69,15 @@ ps_confirm_code(PG_FUNCTION_ARGS)
 	char	   *kind = ps_get_string(fcinfo, 0);
 	char	   *name = ps_get_string(fcinfo, 1);
 	List	   *definitions;
-	PsIdentity	identity;
+	PsSavedUser saved;
 	ListCell   *cell;
 	int			confirmed = 0;
 
 	PreventCommandIfReadOnly("confirm_code()");
 	SPI_connect();
-	identity = ps_become_owner();
+	saved = ps_switch_to_owner();
 	definitions = ps_unconfirmed(kind, name);
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	foreach(cell, definitions)
 	{
 		const PsDefinition *definition = lfirst(cell);
@@ -91,9 +91,9 @@ ps_confirm_code(PG_FUNCTION_ARGS)
 						 errhint("It would run with the rights of its owner, who confirms it, or a superuser.")));
 			continue;
 		}
-		identity = ps_become_owner();
+		saved = ps_switch_to_owner();
 		ps_confirm(definition->kind, definition->key);
-		ps_become_caller(identity);
+		ps_restore_user(saved);
 		confirmed++;
 	}
 	if (confirmed > 0)

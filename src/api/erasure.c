@@ -48,7 +48,7 @@ lock_customer(text *argument, const char *function)
 
 /* Tells sinks and listeners; what is longer than an id was never known to them. */
 static void
-announce(const char *customer_id)
+erasure_announce(const char *customer_id)
 {
 	ListCell   *cell;
 
@@ -81,7 +81,7 @@ forget_customer(PG_FUNCTION_ARGS)
 	if (PG_GETARG_BOOL(1))
 		(void) ps_blocked_add(customer_id);
 	ps_blocked_find(&customer_id, 1, &blocked);
-	announce(customer_id);
+	erasure_announce(customer_id);
 	SPI_finish();
 	values[0] = Int64GetDatum(erased.profiles);
 	values[1] = Int64GetDatum(erased.chunks);
@@ -135,39 +135,39 @@ ps_export_customer(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(document);
 }
 
-/* Begins the search that a call of mentions() or without_mentions() wants. */
+/* Begins the search that a call of mentions() or redact_id() wants. */
 static void
-start_search(FunctionCallInfo fcinfo, PsMention *mention)
+start_search(FunctionCallInfo fcinfo, PsIdSearch *mention)
 {
 	bytea	   *message = PG_GETARG_BYTEA_PP(0);
 	text	   *customer_id = PG_GETARG_TEXT_PP(1);
 
-	ps_mention_start(mention, VARDATA_ANY(message), VARSIZE_ANY_EXHDR(message),
-					 VARDATA_ANY(customer_id), VARSIZE_ANY_EXHDR(customer_id));
+	ps_id_search_start(mention, VARDATA_ANY(message), VARSIZE_ANY_EXHDR(message),
+					   VARDATA_ANY(customer_id), VARSIZE_ANY_EXHDR(customer_id));
 	mention->in_strings = PG_GETARG_BOOL(2);
 }
 
-PG_FUNCTION_INFO_V1(ps_mentions);
+PG_FUNCTION_INFO_V1(ps_contains_id);
 Datum
-ps_mentions(PG_FUNCTION_ARGS)
+ps_contains_id(PG_FUNCTION_ARGS)
 {
-	PsMention	mention;
+	PsIdSearch	mention;
 
 	start_search(fcinfo, &mention);
-	PG_RETURN_BOOL(ps_mention_next(&mention));
+	PG_RETURN_BOOL(ps_id_search_next(&mention));
 }
 
-PG_FUNCTION_INFO_V1(ps_without_mentions);
+PG_FUNCTION_INFO_V1(ps_redact_id);
 Datum
-ps_without_mentions(PG_FUNCTION_ARGS)
+ps_redact_id(PG_FUNCTION_ARGS)
 {
-	PsMention	mention;
+	PsIdSearch	mention;
 	StringInfoData result;
 	int			done = 0;
 
 	start_search(fcinfo, &mention);
 	initStringInfo(&result);
-	while (ps_mention_next(&mention))
+	while (ps_id_search_next(&mention))
 	{
 		appendBinaryStringInfo(&result, mention.text +done, mention.start - done);
 		appendStringInfoString(&result, ERASED);
@@ -188,7 +188,7 @@ ps_message_customer(PG_FUNCTION_ARGS)
 	const char *customer_id;
 
 	(void) ps_event_decode(&message, &settings, &event);
-	customer_id = event.customer_id ? event.customer_id : ps_mention_customer(message.value, message.value_len);
+	customer_id = event.customer_id ? event.customer_id : ps_find_customer_id(message.value, message.value_len);
 	if (customer_id == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(customer_id));

@@ -1,7 +1,7 @@
 /*
  * events.c
  *	  decode_event() and decode_message(): what a stream makes of a message;
- *	  canonical_event(): what it is as a profile event, to be repaired; and
+ *	  to_profile_event(): what it is as a profile event, to be repaired; and
  *	  decode_fuzz(), which tests the decoder with damaged events.
  */
 #include "postgres.h"
@@ -24,7 +24,7 @@
 
 PG_FUNCTION_INFO_V1(ps_decode_event);
 PG_FUNCTION_INFO_V1(ps_decode_message);
-PG_FUNCTION_INFO_V1(ps_canonical_event);
+PG_FUNCTION_INFO_V1(ps_to_profile_event);
 PG_FUNCTION_INFO_V1(ps_decode_fuzz);
 
 /* Columns of decode_event(), in the order of its declaration. */
@@ -97,7 +97,7 @@ return_decoded(FunctionCallInfo fcinfo, const PsMessage *message, const PsDecode
 	InitMaterializedSRF(fcinfo, 0);
 	result = (ReturnSetInfo *) fcinfo->resultinfo;
 	memset(nulls, true, sizeof(nulls));
-	if (ps_event_is_tombstone(message, settings->envelope))
+	if (ps_event_is_tombstone(message, settings->format_map))
 		set_text(values, nulls, KIND, "tombstone");
 	else
 	{
@@ -236,7 +236,7 @@ take_unit(FunctionCallInfo fcinfo, int argument)
 
 /* The message and the envelope that value, key, headers, kafka_timestamp, format and field_map, the first arguments, describe. */
 static PsMessage
-take_message(FunctionCallInfo fcinfo, PsEnvelope **envelope)
+events_take_message(FunctionCallInfo fcinfo, PsFormatMap **format_map)
 {
 	PsMessage	message = {.kafka_timestamp = DT_NOBEGIN};
 
@@ -247,20 +247,20 @@ take_message(FunctionCallInfo fcinfo, PsEnvelope **envelope)
 	if (!PG_ARGISNULL(3))
 		message.kafka_timestamp = PG_GETARG_TIMESTAMPTZ(3);
 	ps_check_argument(!PG_ARGISNULL(4), "format must not be null");
-	*envelope = ps_field_map_compile(text_to_cstring(PG_GETARG_TEXT_PP(4)), PG_ARGISNULL(5) ? NULL : PG_GETARG_JSONB_P(5));
+	*format_map = ps_field_map_compile(text_to_cstring(PG_GETARG_TEXT_PP(4)), PG_ARGISNULL(5) ? NULL : PG_GETARG_JSONB_P(5));
 	return message;
 }
 
 Datum
 ps_decode_message(PG_FUNCTION_ARGS)
 {
-	PsEnvelope *envelope;
-	PsMessage	message = take_message(fcinfo, &envelope);
+	PsFormatMap *format_map;
+	PsMessage	message = events_take_message(fcinfo, &format_map);
 	PsDecodeSettings settings;
 
 	ps_check_argument(!PG_ARGISNULL(6), "as_of must not be null");
 	settings = decode_settings(PG_GETARG_TIMESTAMPTZ(6));
-	settings.envelope = envelope;
+	settings.format_map = format_map;
 	settings.rules = ps_rules_get();
 	settings.time_unit = take_unit(fcinfo, 7);
 	return return_decoded(fcinfo, &message, &settings);
@@ -311,16 +311,16 @@ members_jsonb(PsMembers *members, PsTimeUnit unit)
 }
 
 Datum
-ps_canonical_event(PG_FUNCTION_ARGS)
+ps_to_profile_event(PG_FUNCTION_ARGS)
 {
 	PsDecodeSettings settings = decode_settings(DT_NOEND);
-	PsEnvelope *envelope;
-	PsMessage	message = take_message(fcinfo, &envelope);
+	PsFormatMap *format_map;
+	PsMessage	message = events_take_message(fcinfo, &format_map);
 	PsMembers	members;
 
-	settings.envelope = envelope;
+	settings.format_map = format_map;
 	settings.time_unit = take_unit(fcinfo, 6);
-	if (ps_event_is_tombstone(&message, envelope) || ps_members_read(&message, &settings, &members) != NULL ||
+	if (ps_event_is_tombstone(&message, format_map) || ps_members_read(&message, &settings, &members) != NULL ||
 		members.error != NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(members_jsonb(&members, settings.time_unit));
@@ -373,7 +373,7 @@ ps_decode_fuzz(PG_FUNCTION_ARGS)
 	int64		valid = 0;
 
 	ps_check_argument(!PG_ARGISNULL(0) && !PG_ARGISNULL(1) && !PG_ARGISNULL(2), "seed, iterations and format must not be null");
-	settings.envelope = ps_field_map_compile(text_to_cstring(PG_GETARG_TEXT_PP(2)), PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3));
+	settings.format_map = ps_field_map_compile(text_to_cstring(PG_GETARG_TEXT_PP(2)), PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3));
 	context = AllocSetContextCreate(CurrentMemoryContext, "profile_stream decode_fuzz", ALLOCSET_DEFAULT_SIZES);
 	outer = MemoryContextSwitchTo(context);
 	pg_prng_seed(&prng, (uint64) PG_GETARG_INT32(0));
@@ -385,7 +385,7 @@ ps_decode_fuzz(PG_FUNCTION_ARGS)
 		const char *wrong;
 
 		CHECK_FOR_INTERRUPTS();
-		ps_fuzz_fill(&prng, settings.envelope, bytes, &message);
+		ps_fuzz_fill(&prng, settings.format_map, bytes, &message);
 		reject = ps_event_decode(&message, &settings, &event);
 		wrong = fuzz_check(&message, reject, &event, &settings);
 		if (wrong != NULL)

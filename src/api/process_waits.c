@@ -59,8 +59,8 @@ describe_lock_wait(const LockData *locks, int pid)
 
 		if (lock->pid != pid || lock->waitLockMode == NoLock || lock->waitStart == 0 || lock->waitStart > before)
 			continue;
-		holders = ps_wait_holders(&lock->locktag, lock->waitLockMode, pid);
-		return psprintf("waits for %s, which %s has, since %s", ps_wait_describe_lock(&lock->locktag, lock->waitLockMode),
+		holders = ps_lock_wait_holders(&lock->locktag, lock->waitLockMode, pid);
+		return psprintf("waits for %s, which %s has, since %s", ps_lock_wait_describe(&lock->locktag, lock->waitLockMode),
 						holders ? holders : "nobody any more", timestamptz_to_str(lock->waitStart));
 	}
 	return NULL;

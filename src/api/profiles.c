@@ -195,9 +195,9 @@ ps_window_samples(PG_FUNCTION_ARGS)
 }
 
 /* All samples of a state, also of series that no metric reads any more, as rows (series, at, value). */
-PG_FUNCTION_INFO_V1(ps_state_samples);
+PG_FUNCTION_INFO_V1(ps_window_state_samples);
 Datum
-ps_state_samples(PG_FUNCTION_ARGS)
+ps_window_state_samples(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	PsWindow	window;

@@ -63,10 +63,10 @@ static PsStream *
 find_rebuild(text *name)
 {
 	PsStream   *stream = ps_find_stream(name, true);
-	PsIdentity	identity = ps_become_owner();
+	PsSavedUser saved = ps_switch_to_owner();
 	PsRebuild  *rebuild = ps_rebuild_find();
 
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	if (rebuild == NULL || rebuild->stream_id != stream->stream_id)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -92,19 +92,19 @@ static Datum
 start_rebuild(PG_FUNCTION_ARGS)
 {
 	PsStream   *stream;
-	PsIdentity	identity;
+	PsSavedUser saved;
 
 	PreventCommandIfReadOnly("rebuild()");
 	SPI_connect();
 	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
-	identity = ps_become_owner();
+	saved = ps_switch_to_owner();
 	check_none();
 	check_alone(stream);
 	ps_lock_copy(PS_SHADOW_SCHEMA, AccessExclusiveLock);
 	check_none();				/* whoever held it may have begun one */
 	ps_rebuild_add(stream->stream_id, PG_GETARG_BOOL(1));
 	start_at_commit(stream);
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -121,16 +121,16 @@ static void
 enable_rebuild(text *name, bool enabled)
 {
 	PsStream   *stream;
-	PsIdentity	identity;
+	PsSavedUser saved;
 
 	SPI_connect();
 	stream = find_rebuild(name);
 	ps_lease_hold_back(PS_LEASE_OF_REBUILD(stream->stream_id));
-	identity = ps_become_owner();
+	saved = ps_switch_to_owner();
 	ps_rebuild_enable(stream->stream_id, enabled);
 	if (enabled)
 		start_at_commit(stream);
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	SPI_finish();
 }
 
@@ -166,14 +166,14 @@ static Datum
 cancel_rebuild(PG_FUNCTION_ARGS)
 {
 	PsStream   *stream;
-	PsIdentity	identity;
+	PsSavedUser saved;
 
 	SPI_connect();
 	stream = find_rebuild(PG_GETARG_TEXT_PP(0));
 	ps_lease_hold_back(PS_LEASE_OF_REBUILD(stream->stream_id));
-	identity = ps_become_owner();
+	saved = ps_switch_to_owner();
 	ps_rebuild_end();
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -270,7 +270,7 @@ swap_rebuild(PG_FUNCTION_ARGS)
 {
 	PsMoment	deadline = ps_clock_now() + ps_interval_us(PG_GETARG_INTERVAL_P(1));
 	PsStream   *stream;
-	PsIdentity	identity;
+	PsSavedUser saved;
 	int64		changed;
 
 	PreventCommandIfReadOnly("swap_rebuild()");
@@ -280,7 +280,7 @@ swap_rebuild(PG_FUNCTION_ARGS)
 				 errmsg("swap_rebuild() must run in a READ COMMITTED transaction")));
 	SPI_connect();
 	stream = find_rebuild(PG_GETARG_TEXT_PP(0));
-	identity = ps_become_owner();
+	saved = ps_switch_to_owner();
 	check_ready(stream);
 	check_alone(stream);
 	wait_for_shadow(stream, deadline);	/* without locks, so that the time with them is short */
@@ -289,7 +289,7 @@ swap_rebuild(PG_FUNCTION_ARGS)
 	check_alone(stream);
 	changed = ps_rebuild_bring(stream->stream_id);
 	ps_rebuild_end();
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	if (strcmp(stream->notify, "off") != 0)
 		ps_notify_rebuilt(stream->channel, stream->name, changed);
 	SPI_finish();

@@ -21,7 +21,7 @@ ps_reconcile(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
 	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), false);
-	n = ps_accounts_select(stream->stream_id);
+	n = ps_reconcile_select(stream->stream_id);
 	for (uint64 i = 0; i < n; i++)
 		tuplestore_puttuple(rsinfo->setResult, SPI_tuptable->vals[i]);
 	SPI_finish();

@@ -18,7 +18,7 @@
 
 /* Lets the connection work until everything is answered, or raises why it is not. */
 static void
-finish(PsRedis *redis)
+redis_finish(PsRedis *redis)
 {
 	const char *error;
 	const char *hint;
@@ -49,7 +49,7 @@ ps_test_redis(PG_FUNCTION_ARGS)
 
 	ps_redis_check_built();
 	redis = ps_redis_open(ps_redis_target(text_to_cstring(PG_GETARG_TEXT_PP(0)), GetUserId()), "", 1, "test");
-	finish(redis);
+	redis_finish(redis);
 	ps_redis_close(redis);
 	PG_RETURN_VOID();
 }
@@ -84,7 +84,7 @@ ps_redis_write(PG_FUNCTION_ARGS)
 	redis = ps_redis_open(ps_redis_target(text_to_cstring(PG_GETARG_TEXT_PP(0)), GetUserId()),
 						  text_to_cstring(PG_GETARG_TEXT_PP(1)), PG_GETARG_INT32(2), "test");
 	ps_redis_send(redis, items, n[0]);
-	finish(redis);
+	redis_finish(redis);
 	ps_redis_close(redis);
 	for (int i = 0; i < n[0]; i++)
 		results[i] = CStringGetTextDatum(words[items[i].result]);

@@ -41,7 +41,7 @@ begin_procedure(FunctionCallInfo fcinfo, const char *what)
 }
 
 static void
-start(PsRefresh *refresh)
+scores_start(PsRefresh *refresh)
 {
 	if (!ps_refresh_start(refresh))
 		ereport(ERROR,
@@ -71,7 +71,7 @@ ps_refresh_scores(PG_FUNCTION_ARGS)
 	ps_check_argument(!TIMESTAMP_NOT_FINITE(refresh.as_of), "as_of must be finite");
 	refresh.before = GetCurrentTimestamp() - Min(stale_us, GetCurrentTimestamp() - MIN_TIMESTAMP);
 	begin_procedure(fcinfo, "refresh_scores()");
-	start(&refresh);
+	scores_start(&refresh);
 	ps_scores_refresh(&refresh);
 	ps_refresh_finish();
 	if (refresh.counts.failed > 0)
@@ -93,7 +93,7 @@ ps_refresh_segments(PG_FUNCTION_ARGS)
 	begin_procedure(fcinfo, "refresh_segments()");
 	if (name != NULL)
 		name = pstrdup(name);	/* in the memory of the procedure, which lives longer than its transactions */
-	start(&refresh);
+	scores_start(&refresh);
 	ps_segments_refresh(&refresh, name);
 	ps_refresh_finish();
 	SPI_finish();
@@ -105,7 +105,7 @@ Datum
 ps_set_score_function(PG_FUNCTION_ARGS)
 {
 	const char *function = NULL;
-	PsIdentity	identity;
+	PsSavedUser saved;
 	PsScoreFunction present;
 
 	if (!PG_ARGISNULL(0))
@@ -114,14 +114,14 @@ ps_set_score_function(PG_FUNCTION_ARGS)
 		function = format_procedure_qualified(PG_GETARG_OID(0));
 	}
 	SPI_connect();
-	identity = ps_become_owner();
-	if (ps_score_function_find(&present) && !superuser_arg(identity.user) && !has_privs_of_role(identity.user, present.owner))
+	saved = ps_switch_to_owner();
+	if (ps_score_function_find(&present) && !superuser_arg(saved.user) && !has_privs_of_role(saved.user, present.owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of the score function that is set"),
 				 errhint("profile_stream.stat_code shows who set it; that role or a superuser replaces it.")));
-	ps_score_function_set(function, identity.user);
-	ps_become_caller(identity);
+	ps_score_function_set(function, saved.user);
+	ps_restore_user(saved);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -132,7 +132,7 @@ ps_create_segment(PG_FUNCTION_ARGS)
 {
 	PsSegment	segment = {text_to_cstring(PG_GETARG_TEXT_PP(0)), text_to_cstring(PG_GETARG_TEXT_PP(1)), GetUserId()};
 	const char *wrong;
-	PsIdentity	identity;
+	PsSavedUser saved;
 	bool		created;
 
 	ps_check_argument(segment.name[0] != '\0' && strlen(segment.name) <= PS_MAX_SEGMENT_BYTES,
@@ -148,9 +148,9 @@ ps_create_segment(PG_FUNCTION_ARGS)
 	SPI_connect();
 	/* of nobody: whether it can be evaluated, with the caller's rights */
 	(void) ps_segment_matches(segment.predicate, "", "");
-	identity = ps_become_owner();
+	saved = ps_switch_to_owner();
 	created = ps_segment_create(&segment);
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	if (!created)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
@@ -164,10 +164,10 @@ ps_create_segment(PG_FUNCTION_ARGS)
 static void
 check_segment(const char *name)
 {
-	PsIdentity	identity = ps_become_owner();
+	PsSavedUser saved = ps_switch_to_owner();
 	List	   *found = ps_segments_find(name);
 
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	if (found == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -184,13 +184,13 @@ Datum
 ps_drop_segment(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	PsIdentity	identity;
+	PsSavedUser saved;
 
 	SPI_connect();
 	check_segment(name);
-	identity = ps_become_owner();
+	saved = ps_switch_to_owner();
 	ps_segment_drop(name);
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -201,14 +201,14 @@ ps_alter_segment(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	Oid			owner = get_role_oid(NameStr(*PG_GETARG_NAME(1)), false);
-	PsIdentity	identity;
+	PsSavedUser saved;
 
 	SPI_connect();
 	check_segment(name);
 	ps_check_set_role(owner);
-	identity = ps_become_owner();
+	saved = ps_switch_to_owner();
 	ps_segment_give(name, owner);
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

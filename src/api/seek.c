@@ -24,9 +24,9 @@
 
 /* Asks the stream's brokers; raises what they say. */
 static PsProbeAnswer *
-probe(const PsStream *stream, TimestampTz at)
+seek_probe(const PsStream *stream, TimestampTz at)
 {
-	PsProbeAnswer *answer = ps_probe(ps_connection_options(stream->server, stream->brokers, stream->options,
+	PsProbeAnswer *answer = ps_probe(ps_connection_options(stream->server, stream->bootstrap_servers, stream->options,
 														   ps_stream_owner(stream)),
 									 stream->topic, ps_kafka_time(at), PROBE_MS);
 
@@ -84,7 +84,7 @@ find_targets(const PsStream *stream, const char *to, int64 **targets)
 		at = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(to),
 													 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 	ps_check_argument(!by_time || !TIMESTAMP_NOT_FINITE(at), "the time must be finite");
-	answer = probe(stream, at);
+	answer = seek_probe(stream, at);
 	*targets = palloc(Max(answer->npartitions, 1) * sizeof(int64));
 	for (int p = 0; p < answer->npartitions; p++)
 	{
@@ -123,7 +123,7 @@ check_retention(const PsStream *stream, List *rows, const int64 *targets)
 		if (targets[row->partition] < 0 || again >= row->read_offset)
 			continue;
 		if (answer == NULL)
-			answer = probe(stream, GetCurrentTimestamp() - stream->dedupe_retention_us);
+			answer = seek_probe(stream, GetCurrentTimestamp() - stream->dedupe_retention_us);
 		known = row->partition < answer->npartitions ? answer->partitions[row->partition].at_time : -1;
 		if (known < 0 || again < known)
 			ereport(ERROR,
@@ -172,7 +172,7 @@ seek_stream(PG_FUNCTION_ARGS)
 	PsProbeAnswer *answer;
 	int64	   *targets;
 	List	   *rows;
-	PsIdentity	identity;
+	PsSavedUser saved;
 
 	PreventCommandIfReadOnly("seek_stream()");
 	SPI_connect();
@@ -184,17 +184,17 @@ seek_stream(PG_FUNCTION_ARGS)
 				 errmsg("stream \"%s\" is running", stream->name),
 				 errhint("Call pause_stream(), commit, and then seek_stream().")));
 	answer = find_targets(stream, text_to_cstring(PG_GETARG_TEXT_PP(1)), &targets);
-	identity = ps_become_owner();
+	saved = ps_switch_to_owner();
 	PushActiveSnapshot(GetLatestSnapshot());	/* what the workers committed last */
 	rows = rows_within(ps_stream_offsets(stream->stream_id), answer->npartitions);
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	check_retention(stream, rows, targets);
-	identity = ps_become_owner();
+	saved = ps_switch_to_owner();
 	for (int p = 0; p < answer->npartitions; p++)
 		if (targets[p] >= 0)
 			ps_stream_seek(stream->stream_id, p, targets[p], is_shorter(rows, p, answer->partitions[p].high));
 	PopActiveSnapshot();
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

@@ -38,17 +38,17 @@ typedef struct Arguments
 
 /* Whether the next argument is given; then it is at next - 1. */
 static bool
-given(Arguments *arguments, bool nullable)
+stream_options_given(Arguments *arguments, bool nullable)
 {
 	bool		isnull = arguments->fcinfo->args[arguments->next++].isnull;
 
 	ps_check_argument(!isnull || nullable || !arguments->required,
-					  "only server, brokers, notify_channel, late_tolerance, partitions, sinks, segment_channel_prefix and field_map may be null");
+					  "only server, bootstrap_servers, notify_channel, late_tolerance, partitions, sinks, segment_channel_prefix and field_map may be null");
 	return !isnull;
 }
 
 static Datum
-value(Arguments *arguments)
+stream_options_value(Arguments *arguments)
 {
 	return arguments->fcinfo->args[arguments->next - 1].value;
 }
@@ -56,8 +56,8 @@ value(Arguments *arguments)
 static void
 take_text(Arguments *arguments, char **word, bool nullable)
 {
-	if (given(arguments, nullable))
-		*word = TextDatumGetCString(value(arguments));
+	if (stream_options_given(arguments, nullable))
+		*word = TextDatumGetCString(stream_options_value(arguments));
 }
 
 /* The same, where an empty one takes away what is set. */
@@ -72,15 +72,15 @@ take_optional_text(Arguments *arguments, char **word)
 static void
 take_int(Arguments *arguments, int *number)
 {
-	if (given(arguments, false))
-		*number = DatumGetInt32(value(arguments));
+	if (stream_options_given(arguments, false))
+		*number = DatumGetInt32(stream_options_value(arguments));
 }
 
 static void
 take_interval(Arguments *arguments, int64 *us, bool nullable)
 {
-	if (given(arguments, nullable))
-		*us = ps_interval_us(DatumGetIntervalP(value(arguments)));
+	if (stream_options_given(arguments, nullable))
+		*us = ps_interval_us(DatumGetIntervalP(stream_options_value(arguments)));
 }
 
 /* Takes an array of partitions, sorted and without repeats; an empty one stands for all. */
@@ -91,9 +91,9 @@ take_partitions(Arguments *arguments, PsStream *stream)
 	bool	   *nulls;
 	int			n;
 
-	if (!given(arguments, true))
+	if (!stream_options_given(arguments, true))
 		return;
-	deconstruct_array(DatumGetArrayTypeP(value(arguments)), INT4OID, sizeof(int32), true, TYPALIGN_INT, &elements, &nulls, &n);
+	deconstruct_array(DatumGetArrayTypeP(stream_options_value(arguments)), INT4OID, sizeof(int32), true, TYPALIGN_INT, &elements, &nulls, &n);
 	stream->partitions = palloc(Max(n, 1) * sizeof(int32));
 	stream->npartitions = n;
 	for (int i = 0; i < n; i++)
@@ -112,8 +112,8 @@ take_format(Arguments *arguments, PsStream *stream)
 	take_text(arguments, &stream->format, false);
 	if (before != NULL && strcmp(before, stream->format) != 0)
 		stream->field_map = NULL;
-	if (given(arguments, true))
-		stream->field_map = DatumGetJsonbPCopy(value(arguments));
+	if (stream_options_given(arguments, true))
+		stream->field_map = DatumGetJsonbPCopy(stream_options_value(arguments));
 	if (stream->field_map != NULL && JB_ROOT_IS_OBJECT(stream->field_map) && JB_ROOT_COUNT(stream->field_map) == 0)
 		stream->field_map = NULL;
 }
@@ -123,7 +123,7 @@ static void
 take_settings(Arguments *arguments, PsStream *stream)
 {
 	int64		batch_wait_us = stream->batch_wait_ms * INT64CONST(1000);
-	int64		lock_timeout_us = stream->lock_timeout_ms * INT64CONST(1000);
+	int64		customer_lock_timeout_us = stream->customer_lock_timeout_ms * INT64CONST(1000);
 	int64		redis_ttl_us = stream->redis_ttl_s * USECS_PER_SEC;
 
 	take_int(arguments, &stream->batch_size);
@@ -132,8 +132,8 @@ take_settings(Arguments *arguments, PsStream *stream)
 	take_text(arguments, &stream->on_offset_lost, false);
 	take_optional_text(arguments, &stream->notify_channel);
 	take_text(arguments, &stream->notify, false);
-	if (given(arguments, false))
-		stream->options = DatumGetJsonbPCopy(value(arguments));
+	if (stream_options_given(arguments, false))
+		stream->options = DatumGetJsonbPCopy(stream_options_value(arguments));
 	take_interval(arguments, &stream->reorder_wait_us, false);
 	take_int(arguments, &stream->reorder_buffer_size);
 	take_interval(arguments, &stream->late_tolerance_us, true);
@@ -141,17 +141,17 @@ take_settings(Arguments *arguments, PsStream *stream)
 					  "late_tolerance must not be negative");
 	take_int(arguments, &stream->workers);
 	take_partitions(arguments, stream);
-	if (given(arguments, false))
-		stream->dead_letter_pause_ratio = DatumGetFloat8(value(arguments));
-	take_interval(arguments, &lock_timeout_us, false);
-	ps_check_argument(lock_timeout_us >= 0 && lock_timeout_us <= USECS_PER_MINUTE, "lock_timeout must be 0 to 60 seconds");
-	stream->lock_timeout_ms = (int) (lock_timeout_us / 1000);
+	if (stream_options_given(arguments, false))
+		stream->dead_letter_pause_ratio = DatumGetFloat8(stream_options_value(arguments));
+	take_interval(arguments, &customer_lock_timeout_us, false);
+	ps_check_argument(customer_lock_timeout_us >= 0 && customer_lock_timeout_us <= USECS_PER_MINUTE, "customer_lock_timeout must be 0 to 60 seconds");
+	stream->customer_lock_timeout_ms = (int) (customer_lock_timeout_us / 1000);
 	take_optional_text(arguments, &stream->sinks[PS_SINK_REDIS]);
 	take_text(arguments, &stream->redis_prefix, false);
 	take_interval(arguments, &redis_ttl_us, false);
 	ps_check_argument(redis_ttl_us >= USECS_PER_SEC && redis_ttl_us <= 365 * USECS_PER_DAY, "redis_ttl must be 1 second to 365 days");
 	stream->redis_ttl_s = (int) (redis_ttl_us / USECS_PER_SEC);
-	take_optional_text(arguments, &stream->sinks[PS_SINK_UPDATES]);
+	take_optional_text(arguments, &stream->sinks[PS_SINK_CHANGELOG]);
 	take_optional_text(arguments, &stream->sinks[PS_SINK_DEAD_LETTERS]);
 	take_optional_text(arguments, &stream->segment_channel_prefix);
 	take_format(arguments, stream);
@@ -176,14 +176,14 @@ check_topic(const PsStream *stream, PsSinkKind kind)
 	if (topic == NULL)
 		return;
 	ps_check_argument(strlen(topic) < 250 && strspn(topic, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == strlen(topic),
-					  "updates_topic and dead_letter_topic must have at most 249 letters, digits, dots, underscores and hyphens");
-	ps_check_argument(strcmp(topic, stream->topic) != 0, "updates_topic and dead_letter_topic must not be the topic that is read");
+					  "changelog_topic and dead_letter_topic must have at most 249 letters, digits, dots, underscores and hyphens");
+	ps_check_argument(strcmp(topic, stream->topic) != 0, "changelog_topic and dead_letter_topic must not be the topic that is read");
 }
 
 static void
 check_settings(const PsStream *stream)
 {
-	ps_check_argument(stream->server == NULL || stream->brokers == NULL, "server and brokers exclude each other");
+	ps_check_argument(stream->server == NULL || stream->bootstrap_servers == NULL, "server and brokers exclude each other");
 	ps_check_argument(stream->name[0] != '\0' && strlen(stream->name) < NAMEDATALEN, "name must have 1 to 63 bytes");
 	ps_check_argument(stream->topic[0] != '\0' && strlen(stream->topic) < 250, "topic must have 1 to 249 bytes");
 	ps_check_argument(stream->group_id[0] != '\0', "group_id must not be empty");
@@ -202,11 +202,11 @@ check_settings(const PsStream *stream)
 	ps_check_argument(stream->workers >= 1 && stream->workers <= PS_MAX_WORKERS, "workers must be 1 to 64");
 	ps_check_argument(stream->dead_letter_pause_ratio > 0 && stream->dead_letter_pause_ratio <= 1,
 					  "dead_letter_pause_ratio must be more than 0, and at most 1, which never pauses");
-	check_topic(stream, PS_SINK_UPDATES);
+	check_topic(stream, PS_SINK_CHANGELOG);
 	check_topic(stream, PS_SINK_DEAD_LETTERS);
-	ps_check_argument(stream->sinks[PS_SINK_UPDATES] == NULL || stream->sinks[PS_SINK_DEAD_LETTERS] == NULL ||
-					  strcmp(stream->sinks[PS_SINK_UPDATES], stream->sinks[PS_SINK_DEAD_LETTERS]) != 0,
-					  "updates_topic and dead_letter_topic must differ");
+	ps_check_argument(stream->sinks[PS_SINK_CHANGELOG] == NULL || stream->sinks[PS_SINK_DEAD_LETTERS] == NULL ||
+					  strcmp(stream->sinks[PS_SINK_CHANGELOG], stream->sinks[PS_SINK_DEAD_LETTERS]) != 0,
+					  "changelog_topic and dead_letter_topic must differ");
 	(void) ps_field_map_compile(stream->format, stream->field_map);
 	(void) ps_time_unit(stream->timestamp_unit);
 	ps_check_argument(strcmp(stream->event_id_scope, "customer") == 0 || strcmp(stream->event_id_scope, "stream") == 0,
@@ -244,11 +244,11 @@ read_stream(FunctionCallInfo fcinfo)
 	stream->owner = GetUserId();
 	stream->late_tolerance_us = -1;
 	take_text(&arguments, &stream->name, false);
-	if (given(&arguments, true))
-		stream->server = NameStr(*DatumGetName(value(&arguments)));
-	take_text(&arguments, &stream->brokers, true);
-	if (stream->server == NULL && stream->brokers == NULL)
-		stream->brokers = "localhost:9092";
+	if (stream_options_given(&arguments, true))
+		stream->server = NameStr(*DatumGetName(stream_options_value(&arguments)));
+	take_text(&arguments, &stream->bootstrap_servers, true);
+	if (stream->server == NULL && stream->bootstrap_servers == NULL)
+		stream->bootstrap_servers = "localhost:9092";
 	take_text(&arguments, &stream->topic, false);
 	take_text(&arguments, &stream->group_id, false);
 	take_text(&arguments, &stream->start_from, false);
@@ -265,16 +265,16 @@ Datum
 ps_create_stream(PG_FUNCTION_ARGS)
 {
 	PsStream   *stream = read_stream(fcinfo);
-	PsIdentity	identity;
+	PsSavedUser saved;
 
 	PreventCommandIfReadOnly("create_stream()");
 	ps_check_may_run(GetUserId());
 	ps_extension_check();
 	ps_distributed_check();
-	ps_kafka_check_values(ps_connection_options(stream->server, stream->brokers, stream->options, GetUserId()));
+	ps_kafka_check_values(ps_connection_options(stream->server, stream->bootstrap_servers, stream->options, GetUserId()));
 	check_redis(stream, GetUserId());
 	SPI_connect();
-	identity = ps_become_owner();
+	saved = ps_switch_to_owner();
 	if (ps_stream_find(stream->name, 0) != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
@@ -283,7 +283,7 @@ ps_create_stream(PG_FUNCTION_ARGS)
 	ps_check_slots(stream, 0);
 	ps_stream_add(stream);
 	ps_start_at_commit(stream, true);
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	SPI_finish();
 	if (!process_shared_preload_libraries_done || strstr(GetConfigOption("shared_preload_libraries", true, false), "profile_stream") == NULL)
 		ereport(NOTICE,
@@ -297,21 +297,21 @@ static void
 read_changes(FunctionCallInfo fcinfo, PsStream *stream, Oid *owner)
 {
 	Arguments	arguments = {fcinfo, 1, false};
-	bool		has_server = given(&arguments, true);
-	char	   *server = has_server ? NameStr(*DatumGetName(value(&arguments))) : NULL;
-	char	   *brokers = NULL;
+	bool		has_server = stream_options_given(&arguments, true);
+	char	   *server = has_server ? NameStr(*DatumGetName(stream_options_value(&arguments))) : NULL;
+	char	   *bootstrap_servers = NULL;
 
-	take_text(&arguments, &brokers, true);
-	if (server != NULL || brokers != NULL)
+	take_text(&arguments, &bootstrap_servers, true);
+	if (server != NULL || bootstrap_servers != NULL)
 	{
 		stream->server = server;
-		stream->brokers = brokers;
+		stream->bootstrap_servers = bootstrap_servers;
 	}
 	take_text(&arguments, &stream->group_id, false);
 	take_settings(&arguments, stream);
 	check_settings(stream);
-	if (given(&arguments, true))
-		*owner = get_role_oid(NameStr(*DatumGetName(value(&arguments))), false);
+	if (stream_options_given(&arguments, true))
+		*owner = get_role_oid(NameStr(*DatumGetName(stream_options_value(&arguments))), false);
 }
 
 /* Raises unless the caller may give the stream to a role, as for ALTER ... OWNER TO, and that role may have it. */
@@ -326,7 +326,7 @@ static Datum
 alter_stream(PG_FUNCTION_ARGS)
 {
 	PsStream   *stream;
-	PsIdentity	identity;
+	PsSavedUser saved;
 	Oid			owner;
 	bool		given_away;
 
@@ -341,10 +341,10 @@ alter_stream(PG_FUNCTION_ARGS)
 	if (given_away)
 		check_new_owner(owner);
 	/* who may name brokers, and whose password is used, depends on the owner */
-	ps_kafka_check_values(ps_connection_options(stream->server, stream->brokers, stream->options, ps_stream_owner(stream)));
+	ps_kafka_check_values(ps_connection_options(stream->server, stream->bootstrap_servers, stream->options, ps_stream_owner(stream)));
 	check_redis(stream, ps_stream_owner(stream));
 	ps_lease_hold_back(stream->stream_id);	/* its workers, and its relays, which would meet us in the outbox */
-	identity = ps_become_owner();
+	saved = ps_switch_to_owner();
 	if (stream->enabled)
 		ps_check_slots(stream, 0);
 	ps_stream_alter(stream);
@@ -353,7 +353,7 @@ alter_stream(PG_FUNCTION_ARGS)
 	ps_outbox_clear(stream->stream_id);
 	if (stream->enabled)
 		ps_start_at_commit(stream, given_away); /* those of the old owner leave */
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

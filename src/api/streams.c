@@ -40,12 +40,12 @@ static void
 enable_stream(text *name, bool enabled, bool anyway)
 {
 	PsStream   *stream;
-	PsIdentity	identity;
+	PsSavedUser saved;
 
 	SPI_connect();
 	stream = ps_find_stream(name, true);
 	ps_lease_hold_back(stream->stream_id);	/* what its workers change until then is here, and nothing after it */
-	identity = ps_become_owner();
+	saved = ps_switch_to_owner();
 	if (enabled)
 		ps_check_slots(stream, 0);
 	if (enabled && !anyway)
@@ -54,7 +54,7 @@ enable_stream(text *name, bool enabled, bool anyway)
 		ps_stream_enable(stream->stream_id, enabled);
 	if (enabled)
 		ps_start_at_commit(stream, !stream->enabled);	/* those that were told to stop are still there */
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	SPI_finish();
 }
 
@@ -91,12 +91,12 @@ drop_stream(PG_FUNCTION_ARGS)
 {
 	PsStream   *stream;
 	PsRebuild  *rebuild;
-	PsIdentity	identity;
+	PsSavedUser saved;
 
 	SPI_connect();
 	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
 	ps_lease_hold_back(stream->stream_id);	/* its workers, and its relays, which would meet us in the outbox */
-	identity = ps_become_owner();
+	saved = ps_switch_to_owner();
 	rebuild = ps_rebuild_find();
 	if (rebuild != NULL && rebuild->stream_id == stream->stream_id)
 	{
@@ -105,7 +105,7 @@ drop_stream(PG_FUNCTION_ARGS)
 	}
 	ps_stream_drop(stream->stream_id);
 	ps_outbox_clear(stream->stream_id);
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -122,14 +122,14 @@ Datum
 ps_start_streams(PG_FUNCTION_ARGS)
 {
 	int			started;
-	PsIdentity	identity;
+	PsSavedUser saved;
 
 	PreventCommandIfReadOnly("start_streams()");
 	ps_extension_check();
 	SPI_connect();
-	identity = ps_become_owner();
+	saved = ps_switch_to_owner();
 	started = ps_launcher_start_streams();
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	SPI_finish();
 	PG_RETURN_INT32(started);
 }
@@ -147,22 +147,22 @@ find_sink(const PsStream *stream, const char *name)
 			 errhint("SELECT sink FROM profile_stream.stat_sinks shows which there are; alter_stream() adds one.")));
 }
 
-PG_FUNCTION_INFO_V1(ps_refill_sink);
+PG_FUNCTION_INFO_V1(ps_resync_sink);
 Datum
-ps_refill_sink(PG_FUNCTION_ARGS)
+ps_resync_sink(PG_FUNCTION_ARGS)
 {
 	PsStream   *stream;
 	PsSinkKind	kind;
-	PsIdentity	identity;
+	PsSavedUser saved;
 	int64		rows;
 
-	PreventCommandIfReadOnly("refill_sink()");
+	PreventCommandIfReadOnly("resync_sink()");
 	SPI_connect();
 	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
 	kind = find_sink(stream, text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	identity = ps_become_owner();
-	rows = ps_outbox_refill(stream->stream_id, kind);
-	ps_become_caller(identity);
+	saved = ps_switch_to_owner();
+	rows = ps_outbox_resync(stream->stream_id, kind);
+	ps_restore_user(saved);
 	SPI_finish();
 	PG_RETURN_INT64(rows);
 }

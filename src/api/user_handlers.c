@@ -54,7 +54,7 @@ check_function(Oid function, int nargs)
 
 /* Raises unless the caller has the rights with which the function will run; returns the owner. */
 static Oid
-check_owner(Oid function, int nargs)
+user_handlers_check_owner(Oid function, int nargs)
 {
 	Oid			owner = check_function(function, nargs);
 
@@ -95,18 +95,18 @@ ps_register_handler(PG_FUNCTION_ARGS)
 	Oid			owner;
 	char	   *name;
 	bool		added;
-	PsIdentity	identity;
+	PsSavedUser saved;
 	PsRegistered registered;
 
 	ps_check_argument(!PG_ARGISNULL(1) && !PG_ARGISNULL(2), "function and priority must not be null");
-	owner = check_owner(PG_GETARG_OID(1), 2);
+	owner = user_handlers_check_owner(PG_GETARG_OID(1), 2);
 	name = ps_function_name(PG_GETARG_OID(1));
 	SPI_connect();
-	identity = ps_become_owner();
+	saved = ps_switch_to_owner();
 	if (ps_handlers_find(event_type, name, &registered) && is_replaced(&registered, name, owner))
 		ps_handlers_remove(event_type, name);
 	added = ps_handlers_add(event_type, name, owner, PG_GETARG_INT32(2));
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	SPI_finish();
 	if (!added)
 		ereport(ERROR,
@@ -124,7 +124,7 @@ ps_unregister_handler(PG_FUNCTION_ARGS)
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	PsRegistered registered;
 	bool		found;
-	PsIdentity	identity;
+	PsSavedUser saved;
 
 	SPI_connect();
 	found = ps_handlers_find(event_type, name, &registered);
@@ -139,9 +139,9 @@ ps_unregister_handler(PG_FUNCTION_ARGS)
 				 errmsg("%s is no handler of event type \"%s\"", name, event_type),
 				 errhint("The table event_handlers lists them, with their schemas.")));
 	check_registered(&registered);
-	identity = ps_become_owner();
+	saved = ps_switch_to_owner();
 	ps_handlers_remove(event_type, name);
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -154,20 +154,20 @@ ps_register_upcaster(PG_FUNCTION_ARGS)
 	char	   *name;
 	Oid			owner;
 	bool		added;
-	PsIdentity	identity;
+	PsSavedUser saved;
 	PsRegistered registered;
 
 	ps_check_argument(!PG_ARGISNULL(1) && PG_GETARG_INT32(1) >= 1 && PG_GETARG_INT32(1) < PS_MAX_SCHEMA_VERSION,
 					  "from_version must be between 1 and 9999");
 	ps_check_argument(!PG_ARGISNULL(2), "function must not be null");
-	owner = check_owner(PG_GETARG_OID(2), 1);
+	owner = user_handlers_check_owner(PG_GETARG_OID(2), 1);
 	name = ps_function_name(PG_GETARG_OID(2));
 	SPI_connect();
-	identity = ps_become_owner();
+	saved = ps_switch_to_owner();
 	if (ps_upcasters_find(event_type, PG_GETARG_INT32(1), &registered) && is_replaced(&registered, name, owner))
 		ps_upcasters_remove(event_type, PG_GETARG_INT32(1));
 	added = ps_upcasters_add(event_type, PG_GETARG_INT32(1), name, owner);
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	SPI_finish();
 	if (!added)
 		ereport(ERROR,
@@ -184,7 +184,7 @@ ps_unregister_upcaster(PG_FUNCTION_ARGS)
 	char	   *event_type = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	int			from_version = PG_GETARG_INT32(1);
 	PsRegistered registered;
-	PsIdentity	identity;
+	PsSavedUser saved;
 
 	SPI_connect();
 	if (!ps_upcasters_find(event_type, from_version, &registered))
@@ -193,9 +193,9 @@ ps_unregister_upcaster(PG_FUNCTION_ARGS)
 				 errmsg("event type \"%s\" has no upcaster from version %d", event_type, from_version),
 				 errhint("The table event_upcasters lists them.")));
 	check_registered(&registered);
-	identity = ps_become_owner();
+	saved = ps_switch_to_owner();
 	ps_upcasters_remove(event_type, from_version);
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -254,7 +254,7 @@ try_event(const char *event_type, Jsonb *given_event, Jsonb *given_profile)
 				 errmsg("profile is not a document of a profile"),
 				 errhint("get_profile() returns one; members may be left out.")));
 	read_event(event_type, given_event, customer_id, rules, &event);
-	reject = ps_call_try(&profile, &event, rules);
+	reject = ps_event_call_try(&profile, &event, rules);
 	if (reject != NULL)
 		raise_reject(reject);
 	return ps_document_of_profile(&profile, event.customer_id);

@@ -24,7 +24,7 @@
 
 /* Adds a member; a value that is NULL is null. */
 static void
-add(StringInfo json, const char *name, const char *value)
+version_add(StringInfo json, const char *name, const char *value)
 {
 	appendStringInfo(json, "%s\"%s\": ", json->len > 1 ? ", " : "", name);
 	if (value == NULL)
@@ -41,13 +41,13 @@ ps_version(PG_FUNCTION_ARGS)
 
 	initStringInfo(&json);
 	appendStringInfoChar(&json, '{');
-	add(&json, "extension", ps_extension_version());
-	add(&json, "library", PS_VERSION);
-	add(&json, "postgresql", GetConfigOption("server_version", false, false));
-	add(&json, "librdkafka", ps_kafka_version());
-	add(&json, "librdkafkaBuilt", ps_kafka_version_built());
-	add(&json, "hiredis", HIREDIS);
-	add(&json, "warning", ps_kafka_version_warning(ps_kafka_version()));
+	version_add(&json, "extension", ps_extension_version());
+	version_add(&json, "library", PS_VERSION);
+	version_add(&json, "postgresql", GetConfigOption("server_version", false, false));
+	version_add(&json, "librdkafka", ps_kafka_version());
+	version_add(&json, "librdkafkaBuilt", ps_kafka_version_built());
+	version_add(&json, "hiredis", HIREDIS);
+	version_add(&json, "warning", ps_kafka_version_warning(ps_kafka_version()));
 	appendStringInfoChar(&json, '}');
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
 }

@@ -96,7 +96,7 @@ ps_wait_for_stream(PG_FUNCTION_ARGS)
 	MemoryContextSwitchTo(caller);
 	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
 	SPI_finish();
-	answer = ps_probe(ps_connection_options(stream->server, stream->brokers, stream->options,
+	answer = ps_probe(ps_connection_options(stream->server, stream->bootstrap_servers, stream->options,
 											ps_stream_owner(stream)),
 					  stream->topic, -1, (int) Min(INT_MAX, ps_interval_us(PG_GETARG_INTERVAL_P(1)) / 1000));
 	ps_check_answer(answer, stream->topic);

@@ -26,7 +26,7 @@
 #define MAX_NOTED_TYPES 64		/* of a customer in one transaction, for sinks and notifications */
 
 int
-ps_apply_cut(PsEntry *entries, int n, int max_customers)
+ps_apply_prefix(PsApplyItem *items, int n, int max_customers)
 {
 	ps_customers_hash *table = ps_customers_create(CurrentMemoryContext, Min(n, max_customers), NULL);
 	int			taken;
@@ -35,12 +35,12 @@ ps_apply_cut(PsEntry *entries, int n, int max_customers)
 	{
 		bool		found;
 
-		if (entries[taken].owner == NULL)
+		if (items[taken].owner == NULL)
 			continue;
 		if (table->members >= max_customers &&
-			ps_customers_lookup(table, ps_customer_key(entries[taken].owner)) == NULL)
+			ps_customers_lookup(table, ps_customer_key(items[taken].owner)) == NULL)
 			break;
-		ps_customers_insert(table, ps_customer_key(entries[taken].owner), &found);
+		ps_customers_insert(table, ps_customer_key(items[taken].owner), &found);
 	}
 	ps_customers_destroy(table);
 	return taken;
@@ -57,21 +57,21 @@ compare_lock_keys(const void *a, const void *b)
 
 /* Finds the distinct customers, in lock order. */
 static void
-find_customers(PsWork *work)
+find_customers(PsApplyState *state)
 {
-	ps_customers_hash *table = ps_customers_create(CurrentMemoryContext, work->n, NULL);
+	ps_customers_hash *table = ps_customers_create(CurrentMemoryContext, state->n, NULL);
 
-	work->of_entry = palloc0(work->n * sizeof(PsCustomer *));
-	work->customers = palloc(work->n * sizeof(PsCustomer *));
-	for (int i = 0; i < work->n; i++)
+	state->customer_of_item = palloc0(state->n * sizeof(PsCustomer *));
+	state->customers = palloc(state->n * sizeof(PsCustomer *));
+	for (int i = 0; i < state->n; i++)
 	{
 		bool		found;
 		PsCustomerSlot *slot;
 		PsCustomer *customer;
 
-		if (work->entries[i].owner == NULL)
+		if (state->items[i].owner == NULL)
 			continue;
-		slot = ps_customers_insert(table, ps_customer_key(work->entries[i].owner), &found);
+		slot = ps_customers_insert(table, ps_customer_key(state->items[i].owner), &found);
 		if (!found)
 		{
 			slot->customer = customer = palloc0(sizeof(PsCustomer));
@@ -80,61 +80,61 @@ find_customers(PsWork *work)
 			customer->stored.customer_id_len = slot->key.len;
 			customer->stored.hash = (uint32) slot->key.hash;
 			customer->lock_key = slot->key.hash;
-			work->customers[work->ncustomers++] = customer;
+			state->customers[state->ncustomers++] = customer;
 		}
 		customer = slot->customer;
-		customer->left_out |= work->entries[i].aside || work->entries[i].keeper != 0;
-		work->of_entry[i] = customer;
+		customer->deferred |= state->items[i].aside || state->items[i].holder != 0;
+		state->customer_of_item[i] = customer;
 	}
-	qsort(work->customers, work->ncustomers, sizeof(PsCustomer *), compare_lock_keys);
+	qsort(state->customers, state->ncustomers, sizeof(PsCustomer *), compare_lock_keys);
 }
 
 /* Takes the locks of all customers who are not left out, or leaves out those whose locks cannot be had in time. */
 static void
-lock_customers(PsWork *work)
+lock_customers(PsApplyState *state)
 {
-	PsCustomer **customers = palloc(work->ncustomers * sizeof(PsCustomer *));
-	int64	   *keys = palloc(work->ncustomers * sizeof(int64));
-	bool	   *had = palloc(work->ncustomers * sizeof(bool));
+	PsCustomer **customers = palloc(state->ncustomers * sizeof(PsCustomer *));
+	int64	   *keys = palloc(state->ncustomers * sizeof(int64));
+	bool	   *had = palloc(state->ncustomers * sizeof(bool));
 	int			n = 0;
 
-	for (int i = 0; i < work->ncustomers; i++)
+	for (int i = 0; i < state->ncustomers; i++)
 	{
-		if (work->customers[i]->left_out)
+		if (state->customers[i]->deferred)
 			continue;
-		customers[n] = work->customers[i];
-		keys[n++] = work->customers[i]->lock_key;
+		customers[n] = state->customers[i];
+		keys[n++] = state->customers[i]->lock_key;
 	}
-	if (work->settings->lock_timeout_ms < 0)
+	if (state->settings->customer_lock_timeout_ms < 0)
 	{
 		ps_lock_customers(keys, n);
 		return;
 	}
-	ps_lock_customers_within(keys, n, work->settings->lock_timeout_ms, had);
+	ps_lock_customers_within(keys, n, state->settings->customer_lock_timeout_ms, had);
 	for (int i = 0; i < n; i++)
-		customers[i]->left_out = !had[i];
+		customers[i]->deferred = !had[i];
 }
 
 /* Marks the customers who are blocked: nothing of them is applied or kept. */
 static void
-find_blocked(PsWork *work)
+find_blocked(PsApplyState *state)
 {
 	PsCustomer **customers;
 	const char **customer_ids;
 	bool	   *blocked;
 	int			n = 0;
 
-	if (work->ncustomers == 0 || !ps_blocked_any())
+	if (state->ncustomers == 0 || !ps_blocked_any())
 		return;
-	customers = palloc(work->ncustomers * sizeof(PsCustomer *));
-	customer_ids = palloc(work->ncustomers * sizeof(char *));
-	blocked = palloc(work->ncustomers * sizeof(bool));
-	for (int i = 0; i < work->ncustomers; i++)
+	customers = palloc(state->ncustomers * sizeof(PsCustomer *));
+	customer_ids = palloc(state->ncustomers * sizeof(char *));
+	blocked = palloc(state->ncustomers * sizeof(bool));
+	for (int i = 0; i < state->ncustomers; i++)
 	{
-		if (work->customers[i]->left_out)
+		if (state->customers[i]->deferred)
 			continue;
-		customers[n] = work->customers[i];
-		customer_ids[n++] = work->customers[i]->customer_id;
+		customers[n] = state->customers[i];
+		customer_ids[n++] = state->customers[i]->customer_id;
 	}
 	ps_blocked_find(customer_ids, n, blocked);
 	for (int i = 0; i < n; i++)
@@ -157,54 +157,54 @@ note_event_type(PsCustomer *customer, const PsEvent *event)
 
 /* Chains each customer's entries that apply, in order; returns the customers that have any, as the index has them. */
 static PsCustomer **
-chain_entries(PsWork *work, int *n)
+chain_entries(PsApplyState *state, int *n)
 {
-	PsCustomer **customers = palloc(work->ncustomers * sizeof(PsCustomer *));
+	PsCustomer **customers = palloc(state->ncustomers * sizeof(PsCustomer *));
 
 	*n = 0;
-	work->next = palloc(work->n * sizeof(int));
-	for (int i = 0; i < work->ncustomers; i++)
+	state->next = palloc(state->n * sizeof(int));
+	for (int i = 0; i < state->ncustomers; i++)
 	{
-		work->customers[i]->first = -1;
-		if (work->customers[i]->napplied > 0)
-			customers[(*n)++] = work->customers[i];
+		state->customers[i]->first = -1;
+		if (state->customers[i]->napplied > 0)
+			customers[(*n)++] = state->customers[i];
 	}
-	for (int i = work->n - 1; i >= 0; i--)
+	for (int i = state->n - 1; i >= 0; i--)
 	{
-		if (work->entries[i].outcome != PS_APPLIED && (!work->careful || work->repeat_of[i] < 0))
+		if (state->items[i].outcome != PS_APPLIED && (!state->per_event_subxact || state->duplicate_of[i] < 0))
 			continue;
-		work->next[i] = work->of_entry[i]->first;
-		work->of_entry[i]->first = i;
+		state->next[i] = state->customer_of_item[i]->first;
+		state->customer_of_item[i]->first = i;
 	}
-	ps_work_sort_by_id(customers, *n);
+	ps_apply_sort_by_id(customers, *n);
 	return customers;
 }
 
 /* Folds a customer's events onto the profile; adds to the list of chunks, from the last one on, what that sealed. */
 static PsChunk *
-fold_customer(PsWork *work, PsCustomer *customer, PsChunk *last)
+fold_customer(PsApplyState *state, PsCustomer *customer, PsChunk *last)
 {
-	for (int i = customer->first; i >= 0; i = work->next[i])
+	for (int i = customer->first; i >= 0; i = state->next[i])
 	{
-		const PsEntry *entry = &work->entries[i];
+		const PsApplyItem *item = &state->items[i];
 		PsChunk    *sealed;
 
-		if (!ps_work_apply_event(work, customer, i, &sealed))
+		if (!ps_retry_apply_event(state, customer, i, &sealed))
 			continue;
 		last->next = sealed;
 		for (; last->next != NULL; last = last->next)
 			last->next->customer_id = customer->customer_id;
-		note_event_type(customer, entry->event);
+		note_event_type(customer, item->event);
 	}
 	return last;
 }
 
 /* Loads the profiles that change, folds their events in order, saves them, as many at a time as the store likes. */
 static void
-fold_events(PsWork *work)
+fold_events(PsApplyState *state)
 {
 	int			ncustomers;
-	PsCustomer **customers = chain_entries(work, &ncustomers);
+	PsCustomer **customers = chain_entries(state, &ncustomers);
 	PsStoredProfile **profiles = palloc(ncustomers * sizeof(PsStoredProfile *));
 	PsChunk		before_first = {0};
 	PsChunk    *last = &before_first;
@@ -216,23 +216,23 @@ fold_events(PsWork *work)
 	for (int done = 0; done < ncustomers; done += n)
 	{
 		n = Min(ps_profiles_at_once(), ncustomers - done);
-		if (work->settings->late_tolerance_us < 0)
+		if (state->settings->late_tolerance_us < 0)
 			ps_profiles_load(profiles + done, n);
-		kept |= ps_work_has_kept(work, profiles + done, n);
+		kept |= ps_apply_has_locked_rows(state, profiles + done, n);
 		if (kept)
 			continue;			/* find the others as well */
 		for (int i = done; i < done + n; i++)
-			last = fold_customer(work, customers[i], last);
+			last = fold_customer(state, customers[i], last);
 		PS_FAILPOINT("after_fold");
-		if (work->failed && !work->careful)
+		if (state->failed && !state->per_event_subxact)
 			return;
-		if (work->failed)
+		if (state->failed)
 			continue;
 		ps_profiles_save(profiles + done, n);
 	}
 	if (kept)
-		ps_work_leave_kept(work);
-	if (work->failed)
+		ps_apply_leave_locked_rows(state);
+	if (state->failed)
 		return;
 	ps_chunks_add(before_first.next);
 	PS_FAILPOINT("after_upsert");
@@ -240,37 +240,37 @@ fold_events(PsWork *work)
 
 /* Writes a row for each dead entry. */
 static void
-add_dead_letters(PsWork *work)
+add_dead_letters(PsApplyState *state)
 {
-	PsDeadLetter *letters = palloc(work->n * sizeof(PsDeadLetter));
-	PsDeadLetterSource source = {work->settings->stream_id, work->settings->stream, work->settings->topic};
+	PsDeadLetter *letters = palloc(state->n * sizeof(PsDeadLetter));
+	PsDeadLetterSource source = {state->settings->stream_id, state->settings->stream, state->settings->topic};
 	int			nletters = 0;
 
-	for (int i = 0; i < work->n; i++)
+	for (int i = 0; i < state->n; i++)
 	{
-		PsEntry    *entry = &work->entries[i];
+		PsApplyItem *item = &state->items[i];
 
-		if (entry->outcome != PS_DEAD && entry->outcome != PS_LATE)
+		if (item->outcome != PS_DEAD && item->outcome != PS_LATE)
 			continue;
-		letters[nletters].message = &entry->message;
-		letters[nletters].event = entry->event;
-		letters[nletters++].reject = entry->reject ? entry->reject : entry->late ? entry->late :
-			entry->refusal ? entry->refusal : entry->failure;
+		letters[nletters].message = &item->message;
+		letters[nletters].event = item->event;
+		letters[nletters++].reject = item->reject ? item->reject : item->late ? item->late :
+			item->refusal ? item->refusal : item->failure;
 	}
-	ps_dead_letters_add(letters, nletters, &source, work->settings->now);
+	ps_dead_letters_add(letters, nletters, &source, state->settings->now);
 	PS_FAILPOINT("after_dead_letters");
 }
 
 /* Notes whose profiles changed, for the sinks. */
 static void
-add_to_outbox(PsWork *work)
+add_to_outbox(PsApplyState *state)
 {
-	PsChange   *changes = palloc(Max(work->ncustomers, 1) * sizeof(PsChange));
+	PsChange   *changes = palloc(Max(state->ncustomers, 1) * sizeof(PsChange));
 	int			n = 0;
 
-	for (int i = 0; i < work->ncustomers; i++)
+	for (int i = 0; i < state->ncustomers; i++)
 	{
-		const PsCustomer *customer = work->customers[i];
+		const PsCustomer *customer = state->customers[i];
 
 		if (customer->napplied > 0)
 			changes[n++] = (PsChange)
@@ -283,36 +283,36 @@ add_to_outbox(PsWork *work)
 
 /* All that is done under the customers' locks. */
 static void
-take_steps(PsWork *work)
+apply_locked(PsApplyState *state)
 {
 	/* what was committed while we waited for a lock must be seen */
 	PushActiveSnapshot(GetLatestSnapshot());
-	find_blocked(work);
-	ps_work_set_outcomes(work);
-	fold_events(work);
-	if (!work->failed)
+	find_blocked(state);
+	ps_dedupe(state);
+	fold_events(state);
+	if (!state->failed)
 	{
-		if (!work->settings->judge_only)
-			add_dead_letters(work);
-		add_to_outbox(work);
-		ps_work_announce(work);
+		if (!state->settings->classify_only)
+			add_dead_letters(state);
+		add_to_outbox(state);
+		ps_notify_changes(state);
 	}
 	PopActiveSnapshot();
 }
 
 void
-ps_apply_entries(PsEntry *entries, int n, const PsApplySettings *settings)
+ps_apply_items(PsApplyItem *items, int n, const PsApplySettings *settings)
 {
-	PsWork		work = {entries, n, settings};
+	PsApplyState state = {items, n, settings};
 	MemoryContext caller = CurrentMemoryContext;
 
 	ps_distributed_check();
 	SPI_connect();
 	MemoryContextSwitchTo(caller);
-	find_customers(&work);
-	lock_customers(&work);
+	find_customers(&state);
+	lock_customers(&state);
 	PS_FAILPOINT("after_lock");
-	ps_work_run(&work, take_steps);
+	ps_retry_run(&state, apply_locked);
 	SPI_finish();
 }
 

@@ -46,7 +46,7 @@ static bool
 find_owner(const PsMessage *message, PsEvent *event)
 {
 	if (event->customer_id == NULL && message->value != NULL)
-		event->customer_id = ps_mention_customer(message->value, message->value_len);
+		event->customer_id = ps_find_customer_id(message->value, message->value_len);
 	if (event->customer_id == NULL && message->key != NULL && message->key_len > 0 && message->key_len <= PS_MAX_ID_BYTES &&
 		pg_encoding_verifymbstr(PG_UTF8, message->key, message->key_len) == message->key_len)
 		event->customer_id = pnstrdup(message->key, message->key_len);
@@ -58,43 +58,43 @@ find_owner(const PsMessage *message, PsEvent *event)
 }
 
 void
-ps_apply_decode(PsEntry *entries, int n, const PsApplySettings *settings)
+ps_apply_decode(PsApplyItem *items, int n, const PsApplySettings *settings)
 {
-	PsDecodeSettings decode = {settings->now, settings->max_clock_skew_us, settings->max_event_bytes, settings->envelope, settings->rules, settings->time_unit};
+	PsDecodeSettings decode = {settings->now, settings->max_clock_skew_us, settings->max_event_bytes, settings->format_map, settings->rules, settings->time_unit};
 
 	for (int i = 0; i < n; i++)
 	{
-		PsEntry    *entry = &entries[i];
+		PsApplyItem *item = &items[i];
 
-		entry->event = NULL;
-		entry->owner = NULL;
-		entry->reject = entry->refusal = entry->failure = entry->late = NULL;
-		entry->effect = NULL;
-		entry->outcome = PS_PENDING;
-		if (ps_event_is_tombstone(&entry->message, settings->envelope))
+		item->event = NULL;
+		item->owner = NULL;
+		item->reject = item->refusal = item->failure = item->late = NULL;
+		item->effect = NULL;
+		item->outcome = PS_PENDING;
+		if (ps_event_is_tombstone(&item->message, settings->format_map))
 			continue;
-		entry->event = palloc(sizeof(PsEvent));
-		entry->reject = ps_event_decode(&entry->message, &decode, entry->event);
-		entry->owner = entry->event;
-		if (entry->reject == NULL)
+		item->event = palloc(sizeof(PsEvent));
+		item->reject = ps_event_decode(&item->message, &decode, item->event);
+		item->owner = item->event;
+		if (item->reject == NULL)
 			continue;
-		if (!find_owner(&entry->message, entry->event))
-			entry->owner = NULL;
-		entry->event = NULL;
+		if (!find_owner(&item->message, item->event))
+			item->owner = NULL;
+		item->event = NULL;
 	}
 }
 
 void
-ps_apply_read(PsEntry *entries, int n, const PsApplySettings *settings)
+ps_apply_read(PsApplyItem *items, int n, const PsApplySettings *settings)
 {
 	for (int i = 0; i < n; i++)
 	{
-		PsEntry    *entry = &entries[i];
+		PsApplyItem *item = &items[i];
 
-		if (entry->event == NULL || entry->event->outdated)
+		if (item->event == NULL || item->event->outdated)
 			continue;
-		entry->effect = palloc(sizeof(PsEffect));
-		entry->refusal = ps_handler_read(entry->event, settings->rules, entry->effect);
+		item->effect = palloc(sizeof(PsEffect));
+		item->refusal = ps_handler_read(item->event, settings->rules, item->effect);
 	}
 }
 

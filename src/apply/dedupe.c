@@ -25,7 +25,7 @@ typedef struct SeenKey
 typedef struct SeenSlot
 {
 	SeenKey		key;
-	int			entry;			/* the first that has it and is not refused */
+	int			item;			/* the first that has it and is not refused */
 	uint32		hash;
 	char		status;
 } SeenSlot;
@@ -48,7 +48,7 @@ typedef struct SeenSlot
 static bool
 is_judged(const PsCustomer *customer)
 {
-	return !customer->left_out && !customer->blocked;
+	return !customer->deferred && !customer->blocked;
 }
 
 /*
@@ -74,14 +74,14 @@ name_event(PsEventId *id, const PsEvent *event, const PsApplySettings *settings)
 
 /* Loads the profiles of all customers, and notes the newest event of each. */
 static void
-load_watermarks(PsWork *work)
+load_watermarks(PsApplyState *state)
 {
-	ps_work_load_profiles(work);
-	for (int i = 0; i < work->ncustomers; i++)
+	ps_apply_load_profiles(state);
+	for (int i = 0; i < state->ncustomers; i++)
 	{
-		PsProfile  *profile = &work->customers[i]->stored.profile;
+		PsProfile  *profile = &state->customers[i]->stored.profile;
 
-		work->customers[i]->watermark = profile->is_new ? DT_NOBEGIN : profile->watermark;
+		state->customers[i]->watermark = profile->is_new ? DT_NOBEGIN : profile->watermark;
 	}
 }
 
@@ -102,100 +102,100 @@ find_late(const PsCustomer *customer, const PsEvent *event, int64 tolerance_us)
  * may be late.
  */
 static bool *
-find_known(PsWork *work, TimestampTz retained_from)
+find_known(PsApplyState *state, TimestampTz retained_from)
 {
-	bool		all = work->settings->late_tolerance_us >= 0;
-	PsEventId  *ids = palloc0(work->n * sizeof(PsEventId));
-	PsEventId **refs = palloc(work->n * sizeof(PsEventId *));
-	bool	   *known = palloc0(work->n * sizeof(bool));
+	bool		all = state->settings->late_tolerance_us >= 0;
+	PsEventId  *ids = palloc0(state->n * sizeof(PsEventId));
+	PsEventId **refs = palloc(state->n * sizeof(PsEventId *));
+	bool	   *known = palloc0(state->n * sizeof(bool));
 	int			nids = 0;
 
-	for (int i = 0; i < work->n; i++)
+	for (int i = 0; i < state->n; i++)
 	{
-		PsEntry    *entry = &work->entries[i];
+		PsApplyItem *item = &state->items[i];
 
-		if (entry->event == NULL || !is_judged(work->of_entry[i]) || !(all || ps_entry_is_refused(entry)))
+		if (item->event == NULL || !is_judged(state->customer_of_item[i]) || !(all || ps_item_is_refused(item)))
 			continue;
 		refs[nids++] = &ids[i];
-		name_event(&ids[i], entry->event, work->settings);
+		name_event(&ids[i], item->event, state->settings);
 	}
 	ps_event_log_find(refs, nids, retained_from);
-	for (int i = 0; i < work->n; i++)
+	for (int i = 0; i < state->n; i++)
 		known[i] = ids[i].known;
 	return known;
 }
 
 /* Judges an event by those before it in the batch, and by whether its id is known to be applied. */
 static PsOutcome
-judge_event(PsWork *work, int i, seen_hash *seen, bool known)
+judge_event(PsApplyState *state, int i, seen_hash *seen, bool known)
 {
-	PsEntry    *entry = &work->entries[i];
-	PsCustomer *customer = work->of_entry[i];
-	SeenKey		key = {customer, entry->event->event_id, entry->event->event_id_len};
+	PsApplyItem *item = &state->items[i];
+	PsCustomer *customer = state->customer_of_item[i];
+	SeenKey		key = {customer, item->event->event_id, item->event->event_id_len};
 	SeenSlot   *slot;
 	PsReject   *late;
 	bool		found;
 
 	if (known)
 		return PS_DUPLICATE;
-	late = find_late(customer, entry->event, work->settings->late_tolerance_us);
-	if (late != NULL || ps_entry_is_refused(entry))
+	late = find_late(customer, item->event, state->settings->late_tolerance_us);
+	if (late != NULL || ps_item_is_refused(item))
 	{
 		if (seen_lookup(seen, key) != NULL)
 			return PS_DUPLICATE;
-		entry->late = late;
+		item->late = late;
 		return late != NULL ? PS_LATE : PS_DEAD;
 	}
 	slot = seen_insert(seen, key, &found);
 	if (found)
 	{
-		if (work->careful)
-			work->repeat_of[i] = slot->entry;
+		if (state->per_event_subxact)
+			state->duplicate_of[i] = slot->item;
 		return PS_DUPLICATE;
 	}
-	slot->entry = i;
-	customer->watermark = Max(customer->watermark, entry->event->timestamp);
+	slot->item = i;
+	customer->watermark = Max(customer->watermark, item->event->timestamp);
 	return PS_APPLIED;
 }
 
 void
-ps_work_set_outcomes(PsWork *work)
+ps_dedupe(PsApplyState *state)
 {
-	TimestampTz retained_from = work->settings->now - work->settings->dedupe_retention_us;
-	bool	   *known = find_known(work, retained_from);
-	seen_hash  *seen = seen_create(CurrentMemoryContext, work->n, NULL);
-	PsEventId  *ids = palloc(work->n * sizeof(PsEventId));
-	PsEventId **refs = palloc(work->n * sizeof(PsEventId *));
+	TimestampTz retained_from = state->settings->now - state->settings->dedupe_retention_us;
+	bool	   *known = find_known(state, retained_from);
+	seen_hash  *seen = seen_create(CurrentMemoryContext, state->n, NULL);
+	PsEventId  *ids = palloc(state->n * sizeof(PsEventId));
+	PsEventId **refs = palloc(state->n * sizeof(PsEventId *));
 	int			nids = 0;
 
-	if (work->careful)
-		work->repeat_of = memset(palloc(work->n * sizeof(int)), -1, work->n * sizeof(int));
-	if (work->settings->late_tolerance_us >= 0)
-		load_watermarks(work);
-	for (int i = 0; i < work->n; i++)
+	if (state->per_event_subxact)
+		state->duplicate_of = memset(palloc(state->n * sizeof(int)), -1, state->n * sizeof(int));
+	if (state->settings->late_tolerance_us >= 0)
+		load_watermarks(state);
+	for (int i = 0; i < state->n; i++)
 	{
-		PsEntry    *entry = &work->entries[i];
+		PsApplyItem *item = &state->items[i];
 
-		entry->late = NULL;
-		if (entry->owner != NULL && !is_judged(work->of_entry[i]))
-			entry->outcome = work->of_entry[i]->left_out ? PS_HELD : PS_BLOCKED;
-		else if (entry->event == NULL)
-			entry->outcome = entry->reject != NULL ? PS_DEAD : PS_TOMBSTONE;
+		item->late = NULL;
+		if (item->owner != NULL && !is_judged(state->customer_of_item[i]))
+			item->outcome = state->customer_of_item[i]->deferred ? PS_HELD : PS_BLOCKED;
+		else if (item->event == NULL)
+			item->outcome = item->reject != NULL ? PS_DEAD : PS_TOMBSTONE;
 		else
-			entry->outcome = judge_event(work, i, seen, known[i]);
-		if (entry->outcome != PS_APPLIED)
+			item->outcome = judge_event(state, i, seen, known[i]);
+		if (item->outcome != PS_APPLIED)
 			continue;
 		refs[nids++] = &ids[i];
-		name_event(&ids[i], entry->event, work->settings);
+		name_event(&ids[i], item->event, state->settings);
 	}
-	ps_event_log_add(refs, nids, work->settings->now, retained_from);
-	for (int i = 0; i < work->n; i++)
+	ps_event_log_add(refs, nids, state->settings->now, retained_from);
+	for (int i = 0; i < state->n; i++)
 	{
-		if (work->entries[i].outcome != PS_APPLIED)
+		if (state->items[i].outcome != PS_APPLIED)
 			continue;
 		if (ids[i].known)
-			work->entries[i].outcome = PS_DUPLICATE;
+			state->items[i].outcome = PS_DUPLICATE;
 		else
-			work->of_entry[i]->napplied++;
+			state->customer_of_item[i]->napplied++;
 	}
 }

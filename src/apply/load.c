@@ -13,47 +13,47 @@ compare_customer_ids(const void *a, const void *b)
 }
 
 void
-ps_work_sort_by_id(PsCustomer **customers, int n)
+ps_apply_sort_by_id(PsCustomer **customers, int n)
 {
 	qsort(customers, n, sizeof(PsCustomer *), compare_customer_ids);
 }
 
 bool
-ps_work_has_kept(const PsWork *work, PsStoredProfile **profiles, int n)
+ps_apply_has_locked_rows(const PsApplyState *state, PsStoredProfile **profiles, int n)
 {
-	if (work->settings->lock_timeout_ms < 0)
+	if (state->settings->customer_lock_timeout_ms < 0)
 		return false;			/* a session waits */
 	for (int i = 0; i < n; i++)
-		if (profiles[i]->keeper != 0)
+		if (profiles[i]->holder != 0)
 			return true;
 	return false;
 }
 
 void
-ps_work_leave_kept(PsWork *work)
+ps_apply_leave_locked_rows(PsApplyState *state)
 {
-	for (int i = 0; i < work->n; i++)
-		if (work->of_entry[i] != NULL && work->of_entry[i]->stored.keeper != 0)
-			work->entries[i].keeper = work->of_entry[i]->stored.keeper;
+	for (int i = 0; i < state->n; i++)
+		if (state->customer_of_item[i] != NULL && state->customer_of_item[i]->stored.holder != 0)
+			state->items[i].holder = state->customer_of_item[i]->stored.holder;
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 			 errmsg("rows of customers are kept by other transactions")));
 }
 
 void
-ps_work_load_profiles(PsWork *work)
+ps_apply_load_profiles(PsApplyState *state)
 {
-	PsCustomer **customers = palloc(work->ncustomers * sizeof(PsCustomer *));
-	PsStoredProfile **profiles = palloc(work->ncustomers * sizeof(PsStoredProfile *));
+	PsCustomer **customers = palloc(state->ncustomers * sizeof(PsCustomer *));
+	PsStoredProfile **profiles = palloc(state->ncustomers * sizeof(PsStoredProfile *));
 	int			n = 0;
 
-	for (int i = 0; i < work->ncustomers; i++)
-		if (!work->customers[i]->left_out && !work->customers[i]->blocked)
-			customers[n++] = work->customers[i];
-	ps_work_sort_by_id(customers, n);
+	for (int i = 0; i < state->ncustomers; i++)
+		if (!state->customers[i]->deferred && !state->customers[i]->blocked)
+			customers[n++] = state->customers[i];
+	ps_apply_sort_by_id(customers, n);
 	for (int i = 0; i < n; i++)
 		profiles[i] = &customers[i]->stored;
 	ps_profiles_load(profiles, n);
-	if (ps_work_has_kept(work, profiles, n))
-		ps_work_leave_kept(work);
+	if (ps_apply_has_locked_rows(state, profiles, n))
+		ps_apply_leave_locked_rows(state);
 }

@@ -13,20 +13,20 @@
 
 /* One notification per customer, and one more in its segment's channel. */
 static void
-announce_customers(const PsWork *work, int ncustomers)
+announce_customers(const PsApplyState *state, int ncustomers)
 {
-	const PsApplySettings *settings = work->settings;
+	const PsApplySettings *settings = state->settings;
 	const PsCustomer **customers = palloc(ncustomers * sizeof(PsCustomer *));
 	const PsStoredProfile **profiles = palloc(ncustomers * sizeof(PsStoredProfile *));
 	const char **segments = palloc(ncustomers * sizeof(char *));
 	int			n = 0;
 
-	for (int i = 0; i < work->ncustomers; i++)
+	for (int i = 0; i < state->ncustomers; i++)
 	{
-		if (work->customers[i]->napplied == 0)
+		if (state->customers[i]->napplied == 0)
 			continue;
-		customers[n] = work->customers[i];
-		profiles[n++] = &work->customers[i]->stored;
+		customers[n] = state->customers[i];
+		profiles[n++] = &state->customers[i]->stored;
 	}
 	if (settings->segment_channel_prefix != NULL)
 		ps_profiles_segments(profiles, n, segments);
@@ -43,19 +43,19 @@ announce_customers(const PsWork *work, int ncustomers)
 }
 
 void
-ps_work_announce(const PsWork *work)
+ps_notify_changes(const PsApplyState *state)
 {
-	const PsApplySettings *settings = work->settings;
+	const PsApplySettings *settings = state->settings;
 	int			customers = 0;
 	int64		events = 0;
 	int			notifications = 1;
 
 	if (settings->notify == PS_NOTIFY_OFF)
 		return;
-	for (int i = 0; i < work->ncustomers; i++)
+	for (int i = 0; i < state->ncustomers; i++)
 	{
-		customers += work->customers[i]->napplied > 0;
-		events += work->customers[i]->napplied;
+		customers += state->customers[i]->napplied > 0;
+		events += state->customers[i]->napplied;
 	}
 	if (customers == 0)
 		return;
@@ -64,7 +64,7 @@ ps_work_announce(const PsWork *work)
 	if (!settings->notify_full && !ps_notify_queue_full(ps_notify_queue_limit))
 	{
 		if (settings->notify == PS_NOTIFY_CUSTOMER)
-			announce_customers(work, customers);
+			announce_customers(state, customers);
 		else
 			ps_notify_batch(settings->notify_channel, settings->stream, customers, events);
 	}

@@ -21,7 +21,7 @@
 #include "utils/timestamp.h"
 
 static int
-compare_keys(const void *a, const void *b)
+prune_compare_keys(const void *a, const void *b)
 {
 	int64		x = *(const int64 *) a;
 	int64		y = *(const int64 *) b;
@@ -60,7 +60,7 @@ seal_expired(const PsMetrics *metrics, TimestampTz now, int max_customers)
 
 	for (int i = 0; i < n; i++)
 		keys[i] = ps_lock_key(profiles[i]->customer_id, strlen(profiles[i]->customer_id));
-	qsort(keys, n, sizeof(int64), compare_keys);
+	qsort(keys, n, sizeof(int64), prune_compare_keys);
 	ps_lock_customers(keys, n);
 
 	/* what changed before we held the locks must be seen */
@@ -87,7 +87,7 @@ seal_expired(const PsMetrics *metrics, TimestampTz now, int max_customers)
 
 /* Folds, in each series. */
 static int64
-fold(const PsMetrics *metrics, TimestampTz before, int max_chunks)
+prune_fold(const PsMetrics *metrics, TimestampTz before, int max_chunks)
 {
 	int64		folded = 0;
 
@@ -115,7 +115,7 @@ is_read(const PsMetrics *metrics, const char *name)
 
 /* Removes chunks of series that no metric reads, as far as they still have samples. */
 static int64
-forget(const PsMetrics *metrics, int max_chunks)
+prune_forget(const PsMetrics *metrics, int max_chunks)
 {
 	int64		forgotten = 0;
 
@@ -135,9 +135,9 @@ ps_prune_chunks(TimestampTz before, int max_chunks)
 		return 0;
 	PG_TRY();
 	{
-		found = forget(metrics, max_chunks);
+		found = prune_forget(metrics, max_chunks);
 		if (!TIMESTAMP_IS_NOBEGIN(before))
-			found += fold(metrics, before, max_chunks);
+			found += prune_fold(metrics, before, max_chunks);
 	}
 	PG_FINALLY();
 	{
@@ -159,7 +159,7 @@ ps_prune(TimestampTz now, int max_customers)
 	PG_TRY();
 	{
 		found = seal_expired(metrics, now, max_customers);
-		found += fold(metrics, now, INT_MAX) + ps_chunks_forget_others(metrics);
+		found += prune_fold(metrics, now, INT_MAX) + ps_chunks_forget_others(metrics);
 	}
 	PG_FINALLY();
 	{

@@ -21,14 +21,14 @@
 #define MAX_SYSTEM_FAILURES 3	/* of one event, from which on they are its own */
 
 static int	careful_runs = 0;
-static const PsWork *running = NULL;	/* good while a function is called */
+static const PsApplyState *running = NULL;	/* good while a function is called */
 
 /* Whether functions are called for an entry. */
 static bool
-calls_functions(const PsEntry *entry)
+calls_functions(const PsApplyItem *item)
 {
-	return entry->event != NULL && entry->refusal == NULL &&
-		(entry->event->outdated || (entry->effect->rules != NULL && entry->effect->rules->nhandlers > 0));
+	return item->event != NULL && item->refusal == NULL &&
+		(item->event->outdated || (item->effect->rules != NULL && item->effect->rules->nhandlers > 0));
 }
 
 /* Counts failures of an event; how many it had so far, as far as no other one took its place. */
@@ -56,7 +56,7 @@ count_failures(const PsEvent *event)
  * worker that is so a few times, or an event with such an error would stop its stream.
  */
 static bool
-is_system_error(const PsWork *work, const ErrorData *error)
+is_system_error(const PsApplyState *state, const ErrorData *error)
 {
 	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
 	{
@@ -70,61 +70,61 @@ is_system_error(const PsWork *work, const ErrorData *error)
 			if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 				return false;
 	}
-	return work->settings->stream_id == 0 || count_failures(work->entries[work->calling].event) < MAX_SYSTEM_FAILURES;
+	return state->settings->stream_id == 0 || count_failures(state->items[state->calling].event) < MAX_SYSTEM_FAILURES;
 }
 
 /* After an error was caught: notes that the entry failed, or goes on with the error when it is not the function's own. */
 static void
-note_failure(PsWork *work, PsOutside outside)
+retry_note_failure(PsApplyState *state, PsSubxact outside)
 {
 	const PsFunction *function;
 	bool		own;
-	ErrorData  *error = ps_call_catch(outside, &function, &own);
+	ErrorData  *error = ps_subxact_catch(outside, &function, &own);
 	PsReject   *failure;
 
-	if (function == NULL || (!own && is_system_error(work, error)))
+	if (function == NULL || (!own && is_system_error(state, error)))
 		ReThrowError(error);
-	if (own && work->n > 1 && work->settings->stream_id != 0 && ++work->nslow >= MAX_SLOW)
+	if (own && state->n > 1 && state->settings->stream_id != 0 && ++state->nslow >= MAX_SLOW)
 		ereport(ERROR,
 				(errcode(PS_ERRCODE_SLOW),
 				 errmsg("functions of users take too long for several events: %s", error->message),
 				 errhint("Each is a dead letter. unregister_handler() takes a handler away; profile_stream.handler_timeout limits a call.")));
 	failure = ps_reject_make("handler", psprintf("Processing error: %s", error->message));
 	failure->sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
-	work->entries[work->calling].failure = failure;
-	work->failed = true;
+	state->items[state->calling].failure = failure;
+	state->failed = true;
 }
 
 /* Applies an entry in a subtransaction of its own; the profile stays as it was when a function fails. */
 static bool
-apply_carefully(PsWork *work, PsProfile *profile, PsEntry *entry, PsChunk **sealed)
+apply_carefully(PsApplyState *state, PsProfile *profile, PsApplyItem *item, PsChunk **sealed)
 {
 	Datum		values[PS_ROW_COLUMNS];
 	bool		nulls[PS_ROW_COLUMNS];
 	bool		is_new = profile->is_new;
 	PsReject   *volatile reject = NULL;
-	PsCall		call = {work->run, work->settings->rules};
-	PsOutside	outside;
+	PsEventCall call = {state->run, state->settings->rules};
+	PsSubxact	outside;
 
 	/* there is no other copy of a profile that shares nothing with it */
 	ps_profile_row_write(profile, values, nulls);
-	outside = ps_call_begin_subtransaction();
+	outside = ps_subxact_begin();
 	PG_TRY();
 	{
-		reject = ps_call_event(&call, profile, entry->event, entry->effect, sealed);
-		ps_call_end_subtransaction(outside, reject == NULL);
+		reject = ps_event_call(&call, profile, item->event, item->effect, sealed);
+		ps_subxact_end(outside, reject == NULL);
 	}
 	PG_CATCH();
 	{
-		note_failure(work, outside);
+		retry_note_failure(state, outside);
 	}
 	PG_END_TRY();
 	if (reject != NULL)
 	{
-		entry->failure = reject;
-		work->failed = true;
+		item->failure = reject;
+		state->failed = true;
 	}
-	if (entry->failure == NULL)
+	if (item->failure == NULL)
 		return true;
 	ps_profile_row_read(profile, values, nulls);
 	profile->is_new = is_new;
@@ -133,52 +133,52 @@ apply_carefully(PsWork *work, PsProfile *profile, PsEntry *entry, PsChunk **seal
 
 /* Applies an entry, in the way that this pass does. */
 static bool
-apply_entry(PsWork *work, PsCustomer *customer, int i, PsChunk **sealed)
+apply_entry(PsApplyState *state, PsCustomer *customer, int i, PsChunk **sealed)
 {
-	PsEntry    *entry = &work->entries[i];
+	PsApplyItem *item = &state->items[i];
 	PsProfile  *profile = &customer->stored.profile;
-	PsCall		call = {work->run, work->settings->rules};
+	PsEventCall call = {state->run, state->settings->rules};
 
-	if (!work->calls || !calls_functions(entry))
+	if (!state->calls || !calls_functions(item))
 	{
-		*sealed = ps_handler_apply(profile, entry->event, entry->effect);
-		ps_handler_finish(profile, entry->event);
+		*sealed = ps_handler_apply(profile, item->event, item->effect);
+		ps_handler_finish(profile, item->event);
 		return true;
 	}
-	if (work->failed && !work->careful)
+	if (state->failed && !state->per_event_subxact)
 		return false;			/* it is to be done again anyway */
-	work->calling = i;
-	if (work->careful)
-		return apply_carefully(work, profile, entry, sealed);
-	entry->failure = ps_call_event(&call, profile, entry->event, entry->effect, sealed);
-	work->failed = entry->failure != NULL;
-	return !work->failed;
+	state->calling = i;
+	if (state->per_event_subxact)
+		return apply_carefully(state, profile, item, sealed);
+	item->failure = ps_event_call(&call, profile, item->event, item->effect, sealed);
+	state->failed = item->failure != NULL;
+	return !state->failed;
 }
 
 bool
-ps_work_apply_event(PsWork *work, PsCustomer *customer, int i, PsChunk **sealed)
+ps_retry_apply_event(PsApplyState *state, PsCustomer *customer, int i, PsChunk **sealed)
 {
-	int			first = work->careful ? work->repeat_of[i] : -1;
+	int			first = state->per_event_subxact ? state->duplicate_of[i] : -1;
 
 	if (first < 0)
-		return apply_entry(work, customer, i, sealed);
+		return apply_entry(state, customer, i, sealed);
 
 	/* what repeats a failed one is tried now, or each would need a pass of its own; until one of them applies */
-	if (work->entries[first].failure == NULL || work->repeat_of[first] >= 0)
+	if (state->items[first].failure == NULL || state->duplicate_of[first] >= 0)
 		return false;
-	if (!apply_entry(work, customer, i, sealed))
+	if (!apply_entry(state, customer, i, sealed))
 		return false;
-	work->repeat_of[first] = i;
+	state->duplicate_of[first] = i;
 	return true;
 }
 
 /* Forgets what a pass that was rolled back has made of the customers. */
 static void
-reset_customers(PsWork *work)
+reset_customers(PsApplyState *state)
 {
-	for (int i = 0; i < work->ncustomers; i++)
+	for (int i = 0; i < state->ncustomers; i++)
 	{
-		PsCustomer *customer = work->customers[i];
+		PsCustomer *customer = state->customers[i];
 
 		customer->blocked = false;
 		customer->napplied = 0;
@@ -189,57 +189,57 @@ reset_customers(PsWork *work)
 
 /* One pass; whether it was the last one. */
 static bool
-try_steps(PsWork *work, void (*steps) (PsWork *))
+try_steps(PsApplyState *state, void (*steps) (PsApplyState *))
 {
-	const PsWork *before = running;
-	PsOutside	outside = ps_call_begin_subtransaction();
+	const PsApplyState *before = running;
+	PsSubxact	outside = ps_subxact_begin();
 
-	work->failed = false;
-	work->calling = -1;
+	state->failed = false;
+	state->calling = -1;
 	PG_TRY();
 	{
-		running = work;
-		work->run = ps_function_begin();
-		steps(work);
-		if (!work->failed)
-			ps_function_end(work->run);
-		ps_call_end_subtransaction(outside, !work->failed);
+		running = state;
+		state->run = ps_function_begin();
+		steps(state);
+		if (!state->failed)
+			ps_function_end(state->run);
+		ps_subxact_end(outside, !state->failed);
 	}
 	PG_CATCH();
 	{
 		running = before;
-		note_failure(work, outside);
+		retry_note_failure(state, outside);
 	}
 	PG_END_TRY();
 	running = before;
-	return !work->failed;
+	return !state->failed;
 }
 
-const PsEntry *
+const PsApplyItem *
 ps_apply_calling(void)
 {
-	return running != NULL && running->calling >= 0 ? &running->entries[running->calling] : NULL;
+	return running != NULL && running->calling >= 0 ? &running->items[running->calling] : NULL;
 }
 
 void
-ps_work_run(PsWork *work, void (*steps) (PsWork *))
+ps_retry_run(PsApplyState *state, void (*steps) (PsApplyState *))
 {
-	for (int i = 0; i < work->n; i++)
+	for (int i = 0; i < state->n; i++)
 	{
-		work->entries[i].failure = NULL;
-		work->calls |= calls_functions(&work->entries[i]);
+		state->items[i].failure = NULL;
+		state->calls |= calls_functions(&state->items[i]);
 	}
-	if (!work->calls)
+	if (!state->calls)
 	{
-		steps(work);
+		steps(state);
 		return;
 	}
-	work->careful = careful_runs > 0 && work->n > 1;
+	state->per_event_subxact = careful_runs > 0 && state->n > 1;
 	careful_runs = Max(0, careful_runs - 1);
-	while (!try_steps(work, steps))
+	while (!try_steps(state, steps))
 	{
 		careful_runs = CAREFUL_RUNS;
-		work->careful = work->n > 1;
-		reset_customers(work);
+		state->per_event_subxact = state->n > 1;
+		reset_customers(state);
 	}
 }

@@ -12,10 +12,10 @@
 #include "store/function.h"
 #include "utils/memutils.h"
 
-PsOutside
-ps_call_begin_subtransaction(void)
+PsSubxact
+ps_subxact_begin(void)
 {
-	PsOutside	outside = {CurrentMemoryContext, CurrentResourceOwner};
+	PsSubxact	outside = {CurrentMemoryContext, CurrentResourceOwner};
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(outside.context);
@@ -23,7 +23,7 @@ ps_call_begin_subtransaction(void)
 }
 
 void
-ps_call_end_subtransaction(PsOutside outside, bool commit)
+ps_subxact_end(PsSubxact outside, bool commit)
 {
 	if (commit)
 		ReleaseCurrentSubTransaction();
@@ -34,7 +34,7 @@ ps_call_end_subtransaction(PsOutside outside, bool commit)
 }
 
 ErrorData *
-ps_call_catch(PsOutside outside, const PsFunction **function, bool *own)
+ps_subxact_catch(PsSubxact outside, const PsFunction **function, bool *own)
 {
 	ErrorData  *error;
 	const char *ending;
@@ -45,7 +45,7 @@ ps_call_catch(PsOutside outside, const PsFunction **function, bool *own)
 	MemoryContextSwitchTo(outside.context);
 	error = CopyErrorData();
 	FlushErrorState();
-	ps_call_end_subtransaction(outside, false);
+	ps_subxact_end(outside, false);
 	if (*function == NULL)
 		return error;
 	title = ps_function_title(*function);
@@ -57,7 +57,7 @@ ps_call_catch(PsOutside outside, const PsFunction **function, bool *own)
 }
 
 static PsReject *
-refuse(const PsFunction *function, const char *what)
+user_function_refuse(const PsFunction *function, const char *what)
 {
 	return ps_reject_make("handler", psprintf("Processing error: %s %s", ps_function_title(function), what));
 }
@@ -71,12 +71,12 @@ set_payload(PsEvent *event, const PsFunction *function, Jsonb *payload)
 	const char *wrong;
 
 	if (payload == NULL || !JB_ROOT_IS_OBJECT(payload))
-		return refuse(function, "returned no object");
+		return user_function_refuse(function, "returned no object");
 	initStringInfo(&text);
 	(void) JsonbToCString(&text, &payload->root, VARSIZE(payload));
 	wrong = ps_json_read(text.data, text.len, &reader);
 	if (wrong != NULL)
-		return refuse(function, psprintf("returned a payload that is refused: %s", wrong));
+		return user_function_refuse(function, psprintf("returned a payload that is refused: %s", wrong));
 	event->payload = text.data;
 	event->payload_len = text.len;
 
@@ -88,7 +88,7 @@ set_payload(PsEvent *event, const PsFunction *function, Jsonb *payload)
 
 /* Raises an event to the current version of its type. */
 static PsReject *
-upcast(PsFunctionRun *run, PsEvent *event, const PsRules *rules)
+user_function_upcast(PsFunctionRun *run, PsEvent *event, const PsRules *rules)
 {
 	const PsEventRules *of_type = ps_rules_find(rules, event->event_type);
 	PsReject   *reject = NULL;
@@ -128,7 +128,7 @@ call_handlers(PsFunctionRun *run, PsProfile *profile, const PsEvent *event, cons
 		if (after != NULL)
 			wrong = ps_document_take(profile, before, after);
 		if (wrong != NULL)
-			reject = refuse(rules->handlers[i], wrong);
+			reject = user_function_refuse(rules->handlers[i], wrong);
 	}
 	MemoryContextSwitchTo(caller);
 	ps_function_forget(run);
@@ -136,7 +136,7 @@ call_handlers(PsFunctionRun *run, PsProfile *profile, const PsEvent *event, cons
 }
 
 PsReject *
-ps_call_event(const PsCall *call, PsProfile *profile, const PsEvent *event, const PsEffect *effect, PsChunk **sealed)
+ps_event_call(const PsEventCall *call, PsProfile *profile, const PsEvent *event, const PsEffect *effect, PsChunk **sealed)
 {
 	PsEvent		raised = *event;
 	PsEffect	raised_effect;
@@ -145,7 +145,7 @@ ps_call_event(const PsCall *call, PsProfile *profile, const PsEvent *event, cons
 	if (effect == NULL)
 	{
 		if (event->outdated)
-			reject = upcast(call->run, &raised, call->rules);
+			reject = user_function_upcast(call->run, &raised, call->rules);
 		if (reject == NULL)
 			reject = ps_handler_read(&raised, call->rules, &raised_effect);
 		if (reject != NULL)
@@ -161,25 +161,25 @@ ps_call_event(const PsCall *call, PsProfile *profile, const PsEvent *event, cons
 }
 
 PsReject *
-ps_call_try(PsProfile *profile, const PsEvent *event, const PsRules *rules)
+ps_event_call_try(PsProfile *profile, const PsEvent *event, const PsRules *rules)
 {
-	PsOutside	outside = ps_call_begin_subtransaction();
+	PsSubxact	outside = ps_subxact_begin();
 	PsReject   *volatile reject = NULL;
 	PsChunk    *sealed;
 
 	PG_TRY();
 	{
-		PsCall		call = {ps_function_begin(), rules};
+		PsEventCall call = {ps_function_begin(), rules};
 
-		reject = ps_call_event(&call, profile, event, NULL, &sealed);
-		ps_call_end_subtransaction(outside, false);
+		reject = ps_event_call(&call, profile, event, NULL, &sealed);
+		ps_subxact_end(outside, false);
 	}
 	PG_CATCH();
 	{
 		const PsFunction *function;
 		bool		own;
 
-		ReThrowError(ps_call_catch(outside, &function, &own));
+		ReThrowError(ps_subxact_catch(outside, &function, &own));
 	}
 	PG_END_TRY();
 	return reject;

@@ -11,32 +11,32 @@
 #include "utils/resowner.h"
 
 /* What functions are called with. */
-typedef struct PsCall
+typedef struct PsEventCall
 {
 	PsFunctionRun *run;
 	const PsRules *rules;
-} PsCall;
+} PsEventCall;
 
 /* Where a subtransaction began. */
-typedef struct PsOutside
+typedef struct PsSubxact
 {
 	MemoryContext context;
 	ResourceOwner owner;
-} PsOutside;
+} PsSubxact;
 
-extern PsOutside ps_call_begin_subtransaction(void);
-extern void ps_call_end_subtransaction(PsOutside outside, bool commit);
+extern PsSubxact ps_subxact_begin(void);
+extern void ps_subxact_end(PsSubxact outside, bool commit);
 
 /*
  * Takes an error that was caught in a subtransaction, which it rolls back. *function
  * becomes the one whose call raised it, or NULL; an error that is its own for sure is said to be.
  */
-extern ErrorData *ps_call_catch(PsOutside outside, const PsFunction **function, bool *own);
+extern ErrorData *ps_subxact_catch(PsSubxact outside, const PsFunction **function, bool *own);
 
 /* Does all that an event does to a profile; effect NULL: it was not read yet. Returns why it is refused, or NULL. */
-extern PsReject *ps_call_event(const PsCall *call, PsProfile *profile, const PsEvent *event, const PsEffect *effect, PsChunk **sealed);
+extern PsReject *ps_event_call(const PsEventCall *call, PsProfile *profile, const PsEvent *event, const PsEffect *effect, PsChunk **sealed);
 
 /* The same without any effect that lasts but the profile; raises what functions raise. */
-extern PsReject *ps_call_try(PsProfile *profile, const PsEvent *event, const PsRules *rules);
+extern PsReject *ps_event_call_try(PsProfile *profile, const PsEvent *event, const PsRules *rules);
 
 #endif							/* PS_USER_FUNCTION_H */

@@ -127,7 +127,7 @@ push_key(JsonbParseState **state, const struct PsAttribute *item)
 
 /* Raises for more than a profile may have; one that has more already may become smaller. */
 static void
-check_size(const PsAttributes *attributes, int count, Size bytes)
+attribute_check_size(const PsAttributes *attributes, int count, Size bytes)
 {
 	if ((bytes <= PS_MAX_ATTRIBUTES_BYTES || (attributes->stored != NULL && bytes <= VARSIZE_ANY(attributes->stored))) &&
 		count <= PS_MAX_ATTRIBUTES)
@@ -161,7 +161,7 @@ ps_attributes_jsonb(const PsProfile *profile)
 		count++;
 	}
 	result = (struct varlena *) JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
-	check_size(attributes, count, VARSIZE(result));
+	attribute_check_size(attributes, count, VARSIZE(result));
 	return result;
 }
 

@@ -205,7 +205,7 @@ refuse_stored(const PsAttributeMap *map)
 }
 
 static JsonbValue
-calculate(const PsAttributeMap *map, const JsonbValue *stored, const JsonbValue *value)
+attribute_map_calculate(const PsAttributeMap *map, const JsonbValue *stored, const JsonbValue *value)
 {
 	PGFunction	function = map->operation == PS_OPERATION_SUBTRACT ? numeric_sub : numeric_add;
 	Numeric		operand = map->operation == PS_OPERATION_COUNT ? int64_to_numeric(1) : value->val.numeric;
@@ -219,7 +219,7 @@ calculate(const PsAttributeMap *map, const JsonbValue *stored, const JsonbValue 
 
 /* Orders two values of the map's type; text by its bytes. */
 static int
-compare(const PsAttributeMap *map, const JsonbValue *a, const JsonbValue *b)
+attribute_map_compare(const PsAttributeMap *map, const JsonbValue *a, const JsonbValue *b)
 {
 	int			order;
 
@@ -240,7 +240,7 @@ compare(const PsAttributeMap *map, const JsonbValue *a, const JsonbValue *b)
 
 /* Adds a value to the end of an array that does not have it, from which the first may have to go; false when it has it. */
 static bool
-append(const PsAttributeMap *map, JsonbValue *array, const JsonbValue *value)
+attribute_map_append(const PsAttributeMap *map, JsonbValue *array, const JsonbValue *value)
 {
 	JsonbParseState *state = NULL;
 	JsonbIterator *it;
@@ -277,7 +277,7 @@ append(const PsAttributeMap *map, JsonbValue *array, const JsonbValue *value)
 
 /* Changes what is stored by a value; false when it stays as it is. */
 static bool
-operate(const PsAttributeMap *map, const JsonbValue *value, JsonbValue *stored, PsProfile *profile, TimestampTz at)
+attribute_map_operate(const PsAttributeMap *map, const JsonbValue *value, JsonbValue *stored, PsProfile *profile, TimestampTz at)
 {
 	switch (map->operation)
 	{
@@ -286,11 +286,11 @@ operate(const PsAttributeMap *map, const JsonbValue *value, JsonbValue *stored, 
 				return false;
 			break;
 		case PS_OPERATION_MAX:
-			if (stored->type != jbvNull && compare(map, stored, value) >= 0)
+			if (stored->type != jbvNull && attribute_map_compare(map, stored, value) >= 0)
 				return false;
 			break;
 		case PS_OPERATION_MIN:
-			if (stored->type != jbvNull && compare(map, stored, value) <= 0)
+			if (stored->type != jbvNull && attribute_map_compare(map, stored, value) <= 0)
 				return false;
 			break;
 		case PS_OPERATION_LATEST:
@@ -302,10 +302,10 @@ operate(const PsAttributeMap *map, const JsonbValue *value, JsonbValue *stored, 
 		case PS_OPERATION_ADD:
 		case PS_OPERATION_SUBTRACT:
 		case PS_OPERATION_COUNT:
-			*stored = calculate(map, stored, value);
+			*stored = attribute_map_calculate(map, stored, value);
 			return true;
 		case PS_OPERATION_APPEND_UNIQUE:
-			return append(map, stored, value);
+			return attribute_map_append(map, stored, value);
 	}
 	if (ps_value_equal(stored, value))
 		return false;
@@ -321,7 +321,7 @@ ps_attribute_map_apply(const PsAttributeMap *map, const JsonbValue *value, PsPro
 	if (value->type == jbvNull)
 		return;
 	stored = map->builtin != NULL ? get_column(profile, map->builtin) : ps_attribute_get(profile, map->attribute, map->len);
-	if (!operate(map, value, &stored, profile, at))
+	if (!attribute_map_operate(map, value, &stored, profile, at))
 		return;
 	if (map->builtin != NULL)
 		set_column(profile, map->builtin, &stored);

@@ -94,11 +94,11 @@ is_json_null(const PsMessage *message)
 
 /* Reads the value as what is at the node data; the reason when it cannot be. */
 static const char *
-read_data(PsReading *reading, int node)
+read_data(PsFormatReader *reading, int node)
 {
 	const PsMessage *message = reading->message;
 	PsField    *data = &reading->nodes[node];
-	const char *reason = ps_reading_below(reading, node, message->value, message->value_len);
+	const char *reason = ps_format_reader_below(reading, node, message->value, message->value_len);
 
 	if (reason != NULL && reason != ps_json_not_object)
 		return reason;
@@ -110,41 +110,41 @@ read_data(PsReading *reading, int node)
 
 /* Reads attributes from headers, and data from the value. */
 static PsReject *
-read_binary(PsReading *reading, PsMembers *members)
+read_binary(PsFormatReader *reading, PsMembers *members)
 {
-	const PsEnvelope *envelope = reading->envelope;
+	const PsFormatMap *format_map = reading->format_map;
 	const PsMessage *message = reading->message;
 	const char *reason = NULL;
 
-	for (int i = 1; i < envelope->nnodes; i++)
+	for (int i = 1; i < format_map->nnodes; i++)
 	{
 		const PsHeader *header;
 
-		if (envelope->nodes[i].parent != 0)
+		if (format_map->nodes[i].parent != 0)
 			continue;
-		if (strcmp(envelope->nodes[i].key, "data") == 0)
+		if (strcmp(format_map->nodes[i].key, "data") == 0)
 		{
 			if (message->value != NULL)
 				reason = read_data(reading, i);
 			continue;
 		}
-		header = ps_find_header(message, ATTRIBUTE, envelope->nodes[i].key);
+		header = ps_find_header(message, ATTRIBUTE, format_map->nodes[i].key);
 		if (header != NULL)
 			ps_member_set_bytes(&reading->nodes[i], header->value, header->value_len);
 	}
-	return ps_reading_members(reading, members, reason);
+	return ps_format_reader_members(reading, members, reason);
 }
 
 static PsReject *
-read_cloudevent(const PsEnvelope *envelope, const PsMessage *message, PsMembers *members)
+read_cloudevent(const PsFormatMap *format_map, const PsMessage *message, PsMembers *members)
 {
-	PsReading	reading = ps_reading_begin(envelope, message);
+	PsFormatReader reading = ps_format_reader_begin(format_map, message);
 	const char *type = cloudevents_type(message);
-	const PsField *version = &reading.nodes[envelope->also];
+	const PsField *version = &reading.nodes[format_map->also];
 	PsReject   *reject = type != NULL ? check_type(type) : NULL;
 
 	if (reject == NULL)
-		reject = type == NULL && has_attributes(message) ? read_binary(&reading, members) : ps_reading_document(&reading, members);
+		reject = type == NULL && has_attributes(message) ? read_binary(&reading, members) : ps_format_reader_document(&reading, members);
 	if (reject != NULL)
 		return reject;
 	if (ps_member_is_missing(version))

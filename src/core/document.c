@@ -13,7 +13,7 @@
 #include "utils/fmgrprotos.h"
 
 static void
-push(JsonbParseState **state, const char *name, JsonbValue value)
+document_push(JsonbParseState **state, const char *name, JsonbValue value)
 {
 	JsonbValue	key = ps_value_string(name, strlen(name));
 
@@ -84,20 +84,20 @@ ps_document_of_profile(const PsProfile *profile, const char *customer_id)
 	JsonbParseState *state = NULL;
 
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	push(&state, "email", of_text(profile->email));
-	push(&state, "phone", of_text(profile->phone));
-	push(&state, "version", of_number(profile->version));
-	push(&state, "lastName", of_text(profile->last_name));
-	push(&state, "firstName", of_text(profile->first_name));
-	push(&state, "attributes", of_jsonb((Jsonb *) ps_attributes_jsonb(profile)));
-	push(&state, "customerId", of_string(customer_id));
+	document_push(&state, "email", of_text(profile->email));
+	document_push(&state, "phone", of_text(profile->phone));
+	document_push(&state, "version", of_number(profile->version));
+	document_push(&state, "lastName", of_text(profile->last_name));
+	document_push(&state, "firstName", of_text(profile->first_name));
+	document_push(&state, "attributes", of_jsonb((Jsonb *) ps_attributes_jsonb(profile)));
+	document_push(&state, "customerId", of_string(customer_id));
 	push_event_counts(&state, profile);
-	push(&state, "accountCount", of_number(profile->account_count));
-	push(&state, "totalBalance", ps_value_number(profile->total_balance));
-	push(&state, "lastLoginDate", of_time(profile->last_login_at));
-	push(&state, "lastUpdatedAt", of_time(profile->updated_at));
-	push(&state, "preferredChannel", of_text(profile->preferred_channel));
-	push(&state, "lastTransactionDate", of_time(profile->last_transaction_at));
+	document_push(&state, "accountCount", of_number(profile->account_count));
+	document_push(&state, "totalBalance", ps_value_number(profile->total_balance));
+	document_push(&state, "lastLoginDate", of_time(profile->last_login_at));
+	document_push(&state, "lastUpdatedAt", of_time(profile->updated_at));
+	document_push(&state, "preferredChannel", of_text(profile->preferred_channel));
+	document_push(&state, "lastTransactionDate", of_time(profile->last_transaction_at));
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
@@ -137,16 +137,16 @@ ps_document_of_event(const PsEvent *event)
 	JsonbValue	key = ps_value_string("payload", 7);
 
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	push(&state, "source", of_string(event->source));
-	push(&state, "eventId", of_string(event->event_id));
+	document_push(&state, "source", of_string(event->source));
+	document_push(&state, "eventId", of_string(event->event_id));
 	(void) pushJsonbValue(&state, WJB_KEY, &key);
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < event->nfields; i++)
-		push(&state, event->fields[i].name, of_field(&event->fields[i]));
+		document_push(&state, event->fields[i].name, of_field(&event->fields[i]));
 	(void) pushJsonbValue(&state, WJB_END_OBJECT, NULL);
-	push(&state, "eventType", of_string(event->event_type));
-	push(&state, "timestamp", of_time(event->timestamp));
-	push(&state, "customerId", of_string(event->customer_id));
-	push(&state, "schemaVersion", of_number(event->schema_version));
+	document_push(&state, "eventType", of_string(event->event_type));
+	document_push(&state, "timestamp", of_time(event->timestamp));
+	document_push(&state, "customerId", of_string(event->customer_id));
+	document_push(&state, "schemaVersion", of_number(event->schema_version));
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }

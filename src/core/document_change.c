@@ -49,7 +49,7 @@ static const Member members[] = {
 };
 
 static const Member *
-find_member(const JsonbValue *key)
+document_change_find_member(const JsonbValue *key)
 {
 	for (int i = 0; i < lengthof(members); i++)
 		if (strlen(members[i].name) == key->val.string.len &&
@@ -69,7 +69,7 @@ is_equal(const JsonbValue *a, const JsonbValue *b)
 
 /* Whether a key comes before another one in jsonb. */
 static bool
-precedes(const JsonbValue *a, const JsonbValue *b)
+document_change_precedes(const JsonbValue *a, const JsonbValue *b)
 {
 	if (a->val.string.len != b->val.string.len)
 		return a->val.string.len < b->val.string.len;
@@ -115,9 +115,9 @@ next_change(Comparison *comparison, JsonbValue *key, JsonbValue *value)
 {
 	while (next_member(&comparison->new, key, value))
 	{
-		while (comparison->more && precedes(&comparison->old_key, key))
+		while (comparison->more && document_change_precedes(&comparison->old_key, key))
 			comparison->more = next_member(&comparison->old, &comparison->old_key, &comparison->old_value);
-		comparison->found = comparison->more && !precedes(key, &comparison->old_key);
+		comparison->found = comparison->more && !document_change_precedes(key, &comparison->old_key);
 		if (!comparison->found || !is_equal(&comparison->old_value, value))
 			return true;
 	}
@@ -126,7 +126,7 @@ next_change(Comparison *comparison, JsonbValue *key, JsonbValue *value)
 
 /* A value that lives as long as a profile. */
 static JsonbValue
-copy_value(const JsonbValue *value)
+document_change_copy_value(const JsonbValue *value)
 {
 	JsonbValue	copy = *value;
 
@@ -154,7 +154,7 @@ take_attributes(PsProfile *profile, const JsonbValue *before, const JsonbValue *
 	comparison.more &= before != NULL;
 	while (next_change(&comparison, &key, &value))
 	{
-		value = copy_value(&value);
+		value = document_change_copy_value(&value);
 		ps_attribute_set(profile, pnstrdup(key.val.string.val, key.val.string.len), key.val.string.len, &value);
 	}
 	return NULL;
@@ -241,7 +241,7 @@ ps_document_take(PsProfile *profile, const Jsonb *before, const Jsonb *after)
 	comparison = begin_comparison(unconstify(JsonbContainer *, &before->root), unconstify(JsonbContainer *, &after->root));
 	while (wrong == NULL && next_change(&comparison, &key, &value))
 	{
-		const Member *member = find_member(&key);
+		const Member *member = document_change_find_member(&key);
 
 		if (member == NULL)
 			wrong = refuse_unknown(&key);
@@ -307,7 +307,7 @@ ps_document_read(const Jsonb *document, PsProfile *profile, char **customer_id)
 	ps_profile_init(profile);
 	while (wrong == NULL && next_member(&it, &key, &value))
 	{
-		const Member *member = find_member(&key);
+		const Member *member = document_change_find_member(&key);
 
 		if (member != NULL && member->kind == READ_ONLY)
 			wrong = read_read_only(profile, member, &value, customer_id);

@@ -180,7 +180,7 @@ read_timestamp(const PsField *field, PsTimeUnit unit, TimestampTz *timestamp)
 
 /* Collects every reason against an event, its format's first, then in the order the contract names; NULL when there is none. */
 static PsReject *
-validate(const PsMembers *found, const PsDecodeSettings *settings, TimestampTz *timestamp, PsEvent *event)
+event_validate(const PsMembers *found, const PsDecodeSettings *settings, TimestampTz *timestamp, PsEvent *event)
 {
 	const PsField *members = found->member;
 	static const char *const missing[] = {"Missing eventId", "Missing customerId",
@@ -247,7 +247,7 @@ set_customer(const PsField *field, PsEvent *event)
 
 /* Refuses what is larger than a message may be, also one of which the consumer has kept but the begin. */
 static PsReject *
-check_size(const PsMessage *message, int max_bytes)
+event_check_size(const PsMessage *message, int max_bytes)
 {
 	int64		bytes = message->value_len + message->value_cut;
 
@@ -283,7 +283,7 @@ ps_members_read(const PsMessage *message, const PsDecodeSettings *settings, PsMe
 	const char *reason;
 
 	memcpy(members, &no_members, sizeof(no_members));
-	reject = check_size(message, settings->max_event_bytes);
+	reject = event_check_size(message, settings->max_event_bytes);
 	if (reject != NULL)
 		return reject;
 	if (has_bom(message))
@@ -293,8 +293,8 @@ ps_members_read(const PsMessage *message, const PsDecodeSettings *settings, PsMe
 		rest.value_len -= 3;
 		message = &rest;
 	}
-	if (settings->envelope != NULL)
-		return settings->envelope->format->read(settings->envelope, message, members);
+	if (settings->format_map != NULL)
+		return settings->format_map->format->read(settings->format_map, message, members);
 	reason = ps_json_read(message->value, message->value_len, &reader);
 	if (reason != NULL)
 		return ps_reject_value(message->value, message->value_len, reason);
@@ -304,9 +304,9 @@ ps_members_read(const PsMessage *message, const PsDecodeSettings *settings, PsMe
 }
 
 bool
-ps_event_is_tombstone(const PsMessage *message, const PsEnvelope *envelope)
+ps_event_is_tombstone(const PsMessage *message, const PsFormatMap *format_map)
 {
-	return envelope != NULL ? envelope->format->is_tombstone(message) : message->value == NULL;
+	return format_map != NULL ? format_map->format->is_tombstone(message) : message->value == NULL;
 }
 
 PsReject *
@@ -319,7 +319,7 @@ ps_event_decode(const PsMessage *message, const PsDecodeSettings *settings, PsEv
 
 	set_customer(&members[PS_CUSTOMER_ID], event);
 	if (reject == NULL)
-		reject = validate(&found, settings, &timestamp, event);
+		reject = event_validate(&found, settings, &timestamp, event);
 	if (reject != NULL)
 		return reject;
 

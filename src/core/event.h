@@ -64,14 +64,14 @@ typedef struct PsReject
 typedef struct PsRules PsRules;
 
 /* A format that is not profile_event, and where it has what: core/format.h */
-typedef struct PsEnvelope PsEnvelope;
+typedef struct PsFormatMap PsFormatMap;
 
 typedef struct PsDecodeSettings
 {
 	TimestampTz now;
 	int64		max_clock_skew_us;
 	int			max_event_bytes;
-	const PsEnvelope *envelope; /* NULL: profile_event */
+	const PsFormatMap *format_map;	/* NULL: profile_event */
 	const PsRules *rules;		/* of which the upcasters matter; NULL: none */
 	PsTimeUnit	time_unit;		/* of timestamps that are numbers */
 } PsDecodeSettings;
@@ -82,7 +82,7 @@ typedef struct PsDecodeSettings
  * read: customer_id with its length, NULL when that cannot be told.
  */
 extern PsReject *ps_event_decode(const PsMessage *message, const PsDecodeSettings *settings, PsEvent *event);
-extern bool ps_event_is_tombstone(const PsMessage *message, const PsEnvelope *envelope);
+extern bool ps_event_is_tombstone(const PsMessage *message, const PsFormatMap *format_map);
 
 extern PsReject *ps_reject_make(const char *kind, const char *error);
 

@@ -8,7 +8,7 @@
 
 /* Where an event type is among the others, or would be. */
 static int
-find_place(const PsRules *rules, const char *event_type, bool *found)
+event_rules_find_place(const PsRules *rules, const char *event_type, bool *found)
 {
 	int			low = 0;
 	int			high = rules->ntypes;
@@ -36,7 +36,7 @@ const PsEventRules *
 ps_rules_find(const PsRules *rules, const char *event_type)
 {
 	bool		found;
-	int			place = find_place(rules, event_type, &found);
+	int			place = event_rules_find_place(rules, event_type, &found);
 
 	return found ? &rules->of_types[place] : NULL;
 }
@@ -63,7 +63,7 @@ PsEventRules *
 ps_rules_of_type(PsRules *rules, const char *event_type)
 {
 	bool		found;
-	int			place = find_place(rules, event_type, &found);
+	int			place = event_rules_find_place(rules, event_type, &found);
 	PsEventRules *of_type;
 
 	if (found)

@@ -14,7 +14,7 @@
 	"{\"eventId\": \"$.id\", \"customerId\": [\"$.customer\", \"key\"], ...}."
 
 static void
-refuse(const char *message, const char *hint)
+field_map_refuse(const char *message, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -23,18 +23,18 @@ refuse(const char *message, const char *hint)
 }
 
 static PsMember
-find_member(const char *name)
+field_map_find_member(const char *name)
 {
 	for (int m = 0; m < PS_MEMBERS; m++)
 		if (strcmp(ps_member_name(m), name) == 0)
 			return m;
-	refuse(psprintf("field_map names \"%s\", which is not a member of an event", name), MAP_HINT);
+	field_map_refuse(psprintf("field_map names \"%s\", which is not a member of an event", name), MAP_HINT);
 	pg_unreachable();
 }
 
 /* Adds a source that joins others: {"join": ["$.source", "$.id"]}. */
 static void
-add_join(PsEnvelope *envelope, PsMember member, JsonbContainer * container)
+add_join(PsFormatMap *format_map, PsMember member, JsonbContainer * container)
 {
 	const char *parts[PS_MAX_JOINED];
 	const char *wrong;
@@ -44,62 +44,62 @@ add_join(PsEnvelope *envelope, PsMember member, JsonbContainer * container)
 	if (!JsonContainerIsObject(container) || JsonContainerSize(container) != 1 ||
 		getKeyJsonValueFromContainer(container, "join", 4, &list) == NULL ||
 		list.type != jbvBinary || !JsonContainerIsArray(list.val.binary.data))
-		refuse(psprintf("field_map has a source of %s that is neither a string nor a join", ps_member_name(member)), SOURCES_HINT);
+		field_map_refuse(psprintf("field_map has a source of %s that is neither a string nor a join", ps_member_name(member)), SOURCES_HINT);
 	n = JsonContainerSize(list.val.binary.data);
 	for (int i = 0; i < Min(n, PS_MAX_JOINED); i++)
 	{
 		const JsonbValue *part = getIthJsonbValueFromContainer(list.val.binary.data, i);
 
 		if (part->type != jbvString)
-			refuse(psprintf("field_map has a source of %s that is not a string", ps_member_name(member)), SOURCES_HINT);
+			field_map_refuse(psprintf("field_map has a source of %s that is not a string", ps_member_name(member)), SOURCES_HINT);
 		parts[i] = pnstrdup(part->val.string.val, part->val.string.len);
 	}
-	wrong = ps_envelope_add_join(envelope, member, parts, n);
+	wrong = ps_format_map_add_join(format_map, member, parts, n);
 	if (wrong != NULL)
-		refuse(psprintf("field_map: a source of %s %s", ps_member_name(member), wrong), SOURCES_HINT);
+		field_map_refuse(psprintf("field_map: a source of %s %s", ps_member_name(member), wrong), SOURCES_HINT);
 }
 
 /* Adds one source. */
 static void
-add_source(PsEnvelope *envelope, PsMember member, const JsonbValue *value)
+field_map_add_source(PsFormatMap *format_map, PsMember member, const JsonbValue *value)
 {
 	const char *wrong;
 	char	   *source;
 
 	if (value->type == jbvBinary)
 	{
-		add_join(envelope, member, value->val.binary.data);
+		add_join(format_map, member, value->val.binary.data);
 		return;
 	}
 	if (value->type != jbvString)
-		refuse(psprintf("field_map has a source of %s that is not a string", ps_member_name(member)), SOURCES_HINT);
+		field_map_refuse(psprintf("field_map has a source of %s that is not a string", ps_member_name(member)), SOURCES_HINT);
 	source = pnstrdup(value->val.string.val, value->val.string.len);
-	wrong = ps_envelope_add(envelope, member, source);
+	wrong = ps_format_map_add(format_map, member, source);
 	if (wrong != NULL)
-		refuse(psprintf("field_map: \"%s\" of %s %s", source, ps_member_name(member), wrong), SOURCES_HINT);
+		field_map_refuse(psprintf("field_map: \"%s\" of %s %s", source, ps_member_name(member), wrong), SOURCES_HINT);
 }
 
 /* Adds a source, or an array of them. */
 static void
-add_sources(PsEnvelope *envelope, PsMember member, const JsonbValue *value)
+add_sources(PsFormatMap *format_map, PsMember member, const JsonbValue *value)
 {
 	JsonbContainer *container;
 
 	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
 	{
-		add_source(envelope, member, value);
+		field_map_add_source(format_map, member, value);
 		return;
 	}
 	container = value->val.binary.data;
 	if (JsonContainerSize(container) == 0)
-		refuse(psprintf("field_map has no source of %s", ps_member_name(member)), SOURCES_HINT);
+		field_map_refuse(psprintf("field_map has no source of %s", ps_member_name(member)), SOURCES_HINT);
 	for (uint32 i = 0; i < JsonContainerSize(container); i++)
-		add_source(envelope, member, getIthJsonbValueFromContainer(container, i));
+		field_map_add_source(format_map, member, getIthJsonbValueFromContainer(container, i));
 }
 
 /* Adds the sources of each member that a map names. */
 static void
-add_map(PsEnvelope *envelope, Jsonb *map)
+add_map(PsFormatMap *format_map, Jsonb *map)
 {
 	JsonbIterator *iterator = JsonbIteratorInit(&map->root);
 	JsonbIteratorToken token;
@@ -109,38 +109,38 @@ add_map(PsEnvelope *envelope, Jsonb *map)
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
 	{
 		if (token == WJB_KEY)
-			member = find_member(pnstrdup(value.val.string.val, value.val.string.len));
+			member = field_map_find_member(pnstrdup(value.val.string.val, value.val.string.len));
 		else if (token == WJB_VALUE)
-			add_sources(envelope, member, &value);
+			add_sources(format_map, member, &value);
 	}
 }
 
-PsEnvelope *
+PsFormatMap *
 ps_field_map_compile(const char *format, Jsonb *map)
 {
 	const PsFormat *found = ps_format_find(format);
-	PsEnvelope *envelope;
+	PsFormatMap *format_map;
 
 	if (strcmp(format, "profile_event") == 0)
 	{
 		if (map != NULL)
-			refuse("format profile_event has no field_map", "Give format => 'custom' or 'cloudevents' with it.");
+			field_map_refuse("format profile_event has no field_map", "Give format => 'custom' or 'cloudevents' with it.");
 		return NULL;
 	}
 	if (found == NULL)
-		refuse(psprintf("format \"%s\" is not known", format), "The formats are profile_event, cloudevents and custom.");
+		field_map_refuse(psprintf("format \"%s\" is not known", format), "The formats are profile_event, cloudevents and custom.");
 	if (map != NULL && !JB_ROOT_IS_OBJECT(map))
-		refuse("field_map must be a JSON object", MAP_HINT);
-	envelope = ps_envelope_make(found);
+		field_map_refuse("field_map must be a JSON object", MAP_HINT);
+	format_map = ps_format_map_make(found);
 	if (map != NULL)
-		add_map(envelope, map);
-	if (envelope->nnodes > PS_MAX_NODES - PS_OWN_NODES)
-		refuse(psprintf("field_map has paths of more than %d keys in all", PS_MAX_NODES - PS_OWN_NODES - 1), SOURCES_HINT);
-	ps_envelope_add_defaults(envelope);
+		add_map(format_map, map);
+	if (format_map->nnodes > PS_MAX_NODES - PS_OWN_NODES)
+		field_map_refuse(psprintf("field_map has paths of more than %d keys in all", PS_MAX_NODES - PS_OWN_NODES - 1), SOURCES_HINT);
+	ps_format_map_add_defaults(format_map);
 	for (int m = PS_EVENT_ID; m <= PS_TIMESTAMP; m++)
-		if (envelope->nsources[m] == 0)
-			refuse(psprintf("format %s needs a field_map with %s", format, ps_member_name(m)), MAP_HINT);
-	return envelope;
+		if (format_map->nsources[m] == 0)
+			field_map_refuse(psprintf("format %s needs a field_map with %s", format, ps_member_name(m)), MAP_HINT);
+	return format_map;
 }
 
 PsTimeUnit
@@ -149,6 +149,6 @@ ps_time_unit(const char *name)
 	for (int unit = 0; unit < PS_TIME_UNITS; unit++)
 		if (strcmp(ps_time_units[unit], name) == 0)
 			return unit;
-	refuse(psprintf("timestamp_unit \"%s\" is not known", name), "It is milliseconds, seconds or microseconds.");
+	field_map_refuse(psprintf("timestamp_unit \"%s\" is not known", name), "It is milliseconds, seconds or microseconds.");
 	pg_unreachable();
 }

@@ -12,7 +12,7 @@
  * Compiles a format and its map (NULL: none) into CurrentMemoryContext; NULL for
  * profile_event. Raises ERRCODE_INVALID_PARAMETER_VALUE for what is wrong in them.
  */
-extern PsEnvelope *ps_field_map_compile(const char *format, Jsonb *map);
+extern PsFormatMap *ps_field_map_compile(const char *format, Jsonb *map);
 
 /* The unit of that name; raises when there is none. */
 extern PsTimeUnit ps_time_unit(const char *name);

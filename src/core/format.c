@@ -7,11 +7,11 @@
 #include "core/format_read.h"
 
 static PsReject *
-read_custom(const PsEnvelope *envelope, const PsMessage *message, PsMembers *members)
+read_custom(const PsFormatMap *format_map, const PsMessage *message, PsMembers *members)
 {
-	PsReading	reading = ps_reading_begin(envelope, message);
+	PsFormatReader reading = ps_format_reader_begin(format_map, message);
 
-	return ps_reading_document(&reading, members);
+	return ps_format_reader_document(&reading, members);
 }
 
 static bool

@@ -60,7 +60,7 @@ typedef struct PsFormat
 	 * Fills members, which are all null before, and returns NULL; or returns why they are no more than what was read
 	 * so far.
 	 */
-	PsReject   *(*read) (const PsEnvelope *envelope, const PsMessage *message, PsMembers *members);
+	PsReject   *(*read) (const PsFormatMap *format_map, const PsMessage *message, PsMembers *members);
 	bool		(*is_tombstone) (const PsMessage *message);
 	const PsDefaultSource *defaults;	/* of members that the map does not name */
 	int			ndefaults;
@@ -93,7 +93,7 @@ typedef struct PsNode
 	int			nchildren;
 } PsNode;
 
-struct PsEnvelope
+struct PsFormatMap
 {
 	const PsFormat *format;
 	PsSource	sources[PS_MEMBERS][PS_MAX_SOURCES];	/* the first that is not missing counts */
@@ -125,11 +125,11 @@ extern const PsFormat *ps_format_find(const char *name);
 extern const PsFormat ps_format_cloudevents;
 
 /* sources.c: an envelope without sources; adds one, or returns what is wrong with it; adds the format's defaults */
-extern PsEnvelope *ps_envelope_make(const PsFormat *format);
-extern const char *ps_envelope_add(PsEnvelope *envelope, PsMember member, const char *source);
+extern PsFormatMap *ps_format_map_make(const PsFormat *format);
+extern const char *ps_format_map_add(PsFormatMap *format_map, PsMember member, const char *source);
 
 /* The same of a source that joins n others, each with \ before | and \, by |: no two lists of parts make one text. */
-extern const char *ps_envelope_add_join(PsEnvelope *envelope, PsMember member, const char *const *parts, int n);
-extern void ps_envelope_add_defaults(PsEnvelope *envelope);
+extern const char *ps_format_map_add_join(PsFormatMap *format_map, PsMember member, const char *const *parts, int n);
+extern void ps_format_map_add_defaults(PsFormatMap *format_map);
 
 #endif							/* PS_FORMAT_H */

@@ -8,37 +8,37 @@
 #include "core/format.h"
 #include "core/path.h"
 
-PsEnvelope *
-ps_envelope_make(const PsFormat *format)
+PsFormatMap *
+ps_format_map_make(const PsFormat *format)
 {
-	PsEnvelope *envelope = palloc0(sizeof(PsEnvelope));
+	PsFormatMap *format_map = palloc0(sizeof(PsFormatMap));
 
-	envelope->format = format;
-	envelope->nodes[0].parent = -1;
-	envelope->nnodes = 1;
-	return envelope;
+	format_map->format = format;
+	format_map->nodes[0].parent = -1;
+	format_map->nnodes = 1;
+	return format_map;
 }
 
 /* Finds a key below a node, or adds it; -1 when there is no room. */
 static int
-find_child(PsEnvelope *envelope, int parent, const char *key)
+find_child(PsFormatMap *format_map, int parent, const char *key)
 {
 	int			node;
 
-	for (node = parent + 1; node < envelope->nnodes; node++)
-		if (envelope->nodes[node].parent == parent && strcmp(envelope->nodes[node].key, key) == 0)
+	for (node = parent + 1; node < format_map->nnodes; node++)
+		if (format_map->nodes[node].parent == parent && strcmp(format_map->nodes[node].key, key) == 0)
 			return node;
 	if (node == PS_MAX_NODES)
 		return -1;
-	envelope->nodes[node].key = key;
-	envelope->nodes[node].parent = parent;
-	envelope->nodes[parent].nchildren++;
-	return envelope->nnodes++;
+	format_map->nodes[node].key = key;
+	format_map->nodes[node].parent = parent;
+	format_map->nodes[parent].nchildren++;
+	return format_map->nnodes++;
 }
 
 /* Adds the nodes of a path; what is wrong with it, or NULL. */
 static const char *
-add_path(PsEnvelope *envelope, const char *text, int *node)
+add_path(PsFormatMap *format_map, const char *text, int *node)
 {
 	PsPath		path;
 	const char *wrong = ps_path_parse(text, &path);
@@ -48,7 +48,7 @@ add_path(PsEnvelope *envelope, const char *text, int *node)
 	*node = 0;
 	for (int i = 0; i < path.nkeys; i++)
 	{
-		*node = find_child(envelope, *node, path.keys[i]);
+		*node = find_child(format_map, *node, path.keys[i]);
 		if (*node < 0)
 			return psprintf("is one path too many: all together have more than %d keys", PS_MAX_NODES - 1);
 	}
@@ -57,7 +57,7 @@ add_path(PsEnvelope *envelope, const char *text, int *node)
 
 /* The text after a prefix, NULL when there is none. */
 static const char *
-after(const char *source, const char *prefix)
+format_compile_after(const char *source, const char *prefix)
 {
 	Size		len = strlen(prefix);
 
@@ -66,19 +66,19 @@ after(const char *source, const char *prefix)
 
 /* Reads a source; what is wrong with it, or NULL. */
 static const char *
-read_source(PsEnvelope *envelope, PsMember member, const char *text, PsSource *result)
+format_compile_read_source(PsFormatMap *format_map, PsMember member, const char *text, PsSource *result)
 {
 	PsSource	source = {PS_SOURCE_PATH};
 
 	if (text[0] == '$')
 	{
-		const char *wrong = add_path(envelope, text, &source.node);
+		const char *wrong = add_path(format_map, text, &source.node);
 
 		if (wrong != NULL)
 			return wrong;
 		if (source.node == 0 && member != PS_PAYLOAD)
 			return "is the whole value, which only payload can be";
-		if (source.node == 0 && envelope->format->ndefaults > 0)
+		if (source.node == 0 && format_map->format->ndefaults > 0)
 			return "is the whole value, of which only data is the payload";
 	}
 	else if (member == PS_PAYLOAD)
@@ -87,9 +87,9 @@ read_source(PsEnvelope *envelope, PsMember member, const char *text, PsSource *r
 		source.kind = PS_SOURCE_KEY;
 	else if (strcmp(text, "kafka_timestamp") == 0)
 		source.kind = PS_SOURCE_KAFKA_TIMESTAMP;
-	else if ((source.text = after(text, "header:")) !=NULL)
+	else if ((source.text = format_compile_after(text, "header:")) !=NULL)
 		source.kind = PS_SOURCE_HEADER;
-	else if ((source.text = after(text, "constant:")) !=NULL)
+	else if ((source.text = format_compile_after(text, "constant:")) !=NULL)
 		source.kind = PS_SOURCE_CONSTANT;
 	else
 		return "is not a source";
@@ -99,25 +99,25 @@ read_source(PsEnvelope *envelope, PsMember member, const char *text, PsSource *r
 
 /* Adds a source to those of a member; what is wrong with that, or NULL. */
 static const char *
-add_source(PsEnvelope *envelope, PsMember member, const PsSource *source)
+format_compile_add_source(PsFormatMap *format_map, PsMember member, const PsSource *source)
 {
-	if (envelope->nsources[member] == PS_MAX_SOURCES)
+	if (format_map->nsources[member] == PS_MAX_SOURCES)
 		return psprintf("is one more than the %d that a member may have", PS_MAX_SOURCES);
-	envelope->sources[member][envelope->nsources[member]++] = *source;
+	format_map->sources[member][format_map->nsources[member]++] = *source;
 	return NULL;
 }
 
 const char *
-ps_envelope_add(PsEnvelope *envelope, PsMember member, const char *text)
+ps_format_map_add(PsFormatMap *format_map, PsMember member, const char *text)
 {
 	PsSource	source;
-	const char *wrong = read_source(envelope, member, text, &source);
+	const char *wrong = format_compile_read_source(format_map, member, text, &source);
 
-	return wrong != NULL ? wrong : add_source(envelope, member, &source);
+	return wrong != NULL ? wrong : format_compile_add_source(format_map, member, &source);
 }
 
 const char *
-ps_envelope_add_join(PsEnvelope *envelope, PsMember member, const char *const *parts, int n)
+ps_format_map_add_join(PsFormatMap *format_map, PsMember member, const char *const *parts, int n)
 {
 	PsSource   *joined = palloc0(Max(n, 1) * sizeof(PsSource));
 	PsSource	source = {PS_SOURCE_JOIN,.parts = joined,.nparts = n};
@@ -128,41 +128,41 @@ ps_envelope_add_join(PsEnvelope *envelope, PsMember member, const char *const *p
 		return psprintf("joins %d sources instead of 1 to %d", n, PS_MAX_JOINED);
 	for (int i = 0; i < n; i++)
 	{
-		const char *wrong = read_source(envelope, member, parts[i], &joined[i]);
+		const char *wrong = format_compile_read_source(format_map, member, parts[i], &joined[i]);
 
 		if (wrong != NULL)
 			return wrong;
 	}
-	return add_source(envelope, member, &source);
+	return format_compile_add_source(format_map, member, &source);
 }
 
 /* Adds one of the format's own. */
 static void
-add_default(PsEnvelope *envelope, const PsDefaultSource *source)
+add_default(PsFormatMap *format_map, const PsDefaultSource *source)
 {
 	int			n = 0;
 
 	if (source->joined == NULL)
 	{
-		(void) ps_envelope_add(envelope, source->member, source->source);
+		(void) ps_format_map_add(format_map, source->member, source->source);
 		return;
 	}
 	while (source->joined[n] != NULL)
 		n++;
-	(void) ps_envelope_add_join(envelope, source->member, source->joined, n);
+	(void) ps_format_map_add_join(format_map, source->member, source->joined, n);
 }
 
 void
-ps_envelope_add_defaults(PsEnvelope *envelope)
+ps_format_map_add_defaults(PsFormatMap *format_map)
 {
-	const PsFormat *format = envelope->format;
+	const PsFormat *format = format_map->format;
 	bool		named[PS_MEMBERS];
 
 	for (int m = 0; m < PS_MEMBERS; m++)
-		named[m] = envelope->nsources[m] > 0;
+		named[m] = format_map->nsources[m] > 0;
 	for (int i = 0; i < format->ndefaults; i++)
 		if (!named[format->defaults[i].member])
-			add_default(envelope, &format->defaults[i]);
+			add_default(format_map, &format->defaults[i]);
 	if (format->also != NULL)
-		(void) add_path(envelope, format->also, &envelope->also);
+		(void) add_path(format_map, format->also, &format_map->also);
 }

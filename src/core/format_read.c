@@ -11,15 +11,15 @@
 
 #define KAFKA_EPOCH_MS INT64CONST(946684800000) /* from 1970 to PostgreSQL's epoch */
 
-PsReading
-ps_reading_begin(const PsEnvelope *envelope, const PsMessage *message)
+PsFormatReader
+ps_format_reader_begin(const PsFormatMap *format_map, const PsMessage *message)
 {
-	PsReading	reading = {envelope, message,.expanded = -1};
+	PsFormatReader reading = {format_map, message,.expanded = -1};
 
-	reading.nodes = palloc(envelope->nnodes * sizeof(PsField));
-	for (int i = 0; i < envelope->nnodes; i++)
+	reading.nodes = palloc(format_map->nnodes * sizeof(PsField));
+	for (int i = 0; i < format_map->nnodes; i++)
 	{
-		PsField		nothing = {envelope->nodes[i].key, PS_JSON_NULL};
+		PsField		nothing = {format_map->nodes[i].key, PS_JSON_NULL};
 
 		reading.nodes[i] = nothing;
 	}
@@ -28,7 +28,7 @@ ps_reading_begin(const PsEnvelope *envelope, const PsMessage *message)
 
 /* Takes the fields of what is at a node, an object; the reason when it cannot be read. */
 static const char *
-expand(PsReading *reading, int node, const char *text, int len)
+format_read_expand(PsFormatReader *reading, int node, const char *text, int len)
 {
 	PsJsonReader reader = {NULL, 0, PS_JSON_ROOT};
 	const char *reason = ps_json_read(text, len, &reader);
@@ -40,21 +40,21 @@ expand(PsReading *reading, int node, const char *text, int len)
 }
 
 const char *
-ps_reading_below(PsReading *reading, int node, const char *text, int len)
+ps_format_reader_below(PsFormatReader *reading, int node, const char *text, int len)
 {
-	const PsEnvelope *envelope = reading->envelope;
-	int			payload = envelope->nsources[PS_PAYLOAD] > 0 ? envelope->sources[PS_PAYLOAD][0].node : -1;
-	int			n = envelope->nodes[node].nchildren;
+	const PsFormatMap *format_map = reading->format_map;
+	int			payload = format_map->nsources[PS_PAYLOAD] > 0 ? format_map->sources[PS_PAYLOAD][0].node : -1;
+	int			n = format_map->nodes[node].nchildren;
 	PsField    *members = palloc(Max(n, 1) * sizeof(PsField));
 	int		   *children = palloc(Max(n, 1) * sizeof(int));
 	PsJsonReader reader = {members, 0, PS_JSON_NO_MEMBER};
 	const char *reason;
 
 	if (n == 0)
-		return expand(reading, node, text, len);
-	for (int i = node + 1; i < envelope->nnodes; i++)
+		return format_read_expand(reading, node, text, len);
+	for (int i = node + 1; i < format_map->nnodes; i++)
 	{
-		if (envelope->nodes[i].parent != node)
+		if (format_map->nodes[i].parent != node)
 			continue;
 		if (i == payload)
 			reader.expanded = reader.nmembers;
@@ -75,8 +75,8 @@ ps_reading_below(PsReading *reading, int node, const char *text, int len)
 			reading->fields = reader.fields;
 			reading->nfields = reader.nfields;
 		}
-		if (envelope->nodes[children[i]].nchildren > 0)
-			reason = ps_reading_below(reading, children[i], child->text, child->len);
+		if (format_map->nodes[children[i]].nchildren > 0)
+			reason = ps_format_reader_below(reading, children[i], child->text, child->len);
 	}
 	return reason;
 }
@@ -111,11 +111,11 @@ ps_member_set_bytes(PsField *field, const char *bytes, int len)
 	}
 }
 
-static PsField read_source(const PsReading *reading, const PsSource *source);
+static PsField format_read_read_source(const PsFormatReader *reading, const PsSource *source);
 
 /* Joins what the parts of a source hold, each escaped; null when one of them is missing, and what it is when it is no text. */
 static PsField
-join_parts(const PsReading *reading, const PsSource *source)
+join_parts(const PsFormatReader *reading, const PsSource *source)
 {
 	PsField		field = {NULL, PS_JSON_NULL};
 	PsField		parts[PS_MAX_JOINED];
@@ -124,7 +124,7 @@ join_parts(const PsReading *reading, const PsSource *source)
 
 	for (int i = 0; i < source->nparts; i++)
 	{
-		parts[i] = read_source(reading, &source->parts[i]);
+		parts[i] = format_read_read_source(reading, &source->parts[i]);
 		if (ps_member_is_missing(&parts[i]))
 			return field;
 		if (parts[i].type != PS_JSON_STRING && parts[i].type != PS_JSON_NUMBER)
@@ -152,7 +152,7 @@ join_parts(const PsReading *reading, const PsSource *source)
 
 /* Finds what a source holds; null when nothing. */
 static PsField
-read_source(const PsReading *reading, const PsSource *source)
+format_read_read_source(const PsFormatReader *reading, const PsSource *source)
 {
 	const PsMessage *message = reading->message;
 	const PsHeader *header;
@@ -190,14 +190,14 @@ read_source(const PsReading *reading, const PsSource *source)
 
 /* Sets a member to the first of its sources that is not missing, else to the first that is not null; returns which. */
 static const PsSource *
-set_member(const PsReading *reading, PsMember member, PsField *field)
+set_member(const PsFormatReader *reading, PsMember member, PsField *field)
 {
 	const PsSource *found = NULL;
 
-	for (int i = 0; i < reading->envelope->nsources[member]; i++)
+	for (int i = 0; i < reading->format_map->nsources[member]; i++)
 	{
-		const PsSource *source = &reading->envelope->sources[member][i];
-		PsField		candidate = read_source(reading, source);
+		const PsSource *source = &reading->format_map->sources[member][i];
+		PsField		candidate = format_read_read_source(reading, source);
 		bool		missing = ps_member_is_missing(&candidate);
 
 		if (candidate.type == PS_JSON_NULL || (missing && found != NULL))
@@ -212,7 +212,7 @@ set_member(const PsReading *reading, PsMember member, PsField *field)
 }
 
 PsReject *
-ps_reading_members(PsReading *reading, PsMembers *members, const char *reason)
+ps_format_reader_members(PsFormatReader *reading, PsMembers *members, const char *reason)
 {
 	const PsMessage *message = reading->message;
 	const PsSource *payload = NULL;
@@ -230,7 +230,7 @@ ps_reading_members(PsReading *reading, PsMembers *members, const char *reason)
 	if (reason == NULL && field->type == PS_JSON_OBJECT)
 	{
 		if (reading->expanded != payload->node)
-			reason = expand(reading, payload->node, field->text, field->len);
+			reason = format_read_expand(reading, payload->node, field->text, field->len);
 		members->fields = reading->fields;
 		members->nfields = reading->nfields;
 	}
@@ -238,18 +238,18 @@ ps_reading_members(PsReading *reading, PsMembers *members, const char *reason)
 }
 
 PsReject *
-ps_reading_document(PsReading *reading, PsMembers *members)
+ps_format_reader_document(PsFormatReader *reading, PsMembers *members)
 {
 	const PsMessage *message = reading->message;
 	const char *reason = NULL;
-	bool		is_asked = reading->envelope->nnodes > 1 || reading->envelope->nsources[PS_PAYLOAD] > 0;
+	bool		is_asked = reading->format_map->nnodes > 1 || reading->format_map->nsources[PS_PAYLOAD] > 0;
 
 	if (is_asked)
 	{
-		reason = ps_reading_below(reading, 0, message->value, message->value_len);
+		reason = ps_format_reader_below(reading, 0, message->value, message->value_len);
 		reading->nodes[0].type = PS_JSON_OBJECT;
 		reading->nodes[0].text = message->value;
 		reading->nodes[0].len = message->value_len;
 	}
-	return ps_reading_members(reading, members, reason);
+	return ps_format_reader_members(reading, members, reason);
 }

@@ -33,7 +33,7 @@ static const struct
 {
 	const char *name;
 	const char *value;
-	int			left_out;
+	int			deferred;
 }			fuzz_headers[] = {
 	{"ce_specversion", "1.0", 1},
 	{"ce_id", "e-2", 1},
@@ -155,14 +155,14 @@ fuzz_text(pg_prng_state *prng, const char *text, int *len)
 }
 
 void
-ps_fuzz_fill(pg_prng_state *prng, const PsEnvelope *envelope, char *bytes, PsMessage *message)
+ps_fuzz_fill(pg_prng_state *prng, const PsFormatMap *format_map, char *bytes, PsMessage *message)
 {
 	PsHeader   *headers;
 
 	memset(message, 0, sizeof(PsMessage));
 	message->value = bytes;
 	message->kafka_timestamp = DT_NOBEGIN;
-	if (envelope == NULL)
+	if (format_map == NULL)
 	{
 		message->value_len = fuzz_value(prng, fuzz_events, lengthof(fuzz_events), bytes);
 		return;
@@ -180,7 +180,7 @@ ps_fuzz_fill(pg_prng_state *prng, const PsEnvelope *envelope, char *bytes, PsMes
 	{
 		PsHeader   *header = &headers[message->nheaders];
 
-		if (fuzz_int(prng, 15) < fuzz_headers[i].left_out)
+		if (fuzz_int(prng, 15) < fuzz_headers[i].deferred)
 			continue;
 		header->name = fuzz_headers[i].name;
 		if (fuzz_int(prng, 49) > 0)
@@ -189,20 +189,20 @@ ps_fuzz_fill(pg_prng_state *prng, const PsEnvelope *envelope, char *bytes, PsMes
 	}
 }
 
-PsEnvelope *
+PsFormatMap *
 ps_fuzz_envelope(pg_prng_state *prng)
 {
 	int			format = fuzz_int(prng, 2);
-	PsEnvelope *envelope;
+	PsFormatMap *format_map;
 
 	if (format == 0)
 		return NULL;
-	envelope = ps_envelope_make(ps_format_find(format == 1 ? "cloudevents" : "custom"));
+	format_map = ps_format_map_make(ps_format_find(format == 1 ? "cloudevents" : "custom"));
 	for (int i = 0; i < lengthof(fuzz_sources) && format == 2; i++)
 		if (fuzz_int(prng, 3) > 0)
-			(void) ps_envelope_add(envelope, fuzz_sources[i].member, fuzz_sources[i].source);
-	ps_envelope_add_defaults(envelope);
-	return envelope;
+			(void) ps_format_map_add(format_map, fuzz_sources[i].member, fuzz_sources[i].source);
+	ps_format_map_add_defaults(format_map);
+	return format_map;
 }
 
 /* Whether a slice is UTF-8 and, unless it is raw JSON, a C string of that length. */

@@ -12,10 +12,10 @@
 #define PS_FUZZ_MAX_BYTES 2048
 
 /* Fills a buffer of PS_FUZZ_MAX_BYTES with a damaged event or with random bytes, and a message with them. */
-extern void ps_fuzz_fill(pg_prng_state *prng, const PsEnvelope *envelope, char *bytes, PsMessage *message);
+extern void ps_fuzz_fill(pg_prng_state *prng, const PsFormatMap *format_map, char *bytes, PsMessage *message);
 
 /* Some format with some sources; NULL: profile_event. */
-extern PsEnvelope *ps_fuzz_envelope(pg_prng_state *prng);
+extern PsFormatMap *ps_fuzz_envelope(pg_prng_state *prng);
 
 /* What does not hold for a decoded event or for a rejection, NULL when all does. */
 extern const char *ps_fuzz_check_event(const PsEvent *event, const PsDecodeSettings *settings);

@@ -90,8 +90,8 @@ try_times(pg_prng_state *prng)
 static const char *
 try_sources(pg_prng_state *prng)
 {
-	PsEnvelope *envelope = ps_envelope_make(ps_format_find(any_int(prng, 1) == 0 ? "cloudevents" : "custom"));
-	PsDecodeSettings settings = {0, 0, PS_FUZZ_MAX_BYTES, envelope};
+	PsFormatMap *format_map = ps_format_map_make(ps_format_find(any_int(prng, 1) == 0 ? "cloudevents" : "custom"));
+	PsDecodeSettings settings = {0, 0, PS_FUZZ_MAX_BYTES, format_map};
 	char		bytes[PS_FUZZ_MAX_BYTES];
 	PsMessage	message;
 	PsMembers	members;
@@ -105,12 +105,12 @@ try_sources(pg_prng_state *prng)
 			parts[p] = any_text(prng, &len);
 		(void) ps_path_parse(parts[0], &path);
 		if (any_int(prng, 1) == 0)
-			(void) ps_envelope_add(envelope, any_int(prng, PS_MEMBERS - 1), parts[0]);
+			(void) ps_format_map_add(format_map, any_int(prng, PS_MEMBERS - 1), parts[0]);
 		else
-			(void) ps_envelope_add_join(envelope, any_int(prng, PS_MEMBERS - 1), parts, any_int(prng, PS_MAX_JOINED));
+			(void) ps_format_map_add_join(format_map, any_int(prng, PS_MEMBERS - 1), parts, any_int(prng, PS_MAX_JOINED));
 	}
-	ps_envelope_add_defaults(envelope);
-	ps_fuzz_fill(prng, envelope, bytes, &message);
+	ps_format_map_add_defaults(format_map);
+	ps_fuzz_fill(prng, format_map, bytes, &message);
 	if (ps_members_read(&message, &settings, &members) == NULL && members.member[PS_EVENT_ID].type == PS_JSON_STRING &&
 		strlen(members.member[PS_EVENT_ID].text) != members.member[PS_EVENT_ID].len)
 		return "source";
@@ -122,13 +122,13 @@ static const char *
 try_join(pg_prng_state *prng)
 {
 	static const char *const sources[] = {"header:a", "header:b"};
-	PsEnvelope *envelope = ps_envelope_make(ps_format_find("custom"));
-	PsDecodeSettings settings = {0, 0, PS_FUZZ_MAX_BYTES, envelope};
+	PsFormatMap *format_map = ps_format_map_make(ps_format_find("custom"));
+	PsDecodeSettings settings = {0, 0, PS_FUZZ_MAX_BYTES, format_map};
 	PsHeader	headers[2][2];
 	PsMembers	members[2];
 	bool		same = true;
 
-	(void) ps_envelope_add_join(envelope, PS_EVENT_ID, sources, 2);
+	(void) ps_format_map_add_join(format_map, PS_EVENT_ID, sources, 2);
 	for (int i = 0; i < 2; i++)
 	{
 		PsMessage	message = {.headers = headers[i],.nheaders = 2,.value = "{}",.value_len = 2};
@@ -159,17 +159,17 @@ try_mentions(pg_prng_state *prng)
 	char	   *bytes = any_bytes(prng, &len);
 	char	   *id = any_text(prng, &id_len);
 	char	   *customer;
-	PsMention	mention;
+	PsIdSearch	mention;
 
-	ps_mention_start(&mention, bytes, len, id, id_len);
+	ps_id_search_start(&mention, bytes, len, id, id_len);
 	mention.in_strings = any_int(prng, 1) == 0;
-	while (ps_mention_next(&mention))
+	while (ps_id_search_next(&mention))
 	{
 		if (mention.start < end || mention.end <= mention.start || mention.end > len)
 			return "mention";
 		end = mention.end;
 	}
-	customer = ps_mention_customer(bytes, len);
+	customer = ps_find_customer_id(bytes, len);
 	if (customer != NULL && (customer[0] == '\0' || strlen(customer) > PS_MAX_ID_BYTES ||
 							 pg_encoding_verifymbstr(PG_UTF8, customer, strlen(customer)) != strlen(customer)))
 		return "customer";
@@ -243,7 +243,7 @@ try_copy(pg_prng_state *prng)
 	PsMessage	message;
 	PsMessage	copy;
 
-	ps_fuzz_fill(prng, ps_envelope_make(ps_format_find("custom")), bytes, &message);
+	ps_fuzz_fill(prng, ps_format_map_make(ps_format_find("custom")), bytes, &message);
 	ps_message_copy(&copy, palloc(Max(ps_message_space(&message), 1)), &message);
 	if (copy.value_len != message.value_len || memcmp(copy.value, message.value, message.value_len) != 0 || copy.nheaders != message.nheaders)
 		return "copy";

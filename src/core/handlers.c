@@ -26,7 +26,7 @@ static const struct
 
 /* Reads a number member; sets *number to NULL when it is absent, null or empty. */
 static PsReject *
-read_number(const PsEvent *event, const char *name, Numeric *number)
+handlers_read_number(const PsEvent *event, const char *name, Numeric *number)
 {
 	return ps_value_read_number(ps_event_field(event, name), name, number);
 }
@@ -104,12 +104,12 @@ ps_handler_read(const PsEvent *event, const PsRules *rules, PsEffect *effect)
 				reject = read_text(event, "phone", &effect->phone);
 			break;
 		case PS_HANDLER_TRANSACTION:
-			reject = read_number(event, "amount", &effect->amount);
+			reject = handlers_read_number(event, "amount", &effect->amount);
 			if (reject == NULL && effect->amount == NULL)
 				reject = ps_reject_make("handler", "Processing error: amount is missing");
 			break;
 		case PS_HANDLER_ACCOUNT_OPENED:
-			reject = read_number(event, "initialBalance", &effect->amount);
+			reject = handlers_read_number(event, "initialBalance", &effect->amount);
 			break;
 		case PS_HANDLER_SESSION_STARTED:
 			reject = read_text(event, "channel", &effect->channel);

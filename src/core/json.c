@@ -136,7 +136,7 @@ add_field(Walk *walk)
 
 /* Where the value that begins or ends at this depth belongs, or NULL. */
 static PsField *
-target(Walk *walk, bool begins)
+json_target(Walk *walk, bool begins)
 {
 	if (walk->depth == 1)
 		return walk->member;
@@ -148,7 +148,7 @@ target(Walk *walk, bool begins)
 static void
 begin_container(Walk *walk, PsJsonType type)
 {
-	PsField    *field = target(walk, true);
+	PsField    *field = json_target(walk, true);
 
 	if (walk->depth == walk->root_depth)
 	{
@@ -172,7 +172,7 @@ end_container(Walk *walk)
 	PsField    *field;
 
 	walk->depth--;
-	field = target(walk, false);
+	field = json_target(walk, false);
 	if (field != NULL)
 		field->len = walk->lex->prev_token_terminator - field->text;
 	if (walk->depth == 1)
@@ -242,10 +242,10 @@ number_out_of_range(const char *text, int len)
 }
 
 static PS_JSON_ACTION_RESULT
-scalar(void *state, char *token, JsonTokenType token_type)
+json_scalar(void *state, char *token, JsonTokenType token_type)
 {
 	Walk	   *walk = state;
-	PsField    *field = target(walk, true);
+	PsField    *field = json_target(walk, true);
 	int			len;
 
 	if (field == NULL && token_type != JSON_TOKEN_NUMBER)
@@ -326,7 +326,7 @@ ps_json_read(const char *value, int len, PsJsonReader *reader)
 		.array_start = array_start,
 		.array_end = container_end,
 		.object_field_start = object_field_start,
-		.scalar = scalar
+		.scalar = json_scalar
 	};
 	JsonParseErrorType result;
 	const char *reason = NULL;

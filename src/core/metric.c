@@ -131,7 +131,7 @@ ps_feed_init(PsFeed *feed)
 
 /* Whether an event passes the filter: what the path finds, as text, is the value. */
 static bool
-passes(const PsFeed *feed, const PsEvent *event)
+metric_passes(const PsFeed *feed, const PsEvent *event)
 {
 	PsField		field;
 
@@ -150,7 +150,7 @@ ps_feed_read(const PsFeed *feed, const PsEvent *event, PsFeedSample *sample)
 	JsonbValue	value;
 
 	sample->value = NULL;
-	sample->is_there = passes(feed, event);
+	sample->is_there = metric_passes(feed, event);
 	if (!sample->is_there || feed->value_path_text == NULL)
 		return NULL;
 	field = ps_path_find(event, &feed->value_path);

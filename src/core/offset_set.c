@@ -46,7 +46,7 @@ ps_offset_set_finished(const PsOffsetSet *set, int64 offset)
 
 /* Makes room for the bit of an offset. */
 static void
-grow(PsOffsetSet *set, int64 offset)
+offset_set_grow(PsOffsetSet *set, int64 offset)
 {
 	Size		needed = (offset - set->base) / 8 + 1;
 	Size		size;
@@ -66,7 +66,7 @@ ps_offset_set_mark(PsOffsetSet *set, int64 offset, bool finished)
 
 	if (offset < set->next)
 		return;
-	grow(set, offset);
+	offset_set_grow(set, offset);
 	if (finished)
 		set->bits[(offset - set->base) / 8] |= bit;
 	else

@@ -74,7 +74,7 @@ read_escape(const char *text, int len, char *unit, int *unit_len)
 
 /* Where the id ends that begins here, as it is or in escapes; -1 when it does not. */
 static int
-match(const PsMention *mention, int at)
+redact_match(const PsIdSearch *mention, int at)
 {
 	int			matched = 0;
 
@@ -103,7 +103,7 @@ match(const PsMention *mention, int at)
 
 /* Whether what comes before is another word, or an escape, in which a letter is none. */
 static bool
-begins_word(const PsMention *mention, int at)
+begins_word(const PsIdSearch *mention, int at)
 {
 	const char *before = mention->text +at;
 
@@ -113,7 +113,7 @@ begins_word(const PsMention *mention, int at)
 }
 
 static bool
-ends_word(const PsMention *mention, int end)
+ends_word(const PsIdSearch *mention, int end)
 {
 	return !mention->whole || end >= mention->len || !is_word(mention->text[end]) ||
 		!is_word(mention->id[mention->id_len - 1]);
@@ -130,9 +130,9 @@ is_text(const char *text, int len)
 }
 
 void
-ps_mention_start(PsMention *mention, const char *text, int len, const char *id, int id_len)
+ps_id_search_start(PsIdSearch *mention, const char *text, int len, const char *id, int id_len)
 {
-	memset(mention, 0, sizeof(PsMention));
+	memset(mention, 0, sizeof(PsIdSearch));
 	mention->text = text;
 
 	mention->len = len;
@@ -142,7 +142,7 @@ ps_mention_start(PsMention *mention, const char *text, int len, const char *id, 
 }
 
 bool
-ps_mention_next(PsMention *mention)
+ps_id_search_next(PsIdSearch *mention)
 {
 	while (mention->id_len > 0 && mention->at < mention->len)
 	{
@@ -152,7 +152,7 @@ ps_mention_next(PsMention *mention)
 
 		if ((c == mention->id[0] || c == '\\') && begins_word(mention, at) &&
 			(!mention->in_strings || (mention->quoted && !mention->escaped)))
-			end = match(mention, at);
+			end = redact_match(mention, at);
 		if (end >= 0 && ends_word(mention, end))
 		{
 			mention->start = at;
@@ -195,7 +195,7 @@ read_id(const char *text, int len, bool quoted)
 }
 
 char *
-ps_mention_customer(const char *value, int len)
+ps_find_customer_id(const char *value, int len)
 {
 	static const char name[] = "\"customerId\"";
 	int			name_len = strlen(name);

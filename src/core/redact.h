@@ -12,8 +12,8 @@
 
 #include "postgres.h"
 
-/* A search; ps_mention_start() fills it, ps_mention_next() sets start and end. */
-typedef struct PsMention
+/* A search; ps_id_search_start() fills it, ps_id_search_next() sets start and end. */
+typedef struct PsIdSearch
 {
 	const char *text;
 	int			len;
@@ -26,14 +26,14 @@ typedef struct PsMention
 	int			at;
 	int			start;			/* of the mention */
 	int			end;
-} PsMention;
+} PsIdSearch;
 
-extern void ps_mention_start(PsMention *mention, const char *text, int len, const char *id, int id_len);
+extern void ps_id_search_start(PsIdSearch *mention, const char *text, int len, const char *id, int id_len);
 
 /* Finds the next mention; false when there is none. */
-extern bool ps_mention_next(PsMention *mention);
+extern bool ps_id_search_next(PsIdSearch *mention);
 
 /* What stands for customerId in bytes that are not valid JSON, NULL when nothing is found that can be an id. */
-extern char *ps_mention_customer(const char *value, int len);
+extern char *ps_find_customer_id(const char *value, int len);
 
 #endif							/* PS_REDACT_H */

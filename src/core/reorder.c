@@ -91,7 +91,7 @@ copy_message(PsReorder *reorder, const PsMessage *message)
 
 /* Finds the customer among those with held events, or adds it. */
 static HeldCustomer *
-find_customer(PsReorder *reorder, const PsEvent *event)
+reorder_find_customer(PsReorder *reorder, const PsEvent *event)
 {
 	bool		found;
 	PsCustomerSlot *slot = ps_customers_insert(reorder->customers, ps_customer_key(event), &found);
@@ -137,7 +137,7 @@ ps_reorder_add(PsReorder *reorder, const PsReorderSettings *settings, const PsMe
 {
 	Held	   *held = copy_message(reorder, message);
 
-	held->customer = find_customer(reorder, event);
+	held->customer = reorder_find_customer(reorder, event);
 	held->timestamp = event->timestamp;
 	held->arrived = now;
 	held->number = reorder->numbers++;

@@ -56,7 +56,7 @@ read_digits(Cursor *cursor, int ndigits, int *value)
 
 /* Skips the next character when it is this one. */
 static bool
-skip(Cursor *cursor, char expected)
+timestamp_skip(Cursor *cursor, char expected)
 {
 	if (cursor->at >= cursor->end || *cursor->at != expected)
 		return false;
@@ -72,8 +72,8 @@ read_date(Cursor *cursor, int *julian_day)
 				month,
 				day;
 
-	if (!read_digits(cursor, 4, &year) || !skip(cursor, '-') ||
-		!read_digits(cursor, 2, &month) || !skip(cursor, '-') ||
+	if (!read_digits(cursor, 4, &year) || !timestamp_skip(cursor, '-') ||
+		!read_digits(cursor, 2, &month) || !timestamp_skip(cursor, '-') ||
 		!read_digits(cursor, 2, &day))
 		return false;
 	if (year < 1 || month < 1 || month > 12 ||
@@ -104,20 +104,20 @@ read_fraction(Cursor *cursor, int64 *us)
 
 /* Reads HH:MM[:SS[.fraction]] as microseconds; a second 60 is the next minute's first. */
 static bool
-read_time(Cursor *cursor, int64 *us)
+timestamp_read_time(Cursor *cursor, int64 *us)
 {
 	int			hour,
 				minute,
 				second = 0;
 
-	if (!read_digits(cursor, 2, &hour) || !skip(cursor, ':') || !read_digits(cursor, 2, &minute))
+	if (!read_digits(cursor, 2, &hour) || !timestamp_skip(cursor, ':') || !read_digits(cursor, 2, &minute))
 		return false;
 	*us = 0;
-	if (skip(cursor, ':'))
+	if (timestamp_skip(cursor, ':'))
 	{
 		if (!read_digits(cursor, 2, &second))
 			return false;
-		if ((skip(cursor, '.') || skip(cursor, ',')) && !read_fraction(cursor, us))
+		if ((timestamp_skip(cursor, '.') || timestamp_skip(cursor, ',')) && !read_fraction(cursor, us))
 			return false;
 	}
 	*us += hour * USECS_PER_HOUR + minute * USECS_PER_MINUTE + second * USECS_PER_SEC;
@@ -133,14 +133,14 @@ read_zone(Cursor *cursor, int64 *us)
 	bool		west;
 
 	*us = 0;
-	if (cursor->at == cursor->end || skip(cursor, 'Z') || skip(cursor, 'z'))
+	if (cursor->at == cursor->end || timestamp_skip(cursor, 'Z') || timestamp_skip(cursor, 'z'))
 		return true;
-	west = skip(cursor, '-');
-	if ((!west && !skip(cursor, '+')) || !read_digits(cursor, 2, &hours))
+	west = timestamp_skip(cursor, '-');
+	if ((!west && !timestamp_skip(cursor, '+')) || !read_digits(cursor, 2, &hours))
 		return false;
 	if (cursor->at < cursor->end)
 	{
-		(void) skip(cursor, ':');
+		(void) timestamp_skip(cursor, ':');
 		if (!read_digits(cursor, 2, &minutes))
 			return false;
 	}
@@ -162,9 +162,9 @@ ps_timestamp_from_iso(const char *iso, int len, TimestampTz *result)
 		return false;
 	if (cursor.at < cursor.end)
 	{
-		if (!skip(&cursor, 'T') && !skip(&cursor, 't') && !skip(&cursor, ' '))
+		if (!timestamp_skip(&cursor, 'T') && !timestamp_skip(&cursor, 't') && !timestamp_skip(&cursor, ' '))
 			return false;
-		if (!read_time(&cursor, &time) || !read_zone(&cursor, &zone) || cursor.at != cursor.end)
+		if (!timestamp_read_time(&cursor, &time) || !read_zone(&cursor, &zone) || cursor.at != cursor.end)
 			return false;
 	}
 	return in_range((julian_day - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY + time - zone, result);

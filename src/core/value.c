@@ -107,7 +107,7 @@ read_boolean(const PsField *field, JsonbValue *value)
 
 /* Reads a time as events spell theirs. */
 static bool
-read_time(const PsField *field, JsonbValue *value)
+value_read_time(const PsField *field, JsonbValue *value)
 {
 	TimestampTz at;
 	char	   *text;
@@ -154,7 +154,7 @@ ps_value_read(const PsField *field, PsValueType type, const char *name, JsonbVal
 				break;
 			return NULL;
 		case PS_VALUE_TIMESTAMP:
-			if (!read_time(field, value))
+			if (!value_read_time(field, value))
 				break;
 			return NULL;
 	}

@@ -15,7 +15,7 @@
 #define REGISTER_WIDTH 14		/* 16,384 registers of a byte, a standard error of 1.04 / sqrt(16384) = 0.8 % */
 
 static Numeric
-call(PGFunction function, Numeric a, Numeric b)
+window_value_call(PGFunction function, Numeric a, Numeric b)
 {
 	return DatumGetNumeric(DirectFunctionCall2(function, NumericGetDatum(a), NumericGetDatum(b)));
 }
@@ -40,7 +40,7 @@ ps_window_value_takes_sums(const PsWindowValue *value)
 
 /* Combines what there is with the sum, least or greatest of some more, whichever the aggregate wants. */
 static void
-combine(PsWindowValue *value, int64 count, Numeric sum, Numeric min, Numeric max)
+window_value_combine(PsWindowValue *value, int64 count, Numeric sum, Numeric min, Numeric max)
 {
 	PGFunction	function = numeric_add;
 	Numeric		more = sum;
@@ -58,15 +58,15 @@ combine(PsWindowValue *value, int64 count, Numeric sum, Numeric min, Numeric max
 		function = numeric_larger;
 		more = max;
 	}
-	value->value = call(function, value->value == NULL ? more : value->value,
-						value->value == NULL && function == numeric_add ? int64_to_numeric(0) : more);
+	value->value = window_value_call(function, value->value == NULL ? more : value->value,
+									 value->value == NULL && function == numeric_add ? int64_to_numeric(0) : more);
 }
 
 void
 ps_window_value_add(PsWindowValue *value, const PsChunk *chunk)
 {
 	Assert(ps_window_value_takes_sums(value));
-	combine(value, chunk->count, chunk->sum, chunk->min, chunk->max);
+	window_value_combine(value, chunk->count, chunk->sum, chunk->min, chunk->max);
 }
 
 static void
@@ -115,7 +115,7 @@ add_sample(PsWindowValue *value, const PsSample *sample)
 	if (value->aggregate == PS_AGGREGATE_DISTINCT)
 		add_hash(value, (uint32) DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(sample->value))));
 	else if (value->aggregate != PS_AGGREGATE_LAST)
-		combine(value, 1, sample->value, sample->value, sample->value);
+		window_value_combine(value, 1, sample->value, sample->value, sample->value);
 	else if (sample->at >= value->value_at)
 	{
 		value->value = sample->value;
@@ -144,7 +144,7 @@ ps_window_value_result(PsWindowValue *value)
 		case PS_AGGREGATE_SUM:
 			return value->value == NULL ? int64_to_numeric(0) : value->value;
 		case PS_AGGREGATE_AVG:
-			return value->count == 0 ? NULL : call(numeric_div, value->value, int64_to_numeric(value->count));
+			return value->count == 0 ? NULL : window_value_call(numeric_div, value->value, int64_to_numeric(value->count));
 		case PS_AGGREGATE_DISTINCT:
 			return int64_to_numeric(count_distinct(value));
 		case PS_AGGREGATE_MIN:

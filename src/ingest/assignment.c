@@ -85,7 +85,7 @@ offset_lost(PsWorker *worker, PsStoredOffset *stored, int64 low, int64 high)
 	PsStream   *stream = worker->stream;
 	char	   *error = describe_loss(stored, low, high);
 	PsJump		jump = {stored->next_offset, strcmp(stream->on_offset_lost, "earliest") == 0 ? low : high};
-	bool		other = ps_identity_is_other(worker, stored, low, high);
+	bool		other = ps_topic_identity_is_other(worker, stored, low, high);
 
 	/* when it was lost before, the epoch was counted then, and what it was recognised by is forgotten */
 	jump.new_epoch = other && (!stored->lost || stored->check.offset >= 0);
@@ -116,7 +116,7 @@ offset_lost(PsWorker *worker, PsStoredOffset *stored, int64 low, int64 high)
 
 /* The row of a partition, NULL when it has none. */
 static PsStoredOffset *
-find_row(List *rows, int partition)
+assignment_find_row(List *rows, int partition)
 {
 	ListCell   *cell;
 
@@ -137,7 +137,7 @@ add_rows(PsWorker *worker, List *rows)
 	PsLookup   *lookup = &worker->lookup;
 
 	for (int p = 0; p < lookup->npartitions; p++)
-		if (ps_stream_reads(worker->stream, p) && find_row(rows, p) == NULL)
+		if (ps_stream_reads(worker->stream, p) && assignment_find_row(rows, p) == NULL)
 			ps_stream_add_partition(worker->stream->stream_id, p,
 									start_offset(worker, &lookup->partitions[p], rows == NIL));
 }
@@ -168,7 +168,7 @@ is_readable(PsWorker *worker, PsStoredOffset *row)
 	PsLookupPartition *answer = &worker->lookup.partitions[row->partition];
 
 	if (!row->lost && row->next_offset >= answer->low &&
-		!ps_identity_is_other(worker, row, answer->low, answer->high))
+		!ps_topic_identity_is_other(worker, row, answer->low, answer->high))
 		return true;
 	return offset_lost(worker, row, answer->low, answer->high);
 }
@@ -187,7 +187,7 @@ reconcile_partitions(PsWorker *worker, PsStoredOffset **rows)
 	ps_balance_resize(worker, worker->lookup.npartitions);
 	for (int p = 0; p < worker->nleases; p++)
 	{
-		PsStoredOffset *row = find_row(stored, p);
+		PsStoredOffset *row = assignment_find_row(stored, p);
 
 		worker->leases[p].readable = ps_stream_reads(stream, p) && !(row != NULL && row->lost && stays_lost);
 		if (row == NULL || !worker->leases[p].held)
@@ -217,7 +217,7 @@ ps_assignment_update(PsWorker *worker)
 	int			n;
 	int			read = 0;
 
-	if (ps_shadow_used())
+	if (ps_rebuild_schema_used())
 		ps_rebuild_begin(worker);
 	ps_worker_begin(worker);
 	ps_lock_tables();
@@ -237,16 +237,16 @@ ps_assignment_update(PsWorker *worker)
 	worker->partitions = MemoryContextAlloc(worker->context, most * sizeof(PsPartition));
 	for (int i = 0; i < n; i++)
 	{
-		if (ps_failing_waits(worker, rows[i]->partition))
+		if (ps_failure_waits(worker, rows[i]->partition))
 			continue;
 		ps_progress_init(&worker->partitions[read], rows[i], worker->context);
 		positions[read].partition = rows[i]->partition;
-		positions[read].offset = ps_identity_begin(&worker->partitions[read],
-												   worker->lookup.partitions[rows[i]->partition].low);
+		positions[read].offset = ps_topic_identity_begin(&worker->partitions[read],
+														 worker->lookup.partitions[rows[i]->partition].low);
 		read++;
 	}
 	worker->npartitions = read;
-	worker->doubtful = false;
+	worker->topic_suspect = false;
 	ps_consumer_assign(worker->consumer, positions, read);
 	ps_report_assign(worker);
 	worker->reassign = false;

@@ -51,7 +51,7 @@ ps_balance_resize(PsWorker *worker, int npartitions)
 
 /* How many partitions are this worker's when all that run have as many as the others, or one more. */
 static int
-share(PsWorker *worker)
+balance_share(PsWorker *worker)
 {
 	int			readable = 0;
 	int			running = 0;
@@ -81,7 +81,7 @@ ps_balance(PsWorker *worker)
 	if (now < worker->next_balance || worker->lookup.running)
 		return;
 	worker->next_balance = ps_moment_plus(now, BALANCE_INTERVAL_MS);
-	surplus = -share(worker);
+	surplus = -balance_share(worker);
 	for (int p = 0; p < worker->nleases; p++)
 		surplus += worker->leases[p].held && worker->leases[p].readable;
 	for (int p = worker->nleases - 1; p >= 0; p--)
@@ -101,7 +101,7 @@ ps_balance(PsWorker *worker)
 		}
 	if (changed)
 	{
-		ps_cut_reset(worker);
+		ps_lock_budget_reset(worker);
 		worker->reassign = true;
 		worker->next_lookup = 0;
 	}

@@ -30,7 +30,7 @@
 typedef struct Range
 {
 	const PsWorker *worker;
-	const PsEntry *entries;
+	const PsApplyItem *items;
 	int			n;
 } Range;
 
@@ -44,12 +44,12 @@ apply_settings(const PsStream *stream)
 		.now = GetCurrentTimestamp(),
 		.max_clock_skew_us = ps_max_clock_skew_ms * INT64CONST(1000),
 		.max_event_bytes = ps_max_event_bytes,
-		.envelope = stream->envelope,
+		.format_map = stream->format_map,
 		.time_unit = stream->time_unit,
 		.event_id_scope = strcmp(stream->event_id_scope, "stream") == 0 ? stream->stream_id : 0,
 		.dedupe_retention_us = stream->dedupe_retention_us,
 		.late_tolerance_us = stream->late_tolerance_us,
-		.lock_timeout_ms = stream->lock_timeout_ms,
+		.customer_lock_timeout_ms = stream->customer_lock_timeout_ms,
 		.notify_channel = stream->channel,
 		.segment_channel_prefix = stream->segment_channel_prefix
 	};
@@ -67,10 +67,10 @@ find_offsets(const Range *range, int32 partition, int64 *first, int64 *last)
 	*last = -1;
 	for (int i = 0; i < range->n; i++)
 	{
-		if (range->entries[i].message.partition != partition)
+		if (range->items[i].message.partition != partition)
 			continue;
-		*first = Min(*first, range->entries[i].message.offset);
-		*last = Max(*last, range->entries[i].message.offset);
+		*first = Min(*first, range->items[i].message.offset);
+		*last = Max(*last, range->items[i].message.offset);
 	}
 	return *last >= 0;
 }
@@ -81,7 +81,7 @@ describe_range(void *arg)
 {
 	const Range *range = arg;
 	const PsWorker *worker = range->worker;
-	const PsEvent *event = range->n == 1 ? range->entries[0].event : NULL;
+	const PsEvent *event = range->n == 1 ? range->items[0].event : NULL;
 	StringInfoData where;
 	int			named = 0;
 	int64		first;
@@ -110,11 +110,11 @@ describe_range(void *arg)
 
 /* One transaction. */
 static void
-apply_transaction(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settings)
+apply_transaction(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *settings)
 {
 	PsOffsetMove *moves = MemoryContextAlloc(worker->batch_context,
 											 Max(worker->npartitions, 1) * sizeof(PsOffsetMove));
-	Range		range = {worker, entries, n};
+	Range		range = {worker, items, n};
 	ErrorContextCallback callback = {error_context_stack, describe_range, &range};
 	bool		reading = ps_clock_now() >= worker->next_progress;
 	int			nmoves;
@@ -126,23 +126,23 @@ apply_transaction(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *se
 	ps_lock_tables();
 	MemoryContextReset(worker->apply_context);
 	MemoryContextSwitchTo(worker->apply_context);
-	ps_aside_mark(worker->aside, entries, n);
+	ps_deferred_mark(worker->aside, items, n);
 	if (n > 0)
-		ps_apply_entries(entries, n, settings);
-	ps_progress_mark(worker, entries, n, true);
-	nmoves = ps_progress_moves(worker, entries, n, reading, moves);
+		ps_apply_items(items, n, settings);
+	ps_progress_mark(worker, items, n, true);
+	nmoves = ps_progress_moves(worker, items, n, reading, moves);
 	ps_apply_offsets(settings, moves, nmoves);
 	PS_FAILPOINT("before_commit");
 	CommitTransactionCommand();
 	error_context_stack = callback.previous;
-	ps_wait_over();
+	ps_lock_wait_over();
 	ps_progress_committed(worker, moves, nmoves);
 	if (worker->suspects != NIL)
-		ps_failing_applied(worker, entries, n);
+		ps_failure_applied(worker, items, n);
 	MemoryContextSwitchTo(worker->batch_context);
-	ps_aside_committed(worker->aside, worker->stream->name, entries, n);
+	ps_deferred_committed(worker->aside, worker->stream->name, items, n);
 	if (n > 0)
-		ps_cut_succeeded(worker);
+		ps_lock_budget_succeeded(worker);
 	if (reading)
 		worker->next_progress = ps_moment_plus(ps_clock_now(), PROGRESS_INTERVAL_MS);
 	PS_FAILPOINT("after_commit");
@@ -150,36 +150,37 @@ apply_transaction(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *se
 
 /* Applies a range; halves it when an event in it cannot be applied. */
 static void
-apply_range(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settings)
+apply_range(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *settings)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ErrorData  *volatile error = NULL;
 	volatile bool overflowed = false;
 	volatile bool kept = false;
-	volatile int known_kept = ps_kept_count(entries, n);
+	volatile int known_kept = ps_deferred_count_rows(items, n);
 
 	check_stack_depth();
 	PG_TRY();
 	{
-		apply_transaction(worker, entries, n, settings);
+		apply_transaction(worker, items, n, settings);
 	}
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(worker->batch_context);
 		error = CopyErrorData();
 		overflowed = ps_notify_overflowed(error);
-		kept = ps_kept_count(entries, n) > known_kept;
+		kept = ps_deferred_count_rows(items, n) > known_kept;
 		/* notifications of triggers fail whatever we do about ours */
-		if (!kept && (overflowed ? settings->notify_full : !ps_culprit_is_data(error->sqlerrcode) || n == 0 ||
-					  (n == 1 && (entries[0].event == NULL || entries[0].refusal != NULL))))
+		if (!kept && (overflowed ? settings->notify_full : !ps_poison_is_data(error->sqlerrcode) || n == 0 ||
+					  (n == 1 && (items[0].event == NULL || items[0].refusal != NULL))))
 		{
-			ps_failing_note(worker, entries, n);
+			ps_failure_note(worker, items, n);
 			PG_RE_THROW();
 		}
 		FlushErrorState();
 		AbortCurrentTransaction();
-		ps_progress_mark(worker, entries, n, false);
-		settings->lock_timeout_ms = 0;	/* the next try does not wait again for the locks that this one waited for */
+		ps_progress_mark(worker, items, n, false);
+		settings->customer_lock_timeout_ms = 0; /* the next try does not wait again for the locks that this one waited
+												 * for */
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -194,14 +195,14 @@ apply_range(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settings
 	}
 	if (kept || overflowed)
 	{
-		apply_range(worker, entries, n, settings);
+		apply_range(worker, items, n, settings);
 		return;
 	}
 	if (n == 1)
 	{
-		entries[0].refusal = ps_reject_make("handler", psprintf("Processing error: %s", error->message));
-		entries[0].refusal->sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
-		apply_range(worker, entries, 1, settings);
+		items[0].refusal = ps_reject_make("handler", psprintf("Processing error: %s", error->message));
+		items[0].refusal->sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
+		apply_range(worker, items, 1, settings);
 		return;
 	}
 	if (error->sqlerrcode == PS_ERRCODE_SLOW)
@@ -212,17 +213,17 @@ apply_range(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settings
 		for (int i = 0; i < n; i++)
 		{
 			ps_control_check(worker);
-			apply_range(worker, &entries[i], 1, settings);
+			apply_range(worker, &items[i], 1, settings);
 		}
 		return;
 	}
-	apply_range(worker, entries, n / 2, settings);
-	apply_range(worker, entries + n / 2, n - n / 2, settings);
+	apply_range(worker, items, n / 2, settings);
+	apply_range(worker, items + n / 2, n - n / 2, settings);
 }
 
 /* Makes entries of the messages that are to be applied, and decodes them. */
 static int
-make_entries(PsWorker *worker, PsIntake *intake, PsEntry *entries, const PsApplySettings *settings)
+make_entries(PsWorker *worker, PsIntake *intake, PsApplyItem *items, const PsApplySettings *settings)
 {
 	int			n = 0;
 	ListCell   *cell;
@@ -231,13 +232,13 @@ make_entries(PsWorker *worker, PsIntake *intake, PsEntry *entries, const PsApply
 	{
 		if (!ps_progress_read(worker, &intake->messages[i]))
 			continue;
-		memset(&entries[n], 0, sizeof(PsEntry));
-		entries[n].message = intake->messages[i];
-		entries[n++].message.epoch = ps_partition_find(worker, intake->messages[i].partition)->epoch;
+		memset(&items[n], 0, sizeof(PsApplyItem));
+		items[n].message = intake->messages[i];
+		items[n++].message.epoch = ps_partition_find(worker, intake->messages[i].partition)->epoch;
 	}
 	foreach(cell, intake->ends)
 		ps_progress_end(worker, lfirst(cell));
-	ps_apply_decode(entries, n, settings);
+	ps_apply_decode(items, n, settings);
 	return n;
 }
 
@@ -246,29 +247,29 @@ make_entries(PsWorker *worker, PsIntake *intake, PsEntry *entries, const PsApply
  * their place, at most a batch of them.
  */
 static int
-reorder(PsWorker *worker, PsEntry **entries, int n, const PsApplySettings *settings, bool flush)
+batch_reorder(PsWorker *worker, PsApplyItem **items, int n, const PsApplySettings *settings, bool flush)
 {
 	PsStream   *stream = worker->stream;
 	PsReorderSettings holding = {stream->reorder_wait_us, stream->reorder_buffer_size,
-	ps_reorder_memory_kb * INT64CONST(1024) - ps_aside_bytes(worker->aside), PS_MAX_HELD_SPAN};
+	ps_reorder_memory_kb * INT64CONST(1024) - ps_deferred_bytes(worker->aside), PS_MAX_HELD_SPAN};
 	PsMoment	now = ps_clock_now();
 	PsMessage  *released;
-	PsEntry    *result;
+	PsApplyItem *result;
 	int			nreleased;
 	int			left = 0;
 
 	for (int i = 0; i < n; i++)
-		if ((*entries)[i].event != NULL)
-			ps_reorder_add(worker->reorder, &holding, &(*entries)[i].message, (*entries)[i].event, now);
+		if ((*items)[i].event != NULL)
+			ps_reorder_add(worker->reorder, &holding, &(*items)[i].message, (*items)[i].event, now);
 	nreleased = ps_reorder_release(worker->reorder, &holding, now, flush, stream->batch_size, &released);
-	result = palloc_extended(Max(n + nreleased, 1) * sizeof(PsEntry), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	result = palloc_extended(Max(n + nreleased, 1) * sizeof(PsApplyItem), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	for (int i = 0; i < n; i++)
-		if ((*entries)[i].event == NULL)
-			result[left++] = (*entries)[i];
+		if ((*items)[i].event == NULL)
+			result[left++] = (*items)[i];
 	for (int i = 0; i < nreleased; i++)
 		result[left + i].message = released[i];
 	ps_apply_decode(result + left, nreleased, settings);
-	*entries = result;
+	*items = result;
 	return left + nreleased;
 }
 
@@ -279,7 +280,7 @@ ps_batch_next_due(const PsWorker *worker)
 
 	if (oldest != PS_MOMENT_PAST && oldest != PS_MOMENT_NEVER)
 		oldest += worker->stream->reorder_wait_us;
-	return Min(Min(oldest, ps_progress_due(worker)), ps_aside_next_try(worker->aside));
+	return Min(Min(oldest, ps_progress_due(worker)), ps_deferred_next_try(worker->aside));
 }
 
 bool
@@ -288,12 +289,12 @@ ps_batch_is_blocked(const PsWorker *worker)
 	/* what waits to be ordered has the other half */
 	int64		room = ps_reorder_memory_kb * INT64CONST(1024) / (worker->stream->reorder_wait_us > 0 ? 2 : 1);
 
-	if (ps_aside_next_try(worker->aside) == PS_MOMENT_NEVER)
+	if (ps_deferred_next_try(worker->aside) == PS_MOMENT_NEVER)
 		return false;
 	for (int i = 0; i < worker->npartitions; i++)
 		if (worker->partitions[i].offsets.read - worker->partitions[i].offsets.next > PS_MAX_HELD_SPAN)
 			return true;
-	return ps_aside_bytes(worker->aside) >= room;
+	return ps_deferred_bytes(worker->aside) >= room;
 }
 
 /* Tells the group's offsets to Kafka's tools, now and then. */
@@ -317,10 +318,10 @@ report_offsets(PsWorker *worker)
 
 /* Applies decoded entries, a transaction at a time. */
 static void
-apply_entries(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settings)
+batch_apply_entries(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *settings)
 {
-	ps_apply_read(entries, n, settings);
-	ps_culprits_refuse(worker, entries, n);
+	ps_apply_read(items, n, settings);
+	ps_poison_refuse(worker, items, n);
 	PS_FAILPOINT("after_decode");
 	do
 	{
@@ -328,16 +329,16 @@ apply_entries(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settin
 		char		activity[128];
 
 		CHECK_FOR_INTERRUPTS();
-		taken = ps_apply_cut(entries, Min(n, worker->stream->batch_size), worker->max_customers);
-		taken = ps_failing_cut(worker, entries, taken);
+		taken = ps_apply_prefix(items, Min(n, worker->stream->batch_size), worker->max_customers);
+		taken = ps_failure_prefix(worker, items, taken);
 		if (taken > 0)
 		{
 			snprintf(activity, sizeof(activity), "apply %s[%d] @ " INT64_FORMAT, worker->stream->topic,
-					 entries[0].message.partition, entries[0].message.offset);
+					 items[0].message.partition, items[0].message.offset);
 			pgstat_report_activity(STATE_RUNNING, activity);
 		}
-		apply_range(worker, entries, taken, settings);
-		entries += taken;
+		apply_range(worker, items, taken, settings);
+		items += taken;
 		n -= taken;
 	} while (n > 0);
 }
@@ -346,16 +347,16 @@ apply_entries(PsWorker *worker, PsEntry *entries, int n, PsApplySettings *settin
 static void
 retry_aside(PsWorker *worker, PsApplySettings settings)
 {
-	PsEntry    *entries;
+	PsApplyItem *items;
 	int			n;
 
-	ps_kept_probe(worker);
-	n = ps_aside_take(worker->aside, worker->stream->batch_size, &entries);
-	settings.lock_timeout_ms = 0;
-	ps_apply_decode(entries, n, &settings);
+	ps_deferred_probe_rows(worker);
+	n = ps_deferred_take(worker->aside, worker->stream->batch_size, &items);
+	settings.customer_lock_timeout_ms = 0;
+	ps_apply_decode(items, n, &settings);
 	if (n > 0)
-		apply_entries(worker, entries, n, &settings);
-	ps_aside_end(worker->aside);
+		batch_apply_entries(worker, items, n, &settings);
+	ps_deferred_end(worker->aside);
 }
 
 /* The rules of this batch, which were there before it. */
@@ -380,21 +381,21 @@ void
 ps_batch_apply(PsWorker *worker, PsIntake *intake, bool flush)
 {
 	PsApplySettings settings = apply_settings(worker->stream);
-	PsEntry    *entries = palloc_extended(Max(intake->n, 1) * sizeof(PsEntry), MCXT_ALLOC_HUGE);
+	PsApplyItem *items = palloc_extended(Max(intake->n, 1) * sizeof(PsApplyItem), MCXT_ALLOC_HUGE);
 	int			n;
 
 	PS_FAILPOINT("after_fetch");
 	settings.rules = hold_rules();
 	if (flush)
-		settings.lock_timeout_ms = Min(settings.lock_timeout_ms, FLUSH_WAIT_MS);
-	if (ps_clock_now() >= ps_aside_next_try(worker->aside))
+		settings.customer_lock_timeout_ms = Min(settings.customer_lock_timeout_ms, FLUSH_WAIT_MS);
+	if (ps_clock_now() >= ps_deferred_next_try(worker->aside))
 		retry_aside(worker, settings);
-	n = make_entries(worker, intake, entries, &settings);
+	n = make_entries(worker, intake, items, &settings);
 	if (worker->stream->reorder_wait_us > 0 || ps_reorder_held(worker->reorder) > 0)
-		n = reorder(worker, &entries, n, &settings, flush);
+		n = batch_reorder(worker, &items, n, &settings, flush);
 	/* a try alone needs no transaction */
 	if (intake->n > 0 || intake->ends != NIL || n > 0 || ps_progress_due(worker) <= ps_clock_now())
-		apply_entries(worker, entries, n, &settings);
+		batch_apply_entries(worker, items, n, &settings);
 	ps_rules_release();
 	ps_reorder_forget_released(worker->reorder);
 	report_offsets(worker);

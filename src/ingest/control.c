@@ -72,7 +72,7 @@ handle_sigterm(SIGNAL_ARGS)
 static void
 handle_signal(int signal, siginfo_t * info, void *context)
 {
-	if (info->si_pid == MyProcPid && ps_contain_signalled_itself())
+	if (info->si_pid == MyProcPid && ps_user_code_signalled_itself())
 		return;
 	if (signal == SIGTERM)
 		handle_sigterm(signal);
@@ -157,7 +157,7 @@ flush_held(PsWorker *worker)
 
 /* Ends, with 0 for good; a look-up's thread keeps using the client until the process is gone. */
 static void
-leave(PsWorker *worker, int code)
+control_leave(PsWorker *worker, int code)
 {
 	if (worker->consumer != NULL && ps_report_end() && !worker->lookup.running)
 		ps_consumer_close(worker->consumer);
@@ -166,16 +166,16 @@ leave(PsWorker *worker, int code)
 
 /* Reads the stream again; ends the process when it shall not run. */
 static void
-check_stream(PsWorker *worker, int stream_id)
+control_check_stream(PsWorker *worker, int stream_id)
 {
 	MemoryContext context = NULL;
 	PsStream   *stream = NULL;
 	bool		wanted;
 
-	ps_watch_stream = false;
+	ps_stream_invalidated = false;
 	StartTransactionCommand();
 	ps_lock_definitions(AccessShareLock);
-	if (ps_watch_extension())
+	if (ps_invalidation_has_extension())
 	{
 		SPI_connect();
 		PushActiveSnapshot(GetTransactionSnapshot());
@@ -184,13 +184,13 @@ check_stream(PsWorker *worker, int stream_id)
 		stream = ps_stream_find(NULL, stream_id);
 		if (stream != NULL)
 		{
-			stream->envelope = ps_field_map_compile(stream->format, stream->field_map);
+			stream->format_map = ps_field_map_compile(stream->format, stream->field_map);
 			stream->time_unit = ps_time_unit(stream->timestamp_unit);
 		}
-		if (stream != NULL && ps_shadow_used())
+		if (stream != NULL && ps_rebuild_schema_used())
 			ps_rebuild_adjust(stream);
 		/* who gave it to another role has registered that one's workers */
-		if (stream != NULL && !ps_watch_owner(stream))
+		if (stream != NULL && !ps_invalidation_owns(stream))
 			stream->enabled = false;
 		PopActiveSnapshot();
 		SPI_finish();
@@ -200,11 +200,11 @@ check_stream(PsWorker *worker, int stream_id)
 	wanted = ps_worker_is_wanted(worker, stream);
 	if (stream != NULL && !wanted)
 	{
-		ps_watch_stream = true; /* it stays so when the flush fails */
+		ps_stream_invalidated = true;	/* it stays so when the flush fails */
 		flush_held(worker);
 	}
 	if (!wanted)
-		leave(worker, 0);
+		control_leave(worker, 0);
 	if (!worker->begun)
 	{
 		worker->stream = stream;
@@ -215,11 +215,11 @@ check_stream(PsWorker *worker, int stream_id)
 		PsState		state = ps_stream_foreign_state(stream);
 
 		ps_worker_set_state(worker, state.state, state.error, state.hint, -1);
-		leave(worker, 0);
+		control_leave(worker, 0);
 	}
 	if (worker->consumer != NULL && strcmp(stream->group_id, worker->stream->group_id) != 0)
-		leave(worker, 1);		/* to begin anew with another client */
-	ps_watch_options = true;
+		control_leave(worker, 1);	/* to begin anew with another client */
+	ps_options_invalidated = true;
 	worker->next_lookup = 0;
 	worker->next_attempt = 0;	/* what it waited for may be there */
 	worker->lookup_outdated = worker->lookup.running;
@@ -236,17 +236,17 @@ ps_worker_set_running(PsWorker *worker)
 
 	if (ps_batch_is_blocked(worker))
 	{
-		ps_worker_set_held(worker, "retrying", "no more events can be held", ps_aside_complaint(worker->aside, true),
+		ps_worker_set_held(worker, "retrying", "no more events can be held", ps_deferred_complaint(worker->aside, true),
 						   "End the transaction that keeps it, or raise profile_stream.reorder_memory.");
 		return;
 	}
-	held = ps_aside_complaint(worker->aside, false);
-	if ((worker->failing & ~PS_DOING_UPKEEP) != 0)
+	held = ps_deferred_complaint(worker->aside, false);
+	if ((worker->failing & ~PS_DOING_RETENTION) != 0)
 		return;
 	if (held != NULL)
 		ps_worker_set_held(worker, "running", NULL, held, "End the transaction that keeps it; other customers go on.");
 	else
-		ps_worker_set_state(worker, "running", worker->upkeep_error, NULL, -1);
+		ps_worker_set_state(worker, "running", worker->retention_error, NULL, -1);
 }
 
 /* Ends the process when the options of the client are others now: the postmaster starts it again. */
@@ -256,16 +256,16 @@ check_options(PsWorker *worker)
 	PsStream   *stream = worker->stream;
 	bool		same;
 
-	ps_watch_options = false;
+	ps_options_invalidated = false;
 	StartTransactionCommand();
 	ps_check_may_run(GetUserId());
-	same = ps_kafka_options_equal(ps_connection_options(stream->server, stream->brokers, stream->options, GetUserId()),
+	same = ps_kafka_options_equal(ps_connection_options(stream->server, stream->bootstrap_servers, stream->options, GetUserId()),
 								  worker->connection);
 	CommitTransactionCommand();
 	if (same)
 		return;
 	ereport(LOG, (errmsg("stream \"%s\" restarts, because its connection options changed", stream->name)));
-	leave(worker, 1);
+	control_leave(worker, 1);
 }
 
 void
@@ -274,13 +274,13 @@ ps_control_init(void)
 	stop_timer = RegisterTimeout(USER_TIMEOUT, stop_now);
 	set_signal_handler(SIGTERM);
 	set_signal_handler(SIGINT);
-	ps_watch_begin();
+	ps_invalidation_begin();
 }
 
 void
 ps_control_begin(PsWorker *worker)
 {
-	check_stream(worker, worker->stream_id);
+	control_check_stream(worker, worker->stream_id);
 }
 
 void
@@ -297,16 +297,16 @@ ps_control_serve(PsWorker *worker)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
-		ps_watch_stream = true; /* the cluster may have another name */
+		ps_stream_invalidated = true;	/* the cluster may have another name */
 		SetConfigOption("synchronous_commit", ps_synchronous_commit ? "on" : "off", PGC_USERSET, PGC_S_SESSION);
 	}
 	AcceptInvalidationMessages();
 	if (worker->recheck && ps_clock_now() >= worker->next_attempt)
 	{
 		worker->recheck = false;
-		ps_watch_stream = ps_watch_options = true;
+		ps_stream_invalidated = ps_options_invalidated = true;
 	}
-	if (ps_watch_stream || ps_watch_options)
+	if (ps_stream_invalidated || ps_options_invalidated)
 		ps_bgworker_end_if_ownerless(GetSessionUserId(), worker->stream->stream_id);
 	if (ps_extension_is_doubtful() && ps_clock_now() >= worker->next_attempt)
 	{
@@ -314,15 +314,15 @@ ps_control_serve(PsWorker *worker)
 		ps_extension_check();
 		CommitTransactionCommand();
 	}
-	if (ps_watch_stream)
-		check_stream(worker, worker->stream_id);
-	if (ps_watch_options && worker->consumer != NULL)
+	if (ps_stream_invalidated)
+		control_check_stream(worker, worker->stream_id);
+	if (ps_options_invalidated && worker->consumer != NULL)
 		check_options(worker);
 	if (!ps_enabled)
 	{
 		flush_held(worker);
 		ps_worker_set_state(worker, "disabled", NULL, "profile_stream.enabled is off.", -1);
-		leave(worker, 0);
+		control_leave(worker, 0);
 	}
 	if (flushing)
 		proc_exit(1);			/* a flush failed, and meanwhile the stream shall run again: begin anew */

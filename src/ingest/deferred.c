@@ -27,7 +27,7 @@ typedef struct AsideCustomer
 	PsCustomerKey key;
 	bool		trying;			/* its lock was free, its messages are being applied */
 	bool		logged;
-	int			keeper;			/* who keeps its row, see ps_wait_keeper(); 0: its lock is kept */
+	int			holder;			/* who keeps its row, see ps_lock_wait_holder(); 0: its lock is kept */
 	TimestampTz since;
 	dlist_head	messages;
 } AsideCustomer;
@@ -39,7 +39,7 @@ typedef struct AsideMessage
 	PsMessage	message;
 } AsideMessage;
 
-struct PsAside
+struct PsDeferred
 {
 	MemoryContext context;		/* of everything kept */
 	ps_customers_hash *customers;
@@ -56,18 +56,18 @@ struct PsAside
 	int			logged;
 };
 
-PsAside *
-ps_aside_create(MemoryContext parent)
+PsDeferred *
+ps_deferred_create(MemoryContext parent)
 {
-	PsAside    *aside = MemoryContextAllocZero(parent, sizeof(PsAside));
+	PsDeferred *aside = MemoryContextAllocZero(parent, sizeof(PsDeferred));
 
 	aside->context = AllocSetContextCreate(parent, "profile_stream set aside", ALLOCSET_DEFAULT_SIZES);
-	ps_aside_reset(aside);
+	ps_deferred_reset(aside);
 	return aside;
 }
 
 void
-ps_aside_reset(PsAside *aside)
+ps_deferred_reset(PsDeferred *aside)
 {
 	MemoryContextReset(aside->context);
 	aside->customers = ps_customers_create(aside->context, 64, NULL);
@@ -79,15 +79,15 @@ ps_aside_reset(PsAside *aside)
 }
 
 void
-ps_aside_mark(const PsAside *aside, PsEntry *entries, int n)
+ps_deferred_mark(const PsDeferred *aside, PsApplyItem *items, int n)
 {
 	for (int i = 0; i < n; i++)
 	{
 		PsCustomerSlot *slot = NULL;
 
-		if (entries[i].owner != NULL && aside->customers->members > 0)
-			slot = ps_customers_lookup(aside->customers, ps_customer_key(entries[i].owner));
-		entries[i].aside = slot != NULL && !((AsideCustomer *) slot->customer)->trying;
+		if (items[i].owner != NULL && aside->customers->members > 0)
+			slot = ps_customers_lookup(aside->customers, ps_customer_key(items[i].owner));
+		items[i].aside = slot != NULL && !((AsideCustomer *) slot->customer)->trying;
 	}
 }
 
@@ -95,14 +95,14 @@ ps_aside_mark(const PsAside *aside, PsEntry *entries, int n)
 static const char *
 keeper_name(const AsideCustomer *customer)
 {
-	int			pid = customer->keeper != 0 ? customer->keeper : ps_lock_holder(customer->key.hash);
+	int			pid = customer->holder != 0 ? customer->holder : ps_lock_holder(customer->key.hash);
 
-	return pid == 0 ? "somebody" : ps_wait_keeper_name(pid);
+	return pid == 0 ? "somebody" : ps_lock_wait_holder_name(pid);
 }
 
 /* Says that a customer is set aside, unless too much was said of others. */
 static void
-log_customer(PsAside *aside, const char *stream, AsideCustomer *customer)
+log_customer(PsDeferred *aside, const char *stream, AsideCustomer *customer)
 {
 	PsMoment	now = ps_clock_now();
 
@@ -116,13 +116,13 @@ log_customer(PsAside *aside, const char *stream, AsideCustomer *customer)
 	customer->logged = true;
 	ereport(LOG,
 			(errmsg("stream \"%s\" sets customer \"%s\" aside, whose %s %s keeps", stream, customer->key.customer_id,
-					customer->keeper != 0 ? "row" : "lock", keeper_name(customer)),
+					customer->holder != 0 ? "row" : "lock", keeper_name(customer)),
 			 errhint("Its events are held until that is free; those of other customers are applied.")));
 }
 
 /* Finds the customer among those that are set aside, or adds it. */
 static AsideCustomer *
-find_customer(PsAside *aside, const char *stream, const PsEvent *owner, int keeper)
+deferred_find_customer(PsDeferred *aside, const char *stream, const PsEvent *owner, int holder)
 {
 	bool		found;
 	PsCustomerSlot *slot = ps_customers_insert(aside->customers, ps_customer_key(owner), &found);
@@ -133,7 +133,7 @@ find_customer(PsAside *aside, const char *stream, const PsEvent *owner, int keep
 
 		slot->key.customer_id = memcpy((char *) (customer + 1), owner->customer_id, slot->key.len + 1);
 		customer->key = slot->key;
-		customer->keeper = keeper;
+		customer->holder = holder;
 		customer->since = GetCurrentTimestamp();
 		dlist_init(&customer->messages);
 		dlist_push_tail(&aside->order, &customer->in_order);
@@ -148,14 +148,14 @@ find_customer(PsAside *aside, const char *stream, const PsEvent *owner, int keep
 
 /* Keeps a copy of a message that is held. */
 static void
-keep(PsAside *aside, const char *stream, const PsEntry *entry)
+deferred_keep(PsDeferred *aside, const char *stream, const PsApplyItem *item)
 {
 	AsideMessage *kept = MemoryContextAllocExtended(aside->context,
-													MAXALIGN(sizeof(AsideMessage)) + ps_message_space(&entry->message),
+													MAXALIGN(sizeof(AsideMessage)) + ps_message_space(&item->message),
 													MCXT_ALLOC_HUGE);
 
-	ps_message_copy(&kept->message, (char *) kept + MAXALIGN(sizeof(AsideMessage)), &entry->message);
-	kept->customer = find_customer(aside, stream, entry->owner, entry->keeper);
+	ps_message_copy(&kept->message, (char *) kept + MAXALIGN(sizeof(AsideMessage)), &item->message);
+	kept->customer = deferred_find_customer(aside, stream, item->owner, item->holder);
 	dlist_push_tail(&kept->customer->messages, &kept->in_customer);
 	aside->bytes += GetMemoryChunkSpace(kept);
 	aside->kept++;
@@ -163,7 +163,7 @@ keep(PsAside *aside, const char *stream, const PsEntry *entry)
 
 /* Drops a message; with its last one a customer is not set aside any more. */
 static void
-drop(PsAside *aside, const char *stream, AsideMessage *kept)
+deferred_drop(PsDeferred *aside, const char *stream, AsideMessage *kept)
 {
 	AsideCustomer *customer = kept->customer;
 
@@ -184,26 +184,26 @@ drop(PsAside *aside, const char *stream, AsideMessage *kept)
 }
 
 void
-ps_aside_committed(PsAside *aside, const char *stream, const PsEntry *entries, int n)
+ps_deferred_committed(PsDeferred *aside, const char *stream, const PsApplyItem *items, int n)
 {
 	for (int i = 0; i < n; i++)
 	{
-		AsideMessage *kept = entries[i].kept;
+		AsideMessage *kept = items[i].kept;
 
-		if (entries[i].outcome == PS_HELD && kept == NULL)
-			keep(aside, stream, &entries[i]);
-		else if (entries[i].outcome == PS_HELD)
+		if (items[i].outcome == PS_HELD && kept == NULL)
+			deferred_keep(aside, stream, &items[i]);
+		else if (items[i].outcome == PS_HELD)
 		{
 			kept->customer->trying = false; /* those behind it wait as well */
-			kept->customer->keeper = entries[i].keeper;
+			kept->customer->holder = items[i].holder;
 		}
 		else if (kept != NULL)
-			drop(aside, stream, kept);
+			deferred_drop(aside, stream, kept);
 	}
 }
 
 int
-ps_aside_take(PsAside *aside, int max, PsEntry **entries)
+ps_deferred_take(PsDeferred *aside, int max, PsApplyItem **items)
 {
 	PsMoment	start = ps_clock_now();
 	dlist_iter	iter;
@@ -211,7 +211,7 @@ ps_aside_take(PsAside *aside, int max, PsEntry **entries)
 	int			n = 0;
 
 	max = Min(max, aside->kept);
-	*entries = palloc_extended(Max(max, 1) * sizeof(PsEntry), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	*items = palloc_extended(Max(max, 1) * sizeof(PsApplyItem), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	aside->more = false;
 	dlist_foreach(iter, &aside->order)
 	{
@@ -222,7 +222,7 @@ ps_aside_take(PsAside *aside, int max, PsEntry **entries)
 			aside->more = true;
 			break;
 		}
-		customer->trying = customer->keeper == 0 && ps_lock_is_free(customer->key.hash);
+		customer->trying = customer->holder == 0 && ps_lock_is_free(customer->key.hash);
 		if (!customer->trying)
 			continue;
 		dlist_foreach(inner, &customer->messages)
@@ -234,8 +234,8 @@ ps_aside_take(PsAside *aside, int max, PsEntry **entries)
 				aside->more = true;
 				break;
 			}
-			(*entries)[n].message = kept->message;
-			(*entries)[n++].kept = kept;
+			(*items)[n].message = kept->message;
+			(*items)[n++].kept = kept;
 		}
 	}
 	aside->spent_ms = (long) ((ps_clock_now() - start) / 1000);
@@ -243,7 +243,7 @@ ps_aside_take(PsAside *aside, int max, PsEntry **entries)
 }
 
 void
-ps_aside_end(PsAside *aside)
+ps_deferred_end(PsDeferred *aside)
 {
 	dlist_iter	iter;
 
@@ -254,19 +254,19 @@ ps_aside_end(PsAside *aside)
 }
 
 PsMoment
-ps_aside_next_try(const PsAside *aside)
+ps_deferred_next_try(const PsDeferred *aside)
 {
 	return aside->next_try;
 }
 
 int64
-ps_aside_bytes(const PsAside *aside)
+ps_deferred_bytes(const PsDeferred *aside)
 {
 	return aside->bytes;
 }
 
 int
-ps_aside_kept(PsAside *aside, int max, PsStoredProfile **profiles)
+ps_deferred_rows(PsDeferred *aside, int max, PsStoredProfile **profiles)
 {
 	dlist_iter	iter;
 	int			n = 0;
@@ -277,7 +277,7 @@ ps_aside_kept(PsAside *aside, int max, PsStoredProfile **profiles)
 
 		if (n == max)
 			break;
-		if (customer->keeper == 0)
+		if (customer->holder == 0)
 			continue;
 		profiles[n] = palloc0(sizeof(PsStoredProfile));
 		profiles[n]->customer_id = customer->key.customer_id;
@@ -288,7 +288,7 @@ ps_aside_kept(PsAside *aside, int max, PsStoredProfile **profiles)
 }
 
 void
-ps_aside_probed(PsAside *aside, PsStoredProfile **profiles, int n)
+ps_deferred_rows_probed(PsDeferred *aside, PsStoredProfile **profiles, int n)
 {
 	for (int i = 0; i < n; i++)
 	{
@@ -297,7 +297,7 @@ ps_aside_probed(PsAside *aside, PsStoredProfile **profiles, int n)
 
 		key.hash = ps_lock_key(key.customer_id, key.len);
 		customer = ps_customers_lookup(aside->customers, key)->customer;
-		customer->keeper = profiles[i]->keeper;
+		customer->holder = profiles[i]->holder;
 		/* the others have their turn, when these were as many as are asked for */
 		dlist_delete(&customer->in_order);
 		dlist_push_tail(&aside->order, &customer->in_order);
@@ -306,7 +306,7 @@ ps_aside_probed(PsAside *aside, PsStoredProfile **profiles, int n)
 
 /* Who is set aside longest. */
 static const AsideCustomer *
-find_oldest(PsAside *aside)
+find_oldest(PsDeferred *aside)
 {
 	const AsideCustomer *oldest = dlist_head_element(AsideCustomer, in_order, &aside->order);
 	dlist_iter	iter;
@@ -322,7 +322,7 @@ find_oldest(PsAside *aside)
 }
 
 const char *
-ps_aside_complaint(PsAside *aside, bool full)
+ps_deferred_complaint(PsDeferred *aside, bool full)
 {
 	PsMoment	now = ps_clock_now();
 	const AsideCustomer *customer;
@@ -338,7 +338,7 @@ ps_aside_complaint(PsAside *aside, bool full)
 	what = full ? "no more events can be held for" : "events are held of";
 	aside->complaint = MemoryContextStrdup(aside->context,
 										   psprintf("%s customer \"%s\", whose %s %s keeps since %s", what, customer->key.customer_id,
-													customer->keeper != 0 ? "row" : "lock", keeper_name(customer),
+													customer->holder != 0 ? "row" : "lock", keeper_name(customer),
 													timestamptz_to_str(customer->since)));
 	aside->complained_at = now;
 	aside->complains_full = full;

@@ -16,20 +16,20 @@
 #define MAX_PROBED 200			/* customers at a time */
 
 int
-ps_kept_count(const PsEntry *entries, int n)
+ps_deferred_count_rows(const PsApplyItem *items, int n)
 {
 	int			kept = 0;
 
 	for (int i = 0; i < n; i++)
-		kept += entries[i].keeper != 0;
+		kept += items[i].holder != 0;
 	return kept;
 }
 
 void
-ps_kept_probe(PsWorker *worker)
+ps_deferred_probe_rows(PsWorker *worker)
 {
 	PsStoredProfile **profiles = palloc(MAX_PROBED * sizeof(PsStoredProfile *));
-	int			n = ps_aside_kept(worker->aside, MAX_PROBED, profiles);
+	int			n = ps_deferred_rows(worker->aside, MAX_PROBED, profiles);
 
 	if (n == 0)
 		return;
@@ -42,5 +42,5 @@ ps_kept_probe(PsWorker *worker)
 	SPI_finish();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(worker->batch_context);
-	ps_aside_probed(worker->aside, profiles, n);
+	ps_deferred_rows_probed(worker->aside, profiles, n);
 }

@@ -28,7 +28,7 @@ typedef struct Suspect
 } Suspect;
 
 static Suspect *
-find(List *suspects, int32 partition)
+failure_find(List *suspects, int32 partition)
 {
 	ListCell   *cell;
 
@@ -42,9 +42,9 @@ find(List *suspects, int32 partition)
 
 /* Adds a partition, or finds it. */
 static Suspect *
-add(List **suspects, int32 partition, int64 offset)
+failure_add(List **suspects, int32 partition, int64 offset)
 {
-	Suspect    *suspect = find(*suspects, partition);
+	Suspect    *suspect = failure_find(*suspects, partition);
 
 	if (suspect == NULL)
 	{
@@ -59,17 +59,17 @@ add(List **suspects, int32 partition, int64 offset)
 }
 
 void
-ps_failing_note(PsWorker *worker, const PsEntry *entries, int n)
+ps_failure_note(PsWorker *worker, const PsApplyItem *items, int n)
 {
 	MemoryContext old = MemoryContextSwitchTo(worker->context);
 
 	for (int i = 0; i < n; i++)
-		(void) add(&worker->failed, entries[i].message.partition, entries[i].message.offset);
+		(void) failure_add(&worker->failed, items[i].message.partition, items[i].message.offset);
 	MemoryContextSwitchTo(old);
 }
 
 int64
-ps_failing_begin(PsWorker *worker, PsFault fault, int64 *next_attempt_ms)
+ps_failure_begin(PsWorker *worker, PsFault fault, int64 *next_attempt_ms)
 {
 	bool		alone = list_length(worker->failed) == 1;
 	MemoryContext old;
@@ -88,7 +88,7 @@ ps_failing_begin(PsWorker *worker, PsFault fault, int64 *next_attempt_ms)
 	foreach(cell, worker->failed)
 	{
 		Suspect    *failed = lfirst(cell);
-		Suspect    *suspect = add(&worker->suspects, failed->partition, failed->offset);
+		Suspect    *suspect = failure_add(&worker->suspects, failed->partition, failed->offset);
 
 		if (!alone)
 			continue;
@@ -103,7 +103,7 @@ ps_failing_begin(PsWorker *worker, PsFault fault, int64 *next_attempt_ms)
 
 /* Says that one thing works again. */
 void
-ps_failing_over(PsWorker *worker, int doing)
+ps_failure_over(PsWorker *worker, int doing)
 {
 	worker->failing &= ~doing;
 	if (worker->failing == 0)
@@ -111,28 +111,28 @@ ps_failing_over(PsWorker *worker, int doing)
 }
 
 static void
-forget(PsWorker *worker, Suspect *suspect)
+failure_forget(PsWorker *worker, Suspect *suspect)
 {
 	worker->suspects = list_delete_ptr(worker->suspects, suspect);
 	pfree(suspect);
 }
 
 void
-ps_failing_applied(PsWorker *worker, const PsEntry *entries, int n)
+ps_failure_applied(PsWorker *worker, const PsApplyItem *items, int n)
 {
 	for (int i = 0; i < n && worker->suspects != NIL; i++)
 	{
-		Suspect    *suspect = find(worker->suspects, entries[i].message.partition);
+		Suspect    *suspect = failure_find(worker->suspects, items[i].message.partition);
 
-		if (suspect != NULL && entries[i].message.offset >= suspect->offset)
-			forget(worker, suspect);
+		if (suspect != NULL && items[i].message.offset >= suspect->offset)
+			failure_forget(worker, suspect);
 	}
 	if (worker->suspects == NIL)
-		ps_failing_over(worker, PS_DOING_BATCH);
+		ps_failure_over(worker, PS_DOING_BATCH);
 }
 
 void
-ps_failing_turn(PsWorker *worker)
+ps_failure_turn(PsWorker *worker)
 {
 	PsMoment	now = ps_clock_now();
 	List	   *suspects = list_copy(worker->suspects);
@@ -148,7 +148,7 @@ ps_failing_turn(PsWorker *worker)
 		/* another worker has it, or somebody went past it */
 		if (suspect->partition >= worker->nleases || !worker->leases[suspect->partition].held ||
 			(partition != NULL && partition->stored_offset > suspect->offset))
-			forget(worker, suspect);
+			failure_forget(worker, suspect);
 		else if (suspect->next_attempt != PS_MOMENT_PAST && suspect->next_attempt <= now)
 		{
 			suspect->next_attempt = PS_MOMENT_PAST;
@@ -157,25 +157,25 @@ ps_failing_turn(PsWorker *worker)
 		}
 	}
 	if (worker->suspects == NIL)
-		ps_failing_over(worker, PS_DOING_BATCH);
+		ps_failure_over(worker, PS_DOING_BATCH);
 }
 
 bool
-ps_failing_waits(const PsWorker *worker, int32 partition)
+ps_failure_waits(const PsWorker *worker, int32 partition)
 {
-	Suspect    *suspect = find(worker->suspects, partition);
+	Suspect    *suspect = failure_find(worker->suspects, partition);
 
 	return suspect != NULL && suspect->next_attempt != PS_MOMENT_PAST;
 }
 
 int
-ps_failing_cut(const PsWorker *worker, const PsEntry *entries, int n)
+ps_failure_prefix(const PsWorker *worker, const PsApplyItem *items, int n)
 {
 	int			taken = Min(n, 1);
 
 	if (worker->suspects == NIL)
 		return n;
-	while (taken < n && entries[taken].message.partition == entries[0].message.partition)
+	while (taken < n && items[taken].message.partition == items[0].message.partition)
 		taken++;
 	return taken;
 }

@@ -337,7 +337,7 @@ profile_stream_scanner_main(Datum arg)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (ps_launcher_has_extension())
 	{
-		PsIdentity	identity = ps_become_reading_owner();
+		PsSavedUser saved = ps_switch_to_reading_owner();
 		const char *hint;
 		char	   *mismatch = ps_extension_mismatch(&hint);
 
@@ -347,7 +347,7 @@ profile_stream_scanner_main(Datum arg)
 		else
 			ps_streams_cannot_start(mismatch, hint);
 		SPI_finish();
-		ps_become_caller(identity);
+		ps_restore_user(saved);
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();

@@ -14,43 +14,43 @@
 #define MAX_PATIENCE 6400
 
 void
-ps_cut_reset(PsWorker *worker)
+ps_lock_budget_reset(PsWorker *worker)
 {
 	worker->max_customers = ps_apply_max_customers(ps_lease_count_workers());
-	worker->cut_successes = 0;
-	worker->cut_patience = PATIENCE;
-	worker->cut_grown = false;
+	worker->budget_successes = 0;
+	worker->budget_patience = PATIENCE;
+	worker->budget_grown = false;
 }
 
 bool
-ps_cut_shrink(PsWorker *worker)
+ps_lock_budget_shrink(PsWorker *worker)
 {
 	if (worker->max_customers <= MIN_CUSTOMERS)
 		return false;
 	worker->max_customers /= 2;
-	worker->cut_successes = 0;
-	if (worker->cut_grown)
-		worker->cut_patience = Min(worker->cut_patience * 2, MAX_PATIENCE);
-	worker->cut_grown = false;
+	worker->budget_successes = 0;
+	if (worker->budget_grown)
+		worker->budget_patience = Min(worker->budget_patience * 2, MAX_PATIENCE);
+	worker->budget_grown = false;
 	return true;
 }
 
 void
-ps_cut_succeeded(PsWorker *worker)
+ps_lock_budget_succeeded(PsWorker *worker)
 {
 	int			most;
 
-	if (++worker->cut_successes < worker->cut_patience)
+	if (++worker->budget_successes < worker->budget_patience)
 		return;
-	worker->cut_successes = 0;
+	worker->budget_successes = 0;
 	most = ps_apply_max_customers(ps_lease_count_workers());
 	if (worker->max_customers >= most)
 	{
-		worker->cut_patience = PATIENCE;
+		worker->budget_patience = PATIENCE;
 		return;
 	}
 	worker->max_customers = Min(most, worker->max_customers + worker->max_customers / 4);
-	worker->cut_grown = true;
+	worker->budget_grown = true;
 	ereport(LOG,
 			(errmsg("stream \"%s\" applies up to %d customers in a transaction again",
 					worker->stream->name, worker->max_customers)));

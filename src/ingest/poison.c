@@ -23,25 +23,25 @@ static void
 note_culprit(int code, Datum arg)
 {
 	PsWorker   *worker = (PsWorker *) DatumGetPointer(arg);
-	const PsEntry *entry = ps_apply_calling();
-	PsCulprit	culprit;
+	const PsApplyItem *item = ps_apply_calling();
+	PsPoisonMessage poison_message;
 
-	if (!ps_contain_gave_up() || entry == NULL || entry->message.partition < 0)
+	if (!ps_user_code_gave_up() || item == NULL || item->message.partition < 0)
 		return;
 	MemoryContextSwitchTo(worker->context);
-	culprit = (PsCulprit)
+	poison_message = (PsPoisonMessage)
 	{
-		entry->message.partition, entry->message.epoch, entry->message.offset,
+		item->message.partition, item->message.epoch, item->message.offset,
 			psprintf("%s took longer than profile_stream.handler_timeout, and did not end when it was cancelled", ps_function_under_way())
 	};
-	(void) ps_contain_end();
-	ereport(LOG, (errmsg("worker %d of stream \"%s\" ends: %s", worker->number, worker->stream->name, culprit.error)));
+	(void) ps_user_code_end();
+	ereport(LOG, (errmsg("worker %d of stream \"%s\" ends: %s", worker->number, worker->stream->name, poison_message.error)));
 	AbortOutOfAnyTransaction();
 	StartTransactionCommand();
 	ps_lock_tables();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	ps_culprit_add(worker->stream->stream_id, &culprit);
+	ps_poison_message_add(worker->stream->stream_id, &poison_message);
 	(void) ps_stream_count_attempts(worker->stream->stream_id, -1); /* it came to that */
 	PopActiveSnapshot();
 	SPI_finish();
@@ -49,14 +49,14 @@ note_culprit(int code, Datum arg)
 }
 
 void
-ps_culprits_begin(PsWorker *worker)
+ps_poison_begin(PsWorker *worker)
 {
 	StartTransactionCommand();
 	ps_lock_tables();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(worker->context);
-	worker->culprits = ps_culprits_load(worker->stream->stream_id);
+	worker->poison_messages = ps_poison_messages_load(worker->stream->stream_id);
 	PopActiveSnapshot();
 	SPI_finish();
 	CommitTransactionCommand();
@@ -64,28 +64,28 @@ ps_culprits_begin(PsWorker *worker)
 }
 
 void
-ps_culprits_refuse(const PsWorker *worker, PsEntry *entries, int n)
+ps_poison_refuse(const PsWorker *worker, PsApplyItem *items, int n)
 {
 	ListCell   *cell;
 
-	foreach(cell, worker->culprits)
+	foreach(cell, worker->poison_messages)
 	{
-		const PsCulprit *culprit = lfirst(cell);
+		const PsPoisonMessage *poison_message = lfirst(cell);
 
 		for (int i = 0; i < n; i++)
 		{
-			const PsMessage *message = &entries[i].message;
+			const PsMessage *message = &items[i].message;
 
-			if (entries[i].event != NULL && message->partition == culprit->partition &&
-				message->epoch == culprit->epoch && message->offset == culprit->offset)
-				entries[i].refusal = ps_reject_make("handler", psprintf("Processing error: %s", culprit->error));
+			if (items[i].event != NULL && message->partition == poison_message->partition &&
+				message->epoch == poison_message->epoch && message->offset == poison_message->offset)
+				items[i].refusal = ps_reject_make("handler", psprintf("Processing error: %s", poison_message->error));
 		}
 	}
 }
 
 /* Only these classes speak of data: a full disk or a lost right must not reach the dead letters. */
 bool
-ps_culprit_is_data(int sqlerrcode)
+ps_poison_is_data(int sqlerrcode)
 {
 	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
 	{

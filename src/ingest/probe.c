@@ -130,7 +130,7 @@ ps_probe(List *options, const char *topic, int64 time_ms, int timeout_ms)
 
 /* Asks, waits on the look-up's pipe, answers, and exits without destroying the client. */
 static void
-answer(ProbeSegment *segment)
+probe_answer(ProbeSegment *segment)
 {
 	List	   *options = NIL;
 	PsLookup	lookup;
@@ -176,6 +176,6 @@ profile_stream_probe_main(Datum arg)
 	CurrentResourceOwner = ResourceOwnerCreate(NULL, "profile_stream probe");
 	dsm = dsm_attach(DatumGetUInt32(arg));
 	if (dsm != NULL)
-		answer(dsm_segment_address(dsm));
+		probe_answer(dsm_segment_address(dsm));
 	proc_exit(0);
 }

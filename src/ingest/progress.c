@@ -33,7 +33,7 @@ ps_progress_forget(PsWorker *worker)
 	worker->partitions = NULL;
 	worker->npartitions = 0;
 	ps_reorder_reset(worker->reorder);
-	ps_aside_reset(worker->aside);
+	ps_deferred_reset(worker->aside);
 }
 
 /*
@@ -57,7 +57,7 @@ ps_progress_read(PsWorker *worker, const PsMessage *message)
 {
 	PsPartition *partition = ps_partition_find(worker, message->partition);
 
-	if (partition == NULL || partition->barred || message->offset < partition->offsets.read)
+	if (partition == NULL || partition->suspect || message->offset < partition->offsets.read)
 		return false;			/* not ours any more, or delivered twice */
 	uncount_vanished(partition, message->offset);
 	partition->counts.consumed++;
@@ -74,7 +74,7 @@ ps_progress_end(PsWorker *worker, const PsPosition *end)
 {
 	PsPartition *partition = ps_partition_find(worker, end->partition);
 
-	if (partition == NULL || partition->barred)
+	if (partition == NULL || partition->suspect)
 		return;
 	uncount_vanished(partition, end->offset);
 	ps_offset_set_read_to(&partition->offsets, end->offset);
@@ -97,15 +97,15 @@ ps_progress_due(const PsWorker *worker)
 }
 
 void
-ps_progress_mark(PsWorker *worker, const PsEntry *entries, int n, bool finished)
+ps_progress_mark(PsWorker *worker, const PsApplyItem *items, int n, bool finished)
 {
 	for (int i = 0; i < n; i++)
 	{
-		const PsMessage *message = &entries[i].message;
+		const PsMessage *message = &items[i].message;
 		PsPartition *partition = ps_partition_find(worker, message->partition);
 		int64		bytes;
 
-		if ((finished && entries[i].outcome == PS_HELD) ||
+		if ((finished && items[i].outcome == PS_HELD) ||
 			ps_offset_set_finished(&partition->offsets, message->offset) == finished)
 			continue;
 		ps_offset_set_mark(&partition->offsets, message->offset, finished);
@@ -116,7 +116,7 @@ ps_progress_mark(PsWorker *worker, const PsEntry *entries, int n, bool finished)
 
 /* What a partition's row shall say, but for what became of the messages; last is the last one before its next offset. */
 static void
-describe(PsWorker *worker, PsPartition *partition, const PsMessage *last, PsOffsetMove *move)
+progress_describe(PsWorker *worker, PsPartition *partition, const PsMessage *last, PsOffsetMove *move)
 {
 	int64		read = Max(partition->offsets.read, partition->read_before);
 
@@ -129,14 +129,14 @@ describe(PsWorker *worker, PsPartition *partition, const PsMessage *last, PsOffs
 	move->finished = ps_offset_set_encode(&partition->offsets, move->next_offset);
 	move->held = ps_offset_set_unfinished(&partition->offsets, move->read_offset);
 	move->held_bytes = partition->unfinished_bytes;
-	move->check = ps_identity_next(partition, last);
+	move->check = ps_topic_identity_next(partition, last);
 	move->end_offset = ps_consumer_end_offset(worker->consumer, partition->partition);
 	move->counts.consumed = partition->counts.consumed;
 	move->counts.replayed = partition->counts.replayed;
 }
 
 int
-ps_progress_moves(PsWorker *worker, const PsEntry *entries, int n, bool reading, PsOffsetMove *moves)
+ps_progress_moves(PsWorker *worker, const PsApplyItem *items, int n, bool reading, PsOffsetMove *moves)
 {
 	int			most = Max(worker->npartitions, 1);
 	bool	   *touched = palloc0(most * sizeof(bool));
@@ -152,17 +152,17 @@ ps_progress_moves(PsWorker *worker, const PsEntry *entries, int n, bool reading,
 	}
 	for (int e = 0; e < n; e++)
 	{
-		const PsMessage *message = &entries[e].message;
+		const PsMessage *message = &items[e].message;
 		int			i;
 
-		if (entries[e].outcome == PS_HELD)
+		if (items[e].outcome == PS_HELD)
 			continue;
 		i = ps_partition_find(worker, message->partition) - worker->partitions;
 		touched[i] = true;
 		moves[i].last_message_at = Max(moves[i].last_message_at, message->kafka_timestamp);
 		if (message->offset < next[i] && (last[i] == NULL || message->offset > last[i]->offset))
 			last[i] = message;
-		ps_apply_count(&moves[i].counts, entries[e].outcome);
+		ps_apply_count(&moves[i].counts, items[e].outcome);
 	}
 	for (int i = 0; i < worker->npartitions; i++)
 	{
@@ -171,7 +171,7 @@ ps_progress_moves(PsWorker *worker, const PsEntry *entries, int n, bool reading,
 		if (!touched[i] && next[i] == partition->stored_offset &&
 			!(reading && is_unstored(partition)))
 			continue;
-		describe(worker, partition, last[i], &moves[i]);
+		progress_describe(worker, partition, last[i], &moves[i]);
 		moves[nmoves++] = moves[i];
 	}
 	return nmoves;

@@ -102,7 +102,7 @@ add_partitions(const PsLookup *lookup, const PsStream *stream, List *starts, Lis
 
 /* In a transaction: adds partitions; returns what is missing, if that is not allowed. False: there is no rebuild any more. */
 static bool
-begin(PsWorker *worker, char **missing)
+rebuild_worker_begin(PsWorker *worker, char **missing)
 {
 	int			stream_id = worker->stream->stream_id;
 	PsRebuild  *rebuild = ps_rebuild_find();
@@ -125,7 +125,7 @@ begin(PsWorker *worker, char **missing)
 
 /* Ends the process for good. */
 static void
-leave(PsWorker *worker)
+rebuild_worker_leave(PsWorker *worker)
 {
 	if (ps_report_end())
 		ps_consumer_close(worker->consumer);
@@ -144,7 +144,7 @@ ps_rebuild_begin(PsWorker *worker)
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(caller);
-	found = begin(worker, &missing);
+	found = rebuild_worker_begin(worker, &missing);
 	PopActiveSnapshot();
 	SPI_finish();
 	CommitTransactionCommand();
@@ -158,7 +158,7 @@ ps_rebuild_begin(PsWorker *worker)
 							"cancel_rebuild(), then rebuild(name, allow_missing => true) goes on from what is left.", -1);
 	}
 	if (missing != NULL || !found)
-		leave(worker);
+		rebuild_worker_leave(worker);
 	if (ends != NULL)
 		return;
 	nends = worker->lookup.npartitions;

@@ -56,7 +56,7 @@ begin_asking(int32 **partitions, int *n, uint64 *asked)
 
 /* The thread: calls librdkafka, malloc and free, and nothing of PostgreSQL. */
 static void *
-watch(void *arg)
+report_watch(void *arg)
 {
 	for (;;)
 	{
@@ -156,7 +156,7 @@ ps_report_assign(PsWorker *worker)
 	report = present;
 	pthread_mutex_unlock(&mutex);
 	if (!started)
-		started = ps_thread_start(watch, NULL);
+		started = ps_thread_start(report_watch, NULL);
 }
 
 void

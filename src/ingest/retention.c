@@ -35,12 +35,12 @@ forget_ids(PsWorker *worker, TimestampTz now, int64 *pause_ms)
 	PsEventIdSweep sweep;
 	uint64		forgotten;
 
-	ps_upkeep_event_ids(&sweep);
-	if (worker->upkeep_page >= sweep.npages)
-		worker->upkeep_page = 0;
-	forgotten = ps_upkeep_forget(worker->upkeep_page, STEP_PAGES, now - sweep.retention_us);
-	worker->upkeep_page += STEP_PAGES;
-	*pause_ms = worker->upkeep_page < sweep.npages ? SWEEP_MS
+	ps_expired_event_ids(&sweep);
+	if (worker->retention_page >= sweep.npages)
+		worker->retention_page = 0;
+	forgotten = ps_expired_forget(worker->retention_page, STEP_PAGES, now - sweep.retention_us);
+	worker->retention_page += STEP_PAGES;
+	*pause_ms = worker->retention_page < sweep.npages ? SWEEP_MS
 		: Max(MIN_PAUSE_MS, Min(MAX_PAUSE_MS, sweep.retention_us / 1000 / 100));
 	return forgotten;
 }
@@ -64,7 +64,7 @@ cut_letters(void)
 	{
 		if (ps_dead_letter_kb == 0 || began < next_measure)
 			return 0;
-		cutting = ps_upkeep_find_excess(ps_dead_letter_kb * INT64CONST(1024), &excess);
+		cutting = ps_expired_find_excess(ps_dead_letter_kb * INT64CONST(1024), &excess);
 		next_measure = ps_moment_plus(ps_clock_now(), Max(MIN_PAUSE_MS, (ps_clock_now() - began) / 1000 * MEASURE_SHARE));
 		if (cutting && !warned)
 			ereport(WARNING,
@@ -75,28 +75,28 @@ cut_letters(void)
 		if (!cutting)
 			return 0;
 	}
-	cut = ps_upkeep_cut(&excess, STEP_ROWS);
+	cut = ps_expired_cut(&excess, STEP_ROWS);
 	cutting = cut > 0;
 	return cut;
 }
 
 /* A step of what expires with time. */
 static void
-expire(PsWorker *worker)
+retention_expire(PsWorker *worker)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int64		pause_ms;
 	uint64		found = forget_ids(worker, now, &pause_ms);
 
 	if (ps_dead_letter_retention_s > 0)
-		found += ps_upkeep_discard(now - ps_dead_letter_retention_s * USECS_PER_SEC, STEP_ROWS);
+		found += ps_expired_discard(now - ps_dead_letter_retention_s * USECS_PER_SEC, STEP_ROWS);
 	found += ps_prune_chunks(ps_sample_retention_s < 0 ? DT_NOBEGIN : now - ps_sample_retention_s * USECS_PER_SEC, STEP_ROWS);
-	worker->next_upkeep = ps_moment_plus(ps_clock_now(), found > 0 ? BUSY_MS : pause_ms);
+	worker->next_retention = ps_moment_plus(ps_clock_now(), found > 0 ? BUSY_MS : pause_ms);
 }
 
 /* One step, in a transaction of its own. */
 static void
-step(PsWorker *worker, bool expires)
+retention_step(PsWorker *worker, bool expires)
 {
 	ps_worker_begin(worker);
 	ps_check_may_run(GetUserId());
@@ -105,7 +105,7 @@ step(PsWorker *worker, bool expires)
 	PushActiveSnapshot(GetLatestSnapshot());
 	worker->next_letters = ps_moment_plus(ps_clock_now(), cut_letters() > 0 ? BUSY_MS : MIN_PAUSE_MS);
 	if (expires)
-		expire(worker);
+		retention_expire(worker);
 	PopActiveSnapshot();
 	SPI_finish();
 	CommitTransactionCommand();
@@ -115,14 +115,14 @@ step(PsWorker *worker, bool expires)
 static void
 forget_failures(PsWorker *worker)
 {
-	ereport(LOG, (errmsg("retention of stream \"%s\" works again, after %d attempts", worker->stream->name, worker->upkeep_failures)));
-	worker->upkeep_failures = 0;
-	pfree(worker->upkeep_error);
-	worker->upkeep_error = NULL;
+	ereport(LOG, (errmsg("retention of stream \"%s\" works again, after %d attempts", worker->stream->name, worker->retention_failures)));
+	worker->retention_failures = 0;
+	pfree(worker->retention_error);
+	worker->retention_error = NULL;
 }
 
 void
-ps_upkeep(PsWorker *worker)
+ps_retention(PsWorker *worker)
 {
 	PsMoment	now = ps_clock_now();
 	bool		expires;
@@ -130,30 +130,30 @@ ps_upkeep(PsWorker *worker)
 	if (worker->number != 0)
 		return;
 	ps_score_timer();
-	if (now < worker->next_upkeep && now < worker->next_letters)
+	if (now < worker->next_retention && now < worker->next_letters)
 		return;
-	expires = now >= worker->next_upkeep;
+	expires = now >= worker->next_retention;
 	if (expires)
-		worker->next_upkeep = ps_moment_plus(now, MIN_PAUSE_MS);
+		worker->next_retention = ps_moment_plus(now, MIN_PAUSE_MS);
 	worker->next_letters = ps_moment_plus(now, MIN_PAUSE_MS);
 	if (!ps_lease_take(UPKEEP_LEASE))
 		return;
-	step(worker, expires);
+	retention_step(worker, expires);
 	ps_lease_release(UPKEEP_LEASE);
-	if (worker->upkeep_failures > 0)
+	if (worker->retention_failures > 0)
 		forget_failures(worker);
 }
 
 void
-ps_upkeep_failed(PsWorker *worker, const char *reason)
+ps_retention_failed(PsWorker *worker, const char *reason)
 {
 	MemoryContext old = MemoryContextSwitchTo(worker->context);
 
 	if (ps_lease_take(UPKEEP_LEASE))	/* ours already, or somebody else's */
 		ps_lease_release(UPKEEP_LEASE);
-	worker->next_upkeep = ps_moment_plus(ps_clock_now(), MIN_PAUSE_MS + ps_backoff_ms(worker->upkeep_failures++));
-	if (worker->upkeep_error != NULL)
-		pfree(worker->upkeep_error);
-	worker->upkeep_error = psprintf("retention: %s", reason);
+	worker->next_retention = ps_moment_plus(ps_clock_now(), MIN_PAUSE_MS + ps_backoff_ms(worker->retention_failures++));
+	if (worker->retention_error != NULL)
+		pfree(worker->retention_error);
+	worker->retention_error = psprintf("retention: %s", reason);
 	MemoryContextSwitchTo(old);
 }

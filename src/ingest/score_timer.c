@@ -35,7 +35,7 @@ ps_score_timer(void)
 	PsMoment	now = ps_clock_now();
 	bool		due;
 
-	if (ps_score_interval_s == 0 || ps_shadow_used() || now < next_look)
+	if (ps_score_interval_s == 0 || ps_rebuild_schema_used() || now < next_look)
 		return;
 	next_look = ps_moment_plus(now, Min(ps_score_interval_s, LOOK_S) * INT64CONST(1000));
 	if (!ps_lease_take(PS_LEASE_REFRESH))

@@ -48,7 +48,7 @@ hint_of(const PsConnectFailure *why)
 
 /* Says why the stream, its rebuild or its sink does not run, and when it is tried again. */
 static void
-show(const PsConnectFailure *why, int64 wait_ms)
+starter_show(const PsConnectFailure *why, int64 wait_ms)
 {
 	if (why->rebuild)
 		ps_rebuild_set_state(why->stream_id, "retrying", why->message, hint_of(why));
@@ -60,22 +60,22 @@ show(const PsConnectFailure *why, int64 wait_ms)
 
 /* A transaction of the starter: says why, or starts what could not run. */
 static void
-work(const PsConnectFailure *why, bool start, int64 wait_ms)
+starter_work(const PsConnectFailure *why, bool start, int64 wait_ms)
 {
-	PsIdentity	identity;
+	PsSavedUser saved;
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (!ps_launcher_has_extension())
 		proc_exit(0);
-	identity = ps_become_reading_owner();
+	saved = ps_switch_to_reading_owner();
 	SPI_connect();
 	if (start)
 		ps_launcher_start_again(why->stream_id, why->number, why->rebuild, why->tries + 1);
 	else
-		show(why, wait_ms);
+		starter_show(why, wait_ms);
 	SPI_finish();
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 }
@@ -143,8 +143,8 @@ profile_stream_starter_main(Datum arg)
 	/* start_streams() may have been called meanwhile: one of us is enough */
 	if (!ps_lease_take(why.rebuild ? PS_LEASE_OF_REBUILD(why.stream_id) : why.stream_id, LEASE_OF_STARTER(why.number)))
 		proc_exit(0);
-	work(&why, false, wait_ms);
+	starter_work(&why, false, wait_ms);
 	wait_for_turn(wait_ms);
-	work(&why, true, 0);
+	starter_work(&why, true, 0);
 	proc_exit(0);
 }

@@ -27,7 +27,7 @@
  * of what is too large no more is kept, and max_event_bytes may be another one then.
  */
 static uint32
-crc(const char *bytes, int len, int64 cut)
+topic_identity_crc(const char *bytes, int len, int64 cut)
 {
 	int64		whole = len + cut;
 	pg_crc32c	sum;
@@ -42,17 +42,17 @@ crc(const char *bytes, int len, int64 cut)
 }
 
 static PsFingerprint
-fingerprint(const PsMessage *message)
+topic_identity_fingerprint(const PsMessage *message)
 {
 	PsFingerprint result = {message->offset, message->kafka_timestamp};
 
-	result.hash = (int64) ((uint64) crc(message->key, message->key_len, message->key_cut) << 32 |
-						   crc(message->value, message->value_len, message->value_cut));
+	result.hash = (int64) ((uint64) topic_identity_crc(message->key, message->key_len, message->key_cut) << 32 |
+						   topic_identity_crc(message->value, message->value_len, message->value_cut));
 	return result;
 }
 
 int64
-ps_identity_begin(PsPartition *partition, int64 low)
+ps_topic_identity_begin(PsPartition *partition, int64 low)
 {
 	const PsFingerprint *check = &partition->check;
 
@@ -62,22 +62,22 @@ ps_identity_begin(PsPartition *partition, int64 low)
 }
 
 void
-ps_identity_doubt(PsWorker *worker, const PsIntake *intake)
+ps_topic_identity_suspect(PsWorker *worker, const PsIntake *intake)
 {
 	ListCell   *cell;
 
-	foreach(cell, intake->doubted)
+	foreach(cell, intake->suspects)
 		for (int i = 0; i < worker->npartitions; i++)
 		if (lfirst_int(cell) == -1 || lfirst_int(cell) == worker->partitions[i].partition)
-			worker->partitions[i].barred = worker->doubtful = true;
+			worker->partitions[i].suspect = worker->topic_suspect = true;
 	/* while there is no broker nobody reads on anyway, and fetches would delay the answer of one that is back */
-	worker->reassign |= list_member_int(intake->doubted, -1);
-	if (intake->doubted != NIL)
+	worker->reassign |= list_member_int(intake->suspects, -1);
+	if (intake->suspects != NIL)
 		worker->next_lookup = Min(worker->next_lookup, ps_moment_plus(ps_clock_now(), DOUBT_MS));
 }
 
 bool
-ps_identity_verify(PsWorker *worker, const PsIntake *intake)
+ps_topic_identity_verify(PsWorker *worker, const PsIntake *intake)
 {
 	bool		same = true;
 	bool		any = false;
@@ -95,7 +95,7 @@ ps_identity_verify(PsWorker *worker, const PsIntake *intake)
 		partition->unverified = false;
 		if (message->offset > partition->check.offset)
 			continue;			/* compaction or retention took it: nothing can be said */
-		found = fingerprint(message);
+		found = topic_identity_fingerprint(message);
 		partition->recreated = found.hash != partition->check.hash || found.timestamp != partition->check.timestamp;
 		same &= !partition->recreated;
 	}
@@ -103,15 +103,15 @@ ps_identity_verify(PsWorker *worker, const PsIntake *intake)
 }
 
 PsFingerprint
-ps_identity_next(const PsPartition *partition, const PsMessage *last)
+ps_topic_identity_next(const PsPartition *partition, const PsMessage *last)
 {
 	if (last == NULL || partition->unverified)
 		return partition->check;
-	return fingerprint(last);
+	return topic_identity_fingerprint(last);
 }
 
 bool
-ps_identity_is_other(PsWorker *worker, const PsStoredOffset *row, int64 low, int64 high)
+ps_topic_identity_is_other(PsWorker *worker, const PsStoredOffset *row, int64 low, int64 high)
 {
 	const PsPartition *partition = ps_partition_find(worker, row->partition);
 
@@ -122,26 +122,26 @@ ps_identity_is_other(PsWorker *worker, const PsStoredOffset *row, int64 low, int
 }
 
 void
-ps_identity_note_turn(PsWorker *worker)
+ps_topic_identity_note_turn(PsWorker *worker)
 {
 	PsMoment	now = ps_clock_now();
 
 	/* events that wait would begin to wait again: while there are any, the look-ups must do */
 	if (worker->last_turn != 0 && now - worker->last_turn > STALL_MS * INT64CONST(1000) &&
-		ps_reorder_held(worker->reorder) == 0 && ps_aside_bytes(worker->aside) == 0)
+		ps_reorder_held(worker->reorder) == 0 && ps_deferred_bytes(worker->aside) == 0)
 		worker->reassign = true;
 	worker->last_turn = now;
 }
 
 void
-ps_identity_note_asked(PsWorker *worker)
+ps_topic_identity_note_asked(PsWorker *worker)
 {
 	for (int i = 0; i < worker->npartitions; i++)
 		worker->partitions[i].read_when_asked = worker->partitions[i].offsets.read;
 }
 
 void
-ps_identity_note_answer(PsWorker *worker)
+ps_topic_identity_note_answer(PsWorker *worker)
 {
 	const PsLookup *lookup = &worker->lookup;
 
@@ -152,8 +152,8 @@ ps_identity_note_answer(PsWorker *worker)
 		if (partition->partition >= lookup->npartitions ||
 			lookup->partitions[partition->partition].low < partition->low ||
 			lookup->partitions[partition->partition].high < partition->read_when_asked)
-			worker->doubtful = true;
+			worker->topic_suspect = true;
 	}
-	if (worker->doubtful)
+	if (worker->topic_suspect)
 		worker->reassign = true;
 }

@@ -31,7 +31,7 @@ still_runs(const PsWorker *worker)
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
 	stream = ps_stream_find(NULL, worker->stream->stream_id);
-	if (stream != NULL && ps_shadow_used())
+	if (stream != NULL && ps_rebuild_schema_used())
 		ps_rebuild_adjust(stream);
 	wanted = ps_worker_is_wanted(worker, stream);
 	PopActiveSnapshot();
@@ -44,7 +44,7 @@ ps_control_check(PsWorker *worker)
 {
 	AcceptInvalidationMessages();
 	/* a vacuum of the table looks like a change as well */
-	if (!ps_watch_stream || worker->flushing || still_runs(worker))
+	if (!ps_stream_invalidated || worker->flushing || still_runs(worker))
 		return;
 	worker->told = true;
 	ereport(ERROR,

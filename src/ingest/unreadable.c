@@ -17,11 +17,11 @@
 
 /* Goes past in a rebuild what its stream has gone past: nobody can seek in a rebuild. */
 static bool
-skip(PsWorker *worker, const PsRefusal *refusal)
+unreadable_skip(PsWorker *worker, const PsUnreadable *refusal)
 {
 	bool		skipped;
 
-	if (!ps_shadow_used())
+	if (!ps_rebuild_schema_used())
 		return false;
 	ps_worker_begin(worker);
 	ps_lock_tables();
@@ -38,7 +38,7 @@ skip(PsWorker *worker, const PsRefusal *refusal)
 
 /* Writes what a partition's row does not say yet. */
 static void
-note(PsWorker *worker, PsPartition *partition, const PsRefusal *refusal)
+unreadable_note(PsWorker *worker, PsPartition *partition, const PsUnreadable *refusal)
 {
 	char	   *error = psprintf("the batch of messages at offset " INT64_FORMAT " cannot be read: %s", refusal->offset, refusal->reason);
 
@@ -59,19 +59,19 @@ note(PsWorker *worker, PsPartition *partition, const PsRefusal *refusal)
 }
 
 void
-ps_refused_note(PsWorker *worker, const PsIntake *intake)
+ps_unreadable_note(PsWorker *worker, const PsIntake *intake)
 {
 	ListCell   *cell;
 
 	foreach(cell, intake->refused)
 	{
-		const PsRefusal *refusal = lfirst(cell);
+		const PsUnreadable *refusal = lfirst(cell);
 		PsPartition *partition = ps_partition_find(worker, refusal->partition);
 
 		/* said again and again; the offset is that of the batch that holds the message */
-		if (partition == NULL || skip(worker, refusal) ||
+		if (partition == NULL || unreadable_skip(worker, refusal) ||
 			(partition->refused_offset == refusal->offset && partition->refused_behind == partition->stored_offset + 1))
 			continue;
-		note(worker, partition, refusal);
+		unreadable_note(worker, partition, refusal);
 	}
 }

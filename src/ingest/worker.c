@@ -54,7 +54,7 @@ connect_kafka(PsWorker *worker)
 	StartTransactionCommand();
 	ps_check_may_run(GetUserId());
 	MemoryContextSwitchTo(worker->context);
-	options = ps_connection_options(worker->stream->server, worker->stream->brokers,
+	options = ps_connection_options(worker->stream->server, worker->stream->bootstrap_servers,
 									worker->stream->options, GetUserId());
 	worker->connection = options;
 	worker->lookup_interval_ms = Min(LOOKUP_INTERVAL_MS,
@@ -94,13 +94,13 @@ serve_lookup(PsWorker *worker)
 	{
 		ps_health_answered(worker);
 		if (lookup->error[0] == '\0' && !worker->reassign)
-			ps_identity_note_answer(worker);
+			ps_topic_identity_note_answer(worker);
 		if (lookup->error[0] == '\0' && worker->reassign && !worker->lookup_settled)
 			worker->next_lookup = now;	/* asked while offsets still moved: ask again */
 		else if (lookup->error[0] == '\0')
 		{
 			ps_assignment_update(worker);
-			ps_failing_over(worker, PS_DOING_LOOKUP | PS_DOING_BROKER);
+			ps_failure_over(worker, PS_DOING_LOOKUP | PS_DOING_BROKER);
 			set_client_error(worker, NULL);
 			worker->next_lookup = worker->lookup_outdated ? now : ps_moment_plus(now, worker->lookup_interval_ms);
 			worker->lookup_outdated = false;
@@ -129,7 +129,7 @@ serve_lookup(PsWorker *worker)
 		if (worker->reassign)
 			ps_consumer_assign(worker->consumer, NULL, 0);	/* each answer would wait for a fetch that waits */
 		worker->lookup_settled = worker->reassign;
-		ps_identity_note_asked(worker);
+		ps_topic_identity_note_asked(worker);
 		(void) ps_lookup_start(lookup, ps_assignment_start_ms(worker->stream), LOOKUP_TIMEOUT_MS);
 		worker->next_lookup = ps_moment_plus(now, LOOKUP_RETRY_MS);
 	}
@@ -143,7 +143,7 @@ has_room(PsWorker *worker)
 		return false;
 	/* reading goes on while more is due than a batch took, as long as there is memory for it */
 	return ps_batch_next_due(worker) != PS_MOMENT_PAST ||
-		ps_reorder_bytes(worker->reorder) + ps_aside_bytes(worker->aside) < ps_reorder_memory_kb * INT64CONST(1024);
+		ps_reorder_bytes(worker->reorder) + ps_deferred_bytes(worker->aside) < ps_reorder_memory_kb * INT64CONST(1024);
 }
 
 /* Drains and applies; returns whether more may be queued. */
@@ -153,7 +153,7 @@ serve_messages(PsWorker *worker)
 	PsStream   *stream = worker->stream;
 	PsIntake	intake = {0};
 
-	ps_identity_note_turn(worker);
+	ps_topic_identity_note_turn(worker);
 	if (has_room(worker))
 		ps_consumer_drain(worker->consumer, &intake, stream->batch_size, MAX_BATCH_BYTES,
 						  ps_moment_plus(ps_clock_now(), stream->batch_wait_ms));
@@ -164,9 +164,9 @@ serve_messages(PsWorker *worker)
 		worker->next_lookup = Min(worker->next_lookup,
 								  ps_moment_plus(ps_clock_now(), 200));
 	}
-	if (intake.lost != NIL || !ps_identity_verify(worker, &intake))
+	if (intake.lost != NIL || !ps_topic_identity_verify(worker, &intake))
 		worker->reassign = true;
-	ps_identity_doubt(worker, &intake);
+	ps_topic_identity_suspect(worker, &intake);
 	if (worker->reassign)
 		return false;			/* what was drained is read again */
 	if (intake.n > 0 || intake.ends != NIL || ps_batch_next_due(worker) <= ps_clock_now())
@@ -175,13 +175,13 @@ serve_messages(PsWorker *worker)
 			ps_health_begin(worker);
 		ps_batch_apply(worker, &intake, false);
 		if (worker->suspects == NIL)
-			ps_failing_over(worker, PS_DOING_BATCH);
+			ps_failure_over(worker, PS_DOING_BATCH);
 		worker->waits_until = 0;
 		ps_report_complain(NULL);
 		pgstat_report_stat(false);
 		ps_worker_set_running(worker);
 	}
-	ps_refused_note(worker, &intake);
+	ps_unreadable_note(worker, &intake);
 	return !intake.exhausted && !ps_batch_is_blocked(worker);
 }
 
@@ -199,7 +199,7 @@ due_ms(PsWorker *worker)
 }
 
 static void
-wait_for_work(PsWorker *worker)
+worker_wait_for_work(PsWorker *worker)
 {
 	int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
 
@@ -216,7 +216,7 @@ wait_for_work(PsWorker *worker)
 
 /* One turn of the loop. */
 static void
-serve(PsWorker *worker)
+worker_serve(PsWorker *worker)
 {
 	bool		more = false;
 
@@ -225,27 +225,27 @@ serve(PsWorker *worker)
 	worker->doing = PS_DOING_LOOKUP;
 	serve_lookup(worker);
 	ps_balance(worker);
-	ps_failing_turn(worker);
+	ps_failure_turn(worker);
 	MemoryContextSwitchTo(worker->batch_context);
 	if (ps_clock_now() >= worker->next_attempt)
 	{
 		worker->doing = PS_DOING_BATCH;
 		more = serve_messages(worker);
 		ps_health_check(worker);
-		worker->doing = PS_DOING_UPKEEP;
-		ps_upkeep(worker);
+		worker->doing = PS_DOING_RETENTION;
+		ps_retention(worker);
 	}
 	worker->doing = PS_DOING_LOOKUP;
 	ps_rebuild_follow(worker);
 	MemoryContextSwitchTo(worker->context);
 	MemoryContextReset(worker->batch_context);
 	if (!more)
-		wait_for_work(worker);
+		worker_wait_for_work(worker);
 }
 
 /* Takes the error and ends what was under way; whether the log has not had this reason yet: then it has now. */
 static ErrorData *
-take_error(PsWorker *worker, bool *news)
+worker_take_error(PsWorker *worker, bool *news)
 {
 	ErrorData  *error;
 
@@ -253,7 +253,7 @@ take_error(PsWorker *worker, bool *news)
 	MemoryContextSwitchTo(worker->batch_context);
 	error = CopyErrorData();
 	/* what a lock is waited for is told by who looks for its holder */
-	*news = !worker->told && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE && ps_said_is_news(&worker->said, error->message);
+	*news = !worker->told && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE && ps_reason_is_new(&worker->logged, error->message);
 	if (*news)
 		EmitErrorReport();
 	FlushErrorState();
@@ -264,23 +264,23 @@ take_error(PsWorker *worker, bool *news)
 
 /* Recovers from an ERROR: shows it, backs off, reads again from the stored offsets. */
 static void
-recover(PsWorker *worker)
+worker_recover(PsWorker *worker)
 {
 	bool		news;
-	ErrorData  *error = take_error(worker, &news);
+	ErrorData  *error = worker_take_error(worker, &news);
 
 	if (worker->told)
 		ps_worker_read_again(worker, 0);
-	else if (worker->doing == PS_DOING_UPKEEP)
-		ps_upkeep_failed(worker, error->message);
+	else if (worker->doing == PS_DOING_RETENTION)
+		ps_retention_failed(worker, error->message);
 	else
 	{
 		bool		waits = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 		PsFault		fault = waits ? PS_FAULT_LOCK :
-		error->sqlerrcode == ERRCODE_OUT_OF_MEMORY && ps_cut_shrink(worker) ? PS_FAULT_SIZE : PS_FAULT_RANGE;
+		error->sqlerrcode == ERRCODE_OUT_OF_MEMORY && ps_lock_budget_shrink(worker) ? PS_FAULT_SIZE : PS_FAULT_RANGE;
 		int64		next_attempt_ms;
 
-		ps_worker_read_again(worker, ps_failing_begin(worker, fault, &next_attempt_ms));
+		ps_worker_read_again(worker, ps_failure_begin(worker, fault, &next_attempt_ms));
 		worker->recheck = true;
 		worker->waits_until = waits ? ps_moment_plus(worker->next_attempt, LOCK_PATIENCE_MS) : 0;
 		PG_TRY();
@@ -301,13 +301,13 @@ recover(PsWorker *worker)
 
 /* Connects, and makes what the worker needs. */
 static void
-start(PsWorker *worker, int stream_id)
+worker_start(PsWorker *worker, int stream_id)
 {
 	PsProcess	process = ps_bgworker_process();
 
 	if (process.rebuild)
 	{
-		ps_shadow_use();
+		ps_rebuild_schema_use();
 		worker->next_report = PG_INT64_MAX; /* the group's offsets are the stream's */
 	}
 	if (!ps_bgworker_connect(process.database, process.owner))
@@ -324,15 +324,15 @@ start(PsWorker *worker, int stream_id)
 	worker->apply_context = AllocSetContextCreate(worker->context, "profile_stream apply",
 												  BATCH_MEMORY, BATCH_MEMORY, BATCH_MEMORY);
 	worker->reorder = ps_reorder_create(worker->context);
-	worker->aside = ps_aside_create(worker->context);
+	worker->aside = ps_deferred_create(worker->context);
 	ps_control_init();
 }
 
 /* Becomes the stream's worker, reads the stream, and counts the attempt: in the loop, which recovers. */
 static void
-begin(PsWorker *worker)
+worker_begin(PsWorker *worker)
 {
-	const char *what = ps_shadow_used() ? "rebuild of stream" : "stream";
+	const char *what = ps_rebuild_schema_used() ? "rebuild of stream" : "stream";
 	char		name[NAMEDATALEN + 32];
 
 	StartTransactionCommand();
@@ -345,21 +345,21 @@ begin(PsWorker *worker)
 		ereport(LOG, (errmsg("%s %d has a worker %d already", what, worker->stream_id, worker->number)));
 		proc_exit(0);
 	}
-	ps_wait_bound_process();
+	ps_lock_wait_bound_process();
 	ps_control_begin(worker);
-	snprintf(name, sizeof(name), "profile_stream%s: %s", ps_shadow_used() ? " rebuild" : "", worker->stream->name);
+	snprintf(name, sizeof(name), "profile_stream%s: %s", ps_rebuild_schema_used() ? " rebuild" : "", worker->stream->name);
 	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
-	ps_culprits_begin(worker);
+	ps_poison_begin(worker);
 	ps_health_start(worker);
-	ps_cut_reset(worker);
-	ps_failing_over(worker, PS_DOING_CONTROL);
+	ps_lock_budget_reset(worker);
+	ps_failure_over(worker, PS_DOING_CONTROL);
 	worker->begun = true;
 	ereport(LOG, (errmsg("%s \"%s\" started worker %d", what, worker->stream->name, worker->number)));
 }
 
 /* A pause of the loop. */
 static void
-rest(void)
+worker_rest(void)
 {
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, IDLE_MS, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
@@ -368,31 +368,31 @@ rest(void)
 
 /* One turn of the process, from its first steps on. */
 static void
-turn(PsWorker *worker)
+worker_turn(PsWorker *worker)
 {
 	bool		attempt = ps_clock_now() >= worker->next_attempt;
 
 	worker->doing = PS_DOING_CONTROL;
 	if (!worker->begun && !attempt)
 	{
-		rest();
+		worker_rest();
 		return;
 	}
 	if (!worker->begun)
-		begin(worker);
+		worker_begin(worker);
 	ps_control_serve(worker);
 	if (attempt)
-		ps_failing_over(worker, PS_DOING_CONTROL);
+		ps_failure_over(worker, PS_DOING_CONTROL);
 	if (worker->consumer != NULL)
-		serve(worker);
+		worker_serve(worker);
 	else if (ps_clock_now() >= worker->next_attempt)
 	{
 		worker->doing = PS_DOING_CONNECT;
 		connect_kafka(worker);
-		ps_failing_over(worker, PS_DOING_CONNECT);
+		ps_failure_over(worker, PS_DOING_CONNECT);
 	}
 	else
-		rest();
+		worker_rest();
 }
 
 void
@@ -400,16 +400,16 @@ profile_stream_worker_main(Datum arg)
 {
 	PsWorker	worker = {0};
 
-	start(&worker, DatumGetInt32(arg));
+	worker_start(&worker, DatumGetInt32(arg));
 	for (;;)
 	{
 		PG_TRY();
 		{
-			turn(&worker);
+			worker_turn(&worker);
 		}
 		PG_CATCH();
 		{
-			recover(&worker);
+			worker_recover(&worker);
 		}
 		PG_END_TRY();
 	}

@@ -32,7 +32,7 @@ typedef struct PsPartition
 	PsFingerprint check;		/* as stored */
 	bool		unverified;		/* its message may still come */
 	bool		recreated;		/* another message came in its place */
-	bool		barred;			/* nothing more of it is taken until it is assigned again */
+	bool		suspect;		/* nothing more of it is taken until it is assigned again */
 	int64		refused_offset; /* where librdkafka refused a message, */
 	int64		refused_behind; /* as its row says, while its stored offset is this one; 0: it does not */
 	int64		low;			/* first offset of the topic when it was assigned */
@@ -71,7 +71,7 @@ typedef struct PsLease
 #define PS_DOING_CONNECT 2		/* makes its client */
 #define PS_DOING_LOOKUP 4		/* takes the answer of a look-up */
 #define PS_DOING_BATCH 8
-#define PS_DOING_UPKEEP 16		/* without which the stream runs on */
+#define PS_DOING_RETENTION 16	/* without which the stream runs on */
 #define PS_DOING_BROKER 32		/* asks the broker */
 
 typedef struct PsWorker
@@ -96,28 +96,28 @@ typedef struct PsWorker
 	int			nleases;
 	PsMoment	next_balance;
 	PsReorder  *reorder;
-	PsAside    *aside;
+	PsDeferred *aside;
 	PsMoment	next_progress;	/* when to store what was read but is held */
 	bool		reassign;		/* read offsets again and assign */
-	bool		doubtful;		/* likewise, once the broker answers: a topic may be another one */
+	bool		topic_suspect;	/* likewise, once the broker answers: a topic may be another one */
 	PsMoment	last_turn;		/* when the loop came round, 0 before the first time */
 	int			lookup_interval_ms;
 	bool		lookup_settled; /* the look-up under way began while nothing moved */
 	bool		lookup_outdated;	/* it was under way when the stream was altered */
 	int			max_customers;	/* of a transaction */
-	int			cut_successes;	/* transactions since that was changed */
-	int			cut_patience;	/* so many before it grows */
-	bool		cut_grown;		/* since it was last too large */
+	int			budget_successes;	/* transactions since that was changed */
+	int			budget_patience;	/* so many before it grows */
+	bool		budget_grown;	/* since it was last too large */
 	bool		told;			/* a transaction was given up for what the worker is told, and nothing failed */
 	bool		recheck;		/* read the stream and its options again at the next attempt */
-	List	   *culprits;		/* messages that ended a worker: PsCulprit */
+	List	   *poison_messages;	/* messages that ended a worker: PsPoisonMessage */
 	int			doing;
 	int			failing;		/* what does not work */
 	int			failures;		/* in a row, but for those of a range */
 	List	   *failed;			/* the range that failed just now, of what failing.c knows */
 	List	   *suspects;		/* likewise */
-	int			upkeep_failures;
-	char	   *upkeep_error;	/* NULL: none */
+	int			retention_failures;
+	char	   *retention_error;	/* NULL: none */
 	PsMoment	next_attempt;
 	PsMoment	waits_until;	/* so long a wait for a lock is not taken for over without a batch */
 	PsMoment	next_report;
@@ -126,12 +126,12 @@ typedef struct PsWorker
 	int64		minute_messages;
 	int64		minute_dead;
 	PsMoment	minute_ends;
-	PsMoment	next_upkeep;
+	PsMoment	next_retention;
 	PsMoment	next_letters;	/* when the bytes of dead letters are looked at again */
-	int64		upkeep_page;	/* of event_ids, where the next step begins */
+	int64		retention_page; /* of event_ids, where the next step begins */
 	char	   *state;			/* as last written */
 	char	   *error;
-	PsSaid		said;			/* what the log has since the stream was well */
+	PsLoggedReasons logged;		/* what the log has since the stream was well */
 	char	   *client_error;	/* librdkafka's newest, since the last good look-up */
 } PsWorker;
 
@@ -143,24 +143,24 @@ extern void ps_assignment_update(PsWorker *worker);
 extern int64 ps_assignment_start_ms(PsStream *stream);
 
 /* identity.c: where a partition is to be read from that begins at its stored offset; sets what it has to verify */
-extern int64 ps_identity_begin(PsPartition *partition, int64 low);
+extern int64 ps_topic_identity_begin(PsPartition *partition, int64 low);
 
 /* Bars partitions of which an intake may hold messages of another topic; they are to be assigned again. */
-extern void ps_identity_doubt(PsWorker *worker, const PsIntake *intake);
+extern void ps_topic_identity_suspect(PsWorker *worker, const PsIntake *intake);
 
 /* Compares fingerprints with what was read; false when a topic is another one, and is to be assigned again. */
-extern bool ps_identity_verify(PsWorker *worker, const PsIntake *intake);
+extern bool ps_topic_identity_verify(PsWorker *worker, const PsIntake *intake);
 
 /* The fingerprint to be stored after a message that is finished, NULL: none is. */
-extern PsFingerprint ps_identity_next(const PsPartition *partition, const PsMessage *last);
+extern PsFingerprint ps_topic_identity_next(const PsPartition *partition, const PsMessage *last);
 
 /* Whether a row's offset is of another topic than the one that has these offsets now. */
-extern bool ps_identity_is_other(PsWorker *worker, const PsStoredOffset *row, int64 low, int64 high);
+extern bool ps_topic_identity_is_other(PsWorker *worker, const PsStoredOffset *row, int64 low, int64 high);
 
 /* Notes a turn of the loop, a look-up that begins, and its answer: each may give a reason to verify. */
-extern void ps_identity_note_turn(PsWorker *worker);
-extern void ps_identity_note_asked(PsWorker *worker);
-extern void ps_identity_note_answer(PsWorker *worker);
+extern void ps_topic_identity_note_turn(PsWorker *worker);
+extern void ps_topic_identity_note_asked(PsWorker *worker);
+extern void ps_topic_identity_note_answer(PsWorker *worker);
 
 /* balance.c: takes and gives back leases, so that all workers have their share; a change asks for a look-up */
 extern void ps_balance(PsWorker *worker);
@@ -182,25 +182,25 @@ extern PsMoment ps_batch_next_due(const PsWorker *worker);
 extern bool ps_batch_is_blocked(const PsWorker *worker);
 
 /* kept.c: how many entries' customers have rows that somebody keeps; looks which of those set aside are free again */
-extern int	ps_kept_count(const PsEntry *entries, int n);
-extern void ps_kept_probe(PsWorker *worker);
+extern int	ps_deferred_count_rows(const PsApplyItem *items, int n);
+extern void ps_deferred_probe_rows(PsWorker *worker);
 
 /* cut.c: how many customers, and so locks, a transaction may take */
-extern void ps_cut_reset(PsWorker *worker);
-extern void ps_cut_succeeded(PsWorker *worker);
+extern void ps_lock_budget_reset(PsWorker *worker);
+extern void ps_lock_budget_succeeded(PsWorker *worker);
 
 /* After the lock table was full; whether a smaller transaction can be tried. */
-extern bool ps_cut_shrink(PsWorker *worker);
+extern bool ps_lock_budget_shrink(PsWorker *worker);
 
 /* progress.c: what was read, and which messages of it are finished */
 extern void ps_progress_init(PsPartition *partition, const PsStoredOffset *stored, MemoryContext context);
 extern void ps_progress_forget(PsWorker *worker);
 extern bool ps_progress_read(PsWorker *worker, const PsMessage *message);
 extern void ps_progress_end(PsWorker *worker, const PsPosition *end);
-extern void ps_progress_mark(PsWorker *worker, const PsEntry *entries, int n, bool finished);
+extern void ps_progress_mark(PsWorker *worker, const PsApplyItem *items, int n, bool finished);
 
 /* The moves that a transaction over these entries, marked before, makes; how many. */
-extern int	ps_progress_moves(PsWorker *worker, const PsEntry *entries, int n, bool reading, PsOffsetMove *moves);
+extern int	ps_progress_moves(PsWorker *worker, const PsApplyItem *items, int n, bool reading, PsOffsetMove *moves);
 
 /* Takes over what was committed. */
 extern void ps_progress_committed(PsWorker *worker, const PsOffsetMove *moves, int n);
@@ -209,7 +209,7 @@ extern void ps_progress_committed(PsWorker *worker, const PsOffsetMove *moves, i
 extern PsMoment ps_progress_due(const PsWorker *worker);
 
 /* refused.c: shows what librdkafka refuses, in the rows of the partitions, until their offsets move */
-extern void ps_refused_note(PsWorker *worker, const PsIntake *intake);
+extern void ps_unreadable_note(PsWorker *worker, const PsIntake *intake);
 
 /* health.c: counts the start, and ends the process when too many came to nothing; what was asked is answered; a batch begins */
 extern void ps_health_start(PsWorker *worker);
@@ -226,37 +226,37 @@ extern void ps_health_count(PsWorker *worker, const PsCounts *counts);
 extern void ps_health_check(PsWorker *worker);
 
 /* culprit.c: reads what ended earlier workers, and notes what ends this one; refuses those among the entries */
-extern void ps_culprits_begin(PsWorker *worker);
-extern void ps_culprits_refuse(const PsWorker *worker, PsEntry *entries, int n);
+extern void ps_poison_begin(PsWorker *worker);
+extern void ps_poison_refuse(const PsWorker *worker, PsApplyItem *items, int n);
 
 /* Whether an error of that code may be an event's. */
-extern bool ps_culprit_is_data(int sqlerrcode);
+extern bool ps_poison_is_data(int sqlerrcode);
 
 /* failing.c: notes a range that could not be applied; and that one was, while there are suspects */
-extern void ps_failing_note(PsWorker *worker, const PsEntry *entries, int n);
-extern void ps_failing_applied(PsWorker *worker, const PsEntry *entries, int n);
+extern void ps_failure_note(PsWorker *worker, const PsApplyItem *items, int n);
+extern void ps_failure_applied(PsWorker *worker, const PsApplyItem *items, int n);
 
 /* After an error of what the worker was doing: how long the worker waits, and how long what has failed does. */
-extern int64 ps_failing_begin(PsWorker *worker, PsFault fault, int64 *next_attempt_ms);
+extern int64 ps_failure_begin(PsWorker *worker, PsFault fault, int64 *next_attempt_ms);
 
 /* The thing works again. */
-extern void ps_failing_over(PsWorker *worker, int doing);
+extern void ps_failure_over(PsWorker *worker, int doing);
 
 /* Each turn: suspects whose time has come are read again. */
-extern void ps_failing_turn(PsWorker *worker);
+extern void ps_failure_turn(PsWorker *worker);
 
 /* Whether a partition is not to be read yet; how many of the entries a transaction may take. */
-extern bool ps_failing_waits(const PsWorker *worker, int32 partition);
-extern int	ps_failing_cut(const PsWorker *worker, const PsEntry *entries, int n);
+extern bool ps_failure_waits(const PsWorker *worker, int32 partition);
+extern int	ps_failure_prefix(const PsWorker *worker, const PsApplyItem *items, int n);
 
 /* score_timer.c: starts the refresh of scores and segments when it is due */
 extern void ps_score_timer(void);
 
 /* retention.c: a step of retention, when one is due */
-extern void ps_upkeep(PsWorker *worker);
+extern void ps_retention(PsWorker *worker);
 
 /* After an error of a step: the stream runs on, and the next step comes later each time. */
-extern void ps_upkeep_failed(PsWorker *worker, const char *reason);
+extern void ps_retention_failed(PsWorker *worker, const char *reason);
 
 /* control.c: interrupts, reload, and whether the stream shall still run: may end the process */
 extern void ps_control_init(void);

@@ -39,7 +39,7 @@ spell_state(const PsWorker *worker, const char *state)
 static void
 log_change(const PsWorker *worker, const PsState *state, const PsStateChange *change)
 {
-	const char *what = ps_shadow_used() ? "rebuild of stream" : "stream";
+	const char *what = ps_rebuild_schema_used() ? "rebuild of stream" : "stream";
 	const char *name = worker->stream != NULL ? worker->stream->name : psprintf("%d", worker->stream_id);
 
 	if (is_well(state->state) && was_trouble(change->from))
@@ -54,7 +54,7 @@ log_change(const PsWorker *worker, const PsState *state, const PsStateChange *ch
 
 /* Remembers what was written. */
 static void
-remember(PsWorker *worker, const PsState *state)
+worker_state_remember(PsWorker *worker, const PsState *state)
 {
 	char	   *was = worker->state;
 	char	   *error = worker->error;
@@ -66,7 +66,7 @@ remember(PsWorker *worker, const PsState *state)
 	if (error != NULL)
 		pfree(error);
 	if (is_well(state->state) && state->error == NULL)
-		worker->said.n = 0;
+		worker->logged.n = 0;
 }
 
 static void
@@ -96,9 +96,9 @@ ps_worker_set_state(PsWorker *worker, const char *state, const char *error, cons
 
 	if (same && next_attempt_ms < 0 && strcmp(worker->error ? worker->error : "", error ? error : "") == 0)
 		return;
-	news = (error != NULL && ps_said_is_news(&worker->said, error)) || !same;
+	news = (error != NULL && ps_reason_is_new(&worker->logged, error)) || !same;
 	write_state(worker, &now, news, &change);
-	remember(worker, &now);
+	worker_state_remember(worker, &now);
 	if (news)
 		log_change(worker, &now, &change);
 }
@@ -114,21 +114,21 @@ ps_worker_set_held(PsWorker *worker, const char *state, const char *reason, cons
 	if (strcmp(worker->error ? worker->error : "", error) == 0)
 		return;
 	write_state(worker, &now, false, &change);
-	remember(worker, &now);
+	worker_state_remember(worker, &now);
 }
 
 void
 ps_worker_report_error(PsWorker *worker, ErrorData *error, bool news, int64 next_attempt_ms)
 {
-	bool		waits = ps_wait_explain(error);
+	bool		waits = ps_lock_wait_explain(error);
 	PsState		now = {spell_state(worker, waits ? "waiting" : "retrying"), error->message, error->hint, next_attempt_ms};
 	PsStateChange change;
 
 	if (waits)
-		news = ps_said_is_news(&worker->said, error->message);
+		news = ps_reason_is_new(&worker->logged, error->message);
 	ps_report_complain(waits ? error->message : NULL);
 	write_state(worker, &now, news, &change);
-	remember(worker, &now);
+	worker_state_remember(worker, &now);
 	if (waits && news)
 		log_change(worker, &now, &change);
 }
@@ -140,7 +140,7 @@ ps_worker_begin_state(PsWorker *worker)
 
 	if (now.state == NULL || strcmp(now.state, "starting") == 0)
 		return;
-	remember(worker, &now);
+	worker_state_remember(worker, &now);
 	if (now.error != NULL)
-		(void) ps_said_is_news(&worker->said, now.error);
+		(void) ps_reason_is_new(&worker->logged, now.error);
 }

@@ -111,7 +111,7 @@ ps_kafka_version_warning(const char *version)
 
 /* Raises that the option may not be set; the log shall not hold the statement, that may hold a secret. */
 static void
-refuse(const char *name, const char *hint)
+client_refuse(const char *name, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
@@ -136,22 +136,22 @@ ps_kafka_check_option(const char *name, const char *value, PsOptionPlace place, 
 	int			found = find_option(name);
 
 	if (found < 0)
-		refuse(name, "doc/reference.md lists the options of librdkafka that may be set.");
+		client_refuse(name, "doc/reference.md lists the options of librdkafka that may be set.");
 	if (known_options[found].allowed == ADDRESS && place != PS_OPTION_SERVER)
-		refuse(name, "Brokers are named by the server: CREATE SERVER ... OPTIONS (bootstrap_servers ...).");
+		client_refuse(name, "Brokers are named by the server: CREATE SERVER ... OPTIONS (bootstrap_servers ...).");
 	if (known_options[found].allowed == SECRET && place != PS_OPTION_USER_MAPPING)
-		refuse(name, "Keep it in a user mapping: CREATE USER MAPPING ... OPTIONS (...).");
+		client_refuse(name, "Keep it in a user mapping: CREATE USER MAPPING ... OPTIONS (...).");
 	if (place == PS_OPTION_SERVERS_STREAM &&
 		(strncmp(name, "security.", 9) == 0 || strncmp(name, "sasl.", 5) == 0 || strncmp(name, "ssl.", 4) == 0))
-		refuse(name, "How a password travels is for the server to say: ALTER SERVER ... OPTIONS (...).");
+		client_refuse(name, "How a password travels is for the server to say: ALTER SERVER ... OPTIONS (...).");
 	if (known_options[found].allowed == FILES && !superuser_arg(role) &&
 		!has_privs_of_role(role, ROLE_PG_READ_SERVER_FILES))
-		refuse(name, "Options that read files are for members of pg_read_server_files.");
+		client_refuse(name, "Options that read files are for members of pg_read_server_files.");
 	if (known_options[found].allowed == SUPERUSER && !superuser_arg(role))
-		refuse(name, "This option is for superusers.");
+		client_refuse(name, "This option is for superusers.");
 	if (strncmp(name, "sasl.mechanism", 14) == 0 && strcmp(value, "PLAIN") != 0 &&
 		strcmp(value, "SCRAM-SHA-256") != 0 && strcmp(value, "SCRAM-SHA-512") != 0)
-		refuse(name, "The mechanism must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.");
+		client_refuse(name, "The mechanism must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.");
 	/* librdkafka's default mechanism is GSSAPI, which runs commands */
 }
 

@@ -78,7 +78,7 @@ ps_consumer_assign(PsConsumer *consumer, const PsPosition *positions, int n)
 }
 
 static char *
-copy_bytes(const void *bytes, size_t len)
+consumer_copy_bytes(const void *bytes, size_t len)
 {
 	char	   *copy = palloc(len + 1);
 
@@ -118,7 +118,7 @@ copy_headers(PsMessage *message, const rd_kafka_message_t *from)
 			break;
 		bytes += strlen(name) + len;
 		copies[i].name = pstrdup(name);
-		copies[i].value = value ? copy_bytes(value, len) : NULL;
+		copies[i].value = value ? consumer_copy_bytes(value, len) : NULL;
 		copies[i].value_len = (int) len;
 		message->nheaders = (int) i + 1;
 	}
@@ -132,18 +132,18 @@ copy_headers(PsMessage *message, const rd_kafka_message_t *from)
  * count compressed bytes, so that it may be of any size.
  */
 static void
-copy_value(PsMessage *message, const rd_kafka_message_t *from)
+consumer_copy_value(PsMessage *message, const rd_kafka_message_t *from)
 {
 	size_t		kept = from->len <= ps_max_event_bytes ? from->len : Min(PS_KEPT_VALUE_BYTES, ps_max_event_bytes);
 
-	message->value = copy_bytes(from->payload, kept);
+	message->value = consumer_copy_bytes(from->payload, kept);
 	message->value_len = (int) kept;
 	message->value_cut = (int64) (from->len - kept);
 }
 
 /* Copies one message into the intake. */
 static void
-take_message(PsIntake *intake, const rd_kafka_message_t *from)
+consumer_take_message(PsIntake *intake, const rd_kafka_message_t *from)
 {
 	PsMessage  *message;
 	rd_kafka_timestamp_type_t type;
@@ -165,11 +165,11 @@ take_message(PsIntake *intake, const rd_kafka_message_t *from)
 	if (from->key != NULL)
 	{
 		message->key_len = (int) Min(from->key_len, PS_MAX_KEY_BYTES);
-		message->key = copy_bytes(from->key, message->key_len);
+		message->key = consumer_copy_bytes(from->key, message->key_len);
 		message->key_cut = (int64) from->key_len - message->key_len;
 	}
 	if (from->payload != NULL)
-		copy_value(message, from);
+		consumer_copy_value(message, from);
 	intake->bytes += copy_headers(message, from) + message->value_len + message->key_len + sizeof(PsMessage);
 }
 
@@ -185,9 +185,9 @@ add_position(List *list, int32 partition, int64 offset)
 
 /* Notes that librdkafka refuses what is at an offset: it tries again and again, and gives nothing behind it. */
 static void
-refuse(PsIntake *intake, int32 partition, int64 offset, const char *text)
+consumer_refuse(PsIntake *intake, int32 partition, int64 offset, const char *text)
 {
-	PsRefusal  *refusal = palloc(sizeof(PsRefusal));
+	PsUnreadable *refusal = palloc(sizeof(PsUnreadable));
 
 	refusal->partition = partition;
 	refusal->offset = offset;
@@ -197,7 +197,7 @@ refuse(PsIntake *intake, int32 partition, int64 offset, const char *text)
 
 /* Takes an error: of a partition, or of the client as a whole. */
 static void
-take_error(PsIntake *intake, rd_kafka_resp_err_t err, int32 partition, int64 offset, const char *text)
+consumer_take_error(PsIntake *intake, rd_kafka_resp_err_t err, int32 partition, int64 offset, const char *text)
 {
 	switch (err)
 	{
@@ -214,7 +214,7 @@ take_error(PsIntake *intake, rd_kafka_resp_err_t err, int32 partition, int64 off
 			intake->lost = add_position(intake->lost, partition, offset);
 			break;
 		case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
-			intake->doubted = lappend_int(intake->doubted, -1); /* until one is back, anything may happen */
+			intake->suspects = lappend_int(intake->suspects, -1);	/* until one is back, anything may happen */
 			intake->error = ps_text_of_error(text);
 			break;
 		case RD_KAFKA_RESP_ERR__BAD_MSG:
@@ -228,7 +228,7 @@ take_error(PsIntake *intake, rd_kafka_resp_err_t err, int32 partition, int64 off
 		case RD_KAFKA_RESP_ERR_INVALID_RECORD:
 		case RD_KAFKA_RESP_ERR_UNSUPPORTED_COMPRESSION_TYPE:
 			if (partition >= 0 && offset >= 0)
-				refuse(intake, partition, offset, text);
+				consumer_refuse(intake, partition, offset, text);
 			else
 				intake->error = ps_text_of_error(text);
 			break;
@@ -242,7 +242,7 @@ take_error(PsIntake *intake, rd_kafka_resp_err_t err, int32 partition, int64 off
  * in no other way, and librdkafka goes on fetching once there is one again.
  */
 static void
-take_log(PsIntake *intake, rd_kafka_event_t *event)
+consumer_take_log(PsIntake *intake, rd_kafka_event_t *event)
 {
 	const char *facility;
 	const char *line;
@@ -254,7 +254,7 @@ take_log(PsIntake *intake, rd_kafka_event_t *event)
 	partition = strstr(line, "]: broker unavailable");
 	while (partition != NULL && partition > line && *partition != '[')
 		partition--;
-	intake->doubted = lappend_int(intake->doubted, partition == NULL || *partition != '[' ? -1 : atoi(partition + 1));
+	intake->suspects = lappend_int(intake->suspects, partition == NULL || *partition != '[' ? -1 : atoi(partition + 1));
 }
 
 /* Takes what one event of the queue says. */
@@ -270,21 +270,21 @@ take_event(PsIntake *intake, rd_kafka_event_t *event)
 			while ((message = rd_kafka_event_message_next(event)) != NULL)
 			{
 				if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
-					take_message(intake, message);
+					consumer_take_message(intake, message);
 				else
-					take_error(intake, message->err, message->partition, message->offset,
-							   rd_kafka_message_errstr(message));
+					consumer_take_error(intake, message->err, message->partition, message->offset,
+										rd_kafka_message_errstr(message));
 			}
 			break;
 		case RD_KAFKA_EVENT_ERROR:
 			where = rd_kafka_event_topic_partition(event);
-			take_error(intake, rd_kafka_event_error(event), where ? where->partition : -1,
-					   where ? where->offset : -1, rd_kafka_event_error_string(event));
+			consumer_take_error(intake, rd_kafka_event_error(event), where ? where->partition : -1,
+								where ? where->offset : -1, rd_kafka_event_error_string(event));
 			if (where != NULL)
 				rd_kafka_topic_partition_destroy(where);
 			break;
 		case RD_KAFKA_EVENT_LOG:
-			take_log(intake, event);
+			consumer_take_log(intake, event);
 			break;
 		default:
 			break;				/* reports of group commits */

@@ -19,12 +19,12 @@ typedef struct PsPosition
 } PsPosition;
 
 /* A message, or the first of a batch of them, that librdkafka cannot read: its codec, its checksum, its size. */
-typedef struct PsRefusal
+typedef struct PsUnreadable
 {
 	int32		partition;
 	int64		offset;
 	const char *reason;
-} PsRefusal;
+} PsUnreadable;
 
 /* What one drain found; lives in the context that was current. */
 typedef struct PsIntake
@@ -36,8 +36,8 @@ typedef struct PsIntake
 	List	   *ends;			/* PsPosition: partitions read to their end */
 	List	   *lost;			/* PsPosition: partitions whose offset the topic no longer has, or that have no topic */
 	char	   *error;			/* newest error of the client, NULL if none */
-	List	   *refused;		/* PsRefusal */
-	List	   *doubted;		/* int: partitions that may be of another topic from here on; -1: all */
+	List	   *refused;		/* PsUnreadable */
+	List	   *suspects;		/* int: partitions that may be of another topic from here on; -1: all */
 	bool		exhausted;		/* nothing more was queued */
 } PsIntake;
 

@@ -97,7 +97,7 @@ look_up_partitions(PsLookup *lookup, int n)
 
 /* The thread: asks, then writes one byte. */
 static void *
-ask(void *arg)
+lookup_ask(void *arg)
 {
 	PsLookup   *lookup = arg;
 	int			n = count_partitions(lookup);
@@ -138,7 +138,7 @@ ps_lookup_start(PsLookup *lookup, int64 time_ms, int timeout_ms)
 	lookup->time_ms = time_ms;
 	lookup->timeout_ms = timeout_ms;
 
-	if (!ps_thread_start(ask, lookup))
+	if (!ps_thread_start(lookup_ask, lookup))
 		return false;
 	lookup->running = true;
 	return true;

@@ -72,7 +72,7 @@ add_jsonb(List *result, Jsonb *options, PsOptionPlace place, Oid role)
 }
 
 List *
-ps_connection_options(const char *server, const char *brokers, Jsonb *options, Oid role)
+ps_connection_options(const char *server, const char *bootstrap_servers, Jsonb *options, Oid role)
 {
 	List	   *result = NIL;
 
@@ -97,7 +97,7 @@ ps_connection_options(const char *server, const char *brokers, Jsonb *options, O
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("permission denied to name brokers"),
 					 errhint("Use server => ... with a server that a superuser has created and granted USAGE on.")));
-		result = ps_kafka_add_option(result, "bootstrap.servers", brokers);
+		result = ps_kafka_add_option(result, "bootstrap.servers", bootstrap_servers);
 	}
 	return add_jsonb(result, options, server != NULL ? PS_OPTION_SERVERS_STREAM : PS_OPTION_STREAM, role);
 }

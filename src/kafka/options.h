@@ -15,6 +15,6 @@
 #define PS_REACH_HINT "Check the brokers' addresses, and that they are reachable from the database server."
 
 /* PsKafkaOption list; server or brokers is NULL; every option is checked for that role. */
-extern List *ps_connection_options(const char *server, const char *brokers, Jsonb *options, Oid role);
+extern List *ps_connection_options(const char *server, const char *bootstrap_servers, Jsonb *options, Oid role);
 
 #endif							/* PS_OPTIONS_H */

@@ -79,7 +79,7 @@ static const struct
 };
 
 static void
-extend_deadline(PsProducer *producer)
+producer_extend_deadline(PsProducer *producer)
 {
 	producer->deadline = ps_moment_plus(ps_clock_now(), ANSWER_MS);
 	producer->trouble[0] = '\0';
@@ -87,7 +87,7 @@ extend_deadline(PsProducer *producer)
 
 /* The thread: makes the call of the stage. */
 static void *
-call(void *arg)
+producer_call(void *arg)
 {
 	PsProducer *producer = arg;
 	rd_kafka_error_t *error;
@@ -107,7 +107,7 @@ call(void *arg)
 }
 
 static void
-spend(PsProducer *producer, const char *error)
+fail_for_good(PsProducer *producer, const char *error)
 {
 	producer->stage = SPENT;
 	strlcpy(producer->error, error, ERROR_BYTES);
@@ -118,8 +118,8 @@ start_call(PsProducer *producer, Stage stage)
 {
 	producer->stage = stage;
 	producer->overdue = ps_moment_plus(ps_clock_now(), OVERDUE_MS);
-	if (!ps_thread_start(call, producer))
-		spend(producer, "could not start a thread");
+	if (!ps_thread_start(producer_call, producer))
+		fail_for_good(producer, "could not start a thread");
 }
 
 /* Takes the result of a call. */
@@ -134,12 +134,12 @@ finish_call(PsProducer *producer)
 		if (producer->stage == COMMITTING && producer->sent > 0)
 			producer->n = 0;	/* what was handed over meanwhile is not committed */
 		producer->stage = READY;
-		extend_deadline(producer);
+		producer_extend_deadline(producer);
 		return;
 	}
 	snprintf(text, ERROR_BYTES, "%s (%s)", rd_kafka_error_string(error), rd_kafka_error_name(error));
 	if (rd_kafka_error_is_fatal(error))
-		spend(producer, text);
+		fail_for_good(producer, text);
 	else if (rd_kafka_error_txn_requires_abort(error))
 	{
 		strlcpy(producer->error, text, ERROR_BYTES);
@@ -149,7 +149,7 @@ finish_call(PsProducer *producer)
 	else if (rd_kafka_error_is_retriable(error))
 		start_call(producer, producer->stage);	/* goes on where it was */
 	else
-		spend(producer, text);
+		fail_for_good(producer, text);
 	rd_kafka_error_destroy(error);
 }
 
@@ -164,7 +164,7 @@ ps_producer_create(List *options, const char *topic, const char *transactional_i
 	producer->queue = rd_kafka_queue_get_main(producer->rk);
 	rd_kafka_set_log_queue(producer->rk, producer->queue);
 	rd_kafka_queue_io_event_enable(producer->queue, producer->pipe[1], "x", 1);
-	extend_deadline(producer);
+	producer_extend_deadline(producer);
 	start_call(producer, STARTING);
 	return producer;
 }
@@ -178,7 +178,7 @@ ps_producer_send(PsProducer *producer, const PsMessage *messages, int n)
 	producer->sent = producer->answered = producer->refused = 0;
 	producer->aborted = producer->too_large = false;
 	producer->error[0] = '\0';
-	extend_deadline(producer);
+	producer_extend_deadline(producer);
 }
 
 void
@@ -215,13 +215,13 @@ take_reports(PsProducer *producer, rd_kafka_event_t *event)
 		if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
 			fail_batch(producer, message->err);
 		else
-			extend_deadline(producer);
+			producer_extend_deadline(producer);
 	}
 }
 
 /* librdkafka says only in its log why a transaction has failed. */
 static void
-take_log(PsProducer *producer, rd_kafka_event_t *event)
+producer_take_log(PsProducer *producer, rd_kafka_event_t *event)
 {
 	const char *facility;
 	const char *text;
@@ -235,7 +235,7 @@ take_log(PsProducer *producer, rd_kafka_event_t *event)
 }
 
 static void
-take_error(PsProducer *producer, rd_kafka_event_t *event)
+producer_take_error(PsProducer *producer, rd_kafka_event_t *event)
 {
 	rd_kafka_resp_err_t err = rd_kafka_event_error(event);
 	char text[	ERROR_BYTES];
@@ -248,7 +248,7 @@ take_error(PsProducer *producer, rd_kafka_event_t *event)
 		snprintf(producer->trouble, ERROR_BYTES, "%.400s (%s)", text, rd_kafka_err2name(err));
 		/* with a call under way its result says the same */
 		if (producer->stage == READY || producer->stage == SENDING)
-			spend(producer, producer->trouble);
+			fail_for_good(producer, producer->trouble);
 	}
 }
 
@@ -265,10 +265,10 @@ take_events(PsProducer *producer)
 				take_reports(producer, event);
 				break;
 			case RD_KAFKA_EVENT_ERROR:
-				take_error(producer, event);
+				producer_take_error(producer, event);
 				break;
 			case RD_KAFKA_EVENT_LOG:
-				take_log(producer, event);
+				producer_take_log(producer, event);
 				break;
 			default:
 				break;
@@ -279,7 +279,7 @@ take_events(PsProducer *producer)
 
 /* Gives one message to librdkafka, which copies it. */
 static rd_kafka_resp_err_t
-produce(PsProducer *producer, const PsMessage *message)
+producer_produce(PsProducer *producer, const PsMessage *message)
 {
 	rd_kafka_headers_t *headers = rd_kafka_headers_new(message->nheaders);
 	rd_kafka_resp_err_t err;
@@ -304,7 +304,7 @@ push_messages(PsProducer *producer)
 {
 	while (producer->sent < producer->n && !producer->aborted)
 	{
-		rd_kafka_resp_err_t err = produce(producer, &producer->messages[producer->sent]);
+		rd_kafka_resp_err_t err = producer_produce(producer, &producer->messages[producer->sent]);
 
 		if (err == RD_KAFKA_RESP_ERR__QUEUE_FULL)
 			return;
@@ -350,7 +350,7 @@ ps_producer_work(PsProducer *producer)
 	if (ended)
 		finish_call(producer);
 	else if (producer->stage != READY && producer->stage != SENDING && ps_clock_now() > producer->overdue)
-		spend(producer, "a call of librdkafka does not end");
+		fail_for_good(producer, "a call of librdkafka does not end");
 	if (producer->stage == READY && producer->n > 0 && !producer->aborted)
 		producer->stage = SENDING;
 	if (producer->stage == SENDING)

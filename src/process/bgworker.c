@@ -125,7 +125,7 @@ show_owner(Oid owner)
 
 /* Goes on with the rights of a role; false: there is none. */
 static bool
-become(Oid owner)
+bgworker_become(Oid owner)
 {
 	bool		exists;
 
@@ -177,14 +177,14 @@ ps_bgworker_connect(Oid database, Oid owner)
 	emit_log_hook = log_hook;
 	failure.message[0] = '\0';
 	ps_bgworker_settings();
-	return become(owner);
+	return bgworker_become(owner);
 }
 
 void
 ps_bgworker_end_if_ownerless(Oid owner, int stream_id)
 {
 	PsStream   *stream;
-	PsIdentity	identity;
+	PsSavedUser saved;
 	bool		exists;
 
 	StartTransactionCommand();
@@ -193,9 +193,9 @@ ps_bgworker_end_if_ownerless(Oid owner, int stream_id)
 	{
 		SPI_connect();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		identity = ps_become_owner();	/* who is gone has no right to read */
+		saved = ps_switch_to_owner();	/* who is gone has no right to read */
 		stream = ps_stream_find(NULL, stream_id);
-		ps_become_caller(identity);
+		ps_restore_user(saved);
 		if (stream != NULL && !SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(stream->owner)))
 			ps_stream_show_no_owner(stream);
 		PopActiveSnapshot();

@@ -11,30 +11,30 @@
 #include "utils/inval.h"
 #include "utils/syscache.h"
 
-bool		ps_watch_stream = true;
-bool		ps_watch_options = false;
+bool		ps_stream_invalidated = true;
+bool		ps_options_invalidated = false;
 
 static Oid	status_relid = InvalidOid;
 
 /* Somebody paused, resumed or dropped a stream, or dropped the table. */
 static void
-relation_changed(Datum arg, Oid relid)
+invalidation_relation_changed(Datum arg, Oid relid)
 {
 	if (relid == status_relid || relid == InvalidOid)
-		ps_watch_stream = true;
+		ps_stream_invalidated = true;
 }
 
 /* Somebody altered a server, a user mapping, a role, or who is its member. */
 static void
 connection_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
-	ps_watch_options = true;
+	ps_options_invalidated = true;
 }
 
 void
-ps_watch_begin(void)
+ps_invalidation_begin(void)
 {
-	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	CacheRegisterRelcacheCallback(invalidation_relation_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, connection_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, connection_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, connection_changed, (Datum) 0);
@@ -42,7 +42,7 @@ ps_watch_begin(void)
 }
 
 bool
-ps_watch_extension(void)
+ps_invalidation_has_extension(void)
 {
 	if (!OidIsValid(ps_own_schema(true)))
 		return false;
@@ -51,7 +51,7 @@ ps_watch_extension(void)
 }
 
 bool
-ps_watch_owner(const PsStream *stream)
+ps_invalidation_owns(const PsStream *stream)
 {
 	return stream->owner == GetSessionUserId() && SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(stream->owner));
 }

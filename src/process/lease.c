@@ -37,7 +37,7 @@ lease_tag(int stream_id, uint32 what, uint16 space)
 {
 	LOCKTAG		tag;
 
-	if (ps_shadow_used())
+	if (ps_rebuild_schema_used())
 		stream_id = PS_LEASE_OF_REBUILD(stream_id);
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) stream_id, what, space);
 	return tag;

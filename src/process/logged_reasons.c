@@ -25,15 +25,15 @@ hash_reason(const char *reason)
 }
 
 bool
-ps_said_is_news(PsSaid *said, const char *reason)
+ps_reason_is_new(PsLoggedReasons *logged, const char *reason)
 {
 	uint32		hash = hash_reason(reason);
 
-	for (int i = 0; i < said->n; i++)
-		if (said->reasons[i] == hash)
+	for (int i = 0; i < logged->n; i++)
+		if (logged->reasons[i] == hash)
 			return false;
-	if (said->n == PS_MAX_SAID)
+	if (logged->n == PS_MAX_LOGGED_REASONS)
 		return false;
-	said->reasons[said->n++] = hash;
+	logged->reasons[logged->n++] = hash;
 	return true;
 }

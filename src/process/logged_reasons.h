@@ -8,15 +8,15 @@
 
 #include "postgres.h"
 
-#define PS_MAX_SAID 8			/* reasons; more are not told */
+#define PS_MAX_LOGGED_REASONS 8 /* reasons; more are not told */
 
-typedef struct PsSaid
+typedef struct PsLoggedReasons
 {
-	uint32		reasons[PS_MAX_SAID];	/* hashes */
+	uint32		reasons[PS_MAX_LOGGED_REASONS]; /* hashes */
 	int			n;
-} PsSaid;
+} PsLoggedReasons;
 
 /* Whether a reason has not been told; then it counts as told. */
-extern bool ps_said_is_news(PsSaid *said, const char *reason);
+extern bool ps_reason_is_new(PsLoggedReasons *logged, const char *reason);
 
 #endif							/* PS_LOGGED_REASONS_H */

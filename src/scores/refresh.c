@@ -65,22 +65,22 @@ take_lease(void)
 static void
 note_giving_up(int code, Datum arg)
 {
-	PsIdentity	identity;
+	PsSavedUser saved;
 	const char *error = "it took too long, and did not end when it was cancelled";
 
-	if (!ps_contain_gave_up() || !has_lease)
+	if (!ps_user_code_gave_up() || !has_lease)
 		return;
-	(void) ps_contain_end();
+	(void) ps_user_code_end();
 	AbortOutOfAnyTransaction();
 	StartTransactionCommand();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	identity = ps_become_owner();
+	saved = ps_switch_to_owner();
 	if (segment_under_way != NULL)
 		ps_segment_note(segment_under_way, error);
 	else
 		ps_refresh_fail(psprintf("score function: %s", error));
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	PopActiveSnapshot();
 	SPI_finish();
 	CommitTransactionCommand();
@@ -127,7 +127,7 @@ set_local(const char *name, const char *value)
 
 /* Begins a transaction, in which nothing is done yet. */
 static void
-begin(PsRefresh *refresh)
+refresh_begin(PsRefresh *refresh)
 {
 	/* a batch sees what was committed while it waited for its locks */
 	set_local("transaction_isolation", "read committed");
@@ -149,12 +149,12 @@ ps_refresh_begin_batch(PsRefresh *refresh)
 		refresh->between();
 	MemoryContextReset(refresh->context);
 	refresh->batch_began = ps_clock_now();
-	begin(refresh);
+	refresh_begin(refresh);
 }
 
 /* Commits; false when there was no room for the notifications, and nothing is committed. */
 static bool
-commit(PsRefresh *refresh)
+refresh_commit(PsRefresh *refresh)
 {
 	ErrorData  *volatile error = NULL;
 
@@ -195,12 +195,12 @@ ps_refresh_commit_batch(PsRefresh *refresh, void (*write) (PsRefresh *refresh, v
 	if (write != NULL)
 		write(refresh, arg);
 	PS_FAILPOINT("refresh_before_commit");
-	if (!commit(refresh))
+	if (!refresh_commit(refresh))
 	{
 		refresh->counts = before;
-		begin(refresh);
+		refresh_begin(refresh);
 		write(refresh, arg);
-		(void) commit(refresh);
+		(void) refresh_commit(refresh);
 	}
 	refresh->counts.batch_ms = (ps_clock_now() - refresh->batch_began) / 1000.0;
 	if (refresh->locked)
@@ -214,7 +214,7 @@ typedef struct Key
 } Key;
 
 static int
-compare_keys(const void *a, const void *b)
+refresh_compare_keys(const void *a, const void *b)
 {
 	int64		x = ((const Key *) a)->key;
 	int64		y = ((const Key *) b)->key;
@@ -234,7 +234,7 @@ ps_refresh_lock(PsRefresh *refresh, const char **customer_ids, int n, int wait_m
 		sorted[i].key = ps_lock_key(customer_ids[i], strlen(customer_ids[i]));
 		sorted[i].index = i;
 	}
-	qsort(sorted, n, sizeof(Key), compare_keys);
+	qsort(sorted, n, sizeof(Key), refresh_compare_keys);
 	for (int i = 0; i < n; i++)
 		keys[i] = sorted[i].key;
 	refresh->locked_at = ps_clock_now();
@@ -293,8 +293,8 @@ ps_refresh_attempt(void (*work) (void *arg), void *arg)
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
-		in_code = ps_contain_is_on();
-		ending = in_code ? ps_contain_end() : NULL;
+		in_code = ps_user_code_is_on();
+		ending = in_code ? ps_user_code_end() : NULL;
 		if (ending != NULL)
 			error->message = psprintf("it %s", ending);
 		code_was_ended |= ending != NULL;
@@ -364,13 +364,13 @@ ps_refresh_return(PsRole role)
 void
 ps_refresh_begin_code(int timeout_ms, const char *setting)
 {
-	ps_contain_begin(timeout_ms, setting);
+	ps_user_code_begin(timeout_ms, setting);
 }
 
 void
 ps_refresh_end_code(const char *what)
 {
-	const char *ending = ps_contain_end();
+	const char *ending = ps_user_code_end();
 
 	if (ending == NULL)
 		return;

@@ -39,7 +39,7 @@ get_member(Jsonb *result, const char *name, enum jbvType type, const char *kind)
 
 /* Lets the function's result replace the defaults, as far as it has something. */
 static void
-take_result(PsScores *scores, Jsonb *result)
+score_function_take_result(PsScores *scores, Jsonb *result)
 {
 	JsonbValue *value;
 
@@ -69,7 +69,7 @@ take_result(PsScores *scores, Jsonb *result)
 
 /* Whoever owns a function may replace it: so he must have the rights with which it runs already. */
 static void
-check_owner(Oid function, Oid role)
+score_function_check_owner(Oid function, Oid role)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Oid			owner;
@@ -109,7 +109,7 @@ ps_score_function_check(Oid function, Oid role)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for function %s", format_procedure(function))));
-	check_owner(function, role);
+	score_function_check_owner(function, role);
 }
 
 void
@@ -145,7 +145,7 @@ ps_score_function_call(PsRefresh *refresh, PsScored **profiles, int n)
 	ps_refresh_return(back);
 	for (int i = 0; i < n; i++)
 		if (results[i] != (Datum) 0)
-			take_result(&profiles[i]->new, DatumGetJsonbP(results[i]));
+			score_function_take_result(&profiles[i]->new, DatumGetJsonbP(results[i]));
 }
 
 void

@@ -52,7 +52,7 @@ note_slow(PsRefresh *refresh, const ErrorData *error)
 
 /* Does the work of a range; halves it when something in it raises. */
 static void
-isolate(const Range *range)
+score_refresh_isolate(const Range *range)
 {
 	Range		half = *range;
 	PsRefreshCounts before = range->refresh->counts;
@@ -76,15 +76,15 @@ isolate(const Range *range)
 		return;
 	}
 	half.n = range->n / 2;
-	isolate(&half);
+	score_refresh_isolate(&half);
 	half.profiles += half.n;
 	half.n = range->n - half.n;
-	isolate(&half);
+	score_refresh_isolate(&half);
 }
 
 /* Computes, without any lock. */
 static void
-compute(void *arg)
+score_refresh_compute(void *arg)
 {
 	Range	   *range = arg;
 
@@ -96,7 +96,7 @@ compute(void *arg)
 }
 
 static bool
-differs(const PsScored *profile)
+score_refresh_differs(const PsScored *profile)
 {
 	return strcmp(profile->old.segment, profile->new.segment) != 0 ||
 		profile->old.churn_risk_score != profile->new.churn_risk_score ||
@@ -105,7 +105,7 @@ differs(const PsScored *profile)
 
 /* Writes, under the customers' locks; tells sinks what changed, and everybody who changed his segment. */
 static void
-write_range(void *arg)
+score_refresh_write_range(void *arg)
 {
 	Range	   *range = arg;
 	const char **changed = palloc(range->n * sizeof(char *));
@@ -124,7 +124,7 @@ write_range(void *arg)
 		if (!profile->written)
 			continue;
 		counts.done++;
-		if (!differs(profile))
+		if (!score_refresh_differs(profile))
 			continue;
 		changed[nchanged++] = profile->customer_id;
 		if (strcmp(profile->old.segment, profile->new.segment) == 0)
@@ -151,7 +151,7 @@ static void
 write_batch(PsRefresh *refresh, void *arg)
 {
 	Batch	   *batch = arg;
-	Range		range = {refresh, palloc(Max(batch->n, 1) * sizeof(PsScored *)), 0, write_range};
+	Range		range = {refresh, palloc(Max(batch->n, 1) * sizeof(PsScored *)), 0, score_refresh_write_range};
 	const char **ids = palloc(Max(batch->n, 1) * sizeof(char *));
 	bool	   *had = palloc(Max(batch->n, 1) * sizeof(bool));
 
@@ -161,7 +161,7 @@ write_batch(PsRefresh *refresh, void *arg)
 	for (int i = 0; i < batch->n; i++)
 		if (had[i] && batch->profiles[i]->found && !batch->profiles[i]->failed)
 			range.profiles[range.n++] = batch->profiles[i];
-	isolate(&range);
+	score_refresh_isolate(&range);
 	ps_refresh_progress(&refresh->counts);
 }
 
@@ -169,10 +169,10 @@ write_batch(PsRefresh *refresh, void *arg)
 static List *
 refresh_batch(PsRefresh *refresh, Batch *batch, List *later)
 {
-	Range		range = {refresh, batch->profiles, batch->n, compute};
+	Range		range = {refresh, batch->profiles, batch->n, score_refresh_compute};
 
 	ps_score_function_get(refresh);
-	isolate(&range);
+	score_refresh_isolate(&range);
 	ps_refresh_commit_batch(refresh, write_batch, batch);
 	MemoryContextSwitchTo(refresh->home);
 	for (int i = 0; i < batch->n; i++)
@@ -191,7 +191,7 @@ refresh_batch(PsRefresh *refresh, Batch *batch, List *later)
 
 /* Walks along the key; returns those who have to come again. */
 static List *
-walk(PsRefresh *refresh)
+score_refresh_walk(PsRefresh *refresh)
 {
 	char	   *after = pstrdup("");
 	List	   *later = NIL;
@@ -258,7 +258,7 @@ ps_scores_refresh(PsRefresh *refresh)
 	ps_refresh_begin_batch(refresh);
 	ps_refresh_commit_batch(refresh, write_begin, NULL);
 	MemoryContextSwitchTo(refresh->home);
-	later = walk(refresh);
+	later = score_refresh_walk(refresh);
 	for (int round = 1; round <= ROUNDS && later != NIL; round++)
 		later = come_again(refresh, later, round == ROUNDS ? WAIT_MS : 0);
 	refresh->counts.skipped += list_length(later);

@@ -34,7 +34,7 @@ static bool had_failed = false;
 
 /* Between batches: ends the process when it shall not run any more. */
 static void
-between(void)
+scorer_between(void)
 {
 	if (ConfigReloadPending)
 	{
@@ -47,9 +47,9 @@ between(void)
 
 /* Looks whether somebody else has done it, and whether the scores failed then. */
 static void
-look(void)
+scorer_look(void)
 {
-	PsRefresh	refresh = {.batch = BATCH,.between = between};
+	PsRefresh	refresh = {.batch = BATCH,.between = scorer_between};
 
 	if (!ps_refresh_start(&refresh))
 		return;
@@ -65,7 +65,7 @@ look(void)
 static void
 refresh_scores(void)
 {
-	PsRefresh	refresh = {.batch = BATCH,.between = between};
+	PsRefresh	refresh = {.batch = BATCH,.between = scorer_between};
 
 	if (!ps_refresh_start(&refresh))
 		return;
@@ -81,7 +81,7 @@ refresh_scores(void)
 static void
 refresh_segments(void)
 {
-	PsRefresh	refresh = {.batch = BATCH,.between = between};
+	PsRefresh	refresh = {.batch = BATCH,.between = scorer_between};
 
 	if (!ps_refresh_start(&refresh))
 		return;
@@ -92,7 +92,7 @@ refresh_segments(void)
 
 /* Shows an error that ended the refresh. */
 static void
-note_failure(const char *error)
+scorer_note_failure(const char *error)
 {
 	StartTransactionCommand();
 	if (OidIsValid(ps_own_schema(true)))
@@ -108,7 +108,7 @@ note_failure(const char *error)
 
 /* Does a part; an error ends that one alone. */
 static void
-run(void (*part) (void))
+scorer_run(void (*part) (void))
 {
 	PG_TRY();
 	{
@@ -132,8 +132,8 @@ run(void (*part) (void))
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
 		RESUME_INTERRUPTS();
-		(void) ps_wait_explain(error);
-		note_failure(error->message);
+		(void) ps_lock_wait_explain(error);
+		scorer_note_failure(error->message);
 	}
 	PG_END_TRY();
 }
@@ -146,14 +146,14 @@ profile_stream_scorer_main(Datum arg)
 	if (!ps_bgworker_connect(process.database, process.owner))
 		proc_exit(0);
 	SetConfigOption("application_name", "profile_stream scorer", PGC_USERSET, PGC_S_SESSION);
-	ps_wait_bound_process();
+	ps_lock_wait_bound_process();
 	/* where a procedure would be called from: what lives longer than its transactions */
 	PortalContext = AllocSetContextCreate(TopMemoryContext, "profile_stream scorer", ALLOCSET_DEFAULT_SIZES);
-	run(look);
+	scorer_run(scorer_look);
 	if (!was_due)
 		proc_exit(0);
 	/* what failed comes last: it may end this process */
-	run(had_failed ? refresh_segments : refresh_scores);
-	run(had_failed ? refresh_scores : refresh_segments);
+	scorer_run(had_failed ? refresh_segments : refresh_scores);
+	scorer_run(had_failed ? refresh_scores : refresh_segments);
 	proc_exit(0);
 }

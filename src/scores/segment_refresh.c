@@ -28,7 +28,7 @@ typedef struct Range
 
 /* Evaluates the predicate. */
 static void
-evaluate(void *arg)
+segment_refresh_evaluate(void *arg)
 {
 	Range	   *range = arg;
 	PsRole		back = ps_refresh_become(range->segment->owner);
@@ -43,7 +43,7 @@ evaluate(void *arg)
 
 /* Moves those whose locks are free, and tells of it; the others move another time. */
 static void
-write_range(PsRefresh *refresh, void *arg)
+segment_refresh_write_range(PsRefresh *refresh, void *arg)
 {
 	Range	   *range = arg;
 	int			n = range->nmoves;
@@ -113,7 +113,7 @@ refresh_segment(PsRefresh *refresh, const PsSegment *segment)
 
 		ps_refresh_begin_batch(refresh);
 		range.upto = ps_segments_range(range.after, refresh->batch);
-		raised = ps_refresh_attempt(evaluate, &range);
+		raised = ps_refresh_attempt(segment_refresh_evaluate, &range);
 		if (raised != NULL)
 		{
 			error = MemoryContextStrdup(refresh->home, raised->message);
@@ -121,7 +121,7 @@ refresh_segment(PsRefresh *refresh, const PsSegment *segment)
 			break;
 		}
 		range.nmoves = ps_segment_moves(segment->name, range.after, range.upto, range.matches, &range.moves);
-		ps_refresh_commit_batch(refresh, write_range, &range);
+		ps_refresh_commit_batch(refresh, segment_refresh_write_range, &range);
 		if (range.upto == NULL)
 			break;
 		range.after = MemoryContextStrdup(refresh->home, range.upto);

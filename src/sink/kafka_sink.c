@@ -34,10 +34,10 @@ typedef struct KafkaSink
 
 /* A change of the options, or of the topic, takes a new process: to end a producer may block. */
 static PsSinkState
-configure(PsSink *sink, const PsStream *stream, Oid role)
+kafka_sink_configure(PsSink *sink, const PsStream *stream, Oid role)
 {
 	KafkaSink  *self = (KafkaSink *) sink;
-	List	   *options = ps_connection_options(stream->server, stream->brokers, stream->options, role);
+	List	   *options = ps_connection_options(stream->server, stream->bootstrap_servers, stream->options, role);
 	const char *topic = stream->sinks[sink->kind];
 	MemoryContext old;
 	ListCell   *cell;
@@ -45,7 +45,7 @@ configure(PsSink *sink, const PsStream *stream, Oid role)
 	if (self->topic != NULL && strcmp(self->topic, topic) == 0 && ps_kafka_options_equal(self->options, options))
 		return PS_SINK_IDLE;
 	if (self->producer != NULL)
-		return PS_SINK_SPENT;
+		return PS_SINK_NEEDS_RESTART;
 	MemoryContextReset(self->settings_context);
 	old = MemoryContextSwitchTo(self->settings_context);
 	self->topic = pstrdup(topic);
@@ -81,7 +81,7 @@ make_update(PsMessage *message, const PsPending *pending)
 }
 
 static int
-read_updates(PsSink *sink)
+read_changelog(PsSink *sink)
 {
 	KafkaSink  *self = (KafkaSink *) sink;
 	PsPending  *pending;
@@ -103,7 +103,7 @@ read_letters(PsSink *sink)
 }
 
 static void
-connect_sink(PsSink *sink)
+kafka_sink_connect_sink(PsSink *sink)
 {
 	KafkaSink  *self = (KafkaSink *) sink;
 	MemoryContext old;
@@ -119,11 +119,11 @@ connect_sink(PsSink *sink)
 }
 
 static void
-send_batch(PsSink *sink)
+kafka_sink_send_batch(PsSink *sink)
 {
 	KafkaSink  *self = (KafkaSink *) sink;
 
-	connect_sink(sink);
+	kafka_sink_connect_sink(sink);
 	self->refused = false;
 	ps_producer_send(self->producer, self->messages, self->n);
 }
@@ -136,7 +136,7 @@ take_too_large(KafkaSink *self)
 	self->split = true;
 	self->sink.limit = Max(self->n / 2, 1);
 	if (!self->refused)
-		return PS_SINK_AGAIN;
+		return PS_SINK_RETRY_NOW;
 	ps_producer_discard(self->producer);
 	return PS_SINK_IDLE;
 }
@@ -151,11 +151,11 @@ take_failed(KafkaSink *self)
 	bool		follows = self->split;
 
 	self->split = false;
-	return follows ? PS_SINK_AGAIN : PS_SINK_FAILED;
+	return follows ? PS_SINK_RETRY_NOW : PS_SINK_FAILED;
 }
 
 static PsSinkState
-work(PsSink *sink, int ready)
+kafka_sink_work(PsSink *sink, int ready)
 {
 	KafkaSink  *self = (KafkaSink *) sink;
 
@@ -174,11 +174,11 @@ work(PsSink *sink, int ready)
 		case PS_PRODUCER_SPENT:
 			break;
 	}
-	return PS_SINK_SPENT;
+	return PS_SINK_NEEDS_RESTART;
 }
 
 static pgsocket
-socket_of(PsSink *sink)
+kafka_sink_socket_of(PsSink *sink)
 {
 	KafkaSink  *self = (KafkaSink *) sink;
 
@@ -186,19 +186,19 @@ socket_of(PsSink *sink)
 }
 
 static int
-events(PsSink *sink)
+kafka_sink_events(PsSink *sink)
 {
 	return WL_SOCKET_READABLE;
 }
 
 static long
-timeout_ms(PsSink *sink)
+kafka_sink_timeout_ms(PsSink *sink)
 {
 	return -1;
 }
 
 static const char *
-error(PsSink *sink, const char **hint)
+kafka_sink_error(PsSink *sink, const char **hint)
 {
 	return ps_producer_error(((KafkaSink *) sink)->producer, hint);
 }
@@ -212,7 +212,7 @@ count_refused(KafkaSink *self)
 }
 
 static int64
-finish_updates(PsSink *sink)
+finish_changelog(PsSink *sink)
 {
 	ps_outbox_delivered(sink->stream_id, sink->kind, sink->last);
 	return count_refused((KafkaSink *) sink);
@@ -228,7 +228,7 @@ finish_letters(PsSink *sink)
 }
 
 static void
-disconnect(PsSink *sink)
+kafka_sink_disconnect(PsSink *sink)
 {
 	KafkaSink  *self = (KafkaSink *) sink;
 
@@ -239,15 +239,15 @@ disconnect(PsSink *sink)
 }
 
 static const PsSinkMethods updates_methods = {
-	configure, connect_sink, read_updates, send_batch, work, socket_of, events, timeout_ms, error, finish_updates, disconnect
+	kafka_sink_configure, kafka_sink_connect_sink, read_changelog, kafka_sink_send_batch, kafka_sink_work, kafka_sink_socket_of, kafka_sink_events, kafka_sink_timeout_ms, kafka_sink_error, finish_changelog, kafka_sink_disconnect
 };
 
 static const PsSinkMethods letters_methods = {
-	configure, connect_sink, read_letters, send_batch, work, socket_of, events, timeout_ms, error, finish_letters, disconnect
+	kafka_sink_configure, kafka_sink_connect_sink, read_letters, kafka_sink_send_batch, kafka_sink_work, kafka_sink_socket_of, kafka_sink_events, kafka_sink_timeout_ms, kafka_sink_error, finish_letters, kafka_sink_disconnect
 };
 
 static PsSink *
-create(const PsSinkMethods *methods)
+kafka_sink_create(const PsSinkMethods *methods)
 {
 	KafkaSink  *self = palloc0(sizeof(KafkaSink));
 
@@ -257,13 +257,13 @@ create(const PsSinkMethods *methods)
 }
 
 PsSink *
-ps_updates_sink_create(void)
+ps_changelog_sink_create(void)
 {
-	return create(&updates_methods);
+	return kafka_sink_create(&updates_methods);
 }
 
 PsSink *
 ps_dead_letters_sink_create(void)
 {
-	return create(&letters_methods);
+	return kafka_sink_create(&letters_methods);
 }

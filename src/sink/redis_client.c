@@ -94,7 +94,7 @@ close_context(void *arg)
 }
 
 static PsRedisState
-fail(PsRedis *redis, const char *error, const char *hint)
+redis_client_fail(PsRedis *redis, const char *error, const char *hint)
 {
 	ps_text_put(redis->error, sizeof(redis->error), error, strlen(error));
 	redis->hint = hint;
@@ -106,8 +106,8 @@ fail(PsRedis *redis, const char *error, const char *hint)
 static PsRedisState
 fail_connection(PsRedis *redis, const char *reason)
 {
-	return fail(redis, psprintf("%s Redis: %s", redis->phase == CONNECTING ? "could not connect to" : "lost the connection to", ps_text_of_error(reason)),
-				"Check the address, and that Redis is reachable from the database server.");
+	return redis_client_fail(redis, psprintf("%s Redis: %s", redis->phase == CONNECTING ? "could not connect to" : "lost the connection to", ps_text_of_error(reason)),
+							 "Check the address, and that Redis is reachable from the database server.");
 }
 
 /*
@@ -122,18 +122,18 @@ fail_answer(PsRedis *redis, const char *command, const char *text)
 
 	if (origin != NULL)
 		length = Min(length, origin - text);
-	return fail(redis, psprintf("Redis refused %s: %s", command, ps_text_of_bytes(text, length, MAX_ANSWER_SHOWN)), ps_redis_hint(text));
+	return redis_client_fail(redis, psprintf("Redis refused %s: %s", command, ps_text_of_bytes(text, length, MAX_ANSWER_SHOWN)), ps_redis_hint(text));
 }
 
 static void
-extend_deadline(PsRedis *redis, int ms)
+redis_client_extend_deadline(PsRedis *redis, int ms)
 {
 	redis->deadline = ps_moment_plus(ps_clock_now(), ms);
 }
 
 /* Puts a command into the output: its words, the last of which is NULL; returns the first. */
 static const char *
-append(PsRedis *redis,...)
+redis_client_append(PsRedis *redis,...)
 {
 	const char *words[MAX_WORDS];
 	size_t		lengths[MAX_WORDS];
@@ -157,22 +157,22 @@ append(PsRedis *redis,...)
 
 /* Says who we are, and that older connections of this writer are over. */
 static void
-greet(PsRedis *redis)
+redis_client_greet(PsRedis *redis)
 {
 	const PsRedisTarget *target = redis->target;
 	const char **next = redis->greetings;
 
 	if (target->password != NULL && target->username != NULL)
-		*next++ = append(redis, "AUTH", target->username, target->password, NULL);
+		*next++ = redis_client_append(redis, "AUTH", target->username, target->password, NULL);
 	else if (target->password != NULL)
-		*next++ = append(redis, "AUTH", target->password, NULL);
+		*next++ = redis_client_append(redis, "AUTH", target->password, NULL);
 	if (target->database != 0)
-		*next++ = append(redis, "SELECT", psprintf("%d", target->database), NULL);
-	*next++ = append(redis, "SCRIPT", "LOAD", script, NULL);
-	*next++ = append(redis, "SET", redis->token_key, redis->token, "EX", TOKEN_TTL, NULL);
+		*next++ = redis_client_append(redis, "SELECT", psprintf("%d", target->database), NULL);
+	*next++ = redis_client_append(redis, "SCRIPT", "LOAD", script, NULL);
+	*next++ = redis_client_append(redis, "SET", redis->token_key, redis->token, "EX", TOKEN_TTL, NULL);
 	redis->ngreetings = next - redis->greetings;
 	redis->phase = GREETING;
-	extend_deadline(redis, ANSWER_MS);
+	redis_client_extend_deadline(redis, ANSWER_MS);
 }
 
 /* Puts the pipeline into the output. */
@@ -186,8 +186,8 @@ append_items(PsRedis *redis)
 		char		version[24];
 
 		snprintf(version, sizeof(version), INT64_FORMAT, item->version);
-		append(redis, "EVALSHA", redis->script_sha, "2", key, redis->token_key, redis->token, version, redis->ttl,
-			   item->document != NULL ? item->document : "", NULL);
+		redis_client_append(redis, "EVALSHA", redis->script_sha, "2", key, redis->token_key, redis->token, version, redis->ttl,
+							item->document != NULL ? item->document : "", NULL);
 		pfree(key);
 	}
 }
@@ -220,7 +220,7 @@ ps_redis_open(const PsRedisTarget *target, const char *prefix, int ttl_s, const 
 		(void) fail_connection(redis, "out of memory");
 	else if (redis->context->err != 0)
 		(void) fail_connection(redis, redis->context->errstr);
-	extend_deadline(redis, CONNECT_MS);
+	redis_client_extend_deadline(redis, CONNECT_MS);
 	return redis;
 }
 
@@ -236,7 +236,7 @@ ps_redis_send(PsRedis *redis, PsRedisItem *items, int n)
 	if (redis->phase == READY)
 	{
 		append_items(redis);
-		extend_deadline(redis, ANSWER_MS);
+		redis_client_extend_deadline(redis, ANSWER_MS);
 	}
 }
 
@@ -251,7 +251,7 @@ take_greeting(PsRedis *redis, const redisReply * reply)
 	if (strcmp(command, "SCRIPT") == 0)
 	{
 		if (reply->type != REDIS_REPLY_STRING || reply->len != sizeof(redis->script_sha) - 1)
-			return fail(redis, "Redis answered what was not asked", NULL);
+			return redis_client_fail(redis, "Redis answered what was not asked", NULL);
 		memcpy(redis->script_sha, reply->str, sizeof(redis->script_sha));
 	}
 	if (redis->greeted == redis->ngreetings)
@@ -264,12 +264,12 @@ take_greeting(PsRedis *redis, const redisReply * reply)
 
 /* Takes the answer to the next item. One key's own trouble is not the others'. */
 static PsRedisState
-take_result(PsRedis *redis, const redisReply * reply)
+redis_client_take_result(PsRedis *redis, const redisReply * reply)
 {
 	PsRedisItem *item = &redis->items[redis->answered];
 
 	if (redis->answered == redis->nitems)
-		return fail(redis, "Redis answered what was not asked", NULL);
+		return redis_client_fail(redis, "Redis answered what was not asked", NULL);
 	if (reply->type == REDIS_REPLY_ERROR && strstr(reply->str, "WRONGTYPE") == NULL)
 		return fail_answer(redis, "a profile", reply->str);
 	if (reply->type == REDIS_REPLY_ERROR)
@@ -305,13 +305,13 @@ read_answers(PsRedis *redis)
 		const char *strange = find_strange(redis->context->reader);
 
 		if (strange != NULL)
-			return fail(redis, strange, "Check the address: what answers there is no Redis, or is broken.");
+			return redis_client_fail(redis, strange, "Check the address: what answers there is no Redis, or is broken.");
 		if (redisGetReplyFromReader(redis->context, &reply) != REDIS_OK)
 			return fail_connection(redis, redis->context->errstr);
 		if (reply == NULL)
 			break;
-		extend_deadline(redis, ANSWER_MS);
-		state = redis->phase == GREETING ? take_greeting(redis, reply) : take_result(redis, reply);
+		redis_client_extend_deadline(redis, ANSWER_MS);
+		state = redis->phase == GREETING ? take_greeting(redis, reply) : redis_client_take_result(redis, reply);
 		freeReplyObject(reply);
 	}
 	return state;
@@ -319,7 +319,7 @@ read_answers(PsRedis *redis)
 
 /* The socket can be written: it is connected, or never will be. */
 static PsRedisState
-finish_connecting(PsRedis *redis)
+redis_client_finish_connecting(PsRedis *redis)
 {
 	int			error = 0;
 	socklen_t	length = sizeof(error);
@@ -328,7 +328,7 @@ finish_connecting(PsRedis *redis)
 		error = errno;
 	if (error != 0)
 		return fail_connection(redis, strerror(error));
-	greet(redis);
+	redis_client_greet(redis);
 	return PS_REDIS_BUSY;
 }
 
@@ -347,7 +347,7 @@ ps_redis_work(PsRedis *redis, int ready)
 
 	if (redis->phase == CLOSED)
 		return PS_REDIS_FAILED;
-	if (redis->phase == CONNECTING && (ready & WL_SOCKET_WRITEABLE) && finish_connecting(redis) == PS_REDIS_FAILED)
+	if (redis->phase == CONNECTING && (ready & WL_SOCKET_WRITEABLE) && redis_client_finish_connecting(redis) == PS_REDIS_FAILED)
 		return PS_REDIS_FAILED;
 	if (redis->phase != CONNECTING && (ready & WL_SOCKET_READABLE) && read_answers(redis) == PS_REDIS_FAILED)
 		return PS_REDIS_FAILED;

@@ -21,7 +21,7 @@
 
 /* Raises that an option is wrong; the log shall not hold the statement, that may hold a secret. */
 static void
-refuse(int code, const char *message, const char *name, const char *hint)
+redis_options_refuse(int code, const char *message, const char *name, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(code),
@@ -32,7 +32,7 @@ refuse(int code, const char *message, const char *name, const char *hint)
 
 /* Reads a whole number within bounds, or returns -1. */
 static int
-read_number(const char *text, int least, int most)
+redis_options_read_number(const char *text, int least, int most)
 {
 	char	   *end;
 	long		number = strtol(text, &end, 10);
@@ -48,38 +48,38 @@ ps_redis_check_option(const char *name, const char *value, bool in_mapping, Oid 
 	if (in_mapping)
 	{
 		if (strcmp(name, "username") != 0 && strcmp(name, "password") != 0)
-			refuse(ERRCODE_FDW_INVALID_OPTION_NAME, "option \"%s\" is not allowed here", name,
-				   "A user mapping has username and password.");
+			redis_options_refuse(ERRCODE_FDW_INVALID_OPTION_NAME, "option \"%s\" is not allowed here", name,
+								 "A user mapping has username and password.");
 		if (*value == '\0')
 			invalid = "It must not be empty.";
 	}
 	else if (strcmp(name, "host") == 0)
 		invalid = *value == '\0' ? "It must not be empty." : NULL;
 	else if (strcmp(name, "port") == 0)
-		invalid = read_number(value, 1, 65535) < 0 ? "It must be 1 to 65535." : NULL;
+		invalid = redis_options_read_number(value, 1, 65535) < 0 ? "It must be 1 to 65535." : NULL;
 	else if (strcmp(name, "database") == 0)
-		invalid = read_number(value, 0, PG_INT16_MAX) < 0 ? "It must be the number of a database of that Redis." : NULL;
+		invalid = redis_options_read_number(value, 0, PG_INT16_MAX) < 0 ? "It must be the number of a database of that Redis." : NULL;
 	else if (strcmp(name, "unix_socket") == 0)
 	{
 		if (!superuser_arg(role))
-			refuse(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied to set option \"%s\"", name,
-				   "Sockets in the server's file system are for superusers.");
+			redis_options_refuse(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied to set option \"%s\"", name,
+								 "Sockets in the server's file system are for superusers.");
 		if (*value != '/' || strlen(value) >= sizeof(((struct sockaddr_un *) NULL)->sun_path))
 			invalid = "It must be an absolute path that a socket can have.";
 	}
 	else if (strcmp(name, "sslmode") == 0)
 	{
 		if (strcmp(value, "disable") != 0)
-			refuse(ERRCODE_FEATURE_NOT_SUPPORTED, "\"%s\" other than disable is not supported for Redis", name,
-				   "Use a unix socket, or a local TLS tunnel such as stunnel.");
+			redis_options_refuse(ERRCODE_FEATURE_NOT_SUPPORTED, "\"%s\" other than disable is not supported for Redis", name,
+								 "Use a unix socket, or a local TLS tunnel such as stunnel.");
 	}
 	else
-		refuse(ERRCODE_FDW_INVALID_OPTION_NAME, "option \"%s\" is not allowed here", name,
-			   strcmp(name, "username") == 0 || strcmp(name, "password") == 0
-			   ? "Keep it in a user mapping: CREATE USER MAPPING ... OPTIONS (...)."
-			   : "A server has host, port, unix_socket, database and sslmode.");
+		redis_options_refuse(ERRCODE_FDW_INVALID_OPTION_NAME, "option \"%s\" is not allowed here", name,
+							 strcmp(name, "username") == 0 || strcmp(name, "password") == 0
+							 ? "Keep it in a user mapping: CREATE USER MAPPING ... OPTIONS (...)."
+							 : "A server has host, port, unix_socket, database and sslmode.");
 	if (invalid != NULL)
-		refuse(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE, "invalid value for option \"%s\"", name, invalid);
+		redis_options_refuse(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE, "invalid value for option \"%s\"", name, invalid);
 }
 
 /* Takes options over into the target. */

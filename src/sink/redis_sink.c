@@ -23,7 +23,7 @@ typedef struct RedisSink
 } RedisSink;
 
 static void
-disconnect(PsSink *sink)
+redis_sink_disconnect(PsSink *sink)
 {
 	RedisSink  *self = (RedisSink *) sink;
 
@@ -35,13 +35,13 @@ disconnect(PsSink *sink)
 
 /* It may be another Redis, or another password: what was sent is sent again. */
 static PsSinkState
-configure(PsSink *sink, const PsStream *stream, Oid role)
+redis_sink_configure(PsSink *sink, const PsStream *stream, Oid role)
 {
 	RedisSink  *self = (RedisSink *) sink;
 
 	self->target = ps_redis_target(stream->sinks[PS_SINK_REDIS], role);
 	self->stream = stream;
-	return PS_SINK_AGAIN;
+	return PS_SINK_RETRY_NOW;
 }
 
 static int
@@ -63,7 +63,7 @@ read_batch(PsSink *sink)
 }
 
 static void
-connect_sink(PsSink *sink)
+redis_sink_connect_sink(PsSink *sink)
 {
 	RedisSink  *self = (RedisSink *) sink;
 	MemoryContext old;
@@ -78,16 +78,16 @@ connect_sink(PsSink *sink)
 }
 
 static void
-send_batch(PsSink *sink)
+redis_sink_send_batch(PsSink *sink)
 {
 	RedisSink  *self = (RedisSink *) sink;
 
-	connect_sink(sink);
+	redis_sink_connect_sink(sink);
 	ps_redis_send(self->redis, self->items, self->nitems);
 }
 
 static PsSinkState
-work(PsSink *sink, int ready)
+redis_sink_work(PsSink *sink, int ready)
 {
 	static const PsSinkState states[] = {
 		[PS_REDIS_IDLE] = PS_SINK_IDLE,
@@ -100,7 +100,7 @@ work(PsSink *sink, int ready)
 }
 
 static pgsocket
-socket_of(PsSink *sink)
+redis_sink_socket_of(PsSink *sink)
 {
 	RedisSink  *self = (RedisSink *) sink;
 
@@ -108,13 +108,13 @@ socket_of(PsSink *sink)
 }
 
 static int
-events(PsSink *sink)
+redis_sink_events(PsSink *sink)
 {
 	return ps_redis_events(((RedisSink *) sink)->redis);
 }
 
 static long
-timeout_ms(PsSink *sink)
+redis_sink_timeout_ms(PsSink *sink)
 {
 	RedisSink  *self = (RedisSink *) sink;
 
@@ -122,7 +122,7 @@ timeout_ms(PsSink *sink)
 }
 
 static const char *
-error(PsSink *sink, const char **hint)
+redis_sink_error(PsSink *sink, const char **hint)
 {
 	const char *reason = ps_redis_error(((RedisSink *) sink)->redis, hint);
 
@@ -130,7 +130,7 @@ error(PsSink *sink, const char **hint)
 }
 
 static int64
-finish(PsSink *sink)
+redis_sink_finish(PsSink *sink)
 {
 	RedisSink  *self = (RedisSink *) sink;
 	int64		refused = 0;
@@ -142,7 +142,7 @@ finish(PsSink *sink)
 }
 
 static const PsSinkMethods methods = {
-	configure, connect_sink, read_batch, send_batch, work, socket_of, events, timeout_ms, error, finish, disconnect
+	redis_sink_configure, redis_sink_connect_sink, read_batch, redis_sink_send_batch, redis_sink_work, redis_sink_socket_of, redis_sink_events, redis_sink_timeout_ms, redis_sink_error, redis_sink_finish, redis_sink_disconnect
 };
 
 PsSink *

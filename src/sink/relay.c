@@ -47,7 +47,7 @@ PGDLLEXPORT void profile_stream_relay_main(Datum arg);
 static PsSink *(*const create_sink[PS_SINK_KINDS]) (void) =
 {
 	[PS_SINK_REDIS] = ps_redis_sink_create,
-		[PS_SINK_UPDATES] = ps_updates_sink_create,
+		[PS_SINK_CHANGELOG] = ps_changelog_sink_create,
 		[PS_SINK_DEAD_LETTERS] = ps_dead_letters_sink_create,
 };
 
@@ -75,7 +75,7 @@ finish_batch(PsRelay *relay)
 	ps_outbox_count(relay->stream_id, relay->sink->kind, relay->nitems - refused, refused);
 	ps_relay_rest(relay);
 	ps_relay_commit(relay);
-	ps_wait_over();
+	ps_lock_wait_over();
 	PS_FAILPOINT("relay_after_delete");
 	relay->failures = 0;
 	relay->connected = relay->shown = true;
@@ -85,7 +85,7 @@ finish_batch(PsRelay *relay)
 
 /* The sink can be delivered to, and there is nothing to deliver yet. */
 static void
-finish_connecting(PsRelay *relay)
+relay_finish_connecting(PsRelay *relay)
 {
 	relay->connected = true;
 	relay->failures = 0;
@@ -107,21 +107,21 @@ act_on(PsRelay *relay, PsSinkState state)
 	if (state == PS_SINK_IDLE && relay->nitems > 0)
 		finish_batch(relay);
 	else if (state == PS_SINK_IDLE && relay->connecting && !relay->connected)
-		finish_connecting(relay);
+		relay_finish_connecting(relay);
 	if (state == PS_SINK_IDLE)
 		return;
-	if (state != PS_SINK_AGAIN && (relay->nitems > 0 || (relay->connecting && !relay->connected)) &&
+	if (state != PS_SINK_RETRY_NOW && (relay->nitems > 0 || (relay->connecting && !relay->connected)) &&
 		(error = relay->sink->methods->error(relay->sink, &hint)) != NULL)
 		error = pstrdup(error);
 	if (state != PS_SINK_BUSY)
 		give_up(relay);
 	if (state == PS_SINK_FAILED && error != NULL)
 		ps_relay_back_off(relay, error, hint);
-	else if (state == PS_SINK_SPENT && error == NULL)
+	else if (state == PS_SINK_NEEDS_RESTART && error == NULL)
 		proc_exit(1);			/* the postmaster starts another one in a second */
-	else if (state == PS_SINK_SPENT)
+	else if (state == PS_SINK_NEEDS_RESTART)
 	{
-		relay->spent = true;
+		relay->needs_restart = true;
 		relay->next_attempt = ps_moment_plus(ps_clock_now(), NEW_PROCESS_MS);
 		ps_relay_show_error(relay, error, hint, NEW_PROCESS_MS);
 	}
@@ -131,24 +131,24 @@ act_on(PsRelay *relay, PsSinkState state)
 
 /* Reads the stream again; ends the process when it shall not run. */
 static void
-check_stream(PsRelay *relay)
+relay_check_stream(PsRelay *relay)
 {
 	MemoryContext context = AllocSetContextCreate(relay->turn_context, "profile_stream stream", ALLOCSET_SMALL_SIZES);
 	PsStream   *stream = NULL;
 	PsSinkState state = PS_SINK_IDLE;
 
-	ps_watch_stream = ps_watch_options = false;
+	ps_stream_invalidated = ps_options_invalidated = false;
 	StartTransactionCommand();
 	ps_lock_definitions(AccessShareLock);
 	ps_extension_check();
-	if (ps_watch_extension())
+	if (ps_invalidation_has_extension())
 	{
 		SPI_connect();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		MemoryContextSwitchTo(context);
 		stream = ps_stream_find(NULL, relay->stream_id);
 		if (stream != NULL && (!stream->enabled || ps_stream_is_foreign(stream) || stream->sinks[relay->sink->kind] == NULL ||
-							   !ps_watch_owner(stream)))
+							   !ps_invalidation_owns(stream)))
 			stream = NULL;
 		if (stream != NULL)
 			state = relay->sink->methods->configure(relay->sink, stream, GetUserId());
@@ -176,7 +176,7 @@ move_outbox(PsRelay *relay)
 	ps_relay_begin(relay);
 	(void) ps_outbox_move(relay->stream_id, relay->sink->kind, MOVE_ROWS, relay->nitems > 0 ? relay->sink->last : 0);
 	ps_relay_commit(relay);
-	ps_wait_over();
+	ps_lock_wait_over();
 	relay->next_move = ps_moment_plus(ps_clock_now(), MOVE_MS);
 }
 
@@ -193,7 +193,7 @@ take_batch(PsRelay *relay)
 	MemoryContextSwitchTo(relay->batch_context);
 	n = sink->methods->read(sink);
 	ps_relay_commit(relay);
-	ps_wait_over();
+	ps_lock_wait_over();
 	relay->nitems = n;
 	relay->drained = n < sink->limit;
 	if (n == 0)
@@ -205,7 +205,7 @@ take_batch(PsRelay *relay)
 
 /* Waits for the outbox to be looked into, or for the sink; returns what is ready. */
 static int
-wait_for_work(PsRelay *relay)
+relay_wait_for_work(PsRelay *relay)
 {
 	const PsSinkMethods *methods = relay->sink->methods;
 	int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
@@ -228,51 +228,51 @@ wait_for_work(PsRelay *relay)
 
 /* One turn of the loop. */
 static void
-serve(PsRelay *relay)
+relay_serve(PsRelay *relay)
 {
 	PsSinkState state;
 
 	/* when the stream has to be read again first, its tables may be gone */
-	if (relay->sink->kind != PS_SINK_DEAD_LETTERS && !ps_watch_stream &&
+	if (relay->sink->kind != PS_SINK_DEAD_LETTERS && !ps_stream_invalidated &&
 		((relay->nitems == 0 && relay->drained) || ps_clock_now() >= relay->next_move))
 		move_outbox(relay);
-	if (relay->nitems == 0 && !ps_watch_stream && ps_clock_now() >= relay->next_attempt)
+	if (relay->nitems == 0 && !ps_stream_invalidated && ps_clock_now() >= relay->next_attempt)
 		take_batch(relay);
-	if (!relay->connected && !ps_watch_stream && ps_clock_now() >= relay->next_attempt)
+	if (!relay->connected && !ps_stream_invalidated && ps_clock_now() >= relay->next_attempt)
 	{
 		relay->sink->methods->connect(relay->sink);
 		relay->connecting = true;
 	}
 	state = relay->sink->methods->work(relay->sink, 0);
 	if (state == PS_SINK_BUSY || relay->nitems == 0)
-		state = relay->sink->methods->work(relay->sink, wait_for_work(relay));
+		state = relay->sink->methods->work(relay->sink, relay_wait_for_work(relay));
 	act_on(relay, state);
 }
 
 static void
-control(PsRelay *relay)
+relay_control(PsRelay *relay)
 {
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
-		ps_watch_stream = true; /* the cluster may have another name */
+		ps_stream_invalidated = true;	/* the cluster may have another name */
 	}
 	AcceptInvalidationMessages();
-	if (ps_watch_options)
+	if (ps_options_invalidated)
 		ps_bgworker_end_if_ownerless(GetSessionUserId(), relay->stream_id);
-	if ((ps_watch_stream || ps_watch_options || ps_extension_is_doubtful()) && ps_clock_now() >= relay->next_attempt)
-		check_stream(relay);
+	if ((ps_stream_invalidated || ps_options_invalidated || ps_extension_is_doubtful()) && ps_clock_now() >= relay->next_attempt)
+		relay_check_stream(relay);
 	if (!ps_enabled)
 		proc_exit(0);
-	if (relay->spent && ps_clock_now() >= relay->next_attempt)
+	if (relay->needs_restart && ps_clock_now() >= relay->next_attempt)
 		proc_exit(1);
 }
 
 /* Recovers from an ERROR: shows it, and reads the stream again after a back-off. */
 static void
-recover(PsRelay *relay)
+relay_recover(PsRelay *relay)
 {
 	ErrorData  *error;
 
@@ -283,10 +283,10 @@ recover(PsRelay *relay)
 	AbortOutOfAnyTransaction();
 	RESUME_INTERRUPTS();
 	give_up(relay);
-	ps_watch_stream = true;
+	ps_stream_invalidated = true;
 	PG_TRY();
 	{
-		(void) ps_wait_explain(error);
+		(void) ps_lock_wait_explain(error);
 		ps_relay_back_off(relay, error->message, error->hint);
 	}
 	PG_CATCH();
@@ -302,7 +302,7 @@ recover(PsRelay *relay)
 
 /* Connects, and becomes one of the stream's relays. */
 static void
-start(PsRelay *relay, int stream_id)
+relay_start(PsRelay *relay, int stream_id)
 {
 	PsProcess	process = ps_bgworker_process();
 	int			kind;
@@ -311,7 +311,7 @@ start(PsRelay *relay, int stream_id)
 	if (!ps_bgworker_connect(process.database, process.owner))
 		ps_bgworker_end_if_ownerless(process.owner, stream_id);
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);	/* what is lost is delivered again */
-	ps_watch_begin();
+	ps_invalidation_begin();
 
 	relay->stream_id = stream_id;
 	relay->context = AllocSetContextCreate(TopMemoryContext, "profile_stream relay", ALLOCSET_DEFAULT_SIZES);
@@ -329,7 +329,7 @@ start(PsRelay *relay, int stream_id)
 	CommitTransactionCommand();
 	if (!ps_lease_become_worker(stream_id, process.number))
 		proc_exit(0);
-	ps_wait_bound_process();
+	ps_lock_wait_bound_process();
 }
 
 void
@@ -337,22 +337,22 @@ profile_stream_relay_main(Datum arg)
 {
 	PsRelay		relay = {0};
 
-	start(&relay, DatumGetInt32(arg));
+	relay_start(&relay, DatumGetInt32(arg));
 	for (;;)
 	{
 		MemoryContextSwitchTo(relay.turn_context);
 		MemoryContextReset(relay.turn_context);
 		PG_TRY();
 		{
-			control(&relay);
-			if (relay.spent)
-				(void) wait_for_work(&relay);
+			relay_control(&relay);
+			if (relay.needs_restart)
+				(void) relay_wait_for_work(&relay);
 			else
-				serve(&relay);
+				relay_serve(&relay);
 		}
 		PG_CATCH();
 		{
-			recover(&relay);
+			relay_recover(&relay);
 		}
 		PG_END_TRY();
 	}

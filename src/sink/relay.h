@@ -22,7 +22,7 @@ typedef struct PsRelay
 	PsSink	   *sink;
 	int			nitems;			/* on their way */
 	int			failures;		/* in a row */
-	bool		spent;			/* another process has to go on, at the next attempt */
+	bool		needs_restart;	/* another process has to go on, at the next attempt */
 	bool		drained;		/* the last batch took all that was pending */
 	PsMoment	taken_at;		/* when the last batch was */
 	PsMoment	next_move;
@@ -31,7 +31,7 @@ typedef struct PsRelay
 	bool		connected;		/* so that nothing is wrong while there is nothing to deliver */
 	bool		shown;			/* that it is well, since the process began */
 	char	   *error;			/* as last shown, NULL: none */
-	PsSaid		said;			/* what the log has since nothing was wrong */
+	PsLoggedReasons logged;		/* what the log has since nothing was wrong */
 } PsRelay;
 
 /* A transaction with SPI and a snapshot, when nobody is just taking what was to be delivered away. */

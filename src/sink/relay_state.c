@@ -51,7 +51,7 @@ note_error(PsRelay *relay, const char *error)
 		pfree(relay->error);
 	relay->error = copy;
 	if (error == NULL)
-		relay->said.n = 0;
+		relay->logged.n = 0;
 }
 
 void
@@ -78,7 +78,7 @@ ps_relay_show_error(PsRelay *relay, const char *error, const char *hint, int64 n
 {
 	PsState		now = {"retrying", error, hint, next_attempt_ms};
 	PsStateChange change;
-	bool		news = ps_said_is_news(&relay->said, error);
+	bool		news = ps_reason_is_new(&relay->logged, error);
 
 	if (news)
 		ereport(LOG, (errmsg("stream \"%s\" cannot deliver to its sink \"%s\": %s", relay->stream ? relay->stream->name : "",

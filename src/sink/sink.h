@@ -18,8 +18,8 @@ typedef enum PsSinkState
 	PS_SINK_IDLE,				/* whatever was sent is delivered, or refused for good */
 	PS_SINK_BUSY,
 	PS_SINK_FAILED,				/* what was sent is not delivered, and nothing more will be before disconnect() */
-	PS_SINK_AGAIN,				/* likewise, but not for something that a pause would cure */
-	PS_SINK_SPENT				/* likewise, and only another process can go on */
+	PS_SINK_RETRY_NOW,			/* likewise, but not for something that a pause would cure */
+	PS_SINK_NEEDS_RESTART		/* likewise, and only another process can go on */
 } PsSinkState;
 
 typedef struct PsSinkMethods PsSinkMethods;
@@ -69,7 +69,7 @@ struct PsSinkMethods
 
 /* One of each kind, in the current memory context. */
 extern PsSink *ps_redis_sink_create(void);
-extern PsSink *ps_updates_sink_create(void);
+extern PsSink *ps_changelog_sink_create(void);
 extern PsSink *ps_dead_letters_sink_create(void);
 
 #endif							/* PS_SINK_H */

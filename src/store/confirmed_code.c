@@ -106,10 +106,10 @@ trigger_data(FunctionCallInfo fcinfo)
 
 /* Takes the confirmation of a row away; the trigger's arguments are its kind and the columns of its key. */
 static void
-withdraw(const TriggerData *trigger, HeapTuple row)
+confirmed_code_withdraw(const TriggerData *trigger, HeapTuple row)
 {
 	TupleDesc	desc = trigger->tg_relation->rd_att;
-	PsIdentity	identity;
+	PsSavedUser saved;
 	StringInfoData key;
 	Datum		args[2];
 
@@ -120,9 +120,9 @@ withdraw(const TriggerData *trigger, HeapTuple row)
 	args[0] = CStringGetTextDatum(trigger->tg_trigger->tgargs[0]);
 	args[1] = CStringGetTextDatum(key.data);
 	SPI_connect();
-	identity = ps_become_owner();
+	saved = ps_switch_to_owner();
 	(void) write_own(&withdraw_plan, args, NULL, SPI_OK_DELETE);
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 	SPI_finish();
 }
 
@@ -139,8 +139,8 @@ ps_definition_written(PG_FUNCTION_ARGS)
 	/* whoever knows of it already learns that it may not run; a subscription fires no trigger of statements */
 	CacheInvalidateRelcache(trigger->tg_relation);
 	if (update)
-		withdraw(trigger, trigger->tg_trigtuple);
-	withdraw(trigger, row);
+		confirmed_code_withdraw(trigger, trigger->tg_trigtuple);
+	confirmed_code_withdraw(trigger, row);
 	return PointerGetDatum(row);
 }
 

@@ -33,18 +33,18 @@
 	"DELETE FROM " schema ".window_chunks c WHERE c.customer_id = $1"
 
 #define CONCERN \
-	"profile_stream.dead_letter_concern(ROW(d.*)::profile_stream.dead_letters, $1)"
+	"profile_stream.dead_letter_relation(ROW(d.*)::profile_stream.dead_letters, $1)"
 
 #define DELETE_LETTERS(schema) \
 	"DELETE FROM " schema ".dead_letters d WHERE " CONCERN " = 'own'"
 
 #define REDACTED(column) \
-	"pg_catalog.convert_from(profile_stream.without_mentions(pg_catalog.convert_to(" column ", 'UTF8'), $1, false), 'UTF8')"
+	"pg_catalog.convert_from(profile_stream.redact_id(pg_catalog.convert_to(" column ", 'UTF8'), $1, false), 'UTF8')"
 
 /* bytes of a header that are no text are in the letter as hexadecimal digits */
 #define REDACT_LETTERS(schema) \
-	"UPDATE " schema ".dead_letters d SET key = profile_stream.without_mentions(d.key, $1, false)," \
-	" value = profile_stream.without_mentions(d.value, $1, true)," \
+	"UPDATE " schema ".dead_letters d SET key = profile_stream.redact_id(d.key, $1, false)," \
+	" value = profile_stream.redact_id(d.value, $1, true)," \
 	" headers = pg_catalog.replace(" REDACTED("d.headers::text") "," \
 	" pg_catalog.encode(pg_catalog.convert_to($1, 'UTF8'), 'hex'), pg_catalog.encode('[erased]', 'hex'))::jsonb," \
 	" errors = ARRAY(SELECT " REDACTED("e.error") " FROM pg_catalog.unnest(d.errors) WITH ORDINALITY e(error, n) ORDER BY e.n)," \
@@ -53,19 +53,19 @@
 
 #define REDACT_STATUS(schema) \
 	"UPDATE " schema ".stream_status t SET error = " REDACTED("t.error") ", hint = " REDACTED("t.hint") \
-	" WHERE profile_stream.mentions(pg_catalog.convert_to(pg_catalog.concat_ws(' ', t.error, t.hint), 'UTF8'), $1, false)"
+	" WHERE profile_stream.contains_id(pg_catalog.convert_to(pg_catalog.concat_ws(' ', t.error, t.hint), 'UTF8'), $1, false)"
 
 #define REDACT_OFFSETS(schema) \
 	"UPDATE " schema ".stream_offsets o SET error = " REDACTED("o.error") \
-	" WHERE profile_stream.mentions(pg_catalog.convert_to(o.error, 'UTF8'), $1, false)"
+	" WHERE profile_stream.contains_id(pg_catalog.convert_to(o.error, 'UTF8'), $1, false)"
 
 #define REDACT_SINKS \
 	"UPDATE profile_stream.sink_status t SET error = " REDACTED("t.error") ", hint = " REDACTED("t.hint") \
-	" WHERE profile_stream.mentions(pg_catalog.convert_to(pg_catalog.concat_ws(' ', t.error, t.hint), 'UTF8'), $1, false)"
+	" WHERE profile_stream.contains_id(pg_catalog.convert_to(pg_catalog.concat_ws(' ', t.error, t.hint), 'UTF8'), $1, false)"
 
 #define REDACT_LOG \
 	"UPDATE profile_stream.stream_log t SET reason = " REDACTED("t.reason") ", hint = " REDACTED("t.hint") \
-	" WHERE profile_stream.mentions(pg_catalog.convert_to(pg_catalog.concat_ws(' ', t.reason, t.hint), 'UTF8'), $1, false)"
+	" WHERE profile_stream.contains_id(pg_catalog.convert_to(pg_catalog.concat_ws(' ', t.reason, t.hint), 'UTF8'), $1, false)"
 
 #define DELETE_MEMBERSHIPS \
 	"DELETE FROM profile_stream.segment_members m WHERE m.customer_id = $1"
@@ -76,7 +76,7 @@
 /* errors that refreshes of scores and segments met */
 #define REDACT_ERROR(table) \
 	"UPDATE profile_stream." table " t SET error = " REDACTED("t.error") \
-	" WHERE profile_stream.mentions(pg_catalog.convert_to(t.error, 'UTF8'), $1, false)"
+	" WHERE profile_stream.contains_id(pg_catalog.convert_to(t.error, 'UTF8'), $1, false)"
 
 static const char *const ids_sql[] = BOTH(DELETE_IDS);
 static const char *const profile_sql[] = BOTH(DELETE_PROFILE);
@@ -91,7 +91,7 @@ static const char channels_sql[] =
 
 /* Runs a statement on a customer; returns how many rows it wrote. */
 static int64
-run(const char *sql, Datum *args)
+customer_erasure_run(const char *sql, Datum *args)
 {
 	static const Oid types[PS_ERASURE_ARGS] = {TEXTOID, INT8OID, INT8OID};
 
@@ -102,9 +102,9 @@ run(const char *sql, Datum *args)
 static int64
 run_both(const char *const *sql, Datum *args)
 {
-	int64		served = run(sql[0], args);
+	int64		served = customer_erasure_run(sql[0], args);
 
-	(void) run(sql[1], args);
+	(void) customer_erasure_run(sql[1], args);
 	return served;
 }
 
@@ -122,10 +122,10 @@ ps_erasure_args(const char *customer_id, Datum *args)
 static void
 redact_log(Datum *args)
 {
-	PsIdentity	identity = ps_become_owner();
+	PsSavedUser saved = ps_switch_to_owner();
 
-	(void) run(REDACT_LOG, args);
-	ps_become_caller(identity);
+	(void) customer_erasure_run(REDACT_LOG, args);
+	ps_restore_user(saved);
 }
 
 /* Keeps a rebuild from writing until this transaction ends, or from beginning. */
@@ -145,21 +145,21 @@ ps_erasure_remove(const char *customer_id, PsErased *erased)
 	Datum		args[PS_ERASURE_ARGS];
 
 	ps_erasure_args(customer_id, args);
-	erased->event_ids = run(ids_sql[0], args);
+	erased->event_ids = customer_erasure_run(ids_sql[0], args);
 	lock_shadow();
-	(void) run(ids_sql[1], args);
+	(void) customer_erasure_run(ids_sql[1], args);
 	erased->profiles = run_both(profile_sql, args);
 	erased->chunks = run_both(chunks_sql, args);
 	erased->dead_letters = run_both(letters_sql, args);
 	erased->redacted = run_both(mentions_sql, args);
 	(void) run_both(status_sql, args);
 	(void) run_both(offsets_sql, args);
-	(void) run(REDACT_SINKS, args);
+	(void) customer_erasure_run(REDACT_SINKS, args);
 	redact_log(args);
-	(void) run(DELETE_MEMBERSHIPS, args);
-	(void) run(DELETE_SEGMENT_CHANGES, args);
-	(void) run(REDACT_ERROR("score_refresh"), args);
-	(void) run(REDACT_ERROR("segments"), args);
+	(void) customer_erasure_run(DELETE_MEMBERSHIPS, args);
+	(void) customer_erasure_run(DELETE_SEGMENT_CHANGES, args);
+	(void) customer_erasure_run(REDACT_ERROR("score_refresh"), args);
+	(void) customer_erasure_run(REDACT_ERROR("segments"), args);
 }
 
 List *

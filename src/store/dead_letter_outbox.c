@@ -73,7 +73,7 @@ ps_dead_letter_outbox_add(int stream_id, Datum ids)
 }
 
 int64
-ps_dead_letter_outbox_refill(int stream_id)
+ps_dead_letter_outbox_resync(int stream_id)
 {
 	Datum		args[1] = {Int32GetDatum(stream_id)};
 

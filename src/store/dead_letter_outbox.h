@@ -13,7 +13,7 @@
 extern void ps_dead_letter_outbox_add(int stream_id, Datum ids);
 
 /* Notes all letters of a stream; returns how many. */
-extern int64 ps_dead_letter_outbox_refill(int stream_id);
+extern int64 ps_dead_letter_outbox_resync(int stream_id);
 
 /*
  * Reads the oldest that are noted, at most limit and about as many bytes, as

@@ -80,7 +80,7 @@ find_visible(const Datum *filters, const bool *nulls, Datum *visible)
 
 /* Fills the first arguments of the statements that choose letters. */
 static void
-choose(const Datum *filters, const bool *nulls, Datum *args, char *flags)
+dead_letter_repair_choose(const Datum *filters, const bool *nulls, Datum *args, char *flags)
 {
 	bool		limited = find_visible(filters, nulls, &args[PS_LETTER_FILTERS]);
 
@@ -97,7 +97,7 @@ ps_dead_letters_lock(const Datum *filters, const bool *nulls, Datum after_id, bo
 	Datum		args[CHOSEN_ARGS + 2];
 	char		flags[CHOSEN_ARGS + 2];
 
-	choose(filters, nulls, args, flags);
+	dead_letter_repair_choose(filters, nulls, args, flags);
 	args[CHOSEN_ARGS] = after_id;
 	flags[CHOSEN_ARGS] = from_first ? 'n' : ' ';
 	args[CHOSEN_ARGS + 1] = Int64GetDatum(max_letters);
@@ -127,6 +127,6 @@ ps_dead_letters_discard(const Datum *filters, const bool *nulls)
 	Datum		args[CHOSEN_ARGS];
 	char		flags[CHOSEN_ARGS];
 
-	choose(filters, nulls, args, flags);
+	dead_letter_repair_choose(filters, nulls, args, flags);
 	return (int64) ps_plan_run_filtered(discard_sql, CHOSEN_ARGS, types, args, flags, false);
 }

@@ -223,7 +223,7 @@ ps_dead_letters_add(const PsDeadLetter *letters, int n,
 	args[NCOLUMNS + 3] = TimestampTzGetDatum(now);
 	added = ps_plan_run(&add_plan, args, nulls, SPI_OK_INSERT_RETURNING);
 	/* what a rebuild does stays with it */
-	if (added > 0 && source->stream_id != 0 && !ps_shadow_used())
+	if (added > 0 && source->stream_id != 0 && !ps_rebuild_schema_used())
 		note_added(source->stream_id, added);
 	check_present(args, source->stream_id, added, n);
 }

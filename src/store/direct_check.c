@@ -4,7 +4,7 @@
  *	  checks what it writes. This is what nodeModifyTable.c, execMain.c and
  *	  execReplication.c do for INSERT and UPDATE, and where we do it:
  *
- *	  kind of relation, table access method		not plain: ps_plain_is_plain()
+ *	  kind of relation, table access method		not plain: ps_direct_is_plain()
  *	  partitions, their constraints, children	not plain
  *	  triggers of any kind, so foreign keys, constraint triggers and
  *	  transition tables too						not plain
@@ -14,17 +14,17 @@
  *												not plain
  *	  columns that were added or dropped		not plain
  *	  exclusion and deferrable constraints		not plain: open_indexes()
- *	  hooks that check rights or audit			not taken: ps_plain_is_allowed()
+ *	  hooks that check rights or audit			not taken: ps_direct_is_allowed()
  *	  rights									those of the tables' owner: owner.c
  *	  read-only transactions					not taken, so that the executor
- *												complains: ps_plain_open()
- *	  NOT NULL and CHECK constraints			ps_plain_check_row()
- *	  defaults of columns that we do not write	ps_plain_insert()
+ *												complains: ps_direct_open()
+ *	  NOT NULL and CHECK constraints			ps_direct_check_row()
+ *	  defaults of columns that we do not write	ps_direct_insert()
  *	  replica identity, row filters and column lists of publications
  *												CheckCmdReplicaIdentity()
  *	  unique, partial and expression indexes, HOT, summarizing indexes
  *												ExecInsertIndexTuples()
- *	  a row that changed meanwhile				ps_plain_update() raises
+ *	  a row that changed meanwhile				ps_direct_update() raises
  *	  predicate locks of SERIALIZABLE			taken by heap and nbtree
  *
  *	  test/sql/direct_access.sql shows each of them.
@@ -42,14 +42,14 @@
 #include "utils/rel.h"
 
 bool
-ps_plain_is_allowed(void)
+ps_direct_is_allowed(void)
 {
 	/* who installs that hook wants to see every statement: sepgsql, pgaudit */
-	return ps_direct_access && !ps_contain_others_check();
+	return ps_direct_access && !ps_user_code_others_check();
 }
 
 bool
-ps_plain_is_plain(Relation relation, const Oid *types, int ntypes, int ncolumns)
+ps_direct_is_plain(Relation relation, const Oid *types, int ntypes, int ncolumns)
 {
 	TupleDesc	desc = RelationGetDescr(relation);
 
@@ -74,14 +74,14 @@ ps_plain_is_plain(Relation relation, const Oid *types, int ntypes, int ncolumns)
 }
 
 void
-ps_plain_check_row(const PsPlainTable *table, TupleTableSlot *slot)
+ps_direct_check_row(const PsDirectTable *table, TupleTableSlot *slot)
 {
 	if (RelationGetDescr(table->relation)->constr != NULL)
 	{
-		PsIdentity	identity = ps_become_owner();	/* for what constraints compute */
+		PsSavedUser saved = ps_switch_to_owner();	/* for what constraints compute */
 
 		ExecConstraints(table->result, slot, table->estate);
-		ps_become_caller(identity);
+		ps_restore_user(saved);
 	}
 	ResetPerTupleExprContext(table->estate);
 }

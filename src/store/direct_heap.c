@@ -34,7 +34,7 @@
 
 /* Finds the index among the open ones and prepares a scan of it; false when it is not as expected. */
 static bool
-begin_scan(PsPlainTable *table, const char *name)
+begin_scan(PsDirectTable *table, const char *name)
 {
 	for (int i = 0; i < table->result->ri_NumIndices; i++)
 	{
@@ -59,7 +59,7 @@ begin_scan(PsPlainTable *table, const char *name)
 
 /* Whether every index is kept by just inserting into it. */
 static bool
-open_indexes(PsPlainTable *table)
+open_indexes(PsDirectTable *table)
 {
 	table->estate = CreateExecutorState();
 	table->result = makeNode(ResultRelInfo);
@@ -73,33 +73,33 @@ open_indexes(PsPlainTable *table)
 }
 
 bool
-ps_plain_open(PsPlainTable *table, const char *name, const char *index,
-			  const Oid *types, int ntypes, int ncolumns)
+ps_direct_open(PsDirectTable *table, const char *name, const char *index,
+			   const Oid *types, int ntypes, int ncolumns)
 {
-	Oid			relid = ps_own_table(ps_shadow_schema(name), name);
+	Oid			relid = ps_own_table(ps_rebuild_schema_of(name), name);
 
-	memset(table, 0, sizeof(PsPlainTable));
-	if (!ps_plain_is_allowed() || !OidIsValid(relid) || XactReadOnly)
+	memset(table, 0, sizeof(PsDirectTable));
+	if (!ps_direct_is_allowed() || !OidIsValid(relid) || XactReadOnly)
 		return false;
 	table->relation = table_open(relid, RowExclusiveLock);
-	if (ps_plain_is_plain(table->relation, types, ntypes, ncolumns) && open_indexes(table) && begin_scan(table, index))
+	if (ps_direct_is_plain(table->relation, types, ntypes, ncolumns) && open_indexes(table) && begin_scan(table, index))
 	{
 		table->updated = table_slot_create(table->relation, NULL);
 		table->nblocks = RelationGetNumberOfBlocks(table->relation);
 		table->command = GetCurrentCommandId(true);
 		return true;
 	}
-	ps_plain_close(table);
+	ps_direct_close(table);
 	return false;
 }
 
 HeapTuple
-ps_plain_find(PsPlainTable *table, Datum key)
+ps_direct_find(PsDirectTable *table, Datum key)
 {
 	table->key.sk_argument = key;
 	table->inserting = InvalidTransactionId;
 	index_rescan(table->scan, &table->key, 1, NULL, 0);
-	return ps_plain_find_next(table);
+	return ps_direct_find_next(table);
 }
 
 /*
@@ -108,7 +108,7 @@ ps_plain_find(PsPlainTable *table, Datum key)
  * nobody else notes what pruning frees.
  */
 static void
-prune(PsPlainTable *table, Buffer buffer, Size needed)
+direct_heap_prune(PsDirectTable *table, Buffer buffer, Size needed)
 {
 	BlockNumber block = BufferGetBlockNumber(buffer);
 	Size		room;
@@ -128,7 +128,7 @@ prune(PsPlainTable *table, Buffer buffer, Size needed)
  * after each update; here it is pruned when the next update would not fit.
  */
 static HeapTuple
-fetch(PsPlainTable *table, ItemPointer tid)
+direct_heap_fetch(PsDirectTable *table, ItemPointer tid)
 {
 	Buffer		buffer = ReadBuffer(table->relation, ItemPointerGetBlockNumber(tid));
 	HeapTupleData row;
@@ -139,47 +139,47 @@ fetch(PsPlainTable *table, ItemPointer tid)
 		copy = heap_copytuple(&row);
 	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
 	if (copy != NULL && PageGetHeapFreeSpace(BufferGetPage(buffer)) < copy->t_len + ROOM_TO_GROW)
-		prune(table, buffer, copy->t_len + ROOM_TO_GROW);
+		direct_heap_prune(table, buffer, copy->t_len + ROOM_TO_GROW);
 	ReleaseBuffer(buffer);
 	return copy;
 }
 
 HeapTuple
-ps_plain_find_next(PsPlainTable *table)
+ps_direct_find_next(PsDirectTable *table)
 {
 	ItemPointer tid;
 
 	while ((tid = index_getnext_tid(table->scan, ForwardScanDirection)) != NULL)
 	{
 		ItemPointerData root = *tid;
-		HeapTuple	row = fetch(table, &root);
+		HeapTuple	row = direct_heap_fetch(table, &root);
 
 		if (row != NULL)
 			return row;
 		root = *tid;
 		if (table->notes_insertions)
-			ps_plain_note_insertion(table, &root);
+			ps_direct_note_insertion(table, &root);
 	}
 	return NULL;
 }
 
 ItemPointerData
-ps_plain_place(const PsPlainTable *table)
+ps_direct_root_tid(const PsDirectTable *table)
 {
 	return table->scan->xs_heaptid;
 }
 
 HeapTuple
-ps_plain_at(PsPlainTable *table, ItemPointer place)
+ps_direct_fetch_at(PsDirectTable *table, ItemPointer place)
 {
 	ItemPointerData root = *place;
 
-	return ItemPointerGetBlockNumber(place) < table->nblocks ? fetch(table, &root) : NULL;
+	return ItemPointerGetBlockNumber(place) < table->nblocks ? direct_heap_fetch(table, &root) : NULL;
 }
 
 /* Puts values, which stay the caller's, into the first columns of a slot. */
 static void
-put(const PsPlainTable *table, TupleTableSlot *slot, const Datum *values, const bool *nulls, int n)
+direct_heap_put(const PsDirectTable *table, TupleTableSlot *slot, const Datum *values, const bool *nulls, int n)
 {
 	ExecClearTuple(slot);
 	slot->tts_tableOid = RelationGetRelid(table->relation);
@@ -189,13 +189,13 @@ put(const PsPlainTable *table, TupleTableSlot *slot, const Datum *values, const 
 
 /* Adds a row's entries to the indexes. */
 static void
-insert_index_entries(PsPlainTable *table, TupleTableSlot *slot, bool update, bool only_summarizing)
+insert_index_entries(PsDirectTable *table, TupleTableSlot *slot, bool update, bool only_summarizing)
 {
-	PsIdentity	identity = ps_become_owner();	/* for what is computed for an index */
+	PsSavedUser saved = ps_switch_to_owner();	/* for what is computed for an index */
 
 	list_free(ps_insert_index_tuples(table->result, slot, table->estate, update, only_summarizing));
 	ResetPerTupleExprContext(table->estate);
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 }
 
 /*
@@ -204,7 +204,7 @@ insert_index_entries(PsPlainTable *table, TupleTableSlot *slot, bool update, boo
  * there is another entry with that key.
  */
 static void
-insert_key(PsPlainTable *table, TupleTableSlot *slot, PsPlainTrial *trial)
+insert_key(PsDirectTable *table, TupleTableSlot *slot, PsSpeculativeInsert *trial)
 {
 	bool		isnull = false;
 
@@ -214,7 +214,7 @@ insert_key(PsPlainTable *table, TupleTableSlot *slot, PsPlainTrial *trial)
 }
 
 void
-ps_plain_flush(PsPlainTable *table)
+ps_direct_flush(PsDirectTable *table)
 {
 	if (table->ninserted == 0)
 		return;
@@ -232,7 +232,7 @@ ps_plain_flush(PsPlainTable *table)
 
 /* Prepares the columns' defaults. */
 static void
-prepare_defaults(PsPlainTable *table)
+prepare_defaults(PsDirectTable *table)
 {
 	int			natts = RelationGetNumberOfAttributes(table->relation);
 
@@ -248,10 +248,10 @@ prepare_defaults(PsPlainTable *table)
 
 /* A slot to gather a row in. */
 static TupleTableSlot *
-next_slot(PsPlainTable *table, PsPlainTrial *trial)
+next_slot(PsDirectTable *table, PsSpeculativeInsert *trial)
 {
-	if (table->ninserted == PS_PLAIN_MAX_INSERTED)
-		ps_plain_flush(table);
+	if (table->ninserted == PS_DIRECT_MAX_INSERTED)
+		ps_direct_flush(table);
 	if (table->inserted[table->ninserted] == NULL)
 		table->inserted[table->ninserted] = table_slot_create(table->relation, NULL);
 	table->trials[table->ninserted] = trial;
@@ -260,9 +260,9 @@ next_slot(PsPlainTable *table, PsPlainTrial *trial)
 
 /* Fills the columns from the given one on with their defaults, as the executor does with the table owner's rights for us. */
 static void
-put_defaults(PsPlainTable *table, TupleTableSlot *slot, int from, int natts)
+put_defaults(PsDirectTable *table, TupleTableSlot *slot, int from, int natts)
 {
-	PsIdentity	identity = ps_become_owner();
+	PsSavedUser saved = ps_switch_to_owner();
 
 	if (table->defaults == NULL)
 		prepare_defaults(table);
@@ -273,24 +273,24 @@ put_defaults(PsPlainTable *table, TupleTableSlot *slot, int from, int natts)
 			slot->tts_values[i] = ExecEvalExpr(table->defaults[i], GetPerTupleExprContext(table->estate),
 											   &slot->tts_isnull[i]);
 	}
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 }
 
 void
-ps_plain_insert(PsPlainTable *table, const Datum *values, const bool *nulls, int n)
+ps_direct_insert(PsDirectTable *table, const Datum *values, const bool *nulls, int n)
 {
 	TupleTableSlot *slot = next_slot(table, NULL);
 	int			natts = RelationGetNumberOfAttributes(table->relation);
 
-	put(table, slot, values, nulls, n);
+	direct_heap_put(table, slot, values, nulls, n);
 	if (n < natts)
 		put_defaults(table, slot, n, natts);
 	ExecStoreVirtualTuple(slot);
-	ps_plain_check_row(table, slot);
+	ps_direct_check_row(table, slot);
 }
 
 bool
-ps_plain_can_try(const PsPlainTable *table)
+ps_direct_can_speculate(const PsDirectTable *table)
 {
 	PublicationDesc publications;
 
@@ -302,34 +302,34 @@ ps_plain_can_try(const PsPlainTable *table)
 }
 
 void
-ps_plain_try(PsPlainTable *table, PsPlainTrial *trial, const Datum *values, const bool *nulls)
+ps_direct_insert_speculative(PsDirectTable *table, PsSpeculativeInsert *trial, const Datum *values, const bool *nulls)
 {
 	TupleTableSlot *slot = next_slot(table, trial);
 
-	Assert(ps_plain_can_try(table));
-	put(table, slot, values, nulls, RelationGetNumberOfAttributes(table->relation));
+	Assert(ps_direct_can_speculate(table));
+	direct_heap_put(table, slot, values, nulls, RelationGetNumberOfAttributes(table->relation));
 	ExecStoreVirtualTuple(slot);
-	ps_plain_check_row(table, slot);
+	ps_direct_check_row(table, slot);
 }
 
 void
-ps_plain_take_back(PsPlainTable *table, ItemPointer tid)
+ps_direct_undo(PsDirectTable *table, ItemPointer tid)
 {
 	CommandCounterIncrement();	/* a command does not see its own rows */
 	simple_heap_delete(table->relation, tid);
 }
 
 ItemPointer
-ps_plain_update(PsPlainTable *table, ItemPointer tid, const Datum *values, const bool *nulls)
+ps_direct_update(PsDirectTable *table, ItemPointer tid, const Datum *values, const bool *nulls)
 {
 	TupleTableSlot *slot = table->updated;
 	TM_FailureData failure;
 	LockTupleMode lockmode;
 	PS_UPDATED_INDEXES update_indexes;
 
-	put(table, slot, values, nulls, RelationGetNumberOfAttributes(table->relation));
+	direct_heap_put(table, slot, values, nulls, RelationGetNumberOfAttributes(table->relation));
 	ExecStoreVirtualTuple(slot);
-	ps_plain_check_row(table, slot);
+	ps_direct_check_row(table, slot);
 	if (!table->updates_checked)
 		CheckCmdReplicaIdentity(table->relation, CMD_UPDATE);
 	table->updates_checked = true;
@@ -345,12 +345,12 @@ ps_plain_update(PsPlainTable *table, ItemPointer tid, const Datum *values, const
 }
 
 void
-ps_plain_close(PsPlainTable *table)
+ps_direct_close(PsDirectTable *table)
 {
 	if (table->scan != NULL)
 	{
-		ps_plain_flush(table);
-		for (int i = 0; i < PS_PLAIN_MAX_INSERTED && table->inserted[i] != NULL; i++)
+		ps_direct_flush(table);
+		for (int i = 0; i < PS_DIRECT_MAX_INSERTED && table->inserted[i] != NULL; i++)
 			ExecDropSingleTupleTableSlot(table->inserted[i]);
 		index_endscan(table->scan);
 		ExecDropSingleTupleTableSlot(table->updated);

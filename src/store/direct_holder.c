@@ -15,7 +15,7 @@
 #include "utils/snapmgr.h"
 
 void
-ps_plain_note_insertion(PsPlainTable *table, ItemPointer tid)
+ps_direct_note_insertion(PsDirectTable *table, ItemPointer tid)
 {
 	Buffer		buffer = ReadBuffer(table->relation, ItemPointerGetBlockNumber(tid));
 	HeapTupleData row;
@@ -43,7 +43,7 @@ running_member(MultiXactId multi, bool only_locks)
 }
 
 TransactionId
-ps_xmax_keeper(TransactionId xmax)
+ps_xmax_holder(TransactionId xmax)
 {
 	MultiXactId oldest;
 	MultiXactId next;
@@ -57,7 +57,7 @@ ps_xmax_keeper(TransactionId xmax)
 }
 
 TransactionId
-ps_plain_keeper(PsPlainTable *table, HeapTuple row)
+ps_direct_row_holder(PsDirectTable *table, HeapTuple row)
 {
 	TransactionId xmax = HeapTupleHeaderGetRawXmax(row->t_data);
 	bool		is_multi = (row->t_data->t_infomask & HEAP_XMAX_IS_MULTI) != 0;

@@ -65,7 +65,7 @@ ps_event_key(const char *customer_id, int customer_id_len, const char *event_id,
 }
 
 static int
-compare_keys(const void *a, const void *b)
+event_log_compare_keys(const void *a, const void *b)
 {
 	int64		x = (*(PsEventId *const *) a)->key;
 	int64		y = (*(PsEventId *const *) b)->key;
@@ -83,7 +83,7 @@ order_by_key(PsEventId **ids, int n)
 								   ids[i]->event_id, ids[i]->event_id_len);
 		ids[i]->known = false;
 	}
-	qsort(ids, n, sizeof(PsEventId *), compare_keys);
+	qsort(ids, n, sizeof(PsEventId *), event_log_compare_keys);
 }
 
 /* Runs a statement on those of the ids that are in that state; at is NULL for the SELECT. */
@@ -149,11 +149,11 @@ same_text(Datum datum, const char *bytes, int len)
 
 /* The row of an id in a plain table, or NULL; says whether it is known. */
 static HeapTuple
-find_plain(PsPlainTable *table, PsEventId *id, TimestampTz retained_from)
+find_plain(PsDirectTable *table, PsEventId *id, TimestampTz retained_from)
 {
 	Datum		key = Int64GetDatum(id->key);
 
-	for (HeapTuple row = ps_plain_find(table, key); row != NULL; row = ps_plain_find_next(table))
+	for (HeapTuple row = ps_direct_find(table, key); row != NULL; row = ps_direct_find_next(table))
 	{
 		Datum		values[NCOLUMNS];
 		bool		nulls[NCOLUMNS];
@@ -170,15 +170,15 @@ find_plain(PsPlainTable *table, PsEventId *id, TimestampTz retained_from)
 }
 
 static bool
-open_plain(PsPlainTable *table)
+open_plain(PsDirectTable *table)
 {
-	return ps_plain_open(table, "event_ids", "event_ids_key", column_types, NCOLUMNS, NCOLUMNS);
+	return ps_direct_open(table, "event_ids", "event_ids_key", column_types, NCOLUMNS, NCOLUMNS);
 }
 
 void
 ps_event_log_find(PsEventId **ids, int n, TimestampTz retained_from)
 {
-	PsPlainTable table;
+	PsDirectTable table;
 
 	if (n == 0)
 		return;
@@ -190,7 +190,7 @@ ps_event_log_find(PsEventId **ids, int n, TimestampTz retained_from)
 	}
 	for (int i = 0; i < n; i++)
 		(void) find_plain(&table, ids[i], retained_from);
-	ps_plain_close(&table);
+	ps_direct_close(&table);
 }
 
 /* A row for an id. */
@@ -204,7 +204,7 @@ fill_row(const PsEventId *id, TimestampTz now, Datum *values)
 
 /* Remembers ids in a plain table: each is looked for, then added. */
 static void
-add_plain(PsPlainTable *table, PsEventId **ids, int n, TimestampTz now, TimestampTz retained_from)
+add_plain(PsDirectTable *table, PsEventId **ids, int n, TimestampTz now, TimestampTz retained_from)
 {
 	for (int i = 0; i < n; i++)
 	{
@@ -215,37 +215,37 @@ add_plain(PsPlainTable *table, PsEventId **ids, int n, TimestampTz now, Timestam
 			continue;
 		fill_row(ids[i], now, values);
 		if (row == NULL)
-			ps_plain_insert(table, values, no_nulls, NCOLUMNS);
+			ps_direct_insert(table, values, no_nulls, NCOLUMNS);
 		else
-			ps_plain_update(table, &row->t_self, values, no_nulls);
+			ps_direct_update(table, &row->t_self, values, no_nulls);
 	}
 }
 
 /* The same the other way round: each is added, and taken back where it was there already. */
 static void
-try_plain(PsPlainTable *table, PsEventId **ids, int n, TimestampTz now, TimestampTz retained_from)
+try_plain(PsDirectTable *table, PsEventId **ids, int n, TimestampTz now, TimestampTz retained_from)
 {
-	PsPlainTrial *trials = palloc(n * sizeof(PsPlainTrial));
+	PsSpeculativeInsert *trials = palloc(n * sizeof(PsSpeculativeInsert));
 	Datum		values[NCOLUMNS];
 
 	for (int i = 0; i < n; i++)
 	{
 		fill_row(ids[i], now, values);
 		trials[i].key = Int64GetDatum(ids[i]->key);
-		ps_plain_try(table, &trials[i], values, no_nulls);
+		ps_direct_insert_speculative(table, &trials[i], values, no_nulls);
 	}
-	ps_plain_flush(table);
+	ps_direct_flush(table);
 	for (int i = 0; i < n; i++)
 	{
 		HeapTuple	row = trials[i].taken ? find_plain(table, ids[i], retained_from) : NULL;
 
 		if (row == NULL)
 			continue;
-		ps_plain_take_back(table, &trials[i].tid);
+		ps_direct_undo(table, &trials[i].tid);
 		if (ids[i]->known)
 			continue;
 		fill_row(ids[i], now, values);
-		ps_plain_update(table, &row->t_self, values, no_nulls);
+		ps_direct_update(table, &row->t_self, values, no_nulls);
 	}
 }
 
@@ -254,12 +254,12 @@ try_plain(PsPlainTable *table, PsEventId **ids, int n, TimestampTz now, Timestam
  * when many are, as in a replay, looks first, which leaves no dead rows.
  */
 static void
-add_to_plain(PsPlainTable *table, PsEventId **ids, int n, TimestampTz now, TimestampTz retained_from)
+add_to_plain(PsDirectTable *table, PsEventId **ids, int n, TimestampTz now, TimestampTz retained_from)
 {
 	static bool few_repeated = true;
 	int			repeated = 0;
 
-	if (few_repeated && ps_plain_can_try(table))
+	if (few_repeated && ps_direct_can_speculate(table))
 		try_plain(table, ids, n, now, retained_from);
 	else
 		add_plain(table, ids, n, now, retained_from);
@@ -271,7 +271,7 @@ add_to_plain(PsPlainTable *table, PsEventId **ids, int n, TimestampTz now, Times
 void
 ps_event_log_add(PsEventId **ids, int n, TimestampTz now, TimestampTz retained_from)
 {
-	PsPlainTable table;
+	PsDirectTable table;
 
 	if (n == 0)
 		return;
@@ -279,7 +279,7 @@ ps_event_log_add(PsEventId **ids, int n, TimestampTz now, TimestampTz retained_f
 	if (open_plain(&table))
 	{
 		add_to_plain(&table, ids, n, now, retained_from);
-		ps_plain_close(&table);
+		ps_direct_close(&table);
 	}
 	else
 	{

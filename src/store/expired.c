@@ -60,7 +60,7 @@ static PsPlan cut_plan = {
 };
 
 void
-ps_upkeep_event_ids(PsEventIdSweep *sweep)
+ps_expired_event_ids(PsEventIdSweep *sweep)
 {
 	bool		isnull;
 
@@ -71,7 +71,7 @@ ps_upkeep_event_ids(PsEventIdSweep *sweep)
 }
 
 uint64
-ps_upkeep_forget(BlockNumber page, int npages, TimestampTz before)
+ps_expired_forget(BlockNumber page, int npages, TimestampTz before)
 {
 	ItemPointerData from;
 	ItemPointerData to;
@@ -86,7 +86,7 @@ ps_upkeep_forget(BlockNumber page, int npages, TimestampTz before)
 }
 
 uint64
-ps_upkeep_discard(TimestampTz before, int limit)
+ps_expired_discard(TimestampTz before, int limit)
 {
 	Datum		args[2] = {TimestampTzGetDatum(before), Int64GetDatum(limit)};
 
@@ -94,7 +94,7 @@ ps_upkeep_discard(TimestampTz before, int limit)
 }
 
 bool
-ps_upkeep_find_excess(int64 bytes, PsLetterExcess *excess)
+ps_expired_find_excess(int64 bytes, PsLetterExcess *excess)
 {
 	static const Oid types[1] = {INT8OID};
 	Datum		args[1] = {Int64GetDatum(bytes)};
@@ -112,7 +112,7 @@ ps_upkeep_find_excess(int64 bytes, PsLetterExcess *excess)
 }
 
 uint64
-ps_upkeep_cut(const PsLetterExcess *excess, int limit)
+ps_expired_cut(const PsLetterExcess *excess, int limit)
 {
 	Datum		args[3] = {Int32GetDatum(excess->stream_id), Int64GetDatum(excess->last_id), Int64GetDatum(limit)};
 	char		nulls[3] = {excess->of_no_stream ? 'n' : ' ', ' ', ' '};

@@ -17,13 +17,13 @@ typedef struct PsEventIdSweep
 	int64		retention_us;	/* the longest of all streams, and what apply_event() counts on */
 } PsEventIdSweep;
 
-extern void ps_upkeep_event_ids(PsEventIdSweep *sweep);
+extern void ps_expired_event_ids(PsEventIdSweep *sweep);
 
 /* Deletes ids seen no later than a moment from some pages; returns how many. */
-extern uint64 ps_upkeep_forget(BlockNumber page, int npages, TimestampTz before);
+extern uint64 ps_expired_forget(BlockNumber page, int npages, TimestampTz before);
 
 /* Deletes dead letters older than a moment, oldest first; returns how many. */
-extern uint64 ps_upkeep_discard(TimestampTz before, int limit);
+extern uint64 ps_expired_discard(TimestampTz before, int limit);
 
 /* Dead letters that are more than a stream's may be in bytes: the oldest. */
 typedef struct PsLetterExcess
@@ -35,9 +35,9 @@ typedef struct PsLetterExcess
 } PsLetterExcess;
 
 /* Looks for a stream whose dead letters take more than so many bytes; reads all letters, but not what they hold. */
-extern bool ps_upkeep_find_excess(int64 bytes, PsLetterExcess *excess);
+extern bool ps_expired_find_excess(int64 bytes, PsLetterExcess *excess);
 
 /* Discards the oldest of them, at most so many; returns how many. */
-extern uint64 ps_upkeep_cut(const PsLetterExcess *excess, int limit);
+extern uint64 ps_expired_cut(const PsLetterExcess *excess, int limit);
 
 #endif							/* PS_EXPIRED_H */

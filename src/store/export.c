@@ -27,7 +27,7 @@
 	" 'deadLettersLeftOut', pg_catalog.count(*) FILTER (WHERE d.total > " MAX_LETTER_BYTES "))" \
 	" FROM (SELECT x.*, pg_catalog.sum(1000 + COALESCE(pg_catalog.octet_length(x.value), 0) + COALESCE(pg_catalog.octet_length(x.key), 0)" \
 	"  + COALESCE(pg_catalog.octet_length(x.headers::text), 0)) OVER (ORDER BY x.dead_letter_id) AS total FROM " schema ".dead_letters x" \
-	"  WHERE profile_stream.dead_letter_concern(ROW(x.*)::profile_stream.dead_letters, $1) = 'own') d)"
+	"  WHERE profile_stream.dead_letter_relation(ROW(x.*)::profile_stream.dead_letters, $1) = 'own') d)"
 
 #define HELD(schema) \
 	"pg_catalog.jsonb_build_object(" \
@@ -35,7 +35,7 @@
 	" FROM " schema ".materialized_profiles p WHERE p.customer_id = $1)," \
 	" 'samples', " LIST("pg_catalog.to_jsonb(s)", "s.series, s.at", \
 						schema ".materialized_profiles p" \
-						" CROSS JOIN profile_stream.state_samples(p.window_state) s WHERE p.customer_id = $1") "," \
+						" CROSS JOIN profile_stream.window_state_samples(p.window_state) s WHERE p.customer_id = $1") "," \
 	" 'chunks', " LIST("pg_catalog.to_jsonb(c) || pg_catalog.jsonb_build_object('samples', " \
 					   LIST("pg_catalog.to_jsonb(s)", "s.at", "profile_stream.chunk_samples(c.samples) s") ")", \
 					   "c.metric, c.to_at, c.chunk_no", \

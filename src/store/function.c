@@ -121,7 +121,7 @@ ps_function_find(const char *name)
 void
 ps_function_refuse_nested(const char *what)
 {
-	if (ps_contain_is_on())
+	if (ps_user_code_is_on())
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("%s cannot be called by a handler or an upcaster", what),
@@ -205,7 +205,7 @@ look_up(PsFunction *function)
 
 /* Plans the call, as the function's owner: only who may call a function has it inlined. */
 static void
-plan(PsFunction *function, Oid oid, uint64 version)
+function_plan(PsFunction *function, Oid oid, uint64 version)
 {
 	MemoryContext caller;
 	List	   *args = NIL;
@@ -234,7 +234,7 @@ plan(PsFunction *function, Oid oid, uint64 version)
 
 /* Makes the function ready to be called; what is there is good as long as no function of the database changes. */
 static void
-prepare(PsFunctionRun *run, PsFunction *function, int context)
+function_prepare(PsFunctionRun *run, PsFunction *function, int context)
 {
 	MemoryContext caller;
 
@@ -250,7 +250,7 @@ prepare(PsFunctionRun *run, PsFunction *function, int context)
 					 errhint("The owner of the function may register it again.")));
 		/* whoever applies need not see its schema */
 		SetUserIdAndSecContext(function->owner, context);
-		plan(function, look_up(function), version);
+		function_plan(function, look_up(function), version);
 	}
 	SetUserIdAndSecContext(function->owner, context);
 	if (function->state != NULL && function->state_run == run->number)
@@ -291,10 +291,10 @@ ps_function_call(PsFunctionRun *run, PsFunction *function, Jsonb *first, Jsonb *
 	GetUserIdAndSecContext(&user, &context);
 	called = function;
 	nest_level = NewGUCNestLevel();
-	ps_contain_begin(ps_handler_timeout_ms, "profile_stream.handler_timeout");
-	prepare(run, function, context);
+	ps_user_code_begin(ps_handler_timeout_ms, "profile_stream.handler_timeout");
+	function_prepare(run, function, context);
 	result = ExecEvalExprSwitchContext(function->state, run->context, &isnull);
-	ending = ps_contain_end();
+	ending = ps_user_code_end();
 	if (ending != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
@@ -320,6 +320,6 @@ ps_function_abort(const char **reason)
 		return NULL;
 	function->state = NULL;		/* it may have been left in the middle of something */
 	called = NULL;
-	*reason = ps_contain_end();
+	*reason = ps_user_code_end();
 	return function;
 }

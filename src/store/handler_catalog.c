@@ -19,48 +19,48 @@ static PsPlan handlers_plan = {
 	.sql = "SELECT h.event_type, h.function, h.owner, " PS_IS_CONFIRMED("handler", "h.handler_id::text")
 	" FROM profile_stream.event_handlers h"
 	" ORDER BY h.priority, h.handler_id",
-	.as_written = true
+	.fixed_schema = true
 };
 
 static PsPlan add_handler_plan = {
 	.sql = "INSERT INTO profile_stream.event_handlers (event_type, function, owner, priority)"
 	" VALUES ($1, $2, $3, $4) ON CONFLICT (event_type, function) DO NOTHING RETURNING handler_id::text",
-	.nargs = 4,.argtypes = {TEXTOID, TEXTOID, REGROLEOID, INT4OID},.as_written = true
+	.nargs = 4,.argtypes = {TEXTOID, TEXTOID, REGROLEOID, INT4OID},.fixed_schema = true
 };
 
 static PsPlan handler_plan = {
 	.sql = "SELECT h.owner, " PS_IS_CONFIRMED("handler", "h.handler_id::text") " FROM profile_stream.event_handlers h"
 	" WHERE h.event_type = $1 AND h.function = $2",
-	.nargs = 2,.argtypes = {TEXTOID, TEXTOID},.as_written = true
+	.nargs = 2,.argtypes = {TEXTOID, TEXTOID},.fixed_schema = true
 };
 
 static PsPlan remove_handler_plan = {
 	.sql = "DELETE FROM profile_stream.event_handlers h WHERE h.event_type = $1 AND h.function = $2",
-	.nargs = 2,.argtypes = {TEXTOID, TEXTOID},.as_written = true
+	.nargs = 2,.argtypes = {TEXTOID, TEXTOID},.fixed_schema = true
 };
 
 static PsPlan upcasters_plan = {
 	.sql = "SELECT u.event_type, u.function, u.owner, " PS_IS_CONFIRMED("upcaster", UPCASTER_KEY) ", u.from_version"
 	" FROM profile_stream.event_upcasters u"
 	" ORDER BY u.event_type, u.from_version",
-	.as_written = true
+	.fixed_schema = true
 };
 
 static PsPlan add_upcaster_plan = {
 	.sql = "INSERT INTO profile_stream.event_upcasters (event_type, from_version, function, owner)"
 	" VALUES ($1, $2, $3, $4) ON CONFLICT (event_type, from_version) DO NOTHING",
-	.nargs = 4,.argtypes = {TEXTOID, INT4OID, TEXTOID, REGROLEOID},.as_written = true
+	.nargs = 4,.argtypes = {TEXTOID, INT4OID, TEXTOID, REGROLEOID},.fixed_schema = true
 };
 
 static PsPlan upcaster_plan = {
 	.sql = "SELECT u.owner, " PS_IS_CONFIRMED("upcaster", UPCASTER_KEY) ", u.function FROM profile_stream.event_upcasters u"
 	" WHERE u.event_type = $1 AND u.from_version = $2",
-	.nargs = 2,.argtypes = {TEXTOID, INT4OID},.as_written = true
+	.nargs = 2,.argtypes = {TEXTOID, INT4OID},.fixed_schema = true
 };
 
 static PsPlan remove_upcaster_plan = {
 	.sql = "DELETE FROM profile_stream.event_upcasters u WHERE u.event_type = $1 AND u.from_version = $2",
-	.nargs = 2,.argtypes = {TEXTOID, INT4OID},.as_written = true
+	.nargs = 2,.argtypes = {TEXTOID, INT4OID},.fixed_schema = true
 };
 
 /* A column of the last result that is a role. */

@@ -36,7 +36,7 @@ static TimestampTz waits_since = 0; /* 0: what is wanted was had since */
 
 /* In a signal handler. The lock of a queue that this process stands in stays where it is. */
 static void
-note(void)
+lock_wait_note(void)
 {
 	LOCK	   *lock;
 
@@ -53,40 +53,40 @@ note(void)
 
 /* Lets the timer tick. */
 static void
-watch(int bound_ms)
+lock_wait_watch(int bound_ms)
 {
 	int			interval = Max(1, Min(bound_ms, PS_WAIT_MS) / LOOKS);
 
 	if (!is_registered)
-		timer = RegisterTimeout(USER_TIMEOUT, note);
+		timer = RegisterTimeout(USER_TIMEOUT, lock_wait_note);
 	is_registered = true;
 	noted = false;
 	enable_timeout_every(timer, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), interval), interval);
 }
 
 void
-ps_wait_bound_process(void)
+ps_lock_wait_bound_process(void)
 {
 	int			ms = LockTimeout > 0 ? Min(LockTimeout, PS_WAIT_MS) : PS_WAIT_MS;
 
 	SetConfigOption("lock_timeout", psprintf("%d", ms), PGC_USERSET, PGC_S_SESSION);
-	watch(ms);
+	lock_wait_watch(ms);
 }
 
 int
-ps_wait_bound(int ms)
+ps_lock_wait_bound(int ms)
 {
 	int			nest_level = NewGUCNestLevel();
 
 	if (LockTimeout > 0)
 		ms = Min(ms, LockTimeout);
 	(void) set_config_option("lock_timeout", psprintf("%d", ms), PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	watch(ms);
+	lock_wait_watch(ms);
 	return nest_level;
 }
 
 void
-ps_wait_free(int nest_level)
+ps_lock_wait_free(int nest_level)
 {
 	disable_timeout(timer, false);
 	AtEOXact_GUC(true, nest_level);
@@ -109,7 +109,7 @@ add_process(StringInfo list, int *pids, int *n, int pid)
 }
 
 char *
-ps_wait_holders(const LOCKTAG *tag, LOCKMODE mode, int pid)
+ps_lock_wait_holders(const LOCKTAG *tag, LOCKMODE mode, int pid)
 {
 	LockData   *locks = GetLockStatusData();
 	LOCKMASK	conflicts = GetLockTagsMethodTable(tag)->conflictTab[mode];
@@ -132,7 +132,7 @@ ps_wait_holders(const LOCKTAG *tag, LOCKMODE mode, int pid)
 }
 
 char *
-ps_wait_describe_lock(const LOCKTAG *tag, LOCKMODE mode)
+ps_lock_wait_describe(const LOCKTAG *tag, LOCKMODE mode)
 {
 	StringInfoData text;
 	const char *name = NULL;
@@ -153,37 +153,37 @@ ps_wait_describe_lock(const LOCKTAG *tag, LOCKMODE mode)
 }
 
 int
-ps_wait_keeper(TransactionId xid)
+ps_lock_wait_holder(TransactionId xid)
 {
 	static TransactionId known = InvalidTransactionId;
-	static int	keeper;
+	static int	holder;
 	static PsMoment known_at;
 	LockData   *locks;
 	LOCKTAG		tag;
 
 	/* one transaction may keep many rows */
 	if (xid == known && ps_clock_now() < ps_moment_plus(known_at, PS_WAIT_MS))
-		return keeper;
+		return holder;
 	known = xid;
 	known_at = ps_clock_now();
-	keeper = PS_PREPARED;
+	holder = PS_PREPARED;
 	locks = GetLockStatusData();
 	SET_LOCKTAG_TRANSACTION(tag, xid);
 	for (int i = 0; i < locks->nelements; i++)
 		if (memcmp(&locks->locks[i].locktag, &tag, sizeof(LOCKTAG)) == 0 && locks->locks[i].holdMask != 0 &&
 			locks->locks[i].pid != 0)
-			keeper = locks->locks[i].pid;
-	return keeper;
+			holder = locks->locks[i].pid;
+	return holder;
 }
 
 const char *
-ps_wait_keeper_name(int keeper)
+ps_lock_wait_holder_name(int holder)
 {
-	return keeper > 0 ? psprintf("process %d", keeper) : "a prepared transaction";
+	return holder > 0 ? psprintf("process %d", holder) : "a prepared transaction";
 }
 
 bool
-ps_wait_explain(ErrorData *error)
+ps_lock_wait_explain(ErrorData *error)
 {
 	MemoryContext context = CurrentMemoryContext;
 	const char *holders;
@@ -194,9 +194,9 @@ ps_wait_explain(ErrorData *error)
 	if (waits_since == 0)
 		waits_since = GetCurrentTimestamp() - PS_WAIT_MS * INT64CONST(1000);
 	StartTransactionCommand();
-	text = ps_wait_describe_lock(&noted_tag, noted_mode);
+	text = ps_lock_wait_describe(&noted_tag, noted_mode);
 
-	holders = ps_wait_holders(&noted_tag, noted_mode, MyProcPid);
+	holders = ps_lock_wait_holders(&noted_tag, noted_mode, MyProcPid);
 	text = psprintf("waits for %s, which %s has, since %s", text, holders ? holders : "nobody any more",
 					timestamptz_to_str(waits_since));
 
@@ -209,13 +209,13 @@ ps_wait_explain(ErrorData *error)
 }
 
 void
-ps_wait_over(void)
+ps_lock_wait_over(void)
 {
 	waits_since = 0;
 }
 
 void
-ps_wait_rethrow(const char *what, MemoryContext context)
+ps_lock_wait_rethrow(const char *what, MemoryContext context)
 {
 	const char *holders;
 
@@ -223,7 +223,7 @@ ps_wait_rethrow(const char *what, MemoryContext context)
 	if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE || !noted)
 		PG_RE_THROW();
 	MemoryContextSwitchTo(context);
-	holders = ps_wait_holders(&noted_tag, noted_mode, MyProcPid);
+	holders = ps_lock_wait_holders(&noted_tag, noted_mode, MyProcPid);
 	FlushErrorState();
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),

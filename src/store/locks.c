@@ -57,7 +57,7 @@ customer_tag(int64 key)
 void
 ps_lock_customers(const int64 *sorted_keys, int n)
 {
-	for (int i = 0; i < n && !ps_shadow_used(); i++)
+	for (int i = 0; i < n && !ps_rebuild_schema_used(); i++)
 	{
 		LOCKTAG		tag = customer_tag(sorted_keys[i]);
 
@@ -79,7 +79,7 @@ take_free(const int64 *sorted_keys, int n, bool *had)
 		if (i > 0 && sorted_keys[i] == sorted_keys[i - 1])
 			had[i] = had[i - 1];
 		else if (!had[i])
-			had[i] = ps_shadow_used() || LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+			had[i] = ps_rebuild_schema_used() || LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 		missing += !had[i];
 	}
 	return missing;
@@ -144,7 +144,7 @@ ps_lock_all(const char *const *names, int n, LOCKMODE mode)
 	while (locked < n)
 	{
 		/* names are looked up again after a wait: a table may be gone then */
-		Oid			relid = ps_own_table(ps_shadow_schema(names[locked]), names[locked]);
+		Oid			relid = ps_own_table(ps_rebuild_schema_of(names[locked]), names[locked]);
 		bool		free = OidIsValid(relid) && ConditionalLockRelationOid(relid, mode);
 
 		if (free)

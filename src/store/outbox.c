@@ -21,14 +21,14 @@
 
 /* null: nobody asks what changed; whether somebody asks for event types */
 static PsPlan any_plan = {
-	"SELECT pg_catalog.bool_or(s.updates_topic IS NOT NULL) FROM profile_stream.streams s"
-	" WHERE s.redis IS NOT NULL OR s.updates_topic IS NOT NULL",
+	"SELECT pg_catalog.bool_or(s.changelog_topic IS NOT NULL) FROM profile_stream.streams s"
+	" WHERE s.redis IS NOT NULL OR s.changelog_topic IS NOT NULL",
 	0, {0}
 };
 
 static PsPlan add_plan = {
 	"INSERT INTO profile_stream.outbox (stream_id, sink, customer_ids, customers, event_types)"
-	" SELECT k.stream_id, k.sink, $1, pg_catalog.cardinality($1), CASE WHEN k.sink = 'updates' THEN $2 END"
+	" SELECT k.stream_id, k.sink, $1, pg_catalog.cardinality($1), CASE WHEN k.sink = 'changelog' THEN $2 END"
 	" FROM profile_stream.stream_sinks k WHERE k.sink <> 'dead_letters'",
 	2, {TEXTARRAYOID, TEXTARRAYOID}
 };
@@ -80,7 +80,7 @@ static PsPlan read_plan = {
 	3, {INT4OID, TEXTOID, INT8OID}
 };
 
-static PsPlan read_updates_plan = {
+static PsPlan read_changelog_plan = {
 	"SELECT x.customer_id, COALESCE(p.version, 0), CASE WHEN p.customer_id IS NOT NULL THEN pg_catalog.json_build_object("
 	"'customerId', p.customer_id, 'version', p.version, 'updatedAt', profile_stream.json_timestamp(p.updated_at),"
 	" 'eventTypes', x.event_types, 'profile', profile_stream.profile_document(p, pg_catalog.now()))::text END, x.pending_id"
@@ -155,7 +155,7 @@ ps_outbox_add_changes(const PsChange *changes, int n)
 	bool		types_asked;
 
 	/* what a rebuild does becomes known when it is swapped in */
-	if (n == 0 || ps_shadow_used())
+	if (n == 0 || ps_rebuild_schema_used())
 		return;
 	(void) ps_plan_run(&any_plan, NULL, NULL, SPI_OK_SELECT);
 	types_asked = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &nobody));
@@ -185,12 +185,12 @@ ps_outbox_add(const char *const *customer_ids, int n)
 }
 
 int64
-ps_outbox_refill(int stream_id, PsSinkKind kind)
+ps_outbox_resync(int stream_id, PsSinkKind kind)
 {
 	Datum		args[2] = {Int32GetDatum(stream_id), name_of(kind)};
 
 	if (kind == PS_SINK_DEAD_LETTERS)
-		return ps_dead_letter_outbox_refill(stream_id);
+		return ps_dead_letter_outbox_resync(stream_id);
 	return ps_plan_number(&refill_plan, args);
 }
 
@@ -227,7 +227,7 @@ int
 ps_outbox_read(int stream_id, PsSinkKind kind, int limit, PsPending **pending, int64 *last)
 {
 	Datum		args[3] = {Int32GetDatum(stream_id), name_of(kind), Int64GetDatum(limit)};
-	int			n = ps_plan_run(kind == PS_SINK_UPDATES ? &read_updates_plan : &read_plan, args, NULL, SPI_OK_SELECT);
+	int			n = ps_plan_run(kind == PS_SINK_CHANGELOG ? &read_changelog_plan : &read_plan, args, NULL, SPI_OK_SELECT);
 
 	*pending = palloc(Max(n, 1) * sizeof(PsPending));
 	*last = 0;

@@ -40,7 +40,7 @@ extern void ps_outbox_add_changes(const PsChange *changes, int n);
 extern void ps_outbox_add(const char *const *customer_ids, int n);
 
 /* Notes that all customers have to be delivered again to one sink of a stream; returns how many. */
-extern int64 ps_outbox_refill(int stream_id, PsSinkKind kind);
+extern int64 ps_outbox_resync(int stream_id, PsSinkKind kind);
 
 /* Forgets what was to be delivered to sinks that the stream does not have any more. */
 extern void ps_outbox_clear(int stream_id);

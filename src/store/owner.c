@@ -53,7 +53,7 @@ static Oid	checked[MAX_CHECKED];
 static int	nchecked = 0;
 
 static void
-forget(Datum arg, int cache, uint32 hash)
+owner_forget(Datum arg, int cache, uint32 hash)
 {
 	changes++;
 	known = all_checked = false;
@@ -71,10 +71,10 @@ is_checked(Oid relid)
 
 /* Somebody has made a trigger, perhaps. */
 static void
-relation_changed(Datum arg, Oid relid)
+owner_relation_changed(Datum arg, Oid relid)
 {
 	if (!OidIsValid(relid) || is_checked(relid))
-		forget(arg, RELOID, 0);
+		owner_forget(arg, RELOID, 0);
 }
 
 /* Finds the extension and the schema that it was made in; false when there is none. */
@@ -134,7 +134,7 @@ is_member_table(Oid relid)
 }
 
 static void
-refuse(const char *what)
+owner_refuse(const char *what)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -176,7 +176,7 @@ check_relation(Oid relid, const char *what)
 	if (is_checked(relid))
 		return;
 	if (!is_in_good_hands(RelationRelationId, relid))
-		refuse(what);
+		owner_refuse(what);
 	check_triggers(relid);
 	if (before == changes && known && nchecked < MAX_CHECKED)
 		checked[nchecked++] = relid;
@@ -205,7 +205,7 @@ check_members(void)
 		if (member->classid == RelationRelationId)
 			check_relation(member->objid, getObjectDescription(&object, false));
 		else if (member->classid == ProcedureRelationId && !is_in_good_hands(member->classid, member->objid))
-			refuse(getObjectDescription(&object, false));
+			owner_refuse(getObjectDescription(&object, false));
 	}
 	systable_endscan(scan);
 	table_close(relation, AccessShareLock);
@@ -224,10 +224,10 @@ check_schema(void)
 
 	if (!watching)
 	{
-		CacheRegisterSyscacheCallback(NAMESPACEOID, forget, (Datum) 0);
-		CacheRegisterSyscacheCallback(RELOID, forget, (Datum) 0);
-		CacheRegisterSyscacheCallback(PROCOID, forget, (Datum) 0);
-		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+		CacheRegisterSyscacheCallback(NAMESPACEOID, owner_forget, (Datum) 0);
+		CacheRegisterSyscacheCallback(RELOID, owner_forget, (Datum) 0);
+		CacheRegisterSyscacheCallback(PROCOID, owner_forget, (Datum) 0);
+		CacheRegisterRelcacheCallback(owner_relation_changed, (Datum) 0);
 	}
 	watching = true;
 	if (!find_extension(&extension, &found))
@@ -236,10 +236,10 @@ check_schema(void)
 	streams = get_relname_relid("streams", found);
 	owner = owner_of(RelationRelationId, streams);
 	if (get_namespace_oid(PS_SCHEMA, true) != found || !is_member_table(streams) || !is_in_good_hands(NamespaceRelationId, found))
-		refuse("schema " PS_SCHEMA);
+		owner_refuse("schema " PS_SCHEMA);
 	if (OidIsValid(shadow) &&
 		(getExtensionOfObject(NamespaceRelationId, shadow) != extension || !is_in_good_hands(NamespaceRelationId, shadow)))
-		refuse("schema " PS_SHADOW_SCHEMA);
+		owner_refuse("schema " PS_SHADOW_SCHEMA);
 	schema = found;
 	known = before == changes;
 	return true;
@@ -272,19 +272,19 @@ ps_own_table(const char *schema_name, const char *name)
 		return relid;
 	what = psprintf("table %s.%s", schema_name, name);
 	if (!is_member_table(relid))
-		refuse(what);
+		owner_refuse(what);
 	check_relation(relid, what);
 	return relid;
 }
 
-static PsIdentity
+static PsSavedUser
 become_owner(int flags)
 {
-	PsIdentity	identity;
+	PsSavedUser saved;
 
-	GetUserIdAndSecContext(&identity.user, &identity.context);
-	SetUserIdAndSecContext(owner, identity.context | flags);
-	return identity;
+	GetUserIdAndSecContext(&saved.user, &saved.context);
+	SetUserIdAndSecContext(owner, saved.context | flags);
+	return saved;
 }
 
 /* Makes sure of all that statements can come upon. */
@@ -296,32 +296,32 @@ check_all(void)
 		check_members();
 }
 
-PsIdentity
-ps_become_owner(void)
+PsSavedUser
+ps_switch_to_owner(void)
 {
 	check_all();
 	return become_owner(SECURITY_LOCAL_USERID_CHANGE);
 }
 
-PsIdentity
-ps_become_owner_for(const char *schema_name, const char *name)
+PsSavedUser
+ps_switch_to_owner_for(const char *schema_name, const char *name)
 {
 	(void) ps_own_table(schema_name, name);
 	(void) ps_own_schema(false);
 	return become_owner(SECURITY_LOCAL_USERID_CHANGE);
 }
 
-PsIdentity
-ps_become_reading_owner(void)
+PsSavedUser
+ps_switch_to_reading_owner(void)
 {
 	check_all();
 	return become_owner(SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 }
 
 void
-ps_become_caller(PsIdentity identity)
+ps_restore_user(PsSavedUser saved)
 {
-	SetUserIdAndSecContext(identity.user, identity.context);
+	SetUserIdAndSecContext(saved.user, saved.context);
 }
 
 void

@@ -8,11 +8,11 @@
 
 #include "postgres.h"
 
-typedef struct PsIdentity
+typedef struct PsSavedUser
 {
 	Oid			user;
 	int			context;
-} PsIdentity;
+} PsSavedUser;
 
 /*
  * The schema of the extension's tables. Raises when the schema of that name is
@@ -27,17 +27,17 @@ extern Oid	ps_own_schema(bool missing_ok);
 extern Oid	ps_own_table(const char *schema, const char *name);
 
 /* Becomes the owner of the extension's tables, after the caller's rights were checked; and back. */
-extern PsIdentity ps_become_owner(void);
+extern PsSavedUser ps_switch_to_owner(void);
 
 /*
  * The same for a statement on this table alone: that a stream cannot run because
  * something else is not the extension's own must be said where people look.
  */
-extern PsIdentity ps_become_owner_for(const char *schema, const char *name);
+extern PsSavedUser ps_switch_to_owner_for(const char *schema, const char *name);
 
 /* The same in a security-restricted operation, for who has not been called by anybody and only reads. */
-extern PsIdentity ps_become_reading_owner(void);
-extern void ps_become_caller(PsIdentity identity);
+extern PsSavedUser ps_switch_to_reading_owner(void);
+extern void ps_restore_user(PsSavedUser saved);
 
 /* Raises unless the role may have a stream run for it. Cheap enough for each batch. */
 extern void ps_check_may_run(Oid role);

@@ -65,20 +65,20 @@ complain_of_rule(PsPlan *plan)
  * so that row security holds; all else is done with the rights of the tables' owner.
  */
 static uint64
-run(PsPlan *plan, Datum *args, const char *nulls, bool read_only, int expected)
+plan_run(PsPlan *plan, Datum *args, const char *nulls, bool read_only, int expected)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	int			result;
 	int			nest_level = NewGUCNestLevel();
-	PsIdentity	identity = {0};
+	PsSavedUser saved = {0};
 
 	if (!read_only)
-		identity = plan->only ? ps_become_owner_for(ps_shadow_schema(plan->only), plan->only) : ps_become_owner();
+		saved = plan->only ? ps_switch_to_owner_for(ps_rebuild_schema_of(plan->only), plan->only) : ps_switch_to_owner();
 	set_path();
 	forbid_scans();
 	if (plan->plan == NULL)
 	{
-		SPIPlanPtr	prepared = SPI_prepare_cursor(plan->as_written ? plan->sql : ps_shadow_sql(plan->sql), plan->nargs, plan->argtypes,
+		SPIPlanPtr	prepared = SPI_prepare_cursor(plan->fixed_schema ? plan->sql : ps_rebuild_schema_sql(plan->sql), plan->nargs, plan->argtypes,
 												  CURSOR_OPT_GENERIC_PLAN);
 
 		if (prepared == NULL || SPI_keepplan(prepared) != 0)
@@ -92,7 +92,7 @@ run(PsPlan *plan, Datum *args, const char *nulls, bool read_only, int expected)
 		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), plan->sql);
 	AtEOXact_GUC(true, nest_level);
 	if (!read_only)
-		ps_become_caller(identity);
+		ps_restore_user(saved);
 	MemoryContextSwitchTo(caller);	/* SPI leaves us in its own */
 	return SPI_processed;
 }
@@ -100,13 +100,13 @@ run(PsPlan *plan, Datum *args, const char *nulls, bool read_only, int expected)
 uint64
 ps_plan_run(PsPlan *plan, Datum *args, const char *nulls, int expected)
 {
-	return run(plan, args, nulls, false, expected);
+	return plan_run(plan, args, nulls, false, expected);
 }
 
 void
 ps_plan_write(PsPlan *plan, Datum *args, const char *nulls, int expected, uint64 nrows, const char *table)
 {
-	uint64		written = run(plan, args, nulls, false, expected);
+	uint64		written = plan_run(plan, args, nulls, false, expected);
 
 	if (written < nrows)
 		ps_plan_complain(table, nrows - written, nrows);
@@ -124,7 +124,7 @@ ps_plan_complain(const char *table, uint64 missing, uint64 nrows)
 uint64
 ps_plan_read(PsPlan *plan, Datum *args)
 {
-	return run(plan, args, NULL, true, SPI_OK_SELECT);
+	return plan_run(plan, args, NULL, true, SPI_OK_SELECT);
 }
 
 char *
@@ -150,18 +150,18 @@ ps_plan_run_filtered(const char *sql, int nargs, const Oid *types, const Datum *
 {
 	MemoryContext caller = CurrentMemoryContext;
 	int			nest_level = NewGUCNestLevel();
-	PsIdentity	identity = {0};
+	PsSavedUser saved = {0};
 	int			result;
 
 	if (!read_only)
-		identity = ps_become_owner();
+		saved = ps_switch_to_owner();
 	set_path();
 	result = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), unconstify(Datum *, args), nulls, read_only, 0);
 	if (result < 0)
 		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), sql);
 	AtEOXact_GUC(true, nest_level);
 	if (!read_only)
-		ps_become_caller(identity);
+		ps_restore_user(saved);
 	MemoryContextSwitchTo(caller);
 	return SPI_processed;
 }

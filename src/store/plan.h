@@ -18,7 +18,7 @@ typedef struct PsPlan
 	int			nargs;
 	Oid			argtypes[PS_PLAN_MAX_ARGS];
 	SPIPlanPtr	plan;
-	bool		as_written;		/* means the tables it names, also in a process that works on the shadow */
+	bool		fixed_schema;	/* means the tables it names, also in a process that works on the shadow */
 	const char *only;			/* the only table that it touches, for what is written whatever the others are like */
 } PsPlan;
 

@@ -8,17 +8,17 @@
 
 #include "nodes/pg_list.h"
 
-typedef struct PsCulprit
+typedef struct PsPoisonMessage
 {
 	int32		partition;
 	int32		epoch;
 	int64		offset;
 	char	   *error;
-} PsCulprit;
+} PsPoisonMessage;
 
-extern void ps_culprit_add(int stream_id, const PsCulprit *culprit);
+extern void ps_poison_message_add(int stream_id, const PsPoisonMessage *poison_message);
 
-/* Those of a stream that are not finished yet: PsCulprit; forgets the others. */
-extern List *ps_culprits_load(int stream_id);
+/* Those of a stream that are not finished yet: PsPoisonMessage; forgets the others. */
+extern List *ps_poison_messages_load(int stream_id);
 
 #endif							/* PS_POISON_MESSAGES_H */

@@ -27,7 +27,7 @@ ps_profiles_find_free(PsStoredProfile **profiles, int n)
 	ps_column_init(&ids, TEXTOID, n);
 	for (int i = 0; i < n; i++)
 	{
-		if (profiles[i]->keeper == 0)
+		if (profiles[i]->holder == 0)
 			ps_column_add_null(&ids);
 		else
 			ps_column_add_text(&ids, profiles[i]->customer_id);
@@ -38,7 +38,7 @@ ps_profiles_find_free(PsStoredProfile **profiles, int n)
 	{
 		bool		isnull;
 
-		profiles[DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)) - 1]->keeper = 0;
+		profiles[DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)) - 1]->holder = 0;
 	}
 	SPI_freetuptable(SPI_tuptable);
 }

@@ -12,7 +12,7 @@
 #include "utils/timestamp.h"
 
 static TimestampTz
-read_time(Datum value, bool isnull)
+profile_row_read_time(Datum value, bool isnull)
 {
 	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
 }
@@ -66,8 +66,8 @@ ps_profile_row_read(PsProfile *profile, const Datum *values, const bool *nulls)
 	profile->phone = DatumGetTextPP(values[PS_ROW_PHONE]);
 	profile->total_balance = DatumGetNumeric(values[PS_ROW_TOTAL_BALANCE]);
 	profile->account_count = DatumGetInt64(values[PS_ROW_ACCOUNT_COUNT]);
-	profile->last_transaction_at = read_time(values[PS_ROW_LAST_TRANSACTION_AT], nulls[PS_ROW_LAST_TRANSACTION_AT]);
-	profile->last_login_at = read_time(values[PS_ROW_LAST_LOGIN_AT], nulls[PS_ROW_LAST_LOGIN_AT]);
+	profile->last_transaction_at = profile_row_read_time(values[PS_ROW_LAST_TRANSACTION_AT], nulls[PS_ROW_LAST_TRANSACTION_AT]);
+	profile->last_login_at = profile_row_read_time(values[PS_ROW_LAST_LOGIN_AT], nulls[PS_ROW_LAST_LOGIN_AT]);
 	profile->preferred_channel = DatumGetTextPP(values[PS_ROW_PREFERRED_CHANNEL]);
 	profile->first_event_at = DatumGetTimestampTz(values[PS_ROW_FIRST_EVENT_AT]);
 	memset(&profile->attributes, 0, sizeof(PsAttributes));

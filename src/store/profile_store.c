@@ -108,7 +108,7 @@ static bool is_plain = true;	/* when it was loaded last */
 
 /* The place where a customer's row may be remembered; NULL outside of workers, for which it is not worth the memory. */
 static Place *
-find_place(const PsStoredProfile *stored)
+profile_store_find_place(const PsStoredProfile *stored)
 {
 	Place	   *place;
 
@@ -130,7 +130,7 @@ find_place(const PsStoredProfile *stored)
 static void
 remember_place(const PsStoredProfile *stored, ItemPointer tid)
 {
-	Place	   *place = tid == NULL ? NULL : find_place(stored);
+	Place	   *place = tid == NULL ? NULL : profile_store_find_place(stored);
 
 	if (place != NULL)
 		place->tid = *tid;
@@ -150,24 +150,24 @@ read_values(PsStoredProfile *stored, HeapTuple row, TupleDesc desc)
 
 /* Finds a customer's row, where it was seen last or else by the index, and takes it apart; NULL when there is none. */
 static HeapTuple
-find_row(PsPlainTable *table, PsStoredProfile *stored, Place *place)
+profile_store_find_row(PsDirectTable *table, PsStoredProfile *stored, Place *place)
 {
 	TupleDesc	desc = RelationGetDescr(table->relation);
 	HeapTuple	row;
 
 	if (place != NULL && ItemPointerIsValid(&place->tid))
 	{
-		row = ps_plain_at(table, &place->tid);
+		row = ps_direct_fetch_at(table, &place->tid);
 		if (row != NULL && read_values(stored, row, desc))
 			return row;
 	}
-	row = ps_plain_find(table, customer_id_datum(stored));
+	row = ps_direct_find(table, customer_id_datum(stored));
 	if (row == NULL && TransactionIdIsValid(table->inserting))
-		stored->keeper = ps_wait_keeper(table->inserting);
+		stored->holder = ps_lock_wait_holder(table->inserting);
 	if (row == NULL || !read_values(stored, row, desc))
 		return NULL;
 	if (place != NULL)
-		place->tid = ps_plain_place(table);
+		place->tid = ps_direct_root_tid(table);
 	return row;
 }
 
@@ -175,33 +175,33 @@ find_row(PsPlainTable *table, PsStoredProfile *stored, Place *place)
 static bool
 load_plain(PsStoredProfile **profiles, int n)
 {
-	PsPlainTable table;
+	PsDirectTable table;
 	Place	  **found;
 
-	if (!ps_plain_open(&table, TABLE_NAME, KEY_NAME, column_types, lengthof(column_types), PS_TABLE_COLUMNS))
+	if (!ps_direct_open(&table, TABLE_NAME, KEY_NAME, column_types, lengthof(column_types), PS_TABLE_COLUMNS))
 		return false;
 	table.notes_insertions = true;
 	found = palloc(n * sizeof(Place *));
 	/* all before the first row, so that the processor waits for many of them at a time */
 	for (int i = 0; i < n; i++)
-		found[i] = find_place(profiles[i]);
+		found[i] = profile_store_find_place(profiles[i]);
 	for (int i = 0; i < n; i++)
 	{
-		TransactionId keeper;
+		TransactionId holder;
 
-		profiles[i]->keeper = 0;
-		profiles[i]->row = find_row(&table, profiles[i], found[i]);
+		profiles[i]->holder = 0;
+		profiles[i]->row = profile_store_find_row(&table, profiles[i], found[i]);
 		if (profiles[i]->row == NULL)
 		{
 			ps_profile_init(&profiles[i]->profile);
 			continue;
 		}
 		ps_profile_row_read(&profiles[i]->profile, profiles[i]->values, profiles[i]->nulls);
-		keeper = ps_plain_keeper(&table, profiles[i]->row);
-		if (TransactionIdIsValid(keeper))
-			profiles[i]->keeper = ps_wait_keeper(keeper);
+		holder = ps_direct_row_holder(&table, profiles[i]->row);
+		if (TransactionIdIsValid(holder))
+			profiles[i]->holder = ps_lock_wait_holder(holder);
 	}
-	ps_plain_close(&table);
+	ps_direct_close(&table);
 	return true;
 }
 
@@ -218,7 +218,7 @@ load_by_statement(PsStoredProfile **profiles, int n)
 	{
 		ps_profile_init(&profiles[i]->profile);
 		profiles[i]->row = NULL;
-		profiles[i]->keeper = 0;
+		profiles[i]->holder = 0;
 		ps_column_add_text(&ids, profiles[i]->customer_id);
 	}
 	args[0] = ps_column_array(&ids);
@@ -229,15 +229,15 @@ load_by_statement(PsStoredProfile **profiles, int n)
 		Datum		values[PS_ROW_COLUMNS + 2];
 		bool		nulls[PS_ROW_COLUMNS + 2];
 		PsStoredProfile *stored;
-		TransactionId keeper;
+		TransactionId holder;
 
 		heap_deform_tuple(heap_copytuple(SPI_tuptable->vals[i]), SPI_tuptable->tupdesc, values, nulls);
 		stored = profiles[DatumGetInt32(values[PS_ROW_COLUMNS]) - 1];
 		ps_profile_row_read(&stored->profile, values, nulls);
-		keeper = nulls[PS_ROW_COLUMNS + 1] ? InvalidTransactionId : ps_xmax_keeper(DatumGetTransactionId(values[PS_ROW_COLUMNS + 1]));
-		if (!TransactionIdIsValid(keeper))
+		holder = nulls[PS_ROW_COLUMNS + 1] ? InvalidTransactionId : ps_xmax_holder(DatumGetTransactionId(values[PS_ROW_COLUMNS + 1]));
+		if (!TransactionIdIsValid(holder))
 			continue;
-		stored->keeper = ps_wait_keeper(keeper);
+		stored->holder = ps_lock_wait_holder(holder);
 		any_locked = true;
 	}
 	SPI_freetuptable(SPI_tuptable);
@@ -301,12 +301,12 @@ save_by_statement(PsStoredProfile **profiles, int n, bool is_new)
 static bool
 save_plain(PsStoredProfile **profiles, int n)
 {
-	PsPlainTable table;
+	PsDirectTable table;
 
 	for (int i = 0; i < n; i++)
 		if (!profiles[i]->profile.is_new && profiles[i]->row == NULL)
 			return false;
-	if (!ps_plain_open(&table, TABLE_NAME, KEY_NAME, column_types, lengthof(column_types), PS_TABLE_COLUMNS))
+	if (!ps_direct_open(&table, TABLE_NAME, KEY_NAME, column_types, lengthof(column_types), PS_TABLE_COLUMNS))
 		return false;
 	for (int i = 0; i < n; i++)
 	{
@@ -316,11 +316,11 @@ save_plain(PsStoredProfile **profiles, int n)
 		if (stored->profile.is_new)
 			stored->values[PS_ROW_CUSTOMER_ID] = customer_id_datum(stored);
 		if (stored->profile.is_new)
-			ps_plain_insert(&table, stored->values, stored->nulls, PS_ROW_COLUMNS);
+			ps_direct_insert(&table, stored->values, stored->nulls, PS_ROW_COLUMNS);
 		else
-			remember_place(stored, ps_plain_update(&table, &stored->row->t_self, stored->values, stored->nulls));
+			remember_place(stored, ps_direct_update(&table, &stored->row->t_self, stored->values, stored->nulls));
 	}
-	ps_plain_close(&table);
+	ps_direct_close(&table);
 	return true;
 }
 

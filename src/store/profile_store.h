@@ -19,7 +19,7 @@ typedef struct PsStoredProfile
 	uint32		hash;			/* any of the customer id; the same at each load */
 	PsProfile	profile;
 	HeapTuple	row;			/* as loaded by hand, else NULL */
-	int			keeper;			/* who keeps the row from being written, as of ps_wait_keeper(); 0: nobody */
+	int			holder;			/* who keeps the row from being written, as of ps_lock_wait_holder(); 0: nobody */
 	Datum		values[PS_TABLE_COLUMNS];	/* of that row */
 	bool		nulls[PS_TABLE_COLUMNS];
 } PsStoredProfile;

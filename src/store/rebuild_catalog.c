@@ -27,7 +27,7 @@ static PsPlan find_plan = {
 
 static PsPlan describe_plan = {
 	.sql = "SELECT r.state = 'ready', pg_catalog.concat_ws(': ', r.state, r.error) FROM profile_stream.stat_rebuilds r",
-	.as_written = true
+	.fixed_schema = true
 };
 
 static PsPlan other_plan = {
@@ -100,7 +100,7 @@ static PsPlan starts_plan = {
 	" FROM profile_stream.stream_gaps l WHERE l.stream_id = g.stream_id AND l.partition = g.partition"
 	" AND l.reason = 'rebuild' AND l.recorded_at > g.recorded_at)))"
 	" FROM profile_stream.stream_offsets o WHERE o.stream_id = $1 ORDER BY 1",
-	.nargs = 1,.argtypes = {INT4OID},.as_written = true
+	.nargs = 1,.argtypes = {INT4OID},.fixed_schema = true
 };
 
 /* a partition that the stream has lost is not waited for */
@@ -110,19 +110,19 @@ static PsPlan behind_plan = {
 	" FROM profile_stream.stream_offsets o LEFT JOIN " PS_SHADOW_SCHEMA ".stream_offsets n"
 	" ON n.stream_id = o.stream_id AND n.partition = o.partition"
 	" WHERE o.stream_id = $1 AND o.state = 'running'",
-	.nargs = 1,.argtypes = {INT4OID},.as_written = true
+	.nargs = 1,.argtypes = {INT4OID},.fixed_schema = true
 };
 
 static PsPlan apart_plan = {
 	.sql = "SELECT COALESCE(pg_catalog.sum(pg_catalog.abs(COALESCE(o.next_offset, n.start_offset) - COALESCE(n.next_offset, o.start_offset))), 0)::int8"
 	" FROM (SELECT * FROM profile_stream.stream_offsets WHERE stream_id = $1) o"
 	" FULL JOIN (SELECT * FROM " PS_SHADOW_SCHEMA ".stream_offsets WHERE stream_id = $1) n ON n.partition = o.partition",
-	.nargs = 1,.argtypes = {INT4OID},.as_written = true
+	.nargs = 1,.argtypes = {INT4OID},.fixed_schema = true
 };
 
 /* Column of a row of the last SELECT. */
 static Datum
-column_value(uint64 row, int column)
+rebuild_catalog_column_value(uint64 row, int column)
 {
 	bool		isnull;
 
@@ -138,10 +138,10 @@ ps_rebuild_find(void)
 	if (ps_plan_run(&find_plan, args, NULL, SPI_OK_SELECT) == 0)
 		return NULL;
 	rebuild = palloc0(sizeof(PsRebuild));
-	rebuild->stream_id = DatumGetInt32(column_value(0, 1));
+	rebuild->stream_id = DatumGetInt32(rebuild_catalog_column_value(0, 1));
 	rebuild->stream = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
-	rebuild->allow_missing = DatumGetBool(column_value(0, 3));
-	rebuild->enabled = DatumGetBool(column_value(0, 4));
+	rebuild->allow_missing = DatumGetBool(rebuild_catalog_column_value(0, 3));
+	rebuild->enabled = DatumGetBool(rebuild_catalog_column_value(0, 4));
 	rebuild->state = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5);
 	return rebuild;
 }
@@ -152,7 +152,7 @@ ps_rebuild_describe(bool *ready)
 	*ready = false;
 	if (ps_plan_run(&describe_plan, NULL, NULL, SPI_OK_SELECT) == 0)
 		return pstrdup("ended");
-	*ready = DatumGetBool(column_value(0, 1));
+	*ready = DatumGetBool(rebuild_catalog_column_value(0, 1));
 	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
 }
 
@@ -242,9 +242,9 @@ ps_rebuild_starts(int stream_id)
 	{
 		PsRebuildStart *start = palloc(sizeof(PsRebuildStart));
 
-		start->partition = DatumGetInt32(column_value(i, 1));
-		start->epoch = DatumGetInt32(column_value(i, 2));
-		start->start_offset = DatumGetInt64(column_value(i, 3));
+		start->partition = DatumGetInt32(rebuild_catalog_column_value(i, 1));
+		start->epoch = DatumGetInt32(rebuild_catalog_column_value(i, 2));
+		start->start_offset = DatumGetInt64(rebuild_catalog_column_value(i, 3));
 		starts = lappend(starts, start);
 	}
 	return starts;
@@ -254,18 +254,18 @@ ps_rebuild_starts(int stream_id)
 static int64
 partition_behind(uint64 row)
 {
-	int64		next = DatumGetInt64(column_value(row, 2));
-	int64		read = DatumGetInt64(column_value(row, 3));
+	int64		next = DatumGetInt64(rebuild_catalog_column_value(row, 2));
+	int64		read = DatumGetInt64(rebuild_catalog_column_value(row, 3));
 	int64		behind = 0;
 	PsOffsetSet now;
 	PsOffsetSet rebuilt;
 
-	if (!DatumGetBool(column_value(row, 5)))
-		return next - DatumGetInt64(column_value(row, 1)) + 1;	/* not even begun */
-	if (DatumGetBool(column_value(row, 6)))
+	if (!DatumGetBool(rebuild_catalog_column_value(row, 5)))
+		return next - DatumGetInt64(rebuild_catalog_column_value(row, 1)) + 1;	/* not even begun */
+	if (DatumGetBool(rebuild_catalog_column_value(row, 6)))
 		return 0;				/* it knows of a newer topic */
-	ps_offset_set_init(&now, next, DatumGetByteaPP(column_value(row, 4)), CurrentMemoryContext);
-	ps_offset_set_init(&rebuilt, DatumGetInt64(column_value(row, 7)), DatumGetByteaPP(column_value(row, 8)), CurrentMemoryContext);
+	ps_offset_set_init(&now, next, DatumGetByteaPP(rebuild_catalog_column_value(row, 4)), CurrentMemoryContext);
+	ps_offset_set_init(&rebuilt, DatumGetInt64(rebuild_catalog_column_value(row, 7)), DatumGetByteaPP(rebuild_catalog_column_value(row, 8)), CurrentMemoryContext);
 	if (rebuilt.next < next)
 		return next - rebuilt.next;
 	for (int64 offset = rebuilt.next; offset < read; offset++)
@@ -292,7 +292,7 @@ ps_rebuild_apart(int stream_id)
 	Datum		args[1] = {Int32GetDatum(stream_id)};
 
 	(void) ps_plan_read(&apart_plan, args);
-	return DatumGetInt64(column_value(0, 1));
+	return DatumGetInt64(rebuild_catalog_column_value(0, 1));
 }
 
 /* where all before the gap is applied; what was held there is not lost */
@@ -301,7 +301,7 @@ static PsPlan skip_plan = {
 	" consumed = o.consumed - o.held, held = 0, held_bytes = 0, commits = o.commits + 1, check_offset = NULL, error = NULL"
 	" FROM profile_stream.stream_gaps g WHERE o.stream_id = $1 AND o.partition = $2 AND g.stream_id = $1 AND g.partition = $2"
 	" AND g.from_offset <= o.next_offset AND g.to_offset > o.next_offset AND g.from_offset <= $3 AND g.to_offset > $3",
-	.nargs = 3,.argtypes = {INT4OID, INT4OID, INT8OID},.as_written = true
+	.nargs = 3,.argtypes = {INT4OID, INT4OID, INT8OID},.fixed_schema = true
 };
 
 bool

@@ -38,7 +38,7 @@
 	" || COALESCE((SELECT pg_catalog.jsonb_object_agg(s.name || '_history'," \
 	" (SELECT pg_catalog.jsonb_build_object('count', COALESCE(pg_catalog.sum(h.count), 0), 'sum', COALESCE(pg_catalog.sum(h.sum), 0))" \
 	" FROM (SELECT pg_catalog.count(*) AS count, pg_catalog.sum(w.value) AS sum" \
-	" FROM profile_stream.state_samples(p.window_state) w WHERE w.series = s.name" \
+	" FROM profile_stream.window_state_samples(p.window_state) w WHERE w.series = s.name" \
 	" UNION ALL SELECT c.count, c.sum FROM " schema ".window_chunks c" \
 	" WHERE c.customer_id = p.customer_id AND c.metric = s.name) h))" \
 	" FROM (SELECT 'series_' || x.series_id AS name FROM profile_stream.metric_series x) s), '{}')"

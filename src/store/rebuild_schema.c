@@ -17,13 +17,13 @@ static const char *const tables[] = {
 static bool used = false;
 
 void
-ps_shadow_use(void)
+ps_rebuild_schema_use(void)
 {
 	used = true;
 }
 
 bool
-ps_shadow_used(void)
+ps_rebuild_schema_used(void)
 {
 	return used;
 }
@@ -39,13 +39,13 @@ has_shadow(const char *name, int len)
 }
 
 const char *
-ps_shadow_schema(const char *table)
+ps_rebuild_schema_of(const char *table)
 {
 	return used && has_shadow(table, strlen(table)) ? PS_SHADOW_SCHEMA : PS_SCHEMA;
 }
 
 const char *
-ps_shadow_sql(const char *sql)
+ps_rebuild_schema_sql(const char *sql)
 {
 	static const char prefix[] = PS_SCHEMA ".";
 	StringInfoData result;

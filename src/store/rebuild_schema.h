@@ -15,13 +15,13 @@
 #define PS_SHADOW_SCHEMA "profile_stream_rebuild"
 
 /* Makes this process work on the shadow for the rest of its life, before it has run any statement. */
-extern void ps_shadow_use(void);
-extern bool ps_shadow_used(void);
+extern void ps_rebuild_schema_use(void);
+extern bool ps_rebuild_schema_used(void);
 
 /* The schema in which this process finds a table of the extension. */
-extern const char *ps_shadow_schema(const char *table);
+extern const char *ps_rebuild_schema_of(const char *table);
 
 /* A statement with the tables' schemas that are this process's. */
-extern const char *ps_shadow_sql(const char *sql);
+extern const char *ps_rebuild_schema_sql(const char *sql);
 
 #endif							/* PS_REBUILD_SCHEMA_H */

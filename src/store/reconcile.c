@@ -24,7 +24,7 @@ static PsPlan accounts_plan = {
 };
 
 uint64
-ps_accounts_select(int stream_id)
+ps_reconcile_select(int stream_id)
 {
 	Datum		args[1] = {Int32GetDatum(stream_id)};
 

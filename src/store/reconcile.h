@@ -11,6 +11,6 @@
  * Selects a row for each partition of a stream, with the columns of reconcile();
  * returns how many, and leaves them in SPI_tuptable.
  */
-extern uint64 ps_accounts_select(int stream_id);
+extern uint64 ps_reconcile_select(int stream_id);
 
 #endif							/* PS_RECONCILE_H */

@@ -34,28 +34,28 @@ static int	holders = 0;
 static PsPlan maps_plan = {
 	.sql = "SELECT m.event_type, m.attribute, m.path, m.operation, m.type, m.max_items"
 	" FROM profile_stream.attribute_maps m ORDER BY m.map_id",
-	.as_written = true
+	.fixed_schema = true
 };
 
 static PsPlan other_map_plan = {
 	.sql = "SELECT m.event_type FROM profile_stream.attribute_maps m"
 	" WHERE m.attribute = $1 AND (m.type, m.operation = 'append_unique') <> ($2, $3) ORDER BY m.map_id LIMIT 1",
-	.nargs = 3,.argtypes = {TEXTOID, TEXTOID, BOOLOID},.as_written = true
+	.nargs = 3,.argtypes = {TEXTOID, TEXTOID, BOOLOID},.fixed_schema = true
 };
 
 static PsPlan add_map_plan = {
 	.sql = "INSERT INTO profile_stream.attribute_maps (event_type, attribute, path, operation, type, max_items)"
 	" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (event_type, attribute) DO NOTHING",
-	.nargs = 6,.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID},.as_written = true
+	.nargs = 6,.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID},.fixed_schema = true
 };
 
 static PsPlan remove_map_plan = {
 	.sql = "DELETE FROM profile_stream.attribute_maps m WHERE m.event_type = $1 AND m.attribute = $2",
-	.nargs = 2,.argtypes = {TEXTOID, TEXTOID},.as_written = true
+	.nargs = 2,.argtypes = {TEXTOID, TEXTOID},.fixed_schema = true
 };
 
 static void
-relation_changed(Datum arg, Oid relid)
+rule_catalog_relation_changed(Datum arg, Oid relid)
 {
 	stale |= relid == InvalidOid;
 	for (int i = 0; i < lengthof(relids); i++)
@@ -71,13 +71,13 @@ transaction_ended(XactEvent event, void *arg)
 
 /* Finds the tables of this database's extension, which may be another one than before. */
 static void
-watch(void)
+rule_catalog_watch(void)
 {
 	static bool watching = false;
 
 	if (!watching)
 	{
-		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+		CacheRegisterRelcacheCallback(rule_catalog_relation_changed, (Datum) 0);
 		RegisterXactCallback(transaction_ended, NULL);
 	}
 	watching = true;
@@ -111,7 +111,7 @@ load_maps(PsRules *rules)
 static void
 load_tables(PsRules *rules)
 {
-	PsIdentity	identity = ps_become_owner();
+	PsSavedUser saved = ps_switch_to_owner();
 	int			nest_level = NewGUCNestLevel();
 
 	/* with operators that are not the caller's */
@@ -121,12 +121,12 @@ load_tables(PsRules *rules)
 	ps_handlers_load(rules);
 	ps_upcasters_load(rules);
 	AtEOXact_GUC(true, nest_level);
-	ps_become_caller(identity);
+	ps_restore_user(saved);
 }
 
 /* Loads all rules into a context of their own. */
 static void
-load(void)
+rule_catalog_load(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "profile_stream rules", ALLOCSET_SMALL_SIZES);
@@ -135,7 +135,7 @@ load(void)
 	stale = false;				/* what changes from here on makes it stale again */
 	PG_TRY();
 	{
-		watch();
+		rule_catalog_watch();
 		SPI_connect();
 		/* the caller's may be older than the change that we were told of, but a parallel query has no other */
 		stale_at_end = IsInParallelMode();
@@ -184,7 +184,7 @@ const PsRules *
 ps_rules_get(void)
 {
 	if (stale && holders == 0)
-		load();
+		rule_catalog_load();
 	return loaded;
 }
 

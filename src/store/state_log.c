@@ -36,7 +36,7 @@ ps_state_log_partition(int stream_id, int partition, const char *from, const cha
 	CStringGetTextDatum(reason)};
 	PsStateChange change;
 
-	if (ps_shadow_used())
+	if (ps_rebuild_schema_used())
 		return;					/* a rebuild says it of itself */
 	ps_state_log_finish(ps_plan_run(&partition_plan, args, NULL, SPI_OK_SELECT), &change);
 }
@@ -44,8 +44,8 @@ ps_state_log_partition(int stream_id, int partition, const char *from, const cha
 void
 ps_state_log_check(void)
 {
-	ps_become_caller(ps_become_owner_for(PS_SCHEMA, "stream_log"));
-	ps_become_caller(ps_become_owner_for(PS_SCHEMA, "streams"));
+	ps_restore_user(ps_switch_to_owner_for(PS_SCHEMA, "stream_log"));
+	ps_restore_user(ps_switch_to_owner_for(PS_SCHEMA, "streams"));
 }
 
 void

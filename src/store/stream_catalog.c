@@ -20,18 +20,18 @@
 
 const char *const ps_sink_names[PS_SINK_KINDS] = {
 	[PS_SINK_REDIS] = "redis",
-	[PS_SINK_UPDATES] = "updates",
+	[PS_SINK_CHANGELOG] = "changelog",
 	[PS_SINK_DEAD_LETTERS] = "dead_letters",
 };
 
 static PsPlan find_plan = {
-	"SELECT s.stream_id, s.name, s.owner, s.server::text, s.brokers, s.topic, s.group_id, s.start_from,"
+	"SELECT s.stream_id, s.name, s.owner, s.server::text, s.bootstrap_servers, s.topic, s.group_id, s.start_from,"
 	" s.batch_size, (EXTRACT(epoch FROM s.batch_wait) * 1000)::int4, (EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::int8,"
 	" s.on_offset_lost, s.notify_channel, s.notify, s.options,"
 	" (EXTRACT(epoch FROM s.reorder_wait) * 1000000)::int8, s.reorder_buffer_size,"
 	" COALESCE((EXTRACT(epoch FROM s.late_tolerance) * 1000000)::int8, -1),"
-	" s.workers, s.partitions, s.dead_letter_pause_ratio, (EXTRACT(epoch FROM s.lock_timeout) * 1000)::int4,"
-	" s.redis, s.redis_prefix, EXTRACT(epoch FROM s.redis_ttl)::int4, s.updates_topic, s.dead_letter_topic,"
+	" s.workers, s.partitions, s.dead_letter_pause_ratio, (EXTRACT(epoch FROM s.customer_lock_timeout) * 1000)::int4,"
+	" s.redis, s.redis_prefix, EXTRACT(epoch FROM s.redis_ttl)::int4, s.changelog_topic, s.dead_letter_topic,"
 	" s.segment_channel_prefix, s.format, s.field_map, s.timestamp_unit, s.event_id_scope,"
 	" COALESCE(t.enabled AND t.database = $3, false) AND " PS_IS_CONFIRMED("stream", "s.stream_id::text") ", t.state, t.error, t.cluster"
 	" FROM profile_stream.streams s LEFT JOIN profile_stream.stream_status t ON t.stream_id = s.stream_id"
@@ -41,9 +41,9 @@ static PsPlan find_plan = {
 
 /* what create_stream() and alter_stream() both set */
 #define SETTINGS \
-	"server, brokers, group_id, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options," \
-	" reorder_wait, reorder_buffer_size, late_tolerance, workers, partitions, dead_letter_pause_ratio, lock_timeout, redis, redis_prefix, redis_ttl," \
-	" updates_topic, dead_letter_topic, segment_channel_prefix, format, field_map, timestamp_unit, event_id_scope"
+	"server, bootstrap_servers, group_id, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options," \
+	" reorder_wait, reorder_buffer_size, late_tolerance, workers, partitions, dead_letter_pause_ratio, customer_lock_timeout, redis, redis_prefix, redis_ttl," \
+	" changelog_topic, dead_letter_topic, segment_channel_prefix, format, field_map, timestamp_unit, event_id_scope"
 
 #define SETTING_VALUES \
 	"$1::name, $2, $3, $4, $5 * '1 ms'::interval, $6 * '1 us'::interval, $7, $8, $9, $10," \
@@ -131,7 +131,7 @@ column_text(int column)
 }
 
 static Datum
-column_value(int column)
+stream_catalog_column_value(int column)
 {
 	bool		isnull;
 
@@ -186,40 +186,40 @@ ps_stream_find(const char *name, int stream_id)
 	if (ps_plan_run(&find_plan, args, nulls, SPI_OK_SELECT) == 0)
 		return NULL;
 	stream = palloc0(sizeof(PsStream));
-	stream->stream_id = DatumGetInt32(column_value(1));
+	stream->stream_id = DatumGetInt32(stream_catalog_column_value(1));
 	stream->name = column_text(2);
-	stream->owner = DatumGetObjectId(column_value(3));
+	stream->owner = DatumGetObjectId(stream_catalog_column_value(3));
 	stream->server = column_text(4);
-	stream->brokers = column_text(5);
+	stream->bootstrap_servers = column_text(5);
 	stream->topic = column_text(6);
 	stream->group_id = column_text(7);
 	stream->start_from = column_text(8);
-	stream->batch_size = DatumGetInt32(column_value(9));
-	stream->batch_wait_ms = DatumGetInt32(column_value(10));
-	stream->dedupe_retention_us = DatumGetInt64(column_value(11));
+	stream->batch_size = DatumGetInt32(stream_catalog_column_value(9));
+	stream->batch_wait_ms = DatumGetInt32(stream_catalog_column_value(10));
+	stream->dedupe_retention_us = DatumGetInt64(stream_catalog_column_value(11));
 	stream->on_offset_lost = column_text(12);
 	stream->notify_channel = column_text(13);
 	stream->channel = stream->notify_channel ? stream->notify_channel : ps_secret_name(PS_UPDATES_CHANNEL);
 	stream->notify = column_text(14);
 	stream->options = column_jsonb(15);
-	stream->reorder_wait_us = DatumGetInt64(column_value(16));
-	stream->reorder_buffer_size = DatumGetInt32(column_value(17));
-	stream->late_tolerance_us = DatumGetInt64(column_value(18));
-	stream->workers = DatumGetInt32(column_value(19));
+	stream->reorder_wait_us = DatumGetInt64(stream_catalog_column_value(16));
+	stream->reorder_buffer_size = DatumGetInt32(stream_catalog_column_value(17));
+	stream->late_tolerance_us = DatumGetInt64(stream_catalog_column_value(18));
+	stream->workers = DatumGetInt32(stream_catalog_column_value(19));
 	read_partitions(stream, 20);
-	stream->dead_letter_pause_ratio = DatumGetFloat8(column_value(21));
-	stream->lock_timeout_ms = DatumGetInt32(column_value(22));
+	stream->dead_letter_pause_ratio = DatumGetFloat8(stream_catalog_column_value(21));
+	stream->customer_lock_timeout_ms = DatumGetInt32(stream_catalog_column_value(22));
 	stream->sinks[PS_SINK_REDIS] = column_text(23);
 	stream->redis_prefix = column_text(24);
-	stream->redis_ttl_s = DatumGetInt32(column_value(25));
-	stream->sinks[PS_SINK_UPDATES] = column_text(26);
+	stream->redis_ttl_s = DatumGetInt32(stream_catalog_column_value(25));
+	stream->sinks[PS_SINK_CHANGELOG] = column_text(26);
 	stream->sinks[PS_SINK_DEAD_LETTERS] = column_text(27);
 	stream->segment_channel_prefix = column_text(28);
 	stream->format = column_text(29);
 	stream->field_map = column_jsonb(30);
 	stream->timestamp_unit = column_text(31);
 	stream->event_id_scope = column_text(32);
-	stream->enabled = DatumGetBool(column_value(33));
+	stream->enabled = DatumGetBool(stream_catalog_column_value(33));
 	stream->state = column_text(34);
 	stream->error = column_text(35);
 	stream->cluster = column_text(36);
@@ -253,7 +253,7 @@ set_settings(const PsStream *stream, Datum *args, char *nulls)
 		ps_column_add(&partitions, Int32GetDatum(stream->partitions[i]));
 	memset(nulls, ' ', NSETTINGS);
 	args[0] = optional_text(stream->server, &nulls[0]);
-	args[1] = optional_text(stream->brokers, &nulls[1]);
+	args[1] = optional_text(stream->bootstrap_servers, &nulls[1]);
 	args[2] = CStringGetTextDatum(stream->group_id);
 	args[3] = Int32GetDatum(stream->batch_size);
 	args[4] = Int64GetDatum(stream->batch_wait_ms);
@@ -270,11 +270,11 @@ set_settings(const PsStream *stream, Datum *args, char *nulls)
 	args[14] = ps_column_array(&partitions);
 	nulls[14] = stream->npartitions == 0 ? 'n' : ' ';
 	args[15] = Float8GetDatum(stream->dead_letter_pause_ratio);
-	args[16] = Int64GetDatum(stream->lock_timeout_ms);
+	args[16] = Int64GetDatum(stream->customer_lock_timeout_ms);
 	args[17] = optional_text(stream->sinks[PS_SINK_REDIS], &nulls[17]);
 	args[18] = CStringGetTextDatum(stream->redis_prefix);
 	args[19] = Int32GetDatum(stream->redis_ttl_s);
-	args[20] = optional_text(stream->sinks[PS_SINK_UPDATES], &nulls[20]);
+	args[20] = optional_text(stream->sinks[PS_SINK_CHANGELOG], &nulls[20]);
 	args[21] = optional_text(stream->sinks[PS_SINK_DEAD_LETTERS], &nulls[21]);
 	args[22] = optional_text(stream->segment_channel_prefix, &nulls[22]);
 	args[23] = CStringGetTextDatum(stream->format);
@@ -298,7 +298,7 @@ ps_stream_add(PsStream *stream)
 	args[NSETTINGS + 3] = CStringGetTextDatum(stream->start_from);
 	args[NSETTINGS + 4] = ObjectIdGetDatum(MyDatabaseId);
 	(void) ps_definitions_write(&add_plan, args, nulls, SPI_OK_SELECT);
-	stream->stream_id = DatumGetInt32(column_value(1));
+	stream->stream_id = DatumGetInt32(stream_catalog_column_value(1));
 	ps_confirm("stream", psprintf("%d", stream->stream_id));
 	ps_stream_adopt(stream->stream_id);
 }
@@ -365,7 +365,7 @@ ps_stream_count_attempts(int stream_id, int change)
 {
 	Datum		args[2] = {Int32GetDatum(stream_id), Int32GetDatum(change)};
 
-	return ps_plan_run(&attempts_plan, args, NULL, SPI_OK_UPDATE_RETURNING) == 0 ? 0 : DatumGetInt32(column_value(1));
+	return ps_plan_run(&attempts_plan, args, NULL, SPI_OK_UPDATE_RETURNING) == 0 ? 0 : DatumGetInt32(stream_catalog_column_value(1));
 }
 
 void

@@ -14,7 +14,7 @@
 typedef enum PsSinkKind
 {
 	PS_SINK_REDIS,				/* profiles */
-	PS_SINK_UPDATES,			/* a topic of profiles as they change */
+	PS_SINK_CHANGELOG,			/* a topic of profiles as they change */
 	PS_SINK_DEAD_LETTERS,		/* a topic */
 	PS_SINK_KINDS
 } PsSinkKind;
@@ -27,7 +27,7 @@ typedef struct PsStream
 	char	   *name;
 	Oid			owner;			/* may be gone */
 	char	   *server;			/* NULL: brokers is set */
-	char	   *brokers;
+	char	   *bootstrap_servers;
 	char	   *topic;
 	char	   *group_id;
 	char	   *start_from;
@@ -47,7 +47,7 @@ typedef struct PsStream
 	int32	   *partitions;		/* to read */
 	int			npartitions;	/* 0: all */
 	double		dead_letter_pause_ratio;	/* of a minute's messages; 1: never */
-	int			lock_timeout_ms;	/* time to get a customer's lock in, before it is set aside */
+	int			customer_lock_timeout_ms;	/* time to get a customer's lock in, before it is set aside */
 	char	   *sinks[PS_SINK_KINDS];	/* host:port, socket or server of a Redis; topics; NULL: there is none */
 	char	   *redis_prefix;
 	int			redis_ttl_s;
@@ -55,7 +55,7 @@ typedef struct PsStream
 	Jsonb	   *field_map;		/* NULL: none */
 	char	   *timestamp_unit; /* of ps_time_units */
 	char	   *event_id_scope; /* customer: ids are shared with other streams; stream: they are its own */
-	struct PsEnvelope *envelope;	/* of format and map, once a worker has compiled it */
+	struct PsFormatMap *format_map; /* of format and map, once a worker has compiled it */
 	int			time_unit;		/* PsTimeUnit, likewise */
 	bool		enabled;		/* in this database, where it is confirmed */
 	char	   *state;			/* as last said; NULL: a restored one */

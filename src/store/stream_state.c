@@ -60,7 +60,7 @@ ps_stream_change_state(int stream_id, const PsState *state, bool news, PsStateCh
 	args[3] = state->hint ? CStringGetTextDatum(state->hint) : (Datum) 0;
 	args[4] = Int64GetDatum(state->next_attempt_ms);
 	args[5] = BoolGetDatum(news);
-	args[6] = CStringGetTextDatum(ps_shadow_used() ? "rebuild" : "stream");
+	args[6] = CStringGetTextDatum(ps_rebuild_schema_used() ? "rebuild" : "stream");
 	ps_state_log_check();
 	ps_state_log_finish(ps_plan_run(&state_plan, args, nulls, SPI_OK_SELECT), change);
 }

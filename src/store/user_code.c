@@ -93,7 +93,7 @@ check_permissions(PS_CHECK_PERMS_ARGS)
 }
 
 void
-ps_contain_init(void)
+ps_user_code_init(void)
 {
 	next_access_hook = object_access_hook;
 	object_access_hook = check_access;
@@ -102,14 +102,14 @@ ps_contain_init(void)
 }
 
 bool
-ps_contain_others_check(void)
+ps_user_code_others_check(void)
 {
 	return ExecutorCheckPerms_hook != check_permissions || next_perms_hook != NULL;
 }
 
 /* The timer, in a signal handler. */
 static void
-tick(void)
+user_code_tick(void)
 {
 	if (!is_on)
 		return;
@@ -125,7 +125,7 @@ tick(void)
 }
 
 bool
-ps_contain_signalled_itself(void)
+ps_user_code_signalled_itself(void)
 {
 	if (!is_on)
 		return false;
@@ -136,19 +136,19 @@ ps_contain_signalled_itself(void)
 }
 
 bool
-ps_contain_is_on(void)
+ps_user_code_is_on(void)
 {
 	return is_on;
 }
 
 bool
-ps_contain_gave_up(void)
+ps_user_code_gave_up(void)
 {
 	return is_on && ending == GAVE_UP;
 }
 
 void
-ps_contain_begin(int timeout_ms, const char *setting)
+ps_user_code_begin(int timeout_ms, const char *setting)
 {
 	limit = setting;
 	ending = NOT_ENDED;
@@ -157,13 +157,13 @@ ps_contain_begin(int timeout_ms, const char *setting)
 	if (!timer_is_set)
 		return;
 	if (timer == MAX_TIMEOUTS)
-		timer = RegisterTimeout(USER_TIMEOUT, tick);
+		timer = RegisterTimeout(USER_TIMEOUT, user_code_tick);
 	/* cheap: as long as an alarm is due that was set for an earlier call, no other is set */
 	enable_timeout_every(timer, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms), timeout_ms);
 }
 
 const char *
-ps_contain_end(void)
+ps_user_code_end(void)
 {
 	static char took[128];		/* outlives the subtransaction that the call ends with */
 

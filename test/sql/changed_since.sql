@@ -56,7 +56,7 @@ FROM regexp_split_to_array(:'bookmark', '-') AS f, LATERAL (VALUES
 	('the first transaction', concat_ws('-', f[1], f[2], f[3], 0)),
 	('none', NULL)) AS v(what, b);
 -- ids wrap around: newer is what is at most 2^31 further
-SELECT profile_stream.is_since(x::text::xid, h::text::xid) FROM (VALUES (5, 5), (4, 5), (3, 4294967290), (4294967290, 3), (3, NULL)) AS v(x, h);
+SELECT profile_stream.xid_at_or_after(x::text::xid, h::text::xid) FROM (VALUES (5, 5), (4, 5), (3, 4294967290), (4294967290, 3), (3, NULL)) AS v(x, h);
 -- what is no bookmark
 SELECT * FROM profile_stream.profiles_changed_since('');
 SELECT * FROM profile_stream.profiles_changed_since('2026-01-01');
@@ -96,10 +96,10 @@ SELECT profile_stream.segment_channel('', 'gold');
 SELECT profile_stream.segment_channel(repeat('p', 48), 'gold');
 SET client_min_messages = warning;
 BEGIN;
-SELECT profile_stream.create_stream('s', brokers => '127.0.0.1:1', segment_channel_prefix => repeat('p', 48));
+SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1', segment_channel_prefix => repeat('p', 48));
 ROLLBACK;
 BEGIN;
-SELECT profile_stream.create_stream('s', brokers => '127.0.0.1:1', segment_channel_prefix => 'profiles_of_');
+SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1', segment_channel_prefix => 'profiles_of_');
 SELECT segment_channel_prefix FROM profile_stream.streams;
 SELECT profile_stream.alter_stream('s', notify => 'customer');
 SELECT segment_channel_prefix FROM profile_stream.streams;

@@ -142,7 +142,7 @@ SELECT profile_stream.create_stream('bad', format => 'cloudevents', field_map =>
 SELECT profile_stream.create_stream('bad', field_map => '{"eventId": "key"}');
 
 -- a stream has a format and a map; another format forgets the map, an empty one is none
-SELECT profile_stream.create_stream('s', brokers => '127.0.0.1:1', format => 'custom', field_map => :'map');
+SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1', format => 'custom', field_map => :'map');
 SELECT profile_stream.pause_stream('s');
 CREATE VIEW public.format AS SELECT format, field_map FROM profile_stream.streams WHERE name = 's';
 TABLE public.format;
@@ -187,7 +187,7 @@ SELECT customer_id, account_count, total_balance FROM profile_stream.materialize
 INSERT INTO profile_stream.dead_letters (stream_id, stream, value, kind, errors, dead_at)
 SELECT stream_id, 's', '{"specversion": "1.0", "id": "l7", "type": "t", "subject": "anna", "time": "never", "data": {"friend": "bert"}}', 'invalid', '{Invalid timestamp}', now()
 FROM profile_stream.streams;
-SELECT c AS customer, profile_stream.dead_letter_concern(d, c) FROM profile_stream.dead_letters d, unnest(ARRAY['anna', 'bert', 'cleo']) c;
+SELECT c AS customer, profile_stream.dead_letter_relation(d, c) FROM profile_stream.dead_letters d, unnest(ARRAY['anna', 'bert', 'cleo']) c;
 SELECT profile_stream.forget_customer('bert');
 SELECT event -> 'payload' AS payload FROM profile_stream.dead_letter_details;
 DELETE FROM profile_stream.dead_letters;
@@ -225,7 +225,7 @@ FROM unnest('{eventId,customerId,eventType}'::text[]) member, LATERAL (SELECT js
 -- in the stream's unit, but for Kafka's time
 SELECT d.event_timestamp, d.errors FROM unnest(ARRAY['1657855059', 'null']) at, profile_stream.decode_message(convert_to(format('{"at": %s}', at), 'UTF8'), key => 'k', kafka_timestamp => '2025-06-01Z', format => 'custom',
 	field_map => '{"eventId": "key", "customerId": "key", "eventType": "constant:t", "timestamp": ["$.at", "kafka_timestamp"]}', timestamp_unit => 'seconds') d;
-SELECT profile_stream.canonical_event(convert_to(format('{"eventId": "1", "timestamp": %s}', at), 'UTF8'), NULL, NULL, NULL, 'profile_event', NULL, 'seconds')
+SELECT profile_stream.to_profile_event(convert_to(format('{"eventId": "1", "timestamp": %s}', at), 'UTF8'), NULL, NULL, NULL, 'profile_event', NULL, 'seconds')
 FROM unnest(ARRAY['1657855059.5', '"1657855059"', '"2025-06-01"', '0', 'null', '[]', '1e300']) at;
 DROP VIEW public.format;
 DROP FUNCTION public.decoded, public.mend, public.parse;

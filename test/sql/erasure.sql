@@ -5,8 +5,8 @@ CREATE FUNCTION public.ev(id text, customer text, at text DEFAULT '2024-01-02T00
 		'payload', jsonb_build_object('amount', amount));
 
 -- bytes that name a customer
-SELECT message, customer, in_strings, profile_stream.mentions(message::bytea, customer, in_strings) AS mentions,
-	encode(profile_stream.without_mentions(message::bytea, customer, in_strings), 'escape') AS without
+SELECT message, customer, in_strings, profile_stream.contains_id(message::bytea, customer, in_strings) AS mentions,
+	encode(profile_stream.redact_id(message::bytea, customer, in_strings), 'escape') AS without
 FROM (VALUES
 	('{"customerId":"c1"}', 'c1', false), ('{"customerId":"c10"}', 'c1', false), ('ac1 c1 c1b c1', 'c1', false), ('c-c1_x', 'c1', false),
 	('\\u00631, c\\u0031, \\u0063\\u0031', 'c1', false), ('"\\nc1"', 'c1', false), ('"a\\/b"', 'a/b', false), ('"a\\"b"', 'a"b', false),
@@ -14,8 +14,8 @@ FROM (VALUES
 	('{"amount":42,"to":"42","42":1}', '42', true), ('{"amount":42,"to":"42"}', '42', false), ('{"a":"\\"42\\" \\n42"}', '42', true),
 	('{"a":"\\n1"}', 'n1', true), ('+49', '+49', false), ('1+49', '+49', false), ('', 'c1', false)
 ) v (message, customer, in_strings);
-SELECT profile_stream.mentions('\x0004633148', 'c1', false) AS bytes, profile_stream.mentions('\xff6331ff', 'c1', false) AS no_utf8,
-	profile_stream.mentions('c1'::bytea, '', false) AS empty;
+SELECT profile_stream.contains_id('\x0004633148', 'c1', false) AS bytes, profile_stream.contains_id('\xff6331ff', 'c1', false) AS no_utf8,
+	profile_stream.contains_id('c1'::bytea, '', false) AS empty;
 SELECT value, profile_stream.message_customer(value::bytea) FROM (VALUES
 	('{"customerId":"c1"}'), ('{"customerId":17,"x":'), ('{"a":1 "customerId" : "c\\u0031"'), ('{"a":1 "customerId":12x'), ('{"a":1 "customerId":"c1'),
 	('{"customerId":""}'), ('{"customerId":{}}'), ('{"customerId":"a","customerId":"b"}'), ('{"payload":{"customerId":"x"}}'), ('customerId'), ('"customerId"'), ('')) v (value);
@@ -107,8 +107,8 @@ TRUNCATE profile_stream_rebuild.materialized_profiles, profile_stream_rebuild.ev
 -- what streams and sinks have said, and what is announced
 BEGIN;
 SET LOCAL client_min_messages = warning;
-SELECT profile_stream.create_stream('s', brokers => '127.0.0.1:1', redis => '127.0.0.1:1', notify_channel => 'others');
-SELECT profile_stream.create_stream('q', brokers => '127.0.0.1:1', notify_channel => 'quiet', notify => 'off');
+SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1', redis => '127.0.0.1:1', notify_channel => 'others');
+SELECT profile_stream.create_stream('q', bootstrap_servers => '127.0.0.1:1', notify_channel => 'quiet', notify => 'off');
 UPDATE profile_stream.stream_status SET error = 'no more for customer "c1"', hint = 'c10';
 INSERT INTO profile_stream.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset, error) SELECT stream_id, 0, 0, 0, 0, 'c1.' FROM profile_stream.streams WHERE name = 's';
 INSERT INTO profile_stream.sink_status (stream_id, sink, state, error) SELECT stream_id, 'redis', 'retrying', 'c1?' FROM profile_stream.streams WHERE name = 's';

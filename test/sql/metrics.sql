@@ -89,7 +89,7 @@ BEGIN
 				refused := refused + 1;
 			END;
 			BEGIN
-				PERFORM sum(value) FROM profile_stream.state_samples(state);
+				PERFORM sum(value) FROM profile_stream.window_state_samples(state);
 			EXCEPTION WHEN data_corrupted OR numeric_value_out_of_range THEN
 				refused := refused + 1;
 			END;
@@ -121,7 +121,7 @@ FROM profile_stream.metrics m JOIN profile_stream.metric_series s USING (series_
 
 -- a dropped metric: its series goes with the last one, and what is left of it is pruned; its number does not come again
 SELECT pg_temp.send('open', 'visited', 'visit', '{"who": "me"}', '2026-07-01Z');
-SELECT count(*) > 0 AS open_samples FROM profile_stream.materialized_profiles, profile_stream.state_samples(window_state) WHERE customer_id = 'visited';
+SELECT count(*) > 0 AS open_samples FROM profile_stream.materialized_profiles, profile_stream.window_state_samples(window_state) WHERE customer_id = 'visited';
 SELECT profile_stream.metric_series('visitors') AS visitors \gset
 SELECT profile_stream.drop_metric('visitors');
 SELECT pg_temp.complaint($$SELECT profile_stream.metric_value('visited', 'visitors')$$);
@@ -131,11 +131,11 @@ SELECT profile_stream.metric_series('visitors') <> :'visitors' AS another, profi
 SELECT pg_temp.send('v', 'visited', 'visit', '{"who": "me"}');
 SELECT profile_stream.metric_value('visited', 'visitors', '2026-01-01Z');
 SELECT count(*) > 0 AS left FROM profile_stream.window_chunks WHERE metric = :'visitors';
-SELECT count(*) > 0 AS left FROM profile_stream.materialized_profiles, profile_stream.state_samples(window_state) WHERE series = :'visitors';
+SELECT count(*) > 0 AS left FROM profile_stream.materialized_profiles, profile_stream.window_state_samples(window_state) WHERE series = :'visitors';
 SELECT profile_stream.window_expired(window_state, '2026-01-01Z') FROM profile_stream.materialized_profiles WHERE customer_id = 'visited';
 SELECT profile_stream.prune_metrics('2026-01-01Z') >= 29900 AS removed, profile_stream.prune_metrics('2026-01-01Z') AS nothing_left;
 SELECT count(*) FROM profile_stream.window_chunks WHERE metric = :'visitors';
-SELECT count(*) FROM profile_stream.materialized_profiles, profile_stream.state_samples(window_state) WHERE series = :'visitors';
+SELECT count(*) FROM profile_stream.materialized_profiles, profile_stream.window_state_samples(window_state) WHERE series = :'visitors';
 SELECT profile_stream.metric_value('visited', 'visitors', '2026-01-01Z');
 SELECT profile_stream.drop_metric('rate_avg_1d');
 SELECT pg_temp.send('l', 'a', 'loan', '{"rate": 8}', '2026-07-01Z');

@@ -6,7 +6,7 @@ DECLARE
 	told text;
 	cause text;
 BEGIN
-	PERFORM profile_stream.create_stream('o', brokers => '127.0.0.1:1', options => options);
+	PERFORM profile_stream.create_stream('o', bootstrap_servers => '127.0.0.1:1', options => options);
 	RETURN 'taken';
 EXCEPTION WHEN fdw_invalid_attribute_value THEN
 	GET STACKED DIAGNOSTICS told = MESSAGE_TEXT, cause = PG_EXCEPTION_DETAIL;
@@ -18,7 +18,7 @@ SELECT o, pg_temp.refused(o::jsonb) FROM unnest(ARRAY[
 
 -- what goes together is taken; then alter_stream() tries it as create_stream() does
 BEGIN;
-SELECT profile_stream.create_stream('o', brokers => '127.0.0.1:1',
+SELECT profile_stream.create_stream('o', bootstrap_servers => '127.0.0.1:1',
 	options => '{"fetch.max.bytes": 2000000, "receive.message.max.bytes": 2000512, "compression.codec": "lz4", "linger.ms": 20, "reconnect.backoff.max.ms": 1000}');
 SAVEPOINT created;
 SELECT profile_stream.alter_stream('o', options => '{"fetch.max.bytes": "many"}');

@@ -40,7 +40,7 @@ SELECT profile_stream.swap_rebuild('s');
 ROLLBACK;
 -- a stream whose worker never starts, because its transaction does not commit
 BEGIN;
-SELECT profile_stream.create_stream('s', brokers => '127.0.0.1:1');
+SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1');
 SAVEPOINT created;
 SELECT profile_stream.pause_rebuild('s');
 ROLLBACK TO created;
@@ -59,8 +59,8 @@ GRANT USAGE ON SCHEMA profile_stream TO regress_nobody;
 SET ROLE regress_nobody;
 SELECT profile_stream.rebuild('s');
 ROLLBACK TO created;
-INSERT INTO profile_stream.streams (name, owner, brokers, topic, group_id, start_from, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options, created_at)
-SELECT 'other', owner, brokers, topic, group_id, start_from, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options, created_at FROM profile_stream.streams;
+INSERT INTO profile_stream.streams (name, owner, bootstrap_servers, topic, group_id, start_from, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options, created_at)
+SELECT 'other', owner, bootstrap_servers, topic, group_id, start_from, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options, created_at FROM profile_stream.streams;
 SELECT profile_stream.rebuild('s');
 ROLLBACK TO created;
 -- one at a time

@@ -19,7 +19,7 @@ INSERT INTO decisions VALUES
 -- nobody else than functions writes a table; who reads it, and views:
 ('relation', 'profile_stream', 'reader', 'attribute_maps code_definitions confirmed_code dead_letter_details dead_letter_outbox dead_letter_summary dead_letters event_handlers event_ids
 	event_upcasters materialized_profiles metric_series metrics profile_documents profiles score_function score_parameters score_refresh score_settings
-	segment_changes segment_members segment_profiles segments sink_status stat_code stat_partitions stat_score_refresh stat_sinks stat_streams stream_culprits stream_gaps
+	segment_changes segment_members segment_profiles segments sink_status stat_code stat_partitions stat_score_refresh stat_sinks stat_streams poison_messages stream_gaps
 	stream_leases stream_log stream_offsets stream_sinks stream_status streams window_chunks'),
 ('relation', 'profile_stream', 'operator', 'blocked_customers blocking_salt outbox sink_pending stat_rebuilds stream_rebuilds'),
 ('relation', 'profile_stream_rebuild', 'operator', 'dead_letters event_ids materialized_profiles stream_gaps stream_offsets stream_status window_chunks'),
@@ -29,15 +29,15 @@ INSERT INTO decisions VALUES
 ('sequence', 'profile_stream', 'superuser', 'attribute_maps_map_id_seq dead_letters_dead_letter_id_seq event_handlers_handler_id_seq metric_series_series_id_seq
 	outbox_outbox_id_seq segment_changes_change_id_seq sink_pending_pending_id_seq stream_log_log_id_seq streams_stream_id_seq'),
 ('sequence', 'profile_stream_rebuild', 'superuser', 'dead_letters_dead_letter_id_seq'),
-('routine', 'profile_stream', 'reader', 'attribute_time bookmark_horizon canonical_event chunk_samples code_state create_profile_view current_cluster dead_letter_json
-	dead_letter_text decode_event decode_message default_scores get_profile is_since json_timestamp library_warning metric_aggregate metric_series metric_trend metric_value
-	metric_values notification_channel process_waits profile_bookmark profile_document profiles_changed_since reported_ends segment_channel state_samples version wait_for_offset window_samples window_value'),
-('routine', 'profile_stream', 'operator', 'alter_segment alter_stream apply_event apply_events cancel_rebuild confirm_code create_metric create_segment create_stream dead_letter_concern
+('routine', 'profile_stream', 'reader', 'attribute_time bookmark_horizon to_profile_event chunk_samples code_state create_profile_view current_cluster dead_letter_json
+	dead_letter_text decode_event decode_message default_scores get_profile xid_at_or_after json_timestamp library_warning metric_aggregate metric_series metric_trend metric_value
+	metric_values notification_channel process_waits profile_bookmark profile_document profiles_changed_since reported_ends segment_channel window_state_samples version wait_for_offset window_samples window_value'),
+('routine', 'profile_stream', 'operator', 'alter_segment alter_stream apply_event apply_events cancel_rebuild confirm_code create_metric create_segment create_stream dead_letter_relation
 	dead_letter_matches discard_dead_letters drop_metric drop_segment drop_stream event_key export_customer forget_customer lock_customer lock_dead_letters map_attribute
-	mentions message_customer pause_rebuild pause_stream prune_metrics rebuild rebuild_diff reconcile refill_sink refresh_scores refresh_segments
+	contains_id message_customer pause_rebuild pause_stream prune_metrics rebuild rebuild_diff reconcile resync_sink refresh_scores refresh_segments
 	register_handler register_upcaster reset_score_settings resume_rebuild resume_stream retry_dead_letters retry_events seek_stream set_score_function
 	set_score_settings settle_dead_letters start_streams swap_rebuild test_connection test_handler test_redis try_lock_customer unblock_customer unmap_attribute
-	unregister_handler unregister_upcaster wait_for_stream window_expired without_mentions'),
+	unregister_handler unregister_upcaster wait_for_stream window_expired redact_id'),
 ('routine', 'profile_stream', 'superuser', 'decode_fuzz definition_written guard_confirmed kafka_validator keep_secret notification parser_fuzz redis_validator redis_write rules_changed'),
 ('routine', 'profile_stream_rebuild', 'operator', 'metric_values window_value'),
 ('type', 'profile_stream', 'public', 'day_bucket'),
@@ -259,10 +259,10 @@ CALL profile_stream.refresh_segments('regress_all');
 SELECT error FROM profile_stream.segments WHERE name = 'regress_all';
 
 -- an operator's streams are its own: the same functions refuse another operator
-INSERT INTO profile_stream.streams (name, owner, brokers, topic, group_id, start_from, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options, redis, created_at)
+INSERT INTO profile_stream.streams (name, owner, bootstrap_servers, topic, group_id, start_from, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options, redis, created_at)
 	VALUES ('regress_own', 'regress_rival', 'none', 't', 'g', 'earliest', 1, '0', '0', 'stop', 'c', 'off', '{}', 'none', now());
 SELECT call, pg_temp.try('regress_operator', 'SELECT profile_stream.' || call) FROM unnest(ARRAY['pause_stream(''regress_own'')', 'resume_stream(''regress_own'')', 'drop_stream(''regress_own'')',
-	'alter_stream(''regress_own'', batch_size => 2)', 'seek_stream(''regress_own'', ''earliest'')', 'refill_sink(''regress_own'', ''redis'')', 'wait_for_stream(''regress_own'')',
+	'alter_stream(''regress_own'', batch_size => 2)', 'seek_stream(''regress_own'', ''earliest'')', 'resync_sink(''regress_own'', ''redis'')', 'wait_for_stream(''regress_own'')',
 	'rebuild(''regress_own'')', 'pause_rebuild(''regress_own'')', 'resume_rebuild(''regress_own'')', 'cancel_rebuild(''regress_own'')', 'rebuild_diff(''regress_own'')', 'swap_rebuild(''regress_own'')',
 	'create_metric(''regress_m'', ''t'', ''1 day'', backfill => ''regress_own'')']) WITH ORDINALITY c (call, n) ORDER BY n;
 SELECT profile_stream.drop_stream('regress_own');

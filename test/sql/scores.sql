@@ -49,7 +49,7 @@ SELECT public.live('once', 'transaction.completed', 100, 9);
 SELECT * FROM public.scores WHERE customer_id = 'once';
 -- clients are told, and sinks
 SELECT profile_stream.profile_bookmark() AS bookmark \gset
-INSERT INTO profile_stream.streams (name, owner, brokers, topic, group_id, start_from, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options, redis, created_at)
+INSERT INTO profile_stream.streams (name, owner, bootstrap_servers, topic, group_id, start_from, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options, redis, created_at)
 	VALUES ('sinks', to_regrole(current_user), 'none', 't', 'g', 'earliest', 1, '0', '0', 'stop', 'c', 'off', '{}', 'none', now());
 CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
 SELECT customer_ids FROM profile_stream.outbox;

@@ -19,7 +19,7 @@ CREATE FUNCTION pg_temp.look() RETURNS void LANGUAGE sql AS '';
 SAVEPOINT s;
 SELECT profile_stream.apply_event('{"eventId": "1", "customerId": "c", "eventType": "t", "timestamp": "2026-01-01T00:00:00Z"}');
 ROLLBACK TO s;
-SELECT profile_stream.create_stream('s', brokers => '127.0.0.1:1');
+SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1');
 ROLLBACK TO s;
 SELECT profile_stream.pause_stream('s');
 ROLLBACK TO s;
@@ -48,7 +48,7 @@ SAVEPOINT distributed;
 SELECT profile_stream.apply_event('{"eventId": "1", "customerId": "c", "eventType": "t", "timestamp": "2026-01-01T00:00:00Z"}');
 \set VERBOSITY terse
 ROLLBACK TO distributed;
-SELECT profile_stream.create_stream('s', brokers => '127.0.0.1:1');
+SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1');
 ROLLBACK TO distributed;
 SELECT profile_stream.forget_customer('c');
 ROLLBACK TO distributed;
@@ -63,7 +63,7 @@ SELECT count(*) FROM profile_stream.materialized_profiles;
 
 -- offsets without the data that they stand for, as a restore leaves them whose COPY failed
 BEGIN;
-SELECT profile_stream.create_stream('s', brokers => '127.0.0.1:1');
+SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1');
 INSERT INTO profile_stream.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset, consumed, applied, committed_at)
 	SELECT stream_id, 0, 0, 7, 7, 7, 7, now() - interval '1 day' FROM profile_stream.streams;
 SELECT profile_stream.pause_stream('s');
@@ -92,7 +92,7 @@ ROLLBACK;
 
 -- a stream of another cluster, as in a copy of a server
 BEGIN;
-SELECT profile_stream.create_stream('states', brokers => '127.0.0.1:1', redis => '127.0.0.1:1');
+SELECT profile_stream.create_stream('states', bootstrap_servers => '127.0.0.1:1', redis => '127.0.0.1:1');
 SELECT cluster = profile_stream.current_cluster() AS ours, state FROM profile_stream.stream_status;
 UPDATE profile_stream.stream_status SET cluster = 'origin', state = 'running';
 SELECT state, error ~ 'belongs to cluster "origin", and this server is of cluster' AS told, hint ~ 'resume_stream\(\)' AS hinted FROM profile_stream.stat_streams;
@@ -108,7 +108,7 @@ ROLLBACK;
 
 -- the log stays small, and says nothing of who is forgotten
 BEGIN;
-SELECT profile_stream.create_stream('s', brokers => '127.0.0.1:1');
+SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1');
 INSERT INTO profile_stream.stream_log (logged_at, stream, what, to_state, reason) SELECT now(), 's', 'stream', 'retrying', 'customer "log-victim" is kept' FROM generate_series(1, 10100);
 SELECT profile_stream.pause_stream('s');
 SELECT count(*) <= 10000 AS bounded, bool_or(to_state = 'paused') AS newest FROM profile_stream.stream_log;
@@ -119,7 +119,7 @@ ROLLBACK;
 
 -- a partition that does not move is not running without an error
 BEGIN;
-SELECT profile_stream.create_stream('s', brokers => '127.0.0.1:1');
+SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1');
 UPDATE profile_stream.stream_status SET state = 'running';
 INSERT INTO profile_stream.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset, error) SELECT stream_id, 3, 0, 0, 0, 'Local: Bad message format' FROM profile_stream.streams;
 SELECT error, hint FROM profile_stream.stat_streams;

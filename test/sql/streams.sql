@@ -10,14 +10,14 @@ SELECT profile_stream.create_stream('s', start_from => 'infinity');
 SELECT profile_stream.create_stream('s', batch_size => 0);
 SELECT profile_stream.create_stream('s', topic => NULL);
 SELECT profile_stream.create_stream('s', server => 'nowhere');
-SELECT profile_stream.create_stream('s', server => 'a', brokers => 'b');
+SELECT profile_stream.create_stream('s', server => 'a', bootstrap_servers => 'b');
 SELECT profile_stream.create_stream('s', reorder_wait => '-1 s');
 SELECT profile_stream.create_stream('s', reorder_wait => '25 hours');
 SELECT profile_stream.create_stream('s', reorder_buffer_size => 1);
 SELECT profile_stream.create_stream('s', late_tolerance => '-1 s');
-SELECT profile_stream.create_stream('s', lock_timeout => '-1 ms');
-SELECT profile_stream.create_stream('s', lock_timeout => '61 s');
-SELECT profile_stream.create_stream('s', lock_timeout => NULL);
+SELECT profile_stream.create_stream('s', customer_lock_timeout => '-1 ms');
+SELECT profile_stream.create_stream('s', customer_lock_timeout => '61 s');
+SELECT profile_stream.create_stream('s', customer_lock_timeout => NULL);
 SELECT profile_stream.pause_stream('nothing');
 SELECT profile_stream.reconcile('nothing');
 SELECT profile_stream.resume_stream('nothing');
@@ -34,7 +34,7 @@ SELECT profile_stream.create_stream('s', options => '{"enable.auto.commit": true
 SELECT profile_stream.create_stream('s', options => '{"isolation.level": "read_uncommitted"}');
 SELECT profile_stream.create_stream('s', options => '{"auto.offset.reset": "latest"}');
 SELECT profile_stream.create_stream('s', options => '{"internal.termination.signal": 15}');
-SELECT profile_stream.create_stream('s', options => '{"test.mock.num.brokers": 1}');
+SELECT profile_stream.create_stream('s', options => '{"test.mock.num.bootstrap_servers": 1}');
 SELECT profile_stream.create_stream('s', options => '{"fetch.wait.max.ms": [1]}');
 SELECT profile_stream.create_stream('s', options => '[1]');
 -- servers and user mappings
@@ -55,7 +55,7 @@ RESET ROLE;
 SET ROLE regress_operator;
 SELECT profile_stream.create_stream('s');
 SELECT profile_stream.create_stream('s', server => 'bank');
-UPDATE profile_stream.streams SET brokers = 'elsewhere:9092';
+UPDATE profile_stream.streams SET bootstrap_servers = 'elsewhere:9092';
 CREATE USER MAPPING FOR CURRENT_USER SERVER bank OPTIONS ("ssl.key.location" '/etc/passwd');
 RESET ROLE;
 GRANT USAGE ON FOREIGN SERVER bank TO regress_operator;
@@ -78,17 +78,17 @@ SELECT profile_stream.create_stream('s');
 ROLLBACK;
 -- rolled back: nothing is left
 BEGIN;
-SELECT profile_stream.create_stream('s', brokers => '127.0.0.1:1');
+SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1');
 ROLLBACK;
 SELECT stream, state FROM profile_stream.stat_streams;
 -- ordering as it is stored, and books that are wrong on purpose
 BEGIN;
-SELECT profile_stream.create_stream('s', brokers => '127.0.0.1:1');
+SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1');
 SELECT reorder_wait, reorder_buffer_size, late_tolerance FROM profile_stream.streams;
-SELECT profile_stream.create_stream('t', brokers => '127.0.0.1:1', reorder_wait => '90 s', reorder_buffer_size => 50, late_tolerance => '1 month 1 us');
+SELECT profile_stream.create_stream('t', bootstrap_servers => '127.0.0.1:1', reorder_wait => '90 s', reorder_buffer_size => 50, late_tolerance => '1 month 1 us');
 SELECT reorder_wait, reorder_buffer_size, late_tolerance FROM profile_stream.streams WHERE name = 't';
-SELECT profile_stream.alter_stream('t', lock_timeout => '2.5 s');
-SELECT name, lock_timeout FROM profile_stream.streams ORDER BY 1;
+SELECT profile_stream.alter_stream('t', customer_lock_timeout => '2.5 s');
+SELECT name, customer_lock_timeout FROM profile_stream.streams ORDER BY 1;
 SELECT * FROM profile_stream.reconcile('s');
 INSERT INTO profile_stream.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset, consumed, applied, duplicates,
 	dead, late, tombstones, blocked, replayed, held)

@@ -70,22 +70,22 @@ is($node->safe_psql('postgres', 'SELECT sum(version) FROM profile_stream.materia
 
 # wrong uses
 my $brokers = $broker->bootstrap;
-$node->fails_like("SELECT profile_stream.create_stream('crm', brokers => '$brokers', topic => 'events')",
+$node->fails_like("SELECT profile_stream.create_stream('crm', bootstrap_servers => '$brokers', topic => 'events')",
 	qr/already exists/, 'a name twice');
-$node->fails_like("SELECT profile_stream.create_stream('', brokers => '$brokers', topic => 'events')",
+$node->fails_like("SELECT profile_stream.create_stream('', bootstrap_servers => '$brokers', topic => 'events')",
 	qr/ERROR/, 'an empty name');
-$node->fails_like("SELECT profile_stream.create_stream('x', topic => 'events', on_offset_lost => 'panic', brokers => '$brokers')",
+$node->fails_like("SELECT profile_stream.create_stream('x', topic => 'events', on_offset_lost => 'panic', bootstrap_servers => '$brokers')",
 	qr/on_offset_lost/, 'a wrong on_offset_lost');
-$node->fails_like("SELECT profile_stream.create_stream('x', topic => 'events', brokers => '$brokers', options => '{\"plugin.library.paths\": \"x\"}')",
+$node->fails_like("SELECT profile_stream.create_stream('x', topic => 'events', bootstrap_servers => '$brokers', options => '{\"plugin.library.paths\": \"x\"}')",
 	qr/plugin\.library\.paths/, 'an option that runs code');
 $node->fails_like("SELECT profile_stream.$_('nobody')", qr/does not exist/, "$_ of an unknown stream")
   foreach qw(pause_stream resume_stream drop_stream);
 $node->fails_like("SELECT profile_stream.wait_for_stream('nobody', '1 s')", qr/does not exist/,
 	'waiting for an unknown stream');
 $node->safe_psql('postgres', 'CREATE ROLE somebody; GRANT USAGE ON SCHEMA profile_stream TO somebody');
-$node->fails_like("SET ROLE somebody; SELECT profile_stream.create_stream('x', brokers => '$brokers', topic => 'events')",
+$node->fails_like("SET ROLE somebody; SELECT profile_stream.create_stream('x', bootstrap_servers => '$brokers', topic => 'events')",
 	qr/permission denied|must be superuser|superuser/, 'brokers by a plain role');
-$node->safe_psql('postgres', "BEGIN; SELECT profile_stream.create_stream('x', brokers => '$brokers', topic => 'others'); ROLLBACK");
+$node->safe_psql('postgres', "BEGIN; SELECT profile_stream.create_stream('x', bootstrap_servers => '$brokers', topic => 'others'); ROLLBACK");
 is($node->safe_psql('postgres', "SELECT count(*) FROM profile_stream.streams WHERE name = 'x'"), '0',
 	'a creation rolled back leaves nothing');
 

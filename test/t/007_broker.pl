@@ -53,7 +53,7 @@ ok($node->wait_taken('crm', 30), 'the stream goes on when the broker is back');
 # a broker that never was, a topic that is not there
 my $port = PostgreSQL::Test::Cluster::get_free_port();
 $node->safe_psql('postgres',
-	"SELECT profile_stream.create_stream('nowhere', brokers => '127.0.0.1:$port', topic => 'events', group_id => 'g1')");
+	"SELECT profile_stream.create_stream('nowhere', bootstrap_servers => '127.0.0.1:$port', topic => 'events', group_id => 'g1')");
 $node->create_stream('nothing', $broker, 'later', group_id => "'g2'");
 ok($node->poll_query_until('postgres', "SELECT error IS NOT NULL FROM profile_stream.stat_streams WHERE stream = 'nowhere'"),
 	'an unreachable broker is an error in the view');

@@ -84,7 +84,7 @@ for my $round (1 .. 5)
 	$node->safe_psql('postgres', 'CREATE DATABASE other');
 	$node->safe_psql('other', 'CREATE EXTENSION profile_stream');
 	my $brokers = $broker->bootstrap;
-	$node->safe_psql('other', "SELECT profile_stream.create_stream('x', brokers => '$brokers', topic => 'events', group_id => 'x')");
+	$node->safe_psql('other', "SELECT profile_stream.create_stream('x', bootstrap_servers => '$brokers', topic => 'events', group_id => 'x')");
 	$node->safe_psql('postgres', 'DROP DATABASE other WITH (FORCE)');
 }
 ok($node->poll_query_until('postgres', $workers, '1'), 'DROP DATABASE leaves no worker behind');
@@ -110,15 +110,15 @@ my $brokers = $broker->bootstrap;
 $node->append_conf('postgresql.conf', 'max_worker_processes = 2');
 $node->restart;
 my ($result, $stdout, $stderr) = $node->psql('postgres', join(';', map {
-	"SELECT profile_stream.create_stream('n$_', brokers => '$brokers', topic => 'events', group_id => 'n$_')" } 1 .. 3));
+	"SELECT profile_stream.create_stream('n$_', bootstrap_servers => '$brokers', topic => 'events', group_id => 'n$_')" } 1 .. 3));
 is($result, 0, 'creating a stream does not fail for want of a slot');
 like($stderr, qr/no background worker slot is free.*max_worker_processes/s, 'but warns, with a hint');
 is($node->safe_psql('postgres', "SELECT count(*) > 0 FROM profile_stream.stat_streams WHERE state = 'no_worker_slot'"), 't',
 	'and the view says so');
 $node->safe_psql('postgres', "SELECT profile_stream.drop_stream('n$_')") foreach 1 .. 2;
 ($result, $stdout, $stderr) = $node->psql('postgres',
-	"SELECT profile_stream.alter_stream('n3', workers => 3, updates_topic => 'gone', dead_letter_topic => 'lost')");
-like($stderr, qr/is free for $_ of stream "n3"/, "each that is missing is named: $_") foreach 'worker 3 of 3', 'the relay of sink "updates"', 'the relay of sink "dead_letters"';
+	"SELECT profile_stream.alter_stream('n3', workers => 3, changelog_topic => 'gone', dead_letter_topic => 'lost')");
+like($stderr, qr/is free for $_ of stream "n3"/, "each that is missing is named: $_") foreach 'worker 3 of 3', 'the relay of sink "changelog"', 'the relay of sink "dead_letters"';
 is($node->safe_psql('postgres', "SELECT sink, state, hint IS NOT NULL FROM profile_stream.stat_sinks ORDER BY 1"),
 	"dead_letters|no_worker_slot|t\nupdates|no_worker_slot|t", 'and so say the views');
 is($node->safe_psql('postgres', "SELECT count(*) FROM profile_stream.stat_streams WHERE stream = 'n3' AND error ~ 'of 3 workers'"), '1', 'of the stream, too');
@@ -152,7 +152,7 @@ $node->backup('b');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'b', has_streaming => 1);
 $standby->start;
-($result, $stdout, $stderr) = $standby->psql('postgres', "SELECT profile_stream.create_stream('y', brokers => '$brokers')");
+($result, $stdout, $stderr) = $standby->psql('postgres', "SELECT profile_stream.create_stream('y', bootstrap_servers => '$brokers')");
 like($stderr, qr/create_stream\(\).*(recovery|read-only)/, 'a standby refuses a new stream');
 ($result, $stdout, $stderr) = $standby->psql('postgres', 'SELECT profile_stream.start_streams()');
 like($stderr, qr/start_streams\(\).*(recovery|read-only)/, 'and to start streams');

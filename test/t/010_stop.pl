@@ -56,7 +56,7 @@ sub create
 {
 	my ($owner) = @_;
 	$node->safe_psql('postgres',
-		"SET ROLE $owner; SELECT profile_stream.create_stream('stop', brokers => '$brokers', topic => 'events')");
+		"SET ROLE $owner; SELECT profile_stream.create_stream('stop', bootstrap_servers => '$brokers', topic => 'events')");
 }
 
 # What shall end a worker ends it, in a state of the broker; then something holds of the paused stream.
@@ -155,7 +155,7 @@ foreach my $microseconds (0, 50_000, 200_000, 1_000_000)
 {
 	$node->safe_psql('postgres', 'CREATE DATABASE other');
 	$node->safe_psql('other', 'CREATE EXTENSION profile_stream');
-	$node->safe_psql('other', "SELECT profile_stream.create_stream('x', brokers => '$brokers', topic => 'events')");
+	$node->safe_psql('other', "SELECT profile_stream.create_stream('x', bootstrap_servers => '$brokers', topic => 'events')");
 	usleep($microseconds);
 	$node->safe_psql('postgres', 'DROP DATABASE other WITH (FORCE)');
 	ok( $node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'profile_stream worker'"),

@@ -47,7 +47,7 @@ my $produced = 0;
 my @recoveries;
 
 $node->safe_psql('postgres',
-	"SELECT profile_stream.create_stream('net', brokers => '" . $proxy->bootstrap . "', topic => 'events')");
+	"SELECT profile_stream.create_stream('net', bootstrap_servers => '" . $proxy->bootstrap . "', topic => 'events')");
 ok($node->wait_state('net', 'running'), 'the stream runs');
 my $pid = $node->stream_pid('net');
 

@@ -58,7 +58,7 @@ my %never = (
 	'internal.termination.signal' => 15,
 	'offset.store.path' => $touched,
 	'offset.store.method' => 'file',
-	'test.mock.num.brokers' => 1,
+	'test.mock.num.bootstrap_servers' => 1,
 	'ut_handle_ApiVersionResponse' => 1,
 	'enable.auto.commit' => 'true',
 	'enable.auto.offset.store' => 'true',
@@ -182,7 +182,7 @@ is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM profile_stream.str
 $node->safe_psql('postgres', qq(ALTER SERVER vault OPTIONS (ADD "ssl.ca.location" '$touched'); ALTER SERVER vault OWNER TO crm));
 $node->fails_like("SET ROLE crm; SELECT profile_stream.create_stream('s', server => 'vault')",
 	qr/option "ssl\.ca\.location" is not allowed here/, 'a server given away with an option that reads files');
-$node->fails_like("SET ROLE crm; SELECT profile_stream.create_stream('s', brokers => '$nowhere')",
+$node->fails_like("SET ROLE crm; SELECT profile_stream.create_stream('s', bootstrap_servers => '$nowhere')",
 	qr/permission denied to name brokers/, 'brokers of one\'s own');
 
 # a secret where it belongs, of a stream that cannot connect

@@ -38,7 +38,7 @@ sub memory
 # last message is read again at each assignment
 my $brokers = $proxy->bootstrap;
 $node->safe_psql('postgres', <<"END");
-SELECT profile_stream.create_stream('slow', brokers => '$brokers', topic => 'events',
+SELECT profile_stream.create_stream('slow', bootstrap_servers => '$brokers', topic => 'events',
 	options => '{"fetch.message.max.bytes": 4000, "socket.timeout.ms": 10000}');
 END
 $broker->produce_file('events', $files[0], batch => 20);

@@ -64,7 +64,7 @@ ok($node->wait_taken('crm', 201), 'altered: a late event is read');
 is($node->safe_psql('postgres', 'SELECT kind FROM profile_stream.dead_letters'), 'late', 'altered: and late by the new tolerance');
 
 # another way to the same brokers
-call("alter_stream('crm', brokers => '" . $broker->proxy->bootstrap . "', group_id => 'other')");
+call("alter_stream('crm', bootstrap_servers => '" . $broker->proxy->bootstrap . "', group_id => 'other')");
 ok($node->wait_stream_pid('crm', $pid), 'other brokers: the worker begins anew');
 $broker->produce('events', events(100));
 ok($node->wait_taken('crm', 301), 'other brokers: goes on');

@@ -147,7 +147,7 @@ locked('paused', fault => sub {
 		sql("SELECT profile_stream.resume_stream('$stream')");
 	});
 cmp_ok(sql("SELECT replayed FROM profile_stream.stat_streams WHERE stream = '$stream'"), '>', 0, 'messages were read again');
-sql("SELECT profile_stream.alter_stream('$stream', lock_timeout => '0')");
+sql("SELECT profile_stream.alter_stream('$stream', customer_lock_timeout => '0')");
 locked('set aside at once');
 
 # more than may be held: nothing more is read
@@ -196,7 +196,7 @@ ok($node->wait_stopped($stream), 'paused');
 sql('TRUNCATE profile_stream.materialized_profiles, profile_stream.window_chunks, profile_stream.event_ids');
 $stream = 'disorder';
 generate(parts => 5, customers => 400, block => $size);	# so many that 30 of one suffice
-$node->create_stream($stream, $broker, $stream, reorder_wait => "'1 hour'", reorder_buffer_size => 30, lock_timeout => "'100 ms'");
+$node->create_stream($stream, $broker, $stream, reorder_wait => "'1 hour'", reorder_buffer_size => 30, customer_lock_timeout => "'100 ms'");
 produce_next();
 ok($node->wait_read($stream, $produced), 'disorder: the stream runs');
 foreach my $prepare (0, 1)

@@ -41,7 +41,7 @@ sub start
 	my ($name, $action, $brokers) = @_;
 	$broker->create_topic($name, 1);
 	$broker->produce($name, messages($name, 'old', $old));
-	sql("SELECT profile_stream.create_stream('$name', brokers => '" . ($brokers // $broker->bootstrap)
+	sql("SELECT profile_stream.create_stream('$name', bootstrap_servers => '" . ($brokers // $broker->bootstrap)
 		  . "', topic => '$name', group_id => '$name', on_offset_lost => '$action')");
 	ok($node->wait_taken($name, $old), "$name: the old topic is read");
 }

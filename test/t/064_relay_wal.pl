@@ -18,10 +18,10 @@ use Time::HiRes qw(usleep);
 plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
 
 my $rounds = $ENV{PS_ROUNDS} // 3;
-my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 1 ], [ 'updates', 1 ] ]);
+my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 1 ], [ 'changelog', 1 ] ]);
 my $node = ProfileStream::Node->start_new('main', conf => "fsync = on\nautovacuum = off\nbgwriter_lru_maxpages = 0");
 my $redis = ProfileStream::Redis->new;
-my $topic = ProfileStream::Topic->new($broker, 'updates');
+my $topic = ProfileStream::Topic->new($broker, 'changelog');
 my $version = 0;
 
 my %published = (
@@ -63,9 +63,9 @@ sub stop_at_once
 
 $node->create_stream('crm', $broker, 'events', redis => "'" . $redis->address . "'");
 ok($node->wait_sink('crm', "state IN ('running', 'idle', 'starting') AND relay_pid IS NOT NULL"), 'the relay runs');
-foreach my $sink ('redis', 'updates')
+foreach my $sink ('redis', 'changelog')
 {
-	$node->safe_psql('postgres', "SELECT profile_stream.alter_stream('crm', redis => '', updates_topic => 'updates')") if $sink eq 'updates';
+	$node->safe_psql('postgres', "SELECT profile_stream.alter_stream('crm', redis => '', changelog_topic => 'changelog')") if $sink eq 'changelog';
 	foreach my $round (1 .. $rounds)
 	{
 		# a worker flushes what it writes after its first batch; then nobody but the relay does, as the WAL writer is stopped

@@ -101,13 +101,13 @@ $redis->restart;
 $broker->finish_producing($producer);
 ok($node->wait_taken('crm', $produced), 'killed twice: the stream goes on');
 my $all = $node->safe_psql('postgres', 'SELECT count(*) FROM profile_stream.materialized_profiles');
-is($node->safe_psql('postgres', "SELECT profile_stream.refill_sink('crm', 'redis')"), $all, 'killed twice: refilled');
+is($node->safe_psql('postgres', "SELECT profile_stream.resync_sink('crm', 'redis')"), $all, 'killed twice: refilled');
 is_equal($begin, 'killed twice');
 $redis->command('FLUSHALL');
 ok(next_file(), 'flushed: the stream goes on');
 ok(wait_sink("backlog = 0 AND state = 'running'"), 'flushed: what changes is delivered');
 cmp_ok(scalar(keys %{ $redis->values_of('profile:') }), '>', 0, 'flushed: and there');
-$node->safe_psql('postgres', "SELECT profile_stream.refill_sink('crm', 'redis')");
+$node->safe_psql('postgres', "SELECT profile_stream.resync_sink('crm', 'redis')");
 is_equal($begin, 'flushed and refilled');
 
 # the server killed at each step of the relay
@@ -115,7 +115,7 @@ foreach my $step ('relay_before_send', 'relay_after_send', 'relay_after_delete')
 {
 	my $from = -s $node->logfile;
 	$node->set_failpoint("$step:kill");
-	$node->psql('postgres', "SELECT profile_stream.refill_sink('crm', 'redis')");
+	$node->psql('postgres', "SELECT profile_stream.resync_sink('crm', 'redis')");
 	ok($node->wait_for_log(qr/was terminated by signal 9/, $from), "$step: killed");
 	$node->set_failpoint('');
 	$node->wait_alive;
@@ -125,7 +125,7 @@ $node->{expected_signals} = () = slurp_file($node->logfile) =~ /\(PID \d+\) was 
 
 # what Redis refuses is shown, and over when it is over; a key of another kind is counted
 $redis->command('CONFIG', 'SET', 'maxmemory', '1');
-$node->safe_psql('postgres', "SELECT profile_stream.refill_sink('crm', 'redis')");
+$node->safe_psql('postgres', "SELECT profile_stream.resync_sink('crm', 'redis')");
 ok(wait_sink("state = 'retrying' AND error LIKE '%OOM command not allowed%' AND hint LIKE 'Redis is out of memory%'"), 'no memory: the sink says so');
 $redis->command('CONFIG', 'SET', 'maxmemory', '0');
 ok(wait_sink("backlog = 0 AND state = 'running' AND error IS NULL"), 'memory: it goes on by itself');
@@ -134,7 +134,7 @@ $redis->command('DEL', "profile:$customer");
 $redis->command('HSET', "profile:$customer", 'f', 'v');
 my $delivered = sink('delivered');
 $all = $node->safe_psql('postgres', 'SELECT count(*) FROM profile_stream.materialized_profiles');
-$node->safe_psql('postgres', "SELECT profile_stream.refill_sink('crm', 'redis')");
+$node->safe_psql('postgres', "SELECT profile_stream.resync_sink('crm', 'redis')");
 ok(wait_sink("backlog = 0 AND refused = 1 AND delivered = $delivered + $all - 1"), 'a key of another kind is counted, the others are delivered');
 $redis->command('DEL', "profile:$customer");
 
@@ -144,7 +144,7 @@ $node->safe_psql('postgres', <<"END");
 CREATE SERVER cache FOREIGN DATA WRAPPER profile_stream_redis OPTIONS (host '127.0.0.1', port '$other->{port}');
 CREATE USER MAPPING FOR PUBLIC SERVER cache OPTIONS (password 'wrongsecret');
 SELECT profile_stream.alter_stream('crm', redis => 'cache', redis_prefix => 'p:', redis_ttl => '1 hour');
-SELECT profile_stream.refill_sink('crm', 'redis');
+SELECT profile_stream.resync_sink('crm', 'redis');
 END
 ok(wait_sink("state = 'retrying' AND error = 'Redis refused AUTH: WRONGPASS'"), 'a wrong password: the sink says so');
 $node->safe_psql('postgres', "ALTER USER MAPPING FOR PUBLIC SERVER cache OPTIONS (SET password 'topsecret')");
@@ -154,7 +154,7 @@ $node->safe_psql('postgres', "SELECT profile_stream.alter_stream('crm', redis =>
 ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'profile_stream relay'"), 'switched off: the relay ends');
 ok(next_file(), 'switched off: the stream goes on');
 is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM profile_stream.outbox), (SELECT count(*) FROM profile_stream.sink_pending)'), '0|0', 'switched off: nothing is kept');
-$node->fails_like("SELECT profile_stream.refill_sink('crm', 'redis')", qr/stream "crm" has no sink "redis"\nHINT/, 'nothing to refill');
+$node->fails_like("SELECT profile_stream.resync_sink('crm', 'redis')", qr/stream "crm" has no sink "redis"\nHINT/, 'nothing to refill');
 $node->equals_model('crm', $events, 'in the end', effects => 1);
 $node->is_clean('end');
 
@@ -165,7 +165,7 @@ CREATE SERVER bank FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (bootstrap_
 GRANT USAGE ON FOREIGN SERVER bank, cache TO crm;
 END
 $node->safe_psql('postgres', "SET ROLE crm; SELECT profile_stream.create_stream('own', server => 'bank', topic => 'events', redis => 'cache',"
-	  . " redis_prefix => 'own:', start_from => 'latest'); SELECT profile_stream.refill_sink('own', 'redis')");
+	  . " redis_prefix => 'own:', start_from => 'latest'); SELECT profile_stream.resync_sink('own', 'redis')");
 ok($node->wait_sink('own', "backlog = 0 AND state = 'running' AND delivered > 0"), 'a role that is no superuser: its relay delivers');
 $node->fails_like("SET ROLE crm; SELECT profile_stream.alter_stream('own', redis => '127.0.0.1:1')", qr/permission denied to give the address/, 'but gives no address');
 $node->safe_psql('postgres', "SELECT profile_stream.drop_stream('own')");
@@ -176,7 +176,7 @@ is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM profile_stream.out
 $node->safe_psql('postgres', "SELECT profile_stream.alter_stream('crm', redis => '" . $redis->socket . "')");
 ok(wait_sink('relay_pid IS NOT NULL'), 'switched on again');
 $redis->freeze;
-$node->safe_psql('postgres', "SELECT profile_stream.refill_sink('crm', 'redis')");
+$node->safe_psql('postgres', "SELECT profile_stream.resync_sink('crm', 'redis')");
 ok(wait_sink('backlog > 0'), 'frozen: a backlog');
 $node->safe_psql('postgres', 'DROP EXTENSION profile_stream CASCADE');
 ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'profile_stream relay'"), 'dropped: the relay ends');

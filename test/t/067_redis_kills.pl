@@ -73,7 +73,7 @@ look();
 cmp_ok(scalar(keys %versions), '>', 0, 'there are keys');
 is($back, 0, 'no version went back');
 # what Redis lost when it was killed
-$node->safe_psql('postgres', "SELECT profile_stream.refill_sink('crm', 'redis')");
+$node->safe_psql('postgres', "SELECT profile_stream.resync_sink('crm', 'redis')");
 $redis->equals_profiles($node, 'crm', $begin, "seed $seed");
 look();
 is($back, 0, 'no version went back by the refill');

@@ -22,9 +22,9 @@ my $node = ProfileStream::Node->start_new('main');
 my $topic = ProfileStream::Topic->new($broker, 'profile-updates');
 my $n = 0;
 
-sub sink { return $node->safe_psql('postgres', "SELECT $_[0] FROM profile_stream.stat_sinks WHERE sink = 'updates'"); }
+sub sink { return $node->safe_psql('postgres', "SELECT $_[0] FROM profile_stream.stat_sinks WHERE sink = 'changelog'"); }
 
-sub wait_sink { return $node->wait_sink('crm', $_[0], 'updates'); }
+sub wait_sink { return $node->wait_sink('crm', $_[0], 'changelog'); }
 
 # Applies an event of a type without Kafka.
 sub apply
@@ -37,15 +37,15 @@ sub apply
 
 my $begin = $node->safe_psql('postgres', 'SELECT now()');
 foreach my $case (
-	[ "updates_topic => 'events'", 'must not be the topic that is read' ],
-	[ "updates_topic => 'a b'", 'must have at most 249 letters' ],
-	[ "updates_topic => 'a', dead_letter_topic => 'a'", 'must differ' ])
+	[ "changelog_topic => 'events'", 'must not be the topic that is read' ],
+	[ "changelog_topic => 'a b'", 'must have at most 249 letters' ],
+	[ "changelog_topic => 'a', dead_letter_topic => 'a'", 'must differ' ])
 {
 	$node->fails_like("SELECT profile_stream.create_stream('s', topic => 'events', $case->[0])", qr/$case->[1]/, $case->[0]);
 }
 
 # a topic that is not there
-$node->create_stream('crm', $broker, 'events', updates_topic => "'profile-updates'");
+$node->create_stream('crm', $broker, 'events', changelog_topic => "'profile-updates'");
 $broker->produce_file('events', $events->{files}[0]);
 ok($node->wait_taken('crm', 2_500), 'no topic: the stream goes on');
 ok(wait_sink("state = 'retrying' AND error ~ 'UNKNOWN_TOPIC' AND hint ~ 'Create the topic'"), 'no topic: the sink says so');
@@ -92,7 +92,7 @@ like($last->[3], qr/"version" : 2, .*"eventTypes" : \["first","second"\]/, 'thaw
 
 # an erasure
 $node->safe_psql('postgres', "DELETE FROM profile_stream.materialized_profiles WHERE customer_id = 'abc'; DELETE FROM profile_stream.event_ids WHERE customer_id = 'abc';"
-	  . " INSERT INTO profile_stream.outbox (stream_id, sink, customer_ids, customers) SELECT stream_id, 'updates', '{abc}', 1 FROM profile_stream.streams");
+	  . " INSERT INTO profile_stream.outbox (stream_id, sink, customer_ids, customers) SELECT stream_id, 'changelog', '{abc}', 1 FROM profile_stream.streams");
 ok(wait_sink('backlog = 0'), 'an erasure is delivered');
 ($last) = reverse grep { $_->[2] eq 'abc' } $topic->messages;
 is($last->[3], '-', 'as a tombstone');
@@ -108,7 +108,7 @@ is(scalar(grep { $_->[2] eq 'large' } $topic->messages), 0, 'too large: not deli
 my $failures = () = slurp_file($node->logfile) =~ /cannot deliver.*OUT_OF_ORDER_SEQUENCE/g;
 cmp_ok($failures, '<', 10, 'too large: what follows a batch that was split is no failure');    # but for what takes long
 $broker->set_settings('profile-updates', 'max.message.bytes' => 1_000_000);
-$node->safe_psql('postgres', "SELECT profile_stream.refill_sink('crm', 'updates')");
+$node->safe_psql('postgres', "SELECT profile_stream.resync_sink('crm', 'changelog')");
 $topic->equals_profiles($node, 'crm', $begin, 'refilled');
 is(scalar(grep { $_->[2] eq 'large' } $topic->messages), 1, 'and large is there');
 
@@ -117,7 +117,7 @@ foreach my $step ('relay_before_send', 'relay_before_commit', 'relay_after_send'
 {
 	my $from = -s $node->logfile;
 	$node->set_failpoint("$step:kill");
-	$node->psql('postgres', "SELECT profile_stream.refill_sink('crm', 'updates')");
+	$node->psql('postgres', "SELECT profile_stream.resync_sink('crm', 'changelog')");
 	ok($node->wait_for_log(qr/was terminated by signal 9/, $from), "$step: killed");
 	$node->set_failpoint('');
 	$node->wait_alive;
@@ -129,11 +129,11 @@ $node->{expected_signals} = () = slurp_file($node->logfile) =~ /\(PID \d+\) was 
 $broker->create_topic('other', 2);
 $node->safe_psql('postgres', <<"END");
 CREATE SERVER bank FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (bootstrap_servers '@{[ $broker->bootstrap ]}', "fetch.wait.max.ms" '100', "compression.codec" 'gzip');
-SELECT profile_stream.alter_stream('crm', server => 'bank', updates_topic => 'other');
-SELECT profile_stream.refill_sink('crm', 'updates');
+SELECT profile_stream.alter_stream('crm', server => 'bank', changelog_topic => 'other');
+SELECT profile_stream.resync_sink('crm', 'changelog');
 END
 ProfileStream::Topic->new($broker, 'other')->equals_profiles($node, 'crm', $begin, 'another topic');
-$node->safe_psql('postgres', "SELECT profile_stream.alter_stream('crm', updates_topic => '')");
+$node->safe_psql('postgres', "SELECT profile_stream.alter_stream('crm', changelog_topic => '')");
 ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'profile_stream relay'"), 'switched off: the relay ends');
 apply('late', 'seen');
 is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM profile_stream.outbox), (SELECT count(*) FROM profile_stream.sink_pending), (SELECT count(*) FROM profile_stream.stat_sinks)'), '0|0|0', 'switched off: nothing is kept');

@@ -110,7 +110,7 @@ $broker->set_settings('dead', 'max.message.bytes' => 5_000);
 ok(produce([ 1, 'huge', 'x' x 20_000 ], map { [ 1, "f$_", "broken $_" ] } 0 .. 19), 'too large: taken');
 ok(wait_sink("backlog = 0 AND refused = 1 AND state = 'running'"), 'too large: refused and counted, the others are delivered');
 $broker->set_settings('dead', 'max.message.bytes' => 1_000_000);
-is($node->safe_psql('postgres', "SELECT profile_stream.refill_sink('crm', 'dead_letters')"), 21, 'refilled');
+is($node->safe_psql('postgres', "SELECT profile_stream.resync_sink('crm', 'dead_letters')"), 21, 'refilled');
 ok(wait_sink('backlog = 0'), 'and delivered');
 %letters = letters();
 is(scalar(grep { $_->[0][0] =~ /^(huge|f\d+)$/ } values %letters), 21, 'all of them');

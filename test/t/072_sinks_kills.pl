@@ -26,10 +26,10 @@ my $events = ProfileStream::Node::generate(
 	customers => $ENV{PS_CUSTOMERS} // 1_000,
 	parts => $rounds + 2);
 my @files = @{ $events->{files} };
-my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 4 ], [ 'updates', 4 ], [ 'dead', 2 ] ]);
+my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 4 ], [ 'changelog', 4 ], [ 'dead', 2 ] ]);
 my $node = ProfileStream::Node->start_new('main');
 my $redis = ProfileStream::Redis->new;
-my $updates = ProfileStream::Topic->new($broker, 'updates');
+my $updates = ProfileStream::Topic->new($broker, 'changelog');
 my $taken = 0;
 my %happened;
 
@@ -53,37 +53,37 @@ sub kill_relay
 my %fault = (
 	worker => sub { $node->kill_process($node->worker_pid) },
 	relay_redis => sub { kill_relay('redis') },
-	relay_updates => sub { kill_relay('updates') },
+	relay_updates => sub { kill_relay('changelog') },
 	relay_dead => sub { kill_relay('dead_letters') },
 	server => sub { $node->stop('immediate'); $node->start },
 	redis => sub { $redis->restart },
 	redis_frozen => sub { $redis->freeze; pause(); $redis->thaw },
-	kafka_frozen => sub { $broker->freeze; pause(); kill_relay('updates'); $broker->thaw },
+	kafka_frozen => sub { $broker->freeze; pause(); kill_relay('changelog'); $broker->thaw },
 	kafka => sub { $broker->kill9; $broker->start });
 
 srand($seed);
 my $begin = $node->safe_psql('postgres', 'SELECT now()');
 $node->create_stream('crm', $broker, 'events', workers => 2, dead_letter_pause_ratio => 1, redis => "'" . $redis->socket . "'",
-	redis_ttl => "'1 day'", updates_topic => "'updates'", dead_letter_topic => "'dead'");
+	redis_ttl => "'1 day'", changelog_topic => "'changelog'", dead_letter_topic => "'dead'");
 
 # one sink after the other is down
 $redis->freeze;
 $broker->finish_producing(next_file());
 ok($node->wait_taken('crm', $taken), 'Redis frozen: the stream goes on');
 ok($node->wait_sink('crm', "state = 'retrying' AND backlog > 0", 'redis'), 'Redis frozen: its sink says so');
-ok($node->wait_sink('crm', "state = 'running' AND backlog = 0 AND delivered > 0", $_), "Redis frozen: $_ is delivered") foreach ('updates', 'dead_letters');
+ok($node->wait_sink('crm', "state = 'running' AND backlog = 0 AND delivered > 0", $_), "Redis frozen: $_ is delivered") foreach ('changelog', 'dead_letters');
 $redis->thaw;
 ok($node->wait_sink('crm', "state = 'running' AND backlog = 0", 'redis'), 'Redis thawed');
-$broker->delete_topic('updates');
+$broker->delete_topic('changelog');
 $broker->finish_producing(next_file());
 ok($node->wait_taken('crm', $taken), 'updates away: the stream goes on');
-ok($node->wait_sink('crm', "state = 'retrying' AND backlog > 0", 'updates'), 'updates away: its sink says so');
+ok($node->wait_sink('crm', "state = 'retrying' AND backlog > 0", 'changelog'), 'updates away: its sink says so');
 ok($node->wait_sink('crm', "state = 'running' AND backlog = 0", $_), "updates away: $_ is delivered") foreach ('redis', 'dead_letters');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM profile_stream.sink_pending'),
 	$node->safe_psql('postgres', 'SELECT count(DISTINCT customer_id) FROM profile_stream.sink_pending'), 'updates away: a row per customer');
-$broker->create_topic('updates', 4);
-ok($node->wait_sink('crm', "state = 'running' AND backlog = 0", 'updates'), 'updates back');
-$node->safe_psql('postgres', "SELECT profile_stream.refill_sink('crm', 'updates')");    # what was in the topic is gone
+$broker->create_topic('changelog', 4);
+ok($node->wait_sink('crm', "state = 'running' AND backlog = 0", 'changelog'), 'updates back');
+$node->safe_psql('postgres', "SELECT profile_stream.resync_sink('crm', 'changelog')");    # what was in the topic is gone
 $updates->equals_profiles($node, 'crm', $begin, 'refilled');
 
 # each fault once, then at random
@@ -100,7 +100,7 @@ note(join(', ', map { "$_ $happened{$_}" } sort keys %happened));
 ok($node->wait_taken('crm', $events->{events}), 'every event is applied');
 $updates->equals_profiles($node, 'crm', $begin, "seed $seed");
 # what Redis lost when it was killed
-$node->safe_psql('postgres', "SELECT profile_stream.refill_sink('crm', 'redis')");
+$node->safe_psql('postgres', "SELECT profile_stream.resync_sink('crm', 'redis')");
 $redis->equals_profiles($node, 'crm', $begin, "seed $seed");
 ok($node->wait_sink('crm', "state = 'running' AND backlog = 0", 'dead_letters'), 'dead letters are delivered');
 my %letters = map { $_->[4] =~ /profile_stream\.dead_letter_id=(\d+)$/ ? ($1 => 1) : (none => 1) } ProfileStream::Topic->new($broker, 'dead')->messages;

@@ -16,8 +16,8 @@ use Test::More;
 
 plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
 
-my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 1 ], [ 'updates', 2 ] ]);
-my $topic = ProfileStream::Topic->new($broker, 'updates');
+my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 1 ], [ 'changelog', 2 ] ]);
+my $topic = ProfileStream::Topic->new($broker, 'changelog');
 my $conf = "max_wal_senders = 4\nwal_level = replica\nwal_keep_size = 512MB\n";
 my $primary = ProfileStream::Node->start_new('primary', init => { allows_streaming => 1 }, conf => $conf);
 my $n = 0;
@@ -31,7 +31,7 @@ sub produce
 }
 
 my $begin = $primary->safe_psql('postgres', 'SELECT now()');
-$primary->create_stream('crm', $broker, 'events', updates_topic => "'updates'");
+$primary->create_stream('crm', $broker, 'events', changelog_topic => "'changelog'");
 ok($primary->wait_taken('crm', produce()), 'the stream runs');
 $topic->equals_profiles($primary, 'crm', $begin, 'at first');
 $primary->backup('b');

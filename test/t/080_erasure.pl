@@ -23,10 +23,10 @@ my $trace = 'victim-4711';    # part of the id that no escape changes
 my $id = qq(Zoë "7"/$trace);
 my $plain = $id =~ s/"/\\"/gr;    # in JSON
 my $escaped = "Zo\\u00eb \\\"7\\\"\\/$trace";
-my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 2 ], [ 'held', 1 ], [ 'kept', 1 ], [ 'updates', 1 ] ]);
+my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 2 ], [ 'held', 1 ], [ 'kept', 1 ], [ 'changelog', 1 ] ]);
 my $node = ProfileStream::Node->start_new('main');
 my $redis = ProfileStream::Redis->new;
-my $updates = ProfileStream::Topic->new($broker, 'updates');
+my $updates = ProfileStream::Topic->new($broker, 'changelog');
 
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 
@@ -107,7 +107,7 @@ $broker->produce('events',
 	# of others: one names the customer
 	[ 1, 'other-1', qq({"eventId":"of $plain","customerId":"other-1","eventType":"x","timestamp":"never","payload":{"to":"$escaped","amount":4711}}) ],
 	[ 1, 'other-2', event('other-2', 'o-dead', 'never', 1) ]);
-$node->create_stream('crm', $broker, 'events', redis => "'" . $redis->address . "'", redis_ttl => "'1 day'", updates_topic => "'updates'", late_tolerance => "'400 days'",
+$node->create_stream('crm', $broker, 'events', redis => "'" . $redis->address . "'", redis_ttl => "'1 day'", changelog_topic => "'changelog'", late_tolerance => "'400 days'",
 	dead_letter_pause_ratio => 1);
 ok($node->wait_taken('crm', 611), 'the stream has taken the topic');
 sql("SELECT profile_stream.create_segment('all', 'true')");
@@ -214,7 +214,7 @@ ok($node->poll_query_until('postgres', "SELECT applied = 2 FROM profile_stream.s
 $node->is_balanced('order', 'held');
 
 # set aside, while somebody forgets and takes long: the invalid message waits too
-$node->create_stream('kept', $broker, 'kept', lock_timeout => "'0'");
+$node->create_stream('kept', $broker, 'kept', customer_lock_timeout => "'0'");
 $forgetter = $node->background_psql('postgres');
 $forgetter->query_safe('BEGIN');
 is($forgetter->query_safe("SELECT profiles, blocked FROM profile_stream.forget_customer('$id', true)"), '1|t', 'kept: a customer is being forgotten');

@@ -18,10 +18,10 @@ use Test::More;
 plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
 
 my $events = ProfileStream::Node::generate(seed => $ENV{PS_SEED} // 20260101, events => 30_000, customers => 600, parts => 2);
-my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 4 ], [ 'updates', 4 ] ]);
+my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 4 ], [ 'changelog', 4 ] ]);
 my $node = ProfileStream::Node->start_new('main');
 my $redis = ProfileStream::Redis->new;
-my $topic = ProfileStream::Topic->new($broker, 'updates');
+my $topic = ProfileStream::Topic->new($broker, 'changelog');
 my $profiles = 'profile_stream.materialized_profiles';
 my $produced = $events->{events};
 my $begin = $node->safe_psql('postgres', 'SELECT now()');
@@ -56,7 +56,7 @@ sub finish
 
 # refreshes without end beside the second half of the events
 $broker->produce_file('events', $events->{files}[0]);
-$node->create_stream('crm', $broker, 'events', batch_size => 50, redis => "'" . $redis->address . "'", updates_topic => "'updates'");
+$node->create_stream('crm', $broker, 'events', batch_size => 50, redis => "'" . $redis->address . "'", changelog_topic => "'changelog'");
 ok($node->wait_taken('crm', $events->{events} / 2), 'one half is applied');
 $broker->produce_file('events', $events->{files}[1]);
 my $refreshes = 0;
@@ -93,7 +93,7 @@ END $$;
 CREATE TABLE stop (customer_id text COLLATE "C");
 SELECT profile_stream.set_score_function('public.scores(jsonb)');
 END
-ok($node->wait_sink('crm', 'backlog = 0', $_), "$_: the events are delivered") foreach 'redis', 'updates';
+ok($node->wait_sink('crm', 'backlog = 0', $_), "$_: the events are delivered") foreach 'redis', 'changelog';
 my $versions = sql("SELECT sum(version) FROM $profiles");
 sql("CALL profile_stream.refresh_scores('0')");
 is(sql("SELECT count(*) FROM $profiles WHERE segment = 'version ' || version"), progress('profiles_done'), 'a function scores all');

@@ -128,7 +128,7 @@ sub all_kinds
 	is_whole("$way, a foreign key");
 }
 
-$node->create_stream('rows', $broker, 'rows', lock_timeout => "'100 ms'");
+$node->create_stream('rows', $broker, 'rows', customer_lock_timeout => "'100 ms'");
 produce('kept', 'free', 'other');
 is_whole('at first');
 all_kinds('by hand');

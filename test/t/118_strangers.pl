@@ -14,7 +14,7 @@ use Test::More;
 
 plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
 
-my $broker = ProfileStream::Broker->new(topics => [ [ 'crm', 1 ], [ 'updates', 1 ] ]);
+my $broker = ProfileStream::Broker->new(topics => [ [ 'crm', 1 ], [ 'changelog', 1 ] ]);
 my $node = ProfileStream::Node->start_new('main');
 my $profiles = 'profile_stream.materialized_profiles';
 my $bound = "SET lock_timeout = '300 ms'";    # lower than that of the functions
@@ -111,14 +111,14 @@ ok($node->wait_rebuild('ready'), 'and goes on');
 sql("SELECT profile_stream.cancel_rebuild('crm')");
 
 # a sink that waits says for whom
-sql("SELECT profile_stream.alter_stream('crm', updates_topic => 'updates')");
-ok($node->wait_sink('crm', "state = 'running' OR backlog = 0", 'updates'), 'a sink is there');
+sql("SELECT profile_stream.alter_stream('crm', changelog_topic => 'changelog')");
+ok($node->wait_sink('crm', "state = 'running' OR backlog = 0", 'changelog'), 'a sink is there');
 ($operator, $pid) = session('postgres', 'BEGIN', 'LOCK TABLE profile_stream.sink_pending IN SHARE MODE');
 produce('e');
-ok($node->wait_sink('crm', "error ~ 'waits for .*on \"sink_pending\", which process $pid has, since 20'", 'updates'), 'a sink that waits says for whom');
+ok($node->wait_sink('crm', "error ~ 'waits for .*on \"sink_pending\", which process $pid has, since 20'", 'changelog'), 'a sink that waits says for whom');
 $operator->query_safe('COMMIT');
 $operator->quit;
-ok($node->wait_sink('crm', "state = 'running' AND error IS NULL AND backlog = 0", 'updates'), 'and delivers at last');
+ok($node->wait_sink('crm', "state = 'running' AND error IS NULL AND backlog = 0", 'changelog'), 'and delivers at last');
 
 # a stream that somebody else changes at this moment
 ($operator, $pid) = session('postgres', 'BEGIN', "SELECT profile_stream.alter_stream('crm', batch_size => 7)");

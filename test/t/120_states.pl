@@ -142,12 +142,12 @@ ok($node->wait_taken('crm', $taken += 1), 'and applies');
 # a broker that is away, from the first moment on
 $from = -s $node->logfile;
 $id = last_change();
-sql("SELECT profile_stream.create_stream('away', brokers => '127.0.0.1:1', topic => 'events')");
+sql("SELECT profile_stream.create_stream('away', bootstrap_servers => '127.0.0.1:1', topic => 'events')");
 ok($node->wait_state('away', 'retrying'), 'no broker: a state');
 usleep(5_000_000);
 is(lines(qr/stream "away" is retrying/, $from), 1, 'one line of the log, whatever librdkafka counts in its words');
 is(sql("SELECT count(*) FROM profile_stream.stream_log WHERE stream = 'away'"), 1, 'and one row');
-sql("SELECT profile_stream.alter_stream('away', brokers => '" . $broker->bootstrap . "')");
+sql("SELECT profile_stream.alter_stream('away', bootstrap_servers => '" . $broker->bootstrap . "')");
 ok($node->wait_state('away', 'running'), 'it runs');
 ok($node->wait_for_log(qr/stream "away" is running again, after/, $from), 'and the log says so');
 

@@ -16,7 +16,7 @@ use Time::HiRes qw(usleep);
 
 plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
 
-my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 1 ], [ 'updates', 1 ] ]);
+my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 1 ], [ 'changelog', 1 ] ]);
 my $node = ProfileStream::Node->start_new('main');
 my $redis = ProfileStream::Redis->new;
 my $nowhere = '127.0.0.1:' . PostgreSQL::Test::Cluster::get_free_port();
@@ -37,8 +37,8 @@ sub changes
 	return sql("SELECT string_agg(coalesce(from_state, '-') || '>' || to_state, ' ' ORDER BY log_id) FROM profile_stream.stream_log WHERE what = 'sink' AND part = '$part'");
 }
 
-$node->create_stream('crm', $broker, 'events', redis => "'" . $redis->address . "'", updates_topic => "'updates'");
-foreach my $sink ('redis', 'updates')
+$node->create_stream('crm', $broker, 'events', redis => "'" . $redis->address . "'", changelog_topic => "'changelog'");
+foreach my $sink ('redis', 'changelog')
 {
 	ok($node->wait_sink('crm', "state = 'idle' AND error IS NULL AND delivered = 0", $sink), "$sink: connected, with nothing to deliver");
 	is(changes($sink), '', "$sink: which is no change worth a row");
@@ -58,13 +58,13 @@ is(lines(qr/LOG: .*has its sink "redis" again, after/, $from), 1, 'the log says 
 is(changes('redis'), 'idle>retrying retrying>idle', 'and so does stream_log');
 
 # brokers that are not there, of another stream
-sql("SELECT profile_stream.create_stream('away', brokers => '$nowhere', topic => 'events', updates_topic => 'updates')");
-ok($node->wait_sink('away', "state = 'retrying' AND error IS NOT NULL", 'updates'), 'brokers that are not there: the sink says so');
+sql("SELECT profile_stream.create_stream('away', bootstrap_servers => '$nowhere', topic => 'events', changelog_topic => 'changelog')");
+ok($node->wait_sink('away', "state = 'retrying' AND error IS NOT NULL", 'changelog'), 'brokers that are not there: the sink says so');
 sql("SELECT profile_stream.drop_stream('away')");
 
 # then they deliver
 $broker->produce('events', [ 0, 'c', '{"eventId":"e1","customerId":"c1","eventType":"seen","timestamp":"2026-01-01T00:00:00Z"}' ]);
-ok($node->wait_sink('crm', "state = 'running' AND delivered = 1", $_), "$_: delivers") foreach ('redis', 'updates');
+ok($node->wait_sink('crm', "state = 'running' AND delivered = 1", $_), "$_: delivers") foreach ('redis', 'changelog');
 
 $node->is_clean('end');
 $node->stop('fast');

@@ -31,7 +31,7 @@ sub lines
 sql('CREATE ROLE crm LOGIN IN ROLE profile_stream_operator',
 	"CREATE SERVER bank FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (bootstrap_servers '" . $broker->bootstrap . "')",
 	'GRANT USAGE ON FOREIGN SERVER bank TO crm', 'SET ROLE crm',
-	"SELECT profile_stream.create_stream('crm', server => 'bank', topic => 'events', updates_topic => 'updates')");
+	"SELECT profile_stream.create_stream('crm', server => 'bank', topic => 'events', changelog_topic => 'changelog')");
 ok($node->wait_state('crm', 'running'), 'the stream runs');
 
 my $from = -s $node->logfile;
@@ -43,7 +43,7 @@ $node->set_failpoint('connect:fatal');
 sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type IN ('profile_stream worker', 'profile_stream relay')");
 ok($node->poll_query_until('postgres', "SELECT state = 'retrying' AND error ~ 'connect' AND hint <> '' AND since IS NOT NULL FROM profile_stream.stat_streams"),
 	'a state with the reason and a hint');
-ok($node->wait_sink('crm', "state = 'retrying' AND error ~ 'connect'", 'updates'), 'of the relay too');
+ok($node->wait_sink('crm', "state = 'retrying' AND error ~ 'connect'", 'changelog'), 'of the relay too');
 for (1 .. 40)
 {
 	my ($state, $wait) = split(/\|/, sql('SELECT state, extract(epoch FROM next_attempt_at - error_at) FROM profile_stream.stat_streams'));

@@ -15,7 +15,7 @@ use Test::More;
 
 plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
 
-my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 2 ], [ 'updates', 1 ] ]);
+my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 2 ], [ 'changelog', 1 ] ]);
 my $origin = ProfileStream::Node->start_new('origin', init => { allows_streaming => 1 }, conf => "profile_stream.cluster = 'bank'");
 my $n = 0;
 
@@ -38,7 +38,7 @@ sub copy
 	return $copy;
 }
 
-$origin->create_stream('crm', $broker, 'events', updates_topic => "'updates'");
+$origin->create_stream('crm', $broker, 'events', changelog_topic => "'changelog'");
 ok($origin->wait_taken('crm', produce()), 'the stream runs');
 ok($origin->wait_sink('crm', 'delivered = 10 AND backlog = 0'), 'and delivers');
 $origin->backup('b');
@@ -48,7 +48,7 @@ my $copy = copy('copy', 'staging');
 ok($copy->wait_state('crm', 'foreign_cluster'), 'a copy: its stream is another cluster\'s');
 ok($copy->wait_for_log(qr/LOG: .*stream "crm" is foreign_cluster: the stream belongs to cluster "bank", and this server is of cluster "staging"/), 'the log says so');
 ok($origin->wait_taken('crm', produce()), 'the origin goes on');
-ok($origin->wait_sink('crm', "state = 'running' AND delivered = 20 AND backlog = 0 AND error IS NULL", 'updates'), 'its relay is not fenced');
+ok($origin->wait_sink('crm', "state = 'running' AND delivered = 20 AND backlog = 0 AND error IS NULL", 'changelog'), 'its relay is not fenced');
 $copy->safe_psql('postgres', 'SELECT profile_stream.start_streams()');
 $copy->reload;
 is($copy->safe_psql('postgres', 'SELECT count(*) FROM profile_stream.materialized_profiles'), 10, 'the copy stays as it was');
@@ -63,7 +63,7 @@ $origin->wait_for_catchup($standby, 'replay');
 $origin->stop('fast');
 $standby->promote;
 ok($standby->wait_taken('crm', produce()), 'a member of the cluster goes on after its promotion');
-ok($standby->wait_sink('crm', "state = 'running' AND backlog = 0", 'updates'), 'with its relay');
+ok($standby->wait_sink('crm', "state = 'running' AND backlog = 0", 'changelog'), 'with its relay');
 
 # a reload that gives the cluster another name, and its own again
 my $pid = $standby->stream_pid('crm');
@@ -79,7 +79,7 @@ $standby->stop('fast');
 # nobody else runs it any more: the copy takes it over
 $copy->safe_psql('postgres', "SELECT profile_stream.resume_stream('crm')");
 ok($copy->wait_taken('crm', $n), 'resumed: the copy reads on from where it was');
-ok($copy->wait_sink('crm', "state = 'running' AND backlog = 0", 'updates'), 'and delivers');
+ok($copy->wait_sink('crm', "state = 'running' AND backlog = 0", 'changelog'), 'and delivers');
 $copy->restart;
 ok($copy->wait_state('crm', 'running'), 'and it is its own after a restart');
 

@@ -161,9 +161,9 @@ forget_blocks(void)
 
 /* Decodes a message whose value is moved to where nothing behind it can be read; says what does not hold, NULL when all does. */
 static const char *
-decode(PsMessage *message, const PsEnvelope *envelope, bool *valid)
+decode(PsMessage *message, const PsFormatMap *format_map, bool *valid)
 {
-	PsDecodeSettings settings = {DECODED_AT, USECS_PER_HOUR, PS_FUZZ_MAX_BYTES, envelope};
+	PsDecodeSettings settings = {DECODED_AT, USECS_PER_HOUR, PS_FUZZ_MAX_BYTES, format_map};
 	static char *end = NULL;
 	PsEvent		event;
 	PsReject   *reject;
@@ -193,18 +193,18 @@ LLVMFuzzerTestOneInput(const uint8_t * data, size_t size)
 	static char bytes[PS_FUZZ_MAX_BYTES];
 	pg_prng_state prng;
 	PsMessage	message;
-	PsEnvelope *envelope;
+	PsFormatMap *format_map;
 	bool		valid;
 
 	if (size == 0 || size > PS_FUZZ_MAX_BYTES)
 		return 0;
 	/* format, key and headers follow from the first byte, the value from the others */
 	pg_prng_seed(&prng, data[0]);
-	envelope = ps_fuzz_envelope(&prng);
-	ps_fuzz_fill(&prng, envelope, bytes, &message);
+	format_map = ps_fuzz_envelope(&prng);
+	ps_fuzz_fill(&prng, format_map, bytes, &message);
 	message.value = (const char *) data + 1;
 	message.value_len = (int) size - 1;
-	if (decode(&message, envelope, &valid) != NULL)
+	if (decode(&message, format_map, &valid) != NULL)
 		abort();
 	forget_blocks();
 	return 0;
@@ -224,13 +224,13 @@ main(int argc, char **argv)
 	pg_prng_seed(&prng, strtoul(argv[1], NULL, 10));
 	for (long i = atol(argv[2]); i > 0; i--)
 	{
-		PsEnvelope *envelope = ps_fuzz_envelope(&prng);
+		PsFormatMap *format_map = ps_fuzz_envelope(&prng);
 		PsMessage	message;
 		const char *wrong;
 		bool		valid;
 
-		ps_fuzz_fill(&prng, envelope, bytes, &message);
-		wrong = decode(&message, envelope, &valid);
+		ps_fuzz_fill(&prng, format_map, bytes, &message);
+		wrong = decode(&message, format_map, &valid);
 		if (wrong == NULL && i % 4 == 0)
 			wrong = ps_fuzz_parsers(&prng);
 		if (wrong != NULL)

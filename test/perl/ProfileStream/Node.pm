@@ -94,7 +94,7 @@ sub create_stream
 	my ($node, $name, $broker, $topic, %arguments) = @_;
 	my $more = join('', map { ", $_ => $arguments{$_}" } sort keys %arguments);
 	$node->safe_psql('postgres',
-		"SELECT profile_stream.create_stream('$name', brokers => '" . $broker->bootstrap . "', topic => '$topic'$more)");
+		"SELECT profile_stream.create_stream('$name', bootstrap_servers => '" . $broker->bootstrap . "', topic => '$topic'$more)");
 }
 
 # Sum of what the partitions of a stream have taken.

@@ -44,7 +44,7 @@ sub messages
 sub equals_profiles
 {
 	my ($self, $node, $stream, $from, $name) = @_;
-	ok($node->wait_sink($stream, "backlog = 0 AND state = 'running'", 'updates'), "$name: everything is delivered");
+	ok($node->wait_sink($stream, "backlog = 0 AND state = 'running'", 'changelog'), "$name: everything is delivered");
 	my (%last, %version, @wrong, @back);
 	my $n = 0;
 
