@@ -1,5 +1,5 @@
 # Builds the extension with PGXS; tests: make installcheck (regress, isolation, TAP).
-#   make FAILPOINTS=yes   adds the failpoints that the crash tests use
+#   make FAILPOINTS=yes   adds the failpoints and functions that tests use
 #   make WERROR=yes       warnings are errors, as in CI
 #   make WITH_REDIS=no    without the Redis sink; the default is yes where pkg-config finds hiredis
 EXTENSION      = profile_stream
@@ -8,10 +8,11 @@ MODULE_big     = $(EXTENSION)
 WITH_REDIS    ?= $(if $(shell pkg-config --exists hiredis && echo found),yes,no)
 # one of two files that define the same functions
 OBJS           = $(filter-out $(if $(filter yes,$(WITH_REDIS)),%/redis_missing.o,%/redis_client.o), \
-	$(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c))))
+	$(patsubst %.c,%.o,$(sort $(filter-out $(if $(filter yes,$(FAILPOINTS)),,src/testing/%),$(wildcard src/*.c src/*/*.c)))))
 DATA           = $(wildcard sql/*--*--*.sql)
 DATA_built     = sql/$(EXTENSION)--$(EXTVERSION).sql
-REGRESS        = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
+# fuzz calls functions that a release does not have
+REGRESS        = $(filter-out $(if $(filter yes,$(FAILPOINTS)),,fuzz),$(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql))))
 # a database of its own encoding and locale, whatever those of the server are
 DATABASE_OPTS  = --encoding=UTF8 --no-locale --load-extension=$(EXTENSION)
 REGRESS_OPTS   = --inputdir=test $(DATABASE_OPTS)
@@ -53,9 +54,9 @@ test/tools/%: test/tools/%.c test/tools/client.h
 	$(CC) -O2 -Wall -Wextra $(if $(filter yes,$(WERROR)),-Werror) -o $@ $< $(shell pkg-config --cflags --libs rdkafka)
 
 # under sanitizers, outside of the server; the first of two definitions counts, which is the tool's
-CORE_DECODER   = src/message.c $(addprefix src/core/,event.c format.c cloudevents.c format_read.c format_compile.c path.c json.c timestamp.c text.c fuzz.c event_rules.c \
-	fuzz_parsers.c keyed_hash.c redact.c offset_set.c)
-test/tools/fuzz_event: test/tools/fuzz_event.c $(CORE_DECODER) $(wildcard src/*.h src/core/*.h)
+CORE_DECODER   = $(addprefix src/core/,event.c format.c cloudevents.c format_read.c format_compile.c path.c json.c timestamp.c text.c event_rules.c \
+	keyed_hash.c redact.c offset_set.c) src/message.c src/testing/fuzz.c src/testing/fuzz_parsers.c
+test/tools/fuzz_event: test/tools/fuzz_event.c $(CORE_DECODER) $(wildcard src/*.h src/core/*.h src/testing/*.h)
 	$(CC) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all $(PG_CPPFLAGS) -I$(shell $(PG_CONFIG) --includedir-server) \
 		-o $@ $< $(CORE_DECODER) -Wl,--allow-multiple-definition \
 		$(addprefix $(shell $(PG_CONFIG) --pkglibdir)/,libpgcommon.a libpgport.a) -lm

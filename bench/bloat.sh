@@ -18,7 +18,7 @@ die()
 	exit 1
 }
 
-size() { sql "SELECT pg_total_relation_size('profile_stream.$1')"; }
+size() { sql "SELECT pg_total_relation_size('$1')"; }
 mb() { awk -v bytes="$1" 'BEGIN {printf "%.1f MB", bytes / 1048576}'; }
 
 private_postgresql
@@ -42,18 +42,18 @@ END
 run() { "$bindir/pgbench" -n -h "$work" -U postgres -d postgres "$@" >"$work/pgbench.log" 2>&1 || die "$(tail -3 "$work/pgbench.log")"; }
 run -t 1 -f "$work/load.sql"
 sql 'VACUUM FULL profile_stream.materialized_profiles'
-loaded=$(size materialized_profiles)
+loaded=$(size profile_stream.materialized_profiles)
 begun=$(date +%s)
 run -c "$sessions" -j "$sessions" -t $((updates / batch / sessions)) -f "$work/update.sql"
 seconds=$(($(date +%s) - begun))
-used=$(size materialized_profiles)
+used=$(size profile_stream.materialized_profiles)
 until [ "$(sql "SELECT coalesce(sum(n_tup_upd), 0) > 0 FROM pg_stat_user_tables WHERE relid = 'profile_stream.materialized_profiles'::regclass")" = t ]; do sleep 0.2; done
 statistics=$(sql "SELECT format('%s row versions written (%s %% HOT), %s autovacuums', n_tup_upd, round(100.0 * n_tup_hot_upd / greatest(n_tup_upd, 1), 1), autovacuum_count)
 	FROM pg_stat_user_tables WHERE relid = 'profile_stream.materialized_profiles'::regclass")
 rows=$(sql 'SELECT count(*) FROM profile_stream.materialized_profiles')
-history=$(($(size event_ids) + $(size window_chunks)))
+history=$(($(size profile_stream_internal.event_ids) + $(size profile_stream_internal.window_chunks)))
 sql 'VACUUM FULL profile_stream.materialized_profiles'
-fresh=$(size materialized_profiles)
+fresh=$(size profile_stream.materialized_profiles)
 
 echo "$updates updates of $customers profiles, $batch a transaction, $sessions sessions, ${seconds} s: $statistics"
 echo "materialized_profiles: $(mb "$loaded") with an event each; $(mb "$used") after the updates; $(mb "$fresh") with the same $rows rows written afresh"

@@ -15,8 +15,8 @@ dpkg-query -W -f '${Status}' "libclang-rt-$version-dev" 2>/dev/null | grep -q 'o
 
 "$clang" -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DPS_LIBFUZZER \
 	-w -I src -I "$(pg_config --includedir-server)" -o "$work/fuzz" \
-	test/tools/fuzz_event.c src/core/event.c src/core/format.c src/core/cloudevents.c src/core/format_read.c src/core/format_compile.c src/core/path.c src/core/json.c src/core/timestamp.c src/core/fuzz.c \
-	src/core/text.c src/core/event_rules.c src/core/fuzz_parsers.c src/core/keyed_hash.c src/core/redact.c src/message.c src/core/offset_set.c \
+	test/tools/fuzz_event.c src/core/event.c src/core/format.c src/core/cloudevents.c src/core/format_read.c src/core/format_compile.c src/core/path.c src/core/json.c src/core/timestamp.c src/testing/fuzz.c \
+	src/core/text.c src/core/event_rules.c src/testing/fuzz_parsers.c src/core/keyed_hash.c src/core/redact.c src/message.c src/core/offset_set.c \
 	-Wl,--allow-multiple-definition "$(pg_config --pkglibdir)/libpgcommon.a" "$(pg_config --pkglibdir)/libpgport.a" -lm
 mkdir "$work/corpus"
 cat >"$work/corpus/event" <<'END'

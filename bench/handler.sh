@@ -37,16 +37,16 @@ sql "CREATE FUNCTION failing(profile jsonb, event jsonb) RETURNS jsonb LANGUAGE 
 measure()
 {
 	local pid
-	sql "SELECT profile_stream.unregister_handler(event_type, function) FROM profile_stream.event_handlers" >/dev/null
+	sql "SELECT profile_stream.unregister_handler(event_type, function) FROM profile_stream_internal.event_handlers" >/dev/null
 	if [ "$1" != without ]; then sql "SELECT profile_stream.register_handler('points.earned', '$1(jsonb,jsonb)')" >/dev/null; fi
 	sql CHECKPOINT
 	sql "SELECT profile_stream.create_stream('bench', bootstrap_servers => '127.0.0.1:$port', topic => 'events')" >/dev/null 2>&1
-	until [ "$(sql "SELECT sum(applied + duplicates + dead + late + tombstones) >= $events FROM profile_stream.stream_offsets")" = t ]; do sleep 0.2; done
+	until [ "$(sql "SELECT sum(applied + duplicates + dead + late + tombstones) >= $events FROM profile_stream_internal.stream_offsets")" = t ]; do sleep 0.2; done
 	pid=$(sql 'SELECT worker_pid FROM profile_stream.stat_streams')
 	awk -v n="$events" -v tick="$(getconf CLK_TCK)" '{print ($14 + $15) / tick / n * 1e6}' "/proc/$pid/stat" >>"$work/cpu.$1"
 	sql "SELECT profile_stream.drop_stream('bench')" >/dev/null
 	until [ "$(sql "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'profile_stream worker'")" = 0 ]; do sleep 0.2; done
-	sql 'TRUNCATE profile_stream.materialized_profiles, profile_stream.window_chunks, profile_stream.event_ids, profile_stream.dead_letters'
+	sql 'TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids, profile_stream_internal.dead_letters'
 }
 
 for _ in $(seq "$rounds"); do

@@ -40,7 +40,7 @@ processor() { awk -v hz="$(getconf CLK_TCK)" '{print ($14 + $15) / hz}' "/proc/$
 measure()
 {
 	local name=$1 spent
-	sql "TRUNCATE profile_stream.materialized_profiles, profile_stream.window_chunks, profile_stream.event_ids; CHECKPOINT"
+	sql "TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids; CHECKPOINT"
 	sql "SELECT profile_stream.create_stream('$name', bootstrap_servers => '127.0.0.1:$port', topic => '$name', group_id => '$name')" >/dev/null 2>&1
 	until [ "$(sql "SELECT sum(applied) = $events FROM profile_stream.stat_streams WHERE stream = '$name'")" = t ]; do
 		sleep 0.2

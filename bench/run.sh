@@ -40,7 +40,7 @@ wal1=$(wal)
 # Loads everything with one worker: name, more arguments of create_stream(). Sets $wal2, $wal3, $t2, $t3, $cpu, $memory, $applied.
 load()
 {
-	local totals="FROM profile_stream.stream_offsets JOIN profile_stream.streams USING (stream_id) WHERE name = '$1'"
+	local totals="FROM profile_stream_internal.stream_offsets JOIN profile_stream.streams USING (stream_id) WHERE name = '$1'"
 	local pid
 	sql CHECKPOINT
 	wal2=$(wal)
@@ -72,7 +72,7 @@ if [ "$reorder" = 0 ]; then exit 0; fi
 off=$(awk -v t2="$t2" -v t3="$t3" 'BEGIN {print t3 - t2}')
 cpu_off=$cpu
 sql "SELECT profile_stream.drop_stream('bench')" >/dev/null
-sql 'TRUNCATE profile_stream.materialized_profiles, profile_stream.window_chunks, profile_stream.event_ids'
+sql 'TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids'
 load reordered ", reorder_wait => '$reorder s', reorder_buffer_size => 1000, late_tolerance => NULL"
 awk -v n="$events" -v t2="$t2" -v t3="$t3" -v w2="$wal2" -v w3="$wal3" -v cpu="$cpu" -v off="$off" -v wait="$reorder" -v applied="$applied" -v cpu_off="$cpu_off" 'BEGIN {
 	printf "reordering    %8.0f events/s  %5.0f WAL bytes/event  %.1f CPU s in the worker; applied %d\n", n / (t3 - t2), (w3 - w2) / n, cpu, applied

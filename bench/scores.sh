@@ -59,7 +59,7 @@ done
 # Applies the backlog of a topic; notes rate and processor time of the worker.
 apply()
 {
-	local start pid totals="FROM profile_stream.stream_offsets JOIN profile_stream.streams USING (stream_id) WHERE name = '$1'"
+	local start pid totals="FROM profile_stream_internal.stream_offsets JOIN profile_stream.streams USING (stream_id) WHERE name = '$1'"
 	sql CHECKPOINT
 	start=$(now)
 	sql "SELECT profile_stream.create_stream('$1', bootstrap_servers => '127.0.0.1:$port', topic => '$1')" >/dev/null 2>&1

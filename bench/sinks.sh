@@ -34,7 +34,7 @@ drop()
 {
 	sql "SELECT profile_stream.drop_stream('$1')" >/dev/null
 	until [ "$(sql "SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ '^profile_stream (worker|relay)'")" = 0 ]; do sleep 0.2; done
-	sql 'TRUNCATE profile_stream.materialized_profiles, profile_stream.window_chunks, profile_stream.event_ids'
+	sql 'TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids'
 }
 
 # Loads the backlog, prints the rate; then measures the latency: name, more arguments.
@@ -44,7 +44,7 @@ measure()
 	sql CHECKPOINT
 	start=$(now)
 	create "$1" events "$2"
-	until [ "$(sql "SELECT sum(applied + duplicates + dead + late + tombstones) >= $events FROM profile_stream.stream_offsets")" = t ]; do
+	until [ "$(sql "SELECT sum(applied + duplicates + dead + late + tombstones) >= $events FROM profile_stream_internal.stream_offsets")" = t ]; do
 		sleep 0.2
 	done
 	end=$(now)

@@ -66,7 +66,7 @@ done
 "${psql[@]}" -At -c "SELECT profile_stream.wait_for_stream('demo', '60 s')" >/dev/null
 
 show "SELECT * FROM profile_stream.stat_streams"
-show "SELECT partition, next_offset, applied, duplicates, dead, tombstones FROM profile_stream.stream_offsets ORDER BY partition"
+show "SELECT partition, next_offset, applied, duplicates, dead, tombstones FROM profile_stream_internal.stream_offsets ORDER BY partition"
 
 say 'Profiles, kept current'
 show "SELECT customer_id, version, first_name, total_balance, transaction_count_30d, login_count_7d, preferred_channel

@@ -49,7 +49,7 @@ regress()
 	local name=$1 ok bad status
 	shift
 	as_postgres env PGHOST="$work" PGPORT="$port" PGUSER="$superuser" \
-		make -s PG_CONFIG="$bindir/pg_config" installcheck TAP_TESTS= "$@" >"$work/$name.log" 2>&1
+		make -s PG_CONFIG="$bindir/pg_config" installcheck FAILPOINTS=yes TAP_TESTS= "$@" >"$work/$name.log" 2>&1
 	status=$?
 	grep -E '(\.\.\. |^ok |^not ok )' "$work/$name.log"
 	ok=$(grep -cE '(\.\.\. ok|^ok )' "$work/$name.log")

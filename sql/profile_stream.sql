@@ -1,11 +1,42 @@
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION profile_stream" to load this file. \quit
 
--- roles: cluster-wide, so they may exist already
+-- The objects of profile_stream, by subject. Names without a schema are in profile_stream: what users call and read.
+-- profile_stream_internal has the parts: what only the extension itself uses. profile_stream_rebuild has the second copy of
+-- the tables that a rebuild fills. Names within statements and functions are written in full.
+--
+--   1  Before anything is made: the schemas and roles
+--   2  The server and the database: versions, the secret of the database
+--   3  Confirmation of what runs as somebody
+--   4  Streams and sinks: tables
+--   5  Profiles: tables
+--   6  Dead letters: tables
+--   7  Attribute maps and metrics
+--   8  Handlers and upcasters
+--   9  Kafka and Redis servers
+--  10  Streams and sinks: functions
+--  11  Streams and sinks: monitoring
+--  12  Events: decoding and applying
+--  13  Dead letters: reading and repair
+--  14  Profiles: reading
+--  15  Changes of profiles
+--  16  Rebuilds
+--  17  Scores
+--  18  Segments
+--  19  Code of users and other definitions
+--  20  Views for BI
+--  21  Erasure and export
+--  22  Privileges
 
+-- =====================================================================================================================
+-- 1. Before anything is made: the schemas and roles
+-- =====================================================================================================================
+
+-- Roles are of the cluster, so they may exist already.
 DO $$
 DECLARE
 	problem text;
+	made text;
 	role record;
 BEGIN
 	-- who owns the schema decides what its names mean, and what is in it may be taken for what the script creates
@@ -29,10 +60,12 @@ BEGIN
 			USING ERRCODE = 'object_not_in_prerequisite_state',
 				HINT = 'The extension makes its schema itself. Drop or rename the one that is there, or empty it and make yourself its owner.';
 	END IF;
-	IF pg_catalog.to_regnamespace('profile_stream_rebuild') IS NOT NULL THEN
-		RAISE EXCEPTION 'schema profile_stream_rebuild exists already'
-			USING ERRCODE = 'duplicate_schema', HINT = 'The extension makes it itself. Drop or rename the one that is there.';
-	END IF;
+	FOREACH made IN ARRAY ARRAY['profile_stream_internal', 'profile_stream_rebuild'] LOOP
+		IF pg_catalog.to_regnamespace(made) IS NOT NULL THEN
+			RAISE EXCEPTION 'schema % exists already', made
+				USING ERRCODE = 'duplicate_schema', HINT = 'The extension makes it itself. Drop or rename the one that is there.';
+		END IF;
+	END LOOP;
 	-- they are of the cluster: whoever may grant them decides who is an operator in each of its databases
 	FOR role IN
 		SELECT r.rolname, CASE WHEN r.rolsuper THEN 'it is a superuser' WHEN r.rolcanlogin THEN 'it may log in'
@@ -59,28 +92,36 @@ BEGIN
 END
 $$;
 
--- section: versions (api/version.c); pg_catalog has a function of that name, which comes first
+CREATE SCHEMA profile_stream_internal;
+COMMENT ON SCHEMA profile_stream_internal IS 'Parts of profile_stream: tables and functions that only the extension itself uses';
 
+-- =====================================================================================================================
+-- 2. The server and the database: versions, the secret of the database (api/version.c, store/secret.c)
+-- =====================================================================================================================
+
+-- Written in full, because pg_catalog has a function of that name.
 CREATE FUNCTION profile_stream.version() RETURNS jsonb
 	AS 'MODULE_PATHNAME', 'ps_version' LANGUAGE c STABLE PARALLEL SAFE;
 COMMENT ON FUNCTION profile_stream.version() IS 'Versions of the extension''s objects here, of its library, PostgreSQL, librdkafka (that runs, and built with) and hiredis; and what is known to be wrong with them';
 
-CREATE FUNCTION library_warning(librdkafka text DEFAULT NULL) RETURNS text
+CREATE FUNCTION profile_stream_internal.library_warning(librdkafka text DEFAULT NULL) RETURNS text
 	AS 'MODULE_PATHNAME', 'ps_library_warning' LANGUAGE c STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION library_warning(text) IS 'What is known to be wrong with a version of librdkafka, by default the one that runs; NULL: nothing';
+COMMENT ON FUNCTION profile_stream_internal.library_warning(text) IS 'What is known to be wrong with a version of librdkafka, by default the one that runs; NULL: nothing';
 
-CREATE FUNCTION current_cluster() RETURNS text
+CREATE FUNCTION profile_stream_internal.current_cluster() RETURNS text
 	AS 'MODULE_PATHNAME', 'ps_current_cluster' LANGUAGE c STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION current_cluster() IS 'The cluster that this server is of: profile_stream.cluster, or cluster_name where that is empty';
+COMMENT ON FUNCTION profile_stream_internal.current_cluster() IS 'The cluster that this server is of: profile_stream.cluster, or cluster_name where that is empty';
 -- section: secret of the database (store/secret.c)
 
 -- Not dumped: a restored database has one of its own, with which its indexes are built. Nobody is granted anything.
-CREATE TABLE database_secret (is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only), secret bytea NOT NULL);
-INSERT INTO database_secret (secret)
+CREATE TABLE profile_stream_internal.database_secret (is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only), secret bytea NOT NULL);
+INSERT INTO profile_stream_internal.database_secret (secret)
 	VALUES (pg_catalog.sha256(pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) OPERATOR(pg_catalog.||) pg_catalog.uuid_send(pg_catalog.gen_random_uuid())));
-COMMENT ON TABLE database_secret IS 'What stored hashes are keyed with and names of channels are made of: random, made with the extension, never changed';
+COMMENT ON TABLE profile_stream_internal.database_secret IS 'What stored hashes are keyed with and names of channels are made of: random, made with the extension, never changed';
+COMMENT ON COLUMN profile_stream_internal.database_secret.is_only IS 'Always true: the table has one row';
+COMMENT ON COLUMN profile_stream_internal.database_secret.secret IS '32 random bytes; the first half keys stored hashes, the second half names of channels';
 
-CREATE FUNCTION keep_secret() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION profile_stream_internal.keep_secret() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	IF TG_OP = 'TRUNCATE' THEN
 		RAISE EXCEPTION 'database_secret must not be emptied' USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -88,43 +129,50 @@ BEGIN
 	END IF;
 	RETURN NULL;
 END $$;
-COMMENT ON FUNCTION keep_secret() IS 'Keeps database_secret as it is: rows that a subscription or a restore brings are passed over';
-CREATE TRIGGER keep_secret BEFORE INSERT OR UPDATE OR DELETE ON database_secret
-	FOR EACH ROW EXECUTE FUNCTION keep_secret();
-CREATE TRIGGER keep_secret_whole BEFORE TRUNCATE ON database_secret
-	FOR EACH STATEMENT EXECUTE FUNCTION keep_secret();
-ALTER TABLE database_secret ENABLE ALWAYS TRIGGER keep_secret, ENABLE ALWAYS TRIGGER keep_secret_whole;
+COMMENT ON FUNCTION profile_stream_internal.keep_secret() IS 'Keeps database_secret as it is: rows that a subscription or a restore brings are passed over';
+CREATE TRIGGER keep_secret BEFORE INSERT OR UPDATE OR DELETE ON profile_stream_internal.database_secret
+	FOR EACH ROW EXECUTE FUNCTION profile_stream_internal.keep_secret();
+CREATE TRIGGER keep_secret_whole BEFORE TRUNCATE ON profile_stream_internal.database_secret
+	FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.keep_secret();
+ALTER TABLE profile_stream_internal.database_secret ENABLE ALWAYS TRIGGER keep_secret, ENABLE ALWAYS TRIGGER keep_secret_whole;
 
 CREATE FUNCTION notification_channel(name text DEFAULT 'profile_updates') RETURNS text
 	AS 'MODULE_PATHNAME', 'ps_notification_channel' LANGUAGE c STRICT STABLE PARALLEL SAFE;
 COMMENT ON FUNCTION notification_channel(text) IS 'Channel on which profile_updates or segment_changes of this database are announced: the name, and digits that nobody can guess';
 
--- section: definitions that make code of users run, or a stream (store/confirmed_code.c)
+-- =====================================================================================================================
+-- 3. Confirmation of what runs as somebody (store/confirmed_code.c)
+-- =====================================================================================================================
 
 -- Not dumped: what came by a restore or a subscription is not here, and does not run.
-CREATE TABLE confirmed_code (
+CREATE TABLE profile_stream_internal.confirmed_code (
 	kind text COLLATE "C" NOT NULL CHECK (kind OPERATOR(pg_catalog.=) ANY (ARRAY['stream', 'handler', 'upcaster', 'score_function', 'segment'])),
 	key text COLLATE "C" NOT NULL,
 	confirmed_at timestamptz NOT NULL,
 	PRIMARY KEY (kind, key)
 );
-COMMENT ON TABLE confirmed_code IS 'Streams, handlers, upcasters, segments and the score function that may run: created in this database, or confirmed after a restore';
+COMMENT ON TABLE profile_stream_internal.confirmed_code IS 'Streams, handlers, upcasters, segments and the score function that may run: created in this database, or confirmed after a restore';
+COMMENT ON COLUMN profile_stream_internal.confirmed_code.kind IS 'What was confirmed: stream, handler, upcaster, score_function or segment';
+COMMENT ON COLUMN profile_stream_internal.confirmed_code.key IS 'Which one: stream_id, handler_id, from_version:event_type, t for the score function, or the name of the segment';
+COMMENT ON COLUMN profile_stream_internal.confirmed_code.confirmed_at IS 'When it was created here or confirmed';
 
-CREATE FUNCTION guard_confirmed() RETURNS trigger
+CREATE FUNCTION profile_stream_internal.guard_confirmed() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'ps_guard_confirmed' LANGUAGE c;
-COMMENT ON FUNCTION guard_confirmed() IS 'Trigger of confirmed_code: refuses what no function of profile_stream writes';
+COMMENT ON FUNCTION profile_stream_internal.guard_confirmed() IS 'Trigger of confirmed_code: refuses what no function of profile_stream writes';
 
-CREATE FUNCTION definition_written() RETURNS trigger
+CREATE FUNCTION profile_stream_internal.definition_written() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'ps_definition_written' LANGUAGE c;
-COMMENT ON FUNCTION definition_written() IS 'Trigger of tables of definitions: what no function of profile_stream wrote is not confirmed. Arguments: kind, columns of the key';
+COMMENT ON FUNCTION profile_stream_internal.definition_written() IS 'Trigger of tables of definitions: what no function of profile_stream wrote is not confirmed. Arguments: kind, columns of the key';
 
 -- also in a session that replicates, where triggers of statements do not fire
-CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE ON confirmed_code FOR EACH ROW EXECUTE FUNCTION guard_confirmed();
-CREATE TRIGGER guard_truncate BEFORE TRUNCATE ON confirmed_code FOR EACH STATEMENT EXECUTE FUNCTION guard_confirmed();
-ALTER TABLE confirmed_code ENABLE ALWAYS TRIGGER guard;
-ALTER TABLE confirmed_code ENABLE ALWAYS TRIGGER guard_truncate;
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE ON profile_stream_internal.confirmed_code FOR EACH ROW EXECUTE FUNCTION profile_stream_internal.guard_confirmed();
+CREATE TRIGGER guard_truncate BEFORE TRUNCATE ON profile_stream_internal.confirmed_code FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.guard_confirmed();
+ALTER TABLE profile_stream_internal.confirmed_code ENABLE ALWAYS TRIGGER guard;
+ALTER TABLE profile_stream_internal.confirmed_code ENABLE ALWAYS TRIGGER guard_truncate;
 
--- section: streams
+-- =====================================================================================================================
+-- 4. Streams and sinks: tables
+-- =====================================================================================================================
 
 CREATE TABLE streams (
 	stream_id int GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
@@ -165,13 +213,46 @@ CREATE TABLE streams (
 -- asked at each commit, by a statement that has no sequential scans
 CREATE INDEX streams_with_outbox ON streams (stream_id) WHERE redis IS NOT NULL OR changelog_topic IS NOT NULL;
 CREATE TRIGGER written BEFORE INSERT OR UPDATE OR DELETE ON streams
-	FOR EACH ROW EXECUTE FUNCTION definition_written('stream', 'stream_id');
+	FOR EACH ROW EXECUTE FUNCTION profile_stream_internal.definition_written('stream', 'stream_id');
 ALTER TABLE streams ENABLE ALWAYS TRIGGER written;
 SELECT pg_catalog.pg_extension_config_dump('streams', '');
 SELECT pg_catalog.pg_extension_config_dump('streams_stream_id_seq', '');
 COMMENT ON TABLE streams IS 'Streams as created: what is read from where, and how';
+COMMENT ON COLUMN streams.stream_id IS 'Number of the stream, never used again';
+COMMENT ON COLUMN streams.name IS 'Name of the stream';
+COMMENT ON COLUMN streams.owner IS 'Role with whose rights the stream runs';
+COMMENT ON COLUMN streams.server IS 'Server of profile_stream_kafka that the stream reads from; NULL when brokers is given';
+COMMENT ON COLUMN streams.bootstrap_servers IS 'Addresses of Kafka bootstrap_servers, host:port separated by commas; NULL when server is given';
+COMMENT ON COLUMN streams.topic IS 'Kafka topic that the stream reads';
+COMMENT ON COLUMN streams.group_id IS 'Kafka consumer group to which the stream commits its offsets, for monitoring only';
+COMMENT ON COLUMN streams.start_from IS 'Where a partition begins that has no offset yet: earliest, latest, or a timestamp';
+COMMENT ON COLUMN streams.batch_size IS 'Most messages that one transaction applies';
+COMMENT ON COLUMN streams.batch_wait IS 'Longest time that a batch waits for more messages';
+COMMENT ON COLUMN streams.dedupe_retention IS 'How long the id of an applied event is remembered; a repeated id is a duplicate for so long';
+COMMENT ON COLUMN streams.on_offset_lost IS 'What to do when Kafka no longer has the next offset: stop, earliest or latest';
+COMMENT ON COLUMN streams.notify_channel IS 'Channel of NOTIFY on which the stream announces changes of profiles; NULL: the channel of the database, notification_channel()';
+COMMENT ON COLUMN streams.notify IS 'What is announced: one notification per customer, one per batch, or none (off)';
+COMMENT ON COLUMN streams.options IS 'Further properties for librdkafka, as an object of strings';
+COMMENT ON COLUMN streams.reorder_wait IS 'How long events are held so that earlier ones can overtake them; 0: events apply in the order in which they are read';
+COMMENT ON COLUMN streams.reorder_buffer_size IS 'Most events that one partition holds for reorder_wait';
+COMMENT ON COLUMN streams.late_tolerance IS 'How far behind the customer''s newest event an event may be before it is a dead letter of kind late; NULL: any distance';
+COMMENT ON COLUMN streams.workers IS 'Number of processes that share the partitions';
+COMMENT ON COLUMN streams.partitions IS 'Partitions that the stream reads; NULL: all';
+COMMENT ON COLUMN streams.dead_letter_pause_ratio IS 'Share of dead letters among recent messages above which the stream pauses itself, 0 to 1; 1: never';
+COMMENT ON COLUMN streams.customer_lock_timeout IS 'How long a batch waits for locks of customers that other sessions hold, before it goes on with the others';
+COMMENT ON COLUMN streams.redis IS 'Redis that the stream delivers profiles to: host:port, path of a socket, or a server of profile_stream_redis; NULL: none';
+COMMENT ON COLUMN streams.redis_prefix IS 'What the Redis keys of profiles begin with';
+COMMENT ON COLUMN streams.redis_ttl IS 'Time after which a key in Redis expires';
+COMMENT ON COLUMN streams.changelog_topic IS 'Kafka topic that changed profiles are delivered to; NULL: none';
+COMMENT ON COLUMN streams.dead_letter_topic IS 'Kafka topic that dead letters are delivered to; NULL: none';
+COMMENT ON COLUMN streams.segment_channel_prefix IS 'What the names of the channels of segments begin with; NULL: changes are not announced by segment';
+COMMENT ON COLUMN streams.format IS 'Format of the messages: profile_event, cloudevents or custom';
+COMMENT ON COLUMN streams.field_map IS 'Where the members of an event are found in a message, as an object; NULL: where the format has them';
+COMMENT ON COLUMN streams.timestamp_unit IS 'Unit of timestamps that are numbers: milliseconds, seconds or microseconds';
+COMMENT ON COLUMN streams.event_id_scope IS 'Within what an event id is unique: customer, or stream';
+COMMENT ON COLUMN streams.created_at IS 'When the stream was created';
 
-CREATE TABLE stream_offsets (
+CREATE TABLE profile_stream_internal.stream_offsets (
 	stream_id int NOT NULL REFERENCES streams ON DELETE CASCADE,
 	partition int NOT NULL,
 	epoch int NOT NULL DEFAULT 0,
@@ -200,12 +281,37 @@ CREATE TABLE stream_offsets (
 	error text,
 	PRIMARY KEY (stream_id, partition)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
-SELECT pg_catalog.pg_extension_config_dump('stream_offsets', '');
-COMMENT ON TABLE stream_offsets IS 'Next offset of each partition, committed with the data it stands for; counters since the start';
-COMMENT ON COLUMN stream_offsets.check_offset IS 'A message that was read; at another message there the topic is known to be another one';
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.stream_offsets', '');
+COMMENT ON TABLE profile_stream_internal.stream_offsets IS 'Next offset of each partition, committed with the data it stands for; counters since the start';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.stream_id IS 'Stream that reads the partition';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.partition IS 'Number of the partition';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.epoch IS 'Counts how often the topic was created anew; an offset means another message in each';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.start_offset IS 'Offset from which the stream began to read';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.next_offset IS 'Offset of the first message that is not applied yet';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.read_offset IS 'Offset up to which every message was read once; at least next_offset';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.finished IS 'Which offsets from next_offset on are applied already, as marks of core/offset_set.c; empty: none';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.commits IS 'Number of transactions that moved the offset; a worker with an older number is refused';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.check_offset IS 'Offset of the last message whose fingerprint is kept: another message there means that the topic was created anew; NULL: none is kept';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.check_timestamp IS 'Kafka timestamp of the message at check_offset; NULL when it has none';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.check_hash IS 'Hash of the message at check_offset; NULL when none is kept';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.end_offset IS 'Offset at the end of the partition, as last seen; NULL: not seen yet';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.consumed IS 'Messages that were read';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.applied IS 'Events that were applied';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.duplicates IS 'Events whose id was applied before';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.dead IS 'Messages that became dead letters, but for late ones';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.late IS 'Events that became dead letters because they were later than late_tolerance allows';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.tombstones IS 'Messages without a value';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.blocked IS 'Messages of blocked customers, which were skipped';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.replayed IS 'Messages that were read once more and whose offset was finished already';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.held IS 'Messages that were read and are not applied yet';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.held_bytes IS 'Bytes of the held messages that are in memory';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.last_message_at IS 'Kafka timestamp of the last message; NULL: none came yet';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.committed_at IS 'When the offset moved last; NULL: never';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.state IS 'running, or offset_lost when Kafka no longer has next_offset';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.error IS 'Why the partition does not go on; NULL: it does';
 
 -- Not dumped: what a restored database does not find here does not run by itself.
-CREATE TABLE stream_status (
+CREATE TABLE profile_stream_internal.stream_status (
 	stream_id int PRIMARY KEY REFERENCES streams ON DELETE CASCADE,
 	database oid NOT NULL,
 	enabled boolean NOT NULL,
@@ -221,9 +327,20 @@ CREATE TABLE stream_status (
 	since timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	cluster text
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE stream_status IS 'Whether a stream shall run in this database, and what its worker last said';
-COMMENT ON COLUMN stream_status.since IS 'When the stream came into this state';
-COMMENT ON COLUMN stream_status.cluster IS 'The cluster that the stream belongs to, as profile_stream.cluster or cluster_name said when it was created or resumed';
+COMMENT ON TABLE profile_stream_internal.stream_status IS 'Whether a stream shall run in this database, and what its worker last said';
+COMMENT ON COLUMN profile_stream_internal.stream_status.stream_id IS 'Stream of which this is the status';
+COMMENT ON COLUMN profile_stream_internal.stream_status.database IS 'OID of the database in which the stream was created or resumed; elsewhere the row does not count';
+COMMENT ON COLUMN profile_stream_internal.stream_status.enabled IS 'Whether the stream shall run';
+COMMENT ON COLUMN profile_stream_internal.stream_status.state IS 'What the worker last said of itself';
+COMMENT ON COLUMN profile_stream_internal.stream_status.error IS 'Last error, while the state is due to one; NULL: none';
+COMMENT ON COLUMN profile_stream_internal.stream_status.hint IS 'What to do about the error; NULL: nothing is known';
+COMMENT ON COLUMN profile_stream_internal.stream_status.error_at IS 'When the error came; NULL: there is none';
+COMMENT ON COLUMN profile_stream_internal.stream_status.next_attempt_at IS 'When the worker tries again; NULL: no attempt is planned';
+COMMENT ON COLUMN profile_stream_internal.stream_status.attempts IS 'How often in a row workers ended without progress';
+COMMENT ON COLUMN profile_stream_internal.stream_status.notifications_skipped IS 'Notifications that were not sent because the queue of the server was full';
+COMMENT ON COLUMN profile_stream_internal.stream_status.changed_at IS 'When the row was written last';
+COMMENT ON COLUMN profile_stream_internal.stream_status.since IS 'When the stream came into this state';
+COMMENT ON COLUMN profile_stream_internal.stream_status.cluster IS 'The cluster that the stream belongs to, as profile_stream.cluster or cluster_name said when it was created or resumed; NULL: the server had no such name';
 
 -- Not dumped: it tells of this server. The newest 10,000 rows stay.
 CREATE TABLE stream_log (
@@ -239,10 +356,18 @@ CREATE TABLE stream_log (
 	lasted interval
 );
 COMMENT ON TABLE stream_log IS 'Changes of state of streams, rebuilds, sinks and partitions, never one per attempt; the newest 10,000';
-COMMENT ON COLUMN stream_log.part IS 'Which sink or partition of the stream';
-COMMENT ON COLUMN stream_log.lasted IS 'How long the state before lasted';
+COMMENT ON COLUMN stream_log.log_id IS 'Number of the entry, ascending';
+COMMENT ON COLUMN stream_log.logged_at IS 'When the state changed';
+COMMENT ON COLUMN stream_log.stream IS 'Name of the stream';
+COMMENT ON COLUMN stream_log.what IS 'What changed its state: stream, rebuild, sink or partition';
+COMMENT ON COLUMN stream_log.part IS 'Which sink or partition of the stream; NULL for a stream or a rebuild';
+COMMENT ON COLUMN stream_log.from_state IS 'State before; NULL: the first one';
+COMMENT ON COLUMN stream_log.to_state IS 'State since';
+COMMENT ON COLUMN stream_log.reason IS 'Error or other reason; NULL: none was given';
+COMMENT ON COLUMN stream_log.hint IS 'What to do about it; NULL: nothing is known';
+COMMENT ON COLUMN stream_log.lasted IS 'How long the state before lasted; NULL for the first state';
 
-CREATE TABLE stream_gaps (
+CREATE TABLE profile_stream_internal.stream_gaps (
 	stream_id int NOT NULL REFERENCES streams ON DELETE CASCADE,
 	partition int NOT NULL,
 	from_offset bigint NOT NULL,
@@ -250,12 +375,18 @@ CREATE TABLE stream_gaps (
 	reason text NOT NULL,
 	recorded_at timestamptz NOT NULL
 );
-ALTER TABLE stream_gaps REPLICA IDENTITY FULL;
-SELECT pg_catalog.pg_extension_config_dump('stream_gaps', '');
-COMMENT ON TABLE stream_gaps IS 'Offset ranges [from_offset, to_offset) that a stream went past without reading, and why';
+ALTER TABLE profile_stream_internal.stream_gaps REPLICA IDENTITY FULL;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.stream_gaps', '');
+COMMENT ON TABLE profile_stream_internal.stream_gaps IS 'Offset ranges [from_offset, to_offset) that a stream went past without reading, and why';
+COMMENT ON COLUMN profile_stream_internal.stream_gaps.stream_id IS 'Stream that went past the range';
+COMMENT ON COLUMN profile_stream_internal.stream_gaps.partition IS 'Number of the partition';
+COMMENT ON COLUMN profile_stream_internal.stream_gaps.from_offset IS 'First offset that was passed';
+COMMENT ON COLUMN profile_stream_internal.stream_gaps.to_offset IS 'Offset behind the last one that was passed';
+COMMENT ON COLUMN profile_stream_internal.stream_gaps.reason IS 'Why: the offset was lost, a seek, a rebuild that began later, or a message that cannot be read';
+COMMENT ON COLUMN profile_stream_internal.stream_gaps.recorded_at IS 'When the stream went past it';
 
 -- Not dumped: what ended a worker elsewhere need not do so here.
-CREATE TABLE poison_messages (
+CREATE TABLE profile_stream_internal.poison_messages (
 	stream_id int NOT NULL REFERENCES streams ON DELETE CASCADE,
 	partition int NOT NULL,
 	epoch int NOT NULL,
@@ -264,10 +395,16 @@ CREATE TABLE poison_messages (
 	ended_at timestamptz NOT NULL,
 	PRIMARY KEY (stream_id, partition, epoch, kafka_offset)
 );
-COMMENT ON TABLE poison_messages IS 'Messages whose functions did not end when they were cancelled, which ended their worker: dead letters when they are read again';
+COMMENT ON TABLE profile_stream_internal.poison_messages IS 'Messages whose functions did not end when they were cancelled, which ended their worker: dead letters when they are read again';
+COMMENT ON COLUMN profile_stream_internal.poison_messages.stream_id IS 'Stream whose worker ended';
+COMMENT ON COLUMN profile_stream_internal.poison_messages.partition IS 'Partition of the message';
+COMMENT ON COLUMN profile_stream_internal.poison_messages.epoch IS 'Epoch of the partition, as in stream_offsets';
+COMMENT ON COLUMN profile_stream_internal.poison_messages.kafka_offset IS 'Offset of the message';
+COMMENT ON COLUMN profile_stream_internal.poison_messages.error IS 'Which function did not end, and by what limit';
+COMMENT ON COLUMN profile_stream_internal.poison_messages.ended_at IS 'When the worker ended';
 
 -- Not dumped: a restored database begins with empty hands, and what Redis holds expires.
-CREATE TABLE outbox (
+CREATE TABLE profile_stream_internal.outbox (
 	stream_id int NOT NULL,
 	sink text COLLATE "C" NOT NULL CHECK (sink IN ('redis', 'changelog')),
 	outbox_id bigint GENERATED ALWAYS AS IDENTITY (CACHE 100),
@@ -276,11 +413,16 @@ CREATE TABLE outbox (
 	event_types text[],
 	PRIMARY KEY (stream_id, sink, outbox_id)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_insert_threshold = -1);
-ALTER TABLE outbox ALTER COLUMN customer_ids SET STORAGE EXTERNAL;
-COMMENT ON COLUMN outbox.event_types IS 'For each customer the types of the events that were applied, as a JSON array; null where the sink does not tell them';
-COMMENT ON TABLE outbox IS 'Customers that changed, one row per commit and sink, until the sink''s relay takes them';
+ALTER TABLE profile_stream_internal.outbox ALTER COLUMN customer_ids SET STORAGE EXTERNAL;
+COMMENT ON TABLE profile_stream_internal.outbox IS 'Customers that changed, one row per commit and sink, until the sink''s relay takes them';
+COMMENT ON COLUMN profile_stream_internal.outbox.stream_id IS 'Stream that changed the profiles';
+COMMENT ON COLUMN profile_stream_internal.outbox.sink IS 'Sink that is to be told: redis or updates';
+COMMENT ON COLUMN profile_stream_internal.outbox.outbox_id IS 'Number of the row, ascending by transaction';
+COMMENT ON COLUMN profile_stream_internal.outbox.customer_ids IS 'Customers whose profiles changed';
+COMMENT ON COLUMN profile_stream_internal.outbox.customers IS 'Number of customer_ids';
+COMMENT ON COLUMN profile_stream_internal.outbox.event_types IS 'For each customer the types of the events that were applied, as a JSON array; NULL where the sink does not tell them';
 
-CREATE TABLE sink_pending (
+CREATE TABLE profile_stream_internal.sink_pending (
 	stream_id int NOT NULL,
 	sink text COLLATE "C" NOT NULL CHECK (sink IN ('redis', 'changelog')),
 	customer_id text COLLATE "C" NOT NULL,
@@ -288,10 +430,15 @@ CREATE TABLE sink_pending (
 	event_types text[] NOT NULL DEFAULT '{}',
 	PRIMARY KEY (stream_id, sink, customer_id)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_insert_threshold = -1);
-CREATE INDEX sink_pending_order ON sink_pending (stream_id, sink, pending_id);
-COMMENT ON TABLE sink_pending IS 'Customers whose profile a relay has to deliver, one row per customer and sink at most, oldest first by pending_id';
+CREATE INDEX sink_pending_order ON profile_stream_internal.sink_pending (stream_id, sink, pending_id);
+COMMENT ON TABLE profile_stream_internal.sink_pending IS 'Customers whose profile a relay has to deliver, one row per customer and sink at most, oldest first by pending_id';
+COMMENT ON COLUMN profile_stream_internal.sink_pending.stream_id IS 'Stream that changed the profile';
+COMMENT ON COLUMN profile_stream_internal.sink_pending.sink IS 'Sink that is to be told: redis or updates';
+COMMENT ON COLUMN profile_stream_internal.sink_pending.customer_id IS 'Customer whose profile is to be delivered';
+COMMENT ON COLUMN profile_stream_internal.sink_pending.pending_id IS 'Order of delivery, oldest first; a change after the relay has begun gets a new number';
+COMMENT ON COLUMN profile_stream_internal.sink_pending.event_types IS 'Types of the events that were applied since the last delivery, JSON arrays; empty where the sink does not tell them';
 
-CREATE TABLE sink_status (
+CREATE TABLE profile_stream_internal.sink_status (
 	stream_id int NOT NULL,
 	sink text COLLATE "C" NOT NULL CHECK (sink IN ('redis', 'changelog', 'dead_letters')),
 	state text COLLATE "C" NOT NULL CHECK (state IN ('idle', 'running', 'retrying', 'waiting', 'no_worker_slot', 'no_owner')),
@@ -305,15 +452,32 @@ CREATE TABLE sink_status (
 	since timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	PRIMARY KEY (stream_id, sink)
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE sink_status IS 'What a relay last said, and how much it has delivered';
+COMMENT ON TABLE profile_stream_internal.sink_status IS 'What a relay last said, and how much it has delivered';
+COMMENT ON COLUMN profile_stream_internal.sink_status.stream_id IS 'Stream that the relay works for';
+COMMENT ON COLUMN profile_stream_internal.sink_status.sink IS 'Sink that the relay delivers to: redis, updates or dead_letters';
+COMMENT ON COLUMN profile_stream_internal.sink_status.state IS 'What the relay last said of itself';
+COMMENT ON COLUMN profile_stream_internal.sink_status.error IS 'Last error, while the state is due to one; NULL: none';
+COMMENT ON COLUMN profile_stream_internal.sink_status.hint IS 'What to do about the error; NULL: nothing is known';
+COMMENT ON COLUMN profile_stream_internal.sink_status.error_at IS 'When the error came; NULL: there is none';
+COMMENT ON COLUMN profile_stream_internal.sink_status.next_attempt_at IS 'When the relay tries again; NULL: no attempt is planned';
+COMMENT ON COLUMN profile_stream_internal.sink_status.delivered IS 'Profiles or letters that were delivered';
+COMMENT ON COLUMN profile_stream_internal.sink_status.refused IS 'Profiles or letters that the sink does not take';
+COMMENT ON COLUMN profile_stream_internal.sink_status.delivered_at IS 'When something was delivered last; NULL: never';
+COMMENT ON COLUMN profile_stream_internal.sink_status.since IS 'When the relay came into this state';
 
-CREATE VIEW stream_sinks WITH (security_invoker = true) AS
+CREATE VIEW profile_stream_internal.stream_sinks WITH (security_invoker = true) AS
 	SELECT s.stream_id, s.name AS stream, k.sink, k.target
 	FROM profile_stream.streams s CROSS JOIN LATERAL (VALUES ('redis', s.redis), ('changelog', s.changelog_topic), ('dead_letters', s.dead_letter_topic)) AS k(sink, target)
 	WHERE k.target IS NOT NULL;
-COMMENT ON VIEW stream_sinks IS 'What each stream delivers to, and where that is';
+COMMENT ON VIEW profile_stream_internal.stream_sinks IS 'What each stream delivers to, and where that is';
+COMMENT ON COLUMN profile_stream_internal.stream_sinks.stream_id IS 'Number of the stream';
+COMMENT ON COLUMN profile_stream_internal.stream_sinks.stream IS 'Name of the stream';
+COMMENT ON COLUMN profile_stream_internal.stream_sinks.sink IS 'Sink of the stream: redis, updates or dead_letters';
+COMMENT ON COLUMN profile_stream_internal.stream_sinks.target IS 'Redis server or Kafka topic that the sink delivers to';
 
--- section: profiles
+-- =====================================================================================================================
+-- 5. Profiles: tables
+-- =====================================================================================================================
 
 CREATE TABLE materialized_profiles (
 	customer_id text COLLATE "C" PRIMARY KEY,
@@ -343,12 +507,38 @@ ALTER TABLE materialized_profiles ALTER COLUMN window_state SET STORAGE MAIN, AL
 	ALTER COLUMN event_counts SET STATISTICS 0, ALTER COLUMN attribute_times SET STATISTICS 0;
 SELECT pg_catalog.pg_extension_config_dump('materialized_profiles', '');
 COMMENT ON TABLE materialized_profiles IS 'One row per customer, kept current by the streams; read it through the view profiles';
-COMMENT ON COLUMN materialized_profiles.attribute_times IS 'Event time of each attribute that a map with operation latest set, in microseconds since 1970';
+COMMENT ON COLUMN materialized_profiles.customer_id IS 'Id of the customer';
+COMMENT ON COLUMN materialized_profiles.version IS 'Number of events that were applied to the profile';
+COMMENT ON COLUMN materialized_profiles.updated_at IS 'Timestamp of the event that was applied last';
+COMMENT ON COLUMN materialized_profiles.watermark IS 'Timestamp of the customer''s newest event';
+COMMENT ON COLUMN materialized_profiles.first_name IS 'First name; empty: not known';
+COMMENT ON COLUMN materialized_profiles.last_name IS 'Last name; empty: not known';
+COMMENT ON COLUMN materialized_profiles.email IS 'Email address; empty: not known';
+COMMENT ON COLUMN materialized_profiles.phone IS 'Telephone number; empty: not known';
+COMMENT ON COLUMN materialized_profiles.total_balance IS 'Sum of completed transactions';
+COMMENT ON COLUMN materialized_profiles.account_count IS 'Number of accounts';
+COMMENT ON COLUMN materialized_profiles.last_transaction_at IS 'Timestamp of the newest completed transaction; NULL: none yet';
+COMMENT ON COLUMN materialized_profiles.last_login_at IS 'Timestamp of the newest login; NULL: none yet';
+COMMENT ON COLUMN materialized_profiles.preferred_channel IS 'Channel that the customer prefers';
+COMMENT ON COLUMN materialized_profiles.event_counts IS 'Number of applied events by event type, as an object';
+COMMENT ON COLUMN materialized_profiles.window_state IS 'Newest samples of windowed metrics, packed; window_value() reads them';
+COMMENT ON COLUMN materialized_profiles.attributes IS 'Attributes that maps and handlers set, as an object';
+COMMENT ON COLUMN materialized_profiles.attribute_times IS 'Event time of each attribute that a map with operation latest set, in microseconds since 1970; NULL: there are none';
+COMMENT ON COLUMN materialized_profiles.first_event_at IS 'Timestamp of the customer''s oldest event';
+COMMENT ON COLUMN materialized_profiles.segment IS 'Segment that the last refresh of scores gave; unknown: not scored yet';
+COMMENT ON COLUMN materialized_profiles.churn_risk_score IS 'Risk that the customer leaves, 0 to 1, of the last refresh of scores';
+COMMENT ON COLUMN materialized_profiles.lifetime_value IS 'Expected value of the customer, of the last refresh of scores, in the unit of transactions';
+COMMENT ON COLUMN materialized_profiles.scored_at IS 'Moment as of which the scores were computed; NULL: not scored yet';
 
-CREATE TYPE day_bucket AS (day date, count bigint, sum numeric, min numeric, max numeric);
-COMMENT ON TYPE day_bucket IS 'What remains of the samples of one UTC day once they are older than their window';
+CREATE TYPE profile_stream_internal.day_bucket AS (day date, count bigint, sum numeric, min numeric, max numeric);
+COMMENT ON TYPE profile_stream_internal.day_bucket IS 'What remains of the samples of one UTC day once they are older than their window';
+COMMENT ON COLUMN profile_stream_internal.day_bucket.day IS 'Day in UTC';
+COMMENT ON COLUMN profile_stream_internal.day_bucket.count IS 'Number of samples of the day';
+COMMENT ON COLUMN profile_stream_internal.day_bucket.sum IS 'Sum of their values';
+COMMENT ON COLUMN profile_stream_internal.day_bucket.min IS 'Least value';
+COMMENT ON COLUMN profile_stream_internal.day_bucket.max IS 'Greatest value';
 
-CREATE TABLE window_chunks (
+CREATE TABLE profile_stream_internal.window_chunks (
 	customer_id text COLLATE "C" NOT NULL,
 	metric text COLLATE "C" NOT NULL,
 	to_at timestamptz NOT NULL,
@@ -359,30 +549,50 @@ CREATE TABLE window_chunks (
 	min numeric NOT NULL,
 	max numeric NOT NULL,
 	samples bytea,
-	days day_bucket[],
+	days profile_stream_internal.day_bucket[],
 	PRIMARY KEY (customer_id, metric, to_at, chunk_no),
 	CHECK ((samples IS NULL) <> (days IS NULL))
 ) WITH (autovacuum_analyze_scale_factor = 1);
-ALTER TABLE window_chunks ALTER COLUMN samples SET STORAGE MAIN, ALTER COLUMN samples SET STATISTICS 0, ALTER COLUMN days SET STATISTICS 0;
-SELECT pg_catalog.pg_extension_config_dump('window_chunks', '');
-COMMENT ON TABLE window_chunks IS 'Sealed chunks of window samples: exact while their window needs them, then one bucket per UTC day';
+ALTER TABLE profile_stream_internal.window_chunks ALTER COLUMN samples SET STORAGE MAIN, ALTER COLUMN samples SET STATISTICS 0, ALTER COLUMN days SET STATISTICS 0;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.window_chunks', '');
+COMMENT ON TABLE profile_stream_internal.window_chunks IS 'Sealed chunks of window samples: exact while their window needs them, then one bucket per UTC day';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.customer_id IS 'Customer whose samples these are';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.metric IS 'Series of the samples: the name of a built-in one, or series_ and series_id';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.to_at IS 'Timestamp of the newest sample';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.chunk_no IS 'Number of the chunk among those of the customer and the series';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.from_at IS 'Timestamp of the oldest sample';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.count IS 'Number of samples';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.sum IS 'Sum of the samples'' values';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.min IS 'Least value';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.max IS 'Greatest value';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.samples IS 'The samples, packed; NULL once they are folded into days';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.days IS 'One bucket per UTC day; NULL while the samples are kept';
 
-CREATE TABLE event_ids (
+CREATE INDEX window_chunks_unfolded ON profile_stream_internal.window_chunks (metric, to_at) WHERE samples IS NOT NULL;
+
+CREATE TABLE profile_stream_internal.event_ids (
 	customer_id text COLLATE "C" NOT NULL,
 	event_id text COLLATE "C" NOT NULL,
 	seen_at timestamptz NOT NULL
 ) WITH (autovacuum_analyze_threshold = 2147483647); -- no plan needs its statistics, and ANALYZE holds a snapshot
-ALTER TABLE event_ids REPLICA IDENTITY FULL;
-SELECT pg_catalog.pg_extension_config_dump('event_ids', '');
-COMMENT ON TABLE event_ids IS 'Event ids already applied, for de-duplication within dedupe_retention';
+ALTER TABLE profile_stream_internal.event_ids REPLICA IDENTITY FULL;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.event_ids', '');
+COMMENT ON TABLE profile_stream_internal.event_ids IS 'Event ids already applied, for de-duplication within dedupe_retention';
+COMMENT ON COLUMN profile_stream_internal.event_ids.customer_id IS 'Customer of the event';
+COMMENT ON COLUMN profile_stream_internal.event_ids.event_id IS 'Id of the event that was applied; with event_id_scope stream the number of the stream is in front of it';
+COMMENT ON COLUMN profile_stream_internal.event_ids.seen_at IS 'When it was applied';
 
-CREATE FUNCTION event_key(customer_id text, event_id text) RETURNS bigint
+CREATE FUNCTION profile_stream_internal.event_key(customer_id text, event_id text) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'ps_event_key_sql' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
-COMMENT ON FUNCTION event_key(text, text) IS 'What event_ids is indexed by: 32 bits of keyed hash of the customer id, then 32 of the event id';
+COMMENT ON FUNCTION profile_stream_internal.event_key(text, text) IS 'What event_ids is indexed by: 32 bits of keyed hash of the customer id, then 32 of the event id';
 
-CREATE INDEX event_ids_key ON event_ids (event_key(customer_id, event_id));
+CREATE INDEX event_ids_key ON profile_stream_internal.event_ids (profile_stream_internal.event_key(customer_id, event_id));
 
-CREATE TABLE dead_letters (
+-- =====================================================================================================================
+-- 6. Dead letters: tables
+-- =====================================================================================================================
+
+CREATE TABLE profile_stream_internal.dead_letters (
 	dead_letter_id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
 	stream_id int,
 	stream text,
@@ -406,24 +616,48 @@ CREATE TABLE dead_letters (
 	value_size bigint,
 	UNIQUE (stream_id, epoch, partition, kafka_offset)
 );
-COMMENT ON COLUMN dead_letters.value_size IS 'Bytes of the whole value, where only its begin is kept; null: it is whole';
-SELECT pg_catalog.pg_extension_config_dump('dead_letters', '');
-SELECT pg_catalog.pg_extension_config_dump('dead_letters_dead_letter_id_seq', '');
-COMMENT ON TABLE dead_letters IS 'Messages that could not be applied, with the bytes as Kafka delivered them and every reason';
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.dead_letters', '');
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.dead_letters_dead_letter_id_seq', '');
+COMMENT ON TABLE profile_stream_internal.dead_letters IS 'Messages that could not be applied, with the bytes as Kafka delivered them and every reason';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.dead_letter_id IS 'Number of the dead letter';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.stream_id IS 'Stream that read the message; NULL: it came by apply_event()';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.stream IS 'Name of that stream; NULL: it came by apply_event()';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.topic IS 'Kafka topic of the message; NULL: it came by apply_event()';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.epoch IS 'Epoch of the partition, as in stream_offsets; NULL: it came by apply_event()';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.partition IS 'Partition of the message; NULL: it came by apply_event()';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.kafka_offset IS 'Offset of the message; NULL: it came by apply_event()';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.kafka_timestamp IS 'Kafka timestamp of the message; NULL: it has none';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.key IS 'Key of the message as bytes; NULL: it has none';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.value IS 'Value of the message as bytes; NULL: it has none';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.headers IS 'Headers of the message, an array of objects with name and value or hex; NULL: it has none';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.kind IS 'Why it is dead: malformed, invalid, handler or late';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.errors IS 'Every reason for which the message was not applied';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.sqlstate IS 'SQLSTATE of the error that a handler raised; NULL: none did';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.customer_id IS 'Customer of the event; NULL where it cannot be read';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.event_id IS 'Id of the event; NULL where it cannot be read';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.event_type IS 'Type of the event; NULL where it cannot be read';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.dead_at IS 'When the message became a dead letter';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.attempts IS 'How often applying it was tried';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.failed_at IS 'When retry_dead_letters() last failed on it; NULL: never';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.value_size IS 'Bytes of the whole value, where only its begin is kept; NULL: it is whole';
 
-CREATE TABLE dead_letter_outbox (
+CREATE TABLE profile_stream_internal.dead_letter_outbox (
 	dead_letter_id bigint PRIMARY KEY,
 	stream_id int NOT NULL
 );
-CREATE INDEX dead_letter_outbox_order ON dead_letter_outbox (stream_id, dead_letter_id);
-COMMENT ON TABLE dead_letter_outbox IS 'Dead letters that are not delivered to their stream''s dead_letter_topic yet';
+CREATE INDEX dead_letter_outbox_order ON profile_stream_internal.dead_letter_outbox (stream_id, dead_letter_id);
+COMMENT ON TABLE profile_stream_internal.dead_letter_outbox IS 'Dead letters that are not delivered to their stream''s dead_letter_topic yet';
+COMMENT ON COLUMN profile_stream_internal.dead_letter_outbox.dead_letter_id IS 'Dead letter that is to be delivered';
+COMMENT ON COLUMN profile_stream_internal.dead_letter_outbox.stream_id IS 'Stream whose dead_letter_topic it is delivered to';
 
--- section: rules of event types (api/attribute_maps.c)
+-- =====================================================================================================================
+-- 7. Attribute maps and metrics (api/attribute_maps.c, api/metrics.c)
+-- =====================================================================================================================
 
-CREATE FUNCTION rules_changed() RETURNS trigger AS 'MODULE_PATHNAME', 'ps_rules_changed' LANGUAGE c;
-COMMENT ON FUNCTION rules_changed() IS 'Tells every process that what is registered for event types has changed';
+CREATE FUNCTION profile_stream_internal.rules_changed() RETURNS trigger AS 'MODULE_PATHNAME', 'ps_rules_changed' LANGUAGE c;
+COMMENT ON FUNCTION profile_stream_internal.rules_changed() IS 'Tells every process that what is registered for event types has changed';
 
-CREATE TABLE attribute_maps (
+CREATE TABLE profile_stream_internal.attribute_maps (
 	map_id int GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
 	event_type text COLLATE "C" NOT NULL,
 	attribute text COLLATE "C" NOT NULL,
@@ -433,12 +667,19 @@ CREATE TABLE attribute_maps (
 	max_items int NOT NULL,
 	UNIQUE (event_type, attribute)
 );
-CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON attribute_maps
-	FOR EACH STATEMENT EXECUTE FUNCTION rules_changed();
-ALTER TABLE attribute_maps ENABLE ALWAYS TRIGGER rules_changed;
-SELECT pg_catalog.pg_extension_config_dump('attribute_maps', '');
-SELECT pg_catalog.pg_extension_config_dump('attribute_maps_map_id_seq', '');
-COMMENT ON TABLE attribute_maps IS 'What a value of each event of a type does to an attribute or column of the profile, in this order';
+CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profile_stream_internal.attribute_maps
+	FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.rules_changed();
+ALTER TABLE profile_stream_internal.attribute_maps ENABLE ALWAYS TRIGGER rules_changed;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.attribute_maps', '');
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.attribute_maps_map_id_seq', '');
+COMMENT ON TABLE profile_stream_internal.attribute_maps IS 'What a value of each event of a type does to an attribute or column of the profile, in this order';
+COMMENT ON COLUMN profile_stream_internal.attribute_maps.map_id IS 'Number of the map; maps of an event type apply in this order';
+COMMENT ON COLUMN profile_stream_internal.attribute_maps.event_type IS 'Event type that the map is for';
+COMMENT ON COLUMN profile_stream_internal.attribute_maps.attribute IS 'Attribute or column of the profile that the map changes';
+COMMENT ON COLUMN profile_stream_internal.attribute_maps.path IS 'Path from the payload to the value, as $.address.city; NULL: the map counts events';
+COMMENT ON COLUMN profile_stream_internal.attribute_maps.operation IS 'What the value does to the attribute: set, set_if_null, add, subtract, max, min, count, append_unique or latest';
+COMMENT ON COLUMN profile_stream_internal.attribute_maps.type IS 'Type of the attribute: text, numeric, boolean or timestamptz';
+COMMENT ON COLUMN profile_stream_internal.attribute_maps.max_items IS 'Most elements that append_unique keeps';
 
 CREATE FUNCTION map_attribute(event_type text, attribute text, path text DEFAULT NULL, operation text DEFAULT 'set',
 	type text DEFAULT NULL, max_items int DEFAULT 100) RETURNS void
@@ -449,10 +690,8 @@ CREATE FUNCTION unmap_attribute(event_type text, attribute text) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_unmap_attribute' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION unmap_attribute(text, text) IS 'Remove a map; what it has set stays';
 
--- section: metrics of users (api/metrics.c)
-
 -- numbers are never used again, so that samples that are left of a series mean nothing; 0 to 2 are built in
-CREATE TABLE metric_series (
+CREATE TABLE profile_stream_internal.metric_series (
 	series_id int GENERATED BY DEFAULT AS IDENTITY (START WITH 3) PRIMARY KEY CHECK (series_id >= 3),
 	event_type text COLLATE "C" NOT NULL,
 	value_path text,
@@ -460,24 +699,34 @@ CREATE TABLE metric_series (
 	filter_path text,
 	filter_value text COLLATE "C"
 );
-CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON metric_series
-	FOR EACH STATEMENT EXECUTE FUNCTION rules_changed();
-ALTER TABLE metric_series ENABLE ALWAYS TRIGGER rules_changed;
-SELECT pg_catalog.pg_extension_config_dump('metric_series', '');
-SELECT pg_catalog.pg_extension_config_dump('metric_series_series_id_seq', '');
-COMMENT ON TABLE metric_series IS 'What samples are kept for metrics: of which events, and which value; metrics of the same values share a series';
+CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profile_stream_internal.metric_series
+	FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.rules_changed();
+ALTER TABLE profile_stream_internal.metric_series ENABLE ALWAYS TRIGGER rules_changed;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.metric_series', '');
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.metric_series_series_id_seq', '');
+COMMENT ON TABLE profile_stream_internal.metric_series IS 'What samples are kept for metrics: of which events, and which value; metrics of the same values share a series';
+COMMENT ON COLUMN profile_stream_internal.metric_series.series_id IS 'Number of the series, never used again; 0 to 2 are built in';
+COMMENT ON COLUMN profile_stream_internal.metric_series.event_type IS 'Event type whose events are samples';
+COMMENT ON COLUMN profile_stream_internal.metric_series.value_path IS 'Path from the payload to the value of a sample; NULL: events are counted';
+COMMENT ON COLUMN profile_stream_internal.metric_series.is_distinct IS 'Whether different texts are counted instead of numbers summed';
+COMMENT ON COLUMN profile_stream_internal.metric_series.filter_path IS 'Path to the value that must be equal to filter_value; NULL: all events count';
+COMMENT ON COLUMN profile_stream_internal.metric_series.filter_value IS 'What the value at filter_path must be, as text; NULL: all events count';
 
-CREATE TABLE metrics (
+CREATE TABLE profile_stream_internal.metrics (
 	name text COLLATE "C" PRIMARY KEY CHECK (name ~ '^[A-Za-z_][A-Za-z0-9_]*$'),
-	series_id int NOT NULL REFERENCES metric_series,
+	series_id int NOT NULL REFERENCES profile_stream_internal.metric_series,
 	aggregate text COLLATE "C" NOT NULL CHECK (aggregate IN ('count', 'sum', 'avg', 'min', 'max', 'distinct', 'last')),
 	"window" interval NOT NULL
 );
-CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON metrics
-	FOR EACH STATEMENT EXECUTE FUNCTION rules_changed();
-ALTER TABLE metrics ENABLE ALWAYS TRIGGER rules_changed;
-SELECT pg_catalog.pg_extension_config_dump('metrics', '');
-COMMENT ON TABLE metrics IS 'Metrics that were created: an aggregate over a window of a series';
+CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profile_stream_internal.metrics
+	FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.rules_changed();
+ALTER TABLE profile_stream_internal.metrics ENABLE ALWAYS TRIGGER rules_changed;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.metrics', '');
+COMMENT ON TABLE profile_stream_internal.metrics IS 'Metrics that were created: an aggregate over a window of a series';
+COMMENT ON COLUMN profile_stream_internal.metrics.name IS 'Name of the metric';
+COMMENT ON COLUMN profile_stream_internal.metrics.series_id IS 'Series whose samples the metric reads';
+COMMENT ON COLUMN profile_stream_internal.metrics.aggregate IS 'What the metric makes of the samples: count, sum, avg, min, max, distinct or last';
+COMMENT ON COLUMN profile_stream_internal.metrics."window" IS 'How far back from the moment of the question samples count';
 
 CREATE FUNCTION create_metric(name text, event_type text, "window" interval, value_path text DEFAULT NULL,
 	aggregate text DEFAULT 'count', filter_path text DEFAULT NULL, filter_value text DEFAULT NULL, backfill text DEFAULT NULL) RETURNS void
@@ -488,9 +737,11 @@ CREATE FUNCTION drop_metric(name text) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_drop_metric' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION drop_metric(text) IS 'Remove a metric; prune_metrics() removes samples that no other metric reads';
 
--- section: functions of users (api/user_handlers.c)
+-- =====================================================================================================================
+-- 8. Handlers and upcasters (api/user_handlers.c)
+-- =====================================================================================================================
 
-CREATE TABLE event_handlers (
+CREATE TABLE profile_stream_internal.event_handlers (
 	handler_id int GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
 	event_type text COLLATE "C" NOT NULL,
 	function text COLLATE "C" NOT NULL,
@@ -498,17 +749,20 @@ CREATE TABLE event_handlers (
 	priority int NOT NULL,
 	UNIQUE (event_type, function)
 );
-CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON event_handlers
-	FOR EACH STATEMENT EXECUTE FUNCTION rules_changed();
-ALTER TABLE event_handlers ENABLE ALWAYS TRIGGER rules_changed;
-CREATE TRIGGER written BEFORE INSERT OR UPDATE OR DELETE ON event_handlers
-	FOR EACH ROW EXECUTE FUNCTION definition_written('handler', 'handler_id');
-ALTER TABLE event_handlers ENABLE ALWAYS TRIGGER written;
-SELECT pg_catalog.pg_extension_config_dump('event_handlers', '');
-SELECT pg_catalog.pg_extension_config_dump('event_handlers_handler_id_seq', '');
-COMMENT ON TABLE event_handlers IS 'Functions that change the profile at each event of a type, in the order of priority and handler_id';
-COMMENT ON COLUMN event_handlers.function IS 'By schema, name and arguments';
-COMMENT ON COLUMN event_handlers.owner IS 'Role that owned the function when it was registered, with whose rights it runs; when another one owns it, it does not';
+CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profile_stream_internal.event_handlers
+	FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.rules_changed();
+ALTER TABLE profile_stream_internal.event_handlers ENABLE ALWAYS TRIGGER rules_changed;
+CREATE TRIGGER written BEFORE INSERT OR UPDATE OR DELETE ON profile_stream_internal.event_handlers
+	FOR EACH ROW EXECUTE FUNCTION profile_stream_internal.definition_written('handler', 'handler_id');
+ALTER TABLE profile_stream_internal.event_handlers ENABLE ALWAYS TRIGGER written;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.event_handlers', '');
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.event_handlers_handler_id_seq', '');
+COMMENT ON TABLE profile_stream_internal.event_handlers IS 'Functions that change the profile at each event of a type, in the order of priority and handler_id';
+COMMENT ON COLUMN profile_stream_internal.event_handlers.handler_id IS 'Number of the handler; handlers of equal priority run in this order';
+COMMENT ON COLUMN profile_stream_internal.event_handlers.event_type IS 'Event type at which the function is called';
+COMMENT ON COLUMN profile_stream_internal.event_handlers.function IS 'The function by schema, name and argument types';
+COMMENT ON COLUMN profile_stream_internal.event_handlers.owner IS 'Role that owned the function when it was registered, with whose rights it runs; when another one owns it, it does not';
+COMMENT ON COLUMN profile_stream_internal.event_handlers.priority IS 'Handlers of a type run in ascending order of priority';
 
 CREATE FUNCTION register_handler(event_type text, function regprocedure, priority int DEFAULT 0) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_register_handler' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
@@ -522,23 +776,25 @@ CREATE FUNCTION test_handler(event_type text, event jsonb, profile jsonb DEFAULT
 	AS 'MODULE_PATHNAME', 'ps_test_handler' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION test_handler IS 'What an event makes of a profile, by upcasters, the built-in handler, maps and handlers, without any effect';
 
-CREATE TABLE event_upcasters (
+CREATE TABLE profile_stream_internal.event_upcasters (
 	event_type text COLLATE "C" NOT NULL,
 	from_version int NOT NULL CHECK (from_version OPERATOR(pg_catalog.>=) 1 AND from_version OPERATOR(pg_catalog.<) 10000),
 	function text COLLATE "C" NOT NULL,
 	owner regrole NOT NULL,
 	PRIMARY KEY (event_type, from_version)
 );
-CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON event_upcasters
-	FOR EACH STATEMENT EXECUTE FUNCTION rules_changed();
-ALTER TABLE event_upcasters ENABLE ALWAYS TRIGGER rules_changed;
-CREATE TRIGGER written BEFORE INSERT OR UPDATE OR DELETE ON event_upcasters
-	FOR EACH ROW EXECUTE FUNCTION definition_written('upcaster', 'from_version', 'event_type');
-ALTER TABLE event_upcasters ENABLE ALWAYS TRIGGER written;
-SELECT pg_catalog.pg_extension_config_dump('event_upcasters', '');
-COMMENT ON TABLE event_upcasters IS 'Functions that raise the payload of an event from a schemaVersion to the next';
-COMMENT ON COLUMN event_upcasters.function IS 'By schema, name and arguments';
-COMMENT ON COLUMN event_upcasters.owner IS 'Role that owned the function when it was registered, with whose rights it runs; when another one owns it, it does not';
+CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profile_stream_internal.event_upcasters
+	FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.rules_changed();
+ALTER TABLE profile_stream_internal.event_upcasters ENABLE ALWAYS TRIGGER rules_changed;
+CREATE TRIGGER written BEFORE INSERT OR UPDATE OR DELETE ON profile_stream_internal.event_upcasters
+	FOR EACH ROW EXECUTE FUNCTION profile_stream_internal.definition_written('upcaster', 'from_version', 'event_type');
+ALTER TABLE profile_stream_internal.event_upcasters ENABLE ALWAYS TRIGGER written;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.event_upcasters', '');
+COMMENT ON TABLE profile_stream_internal.event_upcasters IS 'Functions that raise the payload of an event from a schemaVersion to the next';
+COMMENT ON COLUMN profile_stream_internal.event_upcasters.event_type IS 'Event type whose payloads are raised';
+COMMENT ON COLUMN profile_stream_internal.event_upcasters.from_version IS 'schemaVersion that the function raises to the next one';
+COMMENT ON COLUMN profile_stream_internal.event_upcasters.function IS 'The function by schema, name and argument types';
+COMMENT ON COLUMN profile_stream_internal.event_upcasters.owner IS 'Role that owned the function when it was registered, with whose rights it runs; when another one owns it, it does not';
 
 CREATE FUNCTION register_upcaster(event_type text, from_version int, function regprocedure) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_register_upcaster' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
@@ -548,14 +804,293 @@ CREATE FUNCTION unregister_upcaster(event_type text, from_version int) RETURNS v
 	AS 'MODULE_PATHNAME', 'ps_unregister_upcaster' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION unregister_upcaster(text, int) IS 'Raise events from a schemaVersion no more';
 
--- section: core as functions (api/events.c)
+-- =====================================================================================================================
+-- 9. Kafka and Redis servers (api/server_options.c, api/redis.c)
+-- =====================================================================================================================
 
-CREATE FUNCTION decode_event(value bytea, as_of timestamptz DEFAULT pg_catalog.now())
-	RETURNS TABLE (event_id text, customer_id text, event_type text, event_timestamp timestamptz,
-		source text, schema_version int, payload jsonb, errors text[], kind text)
-	LANGUAGE c STABLE STRICT PARALLEL SAFE ROWS 1
-	AS 'MODULE_PATHNAME', 'ps_decode_event';
-COMMENT ON FUNCTION decode_event(bytea, timestamptz) IS 'What a stream makes of a message value: the event, or every error it has; without any effect';
+CREATE FUNCTION profile_stream_internal.kafka_validator(options text[], catalog oid) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_kafka_validator' LANGUAGE c STRICT;
+COMMENT ON FUNCTION profile_stream_internal.kafka_validator(text[], oid) IS 'Checks the options of servers and user mappings of profile_stream_kafka';
+
+CREATE FOREIGN DATA WRAPPER profile_stream_kafka NO HANDLER VALIDATOR profile_stream_internal.kafka_validator;
+COMMENT ON FOREIGN DATA WRAPPER profile_stream_kafka IS 'Kafka clusters as servers: addresses in the server, secrets in user mappings';
+
+CREATE FUNCTION test_connection(server name, topic text, OUT partition int, OUT low_offset bigint, OUT end_offset bigint)
+	RETURNS SETOF record AS 'MODULE_PATHNAME', 'ps_test_connection' LANGUAGE c STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION test_connection(name, text) IS 'Ask a server''s brokers for the partitions of a topic and their offsets';
+
+CREATE FUNCTION profile_stream_internal.redis_validator(options text[], catalog oid) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_redis_validator' LANGUAGE c STRICT;
+COMMENT ON FUNCTION profile_stream_internal.redis_validator(text[], oid) IS 'Checks the options of servers and user mappings of profile_stream_redis';
+
+CREATE FOREIGN DATA WRAPPER profile_stream_redis NO HANDLER VALIDATOR profile_stream_internal.redis_validator;
+COMMENT ON FOREIGN DATA WRAPPER profile_stream_redis IS 'Redis servers: addresses in the server, username and password in user mappings';
+
+CREATE FUNCTION test_redis(redis text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_test_redis' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION test_redis(text) IS 'Try whether a Redis can be reached and written as a stream would: host:port, the path of a socket, or a server of profile_stream_redis';
+
+-- =====================================================================================================================
+-- 10. Streams and sinks: functions (api/streams.c)
+-- =====================================================================================================================
+
+CREATE FUNCTION create_stream(name text, server name DEFAULT NULL, bootstrap_servers text DEFAULT NULL,
+	topic text DEFAULT 'customer-events', group_id text DEFAULT 'profile-materializer',
+	start_from text DEFAULT 'earliest', batch_size int DEFAULT 5000, batch_wait interval DEFAULT '200 ms',
+	dedupe_retention interval DEFAULT '7 days', on_offset_lost text DEFAULT 'stop',
+	notify_channel text DEFAULT NULL, notify text DEFAULT 'customer', options jsonb DEFAULT '{}',
+	reorder_wait interval DEFAULT '0', reorder_buffer_size int DEFAULT 1000, late_tolerance interval DEFAULT NULL,
+	workers int DEFAULT 1, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT 1,
+	customer_lock_timeout interval DEFAULT '1 s', redis text DEFAULT NULL, redis_prefix text DEFAULT 'profile:',
+	redis_ttl interval DEFAULT '5 minutes', changelog_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL,
+	segment_channel_prefix text DEFAULT NULL,
+	format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL,
+	timestamp_unit text DEFAULT 'milliseconds', event_id_scope text DEFAULT 'customer')
+	RETURNS void AS 'MODULE_PATHNAME', 'ps_create_stream' LANGUAGE c
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION create_stream IS 'Create a stream from a Kafka topic into profiles; its workers start when the transaction commits';
+
+CREATE FUNCTION alter_stream(name text, server name DEFAULT NULL, bootstrap_servers text DEFAULT NULL, group_id text DEFAULT NULL,
+	batch_size int DEFAULT NULL, batch_wait interval DEFAULT NULL, dedupe_retention interval DEFAULT NULL,
+	on_offset_lost text DEFAULT NULL, notify_channel text DEFAULT NULL, notify text DEFAULT NULL, options jsonb DEFAULT NULL,
+	reorder_wait interval DEFAULT NULL, reorder_buffer_size int DEFAULT NULL, late_tolerance interval DEFAULT NULL,
+	workers int DEFAULT NULL, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT NULL,
+	customer_lock_timeout interval DEFAULT NULL, redis text DEFAULT NULL, redis_prefix text DEFAULT NULL, redis_ttl interval DEFAULT NULL,
+	changelog_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL, segment_channel_prefix text DEFAULT NULL,
+	format text DEFAULT NULL, field_map jsonb DEFAULT NULL, timestamp_unit text DEFAULT NULL, owner name DEFAULT NULL)
+	RETURNS void AS 'MODULE_PATHNAME', 'ps_alter_stream' LANGUAGE c
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION alter_stream IS 'Change settings of a stream while it runs; what is null stays as it is';
+
+CREATE FUNCTION seek_stream(name text, "to" text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_seek_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION seek_stream IS 'Move a paused stream to earliest, latest, a time, or {"partition": offset, ...}; what it goes past is in stat_partitions.gaps';
+
+CREATE FUNCTION pause_stream(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_pause_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pause_stream(text) IS 'Stop a stream''s worker within a second of the commit';
+
+CREATE FUNCTION resume_stream(name text, anyway boolean DEFAULT false) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_resume_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION resume_stream(text, boolean) IS 'Start a paused or restored stream, or one of another cluster, from its stored offsets; anyway: also where the data that they stand for was not restored';
+
+CREATE FUNCTION drop_stream(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_drop_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION drop_stream(text) IS 'Stop a stream and remove it with its offsets; profiles and dead letters stay';
+
+CREATE FUNCTION start_streams() RETURNS int
+	AS 'MODULE_PATHNAME', 'ps_start_streams' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION start_streams() IS 'Start the workers of enabled streams that do not run; returns how many';
+
+CREATE FUNCTION resync_sink(name text, sink text) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'ps_resync_sink' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION resync_sink(text, text) IS 'Have a stream''s relay deliver everything to a sink again, as after FLUSHALL; returns how many';
+
+CREATE FUNCTION wait_for_offset(name text, partition int, kafka_offset bigint, timeout interval DEFAULT '30 s') RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_wait_for_offset' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION wait_for_offset(text, int, bigint, interval) IS 'Wait until the message at an offset is visible';
+
+CREATE FUNCTION wait_for_stream(name text, timeout interval DEFAULT '30 s') RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_wait_for_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION wait_for_stream(text, interval) IS 'Wait until everything that was in the topic at the call is visible; for the stream''s owner';
+
+CREATE FUNCTION reconcile(name text, OUT partition int, OUT consumed bigint, OUT applied bigint, OUT duplicates bigint,
+	OUT dead bigint, OUT late bigint, OUT tombstones bigint, OUT blocked bigint, OUT replayed bigint, OUT held bigint,
+	OUT difference bigint, OUT chunks bigint, OUT wrong_chunks bigint)
+	RETURNS SETOF record AS 'MODULE_PATHNAME', 'ps_reconcile' LANGUAGE c STRICT STABLE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION reconcile(text) IS 'Balance a stream''s books: per partition what was consumed, what became of it and the difference, which is 0; and how many sealed chunks differ from their samples or day buckets';
+
+-- =====================================================================================================================
+-- 11. Streams and sinks: monitoring (api/process_waits.c)
+-- =====================================================================================================================
+
+CREATE VIEW profile_stream_internal.stream_leases WITH (security_invoker = true) AS
+	SELECT l.classid::bigint AS stream_id, l.pid,
+		CASE WHEN l.objid::bigint >= 4294967232 THEN 4294967295 - l.objid::bigint END AS worker,
+		CASE WHEN l.objid::bigint <= 2147483647 THEN l.objid::bigint END AS partition,
+		CASE l.objid::bigint WHEN 4294967231 THEN 'redis' WHEN 4294967230 THEN 'changelog' WHEN 4294967229 THEN 'dead_letters' END AS relay
+	FROM pg_catalog.pg_locks l
+	WHERE l.locktype = 'advisory' AND l.objsubid = 3 AND l.classid <> 0::oid AND l.mode = 'ExclusiveLock' AND l.granted
+		AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
+COMMENT ON VIEW profile_stream_internal.stream_leases IS 'Workers that run, by their number from 0, the partitions that each reads, and relays, by their sink';
+COMMENT ON COLUMN profile_stream_internal.stream_leases.stream_id IS 'Stream that the process works for; of a rebuild 2147483648 more';
+COMMENT ON COLUMN profile_stream_internal.stream_leases.pid IS 'Process';
+COMMENT ON COLUMN profile_stream_internal.stream_leases.worker IS 'Number of the worker, from 0; NULL for a partition or a relay';
+COMMENT ON COLUMN profile_stream_internal.stream_leases.partition IS 'Partition that the process reads; NULL for a worker or a relay';
+COMMENT ON COLUMN profile_stream_internal.stream_leases.relay IS 'Sink that the process delivers to; NULL for a worker or a partition';
+
+-- What is true of a process also while its transaction hangs.
+CREATE FUNCTION profile_stream_internal.process_waits(OUT pid int, OUT waits_for text) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_process_waits' LANGUAGE c STRICT VOLATILE ROWS 10 SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION profile_stream_internal.process_waits() IS 'What workers, relays and refreshes of this database wait for: for what, which process has it, since when';
+
+CREATE FUNCTION profile_stream_internal.reported_ends(OUT stream_id int, OUT partition int, OUT end_offset bigint) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_reported_ends' LANGUAGE c STRICT VOLATILE ROWS 10 SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION profile_stream_internal.reported_ends() IS 'End offsets that workers which hang have asked Kafka for meanwhile';
+
+CREATE VIEW stat_partitions WITH (security_invoker = true) AS
+	SELECT s.name AS stream, s.topic, o.partition, o.state, o.start_offset, o.next_offset, GREATEST(o.end_offset, e.end_offset) AS end_offset,
+		GREATEST(o.end_offset - o.next_offset, e.end_offset - o.next_offset, 0) AS lag,
+		o.consumed, o.applied, o.duplicates, o.dead, o.late, o.tombstones, o.blocked, o.replayed, o.held, o.held_bytes,
+		o.last_message_at, o.committed_at, o.error, l.pid AS worker_pid,
+		(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('from_offset', g.from_offset, 'to_offset', g.to_offset, 'reason', g.reason,
+				'recorded_at', g.recorded_at) ORDER BY g.recorded_at, g.from_offset)
+			FROM profile_stream_internal.stream_gaps g WHERE g.stream_id = o.stream_id AND g.partition = o.partition) AS gaps
+	FROM profile_stream_internal.stream_offsets o JOIN profile_stream.streams s ON s.stream_id = o.stream_id
+		LEFT JOIN profile_stream_internal.stream_leases l ON l.stream_id = o.stream_id AND l.partition = o.partition
+		LEFT JOIN profile_stream_internal.reported_ends() e ON e.stream_id = o.stream_id AND e.partition = o.partition;
+COMMENT ON VIEW stat_partitions IS 'Progress and counters of each partition';
+COMMENT ON COLUMN stat_partitions.stream IS 'Name of the stream';
+COMMENT ON COLUMN stat_partitions.topic IS 'Kafka topic that the stream reads';
+COMMENT ON COLUMN stat_partitions.partition IS 'Number of the partition';
+COMMENT ON COLUMN stat_partitions.state IS 'running, or offset_lost when Kafka no longer has next_offset';
+COMMENT ON COLUMN stat_partitions.start_offset IS 'Offset from which the stream began to read';
+COMMENT ON COLUMN stat_partitions.next_offset IS 'Offset of the first message that is not applied yet';
+COMMENT ON COLUMN stat_partitions.end_offset IS 'Offset at the end of the partition, as last seen; NULL: not seen yet';
+COMMENT ON COLUMN stat_partitions.lag IS 'Messages from next_offset to the end of the partition; NULL or 0 until the end was seen';
+COMMENT ON COLUMN stat_partitions.consumed IS 'Messages that were read';
+COMMENT ON COLUMN stat_partitions.applied IS 'Events that were applied';
+COMMENT ON COLUMN stat_partitions.duplicates IS 'Events whose id was applied before';
+COMMENT ON COLUMN stat_partitions.dead IS 'Messages that became dead letters, but for late ones';
+COMMENT ON COLUMN stat_partitions.late IS 'Events that became dead letters because they were later than late_tolerance allows';
+COMMENT ON COLUMN stat_partitions.tombstones IS 'Messages without a value';
+COMMENT ON COLUMN stat_partitions.blocked IS 'Messages of blocked customers, which were skipped';
+COMMENT ON COLUMN stat_partitions.replayed IS 'Messages that were read once more and whose offset was finished already';
+COMMENT ON COLUMN stat_partitions.held IS 'Messages that were read and are not applied yet';
+COMMENT ON COLUMN stat_partitions.held_bytes IS 'Bytes of the held messages that are in memory';
+COMMENT ON COLUMN stat_partitions.last_message_at IS 'Kafka timestamp of the last message; NULL: none came yet';
+COMMENT ON COLUMN stat_partitions.committed_at IS 'When the offset moved last; NULL: never';
+COMMENT ON COLUMN stat_partitions.error IS 'Why the partition does not go on; NULL: it does';
+COMMENT ON COLUMN stat_partitions.worker_pid IS 'Process that reads the partition; NULL: none does';
+COMMENT ON COLUMN stat_partitions.gaps IS 'Offset ranges that the stream went past without reading, an array of objects with from_offset, to_offset (not included), reason and recorded_at; NULL: none';
+
+CREATE VIEW stat_streams WITH (security_invoker = true) AS
+	WITH running AS (
+		SELECT l.stream_id, pg_catalog.count(*)::int AS workers, (pg_catalog.array_agg(l.pid ORDER BY l.worker))[1] AS pid
+		FROM profile_stream_internal.stream_leases l WHERE l.worker IS NOT NULL GROUP BY l.stream_id
+	), totals AS (
+		SELECT o.stream_id, pg_catalog.count(*) AS partitions, pg_catalog.sum(o.applied)::bigint AS applied,
+			pg_catalog.sum(o.duplicates)::bigint AS duplicates, pg_catalog.sum(o.dead)::bigint AS dead,
+			pg_catalog.sum(o.late)::bigint AS late, pg_catalog.sum(o.tombstones)::bigint AS tombstones,
+			pg_catalog.sum(o.blocked)::bigint AS blocked, pg_catalog.sum(o.replayed)::bigint AS replayed, pg_catalog.sum(o.held)::bigint AS held,
+			pg_catalog.sum(o.held_bytes)::bigint AS held_bytes,
+			pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, e.end_offset - o.next_offset, 0))::bigint AS lag,
+			pg_catalog.max(o.last_message_at) AS last_message_at, pg_catalog.max(o.committed_at) AS committed_at,
+			pg_catalog.count(*) FILTER (WHERE o.state = 'offset_lost') AS lost,
+			pg_catalog.count(*) FILTER (WHERE o.error IS NOT NULL) AS failing,
+			pg_catalog.min(pg_catalog.format('partition %s: %s', o.partition, o.error)) FILTER (WHERE o.error IS NOT NULL) AS error
+		FROM profile_stream_internal.stream_offsets o
+			LEFT JOIN profile_stream_internal.reported_ends() e ON e.stream_id = o.stream_id AND e.partition = o.partition
+		GROUP BY o.stream_id
+	), waiting AS (
+		SELECT l.stream_id, pg_catalog.min(w.waits_for) AS waits_for
+		FROM profile_stream_internal.process_waits() w JOIN profile_stream_internal.stream_leases l ON l.pid = w.pid AND l.worker IS NOT NULL
+		GROUP BY l.stream_id
+	), here AS (
+		SELECT t.*, COALESCE(t.cluster <> profile_stream_internal.current_cluster(), false) AS is_foreign,
+			-- a worker that cannot connect is tried again by a starter
+			t.state IN ('disabled', 'no_worker_slot', 'quarantined', 'no_owner')
+				OR t.state = 'retrying' AND COALESCE(t.next_attempt_at > pg_catalog.clock_timestamp() - '10 s'::interval, false) AS is_known
+		FROM profile_stream_internal.stream_status t
+		WHERE t.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+			AND EXISTS (SELECT FROM profile_stream_internal.confirmed_code c WHERE c.kind = 'stream' AND c.key = t.stream_id::text)
+	)
+	SELECT s.name AS stream,
+		CASE WHEN h.stream_id IS NULL THEN 'restored'
+			WHEN NOT h.enabled AND r.pid IS NOT NULL THEN 'pausing'
+			WHEN NOT h.enabled THEN 'paused'
+			WHEN h.is_foreign THEN 'foreign_cluster'
+			WHEN r.pid IS NULL AND NOT h.is_known THEN 'not_running'
+			WHEN w.waits_for IS NOT NULL THEN 'waiting'
+			WHEN h.state = 'running' AND t.lost > 0 THEN 'offset_lost'
+			ELSE h.state END AS state,
+		s.topic, pg_catalog.pg_get_userbyid(s.owner) AS owner, r.pid AS worker_pid, COALESCE(r.workers, 0) AS workers, t.partitions, t.applied, t.duplicates, t.dead, t.late, t.tombstones,
+		t.blocked, t.replayed, t.held, t.held_bytes, t.lag,
+		t.last_message_at, t.committed_at,
+		CASE WHEN h.is_foreign THEN pg_catalog.format('the stream belongs to cluster "%s", and this server is of cluster "%s"', h.cluster, profile_stream_internal.current_cluster())
+			WHEN w.waits_for IS NOT NULL THEN w.waits_for
+			WHEN h.state = 'running' AND t.failing > 0 THEN COALESCE(h.error, t.error)
+			ELSE h.error END AS error,
+		CASE WHEN h.stream_id IS NULL THEN 'It came by a restore or a subscription; resume_stream() confirms it and goes on from the stored offsets.'
+			WHEN h.enabled AND h.is_foreign THEN 'Where this is a copy, leave it so. Where it is the cluster itself, under another name, resume_stream() makes the stream its own.'
+			WHEN h.enabled AND r.pid IS NULL AND h.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
+			WHEN w.waits_for IS NOT NULL THEN 'End what it waits for, or wait: the stream goes on by itself.'
+			WHEN h.state = 'running' AND t.lost > 0 THEN 'See the error of each partition in stat_partitions.'
+			WHEN h.state = 'running' AND t.failing > 0 THEN 'Another broker or setting may read it. To go past it: pause_stream(), seek_stream(name, ''{"partition": offset + 1}''), resume_stream().'
+			ELSE COALESCE(h.hint, profile_stream_internal.library_warning()) END AS hint,
+		h.error_at, h.next_attempt_at, h.notifications_skipped, h.since
+	FROM profile_stream.streams s
+		LEFT JOIN here h ON h.stream_id = s.stream_id
+		LEFT JOIN running r ON r.stream_id = s.stream_id
+		LEFT JOIN waiting w ON w.stream_id = s.stream_id
+		LEFT JOIN totals t ON t.stream_id = s.stream_id;
+COMMENT ON VIEW stat_streams IS 'State, counters, lag and last error of each stream';
+COMMENT ON COLUMN stat_streams.stream IS 'Name of the stream';
+COMMENT ON COLUMN stat_streams.state IS 'What the stream does: see the states of a stream in the reference';
+COMMENT ON COLUMN stat_streams.topic IS 'Kafka topic that the stream reads';
+COMMENT ON COLUMN stat_streams.owner IS 'Role with whose rights the stream runs';
+COMMENT ON COLUMN stat_streams.worker_pid IS 'Process of the first worker that runs; NULL: none runs';
+COMMENT ON COLUMN stat_streams.workers IS 'Number of workers that run';
+COMMENT ON COLUMN stat_streams.partitions IS 'Number of partitions that have an offset; NULL: none has';
+COMMENT ON COLUMN stat_streams.applied IS 'Events that were applied; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.duplicates IS 'Events whose id was applied before; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.dead IS 'Messages that became dead letters, but for late ones; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.late IS 'Events that became dead letters because they were later than late_tolerance allows; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.tombstones IS 'Messages without a value; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.blocked IS 'Messages of blocked customers, which were skipped; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.replayed IS 'Messages that were read once more and whose offset was finished already; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.held IS 'Messages that were read and are not applied yet; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.held_bytes IS 'Bytes of the held messages that are in memory; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.lag IS 'Messages from the next offsets to the ends of the partitions; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.last_message_at IS 'Kafka timestamp of the last message; NULL: none came yet';
+COMMENT ON COLUMN stat_streams.committed_at IS 'When an offset moved last; NULL: never';
+COMMENT ON COLUMN stat_streams.error IS 'Why the stream does not go on as it should; NULL: it does';
+COMMENT ON COLUMN stat_streams.hint IS 'What to do about the error; NULL: nothing is known';
+COMMENT ON COLUMN stat_streams.error_at IS 'When the error came; NULL: there is none';
+COMMENT ON COLUMN stat_streams.next_attempt_at IS 'When the worker tries again; NULL: no attempt is planned';
+COMMENT ON COLUMN stat_streams.notifications_skipped IS 'Notifications that were not sent because the queue of the server was full';
+COMMENT ON COLUMN stat_streams.since IS 'When the stream came into the state that its worker last said; NULL: restored';
+
+CREATE VIEW stat_sinks WITH (security_invoker = true) AS
+	SELECT k.stream, k.sink,
+		CASE WHEN h.cluster <> profile_stream_internal.current_cluster() THEN 'foreign_cluster'
+			WHEN r.pid IS NULL AND h.enabled AND COALESCE(t.state = 'retrying' AND t.next_attempt_at > pg_catalog.clock_timestamp() - '10 s'::interval, false)
+				THEN 'retrying'
+			WHEN r.pid IS NULL AND t.state IN ('no_worker_slot', 'no_owner') THEN t.state
+			WHEN r.pid IS NULL THEN 'not_running'
+			WHEN w.waits_for IS NOT NULL THEN 'waiting'
+			WHEN t.state IN ('no_worker_slot', 'no_owner') THEN 'starting' ELSE COALESCE(t.state, 'starting') END AS state,
+		r.pid AS relay_pid, COALESCE(t.delivered, 0) AS delivered, COALESCE(t.refused, 0) AS refused,
+		(SELECT pg_catalog.count(*) FROM profile_stream_internal.sink_pending p WHERE p.stream_id = k.stream_id AND p.sink = k.sink)
+		+ (SELECT COALESCE(pg_catalog.sum(o.customers), 0)::bigint FROM profile_stream_internal.outbox o WHERE o.stream_id = k.stream_id AND o.sink = k.sink)
+		+ (SELECT pg_catalog.count(*) FROM profile_stream_internal.dead_letter_outbox d WHERE d.stream_id = k.stream_id AND k.sink = 'dead_letters') AS backlog,
+		t.delivered_at, COALESCE(w.waits_for, t.error) AS error, t.hint, t.error_at, t.next_attempt_at, t.since
+	FROM profile_stream_internal.stream_sinks k
+		LEFT JOIN profile_stream_internal.stream_leases r ON r.stream_id = k.stream_id AND r.relay = k.sink
+		LEFT JOIN profile_stream_internal.process_waits() w ON w.pid = r.pid
+		LEFT JOIN profile_stream_internal.sink_status t ON t.stream_id = k.stream_id AND t.sink = k.sink
+		LEFT JOIN profile_stream_internal.stream_status h ON h.stream_id = k.stream_id AND h.enabled
+			AND h.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
+COMMENT ON VIEW stat_sinks IS 'State, backlog, counters and last error of what each stream delivers to';
+COMMENT ON COLUMN stat_sinks.stream IS 'Name of the stream';
+COMMENT ON COLUMN stat_sinks.sink IS 'Sink of the stream: redis, updates or dead_letters';
+COMMENT ON COLUMN stat_sinks.state IS 'What the relay does: see the states of a sink in the reference';
+COMMENT ON COLUMN stat_sinks.relay_pid IS 'Process that delivers; NULL: none runs';
+COMMENT ON COLUMN stat_sinks.delivered IS 'Profiles or letters that were delivered';
+COMMENT ON COLUMN stat_sinks.refused IS 'Profiles or letters that the sink does not take';
+COMMENT ON COLUMN stat_sinks.backlog IS 'Profiles or letters that wait for delivery';
+COMMENT ON COLUMN stat_sinks.delivered_at IS 'When something was delivered last; NULL: never';
+COMMENT ON COLUMN stat_sinks.error IS 'Why the relay does not deliver; NULL: it does';
+COMMENT ON COLUMN stat_sinks.hint IS 'What to do about the error; NULL: nothing is known';
+COMMENT ON COLUMN stat_sinks.error_at IS 'When the error came; NULL: there is none';
+COMMENT ON COLUMN stat_sinks.next_attempt_at IS 'When the relay tries again; NULL: no attempt is planned';
+COMMENT ON COLUMN stat_sinks.since IS 'When the relay came into the state that it last said; NULL: it never ran';
+
+-- =====================================================================================================================
+-- 12. Events: decoding and applying (api/events.c, api/apply_events.c, api/customer_lock.c)
+-- =====================================================================================================================
 
 CREATE FUNCTION decode_message(value bytea, key bytea DEFAULT NULL, headers jsonb DEFAULT NULL, kafka_timestamp timestamptz DEFAULT NULL,
 	format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL, as_of timestamptz DEFAULT pg_catalog.now(), timestamp_unit text DEFAULT 'milliseconds')
@@ -565,22 +1100,11 @@ CREATE FUNCTION decode_message(value bytea, key bytea DEFAULT NULL, headers json
 	AS 'MODULE_PATHNAME', 'ps_decode_message';
 COMMENT ON FUNCTION decode_message IS 'What a stream with a format and a field_map makes of a message: the event, or every error it has, or a tombstone; without any effect';
 
-CREATE FUNCTION to_profile_event(value bytea, key bytea, headers jsonb, kafka_timestamp timestamptz, format text, field_map jsonb,
+CREATE FUNCTION profile_stream_internal.to_profile_event(value bytea, key bytea, headers jsonb, kafka_timestamp timestamptz, format text, field_map jsonb,
 	timestamp_unit text DEFAULT 'milliseconds')
 	RETURNS jsonb LANGUAGE c STABLE PARALLEL SAFE
 	AS 'MODULE_PATHNAME', 'ps_to_profile_event';
-COMMENT ON FUNCTION to_profile_event IS 'A message of any format as a profile event, valid or not; NULL where nothing can be read';
-
-CREATE FUNCTION decode_fuzz(seed int, iterations int, format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL) RETURNS bigint
-	LANGUAGE c STABLE PARALLEL SAFE
-	AS 'MODULE_PATHNAME', 'ps_decode_fuzz';
-CREATE FUNCTION parser_fuzz(seed int, iterations int) RETURNS void
-	LANGUAGE c STRICT STABLE PARALLEL SAFE
-	AS 'MODULE_PATHNAME', 'ps_parser_fuzz';
-COMMENT ON FUNCTION parser_fuzz(int, int) IS 'Gives damaged bytes to the parsers beside the decoder, and checks every answer; for tests';
-COMMENT ON FUNCTION decode_fuzz IS 'Decodes damaged events and random bytes, checks every result, and counts the valid ones; for tests';
-
--- section: apply (api/apply_events.c)
+COMMENT ON FUNCTION profile_stream_internal.to_profile_event IS 'A message of any format as a profile event, valid or not; NULL where nothing can be read';
 
 CREATE FUNCTION apply_event(event jsonb) RETURNS text
 	AS 'MODULE_PATHNAME', 'ps_apply_event' LANGUAGE c STRICT VOLATILE
@@ -592,48 +1116,77 @@ CREATE FUNCTION apply_events(events jsonb[]) RETURNS text[]
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION apply_events(jsonb[]) IS 'Apply events in order in this transaction; says what became of each: applied, duplicate, dead, tombstone or blocked';
 
--- section: repair of dead letters (api/apply_events.c)
+CREATE FUNCTION lock_customer(customer_id text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_lock_customer' LANGUAGE c STRICT VOLATILE;
+COMMENT ON FUNCTION lock_customer(text) IS 'Take the lock under which a customer''s events are applied, until the transaction ends; waits for whoever has it';
 
-CREATE FUNCTION dead_letter_text(value bytea) RETURNS text
+CREATE FUNCTION try_lock_customer(customer_id text) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_try_lock_customer' LANGUAGE c STRICT VOLATILE;
+COMMENT ON FUNCTION try_lock_customer(text) IS 'Take the lock under which a customer''s events are applied, until the transaction ends, when nobody else has it; whether it is taken';
+
+-- =====================================================================================================================
+-- 13. Dead letters: reading and repair (api/repair.c)
+-- =====================================================================================================================
+
+CREATE FUNCTION profile_stream_internal.dead_letter_text(value bytea) RETURNS text
 	LANGUAGE plpgsql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	RETURN convert_from(value, 'UTF8');
 EXCEPTION WHEN data_exception THEN
 	RETURN NULL;
 END $$;
-COMMENT ON FUNCTION dead_letter_text(bytea) IS 'Bytes as text, NULL where they are not UTF-8';
+COMMENT ON FUNCTION profile_stream_internal.dead_letter_text(bytea) IS 'Bytes as text, NULL where they are not UTF-8';
 
-CREATE FUNCTION dead_letter_json(value bytea) RETURNS jsonb
+CREATE FUNCTION profile_stream_internal.dead_letter_json(value bytea) RETURNS jsonb
 	LANGUAGE plpgsql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	RETURN convert_from(CASE WHEN substring(value FROM 1 FOR 3) = '\xefbbbf' THEN substring(value FROM 4) ELSE value END, 'UTF8')::jsonb;
 EXCEPTION WHEN data_exception OR program_limit_exceeded OR untranslatable_character THEN
 	RETURN NULL;
 END $$;
-COMMENT ON FUNCTION dead_letter_json(bytea) IS 'Bytes as jsonb, NULL where they do not parse';
+COMMENT ON FUNCTION profile_stream_internal.dead_letter_json(bytea) IS 'Bytes as jsonb, NULL where they do not parse';
 
-CREATE VIEW dead_letter_details WITH (security_invoker = true) AS
-	SELECT d.*, profile_stream.dead_letter_text(d.key) AS key_text, profile_stream.dead_letter_text(d.value) AS value_text,
+CREATE VIEW dead_letters WITH (security_invoker = true) AS
+	SELECT d.*, profile_stream_internal.dead_letter_text(d.key) AS key_text, profile_stream_internal.dead_letter_text(d.value) AS value_text,
 		CASE WHEN d.value_size IS NOT NULL THEN NULL
 			WHEN s.format <> 'profile_event' OR s.timestamp_unit <> 'milliseconds'
-			THEN profile_stream.to_profile_event(d.value, d.key, d.headers, d.kafka_timestamp, s.format, s.field_map, s.timestamp_unit)
-			ELSE profile_stream.dead_letter_json(d.value) END AS event,
+			THEN profile_stream_internal.to_profile_event(d.value, d.key, d.headers, d.kafka_timestamp, s.format, s.field_map, s.timestamp_unit)
+			ELSE profile_stream_internal.dead_letter_json(d.value) END AS event,
 		COALESCE(d.failed_at, d.dead_at) AS last_error_at
-	FROM profile_stream.dead_letters d LEFT JOIN profile_stream.streams s ON s.stream_id = d.stream_id;
-COMMENT ON VIEW dead_letter_details IS 'Dead letters with key and value as text and the event as jsonb, where they are; of a stream of another format as a profile event';
+	FROM profile_stream_internal.dead_letters d LEFT JOIN profile_stream.streams s ON s.stream_id = d.stream_id;
+COMMENT ON VIEW dead_letters IS 'Dead letters with key and value as text and the event as jsonb, where they are; of a stream of another format as a profile event';
+COMMENT ON COLUMN dead_letters.dead_letter_id IS 'Number of the dead letter';
+COMMENT ON COLUMN dead_letters.stream_id IS 'Stream that read the message; NULL: it came by apply_event()';
+COMMENT ON COLUMN dead_letters.stream IS 'Name of that stream; NULL: it came by apply_event()';
+COMMENT ON COLUMN dead_letters.topic IS 'Kafka topic of the message; NULL: it came by apply_event()';
+COMMENT ON COLUMN dead_letters.epoch IS 'Epoch of the partition, as in stream_offsets; NULL: it came by apply_event()';
+COMMENT ON COLUMN dead_letters.partition IS 'Partition of the message; NULL: it came by apply_event()';
+COMMENT ON COLUMN dead_letters.kafka_offset IS 'Offset of the message; NULL: it came by apply_event()';
+COMMENT ON COLUMN dead_letters.kafka_timestamp IS 'Kafka timestamp of the message; NULL: it has none';
+COMMENT ON COLUMN dead_letters.key IS 'Key of the message as bytes; NULL: it has none';
+COMMENT ON COLUMN dead_letters.value IS 'Value of the message as bytes; NULL: it has none';
+COMMENT ON COLUMN dead_letters.headers IS 'Headers of the message, an array of objects with name and value or hex; NULL: it has none';
+COMMENT ON COLUMN dead_letters.kind IS 'Why it is dead: malformed, invalid, handler or late';
+COMMENT ON COLUMN dead_letters.errors IS 'Every reason for which the message was not applied';
+COMMENT ON COLUMN dead_letters.sqlstate IS 'SQLSTATE of the error that a handler raised; NULL: none did';
+COMMENT ON COLUMN dead_letters.customer_id IS 'Customer of the event; NULL where it cannot be read';
+COMMENT ON COLUMN dead_letters.event_id IS 'Id of the event; NULL where it cannot be read';
+COMMENT ON COLUMN dead_letters.event_type IS 'Type of the event; NULL where it cannot be read';
+COMMENT ON COLUMN dead_letters.dead_at IS 'When the message became a dead letter';
+COMMENT ON COLUMN dead_letters.attempts IS 'How often applying it was tried';
+COMMENT ON COLUMN dead_letters.failed_at IS 'When retry_dead_letters() last failed on it; NULL: never';
+COMMENT ON COLUMN dead_letters.value_size IS 'Bytes of the whole value, where only its begin is kept; NULL: it is whole';
+COMMENT ON COLUMN dead_letters.key_text IS 'Key as text; NULL where it is not UTF-8';
+COMMENT ON COLUMN dead_letters.value_text IS 'Value as text; NULL where it is not UTF-8';
+COMMENT ON COLUMN dead_letters.event IS 'The event as jsonb, of a stream of another format as a profile event; NULL where it cannot be read';
+COMMENT ON COLUMN dead_letters.last_error_at IS 'When the newest of the errors came';
 
-CREATE VIEW dead_letter_summary WITH (security_invoker = true) AS
-	SELECT d.stream, d.kind, d.errors[1] AS error, (d.dead_at AT TIME ZONE 'UTC')::date AS day, pg_catalog.count(*) AS letters,
-		pg_catalog.min(d.dead_at) AS first_at, pg_catalog.max(d.dead_at) AS last_at, pg_catalog.min(d.dead_letter_id) AS example_id
-	FROM profile_stream.dead_letters d GROUP BY 1, 2, 3, 4;
-COMMENT ON VIEW dead_letter_summary IS 'Dead letters by stream, kind, first error and UTC day';
-
-CREATE FUNCTION retry_events(events jsonb[], dedupe_retention_us bigint, scope int DEFAULT 0,
+CREATE FUNCTION profile_stream_internal.retry_events(events jsonb[], dedupe_retention_us bigint, scope int DEFAULT 0,
 	OUT ordinal int, OUT outcome text, OUT kind text, OUT errors text[], OUT sqlstate text) RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'ps_retry_events' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION retry_events(jsonb[], bigint, int) IS 'What retry_dead_letters() applies with: as apply_events(), but what is dead is said and not written; scope: stream_id of a stream whose event ids are its own, 0 of others';
+COMMENT ON FUNCTION profile_stream_internal.retry_events(jsonb[], bigint, int) IS 'What retry_dead_letters() applies with: as apply_events(), but what is dead is said and not written; scope: stream_id of a stream whose event ids are its own, 0 of others';
 
-CREATE FUNCTION dead_letter_matches(letter dead_letters, stream text, kind text, event_type text, sqlstate text,
+CREATE FUNCTION profile_stream_internal.dead_letter_matches(letter profile_stream_internal.dead_letters, stream text, kind text, event_type text, sqlstate text,
 	since timestamptz, until timestamptz, ids bigint[]) RETURNS boolean
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	RETURN (dead_letter_matches.stream IS NULL OR (letter).stream = dead_letter_matches.stream)
@@ -643,16 +1196,16 @@ CREATE FUNCTION dead_letter_matches(letter dead_letters, stream text, kind text,
 			AND (dead_letter_matches.since IS NULL OR (letter).dead_at >= dead_letter_matches.since)
 			AND (dead_letter_matches.until IS NULL OR (letter).dead_at < dead_letter_matches.until)
 			AND (dead_letter_matches.ids IS NULL OR (letter).dead_letter_id = ANY (dead_letter_matches.ids));
-COMMENT ON FUNCTION dead_letter_matches IS 'Whether the filters of retry_dead_letters() and discard_dead_letters() choose a letter; NULL chooses any';
+COMMENT ON FUNCTION profile_stream_internal.dead_letter_matches IS 'Whether the filters of retry_dead_letters() and discard_dead_letters() choose a letter; NULL chooses any';
 
-CREATE FUNCTION lock_dead_letters(stream text, kind text, event_type text, sqlstate text, since timestamptz, until timestamptz, ids bigint[],
+CREATE FUNCTION profile_stream_internal.lock_dead_letters(stream text, kind text, event_type text, sqlstate text, since timestamptz, until timestamptz, ids bigint[],
 	after_id bigint, max_letters bigint) RETURNS bigint[]
 	AS 'MODULE_PATHNAME', 'ps_lock_dead_letters' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION lock_dead_letters IS 'What retry_dead_letters() begins with: takes the oldest letters that it chooses and nobody else has, and returns their numbers';
+COMMENT ON FUNCTION profile_stream_internal.lock_dead_letters IS 'What retry_dead_letters() begins with: takes the oldest letters that it chooses and nobody else has, and returns their numbers';
 
-CREATE FUNCTION settle_dead_letters(ids bigint[], results jsonb) RETURNS void
+CREATE FUNCTION profile_stream_internal.settle_dead_letters(ids bigint[], results jsonb) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_settle_dead_letters' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION settle_dead_letters(bigint[], jsonb) IS 'What retry_dead_letters() ends with: removes letters that were applied, and notes the new errors of the others';
+COMMENT ON FUNCTION profile_stream_internal.settle_dead_letters(bigint[], jsonb) IS 'What retry_dead_letters() ends with: removes letters that were applied, and notes the new errors of the others';
 
 CREATE FUNCTION retry_dead_letters(stream text DEFAULT NULL, kind text DEFAULT NULL, event_type text DEFAULT NULL,
 	sqlstate text DEFAULT NULL, since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL, ids bigint[] DEFAULT NULL,
@@ -694,9 +1247,9 @@ BEGIN
 				USING ERRCODE = 'invalid_parameter_value', HINT = 'It takes the event, or the value as text or bytes, and returns the event as it should have been; NULL keeps the letter.';
 		END IF;
 		transformation := format('SELECT %s(%s)', retry_dead_letters.transform::oid::regproc,
-			CASE takes WHEN 'jsonb'::regtype THEN '$1' WHEN 'text'::regtype THEN 'profile_stream.dead_letter_text($2)' ELSE '$2' END);
+			CASE takes WHEN 'jsonb'::regtype THEN '$1' WHEN 'text'::regtype THEN 'profile_stream_internal.dead_letter_text($2)' ELSE '$2' END);
 	END IF;
-	locked := profile_stream.lock_dead_letters(retry_dead_letters.stream, retry_dead_letters.kind, retry_dead_letters.event_type,
+	locked := profile_stream_internal.lock_dead_letters(retry_dead_letters.stream, retry_dead_letters.kind, retry_dead_letters.event_type,
 		retry_dead_letters.sqlstate, retry_dead_letters.since, retry_dead_letters.until, retry_dead_letters.ids,
 		retry_dead_letters.after_id, retry_dead_letters.max_letters);
 	last_id := locked[cardinality(locked)];
@@ -704,18 +1257,18 @@ BEGIN
 		SELECT d.dead_letter_id, d.value, d.value_size, d.key, d.headers, d.kafka_timestamp, s.format, s.field_map, s.timestamp_unit,
 			CASE WHEN s.event_id_scope = 'stream' THEN s.stream_id ELSE 0 END AS scope,
 			COALESCE((EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::bigint, 604800000000) AS retention
-		FROM profile_stream.dead_letters d LEFT JOIN profile_stream.streams s ON s.stream_id = d.stream_id
+		FROM profile_stream_internal.dead_letters d LEFT JOIN profile_stream.streams s ON s.stream_id = d.stream_id
 		WHERE d.dead_letter_id = ANY (locked) ORDER BY d.dead_letter_id
 	LOOP
 		-- the caller's code may raise: one subtransaction a letter, only here
 		BEGIN
 			fixed := CASE WHEN letter.value_size IS NOT NULL THEN NULL
 				WHEN letter.format <> 'profile_event' OR letter.timestamp_unit <> 'milliseconds'
-				THEN profile_stream.to_profile_event(letter.value, letter.key, letter.headers, letter.kafka_timestamp, letter.format, letter.field_map, letter.timestamp_unit)
-				ELSE profile_stream.dead_letter_json(letter.value) END;
+				THEN profile_stream_internal.to_profile_event(letter.value, letter.key, letter.headers, letter.kafka_timestamp, letter.format, letter.field_map, letter.timestamp_unit)
+				ELSE profile_stream_internal.dead_letter_json(letter.value) END;
 			IF fixed IS NULL AND COALESCE(takes, 'jsonb'::regtype) = 'jsonb'::regtype THEN
 				-- nothing that could be applied: its error stands
-				PERFORM profile_stream.settle_dead_letters(ARRAY[letter.dead_letter_id], '[{"ordinal": 1, "outcome": "dead"}]');
+				PERFORM profile_stream_internal.settle_dead_letters(ARRAY[letter.dead_letter_id], '[{"ordinal": 1, "outcome": "dead"}]');
 				failed := failed + 1;
 				CONTINUE;
 			ELSIF takes IS NOT NULL THEN
@@ -725,7 +1278,7 @@ BEGIN
 			RAISE;
 		WHEN OTHERS THEN
 			GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, state = RETURNED_SQLSTATE;
-			PERFORM profile_stream.settle_dead_letters(ARRAY[letter.dead_letter_id], jsonb_build_array(jsonb_build_object('ordinal', 1,
+			PERFORM profile_stream_internal.settle_dead_letters(ARRAY[letter.dead_letter_id], jsonb_build_array(jsonb_build_object('ordinal', 1,
 				'outcome', 'dead', 'errors', jsonb_build_array('Transform error: ' || left(message, 900)), 'sqlstate', state)));
 			failed := failed + 1;
 			CONTINUE;
@@ -750,7 +1303,7 @@ BEGIN
 		FROM unnest(all_ids, all_events, retentions, scopes) AS u(id, event, retention, scope) GROUP BY u.retention, u.scope
 	LOOP
 		BEGIN
-			SELECT jsonb_agg(to_jsonb(r) ORDER BY r.ordinal) INTO results FROM profile_stream.retry_events(source.events, source.retention, source.scope) r;
+			SELECT jsonb_agg(to_jsonb(r) ORDER BY r.ordinal) INTO results FROM profile_stream_internal.retry_events(source.events, source.retention, source.scope) r;
 		EXCEPTION WHEN serialization_failure OR deadlock_detected OR lock_not_available OR insufficient_privilege
 			OR insufficient_resources OR operator_intervention THEN
 			RAISE;
@@ -760,7 +1313,7 @@ BEGIN
 			FOR i IN 1 .. cardinality(source.ids) LOOP
 				BEGIN
 					results := results || (SELECT jsonb_agg(to_jsonb(r) || jsonb_build_object('ordinal', i))
-						FROM profile_stream.retry_events(ARRAY[source.events[i]], source.retention, source.scope) r);
+						FROM profile_stream_internal.retry_events(ARRAY[source.events[i]], source.retention, source.scope) r);
 				EXCEPTION WHEN serialization_failure OR deadlock_detected OR lock_not_available OR insufficient_privilege
 					OR insufficient_resources OR operator_intervention THEN
 					RAISE;
@@ -771,7 +1324,7 @@ BEGIN
 				END;
 			END LOOP;
 		END;
-		PERFORM profile_stream.settle_dead_letters(source.ids, results);
+		PERFORM profile_stream_internal.settle_dead_letters(source.ids, results);
 		SELECT applied + count(*) FILTER (WHERE r.outcome = 'applied'), duplicates + count(*) FILTER (WHERE r.outcome = 'duplicate'),
 			failed + count(*) FILTER (WHERE r.outcome NOT IN ('applied', 'duplicate', 'blocked')), blocked + count(*) FILTER (WHERE r.outcome = 'blocked')
 			INTO applied, duplicates, failed, blocked FROM jsonb_to_recordset(results) AS r(outcome text);
@@ -784,60 +1337,50 @@ CREATE FUNCTION discard_dead_letters(stream text DEFAULT NULL, kind text DEFAULT
 	RETURNS bigint AS 'MODULE_PATHNAME', 'ps_discard_dead_letters' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION discard_dead_letters IS 'Remove dead letters; returns how many';
 
-CREATE FUNCTION prune_metrics(as_of timestamptz DEFAULT pg_catalog.now()) RETURNS bigint
-	AS 'MODULE_PATHNAME', 'ps_prune_metrics' LANGUAGE c STRICT VOLATILE
-	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION prune_metrics(timestamptz) IS 'Fold samples older than their window into daily buckets, and remove those that no metric reads any more; returns how many samples, 0 when there is nothing left to do';
-
--- section: customer locks (api/customer_lock.c)
-
-CREATE FUNCTION lock_customer(customer_id text) RETURNS void
-	AS 'MODULE_PATHNAME', 'ps_lock_customer' LANGUAGE c STRICT VOLATILE;
-COMMENT ON FUNCTION lock_customer(text) IS 'Take the lock under which a customer''s events are applied, until the transaction ends; waits for whoever has it';
-
-CREATE FUNCTION try_lock_customer(customer_id text) RETURNS boolean
-	AS 'MODULE_PATHNAME', 'ps_try_lock_customer' LANGUAGE c STRICT VOLATILE;
-COMMENT ON FUNCTION try_lock_customer(text) IS 'Take the lock under which a customer''s events are applied, until the transaction ends, when nobody else has it; whether it is taken';
-
--- section: reading profiles (api/profiles.c)
-
-CREATE INDEX window_chunks_unfolded ON window_chunks (metric, to_at) WHERE samples IS NOT NULL;
+-- =====================================================================================================================
+-- 14. Profiles: reading (api/profiles.c)
+-- =====================================================================================================================
 
 CREATE FUNCTION window_value(customer_id text, window_state bytea, metric text, as_of timestamptz) RETURNS numeric
 	AS 'MODULE_PATHNAME', 'ps_window_value' LANGUAGE c STRICT STABLE PARALLEL SAFE;
 COMMENT ON FUNCTION window_value(text, bytea, text, timestamptz) IS 'Value of a metric over its window up to as_of, both ends included; NULL for an average, least, greatest or last value of nothing';
 
-CREATE FUNCTION metric_values(customer_id text, window_state bytea, as_of timestamptz) RETURNS jsonb
+CREATE FUNCTION profile_stream_internal.metric_values(customer_id text, window_state bytea, as_of timestamptz) RETURNS jsonb
 	AS 'MODULE_PATHNAME', 'ps_metric_values' LANGUAGE c STRICT STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION metric_values(text, bytea, timestamptz) IS 'Values of all metrics that were created, by name, each over its window up to as_of';
+COMMENT ON FUNCTION profile_stream_internal.metric_values(text, bytea, timestamptz) IS 'Values of all metrics that were created, by name, each over its window up to as_of';
 
-CREATE FUNCTION window_samples(window_state bytea, metric text, OUT at timestamptz, OUT value numeric) RETURNS SETOF record
+CREATE FUNCTION profile_stream_internal.window_samples(window_state bytea, metric text, OUT at timestamptz, OUT value numeric) RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'ps_window_samples' LANGUAGE c STRICT STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION window_samples(bytea, text) IS 'Samples of the series that a metric reads, as far as they are in the profile row';
+COMMENT ON FUNCTION profile_stream_internal.window_samples(bytea, text) IS 'Samples of the series that a metric reads, as far as they are in the profile row';
 
-CREATE FUNCTION window_state_samples(window_state bytea, OUT series text, OUT at timestamptz, OUT value numeric) RETURNS SETOF record
+CREATE FUNCTION profile_stream_internal.window_state_samples(window_state bytea, OUT series text, OUT at timestamptz, OUT value numeric) RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'ps_window_state_samples' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
-COMMENT ON FUNCTION window_state_samples(bytea) IS 'All samples that are in a profile row, with the names of their series as in window_chunks.metric';
+COMMENT ON FUNCTION profile_stream_internal.window_state_samples(bytea) IS 'All samples that are in a profile row, with the names of their series as in window_chunks.metric';
 
-CREATE FUNCTION chunk_samples(samples bytea, OUT at timestamptz, OUT value numeric) RETURNS SETOF record
+CREATE FUNCTION profile_stream_internal.chunk_samples(samples bytea, OUT at timestamptz, OUT value numeric) RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'ps_chunk_samples' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
-COMMENT ON FUNCTION chunk_samples(bytea) IS 'Samples of a sealed chunk';
+COMMENT ON FUNCTION profile_stream_internal.chunk_samples(bytea) IS 'Samples of a sealed chunk';
 
-CREATE FUNCTION metric_series(metric text) RETURNS text
+CREATE FUNCTION profile_stream_internal.metric_series(metric text) RETURNS text
 	AS 'MODULE_PATHNAME', 'ps_metric_series' LANGUAGE c STRICT STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION metric_series(text) IS 'Name of the series that a metric reads: window_chunks.metric';
+COMMENT ON FUNCTION profile_stream_internal.metric_series(text) IS 'Name of the series that a metric reads: window_chunks.metric';
 
-CREATE FUNCTION metric_aggregate(metric text) RETURNS text
+CREATE FUNCTION profile_stream_internal.metric_aggregate(metric text) RETURNS text
 	AS 'MODULE_PATHNAME', 'ps_metric_aggregate' LANGUAGE c STRICT STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION metric_aggregate(text) IS 'What a metric makes of the samples in its window: count, sum, avg, min, max, distinct or last';
+COMMENT ON FUNCTION profile_stream_internal.metric_aggregate(text) IS 'What a metric makes of the samples in its window: count, sum, avg, min, max, distinct or last';
 
-CREATE FUNCTION window_expired(window_state bytea, as_of timestamptz) RETURNS boolean
+CREATE FUNCTION profile_stream_internal.window_expired(window_state bytea, as_of timestamptz) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'ps_window_expired' LANGUAGE c STRICT STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION window_expired(bytea, timestamptz) IS 'Whether prune_metrics() finds samples to fold or to remove in a profile row';
+COMMENT ON FUNCTION profile_stream_internal.window_expired(bytea, timestamptz) IS 'Whether prune_metrics() finds samples to fold or to remove in a profile row';
 
-CREATE FUNCTION json_timestamp(at timestamptz) RETURNS text
+CREATE FUNCTION prune_metrics(as_of timestamptz DEFAULT pg_catalog.now()) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'ps_prune_metrics' LANGUAGE c STRICT VOLATILE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION prune_metrics(timestamptz) IS 'Fold samples older than their window into daily buckets, and remove those that no metric reads any more; returns how many samples, 0 when there is nothing left to do';
+
+CREATE FUNCTION profile_stream_internal.json_timestamp(at timestamptz) RETURNS text
 	AS 'MODULE_PATHNAME', 'ps_json_timestamp' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
-COMMENT ON FUNCTION json_timestamp(timestamptz) IS 'Timestamp as profile documents write it: ISO 8601, UTC';
+COMMENT ON FUNCTION profile_stream_internal.json_timestamp(timestamptz) IS 'Timestamp as profile documents write it: ISO 8601, UTC';
 
 CREATE VIEW profiles WITH (security_invoker = true) AS
 	SELECT p.customer_id, p.version, p.updated_at,
@@ -849,27 +1392,50 @@ CREATE VIEW profiles WITH (security_invoker = true) AS
 		profile_stream.window_value(p.customer_id, p.window_state, 'login_count_7d', pg_catalog.now())::bigint AS login_count_7d,
 		p.preferred_channel,
 		profile_stream.window_value(p.customer_id, p.window_state, 'support_ticket_count_90d', pg_catalog.now())::bigint AS support_ticket_count_90d,
-		p.segment, p.churn_risk_score, p.lifetime_value
+		p.segment, p.churn_risk_score, p.lifetime_value, p.attributes, p.event_counts, p.first_event_at, p.scored_at
 	FROM profile_stream.materialized_profiles p;
-COMMENT ON VIEW profiles IS 'Profiles with typed columns, windowed metrics as of now()';
+COMMENT ON VIEW profiles IS 'Profiles with typed columns, windowed metrics as of now(); predicates of segments are conditions on it';
+COMMENT ON COLUMN profiles.customer_id IS 'Id of the customer';
+COMMENT ON COLUMN profiles.version IS 'Number of events that were applied to the profile';
+COMMENT ON COLUMN profiles.updated_at IS 'Timestamp of the event that was applied last';
+COMMENT ON COLUMN profiles.first_name IS 'First name; empty: not known';
+COMMENT ON COLUMN profiles.last_name IS 'Last name; empty: not known';
+COMMENT ON COLUMN profiles.email IS 'Email address; empty: not known';
+COMMENT ON COLUMN profiles.phone IS 'Telephone number; empty: not known';
+COMMENT ON COLUMN profiles.total_balance IS 'Sum of completed transactions';
+COMMENT ON COLUMN profiles.account_count IS 'Number of accounts';
+COMMENT ON COLUMN profiles.last_transaction_at IS 'Timestamp of the newest completed transaction; NULL: none yet';
+COMMENT ON COLUMN profiles.transaction_count_30d IS 'Number of completed transactions in the last 30 days';
+COMMENT ON COLUMN profiles.total_transaction_value_30d IS 'Sum of completed transactions in the last 30 days';
+COMMENT ON COLUMN profiles.last_login_at IS 'Timestamp of the newest login; NULL: none yet';
+COMMENT ON COLUMN profiles.login_count_7d IS 'Number of logins in the last 7 days';
+COMMENT ON COLUMN profiles.preferred_channel IS 'Channel that the customer prefers';
+COMMENT ON COLUMN profiles.support_ticket_count_90d IS 'Number of support tickets in the last 90 days';
+COMMENT ON COLUMN profiles.segment IS 'Segment that the last refresh of scores gave; unknown: not scored yet';
+COMMENT ON COLUMN profiles.churn_risk_score IS 'Risk that the customer leaves, 0 to 1, of the last refresh of scores';
+COMMENT ON COLUMN profiles.lifetime_value IS 'Expected value of the customer, of the last refresh of scores, in the unit of transactions';
+COMMENT ON COLUMN profiles.attributes IS 'Attributes that maps and handlers set, as an object';
+COMMENT ON COLUMN profiles.event_counts IS 'Number of applied events by event type, as an object';
+COMMENT ON COLUMN profiles.first_event_at IS 'Timestamp of the customer''s oldest event';
+COMMENT ON COLUMN profiles.scored_at IS 'Moment as of which the scores were computed; NULL: not scored yet';
 
 -- without a search_path of its own it can be inlined; its names are bound when it is created
-CREATE FUNCTION profile_document(profile materialized_profiles, as_of timestamptz) RETURNS jsonb
+CREATE FUNCTION profile_stream_internal.profile_document(profile materialized_profiles, as_of timestamptz) RETURNS jsonb
 	LANGUAGE sql STABLE PARALLEL SAFE
 	RETURN pg_catalog.jsonb_build_object(
 		'customerId', (profile).customer_id,
 		'version', (profile).version,
-		'lastUpdatedAt', profile_stream.json_timestamp((profile).updated_at),
+		'lastUpdatedAt', profile_stream_internal.json_timestamp((profile).updated_at),
 		'firstName', (profile).first_name,
 		'lastName', (profile).last_name,
 		'email', (profile).email,
 		'phone', (profile).phone,
 		'totalBalance', (profile).total_balance,
 		'accountCount', (profile).account_count,
-		'lastTransactionDate', profile_stream.json_timestamp((profile).last_transaction_at),
+		'lastTransactionDate', profile_stream_internal.json_timestamp((profile).last_transaction_at),
 		'transactionCount30d', profile_stream.window_value((profile).customer_id, (profile).window_state, 'transaction_count_30d', as_of),
 		'totalTransactionValue30d', profile_stream.window_value((profile).customer_id, (profile).window_state, 'total_transaction_value_30d', as_of),
-		'lastLoginDate', profile_stream.json_timestamp((profile).last_login_at),
+		'lastLoginDate', profile_stream_internal.json_timestamp((profile).last_login_at),
 		'loginCount7d', profile_stream.window_value((profile).customer_id, (profile).window_state, 'login_count_7d', as_of),
 		'preferredChannel', (profile).preferred_channel,
 		'segment', (profile).segment,
@@ -877,18 +1443,22 @@ CREATE FUNCTION profile_document(profile materialized_profiles, as_of timestampt
 		'lifetimeValue', (profile).lifetime_value,
 		'eventCounts', (profile).event_counts,
 		'attributes', (profile).attributes,
-		'metrics', profile_stream.metric_values((profile).customer_id, (profile).window_state, as_of));
-COMMENT ON FUNCTION profile_document(materialized_profiles, timestamptz) IS 'A profile row as a MaterializedProfile document, windowed metrics as of a moment';
+		'metrics', profile_stream_internal.metric_values((profile).customer_id, (profile).window_state, as_of));
+COMMENT ON FUNCTION profile_stream_internal.profile_document(materialized_profiles, timestamptz) IS 'A profile row as a MaterializedProfile document, windowed metrics as of a moment';
 
 CREATE VIEW profile_documents WITH (security_invoker = true) AS
-	SELECT p.customer_id, profile_stream.profile_document(p, pg_catalog.now()) AS data, p.version, p.updated_at
+	SELECT p.customer_id, profile_stream_internal.profile_document(p, pg_catalog.now()) AS data, p.version, p.updated_at
 	FROM profile_stream.materialized_profiles p;
 COMMENT ON VIEW profile_documents IS 'Profiles as MaterializedProfile documents, windowed metrics as of now()';
+COMMENT ON COLUMN profile_documents.customer_id IS 'Id of the customer';
+COMMENT ON COLUMN profile_documents.data IS 'The profile as a document, with the names of JSON (customerId); as get_profile() returns it';
+COMMENT ON COLUMN profile_documents.version IS 'Number of events that were applied to the profile';
+COMMENT ON COLUMN profile_documents.updated_at IS 'Timestamp of the event that was applied last';
 
 CREATE FUNCTION get_profile(customer_id text, as_of timestamptz DEFAULT pg_catalog.now()) RETURNS jsonb
 	LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
-		SELECT profile_stream.profile_document(p, get_profile.as_of)
+		SELECT profile_stream_internal.profile_document(p, get_profile.as_of)
 		FROM profile_stream.materialized_profiles p WHERE p.customer_id = get_profile.customer_id;
 	END;
 COMMENT ON FUNCTION get_profile(text, timestamptz) IS 'One profile as a MaterializedProfile document, windowed metrics as of a moment; NULL for an unknown customer';
@@ -910,13 +1480,13 @@ CREATE FUNCTION metric_trend(customer_id text, metric text, from_day date, to_da
 		WITH samples AS (
 			SELECT s.at, s.value
 			FROM profile_stream.materialized_profiles p,
-				profile_stream.window_samples(p.window_state, metric_trend.metric) s
+				profile_stream_internal.window_samples(p.window_state, metric_trend.metric) s
 			WHERE p.customer_id = metric_trend.customer_id
 			UNION ALL
 			SELECT s.at, s.value
-			FROM profile_stream.window_chunks c, profile_stream.chunk_samples(c.samples) s
+			FROM profile_stream_internal.window_chunks c, profile_stream_internal.chunk_samples(c.samples) s
 			WHERE c.customer_id = metric_trend.customer_id
-				AND c.metric = profile_stream.metric_series(metric_trend.metric)
+				AND c.metric = profile_stream_internal.metric_series(metric_trend.metric)
 				AND c.to_at >= metric_trend.from_day::timestamp AT TIME ZONE 'UTC'
 				AND c.samples IS NOT NULL
 				AND EXISTS (SELECT FROM profile_stream.materialized_profiles p WHERE p.customer_id = metric_trend.customer_id)
@@ -926,141 +1496,35 @@ CREATE FUNCTION metric_trend(customer_id text, metric text, from_day date, to_da
 			FROM samples s GROUP BY 1
 			UNION ALL
 			SELECT d.day, d.count, d.sum, d.min, d.max
-			FROM profile_stream.window_chunks c, pg_catalog.unnest(c.days) d
+			FROM profile_stream_internal.window_chunks c, pg_catalog.unnest(c.days) d
 			WHERE c.customer_id = metric_trend.customer_id
-				AND c.metric = profile_stream.metric_series(metric_trend.metric)
+				AND c.metric = profile_stream_internal.metric_series(metric_trend.metric)
 				AND c.to_at >= metric_trend.from_day::timestamp AT TIME ZONE 'UTC'
 				AND EXISTS (SELECT FROM profile_stream.materialized_profiles p WHERE p.customer_id = metric_trend.customer_id)
 		)
 		SELECT b.day, pg_catalog.sum(b.count)::bigint, pg_catalog.sum(b.sum) FILTER (WHERE v.is_value),
 			pg_catalog.min(b.min) FILTER (WHERE v.is_value), pg_catalog.max(b.max) FILTER (WHERE v.is_value)
-		FROM buckets b, (SELECT profile_stream.metric_aggregate(metric_trend.metric) <> 'distinct' OFFSET 0) v(is_value)
+		FROM buckets b, (SELECT profile_stream_internal.metric_aggregate(metric_trend.metric) <> 'distinct' OFFSET 0) v(is_value)
 		WHERE b.day BETWEEN metric_trend.from_day AND metric_trend.to_day
 		GROUP BY b.day ORDER BY b.day;
 	END;
 COMMENT ON FUNCTION metric_trend(text, text, date, date) IS 'Count, sum, min and max of a metric''s series per UTC day, from history of any age; days without samples have no row, and metrics of distinct values only a count';
 
--- section: views for BI
-
-CREATE FUNCTION attribute_time(value text) RETURNS timestamptz
-	AS 'MODULE_PATHNAME', 'ps_attribute_time' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
-COMMENT ON FUNCTION attribute_time(text) IS 'Attribute of type timestamptz as a timestamp; NULL for what is none';
-
-CREATE FUNCTION create_profile_view(view_name text, attributes text[] DEFAULT '{}', metrics text[] DEFAULT '{}') RETURNS void
-	LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-DECLARE
-	mark CONSTANT text := 'Profiles with attributes and metrics; profile_stream.create_profile_view() makes it again';
-	parts text[] := parse_ident(create_profile_view.view_name);
-	target text;
-	existing record;
-	kinds text[] := '{}';
-	names text[] := '{}';
-	wanted text;
-	kind text;
-	columns text;
-	statement text;
-	privilege record;
-BEGIN
-	IF cardinality(parts) > 2 THEN
-		RAISE EXCEPTION 'view_name must be a name, or a schema and a name' USING ERRCODE = 'invalid_name',
-			HINT = 'Without a schema the view is made in schema public.';
-	END IF;
-	target := CASE cardinality(parts) WHEN 1 THEN format('public.%I', parts[1]) ELSE format('%I.%I', parts[1], parts[2]) END;
-	SELECT c.oid, c.relkind, c.relacl, c.relowner, obj_description(c.oid, 'pg_class') AS comment INTO existing
-		FROM pg_class c WHERE c.oid = to_regclass(target);
-	IF FOUND AND (existing.relkind <> 'v' OR existing.comment IS DISTINCT FROM mark) THEN
-		RAISE EXCEPTION '% exists and is not a view of create_profile_view()', target USING ERRCODE = 'duplicate_table',
-			HINT = 'Give the view another name.';
-	END IF;
-	FOREACH wanted IN ARRAY create_profile_view.attributes LOOP
-		SELECT CASE WHEN m.operation = 'append_unique' THEN 'jsonb' ELSE m.type END INTO kind
-			FROM profile_stream.attribute_maps m WHERE m.attribute = wanted LIMIT 1;
-		IF NOT FOUND THEN
-			kind := substring(wanted FROM '. (text|numeric|boolean|timestamptz|jsonb)$');
-			IF kind IS NULL THEN
-				RAISE EXCEPTION 'attribute "%" is not mapped', wanted USING ERRCODE = 'undefined_object',
-					HINT = 'The table attribute_maps lists those that are. What handlers set is named with its type: "tier text".';
-			END IF;
-			wanted := left(wanted, -length(kind) - 1);
-		END IF;
-		-- what the table says does not become part of a statement
-		IF kind <> ALL (ARRAY['text', 'numeric', 'boolean', 'timestamptz', 'jsonb']) THEN
-			RAISE EXCEPTION 'attribute "%" has the unknown type "%"', wanted, kind USING ERRCODE = 'data_corrupted',
-				HINT = 'Somebody has written the table attribute_maps: unmap_attribute() and map_attribute() mend it.';
-		END IF;
-		names := names || wanted;
-		kinds := kinds || kind;
-	END LOOP;
-	names := names || create_profile_view.metrics;
-	SELECT n INTO wanted FROM unnest(names) n
-		WHERE n IN (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = 'profile_stream.profiles'::regclass AND a.attnum > 0)
-			OR (SELECT count(*) FROM unnest(names) m WHERE m = n) > 1 LIMIT 1;
-	IF FOUND THEN
-		RAISE EXCEPTION 'the view would have two columns "%"', wanted USING ERRCODE = 'duplicate_column',
-			HINT = 'It has all columns of the view profiles; attributes and metrics are beside them.';
-	END IF;
-
-	-- a column of profiles is one of the table, or a built-in metric
-	SELECT string_agg(CASE WHEN t.attname IS NOT NULL THEN format('p.%I', a.attname)
-			ELSE format('profile_stream.window_value(p.customer_id, p.window_state, %L, pg_catalog.now())::%s AS %I',
-				a.attname, format_type(a.atttypid, a.atttypmod), a.attname) END, ', ' ORDER BY a.attnum) INTO columns
-		FROM pg_attribute a LEFT JOIN pg_attribute t
-			ON t.attrelid = 'profile_stream.materialized_profiles'::regclass AND t.attname = a.attname AND NOT t.attisdropped
-		WHERE a.attrelid = 'profile_stream.profiles'::regclass AND a.attnum > 0;
-	-- a value that is not of the type is null
-	FOR i IN 1 .. cardinality(kinds) LOOP
-		columns := columns || ', ' || format(CASE kinds[i]
-			WHEN 'jsonb' THEN 'p.attributes -> %1$L'
-			WHEN 'text' THEN 'p.attributes ->> %1$L'
-			WHEN 'timestamptz' THEN 'profile_stream.attribute_time(p.attributes ->> %1$L)'
-			WHEN 'numeric' THEN 'CASE WHEN pg_catalog.jsonb_typeof(p.attributes -> %1$L) = ''number'' THEN (p.attributes -> %1$L)::pg_catalog.numeric END'
-			WHEN 'boolean' THEN 'CASE WHEN pg_catalog.jsonb_typeof(p.attributes -> %1$L) = ''boolean'' THEN (p.attributes -> %1$L)::pg_catalog.bool END'
-			END || ' AS %2$I', names[i], names[i]);
-	END LOOP;
-	FOREACH wanted IN ARRAY create_profile_view.metrics LOOP
-		SELECT m.aggregate INTO kind FROM profile_stream.metrics m WHERE m.name = wanted;
-		IF NOT FOUND THEN
-			RAISE EXCEPTION 'metric "%" does not exist', wanted USING ERRCODE = 'undefined_object',
-				HINT = 'create_metric() makes one; the table metrics lists those there are.';
-		END IF;
-		columns := columns || ', ' || format('profile_stream.window_value(p.customer_id, p.window_state, %L, pg_catalog.now())%s AS %I',
-			wanted, CASE WHEN kind IN ('count', 'distinct') THEN '::bigint' ELSE '' END, wanted);
-	END LOOP;
-
-	statement := format('VIEW %s WITH (security_invoker = true) AS SELECT %s FROM profile_stream.materialized_profiles p', target, columns);
-	BEGIN
-		EXECUTE 'CREATE OR REPLACE ' || statement;
-	EXCEPTION WHEN invalid_table_definition THEN
-		-- other columns than before: a new view, with the rights of the old one
-		EXECUTE format('DROP VIEW %s', target);
-		EXECUTE 'CREATE ' || statement;
-		FOR privilege IN SELECT a.privilege_type, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS grantee,
-				CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS options
-			FROM aclexplode(existing.relacl) a WHERE a.grantee <> existing.relowner LOOP
-			EXECUTE format('GRANT %s ON %s TO %s%s', privilege.privilege_type, target, privilege.grantee, privilege.options);
-		END LOOP;
-		IF pg_get_userbyid(existing.relowner) <> current_user THEN
-			EXECUTE format('ALTER VIEW %s OWNER TO %I', target, pg_get_userbyid(existing.relowner));
-		END IF;
-	END;
-	EXECUTE format('COMMENT ON VIEW %s IS %L', target, mark);
-END $$;
-COMMENT ON FUNCTION create_profile_view(text, text[], text[]) IS 'Make a view of profiles, or make it anew: the columns of the view profiles and typed ones for attributes and metrics, as of now()';
-
--- section: what changed since a bookmark (api/bookmark.c)
+-- =====================================================================================================================
+-- 15. Changes of profiles (api/bookmark.c, api/segment_channel.c)
+-- =====================================================================================================================
 
 CREATE FUNCTION profile_bookmark() RETURNS text
 	AS 'MODULE_PATHNAME', 'ps_profile_bookmark' LANGUAGE c STABLE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION profile_bookmark() IS 'Bookmark for profiles_changed_since(): everything that this statement can see has been seen';
 
-CREATE FUNCTION bookmark_horizon(bookmark text) RETURNS xid
+CREATE FUNCTION profile_stream_internal.bookmark_horizon(bookmark text) RETURNS xid
 	AS 'MODULE_PATHNAME', 'ps_bookmark_horizon' LANGUAGE c STRICT STABLE PARALLEL RESTRICTED;
-COMMENT ON FUNCTION bookmark_horizon(text) IS 'Oldest transaction that a bookmark has not seen; NULL when that cannot be told: another server, timeline or database, or too long ago';
+COMMENT ON FUNCTION profile_stream_internal.bookmark_horizon(text) IS 'Oldest transaction that a bookmark has not seen; NULL when that cannot be told: another server, timeline or database, or too long ago';
 
-CREATE FUNCTION xid_at_or_after(row_xmin xid, horizon xid) RETURNS boolean
+CREATE FUNCTION profile_stream_internal.xid_at_or_after(row_xmin xid, horizon xid) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'ps_xid_at_or_after' LANGUAGE c IMMUTABLE PARALLEL SAFE COST 1;
-COMMENT ON FUNCTION xid_at_or_after(xid, xid) IS 'Whether a row''s transaction is not older than a horizon; true when that is NULL';
+COMMENT ON FUNCTION profile_stream_internal.xid_at_or_after(xid, xid) IS 'Whether a row''s transaction is not older than a horizon; true when that is NULL';
 
 CREATE FUNCTION profiles_changed_since(bookmark text DEFAULT NULL)
 	RETURNS TABLE (customer_id text, version bigint, updated_at timestamptz, next_bookmark text)
@@ -1068,7 +1532,7 @@ CREATE FUNCTION profiles_changed_since(bookmark text DEFAULT NULL)
 	BEGIN ATOMIC
 		SELECT p.customer_id, p.version, p.updated_at, (SELECT profile_stream.profile_bookmark())
 		FROM profile_stream.materialized_profiles p
-		WHERE profile_stream.xid_at_or_after(p.xmin, (SELECT profile_stream.bookmark_horizon(profiles_changed_since.bookmark)));
+		WHERE profile_stream_internal.xid_at_or_after(p.xmin, (SELECT profile_stream_internal.bookmark_horizon(profiles_changed_since.bookmark)));
 	END;
 COMMENT ON FUNCTION profiles_changed_since(text) IS 'Profiles that changed since a bookmark, and the bookmark for the next call; without one, all. One change may come twice, none is missed';
 
@@ -1076,227 +1540,11 @@ CREATE FUNCTION segment_channel(prefix text, segment text) RETURNS text
 	AS 'MODULE_PATHNAME', 'ps_segment_channel_sql' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
 COMMENT ON FUNCTION segment_channel(text, text) IS 'Channel of a segment in a stream with that segment_channel_prefix: the two, or a hash in place of a segment that is too long';
 
-CREATE FUNCTION notification(customer_id text, version bigint, updated_at timestamptz, event_types text[]) RETURNS text
-	AS 'MODULE_PATHNAME', 'ps_notification' LANGUAGE c STRICT STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION notification(text, bigint, timestamptz, text[]) IS 'Payload with which a change of a customer is announced; for tests';
+-- =====================================================================================================================
+-- 16. Rebuilds (api/rebuild.c)
+-- =====================================================================================================================
 
--- section: Kafka options (api/server_options.c)
-
-CREATE FUNCTION kafka_validator(options text[], catalog oid) RETURNS void
-	AS 'MODULE_PATHNAME', 'ps_kafka_validator' LANGUAGE c STRICT;
-COMMENT ON FUNCTION kafka_validator(text[], oid) IS 'Checks the options of servers and user mappings of profile_stream_kafka';
-
-CREATE FOREIGN DATA WRAPPER profile_stream_kafka NO HANDLER VALIDATOR kafka_validator;
-COMMENT ON FOREIGN DATA WRAPPER profile_stream_kafka IS 'Kafka clusters as servers: addresses in the server, secrets in user mappings';
-
--- section: Redis (api/server_options.c, api/redis.c)
-
-CREATE FUNCTION redis_validator(options text[], catalog oid) RETURNS void
-	AS 'MODULE_PATHNAME', 'ps_redis_validator' LANGUAGE c STRICT;
-COMMENT ON FUNCTION redis_validator(text[], oid) IS 'Checks the options of servers and user mappings of profile_stream_redis';
-
-CREATE FOREIGN DATA WRAPPER profile_stream_redis NO HANDLER VALIDATOR redis_validator;
-COMMENT ON FOREIGN DATA WRAPPER profile_stream_redis IS 'Redis servers: addresses in the server, username and password in user mappings';
-
-CREATE FUNCTION test_redis(redis text) RETURNS void
-	AS 'MODULE_PATHNAME', 'ps_test_redis' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION test_redis(text) IS 'Try whether a Redis can be reached and written as a stream would: host:port, the path of a socket, or a server of profile_stream_redis';
-
-CREATE FUNCTION redis_write(redis text, prefix text, ttl int, customer_ids text[], versions bigint[], documents text[]) RETURNS text[]
-	AS 'MODULE_PATHNAME', 'ps_redis_write' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION redis_write(text, text, int, text[], bigint[], text[]) IS 'Write profiles to Redis as a relay does, or delete those whose document is null; says of each key: written, newer or foreign; for tests';
-
--- section: streams (api/streams.c)
-
-CREATE FUNCTION create_stream(name text, server name DEFAULT NULL, bootstrap_servers text DEFAULT NULL,
-	topic text DEFAULT 'customer-events', group_id text DEFAULT 'profile-materializer',
-	start_from text DEFAULT 'earliest', batch_size int DEFAULT 5000, batch_wait interval DEFAULT '200 ms',
-	dedupe_retention interval DEFAULT '7 days', on_offset_lost text DEFAULT 'stop',
-	notify_channel text DEFAULT NULL, notify text DEFAULT 'customer', options jsonb DEFAULT '{}',
-	reorder_wait interval DEFAULT '0', reorder_buffer_size int DEFAULT 1000, late_tolerance interval DEFAULT NULL,
-	workers int DEFAULT 1, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT 1,
-	customer_lock_timeout interval DEFAULT '1 s', redis text DEFAULT NULL, redis_prefix text DEFAULT 'profile:',
-	redis_ttl interval DEFAULT '5 minutes', changelog_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL,
-	segment_channel_prefix text DEFAULT NULL,
-	format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL,
-	timestamp_unit text DEFAULT 'milliseconds', event_id_scope text DEFAULT 'customer')
-	RETURNS void AS 'MODULE_PATHNAME', 'ps_create_stream' LANGUAGE c
-	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION create_stream IS 'Create a stream from a Kafka topic into profiles; its workers start when the transaction commits';
-
-CREATE FUNCTION alter_stream(name text, server name DEFAULT NULL, bootstrap_servers text DEFAULT NULL, group_id text DEFAULT NULL,
-	batch_size int DEFAULT NULL, batch_wait interval DEFAULT NULL, dedupe_retention interval DEFAULT NULL,
-	on_offset_lost text DEFAULT NULL, notify_channel text DEFAULT NULL, notify text DEFAULT NULL, options jsonb DEFAULT NULL,
-	reorder_wait interval DEFAULT NULL, reorder_buffer_size int DEFAULT NULL, late_tolerance interval DEFAULT NULL,
-	workers int DEFAULT NULL, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT NULL,
-	customer_lock_timeout interval DEFAULT NULL, redis text DEFAULT NULL, redis_prefix text DEFAULT NULL, redis_ttl interval DEFAULT NULL,
-	changelog_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL, segment_channel_prefix text DEFAULT NULL,
-	format text DEFAULT NULL, field_map jsonb DEFAULT NULL, timestamp_unit text DEFAULT NULL, owner name DEFAULT NULL)
-	RETURNS void AS 'MODULE_PATHNAME', 'ps_alter_stream' LANGUAGE c
-	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION alter_stream IS 'Change settings of a stream while it runs; what is null stays as it is';
-
-CREATE FUNCTION seek_stream(name text, "to" text) RETURNS void
-	AS 'MODULE_PATHNAME', 'ps_seek_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION seek_stream IS 'Move a paused stream to earliest, latest, a time, or {"partition": offset, ...}; recorded in stream_gaps';
-
-CREATE FUNCTION pause_stream(name text) RETURNS void
-	AS 'MODULE_PATHNAME', 'ps_pause_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION pause_stream(text) IS 'Stop a stream''s worker within a second of the commit';
-
-CREATE FUNCTION resume_stream(name text, anyway boolean DEFAULT false) RETURNS void
-	AS 'MODULE_PATHNAME', 'ps_resume_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION resume_stream(text, boolean) IS 'Start a paused or restored stream, or one of another cluster, from its stored offsets; anyway: also where the data that they stand for was not restored';
-
-CREATE FUNCTION drop_stream(name text) RETURNS void
-	AS 'MODULE_PATHNAME', 'ps_drop_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION drop_stream(text) IS 'Stop a stream and remove it with its offsets; profiles and dead letters stay';
-
-CREATE FUNCTION start_streams() RETURNS int
-	AS 'MODULE_PATHNAME', 'ps_start_streams' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION start_streams() IS 'Start the workers of enabled streams that do not run; returns how many';
-
-CREATE FUNCTION resync_sink(name text, sink text) RETURNS bigint
-	AS 'MODULE_PATHNAME', 'ps_resync_sink' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION resync_sink(text, text) IS 'Have a stream''s relay deliver everything to a sink again, as after FLUSHALL; returns how many';
-
-CREATE FUNCTION wait_for_offset(name text, partition int, kafka_offset bigint, timeout interval DEFAULT '30 s') RETURNS void
-	AS 'MODULE_PATHNAME', 'ps_wait_for_offset' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION wait_for_offset(text, int, bigint, interval) IS 'Wait until the message at an offset is visible';
-
-CREATE FUNCTION wait_for_stream(name text, timeout interval DEFAULT '30 s') RETURNS void
-	AS 'MODULE_PATHNAME', 'ps_wait_for_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION wait_for_stream(text, interval) IS 'Wait until everything that was in the topic at the call is visible; for the stream''s owner';
-
-CREATE FUNCTION test_connection(server name, topic text, OUT partition int, OUT low_offset bigint, OUT end_offset bigint)
-	RETURNS SETOF record AS 'MODULE_PATHNAME', 'ps_test_connection' LANGUAGE c STRICT
-	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION test_connection(name, text) IS 'Ask a server''s brokers for the partitions of a topic and their offsets';
-
-CREATE FUNCTION reconcile(name text, OUT partition int, OUT consumed bigint, OUT applied bigint, OUT duplicates bigint,
-	OUT dead bigint, OUT late bigint, OUT tombstones bigint, OUT blocked bigint, OUT replayed bigint, OUT held bigint,
-	OUT difference bigint, OUT chunks bigint, OUT wrong_chunks bigint)
-	RETURNS SETOF record AS 'MODULE_PATHNAME', 'ps_reconcile' LANGUAGE c STRICT STABLE
-	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION reconcile(text) IS 'Balance a stream''s books: per partition what was consumed, what became of it and the difference, which is 0; and how many sealed chunks differ from their samples or day buckets';
-
-CREATE VIEW stream_leases WITH (security_invoker = true) AS
-	SELECT l.classid::bigint AS stream_id, l.pid,
-		CASE WHEN l.objid::bigint >= 4294967232 THEN 4294967295 - l.objid::bigint END AS worker,
-		CASE WHEN l.objid::bigint <= 2147483647 THEN l.objid::bigint END AS partition,
-		CASE l.objid::bigint WHEN 4294967231 THEN 'redis' WHEN 4294967230 THEN 'changelog' WHEN 4294967229 THEN 'dead_letters' END AS relay
-	FROM pg_catalog.pg_locks l
-	WHERE l.locktype = 'advisory' AND l.objsubid = 3 AND l.classid <> 0::oid AND l.mode = 'ExclusiveLock' AND l.granted
-		AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
-COMMENT ON VIEW stream_leases IS 'Workers that run, by their number from 0, the partitions that each reads, and relays, by their sink';
-
--- what is true of a process also while its transaction hangs (api/process_waits.c)
-
-CREATE FUNCTION process_waits(OUT pid int, OUT waits_for text) RETURNS SETOF record
-	AS 'MODULE_PATHNAME', 'ps_process_waits' LANGUAGE c STRICT VOLATILE ROWS 10 SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION process_waits() IS 'What workers, relays and refreshes of this database wait for: for what, which process has it, since when';
-
-CREATE FUNCTION reported_ends(OUT stream_id int, OUT partition int, OUT end_offset bigint) RETURNS SETOF record
-	AS 'MODULE_PATHNAME', 'ps_reported_ends' LANGUAGE c STRICT VOLATILE ROWS 10 SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION reported_ends() IS 'End offsets that workers which hang have asked Kafka for meanwhile';
-
-CREATE VIEW stat_partitions WITH (security_invoker = true) AS
-	SELECT s.name AS stream, s.topic, o.partition, o.state, o.start_offset, o.next_offset, GREATEST(o.end_offset, e.end_offset) AS end_offset,
-		GREATEST(o.end_offset - o.next_offset, e.end_offset - o.next_offset, 0) AS lag,
-		o.consumed, o.applied, o.duplicates, o.dead, o.late, o.tombstones, o.blocked, o.replayed, o.held, o.held_bytes,
-		o.last_message_at, o.committed_at, o.error, l.pid AS worker_pid
-	FROM profile_stream.stream_offsets o JOIN profile_stream.streams s ON s.stream_id = o.stream_id
-		LEFT JOIN profile_stream.stream_leases l ON l.stream_id = o.stream_id AND l.partition = o.partition
-		LEFT JOIN profile_stream.reported_ends() e ON e.stream_id = o.stream_id AND e.partition = o.partition;
-COMMENT ON VIEW stat_partitions IS 'Progress and counters of each partition';
-
-CREATE VIEW stat_streams WITH (security_invoker = true) AS
-	WITH running AS (
-		SELECT l.stream_id, pg_catalog.count(*)::int AS workers, (pg_catalog.array_agg(l.pid ORDER BY l.worker))[1] AS pid
-		FROM profile_stream.stream_leases l WHERE l.worker IS NOT NULL GROUP BY l.stream_id
-	), totals AS (
-		SELECT o.stream_id, pg_catalog.count(*) AS partitions, pg_catalog.sum(o.applied)::bigint AS applied,
-			pg_catalog.sum(o.duplicates)::bigint AS duplicates, pg_catalog.sum(o.dead)::bigint AS dead,
-			pg_catalog.sum(o.late)::bigint AS late, pg_catalog.sum(o.tombstones)::bigint AS tombstones,
-			pg_catalog.sum(o.blocked)::bigint AS blocked, pg_catalog.sum(o.replayed)::bigint AS replayed, pg_catalog.sum(o.held)::bigint AS held,
-			pg_catalog.sum(o.held_bytes)::bigint AS held_bytes,
-			pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, e.end_offset - o.next_offset, 0))::bigint AS lag,
-			pg_catalog.max(o.last_message_at) AS last_message_at, pg_catalog.max(o.committed_at) AS committed_at,
-			pg_catalog.count(*) FILTER (WHERE o.state = 'offset_lost') AS lost,
-			pg_catalog.count(*) FILTER (WHERE o.error IS NOT NULL) AS failing,
-			pg_catalog.min(pg_catalog.format('partition %s: %s', o.partition, o.error)) FILTER (WHERE o.error IS NOT NULL) AS error
-		FROM profile_stream.stream_offsets o
-			LEFT JOIN profile_stream.reported_ends() e ON e.stream_id = o.stream_id AND e.partition = o.partition
-		GROUP BY o.stream_id
-	), waiting AS (
-		SELECT l.stream_id, pg_catalog.min(w.waits_for) AS waits_for
-		FROM profile_stream.process_waits() w JOIN profile_stream.stream_leases l ON l.pid = w.pid AND l.worker IS NOT NULL
-		GROUP BY l.stream_id
-	), here AS (
-		SELECT t.*, COALESCE(t.cluster <> profile_stream.current_cluster(), false) AS is_foreign,
-			-- a worker that cannot connect is tried again by a starter
-			t.state IN ('disabled', 'no_worker_slot', 'quarantined', 'no_owner')
-				OR t.state = 'retrying' AND COALESCE(t.next_attempt_at > pg_catalog.clock_timestamp() - '10 s'::interval, false) AS is_known
-		FROM profile_stream.stream_status t
-		WHERE t.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
-			AND EXISTS (SELECT FROM profile_stream.confirmed_code c WHERE c.kind = 'stream' AND c.key = t.stream_id::text)
-	)
-	SELECT s.name AS stream,
-		CASE WHEN h.stream_id IS NULL THEN 'restored'
-			WHEN NOT h.enabled AND r.pid IS NOT NULL THEN 'pausing'
-			WHEN NOT h.enabled THEN 'paused'
-			WHEN h.is_foreign THEN 'foreign_cluster'
-			WHEN r.pid IS NULL AND NOT h.is_known THEN 'not_running'
-			WHEN w.waits_for IS NOT NULL THEN 'waiting'
-			WHEN h.state = 'running' AND t.lost > 0 THEN 'offset_lost'
-			ELSE h.state END AS state,
-		s.topic, pg_catalog.pg_get_userbyid(s.owner) AS owner, r.pid AS worker_pid, COALESCE(r.workers, 0) AS workers, t.partitions, t.applied, t.duplicates, t.dead, t.late, t.tombstones,
-		t.blocked, t.replayed, t.held, t.held_bytes, t.lag,
-		t.last_message_at, t.committed_at,
-		CASE WHEN h.is_foreign THEN pg_catalog.format('the stream belongs to cluster "%s", and this server is of cluster "%s"', h.cluster, profile_stream.current_cluster())
-			WHEN w.waits_for IS NOT NULL THEN w.waits_for
-			WHEN h.state = 'running' AND t.failing > 0 THEN COALESCE(h.error, t.error)
-			ELSE h.error END AS error,
-		CASE WHEN h.stream_id IS NULL THEN 'It came by a restore or a subscription; resume_stream() confirms it and goes on from the stored offsets.'
-			WHEN h.enabled AND h.is_foreign THEN 'Where this is a copy, leave it so. Where it is the cluster itself, under another name, resume_stream() makes the stream its own.'
-			WHEN h.enabled AND r.pid IS NULL AND h.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
-			WHEN w.waits_for IS NOT NULL THEN 'End what it waits for, or wait: the stream goes on by itself.'
-			WHEN h.state = 'running' AND t.lost > 0 THEN 'See the error of each partition in stat_partitions.'
-			WHEN h.state = 'running' AND t.failing > 0 THEN 'Another broker or setting may read it. To go past it: pause_stream(), seek_stream(name, ''{"partition": offset + 1}''), resume_stream().'
-			ELSE COALESCE(h.hint, profile_stream.library_warning()) END AS hint,
-		h.error_at, h.next_attempt_at, h.notifications_skipped, h.since
-	FROM profile_stream.streams s
-		LEFT JOIN here h ON h.stream_id = s.stream_id
-		LEFT JOIN running r ON r.stream_id = s.stream_id
-		LEFT JOIN waiting w ON w.stream_id = s.stream_id
-		LEFT JOIN totals t ON t.stream_id = s.stream_id;
-COMMENT ON VIEW stat_streams IS 'State, counters, lag and last error of each stream';
-
-CREATE VIEW stat_sinks WITH (security_invoker = true) AS
-	SELECT k.stream, k.sink,
-		CASE WHEN h.cluster <> profile_stream.current_cluster() THEN 'foreign_cluster'
-			WHEN r.pid IS NULL AND h.enabled AND COALESCE(t.state = 'retrying' AND t.next_attempt_at > pg_catalog.clock_timestamp() - '10 s'::interval, false)
-				THEN 'retrying'
-			WHEN r.pid IS NULL AND t.state IN ('no_worker_slot', 'no_owner') THEN t.state
-			WHEN r.pid IS NULL THEN 'not_running'
-			WHEN w.waits_for IS NOT NULL THEN 'waiting'
-			WHEN t.state IN ('no_worker_slot', 'no_owner') THEN 'starting' ELSE COALESCE(t.state, 'starting') END AS state,
-		r.pid AS relay_pid, COALESCE(t.delivered, 0) AS delivered, COALESCE(t.refused, 0) AS refused,
-		(SELECT pg_catalog.count(*) FROM profile_stream.sink_pending p WHERE p.stream_id = k.stream_id AND p.sink = k.sink)
-		+ (SELECT COALESCE(pg_catalog.sum(o.customers), 0)::bigint FROM profile_stream.outbox o WHERE o.stream_id = k.stream_id AND o.sink = k.sink)
-		+ (SELECT pg_catalog.count(*) FROM profile_stream.dead_letter_outbox d WHERE d.stream_id = k.stream_id AND k.sink = 'dead_letters') AS backlog,
-		t.delivered_at, COALESCE(w.waits_for, t.error) AS error, t.hint, t.error_at, t.next_attempt_at, t.since
-	FROM profile_stream.stream_sinks k
-		LEFT JOIN profile_stream.stream_leases r ON r.stream_id = k.stream_id AND r.relay = k.sink
-		LEFT JOIN profile_stream.process_waits() w ON w.pid = r.pid
-		LEFT JOIN profile_stream.sink_status t ON t.stream_id = k.stream_id AND t.sink = k.sink
-		LEFT JOIN profile_stream.stream_status h ON h.stream_id = k.stream_id AND h.enabled
-			AND h.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
-COMMENT ON VIEW stat_sinks IS 'State, backlog, counters and last error of what each stream delivers to';
-
--- section: rebuilds (api/rebuild.c)
-
-CREATE TABLE stream_rebuilds (
+CREATE TABLE profile_stream_internal.stream_rebuilds (
 	stream_id int PRIMARY KEY REFERENCES streams ON DELETE CASCADE,
 	database oid NOT NULL,
 	allow_missing boolean NOT NULL,
@@ -1304,8 +1552,14 @@ CREATE TABLE stream_rebuilds (
 	resumed_at timestamptz,
 	resumed_done bigint
 );
-CREATE UNIQUE INDEX stream_rebuilds_one ON stream_rebuilds ((true));
-COMMENT ON TABLE stream_rebuilds IS 'The rebuild that is under way in this database, if any; resumed_at and resumed_done are what its rate counts from';
+CREATE UNIQUE INDEX stream_rebuilds_one ON profile_stream_internal.stream_rebuilds ((true));
+COMMENT ON TABLE profile_stream_internal.stream_rebuilds IS 'The rebuild that is under way in this database, if any; resumed_at and resumed_done are what its rate counts from';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.stream_id IS 'Stream that is rebuilt';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.database IS 'OID of the database in which the rebuild was started; elsewhere the row does not count';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.allow_missing IS 'Whether the rebuild goes on although the topic has lost its beginning';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.started_at IS 'When rebuild() started it';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.resumed_at IS 'When its worker last started; NULL: not yet';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.resumed_done IS 'Messages that were done then, from which the rate counts; NULL: not started yet';
 
 -- Not dumped: what a rebuild has done so far is read again from Kafka.
 CREATE SCHEMA profile_stream_rebuild;
@@ -1317,19 +1571,19 @@ DECLARE
 	index record;
 BEGIN
 	FOR original IN
-		SELECT c.oid, c.relname, c.relreplident, COALESCE(' WITH (' || pg_catalog.array_to_string(c.reloptions, ', ') || ')', '') AS options
-		FROM pg_catalog.pg_class c
-		WHERE c.relnamespace OPERATOR(pg_catalog.=) 'profile_stream'::pg_catalog.regnamespace
+		SELECT c.oid, n.nspname, c.relname, c.relreplident, COALESCE(' WITH (' || pg_catalog.array_to_string(c.reloptions, ', ') || ')', '') AS options
+		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+		WHERE n.nspname OPERATOR(pg_catalog.=) ANY (ARRAY['profile_stream', 'profile_stream_internal']::name[]) AND c.relkind OPERATOR(pg_catalog.=) 'r'
 			AND c.relname OPERATOR(pg_catalog.=) ANY (ARRAY['stream_offsets', 'stream_status', 'stream_gaps',
 				'materialized_profiles', 'window_chunks', 'event_ids', 'dead_letters']::name[])
 	LOOP
-		EXECUTE pg_catalog.format('CREATE TABLE profile_stream_rebuild.%1$I (LIKE profile_stream.%1$I INCLUDING ALL)%2$s',
-			original.relname, original.options);
+		EXECUTE pg_catalog.format('CREATE TABLE profile_stream_rebuild.%1$I (LIKE %3$I.%1$I INCLUDING ALL)%2$s',
+			original.relname, original.options, original.nspname);
 		IF original.relreplident OPERATOR(pg_catalog.=) 'f' THEN
 			EXECUTE pg_catalog.format('ALTER TABLE profile_stream_rebuild.%I REPLICA IDENTITY FULL', original.relname);
 		END IF;
 		EXECUTE pg_catalog.format('COMMENT ON TABLE profile_stream_rebuild.%1$I IS %2$L', original.relname,
-			pg_catalog.concat('Shadow of profile_stream.', original.relname, ', for a rebuild'));
+			pg_catalog.concat('Shadow of ', original.nspname, '.', original.relname, ', for a rebuild'));
 		-- indexes have the names that they have there: they are looked up by name
 		FOR index IN
 			SELECT a.relname AS wanted, b.relname AS found
@@ -1353,7 +1607,7 @@ COMMENT ON FUNCTION profile_stream_rebuild.window_value(text, bytea, text, times
 
 CREATE FUNCTION profile_stream_rebuild.metric_values(customer_id text, window_state bytea, as_of timestamptz) RETURNS jsonb
 	AS 'MODULE_PATHNAME', 'ps_shadow_metric_values' LANGUAGE c STRICT STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION profile_stream_rebuild.metric_values(text, bytea, timestamptz) IS 'profile_stream.metric_values() of a profile of the shadow';
+COMMENT ON FUNCTION profile_stream_rebuild.metric_values(text, bytea, timestamptz) IS 'profile_stream_internal.metric_values() of a profile of the shadow';
 
 CREATE FUNCTION rebuild(name text, allow_missing boolean DEFAULT false) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_rebuild_start' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
@@ -1388,11 +1642,11 @@ CREATE VIEW stat_rebuilds WITH (security_invoker = true) AS
 			pg_catalog.min(o.error) FILTER (WHERE o.state = 'offset_lost') AS lost, pg_catalog.min(o.error) FILTER (WHERE o.state = 'running') AS refused
 		FROM profile_stream_rebuild.stream_offsets o GROUP BY o.stream_id
 	), running AS (
-		SELECT l.stream_id - 2147483648 AS stream_id, l.pid FROM profile_stream.stream_leases l WHERE l.worker = 0
+		SELECT l.stream_id - 2147483648 AS stream_id, l.pid FROM profile_stream_internal.stream_leases l WHERE l.worker = 0
 	), speed AS (
 		SELECT b.stream_id, (p.done - b.resumed_done)::numeric
 			/ NULLIF(EXTRACT(epoch FROM p.committed_at - b.resumed_at), 0::numeric) AS rate
-		FROM profile_stream.stream_rebuilds b JOIN progress p ON p.stream_id = b.stream_id
+		FROM profile_stream_internal.stream_rebuilds b JOIN progress p ON p.stream_id = b.stream_id
 		WHERE p.committed_at > b.resumed_at
 	)
 	SELECT s.name AS stream,
@@ -1410,20 +1664,33 @@ CREATE VIEW stat_rebuilds WITH (security_invoker = true) AS
 		CASE WHEN p.lost IS NOT NULL THEN 'cancel_rebuild(), then rebuild(name, allow_missing => true) goes on from what is left.'
 			WHEN t.enabled AND r.pid IS NULL AND t.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
 			ELSE t.hint END AS hint
-	FROM profile_stream.stream_rebuilds b
+	FROM profile_stream_internal.stream_rebuilds b
 		JOIN profile_stream.streams s ON s.stream_id = b.stream_id
 		JOIN profile_stream_rebuild.stream_status t ON t.stream_id = b.stream_id
 		LEFT JOIN progress p ON p.stream_id = b.stream_id
 		LEFT JOIN speed v ON v.stream_id = b.stream_id
 		LEFT JOIN running r ON r.stream_id = b.stream_id
-		LEFT JOIN profile_stream.process_waits() w ON w.pid = r.pid
+		LEFT JOIN profile_stream_internal.process_waits() w ON w.pid = r.pid
 	WHERE b.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
 COMMENT ON VIEW stat_rebuilds IS 'The rebuild under way: state, progress, rate and estimated end';
+COMMENT ON COLUMN stat_rebuilds.stream IS 'Name of the stream that is rebuilt';
+COMMENT ON COLUMN stat_rebuilds.state IS 'What the rebuild does: see the states of a rebuild in the reference';
+COMMENT ON COLUMN stat_rebuilds.events_done IS 'Offsets that are done, from where the stream began';
+COMMENT ON COLUMN stat_rebuilds.events_total IS 'Offsets from where the stream began to the end of the topic; NULL: not known yet';
+COMMENT ON COLUMN stat_rebuilds.events_per_second IS 'Rate since its worker last started; NULL: nothing was done since';
+COMMENT ON COLUMN stat_rebuilds.estimated_end IS 'When it will have reached the end of the topic at that rate; NULL while it is not running';
+COMMENT ON COLUMN stat_rebuilds.started_at IS 'When rebuild() started it';
+COMMENT ON COLUMN stat_rebuilds.allow_missing IS 'Whether it goes on although the topic has lost its beginning';
+COMMENT ON COLUMN stat_rebuilds.worker_pid IS 'Process that rebuilds; NULL: none runs';
+COMMENT ON COLUMN stat_rebuilds.error IS 'Why it does not go on; NULL: it does';
+COMMENT ON COLUMN stat_rebuilds.hint IS 'What to do about the error; NULL: nothing is known';
 
--- section: scores and segments (api/scores.c, api/segments.c)
+-- =====================================================================================================================
+-- 17. Scores (api/scores.c)
+-- =====================================================================================================================
 
 -- no row: the defaults. A row that the script made would collide with the one that a dump restores.
-CREATE TABLE score_settings (
+CREATE TABLE profile_stream_internal.score_settings (
 	is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
 	new_days double precision NOT NULL DEFAULT 30 CHECK (new_days >= 0::float8),
 	active_days double precision NOT NULL DEFAULT 30 CHECK (active_days >= 0::float8),
@@ -1441,17 +1708,48 @@ CREATE TABLE score_settings (
 	monthly_retention double precision NOT NULL DEFAULT 0.95 CHECK (monthly_retention >= 0::float8 AND monthly_retention < 1::float8),
 	monthly_discount double precision NOT NULL DEFAULT 0.01 CHECK (monthly_discount BETWEEN 0::float8 AND 1::float8)
 );
-SELECT pg_catalog.pg_extension_config_dump('score_settings', '');
-COMMENT ON TABLE score_settings IS 'What default_scores() counts with, where it is not to be the defaults: one row at most';
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.score_settings', '');
+COMMENT ON TABLE profile_stream_internal.score_settings IS 'What default_scores() counts with, where it is not to be the defaults: one row at most';
+COMMENT ON COLUMN profile_stream_internal.score_settings.is_only IS 'Always true: the table has one row at most';
+COMMENT ON COLUMN profile_stream_internal.score_settings.new_days IS 'A customer whose first event is at most so many days ago is in segment new';
+COMMENT ON COLUMN profile_stream_internal.score_settings.active_days IS 'A customer without events for more than so many days is at_risk';
+COMMENT ON COLUMN profile_stream_internal.score_settings.dormant_days IS 'A customer without events for more than so many days is dormant';
+COMMENT ON COLUMN profile_stream_internal.score_settings.loyal_transactions IS 'A customer with so many transactions in 30 days is loyal';
+COMMENT ON COLUMN profile_stream_internal.score_settings.champion_transactions IS 'A champion has at least so many transactions in 30 days';
+COMMENT ON COLUMN profile_stream_internal.score_settings.champion_value IS 'A champion''s transactions in 30 days are worth at least so much';
+COMMENT ON COLUMN profile_stream_internal.score_settings.at_risk_churn IS 'From this churn risk on, 0 to 1, a customer is at_risk';
+COMMENT ON COLUMN profile_stream_internal.score_settings.half_gaps IS 'After a silence of so many of the customer''s usual gaps between events the risk of churn is one half';
+COMMENT ON COLUMN profile_stream_internal.score_settings.least_gap_days IS 'Shortest gap between events that counts, in days';
+COMMENT ON COLUMN profile_stream_internal.score_settings.default_gap_days IS 'Gap that counts for customers with less than 3 events, in days';
+COMMENT ON COLUMN profile_stream_internal.score_settings.ticket_risk IS 'Risk that each support ticket of the last 90 days adds, 0 to 1';
+COMMENT ON COLUMN profile_stream_internal.score_settings.trend_risk IS 'Risk when transactions have ceased, 0 to 1; in part when they have become fewer';
+COMMENT ON COLUMN profile_stream_internal.score_settings.margin IS 'Share of the transactions'' value that is profit, 0 to 1';
+COMMENT ON COLUMN profile_stream_internal.score_settings.monthly_retention IS 'Share of customers who stay from one month to the next, 0 to below 1';
+COMMENT ON COLUMN profile_stream_internal.score_settings.monthly_discount IS 'By how much money is worth less a month later, 0 to 1';
 
-CREATE VIEW score_parameters WITH (security_invoker = true) AS
+CREATE VIEW profile_stream_internal.score_parameters WITH (security_invoker = true) AS
 	SELECT s.new_days, s.active_days, s.dormant_days, s.loyal_transactions, s.champion_transactions, s.champion_value, s.at_risk_churn,
 		s.half_gaps, s.least_gap_days, s.default_gap_days, s.ticket_risk, s.trend_risk, s.margin, s.monthly_retention, s.monthly_discount
-	FROM profile_stream.score_settings s
+	FROM profile_stream_internal.score_settings s
 	UNION ALL
 	SELECT 30, 30, 90, 4, 8, 1000, 0.7, 4, 1, 30, 0.1, 0.3, 0.2, 0.95, 0.01
-	WHERE NOT EXISTS (SELECT FROM profile_stream.score_settings);
-COMMENT ON VIEW score_parameters IS 'What default_scores() counts with: the row of score_settings, or the defaults';
+	WHERE NOT EXISTS (SELECT FROM profile_stream_internal.score_settings);
+COMMENT ON VIEW profile_stream_internal.score_parameters IS 'What default_scores() counts with: the row of score_settings, or the defaults';
+COMMENT ON COLUMN profile_stream_internal.score_parameters.new_days IS 'A customer whose first event is at most so many days ago is in segment new';
+COMMENT ON COLUMN profile_stream_internal.score_parameters.active_days IS 'A customer without events for more than so many days is at_risk';
+COMMENT ON COLUMN profile_stream_internal.score_parameters.dormant_days IS 'A customer without events for more than so many days is dormant';
+COMMENT ON COLUMN profile_stream_internal.score_parameters.loyal_transactions IS 'A customer with so many transactions in 30 days is loyal';
+COMMENT ON COLUMN profile_stream_internal.score_parameters.champion_transactions IS 'A champion has at least so many transactions in 30 days';
+COMMENT ON COLUMN profile_stream_internal.score_parameters.champion_value IS 'A champion''s transactions in 30 days are worth at least so much';
+COMMENT ON COLUMN profile_stream_internal.score_parameters.at_risk_churn IS 'From this churn risk on, 0 to 1, a customer is at_risk';
+COMMENT ON COLUMN profile_stream_internal.score_parameters.half_gaps IS 'After a silence of so many of the customer''s usual gaps between events the risk of churn is one half';
+COMMENT ON COLUMN profile_stream_internal.score_parameters.least_gap_days IS 'Shortest gap between events that counts, in days';
+COMMENT ON COLUMN profile_stream_internal.score_parameters.default_gap_days IS 'Gap that counts for customers with less than 3 events, in days';
+COMMENT ON COLUMN profile_stream_internal.score_parameters.ticket_risk IS 'Risk that each support ticket of the last 90 days adds, 0 to 1';
+COMMENT ON COLUMN profile_stream_internal.score_parameters.trend_risk IS 'Risk when transactions have ceased, 0 to 1; in part when they have become fewer';
+COMMENT ON COLUMN profile_stream_internal.score_parameters.margin IS 'Share of the transactions'' value that is profit, 0 to 1';
+COMMENT ON COLUMN profile_stream_internal.score_parameters.monthly_retention IS 'Share of customers who stay from one month to the next, 0 to below 1';
+COMMENT ON COLUMN profile_stream_internal.score_parameters.monthly_discount IS 'By how much money is worth less a month later, 0 to 1';
 
 CREATE FUNCTION set_score_settings(new_days double precision DEFAULT NULL, active_days double precision DEFAULT NULL, dormant_days double precision DEFAULT NULL,
 	loyal_transactions double precision DEFAULT NULL, champion_transactions double precision DEFAULT NULL, champion_value numeric DEFAULT NULL,
@@ -1460,7 +1758,7 @@ CREATE FUNCTION set_score_settings(new_days double precision DEFAULT NULL, activ
 	margin double precision DEFAULT NULL, monthly_retention double precision DEFAULT NULL, monthly_discount double precision DEFAULT NULL) RETURNS void
 	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
-		INSERT INTO profile_stream.score_settings (
+		INSERT INTO profile_stream_internal.score_settings (
 				new_days, active_days, dormant_days, loyal_transactions, champion_transactions, champion_value, at_risk_churn, half_gaps,
 				least_gap_days, default_gap_days, ticket_risk, trend_risk, margin, monthly_retention, monthly_discount)
 			SELECT COALESCE(set_score_settings.new_days, p.new_days), COALESCE(set_score_settings.active_days, p.active_days),
@@ -1471,7 +1769,7 @@ CREATE FUNCTION set_score_settings(new_days double precision DEFAULT NULL, activ
 				COALESCE(set_score_settings.default_gap_days, p.default_gap_days), COALESCE(set_score_settings.ticket_risk, p.ticket_risk),
 				COALESCE(set_score_settings.trend_risk, p.trend_risk), COALESCE(set_score_settings.margin, p.margin),
 				COALESCE(set_score_settings.monthly_retention, p.monthly_retention), COALESCE(set_score_settings.monthly_discount, p.monthly_discount)
-			FROM profile_stream.score_parameters p
+			FROM profile_stream_internal.score_parameters p
 			ON CONFLICT (is_only) DO UPDATE SET (
 				new_days, active_days, dormant_days, loyal_transactions, champion_transactions, champion_value, at_risk_churn, half_gaps,
 				least_gap_days, default_gap_days, ticket_risk, trend_risk, margin, monthly_retention, monthly_discount)
@@ -1484,7 +1782,7 @@ COMMENT ON FUNCTION set_score_settings IS 'Set what default_scores() counts with
 CREATE FUNCTION reset_score_settings() RETURNS void
 	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
-		DELETE FROM profile_stream.score_settings;
+		DELETE FROM profile_stream_internal.score_settings;
 	END;
 COMMENT ON FUNCTION reset_score_settings() IS 'Let default_scores() count with the defaults again';
 
@@ -1503,7 +1801,7 @@ CREATE FUNCTION default_scores(profile materialized_profiles, as_of timestamptz,
 			c.churn,
 			pg_catalog.round(GREATEST(c.monetary, 0) * (s.margin * (1::float8 - c.churn)
 				* s.monthly_retention / (1::float8 + s.monthly_discount - s.monthly_retention))::numeric, 2)
-		FROM profile_stream.score_parameters s
+		FROM profile_stream_internal.score_parameters s
 			CROSS JOIN LATERAL (
 				SELECT GREATEST(pg_catalog.date_part('epoch', default_scores.as_of - (profile).watermark) / 86400::float8, 0) AS silent_days,
 					GREATEST(pg_catalog.date_part('epoch', default_scores.as_of - (profile).first_event_at) / 86400::float8, 0) AS age_days,
@@ -1530,24 +1828,28 @@ CREATE FUNCTION default_scores(profile materialized_profiles, as_of timestamptz,
 	END;
 COMMENT ON FUNCTION default_scores(materialized_profiles, timestamptz) IS 'Segment, churn risk and lifetime value of a profile as of a moment, as refresh_scores() computes them without a function of yours';
 
-CREATE TABLE score_function (
+CREATE TABLE profile_stream_internal.score_function (
 	is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
 	function text NOT NULL,
 	owner regrole NOT NULL,
 	set_at timestamptz NOT NULL
 );
-CREATE TRIGGER written BEFORE INSERT OR UPDATE OR DELETE ON score_function
-	FOR EACH ROW EXECUTE FUNCTION definition_written('score_function', 'is_only');
-ALTER TABLE score_function ENABLE ALWAYS TRIGGER written;
-SELECT pg_catalog.pg_extension_config_dump('score_function', '');
-COMMENT ON TABLE score_function IS 'The function that set_score_function() set, and with whose rights it runs; no row: default_scores() alone';
+CREATE TRIGGER written BEFORE INSERT OR UPDATE OR DELETE ON profile_stream_internal.score_function
+	FOR EACH ROW EXECUTE FUNCTION profile_stream_internal.definition_written('score_function', 'is_only');
+ALTER TABLE profile_stream_internal.score_function ENABLE ALWAYS TRIGGER written;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.score_function', '');
+COMMENT ON TABLE profile_stream_internal.score_function IS 'The function that set_score_function() set, and with whose rights it runs; no row: default_scores() alone';
+COMMENT ON COLUMN profile_stream_internal.score_function.is_only IS 'Always true: the table has one row at most';
+COMMENT ON COLUMN profile_stream_internal.score_function.function IS 'The function by schema, name and argument types';
+COMMENT ON COLUMN profile_stream_internal.score_function.owner IS 'Role that called set_score_function(), with whose rights the function runs';
+COMMENT ON COLUMN profile_stream_internal.score_function.set_at IS 'When it was set';
 
 CREATE FUNCTION set_score_function(function regprocedure) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_set_score_function' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION set_score_function(regprocedure) IS 'Let a function(profile jsonb) of jsonb say segment, churnRiskScore and lifetimeValue, with the rights of the caller of this; NULL: the defaults again';
 
 -- Not dumped: the next refresh goes on from scored_at.
-CREATE TABLE score_refresh (
+CREATE TABLE profile_stream_internal.score_refresh (
 	is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
 	state text COLLATE "C" NOT NULL CHECK (state IN ('running', 'done', 'failed')),
 	started_at timestamptz NOT NULL,
@@ -1566,7 +1868,24 @@ CREATE TABLE score_refresh (
 	error text,
 	error_at timestamptz
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE score_refresh IS 'How far the last refresh of scores has come';
+COMMENT ON TABLE profile_stream_internal.score_refresh IS 'How far the last refresh of scores has come';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.is_only IS 'Always true: the table has one row at most';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.state IS 'running, done or failed';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.started_at IS 'When the refresh began';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.finished_at IS 'When it ended; NULL: it has not';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.pid IS 'Process that runs or ran it';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.profiles_total IS 'Number of profiles, as the planner estimates it';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.profiles_done IS 'Profiles that are done';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.profiles_changed IS 'Profiles of which a score changed';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.segment_changes IS 'Profiles whose segment changed';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.profiles_failed IS 'Profiles whose scores could not be computed or written';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.profiles_skipped IS 'Profiles that other sessions locked or changed meanwhile; the next refresh takes them';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.notifications_skipped IS 'Notifications that were not sent because the queue of the server was full';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.batch_ms IS 'How long the last batch took, in milliseconds; NULL: none yet';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.lock_ms IS 'Longest time that a batch held locks of customers, in milliseconds';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.committed_at IS 'When the last batch was committed';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.error IS 'Last error; NULL: none';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.error_at IS 'When it came; NULL: none did';
 
 CREATE VIEW stat_score_refresh WITH (security_invoker = true) AS
 	SELECT CASE WHEN r.state = 'running' AND l.pid IS NULL THEN 'interrupted'
@@ -1576,22 +1895,37 @@ CREATE VIEW stat_score_refresh WITH (security_invoker = true) AS
 		pg_catalog.round((r.profiles_done::float8 / NULLIF(pg_catalog.date_part('epoch', r.committed_at - r.started_at), 0::float8))::numeric, 1) AS profiles_per_second,
 		r.batch_ms * '1 ms'::interval AS last_batch, r.lock_ms * '1 ms'::interval AS longest_lock,
 		CASE WHEN r.state = 'running' THEN COALESCE(w.waits_for, r.error) ELSE r.error END AS error, r.error_at
-	FROM profile_stream.score_refresh r LEFT JOIN pg_catalog.pg_locks l
+	FROM profile_stream_internal.score_refresh r LEFT JOIN pg_catalog.pg_locks l
 		ON l.locktype = 'advisory' AND l.objsubid = 3 AND l.classid = 0::oid AND l.objid = 1::oid AND l.mode = 'ExclusiveLock' AND l.granted
 		AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
-		LEFT JOIN profile_stream.process_waits() w ON w.pid = l.pid;
+		LEFT JOIN profile_stream_internal.process_waits() w ON w.pid = l.pid;
 COMMENT ON VIEW stat_score_refresh IS 'State and progress of the refresh of scores that runs, or ran last';
+COMMENT ON COLUMN stat_score_refresh.state IS 'running, waiting, done, failed, or interrupted when its process is gone';
+COMMENT ON COLUMN stat_score_refresh.started_at IS 'When the refresh began';
+COMMENT ON COLUMN stat_score_refresh.finished_at IS 'When it ended; NULL: it has not';
+COMMENT ON COLUMN stat_score_refresh.pid IS 'Process that runs it; NULL: none does';
+COMMENT ON COLUMN stat_score_refresh.profiles_total IS 'Number of profiles, as the planner estimates it';
+COMMENT ON COLUMN stat_score_refresh.profiles_done IS 'Profiles that are done';
+COMMENT ON COLUMN stat_score_refresh.profiles_changed IS 'Profiles of which a score changed';
+COMMENT ON COLUMN stat_score_refresh.segment_changes IS 'Profiles whose segment changed';
+COMMENT ON COLUMN stat_score_refresh.profiles_failed IS 'Profiles whose scores could not be computed or written';
+COMMENT ON COLUMN stat_score_refresh.profiles_skipped IS 'Profiles that other sessions locked or changed meanwhile; the next refresh takes them';
+COMMENT ON COLUMN stat_score_refresh.notifications_skipped IS 'Notifications that were not sent because the queue of the server was full';
+COMMENT ON COLUMN stat_score_refresh.profiles_per_second IS 'Profiles done per second, until the last commit; NULL before the first one';
+COMMENT ON COLUMN stat_score_refresh.last_batch IS 'How long the last batch took; NULL: none yet';
+COMMENT ON COLUMN stat_score_refresh.longest_lock IS 'Longest time that a batch held locks of customers';
+COMMENT ON COLUMN stat_score_refresh.error IS 'What the refresh waits for, or the last error; NULL: nothing';
+COMMENT ON COLUMN stat_score_refresh.error_at IS 'When the last error came; NULL: none did';
 
 CREATE PROCEDURE refresh_scores(stale_after interval DEFAULT '1 day', batch int DEFAULT 1000, as_of timestamptz DEFAULT NULL)
 	AS 'MODULE_PATHNAME', 'ps_refresh_scores' LANGUAGE c;
 COMMENT ON PROCEDURE refresh_scores(interval, int, timestamptz) IS 'Compute segment, churn risk and lifetime value of profiles that were not scored since, a batch a transaction';
 
-CREATE VIEW segment_profiles WITH (security_invoker = true) AS
-	SELECT p.*, m.attributes, m.event_counts, m.first_event_at, m.scored_at
-	FROM profile_stream.profiles p JOIN profile_stream.materialized_profiles m ON m.customer_id = p.customer_id;
-COMMENT ON VIEW segment_profiles IS 'What predicates of segments are conditions on: profiles, with attributes and counts of events';
+-- =====================================================================================================================
+-- 18. Segments (api/scores.c)
+-- =====================================================================================================================
 
-CREATE TABLE segments (
+CREATE TABLE profile_stream_internal.segments (
 	name text COLLATE "C" PRIMARY KEY,
 	predicate text NOT NULL,
 	owner regrole NOT NULL,
@@ -1601,14 +1935,22 @@ CREATE TABLE segments (
 	error_at timestamptz,
 	failing_since timestamptz
 );
-CREATE TRIGGER written BEFORE INSERT OR UPDATE OF name, predicate, owner OR DELETE ON segments
-	FOR EACH ROW EXECUTE FUNCTION definition_written('segment', 'name');
-ALTER TABLE segments ENABLE ALWAYS TRIGGER written;
-SELECT pg_catalog.pg_extension_config_dump('segments', '');
-COMMENT ON TABLE segments IS 'Segments by rule: the predicate, and with whose rights it is evaluated; when that was last done, and what went wrong';
+CREATE TRIGGER written BEFORE INSERT OR UPDATE OF name, predicate, owner OR DELETE ON profile_stream_internal.segments
+	FOR EACH ROW EXECUTE FUNCTION profile_stream_internal.definition_written('segment', 'name');
+ALTER TABLE profile_stream_internal.segments ENABLE ALWAYS TRIGGER written;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.segments', '');
+COMMENT ON TABLE profile_stream_internal.segments IS 'Segments by rule: the predicate, and with whose rights it is evaluated; when that was last done, and what went wrong';
+COMMENT ON COLUMN profile_stream_internal.segments.name IS 'Name of the segment';
+COMMENT ON COLUMN profile_stream_internal.segments.predicate IS 'Condition on the view profiles that members fulfil';
+COMMENT ON COLUMN profile_stream_internal.segments.owner IS 'Role with whose rights the condition is evaluated';
+COMMENT ON COLUMN profile_stream_internal.segments.created_at IS 'When the segment was created';
+COMMENT ON COLUMN profile_stream_internal.segments.refreshed_at IS 'When its members were last brought up to date; NULL: not yet';
+COMMENT ON COLUMN profile_stream_internal.segments.error IS 'Why the last refresh of the segment failed; NULL: it did not';
+COMMENT ON COLUMN profile_stream_internal.segments.error_at IS 'When that failed; NULL: it did not';
+COMMENT ON COLUMN profile_stream_internal.segments.failing_since IS 'When the first of the failures in a row came; NULL: the last refresh succeeded';
 
 CREATE TABLE segment_members (
-	segment text COLLATE "C" NOT NULL REFERENCES segments ON DELETE CASCADE,
+	segment text COLLATE "C" NOT NULL REFERENCES profile_stream_internal.segments ON DELETE CASCADE,
 	customer_id text COLLATE "C" NOT NULL,
 	entered_at timestamptz NOT NULL,
 	PRIMARY KEY (segment, customer_id)
@@ -1616,6 +1958,9 @@ CREATE TABLE segment_members (
 CREATE INDEX segment_members_customer ON segment_members (customer_id);
 SELECT pg_catalog.pg_extension_config_dump('segment_members', '');
 COMMENT ON TABLE segment_members IS 'Who is in a segment by rule, as of its last refresh';
+COMMENT ON COLUMN segment_members.segment IS 'Name of the segment';
+COMMENT ON COLUMN segment_members.customer_id IS 'Customer who is in it';
+COMMENT ON COLUMN segment_members.entered_at IS 'When a refresh found the customer in it first';
 
 CREATE TABLE segment_changes (
 	change_id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
@@ -1630,10 +1975,16 @@ CREATE INDEX segment_changes_changed_at ON segment_changes (changed_at);
 SELECT pg_catalog.pg_extension_config_dump('segment_changes', '');
 SELECT pg_catalog.pg_extension_config_dump('segment_changes_change_id_seq', '');
 COMMENT ON TABLE segment_changes IS 'Changes of segments: of the scored one (kind score), or that a customer entered (from null) or left (to null) one by rule (kind rule)';
+COMMENT ON COLUMN segment_changes.change_id IS 'Number of the change, ascending';
+COMMENT ON COLUMN segment_changes.customer_id IS 'Customer whose segment changed';
+COMMENT ON COLUMN segment_changes.kind IS 'score: the segment of the profile; rule: a segment of create_segment()';
+COMMENT ON COLUMN segment_changes.from_segment IS 'Segment that the customer left; NULL: entered one by rule';
+COMMENT ON COLUMN segment_changes.to_segment IS 'Segment that the customer entered; NULL: left one by rule';
+COMMENT ON COLUMN segment_changes.changed_at IS 'When the refresh found it';
 
 CREATE FUNCTION create_segment(name text, predicate text) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_create_segment' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION create_segment(text, text) IS 'Create a segment of the customers for whom a condition on the view segment_profiles is true; it is evaluated with the caller''s rights';
+COMMENT ON FUNCTION create_segment(text, text) IS 'Create a segment of the customers for whom a condition on the view profiles is true; it is evaluated with the caller''s rights';
 
 CREATE FUNCTION drop_segment(name text) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_drop_segment' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
@@ -1647,29 +1998,38 @@ CREATE PROCEDURE refresh_segments(name text DEFAULT NULL, batch int DEFAULT 1000
 	AS 'MODULE_PATHNAME', 'ps_refresh_segments' LANGUAGE c;
 COMMENT ON PROCEDURE refresh_segments(text, int) IS 'Evaluate segments by rule, one or all, a batch of profiles a transaction, and announce who entered and left';
 
--- section: code of users (api/confirm.c)
+-- =====================================================================================================================
+-- 19. Code of users and other definitions (api/confirm.c)
+-- =====================================================================================================================
 
-CREATE FUNCTION code_state(function text, owner oid, confirmed boolean) RETURNS text
+CREATE FUNCTION profile_stream_internal.code_state(function text, owner oid, confirmed boolean) RETURNS text
 	AS 'MODULE_PATHNAME', 'ps_code_state' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION code_state(text, oid, boolean) IS 'Whether code of a user can run: ok, unconfirmed, no_owner, no_function or other_owner; function null: an expression';
+COMMENT ON FUNCTION profile_stream_internal.code_state(text, oid, boolean) IS 'Whether code of a user can run: ok, unconfirmed, no_owner, no_function or other_owner; function null: an expression';
 
-CREATE VIEW code_definitions WITH (security_invoker = true) AS
+CREATE VIEW profile_stream_internal.code_definitions WITH (security_invoker = true) AS
 	SELECT 'handler' AS kind, h.handler_id::text AS key, h.event_type AS name, h.function AS function, NULL AS predicate, h.owner::oid AS owner,
-		EXISTS (SELECT FROM profile_stream.confirmed_code c WHERE c.kind = 'handler' AND c.key = h.handler_id::text) AS confirmed
-	FROM profile_stream.event_handlers h
+		EXISTS (SELECT FROM profile_stream_internal.confirmed_code c WHERE c.kind = 'handler' AND c.key = h.handler_id::text) AS confirmed
+	FROM profile_stream_internal.event_handlers h
 	UNION ALL
 	SELECT 'upcaster', u.from_version::text || ':' || u.event_type, u.event_type, u.function, NULL, u.owner::oid,
-		EXISTS (SELECT FROM profile_stream.confirmed_code c WHERE c.kind = 'upcaster' AND c.key = u.from_version::text || ':' || u.event_type)
-	FROM profile_stream.event_upcasters u
+		EXISTS (SELECT FROM profile_stream_internal.confirmed_code c WHERE c.kind = 'upcaster' AND c.key = u.from_version::text || ':' || u.event_type)
+	FROM profile_stream_internal.event_upcasters u
 	UNION ALL
 	SELECT 'score_function', 't', f.function, f.function, NULL, f.owner::oid,
-		EXISTS (SELECT FROM profile_stream.confirmed_code c WHERE c.kind = 'score_function')
-	FROM profile_stream.score_function f
+		EXISTS (SELECT FROM profile_stream_internal.confirmed_code c WHERE c.kind = 'score_function')
+	FROM profile_stream_internal.score_function f
 	UNION ALL
 	SELECT 'segment', s.name, s.name, NULL, s.predicate, s.owner::oid,
-		EXISTS (SELECT FROM profile_stream.confirmed_code c WHERE c.kind = 'segment' AND c.key = s.name)
-	FROM profile_stream.segments s;
-COMMENT ON VIEW code_definitions IS 'What stat_code shows, with the keys of confirmed_code';
+		EXISTS (SELECT FROM profile_stream_internal.confirmed_code c WHERE c.kind = 'segment' AND c.key = s.name)
+	FROM profile_stream_internal.segments s;
+COMMENT ON VIEW profile_stream_internal.code_definitions IS 'What stat_code shows, with the keys of confirmed_code';
+COMMENT ON COLUMN profile_stream_internal.code_definitions.kind IS 'handler, upcaster, score_function or segment';
+COMMENT ON COLUMN profile_stream_internal.code_definitions.key IS 'Key of it in confirmed_code';
+COMMENT ON COLUMN profile_stream_internal.code_definitions.name IS 'Event type, function or segment';
+COMMENT ON COLUMN profile_stream_internal.code_definitions.function IS 'The function by schema, name and argument types; NULL for a segment';
+COMMENT ON COLUMN profile_stream_internal.code_definitions.predicate IS 'Condition of a segment; NULL for others';
+COMMENT ON COLUMN profile_stream_internal.code_definitions.owner IS 'OID of the role with whose rights it runs';
+COMMENT ON COLUMN profile_stream_internal.code_definitions.confirmed IS 'Whether it is confirmed, so that it may run';
 
 CREATE VIEW stat_code WITH (security_invoker = true) AS
 	SELECT d.kind, d.name, COALESCE(d.function, d.predicate) AS code, pg_catalog.pg_get_userbyid(d.owner) AS owner, c.state,
@@ -1680,56 +2040,208 @@ CREATE VIEW stat_code WITH (security_invoker = true) AS
 				WHEN 'score_function' THEN 'Its role is gone. A superuser sets it anew with set_score_function().'
 				ELSE 'Its role is gone. The owner of the function registers it again.' END
 			WHEN 'other_owner' THEN 'The function belongs to another role now, which registers it again.'
-			WHEN 'no_function' THEN 'Create the function again, or take the entry away.' END AS hint
-	FROM profile_stream.code_definitions d
-		CROSS JOIN LATERAL (SELECT profile_stream.code_state(CASE WHEN d.kind <> 'score_function' THEN d.function END, d.owner, d.confirmed) AS state OFFSET 0) c;
-COMMENT ON VIEW stat_code IS 'Code of users that runs here: handlers, upcasters, the score function and segments; with whose rights, and why not';
+			WHEN 'no_function' THEN 'Create the function again, or take the entry away.' END AS hint,
+		s.created_at, s.refreshed_at, s.error, s.error_at, s.failing_since
+	FROM profile_stream_internal.code_definitions d
+		LEFT JOIN profile_stream_internal.segments s ON d.kind = 'segment' AND s.name = d.key
+		CROSS JOIN LATERAL (SELECT profile_stream_internal.code_state(CASE WHEN d.kind <> 'score_function' THEN d.function END, d.owner, d.confirmed) AS state OFFSET 0) c;
+COMMENT ON VIEW stat_code IS 'Code of users that runs here: handlers, upcasters, the score function and segments; with whose rights, and why not; and how the last refresh of each segment ended';
+COMMENT ON COLUMN stat_code.kind IS 'handler, upcaster, score_function or segment';
+COMMENT ON COLUMN stat_code.name IS 'Event type, function or segment';
+COMMENT ON COLUMN stat_code.code IS 'The function, or the condition of a segment';
+COMMENT ON COLUMN stat_code.owner IS 'Role with whose rights it runs';
+COMMENT ON COLUMN stat_code.state IS 'ok, unconfirmed, no_owner, other_owner or no_function; only what is ok runs';
+COMMENT ON COLUMN stat_code.hint IS 'What to do about the state; NULL: it is ok';
+COMMENT ON COLUMN stat_code.created_at IS 'When a segment was created; NULL for others';
+COMMENT ON COLUMN stat_code.refreshed_at IS 'When the members of a segment were last brought up to date; NULL: not yet, or no segment';
+COMMENT ON COLUMN stat_code.error IS 'Why the last refresh of a segment failed; NULL: it did not, or no segment';
+COMMENT ON COLUMN stat_code.error_at IS 'When that failed; NULL: it did not, or no segment';
+COMMENT ON COLUMN stat_code.failing_since IS 'When the first of a segment''s failures in a row came; NULL: the last refresh succeeded, or no segment';
 
 CREATE FUNCTION confirm_code(kind text DEFAULT NULL, name text DEFAULT NULL) RETURNS int
 	AS 'MODULE_PATHNAME', 'ps_confirm_code' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION confirm_code(text, text) IS 'Let code run that came by a restore or a subscription, as far as the caller has its owner''s rights: all, or of a kind and a name as in stat_code; returns how many';
 
--- section: erasure and export (api/erasure.c)
+CREATE VIEW definitions WITH (security_invoker = true) AS
+	SELECT 'attribute' AS kind, m.event_type, m.attribute AS name,
+		pg_catalog.jsonb_build_object('path', m.path, 'operation', m.operation, 'type', m.type, 'max_items', m.max_items) AS definition
+	FROM profile_stream_internal.attribute_maps m
+	UNION ALL
+	SELECT 'metric', s.event_type, m.name, pg_catalog.jsonb_build_object('window', m."window", 'value_path', s.value_path, 'aggregate', m.aggregate,
+		'filter_path', s.filter_path, 'filter_value', s.filter_value)
+	FROM profile_stream_internal.metrics m JOIN profile_stream_internal.metric_series s ON s.series_id = m.series_id
+	UNION ALL
+	SELECT 'handler', h.event_type, h.function, pg_catalog.jsonb_build_object('priority', h.priority, 'owner', h.owner)
+	FROM profile_stream_internal.event_handlers h
+	UNION ALL
+	SELECT 'upcaster', u.event_type, u.function, pg_catalog.jsonb_build_object('from_version', u.from_version, 'owner', u.owner)
+	FROM profile_stream_internal.event_upcasters u
+	UNION ALL
+	SELECT 'score_settings', NULL, NULL, pg_catalog.to_jsonb(p) FROM profile_stream_internal.score_parameters p;
+COMMENT ON VIEW definitions IS 'What users registered: attribute maps, metrics, handlers and upcasters of event types, and the settings of scores that are in force';
+COMMENT ON COLUMN definitions.kind IS 'What it is: attribute, metric, handler, upcaster, or score_settings';
+COMMENT ON COLUMN definitions.event_type IS 'Event type that it is for; NULL for score_settings';
+COMMENT ON COLUMN definitions.name IS 'Name of the attribute or metric, or the function; NULL for score_settings';
+COMMENT ON COLUMN definitions.definition IS 'The arguments with which it was registered, as an object; for score_settings the settings in force';
+
+-- =====================================================================================================================
+-- 20. Views for BI
+-- =====================================================================================================================
+
+CREATE FUNCTION attribute_time(value text) RETURNS timestamptz
+	AS 'MODULE_PATHNAME', 'ps_attribute_time' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION attribute_time(text) IS 'Attribute of type timestamptz as a timestamp; NULL for what is none';
+
+CREATE FUNCTION create_profile_view(view_name text, attributes text[] DEFAULT '{}', metrics text[] DEFAULT '{}') RETURNS void
+	LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	mark CONSTANT text := 'Profiles with attributes and metrics; profile_stream.create_profile_view() makes it again';
+	parts text[] := parse_ident(create_profile_view.view_name);
+	target text;
+	existing record;
+	kinds text[] := '{}';
+	names text[] := '{}';
+	wanted text;
+	kind text;
+	columns text;
+	statement text;
+	privilege record;
+BEGIN
+	IF cardinality(parts) > 2 THEN
+		RAISE EXCEPTION 'view_name must be a name, or a schema and a name' USING ERRCODE = 'invalid_name',
+			HINT = 'Without a schema the view is made in schema public.';
+	END IF;
+	target := CASE cardinality(parts) WHEN 1 THEN format('public.%I', parts[1]) ELSE format('%I.%I', parts[1], parts[2]) END;
+	SELECT c.oid, c.relkind, c.relacl, c.relowner, obj_description(c.oid, 'pg_class') AS comment INTO existing
+		FROM pg_class c WHERE c.oid = to_regclass(target);
+	IF FOUND AND (existing.relkind <> 'v' OR existing.comment IS DISTINCT FROM mark) THEN
+		RAISE EXCEPTION '% exists and is not a view of create_profile_view()', target USING ERRCODE = 'duplicate_table',
+			HINT = 'Give the view another name.';
+	END IF;
+	FOREACH wanted IN ARRAY create_profile_view.attributes LOOP
+		SELECT CASE WHEN m.operation = 'append_unique' THEN 'jsonb' ELSE m.type END INTO kind
+			FROM profile_stream.definitions d, jsonb_to_record(d.definition) AS m(type text, operation text)
+			WHERE d.kind = 'attribute' AND d.name = wanted LIMIT 1;
+		IF NOT FOUND THEN
+			kind := substring(wanted FROM '. (text|numeric|boolean|timestamptz|jsonb)$');
+			IF kind IS NULL THEN
+				RAISE EXCEPTION 'attribute "%" is not mapped', wanted USING ERRCODE = 'undefined_object',
+					HINT = 'The view definitions lists those that are. What handlers set is named with its type: "tier text".';
+			END IF;
+			wanted := left(wanted, -length(kind) - 1);
+		END IF;
+		-- what the table says does not become part of a statement
+		IF kind <> ALL (ARRAY['text', 'numeric', 'boolean', 'timestamptz', 'jsonb']) THEN
+			RAISE EXCEPTION 'attribute "%" has the unknown type "%"', wanted, kind USING ERRCODE = 'data_corrupted',
+				HINT = 'Somebody has written the table profile_stream_internal.attribute_maps: unmap_attribute() and map_attribute() mend it.';
+		END IF;
+		names := names || wanted;
+		kinds := kinds || kind;
+	END LOOP;
+	names := names || create_profile_view.metrics;
+	SELECT n INTO wanted FROM unnest(names) n
+		WHERE n IN (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = 'profile_stream.profiles'::regclass AND a.attnum > 0)
+			OR (SELECT count(*) FROM unnest(names) m WHERE m = n) > 1 LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'the view would have two columns "%"', wanted USING ERRCODE = 'duplicate_column',
+			HINT = 'It has all columns of the view profiles; attributes and metrics are beside them.';
+	END IF;
+
+	-- a column of profiles is one of the table, or a built-in metric
+	SELECT string_agg(CASE WHEN t.attname IS NOT NULL THEN format('p.%I', a.attname)
+			ELSE format('profile_stream.window_value(p.customer_id, p.window_state, %L, pg_catalog.now())::%s AS %I',
+				a.attname, format_type(a.atttypid, a.atttypmod), a.attname) END, ', ' ORDER BY a.attnum) INTO columns
+		FROM pg_attribute a LEFT JOIN pg_attribute t
+			ON t.attrelid = 'profile_stream.materialized_profiles'::regclass AND t.attname = a.attname AND NOT t.attisdropped
+		WHERE a.attrelid = 'profile_stream.profiles'::regclass AND a.attnum > 0;
+	-- a value that is not of the type is null
+	FOR i IN 1 .. cardinality(kinds) LOOP
+		columns := columns || ', ' || format(CASE kinds[i]
+			WHEN 'jsonb' THEN 'p.attributes -> %1$L'
+			WHEN 'text' THEN 'p.attributes ->> %1$L'
+			WHEN 'timestamptz' THEN 'profile_stream.attribute_time(p.attributes ->> %1$L)'
+			WHEN 'numeric' THEN 'CASE WHEN pg_catalog.jsonb_typeof(p.attributes -> %1$L) = ''number'' THEN (p.attributes -> %1$L)::pg_catalog.numeric END'
+			WHEN 'boolean' THEN 'CASE WHEN pg_catalog.jsonb_typeof(p.attributes -> %1$L) = ''boolean'' THEN (p.attributes -> %1$L)::pg_catalog.bool END'
+			END || ' AS %2$I', names[i], names[i]);
+	END LOOP;
+	FOREACH wanted IN ARRAY create_profile_view.metrics LOOP
+		SELECT d.definition ->> 'aggregate' INTO kind FROM profile_stream.definitions d WHERE d.kind = 'metric' AND d.name = wanted;
+		IF NOT FOUND THEN
+			RAISE EXCEPTION 'metric "%" does not exist', wanted USING ERRCODE = 'undefined_object',
+				HINT = 'create_metric() makes one; the view definitions lists those there are.';
+		END IF;
+		columns := columns || ', ' || format('profile_stream.window_value(p.customer_id, p.window_state, %L, pg_catalog.now())%s AS %I',
+			wanted, CASE WHEN kind IN ('count', 'distinct') THEN '::bigint' ELSE '' END, wanted);
+	END LOOP;
+
+	statement := format('VIEW %s WITH (security_invoker = true) AS SELECT %s FROM profile_stream.materialized_profiles p', target, columns);
+	BEGIN
+		EXECUTE 'CREATE OR REPLACE ' || statement;
+	EXCEPTION WHEN invalid_table_definition THEN
+		-- other columns than before: a new view, with the rights of the old one
+		EXECUTE format('DROP VIEW %s', target);
+		EXECUTE 'CREATE ' || statement;
+		FOR privilege IN SELECT a.privilege_type, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS grantee,
+				CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS options
+			FROM aclexplode(existing.relacl) a WHERE a.grantee <> existing.relowner LOOP
+			EXECUTE format('GRANT %s ON %s TO %s%s', privilege.privilege_type, target, privilege.grantee, privilege.options);
+		END LOOP;
+		IF pg_get_userbyid(existing.relowner) <> current_user THEN
+			EXECUTE format('ALTER VIEW %s OWNER TO %I', target, pg_get_userbyid(existing.relowner));
+		END IF;
+	END;
+	EXECUTE format('COMMENT ON VIEW %s IS %L', target, mark);
+END $$;
+COMMENT ON FUNCTION create_profile_view(text, text[], text[]) IS 'Make a view of profiles, or make it anew: the columns of the view profiles and typed ones for attributes and metrics, as of now()';
+
+-- =====================================================================================================================
+-- 21. Erasure and export (api/erasure.c)
+-- =====================================================================================================================
 
 -- one row at most, with an index for a statement that has no sequential scans
-CREATE TABLE blocking_salt (is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only), salt bytea NOT NULL);
-SELECT pg_catalog.pg_extension_config_dump('blocking_salt', '');
-COMMENT ON TABLE blocking_salt IS 'What the ids of blocked customers are hashed with: random, made when the first one is blocked';
+CREATE TABLE profile_stream_internal.blocking_salt (is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only), salt bytea NOT NULL);
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.blocking_salt', '');
+COMMENT ON TABLE profile_stream_internal.blocking_salt IS 'What the ids of blocked customers are hashed with: random, made when the first one is blocked';
+COMMENT ON COLUMN profile_stream_internal.blocking_salt.is_only IS 'Always true: the table has one row at most';
+COMMENT ON COLUMN profile_stream_internal.blocking_salt.salt IS 'Random bytes that ids of blocked customers are hashed with';
 
-CREATE TABLE blocked_customers (customer_hash bytea PRIMARY KEY, blocked_at timestamptz NOT NULL);
-SELECT pg_catalog.pg_extension_config_dump('blocked_customers', '');
-COMMENT ON TABLE blocked_customers IS 'Forgotten customers of whom nothing is taken any more: sha256(salt || id)';
+CREATE TABLE profile_stream_internal.blocked_customers (customer_hash bytea PRIMARY KEY, blocked_at timestamptz NOT NULL);
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.blocked_customers', '');
+COMMENT ON TABLE profile_stream_internal.blocked_customers IS 'Forgotten customers of whom nothing is taken any more: sha256(salt || id)';
+COMMENT ON COLUMN profile_stream_internal.blocked_customers.customer_hash IS 'sha256 of the salt and the customer''s id';
+COMMENT ON COLUMN profile_stream_internal.blocked_customers.blocked_at IS 'When the customer was blocked';
 
-CREATE FUNCTION contains_id(message bytea, customer_id text, in_strings boolean) RETURNS boolean
+CREATE FUNCTION profile_stream_internal.contains_id(message bytea, customer_id text, in_strings boolean) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'ps_contains_id' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
-COMMENT ON FUNCTION contains_id(bytea, text, boolean) IS 'Whether bytes name a customer, as a whole word, also in JSON escapes; in_strings: in strings of JSON only';
+COMMENT ON FUNCTION profile_stream_internal.contains_id(bytea, text, boolean) IS 'Whether bytes name a customer, as a whole word, also in JSON escapes; in_strings: in strings of JSON only';
 
-CREATE FUNCTION redact_id(message bytea, customer_id text, in_strings boolean) RETURNS bytea
+CREATE FUNCTION profile_stream_internal.redact_id(message bytea, customer_id text, in_strings boolean) RETURNS bytea
 	AS 'MODULE_PATHNAME', 'ps_redact_id' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
-COMMENT ON FUNCTION redact_id(bytea, text, boolean) IS 'Bytes with [erased] wherever contains_id() finds a customer';
+COMMENT ON FUNCTION profile_stream_internal.redact_id(bytea, text, boolean) IS 'Bytes with [erased] wherever contains_id() finds a customer';
 
-CREATE FUNCTION message_customer(value bytea) RETURNS text
+CREATE FUNCTION profile_stream_internal.message_customer(value bytea) RETURNS text
 	AS 'MODULE_PATHNAME', 'ps_message_customer' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
-COMMENT ON FUNCTION message_customer(bytea) IS 'Whose event a message value is, valid or not, as far as that can be told';
+COMMENT ON FUNCTION profile_stream_internal.message_customer(bytea) IS 'Whose event a message value is, valid or not, as far as that can be told';
 
-CREATE FUNCTION dead_letter_relation(letter dead_letters, customer_id text) RETURNS text
+CREATE FUNCTION profile_stream_internal.dead_letter_relation(letter profile_stream_internal.dead_letters, customer_id text) RETURNS text
 	LANGUAGE sql STABLE PARALLEL SAFE
 	RETURN CASE
 		WHEN (letter).customer_id = dead_letter_relation.customer_id
 			OR (letter).key = pg_catalog.convert_to(dead_letter_relation.customer_id, 'UTF8') THEN 'own'
-		WHEN (profile_stream.contains_id((letter).value, dead_letter_relation.customer_id, false)
-			OR profile_stream.contains_id((letter).key, dead_letter_relation.customer_id, false)
-			OR profile_stream.contains_id(pg_catalog.convert_to(pg_catalog.concat_ws(' ', (letter).headers, (letter).errors, (letter).event_id,
+		WHEN (profile_stream_internal.contains_id((letter).value, dead_letter_relation.customer_id, false)
+			OR profile_stream_internal.contains_id((letter).key, dead_letter_relation.customer_id, false)
+			OR profile_stream_internal.contains_id(pg_catalog.convert_to(pg_catalog.concat_ws(' ', (letter).headers, (letter).errors, (letter).event_id,
 				(letter).event_type), 'UTF8'), dead_letter_relation.customer_id, false)
 			OR pg_catalog.strpos((letter).headers::text,
 				pg_catalog.encode(pg_catalog.convert_to(dead_letter_relation.customer_id, 'UTF8'), 'hex')) > 0) IS NOT TRUE THEN NULL
-		WHEN COALESCE((letter).customer_id, (SELECT profile_stream.to_profile_event((letter).value, (letter).key, (letter).headers,
+		WHEN COALESCE((letter).customer_id, (SELECT profile_stream_internal.to_profile_event((letter).value, (letter).key, (letter).headers,
 				(letter).kafka_timestamp, s.format, s.field_map, s.timestamp_unit) ->> 'customerId'::text FROM profile_stream.streams s
 				WHERE s.stream_id = (letter).stream_id AND s.format <> 'profile_event'),
-			profile_stream.message_customer((letter).value), dead_letter_relation.customer_id)
+			profile_stream_internal.message_customer((letter).value), dead_letter_relation.customer_id)
 			= dead_letter_relation.customer_id THEN 'own'
 		ELSE 'mentions' END;
-COMMENT ON FUNCTION dead_letter_relation(dead_letters, text) IS 'What a dead letter has to do with a customer: own (its own, or nobody''s that names it), mentions (another''s that names it), or NULL';
+COMMENT ON FUNCTION profile_stream_internal.dead_letter_relation(profile_stream_internal.dead_letters, text) IS 'What a dead letter has to do with a customer: own (its own, or nobody''s that names it), mentions (another''s that names it), or NULL';
 
 CREATE FUNCTION forget_customer(customer_id text, block boolean DEFAULT false, OUT profiles bigint, OUT chunks bigint,
 	OUT event_ids bigint, OUT dead_letters bigint, OUT redacted bigint, OUT blocked boolean)
@@ -1744,41 +2256,60 @@ CREATE FUNCTION export_customer(customer_id text) RETURNS jsonb
 	AS 'MODULE_PATHNAME', 'ps_export_customer' LANGUAGE c STRICT STABLE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION export_customer(text) IS 'Everything that is held about a customer';
 
--- section: privileges
+-- =====================================================================================================================
+-- 22. Privileges
+-- =====================================================================================================================
 
 -- Everybody begins with nothing; what is not named below is for superusers. test/sql/rights.sql holds the same lists.
-REVOKE ALL ON ALL TABLES IN SCHEMA profile_stream, profile_stream_rebuild FROM PUBLIC;
-REVOKE ALL ON ALL SEQUENCES IN SCHEMA profile_stream, profile_stream_rebuild FROM PUBLIC;
-REVOKE ALL ON ALL ROUTINES IN SCHEMA profile_stream, profile_stream_rebuild FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA profile_stream, profile_stream_internal, profile_stream_rebuild FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA profile_stream, profile_stream_internal, profile_stream_rebuild FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA profile_stream, profile_stream_internal, profile_stream_rebuild FROM PUBLIC;
 GRANT USAGE ON SCHEMA profile_stream TO profile_stream_reader, profile_stream_operator;
-GRANT USAGE ON SCHEMA profile_stream_rebuild TO profile_stream_operator;
+-- A reader names no part. The right to read one that is granted below counts where a view or a function of the public schema reads it.
+GRANT USAGE ON SCHEMA profile_stream_internal, profile_stream_rebuild TO profile_stream_operator;
 
 -- Both read. Tables are written by functions alone, with the rights of the tables' owner.
-GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream TO profile_stream_reader, profile_stream_operator;
+GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream, profile_stream_internal TO profile_stream_reader, profile_stream_operator;
 GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream_rebuild TO profile_stream_operator;
+REVOKE SELECT ON profile_stream_internal.database_secret FROM profile_stream_reader, profile_stream_operator;
 -- a rebuild's state is in the shadow, which is emptied when nobody reads it
-REVOKE SELECT ON database_secret FROM profile_stream_reader, profile_stream_operator;
-REVOKE SELECT ON blocking_salt, blocked_customers, stream_rebuilds, stat_rebuilds, outbox, sink_pending FROM profile_stream_reader;
+REVOKE SELECT ON stat_rebuilds, profile_stream_internal.blocking_salt, profile_stream_internal.blocked_customers, profile_stream_internal.stream_rebuilds,
+	profile_stream_internal.outbox, profile_stream_internal.sink_pending FROM profile_stream_reader;
 -- what stat_sinks counts
-GRANT SELECT (stream_id, sink, customers) ON outbox TO profile_stream_reader;
-GRANT SELECT (stream_id, sink) ON sink_pending TO profile_stream_reader;
+GRANT SELECT (stream_id, sink, customers) ON profile_stream_internal.outbox TO profile_stream_reader;
+GRANT SELECT (stream_id, sink) ON profile_stream_internal.sink_pending TO profile_stream_reader;
 
+-- functions that users call
 GRANT EXECUTE ON ROUTINE
-	decode_event, decode_message, to_profile_event, dead_letter_text, dead_letter_json, process_waits, reported_ends,
-	window_value, metric_values, window_samples, window_state_samples, chunk_samples, metric_series, metric_aggregate, json_timestamp,
-	profile_document, get_profile, metric_value, metric_trend, attribute_time, create_profile_view,
-	profile_bookmark, bookmark_horizon, xid_at_or_after, profiles_changed_since, segment_channel, notification_channel, default_scores, wait_for_offset, code_state,
-	profile_stream.version, library_warning, current_cluster
+	profile_stream.version, decode_message, window_value, get_profile, metric_value, metric_trend, attribute_time, create_profile_view,
+	profile_bookmark, profiles_changed_since, segment_channel, notification_channel, default_scores, wait_for_offset
 	TO profile_stream_reader, profile_stream_operator;
 
 GRANT EXECUTE ON ROUTINE
-	map_attribute, unmap_attribute, create_metric, drop_metric, prune_metrics, window_expired,
+	map_attribute, unmap_attribute, create_metric, drop_metric, prune_metrics,
 	register_handler, unregister_handler, test_handler, register_upcaster, unregister_upcaster,
-	apply_event, apply_events, retry_events, lock_dead_letters, settle_dead_letters, dead_letter_matches, retry_dead_letters, discard_dead_letters,
+	apply_event, apply_events, retry_dead_letters, discard_dead_letters,
 	test_redis, test_connection, create_stream, alter_stream, seek_stream, pause_stream, resume_stream, drop_stream, start_streams,
 	resync_sink, wait_for_stream, reconcile, lock_customer, try_lock_customer,
 	rebuild, pause_rebuild, resume_rebuild, cancel_rebuild, rebuild_diff, swap_rebuild,
-	profile_stream_rebuild.window_value, profile_stream_rebuild.metric_values,
 	set_score_settings, reset_score_settings, set_score_function, refresh_scores, create_segment, drop_segment, alter_segment, refresh_segments, confirm_code,
-	event_key, contains_id, redact_id, message_customer, dead_letter_relation, forget_customer, unblock_customer, export_customer
+	forget_customer, unblock_customer, export_customer
+	TO profile_stream_operator;
+
+-- parts that those and the views call with the rights of whoever called
+GRANT EXECUTE ON ROUTINE
+	profile_stream_internal.to_profile_event, profile_stream_internal.dead_letter_text, profile_stream_internal.dead_letter_json,
+	profile_stream_internal.process_waits, profile_stream_internal.reported_ends, profile_stream_internal.metric_values,
+	profile_stream_internal.window_samples, profile_stream_internal.window_state_samples, profile_stream_internal.chunk_samples,
+	profile_stream_internal.metric_series, profile_stream_internal.metric_aggregate, profile_stream_internal.json_timestamp,
+	profile_stream_internal.profile_document, profile_stream_internal.bookmark_horizon, profile_stream_internal.xid_at_or_after,
+	profile_stream_internal.code_state, profile_stream_internal.library_warning, profile_stream_internal.current_cluster
+	TO profile_stream_reader, profile_stream_operator;
+
+GRANT EXECUTE ON ROUTINE
+	profile_stream_internal.window_expired, profile_stream_internal.retry_events, profile_stream_internal.lock_dead_letters,
+	profile_stream_internal.settle_dead_letters, profile_stream_internal.dead_letter_matches, profile_stream_internal.event_key,
+	profile_stream_internal.contains_id, profile_stream_internal.redact_id, profile_stream_internal.message_customer,
+	profile_stream_internal.dead_letter_relation,
+	profile_stream_rebuild.window_value, profile_stream_rebuild.metric_values
 	TO profile_stream_operator;

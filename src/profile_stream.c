@@ -10,6 +10,7 @@
 #include "kafka/client.h"
 #include "miscadmin.h"
 #include "settings.h"
+#include "store/resolve.h"
 #include "store/user_code.h"
 
 PG_MODULE_MAGIC;
@@ -37,6 +38,7 @@ _PG_init(void)
 				 errmsg("could not generate random values")));
 	ps_settings_define();
 	ps_user_code_init();
+	ps_resolve_init();
 	warn_of_library();
 	ps_launcher_register();
 }

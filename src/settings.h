@@ -7,7 +7,9 @@
 
 #include "postgres.h"
 
+/* what users call and read, and the parts that only the extension itself uses */
 #define PS_SCHEMA "profile_stream"
+#define PS_INTERNAL_SCHEMA "profile_stream_internal"
 
 /* Defines them all, when the library is loaded. */
 extern void ps_settings_define(void);

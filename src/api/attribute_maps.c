@@ -76,7 +76,7 @@ ps_unmap_attribute(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("event type \"%s\" has no map of attribute \"%s\"", event_type, attribute),
-				 errhint("The table attribute_maps lists them.")));
+				 errhint("The view definitions lists them.")));
 	SPI_finish();
 	PG_RETURN_VOID();
 }

@@ -135,7 +135,7 @@ ps_export_customer(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(document);
 }
 
-/* Begins the search that a call of mentions() or redact_id() wants. */
+/* Begins the search that a call of contains_id() or redact_id() wants. */
 static void
 start_search(FunctionCallInfo fcinfo, PsIdSearch *mention)
 {

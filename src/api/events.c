@@ -1,14 +1,13 @@
 /*
  * events.c
- *	  decode_event() and decode_message(): what a stream makes of a message;
- *	  to_profile_event(): what it is as a profile event, to be repaired; and
- *	  decode_fuzz(), which tests the decoder with damaged events.
+ *	  decode_message(): what a stream makes of a message; and to_profile_event():
+ *	  what it is as a profile event, to be repaired.
  */
 #include "postgres.h"
 
 #include "api/caller.h"
+#include "api/testing.h"
 #include "core/field_map.h"
-#include "core/fuzz.h"
 #include "core/iso8601.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -22,12 +21,10 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-PG_FUNCTION_INFO_V1(ps_decode_event);
 PG_FUNCTION_INFO_V1(ps_decode_message);
 PG_FUNCTION_INFO_V1(ps_to_profile_event);
-PG_FUNCTION_INFO_V1(ps_decode_fuzz);
 
-/* Columns of decode_event(), in the order of its declaration. */
+/* Columns of decode_message(), in the order of its declaration. */
 enum
 {
 	EVENT_ID,
@@ -42,8 +39,8 @@ enum
 	NCOLUMNS
 };
 
-static Datum
-payload_jsonb(const PsEvent *event)
+Datum
+ps_payload_jsonb(const PsEvent *event)
 {
 	char	   *json = pnstrdup(event->payload, event->payload_len);
 
@@ -71,7 +68,7 @@ set_event(Datum *values, bool *nulls, const PsEvent *event)
 	nulls[SCHEMA_VERSION] = false;
 	if (event->payload != NULL)
 	{
-		values[PAYLOAD] = payload_jsonb(event);
+		values[PAYLOAD] = ps_payload_jsonb(event);
 		nulls[PAYLOAD] = false;
 	}
 }
@@ -121,17 +118,6 @@ decode_settings(TimestampTz now)
 	};
 
 	return settings;
-}
-
-Datum
-ps_decode_event(PG_FUNCTION_ARGS)
-{
-	bytea	   *value = PG_GETARG_BYTEA_PP(0);
-	PsMessage	message = {.value = VARDATA_ANY(value),.value_len = VARSIZE_ANY_EXHDR(value)};
-	PsDecodeSettings settings = decode_settings(PG_GETARG_TIMESTAMPTZ(1));
-
-	settings.rules = ps_rules_get();
-	return return_decoded(fcinfo, &message, &settings);
 }
 
 static void
@@ -294,8 +280,8 @@ spell_timestamp(PsField *field, PsTimeUnit unit)
 }
 
 /* The members that were found as a profile event. */
-static Datum
-members_jsonb(PsMembers *members, PsTimeUnit unit)
+Datum
+ps_members_jsonb(PsMembers *members, PsTimeUnit unit)
 {
 	StringInfoData json;
 
@@ -323,77 +309,5 @@ ps_to_profile_event(PG_FUNCTION_ARGS)
 	if (ps_event_is_tombstone(&message, format_map) || ps_members_read(&message, &settings, &members) != NULL ||
 		members.error != NULL)
 		PG_RETURN_NULL();
-	PG_RETURN_DATUM(members_jsonb(&members, settings.time_unit));
-}
-
-/* Fuzzing: a fixed moment, so that a seed gives the same events for ever. */
-#define FUZZ_NOW INT64CONST(820540800000000)	/* 2026-01-01 */
-
-/* Whether the profile event that a message is made into has another outcome than the message. */
-static bool
-differs_canonical(const PsReject *reject, const PsMessage *message, const PsDecodeSettings *settings)
-{
-	PsDecodeSettings plain = {settings->now, settings->max_clock_skew_us, 10 * PS_FUZZ_MAX_BYTES};
-	PsMessage	canonical = {0};
-	PsMembers	members;
-	PsEvent		event;
-	Jsonb	   *jsonb;
-
-	if (ps_members_read(message, settings, &members) != NULL || members.error != NULL)
-		return false;
-	jsonb = DatumGetJsonbP(members_jsonb(&members, settings->time_unit));
-	canonical.value = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
-	canonical.value_len = strlen(canonical.value);
-	return (ps_event_decode(&canonical, &plain, &event) == NULL) != (reject == NULL);
-}
-
-/* What does not hold for the decoder's answer, NULL when all does. */
-static const char *
-fuzz_check(const PsMessage *message, const PsReject *reject, const PsEvent *event, const PsDecodeSettings *settings)
-{
-	const char *wrong = reject != NULL ? ps_fuzz_check_reject(reject) : ps_fuzz_check_event(event, settings);
-
-	if (wrong == NULL && reject == NULL && event->payload != NULL &&
-		JB_ROOT_COUNT(DatumGetJsonbP(payload_jsonb(event))) != event->nfields)
-		wrong = "payload";
-	if (wrong == NULL && differs_canonical(reject, message, settings))
-		wrong = "canonical event";
-	return wrong;
-}
-
-Datum
-ps_decode_fuzz(PG_FUNCTION_ARGS)
-{
-	int32		iterations = PG_GETARG_INT32(1);
-	PsDecodeSettings settings = {FUZZ_NOW, USECS_PER_HOUR, PS_FUZZ_MAX_BYTES};
-	MemoryContext context;
-	MemoryContext outer;
-	char		bytes[PS_FUZZ_MAX_BYTES];
-	pg_prng_state prng;
-	int64		valid = 0;
-
-	ps_check_argument(!PG_ARGISNULL(0) && !PG_ARGISNULL(1) && !PG_ARGISNULL(2), "seed, iterations and format must not be null");
-	settings.format_map = ps_field_map_compile(text_to_cstring(PG_GETARG_TEXT_PP(2)), PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3));
-	context = AllocSetContextCreate(CurrentMemoryContext, "profile_stream decode_fuzz", ALLOCSET_DEFAULT_SIZES);
-	outer = MemoryContextSwitchTo(context);
-	pg_prng_seed(&prng, (uint64) PG_GETARG_INT32(0));
-	for (int32 i = 0; i < iterations; i++)
-	{
-		PsEvent		event;
-		PsMessage	message;
-		PsReject   *reject;
-		const char *wrong;
-
-		CHECK_FOR_INTERRUPTS();
-		ps_fuzz_fill(&prng, settings.format_map, bytes, &message);
-		reject = ps_event_decode(&message, &settings, &event);
-		wrong = fuzz_check(&message, reject, &event, &settings);
-		if (wrong != NULL)
-			elog(ERROR, "decode_fuzz: %s does not hold", wrong);
-		valid += reject == NULL;
-		MemoryContextReset(context);
-	}
-	MemoryContextSwitchTo(outer);
-	MemoryContextDelete(context);
-	PG_RETURN_INT64(valid);
+	PG_RETURN_DATUM(ps_members_jsonb(&members, settings.time_unit));
 }

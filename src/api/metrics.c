@@ -116,7 +116,7 @@ ps_drop_metric(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("metric \"%s\" does not exist", name),
-				 errhint("The table metrics lists those that can be dropped.")));
+				 errhint("The view definitions lists those that can be dropped.")));
 	SPI_finish();
 	PG_RETURN_VOID();
 }

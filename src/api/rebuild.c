@@ -100,7 +100,7 @@ start_rebuild(PG_FUNCTION_ARGS)
 	saved = ps_switch_to_owner();
 	check_none();
 	check_alone(stream);
-	ps_lock_copy(PS_SHADOW_SCHEMA, AccessExclusiveLock);
+	ps_lock_copy(true, AccessExclusiveLock);
 	check_none();				/* whoever held it may have begun one */
 	ps_rebuild_add(stream->stream_id, PG_GETARG_BOOL(1));
 	start_at_commit(stream);
@@ -259,9 +259,9 @@ lock_copies(const PsStream *stream, PsMoment deadline)
 	if (LockTimeout == 0 || LockTimeout > left)
 		(void) set_config_option("lock_timeout", psprintf("%d", left), PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
-	ps_lock_copy(PS_SCHEMA, ShareRowExclusiveLock);
+	ps_lock_copy(false, ShareRowExclusiveLock);
 	wait_for_shadow(stream, Min(deadline, ps_moment_plus(ps_clock_now(), MAX_LOCKED_MS)));
-	ps_lock_copy(PS_SHADOW_SCHEMA, AccessExclusiveLock);
+	ps_lock_copy(true, AccessExclusiveLock);
 	AtEOXact_GUC(true, nest_level);
 }
 

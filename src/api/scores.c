@@ -144,7 +144,7 @@ ps_create_segment(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("%s", wrong),
-				 errhint("It is what could follow WHERE in a SELECT from profile_stream.segment_profiles: total_balance > 1000 AND segment = 'loyal'.")));
+				 errhint("It is what could follow WHERE in a SELECT from profile_stream.profiles: total_balance > 1000 AND segment = 'loyal'.")));
 	SPI_connect();
 	/* of nobody: whether it can be evaluated, with the caller's rights */
 	(void) ps_segment_matches(segment.predicate, "", "");
@@ -172,7 +172,7 @@ check_segment(const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("segment \"%s\" does not exist", name),
-				 errhint("The table segments lists them.")));
+				 errhint("The view stat_code lists them.")));
 	if (!superuser() && !has_privs_of_role(GetUserId(), ((PsSegment *) linitial(found))->owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -1,17 +1,14 @@
 /*
  * segment_channel.c
- *	  What notifications are made of: the channel of a segment, and a payload.
+ *	  The channels of notifications.
  */
 #include "postgres.h"
 
 #include "api/caller.h"
 #include "apply/notify.h"
-#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "store/secret.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(ps_segment_channel_sql);
 Datum
@@ -33,21 +30,4 @@ ps_notification_channel(PG_FUNCTION_ARGS)
 	ps_check_argument(strcmp(name, PS_UPDATES_CHANNEL) == 0 || strcmp(name, PS_SEGMENTS_CHANNEL) == 0,
 					  "name must be profile_updates or segment_changes");
 	PG_RETURN_TEXT_P(cstring_to_text(ps_secret_name(name)));
-}
-
-PG_FUNCTION_INFO_V1(ps_notification);
-Datum
-ps_notification(PG_FUNCTION_ARGS)
-{
-	char	   *customer_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	Datum	   *values;
-	const char **event_types;
-	int			n;
-
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(3), TEXTOID, -1, false, TYPALIGN_INT, &values, NULL, &n);
-	event_types = palloc(Max(n, 1) * sizeof(char *));
-	for (int i = 0; i < n; i++)
-		event_types[i] = TextDatumGetCString(values[i]);
-	PG_RETURN_TEXT_P(cstring_to_text(ps_notify_payload(customer_id, PG_GETARG_INT64(1), PG_GETARG_TIMESTAMPTZ(2),
-													   event_types, n)));
 }

@@ -34,7 +34,7 @@ void
 ps_check_slots(const PsStream *stream, int rebuilds)
 {
 	int			limit = ps_max_workers >= 0 ? ps_max_workers : max_worker_processes / 2;
-	Oid			streams = ps_own_table(PS_SCHEMA, "streams");
+	Oid			streams = ps_own_table(false, "streams");
 	int			taken;
 
 	if (superuser_arg(stream->owner))

@@ -137,7 +137,7 @@ ps_unregister_handler(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("%s is no handler of event type \"%s\"", name, event_type),
-				 errhint("The table event_handlers lists them, with their schemas.")));
+				 errhint("The view definitions lists them, with their schemas.")));
 	check_registered(&registered);
 	saved = ps_switch_to_owner();
 	ps_handlers_remove(event_type, name);
@@ -191,7 +191,7 @@ ps_unregister_upcaster(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("event type \"%s\" has no upcaster from version %d", event_type, from_version),
-				 errhint("The table event_upcasters lists them.")));
+				 errhint("The view definitions lists them.")));
 	check_registered(&registered);
 	saved = ps_switch_to_owner();
 	ps_upcasters_remove(event_type, from_version);

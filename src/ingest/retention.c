@@ -70,7 +70,7 @@ cut_letters(void)
 			ereport(WARNING,
 					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 					 errmsg("dead letters of stream \"%s\" take more than profile_stream.dead_letter_bytes: the oldest are discarded", excess.stream),
-					 errhint("See dead_letter_summary for the reasons; discard_dead_letters() makes room.")));
+					 errhint("See the errors in profile_stream.dead_letters; discard_dead_letters() makes room.")));
 		warned = cutting;
 		if (!cutting)
 			return 0;

@@ -46,7 +46,7 @@ ps_invalidation_has_extension(void)
 {
 	if (!OidIsValid(ps_own_schema(true)))
 		return false;
-	status_relid = ps_own_table(PS_SCHEMA, "stream_status");
+	status_relid = ps_own_table(false, "stream_status");
 	return true;
 }
 

@@ -151,7 +151,7 @@ ps_segments_refresh(PsRefresh *refresh, const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("segment \"%s\" does not exist", name),
-				 errhint("The table segments lists them.")));
+				 errhint("The view stat_code lists them.")));
 	ps_refresh_commit_batch(refresh, NULL, NULL);
 	foreach(cell, segments)
 	{

@@ -19,25 +19,25 @@
 #define SALT_BYTES 32
 
 static PsPlan find_plan = {
-	"SELECT c.ordinality::int4 FROM profile_stream.blocking_salt s CROSS JOIN"
+	"SELECT c.ordinality::int4 FROM profile_stream_internal.blocking_salt s CROSS JOIN"
 	" pg_catalog.unnest($1) WITH ORDINALITY AS c(customer_id, ordinality)"
-	" JOIN profile_stream.blocked_customers b ON b.customer_hash = " PS_BLOCKED_HASH("c.customer_id") " WHERE s.is_only",
+	" JOIN profile_stream_internal.blocked_customers b ON b.customer_hash = " PS_BLOCKED_HASH("c.customer_id") " WHERE s.is_only",
 	1, {TEXTARRAYOID}
 };
 
 static PsPlan salt_plan = {
-	"INSERT INTO profile_stream.blocking_salt (salt) VALUES ($1) ON CONFLICT DO NOTHING",
+	"INSERT INTO profile_stream_internal.blocking_salt (salt) VALUES ($1) ON CONFLICT DO NOTHING",
 	1, {BYTEAOID}
 };
 
 static PsPlan add_plan = {
-	"INSERT INTO profile_stream.blocked_customers (customer_hash, blocked_at)"
-	" SELECT " PS_BLOCKED_HASH("$1") ", pg_catalog.now() FROM profile_stream.blocking_salt s WHERE s.is_only ON CONFLICT DO NOTHING",
+	"INSERT INTO profile_stream_internal.blocked_customers (customer_hash, blocked_at)"
+	" SELECT " PS_BLOCKED_HASH("$1") ", pg_catalog.now() FROM profile_stream_internal.blocking_salt s WHERE s.is_only ON CONFLICT DO NOTHING",
 	1, {TEXTOID}
 };
 
 static PsPlan remove_plan = {
-	"DELETE FROM profile_stream.blocked_customers b USING profile_stream.blocking_salt s"
+	"DELETE FROM profile_stream_internal.blocked_customers b USING profile_stream_internal.blocking_salt s"
 	" WHERE s.is_only AND b.customer_hash = " PS_BLOCKED_HASH("$1"),
 	1, {TEXTOID}
 };
@@ -45,7 +45,7 @@ static PsPlan remove_plan = {
 bool
 ps_blocked_any(void)
 {
-	Oid			relid = ps_own_table(PS_SCHEMA, "blocked_customers");
+	Oid			relid = ps_own_table(false, "blocked_customers");
 	Relation	relation = OidIsValid(relid) ? try_table_open(relid, AccessShareLock) : NULL;
 	bool		any = true;		/* the statement says what is wrong with the table */
 

@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "settings.h"
 #include "store/chunk_store.h"
 #include "store/plan.h"
 #include "store/rebuild_schema.h"
@@ -13,7 +14,7 @@
 #include "utils/timestamp.h"
 
 static PsPlan add_plan = {
-	"INSERT INTO profile_stream.window_chunks"
+	"INSERT INTO profile_stream_internal.window_chunks"
 	" (customer_id, metric, chunk_no, from_at, to_at, count, sum, min, max, samples)"
 	" SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
 	" pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7),"
@@ -40,19 +41,19 @@ static PsPlan add_plan = {
 
 #define VALUE_ARGS 5, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID}
 
-static PsPlan value_plan = {SELECT_VALUE("profile_stream"), VALUE_ARGS};
+static PsPlan value_plan = {SELECT_VALUE(PS_INTERNAL_SCHEMA), VALUE_ARGS};
 static PsPlan shadow_value_plan = {SELECT_VALUE(PS_SHADOW_SCHEMA), VALUE_ARGS};
-static PsPlan last_plan = {SELECT_LAST("profile_stream"), VALUE_ARGS};
+static PsPlan last_plan = {SELECT_LAST(PS_INTERNAL_SCHEMA), VALUE_ARGS};
 static PsPlan shadow_last_plan = {SELECT_LAST(PS_SHADOW_SCHEMA), VALUE_ARGS};
 
 static PsPlan fold_plan = {
 	"WITH folded AS ("
-	" UPDATE profile_stream.window_chunks c SET samples = NULL, days = ("
-	" SELECT pg_catalog.array_agg(ROW(d.*)::profile_stream.day_bucket ORDER BY d.day) FROM ("
+	" UPDATE profile_stream_internal.window_chunks c SET samples = NULL, days = ("
+	" SELECT pg_catalog.array_agg(ROW(d.*)::profile_stream_internal.day_bucket ORDER BY d.day) FROM ("
 	" SELECT (s.at AT TIME ZONE 'UTC')::date AS day, pg_catalog.count(*), pg_catalog.sum(s.value),"
 	" pg_catalog.min(s.value), pg_catalog.max(s.value)"
-	" FROM profile_stream.chunk_samples(c.samples) s GROUP BY 1) d)"
-	" WHERE c.ctid = ANY (ARRAY(SELECT x.ctid FROM profile_stream.window_chunks x"
+	" FROM profile_stream_internal.chunk_samples(c.samples) s GROUP BY 1) d)"
+	" WHERE c.ctid = ANY (ARRAY(SELECT x.ctid FROM profile_stream_internal.window_chunks x"
 	" WHERE x.samples IS NOT NULL AND x.metric = $1 AND x.to_at < $2 ORDER BY x.to_at LIMIT $3 FOR UPDATE SKIP LOCKED))"
 	" RETURNING c.count)"
 	" SELECT COALESCE(pg_catalog.sum(f.count), 0)::int8 FROM folded f",
@@ -60,24 +61,24 @@ static PsPlan fold_plan = {
 };
 
 static PsPlan next_series_plan = {
-	"SELECT pg_catalog.min(c.metric) FROM profile_stream.window_chunks c WHERE c.samples IS NOT NULL AND c.metric > $1",
+	"SELECT pg_catalog.min(c.metric) FROM profile_stream_internal.window_chunks c WHERE c.samples IS NOT NULL AND c.metric > $1",
 	1, {TEXTOID}
 };
 
 static PsPlan forget_plan = {
-	"WITH gone AS (DELETE FROM profile_stream.window_chunks c WHERE c.ctid = ANY (ARRAY("
-	" SELECT x.ctid FROM profile_stream.window_chunks x WHERE x.samples IS NOT NULL AND x.metric = $1 LIMIT $2 FOR UPDATE SKIP LOCKED))"
+	"WITH gone AS (DELETE FROM profile_stream_internal.window_chunks c WHERE c.ctid = ANY (ARRAY("
+	" SELECT x.ctid FROM profile_stream_internal.window_chunks x WHERE x.samples IS NOT NULL AND x.metric = $1 LIMIT $2 FOR UPDATE SKIP LOCKED))"
 	" RETURNING c.count)"
 	" SELECT COALESCE(pg_catalog.sum(g.count), 0)::int8 FROM gone g",
 	2, {TEXTOID, INT8OID}
 };
 
 static const char forget_others_sql[] =
-"WITH gone AS (DELETE FROM profile_stream.window_chunks c WHERE c.metric <> ALL ($1) RETURNING c.count)"
+"WITH gone AS (DELETE FROM profile_stream_internal.window_chunks c WHERE c.metric <> ALL ($1) RETURNING c.count)"
 " SELECT COALESCE(pg_catalog.sum(g.count), 0)::int8 FROM gone g";
 
 static const char folded_sql[] =
-"SELECT EXISTS (SELECT FROM profile_stream.window_chunks c WHERE c.metric = $1 AND c.samples IS NULL)";
+"SELECT EXISTS (SELECT FROM profile_stream_internal.window_chunks c WHERE c.metric = $1 AND c.samples IS NULL)";
 
 void
 ps_chunks_add(PsChunk *first)

@@ -21,17 +21,17 @@
 #include "utils/rel.h"
 
 static PsPlan confirm_plan = {
-	"INSERT INTO profile_stream.confirmed_code (kind, key, confirmed_at) VALUES ($1, $2, pg_catalog.now()) ON CONFLICT DO NOTHING",
+	"INSERT INTO profile_stream_internal.confirmed_code (kind, key, confirmed_at) VALUES ($1, $2, pg_catalog.now()) ON CONFLICT DO NOTHING",
 	2, {TEXTOID, TEXTOID}
 };
 
 static PsPlan withdraw_plan = {
-	"DELETE FROM profile_stream.confirmed_code c WHERE c.kind OPERATOR(pg_catalog.=) $1 AND c.key OPERATOR(pg_catalog.=) $2",
+	"DELETE FROM profile_stream_internal.confirmed_code c WHERE c.kind OPERATOR(pg_catalog.=) $1 AND c.key OPERATOR(pg_catalog.=) $2",
 	2, {TEXTOID, TEXTOID}
 };
 
 static PsPlan unconfirmed_plan = {
-	"SELECT d.kind, d.key, d.name, d.owner FROM profile_stream.code_definitions d"
+	"SELECT d.kind, d.key, d.name, d.owner FROM profile_stream_internal.code_definitions d"
 	" WHERE NOT d.confirmed AND ($1 IS NULL OR d.kind OPERATOR(pg_catalog.=) $1) AND ($2 IS NULL OR d.name OPERATOR(pg_catalog.=) $2)",
 	2, {TEXTOID, TEXTOID}
 };

@@ -11,7 +11,7 @@
 
 /* In a statement: whether the definition of that kind and that key, an expression, is confirmed. */
 #define PS_IS_CONFIRMED(kind, key) \
-	"EXISTS (SELECT FROM profile_stream.confirmed_code confirmed" \
+	"EXISTS (SELECT FROM profile_stream_internal.confirmed_code confirmed" \
 	" WHERE confirmed.kind OPERATOR(pg_catalog.=) '" kind "' AND confirmed.key OPERATOR(pg_catalog.=) " key ")"
 
 /* A definition, or one that waits to be confirmed. */

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "settings.h"
 #include "store/customer_erasure.h"
 #include "store/event_log.h"
 #include "store/locks.h"
@@ -20,11 +21,11 @@
 #define OF_EVENT INT64CONST(0xFFFFFFFF) /* the half of event_key() that is of the event id */
 
 /* the same statement for each copy of a table, the served one first */
-#define BOTH(statement) {statement("profile_stream"), statement(PS_SHADOW_SCHEMA)}
+#define BOTH(schema, statement) {statement(schema), statement(PS_SHADOW_SCHEMA)}
 
 #define DELETE_IDS(schema) \
 	"DELETE FROM " schema ".event_ids e WHERE e.customer_id = $1" \
-	" AND profile_stream.event_key(e.customer_id, e.event_id) BETWEEN $2 AND $3"
+	" AND profile_stream_internal.event_key(e.customer_id, e.event_id) BETWEEN $2 AND $3"
 
 #define DELETE_PROFILE(schema) \
 	"DELETE FROM " schema ".materialized_profiles p WHERE p.customer_id = $1"
@@ -33,18 +34,18 @@
 	"DELETE FROM " schema ".window_chunks c WHERE c.customer_id = $1"
 
 #define CONCERN \
-	"profile_stream.dead_letter_relation(ROW(d.*)::profile_stream.dead_letters, $1)"
+	"profile_stream_internal.dead_letter_relation(ROW(d.*)::profile_stream_internal.dead_letters, $1)"
 
 #define DELETE_LETTERS(schema) \
 	"DELETE FROM " schema ".dead_letters d WHERE " CONCERN " = 'own'"
 
 #define REDACTED(column) \
-	"pg_catalog.convert_from(profile_stream.redact_id(pg_catalog.convert_to(" column ", 'UTF8'), $1, false), 'UTF8')"
+	"pg_catalog.convert_from(profile_stream_internal.redact_id(pg_catalog.convert_to(" column ", 'UTF8'), $1, false), 'UTF8')"
 
 /* bytes of a header that are no text are in the letter as hexadecimal digits */
 #define REDACT_LETTERS(schema) \
-	"UPDATE " schema ".dead_letters d SET key = profile_stream.redact_id(d.key, $1, false)," \
-	" value = profile_stream.redact_id(d.value, $1, true)," \
+	"UPDATE " schema ".dead_letters d SET key = profile_stream_internal.redact_id(d.key, $1, false)," \
+	" value = profile_stream_internal.redact_id(d.value, $1, true)," \
 	" headers = pg_catalog.replace(" REDACTED("d.headers::text") "," \
 	" pg_catalog.encode(pg_catalog.convert_to($1, 'UTF8'), 'hex'), pg_catalog.encode('[erased]', 'hex'))::jsonb," \
 	" errors = ARRAY(SELECT " REDACTED("e.error") " FROM pg_catalog.unnest(d.errors) WITH ORDINALITY e(error, n) ORDER BY e.n)," \
@@ -53,19 +54,19 @@
 
 #define REDACT_STATUS(schema) \
 	"UPDATE " schema ".stream_status t SET error = " REDACTED("t.error") ", hint = " REDACTED("t.hint") \
-	" WHERE profile_stream.contains_id(pg_catalog.convert_to(pg_catalog.concat_ws(' ', t.error, t.hint), 'UTF8'), $1, false)"
+	" WHERE profile_stream_internal.contains_id(pg_catalog.convert_to(pg_catalog.concat_ws(' ', t.error, t.hint), 'UTF8'), $1, false)"
 
 #define REDACT_OFFSETS(schema) \
 	"UPDATE " schema ".stream_offsets o SET error = " REDACTED("o.error") \
-	" WHERE profile_stream.contains_id(pg_catalog.convert_to(o.error, 'UTF8'), $1, false)"
+	" WHERE profile_stream_internal.contains_id(pg_catalog.convert_to(o.error, 'UTF8'), $1, false)"
 
 #define REDACT_SINKS \
-	"UPDATE profile_stream.sink_status t SET error = " REDACTED("t.error") ", hint = " REDACTED("t.hint") \
-	" WHERE profile_stream.contains_id(pg_catalog.convert_to(pg_catalog.concat_ws(' ', t.error, t.hint), 'UTF8'), $1, false)"
+	"UPDATE profile_stream_internal.sink_status t SET error = " REDACTED("t.error") ", hint = " REDACTED("t.hint") \
+	" WHERE profile_stream_internal.contains_id(pg_catalog.convert_to(pg_catalog.concat_ws(' ', t.error, t.hint), 'UTF8'), $1, false)"
 
 #define REDACT_LOG \
 	"UPDATE profile_stream.stream_log t SET reason = " REDACTED("t.reason") ", hint = " REDACTED("t.hint") \
-	" WHERE profile_stream.contains_id(pg_catalog.convert_to(pg_catalog.concat_ws(' ', t.reason, t.hint), 'UTF8'), $1, false)"
+	" WHERE profile_stream_internal.contains_id(pg_catalog.convert_to(pg_catalog.concat_ws(' ', t.reason, t.hint), 'UTF8'), $1, false)"
 
 #define DELETE_MEMBERSHIPS \
 	"DELETE FROM profile_stream.segment_members m WHERE m.customer_id = $1"
@@ -75,16 +76,16 @@
 
 /* errors that refreshes of scores and segments met */
 #define REDACT_ERROR(table) \
-	"UPDATE profile_stream." table " t SET error = " REDACTED("t.error") \
-	" WHERE profile_stream.contains_id(pg_catalog.convert_to(t.error, 'UTF8'), $1, false)"
+	"UPDATE profile_stream_internal." table " t SET error = " REDACTED("t.error") \
+	" WHERE profile_stream_internal.contains_id(pg_catalog.convert_to(t.error, 'UTF8'), $1, false)"
 
-static const char *const ids_sql[] = BOTH(DELETE_IDS);
-static const char *const profile_sql[] = BOTH(DELETE_PROFILE);
-static const char *const chunks_sql[] = BOTH(DELETE_CHUNKS);
-static const char *const letters_sql[] = BOTH(DELETE_LETTERS);
-static const char *const mentions_sql[] = BOTH(REDACT_LETTERS);
-static const char *const status_sql[] = BOTH(REDACT_STATUS);
-static const char *const offsets_sql[] = BOTH(REDACT_OFFSETS);
+static const char *const ids_sql[] = BOTH(PS_INTERNAL_SCHEMA, DELETE_IDS);
+static const char *const profile_sql[] = BOTH(PS_SCHEMA, DELETE_PROFILE);
+static const char *const chunks_sql[] = BOTH(PS_INTERNAL_SCHEMA, DELETE_CHUNKS);
+static const char *const letters_sql[] = BOTH(PS_INTERNAL_SCHEMA, DELETE_LETTERS);
+static const char *const mentions_sql[] = BOTH(PS_INTERNAL_SCHEMA, REDACT_LETTERS);
+static const char *const status_sql[] = BOTH(PS_INTERNAL_SCHEMA, REDACT_STATUS);
+static const char *const offsets_sql[] = BOTH(PS_INTERNAL_SCHEMA, REDACT_OFFSETS);
 
 static const char channels_sql[] =
 "SELECT s.notify_channel FROM profile_stream.streams s WHERE s.notify <> 'off' AND s.notify_channel IS NOT NULL UNION SELECT $1 ORDER BY 1";
@@ -134,9 +135,9 @@ lock_shadow(void)
 {
 	bool		rebuilding = ps_rebuild_find() != NULL;
 
-	ps_lock_copy(PS_SHADOW_SCHEMA, rebuilding ? ShareRowExclusiveLock : RowExclusiveLock);
+	ps_lock_copy(true, rebuilding ? ShareRowExclusiveLock : RowExclusiveLock);
 	if (!rebuilding && ps_rebuild_find() != NULL)
-		ps_lock_copy(PS_SHADOW_SCHEMA, ShareRowExclusiveLock);	/* it began while we waited */
+		ps_lock_copy(true, ShareRowExclusiveLock);	/* it began while we waited */
 }
 
 void

@@ -13,14 +13,14 @@
 #include "utils/builtins.h"
 
 static PsPlan add_plan = {
-	"INSERT INTO profile_stream.dead_letter_outbox (stream_id, dead_letter_id)"
-	" SELECT k.stream_id, pg_catalog.unnest($2) FROM profile_stream.stream_sinks k WHERE k.stream_id = $1 AND k.sink = 'dead_letters'",
+	"INSERT INTO profile_stream_internal.dead_letter_outbox (stream_id, dead_letter_id)"
+	" SELECT k.stream_id, pg_catalog.unnest($2) FROM profile_stream_internal.stream_sinks k WHERE k.stream_id = $1 AND k.sink = 'dead_letters'",
 	2, {INT4OID, INT8ARRAYOID}
 };
 
 static PsPlan refill_plan = {
-	"WITH o AS (INSERT INTO profile_stream.dead_letter_outbox (stream_id, dead_letter_id)"
-	" SELECT $1, d.dead_letter_id FROM profile_stream.dead_letters d WHERE d.stream_id = $1"
+	"WITH o AS (INSERT INTO profile_stream_internal.dead_letter_outbox (stream_id, dead_letter_id)"
+	" SELECT $1, d.dead_letter_id FROM profile_stream_internal.dead_letters d WHERE d.stream_id = $1"
 	" ON CONFLICT (dead_letter_id) DO NOTHING RETURNING 1) SELECT pg_catalog.count(*) FROM o",
 	1, {INT4OID}
 };
@@ -30,7 +30,7 @@ static PsPlan read_plan = {
 	"SELECT x.dead_letter_id, x.key, x.value, h.names, h.contents"
 	" FROM (SELECT d.*, pg_catalog.sum(COALESCE(pg_catalog.octet_length(d.value), 0)) OVER (ORDER BY d.dead_letter_id)"
 	"  - COALESCE(pg_catalog.octet_length(d.value), 0) AS before"
-	"  FROM (SELECT l.* FROM profile_stream.dead_letter_outbox q JOIN profile_stream.dead_letters l ON l.dead_letter_id = q.dead_letter_id"
+	"  FROM (SELECT l.* FROM profile_stream_internal.dead_letter_outbox q JOIN profile_stream_internal.dead_letters l ON l.dead_letter_id = q.dead_letter_id"
 	"   WHERE q.stream_id = $1 ORDER BY q.dead_letter_id LIMIT $2) d) x"
 	" CROSS JOIN LATERAL (SELECT pg_catalog.array_agg(m.name ORDER BY m.place) AS names, pg_catalog.array_agg(m.content ORDER BY m.place) AS contents"
 	"  FROM (SELECT e.place, COALESCE(e.header ->> 'name', '') AS name,"
@@ -54,13 +54,13 @@ static PsPlan read_plan = {
 
 /* letters that were repaired, discarded or too old */
 static PsPlan gone_plan = {
-	"DELETE FROM profile_stream.dead_letter_outbox q WHERE q.stream_id = $1 AND NOT EXISTS"
-	" (SELECT FROM profile_stream.dead_letters d WHERE d.dead_letter_id = q.dead_letter_id)",
+	"DELETE FROM profile_stream_internal.dead_letter_outbox q WHERE q.stream_id = $1 AND NOT EXISTS"
+	" (SELECT FROM profile_stream_internal.dead_letters d WHERE d.dead_letter_id = q.dead_letter_id)",
 	1, {INT4OID}
 };
 
 static PsPlan delivered_plan = {
-	"DELETE FROM profile_stream.dead_letter_outbox q WHERE q.stream_id = $1 AND q.dead_letter_id = ANY ($2)",
+	"DELETE FROM profile_stream_internal.dead_letter_outbox q WHERE q.stream_id = $1 AND q.dead_letter_id = ANY ($2)",
 	2, {INT4OID, INT8ARRAYOID}
 };
 

@@ -16,21 +16,21 @@
 #include "utils/array.h"
 #include "utils/rls.h"
 
-#define MATCHES "profile_stream.dead_letter_matches(d, $1, $2, $3, $4, $5, $6, $7)"
+#define MATCHES "profile_stream_internal.dead_letter_matches(d, $1, $2, $3, $4, $5, $6, $7)"
 #define VISIBLE "($8 IS NULL OR d.dead_letter_id = ANY ($8))"
 
 #define CHOSEN_TYPES TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8ARRAYOID
 #define CHOSEN_ARGS (PS_LETTER_FILTERS + 1)
 
 static const char visible_sql[] =
-"SELECT d.dead_letter_id FROM profile_stream.dead_letters d WHERE " MATCHES;
+"SELECT d.dead_letter_id FROM profile_stream_internal.dead_letters d WHERE " MATCHES;
 
 static const char lock_sql[] =
-"SELECT d.dead_letter_id FROM profile_stream.dead_letters d WHERE " MATCHES " AND " VISIBLE
+"SELECT d.dead_letter_id FROM profile_stream_internal.dead_letters d WHERE " MATCHES " AND " VISIBLE
 " AND ($9 IS NULL OR d.dead_letter_id > $9) ORDER BY d.dead_letter_id LIMIT $10 FOR UPDATE SKIP LOCKED";
 
 static const char discard_sql[] =
-"DELETE FROM profile_stream.dead_letters d WHERE " MATCHES " AND " VISIBLE;
+"DELETE FROM profile_stream_internal.dead_letters d WHERE " MATCHES " AND " VISIBLE;
 
 #define RESULTS \
 	" pg_catalog.jsonb_to_recordset($2) AS r(ordinal int, outcome text, kind text, errors jsonb, sqlstate text)" \
@@ -39,13 +39,13 @@ static const char discard_sql[] =
 
 /* what has no errors keeps those that it has */
 static const char note_sql[] =
-"UPDATE profile_stream.dead_letters d SET attempts = d.attempts + 1, failed_at = pg_catalog.clock_timestamp(),"
+"UPDATE profile_stream_internal.dead_letters d SET attempts = d.attempts + 1, failed_at = pg_catalog.clock_timestamp(),"
 " kind = COALESCE(r.kind, d.kind), sqlstate = CASE WHEN r.errors IS NULL THEN d.sqlstate ELSE r.sqlstate END,"
 " errors = CASE WHEN r.errors IS NULL THEN d.errors ELSE ARRAY(SELECT pg_catalog.jsonb_array_elements_text(r.errors)) END"
 " FROM" RESULTS " AND r.outcome NOT" DONE;
 
 static const char remove_sql[] =
-"DELETE FROM profile_stream.dead_letters d USING" RESULTS " AND r.outcome" DONE;
+"DELETE FROM profile_stream_internal.dead_letters d USING" RESULTS " AND r.outcome" DONE;
 
 /* The numbers that the last statement returned. */
 static Datum
@@ -70,7 +70,7 @@ find_visible(const Datum *filters, const bool *nulls, Datum *visible)
 	static const Oid types[PS_LETTER_FILTERS] = {CHOSEN_TYPES};
 	char		flags[PS_LETTER_FILTERS];
 
-	if (check_enable_rls(ps_own_table(PS_SCHEMA, "dead_letters"), InvalidOid, true) != RLS_ENABLED)
+	if (check_enable_rls(ps_own_table(false, "dead_letters"), InvalidOid, true) != RLS_ENABLED)
 		return false;
 	for (int i = 0; i < PS_LETTER_FILTERS; i++)
 		flags[i] = nulls[i] ? 'n' : ' ';

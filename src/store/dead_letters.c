@@ -25,7 +25,7 @@ enum
 
 /* errors travels as one text per letter, its lines split again: arrays of arrays must be rectangular */
 static PsPlan add_plan = {
-	"INSERT INTO profile_stream.dead_letters (stream_id, stream, topic, dead_at,"
+	"INSERT INTO profile_stream_internal.dead_letters (stream_id, stream, topic, dead_at,"
 	" epoch, partition, kafka_offset, kafka_timestamp, key, value, headers, kind, errors, sqlstate,"
 	" customer_id, event_id, event_type, value_size)"
 	" SELECT $15, $16, $17, $18, d.epoch, d.partition, d.kafka_offset, d.kafka_timestamp, d.key, d.value, d.headers,"
@@ -46,7 +46,7 @@ static PsPlan add_plan = {
 static PsPlan count_plan = {
 	"SELECT pg_catalog.count(*) FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))"
 	" AS k(epoch, partition, kafka_offset)"
-	" JOIN profile_stream.dead_letters d ON d.stream_id = $4 AND d.epoch = k.epoch AND d.partition = k.partition"
+	" JOIN profile_stream_internal.dead_letters d ON d.stream_id = $4 AND d.epoch = k.epoch AND d.partition = k.partition"
 	" AND d.kafka_offset = k.kafka_offset",
 	4, {INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT4OID}
 };

@@ -76,7 +76,7 @@ bool
 ps_direct_open(PsDirectTable *table, const char *name, const char *index,
 			   const Oid *types, int ntypes, int ncolumns)
 {
-	Oid			relid = ps_own_table(ps_rebuild_schema_of(name), name);
+	Oid			relid = ps_own_table(ps_rebuild_schema_used(), name);
 
 	memset(table, 0, sizeof(PsDirectTable));
 	if (!ps_direct_is_allowed() || !OidIsValid(relid) || XactReadOnly)

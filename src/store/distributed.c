@@ -14,6 +14,7 @@
 #include "catalog/pg_namespace_d.h"
 #include "settings.h"
 #include "store/distributed.h"
+#include "store/rebuild_schema.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -57,7 +58,7 @@ ps_distributed_check(void)
 	column = get_attnum(relid, TABLE_COLUMN);
 	for (int i = 0; i < lengthof(tables) && column != InvalidAttrNumber && distributed == NULL; i++)
 	{
-		Oid			table = get_relname_relid(tables[i], get_namespace_oid(PS_SCHEMA, true));
+		Oid			table = get_relname_relid(tables[i], get_namespace_oid(ps_schema_of(false, tables[i]), true));
 
 		if (OidIsValid(table) && has_table(catalogue, column, table))
 			distributed = tables[i];
@@ -66,7 +67,7 @@ ps_distributed_check(void)
 	if (distributed != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("table %s.%s is distributed by Citus", PS_SCHEMA, distributed),
+				 errmsg("table %s.%s is distributed by Citus", ps_schema_of(false, distributed), distributed),
 				 errdetail("What is written here would be in no shard, and nobody would see it."),
 				 errhint("Keep profile_stream in a database whose tables are local.")));
 }

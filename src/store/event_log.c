@@ -29,22 +29,22 @@ static const bool no_nulls[NCOLUMNS] = {false};
 	" AS k(key, customer_id, event_id, ordinality)"
 
 #define SAME_ID \
-	"profile_stream.event_key(e.customer_id, e.event_id) = k.key" \
+	"profile_stream_internal.event_key(e.customer_id, e.event_id) = k.key" \
 	" AND e.customer_id = k.customer_id AND e.event_id = k.event_id"
 
 static PsPlan find_plan = {
 	"SELECT k.ordinality::int4, e.seen_at FROM " KEYS_AND_IDS
-	" JOIN profile_stream.event_ids e ON " SAME_ID,
+	" JOIN profile_stream_internal.event_ids e ON " SAME_ID,
 	3, {INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID}
 };
 
 static PsPlan renew_plan = {
-	"UPDATE profile_stream.event_ids e SET seen_at = $4 FROM " KEYS_AND_IDS " WHERE " SAME_ID,
+	"UPDATE profile_stream_internal.event_ids e SET seen_at = $4 FROM " KEYS_AND_IDS " WHERE " SAME_ID,
 	4, {INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID}
 };
 
 static PsPlan insert_plan = {
-	"INSERT INTO profile_stream.event_ids (customer_id, event_id, seen_at)"
+	"INSERT INTO profile_stream_internal.event_ids (customer_id, event_id, seen_at)"
 	" SELECT k.customer_id, k.event_id, $4 FROM " KEYS_AND_IDS,
 	4, {INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID}
 };

@@ -13,7 +13,7 @@
 #include "utils/timestamp.h"
 
 static PsPlan size_plan = {
-	"SELECT pg_catalog.pg_relation_size('profile_stream.event_ids') / pg_catalog.current_setting('block_size')::int8,"
+	"SELECT pg_catalog.pg_relation_size('profile_stream_internal.event_ids') / pg_catalog.current_setting('block_size')::int8,"
 	" (EXTRACT(epoch FROM GREATEST(pg_catalog.max(s.dedupe_retention), '7 days')) * 1000000)::int8"
 	" FROM profile_stream.streams s",
 	0, {0}
@@ -21,8 +21,8 @@ static PsPlan size_plan = {
 
 /* by pages, so that no index on seen_at is needed, which every event would pay for */
 static PsPlan forget_plan = {
-	"DELETE FROM profile_stream.event_ids e WHERE e.ctid = ANY (ARRAY("
-	" SELECT x.ctid FROM profile_stream.event_ids x"
+	"DELETE FROM profile_stream_internal.event_ids e WHERE e.ctid = ANY (ARRAY("
+	" SELECT x.ctid FROM profile_stream_internal.event_ids x"
 	" WHERE x.ctid >= $1 AND x.ctid < $2 AND x.seen_at <= $3 FOR UPDATE SKIP LOCKED))",
 	3, {TIDOID, TIDOID, TIMESTAMPTZOID}
 };
@@ -31,10 +31,10 @@ static PsPlan forget_plan = {
 
 /* deletes the oldest letters of which a condition holds, at most so many rows and bytes */
 #define DELETE_LETTERS(condition, limit) \
-	"DELETE FROM profile_stream.dead_letters d WHERE d.dead_letter_id = ANY (ARRAY(" \
+	"DELETE FROM profile_stream_internal.dead_letters d WHERE d.dead_letter_id = ANY (ARRAY(" \
 	" SELECT z.dead_letter_id FROM (SELECT y.dead_letter_id, pg_catalog.sum(y.size) OVER (ORDER BY y.dead_letter_id) - y.size AS before" \
 	"  FROM (SELECT x.dead_letter_id, COALESCE(pg_catalog.pg_column_size(x.value), 0) AS size" \
-	"   FROM profile_stream.dead_letters x WHERE " condition " ORDER BY x.dead_letter_id LIMIT " limit " FOR UPDATE SKIP LOCKED) y) z" \
+	"   FROM profile_stream_internal.dead_letters x WHERE " condition " ORDER BY x.dead_letter_id LIMIT " limit " FOR UPDATE SKIP LOCKED) y) z" \
 	" WHERE z.before < " STEP_BYTES "))"
 
 static PsPlan discard_plan = {
@@ -47,11 +47,11 @@ static PsPlan discard_plan = {
 	"SELECT s.stream_id, pg_catalog.max(s.dead_letter_id), COALESCE(pg_catalog.max(s.stream), '')" \
 	" FROM (SELECT d.stream_id, d.stream, d.dead_letter_id, pg_catalog.sum(200 + COALESCE(pg_catalog.pg_column_size(d.value), 0)" \
 	"  + COALESCE(pg_catalog.pg_column_size(d.key), 0) + COALESCE(pg_catalog.pg_column_size(d.headers), 0) + pg_catalog.pg_column_size(d.errors))" \
-	"  OVER (PARTITION BY d.stream_id ORDER BY d.dead_letter_id DESC) AS bytes FROM profile_stream.dead_letters d) s" \
+	"  OVER (PARTITION BY d.stream_id ORDER BY d.dead_letter_id DESC) AS bytes FROM profile_stream_internal.dead_letters d) s" \
 	" WHERE s.bytes > $1 GROUP BY s.stream_id ORDER BY 2 LIMIT 1"
 
 static PsPlan letters_size_plan = {
-	"SELECT pg_catalog.pg_table_size('profile_stream.dead_letters')", 0, {0}
+	"SELECT pg_catalog.pg_table_size('profile_stream_internal.dead_letters')", 0, {0}
 };
 
 static PsPlan cut_plan = {

@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "settings.h"
 #include "store/blocked.h"
 #include "store/customer_erasure.h"
 #include "store/plan.h"
@@ -21,44 +22,45 @@
 
 #define LETTERS(schema) \
 	"(SELECT pg_catalog.jsonb_build_object('deadLetters', COALESCE(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(d) - 'total'" \
-	" || pg_catalog.jsonb_build_object('key_text', profile_stream.dead_letter_text(d.key)," \
-	" 'value_text', profile_stream.dead_letter_text(d.value), 'event', profile_stream.dead_letter_json(d.value)) ORDER BY d.dead_letter_id)" \
+	" || pg_catalog.jsonb_build_object('key_text', profile_stream_internal.dead_letter_text(d.key)," \
+	" 'value_text', profile_stream_internal.dead_letter_text(d.value), 'event', profile_stream_internal.dead_letter_json(d.value)) ORDER BY d.dead_letter_id)" \
 	" FILTER (WHERE d.total <= " MAX_LETTER_BYTES "), '[]')," \
 	" 'deadLettersLeftOut', pg_catalog.count(*) FILTER (WHERE d.total > " MAX_LETTER_BYTES "))" \
 	" FROM (SELECT x.*, pg_catalog.sum(1000 + COALESCE(pg_catalog.octet_length(x.value), 0) + COALESCE(pg_catalog.octet_length(x.key), 0)" \
 	"  + COALESCE(pg_catalog.octet_length(x.headers::text), 0)) OVER (ORDER BY x.dead_letter_id) AS total FROM " schema ".dead_letters x" \
-	"  WHERE profile_stream.dead_letter_relation(ROW(x.*)::profile_stream.dead_letters, $1) = 'own') d)"
+	"  WHERE profile_stream_internal.dead_letter_relation(ROW(x.*)::profile_stream_internal.dead_letters, $1) = 'own') d)"
 
-#define HELD(schema) \
+/* schema: that of the profiles; parts: that of the other tables */
+#define HELD(schema, parts) \
 	"pg_catalog.jsonb_build_object(" \
 	"'profile', (SELECT pg_catalog.to_jsonb(p) - 'window_state'" \
 	" FROM " schema ".materialized_profiles p WHERE p.customer_id = $1)," \
 	" 'samples', " LIST("pg_catalog.to_jsonb(s)", "s.series, s.at", \
 						schema ".materialized_profiles p" \
-						" CROSS JOIN profile_stream.window_state_samples(p.window_state) s WHERE p.customer_id = $1") "," \
+						" CROSS JOIN profile_stream_internal.window_state_samples(p.window_state) s WHERE p.customer_id = $1") "," \
 	" 'chunks', " LIST("pg_catalog.to_jsonb(c) || pg_catalog.jsonb_build_object('samples', " \
-					   LIST("pg_catalog.to_jsonb(s)", "s.at", "profile_stream.chunk_samples(c.samples) s") ")", \
+					   LIST("pg_catalog.to_jsonb(s)", "s.at", "profile_stream_internal.chunk_samples(c.samples) s") ")", \
 					   "c.metric, c.to_at, c.chunk_no", \
-					   schema ".window_chunks c WHERE c.customer_id = $1") "," \
+					   parts ".window_chunks c WHERE c.customer_id = $1") "," \
 	" 'eventIds', " LIST("pg_catalog.jsonb_build_object('eventId', e.event_id, 'seenAt', e.seen_at)", \
 						 "e.seen_at, e.event_id", \
-						 schema ".event_ids e WHERE e.customer_id = $1" \
-						 " AND profile_stream.event_key(e.customer_id, e.event_id) BETWEEN $2 AND $3") ")" \
-	" || " LETTERS(schema)
+						 parts ".event_ids e WHERE e.customer_id = $1" \
+						 " AND profile_stream_internal.event_key(e.customer_id, e.event_id) BETWEEN $2 AND $3") ")" \
+	" || " LETTERS(parts)
 
 static const char export_sql[] =
 "SELECT pg_catalog.jsonb_build_object('customerId', $1, 'exportedAt', pg_catalog.now(),"
-" 'blocked', EXISTS (SELECT FROM profile_stream.blocking_salt s JOIN profile_stream.blocked_customers b"
+" 'blocked', EXISTS (SELECT FROM profile_stream_internal.blocking_salt s JOIN profile_stream_internal.blocked_customers b"
 " ON b.customer_hash = " PS_BLOCKED_HASH("$1") "),"
 " 'pending', " LIST("pg_catalog.jsonb_build_object('stream', s.name, 'sink', q.sink)", "s.name, q.sink",
-					"(SELECT x.stream_id, x.sink FROM profile_stream.sink_pending x WHERE x.customer_id = $1"
-					" UNION SELECT o.stream_id, o.sink FROM profile_stream.outbox o WHERE $1 = ANY (o.customer_ids)) q"
+					"(SELECT x.stream_id, x.sink FROM profile_stream_internal.sink_pending x WHERE x.customer_id = $1"
+					" UNION SELECT o.stream_id, o.sink FROM profile_stream_internal.outbox o WHERE $1 = ANY (o.customer_ids)) q"
 					" JOIN profile_stream.streams s ON s.stream_id = q.stream_id") ","
 " 'segments', " LIST("pg_catalog.jsonb_build_object('segment', m.segment, 'enteredAt', m.entered_at)", "m.segment",
 					 "profile_stream.segment_members m WHERE m.customer_id = $1") ","
 " 'segmentChanges', " LIST("pg_catalog.jsonb_build_object('kind', c.kind, 'from', c.from_segment, 'to', c.to_segment, 'at', c.changed_at)",
 						   "c.change_id", "profile_stream.segment_changes c WHERE c.customer_id = $1") ","
-" 'rebuild', " HELD(PS_SHADOW_SCHEMA) ") || " HELD("profile_stream");
+" 'rebuild', " HELD(PS_SHADOW_SCHEMA, PS_SHADOW_SCHEMA) ") || " HELD(PS_SCHEMA, PS_INTERNAL_SCHEMA);
 
 Datum
 ps_erasure_export(const char *customer_id)

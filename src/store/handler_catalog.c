@@ -17,49 +17,49 @@
 
 static PsPlan handlers_plan = {
 	.sql = "SELECT h.event_type, h.function, h.owner, " PS_IS_CONFIRMED("handler", "h.handler_id::text")
-	" FROM profile_stream.event_handlers h"
+	" FROM profile_stream_internal.event_handlers h"
 	" ORDER BY h.priority, h.handler_id",
 	.fixed_schema = true
 };
 
 static PsPlan add_handler_plan = {
-	.sql = "INSERT INTO profile_stream.event_handlers (event_type, function, owner, priority)"
+	.sql = "INSERT INTO profile_stream_internal.event_handlers (event_type, function, owner, priority)"
 	" VALUES ($1, $2, $3, $4) ON CONFLICT (event_type, function) DO NOTHING RETURNING handler_id::text",
 	.nargs = 4,.argtypes = {TEXTOID, TEXTOID, REGROLEOID, INT4OID},.fixed_schema = true
 };
 
 static PsPlan handler_plan = {
-	.sql = "SELECT h.owner, " PS_IS_CONFIRMED("handler", "h.handler_id::text") " FROM profile_stream.event_handlers h"
+	.sql = "SELECT h.owner, " PS_IS_CONFIRMED("handler", "h.handler_id::text") " FROM profile_stream_internal.event_handlers h"
 	" WHERE h.event_type = $1 AND h.function = $2",
 	.nargs = 2,.argtypes = {TEXTOID, TEXTOID},.fixed_schema = true
 };
 
 static PsPlan remove_handler_plan = {
-	.sql = "DELETE FROM profile_stream.event_handlers h WHERE h.event_type = $1 AND h.function = $2",
+	.sql = "DELETE FROM profile_stream_internal.event_handlers h WHERE h.event_type = $1 AND h.function = $2",
 	.nargs = 2,.argtypes = {TEXTOID, TEXTOID},.fixed_schema = true
 };
 
 static PsPlan upcasters_plan = {
 	.sql = "SELECT u.event_type, u.function, u.owner, " PS_IS_CONFIRMED("upcaster", UPCASTER_KEY) ", u.from_version"
-	" FROM profile_stream.event_upcasters u"
+	" FROM profile_stream_internal.event_upcasters u"
 	" ORDER BY u.event_type, u.from_version",
 	.fixed_schema = true
 };
 
 static PsPlan add_upcaster_plan = {
-	.sql = "INSERT INTO profile_stream.event_upcasters (event_type, from_version, function, owner)"
+	.sql = "INSERT INTO profile_stream_internal.event_upcasters (event_type, from_version, function, owner)"
 	" VALUES ($1, $2, $3, $4) ON CONFLICT (event_type, from_version) DO NOTHING",
 	.nargs = 4,.argtypes = {TEXTOID, INT4OID, TEXTOID, REGROLEOID},.fixed_schema = true
 };
 
 static PsPlan upcaster_plan = {
-	.sql = "SELECT u.owner, " PS_IS_CONFIRMED("upcaster", UPCASTER_KEY) ", u.function FROM profile_stream.event_upcasters u"
+	.sql = "SELECT u.owner, " PS_IS_CONFIRMED("upcaster", UPCASTER_KEY) ", u.function FROM profile_stream_internal.event_upcasters u"
 	" WHERE u.event_type = $1 AND u.from_version = $2",
 	.nargs = 2,.argtypes = {TEXTOID, INT4OID},.fixed_schema = true
 };
 
 static PsPlan remove_upcaster_plan = {
-	.sql = "DELETE FROM profile_stream.event_upcasters u WHERE u.event_type = $1 AND u.from_version = $2",
+	.sql = "DELETE FROM profile_stream_internal.event_upcasters u WHERE u.event_type = $1 AND u.from_version = $2",
 	.nargs = 2,.argtypes = {TEXTOID, INT4OID},.fixed_schema = true
 };
 

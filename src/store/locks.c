@@ -144,7 +144,7 @@ ps_lock_all(const char *const *names, int n, LOCKMODE mode)
 	while (locked < n)
 	{
 		/* names are looked up again after a wait: a table may be gone then */
-		Oid			relid = ps_own_table(ps_rebuild_schema_of(names[locked]), names[locked]);
+		Oid			relid = ps_own_table(ps_rebuild_schema_used(), names[locked]);
 		bool		free = OidIsValid(relid) && ConditionalLockRelationOid(relid, mode);
 
 		if (free)
@@ -182,7 +182,7 @@ ps_lock_score_tables(void)
 }
 
 void
-ps_lock_copy(const char *schema, LOCKMODE mode)
+ps_lock_copy(bool shadow, LOCKMODE mode)
 {
 	/* applying comes to event_ids first: who holds it meets no applier in the others */
 	static const char *const filled[] = {
@@ -191,7 +191,7 @@ ps_lock_copy(const char *schema, LOCKMODE mode)
 	};
 
 	/* how a stream shall run and says that it does is no content */
-	int			n = strcmp(schema, PS_SCHEMA) == 0 ? lengthof(filled) - 1 : lengthof(filled);
+	int			n = shadow ? lengthof(filled) : lengthof(filled) - 1;
 	Oid			relids[lengthof(filled)] = {InvalidOid};
 	int			kept = -1;
 
@@ -199,11 +199,11 @@ ps_lock_copy(const char *schema, LOCKMODE mode)
 	{
 		if (i == kept)
 			continue;
-		relids[i] = ps_own_table(schema, filled[i]);
+		relids[i] = ps_own_table(shadow, filled[i]);
 		if (!OidIsValid(relids[i]))
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_TABLE),
-					 errmsg("table %s.%s does not exist", schema, filled[i])));
+					 errmsg("table %s.%s does not exist", ps_schema_of(shadow, filled[i]), filled[i])));
 		if (ConditionalLockRelationOid(relids[i], mode))
 			continue;
 		for (int j = 0; j < n; j++)

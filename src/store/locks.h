@@ -50,7 +50,7 @@ extern void ps_lock_all(const char *const *names, int n, LOCKMODE mode);
  * keeps appliers out. It waits while it holds one at most: the one that it has
  * waited for last, so that no flow of appliers keeps it from the rest.
  */
-extern void ps_lock_copy(const char *schema, LOCKMODE mode);
+extern void ps_lock_copy(bool shadow, LOCKMODE mode);
 
 /* How many locks the cluster's lock table is sized for. */
 extern int	ps_lock_table_size(void);

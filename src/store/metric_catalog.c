@@ -18,53 +18,53 @@
 
 static PsPlan series_plan = {
 	.sql = "SELECT s.series_id, s.event_type, s.value_path, s.is_distinct, s.filter_path, s.filter_value"
-	" FROM profile_stream.metric_series s ORDER BY s.series_id",
+	" FROM profile_stream_internal.metric_series s ORDER BY s.series_id",
 	.fixed_schema = true
 };
 
 static PsPlan metrics_plan = {
 	.sql = "SELECT m.name, m.series_id, m.aggregate, (EXTRACT(epoch FROM m.\"window\") * 1000000)::int8"
-	" FROM profile_stream.metrics m ORDER BY m.name",
+	" FROM profile_stream_internal.metrics m ORDER BY m.name",
 	.fixed_schema = true
 };
 
 static PsPlan find_series_plan = {
 	.sql = "SELECT s.series_id, (SELECT pg_catalog.max(EXTRACT(epoch FROM m.\"window\") * 1000000)::int8"
-	" FROM profile_stream.metrics m WHERE m.series_id = s.series_id) AS longest"
-	" FROM profile_stream.metric_series s WHERE s.event_type = $1 AND s.is_distinct = $2"
+	" FROM profile_stream_internal.metrics m WHERE m.series_id = s.series_id) AS longest"
+	" FROM profile_stream_internal.metric_series s WHERE s.event_type = $1 AND s.is_distinct = $2"
 	" AND (s.value_path, s.filter_path, s.filter_value) IS NOT DISTINCT FROM ($3, $4, $5)"
 	" ORDER BY longest DESC NULLS LAST, s.series_id LIMIT 1",
 	.nargs = 5,.argtypes = {TEXTOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID},.fixed_schema = true
 };
 
 static PsPlan count_series_plan = {
-	.sql = "SELECT pg_catalog.count(*) FROM profile_stream.metric_series",.fixed_schema = true
+	.sql = "SELECT pg_catalog.count(*) FROM profile_stream_internal.metric_series",.fixed_schema = true
 };
 
 static PsPlan add_series_plan = {
-	.sql = "INSERT INTO profile_stream.metric_series (event_type, is_distinct, value_path, filter_path, filter_value)"
+	.sql = "INSERT INTO profile_stream_internal.metric_series (event_type, is_distinct, value_path, filter_path, filter_value)"
 	" VALUES ($1, $2, $3, $4, $5) RETURNING series_id",
 	.nargs = 5,.argtypes = {TEXTOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID},.fixed_schema = true
 };
 
 static PsPlan exists_plan = {
-	.sql = "SELECT FROM profile_stream.metrics m WHERE m.name = $1",
+	.sql = "SELECT FROM profile_stream_internal.metrics m WHERE m.name = $1",
 	.nargs = 1,.argtypes = {TEXTOID},.fixed_schema = true
 };
 
 static PsPlan add_plan = {
-	.sql = "INSERT INTO profile_stream.metrics (name, series_id, aggregate, \"window\") VALUES ($1, $2, $3, $4)",
+	.sql = "INSERT INTO profile_stream_internal.metrics (name, series_id, aggregate, \"window\") VALUES ($1, $2, $3, $4)",
 	.nargs = 4,.argtypes = {TEXTOID, INT4OID, TEXTOID, INTERVALOID},.fixed_schema = true
 };
 
 static PsPlan remove_plan = {
-	.sql = "DELETE FROM profile_stream.metrics m WHERE m.name = $1",
+	.sql = "DELETE FROM profile_stream_internal.metrics m WHERE m.name = $1",
 	.nargs = 1,.argtypes = {TEXTOID},.fixed_schema = true
 };
 
 static PsPlan remove_series_plan = {
-	.sql = "DELETE FROM profile_stream.metric_series s"
-	" WHERE NOT EXISTS (SELECT FROM profile_stream.metrics m WHERE m.series_id = s.series_id)",
+	.sql = "DELETE FROM profile_stream_internal.metric_series s"
+	" WHERE NOT EXISTS (SELECT FROM profile_stream_internal.metrics m WHERE m.series_id = s.series_id)",
 	.fixed_schema = true
 };
 
@@ -144,7 +144,7 @@ ps_metrics_load(PsRules *rules)
 bool
 ps_metrics_lock(LOCKMODE mode, bool wait)
 {
-	Oid			relid = ps_own_table(PS_SCHEMA, "metrics");
+	Oid			relid = ps_own_table(false, "metrics");
 
 	if (!wait)
 		return ConditionalLockRelationOid(relid, mode);

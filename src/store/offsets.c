@@ -17,7 +17,7 @@ enum
 };
 
 static PsPlan move_plan = {
-	"UPDATE profile_stream.stream_offsets o SET next_offset = m.next_offset, read_offset = m.read_offset,"
+	"UPDATE profile_stream_internal.stream_offsets o SET next_offset = m.next_offset, read_offset = m.read_offset,"
 	" finished = m.finished, held = m.held, held_bytes = m.held_bytes, commits = o.commits + 1,"
 	" end_offset = COALESCE(m.end_offset, o.end_offset),"
 	" check_offset = m.check_offset, check_timestamp = m.check_timestamp, check_hash = m.check_hash, consumed = o.consumed + m.consumed,"

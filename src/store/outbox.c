@@ -27,14 +27,14 @@ static PsPlan any_plan = {
 };
 
 static PsPlan add_plan = {
-	"INSERT INTO profile_stream.outbox (stream_id, sink, customer_ids, customers, event_types)"
+	"INSERT INTO profile_stream_internal.outbox (stream_id, sink, customer_ids, customers, event_types)"
 	" SELECT k.stream_id, k.sink, $1, pg_catalog.cardinality($1), CASE WHEN k.sink = 'changelog' THEN $2 END"
-	" FROM profile_stream.stream_sinks k WHERE k.sink <> 'dead_letters'",
+	" FROM profile_stream_internal.stream_sinks k WHERE k.sink <> 'dead_letters'",
 	2, {TEXTARRAYOID, TEXTARRAYOID}
 };
 
 static PsPlan refill_plan = {
-	"WITH o AS (INSERT INTO profile_stream.outbox (stream_id, sink, customer_ids, customers)"
+	"WITH o AS (INSERT INTO profile_stream_internal.outbox (stream_id, sink, customer_ids, customers)"
 	" SELECT $1, $2, pg_catalog.array_agg(p.customer_id), pg_catalog.count(*) FROM"
 	" (SELECT x.customer_id, pg_catalog.row_number() OVER () / 5000 AS part FROM profile_stream.materialized_profiles x) p"
 	" GROUP BY p.part RETURNING customers) SELECT COALESCE(pg_catalog.sum(o.customers), 0)::int8 FROM o",
@@ -42,31 +42,31 @@ static PsPlan refill_plan = {
 };
 
 #define IS_GONE(row) \
-	row ".stream_id = $1 AND NOT EXISTS (SELECT FROM profile_stream.stream_sinks k WHERE k.stream_id = $1 AND k.sink = " row ".sink)"
+	row ".stream_id = $1 AND NOT EXISTS (SELECT FROM profile_stream_internal.stream_sinks k WHERE k.stream_id = $1 AND k.sink = " row ".sink)"
 
 static PsPlan clear_plan = {
-	"WITH o AS (DELETE FROM profile_stream.outbox o WHERE " IS_GONE("o") "),"
-	" s AS (DELETE FROM profile_stream.sink_status s WHERE " IS_GONE("s") "),"
-	" d AS (DELETE FROM profile_stream.dead_letter_outbox d WHERE d.stream_id = $1 AND NOT EXISTS"
-	" (SELECT FROM profile_stream.stream_sinks k WHERE k.stream_id = $1 AND k.sink = 'dead_letters'))"
-	" DELETE FROM profile_stream.sink_pending p WHERE " IS_GONE("p"),
+	"WITH o AS (DELETE FROM profile_stream_internal.outbox o WHERE " IS_GONE("o") "),"
+	" s AS (DELETE FROM profile_stream_internal.sink_status s WHERE " IS_GONE("s") "),"
+	" d AS (DELETE FROM profile_stream_internal.dead_letter_outbox d WHERE d.stream_id = $1 AND NOT EXISTS"
+	" (SELECT FROM profile_stream_internal.stream_sinks k WHERE k.stream_id = $1 AND k.sink = 'dead_letters'))"
+	" DELETE FROM profile_stream_internal.sink_pending p WHERE " IS_GONE("p"),
 	1, {INT4OID}
 };
 
 /* ranges instead of lists: whatever plan is kept, its cost does not grow with the square of a backlog */
 static PsPlan move_plan = {
-	"WITH o AS (DELETE FROM profile_stream.outbox o WHERE o.stream_id = $1 AND o.sink = $2 AND o.outbox_id <= ("
+	"WITH o AS (DELETE FROM profile_stream_internal.outbox o WHERE o.stream_id = $1 AND o.sink = $2 AND o.outbox_id <= ("
 	" SELECT pg_catalog.max(y.outbox_id) FROM (SELECT x.outbox_id, pg_catalog.sum(x.customers) OVER (ORDER BY x.outbox_id) - x.customers AS before"
-	" FROM (SELECT z.outbox_id, z.customers FROM profile_stream.outbox z WHERE z.stream_id = $1 AND z.sink = $2"
+	" FROM (SELECT z.outbox_id, z.customers FROM profile_stream_internal.outbox z WHERE z.stream_id = $1 AND z.sink = $2"
 	" ORDER BY z.outbox_id LIMIT 1000) x) y WHERE y.before < $3) RETURNING o.customer_ids, o.event_types),"
 	" c AS (SELECT u.customer_id, pg_catalog.array_agg(DISTINCT t.event_type) FILTER (WHERE t.event_type IS NOT NULL) AS event_types"
 	" FROM o CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(o.customer_ids), pg_catalog.unnest(o.event_types)) AS u(customer_id, event_types)"
 	" LEFT JOIN LATERAL pg_catalog.jsonb_array_elements_text(u.event_types::jsonb) AS t(event_type) ON true GROUP BY u.customer_id)"
-	" INSERT INTO profile_stream.sink_pending AS s (stream_id, sink, customer_id, event_types)"
+	" INSERT INTO profile_stream_internal.sink_pending AS s (stream_id, sink, customer_id, event_types)"
 	" SELECT $1, $2, c.customer_id, COALESCE(c.event_types[1:" MAX_TYPES "], '{}') FROM c"
 	/* what is on its way as it was is pending anew, behind what will be removed */
 	" ON CONFLICT (stream_id, sink, customer_id) DO UPDATE SET pending_id = CASE WHEN s.pending_id <= $4"
-	" THEN pg_catalog.nextval('profile_stream.sink_pending_pending_id_seq'::pg_catalog.regclass) ELSE s.pending_id END,"
+	" THEN pg_catalog.nextval('profile_stream_internal.sink_pending_pending_id_seq'::pg_catalog.regclass) ELSE s.pending_id END,"
 	" event_types = (ARRAY(SELECT DISTINCT t.event_type FROM pg_catalog.unnest(s.event_types || excluded.event_types) AS t(event_type)))[1:" MAX_TYPES "]"
 	" WHERE s.pending_id <= $4 OR NOT s.event_types @> excluded.event_types",
 	4, {INT4OID, TEXTOID, INT8OID, INT8OID}
@@ -74,28 +74,28 @@ static PsPlan move_plan = {
 
 static PsPlan read_plan = {
 	"SELECT x.customer_id, COALESCE(p.version, 0),"
-	" CASE WHEN p.customer_id IS NOT NULL THEN profile_stream.profile_document(p, pg_catalog.now())::text END, x.pending_id"
-	" FROM (SELECT q.customer_id, q.pending_id FROM profile_stream.sink_pending q WHERE q.stream_id = $1 AND q.sink = $2"
+	" CASE WHEN p.customer_id IS NOT NULL THEN profile_stream_internal.profile_document(p, pg_catalog.now())::text END, x.pending_id"
+	" FROM (SELECT q.customer_id, q.pending_id FROM profile_stream_internal.sink_pending q WHERE q.stream_id = $1 AND q.sink = $2"
 	" ORDER BY q.pending_id LIMIT $3) x LEFT JOIN profile_stream.materialized_profiles p ON p.customer_id = x.customer_id",
 	3, {INT4OID, TEXTOID, INT8OID}
 };
 
 static PsPlan read_changelog_plan = {
 	"SELECT x.customer_id, COALESCE(p.version, 0), CASE WHEN p.customer_id IS NOT NULL THEN pg_catalog.json_build_object("
-	"'customerId', p.customer_id, 'version', p.version, 'updatedAt', profile_stream.json_timestamp(p.updated_at),"
-	" 'eventTypes', x.event_types, 'profile', profile_stream.profile_document(p, pg_catalog.now()))::text END, x.pending_id"
-	" FROM (SELECT q.customer_id, q.event_types, q.pending_id FROM profile_stream.sink_pending q WHERE q.stream_id = $1 AND q.sink = $2"
+	"'customerId', p.customer_id, 'version', p.version, 'updatedAt', profile_stream_internal.json_timestamp(p.updated_at),"
+	" 'eventTypes', x.event_types, 'profile', profile_stream_internal.profile_document(p, pg_catalog.now()))::text END, x.pending_id"
+	" FROM (SELECT q.customer_id, q.event_types, q.pending_id FROM profile_stream_internal.sink_pending q WHERE q.stream_id = $1 AND q.sink = $2"
 	" ORDER BY q.pending_id LIMIT $3) x LEFT JOIN profile_stream.materialized_profiles p ON p.customer_id = x.customer_id",
 	3, {INT4OID, TEXTOID, INT8OID}
 };
 
 static PsPlan delivered_plan = {
-	"DELETE FROM profile_stream.sink_pending p WHERE p.stream_id = $1 AND p.sink = $2 AND p.pending_id <= $3",
+	"DELETE FROM profile_stream_internal.sink_pending p WHERE p.stream_id = $1 AND p.sink = $2 AND p.pending_id <= $3",
 	3, {INT4OID, TEXTOID, INT8OID}
 };
 
 static PsPlan count_plan = {
-	"INSERT INTO profile_stream.sink_status AS s (stream_id, sink, state, delivered, refused, delivered_at)"
+	"INSERT INTO profile_stream_internal.sink_status AS s (stream_id, sink, state, delivered, refused, delivered_at)"
 	" VALUES ($1, $2, 'running', $3, $4, pg_catalog.clock_timestamp())"
 	" ON CONFLICT (stream_id, sink) DO UPDATE SET delivered = s.delivered + $3, refused = s.refused + $4, state = 'running',"
 	" error = NULL, hint = NULL, error_at = NULL, next_attempt_at = NULL, delivered_at = excluded.delivered_at,"
@@ -107,9 +107,9 @@ static PsPlan count_plan = {
 #define IS_WELL(state) state " IN ('starting', 'idle', 'running')"
 
 static PsPlan state_plan = {
-	"WITH o AS (SELECT (SELECT s.state FROM profile_stream.sink_status s WHERE s.stream_id = $1 AND s.sink = $2) AS from_state,"
-	" (SELECT s.since FROM profile_stream.sink_status s WHERE s.stream_id = $1 AND s.sink = $2) AS since),"
-	" n AS (INSERT INTO profile_stream.sink_status AS s (stream_id, sink, state, error, hint, error_at, next_attempt_at)"
+	"WITH o AS (SELECT (SELECT s.state FROM profile_stream_internal.sink_status s WHERE s.stream_id = $1 AND s.sink = $2) AS from_state,"
+	" (SELECT s.since FROM profile_stream_internal.sink_status s WHERE s.stream_id = $1 AND s.sink = $2) AS since),"
+	" n AS (INSERT INTO profile_stream_internal.sink_status AS s (stream_id, sink, state, error, hint, error_at, next_attempt_at)"
 	" VALUES ($1, $2, $3, $4, $5, CASE WHEN $4 IS NOT NULL THEN pg_catalog.clock_timestamp() END,"
 	" pg_catalog.clock_timestamp() + $6 * '1 ms'::interval)"
 	" ON CONFLICT (stream_id, sink) DO UPDATE SET state = excluded.state, error = excluded.error, hint = excluded.hint,"

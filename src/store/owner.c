@@ -3,7 +3,7 @@
  *	  Finding the extension's own tables, and becoming their owner and the caller
  *	  again. An error in between ends with the caller, too.
  *
- *	  Statements name the schema profile_stream. Whoever owns a schema decides what
+ *	  Statements name the schemas of the extension. Whoever owns a schema decides what
  *	  its names mean, and whoever owns a table what a trigger of it does. So they must
  *	  be the extension's, and belong to who owns the table streams or to a superuser;
  *	  so must functions of triggers, which who has the right TRIGGER may add. What was
@@ -212,6 +212,17 @@ check_members(void)
 	all_checked = before == changes && known && nchecked < MAX_CHECKED;
 }
 
+/* Raises unless a schema that the extension's script makes is the extension's own. */
+static void
+check_made_schema(const char *name)
+{
+	Oid			namespace = get_namespace_oid(name, true);
+
+	if (OidIsValid(namespace) &&
+		(getExtensionOfObject(NamespaceRelationId, namespace) != extension || !is_in_good_hands(NamespaceRelationId, namespace)))
+		owner_refuse(psprintf("schema %s", name));
+}
+
 /* Finds the schema and the owner of the tables anew. */
 static bool
 check_schema(void)
@@ -219,7 +230,6 @@ check_schema(void)
 	static bool watching = false;
 	uint64		before = changes;
 	Oid			found;
-	Oid			shadow;
 	Oid			streams;
 
 	if (!watching)
@@ -232,14 +242,12 @@ check_schema(void)
 	watching = true;
 	if (!find_extension(&extension, &found))
 		return false;
-	shadow = get_namespace_oid(PS_SHADOW_SCHEMA, true);
 	streams = get_relname_relid("streams", found);
 	owner = owner_of(RelationRelationId, streams);
 	if (get_namespace_oid(PS_SCHEMA, true) != found || !is_member_table(streams) || !is_in_good_hands(NamespaceRelationId, found))
 		owner_refuse("schema " PS_SCHEMA);
-	if (OidIsValid(shadow) &&
-		(getExtensionOfObject(NamespaceRelationId, shadow) != extension || !is_in_good_hands(NamespaceRelationId, shadow)))
-		owner_refuse("schema " PS_SHADOW_SCHEMA);
+	check_made_schema(PS_INTERNAL_SCHEMA);
+	check_made_schema(PS_SHADOW_SCHEMA);
 	schema = found;
 	known = before == changes;
 	return true;
@@ -259,8 +267,9 @@ ps_own_schema(bool missing_ok)
 }
 
 Oid
-ps_own_table(const char *schema_name, const char *name)
+ps_own_table(bool shadow, const char *name)
 {
+	const char *schema_name = ps_schema_of(shadow, name);
 	Oid			own = ps_own_schema(true);
 	Oid			namespace = strcmp(schema_name, PS_SCHEMA) == 0 ? own : get_namespace_oid(schema_name, true);
 	const char *what;
@@ -304,9 +313,9 @@ ps_switch_to_owner(void)
 }
 
 PsSavedUser
-ps_switch_to_owner_for(const char *schema_name, const char *name)
+ps_switch_to_owner_for(bool shadow, const char *name)
 {
-	(void) ps_own_table(schema_name, name);
+	(void) ps_own_table(shadow, name);
 	(void) ps_own_schema(false);
 	return become_owner(SECURITY_LOCAL_USERID_CHANGE);
 }

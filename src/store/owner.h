@@ -21,10 +21,10 @@ typedef struct PsSavedUser
 extern Oid	ps_own_schema(bool missing_ok);
 
 /*
- * A table of the extension in its schema or in the shadow's. InvalidOid when there
- * is none; raises when something else has its name.
+ * A table of the extension, or with shadow its second copy where it has one.
+ * InvalidOid when there is none; raises when something else has its name.
  */
-extern Oid	ps_own_table(const char *schema, const char *name);
+extern Oid	ps_own_table(bool shadow, const char *name);
 
 /* Becomes the owner of the extension's tables, after the caller's rights were checked; and back. */
 extern PsSavedUser ps_switch_to_owner(void);
@@ -33,7 +33,7 @@ extern PsSavedUser ps_switch_to_owner(void);
  * The same for a statement on this table alone: that a stream cannot run because
  * something else is not the extension's own must be said where people look.
  */
-extern PsSavedUser ps_switch_to_owner_for(const char *schema, const char *name);
+extern PsSavedUser ps_switch_to_owner_for(bool shadow, const char *name);
 
 /* The same in a security-restricted operation, for who has not been called by anybody and only reads. */
 extern PsSavedUser ps_switch_to_reading_owner(void);

@@ -15,37 +15,37 @@
 static PsPlan offsets_plan = {
 	"SELECT o.partition, o.epoch, o.next_offset, o.read_offset, o.commits, o.finished, o.state = 'offset_lost', o.start_offset,"
 	" o.check_offset, o.check_timestamp, o.check_hash"
-	" FROM profile_stream.stream_offsets o WHERE o.stream_id = $1 ORDER BY 1",
+	" FROM profile_stream_internal.stream_offsets o WHERE o.stream_id = $1 ORDER BY 1",
 	1, {INT4OID}
 };
 
 static PsPlan add_partition_plan = {
-	"INSERT INTO profile_stream.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset)"
+	"INSERT INTO profile_stream_internal.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset)"
 	" VALUES ($1, $2, $3, $3, $3)",
 	3, {INT4OID, INT4OID, INT8OID}
 };
 
 static PsPlan end_plan = {
-	"UPDATE profile_stream.stream_offsets o SET end_offset = $3"
+	"UPDATE profile_stream_internal.stream_offsets o SET end_offset = $3"
 	" WHERE o.stream_id = $1 AND o.partition = $2 AND o.end_offset IS DISTINCT FROM $3",
 	3, {INT4OID, INT4OID, INT8OID}
 };
 
 /* until the offset moves, by a batch or a seek */
 static PsPlan refused_plan = {
-	"UPDATE profile_stream.stream_offsets o SET error = $3 WHERE o.stream_id = $1 AND o.partition = $2 AND o.state = 'running'",
+	"UPDATE profile_stream_internal.stream_offsets o SET error = $3 WHERE o.stream_id = $1 AND o.partition = $2 AND o.state = 'running'",
 	3, {INT4OID, INT4OID, TEXTOID}
 };
 
 static PsPlan lag_plan = {
 	"SELECT COALESCE(pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, 0)), 0)::int8"
-	" FROM profile_stream.stream_offsets o WHERE o.stream_id = $1",
+	" FROM profile_stream_internal.stream_offsets o WHERE o.stream_id = $1",
 	1, {INT4OID}
 };
 
 /* of another topic nothing was read yet, and what is held of the old one never will be */
 static PsPlan lose_plan = {
-	"UPDATE profile_stream.stream_offsets o SET state = 'offset_lost', error = $3, epoch = o.epoch + $4::int,"
+	"UPDATE profile_stream_internal.stream_offsets o SET state = 'offset_lost', error = $3, epoch = o.epoch + $4::int,"
 	" finished = CASE WHEN $4 THEN '' ELSE o.finished END,"
 	" read_offset = CASE WHEN $4 THEN o.next_offset ELSE o.read_offset END,"
 	" consumed = CASE WHEN $4 THEN o.consumed - o.held ELSE o.consumed END, held = CASE WHEN $4 THEN 0 ELSE o.held END, held_bytes = 0,"
@@ -56,12 +56,12 @@ static PsPlan lose_plan = {
 
 /* what was held and is not any more was never consumed */
 static PsPlan jump_plan = {
-	"WITH o AS (UPDATE profile_stream.stream_offsets o SET next_offset = $6, read_offset = $7, finished = $8,"
+	"WITH o AS (UPDATE profile_stream_internal.stream_offsets o SET next_offset = $6, read_offset = $7, finished = $8,"
 	" consumed = o.consumed - o.held + $9, held = $9, held_bytes = 0, commits = o.commits + 1,"
 	" epoch = o.epoch + $10::int, check_offset = CASE WHEN $10 THEN NULL ELSE o.check_offset END,"
 	" state = 'running', error = NULL"
 	" WHERE o.stream_id = $1 AND o.partition = $2 AND o.next_offset = $3 RETURNING 1)"
-	" INSERT INTO profile_stream.stream_gaps (stream_id, partition, from_offset, to_offset, reason, recorded_at)"
+	" INSERT INTO profile_stream_internal.stream_gaps (stream_id, partition, from_offset, to_offset, reason, recorded_at)"
 	" SELECT $1, $2, $3, $4, $5, pg_catalog.clock_timestamp() FROM o",
 	10, {INT4OID, INT4OID, INT8OID, INT8OID, TEXTOID, INT8OID, INT8OID, BYTEAOID, INT8OID, BOOLOID}
 };
@@ -71,13 +71,13 @@ static PsPlan jump_plan = {
  * is new are 0. Past what cannot be read nothing may be read again before it.
  */
 static PsPlan seek_plan = {
-	"WITH f AS (SELECT o.next_offset FROM profile_stream.stream_offsets o"
+	"WITH f AS (SELECT o.next_offset FROM profile_stream_internal.stream_offsets o"
 	" WHERE o.stream_id = $1 AND o.partition = $2 FOR UPDATE), n AS ("
-	" INSERT INTO profile_stream.stream_offsets AS o (stream_id, partition, start_offset, next_offset, read_offset)"
+	" INSERT INTO profile_stream_internal.stream_offsets AS o (stream_id, partition, start_offset, next_offset, read_offset)"
 	" VALUES ($1, $2, $3, $3, $3) ON CONFLICT (stream_id, partition) DO UPDATE SET next_offset = $3, read_offset = $3,"
 	" finished = '', consumed = o.consumed - o.held, held = 0, held_bytes = 0, commits = o.commits + 1, state = 'running', error = NULL,"
 	" epoch = o.epoch + $4::int, check_offset = CASE WHEN $4 OR (o.error IS NOT NULL AND o.state = 'running') THEN NULL ELSE o.check_offset END)"
-	" INSERT INTO profile_stream.stream_gaps (stream_id, partition, from_offset, to_offset, reason, recorded_at)"
+	" INSERT INTO profile_stream_internal.stream_gaps (stream_id, partition, from_offset, to_offset, reason, recorded_at)"
 	" SELECT $1, $2, f.next_offset, $3, 'seek', pg_catalog.clock_timestamp() FROM f WHERE f.next_offset <> $3",
 	4, {INT4OID, INT4OID, INT8OID, BOOLOID}
 };

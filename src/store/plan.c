@@ -11,11 +11,13 @@
 
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "nodes/params.h"
 #include "nodes/parsenodes.h"
 #include "parser/parse_coerce.h"
 #include "store/owner.h"
 #include "store/plan.h"
 #include "store/rebuild_schema.h"
+#include "store/resolve.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -59,6 +61,35 @@ complain_of_rule(PsPlan *plan)
 			 errhint("Drop the rule from the table.")));
 }
 
+/* Prepares the statement and keeps it. Where the caller's rights count, only its names are looked up with the owner's rights. */
+static void
+plan_prepare(PsPlan *plan, bool read_only)
+{
+	const char *sql = plan->fixed_schema ? plan->sql : ps_rebuild_schema_sql(plan->sql);
+	SPIPlanPtr	prepared = read_only ? SPI_prepare_params(sql, ps_resolve_begin, plan, CURSOR_OPT_GENERIC_PLAN)
+	: SPI_prepare_cursor(sql, plan->nargs, plan->argtypes, CURSOR_OPT_GENERIC_PLAN);
+
+	if (prepared == NULL || SPI_keepplan(prepared) != 0)
+		elog(ERROR, "could not prepare \"%s\": %s", plan->sql, SPI_result_code_string(SPI_result));
+	plan->plan = prepared;
+}
+
+/* The arguments, none of them null, of a statement that was prepared with ps_resolve_begin(). */
+static ParamListInfo
+make_params(const PsPlan *plan, const Datum *args)
+{
+	ParamListInfo params = makeParamList(plan->nargs);
+
+	for (int i = 0; i < plan->nargs; i++)
+	{
+		params->params[i].value = args[i];
+		params->params[i].isnull = false;
+		params->params[i].pflags = PARAM_FLAG_CONST;
+		params->params[i].ptype = plan->argtypes[i];
+	}
+	return params;
+}
+
 /*
  * Prepares the statement on first use and runs it within the caller's SPI
  * connection. What serves a query of the caller is read with the caller's rights,
@@ -73,19 +104,15 @@ plan_run(PsPlan *plan, Datum *args, const char *nulls, bool read_only, int expec
 	PsSavedUser saved = {0};
 
 	if (!read_only)
-		saved = plan->only ? ps_switch_to_owner_for(ps_rebuild_schema_of(plan->only), plan->only) : ps_switch_to_owner();
+		saved = plan->only ? ps_switch_to_owner_for(ps_rebuild_schema_used(), plan->only) : ps_switch_to_owner();
 	set_path();
 	forbid_scans();
 	if (plan->plan == NULL)
-	{
-		SPIPlanPtr	prepared = SPI_prepare_cursor(plan->fixed_schema ? plan->sql : ps_rebuild_schema_sql(plan->sql), plan->nargs, plan->argtypes,
-												  CURSOR_OPT_GENERIC_PLAN);
-
-		if (prepared == NULL || SPI_keepplan(prepared) != 0)
-			elog(ERROR, "could not prepare \"%s\": %s", plan->sql, SPI_result_code_string(SPI_result));
-		plan->plan = prepared;
-	}
-	result = SPI_execute_plan(plan->plan, args, nulls, read_only, 0);
+		plan_prepare(plan, read_only);
+	if (read_only)
+		result = SPI_execute_plan_with_paramlist(plan->plan, make_params(plan, args), true, 0);
+	else
+		result = SPI_execute_plan(plan->plan, args, nulls, false, 0);
 	if (result == SPI_OK_REWRITTEN)
 		complain_of_rule(plan);
 	if (result != expected)

@@ -30,7 +30,10 @@ extern void ps_plan_write(PsPlan *plan, Datum *args, const char *nulls, int expe
 
 extern void ps_plan_complain(const char *table, uint64 missing, uint64 nrows);
 
-/* The same for a SELECT within a STABLE function: read-only, in the calling query's snapshot, with the caller's rights. */
+/*
+ * The same for a SELECT within a STABLE function: read-only, in the calling query's snapshot, with the caller's rights.
+ * The caller needs no USAGE of the internal schema, see resolve.c. No argument may be null.
+ */
 extern uint64 ps_plan_read(PsPlan *plan, Datum *args);
 
 /* A value of a row that the last statement returned, as text in the current context; NULL when null. */

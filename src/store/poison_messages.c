@@ -11,19 +11,19 @@
 #include "utils/builtins.h"
 
 static PsPlan add_plan = {
-	"INSERT INTO profile_stream.poison_messages (stream_id, partition, epoch, kafka_offset, error, ended_at)"
+	"INSERT INTO profile_stream_internal.poison_messages (stream_id, partition, epoch, kafka_offset, error, ended_at)"
 	" VALUES ($1, $2, $3, $4, $5, pg_catalog.now()) ON CONFLICT DO NOTHING",
 	5, {INT4OID, INT4OID, INT4OID, INT8OID, TEXTOID}
 };
 
 static PsPlan forget_plan = {
-	"DELETE FROM profile_stream.poison_messages c USING profile_stream.stream_offsets o WHERE c.stream_id = $1"
+	"DELETE FROM profile_stream_internal.poison_messages c USING profile_stream_internal.stream_offsets o WHERE c.stream_id = $1"
 	" AND o.stream_id = c.stream_id AND o.partition = c.partition AND (c.epoch <> o.epoch OR c.kafka_offset < o.next_offset)",
 	1, {INT4OID}
 };
 
 static PsPlan load_plan = {
-	"SELECT c.partition, c.epoch, c.kafka_offset, c.error FROM profile_stream.poison_messages c WHERE c.stream_id = $1",
+	"SELECT c.partition, c.epoch, c.kafka_offset, c.error FROM profile_stream_internal.poison_messages c WHERE c.stream_id = $1",
 	1, {INT4OID}
 };
 

@@ -75,7 +75,7 @@ static PsPlan update_plan = {
 
 static PsPlan expired_plan = {
 	"SELECT p.customer_id FROM profile_stream.materialized_profiles p"
-	" WHERE profile_stream.window_expired(p.window_state, $1) LIMIT $2",
+	" WHERE profile_stream_internal.window_expired(p.window_state, $1) LIMIT $2",
 	2, {TIMESTAMPTZOID, INT8OID}
 };
 

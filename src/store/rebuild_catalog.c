@@ -19,7 +19,7 @@
 
 static PsPlan find_plan = {
 	.sql = "SELECT b.stream_id, s.name, b.allow_missing, COALESCE(t.enabled, false), t.state"
-	" FROM profile_stream.stream_rebuilds b JOIN profile_stream.streams s ON s.stream_id = b.stream_id"
+	" FROM profile_stream_internal.stream_rebuilds b JOIN profile_stream.streams s ON s.stream_id = b.stream_id"
 	" LEFT JOIN " PS_SHADOW_SCHEMA ".stream_status t ON t.stream_id = b.stream_id"
 	" WHERE b.database = $1",
 	.nargs = 1,.argtypes = {OIDOID}
@@ -37,7 +37,7 @@ static PsPlan other_plan = {
 
 /* rows of another database came with a template: they are nobody's rebuild */
 static PsPlan forget_plan = {
-	.sql = "DELETE FROM profile_stream.stream_rebuilds"
+	.sql = "DELETE FROM profile_stream_internal.stream_rebuilds"
 };
 
 static PsPlan empty_plan = {
@@ -47,7 +47,7 @@ static PsPlan empty_plan = {
 };
 
 static PsPlan add_plan = {
-	.sql = "INSERT INTO profile_stream.stream_rebuilds (stream_id, database, allow_missing, started_at)"
+	.sql = "INSERT INTO profile_stream_internal.stream_rebuilds (stream_id, database, allow_missing, started_at)"
 	" VALUES ($1, $2, $3, pg_catalog.clock_timestamp())",
 	.nargs = 3,.argtypes = {INT4OID, OIDOID, BOOLOID}
 };
@@ -75,7 +75,7 @@ static PsPlan state_plan = {
 };
 
 static PsPlan resumed_plan = {
-	.sql = "UPDATE profile_stream.stream_rebuilds b SET resumed_at = pg_catalog.clock_timestamp(),"
+	.sql = "UPDATE profile_stream_internal.stream_rebuilds b SET resumed_at = pg_catalog.clock_timestamp(),"
 	" resumed_done = (SELECT COALESCE(pg_catalog.sum(o.next_offset - o.start_offset), 0)::int8"
 	" FROM " PS_SHADOW_SCHEMA ".stream_offsets o WHERE o.stream_id = $1) WHERE b.stream_id = $1",
 	.nargs = 1,.argtypes = {INT4OID}
@@ -95,11 +95,11 @@ static PsPlan add_gap_plan = {
 
 /* a seek may have gone back further than the stream began, unless a rebuild has begun later since */
 static PsPlan starts_plan = {
-	.sql = "SELECT o.partition, o.epoch, LEAST(o.start_offset, (SELECT pg_catalog.min(g.to_offset) FROM profile_stream.stream_gaps g"
+	.sql = "SELECT o.partition, o.epoch, LEAST(o.start_offset, (SELECT pg_catalog.min(g.to_offset) FROM profile_stream_internal.stream_gaps g"
 	" WHERE g.stream_id = o.stream_id AND g.partition = o.partition AND g.reason = 'seek' AND NOT EXISTS (SELECT"
-	" FROM profile_stream.stream_gaps l WHERE l.stream_id = g.stream_id AND l.partition = g.partition"
+	" FROM profile_stream_internal.stream_gaps l WHERE l.stream_id = g.stream_id AND l.partition = g.partition"
 	" AND l.reason = 'rebuild' AND l.recorded_at > g.recorded_at)))"
-	" FROM profile_stream.stream_offsets o WHERE o.stream_id = $1 ORDER BY 1",
+	" FROM profile_stream_internal.stream_offsets o WHERE o.stream_id = $1 ORDER BY 1",
 	.nargs = 1,.argtypes = {INT4OID},.fixed_schema = true
 };
 
@@ -107,7 +107,7 @@ static PsPlan starts_plan = {
 static PsPlan behind_plan = {
 	.sql = "SELECT o.start_offset, o.next_offset, o.read_offset, o.finished, COALESCE(n.epoch >= o.epoch, false),"
 	" COALESCE(n.epoch > o.epoch, false), n.next_offset, n.finished"
-	" FROM profile_stream.stream_offsets o LEFT JOIN " PS_SHADOW_SCHEMA ".stream_offsets n"
+	" FROM profile_stream_internal.stream_offsets o LEFT JOIN " PS_SHADOW_SCHEMA ".stream_offsets n"
 	" ON n.stream_id = o.stream_id AND n.partition = o.partition"
 	" WHERE o.stream_id = $1 AND o.state = 'running'",
 	.nargs = 1,.argtypes = {INT4OID},.fixed_schema = true
@@ -115,7 +115,7 @@ static PsPlan behind_plan = {
 
 static PsPlan apart_plan = {
 	.sql = "SELECT COALESCE(pg_catalog.sum(pg_catalog.abs(COALESCE(o.next_offset, n.start_offset) - COALESCE(n.next_offset, o.start_offset))), 0)::int8"
-	" FROM (SELECT * FROM profile_stream.stream_offsets WHERE stream_id = $1) o"
+	" FROM (SELECT * FROM profile_stream_internal.stream_offsets WHERE stream_id = $1) o"
 	" FULL JOIN (SELECT * FROM " PS_SHADOW_SCHEMA ".stream_offsets WHERE stream_id = $1) n ON n.partition = o.partition",
 	.nargs = 1,.argtypes = {INT4OID},.fixed_schema = true
 };
@@ -169,7 +169,7 @@ ps_rebuild_other_stream(int stream_id)
 void
 ps_rebuild_end(void)
 {
-	ps_lock_copy(PS_SHADOW_SCHEMA, AccessExclusiveLock);
+	ps_lock_copy(true, AccessExclusiveLock);
 	(void) ps_plan_run(&empty_plan, NULL, NULL, SPI_OK_UTILITY);
 	(void) ps_plan_run(&forget_plan, NULL, NULL, SPI_OK_DELETE);
 	ps_stream_tell_workers();
@@ -299,7 +299,7 @@ ps_rebuild_apart(int stream_id)
 static PsPlan skip_plan = {
 	.sql = "UPDATE " PS_SHADOW_SCHEMA ".stream_offsets o SET next_offset = g.to_offset, read_offset = g.to_offset, finished = '',"
 	" consumed = o.consumed - o.held, held = 0, held_bytes = 0, commits = o.commits + 1, check_offset = NULL, error = NULL"
-	" FROM profile_stream.stream_gaps g WHERE o.stream_id = $1 AND o.partition = $2 AND g.stream_id = $1 AND g.partition = $2"
+	" FROM profile_stream_internal.stream_gaps g WHERE o.stream_id = $1 AND o.partition = $2 AND g.stream_id = $1 AND g.partition = $2"
 	" AND g.from_offset <= o.next_offset AND g.to_offset > o.next_offset AND g.from_offset <= $3 AND g.to_offset > $3",
 	.nargs = 3,.argtypes = {INT4OID, INT4OID, INT8OID},.fixed_schema = true
 };

@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "settings.h"
 #include "store/plan.h"
 #include "store/rebuild_catalog.h"
 #include "store/rebuild_schema.h"
@@ -23,28 +24,28 @@
 #define METRIC(schema, name) \
 	", '" name "', " schema ".window_value(p.customer_id, p.window_state, '" name "', $2)"
 
-#define HISTORY(schema, field, metric) \
+#define HISTORY(parts, field, metric) \
 	", '" field "', (SELECT pg_catalog.jsonb_build_object('count', COALESCE(pg_catalog.sum(h.count), 0)," \
 	" 'sum', COALESCE(pg_catalog.sum(h.sum), 0)) FROM (" \
 	" SELECT pg_catalog.count(*) AS count, pg_catalog.sum(w.value) AS sum" \
-	" FROM profile_stream.window_samples(p.window_state, '" metric "') w" \
-	" UNION ALL SELECT c.count, c.sum FROM " schema ".window_chunks c" \
-	" WHERE c.customer_id = p.customer_id AND c.metric = profile_stream.metric_series('" metric "')) h)"
+	" FROM profile_stream_internal.window_samples(p.window_state, '" metric "') w" \
+	" UNION ALL SELECT c.count, c.sum FROM " parts ".window_chunks c" \
+	" WHERE c.customer_id = p.customer_id AND c.metric = profile_stream_internal.metric_series('" metric "')) h)"
 
 /* values of the metrics of users, and the history of their series, each a field of its own */
-#define CREATED_METRICS(schema) \
+#define CREATED_METRICS(parts) \
 	" || COALESCE((SELECT pg_catalog.jsonb_object_agg('metrics.' || m.key, m.value) FROM" \
-	" pg_catalog.jsonb_each(" schema ".metric_values(p.customer_id, p.window_state, $2)) m), '{}')" \
+	" pg_catalog.jsonb_each(" parts ".metric_values(p.customer_id, p.window_state, $2)) m), '{}')" \
 	" || COALESCE((SELECT pg_catalog.jsonb_object_agg(s.name || '_history'," \
 	" (SELECT pg_catalog.jsonb_build_object('count', COALESCE(pg_catalog.sum(h.count), 0), 'sum', COALESCE(pg_catalog.sum(h.sum), 0))" \
 	" FROM (SELECT pg_catalog.count(*) AS count, pg_catalog.sum(w.value) AS sum" \
-	" FROM profile_stream.window_state_samples(p.window_state) w WHERE w.series = s.name" \
-	" UNION ALL SELECT c.count, c.sum FROM " schema ".window_chunks c" \
+	" FROM profile_stream_internal.window_state_samples(p.window_state) w WHERE w.series = s.name" \
+	" UNION ALL SELECT c.count, c.sum FROM " parts ".window_chunks c" \
 	" WHERE c.customer_id = p.customer_id AND c.metric = s.name) h))" \
-	" FROM (SELECT 'series_' || x.series_id AS name FROM profile_stream.metric_series x) s), '{}')"
+	" FROM (SELECT 'series_' || x.series_id AS name FROM profile_stream_internal.metric_series x) s), '{}')"
 
-/* the document that is compared, of one customer */
-#define DOCUMENT(schema) \
+/* the document that is compared, of one customer; schema: that of the profiles, parts: that of all else */
+#define DOCUMENT(schema, parts) \
 	"(SELECT pg_catalog.jsonb_build_object('version', p.version, 'updated_at', p.updated_at, 'watermark', p.watermark," \
 	" 'first_name', p.first_name, 'last_name', p.last_name, 'email', p.email, 'phone', p.phone," \
 	" 'total_balance', p.total_balance, 'account_count', p.account_count, 'last_transaction_at', p.last_transaction_at," \
@@ -52,9 +53,9 @@
 	" 'attributes', p.attributes, 'attribute_times', p.attribute_times, 'first_event_at', p.first_event_at" \
 	METRIC(schema, "transaction_count_30d") METRIC(schema, "total_transaction_value_30d") \
 	METRIC(schema, "login_count_7d") METRIC(schema, "support_ticket_count_90d") \
-	HISTORY(schema, "transaction_history", "transaction_count_30d") \
-	HISTORY(schema, "login_history", "login_count_7d") \
-	HISTORY(schema, "support_ticket_history", "support_ticket_count_90d") ")" CREATED_METRICS(schema) \
+	HISTORY(parts, "transaction_history", "transaction_count_30d") \
+	HISTORY(parts, "login_history", "login_count_7d") \
+	HISTORY(parts, "support_ticket_history", "support_ticket_count_90d") ")" CREATED_METRICS(parts) \
 	" FROM " schema ".materialized_profiles p WHERE p.customer_id = c.customer_id)"
 
 static const char diff_sql[] =
@@ -64,13 +65,13 @@ static const char diff_sql[] =
 " FULL JOIN " PS_SHADOW_SCHEMA ".materialized_profiles n ON n.customer_id = o.customer_id"
 " WHERE o.customer_id IS NULL OR n.customer_id IS NULL OR " COMPARED("o.") " IS DISTINCT FROM " COMPARED("n.")
 " UNION SELECT COALESCE(o.customer_id, n.customer_id)"
-" FROM profile_stream.window_chunks o FULL JOIN " PS_SHADOW_SCHEMA ".window_chunks n"
+" FROM profile_stream_internal.window_chunks o FULL JOIN " PS_SHADOW_SCHEMA ".window_chunks n"
 " ON n.customer_id = o.customer_id AND n.metric = o.metric AND n.to_at = o.to_at AND n.chunk_no = o.chunk_no"
 " WHERE ROW(o.count, o.sum, o.samples) IS DISTINCT FROM ROW(n.count, n.sum, n.samples)"
 " ORDER BY 1)"
 " SELECT c.customer_id, CASE WHEN d.rebuilt IS NULL THEN 'missing' WHEN d.now IS NULL THEN 'new' ELSE 'changed' END,"
 " f.fields FROM c"
-" CROSS JOIN LATERAL (SELECT " DOCUMENT("profile_stream") " AS now, " DOCUMENT(PS_SHADOW_SCHEMA) " AS rebuilt OFFSET 0) d"
+" CROSS JOIN LATERAL (SELECT " DOCUMENT(PS_SCHEMA, PS_INTERNAL_SCHEMA) " AS now, " DOCUMENT(PS_SHADOW_SCHEMA, PS_SHADOW_SCHEMA) " AS rebuilt OFFSET 0) d"
 " CROSS JOIN LATERAL (SELECT pg_catalog.jsonb_object_agg(k.key, pg_catalog.jsonb_build_array(d.now -> k.key, d.rebuilt -> k.key)) AS fields"
 " FROM pg_catalog.jsonb_object_keys(COALESCE(d.now, d.rebuilt)) AS k(key)"
 " WHERE d.now -> k.key IS DISTINCT FROM d.rebuilt -> k.key) f"

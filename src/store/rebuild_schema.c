@@ -14,6 +14,11 @@ static const char *const tables[] = {
 	"materialized_profiles", "window_chunks", "event_ids", "dead_letters"
 };
 
+/* the tables that users read; all others are in the internal schema */
+static const char *const public_tables[] = {
+	"materialized_profiles", "streams", "stream_log", "segment_members", "segment_changes"
+};
+
 static bool used = false;
 
 void
@@ -39,29 +44,39 @@ has_shadow(const char *name, int len)
 }
 
 const char *
-ps_rebuild_schema_of(const char *table)
+ps_schema_of(bool shadow, const char *table)
 {
-	return used && has_shadow(table, strlen(table)) ? PS_SHADOW_SCHEMA : PS_SCHEMA;
+	if (shadow && has_shadow(table, strlen(table)))
+		return PS_SHADOW_SCHEMA;
+	for (int i = 0; i < lengthof(public_tables); i++)
+		if (strcmp(public_tables[i], table) == 0)
+			return PS_SCHEMA;
+	return PS_INTERNAL_SCHEMA;
 }
 
 const char *
 ps_rebuild_schema_sql(const char *sql)
 {
-	static const char prefix[] = PS_SCHEMA ".";
+	static const char *const prefixes[] = {PS_SCHEMA ".", PS_INTERNAL_SCHEMA "."};
 	StringInfoData result;
 	const char *found;
 
 	if (!used)
 		return sql;
 	initStringInfo(&result);
-	while ((found = strstr(sql, prefix)) != NULL)
+	while ((found = strstr(sql, PS_SCHEMA)) != NULL)
 	{
-		const char *name = found + strlen(prefix);
-		int			len = strspn(name, "abcdefghijklmnopqrstuvwxyz_");
+		const char *name = found + strlen(PS_SCHEMA);
 
+		for (int i = 0; i < lengthof(prefixes); i++)
+			if (strncmp(found, prefixes[i], strlen(prefixes[i])) == 0)
+				name = found + strlen(prefixes[i]);
 		appendBinaryStringInfo(&result, sql, found - sql);
-		appendStringInfo(&result, "%s.%.*s", has_shadow(name, len) ? PS_SHADOW_SCHEMA : PS_SCHEMA, len, name);
-		sql = name + len;
+		if (name[-1] == '.' && has_shadow(name, strspn(name, "abcdefghijklmnopqrstuvwxyz_")))
+			appendStringInfoString(&result, PS_SHADOW_SCHEMA ".");
+		else
+			appendBinaryStringInfo(&result, found, name - found);
+		sql = name;
 	}
 	appendStringInfoString(&result, sql);
 	return result.data;

@@ -18,8 +18,8 @@
 extern void ps_rebuild_schema_use(void);
 extern bool ps_rebuild_schema_used(void);
 
-/* The schema in which this process finds a table of the extension. */
-extern const char *ps_rebuild_schema_of(const char *table);
+/* The schema that holds a table of the extension; shadow: the schema of its second copy, for tables that have one. */
+extern const char *ps_schema_of(bool shadow, const char *table);
 
 /* A statement with the tables' schemas that are this process's. */
 extern const char *ps_rebuild_schema_sql(const char *sql);

@@ -12,14 +12,14 @@
 static PsPlan accounts_plan = {
 	"WITH checked AS (SELECT pg_catalog.count(*) AS chunks,"
 	" pg_catalog.count(*) FILTER (WHERE (c.count, c.sum) IS DISTINCT FROM (t.count, t.sum)) AS wrong"
-	" FROM profile_stream.window_chunks c CROSS JOIN LATERAL ("
+	" FROM profile_stream_internal.window_chunks c CROSS JOIN LATERAL ("
 	" SELECT COALESCE(pg_catalog.sum(p.count), 0)::int8 AS count, COALESCE(pg_catalog.sum(p.sum), 0) AS sum FROM ("
-	" SELECT 1::int8 AS count, s.value AS sum FROM profile_stream.chunk_samples(c.samples) s"
+	" SELECT 1::int8 AS count, s.value AS sum FROM profile_stream_internal.chunk_samples(c.samples) s"
 	" UNION ALL SELECT d.count, d.sum FROM pg_catalog.unnest(c.days) d) p) t)"
 	" SELECT o.partition, o.consumed, o.applied, o.duplicates, o.dead, o.late, o.tombstones, o.blocked, o.replayed, o.held,"
 	" o.consumed - o.applied - o.duplicates - o.dead - o.late - o.tombstones - o.blocked - o.replayed - o.held,"
 	" k.chunks, k.wrong"
-	" FROM profile_stream.stream_offsets o CROSS JOIN checked k WHERE o.stream_id = $1 ORDER BY o.partition",
+	" FROM profile_stream_internal.stream_offsets o CROSS JOIN checked k WHERE o.stream_id = $1 ORDER BY o.partition",
 	1, {INT4OID}
 };
 

@@ -33,24 +33,24 @@ static int	holders = 0;
 
 static PsPlan maps_plan = {
 	.sql = "SELECT m.event_type, m.attribute, m.path, m.operation, m.type, m.max_items"
-	" FROM profile_stream.attribute_maps m ORDER BY m.map_id",
+	" FROM profile_stream_internal.attribute_maps m ORDER BY m.map_id",
 	.fixed_schema = true
 };
 
 static PsPlan other_map_plan = {
-	.sql = "SELECT m.event_type FROM profile_stream.attribute_maps m"
+	.sql = "SELECT m.event_type FROM profile_stream_internal.attribute_maps m"
 	" WHERE m.attribute = $1 AND (m.type, m.operation = 'append_unique') <> ($2, $3) ORDER BY m.map_id LIMIT 1",
 	.nargs = 3,.argtypes = {TEXTOID, TEXTOID, BOOLOID},.fixed_schema = true
 };
 
 static PsPlan add_map_plan = {
-	.sql = "INSERT INTO profile_stream.attribute_maps (event_type, attribute, path, operation, type, max_items)"
+	.sql = "INSERT INTO profile_stream_internal.attribute_maps (event_type, attribute, path, operation, type, max_items)"
 	" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (event_type, attribute) DO NOTHING",
 	.nargs = 6,.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID},.fixed_schema = true
 };
 
 static PsPlan remove_map_plan = {
-	.sql = "DELETE FROM profile_stream.attribute_maps m WHERE m.event_type = $1 AND m.attribute = $2",
+	.sql = "DELETE FROM profile_stream_internal.attribute_maps m WHERE m.event_type = $1 AND m.attribute = $2",
 	.nargs = 2,.argtypes = {TEXTOID, TEXTOID},.fixed_schema = true
 };
 
@@ -82,7 +82,7 @@ rule_catalog_watch(void)
 	}
 	watching = true;
 	for (int i = 0; i < lengthof(tables); i++)
-		relids[i] = ps_own_table(PS_SCHEMA, tables[i]);
+		relids[i] = ps_own_table(false, tables[i]);
 }
 
 static void
@@ -162,7 +162,7 @@ rule_catalog_load(void)
 void
 ps_rules_tell(void)
 {
-	Oid			relid = ps_own_table(PS_SCHEMA, "event_handlers");
+	Oid			relid = ps_own_table(false, "event_handlers");
 
 	if (OidIsValid(relid))
 		CacheInvalidateRelcacheByRelid(relid);

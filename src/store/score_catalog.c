@@ -29,7 +29,7 @@ static PsPlan due_plan = {
 
 static PsPlan read_plan = {READ("NULL::jsonb"), 2, {TEXTARRAYOID, TIMESTAMPTZOID}};
 
-static PsPlan read_documents_plan = {READ("profile_stream.profile_document(p, $2)"), 2, {TEXTARRAYOID, TIMESTAMPTZOID}};
+static PsPlan read_documents_plan = {READ("profile_stream_internal.profile_document(p, $2)"), 2, {TEXTARRAYOID, TIMESTAMPTZOID}};
 
 static PsPlan write_plan = {
 	"UPDATE profile_stream.materialized_profiles p SET segment = n.segment, churn_risk_score = n.churn_risk_score,"
@@ -43,19 +43,19 @@ static PsPlan write_plan = {
 };
 
 static PsPlan function_plan = {
-	"SELECT f.function, f.owner, " PS_IS_CONFIRMED("score_function", "'t'") " FROM profile_stream.score_function f", 0, {0}
+	"SELECT f.function, f.owner, " PS_IS_CONFIRMED("score_function", "'t'") " FROM profile_stream_internal.score_function f", 0, {0}
 };
 
-static PsPlan clear_function_plan = {"DELETE FROM profile_stream.score_function f", 0, {0}};
+static PsPlan clear_function_plan = {"DELETE FROM profile_stream_internal.score_function f", 0, {0}};
 
 static PsPlan set_function_plan = {
-	"INSERT INTO profile_stream.score_function AS f (function, owner, set_at) VALUES ($1, $2, pg_catalog.now())"
+	"INSERT INTO profile_stream_internal.score_function AS f (function, owner, set_at) VALUES ($1, $2, pg_catalog.now())"
 	" ON CONFLICT (is_only) DO UPDATE SET function = excluded.function, owner = excluded.owner, set_at = excluded.set_at",
 	2, {TEXTOID, REGROLEOID}
 };
 
 static PsPlan begin_plan = {
-	"INSERT INTO profile_stream.score_refresh AS r (state, started_at, pid, profiles_total, committed_at)"
+	"INSERT INTO profile_stream_internal.score_refresh AS r (state, started_at, pid, profiles_total, committed_at)"
 	" SELECT 'running', pg_catalog.clock_timestamp(), $1, GREATEST(c.reltuples, 0)::int8, pg_catalog.clock_timestamp()"
 	" FROM pg_catalog.pg_class c WHERE c.oid = 'profile_stream.materialized_profiles'::pg_catalog.regclass"
 	" ON CONFLICT (is_only) DO UPDATE SET state = excluded.state, started_at = excluded.started_at, finished_at = NULL, pid = excluded.pid,"
@@ -66,29 +66,29 @@ static PsPlan begin_plan = {
 };
 
 static PsPlan progress_plan = {
-	"UPDATE profile_stream.score_refresh r SET profiles_done = $1, profiles_changed = $2, segment_changes = $3, profiles_failed = $4,"
+	"UPDATE profile_stream_internal.score_refresh r SET profiles_done = $1, profiles_changed = $2, segment_changes = $3, profiles_failed = $4,"
 	" profiles_skipped = $5, notifications_skipped = $6, batch_ms = $7, lock_ms = $8, committed_at = pg_catalog.clock_timestamp()",
 	8, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, FLOAT8OID, FLOAT8OID}
 };
 
 static PsPlan error_plan = {
-	"UPDATE profile_stream.score_refresh r SET error = $1, error_at = pg_catalog.clock_timestamp()",
+	"UPDATE profile_stream_internal.score_refresh r SET error = $1, error_at = pg_catalog.clock_timestamp()",
 	1, {TEXTOID}
 };
 
 static PsPlan end_plan = {
-	"UPDATE profile_stream.score_refresh r SET state = $1, finished_at = pg_catalog.clock_timestamp()",
+	"UPDATE profile_stream_internal.score_refresh r SET state = $1, finished_at = pg_catalog.clock_timestamp()",
 	1, {TEXTOID}
 };
 
 static PsPlan failed_plan = {
-	"SELECT pg_catalog.count(*) FROM profile_stream.score_refresh r WHERE r.state = 'failed'"
-	" AND r.error_at >= ALL (SELECT s.error_at FROM profile_stream.segments s WHERE s.error_at IS NOT NULL)", 0, {0}
+	"SELECT pg_catalog.count(*) FROM profile_stream_internal.score_refresh r WHERE r.state = 'failed'"
+	" AND r.error_at >= ALL (SELECT s.error_at FROM profile_stream_internal.segments s WHERE s.error_at IS NOT NULL)", 0, {0}
 };
 
 static PsPlan age_plan = {
 	"SELECT COALESCE((SELECT (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - r.started_at) * 1000000)::int8"
-	" FROM profile_stream.score_refresh r), -1)",
+	" FROM profile_stream_internal.score_refresh r), -1)",
 	0, {0}
 };
 

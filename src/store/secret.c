@@ -44,14 +44,14 @@ forget_secret(Datum arg, Oid relid)
 static Oid
 find_table(void)
 {
-	Oid			schema = get_namespace_oid(PS_SCHEMA, true);
+	Oid			schema = get_namespace_oid(PS_INTERNAL_SCHEMA, true);
 	Oid			relid = OidIsValid(schema) ? get_relname_relid("database_secret", schema) : InvalidOid;
 	Oid			extension = OidIsValid(relid) ? getExtensionOfObject(RelationRelationId, relid) : InvalidOid;
 
 	if (!OidIsValid(extension) || extension != get_extension_oid("profile_stream", true))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table profile_stream.database_secret is not there, or is not part of the extension"),
+				 errmsg("table profile_stream_internal.database_secret is not there, or is not part of the extension"),
 				 errhint("CREATE EXTENSION profile_stream makes it; restore a dump into a database that has it.")));
 	return relid;
 }
@@ -75,7 +75,7 @@ read_secret(void)
 	if (value == NULL || VARSIZE_ANY_EXHDR(value) != SECRET_BYTES)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("table profile_stream.database_secret does not hold a secret")));
+				 errmsg("table profile_stream_internal.database_secret does not hold a secret")));
 	memcpy(&secret, VARDATA_ANY(value), SECRET_BYTES);
 	systable_endscan(scan);
 	table_close(relation, AccessShareLock);

@@ -16,23 +16,23 @@
 #include "utils/timestamp.h"
 
 static PsPlan create_plan = {
-	"INSERT INTO profile_stream.segments (name, predicate, owner, created_at) VALUES ($1, $2, $3, pg_catalog.now())"
+	"INSERT INTO profile_stream_internal.segments (name, predicate, owner, created_at) VALUES ($1, $2, $3, pg_catalog.now())"
 	" ON CONFLICT (name) DO NOTHING",
 	3, {TEXTOID, TEXTOID, REGROLEOID}
 };
 
-static PsPlan give_plan = {"UPDATE profile_stream.segments s SET owner = $2 WHERE s.name = $1", 2, {TEXTOID, REGROLEOID}};
+static PsPlan give_plan = {"UPDATE profile_stream_internal.segments s SET owner = $2 WHERE s.name = $1", 2, {TEXTOID, REGROLEOID}};
 
-static PsPlan drop_plan = {"DELETE FROM profile_stream.segments s WHERE s.name = $1", 1, {TEXTOID}};
+static PsPlan drop_plan = {"DELETE FROM profile_stream_internal.segments s WHERE s.name = $1", 1, {TEXTOID}};
 
 static PsPlan find_plan = {
 	"SELECT s.name, s.predicate, s.owner, " PS_IS_CONFIRMED("segment", "s.name")
-	" FROM profile_stream.segments s WHERE $1 IS NULL OR s.name = $1 ORDER BY s.error_at NULLS FIRST, s.name",
+	" FROM profile_stream_internal.segments s WHERE $1 IS NULL OR s.name = $1 ORDER BY s.error_at NULLS FIRST, s.name",
 	1, {TEXTOID}
 };
 
 static PsPlan note_plan = {
-	"UPDATE profile_stream.segments s SET refreshed_at = CASE WHEN $2 IS NULL THEN pg_catalog.clock_timestamp() ELSE s.refreshed_at END,"
+	"UPDATE profile_stream_internal.segments s SET refreshed_at = CASE WHEN $2 IS NULL THEN pg_catalog.clock_timestamp() ELSE s.refreshed_at END,"
 	" error = $2, error_at = CASE WHEN $2 IS NOT NULL THEN pg_catalog.clock_timestamp() END,"
 	" failing_since = CASE WHEN $2 IS NOT NULL THEN COALESCE(s.failing_since, pg_catalog.clock_timestamp()) END WHERE s.name = $1",
 	2, {TEXTOID, TEXTOID}
@@ -80,7 +80,7 @@ static PsPlan discard_plan = {
 /* What one condition looks like in a statement; it begins behind SELECT. */
 #define SELECT_BEGIN "SELECT "
 #define MATCHES_BEGIN \
-	"SELECT pg_catalog.array_agg(customer_id ORDER BY customer_id) FROM profile_stream.segment_profiles WHERE " IN_RANGE("customer_id") " AND ("
+	"SELECT pg_catalog.array_agg(customer_id ORDER BY customer_id) FROM profile_stream.profiles WHERE " IN_RANGE("customer_id") " AND ("
 
 bool
 ps_segment_create(const PsSegment *segment)

@@ -48,7 +48,7 @@ extern void ps_segment_note(const char *name, const char *error);
 /* The last of the next so many profiles behind one; NULL: these are the rest. */
 extern char *ps_segments_range(const char *after, int limit);
 
-/* Why a text is not one condition on the view segment_profiles; NULL: it is. Raises the parser's errors. */
+/* Why a text is not one condition on the view profiles; NULL: it is. Raises the parser's errors. */
 extern const char *ps_segment_check(const char *predicate);
 
 /*

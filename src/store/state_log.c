@@ -44,8 +44,8 @@ ps_state_log_partition(int stream_id, int partition, const char *from, const cha
 void
 ps_state_log_check(void)
 {
-	ps_restore_user(ps_switch_to_owner_for(PS_SCHEMA, "stream_log"));
-	ps_restore_user(ps_switch_to_owner_for(PS_SCHEMA, "streams"));
+	ps_restore_user(ps_switch_to_owner_for(false, "stream_log"));
+	ps_restore_user(ps_switch_to_owner_for(false, "streams"));
 }
 
 void

@@ -34,7 +34,7 @@ static PsPlan find_plan = {
 	" s.redis, s.redis_prefix, EXTRACT(epoch FROM s.redis_ttl)::int4, s.changelog_topic, s.dead_letter_topic,"
 	" s.segment_channel_prefix, s.format, s.field_map, s.timestamp_unit, s.event_id_scope,"
 	" COALESCE(t.enabled AND t.database = $3, false) AND " PS_IS_CONFIRMED("stream", "s.stream_id::text") ", t.state, t.error, t.cluster"
-	" FROM profile_stream.streams s LEFT JOIN profile_stream.stream_status t ON t.stream_id = s.stream_id"
+	" FROM profile_stream.streams s LEFT JOIN profile_stream_internal.stream_status t ON t.stream_id = s.stream_id"
 	" WHERE s.name = $1 OR s.stream_id = $2",
 	3, {TEXTOID, INT4OID, OIDOID}
 };
@@ -59,7 +59,7 @@ static PsPlan find_plan = {
 static PsPlan add_plan = {
 	"WITH s AS (INSERT INTO profile_stream.streams (" SETTINGS ", name, owner, topic, start_from, created_at)"
 	" VALUES (" SETTING_VALUES ", $28, $29, $30, $31, pg_catalog.now()) RETURNING stream_id), t AS ("
-	" INSERT INTO profile_stream.stream_status (stream_id, database, enabled, state, changed_at)"
+	" INSERT INTO profile_stream_internal.stream_status (stream_id, database, enabled, state, changed_at)"
 	" SELECT s.stream_id, $32, true, 'starting', pg_catalog.now() FROM s)"
 	" SELECT s.stream_id FROM s",
 	NSETTINGS + 5, {SETTING_TYPES, TEXTOID, REGROLEOID, TEXTOID, TEXTOID, OIDOID}
@@ -79,9 +79,9 @@ static PsPlan drop_plan = {
 };
 
 static PsPlan enable_plan = {
-	"WITH o AS (SELECT (SELECT t.state FROM profile_stream.stream_status t WHERE t.stream_id = $1 AND t.database = $2) AS from_state,"
-	" (SELECT t.since FROM profile_stream.stream_status t WHERE t.stream_id = $1 AND t.database = $2) AS since),"
-	" n AS (INSERT INTO profile_stream.stream_status AS t (stream_id, database, enabled, state, changed_at)"
+	"WITH o AS (SELECT (SELECT t.state FROM profile_stream_internal.stream_status t WHERE t.stream_id = $1 AND t.database = $2) AS from_state,"
+	" (SELECT t.since FROM profile_stream_internal.stream_status t WHERE t.stream_id = $1 AND t.database = $2) AS since),"
+	" n AS (INSERT INTO profile_stream_internal.stream_status AS t (stream_id, database, enabled, state, changed_at)"
 	" VALUES ($1, $2, $3, $4, pg_catalog.now())"
 	" ON CONFLICT (stream_id) DO UPDATE SET database = $2, enabled = $3, state = $4, attempts = 0, error = NULL,"
 	" hint = NULL, error_at = NULL, next_attempt_at = NULL, changed_at = pg_catalog.now(), since = pg_catalog.clock_timestamp()),"
@@ -91,14 +91,14 @@ static PsPlan enable_plan = {
 };
 
 static PsPlan enabled_plan = {
-	"SELECT t.stream_id FROM profile_stream.stream_status t WHERE t.enabled AND t.database = $1"
+	"SELECT t.stream_id FROM profile_stream_internal.stream_status t WHERE t.enabled AND t.database = $1"
 	" AND t.state <> 'quarantined' AND " PS_IS_CONFIRMED("stream", "t.stream_id::text") " ORDER BY 1",
 	1, {OIDOID}
 };
 
 static PsPlan stop_plan = {
-	"WITH o AS (SELECT t.state AS from_state, t.since FROM profile_stream.stream_status t WHERE t.stream_id = $1 FOR UPDATE),"
-	" n AS (UPDATE profile_stream.stream_status t SET enabled = false, state = 'paused', error = $2, hint = $3,"
+	"WITH o AS (SELECT t.state AS from_state, t.since FROM profile_stream_internal.stream_status t WHERE t.stream_id = $1 FOR UPDATE),"
+	" n AS (UPDATE profile_stream_internal.stream_status t SET enabled = false, state = 'paused', error = $2, hint = $3,"
 	" error_at = pg_catalog.clock_timestamp(), next_attempt_at = NULL, changed_at = pg_catalog.clock_timestamp(),"
 	" since = pg_catalog.clock_timestamp() WHERE t.stream_id = $1),"
 	" l AS (" PS_STATE_LOG_ADD("true", "$1", "'stream'", "NULL", "'paused'", "$2", "$3") ") "
@@ -107,13 +107,13 @@ static PsPlan stop_plan = {
 };
 
 static PsPlan attempts_plan = {
-	"UPDATE profile_stream.stream_status t SET attempts = GREATEST(t.attempts + $2, 0)"
+	"UPDATE profile_stream_internal.stream_status t SET attempts = GREATEST(t.attempts + $2, 0)"
 	" WHERE t.stream_id = $1 RETURNING t.attempts",
 	2, {INT4OID, INT4OID}
 };
 
 static PsPlan skipped_plan = {
-	"UPDATE profile_stream.stream_status t SET notifications_skipped = t.notifications_skipped + $2 WHERE t.stream_id = $1",
+	"UPDATE profile_stream_internal.stream_status t SET notifications_skipped = t.notifications_skipped + $2 WHERE t.stream_id = $1",
 	2, {INT4OID, INT8OID}
 };
 
@@ -150,7 +150,7 @@ column_jsonb(int column)
 void
 ps_stream_tell_workers(void)
 {
-	Oid			relid = ps_own_table(PS_SCHEMA, "stream_status");
+	Oid			relid = ps_own_table(false, "stream_status");
 
 	if (OidIsValid(relid))
 		CacheInvalidateRelcacheByRelid(relid);

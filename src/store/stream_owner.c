@@ -16,7 +16,7 @@
 
 static PsPlan processes_plan = {
 	"SELECT s.owner, s.workers + (s.redis IS NOT NULL)::int4 + (s.changelog_topic IS NOT NULL)::int4 + (s.dead_letter_topic IS NOT NULL)::int4"
-	" FROM profile_stream.streams s JOIN profile_stream.stream_status t ON t.stream_id = s.stream_id"
+	" FROM profile_stream.streams s JOIN profile_stream_internal.stream_status t ON t.stream_id = s.stream_id"
 	" WHERE t.enabled AND t.database = $1 AND s.stream_id <> $2",
 	2, {OIDOID, INT4OID}
 };

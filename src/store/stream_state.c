@@ -17,8 +17,8 @@
 
 /* a state that stays keeps its time; $6: noted also when it does, because the reason is a new one */
 static PsPlan state_plan = {
-	"WITH o AS (SELECT t.state AS from_state, t.since FROM profile_stream.stream_status t WHERE t.stream_id = $1 FOR UPDATE),"
-	" n AS (UPDATE profile_stream.stream_status t SET state = $2, error = $3, hint = $4,"
+	"WITH o AS (SELECT t.state AS from_state, t.since FROM profile_stream_internal.stream_status t WHERE t.stream_id = $1 FOR UPDATE),"
+	" n AS (UPDATE profile_stream_internal.stream_status t SET state = $2, error = $3, hint = $4,"
 	" error_at = CASE WHEN $3 IS NULL THEN NULL ELSE pg_catalog.clock_timestamp() END,"
 	" next_attempt_at = pg_catalog.clock_timestamp() + $5 * '1 ms'::interval, changed_at = pg_catalog.clock_timestamp(),"
 	" since = CASE WHEN t.state = $2 THEN t.since ELSE pg_catalog.clock_timestamp() END WHERE t.stream_id = $1),"
@@ -30,22 +30,22 @@ static PsPlan state_plan = {
 /* COPY restores all of a table or nothing: what was applied within the retention of event ids has left some */
 static PsPlan missing_plan = {
 	"SELECT CASE WHEN NOT EXISTS (SELECT FROM profile_stream.materialized_profiles) THEN 'materialized_profiles'"
-	" WHEN NOT EXISTS (SELECT FROM profile_stream.event_ids) AND o.committed_at > pg_catalog.now() - s.dedupe_retention THEN 'event_ids' END, o.applied"
+	" WHEN NOT EXISTS (SELECT FROM profile_stream_internal.event_ids) AND o.committed_at > pg_catalog.now() - s.dedupe_retention THEN 'event_ids' END, o.applied"
 	" FROM (SELECT pg_catalog.sum(p.applied)::int8 AS applied, pg_catalog.max(p.committed_at) AS committed_at"
-	" FROM profile_stream.stream_offsets p WHERE p.stream_id = $1) o CROSS JOIN profile_stream.streams s"
+	" FROM profile_stream_internal.stream_offsets p WHERE p.stream_id = $1) o CROSS JOIN profile_stream.streams s"
 	" WHERE s.stream_id = $1 AND o.applied > 0"
-	" AND NOT EXISTS (SELECT FROM profile_stream.stream_status t WHERE t.stream_id = $1 AND t.database = $2)",
+	" AND NOT EXISTS (SELECT FROM profile_stream_internal.stream_status t WHERE t.stream_id = $1 AND t.database = $2)",
 	2, {INT4OID, OIDOID}
 };
 
 static PsPlan cannot_start_plan = {
-	"UPDATE profile_stream.stream_status t SET state = 'retrying', error = $1, hint = $2, error_at = pg_catalog.clock_timestamp(),"
+	"UPDATE profile_stream_internal.stream_status t SET state = 'retrying', error = $1, hint = $2, error_at = pg_catalog.clock_timestamp(),"
 	" next_attempt_at = NULL WHERE t.enabled AND t.database = $3",
 	3, {TEXTOID, TEXTOID, OIDOID}
 };
 
 static PsPlan adopt_plan = {
-	"UPDATE profile_stream.stream_status t SET cluster = $2 WHERE t.stream_id = $1", 2, {INT4OID, TEXTOID}
+	"UPDATE profile_stream_internal.stream_status t SET cluster = $2 WHERE t.stream_id = $1", 2, {INT4OID, TEXTOID}
 };
 
 void

@@ -60,14 +60,15 @@ static bool
 is_worked_on(Oid relid)
 {
 	static const char *const tables[] = {"materialized_profiles", "window_chunks", "event_ids", "stream_offsets"};
-	Oid			schema = get_rel_namespace(relid);
 	char	   *name = get_rel_name(relid);
 
-	if (name == NULL || (schema != get_namespace_oid(PS_SCHEMA, true) && schema != get_namespace_oid(PS_SHADOW_SCHEMA, true)))
-		return false;
-	for (int i = 0; i < lengthof(tables); i++)
+	for (int i = 0; name != NULL && i < lengthof(tables); i++)
 		if (strcmp(name, tables[i]) == 0)
-			return true;
+		{
+			Oid			schema = get_rel_namespace(relid);
+
+			return schema == get_namespace_oid(ps_schema_of(false, name), true) || schema == get_namespace_oid(PS_SHADOW_SCHEMA, true);
+		}
 	return false;
 }
 

@@ -38,10 +38,10 @@ SELECT profile_stream.apply_events(ARRAY[
 SELECT profile_stream.apply_events(ARRAY[
 	pg_temp.ev('d1', 'dup', 'noop'), pg_temp.ev('d2', 'dup', 'transaction.completed'), pg_temp.ev('d3', 'dup', 'noop')]);
 SELECT version, event_counts FROM profile_stream.materialized_profiles WHERE customer_id = 'dup';
-SELECT customer_id, event_id FROM profile_stream.event_ids WHERE customer_id LIKE 'dup%' ORDER BY 1, 2;
+SELECT customer_id, event_id FROM profile_stream_internal.event_ids WHERE customer_id LIKE 'dup%' ORDER BY 1, 2;
 -- retention is exact: an id as old as that is new again
-UPDATE profile_stream.event_ids SET seen_at = now() - interval '7 days 1 second' WHERE event_id = 'd1' AND customer_id = 'dup';
-UPDATE profile_stream.event_ids SET seen_at = now() - interval '6 days 23 hours 59 minutes' WHERE event_id = 'd3';
+UPDATE profile_stream_internal.event_ids SET seen_at = now() - interval '7 days 1 second' WHERE event_id = 'd1' AND customer_id = 'dup';
+UPDATE profile_stream_internal.event_ids SET seen_at = now() - interval '6 days 23 hours 59 minutes' WHERE event_id = 'd3';
 SELECT profile_stream.apply_events(ARRAY[pg_temp.ev('d1', 'dup', 'noop'), pg_temp.ev('d3', 'dup', 'noop'), pg_temp.ev('d1', 'dup', 'noop')]);
 -- refusals
 SELECT profile_stream.apply_events(ARRAY[
@@ -86,7 +86,7 @@ SELECT profile_stream.try_lock_customer('ada');
 RESET ROLE;
 REVOKE USAGE ON SCHEMA profile_stream FROM regress_ps_nobody;
 DROP ROLE regress_ps_nobody;
-SELECT count(*) FROM profile_stream.event_ids WHERE event_id = 'l1';
+SELECT count(*) FROM profile_stream_internal.event_ids WHERE event_id = 'l1';
 -- rolled back with the caller's transaction; seen within it
 BEGIN;
 SELECT profile_stream.apply_event(pg_temp.ev('t1', 'tx', 'noop'));
@@ -98,4 +98,4 @@ SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_p
 LISTEN profile_updates;
 SELECT profile_stream.apply_events('{}');
 -- clean up
-TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters, profile_stream.window_chunks;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;

@@ -104,5 +104,5 @@ CREATE TRIGGER nothing BEFORE UPDATE ON profile_stream.materialized_profiles FOR
 SELECT pg_temp.send('16', 'a', 'loyalty', '{"points": {"earned": 1000}, "shop": "Bonn"}', '2026-01-05Z'), pg_temp.send('17', 'c', 'loyalty', '{"shop": "Bonn"}', '2026-01-05Z');
 DROP TRIGGER nothing ON profile_stream.materialized_profiles;
 SELECT customer_id, attributes, attribute_times, first_event_at FROM profile_stream.materialized_profiles WHERE customer_id IN ('a', 'c') ORDER BY 1;
-SELECT count(profile_stream.unmap_attribute(event_type, attribute)) FROM profile_stream.attribute_maps;
-TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters;
+SELECT count(profile_stream.unmap_attribute(event_type, attribute)) FROM profile_stream_internal.attribute_maps;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters;

@@ -31,7 +31,7 @@ BEGIN
 	FOR z IN SELECT zone FROM zones LOOP
 		PERFORM set_config('timezone', z.zone, true);
 		INSERT INTO decoded SELECT z.zone, m.n, extract(epoch FROM d.event_timestamp), d.errors
-			FROM moments m, profile_stream.decode_event(convert_to(pg_temp.event('c', m.n, m.at, 't')::text, 'UTF8'), '2025-01-01Z') d;
+			FROM moments m, profile_stream.decode_message(convert_to(pg_temp.event('c', m.n, m.at, 't')::text, 'UTF8'), as_of => '2025-01-01Z') d;
 		PERFORM profile_stream.apply_event(pg_temp.event(z.zone, m.n, m.at, t))
 			FROM moments m, unnest(ARRAY['transaction.completed', 'session.started', 'support.ticket.created']) t ORDER BY m.n, t;
 	END LOOP;
@@ -57,5 +57,5 @@ SET timezone = 'UTC';
 SELECT day, count, sum, count(*) AS zones FROM trend GROUP BY day, count, sum ORDER BY day;
 -- clean up
 DELETE FROM profile_stream.materialized_profiles WHERE customer_id IN (SELECT zone FROM zones);
-DELETE FROM profile_stream.event_ids WHERE customer_id IN (SELECT zone FROM zones);
-DELETE FROM profile_stream.window_chunks WHERE customer_id IN (SELECT zone FROM zones);
+DELETE FROM profile_stream_internal.event_ids WHERE customer_id IN (SELECT zone FROM zones);
+DELETE FROM profile_stream_internal.window_chunks WHERE customer_id IN (SELECT zone FROM zones);

@@ -1,12 +1,12 @@
 -- code of users: its time, what it may touch, and how many workers users may have
 \set VERBOSITY terse
 SET client_min_messages = warning;
-TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters;
 CREATE SCHEMA contain;
 CREATE FUNCTION contain.ev(id text, type text, payload jsonb DEFAULT '{}', customer text DEFAULT 'c') RETURNS jsonb LANGUAGE sql AS $$
 	SELECT jsonb_build_object('eventId', id, 'customerId', customer, 'eventType', type, 'timestamp', '2026-01-01T00:00:00Z', 'payload', payload) $$;
 CREATE FUNCTION contain.letters() RETURNS SETOF text LANGUAGE sql AS $$
-	WITH gone AS (DELETE FROM profile_stream.dead_letters RETURNING *)
+	WITH gone AS (DELETE FROM profile_stream_internal.dead_letters RETURNING *)
 	SELECT concat_ws('|', event_id, sqlstate, array_to_string(errors, '; ')) FROM gone ORDER BY dead_letter_id $$;
 
 -- time counts while a call is planned, where functions of constants are called
@@ -39,7 +39,7 @@ FROM unnest(ARRAY['SELECT pg_advisory_unlock_all()', 'SELECT pg_advisory_unlock(
 	'SELECT pg_try_advisory_lock(3)', 'SELECT OPERATOR(contain.!!) 4::bigint', 'SELECT pg_advisory_xact_lock(5)',
 	'UPDATE profile_stream.materialized_profiles SET phone = 1', 'DELETE FROM profile_stream.materialized_profiles',
 	'INSERT INTO profile_stream.materialized_profiles SELECT * FROM profile_stream.materialized_profiles',
-	'SELECT FROM profile_stream.materialized_profiles FOR UPDATE', 'DELETE FROM profile_stream.event_ids', 'DELETE FROM profile_stream.stream_offsets',
+	'SELECT FROM profile_stream.materialized_profiles FOR UPDATE', 'DELETE FROM profile_stream_internal.event_ids', 'DELETE FROM profile_stream_internal.stream_offsets',
 	'UPDATE profile_stream_rebuild.materialized_profiles SET phone = 1', 'SELECT profile_stream.forget_customer(''c'')',
 	'WITH w AS (UPDATE profile_stream.materialized_profiles SET phone = 1 RETURNING 1) SELECT FROM w',
 	'CREATE TEMPORARY TABLE t ()', 'SELECT FROM profile_stream.materialized_profiles']) WITH ORDINALITY d (does, n);
@@ -84,11 +84,11 @@ SELECT profile_stream.create_segment('d works', 'customer_id < ''p11''');
 SET profile_stream.segment_timeout = '1s';
 SET client_min_messages = error;
 CALL profile_stream.refresh_segments();
-SELECT name, error, refreshed_at IS NOT NULL AS refreshed, failing_since IS NOT NULL AS failing FROM profile_stream.segments ORDER BY 1;
+SELECT name, error, refreshed_at IS NOT NULL AS refreshed, failing_since IS NOT NULL AS failing FROM profile_stream_internal.segments ORDER BY 1;
 SELECT segment, count(*) FROM profile_stream.segment_members GROUP BY 1;
 -- since when it fails
 CALL profile_stream.refresh_segments('a sleeps');
-SELECT name, failing_since < error_at AS since FROM profile_stream.segments WHERE name = 'a sleeps';
+SELECT name, failing_since < error_at AS since FROM profile_stream_internal.segments WHERE name = 'a sleeps';
 RESET profile_stream.segment_timeout;
 -- a cancellation is the caller's
 SET statement_timeout = '50ms';
@@ -120,10 +120,10 @@ SELECT profile_stream.alter_stream('t', workers => 64);
 ROLLBACK;
 RESET ROLE;
 
-SELECT profile_stream.unregister_handler(event_type, function) FROM profile_stream.event_handlers;
-SELECT profile_stream.drop_segment(name) FROM profile_stream.segments;
-TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters, profile_stream.segment_changes, profile_stream.score_refresh;
-ALTER SEQUENCE profile_stream.event_handlers_handler_id_seq RESTART;
+SELECT profile_stream.unregister_handler(event_type, function) FROM profile_stream_internal.event_handlers;
+SELECT profile_stream.drop_segment(name) FROM profile_stream_internal.segments;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream.segment_changes, profile_stream_internal.score_refresh;
+ALTER SEQUENCE profile_stream_internal.event_handlers_handler_id_seq RESTART;
 DROP SERVER contain_kafka CASCADE;
 DROP SCHEMA contain CASCADE;
 DROP ROLE contain_op;

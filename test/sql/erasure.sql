@@ -1,12 +1,12 @@
 -- forget_customer(), unblock_customer(), export_customer(): what goes, what stays, and what is blocked
-TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters, profile_stream.window_chunks;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
 CREATE FUNCTION public.ev(id text, customer text, at text DEFAULT '2024-01-02T00:00:00Z', amount text DEFAULT '1') RETURNS jsonb LANGUAGE sql
 	RETURN jsonb_build_object('eventId', id, 'customerId', customer, 'eventType', 'transaction.completed', 'timestamp', at,
 		'payload', jsonb_build_object('amount', amount));
 
 -- bytes that name a customer
-SELECT message, customer, in_strings, profile_stream.contains_id(message::bytea, customer, in_strings) AS mentions,
-	encode(profile_stream.redact_id(message::bytea, customer, in_strings), 'escape') AS without
+SELECT message, customer, in_strings, profile_stream_internal.contains_id(message::bytea, customer, in_strings) AS mentions,
+	encode(profile_stream_internal.redact_id(message::bytea, customer, in_strings), 'escape') AS without
 FROM (VALUES
 	('{"customerId":"c1"}', 'c1', false), ('{"customerId":"c10"}', 'c1', false), ('ac1 c1 c1b c1', 'c1', false), ('c-c1_x', 'c1', false),
 	('\\u00631, c\\u0031, \\u0063\\u0031', 'c1', false), ('"\\nc1"', 'c1', false), ('"a\\/b"', 'a/b', false), ('"a\\"b"', 'a"b', false),
@@ -14,12 +14,12 @@ FROM (VALUES
 	('{"amount":42,"to":"42","42":1}', '42', true), ('{"amount":42,"to":"42"}', '42', false), ('{"a":"\\"42\\" \\n42"}', '42', true),
 	('{"a":"\\n1"}', 'n1', true), ('+49', '+49', false), ('1+49', '+49', false), ('', 'c1', false)
 ) v (message, customer, in_strings);
-SELECT profile_stream.contains_id('\x0004633148', 'c1', false) AS bytes, profile_stream.contains_id('\xff6331ff', 'c1', false) AS no_utf8,
-	profile_stream.contains_id('c1'::bytea, '', false) AS empty;
-SELECT value, profile_stream.message_customer(value::bytea) FROM (VALUES
+SELECT profile_stream_internal.contains_id('\x0004633148', 'c1', false) AS bytes, profile_stream_internal.contains_id('\xff6331ff', 'c1', false) AS no_utf8,
+	profile_stream_internal.contains_id('c1'::bytea, '', false) AS empty;
+SELECT value, profile_stream_internal.message_customer(value::bytea) FROM (VALUES
 	('{"customerId":"c1"}'), ('{"customerId":17,"x":'), ('{"a":1 "customerId" : "c\\u0031"'), ('{"a":1 "customerId":12x'), ('{"a":1 "customerId":"c1'),
 	('{"customerId":""}'), ('{"customerId":{}}'), ('{"customerId":"a","customerId":"b"}'), ('{"payload":{"customerId":"x"}}'), ('customerId'), ('"customerId"'), ('')) v (value);
-SELECT profile_stream.message_customer('\x7b22637573746f6d65724964223a22ff227d') IS NULL;
+SELECT profile_stream_internal.message_customer('\x7b22637573746f6d65724964223a22ff227d') IS NULL;
 
 -- two customers, with sealed chunks, folded days and dead letters
 SELECT outcome, count(*) FROM unnest(profile_stream.apply_events(ARRAY(
@@ -30,7 +30,7 @@ SELECT outcome, count(*) FROM unnest(profile_stream.apply_events(ARRAY(
 SELECT profile_stream.apply_event(public.ev('x1', 'c1', 'never')), profile_stream.apply_event(public.ev('x2', 'c1', amount => 'much')),
 	profile_stream.apply_event(public.ev('x3', 'c2', 'never')), profile_stream.apply_event(public.ev('c1-x4', 'c2', amount => 'of c1')),
 	profile_stream.apply_event(public.ev('x5', 'c10', 'never'));
-INSERT INTO profile_stream.dead_letters (key, value, headers, kind, errors, event_id, dead_at)
+INSERT INTO profile_stream_internal.dead_letters (key, value, headers, kind, errors, event_id, dead_at)
 VALUES ('c1', 'none of yours', NULL, 'malformed', '{Malformed JSON}', NULL, now()),
 	('k', '\x006331', NULL, 'malformed', '{Malformed JSON}', NULL, now()),
 	(NULL, '{"customerId": "c1"', NULL, 'malformed', '{Malformed JSON}', NULL, now()),
@@ -40,7 +40,7 @@ VALUES ('c1', 'none of yours', NULL, 'malformed', '{Malformed JSON}', NULL, now(
 	('k', '{"customerId": "c2", "from": "c1", "amount": 1', '[{"name": "who", "hex": "ff6331"}, {"name": "c1", "value": null}]', 'malformed', '{one,"not \"c1\""}', 'c1', now()),
 	('c10', '{"customerId": "c10", "x": "c1x"', NULL, 'malformed', '{Malformed JSON}', NULL, now());
 CREATE TEMP TABLE others AS SELECT p::text FROM profile_stream.materialized_profiles p WHERE customer_id <> 'c1'
-	UNION ALL SELECT c::text FROM profile_stream.window_chunks c WHERE customer_id <> 'c1' UNION ALL SELECT e::text FROM profile_stream.event_ids e WHERE customer_id <> 'c1';
+	UNION ALL SELECT c::text FROM profile_stream_internal.window_chunks c WHERE customer_id <> 'c1' UNION ALL SELECT e::text FROM profile_stream_internal.event_ids e WHERE customer_id <> 'c1';
 
 -- everything that is held
 CREATE TEMP TABLE export AS SELECT profile_stream.export_customer('c1') AS e;
@@ -56,15 +56,15 @@ SELECT profile_stream.export_customer('nobody') - 'exportedAt' - 'rebuild';
 -- it goes, and nothing of the others
 SELECT * FROM profile_stream.forget_customer('c1');
 SELECT e - 'exportedAt' FROM profile_stream.export_customer('c1') e;
-SELECT p::text FROM profile_stream.materialized_profiles p WHERE customer_id <> 'c1' UNION ALL SELECT c::text FROM profile_stream.window_chunks c
-	UNION ALL SELECT e::text FROM profile_stream.event_ids e EXCEPT ALL SELECT * FROM others;
-SELECT (SELECT count(*) FROM others) = (SELECT count(*) FROM profile_stream.materialized_profiles) + (SELECT count(*) FROM profile_stream.window_chunks)
-	+ (SELECT count(*) FROM profile_stream.event_ids) AS all_there;
-SELECT customer_id, event_id, key_text, value_text, headers, errors FROM profile_stream.dead_letter_details ORDER BY dead_letter_id;
+SELECT p::text FROM profile_stream.materialized_profiles p WHERE customer_id <> 'c1' UNION ALL SELECT c::text FROM profile_stream_internal.window_chunks c
+	UNION ALL SELECT e::text FROM profile_stream_internal.event_ids e EXCEPT ALL SELECT * FROM others;
+SELECT (SELECT count(*) FROM others) = (SELECT count(*) FROM profile_stream.materialized_profiles) + (SELECT count(*) FROM profile_stream_internal.window_chunks)
+	+ (SELECT count(*) FROM profile_stream_internal.event_ids) AS all_there;
+SELECT customer_id, event_id, key_text, value_text, headers, errors FROM profile_stream.dead_letters ORDER BY dead_letter_id;
 SELECT * FROM profile_stream.forget_customer('c1');
 SELECT * FROM profile_stream.forget_customer('nobody');
-SELECT customer_hash FROM profile_stream.blocked_customers;
-SELECT salt FROM profile_stream.blocking_salt;
+SELECT customer_hash FROM profile_stream_internal.blocked_customers;
+SELECT salt FROM profile_stream_internal.blocking_salt;
 
 -- without block a later event makes a new profile, with an id that was seen before
 SELECT profile_stream.apply_event(public.ev('e1', 'c1'));
@@ -77,10 +77,10 @@ SELECT profile_stream.apply_events(ARRAY[public.ev('e1', 'c1'), public.ev('n1', 
 SELECT profile_stream.apply_event(public.ev('e4', 'c1')), profile_stream.apply_event(public.ev('e4', 'c11'));
 SELECT customer_id, version FROM profile_stream.materialized_profiles ORDER BY 1;
 SELECT e - 'exportedAt' - 'rebuild' FROM profile_stream.export_customer('c1') e;
-SELECT octet_length(salt), customer_hash = sha256(salt || 'c1'), blocked_at = now() OR blocked_at < now() FROM profile_stream.blocking_salt, profile_stream.blocked_customers;
+SELECT octet_length(salt), customer_hash = sha256(salt || 'c1'), blocked_at = now() OR blocked_at < now() FROM profile_stream_internal.blocking_salt, profile_stream_internal.blocked_customers;
 -- a letter that turns out to be of a blocked customer goes
-TRUNCATE profile_stream.dead_letters;
-INSERT INTO profile_stream.dead_letters (value, kind, errors, dead_at) VALUES ('{"id": "o1"}', 'invalid', '{Missing}', now()), ('{"id": "o2"}', 'invalid', '{Missing}', now());
+TRUNCATE profile_stream_internal.dead_letters;
+INSERT INTO profile_stream_internal.dead_letters (value, kind, errors, dead_at) VALUES ('{"id": "o1"}', 'invalid', '{Missing}', now()), ('{"id": "o2"}', 'invalid', '{Missing}', now());
 CREATE FUNCTION public.owns(event jsonb) RETURNS jsonb LANGUAGE sql
 	RETURN public.ev(event ->> 'id', CASE event ->> 'id' WHEN 'o1' THEN 'c' || '1' ELSE 'c3' END);
 SELECT applied, duplicates, failed, kept, blocked FROM profile_stream.retry_dead_letters(transform => 'public.owns(jsonb)');
@@ -88,13 +88,13 @@ SELECT count(*) FROM profile_stream.dead_letters;
 -- another one has the same salt; forgetting again does not unblock
 SELECT blocked FROM profile_stream.forget_customer('c3', true);
 SELECT blocked FROM profile_stream.forget_customer('c1');
-SELECT count(DISTINCT salt), count(*) FROM profile_stream.blocking_salt, profile_stream.blocked_customers;
+SELECT count(DISTINCT salt), count(*) FROM profile_stream_internal.blocking_salt, profile_stream_internal.blocked_customers;
 SELECT profile_stream.unblock_customer('c1'), profile_stream.unblock_customer('c1'), profile_stream.unblock_customer('nobody');
 SELECT profile_stream.apply_events(ARRAY[public.ev('e1', 'c1'), public.ev('e1', 'c3')]);
 
 -- both copies of the tables
 INSERT INTO profile_stream_rebuild.materialized_profiles SELECT * FROM profile_stream.materialized_profiles;
-INSERT INTO profile_stream_rebuild.event_ids SELECT * FROM profile_stream.event_ids;
+INSERT INTO profile_stream_rebuild.event_ids SELECT * FROM profile_stream_internal.event_ids;
 INSERT INTO profile_stream_rebuild.dead_letters (value, kind, errors, dead_at) VALUES ('{"customerId": "c1"}', 'invalid', '{Missing}', now()), ('{"customerId": "c2"}', 'invalid', '{"{c1}"}', now());
 SELECT e -> 'rebuild' -> 'profile' ->> 'customer_id' AS profile, jsonb_array_length(e -> 'rebuild' -> 'eventIds') AS ids,
 	jsonb_array_length(e -> 'rebuild' -> 'deadLetters') AS letters FROM profile_stream.export_customer('c1') e;
@@ -109,17 +109,17 @@ BEGIN;
 SET LOCAL client_min_messages = warning;
 SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1', redis => '127.0.0.1:1', notify_channel => 'others');
 SELECT profile_stream.create_stream('q', bootstrap_servers => '127.0.0.1:1', notify_channel => 'quiet', notify => 'off');
-UPDATE profile_stream.stream_status SET error = 'no more for customer "c1"', hint = 'c10';
-INSERT INTO profile_stream.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset, error) SELECT stream_id, 0, 0, 0, 0, 'c1.' FROM profile_stream.streams WHERE name = 's';
-INSERT INTO profile_stream.sink_status (stream_id, sink, state, error) SELECT stream_id, 'redis', 'retrying', 'c1?' FROM profile_stream.streams WHERE name = 's';
+UPDATE profile_stream_internal.stream_status SET error = 'no more for customer "c1"', hint = 'c10';
+INSERT INTO profile_stream_internal.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset, error) SELECT stream_id, 0, 0, 0, 0, 'c1.' FROM profile_stream.streams WHERE name = 's';
+INSERT INTO profile_stream_internal.sink_status (stream_id, sink, state, error) SELECT stream_id, 'redis', 'retrying', 'c1?' FROM profile_stream.streams WHERE name = 's';
 SELECT profile_stream.forget_customer('c1') IS NOT NULL;
-SELECT t.error, t.hint, o.error, k.error FROM profile_stream.stream_status t JOIN profile_stream.streams s USING (stream_id)
-	JOIN profile_stream.stream_offsets o USING (stream_id) JOIN profile_stream.sink_status k USING (stream_id) WHERE s.name = 's';
-SELECT s.name, o.sink, o.customer_ids FROM profile_stream.outbox o JOIN profile_stream.streams s USING (stream_id);
+SELECT t.error, t.hint, o.error, k.error FROM profile_stream_internal.stream_status t JOIN profile_stream.streams s USING (stream_id)
+	JOIN profile_stream_internal.stream_offsets o USING (stream_id) JOIN profile_stream_internal.sink_status k USING (stream_id) WHERE s.name = 's';
+SELECT s.name, o.sink, o.customer_ids FROM profile_stream_internal.outbox o JOIN profile_stream.streams s USING (stream_id);
 SELECT e -> 'pending' FROM profile_stream.export_customer('c1') e;
 DELETE FROM profile_stream.streams;
-DELETE FROM profile_stream.outbox;
-DELETE FROM profile_stream.sink_status;
+DELETE FROM profile_stream_internal.outbox;
+DELETE FROM profile_stream_internal.sink_status;
 COMMIT;
 -- who may, and what is refused
 \set VERBOSITY terse
@@ -140,8 +140,8 @@ SET ROLE profile_stream_reader;
 SELECT profile_stream.forget_customer('c1');
 SELECT profile_stream.unblock_customer('c1');
 SELECT profile_stream.export_customer('c1');
-SELECT * FROM profile_stream.blocked_customers;
-SELECT * FROM profile_stream.blocking_salt;
+SELECT * FROM profile_stream_internal.blocked_customers;
+SELECT * FROM profile_stream_internal.blocking_salt;
 RESET ROLE;
 CREATE SCHEMA evil;
 CREATE FUNCTION evil.convert_to(text, text) RETURNS bytea LANGUAGE plpgsql AS $$ BEGIN RAISE 'evil'; END $$;
@@ -156,4 +156,4 @@ RESET search_path;
 RESET ROLE;
 DROP SCHEMA evil CASCADE;
 DROP FUNCTION public.ev, public.owns;
-TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters, profile_stream.window_chunks, profile_stream.blocked_customers;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks, profile_stream_internal.blocked_customers;

@@ -2,13 +2,13 @@
 \set VERBOSITY terse
 SET search_path = public;
 SET timezone = 'UTC';
-TRUNCATE profile_stream.materialized_profiles, profile_stream.window_chunks, profile_stream.event_ids, profile_stream.dead_letters;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids, profile_stream_internal.dead_letters;
 
 CREATE FUNCTION ev(id text, type text, payload jsonb DEFAULT '{}', customer text DEFAULT 'c', version int DEFAULT NULL) RETURNS jsonb
 	LANGUAGE sql AS $$ SELECT jsonb_build_object('eventId', id, 'customerId', customer, 'eventType', type,
 		'timestamp', '2026-01-01T00:00:00Z', 'payload', payload, 'schemaVersion', version) $$;
 CREATE FUNCTION letters() RETURNS SETOF text LANGUAGE sql AS $$
-	WITH gone AS (DELETE FROM profile_stream.dead_letters RETURNING *)
+	WITH gone AS (DELETE FROM profile_stream_internal.dead_letters RETURNING *)
 	SELECT concat_ws('|', event_id, kind, sqlstate, array_to_string(errors, '; ')) FROM gone ORDER BY dead_letter_id $$;
 CREATE FUNCTION shown(customer text DEFAULT 'c') RETURNS jsonb LANGUAGE sql AS $$
 	SELECT profile_stream.get_profile(customer) - '{metrics,segment,loginCount7d,lifetimeValue,churnRiskScore,transactionCount30d,totalTransactionValue30d,customerId}'::text[] $$;
@@ -38,7 +38,7 @@ CREATE FUNCTION h_last(profile jsonb, event jsonb) RETURNS jsonb LANGUAGE sql AS
 SELECT profile_stream.register_handler('all', 'h_last(jsonb,jsonb)', 5);
 SELECT profile_stream.register_handler('all', 'h_all(jsonb,jsonb)');
 SELECT profile_stream.register_handler('all', 'h_second(jsonb,jsonb)');
-SELECT handler_id, event_type, function, owner = to_regrole(session_user) AS mine, priority FROM profile_stream.event_handlers;
+SELECT handler_id, event_type, function, owner = to_regrole(session_user) AS mine, priority FROM profile_stream_internal.event_handlers;
 SELECT profile_stream.apply_event(ev('a1', 'all'));
 SELECT shown();
 SELECT profile_stream.apply_events(ARRAY[ev('a2', 'all', customer => 'new'), ev('a3', 'all', customer => 'new')]);
@@ -55,7 +55,7 @@ FROM unnest('{"[]", "1", "null", "\"x\"", "{\"customerId\": \"z\"}", "{\"version
 SELECT letters();
 -- a long name of an unknown member is cut between characters
 SELECT profile_stream.apply_event(ev('cut', 'echo', jsonb_build_object('result', jsonb_build_object(repeat('a', 63) || 'é', 1))));
-DELETE FROM profile_stream.dead_letters WHERE event_id = 'cut' RETURNING convert_from(convert_to(errors[1], 'UTF8'), 'UTF8') ~ 'member a{63}; put' AS cut;
+DELETE FROM profile_stream_internal.dead_letters WHERE event_id = 'cut' RETURNING convert_from(convert_to(errors[1], 'UTF8'), 'UTF8') ~ 'member a{63}; put' AS cut;
 SELECT profile_stream.apply_event(ev('same', 'echo', jsonb_build_object('result', profile_stream.get_profile('c') - '{metrics,segment,loginCount7d,lifetimeValue,churnRiskScore,transactionCount30d,totalTransactionValue30d}'::text[])));
 SELECT letters();
 
@@ -160,7 +160,7 @@ SELECT does, profile_stream.apply_event(ev('s' || n, 'session', jsonb_build_obje
 FROM unnest('{none,path,none,role,listen,notify,commit,apply,caught,test,register}'::text[]) WITH ORDINALITY d (does, n);
 SELECT jsonb_pretty(shown('s') -> 'attributes') AS attributes;
 SELECT current_user, current_setting('search_path') AS path, current_setting('timezone') AS zone;
-SELECT event_type FROM profile_stream.event_handlers WHERE event_type = 'later';
+SELECT event_type FROM profile_stream_internal.event_handlers WHERE event_type = 'later';
 RESET ROLE;
 SELECT letters();
 
@@ -231,7 +231,7 @@ SELECT profile_stream.unregister_handler('all', 'nothing(jsonb,jsonb)');
 SET ROLE handlers_operator;
 SELECT profile_stream.register_handler('w', 'h_all(jsonb,jsonb)');
 SELECT profile_stream.unregister_handler('all', 'public.h_all(jsonb,jsonb)');
-INSERT INTO profile_stream.event_handlers (event_type, function, owner, priority) VALUES ('w', 'public.h_all(jsonb,jsonb)', 'handlers_operator', 0);
+INSERT INTO profile_stream_internal.event_handlers (event_type, function, owner, priority) VALUES ('w', 'public.h_all(jsonb,jsonb)', 'handlers_operator', 0);
 RESET ROLE;
 GRANT CREATE ON SCHEMA public TO handlers_operator;
 SET ROLE handlers_operator;
@@ -293,9 +293,9 @@ FROM unnest('{"[]", "null", "1", "{\"amount\": 100}"}'::jsonb[]) WITH ORDINALITY
 SELECT letters();
 -- what decode_event() says, and the ids that no upcaster can change
 SELECT version, schema_version, errors FROM jsonb_array_elements('[null,1,2,3,4,0,"1","03",2.0,20e-1,1.5,true,"x",99999999999]') version,
-	profile_stream.decode_event(convert_to((ev('z', 'transaction.completed') || jsonb_build_object('schemaVersion', version))::text, 'UTF8'), '2026-02-01');
-SELECT schema_version, errors FROM profile_stream.decode_event(convert_to(ev('z', 'other', version => 2)::text, 'UTF8'), '2026-02-01');
-SELECT event_type, from_version, function, owner = to_regrole(session_user) AS mine FROM profile_stream.event_upcasters;
+	profile_stream.decode_message(convert_to((ev('z', 'transaction.completed') || jsonb_build_object('schemaVersion', version))::text, 'UTF8'), as_of => '2026-02-01');
+SELECT schema_version, errors FROM profile_stream.decode_message(convert_to(ev('z', 'other', version => 2)::text, 'UTF8'), as_of => '2026-02-01');
+SELECT event_type, from_version, function, owner = to_regrole(session_user) AS mine FROM profile_stream_internal.event_upcasters;
 SELECT profile_stream.register_upcaster('t', 0, 'u1(jsonb)');
 SELECT profile_stream.register_upcaster('t', 10000, 'u1(jsonb)');
 SELECT profile_stream.register_upcaster('t', 1, 'h_all(jsonb,jsonb)');
@@ -319,10 +319,10 @@ SELECT letters();
 SELECT c.relname FROM pg_extension e, unnest(e.extconfig) WITH ORDINALITY t (oid, n) JOIN pg_class c USING (oid)
 WHERE e.extname = 'profile_stream' AND c.relname ~ '^event_(handlers|upcasters)' ORDER BY 1;
 
-SELECT count(profile_stream.unregister_handler(event_type, function)) FROM profile_stream.event_handlers;
-SELECT count(profile_stream.unregister_upcaster(event_type, from_version)) FROM profile_stream.event_upcasters;
+SELECT count(profile_stream.unregister_handler(event_type, function)) FROM profile_stream_internal.event_handlers;
+SELECT count(profile_stream.unregister_upcaster(event_type, from_version)) FROM profile_stream_internal.event_upcasters;
 SELECT profile_stream.unmap_attribute('transaction.completed', 'raised_from');
-TRUNCATE profile_stream.materialized_profiles, profile_stream.window_chunks, profile_stream.event_ids, profile_stream.dead_letters;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids, profile_stream_internal.dead_letters;
 DROP TABLE given;
 DROP SEQUENCE calls;
 DROP FUNCTION h_given, h_all, h_second, h_last, h_echo, h_fail, h_three, h_calls, t_nested, h_loop, h_wrong, h_set, h_text, h_own, h_steal, u1, ev, letters, shown;

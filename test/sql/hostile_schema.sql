@@ -48,6 +48,9 @@ DROP EXTENSION profile_stream;
 CREATE SCHEMA profile_stream_rebuild;
 CREATE EXTENSION profile_stream;
 DROP SCHEMA profile_stream_rebuild;
+CREATE SCHEMA profile_stream_internal;
+CREATE EXTENSION profile_stream;
+DROP SCHEMA profile_stream_internal;
 
 -- a schema that changes hands later is not read any more
 CREATE EXTENSION profile_stream;
@@ -55,15 +58,18 @@ ALTER SCHEMA profile_stream OWNER TO regress_dbowner;
 SELECT profile_stream.start_streams();
 SELECT profile_stream.apply_event('{}');
 ALTER SCHEMA profile_stream OWNER TO CURRENT_USER;
-ALTER FUNCTION profile_stream.json_timestamp OWNER TO regress_dbowner;
+ALTER SCHEMA profile_stream_internal OWNER TO regress_dbowner;
 SELECT profile_stream.start_streams();
-ALTER FUNCTION profile_stream.json_timestamp OWNER TO CURRENT_USER;
-ALTER TABLE profile_stream.event_ids OWNER TO regress_dbowner;
+ALTER SCHEMA profile_stream_internal OWNER TO CURRENT_USER;
+ALTER FUNCTION profile_stream_internal.json_timestamp OWNER TO regress_dbowner;
+SELECT profile_stream.start_streams();
+ALTER FUNCTION profile_stream_internal.json_timestamp OWNER TO CURRENT_USER;
+ALTER TABLE profile_stream_internal.event_ids OWNER TO regress_dbowner;
 SELECT profile_stream.apply_event('{}');
-ALTER TABLE profile_stream.event_ids OWNER TO CURRENT_USER;
+ALTER TABLE profile_stream_internal.event_ids OWNER TO CURRENT_USER;
 -- nor is a trigger run whose function somebody else can replace
 GRANT USAGE ON SCHEMA profile_stream TO regress_dbowner;
-GRANT TRIGGER ON profile_stream.materialized_profiles, profile_stream.stream_status TO regress_dbowner;
+GRANT TRIGGER ON profile_stream.materialized_profiles, profile_stream_internal.stream_status TO regress_dbowner;
 GRANT CREATE ON SCHEMA public TO regress_dbowner;
 SET ROLE regress_dbowner;
 CREATE FUNCTION public.theirs() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN RAISE 'run as %', current_user; END $$;
@@ -110,7 +116,7 @@ SELECT length(:'script') > 50000 AS read;
 
 -- functions of pg_catalog are called by its name, but where a path is set
 SELECT DISTINCT m[1] AS unqualified
-FROM regexp_matches(regexp_replace(regexp_replace(:'script', '\$\$.*?\n?END\n?\$\$|''[^'']*''', '', 'g'), '--[^\n]*', '', 'g'), '[^.\w]([a-z_0-9]+)\(', 'g') m
+FROM regexp_matches(regexp_replace(regexp_replace(:'script', '\$\$.*?\$\$|''[^'']*''', '', 'g'), '--[^\n]*', '', 'g'), '[^.\w]([a-z_0-9]+)\(', 'g') m
 	JOIN pg_proc p ON p.proname = m[1] AND p.pronamespace = 'pg_catalog'::regnamespace ORDER BY 1;
 
 -- every operator between types of which pg_catalog has none
@@ -143,7 +149,7 @@ SELECT :'script' \gexec
 -- one operator of theirs is taken: here
 CREATE VIEW public.control AS SELECT oid <> 0 AS differs FROM pg_catalog.pg_class;
 RESET search_path;
-SELECT count(*) > 30 AS made FROM pg_class WHERE relnamespace = 'profile_stream'::regnamespace AND relkind IN ('r', 'v');
+SELECT count(*) > 30 AS made FROM pg_class WHERE relnamespace::regnamespace::text ~ '^profile_stream' AND relkind IN ('r', 'v');
 SELECT pg_describe_object(d.classid, d.objid, d.objsubid) AS object, pg_describe_object(d.refclassid, d.refobjid, 0) AS takes
 FROM pg_depend d JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid AND o.oprnamespace = 'profile_stream'::regnamespace
 ORDER BY 1, 2;

@@ -35,7 +35,7 @@ SELECT profile_stream.create_metric('big_rates_1d', 'loan', '1 day', '$.rate', '
 SELECT profile_stream.create_metric('flagged_1d', 'loan', '1 day', filter_path => '$.flag', filter_value => 'true');
 SELECT profile_stream.create_metric('fives_1d', 'loan', '1 day', filter_path => '$.at.floor', filter_value => '5');
 SELECT m.name, m.series_id, m.aggregate, m."window", s.event_type, s.value_path, s.is_distinct, s.filter_path, s.filter_value
-FROM profile_stream.metrics m JOIN profile_stream.metric_series s USING (series_id) ORDER BY m.name;
+FROM profile_stream_internal.metrics m JOIN profile_stream_internal.metric_series s USING (series_id) ORDER BY m.name;
 SELECT pg_temp.values('a', '2026-01-01Z');
 SELECT pg_temp.values('nobody', '2026-01-01Z') IS NULL, profile_stream.metric_value('nobody', 'rate_sum_1d'), profile_stream.metric_value('nobody', 'rate_avg_1d');
 SELECT pg_temp.send('1', 'a', 'loan', '{"rate": 4.5, "size": "big", "at": {"branch": "Rome", "floor": 5}, "flag": true}', '2026-01-01 00:00Z');
@@ -61,13 +61,13 @@ CREATE TEMP TABLE sent AS
 SELECT n, '2026-03-01Z'::timestamptz + (n * 7919 % 1000) * interval '1 hour' AS at, trim_scale((n * 31 % 97 - 40) / 4.0) AS value FROM generate_series(1, 3000) n;
 SELECT DISTINCT r FROM unnest(profile_stream.apply_events((SELECT array_agg(jsonb_build_object('eventId', 'm' || n, 'customerId', 'many', 'eventType', 'many',
 	'timestamp', at, 'payload', jsonb_build_object('n', value)) ORDER BY n) FROM sent))) r;
-SELECT metric, count(*) > 20 AS many_chunks FROM profile_stream.window_chunks WHERE customer_id = 'many' GROUP BY 1 ORDER BY 1;
+SELECT metric, count(*) > 20 AS many_chunks FROM profile_stream_internal.window_chunks WHERE customer_id = 'many' GROUP BY 1 ORDER BY 1;
 SELECT m.aggregate, count(*) AS values,
 	count(*) FILTER (WHERE profile_stream.metric_value('many', m.name, at) IS DISTINCT FROM pg_temp.expected(m.aggregate, m."window", at)) AS differ
-FROM profile_stream.metrics m, generate_series('2026-02-28Z'::timestamptz, '2026-05-20Z', '17 hours') at
+FROM profile_stream_internal.metrics m, generate_series('2026-02-28Z'::timestamptz, '2026-05-20Z', '17 hours') at
 WHERE m.name LIKE 'many_%' AND m.aggregate <> 'distinct' GROUP BY 1 ORDER BY 1;
 SELECT max(abs(profile_stream.metric_value('many', m.name, at) - pg_temp.expected('distinct', m."window", at))) <= 1 AS near
-FROM profile_stream.metrics m, generate_series('2026-02-28Z'::timestamptz, '2026-05-20Z', '17 hours') at WHERE m.name LIKE 'many_distinct_%';
+FROM profile_stream_internal.metrics m, generate_series('2026-02-28Z'::timestamptz, '2026-05-20Z', '17 hours') at WHERE m.name LIKE 'many_distinct_%';
 -- the error of a distinct count is about 0.8 %
 SELECT profile_stream.create_metric('visitors', 'visit', '1 day', '$.who', 'distinct');
 SELECT DISTINCT r FROM unnest(profile_stream.apply_events((SELECT array_agg(jsonb_build_object('eventId', 'v' || n, 'customerId', 'visited', 'eventType', 'visit',
@@ -84,12 +84,12 @@ BEGIN
 	FOR place IN 0 .. length(whole) - 1 LOOP
 		FOREACH state IN ARRAY ARRAY[set_byte(whole, place, 0), set_byte(whole, place, 63), set_byte(whole, place, 255), substring(whole FOR place)] LOOP
 			BEGIN
-				PERFORM profile_stream.metric_values('a', state, '2026-01-01 02:00Z');
+				PERFORM profile_stream_internal.metric_values('a', state, '2026-01-01 02:00Z');
 			EXCEPTION WHEN data_corrupted OR numeric_value_out_of_range OR feature_not_supported THEN
 				refused := refused + 1;
 			END;
 			BEGIN
-				PERFORM sum(value) FROM profile_stream.window_state_samples(state);
+				PERFORM sum(value) FROM profile_stream_internal.window_state_samples(state);
 			EXCEPTION WHEN data_corrupted OR numeric_value_out_of_range THEN
 				refused := refused + 1;
 			END;
@@ -106,9 +106,9 @@ SELECT count(*), sum(count), sum(sum) = (SELECT sum(value) FROM sent) AS same FR
 
 -- pruning keeps what the longest window of a series needs
 SELECT profile_stream.prune_metrics('2026-06-01Z') > 0 AS folded, profile_stream.prune_metrics('2026-06-01Z') AS nothing_left;
-SELECT metric, bool_or(samples IS NULL) AS folded FROM profile_stream.window_chunks WHERE customer_id <> 'visited' GROUP BY 1 ORDER BY 1;
+SELECT metric, bool_or(samples IS NULL) AS folded FROM profile_stream_internal.window_chunks WHERE customer_id <> 'visited' GROUP BY 1 ORDER BY 1;
 SELECT count(*) FILTER (WHERE profile_stream.metric_value('many', m.name, '2026-06-01Z') IS DISTINCT FROM pg_temp.expected(m.aggregate, m."window", '2026-06-01Z')) AS differ
-FROM profile_stream.metrics m WHERE m.name LIKE 'many_%' AND m.aggregate <> 'distinct';
+FROM profile_stream_internal.metrics m WHERE m.name LIKE 'many_%' AND m.aggregate <> 'distinct';
 SELECT profile_stream.prune_metrics('2027-07-01Z') > 0 AS folded;
 SELECT count(*) AS differences FROM (SELECT * FROM before EXCEPT SELECT * FROM profile_stream.metric_trend('many', 'many_sum_1d', '2026-01-01', '2026-12-31')) d;
 SELECT pg_temp.complaint($$SELECT profile_stream.metric_value('many', 'many_last_30d', '2026-04-01Z')$$);
@@ -116,26 +116,26 @@ SELECT pg_temp.complaint($$SELECT profile_stream.metric_value('many', 'many_dist
 -- a longer window than the samples were kept for has a series of its own; a shorter one shares
 SELECT profile_stream.create_metric('rate_sum_9d', 'loan', '9 days', '$.rate', 'sum');
 SELECT profile_stream.create_metric('rate_sum_3h', 'loan', '3 hours', '$.rate', 'sum');
-SELECT name, s.series_id = (SELECT min(series_id) FROM profile_stream.metrics WHERE name = 'rate_sum_2d') AS shares_old
-FROM profile_stream.metrics m JOIN profile_stream.metric_series s USING (series_id) WHERE name IN ('rate_sum_9d', 'rate_sum_3h') ORDER BY 1;
+SELECT name, s.series_id = (SELECT min(series_id) FROM profile_stream_internal.metrics WHERE name = 'rate_sum_2d') AS shares_old
+FROM profile_stream_internal.metrics m JOIN profile_stream_internal.metric_series s USING (series_id) WHERE name IN ('rate_sum_9d', 'rate_sum_3h') ORDER BY 1;
 
 -- a dropped metric: its series goes with the last one, and what is left of it is pruned; its number does not come again
 SELECT pg_temp.send('open', 'visited', 'visit', '{"who": "me"}', '2026-07-01Z');
-SELECT count(*) > 0 AS open_samples FROM profile_stream.materialized_profiles, profile_stream.window_state_samples(window_state) WHERE customer_id = 'visited';
-SELECT profile_stream.metric_series('visitors') AS visitors \gset
+SELECT count(*) > 0 AS open_samples FROM profile_stream.materialized_profiles, profile_stream_internal.window_state_samples(window_state) WHERE customer_id = 'visited';
+SELECT profile_stream_internal.metric_series('visitors') AS visitors \gset
 SELECT profile_stream.drop_metric('visitors');
 SELECT pg_temp.complaint($$SELECT profile_stream.metric_value('visited', 'visitors')$$);
-SELECT count(*) FROM profile_stream.metric_series WHERE event_type = 'visit';
+SELECT count(*) FROM profile_stream_internal.metric_series WHERE event_type = 'visit';
 SELECT profile_stream.create_metric('visitors', 'visit', '1 day', '$.who', 'distinct');
-SELECT profile_stream.metric_series('visitors') <> :'visitors' AS another, profile_stream.metric_value('visited', 'visitors', '2026-01-01Z');
+SELECT profile_stream_internal.metric_series('visitors') <> :'visitors' AS another, profile_stream.metric_value('visited', 'visitors', '2026-01-01Z');
 SELECT pg_temp.send('v', 'visited', 'visit', '{"who": "me"}');
 SELECT profile_stream.metric_value('visited', 'visitors', '2026-01-01Z');
-SELECT count(*) > 0 AS left FROM profile_stream.window_chunks WHERE metric = :'visitors';
-SELECT count(*) > 0 AS left FROM profile_stream.materialized_profiles, profile_stream.window_state_samples(window_state) WHERE series = :'visitors';
-SELECT profile_stream.window_expired(window_state, '2026-01-01Z') FROM profile_stream.materialized_profiles WHERE customer_id = 'visited';
+SELECT count(*) > 0 AS left FROM profile_stream_internal.window_chunks WHERE metric = :'visitors';
+SELECT count(*) > 0 AS left FROM profile_stream.materialized_profiles, profile_stream_internal.window_state_samples(window_state) WHERE series = :'visitors';
+SELECT profile_stream_internal.window_expired(window_state, '2026-01-01Z') FROM profile_stream.materialized_profiles WHERE customer_id = 'visited';
 SELECT profile_stream.prune_metrics('2026-01-01Z') >= 29900 AS removed, profile_stream.prune_metrics('2026-01-01Z') AS nothing_left;
-SELECT count(*) FROM profile_stream.window_chunks WHERE metric = :'visitors';
-SELECT count(*) FROM profile_stream.materialized_profiles, profile_stream.window_state_samples(window_state) WHERE series = :'visitors';
+SELECT count(*) FROM profile_stream_internal.window_chunks WHERE metric = :'visitors';
+SELECT count(*) FROM profile_stream.materialized_profiles, profile_stream_internal.window_state_samples(window_state) WHERE series = :'visitors';
 SELECT profile_stream.metric_value('visited', 'visitors', '2026-01-01Z');
 SELECT profile_stream.drop_metric('rate_avg_1d');
 SELECT pg_temp.send('l', 'a', 'loan', '{"rate": 8}', '2026-07-01Z');
@@ -188,7 +188,7 @@ SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attreli
 SELECT size, "top rate", flag, since, sizes, rate_sum_1d, rate_last_2d, loans_1h, branches_1d FROM public.loans WHERE customer_id = 'w';
 SELECT count(*) AS differences FROM (SELECT * FROM profile_stream.profiles EXCEPT SELECT customer_id, version, updated_at, first_name, last_name, email, phone, total_balance,
 	account_count, last_transaction_at, transaction_count_30d, total_transaction_value_30d, last_login_at, login_count_7d, preferred_channel, support_ticket_count_90d,
-	segment, churn_risk_score, lifetime_value FROM public.loans) d;
+	segment, churn_risk_score, lifetime_value, attributes, event_counts, first_event_at, scored_at FROM public.loans) d;
 UPDATE profile_stream.materialized_profiles SET attributes = '{"size": [1], "top rate": "x", "flag": 1, "since": "x", "sizes": 1}' WHERE customer_id = 'w';
 SELECT size, "top rate", flag, since, sizes FROM public.loans WHERE customer_id = 'w';
 CREATE ROLE regress_viewer;
@@ -210,7 +210,7 @@ SELECT pg_temp.complaint(format('SELECT profile_stream.create_profile_view(%s)',
 
 -- a view shows what its reader may read, so that row security holds; operators create metrics, others do not
 SET ROLE regress_viewer;
-SELECT pg_temp.complaint($$SELECT FROM profile_stream.metrics$$), pg_temp.complaint($$SELECT FROM profile_stream.materialized_profiles$$);
+SELECT pg_temp.complaint($$SELECT FROM profile_stream.definitions$$), pg_temp.complaint($$SELECT FROM profile_stream.materialized_profiles$$);
 SELECT pg_temp.complaint($$SELECT profile_stream.create_metric('x', 'x', '1 day')$$), pg_temp.complaint($$SELECT profile_stream.drop_metric('shortest')$$),
 	pg_temp.complaint($$SELECT profile_stream.create_profile_view('x')$$), pg_temp.complaint($$SELECT FROM public.loans$$);
 RESET ROLE;
@@ -247,11 +247,11 @@ SET parallel_setup_cost = 0;
 SET parallel_tuple_cost = 0;
 SET min_parallel_table_scan_size = 0;
 SELECT sum(rate_sum_1d) AS sum, count(branches_1d) FROM public.loans;
-SELECT DISTINCT metric FROM profile_stream.window_chunks c WHERE NOT EXISTS (SELECT FROM profile_stream.metric_series s WHERE 'series_' || s.series_id = c.metric) ORDER BY 1;
+SELECT DISTINCT metric FROM profile_stream_internal.window_chunks c WHERE NOT EXISTS (SELECT FROM profile_stream_internal.metric_series s WHERE 'series_' || s.series_id = c.metric) ORDER BY 1;
 DROP VIEW public.loans, public."odd Name", public.taken_too;
 DROP TABLE public.taken;
 DROP ROLE regress_viewer;
-DELETE FROM profile_stream.metrics;
-DELETE FROM profile_stream.metric_series;
-DELETE FROM profile_stream.attribute_maps;
-TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters, profile_stream.window_chunks;
+DELETE FROM profile_stream_internal.metrics;
+DELETE FROM profile_stream_internal.metric_series;
+DELETE FROM profile_stream_internal.attribute_maps;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;

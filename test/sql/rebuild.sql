@@ -5,15 +5,15 @@ SET client_min_messages = warning;
 CREATE VIEW shadow_columns AS SELECT c.relnamespace::regnamespace::text AS schema, c.relname, a.attnum, a.attname, a.atttypid, a.attcollation, a.attnotnull, a.attstorage
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid WHERE c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped;
 SELECT n.relname, n.attname FROM shadow_columns n WHERE schema = 'profile_stream_rebuild'
-AND NOT EXISTS (SELECT FROM shadow_columns o WHERE o.schema = 'profile_stream' AND (o.relname, o.attnum, o.attname, o.atttypid, o.attcollation, o.attnotnull, o.attstorage)
+AND NOT EXISTS (SELECT FROM shadow_columns o WHERE o.schema IN ('profile_stream', 'profile_stream_internal') AND (o.relname, o.attnum, o.attname, o.atttypid, o.attcollation, o.attnotnull, o.attstorage)
 	= (n.relname, n.attnum, n.attname, n.atttypid, n.attcollation, n.attnotnull, n.attstorage));
 SELECT relname, count(*) FROM shadow_columns WHERE schema = 'profile_stream_rebuild' GROUP BY 1
-EXCEPT SELECT relname, count(*) FROM shadow_columns WHERE schema = 'profile_stream' GROUP BY 1;
+EXCEPT SELECT relname, count(*) FROM shadow_columns WHERE schema IN ('profile_stream', 'profile_stream_internal') GROUP BY 1;
 DROP VIEW shadow_columns;
 SELECT c.relname, c.reloptions, c.relreplident FROM pg_class c WHERE c.relnamespace = 'profile_stream_rebuild'::regnamespace AND c.relkind = 'r' ORDER BY 1;
 SELECT i.indexname FROM pg_indexes i WHERE i.schemaname = 'profile_stream_rebuild' ORDER BY 1;
 SELECT i.indexname FROM pg_indexes i WHERE i.schemaname = 'profile_stream_rebuild'
-AND NOT EXISTS (SELECT FROM pg_indexes o WHERE o.schemaname = 'profile_stream' AND o.indexname = i.indexname AND o.tablename = i.tablename
+AND NOT EXISTS (SELECT FROM pg_indexes o WHERE o.schemaname IN ('profile_stream', 'profile_stream_internal') AND o.indexname = i.indexname AND o.tablename = i.tablename
 	AND substring(o.indexdef, ' USING .*') = substring(i.indexdef, ' USING .*'));
 -- it is a member of the extension, and not dumped
 SELECT e.extname FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid WHERE d.objid = 'profile_stream_rebuild'::regnamespace AND d.deptype = 'e';
@@ -82,15 +82,15 @@ VALUES ('changed', 2, '2026-01-01Z', '2026-01-01Z', '2026-01-01Z', 'new'), ('equ
 SELECT customer_id, what, CASE what WHEN 'changed' THEN fields END AS fields, fields -> 'version' AS version FROM profile_stream.rebuild_diff('s') ORDER BY 1;
 SELECT count(*) FROM profile_stream.rebuild_diff('s', 2);
 -- a chunk that is folded, or that ends elsewhere, is no difference; a wrong one is
-INSERT INTO profile_stream_rebuild.window_chunks VALUES ('equal', 'transactions', '2024-01-02Z', 1, '2024-01-01Z', 2, 10, 5, 5, NULL, ARRAY[('2024-01-01', 2, 10, 5, 5)::profile_stream.day_bucket]);
-INSERT INTO profile_stream.window_chunks VALUES ('equal', 'transactions', '2024-01-01Z', 1, '2024-01-01Z', 1, 4, 4, 4, NULL, ARRAY[('2024-01-01', 1, 4, 4, 4)::profile_stream.day_bucket]),
-	('equal', 'transactions', '2024-01-02Z', 2, '2024-01-02Z', 1, 6, 6, 6, NULL, ARRAY[('2024-01-02', 1, 6, 6, 6)::profile_stream.day_bucket]);
+INSERT INTO profile_stream_rebuild.window_chunks VALUES ('equal', 'transactions', '2024-01-02Z', 1, '2024-01-01Z', 2, 10, 5, 5, NULL, ARRAY[('2024-01-01', 2, 10, 5, 5)::profile_stream_internal.day_bucket]);
+INSERT INTO profile_stream_internal.window_chunks VALUES ('equal', 'transactions', '2024-01-01Z', 1, '2024-01-01Z', 1, 4, 4, 4, NULL, ARRAY[('2024-01-01', 1, 4, 4, 4)::profile_stream_internal.day_bucket]),
+	('equal', 'transactions', '2024-01-02Z', 2, '2024-01-02Z', 1, 6, 6, 6, NULL, ARRAY[('2024-01-02', 1, 6, 6, 6)::profile_stream_internal.day_bucket]);
 SELECT count(*) FROM profile_stream.rebuild_diff('s') WHERE customer_id = 'equal';
-UPDATE profile_stream.window_chunks SET sum = 7 WHERE sum = 6;
+UPDATE profile_stream_internal.window_chunks SET sum = 7 WHERE sum = 6;
 SELECT * FROM profile_stream.rebuild_diff('s') WHERE customer_id = 'equal';
 -- a database that was copied has no rebuild, and may begin one
 SAVEPOINT copied;
-UPDATE profile_stream.stream_rebuilds SET database = 1;
+UPDATE profile_stream_internal.stream_rebuilds SET database = 1;
 SELECT count(*) FROM profile_stream.stat_rebuilds;
 SELECT profile_stream.rebuild('s');
 SELECT count(*) FROM profile_stream.stat_rebuilds;
@@ -101,9 +101,9 @@ SELECT profile_stream.pause_rebuild('s');
 SELECT stream, state FROM profile_stream.stat_rebuilds;
 SELECT profile_stream.cancel_rebuild('s');
 SELECT count(*) FROM profile_stream.stat_rebuilds;
-SELECT (SELECT count(*) FROM profile_stream_rebuild.materialized_profiles), (SELECT count(*) FROM profile_stream_rebuild.stream_status), (SELECT count(*) FROM profile_stream.stream_rebuilds);
+SELECT (SELECT count(*) FROM profile_stream_rebuild.materialized_profiles), (SELECT count(*) FROM profile_stream_rebuild.stream_status), (SELECT count(*) FROM profile_stream_internal.stream_rebuilds);
 -- dropped with its stream
 SELECT profile_stream.rebuild('s');
 SELECT profile_stream.drop_stream('s');
-SELECT (SELECT count(*) FROM profile_stream_rebuild.stream_status), (SELECT count(*) FROM profile_stream.stream_rebuilds);
+SELECT (SELECT count(*) FROM profile_stream_rebuild.stream_status), (SELECT count(*) FROM profile_stream_internal.stream_rebuilds);
 ROLLBACK;

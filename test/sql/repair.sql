@@ -1,5 +1,5 @@
 -- retry_dead_letters(), discard_dead_letters(): 1,000 letters of 5 kinds end as if they had been right from the start
-TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters, profile_stream.window_chunks;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
 CREATE TEMP TABLE good AS SELECT i, jsonb_build_object('eventId', 'e' || i, 'customerId', 'c' || i % 40,
 	'eventType', 'transaction.completed', 'timestamp', '2024-01-02T03:04:05Z', 'payload', jsonb_build_object('amount', i)) AS event
 	FROM generate_series(1, 1000) i;
@@ -14,7 +14,7 @@ CREATE FUNCTION public.mend(event jsonb) RETURNS jsonb LANGUAGE sql RETURN
 	|| jsonb_build_object('customerId', COALESCE(event -> 'customerId', event -> 'customer'),
 		'eventId', COALESCE(event -> 'eventId', event -> 'id'), 'timestamp', '2024-01-02T03:04:05Z', 'schemaVersion', 1);
 SELECT outcome, count(*) FROM unnest(profile_stream.apply_events(ARRAY(SELECT public.break_event(i, event) FROM good ORDER BY i))) outcome GROUP BY 1;
-SELECT stream, kind, error, letters, example_id IS NOT NULL AS example FROM profile_stream.dead_letter_summary ORDER BY letters, error COLLATE "C";
+SELECT stream, kind, errors[1] AS error, count(*) AS letters, min(dead_letter_id) IS NOT NULL AS example FROM profile_stream.dead_letters GROUP BY 1, 2, 3 ORDER BY letters, errors[1] COLLATE "C";
 -- unchanged they fail again, and stay
 SELECT applied, duplicates, failed, kept FROM profile_stream.retry_dead_letters(max_letters => 10);
 SELECT attempts, failed_at IS NOT NULL AS failed_again, count(*) FROM profile_stream.dead_letters GROUP BY 1, 2 ORDER BY 1;
@@ -23,7 +23,7 @@ SELECT count(*) FROM profile_stream.dead_letters;
 CREATE TEMP TABLE repaired AS SELECT customer_id, version, total_balance, last_transaction_at, event_counts,
 	profile_stream.metric_value(customer_id, 'total_transaction_value_30d', '2024-01-03Z') AS value,
 	profile_stream.metric_value(customer_id, 'transaction_count_30d', '2024-01-03Z') AS count FROM profile_stream.materialized_profiles;
-TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters, profile_stream.window_chunks;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
 SELECT outcome, count(*) FROM unnest(profile_stream.apply_events(ARRAY(SELECT event FROM good ORDER BY i))) outcome GROUP BY 1;
 SELECT count(*), sum(r.count), sum(r.value) FROM repaired r JOIN profile_stream.materialized_profiles p USING (customer_id)
 	WHERE (r.version, r.total_balance, r.last_transaction_at, r.event_counts) IS NOT DISTINCT FROM
@@ -39,21 +39,21 @@ CREATE FUNCTION public.fails(event jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ B
 CREATE FUNCTION public.declines(event text) RETURNS jsonb LANGUAGE sql RETURN NULL::jsonb;
 SELECT applied, duplicates, failed, kept FROM profile_stream.retry_dead_letters(transform => 'public.fails(jsonb)');
 SELECT applied, duplicates, failed, kept FROM profile_stream.retry_dead_letters(transform => 'public.declines(text)');
-SELECT kind, errors, sqlstate, attempts, event -> 'payload' AS payload FROM profile_stream.dead_letter_details;
+SELECT kind, errors, sqlstate, attempts, event -> 'payload' AS payload FROM profile_stream.dead_letters;
 SELECT applied, duplicates, failed, kept FROM profile_stream.retry_dead_letters(patch => '{"payload": {"amount": 7}}');
 SELECT profile_stream.metric_value('p', 'total_transaction_value_30d', '2024-01-03Z');
 
 -- bytes that are no JSON, by a transform of text; a trigger that refuses one leaves the others alone
-INSERT INTO profile_stream.dead_letters (value, kind, errors, dead_at)
+INSERT INTO profile_stream_internal.dead_letters (value, kind, errors, dead_at)
 	SELECT convert_to('m' || i || '|ok', 'UTF8'), 'malformed', '{Malformed JSON}', now() FROM generate_series(1, 3) i;
-INSERT INTO profile_stream.dead_letters (value, kind, errors, dead_at) VALUES ('\xff00', 'malformed', '{Malformed JSON}', now());
-SELECT value_text, event FROM profile_stream.dead_letter_details ORDER BY dead_letter_id;
+INSERT INTO profile_stream_internal.dead_letters (value, kind, errors, dead_at) VALUES ('\xff00', 'malformed', '{Malformed JSON}', now());
+SELECT value_text, event FROM profile_stream.dead_letters ORDER BY dead_letter_id;
 CREATE FUNCTION public.parses(line text) RETURNS jsonb STRICT LANGUAGE sql RETURN jsonb_build_object('eventId', split_part(line, '|', 1),
 	'customerId', split_part(line, '|', 1), 'eventType', 'x', 'timestamp', '2024-01-02T00:00:00Z');
 CREATE FUNCTION public.refuses() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not m2' USING ERRCODE = '23514'; END $$;
 CREATE TRIGGER refuses BEFORE INSERT ON profile_stream.materialized_profiles FOR EACH ROW WHEN (NEW.customer_id = 'm2') EXECUTE FUNCTION public.refuses();
 SELECT applied, duplicates, failed, kept FROM profile_stream.retry_dead_letters(transform => 'public.parses(text)');
-SELECT value_text, kind, errors, sqlstate, attempts FROM profile_stream.dead_letter_details ORDER BY dead_letter_id;
+SELECT value_text, kind, errors, sqlstate, attempts FROM profile_stream.dead_letters ORDER BY dead_letter_id;
 DROP TRIGGER refuses ON profile_stream.materialized_profiles;
 SELECT applied, duplicates, failed, kept FROM profile_stream.retry_dead_letters(sqlstate => '23514', transform => 'public.parses(text)');
 SELECT profile_stream.discard_dead_letters(kind => 'late'), profile_stream.discard_dead_letters(kind => 'malformed');
@@ -77,8 +77,8 @@ SELECT applied, duplicates, failed, kept FROM profile_stream.retry_dead_letters(
 SELECT errors, sqlstate FROM profile_stream.dead_letters;
 SELECT applied, duplicates, failed, kept FROM profile_stream.retry_dead_letters(patch => '{"timestamp": "2024-01-02T00:00:00Z"}');
 RESET ROLE;
-UPDATE profile_stream.event_ids SET seen_at = now() - interval '10 days';
-SELECT outcome FROM profile_stream.retry_events('{"{\"eventId\": \"o1\", \"customerId\": \"o\", \"eventType\": \"x\", \"timestamp\": \"2024-01-02T00:00:00Z\"}"}', 20 * 86400000000);
+UPDATE profile_stream_internal.event_ids SET seen_at = now() - interval '10 days';
+SELECT outcome FROM profile_stream_internal.retry_events('{"{\"eventId\": \"o1\", \"customerId\": \"o\", \"eventType\": \"x\", \"timestamp\": \"2024-01-02T00:00:00Z\"}"}', 20 * 86400000000);
 DROP FUNCTION public.secret;
 DROP FUNCTION public.break_event, public.mend, public.fails, public.declines, public.parses, public.refuses;
-TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters, profile_stream.window_chunks;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;

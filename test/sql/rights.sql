@@ -17,33 +17,39 @@ CREATE TEMP TABLE roles AS SELECT 'regress_' || r AS role FROM unnest('{nobody,r
 CREATE TEMP TABLE decisions (kind text, schema text, who text, names text);
 INSERT INTO decisions VALUES
 -- nobody else than functions writes a table; who reads it, and views:
-('relation', 'profile_stream', 'reader', 'attribute_maps code_definitions confirmed_code dead_letter_details dead_letter_outbox dead_letter_summary dead_letters event_handlers event_ids
-	event_upcasters materialized_profiles metric_series metrics profile_documents profiles score_function score_parameters score_refresh score_settings
-	segment_changes segment_members segment_profiles segments sink_status stat_code stat_partitions stat_score_refresh stat_sinks stat_streams poison_messages stream_gaps
-	stream_leases stream_log stream_offsets stream_sinks stream_status streams window_chunks'),
-('relation', 'profile_stream', 'operator', 'blocked_customers blocking_salt outbox sink_pending stat_rebuilds stream_rebuilds'),
+('relation', 'profile_stream', 'reader', 'dead_letters definitions materialized_profiles profile_documents profiles segment_changes segment_members stat_code stat_partitions
+	stat_score_refresh stat_sinks stat_streams stream_log streams'),
+('relation', 'profile_stream', 'operator', 'stat_rebuilds'),
+-- parts, of which readers see what views and functions show
+('relation', 'profile_stream_internal', 'reader', 'attribute_maps code_definitions confirmed_code dead_letter_outbox dead_letters event_handlers event_ids event_upcasters metric_series metrics
+	score_function score_parameters score_refresh score_settings segments sink_status poison_messages stream_gaps stream_leases stream_offsets stream_sinks stream_status window_chunks'),
+('relation', 'profile_stream_internal', 'operator', 'blocked_customers blocking_salt outbox sink_pending stream_rebuilds'),
 ('relation', 'profile_stream_rebuild', 'operator', 'dead_letters event_ids materialized_profiles stream_gaps stream_offsets stream_status window_chunks'),
 -- some columns of what only operators read
-('columns', 'profile_stream', 'reader', 'outbox.stream_id outbox.sink outbox.customers sink_pending.stream_id sink_pending.sink'),
-('relation', 'profile_stream', 'superuser', 'database_secret'),
-('sequence', 'profile_stream', 'superuser', 'attribute_maps_map_id_seq dead_letters_dead_letter_id_seq event_handlers_handler_id_seq metric_series_series_id_seq
-	outbox_outbox_id_seq segment_changes_change_id_seq sink_pending_pending_id_seq stream_log_log_id_seq streams_stream_id_seq'),
+('columns', 'profile_stream_internal', 'reader', 'outbox.stream_id outbox.sink outbox.customers sink_pending.stream_id sink_pending.sink'),
+('relation', 'profile_stream_internal', 'superuser', 'database_secret'),
+('sequence', 'profile_stream', 'superuser', 'segment_changes_change_id_seq stream_log_log_id_seq streams_stream_id_seq'),
+('sequence', 'profile_stream_internal', 'superuser', 'attribute_maps_map_id_seq dead_letters_dead_letter_id_seq event_handlers_handler_id_seq metric_series_series_id_seq
+	outbox_outbox_id_seq sink_pending_pending_id_seq'),
 ('sequence', 'profile_stream_rebuild', 'superuser', 'dead_letters_dead_letter_id_seq'),
-('routine', 'profile_stream', 'reader', 'attribute_time bookmark_horizon to_profile_event chunk_samples code_state create_profile_view current_cluster dead_letter_json
-	dead_letter_text decode_event decode_message default_scores get_profile xid_at_or_after json_timestamp library_warning metric_aggregate metric_series metric_trend metric_value
-	metric_values notification_channel process_waits profile_bookmark profile_document profiles_changed_since reported_ends segment_channel window_state_samples version wait_for_offset window_samples window_value'),
-('routine', 'profile_stream', 'operator', 'alter_segment alter_stream apply_event apply_events cancel_rebuild confirm_code create_metric create_segment create_stream dead_letter_relation
-	dead_letter_matches discard_dead_letters drop_metric drop_segment drop_stream event_key export_customer forget_customer lock_customer lock_dead_letters map_attribute
-	contains_id message_customer pause_rebuild pause_stream prune_metrics rebuild rebuild_diff reconcile resync_sink refresh_scores refresh_segments
-	register_handler register_upcaster reset_score_settings resume_rebuild resume_stream retry_dead_letters retry_events seek_stream set_score_function
-	set_score_settings settle_dead_letters start_streams swap_rebuild test_connection test_handler test_redis try_lock_customer unblock_customer unmap_attribute
-	unregister_handler unregister_upcaster wait_for_stream window_expired redact_id'),
-('routine', 'profile_stream', 'superuser', 'decode_fuzz definition_written guard_confirmed kafka_validator keep_secret notification parser_fuzz redis_validator redis_write rules_changed'),
+('routine', 'profile_stream', 'reader', 'attribute_time create_profile_view decode_message default_scores get_profile metric_trend metric_value notification_channel profile_bookmark
+	profiles_changed_since segment_channel version wait_for_offset window_value'),
+('routine', 'profile_stream', 'operator', 'alter_segment alter_stream apply_event apply_events cancel_rebuild confirm_code create_metric create_segment create_stream
+	discard_dead_letters drop_metric drop_segment drop_stream export_customer forget_customer lock_customer map_attribute
+	pause_rebuild pause_stream prune_metrics rebuild rebuild_diff reconcile resync_sink refresh_scores refresh_segments
+	register_handler register_upcaster reset_score_settings resume_rebuild resume_stream retry_dead_letters seek_stream set_score_function
+	set_score_settings start_streams swap_rebuild test_connection test_handler test_redis try_lock_customer unblock_customer unmap_attribute
+	unregister_handler unregister_upcaster wait_for_stream'),
+('routine', 'profile_stream_internal', 'reader', 'bookmark_horizon to_profile_event chunk_samples code_state current_cluster dead_letter_json dead_letter_text xid_at_or_after json_timestamp
+	library_warning metric_aggregate metric_series metric_values process_waits profile_document reported_ends window_state_samples window_samples'),
+('routine', 'profile_stream_internal', 'operator', 'dead_letter_relation dead_letter_matches event_key lock_dead_letters contains_id message_customer retry_events settle_dead_letters
+	window_expired redact_id'),
+('routine', 'profile_stream_internal', 'superuser', 'definition_written guard_confirmed kafka_validator keep_secret redis_validator rules_changed'),
 ('routine', 'profile_stream_rebuild', 'operator', 'metric_values window_value'),
-('type', 'profile_stream', 'public', 'day_bucket'),
+('type', 'profile_stream_internal', 'public', 'day_bucket'),
 ('wrapper', '', 'superuser', 'profile_stream_kafka profile_stream_redis'),
 ('schema', '', 'reader', 'profile_stream'),
-('schema', '', 'operator', 'profile_stream_rebuild'),
+('schema', '', 'operator', 'profile_stream_internal profile_stream_rebuild'),
 -- in postgresql.conf alone, or by SET of superusers too
 ('setting', '', 'superuser', 'profile_stream.batch_customers profile_stream.cluster profile_stream.dead_letter_bytes profile_stream.dead_letter_retention profile_stream.direct_access profile_stream.enabled
 	profile_stream.handler_timeout profile_stream.max_clock_skew profile_stream.max_event_bytes profile_stream.max_workers profile_stream.notify_queue_limit
@@ -84,12 +90,12 @@ SELECT DISTINCT classid::regclass::text AS kinds FROM pg_depend WHERE refclassid
 	AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'profile_stream') ORDER BY 1;
 -- rights to write, on a column too
 SELECT c.oid::regclass AS relation, r.role, p.right FROM pg_class c, roles r, unnest('{INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) p ("right")
-WHERE c.relnamespace IN ('profile_stream'::regnamespace, 'profile_stream_rebuild'::regnamespace) AND c.relkind IN ('r', 'v')
+WHERE c.relnamespace IN ('profile_stream'::regnamespace, 'profile_stream_internal'::regnamespace, 'profile_stream_rebuild'::regnamespace) AND c.relkind IN ('r', 'v')
 	AND (has_table_privilege(r.role, c.oid, p.right) OR (p.right IN ('INSERT', 'UPDATE', 'REFERENCES') AND has_any_column_privilege(r.role, c.oid, p.right)));
 -- views show what their reader may see; what runs with its owner's rights has a path of its own
-SELECT c.oid::regclass AS with_rights_of_its_owner FROM pg_class c WHERE c.relkind = 'v' AND c.relnamespace = 'profile_stream'::regnamespace
+SELECT c.oid::regclass AS with_rights_of_its_owner FROM pg_class c WHERE c.relkind = 'v' AND c.relnamespace::regnamespace::text ~ '^profile_stream'
 	AND 'security_invoker=true' <> ALL (COALESCE(c.reloptions, '{}'));
-SELECT p.oid::regproc AS without_path FROM pg_proc p WHERE p.pronamespace = 'profile_stream'::regnamespace AND p.prosecdef
+SELECT p.oid::regproc AS without_path FROM pg_proc p WHERE p.pronamespace::regnamespace::text ~ '^profile_stream' AND p.prosecdef
 	AND 'search_path=pg_catalog, pg_temp' <> ALL (COALESCE(p.proconfig, '{}'));
 
 -- a statement as a role, and taken back: 'done' or the SQLSTATE
@@ -120,7 +126,7 @@ SELECT count(*) > 1000 AS many, count(*) FILTER (WHERE ended = 'done') AS done F
 SELECT name, role, statement, ended FROM tried JOIN tables USING (name) WHERE ended <> '42501' AND NOT (kind = 'v' AND ended IN ('55000', '0A000')) ORDER BY 1, 2, 3;
 SELECT t.name, r.role, pg_temp.try(r.role, 'SELECT * FROM ' || t.name) AS reading
 FROM tables t JOIN decided d ON d.kind = 'relation' AND (d.schema, d.name) = (t.schema, t.relname), roles r
-WHERE (pg_temp.try(r.role, 'SELECT * FROM ' || t.name) = 'done') <> ((r.role = 'regress_operator' AND d.who <> 'superuser') OR (r.role = 'regress_reader' AND d.who = 'reader')) ORDER BY 1, 2;
+WHERE (pg_temp.try(r.role, 'SELECT * FROM ' || t.name) = 'done') <> ((r.role = 'regress_operator' AND d.who <> 'superuser') OR (r.role = 'regress_reader' AND d.who = 'reader' AND d.schema = 'profile_stream')) ORDER BY 1, 2;
 SELECT c.oid::regclass AS sequence, r.role FROM pg_class c, roles r WHERE c.relkind = 'S' AND c.relnamespace::regnamespace::text ~ '^profile_stream'
 	AND pg_temp.try(r.role, format('SELECT setval(%L, 1)', c.oid::regclass)) <> '42501';
 -- functions of whom they are not for, with arguments that nobody knows while it plans
@@ -146,34 +152,34 @@ SELECT s.statement, pg_temp.try('regress_dbowner', s.statement) FROM unnest(ARRA
 	'CREATE OR REPLACE VIEW profile_stream.profiles AS SELECT 1', 'CREATE SERVER mine FOREIGN DATA WRAPPER profile_stream_kafka', 'ALTER FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (a $$b$$)',
 	'CREATE PUBLICATION mine FOR ALL TABLES', 'CREATE EVENT TRIGGER mine ON ddl_command_end EXECUTE FUNCTION suppress_redundant_updates_trigger()',
 	'ALTER DATABASE ' || :'home' || ' SET profile_stream.max_event_bytes = $$1MB$$', 'GRANT profile_stream_operator TO regress_dbowner',
-	'ALTER TYPE profile_stream.day_bucket ADD ATTRIBUTE a int', 'COMMENT ON EXTENSION profile_stream IS NULL']) WITH ORDINALITY s (statement, n) ORDER BY n;
+	'ALTER TYPE profile_stream_internal.day_bucket ADD ATTRIBUTE a int', 'COMMENT ON EXTENSION profile_stream IS NULL']) WITH ORDINALITY s (statement, n) ORDER BY n;
 
 -- row security: what is hidden is hidden on every way to a profile, once the tables beside it have the policy that the manual gives
 CREATE FUNCTION public.ev(id text, customer text, type text DEFAULT 'transaction.completed') RETURNS jsonb LANGUAGE sql AS $$
 	SELECT jsonb_build_object('eventId', id, 'customerId', customer, 'eventType', type, 'timestamp', now() - interval '1 hour', 'payload', '{"amount": 5, "tier": "gold"}'::jsonb) $$;
-TRUNCATE profile_stream.materialized_profiles, profile_stream.window_chunks, profile_stream.event_ids, profile_stream.dead_letters;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids, profile_stream_internal.dead_letters;
 SELECT profile_stream.map_attribute('transaction.completed', 'tier', '$.tier');
 SELECT profile_stream.create_metric('regress_spent', 'transaction.completed', '1 day', '$.amount', 'sum');
 SELECT DISTINCT profile_stream.apply_event(public.ev(n || c, c)) FROM unnest('{mine,theirs}'::text[]) c, generate_series(1, 300) n;
-SELECT customer_id, count(*) > 0 AS chunks FROM profile_stream.window_chunks GROUP BY 1 ORDER BY 1;
+SELECT customer_id, count(*) > 0 AS chunks FROM profile_stream_internal.window_chunks GROUP BY 1 ORDER BY 1;
 SELECT profile_stream.apply_event(jsonb_set(public.ev('dead', c), '{timestamp}', '"never"')) FROM unnest('{mine,theirs}'::text[]) c;
-UPDATE profile_stream.dead_letters SET customer_id = profile_stream.dead_letter_json(value) ->> 'customerId';
+UPDATE profile_stream_internal.dead_letters SET customer_id = profile_stream_internal.dead_letter_json(value) ->> 'customerId';
 INSERT INTO profile_stream_rebuild.materialized_profiles SELECT * FROM profile_stream.materialized_profiles;
 SELECT profile_stream.create_profile_view('public.regress_view', '{tier}', '{regress_spent}');
 GRANT SELECT ON public.regress_view TO regress_reader, regress_operator;
 SELECT profile_stream.create_segment('regress_all', 'true');
 CALL profile_stream.refresh_segments();
 CREATE TEMP TABLE ways AS SELECT * FROM (VALUES (1, 'materialized_profiles', 'SELECT FROM profile_stream.materialized_profiles'), (2, 'profiles', 'SELECT FROM profile_stream.profiles'),
-	(3, 'profile_documents', 'SELECT FROM profile_stream.profile_documents'), (4, 'segment_profiles', 'SELECT FROM profile_stream.segment_profiles'),
+	(3, 'profile_documents', 'SELECT FROM profile_stream.profile_documents'),
 	(5, 'create_profile_view()', 'SELECT FROM public.regress_view'), (6, 'profiles_changed_since()', 'SELECT FROM profile_stream.profiles_changed_since()'),
 	(7, 'get_profile()', 'SELECT FROM unnest(''{mine,theirs}''::text[]) c WHERE profile_stream.get_profile(c) IS NOT NULL'),
 	(8, 'metric_value()', 'SELECT FROM unnest(''{mine,theirs}''::text[]) c WHERE profile_stream.metric_value(c, ''transaction_count_30d'') > 0'),
 	(9, 'metric_trend()', 'SELECT FROM unnest(''{mine,theirs}''::text[]) c, profile_stream.metric_trend(c, ''transaction_count_30d'', current_date - 2, current_date) LIMIT 2'),
 	(10, 'window_value()', 'SELECT FROM unnest(''{mine,theirs}''::text[]) c WHERE profile_stream.window_value(c, (SELECT window_state FROM profile_stream.materialized_profiles ORDER BY customer_id LIMIT 1), ''transaction_count_30d'', now()) > 299'),
-	(11, 'window_chunks', 'SELECT DISTINCT customer_id FROM profile_stream.window_chunks'), (12, 'event_ids', 'SELECT DISTINCT customer_id FROM profile_stream.event_ids'),
-	(13, 'dead_letters', 'SELECT FROM profile_stream.dead_letters'), (14, 'dead_letter_details', 'SELECT FROM profile_stream.dead_letter_details'), (15, 'dead_letter_summary', 'SELECT FROM profile_stream.dead_letters'),
+	(11, 'window_chunks', 'SELECT DISTINCT customer_id FROM profile_stream_internal.window_chunks'), (12, 'event_ids', 'SELECT DISTINCT customer_id FROM profile_stream_internal.event_ids'),
+	(13, 'dead_letters', 'SELECT FROM profile_stream.dead_letters'),
 	(16, 'segment_members', 'SELECT FROM profile_stream.segment_members'), (17, 'segment_changes', 'SELECT FROM profile_stream.segment_changes'),
-	(18, 'the shadow', 'SELECT FROM profile_stream_rebuild.materialized_profiles'), (19, 'outbox', 'SELECT customer_ids FROM profile_stream.outbox'), (20, 'sink_pending', 'SELECT customer_id FROM profile_stream.sink_pending'),
+	(18, 'the shadow', 'SELECT FROM profile_stream_rebuild.materialized_profiles'), (19, 'outbox', 'SELECT customer_ids FROM profile_stream_internal.outbox'), (20, 'sink_pending', 'SELECT customer_id FROM profile_stream_internal.sink_pending'),
 	(21, 'export_customer()', 'SELECT FROM unnest(''{mine,theirs}''::text[]) c WHERE profile_stream.export_customer(c) ->> ''profile'' IS NOT NULL')) w (n, way, query);
 CREATE FUNCTION pg_temp.shown(role text, query text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE result text;
@@ -193,20 +199,38 @@ CREATE TEMP TABLE profiles_hidden AS SELECT n, pg_temp.shown('regress_reader', q
 DO $$
 DECLARE name text;
 BEGIN
-	FOREACH name IN ARRAY '{window_chunks,event_ids,dead_letters,segment_members,segment_changes}'::text[] LOOP
-		EXECUTE format('ALTER TABLE profile_stream.%I ENABLE ROW LEVEL SECURITY', name);
-		EXECUTE format('CREATE POLICY as_profiles ON profile_stream.%1$I USING (EXISTS (SELECT FROM profile_stream.materialized_profiles p WHERE p.customer_id = %1$I.customer_id))', name);
+	FOREACH name IN ARRAY '{profile_stream_internal.window_chunks,profile_stream_internal.event_ids,profile_stream_internal.dead_letters,profile_stream.segment_members,profile_stream.segment_changes}'::text[] LOOP
+		EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', name);
+		EXECUTE format('CREATE POLICY as_profiles ON %1$s USING (EXISTS (SELECT FROM profile_stream.materialized_profiles p WHERE p.customer_id = %1$s.customer_id))', name);
 	END LOOP;
 END $$;
 SELECT b.way, b.reader AS reader_without, h.reader AS reader_profiles_only, pg_temp.shown('regress_reader', w.query) AS reader_all,
 	b.operator AS operator_without, h.operator AS operator_profiles_only, pg_temp.shown('regress_operator', w.query) AS operator_all
 FROM ways w JOIN before b USING (n) JOIN profiles_hidden h USING (n) ORDER BY n;
+-- a reader names no part, and yet reads it through functions: also when a statement is analysed anew, and with a reader's rights
+SET ROLE regress_reader;
+SELECT profile_stream.metric_value('mine', 'transaction_count_30d') AS mine, profile_stream.metric_value('theirs', 'transaction_count_30d') AS hidden;
+RESET ROLE;
+ALTER TABLE profile_stream_internal.window_chunks ALTER samples SET STATISTICS 1;
+SET ROLE regress_reader;
+SELECT profile_stream.metric_value('mine', 'transaction_count_30d') AS mine, profile_stream.metric_value('theirs', 'transaction_count_30d') AS hidden;
+RESET ROLE;
+REVOKE SELECT ON profile_stream_internal.window_chunks FROM profile_stream_reader;
+SET ROLE regress_reader;
+\set VERBOSITY terse
+SELECT profile_stream.metric_value('mine', 'transaction_count_30d');
+\set VERBOSITY default
+SELECT current_user;
+RESET ROLE;
+GRANT SELECT ON profile_stream_internal.window_chunks TO profile_stream_reader;
+ALTER TABLE profile_stream_internal.window_chunks ALTER samples SET STATISTICS 0;
+
 -- applying writes as the owner of the tables, whatever the policies
 SET ROLE regress_operator;
 SELECT profile_stream.apply_event(public.ev('more', c)) FROM unnest('{mine,theirs}'::text[]) c;
 -- an operator repairs the letters that it sees, and no other
 SELECT applied, failed FROM profile_stream.retry_dead_letters(patch => '{"timestamp": "2026-01-01T00:00:00Z"}');
-SELECT profile_stream.settle_dead_letters(ARRAY(SELECT generate_series(1, 10000)::bigint), (SELECT jsonb_agg(jsonb_build_object('ordinal', n, 'outcome', 'applied')) FROM generate_series(1, 10000) n));
+SELECT profile_stream_internal.settle_dead_letters(ARRAY(SELECT generate_series(1, 10000)::bigint), (SELECT jsonb_agg(jsonb_build_object('ordinal', n, 'outcome', 'applied')) FROM generate_series(1, 10000) n));
 SELECT profile_stream.discard_dead_letters();
 RESET ROLE;
 SELECT customer_id, attempts FROM profile_stream.dead_letters;
@@ -215,9 +239,9 @@ DROP POLICY mine ON profile_stream.materialized_profiles;
 DO $$
 DECLARE name text;
 BEGIN
-	FOREACH name IN ARRAY '{window_chunks,event_ids,dead_letters,segment_members,segment_changes}'::text[] LOOP
-		EXECUTE format('DROP POLICY as_profiles ON profile_stream.%I', name);
-		EXECUTE format('ALTER TABLE profile_stream.%I DISABLE ROW LEVEL SECURITY', name);
+	FOREACH name IN ARRAY '{profile_stream_internal.window_chunks,profile_stream_internal.event_ids,profile_stream_internal.dead_letters,profile_stream.segment_members,profile_stream.segment_changes}'::text[] LOOP
+		EXECUTE format('DROP POLICY as_profiles ON %s', name);
+		EXECUTE format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', name);
 	END LOOP;
 END $$;
 ALTER TABLE profile_stream.materialized_profiles DISABLE ROW LEVEL SECURITY;
@@ -243,20 +267,20 @@ REVOKE USAGE ON SCHEMA profile_stream FROM regress_app;
 
 -- what a table says does not become a statement: first a check refuses it, then the function that reads it
 \set VERBOSITY terse
-UPDATE profile_stream.attribute_maps SET type = 'numeric END AS tier FROM profile_stream.materialized_profiles p; SELECT 1/0; --' WHERE attribute = 'tier';
-UPDATE profile_stream.attribute_maps SET operation = 'run' WHERE attribute = 'tier';
-UPDATE profile_stream.metrics SET aggregate = 'count(*)' WHERE name = 'regress_spent';
-UPDATE profile_stream.metrics SET name = 'a"version"' WHERE name = 'regress_spent';
+UPDATE profile_stream_internal.attribute_maps SET type = 'numeric END AS tier FROM profile_stream.materialized_profiles p; SELECT 1/0; --' WHERE attribute = 'tier';
+UPDATE profile_stream_internal.attribute_maps SET operation = 'run' WHERE attribute = 'tier';
+UPDATE profile_stream_internal.metrics SET aggregate = 'count(*)' WHERE name = 'regress_spent';
+UPDATE profile_stream_internal.metrics SET name = 'a"version"' WHERE name = 'regress_spent';
 BEGIN;
-ALTER TABLE profile_stream.attribute_maps DROP CONSTRAINT attribute_maps_type_check;
-UPDATE profile_stream.attribute_maps SET type = 'numeric END AS tier FROM profile_stream.materialized_profiles p; SELECT 1/0; --' WHERE attribute = 'tier';
+ALTER TABLE profile_stream_internal.attribute_maps DROP CONSTRAINT attribute_maps_type_check;
+UPDATE profile_stream_internal.attribute_maps SET type = 'numeric END AS tier FROM profile_stream.materialized_profiles p; SELECT 1/0; --' WHERE attribute = 'tier';
 SELECT profile_stream.create_profile_view('public.regress_view', '{tier}');
 ROLLBACK;
 
-UPDATE profile_stream.segments SET predicate = 'false) OR (current_user <> $$$$' WHERE name = 'regress_all';
+UPDATE profile_stream_internal.segments SET predicate = 'false) OR (current_user <> $$$$' WHERE name = 'regress_all';
 SELECT profile_stream.confirm_code('segment', 'regress_all');
 CALL profile_stream.refresh_segments('regress_all');
-SELECT error FROM profile_stream.segments WHERE name = 'regress_all';
+SELECT error FROM profile_stream_internal.segments WHERE name = 'regress_all';
 
 -- an operator's streams are its own: the same functions refuse another operator
 INSERT INTO profile_stream.streams (name, owner, bootstrap_servers, topic, group_id, start_from, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options, redis, created_at)
@@ -278,16 +302,16 @@ REVOKE USAGE ON SCHEMA profile_stream FROM regress_nobody;
 -- settings of scores are an operator's, by functions
 SET ROLE regress_operator;
 SELECT profile_stream.set_score_settings(margin => 0.4), profile_stream.set_score_settings(champion_value => 200, half_gaps => 1);
-SELECT margin, champion_value, half_gaps, new_days FROM profile_stream.score_parameters;
+SELECT margin, champion_value, half_gaps, new_days FROM profile_stream_internal.score_parameters;
 SELECT profile_stream.set_score_settings(monthly_retention => 1);
 SELECT profile_stream.reset_score_settings();
-SELECT count(*) FROM profile_stream.score_settings;
+SELECT count(*) FROM profile_stream_internal.score_settings;
 RESET ROLE;
 
 SELECT profile_stream.drop_segment('regress_all'), profile_stream.drop_metric('regress_spent'), profile_stream.unmap_attribute('transaction.completed', 'tier');
 DROP VIEW public.regress_view;
 DROP FUNCTION public.ev;
-TRUNCATE profile_stream.materialized_profiles, profile_stream.window_chunks, profile_stream.event_ids, profile_stream.dead_letters, profile_stream_rebuild.materialized_profiles, profile_stream.segment_changes;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_rebuild.materialized_profiles, profile_stream.segment_changes;
 ALTER DATABASE :"home" OWNER TO :"dba";
 DROP OWNED BY regress_nobody, regress_reader, regress_operator, regress_rival, regress_app, regress_dbowner;
 DROP ROLE regress_nobody, regress_reader, regress_operator, regress_rival, regress_app, regress_dbowner;

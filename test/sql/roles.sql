@@ -1,7 +1,7 @@
 -- roles are remembered as what they are: renamed, dropped, their names used again; and code that nobody has confirmed does not run
 \set VERBOSITY terse
 SET client_min_messages = warning;
-TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters;
 CREATE ROLE roles_ann IN ROLE profile_stream_operator;
 CREATE ROLE roles_bob IN ROLE profile_stream_operator;
 CREATE SCHEMA roles AUTHORIZATION roles_ann;
@@ -9,7 +9,7 @@ GRANT ALL ON SCHEMA roles TO PUBLIC;
 CREATE FUNCTION roles.ev(id text, type text, version int DEFAULT 1) RETURNS jsonb LANGUAGE sql AS $$
 	SELECT jsonb_build_object('eventId', id, 'customerId', 'c', 'eventType', type, 'timestamp', '2026-01-01T00:00:00Z', 'payload', '{}'::jsonb, 'schemaVersion', version) $$;
 CREATE FUNCTION roles.letters() RETURNS SETOF text LANGUAGE sql AS $$
-	WITH gone AS (DELETE FROM profile_stream.dead_letters RETURNING *)
+	WITH gone AS (DELETE FROM profile_stream_internal.dead_letters RETURNING *)
 	SELECT concat_ws('|', event_id, sqlstate, array_to_string(errors, '; ')) FROM gone ORDER BY dead_letter_id $$;
 CREATE VIEW roles.seen AS SELECT kind, name, regexp_replace(owner, '\d+', 'gone') AS owner, state FROM profile_stream.stat_code ORDER BY 1, 2;
 SET ROLE roles_ann;
@@ -81,7 +81,7 @@ CALL profile_stream.refresh_segments();
 CALL profile_stream.refresh_scores('0');
 SELECT profile_stream.alter_segment('seg', 'roles_bob');
 CALL profile_stream.refresh_segments();
-SELECT error, failing_since FROM profile_stream.segments;
+SELECT error, failing_since FROM profile_stream_internal.segments;
 SET ROLE roles_bob;
 SELECT profile_stream.set_score_function('roles.s(jsonb)');
 RESET ROLE;
@@ -103,7 +103,7 @@ SET LOCAL ROLE roles_cat;
 SELECT profile_stream.create_stream('s', server => 'roles_kafka');
 SELECT profile_stream.pause_stream('s');
 COMMIT;
-INSERT INTO profile_stream.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset) SELECT stream_id, 0, 0, 42, 42 FROM profile_stream.streams;
+INSERT INTO profile_stream_internal.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset) SELECT stream_id, 0, 0, 42, 42 FROM profile_stream.streams;
 SET ROLE roles_cat;
 \set VERBOSITY sqlstate
 SELECT profile_stream.alter_stream('s', owner => 'roles_bob');
@@ -126,7 +126,7 @@ SELECT profile_stream.resume_stream('s');
 RESET ROLE;
 SELECT profile_stream.resume_stream('s');
 SELECT owner ~ 'unknown' AS gone, state IN ('pausing', 'paused') AS paused FROM profile_stream.stat_streams;
-UPDATE profile_stream.stream_status SET enabled = true;
+UPDATE profile_stream_internal.stream_status SET enabled = true;
 SELECT profile_stream.start_streams();
 SELECT state, error, hint FROM profile_stream.stat_streams;
 SELECT profile_stream.pause_stream('s');
@@ -136,30 +136,30 @@ SELECT s.owner, s.state, p.next_offset FROM profile_stream.stat_streams s JOIN p
 
 -- what a subscription or a restore writes does not run, and what it changes does no more
 SET session_replication_role = replica;
-INSERT INTO profile_stream.confirmed_code VALUES ('handler', '99999', now()) RETURNING key;
-INSERT INTO profile_stream.event_handlers VALUES (99999, 'foreign', 'roles.h(jsonb,jsonb)', 'roles_bob', 0);
-UPDATE profile_stream.event_upcasters SET function = 'roles.u(jsonb)';
-UPDATE profile_stream.segments SET predicate = 'current_user = ''roles_bob''';
-UPDATE profile_stream.score_function SET owner = 'roles_bob';
+INSERT INTO profile_stream_internal.confirmed_code VALUES ('handler', '99999', now()) RETURNING key;
+INSERT INTO profile_stream_internal.event_handlers VALUES (99999, 'foreign', 'roles.h(jsonb,jsonb)', 'roles_bob', 0);
+UPDATE profile_stream_internal.event_upcasters SET function = 'roles.u(jsonb)';
+UPDATE profile_stream_internal.segments SET predicate = 'current_user = ''roles_bob''';
+UPDATE profile_stream_internal.score_function SET owner = 'roles_bob';
 UPDATE profile_stream.streams SET topic = 'elsewhere';
 RESET session_replication_role;
-COPY profile_stream.segments (name, predicate, owner, created_at) FROM stdin;
+COPY profile_stream_internal.segments (name, predicate, owner, created_at) FROM stdin;
 copied	true	roles_bob	2026-01-01
 \.
-UPDATE profile_stream.confirmed_code SET key = '99999' WHERE kind = 'handler';
-DELETE FROM profile_stream.confirmed_code;
-TRUNCATE profile_stream.confirmed_code;
+UPDATE profile_stream_internal.confirmed_code SET key = '99999' WHERE kind = 'handler';
+DELETE FROM profile_stream_internal.confirmed_code;
+TRUNCATE profile_stream_internal.confirmed_code;
 TABLE roles.seen;
 SELECT state, hint FROM profile_stream.stat_streams;
-UPDATE profile_stream.stream_status SET enabled = true;
+UPDATE profile_stream_internal.stream_status SET enabled = true;
 SELECT profile_stream.start_streams();
-UPDATE profile_stream.stream_status SET enabled = false;
+UPDATE profile_stream_internal.stream_status SET enabled = false;
 SELECT profile_stream.apply_event(roles.ev('5', 'foreign'));
 SELECT profile_stream.apply_event(roles.ev('6', 'u'));
 SELECT profile_stream.test_handler('foreign', '{}');
 CALL profile_stream.refresh_segments();
 CALL profile_stream.refresh_scores('0');
-SELECT name, error, failing_since IS NOT NULL AS failing FROM profile_stream.segments ORDER BY 1;
+SELECT name, error, failing_since IS NOT NULL AS failing FROM profile_stream_internal.segments ORDER BY 1;
 SELECT count(*) FROM profile_stream.segment_members WHERE segment = 'copied';
 -- who confirms
 SET ROLE roles_cat;
@@ -174,19 +174,19 @@ TABLE roles.seen;
 SELECT profile_stream.apply_event(roles.ev('5', 'foreign')), profile_stream.apply_event(roles.ev('6', 'u'));
 CALL profile_stream.refresh_segments();
 CALL profile_stream.refresh_scores('0');
-SELECT name, error, failing_since FROM profile_stream.segments ORDER BY 1;
+SELECT name, error, failing_since FROM profile_stream_internal.segments ORDER BY 1;
 SELECT * FROM roles.letters();
 -- a definition that is deleted takes its confirmation along
 SELECT profile_stream.drop_segment('copied');
 SELECT profile_stream.drop_stream('s');
-SELECT kind, key FROM profile_stream.confirmed_code WHERE kind IN ('segment', 'stream');
+SELECT kind, key FROM profile_stream_internal.confirmed_code WHERE kind IN ('segment', 'stream');
 
-SELECT profile_stream.unregister_handler(event_type, function) FROM profile_stream.event_handlers;
-SELECT profile_stream.unregister_upcaster(event_type, from_version) FROM profile_stream.event_upcasters;
-SELECT profile_stream.drop_segment(name) FROM profile_stream.segments;
+SELECT profile_stream.unregister_handler(event_type, function) FROM profile_stream_internal.event_handlers;
+SELECT profile_stream.unregister_upcaster(event_type, from_version) FROM profile_stream_internal.event_upcasters;
+SELECT profile_stream.drop_segment(name) FROM profile_stream_internal.segments;
 SELECT profile_stream.set_score_function(NULL);
-SELECT count(*) FROM profile_stream.confirmed_code;
-TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters, profile_stream.segment_changes, profile_stream.score_refresh;
+SELECT count(*) FROM profile_stream_internal.confirmed_code;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream.segment_changes, profile_stream_internal.score_refresh;
 DROP SERVER roles_kafka CASCADE;
 DROP SCHEMA roles CASCADE;
 DROP ROLE roles_bob, roles_cat;

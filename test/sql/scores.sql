@@ -1,5 +1,5 @@
 -- refresh_scores(), set_score_function(), and segments by rule: formulas, errors, rights, what is left behind
-TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters, profile_stream.window_chunks;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
 SET timezone = 'UTC';
 -- one event each of these days before 2024-07-01
 CREATE FUNCTION public.live(customer text, type text, amount numeric, VARIADIC days int[]) RETURNS bigint LANGUAGE sql
@@ -52,17 +52,17 @@ SELECT profile_stream.profile_bookmark() AS bookmark \gset
 INSERT INTO profile_stream.streams (name, owner, bootstrap_servers, topic, group_id, start_from, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options, redis, created_at)
 	VALUES ('sinks', to_regrole(current_user), 'none', 't', 'g', 'earliest', 1, '0', '0', 'stop', 'c', 'off', '{}', 'none', now());
 CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
-SELECT customer_ids FROM profile_stream.outbox;
+SELECT customer_ids FROM profile_stream_internal.outbox;
 SELECT count(*) > 0 AS told FROM profile_stream.profiles_changed_since(:'bookmark') WHERE customer_id = 'once';
-TRUNCATE profile_stream.outbox;
+TRUNCATE profile_stream_internal.outbox;
 -- other settings
-INSERT INTO profile_stream.score_settings DEFAULT VALUES;
-TABLE profile_stream.score_parameters EXCEPT SELECT 30, 30, 90, 4, 8, 1000, 0.7, 4, 1, 30, 0.1, 0.3, 0.2, 0.95, 0.01;
-UPDATE profile_stream.score_settings SET margin = 0.4, champion_transactions = 4, champion_value = 200, half_gaps = 1;
+INSERT INTO profile_stream_internal.score_settings DEFAULT VALUES;
+TABLE profile_stream_internal.score_parameters EXCEPT SELECT 30, 30, 90, 4, 8, 1000, 0.7, 4, 1, 30, 0.1, 0.3, 0.2, 0.95, 0.01;
+UPDATE profile_stream_internal.score_settings SET margin = 0.4, champion_transactions = 4, champion_value = 200, half_gaps = 1;
 CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
 SELECT * FROM public.scores WHERE customer_id IN ('loyal', 'champion');
-UPDATE profile_stream.score_settings SET monthly_retention = 1;
-DELETE FROM profile_stream.score_settings;
+UPDATE profile_stream_internal.score_settings SET monthly_retention = 1;
+DELETE FROM profile_stream_internal.score_settings;
 
 -- wrong use
 CALL profile_stream.refresh_scores(batch => 0);
@@ -101,7 +101,7 @@ BEGIN
 		ELSE '{"segment": "mine"}' END;
 END $$;
 SELECT profile_stream.set_score_function('public.my_scores(jsonb)');
-SELECT function, owner = to_regrole(current_user) AS mine FROM profile_stream.score_function;
+SELECT function, owner = to_regrole(current_user) AS mine FROM profile_stream_internal.score_function;
 CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
 SELECT * FROM public.scores;
 SELECT * FROM public.progress;
@@ -115,7 +115,7 @@ CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
 SELECT done, failed FROM public.progress;
 SELECT * FROM public.scores EXCEPT SELECT * FROM before;
 -- a function that writes, or may write, or is none
-CREATE FUNCTION public.writes(profile jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$ BEGIN DELETE FROM profile_stream.event_ids; RETURN NULL; END $$;
+CREATE FUNCTION public.writes(profile jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$ BEGIN DELETE FROM profile_stream_internal.event_ids; RETURN NULL; END $$;
 SELECT profile_stream.set_score_function('public.writes(jsonb)');
 CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
 SELECT done, failed, error ~ 'DELETE is not allowed in a non-volatile function' AS refused FROM public.progress;
@@ -128,7 +128,7 @@ SELECT profile_stream.set_score_function('pg_catalog.jsonb_array_elements(jsonb)
 DROP FUNCTION public.writes(jsonb);
 CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
 SELECT profile_stream.set_score_function(NULL);
-SELECT count(*) FROM profile_stream.score_function;
+SELECT count(*) FROM profile_stream_internal.score_function;
 CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
 SELECT state, done, failed FROM public.progress;
 
@@ -138,7 +138,7 @@ SELECT profile_stream.create_segment('regulars', 'segment IN (''regular'', ''cha
 CALL profile_stream.refresh_segments(batch => 2);
 SELECT segment, customer_id FROM profile_stream.segment_members ORDER BY 1, 2;
 SELECT customer_id, kind, from_segment, to_segment FROM profile_stream.segment_changes WHERE kind = 'rule' ORDER BY to_segment, customer_id;
-SELECT name, refreshed_at IS NOT NULL AS refreshed, error FROM profile_stream.segments ORDER BY 1;
+SELECT name, refreshed_at IS NOT NULL AS refreshed, error FROM profile_stream_internal.segments ORDER BY 1;
 TRUNCATE profile_stream.segment_changes;
 -- who leaves and who enters
 CALL profile_stream.refresh_scores('0', as_of => '2024-08-05Z');
@@ -154,7 +154,7 @@ SELECT profile_stream.create_segment('x', p) FROM unnest(ARRAY['true) OR (true']
 SELECT profile_stream.create_segment('x', 'true) UNION SELECT (''{once}''::text[]');
 SELECT profile_stream.create_segment('x', 'true, true');
 SELECT profile_stream.create_segment('x', 'true FROM pg_class');
-SELECT profile_stream.create_segment('x', 'true; DROP TABLE profile_stream.segments');
+SELECT profile_stream.create_segment('x', 'true; DROP TABLE profile_stream_internal.segments');
 SELECT profile_stream.create_segment('x', 'true LIMIT 1');
 SELECT profile_stream.create_segment('x', 'true INTO public.t');
 SELECT profile_stream.create_segment('x', 'true AS t');
@@ -175,7 +175,7 @@ CALL profile_stream.refresh_segments('x');
 BEGIN;
 CALL profile_stream.refresh_segments();
 ROLLBACK;
-SELECT name FROM profile_stream.segments ORDER BY 1;
+SELECT name FROM profile_stream_internal.segments ORDER BY 1;
 
 -- rights: code runs as who gave it, whoever refreshes, and gets nothing from that
 CREATE ROLE regress_ann IN ROLE profile_stream_operator;
@@ -202,16 +202,16 @@ SELECT profile_stream.set_score_function('public.ann(jsonb)');
 SELECT profile_stream.create_segment('ann', 'customer_id = ''once'' AND public.grab()');
 SELECT profile_stream.create_segment('as ann', 'current_user = ''regress_ann'' AND customer_id < ''f''');
 SELECT profile_stream.create_segment('stolen', 'EXISTS (SELECT FROM public.secret)');
-UPDATE profile_stream.score_function SET owner = to_regrole(session_user);
-INSERT INTO profile_stream.segments VALUES ('s', 'true', to_regrole(session_user), now());
-UPDATE profile_stream.segments SET owner = to_regrole(session_user);
+UPDATE profile_stream_internal.score_function SET owner = to_regrole(session_user);
+INSERT INTO profile_stream_internal.segments VALUES ('s', 'true', to_regrole(session_user), now());
+UPDATE profile_stream_internal.segments SET owner = to_regrole(session_user);
 CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
 RESET ROLE;
 CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
 SELECT customer_id, segment FROM public.scores;
 SELECT state, done, failed FROM public.progress;
 CALL profile_stream.refresh_segments();
-SELECT name, error FROM profile_stream.segments WHERE owner::text = 'regress_ann' ORDER BY 1;
+SELECT name, error FROM profile_stream_internal.segments WHERE owner::text = 'regress_ann' ORDER BY 1;
 SELECT segment, customer_id FROM profile_stream.segment_members WHERE segment IN ('ann', 'as ann') ORDER BY 1, 2;
 SELECT * FROM public.stolen;
 SET ROLE regress_bob;
@@ -232,24 +232,24 @@ SELECT profile_stream.drop_segment('as ann');
 DROP OWNED BY regress_ann;
 DROP ROLE regress_ann;
 CALL profile_stream.refresh_segments();
-SELECT name, error FROM profile_stream.segments WHERE name = 'ann';
+SELECT name, error FROM profile_stream_internal.segments WHERE name = 'ann';
 SELECT profile_stream.drop_segment('ann');
 
 -- nothing is left of who is forgotten
-UPDATE profile_stream.score_refresh SET error = 'customer "once": of once';
-UPDATE profile_stream.segments SET error = 'once more' WHERE name = 'regulars';
+UPDATE profile_stream_internal.score_refresh SET error = 'customer "once": of once';
+UPDATE profile_stream_internal.segments SET error = 'once more' WHERE name = 'regulars';
 INSERT INTO profile_stream.segment_members VALUES ('regulars', 'once', now());
 SELECT (SELECT array_agg(s ->> 'segment') FROM jsonb_array_elements(e -> 'segments') s) AS segments, jsonb_array_length(e -> 'segmentChanges') > 0 AS changes,
 	e -> 'segmentChanges' -> 0 ? 'at' AS dated FROM profile_stream.export_customer('once') e;
 SELECT * FROM profile_stream.forget_customer('once');
 SELECT e -> 'segments' AS segments, e -> 'segmentChanges' AS changes FROM profile_stream.export_customer('once') e;
 SELECT t FROM (SELECT to_jsonb(m)::text FROM profile_stream.segment_members m UNION ALL SELECT to_jsonb(c)::text FROM profile_stream.segment_changes c
-	UNION ALL SELECT to_jsonb(r)::text FROM profile_stream.score_refresh r UNION ALL SELECT to_jsonb(s)::text FROM profile_stream.segments s) x (t) WHERE t ~ '\monce\M';
+	UNION ALL SELECT to_jsonb(r)::text FROM profile_stream_internal.score_refresh r UNION ALL SELECT to_jsonb(s)::text FROM profile_stream_internal.segments s) x (t) WHERE t ~ '\monce\M';
 
-DELETE FROM profile_stream.segments;
+DELETE FROM profile_stream_internal.segments;
 DELETE FROM profile_stream.streams WHERE name = 'sinks';
-TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters, profile_stream.window_chunks, profile_stream.outbox,
-	profile_stream.segment_changes, profile_stream.score_refresh;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks, profile_stream_internal.outbox,
+	profile_stream.segment_changes, profile_stream_internal.score_refresh;
 DROP VIEW public.scores, public.progress;
 DROP FUNCTION public.live, public.my_scores;
 DROP TABLE public.secret, public.stolen;

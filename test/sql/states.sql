@@ -9,8 +9,8 @@ SELECT key, CASE WHEN key IN ('extension', 'library') THEN value = to_jsonb(e.ex
 	WHEN key = 'hiredis' THEN COALESCE(value #>> '{}', '0.0') ~ '^\d+\.\d+'
 	ELSE value #>> '{}' ~ '^\d+\.\d+\.\d+' END AS ok
 FROM pg_extension e, jsonb_each(profile_stream.version()) WHERE e.extname = 'profile_stream' ORDER BY key COLLATE "C";
-SELECT v, profile_stream.library_warning(v) IS NOT NULL AS warned FROM unnest(ARRAY['1.9.2', '2.0.2', '2.3.0', '2.4.0', '2.8.0', '2.10.1', '2.14.2', '3.5.0']) AS v;
-SELECT profile_stream.library_warning('2.8.0');
+SELECT v, profile_stream_internal.library_warning(v) IS NOT NULL AS warned FROM unnest(ARRAY['1.9.2', '2.0.2', '2.3.0', '2.4.0', '2.8.0', '2.10.1', '2.14.2', '3.5.0']) AS v;
+SELECT profile_stream_internal.library_warning('2.8.0');
 
 -- objects of another version than the library; a change of a function has the library look again
 BEGIN;
@@ -56,7 +56,7 @@ SELECT profile_stream.prune_metrics();
 ROLLBACK TO s;
 -- with its index
 CREATE UNIQUE INDEX pg_dist_partition_logical_relid_index ON pg_catalog.pg_dist_partition (logicalrelid);
-INSERT INTO pg_catalog.pg_dist_partition VALUES ('pg_class', 'h'), ('profile_stream.event_ids', 'h');
+INSERT INTO pg_catalog.pg_dist_partition VALUES ('pg_class', 'h'), ('profile_stream_internal.event_ids', 'h');
 SELECT profile_stream.apply_events(ARRAY['{"eventId": "1", "customerId": "c", "eventType": "t", "timestamp": "2026-01-01T00:00:00Z"}']::jsonb[]);
 ROLLBACK;
 SELECT count(*) FROM profile_stream.materialized_profiles;
@@ -64,13 +64,13 @@ SELECT count(*) FROM profile_stream.materialized_profiles;
 -- offsets without the data that they stand for, as a restore leaves them whose COPY failed
 BEGIN;
 SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1');
-INSERT INTO profile_stream.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset, consumed, applied, committed_at)
+INSERT INTO profile_stream_internal.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset, consumed, applied, committed_at)
 	SELECT stream_id, 0, 0, 7, 7, 7, 7, now() - interval '1 day' FROM profile_stream.streams;
 SELECT profile_stream.pause_stream('s');
 SAVEPOINT here;
 SELECT profile_stream.resume_stream('s'); -- it ran in this database: whoever emptied it knows
 ROLLBACK TO here;
-DELETE FROM profile_stream.stream_status;
+DELETE FROM profile_stream_internal.stream_status;
 SAVEPOINT restored;
 \set VERBOSITY default
 SELECT profile_stream.resume_stream('s');
@@ -83,26 +83,26 @@ INSERT INTO profile_stream.materialized_profiles (customer_id, version, updated_
 SELECT profile_stream.resume_stream('s'); -- profiles, and no ids of the last seven days
 ROLLBACK TO restored;
 INSERT INTO profile_stream.materialized_profiles (customer_id, version, updated_at, watermark, first_event_at) VALUES ('c', 1, now(), now(), now());
-INSERT INTO profile_stream.event_ids VALUES ('c', 'e', now());
+INSERT INTO profile_stream_internal.event_ids VALUES ('c', 'e', now());
 SELECT profile_stream.resume_stream('s');
 ROLLBACK TO restored;
-UPDATE profile_stream.stream_offsets SET applied = 0;
+UPDATE profile_stream_internal.stream_offsets SET applied = 0;
 SELECT profile_stream.resume_stream('s');
 ROLLBACK;
 
 -- a stream of another cluster, as in a copy of a server
 BEGIN;
 SELECT profile_stream.create_stream('states', bootstrap_servers => '127.0.0.1:1', redis => '127.0.0.1:1');
-SELECT cluster = profile_stream.current_cluster() AS ours, state FROM profile_stream.stream_status;
-UPDATE profile_stream.stream_status SET cluster = 'origin', state = 'running';
+SELECT cluster = profile_stream_internal.current_cluster() AS ours, state FROM profile_stream_internal.stream_status;
+UPDATE profile_stream_internal.stream_status SET cluster = 'origin', state = 'running';
 SELECT state, error ~ 'belongs to cluster "origin", and this server is of cluster' AS told, hint ~ 'resume_stream\(\)' AS hinted FROM profile_stream.stat_streams;
 SELECT sink, state FROM profile_stream.stat_sinks;
 SELECT profile_stream.start_streams();
-SELECT state FROM profile_stream.stream_status;
+SELECT state FROM profile_stream_internal.stream_status;
 SELECT profile_stream.pause_stream('states');
-SELECT state, cluster FROM profile_stream.stat_streams JOIN profile_stream.stream_status USING (state);
+SELECT state, cluster FROM profile_stream.stat_streams JOIN profile_stream_internal.stream_status USING (state);
 SELECT profile_stream.resume_stream('states');
-SELECT cluster = profile_stream.current_cluster() AS ours FROM profile_stream.stream_status;
+SELECT cluster = profile_stream_internal.current_cluster() AS ours FROM profile_stream_internal.stream_status;
 SELECT what, part, from_state, to_state, reason IS NOT NULL AS reason, lasted >= '0' AS lasted FROM profile_stream.stream_log WHERE stream = 'states' ORDER BY log_id;
 ROLLBACK;
 
@@ -120,7 +120,7 @@ ROLLBACK;
 -- a partition that does not move is not running without an error
 BEGIN;
 SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1');
-UPDATE profile_stream.stream_status SET state = 'running';
-INSERT INTO profile_stream.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset, error) SELECT stream_id, 3, 0, 0, 0, 'Local: Bad message format' FROM profile_stream.streams;
+UPDATE profile_stream_internal.stream_status SET state = 'running';
+INSERT INTO profile_stream_internal.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset, error) SELECT stream_id, 3, 0, 0, 0, 'Local: Bad message format' FROM profile_stream.streams;
 SELECT error, hint FROM profile_stream.stat_streams;
 ROLLBACK;

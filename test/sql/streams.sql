@@ -90,7 +90,7 @@ SELECT reorder_wait, reorder_buffer_size, late_tolerance FROM profile_stream.str
 SELECT profile_stream.alter_stream('t', customer_lock_timeout => '2.5 s');
 SELECT name, customer_lock_timeout FROM profile_stream.streams ORDER BY 1;
 SELECT * FROM profile_stream.reconcile('s');
-INSERT INTO profile_stream.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset, consumed, applied, duplicates,
+INSERT INTO profile_stream_internal.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset, consumed, applied, duplicates,
 	dead, late, tombstones, blocked, replayed, held)
 SELECT s.stream_id, p, 0, 0, 0, 255 + p, 1, 2, 4, 8, 16, 32, 64, 128
 FROM profile_stream.streams s, generate_series(0, 1) p WHERE s.name = 's';
@@ -101,22 +101,22 @@ SELECT partition, difference, chunks > 2 AS chunks, wrong_chunks FROM profile_st
 SAVEPOINT folded;
 SELECT profile_stream.prune_metrics('2027-01-01Z') > 0;
 SELECT partition, difference, chunks > 2 AS chunks, wrong_chunks FROM profile_stream.reconcile('s');
-UPDATE profile_stream.window_chunks SET days[1].sum = (days[1]).sum + 1
-WHERE (customer_id, metric, to_at) IN (SELECT customer_id, metric, min(to_at) FROM profile_stream.window_chunks GROUP BY 1, 2);
+UPDATE profile_stream_internal.window_chunks SET days[1].sum = (days[1]).sum + 1
+WHERE (customer_id, metric, to_at) IN (SELECT customer_id, metric, min(to_at) FROM profile_stream_internal.window_chunks GROUP BY 1, 2);
 SELECT partition, difference, chunks > 2 AS chunks, wrong_chunks FROM profile_stream.reconcile('s');
 ROLLBACK TO folded;
-UPDATE profile_stream.window_chunks SET count = count + 1
-WHERE (customer_id, metric, to_at) IN (SELECT customer_id, metric, min(to_at) FROM profile_stream.window_chunks GROUP BY 1, 2);
+UPDATE profile_stream_internal.window_chunks SET count = count + 1
+WHERE (customer_id, metric, to_at) IN (SELECT customer_id, metric, min(to_at) FROM profile_stream_internal.window_chunks GROUP BY 1, 2);
 SELECT partition, difference, chunks > 2 AS chunks, wrong_chunks FROM profile_stream.reconcile('s');
 ROLLBACK;
 -- everything has a comment
-SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'profile_stream'::regnamespace AND obj_description(p.oid, 'pg_proc') IS NULL;
-SELECT c.oid::regclass FROM pg_class c WHERE c.relnamespace = 'profile_stream'::regnamespace AND c.relkind IN ('r', 'v') AND obj_description(c.oid, 'pg_class') IS NULL;
+SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace::regnamespace::text ~ '^profile_stream' AND obj_description(p.oid, 'pg_proc') IS NULL;
+SELECT c.oid::regclass FROM pg_class c WHERE c.relnamespace::regnamespace::text ~ '^profile_stream' AND c.relkind IN ('r', 'v') AND obj_description(c.oid, 'pg_class') IS NULL;
 -- clean up
-TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters, profile_stream.window_chunks;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
 DROP SERVER bank CASCADE;
 DROP ROLE regress_nobody, regress_operator, regress_reader;
 -- no name in a function is looked up in the caller's search_path: bound when it was created, or with a search_path of its own
 SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
-WHERE p.pronamespace = 'profile_stream'::regnamespace AND l.lanname <> 'c' AND p.prosqlbody IS NULL
+WHERE p.pronamespace::regnamespace::text ~ '^profile_stream' AND l.lanname <> 'c' AND p.prosqlbody IS NULL
 	AND NOT EXISTS (SELECT FROM unnest(p.proconfig) c WHERE c = 'search_path=pg_catalog, pg_temp');

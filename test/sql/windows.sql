@@ -32,7 +32,7 @@ SELECT DISTINCT unnest(profile_stream.apply_events(array_agg(
 	pg_temp.ev('h' || i, 'hot', 'transaction.completed', '2026-03-01Z'::timestamptz + (i * 7919 % 100000) * interval '20 seconds',
 		jsonb_build_object('amount', i * 0.01)))))
 FROM generate_series(1, 100000) i;
-SELECT count(*), sum(count) FROM profile_stream.window_chunks WHERE customer_id = 'hot';
+SELECT count(*), sum(count) FROM profile_stream_internal.window_chunks WHERE customer_id = 'hot';
 SELECT length(window_state) < 1400 AS small_row FROM profile_stream.materialized_profiles WHERE customer_id = 'hot';
 SELECT at, profile_stream.metric_value('hot', 'transaction_count_30d', at) AS count, x.count AS expected,
 	profile_stream.metric_value('hot', 'total_transaction_value_30d', at) = x.sum AS same_sum
@@ -48,7 +48,7 @@ SELECT profile_stream.prune_metrics('2026-04-20Z') > 0 AS folded;
 SELECT profile_stream.prune_metrics('2026-04-20Z') AS nothing_left;
 SELECT profile_stream.prune_metrics('2026-09-01Z') > 0 AS folded;
 SELECT count(*) FILTER (WHERE samples IS NOT NULL) AS exact, count(*) FILTER (WHERE days IS NOT NULL) > 0 AS folded
-FROM profile_stream.window_chunks WHERE customer_id = 'hot';
+FROM profile_stream_internal.window_chunks WHERE customer_id = 'hot';
 SELECT count(*) AS differences FROM (
 	SELECT day, count, sum, min, max FROM before EXCEPT
 	SELECT day, count, sum, min, max FROM profile_stream.metric_trend('hot', 'transaction_count_30d', '2026-01-01', '2026-12-31')) d;
@@ -71,17 +71,17 @@ BEGIN
 		FOREACH state IN ARRAY ARRAY[set_byte(whole, place, 0), set_byte(whole, place, 1), set_byte(whole, place, 63), set_byte(whole, place, 127),
 			set_byte(whole, place, 255), substring(whole FOR place)] LOOP
 			BEGIN
-				PERFORM profile_stream.window_expired(state, '2026-12-01Z');
+				PERFORM profile_stream_internal.window_expired(state, '2026-12-01Z');
 			EXCEPTION WHEN data_corrupted OR numeric_value_out_of_range THEN
 				refused := refused + 1;
 			END;
 			BEGIN
-				PERFORM sum(value) FROM profile_stream.window_samples(state, 'transaction_count_30d');
+				PERFORM sum(value) FROM profile_stream_internal.window_samples(state, 'transaction_count_30d');
 			EXCEPTION WHEN data_corrupted OR numeric_value_out_of_range THEN
 				refused := refused + 1;
 			END;
 			BEGIN
-				PERFORM sum(value) FROM profile_stream.chunk_samples(substring(state FROM 25));
+				PERFORM sum(value) FROM profile_stream_internal.chunk_samples(substring(state FROM 25));
 			EXCEPTION WHEN data_corrupted OR numeric_value_out_of_range THEN
 				refused := refused + 1;
 			END;
@@ -91,12 +91,12 @@ BEGIN
 END $$;
 -- no sample is NaN or infinite
 SELECT profile_stream.apply_event('{"eventId": "nan", "customerId": "nan", "eventType": "transaction.completed", "payload": {"amount": 12.5}, "timestamp": "2026-01-01"}');
-SELECT DISTINCT value FROM profile_stream.materialized_profiles p, profile_stream.window_samples(p.window_state, 'total_transaction_value_30d') WHERE customer_id = 'nan';
-SELECT profile_stream.window_samples(overlay(window_state PLACING '\x00c0' FROM position('\x0c008813' IN window_state) - 2), 'total_transaction_value_30d')
+SELECT DISTINCT value FROM profile_stream.materialized_profiles p, profile_stream_internal.window_samples(p.window_state, 'total_transaction_value_30d') WHERE customer_id = 'nan';
+SELECT profile_stream_internal.window_samples(overlay(window_state PLACING '\x00c0' FROM position('\x0c008813' IN window_state) - 2), 'total_transaction_value_30d')
 FROM profile_stream.materialized_profiles WHERE customer_id = 'nan' AND position('\x0c008813' IN window_state) > 2;
 -- wrong use
 SELECT profile_stream.metric_value('edge', 'nothing');
 SELECT profile_stream.metric_value('edge', 'login_count_7d', 'infinity');
 SELECT profile_stream.metric_value('unknown', 'login_count_7d');
 SELECT * FROM profile_stream.metric_trend('unknown', 'login_count_7d', '2026-01-01', '2026-01-02');
-TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids, profile_stream.dead_letters, profile_stream.window_chunks;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;

@@ -53,7 +53,7 @@ $broker->produce('events', [ 0, 'c0', '{' ], [ 0, 'c0', undef ], [ 1, 'c1', '{"e
 ok($node->wait_taken('crm', 113), 'bad messages do not stop the stream');
 is($node->safe_psql('postgres', 'SELECT partition, kafka_offset, kind FROM profile_stream.dead_letters ORDER BY 1'),
 	"0|50|malformed\n1|50|invalid", 'each is a dead letter');
-is($node->safe_psql('postgres', 'SELECT sum(tombstones) FROM profile_stream.stream_offsets'), '1',
+is($node->safe_psql('postgres', 'SELECT sum(tombstones) FROM profile_stream_internal.stream_offsets'), '1',
 	'a tombstone is counted');
 
 # pause and resume

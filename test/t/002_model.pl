@@ -36,7 +36,7 @@ $node->create_stream('again', $broker, 'events');
 ok($node->wait_taken('again', $events->{events}), 'a second stream reads the same topic');
 is($node->safe_psql('postgres', 'SELECT sum(version), sum(hashtextextended(p::text, 0)) FROM profile_stream.materialized_profiles p'),
 	$before, 'it changes no profile');
-is($node->safe_psql('postgres', "SELECT sum(o.applied) FROM profile_stream.stream_offsets o JOIN profile_stream.streams USING (stream_id) WHERE name = 'again'"),
+is($node->safe_psql('postgres', "SELECT sum(o.applied) FROM profile_stream_internal.stream_offsets o JOIN profile_stream.streams USING (stream_id) WHERE name = 'again'"),
 	'0', 'all its events are duplicates');
 
 $node->stop('fast');

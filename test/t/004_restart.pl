@@ -50,7 +50,7 @@ is($node->safe_psql('copy', "SELECT state FROM profile_stream.stat_streams WHERE
 $broker->produce_file('events', $events->{files}[3]);
 $node->safe_psql('copy', "SELECT profile_stream.resume_stream('crm')");
 $node->poll_query_until('copy',
-	'SELECT sum(applied + duplicates + dead + late + tombstones) = 8000 FROM profile_stream.stream_offsets')
+	'SELECT sum(applied + duplicates + dead + late + tombstones) = 8000 FROM profile_stream_internal.stream_offsets')
   or diag('the restored stream did not go on');
 $node->equals_model('crm', $events, 'the restored database', dbname => 'copy');
 $node->safe_psql('postgres', "SELECT profile_stream.resume_stream('crm')");

@@ -40,19 +40,19 @@ foreach my $case ([ 'stops', 'stop' ], [ 'jumps', 'earliest' ])
 
 	if ($action eq 'stop')
 	{
-		ok($node->poll_query_until('postgres', "SELECT state = 'offset_lost' FROM profile_stream.stream_offsets"),
+		ok($node->poll_query_until('postgres', "SELECT state = 'offset_lost' FROM profile_stream_internal.stream_offsets"),
 			'stops: the partition says that its offset is lost');
 		is($node->taken($name), '100', 'stops: nothing was skipped');
-		is($node->safe_psql('postgres', 'SELECT next_offset FROM profile_stream.stream_offsets'), '100',
+		is($node->safe_psql('postgres', 'SELECT next_offset FROM profile_stream_internal.stream_offsets'), '100',
 			'stops: the offset stays');
 		$node->safe_psql('postgres', "SELECT profile_stream.drop_stream('$name')");
 		ok($node->wait_worker(0), 'stops: dropped');
-		$node->safe_psql('postgres', 'DELETE FROM profile_stream.event_ids');
+		$node->safe_psql('postgres', 'DELETE FROM profile_stream_internal.event_ids');
 	}
 	else
 	{
 		ok($node->wait_taken($name, 150), 'jumps: goes on at the earliest record');
-		is($node->safe_psql('postgres', 'SELECT partition, from_offset, to_offset FROM profile_stream.stream_gaps'),
+		is($node->safe_psql('postgres', 'SELECT partition, from_offset, to_offset FROM profile_stream_internal.stream_gaps'),
 			'0|100|150', 'jumps: the gap is a row');
 	}
 }
@@ -65,7 +65,7 @@ $node->create_stream('slow', $broker, 'slow', group_id => "'slow'");
 ok($node->wait_state('slow', 'running'), 'slow: runs');
 my $pid = $node->stream_pid('slow');
 my $session = $node->background_psql('postgres');
-$session->query_safe('BEGIN; LOCK TABLE profile_stream.event_ids');
+$session->query_safe('BEGIN; LOCK TABLE profile_stream_internal.event_ids');
 $broker->produce('slow', map {
 		[ 0, 's', qq({"eventId":"s$_","customerId":"s","eventType":"seen","timestamp":"2026-01-01T00:00:00Z","payload":{"padding":"$padding"}}) ]
 	} 0 .. $big - 1);
@@ -84,12 +84,12 @@ $node->safe_psql('postgres', "SELECT profile_stream.alter_stream('slow', on_offs
 ok($node->poll_query_until('postgres', "SELECT next_offset = $big $row"), 'slow: goes on when it is told to');
 is($node->safe_psql('postgres', "SELECT version FROM profile_stream.materialized_profiles WHERE customer_id = 's'"), $next + $big - $low,
 	'slow: each event that was left, once');
-is($node->safe_psql('postgres', "SELECT from_offset, to_offset, reason FROM profile_stream.stream_gaps JOIN profile_stream.streams USING (stream_id) WHERE name = 'slow'"),
+is($node->safe_psql('postgres', "SELECT from_offset, to_offset, reason FROM profile_stream_internal.stream_gaps JOIN profile_stream.streams USING (stream_id) WHERE name = 'slow'"),
 	"$next|$low|offset_lost", 'slow: the gap is a row');
 is($node->safe_psql('postgres', "SELECT string_agg(from_state || '>' || to_state, ' ' ORDER BY log_id) FROM profile_stream.stream_log WHERE what = 'partition' AND stream = 'slow'"),
 	'running>offset_lost offset_lost>running', 'slow: and both are rows of stream_log');
 $node->safe_psql('postgres', "SELECT profile_stream.drop_stream('slow')");
-$node->safe_psql('postgres', 'DELETE FROM profile_stream.event_ids');
+$node->safe_psql('postgres', 'DELETE FROM profile_stream_internal.event_ids');
 
 # A topic that was created anew: offsets count from 0 again, and mean other messages.
 $broker->produce('again', [ 0, 'c', 'the first bad one' ], events(1000, 50));
@@ -104,9 +104,9 @@ $node->safe_psql('postgres', "SELECT profile_stream.resume_stream('again')");
 ok($node->wait_taken('again', 62), 'again: reads the new topic from its start');
 is($node->safe_psql('postgres', "SELECT epoch, kafka_offset, encode(value, 'escape') FROM profile_stream.dead_letters WHERE stream = 'again' ORDER BY 1"),
 	"0|0|the first bad one\n1|0|the second bad one", 'again: both dead letters of offset 0 are kept');
-is($node->safe_psql('postgres', "SELECT epoch, next_offset, applied, dead FROM profile_stream.stream_offsets JOIN profile_stream.streams USING (stream_id) WHERE name = 'again'"),
+is($node->safe_psql('postgres', "SELECT epoch, next_offset, applied, dead FROM profile_stream_internal.stream_offsets JOIN profile_stream.streams USING (stream_id) WHERE name = 'again'"),
 	'1|11|60|2', 'again: the next epoch');
-is($node->safe_psql('postgres', "SELECT from_offset, to_offset, reason FROM profile_stream.stream_gaps WHERE reason <> 'offset_lost'"),
+is($node->safe_psql('postgres', "SELECT from_offset, to_offset, reason FROM profile_stream_internal.stream_gaps WHERE reason <> 'offset_lost'"),
 	'51|0|topic_recreated', 'again: recorded');
 
 $node->is_clean('end');

@@ -32,13 +32,13 @@ ok( $node->poll_query_until('postgres',
 
 # whoever locks tables one after the other, as DROP does, meets no worker in a deadlock
 my $session = $node->background_psql('postgres');
-$session->query_safe("SET deadlock_timeout = '10 ms'; BEGIN; LOCK TABLE profile_stream.stream_offsets");
+$session->query_safe("SET deadlock_timeout = '10 ms'; BEGIN; LOCK TABLE profile_stream_internal.stream_offsets");
 $broker->produce('events', [ 0, 'c', sprintf($event, 'locked') ]);
 ok( $node->poll_query_until('postgres',
 		"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'profile_stream worker' AND wait_event_type = 'Lock'"),
 	'the worker waits for a table');
-ok(eval { $session->query_safe('LOCK TABLE profile_stream.materialized_profiles, profile_stream.event_ids,'
-			  . ' profile_stream.dead_letters, profile_stream.window_chunks, profile_stream.stream_status, profile_stream.streams'); 1 },
+ok(eval { $session->query_safe('LOCK TABLE profile_stream.materialized_profiles, profile_stream_internal.event_ids,'
+			  . ' profile_stream_internal.dead_letters, profile_stream_internal.window_chunks, profile_stream_internal.stream_status, profile_stream.streams'); 1 },
 	'and holds no other meanwhile');
 $session->query_safe('COMMIT');
 $session->quit;
@@ -99,9 +99,9 @@ ok($node->wait_worker(0), 'paused');
 $node->safe_psql('postgres', "SELECT profile_stream.resume_stream('crm')");
 ok($node->wait_worker(1), 'resumed');
 ok($node->wait_state('crm', 'running'), 'running');
-$node->safe_psql('postgres', 'UPDATE profile_stream.stream_offsets SET next_offset = next_offset - 1 WHERE partition = 1');
+$node->safe_psql('postgres', 'UPDATE profile_stream_internal.stream_offsets SET next_offset = next_offset - 1 WHERE partition = 1');
 $broker->produce('events', [ 1, 'c', sprintf($event, 12) ]);
-ok( $node->poll_query_until('postgres', "SELECT sum(duplicates) = 1 AND sum(applied) = 13 FROM profile_stream.stream_offsets"),
+ok( $node->poll_query_until('postgres', "SELECT sum(duplicates) = 1 AND sum(applied) = 13 FROM profile_stream_internal.stream_offsets"),
 	'a worker whose offset was moved aborts its batch and reads again from the stored one');
 is($node->safe_psql('postgres', "SELECT version FROM profile_stream.materialized_profiles"), '13', 'nothing twice');
 

@@ -67,7 +67,7 @@ foreach my $kill (1 .. $kills)
 note(sprintf('longest recovery %.1f s', max(@recoveries)));
 is($produced, $events->{events}, 'every event was produced');
 $node->equals_model('kills', $events, "$kills kills, seed $seed");
-cmp_ok($node->safe_psql('postgres', 'SELECT sum(duplicates)::float8 / sum(applied + duplicates + dead + late + tombstones) FROM profile_stream.stream_offsets'),
+cmp_ok($node->safe_psql('postgres', 'SELECT sum(duplicates)::float8 / sum(applied + duplicates + dead + late + tombstones) FROM profile_stream_internal.stream_offsets'),
 	'>', 0.3, 'three in ten were duplicates, and were counted');
 $node->is_clean('end');
 

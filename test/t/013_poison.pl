@@ -57,9 +57,9 @@ WITH expected AS (
 SELECT count(*) FROM expected FULL JOIN profile_stream.materialized_profiles p USING (customer_id)
 WHERE (p.version, (p.event_counts ->> 'seen')::int) IS DISTINCT FROM (expected.events, expected.events::int)
 END
-is($node->safe_psql('postgres', 'SELECT sum(applied), sum(duplicates), sum(dead) FROM profile_stream.stream_offsets'),
+is($node->safe_psql('postgres', 'SELECT sum(applied), sum(duplicates), sum(dead) FROM profile_stream_internal.stream_offsets'),
 	join('|', $total - $poison, 0, $poison), 'the counters say so');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM profile_stream.event_ids'), $total - $poison,
+is($node->safe_psql('postgres', 'SELECT count(*) FROM profile_stream_internal.event_ids'), $total - $poison,
 	'the id of a dead letter is not remembered');
 
 $node->is_clean('end');

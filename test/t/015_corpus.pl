@@ -111,7 +111,7 @@ is($node->safe_psql('postgres', <<'END'), scalar(@corpus), 'the same dead letter
 SELECT count(*) FROM profile_stream.dead_letters a JOIN profile_stream.dead_letters b USING (kind, errors, value)
 WHERE a.partition = 0 AND b.partition = 1 AND a.kafka_offset = 2 * b.kafka_offset
 END
-is($node->safe_psql('postgres', 'SELECT partition, applied, dead, tombstones FROM profile_stream.stream_offsets ORDER BY 1'),
+is($node->safe_psql('postgres', 'SELECT partition, applied, dead, tombstones FROM profile_stream_internal.stream_offsets ORDER BY 1'),
 	join("\n", join('|', 0, scalar(@corpus), scalar(@corpus), 0), join('|', 1, @odd + 1, scalar(@corpus), 1)),
 	'the counters add up; the tombstone is counted and nothing else');
 is($node->safe_psql('postgres', 'SELECT customer_id, version FROM profile_stream.materialized_profiles ORDER BY 1'),

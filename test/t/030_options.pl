@@ -207,8 +207,8 @@ foreach my $statement (
 foreach my $role (qw(analyst crm))
 {
 	my $relations = $node->safe_psql('postgres',
-		"SELECT string_agg(format('SELECT t::text FROM profile_stream.%I t', relname), ' UNION ALL ') FROM pg_class"
-		  . " WHERE relnamespace = 'profile_stream'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege('$role', oid, 'SELECT')");
+		"SELECT string_agg(format('SELECT t::text FROM %s t', oid::regclass), ' UNION ALL ') FROM pg_class"
+		  . " WHERE relnamespace::regnamespace::text ~ '^profile_stream' AND relkind IN ('r', 'v') AND has_table_privilege('$role', oid, 'SELECT') AND has_schema_privilege('$role', relnamespace, 'USAGE')");
 	my $shown = $node->safe_psql('postgres', "SET ROLE $role; $relations");
 	like($shown, qr/\bbank\b/, "$role: sees the stream");
 	unlike($shown, qr/\Q$secret/, "$role: and no secret in any relation of the extension");

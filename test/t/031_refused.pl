@@ -28,6 +28,7 @@ my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 4 ] ]);
 my $brokers = $broker->bootstrap;
 my $node = ProfileStream::Node->start_new('main', conf => "deadlock_timeout = 200ms\n");
 my $tables = 'profile_stream';
+my $internal = 'profile_stream_internal';
 my $produced = 0;
 
 # A hot customer of the generator, whom every file of events touches.
@@ -66,13 +67,13 @@ sub goes_on
 sub fault
 {
 	my ($name, $pattern, $begin, $end) = @_;
-	my $dead = sql("SELECT count(*) FROM $tables.dead_letters");
+	my $dead = sql("SELECT count(*) FROM $internal.dead_letters");
 
 	sql(@$begin);
 	produce_next();
 	says($pattern, $name);
 	is($node->taken('refused'), $produced - lines_of_last(), "$name: nothing is taken");
-	is(sql("SELECT count(*) FROM $tables.dead_letters"), $dead, "$name: and nothing is a dead letter");
+	is(sql("SELECT count(*) FROM $internal.dead_letters"), $dead, "$name: and nothing is a dead letter");
 	sql(@$end);
 	goes_on($name);
 }
@@ -96,23 +97,23 @@ goes_on('at first');
 
 # tables that are not as they were
 fault('a table renamed', 'event_ids. does not exist',
-	["ALTER TABLE $tables.event_ids RENAME TO gone"],
-	["ALTER TABLE $tables.gone RENAME TO event_ids"]);
+	["ALTER TABLE $internal.event_ids RENAME TO gone"],
+	["ALTER TABLE $internal.gone RENAME TO event_ids"]);
 fault('a table dropped, and made anew', 'event_ids. does not exist',
-	[ "CREATE TABLE public.kept (LIKE $tables.event_ids INCLUDING ALL)",
-		"INSERT INTO public.kept SELECT * FROM $tables.event_ids",
-		"ALTER EXTENSION profile_stream DROP TABLE $tables.event_ids", "DROP TABLE $tables.event_ids" ],
-	[ 'ALTER TABLE public.kept RENAME TO event_ids', "ALTER TABLE public.event_ids SET SCHEMA $tables",
-		"ALTER EXTENSION profile_stream ADD TABLE $tables.event_ids" ]);
+	[ "CREATE TABLE public.kept (LIKE $internal.event_ids INCLUDING ALL)",
+		"INSERT INTO public.kept SELECT * FROM $internal.event_ids",
+		"ALTER EXTENSION profile_stream DROP TABLE $internal.event_ids", "DROP TABLE $internal.event_ids" ],
+	[ 'ALTER TABLE public.kept RENAME TO event_ids', "ALTER TABLE public.event_ids SET SCHEMA $internal",
+		"ALTER EXTENSION profile_stream ADD TABLE $internal.event_ids" ]);
 fault('a column of another type', 'column "seen_at" has type text',
-	["ALTER TABLE $tables.event_ids ALTER seen_at TYPE text"],
-	["ALTER TABLE $tables.event_ids ALTER seen_at TYPE timestamptz USING seen_at::timestamptz"]);
+	["ALTER TABLE $internal.event_ids ALTER seen_at TYPE text"],
+	["ALTER TABLE $internal.event_ids ALTER seen_at TYPE timestamptz USING seen_at::timestamptz"]);
 fault('a column of a smaller type', 'column "seen_at" has type integer',
-	["ALTER TABLE $tables.event_ids ALTER seen_at TYPE int USING extract(epoch FROM seen_at)::int"],
-	["ALTER TABLE $tables.event_ids ALTER seen_at TYPE timestamptz USING to_timestamp(seen_at)"]);
+	["ALTER TABLE $internal.event_ids ALTER seen_at TYPE int USING extract(epoch FROM seen_at)::int"],
+	["ALTER TABLE $internal.event_ids ALTER seen_at TYPE timestamptz USING to_timestamp(seen_at)"]);
 fault('a column that went', 'column.*seen_at.*does not exist',
-	[ "CREATE TABLE public.kept AS SELECT * FROM $tables.event_ids", "ALTER TABLE $tables.event_ids DROP seen_at" ],
-	[ "ALTER TABLE $tables.event_ids ADD seen_at timestamptz", "UPDATE $tables.event_ids e SET seen_at = k.seen_at"
+	[ "CREATE TABLE public.kept AS SELECT * FROM $internal.event_ids", "ALTER TABLE $internal.event_ids DROP seen_at" ],
+	[ "ALTER TABLE $internal.event_ids ADD seen_at timestamptz", "UPDATE $internal.event_ids e SET seen_at = k.seen_at"
 		  . " FROM public.kept k WHERE k.customer_id = e.customer_id AND k.event_id = e.event_id", 'DROP TABLE public.kept' ]);
 
 # a row that somebody damaged
@@ -120,13 +121,13 @@ sql("CREATE TABLE public.kept AS SELECT window_state FROM $tables.materialized_p
 	"UPDATE $tables.materialized_profiles SET window_state = '\\x00ff' WHERE customer_id = '$customer'");
 produce_next();
 says("window state of customer \"$customer\" is damaged", 'a damaged row');
-is(sql("SELECT count(*) FROM $tables.dead_letters WHERE errors::text ~ 'damaged'"), '0', 'a damaged row: no event is blamed for it');
+is(sql("SELECT count(*) FROM $internal.dead_letters WHERE errors::text ~ 'damaged'"), '0', 'a damaged row: no event is blamed for it');
 sql("UPDATE $tables.materialized_profiles p SET window_state = k.window_state FROM public.kept k WHERE p.customer_id = '$customer'", 'DROP TABLE public.kept');
 goes_on('a damaged row');
 
 # rights
-fault('a table of another role', "table $tables.event_ids is not the extension.s own",
-	["ALTER TABLE $tables.event_ids OWNER TO crm"], ["ALTER TABLE $tables.event_ids OWNER TO CURRENT_USER"]);
+fault('a table of another role', "table $internal.event_ids is not the extension.s own",
+	["ALTER TABLE $internal.event_ids OWNER TO crm"], ["ALTER TABLE $internal.event_ids OWNER TO CURRENT_USER"]);
 fault('all rights revoked', 'permission denied for role "crm" to run a stream', ['REVOKE profile_stream_operator FROM crm'], ['GRANT profile_stream_operator TO crm']);
 fault('the right on the server revoked', 'permission denied for foreign server bank',
 	['REVOKE USAGE ON FOREIGN SERVER bank FROM crm'], ['GRANT USAGE ON FOREIGN SERVER bank TO crm']);

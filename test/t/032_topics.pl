@@ -45,7 +45,7 @@ sub finish
 	my ($topic) = @_;
 	sql("SELECT profile_stream.drop_stream('$topic')");
 	ok($node->wait_worker(0), "$topic: dropped");
-	sql('TRUNCATE profile_stream.materialized_profiles, profile_stream.window_chunks, profile_stream.event_ids, profile_stream.dead_letters');
+	sql('TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids, profile_stream_internal.dead_letters');
 }
 
 sub lag_is_zero
@@ -59,8 +59,8 @@ sub lag_is_zero
 sub effects
 {
 	return sql('SELECT count(*), sum(hashtextextended(p::text, 0)) FROM profile_stream.materialized_profiles p',
-		'SELECT count(*), sum(hashtextextended(w::text, 0)) FROM profile_stream.window_chunks w',
-		'SELECT count(*), sum(hashtextextended(e::text, 0)) FROM profile_stream.event_ids e',
+		'SELECT count(*), sum(hashtextextended(w::text, 0)) FROM profile_stream_internal.window_chunks w',
+		'SELECT count(*), sum(hashtextextended(e::text, 0)) FROM profile_stream_internal.event_ids e',
 		'SELECT count(*), sum(hashtextextended(d::text, 0)) FROM profile_stream.dead_letters d');
 }
 
@@ -83,13 +83,13 @@ FROM (SELECT *, substring(encode(value, 'escape') from '"n":(\\d+)')::int AS n F
 END
 is(sql("SELECT string_agg(kind || ' ' || n, ', ' ORDER BY kind) FROM (SELECT kind, count(*) AS n FROM profile_stream.dead_letters GROUP BY 1) k"),
 	'handler ' . $bad / 4 . ', invalid ' . $bad / 2 . ', malformed ' . $bad / 4, 'bad: of the right kinds');
-is(sql('SELECT sum(applied), sum(duplicates), sum(dead), sum(tombstones) FROM profile_stream.stream_offsets'), "0|0|$bad|0", 'bad: counted exactly');
-is(sql('SELECT (SELECT count(*) FROM profile_stream.materialized_profiles) + (SELECT count(*) FROM profile_stream.event_ids)'), '0', 'bad: no other effect');
+is(sql('SELECT sum(applied), sum(duplicates), sum(dead), sum(tombstones) FROM profile_stream_internal.stream_offsets'), "0|0|$bad|0", 'bad: counted exactly');
+is(sql('SELECT (SELECT count(*) FROM profile_stream.materialized_profiles) + (SELECT count(*) FROM profile_stream_internal.event_ids)'), '0', 'bad: no other effect');
 my $before = effects();
-sql("UPDATE profile_stream.stream_offsets SET next_offset = next_offset / 2");
+sql("UPDATE profile_stream_internal.stream_offsets SET next_offset = next_offset / 2");
 $broker->produce('bad', map { [ $_, 'k', '{' ] } 0 .. 3);
 ok($node->wait_taken('bad', $bad + $bad / 2 + 4), 'bad: half of it is read again');
-sql('DELETE FROM profile_stream.dead_letters WHERE kafka_offset >= ' . $bad / 4);
+sql('DELETE FROM profile_stream_internal.dead_letters WHERE kafka_offset >= ' . $bad / 4);
 is(effects(), $before, 'bad: and is not dead twice');
 finish('bad');
 
@@ -105,7 +105,7 @@ foreach my $file (@{ $events->{files} })
 	my $back = rand();
 
 	$node->wait_taken('again', $produced + 1);
-	sql("UPDATE profile_stream.stream_offsets SET next_offset = floor(next_offset * $back)");
+	sql("UPDATE profile_stream_internal.stream_offsets SET next_offset = floor(next_offset * $back)");
 	note(sprintf('to %.2f of the offsets', $back));
 	$broker->finish_producing($producer);
 	$produced += shift @sizes;
@@ -113,9 +113,9 @@ foreach my $file (@{ $events->{files} })
 # the worker notices when it moves an offset on: this is on every partition
 $broker->produce_file('again', $last);
 push @{ $events->{files} }, $last;
-ok($node->poll_query_until('postgres', "SELECT sum(next_offset) = $events->{events} FROM profile_stream.stream_offsets"),
+ok($node->poll_query_until('postgres', "SELECT sum(next_offset) = $events->{events} FROM profile_stream_internal.stream_offsets"),
 	'again: the stream gets to the end');
-cmp_ok(sql('SELECT sum(applied + duplicates + dead + tombstones) FROM profile_stream.stream_offsets'), '>', $events->{events}, 'again: messages were read twice');
+cmp_ok(sql('SELECT sum(applied + duplicates + dead + tombstones) FROM profile_stream_internal.stream_offsets'), '>', $events->{events}, 'again: messages were read twice');
 $node->equals_model('again', $events, "again: read twice, seed $seed", effects => 1);
 lag_is_zero('again');
 finish('again');
@@ -135,7 +135,7 @@ $broker->produce_file('grows', $old);
 $broker->add_partitions('grows', 12);
 $broker->produce_file('grows', $new);
 ok($node->wait_taken('grows', $events->{events}), 'grows: everything is taken');
-is(sql('SELECT count(*), max(start_offset) FROM profile_stream.stream_offsets'), '12|0', 'grows: all partitions are read from 0');
+is(sql('SELECT count(*), max(start_offset) FROM profile_stream_internal.stream_offsets'), '12|0', 'grows: all partitions are read from 0');
 $node->equals_model('grows', $events, "grows: 4 to 12 partitions, seed $seed");
 lag_is_zero('grows');
 finish('grows');
@@ -159,7 +159,7 @@ foreach my $round (1 .. 12)
 	}
 }
 note("$committed committed, $aborted aborted");
-my $same = 'SELECT count(*) FROM committed c FULL JOIN profile_stream.event_ids e USING (event_id) WHERE c.event_id IS NULL OR e.event_id IS NULL';
+my $same = 'SELECT count(*) FROM committed c FULL JOIN profile_stream_internal.event_ids e USING (event_id) WHERE c.event_id IS NULL OR e.event_id IS NULL';
 ok($node->wait_taken('trans', $committed), 'trans: what was committed is taken');
 lag_is_zero('trans: behind the last aborted transaction');
 is(sql($same), '0', 'trans: and nothing else');
@@ -232,10 +232,10 @@ note("$left of $written records are left");
 start('compact');
 ok($node->wait_taken('compact', $left), 'compact: everything that is left is taken');
 lag_is_zero('compact');
-is(sql('SELECT sum(applied + tombstones), sum(duplicates), sum(dead), sum(next_offset), bool_and(tombstones > 0 OR partition = 2) FROM profile_stream.stream_offsets'),
+is(sql('SELECT sum(applied + tombstones), sum(duplicates), sum(dead), sum(next_offset), bool_and(tombstones > 0 OR partition = 2) FROM profile_stream_internal.stream_offsets'),
 	"$left|0|0|$written|t", 'compact: the counts add up, over the gaps to the end');
-is(sql('SELECT applied, next_offset, end_offset FROM profile_stream.stream_offsets WHERE partition = 2'), '0|0|0', 'compact: an empty partition is at its end');
-is(sql('SELECT sum(version) = (SELECT sum(applied) FROM profile_stream.stream_offsets) FROM profile_stream.materialized_profiles'), 't', 'compact: each once');
+is(sql('SELECT applied, next_offset, end_offset FROM profile_stream_internal.stream_offsets WHERE partition = 2'), '0|0|0', 'compact: an empty partition is at its end');
+is(sql('SELECT sum(version) = (SELECT sum(applied) FROM profile_stream_internal.stream_offsets) FROM profile_stream.materialized_profiles'), 't', 'compact: each once');
 $broker->produce('compact', map { event($_, 'last') } 0 .. 2);
 ok($node->wait_taken('compact', $left + 3), 'compact: it goes on, in the empty partition as well');
 

@@ -37,8 +37,8 @@ sub shared_out
 	my ($stream, $workers, $wide) = @_;
 	my ($few, $many) = (int($wide / $workers), int(($wide + $workers - 1) / $workers));
 	return $node->poll_query_until('postgres', <<"END");
-WITH w AS (SELECT count(l.partition) AS n FROM profile_stream.stream_leases r
-	LEFT JOIN profile_stream.stream_leases l ON l.stream_id = r.stream_id AND l.pid = r.pid AND l.partition IS NOT NULL
+WITH w AS (SELECT count(l.partition) AS n FROM profile_stream_internal.stream_leases r
+	LEFT JOIN profile_stream_internal.stream_leases l ON l.stream_id = r.stream_id AND l.pid = r.pid AND l.partition IS NOT NULL
 	WHERE r.worker IS NOT NULL AND r.stream_id = (SELECT stream_id FROM profile_stream.streams WHERE name = '$stream')
 	GROUP BY r.pid)
 SELECT count(*) = $workers AND sum(n) = $wide AND min(n) >= $few AND max(n) <= $many FROM w
@@ -50,7 +50,7 @@ sub workers { $node->safe_psql('postgres', "SELECT profile_stream.alter_stream('
 # Process id of any worker of the stream.
 sub some_worker
 {
-	return $node->safe_psql('postgres', "SELECT pid FROM profile_stream.stream_leases WHERE worker IS NOT NULL ORDER BY random() LIMIT 1");
+	return $node->safe_psql('postgres', "SELECT pid FROM profile_stream_internal.stream_leases WHERE worker IS NOT NULL ORDER BY random() LIMIT 1");
 }
 
 $broker->produce_file('events', shift @files);
@@ -125,7 +125,7 @@ ok(shared_out('part', 2, 2), 'and one is given back');
 $node->safe_psql('postgres', "SELECT profile_stream.drop_stream('part')");
 
 # as many workers as partitions
-$node->safe_psql('postgres', 'DELETE FROM profile_stream.event_ids');
+$node->safe_psql('postgres', 'DELETE FROM profile_stream_internal.event_ids');
 $node->create_stream('wide', $broker, 'wide', workers => 24, group_id => "'wide'");
 ok(shared_out('wide', 24, 24), '24 workers have a partition each');
 ok($node->wait_taken('wide', 2_400), 'and read everything');

@@ -36,7 +36,7 @@ sub refused { my ($sql, $pattern, $name) = @_; $node->fails_like("SELECT profile
 # The gaps of a stream, as rows.
 sub gaps
 {
-	return $node->safe_psql('postgres', "SELECT partition, from_offset, to_offset, reason FROM profile_stream.stream_gaps"
+	return $node->safe_psql('postgres', "SELECT partition, from_offset, to_offset, reason FROM profile_stream_internal.stream_gaps"
 		  . " JOIN profile_stream.streams USING (stream_id) WHERE name = '$_[0]' ORDER BY recorded_at, 1");
 }
 

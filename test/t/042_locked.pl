@@ -193,7 +193,7 @@ sql("SELECT profile_stream.pause_stream('$stream')");
 ok($node->wait_stopped($stream), 'paused');
 
 # out of order: what is due of the customer waits behind what is set aside
-sql('TRUNCATE profile_stream.materialized_profiles, profile_stream.window_chunks, profile_stream.event_ids');
+sql('TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids');
 $stream = 'disorder';
 generate(parts => 5, customers => 400, block => $size);	# so many that 30 of one suffice
 $node->create_stream($stream, $broker, $stream, reorder_wait => "'1 hour'", reorder_buffer_size => 30, customer_lock_timeout => "'100 ms'");

@@ -55,14 +55,14 @@ sub recreate
 }
 
 # One value of the row of a stream's partition.
-sub row { return sql("SELECT $_[1] FROM profile_stream.stream_offsets JOIN profile_stream.streams USING (stream_id) WHERE name = '$_[0]'"); }
+sub row { return sql("SELECT $_[1] FROM profile_stream_internal.stream_offsets JOIN profile_stream.streams USING (stream_id) WHERE name = '$_[0]'"); }
 
 # Waits until the row of a stream's partition is like that.
 sub wait_row
 {
 	my ($name, $condition) = @_;
 	return $node->poll_query_until('postgres',
-		"SELECT o.$condition FROM profile_stream.stream_offsets o JOIN profile_stream.streams USING (stream_id) WHERE name = '$name'")
+		"SELECT o.$condition FROM profile_stream_internal.stream_offsets o JOIN profile_stream.streams USING (stream_id) WHERE name = '$name'")
 	  || diag(row($name, 'stream_offsets'));
 }
 
@@ -71,7 +71,7 @@ sub call { sql("SELECT profile_stream.$_[0]"); }
 # SQL: keeps what a batch needs last, and nothing else that a worker does while its topic rests.
 sub keeps
 {
-	return "BEGIN; SELECT count(*) FROM (SELECT FROM profile_stream.stream_offsets o JOIN profile_stream.streams USING (stream_id)"
+	return "BEGIN; SELECT count(*) FROM (SELECT FROM profile_stream_internal.stream_offsets o JOIN profile_stream.streams USING (stream_id)"
 	  . " WHERE name = '$_[0]' FOR UPDATE OF o) o";
 }
 
@@ -91,7 +91,7 @@ sub is_read
 	is(sql("SELECT version FROM profile_stream.materialized_profiles WHERE customer_id = '$name'"), $old + $read - 2, "$name: and its effect");
 	is(sql("SELECT string_agg(epoch || ' ' || encode(value, 'escape'), ', ' ORDER BY epoch) FROM profile_stream.dead_letters WHERE stream = '$name'"),
 		'0 the old bad one, 1 the new bad one', "$name: the dead letters of both topics are kept");
-	is(sql("SELECT from_offset, to_offset, reason FROM profile_stream.stream_gaps JOIN profile_stream.streams USING (stream_id) WHERE name = '$name'"),
+	is(sql("SELECT from_offset, to_offset, reason FROM profile_stream_internal.stream_gaps JOIN profile_stream.streams USING (stream_id) WHERE name = '$name'"),
 		$gap, "$name: recorded");
 	$node->is_balanced($name, $name);
 	call("drop_stream('$name')");
@@ -218,7 +218,7 @@ my ($next, $consumed) = split(/\|/, row('full', 'next_offset, consumed'));
 note("full: stopped at $next");
 cmp_ok($next, '<', $old + $big, 'full: before the old one was read to its end');
 is($consumed, $next, 'full: and nothing of the new one was taken');
-is(sql("SELECT count(*) FROM profile_stream.event_ids WHERE customer_id = 'full' AND event_id NOT LIKE 'full%'"), $old - 1, 'full: only events of the old one');
+is(sql("SELECT count(*) FROM profile_stream_internal.event_ids WHERE customer_id = 'full' AND event_id NOT LIKE 'full%'"), $old - 1, 'full: only events of the old one');
 call("drop_stream('full')");
 
 start('cut_off', 'earliest', $broker->proxy->bootstrap);

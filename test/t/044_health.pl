@@ -99,30 +99,30 @@ $broker->produce('events', messages('events', 100));
 $node->create_stream('events', $broker, 'events');
 ok($node->wait_taken('events', 100), 'the stream runs');
 $node->safe_psql('postgres', <<'END');
-INSERT INTO profile_stream.event_ids SELECT 'old' || i, 'e', now() - interval '7 days 1 minute' FROM generate_series(1, 30000) i;
-INSERT INTO profile_stream.event_ids SELECT 'new' || i, 'e', now() - interval '6 days 23 hours' FROM generate_series(1, 30000) i;
+INSERT INTO profile_stream_internal.event_ids SELECT 'old' || i, 'e', now() - interval '7 days 1 minute' FROM generate_series(1, 30000) i;
+INSERT INTO profile_stream_internal.event_ids SELECT 'new' || i, 'e', now() - interval '6 days 23 hours' FROM generate_series(1, 30000) i;
 SELECT profile_stream.apply_events(array_agg(jsonb_build_object('eventId', i, 'customerId', 'sampled', 'eventType', 'transaction.completed',
 	'payload', jsonb_build_object('amount', i), 'timestamp', timestamptz '2025-01-01Z' + i * interval '1 hour'))) FROM generate_series(1, 200) i;
-UPDATE profile_stream.dead_letters SET dead_at = now() - interval '2 days' WHERE stream = 'bad' AND dead_letter_id % 2 = 0;
+UPDATE profile_stream_internal.dead_letters SET dead_at = now() - interval '2 days' WHERE stream = 'bad' AND dead_letter_id % 2 = 0;
 END
 my $old_letters = $node->safe_psql('postgres', "SELECT count(*) FROM profile_stream.dead_letters WHERE dead_at < now() - interval '1 day'");
 my $letters = $node->safe_psql('postgres', 'SELECT count(*) FROM profile_stream.dead_letters');
 my $trend = "SELECT md5(string_agg(t::text, ',' ORDER BY day)) FROM profile_stream.metric_trend('sampled', 'total_transaction_value_30d', '2025-01-01', '2025-02-01') t";
 my $before = $node->safe_psql('postgres', $trend);
 cmp_ok($old_letters, '>', 10, 'there are dead letters to discard');
-is($node->safe_psql('postgres', 'SELECT count(*) > 2 AND bool_and(samples IS NOT NULL) FROM profile_stream.window_chunks'), 't',
+is($node->safe_psql('postgres', 'SELECT count(*) > 2 AND bool_and(samples IS NOT NULL) FROM profile_stream_internal.window_chunks'), 't',
 	'there are samples to fold');
 $node->safe_psql('postgres', 'ALTER SYSTEM SET profile_stream.dead_letter_retention = \'1 d\'');
 $node->reload;
 call("pause_stream('events')");
 ok($node->wait_stopped('events'), 'paused');
 call("resume_stream('events')");
-ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM profile_stream.event_ids WHERE customer_id LIKE 'old%'"),
+ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM profile_stream_internal.event_ids WHERE customer_id LIKE 'old%'"),
 	'expired event ids go');
-is($node->safe_psql('postgres', "SELECT count(*) FROM profile_stream.event_ids WHERE customer_id LIKE 'new%'"), '30000', 'others stay');
+is($node->safe_psql('postgres', "SELECT count(*) FROM profile_stream_internal.event_ids WHERE customer_id LIKE 'new%'"), '30000', 'others stay');
 ok($node->poll_query_until('postgres', 'SELECT count(*) = ' . ($letters - $old_letters) . ' FROM profile_stream.dead_letters'),
 	'expired dead letters go, others stay');
-ok($node->poll_query_until('postgres', 'SELECT bool_and(samples IS NULL) FROM profile_stream.window_chunks'), 'expired samples become days');
+ok($node->poll_query_until('postgres', 'SELECT bool_and(samples IS NULL) FROM profile_stream_internal.window_chunks'), 'expired samples become days');
 is($node->safe_psql('postgres', $trend), $before, 'and the trend is what it was');
 $broker->produce('events', messages('more', 10));
 ok($node->wait_taken('events', 110), 'the stream goes on');

@@ -26,9 +26,9 @@ sub sql { return $node->safe_psql('postgres', join(";\n", @_)); }
 sub effects
 {
 	return sql('SELECT count(*), sum(version), sum(hashtextextended(p::text, 0)) FROM profile_stream.materialized_profiles p',
-		'SELECT count(*), sum(hashtextextended(e::text, 0)) FROM profile_stream.event_ids e',
+		'SELECT count(*), sum(hashtextextended(e::text, 0)) FROM profile_stream_internal.event_ids e',
 		'SELECT count(*) FROM profile_stream.dead_letters',
-		'SELECT next_offset, read_offset, epoch, consumed, applied, duplicates, dead, replayed, commits FROM profile_stream.stream_offsets');
+		'SELECT next_offset, read_offset, epoch, consumed, applied, duplicates, dead, replayed, commits FROM profile_stream_internal.stream_offsets');
 }
 
 $broker->produce('events', map { [ 0, 'k', event($_) ] } 1 .. $before);
@@ -38,7 +38,7 @@ my $pid = $node->stream_pid('crm');
 
 # a batch is read and decoded; its transaction has begun, and is frozen there
 my $successor = $node->background_psql('postgres');
-$successor->query_safe('BEGIN; LOCK TABLE profile_stream.event_ids');
+$successor->query_safe('BEGIN; LOCK TABLE profile_stream_internal.event_ids');
 $broker->produce('events', map { [ 0, 'k', event($_) ] } $before + 1 .. $before + $batch);
 ok($node->poll_query_until('postgres', "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid"), 'the worker is in the middle of a batch');
 kill('STOP', $pid) == 1 or die 'could not freeze the worker';
@@ -46,7 +46,7 @@ kill('STOP', $pid) == 1 or die 'could not freeze the worker';
 # the lease cannot be taken from a process that lives, so this session does what a successor would: the same events
 # and the move of the row
 $successor->query_safe('SELECT profile_stream.apply_events(ARRAY[' . join(',', map { "'" . event($_) . "'::jsonb" } $before + 1 .. $before + $batch) . '])');
-$successor->query_safe("UPDATE profile_stream.stream_offsets SET next_offset = next_offset + $batch, read_offset = read_offset + $batch,"
+$successor->query_safe("UPDATE profile_stream_internal.stream_offsets SET next_offset = next_offset + $batch, read_offset = read_offset + $batch,"
 	  . " commits = commits + 1, consumed = consumed + $batch, applied = applied + $batch");
 $successor->query_safe('COMMIT');
 $successor->quit;
@@ -62,15 +62,15 @@ is($node->stream_pid('crm'), $pid, 'thawed: the same process');
 $broker->produce('events', map { [ 0, 'k', event($_) ] } $before + $batch + 1 .. $before + 2 * $batch);
 ok($node->wait_taken('crm', $before + 2 * $batch), 'it reads on from where the other one stopped');
 is(sql('SELECT sum(version) FROM profile_stream.materialized_profiles'), $before + 2 * $batch, 'each event once');
-is(sql('SELECT duplicates, dead, replayed FROM profile_stream.stream_offsets'), '0|0|0', 'and none was read twice');
+is(sql('SELECT duplicates, dead, replayed FROM profile_stream_internal.stream_offsets'), '0|0|0', 'and none was read twice');
 
 # a row that another worker moved and that a seek moved back stands where it stood
 $successor = $node->background_psql('postgres');
-$successor->query_safe('BEGIN; LOCK TABLE profile_stream.event_ids');
+$successor->query_safe('BEGIN; LOCK TABLE profile_stream_internal.event_ids');
 $broker->produce('events', map { [ 0, 'k', event($_) ] } $before + 2 * $batch + 1 .. $before + 3 * $batch);
 ok($node->poll_query_until('postgres', "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid"), 'in the middle of a batch again');
 kill('STOP', $pid) == 1 or die 'could not freeze the worker';
-$successor->query_safe('UPDATE profile_stream.stream_offsets SET commits = commits + 1');
+$successor->query_safe('UPDATE profile_stream_internal.stream_offsets SET commits = commits + 1');
 $successor->query_safe('COMMIT');
 $successor->quit;
 $from = -s $node->logfile;

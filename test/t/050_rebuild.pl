@@ -85,10 +85,10 @@ is($node->stream_pid('crm'), $stream_pid, 'the worker is the same');
 my ($balance, $mail, $missing, $chunk) = split(/\n/, sql(<<"END"));
 SELECT customer_id FROM (SELECT customer_id, row_number() OVER (ORDER BY customer_id) AS n FROM $profiles
 	WHERE customer_id LIKE 'cust-%') p WHERE n IN (5, 50, 100)
-UNION ALL (SELECT customer_id FROM profile_stream.window_chunks WHERE customer_id LIKE 'cust-%' AND metric = 'logins' ORDER BY 1 DESC LIMIT 1)
+UNION ALL (SELECT customer_id FROM profile_stream_internal.window_chunks WHERE customer_id LIKE 'cust-%' AND metric = 'logins' ORDER BY 1 DESC LIMIT 1)
 END
 my $old_balance = sql("SELECT total_balance FROM $profiles WHERE customer_id = '$balance'");
-my $wrong_chunks = "FROM profile_stream.window_chunks WHERE customer_id = '$chunk' AND metric = 'logins' AND chunk_no = (SELECT min(chunk_no) FROM profile_stream.window_chunks WHERE customer_id = '$chunk' AND metric = 'logins')";
+my $wrong_chunks = "FROM profile_stream_internal.window_chunks WHERE customer_id = '$chunk' AND metric = 'logins' AND chunk_no = (SELECT min(chunk_no) FROM profile_stream_internal.window_chunks WHERE customer_id = '$chunk' AND metric = 'logins')";
 sql(<<"END");
 UPDATE $profiles SET segment = 'gold', churn_risk_score = 0.5, lifetime_value = 7, scored_at = '2026-01-01Z';
 UPDATE $profiles SET total_balance = total_balance + 1000, attributes = '{"a": 1}' WHERE customer_id = '$balance';
@@ -96,10 +96,10 @@ UPDATE $profiles SET email = 'wrong\@example.org', version = version + 5 WHERE c
 DELETE FROM $profiles WHERE customer_id = '$missing';
 DELETE $wrong_chunks;
 INSERT INTO $profiles (customer_id, version, updated_at, watermark, first_event_at) VALUES ('ghost', 1, now(), now(), now());
-DELETE FROM profile_stream.event_ids WHERE customer_id = '$mail';
-INSERT INTO profile_stream.event_ids VALUES ('ghost', 'seen', now()), ('$balance', 'never', now());
-DELETE FROM profile_stream.dead_letters WHERE dead_letter_id = (SELECT min(dead_letter_id) FROM profile_stream.dead_letters);
-UPDATE profile_stream.stream_offsets SET applied = applied - 3 WHERE partition = 1;
+DELETE FROM profile_stream_internal.event_ids WHERE customer_id = '$mail';
+INSERT INTO profile_stream_internal.event_ids VALUES ('ghost', 'seen', now()), ('$balance', 'never', now());
+DELETE FROM profile_stream_internal.dead_letters WHERE dead_letter_id = (SELECT min(dead_letter_id) FROM profile_stream.dead_letters);
+UPDATE profile_stream_internal.stream_offsets SET applied = applied - 3 WHERE partition = 1;
 END
 sql("SELECT profile_stream.rebuild('crm')");
 ok($node->wait_rebuild('ready'), 'a rebuild over damaged profiles gets ready');

@@ -55,9 +55,9 @@ is(sql("SELECT customer_id, fields ->> 'version', fields -> 'login_history' FROM
 	'c0|[100, 50]|[{"sum": 100, "count": 100}, {"sum": 50, "count": 50}]', 'the difference shows what would be lost');
 is(sql("SELECT profile_stream.swap_rebuild('crm')"), '1', 'swapped all the same');
 is(sql("SELECT customer_id, version FROM $profiles ORDER BY 1"), "c0|50\nc1|100", 'the profiles are those of what is left');
-is(sql('SELECT partition, start_offset, next_offset, applied FROM profile_stream.stream_offsets ORDER BY 1'), "0|51|101|50\n1|0|100|100",
+is(sql('SELECT partition, start_offset, next_offset, applied FROM profile_stream_internal.stream_offsets ORDER BY 1'), "0|51|101|50\n1|0|100|100",
 	'the stream counts from there');
-is(sql("SELECT partition, from_offset, to_offset FROM profile_stream.stream_gaps WHERE reason = 'rebuild'"), '0|0|51', 'and the gap is a row');
+is(sql("SELECT partition, from_offset, to_offset FROM profile_stream_internal.stream_gaps WHERE reason = 'rebuild'"), '0|0|51', 'and the gap is a row');
 is(sql('SELECT kafka_offset FROM profile_stream.dead_letters'), '0', 'a dead letter of what is gone stays');
 $broker->produce('kept', events(200, 20, 2));
 ok($node->wait_taken('crm', 170), 'the stream goes on');
@@ -92,10 +92,10 @@ $node->fails_like("SELECT profile_stream.swap_rebuild('crm')", qr/fed by stream 
 sql("SELECT profile_stream.drop_stream('second'), profile_stream.drop_stream('crm')");
 
 # a stream that began at the end of a topic begins there again
-sql("TRUNCATE $profiles, profile_stream.event_ids, profile_stream.window_chunks");
+sql("TRUNCATE $profiles, profile_stream_internal.event_ids, profile_stream_internal.window_chunks");
 $broker->produce('late', events(1000, 30, 1));
 $node->create_stream('late', $broker, 'late', start_from => "'latest'");
-ok($node->poll_query_until('postgres', 'SELECT start_offset = 30 FROM profile_stream.stream_offsets'), 'late: begins at the end');
+ok($node->poll_query_until('postgres', 'SELECT start_offset = 30 FROM profile_stream_internal.stream_offsets'), 'late: begins at the end');
 $broker->produce('late', events(1030, 12, 1));
 ok($node->wait_taken('late', 12), 'late: runs');
 sql("SELECT profile_stream.rebuild('late')");
@@ -105,7 +105,7 @@ is(sql('SELECT events_done, events_total FROM profile_stream.stat_rebuilds'), '1
 sql("SELECT profile_stream.drop_stream('late')");
 
 # a topic that was created anew has lost its beginning too
-sql("TRUNCATE $profiles, profile_stream.event_ids, profile_stream.window_chunks");
+sql("TRUNCATE $profiles, profile_stream_internal.event_ids, profile_stream_internal.window_chunks");
 $broker->produce('anew', events(2000, 20, 1));
 $node->create_stream('anew', $broker, 'anew', on_offset_lost => "'earliest'");
 ok($node->wait_taken('anew', 20), 'anew: runs');

@@ -45,7 +45,7 @@ sub rebuilt
 	my ($name) = @_;
 	sql("SELECT profile_stream.rebuild('order')");
 	ok($node->wait_rebuild('ready'), "$name: a rebuild that holds events is ready");
-	ok($node->poll_query_until('postgres', 'SELECT sum(held) > 0 FROM profile_stream.stream_offsets'), "$name: the stream holds events");
+	ok($node->poll_query_until('postgres', 'SELECT sum(held) > 0 FROM profile_stream_internal.stream_offsets'), "$name: the stream holds events");
 	ok($node->poll_query_until('postgres', 'SELECT sum(held) > 0 FROM profile_stream_rebuild.stream_offsets'), "$name: and so does the rebuild");
 }
 
@@ -65,21 +65,21 @@ produce_block() foreach 1 .. 2;
 # both are at one point: nothing differs, and the stream keeps what it holds
 rebuilt('equal');
 ok( $node->poll_query_until('postgres',
-		'SELECT (SELECT sum(held) FROM profile_stream.stream_offsets) = (SELECT sum(held) FROM profile_stream_rebuild.stream_offsets)'),
+		'SELECT (SELECT sum(held) FROM profile_stream_internal.stream_offsets) = (SELECT sum(held) FROM profile_stream_rebuild.stream_offsets)'),
 	'equal: as many');
 is(sql("SELECT * FROM profile_stream.rebuild_diff('order')"), '', 'equal: no difference');
-my $replayed = sql('SELECT sum(replayed) FROM profile_stream.stream_offsets');
+my $replayed = sql('SELECT sum(replayed) FROM profile_stream_internal.stream_offsets');
 is(sql("SELECT profile_stream.swap_rebuild('order')"), '0', 'equal: swapped');
 $node->is_balanced('order', 'equal');
 produce_block();
-is(sql('SELECT sum(replayed) FROM profile_stream.stream_offsets'), $replayed, 'equal: the stream reads nothing again');
+is(sql('SELECT sum(replayed) FROM profile_stream_internal.stream_offsets'), $replayed, 'equal: the stream reads nothing again');
 
 # the rebuild has applied what the stream holds: the stream takes that over
 sql("UPDATE $profiles SET account_count = 77 WHERE customer_id = (SELECT min(customer_id) FROM $profiles)");
 rebuilt('ahead');
 release('ahead');
 cmp_ok(sql("SELECT profile_stream.swap_rebuild('order')"), '>', 1, 'ahead: swapped');
-is(sql('SELECT sum(held) FROM profile_stream.stream_offsets'), '0', 'ahead: nothing is held any more');
+is(sql('SELECT sum(held) FROM profile_stream_internal.stream_offsets'), '0', 'ahead: nothing is held any more');
 $node->is_balanced('order', 'ahead');
 produce_block();
 

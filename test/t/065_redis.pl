@@ -15,6 +15,7 @@ use Test::More;
 my $node = ProfileStream::Node->start_new('main');
 my $redis = ProfileStream::Redis->new;
 my $address = $redis->address;
+$node->safe_psql('postgres', slurp_file("$FindBin::RealBin/../functions.sql"));
 
 sub document
 {
@@ -29,7 +30,7 @@ sub writing
 	my $ids = join(', ', map { "'$_->[0]'" } @rows);
 	my $versions = join(', ', map { $_->[1] } @rows);
 	my $documents = join(', ', map { defined $_->[2] ? "'$_->[2]'" : 'NULL' } @rows);
-	return "SELECT array_to_string(profile_stream.redis_write('$to', 'profile:', 300, ARRAY[$ids], ARRAY[$versions]::bigint[], ARRAY[$documents]::text[]), ' ')";
+	return "SELECT array_to_string(testing.redis_write('$to', 'profile:', 300, ARRAY[$ids], ARRAY[$versions]::bigint[], ARRAY[$documents]::text[]), ' ')";
 }
 
 # Writes rows of customer => version.
@@ -54,7 +55,7 @@ foreach my $to ($address, $redis->socket)
 
 # more than a socket takes at once
 my $many = $node->safe_psql('postgres', <<"END");
-SELECT r, count(*) FROM unnest(profile_stream.redis_write('$address', 'many:', 300,
+SELECT r, count(*) FROM unnest(testing.redis_write('$address', 'many:', 300,
 	(SELECT array_agg('c' || i ORDER BY i) FROM generate_series(1, 20000) i), (SELECT array_agg(i::bigint) FROM generate_series(1, 20000) i),
 	(SELECT array_agg(jsonb_build_object('version', i, 'text', repeat('x', 1000))::text) FROM generate_series(1, 20000) i))) r GROUP BY r
 END

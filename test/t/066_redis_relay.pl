@@ -74,12 +74,12 @@ ok(next_file(), 'frozen: the stream goes on');
 ok(wait_sink("state = 'retrying' AND error LIKE '%no answer within 5 s' AND hint IS NOT NULL AND next_attempt_at IS NOT NULL"), 'frozen: the sink says so');
 is($node->stream_state('crm'), 'running', 'frozen: the stream is running');
 cmp_ok(sink('backlog'), '>', 0, 'frozen: there is a backlog');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM profile_stream.sink_pending'),
-	$node->safe_psql('postgres', 'SELECT count(DISTINCT customer_id) FROM profile_stream.sink_pending'), 'frozen: of one row per customer');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM profile_stream_internal.sink_pending'),
+	$node->safe_psql('postgres', 'SELECT count(DISTINCT customer_id) FROM profile_stream_internal.sink_pending'), 'frozen: of one row per customer');
 ok($node->wait_idle, 'frozen: the relay keeps no transaction, snapshot or lock while it waits');
 $node->safe_psql('postgres', "DELETE FROM profile_stream.materialized_profiles WHERE customer_id = 'sql';"
-	  . " DELETE FROM profile_stream.event_ids WHERE customer_id = 'sql';"
-	  . " INSERT INTO profile_stream.outbox (stream_id, sink, customer_ids, customers) SELECT stream_id, 'redis', '{sql}', 1 FROM profile_stream.streams");
+	  . " DELETE FROM profile_stream_internal.event_ids WHERE customer_id = 'sql';"
+	  . " INSERT INTO profile_stream_internal.outbox (stream_id, sink, customer_ids, customers) SELECT stream_id, 'redis', '{sql}', 1 FROM profile_stream.streams");
 is(sink('relay_pid'), $pid, 'frozen: by the same relay');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 ok(wait_sink("relay_pid <> $pid"), 'frozen: a relay that is terminated ends, and another comes');
@@ -153,7 +153,7 @@ is($other->command('--no-auth-warning', '-a', 'topsecret', 'EVAL', "return #redi
 $node->safe_psql('postgres', "SELECT profile_stream.alter_stream('crm', redis => '')");
 ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'profile_stream relay'"), 'switched off: the relay ends');
 ok(next_file(), 'switched off: the stream goes on');
-is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM profile_stream.outbox), (SELECT count(*) FROM profile_stream.sink_pending)'), '0|0', 'switched off: nothing is kept');
+is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM profile_stream_internal.outbox), (SELECT count(*) FROM profile_stream_internal.sink_pending)'), '0|0', 'switched off: nothing is kept');
 $node->fails_like("SELECT profile_stream.resync_sink('crm', 'redis')", qr/stream "crm" has no sink "redis"\nHINT/, 'nothing to refill');
 $node->equals_model('crm', $events, 'in the end', effects => 1);
 $node->is_clean('end');
@@ -169,7 +169,7 @@ $node->safe_psql('postgres', "SET ROLE crm; SELECT profile_stream.create_stream(
 ok($node->wait_sink('own', "backlog = 0 AND state = 'running' AND delivered > 0"), 'a role that is no superuser: its relay delivers');
 $node->fails_like("SET ROLE crm; SELECT profile_stream.alter_stream('own', redis => '127.0.0.1:1')", qr/permission denied to give the address/, 'but gives no address');
 $node->safe_psql('postgres', "SELECT profile_stream.drop_stream('own')");
-is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM profile_stream.outbox), (SELECT count(*) FROM profile_stream.sink_pending), (SELECT count(*) FROM profile_stream.sink_status)'),
+is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM profile_stream_internal.outbox), (SELECT count(*) FROM profile_stream_internal.sink_pending), (SELECT count(*) FROM profile_stream_internal.sink_status)'),
 	'0|0|0', 'dropped: nothing is kept');
 
 # dropped while Redis is frozen

@@ -83,7 +83,7 @@ $broker->freeze;
 apply('twice', 'first');
 ok(wait_sink("state = 'retrying' AND backlog = 1 AND hint IS NOT NULL"), 'frozen: the sink says so');
 apply('twice', 'second');
-ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM profile_stream.outbox'), 'frozen: what changed is pending');
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM profile_stream_internal.outbox'), 'frozen: what changed is pending');
 ok($node->wait_idle, 'frozen: the relay keeps no transaction while it waits');
 $broker->thaw;
 ok(wait_sink("backlog = 0 AND state = 'running' AND error IS NULL"), 'thawed: delivered');
@@ -91,8 +91,8 @@ ok(wait_sink("backlog = 0 AND state = 'running' AND error IS NULL"), 'thawed: de
 like($last->[3], qr/"version" : 2, .*"eventTypes" : \["first","second"\]/, 'thawed: as it is now');
 
 # an erasure
-$node->safe_psql('postgres', "DELETE FROM profile_stream.materialized_profiles WHERE customer_id = 'abc'; DELETE FROM profile_stream.event_ids WHERE customer_id = 'abc';"
-	  . " INSERT INTO profile_stream.outbox (stream_id, sink, customer_ids, customers) SELECT stream_id, 'changelog', '{abc}', 1 FROM profile_stream.streams");
+$node->safe_psql('postgres', "DELETE FROM profile_stream.materialized_profiles WHERE customer_id = 'abc'; DELETE FROM profile_stream_internal.event_ids WHERE customer_id = 'abc';"
+	  . " INSERT INTO profile_stream_internal.outbox (stream_id, sink, customer_ids, customers) SELECT stream_id, 'changelog', '{abc}', 1 FROM profile_stream.streams");
 ok(wait_sink('backlog = 0'), 'an erasure is delivered');
 ($last) = reverse grep { $_->[2] eq 'abc' } $topic->messages;
 is($last->[3], '-', 'as a tombstone');
@@ -136,7 +136,7 @@ ProfileStream::Topic->new($broker, 'other')->equals_profiles($node, 'crm', $begi
 $node->safe_psql('postgres', "SELECT profile_stream.alter_stream('crm', changelog_topic => '')");
 ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'profile_stream relay'"), 'switched off: the relay ends');
 apply('late', 'seen');
-is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM profile_stream.outbox), (SELECT count(*) FROM profile_stream.sink_pending), (SELECT count(*) FROM profile_stream.stat_sinks)'), '0|0|0', 'switched off: nothing is kept');
+is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM profile_stream_internal.outbox), (SELECT count(*) FROM profile_stream_internal.sink_pending), (SELECT count(*) FROM profile_stream.stat_sinks)'), '0|0|0', 'switched off: nothing is kept');
 $node->is_clean('end');
 $node->stop('fast');
 $broker->stop;

@@ -79,10 +79,10 @@ like($printed{k1}[0], qr/__connect\.errors\.exception\.message:Missing customerI
 
 # headers of the original, and bytes that are no text
 $node->safe_psql('postgres', <<'END');
-INSERT INTO profile_stream.dead_letters (stream_id, stream, topic, epoch, partition, kafka_offset, key, value, headers, kind, errors, dead_at)
+INSERT INTO profile_stream_internal.dead_letters (stream_id, stream, topic, epoch, partition, kafka_offset, key, value, headers, kind, errors, dead_at)
 	SELECT stream_id, name, topic, 0, 9, 1, '\x6b00ff', '\x0102', '[{"name": "trace", "value": "t1"}, {"name": "raw", "hex": "41424344"}, {"name": "none", "value": null}, {"name": "trace", "value": "t2"}]',
 		'malformed', '{x}', now() FROM profile_stream.streams;
-INSERT INTO profile_stream.dead_letter_outbox SELECT max(dead_letter_id), max(stream_id) FROM profile_stream.dead_letters;
+INSERT INTO profile_stream_internal.dead_letter_outbox SELECT max(dead_letter_id), max(stream_id) FROM profile_stream_internal.dead_letters;
 END
 ok(wait_sink('backlog = 0 AND delivered = 5'), 'one with headers is delivered');
 my %letters = letters();
@@ -139,7 +139,7 @@ $node->safe_psql('postgres', "SELECT profile_stream.pause_stream('crm')");
 ok($node->wait_stopped('crm'), 'paused');
 $node->safe_psql('postgres', "SELECT profile_stream.alter_stream('crm', dead_letter_topic => ''); SELECT profile_stream.resume_stream('crm')");
 ok(produce([ 0, 'none', 'broken' ]), 'without a topic: taken');
-is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM profile_stream.dead_letters), (SELECT count(*) FROM profile_stream.dead_letter_outbox), (SELECT count(*) FROM profile_stream.stat_sinks)'),
+is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM profile_stream.dead_letters), (SELECT count(*) FROM profile_stream_internal.dead_letter_outbox), (SELECT count(*) FROM profile_stream.stat_sinks)'),
 	'1|0|0', 'without a topic: it is in the table alone');
 is(scalar(() = $topic->messages), $before, 'and the topic is as it was');
 $node->is_clean('end');

@@ -79,8 +79,8 @@ $broker->finish_producing(next_file());
 ok($node->wait_taken('crm', $taken), 'updates away: the stream goes on');
 ok($node->wait_sink('crm', "state = 'retrying' AND backlog > 0", 'changelog'), 'updates away: its sink says so');
 ok($node->wait_sink('crm', "state = 'running' AND backlog = 0", $_), "updates away: $_ is delivered") foreach ('redis', 'dead_letters');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM profile_stream.sink_pending'),
-	$node->safe_psql('postgres', 'SELECT count(DISTINCT customer_id) FROM profile_stream.sink_pending'), 'updates away: a row per customer');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM profile_stream_internal.sink_pending'),
+	$node->safe_psql('postgres', 'SELECT count(DISTINCT customer_id) FROM profile_stream_internal.sink_pending'), 'updates away: a row per customer');
 $broker->create_topic('changelog', 4);
 ok($node->wait_sink('crm', "state = 'running' AND backlog = 0", 'changelog'), 'updates back');
 $node->safe_psql('postgres', "SELECT profile_stream.resync_sink('crm', 'changelog')");    # what was in the topic is gone

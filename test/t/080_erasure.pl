@@ -69,8 +69,8 @@ sub traces
 }
 
 # What others have.
-my $others = "SELECT t.p FROM (SELECT p::text FROM profile_stream.materialized_profiles p UNION ALL SELECT c::text FROM profile_stream.window_chunks c"
-	. " UNION ALL SELECT e::text FROM profile_stream.event_ids e) t (p) WHERE t.p NOT LIKE '%$trace%' ORDER BY 1";
+my $others = "SELECT t.p FROM (SELECT p::text FROM profile_stream.materialized_profiles p UNION ALL SELECT c::text FROM profile_stream_internal.window_chunks c"
+	. " UNION ALL SELECT e::text FROM profile_stream_internal.event_ids e) t (p) WHERE t.p NOT LIKE '%$trace%' ORDER BY 1";
 
 # Reads the topic again.
 sub replay
@@ -117,7 +117,7 @@ sql('ANALYZE');
 is(sql('SELECT kind, count(*) FROM profile_stream.dead_letters GROUP BY 1 ORDER BY 1'), "handler|1\ninvalid|3\nlate|1\nmalformed|5", 'dead letters of every kind');
 is($redis->command('EXISTS', "profile:$id"), '1', 'Redis has the profile');
 like(last_update(), qr/"version" : 300,.*$trace/, 'the topic of updates has it too');
-is(traces(), 'dump profile_stream.dead_letters profile_stream.event_ids profile_stream.materialized_profiles profile_stream.segment_changes profile_stream.segment_members profile_stream.window_chunks statistics',
+is(traces(), 'dump profile_stream.materialized_profiles profile_stream.segment_changes profile_stream.segment_members profile_stream_internal.dead_letters profile_stream_internal.event_ids profile_stream_internal.window_chunks statistics',
 	'traces of the customer are found where there are any');
 is(sql("SELECT jsonb_array_length(e -> 'eventIds'), jsonb_array_length(e -> 'deadLetters'), e -> 'profile' ->> 'version' FROM profile_stream.export_customer('$id') e"),
 	'300|8|300', 'everything is exported');
@@ -149,7 +149,7 @@ $node->is_balanced('crm', 'read again');
 # blocked, and read again
 is(forget(', block => true'), '1|t|300|8|0|t', 'blocked: everything goes');
 is(traces(), '', 'blocked: no byte is left');
-is(sql("SELECT count(*) FROM profile_stream.blocked_customers b, profile_stream.blocking_salt s WHERE b.customer_hash = sha256(s.salt || convert_to('$id', 'UTF8'))"),
+is(sql("SELECT count(*) FROM profile_stream_internal.blocked_customers b, profile_stream_internal.blocking_salt s WHERE b.customer_hash = sha256(s.salt || convert_to('$id', 'UTF8'))"),
 	'1', 'blocked: but the salted hash');
 replay();
 is(sql("SELECT sum(blocked), sum(duplicates), sum(applied) FROM profile_stream.stat_partitions"), '306|600|900', 'blocked: no message of the customer is taken');

@@ -17,7 +17,7 @@ plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::avai
 my $broker = ProfileStream::Broker->new(topics => [ map({ [ $_, 4 ] } qw(plain cloud custom)), map { [ $_, 1 ] } qw(bad change) ]);
 my $node = ProfileStream::Node->start_new('main');
 my $events = ProfileStream::Node::generate(seed => $ENV{PS_SEED} // 90, events => $ENV{PS_EVENTS} // 20_000, customers => 300);
-my $empty = 'TRUNCATE profile_stream.materialized_profiles, profile_stream.window_chunks, profile_stream.event_ids, profile_stream.dead_letters';
+my $empty = 'TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids, profile_stream_internal.dead_letters';
 
 sub is_row
 {
@@ -110,7 +110,7 @@ SQL
 12|handler|b12 /t|12 account.opened
 13|invalid|Missing specversion; Missing eventId; Missing eventType
 END
-is_row("SELECT event - 'timestamp' FROM profile_stream.dead_letter_details WHERE kafka_offset = 12",
+is_row("SELECT event - 'timestamp' FROM profile_stream.dead_letters WHERE kafka_offset = 12",
 	'{"source": "/t", "eventId": "/t|12", "payload": {"initialBalance": "much"}, "eventType": "account.opened", "customerId": "b12"}',
 	'bad: shown as a profile event');
 is_row(q(SELECT applied, failed FROM profile_stream.retry_dead_letters(stream => 'bad')), '0|10', 'bad: unchanged they fail again');
@@ -144,7 +144,7 @@ $broker->produce('change', [ 0, '', '{"n":"last","old":"old","new":"new"}' ]);
 ok($node->wait_taken('change', $changes + 2), 'change: the last one, too');
 is_row("SELECT applied, duplicates, dead FROM profile_stream.stat_streams WHERE stream = 'change'", $changes + 2 . '|0|0', 'change: each is applied');
 is_row('SELECT sum(version) FROM profile_stream.materialized_profiles', $changes + 2, 'change: once');
-is_row("SELECT count(*) FROM profile_stream.event_ids WHERE customer_id = 'new' AND event_id = 'last'", 1, 'change: by the new map');
+is_row("SELECT count(*) FROM profile_stream_internal.event_ids WHERE customer_id = 'new' AND event_id = 'last'", 1, 'change: by the new map');
 
 $node->is_clean('end');
 $node->stop('fast');

@@ -74,8 +74,8 @@ $node->create_stream('shop', $broker, 'events');
 $broker->produce_file('events', $files[1]);
 ok($node->wait_taken('shop', $two_thirds), 'two files are taken');
 equals_model('first', 2, 'first definitions');
-cmp_ok(sql(q(SELECT count(*) FROM profile_stream.window_chunks WHERE metric LIKE 'series_%')), '>', 0, 'samples of metrics are sealed in chunks');
-cmp_ok(sql('SELECT count(DISTINCT series_id) FROM profile_stream.metrics'), '<', sql('SELECT count(*) FROM profile_stream.metrics'), 'metrics share series');
+cmp_ok(sql(q(SELECT count(*) FROM profile_stream_internal.window_chunks WHERE metric LIKE 'series_%')), '>', 0, 'samples of metrics are sealed in chunks');
+cmp_ok(sql('SELECT count(DISTINCT series_id) FROM profile_stream_internal.metrics'), '<', sql('SELECT count(*) FROM profile_stream_internal.metrics'), 'metrics share series');
 $node->is_balanced('shop', 'first definitions');
 
 # other definitions: what was dropped is taken back by a rebuild, what is new has history after it
@@ -90,8 +90,8 @@ sql(q(SELECT profile_stream.swap_rebuild('shop')));
 is(sql(q(SELECT count(*) > 0 FROM profile_stream.materialized_profiles p WHERE profile_stream.get_profile(p.customer_id) -> 'metrics' -> 'late_1d' > '0')),
 	't', 'it has history');
 equals_model('second', 2, 'second definitions, rebuilt');
-is(sql(q(SELECT count(*) FROM profile_stream.window_chunks c WHERE c.metric LIKE 'series_%'
-	AND NOT EXISTS (SELECT FROM profile_stream.metric_series s WHERE 'series_' || s.series_id = c.metric))), '0', 'no samples are left of what was dropped');
+is(sql(q(SELECT count(*) FROM profile_stream_internal.window_chunks c WHERE c.metric LIKE 'series_%'
+	AND NOT EXISTS (SELECT FROM profile_stream_internal.metric_series s WHERE 'series_' || s.series_id = c.metric))), '0', 'no samples are left of what was dropped');
 sql(q(SELECT profile_stream.drop_metric('late_1d')));
 
 $broker->produce_file('events', $files[2]);
@@ -106,18 +106,18 @@ $node->command_ok([ 'pg_restore', '-e', '-d', 'copy', '-h', $node->host, '-p', $
 my $documents = "SELECT count(*), sum(hashtextextended(profile_stream.get_profile(customer_id, '$until')::text, 0)) FROM profile_stream.materialized_profiles";
 is($node->safe_psql('copy', $documents), sql($documents), 'a restored database has the same documents');
 is( $node->safe_psql('copy', q(SELECT profile_stream.create_metric('another', 'another', '1 day');
-	SELECT profile_stream.metric_series('another') <> ALL (SELECT metric FROM profile_stream.window_chunks))) =~ s/^\n//r,
+	SELECT profile_stream_internal.metric_series('another') <> ALL (SELECT metric FROM profile_stream_internal.window_chunks))) =~ s/^\n//r,
 	't', 'and a new metric none of the old samples');
-is($node->safe_psql('copy', q(SELECT max(series_id) FILTER (WHERE event_type = 'another') = max(series_id) FROM profile_stream.metric_series)), 't', 'but a later number');
+is($node->safe_psql('copy', q(SELECT max(series_id) FILTER (WHERE event_type = 'another') = max(series_id) FROM profile_stream_internal.metric_series)), 't', 'but a later number');
 
 # the worker itself removes chunks that no metric reads any more, as soon as it starts and then once an hour
-my $series = sql(q(SELECT profile_stream.metric_series('spent_60d')));
-cmp_ok(sql("SELECT count(*) FROM profile_stream.window_chunks WHERE metric = '$series'"), '>', 0, 'a series has chunks');
-sql("SELECT profile_stream.drop_metric(name) FROM profile_stream.metrics WHERE 'series_' || series_id = '$series'");
+my $series = sql(q(SELECT profile_stream_internal.metric_series('spent_60d')));
+cmp_ok(sql("SELECT count(*) FROM profile_stream_internal.window_chunks WHERE metric = '$series'"), '>', 0, 'a series has chunks');
+sql("SELECT profile_stream.drop_metric(name) FROM profile_stream_internal.metrics WHERE 'series_' || series_id = '$series'");
 sql("SELECT profile_stream.pause_stream('shop')");
 ok($node->wait_stopped('shop'), 'the worker stops');
 sql("SELECT profile_stream.resume_stream('shop')");
-ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM profile_stream.window_chunks WHERE metric = '$series'"), 'dropped, they go');
+ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM profile_stream_internal.window_chunks WHERE metric = '$series'"), 'dropped, they go');
 
 $node->is_clean('end');
 $node->stop('fast');

@@ -190,7 +190,7 @@ for my $i (1 .. $count)
 	$expected{applied}++;
 }
 $node->safe_psql('postgres', <<'END');
-TRUNCATE profile_stream.materialized_profiles, profile_stream.window_chunks, profile_stream.event_ids, profile_stream.dead_letters;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids, profile_stream_internal.dead_letters;
 CREATE TABLE summed (customer text, id text);
 CREATE FUNCTION sum(profile jsonb, event jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
@@ -218,7 +218,7 @@ ok($node->wait_taken('sums', $count), 'sums: every message is taken');
 # a failpoint may have killed more than once before it was reset
 my $deaths = () = slurp_file($node->logfile) =~ /was terminated by signal 9/g;
 $node->expect_signals($deaths);
-is_row('SELECT sum(applied), sum(duplicates), sum(dead) FROM profile_stream.stream_offsets', "$expected{applied}|$expected{duplicates}|$expected{dead}",
+is_row('SELECT sum(applied), sum(duplicates), sum(dead) FROM profile_stream_internal.stream_offsets', "$expected{applied}|$expected{duplicates}|$expected{dead}",
 	'sums: as many are applied, duplicates and dead as the model says');
 is_row("SELECT customer_id, attributes -> 'sum', version FROM profile_stream.materialized_profiles ORDER BY customer_id::int",
 	join("\n", map { "$_|$sum{$_}|$applied{$_}" } sort { $a <=> $b } keys %sum), 'sums: each profile is what the model says');
@@ -239,7 +239,7 @@ sub version
 	return [ 0, '', qq({"n":"v$n","meta":{"v":$version},"body":$body}) ];
 }
 $node->safe_psql('postgres', <<'END');
-TRUNCATE profile_stream.materialized_profiles, profile_stream.window_chunks, profile_stream.event_ids, profile_stream.dead_letters;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids, profile_stream_internal.dead_letters;
 CREATE FUNCTION cents(event jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT jsonb_build_object('cents', (event #>> '{payload,euros}')::numeric * 100) $$;
 CREATE FUNCTION amount(event jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 	BEGIN RETURN jsonb_build_object('initialBalance', (event #>> '{payload,cents}')::numeric / 100.0, 'eventId', 'x'); END $$;

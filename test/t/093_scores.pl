@@ -205,8 +205,8 @@ set('score_interval', '1s');
 ok($node->poll_query_until('postgres', "SELECT count(*) > 0 AND count(*) = (SELECT count(*) FROM $profiles WHERE version > 10) FROM profile_stream.segment_members"),
 	'the segments are refreshed by themselves');
 is(sql("SELECT count(*) FROM $profiles WHERE segment ~ '^version'"), '0', 'so are scores');
-my $runs = sql('SELECT started_at FROM profile_stream.score_refresh');
-ok($node->poll_query_until('postgres', "SELECT started_at > '$runs' FROM profile_stream.score_refresh"), 'again and again');
+my $runs = sql('SELECT started_at FROM profile_stream_internal.score_refresh');
+ok($node->poll_query_until('postgres', "SELECT started_at > '$runs' FROM profile_stream_internal.score_refresh"), 'again and again');
 is(sql("SELECT string_agg(to_segment, '') FROM profile_stream.segment_changes WHERE customer_id = 'old'"), 'y', 'old changes are removed');
 sql("SELECT profile_stream.set_score_function('public.scores(jsonb)'); DROP FUNCTION public.scores(jsonb)");
 ok($node->poll_query_until('postgres', "SELECT state = 'failed' AND error ~ 'scores.* does not exist' FROM profile_stream.stat_score_refresh"),

@@ -37,17 +37,17 @@ BEGIN
 	RETURN true;
 END $$;
 CREATE VIEW profile_stream.streams AS SELECT s.*, profile_stream.evil() AS evil FROM (VALUES (1, 'x'::text)) s (stream_id, name) WHERE profile_stream.evil();
-CREATE VIEW profile_stream.stream_status AS SELECT 1 AS stream_id, d.oid AS database, profile_stream.evil() AS enabled, 'x'::text AS state FROM pg_database d;
+CREATE VIEW profile_stream_internal.stream_status AS SELECT 1 AS stream_id, d.oid AS database, profile_stream.evil() AS enabled, 'x'::text AS state FROM pg_database d;
 END
 ok(scan(qr/schema profile_stream is not the extension's own/), 'the scanner says that the schema is not the extension\'s');
 is(sql("SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'"), 'f', 'and has run nothing of it');
 
 # the same for an ordinary table with a trigger, in the extension's own schema
 $node->safe_psql('postgres', 'DROP SCHEMA profile_stream CASCADE; ALTER SCHEMA away RENAME TO profile_stream', extra_params => [ '-U', 'mallory' ]);
-sql('ALTER SCHEMA profile_stream OWNER TO CURRENT_USER', 'ALTER TABLE profile_stream.stream_status OWNER TO mallory',
+sql('ALTER SCHEMA profile_stream OWNER TO CURRENT_USER', 'ALTER TABLE profile_stream_internal.stream_status OWNER TO mallory',
 	'GRANT USAGE ON SCHEMA profile_stream TO mallory');
 ok(scan(qr/table stream_status is not the extension's own|table profile_stream\.stream_status is not the extension's own/), 'nor is a table of another role read');
-sql('ALTER TABLE profile_stream.stream_status OWNER TO CURRENT_USER', 'REVOKE USAGE ON SCHEMA profile_stream FROM mallory');
+sql('ALTER TABLE profile_stream_internal.stream_status OWNER TO CURRENT_USER', 'REVOKE USAGE ON SCHEMA profile_stream FROM mallory');
 is(sql('SELECT profile_stream.start_streams()'), '0', 'given back, all is well');
 
 # roles that were there before

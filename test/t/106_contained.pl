@@ -42,7 +42,7 @@ BEGIN
 		WHEN 'lock' THEN PERFORM pg_advisory_lock(1);
 		WHEN 'write' THEN UPDATE profile_stream.materialized_profiles SET phone = 'x';
 		WHEN 'forget' THEN PERFORM profile_stream.forget_customer(event ->> 'customerId');
-		WHEN 'offsets' THEN UPDATE profile_stream.stream_offsets SET next_offset = 0;
+		WHEN 'offsets' THEN UPDATE profile_stream_internal.stream_offsets SET next_offset = 0;
 		WHEN 'loop' THEN LOOP NULL; END LOOP;
 		ELSE NULL;
 	END CASE;
@@ -67,8 +67,8 @@ is_row("SELECT event_id, errors[1] FROM profile_stream.dead_letters ORDER BY dea
 		[ 4, ': pg_advisory_lock() cannot be called by code that profile_stream calls' ],
 		[ 5, ' took longer than profile_stream.handler_timeout, and did not end when it was cancelled' ],
 		[ 6, ': table profile_stream.materialized_profiles cannot be written or locked by code that profile_stream calls' ],
-		[ 7, ': table profile_stream.event_ids cannot be written or locked by code that profile_stream calls' ],
-		[ 8, ': table profile_stream.stream_offsets cannot be written or locked by code that profile_stream calls' ],
+		[ 7, ': table profile_stream_internal.event_ids cannot be written or locked by code that profile_stream calls' ],
+		[ 8, ': table profile_stream_internal.stream_offsets cannot be written or locked by code that profile_stream calls' ],
 		[ 9, ' took longer than profile_stream.handler_timeout, and did not end when it was cancelled' ]),
 	'what was refused or ended is named');
 my @ended = slurp_file($node->logfile) =~ /LOG:  worker 0 of stream "crm" ends: handler public.act/g;
@@ -101,7 +101,7 @@ ALTER SYSTEM SET profile_stream.score_interval = '1s';
 SELECT pg_reload_conf();
 END
 ok( $node->poll_query_until('postgres', "SELECT string_agg(name || ' ' || (error IS NOT NULL), ', ' ORDER BY name) = 'a catches true, b works false'"
-		  . ' AND bool_or(refreshed_at IS NOT NULL) FROM profile_stream.segments'),
+		  . ' AND bool_or(refreshed_at IS NOT NULL) FROM profile_stream_internal.segments'),
 	'neither the score function nor a predicate keeps the other segments out');
 ok($node->poll_query_until('postgres', "SELECT state = 'failed' AND error ~ 'did not end' FROM profile_stream.stat_score_refresh"), 'both say what happened');
 sql("SELECT profile_stream.drop_stream('crm')");

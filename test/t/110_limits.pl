@@ -83,7 +83,7 @@ cmp_ok($peak, '<', 400_000, 'many: the worker never held more than few of them')
 sql("SELECT profile_stream.drop_stream('many')");
 
 # What librdkafka refuses: shown as the partition's error, past everything that comes before, and can be gone past.
-sql('TRUNCATE profile_stream.materialized_profiles, profile_stream.event_ids');
+sql('TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids');
 $broker->produce('refused', event('r1', ''), event('r2', ''));
 bomb('refused', 20_000_000, 'zstd');
 $broker->produce('refused', event('r3', ''), event('r4', ''), event('r5', '', 1));
@@ -103,7 +103,7 @@ sql("SELECT profile_stream.seek_stream('refused', '{\"0\": 3}')");
 sql("SELECT profile_stream.resume_stream('refused')");
 ok($node->wait_taken('refused', 6), 'refused: gone past');
 is(sql('SELECT applied, dead, lag, error FROM profile_stream.stat_streams'), '6|0|0|', 'refused: nothing else is missing, and no error is left');
-is(sql('SELECT partition, from_offset, to_offset, reason FROM profile_stream.stream_gaps'), '0|2|3|seek', 'refused: the gap is recorded');
+is(sql('SELECT partition, from_offset, to_offset, reason FROM profile_stream_internal.stream_gaps'), '0|2|3|seek', 'refused: the gap is recorded');
 # a rebuild goes past it too
 sql("SELECT profile_stream.rebuild('refused')");
 ok($node->wait_rebuild('ready'), 'refused: a rebuild goes past it, too') or diag(sql('SELECT * FROM profile_stream.stat_rebuilds'));
@@ -112,7 +112,7 @@ sql("SELECT profile_stream.cancel_rebuild('refused')");
 sql("SELECT profile_stream.drop_stream('refused')");
 
 # Bad messages neither pause a stream nor fill the disk.
-sql('TRUNCATE profile_stream.dead_letters');
+sql('TRUNCATE profile_stream_internal.dead_letters');
 sql("ALTER SYSTEM SET profile_stream.dead_letter_bytes = '2MB'");
 $node->reload;
 my @bad = map { [ 0, 'k', join('', map { chr(33 + int(rand(90))) } 1 .. 100_000) ] } 1 .. 50;
@@ -137,7 +137,7 @@ foreach my $stream ([ 'shared', 'customer' ], [ 'shared_too', 'customer' ], [ 'o
 is(sql("SELECT string_agg(concat_ws(' ', stream, applied, duplicates), ', ' ORDER BY stream) FROM profile_stream.stat_streams"),
 	'own 2 1, own_too 2 1, shared 2 1, shared_too 0 3', 'ids are shared, or a stream\'s own');
 is(sql("SELECT version, updated_at AT TIME ZONE 'UTC' FROM profile_stream.materialized_profiles WHERE customer_id = 'ids'"), '6|2026-01-01 00:00:00', 'seconds are seconds');
-is(sql("SELECT outcome FROM profile_stream.retry_events(ARRAY['{\"eventId\": \"1\", \"customerId\": \"ids\", \"eventType\": \"seen\", \"timestamp\": \"2026-01-01\"}'::jsonb],
+is(sql("SELECT outcome FROM profile_stream_internal.retry_events(ARRAY['{\"eventId\": \"1\", \"customerId\": \"ids\", \"eventType\": \"seen\", \"timestamp\": \"2026-01-01\"}'::jsonb],
 	604800000000, (SELECT stream_id FROM profile_stream.streams WHERE name = 'own'))"), 'duplicate', 'a repair knows them');
 
 $node->is_clean('end');

@@ -55,7 +55,7 @@ my ($address, $harness) = hostile('bytes');
 $node->create_stream('s', $broker, 'events', redis => "'$address'");
 sql(q(SELECT profile_stream.apply_event('{"eventId": "1", "customerId": "c-17", "eventType": "t", "timestamp": "2026-01-01"}')));
 ok($node->poll_query_until('postgres', "SELECT error LIKE 'Redis refused%' FROM profile_stream.stat_sinks"), 'a relay shows the error');
-is(sql('SELECT length(convert_to(error, \'UTF8\')) = octet_length(error), convert_from(convert_to(error, \'UTF8\'), \'UTF8\') = error FROM profile_stream.sink_status'), 't|t', 'as valid text');
+is(sql('SELECT length(convert_to(error, \'UTF8\')) = octet_length(error), convert_from(convert_to(error, \'UTF8\'), \'UTF8\') = error FROM profile_stream_internal.sink_status'), 't|t', 'as valid text');
 is(sql("SELECT profiles FROM profile_stream.forget_customer('c-17')"), 1, 'a customer can be forgotten');
 my ($rc, $out, $err) = $node->psql('postgres', "SET client_encoding = 'LATIN1'; SELECT count(error) FROM profile_stream.stat_sinks");
 is("$rc$out$err", '01', 'a client of another encoding can read it');

@@ -19,13 +19,13 @@ sub sql
 	return $node->safe_psql($dbname // 'postgres', $sql);
 }
 
-my $secret = 'SELECT md5(secret), profile_stream.notification_channel(), profile_stream.event_key(\'c\', \'e\') FROM profile_stream.database_secret';
+my $secret = 'SELECT md5(secret), profile_stream.notification_channel(), profile_stream_internal.event_key(\'c\', \'e\') FROM profile_stream_internal.database_secret';
 my $events = q(SELECT array_agg(jsonb_build_object('eventId', i, 'customerId', 'c' || i % 10, 'eventType', 'seen', 'timestamp', '2026-01-01')) FROM generate_series(1, 1000) i);
 my $apply = "SELECT string_agg(DISTINCT outcome, ' ') FROM unnest(profile_stream.apply_events(($events))) outcome";
 my $by_index = <<'END';
 SET enable_seqscan = off; SET enable_bitmapscan = off;
-SELECT count(*) FROM profile_stream.event_ids e, LATERAL (SELECT 1 FROM profile_stream.event_ids x
-	WHERE profile_stream.event_key(x.customer_id, x.event_id) = profile_stream.event_key(e.customer_id, e.event_id) AND x.event_id = e.event_id) f
+SELECT count(*) FROM profile_stream_internal.event_ids e, LATERAL (SELECT 1 FROM profile_stream_internal.event_ids x
+	WHERE profile_stream_internal.event_key(x.customer_id, x.event_id) = profile_stream_internal.event_key(e.customer_id, e.event_id) AND x.event_id = e.event_id) f
 END
 is(sql($apply), 'applied', 'events are applied');
 is(sql($by_index), 1000, 'the index has each');
@@ -60,14 +60,14 @@ sql("SELECT pg_drop_replication_slot('everything')");
 
 # what is not the extension's is not taken for it
 sql('CREATE DATABASE fake');
-sql("CREATE SCHEMA profile_stream; CREATE TABLE profile_stream.database_secret (is_only boolean, secret bytea); INSERT INTO profile_stream.database_secret VALUES (true, sha256('known'));
+sql("CREATE SCHEMA profile_stream; CREATE TABLE profile_stream_internal.database_secret (is_only boolean, secret bytea); INSERT INTO profile_stream_internal.database_secret VALUES (true, sha256('known'));
 	CREATE FUNCTION public.key(text, text) RETURNS bigint AS 'profile_stream', 'ps_event_key_sql' LANGUAGE c STRICT", 'fake');
 my ($rc, $out, $err) = $node->psql('fake', "SELECT public.key('c', 'e')");
-like($err, qr/ERROR:  table profile_stream.database_secret is not there, or is not part of the extension/, 'a secret that somebody else made is not taken');
+like($err, qr/ERROR:  table profile_stream_internal.database_secret is not there, or is not part of the extension/, 'a secret that somebody else made is not taken');
 
 # the extension made again in one session
-is(sql("CREATE EXTENSION profile_stream CASCADE; CREATE TEMP TABLE keys AS SELECT profile_stream.event_key('c', 'e') AS key;
-	DROP EXTENSION profile_stream; CREATE EXTENSION profile_stream; SELECT key = profile_stream.event_key('c', 'e') FROM keys", 'template1'), 'f', 'made again it has another one')
+is(sql("CREATE EXTENSION profile_stream CASCADE; CREATE TEMP TABLE keys AS SELECT profile_stream_internal.event_key('c', 'e') AS key;
+	DROP EXTENSION profile_stream; CREATE EXTENSION profile_stream; SELECT key = profile_stream_internal.event_key('c', 'e') FROM keys", 'template1'), 'f', 'made again it has another one')
   or diag('the session kept the old one');
 sql('DROP EXTENSION profile_stream', 'template1');
 

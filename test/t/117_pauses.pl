@@ -19,8 +19,8 @@ plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::avai
 my $broker = ProfileStream::Broker->new(topics => [ [ 'pauses', 4 ] ]);
 my $node = ProfileStream::Node->start_new('main');
 my $profiles = 'profile_stream.materialized_profiles';
-my $written = 'SELECT (SELECT sum(applied) FROM profile_stream.stream_offsets),'
-  . " (SELECT sum(version) FROM $profiles), (SELECT count(*) FROM profile_stream.event_ids)";
+my $written = 'SELECT (SELECT sum(applied) FROM profile_stream_internal.stream_offsets),'
+  . " (SELECT sum(version) FROM $profiles), (SELECT count(*) FROM profile_stream_internal.event_ids)";
 my $produced = 0;
 
 sub sql { return $node->safe_psql('postgres', join(";\n", @_)); }
@@ -81,7 +81,7 @@ my %calls = (
 		ok($node->wait_stream_pid('pauses', $pid), 'an end: another worker comes while the lock is kept');
 	},
 );
-foreach my $lock ("LOCK TABLE $profiles IN SHARE MODE", 'SELECT FROM profile_stream.stream_offsets FOR UPDATE', 'LOCK TABLE profile_stream.dead_letters')
+foreach my $lock ("LOCK TABLE $profiles IN SHARE MODE", 'SELECT FROM profile_stream_internal.stream_offsets FOR UPDATE', 'LOCK TABLE profile_stream_internal.dead_letters')
 {
 	foreach my $name (sort keys %calls)
 	{

@@ -113,7 +113,7 @@ sql("SELECT profile_stream.cancel_rebuild('crm')");
 # a sink that waits says for whom
 sql("SELECT profile_stream.alter_stream('crm', changelog_topic => 'changelog')");
 ok($node->wait_sink('crm', "state = 'running' OR backlog = 0", 'changelog'), 'a sink is there');
-($operator, $pid) = session('postgres', 'BEGIN', 'LOCK TABLE profile_stream.sink_pending IN SHARE MODE');
+($operator, $pid) = session('postgres', 'BEGIN', 'LOCK TABLE profile_stream_internal.sink_pending IN SHARE MODE');
 produce('e');
 ok($node->wait_sink('crm', "error ~ 'waits for .*on \"sink_pending\", which process $pid has, since 20'", 'changelog'), 'a sink that waits says for whom');
 $operator->query_safe('COMMIT');

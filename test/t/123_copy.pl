@@ -91,7 +91,7 @@ my $dump = PostgreSQL::Test::Utils::tempdir('dump') . '/dump';
 $copy->command_ok([ 'pg_dump', '-Fc', '-f', $dump, '-h', $copy->host, '-p', $copy->port, 'postgres' ], 'a dump');
 $copy->safe_psql('postgres', 'CREATE DATABASE restored');
 $copy->command_fails([ 'pg_restore', '-h', $copy->host, '-p', $copy->port, '-d', 'restored', $dump ], 'a restore that fails half-way');
-is($copy->safe_psql('restored', 'SELECT (SELECT count(*) FROM profile_stream.materialized_profiles), (SELECT sum(applied) FROM profile_stream.stream_offsets)'),
+is($copy->safe_psql('restored', 'SELECT (SELECT count(*) FROM profile_stream.materialized_profiles), (SELECT sum(applied) FROM profile_stream_internal.stream_offsets)'),
 	"0|$n", 'has offsets and no profiles');
 my ($rc, $out, $err) = $copy->psql('restored', "SELECT profile_stream.resume_stream('crm')");
 isnt($rc, 0, 'resume_stream() refuses');

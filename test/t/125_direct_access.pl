@@ -55,10 +55,10 @@ sql("SELECT profile_stream.pause_stream('crm')");
 ok($node->wait_state('crm', 'paused'), 'paused');
 $node->poll_query_until('postgres', q(SELECT worker_pid IS NULL FROM profile_stream.stat_streams));
 sql(q(SELECT profile_stream.seek_stream('crm', '{"0": 30}')));
-is(sql('SELECT count(*) FROM profile_stream.stream_gaps'), '1', 'a seek is a gap');
+is(sql('SELECT count(*) FROM profile_stream_internal.stream_gaps'), '1', 'a seek is a gap');
 sql("SELECT profile_stream.forget_customer('c1')");
 sql("SELECT profile_stream.drop_stream('crm')");
-is(sql('SELECT count(*) FROM profile_stream.stream_gaps'), '0', 'the stream is dropped with its gaps');
+is(sql('SELECT count(*) FROM profile_stream_internal.stream_gaps'), '0', 'the stream is dropped with its gaps');
 
 # without any of these no statement writes profiles
 sub statements

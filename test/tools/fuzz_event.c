@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "common/jsonapi.h"
-#include "core/fuzz.h"
+#include "testing/fuzz.h"
 #include "mb/pg_wchar.h"
 #include "utils/datetime.h"
 

@@ -100,7 +100,7 @@ sub create_stream
 # Sum of what the partitions of a stream have taken.
 my $taken = <<'END';
 SELECT coalesce(sum(o.applied + o.duplicates + o.dead + o.late + o.tombstones + o.blocked), 0)
-FROM profile_stream.stream_offsets o JOIN profile_stream.streams s USING (stream_id) WHERE s.name =
+FROM profile_stream_internal.stream_offsets o JOIN profile_stream.streams s USING (stream_id) WHERE s.name =
 END
 
 sub taken
@@ -128,7 +128,7 @@ sub wait_taken
 		usleep(100_000);
 	}
 	diag("$stream took $seen of $messages messages, state " . $node->stream_state($stream));
-	diag($node->psql('postgres', "SELECT * FROM profile_stream.stream_status"));
+	diag($node->psql('postgres', "SELECT * FROM profile_stream_internal.stream_status"));
 	return 0;
 }
 
@@ -138,7 +138,7 @@ sub wait_read
 	my ($node, $stream, $messages) = @_;
 	return $node->poll_query_until('postgres', <<"END");
 SELECT coalesce(sum(o.consumed - o.replayed), 0) >= $messages
-FROM profile_stream.stream_offsets o JOIN profile_stream.streams s USING (stream_id) WHERE s.name = '$stream'
+FROM profile_stream_internal.stream_offsets o JOIN profile_stream.streams s USING (stream_id) WHERE s.name = '$stream'
 END
 }
 

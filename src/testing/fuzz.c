@@ -5,8 +5,8 @@
  */
 #include "postgres.h"
 
-#include "core/fuzz.h"
 #include "mb/pg_wchar.h"
+#include "testing/fuzz.h"
 
 #define FUZZ_MAX_MUTATIONS 4
 

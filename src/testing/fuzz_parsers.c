@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "compat.h"
-#include "core/fuzz.h"
 #include "core/json.h"
 #include "core/keyed_hash.h"
 #include "core/offset_set.h"
@@ -16,6 +15,7 @@
 #include "core/text.h"
 #include "mb/pg_wchar.h"
 #include "message.h"
+#include "testing/fuzz.h"
 
 #define MAX_BYTES 200
 
