@@ -1,6 +1,7 @@
 # Builds the extension with PGXS; tests: make installcheck (regress, isolation, TAP).
 #   make FAILPOINTS=yes   adds the failpoints and functions that tests use
 #   make WERROR=yes       warnings are errors, as in CI
+#   make compile_commands.json   tells editors how each file is compiled
 #   make WITH_REDIS=no    without the Redis sink; the default is yes where pkg-config finds hiredis
 EXTENSION      = profile_stream
 EXTVERSION     = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(EXTENSION).control)
@@ -21,8 +22,10 @@ ISOLATION_OPTS = --inputdir=test --outputdir=. $(DATABASE_OPTS)
 TAP_TESTS      = 1
 PROVE_TESTS   ?= test/t/*.pl
 TOOLS          = $(patsubst %.c,%,$(wildcard test/tools/*.c))
-EXTRA_CLEAN    = $(DATA_built) $(TOOLS)
+EXTRA_CLEAN    = $(DATA_built) $(TOOLS) src/*.d src/*/*.d compile_commands.json
 
+# The compiler writes beside each object which headers it read. Only for objects: clang would write the same file for bitcode.
+PG_CFLAGS      = -MMD -MP
 PG_CPPFLAGS    = -I$(srcdir)/src -DPS_VERSION='"$(EXTVERSION)"' -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare
 ifeq ($(FAILPOINTS),yes)
 PG_CPPFLAGS   += -DPS_FAILPOINTS
@@ -44,7 +47,9 @@ include $(PGXS)
 
 PROVE_FLAGS   += -I $(srcdir)/test/perl
 
-$(OBJS): $(wildcard src/*.h src/*/*.h)
+$(OBJS): Makefile $(EXTENSION).control
+$(OBJS:.o=.bc): %.bc: %.o
+-include $(OBJS:.o=.d)
 
 $(DATA_built): sql/$(EXTENSION).sql
 	cp $< $@
@@ -59,6 +64,10 @@ CORE_DECODER   = $(addprefix src/core/,event.c format.c cloudevents.c format_rea
 test/tools/fuzz_event: test/tools/fuzz_event.c $(CORE_DECODER) $(wildcard src/*.h src/core/*.h src/testing/*.h)
 	$(CC) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all $(PG_CPPFLAGS) -I$(shell $(PG_CONFIG) --includedir-server) \
 		-o $@ $< $(CORE_DECODER) -Wl,--allow-multiple-definition \
-		$(addprefix $(shell $(PG_CONFIG) --pkglibdir)/,libpgcommon.a libpgport.a) -lm
+		-L$(shell $(PG_CONFIG) --pkglibdir) -L$(shell $(PG_CONFIG) --libdir) -lpgcommon -lpgport -lm
+
+# for editors and clang-tidy: how each file is compiled
+compile_commands.json: Makefile $(OBJS:.o=.c)
+	scripts/compile-commands.py $(OBJS:.o=.c) -- $(CC) $(CFLAGS) $(CPPFLAGS) >$@
 
 .PHONY: tools

@@ -10,7 +10,7 @@ import sys
 
 # a row of the table: its number, the fault, its tests
 ROW = re.compile(r"^\| (\d+) \| ([^|]*) \| ([^|]*) \|", re.MULTILINE)
-TAP_TEST = re.compile(r"`(\d{3}_\w+)\.pl`")
+TAP_TEST = re.compile(r"`([a-z]+_\d{3}_\w+)\.pl`")
 RECOVERY = re.compile(r"everything (?:was )?applied (?:after )?([\d.]+) s|([\d.]+) s after its end everything"
                       r"|longest recovery ([\d.]+) s")
 EVENTS = re.compile(r"# (?:seed \d+, )?(\d+) (?:events until|bad messages)")

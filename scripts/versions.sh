@@ -1,15 +1,16 @@
 #!/bin/bash
-# Runs scripts/test.sh on PostgreSQL 17 and 18: in chroots of the Debian releases that have
-# them, which debootstrap makes and the next run uses again. Needs root; not part of CI.
+# Runs scripts/test.sh on each version of PostgreSQL: in a chroot of the Debian release that has it, which
+# debootstrap makes and the next run uses again. No release of Debian has 16, which is built from source
+# (scripts/build-postgres.sh) and tested on this machine. Needs root.
 #
-#   scripts/versions.sh                                     everything, on 17 and on 18
-#   PROVE_TESTS='test/t/001*.pl' scripts/versions.sh 18     TAP tests by pattern, on 18
+#   scripts/versions.sh                                         everything, on 15 to 18
+#   PROVE_TESTS='test/t/stream_*.pl' scripts/versions.sh 18     TAP files by pattern, on 18
 #
 # PS_CHROOTS is where the chroots are kept, about 2 GB each.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
-declare -A releases=([17]=trixie [18]=sid)
+declare -A releases=([15]=bookworm [17]=trixie [18]=sid)
 chroots=${PS_CHROOTS:-/var/cache/profile_stream/chroots}
 KAFKA_HOME=$(scripts/install-deps.sh | tail -1) || exit 1
 export KAFKA_HOME
@@ -19,7 +20,9 @@ make_chroot()
 {
 	local release=${releases[$1]} packages
 	[ -d "$chroots/$release" ] && return
-	command -v debootstrap >/dev/null || apt-get install -y -qq --no-install-recommends debootstrap >&2 || return
+	if ! command -v debootstrap >/dev/null || ! [ -e /usr/share/keyrings/debian-archive-keyring.gpg ]; then
+		apt-get install -y -qq --no-install-recommends debootstrap debian-archive-keyring >&2 || return
+	fi
 	packages=$(PS_PG=$1 scripts/install-deps.sh --list)
 	mkdir -p "$chroots"
 	rm -rf "$chroots/$release.part"
@@ -28,7 +31,7 @@ make_chroot()
 }
 
 # Runs the tests of this tree in the chroot of a version; the mounts end with the process.
-run()
+run_in_chroot()
 {
 	# shellcheck disable=SC2016
 	PS_PG=$1 unshare --mount bash -c '
@@ -45,10 +48,21 @@ run()
 			/mnt/tree/scripts/test.sh' "$chroots/${releases[$1]}"
 }
 
-[ $# != 0 ] || set -- 17 18
+# Runs the tests on a version: in its chroot, or on a build from source.
+run()
+{
+	local build
+	if [ -n "${releases[$1]:-}" ]; then
+		make_chroot "$1" && run_in_chroot "$1"
+	else
+		build=$(scripts/build-postgres.sh "$1" "$chroots/postgres-$1") && env "$build" scripts/test.sh
+	fi
+}
+
+[ $# != 0 ] || set -- 15 16 17 18
 failed=0
 for version; do
-	echo "PostgreSQL $version on ${releases[$version]}"
-	make_chroot "$version" && run "$version" || failed=1
+	echo "PostgreSQL $version${releases[$version]:+ on ${releases[$version]}}"
+	run "$version" || failed=1
 done
 exit $failed

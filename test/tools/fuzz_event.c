@@ -3,7 +3,7 @@
  *	  Decodes damaged events outside of a server, built with the address and
  *	  undefined-behaviour sanitizers, which PostgreSQL's own allocator would hide
  *	  much from: here each allocation is one of malloc's, and the value ends at
- *	  a page that cannot be read. Called by test/t/017_fuzz.pl.
+ *	  a page that cannot be read. Called by test/t/event_020_fuzz.pl.
  *
  *	  fuzz_event seed iterations; prints how many events were valid. With each
  *	  fourth event goes a round of all other parsers of foreign bytes.

@@ -10,9 +10,9 @@ ProfileStream::Broker - a Kafka broker of one's own, for tests
 A real Kafka (KRaft, one process, loopback only) from the jars below KAFKA_HOME,
 or with mock => 1 the mock broker of librdkafka. Data and logs live in a
 temporary folder, and whatever is started here ends with the test. The first
-broker of a run leaves in tmp_check what makes the start of the next ones
-short: a formatted storage and, as its process ends, an archive of Java's
-classes.
+broker of a run leaves in the folder PS_TEST_CACHE, by default tmp_check, what
+makes the start of the next ones short: a formatted storage and, as its process
+ends, an archive of Java's classes.
 
 =cut
 
@@ -95,8 +95,15 @@ sub _java
 		'-cp', "$ENV{KAFKA_HOME}/libs/*", @arguments);
 }
 
-# Java's archive of Kafka's classes, for all tests of a run.
-sub _archive { return "$PostgreSQL::Test::Utils::tmp_check/kafka.jsa"; }
+# What all tests of a run share: Java's archive of Kafka's classes, and a formatted storage.
+sub _cache
+{
+	my $folder = $ENV{PS_TEST_CACHE} // $PostgreSQL::Test::Utils::tmp_check;
+	mkdir($folder);
+	return $folder;
+}
+
+sub _archive { return _cache() . '/kafka.jsa'; }
 
 # Writes the settings and formats the storage.
 sub _format
@@ -136,7 +143,7 @@ transaction.abort.timed.out.transaction.cleanup.interval.ms=500
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 END
-	my $formatted = "$PostgreSQL::Test::Utils::tmp_check/kafka_formatted";
+	my $formatted = _cache() . '/kafka_formatted';
 	my ($out, $err);
 	return PostgreSQL::Test::RecursiveCopy::copypath($formatted, "$self->{dir}/data") if -d $formatted;
 	IPC::Run::run([ $self->_java('kafka.tools.StorageTool', 'format', '-t', 'cHJvZmlsZS1zdHJlYW0tMA',

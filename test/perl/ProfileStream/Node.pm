@@ -20,6 +20,7 @@ use warnings;
 
 use parent 'PostgreSQL::Test::Cluster';
 
+use Exporter qw(import);
 use IPC::Run ();
 use POSIX qw(strftime);
 use PostgreSQL::Test::Utils ();    # imports would hide methods of the parent
@@ -27,11 +28,43 @@ use ProfileStream::Broker;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-# As the parent does, but with an encoding and a locale of its own: those of the environment may be of any kind.
+our @EXPORT_OK = qw(event events);
+
+# The JSON text of an event. More fields by name: type, timestamp (a text or milliseconds), payload (JSON), and as
+# more a JSON text that comes at the end. Nothing is escaped.
+sub event
+{
+	my ($id, $customer, %more) = @_;
+	my $type = $more{type} // 'seen';
+	my $timestamp = $more{timestamp} // '2026-01-01T00:00:00Z';
+	my $payload = defined $more{payload} ? qq(,"payload":$more{payload}) : '';
+
+	$timestamp = qq("$timestamp") unless $timestamp =~ /^\d+$/;
+	return qq({"eventId":"$id","customerId":"$customer","eventType":"$type","timestamp":$timestamp$payload) . ($more{more} // '') . '}';
+}
+
+# So many rows for the broker's produce(), each with an event. They are numbered from $from on; \$from is a counter,
+# which they move on. Event n has the id en, the customer cn and partition 0. Options: customers => 10 and
+# partitions => 2 take n modulo that, customer => 'c' takes this one; the others are those of event().
+sub events
+{
+	my ($from, $n, %options) = @_;
+	my $first = ref $from ? $$from : $from;
+
+	$$from += $n if ref $from;
+	return map {
+		my $customer = $options{customer} // 'c' . ($options{customers} ? $_ % $options{customers} : $_);
+		[ $_ % ($options{partitions} // 1), $customer, event("e$_", $customer, %options) ]
+	} $first .. $first + $n - 1;
+}
+
+# As the parent does, but with an encoding, a locale and a superuser of its own, whatever those of the environment are.
+$ENV{PGUSER} = 'postgres';
+
 sub init
 {
 	my ($node, %options) = @_;
-	return $node->SUPER::init(%options, extra => [ '--encoding=UTF8', '--no-locale', @{ $options{extra} // [] } ]);
+	return $node->SUPER::init(%options, extra => [ '--encoding=UTF8', '--no-locale', '--username=postgres', @{ $options{extra} // [] } ]);
 }
 
 # A started server with the extension. preload => 0: library not preloaded; conf => more settings. What is made of a
@@ -86,6 +119,13 @@ sub psql
 		@result = (2, '', $@);
 	}
 	return $list ? @result : $result[0];
+}
+
+# Runs statements in the database postgres, which must not fail; returns what they print.
+sub sql
+{
+	my ($node, @statements) = @_;
+	return $node->safe_psql('postgres', join(";\n", @statements));
 }
 
 # Creates a stream; more arguments as name => SQL expression.

@@ -1,0 +1,70 @@
+# A worker and a relay cannot connect to their database. They say so, try again later each time, and go on by themselves
+# when they can.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+
+use PostgreSQL::Test::Utils;
+use ProfileStream::Broker;
+use ProfileStream::Node;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my $broker = ProfileStream::Broker->new(
+	mock => !ProfileStream::Broker::available(),
+	topics => [ [ 'events', 1 ] ]);
+my $node = ProfileStream::Node->start_new('main');
+
+# How many lines of the log match, from a place on.
+sub lines
+{
+	my ($pattern, $from) = @_;
+	my $count = () = slurp_file($node->logfile, $from) =~ /$pattern/g;
+	return $count;
+}
+
+$node->sql('CREATE ROLE crm LOGIN IN ROLE profile_stream_operator',
+	"CREATE SERVER bank FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (bootstrap_servers '" . $broker->bootstrap . "')",
+	'GRANT USAGE ON FOREIGN SERVER bank TO crm', 'SET ROLE crm',
+	"SELECT profile_stream.create_stream('crm', server => 'bank', topic => 'events', changelog_topic => 'changelog')");
+ok($node->wait_state('crm', 'running'), 'the stream runs');
+
+my $from = -s $node->logfile;
+my $pid = $node->stream_pid('crm');
+my %states;
+my @waits;
+
+$node->set_failpoint('connect:fatal');
+$node->sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type IN ('profile_stream worker', 'profile_stream relay')");
+ok($node->poll_query_until('postgres', "SELECT state = 'retrying' AND error ~ 'connect' AND hint <> '' AND since IS NOT NULL FROM profile_stream.stat_streams"),
+	'a state with the reason and a hint');
+ok($node->wait_sink('crm', "state = 'retrying' AND error ~ 'connect'", 'changelog'), 'of the relay too');
+for (1 .. 40)
+{
+	my ($state, $wait) = split(/\|/, $node->sql('SELECT state, extract(epoch FROM next_attempt_at - error_at) FROM profile_stream.stat_streams'));
+	$states{$state} = 1;
+	push(@waits, $wait) if !@waits || $wait != $waits[-1];
+	usleep(100_000);
+}
+is(join(' ', keys %states), 'retrying', 'never not_running');
+cmp_ok($waits[-1], '>', $waits[0] + 0.5, 'the next attempt comes later each time');
+cmp_ok(lines(qr/FATAL: .*failpoint/, $from), '<=', 8, 'and is not made every second');
+$node->sql('SELECT profile_stream.start_streams()');
+ok($node->poll_query_until('postgres', "SELECT count(*) = 2 AND count(*) FILTER (WHERE backend_type <> 'profile_stream starter') = 0"
+		  . " FROM pg_stat_activity WHERE backend_type ~ 'profile_stream (worker|relay|starter)'"),
+	'one process waits for each, however often it is started');
+$node->set_failpoint('');
+ok($node->wait_stream_pid('crm', $pid), 'it goes on by itself');
+ok($node->wait_state('crm', 'running'), 'and says so');
+ok($node->wait_for_log(qr/stream "crm" is running again, after/, $from), 'in the log too');
+
+ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'profile_stream starter'"),
+	'nobody waits for what has come about');
+
+$node->is_clean('end');
+$node->stop('fast');
+$broker->stop;
+done_testing();
