@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Helper of faults.sh: which tests prove which fault of doc/reliability.md, and what they printed.
+"""Helper of faults.sh: which tests prove which fault of doc/internals/reliability.md, and what they printed.
 
 faults.py tests [rows]           the tests, each once
 faults.py report FOLDER [rows]   a line a fault, a summary; exit status 1 when a test failed
@@ -18,8 +18,8 @@ COMPARED = re.compile(r"# (\d+) passed, (\d+) failed")
 
 
 def chosen(rows):
-    """The rows of doc/reliability.md that have a TAP test: number, fault, tests."""
-    table = (pathlib.Path(__file__).parent.parent / "doc/reliability.md").read_text(encoding="utf-8")
+    """The rows of doc/internals/reliability.md that have a TAP test: number, fault, tests."""
+    table = (pathlib.Path(__file__).parent.parent / "doc/internals/reliability.md").read_text(encoding="utf-8")
     faults = [(number, fault, TAP_TEST.findall(tests)) for number, fault, tests in ROW.findall(table)]
     return [fault for fault in faults if fault[2] and (not rows or fault[0] in rows)]
 

@@ -3,7 +3,7 @@
 # several. Prints a line a fault and a summary. Nothing of the machine's own PostgreSQL changes.
 #
 #   bench/faults.sh [events] [seed ...]
-#   PS_FAULTS='1 5 19' bench/faults.sh …   only these rows of doc/reliability.md
+#   PS_FAULTS='1 5 19' bench/faults.sh …   only these rows of doc/internals/reliability.md
 #   PS_OUT=folder bench/faults.sh …        keeps what the tests printed there
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1

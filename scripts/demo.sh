@@ -1,17 +1,16 @@
 #!/bin/bash
-# Shows the extension at work: installs what is missing, builds and installs, starts a
-# throw-away server and a mock broker, streams about 3,000 events and shows what became
-# of them. Stops everything it started; only the installed extension stays.
+# Shows the extension at work: installs missing packages, builds into a private copy of PostgreSQL, starts a throw-away
+# server and a mock broker, streams four months of 200 customers and shows what became of them. Then it stops
+# everything that it started; only the packages stay.
+#
+#   scripts/demo.sh          shows everything and ends
+#   scripts/demo.sh --keep   leaves the server up until Enter is pressed, for queries of your own
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 verbose=yes
 
 scripts/install-deps.sh --no-kafka
-pg_config=${PG_CONFIG:-$(command -v pg_config)}
-bindir=$("$pg_config" --bindir)
-sudo=
-[ "$(id -u)" = 0 ] || sudo=sudo
 
 say()
 {
@@ -22,14 +21,18 @@ say()
 show()
 {
 	printf '\n%s\n' "$1"
-	"${psql[@]}" -c "$1"
+	"${psql[@]}" -P footer=off -c "$1"
 }
 
-say 'Building and installing'
-copy_tree
-make -s -C "$work/tree" PG_CONFIG="$pg_config" all tools
-$sudo make -s -C "$work/tree" PG_CONFIG="$pg_config" install
-open_work
+# The one value that a query returns.
+value()
+{
+	"${psql[@]}" -At -c "$1"
+}
+
+say "Building for $("${PG_CONFIG:-pg_config}" --version)"
+private_postgresql
+build_copy with_llvm=no
 
 say 'Starting a throw-away server and a mock broker'
 start_server "shared_preload_libraries = 'profile_stream'"
@@ -43,59 +46,62 @@ for _ in $(seq 100); do
 	sleep 0.1
 done
 brokers=$(cat "$work/brokers")
-"${psql[@]}" -c 'CREATE EXTENSION profile_stream CASCADE'
 
-say 'One call makes a stream; it runs at once'
-show "SELECT profile_stream.create_stream('demo', bootstrap_servers => '$brokers', topic => 'customer-events')"
+say 'One call makes a stream. Maps and metrics need no code'
+show 'CREATE EXTENSION profile_stream'
+show "SELECT profile_stream.create_stream('bank', bootstrap_servers => '$brokers', topic => 'customer-events');
+SELECT profile_stream.map_attribute('deposit.received', 'total_balance', '\$.amount', 'add');
+SELECT profile_stream.map_attribute('transaction.completed', 'total_balance', '\$.amount', 'subtract');
+SELECT profile_stream.create_metric('groceries_30d', 'transaction.completed', '30 days', '\$.amount', 'sum', '\$.category', 'groceries')" |
+	grep -v '^[ -]*\(create_stream\|map_attribute\|create_metric\)\? *$'
 
-# psql prints notifications whenever it finishes a query
-{
-	echo "SELECT format('LISTEN %I', profile_stream.notification_channel()) \\gexec"
-	while sleep 0.3; do echo 'SELECT 1 \g /dev/null'; done
-} | "${psql[@]}" -At >"$work/notifications" 2>/dev/null &
-pids+=($!)
-
-say 'Producing 3,000 events of 200 customers in three waves, some of them bad'
-"$work/tree/test/tools/generate.py" --seed 7 --events 3000 --customers 200 \
-	--until "$(date -u -d '1 minute ago' +%Y-%m-%dT%H:%M:%SZ)" >"$work/events"
-split -l 1000 "$work/events" "$work/events."
-for wave in "$work"/events.*; do
-	"$work/tree/test/tools/produce" -b "$brokers" -t customer-events "$wave"
-	sleep 1
-done
-"${psql[@]}" -At -c "SELECT profile_stream.wait_for_stream('demo', '60 s')" >/dev/null
-
-show "SELECT * FROM profile_stream.stat_streams"
-show "SELECT partition, next_offset, applied, duplicates, dead, tombstones FROM profile_stream_internal.stream_offsets ORDER BY partition"
-
-say 'Profiles, kept current'
-show "SELECT customer_id, version, first_name, total_balance, transaction_count_30d, login_count_7d, preferred_channel
-FROM profile_stream.profiles WHERE customer_id LIKE 'cust-%' ORDER BY version DESC LIMIT 5"
-customer=$("${psql[@]}" -At -c "SELECT customer_id FROM profile_stream.profiles WHERE customer_id LIKE 'cust-%' ORDER BY version DESC, 1 LIMIT 1")
-show "SELECT jsonb_pretty(profile_stream.get_profile('$customer'))"
-
-say 'Windowed metrics of any moment: they decay without new events'
-show "SELECT to_char(t, 'YYYY-MM-DD') AS as_of, profile_stream.metric_value('$customer', 'transaction_count_30d', t) AS transactions_30d,
-	profile_stream.metric_value('$customer', 'login_count_7d', t) AS logins_7d
-FROM generate_series(now(), now() + interval '35 days', interval '7 days') t"
-
-say 'Nothing is dropped: what was refused, and why'
-show "SELECT kind, errors[1] AS first_error, count(*), min(partition || ':' || kafka_offset) AS example
-FROM profile_stream.dead_letters GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 12"
-
-say 'What a session that listens on notification_channel() has received'
-for _ in $(seq 50); do
-	[ -s "$work/notifications" ] && break
+say 'Producing four months of 200 customers, and killing the worker half-way (kill -9)'
+scripts/demo_events.py >"$work/events"
+half=$(($(wc -l <"$work/events") / 2))
+produce=("$work/tree/test/tools/produce" -b "$brokers" -t customer-events -j)
+head -n "$half" "$work/events" | "${produce[@]}"
+worker=
+until [ -n "$worker" ]; do worker=$(value 'SELECT worker_pid FROM profile_stream.stat_streams'); done
+kill -9 "$worker"
+tail -n "+$((half + 1))" "$work/events" | "${produce[@]}"
+# PostgreSQL restarts its processes after a crash
+for _ in $(seq 300); do
+	[ "$(value "SELECT state FROM profile_stream.stat_streams WHERE worker_pid <> $worker" 2>/dev/null || true)" = running ] && break
 	sleep 0.1
 done
-tail -3 "$work/notifications"
-echo "($(wc -l <"$work/notifications") notifications)"
+show "SELECT profile_stream.wait_for_stream('bank', '60 s')" >/dev/null
+echo "produced $(wc -l <"$work/events") messages; nothing is lost, nothing counts twice:"
+show "SELECT state, applied, dead, duplicates, applied + dead + duplicates AS all_messages, lag FROM profile_stream.stat_streams"
 
-say 'Now with your own Kafka'
+say 'Profiles, one row per customer'
+show "SELECT customer_id, first_name, last_name, total_balance, transaction_count_30d AS payments_30d, total_transaction_value_30d AS spent_30d, login_count_7d AS logins_7d
+FROM profile_stream.profiles ORDER BY spent_30d DESC LIMIT 5"
+
+say 'Segments, churn risk and lifetime value, computed beside the stream'
+show 'CALL profile_stream.refresh_scores()'
+show "SELECT segment, count(*) AS customers, round(avg(churn_risk_score)::numeric, 2) AS churn_risk, round(avg(lifetime_value)) AS lifetime_value
+FROM profile_stream.profiles GROUP BY segment ORDER BY customers DESC"
+
+customer=$(value "SELECT customer_id FROM profile_stream.profiles ORDER BY total_transaction_value_30d DESC LIMIT 1")
+show "SELECT jsonb_pretty(profile_stream.get_profile('$customer') - 'eventCounts' - 'attributes')"
+
+say 'Metrics of any moment: they fall without a new event'
+show "SELECT to_char(t, 'YYYY-MM-DD') AS as_of, profile_stream.metric_value('$customer', 'total_transaction_value_30d', t) AS spent_30d,
+	profile_stream.metric_value('$customer', 'groceries_30d', t) AS groceries_30d
+FROM generate_series(now(), now() + interval '28 days', interval '7 days') t"
+
+say 'What could not be applied is kept, with the reason'
+show "SELECT kind, errors[1] AS reason, count(*) AS messages FROM profile_stream.dead_letters
+WHERE errors[1] NOT LIKE 'Malformed%' GROUP BY 1, 2
+UNION ALL SELECT kind, 'Malformed JSON: …', count(*) FROM profile_stream.dead_letters
+WHERE errors[1] LIKE 'Malformed%' GROUP BY 1 ORDER BY 3 DESC"
+
+if [ "${1:-}" = --keep ]; then
+	say 'The server runs until you press Enter. In another terminal:'
+	echo "${psql[0]} -h $work -U postgres"
+	read -r _ || true
+fi
+say 'Next: your own Kafka'
 cat <<'END'
-1. In postgresql.conf: shared_preload_libraries = 'profile_stream' (then streams start with the server), restart.
-2. In your database:
-     CREATE EXTENSION profile_stream CASCADE;
-     SELECT profile_stream.create_stream('crm', bootstrap_servers => 'localhost:9092', topic => 'customer-events');
-     SELECT * FROM profile_stream.profiles;
+doc/install.md says how to install the extension, README.md how to make a stream, doc/tutorial.md how to add an event type.
 END

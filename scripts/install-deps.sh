@@ -1,19 +1,67 @@
 #!/bin/bash
-# Installs what building and testing need on Debian, and skips what is there.
+# Installs what building and testing need on Debian or Ubuntu, and skips what is there.
 #
 #   scripts/install-deps.sh            packages and Kafka's jars; prints the folder for KAFKA_HOME
 #   scripts/install-deps.sh --no-kafka packages for building and for the demo only
 #   scripts/install-deps.sh --list     only prints the names of the packages
 #
-# PS_PG chooses the PostgreSQL version (15), PS_CACHE where the jars are kept.
+# The PostgreSQL is that of pg_config ($PG_CONFIG, or the one in the path); without one, the newest that apt offers.
+# PS_PG chooses another version, PS_CACHE where the jars are kept.
 set -euo pipefail
 
-pg=${PS_PG:-15}
 kafka_version=4.3.1
 kafka=yes
-[ "${1:-}" = --no-kafka ] && kafka=no
+list=
+for option; do
+	case $option in
+		--no-kafka) kafka=no ;;
+		--list) list=yes ;;
+		*) echo "unknown option $option" >&2 && exit 2 ;;
+	esac
+done
+sudo=
+[ "$(id -u)" = 0 ] || sudo=sudo
 
-packages="postgresql-$pg postgresql-server-dev-$pg librdkafka-dev libhiredis-dev pkg-config gcc libc6-dev make python3"
+# Runs apt-get without a word, unless it fails.
+apt_get()
+{
+	local log
+	log=$(mktemp)
+	if ! DEBIAN_FRONTEND=noninteractive $sudo apt-get -qq "$@" >"$log" 2>&1 </dev/null; then
+		cat "$log" >&2
+		rm -f "$log"
+		return 1
+	fi
+	rm -f "$log"
+}
+
+# The newest PostgreSQL from 15 on that apt has headers of; nothing when its lists are empty.
+newest()
+{
+	apt-cache pkgnames postgresql-server-dev- | sed -n 's/^postgresql-server-dev-\([0-9]*\)$/\1/p' |
+		awk '$1 >= 15' | sort -n | tail -1
+}
+
+pg=${PS_PG:-}
+pg_config=${PG_CONFIG:-$(command -v pg_config || true)}
+server=
+if [ -z "$pg" ] && [ -n "$pg_config" ]; then
+	pg=$("$pg_config" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
+	# libpq's package has a pg_config too, but neither of these
+	if [ -x "$("$pg_config" --bindir)/initdb" ] && [ -e "$("$pg_config" --includedir-server)/postgres.h" ]; then server=there; fi
+fi
+[ -n "$pg" ] || pg=$(newest)
+if [ -z "$pg" ]; then
+	apt_get update
+	pg=$(newest)
+fi
+if [ -z "$pg" ]; then
+	echo 'apt offers no PostgreSQL from 15 on: add the repository of apt.postgresql.org, or set PG_CONFIG' >&2
+	exit 1
+fi
+
+packages="librdkafka-dev libhiredis-dev pkg-config gcc libc6-dev make python3"
+[ -n "$server" ] || packages="postgresql-$pg postgresql-server-dev-$pg $packages"
 if [ $kafka = yes ]; then
 	packages="$packages libipc-run-perl redis-server"
 	# what examples/ run with
@@ -36,7 +84,7 @@ if [ $kafka = yes ]; then
 	packages="$packages default-jdk-headless"
 	have_jars || packages="$packages maven"
 fi
-if [ "${1:-}" = --list ]; then
+if [ -n "$list" ]; then
 	echo "$packages"
 	exit 0
 fi
@@ -56,13 +104,11 @@ for package in $packages; do
 	esac
 	missing="$missing $package"
 done
-sudo=
-[ "$(id -u)" = 0 ] || sudo=sudo
 if [ -n "$missing" ]; then
 	echo "installing$missing" >&2
-	$sudo apt-get update -qq >&2
+	apt_get update
 	# shellcheck disable=SC2086
-	DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing >&2
+	apt_get install -y --no-install-recommends $missing
 fi
 
 [ $kafka = yes ] || exit 0

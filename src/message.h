@@ -23,7 +23,7 @@
 
 #define PS_MAX_ID_BYTES 512
 
-/* What is kept of a message that has more is its begin; it becomes a dead letter. doc/reference.md, Limits. */
+/* What is kept of a message that has more is its begin; it becomes a dead letter. doc/reference/limits.md. */
 #define PS_KEPT_VALUE_BYTES 65536	/* of a value above max_event_bytes */
 #define PS_MAX_KEY_BYTES 16384
 #define PS_MAX_HEADERS 100

@@ -7,7 +7,7 @@
  *	  horizon	the oldest transaction that was not finished for the snapshot
  *				with which the client read: what it has not seen is not older
  *
- *	  See doc/design.md for why a change cannot be missed.
+ *	  See doc/internals/decisions.md for why a change cannot be missed.
  */
 #include "postgres.h"
 

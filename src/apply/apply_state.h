@@ -1,8 +1,8 @@
 /*
  * apply_state.h
  *	  The working set of one transaction of apply, and the files that share it:
- *	  apply.c takes it through the steps, outcomes.c decides what applies,
- *	  passes.c repeats them when functions of users fail, announce.c tells of it.
+ *	  apply.c takes it through the steps, dedupe.c decides what applies,
+ *	  retry.c repeats them when functions of users fail, notify_changes.c tells of it.
  */
 #ifndef PS_APPLY_STATE_H
 #define PS_APPLY_STATE_H
@@ -49,7 +49,7 @@ ps_item_is_refused(const PsApplyItem *item)
 	return item->refusal != NULL || item->failure != NULL;
 }
 
-/* Takes the work through its steps, again and again until no function fails; see passes.c. */
+/* Takes the work through its steps, again and again until no function fails; see retry.c. */
 extern void ps_retry_run(PsApplyState *state, void (*steps) (PsApplyState *));
 
 /* Applies an entry to its customer's profile; false: a function failed. Sets the chunk that it sealed, or NULL. */

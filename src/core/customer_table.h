@@ -1,7 +1,7 @@
 /*
  * customer_table.h
  *	  A hash table by customer, whose functions each file that includes it gets
- *	  for itself: apply.c, reorder.c, aside.c. The table keeps keys, and what they
+ *	  for itself: apply.c, reorder.c, deferred.c. The table keeps keys, and what they
  *	  point to must live as long as it.
  */
 #ifndef PS_CUSTOMER_TABLE_H

@@ -118,13 +118,13 @@ extern PsReject *ps_reject_value(const char *value, int len, const char *reason)
 /* "Unsupported <what> <value>" */
 extern const char *ps_unsupported(const char *what, const PsField *field);
 
-/* envelope.c; NULL: no such format, or profile_event */
+/* format.c; NULL: no such format, or profile_event */
 extern const PsFormat *ps_format_find(const char *name);
 
 /* cloudevents.c */
 extern const PsFormat ps_format_cloudevents;
 
-/* sources.c: an envelope without sources; adds one, or returns what is wrong with it; adds the format's defaults */
+/* format_compile.c: an envelope without sources; adds one, or returns what is wrong with it; adds the format's defaults */
 extern PsFormatMap *ps_format_map_make(const PsFormat *format);
 extern const char *ps_format_map_add(PsFormatMap *format_map, PsMember member, const char *source);
 

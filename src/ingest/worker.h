@@ -114,7 +114,7 @@ typedef struct PsWorker
 	int			doing;
 	int			failing;		/* what does not work */
 	int			failures;		/* in a row, but for those of a range */
-	List	   *failed;			/* the range that failed just now, of what failing.c knows */
+	List	   *failed;			/* the range that failed just now, of what failure.c knows */
 	List	   *suspects;		/* likewise */
 	int			retention_failures;
 	char	   *retention_error;	/* NULL: none */
@@ -142,7 +142,7 @@ extern PsPartition *ps_partition_find(PsWorker *worker, int32 partition);
 extern void ps_assignment_update(PsWorker *worker);
 extern int64 ps_assignment_start_ms(PsStream *stream);
 
-/* identity.c: where a partition is to be read from that begins at its stored offset; sets what it has to verify */
+/* topic_identity.c: where a partition is to be read from that begins at its stored offset; sets what it has to verify */
 extern int64 ps_topic_identity_begin(PsPartition *partition, int64 low);
 
 /* Bars partitions of which an intake may hold messages of another topic; they are to be assigned again. */
@@ -181,11 +181,11 @@ extern PsMoment ps_batch_next_due(const PsWorker *worker);
 /* Whether nothing is read until a customer's lock is free, because no more can be held. */
 extern bool ps_batch_is_blocked(const PsWorker *worker);
 
-/* kept.c: how many entries' customers have rows that somebody keeps; looks which of those set aside are free again */
+/* deferred_rows.c: how many entries' customers have rows that somebody keeps; looks which of those set aside are free again */
 extern int	ps_deferred_count_rows(const PsApplyItem *items, int n);
 extern void ps_deferred_probe_rows(PsWorker *worker);
 
-/* cut.c: how many customers, and so locks, a transaction may take */
+/* lock_budget.c: how many customers, and so locks, a transaction may take */
 extern void ps_lock_budget_reset(PsWorker *worker);
 extern void ps_lock_budget_succeeded(PsWorker *worker);
 
@@ -208,7 +208,7 @@ extern void ps_progress_committed(PsWorker *worker, const PsOffsetMove *moves, i
 /* When to store what was read and is held, PS_MOMENT_NEVER when that is stored. */
 extern PsMoment ps_progress_due(const PsWorker *worker);
 
-/* refused.c: shows what librdkafka refuses, in the rows of the partitions, until their offsets move */
+/* unreadable.c: shows what librdkafka refuses, in the rows of the partitions, until their offsets move */
 extern void ps_unreadable_note(PsWorker *worker, const PsIntake *intake);
 
 /* health.c: counts the start, and ends the process when too many came to nothing; what was asked is answered; a batch begins */
@@ -225,14 +225,14 @@ extern void ps_health_count(PsWorker *worker, const PsCounts *counts);
  */
 extern void ps_health_check(PsWorker *worker);
 
-/* culprit.c: reads what ended earlier workers, and notes what ends this one; refuses those among the entries */
+/* poison.c: reads what ended earlier workers, and notes what ends this one; refuses those among the entries */
 extern void ps_poison_begin(PsWorker *worker);
 extern void ps_poison_refuse(const PsWorker *worker, PsApplyItem *items, int n);
 
 /* Whether an error of that code may be an event's. */
 extern bool ps_poison_is_data(int sqlerrcode);
 
-/* failing.c: notes a range that could not be applied; and that one was, while there are suspects */
+/* failure.c: notes a range that could not be applied; and that one was, while there are suspects */
 extern void ps_failure_note(PsWorker *worker, const PsApplyItem *items, int n);
 extern void ps_failure_applied(PsWorker *worker, const PsApplyItem *items, int n);
 

@@ -136,7 +136,7 @@ ps_kafka_check_option(const char *name, const char *value, PsOptionPlace place, 
 	int			found = find_option(name);
 
 	if (found < 0)
-		client_refuse(name, "doc/reference.md lists the options of librdkafka that may be set.");
+		client_refuse(name, "doc/reference/servers.md lists the options of librdkafka that may be set.");
 	if (known_options[found].allowed == ADDRESS && place != PS_OPTION_SERVER)
 		client_refuse(name, "Brokers are named by the server: CREATE SERVER ... OPTIONS (bootstrap_servers ...).");
 	if (known_options[found].allowed == SECRET && place != PS_OPTION_USER_MAPPING)

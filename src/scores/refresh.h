@@ -82,7 +82,7 @@ extern void ps_score_function_call(PsRefresh *refresh, PsScored **profiles, int 
 /* Raises unless a function may replace the defaults, run with the rights of a role. */
 extern void ps_score_function_check(Oid function, Oid role);
 
-/* scores.c, segments.c: a whole refresh; name NULL: all segments */
+/* score_refresh.c, segment_refresh.c: a whole refresh; name NULL: all segments */
 extern void ps_scores_refresh(PsRefresh *refresh);
 extern void ps_segments_refresh(PsRefresh *refresh, const char *name);
 

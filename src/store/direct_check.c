@@ -1,6 +1,6 @@
 /*
  * direct_check.c
- *	  Decides whether plain_table.c may write a table beside the executor, and
+ *	  Decides whether direct_heap.c may write a table beside the executor, and
  *	  checks what it writes. This is what nodeModifyTable.c, execMain.c and
  *	  execReplication.c do for INSERT and UPDATE, and where we do it:
  *

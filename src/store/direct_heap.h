@@ -50,7 +50,7 @@ typedef struct PsDirectTable
 	TransactionId inserting;	/* of a row with the key that was found last, which nobody sees yet; invalid: none */
 } PsDirectTable;
 
-/* plain_check.c: whether rows may be written beside the executor at all; whether in this table does what the executor does */
+/* direct_check.c: whether rows may be written beside the executor at all; whether in this table does what the executor does */
 extern bool ps_direct_is_allowed(void);
 extern bool ps_direct_is_plain(Relation relation, const Oid *types, int ntypes, int ncolumns);
 

@@ -1,6 +1,6 @@
 /*
  * poison_messages.c
- *	  The SQL of poison_messages, see culprits.h.
+ *	  The SQL of poison_messages, see poison_messages.h.
  */
 #include "postgres.h"
 

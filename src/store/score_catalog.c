@@ -1,6 +1,6 @@
 /*
  * score_catalog.c
- *	  The SQL of a refresh of scores, see scores.h.
+ *	  The SQL of a refresh of scores, see score_catalog.h.
  */
 #include "postgres.h"
 

@@ -1,6 +1,6 @@
 /*
  * segment_catalog.c
- *	  The SQL of segments by rule and of segment_changes, see segments.h.
+ *	  The SQL of segments by rule and of segment_changes, see segment_catalog.h.
  */
 #include "postgres.h"
 

@@ -1,6 +1,6 @@
 /*
  * user_code.c
- *	  What holds code of users, see contain.h.
+ *	  What holds code of users, see user_code.h.
  *
  *	  Time: a timer cancels the code. Code can catch that, so that the second tick
  *	  ends the process, which nothing can catch. It ticks while the code is planned,

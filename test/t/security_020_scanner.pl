@@ -25,10 +25,12 @@ sub scan
 
 # what owns the schema decides what its names mean
 $node->sql('CREATE ROLE mallory LOGIN', 'GRANT CREATE ON DATABASE postgres TO mallory');
-$node->sql('ALTER SCHEMA profile_stream OWNER TO mallory');
+$node->sql('ALTER SCHEMA profile_stream OWNER TO mallory', 'ALTER SCHEMA profile_stream_internal OWNER TO mallory');
 $node->safe_psql('postgres', <<'END', extra_params => [ '-U', 'mallory' ]);
 ALTER SCHEMA profile_stream RENAME TO away;
+ALTER SCHEMA profile_stream_internal RENAME TO away_internal;
 CREATE SCHEMA profile_stream;
+CREATE SCHEMA profile_stream_internal;
 CREATE FUNCTION profile_stream.evil() RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE 'ALTER ROLE mallory SUPERUSER';
@@ -41,11 +43,11 @@ ok(scan(qr/schema profile_stream is not the extension's own/), 'the scanner says
 is($node->sql("SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'"), 'f', 'and has run nothing of it');
 
 # the same for an ordinary table with a trigger, in the extension's own schema
-$node->safe_psql('postgres', 'DROP SCHEMA profile_stream CASCADE; ALTER SCHEMA away RENAME TO profile_stream', extra_params => [ '-U', 'mallory' ]);
-$node->sql('ALTER SCHEMA profile_stream OWNER TO CURRENT_USER', 'ALTER TABLE profile_stream_internal.stream_status OWNER TO mallory',
-	'GRANT USAGE ON SCHEMA profile_stream TO mallory');
-ok(scan(qr/table stream_status is not the extension's own|table profile_stream\.stream_status is not the extension's own/), 'nor is a table of another role read');
-$node->sql('ALTER TABLE profile_stream_internal.stream_status OWNER TO CURRENT_USER', 'REVOKE USAGE ON SCHEMA profile_stream FROM mallory');
+$node->safe_psql('postgres', 'DROP SCHEMA profile_stream, profile_stream_internal CASCADE; ALTER SCHEMA away RENAME TO profile_stream; ALTER SCHEMA away_internal RENAME TO profile_stream_internal', extra_params => [ '-U', 'mallory' ]);
+$node->sql('ALTER SCHEMA profile_stream OWNER TO CURRENT_USER', 'ALTER SCHEMA profile_stream_internal OWNER TO CURRENT_USER', 'ALTER TABLE profile_stream_internal.stream_status OWNER TO mallory',
+	'GRANT USAGE ON SCHEMA profile_stream, profile_stream_internal TO mallory');
+ok(scan(qr/table stream_status is not the extension's own|table profile_stream_internal\.stream_status is not the extension's own/), 'nor is a table of another role read');
+$node->sql('ALTER TABLE profile_stream_internal.stream_status OWNER TO CURRENT_USER', 'REVOKE USAGE ON SCHEMA profile_stream, profile_stream_internal FROM mallory');
 is($node->sql('SELECT profile_stream.start_streams()'), '0', 'given back, all is well');
 
 # roles that were there before

@@ -54,7 +54,7 @@ $node->sql("SELECT pg_drop_replication_slot('everything')");
 
 # what is not the extension's is not taken for it
 $node->sql('CREATE DATABASE fake');
-$node->safe_psql('fake', "CREATE SCHEMA profile_stream; CREATE TABLE profile_stream_internal.database_secret (is_only boolean, secret bytea); INSERT INTO profile_stream_internal.database_secret VALUES (true, sha256('known'));
+$node->safe_psql('fake', "CREATE SCHEMA profile_stream_internal; CREATE TABLE profile_stream_internal.database_secret (is_only boolean, secret bytea); INSERT INTO profile_stream_internal.database_secret VALUES (true, sha256('known'));
 	CREATE FUNCTION public.key(text, text) RETURNS bigint AS 'profile_stream', 'ps_event_key_sql' LANGUAGE c STRICT");
 my ($rc, $out, $err) = $node->psql('fake', "SELECT public.key('c', 'e')");
 like($err, qr/ERROR:  table profile_stream_internal.database_secret is not there, or is not part of the extension/, 'a secret that somebody else made is not taken');

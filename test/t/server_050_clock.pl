@@ -107,7 +107,7 @@ $broker->produce_file('events', shift @{ $events->{left} });
 $produced += shift @sizes;
 ok($node->wait_state('crm', 'retrying'), 'an error: the stream retries');
 set_clock(-1);
-$node->safe_psql('postgres', 'ALTER TABLE profile_stream.elsewhere RENAME TO event_ids');
+$node->safe_psql('postgres', 'ALTER TABLE profile_stream_internal.elsewhere RENAME TO event_ids');
 ok($node->wait_taken('crm', $produced), 'the clock is set back meanwhile: it does');
 
 # the broker goes and comes
