@@ -7,8 +7,8 @@ EXTENSION      = profile_stream
 EXTVERSION     = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(EXTENSION).control)
 MODULE_big     = $(EXTENSION)
 WITH_REDIS    ?= $(if $(shell pkg-config --exists hiredis && echo found),yes,no)
-# one of two files that define the same functions
-OBJS           = $(filter-out $(if $(filter yes,$(WITH_REDIS)),%/redis_missing.o,%/redis_client.o), \
+# without hiredis the list of sinks has no function that makes the Redis sink
+OBJS           = $(filter-out $(if $(filter yes,$(WITH_REDIS)),,%/redis_client.o %/redis_errors.o %/redis_sink.o), \
 	$(patsubst %.c,%.o,$(sort $(filter-out $(if $(filter yes,$(FAILPOINTS)),,src/testing/%),$(wildcard src/*.c src/*/*.c)))))
 DATA           = $(wildcard sql/*--*--*.sql)
 DATA_built     = sql/$(EXTENSION)--$(EXTVERSION).sql

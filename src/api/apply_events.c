@@ -1,7 +1,8 @@
 /*
  * apply_events.c
- *	  apply_event(), apply_events(), retry_events() and prune_metrics(): the way
- *	  in without Kafka, in the caller's transaction.
+ *	  apply_event() and apply_events() apply events without Kafka, in the caller's
+ *	  transaction. retry_events() does the same for dead letters, and prune_metrics()
+ *	  removes samples that no window needs.
  */
 #include "postgres.h"
 
@@ -28,7 +29,7 @@
 
 static const char *const outcome_names[] = {"pending", "applied", "duplicate", "dead", "late", "tombstone", "held", "blocked"};
 
-/* Makes the message that Kafka would have brought. */
+/* Makes the message that Kafka would have delivered. */
 static void
 entry_from_jsonb(PsApplyItem *item, Jsonb *value)
 {
@@ -47,7 +48,7 @@ entry_from_jsonb(PsApplyItem *item, Jsonb *value)
 	}
 }
 
-/* Applies entries with the settings of a call from SQL. */
+/* Applies items as a call from SQL does. It waits for locks as long as the session does. */
 static void
 apply_events_apply_entries(PsApplyItem *items, int n, int64 retention_us, int scope, bool classify_only)
 {
@@ -80,7 +81,7 @@ apply_events_apply_entries(PsApplyItem *items, int n, int64 retention_us, int sc
 	PG_END_TRY();
 }
 
-/* Applies an array of events; returns what became of each. */
+/* Applies an array of events; returns the items with their outcomes. */
 static PsApplyItem *
 apply_array(ArrayType *array, int *n, int64 retention_us, int scope, bool classify_only)
 {
@@ -121,7 +122,7 @@ ps_apply_events(PG_FUNCTION_ARGS)
 	PG_RETURN_ARRAYTYPE_P(construct_array(values, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-/* One row of retry_events(): what became of an entry, and why. */
+/* Adds a row of retry_events(): the outcome of an event, and the reason for it. */
 static void
 put_outcome(ReturnSetInfo *result, int ordinal, const PsApplyItem *item)
 {

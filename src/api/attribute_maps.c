@@ -1,7 +1,7 @@
 /*
  * attribute_maps.c
- *	  What users register for event types: map_attribute(), unmap_attribute(), and
- *	  the trigger that tells every process of a change.
+ *	  map_attribute() and unmap_attribute(), which let a value of an event change an
+ *	  attribute; and the trigger that tells all processes of a new rule.
  */
 #include "postgres.h"
 
@@ -14,9 +14,10 @@
 #include "utils/inval.h"
 #include "utils/rel.h"
 
-#define MAX_ATTRIBUTE_BYTES 63	/* as a column of a view may have */
+#define MAX_ATTRIBUTE_BYTES 63	/* create_profile_view() makes a column of it */
 #define MAX_ITEMS 1000
 
+/* A trigger of the tables of rules. Its invalidation reaches each process that has cached the rules. */
 PG_FUNCTION_INFO_V1(ps_rules_changed);
 Datum
 ps_rules_changed(PG_FUNCTION_ARGS)

@@ -1,13 +1,12 @@
 /*
  * bookmark.c
- *	  profile_bookmark() and bookmark_horizon(): what a client that was away has
- *	  seen, and from which transaction on it has not.
+ *	  Bookmarks, with which a client reads the profiles that changed since its last query.
  *
  *	  bookmark	system identifier, timeline, database and horizon, as one text
- *	  horizon	the oldest transaction that was not finished for the snapshot
- *				with which the client read: what it has not seen is not older
+ *	  horizon	the oldest transaction that was still running for the client's snapshot:
+ *				every change that the client has not seen is of this one or a later one
  *
- *	  See doc/internals/decisions.md for why a change cannot be missed.
+ *	  doc/internals/decisions.md says why no change can be missed.
  */
 #include "postgres.h"
 
@@ -21,7 +20,7 @@
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 
-/* the age from which on an older transaction id could be taken for a newer one */
+/* transaction ids that are further apart cannot be compared */
 #define MAX_AGE (UINT64CONST(1) << 31)
 
 typedef struct PsBookmark
@@ -32,7 +31,7 @@ typedef struct PsBookmark
 	uint64		horizon;
 } PsBookmark;
 
-/* The history that transaction ids of this moment belong to. */
+/* The history of this server: transaction ids of another history mean nothing here. */
 static PsBookmark
 this_history(void)
 {
@@ -50,7 +49,7 @@ this_history(void)
 	return bookmark;
 }
 
-/* The horizon of the calling query's snapshot, with its epoch. */
+/* The horizon of the calling query's snapshot, as a 64-bit transaction id. */
 static uint64
 snapshot_horizon(void)
 {
@@ -59,7 +58,7 @@ snapshot_horizon(void)
 	return next - (uint32) ((uint32) next - GetActiveSnapshot()->xmin);
 }
 
-/* Reads digits up to and with an end; false when there is something else. */
+/* Reads a number and the character after it; false when the text differs. */
 static bool
 bookmark_read_number(const char **at, char end, uint64 *number)
 {
@@ -82,13 +81,13 @@ read_bookmark(const char *given)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"%s\" is not a bookmark", given),
-				 errhint("Pass what profiles_changed_since() or profile_bookmark() returned, or NULL for every profile.")));
+				 errhint("Pass a bookmark of profiles_changed_since() or profile_bookmark(), or NULL for all profiles.")));
 	return bookmark;
 }
 
 /*
- * A bookmark of the calling query's snapshot. No crash takes back what that
- * snapshot sees: else ids below the horizon might be given out a second time.
+ * The bookmark of the calling query's snapshot. The WAL is flushed first: after a crash
+ * the server could otherwise use transaction ids below the horizon a second time.
  */
 PG_FUNCTION_INFO_V1(ps_profile_bookmark);
 Datum
@@ -102,7 +101,7 @@ ps_profile_bookmark(PG_FUNCTION_ARGS)
 											  bookmark.system, bookmark.timeline, bookmark.database, snapshot_horizon())));
 }
 
-/* The bookmark's horizon without its epoch; null when what is older cannot be told. */
+/* The horizon of a bookmark as xid; null when it cannot be compared here, and the client must read everything. */
 PG_FUNCTION_INFO_V1(ps_bookmark_horizon);
 Datum
 ps_bookmark_horizon(PG_FUNCTION_ARGS)
@@ -118,7 +117,7 @@ ps_bookmark_horizon(PG_FUNCTION_ARGS)
 	PG_RETURN_TRANSACTIONID((TransactionId) bookmark.horizon);
 }
 
-/* Whether a row's transaction is not older than the horizon; true without one. */
+/* Whether the transaction of a row is the horizon or a later one; true without a horizon. */
 PG_FUNCTION_INFO_V1(ps_xid_at_or_after);
 Datum
 ps_xid_at_or_after(PG_FUNCTION_ARGS)

@@ -1,8 +1,7 @@
 /*
  * caller.c
- *	  Whose rights count, how arguments are read and how reasons are said, in the
- *	  functions that control streams. The catalogue is written as the owner of the extension's
- *	  tables, after the caller's rights have been checked.
+ *	  Helpers of the SQL functions. They check the caller's rights; the store then writes
+ *	  with the rights of the tables' owner, so that no user needs rights on the tables.
  */
 #include "postgres.h"
 
@@ -29,14 +28,11 @@ PsStream *
 ps_find_stream(text *name, bool control)
 {
 	char	   *cname = text_to_cstring(name);
-	PsSavedUser saved;
 	PsStream   *stream;
 
 	ps_extension_check();
 	ps_distributed_check();
-	saved = ps_switch_to_owner();
 	stream = ps_stream_find(cname, 0);
-	ps_restore_user(saved);
 	if (stream == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -90,7 +86,6 @@ ps_get_name(FunctionCallInfo fcinfo, int n, const char *what, int max)
 	return name;
 }
 
-/* What is beyond centuries cannot overflow. */
 int64
 ps_interval_us(Interval *interval)
 {

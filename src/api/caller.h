@@ -1,7 +1,6 @@
 /*
  * caller.h
- *	  What the functions that control streams share: whose rights count, how
- *	  arguments are read, and how reasons are said.
+ *	  Helpers of the SQL functions: checks of the caller's rights, arguments, and errors.
  */
 #ifndef PS_CALLER_H
 #define PS_CALLER_H
@@ -16,38 +15,38 @@
 #include "store/stream_catalog.h"
 #include "utils/timestamp.h"
 
-/* Finds a stream, which the caller must own when it is to be controlled; needs SPI. */
+/* Finds a stream or raises; control: also raises unless the caller owns it. Needs SPI. */
 extern PsStream *ps_find_stream(text *name, bool control);
 
-/* Raises when the stream, whose owner is no superuser, and rebuilds would take more background workers than there may be; needs SPI. */
+/* Raises when the stream and so many rebuilds would exceed profile_stream.max_workers. It does not bound superusers. Needs SPI. */
 extern void ps_check_slots(const PsStream *stream, int rebuilds);
 
-/* Starts the stream's workers, all or those that do not run, once this transaction commits; needs SPI. */
+/* Lets the stream's workers start when this transaction commits: all, or those that do not run. Needs SPI. */
 extern void ps_start_at_commit(PsStream *stream, bool all);
 
-/* Raises unless the caller could SET ROLE to a role, as ALTER ... OWNER TO wants it. */
+/* Raises unless the caller could SET ROLE to the role, as ALTER ... OWNER TO does. */
 extern void ps_check_set_role(Oid role);
 
-/* Raises ERRCODE_INVALID_PARAMETER_VALUE unless it is valid. */
+/* Raises ERRCODE_INVALID_PARAMETER_VALUE with the message, unless the argument is valid. */
 extern void ps_check_argument(bool valid, const char *message);
 
-/* An argument as a string, NULL when null; and one that must be there and have at most max bytes. */
+/* An argument as a string, NULL when null; the second raises unless it has 1 to max bytes. */
 extern char *ps_get_string(FunctionCallInfo fcinfo, int n);
 extern char *ps_get_name(FunctionCallInfo fcinfo, int n, const char *what, int max);
 
-/* Raises what a broker said is wrong. */
+/* Raises the error of an answer, if it has one. */
 extern void ps_check_answer(PsProbeAnswer *answer, const char *topic);
 
 /* The errors as text[]. */
 extern Datum ps_reject_errors(const PsReject *reject);
 
-/* rebuild(), for what begins one by the way */
+/* rebuild(): create_metric() calls it, too. */
 extern PGDLLEXPORT Datum ps_rebuild_start(PG_FUNCTION_ARGS);
 
-/* An interval in microseconds, months of 30 days. */
+/* An interval in microseconds. A month has 30 days; very long intervals are cut, so that sums do not overflow. */
 extern int64 ps_interval_us(Interval *interval);
 
-/* Runs a function of the API so that it waits at most so long for each lock, and its error tells who has that. */
+/* Calls a function that waits at most so long for each lock. Its error names the lock holder. */
 extern Datum ps_call_bounded(FunctionCallInfo fcinfo, PGFunction function, const char *name, int64 ms);
 
 #endif							/* PS_CALLER_H */

@@ -1,7 +1,9 @@
 /*
  * confirm.c
- *	  confirm_code(), and code_state(), which stat_code shows: code of users that
- *	  came by a restore or a subscription, and does not run before it is confirmed.
+ *	  confirm_code(), and code_state() for the view stat_code.
+ *
+ *	  Users' code that came by a restore or a subscription runs only after it was
+ *	  confirmed: whoever made the dump could otherwise have code run as somebody else.
  */
 #include "postgres.h"
 
@@ -17,11 +19,11 @@
 #include "utils/builtins.h"
 #include "utils/syscache.h"
 
-/* Owner of a function by its name, InvalidOid when it is not there. */
+/* The owner of a function by its name; InvalidOid when it does not exist. */
 static Oid
 function_owner(const char *name)
 {
-	PsSavedUser saved = ps_switch_to_owner();	/* the caller need not see its schema */
+	PsSavedUser saved = ps_switch_to_owner();	/* the caller may lack USAGE on its schema */
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(ps_function_find(name)));
 	Oid			owner = InvalidOid;
 
@@ -54,7 +56,7 @@ ps_code_state(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(state));
 }
 
-/* Whether the caller may let the code of a role run: as that role he could do all that it does. */
+/* Whether the caller may confirm code: he must be able to act as the role with whose rights it runs. */
 static bool
 may_confirm(const PsDefinition *definition)
 {
@@ -69,15 +71,12 @@ ps_confirm_code(PG_FUNCTION_ARGS)
 	char	   *kind = ps_get_string(fcinfo, 0);
 	char	   *name = ps_get_string(fcinfo, 1);
 	List	   *definitions;
-	PsSavedUser saved;
 	ListCell   *cell;
 	int			confirmed = 0;
 
 	PreventCommandIfReadOnly("confirm_code()");
 	SPI_connect();
-	saved = ps_switch_to_owner();
 	definitions = ps_unconfirmed(kind, name);
-	ps_restore_user(saved);
 	foreach(cell, definitions)
 	{
 		const PsDefinition *definition = lfirst(cell);
@@ -88,18 +87,16 @@ ps_confirm_code(PG_FUNCTION_ARGS)
 				ereport(ERROR,
 						(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						 errmsg("must be owner of %s \"%s\"", definition->kind, definition->name),
-						 errhint("It would run with the rights of its owner, who confirms it, or a superuser.")));
+						 errhint("It would run with the rights of its owner. That role or a superuser confirms it.")));
 			continue;
 		}
-		saved = ps_switch_to_owner();
 		ps_confirm(definition->kind, definition->key);
-		ps_restore_user(saved);
 		confirmed++;
 	}
 	if (confirmed > 0)
 	{
 		ps_rules_tell();
-		ps_stream_tell_workers();	/* those that wait for it try at once */
+		ps_stream_tell_workers();	/* so that streams that wait for the code try again at once */
 	}
 	SPI_finish();
 	PG_RETURN_INT32(confirmed);

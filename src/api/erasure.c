@@ -1,7 +1,9 @@
 /*
  * erasure.c
- *	  forget_customer(), unblock_customer(), and export_customer(), which reads with
- *	  the caller's rights; and how they tell whose a message is.
+ *	  forget_customer(), unblock_customer(), export_customer(), and the functions that find
+ *	  a customer's id in the bytes of a message.
+ *
+ *	  export_customer() reads with the caller's rights, so that row security holds.
  */
 #include "postgres.h"
 
@@ -27,7 +29,7 @@
 
 #define ERASED "[erased]"
 
-/* The customer id of a call, locked until the transaction ends. */
+/* The customer_id of a call. Locks the customer until the transaction ends, so that no event is applied meanwhile. */
 static char *
 lock_customer(text *argument, const char *function)
 {
@@ -37,7 +39,7 @@ lock_customer(text *argument, const char *function)
 	PreventCommandIfReadOnly(function);
 	ps_distributed_check();
 	ps_check_argument(customer_id[0] != '\0', "customer_id must not be empty");
-	/* what was committed while we waited for a lock must be seen */
+	/* an event may be committed during the wait for the lock, and must be seen */
 	if (IsolationUsesXactSnapshot())
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
@@ -46,7 +48,7 @@ lock_customer(text *argument, const char *function)
 	return customer_id;
 }
 
-/* Tells sinks and listeners; what is longer than an id was never known to them. */
+/* Tells sinks and listeners that the customer is gone. They never heard of a customer whose id is too long. */
 static void
 erasure_announce(const char *customer_id)
 {
@@ -135,48 +137,49 @@ ps_export_customer(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(document);
 }
 
-/* Begins the search that a call of contains_id() or redact_id() wants. */
+/* Begins the search of a call of contains_id() or redact_id(). */
 static void
-start_search(FunctionCallInfo fcinfo, PsIdSearch *mention)
+start_search(FunctionCallInfo fcinfo, PsIdSearch *search)
 {
 	bytea	   *message = PG_GETARG_BYTEA_PP(0);
 	text	   *customer_id = PG_GETARG_TEXT_PP(1);
 
-	ps_id_search_start(mention, VARDATA_ANY(message), VARSIZE_ANY_EXHDR(message),
+	ps_id_search_start(search, VARDATA_ANY(message), VARSIZE_ANY_EXHDR(message),
 					   VARDATA_ANY(customer_id), VARSIZE_ANY_EXHDR(customer_id));
-	mention->in_strings = PG_GETARG_BOOL(2);
+	search->in_strings = PG_GETARG_BOOL(2);
 }
 
 PG_FUNCTION_INFO_V1(ps_contains_id);
 Datum
 ps_contains_id(PG_FUNCTION_ARGS)
 {
-	PsIdSearch	mention;
+	PsIdSearch	search;
 
-	start_search(fcinfo, &mention);
-	PG_RETURN_BOOL(ps_id_search_next(&mention));
+	start_search(fcinfo, &search);
+	PG_RETURN_BOOL(ps_id_search_next(&search));
 }
 
 PG_FUNCTION_INFO_V1(ps_redact_id);
 Datum
 ps_redact_id(PG_FUNCTION_ARGS)
 {
-	PsIdSearch	mention;
+	PsIdSearch	search;
 	StringInfoData result;
 	int			done = 0;
 
-	start_search(fcinfo, &mention);
+	start_search(fcinfo, &search);
 	initStringInfo(&result);
-	while (ps_id_search_next(&mention))
+	while (ps_id_search_next(&search))
 	{
-		appendBinaryStringInfo(&result, mention.text +done, mention.start - done);
+		appendBinaryStringInfo(&result, search.text +done, search.start - done);
 		appendStringInfoString(&result, ERASED);
-		done = mention.end;
+		done = search.end;
 	}
-	appendBinaryStringInfo(&result, mention.text +done, mention.len - done);
+	appendBinaryStringInfo(&result, search.text +done, search.len - done);
 	PG_RETURN_BYTEA_P(cstring_to_text_with_len(result.data, result.len));
 }
 
+/* The customer of a message, also of one that is no valid event: a dead letter belongs to somebody, too. */
 PG_FUNCTION_INFO_V1(ps_message_customer);
 Datum
 ps_message_customer(PG_FUNCTION_ARGS)

@@ -81,7 +81,7 @@ set_reject(Datum *values, bool *nulls, const PsReject *reject)
 	set_text(values, nulls, KIND, reject->kind);
 }
 
-/* Returns one row: what becomes of a message. */
+/* Returns one row: the event of a message, or why it is a dead letter. */
 static Datum
 return_decoded(FunctionCallInfo fcinfo, const PsMessage *message, const PsDecodeSettings *settings)
 {
@@ -129,7 +129,7 @@ refuse_headers(void)
 			 errhint("For example {\"ce_id\": \"1\"}, or [{\"name\": \"ce_id\", \"value\": \"1\"}, {\"name\": \"signature\", \"hex\": \"00ff\"}].")));
 }
 
-/* The string of a key in an element of an array of headers, NULL when it has none. */
+/* The string under a key in an element of the array of headers; NULL: none. */
 static char *
 header_part(JsonbContainer * element, const char *key)
 {
@@ -167,7 +167,7 @@ header_of_element(const JsonbValue *element)
 	return header;
 }
 
-/* Reads headers, an object or an array of them. */
+/* Reads headers: an object of strings, or an array as in dead_letters.headers. */
 static void
 set_headers(PsMessage *message, Jsonb *headers)
 {
@@ -199,7 +199,7 @@ set_headers(PsMessage *message, Jsonb *headers)
 	message->headers = list;
 }
 
-/* Sets bytes from an argument, or null. */
+/* Takes a bytea argument, which may be null. */
 static void
 set_bytes(FunctionCallInfo fcinfo, int argument, const char **bytes, int *len)
 {
@@ -212,7 +212,7 @@ set_bytes(FunctionCallInfo fcinfo, int argument, const char **bytes, int *len)
 	*len = VARSIZE_ANY_EXHDR(value);
 }
 
-/* The unit that an argument names. */
+/* The timestamp unit that an argument names. */
 static PsTimeUnit
 take_unit(FunctionCallInfo fcinfo, int argument)
 {
@@ -252,7 +252,7 @@ ps_decode_message(PG_FUNCTION_ARGS)
 	return return_decoded(fcinfo, &message, &settings);
 }
 
-/* Appends a member as JSON. */
+/* Adds a member to the JSON object. */
 static void
 append_member(StringInfo json, const char *name, const PsField *field)
 {
@@ -265,7 +265,7 @@ append_member(StringInfo json, const char *name, const PsField *field)
 		appendBinaryStringInfo(json, field->text, field->len);
 }
 
-/* Makes text of a timestamp that counts another unit than a profile event does. */
+/* Makes ISO 8601 text of a number that does not count the unit of a profile event. */
 static void
 spell_timestamp(PsField *field, PsTimeUnit unit)
 {
@@ -279,7 +279,7 @@ spell_timestamp(PsField *field, PsTimeUnit unit)
 	field->len = strlen(field->text);
 }
 
-/* The members that were found as a profile event. */
+/* The members that were found, as a profile event. */
 Datum
 ps_members_jsonb(PsMembers *members, PsTimeUnit unit)
 {

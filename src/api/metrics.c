@@ -1,7 +1,7 @@
 /*
  * metrics.c
- *	  create_metric() and drop_metric(): what they are given, before it becomes
- *	  rows of metrics and metric_series.
+ *	  create_metric() and drop_metric(): the checks of their arguments. The store writes
+ *	  the rows (store/metric_catalog.c).
  */
 #include "postgres.h"
 
@@ -13,7 +13,7 @@
 
 #define MAX_WINDOW_DAYS 400
 
-/* Whether a name can be a column, and a key, that nobody needs to quote in JSON paths. */
+/* Whether a name can be a column, and a key that JSON paths need not quote. */
 static bool
 is_name(const char *name)
 {
@@ -33,7 +33,7 @@ check_name(const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_COLUMN),
 				 errmsg("profiles have a column \"%s\" already", name),
-				 errhint("A metric can be a column beside those of the view profiles: give it another name.")));
+				 errhint("create_profile_view() makes a metric a column beside those of the view profiles. Choose another name.")));
 }
 
 static int64
@@ -52,7 +52,7 @@ read_window(Interval *window)
 	return us;
 }
 
-/* The first three arguments are what a metric cannot be without, and the fifth. */
+/* Reads the definition. name, event_type, window and aggregate are required. */
 static PsMetricDefinition
 get_definition(FunctionCallInfo fcinfo)
 {

@@ -1,17 +1,18 @@
 /*
  * process_waits.c
- *	  What the processes of this database report of themselves, and what they wait
- *	  for at this moment: seen from outside, so that a process that hangs need do
- *	  nothing for it.
+ *	  Functions of the monitoring views that tell about our processes: their leases, what
+ *	  they wait for now, and their reports in shared memory. The views stay true also while
+ *	  a process hangs, because the process itself need do nothing.
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "ingest/report.h"
 #include "miscadmin.h"
+#include "process/bgworker.h"
 #include "process/lease.h"
-#include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "store/lock_wait.h"
@@ -19,34 +20,36 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
-#define LOCK_MS 500				/* a wait for a lock that takes longer is shown */
-#define TURN_MS 2000			/* likewise, of others, a turn of a worker's loop */
+#define LOCK_MS 500				/* longer waits for a lock are shown */
+#define TURN_MS 2000			/* other waits are shown when a turn of the worker's loop takes longer */
 #define WAIT_CLASS 0xFF000000U
 
-/* Whether a lock of a process is of a space of ours, in this database. */
-static bool
-is_ours(const LockInstanceData *lock, uint16 space)
+/* The next process of this database that has a lock of a space; see ps_lease_next(). */
+static const LockInstanceData *
+next_holder(const LockData *locks, int *place, uint16 space)
 {
-	return lock->locktag.locktag_type == LOCKTAG_ADVISORY && lock->locktag.locktag_field4 == space &&
-		lock->locktag.locktag_field1 == MyDatabaseId && lock->pid != 0 &&
-		(lock->holdMask & LOCKBIT_ON(ExclusiveLock)) != 0;
-}
+	const LockInstanceData *lock;
 
-/* Opens the report of a process, NULL when it has none; of which stream. */
-static dsm_segment *
-open_report(const LockData *locks, int pid, int *stream_id)
-{
-	for (int i = 0; i < locks->nelements; i++)
-	{
-		if (locks->locks[i].pid != pid || !is_ours(&locks->locks[i], PS_SPACE_REPORT))
-			continue;
-		*stream_id = (int) locks->locks[i].locktag.locktag_field2;
-		return dsm_attach(locks->locks[i].locktag.locktag_field3);
-	}
+	while ((lock = ps_lease_next(locks, place, space)) != NULL)
+		if (lock->locktag.locktag_field1 == MyDatabaseId)
+			return lock;
 	return NULL;
 }
 
-/* The lock that a process waits for long enough, in words, or NULL. */
+/* Opens the report of a process; NULL: it has none. */
+static dsm_segment *
+open_report(const LockData *locks, int pid)
+{
+	const LockInstanceData *lock;
+	int			place = 0;
+
+	while ((lock = next_holder(locks, &place, PS_SPACE_REPORT)) != NULL)
+		if (lock->pid == pid)
+			return dsm_attach(lock->locktag.locktag_field3);
+	return NULL;
+}
+
+/* Describes the lock for which a process has waited for some time; NULL: none. */
 static char *
 describe_lock_wait(const LockData *locks, int pid)
 {
@@ -66,7 +69,7 @@ describe_lock_wait(const LockData *locks, int pid)
 	return NULL;
 }
 
-/* What else a worker waits for in a turn that takes long, in words, or NULL. */
+/* Describes another wait of a worker whose turn takes long; NULL: none. */
 static char *
 describe_other_wait(uint32 event, TimestampTz turn_began)
 {
@@ -86,20 +89,19 @@ describe_other_wait(uint32 event, TimestampTz turn_began)
 					timestamptz_to_str(turn_began));
 }
 
-/* What a process waits for, or NULL. */
+/* Describes what a process waits for; NULL: nothing. */
 static char *
 describe_wait(const LockData *locks, int pid)
 {
 	PGPROC	   *proc = BackendPidGetProc(pid);
 	uint32		event = proc ? *(volatile uint32 *) &proc->wait_event_info : 0;
 	dsm_segment *segment;
-	int			stream_id;
 	char	   *text = NULL;
 
 	if ((event & WAIT_CLASS) == PG_WAIT_LOCK && (text = describe_lock_wait(locks, pid)) !=NULL)
 		return text;
 
-	segment = open_report(locks, pid, &stream_id);
+	segment = open_report(locks, pid);
 	if (segment != NULL)
 	{
 		PsReport   *report = dsm_segment_address(segment);
@@ -114,34 +116,30 @@ describe_wait(const LockData *locks, int pid)
 	return text;
 }
 
-/* Whether the process of a lease was seen already. */
-static bool
-seen_before(const LockData *locks, int n)
-{
-	for (int i = 0; i < n; i++)
-		if (locks->locks[i].pid == locks->locks[n].pid && is_ours(&locks->locks[i], PS_SPACE_LEASE))
-			return true;
-	return false;
-}
-
 PG_FUNCTION_INFO_V1(ps_process_waits);
 Datum
 ps_process_waits(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	LockData   *locks = GetLockStatusData();
+	const LockInstanceData *lock;
+	List	   *seen = NIL;		/* a process has a lease for each partition */
+	int			place = 0;
 
 	InitMaterializedSRF(fcinfo, 0);
-	for (int i = 0; i < locks->nelements; i++)
+	while ((lock = next_holder(locks, &place, PS_SPACE_LEASE)) != NULL)
 	{
-		Datum		values[2];
+		Datum		values[2] = {Int32GetDatum(lock->pid)};
 		bool		nulls[2] = {false};
 		char	   *text;
 
-		if (!is_ours(&locks->locks[i], PS_SPACE_LEASE) || seen_before(locks, i) ||
-			(text = describe_wait(locks, locks->locks[i].pid)) == NULL)
+		if (list_member_int(seen, lock->pid))
 			continue;
-		values[0] = Int32GetDatum(locks->locks[i].pid);
+		seen = lappend_int(seen, lock->pid);
+		text = describe_wait(locks, lock->pid);
+
+		if (text == NULL)
+			continue;
 		values[1] = CStringGetTextDatum(text);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
@@ -154,27 +152,55 @@ ps_reported_ends(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	LockData   *locks = GetLockStatusData();
+	const LockInstanceData *lock;
+	int			place = 0;
 
 	InitMaterializedSRF(fcinfo, 0);
-	for (int i = 0; i < locks->nelements; i++)
+	while ((lock = next_holder(locks, &place, PS_SPACE_REPORT)) != NULL)
 	{
-		dsm_segment *segment;
-		PsReport   *report;
-		int			stream_id;
+		dsm_segment *segment = dsm_attach(lock->locktag.locktag_field3);
+		PsReport   *report = segment ? dsm_segment_address(segment) : NULL;
 
-		if (!is_ours(&locks->locks[i], PS_SPACE_REPORT) ||
-			(segment = open_report(locks, locks->locks[i].pid, &stream_id)) == NULL)
-			continue;
-		report = dsm_segment_address(segment);
-		for (int p = 0; p < Min(report->npartitions, report->capacity); p++)
+		for (int p = 0; report != NULL && p < Min(report->npartitions, report->capacity); p++)
 		{
-			Datum		values[3] = {Int32GetDatum(stream_id), Int32GetDatum(report->ends[p].partition), Int64GetDatum(report->ends[p].end_offset)};
+			Datum		values[3] = {Int32GetDatum(lock->locktag.locktag_field2), Int32GetDatum(report->ends[p].partition), Int64GetDatum(report->ends[p].end_offset)};
 			bool		nulls[3] = {false};
 
 			if (report->ends[p].end_offset >= 0)
 				tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 		}
-		dsm_detach(segment);
+		if (segment != NULL)
+			dsm_detach(segment);
 	}
 	return (Datum) 0;
+}
+
+PG_FUNCTION_INFO_V1(ps_lease_holder);
+Datum
+ps_lease_holder(PG_FUNCTION_ARGS)
+{
+	uint32		key = PG_GETARG_OID(0);
+	uint32		number = PS_LEASE_WORKER(key);	/* back from the key */
+	Datum		values[3] = {0};
+	bool		nulls[3] = {true, true, true};
+	TupleDesc	columns;
+
+	if (get_call_result_type(fcinfo, NULL, &columns) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (number < PS_MAX_WORKERS)
+	{
+		values[0] = Int32GetDatum(number);
+		nulls[0] = false;
+	}
+	else if (number < PS_RELAY_NUMBER(PS_SINK_KINDS))
+	{
+		values[2] = CStringGetTextDatum(ps_sinks[number - PS_RELAY_NUMBER(0)].name);
+		nulls[2] = false;
+	}
+	else if (key <= PG_INT32_MAX)
+	{
+		values[1] = Int64GetDatum(key);
+		nulls[1] = false;
+	}
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(columns, values, nulls)));
 }

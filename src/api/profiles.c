@@ -1,6 +1,7 @@
 /*
  * profiles.c
- *	  Reading windows of a profile row: values as of a moment, and the samples.
+ *	  Functions of the views of profiles: the values of metrics at a moment, and the
+ *	  samples behind them.
  */
 #include "postgres.h"
 
@@ -17,12 +18,12 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
-/* Finds the metric, or says where to look; good until rules are asked for again. */
+/* Finds a metric. The result is valid until the next call of ps_rules_get(). */
 static const PsMetric *
 find_metric(text *name)
 {
 	char	   *cname = text_to_cstring(name);
-	const PsMetric *metric = ps_metric_find(NULL, cname);	/* without the rules, if that will do */
+	const PsMetric *metric = ps_metric_find(NULL, cname);	/* a built-in metric needs no rules */
 
 	if (metric == NULL)
 		metric = ps_metric_find(&ps_rules_get()->metrics, cname);
@@ -35,7 +36,7 @@ find_metric(text *name)
 	return metric;
 }
 
-/* Unpacks a window state argument. */
+/* Unpacks the column window_state. */
 static void
 load_window(PsWindow *window, bytea *state)
 {
@@ -54,7 +55,7 @@ check_moment(TimestampTz as_of)
 				 errmsg("as_of must be finite")));
 }
 
-/* A metric's value as of a moment, of a profile or of its shadow; NULL when there is none. */
+/* The value of a metric at a moment; NULL: none. shadow: of a profile in the rebuild schema. */
 static Numeric
 value_as_of(const PsWindow *window, const PsMetric *metric, text *customer_id, TimestampTz as_of, bool shadow)
 {
@@ -69,12 +70,12 @@ value_as_of(const PsWindow *window, const PsMetric *metric, text *customer_id, T
 		SPI_connect();
 		MemoryContextSwitchTo(caller);
 		ps_chunks_value(shadow, text_to_cstring(customer_id), ps_series_name(series->id), &value);
-		/* it may be one of a row */
+		/* the value may point into a row of SPI */
 		if (value.value != NULL)
 			value.value = DatumGetNumericCopy(NumericGetDatum(value.value));
 		SPI_finish();
 	}
-	/* they came after those that are sealed */
+	/* the open samples are younger than the sealed ones, so they come last */
 	if (series != NULL)
 		ps_window_value_add_samples(&value, series->bytes, series->len);
 	return ps_window_value_result(&value);
@@ -110,7 +111,7 @@ ps_shadow_window_value(PG_FUNCTION_ARGS)
 	return window_value(fcinfo, true);
 }
 
-/* The values of all metrics of users, as an object. */
+/* The values of all metrics that users have created, as an object. */
 static Datum
 metric_values(FunctionCallInfo fcinfo, bool shadow)
 {
@@ -194,7 +195,7 @@ ps_window_samples(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* All samples of a state, also of series that no metric reads any more, as rows (series, at, value). */
+/* All samples of a window_state as rows (series, at, value), also those that no metric uses any more. */
 PG_FUNCTION_INFO_V1(ps_window_state_samples);
 Datum
 ps_window_state_samples(PG_FUNCTION_ARGS)
@@ -236,7 +237,7 @@ ps_metric_aggregate(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(ps_aggregate_name(find_metric(PG_GETARG_TEXT_PP(0))->aggregate)));
 }
 
-/* Whether prune_metrics() has something to do: a series all of whose open samples are older than its window, or that no metric reads. */
+/* Whether prune_metrics() has work: a series that no metric uses, or whose open samples all are older than its window. */
 PG_FUNCTION_INFO_V1(ps_window_expired);
 Datum
 ps_window_expired(PG_FUNCTION_ARGS)
@@ -256,6 +257,7 @@ ps_json_timestamp(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(ps_format_timestamp(PG_GETARG_TIMESTAMPTZ(0))));
 }
 
+/* Reads the time of an attribute, as attributes store it; null when it is none. */
 PG_FUNCTION_INFO_V1(ps_attribute_time);
 Datum
 ps_attribute_time(PG_FUNCTION_ARGS)

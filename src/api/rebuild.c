@@ -1,9 +1,10 @@
 /*
  * rebuild.c
- *	  rebuild(), and what leads from it to other profiles: rebuild_diff(),
- *	  swap_rebuild(); or not: pause_rebuild(), cancel_rebuild().
+ *	  The functions that control a rebuild: rebuild(), pause_rebuild(), resume_rebuild(),
+ *	  rebuild_diff(), swap_rebuild() and cancel_rebuild().
  *
- *	  Everything is written as the owner of the extension's tables.
+ *	  A rebuild reads the topic from the start into a second copy of the tables, in the
+ *	  rebuild schema. The swap replaces the profiles by that copy in one transaction.
  */
 #include "postgres.h"
 
@@ -30,9 +31,9 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
-#define MAX_LOCKED_MS 60000		/* how long appliers may be kept waiting for the rebuild to catch up */
+#define MAX_LOCKED_MS 60000		/* events wait at most so long while the rebuild catches up */
 
-/* Raises when a rebuild is under way, of whatever stream. */
+/* Raises when the database has a rebuild already: it has room for one. */
 static void
 check_none(void)
 {
@@ -45,7 +46,7 @@ check_none(void)
 				 errhint("See profile_stream.stat_rebuilds; swap_rebuild() or cancel_rebuild() ends it.")));
 }
 
-/* Raises when profiles hold what other streams have brought: the rebuilt ones would not. */
+/* Raises when other streams feed the profiles, too: the rebuilt ones would lack their events. */
 static void
 check_alone(const PsStream *stream)
 {
@@ -55,7 +56,7 @@ check_alone(const PsStream *stream)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("profiles are fed by stream \"%s\" too", other),
-				 errhint("A rebuild replaces all profiles by what one stream has brought. Drop the other streams, or give each a database of its own.")));
+				 errhint("A rebuild replaces all profiles by those of one stream. Drop the other streams, or give each a database of its own.")));
 }
 
 /* Finds the stream and its rebuild, or raises. */
@@ -63,10 +64,8 @@ static PsStream *
 find_rebuild(text *name)
 {
 	PsStream   *stream = ps_find_stream(name, true);
-	PsSavedUser saved = ps_switch_to_owner();
 	PsRebuild  *rebuild = ps_rebuild_find();
 
-	ps_restore_user(saved);
 	if (rebuild == NULL || rebuild->stream_id != stream->stream_id)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -75,7 +74,7 @@ find_rebuild(text *name)
 	return stream;
 }
 
-/* Lets the worker start when this transaction commits. */
+/* Lets the rebuild's worker start when this transaction commits. */
 static void
 start_at_commit(const PsStream *stream)
 {
@@ -92,19 +91,16 @@ static Datum
 start_rebuild(PG_FUNCTION_ARGS)
 {
 	PsStream   *stream;
-	PsSavedUser saved;
 
 	PreventCommandIfReadOnly("rebuild()");
 	SPI_connect();
 	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
-	saved = ps_switch_to_owner();
 	check_none();
 	check_alone(stream);
 	ps_lock_copy(true, AccessExclusiveLock);
-	check_none();				/* whoever held it may have begun one */
+	check_none();				/* another session may have begun one during the wait */
 	ps_rebuild_add(stream->stream_id, PG_GETARG_BOOL(1));
 	start_at_commit(stream);
-	ps_restore_user(saved);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -116,21 +112,18 @@ ps_rebuild_start(PG_FUNCTION_ARGS)
 	return ps_call_bounded(fcinfo, start_rebuild, "rebuild()", PS_SESSION_WAIT_MS);
 }
 
-/* Pauses or resumes. */
+/* Pauses or resumes a rebuild. */
 static void
 enable_rebuild(text *name, bool enabled)
 {
 	PsStream   *stream;
-	PsSavedUser saved;
 
 	SPI_connect();
 	stream = find_rebuild(name);
 	ps_lease_hold_back(PS_LEASE_OF_REBUILD(stream->stream_id));
-	saved = ps_switch_to_owner();
 	ps_rebuild_enable(stream->stream_id, enabled);
 	if (enabled)
 		start_at_commit(stream);
-	ps_restore_user(saved);
 	SPI_finish();
 }
 
@@ -166,14 +159,11 @@ static Datum
 cancel_rebuild(PG_FUNCTION_ARGS)
 {
 	PsStream   *stream;
-	PsSavedUser saved;
 
 	SPI_connect();
 	stream = find_rebuild(PG_GETARG_TEXT_PP(0));
 	ps_lease_hold_back(PS_LEASE_OF_REBUILD(stream->stream_id));
-	saved = ps_switch_to_owner();
 	ps_rebuild_end();
-	ps_restore_user(saved);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -203,7 +193,7 @@ ps_rebuild_diff(PG_FUNCTION_ARGS)
 	if (apart > 0)
 		ereport(NOTICE,
 				(errmsg("the stream and its rebuild are " INT64_FORMAT " messages apart", apart),
-				 errdetail("A customer of one of them differs, in its version too.")));
+				 errdetail("Profiles may differ by events of these messages alone.")));
 	n = ps_rebuild_select_diff(max_rows);
 	for (uint64 i = 0; i < n; i++)
 		tuplestore_puttuple(rsinfo->setResult, SPI_tuptable->vals[i]);
@@ -226,7 +216,7 @@ check_ready(const PsStream *stream)
 				 errhint("Wait until profile_stream.stat_rebuilds says ready.")));
 }
 
-/* Waits until the shadow has all that the profiles have. */
+/* Waits until the rebuild has read every message that the stream has applied. */
 static void
 wait_for_shadow(const PsStream *stream, PsMoment deadline)
 {
@@ -240,16 +230,16 @@ wait_for_shadow(const PsStream *stream, PsMoment deadline)
 		if (ps_clock_now() >= deadline)
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
-					 errmsg("the rebuild of stream \"%s\" did not get there in time", stream->name),
+					 errmsg("the rebuild of stream \"%s\" did not catch up in time", stream->name),
 					 errdetail("It is " INT64_FORMAT " messages behind the stream; its state is %s.",
 							   behind, ps_rebuild_describe(&ready)),
-					 errhint("See profile_stream.stat_rebuilds; pass a longer timeout when it only lags. pause_rebuild() and resume_rebuild() apply what it holds for reorder_wait.")));
+					 errhint("See profile_stream.stat_rebuilds. Pass a longer timeout when the rebuild only lags. pause_rebuild() and resume_rebuild() apply events that it holds for reorder_wait.")));
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
 }
 
-/* Keeps appliers out of both copies once they are at one point. */
+/* Locks both copies of the tables at the same point of the topic, so that nothing is lost in the swap. */
 static void
 lock_copies(const PsStream *stream, PsMoment deadline)
 {
@@ -270,7 +260,6 @@ swap_rebuild(PG_FUNCTION_ARGS)
 {
 	PsMoment	deadline = ps_clock_now() + ps_interval_us(PG_GETARG_INTERVAL_P(1));
 	PsStream   *stream;
-	PsSavedUser saved;
 	int64		changed;
 
 	PreventCommandIfReadOnly("swap_rebuild()");
@@ -280,16 +269,14 @@ swap_rebuild(PG_FUNCTION_ARGS)
 				 errmsg("swap_rebuild() must run in a READ COMMITTED transaction")));
 	SPI_connect();
 	stream = find_rebuild(PG_GETARG_TEXT_PP(0));
-	saved = ps_switch_to_owner();
 	check_ready(stream);
 	check_alone(stream);
-	wait_for_shadow(stream, deadline);	/* without locks, so that the time with them is short */
+	wait_for_shadow(stream, deadline);	/* first without locks: events are still applied meanwhile */
 	lock_copies(stream, deadline);
 	check_ready(stream);
 	check_alone(stream);
 	changed = ps_rebuild_bring(stream->stream_id);
 	ps_rebuild_end();
-	ps_restore_user(saved);
 	if (strcmp(stream->notify, "off") != 0)
 		ps_notify_rebuilt(stream->channel, stream->name, changed);
 	SPI_finish();

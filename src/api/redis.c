@@ -1,39 +1,40 @@
 /*
  * redis.c
- *	  What a session does with Redis: try a connection.
+ *	  test_redis() tries a Redis as a relay would use it.
  */
 #include "postgres.h"
 
-#include "api/testing.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "sink/redis_client.h"
-#include "sink/redis_options.h"
+#include "sink/sink.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
 
-void
-ps_redis_finish(PsRedis *redis)
+/* Waits until the sink is connected, and has delivered what was sent; raises why it cannot. */
+static void
+finish_sink(PsSink *sink)
 {
+	const PsSinkMethods *methods = sink->methods;
+	PsSinkState state;
 	const char *error;
-	const char *hint;
+	const char *hint = NULL;
 
-	while (ps_redis_work(redis, 0) == PS_REDIS_BUSY)
+	while ((state = methods->work(sink, 0)) == PS_SINK_BUSY)
 	{
-		int			ready = WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH | ps_redis_events(redis),
-											  ps_redis_socket(redis), ps_redis_timeout_ms(redis), PG_WAIT_EXTENSION);
+		int			ready = WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH | methods->events(sink),
+											  methods->socket(sink), methods->timeout_ms(sink), PG_WAIT_EXTENSION);
 
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-		(void) ps_redis_work(redis, ready);
+		(void) methods->work(sink, ready);
 	}
-	if (ps_redis_work(redis, 0) == PS_REDIS_IDLE)
+	if (state == PS_SINK_IDLE)
 		return;
-	error = ps_redis_error(redis, &hint);
+	error = methods->error(sink, &hint);
 	ereport(ERROR,
 			(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
-			 errmsg("%s", error),
+			 errmsg("%s", error ? error : "Redis closed the connection"),
 			 hint != NULL ? errhint("%s", hint) : 0));
 }
 
@@ -41,11 +42,16 @@ PG_FUNCTION_INFO_V1(ps_test_redis);
 Datum
 ps_test_redis(PG_FUNCTION_ARGS)
 {
-	PsRedis    *redis;
+	PsStream   *stream = palloc0(sizeof(PsStream));
+	PsSink	   *sink = ps_sink_create(PS_SINK_REDIS, 0);
 
-	ps_redis_check_built();
-	redis = ps_redis_open(ps_redis_target(text_to_cstring(PG_GETARG_TEXT_PP(0)), GetUserId()), "", 1, "test");
-	ps_redis_finish(redis);
-	ps_redis_close(redis);
+	/* a stream that has nothing but this sink; no stream has the number 0 */
+	stream->sinks[PS_SINK_REDIS] = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	stream->redis_prefix = "";
+	stream->redis_ttl_s = 1;
+	(void) sink->methods->configure(sink, stream, GetUserId());
+	sink->methods->connect(sink);
+	finish_sink(sink);
+	sink->methods->disconnect(sink);
 	PG_RETURN_VOID();
 }

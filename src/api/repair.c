@@ -1,7 +1,7 @@
 /*
  * repair.c
- *	  lock_dead_letters() and settle_dead_letters(), which retry_dead_letters() is
- *	  made of, and discard_dead_letters().
+ *	  The parts of retry_dead_letters(), which lock_dead_letters() and
+ *	  settle_dead_letters() begin and end; and discard_dead_letters().
  */
 #include "postgres.h"
 
@@ -11,6 +11,7 @@
 #include "store/dead_letter_repair.h"
 #include "utils/datum.h"
 
+/* The first arguments choose the letters. A filter that is null chooses all. */
 static void
 get_filters(FunctionCallInfo fcinfo, Datum *filters, bool *nulls)
 {
@@ -21,6 +22,7 @@ get_filters(FunctionCallInfo fcinfo, Datum *filters, bool *nulls)
 	}
 }
 
+/* Locks the letters that are chosen, and returns their ids, so that two calls do not retry the same letter. */
 PG_FUNCTION_INFO_V1(ps_lock_dead_letters);
 Datum
 ps_lock_dead_letters(PG_FUNCTION_ARGS)
@@ -41,6 +43,7 @@ ps_lock_dead_letters(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(ids);
 }
 
+/* Removes letters that were applied, and notes the new errors of the others. */
 PG_FUNCTION_INFO_V1(ps_settle_dead_letters);
 Datum
 ps_settle_dead_letters(PG_FUNCTION_ARGS)

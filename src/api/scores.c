@@ -1,10 +1,9 @@
 /*
  * scores.c
- *	  refresh_scores(), set_score_function(), and segments by rule:
- *	  create_segment(), drop_segment(), refresh_segments().
+ *	  The functions of scores and of segments by rule.
  *
- *	  score_function and segments say with whose rights code is run. So they are
- *	  written with the rights of their owner, for the caller, and by nobody else.
+ *	  The tables score_function and segments tell with whose rights code runs. So only
+ *	  these functions write them, and they note the caller as the owner.
  */
 #include "postgres.h"
 
@@ -25,7 +24,7 @@
 #define MAX_BATCH 100000
 #define MAX_PREDICATE_BYTES 10000
 
-/* Begins a procedure that commits. */
+/* Begins a procedure that commits its batches. */
 static void
 begin_procedure(FunctionCallInfo fcinfo, const char *what)
 {
@@ -46,8 +45,8 @@ scores_start(PsRefresh *refresh)
 	if (!ps_refresh_start(refresh))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("a refresh of scores or segments runs already in this database"),
-				 errhint("See profile_stream.stat_score_refresh; pg_cancel_backend() ends it, and the next one goes on.")));
+				 errmsg("a refresh of scores or segments already runs in this database"),
+				 errhint("See profile_stream.stat_score_refresh. pg_cancel_backend() ends it, and the next refresh goes on.")));
 }
 
 static int
@@ -92,7 +91,7 @@ ps_refresh_segments(PG_FUNCTION_ARGS)
 
 	begin_procedure(fcinfo, "refresh_segments()");
 	if (name != NULL)
-		name = pstrdup(name);	/* in the memory of the procedure, which lives longer than its transactions */
+		name = pstrdup(name);	/* into the memory of SPI, which lives longer than the transactions of the procedure */
 	scores_start(&refresh);
 	ps_segments_refresh(&refresh, name);
 	ps_refresh_finish();
@@ -105,7 +104,6 @@ Datum
 ps_set_score_function(PG_FUNCTION_ARGS)
 {
 	const char *function = NULL;
-	PsSavedUser saved;
 	PsScoreFunction present;
 
 	if (!PG_ARGISNULL(0))
@@ -114,14 +112,12 @@ ps_set_score_function(PG_FUNCTION_ARGS)
 		function = format_procedure_qualified(PG_GETARG_OID(0));
 	}
 	SPI_connect();
-	saved = ps_switch_to_owner();
-	if (ps_score_function_find(&present) && !superuser_arg(saved.user) && !has_privs_of_role(saved.user, present.owner))
+	if (ps_score_function_find(&present) && !superuser_arg(GetUserId()) && !has_privs_of_role(GetUserId(), present.owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of the score function that is set"),
 				 errhint("profile_stream.stat_code shows who set it; that role or a superuser replaces it.")));
-	ps_score_function_set(function, saved.user);
-	ps_restore_user(saved);
+	ps_score_function_set(function, GetUserId());
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -132,7 +128,6 @@ ps_create_segment(PG_FUNCTION_ARGS)
 {
 	PsSegment	segment = {text_to_cstring(PG_GETARG_TEXT_PP(0)), text_to_cstring(PG_GETARG_TEXT_PP(1)), GetUserId()};
 	const char *wrong;
-	PsSavedUser saved;
 	bool		created;
 
 	ps_check_argument(segment.name[0] != '\0' && strlen(segment.name) <= PS_MAX_SEGMENT_BYTES,
@@ -148,9 +143,7 @@ ps_create_segment(PG_FUNCTION_ARGS)
 	SPI_connect();
 	/* of nobody: whether it can be evaluated, with the caller's rights */
 	(void) ps_segment_matches(segment.predicate, "", "");
-	saved = ps_switch_to_owner();
 	created = ps_segment_create(&segment);
-	ps_restore_user(saved);
 	if (!created)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
@@ -164,10 +157,8 @@ ps_create_segment(PG_FUNCTION_ARGS)
 static void
 check_segment(const char *name)
 {
-	PsSavedUser saved = ps_switch_to_owner();
 	List	   *found = ps_segments_find(name);
 
-	ps_restore_user(saved);
 	if (found == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -184,13 +175,10 @@ Datum
 ps_drop_segment(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	PsSavedUser saved;
 
 	SPI_connect();
 	check_segment(name);
-	saved = ps_switch_to_owner();
 	ps_segment_drop(name);
-	ps_restore_user(saved);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -201,14 +189,11 @@ ps_alter_segment(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	Oid			owner = get_role_oid(NameStr(*PG_GETARG_NAME(1)), false);
-	PsSavedUser saved;
 
 	SPI_connect();
 	check_segment(name);
 	ps_check_set_role(owner);
-	saved = ps_switch_to_owner();
 	ps_segment_give(name, owner);
-	ps_restore_user(saved);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

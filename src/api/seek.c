@@ -1,7 +1,9 @@
 /*
  * seek.c
- *	  seek_stream(): moves a paused stream to other offsets. What it reads again
- *	  must still be known by its event ids, and no move goes unrecorded.
+ *	  seek_stream() moves a paused stream to other offsets.
+ *
+ *	  Messages that are read again are duplicates only while event_ids still has them. So
+ *	  a target before dedupe_retention is refused. stream_gaps records each move.
  */
 #include "postgres.h"
 
@@ -22,7 +24,7 @@
 
 #define PROBE_MS 10000
 
-/* Asks the stream's brokers; raises what they say. */
+/* Asks the brokers for the partitions and their offsets at a time; raises when they do not answer. */
 static PsProbeAnswer *
 seek_probe(const PsStream *stream, TimestampTz at)
 {
@@ -34,7 +36,7 @@ seek_probe(const PsStream *stream, TimestampTz at)
 	return answer;
 }
 
-/* Reads {"partition": offset, ...} into targets, -1 where a partition is not named. */
+/* Reads {"partition": offset, ...} into targets. Partitions that are not named keep theirs. */
 static void
 read_offsets(const char *to, int64 *targets, int n)
 {
@@ -70,7 +72,7 @@ read_offsets(const char *to, int64 *targets, int n)
 	}
 }
 
-/* Fills the target of each partition, -1 where it stays; returns what the broker said of them. */
+/* Finds the target of each partition, -1: it stays. Returns the answer of the brokers. */
 static PsProbeAnswer *
 find_targets(const PsStream *stream, const char *to, int64 **targets)
 {
@@ -107,7 +109,7 @@ find_targets(const PsStream *stream, const char *to, int64 **targets)
 	return answer;
 }
 
-/* Raises when messages that were applied would be read again though their event ids may be forgotten. */
+/* Raises when the stream would read messages again whose event ids may have been removed. */
 static void
 check_retention(const PsStream *stream, List *rows, const int64 *targets)
 {
@@ -130,12 +132,12 @@ check_retention(const PsStream *stream, List *rows, const int64 *targets)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("messages of partition %d from offset " INT64_FORMAT " on may be older than dedupe_retention",
 							row->partition, again),
-					 errdetail("Their event ids may be forgotten, so that they would be applied twice."),
+					 errdetail("Their event ids may have been removed, so that they would be applied twice."),
 					 errhint("Seek to a later offset or time, or replay the topic with rebuild().")));
 	}
 }
 
-/* Leaves out rows of partitions that the topic does not have. */
+/* Leaves out partitions that the topic does not have. */
 static List *
 rows_within(List *rows, int n)
 {
@@ -148,7 +150,7 @@ rows_within(List *rows, int n)
 	return within;
 }
 
-/* Whether a partition does not have a message any more that was its last one once: the topic is another one now. */
+/* Whether a partition no longer has the last message that the stream read: the topic was created anew. */
 static bool
 is_shorter(List *rows, int partition, int64 high)
 {
@@ -172,7 +174,6 @@ seek_stream(PG_FUNCTION_ARGS)
 	PsProbeAnswer *answer;
 	int64	   *targets;
 	List	   *rows;
-	PsSavedUser saved;
 
 	PreventCommandIfReadOnly("seek_stream()");
 	SPI_connect();
@@ -184,17 +185,13 @@ seek_stream(PG_FUNCTION_ARGS)
 				 errmsg("stream \"%s\" is running", stream->name),
 				 errhint("Call pause_stream(), commit, and then seek_stream().")));
 	answer = find_targets(stream, text_to_cstring(PG_GETARG_TEXT_PP(1)), &targets);
-	saved = ps_switch_to_owner();
-	PushActiveSnapshot(GetLatestSnapshot());	/* what the workers committed last */
+	PushActiveSnapshot(GetLatestSnapshot());	/* to see the last commits of the workers */
 	rows = rows_within(ps_stream_offsets(stream->stream_id), answer->npartitions);
-	ps_restore_user(saved);
 	check_retention(stream, rows, targets);
-	saved = ps_switch_to_owner();
 	for (int p = 0; p < answer->npartitions; p++)
 		if (targets[p] >= 0)
 			ps_stream_seek(stream->stream_id, p, targets[p], is_shorter(rows, p, answer->partitions[p].high));
 	PopActiveSnapshot();
-	ps_restore_user(saved);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

@@ -1,7 +1,7 @@
 /*
  * server_options.c
- *	  Validators of the foreign-data wrappers whose servers name Kafka clusters and
- *	  Redis servers.
+ *	  Validators of the foreign-data wrappers profile_stream_kafka and
+ *	  profile_stream_redis. Their servers have addresses, their user mappings logins.
  */
 #include "postgres.h"
 

@@ -1,7 +1,7 @@
 /*
  * slots.c
- *	  How many background workers of the cluster streams may take whose owners are
- *	  no superusers: profile_stream.max_workers. The slots are everybody's.
+ *	  The limit profile_stream.max_workers. The slots of background workers belong to the
+ *	  whole server, so that roles other than superusers may take only a part of them.
  */
 #include "postgres.h"
 
@@ -13,7 +13,7 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 
-/* Processes of other databases that do not belong to superusers. */
+/* Counts the workers and relays of other databases that do not belong to superusers. */
 static int
 count_elsewhere(void)
 {
@@ -44,6 +44,6 @@ ps_check_slots(const PsStream *stream, int rebuilds)
 	if (taken > limit)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("stream \"%s\" would make %d background workers of streams, of %d that there may be", stream->name, taken, limit),
-				 errhint("Give it fewer workers or sinks, or pause another stream; a superuser may raise profile_stream.max_workers.")));
+				 errmsg("stream \"%s\" would raise the background workers of streams to %d, and %d are allowed", stream->name, taken, limit),
+				 errhint("Give it fewer workers or sinks, or pause another stream. A superuser can raise profile_stream.max_workers.")));
 }

@@ -1,10 +1,11 @@
 /*
  * streams.c
- *	  Pausing, resuming, starting and dropping streams, and refilling their sinks.
+ *	  The functions that pause, resume, start and drop streams, resync their sinks, and
+ *	  check their counters.
  *
- *	  A worker is registered before its transaction commits, so that a missing
- *	  slot can still be recorded; it waits for the transaction on a lock, and
- *	  exits when the stream is not there or not enabled afterwards.
+ *	  A worker is registered before the transaction commits, so that a missing slot can
+ *	  still be recorded. The worker waits for the transaction on a lock. It exits when the
+ *	  stream then does not exist or is not enabled.
  */
 #include "postgres.h"
 
@@ -12,6 +13,7 @@
 #include "api/caller.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "ingest/launcher.h"
 #include "miscadmin.h"
 #include "process/lease.h"
@@ -19,9 +21,10 @@
 #include "store/lock_wait.h"
 #include "store/outbox.h"
 #include "store/rebuild_catalog.h"
+#include "store/reconcile.h"
 #include "utils/builtins.h"
 
-/* Raises when a restore brought a stream's offsets without the data that they stand for: it would go on after what is missing. */
+/* Raises when a restore brought the offsets of a stream, but not its data: it would never read the missing messages again. */
 static void
 check_restored(const PsStream *stream)
 {
@@ -35,17 +38,15 @@ check_restored(const PsStream *stream)
 				 errhint("Restore the data. Or go on without it by resume_stream(name, anyway => true), after seek_stream(name, 'earliest') to read the topic again.")));
 }
 
-/* Enables or disables, and starts what was enabled. */
+/* Enables or disables a stream, and starts the workers of an enabled one. */
 static void
 enable_stream(text *name, bool enabled, bool anyway)
 {
 	PsStream   *stream;
-	PsSavedUser saved;
 
 	SPI_connect();
 	stream = ps_find_stream(name, true);
-	ps_lease_hold_back(stream->stream_id);	/* what its workers change until then is here, and nothing after it */
-	saved = ps_switch_to_owner();
+	ps_lease_hold_back(stream->stream_id);	/* its workers change nothing more until the commit */
 	if (enabled)
 		ps_check_slots(stream, 0);
 	if (enabled && !anyway)
@@ -53,8 +54,7 @@ enable_stream(text *name, bool enabled, bool anyway)
 	if (stream->enabled != enabled || enabled)
 		ps_stream_enable(stream->stream_id, enabled);
 	if (enabled)
-		ps_start_at_commit(stream, !stream->enabled);	/* those that were told to stop are still there */
-	ps_restore_user(saved);
+		ps_start_at_commit(stream, !stream->enabled);	/* workers that are about to stop still have their leases */
 	SPI_finish();
 }
 
@@ -91,12 +91,10 @@ drop_stream(PG_FUNCTION_ARGS)
 {
 	PsStream   *stream;
 	PsRebuild  *rebuild;
-	PsSavedUser saved;
 
 	SPI_connect();
 	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
-	ps_lease_hold_back(stream->stream_id);	/* its workers, and its relays, which would meet us in the outbox */
-	saved = ps_switch_to_owner();
+	ps_lease_hold_back(stream->stream_id);	/* its relays would otherwise wait for our rows of the outbox */
 	rebuild = ps_rebuild_find();
 	if (rebuild != NULL && rebuild->stream_id == stream->stream_id)
 	{
@@ -105,7 +103,6 @@ drop_stream(PG_FUNCTION_ARGS)
 	}
 	ps_stream_drop(stream->stream_id);
 	ps_outbox_clear(stream->stream_id);
-	ps_restore_user(saved);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -122,24 +119,21 @@ Datum
 ps_start_streams(PG_FUNCTION_ARGS)
 {
 	int			started;
-	PsSavedUser saved;
 
 	PreventCommandIfReadOnly("start_streams()");
 	ps_extension_check();
 	SPI_connect();
-	saved = ps_switch_to_owner();
 	started = ps_launcher_start_streams();
-	ps_restore_user(saved);
 	SPI_finish();
 	PG_RETURN_INT32(started);
 }
 
-/* The kind of a sink that the stream has. */
+/* Finds a sink of the stream by its name, or raises. */
 static PsSinkKind
 find_sink(const PsStream *stream, const char *name)
 {
 	for (int kind = 0; kind < PS_SINK_KINDS; kind++)
-		if (stream->sinks[kind] != NULL && strcmp(ps_sink_names[kind], name) == 0)
+		if (stream->sinks[kind] != NULL && strcmp(ps_sinks[kind].name, name) == 0)
 			return kind;
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -153,16 +147,32 @@ ps_resync_sink(PG_FUNCTION_ARGS)
 {
 	PsStream   *stream;
 	PsSinkKind	kind;
-	PsSavedUser saved;
 	int64		rows;
 
 	PreventCommandIfReadOnly("resync_sink()");
 	SPI_connect();
 	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
 	kind = find_sink(stream, text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	saved = ps_switch_to_owner();
 	rows = ps_outbox_resync(stream->stream_id, kind);
-	ps_restore_user(saved);
 	SPI_finish();
 	PG_RETURN_INT64(rows);
+}
+
+/* Shows a stream's counters and their difference, which is 0 unless something is wrong. Reads with the caller's rights. */
+PG_FUNCTION_INFO_V1(ps_reconcile);
+Datum
+ps_reconcile(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	PsStream   *stream;
+	uint64		n;
+
+	InitMaterializedSRF(fcinfo, 0);
+	SPI_connect();
+	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), false);
+	n = ps_reconcile_select(stream->stream_id);
+	for (uint64 i = 0; i < n; i++)
+		tuplestore_puttuple(rsinfo->setResult, SPI_tuptable->vals[i]);
+	SPI_finish();
+	return (Datum) 0;
 }

@@ -9,15 +9,11 @@
 
 #include "core/event.h"
 #include "core/format.h"
-#include "sink/redis_client.h"
 
 /* The payload of an event as jsonb. */
 extern Datum ps_payload_jsonb(const PsEvent *event);
 
 /* The members that were found in a message as a profile event. */
 extern Datum ps_members_jsonb(PsMembers *members, PsTimeUnit unit);
-
-/* Lets the connection work until everything is answered, or raises why it is not. */
-extern void ps_redis_finish(PsRedis *redis);
 
 #endif							/* PS_API_TESTING_H */

@@ -1,7 +1,7 @@
 /*
  * user_handlers.c
- *	  Functions that users register for event types: handlers and upcasters, and
- *	  test_handler(), which shows what they make of a profile.
+ *	  Registers users' functions for event types, handlers and upcasters. test_handler()
+ *	  tries them on a profile and stores nothing.
  */
 #include "postgres.h"
 
@@ -24,7 +24,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/syscache.h"
 
-/* Raises unless the function takes so many jsonb and returns one; returns its owner. */
+/* Raises unless the function takes so many jsonb and returns jsonb; returns its owner. */
 static Oid
 check_function(Oid function, int nargs)
 {
@@ -66,7 +66,7 @@ user_handlers_check_owner(Oid function, int nargs)
 	return owner;
 }
 
-/* Raises unless the caller has the rights of whose function was registered. */
+/* Raises unless the caller has the rights of the role that owned the function when it was registered. */
 static void
 check_registered(const PsRegistered *registered)
 {
@@ -74,12 +74,12 @@ check_registered(const PsRegistered *registered)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of function %s", registered->function),
-				 errhint("Its owner when it was registered, or a superuser, takes it away.")));
+				 errhint("The role that owned it when it was registered, or a superuser, removes it.")));
 }
 
 /*
- * Whether a function's owner replaces what is registered by that name: it was
- * another one's, or it is not confirmed, so that it does not run.
+ * Whether the owner of a function replaces the registration of that name: it names
+ * another owner, or it is not confirmed and does not run.
  */
 static bool
 is_replaced(const PsRegistered *registered, const char *name, Oid owner)
@@ -95,18 +95,15 @@ ps_register_handler(PG_FUNCTION_ARGS)
 	Oid			owner;
 	char	   *name;
 	bool		added;
-	PsSavedUser saved;
 	PsRegistered registered;
 
 	ps_check_argument(!PG_ARGISNULL(1) && !PG_ARGISNULL(2), "function and priority must not be null");
 	owner = user_handlers_check_owner(PG_GETARG_OID(1), 2);
 	name = ps_function_name(PG_GETARG_OID(1));
 	SPI_connect();
-	saved = ps_switch_to_owner();
 	if (ps_handlers_find(event_type, name, &registered) && is_replaced(&registered, name, owner))
 		ps_handlers_remove(event_type, name);
 	added = ps_handlers_add(event_type, name, owner, PG_GETARG_INT32(2));
-	ps_restore_user(saved);
 	SPI_finish();
 	if (!added)
 		ereport(ERROR,
@@ -124,7 +121,6 @@ ps_unregister_handler(PG_FUNCTION_ARGS)
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	PsRegistered registered;
 	bool		found;
-	PsSavedUser saved;
 
 	SPI_connect();
 	found = ps_handlers_find(event_type, name, &registered);
@@ -139,9 +135,7 @@ ps_unregister_handler(PG_FUNCTION_ARGS)
 				 errmsg("%s is no handler of event type \"%s\"", name, event_type),
 				 errhint("The view definitions lists them, with their schemas.")));
 	check_registered(&registered);
-	saved = ps_switch_to_owner();
 	ps_handlers_remove(event_type, name);
-	ps_restore_user(saved);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -154,7 +148,6 @@ ps_register_upcaster(PG_FUNCTION_ARGS)
 	char	   *name;
 	Oid			owner;
 	bool		added;
-	PsSavedUser saved;
 	PsRegistered registered;
 
 	ps_check_argument(!PG_ARGISNULL(1) && PG_GETARG_INT32(1) >= 1 && PG_GETARG_INT32(1) < PS_MAX_SCHEMA_VERSION,
@@ -163,11 +156,9 @@ ps_register_upcaster(PG_FUNCTION_ARGS)
 	owner = user_handlers_check_owner(PG_GETARG_OID(2), 1);
 	name = ps_function_name(PG_GETARG_OID(2));
 	SPI_connect();
-	saved = ps_switch_to_owner();
 	if (ps_upcasters_find(event_type, PG_GETARG_INT32(1), &registered) && is_replaced(&registered, name, owner))
 		ps_upcasters_remove(event_type, PG_GETARG_INT32(1));
 	added = ps_upcasters_add(event_type, PG_GETARG_INT32(1), name, owner);
-	ps_restore_user(saved);
 	SPI_finish();
 	if (!added)
 		ereport(ERROR,
@@ -184,7 +175,6 @@ ps_unregister_upcaster(PG_FUNCTION_ARGS)
 	char	   *event_type = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	int			from_version = PG_GETARG_INT32(1);
 	PsRegistered registered;
-	PsSavedUser saved;
 
 	SPI_connect();
 	if (!ps_upcasters_find(event_type, from_version, &registered))
@@ -193,14 +183,12 @@ ps_unregister_upcaster(PG_FUNCTION_ARGS)
 				 errmsg("event type \"%s\" has no upcaster from version %d", event_type, from_version),
 				 errhint("The view definitions lists them.")));
 	check_registered(&registered);
-	saved = ps_switch_to_owner();
 	ps_upcasters_remove(event_type, from_version);
-	ps_restore_user(saved);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
 
-/* Raises why an event has no effect. */
+/* Raises the reasons why an event was rejected. */
 static void
 raise_reject(const PsReject *reject)
 {
@@ -214,7 +202,7 @@ raise_reject(const PsReject *reject)
 			 errmsg("%s", errors.data)));
 }
 
-/* The event of test_handler(), whose ids and time may be left out. */
+/* Reads the event of test_handler(). The caller may leave out ids and time. */
 static void
 read_event(const char *event_type, Jsonb *given, const char *customer_id, const PsRules *rules, PsEvent *event)
 {
@@ -232,12 +220,12 @@ read_event(const char *event_type, Jsonb *given, const char *customer_id, const 
 	message.value_len = strlen(message.value);
 	reject = ps_event_decode(&message, &settings, event);
 	if (reject == NULL && strcmp(event->event_type, event_type) != 0)
-		reject = ps_reject_make("invalid", "eventType is another one than event_type");
+		reject = ps_reject_make("invalid", "eventType differs from event_type");
 	if (reject != NULL)
 		raise_reject(reject);
 }
 
-/* What an event makes of a profile. */
+/* Applies an event to a profile, and returns the result. */
 static Jsonb *
 try_event(const char *event_type, Jsonb *given_event, Jsonb *given_profile)
 {

@@ -1,7 +1,7 @@
 /*
  * version.c
- *	  What is installed and what runs: for operators, and for the views that show
- *	  streams.
+ *	  Versions of the extension and its libraries, for operators and for the views that
+ *	  show streams.
  */
 #include "postgres.h"
 
@@ -22,7 +22,7 @@
 #define HIREDIS NULL
 #endif
 
-/* Adds a member; a value that is NULL is null. */
+/* Adds a member to the object; NULL becomes null. */
 static void
 version_add(StringInfo json, const char *name, const char *value)
 {
@@ -33,6 +33,7 @@ version_add(StringInfo json, const char *name, const char *value)
 		escape_json(json, value);
 }
 
+/* Versions of what is installed and of what runs. They differ after an upgrade until the server restarts. */
 PG_FUNCTION_INFO_V1(ps_version);
 Datum
 ps_version(PG_FUNCTION_ARGS)
@@ -52,6 +53,7 @@ ps_version(PG_FUNCTION_ARGS)
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
 }
 
+/* A known fault of a version of librdkafka. stat_streams shows it as a hint. */
 PG_FUNCTION_INFO_V1(ps_library_warning);
 Datum
 ps_library_warning(PG_FUNCTION_ARGS)
@@ -64,6 +66,7 @@ ps_library_warning(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(warning));
 }
 
+/* The name by which a copy of this server can be told from it: a copy must not run the streams too. */
 PG_FUNCTION_INFO_V1(ps_current_cluster);
 Datum
 ps_current_cluster(PG_FUNCTION_ARGS)

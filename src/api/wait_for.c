@@ -1,6 +1,7 @@
 /*
  * wait_for.c
- *	  Waiting for a stream, and asking the broker what there is to wait for.
+ *	  wait_for_offset(), wait_for_stream() and test_connection(). The two last ones ask the
+ *	  broker for the end offsets.
  */
 #include "postgres.h"
 
@@ -22,7 +23,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
 
-/* Polls stream_offsets until every partition has reached its end offset. */
+/* Polls stream_offsets until each partition has reached its end; PG_INT64_MIN: it is not waited for. */
 static void
 wait_for_ends(PsStream *stream, const int64 *ends, int n, PsMoment deadline)
 {
@@ -41,9 +42,9 @@ wait_for_ends(PsStream *stream, const int64 *ends, int n, PsMoment deadline)
 			state = ps_stream_describe(stream->name);
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
-					 errmsg("stream \"%s\" did not get there in time", stream->name),
+					 errmsg("stream \"%s\" did not reach the end in time", stream->name),
 					 errdetail("Its state is %s.", state),
-					 errhint("See profile_stream.stat_streams; pass a longer timeout when it only lags.")));
+					 errhint("See profile_stream.stat_streams. Pass a longer timeout when the stream only lags.")));
 		}
 		SPI_finish();
 		if (reached)

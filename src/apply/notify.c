@@ -1,24 +1,30 @@
 /*
  * notify.c
- *	  Notification payloads, always valid JSON and shorter than 8,000 bytes.
+ *	  The notifications of a transaction, and their payloads: always valid JSON, and
+ *	  shorter than the 8,000 bytes that NOTIFY takes. They go to the stream's channel, and
+ *	  to the channels of the customers' segments if the stream has a prefix for these.
  */
 #include "postgres.h"
 
+#include "apply/apply_state.h"
 #include "apply/notify.h"
 #include "commands/async.h"
 #include "core/iso8601.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
+#include "settings.h"
 #include "store/locks.h"
+#include "store/profile_store.h"
+#include "store/stream_catalog.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
 
 #define MAX_PAYLOAD 7900
-#define MAX_SEGMENT 256			/* bytes; escaped, twice and with an id, they fit */
+#define MAX_SEGMENT 256			/* bytes of a name: two names fit into a payload with an id, also when all are escaped */
 
-/* Event types that would not fit are left out. */
+/* Leaves out the event types that do not fit. */
 char *
 ps_notify_payload(const char *customer_id, int64 version, TimestampTz updated_at, const char **event_types, int ntypes)
 {
@@ -53,7 +59,7 @@ ps_notify(const char *channel, const char *payload)
 	Async_Notify(channel, payload);
 }
 
-/* A hash stands for a segment that would make the name too long: cut names might be the same. */
+/* A hash replaces a segment whose name is too long for a channel: two cut names could be the same. */
 char *
 ps_segment_channel(const char *prefix, const char *segment)
 {
@@ -77,7 +83,7 @@ ps_notify_rebuilt(const char *channel, const char *stream, int64 profiles)
 	pfree(payload.data);
 }
 
-/* An id is short enough, whatever has to be escaped. */
+/* The payload always fits, because an id is short. */
 void
 ps_notify_forgotten(const char *channel, const char *customer_id)
 {
@@ -91,7 +97,7 @@ ps_notify_forgotten(const char *channel, const char *customer_id)
 	pfree(payload.data);
 }
 
-/* Adds a member whose value is text or null; of more than a segment's name has, the begin. */
+/* Adds a member whose value is a segment's name, or its begin if it is long, or null. */
 static void
 append_segment(StringInfo payload, const char *name, const char *segment)
 {
@@ -145,15 +151,77 @@ ps_notify_queue_full(double limit)
 		ereport(WARNING,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("notifications are skipped, because %.6g %% of the server's notification queue is in use", usage * 100),
-				 errhint("End the session that said LISTEN and keeps a transaction open; see pg_stat_activity.")));
+				 errhint("End the session that listens and has had a transaction open for long; see pg_stat_activity.")));
 	was_full = full;
 	return full;
 }
 
-/* Others may fill the queue after it was asked, and one transaction may have more than there is room for. */
+/* The queue may fill up after ps_notify_queue_full() has looked, and one transaction may have too many notifications. */
 bool
 ps_notify_overflowed(const ErrorData *error)
 {
 	return error->sqlerrcode == ERRCODE_PROGRAM_LIMIT_EXCEEDED &&
 		error->funcname != NULL && strcmp(error->funcname, "PreCommit_Notify") == 0;
+}
+
+/* Sends one notification per customer, and one more to the channel of its segment. */
+static void
+announce_customers(const PsApplyState *state, int ncustomers)
+{
+	const PsApplySettings *settings = state->settings;
+	const PsCustomer **customers = palloc(ncustomers * sizeof(PsCustomer *));
+	const PsStoredProfile **profiles = palloc(ncustomers * sizeof(PsStoredProfile *));
+	const char **segments = palloc(ncustomers * sizeof(char *));
+	int			n = 0;
+
+	for (int i = 0; i < state->ncustomers; i++)
+	{
+		if (state->customers[i]->napplied == 0)
+			continue;
+		customers[n] = state->customers[i];
+		profiles[n++] = &state->customers[i]->stored;
+	}
+	if (settings->segment_channel_prefix != NULL)
+		ps_profiles_segments(profiles, n, segments);
+	for (int i = 0; i < n; i++)
+	{
+		char	   *payload = ps_notify_payload(customers[i]->customer_id, profiles[i]->profile.version, profiles[i]->profile.updated_at,
+												customers[i]->event_types, customers[i]->nevent_types);
+
+		ps_notify(settings->notify_channel, payload);
+		if (settings->segment_channel_prefix != NULL && segments[i] != NULL)
+			ps_notify(ps_segment_channel(settings->segment_channel_prefix, segments[i]), payload);
+		pfree(payload);
+	}
+}
+
+void
+ps_notify_changes(const PsApplyState *state)
+{
+	const PsApplySettings *settings = state->settings;
+	int			customers = 0;
+	int64		events = 0;
+	int			notifications = 1;
+
+	if (settings->notify == PS_NOTIFY_OFF)
+		return;
+	for (int i = 0; i < state->ncustomers; i++)
+	{
+		customers += state->customers[i]->napplied > 0;
+		events += state->customers[i]->napplied;
+	}
+	if (customers == 0)
+		return;
+	if (settings->notify == PS_NOTIFY_CUSTOMER)
+		notifications = settings->segment_channel_prefix == NULL ? customers : 2 * customers;
+	if (!settings->notify_full && !ps_notify_queue_full(ps_notify_queue_limit))
+	{
+		if (settings->notify == PS_NOTIFY_CUSTOMER)
+			announce_customers(state, customers);
+		else
+			ps_notify_batch(settings->notify_channel, settings->stream, customers, events);
+	}
+	else if (settings->stream_id != 0)
+		ps_stream_count_skipped(settings->stream_id, notifications);
+	PS_FAILPOINT("after_notify");
 }

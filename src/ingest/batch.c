@@ -208,7 +208,7 @@ apply_range(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *settin
 	if (error->sqlerrcode == PS_ERRCODE_SLOW)
 	{
 		/* so that it is seen, and can be paused, before all have had their time */
-		ps_worker_set_state(worker, "running", error->message, error->hint, -1);
+		ps_worker_set_state(worker, PS_STATE_RUNNING, error->message, error->hint, -1);
 		MemoryContextSwitchTo(context);
 		for (int i = 0; i < n; i++)
 		{

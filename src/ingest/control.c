@@ -236,7 +236,7 @@ ps_worker_set_running(PsWorker *worker)
 
 	if (ps_batch_is_blocked(worker))
 	{
-		ps_worker_set_held(worker, "retrying", "no more events can be held", ps_deferred_complaint(worker->aside, true),
+		ps_worker_set_held(worker, PS_STATE_RETRYING, "no more events can be held", ps_deferred_complaint(worker->aside, true),
 						   "End the transaction that keeps it, or raise profile_stream.reorder_memory.");
 		return;
 	}
@@ -244,9 +244,9 @@ ps_worker_set_running(PsWorker *worker)
 	if ((worker->failing & ~PS_DOING_RETENTION) != 0)
 		return;
 	if (held != NULL)
-		ps_worker_set_held(worker, "running", NULL, held, "End the transaction that keeps it; other customers go on.");
+		ps_worker_set_held(worker, PS_STATE_RUNNING, NULL, held, "End the transaction that keeps it; other customers go on.");
 	else
-		ps_worker_set_state(worker, "running", worker->retention_error, NULL, -1);
+		ps_worker_set_state(worker, PS_STATE_RUNNING, worker->retention_error, NULL, -1);
 }
 
 /* Ends the process when the options of the client are others now: the postmaster starts it again. */
@@ -321,7 +321,7 @@ ps_control_serve(PsWorker *worker)
 	if (!ps_enabled)
 	{
 		flush_held(worker);
-		ps_worker_set_state(worker, "disabled", NULL, "profile_stream.enabled is off.", -1);
+		ps_worker_set_state(worker, PS_STATE_DISABLED, NULL, "profile_stream.enabled is off.", -1);
 		control_leave(worker, 0);
 	}
 	if (flushing)

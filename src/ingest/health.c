@@ -49,7 +49,7 @@ ps_health_start(PsWorker *worker)
 	worker->attempt = PS_ATTEMPT_START;
 	if (attempts <= ps_worker_restart_limit * worker->stream->workers)
 		return;
-	ps_worker_set_state(worker, "quarantined",
+	ps_worker_set_state(worker, PS_STATE_QUARANTINED,
 						psprintf("the last %d attempts of a worker came to nothing", attempts - 1),
 						"See the server's log for how they ended. resume_stream() tries again.", -1);
 	ereport(LOG, (errmsg("stream \"%s\" is quarantined after %d attempts that came to nothing",

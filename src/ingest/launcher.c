@@ -183,18 +183,18 @@ ps_rebuild_start_worker(int tries)
 	PsRebuild  *rebuild = ps_rebuild_find();
 	PsStream   *stream;
 
-	if (rebuild == NULL || !rebuild->enabled || strcmp(rebuild->state, "incomplete") == 0 ||
+	if (rebuild == NULL || !rebuild->enabled || rebuild->state == PS_STATE_INCOMPLETE ||
 		ps_lease_has_worker(PS_LEASE_OF_REBUILD(rebuild->stream_id), 0))
 		return 0;
 	stream = ps_stream_find(NULL, rebuild->stream_id);
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(stream->owner)))
 	{
-		ps_rebuild_set_state(stream->stream_id, "no_owner", ps_stream_no_owner(stream), PS_NEW_OWNER_HINT);
+		ps_rebuild_set_state(stream->stream_id, PS_STATE_NO_OWNER, ps_stream_no_owner(stream), PS_NEW_OWNER_HINT);
 		return 0;
 	}
 	if (ps_rebuild_register(stream->stream_id, stream->owner, tries))
 		return 1;
-	ps_rebuild_set_state(stream->stream_id, "no_worker_slot", "no background worker slot is free", PS_NO_SLOT_HINT);
+	ps_rebuild_set_state(stream->stream_id, PS_STATE_NO_WORKER_SLOT, "no background worker slot is free", PS_NO_SLOT_HINT);
 	return 0;
 }
 
@@ -228,7 +228,7 @@ start_workers(const PsStream *stream, Oid owner, bool all)
 		complain_of_slot(stream, psprintf("worker %d of %d", number + 1, stream->workers));
 	}
 	if (missing > 0)
-		ps_stream_set_state(stream->stream_id, "no_worker_slot",
+		ps_stream_set_state(stream->stream_id, PS_STATE_NO_WORKER_SLOT,
 							psprintf("no background worker slot is free for %d of %d workers", missing, stream->workers),
 							PS_NO_SLOT_HINT, -1);
 	return started;
@@ -245,8 +245,8 @@ start_relays(const PsStream *stream, Oid owner, bool all)
 		if (stream->sinks[kind] == NULL || (!all && ps_lease_has_worker(stream->stream_id, number)) ||
 			start_process(stream->stream_id, owner, number, 0))
 			continue;
-		complain_of_slot(stream, psprintf("the relay of sink \"%s\"", ps_sink_names[kind]));
-		ps_outbox_set_state(stream->stream_id, kind, "no_worker_slot", "no background worker slot is free for its relay",
+		complain_of_slot(stream, psprintf("the relay of sink \"%s\"", ps_sinks[kind].name));
+		ps_outbox_set_state(stream->stream_id, kind, PS_STATE_NO_WORKER_SLOT, "no background worker slot is free for its relay",
 							PS_NO_SLOT_HINT, -1);
 	}
 }
@@ -274,9 +274,9 @@ say_foreign(const PsStream *stream)
 	PsStateChange change;
 
 	ps_stream_change_state(stream->stream_id, &state, false, &change);
-	if (change.from == NULL || strcmp(change.from, state.state) != 0)
+	if (change.from != state.state)
 		ereport(LOG,
-				(errmsg("stream \"%s\" is %s: %s", stream->name, state.state, state.error),
+				(errmsg("stream \"%s\" is %s: %s", stream->name, ps_state_names[state.state], state.error),
 				 errhint("%s", state.hint)));
 }
 

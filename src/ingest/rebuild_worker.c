@@ -154,7 +154,7 @@ ps_rebuild_begin(PsWorker *worker)
 		ereport(WARNING,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("rebuild of stream \"%s\" stops: %s", worker->stream->name, missing)));
-		ps_worker_set_state(worker, "incomplete", missing,
+		ps_worker_set_state(worker, PS_STATE_INCOMPLETE, missing,
 							"cancel_rebuild(), then rebuild(name, allow_missing => true) goes on from what is left.", -1);
 	}
 	if (missing != NULL || !found)
@@ -182,5 +182,5 @@ ps_rebuild_follow(PsWorker *worker)
 			return;
 	}
 	worker->ready = true;
-	ps_worker_set_state(worker, "running", NULL, NULL, -1);
+	ps_worker_set_state(worker, PS_STATE_RUNNING, NULL, NULL, -1);
 }

@@ -51,11 +51,11 @@ static void
 starter_show(const PsConnectFailure *why, int64 wait_ms)
 {
 	if (why->rebuild)
-		ps_rebuild_set_state(why->stream_id, "retrying", why->message, hint_of(why));
+		ps_rebuild_set_state(why->stream_id, PS_STATE_RETRYING, why->message, hint_of(why));
 	else if (why->number >= PS_RELAY_NUMBER(0))
-		ps_outbox_set_state(why->stream_id, why->number - PS_RELAY_NUMBER(0), "retrying", why->message, hint_of(why), wait_ms);
+		ps_outbox_set_state(why->stream_id, why->number - PS_RELAY_NUMBER(0), PS_STATE_RETRYING, why->message, hint_of(why), wait_ms);
 	else
-		ps_stream_set_state(why->stream_id, "retrying", why->message, hint_of(why), wait_ms);
+		ps_stream_set_state(why->stream_id, PS_STATE_RETRYING, why->message, hint_of(why), wait_ms);
 }
 
 /* A transaction of the starter: says why, or starts what could not run. */

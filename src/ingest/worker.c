@@ -105,7 +105,7 @@ serve_lookup(PsWorker *worker)
 			worker->next_lookup = worker->lookup_outdated ? now : ps_moment_plus(now, worker->lookup_interval_ms);
 			worker->lookup_outdated = false;
 			if (!has_readable(worker))
-				ps_worker_set_state(worker, "offset_lost", "no partition can be read",
+				ps_worker_set_state(worker, PS_STATE_OFFSET_LOST, "no partition can be read",
 									"See the error of each partition in stat_partitions.", -1);
 			else if (now >= worker->waits_until)
 				ps_worker_set_running(worker);
@@ -115,16 +115,16 @@ serve_lookup(PsWorker *worker)
 			worker->next_lookup = ps_moment_plus(now, LOOKUP_RETRY_MS);
 			worker->failing |= PS_DOING_BROKER; /* whatever was fetched before, until it answers */
 			if (lookup->topic_missing)
-				ps_worker_set_state(worker, "retrying", psprintf("topic \"%s\" does not exist", worker->stream->topic),
+				ps_worker_set_state(worker, PS_STATE_RETRYING, psprintf("topic \"%s\" does not exist", worker->stream->topic),
 									"Create the topic; the stream finds it by itself.", -1);
 			else
-				ps_worker_set_state(worker, "retrying", worker->client_error ? worker->client_error : lookup->error,
+				ps_worker_set_state(worker, PS_STATE_RETRYING, worker->client_error ? worker->client_error : lookup->error,
 									PS_REACH_HINT, -1);
 		}
 	}
 	if (!lookup->running && (worker->reassign || now >= worker->next_lookup) && now >= worker->next_attempt)
 	{
-		if (worker->reassign && now < worker->next_lookup && worker->state != NULL && strcmp(worker->state, "retrying") == 0)
+		if (worker->reassign && now < worker->next_lookup && worker->state == PS_STATE_RETRYING)
 			return;
 		if (worker->reassign)
 			ps_consumer_assign(worker->consumer, NULL, 0);	/* each answer would wait for a fetch that waits */

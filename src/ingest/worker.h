@@ -129,7 +129,7 @@ typedef struct PsWorker
 	PsMoment	next_retention;
 	PsMoment	next_letters;	/* when the bytes of dead letters are looked at again */
 	int64		retention_page; /* of event_ids, where the next step begins */
-	char	   *state;			/* as last written */
+	PsStreamState state;		/* as last written */
 	char	   *error;
 	PsLoggedReasons logged;		/* what the log has since the stream was well */
 	char	   *client_error;	/* librdkafka's newest, since the last good look-up */
@@ -285,14 +285,14 @@ extern void ps_worker_set_running(PsWorker *worker);
 extern void ps_worker_read_again(PsWorker *worker, int64 backoff);
 
 /* Writes the state where stat_streams shows it, when it changed; a change, or a new reason, is a line of the log. */
-extern void ps_worker_set_state(PsWorker *worker, const char *state, const char *error,
+extern void ps_worker_set_state(PsWorker *worker, PsStreamState state, const char *error,
 								const char *hint, int64 next_attempt_ms);
 
 /*
  * The same for an error that names a customer: that is for stat_streams alone, because
  * it is true while the customer is held only; the log and stream_log have the reason.
  */
-extern void ps_worker_set_held(PsWorker *worker, const char *state, const char *reason, const char *error, const char *hint);
+extern void ps_worker_set_held(PsWorker *worker, PsStreamState state, const char *reason, const char *error, const char *hint);
 
 /* The same after an ERROR that is being recovered from, whose report is the line. */
 extern void ps_worker_report_error(PsWorker *worker, ErrorData *error, bool news, int64 next_attempt_ms);

@@ -16,23 +16,23 @@
 
 /* Whether nothing is wrong in that state. */
 static bool
-is_well(const char *state)
+is_well(PsStreamState state)
 {
-	return strcmp(state, "running") == 0 || strcmp(state, "ready") == 0;
+	return state == PS_STATE_RUNNING || state == PS_STATE_READY;
 }
 
 /* Whether a state that was before it is worth being told as over. */
 static bool
-was_trouble(const char *state)
+was_trouble(PsStreamState state)
 {
-	return state != NULL && !is_well(state) && strcmp(state, "starting") != 0 && strcmp(state, "paused") != 0;
+	return !is_well(state) && state != PS_STATE_NONE && state != PS_STATE_STARTING && state != PS_STATE_PAUSED;
 }
 
 /* A rebuild that has caught up is ready, where a stream is running. */
-static const char *
-spell_state(const PsWorker *worker, const char *state)
+static PsStreamState
+spell_state(const PsWorker *worker, PsStreamState state)
 {
-	return worker->ready && strcmp(state, "running") == 0 ? "ready" : state;
+	return worker->ready && state == PS_STATE_RUNNING ? PS_STATE_READY : state;
 }
 
 /* The line of the server's log. */
@@ -43,12 +43,12 @@ log_change(const PsWorker *worker, const PsState *state, const PsStateChange *ch
 	const char *name = worker->stream != NULL ? worker->stream->name : psprintf("%d", worker->stream_id);
 
 	if (is_well(state->state) && was_trouble(change->from))
-		ereport(LOG, (errmsg("%s \"%s\" is %s again, after %s", what, name, state->state, ps_state_log_duration(change->lasted_ms)),
-					  errdetail("It was %s.", change->from)));
+		ereport(LOG, (errmsg("%s \"%s\" is %s again, after %s", what, name, ps_state_names[state->state], ps_state_log_duration(change->lasted_ms)),
+					  errdetail("It was %s.", ps_state_names[change->from])));
 	else if (state->error == NULL)
-		ereport(LOG, (errmsg("%s \"%s\" is %s", what, name, state->state)));
+		ereport(LOG, (errmsg("%s \"%s\" is %s", what, name, ps_state_names[state->state])));
 	else
-		ereport(LOG, (errmsg("%s \"%s\" is %s: %s", what, name, state->state, state->error),
+		ereport(LOG, (errmsg("%s \"%s\" is %s: %s", what, name, ps_state_names[state->state], state->error),
 					  state->hint != NULL ? errhint("%s", state->hint) : 0));
 }
 
@@ -56,13 +56,10 @@ log_change(const PsWorker *worker, const PsState *state, const PsStateChange *ch
 static void
 worker_state_remember(PsWorker *worker, const PsState *state)
 {
-	char	   *was = worker->state;
 	char	   *error = worker->error;
 
-	worker->state = MemoryContextStrdup(worker->context, state->state);
+	worker->state = state->state;
 	worker->error = state->error ? MemoryContextStrdup(worker->context, state->error) : NULL;
-	if (was != NULL)
-		pfree(was);
 	if (error != NULL)
 		pfree(error);
 	if (is_well(state->state) && state->error == NULL)
@@ -78,8 +75,6 @@ write_state(PsWorker *worker, const PsState *state, bool news, PsStateChange *ch
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	ps_stream_change_state(worker->stream_id, state, news, change);
-	if (change->from != NULL)
-		change->from = MemoryContextStrdup(context, change->from);
 	PopActiveSnapshot();
 	SPI_finish();
 	CommitTransactionCommand();
@@ -87,11 +82,11 @@ write_state(PsWorker *worker, const PsState *state, bool news, PsStateChange *ch
 }
 
 void
-ps_worker_set_state(PsWorker *worker, const char *state, const char *error, const char *hint, int64 next_attempt_ms)
+ps_worker_set_state(PsWorker *worker, PsStreamState state, const char *error, const char *hint, int64 next_attempt_ms)
 {
 	PsState		now = {spell_state(worker, state), error, hint, next_attempt_ms};
 	PsStateChange change;
-	bool		same = worker->state != NULL && strcmp(worker->state, now.state) == 0;
+	bool		same = worker->state == now.state;
 	bool		news;
 
 	if (same && next_attempt_ms < 0 && strcmp(worker->error ? worker->error : "", error ? error : "") == 0)
@@ -104,12 +99,12 @@ ps_worker_set_state(PsWorker *worker, const char *state, const char *error, cons
 }
 
 void
-ps_worker_set_held(PsWorker *worker, const char *state, const char *reason, const char *error, const char *hint)
+ps_worker_set_held(PsWorker *worker, PsStreamState state, const char *reason, const char *error, const char *hint)
 {
 	PsState		now = {spell_state(worker, state), error, hint, -1};
 	PsStateChange change;
 
-	if (worker->state == NULL || strcmp(worker->state, now.state) != 0)
+	if (worker->state != now.state)
 		ps_worker_set_state(worker, state, reason, hint, -1);
 	if (strcmp(worker->error ? worker->error : "", error) == 0)
 		return;
@@ -121,7 +116,7 @@ void
 ps_worker_report_error(PsWorker *worker, ErrorData *error, bool news, int64 next_attempt_ms)
 {
 	bool		waits = ps_lock_wait_explain(error);
-	PsState		now = {spell_state(worker, waits ? "waiting" : "retrying"), error->message, error->hint, next_attempt_ms};
+	PsState		now = {spell_state(worker, waits ? PS_STATE_WAITING : PS_STATE_RETRYING), error->message, error->hint, next_attempt_ms};
 	PsStateChange change;
 
 	if (waits)
@@ -138,7 +133,7 @@ ps_worker_begin_state(PsWorker *worker)
 {
 	PsState		now = {worker->stream->state, worker->stream->error};
 
-	if (now.state == NULL || strcmp(now.state, "starting") == 0)
+	if (now.state == PS_STATE_NONE || now.state == PS_STATE_STARTING)
 		return;
 	worker_state_remember(worker, &now);
 	if (now.error != NULL)

@@ -1,9 +1,9 @@
 /*
  * client.c
- *	  The allow-list for librdkafka's options, and the options that are ours.
+ *	  The allow-list of librdkafka's options, and the options that every client has.
  *
- *	  An option is looked up here before librdkafka sees it: some keys run code
- *	  or read files while they are being set.
+ *	  The list is asked before librdkafka sees an option, because some options run code
+ *	  or read files as soon as they are set.
  */
 #include "postgres.h"
 
@@ -15,24 +15,24 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 
-#define PS_KAFKA_DEBUG "topic"	/* says which partition's leader is gone, as nothing else does */
+#define PS_KAFKA_DEBUG "topic"	/* only these log lines name a partition that has lost its leader */
 
-#define TRANSACTION_MS 30000	/* after which Kafka ends the transaction of a producer that is gone */
+#define TRANSACTION_MS 30000	/* Kafka then ends the transaction of a producer that is gone */
 
 typedef enum Allowed
 {
 	ANYONE,
-	ADDRESS,					/* on servers only: who may use one must not send its secrets elsewhere */
+	ADDRESS,					/* on servers only: a user of the server must not send its secrets elsewhere */
 	SECRET,						/* in user mappings only */
-	FILES,						/* superusers and pg_read_server_files */
+	FILES,						/* for superusers and members of pg_read_server_files */
 	SUPERUSER
 } Allowed;
 
 typedef enum Clients
 {
 	BOTH,
-	CONSUMERS,					/* a producer does not get it */
-	PRODUCERS
+	CONSUMERS,					/* of consumers alone */
+	PRODUCERS					/* of producers alone */
 } Clients;
 
 static const struct
@@ -93,7 +93,7 @@ ps_kafka_version(void)
 const char *
 ps_kafka_version_built(void)
 {
-	/* the last byte is 0xff in a release */
+	/* the last byte of the number says whether it is a release */
 	return psprintf("%d.%d.%d", RD_KAFKA_VERSION >> 24, (RD_KAFKA_VERSION >> 16) & 0xff, (RD_KAFKA_VERSION >> 8) & 0xff);
 }
 
@@ -109,7 +109,7 @@ ps_kafka_version_warning(const char *version)
 	return psprintf("librdkafka %s may crash the server when a topic that it knows is created anew: use 2.10.1 or later, or one before 2.4.0.", version);
 }
 
-/* Raises that the option may not be set; the log shall not hold the statement, that may hold a secret. */
+/* Refuses an option. The log does not get the statement, because it may hold a secret. */
 static void
 client_refuse(const char *name, const char *hint)
 {
@@ -120,7 +120,7 @@ client_refuse(const char *name, const char *hint)
 			 errhidestmt(true)));
 }
 
-/* Place of an option among those that are known, -1 when it is not. */
+/* Index of an option in the list, -1 for an unknown one. */
 static int
 find_option(const char *name)
 {
@@ -143,16 +143,16 @@ ps_kafka_check_option(const char *name, const char *value, PsOptionPlace place, 
 		client_refuse(name, "Keep it in a user mapping: CREATE USER MAPPING ... OPTIONS (...).");
 	if (place == PS_OPTION_SERVERS_STREAM &&
 		(strncmp(name, "security.", 9) == 0 || strncmp(name, "sasl.", 5) == 0 || strncmp(name, "ssl.", 4) == 0))
-		client_refuse(name, "How a password travels is for the server to say: ALTER SERVER ... OPTIONS (...).");
+		client_refuse(name, "The server says how passwords are sent: ALTER SERVER ... OPTIONS (...).");
 	if (known_options[found].allowed == FILES && !superuser_arg(role) &&
 		!has_privs_of_role(role, ROLE_PG_READ_SERVER_FILES))
 		client_refuse(name, "Options that read files are for members of pg_read_server_files.");
 	if (known_options[found].allowed == SUPERUSER && !superuser_arg(role))
 		client_refuse(name, "This option is for superusers.");
+	/* GSSAPI, librdkafka's default, runs commands */
 	if (strncmp(name, "sasl.mechanism", 14) == 0 && strcmp(value, "PLAIN") != 0 &&
 		strcmp(value, "SCRAM-SHA-256") != 0 && strcmp(value, "SCRAM-SHA-512") != 0)
 		client_refuse(name, "The mechanism must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.");
-	/* librdkafka's default mechanism is GSSAPI, which runs commands */
 }
 
 List *
@@ -198,7 +198,7 @@ ps_kafka_options_equal(List *a, List *b)
 	return list_length(a) == list_length(b);
 }
 
-/* Sets one option, or raises; what librdkafka says repeats the value, so a secret's is not told. */
+/* Sets one option, or raises. librdkafka's message repeats the value, so that it is left out for secrets. */
 static void
 set_option(rd_kafka_conf_t *conf, const char *name, const char *value)
 {
@@ -218,7 +218,7 @@ set_option(rd_kafka_conf_t *conf, const char *name, const char *value)
 	}
 }
 
-/* Sets defaults, then what the options say to this kind of client. */
+/* Makes a configuration: defaults first, then the options that this kind of client takes. */
 static rd_kafka_conf_t *
 make_conf(const PsKafkaOption *defaults, int ndefaults, List *options, Clients except)
 {
@@ -239,7 +239,7 @@ make_conf(const PsKafkaOption *defaults, int ndefaults, List *options, Clients e
 	return conf;
 }
 
-/* Makes a client of a configuration, which it then owns. */
+/* Makes a client. It owns the configuration from then on. */
 static void *
 make_client(rd_kafka_type_t type, rd_kafka_conf_t *conf)
 {
@@ -253,6 +253,7 @@ make_client(rd_kafka_type_t type, rd_kafka_conf_t *conf)
 				(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION),
 				 errmsg("could not create a Kafka client: %s", ps_text_of_error(reason))));
 	}
+	ereport(DEBUG1, (errmsg_internal("Kafka client \"%s\" is created", rd_kafka_name(rk))));
 	return rk;
 }
 
@@ -261,10 +262,11 @@ consumer_conf(List *options, const char *group_id)
 {
 	static const PsKafkaOption defaults[] = {
 		{"queued.max.messages.kbytes", "32768"},
-		/* compressed bytes, of which each may stand for thousands: little is decompressed at a time, */
+		/* the limit is in compressed bytes, and each may become thousands: so a fetch is kept small */
 		{"fetch.max.bytes", "65536"},
-		{"message.max.bytes", "1000"},	/* or fetch.max.bytes would be raised to it; it is for producers */
-		/* and librdkafka refuses by this what zstd, lz4 and snappy unpack to more, which stops a partition */
+		/* librdkafka raises fetch.max.bytes to this option of producers */
+		{"message.max.bytes", "1000"},
+		/* librdkafka refuses a batch that unpacks to more, which stops its partition */
 		{"receive.message.max.bytes", "1200000000"},
 		{"fetch.error.backoff.ms", "100"},
 		{"client.id", "profile_stream"},
@@ -302,13 +304,13 @@ producer_conf(List *options, const char *transactional_id)
 	static const PsKafkaOption defaults[] = {
 		{"client.id", "profile_stream"},
 		{"sasl.mechanism", "PLAIN"},
-		{"message.max.bytes", "20000000"},	/* the topic has the say */
+		{"message.max.bytes", "20000000"},	/* so that the limit of the topic counts */
 		{"linger.ms", "5"},
 	};
 	static const PsKafkaOption ours[] = {
 		{"enable.idempotence", "true"},
-		{"partitioner", "murmur2_random"},	/* that of Kafka's own clients */
-		{"topic.metadata.propagation.max.ms", "5000"},	/* then a topic is known not to exist */
+		{"partitioner", "murmur2_random"},	/* as Kafka's Java clients do */
+		{"topic.metadata.propagation.max.ms", "5000"},	/* how long a new topic may be unknown */
 		{"log.queue", "true"},
 	};
 	rd_kafka_conf_t *conf = make_conf(defaults, lengthof(defaults), options, CONSUMERS);
@@ -328,7 +330,7 @@ ps_kafka_create_producer(List *options, const char *transactional_id)
 	return make_client(RD_KAFKA_PRODUCER, producer_conf(options, transactional_id));
 }
 
-/* The number that an option has in a configuration, set or by default. */
+/* The value of a numeric option, whether it was set or is the default. */
 static int64
 number_of(rd_kafka_conf_t *conf, const char *name)
 {
@@ -340,8 +342,8 @@ number_of(rd_kafka_conf_t *conf, const char *name)
 }
 
 /*
- * What rd_kafka_new() would say of options that do not go together, NULL when they do. To ask it takes a client,
- * whose threads a session must not have.
+ * Why options conflict, NULL when they do not. These are the checks of rd_kafka_new(),
+ * which a session cannot call: a client starts threads.
  */
 static char *
 find_conflict(rd_kafka_conf_t *consumer, rd_kafka_conf_t *producer)
@@ -383,8 +385,8 @@ ps_kafka_check_values(List *options)
 	if (conflict != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
-				 errmsg("the options do not go together"),
+				 errmsg("the options conflict"),
 				 errdetail("%s.", conflict),
-				 errhint("Options of the stream and of its server count together; leave out those that you do not need."),
+				 errhint("The stream has the options of its server and its own. Leave out those that you do not need."),
 				 errhidestmt(true)));
 }

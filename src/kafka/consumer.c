@@ -1,8 +1,10 @@
 /*
  * consumer.c
- *	  librdkafka by events: one queue, polled without waiting, and a pipe that
- *	  wakes the worker. Messages are copied into the batch's memory context and
- *	  their events destroyed at once, so that an ERROR leaks nothing.
+ *	  A consumer that reads librdkafka's events from one queue without waiting. A pipe
+ *	  wakes the worker when an event comes.
+ *
+ *	  Messages are copied into the memory context of the batch, and their events are
+ *	  destroyed at once, so that an ERROR leaks nothing.
  */
 #include "postgres.h"
 
@@ -22,7 +24,7 @@ struct PsConsumer
 	rd_kafka_queue_t *queue;
 	char	   *topic;
 	int			pipe[2];
-	rd_kafka_event_t *event;	/* being taken; left over only by an ERROR */
+	rd_kafka_event_t *event;	/* that is being read; an ERROR leaves it here */
 };
 
 PsConsumer *
@@ -52,7 +54,7 @@ ps_consumer_wakeup_fd(const PsConsumer *consumer)
 	return consumer->pipe[0];
 }
 
-/* Makes librdkafka's list of positions. */
+/* Makes librdkafka's list of the positions. */
 static rd_kafka_topic_partition_list_t *
 position_list(PsConsumer *consumer, const PsPosition *positions, int n)
 {
@@ -88,7 +90,7 @@ consumer_copy_bytes(const void *bytes, size_t len)
 	return copy;
 }
 
-/* Copies a message's headers, as many as may be kept; returns their bytes. */
+/* Copies the headers of a message, up to their limits; returns their size. */
 static size_t
 copy_headers(PsMessage *message, const rd_kafka_message_t *from)
 {
@@ -128,8 +130,8 @@ copy_headers(PsMessage *message, const rd_kafka_message_t *from)
 }
 
 /*
- * Copies a value: whole when it may be applied, else its begin. Kafka's limits
- * count compressed bytes, so that it may be of any size.
+ * Copies a value. Of one that is too large to be applied only the beginning is kept:
+ * Kafka's limits count compressed bytes, so that a value may have any size.
  */
 static void
 consumer_copy_value(PsMessage *message, const rd_kafka_message_t *from)
@@ -183,7 +185,7 @@ add_position(List *list, int32 partition, int64 offset)
 	return lappend(list, position);
 }
 
-/* Notes that librdkafka refuses what is at an offset: it tries again and again, and gives nothing behind it. */
+/* Notes an offset that librdkafka cannot read. It retries for ever, and delivers nothing after it. */
 static void
 consumer_refuse(PsIntake *intake, int32 partition, int64 offset, const char *text)
 {
@@ -195,7 +197,7 @@ consumer_refuse(PsIntake *intake, int32 partition, int64 offset, const char *tex
 	intake->refused = lappend(intake->refused, refusal);
 }
 
-/* Takes an error: of a partition, or of the client as a whole. */
+/* Sorts an error: it concerns an offset, a partition, or the whole client. */
 static void
 consumer_take_error(PsIntake *intake, rd_kafka_resp_err_t err, int32 partition, int64 offset, const char *text)
 {
@@ -214,7 +216,8 @@ consumer_take_error(PsIntake *intake, rd_kafka_resp_err_t err, int32 partition, 
 			intake->lost = add_position(intake->lost, partition, offset);
 			break;
 		case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
-			intake->suspects = lappend_int(intake->suspects, -1);	/* until one is back, anything may happen */
+			intake->suspects = lappend_int(intake->suspects, -1);	/* any topic may be created anew until a broker is
+																	 * back */
 			intake->error = ps_text_of_error(text);
 			break;
 		case RD_KAFKA_RESP_ERR__BAD_MSG:
@@ -238,8 +241,8 @@ consumer_take_error(PsIntake *intake, rd_kafka_resp_err_t err, int32 partition, 
 }
 
 /*
- * Takes a log line: that a partition's leader does not know it any more is told
- * in no other way, and librdkafka goes on fetching once there is one again.
+ * Reads a log line that says that a partition has lost its leader. No event says so,
+ * and librdkafka goes on by itself, perhaps in a new topic of the same name.
  */
 static void
 consumer_take_log(PsIntake *intake, rd_kafka_event_t *event)
@@ -257,7 +260,7 @@ consumer_take_log(PsIntake *intake, rd_kafka_event_t *event)
 	intake->suspects = lappend_int(intake->suspects, partition == NULL || *partition != '[' ? -1 : atoi(partition + 1));
 }
 
-/* Takes what one event of the queue says. */
+/* Sorts one event of the queue into the intake. */
 static void
 take_event(PsIntake *intake, rd_kafka_event_t *event)
 {
@@ -360,6 +363,7 @@ ps_consumer_close(PsConsumer *consumer)
 	}
 	if (rd_kafka_consumer_closed(consumer->rk))
 	{
+		ereport(DEBUG1, (errmsg_internal("Kafka client \"%s\" is closed", rd_kafka_name(consumer->rk))));
 		rd_kafka_queue_destroy(consumer->queue);
 		rd_kafka_destroy_flags(consumer->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 	}

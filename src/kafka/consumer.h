@@ -1,7 +1,7 @@
 /*
  * consumer.h
- *	  A Kafka consumer of one topic whose partitions we assign ourselves. It owns
- *	  the librdkafka handle; no call blocks, none raises from librdkafka's frames.
+ *	  A Kafka consumer of one topic. The worker assigns its partitions, so that Kafka's
+ *	  group protocol is not used. No call blocks.
  */
 #ifndef PS_CONSUMER_H
 #define PS_CONSUMER_H
@@ -18,7 +18,7 @@ typedef struct PsPosition
 	int64		offset;			/* next to be read */
 } PsPosition;
 
-/* A message, or the first of a batch of them, that librdkafka cannot read: its codec, its checksum, its size. */
+/* A message that librdkafka cannot read, or the first of such a batch: because of codec, checksum or size. */
 typedef struct PsUnreadable
 {
 	int32		partition;
@@ -26,40 +26,40 @@ typedef struct PsUnreadable
 	const char *reason;
 } PsUnreadable;
 
-/* What one drain found; lives in the context that was current. */
+/* What one call of ps_consumer_drain() found; it lives in the memory context that was current. */
 typedef struct PsIntake
 {
 	PsMessage  *messages;
 	int			n;
 	int			capacity;
 	int64		bytes;
-	List	   *ends;			/* PsPosition: partitions read to their end */
-	List	   *lost;			/* PsPosition: partitions whose offset the topic no longer has, or that have no topic */
-	char	   *error;			/* newest error of the client, NULL if none */
+	List	   *ends;			/* PsPosition: partitions that are read to their end */
+	List	   *lost;			/* PsPosition: offsets or partitions that the topic no longer has */
+	char	   *error;			/* newest error of the client, NULL: none */
 	List	   *refused;		/* PsUnreadable */
-	List	   *suspects;		/* int: partitions that may be of another topic from here on; -1: all */
+	List	   *suspects;		/* int: partitions that may belong to a new topic from here on; -1: all */
 	bool		exhausted;		/* nothing more was queued */
 } PsIntake;
 
 extern PsConsumer *ps_consumer_create(List *options, const char *topic, const char *group_id);
 extern void *ps_consumer_handle(PsConsumer *consumer);
 
-/* Becomes readable when the queue stops being empty. */
+/* A descriptor that becomes readable when the queue gets its first event. */
 extern int	ps_consumer_wakeup_fd(const PsConsumer *consumer);
 
 extern void ps_consumer_assign(PsConsumer *consumer, const PsPosition *positions, int n);
 
-/* Moves what is queued into the intake, up to so many messages and bytes, not past the deadline. */
+/* Moves messages from the queue into the intake, until a limit or the deadline is reached. */
 extern void ps_consumer_drain(PsConsumer *consumer, PsIntake *intake, int max_messages, int64 max_bytes,
 							  PsMoment deadline);
 
-/* End of the partition as last heard from the broker, -1 if never. */
+/* End offset that the broker last told, -1: none yet. */
 extern int64 ps_consumer_end_offset(PsConsumer *consumer, int32 partition);
 
-/* Commits the group's offset, as a report for Kafka's tools; does not wait. */
+/* Commits the offsets of the group without waiting. Only Kafka's tools read them. */
 extern void ps_consumer_report(PsConsumer *consumer, const PsPosition *positions, int n);
 
-/* Closes within a second, or leaves the handle to the exit of the process. */
+/* Closes the client. If that takes over a second, the exit of the process does it. */
 extern void ps_consumer_close(PsConsumer *consumer);
 
 #endif							/* PS_CONSUMER_H */

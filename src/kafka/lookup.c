@@ -1,8 +1,7 @@
 /*
  * lookup.c
- *	  The side thread. It calls librdkafka and malloc and nothing of PostgreSQL,
- *	  with all signals blocked, and says through a pipe that it has finished. The
- *	  process may exit while it still waits for a frozen broker.
+ *	  A side thread that asks the broker for partitions and offsets. It calls librdkafka
+ *	  and malloc(), and nothing of PostgreSQL. It writes into a pipe when it has finished.
  */
 #include "postgres.h"
 
@@ -24,7 +23,7 @@ answer_error(PsLookup *lookup, const char *what, rd_kafka_resp_err_t err)
 	snprintf(lookup->error, sizeof(lookup->error), "%s: %s", what, text);
 }
 
-/* Counts the partitions; 0 when the topic is not there. */
+/* Counts the partitions of the topic; 0 on an error. */
 static int
 count_partitions(PsLookup *lookup)
 {
@@ -55,9 +54,9 @@ count_partitions(PsLookup *lookup)
 }
 
 /*
- * Asks for the offsets of a time in all partitions at once, into the member at
- * that place of each answer; false on an error. One by one, each would wait for
- * the fetch that is under way on the same connection.
+ * Asks for the offsets of a time, and stores each in the member at this place of its
+ * partition's answer; false on an error. All partitions are asked at once, because each
+ * question waits for the fetch that is under way on the same connection.
  */
 static bool
 look_up_offsets(PsLookup *lookup, int n, int64 time, size_t place)
@@ -81,7 +80,7 @@ look_up_offsets(PsLookup *lookup, int n, int64 time, size_t place)
 	return err == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
-/* Fills the offsets of all partitions. */
+/* Asks for the first and last offsets of all partitions, and for those of the time. */
 static void
 look_up_partitions(PsLookup *lookup, int n)
 {
@@ -95,7 +94,7 @@ look_up_partitions(PsLookup *lookup, int n)
 		lookup->npartitions = n;
 }
 
-/* The thread: asks, then writes one byte. */
+/* The side thread. */
 static void *
 lookup_ask(void *arg)
 {

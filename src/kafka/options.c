@@ -1,7 +1,7 @@
 /*
  * options.c
- *	  Where a client's options come from. Called by the worker, by the probe's
- *	  callers and, to refuse early, by create_stream().
+ *	  Gathers the options of a Kafka client. create_stream() calls it too, so that wrong
+ *	  options are refused at once.
  */
 #include "postgres.h"
 
@@ -17,7 +17,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/syscache.h"
 
-/* Adds DefElems; bootstrap_servers is the one key that is not librdkafka's. */
+/* Adds the options of a server or user mapping. bootstrap_servers has underscores, all others are librdkafka's names. */
 static List *
 add_defelems(List *result, List *defelems, PsOptionPlace place, Oid role)
 {
@@ -34,7 +34,7 @@ add_defelems(List *result, List *defelems, PsOptionPlace place, Oid role)
 	return result;
 }
 
-/* Adds the members of create_stream's options. */
+/* Adds the members of the argument options. */
 static List *
 add_jsonb(List *result, Jsonb *options, PsOptionPlace place, Oid role)
 {

@@ -1,7 +1,7 @@
 /*
  * options.h
- *	  Options of a stream's Kafka client, gathered from the stream, its server
- *	  and the owner's user mapping.
+ *	  The options of a stream's Kafka client, from the stream, its server and the user
+ *	  mapping of its owner.
  */
 #ifndef PS_OPTIONS_H
 #define PS_OPTIONS_H
@@ -11,10 +11,10 @@
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 
-/* What to do about a broker that does not answer. */
+/* The hint for a broker that does not answer. */
 #define PS_REACH_HINT "Check the brokers' addresses, and that they are reachable from the database server."
 
-/* PsKafkaOption list; server or brokers is NULL; every option is checked for that role. */
+/* List of PsKafkaOption. Raises unless the role may set each option. Either server or bootstrap_servers is NULL. */
 extern List *ps_connection_options(const char *server, const char *bootstrap_servers, Jsonb *options, Oid role);
 
 #endif							/* PS_OPTIONS_H */

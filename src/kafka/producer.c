@@ -1,12 +1,14 @@
 /*
  * producer.c
- *	  librdkafka's transactional producer by events: one queue, polled without
- *	  waiting, and a pipe that wakes the relay. The calls that block (to start, to
- *	  commit, to abort) run in a side thread, one at a time, which writes into the
- *	  same pipe; meanwhile the relay goes on serving the events they wait for.
+ *	  A transactional producer that reads librdkafka's events from one queue without
+ *	  waiting. A pipe wakes the relay when an event comes.
  *
- *	  There is always a transaction that has begun: each call ends with the begin of
- *	  the next one. Kafka learns of it by its first message.
+ *	  Calls that block (start, commit, abort) run in a side thread, one at a time. The
+ *	  thread writes into the same pipe when a call ends. Meanwhile the relay goes on to
+ *	  serve events, because the call waits for them.
+ *
+ *	  Each call also begins the next transaction, so that one is always open. Kafka
+ *	  learns of it with its first message.
  */
 #include "postgres.h"
 
@@ -21,9 +23,9 @@
 #include "kafka/thread.h"
 #include "settings.h"
 
-#define CALL_MS 10000			/* of one call, which is then repeated */
-#define OVERDUE_MS 20000		/* of one call that librdkafka does not end, as 2.14.2 may after a freeze */
-#define ANSWER_MS 5000			/* without one answer */
+#define CALL_MS 10000			/* librdkafka ends a call after this time, and it is repeated */
+#define OVERDUE_MS 20000		/* a call hangs, as in 2.14.2 after a freeze of the broker */
+#define ANSWER_MS 5000			/* the broker is silent for too long */
 #define ERROR_BYTES 512
 
 typedef enum Stage
@@ -43,23 +45,23 @@ struct PsProducer
 	char	   *topic;
 	int			pipe[2];
 	Stage		stage;
-	rd_kafka_error_t *result;	/* of the last call; written by its thread before it tells */
-	PsMoment	overdue;		/* when the call should have ended */
+	rd_kafka_error_t *result;	/* of the last call; the thread sets it before it writes into the pipe */
+	PsMoment	overdue;		/* the call must end before */
 
 	const PsMessage *messages;
 	int			n;				/* 0: no batch */
 	int			sent;
 	int			answered;
 	int			refused;
-	bool		aborted;		/* the batch is, or is being */
+	bool		aborted;		/* the batch is aborted, or will be */
 	bool		too_large;
 
 	PsMoment	deadline;		/* for the next answer */
-	char		error[ERROR_BYTES]; /* why the batch is aborted, or the producer spent */
-	char		trouble[ERROR_BYTES];	/* what librdkafka said since the last answer */
+	char		error[ERROR_BYTES]; /* why the batch is aborted, or the producer cannot go on */
+	char		trouble[ERROR_BYTES];	/* newest error of librdkafka since the last answer */
 };
 
-/* What an error names itself, and what may be done about it. */
+/* Names that occur in errors, and hints for them. */
 static const struct
 {
 	const char *name;
@@ -85,7 +87,7 @@ producer_extend_deadline(PsProducer *producer)
 	producer->trouble[0] = '\0';
 }
 
-/* The thread: makes the call of the stage. */
+/* The side thread: makes the call that the stage asks for. */
 static void *
 producer_call(void *arg)
 {
@@ -132,7 +134,7 @@ finish_call(PsProducer *producer)
 	if (error == NULL)
 	{
 		if (producer->stage == COMMITTING && producer->sent > 0)
-			producer->n = 0;	/* what was handed over meanwhile is not committed */
+			producer->n = 0;	/* but a batch that was handed over meanwhile is not sent yet */
 		producer->stage = READY;
 		producer_extend_deadline(producer);
 		return;
@@ -147,7 +149,7 @@ finish_call(PsProducer *producer)
 		start_call(producer, ABORTING);
 	}
 	else if (rd_kafka_error_is_retriable(error))
-		start_call(producer, producer->stage);	/* goes on where it was */
+		start_call(producer, producer->stage);	/* librdkafka goes on where it stopped */
 	else
 		fail_for_good(producer, text);
 	rd_kafka_error_destroy(error);
@@ -189,11 +191,11 @@ ps_producer_discard(PsProducer *producer)
 		start_call(producer, ABORTING);
 }
 
-/* Notes why the batch will be aborted; the first reason counts. */
+/* Notes why the batch will be aborted. The first reason counts. */
 static void
 fail_batch(PsProducer *producer, rd_kafka_resp_err_t err)
 {
-	/* what the first one brings about */
+	/* these follow from the first reason */
 	if (err == RD_KAFKA_RESP_ERR__PURGE_QUEUE || err == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT)
 		;
 	else if (producer->error[0] == '\0' || err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
@@ -210,7 +212,7 @@ take_reports(PsProducer *producer, rd_kafka_event_t *event)
 	while ((message = rd_kafka_event_message_next(event)) != NULL)
 	{
 		if (producer->stage != SENDING)
-			continue;			/* of a batch that was given up */
+			continue;			/* the batch was given up */
 		producer->answered++;
 		if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
 			fail_batch(producer, message->err);
@@ -219,7 +221,7 @@ take_reports(PsProducer *producer, rd_kafka_event_t *event)
 	}
 }
 
-/* librdkafka says only in its log why a transaction has failed. */
+/* Reads why a transaction has failed: librdkafka says so only in its log. */
 static void
 producer_take_log(PsProducer *producer, rd_kafka_event_t *event)
 {
@@ -246,7 +248,7 @@ producer_take_error(PsProducer *producer, rd_kafka_event_t *event)
 	{
 		err = rd_kafka_fatal_error(producer->rk, text, sizeof(text));
 		snprintf(producer->trouble, ERROR_BYTES, "%.400s (%s)", text, rd_kafka_err2name(err));
-		/* with a call under way its result says the same */
+		/* otherwise the call that is under way returns the same error */
 		if (producer->stage == READY || producer->stage == SENDING)
 			fail_for_good(producer, producer->trouble);
 	}
@@ -298,7 +300,7 @@ producer_produce(PsProducer *producer, const PsMessage *message)
 	return err;
 }
 
-/* Gives librdkafka as many messages as it takes; ends the transaction when all were answered. */
+/* Gives librdkafka as many messages as it takes. Ends the transaction once all are answered. */
 static void
 push_messages(PsProducer *producer)
 {
@@ -326,7 +328,7 @@ push_messages(PsProducer *producer)
 		start_call(producer, producer->aborted ? ABORTING : COMMITTING);
 }
 
-/* Empties the pipe; whether a call has ended. */
+/* Empties the pipe; returns whether a call has ended. */
 static bool
 call_ended(PsProducer *producer)
 {

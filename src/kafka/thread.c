@@ -1,6 +1,6 @@
 /*
  * thread.c
- *	  Starting side threads, and the pipes by which they wake their process.
+ *	  Starts side threads, and makes the pipes by which they wake their process.
  */
 #include "postgres.h"
 

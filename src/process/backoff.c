@@ -1,6 +1,6 @@
 /*
  * backoff.c
- *	  How long to wait before the next attempt.
+ *	  The wait after failures: it doubles each time.
  */
 #include "postgres.h"
 

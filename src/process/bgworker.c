@@ -1,12 +1,12 @@
 /*
  * bgworker.c
- *	  Registers background workers, and connects them.
+ *	  Registers background workers, and connects them to their database.
  *
- *	  A worker becomes a process of its role without logging in as it: a role that
- *	  has no LOGIN, no CONNECT or no connection left can have streams all the same.
+ *	  A worker takes the rights of its role without a login. So a role can have streams
+ *	  also without LOGIN, without CONNECT, or when its connection limit is reached.
  *
- *	  One that cannot connect can write nothing, and the postmaster would start it
- *	  again every second. So it ends for good and leaves its error to a starter.
+ *	  A worker that cannot connect cannot write why, and the postmaster would start it
+ *	  again every second. So it ends for good, and a starter writes the error instead.
  */
 #include "postgres.h"
 
@@ -30,7 +30,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-#define FRESH_S 10				/* after it was registered a failure counts as the next in a row */
+#define FRESH_S 10				/* a failure later after the registration is the first of a new row */
 
 StaticAssertDecl(sizeof(PsConnectFailure) <= BGW_EXTRALEN, "PsConnectFailure must fit into bgw_extra");
 StaticAssertDecl(sizeof(PsProcess) <= BGW_EXTRALEN, "PsProcess must fit into bgw_extra");
@@ -78,7 +78,7 @@ ps_bgworker_process(void)
 	return process;
 }
 
-/* Notes why this process cannot connect. */
+/* A log hook: notes the error with which this process ends. */
 static void
 note_fatal(ErrorData *error)
 {
@@ -89,7 +89,7 @@ note_fatal(ErrorData *error)
 	strlcpy(failure.message, error->message, sizeof(failure.message));
 }
 
-/* Registers the starter, while this process still may. */
+/* Registers a starter that has the error, before this process ends. */
 static void
 leave_to_starter(int code, Datum arg)
 {
@@ -103,7 +103,7 @@ leave_to_starter(int code, Datum arg)
 	(void) RegisterDynamicBackgroundWorker(&worker, NULL);
 }
 
-/* Ends a worker that could not connect as done, or the postmaster would start it every second. */
+/* Ends with status 0, so that the postmaster does not start the process again. */
 static void
 exit_for_good(int code, Datum arg)
 {
@@ -111,7 +111,7 @@ exit_for_good(int code, Datum arg)
 		_exit(0);
 }
 
-/* Whose process this is, for pg_stat_activity and for who may end it. */
+/* Shows the owner in pg_stat_activity, and lets him cancel the process. */
 static void
 show_owner(Oid owner)
 {
@@ -123,7 +123,7 @@ show_owner(Oid owner)
 	MyProc->roleId = owner;
 }
 
-/* Goes on with the rights of a role; false: there is none. */
+/* Takes the rights of a role; false when it is gone. */
 static bool
 bgworker_become(Oid owner)
 {
@@ -162,7 +162,7 @@ ps_bgworker_connect(Oid database, Oid owner)
 	failure.stream_id = DatumGetInt32(MyBgworkerEntry->bgw_main_arg);
 	failure.number = process.number;
 	failure.rebuild = process.rebuild;
-	/* it may have run since, for days */
+	/* a process that ran for days begins a new row of failures */
 	failure.tries = (int) time(NULL) - process.registered_at < FRESH_S ? process.tries : 0;
 	failure.owner = owner;
 	database_to_connect = database;
@@ -184,7 +184,6 @@ void
 ps_bgworker_end_if_ownerless(Oid owner, int stream_id)
 {
 	PsStream   *stream;
-	PsSavedUser saved;
 	bool		exists;
 
 	StartTransactionCommand();
@@ -193,9 +192,7 @@ ps_bgworker_end_if_ownerless(Oid owner, int stream_id)
 	{
 		SPI_connect();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		saved = ps_switch_to_owner();	/* who is gone has no right to read */
 		stream = ps_stream_find(NULL, stream_id);
-		ps_restore_user(saved);
 		if (stream != NULL && !SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(stream->owner)))
 			ps_stream_show_no_owner(stream);
 		PopActiveSnapshot();

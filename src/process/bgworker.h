@@ -1,7 +1,7 @@
 /*
  * bgworker.h
- *	  What the background workers of the library have in common: how they are
- *	  registered, and how they become a process of a database and of a role.
+ *	  What all background workers of the library share: their registration, and how they
+ *	  connect to a database as a role.
  */
 #ifndef PS_BGWORKER_H
 #define PS_BGWORKER_H
@@ -11,21 +11,21 @@
 #include "postmaster/bgworker.h"
 #include "process/lease.h"
 
-#define PS_RELAY_NUMBER(kind) (PS_MAX_WORKERS + (kind)) /* in place of a worker's number: the relay of a sink */
+#define PS_RELAY_NUMBER(kind) (PS_MAX_WORKERS + (kind)) /* of the relay of a sink, behind those of workers */
 #define PS_NO_SLOT_HINT "Raise max_worker_processes, then call start_streams()."
 
-/* What a worker, a relay or a rebuild is started with: in bgw_extra; bgw_main_arg is the stream's number. */
+/* The parameters of a worker, a relay or a rebuild, in bgw_extra; bgw_main_arg is the stream_id. */
 typedef struct PsProcess
 {
 	Oid			database;
 	Oid			owner;
-	int			number;			/* from 0, among the stream's workers; PS_RELAY_NUMBER(): a relay */
+	int			number;			/* of a worker from 0; of a relay PS_RELAY_NUMBER() */
 	bool		rebuild;
-	int			tries;			/* that could not connect before it */
-	int			registered_at;	/* in seconds */
+	int			tries;			/* so many before it could not connect */
+	int			registered_at;	/* seconds since 1970 */
 } PsProcess;
 
-/* What a process that could not connect leaves, in the starter's bgw_extra. */
+/* Why a process could not connect, in the bgw_extra of the starter. */
 typedef struct PsConnectFailure
 {
 	int			stream_id;
@@ -37,26 +37,25 @@ typedef struct PsConnectFailure
 	char		message[BGW_EXTRALEN - 6 * sizeof(int)];
 } PsConnectFailure;
 
-/* Fills in what all background workers of the library share; they do not restart unless the caller says so. */
+/* Fills in a registration. The process will not restart unless the caller sets that. */
 extern void ps_bgworker_describe(BackgroundWorker *worker, const char *type, const char *function);
 
 /* Registers a worker, a relay or a rebuild; false when no slot is free. */
 extern bool ps_bgworker_start(int stream_id, const PsProcess *process);
 
-/* What this process was started with. */
+/* The parameters of this process. */
 extern PsProcess ps_bgworker_process(void);
 
 /*
- * Becomes a process of this database and of a role; false: that role is gone. When
- * it cannot connect the process ends for good, and a starter says why in stat_streams
- * and tries again.
+ * Connects to the database as the role; false when the role is gone. If the connection
+ * fails, the process ends for good: a starter shows why in stat_streams and tries again.
  */
 extern bool ps_bgworker_connect(Oid database, Oid owner);
 
-/* Overrides settings of the database or the role that would change what the process does. */
+/* Overrides settings of the database that would change how statements work. */
 extern void ps_bgworker_settings(void);
 
-/* Ends the process for good when that role is gone, and says so where the stream's state is shown. */
+/* Ends the process for good when the role is gone, and shows that as the state of the stream. */
 extern void ps_bgworker_end_if_ownerless(Oid owner, int stream_id);
 
 #endif							/* PS_BGWORKER_H */

@@ -1,6 +1,6 @@
 /*
  * invalidation.c
- *	  Invalidation callbacks of workers and relays.
+ *	  The invalidation callbacks of workers and relays. They only set flags.
  */
 #include "postgres.h"
 
@@ -16,7 +16,7 @@ bool		ps_options_invalidated = false;
 
 static Oid	status_relid = InvalidOid;
 
-/* Somebody paused, resumed or dropped a stream, or dropped the table. */
+/* A stream was paused, resumed, altered or dropped. */
 static void
 invalidation_relation_changed(Datum arg, Oid relid)
 {
@@ -24,7 +24,7 @@ invalidation_relation_changed(Datum arg, Oid relid)
 		ps_stream_invalidated = true;
 }
 
-/* Somebody altered a server, a user mapping, a role, or who is its member. */
+/* A server, a user mapping, a role or a membership was altered. */
 static void
 connection_changed(Datum arg, int cacheid, uint32 hashvalue)
 {

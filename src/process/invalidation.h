@@ -1,24 +1,24 @@
 /*
  * invalidation.h
- *	  What a process that serves a stream is told by others, through invalidation
- *	  messages: that its stream, a server, a user mapping or a role may be another one.
+ *	  Tells a process of a stream that its stream or the options of its connection may
+ *	  have changed. PostgreSQL's invalidation messages bring the news.
  */
 #ifndef PS_INVALIDATION_H
 #define PS_INVALIDATION_H
 
 #include "store/stream_catalog.h"
 
-/* Set at the start, and when something may have changed; whoever acts on it resets it. */
+/* True at the start and after a change. The process resets a flag when it reads the stream or the options again. */
 extern bool ps_stream_invalidated;
 extern bool ps_options_invalidated;
 
-/* Begins to watch. */
+/* Registers the callbacks. */
 extern void ps_invalidation_begin(void);
 
-/* Whether the extension is there; if so, its streams are what is watched. */
+/* Whether the database has the extension; then changes of its streams are noticed from now on. */
 extern bool ps_invalidation_has_extension(void);
 
-/* Whether a stream belongs to the role that this process works for, and that one is there. */
+/* Whether the stream still belongs to the role of this process, and that role still exists. */
 extern bool ps_invalidation_owns(const PsStream *stream);
 
 #endif							/* PS_INVALIDATION_H */

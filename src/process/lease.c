@@ -1,8 +1,8 @@
 /*
  * lease.c
- *	  Leases, as advisory locks that pg_locks shows with objsubid 3 (leases),
- *	  4 (starting, and each transaction that changes something) and 6 (where a
- *	  process reports): no application's advisory lock has those.
+ *	  Leases as advisory locks. Applications' advisory locks have objsubid 1 or 2 in
+ *	  pg_locks; ours have 3 (leases), 4 (start and change of a stream) and 6 (reports),
+ *	  so that they never meet.
  */
 #include "postgres.h"
 
@@ -13,7 +13,6 @@
 #include "pgstat.h"
 #include "process/lease.h"
 #include "storage/latch.h"
-#include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "store/rebuild_schema.h"
@@ -24,11 +23,11 @@
 
 #define LEASE PS_SPACE_LEASE
 #define STARTING PS_SPACE_STARTING
-#define PATIENCE_MS 300			/* for a transaction that is under way */
+#define PATIENCE_MS 300			/* time for a transaction to end before it is cancelled, again and again */
 #define MAX_CANCELLED 128
 #define PREDECESSOR_MS 10000	/* time for a worker that was told to stop */
 
-/* who is cancelled by a timer */
+/* the processes that the timer cancels */
 static int	cancelled[MAX_CANCELLED];
 static volatile sig_atomic_t ncancelled = 0;
 
@@ -69,7 +68,7 @@ ps_lease_release(int stream_id, uint32 what)
 	(void) LockRelease(&tag, ExclusiveLock, true);
 }
 
-/* Takes the lease of a worker, once its predecessor has left. */
+/* Takes the lease of a worker. Waits for the worker that has it to leave; false when it does not. */
 static bool
 take_worker(int stream_id, int number, LOCKMODE mode, bool session)
 {
@@ -107,27 +106,37 @@ ps_lease_has_worker(int stream_id, int number)
 {
 	LOCKTAG		tag = lease_tag(stream_id, PS_LEASE_WORKER(number), LEASE);
 
-	/* shared, so that those who ask at one time do not see each other */
+	/* shared, so that two processes that ask at the same time do not see each other */
 	if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
 		return true;
 	(void) LockRelease(&tag, ShareLock, false);
 	return false;
 }
 
+const LockInstanceData *
+ps_lease_next(const LockData *locks, int *place, uint16 space)
+{
+	while (*place < locks->nelements)
+	{
+		const LockInstanceData *lock = &locks->locks[(*place)++];
+
+		if (lock->locktag.locktag_type == LOCKTAG_ADVISORY && lock->locktag.locktag_field4 == space && lock->pid != 0 &&
+			(lock->holdMask & LOCKBIT_ON(ExclusiveLock)) != 0)
+			return lock;
+	}
+	return NULL;
+}
+
 int
 ps_lease_count_workers(void)
 {
 	LockData   *locks = GetLockStatusData();
+	const LockInstanceData *lock;
+	int			place = 0;
 	int			n = 0;
 
-	for (int i = 0; i < locks->nelements; i++)
-	{
-		const LOCKTAG *tag = &locks->locks[i].locktag;
-
-		n += tag->locktag_type == LOCKTAG_ADVISORY && tag->locktag_field4 == LEASE &&
-			tag->locktag_field3 > PS_LEASE_WORKER(PS_MAX_WORKERS) &&
-			(locks->locks[i].holdMask & LOCKBIT_ON(ExclusiveLock)) != 0;
-	}
+	while ((lock = ps_lease_next(locks, &place, LEASE)) != NULL)
+		n += lock->locktag.locktag_field3 > PS_LEASE_WORKER(PS_MAX_WORKERS);
 	return n;
 }
 
@@ -135,16 +144,13 @@ int
 ps_lease_processes_elsewhere(int *pids, int max)
 {
 	LockData   *locks = GetLockStatusData();
+	const LockInstanceData *lock;
+	int			place = 0;
 	int			n = 0;
 
-	for (int i = 0; i < locks->nelements && n < max; i++)
-	{
-		const LOCKTAG *tag = &locks->locks[i].locktag;
-
-		if (tag->locktag_type == LOCKTAG_ADVISORY && tag->locktag_field4 == LEASE && tag->locktag_field1 != MyDatabaseId &&
-			tag->locktag_field3 > PG_INT32_MAX && (locks->locks[i].holdMask & LOCKBIT_ON(ExclusiveLock)) != 0)
-			pids[n++] = locks->locks[i].pid;
-	}
+	while (n < max && (lock = ps_lease_next(locks, &place, LEASE)) != NULL)
+		if (lock->locktag.locktag_field1 != MyDatabaseId && lock->locktag.locktag_field3 > PG_INT32_MAX)
+			pids[n++] = lock->pid;
 	return n;
 }
 
@@ -156,7 +162,7 @@ ps_lease_lock_partitions(int stream_id)
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }
 
-/* In a signal handler: ends what keeps us waiting. */
+/* The timer's handler: cancels the processes that have the lock. */
 static void
 cancel_holders(void)
 {
@@ -196,7 +202,7 @@ ps_lease_hold_back(int stream_id)
 		return;
 	if (timer == MAX_TIMEOUTS)
 		timer = RegisterTimeout(USER_TIMEOUT, cancel_holders);
-	/* a standby that does not answer the worker would not answer us: our change would stay invisible */
+	/* the worker waits for a standby, and so would our commit: the change would not become visible */
 	if (find_holders(&tag))
 	{
 		(void) set_config_option("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);

@@ -1,55 +1,68 @@
 /*
  * lease.h
- *	  Who runs a stream and who reads a partition: session-level advisory locks
- *	  of a space of our own, free at once when their holder is gone.
+ *	  Leases: session-level advisory locks that say which process is a worker or relay of
+ *	  a stream, and which worker reads a partition. PostgreSQL frees the lock when the
+ *	  process ends, however it ends.
  */
 #ifndef PS_LEASE_H
 #define PS_LEASE_H
 
 #include "postgres.h"
 
-#define PS_MAX_WORKERS 64		/* of a stream */
-#define PS_LEASE_WORKER(number) (0xFFFFFFFF - (uint32) (number))	/* in place of a partition: a worker of the stream */
+#include "storage/lock.h"
+#include "store/stream.h"
 
-/* A rebuild has leases of its own; in its process every stream stands for its rebuild. */
+
+/* The key of a worker or relay; partitions have their number. lease_holder() reads it back for the view stream_leases. */
+#define PS_LEASE_WORKER(number) (0xFFFFFFFF - (uint32) (number))
+
+/* A rebuild has leases of its own. In its process all calls take those in place of the stream's. */
 #define PS_LEASE_OF_REBUILD(stream_id) ((int) ((uint32) (stream_id) | 0x80000000))
 
-#define PS_LEASE_REFRESH 0, 1	/* of no stream: one refresh of scores a database */
+#define PS_LEASE_REFRESH 0, 1	/* one refresh of scores in a database; 0 is no stream */
 
-/* Takes a lease, if nobody else holds it; what one holds already is not taken twice. */
+/* Takes a lease; false when another process has it. To take it again is no error. */
 extern bool ps_lease_take(int stream_id, uint32 what);
 extern void ps_lease_release(int stream_id, uint32 what);
 
-/* Waits for the lease of a worker; false when its holder does not leave. */
+/* Takes the lease of a worker for this process; waits for its predecessor. False when that does not leave. */
 extern bool ps_lease_become_worker(int stream_id, int number);
 
-/* Whether a worker runs. */
+/* Whether the worker or relay of that number runs. */
 extern bool ps_lease_has_worker(int stream_id, int number);
 
-/* Waits until no worker of the stream runs, and keeps them out until the caller's transaction ends; false when one stays. */
+/* Waits until no worker of the stream runs, and bars them until the transaction ends; false when one stays. */
 extern bool ps_lease_bar_workers(int stream_id);
 
-/* How many workers of all streams of all databases run. */
+/*
+ * The next process that has an advisory lock of a space (below), from a place on, which
+ * moves behind it; NULL: there is none. The lock is of any database.
+ */
+extern const LockInstanceData *ps_lease_next(const LockData *locks, int *place, uint16 space);
+
+/* How many workers run in all databases. */
 extern int	ps_lease_count_workers(void);
 
 /* Pids of the workers, relays and rebuilds that run in other databases; at most max. */
 extern int	ps_lease_processes_elsewhere(int *pids, int max);
 
-/* Keeps other workers of the stream from adding partitions until the caller's transaction ends. */
+/* Bars other workers of the stream from adding partitions until the transaction ends. */
 extern void ps_lease_lock_partitions(int stream_id);
 
 /*
- * Bars the stream's workers and relays from starting, and from changing anything,
- * until the caller's transaction ends: a worker is registered before that commits,
- * so that a missing slot can still be recorded. What is under way may end; whoever
- * hangs in it is cancelled, and when it waits for a standby, the caller does not.
+ * Bars the stream's workers and relays from starting, and from changing anything, until
+ * the caller's transaction ends. A worker is registered before the commit, so that a
+ * missing slot can still be recorded, and must not begin before it.
+ *
+ * Waits for transactions that are under way, and cancels those that take too long. When
+ * one of them waits for a synchronous standby, the caller's commit will not.
  */
 extern void ps_lease_hold_back(int stream_id);
 
-/* Waits until nobody holds the workers back, and until its transaction ends nobody can; needs a transaction. */
+/* Waits while ps_lease_hold_back() bars the stream, and keeps others from it until the transaction ends. */
 extern void ps_lease_wait_start(int stream_id);
 
-/* Lets others find the segment that a process reports in. */
+/* Makes the handle of the memory segment known in which this process reports (ingest/report.h). */
 extern void ps_lease_publish(int stream_id, uint32 handle);
 extern void ps_lease_unpublish(int stream_id, uint32 handle);
 

@@ -1,13 +1,13 @@
 /*
  * logged_reasons.c
- *	  Tells a new reason from one that the log has.
+ *	  Remembers reasons as hashes, without the parts that differ in each attempt.
  */
 #include "postgres.h"
 
 #include "common/hashfn.h"
 #include "process/logged_reasons.h"
 
-/* A reason without what changes from one attempt to the next: numbers, and what librdkafka puts into parentheses. */
+/* The hash of a reason without numbers and text in parentheses, where librdkafka puts details of an attempt. */
 static uint32
 hash_reason(const char *reason)
 {

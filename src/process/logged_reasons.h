@@ -1,14 +1,14 @@
 /*
  * logged_reasons.h
- *	  Which reasons the log has: a reason is a line of it once, until what it is the
- *	  reason of is over.
+ *	  Keeps the server's log short: while a trouble lasts, each reason for it becomes one
+ *	  line, not one line per attempt.
  */
 #ifndef PS_LOGGED_REASONS_H
 #define PS_LOGGED_REASONS_H
 
 #include "postgres.h"
 
-#define PS_MAX_LOGGED_REASONS 8 /* reasons; more are not told */
+#define PS_MAX_LOGGED_REASONS 8 /* further reasons are not logged */
 
 typedef struct PsLoggedReasons
 {
@@ -16,7 +16,7 @@ typedef struct PsLoggedReasons
 	int			n;
 } PsLoggedReasons;
 
-/* Whether a reason has not been told; then it counts as told. */
+/* Whether a reason has not been logged since the trouble began; notes it as logged. */
 extern bool ps_reason_is_new(PsLoggedReasons *logged, const char *reason);
 
 #endif							/* PS_LOGGED_REASONS_H */

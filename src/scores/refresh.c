@@ -1,8 +1,8 @@
 /*
  * refresh.c
- *	  What refreshes of scores and segments have in common: there is one at a time,
- *	  a transaction a batch, customers' locks without waiting, code of others with
- *	  their rights, announcements.
+ *	  The parts that a refresh of scores and one of segments share: the lease, so that a
+ *	  database has one refresh at a time; a transaction per batch; the customers' locks;
+ *	  calls of users' code with their rights; and notifications.
  */
 #include "postgres.h"
 
@@ -24,14 +24,14 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#define DISCARDED_AT_ONCE 10000
+#define DISCARDED_AT_ONCE 10000 /* rows of segment_changes in a transaction */
 
 static bool has_lease = false;
-static bool notified = false;	/* in this transaction */
+static bool notified = false;	/* this transaction sends notifications */
 static const char *segment_under_way = NULL;
-static bool code_was_ended = false; /* by the last attempt */
+static bool code_was_ended = false; /* users' code of the last attempt took too long, and was cancelled */
 
-/* A session keeps a lease beyond its transactions: whatever ends the refresh by an error ends this too. */
+/* Releases the lease when the transaction aborts: after an error the refresh does not go on, and a session keeps its leases. */
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
@@ -51,7 +51,7 @@ take_lease(void)
 	if (!registered)
 		RegisterXactCallback(at_transaction_end, NULL);
 	registered = true;
-	/* what one's own session has already is another refresh as well: of a function that this one calls */
+	/* a refresh that users' code calls within a refresh counts as a second one */
 	if (has_lease || !ps_lease_take(PS_LEASE_REFRESH))
 		return false;
 	has_lease = true;
@@ -59,13 +59,12 @@ take_lease(void)
 }
 
 /*
- * At the exit of a process whose code of users did not end when it was cancelled:
- * notes that, so that the next refresh begins with what else there is.
+ * At the exit of a process that ends because users' code could not be cancelled: notes
+ * that, so that the next refresh begins with other work.
  */
 static void
 note_giving_up(int code, Datum arg)
 {
-	PsSavedUser saved;
 	const char *error = "it took too long, and did not end when it was cancelled";
 
 	if (!ps_user_code_gave_up() || !has_lease)
@@ -75,12 +74,10 @@ note_giving_up(int code, Datum arg)
 	StartTransactionCommand();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	saved = ps_switch_to_owner();
 	if (segment_under_way != NULL)
 		ps_segment_note(segment_under_way, error);
 	else
 		ps_refresh_fail(psprintf("score function: %s", error));
-	ps_restore_user(saved);
 	PopActiveSnapshot();
 	SPI_finish();
 	CommitTransactionCommand();
@@ -101,7 +98,7 @@ ps_refresh_start(PsRefresh *refresh)
 		before_shmem_exit(note_giving_up, (Datum) 0);
 	registered = true;
 	segment_under_way = NULL;
-	/* the caller's transaction has seen what it has seen */
+	/* the refresh needs a newer snapshot than that of the caller */
 	SPI_commit();
 	if (!take_lease())
 		return false;
@@ -125,15 +122,15 @@ set_local(const char *name, const char *value)
 	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 }
 
-/* Begins a transaction, in which nothing is done yet. */
+/* Sets up the transaction of a batch. */
 static void
 refresh_begin(PsRefresh *refresh)
 {
-	/* a batch sees what was committed while it waited for its locks */
+	/* after a wait for locks the batch must see what was committed meanwhile */
 	set_local("transaction_isolation", "read committed");
 	set_local("search_path", "pg_catalog, pg_temp");
 	set_local("standard_conforming_strings", "on");
-	set_local("synchronous_commit", "off"); /* what a crash takes is computed again */
+	set_local("synchronous_commit", "off"); /* the next refresh computes again what a crash loses */
 	ps_lock_score_tables();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(refresh->context);
@@ -152,7 +149,7 @@ ps_refresh_begin_batch(PsRefresh *refresh)
 	refresh_begin(refresh);
 }
 
-/* Commits; false when there was no room for the notifications, and nothing is committed. */
+/* Commits. False: the queue had no room for the notifications, and the transaction was rolled back. */
 static bool
 refresh_commit(PsRefresh *refresh)
 {
@@ -245,13 +242,13 @@ ps_refresh_lock(PsRefresh *refresh, const char **customer_ids, int n, int wait_m
 	PS_FAILPOINT("refresh_locked");
 }
 
-/* Whether an error is not about what was worked on: the system's, or somebody wants an end. */
+/* Whether an error has another cause than the profiles or the code: the system, or a user who cancels. */
 static bool
 is_fault(const ErrorData *error, bool in_code)
 {
 	int			sqlerrcode = error->sqlerrcode;
 
-	/* code of users can raise anything, and that is its own; but for what the server raises when it is cancelled */
+	/* users' code can raise any SQLSTATE; only the server's own cancel is not the code's fault */
 	if (in_code)
 		return sqlerrcode == ERRCODE_QUERY_CANCELED && strcmp(error->funcname, "ProcessInterrupts") == 0 && !code_was_ended;
 
@@ -342,7 +339,7 @@ ps_refresh_discard(PsRefresh *refresh)
 	}
 }
 
-/* As REFRESH MATERIALIZED VIEW does: what that code sets or prepares is gone with it, and it cannot become somebody else. */
+/* As REFRESH MATERIALIZED VIEW does: the code's SETs end with it, and it cannot change the role. */
 PsRole
 ps_refresh_become(Oid role)
 {

@@ -1,9 +1,9 @@
 /*
  * refresh.h
- *	  What a refresh computes in batch: scores and segments, a batch a transaction.
- *	  It runs in a procedure, or in a process of its own, the scorer.
+ *	  A refresh of scores or of segments: batches of profiles, each in a transaction. It
+ *	  runs in a procedure, or in a background worker, the scorer.
  *
- *	  Every call of a running refresh is within a non-atomic SPI connection.
+ *	  All calls need a non-atomic SPI connection.
  */
 #ifndef PS_REFRESH_H
 #define PS_REFRESH_H
@@ -17,10 +17,10 @@
 
 typedef struct PsRefresh
 {
-	int			batch;			/* profiles of one transaction */
+	int			batch;			/* profiles in a transaction */
 	TimestampTz as_of;
-	TimestampTz before;			/* what was scored since is left alone */
-	void		(*between) (void);	/* called between batches; NULL: nothing to do */
+	TimestampTz before;			/* only profiles whose last score is older get a new one */
+	void		(*between) (void);	/* called between batches; NULL: nothing is */
 	MemoryContext home;			/* of the whole refresh */
 	MemoryContext context;		/* of one batch */
 	PsRefreshCounts counts;
@@ -28,35 +28,35 @@ typedef struct PsRefresh
 	PsMoment	batch_began;
 	PsMoment	locked_at;
 	bool		locked;
-	Oid			function;		/* that replaces the defaults, InvalidOid: none; and whose rights it runs with */
-	Oid			function_owner;
-	PsScored   *calling;		/* for whom it is called */
-	int			slow;			/* profiles for which it took too long */
+	Oid			function;		/* replaces the default scores; InvalidOid: there is none */
+	Oid			function_owner; /* the function runs with his rights */
+	PsScored   *calling;		/* the profile for which the function is called */
+	int			slow;			/* profiles for which the function took too long */
 } PsRefresh;
 
-/* refresh.c: begins, unless another refresh runs in this database: false; and ends */
+/* refresh.c: begins a refresh, false when another one runs in this database; ends it */
 extern bool ps_refresh_start(PsRefresh *refresh);
 extern void ps_refresh_finish(void);
 
 /* Begins the transaction of a batch. */
 extern void ps_refresh_begin_batch(PsRefresh *refresh);
 
-/* Has it write, or not (NULL), and commits; once more when its notifications found no room. */
+/* Calls write, unless it is NULL, and commits. Does both again without notifications when their queue is full. */
 extern void ps_refresh_commit_batch(PsRefresh *refresh, void (*write) (PsRefresh *refresh, void *arg), void *arg);
 
-/* Takes the customers' locks that are free within a time, until the transaction ends; had[i] says which. */
+/* Takes the locks of customers until the transaction ends, those that are free within a time; had[i] says which. */
 extern void ps_refresh_lock(PsRefresh *refresh, const char **customer_ids, int n, int wait_ms, bool *had);
 
-/* Does work in a subtransaction; returns the error that it raised, when that may be the fault of what it worked on. */
+/* Does work in a subtransaction. Returns its error, NULL: none; raises errors that are not the fault of the profiles or of users' code. */
 extern ErrorData *ps_refresh_attempt(void (*work) (void *arg), void *arg);
 
-/* Writes changes of segments, and announces them unless there is no room. */
+/* Writes changes of segments, and notifies of them unless the queue is full. */
 extern void ps_refresh_announce(PsRefresh *refresh, const PsSegmentChange *changes, int n, const char *kind);
 
-/* Removes changes of segments that are too old. */
+/* Removes changes of segments older than profile_stream.segment_change_retention. */
 extern void ps_refresh_discard(PsRefresh *refresh);
 
-/* Becomes a role, with which code of that role is run, and back. */
+/* Takes the rights of a role, to call its code, and gives them back. */
 typedef struct PsRole
 {
 	Oid			user;
@@ -67,19 +67,19 @@ typedef struct PsRole
 extern PsRole ps_refresh_become(Oid role);
 extern void ps_refresh_return(PsRole role);
 
-/* Whose predicate is evaluated from here on; NULL: no segment's. The name lives as long as the refresh. */
+/* Tells whose predicate is evaluated from now on, NULL: none. The name must live as long as the refresh. */
 extern void ps_refresh_note_segment(const char *name);
 
-/* Around that code: raises when it took longer than a setting says; whether the last attempt failed for that. */
+/* Around users' code: raises when it took longer than the setting allows. Whether that ended the last attempt. */
 extern void ps_refresh_begin_code(int timeout_ms, const char *setting);
 extern void ps_refresh_end_code(const char *what);
 extern bool ps_refresh_code_was_ended(void);
 
-/* score_function.c: finds the function that replaces the defaults now, if any, and calls it for profiles that were found */
+/* score_function.c: finds the function that replaces the default scores, if there is one; calls it for profiles */
 extern void ps_score_function_get(PsRefresh *refresh);
 extern void ps_score_function_call(PsRefresh *refresh, PsScored **profiles, int n);
 
-/* Raises unless a function may replace the defaults, run with the rights of a role. */
+/* Raises unless a function can replace the default scores and run with the rights of the role. */
 extern void ps_score_function_check(Oid function, Oid role);
 
 /* score_refresh.c, segment_refresh.c: a whole refresh; name NULL: all segments */

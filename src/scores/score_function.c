@@ -1,7 +1,7 @@
 /*
  * score_function.c
- *	  The function of a user that replaces the default scores: whether it may, and
- *	  what it says of profiles.
+ *	  A user's function that replaces the default scores: the checks before it is used,
+ *	  and its calls.
  */
 #include "postgres.h"
 
@@ -22,7 +22,7 @@
 #include "utils/regproc.h"
 #include "utils/syscache.h"
 
-/* A member of what the function returned; NULL when it is not there or null. */
+/* A member of the object that the function returned; NULL when it is missing or null. */
 static JsonbValue *
 get_member(Jsonb *result, const char *name, enum jbvType type, const char *kind)
 {
@@ -37,7 +37,7 @@ get_member(Jsonb *result, const char *name, enum jbvType type, const char *kind)
 	return value;
 }
 
-/* Lets the function's result replace the defaults, as far as it has something. */
+/* Replaces default scores by the members that the function returned. */
 static void
 score_function_take_result(PsScores *scores, Jsonb *result)
 {
@@ -67,7 +67,7 @@ score_function_take_result(PsScores *scores, Jsonb *result)
 		scores->lifetime_value = NumericGetDatum(value->val.numeric);
 }
 
-/* Whoever owns a function may replace it: so he must have the rights with which it runs already. */
+/* The function's owner can replace its body at any time. So he must have the rights with which it runs. */
 static void
 score_function_check_owner(Oid function, Oid role)
 {
@@ -83,9 +83,9 @@ score_function_check_owner(Oid function, Oid role)
 	if (!has_privs_of_role(owner, role))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("the owner of function %s has not the rights of role \"%s\", with which it would run",
+				 errmsg("the owner of function %s does not have the rights of role \"%s\", with which it would run",
 						format_procedure(function), GetUserNameFromId(role, false)),
-				 errhint("Its owner calls set_score_function(), or becomes another one.")));
+				 errhint("Let the function's owner call set_score_function(), or give the function to a role that has these rights.")));
 }
 
 void
@@ -104,7 +104,7 @@ ps_score_function_check(Oid function, Oid role)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
 				 errmsg("a score function must be STABLE or IMMUTABLE"),
-				 errhint("ALTER FUNCTION ... STABLE: it reads, and writes nothing.")));
+				 errhint("Declare it with ALTER FUNCTION ... STABLE, and let it write nothing.")));
 	if (ps_function_aclcheck(function, role, ACL_EXECUTE) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -160,7 +160,7 @@ ps_score_function_get(PsRefresh *refresh)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the role with whose rights the score function runs is gone"),
-				 errhint("A superuser sets it anew with set_score_function(), or clears it with NULL.")));
+				 errhint("A superuser sets it again with set_score_function(), or removes it with set_score_function(NULL).")));
 	if (!found.confirmed)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -1,12 +1,12 @@
 /*
  * score_refresh.c
- *	  A refresh of scores: a walk along the primary key over the profiles that were
- *	  not scored lately. A batch is computed without locks, and written under its
- *	  customers' locks where the profile is still the one that was read. Who was
- *	  locked or changed meanwhile comes again at the end.
+ *	  A refresh of scores walks along the primary key, over the profiles whose scores are
+ *	  too old. It computes a batch without locks. Then it takes the customers' locks and
+ *	  writes the profiles that are still as they were read. Customers who were locked, or
+ *	  changed meanwhile, come again at the end.
  *
- *	  What raises for one profile (a function of yours, a trigger, a damaged row)
- *	  is found by halving the batch; that profile keeps its scores.
+ *	  An error may come from one profile: through a user's function, a trigger or a damaged
+ *	  row. The batch is halved until that profile is found; it keeps its scores.
  */
 #include "postgres.h"
 
@@ -20,12 +20,12 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#define MAX_LATER 100000		/* profiles that are remembered to come again */
-#define ROUNDS 5				/* in which they do */
-#define MAX_SLOW 10				/* profiles of a refresh for which the function may take too long */
-#define WAIT_MS 200				/* for the locks of a batch in the last one */
+#define MAX_LATER 100000		/* customers at most who come again at the end */
+#define ROUNDS 5				/* so often they do */
+#define WAIT_MS 200				/* for the locks of a batch, in the last round */
+#define MAX_SLOW 10				/* the refresh ends when the function took too long for so many profiles */
 
-/* A range of a batch that is worked on together. */
+/* A part of a batch. */
 typedef struct Range
 {
 	PsRefresh  *refresh;
@@ -35,8 +35,8 @@ typedef struct Range
 } Range;
 
 /*
- * Notes that the function took too long for a profile, for which it is not called
- * again; and gives up when that is not the profiles' fault.
+ * Notes that the function took too long for a profile, so that it is not called for it
+ * again. Raises when that happens too often: then the profiles are not the cause.
  */
 static void
 note_slow(PsRefresh *refresh, const ErrorData *error)
@@ -46,11 +46,11 @@ note_slow(PsRefresh *refresh, const ErrorData *error)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_QUERY_CANCELED),
-			 errmsg("the score function is given up, because %d profiles failed: %s", refresh->slow, error->message),
+			 errmsg("the refresh ends, because the score function failed for %d profiles: %s", refresh->slow, error->message),
 			 errhint("Make it faster, or raise profile_stream.handler_timeout.")));
 }
 
-/* Does the work of a range; halves it when something in it raises. */
+/* Does the work of a range; halves it after an error. */
 static void
 score_refresh_isolate(const Range *range)
 {
@@ -82,7 +82,7 @@ score_refresh_isolate(const Range *range)
 	score_refresh_isolate(&half);
 }
 
-/* Computes, without any lock. */
+/* Computes the scores of a range without locks. */
 static void
 score_refresh_compute(void *arg)
 {
@@ -103,7 +103,7 @@ score_refresh_differs(const PsScored *profile)
 		!DatumGetBool(DirectFunctionCall2(numeric_eq, profile->old.lifetime_value, profile->new.lifetime_value));
 }
 
-/* Writes, under the customers' locks; tells sinks what changed, and everybody who changed his segment. */
+/* Writes the scores of a range under the customers' locks. Adds changed profiles to the outbox, and notifies of changed segments. */
 static void
 score_refresh_write_range(void *arg)
 {
@@ -146,7 +146,7 @@ typedef struct Batch
 	int			wait_ms;
 } Batch;
 
-/* Locks and writes those whose customers are free. */
+/* Locks the customers of a batch, and writes those whose lock was free. */
 static void
 write_batch(PsRefresh *refresh, void *arg)
 {
@@ -165,7 +165,7 @@ write_batch(PsRefresh *refresh, void *arg)
 	ps_refresh_progress(&refresh->counts);
 }
 
-/* Scores a batch and commits; returns the list with those who were not to be had added. */
+/* Scores a batch and commits. Returns the list, to which it adds the customers who must come again. */
 static List *
 refresh_batch(PsRefresh *refresh, Batch *batch, List *later)
 {
@@ -189,7 +189,7 @@ refresh_batch(PsRefresh *refresh, Batch *batch, List *later)
 	return later;
 }
 
-/* Walks along the key; returns those who have to come again. */
+/* Walks along the primary key; returns the customers who must come again. */
 static List *
 score_refresh_walk(PsRefresh *refresh)
 {
@@ -214,7 +214,7 @@ score_refresh_walk(PsRefresh *refresh)
 	return later;
 }
 
-/* Comes again to those of a list; returns who is left. */
+/* Scores the customers of a list; returns those who must come again. */
 static List *
 come_again(PsRefresh *refresh, List *list, int wait_ms)
 {

@@ -1,9 +1,9 @@
 /*
  * scorer.c
- *	  The background worker that refreshes scores and segments at
- *	  profile_stream.score_interval, beside the streams. ingest/score_timer.c
- *	  starts it when one is due; it ends when it is done, and runs with the rights of
- *	  the owner of the stream whose worker started it.
+ *	  The background worker that refreshes scores and segments every
+ *	  profile_stream.score_interval. A worker of a stream starts it when a refresh is due
+ *	  (ingest/score_timer.c). It has the rights of that stream's owner, and ends when it
+ *	  is done.
  */
 #include "postgres.h"
 
@@ -32,7 +32,7 @@ PGDLLEXPORT void profile_stream_scorer_main(Datum arg);
 static bool was_due = false;
 static bool had_failed = false;
 
-/* Between batches: ends the process when it shall not run any more. */
+/* Between batches: ends the process when the settings no longer want a refresh. */
 static void
 scorer_between(void)
 {
@@ -45,7 +45,7 @@ scorer_between(void)
 		proc_exit(0);
 }
 
-/* Looks whether somebody else has done it, and whether the scores failed then. */
+/* Finds out whether a refresh is still due, and whether the last one of the scores failed. */
 static void
 scorer_look(void)
 {
@@ -61,7 +61,7 @@ scorer_look(void)
 	ps_refresh_finish();
 }
 
-/* Scores, unless somebody else does it; in a non-atomic SPI connection, as the others. */
+/* Refreshes the scores, unless another refresh runs. In a non-atomic SPI connection, as the next function. */
 static void
 refresh_scores(void)
 {
@@ -70,14 +70,14 @@ refresh_scores(void)
 	if (!ps_refresh_start(&refresh))
 		return;
 	refresh.as_of = GetCurrentTimestamp();
-	/* what an interrupted run has done is left alone, what the one before did at its end is not */
+	/* profiles that an interrupted refresh has just scored need no new score; those of the refresh before do */
 	refresh.before = refresh.as_of - ps_score_interval_s * USECS_PER_SEC / 2;
 	pgstat_report_activity(STATE_RUNNING, "refreshing scores");
 	ps_scores_refresh(&refresh);
 	ps_refresh_finish();
 }
 
-/* Segments, whatever became of the scores: their code is of others. */
+/* Refreshes the segments, also when the scores failed: their code belongs to other users. */
 static void
 refresh_segments(void)
 {
@@ -90,7 +90,7 @@ refresh_segments(void)
 	ps_refresh_finish();
 }
 
-/* Shows an error that ended the refresh. */
+/* Shows in stat_score_refresh the error that ended the refresh. */
 static void
 scorer_note_failure(const char *error)
 {
@@ -106,7 +106,7 @@ scorer_note_failure(const char *error)
 	CommitTransactionCommand();
 }
 
-/* Does a part; an error ends that one alone. */
+/* Does one part of the work. An error ends only this part. */
 static void
 scorer_run(void (*part) (void))
 {
@@ -147,12 +147,12 @@ profile_stream_scorer_main(Datum arg)
 		proc_exit(0);
 	SetConfigOption("application_name", "profile_stream scorer", PGC_USERSET, PGC_S_SESSION);
 	ps_lock_wait_bound_process();
-	/* where a procedure would be called from: what lives longer than its transactions */
+	/* in a session this is the context of CALL, which lives longer than the procedure's transactions */
 	PortalContext = AllocSetContextCreate(TopMemoryContext, "profile_stream scorer", ALLOCSET_DEFAULT_SIZES);
 	scorer_run(scorer_look);
 	if (!was_due)
 		proc_exit(0);
-	/* what failed comes last: it may end this process */
+	/* a part that failed comes last, because it may end this process again */
 	scorer_run(had_failed ? refresh_segments : refresh_scores);
 	scorer_run(had_failed ? refresh_scores : refresh_segments);
 	proc_exit(0);

@@ -1,9 +1,9 @@
 /*
  * segment_refresh.c
- *	  A refresh of segments by rule: for each of them a walk along the primary key
- *	  of the profiles. The predicate of a range of profiles is evaluated with the
- *	  rights of who created the segment; who is to enter or leave moves under his
- *	  customer's lock, so that nobody enters who is being forgotten.
+ *	  A refresh of segments by rule walks along the primary key of the profiles, once for
+ *	  each segment. It evaluates the predicate for a range of profiles with the rights of
+ *	  the segment's owner. Customers enter and leave under their locks, so that none enters
+ *	  while it is being forgotten.
  */
 #include "postgres.h"
 
@@ -18,15 +18,15 @@ typedef struct Range
 {
 	const PsSegment *segment;
 	const char *after;
-	const char *upto;			/* NULL: the rest */
+	const char *upto;			/* NULL: to the end */
 	Datum		matches;
 	PsMove	  **moves;
 	int			nmoves;
 	const char *error;
-	int64		left_ms;		/* of the time that the predicate may take */
+	int64		left_ms;		/* time that the predicate may still take in this refresh */
 } Range;
 
-/* Evaluates the predicate. */
+/* Evaluates the predicate for the range. */
 static void
 segment_refresh_evaluate(void *arg)
 {
@@ -41,7 +41,7 @@ segment_refresh_evaluate(void *arg)
 	ps_refresh_return(back);
 }
 
-/* Moves those whose locks are free, and tells of it; the others move another time. */
+/* Moves the customers whose locks are free, and notifies of that. The others move in the next refresh. */
 static void
 segment_refresh_write_range(PsRefresh *refresh, void *arg)
 {
@@ -78,7 +78,7 @@ segment_refresh_write_range(PsRefresh *refresh, void *arg)
 	ps_refresh_announce(refresh, changes, nchanges, "rule");
 }
 
-/* Notes what the refresh of a segment came to. */
+/* Notes the result of a segment's refresh. */
 static void
 write_note(PsRefresh *refresh, void *arg)
 {
@@ -87,13 +87,13 @@ write_note(PsRefresh *refresh, void *arg)
 	ps_segment_note(range->segment->name, range->error);
 }
 
-/* Why the predicate of a segment may not be evaluated, NULL: it may. */
+/* Why the predicate of a segment must not be evaluated; NULL: it may be. */
 static char *
 find_obstacle(const PsSegment *segment)
 {
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(segment->owner)))
-		return "the role that owned it is gone; alter_segment() gives it to another one";
-	return segment->confirmed ? NULL : "it is not confirmed; confirm_code() does that";
+		return "the role that owned it is gone; alter_segment() gives it to another role";
+	return segment->confirmed ? NULL : "it is not confirmed; confirm_code() confirms it";
 }
 
 static void

@@ -1,7 +1,7 @@
 /*
  * kafka_sink.c
- *	  The sinks that are topics of Kafka: profiles as they change, and dead letters.
- *	  They differ in what they read and in how they remove it.
+ *	  The two sinks that write to Kafka: the changelog of profiles, and dead letters. They
+ *	  share everything but how they read and remove a batch.
  */
 #include "postgres.h"
 
@@ -24,15 +24,15 @@ typedef struct KafkaSink
 	MemoryContext settings_context; /* of options and topic */
 	List	   *options;		/* of PsKafkaOption */
 	const char *topic;
-	PsProducer *producer;		/* stays until the process ends */
+	PsProducer *producer;		/* lives until the process ends */
 	PsMessage  *messages;
 	int			n;
-	bool		refused;		/* the one message of the batch */
-	bool		split;			/* a batch was too large, and no batch has failed since */
-	Datum		letters;		/* ids of the dead letters in the batch, as an array */
+	bool		refused;		/* the batch is one message that is too large */
+	bool		split;			/* a batch was too large, and none has failed since */
+	Datum		letters;		/* array of the dead_letter_ids of the batch */
 } KafkaSink;
 
-/* A change of the options, or of the topic, takes a new process: to end a producer may block. */
+/* New options or another topic need a new process, because to close a producer may block. */
 static PsSinkState
 kafka_sink_configure(PsSink *sink, const PsStream *stream, Oid role)
 {
@@ -60,7 +60,7 @@ kafka_sink_configure(PsSink *sink, const PsStream *stream, Oid role)
 	return PS_SINK_IDLE;
 }
 
-/* Makes the message that says what a customer's profile is now; a tombstone when there is none. */
+/* Makes a message of a customer's profile; a tombstone when the profile is gone. */
 static void
 make_update(PsMessage *message, const PsPending *pending)
 {
@@ -113,7 +113,7 @@ kafka_sink_connect_sink(PsSink *sink)
 		return;
 	old = MemoryContextSwitchTo(sink->context);
 	id = psprintf("profile_stream." UINT64_FORMAT ".%u.%d.%s", GetSystemIdentifier(), MyDatabaseId,
-				  sink->stream_id, ps_sink_names[sink->kind]);
+				  sink->stream_id, ps_sinks[sink->kind].name);
 	self->producer = ps_producer_create(self->options, self->topic, id);
 	MemoryContextSwitchTo(old);
 }
@@ -128,7 +128,7 @@ kafka_sink_send_batch(PsSink *sink)
 	ps_producer_send(self->producer, self->messages, self->n);
 }
 
-/* What is too large together is sent in parts, until it is known which message is too large by itself. */
+/* Halves a batch that is too large, until one message is left: that one is refused. */
 static PsSinkState
 take_too_large(KafkaSink *self)
 {
@@ -142,8 +142,10 @@ take_too_large(KafkaSink *self)
 }
 
 /*
- * librdkafka counts messages that were too large as sent, so the broker refuses what follows them in their partition,
- * maybe some batches later, as out of sequence. To abort that puts it right, and no pause would.
+ * Repeats at once a batch that failed after one that was too large. librdkafka counts
+ * messages that are too large as sent. So the broker refuses the next ones of their
+ * partition as out of sequence, perhaps some batches later. To abort the transaction
+ * cures that, and a pause would not.
  */
 static PsSinkState
 take_failed(KafkaSink *self)
@@ -203,7 +205,7 @@ kafka_sink_error(PsSink *sink, const char **hint)
 	return ps_producer_error(((KafkaSink *) sink)->producer, hint);
 }
 
-/* How many of the batch were refused; after a success more may go at once. */
+/* How many messages were refused. After a success the next batch may be larger. */
 static int64
 count_refused(KafkaSink *self)
 {
@@ -238,13 +240,33 @@ kafka_sink_disconnect(PsSink *sink)
 	self->n = 0;
 }
 
-static const PsSinkMethods updates_methods = {
+static const PsSinkMethods changelog_methods = {
 	kafka_sink_configure, kafka_sink_connect_sink, read_changelog, kafka_sink_send_batch, kafka_sink_work, kafka_sink_socket_of, kafka_sink_events, kafka_sink_timeout_ms, kafka_sink_error, finish_changelog, kafka_sink_disconnect
 };
 
 static const PsSinkMethods letters_methods = {
 	kafka_sink_configure, kafka_sink_connect_sink, read_letters, kafka_sink_send_batch, kafka_sink_work, kafka_sink_socket_of, kafka_sink_events, kafka_sink_timeout_ms, kafka_sink_error, finish_letters, kafka_sink_disconnect
 };
+
+void
+ps_topic_sink_check(const PsStream *stream, PsSinkKind kind, Oid role)
+{
+	static const char legal[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+	const char *topic = stream->sinks[kind];
+	const char *error = NULL;
+
+	if (strlen(topic) > 249 || strspn(topic, legal) != strlen(topic))
+		error = "have at most 249 letters, digits, dots, underscores and hyphens";
+	else if (strcmp(topic, stream->topic) == 0)
+		error = "not be the topic that is read";	/* the stream would read what it writes */
+	for (int other = 0; error == NULL && other < kind; other++)
+		if (stream->sinks[other] != NULL && strcmp(stream->sinks[other], topic) == 0)
+			error = psprintf("differ from %s", ps_sinks[other].option);
+	if (error != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must %s", ps_sinks[kind].option, error)));
+}
 
 static PsSink *
 kafka_sink_create(const PsSinkMethods *methods)
@@ -259,7 +281,7 @@ kafka_sink_create(const PsSinkMethods *methods)
 PsSink *
 ps_changelog_sink_create(void)
 {
-	return kafka_sink_create(&updates_methods);
+	return kafka_sink_create(&changelog_methods);
 }
 
 PsSink *

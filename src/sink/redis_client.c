@@ -1,14 +1,14 @@
 /*
  * redis_client.c
- *	  Writes profiles to Redis with hiredis, without ever blocking. Owned by a
- *	  relay, or by a session that tries a connection.
+ *	  Writes profiles to Redis with hiredis, without blocking.
  *
- *	  A connection greets (AUTH, SELECT, the script, the token), then takes
- *	  pipelines. Each item is one call of the script below, which compares
- *	  versions where nobody can come between. A connection that was given up may
- *	  have left commands in the socket of a Redis that was frozen; they would bring
- *	  an erased profile back when it thaws. So the last connection of a writer
- *	  leaves its token, and the script does nothing for another one.
+ *	  A connection first sends its greeting: AUTH, SELECT, the script and its token. Then
+ *	  it takes pipelines. Each item is one call of the script below, so that Redis compares
+ *	  the versions and writes in one step.
+ *
+ *	  The token is against commands of a connection that was given up. They may wait in
+ *	  the socket of a frozen Redis, and would bring back an erased profile later. So each
+ *	  connection stores a token of its own in Redis, and the script refuses any other one.
  */
 #include "postgres.h"
 
@@ -24,19 +24,19 @@
 #include "utils/memutils.h"
 
 #define CONNECT_MS 2000
-#define ANSWER_MS 5000			/* without one answer */
-#define TOKEN_TTL "86400"		/* so that a dropped stream leaves nothing for ever */
+#define ANSWER_MS 5000			/* Redis is silent for too long */
+#define TOKEN_TTL "86400"		/* seconds; the token of a dropped stream expires */
 #define MAX_GREETINGS 4
 #define MAX_WORDS 10
-#define MAX_ANSWER_SHOWN 200	/* bytes of an error */
-#define MAX_ANSWER_BYTES 65536	/* that are buffered without a whole answer: ours are an error, a number or a hash */
+#define MAX_ANSWER_SHOWN 200	/* bytes of an error that are shown */
+#define MAX_ANSWER_BYTES 65536	/* of one answer: an error, a number or a hash is shorter */
 
 /* KEYS: profile, token. ARGV: token, version, ttl, document ('' to delete). */
 static const char script[] =
 "if redis.call('GET', KEYS[2]) ~= ARGV[1] then return {err = 'FENCED'} end\n"
 "if ARGV[4] == '' then redis.call('DEL', KEYS[1]) return 1 end\n"
 "local found = redis.call('GET', KEYS[1])\n"
-/* a quote within a string is escaped, and jsonb prints no object before this key */
+/* this finds the profile's own version: quotes in strings are escaped, and jsonb prints no object before this key */
 "local version = found and string.match(found, '\"version\": ?(%d+)')\n"
 "if version and tonumber(version) > tonumber(ARGV[2]) then return 0 end\n"
 "redis.call('SET', KEYS[1], ARGV[4], 'EX', ARGV[3])\n"
@@ -59,10 +59,10 @@ struct PsRedis
 	char		token[33];
 	redisContext *context;
 	Phase		phase;
-	bool		unsent;			/* output waits for the socket */
-	const char *greetings[MAX_GREETINGS];	/* that are not answered */
+	bool		unsent;			/* the output buffer is not empty */
+	const char *greetings[MAX_GREETINGS];	/* the commands of the greeting */
 	int			ngreetings;
-	int			greeted;
+	int			greeted;		/* so many of them are answered */
 	char		script_sha[41];
 	PsRedisItem *items;
 	int			nitems;
@@ -73,12 +73,7 @@ struct PsRedis
 	MemoryContextCallback at_reset;
 };
 
-void
-ps_redis_check_built(void)
-{
-}
-
-/* Whatever ends the memory context also ends the connection. */
+/* Closes the connection; also called when its memory context ends. */
 static void
 close_context(void *arg)
 {
@@ -102,7 +97,7 @@ redis_client_fail(PsRedis *redis, const char *error, const char *hint)
 	return PS_REDIS_FAILED;
 }
 
-/* Fails for what the connection says. */
+/* Fails because of an error of the connection. */
 static PsRedisState
 fail_connection(PsRedis *redis, const char *reason)
 {
@@ -111,8 +106,8 @@ fail_connection(PsRedis *redis, const char *reason)
 }
 
 /*
- * Fails for an error that Redis answered. What follows its code is not repeated
- * in answer to AUTH, where it may be the password.
+ * Fails because of an error that Redis answered. Of an answer to AUTH only the code is
+ * shown, because the text may have the password.
  */
 static PsRedisState
 fail_answer(PsRedis *redis, const char *command, const char *text)
@@ -131,7 +126,7 @@ redis_client_extend_deadline(PsRedis *redis, int ms)
 	redis->deadline = ps_moment_plus(ps_clock_now(), ms);
 }
 
-/* Puts a command into the output: its words, the last of which is NULL; returns the first. */
+/* Adds a command to the output buffer: its words, then NULL. Returns the first word. */
 static const char *
 redis_client_append(PsRedis *redis,...)
 {
@@ -155,7 +150,7 @@ redis_client_append(PsRedis *redis,...)
 	return words[0];
 }
 
-/* Says who we are, and that older connections of this writer are over. */
+/* Sends the greeting, which also ends older connections of this writer. */
 static void
 redis_client_greet(PsRedis *redis)
 {
@@ -175,7 +170,7 @@ redis_client_greet(PsRedis *redis)
 	redis_client_extend_deadline(redis, ANSWER_MS);
 }
 
-/* Puts the pipeline into the output. */
+/* Adds the pipeline to the output buffer. */
 static void
 append_items(PsRedis *redis)
 {
@@ -240,7 +235,7 @@ ps_redis_send(PsRedis *redis, PsRedisItem *items, int n)
 	}
 }
 
-/* Takes the answer to the next greeting; after the last one the pipeline may go. */
+/* Takes the answer to the next command of the greeting. After the last one the pipeline is sent. */
 static PsRedisState
 take_greeting(PsRedis *redis, const redisReply * reply)
 {
@@ -262,7 +257,7 @@ take_greeting(PsRedis *redis, const redisReply * reply)
 	return PS_REDIS_BUSY;
 }
 
-/* Takes the answer to the next item. One key's own trouble is not the others'. */
+/* Takes the answer to the next item. A key of another type fails alone, any other error fails the connection. */
 static PsRedisState
 redis_client_take_result(PsRedis *redis, const redisReply * reply)
 {
@@ -280,7 +275,7 @@ redis_client_take_result(PsRedis *redis, const redisReply * reply)
 	return PS_REDIS_BUSY;
 }
 
-/* What cannot be an answer of ours in what was read, NULL when all can: no command is answered by an array, of any size. */
+/* Why the bytes that were read cannot be an answer, NULL when they can. None of our commands has an array as answer. */
 static const char *
 find_strange(const redisReader * reader)
 {
@@ -291,7 +286,7 @@ find_strange(const redisReader * reader)
 	return NULL;
 }
 
-/* Reads what is there, and takes every answer that is complete. */
+/* Reads from the socket, and takes each answer that is complete. */
 static PsRedisState
 read_answers(PsRedis *redis)
 {
@@ -317,7 +312,7 @@ read_answers(PsRedis *redis)
 	return state;
 }
 
-/* The socket can be written: it is connected, or never will be. */
+/* The socket has become writable: the connection is made, or has failed. */
 static PsRedisState
 redis_client_finish_connecting(PsRedis *redis)
 {

@@ -1,12 +1,12 @@
 /*
  * redis_errors.c
- *	  What may be done about an error of Redis. Called by the client.
+ *	  Hints for the errors of Redis.
  */
 #include "postgres.h"
 
 #include "sink/redis_client.h"
 
-/* What Redis says at the begin of an error, and what may be done about it. */
+/* The first word of an error, and the hint for it. */
 static const struct
 {
 	const char *code;
@@ -18,8 +18,8 @@ static const struct
 	{"OOM", "Redis is out of memory: raise maxmemory, or choose a maxmemory-policy that evicts."},
 	{"READONLY", "This Redis is a replica: name its primary."},
 	{"MOVED", "Redis Cluster is not supported: name a Redis of its own."},
-	{"LOADING", "Redis is still reading its data; it goes on by itself."},
-	{"FENCED", "Another relay of this stream writes to the same Redis, or Redis was emptied; it is tried again."},
+	{"LOADING", "Redis is still reading its data. The relay goes on by itself."},
+	{"FENCED", "Another relay of this stream writes to the same Redis, or Redis was emptied. The relay tries again."},
 };
 
 const char *

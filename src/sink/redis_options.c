@@ -1,7 +1,7 @@
 /*
  * redis_options.c
- *	  Reads where a Redis is. Called by the validator of profile_stream_redis, by
- *	  the functions that take a redis => ..., to refuse early, and by the relay.
+ *	  Reads and checks the address of a Redis and the options of its server. The functions
+ *	  with an argument redis call it too, so that wrong ones are refused at once.
  */
 #include "postgres.h"
 
@@ -11,6 +11,7 @@
 #include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "sink/redis_options.h"
+#include "sink/sink.h"
 #include "utils/acl.h"
 #include "utils/syscache.h"
 
@@ -19,7 +20,7 @@
 #define REDIS_WRAPPER "profile_stream_redis"
 #define DEFAULT_PORT 6379
 
-/* Raises that an option is wrong; the log shall not hold the statement, that may hold a secret. */
+/* Refuses an option. The log does not get the statement, because it may hold a secret. */
 static void
 redis_options_refuse(int code, const char *message, const char *name, const char *hint)
 {
@@ -30,7 +31,7 @@ redis_options_refuse(int code, const char *message, const char *name, const char
 			 errhidestmt(true)));
 }
 
-/* Reads a whole number within bounds, or returns -1. */
+/* Reads a whole number within bounds; -1 when it is none. */
 static int
 redis_options_read_number(const char *text, int least, int most)
 {
@@ -82,7 +83,7 @@ ps_redis_check_option(const char *name, const char *value, bool in_mapping, Oid 
 		redis_options_refuse(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE, "invalid value for option \"%s\"", name, invalid);
 }
 
-/* Takes options over into the target. */
+/* Copies options into the target. */
 static void
 take_options(PsRedisTarget *target, List *options, bool in_mapping, Oid role)
 {
@@ -110,7 +111,7 @@ take_options(PsRedisTarget *target, List *options, bool in_mapping, Oid role)
 	}
 }
 
-/* Takes a server that a superuser has made, and the role's user mapping. */
+/* Takes the options of a server and of the role's user mapping. */
 static void
 take_server(PsRedisTarget *target, const char *name, Oid role)
 {
@@ -164,4 +165,10 @@ ps_redis_target(const char *redis, Oid role)
 	target->host = host;
 	target->port = atoi(colon + 1);
 	return target;
+}
+
+void
+ps_redis_sink_check(const PsStream *stream, PsSinkKind kind, Oid role)
+{
+	(void) ps_redis_target(stream->sinks[kind], role);
 }

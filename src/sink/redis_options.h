@@ -1,7 +1,7 @@
 /*
  * redis_options.h
- *	  Where a Redis is and how it is entered: the options of servers and user
- *	  mappings of profile_stream_redis, and addresses given directly.
+ *	  The address of a Redis and its login: from the options of a server and user mapping
+ *	  of profile_stream_redis, or given directly.
  */
 #ifndef PS_REDIS_OPTIONS_H
 #define PS_REDIS_OPTIONS_H
@@ -15,15 +15,15 @@ typedef struct PsRedisTarget
 	const char *unix_socket;
 	int			database;
 	const char *username;		/* NULL: the default user */
-	const char *password;		/* NULL: no AUTH; appears in no message */
+	const char *password;		/* NULL: no AUTH. No message shows it. */
 } PsRedisTarget;
 
-/* Raises unless this option may stand in a server, or in a user mapping. */
+/* Raises unless the option is allowed in a server, or in a user mapping, and its value is valid. */
 extern void ps_redis_check_option(const char *name, const char *value, bool in_mapping, Oid role);
 
 /*
- * What "host:port", the absolute path of a socket, or the name of a server
- * stands for; raises unless that role may use it.
+ * Reads "host:port", the absolute path of a socket, or the name of a server. Raises
+ * unless the role may use it.
  */
 extern PsRedisTarget *ps_redis_target(const char *redis, Oid role);
 

@@ -1,6 +1,6 @@
 /*
  * redis_sink.c
- *	  The sink that writes profiles to a Redis: redis_client.c as a relay uses it.
+ *	  The sink that writes profiles to a Redis, with redis_client.c.
  */
 #include "postgres.h"
 
@@ -14,7 +14,7 @@
 typedef struct RedisSink
 {
 	PsSink		sink;
-	MemoryContext connection_context;	/* whose end closes the connection */
+	MemoryContext connection_context;	/* its reset closes the connection */
 	const PsStream *stream;
 	PsRedisTarget *target;
 	PsRedis    *redis;			/* NULL: not connected */
@@ -33,7 +33,7 @@ redis_sink_disconnect(PsSink *sink)
 	self->nitems = 0;
 }
 
-/* It may be another Redis, or another password: what was sent is sent again. */
+/* Connects anew, because it may be another Redis or another password. The batch is sent again. */
 static PsSinkState
 redis_sink_configure(PsSink *sink, const PsStream *stream, Oid role)
 {
@@ -72,7 +72,9 @@ redis_sink_connect_sink(PsSink *sink)
 	if (self->redis != NULL)
 		return;
 	old = MemoryContextSwitchTo(self->connection_context);
-	writer = psprintf(UINT64_FORMAT ".%u.%d", GetSystemIdentifier(), MyDatabaseId, sink->stream_id);
+	/* a session that tries a connection has no stream */
+	writer = sink->stream_id == 0 ? pstrdup("test")
+		: psprintf(UINT64_FORMAT ".%u.%d", GetSystemIdentifier(), MyDatabaseId, sink->stream_id);
 	self->redis = ps_redis_open(self->target, self->stream->redis_prefix, self->stream->redis_ttl_s, writer);
 	MemoryContextSwitchTo(old);
 }

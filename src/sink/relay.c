@@ -1,13 +1,13 @@
 /*
  * relay.c
- *	  The background worker that delivers what a stream has for one of its sinks:
- *	  one per stream and sink, beside the workers, started and stopped with them. So
- *	  no sink waits for another one.
+ *	  The background worker that delivers to a sink of a stream. Each sink has its own,
+ *	  so that none waits for another. It starts and stops with the stream's workers.
  *
- *	  It moves the outbox into what is pending, at most one row per customer, reads
- *	  a batch of profiles as they are then, makes sure that what it has seen is on
- *	  disk, sends, and removes what was answered. Whatever changes meanwhile is in
- *	  the outbox again. On the network it waits without a transaction.
+ *	  A turn has four steps. The relay moves rows of the outbox to sink_pending, which has
+ *	  at most one row per customer. It reads a batch of profiles as they are now. It
+ *	  flushes the WAL, so that a crash cannot take back what it sends, and sends. When the
+ *	  sink has answered, it removes the batch. A customer that changes meanwhile is in the
+ *	  outbox again. The relay never waits for the network in a transaction.
  */
 #include "postgres.h"
 
@@ -38,20 +38,13 @@
 
 #define MOVE_ROWS 20000
 #define MOVE_MS 1000
-#define LOOK_MS 100				/* how often it looks into the outbox */
-#define TURN_MS 500				/* how often it looks whether it shall go on */
-#define NEW_PROCESS_MS 5000		/* before another process tries */
+#define LOOK_MS 100				/* how often the relay looks into the outbox */
+#define TURN_MS 500				/* how often it checks its stream during a batch */
+#define NEW_PROCESS_MS 5000		/* pause before a new process goes on */
 
 PGDLLEXPORT void profile_stream_relay_main(Datum arg);
 
-static PsSink *(*const create_sink[PS_SINK_KINDS]) (void) =
-{
-	[PS_SINK_REDIS] = ps_redis_sink_create,
-		[PS_SINK_CHANGELOG] = ps_changelog_sink_create,
-		[PS_SINK_DEAD_LETTERS] = ps_dead_letters_sink_create,
-};
-
-/* Gives up what was on its way, which stays pending. */
+/* Gives up the batch, which stays pending. */
 static void
 give_up(PsRelay *relay)
 {
@@ -61,7 +54,7 @@ give_up(PsRelay *relay)
 	MemoryContextReset(relay->batch_context);
 }
 
-/* Removes what was delivered. */
+/* Removes the batch that was delivered. */
 static void
 finish_batch(PsRelay *relay)
 {
@@ -70,12 +63,14 @@ finish_batch(PsRelay *relay)
 	PS_FAILPOINT("relay_after_send");
 	ps_relay_begin(relay);
 	if (relay->error != NULL)
-		ps_relay_show_well(relay, "running");
+		ps_relay_show_well(relay, PS_STATE_RUNNING);
 	refused = relay->sink->methods->finish(relay->sink);
 	ps_outbox_count(relay->stream_id, relay->sink->kind, relay->nitems - refused, refused);
 	ps_relay_rest(relay);
 	ps_relay_commit(relay);
 	ps_lock_wait_over();
+	ereport(DEBUG1, (errmsg_internal("stream \"%s\" has delivered %d items to its sink \"%s\", " INT64_FORMAT " of them refused",
+									 relay->stream->name, relay->nitems, ps_sinks[relay->sink->kind].name, refused)));
 	PS_FAILPOINT("relay_after_delete");
 	relay->failures = 0;
 	relay->connected = relay->shown = true;
@@ -83,7 +78,7 @@ finish_batch(PsRelay *relay)
 	MemoryContextReset(relay->batch_context);
 }
 
-/* The sink can be delivered to, and there is nothing to deliver yet. */
+/* Shows that the sink works, though there is nothing to deliver yet. */
 static void
 relay_finish_connecting(PsRelay *relay)
 {
@@ -93,11 +88,11 @@ relay_finish_connecting(PsRelay *relay)
 		return;
 	relay->shown = true;
 	ps_relay_begin(relay);
-	ps_relay_show_well(relay, "idle");
+	ps_relay_show_well(relay, PS_STATE_IDLE);
 	ps_relay_commit(relay);
 }
 
-/* Does what follows from the state of the sink. */
+/* Acts on the state of the sink. */
 static void
 act_on(PsRelay *relay, PsSinkState state)
 {
@@ -118,7 +113,7 @@ act_on(PsRelay *relay, PsSinkState state)
 	if (state == PS_SINK_FAILED && error != NULL)
 		ps_relay_back_off(relay, error, hint);
 	else if (state == PS_SINK_NEEDS_RESTART && error == NULL)
-		proc_exit(1);			/* the postmaster starts another one in a second */
+		proc_exit(1);			/* the postmaster starts a new process in a second */
 	else if (state == PS_SINK_NEEDS_RESTART)
 	{
 		relay->needs_restart = true;
@@ -129,7 +124,7 @@ act_on(PsRelay *relay, PsSinkState state)
 		ps_relay_show_error(relay, error, hint, -1);
 }
 
-/* Reads the stream again; ends the process when it shall not run. */
+/* Reads the stream again. Ends the process when the stream, or this sink of it, shall not run. */
 static void
 relay_check_stream(PsRelay *relay)
 {
@@ -169,7 +164,7 @@ relay_check_stream(PsRelay *relay)
 	relay->next_attempt = 0;
 }
 
-/* Moves the outbox to what is pending, also while a sink is away, so that it stays one row per customer. */
+/* Moves rows of the outbox to sink_pending, also while the sink is away: there they stay one row per customer. */
 static void
 move_outbox(PsRelay *relay)
 {
@@ -180,7 +175,7 @@ move_outbox(PsRelay *relay)
 	relay->next_move = ps_moment_plus(ps_clock_now(), MOVE_MS);
 }
 
-/* Takes a batch of what is pending, and sends it, once nothing that it says can be lost by a crash. */
+/* Reads a batch and begins to send it. */
 static void
 take_batch(PsRelay *relay)
 {
@@ -203,7 +198,7 @@ take_batch(PsRelay *relay)
 	sink->methods->send(sink);
 }
 
-/* Waits for the outbox to be looked into, or for the sink; returns what is ready. */
+/* Waits for the sink, or until it is time to look into the outbox; returns what is ready. */
 static int
 relay_wait_for_work(PsRelay *relay)
 {
@@ -232,8 +227,8 @@ relay_serve(PsRelay *relay)
 {
 	PsSinkState state;
 
-	/* when the stream has to be read again first, its tables may be gone */
-	if (relay->sink->kind != PS_SINK_DEAD_LETTERS && !ps_stream_invalidated &&
+	/* after an invalidation the stream is checked first: its tables may be gone */
+	if (ps_sinks[relay->sink->kind].content != PS_DELIVERS_DEAD_LETTERS && !ps_stream_invalidated &&
 		((relay->nitems == 0 && relay->drained) || ps_clock_now() >= relay->next_move))
 		move_outbox(relay);
 	if (relay->nitems == 0 && !ps_stream_invalidated && ps_clock_now() >= relay->next_attempt)
@@ -270,7 +265,7 @@ relay_control(PsRelay *relay)
 		proc_exit(1);
 }
 
-/* Recovers from an ERROR: shows it, and reads the stream again after a back-off. */
+/* Recovers from an ERROR: shows it, and reads the stream again after a pause. */
 static void
 relay_recover(PsRelay *relay)
 {
@@ -300,7 +295,7 @@ relay_recover(PsRelay *relay)
 	ResetLatch(MyLatch);
 }
 
-/* Connects, and becomes one of the stream's relays. */
+/* Connects, and takes the lease of the relay. */
 static void
 relay_start(PsRelay *relay, int stream_id)
 {
@@ -310,7 +305,8 @@ relay_start(PsRelay *relay, int stream_id)
 	kind = process.number - PS_RELAY_NUMBER(0);
 	if (!ps_bgworker_connect(process.database, process.owner))
 		ps_bgworker_end_if_ownerless(process.owner, stream_id);
-	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);	/* what is lost is delivered again */
+	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);	/* a crash loses at most the note of a
+																				 * delivery, which is then repeated */
 	ps_invalidation_begin();
 
 	relay->stream_id = stream_id;
@@ -318,11 +314,7 @@ relay_start(PsRelay *relay, int stream_id)
 	relay->turn_context = AllocSetContextCreate(relay->context, "profile_stream turn", ALLOCSET_SMALL_SIZES);
 	relay->batch_context = AllocSetContextCreate(relay->context, "profile_stream batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(relay->context);
-	relay->sink = create_sink[kind] ();
-	relay->sink->kind = kind;
-	relay->sink->stream_id = stream_id;
-	relay->sink->context = relay->context;
-	relay->sink->limit = PS_SINK_BATCH;
+	relay->sink = ps_sink_create(kind, stream_id);
 
 	StartTransactionCommand();
 	ps_lease_wait_start(stream_id);

@@ -1,6 +1,6 @@
 /*
  * relay.h
- *	  The processes that deliver what a stream has for its sinks.
+ *	  A relay: the background worker that delivers to one sink of a stream.
  */
 #ifndef PS_RELAY_H
 #define PS_RELAY_H
@@ -16,46 +16,46 @@ typedef struct PsRelay
 	int			stream_id;
 	MemoryContext context;
 	MemoryContext turn_context; /* of one turn of the loop */
-	MemoryContext stream_context;	/* of the stream, replaced when that is read again; NULL at first */
+	MemoryContext stream_context;	/* of the stream, replaced when the stream is read again; NULL at first */
 	MemoryContext batch_context;
-	PsStream   *stream;			/* NULL: never read */
+	PsStream   *stream;			/* NULL: not read yet */
 	PsSink	   *sink;
-	int			nitems;			/* on their way */
+	int			nitems;			/* of the batch that is being sent; 0: none is */
 	int			failures;		/* in a row */
-	bool		needs_restart;	/* another process has to go on, at the next attempt */
-	bool		drained;		/* the last batch took all that was pending */
-	PsMoment	taken_at;		/* when the last batch was */
+	bool		needs_restart;	/* the process ends at the next attempt, for a new one to go on */
+	bool		drained;		/* the last batch took everything that was pending */
+	PsMoment	taken_at;		/* begin of the last batch */
 	PsMoment	next_move;
 	PsMoment	next_attempt;
 	bool		connecting;
-	bool		connected;		/* so that nothing is wrong while there is nothing to deliver */
-	bool		shown;			/* that it is well, since the process began */
-	char	   *error;			/* as last shown, NULL: none */
-	PsLoggedReasons logged;		/* what the log has since nothing was wrong */
+	bool		connected;		/* also while there is nothing to deliver */
+	bool		shown;			/* this process has shown once that nothing is wrong */
+	char	   *error;			/* as stat_sinks shows it; NULL: none */
+	PsLoggedReasons logged;		/* since the sink last worked */
 } PsRelay;
 
-/* A transaction with SPI and a snapshot, when nobody is just taking what was to be delivered away. */
+/* Begins and commits a transaction with SPI and a snapshot. It waits while a session alters or drops the stream. */
 extern void ps_relay_begin(PsRelay *relay);
 extern void ps_relay_commit(PsRelay *relay);
 
 /*
- * Shows that nothing is wrong, in a state that is idle or running; in a transaction.
- * After an error that is a line of the log.
+ * Shows in stat_sinks that nothing is wrong: the state is idle or running. Needs a
+ * transaction. After an error the log gets a line.
  */
-extern void ps_relay_show_well(PsRelay *relay, const char *state);
+extern void ps_relay_show_well(PsRelay *relay, PsStreamState state);
 
-/* Whether this error is shown. */
+/* Whether stat_sinks shows this error. */
 extern bool ps_relay_shows(const PsRelay *relay, const char *error);
 
-/* Shows why nothing is delivered, and when it is tried again, -1: all the time. */
+/* Shows why nothing is delivered, and in how many milliseconds the next attempt is; -1: it goes on without a pause. */
 extern void ps_relay_show_error(PsRelay *relay, const char *error, const char *hint, int64 next_attempt_ms);
 
-/* The same, and waits longer each time. */
+/* The same, and pauses: longer after each failure in a row. */
 extern void ps_relay_back_off(PsRelay *relay, const char *error, const char *hint);
 
 /*
- * Leaves the machine to a stream that is behind: who changes again meanwhile is
- * delivered once. Within the transaction after a batch.
+ * Pauses after a batch while the stream's workers are behind, so that they get the
+ * machine. Customers that change again meanwhile are delivered once instead of twice.
  */
 extern void ps_relay_rest(PsRelay *relay);
 

@@ -1,7 +1,6 @@
 /*
  * relay_state.c
- *	  A relay's transactions, what it says of itself in stat_sinks, and when it does
- *	  nothing: after an error, and to leave the machine to its stream.
+ *	  A relay's transactions, its state in stat_sinks, and its pauses.
  */
 #include "postgres.h"
 
@@ -18,7 +17,7 @@
 #include "utils/snapmgr.h"
 
 #define MAX_BACKOFF_MS 10000
-#define REST 3					/* in times of what the batch took */
+#define REST 3					/* times as long as the batch took */
 #define MAX_REST_MS 3000
 
 void
@@ -41,7 +40,7 @@ ps_relay_commit(PsRelay *relay)
 	pgstat_report_stat(false);
 }
 
-/* Remembers which error is shown, NULL for none. */
+/* Remembers the error that stat_sinks shows; NULL: none. */
 static void
 note_error(PsRelay *relay, const char *error)
 {
@@ -55,15 +54,15 @@ note_error(PsRelay *relay, const char *error)
 }
 
 void
-ps_relay_show_well(PsRelay *relay, const char *state)
+ps_relay_show_well(PsRelay *relay, PsStreamState state)
 {
 	PsState		now = {state, NULL, NULL, -1};
 	PsStateChange change;
 
 	ps_outbox_change_state(relay->stream_id, relay->sink->kind, &now, false, &change);
-	if (change.from != NULL && strcmp(change.from, "retrying") == 0)
-		ereport(LOG, (errmsg("stream \"%s\" has its sink \"%s\" again, after %s", relay->stream ? relay->stream->name : "",
-							 ps_sink_names[relay->sink->kind], ps_state_log_duration(change.lasted_ms))));
+	if (change.from == PS_STATE_RETRYING)
+		ereport(LOG, (errmsg("stream \"%s\" delivers to its sink \"%s\" again, after %s", relay->stream ? relay->stream->name : "",
+							 ps_sinks[relay->sink->kind].name, ps_state_log_duration(change.lasted_ms))));
 	note_error(relay, NULL);
 }
 
@@ -76,13 +75,13 @@ ps_relay_shows(const PsRelay *relay, const char *error)
 void
 ps_relay_show_error(PsRelay *relay, const char *error, const char *hint, int64 next_attempt_ms)
 {
-	PsState		now = {"retrying", error, hint, next_attempt_ms};
+	PsState		now = {PS_STATE_RETRYING, error, hint, next_attempt_ms};
 	PsStateChange change;
 	bool		news = ps_reason_is_new(&relay->logged, error);
 
 	if (news)
 		ereport(LOG, (errmsg("stream \"%s\" cannot deliver to its sink \"%s\": %s", relay->stream ? relay->stream->name : "",
-							 ps_sink_names[relay->sink->kind], error)));
+							 ps_sinks[relay->sink->kind].name, error)));
 	ps_relay_begin(relay);
 	ps_outbox_change_state(relay->stream_id, relay->sink->kind, &now, news, &change);
 	ps_relay_commit(relay);
@@ -97,6 +96,8 @@ ps_relay_back_off(PsRelay *relay, const char *error, const char *hint)
 	backoff += (int64) (pg_prng_double(&pg_global_prng_state) * backoff / 4);
 	relay->failures++;
 	relay->next_attempt = ps_moment_plus(ps_clock_now(), backoff);
+	ereport(DEBUG1, (errmsg_internal("stream \"%s\" waits " INT64_FORMAT " ms before it tries its sink \"%s\" again, after %d failures in a row",
+									 relay->stream ? relay->stream->name : "", backoff, ps_sinks[relay->sink->kind].name, relay->failures)));
 	ps_relay_show_error(relay, error, hint, backoff);
 }
 

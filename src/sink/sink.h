@@ -1,75 +1,92 @@
 /*
  * sink.h
- *	  What a relay delivers to, whatever it is. A sink reads a batch of what waits
- *	  for it, sends it without ever blocking, and removes what was delivered; the
- *	  relay gives it transactions, waits for its socket, and tries again.
+ *	  The interface of sinks. A sink reads a batch from the tables, sends it without
+ *	  blocking, and removes from the tables what was delivered. The relay (sink/relay.c)
+ *	  begins the transactions, waits for the socket, and retries after errors.
  */
 #ifndef PS_SINK_H
 #define PS_SINK_H
 
 #include "postgres.h"
 
-#include "store/stream_catalog.h"
+#include "store/stream.h"
 
-#define PS_SINK_BATCH 1000		/* most of a batch */
+#define PS_SINK_BATCH 1000		/* items of a batch at most */
 
 typedef enum PsSinkState
 {
-	PS_SINK_IDLE,				/* whatever was sent is delivered, or refused for good */
+	PS_SINK_IDLE,				/* everything sent was delivered, or refused for good */
 	PS_SINK_BUSY,
-	PS_SINK_FAILED,				/* what was sent is not delivered, and nothing more will be before disconnect() */
-	PS_SINK_RETRY_NOW,			/* likewise, but not for something that a pause would cure */
-	PS_SINK_NEEDS_RESTART		/* likewise, and only another process can go on */
+	PS_SINK_FAILED,				/* the batch was not delivered; disconnect() comes next, then a pause */
+	PS_SINK_RETRY_NOW,			/* the same, but a pause would not help */
+	PS_SINK_NEEDS_RESTART		/* the same, and only a new process can go on */
 } PsSinkState;
 
 typedef struct PsSinkMethods PsSinkMethods;
 
-/* The head of every sink's own struct. */
+/* The head of each sink's own struct. */
 typedef struct PsSink
 {
 	const PsSinkMethods *methods;
 	PsSinkKind	kind;
 	int			stream_id;
-	MemoryContext context;		/* as long as the relay */
-	int			limit;			/* how many a batch may take */
-	int64		last;			/* of a sink with an outbox: what is pending up to here is in the batch */
+	MemoryContext context;		/* lives as long as the relay */
+	int			limit;			/* items of the next batch at most */
+	int64		last;			/* pending_id of the last item of the batch; unused for dead letters */
 } PsSink;
 
 struct PsSinkMethods
 {
-	/* In a transaction with SPI, when something may have changed; the stream lives until the next call. May raise. */
+	/*
+	 * Takes the stream's options, after each possible change. The stream lives until the next call. In a transaction
+	 * with SPI; may raise.
+	 */
 	PsSinkState (*configure) (PsSink *sink, const PsStream *stream, Oid role);
 
-	/* Begins to connect, unless that is done: work() says how it goes. Nothing is sent. */
+	/* Begins to connect, unless the sink is connected. work() goes on with it. */
 	void		(*connect) (PsSink *sink);
 
-	/* In a transaction with SPI: reads a batch, at most limit, into memory that lives until it is finished; how many. */
+	/*
+	 * Reads a batch of at most limit items into the current memory context; returns how many. In a transaction with
+	 * SPI.
+	 */
 	int			(*read) (PsSink *sink);
 
-	/* Begins to send what was read. */
+	/* Begins to send the batch. */
 	void		(*send) (PsSink *sink);
 
-	/* Goes on after WaitLatchOrSocket() said what is ready: 0 when the time was up. */
+	/* Goes on; ready is what WaitLatchOrSocket() returned, or 0. */
 	PsSinkState (*work) (PsSink *sink, int ready);
 
-	/* What to wait for: a socket or PGINVALID_SOCKET, its events, and how long at most, -1: for ever. */
+	/* What to wait for: a socket or PGINVALID_SOCKET, its events, and the longest wait; -1: for ever. */
 				pgsocket(*socket) (PsSink *sink);
 	int			(*events) (PsSink *sink);
 	long		(*timeout_ms) (PsSink *sink);
 
-	/* Why it failed, or what delays it while it is busy; NULL: nothing. The hint is NULL when there is none. */
+	/* Why the sink failed, or what delays it while it is busy; NULL: nothing. The hint is NULL when there is none. */
 	const char *(*error) (PsSink *sink, const char **hint);
 
-	/* In a transaction with SPI: removes what was delivered or refused; how many were refused. */
+	/*
+	 * Removes the batch from the tables after it was delivered; returns how many items were refused. In a transaction
+	 * with SPI.
+	 */
 	int64		(*finish) (PsSink *sink);
 
-	/* Gives up what was read, and the connection where it must. */
+	/* Gives up the batch, and the connection if that is necessary. */
 	void		(*disconnect) (PsSink *sink);
 };
 
-/* One of each kind, in the current memory context. */
-extern PsSink *ps_redis_sink_create(void);
-extern PsSink *ps_changelog_sink_create(void);
-extern PsSink *ps_dead_letters_sink_create(void);
+/* Makes a sink in the current memory context; raises when this build does not have it. */
+extern PsSink *ps_sink_create(PsSinkKind kind, int stream_id);
+
+/* Raises unless this build has the sink, and the role may deliver to the stream's target. */
+extern void ps_sink_check(const PsStream *stream, PsSinkKind kind, Oid role);
+
+/* Of each row of PS_SINKS: raises unless the role may use the target; makes the sink in the current memory context. */
+#define PS_DECLARE_SINK(symbol, name, option, content, check, create, built) \
+	extern void check(const PsStream *stream, PsSinkKind kind, Oid role); \
+	extern PsSink *create(void);
+
+PS_SINKS(PS_DECLARE_SINK)
 
 #endif							/* PS_SINK_H */

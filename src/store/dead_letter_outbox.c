@@ -14,7 +14,7 @@
 
 static PsPlan add_plan = {
 	"INSERT INTO profile_stream_internal.dead_letter_outbox (stream_id, dead_letter_id)"
-	" SELECT k.stream_id, pg_catalog.unnest($2) FROM profile_stream_internal.stream_sinks k WHERE k.stream_id = $1 AND k.sink = 'dead_letters'",
+	" SELECT k.stream_id, pg_catalog.unnest($2) FROM profile_stream_internal.stream_sinks k WHERE k.stream_id = $1 AND k.content = 'dead_letters'",
 	2, {INT4OID, INT8ARRAYOID}
 };
 

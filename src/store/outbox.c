@@ -21,15 +21,14 @@
 
 /* null: nobody asks what changed; whether somebody asks for event types */
 static PsPlan any_plan = {
-	"SELECT pg_catalog.bool_or(s.changelog_topic IS NOT NULL) FROM profile_stream.streams s"
-	" WHERE s.redis IS NOT NULL OR s.changelog_topic IS NOT NULL",
+	"SELECT pg_catalog.bool_or(k.content = 'changes') FROM profile_stream_internal.stream_sinks k WHERE k.content <> 'dead_letters'",
 	0, {0}
 };
 
 static PsPlan add_plan = {
 	"INSERT INTO profile_stream_internal.outbox (stream_id, sink, customer_ids, customers, event_types)"
-	" SELECT k.stream_id, k.sink, $1, pg_catalog.cardinality($1), CASE WHEN k.sink = 'changelog' THEN $2 END"
-	" FROM profile_stream_internal.stream_sinks k WHERE k.sink <> 'dead_letters'",
+	" SELECT k.stream_id, k.sink, $1, pg_catalog.cardinality($1), CASE WHEN k.content = 'changes' THEN $2 END"
+	" FROM profile_stream_internal.stream_sinks k WHERE k.content <> 'dead_letters'",
 	2, {TEXTARRAYOID, TEXTARRAYOID}
 };
 
@@ -48,7 +47,7 @@ static PsPlan clear_plan = {
 	"WITH o AS (DELETE FROM profile_stream_internal.outbox o WHERE " IS_GONE("o") "),"
 	" s AS (DELETE FROM profile_stream_internal.sink_status s WHERE " IS_GONE("s") "),"
 	" d AS (DELETE FROM profile_stream_internal.dead_letter_outbox d WHERE d.stream_id = $1 AND NOT EXISTS"
-	" (SELECT FROM profile_stream_internal.stream_sinks k WHERE k.stream_id = $1 AND k.sink = 'dead_letters'))"
+	" (SELECT FROM profile_stream_internal.stream_sinks k WHERE k.stream_id = $1 AND k.content = 'dead_letters'))"
 	" DELETE FROM profile_stream_internal.sink_pending p WHERE " IS_GONE("p"),
 	1, {INT4OID}
 };
@@ -124,7 +123,7 @@ static PsPlan state_plan = {
 static Datum
 name_of(PsSinkKind kind)
 {
-	return CStringGetTextDatum(ps_sink_names[kind]);
+	return CStringGetTextDatum(ps_sinks[kind].name);
 }
 
 /* A customer's event types as a JSON array; more than are kept are not worth carrying. */
@@ -189,7 +188,7 @@ ps_outbox_resync(int stream_id, PsSinkKind kind)
 {
 	Datum		args[2] = {Int32GetDatum(stream_id), name_of(kind)};
 
-	if (kind == PS_SINK_DEAD_LETTERS)
+	if (ps_sinks[kind].content == PS_DELIVERS_DEAD_LETTERS)
 		return ps_dead_letter_outbox_resync(stream_id);
 	return ps_plan_number(&refill_plan, args);
 }
@@ -227,7 +226,7 @@ int
 ps_outbox_read(int stream_id, PsSinkKind kind, int limit, PsPending **pending, int64 *last)
 {
 	Datum		args[3] = {Int32GetDatum(stream_id), name_of(kind), Int64GetDatum(limit)};
-	int			n = ps_plan_run(kind == PS_SINK_CHANGELOG ? &read_changelog_plan : &read_plan, args, NULL, SPI_OK_SELECT);
+	int			n = ps_plan_run(ps_sinks[kind].content == PS_DELIVERS_CHANGES ? &read_changelog_plan : &read_plan, args, NULL, SPI_OK_SELECT);
 
 	*pending = palloc(Max(n, 1) * sizeof(PsPending));
 	*last = 0;
@@ -263,7 +262,7 @@ ps_outbox_count(int stream_id, PsSinkKind kind, int64 delivered, int64 refused)
 void
 ps_outbox_change_state(int stream_id, PsSinkKind kind, const PsState *state, bool news, PsStateChange *change)
 {
-	Datum		args[7] = {Int32GetDatum(stream_id), name_of(kind), CStringGetTextDatum(state->state)};
+	Datum		args[7] = {Int32GetDatum(stream_id), name_of(kind), CStringGetTextDatum(ps_state_names[state->state])};
 	char		nulls[7] = {' ', ' ', ' ', state->error ? ' ' : 'n', state->hint ? ' ' : 'n', state->next_attempt_ms < 0 ? 'n' : ' ', ' '};
 
 	ps_state_log_check();
@@ -275,7 +274,7 @@ ps_outbox_change_state(int stream_id, PsSinkKind kind, const PsState *state, boo
 }
 
 void
-ps_outbox_set_state(int stream_id, PsSinkKind kind, const char *state, const char *error,
+ps_outbox_set_state(int stream_id, PsSinkKind kind, PsStreamState state, const char *error,
 					const char *hint, int64 next_attempt_ms)
 {
 	PsState		now = {state, error, hint, next_attempt_ms};

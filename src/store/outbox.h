@@ -68,7 +68,7 @@ extern void ps_outbox_count(int stream_id, PsSinkKind kind, int64 delivered, int
 extern void ps_outbox_change_state(int stream_id, PsSinkKind kind, const PsState *state, bool news, PsStateChange *change);
 
 /* State of a relay, for stat_sinks. */
-extern void ps_outbox_set_state(int stream_id, PsSinkKind kind, const char *state, const char *error,
+extern void ps_outbox_set_state(int stream_id, PsSinkKind kind, PsStreamState state, const char *error,
 								const char *hint, int64 next_attempt_ms);
 
 #endif							/* PS_OUTBOX_H */

@@ -171,7 +171,7 @@ ps_stream_lose_partition(int stream_id, int partition, const char *error, bool n
 	BoolGetDatum(new_epoch)};
 
 	(void) ps_plan_run(&lose_plan, args, NULL, SPI_OK_UPDATE);
-	ps_state_log_partition(stream_id, partition, "running", "offset_lost", error);
+	ps_state_log_partition(stream_id, partition, PS_STATE_RUNNING, PS_STATE_OFFSET_LOST, error);
 }
 
 void
@@ -184,7 +184,7 @@ ps_stream_jump(int stream_id, const PsStoredOffset *after, const PsJump *jump)
 
 	(void) ps_plan_run(&jump_plan, args, NULL, SPI_OK_INSERT);
 	if (after->lost)
-		ps_state_log_partition(stream_id, after->partition, "offset_lost", "running", jump->reason);
+		ps_state_log_partition(stream_id, after->partition, PS_STATE_OFFSET_LOST, PS_STATE_RUNNING, jump->reason);
 }
 
 void

@@ -142,7 +142,7 @@ ps_rebuild_find(void)
 	rebuild->stream = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
 	rebuild->allow_missing = DatumGetBool(rebuild_catalog_column_value(0, 3));
 	rebuild->enabled = DatumGetBool(rebuild_catalog_column_value(0, 4));
-	rebuild->state = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5);
+	rebuild->state = ps_state_parse(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5));
 	return rebuild;
 }
 
@@ -197,9 +197,9 @@ ps_rebuild_enable(int stream_id, bool enabled)
 }
 
 void
-ps_rebuild_set_state(int stream_id, const char *state, const char *error, const char *hint)
+ps_rebuild_set_state(int stream_id, PsStreamState state, const char *error, const char *hint)
 {
-	Datum		args[4] = {Int32GetDatum(stream_id), CStringGetTextDatum(state), CStringGetTextDatum(error), CStringGetTextDatum(hint)};
+	Datum		args[4] = {Int32GetDatum(stream_id), CStringGetTextDatum(ps_state_names[state]), CStringGetTextDatum(error), CStringGetTextDatum(hint)};
 	PsStateChange change;
 
 	ps_state_log_finish(ps_plan_run(&state_plan, args, NULL, SPI_OK_SELECT), &change);

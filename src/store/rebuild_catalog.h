@@ -17,7 +17,7 @@ typedef struct PsRebuild
 	char	   *stream;
 	bool		allow_missing;
 	bool		enabled;		/* not paused */
-	char	   *state;			/* as its worker last said */
+	PsStreamState state;		/* as its worker last said */
 } PsRebuild;
 
 /* Where a stream began to read a partition. */
@@ -40,7 +40,7 @@ extern char *ps_rebuild_other_stream(int stream_id);
 /* Begins a rebuild: the shadow is emptied first. For the owner of the tables. */
 extern void ps_rebuild_add(int stream_id, bool allow_missing);
 extern void ps_rebuild_enable(int stream_id, bool enabled);
-extern void ps_rebuild_set_state(int stream_id, const char *state, const char *error, const char *hint);
+extern void ps_rebuild_set_state(int stream_id, PsStreamState state, const char *error, const char *hint);
 
 /* Empties the shadow and forgets the rebuild, whose worker ends. For the owner of the tables. */
 extern void ps_rebuild_end(void);

@@ -13,6 +13,33 @@
 #include "store/state_log.h"
 #include "utils/builtins.h"
 
+const char *const ps_state_names[] = {
+	[PS_STATE_NONE] = "none",
+	[PS_STATE_STARTING] = "starting",
+	[PS_STATE_RUNNING] = "running",
+	[PS_STATE_READY] = "ready",
+	[PS_STATE_IDLE] = "idle",
+	[PS_STATE_RETRYING] = "retrying",
+	[PS_STATE_WAITING] = "waiting",
+	[PS_STATE_OFFSET_LOST] = "offset_lost",
+	[PS_STATE_QUARANTINED] = "quarantined",
+	[PS_STATE_NO_OWNER] = "no_owner",
+	[PS_STATE_PAUSED] = "paused",
+	[PS_STATE_DISABLED] = "disabled",
+	[PS_STATE_NO_WORKER_SLOT] = "no_worker_slot",
+	[PS_STATE_INCOMPLETE] = "incomplete",
+	[PS_STATE_FOREIGN_CLUSTER] = "foreign_cluster",
+};
+
+PsStreamState
+ps_state_parse(const char *name)
+{
+	for (int state = PS_STATE_STARTING; name != NULL && state < lengthof(ps_state_names); state++)
+		if (strcmp(ps_state_names[state], name) == 0)
+			return state;
+	return PS_STATE_NONE;
+}
+
 /* whoever prunes beside us does it for us */
 static PsPlan prune_plan = {
 	"DELETE FROM profile_stream.stream_log l WHERE l.log_id = ANY (ARRAY("
@@ -30,9 +57,9 @@ static PsPlan partition_plan = {
 };
 
 void
-ps_state_log_partition(int stream_id, int partition, const char *from, const char *to, const char *reason)
+ps_state_log_partition(int stream_id, int partition, PsStreamState from, PsStreamState to, const char *reason)
 {
-	Datum		args[5] = {Int32GetDatum(stream_id), Int32GetDatum(partition), CStringGetTextDatum(from), CStringGetTextDatum(to),
+	Datum		args[5] = {Int32GetDatum(stream_id), Int32GetDatum(partition), CStringGetTextDatum(ps_state_names[from]), CStringGetTextDatum(ps_state_names[to]),
 	CStringGetTextDatum(reason)};
 	PsStateChange change;
 
@@ -57,7 +84,7 @@ ps_state_log_finish(uint64 rows, PsStateChange *change)
 	memset(change, 0, sizeof(PsStateChange));
 	if (rows > 0)
 	{
-		change->from = ps_plan_text(0, 1);
+		change->from = ps_state_parse(ps_plan_text(0, 1));
 		change->lasted_ms = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 	}
 	(void) ps_plan_run(&prune_plan, args, NULL, SPI_OK_DELETE);

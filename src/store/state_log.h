@@ -10,10 +10,38 @@
 
 #define PS_STATE_LOG_ROWS INT64CONST(10000) /* so many are kept */
 
-/* What was before a state, and how long. */
+/*
+ * The states of streams, rebuilds, partitions and sinks. ps_state_names has the words;
+ * the CHECK constraints of stream_status and sink_status list the same ones.
+ */
+typedef enum PsStreamState
+{
+	PS_STATE_NONE,				/* no state was written yet */
+	PS_STATE_STARTING,
+	PS_STATE_RUNNING,
+	PS_STATE_READY,				/* a rebuild has caught up */
+	PS_STATE_IDLE,				/* a sink has nothing to deliver */
+	PS_STATE_RETRYING,
+	PS_STATE_WAITING,			/* for a lock or a standby */
+	PS_STATE_OFFSET_LOST,
+	PS_STATE_QUARANTINED,
+	PS_STATE_NO_OWNER,
+	PS_STATE_PAUSED,
+	PS_STATE_DISABLED,
+	PS_STATE_NO_WORKER_SLOT,
+	PS_STATE_INCOMPLETE,
+	PS_STATE_FOREIGN_CLUSTER
+} PsStreamState;
+
+extern const char *const ps_state_names[];
+
+/* The state of that name; PS_STATE_NONE for NULL and for a word that is no state. */
+extern PsStreamState ps_state_parse(const char *name);
+
+/* The state before a change, and how long it lasted. */
 typedef struct PsStateChange
 {
-	char	   *from;			/* NULL: nothing */
+	PsStreamState from;
 	int64		lasted_ms;
 } PsStateChange;
 
@@ -38,7 +66,7 @@ extern void ps_state_log_check(void);
 extern void ps_state_log_finish(uint64 rows, PsStateChange *change);
 
 /* Notes what became of a partition; whoever the caller is. */
-extern void ps_state_log_partition(int stream_id, int partition, const char *from, const char *to, const char *reason);
+extern void ps_state_log_partition(int stream_id, int partition, PsStreamState from, PsStreamState to, const char *reason);
 
 /* A time as a message says it. */
 extern char *ps_state_log_duration(int64 ms);

@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "settings.h"
 #include "store/confirmed_code.h"
@@ -16,59 +17,22 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-const char *const ps_sink_names[PS_SINK_KINDS] = {
-	[PS_SINK_REDIS] = "redis",
-	[PS_SINK_CHANGELOG] = "changelog",
-	[PS_SINK_DEAD_LETTERS] = "dead_letters",
-};
+#define SINK_ROW(symbol, name, option, content, check, create, built) [symbol] = {name, option, content},
 
-static PsPlan find_plan = {
-	"SELECT s.stream_id, s.name, s.owner, s.server::text, s.bootstrap_servers, s.topic, s.group_id, s.start_from,"
-	" s.batch_size, (EXTRACT(epoch FROM s.batch_wait) * 1000)::int4, (EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::int8,"
-	" s.on_offset_lost, s.notify_channel, s.notify, s.options,"
-	" (EXTRACT(epoch FROM s.reorder_wait) * 1000000)::int8, s.reorder_buffer_size,"
-	" COALESCE((EXTRACT(epoch FROM s.late_tolerance) * 1000000)::int8, -1),"
-	" s.workers, s.partitions, s.dead_letter_pause_ratio, (EXTRACT(epoch FROM s.customer_lock_timeout) * 1000)::int4,"
-	" s.redis, s.redis_prefix, EXTRACT(epoch FROM s.redis_ttl)::int4, s.changelog_topic, s.dead_letter_topic,"
-	" s.segment_channel_prefix, s.format, s.field_map, s.timestamp_unit, s.event_id_scope,"
-	" COALESCE(t.enabled AND t.database = $3, false) AND " PS_IS_CONFIRMED("stream", "s.stream_id::text") ", t.state, t.error, t.cluster"
-	" FROM profile_stream.streams s LEFT JOIN profile_stream_internal.stream_status t ON t.stream_id = s.stream_id"
-	" WHERE s.name = $1 OR s.stream_id = $2",
-	3, {TEXTOID, INT4OID, OIDOID}
-};
+const PsSinkRow ps_sinks[PS_SINK_KINDS] = {PS_SINKS(SINK_ROW)};
 
-/* what create_stream() and alter_stream() both set */
-#define SETTINGS \
-	"server, bootstrap_servers, group_id, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options," \
-	" reorder_wait, reorder_buffer_size, late_tolerance, workers, partitions, dead_letter_pause_ratio, customer_lock_timeout, redis, redis_prefix, redis_ttl," \
-	" changelog_topic, dead_letter_topic, segment_channel_prefix, format, field_map, timestamp_unit, event_id_scope"
+const PsStreamOption ps_stream_options[] = {PS_STREAM_OPTIONS};
+const int	ps_nstream_options = lengthof(ps_stream_options);
 
-#define SETTING_VALUES \
-	"$1::name, $2, $3, $4, $5 * '1 ms'::interval, $6 * '1 us'::interval, $7, $8, $9, $10," \
-	" $11 * '1 us'::interval, $12, $13 * '1 us'::interval, $14, $15, $16, $17 * '1 ms'::interval, $18, $19, $20 * '1 s'::interval, $21, $22, $23, $24, $25, $26, $27"
+StaticAssertDecl(lengthof(ps_stream_options) + 2 <= PS_PLAN_MAX_ARGS, "every option must have a parameter in the statements");
 
-#define SETTING_TYPES \
-	TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, \
-	INT8OID, INT4OID, INT8OID, INT4OID, INT4ARRAYOID, FLOAT8OID, INT8OID, TEXTOID, TEXTOID, INT4OID, TEXTOID, TEXTOID, \
-	TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID
-
-#define NSETTINGS 27
-
-static PsPlan add_plan = {
-	"WITH s AS (INSERT INTO profile_stream.streams (" SETTINGS ", name, owner, topic, start_from, created_at)"
-	" VALUES (" SETTING_VALUES ", $28, $29, $30, $31, pg_catalog.now()) RETURNING stream_id), t AS ("
-	" INSERT INTO profile_stream_internal.stream_status (stream_id, database, enabled, state, changed_at)"
-	" SELECT s.stream_id, $32, true, 'starting', pg_catalog.now() FROM s)"
-	" SELECT s.stream_id FROM s",
-	NSETTINGS + 5, {SETTING_TYPES, TEXTOID, REGROLEOID, TEXTOID, TEXTOID, OIDOID}
-};
-
-static PsPlan alter_plan = {
-	"UPDATE profile_stream.streams s SET (" SETTINGS ") = ROW(" SETTING_VALUES ") WHERE s.stream_id = $28",
-	NSETTINGS + 1, {SETTING_TYPES, INT4OID}
-};
+/* the statements that name every option: build_statements() makes them of the list */
+static PsPlan find_plan = {NULL, 3, {TEXTOID, INT4OID, OIDOID}};
+static PsPlan add_plan;			/* the options, then owner and database */
+static PsPlan alter_plan;		/* the options that are not fixed, then stream_id */
 
 static PsPlan give_plan = {
 	"UPDATE profile_stream.streams s SET owner = $2 WHERE s.stream_id = $1", 2, {INT4OID, REGROLEOID}
@@ -123,28 +87,122 @@ static PsPlan describe_plan = {
 	1, {TEXTOID}
 };
 
-/* Column of the first row as C string, NULL when null. */
-static char *
-column_text(int column)
+/* The type of an option's parameter. */
+static Oid
+parameter_type(const PsStreamOption *option)
 {
-	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column);
+	switch (option->kind)
+	{
+		case PS_OPTION_INT:
+			return INT4OID;
+		case PS_OPTION_RATIO:
+			return FLOAT8OID;
+		case PS_OPTION_INTERVAL:
+			return INT8OID;
+		case PS_OPTION_JSONB:
+			return JSONBOID;
+		case PS_OPTION_PARTITIONS:
+			return INT4ARRAYOID;
+		case PS_OPTION_TEXT:
+		case PS_OPTION_NAME:
+			break;
+	}
+	return TEXTOID;
 }
 
+/* Adds the expression that reads an option's column; its name is the option's. */
+static void
+append_column(StringInfo sql, const PsStreamOption *option)
+{
+	if (option->kind == PS_OPTION_INTERVAL)
+		appendStringInfo(sql, ", (EXTRACT(epoch FROM s.%s) * " INT64_FORMAT ")::int8 AS %s",
+						 option->name, USECS_PER_SEC / option->unit, option->name);
+	else if (option->kind == PS_OPTION_NAME)
+		appendStringInfo(sql, ", s.%s::text AS %s", option->name, option->name);
+	else
+		appendStringInfo(sql, ", s.%s", option->name);
+}
+
+/* Adds an option's parameter to a statement, as the column takes it. */
+static void
+append_parameter(StringInfo sql, PsPlan *plan, const PsStreamOption *option)
+{
+	plan->argtypes[plan->nargs++] = parameter_type(option);
+	if (option->kind == PS_OPTION_INTERVAL)
+		appendStringInfo(sql, "$%d * '" INT64_FORMAT " us'::interval, ", plan->nargs, option->unit);
+	else if (option->kind == PS_OPTION_NAME)
+		appendStringInfo(sql, "$%d::name, ", plan->nargs);
+	else
+		appendStringInfo(sql, "$%d, ", plan->nargs);
+}
+
+/* Makes the statements of all options, once a session. They hold names and numbers of parameters, and no value. */
+static void
+build_statements(void)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	StringInfoData read;
+	StringInfoData columns;
+	StringInfoData values;
+	StringInfoData changes;
+
+	initStringInfo(&read);
+	initStringInfo(&columns);
+	initStringInfo(&values);
+	initStringInfo(&changes);
+	add_plan.nargs = alter_plan.nargs = 0;
+	for (int i = 0; i < ps_nstream_options; i++)
+	{
+		const PsStreamOption *option = &ps_stream_options[i];
+
+		append_column(&read, option);
+		appendStringInfo(&columns, "%s, ", option->name);
+		append_parameter(&values, &add_plan, option);
+		if (option->fixed)
+			continue;
+		appendStringInfo(&changes, "%s = ", option->name);
+		append_parameter(&changes, &alter_plan, option);
+	}
+	changes.data[changes.len - strlen(", ")] = '\0';
+	add_plan.argtypes[add_plan.nargs++] = REGROLEOID;
+	add_plan.argtypes[add_plan.nargs++] = OIDOID;
+	add_plan.sql = psprintf("WITH s AS (INSERT INTO profile_stream.streams (%sowner, created_at)"
+							" VALUES (%s$%d, pg_catalog.now()) RETURNING stream_id), t AS ("
+							" INSERT INTO profile_stream_internal.stream_status (stream_id, database, enabled, state, changed_at)"
+							" SELECT s.stream_id, $%d, true, 'starting', pg_catalog.now() FROM s)"
+							" SELECT s.stream_id FROM s", columns.data, values.data, add_plan.nargs - 1, add_plan.nargs);
+	alter_plan.argtypes[alter_plan.nargs++] = INT4OID;
+	alter_plan.sql = psprintf("UPDATE profile_stream.streams s SET %s WHERE s.stream_id = $%d", changes.data, alter_plan.nargs);
+	find_plan.sql = psprintf("SELECT s.stream_id, s.owner%s, COALESCE(t.enabled AND t.database = $3, false)"
+							 " AND " PS_IS_CONFIRMED("stream", "s.stream_id::text") " AS enabled, t.state, t.error, t.cluster"
+							 " FROM profile_stream.streams s LEFT JOIN profile_stream_internal.stream_status t ON t.stream_id = s.stream_id"
+							 " WHERE s.name = $1 OR s.stream_id = $2", read.data);
+	MemoryContextSwitchTo(old);
+}
+
+/* A column of the first row, by its name. */
 static Datum
-stream_catalog_column_value(int column)
+stream_catalog_column_value(const char *column, bool *isnull)
 {
-	bool		isnull;
-
-	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
+	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, SPI_fnumber(SPI_tuptable->tupdesc, column), isnull);
 }
 
-static Jsonb *
-column_jsonb(int column)
+static char *
+column_text(const char *column)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
+	Datum		value = stream_catalog_column_value(column, &isnull);
 
-	return isnull ? NULL : DatumGetJsonbPCopy(value);
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+/* The first column of the first row, which is a number. */
+static int
+stream_catalog_number(void)
+{
+	bool		isnull;
+
+	return DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 }
 
 void
@@ -156,12 +214,10 @@ ps_stream_tell_workers(void)
 		CacheInvalidateRelcacheByRelid(relid);
 }
 
-/* Reads the array of partitions; null stands for all. */
+/* Takes the array of partitions; null stands for all. */
 static void
-read_partitions(PsStream *stream, int column)
+read_partitions(PsStream *stream, Datum array, bool isnull)
 {
-	bool		isnull;
-	Datum		array = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
 	Datum	   *elements;
 
 	if (isnull)
@@ -173,56 +229,63 @@ read_partitions(PsStream *stream, int column)
 		stream->partitions[i] = DatumGetInt32(elements[i]);
 }
 
+/* Takes an option out of the row that was found. */
+static void
+read_option(PsStream *stream, const PsStreamOption *option)
+{
+	void	   *field = (char *) stream + option->offset;
+	bool		isnull;
+	Datum		value = stream_catalog_column_value(option->name, &isnull);
+
+	switch (option->kind)
+	{
+		case PS_OPTION_TEXT:
+		case PS_OPTION_NAME:
+			*(char **) field = isnull ? NULL : TextDatumGetCString(value);
+			break;
+		case PS_OPTION_INT:
+			*(int *) field = DatumGetInt32(value);
+			break;
+		case PS_OPTION_RATIO:
+			*(double *) field = DatumGetFloat8(value);
+			break;
+		case PS_OPTION_INTERVAL:
+			*(int64 *) field = isnull ? -1 : DatumGetInt64(value);
+			break;
+		case PS_OPTION_JSONB:
+			*(Jsonb **) field = isnull ? NULL : DatumGetJsonbPCopy(value);
+			break;
+		case PS_OPTION_PARTITIONS:
+			read_partitions(stream, value, isnull);
+			break;
+	}
+}
+
 PsStream *
 ps_stream_find(const char *name, int stream_id)
 {
 	Datum		args[3];
 	char		nulls[3] = {name == NULL ? 'n' : ' ', name == NULL ? ' ' : 'n', ' '};
 	PsStream   *stream;
+	bool		isnull;
 
 	args[0] = name == NULL ? (Datum) 0 : CStringGetTextDatum(name);
 	args[1] = Int32GetDatum(stream_id);
 	args[2] = ObjectIdGetDatum(MyDatabaseId);
+	if (find_plan.sql == NULL)
+		build_statements();
 	if (ps_plan_run(&find_plan, args, nulls, SPI_OK_SELECT) == 0)
 		return NULL;
 	stream = palloc0(sizeof(PsStream));
-	stream->stream_id = DatumGetInt32(stream_catalog_column_value(1));
-	stream->name = column_text(2);
-	stream->owner = DatumGetObjectId(stream_catalog_column_value(3));
-	stream->server = column_text(4);
-	stream->bootstrap_servers = column_text(5);
-	stream->topic = column_text(6);
-	stream->group_id = column_text(7);
-	stream->start_from = column_text(8);
-	stream->batch_size = DatumGetInt32(stream_catalog_column_value(9));
-	stream->batch_wait_ms = DatumGetInt32(stream_catalog_column_value(10));
-	stream->dedupe_retention_us = DatumGetInt64(stream_catalog_column_value(11));
-	stream->on_offset_lost = column_text(12);
-	stream->notify_channel = column_text(13);
+	stream->stream_id = DatumGetInt32(stream_catalog_column_value("stream_id", &isnull));
+	stream->owner = DatumGetObjectId(stream_catalog_column_value("owner", &isnull));
+	for (int i = 0; i < ps_nstream_options; i++)
+		read_option(stream, &ps_stream_options[i]);
 	stream->channel = stream->notify_channel ? stream->notify_channel : ps_secret_name(PS_UPDATES_CHANNEL);
-	stream->notify = column_text(14);
-	stream->options = column_jsonb(15);
-	stream->reorder_wait_us = DatumGetInt64(stream_catalog_column_value(16));
-	stream->reorder_buffer_size = DatumGetInt32(stream_catalog_column_value(17));
-	stream->late_tolerance_us = DatumGetInt64(stream_catalog_column_value(18));
-	stream->workers = DatumGetInt32(stream_catalog_column_value(19));
-	read_partitions(stream, 20);
-	stream->dead_letter_pause_ratio = DatumGetFloat8(stream_catalog_column_value(21));
-	stream->customer_lock_timeout_ms = DatumGetInt32(stream_catalog_column_value(22));
-	stream->sinks[PS_SINK_REDIS] = column_text(23);
-	stream->redis_prefix = column_text(24);
-	stream->redis_ttl_s = DatumGetInt32(stream_catalog_column_value(25));
-	stream->sinks[PS_SINK_CHANGELOG] = column_text(26);
-	stream->sinks[PS_SINK_DEAD_LETTERS] = column_text(27);
-	stream->segment_channel_prefix = column_text(28);
-	stream->format = column_text(29);
-	stream->field_map = column_jsonb(30);
-	stream->timestamp_unit = column_text(31);
-	stream->event_id_scope = column_text(32);
-	stream->enabled = DatumGetBool(stream_catalog_column_value(33));
-	stream->state = column_text(34);
-	stream->error = column_text(35);
-	stream->cluster = column_text(36);
+	stream->enabled = DatumGetBool(stream_catalog_column_value("enabled", &isnull));
+	stream->state = ps_state_parse(column_text("state"));
+	stream->error = column_text("error");
+	stream->cluster = column_text("cluster");
 	return stream;
 }
 
@@ -235,70 +298,84 @@ ps_stream_reads(const PsStream *stream, int partition)
 	return stream->npartitions == 0;
 }
 
+/* The array of partitions; null stands for all. */
 static Datum
-optional_text(const char *text, char *null)
-{
-	*null = text == NULL ? 'n' : ' ';
-	return text == NULL ? (Datum) 0 : CStringGetTextDatum(text);
-}
-
-/* The arguments that SETTING_VALUES names. */
-static void
-set_settings(const PsStream *stream, Datum *args, char *nulls)
+partitions_array(const PsStream *stream)
 {
 	PsColumn	partitions;
 
 	ps_column_init(&partitions, INT4OID, stream->npartitions);
 	for (int i = 0; i < stream->npartitions; i++)
 		ps_column_add(&partitions, Int32GetDatum(stream->partitions[i]));
-	memset(nulls, ' ', NSETTINGS);
-	args[0] = optional_text(stream->server, &nulls[0]);
-	args[1] = optional_text(stream->bootstrap_servers, &nulls[1]);
-	args[2] = CStringGetTextDatum(stream->group_id);
-	args[3] = Int32GetDatum(stream->batch_size);
-	args[4] = Int64GetDatum(stream->batch_wait_ms);
-	args[5] = Int64GetDatum(stream->dedupe_retention_us);
-	args[6] = CStringGetTextDatum(stream->on_offset_lost);
-	args[7] = optional_text(stream->notify_channel, &nulls[7]);
-	args[8] = CStringGetTextDatum(stream->notify);
-	args[9] = JsonbPGetDatum(stream->options);
-	args[10] = Int64GetDatum(stream->reorder_wait_us);
-	args[11] = Int32GetDatum(stream->reorder_buffer_size);
-	args[12] = Int64GetDatum(stream->late_tolerance_us);
-	nulls[12] = stream->late_tolerance_us < 0 ? 'n' : ' ';
-	args[13] = Int32GetDatum(stream->workers);
-	args[14] = ps_column_array(&partitions);
-	nulls[14] = stream->npartitions == 0 ? 'n' : ' ';
-	args[15] = Float8GetDatum(stream->dead_letter_pause_ratio);
-	args[16] = Int64GetDatum(stream->customer_lock_timeout_ms);
-	args[17] = optional_text(stream->sinks[PS_SINK_REDIS], &nulls[17]);
-	args[18] = CStringGetTextDatum(stream->redis_prefix);
-	args[19] = Int32GetDatum(stream->redis_ttl_s);
-	args[20] = optional_text(stream->sinks[PS_SINK_CHANGELOG], &nulls[20]);
-	args[21] = optional_text(stream->sinks[PS_SINK_DEAD_LETTERS], &nulls[21]);
-	args[22] = optional_text(stream->segment_channel_prefix, &nulls[22]);
-	args[23] = CStringGetTextDatum(stream->format);
-	args[24] = stream->field_map ? JsonbPGetDatum(stream->field_map) : (Datum) 0;
-	nulls[24] = stream->field_map ? ' ' : 'n';
-	args[25] = CStringGetTextDatum(stream->timestamp_unit);
-	args[26] = CStringGetTextDatum(stream->event_id_scope);
+	return ps_column_array(&partitions);
+}
+
+/* The value of an option's parameter. */
+static Datum
+option_value(const PsStream *stream, const PsStreamOption *option, char *null)
+{
+	const void *field = (const char *) stream + option->offset;
+	const char *text;
+	int64		number;
+	Jsonb	   *jsonb;
+
+	*null = ' ';
+	switch (option->kind)
+	{
+		case PS_OPTION_INT:
+			return Int32GetDatum(*(const int *) field);
+		case PS_OPTION_RATIO:
+			return Float8GetDatum(*(const double *) field);
+		case PS_OPTION_INTERVAL:
+			number = *(const int64 *) field;
+			*null = number < 0 ? 'n' : ' ';
+			return Int64GetDatum(number);
+		case PS_OPTION_JSONB:
+			jsonb = *(Jsonb *const *) field;
+			*null = jsonb == NULL ? 'n' : ' ';
+			return JsonbPGetDatum(jsonb);
+		case PS_OPTION_PARTITIONS:
+			*null = stream->npartitions == 0 ? 'n' : ' ';
+			return partitions_array(stream);
+		case PS_OPTION_TEXT:
+		case PS_OPTION_NAME:
+			break;
+	}
+	text = *(char *const *) field;
+	*null = text == NULL ? 'n' : ' ';
+	return text == NULL ? (Datum) 0 : CStringGetTextDatum(text);
+}
+
+/* Fills in the parameters of the options, without those that are fixed or with them; returns how many. */
+static int
+set_options(const PsStream *stream, bool fixed, Datum *args, char *nulls)
+{
+	int			n = 0;
+
+	if (find_plan.sql == NULL)
+		build_statements();
+	memset(nulls, ' ', PS_PLAN_MAX_ARGS);
+	for (int i = 0; i < ps_nstream_options; i++)
+	{
+		if (ps_stream_options[i].fixed && !fixed)
+			continue;
+		args[n] = option_value(stream, &ps_stream_options[i], &nulls[n]);
+		n++;
+	}
+	return n;
 }
 
 void
 ps_stream_add(PsStream *stream)
 {
-	Datum		args[NSETTINGS + 5];
-	char		nulls[NSETTINGS + 5];
+	Datum		args[PS_PLAN_MAX_ARGS];
+	char		nulls[PS_PLAN_MAX_ARGS];
+	int			n = set_options(stream, true, args, nulls);
 
-	memset(nulls, ' ', sizeof(nulls));
-	set_settings(stream, args, nulls);
-	args[NSETTINGS] = CStringGetTextDatum(stream->name);
-	args[NSETTINGS + 1] = ObjectIdGetDatum(stream->owner);
-	args[NSETTINGS + 2] = CStringGetTextDatum(stream->topic);
-	args[NSETTINGS + 3] = CStringGetTextDatum(stream->start_from);
-	args[NSETTINGS + 4] = ObjectIdGetDatum(MyDatabaseId);
+	args[n++] = ObjectIdGetDatum(stream->owner);
+	args[n++] = ObjectIdGetDatum(MyDatabaseId);
 	(void) ps_definitions_write(&add_plan, args, nulls, SPI_OK_SELECT);
-	stream->stream_id = DatumGetInt32(stream_catalog_column_value(1));
+	stream->stream_id = stream_catalog_number();
 	ps_confirm("stream", psprintf("%d", stream->stream_id));
 	ps_stream_adopt(stream->stream_id);
 }
@@ -306,12 +383,11 @@ ps_stream_add(PsStream *stream)
 void
 ps_stream_alter(const PsStream *stream)
 {
-	Datum		args[NSETTINGS + 1];
-	char		nulls[NSETTINGS + 1];
+	Datum		args[PS_PLAN_MAX_ARGS];
+	char		nulls[PS_PLAN_MAX_ARGS];
+	int			n = set_options(stream, false, args, nulls);
 
-	memset(nulls, ' ', sizeof(nulls));
-	set_settings(stream, args, nulls);
-	args[NSETTINGS] = Int32GetDatum(stream->stream_id);
+	args[n] = Int32GetDatum(stream->stream_id);
 	(void) ps_definitions_write(&alter_plan, args, nulls, SPI_OK_UPDATE);
 	ps_stream_tell_workers();
 }
@@ -338,7 +414,7 @@ void
 ps_stream_enable(int stream_id, bool enabled)
 {
 	Datum		args[4] = {Int32GetDatum(stream_id), ObjectIdGetDatum(MyDatabaseId), BoolGetDatum(enabled),
-	CStringGetTextDatum(enabled ? "starting" : "paused")};
+	CStringGetTextDatum(ps_state_names[enabled ? PS_STATE_STARTING : PS_STATE_PAUSED])};
 	PsStateChange change;
 
 	ps_state_log_finish(ps_plan_run(&enable_plan, args, NULL, SPI_OK_SELECT), &change);
@@ -365,7 +441,7 @@ ps_stream_count_attempts(int stream_id, int change)
 {
 	Datum		args[2] = {Int32GetDatum(stream_id), Int32GetDatum(change)};
 
-	return ps_plan_run(&attempts_plan, args, NULL, SPI_OK_UPDATE_RETURNING) == 0 ? 0 : DatumGetInt32(stream_catalog_column_value(1));
+	return ps_plan_run(&attempts_plan, args, NULL, SPI_OK_UPDATE_RETURNING) == 0 ? 0 : stream_catalog_number();
 }
 
 void
@@ -399,5 +475,5 @@ ps_stream_describe(const char *name)
 
 	if (ps_plan_run(&describe_plan, args, NULL, SPI_OK_SELECT) == 0)
 		return pstrdup("dropped");
-	return column_text(1);
+	return ps_plan_text(0, 1);
 }

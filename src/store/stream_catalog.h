@@ -8,65 +8,12 @@
 
 #include "nodes/pg_list.h"
 #include "store/state_log.h"
-#include "utils/jsonb.h"
-
-/* What a stream can deliver to, besides notifications. */
-typedef enum PsSinkKind
-{
-	PS_SINK_REDIS,				/* profiles */
-	PS_SINK_CHANGELOG,			/* a topic of profiles as they change */
-	PS_SINK_DEAD_LETTERS,		/* a topic */
-	PS_SINK_KINDS
-} PsSinkKind;
-
-extern const char *const ps_sink_names[PS_SINK_KINDS];
-
-typedef struct PsStream
-{
-	int			stream_id;
-	char	   *name;
-	Oid			owner;			/* may be gone */
-	char	   *server;			/* NULL: brokers is set */
-	char	   *bootstrap_servers;
-	char	   *topic;
-	char	   *group_id;
-	char	   *start_from;
-	int			batch_size;
-	int			batch_wait_ms;
-	int64		dedupe_retention_us;
-	int64		reorder_wait_us;	/* 0: events are not held */
-	int			reorder_buffer_size;
-	int64		late_tolerance_us;	/* -1: no event is late */
-	char	   *on_offset_lost;
-	char	   *notify_channel; /* NULL: the database's */
-	char	   *channel;		/* which of them it is */
-	char	   *notify;
-	char	   *segment_channel_prefix; /* NULL: no channels of segments */
-	Jsonb	   *options;
-	int			workers;
-	int32	   *partitions;		/* to read */
-	int			npartitions;	/* 0: all */
-	double		dead_letter_pause_ratio;	/* of a minute's messages; 1: never */
-	int			customer_lock_timeout_ms;	/* time to get a customer's lock in, before it is set aside */
-	char	   *sinks[PS_SINK_KINDS];	/* host:port, socket or server of a Redis; topics; NULL: there is none */
-	char	   *redis_prefix;
-	int			redis_ttl_s;
-	char	   *format;
-	Jsonb	   *field_map;		/* NULL: none */
-	char	   *timestamp_unit; /* of ps_time_units */
-	char	   *event_id_scope; /* customer: ids are shared with other streams; stream: they are its own */
-	struct PsFormatMap *format_map; /* of format and map, once a worker has compiled it */
-	int			time_unit;		/* PsTimeUnit, likewise */
-	bool		enabled;		/* in this database, where it is confirmed */
-	char	   *state;			/* as last said; NULL: a restored one */
-	char	   *error;
-	char	   *cluster;		/* that it belongs to; NULL: to any */
-} PsStream;
+#include "store/stream.h"
 
 /* What a worker, a relay or who starts them says. */
 typedef struct PsState
 {
-	const char *state;
+	PsStreamState state;
 	const char *error;			/* NULL: none */
 	const char *hint;			/* NULL: none */
 	int64		next_attempt_ms;	/* -1: there is none */
@@ -143,7 +90,7 @@ extern List *ps_streams_enabled(void);
 extern void ps_stream_change_state(int stream_id, const PsState *state, bool news, PsStateChange *change);
 
 /* The same, where nobody asks what was before. */
-extern void ps_stream_set_state(int stream_id, const char *state, const char *error,
+extern void ps_stream_set_state(int stream_id, PsStreamState state, const char *error,
 								const char *hint, int64 next_attempt_ms);
 
 /* What stat_streams says: state, error and hint in one line. */

@@ -15,7 +15,7 @@
 #include "utils/syscache.h"
 
 static PsPlan processes_plan = {
-	"SELECT s.owner, s.workers + (s.redis IS NOT NULL)::int4 + (s.changelog_topic IS NOT NULL)::int4 + (s.dead_letter_topic IS NOT NULL)::int4"
+	"SELECT s.owner, s.workers + (SELECT pg_catalog.count(*) FROM profile_stream_internal.stream_sinks k WHERE k.stream_id = s.stream_id)::int4"
 	" FROM profile_stream.streams s JOIN profile_stream_internal.stream_status t ON t.stream_id = s.stream_id"
 	" WHERE t.enabled AND t.database = $1 AND s.stream_id <> $2",
 	2, {OIDOID, INT4OID}
@@ -71,9 +71,9 @@ ps_stream_show_no_owner(const PsStream *stream)
 {
 	PsSavedUser saved = ps_switch_to_owner();
 
-	ps_stream_set_state(stream->stream_id, "no_owner", ps_stream_no_owner(stream), PS_NEW_OWNER_HINT, -1);
+	ps_stream_set_state(stream->stream_id, PS_STATE_NO_OWNER, ps_stream_no_owner(stream), PS_NEW_OWNER_HINT, -1);
 	for (int kind = 0; kind < PS_SINK_KINDS; kind++)
 		if (stream->sinks[kind] != NULL)
-			ps_outbox_set_state(stream->stream_id, kind, "no_owner", ps_stream_no_owner(stream), PS_NEW_OWNER_HINT, -1);
+			ps_outbox_set_state(stream->stream_id, kind, PS_STATE_NO_OWNER, ps_stream_no_owner(stream), PS_NEW_OWNER_HINT, -1);
 	ps_restore_user(saved);
 }

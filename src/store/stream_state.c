@@ -55,7 +55,7 @@ ps_stream_change_state(int stream_id, const PsState *state, bool news, PsStateCh
 	char		nulls[7] = {' ', ' ', state->error ? ' ' : 'n', state->hint ? ' ' : 'n', state->next_attempt_ms < 0 ? 'n' : ' ', ' ', ' '};
 
 	args[0] = Int32GetDatum(stream_id);
-	args[1] = CStringGetTextDatum(state->state);
+	args[1] = CStringGetTextDatum(ps_state_names[state->state]);
 	args[2] = state->error ? CStringGetTextDatum(state->error) : (Datum) 0;
 	args[3] = state->hint ? CStringGetTextDatum(state->hint) : (Datum) 0;
 	args[4] = Int64GetDatum(state->next_attempt_ms);
@@ -66,7 +66,7 @@ ps_stream_change_state(int stream_id, const PsState *state, bool news, PsStateCh
 }
 
 void
-ps_stream_set_state(int stream_id, const char *state, const char *error, const char *hint, int64 next_attempt_ms)
+ps_stream_set_state(int stream_id, PsStreamState state, const char *error, const char *hint, int64 next_attempt_ms)
 {
 	PsState		now = {state, error, hint, next_attempt_ms};
 	PsStateChange change;
@@ -83,7 +83,7 @@ ps_stream_is_foreign(const PsStream *stream)
 PsState
 ps_stream_foreign_state(const PsStream *stream)
 {
-	PsState		state = {"foreign_cluster", NULL, PS_FOREIGN_HINT, -1};
+	PsState		state = {PS_STATE_FOREIGN_CLUSTER, NULL, PS_FOREIGN_HINT, -1};
 
 	state.error = psprintf("the stream belongs to cluster \"%s\", and this server is of cluster \"%s\"",
 						   stream->cluster, ps_cluster_here());

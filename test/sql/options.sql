@@ -10,7 +10,7 @@ BEGIN
 	RETURN 'taken';
 EXCEPTION WHEN fdw_invalid_attribute_value THEN
 	GET STACKED DIAGNOSTICS told = MESSAGE_TEXT, cause = PG_EXCEPTION_DETAIL;
-	RETURN concat_ws(': ', told, CASE WHEN told ~ 'together' THEN cause END); -- librdkafka's own words change
+	RETURN concat_ws(': ', told, CASE WHEN told ~ 'conflict' THEN cause END); -- librdkafka's own words change
 END $$;
 SELECT o, pg_temp.refused(o::jsonb) FROM unnest(ARRAY[
 	'{"fetch.wait.max.ms": "abc"}', '{"fetch.min.bytes": -1}', '{"security.protocol": "TLS"}', '{"compression.codec": "bogus"}', '{"linger.ms": "soon"}', '{"socket.keepalive.enable": "perhaps"}',

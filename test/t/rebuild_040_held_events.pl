@@ -93,7 +93,7 @@ produce_block();
 rebuilt('behind');
 $node->sql("SELECT profile_stream.pause_stream('order')");
 ok($node->wait_stopped('order'), 'behind: the stream is paused');
-$node->fails_like("SELECT profile_stream.swap_rebuild('order', '500 ms')", qr/did not get there in time.*messages behind/s, 'behind: the swap');
+$node->fails_like("SELECT profile_stream.swap_rebuild('order', '500 ms')", qr/did not catch up in time.*messages behind/s, 'behind: the swap');
 release('behind');
 $node->sql("SELECT profile_stream.resume_stream('order')");
 is($node->sql("SELECT profile_stream.swap_rebuild('order')"), '0', 'behind: swapped');

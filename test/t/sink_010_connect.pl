@@ -53,7 +53,7 @@ is(lines(qr/LOG: .*cannot deliver to its sink "redis"/, $from), 1, 'one line of 
 is(changes('redis'), 'idle>retrying', 'one row');
 $node->sql("SELECT profile_stream.alter_stream('crm', redis => '" . $redis->address . "')");
 ok($node->wait_sink('crm', "state = 'idle' AND error IS NULL", 'redis'), 'a Redis that is there: idle');
-is(lines(qr/LOG: .*has its sink "redis" again, after/, $from), 1, 'the log says that it is well again, and after how long');
+is(lines(qr/LOG: .*delivers to its sink "redis" again, after/, $from), 1, 'the log says that it is well again, and after how long');
 is(changes('redis'), 'idle>retrying retrying>idle', 'and so does stream_log');
 
 # brokers that are not there, of another stream

@@ -94,6 +94,6 @@ delete @ENV{qw(MAKEFLAGS MAKELEVEL MFLAGS)};
 ok(IPC::Run::run([ 'sh', '-c', $build ], '>', \$output, '2>&1'), 'it builds without hiredis') or diag($output);
 my $without = ProfileStream::Node->start_new('without', preload => 0);
 $without->safe_psql('postgres', "CREATE FUNCTION test_redis(text) RETURNS void AS '$dir/profile_stream', 'ps_test_redis' LANGUAGE c");
-$without->fails_like("SELECT test_redis('localhost:6379')", qr/this build of profile_stream has no Redis\nHINT:  Install hiredis/, 'without hiredis');
+$without->fails_like("SELECT test_redis('localhost:6379')", qr/this build of profile_stream has no sink "redis"\nHINT:  Install the client library/, 'without hiredis');
 $without->stop('fast');
 done_testing();

@@ -119,7 +119,7 @@ $node->safe_psql('postgres', "SELECT profile_stream.drop_stream('n$_')") foreach
 	"SELECT profile_stream.alter_stream('n3', workers => 3, changelog_topic => 'gone', dead_letter_topic => 'lost')");
 like($stderr, qr/is free for $_ of stream "n3"/, "each that is missing is named: $_") foreach 'worker 3 of 3', 'the relay of sink "changelog"', 'the relay of sink "dead_letters"';
 is($node->safe_psql('postgres', "SELECT sink, state, hint IS NOT NULL FROM profile_stream.stat_sinks ORDER BY 1"),
-	"dead_letters|no_worker_slot|t\nupdates|no_worker_slot|t", 'and so say the views');
+	"changelog|no_worker_slot|t\ndead_letters|no_worker_slot|t", 'and so say the views');
 is($node->safe_psql('postgres', "SELECT count(*) FROM profile_stream.stat_streams WHERE stream = 'n3' AND error ~ 'of 3 workers'"), '1', 'of the stream, too');
 $node->safe_psql('postgres', "SELECT profile_stream.drop_stream('n3')");
 $node->append_conf('postgresql.conf', 'max_worker_processes = 16');

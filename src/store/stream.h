@@ -1,0 +1,171 @@
+/*
+ * stream.h
+ *	  A stream as it was created. Each of its options is one row of PS_STREAM_OPTIONS, and
+ *	  each sink one row of PS_SINKS: arguments, checks, statements and processes follow
+ *	  from these rows.
+ */
+#ifndef PS_STREAM_H
+#define PS_STREAM_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "store/state_log.h"
+#include "utils/jsonb.h"
+
+#define PS_MAX_WORKERS 64		/* of a stream */
+#define PS_MAX_SEGMENT_PREFIX (NAMEDATALEN - 1 - 16)	/* bytes; the rest of a channel's name is for a hash */
+
+/* What a sink delivers. */
+typedef enum PsSinkContent
+{
+	PS_DELIVERS_PROFILES,
+	PS_DELIVERS_CHANGES,		/* profiles, with the types of the events that changed them */
+	PS_DELIVERS_DEAD_LETTERS
+} PsSinkContent;
+
+/* Whether the client library of the Redis sink was there at build time. */
+#ifdef PS_HIREDIS
+#define PS_HAS_HIREDIS true
+#else
+#define PS_HAS_HIREDIS false
+#endif
+
+/*
+ * The sinks: symbol, name, option that names the target, content, functions that check the
+ * target and make the sink (sink/sink.h), and whether this build has it. The view
+ * stream_sinks has the same names, options and contents. The order gives each relay its
+ * number.
+ */
+#define PS_SINKS(SINK) \
+	SINK(PS_SINK_REDIS, "redis", "redis", PS_DELIVERS_PROFILES, ps_redis_sink_check, ps_redis_sink_create, PS_HAS_HIREDIS) \
+	SINK(PS_SINK_CHANGELOG, "changelog", "changelog_topic", PS_DELIVERS_CHANGES, ps_topic_sink_check, ps_changelog_sink_create, true) \
+	SINK(PS_SINK_DEAD_LETTERS, "dead_letters", "dead_letter_topic", PS_DELIVERS_DEAD_LETTERS, ps_topic_sink_check, ps_dead_letters_sink_create, true)
+
+#define PS_SINK_SYMBOL(symbol, name, option, content, check, create, built) symbol,
+
+typedef enum PsSinkKind
+{
+	PS_SINKS(PS_SINK_SYMBOL)
+	PS_SINK_KINDS
+} PsSinkKind;
+
+/* What the store knows of a sink. */
+typedef struct PsSinkRow
+{
+	const char *name;
+	const char *option;			/* that names the target */
+	PsSinkContent content;
+} PsSinkRow;
+
+extern const PsSinkRow ps_sinks[PS_SINK_KINDS];
+
+typedef struct PsStream
+{
+	int			stream_id;
+	char	   *name;
+	Oid			owner;			/* may be gone */
+	char	   *server;			/* NULL: bootstrap_servers is set */
+	char	   *bootstrap_servers;
+	char	   *topic;
+	char	   *group_id;
+	char	   *start_from;
+	int			batch_size;
+	int64		batch_wait_ms;
+	int64		dedupe_retention_us;
+	int64		reorder_wait_us;	/* 0: events are not held */
+	int			reorder_buffer_size;
+	int64		late_tolerance_us;	/* -1: no event is late */
+	char	   *on_offset_lost;
+	char	   *notify_channel; /* NULL: the database's */
+	char	   *channel;		/* which of them it is */
+	char	   *notify;
+	char	   *segment_channel_prefix; /* NULL: no channels of segments */
+	Jsonb	   *options;
+	int			workers;
+	int32	   *partitions;		/* to read */
+	int			npartitions;	/* 0: all */
+	double		dead_letter_pause_ratio;	/* of a minute's messages; 1: never */
+	int64		customer_lock_timeout_ms;	/* a customer whose lock takes longer is deferred */
+	char	   *sinks[PS_SINK_KINDS];	/* targets: host:port, socket or server of a Redis; topics; NULL: no such sink */
+	char	   *redis_prefix;
+	int64		redis_ttl_s;
+	char	   *format;
+	Jsonb	   *field_map;		/* NULL: none */
+	char	   *timestamp_unit; /* of ps_time_units */
+	char	   *event_id_scope; /* customer: ids are shared with other streams; stream: they are its own */
+	struct PsFormatMap *format_map; /* of format and map, once a worker has compiled it */
+	int			time_unit;		/* PsTimeUnit, likewise */
+	bool		enabled;		/* in this database, where it is confirmed */
+	PsStreamState state;		/* as last said; PS_STATE_NONE: a restored one */
+	char	   *error;
+	char	   *cluster;		/* that it belongs to; NULL: to any */
+} PsStream;
+
+/* How an option is passed, kept and stored. */
+typedef enum PsOptionKind
+{
+	PS_OPTION_TEXT,				/* char * */
+	PS_OPTION_NAME,				/* char *, and name in SQL */
+	PS_OPTION_INT,				/* int */
+	PS_OPTION_RATIO,			/* double, more than 0 and at most 1 */
+	PS_OPTION_INTERVAL,			/* int64, in units; -1 for null */
+	PS_OPTION_JSONB,			/* Jsonb * */
+	PS_OPTION_PARTITIONS		/* partitions and npartitions */
+} PsOptionKind;
+
+#define PS_OPTION_WORDS 4
+
+typedef struct PsStreamOption
+{
+	const char *name;			/* of the column, and of the argument of create_stream() and alter_stream() */
+	PsOptionKind kind;
+	size_t		offset;			/* of the field in PsStream */
+	bool		fixed;			/* alter_stream() does not change it */
+	bool		nullable;
+	bool		removable;		/* nullable, and alter_stream() takes it away with an empty value */
+	int64		min;			/* of a text in bytes, of an interval in microseconds */
+	int64		max;			/* 0: there is none */
+	int64		unit;			/* of an interval: microseconds */
+	const char *words[PS_OPTION_WORDS]; /* the only texts that are allowed, if there is one */
+} PsStreamOption;
+
+#define PS_FIELD(field) offsetof(PsStream, field)
+
+/* One row makes an option, beside its field above and its column and arguments in the SQL script. */
+#define PS_STREAM_OPTIONS \
+	{"name", PS_OPTION_TEXT, PS_FIELD(name), .fixed = true, .min = 1, .max = NAMEDATALEN - 1}, \
+	{"server", PS_OPTION_NAME, PS_FIELD(server), .nullable = true}, \
+	{"bootstrap_servers", PS_OPTION_TEXT, PS_FIELD(bootstrap_servers), .nullable = true}, \
+	{"topic", PS_OPTION_TEXT, PS_FIELD(topic), .fixed = true, .min = 1, .max = 249}, \
+	{"group_id", PS_OPTION_TEXT, PS_FIELD(group_id), .min = 1}, \
+	{"start_from", PS_OPTION_TEXT, PS_FIELD(start_from), .fixed = true}, \
+	{"batch_size", PS_OPTION_INT, PS_FIELD(batch_size), .min = 1, .max = 100000}, \
+	{"batch_wait", PS_OPTION_INTERVAL, PS_FIELD(batch_wait_ms), .max = USECS_PER_MINUTE, .unit = 1000}, \
+	{"dedupe_retention", PS_OPTION_INTERVAL, PS_FIELD(dedupe_retention_us), .unit = 1}, \
+	{"on_offset_lost", PS_OPTION_TEXT, PS_FIELD(on_offset_lost), .words = {"stop", "earliest", "latest"}}, \
+	{"notify_channel", PS_OPTION_TEXT, PS_FIELD(notify_channel), .removable = true, .min = 1, .max = NAMEDATALEN - 1}, \
+	{"notify", PS_OPTION_TEXT, PS_FIELD(notify), .words = {"customer", "batch", "off"}}, \
+	{"options", PS_OPTION_JSONB, PS_FIELD(options)}, \
+	{"reorder_wait", PS_OPTION_INTERVAL, PS_FIELD(reorder_wait_us), .max = USECS_PER_DAY, .unit = 1}, \
+	{"reorder_buffer_size", PS_OPTION_INT, PS_FIELD(reorder_buffer_size), .min = 2}, \
+	{"late_tolerance", PS_OPTION_INTERVAL, PS_FIELD(late_tolerance_us), .nullable = true, .unit = 1}, \
+	{"workers", PS_OPTION_INT, PS_FIELD(workers), .min = 1, .max = PS_MAX_WORKERS}, \
+	{"partitions", PS_OPTION_PARTITIONS, .nullable = true}, \
+	{"dead_letter_pause_ratio", PS_OPTION_RATIO, PS_FIELD(dead_letter_pause_ratio)}, \
+	{"customer_lock_timeout", PS_OPTION_INTERVAL, PS_FIELD(customer_lock_timeout_ms), .max = USECS_PER_MINUTE, .unit = 1000}, \
+	{"redis", PS_OPTION_TEXT, PS_FIELD(sinks[PS_SINK_REDIS]), .removable = true}, \
+	{"redis_prefix", PS_OPTION_TEXT, PS_FIELD(redis_prefix)}, \
+	{"redis_ttl", PS_OPTION_INTERVAL, PS_FIELD(redis_ttl_s), .min = USECS_PER_SEC, .max = 365 * USECS_PER_DAY, .unit = USECS_PER_SEC}, \
+	{"changelog_topic", PS_OPTION_TEXT, PS_FIELD(sinks[PS_SINK_CHANGELOG]), .removable = true}, \
+	{"dead_letter_topic", PS_OPTION_TEXT, PS_FIELD(sinks[PS_SINK_DEAD_LETTERS]), .removable = true}, \
+	{"segment_channel_prefix", PS_OPTION_TEXT, PS_FIELD(segment_channel_prefix), .removable = true, .min = 1, .max = PS_MAX_SEGMENT_PREFIX}, \
+	{"format", PS_OPTION_TEXT, PS_FIELD(format)}, \
+	{"field_map", PS_OPTION_JSONB, PS_FIELD(field_map), .removable = true}, \
+	{"timestamp_unit", PS_OPTION_TEXT, PS_FIELD(timestamp_unit)}, \
+	{"event_id_scope", PS_OPTION_TEXT, PS_FIELD(event_id_scope), .fixed = true, .words = {"customer", "stream"}}
+
+extern const PsStreamOption ps_stream_options[];
+extern const int ps_nstream_options;
+
+#endif							/* PS_STREAM_H */
