@@ -203,7 +203,7 @@ CREATE TABLE streams (
 	changelog_topic text,
 	dead_letter_topic text,
 	segment_channel_prefix text,
-	format text COLLATE "C" NOT NULL DEFAULT 'profile_event' CHECK (format IN ('profile_event', 'cloudevents', 'custom')),
+	format text COLLATE "C" NOT NULL DEFAULT 'profile_event',
 	field_map jsonb,
 	timestamp_unit text COLLATE "C" NOT NULL DEFAULT 'milliseconds' CHECK (timestamp_unit IN ('milliseconds', 'seconds', 'microseconds')),
 	event_id_scope text COLLATE "C" NOT NULL DEFAULT 'customer' CHECK (event_id_scope IN ('customer', 'stream')),

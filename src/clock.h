@@ -1,8 +1,8 @@
 /*
  * clock.h
- *	  Moments of a clock that nobody sets, for waits and intervals: a step of the
- *	  machine's time neither ends nor prolongs them. What is stored, shown or
- *	  compared with events is a TimestampTz.
+ *	  The monotonic clock, for waits and intervals: setting the machine's time
+ *	  neither ends nor prolongs them. Times that are stored, shown or compared with
+ *	  events are of type TimestampTz instead.
  */
 #ifndef PS_CLOCK_H
 #define PS_CLOCK_H
@@ -31,7 +31,7 @@ ps_moment_plus(PsMoment moment, int64 ms)
 	return moment + ms * 1000;
 }
 
-/* Milliseconds from now until then, rounded up; 0 when it has passed. */
+/* Milliseconds from now until a moment, rounded up; 0 when it has passed. */
 static inline int64
 ps_clock_left(PsMoment moment)
 {

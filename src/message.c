@@ -1,11 +1,27 @@
 /*
  * message.c
- *	  Copies a message into one piece of memory. Called by those who hold events:
- *	  core/reorder and ingest/aside.
+ *	  Copies a message into one piece of memory, for those who hold messages:
+ *	  core/reorder and ingest/deferred. And counts messages by outcome.
  */
 #include "postgres.h"
 
 #include "message.h"
+
+#define NAME(counter, outcome, name) [PS_##outcome] = name,
+const char *const ps_outcome_names[PS_OUTCOMES] = {
+	[PS_PENDING] = "pending",
+	[PS_HELD] = "held",
+	PS_OUTCOME_COUNTERS(NAME,)
+};
+
+#define ADD(counter, ...) counts->counter += more->counter;
+
+void
+ps_counts_add(PsCounts *counts, const PsCounts *more)
+{
+	PS_COUNTERS(ADD,)
+		counts->consumed += more->consumed;
+}
 
 Size
 ps_message_space(const PsMessage *message)
@@ -17,7 +33,7 @@ ps_message_space(const PsMessage *message)
 	return bytes;
 }
 
-/* Copies bytes to *place, which moves on. */
+/* Copies bytes to *place and moves it behind them. */
 static const char *
 message_copy_bytes(char **place, const char *from, int len)
 {

@@ -1,18 +1,19 @@
 /*
  * message.h
- *	  Words that every room shares: a message as Kafka delivered it, what became
- *	  of it, and the settings that reach the pure code as arguments.
+ *	  A message as Kafka delivered it, and what became of it. All rooms use these
+ *	  words:
  *
  *	  message     one Kafka record: key, value, headers, partition, offset
- *	  event       a message that decoded and passed validation
- *	  dead letter a message that did not, or whose handler refused it, or a late one
- *	  late        older than what was applied for its customer less late_tolerance
- *	  held        read, but not applied yet: others that happened before may come,
- *	              or its customer is set aside
- *	  set aside   a customer whose lock somebody keeps
- *	  replayed    read again, after a restart
+ *	  event       a message that was decoded and is valid
+ *	  dead letter a message that is not an event, is late, or was refused by a handler
+ *	  late        an event older than the newest one applied for its customer, by more
+ *	              than late_tolerance
+ *	  held        a message that was read, but not applied yet: it waits for
+ *	              reorder_wait, or its customer is deferred
+ *	  deferred    a customer whose lock or row another transaction holds
+ *	  replayed    a message that was read again after a restart
  *	  tombstone   a message without a value
- *	  blocked     of a customer who was forgotten for good
+ *	  blocked     a message of a customer whom forget_customer() blocked
  */
 #ifndef PS_MESSAGE_H
 #define PS_MESSAGE_H
@@ -23,24 +24,44 @@
 
 #define PS_MAX_ID_BYTES 512
 
-/* What is kept of a message that has more is its begin; it becomes a dead letter. doc/reference/limits.md. */
-#define PS_KEPT_VALUE_BYTES 65536	/* of a value above max_event_bytes */
+/* A message beyond these limits becomes a dead letter, which has only its beginning: doc/reference/limits.md. */
+#define PS_KEPT_VALUE_BYTES 65536	/* kept of a value above max_event_bytes */
 #define PS_MAX_KEY_BYTES 16384
 #define PS_MAX_HEADERS 100
-#define PS_MAX_HEADER_BYTES 65536	/* of names and values of all of them */
+#define PS_MAX_HEADER_BYTES 65536	/* names and values of all headers of a message */
+
+/*
+ * The counters of a partition, each a column of stream_offsets with the same name:
+ *
+ *	X(counter, outcome, name)
+ *
+ * counts messages with the outcome PS_outcome, which apply_events() returns as the
+ * name. A counter without an outcome is in PS_COUNTERS alone and has no name.
+ * Between the rows stands SEPARATOR, which may be empty.
+ */
+#define PS_OUTCOME_COUNTERS(X, SEPARATOR) \
+	X(applied, APPLIED, "applied") SEPARATOR \
+	X(duplicates, DUPLICATE, "duplicate") SEPARATOR \
+	X(dead, DEAD, "dead") SEPARATOR \
+	X(late, LATE, "late") SEPARATOR \
+	X(tombstones, TOMBSTONE, "tombstone") SEPARATOR \
+	X(blocked, BLOCKED, "blocked")
+
+#define PS_COUNTERS(X, SEPARATOR) \
+	PS_OUTCOME_COUNTERS(X, SEPARATOR) SEPARATOR \
+	X(replayed, NO_OUTCOME, NULL)	/* read again, having been read before the worker started */
 
 /* What became of one message. */
+#define PS_OUTCOME(counter, outcome, name) PS_##outcome,
 typedef enum PsOutcome
 {
-	PS_PENDING = 0,
-	PS_APPLIED,
-	PS_DUPLICATE,
-	PS_DEAD,
-	PS_LATE,
-	PS_TOMBSTONE,
-	PS_HELD,
-	PS_BLOCKED
+	PS_PENDING = 0,				/* nothing yet */
+	PS_HELD,					/* read, but not applied yet */
+	PS_OUTCOME_COUNTERS(PS_OUTCOME,)
+	PS_OUTCOMES
 } PsOutcome;
+
+extern const char *const ps_outcome_names[PS_OUTCOMES];
 
 typedef struct PsHeader
 {
@@ -53,7 +74,7 @@ typedef struct PsMessage
 {
 	int32		partition;		/* -1 when the message did not come from Kafka */
 	int64		offset;			/* -1 likewise */
-	int32		epoch;			/* how often the topic was created anew, as far as the stream knows */
+	int32		epoch;			/* how often the stream has seen the topic re-created */
 	TimestampTz kafka_timestamp;	/* DT_NOBEGIN when there is none */
 	const char *key;			/* NULL when there is none */
 	int			key_len;
@@ -61,28 +82,25 @@ typedef struct PsMessage
 	int			value_len;
 	const PsHeader *headers;
 	int			nheaders;
-	int64		value_cut;		/* bytes behind value_len that are not kept: it is too large */
-	int64		key_cut;		/* likewise */
-	int64		headers_cut;	/* headers that are not kept */
+	int64		value_cut;		/* number of bytes that were cut from the end of the value */
+	int64		key_cut;		/* and of the key */
+	int64		headers_cut;	/* number of headers that were left out; negative: they cannot be read */
 } PsMessage;
 
-/* Counters of one partition. */
+#define PS_COUNTER_FIELD(counter, ...) int64 counter;
 typedef struct PsCounts
 {
-	int64		applied;
-	int64		duplicates;
-	int64		dead;
-	int64		late;
-	int64		tombstones;
-	int64		blocked;
-	int64		replayed;		/* read again, having been read before the worker started */
-	int64		consumed;		/* read: the sum of all these, and of what is held */
+	PS_COUNTERS(PS_COUNTER_FIELD,)
+	int64		consumed;		/* messages read: the sum of all others and of what is held */
 } PsCounts;
 
-/* Room that everything takes that a message points to. */
+/* Adds counters to others. */
+extern void ps_counts_add(PsCounts *counts, const PsCounts *more);
+
+/* Size of everything that a message points to. */
 extern Size ps_message_space(const PsMessage *message);
 
-/* Copies a message; what it points to goes to space, which is aligned and has that room. */
+/* Copies a message. What it points to is copied to space, which is aligned and has ps_message_space() bytes. */
 extern void ps_message_copy(PsMessage *copy, char *space, const PsMessage *message);
 
 #endif							/* PS_MESSAGE_H */

@@ -27,9 +27,7 @@
 
 #define DEFAULT_RETENTION (7 * USECS_PER_DAY)
 
-static const char *const outcome_names[] = {"pending", "applied", "duplicate", "dead", "late", "tombstone", "held", "blocked"};
-
-/* Makes the message that Kafka would have delivered. */
+/* Makes the message that Kafka would have brought. */
 static void
 entry_from_jsonb(PsApplyItem *item, Jsonb *value)
 {
@@ -106,7 +104,7 @@ ps_apply_event(PG_FUNCTION_ARGS)
 
 	entry_from_jsonb(&item, PG_GETARG_JSONB_P(0));
 	apply_events_apply_entries(&item, 1, DEFAULT_RETENTION, 0, false);
-	PG_RETURN_TEXT_P(cstring_to_text(outcome_names[item.outcome]));
+	PG_RETURN_TEXT_P(cstring_to_text(ps_outcome_names[item.outcome]));
 }
 
 PG_FUNCTION_INFO_V1(ps_apply_events);
@@ -118,7 +116,7 @@ ps_apply_events(PG_FUNCTION_ARGS)
 	Datum	   *values = palloc(Max(n, 1) * sizeof(Datum));
 
 	for (int i = 0; i < n; i++)
-		values[i] = CStringGetTextDatum(outcome_names[items[i].outcome]);
+		values[i] = CStringGetTextDatum(ps_outcome_names[items[i].outcome]);
 	PG_RETURN_ARRAYTYPE_P(construct_array(values, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
@@ -126,7 +124,7 @@ ps_apply_events(PG_FUNCTION_ARGS)
 static void
 put_outcome(ReturnSetInfo *result, int ordinal, const PsApplyItem *item)
 {
-	Datum		values[5] = {Int32GetDatum(ordinal), CStringGetTextDatum(outcome_names[item->outcome])};
+	Datum		values[5] = {Int32GetDatum(ordinal), CStringGetTextDatum(ps_outcome_names[item->outcome])};
 	bool		nulls[5] = {false, false, true, true, true};
 	const PsReject *reject = item->reject ? item->reject : item->refusal ? item->refusal : item->failure;
 

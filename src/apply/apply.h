@@ -92,6 +92,7 @@ extern void ps_apply_offsets(const PsApplySettings *settings, const PsOffsetMove
 /* Default cut: a quarter of the cluster's lock table shared by the running workers. */
 extern int	ps_apply_max_customers(int running_workers);
 
+/* Counts one message by its outcome. A held message is in no counter: it is counted when it is applied. */
 extern void ps_apply_count(PsCounts *counts, PsOutcome outcome);
 
 #endif							/* PS_APPLY_H */

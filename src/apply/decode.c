@@ -11,32 +11,21 @@
 #include "settings.h"
 #include "store/locks.h"
 
+#define COUNT(counter, outcome, name) \
+	case PS_##outcome: \
+		counts->counter++; \
+		break;
+
 void
 ps_apply_count(PsCounts *counts, PsOutcome outcome)
 {
 	switch (outcome)
 	{
-		case PS_APPLIED:
-			counts->applied++;
-			break;
-		case PS_DUPLICATE:
-			counts->duplicates++;
-			break;
-		case PS_DEAD:
-			counts->dead++;
-			break;
-		case PS_LATE:
-			counts->late++;
-			break;
-		case PS_TOMBSTONE:
-			counts->tombstones++;
-			break;
-		case PS_BLOCKED:
-			counts->blocked++;
-			break;
+			PS_OUTCOME_COUNTERS(COUNT,)
 		case PS_HELD:
 			break;
 		case PS_PENDING:
+		case PS_OUTCOMES:
 			elog(ERROR, "message without an outcome");
 	}
 }

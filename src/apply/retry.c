@@ -15,6 +15,7 @@
 #include "apply/apply_state.h"
 #include "apply/user_function.h"
 #include "core/keyed_hash.h"
+#include "store/sqlstate.h"
 
 #define CAREFUL_RUNS 20			/* that begin careful after a failure */
 #define MAX_SLOW 3				/* calls of a transaction that may be ended for time */
@@ -52,24 +53,16 @@ count_failures(const PsEvent *event)
 }
 
 /*
- * Whether the system is to blame: no room, a deadlock, a server that stops. For a
- * worker that is so a few times, or an event with such an error would stop its stream.
+ * Whether an error of a function is the system's: then the whole transaction fails
+ * and is tried again. In a worker an event's first failures count so, up to
+ * MAX_SYSTEM_FAILURES. From then on they count as the event's own, or an event
+ * whose function always raises such an error would stop its stream.
  */
 static bool
 is_system_error(const PsApplyState *state, const ErrorData *error)
 {
-	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
-	{
-		case MAKE_SQLSTATE('4', '0', '0', '0', '0'):	/* transaction rollback */
-		case MAKE_SQLSTATE('5', '3', '0', '0', '0'):	/* insufficient resources */
-		case MAKE_SQLSTATE('5', '7', '0', '0', '0'):	/* operator intervention */
-		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):	/* system error */
-		case MAKE_SQLSTATE('X', 'X', '0', '0', '0'):	/* internal error */
-			break;
-		default:
-			if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-				return false;
-	}
+	if (!ps_sqlstate_is_passing(error->sqlerrcode))
+		return false;
 	return state->settings->stream_id == 0 || count_failures(state->items[state->calling].event) < MAX_SYSTEM_FAILURES;
 }
 

@@ -5,33 +5,11 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "apply/user_function.h"
 #include "core/document.h"
 #include "core/json.h"
 #include "store/function.h"
 #include "utils/memutils.h"
-
-PsSubxact
-ps_subxact_begin(void)
-{
-	PsSubxact	outside = {CurrentMemoryContext, CurrentResourceOwner};
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(outside.context);
-	return outside;
-}
-
-void
-ps_subxact_end(PsSubxact outside, bool commit)
-{
-	if (commit)
-		ReleaseCurrentSubTransaction();
-	else
-		RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(outside.context);
-	CurrentResourceOwner = outside.owner;
-}
 
 ErrorData *
 ps_subxact_catch(PsSubxact outside, const PsFunction **function, bool *own)

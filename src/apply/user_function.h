@@ -8,7 +8,7 @@
 
 #include "core/handlers.h"
 #include "store/function.h"
-#include "utils/resowner.h"
+#include "store/xact.h"
 
 /* What functions are called with. */
 typedef struct PsEventCall
@@ -16,16 +16,6 @@ typedef struct PsEventCall
 	PsFunctionRun *run;
 	const PsRules *rules;
 } PsEventCall;
-
-/* Where a subtransaction began. */
-typedef struct PsSubxact
-{
-	MemoryContext context;
-	ResourceOwner owner;
-} PsSubxact;
-
-extern PsSubxact ps_subxact_begin(void);
-extern void ps_subxact_end(PsSubxact outside, bool commit);
 
 /*
  * Takes an error that was caught in a subtransaction, which it rolls back. *function

@@ -1,20 +1,20 @@
 /*
  * attribute.c
- *	  Attributes of a profile, taken apart when the first of them is asked for and
- *	  put together again when one has changed.
+ *	  Attributes of a profile. Their jsonb is parsed when the first attribute is
+ *	  asked for, and made anew only when one has changed: most events touch none.
  */
 #include "postgres.h"
 
 #include "core/attribute.h"
+#include "core/unix_time.h"
 #include "utils/builtins.h"
-#include "utils/timestamp.h"
 
 struct PsAttribute
 {
 	const char *name;
 	int			len;
-	JsonbValue	value;			/* a scalar, or jbvBinary; jbvNull: removed, or just a time */
-	Numeric		at;				/* of operation latest, in microseconds since 1970; NULL: none */
+	JsonbValue	value;			/* a scalar or jbvBinary; jbvNull: removed, or there is only a time */
+	Numeric		at;				/* time that operation latest noted, in microseconds since 1970; NULL: none */
 };
 
 /* Adds an empty attribute. */
@@ -49,7 +49,7 @@ find_item(PsAttributes *attributes, const char *name, int len)
 	return add_item(attributes, name, len);
 }
 
-/* Reads the row's attributes, or their times. */
+/* Parses the attributes of the row, or their times. */
 static void
 read_object(PsAttributes *attributes, struct varlena *stored, bool times)
 {
@@ -64,7 +64,8 @@ read_object(PsAttributes *attributes, struct varlena *stored, bool times)
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
 		if (token == WJB_KEY && !times)
-			item = add_item(attributes, value.val.string.val, value.val.string.len);	/* jsonb has no key twice */
+			item = add_item(attributes, value.val.string.val, value.val.string.len);	/* not find_item(): jsonb has
+																						 * no key twice */
 		else if (token == WJB_KEY)
 			item = find_item(attributes, value.val.string.val, value.val.string.len);
 		else if (token != WJB_VALUE || item == NULL)
@@ -107,7 +108,7 @@ bool
 ps_attribute_make_latest(PsProfile *profile, const char *name, int len, TimestampTz at)
 {
 	struct PsAttribute *item = item_of(profile, name, len);
-	Numeric		since_1970 = int64_to_numeric(at + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
+	Numeric		since_1970 = int64_to_numeric(ps_unix_us_of(at));
 
 	if (item->at != NULL &&
 		DatumGetBool(DirectFunctionCall2(numeric_gt, NumericGetDatum(item->at), NumericGetDatum(since_1970))))
@@ -125,7 +126,7 @@ push_key(JsonbParseState **state, const struct PsAttribute *item)
 	(void) pushJsonbValue(state, WJB_KEY, &key);
 }
 
-/* Raises for more than a profile may have; one that has more already may become smaller. */
+/* Raises when the attributes are too many or too large. A profile that was too large before may become smaller. */
 static void
 attribute_check_size(const PsAttributes *attributes, int count, Size bytes)
 {
@@ -136,7 +137,7 @@ attribute_check_size(const PsAttributes *attributes, int count, Size bytes)
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 			 errmsg("attributes would be %d of %zu bytes", count, bytes),
 			 errdetail("A profile has at most %d attributes of %d bytes in all.", PS_MAX_ATTRIBUTES, PS_MAX_ATTRIBUTES_BYTES),
-			 errhint("Map less with map_attribute(), or a smaller max_items.")));
+			 errhint("Map fewer attributes with map_attribute(), or give append_unique a smaller max_items.")));
 }
 
 struct varlena *

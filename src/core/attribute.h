@@ -1,7 +1,8 @@
 /*
  * attribute.h
- *	  Attributes: values of a profile that no column is for, kept in
- *	  materialized_profiles.attributes. Changed by maps and by handlers in SQL.
+ *	  Attributes: values of a profile that have no column of their own. They are
+ *	  in materialized_profiles.attributes; attribute maps and handlers in SQL change
+ *	  them.
  */
 #ifndef PS_ATTRIBUTE_H
 #define PS_ATTRIBUTE_H
@@ -9,19 +10,19 @@
 #include "core/profile.h"
 #include "core/value.h"
 
-#define PS_MAX_ATTRIBUTES 1000	/* of a profile */
-#define PS_MAX_ATTRIBUTES_BYTES (256 * 1024)	/* of all of them together */
+#define PS_MAX_ATTRIBUTES 1000	/* of one profile */
+#define PS_MAX_ATTRIBUTES_BYTES (256 * 1024)	/* size of their jsonb */
 
 /* An attribute's value, jbvNull when there is none. */
 extern JsonbValue ps_attribute_get(PsProfile *profile, const char *name, int len);
 
-/* Sets an attribute, or removes it (jbvNull); name and value must live as long as the profile. */
+/* Sets an attribute; jbvNull removes it. Name and value must live as long as the profile. */
 extern void ps_attribute_set(PsProfile *profile, const char *name, int len, const JsonbValue *value);
 
-/* Whether nothing later than this was latest; then it is. */
+/* For operation latest: notes that an event of this time sets the attribute. False when a later event did before. */
 extern bool ps_attribute_make_latest(PsProfile *profile, const char *name, int len, TimestampTz at);
 
-/* All attributes as jsonb, and the times of those that have one (NULL: none has), as the row keeps them. */
+/* What the row stores: all attributes, and the times that ps_attribute_make_latest() noted, NULL when there are none. */
 extern struct varlena *ps_attributes_jsonb(const PsProfile *profile);
 extern struct varlena *ps_attribute_times_jsonb(const PsProfile *profile);
 

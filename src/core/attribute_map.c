@@ -1,8 +1,10 @@
 /*
  * attribute_map.c
- *	  Attribute maps: reading values of events, and what they do to attributes and
- *	  built-in columns. Whatever an event holds is said and not raised; what is
- *	  raised is that the profile cannot take it.
+ *	  Attribute maps: reads values from events and applies them to attributes and
+ *	  columns.
+ *
+ *	  A value that an event should not have is returned as a reject. Only a value
+ *	  that the profile cannot take is raised: applying has no other way to fail.
  */
 #include "postgres.h"
 
@@ -15,31 +17,41 @@
 
 #define ANY_TYPE (-1)
 
-typedef struct PsBuiltin
+/* The type of values that a column takes; ANY_TYPE: no map may name it. */
+static int
+column_value_type(const PsProfileColumn *column)
 {
-	const char *name;
-	PsValueType type;
-	bool		is_whole;
-	Size		offset;			/* in a profile */
-} PsBuiltin;
+	if (column->is_settable)
+		switch (column->kind)
+		{
+			case PS_PROFILE_TEXT:
+				return PS_VALUE_TEXT;
+			case PS_PROFILE_NUMERIC:
+			case PS_PROFILE_INT8:
+				return PS_VALUE_NUMERIC;
+			case PS_PROFILE_TIME:
+			case PS_PROFILE_NULLABLE_TIME:
+				return PS_VALUE_TIMESTAMP;
+			default:
+				break;
+		}
+	return ANY_TYPE;
+}
 
-static const PsBuiltin builtins[] = {
-	{"first_name", PS_VALUE_TEXT, false, offsetof(PsProfile, first_name)},
-	{"last_name", PS_VALUE_TEXT, false, offsetof(PsProfile, last_name)},
-	{"email", PS_VALUE_TEXT, false, offsetof(PsProfile, email)},
-	{"phone", PS_VALUE_TEXT, false, offsetof(PsProfile, phone)},
-	{"total_balance", PS_VALUE_NUMERIC, false, offsetof(PsProfile, total_balance)},
-	{"account_count", PS_VALUE_NUMERIC, true, offsetof(PsProfile, account_count)},
-	{"last_transaction_at", PS_VALUE_TIMESTAMP, false, offsetof(PsProfile, last_transaction_at)},
-	{"last_login_at", PS_VALUE_TIMESTAMP, false, offsetof(PsProfile, last_login_at)},
-	{"preferred_channel", PS_VALUE_TEXT, false, offsetof(PsProfile, preferred_channel)},
-};
+static const PsProfileColumn *
+find_column(const char *name)
+{
+	for (int i = 0; i < PS_PROFILE_NCOLUMNS; i++)
+		if (strcmp(name, ps_profile_columns[i].name) == 0 && column_value_type(&ps_profile_columns[i]) != ANY_TYPE)
+			return &ps_profile_columns[i];
+	return NULL;
+}
 
 static const struct
 {
 	const char *name;
-	int			type;			/* the only one it has */
-	PsValueType usual;
+	int			type;			/* the only type of its values; ANY_TYPE: each may be */
+	PsValueType usual;			/* when the user names none */
 }			operations[] = {
 	[PS_OPERATION_SET] = {"set", ANY_TYPE, PS_VALUE_TEXT},
 	[PS_OPERATION_SET_IF_NULL] = {"set_if_null", ANY_TYPE, PS_VALUE_TEXT},
@@ -62,8 +74,9 @@ static const char *
 init_type(PsAttributeMap *map, const char *type)
 {
 	int			only = operations[map->operation].type;
+	int			column_type = map->column != NULL ? column_value_type(map->column) : ANY_TYPE;
 
-	map->type = map->builtin != NULL ? map->builtin->type : operations[map->operation].usual;
+	map->type = column_type != ANY_TYPE ? column_type : operations[map->operation].usual;
 	if (type != NULL)
 	{
 		int			i;
@@ -74,13 +87,13 @@ init_type(PsAttributeMap *map, const char *type)
 			return psprintf("type \"%s\" is not known", type);
 		map->type = i;
 	}
-	if (map->builtin != NULL && map->type != map->builtin->type)
-		return psprintf("column %s has type %s", map->attribute, ps_value_type_names[map->builtin->type]);
+	if (column_type != ANY_TYPE && map->type != column_type)
+		return psprintf("column %s has type %s", map->attribute, ps_value_type_names[column_type]);
 	if (only != ANY_TYPE && map->type != only)
 		return psprintf("operation %s is for type %s", operations[map->operation].name, ps_value_type_names[only]);
 	if ((map->operation == PS_OPERATION_MAX || map->operation == PS_OPERATION_MIN) && map->type == PS_VALUE_BOOLEAN)
 		return psprintf("operation %s is not for type boolean", operations[map->operation].name);
-	if (map->operation == PS_OPERATION_APPEND_UNIQUE && map->builtin != NULL)
+	if (map->operation == PS_OPERATION_APPEND_UNIQUE && map->column != NULL)
 		return "operation append_unique is not for a column";
 	return NULL;
 }
@@ -92,10 +105,7 @@ ps_attribute_map_init(PsAttributeMap *map, const char *operation, const char *ty
 	int			i;
 
 	map->len = strlen(map->attribute);
-	map->builtin = NULL;
-	for (i = 0; i < lengthof(builtins); i++)
-		if (strcmp(map->attribute, builtins[i].name) == 0)
-			map->builtin = &builtins[i];
+	map->column = find_column(map->attribute);
 	for (i = 0; i < lengthof(operations) && strcmp(operation, operations[i].name) != 0; i++)
 		;
 	if (i == lengthof(operations))
@@ -135,28 +145,30 @@ ps_attribute_map_read(const PsAttributeMap *map, const PsEvent *event, JsonbValu
 }
 
 static JsonbValue
-get_column(const PsProfile *profile, const PsBuiltin *column)
+get_column(const PsProfile *profile, const PsProfileColumn *column)
 {
-	const char *place = (const char *) profile + column->offset;
+	const char *field = (const char *) profile + column->offset;
 	JsonbValue	value = {.type = jbvNull};
+	const text *content;
+	TimestampTz at;
+	char	   *iso;
 
-	if (column->type == PS_VALUE_TEXT)
+	switch (column_value_type(column))
 	{
-		const text *content = *(const text *const *) place;
-
-		if (VARSIZE_ANY_EXHDR(content) > 0)
-			value = ps_value_string(VARDATA_ANY(content), VARSIZE_ANY_EXHDR(content));
+		case PS_VALUE_TEXT:
+			content = *(const text *const *) field;
+			if (VARSIZE_ANY_EXHDR(content) > 0)
+				value = ps_value_string(VARDATA_ANY(content), VARSIZE_ANY_EXHDR(content));
+			break;
+		case PS_VALUE_TIMESTAMP:
+			at = *(const TimestampTz *) field;
+			iso = at == DT_NOBEGIN ? NULL : ps_format_timestamp(at);
+			if (iso != NULL)
+				value = ps_value_string(iso, strlen(iso));
+			break;
+		default:
+			value = ps_value_number(column->kind == PS_PROFILE_INT8 ? int64_to_numeric(*(const int64 *) field) : *(const Numeric *) field);
 	}
-	else if (column->type == PS_VALUE_TIMESTAMP)
-	{
-		TimestampTz at = *(const TimestampTz *) place;
-		char	   *content = at == DT_NOBEGIN ? NULL : ps_format_timestamp(at);
-
-		if (content != NULL)
-			value = ps_value_string(content, strlen(content));
-	}
-	else
-		value = ps_value_number(column->is_whole ? int64_to_numeric(*(const int64 *) place) : *(const Numeric *) place);
 	return value;
 }
 
@@ -170,30 +182,40 @@ time_of(const JsonbValue *value)
 	return at;
 }
 
-static void
-set_column(PsProfile *profile, const PsBuiltin *column, const JsonbValue *value)
+static int64
+whole_number(const PsProfileColumn *column, Numeric numeric)
 {
-	char	   *place = (char *) profile + column->offset;
+	Datum		number = NumericGetDatum(numeric);
 
-	if (column->type == PS_VALUE_TEXT)
-		*(const text **) place = cstring_to_text_with_len(value->val.string.val, value->val.string.len);
-	else if (column->type == PS_VALUE_TIMESTAMP)
-		*(TimestampTz *) place = time_of(value);
-	else if (!column->is_whole)
-		*(Numeric *) place = value->val.numeric;
-	else
+	if (!DatumGetBool(DirectFunctionCall2(numeric_eq, number, DirectFunctionCall2(numeric_trunc, number, Int32GetDatum(0)))))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s would not be a whole number", column->name)));
+	return DatumGetInt64(DirectFunctionCall1(numeric_int8, number));
+}
+
+static void
+set_column(PsProfile *profile, const PsProfileColumn *column, const JsonbValue *value)
+{
+	char	   *field = (char *) profile + column->offset;
+
+	switch (column_value_type(column))
 	{
-		Datum		number = NumericGetDatum(value->val.numeric);
-
-		if (!DatumGetBool(DirectFunctionCall2(numeric_eq, number, DirectFunctionCall2(numeric_trunc, number, Int32GetDatum(0)))))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("%s would not be a whole number", column->name)));
-		*(int64 *) place = DatumGetInt64(DirectFunctionCall1(numeric_int8, number));
+		case PS_VALUE_TEXT:
+			*(const text **) field = cstring_to_text_with_len(value->val.string.val, value->val.string.len);
+			break;
+		case PS_VALUE_TIMESTAMP:
+			*(TimestampTz *) field = time_of(value);
+			break;
+		default:
+			if (column->kind == PS_PROFILE_INT8)
+				*(int64 *) field = whole_number(column, value->val.numeric);
+			else
+				*(Numeric *) field = value->val.numeric;
 	}
 }
 
-/* Refuses to do an operation to something else than it made. */
+/* Raises when the stored value is not of the type that the operation works on: something else wrote it. */
 static void
 refuse_stored(const PsAttributeMap *map)
 {
@@ -238,7 +260,7 @@ attribute_map_compare(const PsAttributeMap *map, const JsonbValue *a, const Json
 	return order != 0 ? order : a->val.string.len - b->val.string.len;
 }
 
-/* Adds a value to the end of an array that does not have it, from which the first may have to go; false when it has it. */
+/* Appends a value to an array, and removes the oldest when there are too many. False when the array has the value. */
 static bool
 attribute_map_append(const PsAttributeMap *map, JsonbValue *array, const JsonbValue *value)
 {
@@ -275,7 +297,7 @@ attribute_map_append(const PsAttributeMap *map, JsonbValue *array, const JsonbVa
 	return true;
 }
 
-/* Changes what is stored by a value; false when it stays as it is. */
+/* Computes the new stored value; false when it stays as it is. */
 static bool
 attribute_map_operate(const PsAttributeMap *map, const JsonbValue *value, JsonbValue *stored, PsProfile *profile, TimestampTz at)
 {
@@ -320,11 +342,11 @@ ps_attribute_map_apply(const PsAttributeMap *map, const JsonbValue *value, PsPro
 
 	if (value->type == jbvNull)
 		return;
-	stored = map->builtin != NULL ? get_column(profile, map->builtin) : ps_attribute_get(profile, map->attribute, map->len);
+	stored = map->column != NULL ? get_column(profile, map->column) : ps_attribute_get(profile, map->attribute, map->len);
 	if (!attribute_map_operate(map, value, &stored, profile, at))
 		return;
-	if (map->builtin != NULL)
-		set_column(profile, map->builtin, &stored);
+	if (map->column != NULL)
+		set_column(profile, map->column, &stored);
 	else
 		ps_attribute_set(profile, map->attribute, map->len, &stored);
 }

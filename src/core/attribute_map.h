@@ -1,7 +1,7 @@
 /*
  * attribute_map.h
- *	  Attribute maps: what a value of each event of a type does to an attribute, or
- *	  to a built-in column of that name.
+ *	  Attribute maps: how a value of each event of a type changes an attribute, or
+ *	  the column of that name.
  */
 #ifndef PS_ATTRIBUTE_MAP_H
 #define PS_ATTRIBUTE_MAP_H
@@ -20,33 +20,34 @@ typedef enum PsOperation
 	PS_OPERATION_MIN,
 	PS_OPERATION_COUNT,
 	PS_OPERATION_APPEND_UNIQUE,
-	PS_OPERATION_LATEST			/* set, unless an event of a later time did */
+	PS_OPERATION_LATEST			/* set, unless a later event did so already */
 } PsOperation;
 
 typedef struct PsAttributeMap
 {
 	const char *attribute;
 	int			len;
-	const struct PsBuiltin *builtin;	/* the column of that name; NULL: an attribute */
-	const char *path_text;		/* NULL: none, which is for count alone */
+	const PsProfileColumn *column;	/* of that name; NULL: there is none, it is an attribute */
+	const char *path_text;		/* NULL: the map reads no value; only operation count allows that */
 	PsPath		path;
 	PsOperation operation;
 	PsValueType type;
-	int			max_items;		/* of append_unique; beyond it the oldest goes */
+	int			max_items;		/* append_unique removes the oldest element of an array that would be longer */
 } PsAttributeMap;
 
 /*
- * Compiles a map whose attribute, path_text and max_items are set, of operation and
- * type (NULL: what the column or the operation suggests) by their names; what is wrong with it, or NULL.
+ * Compiles a map whose attribute, path_text and max_items are set. Operation and
+ * type are names; type NULL means that of the column, else the operation's usual
+ * one. Returns what is wrong with the map, or NULL.
  */
 extern const char *ps_attribute_map_init(PsAttributeMap *map, const char *operation, const char *type);
 
 extern const char *ps_operation_name(PsOperation operation);
 
-/* Reads what a map takes of an event, jbvNull when nothing; returns why the event is refused, or NULL. */
+/* Reads the value that a map takes from an event, jbvNull when there is none; returns why the event is refused, or NULL. */
 extern PsReject *ps_attribute_map_read(const PsAttributeMap *map, const PsEvent *event, JsonbValue *value);
 
-/* Applies that to the profile; raises data errors for what the profile cannot take. */
+/* Applies the value to the profile. Raises when the profile cannot take it, as for an account_count that is no integer. */
 extern void ps_attribute_map_apply(const PsAttributeMap *map, const JsonbValue *value, PsProfile *profile, TimestampTz at);
 
 #endif							/* PS_ATTRIBUTE_MAP_H */

@@ -1,8 +1,8 @@
 /*
  * customer_table.h
- *	  A hash table by customer, whose functions each file that includes it gets
- *	  for itself: apply.c, reorder.c, deferred.c. The table keeps keys, and what they
- *	  point to must live as long as it.
+ *	  A hash table by customer. Each file that includes this header gets static
+ *	  functions of its own, as lib/simplehash.h is meant to be used. The keys point
+ *	  to customer ids that must live as long as the table.
  */
 #ifndef PS_CUSTOMER_TABLE_H
 #define PS_CUSTOMER_TABLE_H
@@ -20,7 +20,7 @@ typedef struct PsCustomerKey
 typedef struct PsCustomerSlot
 {
 	PsCustomerKey key;
-	void	   *customer;		/* the caller's */
+	void	   *customer;		/* what the caller stores for the customer */
 	char		status;
 } PsCustomerSlot;
 
@@ -28,7 +28,8 @@ typedef struct PsCustomerSlot
 #define SH_ELEMENT_TYPE PsCustomerSlot
 #define SH_KEY_TYPE PsCustomerKey
 #define SH_KEY key
-#define SH_HASH_KEY(tb, k) ps_table_hash((k).customer_id, (k).len)	/* anybody can make equal ones of the other */
+#define SH_HASH_KEY(tb, k) ps_table_hash((k).customer_id, (k).len)	/* lock keys are no secret: anybody can make ids
+																	 * with the same one */
 #define SH_EQUAL(tb, a, b) ((a).hash == (b).hash && (a).len == (b).len && memcmp((a).customer_id, (b).customer_id, (a).len) == 0)
 #define SH_SCOPE static inline
 #define SH_DECLARE

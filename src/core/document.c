@@ -1,7 +1,8 @@
 /*
  * document.c
- *	  Profiles and events as jsonb. Members are pushed in the order in which jsonb
- *	  keeps them, by length and then by bytes, so that it has nothing to sort.
+ *	  Makes jsonb of profiles and events. Members are pushed in the order that jsonb
+ *	  has, by length and then by bytes: sorting what is sorted costs least, and a
+ *	  handler in SQL needs three documents for each event.
  */
 #include "postgres.h"
 
@@ -41,7 +42,7 @@ of_number(int64 number)
 	return ps_value_number(int64_to_numeric(number));
 }
 
-/* A time; null when it never was. */
+/* A time; null for infinity, which means never. */
 static JsonbValue
 of_time(TimestampTz at)
 {
@@ -60,9 +61,9 @@ of_jsonb(Jsonb *jsonb)
 }
 
 static void
-push_event_counts(JsonbParseState **state, const PsProfile *profile)
+push_event_counts(JsonbParseState **state, const PsProfile *profile, const char *name)
 {
-	JsonbValue	key = ps_value_string("eventCounts", 11);
+	JsonbValue	key = ps_value_string(name, strlen(name));
 
 	(void) pushJsonbValue(state, WJB_KEY, &key);
 	(void) pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
@@ -78,30 +79,87 @@ push_event_counts(JsonbParseState **state, const PsProfile *profile)
 	(void) pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
 
+static void
+push_column(JsonbParseState **state, const PsProfile *profile, const PsProfileColumn *column)
+{
+	const char *field = (const char *) profile + column->offset;
+	JsonbValue	value;
+
+	switch (column->kind)
+	{
+		case PS_PROFILE_TEXT:
+			value = of_text(*(const text *const *) field);
+			break;
+		case PS_PROFILE_NUMERIC:
+			value = ps_value_number(*(const Numeric *) field);
+			break;
+		case PS_PROFILE_INT8:
+			value = of_number(*(const int64 *) field);
+			break;
+		case PS_PROFILE_TIME:
+		case PS_PROFILE_NULLABLE_TIME:
+			value = of_time(*(const TimestampTz *) field);
+			break;
+		case PS_PROFILE_ATTRIBUTES:
+			value = of_jsonb((Jsonb *) ps_attributes_jsonb(profile));
+			break;
+		case PS_PROFILE_EVENT_COUNTS:
+			push_event_counts(state, profile, column->member);
+			return;
+		case PS_PROFILE_WINDOW_STATE:
+		case PS_PROFILE_ATTRIBUTE_TIMES:
+			return;				/* no member of the document */
+	}
+	document_push(state, column->member, value);
+}
+
+/* customerId has no column in the list, because a profile in memory does not hold it */
+static const PsProfileColumn customer_id_column = {.member = PS_CUSTOMER_ID_MEMBER};
+
+static int
+compare_members(const void *a, const void *b)
+{
+	const char *x = (*(const PsProfileColumn *const *) a)->member;
+	const char *y = (*(const PsProfileColumn *const *) b)->member;
+
+	return strlen(x) != strlen(y) ? (int) strlen(x) - (int) strlen(y) : strcmp(x, y);
+}
+
+/* The columns with a member, in jsonb's order; returns how many. */
+static int
+sort_members(const PsProfileColumn **sorted)
+{
+	int			n = 0;
+
+	sorted[n++] = &customer_id_column;
+	for (int i = 0; i < PS_PROFILE_NCOLUMNS; i++)
+		if (ps_profile_columns[i].member != NULL)
+			sorted[n++] = &ps_profile_columns[i];
+	qsort(sorted, n, sizeof(PsProfileColumn *), compare_members);
+	return n;
+}
+
 Jsonb *
 ps_document_of_profile(const PsProfile *profile, const char *customer_id)
 {
+	static const PsProfileColumn *sorted[PS_PROFILE_NCOLUMNS + 1];
+	static int	n = 0;
 	JsonbParseState *state = NULL;
 
+	if (n == 0)
+		n = sort_members(sorted);
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	document_push(&state, "email", of_text(profile->email));
-	document_push(&state, "phone", of_text(profile->phone));
-	document_push(&state, "version", of_number(profile->version));
-	document_push(&state, "lastName", of_text(profile->last_name));
-	document_push(&state, "firstName", of_text(profile->first_name));
-	document_push(&state, "attributes", of_jsonb((Jsonb *) ps_attributes_jsonb(profile)));
-	document_push(&state, "customerId", of_string(customer_id));
-	push_event_counts(&state, profile);
-	document_push(&state, "accountCount", of_number(profile->account_count));
-	document_push(&state, "totalBalance", ps_value_number(profile->total_balance));
-	document_push(&state, "lastLoginDate", of_time(profile->last_login_at));
-	document_push(&state, "lastUpdatedAt", of_time(profile->updated_at));
-	document_push(&state, "preferredChannel", of_text(profile->preferred_channel));
-	document_push(&state, "lastTransactionDate", of_time(profile->last_transaction_at));
+	for (int i = 0; i < n; i++)
+	{
+		if (sorted[i] == &customer_id_column)
+			document_push(&state, PS_CUSTOMER_ID_MEMBER, of_string(customer_id));
+		else
+			push_column(&state, profile, sorted[i]);
+	}
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
-/* A member of the payload; it was read from JSON, so that it is valid. */
+/* A member of the payload. It comes from a JSON document, so that reading it again cannot fail. */
 static JsonbValue
 of_field(const PsField *field)
 {

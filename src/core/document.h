@@ -1,7 +1,7 @@
 /*
  * document.h
- *	  What functions of users see and return: a profile and an event as jsonb, and
- *	  the changes that a function made to the first.
+ *	  Profiles and events as jsonb, which functions of users get as arguments; and
+ *	  what they return, from which the profile takes what they changed.
  */
 #ifndef PS_DOCUMENT_H
 #define PS_DOCUMENT_H
@@ -10,20 +10,22 @@
 #include "core/profile.h"
 #include "utils/jsonb.h"
 
-/* The profile as events change it: what get_profile() shows without windows and scores. */
+#define PS_CUSTOMER_ID_MEMBER "customerId"
+
+/* The document of a profile as get_profile() shows it, but without windowed metrics and scores. */
 extern Jsonb *ps_document_of_profile(const PsProfile *profile, const char *customer_id);
 
-/* The event in its canonical form. */
+/* The event as a profile event. */
 extern Jsonb *ps_document_of_event(const PsEvent *event);
 
 /*
- * Changes the profile by what a function made of its document: members that differ,
- * attributes one by one, of which null removes one. Says what the function did
- * wrong, as the end of a sentence that begins with its name, or NULL. What the profile gets is allocated.
+ * Applies to the profile what a function changed in its document: members that
+ * differ, and attributes one by one, where null removes one. Returns NULL, or what
+ * the function did wrong, as the end of a sentence that begins with its name.
  */
 extern const char *ps_document_take(PsProfile *profile, const Jsonb *before, const Jsonb *after);
 
-/* Makes a profile of a document, as far as it has members that ps_document_of_profile() makes; likewise. */
+/* Makes a profile of a document that ps_document_of_profile() might have made; other members are ignored. Returns likewise. */
 extern const char *ps_document_read(const Jsonb *document, PsProfile *profile, char **customer_id);
 
 #endif							/* PS_DOCUMENT_H */

@@ -1,6 +1,6 @@
 /*
  * document_change.c
- *	  From the document of a profile back to the profile: what a function changed.
+ *	  Reads the document of a profile: all of it, or what a function changed in it.
  */
 #include "postgres.h"
 
@@ -14,47 +14,20 @@
 
 #define MAX_SHOWN_NAME 64
 
-typedef enum MemberKind
-{
-	READ_ONLY,
-	TEXT,
-	NUMBER,
-	WHOLE_NUMBER,
-	TIME,
-	ATTRIBUTES
-} MemberKind;
+/* customerId is in no row of the list, because a profile in memory does not hold it */
+static const PsProfileColumn customer_id_column = {.member = PS_CUSTOMER_ID_MEMBER};
 
-typedef struct Member
-{
-	const char *name;
-	MemberKind	kind;
-	Size		offset;			/* in a profile */
-} Member;
-
-static const Member members[] = {
-	{"customerId", READ_ONLY, 0},
-	{"version", READ_ONLY, 0},
-	{"lastUpdatedAt", READ_ONLY, 0},
-	{"eventCounts", READ_ONLY, 0},
-	{"firstName", TEXT, offsetof(PsProfile, first_name)},
-	{"lastName", TEXT, offsetof(PsProfile, last_name)},
-	{"email", TEXT, offsetof(PsProfile, email)},
-	{"phone", TEXT, offsetof(PsProfile, phone)},
-	{"preferredChannel", TEXT, offsetof(PsProfile, preferred_channel)},
-	{"totalBalance", NUMBER, offsetof(PsProfile, total_balance)},
-	{"accountCount", WHOLE_NUMBER, offsetof(PsProfile, account_count)},
-	{"lastTransactionDate", TIME, offsetof(PsProfile, last_transaction_at)},
-	{"lastLoginDate", TIME, offsetof(PsProfile, last_login_at)},
-	{"attributes", ATTRIBUTES, 0},
-};
-
-static const Member *
+static const PsProfileColumn *
 document_change_find_member(const JsonbValue *key)
 {
-	for (int i = 0; i < lengthof(members); i++)
-		if (strlen(members[i].name) == key->val.string.len &&
-			memcmp(members[i].name, key->val.string.val, key->val.string.len) == 0)
-			return &members[i];
+	for (int i = -1; i < PS_PROFILE_NCOLUMNS; i++)
+	{
+		const PsProfileColumn *column = i < 0 ? &customer_id_column : &ps_profile_columns[i];
+
+		if (column->member != NULL && strlen(column->member) == key->val.string.len &&
+			memcmp(column->member, key->val.string.val, key->val.string.len) == 0)
+			return column;
+	}
 	return NULL;
 }
 
@@ -76,7 +49,7 @@ document_change_precedes(const JsonbValue *a, const JsonbValue *b)
 	return memcmp(a->val.string.val, b->val.string.val, a->val.string.len) < 0;
 }
 
-/* Goes on to the next member of an object, skipping into none; false at its end. */
+/* Goes on to the next member of an object, without entering its value; false at the end of the object. */
 static bool
 next_member(JsonbIterator **it, JsonbValue *key, JsonbValue *value)
 {
@@ -89,15 +62,15 @@ next_member(JsonbIterator **it, JsonbValue *key, JsonbValue *value)
 	return true;
 }
 
-/* What two objects are compared by, which have their keys in the same order. */
+/* Compares two objects member by member, which is one pass because jsonb sorts keys. */
 typedef struct Comparison
 {
 	JsonbIterator *old;
 	JsonbIterator *new;
-	bool		more;			/* in the old one, whose next member follows */
-	JsonbValue	old_key;
+	bool		more;			/* false: the old object has no more members */
+	JsonbValue	old_key;		/* next member of the old object */
 	JsonbValue	old_value;
-	bool		found;			/* whether the last member of the new one has an old value, which that is */
+	bool		found;			/* old_value belongs to the last member of the new object */
 } Comparison;
 
 static Comparison
@@ -109,7 +82,7 @@ begin_comparison(JsonbContainer * old, JsonbContainer * new)
 	return comparison;
 }
 
-/* Finds the next member that is new or has another value than before. */
+/* Finds the next member of the new object that is added or changed. */
 static bool
 next_change(Comparison *comparison, JsonbValue *key, JsonbValue *value)
 {
@@ -139,7 +112,7 @@ document_change_copy_value(const JsonbValue *value)
 	return copy;
 }
 
-/* Sets the attributes that differ from those before, NULL: there were none. */
+/* Sets the attributes that differ from those before; before NULL: there were none. */
 static const char *
 take_attributes(PsProfile *profile, const JsonbValue *before, const JsonbValue *after)
 {
@@ -149,7 +122,7 @@ take_attributes(PsProfile *profile, const JsonbValue *before, const JsonbValue *
 
 	if (after->type != jbvBinary || !JsonContainerIsObject(after->val.binary.data))
 		return "returned attributes that are not an object";
-	/* compared with itself, but never read, it has nothing before */
+	/* the iterator needs some object: without one before, it gets the new object and more is false */
 	comparison = begin_comparison(before != NULL ? before->val.binary.data : after->val.binary.data, after->val.binary.data);
 	comparison.more &= before != NULL;
 	while (next_change(&comparison, &key, &value))
@@ -161,60 +134,105 @@ take_attributes(PsProfile *profile, const JsonbValue *before, const JsonbValue *
 }
 
 static const char *
-take_number(const Member *member, char *place, const JsonbValue *value)
+take_number(const char *name, const JsonbValue *value, Numeric *result)
 {
 	PsField		field = {.type = PS_JSON_NUMBER};
 	Numeric		number;
-	Datum		datum;
 
 	if (value->type != jbvNumeric)
-		return psprintf("returned %s that is not a number", member->name);
+		return psprintf("returned %s that is not a number", name);
 	field.text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
 	field.len = strlen(field.text);
-	if (ps_value_read_number(&field, member->name, &number) != NULL)
-		return psprintf("returned %s with too many digits", member->name);
-	if (member->kind == NUMBER)
-	{
-		*(Numeric *) place = number;
-		return NULL;
-	}
-	datum = NumericGetDatum(number);
-	/* a number that int8 does not hold has more than 18 digits */
-	if (strspn(field.text, "0123456789") != field.len || field.len > 18)
-		return psprintf("returned %s that is not a whole number of at most 18 digits", member->name);
-	*(int64 *) place = DatumGetInt64(DirectFunctionCall1(numeric_int8, datum));
+	if (ps_value_read_number(&field, name, &number) != NULL)
+		return psprintf("returned %s with too many digits", name);
+	*result = number;
 	return NULL;
 }
 
-/* Sets a member that is no object; what is wrong with its value, or NULL. */
 static const char *
-take_member(PsProfile *profile, const Member *member, const JsonbValue *value)
+take_whole_number(const char *name, const JsonbValue *value, int64 *result)
 {
-	char	   *place = (char *) profile + member->offset;
+	Numeric		number;
+	const char *wrong = take_number(name, value, &number);
+	const char *digits;
 
-	switch (member->kind)
+	if (wrong != NULL)
+		return wrong;
+	digits = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(number)));
+	/* a number that int8 does not hold has more than 18 digits */
+	if (strspn(digits, "0123456789") != strlen(digits) || strlen(digits) > 18)
+		return psprintf("returned %s that is not a whole number of at most 18 digits", name);
+	*result = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(number)));
+	return NULL;
+}
+
+static const char *
+take_text(const char *name, const JsonbValue *value, const text **result)
+{
+	if (value->type != jbvString && value->type != jbvNull)
+		return psprintf("returned %s that is not text", name);
+	*result = value->type == jbvNull ? cstring_to_text("") :
+		cstring_to_text_with_len(value->val.string.val, value->val.string.len);
+	return NULL;
+}
+
+static const char *
+take_time(const char *name, const JsonbValue *value, TimestampTz *result)
+{
+	if (value->type == jbvNull)
+		*result = DT_NOBEGIN;
+	else if (value->type != jbvString ||
+			 !ps_timestamp_from_iso(pnstrdup(value->val.string.val, value->val.string.len), value->val.string.len, result))
+		return psprintf("returned %s that is not a timestamp", name);
+	return NULL;
+}
+
+/* Adds the counters of a document to a profile that has none. */
+static const char *
+take_event_counts(PsProfile *profile, const char *name, const JsonbValue *value)
+{
+	JsonbIterator *it;
+	JsonbValue	key;
+	JsonbValue	count;
+	int64		number;
+	const char *wrong = NULL;
+
+	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
+		return psprintf("returned %s that are not an object", name);
+	it = JsonbIteratorInit(value->val.binary.data);
+	while (wrong == NULL && next_member(&it, &key, &count))
 	{
-		case READ_ONLY:
-			return psprintf("changed %s", member->name);
-		case TEXT:
-			if (value->type != jbvString && value->type != jbvNull)
-				return psprintf("returned %s that is not text", member->name);
-			*(const text **) place = value->type == jbvNull ? cstring_to_text("") :
-				cstring_to_text_with_len(value->val.string.val, value->val.string.len);
-			return NULL;
-		case NUMBER:
-		case WHOLE_NUMBER:
-			return take_number(member, place, value);
-		case TIME:
-			if (value->type == jbvNull)
-				*(TimestampTz *) place = DT_NOBEGIN;
-			else if (value->type != jbvString ||
-					 !ps_timestamp_from_iso(pnstrdup(value->val.string.val, value->val.string.len), value->val.string.len,
-											(TimestampTz *) place))
-				return psprintf("returned %s that is not a timestamp", member->name);
-			return NULL;
-		case ATTRIBUTES:
-			break;
+		wrong = take_whole_number(name, &count, &number);
+		if (wrong == NULL)
+			(void) ps_profile_add_count(profile, pnstrdup(key.val.string.val, key.val.string.len), key.val.string.len, number);
+	}
+	return wrong;
+}
+
+/* Sets a column by its member; before NULL: it had no value. Returns what is wrong with the value, or NULL. */
+static const char *
+take_member(PsProfile *profile, const PsProfileColumn *column, const JsonbValue *before, const JsonbValue *value)
+{
+	char	   *field = (char *) profile + column->offset;
+
+	switch (column->kind)
+	{
+		case PS_PROFILE_TEXT:
+			return take_text(column->member, value, (const text **) field);
+		case PS_PROFILE_NUMERIC:
+			return take_number(column->member, value, (Numeric *) field);
+		case PS_PROFILE_INT8:
+			return take_whole_number(column->member, value, (int64 *) field);
+		case PS_PROFILE_TIME:
+		case PS_PROFILE_NULLABLE_TIME:
+			return take_time(column->member, value, (TimestampTz *) field);
+		case PS_PROFILE_ATTRIBUTES:
+			return take_attributes(profile, before, value);
+		case PS_PROFILE_EVENT_COUNTS:
+			return take_event_counts(profile, column->member, value);
+		case PS_PROFILE_WINDOW_STATE:
+		case PS_PROFILE_ATTRIBUTE_TIMES:
+			break;				/* no members of the document */
 	}
 	return NULL;
 }
@@ -241,55 +259,14 @@ ps_document_take(PsProfile *profile, const Jsonb *before, const Jsonb *after)
 	comparison = begin_comparison(unconstify(JsonbContainer *, &before->root), unconstify(JsonbContainer *, &after->root));
 	while (wrong == NULL && next_change(&comparison, &key, &value))
 	{
-		const Member *member = document_change_find_member(&key);
+		const PsProfileColumn *column = document_change_find_member(&key);
 
-		if (member == NULL)
+		if (column == NULL)
 			wrong = refuse_unknown(&key);
-		else if (member->kind == ATTRIBUTES)
-			wrong = take_attributes(profile, comparison.found ? &comparison.old_value : NULL, &value);
+		else if (!column->is_settable)
+			wrong = psprintf("changed %s", column->member);
 		else
-			wrong = take_member(profile, member, &value);
-	}
-	return wrong;
-}
-
-/* Sets a member that no function may change. */
-static const char *
-read_read_only(PsProfile *profile, const Member *member, const JsonbValue *value, char **customer_id)
-{
-	JsonbIterator *it;
-	JsonbValue	key;
-	JsonbValue	count;
-	Member		part = {member->name, WHOLE_NUMBER};
-	int64		number;
-	const char *wrong = NULL;
-
-	if (strcmp(member->name, "customerId") == 0)
-	{
-		if (value->type != jbvString)
-			return "returned customerId that is not text";
-		*customer_id = pnstrdup(value->val.string.val, value->val.string.len);
-		return NULL;
-	}
-	if (strcmp(member->name, "version") == 0)
-	{
-		part.offset = offsetof(PsProfile, version);
-		return take_member(profile, &part, value);
-	}
-	if (strcmp(member->name, "lastUpdatedAt") == 0)
-	{
-		part.kind = TIME;
-		part.offset = offsetof(PsProfile, updated_at);
-		return take_member(profile, &part, value);
-	}
-	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
-		return "returned eventCounts that are not an object";
-	it = JsonbIteratorInit(value->val.binary.data);
-	while (wrong == NULL && next_member(&it, &key, &count))
-	{
-		wrong = take_number(&part, (char *) &number, &count);
-		if (wrong == NULL)
-			(void) ps_profile_add_count(profile, pnstrdup(key.val.string.val, key.val.string.len), key.val.string.len, number);
+			wrong = take_member(profile, column, comparison.found ? &comparison.old_value : NULL, &value);
 	}
 	return wrong;
 }
@@ -307,14 +284,14 @@ ps_document_read(const Jsonb *document, PsProfile *profile, char **customer_id)
 	ps_profile_init(profile);
 	while (wrong == NULL && next_member(&it, &key, &value))
 	{
-		const Member *member = document_change_find_member(&key);
+		const PsProfileColumn *column = document_change_find_member(&key);
 
-		if (member != NULL && member->kind == READ_ONLY)
-			wrong = read_read_only(profile, member, &value, customer_id);
-		else if (member != NULL && member->kind == ATTRIBUTES)
-			wrong = take_attributes(profile, NULL, &value);
-		else if (member != NULL)
-			wrong = take_member(profile, member, &value);
+		if (column == &customer_id_column && value.type != jbvString)
+			wrong = "returned " PS_CUSTOMER_ID_MEMBER " that is not text";
+		else if (column == &customer_id_column)
+			*customer_id = pnstrdup(value.val.string.val, value.val.string.len);
+		else if (column != NULL)
+			wrong = take_member(profile, column, NULL, &value);
 	}
 	return wrong;
 }

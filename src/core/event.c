@@ -1,10 +1,10 @@
 /*
  * event.c
- *	  A customer event: decoding and validation of one message. The format
- *	  profile_event is read here, the others by core/envelope.
+ *	  A customer event: decoding and validation of one message. This file reads the
+ *	  format profile_event; the other formats have a read function of their own.
  *
- *	  Bytes that are not a JSON object are "malformed", with one error; an
- *	  object that is not an event is "invalid", with every error it has.
+ *	  Bytes that are not a JSON object are "malformed" and give one error. An object
+ *	  that is not an event is "invalid" and gives every error that it has.
  */
 #include "postgres.h"
 
@@ -73,7 +73,7 @@ ps_event_field(const PsEvent *event, const char *name)
 	return NULL;
 }
 
-/* The reason may quote any length of the bytes. */
+/* The reason is cut: the parser quotes the value in it, however long that is. */
 PsReject *
 ps_reject_value(const char *value, int len, const char *reason)
 {
@@ -106,37 +106,26 @@ is_scalar_text(const PsField *field)
 	return field->type == PS_JSON_STRING || field->type == PS_JSON_NUMBER;
 }
 
-/* A whole number from 1 to PS_MAX_SCHEMA_VERSION, as a number or a string; nothing means 1, anything else 0. */
+#define VERSION_DIGITS 5
+
+/* Reads a version, a whole number from 1 on, as a number or a string. Null means 1; the result for anything else is 0. */
 static int
 read_version(const PsField *field)
 {
-	PsJsonNumber number;
-	int			version = 0;
-	int			read = 0;
+	int64		version;
 
 	if (field->type == PS_JSON_NULL)
 		return 1;
 	if (field->type == PS_JSON_STRING &&
-		(field->len > 5 || strspn(field->text, "0123456789") != field->len || field->text[0] == '0'))
+		(field->len > VERSION_DIGITS || strspn(field->text, "0123456789") != field->len || field->text[0] == '0'))
 		return 0;
-	if (field->type != PS_JSON_STRING && field->type != PS_JSON_NUMBER)
+	if ((field->type != PS_JSON_STRING && field->type != PS_JSON_NUMBER) ||
+		!ps_json_whole_number(field->text, VERSION_DIGITS, &version))
 		return 0;
-	number = ps_json_number(field->text);
-	if (number.negative || number.exponent > 4 || number.exponent < number.ndigits - 1)
-		return 0;
-	for (const char *c = number.digits; read < number.ndigits; c++)
-	{
-		if (*c == '.')
-			continue;
-		version = version * 10 + (*c - '0');
-		read++;
-	}
-	for (; read <= number.exponent; read++)
-		version *= 10;
 	return version <= PS_MAX_SCHEMA_VERSION ? version : 0;
 }
 
-/* The version of an event, when it is the current one of its type or can be raised to it, else 0. */
+/* The schemaVersion of an event; 0 when it is neither the current one of its type nor has upcasters to it. */
 static int
 supported_version(const PsField *members, const PsRules *rules, bool *outdated)
 {
@@ -163,7 +152,7 @@ ps_unsupported(const char *what, const PsField *field)
 	return psprintf("Unsupported %s %s", what, pnstrdup(text, len));
 }
 
-/* Reads a timestamp, digits in a string as a number; why it cannot, or NULL. */
+/* Reads a timestamp, where digits in a string count as a number. Returns what is wrong with it, or NULL. */
 static const char *
 read_timestamp(const PsField *field, PsTimeUnit unit, TimestampTz *timestamp)
 {
@@ -178,7 +167,7 @@ read_timestamp(const PsField *field, PsTimeUnit unit, TimestampTz *timestamp)
 	return NULL;
 }
 
-/* Collects every reason against an event, its format's first, then in the order the contract names; NULL when there is none. */
+/* Collects every error of an event, in an order that doc/ promises; that of its format comes first. NULL: it has none. */
 static PsReject *
 event_validate(const PsMembers *found, const PsDecodeSettings *settings, TimestampTz *timestamp, PsEvent *event)
 {
@@ -219,7 +208,7 @@ event_validate(const PsMembers *found, const PsDecodeSettings *settings, Timesta
 	}
 	if (members[PS_PAYLOAD].type != PS_JSON_NULL && members[PS_PAYLOAD].type != PS_JSON_OBJECT)
 		add_error(&reject, "Invalid payload");
-	/* the side that cannot overflow: now may be infinite */
+	/* now + max_clock_skew_us could overflow, because now may be infinite */
 	if (has_timestamp && *timestamp - settings->max_clock_skew_us > settings->now)
 		add_error(&reject, "Timestamp too far in the future");
 	event->schema_version = supported_version(members, settings->rules, &event->outdated);
@@ -235,7 +224,7 @@ event_validate(const PsMembers *found, const PsDecodeSettings *settings, Timesta
 	return reject;
 }
 
-/* Says whose event it is, when that can be told. */
+/* Sets the customer of an event whose customerId can be one. */
 static void
 set_customer(const PsField *field, PsEvent *event)
 {
@@ -245,7 +234,7 @@ set_customer(const PsField *field, PsEvent *event)
 	event->customer_id_len = usable ? field->len : 0;
 }
 
-/* Refuses what is larger than a message may be, also one of which the consumer has kept but the begin. */
+/* Refuses a message that is too large. The consumer may have cut it already, to keep memory bounded. */
 static PsReject *
 event_check_size(const PsMessage *message, int max_bytes)
 {
@@ -267,7 +256,7 @@ event_check_size(const PsMessage *message, int max_bytes)
 	return NULL;
 }
 
-/* Whether a value begins with a byte order mark, which some writers of JSON put there. */
+/* Whether the value begins with a byte order mark, as some writers of JSON add one. */
 static bool
 has_bom(const PsMessage *message)
 {
@@ -325,7 +314,7 @@ ps_event_decode(const PsMessage *message, const PsDecodeSettings *settings, PsEv
 
 	event->event_id = members[PS_EVENT_ID].text;
 	event->event_id_len = members[PS_EVENT_ID].len;
-	/* here the bytes are at hand, later they are far away */
+	/* hashed here because the bytes are still in the processor's cache */
 	event->customer_key = (int64) hash_bytes_extended((const unsigned char *) event->customer_id, event->customer_id_len, 0);
 	event->event_type = members[PS_EVENT_TYPE].text;
 	event->event_type_len = members[PS_EVENT_TYPE].len;

@@ -2,9 +2,9 @@
  * event.h
  *	  A customer event: decoding and validation of one message.
  *
- *	  Pure: no SPI, no Kafka, no GUC, no clock; never raises an ERROR for what
- *	  the bytes hold. Everything returned lives in CurrentMemoryContext or in
- *	  the message itself.
+ *	  The functions are pure: they use no SPI, no Kafka, no setting and no clock, and
+ *	  no bytes make them raise an ERROR. Results live in CurrentMemoryContext, or are
+ *	  part of the message.
  */
 #ifndef PS_EVENT_H
 #define PS_EVENT_H
@@ -22,13 +22,13 @@ typedef enum PsJsonType
 	PS_JSON_ARRAY
 } PsJsonType;
 
-/* One top-level member of the payload; of a repeated key the last one. */
+/* A member of a JSON object; of several with the same name the last one. */
 typedef struct PsField
 {
 	const char *name;			/* null-terminated */
 	PsJsonType	type;
-	const char *text;			/* de-escaped string, literal text of a number or boolean; raw JSON of an object or
-								 * array; null-terminated, except for raw JSON */
+	const char *text;			/* a string without escapes, or the literal of a number or boolean, null-terminated;
+								 * the raw JSON of an object or array, not terminated */
 	int			len;
 } PsField;
 
@@ -44,26 +44,26 @@ typedef struct PsEvent
 	TimestampTz timestamp;
 	const char *source;			/* NULL when absent or not a string */
 	int			schema_version;
-	bool		outdated;		/* of a version that its type's upcasters have to raise */
-	PsField    *fields;			/* of the payload */
+	bool		outdated;		/* upcasters must convert the payload before handlers read it */
+	PsField    *fields;			/* members of the payload */
 	int			nfields;
 	const char *payload;		/* the payload's raw JSON, NULL when absent */
 	int			payload_len;
 } PsEvent;
 
-/* Why a message is not an event. kind: "malformed", "invalid", "handler". */
+/* Why a message is not applied. Its kind is "malformed", "invalid" or "handler". */
 typedef struct PsReject
 {
 	const char *kind;
 	const char **errors;
 	int			nerrors;
-	const char *sqlstate;		/* NULL unless PostgreSQL raised it */
+	const char *sqlstate;		/* of an error that PostgreSQL raised; else NULL */
 } PsReject;
 
-/* What is registered for event types: core/event_rules.h */
+/* What users registered for event types: core/event_rules.h */
 typedef struct PsRules PsRules;
 
-/* A format that is not profile_event, and where it has what: core/format.h */
+/* A format other than profile_event, with the sources of its members: core/format.h */
 typedef struct PsFormatMap PsFormatMap;
 
 typedef struct PsDecodeSettings
@@ -72,21 +72,21 @@ typedef struct PsDecodeSettings
 	int64		max_clock_skew_us;
 	int			max_event_bytes;
 	const PsFormatMap *format_map;	/* NULL: profile_event */
-	const PsRules *rules;		/* of which the upcasters matter; NULL: none */
-	PsTimeUnit	time_unit;		/* of timestamps that are numbers */
+	const PsRules *rules;		/* tell which schemaVersions are supported; NULL: there are none */
+	PsTimeUnit	time_unit;		/* unit of timestamps that are numbers */
 } PsDecodeSettings;
 
 /*
- * Decodes a message that is no tombstone into *event and returns NULL, or returns
- * why it cannot. Then event says nothing but whose it would be, as far as it was
- * read: customer_id with its length, NULL when that cannot be told.
+ * Decodes a message that is not a tombstone into *event. Returns NULL, or why it is
+ * not an event; then only customer_id and its length are set, and customer_id is
+ * NULL when the message does not tell it.
  */
 extern PsReject *ps_event_decode(const PsMessage *message, const PsDecodeSettings *settings, PsEvent *event);
 extern bool ps_event_is_tombstone(const PsMessage *message, const PsFormatMap *format_map);
 
 extern PsReject *ps_reject_make(const char *kind, const char *error);
 
-/* The payload's member of that name, or NULL. */
+/* The member of the payload with that name, or NULL. */
 extern const PsField *ps_event_field(const PsEvent *event, const char *name);
 
 #endif							/* PS_EVENT_H */

@@ -1,12 +1,12 @@
 /*
  * event_rules.c
- *	  Finding the rules of an event type.
+ *	  Finds the rules of an event type.
  */
 #include "postgres.h"
 
 #include "core/event_rules.h"
 
-/* Where an event type is among the others, or would be. */
+/* Index of an event type in the sorted array; where it would be inserted when it is not found. */
 static int
 event_rules_find_place(const PsRules *rules, const char *event_type, bool *found)
 {
@@ -52,7 +52,7 @@ ps_rules_find_upcaster(const PsEventRules *of_type, int version)
 {
 	int			steps = ps_rules_current_version(of_type) - version;
 
-	/* without a gap they are the last ones, as many as there are steps */
+	/* a chain without a gap ends the array, with one upcaster for each step */
 	if (steps <= 0 || steps > of_type->nupcasters ||
 		of_type->upcasters[of_type->nupcasters - steps].from_version != version)
 		return -1;

@@ -1,8 +1,8 @@
 /*
  * event_rules.h
- *	  What users registered for their event types, compiled: what an event of each
- *	  type does beside its built-in handler. Loaded by store/rules, and passed on
- *	  to whoever reads and applies events.
+ *	  Rules: what users registered for event types, beside the built-in handlers.
+ *	  store/rule_catalog loads and compiles them; all who read or apply events get
+ *	  them as an argument, because core/ does not read tables.
  */
 #ifndef PS_EVENT_RULES_H
 #define PS_EVENT_RULES_H
@@ -12,10 +12,10 @@
 
 #define PS_MAX_SCHEMA_VERSION 10000
 
-/* A function that a user registered; only who calls it knows more: store/function.h */
+/* A function of a user; only store/function knows what is in it */
 typedef struct PsFunction PsFunction;
 
-/* Raises the payload of an event from a version to the next. */
+/* A function that converts the payload of an event from one schemaVersion to the next. */
 typedef struct PsUpcaster
 {
 	int			from_version;
@@ -28,17 +28,17 @@ typedef struct PsEventRules
 	const char *event_type;
 	PsAttributeMap *maps;
 	int			nmaps;
-	PsFeed	   *feeds;			/* of metrics */
+	PsFeed	   *feeds;			/* samples for metrics */
 	int			nfeeds;
-	PsFunction **handlers;		/* after the built-in one, maps and feeds */
+	PsFunction **handlers;		/* called after the built-in handler, maps and feeds */
 	int			nhandlers;
-	PsUpcaster *upcasters;		/* by version */
+	PsUpcaster *upcasters;		/* sorted by version */
 	int			nupcasters;
 } PsEventRules;
 
 struct PsRules
 {
-	PsEventRules *of_types;		/* by event type, as strcmp() orders them */
+	PsEventRules *of_types;		/* sorted by event type, in the order of strcmp() */
 	int			ntypes;
 	PsMetrics	metrics;
 };
@@ -46,13 +46,13 @@ struct PsRules
 /* The rules of an event type; NULL when it has none. */
 extern const PsEventRules *ps_rules_find(const PsRules *rules, const char *event_type);
 
-/* The version that events of a type are raised to. */
+/* The version to which upcasters convert events of a type; 1 when it has none. */
 extern int	ps_rules_current_version(const PsEventRules *of_type);
 
-/* Where the upcasters of a version begin that can be raised to the current one; -1: it cannot. */
+/* Index of the first upcaster for events of a version; -1: no chain leads from it to the current version. */
 extern int	ps_rules_find_upcaster(const PsEventRules *of_type, int version);
 
-/* Those of an event type, empty ones when it had none, to add to; they stay where they are until the next call. */
+/* The rules of an event type, to add to them; made when it has none. The pointer is valid until the next call. */
 extern PsEventRules *ps_rules_of_type(PsRules *rules, const char *event_type);
 
 #endif							/* PS_EVENT_RULES_H */

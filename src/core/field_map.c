@@ -1,7 +1,7 @@
 /*
  * field_map.c
- *	  Reads and checks a stream's format and field_map. Called when a stream is
- *	  created or altered, when its worker reads it, and by decode_message().
+ *	  Compiles the format and the field_map of a stream: when it is created or
+ *	  altered, when its worker reads it, and for decode_message().
  */
 #include "postgres.h"
 
@@ -128,7 +128,7 @@ ps_field_map_compile(const char *format, Jsonb *map)
 		return NULL;
 	}
 	if (found == NULL)
-		field_map_refuse(psprintf("format \"%s\" is not known", format), "The formats are profile_event, cloudevents and custom.");
+		field_map_refuse(psprintf("format \"%s\" is not known", format), psprintf("The formats are %s.", ps_format_names()));
 	if (map != NULL && !JB_ROOT_IS_OBJECT(map))
 		field_map_refuse("field_map must be a JSON object", MAP_HINT);
 	format_map = ps_format_map_make(found);

@@ -1,6 +1,6 @@
 /*
  * format.c
- *	  The formats that have envelopes, of which custom is all map.
+ *	  The list of formats, and custom, the one that knows nothing but its field_map.
  */
 #include "postgres.h"
 
@@ -20,13 +20,15 @@ is_null_value(const PsMessage *message)
 	return message->value == NULL;
 }
 
-static const PsFormat format_custom = {
+const PsFormat ps_format_custom = {
 	.name = "custom",
 	.read = read_custom,
 	.is_tombstone = is_null_value
 };
 
-static const PsFormat *const formats[] = {&format_custom, &ps_format_cloudevents};
+#define FORMAT(format) &ps_format_##format,
+
+static const PsFormat *const formats[] = {PS_FORMATS(FORMAT)};
 
 const PsFormat *
 ps_format_find(const char *name)
@@ -35,4 +37,14 @@ ps_format_find(const char *name)
 		if (strcmp(formats[i]->name, name) == 0)
 			return formats[i];
 	return NULL;
+}
+
+const char *
+ps_format_names(void)
+{
+	const char *names = "profile_event";
+
+	for (int i = 0; i < lengthof(formats); i++)
+		names = psprintf("%s%s%s", names, i + 1 < lengthof(formats) ? ", " : " and ", formats[i]->name);
+	return names;
 }

@@ -1,15 +1,17 @@
 /*
  * format.h
- *	  Formats: where in a message the members of an event are.
+ *	  Formats: where a message has the members of an event.
  *
- *	  A format has one function, which takes a whole message (value, key, headers,
- *	  Kafka timestamp) and fills the members; validation and everything after it
- *	  do not know formats. An envelope is a format with the sources of each member,
- *	  compiled once for a stream. Nothing here raises for what a message holds.
+ *	  The read function of a format gets a whole message (value, key, headers, Kafka
+ *	  timestamp) and fills the members. Validation and everything behind it know no
+ *	  formats. A stream's format and field_map are compiled once into a PsFormatMap.
+ *	  No message makes these functions raise an ERROR.
  *
- *	  source      a path in the value, the key, a header, the Kafka timestamp, a constant, or several joined
+ *	  source      where a member comes from: a path in the value, the key, a header,
+ *	              the Kafka timestamp, a constant, or several of them joined
  *	  path        keys from the root of the value: $.data.id
- *	  node        a key of a path; all paths of an envelope make a tree, whose root is the value
+ *	  node        a key of a path; all paths of a map make a tree, so that the value
+ *	              is read once
  */
 #ifndef PS_FORMAT_H
 #define PS_FORMAT_H
@@ -20,7 +22,7 @@
 #define PS_MAX_SOURCES 8		/* of one member */
 #define PS_MAX_JOINED 4			/* in one source */
 #define PS_MAX_NODES (1 + (PS_MEMBERS + 1) * PS_MAX_SOURCES * PS_MAX_PATH_KEYS)
-#define PS_OWN_NODES 16			/* of them for what formats add */
+#define PS_OWN_NODES 16			/* nodes that a field_map leaves for the sources of the format itself */
 
 typedef enum PsMember
 {
@@ -41,30 +43,28 @@ typedef struct PsMembers
 	PsField		member[PS_MEMBERS];
 	PsField    *fields;			/* of the payload, when it is an object */
 	int			nfields;
-	const char *error;			/* what is wrong beside the members, NULL: nothing */
-	bool		is_kafka_time;	/* timestamp is the message's, in milliseconds whatever others are in */
+	const char *error;			/* an error that concerns no member; NULL: none */
+	bool		is_kafka_time;	/* timestamp is that of the Kafka message, in milliseconds whatever timestamp_unit
+								 * says */
 } PsMembers;
 
 typedef struct PsDefaultSource
 {
 	PsMember	member;
 	const char *source;
-	const char *const *joined;	/* instead of source: what is joined, up to a NULL */
+	const char *const *joined;	/* used instead of source: the sources that are joined, ended by NULL */
 } PsDefaultSource;
 
 typedef struct PsFormat
 {
 	const char *name;
 
-	/*
-	 * Fills members, which are all null before, and returns NULL; or returns why they are no more than what was read
-	 * so far.
-	 */
+	/* Fills members, which are all null before. Returns NULL, or why reading ended before all of them were filled. */
 	PsReject   *(*read) (const PsFormatMap *format_map, const PsMessage *message, PsMembers *members);
 	bool		(*is_tombstone) (const PsMessage *message);
-	const PsDefaultSource *defaults;	/* of members that the map does not name */
+	const PsDefaultSource *defaults;	/* sources of members that the field_map does not name */
 	int			ndefaults;
-	const char *also;			/* a path beside those of members; NULL: none */
+	const char *also;			/* a path that the format needs although no member has it; NULL: none */
 } PsFormat;
 
 typedef enum PsSourceKind
@@ -80,25 +80,25 @@ typedef enum PsSourceKind
 typedef struct PsSource
 {
 	PsSourceKind kind;
-	int			node;			/* of a path */
-	const char *text;			/* the header's name, or the constant */
-	const struct PsSource *parts;	/* that are joined */
+	int			node;			/* where its path ends */
+	const char *text;			/* name of the header, or the constant */
+	const struct PsSource *parts;	/* the joined sources */
 	int			nparts;
 } PsSource;
 
 typedef struct PsNode
 {
 	const char *key;
-	int			parent;			/* before it in the array; -1: the root */
+	int			parent;			/* index of its parent, which precedes it; -1: it is the root */
 	int			nchildren;
 } PsNode;
 
 struct PsFormatMap
 {
 	const PsFormat *format;
-	PsSource	sources[PS_MEMBERS][PS_MAX_SOURCES];	/* the first that is not missing counts */
+	PsSource	sources[PS_MEMBERS][PS_MAX_SOURCES];	/* the first one whose value is not missing counts */
 	int			nsources[PS_MEMBERS];
-	int			also;			/* node of the format's own path */
+	int			also;			/* node of the format's path also */
 	int			nnodes;
 	PsNode		nodes[PS_MAX_NODES];
 };
@@ -106,30 +106,45 @@ struct PsFormatMap
 /* event.c */
 extern const char *ps_member_name(PsMember member);
 
-/* Reads a message in the format that the settings name; NULL, or why nothing can be read. */
+/* Reads the members of a message in the format of the settings; returns NULL, or why it cannot be read. */
 extern PsReject *ps_members_read(const PsMessage *message, const PsDecodeSettings *settings, PsMembers *members);
 
-/* Whether a member has no value: null, an empty string, zero, false. */
+/* Whether a member counts as missing: it is null, an empty string, zero or false. */
 extern bool ps_member_is_missing(const PsField *field);
 
-/* The rejection of a value that is not a JSON object. */
+/* Makes the reject for a value that is not a JSON object. */
 extern PsReject *ps_reject_value(const char *value, int len, const char *reason);
 
 /* "Unsupported <what> <value>" */
 extern const char *ps_unsupported(const char *what, const PsField *field);
 
+/* Every format but profile_event. NAME is the variable ps_format_NAME, in a file of its own: core/format_NAME.c. */
+#define PS_FORMATS(X) \
+	X(cloudevents) \
+	X(custom)
+
+#define PS_FORMAT_DECLARE(format) extern const PsFormat ps_format_##format;
+PS_FORMATS(PS_FORMAT_DECLARE)
+
 /* format.c; NULL: no such format, or profile_event */
 extern const PsFormat *ps_format_find(const char *name);
 
-/* cloudevents.c */
-extern const PsFormat ps_format_cloudevents;
+/* The names of all formats, for a hint. */
+extern const char *ps_format_names(void);
 
-/* format_compile.c: an envelope without sources; adds one, or returns what is wrong with it; adds the format's defaults */
+/* format_compile.c: makes a map without sources */
 extern PsFormatMap *ps_format_map_make(const PsFormat *format);
+
+/* Adds a source of a member; returns what is wrong with it, or NULL. */
 extern const char *ps_format_map_add(PsFormatMap *format_map, PsMember member, const char *source);
 
-/* The same of a source that joins n others, each with \ before | and \, by |: no two lists of parts make one text. */
+/*
+ * Adds a source that joins n others with |. Within a part, | and \ get a \ before
+ * them, so that two different lists of parts never make the same text.
+ */
 extern const char *ps_format_map_add_join(PsFormatMap *format_map, PsMember member, const char *const *parts, int n);
+
+/* Adds the format's own sources for members that have none. */
 extern void ps_format_map_add_defaults(PsFormatMap *format_map);
 
 #endif							/* PS_FORMAT_H */

@@ -1,7 +1,7 @@
 /*
  * format_compile.c
- *	  Makes envelopes from sources as text. Called by core/field_map, and by
- *	  the fuzzer outside of a server.
+ *	  Compiles sources, given as text, into a PsFormatMap. The fuzzer calls it too,
+ *	  outside of a server.
  */
 #include "postgres.h"
 
@@ -19,7 +19,7 @@ ps_format_map_make(const PsFormat *format)
 	return format_map;
 }
 
-/* Finds a key below a node, or adds it; -1 when there is no room. */
+/* Finds the child of a node with that key, or adds it; -1 when there are too many nodes. */
 static int
 find_child(PsFormatMap *format_map, int parent, const char *key)
 {
@@ -36,7 +36,7 @@ find_child(PsFormatMap *format_map, int parent, const char *key)
 	return format_map->nnodes++;
 }
 
-/* Adds the nodes of a path; what is wrong with it, or NULL. */
+/* Adds the nodes of a path; returns what is wrong with it, or NULL. */
 static const char *
 add_path(PsFormatMap *format_map, const char *text, int *node)
 {
@@ -55,7 +55,7 @@ add_path(PsFormatMap *format_map, const char *text, int *node)
 	return NULL;
 }
 
-/* The text after a prefix, NULL when there is none. */
+/* The text behind a prefix; NULL when source does not begin with it, or ends with it. */
 static const char *
 format_compile_after(const char *source, const char *prefix)
 {
@@ -64,7 +64,7 @@ format_compile_after(const char *source, const char *prefix)
 	return strncmp(source, prefix, len) == 0 && source[len] != '\0' ? source + len : NULL;
 }
 
-/* Reads a source; what is wrong with it, or NULL. */
+/* Parses a source; returns what is wrong with it, or NULL. */
 static const char *
 format_compile_read_source(PsFormatMap *format_map, PsMember member, const char *text, PsSource *result)
 {
@@ -97,7 +97,7 @@ format_compile_read_source(PsFormatMap *format_map, PsMember member, const char 
 	return NULL;
 }
 
-/* Adds a source to those of a member; what is wrong with that, or NULL. */
+/* Adds a source to those of a member; returns what is wrong with that, or NULL. */
 static const char *
 format_compile_add_source(PsFormatMap *format_map, PsMember member, const PsSource *source)
 {
@@ -136,7 +136,7 @@ ps_format_map_add_join(PsFormatMap *format_map, PsMember member, const char *con
 	return format_compile_add_source(format_map, member, &source);
 }
 
-/* Adds one of the format's own. */
+/* Adds a source of the format itself. */
 static void
 add_default(PsFormatMap *format_map, const PsDefaultSource *source)
 {

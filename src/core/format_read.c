@@ -1,15 +1,14 @@
 /*
  * format_read.c
- *	  Reads a message by the sources of an envelope: once through the JSON of each
- *	  node that a path goes through, and then member by member. Called by formats.
+ *	  Reads a message by a PsFormatMap. Each object that a path goes through is parsed
+ *	  once; then each member takes the value of its first source that has one.
  */
 #include "postgres.h"
 
 #include "core/format_read.h"
 #include "core/json.h"
+#include "core/unix_time.h"
 #include "mb/pg_wchar.h"
-
-#define KAFKA_EPOCH_MS INT64CONST(946684800000) /* from 1970 to PostgreSQL's epoch */
 
 PsFormatReader
 ps_format_reader_begin(const PsFormatMap *format_map, const PsMessage *message)
@@ -26,7 +25,7 @@ ps_format_reader_begin(const PsFormatMap *format_map, const PsMessage *message)
 	return reading;
 }
 
-/* Takes the fields of what is at a node, an object; the reason when it cannot be read. */
+/* Parses the object at a node for its members, which become fields. Returns why it cannot be read, or NULL. */
 static const char *
 format_read_expand(PsFormatReader *reading, int node, const char *text, int len)
 {
@@ -113,7 +112,7 @@ ps_member_set_bytes(PsField *field, const char *bytes, int len)
 
 static PsField format_read_read_source(const PsFormatReader *reading, const PsSource *source);
 
-/* Joins what the parts of a source hold, each escaped; null when one of them is missing, and what it is when it is no text. */
+/* Joins the values of the parts, escaped. Null when a part is missing; a part that is not text is returned as it is, to be refused. */
 static PsField
 join_parts(const PsFormatReader *reading, const PsSource *source)
 {
@@ -150,7 +149,7 @@ join_parts(const PsFormatReader *reading, const PsSource *source)
 	return field;
 }
 
-/* Finds what a source holds; null when nothing. */
+/* The value of a source; null when it has none. */
 static PsField
 format_read_read_source(const PsFormatReader *reading, const PsSource *source)
 {
@@ -174,7 +173,7 @@ format_read_read_source(const PsFormatReader *reading, const PsSource *source)
 			if (message->kafka_timestamp == DT_NOBEGIN)
 				break;
 			field.type = PS_JSON_NUMBER;
-			field.text = psprintf(INT64_FORMAT, message->kafka_timestamp / 1000 + KAFKA_EPOCH_MS);
+			field.text = psprintf(INT64_FORMAT, ps_unix_us_of(message->kafka_timestamp) / 1000);
 			field.len = strlen(field.text);
 			break;
 		case PS_SOURCE_CONSTANT:
@@ -188,7 +187,7 @@ format_read_read_source(const PsFormatReader *reading, const PsSource *source)
 	return field;
 }
 
-/* Sets a member to the first of its sources that is not missing, else to the first that is not null; returns which. */
+/* Sets a member from the first source whose value is not missing, else from the first that is not null. Returns that source. */
 static const PsSource *
 set_member(const PsFormatReader *reading, PsMember member, PsField *field)
 {

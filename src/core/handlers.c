@@ -1,7 +1,7 @@
 /*
  * handlers.c
- *	  The built-in handlers. A new event type is an entry in event_types, a case
- *	  in ps_handler_read() and one in ps_handler_apply().
+ *	  The built-in handlers. A new event type is one row of the table handlers,
+ *	  with a function that reads its payload and one that applies it.
  */
 #include "postgres.h"
 
@@ -10,19 +10,6 @@
 #include "fmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-
-static const struct
-{
-	const char *event_type;
-	PsHandler	handler;
-}			event_types[] = {
-	{"customer.profile.updated", PS_HANDLER_PROFILE_UPDATED},
-	{"transaction.completed", PS_HANDLER_TRANSACTION},
-	{"account.opened", PS_HANDLER_ACCOUNT_OPENED},
-	{"account.closed", PS_HANDLER_ACCOUNT_CLOSED},
-	{"session.started", PS_HANDLER_SESSION_STARTED},
-	{"support.ticket.created", PS_HANDLER_SUPPORT_TICKET},
-};
 
 /* Reads a number member; sets *number to NULL when it is absent, null or empty. */
 static PsReject *
@@ -46,7 +33,140 @@ read_text(const PsEvent *event, const char *name, const text **result)
 	return reject;
 }
 
-/* Reads what the rules of the event's type take. */
+/* customer.profile.updated: members that are absent or empty stay as they are. */
+typedef struct Names
+{
+	const text *first_name;
+	const text *last_name;
+	const text *email;
+	const text *phone;
+} Names;
+
+static PsReject *
+read_names(const PsEvent *event, const void **content)
+{
+	Names	   *names = palloc(sizeof(Names));
+	PsReject   *reject;
+
+	*content = names;
+	if ((reject = read_text(event, "firstName", &names->first_name)) == NULL &&
+		(reject = read_text(event, "lastName", &names->last_name)) == NULL &&
+		(reject = read_text(event, "email", &names->email)) == NULL)
+		reject = read_text(event, "phone", &names->phone);
+	return reject;
+}
+
+static PsChunk *
+apply_names(PsProfile *profile, const PsEvent *event, const void *content)
+{
+	const Names *names = content;
+
+	if (names->first_name)
+		profile->first_name = names->first_name;
+	if (names->last_name)
+		profile->last_name = names->last_name;
+	if (names->email)
+		profile->email = names->email;
+	if (names->phone)
+		profile->phone = names->phone;
+	return NULL;
+}
+
+/* transaction.completed */
+static PsReject *
+read_amount(const PsEvent *event, const void **content)
+{
+	Numeric		amount;
+	PsReject   *reject = handlers_read_number(event, "amount", &amount);
+
+	if (reject == NULL && amount == NULL)
+		reject = ps_reject_make("handler", "Processing error: amount is missing");
+	*content = amount;
+	return reject;
+}
+
+static PsChunk *
+apply_transaction(PsProfile *profile, const PsEvent *event, const void *content)
+{
+	profile->last_transaction_at = event->timestamp;
+	return ps_window_add(&profile->window, PS_SERIES_TRANSACTIONS, event->timestamp, (Numeric) unconstify(void *, content));
+}
+
+/* account.opened */
+static PsReject *
+read_initial_balance(const PsEvent *event, const void **content)
+{
+	Numeric		balance;
+	PsReject   *reject = handlers_read_number(event, "initialBalance", &balance);
+
+	*content = balance;
+	return reject;
+}
+
+static PsChunk *
+apply_account_opened(PsProfile *profile, const PsEvent *event, const void *content)
+{
+	profile->account_count++;
+	if (content != NULL)
+		profile->total_balance =
+			DatumGetNumeric(DirectFunctionCall2(numeric_add, NumericGetDatum(profile->total_balance), PointerGetDatum(content)));
+	return NULL;
+}
+
+/* account.closed */
+static PsChunk *
+apply_account_closed(PsProfile *profile, const PsEvent *event, const void *content)
+{
+	profile->account_count = Max(0, profile->account_count - 1);
+	return NULL;
+}
+
+/* session.started */
+static PsReject *
+read_channel(const PsEvent *event, const void **content)
+{
+	const text *channel;
+	PsReject   *reject = read_text(event, "channel", &channel);
+
+	*content = channel;
+	return reject;
+}
+
+static PsChunk *
+apply_session(PsProfile *profile, const PsEvent *event, const void *content)
+{
+	profile->last_login_at = event->timestamp;
+	if (content != NULL)
+		profile->preferred_channel = content;
+	return ps_window_add(&profile->window, PS_SERIES_LOGINS, event->timestamp, NULL);
+}
+
+/* support.ticket.created */
+static PsChunk *
+apply_support_ticket(PsProfile *profile, const PsEvent *event, const void *content)
+{
+	return ps_window_add(&profile->window, PS_SERIES_SUPPORT_TICKETS, event->timestamp, NULL);
+}
+
+static const PsHandler handlers[] = {
+	{"customer.profile.updated", read_names, apply_names},
+	{"transaction.completed", read_amount, apply_transaction},
+	{"account.opened", read_initial_balance, apply_account_opened},
+	{"account.closed", NULL, apply_account_closed},
+	{"session.started", read_channel, apply_session},
+	{"support.ticket.created", NULL, apply_support_ticket},
+};
+
+static const PsHandler *
+find_handler(const char *event_type)
+{
+	for (int i = 0; i < lengthof(handlers); i++)
+		if (strcmp(event_type, handlers[i].event_type) == 0)
+			return &handlers[i];
+	return NULL;
+}
+
+/* Reads the values that attribute maps and feeds of the event's type take. */
 static PsReject *
 read_by_rules(const PsEvent *event, PsEffect *effect)
 {
@@ -62,7 +182,7 @@ read_by_rules(const PsEvent *event, PsEffect *effect)
 	return reject;
 }
 
-/* Changes the profile by what was read for the rules; returns the chunks that it sealed, before those given. */
+/* Applies what read_by_rules() read. Puts the chunks that it sealed before those given, and returns the list. */
 static PsChunk *
 apply_by_rules(PsProfile *profile, const PsEvent *event, const PsEffect *effect, PsChunk *sealed)
 {
@@ -84,92 +204,27 @@ apply_by_rules(PsProfile *profile, const PsEvent *event, const PsEffect *effect,
 	return sealed;
 }
 
-/* Reads the members that the event's handler and rules need. */
 PsReject *
 ps_handler_read(const PsEvent *event, const PsRules *rules, PsEffect *effect)
 {
 	PsReject   *reject = NULL;
 
 	memset(effect, 0, sizeof(PsEffect));
-	for (int i = 0; i < lengthof(event_types); i++)
-		if (strcmp(event->event_type, event_types[i].event_type) == 0)
-			effect->handler = event_types[i].handler;
-
-	switch (effect->handler)
-	{
-		case PS_HANDLER_PROFILE_UPDATED:
-			if ((reject = read_text(event, "firstName", &effect->first_name)) == NULL &&
-				(reject = read_text(event, "lastName", &effect->last_name)) == NULL &&
-				(reject = read_text(event, "email", &effect->email)) == NULL)
-				reject = read_text(event, "phone", &effect->phone);
-			break;
-		case PS_HANDLER_TRANSACTION:
-			reject = handlers_read_number(event, "amount", &effect->amount);
-			if (reject == NULL && effect->amount == NULL)
-				reject = ps_reject_make("handler", "Processing error: amount is missing");
-			break;
-		case PS_HANDLER_ACCOUNT_OPENED:
-			reject = handlers_read_number(event, "initialBalance", &effect->amount);
-			break;
-		case PS_HANDLER_SESSION_STARTED:
-			reject = read_text(event, "channel", &effect->channel);
-			break;
-		case PS_HANDLER_ACCOUNT_CLOSED:
-		case PS_HANDLER_SUPPORT_TICKET:
-		case PS_HANDLER_COUNT_ONLY:
-			break;
-	}
+	effect->handler = find_handler(event->event_type);
+	if (effect->handler != NULL && effect->handler->read != NULL)
+		reject = effect->handler->read(event, &effect->content);
 	if (reject == NULL && rules != NULL && (effect->rules = ps_rules_find(rules, event->event_type)) != NULL)
 		reject = read_by_rules(event, effect);
 	return reject;
 }
 
-/* Changes the profile by one event. */
 PsChunk *
 ps_handler_apply(PsProfile *profile, const PsEvent *event, const PsEffect *effect)
 {
 	PsChunk    *sealed = NULL;
 
-	switch (effect->handler)
-	{
-		case PS_HANDLER_PROFILE_UPDATED:
-			if (effect->first_name)
-				profile->first_name = effect->first_name;
-			if (effect->last_name)
-				profile->last_name = effect->last_name;
-			if (effect->email)
-				profile->email = effect->email;
-			if (effect->phone)
-				profile->phone = effect->phone;
-			break;
-		case PS_HANDLER_TRANSACTION:
-			profile->last_transaction_at = event->timestamp;
-			sealed = ps_window_add(&profile->window, PS_SERIES_TRANSACTIONS, event->timestamp, effect->amount);
-			break;
-		case PS_HANDLER_ACCOUNT_OPENED:
-			profile->account_count++;
-			if (effect->amount)
-				profile->total_balance =
-					DatumGetNumeric(DirectFunctionCall2(numeric_add,
-														NumericGetDatum(profile->total_balance),
-														NumericGetDatum(effect->amount)));
-			break;
-		case PS_HANDLER_ACCOUNT_CLOSED:
-			profile->account_count = Max(0, profile->account_count - 1);
-			break;
-		case PS_HANDLER_SESSION_STARTED:
-			profile->last_login_at = event->timestamp;
-			sealed = ps_window_add(&profile->window, PS_SERIES_LOGINS, event->timestamp, NULL);
-			if (effect->channel)
-				profile->preferred_channel = effect->channel;
-			break;
-		case PS_HANDLER_SUPPORT_TICKET:
-			sealed = ps_window_add(&profile->window, PS_SERIES_SUPPORT_TICKETS, event->timestamp, NULL);
-			break;
-		case PS_HANDLER_COUNT_ONLY:
-			break;
-	}
-
+	if (effect->handler != NULL)
+		sealed = effect->handler->apply(profile, event, effect->content);
 	if (effect->rules != NULL)
 		sealed = apply_by_rules(profile, event, effect, sealed);
 	return sealed;

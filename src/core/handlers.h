@@ -1,7 +1,8 @@
 /*
  * handlers.h
- *	  What each event type does to a profile. An event is first read into its
- *	  effect, which may be refused; an effect always applies.
+ *	  What each event type does to a profile, in two steps. Reading an event into
+ *	  its effect may refuse the event; applying the effect never does. So all events
+ *	  of a batch are read before the first profile is locked.
  */
 #ifndef PS_HANDLERS_H
 #define PS_HANDLERS_H
@@ -10,35 +11,34 @@
 #include "core/event_rules.h"
 #include "core/profile.h"
 
-typedef enum PsHandler
+/* What a built-in handler does with events of its type: a row of the table in handlers.c. */
+typedef struct PsHandler
 {
-	PS_HANDLER_COUNT_ONLY,
-	PS_HANDLER_PROFILE_UPDATED,
-	PS_HANDLER_TRANSACTION,
-	PS_HANDLER_ACCOUNT_OPENED,
-	PS_HANDLER_ACCOUNT_CLOSED,
-	PS_HANDLER_SESSION_STARTED,
-	PS_HANDLER_SUPPORT_TICKET
+	const char *event_type;
+
+	/*
+	 * Reads what apply needs from the payload into *content, or returns why the event is refused. NULL: nothing is
+	 * read.
+	 */
+	PsReject   *(*read) (const PsEvent *event, const void **content);
+
+	/* Changes the profile; returns the chunk that it sealed, or NULL. */
+	PsChunk    *(*apply) (PsProfile *profile, const PsEvent *event, const void *content);
 } PsHandler;
 
 typedef struct PsEffect
 {
-	PsHandler	handler;
-	Numeric		amount;			/* amount or initialBalance */
-	const text *first_name;		/* NULL: leave as it is */
-	const text *last_name;
-	const text *email;
-	const text *phone;
-	const text *channel;
+	const PsHandler *handler;	/* NULL: the event is only counted */
+	const void *content;		/* from the handler's read function */
 	const PsEventRules *rules;	/* of the event's type; NULL: none */
 	JsonbValue *mapped;			/* value of each of its attribute maps */
 	PsFeedSample *fed;			/* sample of each of its feeds */
 } PsEffect;
 
-/* Reads an event's effect and returns NULL, or returns why it has none. */
+/* Reads the effect of an event, or returns why the event is refused. */
 extern PsReject *ps_handler_read(const PsEvent *event, const PsRules *rules, PsEffect *effect);
 
-/* Applies one event to a profile but for what counts it; returns the first of the chunks that it sealed, or NULL. */
+/* Applies one event to a profile, all but version, times and counters. Returns a list of the chunks that it sealed. */
 extern PsChunk *ps_handler_apply(PsProfile *profile, const PsEvent *event, const PsEffect *effect);
 
 /* Counts an event as applied: version, times and event_counts. */

@@ -1,6 +1,6 @@
 /*
  * iso8601.c
- *	  How documents, notifications and attributes write a timestamp.
+ *	  Writes a timestamp as documents, notifications and attributes have it.
  */
 #include "postgres.h"
 
@@ -9,7 +9,7 @@
 #include "utils/datetime.h"
 #include "utils/timestamp.h"
 
-/* Writes a number with so many digits at least, and a character; returns what follows. */
+/* Writes a number with at least so many digits, and then a character; returns the place behind them. */
 static char *
 put_digits(char *out, int number, int width, char next)
 {
@@ -18,7 +18,7 @@ put_digits(char *out, int number, int width, char next)
 	return out;
 }
 
-/* Milliseconds, or microseconds where there are any; always UTC. */
+/* Always in UTC; with milliseconds, or with microseconds where it has any. */
 char *
 ps_format_timestamp(TimestampTz at)
 {
@@ -31,7 +31,7 @@ ps_format_timestamp(TimestampTz at)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 				 errmsg("timestamp out of range")));
-	/* each digit by hand: handlers are shown three times an event */
+	/* not by sprintf(): a handler in SQL sees three times with each event */
 	if (tm.tm_year < 0)
 	{
 		buffer[0] = '-';

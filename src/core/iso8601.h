@@ -1,6 +1,7 @@
 /*
  * iso8601.h
- *	  How documents, notifications and attributes write a timestamp.
+ *	  Writes a timestamp as documents, notifications and attributes have it.
+ *	  core/timestamp reads them, and works outside of a server, for the fuzzer.
  */
 #ifndef PS_ISO8601_H
 #define PS_ISO8601_H
@@ -9,7 +10,7 @@
 
 #include "datatype/timestamp.h"
 
-/* ISO 8601 in UTC; raises for what is not finite. */
+/* ISO 8601 in UTC; raises for an infinite timestamp. */
 extern char *ps_format_timestamp(TimestampTz at);
 
 #endif							/* PS_ISO8601_H */

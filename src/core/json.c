@@ -1,12 +1,11 @@
 /*
  * json.c
- *	  Reading a JSON object of which a few members matter, without an ERROR for
- *	  anything the bytes hold.
+ *	  Reads some members of a JSON object. No bytes make it raise an ERROR.
  *
- *	  The work is pg_parse_json()'s. What would make it raise an ERROR is looked
- *	  for first: bytes that are not UTF-8, and nesting that could exhaust the
- *	  stack. Strings and numbers come from the parser as copies; objects and
- *	  arrays stay slices of the value.
+ *	  PostgreSQL's pg_parse_json() does the work. Two things would make it raise an
+ *	  ERROR, so that they are checked before: bytes that are not UTF-8, and deep
+ *	  nesting, which could exhaust the stack. Strings and numbers are copies that
+ *	  the parser makes; objects and arrays are slices of the value.
  */
 #include "postgres.h"
 
@@ -18,14 +17,14 @@
 
 const char	ps_json_not_object[] = "the value is not an object";
 
-/* The parser's state: depth 1 is the root's inside, 2 a member's; where the root is taken apart it counts as a member. */
+/* State of the parser. Depth 1 is inside of the root, 2 inside of a member; with PS_JSON_ROOT the root counts as a member. */
 typedef struct Walk
 {
 	PsJsonReader *reader;
 	JsonLexContext *lex;
 	int			depth;
-	int			root_depth;		/* outside of the root */
-	PsField    *member;			/* being read; NULL when it is not wanted */
+	int			root_depth;		/* depth outside of the root */
+	PsField    *member;			/* the member being read; NULL: it is not wanted */
 	bool		in_expanded;
 	const char *field_name;
 	int			fields_size;
@@ -37,7 +36,7 @@ PsJsonNumber
 ps_json_number(const char *text)
 {
 	PsJsonNumber number = {0};
-	int			position = 0;	/* digits read since the first, or since the point */
+	int			position = 0;	/* digits read so far */
 	int			before_point = -1;
 	int			first = 0;
 	int			zeros = 0;
@@ -70,6 +69,7 @@ ps_json_number(const char *text)
 	}
 	else
 		number.digits = "";
+	number.scale = before_point < 0 ? 0 : position - before_point;
 	if (*c == 'e' || *c == 'E')
 	{
 		bool		negative = *++c == '-';
@@ -84,7 +84,28 @@ ps_json_number(const char *text)
 	return number;
 }
 
-/* Whether brackets nest deeper than we read; up to the first syntax error it sees what the parser sees. */
+bool
+ps_json_whole_number(const char *text, int max_digits, int64 *result)
+{
+	PsJsonNumber number = ps_json_number(text);
+	int			read = 0;
+
+	if (number.negative || number.exponent >= max_digits || number.exponent < number.ndigits - 1)
+		return false;
+	*result = 0;
+	for (const char *c = number.digits; read < number.ndigits; c++)
+	{
+		if (*c == '.')
+			continue;
+		*result = *result * 10 + (*c - '0');
+		read++;
+	}
+	for (; read <= number.exponent; read++)
+		*result *= 10;
+	return true;
+}
+
+/* Whether brackets nest too deeply. Up to the first syntax error this scan agrees with the parser. */
 static bool
 nests_too_deep(const char *value, int len)
 {
@@ -92,7 +113,7 @@ nests_too_deep(const char *value, int len)
 	int			depth = 0;
 	bool		in_string = false;
 
-	/* most values have too few brackets to be looked at closely: '{' is '[' | 0x20 */
+	/* most values have too few brackets to nest deeply; one comparison finds both kinds, because '{' is '[' | 0x20 */
 	for (int i = 0; i < len; i++)
 		opened += (value[i] | 0x20) == '{';
 	if (opened <= PS_JSON_MAX_DEPTH)
@@ -134,7 +155,7 @@ add_field(Walk *walk)
 	return &reader->fields[reader->nfields++];
 }
 
-/* Where the value that begins or ends at this depth belongs, or NULL. */
+/* The field for the value that begins or ends at this depth; NULL: it is not wanted. */
 static PsField *
 json_target(Walk *walk, bool begins)
 {
@@ -200,7 +221,7 @@ container_end(void *state)
 	PS_JSON_ACTION_RETURN;
 }
 
-/* Notes which member or field the next value belongs to; a repeated member starts anew. */
+/* Notes which member or field the next value belongs to. A repeated member replaces the earlier one. */
 static PS_JSON_ACTION_RESULT
 object_field_start(void *state, char *name, bool isnull)
 {
@@ -224,7 +245,7 @@ object_field_start(void *state, char *name, bool isnull)
 	if (walk->depth == 2 && walk->in_expanded)
 		walk->field_name = name;
 	else
-		pfree(name);			/* to be taken again for the next one, while it is in the cache */
+		pfree(name);			/* the next name gets the same memory, which is still in the cache */
 	PS_JSON_ACTION_RETURN;
 }
 
@@ -264,7 +285,7 @@ json_scalar(void *state, char *token, JsonTokenType token_type)
 	PS_JSON_ACTION_RETURN;
 }
 
-/* Sorts fields by name, the last of a repeated key first. */
+/* Orders fields by name; of equal names the last field comes first. */
 static int
 compare_fields(const void *a, const void *b)
 {
@@ -275,7 +296,7 @@ compare_fields(const void *a, const void *b)
 	return result != 0 ? result : (*left < *right) - (*left > *right);
 }
 
-/* Of fields with the same name keeps the last; many fields end up sorted by name. */
+/* Removes all but the last of fields with the same name. Many fields are sorted for that, because comparing all pairs takes too long. */
 static void
 drop_repeated(PsJsonReader *reader)
 {

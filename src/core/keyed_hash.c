@@ -1,10 +1,11 @@
 /*
  * keyed_hash.c
- *	  SipHash-1-3 (Aumasson and Bernstein, SipHash: a fast short-input PRF, 2012;
- *	  with the rounds that Rust and Python hash strings with). Called wherever bytes
- *	  of messages are put into a hash table or an index by their hash.
+ *	  SipHash-1-3 (Aumasson and Bernstein, SipHash: a fast short-input PRF, 2012),
+ *	  with as few rounds as Rust and Python use. All tables and indexes that hash
+ *	  bytes of messages use it.
  *
- *	  Words are read in the machine's order: no hash leaves it but with its files.
+ *	  Words are read in the byte order of the machine: the hashes are stored only in
+ *	  data files, which have that byte order too.
  */
 #include "postgres.h"
 

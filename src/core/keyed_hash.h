@@ -1,7 +1,8 @@
 /*
  * keyed_hash.h
- *	  A hash of bytes that strangers choose. Who does not know the key cannot make
- *	  bytes whose hashes are equal, which hash_bytes() with a known seed invites to.
+ *	  A hash for bytes that strangers choose. With hash_bytes(), whose seed is known,
+ *	  they could make many bytes with the same hash and so slow down a table;
+ *	  without the key of this one they cannot.
  */
 #ifndef PS_KEYED_HASH_H
 #define PS_KEYED_HASH_H
@@ -13,13 +14,13 @@ typedef struct PsHashKey
 	uint64		k[2];
 } PsHashKey;
 
-/* Of tables in memory: random, made when the library is loaded. */
+/* The key for tables in memory; it is random, and made when the library is loaded. */
 extern PsHashKey ps_table_key;
 
 /* SipHash-1-3 */
 extern uint64 ps_keyed_hash(const PsHashKey *key, const char *bytes, int len);
 
-/* 32 bits of it, for a table in memory. */
+/* The hash for a table in memory. */
 static inline uint32
 ps_table_hash(const char *bytes, int len)
 {

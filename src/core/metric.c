@@ -1,7 +1,6 @@
 /*
  * metric.c
- *	  The built-in metrics, finding metrics and series, and reading samples of
- *	  events.
+ *	  The built-in metrics. Finds metrics and series, and makes samples of events.
  */
 #include "postgres.h"
 
@@ -102,7 +101,7 @@ ps_series_window_us(const PsMetrics *metrics, uint32 series)
 	return longest;
 }
 
-/* Compiles a path, if there is one; what is wrong with it, or NULL. */
+/* Compiles a path, if there is one; returns what is wrong with it, or NULL. */
 static const char *
 init_path(const char *text, PsPath *path)
 {
@@ -129,7 +128,7 @@ ps_feed_init(PsFeed *feed)
 	return wrong;
 }
 
-/* Whether an event passes the filter: what the path finds, as text, is the value. */
+/* Whether an event passes the filter: the value of its path, as text, equals filter_value. */
 static bool
 metric_passes(const PsFeed *feed, const PsEvent *event)
 {

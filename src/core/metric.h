@@ -1,7 +1,7 @@
 /*
  * metric.h
- *	  Metrics, built-in ones and those that users create, the series that they
- *	  read, and what events feed to these.
+ *	  Metrics, built in or created by users; the series that they read; and the
+ *	  feeds that make samples of events.
  *
  *	  series       timestamped values that one or more metrics read
  *	  metric       an aggregate over a window of a series
@@ -13,7 +13,7 @@
 #include "core/path.h"
 #include "utils/numeric.h"
 
-/* The built-in series; those of users have the numbers of table metric_series, which are never used again. */
+/* The built-in series. Series of users have numbers from table metric_series, which are never reused. */
 typedef enum PsSeriesId
 {
 	PS_SERIES_TRANSACTIONS,
@@ -30,7 +30,7 @@ typedef enum PsAggregate
 	PS_AGGREGATE_MIN,
 	PS_AGGREGATE_MAX,
 	PS_AGGREGATE_DISTINCT,
-	PS_AGGREGATE_LAST			/* of the greatest time; of those the one that came last */
+	PS_AGGREGATE_LAST			/* the sample with the greatest time; of several, the one that arrived last */
 } PsAggregate;
 
 typedef struct PsMetric
@@ -41,19 +41,19 @@ typedef struct PsMetric
 	int64		window_us;
 } PsMetric;
 
-/* The longest window that reads a series. */
+/* A series and the longest window of the metrics that read it. */
 typedef struct PsSeriesWindow
 {
 	uint32		series;
 	int64		window_us;
 } PsSeriesWindow;
 
-/* Those of users. */
+/* The metrics of users. */
 typedef struct PsMetrics
 {
-	PsMetric   *metrics;		/* by name, as strcmp() orders them */
+	PsMetric   *metrics;		/* sorted by name, in the order of strcmp() */
 	int			nmetrics;
-	PsSeriesWindow *series;		/* by number */
+	PsSeriesWindow *series;		/* sorted by number */
 	int			nseries;
 } PsMetrics;
 
@@ -63,15 +63,15 @@ typedef struct PsFeed
 	const char *value_path_text;	/* NULL: each event is a sample of value 1 */
 	PsPath		value_path;
 	bool		is_distinct;	/* the sample is a hash of the value */
-	const char *filter_path_text;	/* NULL: all events */
+	const char *filter_path_text;	/* NULL: no filter, each event is a sample */
 	PsPath		filter_path;
 	const char *filter_value;
 } PsFeed;
 
-/* What a feed makes of an event. */
+/* The sample that a feed makes of an event. */
 typedef struct PsFeedSample
 {
-	bool		is_there;
+	bool		is_there;		/* false: the filter or a missing value leaves the event out */
 	Numeric		value;			/* NULL: 1 */
 } PsFeedSample;
 
@@ -82,16 +82,16 @@ extern const PsMetric *ps_metric_find(const PsMetrics *metrics, const char *name
 extern bool ps_aggregate_find(const char *name, PsAggregate *aggregate);
 extern const char *ps_aggregate_name(PsAggregate aggregate);
 
-/* What window_chunks.metric calls the series. */
+/* The name of a series in window_chunks.metric. */
 extern const char *ps_series_name(uint32 series);
 
-/* The longest window that reads the series; -1 when no metric does. */
+/* The longest window of the metrics that read a series; -1: none does. */
 extern int64 ps_series_window_us(const PsMetrics *metrics, uint32 series);
 
-/* Compiles a feed whose texts are set; what is wrong with it, or NULL. */
+/* Compiles a feed whose texts are set; returns what is wrong with it, or NULL. */
 extern const char *ps_feed_init(PsFeed *feed);
 
-/* Reads the sample that an event is; returns why the event is refused, or NULL. */
+/* Makes the sample of an event; returns why the event is refused, or NULL. */
 extern PsReject *ps_feed_read(const PsFeed *feed, const PsEvent *event, PsFeedSample *sample);
 
 #endif							/* PS_METRIC_H */

@@ -1,7 +1,8 @@
 /*
  * offset_set.c
- *	  A bitmap over the offsets from the next one on. Stored beside the next
- *	  offset, it says after a crash which messages were applied already.
+ *	  A bitmap of the finished offsets behind the next one. It is stored in the row of
+ *	  the next offset, so that a worker knows after a crash which messages behind that
+ *	  offset are applied already.
  */
 #include "postgres.h"
 
@@ -26,7 +27,7 @@ ps_offset_set_init(PsOffsetSet *set, int64 next, const bytea *finished, MemoryCo
 	set->bits = NULL;
 	if (finished == NULL || VARSIZE_ANY_EXHDR(finished) <= sizeof(base))
 		return;
-	/* somebody who moved the next offset by hand may have left marks that mean others */
+	/* somebody may have changed next_offset by hand; then the marks belong to other offsets */
 	memcpy(&base, VARDATA_ANY(finished), sizeof(base));
 	if (pg_ntoh64(base) != (uint64) set->base)
 		return;
@@ -44,7 +45,7 @@ ps_offset_set_finished(const PsOffsetSet *set, int64 offset)
 	return offset < set->next || (byte < set->size && (set->bits[byte] & (1 << (offset & 7))) != 0);
 }
 
-/* Makes room for the bit of an offset. */
+/* Makes the bitmap large enough for an offset. */
 static void
 offset_set_grow(PsOffsetSet *set, int64 offset)
 {
@@ -79,7 +80,7 @@ ps_offset_set_read_to(PsOffsetSet *set, int64 offset)
 {
 	if (set->read < offset && set->until <= set->read && ps_offset_set_candidate(set) == set->read)
 	{
-		/* nothing is held: a gap of any length needs no marks */
+		/* nothing is held, so that even a long gap between offsets needs no marks */
 		set->next = set->read = offset;
 		set->base = ALIGNED(offset);
 		if (set->size > 0)
@@ -159,7 +160,7 @@ ps_offset_set_encode(const PsOffsetSet *set, int64 from)
 
 	while (end > first && set->bits[end - 1] == 0)
 		end--;
-	/* one byte may hold only what is before from */
+	/* a single byte may have no marks but those before from */
 	if (end == first + 1 && (set->bits[first] >> (from & 7)) == 0)
 		end = first;
 	len = end > first ? sizeof(base) + end - first : 0;

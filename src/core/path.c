@@ -1,13 +1,13 @@
 /*
  * path.c
- *	  Paths of keys: as users write them, and where they lead in a payload.
+ *	  Paths of keys: parses them, and follows them into a payload.
  */
 #include "postgres.h"
 
 #include "core/json.h"
 #include "core/path.h"
 
-/* Takes a key as jsonpath writes it, quoted or not, from *at, which moves on; NULL when there is none. */
+/* Reads a key, quoted or not as in jsonpath, and moves *at behind it; NULL when there is none. */
 static char *
 take_key(const char **at)
 {
@@ -62,7 +62,7 @@ ps_path_parse(const char *text, PsPath *path)
 	return *c == '\0' ? NULL : "is not a path of keys";
 }
 
-/* The member of a raw object, which was read before and is valid; null when it has none. */
+/* The member of an object given as raw JSON, which is known to be valid; null when it is absent. */
 static PsField
 member_of(const PsField *object, const char *key)
 {

@@ -15,10 +15,10 @@ typedef struct PsPath
 	const char *keys[PS_MAX_PATH_KEYS];
 } PsPath;
 
-/* Reads a path from its text; what is wrong with it, or NULL. */
+/* Parses a path; returns what is wrong with it, or NULL. */
 extern const char *ps_path_parse(const char *text, PsPath *path);
 
-/* What a path of at least one key finds in the payload, null when nothing. */
+/* Finds the value of a path, of at least one key, in the payload; a JSON null when there is none. */
 extern PsField ps_path_find(const PsEvent *event, const PsPath *path);
 
 #endif							/* PS_PATH_H */

@@ -1,27 +1,50 @@
 /*
  * profile.c
- *	  What a profile starts as, and its event counters.
+ *	  The initial profile, the table of its columns, and its event counters.
  */
 #include "postgres.h"
 
 #include "core/profile.h"
 #include "utils/builtins.h"
 
-/* Sets a profile to what a customer has before the first event. */
+#define OFFSET_TEXT(column) offsetof(PsProfile, column)
+#define OFFSET_NUMERIC(column) offsetof(PsProfile, column)
+#define OFFSET_INT8(column) offsetof(PsProfile, column)
+#define OFFSET_TIME(column) offsetof(PsProfile, column)
+#define OFFSET_NULLABLE_TIME(column) offsetof(PsProfile, column)
+#define OFFSET_EVENT_COUNTS(column) 0
+#define OFFSET_WINDOW_STATE(column) 0
+#define OFFSET_ATTRIBUTES(column) 0
+#define OFFSET_ATTRIBUTE_TIMES(column) 0
+
+enum
+{
+	COMPUTED, SETTABLE
+};
+
+#define DESCRIBE(column, kind, access, initial, member) {#column, PS_PROFILE_##kind, access == SETTABLE, member, OFFSET_##kind(column)},
+
+const PsProfileColumn ps_profile_columns[PS_PROFILE_NCOLUMNS] = {PS_PROFILE_COLUMNS(DESCRIBE,)};
+
+#define INIT_TEXT(column, initial) profile->column = initial[0] == '\0' ? empty : cstring_to_text(initial);
+#define INIT_NUMERIC(column, initial) profile->column = int64_to_numeric(initial);
+#define INIT_INT8(column, initial) profile->column = initial;
+#define INIT_TIME(column, initial) profile->column = initial;
+#define INIT_NULLABLE_TIME(column, initial) profile->column = initial;
+#define INIT_EVENT_COUNTS(column, initial)
+#define INIT_WINDOW_STATE(column, initial) (void) ps_window_load(&profile->window, NULL, 0);
+#define INIT_ATTRIBUTES(column, initial)
+#define INIT_ATTRIBUTE_TIMES(column, initial)
+#define INIT(column, kind, access, initial, member) INIT_##kind(column, initial)
+
 void
 ps_profile_init(PsProfile *profile)
 {
+	const text *empty = cstring_to_text("");
+
 	memset(profile, 0, sizeof(PsProfile));
 	profile->is_new = true;
-	profile->updated_at = DT_NOBEGIN;
-	profile->watermark = DT_NOBEGIN;
-	profile->first_event_at = DT_NOEND;
-	profile->first_name = profile->last_name = profile->email = profile->phone = cstring_to_text("");
-	profile->total_balance = int64_to_numeric(0);
-	profile->last_transaction_at = DT_NOBEGIN;
-	profile->last_login_at = DT_NOBEGIN;
-	profile->preferred_channel = cstring_to_text("app");
-	(void) ps_window_load(&profile->window, NULL, 0);
+	PS_PROFILE_COLUMNS(INIT,)
 }
 
 PsEventCount *
@@ -47,7 +70,7 @@ ps_profile_add_count(PsProfile *profile, const char *event_type, int len, int64 
 	return entry;
 }
 
-/* Counts one more of a type that has a counter; whether it has. */
+/* Adds one to the counter of a type; false when the type has none. */
 static bool
 count_known(PsProfile *profile, const char *event_type, int len)
 {

@@ -7,8 +7,9 @@
 
 #include "core/window.h"
 
-#define PS_MAX_EVENT_TYPES 256	/* that a profile counts, */
-#define PS_MAX_EVENT_TYPE_BYTES 16384	/* with names of so many bytes in all; the rest it counts together, as */
+/* A profile counts so many types of events apart, with names of so many bytes in all; the others together. */
+#define PS_MAX_EVENT_TYPES 256
+#define PS_MAX_EVENT_TYPE_BYTES 16384
 #define PS_OTHER_EVENTS "other"
 
 typedef struct PsEventCount
@@ -16,15 +17,15 @@ typedef struct PsEventCount
 	const char *event_type;
 	int			len;
 	int64		count;
-	Numeric		stored;			/* in the row's event_counts; NULL: not there */
-	int64		stored_count;	/* what that says */
+	Numeric		stored;			/* the counter in the row's event_counts; NULL: it is new */
+	int64		stored_count;	/* the value of stored */
 } PsEventCount;
 
-/* Taken apart when one of them is asked for: core/attribute. */
+/* Parsed by core/attribute when the first attribute is asked for: most events ask for none. */
 typedef struct PsAttributes
 {
-	struct varlena *stored;		/* as in the row, or NULL: none */
-	struct varlena *stored_times;
+	struct varlena *stored;		/* jsonb of the row; NULL: none */
+	struct varlena *stored_times;	/* likewise */
 	bool		is_read;
 	bool		changed;
 	struct PsAttribute *items;
@@ -32,38 +33,102 @@ typedef struct PsAttributes
 	int			capacity;
 } PsAttributes;
 
+/*
+ * The columns of materialized_profiles that events change, each a row, in the
+ * order of the table, where customer_id precedes them. Everything else is made
+ * from this list: the struct, reading and writing of rows, the statements, the
+ * document, the columns that map_attribute() may name, rebuild and comparison.
+ *
+ *	X(column, kind, access, initial, member)
+ *
+ *	column	its name, and that of the field
+ *	kind	TEXT, NUMERIC, INT8, TIME, or NULLABLE_TIME, whose DT_NOBEGIN is null in the
+ *			row; the others are columns with code of their own in store/profile_row
+ *	access	SETTABLE: functions of users may change it; COMPUTED: only events do
+ *	initial	its value before the first event
+ *	member	of the profile's document; NULL: not shown there
+ *
+ * Between the rows stands SEPARATOR, which may be empty.
+ */
+#define PS_PROFILE_COLUMNS(X, SEPARATOR) \
+	X(version, INT8, COMPUTED, 0, "version") SEPARATOR \
+	X(updated_at, TIME, COMPUTED, DT_NOBEGIN, "lastUpdatedAt") SEPARATOR \
+	X(watermark, TIME, COMPUTED, DT_NOBEGIN, NULL) SEPARATOR /* greatest timestamp applied */ \
+	X(first_name, TEXT, SETTABLE, "", "firstName") SEPARATOR \
+	X(last_name, TEXT, SETTABLE, "", "lastName") SEPARATOR \
+	X(email, TEXT, SETTABLE, "", "email") SEPARATOR \
+	X(phone, TEXT, SETTABLE, "", "phone") SEPARATOR \
+	X(total_balance, NUMERIC, SETTABLE, 0, "totalBalance") SEPARATOR \
+	X(account_count, INT8, SETTABLE, 0, "accountCount") SEPARATOR \
+	X(last_transaction_at, NULLABLE_TIME, SETTABLE, DT_NOBEGIN, "lastTransactionDate") SEPARATOR \
+	X(last_login_at, NULLABLE_TIME, SETTABLE, DT_NOBEGIN, "lastLoginDate") SEPARATOR \
+	X(preferred_channel, TEXT, SETTABLE, "app", "preferredChannel") SEPARATOR \
+	X(event_counts, EVENT_COUNTS, COMPUTED, NULL, "eventCounts") SEPARATOR \
+	X(window_state, WINDOW_STATE, COMPUTED, NULL, NULL) SEPARATOR \
+	X(attributes, ATTRIBUTES, SETTABLE, NULL, "attributes") SEPARATOR \
+	X(attribute_times, ATTRIBUTE_TIMES, COMPUTED, NULL, NULL) SEPARATOR \
+	X(first_event_at, TIME, COMPUTED, DT_NOEND, NULL)	/* least timestamp applied */
+
+typedef enum PsProfileKind
+{
+	PS_PROFILE_TEXT,
+	PS_PROFILE_NUMERIC,
+	PS_PROFILE_INT8,
+	PS_PROFILE_TIME,
+	PS_PROFILE_NULLABLE_TIME,
+	PS_PROFILE_EVENT_COUNTS,
+	PS_PROFILE_WINDOW_STATE,
+	PS_PROFILE_ATTRIBUTES,
+	PS_PROFILE_ATTRIBUTE_TIMES
+} PsProfileKind;
+
+/* The fields that hold the columns of a kind; those of the last four are written out below. */
+#define PS_FIELD_TEXT(column) const text *column;
+#define PS_FIELD_NUMERIC(column) Numeric column;
+#define PS_FIELD_INT8(column) int64 column;
+#define PS_FIELD_TIME(column) TimestampTz column;
+#define PS_FIELD_NULLABLE_TIME(column) TimestampTz column;
+#define PS_FIELD_EVENT_COUNTS(column)
+#define PS_FIELD_WINDOW_STATE(column)
+#define PS_FIELD_ATTRIBUTES(column)
+#define PS_FIELD_ATTRIBUTE_TIMES(column)
+#define PS_PROFILE_FIELD(column, kind, access, initial, member) PS_FIELD_##kind(column)
+
 typedef struct PsProfile
 {
+	PS_PROFILE_COLUMNS(PS_PROFILE_FIELD,)
 	bool		is_new;
-	int64		version;
-	TimestampTz updated_at;
-	TimestampTz watermark;		/* greatest timestamp applied */
-	TimestampTz first_event_at; /* least timestamp applied, DT_NOEND before that */
-	const text *first_name;
-	const text *last_name;
-	const text *email;
-	const text *phone;
-	Numeric		total_balance;
-	int64		account_count;
-	TimestampTz last_transaction_at;	/* DT_NOBEGIN: never */
-	TimestampTz last_login_at;	/* likewise */
-	const text *preferred_channel;
 	PsEventCount *event_counts;
 	int			nevent_counts;
 	int			event_counts_capacity;
-	int			event_type_bytes;	/* of their names */
-	struct varlena *stored_counts;	/* event_counts of the row, when it has nothing but counts, else NULL */
+	int			event_type_bytes;	/* length of their names in all */
+	struct varlena *stored_counts;	/* event_counts as the row has it; NULL: it must be written anew */
 	PsWindow	window;
 	PsAttributes attributes;
 } PsProfile;
 
-/* A profile before its first event. */
+/* The list as a table, for code that looks a column up by its name. */
+typedef struct PsProfileColumn
+{
+	const char *name;
+	PsProfileKind kind;
+	bool		is_settable;
+	const char *member;
+	Size		offset;			/* of its field; 0 for a kind with code of its own */
+} PsProfileColumn;
+
+#define PS_PROFILE_ONE(column, kind, access, initial, member) + 1
+#define PS_PROFILE_NCOLUMNS (0 PS_PROFILE_COLUMNS(PS_PROFILE_ONE,))
+
+extern const PsProfileColumn ps_profile_columns[PS_PROFILE_NCOLUMNS];
+
+/* Sets a profile to what it is before its first event. */
 extern void ps_profile_init(PsProfile *profile);
 
-/* Adds a counter, of a type that has none. */
+/* Adds a counter for a type that has none yet. */
 extern PsEventCount *ps_profile_add_count(PsProfile *profile, const char *event_type, int len, int64 count);
 
-/* Counts an event: of its type, or of all others when the profile has as many types as it may. */
+/* Counts an event under its type, or under PS_OTHER_EVENTS when the profile has as many types as it may. */
 extern void ps_profile_count_event(PsProfile *profile, const char *event_type, int len);
 
 #endif							/* PS_PROFILE_H */

@@ -1,7 +1,7 @@
 /*
  * redact.c
- *	  Where bytes name a customer. Called by the erasure, and for messages that do
- *	  not decode.
+ *	  Finds customer ids in bytes: for the erasure of a customer, and to tell whose
+ *	  message it is that cannot be decoded.
  */
 #include "postgres.h"
 
@@ -10,7 +10,7 @@
 #include "mb/pg_wchar.h"
 #include "message.h"
 
-#define MAX_UNIT 4				/* bytes of one character */
+#define MAX_UNIT 4				/* longest character, in bytes */
 
 static bool
 is_word(char c)
@@ -24,7 +24,7 @@ is_space(char c)
 	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
-/* The value of four hexadecimal digits, -1 when they are none. */
+/* The value of four hexadecimal digits; -1 when they are not. */
 static int
 read_hex(const char *text, int len)
 {
@@ -43,7 +43,7 @@ read_hex(const char *text, int len)
 	return value;
 }
 
-/* Reads one escape of JSON into bytes; returns how long it is, 0 when it is none. */
+/* Reads an escape of JSON into bytes; returns its length, 0 when it is not an escape. */
 static int
 read_escape(const char *text, int len, char *unit, int *unit_len)
 {
@@ -72,7 +72,7 @@ read_escape(const char *text, int len, char *unit, int *unit_len)
 	return code >= 0x10000 ? 12 : 6;
 }
 
-/* Where the id ends that begins here, as it is or in escapes; -1 when it does not. */
+/* Matches the id, plain or with escapes, at a position; returns where it ends, or -1. */
 static int
 redact_match(const PsIdSearch *mention, int at)
 {
@@ -101,7 +101,7 @@ redact_match(const PsIdSearch *mention, int at)
 	return at;
 }
 
-/* Whether what comes before is another word, or an escape, in which a letter is none. */
+/* Whether a word begins at a position. A letter before it may be the end of an escape such as \n, which is no letter. */
 static bool
 begins_word(const PsIdSearch *mention, int at)
 {
@@ -119,7 +119,7 @@ ends_word(const PsIdSearch *mention, int end)
 		!is_word(mention->id[mention->id_len - 1]);
 }
 
-/* Whether bytes are text that somebody could have typed. */
+/* Whether bytes are text without control characters, as somebody could type it. */
 static bool
 is_text(const char *text, int len)
 {
@@ -171,7 +171,7 @@ ps_id_search_next(PsIdSearch *mention)
 	return false;
 }
 
-/* The string that begins behind a quote, or the number that begins here; NULL when it is no id. */
+/* Reads an id: the string behind a quote, or a number; NULL when it cannot be one. */
 static char *
 read_id(const char *text, int len, bool quoted)
 {

@@ -1,11 +1,11 @@
 /*
  * redact.h
- *	  Where bytes name a customer: as an id stands in text, in JSON with whatever
- *	  escapes, or in bytes that are no text.
+ *	  Finds a customer's id in bytes: in text, in JSON however its strings escape
+ *	  it, and in bytes that are not valid text.
  *
- *	  mention	the id as a whole: in text no letter or digit of ASCII follows on a
- *				letter or digit of the id; c1 is not mentioned by c10. In bytes that
- *				are no text each occurrence is one
+ *	  mention	an occurrence of the id. In text it must be a whole word: neither the
+ *				id before nor the text behind goes on with a letter or digit of
+ *				ASCII, so that c10 does not mention c1
  */
 #ifndef PS_REDACT_H
 #define PS_REDACT_H
@@ -19,12 +19,12 @@ typedef struct PsIdSearch
 	int			len;
 	const char *id;
 	int			id_len;
-	bool		in_strings;		/* of JSON; else anywhere */
-	bool		whole;			/* it is text */
-	bool		quoted;			/* where the search is */
-	bool		escaped;		/* likewise, behind a backslash */
-	int			at;
-	int			start;			/* of the mention */
+	bool		in_strings;		/* look only into strings of JSON */
+	bool		whole;			/* the bytes are text, so that only whole words count */
+	bool		quoted;			/* the position is inside of a string */
+	bool		escaped;		/* the position follows a backslash */
+	int			at;				/* position of the search */
+	int			start;			/* where the last mention begins and ends */
 	int			end;
 } PsIdSearch;
 
@@ -33,7 +33,7 @@ extern void ps_id_search_start(PsIdSearch *mention, const char *text, int len, c
 /* Finds the next mention; false when there is none. */
 extern bool ps_id_search_next(PsIdSearch *mention);
 
-/* What stands for customerId in bytes that are not valid JSON, NULL when nothing is found that can be an id. */
+/* Finds the value of a member customerId in bytes that need not be valid JSON; NULL when none is found that can be an id. */
 extern char *ps_find_customer_id(const char *value, int len);
 
 #endif							/* PS_REDACT_H */

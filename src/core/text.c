@@ -1,14 +1,14 @@
 /*
  * text.c
- *	  Makes valid text of foreign bytes. Called by whoever passes on what
- *	  librdkafka, hiredis, the C library or a server said.
+ *	  Makes valid text of bytes from librdkafka, hiredis, the C library or a server,
+ *	  before they go into a table, an error or the log.
  */
 #include "postgres.h"
 
 #include "core/text.h"
 #include "mb/pg_wchar.h"
 
-/* Whether a character cannot be seen, or does something where it is shown: control characters, a byte order mark. */
+/* Whether a character is invisible or moves the cursor: a control character or a byte order mark. */
 static bool
 is_invisible(const char *character, int len)
 {

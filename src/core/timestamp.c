@@ -1,6 +1,6 @@
 /*
  * timestamp.c
- *	  The two spellings of an event's time: ISO 8601 and a count since 1970.
+ *	  Reads the time of an event, which is ISO 8601 or a number since 1970.
  *
  *	  timestamptz_in() is not used: it raises an ERROR for a bad value, takes
  *	  words such as "yesterday", and depends on the session's settings.
@@ -9,12 +9,10 @@
 
 #include "core/json.h"
 #include "core/timestamp.h"
+#include "core/unix_time.h"
 #include "utils/datetime.h"
 
-#define UNIX_EPOCH_US \
-	((int64) (UNIX_EPOCH_JDATE - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY)
-
-/* No year up to 9999 needs more digits in microseconds; as many fit an int64. */
+/* Enough for the year 9999 in microseconds, and not too many for an int64. */
 #define MAX_DIGITS 18
 
 typedef struct Cursor
@@ -25,7 +23,7 @@ typedef struct Cursor
 
 const char *const ps_time_units[PS_TIME_UNITS] = {"milliseconds", "seconds", "microseconds"};
 
-/* Sets *result and returns whether the time lies in the years 1 to 9999 UTC. */
+/* Sets *result; false when the time is not in the years 1 to 9999 UTC. */
 static bool
 in_range(int64 us, TimestampTz *result)
 {
@@ -36,7 +34,7 @@ in_range(int64 us, TimestampTz *result)
 	return us >= first && us <= last;
 }
 
-/* Reads exactly so many digits. */
+/* Reads exactly ndigits digits; false when there are fewer. */
 static bool
 read_digits(Cursor *cursor, int ndigits, int *value)
 {
@@ -54,7 +52,7 @@ read_digits(Cursor *cursor, int ndigits, int *value)
 	return true;
 }
 
-/* Skips the next character when it is this one. */
+/* Skips the next character if it is the expected one. */
 static bool
 timestamp_skip(Cursor *cursor, char expected)
 {
@@ -83,7 +81,7 @@ read_date(Cursor *cursor, int *julian_day)
 	return true;
 }
 
-/* Reads the digits after the decimal sign, rounded to microseconds. */
+/* Reads the digits behind the decimal sign and adds them to *us, rounded to microseconds. */
 static bool
 read_fraction(Cursor *cursor, int64 *us)
 {
@@ -102,7 +100,7 @@ read_fraction(Cursor *cursor, int64 *us)
 	return cursor->at > start;
 }
 
-/* Reads HH:MM[:SS[.fraction]] as microseconds; a second 60 is the next minute's first. */
+/* Reads HH:MM[:SS[.fraction]] as microseconds. A leap second 60 becomes the first second of the next minute. */
 static bool
 timestamp_read_time(Cursor *cursor, int64 *us)
 {
@@ -124,7 +122,7 @@ timestamp_read_time(Cursor *cursor, int64 *us)
 	return hour <= 23 && minute <= 59 && second <= 60;
 }
 
-/* Reads Z, ±HH, ±HHMM or ±HH:MM as what to subtract; nothing is UTC. */
+/* Reads Z, ±HH, ±HHMM or ±HH:MM as the microseconds to subtract; without a zone it is UTC. */
 static bool
 read_zone(Cursor *cursor, int64 *us)
 {
@@ -179,7 +177,7 @@ ps_timestamp_from_epoch(const char *number, PsTimeUnit unit, TimestampTz *result
 	int64		us = 0;
 	int			first = parts.exponent + shifts[unit];
 
-	/* in microseconds the first digit stands for 10^first */
+	/* the first digit stands for 10^first microseconds */
 	if (first >= MAX_DIGITS)
 		return false;
 	for (int exponent = first; exponent >= -1; exponent--)
@@ -195,7 +193,7 @@ ps_timestamp_from_epoch(const char *number, PsTimeUnit unit, TimestampTz *result
 		else if (value >= 5)
 			us++;
 	}
-	return in_range((parts.negative ? -us : us) + UNIX_EPOCH_US, result);
+	return in_range(ps_timestamp_of_unix_us(parts.negative ? -us : us), result);
 }
 
 bool

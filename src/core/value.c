@@ -1,12 +1,13 @@
 /*
  * value.c
- *	  Values of four types, as payloads have them and attributes keep them. What is
- *	  not of its type is said, never raised.
+ *	  Reads values of four types. A value that is not of its type gives a reject,
+ *	  never an ERROR.
  */
 #include "postgres.h"
 
 #include "common/jsonapi.h"
 #include "core/iso8601.h"
+#include "core/json.h"
 #include "core/timestamp.h"
 #include "core/value.h"
 #include "fmgr.h"
@@ -17,40 +18,16 @@
 
 const char *const ps_value_type_names[PS_VALUE_TYPES] = {"text", "numeric", "boolean", "timestamptz"};
 
-/* Whether a JSON number needs more than MAX_DIGITS digits, before or after the point or in all. */
+/* Whether a JSON number needs more than MAX_DIGITS digits before the point, after it, or in all. */
 static bool
 number_too_long(const char *text)
 {
-	int			significant = 0;
-	int			trailing_zeros = 0;
-	int			scale = 0;
-	bool		after_point = false;
-	long		exponent = 0;
+	PsJsonNumber number = ps_json_number(text);
+	int			last = number.exponent - number.ndigits + 1;	/* exponent of the last significant digit */
 
-	for (const char *c = text; *c; c++)
-	{
-		if (*c == '.')
-			after_point = true;
-		else if (*c == 'e' || *c == 'E')
-		{
-			exponent = Max(-100000, Min(100000, strtol(c + 1, NULL, 10)));
-			break;
-		}
-		else if (*c >= '0' && *c <= '9')
-		{
-			if (*c != '0' || significant > 0)
-				significant++;
-			trailing_zeros = *c == '0' && significant > 0 ? trailing_zeros + 1 : 0;
-			if (after_point)
-				scale++;
-		}
-	}
-	if (significant == 0)
-		return scale > MAX_DIGITS || exponent > MAX_DIGITS || exponent < -MAX_DIGITS;
-	/* zeros at the end add nothing */
-	significant -= trailing_zeros;
-	exponent += trailing_zeros - scale;
-	return significant > MAX_DIGITS || significant + exponent > MAX_DIGITS || exponent < -MAX_DIGITS;
+	if (number.ndigits == 0)
+		return number.scale > MAX_DIGITS || abs(number.exponent) > MAX_DIGITS;
+	return number.ndigits > MAX_DIGITS || number.exponent >= MAX_DIGITS || last < -MAX_DIGITS;
 }
 
 PsReject *
@@ -63,7 +40,7 @@ ps_value_read_number(const PsField *field, const char *name, Numeric *number)
 	if ((field->type != PS_JSON_NUMBER && field->type != PS_JSON_STRING) ||
 		!IsValidJsonNumber(field->text, field->len))
 		return ps_reject_make("handler", psprintf("Processing error: %s is not a number", name));
-	if (field->len > 400 || number_too_long(field->text))
+	if (field->len > PS_JSON_MAX_NUMBER_LEN || number_too_long(field->text))
 		return ps_reject_make("handler", psprintf("Processing error: %s has more than %d digits", name, MAX_DIGITS));
 	*number = DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(field->text),
 												  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
@@ -91,7 +68,7 @@ ps_value_number(Numeric number)
 	return value;
 }
 
-/* Reads true or false, as JSON has it or as a string; false when it is neither. */
+/* Reads true or false, as a JSON boolean or a string; returns false when it is neither. */
 static bool
 read_boolean(const PsField *field, JsonbValue *value)
 {
@@ -105,7 +82,7 @@ read_boolean(const PsField *field, JsonbValue *value)
 	return true;
 }
 
-/* Reads a time as events spell theirs. */
+/* Reads a time in any form that the time of an event may have. */
 static bool
 value_read_time(const PsField *field, JsonbValue *value)
 {
@@ -114,7 +91,7 @@ value_read_time(const PsField *field, JsonbValue *value)
 
 	if (field->type == PS_JSON_STRING && ps_timestamp_is_count(field->text, field->len))
 	{
-		/* digits that are a date without hyphens are no count */
+		/* 20260101 is a date without hyphens, and not a number of milliseconds */
 		if (!ps_timestamp_from_epoch(field->text, PS_MILLISECONDS, &at) || at < PS_FIRST_COUNTED_TIME)
 			return false;
 	}

@@ -1,6 +1,6 @@
 /*
  * value.h
- *	  Values of four types, as payloads have them and attributes keep them.
+ *	  Values of payloads and attributes, of four types.
  */
 #ifndef PS_VALUE_H
 #define PS_VALUE_H
@@ -13,21 +13,21 @@ typedef enum PsValueType
 	PS_VALUE_TEXT,
 	PS_VALUE_NUMERIC,
 	PS_VALUE_BOOLEAN,
-	PS_VALUE_TIMESTAMP			/* kept as ISO 8601 in UTC */
+	PS_VALUE_TIMESTAMP			/* stored as ISO 8601 in UTC */
 } PsValueType;
 
 #define PS_VALUE_TYPES 4
 
-/* Their names in SQL. */
+/* Names of the types in SQL. */
 extern const char *const ps_value_type_names[PS_VALUE_TYPES];
 
 /*
- * Reads a value of that type; one that is absent, null or empty becomes jbvNull.
- * Returns why it is none, "Processing error: <name> is not …".
+ * Reads a value of a type; jbvNull when the field is absent, null or empty. Returns
+ * NULL, or a reject: "Processing error: <name> is not …".
  */
 extern PsReject *ps_value_read(const PsField *field, PsValueType type, const char *name, JsonbValue *value);
 
-/* The same for a number, NULL when there is none. */
+/* The same for a number; NULL when the field is absent, null or empty. */
 extern PsReject *ps_value_read_number(const PsField *field, const char *name, Numeric *number);
 
 /* Whether two values are of one type and equal. */
@@ -36,9 +36,9 @@ extern bool ps_value_equal(const JsonbValue *a, const JsonbValue *b);
 extern JsonbValue ps_value_string(const char *text, int len);
 extern JsonbValue ps_value_number(Numeric number);
 
-#define PS_MAX_VALUE_BYTES 16384	/* of text that a profile takes */
+#define PS_MAX_VALUE_BYTES 16384	/* longest text that a profile stores */
 
-/* Why a profile does not take a value that was read: it is too long; NULL: it does. */
+/* Returns a reject when a value is too long for a profile, else NULL. */
 extern PsReject *ps_value_check_kept(const JsonbValue *value, const char *name);
 
 #endif							/* PS_VALUE_H */

@@ -2,11 +2,11 @@
  * window.c
  *	  The packed window state of a profile row.
  *
- *	  State: per series with anything in it, a header (series, samples, bytes,
- *	  sealed chunks, newest sealed sample) and the packed samples. A sample is
- *	  its timestamp, a length and the numeric's own bytes; length 0 stands for
- *	  the value 1. Called by the fold, and by the functions that read metrics. A
- *	  series is there, with or without samples, once it had one.
+ *	  The state has one entry for each series that ever had a sample of the customer:
+ *	  a header (series, number of samples, bytes, number of sealed chunks, newest
+ *	  sealed sample) and the packed samples. A sample is its timestamp, a length, and
+ *	  the bytes of a numeric; length 0 stands for the value 1, which most samples
+ *	  have.
  */
 #include "postgres.h"
 
@@ -26,11 +26,11 @@ typedef struct SeriesHeader
 } SeriesHeader;
 
 #define SAMPLE_HEADER_BYTES (sizeof(TimestampTz) + 1)
-#define NUMERIC_SHORT_FORM 0x8000	/* in a numeric's header; see numeric.c */
-#define NUMERIC_SPECIAL 0xC000	/* NaN and infinity, which no sample is */
+#define NUMERIC_SHORT_FORM 0x8000	/* flags of a numeric's header, as in numeric.c */
+#define NUMERIC_SPECIAL 0xC000	/* NaN or infinity, which no sample has */
 #define FEW_SERIES 4
 
-/* Puts an empty series at that place, before those of higher numbers. */
+/* Inserts an empty series at an index of the sorted array. */
 static PsSeries *
 insert_series(PsWindow *window, int place, uint32 id)
 {
@@ -52,7 +52,7 @@ insert_series(PsWindow *window, int place, uint32 id)
 	return series;
 }
 
-/* Unpacks a state, sharing its bytes until a sample is added. */
+/* Unpacks a state. The series share its bytes until one gets a sample. */
 bool
 ps_window_load(PsWindow *window, const char *data, int len)
 {
@@ -125,7 +125,7 @@ ps_window_find(const PsWindow *window, uint32 id)
 	return NULL;
 }
 
-/* Makes room for more bytes, taking the series' bytes out of the shared state. */
+/* Makes room for more bytes. Bytes that are still shared with the state are copied. */
 static void
 series_reserve(PsSeries *series, int more)
 {
@@ -140,7 +140,7 @@ series_reserve(PsSeries *series, int more)
 	series->bytes = bytes;
 }
 
-/* Unpacks the open samples of a series that has some. */
+/* Unpacks the open samples of a series, of which there is at least one. */
 static PsSample *
 unpack_open(const PsSeries *series, int *n)
 {
@@ -153,7 +153,7 @@ unpack_open(const PsSeries *series, int *n)
 	return samples;
 }
 
-/* Moves the open samples of a series into a chunk of their own. */
+/* Moves the open samples of a series into a new chunk. */
 static PsChunk *
 series_seal(PsSeries *series)
 {
@@ -186,7 +186,7 @@ series_seal(PsSeries *series)
 	return chunk;
 }
 
-/* Adds one sample to its open chunk; seals a chunk that became full. */
+/* Adds a sample to the open chunk of its series. Seals the chunk when it is full. */
 PsChunk *
 ps_window_add(PsWindow *window, uint32 id, TimestampTz at, Numeric value)
 {
@@ -226,7 +226,7 @@ ps_window_add(PsWindow *window, uint32 id, TimestampTz at, Numeric value)
 	return total > PS_WINDOW_BYTES ? series_seal(largest) : NULL;
 }
 
-/* Seals the next series whose open samples have all left its longest window. */
+/* Seals the first series whose open samples are all older than its longest window. */
 PsChunk *
 ps_window_seal_expired(PsWindow *window, const PsMetrics *metrics, TimestampTz now)
 {
@@ -267,7 +267,7 @@ ps_window_forget(PsWindow *window, const PsMetrics *metrics)
 	return forgotten;
 }
 
-/* Whether bytes can be a numeric's: its header of 2 bytes, 4 in the long form, and digits of 2, each below 10,000. */
+/* Whether bytes can be a numeric: a header of 2 bytes, or 4 in the long form, and digits of 2 bytes, each below 10,000. */
 static bool
 is_numeric(const char *bytes, int len)
 {
@@ -292,7 +292,7 @@ is_numeric(const char *bytes, int len)
 	return true;
 }
 
-/* Unpacks samples in the order in which they came. */
+/* Unpacks samples, in the order of their arrival. */
 PsSample *
 ps_samples_unpack(const char *bytes, int len, int *nsamples)
 {

@@ -1,7 +1,7 @@
 /*
  * window.h
- *	  Windowed metrics of one customer: the open samples that travel in the profile
- *	  row.
+ *	  The samples of one customer that windowed metrics read, as far as they are in
+ *	  the profile's row.
  *
  *	  open chunk   a series' newest samples, in the profile row's window state
  *	  sealed chunk a full open chunk, moved to a row of window_chunks
@@ -12,7 +12,7 @@
 #include "core/metric.h"
 
 #define PS_CHUNK_SAMPLES 64		/* an open chunk is sealed when it holds so many */
-#define PS_WINDOW_BYTES 1200	/* or when the whole state outgrows this: never TOAST a hot row */
+#define PS_WINDOW_BYTES 1200	/* or when the state outgrows this: TOAST would slow down each update of the row */
 
 typedef struct PsSample
 {
@@ -31,10 +31,10 @@ typedef struct PsSeries
 	int			capacity;
 } PsSeries;
 
-/* The series that the customer has anything of, also those that no metric reads any more. */
+/* The series of which the customer has samples, including those that no metric reads any more. */
 typedef struct PsWindow
 {
-	PsSeries   *series;			/* by id */
+	PsSeries   *series;			/* sorted by id */
 	int			nseries;
 	int			capacity;
 } PsWindow;
@@ -51,26 +51,26 @@ typedef struct PsChunk
 	Numeric		min;
 	Numeric		max;
 	bytea	   *samples;
-	struct PsChunk *next;		/* that the same event sealed */
+	struct PsChunk *next;		/* one event may seal several chunks */
 } PsChunk;
 
 /* Unpacks a window state; false when the bytes are not one. */
 extern bool ps_window_load(PsWindow *window, const char *data, int len);
 extern bytea *ps_window_save(const PsWindow *window);
 
-/* The series of that number; NULL when there is nothing of it. */
+/* The series of that number; NULL when the customer has no samples of it. */
 extern const PsSeries *ps_window_find(const PsWindow *window, uint32 id);
 
 /* Adds a sample; value NULL stands for 1. Returns the chunk that it sealed, or NULL. */
 extern PsChunk *ps_window_add(PsWindow *window, uint32 id, TimestampTz at, Numeric value);
 
-/* Seals open chunks all of whose samples are older than their window; returns the next or NULL. */
+/* Seals one open chunk whose samples are all older than every window that reads them. Returns it, or NULL: there is none. */
 extern PsChunk *ps_window_seal_expired(PsWindow *window, const PsMetrics *metrics, TimestampTz now);
 
-/* Removes the series that no metric reads; returns how many samples they have, at least 1 each. */
+/* Removes the series that no metric reads; returns how many samples they had, where a series counts as at least one. */
 extern int	ps_window_forget(PsWindow *window, const PsMetrics *metrics);
 
-/* Samples as packed in a state or a chunk; raises when the bytes are damaged. */
+/* Unpacks the samples of a state or a chunk; raises when the bytes are damaged. */
 extern PsSample *ps_samples_unpack(const char *bytes, int len, int *nsamples);
 
 #endif							/* PS_WINDOW_H */

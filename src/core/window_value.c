@@ -1,6 +1,6 @@
 /*
  * window_value.c
- *	  Values of metrics: one way to add for each aggregate.
+ *	  Computes values of metrics.
  */
 #include "postgres.h"
 
@@ -11,8 +11,8 @@
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
-#define FEW_HASHES 1024			/* so many are compared, more are estimated */
-#define REGISTER_WIDTH 14		/* 16,384 registers of a byte, a standard error of 1.04 / sqrt(16384) = 0.8 % */
+#define FEW_HASHES 1024			/* up to so many hashes are counted exactly, more are estimated */
+#define REGISTER_WIDTH 14		/* 2^14 registers of one byte: the standard error is 1.04 / sqrt(2^14) = 0.8 % */
 
 static Numeric
 window_value_call(PGFunction function, Numeric a, Numeric b)
@@ -38,7 +38,7 @@ ps_window_value_takes_sums(const PsWindowValue *value)
 	return value->aggregate != PS_AGGREGATE_DISTINCT && value->aggregate != PS_AGGREGATE_LAST;
 }
 
-/* Combines what there is with the sum, least or greatest of some more, whichever the aggregate wants. */
+/* Adds more samples by their count, and by their sum, minimum or maximum, whichever the aggregate needs. */
 static void
 window_value_combine(PsWindowValue *value, int64 count, Numeric sum, Numeric min, Numeric max)
 {

@@ -1,6 +1,6 @@
 /*
  * window_value.h
- *	  The value of a metric, gathered from samples in the order in which they came
+ *	  The value of a metric: computed from samples, in the order of their arrival,
  *	  and from the sums of whole chunks.
  */
 #ifndef PS_WINDOW_VALUE_H
@@ -12,28 +12,28 @@
 typedef struct PsWindowValue
 {
 	PsAggregate aggregate;
-	TimestampTz from_at;		/* both ends included */
+	TimestampTz from_at;		/* first and last moment of the window */
 	TimestampTz to_at;
 	int64		count;
-	Numeric		value;			/* sum, least, greatest or last one; NULL: nothing yet */
-	TimestampTz value_at;		/* of the last one */
-	uint32	   *hashes;			/* while they are few, then NULL */
-	hyperLogLogState distinct;	/* when they are many */
+	Numeric		value;			/* sum, minimum, maximum or last value so far; NULL: no sample yet */
+	TimestampTz value_at;		/* time of the last value */
+	uint32	   *hashes;			/* distinct hashes, exact while they are few; NULL: use the estimate */
+	hyperLogLogState distinct;	/* estimate for many of them */
 } PsWindowValue;
 
 /* Begins the value of a metric as of a moment. */
 extern void ps_window_value_init(PsWindowValue *value, const PsMetric *metric, TimestampTz as_of);
 
-/* Whether a chunk's count, sum, min and max say all there is to know of it. */
+/* Whether a chunk's count, sum, min and max are enough for the metric, so that its samples need not be read. */
 extern bool ps_window_value_takes_sums(const PsWindowValue *value);
 
-/* Adds a whole chunk by those. */
+/* Adds a whole chunk by its count, sum, min and max. */
 extern void ps_window_value_add(PsWindowValue *value, const PsChunk *chunk);
 
-/* Adds those of the packed samples that lie inside. */
+/* Adds those packed samples that lie in the window. */
 extern void ps_window_value_add_samples(PsWindowValue *value, const char *bytes, int len);
 
-/* What it comes to; NULL when there is none: an average, least, greatest or last value of nothing. */
+/* The result; NULL for an average, minimum, maximum or last value of no samples. */
 extern Numeric ps_window_value_result(PsWindowValue *value);
 
 #endif							/* PS_WINDOW_VALUE_H */

@@ -18,6 +18,7 @@
 #include "store/locks.h"
 #include "store/owner.h"
 #include "store/rule_catalog.h"
+#include "store/sqlstate.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -170,7 +171,7 @@ apply_range(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *settin
 		overflowed = ps_notify_overflowed(error);
 		kept = ps_deferred_count_rows(items, n) > known_kept;
 		/* notifications of triggers fail whatever we do about ours */
-		if (!kept && (overflowed ? settings->notify_full : !ps_poison_is_data(error->sqlerrcode) || n == 0 ||
+		if (!kept && (overflowed ? settings->notify_full : !ps_sqlstate_blames_message(error->sqlerrcode) || n == 0 ||
 					  (n == 1 && (items[0].event == NULL || items[0].refusal != NULL))))
 		{
 			ps_failure_note(worker, items, n);

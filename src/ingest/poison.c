@@ -82,22 +82,3 @@ ps_poison_refuse(const PsWorker *worker, PsApplyItem *items, int n)
 		}
 	}
 }
-
-/* Only these classes speak of data: a full disk or a lost right must not reach the dead letters. */
-bool
-ps_poison_is_data(int sqlerrcode)
-{
-	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
-	{
-		case MAKE_SQLSTATE('2', '2', '0', '0', '0'):	/* data exception */
-		case MAKE_SQLSTATE('2', '3', '0', '0', '0'):	/* integrity constraint violation */
-		case MAKE_SQLSTATE('2', '7', '0', '0', '0'):	/* triggered data change violation */
-		case MAKE_SQLSTATE('3', '8', '0', '0', '0'):	/* external routine exception */
-		case MAKE_SQLSTATE('4', '4', '0', '0', '0'):	/* with check option violation */
-		case MAKE_SQLSTATE('5', '4', '0', '0', '0'):	/* program limit exceeded */
-		case MAKE_SQLSTATE('P', '0', '0', '0', '0'):	/* raised by PL/pgSQL */
-			return true;
-		default:
-			return false;
-	}
-}

@@ -131,8 +131,7 @@ progress_describe(PsWorker *worker, PsPartition *partition, const PsMessage *las
 	move->held_bytes = partition->unfinished_bytes;
 	move->check = ps_topic_identity_next(partition, last);
 	move->end_offset = ps_consumer_end_offset(worker->consumer, partition->partition);
-	move->counts.consumed = partition->counts.consumed;
-	move->counts.replayed = partition->counts.replayed;
+	ps_counts_add(&move->counts, &partition->counts);
 }
 
 int

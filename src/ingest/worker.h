@@ -229,9 +229,6 @@ extern void ps_health_check(PsWorker *worker);
 extern void ps_poison_begin(PsWorker *worker);
 extern void ps_poison_refuse(const PsWorker *worker, PsApplyItem *items, int n);
 
-/* Whether an error of that code may be an event's. */
-extern bool ps_poison_is_data(int sqlerrcode);
-
 /* failure.c: notes a range that could not be applied; and that one was, while there are suspects */
 extern void ps_failure_note(PsWorker *worker, const PsApplyItem *items, int n);
 extern void ps_failure_applied(PsWorker *worker, const PsApplyItem *items, int n);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "core/text.h"
+#include "core/unix_time.h"
 #include "kafka/client.h"
 #include "kafka/consumer.h"
 #include "kafka/thread.h"
@@ -163,7 +164,7 @@ consumer_take_message(PsIntake *intake, const rd_kafka_message_t *from)
 	message->partition = from->partition;
 	message->offset = from->offset;
 	message->kafka_timestamp = type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE || ms <= 0 || ms > INT64CONST(200000000000000)
-		? DT_NOBEGIN : (ms - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * INT64CONST(86400000)) * 1000;
+		? DT_NOBEGIN : ps_timestamp_of_unix_us(ms * 1000);
 	if (from->key != NULL)
 	{
 		message->key_len = (int) Min(from->key_len, PS_MAX_KEY_BYTES);

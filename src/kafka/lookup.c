@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/text.h"
+#include "core/unix_time.h"
 #include "kafka/lookup.h"
 #include "kafka/thread.h"
 
@@ -112,7 +113,7 @@ ps_kafka_time(TimestampTz at)
 {
 	if (TIMESTAMP_NOT_FINITE(at))
 		return -1;
-	return Max(0, at / 1000 + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * INT64CONST(86400000));
+	return Max(0, ps_unix_us_of(at) / 1000);
 }
 
 void

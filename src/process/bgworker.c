@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 #include "access/xact.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
 #include "process/bgworker.h"
@@ -24,10 +23,10 @@
 #include "storage/proc.h"
 #include "store/owner.h"
 #include "store/stream_catalog.h"
+#include "store/xact.h"
 #include "tcop/tcopprot.h"
 #include "utils/backend_status.h"
 #include "utils/guc.h"
-#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #define FRESH_S 10				/* a failure later after the registration is the first of a new row */
@@ -190,13 +189,11 @@ ps_bgworker_end_if_ownerless(Oid owner, int stream_id)
 	exists = SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner));
 	if (!exists && OidIsValid(ps_own_schema(true)))
 	{
-		SPI_connect();
-		PushActiveSnapshot(GetTransactionSnapshot());
+		ps_spi_begin();
 		stream = ps_stream_find(NULL, stream_id);
 		if (stream != NULL && !SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(stream->owner)))
 			ps_stream_show_no_owner(stream);
-		PopActiveSnapshot();
-		SPI_finish();
+		ps_spi_end();
 	}
 	CommitTransactionCommand();
 	if (!exists)

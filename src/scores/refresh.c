@@ -17,10 +17,11 @@
 #include "store/locks.h"
 #include "store/owner.h"
 #include "store/secret.h"
+#include "store/sqlstate.h"
 #include "store/user_code.h"
+#include "store/xact.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -71,16 +72,12 @@ note_giving_up(int code, Datum arg)
 		return;
 	(void) ps_user_code_end();
 	AbortOutOfAnyTransaction();
-	StartTransactionCommand();
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	ps_begin();
 	if (segment_under_way != NULL)
 		ps_segment_note(segment_under_way, error);
 	else
 		ps_refresh_fail(psprintf("score function: %s", error));
-	PopActiveSnapshot();
-	SPI_finish();
-	CommitTransactionCommand();
+	ps_commit();
 }
 
 void
@@ -251,43 +248,28 @@ is_fault(const ErrorData *error, bool in_code)
 	/* users' code can raise any SQLSTATE; only the server's own cancel is not the code's fault */
 	if (in_code)
 		return sqlerrcode == ERRCODE_QUERY_CANCELED && strcmp(error->funcname, "ProcessInterrupts") == 0 && !code_was_ended;
-
-	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
-	{
-		case ERRCODE_TRANSACTION_ROLLBACK:
-		case ERRCODE_INSUFFICIENT_RESOURCES:
-		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
-		case ERRCODE_OPERATOR_INTERVENTION:
-		case ERRCODE_SYSTEM_ERROR:
-			return true;
-		default:
-			return sqlerrcode == ERRCODE_QUERY_CANCELED;
-	}
+	return ps_sqlstate_ends_refresh(sqlerrcode);
 }
 
 ErrorData *
 ps_refresh_attempt(void (*work) (void *arg), void *arg)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	PsSubxact	outside;
 	ErrorData  *volatile error = NULL;
 	volatile bool in_code = false;
 
 	code_was_ended = false;
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
+	outside = ps_subxact_begin();
 	PG_TRY();
 	{
 		work(arg);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
+		ps_subxact_end(outside, true);
 	}
 	PG_CATCH();
 	{
 		const char *ending;
 
-		MemoryContextSwitchTo(context);
+		MemoryContextSwitchTo(outside.context);
 		error = CopyErrorData();
 		FlushErrorState();
 		in_code = ps_user_code_is_on();
@@ -295,9 +277,7 @@ ps_refresh_attempt(void (*work) (void *arg), void *arg)
 		if (ending != NULL)
 			error->message = psprintf("it %s", ending);
 		code_was_ended |= ending != NULL;
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
+		ps_subxact_end(outside, false);
 	}
 	PG_END_TRY();
 	if (error != NULL && is_fault(error, in_code || code_was_ended))

@@ -20,9 +20,9 @@
 #include "store/lock_wait.h"
 #include "store/owner.h"
 #include "store/rebuild_schema.h"
+#include "store/xact.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #define BATCH 1000
@@ -97,11 +97,9 @@ scorer_note_failure(const char *error)
 	StartTransactionCommand();
 	if (OidIsValid(ps_own_schema(true)))
 	{
-		SPI_connect();
-		PushActiveSnapshot(GetTransactionSnapshot());
+		ps_spi_begin();
 		ps_refresh_fail(error);
-		PopActiveSnapshot();
-		SPI_finish();
+		ps_spi_end();
 	}
 	CommitTransactionCommand();
 }

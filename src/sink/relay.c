@@ -12,7 +12,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -30,11 +29,11 @@
 #include "store/outbox.h"
 #include "store/owner.h"
 #include "store/stream_catalog.h"
+#include "store/xact.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
 #define MOVE_ROWS 20000
 #define MOVE_MS 1000
@@ -138,8 +137,7 @@ relay_check_stream(PsRelay *relay)
 	ps_extension_check();
 	if (ps_invalidation_has_extension())
 	{
-		SPI_connect();
-		PushActiveSnapshot(GetTransactionSnapshot());
+		ps_spi_begin();
 		MemoryContextSwitchTo(context);
 		stream = ps_stream_find(NULL, relay->stream_id);
 		if (stream != NULL && (!stream->enabled || ps_stream_is_foreign(stream) || stream->sinks[relay->sink->kind] == NULL ||
@@ -147,8 +145,7 @@ relay_check_stream(PsRelay *relay)
 			stream = NULL;
 		if (stream != NULL)
 			state = relay->sink->methods->configure(relay->sink, stream, GetUserId());
-		PopActiveSnapshot();
-		SPI_finish();
+		ps_spi_end();
 	}
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(relay->turn_context);

@@ -6,15 +6,14 @@
 
 #include "access/xact.h"
 #include "common/pg_prng.h"
-#include "executor/spi.h"
 #include "pgstat.h"
 #include "process/lease.h"
 #include "sink/relay.h"
 #include "store/locks.h"
 #include "store/outbox.h"
 #include "store/partition_catalog.h"
+#include "store/xact.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
 #define MAX_BACKOFF_MS 10000
 #define REST 3					/* times as long as the batch took */
@@ -26,16 +25,13 @@ ps_relay_begin(PsRelay *relay)
 	StartTransactionCommand();
 	ps_lease_wait_start(relay->stream_id);
 	ps_lock_tables();
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	ps_spi_begin();
 }
 
 void
 ps_relay_commit(PsRelay *relay)
 {
-	PopActiveSnapshot();
-	SPI_finish();
-	CommitTransactionCommand();
+	ps_commit();
 	MemoryContextSwitchTo(relay->turn_context);
 	pgstat_report_stat(false);
 }

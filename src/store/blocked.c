@@ -1,7 +1,7 @@
 /*
  * blocked.c
- *	  The SQL of blocked_customers and blocking_salt. Apply looks customers up
- *	  while it holds their locks, under which they are blocked too.
+ *	  The SQL of blocked_customers and blocking_salt. Blocking and applying both hold
+ *	  the customer's lock, so that no event is applied while its customer is blocked.
  */
 #include "postgres.h"
 
@@ -47,7 +47,7 @@ ps_blocked_any(void)
 {
 	Oid			relid = ps_own_table(false, "blocked_customers");
 	Relation	relation = OidIsValid(relid) ? try_table_open(relid, AccessShareLock) : NULL;
-	bool		any = true;		/* the statement says what is wrong with the table */
+	bool		any = true;		/* when the table cannot be opened, ps_blocked_find() raises the error */
 
 	if (relation != NULL)
 	{

@@ -1,7 +1,8 @@
 /*
  * chunk_store.c
- *	  Rows of window_chunks: one INSERT a batch; a value reads the sums of the
- *	  chunks inside the window and the samples of those at its edges.
+ *	  Rows of window_chunks. A batch adds them with one INSERT. The value of a metric
+ *	  needs the sums of the chunks inside its window, and the samples of the chunks
+ *	  at the edges only.
  */
 #include "postgres.h"
 
@@ -31,7 +32,7 @@ static PsPlan add_plan = {
 	" FROM " schema ".window_chunks c" \
 	" WHERE c.customer_id = $1 AND c.metric = $2 AND c.to_at >= $3 AND c.from_at <= $4"
 
-/* of the chunks that end inside, the last sample is in the one that ends last; $5 is never asked */
+/* the last sample is in the chunk that ends last in the window; $5 is not used */
 #define SELECT_LAST(schema) \
 	"SELECT $5, c.count, c.sum, c.min, c.max, c.samples FROM " schema ".window_chunks c" \
 	" WHERE c.customer_id = $1 AND c.metric = $2 AND ((c.to_at > $4 AND c.from_at <= $4)" \
@@ -115,7 +116,7 @@ ps_chunks_add(PsChunk *first)
 	ps_plan_write(&add_plan, args, NULL, SPI_OK_INSERT, n, "window_chunks");
 }
 
-/* Reads the sums of the chunk in that row of the last SELECT. */
+/* Reads count, sum, min and max of a chunk from a row. */
 static PsChunk
 get_sums(HeapTuple tuple, TupleDesc desc)
 {
@@ -161,7 +162,7 @@ ps_chunks_value(bool shadow, const char *customer_id, const char *series, PsWind
 			if (isnull)
 				ereport(ERROR,
 						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("exact samples of customer \"%s\" that this moment needs were folded into daily buckets", customer_id),
+						 errmsg("exact samples of customer \"%s\" for this moment were folded into daily buckets", customer_id),
 						 errhint("Ask for a later as_of, or read daily values with metric_trend().")));
 			packed = DatumGetByteaPP(samples);
 			ps_window_value_add_samples(value, VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));

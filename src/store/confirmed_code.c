@@ -1,13 +1,13 @@
 /*
  * confirmed_code.c
- *	  What of the definitions that make code of users run may do so.
+ *	  Which definitions of code of users are confirmed, so that the code may run.
  *
- *	  A definition says whose rights the code runs with. A dump, a subscription or
- *	  a statement of a superuser can write anything there, so that only what our own
- *	  functions wrote in this database counts. A trigger that fires in every session,
- *	  also in one that replicates, takes the confirmation away at any other write, and
- *	  another one lets nobody else write confirmed_code: a statement is refused, a row
- *	  that is replicated is skipped.
+ *	  A definition tells with whose rights its code runs. A restored dump, a
+ *	  subscription or a superuser's statement could write any role there. So code runs
+ *	  only if our own functions wrote its definition in this database, which a row of
+ *	  confirmed_code proves. Two triggers protect that, in replicating sessions too:
+ *	  one withdraws the confirmation when anybody else writes a definition; the other
+ *	  refuses statements on confirmed_code, and skips rows that replication brings.
  */
 #include "postgres.h"
 
@@ -36,7 +36,7 @@ static PsPlan unconfirmed_plan = {
 	2, {TEXTOID, TEXTOID}
 };
 
-static bool writing = false;	/* a statement of our own */
+static bool writing = false;	/* true while a statement of our own runs */
 
 static uint64
 write_own(PsPlan *plan, Datum *args, const char *nulls, int expected)
@@ -104,7 +104,7 @@ trigger_data(FunctionCallInfo fcinfo)
 	return (TriggerData *) fcinfo->context;
 }
 
-/* Takes the confirmation of a row away; the trigger's arguments are its kind and the columns of its key. */
+/* Withdraws the confirmation of a definition. The trigger's arguments are the kind and the key columns of its table. */
 static void
 confirmed_code_withdraw(const TriggerData *trigger, HeapTuple row)
 {
@@ -136,7 +136,7 @@ ps_definition_written(PG_FUNCTION_ARGS)
 
 	if (writing && !TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
 		return PointerGetDatum(row);
-	/* whoever knows of it already learns that it may not run; a subscription fires no trigger of statements */
+	/* tells processes that have loaded the definition; a trigger for statements would not fire in a subscription */
 	CacheInvalidateRelcache(trigger->tg_relation);
 	if (update)
 		confirmed_code_withdraw(trigger, trigger->tg_trigtuple);
@@ -150,13 +150,13 @@ ps_guard_confirmed(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = trigger_data(fcinfo);
 
-	/* a subscription to all tables goes on, and changes nothing here */
+	/* skipped and not refused: an error would stop a subscription that has all tables */
 	if (!writing && SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA)
 		return PointerGetDatum(NULL);
 	if (!writing)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("confirmed_code cannot be written by a statement"),
-				 errhint("confirm_code() and resume_stream() confirm what came by a restore or a subscription.")));
+				 errhint("Use confirm_code() or resume_stream() to confirm definitions that a restore or a subscription brought.")));
 	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple : trigger->tg_trigtuple);
 }

@@ -1,7 +1,7 @@
 /*
  * confirmed_code.h
- *	  What of the definitions that make code of users run may do so: the table
- *	  confirmed_code, which no dump and no publication carries over. All need SPI.
+ *	  Which definitions of code of users are confirmed: the table confirmed_code,
+ *	  which neither dumps nor publications contain. All calls need SPI.
  */
 #ifndef PS_CONFIRMED_CODE_H
 #define PS_CONFIRMED_CODE_H
@@ -9,29 +9,29 @@
 #include "nodes/pg_list.h"
 #include "store/plan.h"
 
-/* In a statement: whether the definition of that kind and that key, an expression, is confirmed. */
+/* SQL: whether the definition of this kind is confirmed; key is an expression. */
 #define PS_IS_CONFIRMED(kind, key) \
 	"EXISTS (SELECT FROM profile_stream_internal.confirmed_code confirmed" \
 	" WHERE confirmed.kind OPERATOR(pg_catalog.=) '" kind "' AND confirmed.key OPERATOR(pg_catalog.=) " key ")"
 
-/* A definition, or one that waits to be confirmed. */
+/* A definition that is not confirmed. */
 typedef struct PsDefinition
 {
 	const char *kind;
-	const char *key;			/* in confirmed_code */
+	const char *key;			/* its key in confirmed_code */
 	const char *name;
-	Oid			owner;			/* whose rights it runs with */
+	Oid			owner;			/* role with whose rights the code runs */
 } PsDefinition;
 
 #define PS_CONFIRM_HINT "profile_stream.stat_code shows it; its owner or a superuser lets it run with profile_stream.confirm_code()."
 
-/* Writes a table of definitions: what is confirmed stays so. Whatever else writes them takes that back. */
+/* Runs a statement that writes definitions, without withdrawing confirmations as any other statement would. */
 extern uint64 ps_definitions_write(PsPlan *plan, Datum *args, const char *nulls, int expected);
 
-/* Lets a definition run; as the owner of the tables. */
+/* Confirms a definition. For the owner of the tables. */
 extern void ps_confirm(const char *kind, const char *key);
 
-/* Those of a kind and name (NULL: any) that are not confirmed: PsDefinition. Streams are not among them. */
+/* The definitions (PsDefinition) of a kind and name that are not confirmed; NULL: any. Streams are left out. */
 extern List *ps_unconfirmed(const char *kind, const char *name);
 
 #endif							/* PS_CONFIRMED_CODE_H */

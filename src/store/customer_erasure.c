@@ -2,8 +2,9 @@
  * customer_erasure.c
  *	  The SQL of forget_customer() and export_customer().
  *
- *	  Locks: the customer's, which the caller has; then event_ids, where applying
- *	  and swap_rebuild() begin; then the shadow, which swap_rebuild() locks last.
+ *	  Order of locks, the same everywhere so that no deadlock arises: the customer's,
+ *	  which the caller holds; then event_ids, with which applying and swap_rebuild()
+ *	  begin too; then the rebuild schema, which swap_rebuild() locks last.
  */
 #include "postgres.h"
 
@@ -18,9 +19,9 @@
 #include "store/rebuild_schema.h"
 #include "utils/builtins.h"
 
-#define OF_EVENT INT64CONST(0xFFFFFFFF) /* the half of event_key() that is of the event id */
+#define OF_EVENT INT64CONST(0xFFFFFFFF) /* the bits of event_key() that come from the event id */
 
-/* the same statement for each copy of a table, the served one first */
+/* one statement for each copy of a table; that of profile_stream comes first */
 #define BOTH(schema, statement) {statement(schema), statement(PS_SHADOW_SCHEMA)}
 
 #define DELETE_IDS(schema) \
@@ -42,7 +43,7 @@
 #define REDACTED(column) \
 	"pg_catalog.convert_from(profile_stream_internal.redact_id(pg_catalog.convert_to(" column ", 'UTF8'), $1, false), 'UTF8')"
 
-/* bytes of a header that are no text are in the letter as hexadecimal digits */
+/* a dead letter has the bytes of a header that are not text as hexadecimal digits */
 #define REDACT_LETTERS(schema) \
 	"UPDATE " schema ".dead_letters d SET key = profile_stream_internal.redact_id(d.key, $1, false)," \
 	" value = profile_stream_internal.redact_id(d.value, $1, true)," \
@@ -99,7 +100,7 @@ customer_erasure_run(const char *sql, Datum *args)
 	return ps_plan_run_once(sql, PS_ERASURE_ARGS, types, args, false);
 }
 
-/* Runs it on both copies of a table; returns how many rows of the served one it wrote. */
+/* Runs a statement on both copies of a table; returns how many rows of the first one it wrote. */
 static int64
 run_both(const char *const *sql, Datum *args)
 {
@@ -119,7 +120,7 @@ ps_erasure_args(const char *customer_id, Datum *args)
 	args[2] = Int64GetDatum(key | OF_EVENT);
 }
 
-/* Nobody but the owner writes stream_log. */
+/* As the owner of the tables, because nobody else may write stream_log. */
 static void
 redact_log(Datum *args)
 {
@@ -129,7 +130,7 @@ redact_log(Datum *args)
 	ps_restore_user(saved);
 }
 
-/* Keeps a rebuild from writing until this transaction ends, or from beginning. */
+/* Keeps a rebuild from writing, or from beginning, until this transaction ends. */
 static void
 lock_shadow(void)
 {
@@ -137,7 +138,7 @@ lock_shadow(void)
 
 	ps_lock_copy(true, rebuilding ? ShareRowExclusiveLock : RowExclusiveLock);
 	if (!rebuilding && ps_rebuild_find() != NULL)
-		ps_lock_copy(true, ShareRowExclusiveLock);	/* it began while we waited */
+		ps_lock_copy(true, ShareRowExclusiveLock);	/* a rebuild began while we waited */
 }
 
 void

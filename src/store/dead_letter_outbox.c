@@ -1,8 +1,8 @@
 /*
  * dead_letter_outbox.c
- *	  The SQL of dead_letter_outbox. Ids of letters are given before their
- *	  transactions commit, so that no greatest id says what was delivered; here each
- *	  letter that was not has a row.
+ *	  The SQL of dead_letter_outbox, which has a row for each dead letter that is not
+ *	  delivered. The greatest delivered id would not do: transactions with smaller ids
+ *	  may commit later.
  */
 #include "postgres.h"
 
@@ -25,7 +25,7 @@ static PsPlan refill_plan = {
 	1, {INT4OID}
 };
 
-/* headers of the message, then those that Kafka Connect has, then ours */
+/* headers of the message, then those that Kafka Connect adds, then our own */
 static PsPlan read_plan = {
 	"SELECT x.dead_letter_id, x.key, x.value, h.names, h.contents"
 	" FROM (SELECT d.*, pg_catalog.sum(COALESCE(pg_catalog.octet_length(d.value), 0)) OVER (ORDER BY d.dead_letter_id)"
@@ -52,7 +52,7 @@ static PsPlan read_plan = {
 	3, {INT4OID, INT8OID, INT8OID}
 };
 
-/* letters that were repaired, discarded or too old */
+/* dead letters that were repaired, discarded or removed for their age */
 static PsPlan gone_plan = {
 	"DELETE FROM profile_stream_internal.dead_letter_outbox q WHERE q.stream_id = $1 AND NOT EXISTS"
 	" (SELECT FROM profile_stream_internal.dead_letters d WHERE d.dead_letter_id = q.dead_letter_id)",

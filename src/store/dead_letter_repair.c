@@ -1,9 +1,9 @@
 /*
  * dead_letter_repair.c
- *	  The SQL of retry_dead_letters() and discard_dead_letters(), see dead_letter_repair.h.
+ *	  The SQL of retry_dead_letters() and discard_dead_letters().
  *
- *	  The statements are planned for their arguments: there may be many letters and
- *	  few that are asked for.
+ *	  The statements are planned for their arguments each time: of very many dead
+ *	  letters the filters may select a few, or all.
  */
 #include "postgres.h"
 
@@ -37,7 +37,7 @@ static const char discard_sql[] =
 	" WHERE d.dead_letter_id = ($1)[r.ordinal] AND ($3 IS NULL OR d.dead_letter_id = ANY ($3))"
 #define DONE " IN ('applied', 'duplicate', 'blocked')"
 
-/* what has no errors keeps those that it has */
+/* a dead letter without new errors keeps those that it has */
 static const char note_sql[] =
 "UPDATE profile_stream_internal.dead_letters d SET attempts = d.attempts + 1, failed_at = pg_catalog.clock_timestamp(),"
 " kind = COALESCE(r.kind, d.kind), sqlstate = CASE WHEN r.errors IS NULL THEN d.sqlstate ELSE r.sqlstate END,"
@@ -47,7 +47,7 @@ static const char note_sql[] =
 static const char remove_sql[] =
 "DELETE FROM profile_stream_internal.dead_letters d USING" RESULTS " AND r.outcome" DONE;
 
-/* The numbers that the last statement returned. */
+/* The ids that the last statement returned. */
 static Datum
 get_numbers(uint64 n)
 {
@@ -63,7 +63,7 @@ get_numbers(uint64 n)
 	return PointerGetDatum(construct_array(numbers, (int) n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
-/* Letters of those that match which the caller may see; false when row security hides none of them. */
+/* Finds which of the matching dead letters the caller may see; false when row security hides none. */
 static bool
 find_visible(const Datum *filters, const bool *nulls, Datum *visible)
 {
@@ -78,7 +78,7 @@ find_visible(const Datum *filters, const bool *nulls, Datum *visible)
 	return true;
 }
 
-/* Fills the first arguments of the statements that choose letters. */
+/* Fills the first arguments of the statements that select dead letters. */
 static void
 dead_letter_repair_choose(const Datum *filters, const bool *nulls, Datum *args, char *flags)
 {

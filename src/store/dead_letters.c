@@ -1,6 +1,6 @@
 /*
  * dead_letters.c
- *	  Rows of dead_letters, one statement a batch.
+ *	  Writes rows of dead_letters, with one statement for each batch.
  */
 #include "postgres.h"
 
@@ -23,7 +23,7 @@ enum
 	NCOLUMNS
 };
 
-/* errors travels as one text per letter, its lines split again: arrays of arrays must be rectangular */
+/* errors come as jsonb, one for each dead letter, because an array of arrays must be rectangular */
 static PsPlan add_plan = {
 	"INSERT INTO profile_stream_internal.dead_letters (stream_id, stream, topic, dead_at,"
 	" epoch, partition, kafka_offset, kafka_timestamp, key, value, headers, kind, errors, sqlstate,"
@@ -42,7 +42,7 @@ static PsPlan add_plan = {
 	INT4OID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
 };
 
-/* how many of the letters are there; those without an offset are new each time */
+/* counts the dead letters that exist; one without an offset is new each time */
 static PsPlan count_plan = {
 	"SELECT pg_catalog.count(*) FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))"
 	" AS k(epoch, partition, kafka_offset)"
@@ -51,7 +51,7 @@ static PsPlan count_plan = {
 	4, {INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT4OID}
 };
 
-/* Pushes text, or null when it is none that jsonb can hold. */
+/* Pushes text, or null when jsonb cannot hold it. */
 static void
 push_text(JsonbParseState **state, JsonbIteratorToken token, const char *text, int len)
 {
@@ -121,7 +121,7 @@ headers_jsonb(const PsMessage *message)
 	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL)));
 }
 
-/* Adds one letter to the columns. */
+/* Adds one dead letter to the columns. */
 static void
 add_letter(PsColumn *columns, const PsDeadLetter *letter)
 {
@@ -159,7 +159,7 @@ add_letter(PsColumn *columns, const PsDeadLetter *letter)
 		ps_column_add_null(&columns[SIZE]);
 }
 
-/* Notes the letters that the last statement has added for the stream's topic. */
+/* Adds the dead letters of the last statement to those that the stream's topic shall get. */
 static void
 note_added(int stream_id, int n)
 {
@@ -175,7 +175,7 @@ note_added(int stream_id, int n)
 	ps_dead_letter_outbox_add(stream_id, ps_column_array(&ids));
 }
 
-/* Raises when letters are missing that were neither added nor there before: nothing may be lost without a row. */
+/* Raises when a dead letter was neither added nor there before: a message without any row would be lost. */
 static void
 check_present(Datum *args, int stream_id, int added, int n)
 {
@@ -222,7 +222,7 @@ ps_dead_letters_add(const PsDeadLetter *letters, int n,
 	}
 	args[NCOLUMNS + 3] = TimestampTzGetDatum(now);
 	added = ps_plan_run(&add_plan, args, nulls, SPI_OK_INSERT_RETURNING);
-	/* what a rebuild does stays with it */
+	/* a rebuild delivers nothing */
 	if (added > 0 && source->stream_id != 0 && !ps_rebuild_schema_used())
 		note_added(source->stream_id, added);
 	check_present(args, source->stream_id, added, n);

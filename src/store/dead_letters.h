@@ -11,7 +11,7 @@
 typedef struct PsDeadLetter
 {
 	const PsMessage *message;
-	const PsEvent *event;		/* NULL when it did not decode */
+	const PsEvent *event;		/* NULL: the message could not be decoded */
 	const PsReject *reject;
 } PsDeadLetter;
 
@@ -22,7 +22,7 @@ typedef struct PsDeadLetterSource
 	const char *topic;
 } PsDeadLetterSource;
 
-/* Adds a row for each; a message that has one already keeps it. */
+/* Adds a row for each dead letter. A message that has a row already, from an earlier attempt, keeps it. */
 extern void ps_dead_letters_add(const PsDeadLetter *letters, int n,
 								const PsDeadLetterSource *source, TimestampTz now);
 

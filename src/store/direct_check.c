@@ -1,8 +1,9 @@
 /*
  * direct_check.c
- *	  Decides whether direct_heap.c may write a table beside the executor, and
- *	  checks what it writes. This is what nodeModifyTable.c, execMain.c and
- *	  execReplication.c do for INSERT and UPDATE, and where we do it:
+ *	  Decides whether direct_heap.c may write a table without the executor, and checks
+ *	  the rows that it writes. The executor (nodeModifyTable.c, execMain.c and
+ *	  execReplication.c) does the following for INSERT and UPDATE. On the right is how
+ *	  we do it, where "not plain" means that we leave it to the executor:
  *
  *	  kind of relation, table access method		not plain: ps_direct_is_plain()
  *	  partitions, their constraints, children	not plain
@@ -44,7 +45,7 @@
 bool
 ps_direct_is_allowed(void)
 {
-	/* who installs that hook wants to see every statement: sepgsql, pgaudit */
+	/* an extension with that hook, as sepgsql or pgaudit, wants to see every statement */
 	return ps_direct_access && !ps_user_code_others_check();
 }
 
@@ -65,7 +66,7 @@ ps_direct_is_plain(Relation relation, const Oid *types, int ntypes, int ncolumns
 	{
 		Form_pg_attribute column = TupleDescAttr(desc, i);
 
-		/* none of our columns limits its type */
+		/* our columns have types without a length or precision */
 		if (column->attisdropped || column->attidentity != '\0' || column->atttypmod != -1 ||
 			(i < ntypes && column->atttypid != types[i]))
 			return false;
@@ -78,7 +79,7 @@ ps_direct_check_row(const PsDirectTable *table, TupleTableSlot *slot)
 {
 	if (RelationGetDescr(table->relation)->constr != NULL)
 	{
-		PsSavedUser saved = ps_switch_to_owner();	/* for what constraints compute */
+		PsSavedUser saved = ps_switch_to_owner();	/* constraints may call functions */
 
 		ExecConstraints(table->result, slot, table->estate);
 		ps_restore_user(saved);

@@ -1,7 +1,7 @@
 /*
  * direct_heap.c
- *	  Finding, inserting and updating rows of plain tables through the table and
- *	  index access methods: what the executor would do, without its price a row.
+ *	  Finds, inserts and updates rows of plain tables by calling the table and index
+ *	  access methods, as the executor does, but at a fraction of its time per row.
  */
 #include "postgres.h"
 
@@ -30,9 +30,9 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#define ROOM_TO_GROW 64			/* bytes that an update is expected to add to a row */
+#define ROOM_TO_GROW 64			/* bytes by which an update may make a row longer */
 
-/* Finds the index among the open ones and prepares a scan of it; false when it is not as expected. */
+/* Prepares a scan of the index with that name; false when it is not the btree that we expect. */
 static bool
 begin_scan(PsDirectTable *table, const char *name)
 {
@@ -57,7 +57,7 @@ begin_scan(PsDirectTable *table, const char *name)
 	return false;
 }
 
-/* Whether every index is kept by just inserting into it. */
+/* Opens the indexes; false when one needs more than inserting entries. */
 static bool
 open_indexes(PsDirectTable *table)
 {
@@ -103,9 +103,9 @@ ps_direct_find(PsDirectTable *table, Datum key)
 }
 
 /*
- * Prunes a page, and says so when there is room for a row from elsewhere: rows
- * that outgrow their page would make the table grow until VACUUM comes, because
- * nobody else notes what pruning frees.
+ * Prunes a page, and records its free space when a row of another page fits too.
+ * Pruning itself does not record it, so that the table would grow until the next
+ * VACUUM whenever rows outgrow their page.
  */
 static void
 direct_heap_prune(PsDirectTable *table, Buffer buffer, Size needed)
@@ -123,9 +123,9 @@ direct_heap_prune(PsDirectTable *table, Buffer buffer, Size needed)
 }
 
 /*
- * Reads the row that an index entry leads to. An index scan would prune a page
- * at each visit, because a page with a fill factor is below its free space
- * after each update; here it is pruned when the next update would not fit.
+ * Reads the row to which an index entry points. Prunes the page only when the next
+ * update would not fit. An index scan would prune at each visit, because each
+ * update leaves a page less free space than the fill factor asks for.
  */
 static HeapTuple
 direct_heap_fetch(PsDirectTable *table, ItemPointer tid)
@@ -177,7 +177,7 @@ ps_direct_fetch_at(PsDirectTable *table, ItemPointer place)
 	return ItemPointerGetBlockNumber(place) < table->nblocks ? direct_heap_fetch(table, &root) : NULL;
 }
 
-/* Puts values, which stay the caller's, into the first columns of a slot. */
+/* Stores values in the first columns of a slot, without copying them. */
 static void
 direct_heap_put(const PsDirectTable *table, TupleTableSlot *slot, const Datum *values, const bool *nulls, int n)
 {
@@ -187,11 +187,11 @@ direct_heap_put(const PsDirectTable *table, TupleTableSlot *slot, const Datum *v
 	memcpy(slot->tts_isnull, nulls, n * sizeof(bool));
 }
 
-/* Adds a row's entries to the indexes. */
+/* Adds the entries of a row to the indexes. */
 static void
 insert_index_entries(PsDirectTable *table, TupleTableSlot *slot, bool update, bool only_summarizing)
 {
-	PsSavedUser saved = ps_switch_to_owner();	/* for what is computed for an index */
+	PsSavedUser saved = ps_switch_to_owner();	/* indexes may have expressions */
 
 	list_free(ps_insert_index_tuples(table->result, slot, table->estate, update, only_summarizing));
 	ResetPerTupleExprContext(table->estate);
@@ -199,9 +199,9 @@ insert_index_entries(PsDirectTable *table, TupleTableSlot *slot, bool update, bo
 }
 
 /*
- * Adds a row's entry to the only index. The check for uniqueness that is made
- * for deferrable constraints does not wait and does not raise: it says whether
- * there is another entry with that key.
+ * Adds the entry of a row to the only index. It uses the check for uniqueness of
+ * deferrable constraints, which neither waits nor raises, but tells whether there
+ * is another entry with the key.
  */
 static void
 insert_key(PsDirectTable *table, TupleTableSlot *slot, PsSpeculativeInsert *trial)
@@ -230,7 +230,7 @@ ps_direct_flush(PsDirectTable *table)
 	table->ninserted = 0;
 }
 
-/* Prepares the columns' defaults. */
+/* Prepares the defaults of the columns. */
 static void
 prepare_defaults(PsDirectTable *table)
 {
@@ -246,7 +246,7 @@ prepare_defaults(PsDirectTable *table)
 	}
 }
 
-/* A slot to gather a row in. */
+/* A slot for the next row to be inserted. */
 static TupleTableSlot *
 next_slot(PsDirectTable *table, PsSpeculativeInsert *trial)
 {
@@ -258,7 +258,7 @@ next_slot(PsDirectTable *table, PsSpeculativeInsert *trial)
 	return table->inserted[table->ninserted++];
 }
 
-/* Fills the columns from the given one on with their defaults, as the executor does with the table owner's rights for us. */
+/* Fills the columns from the given one on with their defaults, computed with the rights of the table's owner. */
 static void
 put_defaults(PsDirectTable *table, TupleTableSlot *slot, int from, int natts)
 {
@@ -296,7 +296,7 @@ ps_direct_can_speculate(const PsDirectTable *table)
 
 	if (table->result->ri_NumIndices != 1)
 		return false;
-	/* a subscriber may be sent inserts and no deletes */
+	/* a publication may publish inserts but not deletes, so that subscribers would keep a row that is taken back */
 	RelationBuildPublicationDesc(table->relation, &publications);
 	return !publications.pubactions.pubinsert;
 }
@@ -315,7 +315,7 @@ ps_direct_insert_speculative(PsDirectTable *table, PsSpeculativeInsert *trial, c
 void
 ps_direct_undo(PsDirectTable *table, ItemPointer tid)
 {
-	CommandCounterIncrement();	/* a command does not see its own rows */
+	CommandCounterIncrement();	/* otherwise the next command would not see the rows */
 	simple_heap_delete(table->relation, tid);
 }
 

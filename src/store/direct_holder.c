@@ -1,7 +1,7 @@
 /*
  * direct_holder.c
- *	  Who keeps a row of a plain table from being written: asked before it is, so
- *	  that nobody waits.
+ *	  Finds the transaction that keeps a row of a plain table from being written. This
+ *	  is asked before writing, so that a worker never waits for a row.
  */
 #include "postgres.h"
 
@@ -29,7 +29,7 @@ ps_direct_note_insertion(PsDirectTable *table, ItemPointer tid)
 	UnlockReleaseBuffer(buffer);
 }
 
-/* A member of a multixact, not ourselves, that still runs. */
+/* A member of a multixact that still runs and is not this transaction. */
 static TransactionId
 running_member(MultiXactId multi, bool only_locks)
 {
@@ -64,14 +64,14 @@ ps_direct_row_holder(PsDirectTable *table, HeapTuple row)
 	TM_FailureData failure;
 	TM_Result	result;
 
-	/* the common case: nobody has locked it since it was written */
+	/* the common case: nobody has locked the row since it was written */
 	if ((row->t_data->t_infomask & HEAP_XMAX_INVALID) != 0)
 		return InvalidTransactionId;
 	if (is_multi)
 		xmax = running_member(xmax, HEAP_XMAX_IS_LOCKED_ONLY(row->t_data->t_infomask));
 	if (!TransactionIdIsValid(xmax) || TransactionIdIsCurrentTransactionId(xmax) || !TransactionIdIsInProgress(xmax))
 		return InvalidTransactionId;
-	/* a lock of a foreign key, say, keeps nobody from an update */
+	/* some locks, as those of foreign keys, do not block an update */
 	result = table_tuple_lock(table->relation, &row->t_self, GetActiveSnapshot(), table->updated, table->command,
 							  LockTupleNoKeyExclusive, LockWaitSkip, 0, &failure);
 	ExecClearTuple(table->updated);

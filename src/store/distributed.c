@@ -1,9 +1,8 @@
 /*
  * distributed.c
- *	  Looks into Citus' catalogue of distributed tables, by its name, where there is
- *	  one: on every node it names the tables that are distributed, those included
- *	  whose shards are elsewhere. Where there is none, that costs a look-up in a
- *	  cache.
+ *	  Reads Citus' catalogue of distributed tables, which every node has, and which
+ *	  also contains tables whose shards are on other nodes. Without Citus this costs
+ *	  one look-up in the syscache.
  */
 #include "postgres.h"
 
@@ -28,7 +27,7 @@ static const char *const tables[] = {
 	"outbox", "sink_pending", "sink_status", "blocked_customers", "attribute_maps", "metrics", "segments", "segment_members"
 };
 
-/* Whether the catalogue has a table. */
+/* Whether a table is in the catalogue. */
 static bool
 has_table(Relation catalogue, AttrNumber column, Oid relid)
 {
@@ -68,6 +67,6 @@ ps_distributed_check(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("table %s.%s is distributed by Citus", ps_schema_of(false, distributed), distributed),
-				 errdetail("What is written here would be in no shard, and nobody would see it."),
+				 errdetail("Rows written here would be in no shard, and no query would find them."),
 				 errhint("Keep profile_stream in a database whose tables are local.")));
 }

@@ -1,15 +1,14 @@
 /*
  * distributed.h
- *	  Whether tables of ours are distributed by Citus. Their rows are then in shards,
- *	  on this node or others, and what is written into the table by hand is written
- *	  where nobody reads.
+ *	  Whether Citus has distributed a table of the extension. Its rows are then in
+ *	  shards, and no query would see a row that we write into the table directly.
  */
 #ifndef PS_DISTRIBUTED_H
 #define PS_DISTRIBUTED_H
 
 #include "postgres.h"
 
-/* Raises when one of the tables that are written is distributed. */
+/* Raises when a table that we write is distributed. */
 extern void ps_distributed_check(void);
 
 #endif							/* PS_DISTRIBUTED_H */

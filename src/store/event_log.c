@@ -1,7 +1,7 @@
 /*
  * event_log.c
- *	  Event ids in event_ids: by hand while the table is plain, else with a SELECT,
- *	  an UPDATE and an INSERT a batch.
+ *	  Event ids in event_ids. They are written directly while the table is plain, else
+ *	  with one SELECT, one UPDATE and one INSERT for each batch.
  */
 #include "postgres.h"
 
@@ -20,7 +20,7 @@ enum
 };
 
 static const Oid column_types[NCOLUMNS] = {TEXTOID, TEXTOID, TIMESTAMPTZOID};
-#define MANY_REPEATED 8			/* one in so many */
+#define MANY_REPEATED 8			/* ids count as often repeated when one of so many is */
 
 static const bool no_nulls[NCOLUMNS] = {false};
 
@@ -49,7 +49,7 @@ static PsPlan insert_plan = {
 	4, {INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID}
 };
 
-/* What the table says of an id. */
+/* Whether the table has an id. */
 typedef enum Presence
 {
 	ABSENT, EXPIRED, PRESENT
@@ -73,7 +73,7 @@ event_log_compare_keys(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Computes keys, and orders by them: neighbours in the index are on the same pages. */
+/* Computes the keys and sorts by them, because neighbours in the index are on the same pages. */
 static void
 order_by_key(PsEventId **ids, int n)
 {
@@ -86,7 +86,7 @@ order_by_key(PsEventId **ids, int n)
 	qsort(ids, n, sizeof(PsEventId *), event_log_compare_keys);
 }
 
-/* Runs a statement on those of the ids that are in that state; at is NULL for the SELECT. */
+/* Runs a statement on the ids whose presence is as wanted; at is NULL for the SELECT. */
 static uint64
 run_statement(PsPlan *plan, PsEventId **ids, const Presence *presence, Presence wanted, int n,
 			  const TimestampTz *at)
@@ -116,7 +116,7 @@ run_statement(PsPlan *plan, PsEventId **ids, const Presence *presence, Presence 
 	return columns[0].n;
 }
 
-/* Looks all ids up with one statement; returns what it says of each. */
+/* Looks up all ids with one statement; returns the presence of each. */
 static Presence *
 find_by_statement(PsEventId **ids, int n, TimestampTz retained_from)
 {
@@ -138,7 +138,7 @@ find_by_statement(PsEventId **ids, int n, TimestampTz retained_from)
 	return presence;
 }
 
-/* Whether a row, found by its key, is of that very id. */
+/* Whether a text is equal to these bytes: rows of other ids may have the same key. */
 static bool
 same_text(Datum datum, const char *bytes, int len)
 {
@@ -147,7 +147,7 @@ same_text(Datum datum, const char *bytes, int len)
 	return VARSIZE_ANY_EXHDR(value) == len && memcmp(VARDATA_ANY(value), bytes, len) == 0;
 }
 
-/* The row of an id in a plain table, or NULL; says whether it is known. */
+/* Finds the row of an id in a plain table, or NULL; sets id->known. */
 static HeapTuple
 find_plain(PsDirectTable *table, PsEventId *id, TimestampTz retained_from)
 {
@@ -193,7 +193,7 @@ ps_event_log_find(PsEventId **ids, int n, TimestampTz retained_from)
 	ps_direct_close(&table);
 }
 
-/* A row for an id. */
+/* Fills the values of a row for an id. */
 static void
 fill_row(const PsEventId *id, TimestampTz now, Datum *values)
 {
@@ -202,7 +202,7 @@ fill_row(const PsEventId *id, TimestampTz now, Datum *values)
 	values[SEEN_AT] = TimestampTzGetDatum(now);
 }
 
-/* Remembers ids in a plain table: each is looked for, then added. */
+/* Adds ids to a plain table, after looking up each of them. */
 static void
 add_plain(PsDirectTable *table, PsEventId **ids, int n, TimestampTz now, TimestampTz retained_from)
 {
@@ -221,7 +221,7 @@ add_plain(PsDirectTable *table, PsEventId **ids, int n, TimestampTz now, Timesta
 	}
 }
 
-/* The same the other way round: each is added, and taken back where it was there already. */
+/* Adds ids without looking them up. An id that turns out to be there already is taken back. */
 static void
 try_plain(PsDirectTable *table, PsEventId **ids, int n, TimestampTz now, TimestampTz retained_from)
 {
@@ -250,8 +250,9 @@ try_plain(PsDirectTable *table, PsEventId **ids, int n, TimestampTz now, Timesta
 }
 
 /*
- * Adds first while few ids are repeated, which saves a descent of the index;
- * when many are, as in a replay, looks first, which leaves no dead rows.
+ * While few ids are repeated, adding without a look-up saves a descent of the
+ * index. When many are, as in a replay, the look-up comes first: each row that is
+ * taken back would be a dead row.
  */
 static void
 add_to_plain(PsDirectTable *table, PsEventId **ids, int n, TimestampTz now, TimestampTz retained_from)

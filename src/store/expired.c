@@ -1,8 +1,8 @@
 /*
  * expired.c
- *	  What retention takes: event ids, dead letters. Called by a worker between
- *	  batches, a small step at a time; rows that somebody holds are left for the
- *	  next round, so that a step waits for nobody.
+ *	  Removes old event ids and dead letters. A worker calls this between batches, in
+ *	  small steps. Rows that another transaction has locked are left for the next
+ *	  round, so that no step waits.
  */
 #include "postgres.h"
 
@@ -19,7 +19,7 @@ static PsPlan size_plan = {
 	0, {0}
 };
 
-/* by pages, so that no index on seen_at is needed, which every event would pay for */
+/* by ranges of pages: an index on seen_at would cost something for each event */
 static PsPlan forget_plan = {
 	"DELETE FROM profile_stream_internal.event_ids e WHERE e.ctid = ANY (ARRAY("
 	" SELECT x.ctid FROM profile_stream_internal.event_ids x"
@@ -27,9 +27,9 @@ static PsPlan forget_plan = {
 	3, {TIDOID, TIDOID, TIMESTAMPTZOID}
 };
 
-#define STEP_BYTES "33554432"	/* of values; each piece of one is a row to be deleted */
+#define STEP_BYTES "33554432"	/* of values in one step, because each TOAST chunk is a row to be deleted too */
 
-/* deletes the oldest letters of which a condition holds, at most so many rows and bytes */
+/* deletes the oldest dead letters that meet a condition, up to limits of rows and bytes */
 #define DELETE_LETTERS(condition, limit) \
 	"DELETE FROM profile_stream_internal.dead_letters d WHERE d.dead_letter_id = ANY (ARRAY(" \
 	" SELECT z.dead_letter_id FROM (SELECT y.dead_letter_id, pg_catalog.sum(y.size) OVER (ORDER BY y.dead_letter_id) - y.size AS before" \
@@ -42,7 +42,7 @@ static PsPlan discard_plan = {
 	2, {TIMESTAMPTZOID, INT8OID}
 };
 
-/* letters beside which the newer ones of their stream take all that they may; sizes as stored, so that no value is read */
+/* dead letters older than those that fill the limit of their stream; sizes are as stored, so that no value is read */
 #define EXCESS \
 	"SELECT s.stream_id, pg_catalog.max(s.dead_letter_id), COALESCE(pg_catalog.max(s.stream), '')" \
 	" FROM (SELECT d.stream_id, d.stream, d.dead_letter_id, pg_catalog.sum(200 + COALESCE(pg_catalog.pg_column_size(d.value), 0)" \
@@ -100,7 +100,7 @@ ps_expired_find_excess(int64 bytes, PsLetterExcess *excess)
 	Datum		args[1] = {Int64GetDatum(bytes)};
 	bool		isnull;
 
-	/* seldom more: the files say so without a look into them */
+	/* the size of the files is a quick upper bound, which is seldom exceeded */
 	if (ps_plan_number(&letters_size_plan, NULL) <= bytes ||
 		ps_plan_run_once(EXCESS, 1, types, args, false) == 0)
 		return false;

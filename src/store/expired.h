@@ -1,6 +1,6 @@
 /*
  * expired.h
- *	  What retention takes, a small step at a time. Every call needs SPI.
+ *	  Removes old event ids and dead letters in small steps. Every call needs SPI.
  */
 #ifndef PS_EXPIRED_H
 #define PS_EXPIRED_H
@@ -10,34 +10,34 @@
 #include "datatype/timestamp.h"
 #include "storage/block.h"
 
-/* What a sweep over the pages of event_ids has to know. */
+/* The bounds of a sweep over the pages of event_ids. */
 typedef struct PsEventIdSweep
 {
 	int64		npages;
-	int64		retention_us;	/* the longest of all streams, and what apply_event() counts on */
+	int64		retention_us;	/* longest of all streams, and at least that of apply_event() */
 } PsEventIdSweep;
 
 extern void ps_expired_event_ids(PsEventIdSweep *sweep);
 
-/* Deletes ids seen no later than a moment from some pages; returns how many. */
+/* Deletes ids that were seen before a moment from a range of pages; returns how many. */
 extern uint64 ps_expired_forget(BlockNumber page, int npages, TimestampTz before);
 
 /* Deletes dead letters older than a moment, oldest first; returns how many. */
 extern uint64 ps_expired_discard(TimestampTz before, int limit);
 
-/* Dead letters that are more than a stream's may be in bytes: the oldest. */
+/* The dead letters of a stream that exceed the limit in bytes: its oldest ones. */
 typedef struct PsLetterExcess
 {
 	int			stream_id;
-	bool		of_no_stream;	/* those of apply_event() */
-	int64		last_id;		/* of those to go */
+	bool		of_no_stream;	/* dead letters of apply_event() */
+	int64		last_id;		/* the newest one to be removed */
 	char		stream[NAMEDATALEN];
 } PsLetterExcess;
 
-/* Looks for a stream whose dead letters take more than so many bytes; reads all letters, but not what they hold. */
+/* Finds a stream whose dead letters exceed a limit in bytes. Reads all rows, but not their values. */
 extern bool ps_expired_find_excess(int64 bytes, PsLetterExcess *excess);
 
-/* Discards the oldest of them, at most so many; returns how many. */
+/* Removes at most limit of the oldest of them; returns how many. */
 extern uint64 ps_expired_cut(const PsLetterExcess *excess, int limit);
 
 #endif							/* PS_EXPIRED_H */

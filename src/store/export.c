@@ -1,7 +1,7 @@
 /*
  * export.c
- *	  The SQL of export_customer(): one document of everything about a customer,
- *	  from both copies of the tables.
+ *	  The SQL of export_customer(): one document of everything that the tables, and
+ *	  those of a rebuild, have about a customer.
  */
 #include "postgres.h"
 
@@ -17,7 +17,7 @@
 #define LIST(row, order, from) \
 	"(SELECT COALESCE(pg_catalog.jsonb_agg(" row " ORDER BY " order "), '[]') FROM " from ")"
 
-/* Letters of whatever size, of which a document takes so many bytes: as they are, as hexadecimal digits and as JSON. */
+/* Dead letters beyond so many bytes in all are left out: a document has each as bytes, as text and as JSON, and jsonb has a limit. */
 #define MAX_LETTER_BYTES "33554432"
 
 #define LETTERS(schema) \

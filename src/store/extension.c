@@ -1,9 +1,8 @@
 /*
  * extension.c
- *	  Library and SQL script are of one version, or meet with an error that says
- *	  what to do: after an upgrade of the package a server that was not restarted
- *	  runs the old library, and each database has the old objects until ALTER
- *	  EXTENSION.
+ *	  Checks that the library and the objects of the database have the same version.
+ *	  After an upgrade of the package they may not: the server runs the old library
+ *	  until it is restarted, and a database has the old objects until ALTER EXTENSION.
  */
 #include "postgres.h"
 
@@ -21,7 +20,7 @@
 
 static bool checked = false;
 
-/* What an update of the extension changes: pg_extension has no cache that would tell. */
+/* A function was changed, perhaps by an update of the extension; pg_extension itself has no cache that could tell us. */
 static void
 function_changed(Datum arg, int cacheid, uint32 hashvalue)
 {

@@ -1,26 +1,25 @@
 /*
  * extension.h
- *	  Whether the objects in the database and the library that runs are of one
- *	  version.
+ *	  Compares the version of the library with that of the objects in the database.
  */
 #ifndef PS_EXTENSION_H
 #define PS_EXTENSION_H
 
 #include "postgres.h"
 
-/* The version of the extension's objects in this database, NULL when it is not there. */
+/* The version of the extension in this database; NULL when it is not installed. */
 extern char *ps_extension_version(void);
 
-/* What is wrong, NULL when both are of one version; cheap once they were found to be. The hint says what to do. */
+/* Returns NULL when both versions are equal, else an error and a hint. Cheap once they were found equal. */
 extern char *ps_extension_mismatch(const char **hint);
 
-/* Raises what is wrong. */
+/* Raises unless both versions are equal. */
 extern void ps_extension_check(void);
 
-/* Whether a function was changed since the last check, as an update of the extension does. */
+/* Whether a function was changed since the last check, so that the extension may have been updated. */
 extern bool ps_extension_is_doubtful(void);
 
-/* Less than 0, 0 or more, as one version is before another one, part by part. */
+/* Compares two versions part by part; the result is as that of strcmp(). */
 extern int	ps_extension_compare(const char *a, const char *b);
 
 #endif							/* PS_EXTENSION_H */

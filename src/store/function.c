@@ -1,12 +1,12 @@
 /*
  * function.c
- *	  Functions that users registered, called once for an event: planned when it is
- *	  first called, so that a function in SQL becomes an expression; run as its owner in
- *	  a security-restricted operation, with settings that are undone, until
- *	  profile_stream.handler_timeout.
+ *	  Calls functions that users registered. A call is planned once, so that a
+ *	  function in SQL can be inlined. It runs as the owner of the function in a
+ *	  security-restricted operation, for at most profile_stream.handler_timeout, and
+ *	  settings that it changes are undone.
  *
- *	  What a call leaves behind when it raises (user, settings, snapshots) is undone
- *	  by the subtransaction that the caller runs it in.
+ *	  When a call raises, the caller's subtransaction undoes what is left: user,
+ *	  settings, snapshots.
  */
 #include "postgres.h"
 
@@ -37,10 +37,10 @@ struct PsFunction
 {
 	const char *what;
 	const char *name;
-	Oid			owner;			/* when it was registered */
+	Oid			owner;			/* owner of the function when it was registered */
 	bool		confirmed;
 	int			nargs;
-	MemoryContext context;		/* of the plan */
+	MemoryContext context;		/* memory of the plan */
 	Expr	   *plan;
 	uint64		plan_version;
 	ExprState  *state;
@@ -50,12 +50,12 @@ struct PsFunction
 struct PsFunctionRun
 {
 	uint64		number;
-	int			nest_level;		/* of the run's settings, 0: it has none */
+	int			nest_level;		/* GUC nest level of the run; 0: none */
 	ExprContext *context;
 };
 
 static PsFunction *called = NULL;
-static uint64 catalog_version = 1;	/* of all functions */
+static uint64 catalog_version = 1;	/* counts changes of any function in the database */
 static uint64 runs = 0;
 static bool watching = false;
 
@@ -125,7 +125,7 @@ ps_function_refuse_nested(const char *what)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("%s cannot be called by a handler or an upcaster", what),
-				 errhint("Return what shall change in the profile instead.")));
+				 errhint("Return the changed profile instead.")));
 }
 
 static void
@@ -176,7 +176,7 @@ ps_function_forget(PsFunctionRun *run)
 	ResetExprContext(run->context);
 }
 
-/* Looks the function up again; it must still be what was registered, and its owner's who registered it. */
+/* Looks up the function by its name. Raises unless it still has the owner and the result type that were registered. */
 static Oid
 look_up(PsFunction *function)
 {
@@ -203,7 +203,7 @@ look_up(PsFunction *function)
 	return oid;
 }
 
-/* Plans the call, as the function's owner: only who may call a function has it inlined. */
+/* Plans the call as the function's owner: a function is inlined only for roles that may call it. */
 static void
 function_plan(PsFunction *function, Oid oid, uint64 version)
 {
@@ -232,7 +232,7 @@ function_plan(PsFunction *function, Oid oid, uint64 version)
 	MemoryContextSwitchTo(caller);
 }
 
-/* Makes the function ready to be called; what is there is good as long as no function of the database changes. */
+/* Prepares a call. An earlier plan is valid as long as no function of the database was changed. */
 static void
 function_prepare(PsFunctionRun *run, PsFunction *function, int context)
 {
@@ -248,7 +248,7 @@ function_prepare(PsFunctionRun *run, PsFunction *function, int context)
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("the role that owned %s when it was registered is gone", ps_function_title(function)),
 					 errhint("The owner of the function may register it again.")));
-		/* whoever applies need not see its schema */
+		/* as the owner, because the caller may have no right on the schema of the function */
 		SetUserIdAndSecContext(function->owner, context);
 		function_plan(function, look_up(function), version);
 	}
@@ -261,7 +261,7 @@ function_prepare(PsFunctionRun *run, PsFunction *function, int context)
 	MemoryContextSwitchTo(caller);
 }
 
-/* Raises for code that may not run: nobody's event is to blame, and so it waits. */
+/* Raises when the function is not confirmed. That is not the event's fault, so that the stream waits. */
 static void
 check_confirmed(const PsFunction *function)
 {
@@ -318,7 +318,7 @@ ps_function_abort(const char **reason)
 	*reason = NULL;
 	if (function == NULL)
 		return NULL;
-	function->state = NULL;		/* it may have been left in the middle of something */
+	function->state = NULL;		/* the call may have left it in any condition */
 	called = NULL;
 	*reason = ps_user_code_end();
 	return function;

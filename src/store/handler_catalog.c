@@ -1,8 +1,8 @@
 /*
  * handler_catalog.c
- *	  Handlers and upcasters as they are registered. The functions are kept by
- *	  name, because their OIDs are others after a restore or pg_upgrade; their owners
- *	  as roles, whatever their names become.
+ *	  Registered handlers and upcasters. Functions are stored by name, because a
+ *	  restore or pg_upgrade gives them other OIDs. Their owners are stored as OIDs of
+ *	  roles, so that renaming a role changes nothing.
  */
 #include "postgres.h"
 
@@ -63,7 +63,7 @@ static PsPlan remove_upcaster_plan = {
 	.nargs = 2,.argtypes = {TEXTOID, INT4OID},.fixed_schema = true
 };
 
-/* A column of the last result that is a role. */
+/* A column of the last result, as the OID of a role. */
 static Oid
 get_role(uint64 row, int column)
 {
@@ -80,7 +80,7 @@ get_bool(uint64 row, int column)
 	return DatumGetBool(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull));
 }
 
-/* The function of a row whose columns are event type, function, owner and whether it is confirmed. */
+/* Makes the function of a row: event type, function, owner, confirmed. */
 static PsFunction *
 make_function(const char *what, uint64 row, int nargs)
 {

@@ -1,18 +1,18 @@
 /*
  * handler_catalog.h
- *	  Handlers and upcasters as they are registered: the tables event_handlers and
- *	  event_upcasters. All need SPI.
+ *	  Registered handlers and upcasters: the tables event_handlers and
+ *	  event_upcasters. All calls need SPI.
  */
 #ifndef PS_HANDLER_CATALOG_H
 #define PS_HANDLER_CATALOG_H
 
 #include "core/event_rules.h"
 
-/* Adds all that are registered to the rules, in the current context. */
+/* Add all handlers, or upcasters, to the rules, in the current context. */
 extern void ps_handlers_load(PsRules *rules);
 extern void ps_upcasters_load(PsRules *rules);
 
-/* Registers one; false when it is there already. */
+/* Register a handler or an upcaster; false when it is registered already. */
 extern bool ps_handlers_add(const char *event_type, const char *function, Oid owner, int priority);
 extern bool ps_upcasters_add(const char *event_type, int from_version, const char *function, Oid owner);
 
@@ -20,11 +20,11 @@ extern bool ps_upcasters_add(const char *event_type, int from_version, const cha
 typedef struct PsRegistered
 {
 	const char *function;
-	Oid			owner;			/* at that time; it may be gone */
+	Oid			owner;			/* owner when it was registered; the role may not exist any more */
 	bool		confirmed;
 } PsRegistered;
 
-/* A handler, an upcaster; false: there is no such one. */
+/* Find a handler or an upcaster; false when there is none. */
 extern bool ps_handlers_find(const char *event_type, const char *function, PsRegistered *registered);
 extern bool ps_upcasters_find(const char *event_type, int from_version, PsRegistered *registered);
 

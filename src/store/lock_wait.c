@@ -1,8 +1,8 @@
 /*
  * lock_wait.c
- *	  Bounded waits for locks, and what this process waited for when one ended. The
- *	  error of lock_timeout does not tell: by then the process has left the queue.
- *	  So a timer notes now and then which lock it stands in the queue of.
+ *	  Bounds waits for locks, and tells which lock a wait was for. The error of
+ *	  lock_timeout does not tell it, and then the process is in no queue any more. So
+ *	  a timer notes from time to time for which lock the process waits.
  */
 #include "postgres.h"
 
@@ -21,26 +21,26 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
-#define LOOKS 3					/* during a wait that takes as long as it may */
-#define MAX_NAMED 8				/* processes */
+#define LOOKS 3					/* how often the timer looks during the longest wait */
+#define MAX_NAMED 8				/* processes that a message names */
 
 static bool is_registered = false;
 static TimeoutId timer;
 
-/* written by the timer */
+/* set by the timer */
 static volatile sig_atomic_t noted = false;
 static LOCKTAG noted_tag;
 static LOCKMODE noted_mode;
 
-static TimestampTz waits_since = 0; /* 0: what is wanted was had since */
+static TimestampTz waits_since = 0; /* since when this lock is waited for; 0: it was granted meanwhile */
 
-/* In a signal handler. The lock of a queue that this process stands in stays where it is. */
+/* Runs in a signal handler. Reading the lock is safe: it exists as long as this process waits for it. */
 static void
 lock_wait_note(void)
 {
 	LOCK	   *lock;
 
-	/* it may tick until the very end of the process */
+	/* the timer may fire until the very end of the process */
 	if (proc_exit_inprogress || MyProc == NULL)
 		return;
 	lock = *(LOCK *volatile *) &MyProc->waitLock;
@@ -51,7 +51,7 @@ lock_wait_note(void)
 	noted = true;
 }
 
-/* Lets the timer tick. */
+/* Starts the timer. */
 static void
 lock_wait_watch(int bound_ms)
 {
@@ -92,7 +92,7 @@ ps_lock_wait_free(int nest_level)
 	AtEOXact_GUC(true, nest_level);
 }
 
-/* Adds a process to a list, once; 0 stands for a prepared transaction. */
+/* Adds a process to a list unless it is there; 0 is a prepared transaction. */
 static void
 add_process(StringInfo list, int *pids, int *n, int pid)
 {
@@ -118,7 +118,7 @@ ps_lock_wait_holders(const LOCKTAG *tag, LOCKMODE mode, int pid)
 	int			n = 0;
 
 	initStringInfo(&list);
-	/* who has it, or else who is before us in the queue */
+	/* those who hold the lock, or else those before us in the queue */
 	for (int waiting = 0; waiting < 2 && n == 0; waiting++)
 		for (int i = 0; i < locks->nelements; i++)
 		{
@@ -161,7 +161,7 @@ ps_lock_wait_holder(TransactionId xid)
 	LockData   *locks;
 	LOCKTAG		tag;
 
-	/* one transaction may keep many rows */
+	/* remembered, because one transaction may hold many rows */
 	if (xid == known && ps_clock_now() < ps_moment_plus(known_at, PS_WAIT_MS))
 		return holder;
 	known = xid;
@@ -228,6 +228,6 @@ ps_lock_wait_rethrow(const char *what, MemoryContext context)
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 			 errmsg("%s waited too long for a lock", what),
-			 holders ? errdetail("It is kept by %s.", holders) : 0,
-			 errhint("End the transaction that keeps it, and try again.")));
+			 holders ? errdetail("It is held by %s.", holders) : 0,
+			 errhint("End the transaction that holds it, and try again.")));
 }

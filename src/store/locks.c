@@ -1,9 +1,9 @@
 /*
  * locks.c
- *	  Customer locks: transaction-level advisory locks that pg_locks shows with
- *	  objsubid 5. No pg_advisory_lock() reaches them: only lock_customer() and
- *	  try_lock_customer() do, for those who may apply. And the locks of the tables
- *	  that a worker writes.
+ *	  Locks of customers, and of the tables that a worker writes. A customer's lock is
+ *	  an advisory lock of the transaction, which pg_locks shows with objsubid 5. The
+ *	  functions pg_advisory_lock() use other numbers there; so only our own code can
+ *	  take it, and lock_customer() for roles that may apply.
  */
 #include "postgres.h"
 
@@ -20,10 +20,10 @@
 #include "store/rebuild_schema.h"
 #include "utils/wait_event.h"
 
-#define CUSTOMER 5				/* leases have 3 and 4: process/lease.c */
+#define CUSTOMER 5				/* objsubid; leases have 3 and 4: process/lease.c */
 #define MAX_STEP_MS 16
 
-/* what a stream's worker uses, and what a refresh of scores does */
+/* the tables that a worker uses, and those that a refresh of scores uses */
 static const char *const tables[] = {
 	"streams", "confirmed_code", "stream_offsets", "stream_status", "stream_gaps",
 	"materialized_profiles", "window_chunks", "event_ids", "dead_letters",
@@ -66,7 +66,7 @@ ps_lock_customers(const int64 *sorted_keys, int n)
 	}
 }
 
-/* Takes what is free of the locks that are not there yet; how many are missing then. */
+/* Takes those missing locks that are free; returns how many are still missing. */
 static int
 take_free(const int64 *sorted_keys, int n, bool *had)
 {
@@ -109,7 +109,7 @@ ps_lock_customers_within(const int64 *sorted_keys, int n, int wait_ms, bool *had
 		step = Min(2 * step, MAX_STEP_MS);
 	}
 	if (woken)
-		SetLatch(MyLatch);		/* it was meant for our caller */
+		SetLatch(MyLatch);		/* the latch may have been set for our caller */
 }
 
 bool
@@ -143,7 +143,7 @@ ps_lock_all(const char *const *names, int n, LOCKMODE mode)
 
 	while (locked < n)
 	{
-		/* names are looked up again after a wait: a table may be gone then */
+		/* looked up again after each wait, because a table may have been dropped meanwhile */
 		Oid			relid = ps_own_table(ps_rebuild_schema_used(), names[locked]);
 		bool		free = OidIsValid(relid) && ConditionalLockRelationOid(relid, mode);
 
@@ -184,13 +184,13 @@ ps_lock_score_tables(void)
 void
 ps_lock_copy(bool shadow, LOCKMODE mode)
 {
-	/* applying comes to event_ids first: who holds it meets no applier in the others */
+	/* applying locks event_ids first: whoever holds it meets no applier in the other tables */
 	static const char *const filled[] = {
 		"event_ids", "materialized_profiles", "window_chunks", "dead_letters", "stream_offsets", "stream_gaps",
 		"stream_status"
 	};
 
-	/* how a stream shall run and says that it does is no content */
+	/* stream_status, the last one, is not swapped or compared in profile_stream; so it need not be locked there */
 	int			n = shadow ? lengthof(filled) : lengthof(filled) - 1;
 	Oid			relids[lengthof(filled)] = {InvalidOid};
 	int			kept = -1;

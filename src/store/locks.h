@@ -1,7 +1,7 @@
 /*
  * locks.h
- *	  Locks of a transaction: the extension's tables, and an advisory lock per
- *	  customer, held until it ends.
+ *	  Locks that last until the end of the transaction: of the extension's tables, and
+ *	  an advisory lock of each customer.
  */
 #ifndef PS_LOCKS_H
 #define PS_LOCKS_H
@@ -13,46 +13,46 @@
 /* The key of a customer's lock: a hash of the id. */
 extern int64 ps_lock_key(const char *customer_id, int len);
 
-/* Takes the lock of every key, in the order given: callers sort. */
+/* Takes the locks of sorted keys. The same order everywhere prevents deadlocks. */
 extern void ps_lock_customers(const int64 *sorted_keys, int n);
 
 /*
- * The same, but waits at most so long for all of them together; had[i] says
- * whether the lock of a key is there. It never stands in a queue, so that nobody
- * who takes locks in the same order meets it in a deadlock.
+ * The same, but waits at most so long for all locks together; had[i] tells which
+ * were taken. It polls instead of waiting in a queue, so that it is part of no
+ * deadlock.
  */
 extern void ps_lock_customers_within(const int64 *sorted_keys, int n, int wait_ms, bool *had);
 
-/* Whether nobody has the lock of a key at this moment; needs no transaction. */
+/* Whether the lock of a key is free at this moment. Needs no transaction. */
 extern bool ps_lock_is_free(int64 key);
 
-/* A process that has the lock of a key; 0 when none has, or a prepared transaction. */
+/* The process that holds the lock of a key; 0: none, or a prepared transaction. */
 extern int	ps_lock_holder(int64 key);
 
 /*
- * Locks all tables that a worker uses, or none when one is not there. It waits
- * only while it holds none: whoever drops the extension, or alters its tables,
- * never meets a worker in a deadlock.
+ * Locks all tables that a worker uses, or none when one does not exist. It waits
+ * only while it holds none of them, so that DROP EXTENSION and ALTER TABLE never
+ * get into a deadlock with a worker.
  */
 extern void ps_lock_tables(void);
 
-/* Likewise those that say how a stream shall run: whoever keeps another one does not keep that from being read. */
+/* Likewise the tables with definitions of streams. Locks on other tables do not keep a worker from reading these. */
 extern void ps_lock_definitions(LOCKMODE mode);
 
-/* Likewise all tables that a refresh of scores and segments uses. */
+/* Likewise the tables that a refresh of scores and segments uses. */
 extern void ps_lock_score_tables(void);
 
-/* Likewise all of these tables, in a mode. */
+/* Likewise the given tables, in a mode. */
 extern void ps_lock_all(const char *const *names, int n, LOCKMODE mode);
 
 /*
- * Locks the tables that a stream fills, in one of their copies, in a mode that
- * keeps appliers out. It waits while it holds one at most: the one that it has
- * waited for last, so that no flow of appliers keeps it from the rest.
+ * Locks the tables that a stream fills, or those of the rebuild schema, in a mode
+ * that conflicts with applying. While it waits it holds at most one of them, the
+ * one for which it waited last: so a constant flow of appliers cannot starve it.
  */
 extern void ps_lock_copy(bool shadow, LOCKMODE mode);
 
-/* How many locks the cluster's lock table is sized for. */
+/* The number of locks for which the cluster's lock table has room. */
 extern int	ps_lock_table_size(void);
 
 #endif							/* PS_LOCKS_H */

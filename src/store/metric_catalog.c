@@ -1,8 +1,8 @@
 /*
  * metric_catalog.c
- *	  Tables metrics and metric_series. Metrics of the same values share a series,
- *	  whose samples are exact for its longest window; so one with a longer window
- *	  joins only as long as no samples of the series have been folded.
+ *	  The tables metrics and metric_series. Metrics of the same values share a series,
+ *	  whose samples stay exact for its longest window. A metric with a longer window
+ *	  may join a series only while none of its samples was folded into day buckets.
  */
 #include "postgres.h"
 
@@ -152,7 +152,7 @@ ps_metrics_lock(LOCKMODE mode, bool wait)
 	return true;
 }
 
-/* Finds a series whose samples a metric can share, or makes one. */
+/* Finds a series that a metric can share, or adds one. */
 static uint32
 series_for(const PsMetricDefinition *definition)
 {
@@ -181,7 +181,7 @@ series_for(const PsMetricDefinition *definition)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("there are %d series of metrics already", PS_MAX_SERIES),
-				 errhint("Metrics of one event type with the same paths share a series. drop_metric() makes room.")));
+				 errhint("Drop a metric with drop_metric(). Metrics of one event type with the same paths share a series.")));
 	(void) ps_plan_run(&add_series_plan, args, nulls, SPI_OK_INSERT_RETURNING);
 	return DatumGetInt32(get_datum(0, 1, &isnull));
 }

@@ -1,6 +1,6 @@
 /*
  * metric_catalog.h
- *	  The metrics of users and their series, in tables.
+ *	  The tables with the metrics of users and their series.
  */
 #ifndef PS_METRIC_CATALOG_H
 #define PS_METRIC_CATALOG_H
@@ -11,29 +11,29 @@
 
 #define PS_MAX_SERIES 250
 
-/* A metric as it is created. */
+/* A metric as create_metric() defines it. */
 typedef struct PsMetricDefinition
 {
-	PsMetric	metric;			/* its series is set when it is added */
+	PsMetric	metric;			/* ps_metrics_add() sets its series */
 	const char *aggregate;
 	Interval   *window;
 	const char *event_type;
 	PsFeed		feed;
 } PsMetricDefinition;
 
-/* Adds metrics, series and feeds to rules that are loaded; allocates in the current context. */
+/* Adds metrics, series and feeds to rules, in the current context. */
 extern void ps_metrics_load(PsRules *rules);
 
-/* Locks the definitions until the transaction ends; false when that would have to wait and shall not. */
+/* Locks the definitions until the transaction ends; false when it must not wait and the lock is not free. */
 extern bool ps_metrics_lock(LOCKMODE mode, bool wait);
 
-/* Adds a metric to a series of its own or of others that fits; false when there is one of that name. Needs the lock. */
+/* Adds a metric to a series that fits, or to a new one; false when the name exists. Needs the lock. */
 extern bool ps_metrics_add(PsMetricDefinition *definition);
 
-/* Removes a metric, and its series with the last one; false when there is none of that name. Needs the lock. */
+/* Removes a metric, and its series with the last metric; false when the name does not exist. Needs the lock. */
 extern bool ps_metrics_remove(const char *name);
 
-/* Whether profiles have a column of that name, built-in metrics among them. */
+/* Whether the view profiles has a column of that name; built-in metrics are columns too. */
 extern bool ps_metrics_is_column(const char *name);
 
 #endif							/* PS_METRIC_CATALOG_H */

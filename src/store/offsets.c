@@ -1,6 +1,8 @@
 /*
  * offsets.c
- *	  The compare-and-set on stream_offsets that fences a stale worker.
+ *	  Moves the offsets of partitions, in the transaction of the data. Each row is
+ *	  updated only when it holds what the worker expects, so that a worker whose
+ *	  partition another one has taken over writes nothing.
  */
 #include "postgres.h"
 
@@ -9,88 +11,97 @@
 #include "store/plan.h"
 #include "utils/timestamp.h"
 
+/* The columns of a move: X(column, SQL type). Those of the counters follow. */
+#define MOVE_COLUMNS(X, SEPARATOR) \
+	X(partition, INT4) SEPARATOR \
+	X(epoch, INT4) SEPARATOR \
+	X(expected_offset, INT8) SEPARATOR \
+	X(expected_commits, INT8) SEPARATOR \
+	X(next_offset, INT8) SEPARATOR \
+	X(read_offset, INT8) SEPARATOR \
+	X(finished, BYTEA) SEPARATOR \
+	X(held, INT8) SEPARATOR \
+	X(held_bytes, INT8) SEPARATOR \
+	X(end_offset, INT8) SEPARATOR \
+	X(check_offset, INT8) SEPARATOR \
+	X(check_timestamp, TIMESTAMPTZ) SEPARATOR \
+	X(check_hash, INT8) SEPARATOR \
+	X(last_message_at, TIMESTAMPTZ) SEPARATOR \
+	X(consumed, INT8)
+
+#define POSITION(column, ...) MOVE_##column,
+#define NAME(column, ...) #column
+#define TYPE(column, type) type##OID,
+#define COUNTER_TYPE(counter, ...) INT8OID,
+#define ARRAY_TYPE(column, type) type##ARRAYOID,
+#define COUNTER_ARRAY_TYPE(counter, ...) INT8ARRAYOID,
+#define ADD_COUNTER(counter, ...) #counter " = o." #counter " + m." #counter
+
 enum
 {
-	PARTITION, EPOCH, EXPECTED_OFFSET, EXPECTED_COMMITS, NEXT_OFFSET, READ_OFFSET, FINISHED, HELD, HELD_BYTES,
-	END_OFFSET, CHECK_OFFSET, CHECK_TIMESTAMP, CHECK_HASH, LAST_MESSAGE_AT, CONSUMED, APPLIED, DUPLICATES, DEAD, LATE, TOMBSTONES, BLOCKED, REPLAYED,
+	MOVE_COLUMNS(POSITION,)
+	PS_COUNTERS(POSITION,)
 	NCOLUMNS
 };
+
+#define NSCALARS 2				/* stream_id and the time */
 
 static PsPlan move_plan = {
 	"UPDATE profile_stream_internal.stream_offsets o SET next_offset = m.next_offset, read_offset = m.read_offset,"
 	" finished = m.finished, held = m.held, held_bytes = m.held_bytes, commits = o.commits + 1,"
 	" end_offset = COALESCE(m.end_offset, o.end_offset),"
-	" check_offset = m.check_offset, check_timestamp = m.check_timestamp, check_hash = m.check_hash, consumed = o.consumed + m.consumed,"
-	" applied = o.applied + m.applied, duplicates = o.duplicates + m.duplicates,"
-	" dead = o.dead + m.dead, late = o.late + m.late, tombstones = o.tombstones + m.tombstones,"
-	" blocked = o.blocked + m.blocked, replayed = o.replayed + m.replayed,"
+	" check_offset = m.check_offset, check_timestamp = m.check_timestamp, check_hash = m.check_hash,"
+	" consumed = o.consumed + m.consumed, " PS_COUNTERS(ADD_COUNTER, ", ") ","
 	" last_message_at = COALESCE(m.last_message_at, o.last_message_at), committed_at = $2,"
 	" error = CASE WHEN m.next_offset = o.next_offset THEN o.error END"
-	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6),"
-	" pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10),"
-	" pg_catalog.unnest($11), pg_catalog.unnest($12), pg_catalog.unnest($13), pg_catalog.unnest($14),"
-	" pg_catalog.unnest($15), pg_catalog.unnest($16), pg_catalog.unnest($17), pg_catalog.unnest($18),"
-	" pg_catalog.unnest($19), pg_catalog.unnest($20), pg_catalog.unnest($21), pg_catalog.unnest($22), pg_catalog.unnest($23),"
-	" pg_catalog.unnest($24))"
-	" AS m(partition, epoch, expected_offset, expected_commits, next_offset, read_offset, finished, held, held_bytes,"
-	" end_offset, check_offset, check_timestamp, check_hash, last_message_at, consumed, applied, duplicates, dead, late, tombstones, blocked, replayed)"
+	" FROM ROWS FROM (" PS_PLAN_ARRAYS ") AS m(" MOVE_COLUMNS(NAME, ", ") ", " PS_COUNTERS(NAME, ", ") ")"
 	" WHERE o.stream_id = $1 AND o.partition = m.partition AND o.epoch = m.epoch"
 	" AND o.next_offset = m.expected_offset AND o.commits = m.expected_commits AND o.state = 'running'",
-	24, {INT4OID, TIMESTAMPTZOID, INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
-		BYTEAARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
-	INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID}
+	NSCALARS + NCOLUMNS, {INT4OID, TIMESTAMPTZOID, MOVE_COLUMNS(ARRAY_TYPE,) PS_COUNTERS(COUNTER_ARRAY_TYPE,)},
+	.first_array = NSCALARS + 1
 };
 
-/* Adds one move to the columns. */
+static void
+add_number(PsColumn *column, int64 number, bool isnull)
+{
+	if (isnull)
+		ps_column_add_null(column);
+	else
+		ps_column_add(column, Int64GetDatum(number));
+}
+
+#define ADD_COUNT(counter, ...) ps_column_add(&columns[MOVE_##counter], Int64GetDatum(counts->counter));
+
+/* Adds a move to the arrays. */
 static void
 add_move(PsColumn *columns, const PsOffsetMove *move)
 {
 	const PsCounts *counts = &move->counts;
 
-	ps_column_add(&columns[PARTITION], Int32GetDatum(move->partition));
-	ps_column_add(&columns[EPOCH], Int32GetDatum(move->epoch));
-	ps_column_add(&columns[EXPECTED_OFFSET], Int64GetDatum(move->expected_offset));
-	ps_column_add(&columns[EXPECTED_COMMITS], Int64GetDatum(move->expected_commits));
-	ps_column_add(&columns[NEXT_OFFSET], Int64GetDatum(move->next_offset));
-	ps_column_add(&columns[READ_OFFSET], Int64GetDatum(move->read_offset));
-	ps_column_add(&columns[FINISHED], PointerGetDatum(move->finished));
-	ps_column_add(&columns[HELD], Int64GetDatum(move->held));
-	ps_column_add(&columns[HELD_BYTES], Int64GetDatum(move->held_bytes));
-	if (move->end_offset < 0)
-		ps_column_add_null(&columns[END_OFFSET]);
-	else
-		ps_column_add(&columns[END_OFFSET], Int64GetDatum(move->end_offset));
-	if (move->check.offset < 0)
-	{
-		ps_column_add_null(&columns[CHECK_OFFSET]);
-		ps_column_add_null(&columns[CHECK_HASH]);
-	}
-	else
-	{
-		ps_column_add(&columns[CHECK_OFFSET], Int64GetDatum(move->check.offset));
-		ps_column_add(&columns[CHECK_HASH], Int64GetDatum(move->check.hash));
-	}
-	ps_column_add_time(&columns[CHECK_TIMESTAMP], move->check.timestamp);
-	ps_column_add_time(&columns[LAST_MESSAGE_AT], move->last_message_at);
-	ps_column_add(&columns[CONSUMED], Int64GetDatum(counts->consumed));
-	ps_column_add(&columns[APPLIED], Int64GetDatum(counts->applied));
-	ps_column_add(&columns[DUPLICATES], Int64GetDatum(counts->duplicates));
-	ps_column_add(&columns[DEAD], Int64GetDatum(counts->dead));
-	ps_column_add(&columns[LATE], Int64GetDatum(counts->late));
-	ps_column_add(&columns[TOMBSTONES], Int64GetDatum(counts->tombstones));
-	ps_column_add(&columns[BLOCKED], Int64GetDatum(counts->blocked));
-	ps_column_add(&columns[REPLAYED], Int64GetDatum(counts->replayed));
+	ps_column_add(&columns[MOVE_partition], Int32GetDatum(move->partition));
+	ps_column_add(&columns[MOVE_epoch], Int32GetDatum(move->epoch));
+	ps_column_add(&columns[MOVE_expected_offset], Int64GetDatum(move->expected_offset));
+	ps_column_add(&columns[MOVE_expected_commits], Int64GetDatum(move->expected_commits));
+	ps_column_add(&columns[MOVE_next_offset], Int64GetDatum(move->next_offset));
+	ps_column_add(&columns[MOVE_read_offset], Int64GetDatum(move->read_offset));
+	ps_column_add(&columns[MOVE_finished], PointerGetDatum(move->finished));
+	ps_column_add(&columns[MOVE_held], Int64GetDatum(move->held));
+	ps_column_add(&columns[MOVE_held_bytes], Int64GetDatum(move->held_bytes));
+	add_number(&columns[MOVE_end_offset], move->end_offset, move->end_offset < 0);
+	add_number(&columns[MOVE_check_offset], move->check.offset, move->check.offset < 0);
+	add_number(&columns[MOVE_check_hash], move->check.hash, move->check.offset < 0);
+	ps_column_add_time(&columns[MOVE_check_timestamp], move->check.timestamp);
+	ps_column_add_time(&columns[MOVE_last_message_at], move->last_message_at);
+	ps_column_add(&columns[MOVE_consumed], Int64GetDatum(counts->consumed));
+	PS_COUNTERS(ADD_COUNT,)
 }
 
 void
 ps_offsets_move(int stream_id, const PsOffsetMove *moves, int n, TimestampTz now)
 {
-	static const Oid types[NCOLUMNS] = {
-		INT4OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID, BYTEAOID, INT8OID, INT8OID,
-		INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID
-	};
+	static const Oid types[NCOLUMNS] = {MOVE_COLUMNS(TYPE,) PS_COUNTERS(COUNTER_TYPE,)};
 	PsColumn	columns[NCOLUMNS];
-	Datum		args[NCOLUMNS + 2];
+	Datum		args[NSCALARS + NCOLUMNS];
 
 	if (n == 0)
 		return;
@@ -101,10 +112,10 @@ ps_offsets_move(int stream_id, const PsOffsetMove *moves, int n, TimestampTz now
 	args[0] = Int32GetDatum(stream_id);
 	args[1] = TimestampTzGetDatum(now);
 	for (int c = 0; c < NCOLUMNS; c++)
-		args[2 + c] = ps_column_array(&columns[c]);
+		args[NSCALARS + c] = ps_column_array(&columns[c]);
 	if (ps_plan_run(&move_plan, args, NULL, SPI_OK_UPDATE) != n)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("offsets of stream %d were moved by another worker", stream_id),
-				 errhint("The batch is rolled back; the partition is read again from the stored offset.")));
+				 errhint("Nothing needs to be done: the batch is rolled back, and the partition is read again from the stored offset.")));
 }

@@ -1,8 +1,8 @@
 /*
  * outbox.c
- *	  The SQL of outbox, sink_pending and sink_status. Apply only ever appends to
- *	  the outbox, and nobody but the relay writes the other two, so that they never
- *	  wait for each other.
+ *	  The SQL of outbox, sink_pending and sink_status. Apply only appends to the
+ *	  outbox, and only the relay writes the other two tables, so that they never wait
+ *	  for each other.
  */
 #include "postgres.h"
 
@@ -17,9 +17,9 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 
-#define MAX_TYPES "64"			/* event types of a customer that are kept */
+#define MAX_TYPES "64"			/* event types of one customer that are stored */
 
-/* null: nobody asks what changed; whether somebody asks for event types */
+/* null: no stream has a sink; else whether a sink wants event types */
 static PsPlan any_plan = {
 	"SELECT pg_catalog.bool_or(k.content = 'changes') FROM profile_stream_internal.stream_sinks k WHERE k.content <> 'dead_letters'",
 	0, {0}
@@ -52,7 +52,7 @@ static PsPlan clear_plan = {
 	1, {INT4OID}
 };
 
-/* ranges instead of lists: whatever plan is kept, its cost does not grow with the square of a backlog */
+/* ranges instead of lists: the kept plan might be a bad one for lists, with a cost that is quadratic in the backlog */
 static PsPlan move_plan = {
 	"WITH o AS (DELETE FROM profile_stream_internal.outbox o WHERE o.stream_id = $1 AND o.sink = $2 AND o.outbox_id <= ("
 	" SELECT pg_catalog.max(y.outbox_id) FROM (SELECT x.outbox_id, pg_catalog.sum(x.customers) OVER (ORDER BY x.outbox_id) - x.customers AS before"
@@ -63,7 +63,11 @@ static PsPlan move_plan = {
 	" LEFT JOIN LATERAL pg_catalog.jsonb_array_elements_text(u.event_types::jsonb) AS t(event_type) ON true GROUP BY u.customer_id)"
 	" INSERT INTO profile_stream_internal.sink_pending AS s (stream_id, sink, customer_id, event_types)"
 	" SELECT $1, $2, c.customer_id, COALESCE(c.event_types[1:" MAX_TYPES "], '{}') FROM c"
-	/* what is on its way as it was is pending anew, behind what will be removed */
+
+	/*
+	 * up to $4 old documents are being delivered and then removed: these customers get a new id, which is delivered
+	 * later
+	 */
 	" ON CONFLICT (stream_id, sink, customer_id) DO UPDATE SET pending_id = CASE WHEN s.pending_id <= $4"
 	" THEN pg_catalog.nextval('profile_stream_internal.sink_pending_pending_id_seq'::pg_catalog.regclass) ELSE s.pending_id END,"
 	" event_types = (ARRAY(SELECT DISTINCT t.event_type FROM pg_catalog.unnest(s.event_types || excluded.event_types) AS t(event_type)))[1:" MAX_TYPES "]"
@@ -102,7 +106,7 @@ static PsPlan count_plan = {
 	4, {INT4OID, TEXTOID, INT8OID, INT8OID}
 };
 
-/* to be idle and to deliver are no trouble, whichever follows the other; $7: noted also when the state stays */
+/* a change between these states is not logged; with $7 even an unchanged state is, because its reason is new */
 #define IS_WELL(state) state " IN ('starting', 'idle', 'running')"
 
 static PsPlan state_plan = {
@@ -126,7 +130,7 @@ name_of(PsSinkKind kind)
 	return CStringGetTextDatum(ps_sinks[kind].name);
 }
 
-/* A customer's event types as a JSON array; more than are kept are not worth carrying. */
+/* The event types of a customer as a JSON array; those beyond MAX_TYPES are left out. */
 static char *
 event_types_json(const PsChange *change)
 {
@@ -153,7 +157,7 @@ ps_outbox_add_changes(const PsChange *changes, int n)
 	bool		nobody;
 	bool		types_asked;
 
-	/* what a rebuild does becomes known when it is swapped in */
+	/* changes of a rebuild are delivered when it is swapped in */
 	if (n == 0 || ps_rebuild_schema_used())
 		return;
 	(void) ps_plan_run(&any_plan, NULL, NULL, SPI_OK_SELECT);
@@ -206,7 +210,7 @@ ps_outbox_flush(void)
 {
 	XLogRecPtr	end = GetXLogInsertRecPtr();
 
-	/* at the start of a page that is behind its header, where nothing is yet that could be flushed */
+	/* at the start of a page the position is behind its header, and nothing there could be flushed yet */
 	if (XLogSegmentOffset(end, wal_segment_size) == SizeOfXLogLongPHD)
 		end -= SizeOfXLogLongPHD;
 	else if (end % XLOG_BLCKSZ == SizeOfXLogShortPHD)

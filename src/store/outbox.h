@@ -1,11 +1,12 @@
 /*
  * outbox.h
- *	  What changed and has to leave the database. Every call needs an SPI connection.
+ *	  Changes that sinks have to get. Every call needs an SPI connection.
  *
- *	  outbox	rows that are appended in the transaction of a change: customers and a sink
- *	  pending	one row per customer and sink at most, in the order in which they came:
- *				what a relay has taken out of the outbox and has not delivered
- *	  sink		where one of a stream's relays delivers to
+ *	  outbox	the table to which the transaction of a change appends a row: customers
+ *				and a sink
+ *	  pending	the table of undelivered changes, to which a relay moves them from the
+ *				outbox: at most one row for each customer and sink
+ *	  sink		the target of one of a stream's relays
  */
 #ifndef PS_OUTBOX_H
 #define PS_OUTBOX_H
@@ -14,54 +15,54 @@
 
 #include "store/stream_catalog.h"
 
-/* A customer to be delivered, as it is now. */
+/* The current profile of a customer, to be delivered. */
 typedef struct PsPending
 {
 	char	   *customer_id;
-	int64		version;		/* 0: there is no profile, and so */
-	char	   *document;		/* NULL; what that is follows from the sink */
+	int64		version;		/* 0: the customer has no profile any more */
+	char	   *document;		/* in the form that the sink takes; NULL: there is no profile */
 } PsPending;
 
-/* What became of a customer in a transaction. */
+/* The change of a customer by a transaction. */
 typedef struct PsChange
 {
 	const char *customer_id;
-	const char *const *event_types; /* distinct, of what was applied */
+	const char *const *event_types; /* distinct types of the applied events */
 	int			nevent_types;
 } PsChange;
 
 /*
- * Notes for every sink of this database that these customers changed, or are
- * gone. Forgetting a customer calls this too, in its transaction.
+ * Adds changes of customers, or their removal by forget_customer(), to the outbox,
+ * for every sink of this database.
  */
 extern void ps_outbox_add_changes(const PsChange *changes, int n);
 
-/* Likewise, without event types. */
+/* The same without event types. */
 extern void ps_outbox_add(const char *const *customer_ids, int n);
 
-/* Notes that all customers have to be delivered again to one sink of a stream; returns how many. */
+/* Makes all customers pending for one sink of a stream; returns how many. */
 extern int64 ps_outbox_resync(int stream_id, PsSinkKind kind);
 
-/* Forgets what was to be delivered to sinks that the stream does not have any more. */
+/* Removes the undelivered changes for sinks that the stream does not have any more. */
 extern void ps_outbox_clear(int stream_id);
 
 /*
- * Moves rows from the outbox to what is pending, about limit customers; returns
- * how many that changed. What is pending up to on_its_way was read and not yet
- * removed: a customer among it is pending once more.
+ * Moves rows of about limit customers from the outbox to the pending ones; returns
+ * how many customers. Pending rows up to on_its_way are being delivered: a change
+ * of their customers gets a new row, which is delivered after them.
  */
 extern int64 ps_outbox_move(int stream_id, PsSinkKind kind, int limit, int64 on_its_way);
 
-/* Reads what is pending longest, at most limit, into memory of the caller; returns how many, and the last of them. */
+/* Reads at most limit of the oldest pending rows into memory of the caller. Returns how many, and the last id. */
 extern int	ps_outbox_read(int stream_id, PsSinkKind kind, int limit, PsPending **pending, int64 *last);
 
-/* Makes sure that no crash takes back what was read. */
+/* Flushes WAL, so that no crash undoes the changes that are delivered next. */
 extern void ps_outbox_flush(void);
 
-/* Removes what was read up to the last. Whatever changes meanwhile is in the outbox. */
+/* Removes pending rows up to the last delivered one. Later changes are still in the outbox. */
 extern void ps_outbox_delivered(int stream_id, PsSinkKind kind, int64 last);
 
-/* Counts what was delivered, and what the sink will never take. */
+/* Counts documents that were delivered, and those that the sink refused for good. */
 extern void ps_outbox_count(int stream_id, PsSinkKind kind, int64 delivered, int64 refused);
 
 /* Sets the state of a relay, as ps_stream_change_state() does that of a stream. */

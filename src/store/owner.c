@@ -1,18 +1,18 @@
 /*
  * owner.c
- *	  Finding the extension's own tables, and becoming their owner and the caller
- *	  again. An error in between ends with the caller, too.
+ *	  Finds the tables of the extension, and switches to their owner and back. After
+ *	  an error in between, the end of the (sub)transaction restores the caller.
  *
- *	  Statements name the schemas of the extension. Whoever owns a schema decides what
- *	  its names mean, and whoever owns a table what a trigger of it does. So they must
- *	  be the extension's, and belong to who owns the table streams or to a superuser;
- *	  so must functions of triggers, which who has the right TRIGGER may add. What was
- *	  found good stays so until a schema, relation or function changes.
+ *	  The owner of a schema decides what its names mean, and the owner of a table what
+ *	  its triggers do. So before we use the owner's rights we check that schemas and
+ *	  tables are members of the extension, and belong to the owner of the table
+ *	  streams or to a superuser. The same is checked for the functions of triggers,
+ *	  which any role with the right TRIGGER may add. The result is kept until a
+ *	  schema, relation or function changes.
  *
- *	  The owner's rights do not come with SECURITY_RESTRICTED_OPERATION where
- *	  triggers may fire: deferred ones are refused there, and those on our tables
- *	  are of their owner anyway. Code of users runs in one, see store/function.c and
- *	  scores/refresh.c.
+ *	  The switch does not set SECURITY_RESTRICTED_OPERATION where triggers may fire,
+ *	  because it refuses deferred triggers. Code of users does run in such an
+ *	  operation, see store/function.c and scores/refresh.c.
  */
 #include "postgres.h"
 
@@ -42,12 +42,12 @@
 #define OPERATOR "profile_stream_operator"
 #define MAX_CHECKED 256
 
-/* What was found, and whether it is known to be so still. */
+/* What was found, and whether it is still valid. */
 static Oid	schema;
 static Oid	extension;
 static Oid	owner;
 static bool known = false;
-static bool all_checked = false;	/* the members too */
+static bool all_checked = false;	/* members of the extension were checked too */
 static uint64 changes = 0;
 static Oid	checked[MAX_CHECKED];
 static int	nchecked = 0;
@@ -69,7 +69,7 @@ is_checked(Oid relid)
 	return false;
 }
 
-/* Somebody has made a trigger, perhaps. */
+/* A relation was changed; perhaps it got a trigger. */
 static void
 owner_relation_changed(Datum arg, Oid relid)
 {
@@ -77,7 +77,7 @@ owner_relation_changed(Datum arg, Oid relid)
 		owner_forget(arg, RELOID, 0);
 }
 
-/* Finds the extension and the schema that it was made in; false when there is none. */
+/* Finds the extension and its schema; false when it is not installed. */
 static bool
 find_extension(Oid *id, Oid *namespace)
 {
@@ -99,7 +99,7 @@ find_extension(Oid *id, Oid *namespace)
 	return HeapTupleIsValid(tuple);
 }
 
-/* Who owns a schema, relation or function; InvalidOid for what is none. */
+/* The owner of a schema, relation or function; InvalidOid for another kind of object. */
 static Oid
 owner_of(Oid class, Oid object)
 {
@@ -118,7 +118,7 @@ owner_of(Oid class, Oid object)
 	return whose;
 }
 
-/* Whether it does what the owner of the tables wants. */
+/* Whether an object belongs to the owner of the tables or to a superuser. */
 static bool
 is_in_good_hands(Oid class, Oid object)
 {
@@ -139,10 +139,10 @@ owner_refuse(const char *what)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("%s is not the extension's own", what),
-			 errhint("It must be a member of extension profile_stream, and belong to the role that the table streams belongs to, or to a superuser.")));
+			 errhint("It must be a member of extension profile_stream, and belong to the owner of the table streams or to a superuser.")));
 }
 
-/* Raises unless the functions of a table's triggers, which run with its owner's rights, belong to whom they should. */
+/* Raises unless the functions of a table's triggers are in good hands, because we run them with the owner's rights. */
 static void
 check_triggers(Oid relid)
 {
@@ -161,13 +161,13 @@ check_triggers(Oid relid)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("trigger \"%s\" of table %s runs a function of another role", NameStr(trigger->tgname), get_rel_name(relid)),
-					 errhint("It would run with the rights of the table's owner: give the function to that role, or drop the trigger.")));
+					 errhint("It would run with the rights of the table's owner. Make that role the owner of the function, or drop the trigger.")));
 	}
 	systable_endscan(scan);
 	table_close(relation, AccessShareLock);
 }
 
-/* Raises unless a table, view or sequence of the extension belongs to whom it should, and so do its triggers' functions. */
+/* Raises unless a table, view or sequence of the extension, and the functions of its triggers, are in good hands. */
 static void
 check_relation(Oid relid, const char *what)
 {
@@ -182,7 +182,7 @@ check_relation(Oid relid, const char *what)
 		checked[nchecked++] = relid;
 }
 
-/* Raises unless all relations and functions of the extension belong to whom they should. */
+/* Raises unless all relations and functions of the extension are in good hands. */
 static void
 check_members(void)
 {
@@ -223,7 +223,7 @@ check_made_schema(const char *name)
 		owner_refuse(psprintf("schema %s", name));
 }
 
-/* Finds the schema and the owner of the tables anew. */
+/* Finds the schema and the owner of the tables again. */
 static bool
 check_schema(void)
 {
@@ -262,7 +262,7 @@ ps_own_schema(bool missing_ok)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("extension profile_stream does not exist in this database"),
-				 errhint("CREATE EXTENSION profile_stream creates it.")));
+				 errhint("Run CREATE EXTENSION profile_stream.")));
 	return InvalidOid;
 }
 
@@ -296,7 +296,7 @@ become_owner(int flags)
 	return saved;
 }
 
-/* Makes sure of all that statements can come upon. */
+/* Checks everything that our statements may use. */
 static void
 check_all(void)
 {

@@ -1,7 +1,7 @@
 /*
  * owner.h
- *	  The extension's own tables, and the rights of their owner: whatever the store
- *	  writes it writes with those, so that nobody else needs a right to write.
+ *	  The tables of the extension, and their owner. The store writes with the owner's
+ *	  rights, so that no other role needs the right to write.
  */
 #ifndef PS_OWNER_H
 #define PS_OWNER_H
@@ -30,16 +30,16 @@ extern Oid	ps_own_table(bool shadow, const char *name);
 extern PsSavedUser ps_switch_to_owner(void);
 
 /*
- * The same for a statement on this table alone: that a stream cannot run because
- * something else is not the extension's own must be said where people look.
+ * The same for a statement on this table alone. Only this table is checked: when
+ * another one is not in good hands, the worker can still write why it does not run.
  */
 extern PsSavedUser ps_switch_to_owner_for(bool shadow, const char *name);
 
-/* The same in a security-restricted operation, for who has not been called by anybody and only reads. */
+/* The same in a security-restricted operation, for processes of ours that only read. */
 extern PsSavedUser ps_switch_to_reading_owner(void);
 extern void ps_restore_user(PsSavedUser saved);
 
-/* Raises unless the role may have a stream run for it. Cheap enough for each batch. */
+/* Raises unless streams may run for a role. Cheap enough to be called for each batch. */
 extern void ps_check_may_run(Oid role);
 
 #endif							/* PS_OWNER_H */

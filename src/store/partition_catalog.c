@@ -1,7 +1,7 @@
 /*
  * partition_catalog.c
- *	  Rows of stream_offsets and stream_gaps, but for what a batch moves: that is
- *	  offsets.c. Called by the worker that reads a partition, and by seek_stream().
+ *	  The SQL of stream_offsets and stream_gaps, for the worker that reads a partition
+ *	  and for seek_stream(). offsets.c has the statement that each batch runs.
  */
 #include "postgres.h"
 
@@ -31,7 +31,7 @@ static PsPlan end_plan = {
 	3, {INT4OID, INT4OID, INT8OID}
 };
 
-/* until the offset moves, by a batch or a seek */
+/* the error stays until the offset moves */
 static PsPlan refused_plan = {
 	"UPDATE profile_stream_internal.stream_offsets o SET error = $3 WHERE o.stream_id = $1 AND o.partition = $2 AND o.state = 'running'",
 	3, {INT4OID, INT4OID, TEXTOID}
@@ -43,7 +43,7 @@ static PsPlan lag_plan = {
 	1, {INT4OID}
 };
 
-/* of another topic nothing was read yet, and what is held of the old one never will be */
+/* of a new topic nothing was read yet, and held messages of the old one are lost */
 static PsPlan lose_plan = {
 	"UPDATE profile_stream_internal.stream_offsets o SET state = 'offset_lost', error = $3, epoch = o.epoch + $4::int,"
 	" finished = CASE WHEN $4 THEN '' ELSE o.finished END,"
@@ -54,7 +54,7 @@ static PsPlan lose_plan = {
 	4, {INT4OID, INT4OID, TEXTOID, BOOLOID}
 };
 
-/* what was held and is not any more was never consumed */
+/* messages that were held and are not any more no longer count as consumed */
 static PsPlan jump_plan = {
 	"WITH o AS (UPDATE profile_stream_internal.stream_offsets o SET next_offset = $6, read_offset = $7, finished = $8,"
 	" consumed = o.consumed - o.held + $9, held = $9, held_bytes = 0, commits = o.commits + 1,"
@@ -67,8 +67,9 @@ static PsPlan jump_plan = {
 };
 
 /*
- * What is held is not any more, so it was never consumed; counters of a row that
- * is new are 0. Past what cannot be read nothing may be read again before it.
+ * Messages that were held no longer count as consumed; the counters of a new row
+ * are 0. A seek behind unreadable messages must not let a reader go back before
+ * them.
  */
 static PsPlan seek_plan = {
 	"WITH f AS (SELECT o.next_offset FROM profile_stream_internal.stream_offsets o"
@@ -82,7 +83,7 @@ static PsPlan seek_plan = {
 	4, {INT4OID, INT4OID, INT8OID, BOOLOID}
 };
 
-/* Reads the fingerprint that begins at a column. */
+/* Reads a fingerprint, whose columns begin at this one. */
 static PsFingerprint
 read_fingerprint(HeapTuple tuple, TupleDesc desc, int column)
 {
@@ -204,7 +205,7 @@ ps_stream_reached(int stream_id, const int64 *ends, int n)
 
 	for (int i = 0; i < n; i++)
 		if (ends[i] == PG_INT64_MIN)
-			reached++;			/* not waited for */
+			reached++;			/* the caller does not wait for this partition */
 	foreach(cell, ps_stream_offsets(stream_id))
 	{
 		PsStoredOffset *offset = lfirst(cell);

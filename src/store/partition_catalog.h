@@ -1,6 +1,6 @@
 /*
  * partition_catalog.h
- *	  Where each partition of a stream is read from. Every call needs an SPI
+ *	  The stored progress of the partitions of a stream. Every call needs an SPI
  *	  connection.
  */
 #ifndef PS_PARTITION_CATALOG_H
@@ -9,11 +9,11 @@
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
-/* What a message is recognised by; the topic where another one is at its offset is another topic. */
+/* Fingerprint of a message. When another message is at its offset, the topic was re-created. */
 typedef struct PsFingerprint
 {
 	int64		offset;			/* -1: none */
-	TimestampTz timestamp;		/* Kafka's, DT_NOBEGIN when there is none */
+	TimestampTz timestamp;		/* Kafka's timestamp; DT_NOBEGIN: none */
 	int64		hash;			/* of key and value */
 } PsFingerprint;
 
@@ -33,35 +33,35 @@ typedef struct PsStoredOffset
 extern List *ps_stream_offsets(int stream_id);
 extern void ps_stream_add_partition(int stream_id, int partition, int64 start_offset);
 
-/* How many messages all partitions of a stream are behind, as far as that is known. */
+/* The lag of all partitions of a stream, in messages, as far as it is known. */
 extern int64 ps_stream_lag(int stream_id);
 
-/* Notes the end of a partition, where the lag is measured from, when nothing was read that tells it. */
+/* Stores the end of a partition, from which the lag is computed, when no message was read that would store it. */
 extern void ps_stream_note_end(int stream_id, int partition, int64 end_offset);
 
-/* Shows that a message cannot be read; with the next move of the offset it is forgotten. */
+/* Stores the error of a message that cannot be read. The next move of the offset removes it. */
 extern void ps_stream_note_refused(int stream_id, int partition, const char *error);
 
-/* Stops a partition; when its topic is another one now, what comes later is of another epoch. */
+/* Stops a partition. When its topic was re-created, later messages have another epoch. */
 extern void ps_stream_lose_partition(int stream_id, int partition, const char *error, bool new_epoch);
 
-/* Where a partition goes on that cannot be read where it stood. */
+/* The position where reading continues when a partition cannot be read at its offset. */
 typedef struct PsJump
 {
 	int64		from_offset;
 	int64		to_offset;
-	int64		held;			/* afterwards */
-	bool		new_epoch;		/* the topic is another one */
+	int64		held;			/* messages that are still held afterwards */
+	bool		new_epoch;		/* the topic was re-created */
 	const char *reason;
 } PsJump;
 
-/* Goes on from another position, and records the gap. */
+/* Moves a partition to another position, and records the gap. */
 extern void ps_stream_jump(int stream_id, const PsStoredOffset *after, const PsJump *jump);
 
-/* Moves a partition that nobody reads, adding its row when it has none, and records the gap. */
+/* The same for a partition that no worker reads; adds its row when there is none. */
 extern void ps_stream_seek(int stream_id, int partition, int64 to_offset, bool new_epoch);
 
-/* Whether every partition has reached ends[partition]; PG_INT64_MIN: not waited for. */
+/* Whether every partition has reached ends[partition]; PG_INT64_MIN: it need not. */
 extern bool ps_stream_reached(int stream_id, const int64 *ends, int n);
 
 #endif							/* PS_PARTITION_CATALOG_H */

@@ -2,15 +2,16 @@
  * plan.c
  *	  Kept SPI plans and array arguments, for every other file of the store.
  *
- *	  Batches join unnest(array) to an indexed table. The planner cannot know how
- *	  long an array or how stale a table's statistics are, so these statements
- *	  always use generic plans without sequential scans, hash or merge joins: the
- *	  cost of a row must not grow with the table.
+ *	  Statements of a batch join unnest(array) with an indexed table. The cost of a row
+ *	  must not grow with the table, but the planner knows neither the length of the
+ *	  array nor how old the statistics are. So these statements always get generic
+ *	  plans without sequential scans, hash joins and merge joins.
  */
 #include "postgres.h"
 
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
 #include "nodes/params.h"
 #include "nodes/parsenodes.h"
 #include "parser/parse_coerce.h"
@@ -23,7 +24,7 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
-/* Lets names and operators mean what pg_catalog has, whoever called us with whatever path, until the nest level ends. */
+/* Sets a safe search_path, until the nest level ends: the caller's could make operators mean something else. */
 static void
 set_path(void)
 {
@@ -37,7 +38,7 @@ set_path(void)
 static void
 forbid_scans(void)
 {
-	/* jit: the length of an array that is not known makes a statement seem dear, and it would be compiled each time */
+	/* jit: because the length of the array is unknown, the estimated cost is high enough to compile the plan */
 	static const char *const settings[] = {"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"};
 
 	for (int i = 0; i < lengthof(settings); i++)
@@ -45,9 +46,28 @@ forbid_scans(void)
 								 GUC_ACTION_SAVE, true, 0, false);
 }
 
+/* The text of a statement, with the schemas that this process works on and its arrays. */
+static const char *
+plan_text(const PsPlan *plan)
+{
+	const char *sql = plan->fixed_schema ? plan->sql : ps_rebuild_schema_sql(plan->sql);
+	const char *place = strstr(sql, PS_PLAN_ARRAYS);
+	StringInfoData text;
+
+	if (place == NULL)
+		return sql;
+	initStringInfo(&text);
+	appendBinaryStringInfo(&text, sql, place - sql);
+	for (int i = plan->first_array; i <= plan->nargs; i++)
+		appendStringInfo(&text, "%spg_catalog.unnest($%d)", i > plan->first_array ? ", " : "", i);
+	appendStringInfoString(&text, place + strlen(PS_PLAN_ARRAYS));
+	return text.data;
+}
+
 /*
- * Raises where a rule does something instead of a statement. The plan is made anew
- * then: one that an INSTEAD NOTHING left empty is not told when the rule goes.
+ * Raises when a rule replaces a statement. Forgets the plan too: after DO INSTEAD
+ * NOTHING it is empty, depends on no table, and would not notice that the rule is
+ * dropped.
  */
 static void
 complain_of_rule(PsPlan *plan)
@@ -57,7 +77,7 @@ complain_of_rule(PsPlan *plan)
 	ereport(ERROR,
 			(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
 			 errmsg("a rule replaces a statement of profile_stream"),
-			 errdetail("The statement is \"%s\".", plan->sql),
+			 errdetail("The statement is \"%s\".", plan_text(plan)),
 			 errhint("Drop the rule from the table.")));
 }
 
@@ -65,12 +85,12 @@ complain_of_rule(PsPlan *plan)
 static void
 plan_prepare(PsPlan *plan, bool read_only)
 {
-	const char *sql = plan->fixed_schema ? plan->sql : ps_rebuild_schema_sql(plan->sql);
+	const char *sql = plan_text(plan);
 	SPIPlanPtr	prepared = read_only ? SPI_prepare_params(sql, ps_resolve_begin, plan, CURSOR_OPT_GENERIC_PLAN)
 	: SPI_prepare_cursor(sql, plan->nargs, plan->argtypes, CURSOR_OPT_GENERIC_PLAN);
 
 	if (prepared == NULL || SPI_keepplan(prepared) != 0)
-		elog(ERROR, "could not prepare \"%s\": %s", plan->sql, SPI_result_code_string(SPI_result));
+		elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
 	plan->plan = prepared;
 }
 
@@ -91,9 +111,9 @@ make_params(const PsPlan *plan, const Datum *args)
 }
 
 /*
- * Prepares the statement on first use and runs it within the caller's SPI
- * connection. What serves a query of the caller is read with the caller's rights,
- * so that row security holds; all else is done with the rights of the tables' owner.
+ * Runs a statement within the caller's SPI connection, and prepares it on first
+ * use. A read-only statement has the caller's rights, so that row security applies.
+ * All others run with the rights of the tables' owner.
  */
 static uint64
 plan_run(PsPlan *plan, Datum *args, const char *nulls, bool read_only, int expected)
@@ -116,11 +136,11 @@ plan_run(PsPlan *plan, Datum *args, const char *nulls, bool read_only, int expec
 	if (result == SPI_OK_REWRITTEN)
 		complain_of_rule(plan);
 	if (result != expected)
-		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), plan->sql);
+		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), plan_text(plan));
 	AtEOXact_GUC(true, nest_level);
 	if (!read_only)
 		ps_restore_user(saved);
-	MemoryContextSwitchTo(caller);	/* SPI leaves us in its own */
+	MemoryContextSwitchTo(caller);	/* SPI has switched to its own */
 	return SPI_processed;
 }
 
@@ -145,7 +165,7 @@ ps_plan_complain(const char *table, uint64 missing, uint64 nrows)
 	ereport(ERROR,
 			(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
 			 errmsg(UINT64_FORMAT " of " UINT64_FORMAT " rows of table %s were not written", missing, nrows, table),
-			 errhint("A trigger, a rule or a policy of the table keeps them back.")));
+			 errhint("Look for a trigger, a rule or a policy of the table that leaves rows out.")));
 }
 
 uint64
@@ -211,11 +231,11 @@ ps_plan_check_types(const Oid *types, int n)
 					(errcode(ERRCODE_DATATYPE_MISMATCH),
 					 errmsg("column \"%s\" has type %s, not %s", NameStr(column->attname),
 							format_type_be(column->atttypid), format_type_be(types[i])),
-					 errhint("The tables of profile_stream are read as they were created: give the column its type again.")));
+					 errhint("Change the column back to its original type.")));
 	}
 }
 
-/* Starts a column with room for capacity values. */
+/* Begins an array with room for capacity values. */
 void
 ps_column_init(PsColumn *column, Oid type, int capacity)
 {
@@ -289,7 +309,7 @@ ps_column_array(const PsColumn *column)
 		case FLOAT8OID:
 			typlen = 8, typbyval = true, typalign = TYPALIGN_DOUBLE;
 			break;
-		default:				/* text, bytea, numeric, jsonb, text[] stay varlena */
+		default:				/* text, bytea, numeric, jsonb and text[] are varlena */
 			typlen = -1, typbyval = false, typalign = TYPALIGN_INT;
 			break;
 	}

@@ -1,6 +1,6 @@
 /*
  * plan.h
- *	  Kept SPI plans, and the arrays that set-based statements take.
+ *	  Kept SPI plans, and the array arguments of statements for whole batches.
  */
 #ifndef PS_PLAN_H
 #define PS_PLAN_H
@@ -11,53 +11,60 @@
 
 #define PS_PLAN_MAX_ARGS 48
 
-/* One statement of the store; static, so that its plan is made once a session. */
+/* Stands in a statement for unnest($n), … of its arguments from first_array to the last: ROWS FROM (PS_PLAN_ARRAYS). */
+#define PS_PLAN_ARRAYS "@arrays@"
+
+/* One statement of the store. It is a static variable, so that it is planned once a session. */
 typedef struct PsPlan
 {
 	const char *sql;
 	int			nargs;
 	Oid			argtypes[PS_PLAN_MAX_ARGS];
 	SPIPlanPtr	plan;
-	bool		fixed_schema;	/* means the tables it names, also in a process that works on the shadow */
-	const char *only;			/* the only table that it touches, for what is written whatever the others are like */
+	bool		fixed_schema;	/* it means the tables that it names, also in a process that works on the rebuild
+								 * schema */
+	const char *only;			/* the only table that it touches; it runs even when another table has another owner */
+	int			first_array;	/* number of the first argument that PS_PLAN_ARRAYS unnests */
 } PsPlan;
 
-/* Runs the statement as the owner of the tables; raises unless it ends as expected (SPI_OK_…). Returns the rows it touched. */
+/* Runs a statement as the owner of the tables. Raises unless the result is as expected (SPI_OK_…). Returns the number of rows. */
 extern uint64 ps_plan_run(PsPlan *plan, Datum *args, const char *nulls, int expected);
 
-/* The same for a statement that writes so many rows of a table; raises when a trigger, rule or policy keeps some back. */
+/* The same for a statement that must write nrows rows of a table; raises when a trigger, rule or policy left some out. */
 extern void ps_plan_write(PsPlan *plan, Datum *args, const char *nulls, int expected, uint64 nrows, const char *table);
 
 extern void ps_plan_complain(const char *table, uint64 missing, uint64 nrows);
 
 /*
- * The same for a SELECT within a STABLE function: read-only, in the calling query's snapshot, with the caller's rights.
- * The caller needs no USAGE of the internal schema, see resolve.c. No argument may be null.
+ * The same for a SELECT of a STABLE function: read-only, with the snapshot of the
+ * calling query and the caller's rights. The caller needs no USAGE of the internal
+ * schema, see resolve.c. No argument may be null.
  */
 extern uint64 ps_plan_read(PsPlan *plan, Datum *args);
 
-/* A value of a row that the last statement returned, as text in the current context; NULL when null. */
+/* A value of the last result as text, in the current context; NULL when it is null. */
 extern char *ps_plan_text(uint64 row, int column);
 
-/* Runs a statement that returns one int8, and returns that. */
+/* Runs a statement that returns one int8, and returns the number. */
 extern int64 ps_plan_number(PsPlan *plan, Datum *args);
 
 /*
- * Runs a statement that may read whole tables, as it is written: planned for what
- * they are now, and not kept. Read-only it is as ps_plan_read(), in rights too. Returns the rows it touched.
+ * Runs a statement that may read whole tables. It is planned each time, for the
+ * tables as they are now, and its text is used unchanged. When it is read-only, it
+ * has the caller's rights as in ps_plan_read(). Returns the number of rows.
  */
 extern uint64 ps_plan_run_once(const char *sql, int nargs, const Oid *types, Datum *args, bool read_only);
 
-/* The same with arguments that may be null, as ps_plan_run() has them. */
+/* The same with arguments that may be null. */
 extern uint64 ps_plan_run_filtered(const char *sql, int nargs, const Oid *types, const Datum *args, const char *nulls, bool read_only);
 
 /*
- * Raises unless the first columns of what the last SELECT returned can be read
- * as these types: a Datum of another type would be misread, not refused.
+ * Raises unless the first n columns of the last result have these types. Without
+ * this check a Datum of another type would be misread.
  */
 extern void ps_plan_check_types(const Oid *types, int n);
 
-/* A column under construction: n values that become one array argument. */
+/* An array argument under construction. */
 typedef struct PsColumn
 {
 	Oid			type;

@@ -1,6 +1,6 @@
 /*
  * poison_messages.c
- *	  The SQL of poison_messages, see poison_messages.h.
+ *	  The SQL of the table poison_messages.
  */
 #include "postgres.h"
 

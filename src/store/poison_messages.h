@@ -1,7 +1,7 @@
 /*
  * poison_messages.h
- *	  Messages whose functions did not end when they were cancelled, so that their
- *	  worker ended: each is a dead letter when it is read again. All need SPI.
+ *	  Messages whose function ended its worker, because it did not react to being
+ *	  cancelled. Each becomes a dead letter when it is read again. All calls need SPI.
  */
 #ifndef PS_POISON_MESSAGES_H
 #define PS_POISON_MESSAGES_H
@@ -18,7 +18,7 @@ typedef struct PsPoisonMessage
 
 extern void ps_poison_message_add(int stream_id, const PsPoisonMessage *poison_message);
 
-/* Those of a stream that are not finished yet: PsPoisonMessage; forgets the others. */
+/* The messages (PsPoisonMessage) of a stream that are not finished yet; deletes the rows of the others. */
 extern List *ps_poison_messages_load(int stream_id);
 
 #endif							/* PS_POISON_MESSAGES_H */

@@ -1,7 +1,7 @@
 /*
  * profile_holder.c
- *	  Which rows of materialized_profiles can be written without waiting, by a
- *	  statement: where the table is not plain.
+ *	  Finds out by a statement which rows of materialized_profiles can be written
+ *	  without waiting, for a table that is not plain.
  */
 #include "postgres.h"
 
@@ -9,7 +9,7 @@
 #include "store/plan.h"
 #include "store/profile_store.h"
 
-/* which of the rows can be had */
+/* locks the rows that nobody else has locked, and returns them */
 static PsPlan free_plan = {
 	"SELECT k.ordinality::int4 FROM pg_catalog.unnest($1) WITH ORDINALITY AS k(customer_id, ordinality)"
 	" JOIN profile_stream.materialized_profiles p ON p.customer_id = k.customer_id"

@@ -1,6 +1,7 @@
 /*
  * profile_row.c
- *	  Between a profile in memory and its row; profile_store.c moves the rows.
+ *	  Converts between a profile in memory and its row. profile_store.c loads and
+ *	  saves the rows.
  */
 #include "postgres.h"
 
@@ -10,12 +11,6 @@
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
-
-static TimestampTz
-profile_row_read_time(Datum value, bool isnull)
-{
-	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
-}
 
 /* Reads {"type": count, …} into the profile's counters. */
 static void
@@ -51,40 +46,54 @@ read_event_counts(PsProfile *profile, Jsonb *counts)
 	}
 }
 
-void
-ps_profile_row_read(PsProfile *profile, const Datum *values, const bool *nulls)
+static void
+read_window_state(PsProfile *profile, const Datum *values)
 {
-	bytea	   *state = DatumGetByteaPP(values[PS_ROW_WINDOW_STATE]);
+	bytea	   *state = DatumGetByteaPP(values[PS_ROW_window_state]);
 
-	profile->is_new = false;
-	profile->version = DatumGetInt64(values[PS_ROW_VERSION]);
-	profile->updated_at = DatumGetTimestampTz(values[PS_ROW_UPDATED_AT]);
-	profile->watermark = DatumGetTimestampTz(values[PS_ROW_WATERMARK]);
-	profile->first_name = DatumGetTextPP(values[PS_ROW_FIRST_NAME]);
-	profile->last_name = DatumGetTextPP(values[PS_ROW_LAST_NAME]);
-	profile->email = DatumGetTextPP(values[PS_ROW_EMAIL]);
-	profile->phone = DatumGetTextPP(values[PS_ROW_PHONE]);
-	profile->total_balance = DatumGetNumeric(values[PS_ROW_TOTAL_BALANCE]);
-	profile->account_count = DatumGetInt64(values[PS_ROW_ACCOUNT_COUNT]);
-	profile->last_transaction_at = profile_row_read_time(values[PS_ROW_LAST_TRANSACTION_AT], nulls[PS_ROW_LAST_TRANSACTION_AT]);
-	profile->last_login_at = profile_row_read_time(values[PS_ROW_LAST_LOGIN_AT], nulls[PS_ROW_LAST_LOGIN_AT]);
-	profile->preferred_channel = DatumGetTextPP(values[PS_ROW_PREFERRED_CHANNEL]);
-	profile->first_event_at = DatumGetTimestampTz(values[PS_ROW_FIRST_EVENT_AT]);
-	memset(&profile->attributes, 0, sizeof(PsAttributes));
-	profile->attributes.stored = PG_DETOAST_DATUM(values[PS_ROW_ATTRIBUTES]);
-	if (!nulls[PS_ROW_ATTRIBUTE_TIMES])
-		profile->attributes.stored_times = PG_DETOAST_DATUM(values[PS_ROW_ATTRIBUTE_TIMES]);
-	read_event_counts(profile, DatumGetJsonbP(values[PS_ROW_EVENT_COUNTS]));
 	if (!ps_window_load(&profile->window, VARDATA_ANY(state), VARSIZE_ANY_EXHDR(state)))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("window state of customer \"%s\" is damaged",
-						TextDatumGetCString(values[PS_ROW_CUSTOMER_ID]))));
+						TextDatumGetCString(values[PS_ROW_customer_id]))));
+}
+
+/* attribute_times follows attributes in the row */
+static void
+read_attributes(PsProfile *profile, const Datum *values)
+{
+	memset(&profile->attributes, 0, sizeof(PsAttributes));
+	profile->attributes.stored = PG_DETOAST_DATUM(values[PS_ROW_attributes]);
+}
+
+static void
+read_attribute_times(PsProfile *profile, const Datum *values, const bool *nulls)
+{
+	if (!nulls[PS_ROW_attribute_times])
+		profile->attributes.stored_times = PG_DETOAST_DATUM(values[PS_ROW_attribute_times]);
+}
+
+#define READ_TEXT(column) profile->column = DatumGetTextPP(values[PS_ROW_##column]);
+#define READ_NUMERIC(column) profile->column = DatumGetNumeric(values[PS_ROW_##column]);
+#define READ_INT8(column) profile->column = DatumGetInt64(values[PS_ROW_##column]);
+#define READ_TIME(column) profile->column = DatumGetTimestampTz(values[PS_ROW_##column]);
+#define READ_NULLABLE_TIME(column) profile->column = nulls[PS_ROW_##column] ? DT_NOBEGIN : DatumGetTimestampTz(values[PS_ROW_##column]);
+#define READ_EVENT_COUNTS(column) read_event_counts(profile, DatumGetJsonbP(values[PS_ROW_##column]));
+#define READ_WINDOW_STATE(column) read_window_state(profile, values);
+#define READ_ATTRIBUTES(column) read_attributes(profile, values);
+#define READ_ATTRIBUTE_TIMES(column) read_attribute_times(profile, values, nulls);
+#define READ(column, kind, access, initial, member) READ_##kind(column)
+
+void
+ps_profile_row_read(PsProfile *profile, const Datum *values, const bool *nulls)
+{
+	profile->is_new = false;
+	PS_PROFILE_COLUMNS(READ,)
 }
 
 /*
- * Writes the counters over those that were read, which is all there is to do
- * as long as there is no new one and none needs more digits; false when not so.
+ * Writes the counters into the jsonb that was read, which is faster than making
+ * a new one. False when that cannot be: a counter is new, or needs more digits.
  */
 static bool
 overwrite_event_counts(PsProfile *profile)
@@ -132,35 +141,28 @@ event_counts_jsonb(const PsProfile *profile)
 	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
 }
 
-/* Writes a timestamp; DT_NOBEGIN becomes null. */
-static void
-write_time(TimestampTz at, int column, Datum *values, bool *nulls)
+static Datum
+write_event_counts(PsProfile *profile)
 {
-	values[column] = TimestampTzGetDatum(at);
-	nulls[column] = TIMESTAMP_IS_NOBEGIN(at);
+	return overwrite_event_counts(profile) ? PointerGetDatum(profile->stored_counts) : event_counts_jsonb(profile);
 }
+
+#define WRITE_TEXT(column) values[PS_ROW_##column] = PointerGetDatum(profile->column);
+#define WRITE_NUMERIC(column) values[PS_ROW_##column] = NumericGetDatum(profile->column);
+#define WRITE_INT8(column) values[PS_ROW_##column] = Int64GetDatum(profile->column);
+#define WRITE_TIME(column) values[PS_ROW_##column] = TimestampTzGetDatum(profile->column);
+#define WRITE_NULLABLE_TIME(column) WRITE_TIME(column) nulls[PS_ROW_##column] = TIMESTAMP_IS_NOBEGIN(profile->column);
+#define WRITE_EVENT_COUNTS(column) values[PS_ROW_##column] = write_event_counts(profile);
+#define WRITE_WINDOW_STATE(column) values[PS_ROW_##column] = PointerGetDatum(ps_window_save(&profile->window));
+#define WRITE_ATTRIBUTES(column) values[PS_ROW_##column] = PointerGetDatum(ps_attributes_jsonb(profile));
+#define WRITE_ATTRIBUTE_TIMES(column) \
+	values[PS_ROW_##column] = PointerGetDatum(ps_attribute_times_jsonb(profile)); \
+	nulls[PS_ROW_##column] = DatumGetPointer(values[PS_ROW_##column]) == NULL;
+#define WRITE(column, kind, access, initial, member) WRITE_##kind(column)
 
 void
 ps_profile_row_write(PsProfile *profile, Datum *values, bool *nulls)
 {
 	memset(nulls, false, PS_ROW_COLUMNS * sizeof(bool));
-	values[PS_ROW_VERSION] = Int64GetDatum(profile->version);
-	values[PS_ROW_UPDATED_AT] = TimestampTzGetDatum(profile->updated_at);
-	values[PS_ROW_WATERMARK] = TimestampTzGetDatum(profile->watermark);
-	values[PS_ROW_FIRST_NAME] = PointerGetDatum(profile->first_name);
-	values[PS_ROW_LAST_NAME] = PointerGetDatum(profile->last_name);
-	values[PS_ROW_EMAIL] = PointerGetDatum(profile->email);
-	values[PS_ROW_PHONE] = PointerGetDatum(profile->phone);
-	values[PS_ROW_TOTAL_BALANCE] = NumericGetDatum(profile->total_balance);
-	values[PS_ROW_ACCOUNT_COUNT] = Int64GetDatum(profile->account_count);
-	write_time(profile->last_transaction_at, PS_ROW_LAST_TRANSACTION_AT, values, nulls);
-	write_time(profile->last_login_at, PS_ROW_LAST_LOGIN_AT, values, nulls);
-	values[PS_ROW_PREFERRED_CHANNEL] = PointerGetDatum(profile->preferred_channel);
-	values[PS_ROW_EVENT_COUNTS] = overwrite_event_counts(profile) ?
-		PointerGetDatum(profile->stored_counts) : event_counts_jsonb(profile);
-	values[PS_ROW_WINDOW_STATE] = PointerGetDatum(ps_window_save(&profile->window));
-	values[PS_ROW_ATTRIBUTES] = PointerGetDatum(ps_attributes_jsonb(profile));
-	values[PS_ROW_ATTRIBUTE_TIMES] = PointerGetDatum(ps_attribute_times_jsonb(profile));
-	nulls[PS_ROW_ATTRIBUTE_TIMES] = DatumGetPointer(values[PS_ROW_ATTRIBUTE_TIMES]) == NULL;
-	values[PS_ROW_FIRST_EVENT_AT] = TimestampTzGetDatum(profile->first_event_at);
+	PS_PROFILE_COLUMNS(WRITE,)
 }

@@ -7,20 +7,21 @@
 
 #include "core/profile.h"
 
-/* In the order of the table; the columns behind them are computed in batch. */
-enum PsProfileColumn
+#define PS_ROW_COLUMN(column, kind, access, initial, member) PS_ROW_##column,
+
+/* Positions in the table, behind which stand the columns that are computed in batch. */
+enum PsRowColumn
 {
-	PS_ROW_CUSTOMER_ID, PS_ROW_VERSION, PS_ROW_UPDATED_AT, PS_ROW_WATERMARK, PS_ROW_FIRST_NAME, PS_ROW_LAST_NAME, PS_ROW_EMAIL, PS_ROW_PHONE,
-	PS_ROW_TOTAL_BALANCE, PS_ROW_ACCOUNT_COUNT, PS_ROW_LAST_TRANSACTION_AT, PS_ROW_LAST_LOGIN_AT, PS_ROW_PREFERRED_CHANNEL,
-	PS_ROW_EVENT_COUNTS, PS_ROW_WINDOW_STATE, PS_ROW_ATTRIBUTES, PS_ROW_ATTRIBUTE_TIMES, PS_ROW_FIRST_EVENT_AT,
+	PS_ROW_customer_id,
+	PS_PROFILE_COLUMNS(PS_ROW_COLUMN,)
 	PS_ROW_COLUMNS,
-	PS_ROW_SEGMENT = PS_ROW_COLUMNS
+	PS_ROW_segment = PS_ROW_COLUMNS
 };
 
-/* Reads a profile from values that live as long as it. */
+/* Reads a profile from a row, whose values must live as long as the profile points to them. */
 extern void ps_profile_row_read(PsProfile *profile, const Datum *values, const bool *nulls);
 
-/* Fills values and nulls, PS_ROW_COLUMNS of each; the customer id is the caller's. */
+/* Fills values and nulls, PS_ROW_COLUMNS of each, but for the customer id, which the caller sets. */
 extern void ps_profile_row_write(PsProfile *profile, Datum *values, bool *nulls);
 
 #endif							/* PS_PROFILE_ROW_H */

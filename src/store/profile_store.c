@@ -1,7 +1,7 @@
 /*
  * profile_store.c
- *	  Loading and saving profiles: by hand while the table is plain, else with one
- *	  SELECT, one UPDATE and one INSERT a batch.
+ *	  Loads and saves profiles: directly while the table is plain, else with one
+ *	  SELECT, one UPDATE and one INSERT for each batch.
  */
 #include "postgres.h"
 
@@ -20,37 +20,40 @@
 #define TABLE_NAME "materialized_profiles"
 #define KEY_NAME "materialized_profiles_pkey"
 
-#define FEW_ROWS 64				/* so few are still in the processor's cache when they are saved */
+#define FEW_ROWS 64				/* few enough to be still in the processor's cache when they are saved */
 #define PLACES (512 * 1024)		/* 4 MB */
 
-#define COLUMN_NAMES \
-	"customer_id, version, updated_at, watermark, first_name, last_name, email, phone, total_balance," \
-	" account_count, last_transaction_at, last_login_at, preferred_channel, event_counts, window_state," \
-	" attributes, attribute_times, first_event_at"
+/* the columns as parts of statements, separated by commas */
+#define NAME(column, kind, access, initial, member) #column
+#define STORED(column, kind, access, initial, member) "p." #column
+#define SET(column, kind, access, initial, member) #column " = n." #column
+#define COLUMN_NAMES "customer_id, " PS_PROFILE_COLUMNS(NAME, ", ")
+#define STORED_COLUMNS "p.customer_id, " PS_PROFILE_COLUMNS(STORED, ", ")
 
-#define UNNEST_COLUMNS \
-	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)," \
-	" pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8)," \
-	" pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11), pg_catalog.unnest($12)," \
-	" pg_catalog.unnest($13), pg_catalog.unnest($14), pg_catalog.unnest($15), pg_catalog.unnest($16)," \
-	" pg_catalog.unnest($17), pg_catalog.unnest($18)) AS n(" COLUMN_NAMES ")"
+#define NEW_ROWS " FROM ROWS FROM (" PS_PLAN_ARRAYS ") AS n(" COLUMN_NAMES ")"
 
-#define COLUMN_ARRAY_TYPES \
-	{TEXTARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID, \
-		TEXTARRAYOID, TEXTARRAYOID, NUMERICARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, \
-		TIMESTAMPTZARRAYOID, TEXTARRAYOID, JSONBARRAYOID, BYTEAARRAYOID, JSONBARRAYOID, JSONBARRAYOID, TIMESTAMPTZARRAYOID}
+/* the SQL type of each kind, and its array type */
+#define TYPE_TEXT(suffix) TEXT##suffix
+#define TYPE_NUMERIC(suffix) NUMERIC##suffix
+#define TYPE_INT8(suffix) INT8##suffix
+#define TYPE_TIME(suffix) TIMESTAMPTZ##suffix
+#define TYPE_NULLABLE_TIME(suffix) TIMESTAMPTZ##suffix
+#define TYPE_EVENT_COUNTS(suffix) JSONB##suffix
+#define TYPE_WINDOW_STATE(suffix) BYTEA##suffix
+#define TYPE_ATTRIBUTES(suffix) JSONB##suffix
+#define TYPE_ATTRIBUTE_TIMES(suffix) JSONB##suffix
+#define TYPE(column, kind, access, initial, member) TYPE_##kind(OID),
+#define ARRAY_TYPE(column, kind, access, initial, member) TYPE_##kind(ARRAYOID),
 
-static const Oid column_types[PS_ROW_SEGMENT + 1] = {
-	TEXTOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, NUMERICOID,
-	INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, JSONBOID, BYTEAOID,
-	JSONBOID, JSONBOID, TIMESTAMPTZOID,
-	TEXTOID
+#define ARRAY_TYPES {TEXTARRAYOID, PS_PROFILE_COLUMNS(ARRAY_TYPE,)}
+
+static const Oid column_types[PS_ROW_segment + 1] = {
+	TEXTOID, PS_PROFILE_COLUMNS(TYPE,)
+	TEXTOID						/* segment */
 };
 
 static PsPlan load_plan = {
-	"SELECT p.customer_id, p.version, p.updated_at, p.watermark, p.first_name, p.last_name, p.email,"
-	" p.phone, p.total_balance, p.account_count, p.last_transaction_at, p.last_login_at, p.preferred_channel,"
-	" p.event_counts, p.window_state, p.attributes, p.attribute_times, p.first_event_at, k.ordinality::int4, p.xmax"
+	"SELECT " STORED_COLUMNS ", k.ordinality::int4, p.xmax"
 	" FROM pg_catalog.unnest($1) WITH ORDINALITY AS k(customer_id, ordinality)"
 	" JOIN profile_stream.materialized_profiles p ON p.customer_id = k.customer_id",
 	1, {TEXTARRAYOID}
@@ -58,19 +61,14 @@ static PsPlan load_plan = {
 
 static PsPlan insert_plan = {
 	"INSERT INTO profile_stream.materialized_profiles (" COLUMN_NAMES ")"
-	" SELECT " COLUMN_NAMES UNNEST_COLUMNS,
-	PS_ROW_COLUMNS, COLUMN_ARRAY_TYPES
+	" SELECT " COLUMN_NAMES NEW_ROWS,
+	PS_ROW_COLUMNS, ARRAY_TYPES,.first_array = 1
 };
 
 static PsPlan update_plan = {
-	"UPDATE profile_stream.materialized_profiles p SET version = n.version, updated_at = n.updated_at,"
-	" watermark = n.watermark, first_name = n.first_name, last_name = n.last_name, email = n.email,"
-	" phone = n.phone, total_balance = n.total_balance, account_count = n.account_count,"
-	" last_transaction_at = n.last_transaction_at, last_login_at = n.last_login_at,"
-	" preferred_channel = n.preferred_channel, event_counts = n.event_counts, window_state = n.window_state,"
-	" attributes = n.attributes, attribute_times = n.attribute_times, first_event_at = n.first_event_at"
-	UNNEST_COLUMNS " WHERE p.customer_id = n.customer_id",
-	PS_ROW_COLUMNS, COLUMN_ARRAY_TYPES
+	"UPDATE profile_stream.materialized_profiles p SET " PS_PROFILE_COLUMNS(SET, ", ")
+	NEW_ROWS " WHERE p.customer_id = n.customer_id",
+	PS_ROW_COLUMNS, ARRAY_TYPES,.first_array = 1
 };
 
 static PsPlan expired_plan = {
@@ -92,21 +90,22 @@ customer_id_datum(const PsStoredProfile *stored)
 }
 
 /*
- * Where a worker saw rows last, a guess that saves the descent of the index:
- * the row there counts when it is visible and the customer's, else the index is
- * asked. Of customers that share an entry the last one is remembered.
+ * Where a worker has seen the row of a customer last. This saves the descent of the
+ * index. It is only a guess: the row there is used if it is visible and belongs to
+ * the customer; otherwise the index is searched. Customers may share an entry, and
+ * then the last one is remembered.
  */
 typedef struct Place
 {
-	uint16		check;			/* of the hash of the customer id */
-	ItemPointerData tid;		/* invalid: nothing yet */
+	uint16		check;			/* other bits of the hash than those that select the entry */
+	ItemPointerData tid;		/* invalid: the row was not seen yet */
 } Place;
 
 static Place *places = NULL;
 
-static bool is_plain = true;	/* when it was loaded last */
+static bool is_plain = true;	/* the table was plain at the last load */
 
-/* The place where a customer's row may be remembered; NULL outside of workers, for which it is not worth the memory. */
+/* The entry for a customer's row. NULL in a session, where the memory would not pay off. */
 static Place *
 profile_store_find_place(const PsStoredProfile *stored)
 {
@@ -136,19 +135,19 @@ remember_place(const PsStoredProfile *stored, ItemPointer tid)
 		place->tid = *tid;
 }
 
-/* Whether a row is the customer's; takes it apart. */
+/* Deforms a row; returns whether it belongs to the customer. */
 static bool
 read_values(PsStoredProfile *stored, HeapTuple row, TupleDesc desc)
 {
 	text	   *customer_id;
 
 	heap_deform_tuple(row, desc, stored->values, stored->nulls);
-	customer_id = DatumGetTextPP(stored->values[PS_ROW_CUSTOMER_ID]);
+	customer_id = DatumGetTextPP(stored->values[PS_ROW_customer_id]);
 	return VARSIZE_ANY_EXHDR(customer_id) == stored->customer_id_len &&
 		memcmp(VARDATA_ANY(customer_id), stored->customer_id, stored->customer_id_len) == 0;
 }
 
-/* Finds a customer's row, where it was seen last or else by the index, and takes it apart; NULL when there is none. */
+/* Finds and deforms the row of a customer: where it was seen last, or else by the index. NULL when there is none. */
 static HeapTuple
 profile_store_find_row(PsDirectTable *table, PsStoredProfile *stored, Place *place)
 {
@@ -182,7 +181,7 @@ load_plain(PsStoredProfile **profiles, int n)
 		return false;
 	table.notes_insertions = true;
 	found = palloc(n * sizeof(Place *));
-	/* all before the first row, so that the processor waits for many of them at a time */
+	/* all entries before the first row, so that the processor loads many of them in parallel */
 	for (int i = 0; i < n; i++)
 		found[i] = profile_store_find_place(profiles[i]);
 	for (int i = 0; i < n; i++)
@@ -261,7 +260,7 @@ ps_profiles_load(PsStoredProfile **profiles, int n)
 		load_by_statement(profiles, n);
 }
 
-/* Writes those profiles that are new, or those that are not. */
+/* Writes all new profiles, or all others. */
 static void
 save_by_statement(PsStoredProfile **profiles, int n, bool is_new)
 {
@@ -278,7 +277,7 @@ save_by_statement(PsStoredProfile **profiles, int n, bool is_new)
 
 		if (profiles[i]->profile.is_new != is_new)
 			continue;
-		values[PS_ROW_CUSTOMER_ID] = customer_id_datum(profiles[i]);
+		values[PS_ROW_customer_id] = customer_id_datum(profiles[i]);
 		ps_profile_row_write(&profiles[i]->profile, values, nulls);
 		for (int c = 0; c < PS_ROW_COLUMNS; c++)
 		{
@@ -293,11 +292,11 @@ save_by_statement(PsStoredProfile **profiles, int n, bool is_new)
 		return;
 	for (int c = 0; c < PS_ROW_COLUMNS; c++)
 		args[c] = ps_column_array(&columns[c]);
-	/* a row that somebody deleted meanwhile is missing too: it is new at the next try */
+	/* this also raises when a row was deleted meanwhile; the next attempt inserts it */
 	ps_plan_write(is_new ? &insert_plan : &update_plan, args, NULL, is_new ? SPI_OK_INSERT : SPI_OK_UPDATE, nrows, TABLE_NAME);
 }
 
-/* Writes rows by hand; false when the table is not plain, or was not when they were loaded. */
+/* Writes rows directly; false when the table is not plain, or was not when they were loaded. */
 static bool
 save_plain(PsStoredProfile **profiles, int n)
 {
@@ -314,7 +313,7 @@ save_plain(PsStoredProfile **profiles, int n)
 
 		ps_profile_row_write(&stored->profile, stored->values, stored->nulls);
 		if (stored->profile.is_new)
-			stored->values[PS_ROW_CUSTOMER_ID] = customer_id_datum(stored);
+			stored->values[PS_ROW_customer_id] = customer_id_datum(stored);
 		if (stored->profile.is_new)
 			ps_direct_insert(&table, stored->values, stored->nulls, PS_ROW_COLUMNS);
 		else
@@ -353,7 +352,7 @@ ps_profiles_find_expired(TimestampTz now, int limit, PsStoredProfile **profiles)
 	return (int) found;
 }
 
-/* Reads from the table what no row that was loaded by hand tells; ids has a null for the others. */
+/* Reads the segments of profiles that were not loaded directly; ids has a null for the others. */
 static void
 read_segments(const PsColumn *ids, const char **segments)
 {
@@ -379,9 +378,9 @@ ps_profiles_segments(const PsStoredProfile **profiles, int n, const char **segme
 	ps_column_init(&ids, TEXTOID, n);
 	for (int i = 0; i < n; i++)
 	{
-		if (profiles[i]->row != NULL && !profiles[i]->nulls[PS_ROW_SEGMENT])
+		if (profiles[i]->row != NULL && !profiles[i]->nulls[PS_ROW_segment])
 		{
-			segments[i] = TextDatumGetCString(profiles[i]->values[PS_ROW_SEGMENT]);
+			segments[i] = TextDatumGetCString(profiles[i]->values[PS_ROW_segment]);
 			ps_column_add_null(&ids);
 			continue;
 		}

@@ -1,7 +1,7 @@
 /*
  * rebuild_catalog.c
- *	  The SQL of stream_rebuilds, and of what a rebuild and the functions that
- *	  control it read of both copies of stream_offsets.
+ *	  The SQL of stream_rebuilds, and of stream_offsets in both schemas as far as a
+ *	  rebuild needs it.
  */
 #include "postgres.h"
 
@@ -35,7 +35,7 @@ static PsPlan other_plan = {
 	.nargs = 1,.argtypes = {INT4OID}
 };
 
-/* rows of another database came with a template: they are nobody's rebuild */
+/* deletes all rows: those of another database came with a template and belong to no rebuild */
 static PsPlan forget_plan = {
 	.sql = "DELETE FROM profile_stream_internal.stream_rebuilds"
 };
@@ -52,7 +52,7 @@ static PsPlan add_plan = {
 	.nargs = 3,.argtypes = {INT4OID, OIDOID, BOOLOID}
 };
 
-/* a status begins anew, with nothing of what the worker did before */
+/* the status of a worker that ran before must not be shown */
 static PsPlan forget_status_plan = {
 	.sql = "DELETE FROM " PS_SHADOW_SCHEMA ".stream_status t WHERE t.stream_id = $1",
 	.nargs = 1,.argtypes = {INT4OID}
@@ -93,7 +93,7 @@ static PsPlan add_gap_plan = {
 	.nargs = 4,.argtypes = {INT4OID, INT4OID, INT8OID, INT8OID}
 };
 
-/* a seek may have gone back further than the stream began, unless a rebuild has begun later since */
+/* a seek may have gone back before the start of the stream; one before the last rebuild does not count */
 static PsPlan starts_plan = {
 	.sql = "SELECT o.partition, o.epoch, LEAST(o.start_offset, (SELECT pg_catalog.min(g.to_offset) FROM profile_stream_internal.stream_gaps g"
 	" WHERE g.stream_id = o.stream_id AND g.partition = o.partition AND g.reason = 'seek' AND NOT EXISTS (SELECT"
@@ -103,7 +103,7 @@ static PsPlan starts_plan = {
 	.nargs = 1,.argtypes = {INT4OID},.fixed_schema = true
 };
 
-/* a partition that the stream has lost is not waited for */
+/* a rebuild does not wait for partitions that the stream has lost */
 static PsPlan behind_plan = {
 	.sql = "SELECT o.start_offset, o.next_offset, o.read_offset, o.finished, COALESCE(n.epoch >= o.epoch, false),"
 	" COALESCE(n.epoch > o.epoch, false), n.next_offset, n.finished"
@@ -120,7 +120,7 @@ static PsPlan apart_plan = {
 	.nargs = 1,.argtypes = {INT4OID},.fixed_schema = true
 };
 
-/* Column of a row of the last SELECT. */
+/* A value of the last result. */
 static Datum
 rebuild_catalog_column_value(uint64 row, int column)
 {
@@ -250,7 +250,7 @@ ps_rebuild_starts(int stream_id)
 	return starts;
 }
 
-/* How many messages of a partition, a row of behind_plan, are finished in the stream and not in the shadow. */
+/* How many messages of a partition, which is a row of behind_plan, are finished by the stream and not by the rebuild. */
 static int64
 partition_behind(uint64 row)
 {
@@ -261,9 +261,10 @@ partition_behind(uint64 row)
 	PsOffsetSet rebuilt;
 
 	if (!DatumGetBool(rebuild_catalog_column_value(row, 5)))
-		return next - DatumGetInt64(rebuild_catalog_column_value(row, 1)) + 1;	/* not even begun */
+		return next - DatumGetInt64(rebuild_catalog_column_value(row, 1)) + 1;	/* the rebuild has not begun this
+																				 * partition */
 	if (DatumGetBool(rebuild_catalog_column_value(row, 6)))
-		return 0;				/* it knows of a newer topic */
+		return 0;				/* the rebuild has seen that the topic was re-created */
 	ps_offset_set_init(&now, next, DatumGetByteaPP(rebuild_catalog_column_value(row, 4)), CurrentMemoryContext);
 	ps_offset_set_init(&rebuilt, DatumGetInt64(rebuild_catalog_column_value(row, 7)), DatumGetByteaPP(rebuild_catalog_column_value(row, 8)), CurrentMemoryContext);
 	if (rebuilt.next < next)
@@ -295,7 +296,7 @@ ps_rebuild_apart(int stream_id)
 	return DatumGetInt64(rebuild_catalog_column_value(0, 1));
 }
 
-/* where all before the gap is applied; what was held there is not lost */
+/* only when everything before the gap is applied, so that no held message is lost */
 static PsPlan skip_plan = {
 	.sql = "UPDATE " PS_SHADOW_SCHEMA ".stream_offsets o SET next_offset = g.to_offset, read_offset = g.to_offset, finished = '',"
 	" consumed = o.consumed - o.held, held = 0, held_bytes = 0, commits = o.commits + 1, check_offset = NULL, error = NULL"
@@ -325,6 +326,6 @@ ps_rebuild_adjust(PsStream *stream)
 	stream->start_from = "earliest";
 	stream->notify = "off";
 	stream->workers = 1;
-	stream->dead_letter_pause_ratio = 1;	/* so many as there were */
+	stream->dead_letter_pause_ratio = 1;	/* never: the stream has had these dead letters too */
 	stream->on_offset_lost = rebuild->allow_missing ? "earliest" : "stop";
 }

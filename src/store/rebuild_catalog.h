@@ -1,7 +1,8 @@
 /*
  * rebuild_catalog.h
- *	  The rebuild that is under way in a database, one at most: its rows in the
- *	  catalogue and in the shadow. Every call needs an SPI connection.
+ *	  The rebuild of a database, of which there is at most one: its row in
+ *	  stream_rebuilds, and its rows in the rebuild schema. Every call needs an SPI
+ *	  connection.
  */
 #ifndef PS_REBUILD_CATALOG_H
 #define PS_REBUILD_CATALOG_H
@@ -17,7 +18,7 @@ typedef struct PsRebuild
 	char	   *stream;
 	bool		allow_missing;
 	bool		enabled;		/* not paused */
-	PsStreamState state;		/* as its worker last said */
+	PsStreamState state;		/* last state that its worker has set */
 } PsRebuild;
 
 /* Where a stream began to read a partition. */
@@ -31,42 +32,42 @@ typedef struct PsRebuildStart
 /* The rebuild of this database, NULL when there is none. */
 extern PsRebuild *ps_rebuild_find(void);
 
-/* Its state as stat_rebuilds shows it, with the error. */
+/* The state of the rebuild with its error, as in stat_rebuilds. */
 extern char *ps_rebuild_describe(bool *ready);
 
-/* Name of a stream other than that one, NULL when there is none. */
+/* The name of another stream; NULL when there is none. */
 extern char *ps_rebuild_other_stream(int stream_id);
 
-/* Begins a rebuild: the shadow is emptied first. For the owner of the tables. */
+/* Begins a rebuild, after emptying the rebuild schema. For the owner of the tables. */
 extern void ps_rebuild_add(int stream_id, bool allow_missing);
 extern void ps_rebuild_enable(int stream_id, bool enabled);
 extern void ps_rebuild_set_state(int stream_id, PsStreamState state, const char *error, const char *hint);
 
-/* Empties the shadow and forgets the rebuild, whose worker ends. For the owner of the tables. */
+/* Ends the rebuild and its worker, and empties the rebuild schema. For the owner of the tables. */
 extern void ps_rebuild_end(void);
 
-/* What its worker notes: since when it counts its rate, partitions, and what the topic has no more. */
+/* For the worker: the time from which its rate counts; a partition; messages that the topic does not have any more. */
 extern void ps_rebuild_note_resumed(int stream_id);
 extern void ps_rebuild_add_partition(int stream_id, const PsRebuildStart *start, int64 end_offset);
 extern void ps_rebuild_add_gap(int stream_id, const PsRebuildStart *start, int64 low);
 
-/* PsRebuildStart of each partition of the stream. */
+/* The PsRebuildStart of each partition of the stream. */
 extern List *ps_rebuild_starts(int stream_id);
 
-/* How many messages are finished in the stream and not in the shadow, and how many they are apart. */
+/* How many messages the stream has finished and the rebuild has not; and the distance of both in messages, in either direction. */
 extern int64 ps_rebuild_behind(int stream_id);
 extern int64 ps_rebuild_apart(int stream_id);
 
-/* rebuild_diff.c: selects the rows of rebuild_diff(), at most so many, into SPI_tuptable. */
+/* rebuild_diff.c: selects at most max_rows rows of rebuild_diff() into SPI_tuptable. */
 extern uint64 ps_rebuild_select_diff(int max_rows);
 
-/* rebuild_swap.c: brings the tables to what the shadow holds; returns how many profiles changed. */
+/* rebuild_swap.c: makes the tables equal to those of the rebuild; returns how many profiles changed. */
 extern int64 ps_rebuild_bring(int stream_id);
 
-/* Goes past what cannot be read, where the stream itself has gone past it; whether it did. */
+/* Skips messages that cannot be read, if the stream has skipped them too; false when it has not. */
 extern bool ps_rebuild_skip(int stream_id, int partition, int64 refused_offset);
 
-/* The settings under which a stream is rebuilt. */
+/* Changes the options of a stream to those with which it is rebuilt. */
 extern void ps_rebuild_adjust(PsStream *stream);
 
 #endif							/* PS_REBUILD_CATALOG_H */

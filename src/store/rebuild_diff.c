@@ -2,24 +2,24 @@
  * rebuild_diff.c
  *	  Compares the profiles with the rebuilt ones, for rebuild_diff().
  *
- *	  Rows are compared first, in the column order of the tables, then fields of
- *	  those that differ. A window is compared by what can be asked of it, values
- *	  as of now and count and sum of all its history, not by its bytes: where one
- *	  chunk ends and the next begins depends on prune_metrics().
+ *	  Whole rows are compared first, and then the fields of those that differ. A window
+ *	  is compared by its results, not by its bytes: the current values of metrics, and
+ *	  count and sum of the whole history. The bytes depend on where chunks end, and so
+ *	  on when prune_metrics() ran.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "core/profile.h"
 #include "settings.h"
 #include "store/plan.h"
 #include "store/rebuild_catalog.h"
 #include "store/rebuild_schema.h"
 #include "utils/timestamp.h"
 
-#define COMPARED(of) \
-	"ROW(" of "version, " of "updated_at, " of "watermark, " of "first_name, " of "last_name, " of "email, " of "phone, " \
-	of "total_balance, " of "account_count, " of "last_transaction_at, " of "last_login_at, " of "preferred_channel, " \
-	of "event_counts, " of "window_state, " of "attributes, " of "attribute_times, " of "first_event_at)"
+#define OLD(column, kind, access, initial, member) "o." #column
+#define NEW(column, kind, access, initial, member) "n." #column
+#define PAIR(column, kind, access, initial, member) "'" #column "', p." #column
 
 #define METRIC(schema, name) \
 	", '" name "', " schema ".window_value(p.customer_id, p.window_state, '" name "', $2)"
@@ -32,7 +32,7 @@
 	" UNION ALL SELECT c.count, c.sum FROM " parts ".window_chunks c" \
 	" WHERE c.customer_id = p.customer_id AND c.metric = profile_stream_internal.metric_series('" metric "')) h)"
 
-/* values of the metrics of users, and the history of their series, each a field of its own */
+/* the values of users' metrics and the history of their series, each as a field of its own */
 #define CREATED_METRICS(parts) \
 	" || COALESCE((SELECT pg_catalog.jsonb_object_agg('metrics.' || m.key, m.value) FROM" \
 	" pg_catalog.jsonb_each(" parts ".metric_values(p.customer_id, p.window_state, $2)) m), '{}')" \
@@ -44,18 +44,14 @@
 	" WHERE c.customer_id = p.customer_id AND c.metric = s.name) h))" \
 	" FROM (SELECT 'series_' || x.series_id AS name FROM profile_stream_internal.metric_series x) s), '{}')"
 
-/* the document that is compared, of one customer; schema: that of the profiles, parts: that of all else */
+/* the document of one customer that is compared; schema has the profiles, parts all other tables */
 #define DOCUMENT(schema, parts) \
-	"(SELECT pg_catalog.jsonb_build_object('version', p.version, 'updated_at', p.updated_at, 'watermark', p.watermark," \
-	" 'first_name', p.first_name, 'last_name', p.last_name, 'email', p.email, 'phone', p.phone," \
-	" 'total_balance', p.total_balance, 'account_count', p.account_count, 'last_transaction_at', p.last_transaction_at," \
-	" 'last_login_at', p.last_login_at, 'preferred_channel', p.preferred_channel, 'event_counts', p.event_counts," \
-	" 'attributes', p.attributes, 'attribute_times', p.attribute_times, 'first_event_at', p.first_event_at" \
+	"(SELECT pg_catalog.jsonb_build_object(" PS_PROFILE_COLUMNS(PAIR, ", ") \
 	METRIC(schema, "transaction_count_30d") METRIC(schema, "total_transaction_value_30d") \
 	METRIC(schema, "login_count_7d") METRIC(schema, "support_ticket_count_90d") \
 	HISTORY(parts, "transaction_history", "transaction_count_30d") \
 	HISTORY(parts, "login_history", "login_count_7d") \
-	HISTORY(parts, "support_ticket_history", "support_ticket_count_90d") ")" CREATED_METRICS(parts) \
+	HISTORY(parts, "support_ticket_history", "support_ticket_count_90d") ") - 'window_state'" CREATED_METRICS(parts) \
 	" FROM " schema ".materialized_profiles p WHERE p.customer_id = c.customer_id)"
 
 static const char diff_sql[] =
@@ -63,7 +59,8 @@ static const char diff_sql[] =
 " SELECT COALESCE(o.customer_id, n.customer_id) AS customer_id"
 " FROM profile_stream.materialized_profiles o"
 " FULL JOIN " PS_SHADOW_SCHEMA ".materialized_profiles n ON n.customer_id = o.customer_id"
-" WHERE o.customer_id IS NULL OR n.customer_id IS NULL OR " COMPARED("o.") " IS DISTINCT FROM " COMPARED("n.")
+" WHERE o.customer_id IS NULL OR n.customer_id IS NULL OR ROW(" PS_PROFILE_COLUMNS(OLD, ", ") ")"
+" IS DISTINCT FROM ROW(" PS_PROFILE_COLUMNS(NEW, ", ") ")"
 " UNION SELECT COALESCE(o.customer_id, n.customer_id)"
 " FROM profile_stream_internal.window_chunks o FULL JOIN " PS_SHADOW_SCHEMA ".window_chunks n"
 " ON n.customer_id = o.customer_id AND n.metric = o.metric AND n.to_at = o.to_at AND n.chunk_no = o.chunk_no"

@@ -1,6 +1,6 @@
 /*
  * rebuild_schema.c
- *	  Which copy of the tables this process works on: one variable, set once.
+ *	  Knows on which copy of the tables this process works: one variable, set once.
  */
 #include "postgres.h"
 
@@ -8,13 +8,13 @@
 #include "settings.h"
 #include "store/rebuild_schema.h"
 
-/* the tables of which there is a second one; all others there is but once */
+/* the tables that the rebuild schema has too */
 static const char *const tables[] = {
 	"stream_offsets", "stream_status", "stream_gaps",
 	"materialized_profiles", "window_chunks", "event_ids", "dead_letters"
 };
 
-/* the tables that users read; all others are in the internal schema */
+/* the tables that users read; all others are in profile_stream_internal */
 static const char *const public_tables[] = {
 	"materialized_profiles", "streams", "stream_log", "segment_members", "segment_changes"
 };
@@ -33,7 +33,7 @@ ps_rebuild_schema_used(void)
 	return used;
 }
 
-/* Whether there is a shadow of the table whose name begins the text and has this length. */
+/* Whether the rebuild schema has the table with a name of this length. */
 static bool
 has_shadow(const char *name, int len)
 {

@@ -1,11 +1,11 @@
 /*
  * rebuild_schema.h
- *	  The second copy of the tables that a stream fills. A rebuild works on it:
- *	  the same code, whose statements and look-ups by name come here.
+ *	  The rebuild schema: a second copy of the tables that a stream fills. The worker
+ *	  of a rebuild runs the same code as that of a stream, with statements whose
+ *	  schema is replaced here.
  *
- *	  shadow	tables of the schema profile_stream_rebuild, empty while no rebuild
- *				is under way, with the names of tables and indexes of
- *				profile_stream
+ *	  shadow	a table of the schema profile_stream_rebuild. It has the name and the
+ *				indexes of the original, and is empty while no rebuild runs
  */
 #ifndef PS_REBUILD_SCHEMA_H
 #define PS_REBUILD_SCHEMA_H
@@ -14,14 +14,14 @@
 
 #define PS_SHADOW_SCHEMA "profile_stream_rebuild"
 
-/* Makes this process work on the shadow for the rest of its life, before it has run any statement. */
+/* Makes this process work on the rebuild schema from now on. To be called before its first statement. */
 extern void ps_rebuild_schema_use(void);
 extern bool ps_rebuild_schema_used(void);
 
-/* The schema that holds a table of the extension; shadow: the schema of its second copy, for tables that have one. */
+/* The schema of a table of the extension; with shadow the rebuild schema, if the table has a copy there. */
 extern const char *ps_schema_of(bool shadow, const char *table);
 
-/* A statement with the tables' schemas that are this process's. */
+/* The statement with the schemas on which this process works. */
 extern const char *ps_rebuild_schema_sql(const char *sql);
 
 #endif							/* PS_REBUILD_SCHEMA_H */

@@ -1,24 +1,27 @@
 /*
  * rebuild_swap.c
- *	  Brings the tables that a stream fills to the content of the shadow, by
- *	  difference: a row that is equal is not written. For swap_rebuild(), which
- *	  holds all of them locked.
+ *	  Makes the tables that a stream fills equal to those of the rebuild schema. Only
+ *	  rows that differ are written. For swap_rebuild(), which has locked all of them.
  *
- *	  What is computed in batch stays: segment and scores. So does the
- *	  time at which an event id was first seen, and when a dead letter came.
+ *	  Some values are kept: segment and scores, because a refresh computes them; the
+ *	  time at which an event id was first seen; and that of a dead letter.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "core/profile.h"
+#include "message.h"
 #include "store/plan.h"
 #include "store/rebuild_catalog.h"
 #include "store/rebuild_schema.h"
 
-/* lists of columns, each behind the name of its table */
-#define PROFILE_COLUMNS(of) \
-	of "version, " of "updated_at, " of "watermark, " of "first_name, " of "last_name, " of "email, " of "phone, " \
-	of "total_balance, " of "account_count, " of "last_transaction_at, " of "last_login_at, " of "preferred_channel, " \
-	of "event_counts, " of "window_state, " of "attributes, " of "attribute_times, " of "first_event_at"
+/* lists of columns; o is the table that users read, n that of the rebuild */
+#define NAME(column, ...) #column
+#define OLD(column, ...) "o." #column
+#define NEW(column, ...) "n." #column
+#define PROFILE_COLUMNS PS_PROFILE_COLUMNS(NAME, ", ")
+#define OLD_PROFILE_COLUMNS PS_PROFILE_COLUMNS(OLD, ", ")
+#define NEW_PROFILE_COLUMNS PS_PROFILE_COLUMNS(NEW, ", ")
 
 #define CHUNK_COLUMNS(of) \
 	of "from_at, " of "count, " of "sum, " of "min, " of "max, " of "samples, " of "days"
@@ -27,9 +30,9 @@
 	of "stream, " of "topic, " of "kafka_timestamp, " of "key, " of "value, " of "headers, " of "kind, " of "errors, " \
 	of "sqlstate, " of "customer_id, " of "event_id, " of "event_type"
 
-#define OFFSET_COLUMNS(of) \
+#define OFFSET_COLUMNS(of, counters) \
 	of "epoch, " of "start_offset, " of "next_offset, " of "read_offset, " of "finished, " of "end_offset, " \
-	of "check_offset, " of "check_timestamp, " of "check_hash, " of "consumed, " of "applied, " of "duplicates, " of "dead, " of "late, " of "tombstones, " of "blocked, " of "replayed, " of "held, " of "held_bytes, " \
+	of "check_offset, " of "check_timestamp, " of "check_hash, " of "consumed, " counters ", " of "held, " of "held_bytes, " \
 	of "last_message_at, " of "committed_at, " of "state, " of "error"
 
 #define SAME_LETTER \
@@ -42,12 +45,12 @@ static const char *const profiles[] = {
 	"DELETE FROM profile_stream.materialized_profiles o WHERE NOT EXISTS"
 	" (SELECT FROM " PS_SHADOW_SCHEMA ".materialized_profiles n WHERE n.customer_id = o.customer_id)",
 
-	"UPDATE profile_stream.materialized_profiles o SET (" PROFILE_COLUMNS("") ") = ROW(" PROFILE_COLUMNS("n.") ")"
+	"UPDATE profile_stream.materialized_profiles o SET (" PROFILE_COLUMNS ") = ROW(" NEW_PROFILE_COLUMNS ")"
 	" FROM " PS_SHADOW_SCHEMA ".materialized_profiles n WHERE n.customer_id = o.customer_id"
-	" AND ROW(" PROFILE_COLUMNS("o.") ") IS DISTINCT FROM ROW(" PROFILE_COLUMNS("n.") ")",
+	" AND ROW(" OLD_PROFILE_COLUMNS ") IS DISTINCT FROM ROW(" NEW_PROFILE_COLUMNS ")",
 
-	"INSERT INTO profile_stream.materialized_profiles (customer_id, " PROFILE_COLUMNS("") ")"
-	" SELECT n.customer_id, " PROFILE_COLUMNS("n.") " FROM " PS_SHADOW_SCHEMA ".materialized_profiles n WHERE NOT EXISTS"
+	"INSERT INTO profile_stream.materialized_profiles (customer_id, " PROFILE_COLUMNS ")"
+	" SELECT n.customer_id, " NEW_PROFILE_COLUMNS " FROM " PS_SHADOW_SCHEMA ".materialized_profiles n WHERE NOT EXISTS"
 	" (SELECT FROM profile_stream.materialized_profiles o WHERE o.customer_id = n.customer_id)"
 };
 
@@ -63,7 +66,7 @@ static const char *const rest[] = {
 	" SELECT n.customer_id, n.metric, n.to_at, n.chunk_no, " CHUNK_COLUMNS("n.") " FROM " PS_SHADOW_SCHEMA ".window_chunks n"
 	" WHERE NOT EXISTS (SELECT FROM profile_stream_internal.window_chunks o WHERE " SAME_CHUNK ")",
 
-	/* the largest table is compared once; a row of d without seen_at is to go */
+	/* materialized, so that the largest table is compared once; a row of d without seen_at is deleted */
 	"WITH d AS MATERIALIZED (SELECT COALESCE(o.customer_id, n.customer_id) AS customer_id,"
 	" COALESCE(o.event_id, n.event_id) AS event_id, n.seen_at FROM profile_stream_internal.event_ids o"
 	" FULL JOIN " PS_SHADOW_SCHEMA ".event_ids n ON n.customer_id = o.customer_id AND n.event_id = o.event_id"
@@ -73,7 +76,7 @@ static const char *const rest[] = {
 	" INSERT INTO profile_stream_internal.event_ids (customer_id, event_id, seen_at)"
 	" SELECT d.customer_id, d.event_id, d.seen_at FROM d WHERE d.seen_at IS NOT NULL",
 
-	/* letters of what was not read again stay */
+	/* dead letters of messages that the rebuild has not read are kept */
 	"DELETE FROM profile_stream_internal.dead_letters o USING " PS_SHADOW_SCHEMA ".stream_offsets r"
 	" WHERE o.stream_id = $1 AND r.stream_id = o.stream_id AND r.partition = o.partition AND r.epoch = o.epoch"
 	" AND o.kafka_offset >= r.start_offset AND NOT EXISTS"
@@ -88,22 +91,22 @@ static const char *const rest[] = {
 	" FROM " PS_SHADOW_SCHEMA ".dead_letters n WHERE n.stream_id = $1 AND NOT EXISTS"
 	" (SELECT FROM profile_stream_internal.dead_letters o WHERE " SAME_LETTER ") ORDER BY n.dead_letter_id",
 
-	/* a worker that is elsewhere than the shadow must notice */
-	"UPDATE profile_stream_internal.stream_offsets o SET (" OFFSET_COLUMNS("") ") = ROW(" OFFSET_COLUMNS("n.") "),"
+	/* a change of commits makes the worker notice that its position is another one */
+	"UPDATE profile_stream_internal.stream_offsets o SET (" OFFSET_COLUMNS("", PS_COUNTERS(NAME, ", ")) ") = ROW(" OFFSET_COLUMNS("n.", PS_COUNTERS(NEW, ", ")) "),"
 	" commits = CASE WHEN ROW(n.epoch, n.next_offset, n.read_offset, n.finished)"
 	" = ROW(o.epoch, o.next_offset, o.read_offset, o.finished) THEN o.commits ELSE GREATEST(o.commits, n.commits) + 1 END"
 	" FROM " PS_SHADOW_SCHEMA ".stream_offsets n"
 	" WHERE n.stream_id = o.stream_id AND n.partition = o.partition AND o.stream_id = $1",
 
-	"INSERT INTO profile_stream_internal.stream_offsets (stream_id, partition, " OFFSET_COLUMNS("") ")"
-	" SELECT n.stream_id, n.partition, " OFFSET_COLUMNS("n.") " FROM " PS_SHADOW_SCHEMA ".stream_offsets n"
+	"INSERT INTO profile_stream_internal.stream_offsets (stream_id, partition, " OFFSET_COLUMNS("", PS_COUNTERS(NAME, ", ")) ")"
+	" SELECT n.stream_id, n.partition, " OFFSET_COLUMNS("n.", PS_COUNTERS(NEW, ", ")) " FROM " PS_SHADOW_SCHEMA ".stream_offsets n"
 	" WHERE n.stream_id = $1 AND NOT EXISTS"
 	" (SELECT FROM profile_stream_internal.stream_offsets o WHERE o.stream_id = n.stream_id AND o.partition = n.partition)",
 
 	"INSERT INTO profile_stream_internal.stream_gaps SELECT n.* FROM " PS_SHADOW_SCHEMA ".stream_gaps n WHERE n.stream_id = $1"
 };
 
-/* Runs a statement about whole tables, planned for what they are now; returns how many rows it wrote. */
+/* Runs a statement on whole tables; returns how many rows it wrote. */
 static uint64
 run_whole(const char *sql, int stream_id)
 {

@@ -1,23 +1,27 @@
 /*
  * reconcile.c
- *	  Compares what was consumed with what became of it, and the sums of sealed
- *	  chunks with their samples or day buckets. Called by reconcile().
+ *	  The SQL of reconcile(): compares the number of messages consumed with the sum
+ *	  of their outcomes, and the sums of sealed chunks with their samples or day
+ *	  buckets.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "message.h"
 #include "store/plan.h"
 #include "store/reconcile.h"
 
-static PsPlan accounts_plan = {
+#define NAME(counter, ...) "o." #counter
+
+static PsPlan reconcile_plan = {
 	"WITH checked AS (SELECT pg_catalog.count(*) AS chunks,"
 	" pg_catalog.count(*) FILTER (WHERE (c.count, c.sum) IS DISTINCT FROM (t.count, t.sum)) AS wrong"
 	" FROM profile_stream_internal.window_chunks c CROSS JOIN LATERAL ("
 	" SELECT COALESCE(pg_catalog.sum(p.count), 0)::int8 AS count, COALESCE(pg_catalog.sum(p.sum), 0) AS sum FROM ("
 	" SELECT 1::int8 AS count, s.value AS sum FROM profile_stream_internal.chunk_samples(c.samples) s"
 	" UNION ALL SELECT d.count, d.sum FROM pg_catalog.unnest(c.days) d) p) t)"
-	" SELECT o.partition, o.consumed, o.applied, o.duplicates, o.dead, o.late, o.tombstones, o.blocked, o.replayed, o.held,"
-	" o.consumed - o.applied - o.duplicates - o.dead - o.late - o.tombstones - o.blocked - o.replayed - o.held,"
+	" SELECT o.partition, o.consumed, " PS_COUNTERS(NAME, ", ") ", o.held,"
+	" o.consumed - " PS_COUNTERS(NAME, " - ") " - o.held,"
 	" k.chunks, k.wrong"
 	" FROM profile_stream_internal.stream_offsets o CROSS JOIN checked k WHERE o.stream_id = $1 ORDER BY o.partition",
 	1, {INT4OID}
@@ -28,5 +32,5 @@ ps_reconcile_select(int stream_id)
 {
 	Datum		args[1] = {Int32GetDatum(stream_id)};
 
-	return ps_plan_read(&accounts_plan, args);
+	return ps_plan_read(&reconcile_plan, args);
 }

@@ -1,6 +1,6 @@
 /*
  * reconcile.h
- *	  Whether the books of a stream balance.
+ *	  Whether the counters of a stream add up.
  */
 #ifndef PS_RECONCILE_H
 #define PS_RECONCILE_H

@@ -1,7 +1,7 @@
 /*
  * rule_catalog.c
- *	  Loads what users registered for event types. A trigger on each of the tables
- *	  sends an invalidation message, after which the rules are loaded again.
+ *	  Loads the rules: what users registered for event types. Triggers on their tables
+ *	  send invalidation messages, after which each process loads the rules again.
  */
 #include "postgres.h"
 
@@ -28,7 +28,7 @@ static PsRules *loaded = NULL;
 static MemoryContext loaded_context = NULL;
 static Oid	relids[lengthof(tables)];
 static bool stale = true;
-static bool stale_at_end = false;	/* of the transaction */
+static bool stale_at_end = false;	/* load again after this transaction */
 static int	holders = 0;
 
 static PsPlan maps_plan = {
@@ -69,7 +69,7 @@ transaction_ended(XactEvent event, void *arg)
 	stale_at_end = false;
 }
 
-/* Finds the tables of this database's extension, which may be another one than before. */
+/* Finds the tables again: the extension may have been dropped and created since. */
 static void
 rule_catalog_watch(void)
 {
@@ -107,14 +107,14 @@ load_maps(PsRules *rules)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* Reads all tables; as their owner, since whoever may call what needs the rules need not be able to read them. */
+/* Reads all tables, with the owner's rights: a caller may apply events without the right to read the tables. */
 static void
 load_tables(PsRules *rules)
 {
 	PsSavedUser saved = ps_switch_to_owner();
 	int			nest_level = NewGUCNestLevel();
 
-	/* with operators that are not the caller's */
+	/* the caller's search_path could change the meaning of operators */
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	load_maps(rules);
 	ps_metrics_load(rules);
@@ -124,7 +124,7 @@ load_tables(PsRules *rules)
 	ps_restore_user(saved);
 }
 
-/* Loads all rules into a context of their own. */
+/* Loads all rules into a new context. */
 static void
 rule_catalog_load(void)
 {
@@ -132,12 +132,12 @@ rule_catalog_load(void)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "profile_stream rules", ALLOCSET_SMALL_SIZES);
 	PsRules    *rules = MemoryContextAllocZero(context, sizeof(PsRules));
 
-	stale = false;				/* what changes from here on makes it stale again */
+	stale = false;				/* set before reading: a change from here on must make them stale again */
 	PG_TRY();
 	{
 		rule_catalog_watch();
 		SPI_connect();
-		/* the caller's may be older than the change that we were told of, but a parallel query has no other */
+		/* the caller's snapshot may be older than the change, but a parallel query cannot take another one */
 		stale_at_end = IsInParallelMode();
 		PushActiveSnapshot(stale_at_end ? GetActiveSnapshot() : GetLatestSnapshot());
 		MemoryContextSwitchTo(context);

@@ -1,6 +1,6 @@
 /*
  * score_catalog.c
- *	  The SQL of a refresh of scores, see score_catalog.h.
+ *	  The SQL of a refresh of scores.
  */
 #include "postgres.h"
 
@@ -92,7 +92,7 @@ static PsPlan age_plan = {
 	0, {0}
 };
 
-/* A column of the last result's row, in the current context. */
+/* A value of the last result, copied into the current context. */
 static Datum
 get_value(uint64 row, int column, int16 typlen)
 {
@@ -110,7 +110,7 @@ get_scores(uint64 row, int column, PsScores *scores)
 	scores->lifetime_value = get_value(row, column + 2, -1);
 }
 
-/* The ids of profiles as an array. */
+/* The array of the profiles' ids. */
 static Datum
 ids_of(PsScored **profiles, int n)
 {

@@ -1,8 +1,8 @@
 /*
  * score_catalog.h
- *	  The SQL of a refresh of scores: which profiles are due, what their scores are
- *	  and were, and writing them; the function that replaces the defaults; how far
- *	  the refresh has come. Every call needs SPI.
+ *	  The SQL of a refresh of scores: finds the profiles that are due, reads and writes
+ *	  their scores, finds the function that replaces the defaults, and stores the
+ *	  progress of the refresh. Every call needs SPI.
  */
 #ifndef PS_SCORE_CATALOG_H
 #define PS_SCORE_CATALOG_H
@@ -11,7 +11,7 @@
 
 #include "datatype/timestamp.h"
 
-#define PS_MAX_SEGMENT_BYTES 63 /* of a name; as a column of a view may have */
+#define PS_MAX_SEGMENT_BYTES 63 /* of a name, which may become that of a column */
 
 typedef struct PsScores
 {
@@ -20,22 +20,22 @@ typedef struct PsScores
 	Datum		lifetime_value;
 } PsScores;
 
-/* A profile on its way through a batch. */
+/* A profile while its batch is refreshed. */
 typedef struct PsScored
 {
 	const char *customer_id;
-	bool		found;			/* what follows is read */
-	int64		version;		/* these two say whether it changed meanwhile */
+	bool		found;			/* the profile exists, and the fields below are set */
+	int64		version;		/* this and the next field tell whether it has changed meanwhile */
 	TimestampTz watermark;
 	PsScores	old;
 	PsScores	new;
-	Datum		document;		/* as get_profile(), where the caller wanted it */
-	bool		slow;			/* the function took too long */
+	Datum		document;		/* as of get_profile(), if the caller wants it */
+	bool		slow;			/* the function took too long for it */
 	bool		failed;
 	bool		written;
 } PsScored;
 
-/* What a refresh has done; skipped: somebody else kept it busy. */
+/* Counters of a refresh; skipped are profiles whose customer's lock was not free. */
 typedef struct PsRefreshCounts
 {
 	int64		done;
@@ -44,32 +44,32 @@ typedef struct PsRefreshCounts
 	int64		failed;
 	int64		skipped;
 	int64		notifications_skipped;
-	double		batch_ms;		/* the last one */
-	double		lock_ms;		/* the longest time for which one held its customers */
+	double		batch_ms;		/* duration of the last batch */
+	double		lock_ms;		/* longest time for which a batch held locks of customers */
 } PsRefreshCounts;
 
-/* Ids of profiles behind one that were not scored after a moment, in order, at most limit; returns how many. */
+/* Finds at most limit profiles behind an id that were not scored since a moment, in order; returns how many. */
 extern int	ps_scores_due(const char *after, TimestampTz before, int limit, PsScored **profiles);
 
-/* Reads profiles, with what default_scores() says of them as of a moment. */
+/* Reads profiles, with the result of default_scores() as of a moment. */
 extern void ps_scores_read(PsScored **profiles, int n, TimestampTz as_of, bool documents);
 
-/* Writes the new scores of those that are as they were when they were read. */
+/* Writes the new scores of profiles that have not changed since they were read. */
 extern void ps_scores_write(PsScored **profiles, int n, TimestampTz scored_at);
 
 /* The function that replaces the defaults. */
 typedef struct PsScoreFunction
 {
 	char	   *function;
-	Oid			owner;			/* whose rights it runs with; may be gone */
+	Oid			owner;			/* role with whose rights it runs; it may not exist any more */
 	bool		confirmed;
 } PsScoreFunction;
 
-/* False when there is none. */
+/* Finds the function; false when there is none. */
 extern bool ps_score_function_find(PsScoreFunction *found);
 extern void ps_score_function_set(const char *function, Oid owner); /* NULL: none */
 
-/* The one row of score_refresh. */
+/* Write the only row of score_refresh: begin, progress and end of a refresh. */
 extern void ps_refresh_begin(void);
 extern void ps_refresh_progress(const PsRefreshCounts *counts);
 extern void ps_refresh_note_error(const char *error);
@@ -79,10 +79,10 @@ extern void ps_refresh_fail(const char *error);
 /* Whether the last one failed, and no segment since. */
 extern bool ps_refresh_has_failed(void);
 
-/* Microseconds since the last refresh began, whatever became of it; -1 when there was none. */
+/* Microseconds since the last refresh began, even if it failed; -1: there was none. */
 extern int64 ps_refresh_age_us(void);
 
-/* Whether profile_stream.score_interval has passed since then. */
+/* Whether profile_stream.score_interval has passed since the last refresh began. */
 extern bool ps_refresh_is_due(void);
 
 #endif							/* PS_SCORE_CATALOG_H */

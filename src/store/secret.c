@@ -1,8 +1,8 @@
 /*
  * secret.c
- *	  Reads the one row of database_secret. It is opened directly: an index makes
- *	  its keys with it, for whoever writes the table, and no role may select from
- *	  it. Read once a process, and again when the table is another one.
+ *	  Reads the only row of database_secret. It is read without a statement: an index
+ *	  needs the secret whenever any role writes its table, but no role may select it.
+ *	  A process reads it once, and again when the table was created anew.
  */
 #include "postgres.h"
 
@@ -21,7 +21,7 @@
 
 #define SECRET_BYTES 32
 
-/* The halves of a secret; each is a key for one purpose. */
+/* The secret; each half is a key for one purpose. */
 typedef struct Secret
 {
 	PsHashKey	stored;
@@ -31,7 +31,7 @@ typedef struct Secret
 StaticAssertDecl(sizeof(Secret) == SECRET_BYTES, "a secret has two keys");
 
 static Secret secret;
-static Oid	secret_relid = InvalidOid;	/* where it was read; invalid: not yet */
+static Oid	secret_relid = InvalidOid;	/* the table from which it was read; invalid: not yet */
 
 static void
 forget_secret(Datum arg, Oid relid)
@@ -40,7 +40,7 @@ forget_secret(Datum arg, Oid relid)
 		secret_relid = InvalidOid;
 }
 
-/* The table, which must be ours: somebody else's could hold a secret that he knows. */
+/* Finds the table, which must belong to the extension: in a table of somebody else the secret would be known. */
 static Oid
 find_table(void)
 {
@@ -51,8 +51,8 @@ find_table(void)
 	if (!OidIsValid(extension) || extension != get_extension_oid("profile_stream", true))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table profile_stream_internal.database_secret is not there, or is not part of the extension"),
-				 errhint("CREATE EXTENSION profile_stream makes it; restore a dump into a database that has it.")));
+				 errmsg("table profile_stream_internal.database_secret does not exist, or does not belong to the extension"),
+				 errhint("Run CREATE EXTENSION profile_stream before you restore a dump.")));
 	return relid;
 }
 

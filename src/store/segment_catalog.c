@@ -1,6 +1,6 @@
 /*
  * segment_catalog.c
- *	  The SQL of segments by rule and of segment_changes, see segment_catalog.h.
+ *	  The SQL of segments by rule and of segment_changes.
  */
 #include "postgres.h"
 
@@ -77,7 +77,7 @@ static PsPlan discard_plan = {
 	2, {TIMESTAMPTZOID, INT8OID}
 };
 
-/* What one condition looks like in a statement; it begins behind SELECT. */
+/* A predicate is parsed alone, behind SELECT, and evaluated in a statement. */
 #define SELECT_BEGIN "SELECT "
 #define MATCHES_BEGIN \
 	"SELECT pg_catalog.array_agg(customer_id ORDER BY customer_id) FROM profile_stream.profiles WHERE " IN_RANGE("customer_id") " AND ("
@@ -152,7 +152,7 @@ ps_segments_range(const char *after, int limit)
 	return upto;
 }
 
-/* Positions are of a statement that the caller has not written. */
+/* Removes the position from an error: it belongs to a statement that the caller has not written. */
 static void
 forget_position(void *arg)
 {
@@ -160,7 +160,7 @@ forget_position(void *arg)
 	errcontext("predicate of a segment");
 }
 
-/* Whether a statement is SELECT and one expression, and nothing else. */
+/* Whether a statement is SELECT with one expression and nothing else. */
 static bool
 is_one_expression(const char *sql)
 {
@@ -176,14 +176,14 @@ is_one_expression(const char *sql)
 		return false;
 	target = linitial_node(ResTarget, select->targetList);
 	bare.targetList = select->targetList;
-	/* LIMIT ALL and the like are in no field that is left empty */
+	/* LIMIT ALL sets no other field */
 	bare.limitOption = select->limitOption;
 	return equal(select, &bare) && target->name == NULL && target->indirection == NIL;
 }
 
 /*
- * The text must be one expression by itself, which keeps its parentheses in
- * pairs, and so be one in parentheses too. What is behind a comment does not count.
+ * The text must be one expression alone, so that its parentheses are in pairs. Put
+ * in parentheses it must be one too: then no comment can hide the closing one.
  */
 const char *
 ps_segment_check(const char *predicate)
@@ -209,7 +209,7 @@ ps_segment_matches(const char *predicate, const char *after, const char *upto)
 	const char *wrong = ps_segment_check(predicate);
 	int			result;
 
-	/* the table may say something else than create_segment() has checked */
+	/* the row may have been changed since create_segment() checked it */
 	if (wrong != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
@@ -234,7 +234,7 @@ make_move(const char *customer_id, bool enters)
 	return move;
 }
 
-/* Both are in the order of the bytes, as the collation of the ids is. */
+/* Members and matches are merged; both are sorted by bytes, because ids have collation "C". */
 int
 ps_segment_moves(const char *name, const char *after, const char *upto, Datum matches, PsMove ***moves)
 {
@@ -263,7 +263,7 @@ ps_segment_moves(const char *name, const char *after, const char *upto, Datum ma
 	return n;
 }
 
-/* Notes which of the moves the last statement made. */
+/* Marks the moves that the last statement has made. */
 static void
 note_done(PsMove **moves, int n, bool enter)
 {
@@ -284,7 +284,7 @@ note_done(PsMove **moves, int n, bool enter)
 void
 ps_segment_move(const char *name, PsMove **moves, int n, TimestampTz at)
 {
-	PsColumn	ids[2];			/* who leaves, who enters */
+	PsColumn	ids[2];			/* customers who leave, and who enter */
 	Datum		args[3] = {CStringGetTextDatum(name), (Datum) 0, TimestampTzGetDatum(at)};
 
 	ps_column_init(&ids[0], TEXTOID, n);

@@ -14,11 +14,11 @@ typedef struct PsSegment
 {
 	char	   *name;
 	char	   *predicate;
-	Oid			owner;			/* may be gone */
+	Oid			owner;			/* the role may not exist any more */
 	bool		confirmed;
 } PsSegment;
 
-/* A customer's change: from a segment or NULL, to another one or NULL. */
+/* The change of a customer from one segment to another one; each may be NULL. */
 typedef struct PsSegmentChange
 {
 	const char *customer_id;
@@ -26,46 +26,46 @@ typedef struct PsSegmentChange
 	const char *to;
 } PsSegmentChange;
 
-/* A customer who is not where the predicate says. */
+/* A customer who has to enter or leave a segment. */
 typedef struct PsMove
 {
 	const char *customer_id;
-	bool		enters;			/* or leaves */
+	bool		enters;			/* false: the customer leaves */
 	bool		done;
 } PsMove;
 
-/* False when there is one of that name. */
+/* Adds a segment; false when the name exists. */
 extern bool ps_segment_create(const PsSegment *segment);
 extern void ps_segment_drop(const char *name);
 extern void ps_segment_give(const char *name, Oid owner);
 
-/* One segment, or all by NULL: PsSegment; those that failed last come last. */
+/* One segment (PsSegment), or all of them (NULL). Segments whose last refresh failed come last. */
 extern List *ps_segments_find(const char *name);
 
-/* What the refresh of a segment came to. */
+/* Stores the result of a segment's refresh; error NULL: it succeeded. */
 extern void ps_segment_note(const char *name, const char *error);
 
-/* The last of the next so many profiles behind one; NULL: these are the rest. */
+/* The last of the next limit customers; NULL: fewer are left. */
 extern char *ps_segments_range(const char *after, int limit);
 
-/* Why a text is not one condition on the view profiles; NULL: it is. Raises the parser's errors. */
+/* Checks that a text is one condition on the view profiles; returns what is wrong with it, or NULL. Raises errors of the parser. */
 extern const char *ps_segment_check(const char *predicate);
 
 /*
- * Who satisfies a predicate behind one customer up to another one (NULL: all
- * behind): an array in that order, as seen with the rights of the current user.
+ * The customers that satisfy a predicate, behind one id up to another one (NULL: to
+ * the end), as a sorted array. Evaluated with the rights of the current user.
  */
 extern Datum ps_segment_matches(const char *predicate, const char *after, const char *upto);
 
-/* Who has to enter or leave for the members of a range to be what matches; returns how many. */
+/* Computes who has to enter or leave so that the members of a range are the matches; returns how many. */
 extern int	ps_segment_moves(const char *name, const char *after, const char *upto, Datum matches, PsMove ***moves);
 
-/* Moves customers who are still there: for callers who hold their locks. */
+/* Moves those customers that still exist. The caller holds their locks. */
 extern void ps_segment_move(const char *name, PsMove **moves, int n, TimestampTz at);
 
 extern void ps_segment_changes_add(const PsSegmentChange *changes, int n, const char *kind, TimestampTz at);
 
-/* Removes changes that are older, at most limit; returns how many. */
+/* Removes at most limit changes from before a moment; returns how many. */
 extern uint64 ps_segment_changes_discard(TimestampTz before, int limit);
 
 #endif							/* PS_SEGMENT_CATALOG_H */

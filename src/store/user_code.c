@@ -1,10 +1,11 @@
 /*
  * user_code.c
- *	  What holds code of users, see user_code.h.
+ *	  Restricts code of users while it runs in a process of ours.
  *
- *	  Time: a timer cancels the code. Code can catch that, so that the second tick
- *	  ends the process, which nothing can catch. It ticks while the code is planned,
- *	  too: an IMMUTABLE function of constants is called then.
+ *	  Time: a timer cancels the code. The code can catch the cancellation; so the timer
+ *	  fires a second time and ends the process, which cannot be caught. It also runs
+ *	  while the code is planned, because planning calls IMMUTABLE functions of
+ *	  constants.
  */
 #include "postgres.h"
 
@@ -37,11 +38,11 @@ static volatile sig_atomic_t is_on = false;
 static volatile sig_atomic_t ending = NOT_ENDED;
 static TimeoutId timer = MAX_TIMEOUTS;
 static bool timer_is_set = false;
-static const char *limit;		/* the setting that says how long */
+static const char *limit;		/* name of the setting with the limit */
 static object_access_hook_type next_access_hook = NULL;
 static ExecutorCheckPerms_hook_type next_perms_hook = NULL;
 
-/* Refuses functions that take or drop locks of the session. */
+/* Refuses functions that take or release advisory locks of the session. */
 static void
 check_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *arg)
 {
@@ -50,12 +51,12 @@ check_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, v
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("%s() cannot be called by code that profile_stream calls", get_func_name(object_id)),
-				 errhint("Locks of a session would outlast the call. Use pg_advisory_xact_lock().")));
+				 errhint("Use pg_advisory_xact_lock(): a lock of the session would outlast the call.")));
 	if (next_access_hook)
 		next_access_hook(access, class_id, object_id, sub_id, arg);
 }
 
-/* Whether it is a table of which the process holds rows in memory, which it writes later. */
+/* Whether the process has rows of a table in memory and will write them later. */
 static bool
 is_worked_on(Oid relid)
 {
@@ -72,7 +73,7 @@ is_worked_on(Oid relid)
 	return false;
 }
 
-/* Refuses to write what the process works on, for which the rights of a superuser would do. */
+/* Refuses to write tables on which the process works, even with the rights of a superuser. */
 static bool
 check_permissions(PS_CHECK_PERMS_ARGS)
 {
@@ -88,7 +89,7 @@ check_permissions(PS_CHECK_PERMS_ARGS)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("table %s.%s cannot be written or locked by code that profile_stream calls",
 						get_namespace_name(get_rel_namespace(relation->relid)), get_rel_name(relation->relid)),
-				 errhint("Return what shall change in the profile instead.")));
+				 errhint("Return the changed profile instead.")));
 	}
 	return next_perms_hook ? next_perms_hook(PS_CHECK_PERMS_PASS) : true;
 }
@@ -108,7 +109,7 @@ ps_user_code_others_check(void)
 	return ExecutorCheckPerms_hook != check_permissions || next_perms_hook != NULL;
 }
 
-/* The timer, in a signal handler. */
+/* Runs in a signal handler when the timer fires. */
 static void
 user_code_tick(void)
 {
@@ -159,7 +160,7 @@ ps_user_code_begin(int timeout_ms, const char *setting)
 		return;
 	if (timer == MAX_TIMEOUTS)
 		timer = RegisterTimeout(USER_TIMEOUT, user_code_tick);
-	/* cheap: as long as an alarm is due that was set for an earlier call, no other is set */
+	/* cheap: while the alarm of an earlier call is due, no system call is made */
 	enable_timeout_every(timer, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms), timeout_ms);
 }
 

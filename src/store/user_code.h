@@ -1,35 +1,34 @@
 /*
  * user_code.h
- *	  Code of users while it runs in a process of ours: for a limited time, and
- *	  without what would outlast it or touch what the process works on.
- *
- *	  It is refused: session-level advisory locks, among which are the process's
- *	  own, and writing profiles, chunks, event ids and offsets, which it has in memory.
+ *	  Restricts code of users while it runs in a process of ours. Its time is limited,
+ *	  and two things are refused: advisory locks of the session, because those of the
+ *	  process are among them; and writing profiles, chunks, event ids and offsets,
+ *	  because the process has their rows in memory.
  */
 #ifndef PS_USER_CODE_H
 #define PS_USER_CODE_H
 
 #include "postgres.h"
 
-/* Installs what refuses; when the library is loaded. */
+/* Installs the hooks that refuse it, when the library is loaded. */
 extern void ps_user_code_init(void);
 
 /* Whether another extension checks the permissions of statements, too. */
 extern bool ps_user_code_others_check(void);
 
-/* Code of a user begins, for at most so many milliseconds, which a setting says; 0: any time. */
+/* Code of a user begins. It may take timeout_ms, the value of a setting that errors name; 0: any time. */
 extern void ps_user_code_begin(int timeout_ms, const char *setting);
 
-/* It is over, or an error ended it; why it was ended, when it was, as the end of a sentence; of that nothing is left. */
+/* The code has ended. Returns why the timer ended it, as the end of a sentence, or NULL; then nothing of it is left. */
 extern const char *ps_user_code_end(void);
 
-/* Whether such code is under way. */
+/* Whether code of a user is running. */
 extern bool ps_user_code_is_on(void);
 
-/* In a signal handler: whether it is; then it ends with an error, because it signalled its own process. */
+/* For a signal handler: whether such code is running. Then it has signalled its own process, and ends with an error. */
 extern bool ps_user_code_signalled_itself(void);
 
-/* Whether this process ends because such code did not end when it was cancelled. */
+/* Whether this process ends because code of a user did not end when it was cancelled. */
 extern bool ps_user_code_gave_up(void);
 
 #endif							/* PS_USER_CODE_H */

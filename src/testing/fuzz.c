@@ -1,7 +1,7 @@
 /*
  * fuzz.c
- *	  Damaged events for tests of the decoder, and what must hold for its answer.
- *	  Called by decode_fuzz() and, under a sanitizer, by test/tools/fuzz_event.
+ *	  Makes damaged events for tests of the decoder, and checks its answers. For
+ *	  decode_fuzz() and, under a sanitizer, for test/tools/fuzz_event.
  */
 #include "postgres.h"
 
@@ -28,7 +28,7 @@ static const char *const fuzz_envelopes[] = {
 	" {\"amount\":1,\"meta\":{\"who\":\"k\"},\"odd key\":{\"t\":0}} ",
 };
 
-/* left_out: sixteenths of the messages with headers that do not have it */
+/* left_out: how many of 16 messages with headers do not have this one */
 static const struct
 {
 	const char *name;
@@ -73,14 +73,14 @@ static const char *const fuzz_tokens[] = {
 	"60", "24:00", "0000-00-00", "9999-12-31T23:59:60",
 };
 
-/* Any int from 0 to max. */
+/* A random int from 0 to max. */
 static int
 fuzz_int(pg_prng_state *prng, int max)
 {
 	return (int) pg_prng_uint64_range(prng, 0, max);
 }
 
-/* Replaces a random range of at most max_cut bytes by an insert; returns the new length. */
+/* Replaces a random range of at most max_cut bytes with an insert; returns the new length. */
 static int
 fuzz_splice(pg_prng_state *prng, char *bytes, int len, int max_cut, const char *insert, int insert_len)
 {
@@ -121,7 +121,7 @@ fuzz_mutate(pg_prng_state *prng, char *bytes, int len)
 	}
 }
 
-/* Fills a buffer with one of these events, damaged, or with random bytes; returns how many. */
+/* Fills a buffer with a damaged event of the list, or with random bytes; returns the length. */
 static int
 fuzz_value(pg_prng_state *prng, const char *const *events, int nevents, char *bytes)
 {
@@ -141,7 +141,7 @@ fuzz_value(pg_prng_state *prng, const char *const *events, int nevents, char *by
 	return len;
 }
 
-/* Text, seldom damaged, in memory of just that size. */
+/* A copy of text, sometimes damaged. It has no byte behind its end, so that a sanitizer sees each read beyond. */
 static const char *
 fuzz_text(pg_prng_state *prng, const char *text, int *len)
 {
@@ -205,7 +205,7 @@ ps_fuzz_envelope(pg_prng_state *prng)
 	return format_map;
 }
 
-/* Whether a slice is UTF-8 and, unless it is raw JSON, a C string of that length. */
+/* Whether a slice is valid UTF-8 and, unless it is raw JSON, a C string of that length. */
 static bool
 text_ok(const char *text, int len, bool raw)
 {

@@ -1,9 +1,9 @@
 /*
  * fuzz_parsers.c
- *	  Damaged bytes for all that reads bytes from outside or from a table, beside
- *	  the decoder: times, paths, sources, names of customers in any bytes, text of
- *	  foreign bytes, marks of finished offsets, messages that are kept, hashes.
- *	  Called by parser_fuzz() and, under a sanitizer, by test/tools/fuzz_event.
+ *	  Gives damaged bytes to all parsers but the decoder: of times, paths, sources,
+ *	  customer ids in any bytes, foreign text, marks of finished offsets, copies of
+ *	  messages, and hashes. For parser_fuzz() and, under a sanitizer, for
+ *	  test/tools/fuzz_event.
  */
 #include "postgres.h"
 
@@ -19,7 +19,7 @@
 
 #define MAX_BYTES 200
 
-/* Pieces that mean something to one of the parsers. */
+/* Pieces that have a meaning for at least one parser. */
 static const char *const pieces[] = {
 	"2025-06-01", "T12:30:45", ".123456789", "+02:00", "-0030", "Z", "24:00", "9999-12-31T23:59:60", "0001-01-01",
 	"1748781045123", "1e5", "-0.5", "999999999999999999999", "$.a", ".\"odd \\\" key\"", ".b9", "$", "header:", "constant:x", "key", "kafka_timestamp",
@@ -27,14 +27,14 @@ static const char *const pieces[] = {
 	"\xf0\x9f\x98\x80", "\xef\xbb\xbf", "\x01", "\x1b[31m", "|", "\\", "ERR ", "\r\n", " "
 };
 
-/* Any int from 0 to max. */
+/* A random int from 0 to max. */
 static int
 any_int(pg_prng_state *prng, int max)
 {
 	return (int) pg_prng_uint64_range(prng, 0, max);
 }
 
-/* Bytes of pieces and of chance, in memory of just that size, and so many. */
+/* Pieces and random bytes. There is no byte behind their end, so that a sanitizer sees each read beyond. */
 static char *
 any_bytes(pg_prng_state *prng, int *len)
 {
@@ -57,7 +57,7 @@ any_bytes(pg_prng_state *prng, int *len)
 	return memcpy(copy, bytes, *len);
 }
 
-/* The same as a C string that is text. */
+/* The same as valid text that ends with a zero. */
 static char *
 any_text(pg_prng_state *prng, int *len)
 {
@@ -86,7 +86,7 @@ try_times(pg_prng_state *prng)
 	return NULL;
 }
 
-/* Adds sources of chance, and reads a message by those that were taken. */
+/* Adds random sources to a map, and reads a message by those that are valid. */
 static const char *
 try_sources(pg_prng_state *prng)
 {
@@ -117,7 +117,7 @@ try_sources(pg_prng_state *prng)
 	return NULL;
 }
 
-/* A list of parts and another one: they are joined to one id only if they are one list. */
+/* Joins two random lists of parts: the results may be equal only if the lists are. */
 static const char *
 try_join(pg_prng_state *prng)
 {
@@ -135,7 +135,7 @@ try_join(pg_prng_state *prng)
 
 		for (int h = 0; h < 2; h++)
 		{
-			/* of few characters, so that they are often the same */
+			/* few parts, so that the lists are often equal */
 			static const char *const few[] = {"a", "|", "\\", "a|", "\\|", "|a", "\\\\"};
 
 			headers[i][h].name = h == 0 ? "a" : "b";
@@ -149,7 +149,7 @@ try_join(pg_prng_state *prng)
 	return same == (strcmp(members[0].member[PS_EVENT_ID].text, members[1].member[PS_EVENT_ID].text) == 0) ? NULL : "join";
 }
 
-/* Mentions lie within the bytes, one behind the other; what stands for a customer is text. */
+/* Checks that mentions lie within the bytes and do not overlap, and that a customer id is valid text. */
 static const char *
 try_mentions(pg_prng_state *prng)
 {
@@ -176,7 +176,7 @@ try_mentions(pg_prng_state *prng)
 	return NULL;
 }
 
-/* Text of foreign bytes is text, of no more bytes than asked for; what was text stays it. */
+/* Checks that text of foreign bytes is valid and not too long, and that valid text stays unchanged. */
 static const char *
 try_text(pg_prng_state *prng)
 {
@@ -196,7 +196,7 @@ try_text(pg_prng_state *prng)
 	return ps_keyed_hash(&ps_table_key, bytes, len) == ps_keyed_hash(&ps_table_key, memcpy(palloc(Max(len, 1)), bytes, len), len) ? NULL : "hash";
 }
 
-/* Marks as they are stored, or anything else in their place; what is encoded is read as it was. */
+/* Restores marks from valid or random bytes, and checks that encoding and restoring them changes nothing. */
 static const char *
 try_offsets(pg_prng_state *prng)
 {
@@ -235,7 +235,7 @@ try_offsets(pg_prng_state *prng)
 	return NULL;
 }
 
-/* A message that is kept says what it said. */
+/* Checks that the copy of a message has the same content. */
 static const char *
 try_copy(pg_prng_state *prng)
 {

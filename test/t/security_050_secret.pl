@@ -57,7 +57,7 @@ $node->sql('CREATE DATABASE fake');
 $node->safe_psql('fake', "CREATE SCHEMA profile_stream_internal; CREATE TABLE profile_stream_internal.database_secret (is_only boolean, secret bytea); INSERT INTO profile_stream_internal.database_secret VALUES (true, sha256('known'));
 	CREATE FUNCTION public.key(text, text) RETURNS bigint AS 'profile_stream', 'ps_event_key_sql' LANGUAGE c STRICT");
 my ($rc, $out, $err) = $node->psql('fake', "SELECT public.key('c', 'e')");
-like($err, qr/ERROR:  table profile_stream_internal.database_secret is not there, or is not part of the extension/, 'a secret that somebody else made is not taken');
+like($err, qr/ERROR:  table profile_stream_internal.database_secret does not exist, or does not belong to the extension/, 'a secret that somebody else made is not taken');
 
 # the extension made again in one session
 is($node->safe_psql('template1', "CREATE EXTENSION profile_stream CASCADE; CREATE TEMP TABLE keys AS SELECT profile_stream_internal.event_key('c', 'e') AS key;

@@ -1,12 +1,12 @@
 /*
- * cloudevents.c
+ * format_cloudevents.c
  *	  The format cloudevents: CloudEvents 1.0 by its Kafka protocol binding.
  *
  *	  structured mode  the value is a JSON document of all attributes and the data
  *	  binary mode      attributes are headers ce_NAME, the value is the data
  *
- *	  The content type says which; without one of CloudEvents it is binary when
- *	  there is any attribute among the headers.
+ *	  The header content-type tells the mode. When it is not a type of CloudEvents,
+ *	  the mode is binary if there is any header ce_NAME, and else structured.
  */
 #include "postgres.h"
 
@@ -18,7 +18,7 @@
 #define ATTRIBUTE "ce_"
 #define MAX_SHOWN_TYPE_BYTES 100
 
-/* an event is who its source and id say, by the specification; one without a source is told from all that have one */
+/* CloudEvents identifies an event by source and id together. Without a source the id is not joined, so that it equals no joined one. */
 static const char *const source_and_id[] = {"$.source", "$.id", NULL};
 static const char *const only_id[] = {"$.id", NULL};
 
@@ -31,11 +31,11 @@ static const PsDefaultSource sources[] = {
 	{PS_TIMESTAMP, "$.time"},
 	{PS_TIMESTAMP, "kafka_timestamp"},
 	{PS_PAYLOAD, "$.data"},
-	{PS_PAYLOAD, "$.data_base64"},	/* which is no object */
+	{PS_PAYLOAD, "$.data_base64"},	/* a string, which validation refuses */
 	{PS_SOURCE, "$.source"},
 };
 
-/* The content type, when it is one of CloudEvents, as the rest after their media type; else NULL. */
+/* What follows application/cloudevents in the header content-type; NULL when the header has another type, or there is none. */
 static const char *
 cloudevents_type(const PsMessage *message)
 {
@@ -67,7 +67,7 @@ is_cloudevents_tombstone(const PsMessage *message)
 	return message->value == NULL && (!has_attributes(message) || cloudevents_type(message) != NULL);
 }
 
-/* Refuses the event formats that are not JSON, and batches. */
+/* Refuses batches, and all event formats but JSON. */
 static PsReject *
 check_type(const char *type)
 {
@@ -82,7 +82,7 @@ check_type(const char *type)
 	return ps_reject_make("malformed", psprintf("Unsupported CloudEvents format %s%s", CLOUDEVENTS, pnstrdup(type, len)));
 }
 
-/* Whether a JSON value is null: not an object, it was read already. */
+/* Whether the value, which is valid JSON but not an object, is null. */
 static bool
 is_json_null(const PsMessage *message)
 {
@@ -92,7 +92,7 @@ is_json_null(const PsMessage *message)
 	return false;
 }
 
-/* Reads the value as what is at the node data; the reason when it cannot be. */
+/* Reads the value into the node data; returns why it cannot be read, or NULL. */
 static const char *
 read_data(PsFormatReader *reading, int node)
 {

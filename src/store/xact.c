@@ -1,0 +1,59 @@
+/*
+ * xact.c
+ *	  Begins and ends transactions and subtransactions of our processes.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "store/xact.h"
+#include "utils/snapmgr.h"
+
+void
+ps_spi_begin(void)
+{
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+void
+ps_spi_end(void)
+{
+	PopActiveSnapshot();
+	SPI_finish();
+}
+
+void
+ps_begin(void)
+{
+	StartTransactionCommand();
+	ps_spi_begin();
+}
+
+void
+ps_commit(void)
+{
+	ps_spi_end();
+	CommitTransactionCommand();
+}
+
+PsSubxact
+ps_subxact_begin(void)
+{
+	PsSubxact	outside = {CurrentMemoryContext, CurrentResourceOwner};
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(outside.context);
+	return outside;
+}
+
+void
+ps_subxact_end(PsSubxact outside, bool commit)
+{
+	if (commit)
+		ReleaseCurrentSubTransaction();
+	else
+		RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(outside.context);
+	CurrentResourceOwner = outside.owner;
+}

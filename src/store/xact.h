@@ -1,0 +1,34 @@
+/*
+ * xact.h
+ *	  Transactions and subtransactions of our processes.
+ */
+#ifndef PS_XACT_H
+#define PS_XACT_H
+
+#include "postgres.h"
+
+#include "utils/resowner.h"
+
+/*
+ * A transaction with an SPI connection and a snapshot. Where locks are taken
+ * before the snapshot, so that it shows what was committed meanwhile:
+ * StartTransactionCommand(), the locks, ps_spi_begin(), …, ps_commit().
+ */
+extern void ps_begin(void);
+extern void ps_commit(void);
+
+/* The SPI connection and the snapshot alone, within the transaction that is under way. */
+extern void ps_spi_begin(void);
+extern void ps_spi_end(void);
+
+/* Where a subtransaction began; its end returns there. */
+typedef struct PsSubxact
+{
+	MemoryContext context;
+	ResourceOwner owner;
+} PsSubxact;
+
+extern PsSubxact ps_subxact_begin(void);
+extern void ps_subxact_end(PsSubxact outside, bool commit);
+
+#endif							/* PS_XACT_H */
