@@ -1,7 +1,7 @@
 /*
  * message.c
- *	  Copies a message into one piece of memory, for those who hold messages:
- *	  core/reorder and ingest/deferred. And counts messages by outcome.
+ *	  Copies a message into one piece of memory, for ingest/waiting, and counts
+ *	  messages by outcome.
  */
 #include "postgres.h"
 
@@ -10,7 +10,7 @@
 #define NAME(counter, outcome, name) [PS_##outcome] = name,
 const char *const ps_outcome_names[PS_OUTCOMES] = {
 	[PS_PENDING] = "pending",
-	[PS_HELD] = "held",
+	[PS_DEFERRED] = "deferred",
 	PS_OUTCOME_COUNTERS(NAME,)
 };
 

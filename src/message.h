@@ -8,9 +8,10 @@
  *	  dead letter a message that is not an event, is late, or was refused by a handler
  *	  late        an event older than the newest one applied for its customer, by more
  *	              than late_tolerance
- *	  held        a message that was read, but not applied yet: it waits for
- *	              reorder_wait, or its customer is deferred
- *	  deferred    a customer whose lock or row another transaction holds
+ *	  held        a message that was read and waits for reorder_wait, as earlier events
+ *	              may still arrive
+ *	  deferred    a message that was read and waits because another transaction holds
+ *	              its customer's lock or row; the customer is deferred, too
  *	  replayed    a message that was read again after a restart
  *	  tombstone   a message without a value
  *	  blocked     a message of a customer whom forget_customer() blocked
@@ -56,7 +57,7 @@
 typedef enum PsOutcome
 {
 	PS_PENDING = 0,				/* nothing yet */
-	PS_HELD,					/* read, but not applied yet */
+	PS_DEFERRED,				/* not applied: another transaction holds its customer's lock or row */
 	PS_OUTCOME_COUNTERS(PS_OUTCOME,)
 	PS_OUTCOMES
 } PsOutcome;

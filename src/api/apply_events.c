@@ -126,7 +126,7 @@ put_outcome(ReturnSetInfo *result, int ordinal, const PsApplyItem *item)
 {
 	Datum		values[5] = {Int32GetDatum(ordinal), CStringGetTextDatum(ps_outcome_names[item->outcome])};
 	bool		nulls[5] = {false, false, true, true, true};
-	const PsReject *reject = item->reject ? item->reject : item->refusal ? item->refusal : item->failure;
+	const PsReject *reject = ps_item_reason(item);
 
 	if (item->outcome == PS_DEAD && reject != NULL)
 	{

@@ -1,12 +1,13 @@
 /*
  * apply.c
- *	  Takes decoded messages through the one transaction: lock customers, drop
- *	  what was seen, load profiles, fold events onto them, save, dead-letter,
- *	  notify. The caller owns the transaction and moves the offsets in it.
+ *	  Applies decoded messages in the caller's transaction: locks the customers,
+ *	  drops duplicates, loads profiles, folds the events onto them, saves them, and
+ *	  writes dead letters and notifications. The caller moves the offsets in the
+ *	  same transaction, so that each message counts exactly once.
  *
- *	  A batch is applied as if event by event: of two entries with one event id
- *	  the first that its handler accepts counts, and a refused one is a duplicate
- *	  when its id was applied before it.
+ *	  The result is that of applying one event after the other. Of two items with
+ *	  one event id the first that is not rejected counts. A rejected event whose id
+ *	  was applied before is a duplicate.
  */
 #include "postgres.h"
 
@@ -23,7 +24,7 @@
 #include "store/profile_store.h"
 #include "utils/snapmgr.h"
 
-#define MAX_NOTED_TYPES 64		/* of a customer in one transaction, for sinks and notifications */
+#define MAX_NOTED_TYPES 64		/* event types of a customer that one transaction tells to sinks and listeners */
 
 int
 ps_apply_prefix(PsApplyItem *items, int n, int max_customers)
@@ -55,7 +56,7 @@ compare_lock_keys(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Finds the distinct customers, in lock order. */
+/* Finds the distinct customers, sorted by lock key: all transactions lock in this order. */
 static void
 find_customers(PsApplyState *state)
 {
@@ -83,13 +84,13 @@ find_customers(PsApplyState *state)
 			state->customers[state->ncustomers++] = customer;
 		}
 		customer = slot->customer;
-		customer->deferred |= state->items[i].aside || state->items[i].holder != 0;
+		customer->deferred |= state->items[i].is_deferred || state->items[i].row_holder != 0;
 		state->customer_of_item[i] = customer;
 	}
 	qsort(state->customers, state->ncustomers, sizeof(PsCustomer *), compare_lock_keys);
 }
 
-/* Takes the locks of all customers who are not left out, or leaves out those whose locks cannot be had in time. */
+/* Locks the customers, and leaves out those whose locks it does not get in time. */
 static void
 lock_customers(PsApplyState *state)
 {
@@ -115,7 +116,7 @@ lock_customers(PsApplyState *state)
 		customers[i]->deferred = !had[i];
 }
 
-/* Marks the customers who are blocked: nothing of them is applied or kept. */
+/* Marks the customers who are blocked: none of their messages is applied or stored. */
 static void
 find_blocked(PsApplyState *state)
 {
@@ -141,7 +142,7 @@ find_blocked(PsApplyState *state)
 		customers[i]->blocked = blocked[i];
 }
 
-/* Notes an event type for the announcement, of which there are not too many. */
+/* Notes an event type for sinks and notifications, up to a number of types. */
 static void
 note_event_type(PsCustomer *customer, const PsEvent *event)
 {
@@ -155,9 +156,9 @@ note_event_type(PsCustomer *customer, const PsEvent *event)
 	customer->event_types[customer->nevent_types++] = event->event_type;
 }
 
-/* Chains each customer's entries that apply, in order; returns the customers that have any, as the index has them. */
+/* Chains the items of each customer that apply; returns the customers with such items, sorted by id. */
 static PsCustomer **
-chain_entries(PsApplyState *state, int *n)
+chain_items(PsApplyState *state, int *n)
 {
 	PsCustomer **customers = palloc(state->ncustomers * sizeof(PsCustomer *));
 
@@ -180,7 +181,7 @@ chain_entries(PsApplyState *state, int *n)
 	return customers;
 }
 
-/* Folds a customer's events onto the profile; adds to the list of chunks, from the last one on, what that sealed. */
+/* Folds a customer's events onto the profile; appends the chunks that this seals to a list and returns its last one. */
 static PsChunk *
 fold_customer(PsApplyState *state, PsCustomer *customer, PsChunk *last)
 {
@@ -199,16 +200,16 @@ fold_customer(PsApplyState *state, PsCustomer *customer, PsChunk *last)
 	return last;
 }
 
-/* Loads the profiles that change, folds their events in order, saves them, as many at a time as the store likes. */
+/* Loads the profiles that change, folds their events in order and saves them, a group of profiles at a time. */
 static void
 fold_events(PsApplyState *state)
 {
 	int			ncustomers;
-	PsCustomer **customers = chain_entries(state, &ncustomers);
+	PsCustomer **customers = chain_items(state, &ncustomers);
 	PsStoredProfile **profiles = palloc(ncustomers * sizeof(PsStoredProfile *));
 	PsChunk		before_first = {0};
 	PsChunk    *last = &before_first;
-	bool		kept = false;
+	bool		locked = false;
 	int			n;
 
 	for (int i = 0; i < ncustomers; i++)
@@ -218,9 +219,9 @@ fold_events(PsApplyState *state)
 		n = Min(ps_profiles_at_once(), ncustomers - done);
 		if (state->settings->late_tolerance_us < 0)
 			ps_profiles_load(profiles + done, n);
-		kept |= ps_apply_has_locked_rows(state, profiles + done, n);
-		if (kept)
-			continue;			/* find the others as well */
+		locked |= ps_apply_has_locked_rows(state, profiles + done, n);
+		if (locked)
+			continue;			/* find all held rows before the error */
 		for (int i = done; i < done + n; i++)
 			last = fold_customer(state, customers[i], last);
 		PS_FAILPOINT("after_fold");
@@ -230,7 +231,7 @@ fold_events(PsApplyState *state)
 			continue;
 		ps_profiles_save(profiles + done, n);
 	}
-	if (kept)
+	if (locked)
 		ps_apply_leave_locked_rows(state);
 	if (state->failed)
 		return;
@@ -238,7 +239,7 @@ fold_events(PsApplyState *state)
 	PS_FAILPOINT("after_upsert");
 }
 
-/* Writes a row for each dead entry. */
+/* Writes a dead letter for each item that is dead or late. */
 static void
 add_dead_letters(PsApplyState *state)
 {
@@ -254,14 +255,13 @@ add_dead_letters(PsApplyState *state)
 			continue;
 		letters[nletters].message = &item->message;
 		letters[nletters].event = item->event;
-		letters[nletters++].reject = item->reject ? item->reject : item->late ? item->late :
-			item->refusal ? item->refusal : item->failure;
+		letters[nletters++].reject = ps_item_reason(item);
 	}
 	ps_dead_letters_add(letters, nletters, &source, state->settings->now);
 	PS_FAILPOINT("after_dead_letters");
 }
 
-/* Notes whose profiles changed, for the sinks. */
+/* Tells the sinks whose profiles changed. */
 static void
 add_to_outbox(PsApplyState *state)
 {
@@ -281,11 +281,11 @@ add_to_outbox(PsApplyState *state)
 	ps_outbox_add_changes(changes, n);
 }
 
-/* All that is done under the customers' locks. */
+/* Does everything that needs the customers' locks. */
 static void
 apply_locked(PsApplyState *state)
 {
-	/* what was committed while we waited for a lock must be seen */
+	/* a new snapshot: it must show what others committed while we waited for locks */
 	PushActiveSnapshot(GetLatestSnapshot());
 	find_blocked(state);
 	ps_dedupe(state);

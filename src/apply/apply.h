@@ -1,8 +1,8 @@
 /*
  * apply.h
- *	  The one transaction: messages in, profiles, windows, event ids, dead
- *	  letters, offsets and notifications out. The worker and apply_events()
- *	  both come through here.
+ *	  Applies messages in one transaction: it writes profiles, windows, event ids,
+ *	  dead letters, offsets and notifications. The worker and apply_events() both
+ *	  call it.
  */
 #ifndef PS_APPLY_H
 #define PS_APPLY_H
@@ -21,75 +21,101 @@ typedef enum PsNotifyMode
 
 typedef struct PsApplySettings
 {
-	int			stream_id;		/* 0: not from a stream */
-	const char *stream;			/* NULL likewise */
-	const char *topic;
+	int			stream_id;		/* 0: the messages come from a session */
+	const char *stream;			/* NULL: from a session */
+	const char *topic;			/* NULL: from a session */
 	TimestampTz now;
 	int64		max_clock_skew_us;
 	int			max_event_bytes;
 	const PsFormatMap *format_map;	/* of the stream's format; NULL: profile_event */
 	const PsRules *rules;		/* NULL: none */
 	PsTimeUnit	time_unit;		/* of timestamps that are numbers */
-	int			event_id_scope; /* stream_id of a stream whose event ids are its own; 0: all share them */
+	int			event_id_scope; /* the stream whose event ids count alone; 0: all streams share event ids */
 	int64		dedupe_retention_us;
 	int64		late_tolerance_us;	/* -1: no event is late */
-	int			customer_lock_timeout_ms;	/* a customer whose lock is not had by then is left out; -1: wait for it */
-	bool		classify_only;	/* no row for what is dead: the caller has one */
+	int			customer_lock_timeout_ms;	/* then a customer without a lock is left out; -1: wait for the lock */
+	bool		classify_only;	/* write no dead letters: the caller has them already */
 	PsNotifyMode notify;
 	const char *notify_channel;
-	bool		notify_full;	/* skip notifications: there is no room for them */
+	bool		notify_full;	/* skip notifications: the server's queue has no room */
 	const char *segment_channel_prefix; /* NULL: no channels of segments */
 } PsApplySettings;
 
+/* Which step of apply rejected an item. */
+typedef enum PsRejectedBy
+{
+	PS_NOT_REJECTED,
+	PS_REJECTED_BY_DECODER,
+	PS_REJECTED_BY_HANDLER,		/* or by the worker, see ps_item_reject() */
+	PS_REJECTED_BY_FUNCTION		/* of a user; each ps_apply_items() clears and finds it anew */
+} PsRejectedBy;
+
+struct PsWaitingMessage;
+
 /*
- * One message on its way through apply. The caller fills message;
- * ps_apply_decode() fills event or reject, ps_apply_read() effect or refusal;
- * ps_apply_items() fills outcome, and may be called again for the same entries
- * after a rollback.
+ * One message on its way through apply. The caller fills message, and may fill
+ * event, when it has decoded the message before. ps_apply_decode() sets event,
+ * owner or a rejection; ps_apply_read() sets effect or a rejection. ps_apply_items()
+ * sets outcome; it may be called again with the same items after a rollback.
  */
 typedef struct PsApplyItem
 {
 	PsMessage	message;
-	PsEvent    *event;			/* exactly one of event, reject is set, or */
-	PsReject   *reject;			/* neither for a tombstone */
-	const PsEvent *owner;		/* whose message it is: event, or of a reject a customer and nothing else, if known */
-	PsEffect   *effect;			/* of an event, unless */
-	PsReject   *refusal;		/* its handler refuses it: dead, if not a duplicate */
-	PsReject   *failure;		/* a function of its type refuses it or fails; found anew by each ps_apply_items() */
-	PsReject   *late;			/* it is older than what was applied for its customer may be */
-	bool		aside;			/* set by the caller: its customer is to be left out */
-	int			holder;			/* likewise, unless 0: who keeps its customer's row, as of ps_lock_wait_holder() */
-	void	   *kept;			/* the caller's own: where it keeps the message */
+	PsEvent    *event;			/* NULL: a tombstone, or the decoder rejected the message */
+	const PsEvent *owner;		/* tells the customer; of a rejected message nothing else; NULL: unknown */
+	PsEffect   *effect;			/* what the event does; NULL: not read */
+	PsReject   *reject;			/* why the item is dead, NULL: it is not */
+	PsRejectedBy rejected_by;
+	int64		late_us;		/* of PS_LATE: how much older it is than the newest event of its customer */
+	bool		is_deferred;	/* the caller leaves its customer out */
+	int			row_holder;		/* holds the row of its customer, see ps_lock_wait_holder(); 0: nobody */
+	struct PsWaitingMessage *waiting;	/* the caller's copy of the message, NULL: none */
 	PsOutcome	outcome;
 } PsApplyItem;
 
-/* Decodes entries [0, n), then reads what their handlers need; neither needs a transaction. */
+/* Decodes the items that have no event yet; needs no transaction. */
 extern void ps_apply_decode(PsApplyItem *items, int n, const PsApplySettings *settings);
+
+/* Reads what the handlers need of the events; needs no transaction. */
 extern void ps_apply_read(PsApplyItem *items, int n, const PsApplySettings *settings);
 
-/* How many of the entries one transaction may take: at most max_customers distinct customers. */
+/* Rejects an item. The first rejection of an item stays, unless it is a function's. */
+extern void ps_item_reject(PsApplyItem *item, PsReject *reject, PsRejectedBy by);
+
+/* Why an item that has its outcome is dead: it is late, or it was rejected. */
+extern PsReject *ps_item_reason(const PsApplyItem *item);
+
+/* How many of the first items one transaction may take: at most max_customers distinct customers. */
 extern int	ps_apply_prefix(PsApplyItem *items, int n, int max_customers);
 
-/* Raised when functions took too long for several entries: they are to be applied one by one, so that each is committed. */
+/*
+ * Raised when functions took too long for several items. The caller applies these
+ * one by one, so that each is committed before the next one takes its time.
+ */
 #define PS_ERRCODE_SLOW MAKE_SQLSTATE('5', '4', 'P', 'S', '1')
 
 /*
- * Applies decoded entries within the caller's transaction and sets their
- * outcome, or raises ERRCODE_LOCK_NOT_AVAILABLE and sets the keeper of those
- * whose customer's row somebody keeps, where customer_lock_timeout_ms is a bound. An outcome is PS_HELD for all of a customer who is left out, PS_BLOCKED for all of one who is blocked. Raises for infrastructure and for what a table's triggers refuse.
+ * Applies decoded items within the caller's transaction and sets their outcomes:
+ * PS_DEFERRED for all items of a customer who is left out, PS_BLOCKED for all of
+ * one who is blocked.
+ *
+ * If customer_lock_timeout_ms is a bound, it does not wait for rows either. When
+ * another transaction holds the row of a customer, it sets row_holder of that
+ * customer's items and raises ERRCODE_LOCK_NOT_AVAILABLE: the caller rolls back and
+ * calls again. It also raises errors of the system and of triggers.
  */
 extern void ps_apply_items(PsApplyItem *items, int n, const PsApplySettings *settings);
 
-/* The entry for which a function of a user is called at this moment, NULL: none is. */
+/* The item for which a user's function runs at this moment, NULL: none runs. */
 extern const PsApplyItem *ps_apply_calling(void);
 
 /*
- * Moves offsets in the same transaction; raises ERRCODE_T_R_SERIALIZATION_FAILURE
- * when a row does not hold what was expected (another worker took over).
+ * Moves offsets in the same transaction. Raises ERRCODE_T_R_SERIALIZATION_FAILURE
+ * when another worker has moved them meanwhile.
  */
 extern void ps_apply_offsets(const PsApplySettings *settings, const PsOffsetMove *moves, int n);
 
-/* Default cut: a quarter of the cluster's lock table shared by the running workers. */
+/* The default for max_customers: the running workers share a quarter of the cluster's lock table. */
 extern int	ps_apply_max_customers(int running_workers);
 
 /* Counts one message by its outcome. A held message is in no counter: it is counted when it is applied. */

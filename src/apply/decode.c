@@ -1,7 +1,7 @@
 /*
  * decode.c
- *	  Entries on their way into apply: decoding, counting, and how many customers
- *	  one transaction may lock.
+ *	  Prepares items for apply: decodes them, and rejects those that are no events.
+ *	  It also counts outcomes, and says how many customers a transaction may lock.
  */
 #include "postgres.h"
 
@@ -22,7 +22,7 @@ ps_apply_count(PsCounts *counts, PsOutcome outcome)
 	switch (outcome)
 	{
 			PS_OUTCOME_COUNTERS(COUNT,)
-		case PS_HELD:
+		case PS_DEFERRED:
 			break;
 		case PS_PENDING:
 		case PS_OUTCOMES:
@@ -30,7 +30,28 @@ ps_apply_count(PsCounts *counts, PsOutcome outcome)
 	}
 }
 
-/* Says whose message it is that did not decode: by what was read of it, or by its key. */
+void
+ps_item_reject(PsApplyItem *item, PsReject *reject, PsRejectedBy by)
+{
+	if (reject == NULL || (item->reject != NULL && item->rejected_by != PS_REJECTED_BY_FUNCTION))
+		return;
+	item->reject = reject;
+	item->rejected_by = by;
+}
+
+PsReject *
+ps_item_reason(const PsApplyItem *item)
+{
+	if (item->outcome == PS_LATE)
+		return ps_reject_make("late", psprintf("Late event: " INT64_FORMAT " ms before the newest of its customer",
+											   item->late_us / 1000));
+	return item->reject;
+}
+
+/*
+ * Finds the customer of a message that did not decode: in what was read of it, or
+ * else in its key. Without a customer an erasure would not find the dead letter.
+ */
 static bool
 find_owner(const PsMessage *message, PsEvent *event)
 {
@@ -55,18 +76,17 @@ ps_apply_decode(PsApplyItem *items, int n, const PsApplySettings *settings)
 	{
 		PsApplyItem *item = &items[i];
 
-		item->event = NULL;
-		item->owner = NULL;
-		item->reject = item->refusal = item->failure = item->late = NULL;
-		item->effect = NULL;
-		item->outcome = PS_PENDING;
-		if (ps_event_is_tombstone(&item->message, settings->format_map))
+		PsReject   *reject;
+
+		item->owner = item->event;
+		if (item->event != NULL || ps_event_is_tombstone(&item->message, settings->format_map))
 			continue;
 		item->event = palloc(sizeof(PsEvent));
-		item->reject = ps_event_decode(&item->message, &decode, item->event);
+		reject = ps_event_decode(&item->message, &decode, item->event);
 		item->owner = item->event;
-		if (item->reject == NULL)
+		if (reject == NULL)
 			continue;
+		ps_item_reject(item, reject, PS_REJECTED_BY_DECODER);
 		if (!find_owner(&item->message, item->event))
 			item->owner = NULL;
 		item->event = NULL;
@@ -83,7 +103,7 @@ ps_apply_read(PsApplyItem *items, int n, const PsApplySettings *settings)
 		if (item->event == NULL || item->event->outdated)
 			continue;
 		item->effect = palloc(sizeof(PsEffect));
-		item->refusal = ps_handler_read(item->event, settings->rules, item->effect);
+		ps_item_reject(item, ps_handler_read(item->event, settings->rules, item->effect), PS_REJECTED_BY_HANDLER);
 	}
 }
 

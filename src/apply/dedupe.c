@@ -1,12 +1,13 @@
 /*
  * dedupe.c
- *	  What becomes of each entry: applied, duplicate, dead or late; or held, when
- *	  its customer is left out; or blocked, as its customer is. Called by apply.c
- *	  while it holds the locks of all but those left out.
+ *	  Decides the outcome of each item: applied, duplicate, dead or late; deferred
+ *	  when its customer is left out; blocked when its customer is blocked. apply.c
+ *	  calls it while it holds the locks of all customers who are not left out.
  *
- *	  Each entry is judged as if those before it had been applied: of two with one
- *	  event id the first that is not refused counts, a duplicate is not late, and
- *	  only what is applied moves the watermark that makes others late.
+ *	  An item is classified as if the items before it had been applied one by one.
+ *	  Of two items with one event id the first that is not rejected counts. A
+ *	  duplicate is never late. Only applied events move the watermark that makes
+ *	  other events late.
  */
 #include "postgres.h"
 
@@ -25,7 +26,7 @@ typedef struct SeenKey
 typedef struct SeenSlot
 {
 	SeenKey		key;
-	int			item;			/* the first that has it and is not refused */
+	int			item;			/* the first with this id that is not rejected */
 	uint32		hash;
 	char		status;
 } SeenSlot;
@@ -45,16 +46,17 @@ typedef struct SeenSlot
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
+/* Whether the items of a customer are classified here. */
 static bool
-is_judged(const PsCustomer *customer)
+is_classified(const PsCustomer *customer)
 {
 	return !customer->deferred && !customer->blocked;
 }
 
 /*
- * Sets the id by which an event is remembered. Where a stream's ids are its own,
- * its number is in front of it, between characters 1; an id that begins with such
- * a character gets a second one, so that it is no id of a stream.
+ * Sets the id under which an event is remembered. An id that counts in one stream
+ * only gets the stream's number in front, between two characters 1. Any other id
+ * that begins with a character 1 gets a second one, so that the two cannot be equal.
  */
 static void
 name_event(PsEventId *id, const PsEvent *event, const PsApplySettings *settings)
@@ -72,7 +74,7 @@ name_event(PsEventId *id, const PsEvent *event, const PsApplySettings *settings)
 	id->event_id_len = strlen(id->event_id);
 }
 
-/* Loads the profiles of all customers, and notes the newest event of each. */
+/* Loads the profiles of all customers, and notes the time of the newest event of each. */
 static void
 load_watermarks(PsApplyState *state)
 {
@@ -85,21 +87,18 @@ load_watermarks(PsApplyState *state)
 	}
 }
 
-/* Says why an event is too old for its customer, NULL when it is not. */
-static PsReject *
-find_late(const PsCustomer *customer, const PsEvent *event, int64 tolerance_us)
+/* Whether an event is too old for its customer. */
+static bool
+is_late(const PsCustomer *customer, const PsEvent *event, int64 tolerance_us)
 {
-	if (tolerance_us < 0 || customer->watermark == DT_NOBEGIN ||
-		event->timestamp >= customer->watermark - tolerance_us)
-		return NULL;
-	return ps_reject_make("late", psprintf("Late event: " INT64_FORMAT " ms before the newest of its customer",
-										   (customer->watermark - event->timestamp) / 1000));
+	return tolerance_us >= 0 && customer->watermark != DT_NOBEGIN &&
+		event->timestamp < customer->watermark - tolerance_us;
 }
 
 /*
- * Says which entries carry an id that was applied before this batch. Asks where
- * the answer matters before ids are added: of entries that are refused, or that
- * may be late.
+ * Says which items carry an id that was applied before this batch. It asks only for
+ * rejected items, and for all where events can be late: for the others adding the
+ * id tells it.
  */
 static bool *
 find_known(PsApplyState *state, TimestampTz retained_from)
@@ -114,7 +113,7 @@ find_known(PsApplyState *state, TimestampTz retained_from)
 	{
 		PsApplyItem *item = &state->items[i];
 
-		if (item->event == NULL || !is_judged(state->customer_of_item[i]) || !(all || ps_item_is_refused(item)))
+		if (item->event == NULL || !is_classified(state->customer_of_item[i]) || !(all || item->reject != NULL))
 			continue;
 		refs[nids++] = &ids[i];
 		name_event(&ids[i], item->event, state->settings);
@@ -125,26 +124,28 @@ find_known(PsApplyState *state, TimestampTz retained_from)
 	return known;
 }
 
-/* Judges an event by those before it in the batch, and by whether its id is known to be applied. */
+/* Classifies an event by the items before it, and by whether its id is known to be applied. */
 static PsOutcome
-judge_event(PsApplyState *state, int i, seen_hash *seen, bool known)
+classify_event(PsApplyState *state, int i, seen_hash *seen, bool known)
 {
 	PsApplyItem *item = &state->items[i];
 	PsCustomer *customer = state->customer_of_item[i];
 	SeenKey		key = {customer, item->event->event_id, item->event->event_id_len};
 	SeenSlot   *slot;
-	PsReject   *late;
+	bool		late;
 	bool		found;
 
 	if (known)
 		return PS_DUPLICATE;
-	late = find_late(customer, item->event, state->settings->late_tolerance_us);
-	if (late != NULL || ps_item_is_refused(item))
+	late = is_late(customer, item->event, state->settings->late_tolerance_us);
+	if (late || item->reject != NULL)
 	{
 		if (seen_lookup(seen, key) != NULL)
 			return PS_DUPLICATE;
-		item->late = late;
-		return late != NULL ? PS_LATE : PS_DEAD;
+		if (!late)
+			return PS_DEAD;
+		item->late_us = customer->watermark - item->event->timestamp;
+		return PS_LATE;
 	}
 	slot = seen_insert(seen, key, &found);
 	if (found)
@@ -176,13 +177,12 @@ ps_dedupe(PsApplyState *state)
 	{
 		PsApplyItem *item = &state->items[i];
 
-		item->late = NULL;
-		if (item->owner != NULL && !is_judged(state->customer_of_item[i]))
-			item->outcome = state->customer_of_item[i]->deferred ? PS_HELD : PS_BLOCKED;
+		if (item->owner != NULL && !is_classified(state->customer_of_item[i]))
+			item->outcome = state->customer_of_item[i]->deferred ? PS_DEFERRED : PS_BLOCKED;
 		else if (item->event == NULL)
 			item->outcome = item->reject != NULL ? PS_DEAD : PS_TOMBSTONE;
 		else
-			item->outcome = judge_event(state, i, seen, known[i]);
+			item->outcome = classify_event(state, i, seen, known[i]);
 		if (item->outcome != PS_APPLIED)
 			continue;
 		refs[nids++] = &ids[i];

@@ -22,7 +22,7 @@ bool
 ps_apply_has_locked_rows(const PsApplyState *state, PsStoredProfile **profiles, int n)
 {
 	if (state->settings->customer_lock_timeout_ms < 0)
-		return false;			/* a session waits */
+		return false;			/* a session waits for the row */
 	for (int i = 0; i < n; i++)
 		if (profiles[i]->holder != 0)
 			return true;
@@ -34,10 +34,10 @@ ps_apply_leave_locked_rows(PsApplyState *state)
 {
 	for (int i = 0; i < state->n; i++)
 		if (state->customer_of_item[i] != NULL && state->customer_of_item[i]->stored.holder != 0)
-			state->items[i].holder = state->customer_of_item[i]->stored.holder;
+			state->items[i].row_holder = state->customer_of_item[i]->stored.holder;
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-			 errmsg("rows of customers are kept by other transactions")));
+			 errmsg("other transactions hold rows of customers")));
 }
 
 void

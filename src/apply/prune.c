@@ -1,10 +1,12 @@
 /*
  * prune.c
- *	  Retention of window samples, within the caller's transaction: expired open
- *	  chunks are sealed under their customers' locks, then expired sealed chunks
- *	  are rewritten into one bucket per UTC day, in place. What is left of series
- *	  whose last metric was dropped goes. Metrics do not change meanwhile, so that
- *	  a series that is not known is none that was just created.
+ *	  Retention of window samples, within the caller's transaction. First it seals
+ *	  expired open chunks, under their customers' locks. Then it rewrites expired
+ *	  sealed chunks in place into one bucket per UTC day. It removes the chunks of
+ *	  series whose last metric was dropped.
+ *
+ *	  It holds a lock that keeps metrics from changing. Otherwise it could take a series
+ *	  that was created just now for one without metrics.
  */
 #include "postgres.h"
 
@@ -30,9 +32,9 @@ prune_compare_keys(const void *a, const void *b)
 }
 
 /*
- * The metrics as they stay until the transaction ends, to be released; NULL when
- * that cannot be: in what an event has set off, or when it would have to wait and
- * shall not.
+ * Locks the metrics until the transaction ends and returns them; the caller releases
+ * them. NULL: the lock is not free and the caller does not wait, or older rules are
+ * held, because an event is being applied.
  */
 static const PsMetrics *
 hold_metrics(bool wait)
@@ -48,7 +50,10 @@ hold_metrics(bool wait)
 	return NULL;
 }
 
-/* Seals open chunks that hold nothing but expired samples, and removes those of series that no metric reads; returns how many of these. */
+/*
+ * Seals open chunks that have expired samples only, and removes those of series that
+ * no metric reads. Returns how many samples it removed.
+ */
 static int64
 seal_expired(const PsMetrics *metrics, TimestampTz now, int max_customers)
 {
@@ -63,7 +68,7 @@ seal_expired(const PsMetrics *metrics, TimestampTz now, int max_customers)
 	qsort(keys, n, sizeof(int64), prune_compare_keys);
 	ps_lock_customers(keys, n);
 
-	/* what changed before we held the locks must be seen */
+	/* a new snapshot: it must show what changed before we had the locks */
 	PushActiveSnapshot(GetLatestSnapshot());
 	ps_profiles_load(profiles, n);
 	for (int i = 0; i < n; i++)
@@ -71,7 +76,7 @@ seal_expired(const PsMetrics *metrics, TimestampTz now, int max_customers)
 		PsChunk    *chunk;
 
 		if (profiles[i]->profile.is_new)
-			continue;			/* gone meanwhile */
+			continue;			/* the profile is gone meanwhile */
 		profiles[present++] = profiles[i];
 		forgotten += ps_window_forget(&profiles[i]->profile.window, metrics);
 		while ((chunk = ps_window_seal_expired(&profiles[i]->profile.window, metrics, now)) != NULL)

@@ -9,13 +9,17 @@
 
 #include "datatype/timestamp.h"
 
-/* Folds at most max_customers customers' expired samples, and removes those that no metric reads; returns how many samples. */
+/*
+ * Folds the expired samples of at most max_customers customers, and removes those that
+ * no metric reads. Returns how many samples these were.
+ */
 extern int64 ps_prune(TimestampTz now, int max_customers);
 
 /*
- * Folds at most so many sealed chunks of each series whose samples left their window
- * before a moment (DT_NOBEGIN: none), and removes so many of each that no metric
- * reads; needs SPI. Does nothing while somebody changes the metrics.
+ * Folds at most max_chunks sealed chunks of each series, whose samples left their
+ * window before a moment (DT_NOBEGIN: folds none). Removes at most so many chunks of
+ * each series that no metric reads. Does nothing while a session changes the metrics.
+ * Needs SPI.
  */
 extern int64 ps_prune_chunks(TimestampTz before, int max_chunks);
 

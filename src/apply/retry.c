@@ -1,14 +1,16 @@
 /*
  * retry.c
- *	  Takes events through the steps of apply until no function of a user fails.
- *	  Called by apply.c while it holds the customers' locks.
+ *	  Runs the steps of apply again until no user's function fails. apply.c calls it
+ *	  while it holds the customers' locks.
  *
- *	  A function that fails makes its event a dead letter and changes nothing else,
- *	  without a subtransaction for each event: all is done within one, and when a
- *	  function fails that is rolled back and all is done again, as if the event had
- *	  been refused before. In *careful* mode each event that calls functions has a
- *	  subtransaction of its own as well, so that one pass finds all that fail; so it
- *	  is from the second pass on, and for a while in the transactions that follow.
+ *	  A function that fails makes its event a dead letter and must change nothing
+ *	  else. A subtransaction for each event would be slow, so the first pass runs all
+ *	  steps in one subtransaction. When a function fails there, the pass is rolled
+ *	  back and its event counts as rejected.
+ *
+ *	  From the second pass on each event that calls functions has a subtransaction of
+ *	  its own. So one pass finds all functions that fail. The next transactions begin
+ *	  like that too, because failures come in groups.
  */
 #include "postgres.h"
 
@@ -17,22 +19,25 @@
 #include "core/keyed_hash.h"
 #include "store/sqlstate.h"
 
-#define CAREFUL_RUNS 20			/* that begin careful after a failure */
-#define MAX_SLOW 3				/* calls of a transaction that may be ended for time */
-#define MAX_SYSTEM_FAILURES 3	/* of one event, from which on they are its own */
+#define SUBXACT_RUNS 20			/* transactions after a failure that use a subtransaction per event at once */
+#define MAX_SLOW 3				/* calls that may run out of time in one transaction */
+#define MAX_SYSTEM_FAILURES 3	/* an event's system errors, before they count as the event's own */
 
-static int	careful_runs = 0;
-static const PsApplyState *running = NULL;	/* good while a function is called */
+static int	subxact_runs = 0;
+static const PsApplyState *running = NULL;	/* valid while a function runs */
 
-/* Whether functions are called for an entry. */
+/* Whether an item calls functions. */
 static bool
 calls_functions(const PsApplyItem *item)
 {
-	return item->event != NULL && item->refusal == NULL &&
+	return item->event != NULL && item->rejected_by != PS_REJECTED_BY_HANDLER &&
 		(item->event->outdated || (item->effect->rules != NULL && item->effect->rules->nhandlers > 0));
 }
 
-/* Counts failures of an event; how many it had so far, as far as no other one took its place. */
+/*
+ * Counts a failure of an event and returns how many it had. The table is small: an
+ * event with the same place starts the count again.
+ */
 static int
 count_failures(const PsEvent *event)
 {
@@ -66,7 +71,7 @@ is_system_error(const PsApplyState *state, const ErrorData *error)
 	return state->settings->stream_id == 0 || count_failures(state->items[state->calling].event) < MAX_SYSTEM_FAILURES;
 }
 
-/* After an error was caught: notes that the entry failed, or goes on with the error when it is not the function's own. */
+/* Takes a caught error: rejects the item whose function raised it, or raises it again if it is no function's own. */
 static void
 retry_note_failure(PsApplyState *state, PsSubxact outside)
 {
@@ -80,17 +85,17 @@ retry_note_failure(PsApplyState *state, PsSubxact outside)
 	if (own && state->n > 1 && state->settings->stream_id != 0 && ++state->nslow >= MAX_SLOW)
 		ereport(ERROR,
 				(errcode(PS_ERRCODE_SLOW),
-				 errmsg("functions of users take too long for several events: %s", error->message),
-				 errhint("Each is a dead letter. unregister_handler() takes a handler away; profile_stream.handler_timeout limits a call.")));
+				 errmsg("users' functions take too long for several events: %s", error->message),
+				 errhint("Each such event becomes a dead letter. Remove the handler with unregister_handler(), or raise profile_stream.handler_timeout.")));
 	failure = ps_reject_make("handler", psprintf("Processing error: %s", error->message));
 	failure->sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
-	state->items[state->calling].failure = failure;
+	ps_item_reject(&state->items[state->calling], failure, PS_REJECTED_BY_FUNCTION);
 	state->failed = true;
 }
 
-/* Applies an entry in a subtransaction of its own; the profile stays as it was when a function fails. */
+/* Applies an item in a subtransaction of its own; when a function fails, the profile stays as it was. */
 static bool
-apply_carefully(PsApplyState *state, PsProfile *profile, PsApplyItem *item, PsChunk **sealed)
+apply_in_subxact(PsApplyState *state, PsProfile *profile, PsApplyItem *item, PsChunk **sealed)
 {
 	Datum		values[PS_ROW_COLUMNS];
 	bool		nulls[PS_ROW_COLUMNS];
@@ -99,7 +104,7 @@ apply_carefully(PsApplyState *state, PsProfile *profile, PsApplyItem *item, PsCh
 	PsEventCall call = {state->run, state->settings->rules};
 	PsSubxact	outside;
 
-	/* there is no other copy of a profile that shares nothing with it */
+	/* a written row is the only copy of a profile that shares no memory with it */
 	ps_profile_row_write(profile, values, nulls);
 	outside = ps_subxact_begin();
 	PG_TRY();
@@ -114,23 +119,24 @@ apply_carefully(PsApplyState *state, PsProfile *profile, PsApplyItem *item, PsCh
 	PG_END_TRY();
 	if (reject != NULL)
 	{
-		item->failure = reject;
+		ps_item_reject(item, reject, PS_REJECTED_BY_FUNCTION);
 		state->failed = true;
 	}
-	if (item->failure == NULL)
+	if (item->reject == NULL)
 		return true;
 	ps_profile_row_read(profile, values, nulls);
 	profile->is_new = is_new;
 	return false;
 }
 
-/* Applies an entry, in the way that this pass does. */
+/* Applies an item, with or without a subtransaction of its own. */
 static bool
-apply_entry(PsApplyState *state, PsCustomer *customer, int i, PsChunk **sealed)
+apply_item(PsApplyState *state, PsCustomer *customer, int i, PsChunk **sealed)
 {
 	PsApplyItem *item = &state->items[i];
 	PsProfile  *profile = &customer->stored.profile;
 	PsEventCall call = {state->run, state->settings->rules};
+	PsReject   *reject;
 
 	if (!state->calls || !calls_functions(item))
 	{
@@ -139,12 +145,13 @@ apply_entry(PsApplyState *state, PsCustomer *customer, int i, PsChunk **sealed)
 		return true;
 	}
 	if (state->failed && !state->per_event_subxact)
-		return false;			/* it is to be done again anyway */
+		return false;			/* this pass will be rolled back anyway */
 	state->calling = i;
 	if (state->per_event_subxact)
-		return apply_carefully(state, profile, item, sealed);
-	item->failure = ps_event_call(&call, profile, item->event, item->effect, sealed);
-	state->failed = item->failure != NULL;
+		return apply_in_subxact(state, profile, item, sealed);
+	reject = ps_event_call(&call, profile, item->event, item->effect, sealed);
+	ps_item_reject(item, reject, PS_REJECTED_BY_FUNCTION);
+	state->failed = reject != NULL;
 	return !state->failed;
 }
 
@@ -154,18 +161,18 @@ ps_retry_apply_event(PsApplyState *state, PsCustomer *customer, int i, PsChunk *
 	int			first = state->per_event_subxact ? state->duplicate_of[i] : -1;
 
 	if (first < 0)
-		return apply_entry(state, customer, i, sealed);
+		return apply_item(state, customer, i, sealed);
 
-	/* what repeats a failed one is tried now, or each would need a pass of its own; until one of them applies */
-	if (state->items[first].failure == NULL || state->duplicate_of[first] >= 0)
+	/* a duplicate takes the place of an event that failed in this pass; otherwise each would need a pass of its own */
+	if (state->items[first].rejected_by != PS_REJECTED_BY_FUNCTION || state->duplicate_of[first] >= 0)
 		return false;
-	if (!apply_entry(state, customer, i, sealed))
+	if (!apply_item(state, customer, i, sealed))
 		return false;
 	state->duplicate_of[first] = i;
 	return true;
 }
 
-/* Forgets what a pass that was rolled back has made of the customers. */
+/* Undoes in memory what a pass that was rolled back changed of the customers. */
 static void
 reset_customers(PsApplyState *state)
 {
@@ -180,7 +187,7 @@ reset_customers(PsApplyState *state)
 	}
 }
 
-/* One pass; whether it was the last one. */
+/* Runs one pass; returns whether it was the last one. */
 static bool
 try_steps(PsApplyState *state, void (*steps) (PsApplyState *))
 {
@@ -219,19 +226,26 @@ ps_retry_run(PsApplyState *state, void (*steps) (PsApplyState *))
 {
 	for (int i = 0; i < state->n; i++)
 	{
-		state->items[i].failure = NULL;
-		state->calls |= calls_functions(&state->items[i]);
+		PsApplyItem *item = &state->items[i];
+
+		if (item->rejected_by == PS_REJECTED_BY_FUNCTION)
+		{
+			item->reject = NULL;
+			item->rejected_by = PS_NOT_REJECTED;
+		}
+		state->calls |= calls_functions(item);
 	}
 	if (!state->calls)
 	{
 		steps(state);
 		return;
 	}
-	state->per_event_subxact = careful_runs > 0 && state->n > 1;
-	careful_runs = Max(0, careful_runs - 1);
+	state->per_event_subxact = subxact_runs > 0 && state->n > 1;
+	subxact_runs = Max(0, subxact_runs - 1);
 	while (!try_steps(state, steps))
 	{
-		careful_runs = CAREFUL_RUNS;
+		ereport(DEBUG1, (errmsg_internal("applying %d items again, because a user's function failed", state->n)));
+		subxact_runs = SUBXACT_RUNS;
 		state->per_event_subxact = state->n > 1;
 		reset_customers(state);
 	}

@@ -1,7 +1,8 @@
 /*
  * user_function.c
- *	  One event with the functions that users registered for its type: upcasters
- *	  before the handler reads the payload, handlers after it has changed the profile.
+ *	  Applies one event with the functions that users registered for its type. The
+ *	  upcasters run before the built-in handler reads the payload, the users' handlers
+ *	  after it has changed the profile.
  */
 #include "postgres.h"
 
@@ -35,12 +36,12 @@ ps_subxact_catch(PsSubxact outside, const PsFunction **function, bool *own)
 }
 
 static PsReject *
-user_function_refuse(const PsFunction *function, const char *what)
+user_function_reject(const PsFunction *function, const char *what)
 {
 	return ps_reject_make("handler", psprintf("Processing error: %s %s", ps_function_title(function), what));
 }
 
-/* The event with another payload, or why that cannot be. */
+/* Gives the event another payload; returns why it is rejected, or NULL. */
 static PsReject *
 set_payload(PsEvent *event, const PsFunction *function, Jsonb *payload)
 {
@@ -49,12 +50,12 @@ set_payload(PsEvent *event, const PsFunction *function, Jsonb *payload)
 	const char *wrong;
 
 	if (payload == NULL || !JB_ROOT_IS_OBJECT(payload))
-		return user_function_refuse(function, "returned no object");
+		return user_function_reject(function, "returned no object");
 	initStringInfo(&text);
 	(void) JsonbToCString(&text, &payload->root, VARSIZE(payload));
 	wrong = ps_json_read(text.data, text.len, &reader);
 	if (wrong != NULL)
-		return user_function_refuse(function, psprintf("returned a payload that is refused: %s", wrong));
+		return user_function_reject(function, psprintf("returned a payload that is not valid: %s", wrong));
 	event->payload = text.data;
 	event->payload_len = text.len;
 
@@ -106,7 +107,7 @@ call_handlers(PsFunctionRun *run, PsProfile *profile, const PsEvent *event, cons
 		if (after != NULL)
 			wrong = ps_document_take(profile, before, after);
 		if (wrong != NULL)
-			reject = user_function_refuse(rules->handlers[i], wrong);
+			reject = user_function_reject(rules->handlers[i], wrong);
 	}
 	MemoryContextSwitchTo(caller);
 	ps_function_forget(run);

@@ -1,7 +1,7 @@
 /*
  * user_function.h
- *	  One event with the functions that users registered for its type, and the
- *	  subtransactions that contain what they do.
+ *	  Applies one event with the functions that users registered for its type, and
+ *	  catches their errors.
  */
 #ifndef PS_USER_FUNCTION_H
 #define PS_USER_FUNCTION_H
@@ -18,15 +18,19 @@ typedef struct PsEventCall
 } PsEventCall;
 
 /*
- * Takes an error that was caught in a subtransaction, which it rolls back. *function
- * becomes the one whose call raised it, or NULL; an error that is its own for sure is said to be.
+ * Takes an error that was caught in a subtransaction, and rolls that back. Sets
+ * *function to the function whose call raised it, or NULL. Sets *own if the error is
+ * the function's own for sure: it was ended for its time.
  */
 extern ErrorData *ps_subxact_catch(PsSubxact outside, const PsFunction **function, bool *own);
 
-/* Does all that an event does to a profile; effect NULL: it was not read yet. Returns why it is refused, or NULL. */
+/*
+ * Applies an event to a profile, with all functions. effect NULL: it was not read yet.
+ * Returns why the event is rejected, or NULL.
+ */
 extern PsReject *ps_event_call(const PsEventCall *call, PsProfile *profile, const PsEvent *event, const PsEffect *effect, PsChunk **sealed);
 
-/* The same without any effect that lasts but the profile; raises what functions raise. */
+/* The same, but only the profile changes: it rolls back what functions wrote. Raises their errors. */
 extern PsReject *ps_event_call_try(PsProfile *profile, const PsEvent *event, const PsRules *rules);
 
 #endif							/* PS_USER_FUNCTION_H */

@@ -1,7 +1,7 @@
 /*
  * customer_table.h
  *	  A hash table by customer. Each file that includes this header gets static
- *	  functions of its own, as lib/simplehash.h is meant to be used. The keys point
+ *	  functions of its own, as simplehash is meant to be used. The keys point
  *	  to customer ids that must live as long as the table.
  */
 #ifndef PS_CUSTOMER_TABLE_H

@@ -167,7 +167,7 @@ take_whole_number(const char *name, const JsonbValue *value, int64 *result)
 }
 
 static const char *
-take_text(const char *name, const JsonbValue *value, const text **result)
+document_take_text(const char *name, const JsonbValue *value, const text **result)
 {
 	if (value->type != jbvString && value->type != jbvNull)
 		return psprintf("returned %s that is not text", name);
@@ -218,7 +218,7 @@ take_member(PsProfile *profile, const PsProfileColumn *column, const JsonbValue 
 	switch (column->kind)
 	{
 		case PS_PROFILE_TEXT:
-			return take_text(column->member, value, (const text **) field);
+			return document_take_text(column->member, value, (const text **) field);
 		case PS_PROFILE_NUMERIC:
 			return take_number(column->member, value, (Numeric *) field);
 		case PS_PROFILE_INT8:

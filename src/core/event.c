@@ -326,3 +326,95 @@ ps_event_decode(const PsMessage *message, const PsDecodeSettings *settings, PsEv
 	event->payload_len = event->payload ? members[PS_PAYLOAD].len : 0;
 	return NULL;
 }
+
+/* Copies what an event points to, or only measures it. */
+typedef struct EventCopier
+{
+	const PsMessage *from;
+	const PsMessage *to;		/* NULL: only measure */
+	char	   *place;
+	Size		size;
+} EventCopier;
+
+/* Copies a null-terminated text. */
+static const char *
+event_copy_text(EventCopier *copier, const char *text, Size len)
+{
+	char	   *copy;
+
+	if (text == NULL)
+		return NULL;
+	copier->size += len + 1;
+	if (copier->to == NULL)
+		return text;
+
+	copy = copier->place + copier->size - len - 1;
+	memcpy(copy, text, len);
+	copy[len] = '\0';
+	return copy;
+}
+
+/* Copies raw JSON: mostly it is a part of the message, so the copy of the message has it. */
+static const char *
+event_copy_json(EventCopier *copier, const char *json, int len)
+{
+	const PsMessage *from = copier->from;
+
+	if (json == NULL || from->value == NULL || json < from->value || json + len > from->value + from->value_len)
+		return event_copy_text(copier, json, len);
+	return copier->to != NULL ? copier->to->value + (json - from->value) : json;
+}
+
+static void
+event_copy_fields(EventCopier *copier, PsEvent *copy, const PsEvent *event)
+{
+	PsField    *fields = copier->to != NULL ? (PsField *) (copier->place + copier->size) : NULL;
+
+	copier->size += event->nfields * sizeof(PsField);
+	for (int i = 0; i < event->nfields; i++)
+	{
+		PsField		field = event->fields[i];
+		bool		raw = field.type == PS_JSON_OBJECT || field.type == PS_JSON_ARRAY;
+
+		field.name = event_copy_text(copier, field.name, strlen(field.name));
+		field.text = raw ? event_copy_json(copier, field.text, field.len) : event_copy_text(copier, field.text, field.len);
+		if (copier->to != NULL)
+			fields[i] = field;
+	}
+	copy->fields = fields;
+}
+
+/* Fills copy; returns the size of all. */
+static Size
+event_copy_all(EventCopier *copier, PsEvent *copy, const PsEvent *event)
+{
+	*copy = *event;
+	copier->size = MAXALIGN(sizeof(PsEvent));
+	event_copy_fields(copier, copy, event);
+	copy->event_id = event_copy_text(copier, event->event_id, event->event_id_len);
+	copy->customer_id = event_copy_text(copier, event->customer_id, event->customer_id_len);
+	copy->event_type = event_copy_text(copier, event->event_type, event->event_type_len);
+	if (event->source != NULL)
+		copy->source = event_copy_text(copier, event->source, strlen(event->source));
+	copy->payload = event_copy_json(copier, event->payload, event->payload_len);
+	return copier->size;
+}
+
+Size
+ps_event_space(const PsEvent *event, const PsMessage *message)
+{
+	EventCopier copier = {message};
+	PsEvent		unused;
+
+	return event_copy_all(&copier, &unused, event);
+}
+
+PsEvent *
+ps_event_copy(char *space, const PsEvent *event, const PsMessage *message, const PsMessage *copied_message)
+{
+	EventCopier copier = {message, copied_message, space};
+	PsEvent    *copy = (PsEvent *) space;
+
+	event_copy_all(&copier, copy, event);
+	return copy;
+}

@@ -84,6 +84,13 @@ typedef struct PsDecodeSettings
 extern PsReject *ps_event_decode(const PsMessage *message, const PsDecodeSettings *settings, PsEvent *event);
 extern bool ps_event_is_tombstone(const PsMessage *message, const PsFormatMap *format_map);
 
+/*
+ * Room for a copy of an event whose message has a copy as well; and the copy, which
+ * goes to space and points to the copied message. The room is aligned.
+ */
+extern Size ps_event_space(const PsEvent *event, const PsMessage *message);
+extern PsEvent *ps_event_copy(char *space, const PsEvent *event, const PsMessage *message, const PsMessage *copied_message);
+
 extern PsReject *ps_reject_make(const char *kind, const char *error);
 
 /* The member of the payload with that name, or NULL. */

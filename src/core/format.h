@@ -118,7 +118,7 @@ extern PsReject *ps_reject_value(const char *value, int len, const char *reason)
 /* "Unsupported <what> <value>" */
 extern const char *ps_unsupported(const char *what, const PsField *field);
 
-/* Every format but profile_event. NAME is the variable ps_format_NAME, in a file of its own: core/format_NAME.c. */
+/* Every format but profile_event. Each is a variable in a file of its own: core/format_cloudevents.c has ps_format_cloudevents. */
 #define PS_FORMATS(X) \
 	X(cloudevents) \
 	X(custom)

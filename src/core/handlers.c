@@ -86,7 +86,7 @@ read_amount(const PsEvent *event, const void **content)
 }
 
 static PsChunk *
-apply_transaction(PsProfile *profile, const PsEvent *event, const void *content)
+handler_apply_transaction(PsProfile *profile, const PsEvent *event, const void *content)
 {
 	profile->last_transaction_at = event->timestamp;
 	return ps_window_add(&profile->window, PS_SERIES_TRANSACTIONS, event->timestamp, (Numeric) unconstify(void *, content));
@@ -150,7 +150,7 @@ apply_support_ticket(PsProfile *profile, const PsEvent *event, const void *conte
 
 static const PsHandler handlers[] = {
 	{"customer.profile.updated", read_names, apply_names},
-	{"transaction.completed", read_amount, apply_transaction},
+	{"transaction.completed", read_amount, handler_apply_transaction},
 	{"account.opened", read_initial_balance, apply_account_opened},
 	{"account.closed", NULL, apply_account_closed},
 	{"session.started", read_channel, apply_session},

@@ -1,24 +1,29 @@
 /*
  * assignment.c
- *	  Which partitions the worker reads, and from where: the stored offset, if
- *	  the topic still has it. Start positions are stored before the first read, so
- *	  that 'latest' means the moment of creation, whatever crashes later.
+ *	  Which partitions the worker reads, and from where: from the stored offset, if
+ *	  the topic still has it. The start offset is stored before the first read. So
+ *	  'latest' means the moment when the stream began, whatever crashes later.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "executor/spi.h"
+#include "ingest/assignment.h"
+#include "ingest/balance.h"
+#include "ingest/failure.h"
+#include "ingest/life.h"
+#include "ingest/progress.h"
 #include "ingest/rebuild_worker.h"
 #include "ingest/report.h"
+#include "ingest/topic_identity.h"
+#include "ingest/transaction.h"
 #include "process/lease.h"
 #include "store/locks.h"
 #include "store/rebuild_schema.h"
+#include "store/xact.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-/* The time that start_from names, in milliseconds since 1970; -1 for a word. */
 int64
 ps_assignment_start_ms(PsStream *stream)
 {
@@ -44,7 +49,11 @@ start_offset(PsWorker *worker, const PsLookupPartition *answer, bool first_start
 	return answer->at_time;
 }
 
-/* Moves a stored position; what is known of messages that stay readable stays. Returns how many of them are held. */
+/*
+ * Moves a stored offset to a target. What is known of messages behind the target
+ * stays, if they are of the same topic. Returns how many of them are read and not
+ * finished.
+ */
 static int64
 move_stored(PsStoredOffset *stored, int64 target, bool other_topic)
 {
@@ -61,12 +70,12 @@ move_stored(PsStoredOffset *stored, int64 target, bool other_topic)
 	return ps_offset_set_unfinished(&offsets, stored->read_offset);
 }
 
-/* Why a stored offset cannot be read on. */
+/* Says why reading cannot go on at a stored offset. */
 static char *
 describe_loss(const PsStoredOffset *stored, int64 low, int64 high)
 {
 	if (high < 0)
-		return psprintf("offset " INT64_FORMAT " is not in the topic, which does not have the partition any more",
+		return psprintf("offset " INT64_FORMAT " is not in the topic, because the topic does not have the partition any more",
 						stored->next_offset);
 	if (stored->next_offset < low || stored->next_offset > high)
 		return psprintf("offset " INT64_FORMAT " is not in the topic, which has " INT64_FORMAT " to " INT64_FORMAT,
@@ -76,8 +85,8 @@ describe_loss(const PsStoredOffset *stored, int64 low, int64 high)
 }
 
 /*
- * Deals with a stored offset that the topic does not have, or that is of another
- * topic; returns whether reading goes on.
+ * Handles a stored offset that the topic does not have, or that is of another topic,
+ * as on_offset_lost says. Returns whether reading goes on.
  */
 static bool
 offset_lost(PsWorker *worker, PsStoredOffset *stored, int64 low, int64 high)
@@ -87,7 +96,7 @@ offset_lost(PsWorker *worker, PsStoredOffset *stored, int64 low, int64 high)
 	PsJump		jump = {stored->next_offset, strcmp(stream->on_offset_lost, "earliest") == 0 ? low : high};
 	bool		other = ps_topic_identity_is_other(worker, stored, low, high);
 
-	/* when it was lost before, the epoch was counted then, and what it was recognised by is forgotten */
+	/* an offset that was lost before has counted its epoch then, and has no fingerprint any more */
 	jump.new_epoch = other && (!stored->lost || stored->check.offset >= 0);
 	jump.reason = other ? "topic_recreated" : "offset_lost";
 	if (strcmp(stream->on_offset_lost, "stop") == 0 || high < 0)
@@ -95,7 +104,7 @@ offset_lost(PsWorker *worker, PsStoredOffset *stored, int64 low, int64 high)
 		ereport(WARNING,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("stream \"%s\" stops reading partition %d: %s", stream->name, stored->partition, error),
-				 errhint("Messages were lost to retention, or the topic was created anew. To go on from what is left, call alter_stream() with on_offset_lost => 'earliest', or pause the stream and seek_stream().")));
+				 errhint("Retention removed messages, or the topic was created anew. To go on with the messages that are left, call alter_stream() with on_offset_lost => 'earliest', or pause the stream and call seek_stream().")));
 		ps_stream_lose_partition(stream->stream_id, stored->partition, error, jump.new_epoch);
 		return false;
 	}
@@ -130,11 +139,14 @@ assignment_find_row(List *rows, int partition)
 	return NULL;
 }
 
-/* Stores where the partitions begin that have no row yet; those that the first worker to look does not find are new. */
+/*
+ * Stores where the partitions begin that have no row yet. Partitions that come after
+ * the first rows are new ones of the topic: they are read from their beginning.
+ */
 static void
 add_rows(PsWorker *worker, List *rows)
 {
-	PsLookup   *lookup = &worker->lookup;
+	PsLookup   *lookup = &worker->looking_up.lookup;
 
 	for (int p = 0; p < lookup->npartitions; p++)
 		if (ps_stream_reads(worker->stream, p) && assignment_find_row(rows, p) == NULL)
@@ -142,7 +154,7 @@ add_rows(PsWorker *worker, List *rows)
 									start_offset(worker, &lookup->partitions[p], rows == NIL));
 }
 
-/* Marks partitions that the topic does not have any more, unless somebody else may still read them. */
+/* Marks partitions that the topic does not have any more, unless another worker may still read them. */
 static void
 lose_vanished(PsWorker *worker, List *rows)
 {
@@ -152,7 +164,7 @@ lose_vanished(PsWorker *worker, List *rows)
 	{
 		PsStoredOffset *row = lfirst(cell);
 
-		if (row->partition >= worker->lookup.npartitions && !row->lost &&
+		if (row->partition >= worker->looking_up.lookup.npartitions && !row->lost &&
 			ps_balance_hold(worker, row->partition))
 		{
 			(void) offset_lost(worker, row, -1, -1);
@@ -161,11 +173,11 @@ lose_vanished(PsWorker *worker, List *rows)
 	}
 }
 
-/* Whether a row can be read on; the answer is of a time when nothing moved it. */
+/* Whether a partition can be read from its row; the row has not moved since the broker was asked. */
 static bool
 is_readable(PsWorker *worker, PsStoredOffset *row)
 {
-	PsLookupPartition *answer = &worker->lookup.partitions[row->partition];
+	PsLookupPartition *answer = &worker->looking_up.lookup.partitions[row->partition];
 
 	if (!row->lost && row->next_offset >= answer->low &&
 		!ps_topic_identity_is_other(worker, row, answer->low, answer->high))
@@ -173,35 +185,36 @@ is_readable(PsWorker *worker, PsStoredOffset *row)
 	return offset_lost(worker, row, answer->low, answer->high);
 }
 
-/* Brings rows and answer together; fills rows with what is to be read. */
+/* Brings rows and the broker's answer together. Fills rows with those to read, if the worker looks up; returns how many. */
 static int
 reconcile_partitions(PsWorker *worker, PsStoredOffset **rows)
 {
 	PsStream   *stream = worker->stream;
+	bool		looking_up = worker->life == PS_LIFE_LOOKING_UP;
 	bool		stays_lost = strcmp(stream->on_offset_lost, "stop") == 0;
 	List	   *stored = ps_stream_offsets(stream->stream_id);
 	int			n = 0;
 
 	add_rows(worker, stored);
 	lose_vanished(worker, stored);
-	ps_balance_resize(worker, worker->lookup.npartitions);
-	for (int p = 0; p < worker->nleases; p++)
+	ps_balance_resize(worker, worker->looking_up.lookup.npartitions);
+	for (int p = 0; p < worker->balance.nleases; p++)
 	{
 		PsStoredOffset *row = assignment_find_row(stored, p);
 
-		worker->leases[p].readable = ps_stream_reads(stream, p) && !(row != NULL && row->lost && stays_lost);
-		if (row == NULL || !worker->leases[p].held)
+		worker->balance.leases[p].readable = ps_stream_reads(stream, p) && !(row != NULL && row->lost && stays_lost);
+		if (row == NULL || !worker->balance.leases[p].held)
 			continue;
-		/* an open transaction holds events back and moves no offset: its lag is noted here */
-		ps_stream_note_end(stream->stream_id, p, worker->reassign ? worker->lookup.partitions[p].high :
-						   Max(worker->lookup.partitions[p].high, ps_consumer_end_offset(worker->consumer, p)));
-		if (!worker->reassign)
+		/* no commit stores the end while an open transaction of Kafka holds events back: it is stored here */
+		ps_stream_note_end(stream->stream_id, p, looking_up ? worker->looking_up.lookup.partitions[p].high :
+						   Max(worker->looking_up.lookup.partitions[p].high, ps_consumer_end_offset(worker->consumer, p)));
+		if (!looking_up)
 			continue;
-		if (worker->leases[p].readable && is_readable(worker, row))
+		if (worker->balance.leases[p].readable && is_readable(worker, row))
 			rows[n++] = row;
 		else
 		{
-			worker->leases[p].readable = false;
+			worker->balance.leases[p].readable = false;
 			ps_balance_release(worker, p);
 		}
 	}
@@ -211,7 +224,7 @@ reconcile_partitions(PsWorker *worker, PsStoredOffset **rows)
 void
 ps_assignment_update(PsWorker *worker)
 {
-	int			most = Max(worker->lookup.npartitions, 1);
+	int			most = Max(worker->looking_up.lookup.npartitions, 1);
 	PsStoredOffset **rows = MemoryContextAlloc(worker->batch_context, most * sizeof(PsStoredOffset *));
 	PsPosition *positions = MemoryContextAlloc(worker->batch_context, most * sizeof(PsPosition));
 	int			n;
@@ -222,32 +235,30 @@ ps_assignment_update(PsWorker *worker)
 	ps_worker_begin(worker);
 	ps_lock_tables();
 	ps_lease_lock_partitions(worker->stream->stream_id);
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	ps_spi_begin();
 	MemoryContextSwitchTo(worker->batch_context);
 	n = reconcile_partitions(worker, rows);
-	PopActiveSnapshot();
-	SPI_finish();
-	CommitTransactionCommand();
+	ps_commit();
 
-	worker->next_balance = 0;
-	if (!worker->reassign)
+	worker->balance.next = 0;
+	if (worker->life != PS_LIFE_LOOKING_UP)
 		return;
 	ps_progress_forget(worker);
-	worker->partitions = MemoryContextAlloc(worker->context, most * sizeof(PsPartition));
+	worker->reading.partitions = MemoryContextAlloc(worker->context, most * sizeof(PsPartition));
 	for (int i = 0; i < n; i++)
 	{
 		if (ps_failure_waits(worker, rows[i]->partition))
 			continue;
-		ps_progress_init(&worker->partitions[read], rows[i], worker->context);
+		ps_progress_init(&worker->reading.partitions[read], rows[i], worker->context);
 		positions[read].partition = rows[i]->partition;
-		positions[read].offset = ps_topic_identity_begin(&worker->partitions[read],
-														 worker->lookup.partitions[rows[i]->partition].low);
+		positions[read].offset = ps_topic_identity_begin(&worker->reading.partitions[read],
+														 worker->looking_up.lookup.partitions[rows[i]->partition].low);
 		read++;
 	}
-	worker->npartitions = read;
-	worker->topic_suspect = false;
+	worker->reading.npartitions = read;
 	ps_consumer_assign(worker->consumer, positions, read);
 	ps_report_assign(worker);
-	worker->reassign = false;
+	ps_life_assigned(worker);
+	ereport(DEBUG1, (errmsg_internal("worker %d of stream \"%s\" reads %d of %d partitions", worker->number,
+									 worker->stream->name, read, worker->balance.nleases)));
 }

@@ -1,13 +1,17 @@
 /*
  * balance.c
- *	  How the workers of a stream share its partitions out: each takes leases of
- *	  free ones up to its share, and gives back what is above it. No worker tells
- *	  another anything; a share follows from who runs and how many partitions there
- *	  are, and a lease is free at once when its holder is gone.
+ *	  How the workers of a stream share its partitions. Each worker takes leases of
+ *	  free partitions up to its share, and gives back what is above it.
+ *
+ *	  Workers send each other no messages. A worker computes its share from the
+ *	  workers that run and the number of partitions. A lease is a lock of a session,
+ *	  so it is free at once when its worker is gone.
  */
 #include "postgres.h"
 
-#include "ingest/worker.h"
+#include "ingest/balance.h"
+#include "ingest/life.h"
+#include "ingest/lock_budget.h"
 #include "process/lease.h"
 #include "utils/memutils.h"
 
@@ -16,7 +20,7 @@
 bool
 ps_balance_hold(PsWorker *worker, int partition)
 {
-	return (partition < worker->nleases && worker->leases[partition].held) ||
+	return (partition < worker->balance.nleases && worker->balance.leases[partition].held) ||
 		ps_lease_take(worker->stream->stream_id, partition);
 }
 
@@ -24,8 +28,8 @@ void
 ps_balance_release(PsWorker *worker, int partition)
 {
 	ps_lease_release(worker->stream->stream_id, partition);
-	if (partition < worker->nleases)
-		worker->leases[partition].held = false;
+	if (partition < worker->balance.nleases)
+		worker->balance.leases[partition].held = false;
 }
 
 void
@@ -33,23 +37,23 @@ ps_balance_resize(PsWorker *worker, int npartitions)
 {
 	PsLease    *leases;
 
-	if (npartitions == worker->nleases)
+	if (npartitions == worker->balance.nleases)
 		return;
 	leases = MemoryContextAllocZero(worker->context, Max(npartitions, 1) * sizeof(PsLease));
-	for (int p = 0; p < worker->nleases; p++)
+	for (int p = 0; p < worker->balance.nleases; p++)
 	{
 		if (p < npartitions)
-			leases[p] = worker->leases[p];
-		else if (worker->leases[p].held)
+			leases[p] = worker->balance.leases[p];
+		else if (worker->balance.leases[p].held)
 			ps_lease_release(worker->stream->stream_id, p);
 	}
-	if (worker->leases != NULL)
-		pfree(worker->leases);
-	worker->leases = leases;
-	worker->nleases = npartitions;
+	if (worker->balance.leases != NULL)
+		pfree(worker->balance.leases);
+	worker->balance.leases = leases;
+	worker->balance.nleases = npartitions;
 }
 
-/* How many partitions are this worker's when all that run have as many as the others, or one more. */
+/* This worker's share: all workers that run have equally many partitions, or one more. */
 static int
 balance_share(PsWorker *worker)
 {
@@ -57,8 +61,8 @@ balance_share(PsWorker *worker)
 	int			running = 0;
 	int			rank = 0;
 
-	for (int p = 0; p < worker->nleases; p++)
-		readable += worker->leases[p].readable;
+	for (int p = 0; p < worker->balance.nleases; p++)
+		readable += worker->balance.leases[p].readable;
 	for (int number = 0; number < worker->stream->workers; number++)
 	{
 		if (number == worker->number)
@@ -75,34 +79,38 @@ ps_balance(PsWorker *worker)
 {
 	PsMoment	now = ps_clock_now();
 	bool		changed = false;
+	int			share;
 	int			surplus;
 
-	/* an answer that is under way must find what was ours when it was asked for */
-	if (now < worker->next_balance || worker->lookup.running)
+	/* leases must not move between a question to the broker and its answer */
+	if (now < worker->balance.next || worker->looking_up.lookup.running)
 		return;
-	worker->next_balance = ps_moment_plus(now, BALANCE_INTERVAL_MS);
-	surplus = -balance_share(worker);
-	for (int p = 0; p < worker->nleases; p++)
-		surplus += worker->leases[p].held && worker->leases[p].readable;
-	for (int p = worker->nleases - 1; p >= 0; p--)
-		if (worker->leases[p].held && (surplus > 0 || !worker->leases[p].readable))
+	worker->balance.next = ps_moment_plus(now, BALANCE_INTERVAL_MS);
+	share = balance_share(worker);
+	surplus = -share;
+	for (int p = 0; p < worker->balance.nleases; p++)
+		surplus += worker->balance.leases[p].held && worker->balance.leases[p].readable;
+	for (int p = worker->balance.nleases - 1; p >= 0; p--)
+		if (worker->balance.leases[p].held && (surplus > 0 || !worker->balance.leases[p].readable))
 		{
-			surplus -= worker->leases[p].readable;
+			surplus -= worker->balance.leases[p].readable;
 			ps_balance_release(worker, p);
 			changed = true;
 		}
-	for (int p = 0; p < worker->nleases && surplus < 0; p++)
-		if (worker->leases[p].readable && !worker->leases[p].held &&
+	for (int p = 0; p < worker->balance.nleases && surplus < 0; p++)
+		if (worker->balance.leases[p].readable && !worker->balance.leases[p].held &&
 			ps_lease_take(worker->stream->stream_id, p))
 		{
-			worker->leases[p].held = true;
+			worker->balance.leases[p].held = true;
 			surplus++;
 			changed = true;
 		}
 	if (changed)
 	{
+		ereport(DEBUG1, (errmsg_internal("worker %d of stream \"%s\" has %d of %d leases after it changed its share",
+										 worker->number, worker->stream->name, share + surplus, worker->balance.nleases)));
 		ps_lock_budget_reset(worker);
-		worker->reassign = true;
-		worker->next_lookup = 0;
+		ps_life_look_up(worker);
+		worker->looking_up.next = 0;
 	}
 }

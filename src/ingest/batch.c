@@ -1,15 +1,24 @@
 /*
  * batch.c
- *	  Applies what was drained, a transaction at a time. A transaction that fails
- *	  for what an event holds is halved until that event is alone, and becomes a
- *	  dead letter; any other failure is left to the worker, which reads again from
- *	  the stored offset.
+ *	  Applies what was read, one transaction after the other.
+ *
+ *	  When a transaction fails because of the data of an event, its messages are
+ *	  halved until that event is alone: it becomes a dead letter, and the others are
+ *	  applied. Any other error is left to the worker, which reads again from the
+ *	  stored offsets. So an error of the system never makes a dead letter.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "apply/notify.h"
-#include "ingest/worker.h"
+#include "ingest/batch.h"
+#include "ingest/failure.h"
+#include "ingest/lock_budget.h"
+#include "ingest/locked_rows.h"
+#include "ingest/poison.h"
+#include "ingest/progress.h"
+#include "ingest/transaction.h"
+#include "ingest/worker_state.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -23,11 +32,11 @@
 #include "utils/timestamp.h"
 
 #define REPORT_INTERVAL_MS 5000
-#define PROGRESS_INTERVAL_MS 1000	/* of what is read and held, while nothing else moves offsets */
-#define FLUSH_WAIT_MS 100		/* for a customer's lock, at a stop */
-#define CONTEXT_PARTITIONS 8	/* named in an error's context */
+#define PROGRESS_INTERVAL_MS 1000	/* to store what was read and waits, while no offset moves */
+#define FLUSH_WAIT_MS 100		/* a stop waits so long for customers' locks */
+#define CONTEXT_PARTITIONS 8	/* an error's context names so many */
 
-/* What a transaction applies, for the context of its errors. */
+/* The items of a transaction, for the context of its errors. */
 typedef struct Range
 {
 	const PsWorker *worker;
@@ -60,7 +69,7 @@ apply_settings(const PsStream *stream)
 	return settings;
 }
 
-/* Says which of a partition's offsets a range holds; whether it holds any. */
+/* Finds the first and last offset of a partition in a range; false when it has none. */
 static bool
 find_offsets(const Range *range, int32 partition, int64 *first, int64 *last)
 {
@@ -76,7 +85,7 @@ find_offsets(const Range *range, int32 partition, int64 *first, int64 *last)
 	return *last >= 0;
 }
 
-/* Error context callback: where in the topic the trouble is, and whose event it was when it is alone. */
+/* Error context callback: says where in the topic the error came, and which event it was if it was alone. */
 static void
 describe_range(void *arg)
 {
@@ -89,9 +98,9 @@ describe_range(void *arg)
 	int64		last;
 
 	initStringInfo(&where);
-	for (int i = 0; i < worker->npartitions; i++)
+	for (int i = 0; i < worker->reading.npartitions; i++)
 	{
-		if (!find_offsets(range, worker->partitions[i].partition, &first, &last))
+		if (!find_offsets(range, worker->reading.partitions[i].partition, &first, &last))
 			continue;
 		if (named++ == CONTEXT_PARTITIONS)
 		{
@@ -99,7 +108,7 @@ describe_range(void *arg)
 			break;
 		}
 		appendStringInfo(&where, "%s partition %d offset " INT64_FORMAT " to " INT64_FORMAT,
-						 named == 1 ? "" : ",", worker->partitions[i].partition, first, last);
+						 named == 1 ? "" : ",", worker->reading.partitions[i].partition, first, last);
 	}
 	if (event != NULL)
 		errcontext("applying topic \"%s\"%s of stream \"%s\": event \"%s\" of customer \"%s\"",
@@ -109,79 +118,86 @@ describe_range(void *arg)
 	pfree(where.data);
 }
 
-/* One transaction. */
+/*
+ * One transaction: the items' effects and the offsets commit together, or neither
+ * does. What memory knows of them is changed after the commit only.
+ */
 static void
-apply_transaction(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *settings)
+apply_transaction(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *settings, PsProgress *progress)
 {
-	PsOffsetMove *moves = MemoryContextAlloc(worker->batch_context,
-											 Max(worker->npartitions, 1) * sizeof(PsOffsetMove));
 	Range		range = {worker, items, n};
 	ErrorContextCallback callback = {error_context_stack, describe_range, &range};
-	bool		reading = ps_clock_now() >= worker->next_progress;
-	int			nmoves;
+	bool		store_read = ps_clock_now() >= worker->reading.next_progress;
 
-	error_context_stack = &callback;	/* an error takes it off where it is caught */
+	error_context_stack = &callback;	/* PG_CATCH takes it off */
 	ps_worker_begin(worker);
 	SetCurrentStatementStartTimestamp();
 	ps_check_may_run(GetUserId());
 	ps_lock_tables();
 	MemoryContextReset(worker->apply_context);
 	MemoryContextSwitchTo(worker->apply_context);
-	ps_deferred_mark(worker->aside, items, n);
+	ps_waiting_mark(worker->waiting, items, n);
 	if (n > 0)
 		ps_apply_items(items, n, settings);
-	ps_progress_mark(worker, items, n, true);
-	nmoves = ps_progress_moves(worker, items, n, reading, moves);
-	ps_apply_offsets(settings, moves, nmoves);
+	ps_progress_begin(worker, progress, items, n, store_read);
+	ps_apply_offsets(settings, progress->moves, progress->nmoves);
 	PS_FAILPOINT("before_commit");
 	CommitTransactionCommand();
 	error_context_stack = callback.previous;
 	ps_lock_wait_over();
-	ps_progress_committed(worker, moves, nmoves);
-	if (worker->suspects != NIL)
+	ps_progress_commit(worker, progress);
+	if (worker->failure.suspects != NIL)
 		ps_failure_applied(worker, items, n);
 	MemoryContextSwitchTo(worker->batch_context);
-	ps_deferred_committed(worker->aside, worker->stream->name, items, n);
+	ps_waiting_committed(worker->waiting, worker->stream->name, items, n);
 	if (n > 0)
 		ps_lock_budget_succeeded(worker);
-	if (reading)
-		worker->next_progress = ps_moment_plus(ps_clock_now(), PROGRESS_INTERVAL_MS);
+	if (store_read)
+		worker->reading.next_progress = ps_moment_plus(ps_clock_now(), PROGRESS_INTERVAL_MS);
 	PS_FAILPOINT("after_commit");
 }
 
-/* Applies a range; halves it when an event in it cannot be applied. */
+/*
+ * Applies a range. It tries the range again when rows of customers turn out to be
+ * held, or when notifications find no room. It halves the range when an event in it
+ * cannot be applied.
+ */
 static void
 apply_range(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *settings)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ErrorData  *volatile error = NULL;
 	volatile bool overflowed = false;
-	volatile bool kept = false;
-	volatile int known_kept = ps_deferred_count_rows(items, n);
+	volatile bool locked = false;
+	volatile int known_locked = ps_locked_rows_count(items, n);
+	PsProgress *progress = MemoryContextAllocZero(worker->batch_context, sizeof(PsProgress));
 
 	check_stack_depth();
 	PG_TRY();
 	{
-		apply_transaction(worker, items, n, settings);
+		apply_transaction(worker, items, n, settings, progress);
 	}
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(worker->batch_context);
 		error = CopyErrorData();
 		overflowed = ps_notify_overflowed(error);
-		kept = ps_deferred_count_rows(items, n) > known_kept;
-		/* notifications of triggers fail whatever we do about ours */
-		if (!kept && (overflowed ? settings->notify_full : !ps_sqlstate_blames_message(error->sqlerrcode) || n == 0 ||
-					  (n == 1 && (items[0].event == NULL || items[0].refusal != NULL))))
+		locked = ps_locked_rows_count(items, n) > known_locked;
+
+		/*
+		 * Another try cannot help when the error is the system's, or when it came although the only event is rejected
+		 * or notifications are skipped.
+		 */
+		if (!locked && (overflowed ? settings->notify_full : !ps_sqlstate_blames_message(error->sqlerrcode) || n == 0 ||
+						(n == 1 && (items[0].event == NULL || items[0].rejected_by == PS_REJECTED_BY_HANDLER))))
 		{
 			ps_failure_note(worker, items, n);
 			PG_RE_THROW();
 		}
 		FlushErrorState();
 		AbortCurrentTransaction();
-		ps_progress_mark(worker, items, n, false);
-		settings->customer_lock_timeout_ms = 0; /* the next try does not wait again for the locks that this one waited
-												 * for */
+		ps_progress_rollback(worker, progress);
+		settings->customer_lock_timeout_ms = 0; /* this try has waited for locks: the next one does not */
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -194,37 +210,40 @@ apply_range(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *settin
 				 errmsg("notifications are skipped: %s", error->message)));
 		settings->notify_full = true;
 	}
-	if (kept || overflowed)
+	if (locked || overflowed)
 	{
 		apply_range(worker, items, n, settings);
 		return;
 	}
 	if (n == 1)
 	{
-		items[0].refusal = ps_reject_make("handler", psprintf("Processing error: %s", error->message));
-		items[0].refusal->sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
+		PsReject   *reject = ps_reject_make("handler", psprintf("Processing error: %s", error->message));
+
+		reject->sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
+		ps_item_reject(&items[0], reject, PS_REJECTED_BY_HANDLER);
 		apply_range(worker, items, 1, settings);
 		return;
 	}
 	if (error->sqlerrcode == PS_ERRCODE_SLOW)
 	{
-		/* so that it is seen, and can be paused, before all have had their time */
+		/* show it now: each event may take its time, and somebody may want to pause the stream before the last one */
 		ps_worker_set_state(worker, PS_STATE_RUNNING, error->message, error->hint, -1);
 		MemoryContextSwitchTo(context);
 		for (int i = 0; i < n; i++)
 		{
-			ps_control_check(worker);
+			ps_worker_check_wanted(worker);
 			apply_range(worker, &items[i], 1, settings);
 		}
 		return;
 	}
+	ereport(DEBUG1, (errmsg_internal("applying %d items in two halves, because of: %s", n, error->message)));
 	apply_range(worker, items, n / 2, settings);
 	apply_range(worker, items + n / 2, n - n / 2, settings);
 }
 
-/* Makes entries of the messages that are to be applied, and decodes them. */
+/* Makes items of the messages that are to be applied, and decodes them. */
 static int
-make_entries(PsWorker *worker, PsIntake *intake, PsApplyItem *items, const PsApplySettings *settings)
+make_items(PsWorker *worker, PsIntake *intake, PsApplyItem *items, const PsApplySettings *settings)
 {
 	int			n = 0;
 	ListCell   *cell;
@@ -244,32 +263,31 @@ make_entries(PsWorker *worker, PsIntake *intake, PsApplyItem *items, const PsApp
 }
 
 /*
- * Holds the events among the entries, and puts those that are due, or of all, in
- * their place, at most a batch of them.
+ * Holds the events among the items, and puts those that are due in their place: at
+ * most a batch, and all of them at a flush.
  */
 static int
 batch_reorder(PsWorker *worker, PsApplyItem **items, int n, const PsApplySettings *settings, bool flush)
 {
 	PsStream   *stream = worker->stream;
-	PsReorderSettings holding = {stream->reorder_wait_us, stream->reorder_buffer_size,
-	ps_reorder_memory_kb * INT64CONST(1024) - ps_deferred_bytes(worker->aside), PS_MAX_HELD_SPAN};
+	PsHoldSettings holding = {stream->reorder_wait_us, stream->reorder_buffer_size,
+	ps_reorder_memory_kb * INT64CONST(1024), PS_MAX_HELD_SPAN};
 	PsMoment	now = ps_clock_now();
-	PsMessage  *released;
+	PsApplyItem *released;
 	PsApplyItem *result;
 	int			nreleased;
 	int			left = 0;
 
 	for (int i = 0; i < n; i++)
 		if ((*items)[i].event != NULL)
-			ps_reorder_add(worker->reorder, &holding, &(*items)[i].message, (*items)[i].event, now);
-	nreleased = ps_reorder_release(worker->reorder, &holding, now, flush, stream->batch_size, &released);
-	result = palloc_extended(Max(n + nreleased, 1) * sizeof(PsApplyItem), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+			ps_waiting_hold(worker->waiting, &holding, &(*items)[i], now);
+	nreleased = ps_waiting_release(worker->waiting, &holding, now, flush, stream->batch_size, &released);
+	ps_apply_decode(released, nreleased, settings);
+	result = palloc_extended(Max(n + nreleased, 1) * sizeof(PsApplyItem), MCXT_ALLOC_HUGE);
 	for (int i = 0; i < n; i++)
 		if ((*items)[i].event == NULL)
 			result[left++] = (*items)[i];
-	for (int i = 0; i < nreleased; i++)
-		result[left + i].message = released[i];
-	ps_apply_decode(result + left, nreleased, settings);
+	memcpy(result + left, released, nreleased * sizeof(PsApplyItem));
 	*items = result;
 	return left + nreleased;
 }
@@ -277,52 +295,52 @@ batch_reorder(PsWorker *worker, PsApplyItem **items, int n, const PsApplySetting
 PsMoment
 ps_batch_next_due(const PsWorker *worker)
 {
-	PsMoment	oldest = ps_reorder_oldest(worker->reorder);
+	PsMoment	oldest = ps_waiting_oldest(worker->waiting);
 
 	if (oldest != PS_MOMENT_PAST && oldest != PS_MOMENT_NEVER)
 		oldest += worker->stream->reorder_wait_us;
-	return Min(Min(oldest, ps_progress_due(worker)), ps_deferred_next_try(worker->aside));
+	return Min(Min(oldest, ps_progress_due(worker)), ps_waiting_next_try(worker->waiting));
 }
 
 bool
 ps_batch_is_blocked(const PsWorker *worker)
 {
-	/* what waits to be ordered has the other half */
+	/* where messages are held as well, deferred ones get half of the memory: otherwise nothing could be put in order */
 	int64		room = ps_reorder_memory_kb * INT64CONST(1024) / (worker->stream->reorder_wait_us > 0 ? 2 : 1);
 
-	if (ps_deferred_next_try(worker->aside) == PS_MOMENT_NEVER)
+	if (ps_waiting_next_try(worker->waiting) == PS_MOMENT_NEVER)
 		return false;
-	for (int i = 0; i < worker->npartitions; i++)
-		if (worker->partitions[i].offsets.read - worker->partitions[i].offsets.next > PS_MAX_HELD_SPAN)
+	for (int i = 0; i < worker->reading.npartitions; i++)
+		if (worker->reading.partitions[i].offsets.read - worker->reading.partitions[i].offsets.next > PS_MAX_HELD_SPAN)
 			return true;
-	return ps_deferred_bytes(worker->aside) >= room;
+	return ps_waiting_deferred_bytes(worker->waiting) >= room;
 }
 
-/* Tells the group's offsets to Kafka's tools, now and then. */
+/* Commits the group's offsets to Kafka now and then, for Kafka's tools; the worker itself never reads them. */
 static void
 report_offsets(PsWorker *worker)
 {
 	PsMoment	now = ps_clock_now();
 	PsPosition *positions;
 
-	if (now < worker->next_report || worker->npartitions == 0)
+	if (now < worker->reading.next_report || worker->reading.npartitions == 0)
 		return;
-	positions = palloc(worker->npartitions * sizeof(PsPosition));
-	for (int i = 0; i < worker->npartitions; i++)
+	positions = palloc(worker->reading.npartitions * sizeof(PsPosition));
+	for (int i = 0; i < worker->reading.npartitions; i++)
 	{
-		positions[i].partition = worker->partitions[i].partition;
-		positions[i].offset = worker->partitions[i].stored_offset;
+		positions[i].partition = worker->reading.partitions[i].partition;
+		positions[i].offset = worker->reading.partitions[i].stored_offset;
 	}
-	ps_consumer_report(worker->consumer, positions, worker->npartitions);
-	worker->next_report = ps_moment_plus(now, REPORT_INTERVAL_MS);
+	ps_consumer_report(worker->consumer, positions, worker->reading.npartitions);
+	worker->reading.next_report = ps_moment_plus(now, REPORT_INTERVAL_MS);
 }
 
-/* Applies decoded entries, a transaction at a time. */
+/* Applies decoded items, one transaction after the other; one transaction at least, which stores progress. */
 static void
-batch_apply_entries(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *settings)
+batch_apply_items(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *settings)
 {
 	ps_apply_read(items, n, settings);
-	ps_poison_refuse(worker, items, n);
+	ps_poison_reject(worker, items, n);
 	PS_FAILPOINT("after_decode");
 	do
 	{
@@ -330,7 +348,7 @@ batch_apply_entries(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings
 		char		activity[128];
 
 		CHECK_FOR_INTERRUPTS();
-		taken = ps_apply_prefix(items, Min(n, worker->stream->batch_size), worker->max_customers);
+		taken = ps_apply_prefix(items, Min(n, worker->stream->batch_size), worker->lock_budget.max_customers);
 		taken = ps_failure_prefix(worker, items, taken);
 		if (taken > 0)
 		{
@@ -344,23 +362,23 @@ batch_apply_entries(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings
 	} while (n > 0);
 }
 
-/* Applies what is set aside of customers whose locks are free again, before anything newer of them. */
+/* Applies the deferred messages of customers whose locks are free again, before anything newer of them. */
 static void
-retry_aside(PsWorker *worker, PsApplySettings settings)
+retry_deferred(PsWorker *worker, PsApplySettings settings)
 {
 	PsApplyItem *items;
 	int			n;
 
-	ps_deferred_probe_rows(worker);
-	n = ps_deferred_take(worker->aside, worker->stream->batch_size, &items);
+	ps_locked_rows_probe(worker);
+	n = ps_waiting_try(worker->waiting, worker->stream->batch_size, &items);
 	settings.customer_lock_timeout_ms = 0;
 	ps_apply_decode(items, n, &settings);
 	if (n > 0)
-		batch_apply_entries(worker, items, n, &settings);
-	ps_deferred_end(worker->aside);
+		batch_apply_items(worker, items, n, &settings);
+	ps_waiting_end_try(worker->waiting);
 }
 
-/* The rules of this batch, which were there before it. */
+/* The rules that apply to this batch. A change that was committed before the batch counts, a later one does not. */
 static const PsRules *
 hold_rules(void)
 {
@@ -387,17 +405,17 @@ ps_batch_apply(PsWorker *worker, PsIntake *intake, bool flush)
 
 	PS_FAILPOINT("after_fetch");
 	settings.rules = hold_rules();
+	ps_waiting_decode_by(worker->waiting, worker->stream_reads + ps_rules_loads()); /* both only grow */
 	if (flush)
 		settings.customer_lock_timeout_ms = Min(settings.customer_lock_timeout_ms, FLUSH_WAIT_MS);
-	if (ps_clock_now() >= ps_deferred_next_try(worker->aside))
-		retry_aside(worker, settings);
-	n = make_entries(worker, intake, items, &settings);
-	if (worker->stream->reorder_wait_us > 0 || ps_reorder_held(worker->reorder) > 0)
+	if (ps_clock_now() >= ps_waiting_next_try(worker->waiting))
+		retry_deferred(worker, settings);
+	n = make_items(worker, intake, items, &settings);
+	if (worker->stream->reorder_wait_us > 0 || ps_waiting_held(worker->waiting) > 0)
 		n = batch_reorder(worker, &items, n, &settings, flush);
-	/* a try alone needs no transaction */
+	/* after a try of deferred messages alone there is nothing to store */
 	if (intake->n > 0 || intake->ends != NIL || n > 0 || ps_progress_due(worker) <= ps_clock_now())
-		batch_apply_entries(worker, items, n, &settings);
+		batch_apply_items(worker, items, n, &settings);
 	ps_rules_release();
-	ps_reorder_forget_released(worker->reorder);
 	report_offsets(worker);
 }

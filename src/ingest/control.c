@@ -1,7 +1,7 @@
 /*
  * control.c
- *	  What a worker is told: paused, dropped, disabled, other settings, other
- *	  connection options. And what it says of itself in stat_streams.
+ *	  What a worker is told from outside: signals, a paused, dropped or altered
+ *	  stream, changed settings and connection options.
  */
 #include "postgres.h"
 
@@ -9,13 +9,17 @@
 
 #include "access/xact.h"
 #include "core/field_map.h"
-#include "executor/spi.h"
-#include "ingest/rebuild_worker.h"
+#include "ingest/batch.h"
+#include "ingest/control.h"
+#include "ingest/life.h"
 #include "ingest/report.h"
+#include "ingest/transaction.h"
+#include "ingest/worker_state.h"
 #include "kafka/client.h"
 #include "kafka/options.h"
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
+#include "process/bgworker.h"
 #include "process/invalidation.h"
 #include "process/lease.h"
 #include "settings.h"
@@ -28,34 +32,34 @@
 #include "store/rebuild_catalog.h"
 #include "store/rebuild_schema.h"
 #include "store/user_code.h"
+#include "store/xact.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 /*
- * Stopping with held events.
+ * Stopping with held messages
  *
- * A SIGTERM ends a worker that holds nothing at its next interrupt check. One that
- * holds events goes on until the transaction under way is done and then applies
- * them; neither for long, because while it works a timer ends it at the second tick
- * after the signal.
+ * A SIGTERM ends a worker that holds no messages at its next interrupt check. A
+ * worker that holds some finishes its transaction and then applies them, so that a
+ * restart does not delay them by reorder_wait again. It must not take long: while it
+ * works, a timer ends it at the second tick after the signal.
  */
 #define TICK_MS 150
 #define FLUSH_MS 400			/* no transaction begins later */
 #define LAST_MS 600				/* none ends later */
-#define FLUSH_LOCK_TIMEOUT "400ms"	/* whoever holds a customer's lock does not delay us to the end */
+#define FLUSH_LOCK_TIMEOUT "400ms"	/* a lock that another transaction holds must not use up all the time */
 
 static volatile sig_atomic_t stop_requested = false;
-static volatile sig_atomic_t ticked = false;	/* since then */
-static volatile sig_atomic_t holding = false;
+static volatile sig_atomic_t ticked = false;	/* the timer ticked since then */
+static volatile sig_atomic_t holding = false;	/* messages */
 static volatile sig_atomic_t flushing = false;
 static TimeoutId stop_timer;
 
-/* SIGTERM. The postmaster sends it twice, to the process and to its group: the second one is no reason to hurry. */
+/* SIGTERM. The postmaster sends it twice, to the process and to its group: the second one means nothing new. */
 static void
 handle_sigterm(SIGNAL_ARGS)
 {
@@ -68,7 +72,7 @@ handle_sigterm(SIGNAL_ARGS)
 	errno = save_errno;
 }
 
-/* SIGTERM and SIGINT: a function of a user that signals its own process ends itself and not the worker. */
+/* SIGTERM and SIGINT. A user's function that signals its own process ends only itself, not the worker. */
 static void
 handle_signal(int signal, siginfo_t * info, void *context)
 {
@@ -80,7 +84,7 @@ handle_signal(int signal, siginfo_t * info, void *context)
 		StatementCancelHandler(signal);
 }
 
-/* pqsignal() does not tell whose signal it is. */
+/* Not pqsignal(): it does not tell who sent the signal. */
 static void
 set_signal_handler(int signal)
 {
@@ -91,7 +95,7 @@ set_signal_handler(int signal)
 		elog(ERROR, "could not set a signal handler: %m");
 }
 
-/* The timer, in a signal handler: what was asked to stop took too long. */
+/* The timer, in a signal handler: ends a process whose stop takes too long. */
 static void
 stop_now(void)
 {
@@ -100,7 +104,7 @@ stop_now(void)
 	ticked = stop_requested;
 }
 
-/* Lets the timer tick, or not. */
+/* Starts or stops the timer. */
 static void
 set_ticking(bool ticking)
 {
@@ -110,11 +114,11 @@ set_ticking(bool ticking)
 		enable_timeout_every(stop_timer, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), TICK_MS), TICK_MS);
 }
 
-/* Notes whether a stop has anything to apply first. */
+/* Notes whether a stop has messages to apply first. */
 static void
 note_holding(PsWorker *worker)
 {
-	bool		now = worker->consumer != NULL && !worker->reassign && ps_reorder_held(worker->reorder) > 0;
+	bool		now = ps_life_has_partitions(worker) && ps_waiting_held(worker->waiting) > 0;
 
 	if (now)
 		set_ticking(true);
@@ -132,39 +136,41 @@ ps_control_waiting(PsWorker *worker, bool waiting)
 		set_ticking(!waiting);
 }
 
-/* Applies what is held before the worker ends, as far as there is time: the rest is read again. */
+/* Applies held messages before the worker ends, as long as there is time. The next process reads the rest again. */
 static void
 flush_held(PsWorker *worker)
 {
 	PsMoment	begin_until = ps_moment_plus(ps_clock_now(), FLUSH_MS);
 	PsIntake	nothing = {0};
 
-	if (worker->consumer == NULL || worker->reassign || ps_reorder_held(worker->reorder) == 0)
+	if (!ps_life_has_partitions(worker) || ps_waiting_held(worker->waiting) == 0)
 		return;
 	SetConfigOption("lock_timeout", FLUSH_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
-	flushing = worker->flushing = true;
+	flushing = true;
+	ps_life_stop(worker);
 	disable_timeout(stop_timer, false);
 	enable_timeout_after(stop_timer, LAST_MS);
-	while (ps_reorder_held(worker->reorder) > 0 && ps_clock_now() < begin_until)
+	while (ps_waiting_held(worker->waiting) > 0 && ps_clock_now() < begin_until)
 	{
 		MemoryContextSwitchTo(worker->batch_context);
 		ps_batch_apply(worker, &nothing, true);
 		MemoryContextReset(worker->batch_context);
 	}
 	disable_timeout(stop_timer, false);
-	flushing = worker->flushing = false;
+	flushing = false;
+	ps_life_stopped(worker);
 }
 
-/* Ends, with 0 for good; a look-up's thread keeps using the client until the process is gone. */
+/* Ends the process; code 0: for good. The client is not closed while a thread uses it. */
 static void
 control_leave(PsWorker *worker, int code)
 {
-	if (worker->consumer != NULL && ps_report_end() && !worker->lookup.running)
+	if (worker->consumer != NULL && ps_report_end() && !worker->looking_up.lookup.running)
 		ps_consumer_close(worker->consumer);
 	proc_exit(code);
 }
 
-/* Reads the stream again; ends the process when it shall not run. */
+/* Reads the stream again; ends the process when the worker is not wanted any more. */
 static void
 control_check_stream(PsWorker *worker, int stream_id)
 {
@@ -177,8 +183,7 @@ control_check_stream(PsWorker *worker, int stream_id)
 	ps_lock_definitions(AccessShareLock);
 	if (ps_invalidation_has_extension())
 	{
-		SPI_connect();
-		PushActiveSnapshot(GetTransactionSnapshot());
+		ps_spi_begin();
 		context = AllocSetContextCreate(CurTransactionContext, "profile_stream stream", ALLOCSET_SMALL_SIZES);
 		MemoryContextSwitchTo(context);
 		stream = ps_stream_find(NULL, stream_id);
@@ -189,23 +194,22 @@ control_check_stream(PsWorker *worker, int stream_id)
 		}
 		if (stream != NULL && ps_rebuild_schema_used())
 			ps_rebuild_adjust(stream);
-		/* who gave it to another role has registered that one's workers */
+		/* another role owns it now: that role's workers are registered already */
 		if (stream != NULL && !ps_invalidation_owns(stream))
 			stream->enabled = false;
-		PopActiveSnapshot();
-		SPI_finish();
+		ps_spi_end();
 		MemoryContextSetParent(context, worker->context);
 	}
 	CommitTransactionCommand();
 	wanted = ps_worker_is_wanted(worker, stream);
 	if (stream != NULL && !wanted)
 	{
-		ps_stream_invalidated = true;	/* it stays so when the flush fails */
+		ps_stream_invalidated = true;	/* read the stream again, should the flush fail */
 		flush_held(worker);
 	}
 	if (!wanted)
 		control_leave(worker, 0);
-	if (!worker->begun)
+	if (!ps_life_has_started(worker))
 	{
 		worker->stream = stream;
 		ps_worker_begin_state(worker);
@@ -218,40 +222,21 @@ control_check_stream(PsWorker *worker, int stream_id)
 		control_leave(worker, 0);
 	}
 	if (worker->consumer != NULL && strcmp(stream->group_id, worker->stream->group_id) != 0)
-		control_leave(worker, 1);	/* to begin anew with another client */
+		control_leave(worker, 1);	/* the next process makes a client of the new group */
 	ps_options_invalidated = true;
-	worker->next_lookup = 0;
-	worker->next_attempt = 0;	/* what it waited for may be there */
-	worker->lookup_outdated = worker->lookup.running;
+	worker->looking_up.next = 0;
+	ps_life_go_on(worker);		/* the change may have removed the reason for an error */
+	worker->looking_up.ask_again = worker->looking_up.lookup.running;
 	if (worker->stream_context != NULL)
 		MemoryContextDelete(worker->stream_context);
 	worker->stream_context = context;
 	worker->stream = stream;
+	worker->stream_reads++;
 }
 
-void
-ps_worker_set_running(PsWorker *worker)
-{
-	const char *held;
-
-	if (ps_batch_is_blocked(worker))
-	{
-		ps_worker_set_held(worker, PS_STATE_RETRYING, "no more events can be held", ps_deferred_complaint(worker->aside, true),
-						   "End the transaction that keeps it, or raise profile_stream.reorder_memory.");
-		return;
-	}
-	held = ps_deferred_complaint(worker->aside, false);
-	if ((worker->failing & ~PS_DOING_RETENTION) != 0)
-		return;
-	if (held != NULL)
-		ps_worker_set_held(worker, PS_STATE_RUNNING, NULL, held, "End the transaction that keeps it; other customers go on.");
-	else
-		ps_worker_set_state(worker, PS_STATE_RUNNING, worker->retention_error, NULL, -1);
-}
-
-/* Ends the process when the options of the client are others now: the postmaster starts it again. */
+/* Ends the process when the client's options changed: the postmaster starts it again with the new ones. */
 static void
-check_options(PsWorker *worker)
+control_check_options(PsWorker *worker)
 {
 	PsStream   *stream = worker->stream;
 	bool		same;
@@ -291,24 +276,19 @@ ps_control_serve(PsWorker *worker)
 	if (stop_requested)
 	{
 		flush_held(worker);
-		proc_exit(1);			/* as at a SIGTERM that finds nothing held */
+		proc_exit(1);			/* as die() does for a worker that holds nothing */
 	}
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
-		ps_stream_invalidated = true;	/* the cluster may have another name */
+		ps_stream_invalidated = true;	/* cluster_name may have changed, and with it whether the stream runs here */
 		SetConfigOption("synchronous_commit", ps_synchronous_commit ? "on" : "off", PGC_USERSET, PGC_S_SESSION);
 	}
 	AcceptInvalidationMessages();
-	if (worker->recheck && ps_clock_now() >= worker->next_attempt)
-	{
-		worker->recheck = false;
-		ps_stream_invalidated = ps_options_invalidated = true;
-	}
 	if (ps_stream_invalidated || ps_options_invalidated)
 		ps_bgworker_end_if_ownerless(GetSessionUserId(), worker->stream->stream_id);
-	if (ps_extension_is_doubtful() && ps_clock_now() >= worker->next_attempt)
+	if (ps_extension_is_doubtful() && worker->life != PS_LIFE_BACKING_OFF)
 	{
 		StartTransactionCommand();
 		ps_extension_check();
@@ -317,7 +297,7 @@ ps_control_serve(PsWorker *worker)
 	if (ps_stream_invalidated)
 		control_check_stream(worker, worker->stream_id);
 	if (ps_options_invalidated && worker->consumer != NULL)
-		check_options(worker);
+		control_check_options(worker);
 	if (!ps_enabled)
 	{
 		flush_held(worker);
@@ -325,5 +305,5 @@ ps_control_serve(PsWorker *worker)
 		control_leave(worker, 0);
 	}
 	if (flushing)
-		proc_exit(1);			/* a flush failed, and meanwhile the stream shall run again: begin anew */
+		proc_exit(1);			/* a flush failed, and the stream is wanted again: start anew */
 }

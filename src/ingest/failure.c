@@ -1,30 +1,32 @@
 /*
  * failure.c
- *	  What a worker cannot do at the moment, and until when that counts: a stream
- *	  is well again once the very thing that failed has succeeded, whatever else
- *	  does meanwhile.
+ *	  What a worker cannot do at the moment. A stream counts as well again once the
+ *	  very thing that failed has succeeded; other successes do not count.
  *
- *	  suspect	a partition of which a range could not be applied. While there is
- *				one, a transaction takes messages of one partition only, so that
- *				the next failure tells which it is. That one waits by itself, longer
- *				each time, and the others are read on.
+ *	  suspect	a partition whose messages could not be applied. While there are
+ *				suspects, a transaction takes messages of one partition only, so
+ *				that the next failure tells which partition it was. That partition
+ *				waits alone, longer each time, and the others are read on.
  */
 #include "postgres.h"
 
 #include "common/hashfn.h"
 #include "common/pg_prng.h"
-#include "ingest/worker.h"
+#include "ingest/failure.h"
+#include "ingest/life.h"
+#include "ingest/partition.h"
+#include "process/backoff.h"
 #include "utils/memutils.h"
 
-#define MAX_LOCK_MS 4000		/* after a wait for a lock, which asks nobody for anything */
-#define OTHERS_MS 100			/* before what did not fail is read on */
+#define MAX_LOCK_MS 4000		/* after a wait for a lock: a new try costs little */
+#define OTHERS_MS 100			/* until the other partitions are read on */
 
 typedef struct Suspect
 {
 	int32		partition;
-	int64		offset;			/* the first that could not be applied */
+	int64		offset;			/* of the first message that could not be applied */
 	int			failures;		/* in a row, of this partition alone */
-	PsMoment	next_attempt;	/* PS_MOMENT_PAST: it is read */
+	PsMoment	next_attempt;	/* PS_MOMENT_PAST: the partition is read */
 } Suspect;
 
 static Suspect *
@@ -64,70 +66,73 @@ ps_failure_note(PsWorker *worker, const PsApplyItem *items, int n)
 	MemoryContext old = MemoryContextSwitchTo(worker->context);
 
 	for (int i = 0; i < n; i++)
-		(void) failure_add(&worker->failed, items[i].message.partition, items[i].message.offset);
+		(void) failure_add(&worker->failure.failed, items[i].message.partition, items[i].message.offset);
 	MemoryContextSwitchTo(old);
+}
+
+void
+ps_failure_forget_range(PsWorker *worker)
+{
+	list_free_deep(worker->failure.failed);
+	worker->failure.failed = NIL;
 }
 
 int64
 ps_failure_begin(PsWorker *worker, PsFault fault, int64 *next_attempt_ms)
 {
-	bool		alone = list_length(worker->failed) == 1;
+	bool		alone = list_length(worker->failure.failed) == 1;
 	MemoryContext old;
 	ListCell   *cell;
 
-	worker->failing |= worker->doing;
-	worker->reassign = true;
+	worker->failure.failing |= worker->failure.doing;
 	if (fault != PS_FAULT_RANGE)
 	{
-		list_free_deep(worker->failed);
-		worker->failed = NIL;
-		return *next_attempt_ms = fault == PS_FAULT_SIZE ? OTHERS_MS : Min(MAX_LOCK_MS, ps_backoff_ms(worker->failures++));
+		ps_failure_forget_range(worker);
+		return *next_attempt_ms = fault == PS_FAULT_SIZE ? OTHERS_MS : Min(MAX_LOCK_MS, ps_backoff_ms(worker->failure.in_a_row++));
 	}
 	old = MemoryContextSwitchTo(worker->context);
-	*next_attempt_ms = ps_backoff_ms(worker->failed == NIL ? worker->failures++ : 0);
-	foreach(cell, worker->failed)
+	*next_attempt_ms = ps_backoff_ms(worker->failure.failed == NIL ? worker->failure.in_a_row++ : 0);
+	foreach(cell, worker->failure.failed)
 	{
 		Suspect    *failed = lfirst(cell);
-		Suspect    *suspect = failure_add(&worker->suspects, failed->partition, failed->offset);
+		Suspect    *suspect = failure_add(&worker->failure.suspects, failed->partition, failed->offset);
 
 		if (!alone)
 			continue;
 		*next_attempt_ms = ps_backoff_ms(suspect->failures++);
 		suspect->next_attempt = ps_moment_plus(ps_clock_now(), *next_attempt_ms);
 	}
-	list_free_deep(worker->failed);
-	worker->failed = NIL;
+	ps_failure_forget_range(worker);
 	MemoryContextSwitchTo(old);
 	return alone ? OTHERS_MS : *next_attempt_ms;
 }
 
-/* Says that one thing works again. */
 void
 ps_failure_over(PsWorker *worker, int doing)
 {
-	worker->failing &= ~doing;
-	if (worker->failing == 0)
-		worker->failures = 0;
+	worker->failure.failing &= ~doing;
+	if (worker->failure.failing == 0)
+		worker->failure.in_a_row = 0;
 }
 
 static void
 failure_forget(PsWorker *worker, Suspect *suspect)
 {
-	worker->suspects = list_delete_ptr(worker->suspects, suspect);
+	worker->failure.suspects = list_delete_ptr(worker->failure.suspects, suspect);
 	pfree(suspect);
 }
 
 void
 ps_failure_applied(PsWorker *worker, const PsApplyItem *items, int n)
 {
-	for (int i = 0; i < n && worker->suspects != NIL; i++)
+	for (int i = 0; i < n && worker->failure.suspects != NIL; i++)
 	{
-		Suspect    *suspect = failure_find(worker->suspects, items[i].message.partition);
+		Suspect    *suspect = failure_find(worker->failure.suspects, items[i].message.partition);
 
 		if (suspect != NULL && items[i].message.offset >= suspect->offset)
 			failure_forget(worker, suspect);
 	}
-	if (worker->suspects == NIL)
+	if (worker->failure.suspects == NIL)
 		ps_failure_over(worker, PS_DOING_BATCH);
 }
 
@@ -135,7 +140,7 @@ void
 ps_failure_turn(PsWorker *worker)
 {
 	PsMoment	now = ps_clock_now();
-	List	   *suspects = list_copy(worker->suspects);
+	List	   *suspects = list_copy(worker->failure.suspects);
 	ListCell   *cell;
 
 	if (suspects == NIL)
@@ -145,25 +150,25 @@ ps_failure_turn(PsWorker *worker)
 		Suspect    *suspect = lfirst(cell);
 		PsPartition *partition = ps_partition_find(worker, suspect->partition);
 
-		/* another worker has it, or somebody went past it */
-		if (suspect->partition >= worker->nleases || !worker->leases[suspect->partition].held ||
+		/* another worker has the partition now, or a session moved its offset past the message */
+		if (suspect->partition >= worker->balance.nleases || !worker->balance.leases[suspect->partition].held ||
 			(partition != NULL && partition->stored_offset > suspect->offset))
 			failure_forget(worker, suspect);
 		else if (suspect->next_attempt != PS_MOMENT_PAST && suspect->next_attempt <= now)
 		{
 			suspect->next_attempt = PS_MOMENT_PAST;
-			worker->reassign = true;
-			worker->next_lookup = 0;
+			ps_life_look_up(worker);
+			worker->looking_up.next = 0;
 		}
 	}
-	if (worker->suspects == NIL)
+	if (worker->failure.suspects == NIL)
 		ps_failure_over(worker, PS_DOING_BATCH);
 }
 
 bool
 ps_failure_waits(const PsWorker *worker, int32 partition)
 {
-	Suspect    *suspect = failure_find(worker->suspects, partition);
+	Suspect    *suspect = failure_find(worker->failure.suspects, partition);
 
 	return suspect != NULL && suspect->next_attempt != PS_MOMENT_PAST;
 }
@@ -173,7 +178,7 @@ ps_failure_prefix(const PsWorker *worker, const PsApplyItem *items, int n)
 {
 	int			taken = Min(n, 1);
 
-	if (worker->suspects == NIL)
+	if (worker->failure.suspects == NIL)
 		return n;
 	while (taken < n && items[taken].message.partition == items[0].message.partition)
 		taken++;

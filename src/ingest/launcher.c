@@ -1,8 +1,9 @@
 /*
  * launcher.c
- *	  The launcher visits every database once after start, promotion or reload, and
- *	  once it takes connections: a short-lived scanner connects to it and starts its
- *	  enabled streams. Workers then live by themselves.
+ *	  Starts the enabled streams of every database after a start, a promotion or a
+ *	  reload. A database that takes no connections is tried later. The launcher cannot
+ *	  connect to several databases, so it runs a short-lived scanner for each of them,
+ *	  which starts the workers. The workers then need the launcher no more.
  */
 #include "postgres.h"
 
@@ -32,7 +33,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-#define LOOK_MS 10000			/* how often it looks for databases that it has not scanned */
+#define LOOK_MS 10000			/* it looks so often for databases that it has not scanned */
 
 PGDLLEXPORT void profile_stream_launcher_main(Datum arg);
 PGDLLEXPORT void profile_stream_scanner_main(Datum arg);
@@ -49,7 +50,7 @@ ps_launcher_register(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-/* Databases that take connections, or all. */
+/* The databases that take connections, or all databases. */
 static List *
 find_databases(MemoryContext context, bool all)
 {
@@ -84,7 +85,7 @@ ps_launcher_find_database(Oid database, bool *open)
 	return *open || list_member_oid(find_databases(TopMemoryContext, true), database);
 }
 
-/* Scans one database and waits until that is done; false when no slot was free. */
+/* Scans one database and waits for the end of it; false when no slot was free. */
 static bool
 scan_database(Oid database)
 {
@@ -101,7 +102,7 @@ scan_database(Oid database)
 	return true;
 }
 
-/* Scans those databases of which that is due; returns those that are scanned. */
+/* Scans the databases that are not scanned yet; returns those that are scanned now. */
 static List *
 scan_databases(List *databases, List *scanned, MemoryContext context)
 {
@@ -126,7 +127,7 @@ scan_databases(List *databases, List *scanned, MemoryContext context)
 void
 profile_stream_launcher_main(Datum arg)
 {
-	List	   *scanned = NIL;	/* databases, since the last reload */
+	List	   *scanned = NIL;	/* databases that were scanned since the last reload */
 	MemoryContext context;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -149,7 +150,7 @@ profile_stream_launcher_main(Datum arg)
 		{
 			List	   *before = scanned;
 
-			/* what had no slot, or took no connections, comes when it has, or does */
+			/* a database that had no slot or took no connections is tried again the next time */
 			MemoryContextSwitchTo(context);
 			scanned = scan_databases(find_databases(context, false), before, TopMemoryContext);
 			list_free(before);
@@ -160,7 +161,7 @@ profile_stream_launcher_main(Datum arg)
 	}
 }
 
-/* Starts a process of a stream in this database; false when no slot is free. */
+/* Starts a worker or relay of a stream in this database; false when no slot is free. */
 static bool
 start_process(int stream_id, Oid owner, int number, int tries)
 {
@@ -198,7 +199,7 @@ ps_rebuild_start_worker(int tries)
 	return 0;
 }
 
-/* Records that there is no slot for a process; why it is missing is seen where that process would be. */
+/* Warns that there is no slot for a process. */
 static void
 complain_of_slot(const PsStream *stream, const char *what)
 {
@@ -208,7 +209,7 @@ complain_of_slot(const PsStream *stream, const char *what)
 			 errhint(PS_NO_SLOT_HINT)));
 }
 
-/* Starts the workers, or those that do not run; returns how many. */
+/* Starts the workers of a stream, all or those that do not run; returns how many. */
 static int
 start_workers(const PsStream *stream, Oid owner, bool all)
 {
@@ -234,7 +235,7 @@ start_workers(const PsStream *stream, Oid owner, bool all)
 	return started;
 }
 
-/* The same for its relays. */
+/* Starts the relays of a stream, all or those that do not run. */
 static void
 start_relays(const PsStream *stream, Oid owner, bool all)
 {
@@ -266,7 +267,7 @@ ps_launcher_has_extension(void)
 	return OidIsValid(ps_own_schema(true));
 }
 
-/* Says that a stream is another cluster's, in the log once. */
+/* Shows that a stream belongs to another cluster, and logs it once. */
 static void
 say_foreign(const PsStream *stream)
 {

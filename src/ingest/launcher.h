@@ -1,6 +1,6 @@
 /*
  * launcher.h
- *	  Starts every database's streams when the server starts.
+ *	  Starts the streams of every database when the server starts.
  */
 #ifndef PS_LAUNCHER_H
 #define PS_LAUNCHER_H
@@ -9,7 +9,7 @@
 
 #include "store/stream_catalog.h"
 
-/* Registers the launcher, when the library is being preloaded. */
+/* Registers the launcher while the library is being preloaded. */
 extern void ps_launcher_register(void);
 
 /* Starts the enabled streams of this database that have no worker; returns how many. Needs SPI. */
@@ -18,19 +18,19 @@ extern int	ps_launcher_start_streams(void);
 /* Whether this database has the extension. */
 extern bool ps_launcher_has_extension(void);
 
-/* Starts one worker or relay that could not connect, after so many tries, if it shall still run. Needs SPI. */
+/* Starts a worker or relay again that could not connect so many times, if it is still wanted. Needs SPI. */
 extern void ps_launcher_start_again(int stream_id, int number, bool rebuild, int tries);
 
-/* Whether a database exists; sets whether it takes connections. Without one, as the launcher is. */
+/* Whether a database exists; sets *open to whether it takes connections. For a process without a database. */
 extern bool ps_launcher_find_database(Oid database, bool *open);
 
-/* Starts the stream's workers and relays, all or those that do not run; how many workers. Warns when no slot is free. */
+/* Starts the stream's workers and relays, all or those that do not run; returns how many workers. Warns when no slot is free. */
 extern int	ps_workers_start(const PsStream *stream, Oid owner, bool all);
 
 /* Starts a rebuild's worker; false when no slot is free. */
 extern bool ps_rebuild_register(int stream_id, Oid owner, int tries);
 
-/* Starts the worker of this database's rebuild if it shall run and does not; returns how many. Needs SPI. */
+/* Starts the worker of this database's rebuild if it is wanted and does not run; returns how many. Needs SPI. */
 extern int	ps_rebuild_start_worker(int tries);
 
 #endif							/* PS_LAUNCHER_H */

@@ -4,7 +4,7 @@
  */
 #include "postgres.h"
 
-#include "ingest/worker.h"
+#include "ingest/partition.h"
 
 static int
 compare_partitions(const void *key, const void *element)
@@ -17,7 +17,7 @@ compare_partitions(const void *key, const void *element)
 PsPartition *
 ps_partition_find(PsWorker *worker, int32 partition)
 {
-	if (worker->npartitions == 0)
+	if (worker->reading.npartitions == 0)
 		return NULL;
-	return bsearch(&partition, worker->partitions, worker->npartitions, sizeof(PsPartition), compare_partitions);
+	return bsearch(&partition, worker->reading.partitions, worker->reading.npartitions, sizeof(PsPartition), compare_partitions);
 }

@@ -1,26 +1,25 @@
 /*
  * poison.c
- *	  A function that catches its cancellation again and again ends its worker, which
- *	  nothing can catch. So that this costs one restart, the process notes whose
- *	  message it was while it exits; the next one makes that a dead letter.
+ *	  Poison messages: a user's function that catches its own cancellation cannot be
+ *	  stopped, so its worker ends. While it exits, the process notes the message. The
+ *	  next process makes it a dead letter, so that the message costs one restart only.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "apply/apply.h"
-#include "executor/spi.h"
-#include "ingest/worker.h"
+#include "ingest/poison.h"
 #include "storage/ipc.h"
 #include "store/function.h"
 #include "store/locks.h"
 #include "store/poison_messages.h"
 #include "store/user_code.h"
+#include "store/xact.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
-/* At the exit, before the transaction under way is ended, as session's temporary tables are removed. */
+/* At the exit: notes the message whose function runs. It comes before PostgreSQL aborts the transaction. */
 static void
-note_culprit(int code, Datum arg)
+note_poison_message(int code, Datum arg)
 {
 	PsWorker   *worker = (PsWorker *) DatumGetPointer(arg);
 	const PsApplyItem *item = ps_apply_calling();
@@ -32,20 +31,17 @@ note_culprit(int code, Datum arg)
 	poison_message = (PsPoisonMessage)
 	{
 		item->message.partition, item->message.epoch, item->message.offset,
-			psprintf("%s took longer than profile_stream.handler_timeout, and did not end when it was cancelled", ps_function_under_way())
+			psprintf("%s took longer than profile_stream.handler_timeout and did not end when it was cancelled", ps_function_under_way())
 	};
 	(void) ps_user_code_end();
 	ereport(LOG, (errmsg("worker %d of stream \"%s\" ends: %s", worker->number, worker->stream->name, poison_message.error)));
 	AbortOutOfAnyTransaction();
 	StartTransactionCommand();
 	ps_lock_tables();
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	ps_spi_begin();
 	ps_poison_message_add(worker->stream->stream_id, &poison_message);
-	(void) ps_stream_count_attempts(worker->stream->stream_id, -1); /* it came to that */
-	PopActiveSnapshot();
-	SPI_finish();
-	CommitTransactionCommand();
+	(void) ps_stream_count_attempts(worker->stream->stream_id, -1); /* this attempt ended for a known reason */
+	ps_commit();
 }
 
 void
@@ -53,18 +49,15 @@ ps_poison_begin(PsWorker *worker)
 {
 	StartTransactionCommand();
 	ps_lock_tables();
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	ps_spi_begin();
 	MemoryContextSwitchTo(worker->context);
 	worker->poison_messages = ps_poison_messages_load(worker->stream->stream_id);
-	PopActiveSnapshot();
-	SPI_finish();
-	CommitTransactionCommand();
-	before_shmem_exit(note_culprit, PointerGetDatum(worker));
+	ps_commit();
+	before_shmem_exit(note_poison_message, PointerGetDatum(worker));
 }
 
 void
-ps_poison_refuse(const PsWorker *worker, PsApplyItem *items, int n)
+ps_poison_reject(const PsWorker *worker, PsApplyItem *items, int n)
 {
 	ListCell   *cell;
 
@@ -78,7 +71,8 @@ ps_poison_refuse(const PsWorker *worker, PsApplyItem *items, int n)
 
 			if (items[i].event != NULL && message->partition == poison_message->partition &&
 				message->epoch == poison_message->epoch && message->offset == poison_message->offset)
-				items[i].refusal = ps_reject_make("handler", psprintf("Processing error: %s", poison_message->error));
+				ps_item_reject(&items[i], ps_reject_make("handler", psprintf("Processing error: %s", poison_message->error)),
+							   PS_REJECTED_BY_HANDLER);
 		}
 	}
 }

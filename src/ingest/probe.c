@@ -1,8 +1,9 @@
 /*
  * probe.c
  *	  A look-up for a session. A client of librdkafka would leave threads in the
- *	  session's process, so a worker without a database connection asks; question
- *	  and answer travel in a dynamic shared memory segment, secrets nowhere else.
+ *	  session's process, so a background worker without a database asks the broker.
+ *	  Question and answer are in a dynamic shared memory segment, and the secrets of
+ *	  the connection are nowhere else.
  */
 #include "postgres.h"
 
@@ -22,6 +23,7 @@
 #include "utils/resowner.h"
 
 #define OPTION_BYTES 65536
+#define ANSWER_POLL_MS 10
 
 typedef struct ProbeSegment
 {
@@ -51,7 +53,7 @@ pack_options(ProbeSegment *segment, List *options)
 		if (segment->options_len + name_len + value_len > OPTION_BYTES)
 			ereport(ERROR,
 					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-					 errmsg("options of the connection are too long")));
+					 errmsg("the options of the connection to Kafka are too long")));
 		memcpy(segment->options + segment->options_len, option->name, name_len);
 		memcpy(segment->options + segment->options_len + name_len, option->value, value_len);
 		segment->options_len += name_len + value_len;
@@ -71,7 +73,7 @@ wait_for_answer(ProbeSegment *segment, BackgroundWorkerHandle *handle, int timeo
 		if (ps_clock_now() >= deadline ||
 			GetBackgroundWorkerPid(handle, &pid) == BGWH_STOPPED)
 			break;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ANSWER_POLL_MS, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -128,7 +130,7 @@ ps_probe(List *options, const char *topic, int64 time_ms, int timeout_ms)
 	return answer;
 }
 
-/* Asks, waits on the look-up's pipe, answers, and exits without destroying the client. */
+/* Asks the broker and writes its answer. The client is not destroyed, because the process ends anyway. */
 static void
 probe_answer(ProbeSegment *segment)
 {

@@ -21,9 +21,9 @@ typedef struct PsProbeAnswer
 } PsProbeAnswer;
 
 /*
- * Looks the topic up within the timeout, interruptibly; asks for the offsets of a
- * time too, unless that is -1. Raises when there is no
- * free worker slot or no answer; the answer may itself hold an error.
+ * Looks the topic up within the timeout; also finds the offsets of a time, unless
+ * that is -1. Raises when no worker slot is free. The answer says what went wrong
+ * otherwise; the caller may be interrupted while it waits.
  */
 extern PsProbeAnswer *ps_probe(List *options, const char *topic, int64 time_ms, int timeout_ms);
 

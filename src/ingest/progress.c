@@ -1,11 +1,17 @@
 /*
  * progress.c
- *	  How far the worker's partitions are read and finished, in memory; batch.c
- *	  stores it with the data.
+ *	  How far the worker's partitions are read and finished.
+ *
+ *	  Messages are not always finished in the order of their offsets, because some
+ *	  wait. So a partition has a next offset, before which everything is finished, and
+ *	  marks of single messages behind it. batch.c stores both in the transaction that
+ *	  applies the messages: after a crash exactly the unfinished ones are applied.
  */
 #include "postgres.h"
 
-#include "ingest/worker.h"
+#include "ingest/health.h"
+#include "ingest/progress.h"
+#include "ingest/topic_identity.h"
 #include "message.h"
 
 void
@@ -21,24 +27,23 @@ ps_progress_init(PsPartition *partition, const PsStoredOffset *stored, MemoryCon
 	ps_offset_set_init(&partition->offsets, stored->next_offset, stored->finished, context);
 }
 
-/* Forgets the partitions and what is held of them. */
 void
 ps_progress_forget(PsWorker *worker)
 {
-	for (int i = 0; i < worker->npartitions; i++)
-		if (worker->partitions[i].offsets.bits != NULL)
-			pfree(worker->partitions[i].offsets.bits);
-	if (worker->partitions != NULL)
-		pfree(worker->partitions);
-	worker->partitions = NULL;
-	worker->npartitions = 0;
-	ps_reorder_reset(worker->reorder);
-	ps_deferred_reset(worker->aside);
+	for (int i = 0; i < worker->reading.npartitions; i++)
+		if (worker->reading.partitions[i].offsets.bits != NULL)
+			pfree(worker->reading.partitions[i].offsets.bits);
+	if (worker->reading.partitions != NULL)
+		pfree(worker->reading.partitions);
+	worker->reading.partitions = NULL;
+	worker->reading.npartitions = 0;
+	ps_waiting_reset(worker->waiting);
 }
 
 /*
- * Takes back what was counted as read and held before the worker started, and is
- * not in the topic any more: compaction or retention passed before an offset.
+ * Takes messages out of the count that were counted as read before the worker
+ * started, but are not in the topic any more: compaction or retention has removed
+ * them before this offset.
  */
 static void
 uncount_vanished(PsPartition *partition, int64 offset)
@@ -51,14 +56,13 @@ uncount_vanished(PsPartition *partition, int64 offset)
 			ps_offset_set_unfinished(offsets, offsets->read);
 }
 
-/* Notes that a message was read; whether it is to be applied. */
 bool
 ps_progress_read(PsWorker *worker, const PsMessage *message)
 {
 	PsPartition *partition = ps_partition_find(worker, message->partition);
 
 	if (partition == NULL || partition->suspect || message->offset < partition->offsets.read)
-		return false;			/* not ours any more, or delivered twice */
+		return false;			/* the partition is not ours any more, or the message was delivered twice */
 	uncount_vanished(partition, message->offset);
 	partition->counts.consumed++;
 	if (message->offset < partition->read_before)
@@ -80,7 +84,7 @@ ps_progress_end(PsWorker *worker, const PsPosition *end)
 	ps_offset_set_read_to(&partition->offsets, end->offset);
 }
 
-/* Whether the row does not know yet what was read. */
+/* Whether something was read that the row does not say yet. */
 static bool
 is_unstored(const PsPartition *partition)
 {
@@ -90,14 +94,15 @@ is_unstored(const PsPartition *partition)
 PsMoment
 ps_progress_due(const PsWorker *worker)
 {
-	for (int i = 0; i < worker->npartitions; i++)
-		if (is_unstored(&worker->partitions[i]))
-			return worker->next_progress;
+	for (int i = 0; i < worker->reading.npartitions; i++)
+		if (is_unstored(&worker->reading.partitions[i]))
+			return worker->reading.next_progress;
 	return PS_MOMENT_NEVER;
 }
 
-void
-ps_progress_mark(PsWorker *worker, const PsApplyItem *items, int n, bool finished)
+/* Marks the messages of items as finished, or as unfinished again. */
+static void
+progress_mark(PsWorker *worker, const PsApplyItem *items, int n, bool finished)
 {
 	for (int i = 0; i < n; i++)
 	{
@@ -105,7 +110,7 @@ ps_progress_mark(PsWorker *worker, const PsApplyItem *items, int n, bool finishe
 		PsPartition *partition = ps_partition_find(worker, message->partition);
 		int64		bytes;
 
-		if ((finished && items[i].outcome == PS_HELD) ||
+		if ((finished && items[i].outcome == PS_DEFERRED) ||
 			ps_offset_set_finished(&partition->offsets, message->offset) == finished)
 			continue;
 		ps_offset_set_mark(&partition->offsets, message->offset, finished);
@@ -114,7 +119,7 @@ ps_progress_mark(PsWorker *worker, const PsApplyItem *items, int n, bool finishe
 	}
 }
 
-/* What a partition's row shall say, but for what became of the messages; last is the last one before its next offset. */
+/* What a partition's row is to say, without the counts of outcomes. last: the last message before its next offset. */
 static void
 progress_describe(PsWorker *worker, PsPartition *partition, const PsMessage *last, PsOffsetMove *move)
 {
@@ -134,61 +139,82 @@ progress_describe(PsWorker *worker, PsPartition *partition, const PsMessage *las
 	ps_counts_add(&move->counts, &partition->counts);
 }
 
-int
-ps_progress_moves(PsWorker *worker, const PsApplyItem *items, int n, bool reading, PsOffsetMove *moves)
+/* Counts the items' outcomes in the moves of their partitions; last[i]: the last message before the next offset of one. */
+static void
+progress_count(PsWorker *worker, const PsProgress *progress, const int64 *next, const PsMessage **last, bool *touched)
 {
-	int			most = Max(worker->npartitions, 1);
-	bool	   *touched = palloc0(most * sizeof(bool));
-	int64	   *next = palloc(most * sizeof(int64));
-	const PsMessage **last = palloc0(most * sizeof(PsMessage *));
-	int			nmoves = 0;
-
-	memset(moves, 0, worker->npartitions * sizeof(PsOffsetMove));
-	for (int i = 0; i < worker->npartitions; i++)
+	for (int e = 0; e < progress->n; e++)
 	{
-		moves[i].last_message_at = DT_NOBEGIN;
-		next[i] = ps_offset_set_candidate(&worker->partitions[i].offsets);
-	}
-	for (int e = 0; e < n; e++)
-	{
-		const PsMessage *message = &items[e].message;
+		const PsApplyItem *item = &progress->items[e];
+		const PsMessage *message = &item->message;
 		int			i;
 
-		if (items[e].outcome == PS_HELD)
+		if (item->outcome == PS_DEFERRED)
 			continue;
-		i = ps_partition_find(worker, message->partition) - worker->partitions;
+		i = ps_partition_find(worker, message->partition) - worker->reading.partitions;
 		touched[i] = true;
-		moves[i].last_message_at = Max(moves[i].last_message_at, message->kafka_timestamp);
+		progress->moves[i].last_message_at = Max(progress->moves[i].last_message_at, message->kafka_timestamp);
 		if (message->offset < next[i] && (last[i] == NULL || message->offset > last[i]->offset))
 			last[i] = message;
-		ps_apply_count(&moves[i].counts, items[e].outcome);
+		ps_apply_count(&progress->moves[i].counts, item->outcome);
 	}
-	for (int i = 0; i < worker->npartitions; i++)
-	{
-		PsPartition *partition = &worker->partitions[i];
-
-		if (!touched[i] && next[i] == partition->stored_offset &&
-			!(reading && is_unstored(partition)))
-			continue;
-		progress_describe(worker, partition, last[i], &moves[i]);
-		moves[nmoves++] = moves[i];
-	}
-	return nmoves;
 }
 
 void
-ps_progress_committed(PsWorker *worker, const PsOffsetMove *moves, int n)
+ps_progress_begin(PsWorker *worker, PsProgress *progress, const PsApplyItem *items, int n, bool store_read)
 {
-	for (int i = 0; i < n; i++)
-	{
-		PsPartition *partition = ps_partition_find(worker, moves[i].partition);
+	int			npartitions = worker->reading.npartitions;
+	int			most = Max(npartitions, 1);
+	bool	   *touched = palloc0(most * sizeof(bool));
+	int64	   *next = palloc(most * sizeof(int64));
+	const PsMessage **last = palloc0(most * sizeof(PsMessage *));
+	PsOffsetMove *moves = MemoryContextAllocZero(worker->batch_context, most * sizeof(PsOffsetMove));
 
-		partition->stored_offset = moves[i].next_offset;
-		partition->read_stored = moves[i].read_offset;
-		partition->check = moves[i].check;
+	progress->items = items;
+	progress->n = n;
+	progress->moves = moves;
+	progress->nmoves = 0;
+	progress_mark(worker, items, n, true);
+	for (int i = 0; i < npartitions; i++)
+	{
+		moves[i].last_message_at = DT_NOBEGIN;
+		next[i] = ps_offset_set_candidate(&worker->reading.partitions[i].offsets);
+	}
+	progress_count(worker, progress, next, last, touched);
+	for (int i = 0; i < npartitions; i++)
+	{
+		PsPartition *partition = &worker->reading.partitions[i];
+
+		if (!touched[i] && next[i] == partition->stored_offset &&
+			!(store_read && is_unstored(partition)))
+			continue;
+		progress_describe(worker, partition, last[i], &moves[i]);
+		moves[progress->nmoves++] = moves[i];
+	}
+}
+
+void
+ps_progress_commit(PsWorker *worker, const PsProgress *progress)
+{
+	for (int i = 0; i < progress->nmoves; i++)
+	{
+		const PsOffsetMove *move = &progress->moves[i];
+		PsPartition *partition = ps_partition_find(worker, move->partition);
+
+		partition->stored_offset = move->next_offset;
+		partition->read_stored = move->read_offset;
+		partition->check = move->check;
 		partition->commits++;
 		memset(&partition->counts, 0, sizeof(PsCounts));
-		ps_health_count(worker, &moves[i].counts);
+		ps_health_count(worker, &move->counts);
 		ps_offset_set_advance(&partition->offsets);
 	}
+}
+
+void
+ps_progress_rollback(PsWorker *worker, PsProgress *progress)
+{
+	if (progress->items != NULL)
+		progress_mark(worker, progress->items, progress->n, false);
+	progress->items = NULL;
 }

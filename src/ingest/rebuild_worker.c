@@ -1,35 +1,37 @@
 /*
  * rebuild_worker.c
- *	  A rebuild reads what its stream has read, from where that began, and then
- *	  follows the topic until it is swapped in or cancelled. It is ready once it
- *	  has read to what was the end of the topic when its process began; what it
- *	  then holds, its stream holds too.
+ *	  What the worker of a rebuild does in addition. A rebuild reads the topic from
+ *	  where its stream began, and then follows it until it is swapped in or cancelled.
+ *	  It is ready once it has read to what was the end of the topic when its process
+ *	  began. Messages that it holds then, its stream holds too.
  *
- *	  It is incomplete when the topic no longer has all that the stream read:
- *	  retention passed the stream's first offset, or the topic was created anew.
- *	  Profiles from such a topic would be poorer than those that are served.
+ *	  A rebuild is incomplete when the topic no longer has all that the stream read:
+ *	  retention removed messages, or the topic was created anew. Its profiles would
+ *	  lack these messages, so it stops.
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "executor/spi.h"
 #include "ingest/rebuild_worker.h"
+#include "ingest/life.h"
+#include "ingest/partition.h"
 #include "ingest/report.h"
+#include "ingest/transaction.h"
+#include "ingest/worker_state.h"
 #include "miscadmin.h"
 #include "process/lease.h"
 #include "storage/ipc.h"
 #include "store/locks.h"
 #include "store/rebuild_catalog.h"
 #include "store/rebuild_schema.h"
+#include "store/xact.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 static int64 *ends = NULL;		/* of each partition, when the process began */
 static int	nends = 0;
 
-/* The entry of a partition, NULL when there is none. */
+/* The start of a partition, NULL when there is none. */
 static PsRebuildStart *
 find_start(List *starts, int partition)
 {
@@ -43,7 +45,7 @@ find_start(List *starts, int partition)
 	return NULL;
 }
 
-/* What of the stream's messages cannot be read any more, NULL when all can. */
+/* Says which of the stream's messages cannot be read any more, NULL when all can. */
 static char *
 find_missing(const PsLookup *lookup, const PsStream *stream, List *starts)
 {
@@ -70,7 +72,7 @@ find_missing(const PsLookup *lookup, const PsStream *stream, List *starts)
 	return NULL;
 }
 
-/* Adds the partitions that the shadow does not have yet. */
+/* Adds the partitions that the rebuild schema does not have yet. */
 static void
 add_partitions(const PsLookup *lookup, const PsStream *stream, List *starts, List *present)
 {
@@ -100,7 +102,10 @@ add_partitions(const PsLookup *lookup, const PsStream *stream, List *starts, Lis
 	}
 }
 
-/* In a transaction: adds partitions; returns what is missing, if that is not allowed. False: there is no rebuild any more. */
+/*
+ * Adds partitions; sets *missing to what is missing, if that is not allowed. False:
+ * there is no rebuild any more. Needs a transaction.
+ */
 static bool
 rebuild_worker_begin(PsWorker *worker, char **missing)
 {
@@ -113,11 +118,11 @@ rebuild_worker_begin(PsWorker *worker, char **missing)
 		return false;
 	starts = ps_rebuild_starts(stream_id);
 	present = ps_stream_offsets(stream_id);
-	/* once it has begun, a lost offset is a lost offset */
-	*missing = rebuild->allow_missing || present != NIL ? NULL : find_missing(&worker->lookup, worker->stream, starts);
+	/* a rebuild that has begun treats lost messages as a stream does: by on_offset_lost */
+	*missing = rebuild->allow_missing || present != NIL ? NULL : find_missing(&worker->looking_up.lookup, worker->stream, starts);
 	if (*missing != NULL)
 		return true;
-	add_partitions(&worker->lookup, worker->stream, starts, present);
+	add_partitions(&worker->looking_up.lookup, worker->stream, starts, present);
 	if (ends == NULL)
 		ps_rebuild_note_resumed(stream_id);
 	return true;
@@ -141,13 +146,10 @@ ps_rebuild_begin(PsWorker *worker)
 
 	ps_worker_begin(worker);
 	ps_lock_tables();
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	ps_spi_begin();
 	MemoryContextSwitchTo(caller);
 	found = rebuild_worker_begin(worker, &missing);
-	PopActiveSnapshot();
-	SPI_finish();
-	CommitTransactionCommand();
+	ps_commit();
 	MemoryContextSwitchTo(caller);
 	if (missing != NULL)
 	{
@@ -155,22 +157,22 @@ ps_rebuild_begin(PsWorker *worker)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("rebuild of stream \"%s\" stops: %s", worker->stream->name, missing)));
 		ps_worker_set_state(worker, PS_STATE_INCOMPLETE, missing,
-							"cancel_rebuild(), then rebuild(name, allow_missing => true) goes on from what is left.", -1);
+							"Call cancel_rebuild(). Then rebuild(name, allow_missing => true) builds from the messages that are left.", -1);
 	}
 	if (missing != NULL || !found)
 		rebuild_worker_leave(worker);
 	if (ends != NULL)
 		return;
-	nends = worker->lookup.npartitions;
+	nends = worker->looking_up.lookup.npartitions;
 	ends = MemoryContextAlloc(worker->context, Max(nends, 1) * sizeof(int64));
 	for (int p = 0; p < nends; p++)
-		ends[p] = worker->lookup.partitions[p].high;
+		ends[p] = worker->looking_up.lookup.partitions[p].high;
 }
 
 void
 ps_rebuild_follow(PsWorker *worker)
 {
-	if (worker->ready || nends == 0 || worker->reassign)
+	if (worker->rebuild_ready || nends == 0 || !ps_life_has_partitions(worker))
 		return;
 	for (int p = 0; p < nends; p++)
 	{
@@ -181,6 +183,6 @@ ps_rebuild_follow(PsWorker *worker)
 		if (partition == NULL || partition->offsets.read < ends[p])
 			return;
 	}
-	worker->ready = true;
+	worker->rebuild_ready = true;
 	ps_worker_set_state(worker, PS_STATE_RUNNING, NULL, NULL, -1);
 }

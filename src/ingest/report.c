@@ -1,8 +1,8 @@
 /*
  * report.c
- *	  A worker's report, and the thread that asks Kafka for end offsets while the
- *	  process does not: because a batch hangs, or after an error. So the lag is true
- *	  all the same.
+ *	  A worker's report, and a thread that asks Kafka for end offsets while the
+ *	  process does not. That is so when a batch hangs, and after an error: the lag in
+ *	  the views stays true all the same.
  */
 #include "postgres.h"
 
@@ -10,6 +10,7 @@
 #include <pthread.h>
 
 #include "ingest/report.h"
+#include "ingest/partition.h"
 #include "kafka/thread.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -18,14 +19,14 @@
 #include "utils/timestamp.h"
 
 #define LOOK_MS 1000
-#define QUIET_MS 2000			/* without a turn of the loop; then the thread asks */
+#define QUIET_MS 2000			/* the thread asks after so long without a turn of the loop */
 #define ASK_TIMEOUT_MS 5000
 
 /* what the thread shares with its process */
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static PsReport *report = NULL;
-static uint64 generation = 0;	/* of what is assigned */
-static void *client = NULL;		/* NULL: it is to be left alone */
+static uint64 generation = 0;	/* changes with the assignment */
+static void *client = NULL;		/* NULL: do not use it */
 static char topic[256];
 static PsMoment last_turn = 0;
 static bool asking = false;
@@ -33,7 +34,7 @@ static bool asking = false;
 static dsm_segment *segment = NULL;
 static bool started = false;
 
-/* Takes a copy of what is assigned; false when there is nothing to ask. */
+/* Copies which partitions are assigned; false when there is nothing to ask. */
 static bool
 begin_asking(int32 **partitions, int *n, uint64 *asked)
 {
@@ -54,7 +55,7 @@ begin_asking(int32 **partitions, int *n, uint64 *asked)
 	return *partitions != NULL;
 }
 
-/* The thread: calls librdkafka, malloc and free, and nothing of PostgreSQL. */
+/* The thread. It calls librdkafka, malloc and free, and no function of PostgreSQL, which would not be safe. */
 static void *
 report_watch(void *arg)
 {
@@ -104,7 +105,7 @@ at_exit(int code, Datum arg)
 	pthread_mutex_unlock(&mutex);
 }
 
-/* Makes a segment with room for so many partitions; without one there is no report. */
+/* Makes a segment with room for so many partitions. NULL: the server has no free segment, and there is no report. */
 static PsReport *
 make_report(PsWorker *worker, int capacity)
 {
@@ -134,25 +135,25 @@ ps_report_assign(PsWorker *worker)
 
 	if (!started)
 		before_shmem_exit(at_exit, (Datum) 0);
-	if (present == NULL || present->capacity < worker->npartitions)
+	if (present == NULL || present->capacity < worker->reading.npartitions)
 	{
 		pthread_mutex_lock(&mutex);
 		report = NULL;
 		pthread_mutex_unlock(&mutex);
-		present = make_report(worker, Max(64, 2 * worker->npartitions));
+		present = make_report(worker, Max(64, 2 * worker->reading.npartitions));
 	}
 	pthread_mutex_lock(&mutex);
 	client = ps_consumer_handle(worker->consumer);
 	strlcpy(topic, worker->stream->topic, sizeof(topic));
 	last_turn = ps_clock_now();
 	generation++;
-	for (int i = 0; present != NULL && i < worker->npartitions; i++)
+	for (int i = 0; present != NULL && i < worker->reading.npartitions; i++)
 	{
-		present->ends[i].partition = worker->partitions[i].partition;
+		present->ends[i].partition = worker->reading.partitions[i].partition;
 		present->ends[i].end_offset = -1;
 	}
 	if (present != NULL)
-		present->npartitions = worker->npartitions;
+		present->npartitions = worker->reading.npartitions;
 	report = present;
 	pthread_mutex_unlock(&mutex);
 	if (!started)
@@ -160,12 +161,12 @@ ps_report_assign(PsWorker *worker)
 }
 
 void
-ps_report_turn(PsWorker *worker, bool begins, bool reads)
+ps_report_turn(bool begins, bool polls)
 {
 	if (report == NULL)
 		return;
 	report->turn_began = begins ? GetCurrentTimestamp() : 0;
-	if (ps_clock_now() < worker->next_attempt || !reads)
+	if (!polls)
 		return;
 	pthread_mutex_lock(&mutex);
 	last_turn = ps_clock_now();

@@ -1,8 +1,8 @@
 /*
  * report.h
- *	  What a worker tells beside its transactions, in a dynamic shared memory segment
- *	  of its own: so it is true also while a transaction hangs. Whoever reads it
- *	  finds the segment by a lock that the worker holds: its key is the handle.
+ *	  What a worker reports outside of its transactions, so that it is true also
+ *	  while a transaction hangs. The report is a dynamic shared memory segment. A
+ *	  session finds it by an advisory lock of the worker, whose key is the handle.
  */
 #ifndef PS_REPORT_H
 #define PS_REPORT_H
@@ -18,11 +18,11 @@ typedef struct PsReportedEnd
 	int64		end_offset;		/* -1: not asked for */
 } PsReportedEnd;
 
-/* Members are read while they are written: numbers are whole, and the text always ends. */
+/* Sessions read it while it is written: numbers are read whole, and the text always has its end. */
 typedef struct PsReport
 {
 	volatile TimestampTz turn_began;	/* 0: it waits for work */
-	char		complaint[PS_REPORT_COMPLAINT]; /* what it waits for again and again; empty: for nothing */
+	char		complaint[PS_REPORT_COMPLAINT]; /* the lock that it waits for again and again; empty: none */
 	volatile int npartitions;
 	int			capacity;
 	PsReportedEnd ends[FLEXIBLE_ARRAY_MEMBER];
@@ -31,11 +31,13 @@ typedef struct PsReport
 /* Reports the partitions that are assigned now. */
 extern void ps_report_assign(PsWorker *worker);
 
-/* A turn of the loop begins, or ends; reads: it polls Kafka, so that the thread need not ask. What the process waits for, NULL: for nothing. */
-extern void ps_report_turn(PsWorker *worker, bool begins, bool reads);
+/* A turn of the loop begins, or ends. polls: it polls Kafka, so that the thread need not ask. */
+extern void ps_report_turn(bool begins, bool polls);
+
+/* Reports which lock the process waits for, NULL: none. */
 extern void ps_report_complain(const char *complaint);
 
-/* Before the client is closed: whether nobody uses it any more. */
+/* Before the client is closed: tells the thread to stop using it. False: the thread uses it at the moment. */
 extern bool ps_report_end(void);
 
 #endif							/* PS_REPORT_H */

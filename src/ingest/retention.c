@@ -1,16 +1,19 @@
 /*
  * retention.c
- *	  Retention: the first worker of a stream forgets event ids, discards dead
- *	  letters and folds samples that have expired, between batches, in steps of
- *	  a few milliseconds; of all streams of a database one at a time.
+ *	  Removes expired event ids and dead letters, and folds expired samples. The
+ *	  first worker of a stream does it between batches, in steps of a few
+ *	  milliseconds. Only one stream of a database does it at a time.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "apply/prune.h"
 #include "executor/spi.h"
-#include "ingest/worker.h"
+#include "ingest/retention.h"
+#include "ingest/score_timer.h"
+#include "ingest/transaction.h"
 #include "miscadmin.h"
+#include "process/backoff.h"
 #include "process/lease.h"
 #include "settings.h"
 #include "store/expired.h"
@@ -19,16 +22,16 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#define UPKEEP_LEASE 0, 0		/* of no stream */
+#define RETENTION_LEASE 0, 0	/* of no stream */
 #define STEP_PAGES 128
 #define STEP_ROWS 1000
-#define BUSY_MS 100				/* until the next step, when this one found something */
-#define SWEEP_MS 1000			/* when it did not */
-#define MEASURE_SHARE 100		/* of the time may go into measuring: one part in so many */
+#define BUSY_MS 100				/* until the next step, when this one removed something */
+#define SWEEP_MS 1000			/* until the next step, when it removed nothing */
+#define MEASURE_SHARE 100		/* measuring takes at most one part in so many of the time */
 #define MIN_PAUSE_MS INT64CONST(10000)	/* between sweeps over event_ids */
 #define MAX_PAUSE_MS INT64CONST(3600000)
 
-/* Takes the next pages of event_ids; returns what was found, and sets how long to wait before the next step. */
+/* Removes expired ids from the next pages of event_ids; returns how many, and sets how long to wait for the next step. */
 static uint64
 forget_ids(PsWorker *worker, TimestampTz now, int64 *pause_ms)
 {
@@ -36,19 +39,19 @@ forget_ids(PsWorker *worker, TimestampTz now, int64 *pause_ms)
 	uint64		forgotten;
 
 	ps_expired_event_ids(&sweep);
-	if (worker->retention_page >= sweep.npages)
-		worker->retention_page = 0;
-	forgotten = ps_expired_forget(worker->retention_page, STEP_PAGES, now - sweep.retention_us);
-	worker->retention_page += STEP_PAGES;
-	*pause_ms = worker->retention_page < sweep.npages ? SWEEP_MS
+	if (worker->retention.page >= sweep.npages)
+		worker->retention.page = 0;
+	forgotten = ps_expired_forget(worker->retention.page, STEP_PAGES, now - sweep.retention_us);
+	worker->retention.page += STEP_PAGES;
+	*pause_ms = worker->retention.page < sweep.npages ? SWEEP_MS
 		: Max(MIN_PAUSE_MS, Min(MAX_PAUSE_MS, sweep.retention_us / 1000 / 100));
 	return forgotten;
 }
 
 /*
- * Discards the oldest dead letters of a stream that has more of them than their
- * bytes may be: a producer of bad messages shall neither fill the disk nor stop
- * the stream for others. Who measures long, measures seldom.
+ * Discards the oldest dead letters of a stream that has more bytes of them than
+ * dead_letter_bytes. So a producer of bad messages can neither fill the disk nor stop
+ * the stream for others. A measurement that takes long is done less often.
  */
 static uint64
 cut_letters(void)
@@ -69,8 +72,8 @@ cut_letters(void)
 		if (cutting && !warned)
 			ereport(WARNING,
 					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-					 errmsg("dead letters of stream \"%s\" take more than profile_stream.dead_letter_bytes: the oldest are discarded", excess.stream),
-					 errhint("See the errors in profile_stream.dead_letters; discard_dead_letters() makes room.")));
+					 errmsg("dead letters of stream \"%s\" take more than profile_stream.dead_letter_bytes; the oldest ones are discarded", excess.stream),
+					 errhint("See the errors in profile_stream.dead_letters. Call discard_dead_letters() to make room.")));
 		warned = cutting;
 		if (!cutting)
 			return 0;
@@ -80,7 +83,7 @@ cut_letters(void)
 	return cut;
 }
 
-/* A step of what expires with time. */
+/* A step that removes what has expired with time. */
 static void
 retention_expire(PsWorker *worker)
 {
@@ -91,10 +94,10 @@ retention_expire(PsWorker *worker)
 	if (ps_dead_letter_retention_s > 0)
 		found += ps_expired_discard(now - ps_dead_letter_retention_s * USECS_PER_SEC, STEP_ROWS);
 	found += ps_prune_chunks(ps_sample_retention_s < 0 ? DT_NOBEGIN : now - ps_sample_retention_s * USECS_PER_SEC, STEP_ROWS);
-	worker->next_retention = ps_moment_plus(ps_clock_now(), found > 0 ? BUSY_MS : pause_ms);
+	worker->retention.next = ps_moment_plus(ps_clock_now(), found > 0 ? BUSY_MS : pause_ms);
 }
 
-/* One step, in a transaction of its own. */
+/* One step, in its own transaction. */
 static void
 retention_step(PsWorker *worker, bool expires)
 {
@@ -103,7 +106,7 @@ retention_step(PsWorker *worker, bool expires)
 	ps_lock_tables();
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
-	worker->next_letters = ps_moment_plus(ps_clock_now(), cut_letters() > 0 ? BUSY_MS : MIN_PAUSE_MS);
+	worker->retention.next_letters = ps_moment_plus(ps_clock_now(), cut_letters() > 0 ? BUSY_MS : MIN_PAUSE_MS);
 	if (expires)
 		retention_expire(worker);
 	PopActiveSnapshot();
@@ -111,14 +114,14 @@ retention_step(PsWorker *worker, bool expires)
 	CommitTransactionCommand();
 }
 
-/* A step worked again. */
+/* A step succeeded after failures. */
 static void
 forget_failures(PsWorker *worker)
 {
-	ereport(LOG, (errmsg("retention of stream \"%s\" works again, after %d attempts", worker->stream->name, worker->retention_failures)));
-	worker->retention_failures = 0;
-	pfree(worker->retention_error);
-	worker->retention_error = NULL;
+	ereport(LOG, (errmsg("retention of stream \"%s\" works again, after %d attempts", worker->stream->name, worker->retention.failures)));
+	worker->retention.failures = 0;
+	pfree(worker->retention.error);
+	worker->retention.error = NULL;
 }
 
 void
@@ -130,17 +133,17 @@ ps_retention(PsWorker *worker)
 	if (worker->number != 0)
 		return;
 	ps_score_timer();
-	if (now < worker->next_retention && now < worker->next_letters)
+	if (now < worker->retention.next && now < worker->retention.next_letters)
 		return;
-	expires = now >= worker->next_retention;
+	expires = now >= worker->retention.next;
 	if (expires)
-		worker->next_retention = ps_moment_plus(now, MIN_PAUSE_MS);
-	worker->next_letters = ps_moment_plus(now, MIN_PAUSE_MS);
-	if (!ps_lease_take(UPKEEP_LEASE))
+		worker->retention.next = ps_moment_plus(now, MIN_PAUSE_MS);
+	worker->retention.next_letters = ps_moment_plus(now, MIN_PAUSE_MS);
+	if (!ps_lease_take(RETENTION_LEASE))
 		return;
 	retention_step(worker, expires);
-	ps_lease_release(UPKEEP_LEASE);
-	if (worker->retention_failures > 0)
+	ps_lease_release(RETENTION_LEASE);
+	if (worker->retention.failures > 0)
 		forget_failures(worker);
 }
 
@@ -149,11 +152,11 @@ ps_retention_failed(PsWorker *worker, const char *reason)
 {
 	MemoryContext old = MemoryContextSwitchTo(worker->context);
 
-	if (ps_lease_take(UPKEEP_LEASE))	/* ours already, or somebody else's */
-		ps_lease_release(UPKEEP_LEASE);
-	worker->next_retention = ps_moment_plus(ps_clock_now(), MIN_PAUSE_MS + ps_backoff_ms(worker->retention_failures++));
-	if (worker->retention_error != NULL)
-		pfree(worker->retention_error);
-	worker->retention_error = psprintf("retention: %s", reason);
+	if (ps_lease_take(RETENTION_LEASE)) /* it is ours after a step that failed; another worker's is left alone */
+		ps_lease_release(RETENTION_LEASE);
+	worker->retention.next = ps_moment_plus(ps_clock_now(), MIN_PAUSE_MS + ps_backoff_ms(worker->retention.failures++));
+	if (worker->retention.error != NULL)
+		pfree(worker->retention.error);
+	worker->retention.error = psprintf("retention: %s", reason);
 	MemoryContextSwitchTo(old);
 }

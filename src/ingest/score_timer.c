@@ -1,20 +1,21 @@
 /*
  * score_timer.c
  *	  Starts the scorer when a refresh of scores and segments is due. The first
- *	  worker of each stream looks, so that no process exists for that alone.
+ *	  worker of each stream looks for that, so that it needs no process of its own.
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "executor/spi.h"
-#include "ingest/worker.h"
+#include "clock.h"
+#include "ingest/score_timer.h"
 #include "miscadmin.h"
+#include "process/bgworker.h"
+#include "process/lease.h"
 #include "settings.h"
 #include "store/rebuild_schema.h"
 #include "store/score_catalog.h"
-#include "utils/snapmgr.h"
+#include "store/xact.h"
 
-#define LOOK_S 10				/* how often it is looked whether one is due */
+#define LOOK_S 10				/* it looks at least so often whether a refresh is due */
 
 static bool
 register_scorer(void)
@@ -41,13 +42,9 @@ ps_score_timer(void)
 	if (!ps_lease_take(PS_LEASE_REFRESH))
 		return;
 	ps_lease_release(PS_LEASE_REFRESH);
-	StartTransactionCommand();
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	ps_begin();
 	due = ps_refresh_is_due();
-	PopActiveSnapshot();
-	SPI_finish();
-	CommitTransactionCommand();
+	ps_commit();
 	if (!due)
 		return;
 	if (register_scorer())
@@ -58,6 +55,6 @@ ps_score_timer(void)
 		ereport(WARNING,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 				 errmsg("no background worker slot is free to refresh scores"),
-				 errhint("Raise max_worker_processes; it is tried again.")));
+				 errhint("Raise max_worker_processes. The refresh is tried again.")));
 	}
 }

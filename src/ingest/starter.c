@@ -1,11 +1,11 @@
 /*
  * starter.c
- *	  The process that a worker or a relay leaves behind when it cannot connect: too
- *	  many connections, a database that takes none.
+ *	  The process that a worker or a relay starts when it cannot connect: there are
+ *	  too many connections, or the database takes none.
  *
- *	  It connects as a superuser, says in stat_streams why the stream does not run,
- *	  waits, longer each time, then starts that worker again and ends. Of a database
- *	  that takes no connections it waits without one until it does.
+ *	  It connects as a superuser and shows in stat_streams why the stream does not run.
+ *	  Then it waits, longer each time, starts the worker again, and ends. While the
+ *	  database takes no connections it waits without one.
  */
 #include "postgres.h"
 
@@ -29,24 +29,24 @@
 #include "utils/guc.h"
 #include "utils/snapmgr.h"
 
-#define LEASE_OF_STARTER(number) (0x80000000 + (uint32) (number))	/* neither a partition's nor a worker's */
+#define LEASE_OF_STARTER(number) (0x80000000 + (uint32) (number))	/* not the number of a partition or a worker */
 
 PGDLLEXPORT void profile_stream_starter_main(Datum arg);
 
-/* What may be done about it. */
+/* What the user can do about it. */
 static const char *
 hint_of(const PsConnectFailure *why)
 {
 	switch (why->sqlerrcode)
 	{
 		case ERRCODE_TOO_MANY_CONNECTIONS:
-			return "Raise the limit of connections, or end some.";
+			return "Raise the limit of connections, or end some connections.";
 		default:
 			return "See the server's log.";
 	}
 }
 
-/* Says why the stream, its rebuild or its sink does not run, and when it is tried again. */
+/* Shows why the stream, its rebuild or its sink does not run, and when it is tried again. */
 static void
 starter_show(const PsConnectFailure *why, int64 wait_ms)
 {
@@ -58,7 +58,7 @@ starter_show(const PsConnectFailure *why, int64 wait_ms)
 		ps_stream_set_state(why->stream_id, PS_STATE_RETRYING, why->message, hint_of(why), wait_ms);
 }
 
-/* A transaction of the starter: says why, or starts what could not run. */
+/* One transaction: shows why the process does not run, or starts it again. */
 static void
 starter_work(const PsConnectFailure *why, bool start, int64 wait_ms)
 {
@@ -98,7 +98,7 @@ wait_for_turn(int64 wait_ms)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 		if (!ps_enabled)
-			proc_exit(0);		/* the launcher starts everything when they shall run again */
+			proc_exit(0);		/* the launcher starts everything once profile_stream.enabled is on again */
 	}
 }
 
@@ -140,7 +140,7 @@ profile_stream_starter_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
 	ps_bgworker_settings();
 	wait_ms = ps_backoff_ms(why.tries);
-	/* start_streams() may have been called meanwhile: one of us is enough */
+	/* start_streams() may have started another starter meanwhile: one is enough */
 	if (!ps_lease_take(why.rebuild ? PS_LEASE_OF_REBUILD(why.stream_id) : why.stream_id, LEASE_OF_STARTER(why.number)))
 		proc_exit(0);
 	starter_work(&why, false, wait_ms);

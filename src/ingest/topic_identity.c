@@ -1,30 +1,35 @@
 /*
  * topic_identity.c
- *	  Whether a topic is still the one that was read. Kafka's protocol, as
- *	  librdkafka 2.0 speaks it, names topics and not their ids: when one is deleted
- *	  and created again, the next fetch goes on at the same offset among other
- *	  messages. So each partition's row keeps the fingerprint of a message that was
- *	  read, and reading begins there whenever partitions are assigned.
+ *	  Whether a topic is still the one that was read. librdkafka 2.0 fetches by the
+ *	  names of topics, not by their ids. When a topic is deleted and created again,
+ *	  the next fetch goes on at the same offset, among other messages.
  *
- *	  librdkafka tells a topic that is gone only while that lasts, and not at all
- *	  when its queue was full or the process slept meanwhile. What can hide a new
- *	  topic therefore makes the worker assign its partitions again: a leader that
- *	  does not know its partition, no broker to be reached, a worker that did not
- *	  come round for a while, offsets that a look-up finds where none were.
+ *	  So each partition's row keeps the fingerprint of a message that was read. When
+ *	  the partition is assigned, reading begins at that message and compares it.
+ *
+ *	  librdkafka reports a missing topic only while it is missing. It reports nothing
+ *	  when its queue was full or the process slept meanwhile. So the worker assigns
+ *	  its partitions again after everything that may hide a new topic:
+ *	  - a leader that does not know its partition;
+ *	  - a time without any broker;
+ *	  - a turn of the loop that came much too late;
+ *	  - first or end offsets that went back.
  */
 #include "postgres.h"
 
-#include "ingest/worker.h"
+#include "ingest/life.h"
+#include "ingest/topic_identity.h"
 #include "port/pg_crc32c.h"
 
-#define CHECK_DISTANCE 100000	/* messages read again, at most, for the sake of the check */
-#define DOUBT_MS 200			/* until the broker is asked; at once, it would know no more than librdkafka */
+#define CHECK_DISTANCE 100000	/* at most so many messages are read again for the comparison */
+#define DOUBT_MS 200			/* until the broker is asked: before, it knows no more than librdkafka */
 #define FINGERPRINT_BYTES 1024	/* the least max_event_bytes: so much of a value is always kept */
-#define STALL_MS 5000			/* long enough to delete a topic and to fill another */
+#define STALL_MS 5000			/* in this time a topic can be deleted and another one filled */
 
 /*
- * CRC of what may be absent, told from what is empty: of its begin and length, as
- * of what is too large no more is kept, and max_event_bytes may be another one then.
+ * CRC of a key or value; one that is absent and an empty one differ. It covers the
+ * first bytes and the length only: of a large value no more is kept, and how much
+ * is kept depends on max_event_bytes, which may change.
  */
 static uint32
 topic_identity_crc(const char *bytes, int len, int64 cut)
@@ -67,13 +72,14 @@ ps_topic_identity_suspect(PsWorker *worker, const PsIntake *intake)
 	ListCell   *cell;
 
 	foreach(cell, intake->suspects)
-		for (int i = 0; i < worker->npartitions; i++)
-		if (lfirst_int(cell) == -1 || lfirst_int(cell) == worker->partitions[i].partition)
-			worker->partitions[i].suspect = worker->topic_suspect = true;
-	/* while there is no broker nobody reads on anyway, and fetches would delay the answer of one that is back */
-	worker->reassign |= list_member_int(intake->suspects, -1);
+		for (int i = 0; i < worker->reading.npartitions; i++)
+		if (lfirst_int(cell) == -1 || lfirst_int(cell) == worker->reading.partitions[i].partition)
+			worker->reading.partitions[i].suspect = worker->reading.topic_suspect = true;
+	/* without a broker nothing is read anyway, and fetches would delay the answer of one that is back */
+	if (list_member_int(intake->suspects, -1))
+		ps_life_look_up(worker);
 	if (intake->suspects != NIL)
-		worker->next_lookup = Min(worker->next_lookup, ps_moment_plus(ps_clock_now(), DOUBT_MS));
+		worker->looking_up.next = Min(worker->looking_up.next, ps_moment_plus(ps_clock_now(), DOUBT_MS));
 }
 
 bool
@@ -82,8 +88,8 @@ ps_topic_identity_verify(PsWorker *worker, const PsIntake *intake)
 	bool		same = true;
 	bool		any = false;
 
-	for (int i = 0; i < worker->npartitions; i++)
-		any |= worker->partitions[i].unverified;
+	for (int i = 0; i < worker->reading.npartitions; i++)
+		any |= worker->reading.partitions[i].unverified;
 	for (int i = 0; any && i < intake->n; i++)
 	{
 		const PsMessage *message = &intake->messages[i];
@@ -94,7 +100,7 @@ ps_topic_identity_verify(PsWorker *worker, const PsIntake *intake)
 			continue;
 		partition->unverified = false;
 		if (message->offset > partition->check.offset)
-			continue;			/* compaction or retention took it: nothing can be said */
+			continue;			/* compaction or retention removed the message: there is nothing to compare */
 		found = topic_identity_fingerprint(message);
 		partition->recreated = found.hash != partition->check.hash || found.timestamp != partition->check.timestamp;
 		same &= !partition->recreated;
@@ -116,7 +122,7 @@ ps_topic_identity_is_other(PsWorker *worker, const PsStoredOffset *row, int64 lo
 	const PsPartition *partition = ps_partition_find(worker, row->partition);
 
 	if (row->lost)
-		return row->next_offset >= low; /* not retention */
+		return row->next_offset >= low; /* otherwise retention may have lost it */
 	return row->next_offset > high || row->check.offset >= high ||
 		(partition != NULL && partition->recreated && partition->epoch == row->epoch);
 }
@@ -126,34 +132,34 @@ ps_topic_identity_note_turn(PsWorker *worker)
 {
 	PsMoment	now = ps_clock_now();
 
-	/* events that wait would begin to wait again: while there are any, the look-ups must do */
-	if (worker->last_turn != 0 && now - worker->last_turn > STALL_MS * INT64CONST(1000) &&
-		ps_reorder_held(worker->reorder) == 0 && ps_deferred_bytes(worker->aside) == 0)
-		worker->reassign = true;
-	worker->last_turn = now;
+	/* messages that wait would begin to wait again: while there are any, the regular look-ups must do */
+	if (worker->reading.last_turn != 0 && now - worker->reading.last_turn > STALL_MS * INT64CONST(1000) &&
+		ps_waiting_bytes(worker->waiting) == 0)
+		ps_life_look_up(worker);
+	worker->reading.last_turn = now;
 }
 
 void
 ps_topic_identity_note_asked(PsWorker *worker)
 {
-	for (int i = 0; i < worker->npartitions; i++)
-		worker->partitions[i].read_when_asked = worker->partitions[i].offsets.read;
+	for (int i = 0; i < worker->reading.npartitions; i++)
+		worker->reading.partitions[i].read_when_asked = worker->reading.partitions[i].offsets.read;
 }
 
 void
 ps_topic_identity_note_answer(PsWorker *worker)
 {
-	const PsLookup *lookup = &worker->lookup;
+	const PsLookup *lookup = &worker->looking_up.lookup;
 
-	for (int i = 0; i < worker->npartitions; i++)
+	for (int i = 0; i < worker->reading.npartitions; i++)
 	{
-		const PsPartition *partition = &worker->partitions[i];
+		const PsPartition *partition = &worker->reading.partitions[i];
 
 		if (partition->partition >= lookup->npartitions ||
 			lookup->partitions[partition->partition].low < partition->low ||
 			lookup->partitions[partition->partition].high < partition->read_when_asked)
-			worker->topic_suspect = true;
+			worker->reading.topic_suspect = true;
 	}
-	if (worker->topic_suspect)
-		worker->reassign = true;
+	if (worker->reading.topic_suspect)
+		ps_life_look_up(worker);
 }

@@ -1,13 +1,15 @@
 /*
  * transaction.c
- *	  Begins the worker's transactions that change something: none begins, and none
- *	  goes on, once a session has told the worker something else.
+ *	  Begins the worker's transactions that change something. None begins or goes on
+ *	  after a session has paused the stream: pause_stream() has returned, so nothing
+ *	  may change any more.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "executor/spi.h"
-#include "ingest/worker.h"
+#include "ingest/life.h"
+#include "ingest/transaction.h"
 #include "process/invalidation.h"
 #include "process/lease.h"
 #include "store/rebuild_catalog.h"
@@ -21,7 +23,7 @@ ps_worker_is_wanted(const PsWorker *worker, const PsStream *stream)
 	return stream != NULL && stream->enabled && worker->number < stream->workers;
 }
 
-/* Reads the stream in the transaction that is under way; whether the worker still runs. */
+/* Reads the stream in the current transaction; whether the worker is to run on. */
 static bool
 still_runs(const PsWorker *worker)
 {
@@ -40,13 +42,13 @@ still_runs(const PsWorker *worker)
 }
 
 void
-ps_control_check(PsWorker *worker)
+ps_worker_check_wanted(PsWorker *worker)
 {
 	AcceptInvalidationMessages();
-	/* a vacuum of the table looks like a change as well */
-	if (!ps_stream_invalidated || worker->flushing || still_runs(worker))
+	/* a vacuum of the table invalidates the stream, too: look whether it really changed */
+	if (!ps_stream_invalidated || worker->life == PS_LIFE_STOPPING || still_runs(worker))
 		return;
-	worker->told = true;
+	worker->failure.superseded = true;
 	ereport(ERROR,
 			(errcode(ERRCODE_QUERY_CANCELED),
 			 errmsg("stream \"%s\" was changed", worker->stream->name)));
@@ -57,15 +59,6 @@ ps_worker_begin(PsWorker *worker)
 {
 	StartTransactionCommand();
 	ps_lease_wait_start(worker->stream_id);
-	if (worker->begun)
-		ps_control_check(worker);
-}
-
-void
-ps_worker_read_again(PsWorker *worker, int64 backoff)
-{
-	worker->told = false;
-	worker->reassign = true;
-	worker->next_lookup = 0;
-	worker->next_attempt = ps_moment_plus(ps_clock_now(), backoff);
+	if (ps_life_has_started(worker))
+		ps_worker_check_wanted(worker);
 }

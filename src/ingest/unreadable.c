@@ -1,23 +1,24 @@
 /*
  * unreadable.c
- *	  Messages that librdkafka cannot read: a codec that it does not know, a
- *	  checksum that is wrong, more bytes than receive.message.max.bytes. It asks the
- *	  broker for them again and again. Nobody goes past them unasked, as the next
- *	  copy, another broker or another setting may do; seek_stream() does.
+ *	  Messages that librdkafka cannot read: they have an unknown codec, a wrong
+ *	  checksum, or more bytes than receive.message.max.bytes. librdkafka asks the
+ *	  broker for them again and again. The worker does not skip them by itself, because
+ *	  another broker or another setting may make them readable; seek_stream() skips them.
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "executor/spi.h"
-#include "ingest/worker.h"
+#include "ingest/life.h"
+#include "ingest/partition.h"
+#include "ingest/transaction.h"
+#include "ingest/unreadable.h"
 #include "store/locks.h"
 #include "store/rebuild_catalog.h"
 #include "store/rebuild_schema.h"
-#include "utils/snapmgr.h"
+#include "store/xact.h"
 
-/* Goes past in a rebuild what its stream has gone past: nobody can seek in a rebuild. */
+/* In a rebuild, skips what its stream has skipped, as nobody can seek in a rebuild. */
 static bool
-unreadable_skip(PsWorker *worker, const PsUnreadable *refusal)
+unreadable_skip(PsWorker *worker, const PsUnreadable *unreadable)
 {
 	bool		skipped;
 
@@ -25,37 +26,32 @@ unreadable_skip(PsWorker *worker, const PsUnreadable *refusal)
 		return false;
 	ps_worker_begin(worker);
 	ps_lock_tables();
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	skipped = ps_rebuild_skip(worker->stream->stream_id, refusal->partition, refusal->offset);
-	PopActiveSnapshot();
-	SPI_finish();
-	CommitTransactionCommand();
+	ps_spi_begin();
+	skipped = ps_rebuild_skip(worker->stream->stream_id, unreadable->partition, unreadable->offset);
+	ps_commit();
 	MemoryContextSwitchTo(worker->batch_context);
-	worker->reassign |= skipped;
+	if (skipped)
+		ps_life_look_up(worker);
 	return skipped;
 }
 
-/* Writes what a partition's row does not say yet. */
+/* Writes into a partition's row that a batch of messages cannot be read. */
 static void
-unreadable_note(PsWorker *worker, PsPartition *partition, const PsUnreadable *refusal)
+unreadable_note(PsWorker *worker, PsPartition *partition, const PsUnreadable *unreadable)
 {
-	char	   *error = psprintf("the batch of messages at offset " INT64_FORMAT " cannot be read: %s", refusal->offset, refusal->reason);
+	char	   *error = psprintf("the batch of messages at offset " INT64_FORMAT " cannot be read: %s", unreadable->offset, unreadable->reason);
 
 	ps_worker_begin(worker);
 	ps_lock_tables();
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	ps_spi_begin();
 	ps_stream_note_refused(worker->stream->stream_id, partition->partition, error);
-	PopActiveSnapshot();
-	SPI_finish();
-	CommitTransactionCommand();
+	ps_commit();
 	MemoryContextSwitchTo(worker->batch_context);
-	partition->refused_offset = refusal->offset;
-	partition->refused_behind = partition->stored_offset + 1;
+	partition->unreadable_offset = unreadable->offset;
+	partition->unreadable_said_at = partition->stored_offset + 1;
 	ereport(LOG,
-			(errmsg("stream \"%s\" does not get on in partition %d: %s", worker->stream->name, partition->partition, error),
-			 errhint("To go past it call pause_stream(), seek_stream() and resume_stream().")));
+			(errmsg("stream \"%s\" cannot go on in partition %d: %s", worker->stream->name, partition->partition, error),
+			 errhint("To skip these messages, call pause_stream(), seek_stream() and resume_stream().")));
 }
 
 void
@@ -65,13 +61,13 @@ ps_unreadable_note(PsWorker *worker, const PsIntake *intake)
 
 	foreach(cell, intake->refused)
 	{
-		const PsUnreadable *refusal = lfirst(cell);
-		PsPartition *partition = ps_partition_find(worker, refusal->partition);
+		const PsUnreadable *unreadable = lfirst(cell);
+		PsPartition *partition = ps_partition_find(worker, unreadable->partition);
 
-		/* said again and again; the offset is that of the batch that holds the message */
-		if (partition == NULL || unreadable_skip(worker, refusal) ||
-			(partition->refused_offset == refusal->offset && partition->refused_behind == partition->stored_offset + 1))
+		/* librdkafka reports it again and again; the offset is that of the batch which holds the message */
+		if (partition == NULL || unreadable_skip(worker, unreadable) ||
+			(partition->unreadable_offset == unreadable->offset && partition->unreadable_said_at == partition->stored_offset + 1))
 			continue;
-		unreadable_note(worker, partition, refusal);
+		unreadable_note(worker, partition, unreadable);
 	}
 }

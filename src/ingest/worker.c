@@ -1,26 +1,43 @@
 /*
  * worker.c
- *	  A background worker of a stream: its life, its loop, its recovery.
+ *	  The main loop of a stream's background worker, and its recovery from errors.
  *
- *	  Loop: interrupts, reload, stop conditions, look-ups, drain, apply, reset,
- *	  wait. While it waits it has no transaction and no snapshot. An error of the
- *	  infrastructure aborts the transaction, is shown in stat_streams, and after a
- *	  back-off the partitions are read again from their stored offsets.
+ *	  Each turn handles signals and changed settings, and looks the topic up when that
+ *	  is due. Then it reads a batch, applies it, and waits if there is nothing more to
+ *	  read. While it waits it has no transaction and no snapshot.
  *
- *	  It exits with 0, and so is not restarted, when the stream is paused or gone;
- *	  when terminated it exits with 1, and the postmaster starts it again.
+ *	  An error aborts the transaction and is shown in stat_streams. After a back-off
+ *	  the partitions are read again from their stored offsets, so nothing is lost.
+ *
+ *	  The worker exits with 0 when the stream is paused or gone: the postmaster does
+ *	  not start it again. When it is terminated it exits with 1 and is started again.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "ingest/assignment.h"
+#include "ingest/balance.h"
+#include "ingest/batch.h"
+#include "ingest/control.h"
+#include "ingest/failure.h"
+#include "ingest/health.h"
+#include "ingest/life.h"
+#include "ingest/lock_budget.h"
+#include "ingest/poison.h"
+#include "ingest/progress.h"
 #include "ingest/rebuild_worker.h"
 #include "ingest/report.h"
+#include "ingest/retention.h"
+#include "ingest/topic_identity.h"
+#include "ingest/unreadable.h"
+#include "ingest/worker_state.h"
 #include "kafka/client.h"
 #include "kafka/options.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "process/bgworker.h"
 #include "process/lease.h"
 #include "settings.h"
 #include "storage/ipc.h"
@@ -41,7 +58,9 @@
 #define LOOKUP_INTERVAL_MS 30000
 #define LOOKUP_RETRY_MS 2000
 #define LOOKUP_TIMEOUT_MS 5000
-#define LOCK_PATIENCE_MS 5000	/* beyond the back-off */
+#define LOOKUP_POLL_MS 20		/* while a thread asks the broker */
+#define LOCK_SHOWN_MS 5000		/* after the back-off: "waiting" is shown on, unless a batch is applied */
+#define CLIENT_ERROR_LOOKUP_MS 200	/* after an error of the client, until the broker is asked */
 
 PGDLLEXPORT void profile_stream_worker_main(Datum arg);
 
@@ -57,96 +76,114 @@ connect_kafka(PsWorker *worker)
 	options = ps_connection_options(worker->stream->server, worker->stream->bootstrap_servers,
 									worker->stream->options, GetUserId());
 	worker->connection = options;
-	worker->lookup_interval_ms = Min(LOOKUP_INTERVAL_MS,
-									 ps_kafka_option_ms(options, "topic.metadata.refresh.interval.ms", LOOKUP_INTERVAL_MS));
+	worker->looking_up.interval_ms = Min(LOOKUP_INTERVAL_MS,
+										 ps_kafka_option_ms(options, "topic.metadata.refresh.interval.ms", LOOKUP_INTERVAL_MS));
 	worker->consumer = ps_consumer_create(options, worker->stream->topic, worker->stream->group_id);
 	CommitTransactionCommand();
-	ps_lookup_init(&worker->lookup, ps_consumer_handle(worker->consumer), worker->stream->topic);
-	worker->reassign = true;
+	ps_lookup_init(&worker->looking_up.lookup, ps_consumer_handle(worker->consumer), worker->stream->topic);
+	ps_life_connected(worker);
 }
 
+/* Notes an error of the client, or forgets it. */
 static void
 set_client_error(PsWorker *worker, const char *error)
 {
-	if (worker->client_error != NULL)
-		pfree(worker->client_error);
-	worker->client_error = error ? MemoryContextStrdup(worker->context, error) : NULL;
+	if (worker->shown.client_error != NULL)
+		pfree(worker->shown.client_error);
+	worker->shown.client_error = error ? MemoryContextStrdup(worker->context, error) : NULL;
 }
 
-/* Whether there is anything to read, by this worker or another. */
+/* Whether any partition can be read, by this worker or another. */
 static bool
 has_readable(const PsWorker *worker)
 {
-	for (int p = 0; p < worker->nleases; p++)
-		if (worker->leases[p].readable)
+	for (int p = 0; p < worker->balance.nleases; p++)
+		if (worker->balance.leases[p].readable)
 			return true;
 	return false;
 }
 
-/* Starts look-ups when due, and acts on their answers. */
+/* The broker gave an answer: assigns partitions by it, or notes what changed in the topic. */
+static void
+take_answer(PsWorker *worker)
+{
+	PsMoment	now = ps_clock_now();
+
+	if (ps_life_has_partitions(worker))
+		ps_topic_identity_note_answer(worker);
+	/* while it looks up, only an answer counts that it asked for after offsets and leases had stopped to move */
+	if (!ps_life_has_partitions(worker) &&
+		!(worker->life == PS_LIFE_LOOKING_UP && worker->looking_up.asked_in == PS_LIFE_LOOKING_UP))
+	{
+		worker->looking_up.next = now;
+		return;
+	}
+	ps_assignment_update(worker);
+	ps_failure_over(worker, PS_DOING_LOOKUP | PS_DOING_BROKER);
+	set_client_error(worker, NULL);
+	worker->looking_up.next = worker->looking_up.ask_again ? now : ps_moment_plus(now, worker->looking_up.interval_ms);
+	worker->looking_up.ask_again = false;
+	if (!has_readable(worker))
+		ps_worker_set_state(worker, PS_STATE_OFFSET_LOST, "no partition can be read",
+							"See the error of each partition in stat_partitions.", -1);
+	else if (now >= worker->failure.lock_wait_until)
+		ps_worker_set_running(worker);
+}
+
+/* The broker did not answer, or has no such topic. */
+static void
+take_no_answer(PsWorker *worker)
+{
+	const PsLookup *lookup = &worker->looking_up.lookup;
+
+	worker->looking_up.next = ps_moment_plus(ps_clock_now(), LOOKUP_RETRY_MS);
+	worker->failure.failing |= PS_DOING_BROKER; /* also while messages come that were fetched before */
+	if (lookup->topic_missing)
+		ps_worker_set_state(worker, PS_STATE_RETRYING, psprintf("topic \"%s\" does not exist", worker->stream->topic),
+							"Create the topic; the stream finds it by itself.", -1);
+	else
+		ps_worker_set_state(worker, PS_STATE_RETRYING, worker->shown.client_error ? worker->shown.client_error : lookup->error,
+							PS_REACH_HINT, -1);
+}
+
+/* Asks the broker when that is due, and takes its answers. */
 static void
 serve_lookup(PsWorker *worker)
 {
-	PsMoment	now = ps_clock_now();
-	PsLookup   *lookup = &worker->lookup;
+	PsLookup   *lookup = &worker->looking_up.lookup;
 
 	if (ps_lookup_done(lookup))
 	{
+		ereport(DEBUG1, (errmsg_internal("stream \"%s\": the look-up of topic \"%s\" gives %d partitions, error \"%s\"",
+										 worker->stream->name, worker->stream->topic, lookup->npartitions, lookup->error)));
 		ps_health_answered(worker);
-		if (lookup->error[0] == '\0' && !worker->reassign)
-			ps_topic_identity_note_answer(worker);
-		if (lookup->error[0] == '\0' && worker->reassign && !worker->lookup_settled)
-			worker->next_lookup = now;	/* asked while offsets still moved: ask again */
-		else if (lookup->error[0] == '\0')
-		{
-			ps_assignment_update(worker);
-			ps_failure_over(worker, PS_DOING_LOOKUP | PS_DOING_BROKER);
-			set_client_error(worker, NULL);
-			worker->next_lookup = worker->lookup_outdated ? now : ps_moment_plus(now, worker->lookup_interval_ms);
-			worker->lookup_outdated = false;
-			if (!has_readable(worker))
-				ps_worker_set_state(worker, PS_STATE_OFFSET_LOST, "no partition can be read",
-									"See the error of each partition in stat_partitions.", -1);
-			else if (now >= worker->waits_until)
-				ps_worker_set_running(worker);
-		}
+		if (lookup->error[0] == '\0')
+			take_answer(worker);
 		else
-		{
-			worker->next_lookup = ps_moment_plus(now, LOOKUP_RETRY_MS);
-			worker->failing |= PS_DOING_BROKER; /* whatever was fetched before, until it answers */
-			if (lookup->topic_missing)
-				ps_worker_set_state(worker, PS_STATE_RETRYING, psprintf("topic \"%s\" does not exist", worker->stream->topic),
-									"Create the topic; the stream finds it by itself.", -1);
-			else
-				ps_worker_set_state(worker, PS_STATE_RETRYING, worker->client_error ? worker->client_error : lookup->error,
-									PS_REACH_HINT, -1);
-		}
+			take_no_answer(worker);
 	}
-	if (!lookup->running && (worker->reassign || now >= worker->next_lookup) && now >= worker->next_attempt)
-	{
-		if (worker->reassign && now < worker->next_lookup && worker->state == PS_STATE_RETRYING)
-			return;
-		if (worker->reassign)
-			ps_consumer_assign(worker->consumer, NULL, 0);	/* each answer would wait for a fetch that waits */
-		worker->lookup_settled = worker->reassign;
-		ps_topic_identity_note_asked(worker);
-		(void) ps_lookup_start(lookup, ps_assignment_start_ms(worker->stream), LOOKUP_TIMEOUT_MS);
-		worker->next_lookup = ps_moment_plus(now, LOOKUP_RETRY_MS);
-	}
+	if (lookup->running || worker->life == PS_LIFE_BACKING_OFF || ps_clock_now() < worker->looking_up.next)
+		return;
+	if (worker->life == PS_LIFE_LOOKING_UP)
+		ps_consumer_assign(worker->consumer, NULL, 0);	/* otherwise each answer waits for a fetch that waits */
+	worker->looking_up.asked_in = worker->life;
+	ps_topic_identity_note_asked(worker);
+	(void) ps_lookup_start(lookup, ps_assignment_start_ms(worker->stream), LOOKUP_TIMEOUT_MS);
+	worker->looking_up.next = ps_moment_plus(ps_clock_now(), LOOKUP_RETRY_MS);
 }
 
-/* Whether there is memory for what is read. */
+/* Whether there is memory for more messages. */
 static bool
 has_room(PsWorker *worker)
 {
-	if (ps_batch_is_blocked(worker))
+	if (worker->life == PS_LIFE_BLOCKED)
 		return false;
-	/* reading goes on while more is due than a batch took, as long as there is memory for it */
+	/* messages that are due are applied soon: more may be read as long as there is memory for them */
 	return ps_batch_next_due(worker) != PS_MOMENT_PAST ||
-		ps_reorder_bytes(worker->reorder) + ps_deferred_bytes(worker->aside) < ps_reorder_memory_kb * INT64CONST(1024);
+		ps_waiting_bytes(worker->waiting) < ps_reorder_memory_kb * INT64CONST(1024);
 }
 
-/* Drains and applies; returns whether more may be queued. */
+/* Reads from the client and applies; returns whether more messages may be there already. */
 static bool
 serve_messages(PsWorker *worker)
 {
@@ -161,41 +198,48 @@ serve_messages(PsWorker *worker)
 	{
 		/* librdkafka recovers by itself; a look-up says whether it has */
 		set_client_error(worker, intake.error);
-		worker->next_lookup = Min(worker->next_lookup,
-								  ps_moment_plus(ps_clock_now(), 200));
+		worker->looking_up.next = Min(worker->looking_up.next, ps_moment_plus(ps_clock_now(), CLIENT_ERROR_LOOKUP_MS));
 	}
 	if (intake.lost != NIL || !ps_topic_identity_verify(worker, &intake))
-		worker->reassign = true;
+		ps_life_look_up(worker);
 	ps_topic_identity_suspect(worker, &intake);
-	if (worker->reassign)
-		return false;			/* what was drained is read again */
+	if (!ps_life_has_partitions(worker))
+		return false;			/* what was read just now is read again */
 	if (intake.n > 0 || intake.ends != NIL || ps_batch_next_due(worker) <= ps_clock_now())
 	{
 		if (intake.n > 0)
 			ps_health_begin(worker);
 		ps_batch_apply(worker, &intake, false);
-		if (worker->suspects == NIL)
+		ps_life_set_blocked(worker, ps_batch_is_blocked(worker));
+		if (worker->failure.suspects == NIL)
 			ps_failure_over(worker, PS_DOING_BATCH);
-		worker->waits_until = 0;
+		worker->failure.lock_wait_until = 0;
 		ps_report_complain(NULL);
 		pgstat_report_stat(false);
 		ps_worker_set_running(worker);
 	}
 	ps_unreadable_note(worker, &intake);
-	return !intake.exhausted && !ps_batch_is_blocked(worker);
+	return !intake.exhausted && worker->life == PS_LIFE_READING;
 }
 
-/* Time until something held is due. */
+/* How long the loop may wait: until a message that waits is due. */
 static long
 due_ms(PsWorker *worker)
 {
 	PsMoment	due = ps_batch_next_due(worker);
 
-	if (worker->reassign || due == PS_MOMENT_NEVER)
+	if (!ps_life_has_partitions(worker) || due == PS_MOMENT_NEVER)
 		return IDLE_MS;
 	if (due == PS_MOMENT_PAST)
-		return 0;				/* infinitely long ago is no number */
+		return 0;				/* PS_MOMENT_PAST is no time to compute with */
 	return (long) Min(IDLE_MS, ps_clock_left(due));
+}
+
+/* Whether the client is polled each turn. */
+static bool
+is_polling(const PsWorker *worker)
+{
+	return worker->life == PS_LIFE_LOOKING_UP || worker->life == PS_LIFE_READING;
 }
 
 static void
@@ -203,39 +247,41 @@ worker_wait_for_work(PsWorker *worker)
 {
 	int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
 
-	if (ps_clock_now() >= worker->next_attempt && !ps_batch_is_blocked(worker))
-		events |= WL_SOCKET_READABLE;	/* otherwise nobody empties the pipe */
+	if (is_polling(worker))
+		events |= WL_SOCKET_READABLE;	/* otherwise nobody empties the pipe, and the wait ends at once */
 	pgstat_report_activity(STATE_IDLE, NULL);
-	ps_report_turn(worker, false, !ps_batch_is_blocked(worker));
+	ps_report_turn(false, is_polling(worker));
 	ps_control_waiting(worker, true);
 	(void) WaitLatchOrSocket(MyLatch, events, ps_consumer_wakeup_fd(worker->consumer),
-							 worker->lookup.running ? 20 : Min(IDLE_MS, due_ms(worker)), PG_WAIT_EXTENSION);
+							 worker->looking_up.lookup.running ? LOOKUP_POLL_MS : Min(IDLE_MS, due_ms(worker)), PG_WAIT_EXTENSION);
 	ps_control_waiting(worker, false);
 	ResetLatch(MyLatch);
 }
 
-/* One turn of the loop. */
+/* One turn of the loop of a worker that is connected. */
 static void
 worker_serve(PsWorker *worker)
 {
 	bool		more = false;
 
-	ps_report_turn(worker, true, !ps_batch_is_blocked(worker));
+	/* profile_stream.reorder_memory may have changed */
+	ps_life_set_blocked(worker, ps_batch_is_blocked(worker));
+	ps_report_turn(true, is_polling(worker));
 	MemoryContextSwitchTo(worker->batch_context);
-	worker->doing = PS_DOING_LOOKUP;
+	worker->failure.doing = PS_DOING_LOOKUP;
 	serve_lookup(worker);
 	ps_balance(worker);
 	ps_failure_turn(worker);
 	MemoryContextSwitchTo(worker->batch_context);
-	if (ps_clock_now() >= worker->next_attempt)
+	if (worker->life != PS_LIFE_BACKING_OFF)
 	{
-		worker->doing = PS_DOING_BATCH;
+		worker->failure.doing = PS_DOING_BATCH;
 		more = serve_messages(worker);
 		ps_health_check(worker);
-		worker->doing = PS_DOING_RETENTION;
+		worker->failure.doing = PS_DOING_RETENTION;
 		ps_retention(worker);
 	}
-	worker->doing = PS_DOING_LOOKUP;
+	worker->failure.doing = PS_DOING_LOOKUP;
 	ps_rebuild_follow(worker);
 	MemoryContextSwitchTo(worker->context);
 	MemoryContextReset(worker->batch_context);
@@ -243,7 +289,7 @@ worker_serve(PsWorker *worker)
 		worker_wait_for_work(worker);
 }
 
-/* Takes the error and ends what was under way; whether the log has not had this reason yet: then it has now. */
+/* Takes the caught error and aborts its transaction. *news: the log did not have this error yet; then it has it now. */
 static ErrorData *
 worker_take_error(PsWorker *worker, bool *news)
 {
@@ -252,8 +298,9 @@ worker_take_error(PsWorker *worker, bool *news)
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(worker->batch_context);
 	error = CopyErrorData();
-	/* what a lock is waited for is told by who looks for its holder */
-	*news = !worker->told && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE && ps_reason_is_new(&worker->logged, error->message);
+	/* a wait for a lock is logged later, with the holder of the lock */
+	*news = !worker->failure.superseded && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+		ps_reason_is_new(&worker->shown.logged, error->message);
 	if (*news)
 		EmitErrorReport();
 	FlushErrorState();
@@ -262,44 +309,64 @@ worker_take_error(PsWorker *worker, bool *news)
 	return error;
 }
 
-/* Recovers from an ERROR: shows it, backs off, reads again from the stored offsets. */
+/* What caused an error; a transaction that was too large for the lock table will be smaller. */
+static PsFault
+find_fault(PsWorker *worker, const ErrorData *error)
+{
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		return PS_FAULT_LOCK;
+	if (error->sqlerrcode == ERRCODE_OUT_OF_MEMORY && ps_lock_budget_shrink(worker))
+		return PS_FAULT_SIZE;
+	return PS_FAULT_RANGE;
+}
+
+/* Backs off after an error, and shows it. */
+static void
+worker_back_off(PsWorker *worker, ErrorData *error, bool news)
+{
+	PsFault		fault = find_fault(worker, error);
+	int64		next_attempt_ms;
+	int64		wait_ms = ps_failure_begin(worker, fault, &next_attempt_ms);
+
+	ereport(DEBUG1, (errmsg_internal("worker %d of stream %d backs off for " INT64_FORMAT " ms: %s",
+									 worker->number, worker->stream_id, wait_ms, error->message)));
+	ps_life_back_off(worker, wait_ms);
+	worker->failure.lock_wait_until = fault == PS_FAULT_LOCK ? ps_moment_plus(ps_clock_now(), wait_ms + LOCK_SHOWN_MS) : 0;
+	PG_TRY();
+	{
+		ps_worker_report_error(worker, error, news, next_attempt_ms);
+	}
+	PG_CATCH();
+	{
+		worker->failure.superseded = false;
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+	}
+	PG_END_TRY();
+}
+
+/* Recovers from an ERROR. */
 static void
 worker_recover(PsWorker *worker)
 {
 	bool		news;
 	ErrorData  *error = worker_take_error(worker, &news);
 
-	if (worker->told)
-		ps_worker_read_again(worker, 0);
-	else if (worker->doing == PS_DOING_RETENTION)
+	if (worker->failure.superseded)
+	{
+		worker->failure.superseded = false;
+		ps_failure_forget_range(worker);
+		ps_life_look_up(worker);
+	}
+	else if (worker->failure.doing == PS_DOING_RETENTION)
 		ps_retention_failed(worker, error->message);
 	else
-	{
-		bool		waits = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
-		PsFault		fault = waits ? PS_FAULT_LOCK :
-		error->sqlerrcode == ERRCODE_OUT_OF_MEMORY && ps_lock_budget_shrink(worker) ? PS_FAULT_SIZE : PS_FAULT_RANGE;
-		int64		next_attempt_ms;
-
-		ps_worker_read_again(worker, ps_failure_begin(worker, fault, &next_attempt_ms));
-		worker->recheck = true;
-		worker->waits_until = waits ? ps_moment_plus(worker->next_attempt, LOCK_PATIENCE_MS) : 0;
-		PG_TRY();
-		{
-			ps_worker_report_error(worker, error, news, next_attempt_ms);
-		}
-		PG_CATCH();
-		{
-			worker->told = false;
-			FlushErrorState();
-			AbortOutOfAnyTransaction();
-		}
-		PG_END_TRY();
-	}
+		worker_back_off(worker, error, news);
 	MemoryContextSwitchTo(worker->context);
 	MemoryContextReset(worker->batch_context);
 }
 
-/* Connects, and makes what the worker needs. */
+/* Connects to the database, and makes what the worker needs. */
 static void
 worker_start(PsWorker *worker, int stream_id)
 {
@@ -308,27 +375,29 @@ worker_start(PsWorker *worker, int stream_id)
 	if (process.rebuild)
 	{
 		ps_rebuild_schema_use();
-		worker->next_report = PG_INT64_MAX; /* the group's offsets are the stream's */
+		worker->reading.next_report = PG_INT64_MAX; /* never: Kafka's offsets of the group are the stream's */
 	}
 	if (!ps_bgworker_connect(process.database, process.owner))
 		ps_bgworker_end_if_ownerless(process.owner, stream_id);
-	SetConfigOption("lc_messages", "C", PGC_SUSET, PGC_S_OVERRIDE); /* dead letters in one language */
+	SetConfigOption("lc_messages", "C", PGC_SUSET, PGC_S_OVERRIDE); /* reasons of dead letters are in one language */
 	SetConfigOption("synchronous_commit", ps_synchronous_commit ? "on" : "off", PGC_USERSET, PGC_S_SESSION);
 
 	worker->stream_id = stream_id;
 	worker->number = process.number;
 	worker->context = AllocSetContextCreate(TopMemoryContext, "profile_stream worker", ALLOCSET_DEFAULT_SIZES);
-	/* a large first block stays allocated over resets: no page faults a batch */
+	/* a large first block stays allocated when a context is reset: a batch causes no page faults */
 	worker->batch_context = AllocSetContextCreate(worker->context, "profile_stream batch",
 												  BATCH_MEMORY, BATCH_MEMORY, BATCH_MEMORY);
 	worker->apply_context = AllocSetContextCreate(worker->context, "profile_stream apply",
 												  BATCH_MEMORY, BATCH_MEMORY, BATCH_MEMORY);
-	worker->reorder = ps_reorder_create(worker->context);
-	worker->aside = ps_deferred_create(worker->context);
+	worker->waiting = ps_waiting_create(worker->context);
 	ps_control_init();
 }
 
-/* Becomes the stream's worker, reads the stream, and counts the attempt: in the loop, which recovers. */
+/*
+ * Becomes the stream's worker, reads the stream, and counts this start. The loop
+ * calls it, so that errors here are recovered from, too.
+ */
 static void
 worker_begin(PsWorker *worker)
 {
@@ -342,7 +411,7 @@ worker_begin(PsWorker *worker)
 	CommitTransactionCommand();
 	if (!ps_lease_become_worker(worker->stream_id, worker->number))
 	{
-		ereport(LOG, (errmsg("%s %d has a worker %d already", what, worker->stream_id, worker->number)));
+		ereport(LOG, (errmsg("%s %d already has worker %d", what, worker->stream_id, worker->number)));
 		proc_exit(0);
 	}
 	ps_lock_wait_bound_process();
@@ -353,7 +422,7 @@ worker_begin(PsWorker *worker)
 	ps_health_start(worker);
 	ps_lock_budget_reset(worker);
 	ps_failure_over(worker, PS_DOING_CONTROL);
-	worker->begun = true;
+	ps_life_started(worker);
 	ereport(LOG, (errmsg("%s \"%s\" started worker %d", what, worker->stream->name, worker->number)));
 }
 
@@ -366,31 +435,30 @@ worker_rest(void)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* One turn of the process, from its first steps on. */
+/* One turn of the process, in any state of its life. */
 static void
 worker_turn(PsWorker *worker)
 {
-	bool		attempt = ps_clock_now() >= worker->next_attempt;
-
-	worker->doing = PS_DOING_CONTROL;
-	if (!worker->begun && !attempt)
+	worker->failure.doing = PS_DOING_CONTROL;
+	ps_life_turn(worker);
+	if (worker->life == PS_LIFE_STARTING)
+		worker_begin(worker);
+	else if (!ps_life_has_started(worker))
 	{
 		worker_rest();
 		return;
 	}
-	if (!worker->begun)
-		worker_begin(worker);
 	ps_control_serve(worker);
-	if (attempt)
+	if (worker->life != PS_LIFE_BACKING_OFF)
 		ps_failure_over(worker, PS_DOING_CONTROL);
-	if (worker->consumer != NULL)
-		worker_serve(worker);
-	else if (ps_clock_now() >= worker->next_attempt)
+	if (worker->life == PS_LIFE_CONNECTING)
 	{
-		worker->doing = PS_DOING_CONNECT;
+		worker->failure.doing = PS_DOING_CONNECT;
 		connect_kafka(worker);
 		ps_failure_over(worker, PS_DOING_CONNECT);
 	}
+	else if (worker->consumer != NULL)
+		worker_serve(worker);
 	else
 		worker_rest();
 }

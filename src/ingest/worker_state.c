@@ -1,41 +1,40 @@
 /*
  * worker_state.c
- *	  What a worker says of itself: in stat_streams always, in stream_log and the
- *	  server's log once for each change and each new reason.
+ *	  The state that a worker shows. stat_streams has the present one; stream_log and
+ *	  the server's log get a line for each change of state and for each new error.
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "executor/spi.h"
-#include "ingest/rebuild_worker.h"
 #include "ingest/report.h"
+#include "ingest/transaction.h"
+#include "ingest/worker_state.h"
 #include "store/lock_wait.h"
 #include "store/rebuild_schema.h"
+#include "store/xact.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
-/* Whether nothing is wrong in that state. */
+/* Whether the stream works in that state. */
 static bool
 is_well(PsStreamState state)
 {
 	return state == PS_STATE_RUNNING || state == PS_STATE_READY;
 }
 
-/* Whether a state that was before it is worth being told as over. */
+/* Whether the log says that a state is over. */
 static bool
 was_trouble(PsStreamState state)
 {
 	return !is_well(state) && state != PS_STATE_NONE && state != PS_STATE_STARTING && state != PS_STATE_PAUSED;
 }
 
-/* A rebuild that has caught up is ready, where a stream is running. */
+/* A rebuild that has caught up is ready; a stream would be running. */
 static PsStreamState
 spell_state(const PsWorker *worker, PsStreamState state)
 {
-	return worker->ready && state == PS_STATE_RUNNING ? PS_STATE_READY : state;
+	return worker->rebuild_ready && state == PS_STATE_RUNNING ? PS_STATE_READY : state;
 }
 
-/* The line of the server's log. */
+/* Writes the line of the server's log. */
 static void
 log_change(const PsWorker *worker, const PsState *state, const PsStateChange *change)
 {
@@ -56,14 +55,14 @@ log_change(const PsWorker *worker, const PsState *state, const PsStateChange *ch
 static void
 worker_state_remember(PsWorker *worker, const PsState *state)
 {
-	char	   *error = worker->error;
+	char	   *error = worker->shown.error;
 
-	worker->state = state->state;
-	worker->error = state->error ? MemoryContextStrdup(worker->context, state->error) : NULL;
+	worker->shown.state = state->state;
+	worker->shown.error = state->error ? MemoryContextStrdup(worker->context, state->error) : NULL;
 	if (error != NULL)
 		pfree(error);
 	if (is_well(state->state) && state->error == NULL)
-		worker->logged.n = 0;
+		worker->shown.logged.n = 0;
 }
 
 static void
@@ -72,12 +71,9 @@ write_state(PsWorker *worker, const PsState *state, bool news, PsStateChange *ch
 	MemoryContext context = CurrentMemoryContext;
 
 	ps_worker_begin(worker);
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	ps_spi_begin();
 	ps_stream_change_state(worker->stream_id, state, news, change);
-	PopActiveSnapshot();
-	SPI_finish();
-	CommitTransactionCommand();
+	ps_commit();
 	MemoryContextSwitchTo(context);
 }
 
@@ -86,12 +82,12 @@ ps_worker_set_state(PsWorker *worker, PsStreamState state, const char *error, co
 {
 	PsState		now = {spell_state(worker, state), error, hint, next_attempt_ms};
 	PsStateChange change;
-	bool		same = worker->state == now.state;
+	bool		same = worker->shown.state == now.state;
 	bool		news;
 
-	if (same && next_attempt_ms < 0 && strcmp(worker->error ? worker->error : "", error ? error : "") == 0)
+	if (same && next_attempt_ms < 0 && strcmp(worker->shown.error ? worker->shown.error : "", error ? error : "") == 0)
 		return;
-	news = (error != NULL && ps_reason_is_new(&worker->logged, error)) || !same;
+	news = (error != NULL && ps_reason_is_new(&worker->shown.logged, error)) || !same;
 	write_state(worker, &now, news, &change);
 	worker_state_remember(worker, &now);
 	if (news)
@@ -99,14 +95,14 @@ ps_worker_set_state(PsWorker *worker, PsStreamState state, const char *error, co
 }
 
 void
-ps_worker_set_held(PsWorker *worker, PsStreamState state, const char *reason, const char *error, const char *hint)
+ps_worker_set_deferred(PsWorker *worker, PsStreamState state, const char *reason, const char *error, const char *hint)
 {
 	PsState		now = {spell_state(worker, state), error, hint, -1};
 	PsStateChange change;
 
-	if (worker->state != now.state)
+	if (worker->shown.state != now.state)
 		ps_worker_set_state(worker, state, reason, hint, -1);
-	if (strcmp(worker->error ? worker->error : "", error) == 0)
+	if (strcmp(worker->shown.error ? worker->shown.error : "", error) == 0)
 		return;
 	write_state(worker, &now, false, &change);
 	worker_state_remember(worker, &now);
@@ -120,7 +116,7 @@ ps_worker_report_error(PsWorker *worker, ErrorData *error, bool news, int64 next
 	PsStateChange change;
 
 	if (waits)
-		news = ps_reason_is_new(&worker->logged, error->message);
+		news = ps_reason_is_new(&worker->shown.logged, error->message);
 	ps_report_complain(waits ? error->message : NULL);
 	write_state(worker, &now, news, &change);
 	worker_state_remember(worker, &now);
@@ -137,5 +133,25 @@ ps_worker_begin_state(PsWorker *worker)
 		return;
 	worker_state_remember(worker, &now);
 	if (now.error != NULL)
-		(void) ps_reason_is_new(&worker->logged, now.error);
+		(void) ps_reason_is_new(&worker->shown.logged, now.error);
+}
+
+void
+ps_worker_set_running(PsWorker *worker)
+{
+	const char *deferred;
+
+	if (worker->life == PS_LIFE_BLOCKED)
+	{
+		ps_worker_set_deferred(worker, PS_STATE_RETRYING, "deferred events fill the memory", ps_waiting_complaint(worker->waiting, true),
+							   "End the transaction that holds the lock or row, or raise profile_stream.reorder_memory.");
+		return;
+	}
+	deferred = ps_waiting_complaint(worker->waiting, false);
+	if ((worker->failure.failing & ~PS_DOING_RETENTION) != 0)
+		return;
+	if (deferred != NULL)
+		ps_worker_set_deferred(worker, PS_STATE_RUNNING, NULL, deferred, "End the transaction that holds the lock or row. The stream applies the events of other customers meanwhile.");
+	else
+		ps_worker_set_state(worker, PS_STATE_RUNNING, worker->retention.error, NULL, -1);
 }

@@ -85,7 +85,7 @@ ps_redis_check_option(const char *name, const char *value, bool in_mapping, Oid 
 
 /* Copies options into the target. */
 static void
-take_options(PsRedisTarget *target, List *options, bool in_mapping, Oid role)
+redis_take_options(PsRedisTarget *target, List *options, bool in_mapping, Oid role)
 {
 	ListCell   *cell;
 
@@ -124,10 +124,10 @@ take_server(PsRedisTarget *target, const char *name, Oid role)
 				 errhint("redis is a host:port, the absolute path of a socket, or a server of CREATE SERVER ... FOREIGN DATA WRAPPER " REDIS_WRAPPER ".")));
 	if (ps_server_aclcheck(server->serverid, role, ACL_USAGE) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, name);
-	take_options(target, server->options, false, server->owner);
+	redis_take_options(target, server->options, false, server->owner);
 	if (SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(role), ObjectIdGetDatum(server->serverid)) ||
 		SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(InvalidOid), ObjectIdGetDatum(server->serverid)))
-		take_options(target, GetUserMapping(role, server->serverid)->options, true, role);
+		redis_take_options(target, GetUserMapping(role, server->serverid)->options, true, role);
 }
 
 PsRedisTarget *

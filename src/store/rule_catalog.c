@@ -30,6 +30,7 @@ static Oid	relids[lengthof(tables)];
 static bool stale = true;
 static bool stale_at_end = false;	/* load again after this transaction */
 static int	holders = 0;
+static uint64 loads = 0;
 
 static PsPlan maps_plan = {
 	.sql = "SELECT m.event_type, m.attribute, m.path, m.operation, m.type, m.max_items"
@@ -157,6 +158,7 @@ rule_catalog_load(void)
 	MemoryContextSetParent(context, TopMemoryContext);
 	loaded_context = context;
 	loaded = rules;
+	loads++;
 }
 
 void
@@ -178,6 +180,12 @@ bool
 ps_rules_are_stale(void)
 {
 	return stale;
+}
+
+uint64
+ps_rules_loads(void)
+{
+	return loads;
 }
 
 const PsRules *

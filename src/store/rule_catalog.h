@@ -11,6 +11,9 @@
 /* Whether ps_rules_get() would read tables, for which it needs a transaction. */
 extern bool ps_rules_are_stale(void);
 
+/* How often this process has loaded the rules: what was decoded with others may be decoded otherwise now. */
+extern uint64 ps_rules_loads(void);
+
 /* Locks the tables of the rules, as ps_lock_tables() does. */
 extern void ps_rules_lock(void);
 

@@ -108,7 +108,7 @@ sub locked
 	lock_customer($options{prepare});
 	$most = produce_next();
 	others_apply($name, $before, $most);
-	ok($node->wait_for_log(qr/stream "\Q$stream\E" sets customer "\Q$customer\E" aside/, $from), "$name: a line says so");
+	ok($node->wait_for_log(qr/stream "\Q$stream\E" defers customer "\Q$customer\E"/, $from), "$name: a line says so");
 	if ($options{fault})
 	{
 		$options{fault}->();
@@ -119,7 +119,7 @@ sub locked
 	$from = -s $node->logfile;
 	unlock_customer($options{prepare});
 	catches_up($name, $before);
-	ok($node->wait_for_log(qr/has applied what it held of customer "\Q$customer\E"/, $from), "$name: and another one");
+	ok($node->wait_for_log(qr/has applied the deferred events of customer "\Q$customer\E"/, $from), "$name: and another one");
 }
 
 sub kill_worker
@@ -141,12 +141,12 @@ locked('the worker killed', prepare => 1, fault => \&kill_worker);
 locked('the server stopped', prepare => 1, fault => sub { $node->stop('immediate'); $node->start; });
 locked('paused', fault => sub {
 		$node->sql("SELECT profile_stream.pause_stream('$stream')");
-		ok($node->wait_stopped($stream), 'paused: while a customer is set aside');
+		ok($node->wait_stopped($stream), 'paused: while a customer is deferred');
 		$node->sql("SELECT profile_stream.resume_stream('$stream')");
 	});
 cmp_ok($node->sql("SELECT replayed FROM profile_stream.stat_streams WHERE stream = '$stream'"), '>', 0, 'messages were read again');
 $node->sql("SELECT profile_stream.alter_stream('$stream', customer_lock_timeout => '0')");
-locked('set aside at once');
+locked('deferred at once');
 
 # more than may be held: nothing more is read
 $node->sql("ALTER SYSTEM SET profile_stream.reorder_memory = '64kB'");
@@ -156,7 +156,7 @@ my $before = $node->sql($version);
 my $most = produce_next() + produce_next();
 my $pid = $session->query_safe('SELECT pg_backend_pid()');
 ok( $node->poll_query_until('postgres',
-		"SELECT state = 'retrying' AND error ~ 'customer \"$customer\", whose lock process $pid keeps' FROM profile_stream.stat_streams"),
+		"SELECT state = 'retrying' AND error ~ 'memory; customer \"$customer\" is deferred since .*: process $pid holds its lock' FROM profile_stream.stat_streams"),
 	'a full buffer: the stream says who keeps the lock') or diag($node->sql('SELECT * FROM profile_stream.stat_streams'));
 wait_stat("held BETWEEN 1 AND 200 AND held_bytes > 0 AND applied + duplicates + dead + tombstones < $produced - $most",
 	'a full buffer: no more is held than fits');
@@ -179,10 +179,10 @@ SKIP:
 	produce_next();
 	my $from = -s $node->logfile;
 	$node->sql("SELECT profile_stream.resume_stream('$stream')");
-	ok($node->wait_for_log(qr/stream "\Q$stream\E" sets customer "\Q$customer\E" aside/, $from), 'free within a batch: set aside');
+	ok($node->wait_for_log(qr/stream "\Q$stream\E" defers customer "\Q$customer\E"/, $from), 'free within a batch: deferred');
 	unlock_customer();
 	$node->set_failpoint('');
-	ok($node->wait_for_log(qr/has applied what it held of customer "\Q$customer\E"/, $from), 'free within a batch: applied');
+	ok($node->wait_for_log(qr/has applied the deferred events of customer "\Q$customer\E"/, $from), 'free within a batch: applied');
 }
 produce_next() while @files;
 catches_up('at last', 0);
@@ -190,7 +190,7 @@ $node->equals_model($stream, $events, "seed $seed");
 $node->sql("SELECT profile_stream.pause_stream('$stream')");
 ok($node->wait_stopped($stream), 'paused');
 
-# out of order: what is due of the customer waits behind what is set aside
+# out of order: what is due of the customer waits behind what is deferred
 $node->sql('TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids');
 $stream = 'disorder';
 generate(parts => 5, customers => 400, block => $size);	# so many that 30 of one suffice
@@ -205,7 +205,7 @@ foreach my $prepare (0, 1)
 	my $applied = $node->sql("SELECT applied FROM profile_stream.stat_streams WHERE stream = '$stream'");
 	lock_customer($prepare);
 	produce_next();
-	ok($node->wait_for_log(qr/stream "disorder" sets customer "\Q$customer\E" aside/, $from), "$name: the customer is set aside");
+	ok($node->wait_for_log(qr/stream "disorder" defers customer "\Q$customer\E"/, $from), "$name: the customer is deferred");
 	kill_worker() if $prepare;
 	ok($node->wait_read($stream, $produced), "$name: everything is read");
 	wait_stat("applied > $applied + 100", "$name: others are applied");

@@ -79,10 +79,10 @@ sub kept_row
 	}
 	produce($customer, 'free', $customer, 'free', $customer);
 	has_version('free', $versions{free}, "$name: another customer goes on");
-	shows("state = 'running' AND held = 3 AND error ~ 'events are held of customer \"$customer\", whose row $whose keeps since 20'",
+	shows("state = 'running' AND held = 3 AND error ~ 'customer \"$customer\" is deferred since 20.*: $whose holds its row'",
 		"$name: the customer is held, and the stream says who keeps the row");
 	# there are not more lines than ten a minute
-	ok($node->wait_for_log(qr/sets customer "$customer" aside, whose row $whose keeps/, $from), "$name: a line says so") if $name =~ /^by hand/;
+	ok($node->wait_for_log(qr/defers customer "$customer": $whose holds its row/, $from), "$name: a line says so") if $name =~ /^by hand/;
 	if ($prepare) { $node->sql("ROLLBACK PREPARED 'kept'"); }
 	else { $session->query_safe('ROLLBACK'); $session->quit; }
 	is_whole($name);

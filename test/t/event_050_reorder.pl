@@ -17,7 +17,7 @@ use Time::HiRes qw(usleep);
 
 plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
 
-my @topics = qw(time number lost late memory stop);
+my @topics = qw(time number lost late memory altered stop);
 my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 4 ], [ 'lateness', 4 ], map { [ $_, 1 ] } @topics ]);
 my $node = ProfileStream::Node->start_new('main');
 my $number = 0;
@@ -136,6 +136,15 @@ pause('memory');
 wait_counts('memory', 'applied = 5000 AND held = 0 AND held_bytes = 0', 'memory: a pause applies the rest');
 $node->append_conf('postgresql.conf', "profile_stream.reorder_memory = '64MB'");
 $node->reload;
+
+# an event is decoded when it comes, and again only if its stream decodes otherwise by then
+my $map = q('{"eventId": "$.eventId", "customerId": "$.customerId", "eventType": "$.eventType", "timestamp": "$.timestamp", "payload": "$.%s"}');
+$node->create_stream('altered', $broker, 'altered', reorder_wait => "'1 hour'", format => "'custom'", field_map => sprintf($map, 'payload'));
+$broker->produce('altered', at('d', 20, payload => '{"firstName":"20"},"other":{"firstName":"other"}'));
+wait_counts('altered', 'held = 1', 'altered: an event is held');
+$node->safe_psql('postgres', sprintf("SELECT profile_stream.alter_stream('altered', field_map => $map)", 'other'));
+pause('altered');
+is_row("$profile 'd'", '1|other|20', 'altered: it is applied as the stream reads it now');
 
 # a stop: held events are applied first, and what cannot be applied then stays held
 $node->create_stream('stop', $broker, 'stop', reorder_wait => "'1 hour'");

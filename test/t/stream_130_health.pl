@@ -78,7 +78,7 @@ SKIP:
 		ok($node->wait_state('idle', 'running'), "$action: another stream is not");
 		$node->wait_alive;
 		ok($node->wait_stopped('dies'), "$action: nothing runs");
-		like(shown('dies', 'error'), qr/^the last \d+ attempts of a worker came to nothing$/, "$action: the view says why");
+		like(shown('dies', 'error'), qr/^the last \d+ attempts of workers failed$/, "$action: the view says why");
 		like(shown('dies', 'hint'), qr/log.*resume_stream/, "$action: and what to do");
 		$node->set_failpoint('');
 		$node->restart;

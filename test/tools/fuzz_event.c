@@ -159,6 +159,44 @@ forget_blocks(void)
 		pfree(blocks.next->data);
 }
 
+/* Whether two events say the same. */
+static bool
+is_equal(const PsEvent *a, const PsEvent *b)
+{
+	if (strcmp(a->event_id, b->event_id) != 0 || strcmp(a->customer_id, b->customer_id) != 0 ||
+		strcmp(a->event_type, b->event_type) != 0 || a->timestamp != b->timestamp || a->nfields != b->nfields ||
+		strcmp(a->source ? a->source : "", b->source ? b->source : "") != 0 || a->payload_len != b->payload_len ||
+		(a->payload == NULL) != (b->payload == NULL) ||
+		(a->payload != NULL && memcmp(a->payload, b->payload, a->payload_len) != 0))
+		return false;
+	for (int i = 0; i < a->nfields; i++)
+		if (strcmp(a->fields[i].name, b->fields[i].name) != 0 || a->fields[i].type != b->fields[i].type ||
+			a->fields[i].len != b->fields[i].len || memcmp(a->fields[i].text, b->fields[i].text, a->fields[i].len) != 0)
+			return false;
+	return true;
+}
+
+/* Copies an event with its message, and wipes the message's value; says what does not hold, NULL when all does. */
+static const char *
+check_copy(const PsMessage *message, const PsEvent *event, const PsDecodeSettings *settings)
+{
+	PsMessage	copied;
+	PsEvent    *copy;
+	const char *wrong = NULL;
+
+	ps_message_copy(&copied, palloc(ps_message_space(message)), message);
+	copy = ps_event_copy(palloc(ps_event_space(event, message)), event, message, &copied);
+	if (!is_equal(event, copy))
+		wrong = "the copy of an event";
+	if (message->value_len > 0)
+		memset((char *) message->value, '#', message->value_len);
+	if (wrong == NULL)
+		wrong = ps_fuzz_check_event(copy, settings);
+	if (message->value_len > 0)
+		memcpy((char *) message->value, copied.value, message->value_len);
+	return wrong;
+}
+
 /* Decodes a message whose value is moved to where nothing behind it can be read; says what does not hold, NULL when all does. */
 static const char *
 decode(PsMessage *message, const PsFormatMap *format_map, bool *valid)
@@ -167,6 +205,7 @@ decode(PsMessage *message, const PsFormatMap *format_map, bool *valid)
 	static char *end = NULL;
 	PsEvent		event;
 	PsReject   *reject;
+	const char *wrong;
 
 	if (end == NULL)
 	{
@@ -179,7 +218,10 @@ decode(PsMessage *message, const PsFormatMap *format_map, bool *valid)
 	message->value = memcpy(end - message->value_len, message->value, message->value_len);
 	reject = ps_event_decode(message, &settings, &event);
 	*valid = reject == NULL;
-	return reject ? ps_fuzz_check_reject(reject) : ps_fuzz_check_event(&event, &settings);
+	if (reject != NULL)
+		return ps_fuzz_check_reject(reject);
+	wrong = ps_fuzz_check_event(&event, &settings);
+	return wrong != NULL ? wrong : check_copy(message, &event, &settings);
 }
 
 #ifdef PS_LIBFUZZER

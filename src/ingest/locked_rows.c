@@ -1,14 +1,15 @@
 /*
- * deferred_rows.c
- *	  Customers whose rows somebody keeps: found when their profiles are loaded,
- *	  and asked for by themselves until they are free. A try that found out by
- *	  applying would leave dead rows behind each time.
+ * locked_rows.c
+ *	  Customers whose rows other transactions hold. Loading their profiles tells
+ *	  whether a row is free again. Applying their events would tell it too, but would
+ *	  leave dead rows behind each time.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "executor/spi.h"
-#include "ingest/worker.h"
+#include "ingest/locked_rows.h"
+#include "ingest/transaction.h"
 #include "store/locks.h"
 #include "store/profile_store.h"
 #include "utils/snapmgr.h"
@@ -16,20 +17,20 @@
 #define MAX_PROBED 200			/* customers at a time */
 
 int
-ps_deferred_count_rows(const PsApplyItem *items, int n)
+ps_locked_rows_count(const PsApplyItem *items, int n)
 {
-	int			kept = 0;
+	int			locked = 0;
 
 	for (int i = 0; i < n; i++)
-		kept += items[i].holder != 0;
-	return kept;
+		locked += items[i].row_holder != 0;
+	return locked;
 }
 
 void
-ps_deferred_probe_rows(PsWorker *worker)
+ps_locked_rows_probe(PsWorker *worker)
 {
 	PsStoredProfile **profiles = palloc(MAX_PROBED * sizeof(PsStoredProfile *));
-	int			n = ps_deferred_rows(worker->aside, MAX_PROBED, profiles);
+	int			n = ps_waiting_locked_rows(worker->waiting, MAX_PROBED, profiles);
 
 	if (n == 0)
 		return;
@@ -42,5 +43,5 @@ ps_deferred_probe_rows(PsWorker *worker)
 	SPI_finish();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(worker->batch_context);
-	ps_deferred_rows_probed(worker->aside, profiles, n);
+	ps_waiting_rows_probed(worker->waiting, profiles, n);
 }

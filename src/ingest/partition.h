@@ -1,0 +1,45 @@
+/*
+ * partition.h
+ *	  The partitions that are assigned to a worker.
+ */
+#ifndef PS_PARTITION_H
+#define PS_PARTITION_H
+
+#include "core/offset_set.h"
+#include "ingest/worker.h"
+#include "store/partition_catalog.h"
+
+/* Bound of a partition's marks in stream_offsets, one bit for each event behind the one that waits longest. */
+#define PS_MAX_HELD_SPAN (8 * 1000 * 1000)
+
+struct PsPartition
+{
+	int32		partition;
+	int32		epoch;			/* how often the topic was created anew */
+	int64		stored_offset;	/* next_offset as stored */
+	int64		commits;		/* as stored */
+	int64		read_before;	/* what is before it was read before the worker started */
+	int64		read_stored;	/* read_offset as stored */
+
+	/* topic_identity.c */
+	PsFingerprint check;		/* as stored */
+	bool		unverified;		/* the message of check was not read again yet */
+	bool		recreated;		/* another message came in its place: the topic is another one */
+	bool		suspect;		/* nothing more is taken of it until it is assigned again */
+	int64		low;			/* first offset of the topic when the partition was assigned */
+	int64		read_when_asked;	/* offsets.read when the look-up under way began */
+
+	/* unreadable.c: what its row says of a batch of messages that librdkafka cannot read */
+	int64		unreadable_offset;
+	int64		unreadable_said_at; /* stored_offset + 1 when it was said; 0: it does not say it */
+
+	/* progress.c */
+	PsOffsetSet offsets;		/* what is read and what is finished */
+	int64		unfinished_bytes;	/* size of the messages that are read and not finished */
+	PsCounts	counts;			/* consumed and replayed since the last commit */
+};
+
+/* The partition of that number, NULL when it is not assigned. */
+extern PsPartition *ps_partition_find(PsWorker *worker, int32 partition);
+
+#endif							/* PS_PARTITION_H */

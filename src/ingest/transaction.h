@@ -1,0 +1,22 @@
+/*
+ * transaction.h
+ *	  Begins a worker's transactions.
+ */
+#ifndef PS_TRANSACTION_H
+#define PS_TRANSACTION_H
+
+#include "ingest/worker.h"
+
+/* Whether a stream that was read says that the worker runs. */
+extern bool ps_worker_is_wanted(const PsWorker *worker, const PsStream *stream);
+
+/*
+ * Begins a transaction that changes something. It waits while a session pauses or
+ * alters the stream, and raises when that session has stopped the worker.
+ */
+extern void ps_worker_begin(PsWorker *worker);
+
+/* Raises when a session has stopped the worker since it read its stream. */
+extern void ps_worker_check_wanted(PsWorker *worker);
+
+#endif							/* PS_TRANSACTION_H */
