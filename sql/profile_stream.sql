@@ -220,7 +220,7 @@ COMMENT ON COLUMN streams.stream_id IS 'Number of the stream, never used again';
 COMMENT ON COLUMN streams.name IS 'Name of the stream';
 COMMENT ON COLUMN streams.owner IS 'Role with whose rights the stream runs';
 COMMENT ON COLUMN streams.server IS 'Server of profile_stream_kafka that the stream reads from; NULL when brokers is given';
-COMMENT ON COLUMN streams.bootstrap_servers IS 'Addresses of Kafka bootstrap_servers, host:port separated by commas; NULL when server is given';
+COMMENT ON COLUMN streams.bootstrap_servers IS 'Addresses of Kafka brokers, host:port separated by commas; NULL when server is given';
 COMMENT ON COLUMN streams.topic IS 'Kafka topic that the stream reads';
 COMMENT ON COLUMN streams.group_id IS 'Kafka consumer group to which the stream commits its offsets, for monitoring only';
 COMMENT ON COLUMN streams.start_from IS 'Where a partition begins that has no offset yet: earliest, latest, or a timestamp';

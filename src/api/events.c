@@ -1,7 +1,8 @@
 /*
  * events.c
- *	  decode_message(): what a stream makes of a message; and to_profile_event():
- *	  what it is as a profile event, to be repaired.
+ *	  decode_message() shows the event that a stream would read in a message, or why the
+ *	  message would be a dead letter. to_profile_event() makes a profile event of a message
+ *	  of another format, so that a user can repair it.
  */
 #include "postgres.h"
 
@@ -220,7 +221,7 @@ take_unit(FunctionCallInfo fcinfo, int argument)
 	return ps_time_unit(text_to_cstring(PG_GETARG_TEXT_PP(argument)));
 }
 
-/* The message and the envelope that value, key, headers, kafka_timestamp, format and field_map, the first arguments, describe. */
+/* Makes a message and its format of the first arguments: value, key, headers, kafka_timestamp, format and field_map. */
 static PsMessage
 events_take_message(FunctionCallInfo fcinfo, PsFormatMap **format_map)
 {

@@ -32,7 +32,7 @@ begin_procedure(FunctionCallInfo fcinfo, const char *what)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
 				 errmsg("%s commits, and cannot run in a transaction block or function", what),
-				 errhint("CALL it by itself.")));
+				 errhint("Call it outside of a transaction block.")));
 	PreventCommandIfReadOnly(what);
 	PreventCommandDuringRecovery(what);
 	ps_distributed_check();
@@ -139,7 +139,7 @@ ps_create_segment(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("%s", wrong),
-				 errhint("It is what could follow WHERE in a SELECT from profile_stream.profiles: total_balance > 1000 AND segment = 'loyal'.")));
+				 errhint("A predicate is a condition as in a WHERE clause on profile_stream.profiles: total_balance > 1000 AND segment = 'loyal'.")));
 	SPI_connect();
 	/* of nobody: whether it can be evaluated, with the caller's rights */
 	(void) ps_segment_matches(segment.predicate, "", "");

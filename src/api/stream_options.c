@@ -82,7 +82,7 @@ describe_bound(const PsStreamOption *option, int64 bound)
 		const char *name;
 	}			units[] = {{USECS_PER_DAY, "day"}, {USECS_PER_HOUR, "hour"}, {USECS_PER_MINUTE, "minute"}, {USECS_PER_SEC, "second"}};
 
-	for (int i = 0; option->kind == PS_OPTION_INTERVAL && bound > 0 && i < lengthof(units); i++)
+	for (int i = 0; option->kind == PS_INTERVAL_OPTION && bound > 0 && i < lengthof(units); i++)
 		if (bound % units[i].us == 0)
 			return psprintf(INT64_FORMAT " %s%s", bound / units[i].us, units[i].name, bound == units[i].us ? "" : "s");
 	return psprintf(INT64_FORMAT, bound);
@@ -109,9 +109,9 @@ check_word(const PsStreamOption *option, const char *text)
 
 	initStringInfo(&must);
 	appendStringInfoString(&must, "be");
-	for (int i = 0; i < PS_OPTION_WORDS && option->words[i] != NULL; i++)
+	for (int i = 0; i < PS_MAX_OPTION_WORDS && option->words[i] != NULL; i++)
 	{
-		bool		last = i + 1 == PS_OPTION_WORDS || option->words[i + 1] == NULL;
+		bool		last = i + 1 == PS_MAX_OPTION_WORDS || option->words[i + 1] == NULL;
 
 		if (strcmp(option->words[i], text) == 0)
 			return;
@@ -194,25 +194,25 @@ take_option(const PsStreamOption *option, PsStream *stream, Datum value)
 
 	switch (option->kind)
 	{
-		case PS_OPTION_TEXT:
+		case PS_TEXT_OPTION:
 			*(char **) field = take_text(option, TextDatumGetCString(value));
 			break;
-		case PS_OPTION_NAME:
+		case PS_NAME_OPTION:
 			*(char **) field = take_text(option, pstrdup(NameStr(*DatumGetName(value))));
 			break;
-		case PS_OPTION_INT:
+		case PS_INT_OPTION:
 			*(int *) field = take_int(option, DatumGetInt32(value));
 			break;
-		case PS_OPTION_RATIO:
+		case PS_RATIO_OPTION:
 			*(double *) field = take_ratio(option, DatumGetFloat8(value));
 			break;
-		case PS_OPTION_INTERVAL:
+		case PS_INTERVAL_OPTION:
 			*(int64 *) field = take_interval(option, DatumGetIntervalP(value));
 			break;
-		case PS_OPTION_JSONB:
+		case PS_JSONB_OPTION:
 			*(Jsonb **) field = take_jsonb(option, DatumGetJsonbPCopy(value));
 			break;
-		case PS_OPTION_PARTITIONS:
+		case PS_PARTITIONS_OPTION:
 			take_partitions(option, stream, DatumGetArrayTypeP(value));
 			break;
 	}

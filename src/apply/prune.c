@@ -22,6 +22,8 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#define MAX_LOADS 3				/* of the rules, before pruning is left to the next call */
+
 static int
 prune_compare_keys(const void *a, const void *b)
 {
@@ -43,10 +45,14 @@ hold_metrics(bool wait)
 
 	if (!ps_metrics_lock(ShareLock, wait))
 		return NULL;
-	rules = ps_rules_hold();
-	if (!ps_rules_are_stale())
-		return &rules->metrics;
-	ps_rules_release();
+	/* other rules may change while these are loaded: then they are loaded again */
+	for (int tries = 0; tries < MAX_LOADS; tries++)
+	{
+		rules = ps_rules_hold();
+		if (!ps_rules_are_stale())
+			return &rules->metrics;
+		ps_rules_release();
+	}
 	return NULL;
 }
 

@@ -157,22 +157,38 @@ apply_transaction(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *
 	PS_FAILPOINT("after_commit");
 }
 
-/*
- * Applies a range. It tries the range again when rows of customers turn out to be
- * held, or when notifications find no room. It halves the range when an event in it
- * cannot be applied.
- */
-static void
-apply_range(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *settings)
+/* What a failed try says about the next one. */
+typedef struct Failure
 {
-	MemoryContext context = CurrentMemoryContext;
-	ErrorData  *volatile error = NULL;
-	volatile bool overflowed = false;
-	volatile bool locked = false;
-	volatile int known_locked = ps_locked_rows_count(items, n);
-	PsProgress *progress = MemoryContextAllocZero(worker->batch_context, sizeof(PsProgress));
+	ErrorData  *error;			/* NULL: it did not fail */
+	bool		overflowed;		/* notifications found no room */
+	bool		locked;			/* rows of customers turned out to be held */
+} Failure;
 
-	check_stack_depth();
+/*
+ * Whether another try can help. It cannot when the error is the system's, or when it
+ * came although the only event is rejected or notifications are skipped.
+ */
+static bool
+can_try_again(const Failure *failure, const PsApplyItem *items, int n, const PsApplySettings *settings)
+{
+	if (failure->locked)
+		return true;
+	if (failure->overflowed)
+		return !settings->notify_full;
+	if (!ps_sqlstate_blames_message(failure->error->sqlerrcode) || n == 0)
+		return false;
+	return n > 1 || (items[0].event != NULL && items[0].rejected_by != PS_REJECTED_BY_HANDLER);
+}
+
+/* Tries to apply a range; raises when another try cannot help. */
+static Failure
+try_range(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *settings)
+{
+	int			known_locked = ps_locked_rows_count(items, n);
+	PsProgress *progress = MemoryContextAllocZero(worker->batch_context, sizeof(PsProgress));
+	Failure    *failure = MemoryContextAllocZero(worker->batch_context, sizeof(Failure));
+
 	PG_TRY();
 	{
 		apply_transaction(worker, items, n, settings, progress);
@@ -180,16 +196,10 @@ apply_range(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *settin
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(worker->batch_context);
-		error = CopyErrorData();
-		overflowed = ps_notify_overflowed(error);
-		locked = ps_locked_rows_count(items, n) > known_locked;
-
-		/*
-		 * Another try cannot help when the error is the system's, or when it came although the only event is rejected
-		 * or notifications are skipped.
-		 */
-		if (!locked && (overflowed ? settings->notify_full : !ps_sqlstate_blames_message(error->sqlerrcode) || n == 0 ||
-						(n == 1 && (items[0].event == NULL || items[0].rejected_by == PS_REJECTED_BY_HANDLER))))
+		failure->error = CopyErrorData();
+		failure->overflowed = ps_notify_overflowed(failure->error);
+		failure->locked = ps_locked_rows_count(items, n) > known_locked;
+		if (!can_try_again(failure, items, n, settings))
 		{
 			ps_failure_note(worker, items, n);
 			PG_RE_THROW();
@@ -200,17 +210,35 @@ apply_range(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *settin
 		settings->customer_lock_timeout_ms = 0; /* this try has waited for locks: the next one does not */
 	}
 	PG_END_TRY();
+	return *failure;
+}
+
+/*
+ * Applies a range. It tries the range again when rows of customers turn out to be
+ * held, or when notifications find no room. It halves the range when an event in it
+ * cannot be applied.
+ */
+static void
+apply_range(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *settings)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Failure		failure;
+	ErrorData  *error;
+
+	check_stack_depth();
+	failure = try_range(worker, items, n, settings);
+	error = failure.error;
 	MemoryContextSwitchTo(context);
 	if (error == NULL)
 		return;
-	if (overflowed)
+	if (failure.overflowed)
 	{
 		ereport(WARNING,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("notifications are skipped: %s", error->message)));
 		settings->notify_full = true;
 	}
-	if (locked || overflowed)
+	if (failure.locked || failure.overflowed)
 	{
 		apply_range(worker, items, n, settings);
 		return;

@@ -170,22 +170,19 @@ control_leave(PsWorker *worker, int code)
 	proc_exit(code);
 }
 
-/* Reads the stream again; ends the process when the worker is not wanted any more. */
-static void
-control_check_stream(PsWorker *worker, int stream_id)
+/* Reads the stream as its row is now, into a context of its own; NULL: it is gone. */
+static PsStream *
+control_read_stream(PsWorker *worker, int stream_id, MemoryContext *context)
 {
-	MemoryContext context = NULL;
 	PsStream   *stream = NULL;
-	bool		wanted;
 
-	ps_stream_invalidated = false;
 	StartTransactionCommand();
 	ps_lock_definitions(AccessShareLock);
 	if (ps_invalidation_has_extension())
 	{
 		ps_spi_begin();
-		context = AllocSetContextCreate(CurTransactionContext, "profile_stream stream", ALLOCSET_SMALL_SIZES);
-		MemoryContextSwitchTo(context);
+		*context = AllocSetContextCreate(CurTransactionContext, "profile_stream stream", ALLOCSET_SMALL_SIZES);
+		MemoryContextSwitchTo(*context);
 		stream = ps_stream_find(NULL, stream_id);
 		if (stream != NULL)
 		{
@@ -198,9 +195,22 @@ control_check_stream(PsWorker *worker, int stream_id)
 		if (stream != NULL && !ps_invalidation_owns(stream))
 			stream->enabled = false;
 		ps_spi_end();
-		MemoryContextSetParent(context, worker->context);
+		MemoryContextSetParent(*context, worker->context);
 	}
 	CommitTransactionCommand();
+	return stream;
+}
+
+/* Reads the stream again; ends the process when the worker is not wanted any more. */
+static void
+control_check_stream(PsWorker *worker, int stream_id)
+{
+	MemoryContext context = NULL;
+	PsStream   *stream;
+	bool		wanted;
+
+	ps_stream_invalidated = false;
+	stream = control_read_stream(worker, stream_id, &context);
 	wanted = ps_worker_is_wanted(worker, stream);
 	if (stream != NULL && !wanted)
 	{

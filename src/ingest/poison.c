@@ -31,7 +31,7 @@ note_poison_message(int code, Datum arg)
 	poison_message = (PsPoisonMessage)
 	{
 		item->message.partition, item->message.epoch, item->message.offset,
-			psprintf("%s took longer than profile_stream.handler_timeout and did not end when it was cancelled", ps_function_under_way())
+			psprintf("%s took longer than profile_stream.handler_timeout, and did not end when it was cancelled", ps_function_under_way())
 	};
 	(void) ps_user_code_end();
 	ereport(LOG, (errmsg("worker %d of stream \"%s\" ends: %s", worker->number, worker->stream->name, poison_message.error)));

@@ -105,16 +105,16 @@ typedef struct PsStream
 /* How an option is passed, kept and stored. */
 typedef enum PsOptionKind
 {
-	PS_OPTION_TEXT,				/* char * */
-	PS_OPTION_NAME,				/* char *, and name in SQL */
-	PS_OPTION_INT,				/* int */
-	PS_OPTION_RATIO,			/* double, more than 0 and at most 1 */
-	PS_OPTION_INTERVAL,			/* int64, in units; -1 for null */
-	PS_OPTION_JSONB,			/* Jsonb * */
-	PS_OPTION_PARTITIONS		/* partitions and npartitions */
+	PS_TEXT_OPTION,				/* char * */
+	PS_NAME_OPTION,				/* char *, and name in SQL */
+	PS_INT_OPTION,				/* int */
+	PS_RATIO_OPTION,			/* double, more than 0 and at most 1 */
+	PS_INTERVAL_OPTION,			/* int64, in units; -1 for null */
+	PS_JSONB_OPTION,			/* Jsonb * */
+	PS_PARTITIONS_OPTION		/* partitions and npartitions */
 } PsOptionKind;
 
-#define PS_OPTION_WORDS 4
+#define PS_MAX_OPTION_WORDS 4
 
 typedef struct PsStreamOption
 {
@@ -127,43 +127,43 @@ typedef struct PsStreamOption
 	int64		min;			/* of a text in bytes, of an interval in microseconds */
 	int64		max;			/* 0: there is none */
 	int64		unit;			/* of an interval: microseconds */
-	const char *words[PS_OPTION_WORDS]; /* the only texts that are allowed, if there is one */
+	const char *words[PS_MAX_OPTION_WORDS]; /* the only texts that are allowed, if there is one */
 } PsStreamOption;
 
 #define PS_FIELD(field) offsetof(PsStream, field)
 
 /* One row makes an option, beside its field above and its column and arguments in the SQL script. */
 #define PS_STREAM_OPTIONS \
-	{"name", PS_OPTION_TEXT, PS_FIELD(name), .fixed = true, .min = 1, .max = NAMEDATALEN - 1}, \
-	{"server", PS_OPTION_NAME, PS_FIELD(server), .nullable = true}, \
-	{"bootstrap_servers", PS_OPTION_TEXT, PS_FIELD(bootstrap_servers), .nullable = true}, \
-	{"topic", PS_OPTION_TEXT, PS_FIELD(topic), .fixed = true, .min = 1, .max = 249}, \
-	{"group_id", PS_OPTION_TEXT, PS_FIELD(group_id), .min = 1}, \
-	{"start_from", PS_OPTION_TEXT, PS_FIELD(start_from), .fixed = true}, \
-	{"batch_size", PS_OPTION_INT, PS_FIELD(batch_size), .min = 1, .max = 100000}, \
-	{"batch_wait", PS_OPTION_INTERVAL, PS_FIELD(batch_wait_ms), .max = USECS_PER_MINUTE, .unit = 1000}, \
-	{"dedupe_retention", PS_OPTION_INTERVAL, PS_FIELD(dedupe_retention_us), .unit = 1}, \
-	{"on_offset_lost", PS_OPTION_TEXT, PS_FIELD(on_offset_lost), .words = {"stop", "earliest", "latest"}}, \
-	{"notify_channel", PS_OPTION_TEXT, PS_FIELD(notify_channel), .removable = true, .min = 1, .max = NAMEDATALEN - 1}, \
-	{"notify", PS_OPTION_TEXT, PS_FIELD(notify), .words = {"customer", "batch", "off"}}, \
-	{"options", PS_OPTION_JSONB, PS_FIELD(options)}, \
-	{"reorder_wait", PS_OPTION_INTERVAL, PS_FIELD(reorder_wait_us), .max = USECS_PER_DAY, .unit = 1}, \
-	{"reorder_buffer_size", PS_OPTION_INT, PS_FIELD(reorder_buffer_size), .min = 2}, \
-	{"late_tolerance", PS_OPTION_INTERVAL, PS_FIELD(late_tolerance_us), .nullable = true, .unit = 1}, \
-	{"workers", PS_OPTION_INT, PS_FIELD(workers), .min = 1, .max = PS_MAX_WORKERS}, \
-	{"partitions", PS_OPTION_PARTITIONS, .nullable = true}, \
-	{"dead_letter_pause_ratio", PS_OPTION_RATIO, PS_FIELD(dead_letter_pause_ratio)}, \
-	{"customer_lock_timeout", PS_OPTION_INTERVAL, PS_FIELD(customer_lock_timeout_ms), .max = USECS_PER_MINUTE, .unit = 1000}, \
-	{"redis", PS_OPTION_TEXT, PS_FIELD(sinks[PS_SINK_REDIS]), .removable = true}, \
-	{"redis_prefix", PS_OPTION_TEXT, PS_FIELD(redis_prefix)}, \
-	{"redis_ttl", PS_OPTION_INTERVAL, PS_FIELD(redis_ttl_s), .min = USECS_PER_SEC, .max = 365 * USECS_PER_DAY, .unit = USECS_PER_SEC}, \
-	{"changelog_topic", PS_OPTION_TEXT, PS_FIELD(sinks[PS_SINK_CHANGELOG]), .removable = true}, \
-	{"dead_letter_topic", PS_OPTION_TEXT, PS_FIELD(sinks[PS_SINK_DEAD_LETTERS]), .removable = true}, \
-	{"segment_channel_prefix", PS_OPTION_TEXT, PS_FIELD(segment_channel_prefix), .removable = true, .min = 1, .max = PS_MAX_SEGMENT_PREFIX}, \
-	{"format", PS_OPTION_TEXT, PS_FIELD(format)}, \
-	{"field_map", PS_OPTION_JSONB, PS_FIELD(field_map), .removable = true}, \
-	{"timestamp_unit", PS_OPTION_TEXT, PS_FIELD(timestamp_unit)}, \
-	{"event_id_scope", PS_OPTION_TEXT, PS_FIELD(event_id_scope), .fixed = true, .words = {"customer", "stream"}}
+	{"name", PS_TEXT_OPTION, PS_FIELD(name), .fixed = true, .min = 1, .max = NAMEDATALEN - 1}, \
+	{"server", PS_NAME_OPTION, PS_FIELD(server), .nullable = true}, \
+	{"bootstrap_servers", PS_TEXT_OPTION, PS_FIELD(bootstrap_servers), .nullable = true}, \
+	{"topic", PS_TEXT_OPTION, PS_FIELD(topic), .fixed = true, .min = 1, .max = 249}, \
+	{"group_id", PS_TEXT_OPTION, PS_FIELD(group_id), .min = 1}, \
+	{"start_from", PS_TEXT_OPTION, PS_FIELD(start_from), .fixed = true}, \
+	{"batch_size", PS_INT_OPTION, PS_FIELD(batch_size), .min = 1, .max = 100000}, \
+	{"batch_wait", PS_INTERVAL_OPTION, PS_FIELD(batch_wait_ms), .max = USECS_PER_MINUTE, .unit = 1000}, \
+	{"dedupe_retention", PS_INTERVAL_OPTION, PS_FIELD(dedupe_retention_us), .unit = 1}, \
+	{"on_offset_lost", PS_TEXT_OPTION, PS_FIELD(on_offset_lost), .words = {"stop", "earliest", "latest"}}, \
+	{"notify_channel", PS_TEXT_OPTION, PS_FIELD(notify_channel), .removable = true, .min = 1, .max = NAMEDATALEN - 1}, \
+	{"notify", PS_TEXT_OPTION, PS_FIELD(notify), .words = {"customer", "batch", "off"}}, \
+	{"options", PS_JSONB_OPTION, PS_FIELD(options)}, \
+	{"reorder_wait", PS_INTERVAL_OPTION, PS_FIELD(reorder_wait_us), .max = USECS_PER_DAY, .unit = 1}, \
+	{"reorder_buffer_size", PS_INT_OPTION, PS_FIELD(reorder_buffer_size), .min = 2}, \
+	{"late_tolerance", PS_INTERVAL_OPTION, PS_FIELD(late_tolerance_us), .nullable = true, .unit = 1}, \
+	{"workers", PS_INT_OPTION, PS_FIELD(workers), .min = 1, .max = PS_MAX_WORKERS}, \
+	{"partitions", PS_PARTITIONS_OPTION, .nullable = true}, \
+	{"dead_letter_pause_ratio", PS_RATIO_OPTION, PS_FIELD(dead_letter_pause_ratio)}, \
+	{"customer_lock_timeout", PS_INTERVAL_OPTION, PS_FIELD(customer_lock_timeout_ms), .max = USECS_PER_MINUTE, .unit = 1000}, \
+	{"redis", PS_TEXT_OPTION, PS_FIELD(sinks[PS_SINK_REDIS]), .removable = true}, \
+	{"redis_prefix", PS_TEXT_OPTION, PS_FIELD(redis_prefix)}, \
+	{"redis_ttl", PS_INTERVAL_OPTION, PS_FIELD(redis_ttl_s), .min = USECS_PER_SEC, .max = 365 * USECS_PER_DAY, .unit = USECS_PER_SEC}, \
+	{"changelog_topic", PS_TEXT_OPTION, PS_FIELD(sinks[PS_SINK_CHANGELOG]), .removable = true}, \
+	{"dead_letter_topic", PS_TEXT_OPTION, PS_FIELD(sinks[PS_SINK_DEAD_LETTERS]), .removable = true}, \
+	{"segment_channel_prefix", PS_TEXT_OPTION, PS_FIELD(segment_channel_prefix), .removable = true, .min = 1, .max = PS_MAX_SEGMENT_PREFIX}, \
+	{"format", PS_TEXT_OPTION, PS_FIELD(format)}, \
+	{"field_map", PS_JSONB_OPTION, PS_FIELD(field_map), .removable = true}, \
+	{"timestamp_unit", PS_TEXT_OPTION, PS_FIELD(timestamp_unit)}, \
+	{"event_id_scope", PS_TEXT_OPTION, PS_FIELD(event_id_scope), .fixed = true, .words = {"customer", "stream"}}
 
 extern const PsStreamOption ps_stream_options[];
 extern const int ps_nstream_options;

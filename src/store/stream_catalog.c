@@ -93,18 +93,18 @@ parameter_type(const PsStreamOption *option)
 {
 	switch (option->kind)
 	{
-		case PS_OPTION_INT:
+		case PS_INT_OPTION:
 			return INT4OID;
-		case PS_OPTION_RATIO:
+		case PS_RATIO_OPTION:
 			return FLOAT8OID;
-		case PS_OPTION_INTERVAL:
+		case PS_INTERVAL_OPTION:
 			return INT8OID;
-		case PS_OPTION_JSONB:
+		case PS_JSONB_OPTION:
 			return JSONBOID;
-		case PS_OPTION_PARTITIONS:
+		case PS_PARTITIONS_OPTION:
 			return INT4ARRAYOID;
-		case PS_OPTION_TEXT:
-		case PS_OPTION_NAME:
+		case PS_TEXT_OPTION:
+		case PS_NAME_OPTION:
 			break;
 	}
 	return TEXTOID;
@@ -114,10 +114,10 @@ parameter_type(const PsStreamOption *option)
 static void
 append_column(StringInfo sql, const PsStreamOption *option)
 {
-	if (option->kind == PS_OPTION_INTERVAL)
+	if (option->kind == PS_INTERVAL_OPTION)
 		appendStringInfo(sql, ", (EXTRACT(epoch FROM s.%s) * " INT64_FORMAT ")::int8 AS %s",
 						 option->name, USECS_PER_SEC / option->unit, option->name);
-	else if (option->kind == PS_OPTION_NAME)
+	else if (option->kind == PS_NAME_OPTION)
 		appendStringInfo(sql, ", s.%s::text AS %s", option->name, option->name);
 	else
 		appendStringInfo(sql, ", s.%s", option->name);
@@ -128,9 +128,9 @@ static void
 append_parameter(StringInfo sql, PsPlan *plan, const PsStreamOption *option)
 {
 	plan->argtypes[plan->nargs++] = parameter_type(option);
-	if (option->kind == PS_OPTION_INTERVAL)
+	if (option->kind == PS_INTERVAL_OPTION)
 		appendStringInfo(sql, "$%d * '" INT64_FORMAT " us'::interval, ", plan->nargs, option->unit);
-	else if (option->kind == PS_OPTION_NAME)
+	else if (option->kind == PS_NAME_OPTION)
 		appendStringInfo(sql, "$%d::name, ", plan->nargs);
 	else
 		appendStringInfo(sql, "$%d, ", plan->nargs);
@@ -239,23 +239,23 @@ read_option(PsStream *stream, const PsStreamOption *option)
 
 	switch (option->kind)
 	{
-		case PS_OPTION_TEXT:
-		case PS_OPTION_NAME:
+		case PS_TEXT_OPTION:
+		case PS_NAME_OPTION:
 			*(char **) field = isnull ? NULL : TextDatumGetCString(value);
 			break;
-		case PS_OPTION_INT:
+		case PS_INT_OPTION:
 			*(int *) field = DatumGetInt32(value);
 			break;
-		case PS_OPTION_RATIO:
+		case PS_RATIO_OPTION:
 			*(double *) field = DatumGetFloat8(value);
 			break;
-		case PS_OPTION_INTERVAL:
+		case PS_INTERVAL_OPTION:
 			*(int64 *) field = isnull ? -1 : DatumGetInt64(value);
 			break;
-		case PS_OPTION_JSONB:
+		case PS_JSONB_OPTION:
 			*(Jsonb **) field = isnull ? NULL : DatumGetJsonbPCopy(value);
 			break;
-		case PS_OPTION_PARTITIONS:
+		case PS_PARTITIONS_OPTION:
 			read_partitions(stream, value, isnull);
 			break;
 	}
@@ -322,23 +322,23 @@ option_value(const PsStream *stream, const PsStreamOption *option, char *null)
 	*null = ' ';
 	switch (option->kind)
 	{
-		case PS_OPTION_INT:
+		case PS_INT_OPTION:
 			return Int32GetDatum(*(const int *) field);
-		case PS_OPTION_RATIO:
+		case PS_RATIO_OPTION:
 			return Float8GetDatum(*(const double *) field);
-		case PS_OPTION_INTERVAL:
+		case PS_INTERVAL_OPTION:
 			number = *(const int64 *) field;
 			*null = number < 0 ? 'n' : ' ';
 			return Int64GetDatum(number);
-		case PS_OPTION_JSONB:
+		case PS_JSONB_OPTION:
 			jsonb = *(Jsonb *const *) field;
 			*null = jsonb == NULL ? 'n' : ' ';
 			return JsonbPGetDatum(jsonb);
-		case PS_OPTION_PARTITIONS:
+		case PS_PARTITIONS_OPTION:
 			*null = stream->npartitions == 0 ? 'n' : ' ';
 			return partitions_array(stream);
-		case PS_OPTION_TEXT:
-		case PS_OPTION_NAME:
+		case PS_TEXT_OPTION:
+		case PS_NAME_OPTION:
 			break;
 	}
 	text = *(char *const *) field;

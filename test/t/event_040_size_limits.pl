@@ -114,7 +114,7 @@ $node->sql("SELECT profile_stream.cancel_rebuild('refused')");
 $node->sql("SELECT profile_stream.drop_stream('refused')");
 
 # Bad messages neither pause a stream nor fill the disk.
-$node->sql('TRUNCATE profile_stream.dead_letters');
+$node->sql('TRUNCATE profile_stream_internal.dead_letters');
 $node->sql("ALTER SYSTEM SET profile_stream.dead_letter_bytes = '2MB'");
 $node->reload;
 my @bad = map { [ 0, 'k', join('', map { chr(33 + int(rand(90))) } 1 .. 100_000) ] } 1 .. 50;

@@ -211,7 +211,7 @@ $node->sql("SELECT profile_stream.pause_stream('order')");
 ok($node->poll_query_until('postgres', "SELECT applied = 2 FROM profile_stream.stat_streams WHERE stream = 'order'"), 'held: and comes back, not being blocked');
 $node->is_balanced('order', 'held');
 
-# set aside, while somebody forgets and takes long: the invalid message waits too
+# deferred, while a session forgets and takes long: the invalid message waits too
 $node->create_stream('kept', $broker, 'kept', customer_lock_timeout => "'0'");
 $forgetter = $node->background_psql('postgres');
 $forgetter->query_safe('BEGIN');
