@@ -1567,7 +1567,7 @@ COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.resumed_done IS 'Messa
 
 -- Not dumped: what a rebuild has done so far is read again from Kafka.
 CREATE SCHEMA profile_stream_rebuild;
-COMMENT ON SCHEMA profile_stream_rebuild IS 'The shadow: second copies of the tables that a stream fills, empty while no rebuild is under way';
+COMMENT ON SCHEMA profile_stream_rebuild IS 'Rebuild schema: second copies of the tables that a stream fills, empty while no rebuild is under way';
 
 DO $$
 DECLARE
@@ -1606,16 +1606,16 @@ END
 $$;
 
 CREATE FUNCTION profile_stream_rebuild.window_value(customer_id text, window_state bytea, metric text, as_of timestamptz) RETURNS numeric
-	AS 'MODULE_PATHNAME', 'ps_shadow_window_value' LANGUAGE c STRICT STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION profile_stream_rebuild.window_value(text, bytea, text, timestamptz) IS 'profile_stream.window_value() of a profile of the shadow';
+	AS 'MODULE_PATHNAME', 'ps_rebuild_window_value' LANGUAGE c STRICT STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION profile_stream_rebuild.window_value(text, bytea, text, timestamptz) IS 'profile_stream.window_value() of a profile in the rebuild schema';
 
 CREATE FUNCTION profile_stream_rebuild.metric_values(customer_id text, window_state bytea, as_of timestamptz) RETURNS jsonb
-	AS 'MODULE_PATHNAME', 'ps_shadow_metric_values' LANGUAGE c STRICT STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION profile_stream_rebuild.metric_values(text, bytea, timestamptz) IS 'profile_stream_internal.metric_values() of a profile of the shadow';
+	AS 'MODULE_PATHNAME', 'ps_rebuild_metric_values' LANGUAGE c STRICT STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION profile_stream_rebuild.metric_values(text, bytea, timestamptz) IS 'profile_stream_internal.metric_values() of a profile in the rebuild schema';
 
 CREATE FUNCTION rebuild(name text, allow_missing boolean DEFAULT false) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_rebuild_start' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION rebuild(text, boolean) IS 'Replay a stream''s topic into a shadow copy, beside the profiles that are served; allow_missing: also when the topic has lost its beginning';
+COMMENT ON FUNCTION rebuild(text, boolean) IS 'Replay a stream''s topic into a second copy of the tables, beside the profiles that are served; allow_missing: also when the topic has lost its beginning';
 
 CREATE FUNCTION pause_rebuild(name text) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_rebuild_pause' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
@@ -1627,7 +1627,7 @@ COMMENT ON FUNCTION resume_rebuild(text) IS 'Start a paused rebuild where it was
 
 CREATE FUNCTION cancel_rebuild(name text) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_rebuild_cancel' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION cancel_rebuild(text) IS 'End a rebuild and empty the shadow; the profiles stay as they are';
+COMMENT ON FUNCTION cancel_rebuild(text) IS 'End a rebuild and empty its copy of the tables; the profiles stay as they are';
 
 CREATE FUNCTION rebuild_diff(name text, max_rows int DEFAULT 100, OUT customer_id text, OUT what text, OUT fields jsonb)
 	RETURNS SETOF record AS 'MODULE_PATHNAME', 'ps_rebuild_diff' LANGUAGE c STRICT STABLE
@@ -2276,7 +2276,7 @@ GRANT USAGE ON SCHEMA profile_stream_internal, profile_stream_rebuild TO profile
 GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream, profile_stream_internal TO profile_stream_reader, profile_stream_operator;
 GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream_rebuild TO profile_stream_operator;
 REVOKE SELECT ON profile_stream_internal.database_secret FROM profile_stream_reader, profile_stream_operator;
--- a rebuild's state is in the shadow, which is emptied when nobody reads it
+-- a rebuild's state is in the rebuild schema, which is emptied when nobody reads it
 REVOKE SELECT ON stat_rebuilds, profile_stream_internal.blocking_salt, profile_stream_internal.blocked_customers, profile_stream_internal.stream_rebuilds,
 	profile_stream_internal.outbox, profile_stream_internal.sink_pending FROM profile_stream_reader;
 -- what stat_sinks counts

@@ -55,9 +55,9 @@ check_moment(TimestampTz as_of)
 				 errmsg("as_of must be finite")));
 }
 
-/* The value of a metric at a moment; NULL: none. shadow: of a profile in the rebuild schema. */
+/* The value of a metric at a moment; NULL: none. in_rebuild: of a profile in the rebuild schema. */
 static Numeric
-value_as_of(const PsWindow *window, const PsMetric *metric, text *customer_id, TimestampTz as_of, bool shadow)
+value_as_of(const PsWindow *window, const PsMetric *metric, text *customer_id, TimestampTz as_of, bool in_rebuild)
 {
 	const PsSeries *series = ps_window_find(window, metric->series);
 	PsWindowValue value;
@@ -69,7 +69,7 @@ value_as_of(const PsWindow *window, const PsMetric *metric, text *customer_id, T
 
 		SPI_connect();
 		MemoryContextSwitchTo(caller);
-		ps_chunks_value(shadow, text_to_cstring(customer_id), ps_series_name(series->id), &value);
+		ps_chunks_value(in_rebuild, text_to_cstring(customer_id), ps_series_name(series->id), &value);
 		/* the value may point into a row of SPI */
 		if (value.value != NULL)
 			value.value = DatumGetNumericCopy(NumericGetDatum(value.value));
@@ -82,7 +82,7 @@ value_as_of(const PsWindow *window, const PsMetric *metric, text *customer_id, T
 }
 
 static Datum
-window_value(FunctionCallInfo fcinfo, bool shadow)
+window_value(FunctionCallInfo fcinfo, bool in_rebuild)
 {
 	const PsMetric *metric = find_metric(PG_GETARG_TEXT_PP(2));
 	TimestampTz as_of = PG_GETARG_TIMESTAMPTZ(3);
@@ -91,7 +91,7 @@ window_value(FunctionCallInfo fcinfo, bool shadow)
 
 	check_moment(as_of);
 	load_window(&window, PG_GETARG_BYTEA_PP(1));
-	value = value_as_of(&window, metric, PG_GETARG_TEXT_PP(0), as_of, shadow);
+	value = value_as_of(&window, metric, PG_GETARG_TEXT_PP(0), as_of, in_rebuild);
 	if (value == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_NUMERIC(value);
@@ -104,16 +104,16 @@ ps_window_value(PG_FUNCTION_ARGS)
 	return window_value(fcinfo, false);
 }
 
-PG_FUNCTION_INFO_V1(ps_shadow_window_value);
+PG_FUNCTION_INFO_V1(ps_rebuild_window_value);
 Datum
-ps_shadow_window_value(PG_FUNCTION_ARGS)
+ps_rebuild_window_value(PG_FUNCTION_ARGS)
 {
 	return window_value(fcinfo, true);
 }
 
 /* The values of all metrics that users have created, as an object. */
 static Datum
-metric_values(FunctionCallInfo fcinfo, bool shadow)
+metric_values(FunctionCallInfo fcinfo, bool in_rebuild)
 {
 	const PsMetrics *metrics = &ps_rules_get()->metrics;
 	TimestampTz as_of = PG_GETARG_TIMESTAMPTZ(2);
@@ -127,7 +127,7 @@ metric_values(FunctionCallInfo fcinfo, bool shadow)
 	{
 		const PsMetric *metric = &metrics->metrics[i];
 		JsonbValue	key = ps_value_string(metric->name, strlen(metric->name));
-		Numeric		number = value_as_of(&window, metric, PG_GETARG_TEXT_PP(0), as_of, shadow);
+		Numeric		number = value_as_of(&window, metric, PG_GETARG_TEXT_PP(0), as_of, in_rebuild);
 		JsonbValue	value = {.type = jbvNull};
 
 		if (number != NULL)
@@ -145,9 +145,9 @@ ps_metric_values(PG_FUNCTION_ARGS)
 	return metric_values(fcinfo, false);
 }
 
-PG_FUNCTION_INFO_V1(ps_shadow_metric_values);
+PG_FUNCTION_INFO_V1(ps_rebuild_metric_values);
 Datum
-ps_shadow_metric_values(PG_FUNCTION_ARGS)
+ps_rebuild_metric_values(PG_FUNCTION_ARGS)
 {
 	return metric_values(fcinfo, true);
 }

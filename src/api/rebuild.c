@@ -218,7 +218,7 @@ check_ready(const PsStream *stream)
 
 /* Waits until the rebuild has read every message that the stream has applied. */
 static void
-wait_for_shadow(const PsStream *stream, PsMoment deadline)
+wait_for_rebuild(const PsStream *stream, PsMoment deadline)
 {
 	int64		behind;
 
@@ -250,7 +250,7 @@ lock_copies(const PsStream *stream, PsMoment deadline)
 		(void) set_config_option("lock_timeout", psprintf("%d", left), PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
 	ps_lock_copy(false, ShareRowExclusiveLock);
-	wait_for_shadow(stream, Min(deadline, ps_moment_plus(ps_clock_now(), MAX_LOCKED_MS)));
+	wait_for_rebuild(stream, Min(deadline, ps_moment_plus(ps_clock_now(), MAX_LOCKED_MS)));
 	ps_lock_copy(true, AccessExclusiveLock);
 	AtEOXact_GUC(true, nest_level);
 }
@@ -271,7 +271,7 @@ swap_rebuild(PG_FUNCTION_ARGS)
 	stream = find_rebuild(PG_GETARG_TEXT_PP(0));
 	check_ready(stream);
 	check_alone(stream);
-	wait_for_shadow(stream, deadline);	/* first without locks: events are still applied meanwhile */
+	wait_for_rebuild(stream, deadline); /* first without locks: events are still applied meanwhile */
 	lock_copies(stream, deadline);
 	check_ready(stream);
 	check_alone(stream);

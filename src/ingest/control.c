@@ -201,6 +201,17 @@ control_read_stream(PsWorker *worker, int stream_id, MemoryContext *context)
 	return stream;
 }
 
+/* From here on the worker goes by this reading of the stream. */
+static void
+adopt_stream(PsWorker *worker, PsStream *stream, MemoryContext context)
+{
+	if (worker->stream_context != NULL)
+		MemoryContextDelete(worker->stream_context);
+	worker->stream_context = context;
+	worker->stream = stream;
+	worker->stream_reads++;
+}
+
 /* Reads the stream again; ends the process when the worker is not wanted any more. */
 static void
 control_check_stream(PsWorker *worker, int stream_id)
@@ -215,6 +226,8 @@ control_check_stream(PsWorker *worker, int stream_id)
 	if (stream != NULL && !wanted)
 	{
 		ps_stream_invalidated = true;	/* read the stream again, should the flush fail */
+		if (ps_life_has_started(worker))
+			adopt_stream(worker, stream, context);	/* what is held is applied as the stream reads messages now */
 		flush_held(worker);
 	}
 	if (!wanted)
@@ -237,11 +250,7 @@ control_check_stream(PsWorker *worker, int stream_id)
 	worker->looking_up.next = 0;
 	ps_life_go_on(worker);		/* the change may have removed the reason for an error */
 	worker->looking_up.ask_again = worker->looking_up.lookup.running;
-	if (worker->stream_context != NULL)
-		MemoryContextDelete(worker->stream_context);
-	worker->stream_context = context;
-	worker->stream = stream;
-	worker->stream_reads++;
+	adopt_stream(worker, stream, context);
 }
 
 /* Ends the process when the client's options changed: the postmaster starts it again with the new ones. */

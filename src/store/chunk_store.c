@@ -43,9 +43,9 @@ static PsPlan add_plan = {
 #define VALUE_ARGS 5, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID}
 
 static PsPlan value_plan = {SELECT_VALUE(PS_INTERNAL_SCHEMA), VALUE_ARGS};
-static PsPlan shadow_value_plan = {SELECT_VALUE(PS_SHADOW_SCHEMA), VALUE_ARGS};
+static PsPlan rebuild_value_plan = {SELECT_VALUE(PS_REBUILD_SCHEMA), VALUE_ARGS};
 static PsPlan last_plan = {SELECT_LAST(PS_INTERNAL_SCHEMA), VALUE_ARGS};
-static PsPlan shadow_last_plan = {SELECT_LAST(PS_SHADOW_SCHEMA), VALUE_ARGS};
+static PsPlan rebuild_last_plan = {SELECT_LAST(PS_REBUILD_SCHEMA), VALUE_ARGS};
 
 static PsPlan fold_plan = {
 	"WITH folded AS ("
@@ -131,7 +131,7 @@ get_sums(HeapTuple tuple, TupleDesc desc)
 }
 
 void
-ps_chunks_value(bool shadow, const char *customer_id, const char *series, PsWindowValue *value)
+ps_chunks_value(bool in_rebuild, const char *customer_id, const char *series, PsWindowValue *value)
 {
 	static const Oid types[6] = {BOOLOID, INT8OID, NUMERICOID, NUMERICOID, NUMERICOID, BYTEAOID};
 	bool		last = value->aggregate == PS_AGGREGATE_LAST;
@@ -139,7 +139,7 @@ ps_chunks_value(bool shadow, const char *customer_id, const char *series, PsWind
 		CStringGetTextDatum(customer_id), CStringGetTextDatum(series), TimestampTzGetDatum(value->from_at),
 		TimestampTzGetDatum(value->to_at), BoolGetDatum(ps_window_value_takes_sums(value))
 	};
-	uint64		found = ps_plan_read(last ? (shadow ? &shadow_last_plan : &last_plan) : (shadow ? &shadow_value_plan : &value_plan), args);
+	uint64		found = ps_plan_read(last ? (in_rebuild ? &rebuild_last_plan : &last_plan) : (in_rebuild ? &rebuild_value_plan : &value_plan), args);
 
 	ps_plan_check_types(types, 6);
 	for (uint64 i = 0; i < found; i++)

@@ -15,7 +15,7 @@ extern void ps_chunks_add(PsChunk *first);
  * in the order in which they were sealed. Raises when samples that it needs were
  * folded into day buckets. The flag selects the chunks of the rebuild schema.
  */
-extern void ps_chunks_value(bool shadow, const char *customer_id, const char *series, PsWindowValue *value);
+extern void ps_chunks_value(bool in_rebuild, const char *customer_id, const char *series, PsWindowValue *value);
 
 /* Folds at most max_chunks chunks that end before a moment into day buckets. Returns how many samples they had. */
 extern int64 ps_chunks_fold(const char *series, TimestampTz before, int max_chunks);

@@ -28,7 +28,7 @@ typedef struct PsDefinition
 /* Runs a statement that writes definitions, without withdrawing confirmations as any other statement would. */
 extern uint64 ps_definitions_write(PsPlan *plan, Datum *args, const char *nulls, int expected);
 
-/* Confirms a definition. For the owner of the tables. */
+/* Confirms a definition. */
 extern void ps_confirm(const char *kind, const char *key);
 
 /* The definitions (PsDefinition) of a kind and name that are not confirmed; NULL: any. Streams are left out. */

@@ -22,7 +22,7 @@
 #define OF_EVENT INT64CONST(0xFFFFFFFF) /* the bits of event_key() that come from the event id */
 
 /* one statement for each copy of a table; that of profile_stream comes first */
-#define BOTH(schema, statement) {statement(schema), statement(PS_SHADOW_SCHEMA)}
+#define BOTH(schema, statement) {statement(schema), statement(PS_REBUILD_SCHEMA)}
 
 #define DELETE_IDS(schema) \
 	"DELETE FROM " schema ".event_ids e WHERE e.customer_id = $1" \
@@ -132,7 +132,7 @@ redact_log(Datum *args)
 
 /* Keeps a rebuild from writing, or from beginning, until this transaction ends. */
 static void
-lock_shadow(void)
+lock_rebuild_schema(void)
 {
 	bool		rebuilding = ps_rebuild_find() != NULL;
 
@@ -148,7 +148,7 @@ ps_erasure_remove(const char *customer_id, PsErased *erased)
 
 	ps_erasure_args(customer_id, args);
 	erased->event_ids = customer_erasure_run(ids_sql[0], args);
-	lock_shadow();
+	lock_rebuild_schema();
 	(void) customer_erasure_run(ids_sql[1], args);
 	erased->profiles = run_both(profile_sql, args);
 	erased->chunks = run_both(chunks_sql, args);

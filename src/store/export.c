@@ -60,7 +60,7 @@ static const char export_sql[] =
 					 "profile_stream.segment_members m WHERE m.customer_id = $1") ","
 " 'segmentChanges', " LIST("pg_catalog.jsonb_build_object('kind', c.kind, 'from', c.from_segment, 'to', c.to_segment, 'at', c.changed_at)",
 						   "c.change_id", "profile_stream.segment_changes c WHERE c.customer_id = $1") ","
-" 'rebuild', " HELD(PS_SHADOW_SCHEMA, PS_SHADOW_SCHEMA) ") || " HELD(PS_SCHEMA, PS_INTERNAL_SCHEMA);
+" 'rebuild', " HELD(PS_REBUILD_SCHEMA, PS_REBUILD_SCHEMA) ") || " HELD(PS_SCHEMA, PS_INTERNAL_SCHEMA);
 
 Datum
 ps_erasure_export(const char *customer_id)

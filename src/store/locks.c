@@ -52,7 +52,7 @@ customer_tag(int64 key)
 
 /*
  * Takes each lock once; waits where somebody else holds one. The profiles of the
- * shadow have one writer, who waits for nobody: whoever swaps them waits for it.
+ * rebuild schema have one writer, who waits for nobody: whoever swaps them waits for it.
  */
 void
 ps_lock_customers(const int64 *sorted_keys, int n)
@@ -182,7 +182,7 @@ ps_lock_score_tables(void)
 }
 
 void
-ps_lock_copy(bool shadow, LOCKMODE mode)
+ps_lock_copy(bool in_rebuild, LOCKMODE mode)
 {
 	/* applying locks event_ids first: whoever holds it meets no applier in the other tables */
 	static const char *const filled[] = {
@@ -191,7 +191,7 @@ ps_lock_copy(bool shadow, LOCKMODE mode)
 	};
 
 	/* stream_status, the last one, is not swapped or compared in profile_stream; so it need not be locked there */
-	int			n = shadow ? lengthof(filled) : lengthof(filled) - 1;
+	int			n = in_rebuild ? lengthof(filled) : lengthof(filled) - 1;
 	Oid			relids[lengthof(filled)] = {InvalidOid};
 	int			kept = -1;
 
@@ -199,11 +199,11 @@ ps_lock_copy(bool shadow, LOCKMODE mode)
 	{
 		if (i == kept)
 			continue;
-		relids[i] = ps_own_table(shadow, filled[i]);
+		relids[i] = ps_own_table(in_rebuild, filled[i]);
 		if (!OidIsValid(relids[i]))
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_TABLE),
-					 errmsg("table %s.%s does not exist", ps_schema_of(shadow, filled[i]), filled[i])));
+					 errmsg("table %s.%s does not exist", ps_schema_of(in_rebuild, filled[i]), filled[i])));
 		if (ConditionalLockRelationOid(relids[i], mode))
 			continue;
 		for (int j = 0; j < n; j++)

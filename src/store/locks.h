@@ -50,7 +50,7 @@ extern void ps_lock_all(const char *const *names, int n, LOCKMODE mode);
  * that conflicts with applying. While it waits it holds at most one of them, the
  * one for which it waited last: so a constant flow of appliers cannot starve it.
  */
-extern void ps_lock_copy(bool shadow, LOCKMODE mode);
+extern void ps_lock_copy(bool in_rebuild, LOCKMODE mode);
 
 /* The number of locks for which the cluster's lock table has room. */
 extern int	ps_lock_table_size(void);

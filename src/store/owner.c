@@ -247,7 +247,7 @@ check_schema(void)
 	if (get_namespace_oid(PS_SCHEMA, true) != found || !is_member_table(streams) || !is_in_good_hands(NamespaceRelationId, found))
 		owner_refuse("schema " PS_SCHEMA);
 	check_made_schema(PS_INTERNAL_SCHEMA);
-	check_made_schema(PS_SHADOW_SCHEMA);
+	check_made_schema(PS_REBUILD_SCHEMA);
 	schema = found;
 	known = before == changes;
 	return true;
@@ -267,9 +267,9 @@ ps_own_schema(bool missing_ok)
 }
 
 Oid
-ps_own_table(bool shadow, const char *name)
+ps_own_table(bool in_rebuild, const char *name)
 {
-	const char *schema_name = ps_schema_of(shadow, name);
+	const char *schema_name = ps_schema_of(in_rebuild, name);
 	Oid			own = ps_own_schema(true);
 	Oid			namespace = strcmp(schema_name, PS_SCHEMA) == 0 ? own : get_namespace_oid(schema_name, true);
 	const char *what;
@@ -313,9 +313,9 @@ ps_switch_to_owner(void)
 }
 
 PsSavedUser
-ps_switch_to_owner_for(bool shadow, const char *name)
+ps_switch_to_owner_for(bool in_rebuild, const char *name)
 {
-	(void) ps_own_table(shadow, name);
+	(void) ps_own_table(in_rebuild, name);
 	(void) ps_own_schema(false);
 	return become_owner(SECURITY_LOCAL_USERID_CHANGE);
 }

@@ -21,10 +21,10 @@ typedef struct PsSavedUser
 extern Oid	ps_own_schema(bool missing_ok);
 
 /*
- * A table of the extension, or with shadow its second copy where it has one.
+ * A table of the extension, or with in_rebuild its copy in the rebuild schema, where it has one.
  * InvalidOid when there is none; raises when something else has its name.
  */
-extern Oid	ps_own_table(bool shadow, const char *name);
+extern Oid	ps_own_table(bool in_rebuild, const char *name);
 
 /* Becomes the owner of the extension's tables, after the caller's rights were checked; and back. */
 extern PsSavedUser ps_switch_to_owner(void);
@@ -33,7 +33,7 @@ extern PsSavedUser ps_switch_to_owner(void);
  * The same for a statement on this table alone. Only this table is checked: when
  * another one is not in good hands, the worker can still write why it does not run.
  */
-extern PsSavedUser ps_switch_to_owner_for(bool shadow, const char *name);
+extern PsSavedUser ps_switch_to_owner_for(bool in_rebuild, const char *name);
 
 /* The same in a security-restricted operation, for processes of ours that only read. */
 extern PsSavedUser ps_switch_to_reading_owner(void);

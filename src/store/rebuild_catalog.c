@@ -20,7 +20,7 @@
 static PsPlan find_plan = {
 	.sql = "SELECT b.stream_id, s.name, b.allow_missing, COALESCE(t.enabled, false), t.state"
 	" FROM profile_stream_internal.stream_rebuilds b JOIN profile_stream.streams s ON s.stream_id = b.stream_id"
-	" LEFT JOIN " PS_SHADOW_SCHEMA ".stream_status t ON t.stream_id = b.stream_id"
+	" LEFT JOIN " PS_REBUILD_SCHEMA ".stream_status t ON t.stream_id = b.stream_id"
 	" WHERE b.database = $1",
 	.nargs = 1,.argtypes = {OIDOID}
 };
@@ -41,9 +41,9 @@ static PsPlan forget_plan = {
 };
 
 static PsPlan empty_plan = {
-	.sql = "TRUNCATE " PS_SHADOW_SCHEMA ".stream_offsets, " PS_SHADOW_SCHEMA ".stream_status, "
-	PS_SHADOW_SCHEMA ".stream_gaps, " PS_SHADOW_SCHEMA ".materialized_profiles, "
-	PS_SHADOW_SCHEMA ".window_chunks, " PS_SHADOW_SCHEMA ".event_ids, " PS_SHADOW_SCHEMA ".dead_letters"
+	.sql = "TRUNCATE " PS_REBUILD_SCHEMA ".stream_offsets, " PS_REBUILD_SCHEMA ".stream_status, "
+	PS_REBUILD_SCHEMA ".stream_gaps, " PS_REBUILD_SCHEMA ".materialized_profiles, "
+	PS_REBUILD_SCHEMA ".window_chunks, " PS_REBUILD_SCHEMA ".event_ids, " PS_REBUILD_SCHEMA ".dead_letters"
 };
 
 static PsPlan add_plan = {
@@ -54,19 +54,19 @@ static PsPlan add_plan = {
 
 /* the status of a worker that ran before must not be shown */
 static PsPlan forget_status_plan = {
-	.sql = "DELETE FROM " PS_SHADOW_SCHEMA ".stream_status t WHERE t.stream_id = $1",
+	.sql = "DELETE FROM " PS_REBUILD_SCHEMA ".stream_status t WHERE t.stream_id = $1",
 	.nargs = 1,.argtypes = {INT4OID}
 };
 
 static PsPlan add_status_plan = {
-	.sql = "INSERT INTO " PS_SHADOW_SCHEMA ".stream_status (stream_id, database, enabled, state, changed_at, cluster)"
+	.sql = "INSERT INTO " PS_REBUILD_SCHEMA ".stream_status (stream_id, database, enabled, state, changed_at, cluster)"
 	" VALUES ($1, $2, $3, 'starting', pg_catalog.clock_timestamp(), $4)",
 	.nargs = 4,.argtypes = {INT4OID, OIDOID, BOOLOID, TEXTOID}
 };
 
 static PsPlan state_plan = {
-	.sql = "WITH o AS (SELECT t.state AS from_state, t.since FROM " PS_SHADOW_SCHEMA ".stream_status t WHERE t.stream_id = $1 FOR UPDATE),"
-	" n AS (UPDATE " PS_SHADOW_SCHEMA ".stream_status t SET state = $2, error = $3, hint = $4,"
+	.sql = "WITH o AS (SELECT t.state AS from_state, t.since FROM " PS_REBUILD_SCHEMA ".stream_status t WHERE t.stream_id = $1 FOR UPDATE),"
+	" n AS (UPDATE " PS_REBUILD_SCHEMA ".stream_status t SET state = $2, error = $3, hint = $4,"
 	" error_at = pg_catalog.clock_timestamp(), next_attempt_at = NULL, changed_at = pg_catalog.clock_timestamp(),"
 	" since = CASE WHEN t.state = $2 THEN t.since ELSE pg_catalog.clock_timestamp() END WHERE t.stream_id = $1),"
 	" l AS (" PS_STATE_LOG_ADD("o.from_state <> $2", "$1", "'rebuild'", "NULL", "$2", "$3", "$4") ") "
@@ -77,18 +77,18 @@ static PsPlan state_plan = {
 static PsPlan resumed_plan = {
 	.sql = "UPDATE profile_stream_internal.stream_rebuilds b SET resumed_at = pg_catalog.clock_timestamp(),"
 	" resumed_done = (SELECT COALESCE(pg_catalog.sum(o.next_offset - o.start_offset), 0)::int8"
-	" FROM " PS_SHADOW_SCHEMA ".stream_offsets o WHERE o.stream_id = $1) WHERE b.stream_id = $1",
+	" FROM " PS_REBUILD_SCHEMA ".stream_offsets o WHERE o.stream_id = $1) WHERE b.stream_id = $1",
 	.nargs = 1,.argtypes = {INT4OID}
 };
 
 static PsPlan add_partition_plan = {
-	.sql = "INSERT INTO " PS_SHADOW_SCHEMA ".stream_offsets (stream_id, partition, epoch, start_offset, next_offset, read_offset, end_offset)"
+	.sql = "INSERT INTO " PS_REBUILD_SCHEMA ".stream_offsets (stream_id, partition, epoch, start_offset, next_offset, read_offset, end_offset)"
 	" VALUES ($1, $2, $3, $4, $4, $4, $5)",
 	.nargs = 5,.argtypes = {INT4OID, INT4OID, INT4OID, INT8OID, INT8OID}
 };
 
 static PsPlan add_gap_plan = {
-	.sql = "INSERT INTO " PS_SHADOW_SCHEMA ".stream_gaps (stream_id, partition, from_offset, to_offset, reason, recorded_at)"
+	.sql = "INSERT INTO " PS_REBUILD_SCHEMA ".stream_gaps (stream_id, partition, from_offset, to_offset, reason, recorded_at)"
 	" VALUES ($1, $2, $3, $4, 'rebuild', pg_catalog.clock_timestamp())",
 	.nargs = 4,.argtypes = {INT4OID, INT4OID, INT8OID, INT8OID}
 };
@@ -107,7 +107,7 @@ static PsPlan starts_plan = {
 static PsPlan behind_plan = {
 	.sql = "SELECT o.start_offset, o.next_offset, o.read_offset, o.finished, COALESCE(n.epoch >= o.epoch, false),"
 	" COALESCE(n.epoch > o.epoch, false), n.next_offset, n.finished"
-	" FROM profile_stream_internal.stream_offsets o LEFT JOIN " PS_SHADOW_SCHEMA ".stream_offsets n"
+	" FROM profile_stream_internal.stream_offsets o LEFT JOIN " PS_REBUILD_SCHEMA ".stream_offsets n"
 	" ON n.stream_id = o.stream_id AND n.partition = o.partition"
 	" WHERE o.stream_id = $1 AND o.state = 'running'",
 	.nargs = 1,.argtypes = {INT4OID},.fixed_schema = true
@@ -116,7 +116,7 @@ static PsPlan behind_plan = {
 static PsPlan apart_plan = {
 	.sql = "SELECT COALESCE(pg_catalog.sum(pg_catalog.abs(COALESCE(o.next_offset, n.start_offset) - COALESCE(n.next_offset, o.start_offset))), 0)::int8"
 	" FROM (SELECT * FROM profile_stream_internal.stream_offsets WHERE stream_id = $1) o"
-	" FULL JOIN (SELECT * FROM " PS_SHADOW_SCHEMA ".stream_offsets WHERE stream_id = $1) n ON n.partition = o.partition",
+	" FULL JOIN (SELECT * FROM " PS_REBUILD_SCHEMA ".stream_offsets WHERE stream_id = $1) n ON n.partition = o.partition",
 	.nargs = 1,.argtypes = {INT4OID},.fixed_schema = true
 };
 
@@ -298,7 +298,7 @@ ps_rebuild_apart(int stream_id)
 
 /* only when everything before the gap is applied, so that no held message is lost */
 static PsPlan skip_plan = {
-	.sql = "UPDATE " PS_SHADOW_SCHEMA ".stream_offsets o SET next_offset = g.to_offset, read_offset = g.to_offset, finished = '',"
+	.sql = "UPDATE " PS_REBUILD_SCHEMA ".stream_offsets o SET next_offset = g.to_offset, read_offset = g.to_offset, finished = '',"
 	" consumed = o.consumed - o.held, held = 0, held_bytes = 0, commits = o.commits + 1, check_offset = NULL, error = NULL"
 	" FROM profile_stream_internal.stream_gaps g WHERE o.stream_id = $1 AND o.partition = $2 AND g.stream_id = $1 AND g.partition = $2"
 	" AND g.from_offset <= o.next_offset AND g.to_offset > o.next_offset AND g.from_offset <= $3 AND g.to_offset > $3",

@@ -38,12 +38,12 @@ extern char *ps_rebuild_describe(bool *ready);
 /* The name of another stream; NULL when there is none. */
 extern char *ps_rebuild_other_stream(int stream_id);
 
-/* Begins a rebuild, after emptying the rebuild schema. For the owner of the tables. */
+/* Begins a rebuild, after emptying the rebuild schema. */
 extern void ps_rebuild_add(int stream_id, bool allow_missing);
 extern void ps_rebuild_enable(int stream_id, bool enabled);
 extern void ps_rebuild_set_state(int stream_id, PsStreamState state, const char *error, const char *hint);
 
-/* Ends the rebuild and its worker, and empties the rebuild schema. For the owner of the tables. */
+/* Ends the rebuild and its worker, and empties the rebuild schema. */
 extern void ps_rebuild_end(void);
 
 /* For the worker: the time from which its rate counts; a partition; messages that the topic does not have any more. */

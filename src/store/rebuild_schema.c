@@ -35,7 +35,7 @@ ps_rebuild_schema_used(void)
 
 /* Whether the rebuild schema has the table with a name of this length. */
 static bool
-has_shadow(const char *name, int len)
+has_copy(const char *name, int len)
 {
 	for (int i = 0; i < lengthof(tables); i++)
 		if (strlen(tables[i]) == len && memcmp(tables[i], name, len) == 0)
@@ -44,10 +44,10 @@ has_shadow(const char *name, int len)
 }
 
 const char *
-ps_schema_of(bool shadow, const char *table)
+ps_schema_of(bool in_rebuild, const char *table)
 {
-	if (shadow && has_shadow(table, strlen(table)))
-		return PS_SHADOW_SCHEMA;
+	if (in_rebuild && has_copy(table, strlen(table)))
+		return PS_REBUILD_SCHEMA;
 	for (int i = 0; i < lengthof(public_tables); i++)
 		if (strcmp(public_tables[i], table) == 0)
 			return PS_SCHEMA;
@@ -72,8 +72,8 @@ ps_rebuild_schema_sql(const char *sql)
 			if (strncmp(found, prefixes[i], strlen(prefixes[i])) == 0)
 				name = found + strlen(prefixes[i]);
 		appendBinaryStringInfo(&result, sql, found - sql);
-		if (name[-1] == '.' && has_shadow(name, strspn(name, "abcdefghijklmnopqrstuvwxyz_")))
-			appendStringInfoString(&result, PS_SHADOW_SCHEMA ".");
+		if (name[-1] == '.' && has_copy(name, strspn(name, "abcdefghijklmnopqrstuvwxyz_")))
+			appendStringInfoString(&result, PS_REBUILD_SCHEMA ".");
 		else
 			appendBinaryStringInfo(&result, found, name - found);
 		sql = name;

@@ -4,7 +4,7 @@
  *	  of a rebuild runs the same code as that of a stream, with statements whose
  *	  schema is replaced here.
  *
- *	  shadow	a table of the schema profile_stream_rebuild. It has the name and the
+ *	  copy		a table of the schema profile_stream_rebuild. It has the name and the
  *				indexes of the original, and is empty while no rebuild runs
  */
 #ifndef PS_REBUILD_SCHEMA_H
@@ -12,14 +12,14 @@
 
 #include "postgres.h"
 
-#define PS_SHADOW_SCHEMA "profile_stream_rebuild"
+#define PS_REBUILD_SCHEMA "profile_stream_rebuild"
 
 /* Makes this process work on the rebuild schema from now on. To be called before its first statement. */
 extern void ps_rebuild_schema_use(void);
 extern bool ps_rebuild_schema_used(void);
 
-/* The schema of a table of the extension; with shadow the rebuild schema, if the table has a copy there. */
-extern const char *ps_schema_of(bool shadow, const char *table);
+/* The schema of a table of the extension; with in_rebuild the rebuild schema, if the table has a copy there. */
+extern const char *ps_schema_of(bool in_rebuild, const char *table);
 
 /* The statement with the schemas on which this process works. */
 extern const char *ps_rebuild_schema_sql(const char *sql);

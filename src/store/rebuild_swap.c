@@ -43,33 +43,33 @@
 
 static const char *const profiles[] = {
 	"DELETE FROM profile_stream.materialized_profiles o WHERE NOT EXISTS"
-	" (SELECT FROM " PS_SHADOW_SCHEMA ".materialized_profiles n WHERE n.customer_id = o.customer_id)",
+	" (SELECT FROM " PS_REBUILD_SCHEMA ".materialized_profiles n WHERE n.customer_id = o.customer_id)",
 
 	"UPDATE profile_stream.materialized_profiles o SET (" PROFILE_COLUMNS ") = ROW(" NEW_PROFILE_COLUMNS ")"
-	" FROM " PS_SHADOW_SCHEMA ".materialized_profiles n WHERE n.customer_id = o.customer_id"
+	" FROM " PS_REBUILD_SCHEMA ".materialized_profiles n WHERE n.customer_id = o.customer_id"
 	" AND ROW(" OLD_PROFILE_COLUMNS ") IS DISTINCT FROM ROW(" NEW_PROFILE_COLUMNS ")",
 
 	"INSERT INTO profile_stream.materialized_profiles (customer_id, " PROFILE_COLUMNS ")"
-	" SELECT n.customer_id, " NEW_PROFILE_COLUMNS " FROM " PS_SHADOW_SCHEMA ".materialized_profiles n WHERE NOT EXISTS"
+	" SELECT n.customer_id, " NEW_PROFILE_COLUMNS " FROM " PS_REBUILD_SCHEMA ".materialized_profiles n WHERE NOT EXISTS"
 	" (SELECT FROM profile_stream.materialized_profiles o WHERE o.customer_id = n.customer_id)"
 };
 
 static const char *const rest[] = {
 	"DELETE FROM profile_stream_internal.window_chunks o WHERE NOT EXISTS"
-	" (SELECT FROM " PS_SHADOW_SCHEMA ".window_chunks n WHERE " SAME_CHUNK ")",
+	" (SELECT FROM " PS_REBUILD_SCHEMA ".window_chunks n WHERE " SAME_CHUNK ")",
 
 	"UPDATE profile_stream_internal.window_chunks o SET (" CHUNK_COLUMNS("") ") = ROW(" CHUNK_COLUMNS("n.") ")"
-	" FROM " PS_SHADOW_SCHEMA ".window_chunks n WHERE " SAME_CHUNK
+	" FROM " PS_REBUILD_SCHEMA ".window_chunks n WHERE " SAME_CHUNK
 	" AND ROW(" CHUNK_COLUMNS("o.") ") IS DISTINCT FROM ROW(" CHUNK_COLUMNS("n.") ")",
 
 	"INSERT INTO profile_stream_internal.window_chunks (customer_id, metric, to_at, chunk_no, " CHUNK_COLUMNS("") ")"
-	" SELECT n.customer_id, n.metric, n.to_at, n.chunk_no, " CHUNK_COLUMNS("n.") " FROM " PS_SHADOW_SCHEMA ".window_chunks n"
+	" SELECT n.customer_id, n.metric, n.to_at, n.chunk_no, " CHUNK_COLUMNS("n.") " FROM " PS_REBUILD_SCHEMA ".window_chunks n"
 	" WHERE NOT EXISTS (SELECT FROM profile_stream_internal.window_chunks o WHERE " SAME_CHUNK ")",
 
 	/* materialized, so that the largest table is compared once; a row of d without seen_at is deleted */
 	"WITH d AS MATERIALIZED (SELECT COALESCE(o.customer_id, n.customer_id) AS customer_id,"
 	" COALESCE(o.event_id, n.event_id) AS event_id, n.seen_at FROM profile_stream_internal.event_ids o"
-	" FULL JOIN " PS_SHADOW_SCHEMA ".event_ids n ON n.customer_id = o.customer_id AND n.event_id = o.event_id"
+	" FULL JOIN " PS_REBUILD_SCHEMA ".event_ids n ON n.customer_id = o.customer_id AND n.event_id = o.event_id"
 	" WHERE o.customer_id IS NULL OR n.customer_id IS NULL), gone AS (DELETE FROM profile_stream_internal.event_ids e USING d"
 	" WHERE d.seen_at IS NULL AND e.customer_id = d.customer_id AND e.event_id = d.event_id"
 	" AND profile_stream_internal.event_key(e.customer_id, e.event_id) = profile_stream_internal.event_key(d.customer_id, d.event_id))"
@@ -77,33 +77,33 @@ static const char *const rest[] = {
 	" SELECT d.customer_id, d.event_id, d.seen_at FROM d WHERE d.seen_at IS NOT NULL",
 
 	/* dead letters of messages that the rebuild has not read are kept */
-	"DELETE FROM profile_stream_internal.dead_letters o USING " PS_SHADOW_SCHEMA ".stream_offsets r"
+	"DELETE FROM profile_stream_internal.dead_letters o USING " PS_REBUILD_SCHEMA ".stream_offsets r"
 	" WHERE o.stream_id = $1 AND r.stream_id = o.stream_id AND r.partition = o.partition AND r.epoch = o.epoch"
 	" AND o.kafka_offset >= r.start_offset AND NOT EXISTS"
-	" (SELECT FROM " PS_SHADOW_SCHEMA ".dead_letters n WHERE " SAME_LETTER ")",
+	" (SELECT FROM " PS_REBUILD_SCHEMA ".dead_letters n WHERE " SAME_LETTER ")",
 
 	"UPDATE profile_stream_internal.dead_letters o SET (" LETTER_COLUMNS("") ") = ROW(" LETTER_COLUMNS("n.") ")"
-	" FROM " PS_SHADOW_SCHEMA ".dead_letters n WHERE " SAME_LETTER " AND o.stream_id = $1"
+	" FROM " PS_REBUILD_SCHEMA ".dead_letters n WHERE " SAME_LETTER " AND o.stream_id = $1"
 	" AND ROW(" LETTER_COLUMNS("o.") ") IS DISTINCT FROM ROW(" LETTER_COLUMNS("n.") ")",
 
 	"INSERT INTO profile_stream_internal.dead_letters (stream_id, epoch, partition, kafka_offset, dead_at, " LETTER_COLUMNS("") ")"
 	" SELECT n.stream_id, n.epoch, n.partition, n.kafka_offset, n.dead_at, " LETTER_COLUMNS("n.")
-	" FROM " PS_SHADOW_SCHEMA ".dead_letters n WHERE n.stream_id = $1 AND NOT EXISTS"
+	" FROM " PS_REBUILD_SCHEMA ".dead_letters n WHERE n.stream_id = $1 AND NOT EXISTS"
 	" (SELECT FROM profile_stream_internal.dead_letters o WHERE " SAME_LETTER ") ORDER BY n.dead_letter_id",
 
 	/* a change of commits makes the worker notice that its position is another one */
 	"UPDATE profile_stream_internal.stream_offsets o SET (" OFFSET_COLUMNS("", PS_COUNTERS(NAME, ", ")) ") = ROW(" OFFSET_COLUMNS("n.", PS_COUNTERS(NEW, ", ")) "),"
 	" commits = CASE WHEN ROW(n.epoch, n.next_offset, n.read_offset, n.finished)"
 	" = ROW(o.epoch, o.next_offset, o.read_offset, o.finished) THEN o.commits ELSE GREATEST(o.commits, n.commits) + 1 END"
-	" FROM " PS_SHADOW_SCHEMA ".stream_offsets n"
+	" FROM " PS_REBUILD_SCHEMA ".stream_offsets n"
 	" WHERE n.stream_id = o.stream_id AND n.partition = o.partition AND o.stream_id = $1",
 
 	"INSERT INTO profile_stream_internal.stream_offsets (stream_id, partition, " OFFSET_COLUMNS("", PS_COUNTERS(NAME, ", ")) ")"
-	" SELECT n.stream_id, n.partition, " OFFSET_COLUMNS("n.", PS_COUNTERS(NEW, ", ")) " FROM " PS_SHADOW_SCHEMA ".stream_offsets n"
+	" SELECT n.stream_id, n.partition, " OFFSET_COLUMNS("n.", PS_COUNTERS(NEW, ", ")) " FROM " PS_REBUILD_SCHEMA ".stream_offsets n"
 	" WHERE n.stream_id = $1 AND NOT EXISTS"
 	" (SELECT FROM profile_stream_internal.stream_offsets o WHERE o.stream_id = n.stream_id AND o.partition = n.partition)",
 
-	"INSERT INTO profile_stream_internal.stream_gaps SELECT n.* FROM " PS_SHADOW_SCHEMA ".stream_gaps n WHERE n.stream_id = $1"
+	"INSERT INTO profile_stream_internal.stream_gaps SELECT n.* FROM " PS_REBUILD_SCHEMA ".stream_gaps n WHERE n.stream_id = $1"
 };
 
 /* Runs a statement on whole tables; returns how many rows it wrote. */

@@ -1,7 +1,7 @@
 /*
  * state_log.c
- *	  What is common to the statements that write a state and note its change in
- *	  stream_log, which keeps the newest rows only.
+ *	  The common part of statements that store a state and log its change in
+ *	  stream_log. The log keeps the newest rows only.
  */
 #include "postgres.h"
 
@@ -40,7 +40,7 @@ ps_state_parse(const char *name)
 	return PS_STATE_NONE;
 }
 
-/* whoever prunes beside us does it for us */
+/* rows that another process is deleting are skipped */
 static PsPlan prune_plan = {
 	"DELETE FROM profile_stream.stream_log l WHERE l.log_id = ANY (ARRAY("
 	" SELECT x.log_id FROM profile_stream.stream_log x"
@@ -64,7 +64,7 @@ ps_state_log_partition(int stream_id, int partition, PsStreamState from, PsStrea
 	PsStateChange change;
 
 	if (ps_rebuild_schema_used())
-		return;					/* a rebuild says it of itself */
+		return;					/* a rebuild logs its own state */
 	ps_state_log_finish(ps_plan_run(&partition_plan, args, NULL, SPI_OK_SELECT), &change);
 }
 

@@ -1,7 +1,7 @@
 /*
  * stream_owner.c
- *	  The role that a stream belongs to, which may be gone, or may have lost the
- *	  right to have streams.
+ *	  The owner of a stream: a role that may not exist any more, or may have lost the
+ *	  right to run streams.
  */
 #include "postgres.h"
 

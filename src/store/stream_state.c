@@ -1,6 +1,6 @@
 /*
  * stream_state.c
- *	  What a worker says of itself in stream_status, for stat_streams.
+ *	  The SQL with which a worker stores its state in stream_status, for stat_streams.
  */
 #include "postgres.h"
 
@@ -15,7 +15,7 @@
 #define PS_FOREIGN_HINT \
 	"Where this is a copy, leave it so. Where it is the cluster itself, under another name, resume_stream() makes the stream its own."
 
-/* a state that stays keeps its time; $6: noted also when it does, because the reason is a new one */
+/* since is the time of the last change of state; with $6 an unchanged state is logged too, because its reason is new */
 static PsPlan state_plan = {
 	"WITH o AS (SELECT t.state AS from_state, t.since FROM profile_stream_internal.stream_status t WHERE t.stream_id = $1 FOR UPDATE),"
 	" n AS (UPDATE profile_stream_internal.stream_status t SET state = $2, error = $3, hint = $4,"
@@ -27,7 +27,7 @@ static PsPlan state_plan = {
 	7, {INT4OID, TEXTOID, TEXTOID, TEXTOID, INT8OID, BOOLOID, TEXTOID},.only = "stream_status"
 };
 
-/* COPY restores all of a table or nothing: what was applied within the retention of event ids has left some */
+/* a restore fills a table completely or not at all; events applied within the retention must have left event ids */
 static PsPlan missing_plan = {
 	"SELECT CASE WHEN NOT EXISTS (SELECT FROM profile_stream.materialized_profiles) THEN 'materialized_profiles'"
 	" WHEN NOT EXISTS (SELECT FROM profile_stream_internal.event_ids) AND o.committed_at > pg_catalog.now() - s.dedupe_retention THEN 'event_ids' END, o.applied"

@@ -68,7 +68,7 @@ is_worked_on(Oid relid)
 		{
 			Oid			schema = get_rel_namespace(relid);
 
-			return schema == get_namespace_oid(ps_schema_of(false, name), true) || schema == get_namespace_oid(PS_SHADOW_SCHEMA, true);
+			return schema == get_namespace_oid(ps_schema_of(false, name), true) || schema == get_namespace_oid(PS_REBUILD_SCHEMA, true);
 		}
 	return false;
 }

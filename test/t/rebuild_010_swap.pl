@@ -34,7 +34,7 @@ sub nothing_left
 		"$name: its worker is gone");
 	is( $node->sql("SELECT sum(n) FROM (" . join(' UNION ALL ', map { "SELECT count(*) AS n FROM profile_stream_rebuild.$_" }
 				  qw(materialized_profiles window_chunks event_ids dead_letters stream_offsets stream_gaps stream_status)) . ') t'),
-		'0', "$name: the shadow is empty");
+		'0', "$name: the rebuild schema is empty");
 }
 
 $broker->produce_file('events', $events->{files}[0]);
@@ -56,7 +56,7 @@ $holder->query_safe("BEGIN; SELECT profile_stream.lock_customer(customer_id) FRO
 $node->sql("SELECT profile_stream.resume_rebuild('crm')");
 ok($node->wait_rebuild('ready'), 'resumed, it gets ready, whoever holds a customer\'s lock');
 $holder->quit;
-is($node->sql('SELECT count(*) > 0 FROM profile_stream_rebuild.materialized_profiles'), 't', 'the shadow has profiles');
+is($node->sql('SELECT count(*) > 0 FROM profile_stream_rebuild.materialized_profiles'), 't', 'the rebuild schema has profiles');
 is($node->sql("SELECT * FROM profile_stream.rebuild_diff('crm')"), '', 'rebuilt profiles of an untouched stream are equal');
 is($node->sql('SELECT events_done, events_total, events_per_second > 0, error IS NULL FROM profile_stream.stat_rebuilds'),
 	$events->{events} / 2 . '|' . $events->{events} / 2 . '|t|t', 'everything is done, and how fast it was');
@@ -111,7 +111,7 @@ is($node->sql("SELECT count(*) FROM profile_stream.rebuild_diff('crm', 2)"), '2'
 # whoever applies holds the swap up, and a swap that did not come to it changed nothing
 my $applier = $node->background_psql('postgres');
 $applier->query_safe('BEGIN; SELECT profile_stream.apply_event(\'{"eventId": "open", "customerId": "open", "eventType": "a", "timestamp": "2026-01-01"}\')');
-$node->fails_like("SELECT profile_stream.swap_rebuild('crm', '200 ms')", qr/waited too long for a lock.*kept by process/s, 'a swap while somebody applies');
+$node->fails_like("SELECT profile_stream.swap_rebuild('crm', '200 ms')", qr/waited too long for a lock.*held by process/s, 'a swap while somebody applies');
 $applier->query_safe('ROLLBACK');
 $applier->quit;
 
@@ -171,7 +171,7 @@ ok($node->wait_rebuild('ready'), 'and another');
 $node->sql('DROP EXTENSION profile_stream');
 ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type ~ '^profile_stream (worker|rebuild)'"),
 	'DROP EXTENSION ends its worker');
-is($node->sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'profile_stream_rebuild'"), '0', 'and drops the shadow');
+is($node->sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'profile_stream_rebuild'"), '0', 'and drops the rebuild schema');
 
 $node->stop('fast');
 $broker->stop;

@@ -76,7 +76,7 @@ ok($node->poll_query_until('postgres',
 foreach my $call ("forget_customer('a')", "unblock_customer('a')")
 {
 	my ($name) = $call =~ /(\w+)/;
-	$node->fails_like("$bound; SELECT profile_stream.$call", qr/$name\(\) waited too long for a lock.*kept by (?:process \d+, )*process $pid\b/s, $call);
+	$node->fails_like("$bound; SELECT profile_stream.$call", qr/$name\(\) waited too long for a lock.*held by (?:process \d+, )*process $pid\b/s, $call);
 }
 $operator->query_safe('COMMIT');
 $operator->quit;
@@ -84,20 +84,20 @@ ok($node->wait_taken('crm', $produced), 'free again, they are applied');
 
 # a row of the customer
 ($operator, $pid) = session('postgres', 'BEGIN', "SELECT FROM $profiles WHERE customer_id = 'a' FOR UPDATE");
-$node->fails_like("$bound; SELECT profile_stream.forget_customer('a')", qr/forget_customer\(\) waited.*kept by (?:process \d+, )*process $pid\b/s, 'a row that is kept');
+$node->fails_like("$bound; SELECT profile_stream.forget_customer('a')", qr/forget_customer\(\) waited.*held by (?:process \d+, )*process $pid\b/s, 'a row that is kept');
 $operator->query_safe('COMMIT');
 $operator->quit;
 is($node->sql("SELECT profiles FROM profile_stream.forget_customer('a')"), '1', 'the row free, the customer is forgotten');
 
-# somebody reads the shadow
+# somebody reads the rebuild schema
 ($operator, $pid) = session('operator', 'BEGIN', 'SELECT count(*) FROM profile_stream_rebuild.materialized_profiles');
-$node->fails_like("$bound; SELECT profile_stream.rebuild('crm')", qr/rebuild\(\) waited too long for a lock.*kept by (?:process \d+, )*process $pid\b/s, 'a rebuild behind a reader');
+$node->fails_like("$bound; SELECT profile_stream.rebuild('crm')", qr/rebuild\(\) waited too long for a lock.*held by (?:process \d+, )*process $pid\b/s, 'a rebuild behind a reader');
 $operator->query_safe('COMMIT');
 $node->sql("SELECT profile_stream.rebuild('crm')");
 ok($node->wait_rebuild('ready'), 'without the reader it begins');
 $operator->query_safe($_) foreach 'BEGIN', 'SELECT count(*) FROM profile_stream_rebuild.materialized_profiles';
-$node->fails_like("$bound; SELECT profile_stream.swap_rebuild('crm')", qr/swap_rebuild\(\) waited too long.*kept by (?:process \d+, )*process $pid\b/s, 'a swap behind a reader');
-$node->fails_like("$bound; SELECT profile_stream.cancel_rebuild('crm')", qr/cancel_rebuild\(\) waited too long.*kept by (?:process \d+, )*process $pid\b/s, 'its end behind a reader');
+$node->fails_like("$bound; SELECT profile_stream.swap_rebuild('crm')", qr/swap_rebuild\(\) waited too long.*held by (?:process \d+, )*process $pid\b/s, 'a swap behind a reader');
+$node->fails_like("$bound; SELECT profile_stream.cancel_rebuild('crm')", qr/cancel_rebuild\(\) waited too long.*held by (?:process \d+, )*process $pid\b/s, 'its end behind a reader');
 $operator->query_safe('COMMIT');
 $operator->query_safe($_) foreach 'RESET ROLE', 'BEGIN', 'LOCK TABLE profile_stream_rebuild.materialized_profiles IN SHARE MODE';
 produce('d');
@@ -123,7 +123,7 @@ ok($node->wait_sink('crm', "state = 'running' AND error IS NULL AND backlog = 0"
 foreach my $call ("pause_stream('crm')", "drop_stream('crm')", "alter_stream('crm', batch_size => 8)", "resume_stream('crm')")
 {
 	my ($name) = $call =~ /(\w+)/;
-	$node->fails_like("$bound; SELECT profile_stream.$call", qr/$name\(\) waited too long for a lock.*kept by (?:process \d+, )*process $pid\b/s, $call);
+	$node->fails_like("$bound; SELECT profile_stream.$call", qr/$name\(\) waited too long for a lock.*held by (?:process \d+, )*process $pid\b/s, $call);
 }
 $operator->query_safe('COMMIT');
 $operator->quit;

@@ -26,7 +26,7 @@ my $version = 0;
 
 my %published = (
 	redis => sub { $redis->command('GET', 'profile:c') =~ /"version": (\d+)/ ? $1 : 0 },
-	updates => sub { my ($last) = reverse $topic->messages; defined $last && $last->[4] =~ /^profile-version=(\d+)$/ ? $1 : 0 });
+	changelog => sub { my ($last) = reverse $topic->messages; defined $last && $last->[4] =~ /^profile-version=(\d+)$/ ? $1 : 0 });
 
 # Produces the next event, and waits until a sink has what became of it.
 sub publish

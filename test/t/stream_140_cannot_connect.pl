@@ -42,11 +42,12 @@ $node->sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend
 ok($node->poll_query_until('postgres', "SELECT state = 'retrying' AND error ~ 'connect' AND hint <> '' AND since IS NOT NULL FROM profile_stream.stat_streams"),
 	'a state with the reason and a hint');
 ok($node->wait_sink('crm', "state = 'retrying' AND error ~ 'connect'", 'changelog'), 'of the relay too');
-for (1 .. 40)
+for my $try (1 .. 600)
 {
 	my ($state, $wait) = split(/\|/, $node->sql('SELECT state, extract(epoch FROM next_attempt_at - error_at) FROM profile_stream.stat_streams'));
 	$states{$state} = 1;
 	push(@waits, $wait) if !@waits || $wait != $waits[-1];
+	last if $try >= 40 && @waits > 1;    # a busy machine needs longer for the second attempt
 	usleep(100_000);
 }
 is(join(' ', keys %states), 'retrying', 'never not_running');
