@@ -156,8 +156,8 @@ ps_unsupported(const char *what, const PsField *field)
 static const char *
 read_timestamp(const PsField *field, PsTimeUnit unit, TimestampTz *timestamp)
 {
-	bool		is_count = field->type == PS_JSON_NUMBER ||
-	(field->type == PS_JSON_STRING && ps_timestamp_is_count(field->text, field->len));
+	bool		is_text_count = field->type == PS_JSON_STRING && ps_timestamp_is_count(field->text, field->len);
+	bool		is_count = field->type == PS_JSON_NUMBER || is_text_count;
 
 	if (is_count ? !ps_timestamp_from_epoch(field->text, unit, timestamp) :
 		field->type != PS_JSON_STRING || !ps_timestamp_from_iso(field->text, field->len, timestamp))

@@ -86,9 +86,12 @@ static void
 plan_prepare(PsPlan *plan, bool read_only)
 {
 	const char *sql = plan_text(plan);
-	SPIPlanPtr	prepared = read_only ? SPI_prepare_params(sql, ps_resolve_begin, plan, CURSOR_OPT_GENERIC_PLAN)
-	: SPI_prepare_cursor(sql, plan->nargs, plan->argtypes, CURSOR_OPT_GENERIC_PLAN);
+	SPIPlanPtr	prepared;
 
+	if (read_only)
+		prepared = SPI_prepare_params(sql, ps_resolve_begin, plan, CURSOR_OPT_GENERIC_PLAN);
+	else
+		prepared = SPI_prepare_cursor(sql, plan->nargs, plan->argtypes, CURSOR_OPT_GENERIC_PLAN);
 	if (prepared == NULL || SPI_keepplan(prepared) != 0)
 		elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
 	plan->plan = prepared;
