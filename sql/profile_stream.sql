@@ -458,8 +458,8 @@ COMMENT ON COLUMN profile_stream_internal.sink_status.error IS 'Last error, whil
 COMMENT ON COLUMN profile_stream_internal.sink_status.hint IS 'What to do about the error; NULL: nothing is known';
 COMMENT ON COLUMN profile_stream_internal.sink_status.error_at IS 'When the error came; NULL: there is none';
 COMMENT ON COLUMN profile_stream_internal.sink_status.next_attempt_at IS 'When the relay tries again; NULL: no attempt is planned';
-COMMENT ON COLUMN profile_stream_internal.sink_status.delivered IS 'Profiles or letters that were delivered';
-COMMENT ON COLUMN profile_stream_internal.sink_status.refused IS 'Profiles or letters that the sink does not take';
+COMMENT ON COLUMN profile_stream_internal.sink_status.delivered IS 'Profiles or dead letters that were delivered';
+COMMENT ON COLUMN profile_stream_internal.sink_status.refused IS 'Profiles or dead letters that the sink does not take';
 COMMENT ON COLUMN profile_stream_internal.sink_status.delivered_at IS 'When something was delivered last; NULL: never';
 COMMENT ON COLUMN profile_stream_internal.sink_status.since IS 'When the relay came into this state';
 
@@ -903,7 +903,7 @@ CREATE FUNCTION reconcile(name text, OUT partition int, OUT consumed bigint, OUT
 	OUT difference bigint, OUT chunks bigint, OUT wrong_chunks bigint)
 	RETURNS SETOF record AS 'MODULE_PATHNAME', 'ps_reconcile' LANGUAGE c STRICT STABLE
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION reconcile(text) IS 'Balance a stream''s books: per partition what was consumed, what became of it and the difference, which is 0; and how many sealed chunks differ from their samples or day buckets';
+COMMENT ON FUNCTION reconcile(text) IS 'Compare the counters of a stream: per partition how many messages were read, what became of them, and the difference, which is 0; and how many sealed chunks differ from their samples or day buckets';
 
 -- =====================================================================================================================
 -- 11. Streams and sinks: monitoring (api/process_waits.c)
@@ -1082,9 +1082,9 @@ COMMENT ON COLUMN stat_sinks.stream IS 'Name of the stream';
 COMMENT ON COLUMN stat_sinks.sink IS 'Sink of the stream: redis, changelog or dead_letters';
 COMMENT ON COLUMN stat_sinks.state IS 'What the relay does: see the states of a sink in the reference';
 COMMENT ON COLUMN stat_sinks.relay_pid IS 'Process that delivers; NULL: none runs';
-COMMENT ON COLUMN stat_sinks.delivered IS 'Profiles or letters that were delivered';
-COMMENT ON COLUMN stat_sinks.refused IS 'Profiles or letters that the sink does not take';
-COMMENT ON COLUMN stat_sinks.backlog IS 'Profiles or letters that wait for delivery';
+COMMENT ON COLUMN stat_sinks.delivered IS 'Profiles or dead letters that were delivered';
+COMMENT ON COLUMN stat_sinks.refused IS 'Profiles or dead letters that the sink does not take';
+COMMENT ON COLUMN stat_sinks.backlog IS 'Profiles or dead letters that wait for delivery';
 COMMENT ON COLUMN stat_sinks.delivered_at IS 'When something was delivered last; NULL: never';
 COMMENT ON COLUMN stat_sinks.error IS 'Why the relay does not deliver; NULL: it does';
 COMMENT ON COLUMN stat_sinks.hint IS 'What to do about the error; NULL: nothing is known';

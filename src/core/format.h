@@ -118,7 +118,7 @@ extern PsReject *ps_reject_value(const char *value, int len, const char *reason)
 /* "Unsupported <what> <value>" */
 extern const char *ps_unsupported(const char *what, const PsField *field);
 
-/* Every format but profile_event. Each is a variable in a file of its own: core/format_cloudevents.c has ps_format_cloudevents. */
+/* Every format but profile_event. Each is a variable, as ps_format_cloudevents; that of custom is in format.c, others have a file of their own. */
 #define PS_FORMATS(X) \
 	X(cloudevents) \
 	X(custom)

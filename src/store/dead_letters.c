@@ -85,7 +85,7 @@ errors_jsonb(const PsReject *reject)
 	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL)));
 }
 
-/* The headers as an array of {name, value | base64}: names repeat, values are bytes. */
+/* The headers as an array of {name, value} or {name, hex}: names repeat, values are bytes. */
 static Datum
 headers_jsonb(const PsMessage *message)
 {
