@@ -300,7 +300,7 @@ COMMENT ON COLUMN profile_stream_internal.stream_offsets.dead IS 'Messages that 
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.late IS 'Events that became dead letters because they were later than late_tolerance allows';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.tombstones IS 'Messages without a value';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.blocked IS 'Messages of blocked customers, which were skipped';
-COMMENT ON COLUMN profile_stream_internal.stream_offsets.replayed IS 'Messages that were read once more and whose offset was finished already';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.replayed IS 'Messages that were read again after their partition was assigned anew, as at a restart';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.held IS 'Messages that were read and are not applied yet';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.held_bytes IS 'Bytes of the held messages that are in memory';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.last_message_at IS 'Kafka timestamp of the last message; NULL: none came yet';
@@ -961,7 +961,7 @@ COMMENT ON COLUMN stat_partitions.dead IS 'Messages that became dead letters, bu
 COMMENT ON COLUMN stat_partitions.late IS 'Events that became dead letters because they were later than late_tolerance allows';
 COMMENT ON COLUMN stat_partitions.tombstones IS 'Messages without a value';
 COMMENT ON COLUMN stat_partitions.blocked IS 'Messages of blocked customers, which were skipped';
-COMMENT ON COLUMN stat_partitions.replayed IS 'Messages that were read once more and whose offset was finished already';
+COMMENT ON COLUMN stat_partitions.replayed IS 'Messages that were read again after their partition was assigned anew, as at a restart';
 COMMENT ON COLUMN stat_partitions.held IS 'Messages that were read and are not applied yet';
 COMMENT ON COLUMN stat_partitions.held_bytes IS 'Bytes of the held messages that are in memory';
 COMMENT ON COLUMN stat_partitions.last_message_at IS 'Kafka timestamp of the last message; NULL: none came yet';
@@ -1044,7 +1044,7 @@ COMMENT ON COLUMN stat_streams.dead IS 'Messages that became dead letters, but f
 COMMENT ON COLUMN stat_streams.late IS 'Events that became dead letters because they were later than late_tolerance allows; NULL before the first partition';
 COMMENT ON COLUMN stat_streams.tombstones IS 'Messages without a value; NULL before the first partition';
 COMMENT ON COLUMN stat_streams.blocked IS 'Messages of blocked customers, which were skipped; NULL before the first partition';
-COMMENT ON COLUMN stat_streams.replayed IS 'Messages that were read once more and whose offset was finished already; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.replayed IS 'Messages that were read again after their partition was assigned anew, as at a restart; NULL before the first partition';
 COMMENT ON COLUMN stat_streams.held IS 'Messages that were read and are not applied yet; NULL before the first partition';
 COMMENT ON COLUMN stat_streams.held_bytes IS 'Bytes of the held messages that are in memory; NULL before the first partition';
 COMMENT ON COLUMN stat_streams.lag IS 'Messages from the next offsets to the ends of the partitions; NULL before the first partition';

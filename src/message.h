@@ -12,7 +12,7 @@
  *	              may still arrive
  *	  deferred    a message that was read and waits because another transaction holds
  *	              its customer's lock or row; the customer is deferred, too
- *	  replayed    a message that was read again after a restart
+ *	  replayed    a message that was read again, as after a restart
  *	  tombstone   a message without a value
  *	  blocked     a message of a customer whom forget_customer() blocked
  */
@@ -50,7 +50,7 @@
 
 #define PS_COUNTERS(X, SEPARATOR) \
 	PS_OUTCOME_COUNTERS(X, SEPARATOR) SEPARATOR \
-	X(replayed, NO_OUTCOME, NULL)	/* read again, having been read before the worker started */
+	X(replayed, NO_OUTCOME, NULL)	/* read again, having been read before the partition was assigned */
 
 /* What became of one message. */
 #define PS_OUTCOME(counter, outcome, name) PS_##outcome,

@@ -18,7 +18,7 @@ struct PsPartition
 	int32		epoch;			/* how often the topic was created anew */
 	int64		stored_offset;	/* next_offset as stored */
 	int64		commits;		/* as stored */
-	int64		read_before;	/* what is before it was read before the worker started */
+	int64		read_before;	/* what is before it was read before the partition was assigned */
 	int64		read_stored;	/* read_offset as stored */
 
 	/* topic_identity.c */
