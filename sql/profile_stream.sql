@@ -1235,7 +1235,7 @@ BEGIN
 	applied := 0; duplicates := 0; failed := 0; kept := 0; blocked := 0;
 	IF retry_dead_letters.max_letters IS NULL OR retry_dead_letters.max_letters < 1 THEN
 		RAISE EXCEPTION 'max_letters must be at least 1' USING ERRCODE = 'invalid_parameter_value',
-			HINT = 'It is how many letters one call takes; call again with after_id => last_id for more.';
+			HINT = 'It is how many dead letters one call takes; call again with after_id => last_id for more.';
 	END IF;
 	IF jsonb_typeof(retry_dead_letters.patch) <> 'object' THEN
 		RAISE EXCEPTION 'patch must be a JSON object' USING ERRCODE = 'invalid_parameter_value',

@@ -70,7 +70,7 @@ ps_wait_for_offset(PG_FUNCTION_ARGS)
 	PsStream   *stream;
 	int64	   *ends;
 
-	ps_check_argument(partition >= 0 && partition < PS_PROBE_PARTITIONS, "partition must not be negative");
+	ps_check_argument(partition >= 0 && partition < PS_PROBE_PARTITIONS, psprintf("partition must be 0 to %d", PS_PROBE_PARTITIONS - 1));
 	ends = palloc((partition + 1) * sizeof(int64));
 	for (int i = 0; i < partition; i++)
 		ends[i] = PG_INT64_MIN;

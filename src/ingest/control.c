@@ -72,11 +72,17 @@ handle_sigterm(SIGNAL_ARGS)
 	errno = save_errno;
 }
 
-/* SIGTERM and SIGINT. A user's function that signals its own process ends only itself, not the worker. */
+/*
+ * SIGTERM and SIGINT. A user's function that signals its own process ends only itself,
+ * not the worker. PostgreSQL's timers signal their own process too; they set their
+ * indicator before.
+ */
 static void
 handle_signal(int signal, siginfo_t * info, void *context)
 {
-	if (info->si_pid == MyProcPid && ps_user_code_signalled_itself())
+	bool		by_timer = get_timeout_indicator(LOCK_TIMEOUT, false) || get_timeout_indicator(STATEMENT_TIMEOUT, false);
+
+	if (info->si_pid == MyProcPid && !by_timer && ps_user_code_signalled_itself())
 		return;
 	if (signal == SIGTERM)
 		handle_sigterm(signal);

@@ -51,8 +51,6 @@ ps_health_start(PsWorker *worker)
 	ps_worker_set_state(worker, PS_STATE_QUARANTINED,
 						psprintf("the last %d attempts of workers failed", attempts - 1),
 						"See in the server's log how they ended. resume_stream() tries again.", -1);
-	ereport(LOG, (errmsg("stream \"%s\" is quarantined after %d failed attempts",
-						 worker->stream->name, attempts - 1)));
 	proc_exit(0);
 }
 

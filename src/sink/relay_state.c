@@ -77,7 +77,8 @@ ps_relay_show_error(PsRelay *relay, const char *error, const char *hint, int64 n
 
 	if (news)
 		ereport(LOG, (errmsg("stream \"%s\" cannot deliver to its sink \"%s\": %s", relay->stream ? relay->stream->name : "",
-							 ps_sinks[relay->sink->kind].name, error)));
+							 ps_sinks[relay->sink->kind].name, error),
+					  hint != NULL ? errhint("%s", hint) : 0));
 	ps_relay_begin(relay);
 	ps_outbox_change_state(relay->stream_id, relay->sink->kind, &now, news, &change);
 	ps_relay_commit(relay);

@@ -136,6 +136,19 @@ foreach my $signal (qw(cancel terminate))
 	ok($node->wait_taken('acts', $acts), "$signal: the event is taken");
 }
 
+# a lock that a session holds for longer than the worker waits: the handler has done nothing wrong, and its event is tried again
+{
+	my $session = $node->background_psql('postgres', on_error_stop => 0);
+	$session->query_safe("BEGIN; UPDATE written SET n = n + 1 WHERE what = 'lock'");
+	$broker->produce('acts', act('lock', 'lock held for long'));
+	ok($node->poll_query_until('postgres', "SELECT state IN ('waiting', 'retrying') AND error ~* 'lock' FROM profile_stream.stat_streams WHERE stream = 'acts'"),
+		'lock held for long: the stream says so');
+	$session->query_safe('COMMIT');
+	$session->quit;
+	ok($node->wait_taken('acts', $acts), 'lock held for long: the event is taken');
+	is_row("SELECT count(*) FROM profile_stream.materialized_profiles WHERE customer_id = 'lock held for long'", '1', 'lock held for long: and applied');
+}
+
 # a deadlock with a session that wants the customer's lock
 $node->safe_psql('postgres', "ALTER SYSTEM SET deadlock_timeout = '100ms'; SELECT pg_reload_conf()");
 my $session = $node->background_psql('postgres', on_error_stop => 0);
