@@ -35,11 +35,11 @@ $node->create_stream('crm', $broker, 'events');
 ok($node->wait_taken('crm', $before), 'the stream runs');
 my $pid = $node->stream_pid('crm');
 
-# a batch is read and decoded; its transaction has begun, and is frozen there
+# a batch is read and decoded; its transaction has begun, and is frozen there, early in a wait that ends after a second
 my $successor = $node->background_psql('postgres');
 $successor->query_safe('BEGIN; LOCK TABLE profile_stream_internal.event_ids');
 $broker->produce('events', map { [ 0, 'k', seen($_) ] } $before + 1 .. $before + $batch);
-ok($node->poll_query_until('postgres', "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid"), 'the worker is in the middle of a batch');
+ok($node->poll_query_until('postgres', "SELECT wait_event_type = 'Lock' AND clock_timestamp() - xact_start < '0.5 s' FROM pg_stat_activity WHERE pid = $pid"), 'the worker is in the middle of a batch');
 kill('STOP', $pid) == 1 or die 'could not freeze the worker';
 
 # the lease cannot be taken from a process that lives, so this session does what a successor would: the same events
@@ -67,7 +67,7 @@ is($node->sql('SELECT duplicates, dead, replayed FROM profile_stream_internal.st
 $successor = $node->background_psql('postgres');
 $successor->query_safe('BEGIN; LOCK TABLE profile_stream_internal.event_ids');
 $broker->produce('events', map { [ 0, 'k', seen($_) ] } $before + 2 * $batch + 1 .. $before + 3 * $batch);
-ok($node->poll_query_until('postgres', "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid"), 'in the middle of a batch again');
+ok($node->poll_query_until('postgres', "SELECT wait_event_type = 'Lock' AND clock_timestamp() - xact_start < '0.5 s' FROM pg_stat_activity WHERE pid = $pid"), 'in the middle of a batch again');
 kill('STOP', $pid) == 1 or die 'could not freeze the worker';
 $successor->query_safe('UPDATE profile_stream_internal.stream_offsets SET commits = commits + 1');
 $successor->query_safe('COMMIT');
