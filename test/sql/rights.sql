@@ -174,7 +174,7 @@ CREATE TEMP TABLE ways AS SELECT * FROM (VALUES (1, 'materialized_profiles', 'SE
 	(5, 'create_profile_view()', 'SELECT FROM public.regress_view'), (6, 'profiles_changed_since()', 'SELECT FROM profile_stream.profiles_changed_since()'),
 	(7, 'get_profile()', 'SELECT FROM unnest(''{mine,theirs}''::text[]) c WHERE profile_stream.get_profile(c) IS NOT NULL'),
 	(8, 'metric_value()', 'SELECT FROM unnest(''{mine,theirs}''::text[]) c WHERE profile_stream.metric_value(c, ''transaction_count_30d'') > 0'),
-	(9, 'metric_trend()', 'SELECT FROM unnest(''{mine,theirs}''::text[]) c, profile_stream.metric_trend(c, ''transaction_count_30d'', current_date - 2, current_date) LIMIT 2'),
+	(9, 'metric_trend()', 'SELECT FROM unnest(''{mine,theirs}''::text[]) c, profile_stream.metric_trend(c, ''transaction_count_30d'', current_date - 2, current_date + 1) LIMIT 2'),
 	(10, 'window_value()', 'SELECT FROM unnest(''{mine,theirs}''::text[]) c WHERE profile_stream.window_value(c, (SELECT window_state FROM profile_stream.materialized_profiles ORDER BY customer_id LIMIT 1), ''transaction_count_30d'', now()) > 299'),
 	(11, 'window_chunks', 'SELECT DISTINCT customer_id FROM profile_stream_internal.window_chunks'), (12, 'event_ids', 'SELECT DISTINCT customer_id FROM profile_stream_internal.event_ids'),
 	(13, 'dead_letters', 'SELECT FROM profile_stream.dead_letters'),
