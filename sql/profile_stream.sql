@@ -948,25 +948,7 @@ CREATE VIEW stat_partitions WITH (security_invoker = true) AS
 COMMENT ON VIEW stat_partitions IS 'Progress and counters of each partition';
 COMMENT ON COLUMN stat_partitions.stream IS 'Name of the stream';
 COMMENT ON COLUMN stat_partitions.topic IS 'Kafka topic that the stream reads';
-COMMENT ON COLUMN stat_partitions.partition IS 'Number of the partition';
-COMMENT ON COLUMN stat_partitions.state IS 'running, or offset_lost when Kafka no longer has next_offset';
-COMMENT ON COLUMN stat_partitions.start_offset IS 'Offset from which the stream began to read';
-COMMENT ON COLUMN stat_partitions.next_offset IS 'Offset of the first message that is not applied yet';
-COMMENT ON COLUMN stat_partitions.end_offset IS 'Offset at the end of the partition, as last seen; NULL: not seen yet';
 COMMENT ON COLUMN stat_partitions.lag IS 'Messages from next_offset to the end of the partition; NULL or 0 until the end was seen';
-COMMENT ON COLUMN stat_partitions.consumed IS 'Messages that were read';
-COMMENT ON COLUMN stat_partitions.applied IS 'Events that were applied';
-COMMENT ON COLUMN stat_partitions.duplicates IS 'Events whose id was applied before';
-COMMENT ON COLUMN stat_partitions.dead IS 'Messages that became dead letters, but for late ones';
-COMMENT ON COLUMN stat_partitions.late IS 'Events that became dead letters because they were later than late_tolerance allows';
-COMMENT ON COLUMN stat_partitions.tombstones IS 'Messages without a value';
-COMMENT ON COLUMN stat_partitions.blocked IS 'Messages of blocked customers, which were skipped';
-COMMENT ON COLUMN stat_partitions.replayed IS 'Messages that were read again after their partition was assigned anew, as at a restart';
-COMMENT ON COLUMN stat_partitions.held IS 'Messages that were read and are not applied yet';
-COMMENT ON COLUMN stat_partitions.held_bytes IS 'Bytes of the held messages that are in memory';
-COMMENT ON COLUMN stat_partitions.last_message_at IS 'Kafka timestamp of the last message; NULL: none came yet';
-COMMENT ON COLUMN stat_partitions.committed_at IS 'When the offset moved last; NULL: never';
-COMMENT ON COLUMN stat_partitions.error IS 'Why the partition does not go on; NULL: it does';
 COMMENT ON COLUMN stat_partitions.worker_pid IS 'Process that reads the partition; NULL: none does';
 COMMENT ON COLUMN stat_partitions.gaps IS 'Offset ranges that the stream went past without reading, an array of objects with from_offset, to_offset (not included), reason and recorded_at; NULL: none';
 
@@ -1051,10 +1033,6 @@ COMMENT ON COLUMN stat_streams.lag IS 'Messages from the next offsets to the end
 COMMENT ON COLUMN stat_streams.last_message_at IS 'Kafka timestamp of the last message; NULL: none came yet';
 COMMENT ON COLUMN stat_streams.committed_at IS 'When an offset moved last; NULL: never';
 COMMENT ON COLUMN stat_streams.error IS 'Why the stream does not go on as it should; NULL: it does';
-COMMENT ON COLUMN stat_streams.hint IS 'What to do about the error; NULL: nothing is known';
-COMMENT ON COLUMN stat_streams.error_at IS 'When the error came; NULL: there is none';
-COMMENT ON COLUMN stat_streams.next_attempt_at IS 'When the worker tries again; NULL: no attempt is planned';
-COMMENT ON COLUMN stat_streams.notifications_skipped IS 'Notifications that were not sent because the queue of the server was full';
 COMMENT ON COLUMN stat_streams.since IS 'When the stream came into the state that its worker last said; NULL: restored';
 
 CREATE VIEW stat_sinks WITH (security_invoker = true) AS
@@ -1082,14 +1060,8 @@ COMMENT ON COLUMN stat_sinks.stream IS 'Name of the stream';
 COMMENT ON COLUMN stat_sinks.sink IS 'Sink of the stream: redis, changelog or dead_letters';
 COMMENT ON COLUMN stat_sinks.state IS 'What the relay does: see the states of a sink in the reference';
 COMMENT ON COLUMN stat_sinks.relay_pid IS 'Process that delivers; NULL: none runs';
-COMMENT ON COLUMN stat_sinks.delivered IS 'Profiles or dead letters that were delivered';
-COMMENT ON COLUMN stat_sinks.refused IS 'Profiles or dead letters that the sink does not take';
 COMMENT ON COLUMN stat_sinks.backlog IS 'Profiles or dead letters that wait for delivery';
-COMMENT ON COLUMN stat_sinks.delivered_at IS 'When something was delivered last; NULL: never';
 COMMENT ON COLUMN stat_sinks.error IS 'Why the relay does not deliver; NULL: it does';
-COMMENT ON COLUMN stat_sinks.hint IS 'What to do about the error; NULL: nothing is known';
-COMMENT ON COLUMN stat_sinks.error_at IS 'When the error came; NULL: there is none';
-COMMENT ON COLUMN stat_sinks.next_attempt_at IS 'When the relay tries again; NULL: no attempt is planned';
 COMMENT ON COLUMN stat_sinks.since IS 'When the relay came into the state that it last said; NULL: it never ran';
 
 -- =====================================================================================================================
@@ -1159,27 +1131,6 @@ CREATE VIEW dead_letters WITH (security_invoker = true) AS
 		COALESCE(d.failed_at, d.dead_at) AS last_error_at
 	FROM profile_stream_internal.dead_letters d LEFT JOIN profile_stream.streams s ON s.stream_id = d.stream_id;
 COMMENT ON VIEW dead_letters IS 'Dead letters with key and value as text and the event as jsonb, where they are; of a stream of another format as a profile event';
-COMMENT ON COLUMN dead_letters.dead_letter_id IS 'Number of the dead letter';
-COMMENT ON COLUMN dead_letters.stream_id IS 'Stream that read the message; NULL: it came by apply_event()';
-COMMENT ON COLUMN dead_letters.stream IS 'Name of that stream; NULL: it came by apply_event()';
-COMMENT ON COLUMN dead_letters.topic IS 'Kafka topic of the message; NULL: it came by apply_event()';
-COMMENT ON COLUMN dead_letters.epoch IS 'Epoch of the partition, as in stream_offsets; NULL: it came by apply_event()';
-COMMENT ON COLUMN dead_letters.partition IS 'Partition of the message; NULL: it came by apply_event()';
-COMMENT ON COLUMN dead_letters.kafka_offset IS 'Offset of the message; NULL: it came by apply_event()';
-COMMENT ON COLUMN dead_letters.kafka_timestamp IS 'Kafka timestamp of the message; NULL: it has none';
-COMMENT ON COLUMN dead_letters.key IS 'Key of the message as bytes; NULL: it has none';
-COMMENT ON COLUMN dead_letters.value IS 'Value of the message as bytes; NULL: it has none';
-COMMENT ON COLUMN dead_letters.headers IS 'Headers of the message, an array of objects with name and value or hex; NULL: it has none';
-COMMENT ON COLUMN dead_letters.kind IS 'Why it is dead: malformed, invalid, handler or late';
-COMMENT ON COLUMN dead_letters.errors IS 'Every reason for which the message was not applied';
-COMMENT ON COLUMN dead_letters.sqlstate IS 'SQLSTATE of the error that a handler raised; NULL: none did';
-COMMENT ON COLUMN dead_letters.customer_id IS 'Customer of the event; NULL where it cannot be read';
-COMMENT ON COLUMN dead_letters.event_id IS 'Id of the event; NULL where it cannot be read';
-COMMENT ON COLUMN dead_letters.event_type IS 'Type of the event; NULL where it cannot be read';
-COMMENT ON COLUMN dead_letters.dead_at IS 'When the message became a dead letter';
-COMMENT ON COLUMN dead_letters.attempts IS 'How often applying it was tried';
-COMMENT ON COLUMN dead_letters.failed_at IS 'When retry_dead_letters() last failed on it; NULL: never';
-COMMENT ON COLUMN dead_letters.value_size IS 'Bytes of the whole value, where only its begin is kept; NULL: it is whole';
 COMMENT ON COLUMN dead_letters.key_text IS 'Key as text; NULL where it is not UTF-8';
 COMMENT ON COLUMN dead_letters.value_text IS 'Value as text; NULL where it is not UTF-8';
 COMMENT ON COLUMN dead_letters.event IS 'The event as jsonb, of a stream of another format as a profile event; NULL where it cannot be read';
@@ -1399,29 +1350,10 @@ CREATE VIEW profiles WITH (security_invoker = true) AS
 		p.segment, p.churn_risk_score, p.lifetime_value, p.attributes, p.event_counts, p.first_event_at, p.scored_at
 	FROM profile_stream.materialized_profiles p;
 COMMENT ON VIEW profiles IS 'Profiles with typed columns, windowed metrics as of now(); predicates of segments are conditions on it';
-COMMENT ON COLUMN profiles.customer_id IS 'Id of the customer';
-COMMENT ON COLUMN profiles.version IS 'Number of events that were applied to the profile';
-COMMENT ON COLUMN profiles.updated_at IS 'Timestamp of the event that was applied last';
-COMMENT ON COLUMN profiles.first_name IS 'First name; empty: not known';
-COMMENT ON COLUMN profiles.last_name IS 'Last name; empty: not known';
-COMMENT ON COLUMN profiles.email IS 'Email address; empty: not known';
-COMMENT ON COLUMN profiles.phone IS 'Telephone number; empty: not known';
-COMMENT ON COLUMN profiles.total_balance IS 'Sum of the initial balances of accounts, with what maps and handlers make of it; completed transactions do not change it';
-COMMENT ON COLUMN profiles.account_count IS 'Number of accounts';
-COMMENT ON COLUMN profiles.last_transaction_at IS 'Timestamp of the completed transaction that was applied last; NULL: none yet';
 COMMENT ON COLUMN profiles.transaction_count_30d IS 'Number of completed transactions in the last 30 days';
 COMMENT ON COLUMN profiles.total_transaction_value_30d IS 'Sum of completed transactions in the last 30 days';
-COMMENT ON COLUMN profiles.last_login_at IS 'Timestamp of the login that was applied last; NULL: none yet';
 COMMENT ON COLUMN profiles.login_count_7d IS 'Number of logins in the last 7 days';
-COMMENT ON COLUMN profiles.preferred_channel IS 'Channel that the customer prefers';
 COMMENT ON COLUMN profiles.support_ticket_count_90d IS 'Number of support tickets in the last 90 days';
-COMMENT ON COLUMN profiles.segment IS 'Segment that the last refresh of scores gave; unknown: not scored yet';
-COMMENT ON COLUMN profiles.churn_risk_score IS 'Risk that the customer leaves, 0 to 1, of the last refresh of scores';
-COMMENT ON COLUMN profiles.lifetime_value IS 'Expected value of the customer, of the last refresh of scores, in the unit of transactions';
-COMMENT ON COLUMN profiles.attributes IS 'Attributes that maps and handlers set, as an object';
-COMMENT ON COLUMN profiles.event_counts IS 'Number of applied events by event type, as an object';
-COMMENT ON COLUMN profiles.first_event_at IS 'Timestamp of the customer''s oldest event';
-COMMENT ON COLUMN profiles.scored_at IS 'Moment as of which the scores were computed; NULL: not scored yet';
 
 -- without a search_path of its own it can be inlined; its names are bound when it is created
 CREATE FUNCTION profile_stream_internal.profile_document(profile materialized_profiles, as_of timestamptz) RETURNS jsonb
@@ -1454,10 +1386,7 @@ CREATE VIEW profile_documents WITH (security_invoker = true) AS
 	SELECT p.customer_id, profile_stream_internal.profile_document(p, pg_catalog.now()) AS data, p.version, p.updated_at
 	FROM profile_stream.materialized_profiles p;
 COMMENT ON VIEW profile_documents IS 'Profiles as MaterializedProfile documents, windowed metrics as of now()';
-COMMENT ON COLUMN profile_documents.customer_id IS 'Id of the customer';
 COMMENT ON COLUMN profile_documents.data IS 'The profile as a document, with the names of JSON (customerId); as get_profile() returns it';
-COMMENT ON COLUMN profile_documents.version IS 'Number of events that were applied to the profile';
-COMMENT ON COLUMN profile_documents.updated_at IS 'Timestamp of the event that was applied last';
 
 CREATE FUNCTION get_profile(customer_id text, as_of timestamptz DEFAULT pg_catalog.now()) RETURNS jsonb
 	LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -1587,7 +1516,7 @@ BEGIN
 			EXECUTE pg_catalog.format('ALTER TABLE profile_stream_rebuild.%I REPLICA IDENTITY FULL', original.relname);
 		END IF;
 		EXECUTE pg_catalog.format('COMMENT ON TABLE profile_stream_rebuild.%1$I IS %2$L', original.relname,
-			pg_catalog.concat('Shadow of ', original.nspname, '.', original.relname, ', for a rebuild'));
+			pg_catalog.concat('Copy of ', original.nspname, '.', original.relname, ', for a rebuild'));
 		-- indexes have the names that they have there: they are looked up by name
 		FOR index IN
 			SELECT a.relname AS wanted, b.relname AS found
@@ -1739,21 +1668,6 @@ CREATE VIEW profile_stream_internal.score_parameters WITH (security_invoker = tr
 	SELECT 30, 30, 90, 4, 8, 1000, 0.7, 4, 1, 30, 0.1, 0.3, 0.2, 0.95, 0.01
 	WHERE NOT EXISTS (SELECT FROM profile_stream_internal.score_settings);
 COMMENT ON VIEW profile_stream_internal.score_parameters IS 'What default_scores() counts with: the row of score_settings, or the defaults';
-COMMENT ON COLUMN profile_stream_internal.score_parameters.new_days IS 'A customer whose first event is at most so many days ago is in segment new';
-COMMENT ON COLUMN profile_stream_internal.score_parameters.active_days IS 'A customer without events for more than so many days is at_risk';
-COMMENT ON COLUMN profile_stream_internal.score_parameters.dormant_days IS 'A customer without events for more than so many days is dormant';
-COMMENT ON COLUMN profile_stream_internal.score_parameters.loyal_transactions IS 'A customer with so many transactions in 30 days is loyal';
-COMMENT ON COLUMN profile_stream_internal.score_parameters.champion_transactions IS 'A champion has at least so many transactions in 30 days';
-COMMENT ON COLUMN profile_stream_internal.score_parameters.champion_value IS 'A champion''s transactions in 30 days are worth at least so much';
-COMMENT ON COLUMN profile_stream_internal.score_parameters.at_risk_churn IS 'From this churn risk on, 0 to 1, a customer is at_risk';
-COMMENT ON COLUMN profile_stream_internal.score_parameters.half_gaps IS 'After a silence of so many of the customer''s usual gaps between events the risk of churn is one half';
-COMMENT ON COLUMN profile_stream_internal.score_parameters.least_gap_days IS 'Shortest gap between events that counts, in days';
-COMMENT ON COLUMN profile_stream_internal.score_parameters.default_gap_days IS 'Gap that counts for customers with less than 3 events, in days';
-COMMENT ON COLUMN profile_stream_internal.score_parameters.ticket_risk IS 'Risk that each support ticket of the last 90 days adds, 0 to 1';
-COMMENT ON COLUMN profile_stream_internal.score_parameters.trend_risk IS 'Risk when transactions have ceased, 0 to 1; in part when they have become fewer';
-COMMENT ON COLUMN profile_stream_internal.score_parameters.margin IS 'Share of the transactions'' value that is profit, 0 to 1';
-COMMENT ON COLUMN profile_stream_internal.score_parameters.monthly_retention IS 'Share of customers who stay from one month to the next, 0 to below 1';
-COMMENT ON COLUMN profile_stream_internal.score_parameters.monthly_discount IS 'By how much money is worth less a month later, 0 to 1';
 
 CREATE FUNCTION set_score_settings(new_days double precision DEFAULT NULL, active_days double precision DEFAULT NULL, dormant_days double precision DEFAULT NULL,
 	loyal_transactions double precision DEFAULT NULL, champion_transactions double precision DEFAULT NULL, champion_value numeric DEFAULT NULL,
@@ -1905,16 +1819,7 @@ CREATE VIEW stat_score_refresh WITH (security_invoker = true) AS
 		LEFT JOIN profile_stream_internal.process_waits() w ON w.pid = l.pid;
 COMMENT ON VIEW stat_score_refresh IS 'State and progress of the refresh of scores that runs, or ran last';
 COMMENT ON COLUMN stat_score_refresh.state IS 'running, waiting, done, failed, or interrupted when its process is gone';
-COMMENT ON COLUMN stat_score_refresh.started_at IS 'When the refresh began';
-COMMENT ON COLUMN stat_score_refresh.finished_at IS 'When it ended; NULL: it has not';
 COMMENT ON COLUMN stat_score_refresh.pid IS 'Process that runs it; NULL: none does';
-COMMENT ON COLUMN stat_score_refresh.profiles_total IS 'Number of profiles, as the planner estimates it';
-COMMENT ON COLUMN stat_score_refresh.profiles_done IS 'Profiles that are done';
-COMMENT ON COLUMN stat_score_refresh.profiles_changed IS 'Profiles of which a score changed';
-COMMENT ON COLUMN stat_score_refresh.segment_changes IS 'Profiles whose segment changed';
-COMMENT ON COLUMN stat_score_refresh.profiles_failed IS 'Profiles whose scores could not be computed or written';
-COMMENT ON COLUMN stat_score_refresh.profiles_skipped IS 'Profiles that other sessions locked or changed meanwhile; the next refresh takes them';
-COMMENT ON COLUMN stat_score_refresh.notifications_skipped IS 'Notifications that were not sent because the queue of the server was full';
 COMMENT ON COLUMN stat_score_refresh.profiles_per_second IS 'Profiles done per second, until the last commit; NULL before the first one';
 COMMENT ON COLUMN stat_score_refresh.last_batch IS 'How long the last batch took; NULL: none yet';
 COMMENT ON COLUMN stat_score_refresh.longest_lock IS 'Longest time that a batch held locks of customers';
@@ -2259,6 +2164,32 @@ COMMENT ON FUNCTION unblock_customer(text) IS 'Take events of a customer again; 
 CREATE FUNCTION export_customer(customer_id text) RETURNS jsonb
 	AS 'MODULE_PATHNAME', 'ps_export_customer' LANGUAGE c STRICT STABLE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION export_customer(text) IS 'Everything that is held about a customer';
+
+-- A column of a view that shows a column of a table under its name has the COMMENT of that column, unless it has one of its own.
+DO $$
+DECLARE
+	shown record;
+BEGIN
+	FOR shown IN
+		SELECT c.view, a.attname, pg_catalog.col_description(b.attrelid, b.attnum) AS description
+		FROM (VALUES
+			('profile_stream.dead_letters', 'profile_stream_internal.dead_letters'),
+			('profile_stream.profiles', 'profile_stream.materialized_profiles'),
+			('profile_stream.profile_documents', 'profile_stream.materialized_profiles'),
+			('profile_stream.stat_partitions', 'profile_stream_internal.stream_offsets'),
+			('profile_stream_internal.score_parameters', 'profile_stream_internal.score_settings'),
+			('profile_stream.stat_score_refresh', 'profile_stream_internal.score_refresh'),
+			('profile_stream.stat_streams', 'profile_stream_internal.stream_status'),
+			('profile_stream.stat_sinks', 'profile_stream_internal.sink_status')) AS c(view, source)
+			JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) c.view::pg_catalog.regclass AND a.attnum OPERATOR(pg_catalog.>) 0
+			JOIN pg_catalog.pg_attribute b ON b.attrelid OPERATOR(pg_catalog.=) c.source::pg_catalog.regclass AND b.attnum OPERATOR(pg_catalog.>) 0
+				AND b.attname OPERATOR(pg_catalog.=) a.attname
+		WHERE pg_catalog.col_description(a.attrelid, a.attnum) IS NULL
+	LOOP
+		EXECUTE pg_catalog.format('COMMENT ON COLUMN %s.%I IS %L', shown.view, shown.attname, shown.description);
+	END LOOP;
+END
+$$;
 
 -- =====================================================================================================================
 -- 22. Privileges
