@@ -51,11 +51,11 @@ until [ "$(sql "SELECT coalesce(sum(n_tup_upd), 0) > 0 FROM pg_stat_user_tables 
 statistics=$(sql "SELECT format('%s row versions written (%s %% HOT), %s autovacuums', n_tup_upd, round(100.0 * n_tup_hot_upd / greatest(n_tup_upd, 1), 1), autovacuum_count)
 	FROM pg_stat_user_tables WHERE relid = 'profile_stream.materialized_profiles'::regclass")
 rows=$(sql 'SELECT count(*) FROM profile_stream.materialized_profiles')
-history=$(($(size profile_stream_internal.event_ids) + $(size profile_stream_internal.window_chunks)))
+history=$(($(dedupe_bytes) + $(size profile_stream_internal.window_chunks)))
 sql 'VACUUM FULL profile_stream.materialized_profiles'
 fresh=$(size profile_stream.materialized_profiles)
 
 echo "$updates updates of $customers profiles, $batch a transaction, $sessions sessions, ${seconds} s: $statistics"
 echo "materialized_profiles: $(mb "$loaded") with an event each; $(mb "$used") after the updates; $(mb "$fresh") with the same $rows rows written afresh"
-echo "event_ids and window_chunks: $(mb "$history")"
+echo "de-duplication and window_chunks: $(mb "$history")"
 awk -v used="$used" -v fresh="$fresh" 'BEGIN {printf "ratio %.2f of the rows written afresh; at most 3\n", used / fresh; exit used >= 3 * fresh}'

@@ -44,9 +44,9 @@ measure()
 	until [ "$(sql "SELECT sum(applied + duplicates + dead + late + tombstones) >= $events FROM profile_stream_internal.stream_offsets")" = t ]; do sleep 0.2; done
 	pid=$(sql 'SELECT worker_pid FROM profile_stream.stat_streams')
 	awk -v n="$events" -v tick="$(getconf CLK_TCK)" '{print ($14 + $15) / tick / n * 1e6}' "/proc/$pid/stat" >>"$work/cpu.$1"
-	sql "SELECT profile_stream.drop_stream('bench')" >/dev/null
-	until [ "$(sql "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'profile_stream worker'")" = 0 ]; do sleep 0.2; done
-	sql 'TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids, profile_stream_internal.dead_letters'
+	end_stream bench
+	empty_tables
+	sql 'TRUNCATE profile_stream_internal.dead_letters'
 }
 
 for _ in $(seq "$rounds"); do

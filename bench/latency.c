@@ -4,7 +4,9 @@
  *	  rate, LISTENs, and asks for nothing else. A notification arrives after the
  *	  commit that makes its profile visible.
  *
- *	  latency brokers topic conninfo events-per-second seconds
+ *	  latency brokers topic conninfo events-per-second seconds [file]
+ *
+ *	  The file gets lines of rate, percentile and milliseconds, with tabs between.
  */
 #include "../test/tools/client.h"
 
@@ -94,12 +96,24 @@ compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+static void
+write_percentiles(const char *name, double rate, const double *latency, long n)
+{
+	FILE	   *file = fopen(name, "w");
+
+	if (file == NULL)
+		die("file", name);
+	for (int tenths = 1; tenths < 1000; tenths += tenths < 950 ? 10 : 1)
+		fprintf(file, "%.0f/s\t%.1f\t1\t%.3f\n", rate, tenths / 10.0, 1000 * latency[n * tenths / 1000]);
+	fclose(file);
+}
+
 int
 main(int argc, char **argv)
 {
-	double		rate = argc == 6 ? atof(argv[4]) : 0;
+	double		rate = argc >= 6 ? atof(argv[4]) : 0;
 	long		warm_up = (long) (rate * WARM_UP_SECONDS);
-	long		n = warm_up + (long) (rate * (argc == 6 ? atof(argv[5]) : 0));
+	long		n = warm_up + (long) (rate * (argc >= 6 ? atof(argv[5]) : 0));
 	double	   *sent = calloc(n + 1, sizeof(double));
 	double	   *latency = calloc(n + 1, sizeof(double));
 	long		produced = 0;
@@ -110,7 +124,7 @@ main(int argc, char **argv)
 	PGresult   *channel;
 
 	if (n <= 0)
-		die("usage", "latency brokers topic conninfo events-per-second seconds");
+		die("usage", "latency brokers topic conninfo events-per-second seconds [file]");
 	producer = open_producer(argv[1]);
 	connection = PQconnectdb(argv[3]);
 	channel = PQexec(connection, "SELECT 'LISTEN ' || quote_ident(profile_stream.notification_channel())");
@@ -135,6 +149,8 @@ main(int argc, char **argv)
 	if (received < n)
 		die("lost", "not every event was announced");
 	qsort(latency + warm_up, n - warm_up, sizeof(double), compare);
+	if (argc > 6)
+		write_percentiles(argv[6], rate, latency + warm_up, n - warm_up);
 	printf("%ld events at %.0f/s: p50 %.1f ms, p90 %.1f ms, p99 %.1f ms, max %.1f ms\n", n - warm_up, rate,
 		   1000 * latency[warm_up + (n - warm_up) / 2], 1000 * latency[warm_up + (n - warm_up) * 9 / 10],
 		   1000 * latency[warm_up + (n - warm_up) * 99 / 100], 1000 * latency[n - 1]);

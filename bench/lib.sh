@@ -1,25 +1,16 @@
-# Sourced by the benchmarks, after scripts/lib.sh: builds and installs the extension, a real Kafka, a server.
+# Sourced by the benchmarks, after scripts/lib.sh: builds the extension, starts a real Kafka and a server.
 
-prepare()
-{
-	KAFKA_HOME=$(scripts/install-deps.sh | tail -1)
-	export KAFKA_HOME
-	pg_config=${PG_CONFIG:-$(command -v pg_config)}
-	bindir=$("$pg_config" --bindir)
-
-	make -s PG_CONFIG="$pg_config" all tools
-	make -s PG_CONFIG="$pg_config" install
-	open_work
-}
-
-# The same in a copy of the tree, for a private copy of PostgreSQL; nothing is installed.
+# Builds in a copy of the tree, for a private copy of PostgreSQL; goes there. Nothing is installed.
+# With bench_build=folder the build stays there, and the next one compiles what has changed.
 prepare_copy()
 {
+	build=${bench_build:-$work}
+	mkdir -p "$build"
 	KAFKA_HOME=$(scripts/install-deps.sh | tail -1)
 	export KAFKA_HOME
 	pg_config=${PG_CONFIG:-$(command -v pg_config)}
 	private_postgresql
-	build_copy
+	build_copy with_llvm=no
 }
 
 # Starts Kafka; $port is where.
@@ -54,12 +45,70 @@ produce_once_up()
 	done
 }
 
+# With more settings.
 start_bench_server()
 {
-	start_server 'shared_buffers = 1GB' 'max_wal_size = 8GB' 'max_locks_per_transaction = 256'
+	start_server 'shared_buffers = 1GB' 'max_wal_size = 8GB' 'max_locks_per_transaction = 256' "$@"
 }
 
-sql() { "$bindir/psql" -X -q -A -t -v ON_ERROR_STOP=1 -h "$work" -U postgres -d postgres -c "$1"; }
+# In $database, where it is set.
+sql() { "$bindir/psql" -X -q -A -t -v ON_ERROR_STOP=1 -h "$work" -U postgres -d "${database:-postgres}" -c "$1"; }
+
+# Samples events, seconds and processor time of a load: arguments of bench/watch.py.
+watch()
+{
+	PGHOST=$work PGUSER=postgres PGDATABASE=${database:-postgres} bench/watch.py --psql "$bindir/psql" \
+		--server "$(head -1 "$work/data/postmaster.pid")" "$@"
+}
+
+# The same for a new stream, which then ends: topic, more arguments of create_stream(), marks. The last column is its worker.
+watch_stream()
+{
+	local status=0 worker=''
+	sql CHECKPOINT
+	sql "SELECT profile_stream.create_stream('bench', bootstrap_servers => '127.0.0.1:$port', topic => '$1'$2)" >/dev/null 2>&1
+	until [ -n "$worker" ]; do worker=$(sql "SELECT worker_pid FROM profile_stream.stat_streams WHERE stream = 'bench'"); done
+	# not wait_for_stream(): its snapshot would keep every old row version for the whole load
+	watch --process "$worker" --sql 'SELECT sum(applied + duplicates + dead + late + tombstones) FROM profile_stream_internal.stream_offsets' "${@:3}" || status=1
+	end_stream bench
+	return $status
+}
+
+# Drops a stream and waits until its processes are gone.
+end_stream()
+{
+	sql "SELECT profile_stream.drop_stream('$1')" >/dev/null
+	until [ "$(sql "SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ '^profile_stream (worker|relay)'")" = 0 ]; do sleep 0.2; done
+}
+
+# Makes a profile of one event for each of so many customers of events.py.
+fill_profiles()
+{
+	sql "CREATE PROCEDURE fill_profiles(number int) LANGUAGE plpgsql AS \$\$
+		BEGIN
+			FOR n0 IN 0 .. number - 1 BY 10000 LOOP
+				PERFORM profile_stream.apply_events(ARRAY(SELECT jsonb_build_object('eventId', n, 'customerId', 'cust-' || lpad(n::text, 8, '0'),
+					'eventType', 'transaction.completed', 'timestamp', '2026-01-01T00:00:00Z', 'payload', jsonb_build_object('amount', 1))
+					FROM generate_series(n0, least(n0 + 10000, number) - 1) n));
+				COMMIT;
+			END LOOP;
+		END \$\$"
+	sql "CALL fill_profiles($1)"
+	sql VACUUM
+}
+
+empty_tables()
+{
+	sql 'TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_id_chunks'
+}
+
+# Bytes on disk of what de-duplication keeps: sealed chunks, and the part of the profiles that their open ones are.
+dedupe_bytes()
+{
+	sql "SELECT pg_total_relation_size('profile_stream_internal.event_id_chunks')
+		+ (SELECT COALESCE(sum(pg_column_size(event_ids))::float8 / sum(pg_column_size(p.*)) * pg_table_size('profile_stream.materialized_profiles'), 0)::int8
+			FROM profile_stream.materialized_profiles p)"
+}
 
 # Builds what measures the latency, as $work/latency.
 build_latency()

@@ -12,7 +12,7 @@ customers=${2:-40000}
 rounds=${3:-2}
 declare -A total
 
-prepare
+prepare_copy
 start_kafka
 
 # The events of a type, the same but for its name.
@@ -40,7 +40,8 @@ processor() { awk -v hz="$(getconf CLK_TCK)" '{print ($14 + $15) / hz}' "/proc/$
 measure()
 {
 	local name=$1 spent
-	sql "TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids; CHECKPOINT"
+	empty_tables
+	sql CHECKPOINT
 	sql "SELECT profile_stream.create_stream('$name', bootstrap_servers => '127.0.0.1:$port', topic => '$name', group_id => '$name')" >/dev/null 2>&1
 	until [ "$(sql "SELECT sum(applied) = $events FROM profile_stream.stat_streams WHERE stream = '$name'")" = t ]; do
 		sleep 0.2

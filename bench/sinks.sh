@@ -32,9 +32,8 @@ create() { sql "SELECT profile_stream.create_stream('$1', bootstrap_servers => '
 
 drop()
 {
-	sql "SELECT profile_stream.drop_stream('$1')" >/dev/null
-	until [ "$(sql "SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ '^profile_stream (worker|relay)'")" = 0 ]; do sleep 0.2; done
-	sql 'TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids'
+	end_stream "$1"
+	empty_tables
 }
 
 # Loads the backlog, prints the rate; then measures the latency: name, more arguments.

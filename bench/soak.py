@@ -16,7 +16,7 @@ PANELS = [
     ("postmaster_fds", "postmaster, descriptors", "", 1, 5),
     ("profiles", "materialized_profiles", "MB", 1 << 20, 1),
     ("offsets", "stream_offsets, stream_status", "MB", 1 << 20, 1),
-    ("history_per_event", "event_ids, window_chunks", "bytes/event", 1, 10),
+    ("history_per_event", "event_id_chunks, window_chunks", "bytes/event", 1, 10),
     ("lag", "lag", "messages", 1, None),
     ("wal", "WAL", "MB", 1 << 20, None),
 ]

@@ -39,7 +39,7 @@ sample()
 	row=$(try_sql "SELECT concat_ws(' ', (SELECT coalesce(sum(applied + duplicates + dead + late + tombstones), 0) FROM profile_stream_internal.stream_offsets),
 		(SELECT coalesce(lag, 0) FROM profile_stream.stat_streams), pg_total_relation_size('profile_stream.materialized_profiles'),
 		pg_total_relation_size('profile_stream_internal.stream_offsets') + pg_total_relation_size('profile_stream_internal.stream_status'),
-		pg_total_relation_size('profile_stream_internal.event_ids') + pg_total_relation_size('profile_stream_internal.window_chunks'),
+		pg_total_relation_size('profile_stream_internal.event_id_chunks') + pg_total_relation_size('profile_stream_internal.window_chunks'),
 		pg_current_wal_insert_lsn() - '0/0', (SELECT coalesce(worker_pid, 0) FROM profile_stream.stat_streams))") || return
 	pid=${row##* }
 	if [ -z "$row" ] || [ "$pid" = 0 ]; then return; fi

@@ -1,0 +1,1 @@
+SELECT sum(next_offset) FROM offsets
