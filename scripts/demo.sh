@@ -69,7 +69,7 @@ for _ in $(seq 300); do
 	[ "$(value "SELECT state FROM profile_stream.stat_streams WHERE worker_pid <> $worker" 2>/dev/null || true)" = running ] && break
 	sleep 0.1
 done
-show "SELECT profile_stream.wait_for_stream('bank', '60 s')" >/dev/null
+show "CALL profile_stream.await_stream('bank', '60 s')" >/dev/null
 echo "produced $(wc -l <"$work/events") messages; nothing is lost, nothing counts twice:"
 show "SELECT state, applied, dead, duplicates, applied + dead + duplicates AS all_messages, lag FROM profile_stream.stat_streams"
 

@@ -101,31 +101,56 @@ COMMENT ON SCHEMA profile_stream_internal IS 'Parts of profile_stream: tables an
 
 -- Written in full, because pg_catalog has a function of that name.
 CREATE FUNCTION profile_stream.version() RETURNS jsonb
-	AS 'MODULE_PATHNAME', 'ps_version' LANGUAGE c STABLE PARALLEL SAFE;
+	AS 'MODULE_PATHNAME', 'ps_version' LANGUAGE c STABLE PARALLEL SAFE COST 500;
 COMMENT ON FUNCTION profile_stream.version() IS 'Versions of the extension''s objects here, of its library, PostgreSQL, librdkafka (that runs, and built with) and hiredis; and what is known to be wrong with them';
 
 CREATE FUNCTION profile_stream_internal.library_warning(librdkafka text DEFAULT NULL) RETURNS text
-	AS 'MODULE_PATHNAME', 'ps_library_warning' LANGUAGE c STABLE PARALLEL SAFE;
+	AS 'MODULE_PATHNAME', 'ps_library_warning' LANGUAGE c STABLE PARALLEL SAFE COST 20;
 COMMENT ON FUNCTION profile_stream_internal.library_warning(text) IS 'What is known to be wrong with a version of librdkafka, by default the one that runs; NULL: nothing';
 
 CREATE FUNCTION profile_stream_internal.current_cluster() RETURNS text
-	AS 'MODULE_PATHNAME', 'ps_current_cluster' LANGUAGE c STABLE PARALLEL SAFE;
+	AS 'MODULE_PATHNAME', 'ps_current_cluster' LANGUAGE c STABLE PARALLEL SAFE COST 5;
 COMMENT ON FUNCTION profile_stream_internal.current_cluster() IS 'The cluster that this server is of: profile_stream.cluster, or cluster_name where that is empty';
 -- section: secret of the database (store/secret.c)
 
--- Not dumped: a restored database has one of its own, with which its indexes are built. Nobody is granted anything.
-CREATE TABLE profile_stream_internal.database_secret (is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only), secret bytea NOT NULL);
-INSERT INTO profile_stream_internal.database_secret (secret)
-	VALUES (pg_catalog.sha256(pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) OPERATOR(pg_catalog.||) pg_catalog.uuid_send(pg_catalog.gen_random_uuid())));
-COMMENT ON TABLE profile_stream_internal.database_secret IS 'What stored hashes are keyed with and names of channels are made of: random, made with the extension, never changed';
-COMMENT ON COLUMN profile_stream_internal.database_secret.is_only IS 'Always true: the table has one row';
-COMMENT ON COLUMN profile_stream_internal.database_secret.secret IS '32 random bytes; the first half keys stored hashes, the second half names of channels';
+-- Not dumped: a restored database has one of its own. Nobody is granted anything.
+CREATE TABLE profile_stream_internal.database_secret (
+	made_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	key bytea NOT NULL CHECK (pg_catalog.length(key) OPERATOR(pg_catalog.=) 16)
+);
+ALTER TABLE profile_stream_internal.database_secret REPLICA IDENTITY FULL;
+COMMENT ON TABLE profile_stream_internal.database_secret IS 'What names of channels are made of: one row, made with the extension, never changed';
+COMMENT ON COLUMN profile_stream_internal.database_secret.made_at IS 'When the extension was created';
+COMMENT ON COLUMN profile_stream_internal.database_secret.key IS '16 random bytes';
+
+-- Dumped, because stored hashes are worth nothing without their key. What a restore or a subscription brings replaces the
+-- key that the extension was created with.
+CREATE TABLE profile_stream_internal.event_id_keys (LIKE profile_stream_internal.database_secret INCLUDING CONSTRAINTS INCLUDING DEFAULTS);
+ALTER TABLE profile_stream_internal.event_id_keys REPLICA IDENTITY FULL;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.event_id_keys', '');
+COMMENT ON TABLE profile_stream_internal.event_id_keys IS 'What hashes of event ids are keyed with: one row, made with the extension, or brought by a restore with its event ids';
+COMMENT ON COLUMN profile_stream_internal.event_id_keys.made_at IS 'When the extension was created, in the database where the key is from';
+COMMENT ON COLUMN profile_stream_internal.event_id_keys.key IS '16 random bytes';
+
+WITH r AS (SELECT pg_catalog.sha256(pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) OPERATOR(pg_catalog.||) pg_catalog.uuid_send(pg_catalog.gen_random_uuid())) AS bytes),
+	s AS (INSERT INTO profile_stream_internal.database_secret (key) SELECT pg_catalog.substr(r.bytes, 1, 16) FROM r)
+INSERT INTO profile_stream_internal.event_id_keys (key) SELECT pg_catalog.substr(r.bytes, 17, 16) FROM r;
+
+CREATE FUNCTION profile_stream_internal.replace_event_id_key() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	DELETE FROM profile_stream_internal.event_id_keys;
+	RETURN NEW;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.replace_event_id_key() IS 'Keeps one row in event_id_keys: the one that came last';
+CREATE TRIGGER replace_event_id_key BEFORE INSERT ON profile_stream_internal.event_id_keys
+	FOR EACH ROW EXECUTE FUNCTION profile_stream_internal.replace_event_id_key();
+ALTER TABLE profile_stream_internal.event_id_keys ENABLE ALWAYS TRIGGER replace_event_id_key;
 
 CREATE FUNCTION profile_stream_internal.keep_secret() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	IF TG_OP = 'TRUNCATE' THEN
 		RAISE EXCEPTION 'database_secret must not be emptied' USING ERRCODE = 'object_not_in_prerequisite_state',
-			HINT = 'Indexes of profile_stream are made with it.';
+			HINT = 'Names of channels are made with it.';
 	END IF;
 	RETURN NULL;
 END $$;
@@ -137,7 +162,7 @@ CREATE TRIGGER keep_secret_whole BEFORE TRUNCATE ON profile_stream_internal.data
 ALTER TABLE profile_stream_internal.database_secret ENABLE ALWAYS TRIGGER keep_secret, ENABLE ALWAYS TRIGGER keep_secret_whole;
 
 CREATE FUNCTION notification_channel(name text DEFAULT 'profile_updates') RETURNS text
-	AS 'MODULE_PATHNAME', 'ps_notification_channel' LANGUAGE c STRICT STABLE PARALLEL SAFE;
+	AS 'MODULE_PATHNAME', 'ps_notification_channel' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 5;
 COMMENT ON FUNCTION notification_channel(text) IS 'Channel on which profile_updates or segment_changes of this database are announced: the name, and digits that nobody can guess';
 
 -- =====================================================================================================================
@@ -484,22 +509,23 @@ COMMENT ON COLUMN profile_stream_internal.stream_sinks.content IS 'What the sink
 
 CREATE TABLE materialized_profiles (
 	customer_id text COLLATE "C" PRIMARY KEY,
+	event_counts jsonb NOT NULL DEFAULT '{}',
 	version bigint NOT NULL,
 	updated_at timestamptz NOT NULL,
 	watermark timestamptz NOT NULL,
+	last_transaction_at timestamptz,
+	last_login_at timestamptz,
+	total_balance numeric NOT NULL DEFAULT 0,
+	event_ids bytea NOT NULL DEFAULT '',
+	window_state bytea NOT NULL DEFAULT '',
 	first_name text NOT NULL DEFAULT '',
 	last_name text NOT NULL DEFAULT '',
 	email text NOT NULL DEFAULT '',
 	phone text NOT NULL DEFAULT '',
-	total_balance numeric NOT NULL DEFAULT 0,
-	account_count bigint NOT NULL DEFAULT 0,
-	last_transaction_at timestamptz,
-	last_login_at timestamptz,
 	preferred_channel text NOT NULL DEFAULT 'app',
-	event_counts jsonb NOT NULL DEFAULT '{}',
-	window_state bytea NOT NULL DEFAULT '',
 	attributes jsonb NOT NULL DEFAULT '{}',
 	attribute_times jsonb,
+	account_count bigint NOT NULL DEFAULT 0,
 	first_event_at timestamptz NOT NULL,
 	segment text NOT NULL DEFAULT 'unknown',
 	churn_risk_score double precision NOT NULL DEFAULT 0,
@@ -507,6 +533,7 @@ CREATE TABLE materialized_profiles (
 	scored_at timestamptz
 ) WITH (fillfactor = 75, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.1);
 ALTER TABLE materialized_profiles ALTER COLUMN window_state SET STORAGE MAIN, ALTER COLUMN window_state SET STATISTICS 0,
+	ALTER COLUMN event_ids SET STORAGE MAIN, ALTER COLUMN event_ids SET STATISTICS 0,
 	ALTER COLUMN event_counts SET STATISTICS 0, ALTER COLUMN attribute_times SET STATISTICS 0;
 SELECT pg_catalog.pg_extension_config_dump('materialized_profiles', '');
 COMMENT ON TABLE materialized_profiles IS 'One row per customer, kept current by the streams; read it through the view profiles';
@@ -524,6 +551,7 @@ COMMENT ON COLUMN materialized_profiles.last_transaction_at IS 'Timestamp of the
 COMMENT ON COLUMN materialized_profiles.last_login_at IS 'Timestamp of the login that was applied last; NULL: none yet';
 COMMENT ON COLUMN materialized_profiles.preferred_channel IS 'Channel that the customer prefers';
 COMMENT ON COLUMN materialized_profiles.event_counts IS 'Number of applied events by event type, as an object';
+COMMENT ON COLUMN materialized_profiles.event_ids IS 'Newest ids of applied events, as hashes, for de-duplication within dedupe_retention';
 COMMENT ON COLUMN materialized_profiles.window_state IS 'Newest samples of windowed metrics, packed; window_value() reads them';
 COMMENT ON COLUMN materialized_profiles.attributes IS 'Attributes that maps and handlers set, as an object';
 COMMENT ON COLUMN materialized_profiles.attribute_times IS 'Event time of each attribute that a map with operation latest set, in microseconds since 1970; NULL: there are none';
@@ -531,7 +559,7 @@ COMMENT ON COLUMN materialized_profiles.first_event_at IS 'Timestamp of the cust
 COMMENT ON COLUMN materialized_profiles.segment IS 'Segment that the last refresh of scores gave; unknown: not scored yet';
 COMMENT ON COLUMN materialized_profiles.churn_risk_score IS 'Risk that the customer leaves, 0 to 1, of the last refresh of scores';
 COMMENT ON COLUMN materialized_profiles.lifetime_value IS 'Expected value of the customer, of the last refresh of scores, in the unit of transactions';
-COMMENT ON COLUMN materialized_profiles.scored_at IS 'Moment as of which the scores were computed; NULL: not scored yet';
+COMMENT ON COLUMN materialized_profiles.scored_at IS 'When a refresh of scores last changed one of them; NULL: not scored yet';
 
 CREATE TYPE profile_stream_internal.day_bucket AS (day date, count bigint, sum numeric, min numeric, max numeric);
 COMMENT ON TYPE profile_stream_internal.day_bucket IS 'What remains of the samples of one UTC day once they are older than their window';
@@ -553,7 +581,14 @@ CREATE TABLE profile_stream_internal.window_chunks (
 	max numeric NOT NULL,
 	samples bytea,
 	days profile_stream_internal.day_bucket[],
-	PRIMARY KEY (customer_id, metric, to_at, chunk_no),
+	tile_chunks bigint,
+	tile_from_at timestamptz,
+	tile_to_at timestamptz,
+	tile_count bigint,
+	tile_sum numeric,
+	tile_min numeric,
+	tile_max numeric,
+	PRIMARY KEY (customer_id, metric, chunk_no, to_at),
 	CHECK ((samples IS NULL) <> (days IS NULL))
 ) WITH (autovacuum_analyze_scale_factor = 1);
 ALTER TABLE profile_stream_internal.window_chunks ALTER COLUMN samples SET STORAGE MAIN, ALTER COLUMN samples SET STATISTICS 0, ALTER COLUMN days SET STATISTICS 0;
@@ -570,26 +605,60 @@ COMMENT ON COLUMN profile_stream_internal.window_chunks.min IS 'Least value';
 COMMENT ON COLUMN profile_stream_internal.window_chunks.max IS 'Greatest value';
 COMMENT ON COLUMN profile_stream_internal.window_chunks.samples IS 'The samples, packed; NULL once they are folded into days';
 COMMENT ON COLUMN profile_stream_internal.window_chunks.days IS 'One bucket per UTC day; NULL while the samples are kept';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.tile_chunks IS 'How many chunks, up to this one, the tile covers: 16, 256 and so on, by which chunk_no can be divided; NULL: it has no tile';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.tile_from_at IS 'Timestamp of the oldest sample of the tile';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.tile_to_at IS 'Timestamp of the newest sample of the tile';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.tile_count IS 'Number of samples of the tile';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.tile_sum IS 'Sum of their values';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.tile_min IS 'Least of their values';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.tile_max IS 'Greatest of their values';
 
 CREATE INDEX window_chunks_unfolded ON profile_stream_internal.window_chunks (metric, to_at) WHERE samples IS NOT NULL;
 
-CREATE TABLE profile_stream_internal.event_ids (
+CREATE TABLE profile_stream_internal.event_id_chunks (
 	customer_id text COLLATE "C" NOT NULL,
-	event_id text COLLATE "C" NOT NULL,
-	seen_at timestamptz NOT NULL
+	chunk_no bigint NOT NULL,
+	sealed_to timestamptz NOT NULL,
+	hashes bytea NOT NULL,
+	PRIMARY KEY (customer_id, chunk_no)
 ) WITH (autovacuum_analyze_threshold = 2147483647); -- no plan needs its statistics, and ANALYZE holds a snapshot
-ALTER TABLE profile_stream_internal.event_ids REPLICA IDENTITY FULL;
-SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.event_ids', '');
-COMMENT ON TABLE profile_stream_internal.event_ids IS 'Event ids already applied, for de-duplication within dedupe_retention';
+ALTER TABLE profile_stream_internal.event_id_chunks ALTER COLUMN hashes SET STORAGE MAIN;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.event_id_chunks', '');
+COMMENT ON TABLE profile_stream_internal.event_id_chunks IS 'Sealed chunks of hashes of applied event ids, for de-duplication within dedupe_retention; newer ones are in the profiles';
+COMMENT ON COLUMN profile_stream_internal.event_id_chunks.customer_id IS 'Customer of the events';
+COMMENT ON COLUMN profile_stream_internal.event_id_chunks.chunk_no IS 'Number of the chunk among those of the customer';
+COMMENT ON COLUMN profile_stream_internal.event_id_chunks.sealed_to IS 'When the newest of the events was applied, rounded up to a second';
+COMMENT ON COLUMN profile_stream_internal.event_id_chunks.hashes IS 'Hashes of their ids, 10 bytes each, sorted';
+
+CREATE FUNCTION profile_stream_internal.event_id_hash(event_id text, scope int DEFAULT 0) RETURNS bytea
+	AS 'MODULE_PATHNAME', 'ps_event_id_hash_sql' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION profile_stream_internal.event_id_hash(text, int) IS 'Hash by which an event id is remembered; with event_id_scope stream, the scope is the stream_id';
+
+CREATE FUNCTION profile_stream_internal.open_event_ids(event_ids bytea) RETURNS TABLE(hash bytea, applied_at timestamptz)
+	AS 'MODULE_PATHNAME', 'ps_open_event_ids' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 100 ROWS 16;
+COMMENT ON FUNCTION profile_stream_internal.open_event_ids(bytea) IS 'The hashes in event_ids of a profile, and the latest moment at which each was applied';
+
+CREATE FUNCTION profile_stream_internal.sealed_event_ids(hashes bytea) RETURNS SETOF bytea
+	AS 'MODULE_PATHNAME', 'ps_sealed_event_ids' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 100 ROWS 32;
+COMMENT ON FUNCTION profile_stream_internal.sealed_event_ids(bytea) IS 'The hashes of a sealed chunk, one a row';
+
+CREATE FUNCTION profile_stream_internal.event_ids_sealed_to(event_ids bytea) RETURNS timestamptz
+	AS 'MODULE_PATHNAME', 'ps_event_ids_sealed_to_sql' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION profile_stream_internal.event_ids_sealed_to(bytea) IS 'When the newest id in a sealed chunk of the profile was applied, rounded up to a second; NULL: none is sealed';
+
+CREATE FUNCTION profile_stream_internal.same_event_ids(a bytea, b bytea) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_same_event_ids' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION profile_stream_internal.same_event_ids(bytea, bytea) IS 'Whether two profiles have the same event ids, whenever these were applied';
+
+CREATE VIEW profile_stream_internal.event_ids WITH (security_invoker) AS
+	SELECT p.customer_id, o.hash, o.applied_at FROM profile_stream.materialized_profiles p
+		CROSS JOIN LATERAL profile_stream_internal.open_event_ids(p.event_ids) o
+	UNION ALL SELECT c.customer_id, h.hash, c.sealed_to FROM profile_stream_internal.event_id_chunks c
+		CROSS JOIN LATERAL profile_stream_internal.sealed_event_ids(c.hashes) h(hash);
+COMMENT ON VIEW profile_stream_internal.event_ids IS 'Every remembered event id, as a hash';
 COMMENT ON COLUMN profile_stream_internal.event_ids.customer_id IS 'Customer of the event';
-COMMENT ON COLUMN profile_stream_internal.event_ids.event_id IS 'Id of the event that was applied; with event_id_scope stream the number of the stream is in front of it';
-COMMENT ON COLUMN profile_stream_internal.event_ids.seen_at IS 'When it was applied';
-
-CREATE FUNCTION profile_stream_internal.event_key(customer_id text, event_id text) RETURNS bigint
-	AS 'MODULE_PATHNAME', 'ps_event_key_sql' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
-COMMENT ON FUNCTION profile_stream_internal.event_key(text, text) IS 'What event_ids is indexed by: 32 bits of keyed hash of the customer id, then 32 of the event id';
-
-CREATE INDEX event_ids_key ON profile_stream_internal.event_ids (profile_stream_internal.event_key(customer_id, event_id));
+COMMENT ON COLUMN profile_stream_internal.event_ids.hash IS 'Hash of the event id, see event_id_hash()';
+COMMENT ON COLUMN profile_stream_internal.event_ids.applied_at IS 'When the event was applied at the latest; in a sealed chunk the moment of its newest one';
 
 -- =====================================================================================================================
 -- 6. Dead letters: tables
@@ -898,19 +967,27 @@ CREATE FUNCTION wait_for_stream(name text, timeout interval DEFAULT '30 s') RETU
 	AS 'MODULE_PATHNAME', 'ps_wait_for_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION wait_for_stream(text, interval) IS 'Wait until everything that was in the topic at the call is visible; for the stream''s owner';
 
+CREATE PROCEDURE await_offset(name text, partition int, kafka_offset bigint, timeout interval DEFAULT '30 s')
+	AS 'MODULE_PATHNAME', 'ps_await_offset' LANGUAGE c;
+COMMENT ON PROCEDURE await_offset(text, int, bigint, interval) IS 'Wait as wait_for_offset() does, and hold no snapshot meanwhile';
+
+CREATE PROCEDURE await_stream(name text, timeout interval DEFAULT '30 s')
+	AS 'MODULE_PATHNAME', 'ps_await_stream' LANGUAGE c;
+COMMENT ON PROCEDURE await_stream(text, interval) IS 'Wait as wait_for_stream() does, and hold no snapshot meanwhile; for the stream''s owner';
+
 CREATE FUNCTION reconcile(name text, OUT partition int, OUT consumed bigint, OUT applied bigint, OUT duplicates bigint,
 	OUT dead bigint, OUT late bigint, OUT tombstones bigint, OUT blocked bigint, OUT replayed bigint, OUT held bigint,
 	OUT difference bigint, OUT chunks bigint, OUT wrong_chunks bigint)
 	RETURNS SETOF record AS 'MODULE_PATHNAME', 'ps_reconcile' LANGUAGE c STRICT STABLE
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION reconcile(text) IS 'Compare the counters of a stream: per partition how many messages were read, what became of them, and the difference, which is 0; and how many sealed chunks differ from their samples or day buckets';
+COMMENT ON FUNCTION reconcile(text) IS 'Compare the counters of a stream: per partition how many messages were read, what became of them, and the difference, which is 0; and how many sealed chunks differ from their samples, day buckets or parts';
 
 -- =====================================================================================================================
 -- 11. Streams and sinks: monitoring (api/process_waits.c)
 -- =====================================================================================================================
 
 CREATE FUNCTION profile_stream_internal.lease_holder(objid oid, OUT worker int, OUT partition bigint, OUT relay text)
-	AS 'MODULE_PATHNAME', 'ps_lease_holder' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
+	AS 'MODULE_PATHNAME', 'ps_lease_holder' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 25;
 COMMENT ON FUNCTION profile_stream_internal.lease_holder(oid) IS 'Returns which worker, partition or relay of a stream an advisory lock with this objid stands for';
 
 CREATE VIEW profile_stream_internal.stream_leases WITH (security_invoker = true) AS
@@ -1072,13 +1149,13 @@ CREATE FUNCTION decode_message(value bytea, key bytea DEFAULT NULL, headers json
 	format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL, as_of timestamptz DEFAULT pg_catalog.now(), timestamp_unit text DEFAULT 'milliseconds')
 	RETURNS TABLE (event_id text, customer_id text, event_type text, event_timestamp timestamptz,
 		source text, schema_version int, payload jsonb, errors text[], kind text)
-	LANGUAGE c STABLE PARALLEL SAFE ROWS 1
+	LANGUAGE c STABLE PARALLEL SAFE COST 1000
 	AS 'MODULE_PATHNAME', 'ps_decode_message';
 COMMENT ON FUNCTION decode_message IS 'What a stream with a format and a field_map makes of a message: the event, or every error it has, or a tombstone; without any effect';
 
 CREATE FUNCTION profile_stream_internal.to_profile_event(value bytea, key bytea, headers jsonb, kafka_timestamp timestamptz, format text, field_map jsonb,
 	timestamp_unit text DEFAULT 'milliseconds')
-	RETURNS jsonb LANGUAGE c STABLE PARALLEL SAFE
+	RETURNS jsonb LANGUAGE c STABLE PARALLEL SAFE COST 1000
 	AS 'MODULE_PATHNAME', 'ps_to_profile_event';
 COMMENT ON FUNCTION profile_stream_internal.to_profile_event IS 'A message of any format as a profile event, valid or not; NULL where nothing can be read';
 
@@ -1105,7 +1182,7 @@ COMMENT ON FUNCTION try_lock_customer(text) IS 'Take the lock under which a cust
 -- =====================================================================================================================
 
 CREATE FUNCTION profile_stream_internal.dead_letter_text(value bytea) RETURNS text
-	LANGUAGE plpgsql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql IMMUTABLE STRICT COST 450 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	RETURN convert_from(value, 'UTF8');
 EXCEPTION WHEN data_exception THEN
@@ -1114,7 +1191,7 @@ END $$;
 COMMENT ON FUNCTION profile_stream_internal.dead_letter_text(bytea) IS 'Bytes as text, NULL where they are not UTF-8';
 
 CREATE FUNCTION profile_stream_internal.dead_letter_json(value bytea) RETURNS jsonb
-	LANGUAGE plpgsql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql IMMUTABLE STRICT COST 750 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	RETURN convert_from(CASE WHEN substring(value FROM 1 FOR 3) = '\xefbbbf' THEN substring(value FROM 4) ELSE value END, 'UTF8')::jsonb;
 EXCEPTION WHEN data_exception OR program_limit_exceeded OR untranslatable_character THEN
@@ -1297,35 +1374,39 @@ COMMENT ON FUNCTION discard_dead_letters IS 'Remove dead letters; returns how ma
 -- =====================================================================================================================
 
 CREATE FUNCTION window_value(customer_id text, window_state bytea, metric text, as_of timestamptz) RETURNS numeric
-	AS 'MODULE_PATHNAME', 'ps_window_value' LANGUAGE c STRICT STABLE PARALLEL SAFE;
+	AS 'MODULE_PATHNAME', 'ps_window_value' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 10;
 COMMENT ON FUNCTION window_value(text, bytea, text, timestamptz) IS 'Value of a metric over its window up to as_of, both ends included; NULL for an average, least, greatest or last value of nothing';
 
+CREATE FUNCTION profile_stream_internal.window_count(customer_id text, window_state bytea, metric text, as_of timestamptz) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'ps_window_count' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION profile_stream_internal.window_count(text, bytea, text, timestamptz) IS 'window_value() of a metric that counts, as an integer: what views show';
+
 CREATE FUNCTION profile_stream_internal.metric_values(customer_id text, window_state bytea, as_of timestamptz) RETURNS jsonb
-	AS 'MODULE_PATHNAME', 'ps_metric_values' LANGUAGE c STRICT STABLE PARALLEL SAFE;
+	AS 'MODULE_PATHNAME', 'ps_metric_values' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 100;
 COMMENT ON FUNCTION profile_stream_internal.metric_values(text, bytea, timestamptz) IS 'Values of all metrics that were created, by name, each over its window up to as_of';
 
 CREATE FUNCTION profile_stream_internal.window_samples(window_state bytea, metric text, OUT at timestamptz, OUT value numeric) RETURNS SETOF record
-	AS 'MODULE_PATHNAME', 'ps_window_samples' LANGUAGE c STRICT STABLE PARALLEL SAFE;
+	AS 'MODULE_PATHNAME', 'ps_window_samples' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 350 ROWS 10;
 COMMENT ON FUNCTION profile_stream_internal.window_samples(bytea, text) IS 'Samples of the series that a metric reads, as far as they are in the profile row';
 
 CREATE FUNCTION profile_stream_internal.window_state_samples(window_state bytea, OUT series text, OUT at timestamptz, OUT value numeric) RETURNS SETOF record
-	AS 'MODULE_PATHNAME', 'ps_window_state_samples' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
+	AS 'MODULE_PATHNAME', 'ps_window_state_samples' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 400 ROWS 20;
 COMMENT ON FUNCTION profile_stream_internal.window_state_samples(bytea) IS 'All samples that are in a profile row, with the names of their series as in window_chunks.metric';
 
 CREATE FUNCTION profile_stream_internal.chunk_samples(samples bytea, OUT at timestamptz, OUT value numeric) RETURNS SETOF record
-	AS 'MODULE_PATHNAME', 'ps_chunk_samples' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
+	AS 'MODULE_PATHNAME', 'ps_chunk_samples' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 500 ROWS 64;
 COMMENT ON FUNCTION profile_stream_internal.chunk_samples(bytea) IS 'Samples of a sealed chunk';
 
 CREATE FUNCTION profile_stream_internal.metric_series(metric text) RETURNS text
-	AS 'MODULE_PATHNAME', 'ps_metric_series' LANGUAGE c STRICT STABLE PARALLEL SAFE;
+	AS 'MODULE_PATHNAME', 'ps_metric_series' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 10;
 COMMENT ON FUNCTION profile_stream_internal.metric_series(text) IS 'Name of the series that a metric reads: window_chunks.metric';
 
 CREATE FUNCTION profile_stream_internal.metric_aggregate(metric text) RETURNS text
-	AS 'MODULE_PATHNAME', 'ps_metric_aggregate' LANGUAGE c STRICT STABLE PARALLEL SAFE;
+	AS 'MODULE_PATHNAME', 'ps_metric_aggregate' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 10;
 COMMENT ON FUNCTION profile_stream_internal.metric_aggregate(text) IS 'What a metric makes of the samples in its window: count, sum, avg, min, max, distinct or last';
 
 CREATE FUNCTION profile_stream_internal.window_expired(window_state bytea, as_of timestamptz) RETURNS boolean
-	AS 'MODULE_PATHNAME', 'ps_window_expired' LANGUAGE c STRICT STABLE PARALLEL SAFE;
+	AS 'MODULE_PATHNAME', 'ps_window_expired' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 50;
 COMMENT ON FUNCTION profile_stream_internal.window_expired(bytea, timestamptz) IS 'Whether prune_metrics() finds samples to fold or to remove in a profile row';
 
 CREATE FUNCTION prune_metrics(as_of timestamptz DEFAULT pg_catalog.now()) RETURNS bigint
@@ -1334,19 +1415,19 @@ CREATE FUNCTION prune_metrics(as_of timestamptz DEFAULT pg_catalog.now()) RETURN
 COMMENT ON FUNCTION prune_metrics(timestamptz) IS 'Fold samples older than their window into daily buckets, and remove those that no metric reads any more; returns how many samples, 0 when there is nothing left to do';
 
 CREATE FUNCTION profile_stream_internal.json_timestamp(at timestamptz) RETURNS text
-	AS 'MODULE_PATHNAME', 'ps_json_timestamp' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
+	AS 'MODULE_PATHNAME', 'ps_json_timestamp' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 20;
 COMMENT ON FUNCTION profile_stream_internal.json_timestamp(timestamptz) IS 'Timestamp as profile documents write it: ISO 8601, UTC';
 
 CREATE VIEW profiles WITH (security_invoker = true) AS
 	SELECT p.customer_id, p.version, p.updated_at,
 		p.first_name, p.last_name, p.email, p.phone,
 		p.total_balance, p.account_count, p.last_transaction_at,
-		profile_stream.window_value(p.customer_id, p.window_state, 'transaction_count_30d', pg_catalog.now())::bigint AS transaction_count_30d,
+		profile_stream_internal.window_count(p.customer_id, p.window_state, 'transaction_count_30d', pg_catalog.now()) AS transaction_count_30d,
 		profile_stream.window_value(p.customer_id, p.window_state, 'total_transaction_value_30d', pg_catalog.now()) AS total_transaction_value_30d,
 		p.last_login_at,
-		profile_stream.window_value(p.customer_id, p.window_state, 'login_count_7d', pg_catalog.now())::bigint AS login_count_7d,
+		profile_stream_internal.window_count(p.customer_id, p.window_state, 'login_count_7d', pg_catalog.now()) AS login_count_7d,
 		p.preferred_channel,
-		profile_stream.window_value(p.customer_id, p.window_state, 'support_ticket_count_90d', pg_catalog.now())::bigint AS support_ticket_count_90d,
+		profile_stream_internal.window_count(p.customer_id, p.window_state, 'support_ticket_count_90d', pg_catalog.now()) AS support_ticket_count_90d,
 		p.segment, p.churn_risk_score, p.lifetime_value, p.attributes, p.event_counts, p.first_event_at, p.scored_at
 	FROM profile_stream.materialized_profiles p;
 COMMENT ON VIEW profiles IS 'Profiles with typed columns, windowed metrics as of now(); predicates of segments are conditions on it';
@@ -1355,31 +1436,8 @@ COMMENT ON COLUMN profiles.total_transaction_value_30d IS 'Sum of completed tran
 COMMENT ON COLUMN profiles.login_count_7d IS 'Number of logins in the last 7 days';
 COMMENT ON COLUMN profiles.support_ticket_count_90d IS 'Number of support tickets in the last 90 days';
 
--- without a search_path of its own it can be inlined; its names are bound when it is created
 CREATE FUNCTION profile_stream_internal.profile_document(profile materialized_profiles, as_of timestamptz) RETURNS jsonb
-	LANGUAGE sql STABLE PARALLEL SAFE
-	RETURN pg_catalog.jsonb_build_object(
-		'customerId', (profile).customer_id,
-		'version', (profile).version,
-		'lastUpdatedAt', profile_stream_internal.json_timestamp((profile).updated_at),
-		'firstName', (profile).first_name,
-		'lastName', (profile).last_name,
-		'email', (profile).email,
-		'phone', (profile).phone,
-		'totalBalance', (profile).total_balance,
-		'accountCount', (profile).account_count,
-		'lastTransactionDate', profile_stream_internal.json_timestamp((profile).last_transaction_at),
-		'transactionCount30d', profile_stream.window_value((profile).customer_id, (profile).window_state, 'transaction_count_30d', as_of),
-		'totalTransactionValue30d', profile_stream.window_value((profile).customer_id, (profile).window_state, 'total_transaction_value_30d', as_of),
-		'lastLoginDate', profile_stream_internal.json_timestamp((profile).last_login_at),
-		'loginCount7d', profile_stream.window_value((profile).customer_id, (profile).window_state, 'login_count_7d', as_of),
-		'preferredChannel', (profile).preferred_channel,
-		'segment', (profile).segment,
-		'churnRiskScore', (profile).churn_risk_score,
-		'lifetimeValue', (profile).lifetime_value,
-		'eventCounts', (profile).event_counts,
-		'attributes', (profile).attributes,
-		'metrics', profile_stream_internal.metric_values((profile).customer_id, (profile).window_state, as_of));
+	AS 'MODULE_PATHNAME', 'ps_profile_document' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 400;
 COMMENT ON FUNCTION profile_stream_internal.profile_document(materialized_profiles, timestamptz) IS 'A profile row as a MaterializedProfile document, windowed metrics as of a moment';
 
 CREATE VIEW profile_documents WITH (security_invoker = true) AS
@@ -1389,15 +1447,15 @@ COMMENT ON VIEW profile_documents IS 'Profiles as MaterializedProfile documents,
 COMMENT ON COLUMN profile_documents.data IS 'The profile as a document, with the names of JSON (customerId); as get_profile() returns it';
 
 CREATE FUNCTION get_profile(customer_id text, as_of timestamptz DEFAULT pg_catalog.now()) RETURNS jsonb
-	LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-	BEGIN ATOMIC
-		SELECT profile_stream_internal.profile_document(p, get_profile.as_of)
-		FROM profile_stream.materialized_profiles p WHERE p.customer_id = get_profile.customer_id;
-	END;
+	AS 'MODULE_PATHNAME', 'ps_get_profile' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 500;
 COMMENT ON FUNCTION get_profile(text, timestamptz) IS 'One profile as a MaterializedProfile document, windowed metrics as of a moment; NULL for an unknown customer';
 
+CREATE FUNCTION get_profiles(customer_ids text[], as_of timestamptz DEFAULT pg_catalog.now(), OUT customer_id text, OUT profile jsonb) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_get_profiles' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 30000 ROWS 100;
+COMMENT ON FUNCTION get_profiles(text[], timestamptz) IS 'Profiles of many customers as get_profile() returns them, in the order of their ids, each once; an unknown customer has no row';
+
 CREATE FUNCTION metric_value(customer_id text, metric text, as_of timestamptz DEFAULT pg_catalog.now()) RETURNS numeric
-	LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+	LANGUAGE sql STABLE STRICT PARALLEL SAFE COST 1000 SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
 		SELECT COALESCE(
 			(SELECT profile_stream.window_value(p.customer_id, p.window_state, metric_value.metric, metric_value.as_of)
@@ -1408,7 +1466,7 @@ COMMENT ON FUNCTION metric_value(text, text, timestamptz) IS 'Value of a metric 
 
 CREATE FUNCTION metric_trend(customer_id text, metric text, from_day date, to_day date,
 	OUT day date, OUT count bigint, OUT sum numeric, OUT min numeric, OUT max numeric) RETURNS SETOF record
-	LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+	LANGUAGE sql STABLE STRICT PARALLEL SAFE COST 6000 ROWS 30 SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
 		WITH samples AS (
 			SELECT s.at, s.value
@@ -1443,6 +1501,28 @@ CREATE FUNCTION metric_trend(customer_id text, metric text, from_day date, to_da
 	END;
 COMMENT ON FUNCTION metric_trend(text, text, date, date) IS 'Count, sum, min and max of a metric''s series per UTC day, from history of any age; days without samples have no row, and metrics of distinct values only a count';
 
+CREATE FUNCTION profile_stream_internal.check_days(metric text, time_zone text) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_check_days' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 20;
+COMMENT ON FUNCTION profile_stream_internal.check_days(text, text) IS 'True; raises when there is no such metric or time zone';
+
+CREATE FUNCTION profile_stream_internal.profile_days(customer_id text, window_state bytea, metric text, from_day date, to_day date, time_zone text)
+	RETURNS SETOF profile_stream_internal.day_bucket
+	AS 'MODULE_PATHNAME', 'ps_profile_days' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 200 ROWS 5;
+COMMENT ON FUNCTION profile_stream_internal.profile_days(text, bytea, text, date, date, text) IS 'Count, sum, min and max of a metric''s series in one profile per day of a time zone';
+
+-- without a search_path of its own it can be inlined, so that conditions on customers come first; its names are bound when it is created
+CREATE FUNCTION metric_days(metric text, from_day date, to_day date, time_zone text DEFAULT 'UTC')
+	RETURNS TABLE (customer_id text, day date, count bigint, sum numeric, min numeric, max numeric)
+	LANGUAGE sql STABLE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT d.customer_id, (d.bucket).day, (d.bucket).count, (d.bucket).sum, (d.bucket).min, (d.bucket).max
+		FROM (SELECT p.customer_id, profile_stream_internal.profile_days(p.customer_id, p.window_state, metric_days.metric,
+				metric_days.from_day, metric_days.to_day, metric_days.time_zone) AS bucket
+			FROM profile_stream.materialized_profiles p
+			WHERE profile_stream_internal.check_days(metric_days.metric, metric_days.time_zone)) d;
+	END;
+COMMENT ON FUNCTION metric_days(text, date, date, text) IS 'What metric_trend() returns, for all customers at once and per day of a time zone';
+
 -- =====================================================================================================================
 -- 15. Changes of profiles (api/bookmark.c, api/segment_channel.c)
 -- =====================================================================================================================
@@ -1470,7 +1550,7 @@ CREATE FUNCTION profiles_changed_since(bookmark text DEFAULT NULL)
 COMMENT ON FUNCTION profiles_changed_since(text) IS 'Profiles that changed since a bookmark, and the bookmark for the next call; without one, all. One change may come twice, none is missed';
 
 CREATE FUNCTION segment_channel(prefix text, segment text) RETURNS text
-	AS 'MODULE_PATHNAME', 'ps_segment_channel_sql' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
+	AS 'MODULE_PATHNAME', 'ps_segment_channel_sql' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 20;
 COMMENT ON FUNCTION segment_channel(text, text) IS 'Channel of a segment in a stream with that segment_channel_prefix: the two, or a hash in place of a segment that is too long';
 
 -- =====================================================================================================================
@@ -1508,7 +1588,7 @@ BEGIN
 		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
 		WHERE n.nspname OPERATOR(pg_catalog.=) ANY (ARRAY['profile_stream', 'profile_stream_internal']::name[]) AND c.relkind OPERATOR(pg_catalog.=) 'r'
 			AND c.relname OPERATOR(pg_catalog.=) ANY (ARRAY['stream_offsets', 'stream_status', 'stream_gaps',
-				'materialized_profiles', 'window_chunks', 'event_ids', 'dead_letters']::name[])
+				'materialized_profiles', 'window_chunks', 'event_id_chunks', 'dead_letters']::name[])
 	LOOP
 		EXECUTE pg_catalog.format('CREATE TABLE profile_stream_rebuild.%1$I (LIKE %3$I.%1$I INCLUDING ALL)%2$s',
 			original.relname, original.options, original.nspname);
@@ -1535,11 +1615,11 @@ END
 $$;
 
 CREATE FUNCTION profile_stream_rebuild.window_value(customer_id text, window_state bytea, metric text, as_of timestamptz) RETURNS numeric
-	AS 'MODULE_PATHNAME', 'ps_rebuild_window_value' LANGUAGE c STRICT STABLE PARALLEL SAFE;
+	AS 'MODULE_PATHNAME', 'ps_rebuild_window_value' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 10;
 COMMENT ON FUNCTION profile_stream_rebuild.window_value(text, bytea, text, timestamptz) IS 'profile_stream.window_value() of a profile in the rebuild schema';
 
 CREATE FUNCTION profile_stream_rebuild.metric_values(customer_id text, window_state bytea, as_of timestamptz) RETURNS jsonb
-	AS 'MODULE_PATHNAME', 'ps_rebuild_metric_values' LANGUAGE c STRICT STABLE PARALLEL SAFE;
+	AS 'MODULE_PATHNAME', 'ps_rebuild_metric_values' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 100;
 COMMENT ON FUNCTION profile_stream_rebuild.metric_values(text, bytea, timestamptz) IS 'profile_stream_internal.metric_values() of a profile in the rebuild schema';
 
 CREATE FUNCTION rebuild(name text, allow_missing boolean DEFAULT false) RETURNS void
@@ -1707,7 +1787,7 @@ COMMENT ON FUNCTION reset_score_settings() IS 'Let default_scores() count with t
 -- OFFSET 0: what a step has computed is not computed again for each use in the next one
 CREATE FUNCTION default_scores(profile materialized_profiles, as_of timestamptz,
 	OUT segment text, OUT churn_risk_score double precision, OUT lifetime_value numeric) RETURNS SETOF record
-	LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
+	LANGUAGE sql STABLE PARALLEL SAFE COST 1000
 	BEGIN ATOMIC
 		SELECT CASE
 				WHEN c.silent_days > s.dormant_days THEN 'dormant'
@@ -1766,7 +1846,7 @@ CREATE FUNCTION set_score_function(function regprocedure) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_set_score_function' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION set_score_function(regprocedure) IS 'Let a function(profile jsonb) of jsonb say segment, churnRiskScore and lifetimeValue, with the rights of the caller of this; NULL: the defaults again';
 
--- Not dumped: the next refresh goes on from scored_at.
+-- Not dumped: a restored database has its scores computed anew, and writes those that differ.
 CREATE TABLE profile_stream_internal.score_refresh (
 	is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
 	state text COLLATE "C" NOT NULL CHECK (state IN ('running', 'done', 'failed')),
@@ -1784,7 +1864,10 @@ CREATE TABLE profile_stream_internal.score_refresh (
 	lock_ms double precision NOT NULL DEFAULT 0,
 	committed_at timestamptz NOT NULL,
 	error text,
-	error_at timestamptz
+	error_at timestamptz,
+	pass_began_at timestamptz,
+	reached text COLLATE "C",
+	missed boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE profile_stream_internal.score_refresh IS 'How far the last refresh of scores has come';
 COMMENT ON COLUMN profile_stream_internal.score_refresh.is_only IS 'Always true: the table has one row at most';
@@ -1804,6 +1887,9 @@ COMMENT ON COLUMN profile_stream_internal.score_refresh.lock_ms IS 'Longest time
 COMMENT ON COLUMN profile_stream_internal.score_refresh.committed_at IS 'When the last batch was committed';
 COMMENT ON COLUMN profile_stream_internal.score_refresh.error IS 'Last error; NULL: none';
 COMMENT ON COLUMN profile_stream_internal.score_refresh.error_at IS 'When it came; NULL: none did';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.pass_began_at IS 'When the last pass over all profiles began, which an interrupted refresh leaves to the next one; NULL: the next refresh begins one';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.reached IS 'Customer up to whom it has come; NULL: it is complete';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.missed IS 'Whether some before him have older scores';
 
 CREATE VIEW stat_score_refresh WITH (security_invoker = true) AS
 	SELECT CASE WHEN r.state = 'running' AND l.pid IS NULL THEN 'interrupted'
@@ -1828,7 +1914,7 @@ COMMENT ON COLUMN stat_score_refresh.error_at IS 'When the last error came; NULL
 
 CREATE PROCEDURE refresh_scores(stale_after interval DEFAULT '1 day', batch int DEFAULT 1000, as_of timestamptz DEFAULT NULL)
 	AS 'MODULE_PATHNAME', 'ps_refresh_scores' LANGUAGE c;
-COMMENT ON PROCEDURE refresh_scores(interval, int, timestamptz) IS 'Compute segment, churn risk and lifetime value of profiles that were not scored since, a batch a transaction';
+COMMENT ON PROCEDURE refresh_scores(interval, int, timestamptz) IS 'Compute segment, churn risk and lifetime value of profiles that were not scored since, and write those that change, a batch a transaction';
 
 -- =====================================================================================================================
 -- 18. Segments (api/scores.c)
@@ -1912,7 +1998,7 @@ COMMENT ON PROCEDURE refresh_segments(text, int) IS 'Evaluate segments by rule, 
 -- =====================================================================================================================
 
 CREATE FUNCTION profile_stream_internal.code_state(function text, owner oid, confirmed boolean) RETURNS text
-	AS 'MODULE_PATHNAME', 'ps_code_state' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'ps_code_state' LANGUAGE c VOLATILE COST 200 SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION profile_stream_internal.code_state(text, oid, boolean) IS 'Whether code of a user can run: ok, unconfirmed, no_owner, no_function or other_owner; function null: an expression';
 
 CREATE VIEW profile_stream_internal.code_definitions WITH (security_invoker = true) AS
@@ -1998,7 +2084,7 @@ COMMENT ON COLUMN definitions.definition IS 'The arguments with which it was reg
 -- =====================================================================================================================
 
 CREATE FUNCTION attribute_time(value text) RETURNS timestamptz
-	AS 'MODULE_PATHNAME', 'ps_attribute_time' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
+	AS 'MODULE_PATHNAME', 'ps_attribute_time' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 30;
 COMMENT ON FUNCTION attribute_time(text) IS 'Attribute of type timestamptz as a timestamp; NULL for what is none';
 
 CREATE FUNCTION create_profile_view(view_name text, attributes text[] DEFAULT '{}', metrics text[] DEFAULT '{}') RETURNS void
@@ -2122,19 +2208,19 @@ COMMENT ON COLUMN profile_stream_internal.blocked_customers.customer_hash IS 'sh
 COMMENT ON COLUMN profile_stream_internal.blocked_customers.blocked_at IS 'When the customer was blocked';
 
 CREATE FUNCTION profile_stream_internal.contains_id(message bytea, customer_id text, in_strings boolean) RETURNS boolean
-	AS 'MODULE_PATHNAME', 'ps_contains_id' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
+	AS 'MODULE_PATHNAME', 'ps_contains_id' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 75;
 COMMENT ON FUNCTION profile_stream_internal.contains_id(bytea, text, boolean) IS 'Whether bytes name a customer, as a whole word, also in JSON escapes; in_strings: in strings of JSON only';
 
 CREATE FUNCTION profile_stream_internal.redact_id(message bytea, customer_id text, in_strings boolean) RETURNS bytea
-	AS 'MODULE_PATHNAME', 'ps_redact_id' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
+	AS 'MODULE_PATHNAME', 'ps_redact_id' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 200;
 COMMENT ON FUNCTION profile_stream_internal.redact_id(bytea, text, boolean) IS 'Bytes with [erased] wherever contains_id() finds a customer';
 
 CREATE FUNCTION profile_stream_internal.message_customer(value bytea) RETURNS text
-	AS 'MODULE_PATHNAME', 'ps_message_customer' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE;
+	AS 'MODULE_PATHNAME', 'ps_message_customer' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 300;
 COMMENT ON FUNCTION profile_stream_internal.message_customer(bytea) IS 'Whose event a message value is, valid or not, as far as that can be told';
 
 CREATE FUNCTION profile_stream_internal.dead_letter_relation(letter profile_stream_internal.dead_letters, customer_id text) RETURNS text
-	LANGUAGE sql STABLE PARALLEL SAFE
+	LANGUAGE sql STABLE PARALLEL SAFE COST 300
 	RETURN CASE
 		WHEN (letter).customer_id = dead_letter_relation.customer_id
 			OR (letter).key = pg_catalog.convert_to(dead_letter_relation.customer_id, 'UTF8') THEN 'own'
@@ -2162,7 +2248,7 @@ CREATE FUNCTION unblock_customer(customer_id text) RETURNS boolean
 COMMENT ON FUNCTION unblock_customer(text) IS 'Take events of a customer again; whether it was blocked';
 
 CREATE FUNCTION export_customer(customer_id text) RETURNS jsonb
-	AS 'MODULE_PATHNAME', 'ps_export_customer' LANGUAGE c STRICT STABLE SET search_path = pg_catalog, pg_temp;
+	AS 'MODULE_PATHNAME', 'ps_export_customer' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 200000 SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION export_customer(text) IS 'Everything that is held about a customer';
 
 -- A column of a view that shows a column of a table under its name has the COMMENT of that column, unless it has one of its own.
@@ -2206,7 +2292,7 @@ GRANT USAGE ON SCHEMA profile_stream_internal, profile_stream_rebuild TO profile
 -- Both read. Tables are written by functions alone, with the rights of the tables' owner.
 GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream, profile_stream_internal TO profile_stream_reader, profile_stream_operator;
 GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream_rebuild TO profile_stream_operator;
-REVOKE SELECT ON profile_stream_internal.database_secret FROM profile_stream_reader, profile_stream_operator;
+REVOKE SELECT ON profile_stream_internal.database_secret, profile_stream_internal.event_id_keys FROM profile_stream_reader, profile_stream_operator;
 -- a rebuild's state is in the rebuild schema, which is emptied when nobody reads it
 REVOKE SELECT ON stat_rebuilds, profile_stream_internal.blocking_salt, profile_stream_internal.blocked_customers, profile_stream_internal.stream_rebuilds,
 	profile_stream_internal.outbox, profile_stream_internal.sink_pending FROM profile_stream_reader;
@@ -2216,8 +2302,8 @@ GRANT SELECT (stream_id, sink) ON profile_stream_internal.sink_pending TO profil
 
 -- functions that users call
 GRANT EXECUTE ON ROUTINE
-	profile_stream.version, decode_message, window_value, get_profile, metric_value, metric_trend, attribute_time, create_profile_view,
-	profile_bookmark, profiles_changed_since, segment_channel, notification_channel, default_scores, wait_for_offset
+	profile_stream.version, decode_message, window_value, get_profile, get_profiles, metric_value, metric_trend, metric_days, attribute_time, create_profile_view,
+	profile_bookmark, profiles_changed_since, segment_channel, notification_channel, default_scores, wait_for_offset, await_offset
 	TO profile_stream_reader, profile_stream_operator;
 
 GRANT EXECUTE ON ROUTINE
@@ -2225,7 +2311,7 @@ GRANT EXECUTE ON ROUTINE
 	register_handler, unregister_handler, test_handler, register_upcaster, unregister_upcaster,
 	apply_event, apply_events, retry_dead_letters, discard_dead_letters,
 	test_redis, test_connection, create_stream, alter_stream, seek_stream, pause_stream, resume_stream, drop_stream, start_streams,
-	resync_sink, wait_for_stream, reconcile, lock_customer, try_lock_customer,
+	resync_sink, wait_for_stream, await_stream, reconcile, lock_customer, try_lock_customer,
 	rebuild, pause_rebuild, resume_rebuild, cancel_rebuild, rebuild_diff, swap_rebuild,
 	set_score_settings, reset_score_settings, set_score_function, refresh_scores, create_segment, drop_segment, alter_segment, refresh_segments, confirm_code,
 	forget_customer, unblock_customer, export_customer
@@ -2234,16 +2320,18 @@ GRANT EXECUTE ON ROUTINE
 -- parts that those and the views call with the rights of whoever called
 GRANT EXECUTE ON ROUTINE
 	profile_stream_internal.to_profile_event, profile_stream_internal.dead_letter_text, profile_stream_internal.dead_letter_json,
-	profile_stream_internal.lease_holder, profile_stream_internal.process_waits, profile_stream_internal.reported_ends, profile_stream_internal.metric_values,
+	profile_stream_internal.lease_holder, profile_stream_internal.process_waits, profile_stream_internal.reported_ends, profile_stream_internal.metric_values, profile_stream_internal.window_count,
+	profile_stream_internal.open_event_ids, profile_stream_internal.sealed_event_ids,
 	profile_stream_internal.window_samples, profile_stream_internal.window_state_samples, profile_stream_internal.chunk_samples,
-	profile_stream_internal.metric_series, profile_stream_internal.metric_aggregate, profile_stream_internal.json_timestamp,
+	profile_stream_internal.metric_series, profile_stream_internal.metric_aggregate, profile_stream_internal.check_days,
+	profile_stream_internal.profile_days, profile_stream_internal.json_timestamp,
 	profile_stream_internal.profile_document, profile_stream_internal.bookmark_horizon, profile_stream_internal.xid_at_or_after,
 	profile_stream_internal.code_state, profile_stream_internal.library_warning, profile_stream_internal.current_cluster
 	TO profile_stream_reader, profile_stream_operator;
 
 GRANT EXECUTE ON ROUTINE
 	profile_stream_internal.window_expired, profile_stream_internal.retry_events, profile_stream_internal.lock_dead_letters,
-	profile_stream_internal.settle_dead_letters, profile_stream_internal.dead_letter_matches, profile_stream_internal.event_key,
+	profile_stream_internal.settle_dead_letters, profile_stream_internal.dead_letter_matches,
 	profile_stream_internal.contains_id, profile_stream_internal.redact_id, profile_stream_internal.message_customer,
 	profile_stream_internal.dead_letter_relation,
 	profile_stream_rebuild.window_value, profile_stream_rebuild.metric_values

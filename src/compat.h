@@ -54,16 +54,16 @@
 #endif
 
 /*
- * A JSON lexer that de-escapes strings; from 17 on the caller may own its
- * memory, and it keeps more than the struct and the string buffer.
+ * A JSON lexer, which may copy strings and resolve their escapes. From 17 on the
+ * caller may own its memory, and it keeps more than the struct and the string buffer.
  */
 static inline JsonLexContext *
-ps_json_lex_make(const char *json, int len, int encoding)
+ps_json_lex_make(const char *json, int len, int encoding, bool copies_strings)
 {
 #if PG_VERSION_NUM >= 170000
-	return makeJsonLexContextCstringLen(NULL, json, len, encoding, true);
+	return makeJsonLexContextCstringLen(NULL, json, len, encoding, copies_strings);
 #else
-	return makeJsonLexContextCstringLen(unconstify(char *, json), len, encoding, true);
+	return makeJsonLexContextCstringLen(unconstify(char *, json), len, encoding, copies_strings);
 #endif
 }
 
@@ -73,11 +73,28 @@ ps_json_lex_free(JsonLexContext *lex)
 #if PG_VERSION_NUM >= 170000
 	freeJsonLexContext(lex);
 #else
-	pfree(lex->strval->data);
-	pfree(lex->strval);
+	if (lex->strval != NULL)
+	{
+		pfree(lex->strval->data);
+		pfree(lex->strval);
+	}
 	pfree(lex);
 #endif
 }
+
+/* Asks the processor to load memory that is needed soon. */
+#ifdef __GNUC__
+#define ps_prefetch(address) __builtin_prefetch(address)
+#else
+#define ps_prefetch(address) ((void) 0)
+#endif
+
+/* The files of a relation, by their name until 15 and since 16. */
+#if PG_VERSION_NUM >= 160000
+#define PS_RELATION_FILES(relation) ((relation)->rd_locator)
+#else
+#define PS_RELATION_FILES(relation) ((relation)->rd_node)
+#endif
 
 /*
  * What an update tells of its indexes is a bool in 15, and says from 16 on
@@ -95,6 +112,19 @@ ps_json_lex_free(JsonLexContext *lex)
 #define PS_UPDATES_SUMMARIES_ONLY(updates) false
 #define ps_insert_index_tuples(result, slot, estate, update, only_summarizing) \
 	ExecInsertIndexTuples(result, slot, estate, update, false, NULL, NIL)
+#endif
+
+/*
+ * What an abbreviation of a time zone means is returned in 15, and put into *type from 16 on.
+ */
+#if PG_VERSION_NUM >= 160000
+#define PS_ZONE_ERROR DateTimeErrorExtra
+#define ps_decode_zone_abbreviation(name, type, offset, zone, error) \
+	((void) DecodeTimezoneAbbrev(0, name, type, offset, zone, error))
+#else
+#define PS_ZONE_ERROR int
+#define ps_decode_zone_abbreviation(name, type, offset, zone, error) \
+	((void) (error), *(type) = DecodeTimezoneAbbrev(0, name, offset, zone))
 #endif
 
 /*

@@ -16,3 +16,11 @@ COMMENT ON FUNCTION testing.notification IS 'Payload with which a change of a cu
 CREATE OR REPLACE FUNCTION testing.redis_write(redis text, prefix text, ttl int, customer_ids text[], versions bigint[], documents text[]) RETURNS text[]
 	AS '$libdir/profile_stream', 'ps_redis_write' LANGUAGE c STRICT;
 COMMENT ON FUNCTION testing.redis_write IS 'Writes profiles to Redis as a relay does, or deletes those whose document is null; says of each key: written, newer or foreign';
+
+CREATE OR REPLACE FUNCTION testing.try_id_filter(ids bigint) RETURNS void
+	AS '$libdir/profile_stream', 'ps_try_id_filter' LANGUAGE c STRICT;
+COMMENT ON FUNCTION testing.try_id_filter IS 'Gives this session a filter of sealed event ids, as workers have, which is emptied when it has so many ids';
+
+CREATE OR REPLACE FUNCTION testing.filtered_ids() RETURNS bigint
+	AS '$libdir/profile_stream', 'ps_filtered_ids' LANGUAGE c STRICT VOLATILE;
+COMMENT ON FUNCTION testing.filtered_ids IS 'How many ids are in the filter of this session';

@@ -15,7 +15,6 @@
 #include "funcapi.h"
 #include "settings.h"
 #include "store/distributed.h"
-#include "store/event_log.h"
 #include "store/extension.h"
 #include "store/function.h"
 #include "store/rule_catalog.h"
@@ -160,15 +159,4 @@ ps_prune_metrics(PG_FUNCTION_ARGS)
 {
 	ps_distributed_check();
 	PG_RETURN_INT64(ps_prune(PG_GETARG_TIMESTAMPTZ(0), ps_apply_max_customers(1)));
-}
-
-PG_FUNCTION_INFO_V1(ps_event_key_sql);
-Datum
-ps_event_key_sql(PG_FUNCTION_ARGS)
-{
-	text	   *customer_id = PG_GETARG_TEXT_PP(0);
-	text	   *event_id = PG_GETARG_TEXT_PP(1);
-
-	PG_RETURN_INT64(ps_event_key(VARDATA_ANY(customer_id), VARSIZE_ANY_EXHDR(customer_id),
-								 VARDATA_ANY(event_id), VARSIZE_ANY_EXHDR(event_id)));
 }

@@ -12,6 +12,7 @@
 #include "ingest/worker.h"
 #include "kafka/options.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "process/lease.h"
 #include "store/distributed.h"
 #include "store/extension.h"
@@ -66,6 +67,16 @@ ps_check_argument(bool valid, const char *message)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s", message)));
+}
+
+void
+ps_check_not_atomic(FunctionCallInfo fcinfo, const char *what, const char *hint)
+{
+	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) || castNode(CallContext, fcinfo->context)->atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+				 errmsg("%s commits, and cannot run in a transaction block or function", what),
+				 errhint("%s", hint)));
 }
 
 char *

@@ -30,6 +30,9 @@ extern void ps_check_set_role(Oid role);
 /* Raises ERRCODE_INVALID_PARAMETER_VALUE with the message, unless the argument is valid. */
 extern void ps_check_argument(bool valid, const char *message);
 
+/* Raises when a procedure that commits is called where it cannot. */
+extern void ps_check_not_atomic(FunctionCallInfo fcinfo, const char *what, const char *hint);
+
 /* An argument as a string, NULL when null; the second raises unless it has 1 to max bytes. */
 extern char *ps_get_string(FunctionCallInfo fcinfo, int n);
 extern char *ps_get_name(FunctionCallInfo fcinfo, int n, const char *what, int max);

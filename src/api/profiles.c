@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "api/metric_values.h"
 #include "core/iso8601.h"
 #include "core/timestamp.h"
 #include "core/value.h"
@@ -12,19 +13,32 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "store/chunk_store.h"
+#include "nodes/primnodes.h"
+#include "store/chunk_value.h"
 #include "store/rule_catalog.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
+/* The metric of the last row, kept for the next one. */
+typedef struct MetricOfCall
+{
+	PsMetric	metric;			/* without its name */
+	bool		is_builtin;
+	bool		is_fixed;		/* the name is a constant of the statement */
+	uint64		loads;			/* ps_rules_loads() when it was found */
+	int			name_len;
+	char		name[NAMEDATALEN];
+} MetricOfCall;
+
 /* Finds a metric. The result is valid until the next call of ps_rules_get(). */
 static const PsMetric *
-find_metric(text *name)
+find_metric(const text *name, bool *is_builtin)
 {
 	char	   *cname = text_to_cstring(name);
 	const PsMetric *metric = ps_metric_find(NULL, cname);	/* a built-in metric needs no rules */
 
+	*is_builtin = metric != NULL;
 	if (metric == NULL)
 		metric = ps_metric_find(&ps_rules_get()->metrics, cname);
 	if (metric == NULL)
@@ -36,18 +50,72 @@ find_metric(text *name)
 	return metric;
 }
 
-/* Unpacks the column window_state. */
-static void
-load_window(PsWindow *window, bytea *state)
+const PsMetric *
+ps_find_metric(const text *name)
 {
-	if (!ps_window_load(window, VARDATA_ANY(state), VARSIZE_ANY_EXHDR(state)))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("window state is damaged")));
+	bool		is_builtin;
+
+	return find_metric(name, &is_builtin);
+}
+
+/* Whether an argument is a constant. A parameter is none: PL/pgSQL calls the function again with another value. */
+static bool
+is_constant(FunctionCallInfo fcinfo, int argument)
+{
+	Node	   *call = fcinfo->flinfo->fn_expr;
+
+	return call != NULL && IsA(call, FuncExpr) && IsA(list_nth(((FuncExpr *) call)->args, argument), Const);
+}
+
+/* The metric that an argument names, found once for all rows of a statement unless it changes. */
+static const PsMetric *
+metric_of_call(FunctionCallInfo fcinfo, int argument)
+{
+	MetricOfCall *kept = fcinfo->flinfo->fn_extra;
+	const PsMetric *metric;
+	bool		is_builtin;
+	text	   *name;
+	int			len;
+
+	if (kept != NULL && kept->is_builtin && kept->is_fixed)
+		return &kept->metric;
+	name = PG_GETARG_TEXT_PP(argument);
+	len = VARSIZE_ANY_EXHDR(name);
+	if (kept != NULL && kept->name_len == len && memcmp(kept->name, VARDATA_ANY(name), len) == 0 &&
+		(kept->is_builtin || (kept->loads == ps_rules_loads() && !ps_rules_are_stale())))
+		return &kept->metric;
+	metric = find_metric(name, &is_builtin);
+	if (len > (int) sizeof(kept->name))
+		return metric;
+	if (kept == NULL)
+		kept = fcinfo->flinfo->fn_extra = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(MetricOfCall));
+	kept->metric = *metric;
+	kept->metric.name = NULL;
+	kept->is_builtin = is_builtin;
+	kept->is_fixed = is_constant(fcinfo, argument);
+	kept->loads = ps_rules_loads();
+	kept->name_len = len;
+	memcpy(kept->name, VARDATA_ANY(name), len);
+	return &kept->metric;
 }
 
 static void
-check_moment(TimestampTz as_of)
+complain_of_state(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("window state is damaged")));
+}
+
+void
+ps_load_window(PsWindow *window, bytea *state)
+{
+	if (!ps_window_load(window, VARDATA_ANY(state), VARSIZE_ANY_EXHDR(state)))
+		complain_of_state();
+}
+
+void
+ps_check_moment(TimestampTz as_of)
 {
 	if (TIMESTAMP_NOT_FINITE(as_of))
 		ereport(ERROR,
@@ -55,46 +123,86 @@ check_moment(TimestampTz as_of)
 				 errmsg("as_of must be finite")));
 }
 
-/* The value of a metric at a moment; NULL: none. in_rebuild: of a profile in the rebuild schema. */
-static Numeric
-value_as_of(const PsWindow *window, const PsMetric *metric, text *customer_id, TimestampTz as_of, bool in_rebuild)
+/* Adds what the sealed chunks of a series have of a window. */
+static void
+add_sealed_chunks(PsWindowValue *value, const PsSeries *series, const text *customer_id, bool in_rebuild)
 {
-	const PsSeries *series = ps_window_find(window, metric->series);
+	MemoryContext caller = CurrentMemoryContext;
+
+	SPI_connect();
+	MemoryContextSwitchTo(caller);
+	ps_chunks_value(in_rebuild, text_to_cstring(customer_id), ps_series_name(series->id), series->sealed_chunks, value);
+	/* the value may point into a row of SPI */
+	if (value->value != NULL)
+		value->value = DatumGetNumericCopy(NumericGetDatum(value->value));
+	SPI_finish();
+}
+
+/* Computes the value of a metric at a moment. series NULL: no samples. in_rebuild: of a profile in the rebuild schema. */
+static void
+compute_value(PsWindowValue *value, const PsSeries *series, const PsMetric *metric, const text *customer_id, TimestampTz as_of, bool in_rebuild)
+{
+	ps_window_value_init(value, metric, as_of);
+	if (series == NULL)
+		return;
+	if (series->sealed_to >= value->from_at)
+		add_sealed_chunks(value, series, customer_id, in_rebuild);
+	/* the open samples are younger than the sealed ones, so they come last */
+	ps_window_value_add_samples(value, series->bytes, series->len);
+}
+
+Numeric
+ps_value_as_of(const PsWindow *window, const PsMetric *metric, const text *customer_id, TimestampTz as_of, bool in_rebuild)
+{
 	PsWindowValue value;
 
-	ps_window_value_init(&value, metric, as_of);
-	if (series != NULL && series->sealed_to >= value.from_at)
-	{
-		MemoryContext caller = CurrentMemoryContext;
-
-		SPI_connect();
-		MemoryContextSwitchTo(caller);
-		ps_chunks_value(in_rebuild, text_to_cstring(customer_id), ps_series_name(series->id), &value);
-		/* the value may point into a row of SPI */
-		if (value.value != NULL)
-			value.value = DatumGetNumericCopy(NumericGetDatum(value.value));
-		SPI_finish();
-	}
-	/* the open samples are younger than the sealed ones, so they come last */
-	if (series != NULL)
-		ps_window_value_add_samples(&value, series->bytes, series->len);
+	compute_value(&value, ps_window_find(window, metric->series), metric, customer_id, as_of, in_rebuild);
 	return ps_window_value_result(&value);
+}
+
+/* Computes the value that the arguments name. */
+static void
+value_of_call(FunctionCallInfo fcinfo, bool in_rebuild, PsWindowValue *value)
+{
+	const PsMetric *metric = metric_of_call(fcinfo, 2);
+	bytea	   *state = PG_GETARG_BYTEA_PP(1);
+	TimestampTz as_of = PG_GETARG_TIMESTAMPTZ(3);
+	PsSeries	series;
+	bool		found;
+
+	ps_check_moment(as_of);
+	if (!ps_window_read(VARDATA_ANY(state), VARSIZE_ANY_EXHDR(state), metric->series, &series, &found))
+		complain_of_state();
+	compute_value(value, found ? &series : NULL, metric, PG_GETARG_TEXT_PP(0), as_of, in_rebuild);
 }
 
 static Datum
 window_value(FunctionCallInfo fcinfo, bool in_rebuild)
 {
-	const PsMetric *metric = find_metric(PG_GETARG_TEXT_PP(2));
-	TimestampTz as_of = PG_GETARG_TIMESTAMPTZ(3);
-	PsWindow	window;
-	Numeric		value;
+	PsWindowValue value;
+	Numeric		result;
 
-	check_moment(as_of);
-	load_window(&window, PG_GETARG_BYTEA_PP(1));
-	value = value_as_of(&window, metric, PG_GETARG_TEXT_PP(0), as_of, in_rebuild);
-	if (value == NULL)
+	value_of_call(fcinfo, in_rebuild, &value);
+	result = ps_window_value_result(&value);
+	if (result == NULL)
 		PG_RETURN_NULL();
-	PG_RETURN_NUMERIC(value);
+	PG_RETURN_NUMERIC(result);
+}
+
+/* For views, which show counts as integers: one of a numeric would be made for each row. */
+PG_FUNCTION_INFO_V1(ps_window_count);
+Datum
+ps_window_count(PG_FUNCTION_ARGS)
+{
+	PsWindowValue value;
+
+	value_of_call(fcinfo, false, &value);
+	if (value.aggregate != PS_AGGREGATE_COUNT && value.aggregate != PS_AGGREGATE_DISTINCT)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("metric \"%s\" is not a count", text_to_cstring(PG_GETARG_TEXT_PP(2))),
+				 errhint("Read it with window_value().")));
+	PG_RETURN_INT64(ps_window_value_count(&value));
 }
 
 PG_FUNCTION_INFO_V1(ps_window_value);
@@ -111,31 +219,37 @@ ps_rebuild_window_value(PG_FUNCTION_ARGS)
 	return window_value(fcinfo, true);
 }
 
-/* The values of all metrics that users have created, as an object. */
-static Datum
-metric_values(FunctionCallInfo fcinfo, bool in_rebuild)
+JsonbValue *
+ps_push_metric_values(JsonbParseState **state, const PsWindow *window, const text *customer_id, TimestampTz as_of, bool in_rebuild)
 {
 	const PsMetrics *metrics = &ps_rules_get()->metrics;
-	TimestampTz as_of = PG_GETARG_TIMESTAMPTZ(2);
-	JsonbParseState *state = NULL;
-	PsWindow	window;
 
-	check_moment(as_of);
-	load_window(&window, PG_GETARG_BYTEA_PP(1));
-	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	(void) pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < metrics->nmetrics; i++)
 	{
 		const PsMetric *metric = &metrics->metrics[i];
 		JsonbValue	key = ps_value_string(metric->name, strlen(metric->name));
-		Numeric		number = value_as_of(&window, metric, PG_GETARG_TEXT_PP(0), as_of, in_rebuild);
+		Numeric		number = ps_value_as_of(window, metric, customer_id, as_of, in_rebuild);
 		JsonbValue	value = {.type = jbvNull};
 
 		if (number != NULL)
 			value = ps_value_number(number);
-		(void) pushJsonbValue(&state, WJB_KEY, &key);
-		(void) pushJsonbValue(&state, WJB_VALUE, &value);
+		(void) pushJsonbValue(state, WJB_KEY, &key);
+		(void) pushJsonbValue(state, WJB_VALUE, &value);
 	}
-	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+	return pushJsonbValue(state, WJB_END_OBJECT, NULL);
+}
+
+static Datum
+metric_values(FunctionCallInfo fcinfo, bool in_rebuild)
+{
+	TimestampTz as_of = PG_GETARG_TIMESTAMPTZ(2);
+	JsonbParseState *state = NULL;
+	PsWindow	window;
+
+	ps_check_moment(as_of);
+	ps_load_window(&window, PG_GETARG_BYTEA_PP(1));
+	return JsonbPGetDatum(JsonbValueToJsonb(ps_push_metric_values(&state, &window, PG_GETARG_TEXT_PP(0), as_of, in_rebuild)));
 }
 
 PG_FUNCTION_INFO_V1(ps_metric_values);
@@ -185,11 +299,11 @@ PG_FUNCTION_INFO_V1(ps_window_samples);
 Datum
 ps_window_samples(PG_FUNCTION_ARGS)
 {
-	const PsMetric *metric = find_metric(PG_GETARG_TEXT_PP(1));
+	const PsMetric *metric = metric_of_call(fcinfo, 1);
 	PsWindow	window;
 	const PsSeries *series;
 
-	load_window(&window, PG_GETARG_BYTEA_PP(0));
+	ps_load_window(&window, PG_GETARG_BYTEA_PP(0));
 	series = ps_window_find(&window, metric->series);
 	return_samples(fcinfo, series == NULL ? NULL : series->bytes, series == NULL ? 0 : series->len);
 	return (Datum) 0;
@@ -203,7 +317,7 @@ ps_window_state_samples(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	PsWindow	window;
 
-	load_window(&window, PG_GETARG_BYTEA_PP(0));
+	ps_load_window(&window, PG_GETARG_BYTEA_PP(0));
 	InitMaterializedSRF(fcinfo, 0);
 	for (int s = 0; s < window.nseries; s++)
 	{
@@ -227,14 +341,14 @@ PG_FUNCTION_INFO_V1(ps_metric_series);
 Datum
 ps_metric_series(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TEXT_P(cstring_to_text(ps_series_name(find_metric(PG_GETARG_TEXT_PP(0))->series)));
+	PG_RETURN_TEXT_P(cstring_to_text(ps_series_name(metric_of_call(fcinfo, 0)->series)));
 }
 
 PG_FUNCTION_INFO_V1(ps_metric_aggregate);
 Datum
 ps_metric_aggregate(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TEXT_P(cstring_to_text(ps_aggregate_name(find_metric(PG_GETARG_TEXT_PP(0))->aggregate)));
+	PG_RETURN_TEXT_P(cstring_to_text(ps_aggregate_name(metric_of_call(fcinfo, 0)->aggregate)));
 }
 
 /* Whether prune_metrics() has work: a series that no metric uses, or whose open samples all are older than its window. */
@@ -245,7 +359,7 @@ ps_window_expired(PG_FUNCTION_ARGS)
 	const PsMetrics *metrics = &ps_rules_get()->metrics;
 	PsWindow	window;
 
-	load_window(&window, PG_GETARG_BYTEA_PP(0));
+	ps_load_window(&window, PG_GETARG_BYTEA_PP(0));
 	PG_RETURN_BOOL(ps_window_forget(&window, metrics) > 0 ||
 				   ps_window_seal_expired(&window, metrics, PG_GETARG_TIMESTAMPTZ(1)) != NULL);
 }

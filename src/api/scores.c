@@ -12,7 +12,6 @@
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "scores/refresh.h"
 #include "store/distributed.h"
 #include "utils/acl.h"
@@ -28,11 +27,7 @@
 static void
 begin_procedure(FunctionCallInfo fcinfo, const char *what)
 {
-	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) || castNode(CallContext, fcinfo->context)->atomic)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
-				 errmsg("%s commits, and cannot run in a transaction block or function", what),
-				 errhint("Call it outside of a transaction block.")));
+	ps_check_not_atomic(fcinfo, what, "Call it outside of a transaction block.");
 	PreventCommandIfReadOnly(what);
 	PreventCommandDuringRecovery(what);
 	ps_distributed_check();

@@ -2,7 +2,7 @@
  * seek.c
  *	  seek_stream() moves a paused stream to other offsets.
  *
- *	  Messages that are read again are duplicates only while event_ids still has them. So
+ *	  Messages that are read again are duplicates only while their ids are remembered. So
  *	  a target before dedupe_retention is refused. stream_gaps records each move.
  */
 #include "postgres.h"

@@ -1,7 +1,11 @@
 /*
  * wait_for.c
- *	  wait_for_offset(), wait_for_stream() and test_connection(). The two last ones ask the
- *	  broker for the end offsets.
+ *	  wait_for_offset(), wait_for_stream(), the procedures await_offset() and await_stream(),
+ *	  and test_connection(). Those of a stream and the last one ask the broker for the end
+ *	  offsets.
+ *
+ *	  A function cannot let go of the snapshot of its caller's statement, so a long wait
+ *	  keeps old row versions. The procedures end their transaction before they wait.
  */
 #include "postgres.h"
 
@@ -21,37 +25,108 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-/* Polls stream_offsets until each partition has reached its end; PG_INT64_MIN: it is not waited for. */
-static void
-wait_for_ends(PsStream *stream, const int64 *ends, int n, PsMoment deadline)
-{
-	for (long pause = 5;; pause = Min(100, pause * 2))
-	{
-		bool		reached;
-		char	   *state;
+#define MIN_PAUSE_MS 5			/* between two looks at the offsets */
+#define MAX_PAUSE_MS 100
 
-		CHECK_FOR_INTERRUPTS();
+/* What is waited for. */
+typedef struct Wait
+{
+	PsStream   *stream;
+	int64	   *ends;			/* the end of each partition; PG_INT64_MIN: it is not waited for */
+	int			n;
+	PsMoment	deadline;
+} Wait;
+
+/* Whether each partition has reached its end; raises after the deadline. Needs SPI. */
+static bool
+has_reached(const Wait *wait)
+{
+	bool		reached;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	reached = ps_stream_reached(wait->stream->stream_id, wait->ends, wait->n);
+	PopActiveSnapshot();
+	if (!reached && ps_clock_now() >= wait->deadline)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("stream \"%s\" did not reach the end in time", wait->stream->name),
+				 errdetail("Its state is %s.", ps_stream_describe(wait->stream->name)),
+				 errhint("See profile_stream.stat_streams. Pass a longer timeout when the stream only lags.")));
+	return reached;
+}
+
+/* Pauses between two looks, each time longer. */
+static void
+pause_between_looks(long *pause)
+{
+	CHECK_FOR_INTERRUPTS();
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, *pause, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	*pause = Min(MAX_PAUSE_MS, *pause * 2);
+}
+
+/* Waits in the caller's transaction, whose snapshot stays. */
+static void
+wait_for(const Wait *wait)
+{
+	long		pause = MIN_PAUSE_MS;
+	bool		reached = false;
+
+	for (;;)
+	{
 		SPI_connect();
-		PushActiveSnapshot(GetLatestSnapshot());
-		reached = ps_stream_reached(stream->stream_id, ends, n);
-		PopActiveSnapshot();
-		if (!reached && ps_clock_now() >= deadline)
-		{
-			state = ps_stream_describe(stream->name);
-			ereport(ERROR,
-					(errcode(ERRCODE_QUERY_CANCELED),
-					 errmsg("stream \"%s\" did not reach the end in time", stream->name),
-					 errdetail("Its state is %s.", state),
-					 errhint("See profile_stream.stat_streams. Pass a longer timeout when the stream only lags.")));
-		}
+		reached = has_reached(wait);
 		SPI_finish();
 		if (reached)
 			return;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
+		pause_between_looks(&pause);
 	}
+}
+
+/* A procedure cannot have SET search_path, because it ends transactions; each of them has its own. */
+static void
+fix_search_path(void)
+{
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
+/* Waits with a transaction for each look; between two there is neither a snapshot nor a lock. Needs a non-atomic SPI connection. */
+static void
+wait_without_snapshot(const Wait *wait)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "profile_stream wait", ALLOCSET_SMALL_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	long		pause = MIN_PAUSE_MS;
+
+	for (;;)
+	{
+		bool		reached;
+
+		fix_search_path();
+		reached = has_reached(wait);
+		SPI_commit();
+		MemoryContextReset(context);
+		if (reached)
+			break;
+		pause_between_looks(&pause);
+	}
+	MemoryContextSwitchTo(caller);
+}
+
+/* Begins a procedure that waits: ends the transaction of CALL, and its snapshot. */
+static void
+begin_wait(FunctionCallInfo fcinfo, const char *what, const char *function)
+{
+	for (int i = 0; i < PG_NARGS(); i++)
+		ps_check_argument(!PG_ARGISNULL(i), "no argument may be null");
+	ps_check_not_atomic(fcinfo, what, psprintf("Call it outside of a transaction block, or use %s, which holds a snapshot while it waits.", function));
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	SPI_commit();
+	fix_search_path();
 }
 
 static PsMoment
@@ -60,26 +135,69 @@ deadline_after(Interval *timeout)
 	return ps_clock_now() + ps_interval_us(timeout);
 }
 
+/* The end of one partition behind an offset. The stream is found without SPI's memory, which ends with the connection. */
+static Wait
+wait_of_offset(FunctionCallInfo fcinfo, PsMoment deadline)
+{
+	int			partition = PG_GETARG_INT32(1);
+	Wait		wait = {.deadline = deadline,.n = partition + 1};
+
+	ps_check_argument(partition >= 0 && partition < PS_PROBE_PARTITIONS, psprintf("partition must be 0 to %d", PS_PROBE_PARTITIONS - 1));
+	wait.ends = palloc(wait.n * sizeof(int64));
+	for (int i = 0; i < partition; i++)
+		wait.ends[i] = PG_INT64_MIN;
+	wait.ends[partition] = PG_GETARG_INT64(2) + 1;
+	wait.stream = ps_find_stream(PG_GETARG_TEXT_PP(0), false);
+	return wait;
+}
+
+/* Asks the broker for the ends of a stream's topic. Needs neither SPI nor a snapshot. */
+static void
+ask_for_ends(Wait *wait, List *options, Interval *timeout)
+{
+	PsProbeAnswer *answer = ps_probe(options, wait->stream->topic, -1, (int) Min(INT_MAX, ps_interval_us(timeout) / 1000));
+
+	ps_check_answer(answer, wait->stream->topic);
+	wait->n = answer->npartitions;
+	wait->ends = palloc(Max(wait->n, 1) * sizeof(int64));
+	for (int i = 0; i < wait->n; i++)
+		wait->ends[i] = ps_stream_reads(wait->stream, i) ? answer->partitions[i].high : PG_INT64_MIN;
+}
+
+static List *
+options_of(const PsStream *stream)
+{
+	return ps_connection_options(stream->server, stream->bootstrap_servers, stream->options, ps_stream_owner(stream));
+}
+
 PG_FUNCTION_INFO_V1(ps_wait_for_offset);
 Datum
 ps_wait_for_offset(PG_FUNCTION_ARGS)
 {
-	int			partition = PG_GETARG_INT32(1);
 	PsMoment	deadline = deadline_after(PG_GETARG_INTERVAL_P(3));
 	MemoryContext caller = CurrentMemoryContext;
-	PsStream   *stream;
-	int64	   *ends;
+	Wait		wait;
 
-	ps_check_argument(partition >= 0 && partition < PS_PROBE_PARTITIONS, psprintf("partition must be 0 to %d", PS_PROBE_PARTITIONS - 1));
-	ends = palloc((partition + 1) * sizeof(int64));
-	for (int i = 0; i < partition; i++)
-		ends[i] = PG_INT64_MIN;
-	ends[partition] = PG_GETARG_INT64(2) + 1;
 	SPI_connect();
 	MemoryContextSwitchTo(caller);
-	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), false);
+	wait = wait_of_offset(fcinfo, deadline);
 	SPI_finish();
-	wait_for_ends(stream, ends, partition + 1, deadline);
+	wait_for(&wait);
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(ps_await_offset);
+Datum
+ps_await_offset(PG_FUNCTION_ARGS)
+{
+	PsMoment	deadline;
+	Wait		wait;
+
+	begin_wait(fcinfo, "await_offset()", "wait_for_offset()");
+	deadline = deadline_after(PG_GETARG_INTERVAL_P(3));
+	wait = wait_of_offset(fcinfo, deadline);
+	wait_without_snapshot(&wait);
+	SPI_finish();
 	PG_RETURN_VOID();
 }
 
@@ -87,24 +205,33 @@ PG_FUNCTION_INFO_V1(ps_wait_for_stream);
 Datum
 ps_wait_for_stream(PG_FUNCTION_ARGS)
 {
-	PsMoment	deadline = deadline_after(PG_GETARG_INTERVAL_P(1));
+	Wait		wait = {.deadline = deadline_after(PG_GETARG_INTERVAL_P(1))};
 	MemoryContext caller = CurrentMemoryContext;
-	PsStream   *stream;
-	PsProbeAnswer *answer;
-	int64	   *ends;
 
 	SPI_connect();
 	MemoryContextSwitchTo(caller);
-	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
+	wait.stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
 	SPI_finish();
-	answer = ps_probe(ps_connection_options(stream->server, stream->bootstrap_servers, stream->options,
-											ps_stream_owner(stream)),
-					  stream->topic, -1, (int) Min(INT_MAX, ps_interval_us(PG_GETARG_INTERVAL_P(1)) / 1000));
-	ps_check_answer(answer, stream->topic);
-	ends = palloc(Max(answer->npartitions, 1) * sizeof(int64));
-	for (int i = 0; i < answer->npartitions; i++)
-		ends[i] = ps_stream_reads(stream, i) ? answer->partitions[i].high : PG_INT64_MIN;
-	wait_for_ends(stream, ends, answer->npartitions, deadline);
+	ask_for_ends(&wait, options_of(wait.stream), PG_GETARG_INTERVAL_P(1));
+	wait_for(&wait);
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(ps_await_stream);
+Datum
+ps_await_stream(PG_FUNCTION_ARGS)
+{
+	Wait		wait = {0};
+	List	   *options;
+
+	begin_wait(fcinfo, "await_stream()", "wait_for_stream()");
+	wait.deadline = deadline_after(PG_GETARG_INTERVAL_P(1));
+	wait.stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
+	options = options_of(wait.stream);
+	SPI_commit();				/* the answer of the broker may take long */
+	ask_for_ends(&wait, options, PG_GETARG_INTERVAL_P(1));
+	wait_without_snapshot(&wait);
+	SPI_finish();
 	PG_RETURN_VOID();
 }
 

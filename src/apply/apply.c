@@ -19,19 +19,24 @@
 #include "store/chunk_store.h"
 #include "store/dead_letters.h"
 #include "store/distributed.h"
+#include "store/event_id_store.h"
 #include "store/locks.h"
 #include "store/outbox.h"
 #include "store/profile_store.h"
 #include "utils/snapmgr.h"
 
+#define GROUP_MEMORY (256 * 1024)
 #define MAX_NOTED_TYPES 64		/* event types of a customer that one transaction tells to sinks and listeners */
 
 int
 ps_apply_prefix(PsApplyItem *items, int n, int max_customers)
 {
-	ps_customers_hash *table = ps_customers_create(CurrentMemoryContext, Min(n, max_customers), NULL);
+	ps_customers_hash *table;
 	int			taken;
 
+	if (n <= max_customers)
+		return n;
+	table = ps_customers_create(CurrentMemoryContext, max_customers, NULL);
 	for (taken = 0; taken < n; taken++)
 	{
 		bool		found;
@@ -45,15 +50,6 @@ ps_apply_prefix(PsApplyItem *items, int n, int max_customers)
 	}
 	ps_customers_destroy(table);
 	return taken;
-}
-
-static int
-compare_lock_keys(const void *a, const void *b)
-{
-	int64		x = (*(PsCustomer *const *) a)->lock_key;
-	int64		y = (*(PsCustomer *const *) b)->lock_key;
-
-	return x < y ? -1 : x > y;
 }
 
 /* Finds the distinct customers, sorted by lock key: all transactions lock in this order. */
@@ -77,9 +73,7 @@ find_customers(PsApplyState *state)
 		{
 			slot->customer = customer = palloc0(sizeof(PsCustomer));
 			customer->customer_id = slot->key.customer_id;
-			customer->stored.customer_id = slot->key.customer_id;
-			customer->stored.customer_id_len = slot->key.len;
-			customer->stored.hash = (uint32) slot->key.hash;
+			customer->customer_id_len = slot->key.len;
 			customer->lock_key = slot->key.hash;
 			state->customers[state->ncustomers++] = customer;
 		}
@@ -87,7 +81,9 @@ find_customers(PsApplyState *state)
 		customer->deferred |= state->items[i].is_deferred || state->items[i].row_holder != 0;
 		state->customer_of_item[i] = customer;
 	}
-	qsort(state->customers, state->ncustomers, sizeof(PsCustomer *), compare_lock_keys);
+	for (int i = 0; i < state->ncustomers; i++)
+		state->customers[i]->sort_key = state->customers[i]->lock_key;
+	ps_apply_sort(state->customers, state->ncustomers);
 }
 
 /* Locks the customers, and leaves out those whose locks it does not get in time. */
@@ -144,7 +140,7 @@ find_blocked(PsApplyState *state)
 
 /* Notes an event type for sinks and notifications, up to a number of types. */
 static void
-note_event_type(PsCustomer *customer, const PsEvent *event)
+note_event_type(const PsApplyState *state, PsCustomer *customer, const PsEvent *event)
 {
 	if (customer->nevent_types == MAX_NOTED_TYPES)
 		return;
@@ -152,11 +148,14 @@ note_event_type(PsCustomer *customer, const PsEvent *event)
 		if (strcmp(customer->event_types[i], event->event_type) == 0)
 			return;
 	if (customer->event_types == NULL)
-		customer->event_types = palloc(Min(customer->napplied, MAX_NOTED_TYPES) * sizeof(char *));
+		customer->event_types = MemoryContextAlloc(state->context, Min(customer->nitems, MAX_NOTED_TYPES) * sizeof(char *));
 	customer->event_types[customer->nevent_types++] = event->event_type;
 }
 
-/* Chains the items of each customer that apply; returns the customers with such items, sorted by id. */
+/*
+ * Chains the items with an event of each customer who is not left out, and returns
+ * these customers, in the order of their rows. All other items get their outcome.
+ */
 static PsCustomer **
 chain_items(PsApplyState *state, int *n)
 {
@@ -167,75 +166,186 @@ chain_items(PsApplyState *state, int *n)
 	for (int i = 0; i < state->ncustomers; i++)
 	{
 		state->customers[i]->first = -1;
-		if (state->customers[i]->napplied > 0)
-			customers[(*n)++] = state->customers[i];
+		state->customers[i]->nitems = 0;
 	}
 	for (int i = state->n - 1; i >= 0; i--)
 	{
-		if (state->items[i].outcome != PS_APPLIED && (!state->per_event_subxact || state->duplicate_of[i] < 0))
+		PsCustomer *customer = state->customer_of_item[i];
+
+		if (state->items[i].event == NULL || customer->deferred || customer->blocked)
+		{
+			state->items[i].outcome = ps_dedupe_without_event(&state->items[i], customer);
 			continue;
-		state->next[i] = state->customer_of_item[i]->first;
-		state->customer_of_item[i]->first = i;
+		}
+		if (customer->nitems++ == 0)
+			customers[(*n)++] = customer;
+		state->next[i] = customer->first;
+		customer->first = i;
 	}
-	ps_apply_sort_by_id(customers, *n);
+	for (int i = 0; i < *n; i++)
+		customers[i]->sort_key = ps_profiles_place((uint32) customers[i]->lock_key);
+	ps_apply_sort(customers, *n);
 	return customers;
 }
 
-/* Folds a customer's events onto the profile; appends the chunks that this seals to a list and returns its last one. */
-static PsChunk *
-fold_customer(PsApplyState *state, PsCustomer *customer, PsChunk *last)
+/* Copies the chunks that an event of a customer sealed, and adds them to those of the transaction. */
+static void
+keep_samples(PsApplyState *state, const PsCustomer *customer, const PsChunk *sealed)
+{
+	for (; sealed != NULL; sealed = sealed->next)
+	{
+		PsChunk    *chunk = ps_chunk_copy(sealed, state->context);
+
+		chunk->customer_id = customer->customer_id;
+		chunk->next = NULL;
+		*state->last_samples = chunk;
+		state->last_samples = &chunk->next;
+	}
+}
+
+/* Remembers the id of an event that was applied. */
+static void
+remember_id(PsApplyState *state, PsCustomer *customer, int item)
+{
+	PsIdChunk  *sealed = ps_dedupe_add(state, customer, item);
+
+	if (sealed == NULL)
+		return;
+	*state->last_ids = sealed;
+	state->last_ids = &sealed->next;
+}
+
+/* Decides the outcomes of a customer's items, and folds the events that apply onto the profile. */
+static void
+fold_customer(PsApplyState *state, PsCustomer *customer)
 {
 	for (int i = customer->first; i >= 0; i = state->next[i])
 	{
-		const PsApplyItem *item = &state->items[i];
+		PsApplyItem *item = &state->items[i];
 		PsChunk    *sealed;
 
-		if (!ps_retry_apply_event(state, customer, i, &sealed))
+		item->outcome = ps_dedupe_classify(state, customer, i);
+		if (item->outcome != PS_APPLIED || !ps_retry_apply_item(state, customer, i, &sealed))
 			continue;
-		last->next = sealed;
-		for (; last->next != NULL; last = last->next)
-			last->next->customer_id = customer->customer_id;
-		note_event_type(customer, item->event);
+		keep_samples(state, customer, sealed);
+		remember_id(state, customer, i);
+		customer->napplied++;
+		note_event_type(state, customer, item->event);
 	}
-	return last;
 }
 
-/* Loads the profiles that change, folds their events in order and saves them, a group of profiles at a time. */
+/* Saves the profiles that changed, of a group of customers, and keeps what notifications tell of them. */
+static void
+save_group(PsApplyState *state, PsProfileTable * table, PsCustomer **customers, int n)
+{
+	PsStoredProfile **profiles = palloc(n * sizeof(PsStoredProfile *));
+	int			changed = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (customers[i]->napplied == 0)
+			continue;
+		customers[i]->version = customers[i]->stored->profile.version;
+		customers[i]->updated_at = customers[i]->stored->profile.updated_at;
+		customers[changed] = customers[i];
+		profiles[changed++] = customers[i]->stored;
+	}
+	ps_profiles_save(table, profiles, changed);
+	if (state->settings->segment_channel_prefix != NULL)
+	{
+		const char **segments = palloc(n * sizeof(char *));
+
+		ps_profiles_segments(profiles, changed, segments);
+		for (int i = 0; i < changed; i++)
+			customers[i]->segment = segments[i] == NULL ? NULL : MemoryContextStrdup(state->context, segments[i]);
+	}
+}
+
+/* Loads the profiles of a group of customers. */
+static void
+load_group(PsProfileTable * table, PsCustomer **customers, int n)
+{
+	PsStoredProfile *stored = palloc0(n * sizeof(PsStoredProfile));
+	PsStoredProfile **profiles = palloc(n * sizeof(PsStoredProfile *));
+
+	for (int i = 0; i < n; i++)
+	{
+		customers[i]->stored = profiles[i] = &stored[i];
+		stored[i].customer_id = customers[i]->customer_id;
+		stored[i].customer_id_len = customers[i]->customer_id_len;
+		stored[i].hash = (uint32) customers[i]->lock_key;
+	}
+	ps_profiles_load(table, profiles, n);
+}
+
+/*
+ * Loads profiles, folds their events in order and saves them. Returns false if rows of
+ * other transactions or a function that failed prevent it. The memory of a group of
+ * profiles is used again for the next one, so that it stays in the processor's cache.
+ */
+static bool
+fold_group(PsApplyState *state, PsProfileTable * table, PsCustomer **customers, int n)
+{
+	MemoryContext old = MemoryContextSwitchTo(state->group_context);
+	bool		locked;
+
+	load_group(table, customers, n);
+	locked = ps_apply_has_locked_rows(state, customers, n);
+	if (!locked)
+	{
+		ps_dedupe_find_sealed(state, customers, n);
+		for (int i = 0; i < n; i++)
+			fold_customer(state, customers[i]);
+		PS_FAILPOINT("after_fold");
+		if (!state->failed)
+			save_group(state, table, customers, n);
+	}
+	MemoryContextSwitchTo(old);
+	if (state->group_context != state->context)
+		MemoryContextReset(state->group_context);
+	return !locked;
+}
+
+/* Folds the events of all customers, a group at a time. */
 static void
 fold_events(PsApplyState *state)
 {
 	int			ncustomers;
 	PsCustomer **customers = chain_items(state, &ncustomers);
-	PsStoredProfile **profiles = palloc(ncustomers * sizeof(PsStoredProfile *));
-	PsChunk		before_first = {0};
-	PsChunk    *last = &before_first;
+	PsProfileTable *table = NULL;
+	PsChunk    *samples = NULL;
+	PsIdChunk  *ids = NULL;
 	bool		locked = false;
 	int			n;
 
-	for (int i = 0; i < ncustomers; i++)
-		profiles[i] = &customers[i]->stored;
+	state->last_samples = &samples;
+	state->last_ids = &ids;
+	state->context = CurrentMemoryContext;
+	/* users' functions leave errors, which the next pass needs */
+	state->group_context = state->calls ? state->context :
+		AllocSetContextCreate(state->context, "profile_stream group", ALLOCSET_DEFAULT_MINSIZE, GROUP_MEMORY, GROUP_MEMORY);
 	for (int done = 0; done < ncustomers; done += n)
 	{
-		n = Min(ps_profiles_at_once(), ncustomers - done);
-		if (state->settings->late_tolerance_us < 0)
-			ps_profiles_load(profiles + done, n);
-		locked |= ps_apply_has_locked_rows(state, profiles + done, n);
-		if (locked)
-			continue;			/* find all held rows before the error */
-		for (int i = done; i < done + n; i++)
-			last = fold_customer(state, customers[i], last);
-		PS_FAILPOINT("after_fold");
+		if (table == NULL)
+			table = ps_profiles_open();
+		n = Min(ps_profiles_at_once(table), ncustomers - done);
+		/* find all held rows before the error */
+		locked |= !fold_group(state, table, customers + done, n);
+		if (!state->calls)
+			continue;
+		ps_profiles_close(table);	/* functions of users see the profiles that were saved before */
+		table = NULL;
 		if (state->failed && !state->per_event_subxact)
 			return;
-		if (state->failed)
-			continue;
-		ps_profiles_save(profiles + done, n);
 	}
+	if (table != NULL)
+		ps_profiles_close(table);
 	if (locked)
 		ps_apply_leave_locked_rows(state);
 	if (state->failed)
 		return;
-	ps_chunks_add(before_first.next);
+	ps_chunks_add(samples);
+	ps_id_chunks_add(ids);
 	PS_FAILPOINT("after_upsert");
 }
 
@@ -288,7 +398,6 @@ apply_locked(PsApplyState *state)
 	/* a new snapshot: it must show what others committed while we waited for locks */
 	PushActiveSnapshot(GetLatestSnapshot());
 	find_blocked(state);
-	ps_dedupe(state);
 	fold_events(state);
 	if (!state->failed)
 	{
@@ -312,6 +421,7 @@ ps_apply_items(PsApplyItem *items, int n, const PsApplySettings *settings)
 	find_customers(&state);
 	lock_customers(&state);
 	PS_FAILPOINT("after_lock");
+	ps_dedupe_begin(&state);
 	ps_retry_run(&state, apply_locked);
 	SPI_finish();
 }

@@ -13,15 +13,22 @@
 typedef struct PsCustomer
 {
 	const char *customer_id;
+	int			customer_id_len;
 	int64		lock_key;
+	int64		sort_key;
 	bool		deferred;		/* left out: its lock is not ours */
 	bool		blocked;		/* left out: forgotten for good */
+	int			first;			/* its first item with an event, -1: none; the next ones are in next[] of the state */
+	int			nitems;			/* how many items with an event it has */
 	int			napplied;		/* its events that apply */
-	PsStoredProfile stored;
-	TimestampTz watermark;		/* time of its newest event; set where events can be late */
+	int			row_holder;		/* holds its row, see ps_lock_wait_holder(); 0: nobody */
+	PsStoredProfile *stored;	/* while its group of profiles is in memory */
+	int64		version;		/* of the saved profile */
+	TimestampTz updated_at;
+	const char *segment;		/* likewise, for channels of segments; NULL: there is none */
+	struct sealed_now_hash *sealed_now; /* event ids that this transaction sealed; NULL: none */
 	const char **event_types;	/* distinct types of its applied events */
 	int			nevent_types;
-	int			first;			/* its first item that applies; -1: none */
 } PsCustomer;
 
 typedef struct PsApplyState
@@ -30,13 +37,19 @@ typedef struct PsApplyState
 	int			n;
 	const PsApplySettings *settings;
 	PsCustomer **customer_of_item;	/* NULL: the item has no owner */
-	int		   *next;			/* next item of the same customer that applies; -1: none */
+	int		   *next;			/* next item of the same customer with an event; -1: none */
 	PsCustomer **customers;		/* in lock order */
 	int			ncustomers;
+	MemoryContext context;		/* of the transaction's working set */
+	MemoryContext group_context;	/* of a group of profiles */
+	PsChunk   **last_samples;	/* ends of the lists of chunks that this transaction seals */
+	PsIdChunk **last_ids;
+	TimestampTz retained_from;	/* an id that was applied later makes a duplicate */
+	PsIdHash   *hashes;			/* of the items' event ids */
+	bool	   *sealed;			/* whether the customer's sealed chunks have the id of an item */
 	struct PsFunctionRun *run;	/* calls users' functions */
 	bool		calls;			/* any of the items calls functions */
 	bool		per_event_subxact;	/* each event that calls functions has its own subtransaction */
-	int		   *duplicate_of;	/* with per_event_subxact: the earlier item with the same event id; -1: none */
 	bool		failed;			/* a function failed: this pass is rolled back and run again */
 	int			nslow;			/* calls that took too long and were ended */
 	int			calling;		/* item whose function runs; -1: none */
@@ -46,25 +59,34 @@ typedef struct PsApplyState
 extern void ps_retry_run(PsApplyState *state, void (*steps) (PsApplyState *));
 
 /* Applies an item to its customer's profile; false: a function failed. Sets *sealed to the chunk that it sealed, or NULL. */
-extern bool ps_retry_apply_event(PsApplyState *state, PsCustomer *customer, int item, PsChunk **sealed);
+extern bool ps_retry_apply_item(PsApplyState *state, PsCustomer *customer, int item, PsChunk **sealed);
 
-/* Sorts customers by id, as the index does, so that neighbours are read from the same pages. */
-extern void ps_apply_sort_by_id(PsCustomer **customers, int n);
+/* Sorts customers by their sort_key, and by id where that is equal. */
+extern void ps_apply_sort(PsCustomer **customers, int n);
 
-/* Whether another transaction holds any of the loaded rows. A session waits for it, a worker leaves the customer out. */
-extern bool ps_apply_has_locked_rows(const PsApplyState *state, PsStoredProfile **profiles, int n);
+/*
+ * Notes which of the loaded rows another transaction holds, and returns whether there
+ * are any. A session waits for it, a worker leaves the customer out.
+ */
+extern bool ps_apply_has_locked_rows(const PsApplyState *state, PsCustomer **customers, int n);
 
 /* Raises an error, after which the caller applies again without the customers whose rows are held. */
 extern void ps_apply_leave_locked_rows(PsApplyState *state);
 
-/* Loads the profiles of all customers who are not left out. */
-extern void ps_apply_load_profiles(PsApplyState *state);
+/* Computes the hashes of event ids, once for all passes. */
+extern void ps_dedupe_begin(PsApplyState *state);
 
-/*
- * Sets every item's outcome, and stores the ids of the events that will apply. It
- * loads all profiles first if events can be late.
- */
-extern void ps_dedupe(PsApplyState *state);
+/* Looks for the items of loaded customers in sealed chunks of event ids. */
+extern void ps_dedupe_find_sealed(PsApplyState *state, PsCustomer **customers, int n);
+
+/* The outcome of an item with an event, when the items before it are applied. */
+extern PsOutcome ps_dedupe_classify(PsApplyState *state, const PsCustomer *customer, int i);
+
+/* The outcome of an item without an event, or of one whose customer is left out. */
+extern PsOutcome ps_dedupe_without_event(const PsApplyItem *item, const PsCustomer *customer);
+
+/* Remembers the id of an item that was applied; returns the chunk that this sealed, or NULL. */
+extern PsIdChunk *ps_dedupe_add(PsApplyState *state, PsCustomer *customer, int item);
 
 /* Sends the notifications, or counts those that it skips because the server's queue is full. */
 extern void ps_notify_changes(const PsApplyState *state);

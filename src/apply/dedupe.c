@@ -1,201 +1,168 @@
 /*
  * dedupe.c
- *	  Decides the outcome of each item: applied, duplicate, dead or late; deferred
- *	  when its customer is left out; blocked when its customer is blocked. apply.c
- *	  calls it while it holds the locks of all customers who are not left out.
+ *	  Decides the outcome of an item: applied, duplicate, dead or late; deferred when
+ *	  its customer is left out; blocked when its customer is blocked. apply.c asks
+ *	  for one customer's items in their order, and applies each before the next one.
  *
- *	  An item is classified as if the items before it had been applied one by one.
- *	  Of two items with one event id the first that is not rejected counts. A
+ *	  So of two items with one event id the first that is not rejected counts. A
  *	  duplicate is never late. Only applied events move the watermark that makes
  *	  other events late.
  */
 #include "postgres.h"
 
 #include "apply/apply_state.h"
-#include "common/hashfn.h"
-#include "core/keyed_hash.h"
-#include "store/event_log.h"
+#include "store/event_id_store.h"
+#include "store/locks.h"
+#include "store/secret.h"
 
-typedef struct SeenKey
+/* The ids of a customer that this transaction sealed. */
+typedef struct SealedId
 {
-	PsCustomer *customer;
-	const char *event_id;
-	int			len;
-} SeenKey;
-
-typedef struct SeenSlot
-{
-	SeenKey		key;
-	int			item;			/* the first with this id that is not rejected */
-	uint32		hash;
+	PsIdHash	hash;
 	char		status;
-} SeenSlot;
+} SealedId;
 
-#define SH_PREFIX seen
-#define SH_ELEMENT_TYPE SeenSlot
-#define SH_KEY_TYPE SeenKey
-#define SH_KEY key
-#define SH_HASH_KEY(tb, k) \
-	hash_combine(ps_table_hash((k).event_id, (k).len), murmurhash32((uint32) (uintptr_t) (k).customer))
-#define SH_EQUAL(tb, a, b) ((a).customer == (b).customer && (a).len == (b).len && \
-							memcmp((a).event_id, (b).event_id, (a).len) == 0)
-#define SH_STORE_HASH
-#define SH_GET_HASH(tb, a) (a)->hash
+/* the ids are hashes with a secret key already */
+static inline uint32
+part_of_hash(PsIdHash hash)
+{
+	uint32		part;
+
+	memcpy(&part, hash.bytes, sizeof(part));
+	return part;
+}
+
+#define SH_PREFIX sealed_now
+#define SH_ELEMENT_TYPE SealedId
+#define SH_KEY_TYPE PsIdHash
+#define SH_KEY hash
+#define SH_HASH_KEY(tb, k) part_of_hash(k)
+#define SH_EQUAL(tb, a, b) (memcmp((a).bytes, (b).bytes, sizeof((a).bytes)) == 0)
 #define SH_SCOPE static inline
 #define SH_DECLARE
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
-/* Whether the items of a customer are classified here. */
-static bool
-is_classified(const PsCustomer *customer)
+void
+ps_dedupe_begin(PsApplyState *state)
 {
-	return !customer->deferred && !customer->blocked;
-}
+	const PsHashKey *key = ps_event_id_key();
 
-/*
- * Sets the id under which an event is remembered. An id that counts in one stream
- * only gets the stream's number in front, between two characters 1. Any other id
- * that begins with a character 1 gets a second one, so that the two cannot be equal.
- */
-static void
-name_event(PsEventId *id, const PsEvent *event, const PsApplySettings *settings)
-{
-	id->customer_id = event->customer_id;
-	id->customer_id_len = event->customer_id_len;
-	id->event_id = event->event_id;
-	id->event_id_len = event->event_id_len;
-	if (settings->event_id_scope == 0 && event->event_id[0] != '\001')
-		return;
-	if (settings->event_id_scope != 0)
-		id->event_id = psprintf("\001%d\001%s", settings->event_id_scope, event->event_id);
-	else
-		id->event_id = psprintf("\001%s", event->event_id);
-	id->event_id_len = strlen(id->event_id);
-}
-
-/* Loads the profiles of all customers, and notes the time of the newest event of each. */
-static void
-load_watermarks(PsApplyState *state)
-{
-	ps_apply_load_profiles(state);
-	for (int i = 0; i < state->ncustomers; i++)
-	{
-		PsProfile  *profile = &state->customers[i]->stored.profile;
-
-		state->customers[i]->watermark = profile->is_new ? DT_NOBEGIN : profile->watermark;
-	}
-}
-
-/* Whether an event is too old for its customer. */
-static bool
-is_late(const PsCustomer *customer, const PsEvent *event, int64 tolerance_us)
-{
-	return tolerance_us >= 0 && customer->watermark != DT_NOBEGIN &&
-		event->timestamp < customer->watermark - tolerance_us;
-}
-
-/*
- * Says which items carry an id that was applied before this batch. It asks only for
- * rejected items, and for all where events can be late: for the others adding the
- * id tells it.
- */
-static bool *
-find_known(PsApplyState *state, TimestampTz retained_from)
-{
-	bool		all = state->settings->late_tolerance_us >= 0;
-	PsEventId  *ids = palloc0(state->n * sizeof(PsEventId));
-	PsEventId **refs = palloc(state->n * sizeof(PsEventId *));
-	bool	   *known = palloc0(state->n * sizeof(bool));
-	int			nids = 0;
-
+	ps_lock_applying();
+	state->retained_from = state->settings->now - state->settings->dedupe_retention_us;
+	state->hashes = palloc(state->n * sizeof(PsIdHash));
+	state->sealed = palloc0(state->n * sizeof(bool));
 	for (int i = 0; i < state->n; i++)
 	{
-		PsApplyItem *item = &state->items[i];
+		const PsEvent *event = state->items[i].event;
 
-		if (item->event == NULL || !is_classified(state->customer_of_item[i]) || !(all || item->reject != NULL))
-			continue;
-		refs[nids++] = &ids[i];
-		name_event(&ids[i], item->event, state->settings);
+		if (event != NULL)
+			state->hashes[i] = ps_event_id_hash(key, event->event_id, event->event_id_len, state->settings->event_id_scope);
 	}
-	ps_event_log_find(refs, nids, retained_from);
-	for (int i = 0; i < state->n; i++)
-		known[i] = ids[i].known;
-	return known;
-}
-
-/* Classifies an event by the items before it, and by whether its id is known to be applied. */
-static PsOutcome
-classify_event(PsApplyState *state, int i, seen_hash *seen, bool known)
-{
-	PsApplyItem *item = &state->items[i];
-	PsCustomer *customer = state->customer_of_item[i];
-	SeenKey		key = {customer, item->event->event_id, item->event->event_id_len};
-	SeenSlot   *slot;
-	bool		late;
-	bool		found;
-
-	if (known)
-		return PS_DUPLICATE;
-	late = is_late(customer, item->event, state->settings->late_tolerance_us);
-	if (late || item->reject != NULL)
-	{
-		if (seen_lookup(seen, key) != NULL)
-			return PS_DUPLICATE;
-		if (!late)
-			return PS_DEAD;
-		item->late_us = customer->watermark - item->event->timestamp;
-		return PS_LATE;
-	}
-	slot = seen_insert(seen, key, &found);
-	if (found)
-	{
-		if (state->per_event_subxact)
-			state->duplicate_of[i] = slot->item;
-		return PS_DUPLICATE;
-	}
-	slot->item = i;
-	customer->watermark = Max(customer->watermark, item->event->timestamp);
-	return PS_APPLIED;
 }
 
 void
-ps_dedupe(PsApplyState *state)
+ps_dedupe_find_sealed(PsApplyState *state, PsCustomer **customers, int n)
 {
-	TimestampTz retained_from = state->settings->now - state->settings->dedupe_retention_us;
-	bool	   *known = find_known(state, retained_from);
-	seen_hash  *seen = seen_create(CurrentMemoryContext, state->n, NULL);
-	PsEventId  *ids = palloc(state->n * sizeof(PsEventId));
-	PsEventId **refs = palloc(state->n * sizeof(PsEventId *));
-	int			nids = 0;
+	PsIdQuery  *queries = NULL;
+	int		   *items = NULL;
+	int			asked = 0;
 
-	if (state->per_event_subxact)
-		state->duplicate_of = memset(palloc(state->n * sizeof(int)), -1, state->n * sizeof(int));
-	if (state->settings->late_tolerance_us >= 0)
-		load_watermarks(state);
-	for (int i = 0; i < state->n; i++)
+	for (int i = 0; i < n; i++)
 	{
-		PsApplyItem *item = &state->items[i];
+		const PsEventIds *ids = &customers[i]->stored->profile.event_ids;
 
-		if (item->owner != NULL && !is_classified(state->customer_of_item[i]))
-			item->outcome = state->customer_of_item[i]->deferred ? PS_DEFERRED : PS_BLOCKED;
-		else if (item->event == NULL)
-			item->outcome = item->reject != NULL ? PS_DEAD : PS_TOMBSTONE;
-		else
-			item->outcome = classify_event(state, i, seen, known[i]);
-		if (item->outcome != PS_APPLIED)
+		if (ps_event_ids_sealed_to(ids) <= state->retained_from)
 			continue;
-		refs[nids++] = &ids[i];
-		name_event(&ids[i], item->event, state->settings);
+		if (queries == NULL)
+		{
+			int			most = 0;
+
+			for (int left = i; left < n; left++)
+				most += customers[left]->nitems;
+			queries = palloc(most * sizeof(PsIdQuery));
+			items = palloc(most * sizeof(int));
+		}
+		for (int item = customers[i]->first; item >= 0; item = state->next[item])
+		{
+			items[asked] = item;
+			queries[asked++] = (PsIdQuery)
+			{
+				customers[i]->customer_id, customers[i]->lock_key, &ids->sealed, &state->hashes[item]
+			};
+		}
 	}
-	ps_event_log_add(refs, nids, state->settings->now, retained_from);
-	for (int i = 0; i < state->n; i++)
+	if (queries == NULL)
+		return;
+	ps_event_ids_find_sealed(queries, asked, state->retained_from);
+	for (int i = 0; i < asked; i++)
+		state->sealed[items[i]] = queries[i].found;
+	pfree(queries);
+	pfree(items);
+}
+
+/* Whether the id of an item was applied before. */
+static bool
+is_known(const PsApplyState *state, const PsCustomer *customer, int item)
+{
+	const PsIdHash *hash = &state->hashes[item];
+
+	if (state->sealed[item] || ps_event_ids_find(&customer->stored->profile.event_ids, hash, state->retained_from))
+		return true;
+	return customer->sealed_now != NULL && sealed_now_lookup(customer->sealed_now, *hash) != NULL;
+}
+
+PsOutcome
+ps_dedupe_classify(PsApplyState *state, const PsCustomer *customer, int i)
+{
+	PsApplyItem *item = &state->items[i];
+	TimestampTz watermark = customer->stored->profile.watermark;
+	int64		tolerance_us = state->settings->late_tolerance_us;
+
+	if (is_known(state, customer, i))
+		return PS_DUPLICATE;
+	if (tolerance_us >= 0 && watermark != DT_NOBEGIN && item->event->timestamp < watermark - tolerance_us)
 	{
-		if (state->items[i].outcome != PS_APPLIED)
-			continue;
-		if (ids[i].known)
-			state->items[i].outcome = PS_DUPLICATE;
-		else
-			state->customer_of_item[i]->napplied++;
+		item->late_us = watermark - item->event->timestamp;
+		return PS_LATE;
 	}
+	return item->reject != NULL ? PS_DEAD : PS_APPLIED;
+}
+
+PsOutcome
+ps_dedupe_without_event(const PsApplyItem *item, const PsCustomer *customer)
+{
+	if (customer != NULL && customer->deferred)
+		return PS_DEFERRED;
+	if (customer != NULL && customer->blocked)
+		return PS_BLOCKED;
+	return item->reject != NULL ? PS_DEAD : PS_TOMBSTONE;
+}
+
+/* Notes the ids of a chunk that is not in the table yet. */
+static void
+note_sealed(PsApplyState *state, PsCustomer *customer, const PsIdChunk *chunk)
+{
+	const PsIdHash *hashes = (const PsIdHash *) VARDATA_ANY(chunk->hashes);
+	int			n = VARSIZE_ANY_EXHDR(chunk->hashes) / sizeof(PsIdHash);
+	bool		found;
+
+	if (customer->sealed_now == NULL)
+		customer->sealed_now = sealed_now_create(state->context, 2 * n, NULL);
+	for (int i = 0; i < n; i++)
+		(void) sealed_now_insert(customer->sealed_now, hashes[i], &found);
+}
+
+PsIdChunk *
+ps_dedupe_add(PsApplyState *state, PsCustomer *customer, int item)
+{
+	PsIdChunk  *sealed = ps_event_ids_add(&customer->stored->profile.event_ids, &state->hashes[item], state->settings->now);
+
+	if (sealed == NULL)
+		return NULL;
+	sealed = ps_id_chunk_copy(sealed, state->context);
+	sealed->customer_id = customer->customer_id;
+	sealed->customer_key = customer->lock_key;
+	note_sealed(state, customer, sealed);
+	return sealed;
 }

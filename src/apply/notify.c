@@ -15,8 +15,8 @@
 #include "mb/pg_wchar.h"
 #include "settings.h"
 #include "store/locks.h"
-#include "store/profile_store.h"
 #include "store/stream_catalog.h"
+#include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
@@ -24,24 +24,48 @@
 #define MAX_PAYLOAD 7900
 #define MAX_SEGMENT 256			/* bytes of a name: two names fit into a payload with an id, also when all are escaped */
 
+/* The same as escape_json(), but quick when there is nothing to escape. */
+static void
+append_json_string(StringInfo payload, const char *text)
+{
+	const char *c = text;
+
+	while (*c != '"' && *c != '\\' && (unsigned char) *c >= ' ')
+		c++;
+	if (*c != '\0')
+	{
+		escape_json(payload, text);
+		return;
+	}
+	appendStringInfoChar(payload, '"');
+	appendBinaryStringInfo(payload, text, c - text);
+	appendStringInfoChar(payload, '"');
+}
+
 /* Leaves out the event types that do not fit. */
 char *
 ps_notify_payload(const char *customer_id, int64 version, TimestampTz updated_at, const char **event_types, int ntypes)
 {
 	StringInfoData payload;
+	char		number[MAXINT8LEN + 1];
+	char	   *at = ps_format_timestamp(updated_at);
 
 	initStringInfo(&payload);
 	appendStringInfoString(&payload, "{\"customerId\":");
-	escape_json(&payload, customer_id);
-	appendStringInfo(&payload, ",\"version\":" INT64_FORMAT ",\"updatedAt\":\"%s\",\"eventTypes\":[",
-					 version, ps_format_timestamp(updated_at));
+	append_json_string(&payload, customer_id);
+	appendStringInfoString(&payload, ",\"version\":");
+	appendBinaryStringInfo(&payload, number, pg_lltoa(version, number));
+	appendStringInfoString(&payload, ",\"updatedAt\":\"");
+	appendStringInfoString(&payload, at);
+	appendStringInfoString(&payload, "\",\"eventTypes\":[");
+	pfree(at);
 	for (int i = 0; i < ntypes; i++)
 	{
 		int			before = payload.len;
 
 		if (i > 0)
 			appendStringInfoChar(&payload, ',');
-		escape_json(&payload, event_types[i]);
+		append_json_string(&payload, event_types[i]);
 		if (payload.len > MAX_PAYLOAD)
 		{
 			payload.len = before;
@@ -166,31 +190,22 @@ ps_notify_overflowed(const ErrorData *error)
 
 /* Sends one notification per customer, and one more to the channel of its segment. */
 static void
-announce_customers(const PsApplyState *state, int ncustomers)
+announce_customers(const PsApplyState *state)
 {
 	const PsApplySettings *settings = state->settings;
-	const PsCustomer **customers = palloc(ncustomers * sizeof(PsCustomer *));
-	const PsStoredProfile **profiles = palloc(ncustomers * sizeof(PsStoredProfile *));
-	const char **segments = palloc(ncustomers * sizeof(char *));
-	int			n = 0;
 
 	for (int i = 0; i < state->ncustomers; i++)
 	{
-		if (state->customers[i]->napplied == 0)
-			continue;
-		customers[n] = state->customers[i];
-		profiles[n++] = &state->customers[i]->stored;
-	}
-	if (settings->segment_channel_prefix != NULL)
-		ps_profiles_segments(profiles, n, segments);
-	for (int i = 0; i < n; i++)
-	{
-		char	   *payload = ps_notify_payload(customers[i]->customer_id, profiles[i]->profile.version, profiles[i]->profile.updated_at,
-												customers[i]->event_types, customers[i]->nevent_types);
+		const PsCustomer *customer = state->customers[i];
+		char	   *payload;
 
+		if (customer->napplied == 0)
+			continue;
+		payload = ps_notify_payload(customer->customer_id, customer->version, customer->updated_at,
+									customer->event_types, customer->nevent_types);
 		ps_notify(settings->notify_channel, payload);
-		if (settings->segment_channel_prefix != NULL && segments[i] != NULL)
-			ps_notify(ps_segment_channel(settings->segment_channel_prefix, segments[i]), payload);
+		if (customer->segment != NULL)
+			ps_notify(ps_segment_channel(settings->segment_channel_prefix, customer->segment), payload);
 		pfree(payload);
 	}
 }
@@ -217,7 +232,7 @@ ps_notify_changes(const PsApplyState *state)
 	if (!settings->notify_full && !ps_notify_queue_full(ps_notify_queue_limit))
 	{
 		if (settings->notify == PS_NOTIFY_CUSTOMER)
-			announce_customers(state, customers);
+			announce_customers(state);
 		else
 			ps_notify_batch(settings->notify_channel, settings->stream, customers, events);
 	}

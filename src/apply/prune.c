@@ -68,6 +68,7 @@ seal_expired(const PsMetrics *metrics, TimestampTz now, int max_customers)
 	int			present = 0;
 	int64		forgotten = 0;
 	int64	   *keys = palloc(Max(n, 1) * sizeof(int64));
+	PsProfileTable *table;
 
 	for (int i = 0; i < n; i++)
 		keys[i] = ps_lock_key(profiles[i]->customer_id, strlen(profiles[i]->customer_id));
@@ -76,7 +77,8 @@ seal_expired(const PsMetrics *metrics, TimestampTz now, int max_customers)
 
 	/* a new snapshot: it must show what changed before we had the locks */
 	PushActiveSnapshot(GetLatestSnapshot());
-	ps_profiles_load(profiles, n);
+	table = ps_profiles_open();
+	ps_profiles_load(table, profiles, n);
 	for (int i = 0; i < n; i++)
 	{
 		PsChunk    *chunk;
@@ -91,7 +93,8 @@ seal_expired(const PsMetrics *metrics, TimestampTz now, int max_customers)
 			ps_chunks_add(chunk);
 		}
 	}
-	ps_profiles_save(profiles, present);
+	ps_profiles_save(table, profiles, present);
+	ps_profiles_close(table);
 	PopActiveSnapshot();
 	return forgotten;
 }

@@ -130,11 +130,11 @@ apply_in_subxact(PsApplyState *state, PsProfile *profile, PsApplyItem *item, PsC
 }
 
 /* Applies an item, with or without a subtransaction of its own. */
-static bool
-apply_item(PsApplyState *state, PsCustomer *customer, int i, PsChunk **sealed)
+bool
+ps_retry_apply_item(PsApplyState *state, PsCustomer *customer, int i, PsChunk **sealed)
 {
 	PsApplyItem *item = &state->items[i];
-	PsProfile  *profile = &customer->stored.profile;
+	PsProfile  *profile = &customer->stored->profile;
 	PsEventCall call = {state->run, state->settings->rules};
 	PsReject   *reject;
 
@@ -155,33 +155,18 @@ apply_item(PsApplyState *state, PsCustomer *customer, int i, PsChunk **sealed)
 	return !state->failed;
 }
 
-bool
-ps_retry_apply_event(PsApplyState *state, PsCustomer *customer, int i, PsChunk **sealed)
-{
-	int			first = state->per_event_subxact ? state->duplicate_of[i] : -1;
-
-	if (first < 0)
-		return apply_item(state, customer, i, sealed);
-
-	/* a duplicate takes the place of an event that failed in this pass; otherwise each would need a pass of its own */
-	if (state->items[first].rejected_by != PS_REJECTED_BY_FUNCTION || state->duplicate_of[first] >= 0)
-		return false;
-	if (!apply_item(state, customer, i, sealed))
-		return false;
-	state->duplicate_of[first] = i;
-	return true;
-}
-
 /* Undoes in memory what a pass that was rolled back changed of the customers. */
 static void
 reset_customers(PsApplyState *state)
 {
+	memset(state->sealed, 0, state->n * sizeof(bool));
 	for (int i = 0; i < state->ncustomers; i++)
 	{
 		PsCustomer *customer = state->customers[i];
 
 		customer->blocked = false;
 		customer->napplied = 0;
+		customer->sealed_now = NULL;
 		customer->event_types = NULL;
 		customer->nevent_types = 0;
 	}

@@ -106,6 +106,7 @@ push_column(JsonbParseState **state, const PsProfile *profile, const PsProfileCo
 		case PS_PROFILE_EVENT_COUNTS:
 			push_event_counts(state, profile, column->member);
 			return;
+		case PS_PROFILE_EVENT_IDS:
 		case PS_PROFILE_WINDOW_STATE:
 		case PS_PROFILE_ATTRIBUTE_TIMES:
 			return;				/* no member of the document */

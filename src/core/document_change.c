@@ -230,6 +230,7 @@ take_member(PsProfile *profile, const PsProfileColumn *column, const JsonbValue 
 			return take_attributes(profile, before, value);
 		case PS_PROFILE_EVENT_COUNTS:
 			return take_event_counts(profile, column->member, value);
+		case PS_PROFILE_EVENT_IDS:
 		case PS_PROFILE_WINDOW_STATE:
 		case PS_PROFILE_ATTRIBUTE_TIMES:
 			break;				/* no members of the document */

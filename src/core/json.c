@@ -4,8 +4,10 @@
  *
  *	  PostgreSQL's pg_parse_json() does the work. Two things would make it raise an
  *	  ERROR, so that they are checked before: bytes that are not UTF-8, and deep
- *	  nesting, which could exhaust the stack. Strings and numbers are copies that
- *	  the parser makes; objects and arrays are slices of the value.
+ *	  nesting, which could exhaust the stack. Strings and numbers are copies; objects
+ *	  and arrays are slices of the value. The parser makes copies of all strings,
+ *	  letter by letter, when it is to resolve escapes. Most values have none: then it
+ *	  makes none, and the strings that are wanted are copied here.
  */
 #include "postgres.h"
 
@@ -30,6 +32,7 @@ typedef struct Walk
 	int			fields_size;
 	bool		root_is_object;
 	bool		number_out_of_range;
+	bool		has_escapes;	/* any string of the value may have escapes */
 } Walk;
 
 PsJsonNumber
@@ -221,19 +224,48 @@ container_end(void *state)
 	PS_JSON_ACTION_RETURN;
 }
 
+/* The string without escapes that ends before a place, where its second quote is the last one. Sets its length. */
+static const char *
+string_before(const char *end, int *len)
+{
+	const char *last = end;
+	const char *first;
+
+	while (*--last != '"')
+		;
+	for (first = last - 1; *first != '"'; first--)
+		;
+	*len = last - first - 1;
+	return first + 1;
+}
+
+/* Whether a name of a member is that of the next value. */
+static bool
+is_member_name(const char *member, const char *name, int len)
+{
+	return strncmp(member, name, len) == 0 && member[len] == '\0';
+}
+
 /* Notes which member or field the next value belongs to. A repeated member replaces the earlier one. */
 static PS_JSON_ACTION_RESULT
-object_field_start(void *state, char *name, bool isnull)
+object_field_start(void *state, char *copy, bool isnull)
 {
 	Walk	   *walk = state;
 	PsJsonReader *reader = walk->reader;
+	const char *name = copy;
+	int			len;
+
+	if (walk->has_escapes)
+		len = strlen(name);
+	else
+		name = string_before(walk->lex->prev_token_terminator, &len);	/* the colon */
 
 	if (walk->depth == 1)
 	{
 		walk->member = NULL;
 		for (int i = 0; i < reader->nmembers; i++)
 		{
-			if (strcmp(reader->members[i].name, name) == 0)
+			if (is_member_name(reader->members[i].name, name, len))
 			{
 				walk->member = &reader->members[i];
 				if (i == reader->expanded)
@@ -243,9 +275,9 @@ object_field_start(void *state, char *name, bool isnull)
 		}
 	}
 	if (walk->depth == 2 && walk->in_expanded)
-		walk->field_name = name;
-	else
-		pfree(name);			/* the next name gets the same memory, which is still in the cache */
+		walk->field_name = walk->has_escapes ? copy : pnstrdup(name, len);
+	else if (walk->has_escapes)
+		pfree(copy);			/* the next name gets the same memory, which is still in the cache */
 	PS_JSON_ACTION_RETURN;
 }
 
@@ -271,7 +303,14 @@ json_scalar(void *state, char *token, JsonTokenType token_type)
 
 	if (field == NULL && token_type != JSON_TOKEN_NUMBER)
 		PS_JSON_ACTION_RETURN;
-	len = strlen(token);
+	if (token_type == JSON_TOKEN_STRING && !walk->has_escapes)
+	{
+		const char *string = string_before(walk->lex->prev_token_terminator, &len);
+
+		token = pnstrdup(string, len);
+	}
+	else
+		len = strlen(token);
 	if (token_type == JSON_TOKEN_NUMBER && number_out_of_range(token, len))
 		walk->number_out_of_range = true;
 	if (field != NULL)
@@ -362,7 +401,8 @@ ps_json_read(const char *value, int len, PsJsonReader *reader)
 	reader->fields = NULL;
 	reader->nfields = 0;
 	walk.depth = walk.root_depth = reader->expanded == PS_JSON_ROOT ? 1 : 0;
-	walk.lex = ps_json_lex_make(value, len, PG_UTF8);
+	walk.has_escapes = memchr(value, '\\', len) != NULL;
+	walk.lex = ps_json_lex_make(value, len, PG_UTF8, walk.has_escapes);
 	result = pg_parse_json(walk.lex, &actions);
 	if (result != JSON_SUCCESS)
 		reason = pstrdup(json_errdetail(result, walk.lex));

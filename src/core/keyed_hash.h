@@ -20,6 +20,9 @@ extern PsHashKey ps_table_key;
 /* SipHash-1-3 */
 extern uint64 ps_keyed_hash(const PsHashKey *key, const char *bytes, int len);
 
+/* SipHash-1-3 with 128 bits */
+extern void ps_keyed_hash_wide(const PsHashKey *key, const char *bytes, int len, uint64 hash[2]);
+
 /* The hash for a table in memory. */
 static inline uint32
 ps_table_hash(const char *bytes, int len)

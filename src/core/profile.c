@@ -13,6 +13,7 @@
 #define OFFSET_TIME(column) offsetof(PsProfile, column)
 #define OFFSET_NULLABLE_TIME(column) offsetof(PsProfile, column)
 #define OFFSET_EVENT_COUNTS(column) 0
+#define OFFSET_EVENT_IDS(column) 0
 #define OFFSET_WINDOW_STATE(column) 0
 #define OFFSET_ATTRIBUTES(column) 0
 #define OFFSET_ATTRIBUTE_TIMES(column) 0
@@ -32,6 +33,7 @@ const PsProfileColumn ps_profile_columns[PS_PROFILE_NCOLUMNS] = {PS_PROFILE_COLU
 #define INIT_TIME(column, initial) profile->column = initial;
 #define INIT_NULLABLE_TIME(column, initial) profile->column = initial;
 #define INIT_EVENT_COUNTS(column, initial)
+#define INIT_EVENT_IDS(column, initial) (void) ps_event_ids_load(&profile->event_ids, NULL);
 #define INIT_WINDOW_STATE(column, initial) (void) ps_window_load(&profile->window, NULL, 0);
 #define INIT_ATTRIBUTES(column, initial)
 #define INIT_ATTRIBUTE_TIMES(column, initial)

@@ -5,6 +5,7 @@
 #ifndef PS_PROFILE_H
 #define PS_PROFILE_H
 
+#include "core/event_ids.h"
 #include "core/window.h"
 
 /* A profile counts so many types of events apart, with names of so many bytes in all; the others together. */
@@ -51,22 +52,39 @@ typedef struct PsAttributes
  * Between the rows stands SEPARATOR, which may be empty.
  */
 #define PS_PROFILE_COLUMNS(X, SEPARATOR) \
+	PS_COLUMNS_BEFORE_IDS(X, SEPARATOR) SEPARATOR \
+	X(event_ids, EVENT_IDS, COMPUTED, NULL, NULL) SEPARATOR \
+	PS_COLUMNS_AFTER_IDS(X, SEPARATOR)
+
+/* All but event_ids: what an event does to the profile, which a rebuild must give again. */
+#define PS_COMPARED_COLUMNS(X, SEPARATOR) \
+	PS_COLUMNS_BEFORE_IDS(X, SEPARATOR) SEPARATOR PS_COLUMNS_AFTER_IDS(X, SEPARATOR)
+
+/*
+ * An update logs all bytes from the first that changes to the last one. So the
+ * columns that most events change stand together. At their edges stand those that
+ * are long, and of which only the end changes (event_counts) or the begin
+ * (window_state).
+ */
+#define PS_COLUMNS_BEFORE_IDS(X, SEPARATOR) \
+	X(event_counts, EVENT_COUNTS, COMPUTED, NULL, "eventCounts") SEPARATOR \
 	X(version, INT8, COMPUTED, 0, "version") SEPARATOR \
 	X(updated_at, TIME, COMPUTED, DT_NOBEGIN, "lastUpdatedAt") SEPARATOR \
 	X(watermark, TIME, COMPUTED, DT_NOBEGIN, NULL) SEPARATOR /* greatest timestamp applied */ \
+	X(last_transaction_at, NULLABLE_TIME, SETTABLE, DT_NOBEGIN, "lastTransactionDate") SEPARATOR \
+	X(last_login_at, NULLABLE_TIME, SETTABLE, DT_NOBEGIN, "lastLoginDate") SEPARATOR \
+	X(total_balance, NUMERIC, SETTABLE, 0, "totalBalance")
+
+#define PS_COLUMNS_AFTER_IDS(X, SEPARATOR) \
+	X(window_state, WINDOW_STATE, COMPUTED, NULL, NULL) SEPARATOR \
 	X(first_name, TEXT, SETTABLE, "", "firstName") SEPARATOR \
 	X(last_name, TEXT, SETTABLE, "", "lastName") SEPARATOR \
 	X(email, TEXT, SETTABLE, "", "email") SEPARATOR \
 	X(phone, TEXT, SETTABLE, "", "phone") SEPARATOR \
-	X(total_balance, NUMERIC, SETTABLE, 0, "totalBalance") SEPARATOR \
-	X(account_count, INT8, SETTABLE, 0, "accountCount") SEPARATOR \
-	X(last_transaction_at, NULLABLE_TIME, SETTABLE, DT_NOBEGIN, "lastTransactionDate") SEPARATOR \
-	X(last_login_at, NULLABLE_TIME, SETTABLE, DT_NOBEGIN, "lastLoginDate") SEPARATOR \
 	X(preferred_channel, TEXT, SETTABLE, "app", "preferredChannel") SEPARATOR \
-	X(event_counts, EVENT_COUNTS, COMPUTED, NULL, "eventCounts") SEPARATOR \
-	X(window_state, WINDOW_STATE, COMPUTED, NULL, NULL) SEPARATOR \
 	X(attributes, ATTRIBUTES, SETTABLE, NULL, "attributes") SEPARATOR \
 	X(attribute_times, ATTRIBUTE_TIMES, COMPUTED, NULL, NULL) SEPARATOR \
+	X(account_count, INT8, SETTABLE, 0, "accountCount") SEPARATOR \
 	X(first_event_at, TIME, COMPUTED, DT_NOEND, NULL)	/* least timestamp applied */
 
 typedef enum PsProfileKind
@@ -77,18 +95,20 @@ typedef enum PsProfileKind
 	PS_PROFILE_TIME,
 	PS_PROFILE_NULLABLE_TIME,
 	PS_PROFILE_EVENT_COUNTS,
+	PS_PROFILE_EVENT_IDS,
 	PS_PROFILE_WINDOW_STATE,
 	PS_PROFILE_ATTRIBUTES,
 	PS_PROFILE_ATTRIBUTE_TIMES
 } PsProfileKind;
 
-/* The fields that hold the columns of a kind; those of the last four are written out below. */
+/* The fields that hold the columns of a kind; those of the last five are written out below. */
 #define PS_FIELD_TEXT(column) const text *column;
 #define PS_FIELD_NUMERIC(column) Numeric column;
 #define PS_FIELD_INT8(column) int64 column;
 #define PS_FIELD_TIME(column) TimestampTz column;
 #define PS_FIELD_NULLABLE_TIME(column) TimestampTz column;
 #define PS_FIELD_EVENT_COUNTS(column)
+#define PS_FIELD_EVENT_IDS(column)
 #define PS_FIELD_WINDOW_STATE(column)
 #define PS_FIELD_ATTRIBUTES(column)
 #define PS_FIELD_ATTRIBUTE_TIMES(column)
@@ -103,6 +123,7 @@ typedef struct PsProfile
 	int			event_counts_capacity;
 	int			event_type_bytes;	/* length of their names in all */
 	struct varlena *stored_counts;	/* event_counts as the row has it; NULL: it must be written anew */
+	PsEventIds	event_ids;
 	PsWindow	window;
 	PsAttributes attributes;
 } PsProfile;

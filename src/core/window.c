@@ -3,31 +3,18 @@
  *	  The packed window state of a profile row.
  *
  *	  The state has one entry for each series that ever had a sample of the customer:
- *	  a header (series, number of samples, bytes, number of sealed chunks, newest
- *	  sealed sample) and the packed samples. A sample is its timestamp, a length, and
- *	  the bytes of a numeric; length 0 stands for the value 1, which most samples
- *	  have.
+ *	  numbers (series, samples, bytes, sealed chunks, newest sealed sample) and the
+ *	  packed samples. samples.c packs them.
  */
 #include "postgres.h"
 
-#include "compat.h"
-#include "core/window.h"
+#include "core/samples.h"
+#include "core/varint.h"
 #include "fmgr.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
-typedef struct SeriesHeader
-{
-	uint32		series;
-	uint16		len;
-	uint8		nsamples;
-	int64		sealed_chunks;
-	TimestampTz sealed_to;
-} SeriesHeader;
-
-#define SAMPLE_HEADER_BYTES (sizeof(TimestampTz) + 1)
-#define NUMERIC_SHORT_FORM 0x8000	/* flags of a numeric's header, as in numeric.c */
-#define NUMERIC_SPECIAL 0xC000	/* NaN or infinity, which no sample has */
+#define MAX_ENTRY_BYTES 64		/* of the numbers of an entry */
 #define FEW_SERIES 4
 
 /* Inserts an empty series at an index of the sorted array. */
@@ -52,6 +39,38 @@ insert_series(PsWindow *window, int place, uint32 id)
 	return series;
 }
 
+/* Reads the next entry of a state, whose samples are not copied; false when the bytes are damaged. */
+static bool
+window_read_entry(const char **next, const char *end, PsSeries *series)
+{
+	uint64		numbers[4];		/* series, samples, bytes, sealed chunks */
+
+	memset(series, 0, sizeof(PsSeries));
+	series->sealed_to = DT_NOBEGIN;
+	for (int i = 0; i < lengthof(numbers); i++)
+		if (!ps_varint_read(next, end, &numbers[i]))
+			return false;
+	series->id = (uint32) numbers[0];
+	series->nsamples = (int) numbers[1];
+	series->sealed_chunks = (int64) numbers[3];
+	if (numbers[0] > PG_UINT32_MAX || numbers[1] > PS_CHUNK_SAMPLES || numbers[3] > PG_INT64_MAX)
+		return false;
+	if (numbers[3] > 0)
+	{
+		if (end - *next < (ptrdiff_t) sizeof(TimestampTz))
+			return false;
+		memcpy(&series->sealed_to, *next, sizeof(TimestampTz));
+		*next += sizeof(TimestampTz);
+	}
+	if (numbers[2] > (uint64) (end - *next) || (numbers[1] == 0) != (numbers[2] == 0) ||
+		(numbers[2] > 0 && numbers[2] <= sizeof(TimestampTz)))
+		return false;
+	series->bytes = unconstify(char *, *next);
+	series->len = (int) numbers[2];
+	*next += series->len;
+	return true;
+}
+
 /* Unpacks a state. The series share its bytes until one gets a sample. */
 bool
 ps_window_load(PsWindow *window, const char *data, int len)
@@ -61,23 +80,31 @@ ps_window_load(PsWindow *window, const char *data, int len)
 	memset(window, 0, sizeof(PsWindow));
 	while (data < end)
 	{
-		SeriesHeader header;
-		PsSeries   *series;
+		PsSeries	series;
 
-		if (end - data < (ptrdiff_t) sizeof(SeriesHeader))
+		if (!window_read_entry(&data, end, &series) ||
+			(window->nseries > 0 && series.id <= window->series[window->nseries - 1].id))
 			return false;
-		memcpy(&header, data, sizeof(SeriesHeader));
-		data += sizeof(SeriesHeader);
-		if (end - data < header.len ||
-			(window->nseries > 0 && header.series <= window->series[window->nseries - 1].id))
+		*insert_series(window, window->nseries, series.id) = series;
+	}
+	return true;
+}
+
+bool
+ps_window_read(const char *data, int len, uint32 id, PsSeries *series, bool *found)
+{
+	const char *end = data + len;
+
+	*found = false;
+	while (data < end)
+	{
+		if (!window_read_entry(&data, end, series))
 			return false;
-		series = insert_series(window, window->nseries, header.series);
-		series->nsamples = header.nsamples;
-		series->sealed_chunks = header.sealed_chunks;
-		series->sealed_to = header.sealed_to;
-		series->bytes = unconstify(char *, data);
-		series->len = header.len;
-		data += header.len;
+		if (series->id >= id)
+		{
+			*found = series->id == id;
+			break;
+		}
 	}
 	return true;
 }
@@ -91,28 +118,28 @@ ps_window_save(const PsWindow *window)
 	char	   *out;
 
 	for (int i = 0; i < window->nseries; i++)
-		size += sizeof(SeriesHeader) + window->series[i].len;
+		size += MAX_ENTRY_BYTES + window->series[i].len;
 
 	result = palloc(size);
-	SET_VARSIZE(result, size);
 	out = VARDATA(result);
 	for (int i = 0; i < window->nseries; i++)
 	{
 		const PsSeries *series = &window->series[i];
-		SeriesHeader header;
 
-		memset(&header, 0, sizeof(header));
-		header.series = series->id;
-		header.nsamples = series->nsamples;
-		header.len = series->len;
-		header.sealed_chunks = series->sealed_chunks;
-		header.sealed_to = series->sealed_to;
-		memcpy(out, &header, sizeof(header));
-		out += sizeof(header);
+		out = ps_varint_write(out, series->id);
+		out = ps_varint_write(out, series->nsamples);
+		out = ps_varint_write(out, series->len);
+		out = ps_varint_write(out, series->sealed_chunks);
+		if (series->sealed_chunks > 0)
+		{
+			memcpy(out, &series->sealed_to, sizeof(TimestampTz));
+			out += sizeof(TimestampTz);
+		}
 		if (series->len > 0)
 			memcpy(out, series->bytes, series->len);
 		out += series->len;
 	}
+	SET_VARSIZE(result, out - (char *) result);
 	return result;
 }
 
@@ -123,21 +150,6 @@ ps_window_find(const PsWindow *window, uint32 id)
 		if (window->series[i].id == id)
 			return &window->series[i];
 	return NULL;
-}
-
-/* Makes room for more bytes. Bytes that are still shared with the state are copied. */
-static void
-series_reserve(PsSeries *series, int more)
-{
-	char	   *bytes;
-
-	if (series->len + more <= series->capacity)
-		return;
-	series->capacity = Max(256, 2 * (series->len + more));
-	bytes = palloc(series->capacity);
-	if (series->len > 0)
-		memcpy(bytes, series->bytes, series->len);
-	series->bytes = bytes;
 }
 
 /* Unpacks the open samples of a series, of which there is at least one. */
@@ -151,6 +163,28 @@ unpack_open(const PsSeries *series, int *n)
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("window state has %d samples instead of %d", *n, series->nsamples)));
 	return samples;
+}
+
+static void *
+copy_varlena(const void *value)
+{
+	return memcpy(palloc(VARSIZE(value)), value, VARSIZE(value));
+}
+
+PsChunk *
+ps_chunk_copy(const PsChunk *chunk, MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	PsChunk    *copy = palloc(sizeof(PsChunk));
+
+	*copy = *chunk;
+	copy->series = pstrdup(chunk->series);
+	copy->sum = copy_varlena(chunk->sum);
+	copy->min = copy_varlena(chunk->min);
+	copy->max = copy_varlena(chunk->max);
+	copy->samples = copy_varlena(chunk->samples);
+	MemoryContextSwitchTo(old);
+	return copy;
 }
 
 /* Moves the open samples of a series into a new chunk. */
@@ -183,40 +217,34 @@ series_seal(PsSeries *series)
 	series->sealed_to = Max(series->sealed_to, chunk->to_at);
 	series->nsamples = 0;
 	series->len = 0;
+	series->room = 0;
 	return chunk;
+}
+
+/* The series of that number; it is made when the customer has none. */
+static PsSeries *
+window_take_series(PsWindow *window, uint32 id)
+{
+	int			place = 0;
+
+	while (place < window->nseries && window->series[place].id < id)
+		place++;
+	if (place < window->nseries && window->series[place].id == id)
+		return &window->series[place];
+	return insert_series(window, place, id);
 }
 
 /* Adds a sample to the open chunk of its series. Seals the chunk when it is full. */
 PsChunk *
 ps_window_add(PsWindow *window, uint32 id, TimestampTz at, Numeric value)
 {
-	int			value_len = value == NULL ? 0 : (int) VARSIZE(value) - VARHDRSZ;
-	PsSeries   *series;
-	PsSeries   *largest;
-	char	   *out;
+	PsSeries   *series = window_take_series(window, id);
+	PsSeries   *largest = series;
 	int			total = 0;
-	int			place = 0;
 
-	Assert(value_len <= PG_UINT8_MAX);
-	while (place < window->nseries && window->series[place].id < id)
-		place++;
-	if (place < window->nseries && window->series[place].id == id)
-		series = &window->series[place];
-	else
-		series = insert_series(window, place, id);
-	series_reserve(series, SAMPLE_HEADER_BYTES + value_len);
-	out = series->bytes + series->len;
-	memcpy(out, &at, sizeof(at));
-	out[sizeof(at)] = (char) value_len;
-	if (value_len > 0)
-		memcpy(out + SAMPLE_HEADER_BYTES, VARDATA(value), value_len);
-	series->len += SAMPLE_HEADER_BYTES + value_len;
-	series->nsamples++;
-
+	ps_samples_add(series, at, value);
 	if (series->nsamples >= PS_CHUNK_SAMPLES)
 		return series_seal(series);
-
-	largest = series;
 	for (int i = 0; i < window->nseries; i++)
 	{
 		total += window->series[i].len;
@@ -265,67 +293,4 @@ ps_window_forget(PsWindow *window, const PsMetrics *metrics)
 	}
 	window->nseries = left;
 	return forgotten;
-}
-
-/* Whether bytes can be a numeric: a header of 2 bytes, or 4 in the long form, and digits of 2 bytes, each below 10,000. */
-static bool
-is_numeric(const char *bytes, int len)
-{
-	uint16		header;
-	int16		digit;
-	int			at;
-
-	if (len == 0)
-		return true;
-	if (len % 2 != 0)
-		return false;
-	memcpy(&header, bytes, sizeof(header));
-	at = (header & NUMERIC_SHORT_FORM) != 0 ? 2 : 4;
-	if (len < at || (header & NUMERIC_SPECIAL) == NUMERIC_SPECIAL)
-		return false;
-	for (; at < len; at += sizeof(digit))
-	{
-		memcpy(&digit, bytes + at, sizeof(digit));
-		if (digit < 0 || digit > 9999)
-			return false;
-	}
-	return true;
-}
-
-/* Unpacks samples, in the order of their arrival. */
-PsSample *
-ps_samples_unpack(const char *bytes, int len, int *nsamples)
-{
-	int			capacity = Max(1, len / (int) SAMPLE_HEADER_BYTES);
-	PsSample   *samples = palloc(capacity * sizeof(PsSample));
-	Numeric		one = NULL;
-	int			n = 0;
-
-	while (len > 0)
-	{
-		int			value_len = len < (int) SAMPLE_HEADER_BYTES ? 0 : (unsigned char) bytes[sizeof(TimestampTz)];
-
-		if (len < (int) SAMPLE_HEADER_BYTES + value_len || !is_numeric(bytes + SAMPLE_HEADER_BYTES, value_len))
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("window samples are damaged")));
-		memcpy(&samples[n].at, bytes, sizeof(TimestampTz));
-		if (value_len == 0)
-		{
-			if (one == NULL)
-				one = int64_to_numeric(1);
-			samples[n].value = one;
-		}
-		else
-		{
-			samples[n].value = palloc(VARHDRSZ + value_len);
-			SET_VARSIZE(samples[n].value, VARHDRSZ + value_len);
-			memcpy(VARDATA(samples[n].value), bytes + SAMPLE_HEADER_BYTES, value_len);
-		}
-		bytes += SAMPLE_HEADER_BYTES + value_len;
-		len -= SAMPLE_HEADER_BYTES + value_len;
-		n++;
-	}
-	*nsamples = n;
-	return samples;
 }

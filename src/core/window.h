@@ -26,9 +26,9 @@ typedef struct PsSeries
 	int			nsamples;
 	int64		sealed_chunks;
 	TimestampTz sealed_to;		/* newest sample in a sealed chunk, DT_NOBEGIN if none */
-	char	   *bytes;			/* packed samples */
+	char	   *bytes;			/* packed samples, the last one added first */
 	int			len;
-	int			capacity;
+	int			room;			/* free bytes before them; 0: they are shared with the state */
 } PsSeries;
 
 /* The series of which the customer has samples, including those that no metric reads any more. */
@@ -54,6 +54,9 @@ typedef struct PsChunk
 	struct PsChunk *next;		/* one event may seal several chunks */
 } PsChunk;
 
+/* A copy of a chunk that lives longer than the profile. */
+extern PsChunk *ps_chunk_copy(const PsChunk *chunk, MemoryContext context);
+
 /* Unpacks a window state; false when the bytes are not one. */
 extern bool ps_window_load(PsWindow *window, const char *data, int len);
 extern bytea *ps_window_save(const PsWindow *window);
@@ -70,7 +73,30 @@ extern PsChunk *ps_window_seal_expired(PsWindow *window, const PsMetrics *metric
 /* Removes the series that no metric reads; returns how many samples they had, where a series counts as at least one. */
 extern int	ps_window_forget(PsWindow *window, const PsMetrics *metrics);
 
-/* Unpacks the samples of a state or a chunk; raises when the bytes are damaged. */
+/* Finds one series in a packed state without unpacking the others; false: the bytes are no state. Sets *found. */
+extern bool ps_window_read(const char *data, int len, uint32 id, PsSeries *series, bool *found);
+
+/* Unpacks the samples of a state or a chunk in the order in which they were added; raises when the bytes are damaged. */
 extern PsSample *ps_samples_unpack(const char *bytes, int len, int *nsamples);
+
+/* A walk over packed samples, from the last one added to the first. */
+typedef struct PsSampleWalk
+{
+	const char *next;
+	const char *end;
+	TimestampTz at;
+	int64		amount;			/* the value is amount / 10^scale */
+	int			scale;
+	Numeric		value;			/* a value that is not so; else NULL */
+	TimestampTz earlier;		/* how much earlier the next sample is */
+} PsSampleWalk;
+
+extern void ps_samples_walk(PsSampleWalk *walk, const char *bytes, int len);
+
+/* Goes to the next sample; false: there is none. Raises when the bytes are damaged. */
+extern bool ps_samples_next(PsSampleWalk *walk);
+
+/* The value of the sample as a numeric. */
+extern Numeric ps_sample_value(const PsSampleWalk *walk);
 
 #endif							/* PS_WINDOW_H */

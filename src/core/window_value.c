@@ -6,6 +6,7 @@
 
 #include <math.h>
 
+#include "common/int.h"
 #include "core/window_value.h"
 #include "fmgr.h"
 #include "utils/fmgrprotos.h"
@@ -109,44 +110,131 @@ count_distinct(PsWindowValue *value)
 	return n;
 }
 
-static void
-add_sample(PsWindowValue *value, const PsSample *sample)
+/* Multiplies an amount by 10^decimals; false: it does not fit any more. */
+static bool
+scale_up(int64 *amount, int decimals)
 {
-	if (value->aggregate == PS_AGGREGATE_DISTINCT)
-		add_hash(value, (uint32) DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(sample->value))));
-	else if (value->aggregate != PS_AGGREGATE_LAST)
-		window_value_combine(value, 1, sample->value, sample->value, sample->value);
-	else if (sample->at >= value->value_at)
+	for (; decimals > 0; decimals--)
+		if (pg_mul_s64_overflow(*amount, 10, amount))
+			return false;
+	return true;
+}
+
+/* Adds the amount to the sum, and begins a new one. */
+static void
+take_amount(PsWindowValue *value)
+{
+	Numeric		sum = int64_div_fast_to_numeric(value->amount, value->scale);
+
+	value->value = value->value == NULL ? sum : window_value_call(numeric_add, value->value, sum);
+	value->has_amount = false;
+}
+
+/* Adds a value to the sum as an integer, which is several times as fast as numerics. The scale of a sum is the largest of its parts. */
+static void
+add_amount(PsWindowValue *value, int64 amount, int scale)
+{
+	if (value->has_amount)
 	{
-		value->value = sample->value;
-		value->value_at = sample->at;
+		int64		sum = value->amount;
+		int64		more = amount;
+
+		if (scale_up(&sum, scale - value->scale) && scale_up(&more, value->scale - scale) &&
+			!pg_add_s64_overflow(sum, more, &sum))
+		{
+			value->amount = sum;
+			value->scale = Max(value->scale, scale);
+			return;
+		}
+		take_amount(value);
 	}
+	value->has_amount = true;
+	value->amount = amount;
+	value->scale = scale;
+}
+
+/* What a sample of distinct values is: a hash. */
+static uint32
+get_hash(const PsSampleWalk *sample)
+{
+	if (sample->value == NULL && sample->scale == 0)
+		return (uint32) sample->amount;
+	return (uint32) DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(ps_sample_value(sample))));
+}
+
+static void
+add_sample(PsWindowValue *value, const PsSampleWalk *sample)
+{
+	bool		is_sum = value->aggregate == PS_AGGREGATE_SUM || value->aggregate == PS_AGGREGATE_AVG;
+	Numeric		number;
+
+	if (value->aggregate == PS_AGGREGATE_COUNT)
+		value->count++;
+	else if (value->aggregate == PS_AGGREGATE_DISTINCT)
+		add_hash(value, get_hash(sample));
+	else if (is_sum && sample->value == NULL)
+	{
+		value->count++;
+		add_amount(value, sample->amount, sample->scale);
+	}
+	else
+	{
+		number = ps_sample_value(sample);
+		window_value_combine(value, 1, number, number, number);
+	}
+}
+
+/* Takes the last sample of a walk: of those with the same time the one that was added last, which the walk meets first. */
+static void
+take_last(PsWindowValue *value, PsSampleWalk *walk)
+{
+	PsSampleWalk last = {.at = DT_NOBEGIN};
+
+	while (ps_samples_next(walk))
+		if (walk->at >= value->from_at && walk->at <= value->to_at && walk->at > last.at)
+			last = *walk;
+	if (last.at == DT_NOBEGIN || last.at < value->value_at)
+		return;
+	value->value = ps_sample_value(&last);
+	value->value_at = last.at;
 }
 
 void
 ps_window_value_add_samples(PsWindowValue *value, const char *bytes, int len)
 {
-	int			n;
-	PsSample   *samples = ps_samples_unpack(bytes, len, &n);
+	PsSampleWalk walk;
 
-	for (int i = 0; i < n; i++)
-		if (samples[i].at >= value->from_at && samples[i].at <= value->to_at)
-			add_sample(value, &samples[i]);
+	ps_samples_walk(&walk, bytes, len);
+	if (value->aggregate == PS_AGGREGATE_LAST)
+	{
+		take_last(value, &walk);
+		return;
+	}
+	while (ps_samples_next(&walk))
+		if (walk.at >= value->from_at && walk.at <= value->to_at)
+			add_sample(value, &walk);
+}
+
+int64
+ps_window_value_count(PsWindowValue *value)
+{
+	return value->aggregate == PS_AGGREGATE_DISTINCT ? count_distinct(value) : value->count;
 }
 
 Numeric
 ps_window_value_result(PsWindowValue *value)
 {
+	if (value->has_amount)
+		take_amount(value);
 	switch (value->aggregate)
 	{
 		case PS_AGGREGATE_COUNT:
-			return int64_to_numeric(value->count);
+		case PS_AGGREGATE_DISTINCT:
+			return int64_to_numeric(ps_window_value_count(value));
 		case PS_AGGREGATE_SUM:
 			return value->value == NULL ? int64_to_numeric(0) : value->value;
 		case PS_AGGREGATE_AVG:
 			return value->count == 0 ? NULL : window_value_call(numeric_div, value->value, int64_to_numeric(value->count));
-		case PS_AGGREGATE_DISTINCT:
-			return int64_to_numeric(count_distinct(value));
 		case PS_AGGREGATE_MIN:
 		case PS_AGGREGATE_MAX:
 		case PS_AGGREGATE_LAST:

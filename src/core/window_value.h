@@ -16,6 +16,9 @@ typedef struct PsWindowValue
 	TimestampTz to_at;
 	int64		count;
 	Numeric		value;			/* sum, minimum, maximum or last value so far; NULL: no sample yet */
+	bool		has_amount;		/* more of the sum: amount / 10^scale */
+	int64		amount;
+	int			scale;
 	TimestampTz value_at;		/* time of the last value */
 	uint32	   *hashes;			/* distinct hashes, exact while they are few; NULL: use the estimate */
 	hyperLogLogState distinct;	/* estimate for many of them */
@@ -32,6 +35,9 @@ extern void ps_window_value_add(PsWindowValue *value, const PsChunk *chunk);
 
 /* Adds those packed samples that lie in the window. */
 extern void ps_window_value_add_samples(PsWindowValue *value, const char *bytes, int len);
+
+/* The result of a count or of distinct values. */
+extern int64 ps_window_value_count(PsWindowValue *value);
 
 /* The result; NULL for an average, minimum, maximum or last value of no samples. */
 extern Numeric ps_window_value_result(PsWindowValue *value);

@@ -31,6 +31,7 @@ ps_locked_rows_probe(PsWorker *worker)
 {
 	PsStoredProfile **profiles = palloc(MAX_PROBED * sizeof(PsStoredProfile *));
 	int			n = ps_waiting_locked_rows(worker->waiting, MAX_PROBED, profiles);
+	PsProfileTable *table;
 
 	if (n == 0)
 		return;
@@ -38,7 +39,9 @@ ps_locked_rows_probe(PsWorker *worker)
 	ps_lock_tables();
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
-	ps_profiles_load(profiles, n);
+	table = ps_profiles_open();
+	ps_profiles_load(table, profiles, n);
+	ps_profiles_close(table);
 	PopActiveSnapshot();
 	SPI_finish();
 	CommitTransactionCommand();

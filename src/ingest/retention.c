@@ -1,6 +1,6 @@
 /*
  * retention.c
- *	  Removes expired event ids and dead letters, and folds expired samples. The
+ *	  Removes expired chunks of event ids and dead letters, and folds expired samples. The
  *	  first worker of a stream does it between batches, in steps of a few
  *	  milliseconds. Only one stream of a database does it at a time.
  */
@@ -28,17 +28,17 @@
 #define BUSY_MS 100				/* until the next step, when this one removed something */
 #define SWEEP_MS 1000			/* until the next step, when it removed nothing */
 #define MEASURE_SHARE 100		/* measuring takes at most one part in so many of the time */
-#define MIN_PAUSE_MS INT64CONST(10000)	/* between sweeps over event_ids */
+#define MIN_PAUSE_MS INT64CONST(10000)	/* between sweeps over event_id_chunks */
 #define MAX_PAUSE_MS INT64CONST(3600000)
 
-/* Removes expired ids from the next pages of event_ids; returns how many, and sets how long to wait for the next step. */
+/* Removes expired chunks from the next pages of event_id_chunks; returns how many, and sets how long to wait for the next step. */
 static uint64
 forget_ids(PsWorker *worker, TimestampTz now, int64 *pause_ms)
 {
-	PsEventIdSweep sweep;
+	PsIdChunkSweep sweep;
 	uint64		forgotten;
 
-	ps_expired_event_ids(&sweep);
+	ps_expired_measure(&sweep);
 	if (worker->retention.page >= sweep.npages)
 		worker->retention.page = 0;
 	forgotten = ps_expired_forget(worker->retention.page, STEP_PAGES, now - sweep.retention_us);

@@ -14,6 +14,10 @@
  */
 #include "postgres.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "access/xact.h"
 #include "ingest/assignment.h"
 #include "ingest/balance.h"
@@ -54,6 +58,7 @@
 
 #define MAX_BATCH_BYTES (8 * 1024 * 1024)
 #define BATCH_MEMORY (8 * 1024 * 1024)
+#define KEPT_MEMORY (256 * 1024 * 1024)
 #define IDLE_MS 500
 #define LOOKUP_INTERVAL_MS 30000
 #define LOOKUP_RETRY_MS 2000
@@ -63,6 +68,19 @@
 #define CLIENT_ERROR_LOOKUP_MS 200	/* after an error of the client, until the broker is asked */
 
 PGDLLEXPORT void profile_stream_worker_main(Datum arg);
+
+/*
+ * Keeps memory that a batch frees. Each batch takes about as much again, and the
+ * system would clear each page of it anew.
+ */
+static void
+keep_memory(void)
+{
+#ifdef __GLIBC__
+	(void) mallopt(M_MMAP_THRESHOLD, 2 * BATCH_MEMORY);
+	(void) mallopt(M_TRIM_THRESHOLD, KEPT_MEMORY);
+#endif
+}
 
 /* Creates the client with the owner's options. */
 static void
@@ -392,6 +410,7 @@ worker_start(PsWorker *worker, int stream_id)
 												  BATCH_MEMORY, BATCH_MEMORY, BATCH_MEMORY);
 	worker->waiting = ps_waiting_create(worker->context);
 	ps_control_init();
+	keep_memory();
 }
 
 /*

@@ -124,7 +124,7 @@ typedef struct PsRetention
 {
 	PsMoment	next;
 	PsMoment	next_letters;	/* when to measure the dead letters again */
-	int64		page;			/* of event_ids, where the next step begins */
+	int64		page;			/* of event_id_chunks, where the next step begins */
 	int			failures;		/* in a row */
 	char	   *error;			/* NULL: it works */
 } PsRetention;

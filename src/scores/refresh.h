@@ -17,9 +17,14 @@
 
 typedef struct PsRefresh
 {
-	int			batch;			/* profiles in a transaction */
+	int			batch;			/* profiles in a transaction at most */
+	int			at_once;		/* and now: fewer while batches take long, because each holds a snapshot */
 	TimestampTz as_of;
-	TimestampTz before;			/* only profiles whose last score is older get a new one */
+	TimestampTz before;			/* scores of a pass that began later are fresh */
+	PsPass		pass;			/* the pass of this refresh, or the last one */
+	bool		in_pass;		/* this refresh goes on with the pass */
+	bool		put_off;		/* customers with older scores were to come again at the end */
+	bool		missed;			/* and some have not got new ones */
 	void		(*between) (void);	/* called between batches; NULL: nothing is */
 	MemoryContext home;			/* of the whole refresh */
 	MemoryContext context;		/* of one batch */

@@ -1,9 +1,13 @@
 /*
  * score_refresh.c
  *	  A refresh of scores walks along the primary key, over the profiles whose scores are
- *	  too old. It computes a batch without locks. Then it takes the customers' locks and
- *	  writes the profiles that are still as they were read. Customers who were locked, or
- *	  changed meanwhile, come again at the end.
+ *	  too old. It computes a batch without locks. Then it takes the locks of the customers
+ *	  whose scores change, and writes the profiles that are still as they were read.
+ *	  Customers who were locked, or changed meanwhile, come again at the end.
+ *
+ *	  A page has room for new versions of some of its rows only. So many batches are found
+ *	  at once. They take a fifth of the rows of each page, then the next, and so on. When
+ *	  they come back to a page, its old versions are dead, and their room is used.
  *
  *	  An error may come from one profile: through a user's function, a trigger or a damaged
  *	  row. The batch is halved until that profile is found; it keeps its scores.
@@ -20,9 +24,11 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#define BATCHES 32				/* found at once */
 #define MAX_LATER 100000		/* customers at most who come again at the end */
 #define ROUNDS 5				/* so often they do */
 #define WAIT_MS 200				/* for the locks of a batch, in the last round */
+#define LONG_MS 1000			/* after a batch that took longer the next one is smaller */
 #define MAX_SLOW 10				/* the refresh ends when the function took too long for so many profiles */
 
 /* A part of a batch. */
@@ -95,6 +101,7 @@ score_refresh_compute(void *arg)
 		ps_score_function_call(range->refresh, range->profiles, range->n);
 }
 
+/* Whether a score has changed. */
 static bool
 score_refresh_differs(const PsScored *profile)
 {
@@ -115,13 +122,13 @@ score_refresh_write_range(void *arg)
 	int			nchanges = 0;
 
 	for (int i = 0; i < range->n; i++)
-		range->profiles[i]->written = false;
+		range->profiles[i]->done = false;
 	ps_scores_write(range->profiles, range->n, GetCurrentTimestamp());
 	for (int i = 0; i < range->n; i++)
 	{
 		const PsScored *profile = range->profiles[i];
 
-		if (!profile->written)
+		if (!profile->done)
 			continue;
 		counts.done++;
 		if (!score_refresh_differs(profile))
@@ -144,25 +151,84 @@ typedef struct Batch
 	PsScored  **profiles;
 	int			n;
 	int			wait_ms;
+	const char *reached;		/* the pass has come up to this customer with the batch; NULL: it tells nothing */
+	bool		is_last;		/* nobody comes again after it */
 } Batch;
 
-/* Locks the customers of a batch, and writes those whose lock was free. */
+/* Writes the profiles of a batch whose locks were taken, and counts those that stay as they are. */
+static void
+score_refresh_write_batch(PsRefresh *refresh, PsScored **changed, int n, const bool *had, Batch *batch)
+{
+	Range		range = {refresh, palloc(Max(n, 1) * sizeof(PsScored *)), 0, score_refresh_write_range};
+
+	for (int i = 0; i < n; i++)
+		if (had[i])
+			range.profiles[range.n++] = changed[i];
+	score_refresh_isolate(&range);
+	for (int i = 0; i < batch->n; i++)
+	{
+		PsScored   *profile = batch->profiles[i];
+
+		if (!profile->found || profile->failed || profile->unscored || score_refresh_differs(profile))
+			continue;
+		profile->done = true;
+		refresh->counts.done++;
+	}
+}
+
+/* Stores that the pass has come up to a customer. */
+static void
+score_refresh_reach(PsRefresh *refresh, const char *customer_id, bool owed)
+{
+	PsPass		pass = refresh->pass;
+
+	if (strcmp(customer_id, pass.reached) < 0)
+		return;
+	pass.reached = customer_id;
+	pass.missed |= owed;
+	ps_pass_write(&pass);
+}
+
+/* Whether the pass would pass over a profile that keeps older scores. Those without scores are due anyway. */
+static bool
+is_owed(const PsScored *profile)
+{
+	return (profile->failed || (profile->found && !profile->done)) && !profile->unscored;
+}
+
+/*
+ * Locks the customers of a batch whose scores change, and writes those whose lock was
+ * free. The customer up to whom the pass has come is locked too: he is not noted while
+ * he is being forgotten.
+ */
 static void
 write_batch(PsRefresh *refresh, void *arg)
 {
 	Batch	   *batch = arg;
-	Range		range = {refresh, palloc(Max(batch->n, 1) * sizeof(PsScored *)), 0, score_refresh_write_range};
-	const char **ids = palloc(Max(batch->n, 1) * sizeof(char *));
-	bool	   *had = palloc(Max(batch->n, 1) * sizeof(bool));
+	PsScored  **changed = palloc((batch->n + 1) * sizeof(PsScored *));
+	const char **ids = palloc((batch->n + 1) * sizeof(char *));
+	bool	   *had = palloc((batch->n + 1) * sizeof(bool));
+	bool		owed = refresh->put_off;
+	int			n = 0;
 
 	for (int i = 0; i < batch->n; i++)
-		ids[i] = batch->profiles[i]->customer_id;
-	ps_refresh_lock(refresh, ids, batch->n, batch->wait_ms, had);
-	for (int i = 0; i < batch->n; i++)
-		if (had[i] && batch->profiles[i]->found && !batch->profiles[i]->failed)
-			range.profiles[range.n++] = batch->profiles[i];
-	score_refresh_isolate(&range);
+	{
+		PsScored   *profile = batch->profiles[i];
+
+		profile->done = false;
+		if (!profile->found || profile->failed || !(profile->unscored || score_refresh_differs(profile)))
+			continue;
+		ids[n] = profile->customer_id;
+		changed[n++] = profile;
+	}
+	ids[n] = batch->reached;
+	ps_refresh_lock(refresh, ids, n + (batch->reached != NULL), batch->wait_ms, had);
+	score_refresh_write_batch(refresh, changed, n, had, batch);
 	ps_refresh_progress(&refresh->counts);
+	for (int i = 0; i < batch->n; i++)
+		owed |= is_owed(batch->profiles[i]);
+	if (batch->reached != NULL && had[n])
+		score_refresh_reach(refresh, batch->reached, owed);
 }
 
 /* Scores a batch and commits. Returns the list, to which it adds the customers who must come again. */
@@ -175,16 +241,78 @@ refresh_batch(PsRefresh *refresh, Batch *batch, List *later)
 	score_refresh_isolate(&range);
 	ps_refresh_commit_batch(refresh, write_batch, batch);
 	MemoryContextSwitchTo(refresh->home);
+	refresh->at_once = refresh->counts.batch_ms > LONG_MS ? Max(1, batch->n / 2) : Min(refresh->batch, 2 * refresh->at_once);
 	for (int i = 0; i < batch->n; i++)
 	{
 		const PsScored *profile = batch->profiles[i];
 
-		if (profile->written || profile->failed || !profile->found)
-			continue;
-		if (list_length(later) < MAX_LATER)
-			later = lappend(later, pstrdup(profile->customer_id));
-		else
+		refresh->put_off |= is_owed(profile);
+		if (profile->found && !profile->failed && !profile->done)
+		{
+			if (!batch->is_last && list_length(later) < MAX_LATER)
+			{
+				later = lappend(later, pstrdup(profile->customer_id));
+				continue;
+			}
 			refresh->counts.skipped++;
+		}
+		refresh->missed |= is_owed(profile);
+	}
+	return later;
+}
+
+static int
+compare_places(const void *a, const void *b)
+{
+	return ItemPointerCompare(&((PsDue *) a)->place, &((PsDue *) b)->place);
+}
+
+static int
+compare_turns(const void *a, const void *b)
+{
+	int			x = ((const PsDue *) a)->turn;
+	int			y = ((const PsDue *) b)->turn;
+
+	return x == y ? compare_places(a, b) : x < y ? -1 : 1;
+}
+
+/* Orders profiles so that those of one page are far from each other, but for a fifth, for which it has room. */
+static void
+spread_pages(PsDue *due, int n)
+{
+	int			first = 0;
+
+	qsort(due, n, sizeof(PsDue), compare_places);
+	for (int next = 1; next <= n; next++)
+	{
+		if (next < n && ItemPointerGetBlockNumber(&due[next].place) == ItemPointerGetBlockNumber(&due[first].place))
+			continue;
+		for (int i = first; i < next; i++)
+			due[i].turn = (i - first) / Max(1, (next - first) / 5);
+		first = next;
+	}
+	qsort(due, n, sizeof(PsDue), compare_turns);
+}
+
+/* Scores profiles that were found at once, batch after batch; the transaction of the first one is under way. */
+static List *
+score_refresh_window(PsRefresh *refresh, const PsDue *due, int n, const char *last, List *later)
+{
+	for (int next = 0; next < n;)
+	{
+		Batch		batch = {0};
+
+		if (next > 0)
+			ps_refresh_begin_batch(refresh);
+		batch.profiles = palloc(refresh->at_once * sizeof(PsScored *));
+		for (; next < n && batch.n < refresh->at_once; next++)
+		{
+			batch.profiles[batch.n] = palloc0(sizeof(PsScored));
+			batch.profiles[batch.n++]->customer_id = due[next].customer_id;
+		}
+		if (refresh->in_pass && next == n)
+			batch.reached = last;
+		later = refresh_batch(refresh, &batch, later);
 	}
 	return later;
 }
@@ -193,41 +321,49 @@ refresh_batch(PsRefresh *refresh, Batch *batch, List *later)
 static List *
 score_refresh_walk(PsRefresh *refresh)
 {
-	char	   *after = pstrdup("");
+	MemoryContext window = AllocSetContextCreate(refresh->home, "profile_stream scores", ALLOCSET_DEFAULT_SIZES);
+	char	   *last = pstrdup("");
 	List	   *later = NIL;
 
 	for (;;)
 	{
-		Batch		batch = {0};
+		PsDue	   *due;
+		int			limit = refresh->at_once * BATCHES;
+		int			n;
 
 		ps_refresh_begin_batch(refresh);
-		batch.profiles = palloc(refresh->batch * sizeof(PsScored *));
-		batch.n = ps_scores_due(after, refresh->before, refresh->batch, batch.profiles);
-		if (batch.n == 0)
+		MemoryContextReset(window);
+		MemoryContextSwitchTo(window);
+		due = palloc(limit * sizeof(PsDue));
+		n = ps_scores_due(last, &refresh->pass, limit, due);
+		MemoryContextSwitchTo(refresh->context);
+		if (n == 0)
 			break;
-		pfree(after);
-		after = MemoryContextStrdup(refresh->home, batch.profiles[batch.n - 1]->customer_id);
-		later = refresh_batch(refresh, &batch, later);
+		pfree(last);
+		last = MemoryContextStrdup(refresh->home, due[n - 1].customer_id);
+		spread_pages(due, n);
+		later = score_refresh_window(refresh, due, n, last, later);
 	}
 	ps_refresh_commit_batch(refresh, NULL, NULL);
+	MemoryContextDelete(window);
 	MemoryContextSwitchTo(refresh->home);
 	return later;
 }
 
 /* Scores the customers of a list; returns those who must come again. */
 static List *
-come_again(PsRefresh *refresh, List *list, int wait_ms)
+come_again(PsRefresh *refresh, List *list, bool is_last)
 {
 	List	   *later = NIL;
 	int			next = 0;
 
 	while (next < list_length(list))
 	{
-		Batch		batch = {.wait_ms = wait_ms};
+		Batch		batch = {.wait_ms = is_last ? WAIT_MS : 0,.is_last = is_last};
 
 		ps_refresh_begin_batch(refresh);
-		batch.profiles = palloc(refresh->batch * sizeof(PsScored *));
-		for (; next < list_length(list) && batch.n < refresh->batch; next++)
+		batch.profiles = palloc(refresh->at_once * sizeof(PsScored *));
+		for (; next < list_length(list) && batch.n < refresh->at_once; next++)
 		{
 			batch.profiles[batch.n] = palloc0(sizeof(PsScored));
 			batch.profiles[batch.n++]->customer_id = list_nth(list, next);
@@ -238,16 +374,37 @@ come_again(PsRefresh *refresh, List *list, int wait_ms)
 	return later;
 }
 
+/* Begins; goes on with the last pass when its scores are fresh enough. */
 static void
 write_begin(PsRefresh *refresh, void *arg)
 {
+	MemoryContextSwitchTo(refresh->home);
+	ps_pass_read(&refresh->pass);
+	MemoryContextSwitchTo(refresh->context);
+	refresh->in_pass = refresh->pass.reached != NULL;
+	if (refresh->pass.began_at <= refresh->before)
+	{
+		PsPass		pass = {.began_at = GetCurrentTimestamp(),.reached = ""};
+
+		refresh->pass = pass;
+		refresh->in_pass = true;
+	}
 	ps_refresh_begin();
+	ps_pass_write(&refresh->pass);
 }
 
+/* Ends, and with it the pass. One that has missed somebody counts for nothing, so that the next refresh begins another. */
 static void
 write_end(PsRefresh *refresh, void *arg)
 {
+	PsPass		pass = {.began_at = refresh->pass.began_at};
+
 	ps_refresh_end(&refresh->counts);
+	if (!refresh->in_pass)
+		return;
+	if (refresh->pass.missed || refresh->missed)
+		pass.began_at = DT_NOBEGIN;
+	ps_pass_write(&pass);
 }
 
 void
@@ -258,10 +415,10 @@ ps_scores_refresh(PsRefresh *refresh)
 	ps_refresh_begin_batch(refresh);
 	ps_refresh_commit_batch(refresh, write_begin, NULL);
 	MemoryContextSwitchTo(refresh->home);
+	refresh->at_once = refresh->batch;
 	later = score_refresh_walk(refresh);
 	for (int round = 1; round <= ROUNDS && later != NIL; round++)
-		later = come_again(refresh, later, round == ROUNDS ? WAIT_MS : 0);
-	refresh->counts.skipped += list_length(later);
+		later = come_again(refresh, later, round == ROUNDS);
 	ps_refresh_discard(refresh);
 	ps_refresh_begin_batch(refresh);
 	ps_refresh_commit_batch(refresh, write_end, NULL);

@@ -1,51 +1,34 @@
 /*
  * chunk_store.c
- *	  Rows of window_chunks. A batch adds them with one INSERT. The value of a metric
- *	  needs the sums of the chunks inside its window, and the samples of the chunks
- *	  at the edges only.
+ *	  Rows of window_chunks. A batch adds them with one INSERT.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "settings.h"
 #include "store/chunk_store.h"
+#include "store/chunk_tiles.h"
 #include "store/plan.h"
-#include "store/rebuild_schema.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#define COLUMNS \
+	"customer_id, metric, chunk_no, from_at, to_at, count, sum, min, max, samples," \
+	" tile_chunks, tile_from_at, tile_to_at, tile_count, tile_sum, tile_min, tile_max"
+#define NCOLUMNS 17
+#define FIRST_TILE_COLUMN 10
+
 static PsPlan add_plan = {
-	"INSERT INTO profile_stream_internal.window_chunks"
-	" (customer_id, metric, chunk_no, from_at, to_at, count, sum, min, max, samples)"
-	" SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
-	" pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7),"
-	" pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10))"
-	" AS c(customer_id, metric, chunk_no, from_at, to_at, count, sum, min, max, samples)",
-	10, {TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
-	NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, BYTEAARRAYOID}
+	"INSERT INTO profile_stream_internal.window_chunks (" COLUMNS ")"
+	" SELECT " COLUMNS " FROM ROWS FROM (" PS_PLAN_ARRAYS ") AS c(" COLUMNS ")",
+	NCOLUMNS, {TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
+		NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, BYTEAARRAYOID,
+	INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID},.first_array = 1
 };
 
-#define INSIDE "c.from_at >= $3 AND c.to_at <= $4"
-
-#define SELECT_VALUE(schema) \
-	"SELECT " INSIDE " AND $5, c.count, c.sum, c.min, c.max, CASE WHEN " INSIDE " AND $5 THEN NULL ELSE c.samples END" \
-	" FROM " schema ".window_chunks c" \
-	" WHERE c.customer_id = $1 AND c.metric = $2 AND c.to_at >= $3 AND c.from_at <= $4"
-
-/* the last sample is in the chunk that ends last in the window; $5 is not used */
-#define SELECT_LAST(schema) \
-	"SELECT $5, c.count, c.sum, c.min, c.max, c.samples FROM " schema ".window_chunks c" \
-	" WHERE c.customer_id = $1 AND c.metric = $2 AND ((c.to_at > $4 AND c.from_at <= $4)" \
-	" OR (c.to_at, c.chunk_no) = (SELECT l.to_at, l.chunk_no FROM " schema ".window_chunks l" \
-	" WHERE l.customer_id = $1 AND l.metric = $2 AND l.to_at BETWEEN $3 AND $4 ORDER BY l.to_at DESC, l.chunk_no DESC LIMIT 1))" \
-	" ORDER BY c.chunk_no"
-
-#define VALUE_ARGS 5, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID}
-
-static PsPlan value_plan = {SELECT_VALUE(PS_INTERNAL_SCHEMA), VALUE_ARGS};
-static PsPlan rebuild_value_plan = {SELECT_VALUE(PS_REBUILD_SCHEMA), VALUE_ARGS};
-static PsPlan last_plan = {SELECT_LAST(PS_INTERNAL_SCHEMA), VALUE_ARGS};
-static PsPlan rebuild_last_plan = {SELECT_LAST(PS_REBUILD_SCHEMA), VALUE_ARGS};
+static const Oid column_types_of_chunk[NCOLUMNS] = {
+	TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, NUMERICOID, NUMERICOID, NUMERICOID, BYTEAOID,
+	INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, NUMERICOID, NUMERICOID, NUMERICOID
+};
 
 static PsPlan fold_plan = {
 	"WITH folded AS ("
@@ -81,94 +64,53 @@ static const char forget_others_sql[] =
 static const char folded_sql[] =
 "SELECT EXISTS (SELECT FROM profile_stream_internal.window_chunks c WHERE c.metric = $1 AND c.samples IS NULL)";
 
-void
-ps_chunks_add(PsChunk *first)
+/* Adds the columns of a chunk and of its tile, which are null where it has none. */
+static void
+add_columns(PsColumn *columns, const PsTiledChunk *tiled)
 {
-	static const Oid types[10] = {
-		TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID,
-		NUMERICOID, NUMERICOID, NUMERICOID, BYTEAOID
+	const PsChunk *chunk = tiled->chunk;
+	const PsChunk *tile = &tiled->tile;
+	Datum		values[NCOLUMNS] = {
+		CStringGetTextDatum(chunk->customer_id), CStringGetTextDatum(chunk->series), Int64GetDatum(chunk->chunk_no),
+		TimestampTzGetDatum(chunk->from_at), TimestampTzGetDatum(chunk->to_at), Int64GetDatum(chunk->count),
+		NumericGetDatum(chunk->sum), NumericGetDatum(chunk->min), NumericGetDatum(chunk->max), PointerGetDatum(chunk->samples),
+		Int64GetDatum(tiled->span), TimestampTzGetDatum(tile->from_at), TimestampTzGetDatum(tile->to_at), Int64GetDatum(tile->count),
+		NumericGetDatum(tile->sum), NumericGetDatum(tile->min), NumericGetDatum(tile->max)
 	};
-	PsColumn	columns[10];
-	Datum		args[10];
+
+	for (int c = 0; c < NCOLUMNS; c++)
+	{
+		if (c < FIRST_TILE_COLUMN || tiled->span > 1)
+			ps_column_add(&columns[c], values[c]);
+		else
+			ps_column_add_null(&columns[c]);
+	}
+}
+
+void
+ps_chunks_add(const PsChunk *first)
+{
+	PsColumn	columns[NCOLUMNS];
+	Datum		args[NCOLUMNS];
+	PsTiledChunk *chunks;
 	int			n = 0;
 
 	for (const PsChunk *chunk = first; chunk != NULL; chunk = chunk->next)
 		n++;
 	if (n == 0)
 		return;
-	for (int c = 0; c < 10; c++)
-		ps_column_init(&columns[c], types[c], n);
+	chunks = palloc(n * sizeof(PsTiledChunk));
+	n = 0;
 	for (const PsChunk *chunk = first; chunk != NULL; chunk = chunk->next)
-	{
-		ps_column_add_text(&columns[0], chunk->customer_id);
-		ps_column_add_text(&columns[1], chunk->series);
-		ps_column_add(&columns[2], Int64GetDatum(chunk->chunk_no));
-		ps_column_add_time(&columns[3], chunk->from_at);
-		ps_column_add_time(&columns[4], chunk->to_at);
-		ps_column_add(&columns[5], Int64GetDatum(chunk->count));
-		ps_column_add(&columns[6], NumericGetDatum(chunk->sum));
-		ps_column_add(&columns[7], NumericGetDatum(chunk->min));
-		ps_column_add(&columns[8], NumericGetDatum(chunk->max));
-		ps_column_add(&columns[9], PointerGetDatum(chunk->samples));
-	}
-	for (int c = 0; c < 10; c++)
+		chunks[n++].chunk = chunk;
+	ps_chunk_tiles_make(chunks, n);
+	for (int c = 0; c < NCOLUMNS; c++)
+		ps_column_init(&columns[c], column_types_of_chunk[c], n);
+	for (int i = 0; i < n; i++)
+		add_columns(columns, &chunks[i]);
+	for (int c = 0; c < NCOLUMNS; c++)
 		args[c] = ps_column_array(&columns[c]);
 	ps_plan_write(&add_plan, args, NULL, SPI_OK_INSERT, n, "window_chunks");
-}
-
-/* Reads count, sum, min and max of a chunk from a row. */
-static PsChunk
-get_sums(HeapTuple tuple, TupleDesc desc)
-{
-	PsChunk		chunk = {0};
-	bool		isnull;
-
-	chunk.count = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull));
-	chunk.sum = DatumGetNumeric(SPI_getbinval(tuple, desc, 3, &isnull));
-	chunk.min = DatumGetNumeric(SPI_getbinval(tuple, desc, 4, &isnull));
-	chunk.max = DatumGetNumeric(SPI_getbinval(tuple, desc, 5, &isnull));
-	return chunk;
-}
-
-void
-ps_chunks_value(bool in_rebuild, const char *customer_id, const char *series, PsWindowValue *value)
-{
-	static const Oid types[6] = {BOOLOID, INT8OID, NUMERICOID, NUMERICOID, NUMERICOID, BYTEAOID};
-	bool		last = value->aggregate == PS_AGGREGATE_LAST;
-	Datum		args[5] = {
-		CStringGetTextDatum(customer_id), CStringGetTextDatum(series), TimestampTzGetDatum(value->from_at),
-		TimestampTzGetDatum(value->to_at), BoolGetDatum(ps_window_value_takes_sums(value))
-	};
-	uint64		found = ps_plan_read(last ? (in_rebuild ? &rebuild_last_plan : &last_plan) : (in_rebuild ? &rebuild_value_plan : &value_plan), args);
-
-	ps_plan_check_types(types, 6);
-	for (uint64 i = 0; i < found; i++)
-	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		bool		isnull;
-
-		if (DatumGetBool(SPI_getbinval(tuple, desc, 1, &isnull)))
-		{
-			PsChunk		chunk = get_sums(tuple, desc);
-
-			ps_window_value_add(value, &chunk);
-		}
-		else
-		{
-			Datum		samples = SPI_getbinval(tuple, desc, 6, &isnull);
-			bytea	   *packed;
-
-			if (isnull)
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("exact samples of customer \"%s\" for this moment were folded into daily buckets", customer_id),
-						 errhint("Ask for a later as_of, or read daily values with metric_trend().")));
-			packed = DatumGetByteaPP(samples);
-			ps_window_value_add_samples(value, VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));
-		}
-	}
-	SPI_freetuptable(SPI_tuptable);
 }
 
 int64

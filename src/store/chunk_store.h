@@ -5,17 +5,10 @@
 #ifndef PS_CHUNK_STORE_H
 #define PS_CHUNK_STORE_H
 
-#include "core/window_value.h"
+#include "core/window.h"
 
-/* Adds a list of chunks. */
-extern void ps_chunks_add(PsChunk *first);
-
-/*
- * Adds the sealed chunks of a series to *value, as far as they lie in its window,
- * in the order in which they were sealed. Raises when samples that it needs were
- * folded into day buckets. The flag selects the chunks of the rebuild schema.
- */
-extern void ps_chunks_value(bool in_rebuild, const char *customer_id, const char *series, PsWindowValue *value);
+/* Adds a list of chunks, with their tiles. The caller holds the customers' locks. */
+extern void ps_chunks_add(const PsChunk *first);
 
 /* Folds at most max_chunks chunks that end before a moment into day buckets. Returns how many samples they had. */
 extern int64 ps_chunks_fold(const char *series, TimestampTz before, int max_chunks);

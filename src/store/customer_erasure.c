@@ -3,7 +3,7 @@
  *	  The SQL of forget_customer() and export_customer().
  *
  *	  Order of locks, the same everywhere so that no deadlock arises: the customer's,
- *	  which the caller holds; then event_ids, with which applying and swap_rebuild()
+ *	  which the caller holds; then event_id_chunks, with which applying and swap_rebuild()
  *	  begin too; then the rebuild schema, which swap_rebuild() locks last.
  */
 #include "postgres.h"
@@ -11,7 +11,6 @@
 #include "catalog/pg_type.h"
 #include "settings.h"
 #include "store/customer_erasure.h"
-#include "store/event_log.h"
 #include "store/locks.h"
 #include "store/owner.h"
 #include "store/plan.h"
@@ -19,14 +18,15 @@
 #include "store/rebuild_schema.h"
 #include "utils/builtins.h"
 
-#define OF_EVENT INT64CONST(0xFFFFFFFF) /* the bits of event_key() that come from the event id */
-
 /* one statement for each copy of a table; that of profile_stream comes first */
 #define BOTH(schema, statement) {statement(schema), statement(PS_REBUILD_SCHEMA)}
 
+/* the newest ids are in the profile */
+#define COUNT_IDS \
+	"SELECT FROM profile_stream_internal.event_ids e WHERE e.customer_id = $1"
+
 #define DELETE_IDS(schema) \
-	"DELETE FROM " schema ".event_ids e WHERE e.customer_id = $1" \
-	" AND profile_stream_internal.event_key(e.customer_id, e.event_id) BETWEEN $2 AND $3"
+	"DELETE FROM " schema ".event_id_chunks e WHERE e.customer_id = $1"
 
 #define DELETE_PROFILE(schema) \
 	"DELETE FROM " schema ".materialized_profiles p WHERE p.customer_id = $1"
@@ -80,6 +80,10 @@
 	"UPDATE profile_stream_internal." table " t SET error = " REDACTED("t.error") \
 	" WHERE profile_stream_internal.contains_id(pg_catalog.convert_to(t.error, 'UTF8'), $1, false)"
 
+/* where a refresh has come to; it begins anew */
+#define FORGET_REACHED \
+	"UPDATE profile_stream_internal.score_refresh r SET reached = '' WHERE r.reached = $1"
+
 static const char *const ids_sql[] = BOTH(PS_INTERNAL_SCHEMA, DELETE_IDS);
 static const char *const profile_sql[] = BOTH(PS_SCHEMA, DELETE_PROFILE);
 static const char *const chunks_sql[] = BOTH(PS_INTERNAL_SCHEMA, DELETE_CHUNKS);
@@ -91,13 +95,13 @@ static const char *const offsets_sql[] = BOTH(PS_INTERNAL_SCHEMA, REDACT_OFFSETS
 static const char channels_sql[] =
 "SELECT s.notify_channel FROM profile_stream.streams s WHERE s.notify <> 'off' AND s.notify_channel IS NOT NULL UNION SELECT $1 ORDER BY 1";
 
-/* Runs a statement on a customer; returns how many rows it wrote. */
+/* Runs a statement on a customer; returns how many rows it found or wrote. */
 static int64
 customer_erasure_run(const char *sql, Datum *args)
 {
-	static const Oid types[PS_ERASURE_ARGS] = {TEXTOID, INT8OID, INT8OID};
+	static const Oid types[1] = {TEXTOID};
 
-	return ps_plan_run_once(sql, PS_ERASURE_ARGS, types, args, false);
+	return ps_plan_run_once(sql, 1, types, args, false);
 }
 
 /* Runs a statement on both copies of a table; returns how many rows of the first one it wrote. */
@@ -108,16 +112,6 @@ run_both(const char *const *sql, Datum *args)
 
 	(void) customer_erasure_run(sql[1], args);
 	return served;
-}
-
-void
-ps_erasure_args(const char *customer_id, Datum *args)
-{
-	int64		key = ps_event_key(customer_id, strlen(customer_id), "", 0);
-
-	args[0] = CStringGetTextDatum(customer_id);
-	args[1] = Int64GetDatum(key & ~OF_EVENT);
-	args[2] = Int64GetDatum(key | OF_EVENT);
 }
 
 /* As the owner of the tables, because nobody else may write stream_log. */
@@ -144,10 +138,10 @@ lock_rebuild_schema(void)
 void
 ps_erasure_remove(const char *customer_id, PsErased *erased)
 {
-	Datum		args[PS_ERASURE_ARGS];
+	Datum		args[1] = {CStringGetTextDatum(customer_id)};
 
-	ps_erasure_args(customer_id, args);
-	erased->event_ids = customer_erasure_run(ids_sql[0], args);
+	erased->event_ids = customer_erasure_run(COUNT_IDS, args);
+	(void) customer_erasure_run(ids_sql[0], args);
 	lock_rebuild_schema();
 	(void) customer_erasure_run(ids_sql[1], args);
 	erased->profiles = run_both(profile_sql, args);
@@ -161,6 +155,7 @@ ps_erasure_remove(const char *customer_id, PsErased *erased)
 	(void) customer_erasure_run(DELETE_MEMBERSHIPS, args);
 	(void) customer_erasure_run(DELETE_SEGMENT_CHANGES, args);
 	(void) customer_erasure_run(REDACT_ERROR("score_refresh"), args);
+	(void) customer_erasure_run(FORGET_REACHED, args);
 	(void) customer_erasure_run(REDACT_ERROR("segments"), args);
 }
 

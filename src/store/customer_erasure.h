@@ -29,11 +29,6 @@ extern void ps_erasure_remove(const char *customer_id, PsErased *erased);
 /* The channels (char *) that an erasure notifies. */
 extern List *ps_erasure_channels(const char *other);
 
-#define PS_ERASURE_ARGS 3
-
-/* Fills the arguments of the statements: the customer's id, and the bounds of event_key() for its events. */
-extern void ps_erasure_args(const char *customer_id, Datum *args);
-
 /* The result of export_customer(), a jsonb in SPI's memory. */
 extern Datum ps_erasure_export(const char *customer_id);
 

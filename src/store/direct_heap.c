@@ -14,7 +14,6 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_index.h"
-#include "catalog/pg_publication.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "executor/executor.h"
@@ -30,6 +29,8 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#define PREFETCHED_BYTES 512	/* of a row */
+#define CACHE_LINE 64
 #define ROOM_TO_GROW 64			/* bytes by which an update may make a row longer */
 
 /* Prepares a scan of the index with that name; false when it is not the btree that we expect. */
@@ -81,6 +82,7 @@ ps_direct_open(PsDirectTable *table, const char *name, const char *index,
 	memset(table, 0, sizeof(PsDirectTable));
 	if (!ps_direct_is_allowed() || !OidIsValid(relid) || XactReadOnly)
 		return false;
+	table->context = CurrentMemoryContext;
 	table->relation = table_open(relid, RowExclusiveLock);
 	if (ps_direct_is_plain(table->relation, types, ntypes, ncolumns) && open_indexes(table) && begin_scan(table, index))
 	{
@@ -125,15 +127,20 @@ direct_heap_prune(PsDirectTable *table, Buffer buffer, Size needed)
 /*
  * Reads the row to which an index entry points. Prunes the page only when the next
  * update would not fit. An index scan would prune at each visit, because each
- * update leaves a page less free space than the fill factor asks for.
+ * update leaves a page less free space than the fill factor asks for. *seen is the
+ * buffer where the page was seen last, or 0, and becomes that where it is now.
  */
 static HeapTuple
-direct_heap_fetch(PsDirectTable *table, ItemPointer tid)
+direct_heap_fetch(PsDirectTable *table, ItemPointer tid, Buffer *seen)
 {
-	Buffer		buffer = ReadBuffer(table->relation, ItemPointerGetBlockNumber(tid));
+	BlockNumber block = ItemPointerGetBlockNumber(tid);
+	Buffer		buffer = *seen;
 	HeapTupleData row;
 	HeapTuple	copy = NULL;
 
+	if (!BufferIsValid(buffer) || !ReadRecentBuffer(PS_RELATION_FILES(table->relation), MAIN_FORKNUM, block, buffer))
+		buffer = ReadBuffer(table->relation, block);
+	*seen = buffer;
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	if (heap_hot_search_buffer(tid, table->relation, buffer, GetActiveSnapshot(), &row, NULL, true))
 		copy = heap_copytuple(&row);
@@ -144,15 +151,29 @@ direct_heap_fetch(PsDirectTable *table, ItemPointer tid)
 	return copy;
 }
 
+/* The next entry of the index. The scan keeps memory from its first call on. */
+static ItemPointer
+next_tid(PsDirectTable *table)
+{
+	MemoryContext old = MemoryContextSwitchTo(table->context);
+	ItemPointer tid = index_getnext_tid(table->scan, ForwardScanDirection);
+
+	MemoryContextSwitchTo(old);
+	return tid;
+}
+
 HeapTuple
 ps_direct_find_next(PsDirectTable *table)
 {
 	ItemPointer tid;
 
-	while ((tid = index_getnext_tid(table->scan, ForwardScanDirection)) != NULL)
+	while ((tid = next_tid(table)) != NULL)
 	{
 		ItemPointerData root = *tid;
-		HeapTuple	row = direct_heap_fetch(table, &root);
+		HeapTuple	row;
+
+		table->buffer = InvalidBuffer;
+		row = direct_heap_fetch(table, &root, &table->buffer);
 
 		if (row != NULL)
 			return row;
@@ -169,12 +190,36 @@ ps_direct_root_tid(const PsDirectTable *table)
 	return table->scan->xs_heaptid;
 }
 
+void
+ps_direct_prefetch_page(const ItemPointerData *place, Buffer seen)
+{
+	Page		page = BufferGetPage(seen);
+
+	ps_prefetch(page);
+	ps_prefetch(PageGetItemId(page, ItemPointerGetOffsetNumber(place)));
+}
+
+/* Reads the page without a lock, because what it finds is only a guess, and within the page in any case. */
+void
+ps_direct_prefetch_row(const ItemPointerData *place, Buffer seen)
+{
+	Page		page = BufferGetPage(seen);
+	ItemIdData	item = *PageGetItemId(page, ItemPointerGetOffsetNumber(place));
+	char	   *row;
+
+	if (ItemIdIsRedirected(&item) && ItemIdGetRedirect(&item) <= MaxHeapTuplesPerPage)
+		item = *PageGetItemId(page, Max(ItemIdGetRedirect(&item), FirstOffsetNumber));
+	row = (char *) page + Min(ItemIdGetOffset(&item), BLCKSZ - PREFETCHED_BYTES);
+	for (int i = 0; i < PREFETCHED_BYTES; i += CACHE_LINE)
+		ps_prefetch(row + i);
+}
+
 HeapTuple
-ps_direct_fetch_at(PsDirectTable *table, ItemPointer place)
+ps_direct_fetch_at(PsDirectTable *table, ItemPointer place, Buffer *seen)
 {
 	ItemPointerData root = *place;
 
-	return ItemPointerGetBlockNumber(place) < table->nblocks ? direct_heap_fetch(table, &root) : NULL;
+	return ItemPointerGetBlockNumber(place) < table->nblocks ? direct_heap_fetch(table, &root, seen) : NULL;
 }
 
 /* Stores values in the first columns of a slot, without copying them. */
@@ -198,21 +243,6 @@ insert_index_entries(PsDirectTable *table, TupleTableSlot *slot, bool update, bo
 	ps_restore_user(saved);
 }
 
-/*
- * Adds the entry of a row to the only index. It uses the check for uniqueness of
- * deferrable constraints, which neither waits nor raises, but tells whether there
- * is another entry with the key.
- */
-static void
-insert_key(PsDirectTable *table, TupleTableSlot *slot, PsSpeculativeInsert *trial)
-{
-	bool		isnull = false;
-
-	trial->tid = slot->tts_tid;
-	trial->taken = !index_insert(table->scan->indexRelation, &trial->key, &isnull, &slot->tts_tid, table->relation,
-								 UNIQUE_CHECK_PARTIAL, false, table->result->ri_IndexRelationInfo[0]);
-}
-
 void
 ps_direct_flush(PsDirectTable *table)
 {
@@ -221,10 +251,7 @@ ps_direct_flush(PsDirectTable *table)
 	table_multi_insert(table->relation, table->inserted, table->ninserted, table->command, 0, NULL);
 	for (int i = 0; i < table->ninserted; i++)
 	{
-		if (table->trials[i] != NULL)
-			insert_key(table, table->inserted[i], table->trials[i]);
-		else
-			insert_index_entries(table, table->inserted[i], false, false);
+		insert_index_entries(table, table->inserted[i], false, false);
 		ExecClearTuple(table->inserted[i]);
 	}
 	table->ninserted = 0;
@@ -235,6 +262,7 @@ static void
 prepare_defaults(PsDirectTable *table)
 {
 	int			natts = RelationGetNumberOfAttributes(table->relation);
+	MemoryContext old = MemoryContextSwitchTo(table->context);
 
 	table->defaults = palloc0(natts * sizeof(ExprState *));
 	for (int i = 0; i < natts; i++)
@@ -244,17 +272,22 @@ prepare_defaults(PsDirectTable *table)
 		if (expression != NULL)
 			table->defaults[i] = ExecPrepareExpr((Expr *) expression, table->estate);
 	}
+	MemoryContextSwitchTo(old);
 }
 
 /* A slot for the next row to be inserted. */
 static TupleTableSlot *
-next_slot(PsDirectTable *table, PsSpeculativeInsert *trial)
+next_slot(PsDirectTable *table)
 {
 	if (table->ninserted == PS_DIRECT_MAX_INSERTED)
 		ps_direct_flush(table);
 	if (table->inserted[table->ninserted] == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(table->context);
+
 		table->inserted[table->ninserted] = table_slot_create(table->relation, NULL);
-	table->trials[table->ninserted] = trial;
+		MemoryContextSwitchTo(old);
+	}
 	return table->inserted[table->ninserted++];
 }
 
@@ -279,7 +312,7 @@ put_defaults(PsDirectTable *table, TupleTableSlot *slot, int from, int natts)
 void
 ps_direct_insert(PsDirectTable *table, const Datum *values, const bool *nulls, int n)
 {
-	TupleTableSlot *slot = next_slot(table, NULL);
+	TupleTableSlot *slot = next_slot(table);
 	int			natts = RelationGetNumberOfAttributes(table->relation);
 
 	direct_heap_put(table, slot, values, nulls, n);
@@ -287,36 +320,6 @@ ps_direct_insert(PsDirectTable *table, const Datum *values, const bool *nulls, i
 		put_defaults(table, slot, n, natts);
 	ExecStoreVirtualTuple(slot);
 	ps_direct_check_row(table, slot);
-}
-
-bool
-ps_direct_can_speculate(const PsDirectTable *table)
-{
-	PublicationDesc publications;
-
-	if (table->result->ri_NumIndices != 1)
-		return false;
-	/* a publication may publish inserts but not deletes, so that subscribers would keep a row that is taken back */
-	RelationBuildPublicationDesc(table->relation, &publications);
-	return !publications.pubactions.pubinsert;
-}
-
-void
-ps_direct_insert_speculative(PsDirectTable *table, PsSpeculativeInsert *trial, const Datum *values, const bool *nulls)
-{
-	TupleTableSlot *slot = next_slot(table, trial);
-
-	Assert(ps_direct_can_speculate(table));
-	direct_heap_put(table, slot, values, nulls, RelationGetNumberOfAttributes(table->relation));
-	ExecStoreVirtualTuple(slot);
-	ps_direct_check_row(table, slot);
-}
-
-void
-ps_direct_undo(PsDirectTable *table, ItemPointer tid)
-{
-	CommandCounterIncrement();	/* otherwise the next command would not see the rows */
-	simple_heap_delete(table->relation, tid);
 }
 
 ItemPointer

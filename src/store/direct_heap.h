@@ -18,29 +18,23 @@
 #include "access/relscan.h"
 #include "executor/tuptable.h"
 #include "nodes/execnodes.h"
+#include "storage/buf.h"
 #include "utils/relcache.h"
 
 #define PS_DIRECT_MAX_INSERTED 250
 
-/* A row that is inserted without a look-up, and what became of it. */
-typedef struct PsSpeculativeInsert
-{
-	Datum		key;
-	ItemPointerData tid;
-	bool		taken;			/* another row with the key is there, or was until recently */
-} PsSpeculativeInsert;
-
 typedef struct PsDirectTable
 {
 	Relation	relation;
+	MemoryContext context;		/* lives as long as the table is open; rows may have another one */
 	EState	   *estate;
 	ResultRelInfo *result;		/* has the open indexes */
 	IndexScanDesc scan;
+	Buffer		buffer;			/* with the row that the last look-up found */
 	BlockNumber nblocks;		/* size of the table when it was opened */
 	ScanKeyData key;
 	TupleTableSlot *updated;
 	TupleTableSlot *inserted[PS_DIRECT_MAX_INSERTED];	/* rows that are not written yet */
-	PsSpeculativeInsert *trials[PS_DIRECT_MAX_INSERTED];	/* for each of them; NULL: it is not speculative */
 	int			ninserted;
 	ExprState **defaults;		/* for each column, NULL: it has none; made by the first insert */
 	CommandId	command;
@@ -72,8 +66,16 @@ extern HeapTuple ps_direct_find_next(PsDirectTable *table);
 /* The place to which the index points for the row found last. It stays valid as long as updates are HOT. */
 extern ItemPointerData ps_direct_root_tid(const PsDirectTable *table);
 
-/* A copy of the visible row that an index entry with this place leads to, or NULL. The caller checks its key. */
-extern HeapTuple ps_direct_fetch_at(PsDirectTable *table, ItemPointer place);
+/*
+ * A copy of the visible row that an index entry with this place leads to, or NULL. The
+ * caller checks its key. *seen is the buffer in which its page was seen last, or
+ * InvalidBuffer, and becomes the one in which it is.
+ */
+extern HeapTuple ps_direct_fetch_at(PsDirectTable *table, ItemPointer place, Buffer *seen);
+
+/* Loads the begin of a page that was seen there, and then its row, into the processor's cache. */
+extern void ps_direct_prefetch_page(const ItemPointerData *place, Buffer seen);
+extern void ps_direct_prefetch_row(const ItemPointerData *place, Buffer seen);
 
 /*
  * Inserts a row of n values, and of defaults for the other columns. The row may be
@@ -82,19 +84,8 @@ extern HeapTuple ps_direct_fetch_at(PsDirectTable *table, ItemPointer place);
  */
 extern void ps_direct_insert(PsDirectTable *table, const Datum *values, const bool *nulls, int n);
 
-/* Whether rows may be inserted and taken back: the table must have one index and be in no publication of inserts. */
-extern bool ps_direct_can_speculate(const PsDirectTable *table);
-
-/*
- * Inserts a row of all columns into such a table, and finds out in the same descent
- * of its index whether the key is taken. The caller sets trial->key; the other
- * fields are valid after ps_direct_flush().
- */
-extern void ps_direct_insert_speculative(PsDirectTable *table, PsSpeculativeInsert *trial, const Datum *values, const bool *nulls);
+/* Writes the rows that wait to be inserted: from now on nobody needs their values. */
 extern void ps_direct_flush(PsDirectTable *table);
-
-/* Takes back a row that this transaction inserted. */
-extern void ps_direct_undo(PsDirectTable *table, ItemPointer tid);
 
 /*
  * The other transaction that keeps a row from being updated; invalid: there is

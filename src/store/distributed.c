@@ -23,7 +23,7 @@
 #define TABLE_INDEX "pg_dist_partition_logical_relid_index"
 
 static const char *const tables[] = {
-	"materialized_profiles", "event_ids", "window_chunks", "dead_letters", "streams", "stream_offsets", "stream_status",
+	"materialized_profiles", "event_id_chunks", "window_chunks", "dead_letters", "streams", "stream_offsets", "stream_status",
 	"outbox", "sink_pending", "sink_status", "blocked_customers", "attribute_maps", "metrics", "segments", "segment_members"
 };
 
@@ -41,6 +41,12 @@ has_table(Relation catalogue, AttrNumber column, Oid relid)
 	found = HeapTupleIsValid(systable_getnext(scan));
 	systable_endscan(scan);
 	return found;
+}
+
+bool
+ps_distributed_is_possible(void)
+{
+	return OidIsValid(get_relname_relid(CATALOGUE, PG_CATALOG_NAMESPACE));
 }
 
 void

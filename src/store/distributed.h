@@ -8,6 +8,9 @@
 
 #include "postgres.h"
 
+/* Whether Citus is installed, so that a table may be distributed. */
+extern bool ps_distributed_is_possible(void);
+
 /* Raises when a table that we write is distributed. */
 extern void ps_distributed_check(void);
 

@@ -1,6 +1,6 @@
 /*
  * expired.c
- *	  Removes old event ids and dead letters. A worker calls this between batches, in
+ *	  Removes old chunks of event ids and dead letters. A worker calls this between batches, in
  *	  small steps. Rows that another transaction has locked are left for the next
  *	  round, so that no step waits.
  */
@@ -13,17 +13,17 @@
 #include "utils/timestamp.h"
 
 static PsPlan size_plan = {
-	"SELECT pg_catalog.pg_relation_size('profile_stream_internal.event_ids') / pg_catalog.current_setting('block_size')::int8,"
+	"SELECT pg_catalog.pg_relation_size('profile_stream_internal.event_id_chunks') / pg_catalog.current_setting('block_size')::int8,"
 	" (EXTRACT(epoch FROM GREATEST(pg_catalog.max(s.dedupe_retention), '7 days')) * 1000000)::int8"
 	" FROM profile_stream.streams s",
 	0, {0}
 };
 
-/* by ranges of pages: an index on seen_at would cost something for each event */
+/* by ranges of pages: an index on sealed_to would cost something for each chunk */
 static PsPlan forget_plan = {
-	"DELETE FROM profile_stream_internal.event_ids e WHERE e.ctid = ANY (ARRAY("
-	" SELECT x.ctid FROM profile_stream_internal.event_ids x"
-	" WHERE x.ctid >= $1 AND x.ctid < $2 AND x.seen_at <= $3 FOR UPDATE SKIP LOCKED))",
+	"DELETE FROM profile_stream_internal.event_id_chunks e WHERE e.ctid = ANY (ARRAY("
+	" SELECT x.ctid FROM profile_stream_internal.event_id_chunks x"
+	" WHERE x.ctid >= $1 AND x.ctid < $2 AND x.sealed_to <= $3 FOR UPDATE SKIP LOCKED))",
 	3, {TIDOID, TIDOID, TIMESTAMPTZOID}
 };
 
@@ -60,7 +60,7 @@ static PsPlan cut_plan = {
 };
 
 void
-ps_expired_event_ids(PsEventIdSweep *sweep)
+ps_expired_measure(PsIdChunkSweep *sweep)
 {
 	bool		isnull;
 

@@ -1,6 +1,6 @@
 /*
  * expired.h
- *	  Removes old event ids and dead letters in small steps. Every call needs SPI.
+ *	  Removes old chunks of event ids and dead letters in small steps. Every call needs SPI.
  */
 #ifndef PS_EXPIRED_H
 #define PS_EXPIRED_H
@@ -10,16 +10,16 @@
 #include "datatype/timestamp.h"
 #include "storage/block.h"
 
-/* The bounds of a sweep over the pages of event_ids. */
-typedef struct PsEventIdSweep
+/* The bounds of a sweep over the pages of event_id_chunks. */
+typedef struct PsIdChunkSweep
 {
 	int64		npages;
 	int64		retention_us;	/* longest of all streams, and at least that of apply_event() */
-} PsEventIdSweep;
+} PsIdChunkSweep;
 
-extern void ps_expired_event_ids(PsEventIdSweep *sweep);
+extern void ps_expired_measure(PsIdChunkSweep *sweep);
 
-/* Deletes ids that were seen before a moment from a range of pages; returns how many. */
+/* Deletes chunks of which no id was applied after a moment, from a range of pages; returns how many. */
 extern uint64 ps_expired_forget(BlockNumber page, int npages, TimestampTz before);
 
 /* Deletes dead letters older than a moment, oldest first; returns how many. */

@@ -33,7 +33,7 @@
 /* schema: that of the profiles; parts: that of the other tables */
 #define HELD(schema, parts) \
 	"pg_catalog.jsonb_build_object(" \
-	"'profile', (SELECT pg_catalog.to_jsonb(p) - 'window_state'" \
+	"'profile', (SELECT pg_catalog.to_jsonb(p) - '{window_state,event_ids}'::text[]" \
 	" FROM " schema ".materialized_profiles p WHERE p.customer_id = $1)," \
 	" 'samples', " LIST("pg_catalog.to_jsonb(s)", "s.series, s.at", \
 						schema ".materialized_profiles p" \
@@ -42,10 +42,12 @@
 					   LIST("pg_catalog.to_jsonb(s)", "s.at", "profile_stream_internal.chunk_samples(c.samples) s") ")", \
 					   "c.metric, c.to_at, c.chunk_no", \
 					   parts ".window_chunks c WHERE c.customer_id = $1") "," \
-	" 'eventIds', " LIST("pg_catalog.jsonb_build_object('eventId', e.event_id, 'seenAt', e.seen_at)", \
-						 "e.seen_at, e.event_id", \
-						 parts ".event_ids e WHERE e.customer_id = $1" \
-						 " AND profile_stream_internal.event_key(e.customer_id, e.event_id) BETWEEN $2 AND $3") ")" \
+	" 'eventIds', " LIST("pg_catalog.jsonb_build_object('hash', pg_catalog.encode(e.hash, 'hex'), 'appliedAt', e.applied_at)", \
+						 "e.applied_at, e.hash", \
+						 "(SELECT o.hash, o.applied_at FROM " schema ".materialized_profiles p" \
+						 " CROSS JOIN LATERAL profile_stream_internal.open_event_ids(p.event_ids) o WHERE p.customer_id = $1" \
+						 " UNION ALL SELECT h.hash, c.sealed_to FROM " parts ".event_id_chunks c" \
+						 " CROSS JOIN LATERAL profile_stream_internal.sealed_event_ids(c.hashes) h(hash) WHERE c.customer_id = $1) e") ")" \
 	" || " LETTERS(parts)
 
 static const char export_sql[] =
@@ -65,11 +67,10 @@ static const char export_sql[] =
 Datum
 ps_erasure_export(const char *customer_id)
 {
-	static const Oid types[PS_ERASURE_ARGS] = {TEXTOID, INT8OID, INT8OID};
-	Datum		args[PS_ERASURE_ARGS];
+	static const Oid types[1] = {TEXTOID};
+	Datum		args[1] = {CStringGetTextDatum(customer_id)};
 	bool		isnull;
 
-	ps_erasure_args(customer_id, args);
-	(void) ps_plan_run_once(export_sql, PS_ERASURE_ARGS, types, args, true);
+	(void) ps_plan_run_once(export_sql, 1, types, args, true);
 	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 }

@@ -26,7 +26,7 @@
 /* the tables that a worker uses, and those that a refresh of scores uses */
 static const char *const tables[] = {
 	"streams", "confirmed_code", "stream_offsets", "stream_status", "stream_gaps",
-	"materialized_profiles", "window_chunks", "event_ids", "dead_letters",
+	"materialized_profiles", "window_chunks", "event_id_chunks", "dead_letters",
 	"outbox", "sink_pending", "dead_letter_outbox", "sink_status", "blocked_customers"
 };
 
@@ -181,12 +181,30 @@ ps_lock_score_tables(void)
 	ps_lock_all(score_tables, lengthof(score_tables), RowExclusiveLock);
 }
 
+static Oid
+locks_find_table(bool in_rebuild, const char *name)
+{
+	Oid			relid = ps_own_table(in_rebuild, name);
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table %s.%s does not exist", ps_schema_of(in_rebuild, name), name)));
+	return relid;
+}
+
+void
+ps_lock_applying(void)
+{
+	LockRelationOid(locks_find_table(ps_rebuild_schema_used(), "event_id_chunks"), RowExclusiveLock);
+}
+
 void
 ps_lock_copy(bool in_rebuild, LOCKMODE mode)
 {
-	/* applying locks event_ids first: whoever holds it meets no applier in the other tables */
+	/* applying locks event_id_chunks first: whoever holds it meets no applier in the other tables */
 	static const char *const filled[] = {
-		"event_ids", "materialized_profiles", "window_chunks", "dead_letters", "stream_offsets", "stream_gaps",
+		"event_id_chunks", "materialized_profiles", "window_chunks", "dead_letters", "stream_offsets", "stream_gaps",
 		"stream_status"
 	};
 
@@ -199,11 +217,7 @@ ps_lock_copy(bool in_rebuild, LOCKMODE mode)
 	{
 		if (i == kept)
 			continue;
-		relids[i] = ps_own_table(in_rebuild, filled[i]);
-		if (!OidIsValid(relids[i]))
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_TABLE),
-					 errmsg("table %s.%s does not exist", ps_schema_of(in_rebuild, filled[i]), filled[i])));
+		relids[i] = locks_find_table(in_rebuild, filled[i]);
 		if (ConditionalLockRelationOid(relids[i], mode))
 			continue;
 		for (int j = 0; j < n; j++)

@@ -52,6 +52,12 @@ extern void ps_lock_all(const char *const *names, int n, LOCKMODE mode);
  */
 extern void ps_lock_copy(bool in_rebuild, LOCKMODE mode);
 
+/*
+ * Locks event_id_chunks, by which swap_rebuild() and forget_customer() know that somebody
+ * applies. It is the first table that applying locks, before it reads any.
+ */
+extern void ps_lock_applying(void);
+
 /* The number of locks for which the cluster's lock table has room. */
 extern int	ps_lock_table_size(void);
 

@@ -22,6 +22,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 /* Sets a safe search_path, until the nest level ends: the caller's could make operators mean something else. */
@@ -134,6 +135,8 @@ plan_run(PsPlan *plan, Datum *args, const char *nulls, bool read_only, int expec
 		plan_prepare(plan, read_only);
 	if (read_only)
 		result = SPI_execute_plan_with_paramlist(plan->plan, make_params(plan, args), true, 0);
+	else if (plan->latest)
+		result = SPI_execute_snapshot(plan->plan, args, nulls, GetActiveSnapshot(), InvalidSnapshot, true, false, 0);
 	else
 		result = SPI_execute_plan(plan->plan, args, nulls, false, 0);
 	if (result == SPI_OK_REWRITTEN)

@@ -24,6 +24,7 @@ typedef struct PsPlan
 	bool		fixed_schema;	/* it means the tables that it names, also in a process that works on the rebuild
 								 * schema */
 	const char *only;			/* the only table that it touches; it runs even when another table has another owner */
+	bool		latest;			/* reads by the active snapshot, also where the transaction has an older one */
 	int			first_array;	/* number of the first argument that PS_PLAN_ARRAYS unnests */
 } PsPlan;
 

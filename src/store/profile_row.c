@@ -47,6 +47,16 @@ read_event_counts(PsProfile *profile, Jsonb *counts)
 }
 
 static void
+read_event_ids(PsProfile *profile, const Datum *values)
+{
+	if (!ps_event_ids_load(&profile->event_ids, PG_DETOAST_DATUM_PACKED(values[PS_ROW_event_ids])))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("event ids of customer \"%s\" are damaged",
+						TextDatumGetCString(values[PS_ROW_customer_id]))));
+}
+
+static void
 read_window_state(PsProfile *profile, const Datum *values)
 {
 	bytea	   *state = DatumGetByteaPP(values[PS_ROW_window_state]);
@@ -79,6 +89,7 @@ read_attribute_times(PsProfile *profile, const Datum *values, const bool *nulls)
 #define READ_TIME(column) profile->column = DatumGetTimestampTz(values[PS_ROW_##column]);
 #define READ_NULLABLE_TIME(column) profile->column = nulls[PS_ROW_##column] ? DT_NOBEGIN : DatumGetTimestampTz(values[PS_ROW_##column]);
 #define READ_EVENT_COUNTS(column) read_event_counts(profile, DatumGetJsonbP(values[PS_ROW_##column]));
+#define READ_EVENT_IDS(column) read_event_ids(profile, values);
 #define READ_WINDOW_STATE(column) read_window_state(profile, values);
 #define READ_ATTRIBUTES(column) read_attributes(profile, values);
 #define READ_ATTRIBUTE_TIMES(column) read_attribute_times(profile, values, nulls);
@@ -153,6 +164,7 @@ write_event_counts(PsProfile *profile)
 #define WRITE_TIME(column) values[PS_ROW_##column] = TimestampTzGetDatum(profile->column);
 #define WRITE_NULLABLE_TIME(column) WRITE_TIME(column) nulls[PS_ROW_##column] = TIMESTAMP_IS_NOBEGIN(profile->column);
 #define WRITE_EVENT_COUNTS(column) values[PS_ROW_##column] = write_event_counts(profile);
+#define WRITE_EVENT_IDS(column) values[PS_ROW_##column] = PointerGetDatum(ps_event_ids_save(&profile->event_ids));
 #define WRITE_WINDOW_STATE(column) values[PS_ROW_##column] = PointerGetDatum(ps_window_save(&profile->window));
 #define WRITE_ATTRIBUTES(column) values[PS_ROW_##column] = PointerGetDatum(ps_attributes_jsonb(profile));
 #define WRITE_ATTRIBUTE_TIMES(column) \

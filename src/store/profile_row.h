@@ -15,7 +15,11 @@ enum PsRowColumn
 	PS_ROW_customer_id,
 	PS_PROFILE_COLUMNS(PS_ROW_COLUMN,)
 	PS_ROW_COLUMNS,
-	PS_ROW_segment = PS_ROW_COLUMNS
+	PS_ROW_segment = PS_ROW_COLUMNS,
+	PS_ROW_churn_risk_score,
+	PS_ROW_lifetime_value,
+	PS_ROW_scored_at,
+	PS_ROW_ALL_COLUMNS
 };
 
 /* Reads a profile from a row, whose values must live as long as the profile points to them. */

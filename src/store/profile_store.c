@@ -7,6 +7,7 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "store/direct_heap.h"
 #include "store/lock_wait.h"
 #include "store/locks.h"
@@ -21,7 +22,7 @@
 #define KEY_NAME "materialized_profiles_pkey"
 
 #define FEW_ROWS 64				/* few enough to be still in the processor's cache when they are saved */
-#define PLACES (512 * 1024)		/* 4 MB */
+#define PLACES (512 * 1024)		/* 6 MB */
 
 /* the columns as parts of statements, separated by commas */
 #define NAME(column, kind, access, initial, member) #column
@@ -39,6 +40,7 @@
 #define TYPE_TIME(suffix) TIMESTAMPTZ##suffix
 #define TYPE_NULLABLE_TIME(suffix) TIMESTAMPTZ##suffix
 #define TYPE_EVENT_COUNTS(suffix) JSONB##suffix
+#define TYPE_EVENT_IDS(suffix) BYTEA##suffix
 #define TYPE_WINDOW_STATE(suffix) BYTEA##suffix
 #define TYPE_ATTRIBUTES(suffix) JSONB##suffix
 #define TYPE_ATTRIBUTE_TIMES(suffix) JSONB##suffix
@@ -99,15 +101,38 @@ typedef struct Place
 {
 	uint16		check;			/* other bits of the hash than those that select the entry */
 	ItemPointerData tid;		/* invalid: the row was not seen yet */
+	Buffer		buffer;			/* in which the page was; InvalidBuffer: not known */
 } Place;
 
 static Place *places = NULL;
 
-static bool is_plain = true;	/* the table was plain at the last load */
+struct PsProfileTable
+{
+	bool		is_plain;
+	PsDirectTable direct;		/* while it is plain */
+};
+
+PsProfileTable *
+ps_profiles_open(void)
+{
+	PsProfileTable *table = palloc(sizeof(PsProfileTable));
+
+	table->is_plain = ps_direct_open(&table->direct, TABLE_NAME, KEY_NAME, column_types, lengthof(column_types), PS_TABLE_COLUMNS);
+	table->direct.notes_insertions = true;
+	return table;
+}
+
+void
+ps_profiles_close(PsProfileTable * table)
+{
+	if (table->is_plain)
+		ps_direct_close(&table->direct);
+	pfree(table);
+}
 
 /* The entry for a customer's row. NULL in a session, where the memory would not pay off. */
 static Place *
-profile_store_find_place(const PsStoredProfile *stored)
+profile_store_find_place(uint32 hash)
 {
 	Place	   *place;
 
@@ -117,11 +142,12 @@ profile_store_find_place(const PsStoredProfile *stored)
 			return NULL;
 		places = MemoryContextAllocZero(TopMemoryContext, PLACES * sizeof(Place));
 	}
-	place = &places[stored->hash % PLACES];
-	if (place->check != stored->hash >> 16)
+	place = &places[hash % PLACES];
+	if (place->check != hash >> 16)
 	{
-		place->check = stored->hash >> 16;
+		place->check = hash >> 16;
 		ItemPointerSetInvalid(&place->tid);
+		place->buffer = InvalidBuffer;
 	}
 	return place;
 }
@@ -129,10 +155,12 @@ profile_store_find_place(const PsStoredProfile *stored)
 static void
 remember_place(const PsStoredProfile *stored, ItemPointer tid)
 {
-	Place	   *place = tid == NULL ? NULL : profile_store_find_place(stored);
+	Place	   *place = tid == NULL ? NULL : profile_store_find_place(stored->hash);
 
-	if (place != NULL)
-		place->tid = *tid;
+	if (place == NULL)
+		return;
+	place->tid = *tid;
+	place->buffer = InvalidBuffer;
 }
 
 /* Deforms a row; returns whether it belongs to the customer. */
@@ -156,7 +184,7 @@ profile_store_find_row(PsDirectTable *table, PsStoredProfile *stored, Place *pla
 
 	if (place != NULL && ItemPointerIsValid(&place->tid))
 	{
-		row = ps_direct_fetch_at(table, &place->tid);
+		row = ps_direct_fetch_at(table, &place->tid, &place->buffer);
 		if (row != NULL && read_values(stored, row, desc))
 			return row;
 	}
@@ -166,42 +194,62 @@ profile_store_find_row(PsDirectTable *table, PsStoredProfile *stored, Place *pla
 	if (row == NULL || !read_values(stored, row, desc))
 		return NULL;
 	if (place != NULL)
+	{
 		place->tid = ps_direct_root_tid(table);
+		place->buffer = table->buffer;
+	}
 	return row;
 }
 
-/* Loads rows through the table's primary key; false when the table is not plain. */
-static bool
-load_plain(PsStoredProfile **profiles, int n)
+int64
+ps_profiles_place(uint32 hash)
 {
-	PsDirectTable table;
-	Place	  **found;
+	const Place *place = profile_store_find_place(hash);
 
-	if (!ps_direct_open(&table, TABLE_NAME, KEY_NAME, column_types, lengthof(column_types), PS_TABLE_COLUMNS))
-		return false;
-	table.notes_insertions = true;
-	found = palloc(n * sizeof(Place *));
-	/* all entries before the first row, so that the processor loads many of them in parallel */
+	if (place == NULL || !ItemPointerIsValid(&place->tid))
+		return PG_INT64_MAX;
+	return (int64) ItemPointerGetBlockNumber(&place->tid) << 16 | ItemPointerGetOffsetNumber(&place->tid);
+}
+
+/* Whether it is known in which buffer the row was. */
+static bool
+is_seen(const Place *place)
+{
+	return place != NULL && ItemPointerIsValid(&place->tid) && BufferIsValid(place->buffer);
+}
+
+/* Loads rows through the table's primary key. */
+static void
+load_plain(PsDirectTable *table, PsStoredProfile **profiles, int n)
+{
+	Place	  **found = palloc(n * sizeof(Place *));
+
+	/* one step for all before the next step, so that the processor waits for many pieces of memory at once */
 	for (int i = 0; i < n; i++)
-		found[i] = profile_store_find_place(profiles[i]);
+		found[i] = profile_store_find_place(profiles[i]->hash);
+	for (int i = 0; i < n; i++)
+		if (is_seen(found[i]))
+			ps_direct_prefetch_page(&found[i]->tid, found[i]->buffer);
+	for (int i = 0; i < n; i++)
+		if (is_seen(found[i]))
+			ps_direct_prefetch_row(&found[i]->tid, found[i]->buffer);
 	for (int i = 0; i < n; i++)
 	{
 		TransactionId holder;
 
 		profiles[i]->holder = 0;
-		profiles[i]->row = profile_store_find_row(&table, profiles[i], found[i]);
+		profiles[i]->row = profile_store_find_row(table, profiles[i], found[i]);
 		if (profiles[i]->row == NULL)
 		{
 			ps_profile_init(&profiles[i]->profile);
 			continue;
 		}
 		ps_profile_row_read(&profiles[i]->profile, profiles[i]->values, profiles[i]->nulls);
-		holder = ps_direct_row_holder(&table, profiles[i]->row);
+		holder = ps_direct_row_holder(table, profiles[i]->row);
 		if (TransactionIdIsValid(holder))
 			profiles[i]->holder = ps_lock_wait_holder(holder);
 	}
-	ps_direct_close(&table);
-	return true;
+	pfree(found);
 }
 
 static void
@@ -245,18 +293,17 @@ load_by_statement(PsStoredProfile **profiles, int n)
 }
 
 int
-ps_profiles_at_once(void)
+ps_profiles_at_once(const PsProfileTable * table)
 {
-	return is_plain ? FEW_ROWS : INT_MAX;
+	return table->is_plain ? FEW_ROWS : INT_MAX;
 }
 
 void
-ps_profiles_load(PsStoredProfile **profiles, int n)
+ps_profiles_load(PsProfileTable * table, PsStoredProfile **profiles, int n)
 {
-	if (n == 0)
-		return;
-	is_plain = load_plain(profiles, n);
-	if (!is_plain)
+	if (table->is_plain)
+		load_plain(&table->direct, profiles, n);
+	else if (n > 0)
 		load_by_statement(profiles, n);
 }
 
@@ -296,37 +343,34 @@ save_by_statement(PsStoredProfile **profiles, int n, bool is_new)
 	ps_plan_write(is_new ? &insert_plan : &update_plan, args, NULL, is_new ? SPI_OK_INSERT : SPI_OK_UPDATE, nrows, TABLE_NAME);
 }
 
-/* Writes rows directly; false when the table is not plain, or was not when they were loaded. */
-static bool
-save_plain(PsStoredProfile **profiles, int n)
+static void
+save_plain(PsDirectTable *table, PsStoredProfile **profiles, int n)
 {
-	PsDirectTable table;
-
-	for (int i = 0; i < n; i++)
-		if (!profiles[i]->profile.is_new && profiles[i]->row == NULL)
-			return false;
-	if (!ps_direct_open(&table, TABLE_NAME, KEY_NAME, column_types, lengthof(column_types), PS_TABLE_COLUMNS))
-		return false;
 	for (int i = 0; i < n; i++)
 	{
 		PsStoredProfile *stored = profiles[i];
 
 		ps_profile_row_write(&stored->profile, stored->values, stored->nulls);
 		if (stored->profile.is_new)
+		{
 			stored->values[PS_ROW_customer_id] = customer_id_datum(stored);
-		if (stored->profile.is_new)
-			ps_direct_insert(&table, stored->values, stored->nulls, PS_ROW_COLUMNS);
+			ps_direct_insert(table, stored->values, stored->nulls, PS_ROW_COLUMNS);
+		}
 		else
-			remember_place(stored, ps_direct_update(&table, &stored->row->t_self, stored->values, stored->nulls));
+			remember_place(stored, ps_direct_update(table, &stored->row->t_self, stored->values, stored->nulls));
 	}
-	ps_direct_close(&table);
-	return true;
+	ps_direct_flush(table);
 }
 
 void
-ps_profiles_save(PsStoredProfile **profiles, int n)
+ps_profiles_save(PsProfileTable * table, PsStoredProfile **profiles, int n)
 {
-	if (save_plain(profiles, n))
+	if (table->is_plain)
+	{
+		save_plain(&table->direct, profiles, n);
+		return;
+	}
+	if (n == 0)
 		return;
 	save_by_statement(profiles, n, false);
 	save_by_statement(profiles, n, true);
@@ -370,7 +414,7 @@ read_segments(const PsColumn *ids, const char **segments)
 }
 
 void
-ps_profiles_segments(const PsStoredProfile **profiles, int n, const char **segments)
+ps_profiles_segments(PsStoredProfile **profiles, int n, const char **segments)
 {
 	PsColumn	ids;
 	int			unknown = 0;

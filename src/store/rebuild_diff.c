@@ -46,7 +46,7 @@
 
 /* the document of one customer that is compared; schema has the profiles, parts all other tables */
 #define DOCUMENT(schema, parts) \
-	"(SELECT pg_catalog.jsonb_build_object(" PS_PROFILE_COLUMNS(PAIR, ", ") \
+	"(SELECT pg_catalog.jsonb_build_object(" PS_COMPARED_COLUMNS(PAIR, ", ") \
 	METRIC(schema, "transaction_count_30d") METRIC(schema, "total_transaction_value_30d") \
 	METRIC(schema, "login_count_7d") METRIC(schema, "support_ticket_count_90d") \
 	HISTORY(parts, "transaction_history", "transaction_count_30d") \
@@ -59,8 +59,8 @@ static const char diff_sql[] =
 " SELECT COALESCE(o.customer_id, n.customer_id) AS customer_id"
 " FROM profile_stream.materialized_profiles o"
 " FULL JOIN " PS_REBUILD_SCHEMA ".materialized_profiles n ON n.customer_id = o.customer_id"
-" WHERE o.customer_id IS NULL OR n.customer_id IS NULL OR ROW(" PS_PROFILE_COLUMNS(OLD, ", ") ")"
-" IS DISTINCT FROM ROW(" PS_PROFILE_COLUMNS(NEW, ", ") ")"
+" WHERE o.customer_id IS NULL OR n.customer_id IS NULL OR ROW(" PS_COMPARED_COLUMNS(OLD, ", ") ")"
+" IS DISTINCT FROM ROW(" PS_COMPARED_COLUMNS(NEW, ", ") ")"
 " UNION SELECT COALESCE(o.customer_id, n.customer_id)"
 " FROM profile_stream_internal.window_chunks o FULL JOIN " PS_REBUILD_SCHEMA ".window_chunks n"
 " ON n.customer_id = o.customer_id AND n.metric = o.metric AND n.to_at = o.to_at AND n.chunk_no = o.chunk_no"

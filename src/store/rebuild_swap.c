@@ -4,7 +4,8 @@
  *	  rows that differ are written. For swap_rebuild(), which has locked all of them.
  *
  *	  Some values are kept: segment and scores, because a refresh computes them; the
- *	  time at which an event id was first seen; and that of a dead letter.
+ *	  times at which events were applied, where all else is equal; and the time of a
+ *	  dead letter.
  */
 #include "postgres.h"
 
@@ -20,11 +21,13 @@
 #define OLD(column, ...) "o." #column
 #define NEW(column, ...) "n." #column
 #define PROFILE_COLUMNS PS_PROFILE_COLUMNS(NAME, ", ")
-#define OLD_PROFILE_COLUMNS PS_PROFILE_COLUMNS(OLD, ", ")
+#define OLD_COMPARED_COLUMNS PS_COMPARED_COLUMNS(OLD, ", ")
+#define NEW_COMPARED_COLUMNS PS_COMPARED_COLUMNS(NEW, ", ")
 #define NEW_PROFILE_COLUMNS PS_PROFILE_COLUMNS(NEW, ", ")
 
 #define CHUNK_COLUMNS(of) \
-	of "from_at, " of "count, " of "sum, " of "min, " of "max, " of "samples, " of "days"
+	of "from_at, " of "count, " of "sum, " of "min, " of "max, " of "samples, " of "days, " \
+	of "tile_chunks, " of "tile_from_at, " of "tile_to_at, " of "tile_count, " of "tile_sum, " of "tile_min, " of "tile_max"
 
 #define LETTER_COLUMNS(of) \
 	of "stream, " of "topic, " of "kafka_timestamp, " of "key, " of "value, " of "headers, " of "kind, " of "errors, " \
@@ -41,13 +44,23 @@
 #define SAME_CHUNK \
 	"n.customer_id = o.customer_id AND n.metric = o.metric AND n.to_at = o.to_at AND n.chunk_no = o.chunk_no"
 
+/*
+ * Chunks of event ids belong to the ids in the row of their customer: they stay where
+ * these are equal. Before the rows change, the chunks of all other customers go.
+ */
+static const char ids_sql[] =
+"DELETE FROM profile_stream_internal.event_id_chunks e WHERE NOT EXISTS"
+" (SELECT FROM profile_stream.materialized_profiles o JOIN " PS_REBUILD_SCHEMA ".materialized_profiles n ON n.customer_id = o.customer_id"
+" WHERE o.customer_id = e.customer_id AND profile_stream_internal.same_event_ids(o.event_ids, n.event_ids))";
+
 static const char *const profiles[] = {
 	"DELETE FROM profile_stream.materialized_profiles o WHERE NOT EXISTS"
 	" (SELECT FROM " PS_REBUILD_SCHEMA ".materialized_profiles n WHERE n.customer_id = o.customer_id)",
 
 	"UPDATE profile_stream.materialized_profiles o SET (" PROFILE_COLUMNS ") = ROW(" NEW_PROFILE_COLUMNS ")"
 	" FROM " PS_REBUILD_SCHEMA ".materialized_profiles n WHERE n.customer_id = o.customer_id"
-	" AND ROW(" OLD_PROFILE_COLUMNS ") IS DISTINCT FROM ROW(" NEW_PROFILE_COLUMNS ")",
+	" AND (ROW(" OLD_COMPARED_COLUMNS ") IS DISTINCT FROM ROW(" NEW_COMPARED_COLUMNS ")"
+	" OR NOT profile_stream_internal.same_event_ids(o.event_ids, n.event_ids))",
 
 	"INSERT INTO profile_stream.materialized_profiles (customer_id, " PROFILE_COLUMNS ")"
 	" SELECT n.customer_id, " NEW_PROFILE_COLUMNS " FROM " PS_REBUILD_SCHEMA ".materialized_profiles n WHERE NOT EXISTS"
@@ -66,15 +79,10 @@ static const char *const rest[] = {
 	" SELECT n.customer_id, n.metric, n.to_at, n.chunk_no, " CHUNK_COLUMNS("n.") " FROM " PS_REBUILD_SCHEMA ".window_chunks n"
 	" WHERE NOT EXISTS (SELECT FROM profile_stream_internal.window_chunks o WHERE " SAME_CHUNK ")",
 
-	/* materialized, so that the largest table is compared once; a row of d without seen_at is deleted */
-	"WITH d AS MATERIALIZED (SELECT COALESCE(o.customer_id, n.customer_id) AS customer_id,"
-	" COALESCE(o.event_id, n.event_id) AS event_id, n.seen_at FROM profile_stream_internal.event_ids o"
-	" FULL JOIN " PS_REBUILD_SCHEMA ".event_ids n ON n.customer_id = o.customer_id AND n.event_id = o.event_id"
-	" WHERE o.customer_id IS NULL OR n.customer_id IS NULL), gone AS (DELETE FROM profile_stream_internal.event_ids e USING d"
-	" WHERE d.seen_at IS NULL AND e.customer_id = d.customer_id AND e.event_id = d.event_id"
-	" AND profile_stream_internal.event_key(e.customer_id, e.event_id) = profile_stream_internal.event_key(d.customer_id, d.event_id))"
-	" INSERT INTO profile_stream_internal.event_ids (customer_id, event_id, seen_at)"
-	" SELECT d.customer_id, d.event_id, d.seen_at FROM d WHERE d.seen_at IS NOT NULL",
+	"INSERT INTO profile_stream_internal.event_id_chunks (customer_id, chunk_no, sealed_to, hashes)"
+	" SELECT n.customer_id, n.chunk_no, n.sealed_to, n.hashes FROM " PS_REBUILD_SCHEMA ".event_id_chunks n"
+	" WHERE NOT EXISTS (SELECT FROM profile_stream_internal.event_id_chunks o"
+	" WHERE o.customer_id = n.customer_id AND o.chunk_no = n.chunk_no)",
 
 	/* dead letters of messages that the rebuild has not read are kept */
 	"DELETE FROM profile_stream_internal.dead_letters o USING " PS_REBUILD_SCHEMA ".stream_offsets r"
@@ -121,6 +129,7 @@ ps_rebuild_bring(int stream_id)
 {
 	int64		changed = 0;
 
+	(void) run_whole(ids_sql, stream_id);
 	for (int i = 0; i < lengthof(profiles); i++)
 		changed += run_whole(profiles[i], stream_id);
 	for (int i = 0; i < lengthof(rest); i++)

@@ -15,14 +15,14 @@
 #include "utils/timestamp.h"
 
 static PsPlan due_plan = {
-	"SELECT p.customer_id FROM profile_stream.materialized_profiles p WHERE p.customer_id > $1"
-	" AND (p.scored_at IS NULL OR p.scored_at <= $2) ORDER BY p.customer_id LIMIT $3",
-	3, {TEXTOID, TIMESTAMPTZOID, INT8OID}
+	"SELECT p.customer_id, p.ctid FROM profile_stream.materialized_profiles p WHERE p.customer_id > $1"
+	" AND (p.scored_at IS NULL OR p.customer_id > $2) ORDER BY p.customer_id LIMIT $3",
+	3, {TEXTOID, TEXTOID, INT8OID}
 };
 
 #define READ(document) \
 	"SELECT k.ordinality::int4, p.version, p.watermark, p.segment, p.churn_risk_score, p.lifetime_value," \
-	" d.segment, d.churn_risk_score, d.lifetime_value, " document \
+	" d.segment, d.churn_risk_score, d.lifetime_value, " document ", p.scored_at IS NULL" \
 	" FROM pg_catalog.unnest($1) WITH ORDINALITY AS k(customer_id, ordinality)" \
 	" JOIN profile_stream.materialized_profiles p ON p.customer_id = k.customer_id" \
 	" CROSS JOIN LATERAL profile_stream.default_scores(p, $2) d"
@@ -63,6 +63,16 @@ static PsPlan begin_plan = {
 	" profiles_skipped = 0, notifications_skipped = 0, batch_ms = NULL, lock_ms = 0, committed_at = excluded.committed_at,"
 	" error = NULL, error_at = NULL",
 	1, {INT4OID}
+};
+
+static PsPlan pass_plan = {
+	"SELECT r.reached, r.pass_began_at, r.missed FROM profile_stream_internal.score_refresh r WHERE r.pass_began_at IS NOT NULL", 0, {0}
+};
+
+static PsPlan write_pass_plan = {
+	"UPDATE profile_stream_internal.score_refresh r SET pass_began_at = $1, reached = $2, missed = $3"
+	" WHERE $2 IS NULL OR $2 = '' OR EXISTS (SELECT FROM profile_stream.materialized_profiles p WHERE p.customer_id = $2)",
+	3, {TIMESTAMPTZOID, TEXTOID, BOOLOID}
 };
 
 static PsPlan progress_plan = {
@@ -123,15 +133,20 @@ ids_of(PsScored **profiles, int n)
 }
 
 int
-ps_scores_due(const char *after, TimestampTz before, int limit, PsScored **profiles)
+ps_scores_due(const char *after, const PsPass *pass, int limit, PsDue *due)
 {
-	Datum		args[3] = {CStringGetTextDatum(after), TimestampTzGetDatum(before), Int64GetDatum(limit)};
-	int			n = ps_plan_run(&due_plan, args, NULL, SPI_OK_SELECT);
+	Datum		args[3] = {CStringGetTextDatum(after), (Datum) 0, Int64GetDatum(limit)};
+	int			n;
 
+	if (pass->reached != NULL)
+		args[1] = CStringGetTextDatum(pass->reached);
+	n = ps_plan_run(&due_plan, args, pass->reached == NULL ? " n " : NULL, SPI_OK_SELECT);
 	for (int i = 0; i < n; i++)
 	{
-		profiles[i] = palloc0(sizeof(PsScored));
-		profiles[i]->customer_id = ps_plan_text(i, 1);
+		bool		isnull;
+
+		due[i].customer_id = ps_plan_text(i, 1);
+		due[i].place = *(ItemPointer) DatumGetPointer(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return n;
@@ -153,6 +168,7 @@ ps_scores_read(PsScored **profiles, int n, TimestampTz as_of, bool documents)
 		get_scores(i, 4, &profile->old);
 		get_scores(i, 7, &profile->new);
 		profile->document = get_value(i, 10, -1);
+		profile->unscored = DatumGetBool(get_value(i, 11, sizeof(bool)));
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -181,7 +197,7 @@ ps_scores_write(PsScored **profiles, int n, TimestampTz scored_at)
 	args[6] = TimestampTzGetDatum(scored_at);
 	written = ps_plan_run(&write_plan, args, NULL, SPI_OK_UPDATE_RETURNING);
 	for (uint64 i = 0; i < written; i++)
-		profiles[DatumGetInt32(get_value(i, 1, sizeof(int32))) - 1]->written = true;
+		profiles[DatumGetInt32(get_value(i, 1, sizeof(int32))) - 1]->done = true;
 	SPI_freetuptable(SPI_tuptable);
 }
 
@@ -221,6 +237,34 @@ ps_refresh_begin(void)
 	Datum		args[1] = {Int32GetDatum(MyProcPid)};
 
 	(void) ps_plan_run(&begin_plan, args, NULL, SPI_OK_INSERT);
+}
+
+void
+ps_pass_read(PsPass *pass)
+{
+	pass->began_at = DT_NOBEGIN;
+	if (ps_plan_run(&pass_plan, NULL, NULL, SPI_OK_SELECT) > 0)
+	{
+		pass->reached = ps_plan_text(0, 1);
+		pass->began_at = DatumGetTimestampTz(get_value(0, 2, sizeof(TimestampTz)));
+		pass->missed = DatumGetBool(get_value(0, 3, sizeof(bool)));
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+void
+ps_pass_write(const PsPass *pass)
+{
+	Datum		args[3] = {TimestampTzGetDatum(pass->began_at), (Datum) 0, BoolGetDatum(pass->missed)};
+	char		nulls[4] = "   ";
+
+	if (TIMESTAMP_IS_NOBEGIN(pass->began_at))
+		nulls[0] = 'n';
+	if (pass->reached == NULL)
+		nulls[1] = 'n';
+	else
+		args[1] = CStringGetTextDatum(pass->reached);
+	(void) ps_plan_run(&write_pass_plan, args, nulls, SPI_OK_UPDATE);
 }
 
 void

@@ -1,8 +1,10 @@
 /*
  * secret.c
- *	  Reads the only row of database_secret. It is read without a statement: an index
- *	  needs the secret whenever any role writes its table, but no role may select it.
- *	  A process reads it once, and again when the table was created anew.
+ *	  Reads the keys of the database: the only row of database_secret, and that of
+ *	  event_id_keys. They are read without a statement, because no role may select
+ *	  them. A process reads the secret once, and again when its table was created
+ *	  anew. It reads the key of event ids for each transaction, because a restore or
+ *	  a subscription may bring another one at any time.
  */
 #include "postgres.h"
 
@@ -18,82 +20,96 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
 
-#define SECRET_BYTES 32
-
-/* The secret; each half is a key for one purpose. */
-typedef struct Secret
+/* A key, and the table from which it was read; invalid: it was not read yet. */
+typedef struct StoredKey
 {
-	PsHashKey	stored;
-	PsHashKey	names;
-} Secret;
+	const char *table;
+	PsHashKey	key;
+	Oid			relid;
+} StoredKey;
 
-StaticAssertDecl(sizeof(Secret) == SECRET_BYTES, "a secret has two keys");
-
-static Secret secret;
-static Oid	secret_relid = InvalidOid;	/* the table from which it was read; invalid: not yet */
+static StoredKey names_key =
+{
+	.table = "database_secret"
+};
+static StoredKey ids_key =
+{
+	.table = "event_id_keys"
+};
 
 static void
-forget_secret(Datum arg, Oid relid)
+forget_keys(Datum arg, Oid relid)
 {
-	if (relid == InvalidOid || relid == secret_relid)
-		secret_relid = InvalidOid;
+	if (relid == InvalidOid || relid == names_key.relid)
+		names_key.relid = InvalidOid;
+	if (relid == InvalidOid || relid == ids_key.relid)
+		ids_key.relid = InvalidOid;
 }
 
-/* Finds the table, which must belong to the extension: in a table of somebody else the secret would be known. */
+/* Finds a table, which must belong to the extension: in a table of somebody else the key would be known. */
 static Oid
-find_table(void)
+secret_find_table(const char *name)
 {
 	Oid			schema = get_namespace_oid(PS_INTERNAL_SCHEMA, true);
-	Oid			relid = OidIsValid(schema) ? get_relname_relid("database_secret", schema) : InvalidOid;
+	Oid			relid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 	Oid			extension = OidIsValid(relid) ? getExtensionOfObject(RelationRelationId, relid) : InvalidOid;
 
 	if (!OidIsValid(extension) || extension != get_extension_oid("profile_stream", true))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table profile_stream_internal.database_secret does not exist, or does not belong to the extension"),
+				 errmsg("table profile_stream_internal.%s does not exist, or does not belong to the extension", name),
 				 errhint("Run CREATE EXTENSION profile_stream before you restore a dump.")));
 	return relid;
 }
 
+/* Reads the key of the only row, or the oldest one; its columns are the moment when it was made, and the key. */
 static void
-read_secret(void)
+read_key(StoredKey *stored)
 {
 	static bool registered = false;
-	Oid			relid = find_table();
+	Oid			relid = OidIsValid(stored->relid) ? stored->relid : secret_find_table(stored->table);
 	Relation	relation = table_open(relid, AccessShareLock);
 	SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, NULL, 0, NULL);
-	HeapTuple	tuple = systable_getnext(scan);
-	bytea	   *value = NULL;
-	bool		isnull;
+	HeapTuple	tuple;
+	TimestampTz oldest = DT_NOEND;
 
 	if (!registered)
-		CacheRegisterRelcacheCallback(forget_secret, (Datum) 0);
+		CacheRegisterRelcacheCallback(forget_keys, (Datum) 0);
 	registered = true;
-	if (HeapTupleIsValid(tuple))
-		value = DatumGetByteaPP(heap_getattr(tuple, 2, RelationGetDescr(relation), &isnull));
-	if (value == NULL || VARSIZE_ANY_EXHDR(value) != SECRET_BYTES)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("table profile_stream_internal.database_secret does not hold a secret")));
-	memcpy(&secret, VARDATA_ANY(value), SECRET_BYTES);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool		isnull[2];
+		Datum		made_at = heap_getattr(tuple, 1, RelationGetDescr(relation), &isnull[0]);
+		Datum		value = heap_getattr(tuple, 2, RelationGetDescr(relation), &isnull[1]);
+
+		if (isnull[0] || isnull[1] || DatumGetTimestampTz(made_at) >= oldest ||
+			VARSIZE_ANY_EXHDR(DatumGetByteaPP(value)) != sizeof(PsHashKey))
+			continue;
+		oldest = DatumGetTimestampTz(made_at);
+		memcpy(&stored->key, VARDATA_ANY(DatumGetByteaPP(value)), sizeof(PsHashKey));
+	}
 	systable_endscan(scan);
 	table_close(relation, AccessShareLock);
-	secret_relid = relid;
+	if (oldest == DT_NOEND)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("table profile_stream_internal.%s does not hold a key", stored->table)));
+	stored->relid = relid;
 }
 
 const PsHashKey *
-ps_secret_hash_key(void)
+ps_event_id_key(void)
 {
-	if (!OidIsValid(secret_relid))
-		read_secret();
-	return &secret.stored;
+	read_key(&ids_key);
+	return &ids_key.key;
 }
 
 char *
 ps_secret_name(const char *name)
 {
-	if (!OidIsValid(secret_relid))
-		read_secret();
-	return psprintf("%s_%016llx", name, (unsigned long long) ps_keyed_hash(&secret.names, name, strlen(name)));
+	if (!OidIsValid(names_key.relid))
+		read_key(&names_key);
+	return psprintf("%s_%016llx", name, (unsigned long long) ps_keyed_hash(&names_key.key, name, strlen(name)));
 }

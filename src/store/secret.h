@@ -1,7 +1,7 @@
 /*
  * secret.h
- *	  The secret of the database. It is the key of stored hashes, and makes names of
- *	  channels that nobody can guess.
+ *	  The keys of the database: one for the hashes of event ids, and one that makes
+ *	  names of channels that nobody can guess.
  */
 #ifndef PS_SECRET_H
 #define PS_SECRET_H
@@ -12,8 +12,8 @@
 #define PS_UPDATES_CHANNEL "profile_updates"
 #define PS_SEGMENTS_CHANNEL "segment_changes"
 
-/* The key of stored hashes, which never changes. */
-extern const PsHashKey *ps_secret_hash_key(void);
+/* The key of the hashes of event ids, read anew at each call. It goes into a dump with them. */
+extern const PsHashKey *ps_event_id_key(void);
 
 /* The name with 16 secret hexadecimal digits added: listening on a channel needs no right, so that its name must be secret. */
 extern char *ps_secret_name(const char *name);

@@ -27,10 +27,16 @@ static PsPlan state_plan = {
 	7, {INT4OID, TEXTOID, TEXTOID, TEXTOID, INT8OID, BOOLOID, TEXTOID},.only = "stream_status"
 };
 
-/* a restore fills a table completely or not at all; events applied within the retention must have left event ids */
+/*
+ * A restore fills a table completely or not at all. Events applied within the
+ * retention must have left event ids, whose key is older than they are.
+ */
 static PsPlan missing_plan = {
 	"SELECT CASE WHEN NOT EXISTS (SELECT FROM profile_stream.materialized_profiles) THEN 'materialized_profiles'"
-	" WHEN NOT EXISTS (SELECT FROM profile_stream_internal.event_ids) AND o.committed_at > pg_catalog.now() - s.dedupe_retention THEN 'event_ids' END, o.applied"
+	" WHEN o.committed_at < pg_catalog.now() - s.dedupe_retention THEN NULL"
+	" WHEN (SELECT pg_catalog.min(k.made_at) FROM profile_stream_internal.event_id_keys k) > o.committed_at THEN 'event_id_keys'"
+	" WHEN NOT EXISTS (SELECT FROM profile_stream_internal.event_id_chunks) AND EXISTS (SELECT FROM profile_stream.materialized_profiles p"
+	" WHERE profile_stream_internal.event_ids_sealed_to(p.event_ids) > pg_catalog.now() - s.dedupe_retention) THEN 'event_id_chunks' END, o.applied"
 	" FROM (SELECT pg_catalog.sum(p.applied)::int8 AS applied, pg_catalog.max(p.committed_at) AS committed_at"
 	" FROM profile_stream_internal.stream_offsets p WHERE p.stream_id = $1) o CROSS JOIN profile_stream.streams s"
 	" WHERE s.stream_id = $1 AND o.applied > 0"

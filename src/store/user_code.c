@@ -60,7 +60,7 @@ check_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, v
 static bool
 is_worked_on(Oid relid)
 {
-	static const char *const tables[] = {"materialized_profiles", "window_chunks", "event_ids", "stream_offsets"};
+	static const char *const tables[] = {"materialized_profiles", "window_chunks", "event_id_chunks", "stream_offsets"};
 	char	   *name = get_rel_name(relid);
 
 	for (int i = 0; name != NULL && i < lengthof(tables); i++)

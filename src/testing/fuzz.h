@@ -24,4 +24,7 @@ extern const char *ps_fuzz_check_reject(const PsReject *reject);
 /* fuzz_parsers.c: gives damaged bytes to the other parsers; returns what is wrong with their answers, or NULL. */
 extern const char *ps_fuzz_parsers(pg_prng_state *prng);
 
+/* fuzz_packed.c: likewise what profiles have packed. */
+extern const char *ps_fuzz_packed(pg_prng_state *prng);
+
 #endif							/* PS_FUZZ_H */

@@ -7,6 +7,8 @@
  *	  parser_fuzz		gives damaged bytes to the parsers beside the decoder
  *	  notification		the payload with which a change is announced
  *	  redis_write		writes to Redis as a relay does
+ *	  try_id_filter		gives a session the filter of event ids that workers have
+ *	  filtered_ids		how many ids it has
  */
 #include "postgres.h"
 
@@ -21,6 +23,7 @@
 #include "sink/redis_client.h"
 #include "sink/redis_options.h"
 #include "storage/latch.h"
+#include "store/event_id_filter.h"
 #include "testing/fuzz.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -114,6 +117,8 @@ ps_parser_fuzz(PG_FUNCTION_ARGS)
 	{
 		const char *wrong = ps_fuzz_parsers(&prng);
 
+		if (wrong == NULL)
+			wrong = ps_fuzz_packed(&prng);
 		CHECK_FOR_INTERRUPTS();
 		if (wrong != NULL)
 			elog(ERROR, "parser_fuzz: %s does not hold", wrong);
@@ -139,6 +144,21 @@ ps_notification(PG_FUNCTION_ARGS)
 		event_types[i] = TextDatumGetCString(values[i]);
 	PG_RETURN_TEXT_P(cstring_to_text(ps_notify_payload(customer_id, PG_GETARG_INT64(1), PG_GETARG_TIMESTAMPTZ(2),
 													   event_types, n)));
+}
+
+PG_FUNCTION_INFO_V1(ps_try_id_filter);
+Datum
+ps_try_id_filter(PG_FUNCTION_ARGS)
+{
+	ps_id_filter_try(PG_GETARG_INT64(0));
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(ps_filtered_ids);
+Datum
+ps_filtered_ids(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(ps_id_filter_ids());
 }
 
 #ifdef PS_HIREDIS

@@ -1,6 +1,11 @@
 -- apply_event() and apply_events(): handlers, versions, duplicates, dead letters
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
+\set ECHO none
+\getenv srcdir PG_ABS_SRCDIR
+\set functions :srcdir '/event_ids.sql'
+\i :functions
+\set ECHO all
 CREATE FUNCTION pg_temp.ev(id text, customer text, type text, payload jsonb DEFAULT '{}', at text DEFAULT '2026-01-10T12:00:00Z')
 RETURNS jsonb LANGUAGE sql AS
 $$ SELECT jsonb_build_object('eventId', id, 'customerId', customer, 'eventType', type, 'payload', payload, 'timestamp', at) $$;
@@ -38,11 +43,14 @@ SELECT profile_stream.apply_events(ARRAY[
 SELECT profile_stream.apply_events(ARRAY[
 	pg_temp.ev('d1', 'dup', 'noop'), pg_temp.ev('d2', 'dup', 'transaction.completed'), pg_temp.ev('d3', 'dup', 'noop')]);
 SELECT version, event_counts FROM profile_stream.materialized_profiles WHERE customer_id = 'dup';
-SELECT customer_id, event_id FROM profile_stream_internal.event_ids WHERE customer_id LIKE 'dup%' ORDER BY 1, 2;
--- retention is exact: an id as old as that is new again
-UPDATE profile_stream_internal.event_ids SET seen_at = now() - interval '7 days 1 second' WHERE event_id = 'd1' AND customer_id = 'dup';
-UPDATE profile_stream_internal.event_ids SET seen_at = now() - interval '6 days 23 hours 59 minutes' WHERE event_id = 'd3';
-SELECT profile_stream.apply_events(ARRAY[pg_temp.ev('d1', 'dup', 'noop'), pg_temp.ev('d3', 'dup', 'noop'), pg_temp.ev('d1', 'dup', 'noop')]);
+SELECT e.customer_id, d.event_id FROM profile_stream_internal.event_ids e LEFT JOIN unnest('{d1,d2,d3}'::text[]) d(event_id)
+	ON e.hash = profile_stream_internal.event_id_hash(d.event_id) WHERE e.customer_id LIKE 'dup%' ORDER BY 1, 2;
+-- retention is exact but for a second: an id older than that is new again
+BEGIN;
+SELECT profile_stream.apply_events(ARRAY[pg_temp.ev('d4', 'dup', 'noop'), pg_temp.ev('d4', 'dup3', 'noop')]);
+SELECT testing.age_event_ids('dup', '7 days 1 second'), testing.age_event_ids('dup3', '6 days 23:59');
+SELECT profile_stream.apply_events(ARRAY[pg_temp.ev('d4', 'dup', 'noop'), pg_temp.ev('d4', 'dup3', 'noop'), pg_temp.ev('d4', 'dup', 'noop')]);
+COMMIT;
 -- refusals
 SELECT profile_stream.apply_events(ARRAY[
 	pg_temp.ev('r1', 'ref', 'transaction.completed'),
@@ -86,7 +94,7 @@ SELECT profile_stream.try_lock_customer('ada');
 RESET ROLE;
 REVOKE USAGE ON SCHEMA profile_stream FROM regress_ps_nobody;
 DROP ROLE regress_ps_nobody;
-SELECT count(*) FROM profile_stream_internal.event_ids WHERE event_id = 'l1';
+SELECT count(*) FROM profile_stream_internal.event_ids WHERE hash = profile_stream_internal.event_id_hash('l1');
 -- rolled back with the caller's transaction; seen within it
 BEGIN;
 SELECT profile_stream.apply_event(pg_temp.ev('t1', 'tx', 'noop'));
@@ -98,4 +106,4 @@ SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_p
 LISTEN profile_updates;
 SELECT profile_stream.apply_events('{}');
 -- clean up
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;

@@ -105,4 +105,4 @@ SELECT pg_temp.send('16', 'a', 'loyalty', '{"points": {"earned": 1000}, "shop": 
 DROP TRIGGER nothing ON profile_stream.materialized_profiles;
 SELECT customer_id, attributes, attribute_times, first_event_at FROM profile_stream.materialized_profiles WHERE customer_id IN ('a', 'c') ORDER BY 1;
 SELECT count(profile_stream.unmap_attribute(event_type, attribute)) FROM profile_stream_internal.attribute_maps;
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters;

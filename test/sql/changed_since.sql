@@ -98,6 +98,6 @@ SELECT profile_stream.alter_stream('s', segment_channel_prefix => '');
 SELECT segment_channel_prefix FROM profile_stream.streams;
 ROLLBACK;
 -- clean up
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
 REVOKE USAGE ON SCHEMA profile_stream FROM regress_nobody;
 DROP ROLE regress_nobody, regress_reader;

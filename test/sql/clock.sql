@@ -57,5 +57,5 @@ SET timezone = 'UTC';
 SELECT day, count, sum, count(*) AS zones FROM trend GROUP BY day, count, sum ORDER BY day;
 -- clean up
 DELETE FROM profile_stream.materialized_profiles WHERE customer_id IN (SELECT zone FROM zones);
-DELETE FROM profile_stream_internal.event_ids WHERE customer_id IN (SELECT zone FROM zones);
+DELETE FROM profile_stream_internal.event_id_chunks WHERE customer_id IN (SELECT zone FROM zones);
 DELETE FROM profile_stream_internal.window_chunks WHERE customer_id IN (SELECT zone FROM zones);

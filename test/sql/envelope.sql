@@ -163,7 +163,7 @@ TABLE public.format;
 
 -- dead letters of a stream are repaired as profile events
 SELECT profile_stream.alter_stream('s', format => 'cloudevents');
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
 INSERT INTO profile_stream_internal.dead_letters (stream_id, stream, kafka_timestamp, key, value, headers, kind, errors, dead_at)
 SELECT stream_id, 's', '2025-06-01Z', l.key::bytea, convert_to(l.value, 'UTF8'), l.headers, 'invalid', '{as it was}', now()
 FROM profile_stream.streams, (VALUES
@@ -225,4 +225,4 @@ SELECT profile_stream_internal.to_profile_event(convert_to(format('{"eventId": "
 FROM unnest(ARRAY['1657855059.5', '"1657855059"', '"2025-06-01"', '0', 'null', '[]', '1e300']) at;
 DROP VIEW public.format;
 DROP FUNCTION public.decoded, public.mend, public.parse;
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;

@@ -1,5 +1,5 @@
 -- forget_customer(), unblock_customer(), export_customer(): what goes, what stays, and what is blocked
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
 CREATE FUNCTION public.ev(id text, customer text, at text DEFAULT '2024-01-02T00:00:00Z', amount text DEFAULT '1') RETURNS jsonb LANGUAGE sql
 	RETURN jsonb_build_object('eventId', id, 'customerId', customer, 'eventType', 'transaction.completed', 'timestamp', at,
 		'payload', jsonb_build_object('amount', amount));
@@ -45,7 +45,9 @@ CREATE TEMP TABLE others AS SELECT p::text FROM profile_stream.materialized_prof
 -- everything that is held
 CREATE TEMP TABLE export AS SELECT profile_stream.export_customer('c1') AS e;
 SELECT e ->> 'customerId' AS customer, e -> 'blocked' AS blocked, e -> 'pending' AS pending, (e -> 'profile') - 'event_counts' AS profile, e -> 'profile' -> 'event_counts' AS counts FROM export;
-SELECT jsonb_array_length(e -> 'eventIds') AS ids, e -> 'eventIds' -> 0 ->> 'eventId' AS first_id, e -> 'eventIds' -> 0 ? 'seenAt' AS seen FROM export;
+SELECT jsonb_array_length(e -> 'eventIds') AS ids, (SELECT count(*) FROM profile_stream_internal.event_id_chunks WHERE customer_id = 'c1') AS chunks,
+	(SELECT count(DISTINCT i ->> 'hash') FROM jsonb_array_elements(e -> 'eventIds') i) AS hashes, e -> 'eventIds' -> 0 ? 'appliedAt' AS times,
+	e -> 'eventIds' @> jsonb_build_array(jsonb_build_object('hash', encode(profile_stream_internal.event_id_hash('e1'), 'hex'))) AS first_id FROM export;
 SELECT jsonb_array_length(e -> 'samples') + (SELECT sum(jsonb_array_length(c -> 'samples')) FROM jsonb_array_elements(e -> 'chunks') c) AS samples,
 	(SELECT sum((d ->> 'count')::int) FROM jsonb_array_elements(e -> 'chunks') c, jsonb_array_elements(CASE WHEN jsonb_typeof(c -> 'days') = 'array' THEN c -> 'days' ELSE '[]' END) d) AS folded,
 	(SELECT min(s ->> 'at') FROM jsonb_array_elements(e -> 'samples') s) > '2024-02-03' AS recent, e -> 'samples' -> 0 ->> 'series' AS series FROM export;
@@ -94,7 +96,7 @@ SELECT profile_stream.apply_events(ARRAY[public.ev('e1', 'c1'), public.ev('e1', 
 
 -- both copies of the tables
 INSERT INTO profile_stream_rebuild.materialized_profiles SELECT * FROM profile_stream.materialized_profiles;
-INSERT INTO profile_stream_rebuild.event_ids SELECT * FROM profile_stream_internal.event_ids;
+INSERT INTO profile_stream_rebuild.event_id_chunks SELECT * FROM profile_stream_internal.event_id_chunks;
 INSERT INTO profile_stream_rebuild.dead_letters (value, kind, errors, dead_at) VALUES ('{"customerId": "c1"}', 'invalid', '{Missing}', now()), ('{"customerId": "c2"}', 'invalid', '{"{c1}"}', now());
 SELECT e -> 'rebuild' -> 'profile' ->> 'customer_id' AS profile, jsonb_array_length(e -> 'rebuild' -> 'eventIds') AS ids,
 	jsonb_array_length(e -> 'rebuild' -> 'deadLetters') AS letters FROM profile_stream.export_customer('c1') e;
@@ -102,7 +104,7 @@ SELECT * FROM profile_stream.forget_customer('c1');
 SELECT e -> 'rebuild' FROM profile_stream.export_customer('c1') e;
 SELECT customer_id FROM profile_stream_rebuild.materialized_profiles;
 SELECT errors FROM profile_stream_rebuild.dead_letters;
-TRUNCATE profile_stream_rebuild.materialized_profiles, profile_stream_rebuild.event_ids, profile_stream_rebuild.dead_letters;
+TRUNCATE profile_stream_rebuild.materialized_profiles, profile_stream_rebuild.event_id_chunks, profile_stream_rebuild.dead_letters;
 
 -- what streams and sinks have said, and what is announced
 BEGIN;
@@ -156,4 +158,4 @@ RESET search_path;
 RESET ROLE;
 DROP SCHEMA evil CASCADE;
 DROP FUNCTION public.ev, public.owns;
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks, profile_stream_internal.blocked_customers;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks, profile_stream_internal.blocked_customers;

@@ -2,7 +2,7 @@
 \set VERBOSITY terse
 SET search_path = public;
 SET timezone = 'UTC';
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids, profile_stream_internal.dead_letters;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters;
 
 CREATE FUNCTION ev(id text, type text, payload jsonb DEFAULT '{}', customer text DEFAULT 'c', version int DEFAULT NULL) RETURNS jsonb
 	LANGUAGE sql AS $$ SELECT jsonb_build_object('eventId', id, 'customerId', customer, 'eventType', type,
@@ -322,7 +322,7 @@ WHERE e.extname = 'profile_stream' AND c.relname ~ '^event_(handlers|upcasters)'
 SELECT count(profile_stream.unregister_handler(event_type, function)) FROM profile_stream_internal.event_handlers;
 SELECT count(profile_stream.unregister_upcaster(event_type, from_version)) FROM profile_stream_internal.event_upcasters;
 SELECT profile_stream.unmap_attribute('transaction.completed', 'raised_from');
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids, profile_stream_internal.dead_letters;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters;
 DROP TABLE given;
 DROP SEQUENCE calls;
 DROP FUNCTION h_given, h_all, h_second, h_last, h_echo, h_fail, h_three, h_calls, t_nested, h_loop, h_wrong, h_set, h_text, h_own, h_steal, u1, ev, letters, shown;

@@ -64,9 +64,9 @@ ALTER SCHEMA profile_stream_internal OWNER TO CURRENT_USER;
 ALTER FUNCTION profile_stream_internal.json_timestamp OWNER TO regress_dbowner;
 SELECT profile_stream.start_streams();
 ALTER FUNCTION profile_stream_internal.json_timestamp OWNER TO CURRENT_USER;
-ALTER TABLE profile_stream_internal.event_ids OWNER TO regress_dbowner;
+ALTER TABLE profile_stream_internal.event_id_chunks OWNER TO regress_dbowner;
 SELECT profile_stream.apply_event('{}');
-ALTER TABLE profile_stream_internal.event_ids OWNER TO CURRENT_USER;
+ALTER TABLE profile_stream_internal.event_id_chunks OWNER TO CURRENT_USER;
 -- nor is a trigger run whose function somebody else can replace
 GRANT USAGE ON SCHEMA profile_stream TO regress_dbowner;
 GRANT TRIGGER ON profile_stream.materialized_profiles, profile_stream_internal.stream_status TO regress_dbowner;

@@ -64,30 +64,48 @@ SELECT dead_letters FROM profile_stream.forget_customer('much');
 
 -- hashes of ids are keyed: ids that collide in PostgreSQL's own hash do not collide here
 CREATE TEMP TABLE colliding AS SELECT hashtext(i::text), array_agg(i::text ORDER BY i) AS ids FROM generate_series(1, 300000) i GROUP BY 1 HAVING count(*) > 1;
-SELECT count(*) > 0 AS some, count(*) FILTER (WHERE profile_stream_internal.event_key('c', ids[1]) = profile_stream_internal.event_key('c', ids[2])
-	OR profile_stream_internal.event_key(ids[1], 'e') >> 32 = profile_stream_internal.event_key(ids[2], 'e') >> 32) AS colliding FROM colliding;
--- the index is still one by customer
-SELECT count(DISTINCT profile_stream_internal.event_key('c', i::text) >> 32) FROM generate_series(1, 100) i;
+SELECT count(*) > 0 AS some, count(*) FILTER (WHERE profile_stream_internal.event_id_hash(ids[1]) = profile_stream_internal.event_id_hash(ids[2])) AS colliding FROM colliding;
+-- each bit of a hash is one in half of them, in both of its words; another stream has other ones
+SELECT count(DISTINCT hash) AS hashes, min(length(hash)) AS least, max(length(hash)) AS most, count(*) FILTER (WHERE hash = profile_stream_internal.event_id_hash(i::text, 1)) AS same
+FROM generate_series(1, 10000) i, profile_stream_internal.event_id_hash(i::text) hash;
+SELECT count(*) FROM (SELECT sum(get_bit(profile_stream_internal.event_id_hash(i::text), bit)) FROM generate_series(1, 2000) i, generate_series(0, 79) bit GROUP BY bit) b(ones)
+WHERE ones BETWEEN 850 AND 1150;
 SELECT pg_temp.send('twice', 't'), pg_temp.send('twice', 't');
 
 -- the secret: nobody reads it, nothing changes it, no dump has it
-SELECT length(secret) FROM profile_stream_internal.database_secret;
-CREATE TEMP TABLE before AS SELECT profile_stream_internal.event_key('c', 'e') AS key, profile_stream.notification_channel() AS channel;
-INSERT INTO profile_stream_internal.database_secret VALUES (true, sha256('known')) ON CONFLICT DO NOTHING;
-UPDATE profile_stream_internal.database_secret SET secret = sha256('known');
+SELECT length(s.key), length(k.key), s.key <> k.key AS apart FROM profile_stream_internal.database_secret s, profile_stream_internal.event_id_keys k;
+CREATE TEMP TABLE before AS SELECT profile_stream_internal.event_id_hash('e') AS key, profile_stream.notification_channel() AS channel;
+INSERT INTO profile_stream_internal.database_secret VALUES ('2000-01-01', substr(sha256('known'), 1, 16));
+UPDATE profile_stream_internal.database_secret SET key = substr(sha256('known'), 1, 16);
 DELETE FROM profile_stream_internal.database_secret;
 SET session_replication_role = replica;
-UPDATE profile_stream_internal.database_secret SET secret = sha256('known');
+UPDATE profile_stream_internal.database_secret SET key = substr(sha256('known'), 1, 16);
 DELETE FROM profile_stream_internal.database_secret;
 RESET session_replication_role;
 TRUNCATE profile_stream_internal.database_secret;
-SELECT key = profile_stream_internal.event_key('c', 'e') AS same_key, channel = profile_stream.notification_channel() AS same_channel FROM before;
-SELECT 'profile_stream_internal.database_secret'::regclass = ANY (extconfig) AS dumped FROM pg_extension WHERE extname = 'profile_stream';
+SELECT key = profile_stream_internal.event_id_hash('e') AS same_key, channel = profile_stream.notification_channel() AS same_channel FROM before;
+SELECT 'profile_stream_internal.database_secret'::regclass = ANY (extconfig) AS dumped, 'profile_stream_internal.event_id_keys'::regclass = ANY (extconfig) AS key_dumped FROM pg_extension WHERE extname = 'profile_stream';
+-- a key that comes with restored ids replaces the one that was made here, which may be older
+BEGIN;
+INSERT INTO profile_stream_internal.event_id_keys VALUES (now() + '1 year', '0123456789abcdef'), (now() + '2 years', 'fedcba9876543210');
+SELECT convert_from(key, 'UTF8') AS key FROM profile_stream_internal.event_id_keys;
+SELECT profile_stream_internal.event_id_hash('e');
+SET LOCAL session_replication_role = replica;
+INSERT INTO profile_stream_internal.event_id_keys VALUES (now(), '0123456789abcdef');
+SELECT profile_stream_internal.event_id_hash('e'), profile_stream_internal.event_id_hash('e', 1);
+INSERT INTO profile_stream_internal.event_id_keys VALUES (now(), 'short');
+ROLLBACK;
+BEGIN;
+DELETE FROM profile_stream_internal.event_id_keys;
+SELECT pg_temp.send('keyless', 't');
+ROLLBACK;
+SELECT key = profile_stream_internal.event_id_hash('e') AS same_key FROM before;
 CREATE ROLE regress_limits_reader IN ROLE profile_stream_reader;
 CREATE ROLE regress_limits_operator IN ROLE profile_stream_operator;
 CREATE ROLE regress_limits_nobody;
 SELECT r AS role, has_table_privilege(r, 'profile_stream_internal.database_secret', 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') AS secret,
-	has_function_privilege(r, 'profile_stream.notification_channel(text)', 'EXECUTE') AS channel, has_function_privilege(r, 'profile_stream_internal.event_key(text, text)', 'EXECUTE') AS key
+	has_table_privilege(r, 'profile_stream_internal.event_id_keys', 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') AS ids_key,
+	has_function_privilege(r, 'profile_stream.notification_channel(text)', 'EXECUTE') AS channel, has_function_privilege(r, 'profile_stream_internal.event_id_hash(text, int)', 'EXECUTE') AS hash
 FROM unnest('{regress_limits_reader,regress_limits_operator,regress_limits_nobody}'::text[]) r;
 DROP ROLE regress_limits_reader, regress_limits_operator, regress_limits_nobody;
 
@@ -104,5 +122,5 @@ SELECT pg_temp.send('told', 't', '{}', 'told');
 \set ECHO all
 UNLISTEN *;
 
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
 DROP VIEW public.types;

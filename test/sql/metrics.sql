@@ -254,4 +254,4 @@ DROP ROLE regress_viewer;
 DELETE FROM profile_stream_internal.metrics;
 DELETE FROM profile_stream_internal.metric_series;
 DELETE FROM profile_stream_internal.attribute_maps;
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;

@@ -1,5 +1,10 @@
 -- retry_dead_letters(), discard_dead_letters(): 1,000 letters of 5 kinds end as if they had been right from the start
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
+\set ECHO none
+\getenv srcdir PG_ABS_SRCDIR
+\set functions :srcdir '/event_ids.sql'
+\i :functions
+\set ECHO all
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
 CREATE TEMP TABLE good AS SELECT i, jsonb_build_object('eventId', 'e' || i, 'customerId', 'c' || i % 40,
 	'eventType', 'transaction.completed', 'timestamp', '2024-01-02T03:04:05Z', 'payload', jsonb_build_object('amount', i)) AS event
 	FROM generate_series(1, 1000) i;
@@ -23,7 +28,7 @@ SELECT count(*) FROM profile_stream.dead_letters;
 CREATE TEMP TABLE repaired AS SELECT customer_id, version, total_balance, last_transaction_at, event_counts,
 	profile_stream.metric_value(customer_id, 'total_transaction_value_30d', '2024-01-03Z') AS value,
 	profile_stream.metric_value(customer_id, 'transaction_count_30d', '2024-01-03Z') AS count FROM profile_stream.materialized_profiles;
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
 SELECT outcome, count(*) FROM unnest(profile_stream.apply_events(ARRAY(SELECT event FROM good ORDER BY i))) outcome GROUP BY 1;
 SELECT count(*), sum(r.count), sum(r.value) FROM repaired r JOIN profile_stream.materialized_profiles p USING (customer_id)
 	WHERE (r.version, r.total_balance, r.last_transaction_at, r.event_counts) IS NOT DISTINCT FROM
@@ -77,8 +82,8 @@ SELECT applied, duplicates, failed, kept FROM profile_stream.retry_dead_letters(
 SELECT errors, sqlstate FROM profile_stream.dead_letters;
 SELECT applied, duplicates, failed, kept FROM profile_stream.retry_dead_letters(patch => '{"timestamp": "2024-01-02T00:00:00Z"}');
 RESET ROLE;
-UPDATE profile_stream_internal.event_ids SET seen_at = now() - interval '10 days';
+SELECT testing.age_event_ids('o', '10 days');
 SELECT outcome FROM profile_stream_internal.retry_events('{"{\"eventId\": \"o1\", \"customerId\": \"o\", \"eventType\": \"x\", \"timestamp\": \"2024-01-02T00:00:00Z\"}"}', 20 * 86400000000);
 DROP FUNCTION public.secret;
 DROP FUNCTION public.break_event, public.mend, public.fails, public.declines, public.parses, public.refuses;
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;

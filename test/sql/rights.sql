@@ -21,30 +21,30 @@ INSERT INTO decisions VALUES
 	stat_score_refresh stat_sinks stat_streams stream_log streams'),
 ('relation', 'profile_stream', 'operator', 'stat_rebuilds'),
 -- parts, of which readers see what views and functions show
-('relation', 'profile_stream_internal', 'reader', 'attribute_maps code_definitions confirmed_code dead_letter_outbox dead_letters event_handlers event_ids event_upcasters metric_series metrics
+('relation', 'profile_stream_internal', 'reader', 'attribute_maps code_definitions confirmed_code dead_letter_outbox dead_letters event_handlers event_id_chunks event_ids event_upcasters metric_series metrics
 	score_function score_parameters score_refresh score_settings segments sink_status poison_messages stream_gaps stream_leases stream_offsets stream_sinks stream_status window_chunks'),
 ('relation', 'profile_stream_internal', 'operator', 'blocked_customers blocking_salt outbox sink_pending stream_rebuilds'),
-('relation', 'profile_stream_rebuild', 'operator', 'dead_letters event_ids materialized_profiles stream_gaps stream_offsets stream_status window_chunks'),
+('relation', 'profile_stream_rebuild', 'operator', 'dead_letters event_id_chunks materialized_profiles stream_gaps stream_offsets stream_status window_chunks'),
 -- some columns of what only operators read
 ('columns', 'profile_stream_internal', 'reader', 'outbox.stream_id outbox.sink outbox.customers sink_pending.stream_id sink_pending.sink'),
-('relation', 'profile_stream_internal', 'superuser', 'database_secret'),
+('relation', 'profile_stream_internal', 'superuser', 'database_secret event_id_keys'),
 ('sequence', 'profile_stream', 'superuser', 'segment_changes_change_id_seq stream_log_log_id_seq streams_stream_id_seq'),
 ('sequence', 'profile_stream_internal', 'superuser', 'attribute_maps_map_id_seq dead_letters_dead_letter_id_seq event_handlers_handler_id_seq metric_series_series_id_seq
 	outbox_outbox_id_seq sink_pending_pending_id_seq'),
 ('sequence', 'profile_stream_rebuild', 'superuser', 'dead_letters_dead_letter_id_seq'),
-('routine', 'profile_stream', 'reader', 'attribute_time create_profile_view decode_message default_scores get_profile metric_trend metric_value notification_channel profile_bookmark
+('routine', 'profile_stream', 'reader', 'attribute_time await_offset create_profile_view decode_message default_scores get_profile get_profiles metric_days metric_trend metric_value notification_channel profile_bookmark
 	profiles_changed_since segment_channel version wait_for_offset window_value'),
-('routine', 'profile_stream', 'operator', 'alter_segment alter_stream apply_event apply_events cancel_rebuild confirm_code create_metric create_segment create_stream
+('routine', 'profile_stream', 'operator', 'alter_segment alter_stream apply_event apply_events await_stream cancel_rebuild confirm_code create_metric create_segment create_stream
 	discard_dead_letters drop_metric drop_segment drop_stream export_customer forget_customer lock_customer map_attribute
 	pause_rebuild pause_stream prune_metrics rebuild rebuild_diff reconcile resync_sink refresh_scores refresh_segments
 	register_handler register_upcaster reset_score_settings resume_rebuild resume_stream retry_dead_letters seek_stream set_score_function
 	set_score_settings start_streams swap_rebuild test_connection test_handler test_redis try_lock_customer unblock_customer unmap_attribute
 	unregister_handler unregister_upcaster wait_for_stream'),
-('routine', 'profile_stream_internal', 'reader', 'bookmark_horizon to_profile_event chunk_samples code_state current_cluster dead_letter_json dead_letter_text xid_at_or_after json_timestamp
-	lease_holder library_warning metric_aggregate metric_series metric_values process_waits profile_document reported_ends window_state_samples window_samples'),
-('routine', 'profile_stream_internal', 'operator', 'dead_letter_relation dead_letter_matches event_key lock_dead_letters contains_id message_customer retry_events settle_dead_letters
+('routine', 'profile_stream_internal', 'reader', 'bookmark_horizon to_profile_event check_days chunk_samples code_state current_cluster dead_letter_json dead_letter_text xid_at_or_after json_timestamp
+	lease_holder library_warning metric_aggregate metric_series metric_values open_event_ids process_waits profile_days profile_document reported_ends sealed_event_ids window_count window_state_samples window_samples'),
+('routine', 'profile_stream_internal', 'operator', 'dead_letter_relation dead_letter_matches lock_dead_letters contains_id message_customer retry_events settle_dead_letters
 	window_expired redact_id'),
-('routine', 'profile_stream_internal', 'superuser', 'definition_written guard_confirmed kafka_validator keep_secret redis_validator rules_changed'),
+('routine', 'profile_stream_internal', 'superuser', 'definition_written event_id_hash event_ids_sealed_to guard_confirmed kafka_validator keep_secret redis_validator replace_event_id_key rules_changed same_event_ids'),
 ('routine', 'profile_stream_rebuild', 'operator', 'metric_values window_value'),
 ('type', 'profile_stream_internal', 'public', 'day_bucket'),
 ('wrapper', '', 'superuser', 'profile_stream_kafka profile_stream_redis'),
@@ -157,7 +157,7 @@ SELECT s.statement, pg_temp.try('regress_dbowner', s.statement) FROM unnest(ARRA
 -- row security: what is hidden is hidden on every way to a profile, once the tables beside it have the policy that the manual gives
 CREATE FUNCTION public.ev(id text, customer text, type text DEFAULT 'transaction.completed') RETURNS jsonb LANGUAGE sql AS $$
 	SELECT jsonb_build_object('eventId', id, 'customerId', customer, 'eventType', type, 'timestamp', now() - interval '1 hour', 'payload', '{"amount": 5, "tier": "gold"}'::jsonb) $$;
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids, profile_stream_internal.dead_letters;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters;
 SELECT profile_stream.map_attribute('transaction.completed', 'tier', '$.tier');
 SELECT profile_stream.create_metric('regress_spent', 'transaction.completed', '1 day', '$.amount', 'sum');
 SELECT DISTINCT profile_stream.apply_event(public.ev(n || c, c)) FROM unnest('{mine,theirs}'::text[]) c, generate_series(1, 300) n;
@@ -178,6 +178,8 @@ CREATE TEMP TABLE ways AS SELECT * FROM (VALUES (1, 'materialized_profiles', 'SE
 	(10, 'window_value()', 'SELECT FROM unnest(''{mine,theirs}''::text[]) c WHERE profile_stream.window_value(c, (SELECT window_state FROM profile_stream.materialized_profiles ORDER BY customer_id LIMIT 1), ''transaction_count_30d'', now()) > 299'),
 	(11, 'window_chunks', 'SELECT DISTINCT customer_id FROM profile_stream_internal.window_chunks'), (12, 'event_ids', 'SELECT DISTINCT customer_id FROM profile_stream_internal.event_ids'),
 	(13, 'dead_letters', 'SELECT FROM profile_stream.dead_letters'),
+	(14, 'get_profiles()', 'SELECT FROM profile_stream.get_profiles(''{mine,theirs}'')'),
+	(15, 'metric_days()', 'SELECT DISTINCT customer_id FROM profile_stream.metric_days(''transaction_count_30d'', current_date - 2, current_date + 1)'),
 	(16, 'segment_members', 'SELECT FROM profile_stream.segment_members'), (17, 'segment_changes', 'SELECT FROM profile_stream.segment_changes'),
 	(18, 'the shadow', 'SELECT FROM profile_stream_rebuild.materialized_profiles'), (19, 'outbox', 'SELECT customer_ids FROM profile_stream_internal.outbox'), (20, 'sink_pending', 'SELECT customer_id FROM profile_stream_internal.sink_pending'),
 	(21, 'export_customer()', 'SELECT FROM unnest(''{mine,theirs}''::text[]) c WHERE profile_stream.export_customer(c) ->> ''profile'' IS NOT NULL')) w (n, way, query);
@@ -199,7 +201,7 @@ CREATE TEMP TABLE profiles_hidden AS SELECT n, pg_temp.shown('regress_reader', q
 DO $$
 DECLARE name text;
 BEGIN
-	FOREACH name IN ARRAY '{profile_stream_internal.window_chunks,profile_stream_internal.event_ids,profile_stream_internal.dead_letters,profile_stream.segment_members,profile_stream.segment_changes}'::text[] LOOP
+	FOREACH name IN ARRAY '{profile_stream_internal.window_chunks,profile_stream_internal.event_id_chunks,profile_stream_internal.dead_letters,profile_stream.segment_members,profile_stream.segment_changes}'::text[] LOOP
 		EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', name);
 		EXECUTE format('CREATE POLICY as_profiles ON %1$s USING (EXISTS (SELECT FROM profile_stream.materialized_profiles p WHERE p.customer_id = %1$s.customer_id))', name);
 	END LOOP;
@@ -239,7 +241,7 @@ DROP POLICY mine ON profile_stream.materialized_profiles;
 DO $$
 DECLARE name text;
 BEGIN
-	FOREACH name IN ARRAY '{profile_stream_internal.window_chunks,profile_stream_internal.event_ids,profile_stream_internal.dead_letters,profile_stream.segment_members,profile_stream.segment_changes}'::text[] LOOP
+	FOREACH name IN ARRAY '{profile_stream_internal.window_chunks,profile_stream_internal.event_id_chunks,profile_stream_internal.dead_letters,profile_stream.segment_members,profile_stream.segment_changes}'::text[] LOOP
 		EXECUTE format('DROP POLICY as_profiles ON %s', name);
 		EXECUTE format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', name);
 	END LOOP;
@@ -311,7 +313,7 @@ RESET ROLE;
 SELECT profile_stream.drop_segment('regress_all'), profile_stream.drop_metric('regress_spent'), profile_stream.unmap_attribute('transaction.completed', 'tier');
 DROP VIEW public.regress_view;
 DROP FUNCTION public.ev;
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_rebuild.materialized_profiles, profile_stream.segment_changes;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream_rebuild.materialized_profiles, profile_stream.segment_changes;
 ALTER DATABASE :"home" OWNER TO :"dba";
 DROP OWNED BY regress_nobody, regress_reader, regress_operator, regress_rival, regress_app, regress_dbowner;
 DROP ROLE regress_nobody, regress_reader, regress_operator, regress_rival, regress_app, regress_dbowner;

@@ -1,7 +1,7 @@
 -- roles are remembered as what they are: renamed, dropped, their names used again; and code that nobody has confirmed does not run
 \set VERBOSITY terse
 SET client_min_messages = warning;
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters;
 CREATE ROLE roles_ann IN ROLE profile_stream_operator;
 CREATE ROLE roles_bob IN ROLE profile_stream_operator;
 CREATE SCHEMA roles AUTHORIZATION roles_ann;
@@ -186,7 +186,7 @@ SELECT profile_stream.unregister_upcaster(event_type, from_version) FROM profile
 SELECT profile_stream.drop_segment(name) FROM profile_stream_internal.segments;
 SELECT profile_stream.set_score_function(NULL);
 SELECT count(*) FROM profile_stream_internal.confirmed_code;
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream.segment_changes, profile_stream_internal.score_refresh;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream.segment_changes, profile_stream_internal.score_refresh;
 DROP SERVER roles_kafka CASCADE;
 DROP SCHEMA roles CASCADE;
 DROP ROLE roles_bob, roles_cat;

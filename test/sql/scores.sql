@@ -1,5 +1,5 @@
 -- refresh_scores(), set_score_function(), and segments by rule: formulas, errors, rights, what is left behind
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
 SET timezone = 'UTC';
 -- one event each of these days before 2024-07-01
 CREATE FUNCTION public.live(customer text, type text, amount numeric, VARIADIC days int[]) RETURNS bigint LANGUAGE sql
@@ -37,13 +37,34 @@ SELECT * FROM public.scores;
 SELECT * FROM public.progress;
 SELECT pid IS NULL AS ended, finished_at >= started_at AS finished, profiles_per_second > 0 AS rate, longest_lock > '0' AS locked, last_batch > '0' AS lasted
 FROM profile_stream.stat_score_refresh;
-SELECT customer_id, kind, from_segment, to_segment FROM profile_stream.segment_changes ORDER BY change_id;
+SELECT customer_id, kind, from_segment, to_segment FROM profile_stream.segment_changes ORDER BY customer_id;
 SELECT count(*) FILTER (WHERE version = (event_counts ->> 'transaction.completed')::int) AS versions, count(scored_at) AS scored FROM profile_stream.materialized_profiles;
--- what was scored is not stale; and what is scored again is not changed
+-- what was scored is not stale; and what is scored again is neither changed nor written
 CALL profile_stream.refresh_scores(as_of => '2024-07-01Z');
 SELECT * FROM public.progress;
+CREATE TEMP TABLE unwritten AS SELECT customer_id, p.xmin AS row_xmin, p.ctid AS row_ctid, scored_at FROM profile_stream.materialized_profiles p;
 CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
 SELECT * FROM public.progress;
+SELECT customer_id, p.xmin, p.ctid, scored_at FROM profile_stream.materialized_profiles p EXCEPT TABLE unwritten;
+-- a pass that was interrupted goes on, with who was never scored
+UPDATE profile_stream_internal.score_refresh SET reached = 'gone';
+UPDATE profile_stream.materialized_profiles SET scored_at = NULL WHERE customer_id = 'busy';
+CALL profile_stream.refresh_scores(as_of => '2024-07-01Z');
+SELECT * FROM public.progress;
+SELECT customer_id FROM profile_stream.materialized_profiles p WHERE scored_at IS DISTINCT FROM (SELECT u.scored_at FROM unwritten u WHERE u.customer_id = p.customer_id);
+CALL profile_stream.refresh_scores(as_of => '2024-07-01Z');
+SELECT done FROM public.progress;
+-- but not when it began before stale_after, nor when it had missed somebody
+UPDATE profile_stream_internal.score_refresh SET reached = 'gone', pass_began_at = pass_began_at - interval '2 days';
+CALL profile_stream.refresh_scores('1 day', as_of => '2024-07-01Z');
+SELECT done FROM public.progress;
+UPDATE profile_stream_internal.score_refresh SET reached = 'gone', missed = true;
+CALL profile_stream.refresh_scores(as_of => '2024-07-01Z');
+SELECT done FROM public.progress;
+CALL profile_stream.refresh_scores(as_of => '2024-07-01Z');
+SELECT done FROM public.progress;
+CALL profile_stream.refresh_scores(as_of => '2024-07-01Z');
+SELECT done FROM public.progress;
 -- an event neither scores nor forgets a score
 SELECT public.live('once', 'transaction.completed', 100, 9);
 SELECT * FROM public.scores WHERE customer_id = 'once';
@@ -82,6 +103,9 @@ SELECT * FROM public.progress;
 UPDATE profile_stream.materialized_profiles SET window_state = '\x01' WHERE customer_id = 'loyal';
 CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
 SELECT * FROM public.progress;
+-- it has missed one, so the next refresh begins anew
+CALL profile_stream.refresh_scores(as_of => '2024-07-01Z');
+SELECT done, failed FROM public.progress;
 DELETE FROM profile_stream.materialized_profiles WHERE customer_id = 'loyal';
 -- nor does a trigger that refuses one
 CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not %', NEW.customer_id; END $$;
@@ -115,7 +139,7 @@ CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
 SELECT done, failed FROM public.progress;
 SELECT * FROM public.scores EXCEPT SELECT * FROM before;
 -- a function that writes, or may write, or is none
-CREATE FUNCTION public.writes(profile jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$ BEGIN DELETE FROM profile_stream_internal.event_ids; RETURN NULL; END $$;
+CREATE FUNCTION public.writes(profile jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$ BEGIN DELETE FROM profile_stream_internal.event_id_chunks; RETURN NULL; END $$;
 SELECT profile_stream.set_score_function('public.writes(jsonb)');
 CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
 SELECT done, failed, error ~ 'DELETE is not allowed in a non-volatile function' AS refused FROM public.progress;
@@ -236,7 +260,7 @@ SELECT name, error FROM profile_stream_internal.segments WHERE name = 'ann';
 SELECT profile_stream.drop_segment('ann');
 
 -- nothing is left of who is forgotten
-UPDATE profile_stream_internal.score_refresh SET error = 'customer "once": of once';
+UPDATE profile_stream_internal.score_refresh SET error = 'customer "once": of once', reached = 'once';
 UPDATE profile_stream_internal.segments SET error = 'once more' WHERE name = 'regulars';
 INSERT INTO profile_stream.segment_members VALUES ('regulars', 'once', now());
 SELECT (SELECT array_agg(s ->> 'segment') FROM jsonb_array_elements(e -> 'segments') s) AS segments, jsonb_array_length(e -> 'segmentChanges') > 0 AS changes,
@@ -248,7 +272,7 @@ SELECT t FROM (SELECT to_jsonb(m)::text FROM profile_stream.segment_members m UN
 
 DELETE FROM profile_stream_internal.segments;
 DELETE FROM profile_stream.streams WHERE name = 'sinks';
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks, profile_stream_internal.outbox,
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks, profile_stream_internal.outbox,
 	profile_stream.segment_changes, profile_stream_internal.score_refresh;
 DROP VIEW public.scores, public.progress;
 DROP FUNCTION public.live, public.my_scores;

@@ -1,5 +1,10 @@
 -- What states, versions and clusters say, without a broker.
 \set VERBOSITY terse
+\set ECHO none
+\getenv srcdir PG_ABS_SRCDIR
+\set functions :srcdir '/event_ids.sql'
+\i :functions
+\set ECHO all
 SET client_min_messages = error;
 
 -- versions
@@ -56,7 +61,7 @@ SELECT profile_stream.prune_metrics();
 ROLLBACK TO s;
 -- with its index
 CREATE UNIQUE INDEX pg_dist_partition_logical_relid_index ON pg_catalog.pg_dist_partition (logicalrelid);
-INSERT INTO pg_catalog.pg_dist_partition VALUES ('pg_class', 'h'), ('profile_stream_internal.event_ids', 'h');
+INSERT INTO pg_catalog.pg_dist_partition VALUES ('pg_class', 'h'), ('profile_stream_internal.event_id_chunks', 'h');
 SELECT profile_stream.apply_events(ARRAY['{"eventId": "1", "customerId": "c", "eventType": "t", "timestamp": "2026-01-01T00:00:00Z"}']::jsonb[]);
 ROLLBACK;
 SELECT count(*) FROM profile_stream.materialized_profiles;
@@ -80,11 +85,23 @@ SELECT state FROM profile_stream.stat_streams;
 SELECT profile_stream.resume_stream('s', anyway => true);
 ROLLBACK TO restored;
 INSERT INTO profile_stream.materialized_profiles (customer_id, version, updated_at, watermark, first_event_at) VALUES ('c', 1, now(), now(), now());
-SELECT profile_stream.resume_stream('s'); -- profiles, and no ids of the last seven days
+SELECT profile_stream.resume_stream('s'); -- profiles, and a key of event ids that is younger than they are
 ROLLBACK TO restored;
 INSERT INTO profile_stream.materialized_profiles (customer_id, version, updated_at, watermark, first_event_at) VALUES ('c', 1, now(), now(), now());
-INSERT INTO profile_stream_internal.event_ids VALUES ('c', 'e', now());
+UPDATE profile_stream_internal.event_id_keys SET made_at = now() - interval '2 days';
 SELECT profile_stream.resume_stream('s');
+ROLLBACK TO restored;
+UPDATE profile_stream_internal.event_id_keys SET made_at = now() - interval '2 days';
+SELECT count(profile_stream.apply_event(jsonb_build_object('eventId', i, 'customerId', 'c', 'eventType', 't', 'timestamp', '2026-01-01'))) FROM generate_series(1, 40) i;
+SAVEPOINT whole;
+SELECT profile_stream.resume_stream('s');
+ROLLBACK TO whole;
+DELETE FROM profile_stream_internal.event_id_chunks;
+SELECT profile_stream.resume_stream('s'); -- profiles, and no sealed ids of the last seven days
+ROLLBACK TO whole;
+SELECT testing.age_event_ids('c', '8 days');
+DELETE FROM profile_stream_internal.event_id_chunks;
+SELECT profile_stream.resume_stream('s'); -- they had expired
 ROLLBACK TO restored;
 UPDATE profile_stream_internal.stream_offsets SET applied = 0;
 SELECT profile_stream.resume_stream('s');

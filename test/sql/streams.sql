@@ -24,6 +24,44 @@ SELECT profile_stream.resume_stream('nothing');
 SELECT profile_stream.drop_stream('nothing');
 SELECT profile_stream.wait_for_stream('nothing');
 SELECT profile_stream.wait_for_offset('nothing', 0, 0);
+-- the procedures that wait
+CALL profile_stream.await_stream('nothing');
+CALL profile_stream.await_offset('nothing', 0, 0);
+CALL profile_stream.await_offset('nothing', -1, 0);
+CALL profile_stream.await_offset('nothing', 4096, 0);
+CALL profile_stream.await_stream(NULL);
+CALL profile_stream.await_offset('nothing', 0, NULL);
+CALL profile_stream.await_stream('nothing', timeout => NULL);
+\set VERBOSITY default
+BEGIN;
+CALL profile_stream.await_stream('nothing');
+ROLLBACK;
+BEGIN;
+CALL profile_stream.await_offset('nothing', 0, 0);
+ROLLBACK;
+\set VERBOSITY terse
+CREATE FUNCTION public.waits() RETURNS void LANGUAGE plpgsql AS $$ BEGIN CALL profile_stream.await_offset('nothing', 0, 0); END $$;
+SELECT public.waits();
+DROP FUNCTION public.waits();
+INSERT INTO profile_stream.streams (stream_id, name, owner, bootstrap_servers, topic, group_id, start_from, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify, options, created_at)
+	VALUES (99999, 'still', current_user::regrole, 'none', 't', 'g', 'earliest', 1, '0', '0', 'stop', 'off', '{}', now());
+INSERT INTO profile_stream_internal.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset) VALUES (99999, 0, 0, 30, 30), (99999, 1, 0, 5, 5);
+CALL profile_stream.await_offset('still', 0, 29);
+CALL profile_stream.await_offset('still', 0, 30, '20 ms');
+CALL profile_stream.await_offset('still', 1, 5, '0');
+CALL profile_stream.await_offset('still', 2, 0, '-1 s');
+SELECT profile_stream.wait_for_offset('still', 0, 29), profile_stream.wait_for_offset('still', 0, 30, '0');
+-- in a block that can commit, and under other defaults
+DO $$ BEGIN CALL profile_stream.await_offset('still', 1, 4); CALL profile_stream.await_offset('still', 0, 30, '0'); END $$;
+SET default_transaction_isolation = 'serializable';
+SET default_transaction_read_only = on;
+SET search_path = pg_temp;
+CALL profile_stream.await_offset('still', 1, 4);
+SHOW search_path;
+RESET search_path;
+RESET default_transaction_read_only;
+RESET default_transaction_isolation;
+DELETE FROM profile_stream.streams WHERE name = 'still';
 SELECT profile_stream.start_streams();
 -- options pass the allow-list before librdkafka sees them
 SELECT profile_stream.create_stream('s', options => '{"plugin.library.paths": "/tmp/x.so"}');
@@ -113,7 +151,7 @@ ROLLBACK;
 SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace::regnamespace::text ~ '^profile_stream' AND obj_description(p.oid, 'pg_proc') IS NULL;
 SELECT c.oid::regclass FROM pg_class c WHERE c.relnamespace::regnamespace::text ~ '^profile_stream' AND c.relkind IN ('r', 'v') AND obj_description(c.oid, 'pg_class') IS NULL;
 -- clean up
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
 DROP SERVER bank CASCADE;
 DROP ROLE regress_nobody, regress_operator, regress_reader;
 -- no name in a function is looked up in the caller's search_path: bound when it was created, or with a search_path of its own

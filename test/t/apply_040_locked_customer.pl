@@ -191,7 +191,7 @@ $node->sql("SELECT profile_stream.pause_stream('$stream')");
 ok($node->wait_stopped($stream), 'paused');
 
 # out of order: what is due of the customer waits behind what is deferred
-$node->sql('TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids');
+$node->sql('TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_id_chunks');
 $stream = 'disorder';
 generate(parts => 5, customers => 400, block => $size);	# so many that 30 of one suffice
 $node->create_stream($stream, $broker, $stream, reorder_wait => "'1 hour'", reorder_buffer_size => 30, customer_lock_timeout => "'100 ms'");

@@ -114,7 +114,7 @@ sub all_kinds
 	kept_row("$way, a prepared transaction", "UPDATE $profiles SET phone = '1' WHERE customer_id = 'kept'", 'kept', 1);
 	kept_lock("$way, a table locked as CREATE INDEX does", "LOCK TABLE $profiles IN SHARE MODE", 'RowExclusiveLock on "materialized_profiles"');
 	kept_lock("$way, a row of its offsets", 'SELECT FROM profile_stream_internal.stream_offsets FOR UPDATE', '');
-	kept_lock("$way, its state and a table", "SELECT FROM profile_stream_internal.stream_status FOR UPDATE; LOCK TABLE profile_stream_internal.event_ids", '.*"event_ids"');
+	kept_lock("$way, its state and a table", "SELECT FROM profile_stream_internal.stream_status FOR UPDATE; LOCK TABLE profile_stream_internal.event_id_chunks", '.*"event_id_chunks"');
 
 	# a lock that keeps nobody from an update holds up nobody
 	my ($session) = begin();

@@ -84,7 +84,7 @@ $node->equals_model('crm', { files => ["$dir/events"], dir => $dir, until => '20
 
 my $repaired = $node->safe_psql('postgres', $state);
 $node->safe_psql('postgres', q{SELECT profile_stream.drop_stream('crm')});
-$node->safe_psql('postgres', 'TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids, profile_stream_internal.window_chunks');
+$node->safe_psql('postgres', 'TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.window_chunks');
 take('right', 'good');
 is($node->safe_psql('postgres', $state), $repaired, 'the profiles are those of a topic that was right from the start');
 is(scalar(split(/\n/, $repaired)), 40, 'of all customers');

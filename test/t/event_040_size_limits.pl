@@ -85,7 +85,7 @@ cmp_ok($peak, '<', 400_000, 'many: the worker never held more than few of them')
 $node->sql("SELECT profile_stream.drop_stream('many')");
 
 # What librdkafka refuses: shown as the partition's error, past everything that comes before, and can be gone past.
-$node->sql('TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_ids');
+$node->sql('TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks');
 $broker->produce('refused', row('r1'), row('r2'));
 bomb('refused', 20_000_000, 'zstd');
 $broker->produce('refused', row('r3'), row('r4'), row('r5', '', 1));

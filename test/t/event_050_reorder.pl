@@ -54,7 +54,7 @@ sub pause
 	ok($node->wait_stopped($stream), "$stream: paused");
 }
 
-my $empty = 'TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids';
+my $empty = 'TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_id_chunks';
 my $profile = 'SELECT version, first_name, extract(epoch FROM updated_at)::bigint - 1767225600 FROM profile_stream.materialized_profiles WHERE customer_id =';
 
 # after the time that they are held, with nothing else to wake the worker; of one timestamp the last to come is the last
@@ -90,7 +90,7 @@ $node->kill_process($pid) or die 'could not kill the worker';
 ok($node->wait_stream_pid('number', $pid), 'number: a worker comes back');
 wait_counts('number', 'consumed = 10 AND replayed = 5 AND applied = 3 AND duplicates = 0 AND held = 2 AND held_bytes = ' . $bytes,
 	'number: killed, it reads again what is held');
-$node->safe_psql('postgres', "DELETE FROM profile_stream_internal.event_ids WHERE customer_id = 'n'");
+$node->forget_event_ids('n');
 pause('number');
 wait_counts('number', 'applied = 5 AND held = 0 AND held_bytes = 0 AND next_offset = 5', 'number: a pause applies what is held');
 is_row("$profile 'n'", '5|90|90', 'number: nothing twice, though nobody knows the ids');
@@ -105,7 +105,7 @@ $node->start;
 wait_counts('lost', 'next_offset = 1 AND consumed = 18 AND replayed = 9 AND applied = 8 AND held = 1',
 	'lost: one is read again, and the other one was not consumed');
 is_row("SELECT from_offset, to_offset, reason FROM profile_stream_internal.stream_gaps", '0|1|offset_lost', 'lost: the gap is a row');
-$node->safe_psql('postgres', "DELETE FROM profile_stream_internal.event_ids WHERE customer_id = 'o'");
+$node->forget_event_ids('o');
 pause('lost');
 wait_counts('lost', 'applied = 9 AND held = 0 AND next_offset = 10', 'lost: a pause applies the one that is left');
 is_row("$profile 'o'", '9|80|80', 'lost: nothing twice');

@@ -39,7 +39,7 @@ foreach my $case ([ 'stops', 'stop' ], [ 'jumps', 'earliest' ])
 			'stops: the offset stays');
 		$node->safe_psql('postgres', "SELECT profile_stream.drop_stream('$name')");
 		ok($node->wait_worker(0), 'stops: dropped');
-		$node->safe_psql('postgres', 'DELETE FROM profile_stream_internal.event_ids');
+		$node->forget_event_ids;
 	}
 	else
 	{
@@ -57,7 +57,7 @@ $node->create_stream('slow', $broker, 'slow', group_id => "'slow'");
 ok($node->wait_state('slow', 'running'), 'slow: runs');
 my $pid = $node->stream_pid('slow');
 my $session = $node->background_psql('postgres');
-$session->query_safe('BEGIN; LOCK TABLE profile_stream_internal.event_ids');
+$session->query_safe('BEGIN; LOCK TABLE profile_stream_internal.event_id_chunks');
 $broker->produce('slow', map {
 		[ 0, 's', qq({"eventId":"s$_","customerId":"s","eventType":"seen","timestamp":"2026-01-01T00:00:00Z","payload":{"padding":"$padding"}}) ]
 	} 0 .. $big - 1);
@@ -81,7 +81,7 @@ is($node->safe_psql('postgres', "SELECT from_offset, to_offset, reason FROM prof
 is($node->safe_psql('postgres', "SELECT string_agg(from_state || '>' || to_state, ' ' ORDER BY log_id) FROM profile_stream.stream_log WHERE what = 'partition' AND stream = 'slow'"),
 	'running>offset_lost offset_lost>running', 'slow: and both are rows of stream_log');
 $node->safe_psql('postgres', "SELECT profile_stream.drop_stream('slow')");
-$node->safe_psql('postgres', 'DELETE FROM profile_stream_internal.event_ids');
+$node->forget_event_ids;
 
 # A topic that was created anew: offsets count from 0 again, and mean other messages.
 $broker->produce('again', [ 0, 'c', 'the first bad one' ], events(1000, 50, customer => 'c'));

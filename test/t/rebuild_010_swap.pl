@@ -33,7 +33,7 @@ sub nothing_left
 	ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'profile_stream rebuild'"),
 		"$name: its worker is gone");
 	is( $node->sql("SELECT sum(n) FROM (" . join(' UNION ALL ', map { "SELECT count(*) AS n FROM profile_stream_rebuild.$_" }
-				  qw(materialized_profiles window_chunks event_ids dead_letters stream_offsets stream_gaps stream_status)) . ') t'),
+				  qw(materialized_profiles window_chunks event_id_chunks dead_letters stream_offsets stream_gaps stream_status)) . ') t'),
 		'0', "$name: the rebuild schema is empty");
 }
 
@@ -92,8 +92,10 @@ UPDATE $profiles SET email = 'wrong\@example.org', version = version + 5 WHERE c
 DELETE FROM $profiles WHERE customer_id = '$missing';
 DELETE $wrong_chunks;
 INSERT INTO $profiles (customer_id, version, updated_at, watermark, first_event_at) VALUES ('ghost', 1, now(), now(), now());
-DELETE FROM profile_stream_internal.event_ids WHERE customer_id = '$mail';
-INSERT INTO profile_stream_internal.event_ids VALUES ('ghost', 'seen', now()), ('$balance', 'never', now());
+UPDATE $profiles SET event_ids = '' WHERE customer_id = '$mail';
+DELETE FROM profile_stream_internal.event_id_chunks WHERE customer_id = '$mail';
+INSERT INTO profile_stream_internal.event_id_chunks VALUES ('ghost', 1, now(), profile_stream_internal.event_id_hash('seen'));
+UPDATE $profiles SET event_ids = substr(event_ids, 1, 4) || profile_stream_internal.event_id_hash('never') || '\\x0000' || substr(event_ids, 17) WHERE customer_id = '$balance';
 DELETE FROM profile_stream_internal.dead_letters WHERE dead_letter_id = (SELECT min(dead_letter_id) FROM profile_stream.dead_letters);
 UPDATE profile_stream_internal.stream_offsets SET applied = applied - 3 WHERE partition = 1;
 END

@@ -78,7 +78,7 @@ $node->fails_like("SELECT profile_stream.swap_rebuild('crm')", qr/fed by stream 
 $node->sql("SELECT profile_stream.drop_stream('second'), profile_stream.drop_stream('crm')");
 
 # a stream that began at the end of a topic begins there again
-$node->sql("TRUNCATE $profiles, profile_stream_internal.event_ids, profile_stream_internal.window_chunks");
+$node->sql("TRUNCATE $profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.window_chunks");
 $broker->produce('late', events(1000, 30, customers => 1, partitions => 1, type => 'session.started'));
 $node->create_stream('late', $broker, 'late', start_from => "'latest'");
 ok($node->poll_query_until('postgres', 'SELECT start_offset = 30 FROM profile_stream_internal.stream_offsets'), 'late: begins at the end');
@@ -91,7 +91,7 @@ is($node->sql('SELECT events_done, events_total FROM profile_stream.stat_rebuild
 $node->sql("SELECT profile_stream.drop_stream('late')");
 
 # a topic that was created anew has lost its beginning too
-$node->sql("TRUNCATE $profiles, profile_stream_internal.event_ids, profile_stream_internal.window_chunks");
+$node->sql("TRUNCATE $profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.window_chunks");
 $broker->produce('anew', events(2000, 20, customers => 1, partitions => 1, type => 'session.started'));
 $node->create_stream('anew', $broker, 'anew', on_offset_lost => "'earliest'");
 ok($node->wait_taken('anew', 20), 'anew: runs');

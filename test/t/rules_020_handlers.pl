@@ -202,7 +202,7 @@ for my $i (1 .. $count)
 	$expected{applied}++;
 }
 $node->safe_psql('postgres', <<'END');
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids, profile_stream_internal.dead_letters;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters;
 CREATE TABLE summed (customer text, id text);
 CREATE FUNCTION sum(profile jsonb, event jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
@@ -251,7 +251,7 @@ sub version
 	return [ 0, '', qq({"n":"v$n","meta":{"v":$version},"body":$body}) ];
 }
 $node->safe_psql('postgres', <<'END');
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_ids, profile_stream_internal.dead_letters;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters;
 CREATE FUNCTION cents(event jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT jsonb_build_object('cents', (event #>> '{payload,euros}')::numeric * 100) $$;
 CREATE FUNCTION amount(event jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 	BEGIN RETURN jsonb_build_object('initialBalance', (event #>> '{payload,cents}')::numeric / 100.0, 'eventId', 'x'); END $$;

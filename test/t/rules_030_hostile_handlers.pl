@@ -67,7 +67,7 @@ is_row("SELECT event_id, errors[1] FROM profile_stream.dead_letters ORDER BY dea
 		[ 4, ': pg_advisory_lock() cannot be called by code that profile_stream calls' ],
 		[ 5, ' took longer than profile_stream.handler_timeout, and did not end when it was cancelled' ],
 		[ 6, ': table profile_stream.materialized_profiles cannot be written or locked by code that profile_stream calls' ],
-		[ 7, ': table profile_stream_internal.event_ids cannot be written or locked by code that profile_stream calls' ],
+		[ 7, ': table profile_stream_internal.event_id_chunks cannot be written or locked by code that profile_stream calls' ],
 		[ 8, ': table profile_stream_internal.stream_offsets cannot be written or locked by code that profile_stream calls' ],
 		[ 9, ' took longer than profile_stream.handler_timeout, and did not end when it was cancelled' ]),
 	'what was refused or ended is named');

@@ -115,7 +115,7 @@ $node->sql('ANALYZE');
 is($node->sql('SELECT kind, count(*) FROM profile_stream.dead_letters GROUP BY 1 ORDER BY 1'), "handler|1\ninvalid|3\nlate|1\nmalformed|5", 'dead letters of every kind');
 is($redis->command('EXISTS', "profile:$id"), '1', 'Redis has the profile');
 like(last_update(), qr/"version" : 300,.*$trace/, 'the topic of updates has it too');
-is(traces(), 'dump profile_stream.materialized_profiles profile_stream.segment_changes profile_stream.segment_members profile_stream_internal.dead_letters profile_stream_internal.event_ids profile_stream_internal.window_chunks statistics',
+is(traces(), 'dump profile_stream.materialized_profiles profile_stream.segment_changes profile_stream.segment_members profile_stream_internal.dead_letters profile_stream_internal.event_id_chunks profile_stream_internal.window_chunks statistics',
 	'traces of the customer are found where there are any');
 is($node->sql("SELECT jsonb_array_length(e -> 'eventIds'), jsonb_array_length(e -> 'deadLetters'), e -> 'profile' ->> 'version' FROM profile_stream.export_customer('$id') e"),
 	'300|8|300', 'everything is exported');

@@ -102,12 +102,12 @@ hold('forth', 1);
 is(days(), 1, 'the clock is set forth');
 
 # an error whose next attempt would be a day away
-$node->safe_psql('postgres', 'ALTER TABLE profile_stream_internal.event_ids RENAME TO elsewhere');
+$node->safe_psql('postgres', 'ALTER TABLE profile_stream_internal.event_id_chunks RENAME TO elsewhere');
 $broker->produce_file('events', shift @{ $events->{left} });
 $produced += shift @sizes;
 ok($node->wait_state('crm', 'retrying'), 'an error: the stream retries');
 set_clock(-1);
-$node->safe_psql('postgres', 'ALTER TABLE profile_stream_internal.elsewhere RENAME TO event_ids');
+$node->safe_psql('postgres', 'ALTER TABLE profile_stream_internal.elsewhere RENAME TO event_id_chunks');
 ok($node->wait_taken('crm', $produced), 'the clock is set back meanwhile: it does');
 
 # the broker goes and comes
@@ -121,7 +121,7 @@ ok($node->wait_stopped('crm'), 'a stream is paused');
 $node->safe_psql('postgres', "SELECT profile_stream.resume_stream('crm')");
 produce_next('and resumed');
 is($node->safe_psql('postgres', "SELECT profile_stream.wait_for_stream('crm')"), '', 'everything is visible');
-$node->safe_psql('postgres', "DELETE FROM $_ WHERE customer_id = 'h'") foreach qw(profile_stream.materialized_profiles profile_stream_internal.event_ids);
+$node->safe_psql('postgres', "DELETE FROM $_ WHERE customer_id = 'h'") foreach qw(profile_stream.materialized_profiles profile_stream_internal.event_id_chunks);
 $node->equals_model('crm', $events, "the clock was set six times, seed $seed");
 $node->is_clean('end');
 

@@ -90,7 +90,7 @@ ok(wait_sink("backlog = 0 AND state = 'running' AND error IS NULL"), 'thawed: de
 like($last->[3], qr/"version" : 2, .*"eventTypes" : \["first","second"\]/, 'thawed: as it is now');
 
 # an erasure
-$node->safe_psql('postgres', "DELETE FROM profile_stream.materialized_profiles WHERE customer_id = 'abc'; DELETE FROM profile_stream_internal.event_ids WHERE customer_id = 'abc';"
+$node->safe_psql('postgres', "DELETE FROM profile_stream.materialized_profiles WHERE customer_id = 'abc'; DELETE FROM profile_stream_internal.event_id_chunks WHERE customer_id = 'abc';"
 	  . " INSERT INTO profile_stream_internal.outbox (stream_id, sink, customer_ids, customers) SELECT stream_id, 'changelog', '{abc}', 1 FROM profile_stream.streams");
 ok(wait_sink('backlog = 0'), 'an erasure is delivered');
 ($last) = reverse grep { $_->[2] eq 'abc' } $topic->messages;

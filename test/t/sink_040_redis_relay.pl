@@ -78,7 +78,7 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM profile_stream_internal.si
 	$node->safe_psql('postgres', 'SELECT count(DISTINCT customer_id) FROM profile_stream_internal.sink_pending'), 'frozen: of one row per customer');
 ok($node->wait_idle, 'frozen: the relay keeps no transaction, snapshot or lock while it waits');
 $node->safe_psql('postgres', "DELETE FROM profile_stream.materialized_profiles WHERE customer_id = 'sql';"
-	  . " DELETE FROM profile_stream_internal.event_ids WHERE customer_id = 'sql';"
+	  . " DELETE FROM profile_stream_internal.event_id_chunks WHERE customer_id = 'sql';"
 	  . " INSERT INTO profile_stream_internal.outbox (stream_id, sink, customer_ids, customers) SELECT stream_id, 'redis', '{sql}', 1 FROM profile_stream.streams");
 is(sink('relay_pid'), $pid, 'frozen: by the same relay');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");

@@ -36,7 +36,7 @@ $broker->produce('events', [ 0, 'c', sprintf($event, 'locked') ]);
 ok( $node->poll_query_until('postgres',
 		"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'profile_stream worker' AND wait_event_type = 'Lock'"),
 	'the worker waits for a table');
-ok(eval { $session->query_safe('LOCK TABLE profile_stream.materialized_profiles, profile_stream_internal.event_ids,'
+ok(eval { $session->query_safe('LOCK TABLE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks,'
 			  . ' profile_stream_internal.dead_letters, profile_stream_internal.window_chunks, profile_stream_internal.stream_status, profile_stream.streams'); 1 },
 	'and holds no other meanwhile');
 $session->query_safe('COMMIT');

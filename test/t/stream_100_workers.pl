@@ -125,7 +125,7 @@ ok(shared_out('part', 2, 2), 'and one is given back');
 $node->safe_psql('postgres', "SELECT profile_stream.drop_stream('part')");
 
 # as many workers as partitions
-$node->safe_psql('postgres', 'DELETE FROM profile_stream_internal.event_ids');
+$node->forget_event_ids;
 $node->create_stream('wide', $broker, 'wide', workers => 24, group_id => "'wide'");
 ok(shared_out('wide', 24, 24), '24 workers have a partition each');
 ok($node->wait_taken('wide', 2_400), 'and read everything');

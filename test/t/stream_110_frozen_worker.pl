@@ -37,7 +37,7 @@ my $pid = $node->stream_pid('crm');
 
 # a batch is read and decoded; its transaction has begun, and is frozen there, early in a wait that ends after a second
 my $successor = $node->background_psql('postgres');
-$successor->query_safe('BEGIN; LOCK TABLE profile_stream_internal.event_ids');
+$successor->query_safe('BEGIN; LOCK TABLE profile_stream_internal.event_id_chunks');
 $broker->produce('events', map { [ 0, 'k', seen($_) ] } $before + 1 .. $before + $batch);
 ok($node->poll_query_until('postgres', "SELECT wait_event_type = 'Lock' AND clock_timestamp() - xact_start < '0.5 s' FROM pg_stat_activity WHERE pid = $pid"), 'the worker is in the middle of a batch');
 kill('STOP', $pid) == 1 or die 'could not freeze the worker';
@@ -65,7 +65,7 @@ is($node->sql('SELECT duplicates, dead, replayed FROM profile_stream_internal.st
 
 # a row that another worker moved and that a seek moved back stands where it stood
 $successor = $node->background_psql('postgres');
-$successor->query_safe('BEGIN; LOCK TABLE profile_stream_internal.event_ids');
+$successor->query_safe('BEGIN; LOCK TABLE profile_stream_internal.event_id_chunks');
 $broker->produce('events', map { [ 0, 'k', seen($_) ] } $before + 2 * $batch + 1 .. $before + 3 * $batch);
 ok($node->poll_query_until('postgres', "SELECT wait_event_type = 'Lock' AND clock_timestamp() - xact_start < '0.5 s' FROM pg_stat_activity WHERE pid = $pid"), 'in the middle of a batch again');
 kill('STOP', $pid) == 1 or die 'could not freeze the worker';

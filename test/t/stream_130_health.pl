@@ -99,8 +99,8 @@ $broker->produce('events', messages('events', 100));
 $node->create_stream('events', $broker, 'events');
 ok($node->wait_taken('events', 100), 'the stream runs');
 $node->safe_psql('postgres', <<'END');
-INSERT INTO profile_stream_internal.event_ids SELECT 'old' || i, 'e', now() - interval '7 days 1 minute' FROM generate_series(1, 30000) i;
-INSERT INTO profile_stream_internal.event_ids SELECT 'new' || i, 'e', now() - interval '6 days 23 hours' FROM generate_series(1, 30000) i;
+INSERT INTO profile_stream_internal.event_id_chunks SELECT 'old' || i, 1, now() - interval '7 days 1 minute', '0123456789' FROM generate_series(1, 30000) i;
+INSERT INTO profile_stream_internal.event_id_chunks SELECT 'new' || i, 1, now() - interval '6 days 23 hours', '0123456789' FROM generate_series(1, 30000) i;
 SELECT profile_stream.apply_events(array_agg(jsonb_build_object('eventId', i, 'customerId', 'sampled', 'eventType', 'transaction.completed',
 	'payload', jsonb_build_object('amount', i), 'timestamp', timestamptz '2025-01-01Z' + i * interval '1 hour'))) FROM generate_series(1, 200) i;
 UPDATE profile_stream_internal.dead_letters SET dead_at = now() - interval '2 days' WHERE stream = 'bad' AND dead_letter_id % 2 = 0;
@@ -117,9 +117,9 @@ $node->reload;
 call("pause_stream('events')");
 ok($node->wait_stopped('events'), 'paused');
 call("resume_stream('events')");
-ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM profile_stream_internal.event_ids WHERE customer_id LIKE 'old%'"),
+ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM profile_stream_internal.event_id_chunks WHERE customer_id LIKE 'old%'"),
 	'expired event ids go');
-is($node->safe_psql('postgres', "SELECT count(*) FROM profile_stream_internal.event_ids WHERE customer_id LIKE 'new%'"), '30000', 'others stay');
+is($node->safe_psql('postgres', "SELECT count(*) FROM profile_stream_internal.event_id_chunks WHERE customer_id LIKE 'new%'"), '30000', 'others stay');
 ok($node->poll_query_until('postgres', 'SELECT count(*) = ' . ($letters - $old_letters) . ' FROM profile_stream.dead_letters'),
 	'expired dead letters go, others stay');
 ok($node->poll_query_until('postgres', 'SELECT bool_and(samples IS NULL) FROM profile_stream_internal.window_chunks'), 'expired samples become days');

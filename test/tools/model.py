@@ -273,7 +273,7 @@ class Model:
                 row.update({f"{name}@{i}": value for name, value in profile.metrics(moment).items()})
             profiles.append(row)
         return {"profiles": profiles, "dead_letters": self.dead_letters, "as_of": as_of,
-                "event_ids": len(self.seen),
+                "event_ids": sorted(self.seen),
                 "partitions": [{"partition": p, **counts} for p, counts in self.partitions.items()]}
 
 

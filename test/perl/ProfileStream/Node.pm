@@ -282,6 +282,15 @@ sub wait_stopped
 	return $node->poll_query_until('postgres', "SELECT worker_pid IS NULL FROM profile_stream.stat_streams WHERE stream = '$stream'");
 }
 
+# Forgets which events were applied, of customers whose ids are like a pattern.
+sub forget_event_ids
+{
+	my ($node, $customers) = @_;
+	$customers //= '%';
+	return $node->safe_psql('postgres', "UPDATE profile_stream.materialized_profiles SET event_ids = '' WHERE customer_id LIKE '$customers';"
+		  . " DELETE FROM profile_stream_internal.event_id_chunks WHERE customer_id LIKE '$customers'");
+}
+
 sub wait_worker
 {
 	my ($node, $number) = @_;

@@ -1,0 +1,240 @@
+/*
+ * event_ids.c
+ *	  The packed event_ids of a profile row.
+ *
+ *	  They are: the second in which the first open id was applied, the open ids, and
+ *	  what is known of sealed chunks if there are any. A new id stands first, so that
+ *	  an update of the row changes only the begin of the value.
+ *
+ *	  Each open id has an age: the time between it and the id before it. Ages are
+ *	  rounded down, and so an id never seems to be older than it is: it is remembered
+ *	  for at least dedupe_retention.
+ */
+#include "postgres.h"
+
+#include "core/event_ids.h"
+#include "utils/timestamp.h"
+
+#define MINUTES 0x8000			/* an age in minutes; others are in seconds */
+#define MAX_AGE 0x7fff
+#define STAMP_FACTOR UINT64CONST(0x9E3779B97F4A7C15)	/* odd, so that no stamp is lost */
+
+PsIdHash
+ps_event_id_hash(const PsHashKey *key, const char *event_id, int len, int scope)
+{
+	PsHashKey	scoped = {{key->k[0] ^ (uint32) scope, key->k[1]}};
+	uint64		hash[2];
+	PsIdHash	result;
+
+	ps_keyed_hash_wide(&scoped, event_id, len, hash);
+	memcpy(result.bytes, hash, sizeof(result.bytes));
+	return result;
+}
+
+static PsOpenId *
+event_ids_room(void)
+{
+	return palloc(PS_CHUNK_IDS * sizeof(PsOpenId));
+}
+
+bool
+ps_event_ids_load(PsEventIds *ids, struct varlena *stored)
+{
+	const char *data = stored == NULL ? NULL : VARDATA_ANY(stored);
+	int			len = stored == NULL ? 0 : VARSIZE_ANY_EXHDR(stored);
+	int			sealed_len;
+
+	memset(ids, 0, sizeof(PsEventIds));
+	ids->stored = stored;
+	if (len == 0)
+		return true;
+	if (len < sizeof(ids->newest))
+		return false;
+	memcpy(&ids->newest, data, sizeof(ids->newest));
+	data += sizeof(ids->newest);
+	len -= sizeof(ids->newest);
+	sealed_len = len % sizeof(PsOpenId) == 0 ? 0 : sizeof(PsSealedIds);
+	ids->nopen = (len - sealed_len) / (int) sizeof(PsOpenId);
+	if (len < sealed_len || ids->nopen * sizeof(PsOpenId) + sealed_len != len || ids->nopen >= PS_CHUNK_IDS)
+		return false;
+	ids->open = event_ids_room();
+	memcpy(ids->open, data, len - sealed_len);
+	memcpy(&ids->sealed, data + len - sealed_len, sealed_len);
+	return true;
+}
+
+struct varlena *
+ps_event_ids_save(const PsEventIds *ids)
+{
+	Size		open_len = ids->nopen * sizeof(PsOpenId);
+	Size		sealed_len = ids->sealed.chunks == 0 ? 0 : sizeof(PsSealedIds);
+	struct varlena *result = ids->stored;
+	char	   *data;
+
+	if (result != NULL)
+		return result;
+	result = palloc(VARHDRSZ + sizeof(ids->newest) + open_len + sealed_len);
+	data = VARDATA(result);
+	if (open_len + sealed_len == 0)
+	{
+		SET_VARSIZE(result, VARHDRSZ);
+		return result;
+	}
+	SET_VARSIZE(result, VARHDRSZ + sizeof(ids->newest) + open_len + sealed_len);
+	memcpy(data, &ids->newest, sizeof(ids->newest));
+	if (open_len > 0)
+		memcpy(data + sizeof(ids->newest), ids->open, open_len);
+	memcpy(data + sizeof(ids->newest) + open_len, &ids->sealed, sealed_len);
+	return result;
+}
+
+/* The second of a moment, since 2000. */
+static uint32
+second_of(TimestampTz at)
+{
+	return at <= 0 ? 0 : (uint32) Min(at / USECS_PER_SEC, (int64) PG_UINT32_MAX - 1);
+}
+
+/* The first moment after a second. */
+static TimestampTz
+event_ids_end_of(uint32 second)
+{
+	return (second + INT64CONST(1)) * USECS_PER_SEC;
+}
+
+static uint16
+pack_age(uint32 seconds)
+{
+	return seconds <= MAX_AGE ? seconds : MINUTES | Min(seconds / SECS_PER_MINUTE, MAX_AGE);
+}
+
+static uint32
+unpack_age(uint16 age)
+{
+	return (age & MINUTES) == 0 ? age : (uint32) (age & MAX_AGE) * SECS_PER_MINUTE;
+}
+
+TimestampTz
+ps_event_ids_time(const PsEventIds *ids, int i, uint32 *second)
+{
+	*second = i == 0 ? ids->newest : *second - Min(*second, unpack_age(ids->open[i].age));
+	return event_ids_end_of(*second);
+}
+
+static bool
+same_hash(const PsIdHash *a, const PsIdHash *b)
+{
+	return memcmp(a->bytes, b->bytes, sizeof(a->bytes)) == 0;
+}
+
+bool
+ps_event_ids_find(const PsEventIds *ids, const PsIdHash *hash, TimestampTz after)
+{
+	uint32		second = 0;
+
+	for (int i = 0; i < ids->nopen; i++)
+	{
+		if (!same_hash(&ids->open[i].hash, hash))
+			continue;
+		for (int j = 0; j <= i; j++)
+			if (ps_event_ids_time(ids, j, &second) <= after)
+				return false;
+		return true;
+	}
+	return false;
+}
+
+TimestampTz
+ps_event_ids_sealed_to(const PsEventIds *ids)
+{
+	return ids->sealed.chunks == 0 ? DT_NOBEGIN : event_ids_end_of(ids->sealed.newest);
+}
+
+static int
+event_ids_compare_hashes(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(PsIdHash));
+}
+
+/* Moves the open ids into a new chunk. */
+static PsIdChunk *
+event_ids_seal(PsEventIds *ids)
+{
+	PsIdChunk  *chunk = palloc0(sizeof(PsIdChunk));
+	Size		size = VARHDRSZ + ids->nopen * sizeof(PsIdHash);
+	PsIdHash   *hashes;
+	uint64		mixed = 0;
+
+	chunk->hashes = palloc(size);
+	SET_VARSIZE(chunk->hashes, size);
+	hashes = (PsIdHash *) VARDATA(chunk->hashes);
+	for (int i = 0; i < ids->nopen; i++)
+	{
+		uint64		part;
+
+		hashes[i] = ids->open[i].hash;
+		memcpy(&part, hashes[i].bytes, sizeof(part));
+		mixed ^= part;
+	}
+	qsort(hashes, ids->nopen, sizeof(PsIdHash), event_ids_compare_hashes);
+	chunk->before = ids->sealed;
+	ids->sealed.stamp = ids->sealed.stamp * STAMP_FACTOR + mixed;
+	ids->sealed.newest = Max(ids->sealed.newest, ids->newest);
+	ids->sealed.chunks++;
+	chunk->after = ids->sealed;
+	chunk->sealed_to = event_ids_end_of(ids->newest);
+	ids->nopen = 0;
+	return chunk;
+}
+
+PsIdChunk *
+ps_event_ids_add(PsEventIds *ids, const PsIdHash *hash, TimestampTz now)
+{
+	uint32		second = Max(second_of(now), ids->newest);	/* a clock that was set back makes no id older */
+
+	ids->stored = NULL;
+	if (ids->open == NULL)
+		ids->open = event_ids_room();
+	if (ids->nopen > 0)
+		ids->open[0].age = pack_age(second - ids->newest);
+	memmove(&ids->open[1], &ids->open[0], ids->nopen * sizeof(PsOpenId));
+	ids->open[0].hash = *hash;
+	ids->open[0].age = 0;
+	ids->newest = second;
+	return ++ids->nopen == PS_CHUNK_IDS ? event_ids_seal(ids) : NULL;
+}
+
+PsIdChunk *
+ps_id_chunk_copy(const PsIdChunk *chunk, MemoryContext context)
+{
+	PsIdChunk  *copy = MemoryContextAlloc(context, sizeof(PsIdChunk));
+
+	*copy = *chunk;
+	copy->hashes = MemoryContextAlloc(context, VARSIZE(chunk->hashes));
+	memcpy(copy->hashes, chunk->hashes, VARSIZE(chunk->hashes));
+	return copy;
+}
+
+bool
+ps_event_ids_equal(const PsEventIds *a, const PsEventIds *b)
+{
+	if (a->nopen != b->nopen || a->sealed.chunks != b->sealed.chunks || a->sealed.stamp != b->sealed.stamp)
+		return false;
+	for (int i = 0; i < a->nopen; i++)
+		if (!same_hash(&a->open[i].hash, &b->open[i].hash))
+			return false;
+	return true;
+}
+
+bool
+ps_id_chunk_is_valid(const bytea *hashes)
+{
+	return VARSIZE_ANY_EXHDR(hashes) > 0 && VARSIZE_ANY_EXHDR(hashes) % sizeof(PsIdHash) == 0;
+}
+
+bool
+ps_id_chunk_find(const bytea *hashes, const PsIdHash *hash)
+{
+	return bsearch(hash, VARDATA_ANY(hashes), VARSIZE_ANY_EXHDR(hashes) / sizeof(PsIdHash), sizeof(PsIdHash),
+				   event_ids_compare_hashes) != NULL;
+}

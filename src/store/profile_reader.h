@@ -1,0 +1,29 @@
+/*
+ * profile_reader.h
+ *	  Profiles for functions that read them with the caller's rights.
+ */
+#ifndef PS_PROFILE_READER_H
+#define PS_PROFILE_READER_H
+
+#include "postgres.h"
+
+#include "store/direct_reader.h"
+#include "store/profile_row.h"
+
+/* Types of all columns of the row of a profile. */
+extern const Oid ps_profile_types[PS_ROW_ALL_COLUMNS];
+
+/* Opens the profiles; false when they must be read by a statement, as ps_direct_reader_open(). */
+extern bool ps_profile_reader_open(PsDirectReader *reader);
+
+/* The row of a customer, whose values are valid until the next call; NULL: there is none. */
+extern TupleTableSlot *ps_profile_reader_find(PsDirectReader *reader, const text *customer_id);
+
+/*
+ * Reads documents by a statement instead: of customers, in the order of their ids,
+ * as of a moment. Returns how many; row is a number from 0. Needs SPI.
+ */
+extern uint64 ps_profile_documents_select(Datum customer_ids, TimestampTz as_of);
+extern void ps_profile_documents_get(uint64 row, Datum *customer_id, Datum *document);
+
+#endif							/* PS_PROFILE_READER_H */

@@ -1,0 +1,43 @@
+-- Functions of tests that change when event ids were applied, or forget them. They know how event_ids of a profile is
+-- packed: first comes the second of the newest id, at the end are 16 bytes about sealed chunks, if there are any.
+SET client_min_messages = warning;
+CREATE SCHEMA IF NOT EXISTS testing;
+RESET client_min_messages;
+
+-- whether this machine has the least byte of a number first: second 1 is of the year 2000
+CREATE OR REPLACE FUNCTION testing.least_first() RETURNS boolean LANGUAGE sql RETURN
+	(SELECT o.applied_at < '2000-01-02' FROM profile_stream_internal.open_event_ids(decode('01000000' || repeat('00', 12), 'hex')) o);
+
+CREATE OR REPLACE FUNCTION testing.less(bytes bytea, place int, by bigint) RETURNS bytea LANGUAGE plpgsql AS $$
+DECLARE
+	number bigint := -by;
+BEGIN
+	FOR i IN 0..3 LOOP
+		number := number + (get_byte(bytes, place + CASE WHEN testing.least_first() THEN i ELSE 3 - i END)::bigint << 8 * i);
+	END LOOP;
+	FOR i IN 0..3 LOOP
+		bytes := set_byte(bytes, place + CASE WHEN testing.least_first() THEN i ELSE 3 - i END, (number >> 8 * i & 255)::int);
+	END LOOP;
+	RETURN bytes;
+END $$;
+
+CREATE OR REPLACE FUNCTION testing.aged(event_ids bytea, by interval) RETURNS bytea LANGUAGE plpgsql AS $$
+DECLARE
+	seconds bigint := extract(epoch FROM by);
+BEGIN
+	IF (length(event_ids) - 4) % 12 = 4 THEN
+		event_ids := testing.less(event_ids, length(event_ids) - 12, seconds);
+	END IF;
+	RETURN CASE WHEN event_ids = '' THEN event_ids ELSE testing.less(event_ids, 0, seconds) END;
+END $$;
+
+-- Makes the ids of customers, whose ids are like a pattern, older.
+CREATE OR REPLACE FUNCTION testing.age_event_ids(customers text, by interval) RETURNS void LANGUAGE sql AS $$
+	UPDATE profile_stream.materialized_profiles SET event_ids = testing.aged(event_ids, by) WHERE customer_id LIKE customers;
+	UPDATE profile_stream_internal.event_id_chunks SET sealed_to = sealed_to - by WHERE customer_id LIKE customers;
+$$;
+
+CREATE OR REPLACE FUNCTION testing.forget_event_ids(customers text) RETURNS void LANGUAGE sql AS $$
+	UPDATE profile_stream.materialized_profiles SET event_ids = '' WHERE customer_id LIKE customers;
+	DELETE FROM profile_stream_internal.event_id_chunks WHERE customer_id LIKE customers;
+$$;
