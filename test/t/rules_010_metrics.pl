@@ -18,7 +18,7 @@ plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::avai
 
 my $seed = $ENV{PS_SEED} // 91;
 my $events = $ENV{PS_EVENTS} // 6_000;
-my $customers = int($events / 150);
+my $customers = int($events / 240);
 my $now = time - 120;
 my $until = $ENV{PS_UNTIL} // strftime('%Y-%m-%dT%H:%M:00Z', gmtime($now));
 my @moments = ($until, map { strftime('%Y-%m-%dT%H:%M:00Z', gmtime($now - $_ * 86400)) } 0.5, 10, 150);
