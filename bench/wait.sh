@@ -38,7 +38,7 @@ load()
 	awk -v n="$events" -v tick="$(getconf CLK_TCK)" -v s="$start" -v e="$(now)" -v size="$(sql "SELECT pg_table_size('profile_stream.materialized_profiles')")" \
 		'{print ($14 + $15) / tick / n * 1e6, n / (e - s), size / 1048576}' "/proc/$pid/stat" >>"$work/$name"
 	printf '%-9s %6.2f us of the worker an event, %8.0f events/s, %7.1f MB of profiles\n' "$name" $(tail -1 "$work/$name")
-	sql "SELECT profile_stream.drop_stream('$name')" >/dev/null
+	end_stream "$name"
 }
 
 median() { sort -n | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'; }
