@@ -88,9 +88,7 @@ compare_members_by_name(const void *a, const void *b)
 
 	if (x->name == NULL || y->name == NULL)
 		return (x->name == NULL) - (y->name == NULL);
-	if (strlen(x->name) != strlen(y->name))
-		return (int) strlen(x->name) - (int) strlen(y->name);
-	return strcmp(x->name, y->name);
+	return ps_jsonb_compare_keys(x->name, y->name);
 }
 
 /* jsonb has no NaN and no infinity: they become texts. */
@@ -120,20 +118,6 @@ of_float8(float8 number)
 															   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))));
 }
 
-/* A whole jsonb as a value of another one. */
-static JsonbValue
-of_whole_jsonb(Jsonb *jsonb)
-{
-	JsonbValue	value;
-
-	if (JB_ROOT_IS_SCALAR(jsonb) && JsonbExtractScalar(&jsonb->root, &value))
-		return value;
-	value.type = jbvBinary;
-	value.val.binary.data = &jsonb->root;
-	value.val.binary.len = VARSIZE(jsonb) - VARHDRSZ;
-	return value;
-}
-
 static JsonbValue
 of_column(const DocumentMember *member, Datum datum)
 {
@@ -152,7 +136,7 @@ of_column(const DocumentMember *member, Datum datum)
 			at = ps_format_timestamp(DatumGetTimestampTz(datum));
 			return ps_value_string(at, strlen(at));
 		case MEMBER_JSONB:
-			return of_whole_jsonb(DatumGetJsonbP(datum));
+			return ps_value_jsonb(DatumGetJsonbP(datum));
 		default:
 			content = DatumGetTextPP(datum);
 			return ps_value_string(VARDATA_ANY(content), VARSIZE_ANY_EXHDR(content));
@@ -165,7 +149,7 @@ of_metrics(const DocumentRow *row, const text *customer_id)
 {
 	JsonbParseState *state = NULL;
 
-	return of_whole_jsonb(JsonbValueToJsonb(ps_push_metric_values(&state, &row->window, customer_id, row->as_of, false)));
+	return ps_value_jsonb(JsonbValueToJsonb(ps_push_metric_values(&state, &row->window, customer_id, row->as_of, false)));
 }
 
 static JsonbValue

@@ -9,6 +9,7 @@
 #include "core/attribute.h"
 #include "core/document.h"
 #include "core/iso8601.h"
+#include "core/jsonb_object.h"
 #include "core/value.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -47,17 +48,6 @@ static JsonbValue
 of_time(TimestampTz at)
 {
 	return of_string(TIMESTAMP_NOT_FINITE(at) ? NULL : ps_format_timestamp(at));
-}
-
-static JsonbValue
-of_jsonb(Jsonb *jsonb)
-{
-	JsonbValue	value;
-
-	value.type = jbvBinary;
-	value.val.binary.data = &jsonb->root;
-	value.val.binary.len = VARSIZE(jsonb) - VARHDRSZ;
-	return value;
 }
 
 static void
@@ -101,7 +91,7 @@ push_column(JsonbParseState **state, const PsProfile *profile, const PsProfileCo
 			value = of_time(*(const TimestampTz *) field);
 			break;
 		case PS_PROFILE_ATTRIBUTES:
-			value = of_jsonb((Jsonb *) ps_attributes_jsonb(profile));
+			value = ps_value_jsonb((Jsonb *) ps_attributes_jsonb(profile));
 			break;
 		case PS_PROFILE_EVENT_COUNTS:
 			push_event_counts(state, profile, column->member);
@@ -123,7 +113,7 @@ compare_members(const void *a, const void *b)
 	const char *x = (*(const PsProfileColumn *const *) a)->member;
 	const char *y = (*(const PsProfileColumn *const *) b)->member;
 
-	return strlen(x) != strlen(y) ? (int) strlen(x) - (int) strlen(y) : strcmp(x, y);
+	return ps_jsonb_compare_keys(x, y);
 }
 
 /* The columns with a member, in jsonb's order; returns how many. */
@@ -183,7 +173,7 @@ of_field(const PsField *field)
 			break;
 		case PS_JSON_OBJECT:
 		case PS_JSON_ARRAY:
-			value = of_jsonb(DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(pnstrdup(field->text, field->len)))));
+			value = ps_value_jsonb(DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(pnstrdup(field->text, field->len)))));
 			break;
 	}
 	return value;

@@ -12,6 +12,12 @@
 
 #define ENTRIES_AT (VARHDRSZ + sizeof(uint32))	/* behind the length of the varlena and the header of the object */
 
+int
+ps_jsonb_compare_keys(const char *a, const char *b)
+{
+	return strlen(a) != strlen(b) ? (int) strlen(a) - (int) strlen(b) : strcmp(a, b);
+}
+
 /* Writes the entry of a key or value of so many bytes, which are behind it already. */
 static void
 write_entry(PsJsonbObject *object, int index, uint32 type, int len)

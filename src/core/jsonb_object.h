@@ -20,7 +20,10 @@ typedef struct PsJsonbObject
 	uint32		bytes;			/* of keys and values */
 } PsJsonbObject;
 
-/* Begins an object with these keys, in the order of jsonb: by length, and then by bytes. */
+/* The order that jsonb has for keys: by length, and then by bytes. */
+extern int	ps_jsonb_compare_keys(const char *a, const char *b);
+
+/* Begins an object with these keys, in this order. */
 extern void ps_jsonb_object_begin(PsJsonbObject *object, const char *const *keys, int nkeys);
 
 /* Begins another object with the keys of one that was begun and has no values yet. */

@@ -59,6 +59,19 @@ ps_value_string(const char *text, int len)
 }
 
 JsonbValue
+ps_value_jsonb(Jsonb *jsonb)
+{
+	JsonbValue	value;
+
+	if (JB_ROOT_IS_SCALAR(jsonb) && JsonbExtractScalar(&jsonb->root, &value))
+		return value;
+	value.type = jbvBinary;
+	value.val.binary.data = &jsonb->root;
+	value.val.binary.len = VARSIZE(jsonb) - VARHDRSZ;
+	return value;
+}
+
+JsonbValue
 ps_value_number(Numeric number)
 {
 	JsonbValue	value;

@@ -36,6 +36,9 @@ extern bool ps_value_equal(const JsonbValue *a, const JsonbValue *b);
 extern JsonbValue ps_value_string(const char *text, int len);
 extern JsonbValue ps_value_number(Numeric number);
 
+/* A whole jsonb as a value of another one, which shares its bytes. */
+extern JsonbValue ps_value_jsonb(Jsonb *jsonb);
+
 #define PS_MAX_VALUE_BYTES 16384	/* longest text that a profile stores */
 
 /* Returns a reject when a value is too long for a profile, else NULL. */
