@@ -29,10 +29,11 @@ static const Oid chunk_types[CHUNK_days] = {
 	TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, INT8OID, NUMERICOID, NUMERICOID, NUMERICOID, BYTEAOID
 };
 
+#define KEY_COLUMNS 2			/* of the primary key, by which a series is found */
+
 static PsPlan chunks_plan = {
 	"SELECT c.customer_id, c.metric, c.to_at, c.chunk_no, c.from_at, c.count, c.sum, c.min, c.max, c.samples, c.days"
-	" FROM profile_stream_internal.window_chunks c WHERE c.customer_id = $1 AND c.metric = $2 AND c.to_at >= $3"
-	" ORDER BY c.to_at, c.chunk_no",
+	" FROM profile_stream_internal.window_chunks c WHERE c.customer_id = $1 AND c.metric = $2 AND c.to_at >= $3",
 	3, {TEXTOID, TEXTOID, TIMESTAMPTZOID}
 };
 
@@ -121,16 +122,16 @@ ps_chunks_read(const text *customer_id, const char *series, TimestampTz from, Ps
 	PsDirectReader reader;
 	TupleTableSlot *row;
 
-	if (!ps_direct_reader_open(&reader, CHUNKS, CHUNKS "_pkey", chunk_types, lengthof(chunk_types), 3))
+	if (!ps_direct_reader_open(&reader, CHUNKS, CHUNKS "_pkey", chunk_types, lengthof(chunk_types), KEY_COLUMNS))
 	{
 		select_chunks(args, take, arg);
 		return;
 	}
 	ps_direct_reader_set_text(&reader, CHUNK_customer_id, customer_id);
 	ps_direct_reader_set_text(&reader, CHUNK_metric, name);
-	ps_direct_reader_set_from(&reader, CHUNK_to_at, from);
 	ps_direct_reader_begin(&reader);
 	while ((row = ps_direct_reader_next(&reader)) != NULL)
-		give_chunk(row->tts_values, row->tts_isnull, take, arg);
+		if (DatumGetTimestampTz(row->tts_values[CHUNK_to_at]) >= from)
+			give_chunk(row->tts_values, row->tts_isnull, take, arg);
 	ps_direct_reader_close(&reader);
 }

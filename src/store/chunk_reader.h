@@ -17,7 +17,7 @@ typedef struct PsReadChunk
 
 typedef void (*PsChunkTaker) (const PsReadChunk *chunk, void *arg);
 
-/* Gives all chunks of a series that end at a moment or later to a function, in the order of their ends. */
+/* Gives all chunks of a series that end at a moment or later to a function, in any order. */
 extern void ps_chunks_read(const text *customer_id, const char *series, TimestampTz from, PsChunkTaker take, void *arg);
 
 #endif							/* PS_CHUNK_READER_H */

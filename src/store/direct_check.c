@@ -35,6 +35,9 @@
 #include "access/xact.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "settings.h"
 #include "store/direct_heap.h"
@@ -71,6 +74,20 @@ ps_direct_is_plain(Relation relation, const Oid *types, int ntypes, int ncolumns
 			(i < ntypes && column->atttypid != types[i]))
 			return false;
 	}
+	return true;
+}
+
+bool
+ps_direct_is_index_of(Relation index, Relation relation, const Oid *types, int nkeys)
+{
+	if (index->rd_rel->relam != BTREE_AM_OID || index->rd_index->indrelid != RelationGetRelid(relation) ||
+		!index->rd_index->indisvalid || index->rd_index->indnkeyatts < nkeys ||
+		!heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
+		return false;
+	for (int i = 0; i < nkeys; i++)
+		if (index->rd_index->indkey.values[i] != i + 1 || index->rd_opcintype[i] != types[i] ||
+			(types[i] == TEXTOID && index->rd_indcollation[i] != C_COLLATION_OID))
+			return false;
 	return true;
 }
 

@@ -37,21 +37,17 @@
 static bool
 begin_scan(PsDirectTable *table, const char *name)
 {
+	static const Oid key_types[1] = {TEXTOID};
+
 	for (int i = 0; i < table->result->ri_NumIndices; i++)
 	{
 		Relation	index = table->result->ri_IndexRelationDescs[i];
-		Oid			collation = index->rd_indcollation[0];
-		RegProcedure equal;
 
 		if (strcmp(RelationGetRelationName(index), name) != 0)
 			continue;
-		equal = index->rd_opcintype[0] == INT8OID ? F_INT8EQ :
-			index->rd_opcintype[0] == TEXTOID && collation == C_COLLATION_OID ? F_TEXTEQ : InvalidOid;
-		if (index->rd_rel->relam != BTREE_AM_OID || !index->rd_index->indisvalid ||
-			index->rd_index->indnkeyatts != 1 || index->rd_index->indkey.values[0] > 1 || !RegProcedureIsValid(equal) ||
-			!heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
+		if (!ps_direct_is_index_of(index, table->relation, key_types, lengthof(key_types)) || index->rd_index->indnkeyatts != 1)
 			return false;
-		ScanKeyEntryInitialize(&table->key, 0, 1, BTEqualStrategyNumber, InvalidOid, collation, equal, (Datum) 0);
+		ScanKeyEntryInitialize(&table->key, 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ, (Datum) 0);
 		table->scan = ps_index_beginscan(table->relation, index, GetActiveSnapshot(), 1);
 		return true;
 	}
@@ -93,15 +89,6 @@ ps_direct_open(PsDirectTable *table, const char *name, const char *index,
 	}
 	ps_direct_close(table);
 	return false;
-}
-
-HeapTuple
-ps_direct_find(PsDirectTable *table, Datum key)
-{
-	table->key.sk_argument = key;
-	table->inserting = InvalidTransactionId;
-	index_rescan(table->scan, &table->key, 1, NULL, 0);
-	return ps_direct_find_next(table);
 }
 
 /*
@@ -163,10 +150,13 @@ next_tid(PsDirectTable *table)
 }
 
 HeapTuple
-ps_direct_find_next(PsDirectTable *table)
+ps_direct_find(PsDirectTable *table, Datum key)
 {
 	ItemPointer tid;
 
+	table->key.sk_argument = key;
+	table->inserting = InvalidTransactionId;
+	index_rescan(table->scan, &table->key, 1, NULL, 0);
 	while ((tid = next_tid(table)) != NULL)
 	{
 		ItemPointerData root = *tid;
@@ -178,8 +168,7 @@ ps_direct_find_next(PsDirectTable *table)
 		if (row != NULL)
 			return row;
 		root = *tid;
-		if (table->notes_insertions)
-			ps_direct_note_insertion(table, &root);
+		ps_direct_note_insertion(table, &root);
 	}
 	return NULL;
 }

@@ -39,7 +39,6 @@ typedef struct PsDirectTable
 	ExprState **defaults;		/* for each column, NULL: it has none; made by the first insert */
 	CommandId	command;
 	bool		updates_checked;	/* publications are known to allow updates */
-	bool		notes_insertions;	/* set by the caller, who wants to know inserting */
 	TransactionId inserting;	/* running transaction that inserts a row with the key of the last look-up; invalid:
 								 * none */
 } PsDirectTable;
@@ -48,20 +47,22 @@ typedef struct PsDirectTable
 extern bool ps_direct_is_allowed(void);
 extern bool ps_direct_is_plain(Relation relation, const Oid *types, int ntypes, int ncolumns);
 
+/* Whether an index is a complete btree of the table that begins with its first columns, where texts are in the order of bytes. */
+extern bool ps_direct_is_index_of(Relation index, Relation relation, const Oid *types, int nkeys);
+
 /* Raises when a row violates a NOT NULL or CHECK constraint of the table. */
 extern void ps_direct_check_row(const PsDirectTable *table, TupleTableSlot *slot);
 
 /*
- * Opens a table of the extension and its btree on one column or expression. Needs
+ * Opens a table of the extension and its btree on the first column, a text. Needs
  * an active snapshot. False when the table is not plain or cannot be used; then
  * the caller runs its statement, which raises the right error if there is one.
  */
 extern bool ps_direct_open(PsDirectTable *table, const char *name, const char *index,
 						   const Oid *types, int ntypes, int ncolumns);
 
-/* A copy of the first visible row with a key, and of the next one; NULL when there is none. */
+/* A copy of the first visible row with a key; NULL when there is none. */
 extern HeapTuple ps_direct_find(PsDirectTable *table, Datum key);
-extern HeapTuple ps_direct_find_next(PsDirectTable *table);
 
 /* The place to which the index points for the row found last. It stays valid as long as updates are HOT. */
 extern ItemPointerData ps_direct_root_tid(const PsDirectTable *table);

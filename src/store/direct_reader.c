@@ -13,8 +13,6 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
-#include "catalog/pg_index.h"
-#include "catalog/pg_type.h"
 #include "compat.h"
 #include "miscadmin.h"
 #include "store/direct_heap.h"
@@ -26,7 +24,6 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
 /* Whether a table is a heap of its own, without row security, whose first columns are ours. */
 static bool
@@ -40,21 +37,6 @@ is_directly_readable(Relation relation, const Oid *types, int ntypes)
 		return false;
 	for (int i = 0; i < ntypes; i++)
 		if (TupleDescAttr(desc, i)->attisdropped || TupleDescAttr(desc, i)->atttypid != types[i])
-			return false;
-	return true;
-}
-
-/* Whether an index is a complete btree of the table that begins with its first columns, where texts are in the order of bytes. */
-static bool
-is_index_of(Relation index, Relation relation, const Oid *types, int nkeys)
-{
-	if (index->rd_rel->relam != BTREE_AM_OID || index->rd_index->indrelid != RelationGetRelid(relation) ||
-		!index->rd_index->indisvalid || index->rd_index->indnkeyatts < nkeys ||
-		!heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
-		return false;
-	for (int i = 0; i < nkeys; i++)
-		if (index->rd_index->indkey.values[i] != i + 1 || index->rd_opcintype[i] != types[i] ||
-			(types[i] == TEXTOID && index->rd_indcollation[i] != C_COLLATION_OID))
 			return false;
 	return true;
 }
@@ -75,7 +57,7 @@ ps_direct_reader_open(PsDirectReader *reader, const char *name, const char *inde
 	{
 		reader->index = try_relation_open(index_id, AccessShareLock);
 		if (reader->index != NULL && reader->index->rd_rel->relkind == RELKIND_INDEX &&
-			is_index_of(reader->index, reader->relation, types, nkeys))
+			ps_direct_is_index_of(reader->index, reader->relation, types, nkeys))
 		{
 			reader->slot = table_slot_create(reader->relation, NULL);
 			reader->nkeys = nkeys;
@@ -91,13 +73,6 @@ ps_direct_reader_set_text(PsDirectReader *reader, int column, const text *value)
 {
 	ScanKeyEntryInitialize(&reader->keys[column], 0, column + 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
 						   F_TEXTEQ, PointerGetDatum(value));
-}
-
-void
-ps_direct_reader_set_from(PsDirectReader *reader, int column, TimestampTz from)
-{
-	ScanKeyEntryInitialize(&reader->keys[column], 0, column + 1, BTGreaterEqualStrategyNumber, InvalidOid, InvalidOid,
-						   F_TIMESTAMPTZ_GE, TimestampTzGetDatum(from));
 }
 
 void

@@ -14,7 +14,7 @@
 #include "executor/tuptable.h"
 #include "utils/relcache.h"
 
-#define PS_DIRECT_READER_MAX_KEYS 3
+#define PS_DIRECT_READER_MAX_KEYS 2
 
 typedef struct PsDirectReader
 {
@@ -35,9 +35,8 @@ typedef struct PsDirectReader
  */
 extern bool ps_direct_reader_open(PsDirectReader *reader, const char *name, const char *index, const Oid *types, int ntypes, int nkeys);
 
-/* Sets the condition on a column of the index, of a text or a time. */
+/* Sets the text to which a column of the index must be equal. */
 extern void ps_direct_reader_set_text(PsDirectReader *reader, int column, const text *value);
-extern void ps_direct_reader_set_from(PsDirectReader *reader, int column, TimestampTz from);
 
 /* Begins to read the rows of the conditions, in the order of the index. */
 extern void ps_direct_reader_begin(PsDirectReader *reader);

@@ -11,24 +11,6 @@
 
 #define PROFILES "materialized_profiles"
 
-#define TYPE_OF_TEXT TEXTOID
-#define TYPE_OF_NUMERIC NUMERICOID
-#define TYPE_OF_INT8 INT8OID
-#define TYPE_OF_TIME TIMESTAMPTZOID
-#define TYPE_OF_NULLABLE_TIME TIMESTAMPTZOID
-#define TYPE_OF_EVENT_COUNTS JSONBOID
-#define TYPE_OF_EVENT_IDS BYTEAOID
-#define TYPE_OF_WINDOW_STATE BYTEAOID
-#define TYPE_OF_ATTRIBUTES JSONBOID
-#define TYPE_OF_ATTRIBUTE_TIMES JSONBOID
-#define TYPE_OF(column, kind, access, initial, member) TYPE_OF_##kind,
-
-const Oid	ps_profile_types[PS_ROW_ALL_COLUMNS] = {
-	TEXTOID,
-	PS_PROFILE_COLUMNS(TYPE_OF,)
-	TEXTOID, FLOAT8OID, NUMERICOID, TIMESTAMPTZOID	/* segment, churn_risk_score, lifetime_value, scored_at */
-};
-
 static PsPlan documents_plan = {
 	"SELECT p.customer_id, profile_stream_internal.profile_document(p, $2)"
 	" FROM profile_stream.materialized_profiles p WHERE p.customer_id = ANY ($1) ORDER BY p.customer_id",

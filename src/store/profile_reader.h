@@ -10,9 +10,6 @@
 #include "store/direct_reader.h"
 #include "store/profile_row.h"
 
-/* Types of all columns of the row of a profile. */
-extern const Oid ps_profile_types[PS_ROW_ALL_COLUMNS];
-
 /* Opens the profiles; false when they must be read by a statement, as ps_direct_reader_open(). */
 extern bool ps_profile_reader_open(PsDirectReader *reader);
 

@@ -5,12 +5,21 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "core/attribute.h"
 #include "store/profile_row.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
+
+#define TYPE(column, kind, access, initial, member) PS_SQL_TYPE_##kind(OID),
+
+const Oid	ps_profile_types[PS_ROW_ALL_COLUMNS] = {
+	TEXTOID,
+	PS_PROFILE_COLUMNS(TYPE,)
+	TEXTOID, FLOAT8OID, NUMERICOID, TIMESTAMPTZOID	/* segment, churn_risk_score, lifetime_value, scored_at */
+};
 
 /* Reads {"type": count, …} into the profile's counters. */
 static void

@@ -22,6 +22,21 @@ enum PsRowColumn
 	PS_ROW_ALL_COLUMNS
 };
 
+/* The SQL type of each kind of column, with OID, or its array type, with ARRAYOID. */
+#define PS_SQL_TYPE_TEXT(suffix) TEXT##suffix
+#define PS_SQL_TYPE_NUMERIC(suffix) NUMERIC##suffix
+#define PS_SQL_TYPE_INT8(suffix) INT8##suffix
+#define PS_SQL_TYPE_TIME(suffix) TIMESTAMPTZ##suffix
+#define PS_SQL_TYPE_NULLABLE_TIME(suffix) TIMESTAMPTZ##suffix
+#define PS_SQL_TYPE_EVENT_COUNTS(suffix) JSONB##suffix
+#define PS_SQL_TYPE_EVENT_IDS(suffix) BYTEA##suffix
+#define PS_SQL_TYPE_WINDOW_STATE(suffix) BYTEA##suffix
+#define PS_SQL_TYPE_ATTRIBUTES(suffix) JSONB##suffix
+#define PS_SQL_TYPE_ATTRIBUTE_TIMES(suffix) JSONB##suffix
+
+/* Types of all columns of the row of a profile. */
+extern const Oid ps_profile_types[PS_ROW_ALL_COLUMNS];
+
 /* Reads a profile from a row, whose values must live as long as the profile points to them. */
 extern void ps_profile_row_read(PsProfile *profile, const Datum *values, const bool *nulls);
 

@@ -33,26 +33,8 @@
 
 #define NEW_ROWS " FROM ROWS FROM (" PS_PLAN_ARRAYS ") AS n(" COLUMN_NAMES ")"
 
-/* the SQL type of each kind, and its array type */
-#define TYPE_TEXT(suffix) TEXT##suffix
-#define TYPE_NUMERIC(suffix) NUMERIC##suffix
-#define TYPE_INT8(suffix) INT8##suffix
-#define TYPE_TIME(suffix) TIMESTAMPTZ##suffix
-#define TYPE_NULLABLE_TIME(suffix) TIMESTAMPTZ##suffix
-#define TYPE_EVENT_COUNTS(suffix) JSONB##suffix
-#define TYPE_EVENT_IDS(suffix) BYTEA##suffix
-#define TYPE_WINDOW_STATE(suffix) BYTEA##suffix
-#define TYPE_ATTRIBUTES(suffix) JSONB##suffix
-#define TYPE_ATTRIBUTE_TIMES(suffix) JSONB##suffix
-#define TYPE(column, kind, access, initial, member) TYPE_##kind(OID),
-#define ARRAY_TYPE(column, kind, access, initial, member) TYPE_##kind(ARRAYOID),
-
+#define ARRAY_TYPE(column, kind, access, initial, member) PS_SQL_TYPE_##kind(ARRAYOID),
 #define ARRAY_TYPES {TEXTARRAYOID, PS_PROFILE_COLUMNS(ARRAY_TYPE,)}
-
-static const Oid column_types[PS_ROW_segment + 1] = {
-	TEXTOID, PS_PROFILE_COLUMNS(TYPE,)
-	TEXTOID						/* segment */
-};
 
 static PsPlan load_plan = {
 	"SELECT " STORED_COLUMNS ", k.ordinality::int4, p.xmax"
@@ -117,8 +99,7 @@ ps_profiles_open(void)
 {
 	PsProfileTable *table = palloc(sizeof(PsProfileTable));
 
-	table->is_plain = ps_direct_open(&table->direct, TABLE_NAME, KEY_NAME, column_types, lengthof(column_types), PS_TABLE_COLUMNS);
-	table->direct.notes_insertions = true;
+	table->is_plain = ps_direct_open(&table->direct, TABLE_NAME, KEY_NAME, ps_profile_types, PS_ROW_segment + 1, PS_ROW_ALL_COLUMNS);
 	return table;
 }
 
@@ -270,7 +251,7 @@ load_by_statement(PsStoredProfile **profiles, int n)
 	}
 	args[0] = ps_column_array(&ids);
 	found = ps_plan_run(&load_plan, args, NULL, SPI_OK_SELECT);
-	ps_plan_check_types(column_types, PS_ROW_COLUMNS);
+	ps_plan_check_types(ps_profile_types, PS_ROW_COLUMNS);
 	for (uint64 i = 0; i < found; i++)
 	{
 		Datum		values[PS_ROW_COLUMNS + 2];
@@ -316,7 +297,7 @@ save_by_statement(PsStoredProfile **profiles, int n, bool is_new)
 	int			nrows;
 
 	for (int c = 0; c < PS_ROW_COLUMNS; c++)
-		ps_column_init(&columns[c], column_types[c], n);
+		ps_column_init(&columns[c], ps_profile_types[c], n);
 	for (int i = 0; i < n; i++)
 	{
 		Datum		values[PS_ROW_COLUMNS];

@@ -10,8 +10,6 @@
 #include "core/profile.h"
 #include "store/profile_row.h"
 
-#define PS_TABLE_COLUMNS (PS_ROW_COLUMNS + 4)	/* and segment, churn_risk_score, lifetime_value, scored_at */
-
 typedef struct PsStoredProfile
 {
 	const char *customer_id;
@@ -20,8 +18,8 @@ typedef struct PsStoredProfile
 	PsProfile	profile;
 	HeapTuple	row;			/* the row as it was loaded directly, else NULL */
 	int			holder;			/* ps_lock_wait_holder() of the transaction that has locked the row; 0: none has */
-	Datum		values[PS_TABLE_COLUMNS];	/* the values of that row */
-	bool		nulls[PS_TABLE_COLUMNS];
+	Datum		values[PS_ROW_ALL_COLUMNS]; /* the values of that row */
+	bool		nulls[PS_ROW_ALL_COLUMNS];
 } PsStoredProfile;
 
 /* The table, open for loading and saving within one command: nobody else's statement should run meanwhile. */
