@@ -87,6 +87,7 @@ echo "windowed columns, processor time: $(awk '{print $9 / $7}' "$work/rounds" |
 echo "windowed columns, processor time: $(awk '{print $9 / $8}' "$work/rounds" | median) of a count of a column"
 
 # one value: processor time, and pages that it touched
+settings='SET jit = off'
 for samples in 100 10000 "$most"; do
 	sql "CALL load_one('with-$samples', $samples)"
 	values=$((samples > 10000 ? 5000 : 20000))
