@@ -547,8 +547,8 @@ COMMENT ON COLUMN materialized_profiles.email IS 'Email address; empty: not know
 COMMENT ON COLUMN materialized_profiles.phone IS 'Telephone number; empty: not known';
 COMMENT ON COLUMN materialized_profiles.total_balance IS 'Sum of the initial balances of accounts, with what maps and handlers make of it; completed transactions do not change it';
 COMMENT ON COLUMN materialized_profiles.account_count IS 'Number of accounts';
-COMMENT ON COLUMN materialized_profiles.last_transaction_at IS 'Timestamp of the completed transaction that was applied last; NULL: none yet';
-COMMENT ON COLUMN materialized_profiles.last_login_at IS 'Timestamp of the login that was applied last; NULL: none yet';
+COMMENT ON COLUMN materialized_profiles.last_transaction_at IS 'Greatest timestamp of a completed transaction; NULL: none yet';
+COMMENT ON COLUMN materialized_profiles.last_login_at IS 'Greatest timestamp of a login; NULL: none yet';
 COMMENT ON COLUMN materialized_profiles.preferred_channel IS 'Channel that the customer prefers';
 COMMENT ON COLUMN materialized_profiles.event_counts IS 'Number of applied events by event type, as an object';
 COMMENT ON COLUMN materialized_profiles.event_ids IS 'Newest ids of applied events, as hashes, for de-duplication within dedupe_retention';
@@ -735,7 +735,7 @@ CREATE TABLE profile_stream_internal.attribute_maps (
 	attribute text COLLATE "C" NOT NULL,
 	path text,
 	operation text COLLATE "C" NOT NULL CHECK (operation IN ('set', 'set_if_null', 'add', 'subtract', 'max', 'min', 'count', 'append_unique', 'latest')),
-	type text COLLATE "C" NOT NULL CHECK (type IN ('text', 'numeric', 'boolean', 'timestamptz')),
+	type text COLLATE "C" NOT NULL CHECK (type IN ('text', 'numeric', 'boolean', 'timestamptz', 'jsonb')),
 	max_items int NOT NULL,
 	UNIQUE (event_type, attribute)
 );
@@ -912,13 +912,13 @@ CREATE FUNCTION create_stream(name text, server name DEFAULT NULL, bootstrap_ser
 	start_from text DEFAULT 'earliest', batch_size int DEFAULT 5000, batch_wait interval DEFAULT '200 ms',
 	dedupe_retention interval DEFAULT '7 days', on_offset_lost text DEFAULT 'stop',
 	notify_channel text DEFAULT NULL, notify text DEFAULT 'customer', options jsonb DEFAULT '{}',
-	reorder_wait interval DEFAULT '0', reorder_buffer_size int DEFAULT 1000, late_tolerance interval DEFAULT NULL,
+	reorder_wait interval DEFAULT NULL, reorder_buffer_size int DEFAULT NULL, late_tolerance interval DEFAULT NULL,
 	workers int DEFAULT 1, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT 1,
 	customer_lock_timeout interval DEFAULT '1 s', redis text DEFAULT NULL, redis_prefix text DEFAULT 'profile:',
 	redis_ttl interval DEFAULT '5 minutes', changelog_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL,
 	segment_channel_prefix text DEFAULT NULL,
 	format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL,
-	timestamp_unit text DEFAULT 'milliseconds', event_id_scope text DEFAULT 'customer')
+	timestamp_unit text DEFAULT 'milliseconds', event_id_scope text DEFAULT 'customer', "order" text DEFAULT 'arrival')
 	RETURNS void AS 'MODULE_PATHNAME', 'ps_create_stream' LANGUAGE c
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION create_stream IS 'Create a stream from a Kafka topic into profiles; its workers start when the transaction commits';
@@ -930,7 +930,7 @@ CREATE FUNCTION alter_stream(name text, server name DEFAULT NULL, bootstrap_serv
 	workers int DEFAULT NULL, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT NULL,
 	customer_lock_timeout interval DEFAULT NULL, redis text DEFAULT NULL, redis_prefix text DEFAULT NULL, redis_ttl interval DEFAULT NULL,
 	changelog_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL, segment_channel_prefix text DEFAULT NULL,
-	format text DEFAULT NULL, field_map jsonb DEFAULT NULL, timestamp_unit text DEFAULT NULL, owner name DEFAULT NULL)
+	format text DEFAULT NULL, field_map jsonb DEFAULT NULL, timestamp_unit text DEFAULT NULL, owner name DEFAULT NULL, "order" text DEFAULT NULL)
 	RETURNS void AS 'MODULE_PATHNAME', 'ps_alter_stream' LANGUAGE c
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION alter_stream IS 'Change settings of a stream while it runs; what is null stays as it is';

@@ -236,6 +236,40 @@ take_options(const Arguments *arguments, PsStream *stream, bool is_new)
 	}
 }
 
+/* What the argument "order" stands for. Each of the three may be given beside it. */
+static const struct
+{
+	const char *name;
+	int64		reorder_wait_us;
+	int			reorder_buffer_size;
+	int64		late_tolerance_us;	/* negative: no event is late */
+}			orders[] = {
+	{"arrival", 0, 1000, -1},
+	{"article", 5 * USECS_PER_SEC, 1000, USECS_PER_HOUR}
+};
+
+/* Takes an order, before the options that it stands for. A new stream must have one. */
+static void
+take_order(const Arguments *arguments, PsStream *stream, bool is_new)
+{
+	NullableDatum *argument = find_argument(arguments, "order");
+	const char *name = argument == NULL || argument->isnull ? NULL : TextDatumGetCString(argument->value);
+
+	if (name == NULL && !is_new)
+		return;
+	for (int i = 0; i < lengthof(orders); i++)
+		if (name != NULL && strcmp(name, orders[i].name) == 0)
+		{
+			stream->reorder_wait_us = orders[i].reorder_wait_us;
+			stream->reorder_buffer_size = orders[i].reorder_buffer_size;
+			stream->late_tolerance_us = orders[i].late_tolerance_us;
+			return;
+		}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("order must be arrival or article")));
+}
+
 /* Raises unless options that depend on each other fit, and unless that role may use the targets. */
 static void
 check_options(const PsStream *stream, Oid role)
@@ -268,7 +302,7 @@ read_stream(FunctionCallInfo fcinfo)
 	PsStream   *stream = palloc0(sizeof(PsStream));
 
 	stream->owner = GetUserId();
-	stream->late_tolerance_us = -1;
+	take_order(&arguments, stream, true);
 	take_options(&arguments, stream, true);
 	if (stream->server == NULL && stream->bootstrap_servers == NULL)
 		stream->bootstrap_servers = "localhost:9092";
@@ -317,6 +351,7 @@ read_changes(FunctionCallInfo fcinfo, PsStream *stream)
 	Jsonb	   *field_map = stream->field_map;
 
 	stream->server = stream->bootstrap_servers = NULL;
+	take_order(&arguments, stream, false);
 	take_options(&arguments, stream, false);
 	/* whoever names one of the two replaces the other */
 	if (stream->server == NULL && stream->bootstrap_servers == NULL)

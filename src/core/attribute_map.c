@@ -93,6 +93,9 @@ init_type(PsAttributeMap *map, const char *type)
 		return psprintf("operation %s is for type %s", operations[map->operation].name, ps_value_type_names[only]);
 	if ((map->operation == PS_OPERATION_MAX || map->operation == PS_OPERATION_MIN) && map->type == PS_VALUE_BOOLEAN)
 		return psprintf("operation %s is not for type boolean", operations[map->operation].name);
+	if (map->type == PS_VALUE_JSONB && map->operation != PS_OPERATION_SET && map->operation != PS_OPERATION_SET_IF_NULL &&
+		map->operation != PS_OPERATION_LATEST)
+		return psprintf("operation %s is not for type jsonb", operations[map->operation].name);
 	if (map->operation == PS_OPERATION_APPEND_UNIQUE && map->column != NULL)
 		return "operation append_unique is not for a column";
 	return NULL;

@@ -88,7 +88,7 @@ read_amount(const PsEvent *event, const void **content)
 static PsChunk *
 handler_apply_transaction(PsProfile *profile, const PsEvent *event, const void *content)
 {
-	profile->last_transaction_at = event->timestamp;
+	profile->last_transaction_at = Max(profile->last_transaction_at, event->timestamp);
 	return ps_window_add(&profile->window, PS_SERIES_TRANSACTIONS, event->timestamp, (Numeric) unconstify(void *, content));
 }
 
@@ -135,7 +135,7 @@ read_channel(const PsEvent *event, const void **content)
 static PsChunk *
 apply_session(PsProfile *profile, const PsEvent *event, const void *content)
 {
-	profile->last_login_at = event->timestamp;
+	profile->last_login_at = Max(profile->last_login_at, event->timestamp);
 	if (content != NULL)
 		profile->preferred_channel = content;
 	return ps_window_add(&profile->window, PS_SERIES_LOGINS, event->timestamp, NULL);

@@ -1,6 +1,6 @@
 /*
  * value.c
- *	  Reads values of four types. A value that is not of its type gives a reject,
+ *	  Reads values of five types. A value that is not of its type gives a reject,
  *	  never an ERROR.
  */
 #include "postgres.h"
@@ -16,7 +16,7 @@
 
 #define MAX_DIGITS 38
 
-const char *const ps_value_type_names[PS_VALUE_TYPES] = {"text", "numeric", "boolean", "timestamptz"};
+const char *const ps_value_type_names[PS_VALUE_TYPES] = {"text", "numeric", "boolean", "timestamptz", "jsonb"};
 
 /* Whether a JSON number needs more than MAX_DIGITS digits before the point, after it, or in all. */
 static bool
@@ -117,10 +117,44 @@ value_read_time(const PsField *field, JsonbValue *value)
 	return true;
 }
 
+static PsReject *
+value_too_long(const char *name)
+{
+	return ps_reject_make("handler", psprintf("Processing error: %s is longer than %d bytes", name, PS_MAX_VALUE_BYTES));
+}
+
+/* Reads a value as it is. Numbers outside of objects and arrays have at most MAX_DIGITS digits, as those of type numeric. */
+static PsReject *
+value_read_json(const PsField *field, const char *name, JsonbValue *value)
+{
+	Numeric		number;
+	PsReject   *reject;
+
+	if (field->len > PS_MAX_VALUE_BYTES)
+		return value_too_long(name);
+	switch (field->type)
+	{
+		case PS_JSON_STRING:
+			*value = ps_value_string(field->text, field->len);
+			return NULL;
+		case PS_JSON_NUMBER:
+			reject = ps_value_read_number(field, name, &number);
+			if (reject == NULL)
+				*value = ps_value_number(number);
+			return reject;
+		case PS_JSON_BOOLEAN:
+			(void) read_boolean(field, value);
+			return NULL;
+		default:
+			*value = ps_value_jsonb(DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(pnstrdup(field->text, field->len)))));
+			return NULL;
+	}
+}
+
 PsReject *
 ps_value_read(const PsField *field, PsValueType type, const char *name, JsonbValue *value)
 {
-	static const char *const wanted[PS_VALUE_TYPES] = {"text", "a number", "true or false", "a timestamp"};
+	static const char *const wanted[PS_VALUE_TYPES] = {"text", "a number", "true or false", "a timestamp", "JSON"};
 	PsReject   *reject;
 	Numeric		number;
 
@@ -147,6 +181,8 @@ ps_value_read(const PsField *field, PsValueType type, const char *name, JsonbVal
 			if (!value_read_time(field, value))
 				break;
 			return NULL;
+		case PS_VALUE_JSONB:
+			return value_read_json(field, name, value);
 	}
 	return ps_reject_make("handler", psprintf("Processing error: %s is not %s", name, wanted[type]));
 }
@@ -156,7 +192,7 @@ ps_value_check_kept(const JsonbValue *value, const char *name)
 {
 	if (value->type != jbvString || value->val.string.len <= PS_MAX_VALUE_BYTES)
 		return NULL;
-	return ps_reject_make("handler", psprintf("Processing error: %s is longer than %d bytes", name, PS_MAX_VALUE_BYTES));
+	return value_too_long(name);
 }
 
 bool
@@ -175,6 +211,8 @@ ps_value_equal(const JsonbValue *a, const JsonbValue *b)
 			return DatumGetBool(DirectFunctionCall2(numeric_eq, NumericGetDatum(a->val.numeric), NumericGetDatum(b->val.numeric)));
 		case jbvBool:
 			return a->val.boolean == b->val.boolean;
+		case jbvBinary:
+			return compareJsonbContainers(a->val.binary.data, b->val.binary.data) == 0;
 		default:
 			return false;
 	}

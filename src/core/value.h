@@ -1,6 +1,6 @@
 /*
  * value.h
- *	  Values of payloads and attributes, of four types.
+ *	  Values of payloads and attributes, of five types.
  */
 #ifndef PS_VALUE_H
 #define PS_VALUE_H
@@ -13,10 +13,11 @@ typedef enum PsValueType
 	PS_VALUE_TEXT,
 	PS_VALUE_NUMERIC,
 	PS_VALUE_BOOLEAN,
-	PS_VALUE_TIMESTAMP			/* stored as ISO 8601 in UTC */
+	PS_VALUE_TIMESTAMP,			/* stored as ISO 8601 in UTC */
+	PS_VALUE_JSONB				/* an object, an array or any scalar, as it is */
 } PsValueType;
 
-#define PS_VALUE_TYPES 4
+#define PS_VALUE_TYPES 5
 
 /* Names of the types in SQL. */
 extern const char *const ps_value_type_names[PS_VALUE_TYPES];

@@ -147,8 +147,8 @@ typedef struct PsStreamOption
 	{"notify_channel", PS_TEXT_OPTION, PS_FIELD(notify_channel), .removable = true, .min = 1, .max = NAMEDATALEN - 1}, \
 	{"notify", PS_TEXT_OPTION, PS_FIELD(notify), .words = {"customer", "batch", "off"}}, \
 	{"options", PS_JSONB_OPTION, PS_FIELD(options)}, \
-	{"reorder_wait", PS_INTERVAL_OPTION, PS_FIELD(reorder_wait_us), .max = USECS_PER_DAY, .unit = 1}, \
-	{"reorder_buffer_size", PS_INT_OPTION, PS_FIELD(reorder_buffer_size), .min = 2}, \
+	{"reorder_wait", PS_INTERVAL_OPTION, PS_FIELD(reorder_wait_us), .nullable = true, .max = USECS_PER_DAY, .unit = 1}, \
+	{"reorder_buffer_size", PS_INT_OPTION, PS_FIELD(reorder_buffer_size), .nullable = true, .min = 2}, \
 	{"late_tolerance", PS_INTERVAL_OPTION, PS_FIELD(late_tolerance_us), .nullable = true, .unit = 1}, \
 	{"workers", PS_INT_OPTION, PS_FIELD(workers), .min = 1, .max = PS_MAX_WORKERS}, \
 	{"partitions", PS_PARTITIONS_OPTION, .nullable = true}, \

@@ -105,5 +105,11 @@ SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_p
 -- announced
 LISTEN profile_updates;
 SELECT profile_stream.apply_events('{}');
+-- an event that comes late does not move the dates of the last transaction and login back
+SELECT profile_stream.apply_events(ARRAY(SELECT jsonb_build_object('eventId', t || d, 'customerId', 'dates', 'eventType', t, 'timestamp', d, 'payload', '{"amount": 1, "channel": "web"}'::jsonb)
+	FROM unnest('{transaction.completed,session.started}'::text[]) t, unnest('{2026-01-03T00:00:00Z,2026-01-05T00:00:00Z,2026-01-04T00:00:00Z}'::text[]) WITH ORDINALITY o(d, n) ORDER BY n));
+SELECT last_transaction_at AT TIME ZONE 'UTC' AS last_transaction, last_login_at AT TIME ZONE 'UTC' AS last_login, updated_at AT TIME ZONE 'UTC' AS updated
+	FROM profile_stream.materialized_profiles WHERE customer_id = 'dates';
+
 -- clean up
 TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;

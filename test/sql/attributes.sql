@@ -105,4 +105,28 @@ SELECT pg_temp.send('16', 'a', 'loyalty', '{"points": {"earned": 1000}, "shop": 
 DROP TRIGGER nothing ON profile_stream.materialized_profiles;
 SELECT customer_id, attributes, attribute_times, first_event_at FROM profile_stream.materialized_profiles WHERE customer_id IN ('a', 'c') ORDER BY 1;
 SELECT count(profile_stream.unmap_attribute(event_type, attribute)) FROM profile_stream_internal.attribute_maps;
+-- jsonb: a value as a whole, replaced as a whole; other values of scalars
+SELECT profile_stream.map_attribute('moved', 'address', '$.address', 'set', 'jsonb'), profile_stream.map_attribute('moved', 'first_address', '$.address', 'set_if_null', 'jsonb'),
+	profile_stream.map_attribute('moved', 'newest_address', '$.address', 'latest', 'jsonb');
+SELECT pg_temp.send('m1', 'mover', 'moved', '{"address": {"city": "Rome", "lines": ["Via A", 7, null, true, {"floor": 1e2}]}}', '2026-01-02Z');
+SELECT pg_temp.attributes('mover');
+-- an older one with fewer members; what is equal, null or absent changes nothing
+SELECT pg_temp.send('m2', 'mover', 'moved', '{"address": {"city": "Oslo"}}', '2026-01-01Z'), pg_temp.send('m3', 'mover', 'moved', '{"address": {"city": "Oslo"}}', '2026-01-01Z'),
+	pg_temp.send('m4', 'mover', 'moved', '{"address": null}', '2026-01-01Z'), pg_temp.send('m5', 'mover', 'moved', '{"address": ""}', '2026-01-01Z'), pg_temp.send('m6', 'mover', 'moved', '{}', '2026-01-01Z');
+SELECT pg_temp.attributes('mover');
+SELECT pg_temp.send('m7', 'mover', 'moved', '{"address": ["a"]}'), pg_temp.attributes('mover') -> 'address' AS address;
+SELECT pg_temp.send('m8', 'mover', 'moved', '{"address": 1.50}'), pg_temp.attributes('mover') -> 'address' AS address;
+SELECT pg_temp.send('m9', 'mover', 'moved', '{"address": "here"}'), pg_temp.attributes('mover') -> 'address' AS address;
+SELECT pg_temp.send('m10', 'mover', 'moved', '{"address": false}'), pg_temp.attributes('mover') -> 'address' AS address;
+-- too long, and a number with too many digits; nothing of these events is kept
+SELECT pg_temp.send('m11', 'mover', 'moved', jsonb_build_object('address', jsonb_build_object('street', repeat('x', 16384)))),
+	pg_temp.send('m12', 'mover', 'moved', '{"address": 1e40}'), pg_temp.attributes('mover') -> 'address' AS address;
+SELECT event_id, errors FROM profile_stream.dead_letters WHERE event_id IN ('m11', 'm12') ORDER BY dead_letter_id;
+SELECT pg_temp.complaint(format($$SELECT profile_stream.map_attribute('moved', 'other', '$.a', %L, 'jsonb')$$, o))
+	FROM unnest('{add,subtract,max,min,count,append_unique}'::text[]) o;
+SELECT pg_temp.complaint($$SELECT profile_stream.map_attribute('moved', 'email', '$.a', 'set', 'jsonb')$$);
+SELECT profile_stream.create_profile_view('movers', attributes => '{address,first_address}');
+SELECT pg_typeof(address), address, first_address ->> 'city' AS first_city FROM public.movers WHERE customer_id = 'mover';
+DROP VIEW public.movers;
+SELECT count(profile_stream.unmap_attribute('moved', a)) FROM unnest('{address,first_address,newest_address}'::text[]) a;
 TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters;

@@ -158,3 +158,17 @@ DROP ROLE regress_nobody, regress_operator, regress_reader;
 SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
 WHERE p.pronamespace::regnamespace::text ~ '^profile_stream' AND l.lanname <> 'c' AND p.prosqlbody IS NULL
 	AND NOT EXISTS (SELECT FROM unnest(p.proconfig) c WHERE c = 'search_path=pg_catalog, pg_temp');
+
+-- an order stands for three options, and each of them may be given beside it
+SELECT profile_stream.create_stream('unordered', "order" => 'random');
+SELECT profile_stream.create_stream('unordered', "order" => NULL);
+SELECT profile_stream.create_stream('ordered', bootstrap_servers => '127.0.0.1:1', "order" => 'article');
+SELECT profile_stream.create_stream('ordered2', bootstrap_servers => '127.0.0.1:1', topic => 'other', "order" => 'article', reorder_wait => '2 s', late_tolerance => '2 hours');
+CREATE TEMP VIEW orders AS SELECT name, reorder_wait, reorder_buffer_size, late_tolerance FROM profile_stream.streams WHERE name LIKE 'ordered%' ORDER BY name;
+TABLE orders;
+SELECT profile_stream.alter_stream('ordered', "order" => 'arrival'), profile_stream.alter_stream('ordered2', batch_size => 7);
+TABLE orders;
+SELECT profile_stream.alter_stream('ordered', "order" => 'article', reorder_buffer_size => 10), profile_stream.alter_stream('ordered2', "order" => '');
+TABLE orders;
+SELECT profile_stream.drop_stream('ordered'), profile_stream.drop_stream('ordered2');
+DROP VIEW orders;

@@ -41,6 +41,11 @@ class Malformed(Exception):
     pass
 
 
+def latest(before, at):
+    """The later of two times, of which the first may be None."""
+    return at if before is None else max(before, at)
+
+
 class HandlerError(Exception):
     pass
 
@@ -167,7 +172,7 @@ class Profile:
             amount = read_number(payload, "amount")
             if amount is None:
                 raise HandlerError("amount")
-            row["last_transaction_at"] = at
+            row["last_transaction_at"] = latest(row["last_transaction_at"], at)
             self.series["transactions"].append((at, amount))
         elif event_type == "account.opened":
             row["total_balance"] += read_number(payload, "initialBalance") or 0
@@ -177,13 +182,13 @@ class Profile:
         elif event_type == "session.started":
             channel = read_text(payload, "channel")
             row["preferred_channel"] = channel or row["preferred_channel"]
-            row["last_login_at"] = at
+            row["last_login_at"] = latest(row["last_login_at"], at)
             self.series["logins"].append((at, Decimal(1)))
         elif event_type == "support.ticket.created":
             self.series["tickets"].append((at, Decimal(1)))
         row["version"] += 1
         row["updated_at"] = at
-        row["watermark"] = at if row["watermark"] is None else max(row["watermark"], at)
+        row["watermark"] = latest(row["watermark"], at)
         row["event_counts"][event_type] = row["event_counts"].get(event_type, 0) + 1
 
     def metrics(self, as_of):
