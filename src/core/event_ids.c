@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "compat.h"
 #include "core/event_ids.h"
 #include "utils/timestamp.h"
 

@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "common/int.h"
+#include "compat.h"
 #include "core/samples.h"
 #include "core/varint.h"
 #include "utils/timestamp.h"

@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "compat.h"
 #include "core/samples.h"
 #include "core/varint.h"
 #include "fmgr.h"

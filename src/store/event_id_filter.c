@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "compat.h"
 #include "lib/bloomfilter.h"
 #include "miscadmin.h"
 #include "store/event_id_filter.h"

@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "compat.h"
 #include "core/event_ids.h"
 #include "core/samples.h"
 #include "testing/fuzz.h"
