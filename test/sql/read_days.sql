@@ -47,7 +47,7 @@ SELECT count(*) AS with_default_zone FROM profile_stream.metric_days('days_disti
 
 -- in other zones: against the sum of what was sent by its local date
 CREATE TEMP TABLE zones AS SELECT * FROM unnest(ARRAY['UTC', 'Europe/Vienna', 'America/New_York', 'America/St_Johns', 'Asia/Kolkata', 'Australia/Lord_Howe', 'Pacific/Apia', 'Pacific/Kiritimati',
-	'Etc/GMT+12', 'America/Havana', 'UTC+100', 'CET', 'cest', 'MST7MDT', 'Z']) WITH ORDINALITY z(zone, n);
+	'Etc/GMT+12', 'America/Havana', 'UTC+100', 'CET', 'cest', 'MST7MDT,M3.2.0,M11.1.0', 'Z']) WITH ORDINALITY z(zone, n);
 CREATE FUNCTION pg_temp.differences(zone text, from_day date, to_day date) RETURNS bigint LANGUAGE sql AS $$
 	WITH days AS (SELECT * FROM profile_stream.metric_days('days_sum', from_day, to_day, zone)),
 		expected AS (SELECT s.customer, (s.at AT TIME ZONE zone)::date AS day, count(*) AS count, sum(s.value) AS sum, min(s.value) AS min, max(s.value) AS max FROM sent s
