@@ -787,8 +787,11 @@ COMMENT ON COLUMN profile_stream_internal.metric_series.filter_value IS 'What th
 CREATE TABLE profile_stream_internal.metrics (
 	name text COLLATE "C" PRIMARY KEY CHECK (name ~ '^[A-Za-z_][A-Za-z0-9_]*$'),
 	series_id int NOT NULL REFERENCES profile_stream_internal.metric_series,
-	aggregate text COLLATE "C" NOT NULL CHECK (aggregate IN ('count', 'sum', 'avg', 'min', 'max', 'distinct', 'last')),
-	"window" interval NOT NULL
+	aggregate text COLLATE "C" NOT NULL
+		CHECK (aggregate IN ('count', 'sum', 'avg', 'min', 'max', 'distinct', 'first', 'last', 'percentile', 'median', 'stddev')),
+	"window" interval NOT NULL,
+	fraction numeric CHECK (fraction BETWEEN 0 AND 1),
+	CHECK ((aggregate = 'percentile') = (fraction IS NOT NULL))
 );
 CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profile_stream_internal.metrics
 	FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.rules_changed();
@@ -797,11 +800,13 @@ SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.metrics', ''
 COMMENT ON TABLE profile_stream_internal.metrics IS 'Metrics that were created: an aggregate over a window of a series';
 COMMENT ON COLUMN profile_stream_internal.metrics.name IS 'Name of the metric';
 COMMENT ON COLUMN profile_stream_internal.metrics.series_id IS 'Series whose samples the metric reads';
-COMMENT ON COLUMN profile_stream_internal.metrics.aggregate IS 'What the metric makes of the samples: count, sum, avg, min, max, distinct or last';
+COMMENT ON COLUMN profile_stream_internal.metrics.aggregate IS 'What the metric makes of the samples, as create_metric() takes it';
+COMMENT ON COLUMN profile_stream_internal.metrics.fraction IS 'Which percentile: 0 is the least value, 0.5 the median, 1 the greatest one; NULL for other aggregates';
 COMMENT ON COLUMN profile_stream_internal.metrics."window" IS 'How far back from the moment of the question samples count';
 
 CREATE FUNCTION create_metric(name text, event_type text, "window" interval, value_path text DEFAULT NULL,
-	aggregate text DEFAULT 'count', filter_path text DEFAULT NULL, filter_value text DEFAULT NULL, backfill text DEFAULT NULL) RETURNS void
+	aggregate text DEFAULT 'count', filter_path text DEFAULT NULL, filter_value text DEFAULT NULL, backfill text DEFAULT NULL,
+	fraction numeric DEFAULT NULL) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_create_metric' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION create_metric IS 'Create a metric: an aggregate of a value of each event of a type over a window, from the next batch on; backfill: a stream to rebuild for what came before';
 
@@ -1375,7 +1380,7 @@ COMMENT ON FUNCTION discard_dead_letters IS 'Remove dead letters; returns how ma
 
 CREATE FUNCTION window_value(customer_id text, window_state bytea, metric text, as_of timestamptz) RETURNS numeric
 	AS 'MODULE_PATHNAME', 'ps_window_value' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 10;
-COMMENT ON FUNCTION window_value(text, bytea, text, timestamptz) IS 'Value of a metric over its window up to as_of, both ends included; NULL for an average, least, greatest or last value of nothing';
+COMMENT ON FUNCTION window_value(text, bytea, text, timestamptz) IS 'Value of a metric over its window up to as_of, both ends included; NULL of nothing, but 0 for a count or a sum';
 
 CREATE FUNCTION profile_stream_internal.window_count(customer_id text, window_state bytea, metric text, as_of timestamptz) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'ps_window_count' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 10;
@@ -1403,7 +1408,7 @@ COMMENT ON FUNCTION profile_stream_internal.metric_series(text) IS 'Name of the 
 
 CREATE FUNCTION profile_stream_internal.metric_aggregate(metric text) RETURNS text
 	AS 'MODULE_PATHNAME', 'ps_metric_aggregate' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 10;
-COMMENT ON FUNCTION profile_stream_internal.metric_aggregate(text) IS 'What a metric makes of the samples in its window: count, sum, avg, min, max, distinct or last';
+COMMENT ON FUNCTION profile_stream_internal.metric_aggregate(text) IS 'What a metric makes of the samples in its window, as create_metric() takes it';
 
 CREATE FUNCTION profile_stream_internal.window_expired(window_state bytea, as_of timestamptz) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'ps_window_expired' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 50;
@@ -2062,7 +2067,7 @@ CREATE VIEW definitions WITH (security_invoker = true) AS
 		pg_catalog.jsonb_build_object('path', m.path, 'operation', m.operation, 'type', m.type, 'max_items', m.max_items) AS definition
 	FROM profile_stream_internal.attribute_maps m
 	UNION ALL
-	SELECT 'metric', s.event_type, m.name, pg_catalog.jsonb_build_object('window', m."window", 'value_path', s.value_path, 'aggregate', m.aggregate,
+	SELECT 'metric', s.event_type, m.name, pg_catalog.jsonb_build_object('window', m."window", 'value_path', s.value_path, 'aggregate', m.aggregate, 'fraction', m.fraction,
 		'filter_path', s.filter_path, 'filter_value', s.filter_value)
 	FROM profile_stream_internal.metrics m JOIN profile_stream_internal.metric_series s ON s.series_id = m.series_id
 	UNION ALL

@@ -10,6 +10,7 @@
 #include "fmgr.h"
 #include "store/metric_catalog.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 
 #define MAX_WINDOW_DAYS 400
 
@@ -52,6 +53,25 @@ read_window(Interval *window)
 	return us;
 }
 
+/* The fraction of a percentile; NULL for other aggregates, which have none. */
+static Numeric
+get_fraction(FunctionCallInfo fcinfo, PsAggregate aggregate)
+{
+	Numeric		fraction = PG_ARGISNULL(8) ? NULL : PG_GETARG_NUMERIC(8);
+
+	if ((fraction != NULL) != (aggregate == PS_AGGREGATE_PERCENTILE))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("aggregate percentile has a fraction, and no other one has"),
+				 errhint("Write aggregate => 'percentile', fraction => 0.95.")));
+	if (fraction == NULL)
+		return NULL;
+	ps_check_argument(DatumGetBool(DirectFunctionCall2(numeric_ge, NumericGetDatum(fraction), NumericGetDatum(int64_to_numeric(0)))) &&
+					  DatumGetBool(DirectFunctionCall2(numeric_le, NumericGetDatum(fraction), NumericGetDatum(int64_to_numeric(1)))),
+					  "the fraction of a percentile must be between 0 and 1");
+	return fraction;
+}
+
 /* Reads the definition. name, event_type, window and aggregate are required. */
 static PsMetricDefinition
 get_definition(FunctionCallInfo fcinfo)
@@ -72,7 +92,8 @@ get_definition(FunctionCallInfo fcinfo)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("aggregate \"%s\" is not known", definition.aggregate),
-				 errhint("Aggregates are count, sum, avg, min, max, distinct and last.")));
+				 errhint("Aggregates are %s.", ps_aggregate_names())));
+	definition.metric.fraction = get_fraction(fcinfo, definition.metric.aggregate);
 	definition.feed.is_distinct = definition.metric.aggregate == PS_AGGREGATE_DISTINCT;
 	wrong = ps_feed_init(&definition.feed);
 	if (wrong == NULL && definition.feed.value_path_text == NULL && definition.metric.aggregate != PS_AGGREGATE_COUNT)

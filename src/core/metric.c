@@ -8,12 +8,13 @@
 #include "core/metric.h"
 #include "core/value.h"
 #include "datatype/timestamp.h"
+#include "lib/stringinfo.h"
 
 static const PsMetric builtins[] = {
-	{"transaction_count_30d", PS_SERIES_TRANSACTIONS, PS_AGGREGATE_COUNT, 30 * USECS_PER_DAY},
-	{"total_transaction_value_30d", PS_SERIES_TRANSACTIONS, PS_AGGREGATE_SUM, 30 * USECS_PER_DAY},
-	{"login_count_7d", PS_SERIES_LOGINS, PS_AGGREGATE_COUNT, 7 * USECS_PER_DAY},
-	{"support_ticket_count_90d", PS_SERIES_SUPPORT_TICKETS, PS_AGGREGATE_COUNT, 90 * USECS_PER_DAY},
+	{"transaction_count_30d", PS_SERIES_TRANSACTIONS, PS_AGGREGATE_COUNT,.window_us = 30 * USECS_PER_DAY},
+	{"total_transaction_value_30d", PS_SERIES_TRANSACTIONS, PS_AGGREGATE_SUM,.window_us = 30 * USECS_PER_DAY},
+	{"login_count_7d", PS_SERIES_LOGINS, PS_AGGREGATE_COUNT,.window_us = 7 * USECS_PER_DAY},
+	{"support_ticket_count_90d", PS_SERIES_SUPPORT_TICKETS, PS_AGGREGATE_COUNT,.window_us = 90 * USECS_PER_DAY},
 };
 
 static const char *const builtin_series[PS_BUILTIN_SERIES] = {
@@ -27,7 +28,11 @@ static const char *const aggregates[] = {
 	[PS_AGGREGATE_MIN] = "min",
 	[PS_AGGREGATE_MAX] = "max",
 	[PS_AGGREGATE_DISTINCT] = "distinct",
-	[PS_AGGREGATE_LAST] = "last"
+	[PS_AGGREGATE_FIRST] = "first",
+	[PS_AGGREGATE_LAST] = "last",
+	[PS_AGGREGATE_PERCENTILE] = "percentile",
+	[PS_AGGREGATE_MEDIAN] = "median",
+	[PS_AGGREGATE_STDDEV] = "stddev"
 };
 
 static int
@@ -65,6 +70,17 @@ const char *
 ps_aggregate_name(PsAggregate aggregate)
 {
 	return aggregates[aggregate];
+}
+
+const char *
+ps_aggregate_names(void)
+{
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (int i = 0; i < lengthof(aggregates); i++)
+		appendStringInfo(&names, "%s%s", i == 0 ? "" : i == lengthof(aggregates) - 1 ? " and " : ", ", aggregates[i]);
+	return names.data;
 }
 
 const char *

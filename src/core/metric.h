@@ -24,13 +24,19 @@ typedef enum PsSeriesId
 
 typedef enum PsAggregate
 {
+	/* count, sum, least and greatest value of chunks are enough for these */
 	PS_AGGREGATE_COUNT,
 	PS_AGGREGATE_SUM,
 	PS_AGGREGATE_AVG,
 	PS_AGGREGATE_MIN,
 	PS_AGGREGATE_MAX,
+	/* and these read samples */
 	PS_AGGREGATE_DISTINCT,
-	PS_AGGREGATE_LAST			/* the sample with the greatest time; of several, the one that arrived last */
+	PS_AGGREGATE_FIRST,			/* the sample with the least time; of several, the one that arrived first */
+	PS_AGGREGATE_LAST,			/* the sample with the greatest time; of several, the one that arrived last */
+	PS_AGGREGATE_PERCENTILE,	/* as percentile_cont() interpolates, but exact */
+	PS_AGGREGATE_MEDIAN,		/* percentile of 0.5 */
+	PS_AGGREGATE_STDDEV			/* as stddev_samp() */
 } PsAggregate;
 
 typedef struct PsMetric
@@ -38,6 +44,7 @@ typedef struct PsMetric
 	const char *name;
 	uint32		series;
 	PsAggregate aggregate;
+	Numeric		fraction;		/* of a percentile: 0 to 1; else NULL */
 	int64		window_us;
 } PsMetric;
 
@@ -81,6 +88,16 @@ extern const PsMetric *ps_metric_find(const PsMetrics *metrics, const char *name
 /* Finds an aggregate by name; false when there is none. */
 extern bool ps_aggregate_find(const char *name, PsAggregate *aggregate);
 extern const char *ps_aggregate_name(PsAggregate aggregate);
+
+/* The names of all aggregates, for people. */
+extern const char *ps_aggregate_names(void);
+
+/* Whether count, sum, least and greatest value of whole chunks are enough, so that their samples need not be read. */
+static inline bool
+ps_aggregate_takes_sums(PsAggregate aggregate)
+{
+	return aggregate <= PS_AGGREGATE_MAX;
+}
 
 /* The name of a series in window_chunks.metric. */
 extern const char *ps_series_name(uint32 series);

@@ -28,15 +28,10 @@ ps_window_value_init(PsWindowValue *value, const PsMetric *metric, TimestampTz a
 	value->aggregate = metric->aggregate;
 	value->from_at = as_of - metric->window_us;
 	value->to_at = as_of;
-	value->value_at = DT_NOBEGIN;
+	value->value_at = value->aggregate == PS_AGGREGATE_FIRST ? DT_NOEND : DT_NOBEGIN;
+	value->fraction = metric->fraction;
 	if (value->aggregate == PS_AGGREGATE_DISTINCT)
 		value->hashes = palloc(FEW_HASHES * sizeof(uint32));
-}
-
-bool
-ps_window_value_takes_sums(const PsWindowValue *value)
-{
-	return value->aggregate != PS_AGGREGATE_DISTINCT && value->aggregate != PS_AGGREGATE_LAST;
 }
 
 /* Adds more samples by their count, and by their sum, minimum or maximum, whichever the aggregate needs. */
@@ -66,7 +61,7 @@ window_value_combine(PsWindowValue *value, int64 count, Numeric sum, Numeric min
 void
 ps_window_value_add(PsWindowValue *value, const PsChunk *chunk)
 {
-	Assert(ps_window_value_takes_sums(value));
+	Assert(ps_aggregate_takes_sums(value->aggregate));
 	window_value_combine(value, chunk->count, chunk->sum, chunk->min, chunk->max);
 }
 
@@ -162,6 +157,43 @@ get_hash(const PsSampleWalk *sample)
 	return (uint32) DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(ps_sample_value(sample))));
 }
 
+/* Keeps a value for a percentile. */
+static void
+keep_value(PsWindowValue *value, Numeric number)
+{
+	if (value->count == value->capacity)
+	{
+		value->capacity = Max(PS_CHUNK_SAMPLES, 2 * value->capacity);
+		value->values = value->values == NULL ? palloc(value->capacity * sizeof(Numeric)) :
+			repalloc_huge(value->values, value->capacity * sizeof(Numeric));
+	}
+	value->values[value->count++] = number;
+}
+
+/* Adds a number to a sum, which is freed: there may be millions. */
+static void
+add_to_sum(Numeric *sum, Numeric more)
+{
+	Numeric		old = *sum;
+
+	*sum = old == NULL ? window_value_call(numeric_add, int64_to_numeric(0), more) : window_value_call(numeric_add, old, more);
+	if (old != NULL)
+		pfree(old);
+}
+
+/* Adds a sample to a standard deviation: its value and the square of it. */
+static void
+add_square(PsWindowValue *value, Numeric number)
+{
+	Numeric		square = window_value_call(numeric_mul, number, number);
+
+	value->count++;
+	add_to_sum(&value->value, number);
+	add_to_sum(&value->squares, square);
+	pfree(square);
+	pfree(number);
+}
+
 static void
 add_sample(PsWindowValue *value, const PsSampleWalk *sample)
 {
@@ -177,6 +209,10 @@ add_sample(PsWindowValue *value, const PsSampleWalk *sample)
 		value->count++;
 		add_amount(value, sample->amount, sample->scale);
 	}
+	else if (value->aggregate == PS_AGGREGATE_STDDEV)
+		add_square(value, ps_sample_value(sample));
+	else if (value->aggregate == PS_AGGREGATE_PERCENTILE || value->aggregate == PS_AGGREGATE_MEDIAN)
+		keep_value(value, ps_sample_value(sample));
 	else
 	{
 		number = ps_sample_value(sample);
@@ -184,19 +220,32 @@ add_sample(PsWindowValue *value, const PsSampleWalk *sample)
 	}
 }
 
-/* Takes the last sample of a walk: of those with the same time the one that was added last, which the walk meets first. */
+/*
+ * Takes the first or last sample of a walk, which begins with the sample that was added last.
+ * Of samples with one time the first is the one that was added first, the last the one that was added last.
+ */
 static void
-take_last(PsWindowValue *value, PsSampleWalk *walk)
+take_outermost(PsWindowValue *value, PsSampleWalk *walk)
 {
-	PsSampleWalk last = {.at = DT_NOBEGIN};
+	bool		is_first = value->aggregate == PS_AGGREGATE_FIRST;
+	PsSampleWalk found = {.at = value->value_at};
+	bool		is_found = false;
 
 	while (ps_samples_next(walk))
-		if (walk->at >= value->from_at && walk->at <= value->to_at && walk->at > last.at)
-			last = *walk;
-	if (last.at == DT_NOBEGIN || last.at < value->value_at)
+	{
+		if (walk->at < value->from_at || walk->at > value->to_at)
+			continue;
+		if (is_first ? walk->at < found.at || (is_found && walk->at == found.at) :
+			walk->at > found.at || (!is_found && walk->at == found.at))
+		{
+			found = *walk;
+			is_found = true;
+		}
+	}
+	if (!is_found)
 		return;
-	value->value = ps_sample_value(&last);
-	value->value_at = last.at;
+	value->value = ps_sample_value(&found);
+	value->value_at = found.at;
 }
 
 void
@@ -205,9 +254,9 @@ ps_window_value_add_samples(PsWindowValue *value, const char *bytes, int len)
 	PsSampleWalk walk;
 
 	ps_samples_walk(&walk, bytes, len);
-	if (value->aggregate == PS_AGGREGATE_LAST)
+	if (value->aggregate == PS_AGGREGATE_FIRST || value->aggregate == PS_AGGREGATE_LAST)
 	{
-		take_last(value, &walk);
+		take_outermost(value, &walk);
 		return;
 	}
 	while (ps_samples_next(&walk))
@@ -219,6 +268,51 @@ int64
 ps_window_value_count(PsWindowValue *value)
 {
 	return value->aggregate == PS_AGGREGATE_DISTINCT ? count_distinct(value) : value->count;
+}
+
+static int
+compare_values(const void *a, const void *b)
+{
+	return DatumGetInt32(DirectFunctionCall2(numeric_cmp, NumericGetDatum(*(const Numeric *) a), NumericGetDatum(*(const Numeric *) b)));
+}
+
+/* The value at fraction * (count - 1) of the sorted values, from 0 on; between two of them in proportion. */
+static Numeric
+get_percentile(PsWindowValue *value, Numeric fraction)
+{
+	Numeric		place;
+	Numeric		rest;
+	Numeric		difference;
+	int64		before;
+
+	if (value->count == 0)
+		return NULL;
+	qsort(value->values, value->count, sizeof(Numeric), compare_values);
+	place = window_value_call(numeric_mul, fraction, int64_to_numeric(value->count - 1));
+	before = DatumGetInt64(DirectFunctionCall1(numeric_int8, DirectFunctionCall1(numeric_floor, NumericGetDatum(place))));
+	rest = window_value_call(numeric_sub, place, int64_to_numeric(before));
+	if (DatumGetInt32(DirectFunctionCall2(numeric_cmp, NumericGetDatum(rest), NumericGetDatum(int64_to_numeric(0)))) == 0)
+		return value->values[before];
+	difference = window_value_call(numeric_sub, value->values[before + 1], value->values[before]);
+	difference = window_value_call(numeric_mul, difference, rest);
+	difference = window_value_call(numeric_add, value->values[before], difference);
+	return DatumGetNumeric(DirectFunctionCall1(numeric_trim_scale, NumericGetDatum(difference)));
+}
+
+/* The square root of (count * sum of squares - square of the sum) / (count * (count - 1)). */
+static Numeric
+get_deviation(const PsWindowValue *value)
+{
+	Numeric		count = int64_to_numeric(value->count);
+	Numeric		variance;
+
+	if (value->count < 2)
+		return NULL;
+	variance = window_value_call(numeric_sub, window_value_call(numeric_mul, count, value->squares),
+								 window_value_call(numeric_mul, value->value, value->value));
+	variance = window_value_call(numeric_div, variance,
+								 window_value_call(numeric_mul, count, int64_to_numeric(value->count - 1)));
+	return DatumGetNumeric(DirectFunctionCall1(numeric_sqrt, NumericGetDatum(variance)));
 }
 
 Numeric
@@ -235,8 +329,15 @@ ps_window_value_result(PsWindowValue *value)
 			return value->value == NULL ? int64_to_numeric(0) : value->value;
 		case PS_AGGREGATE_AVG:
 			return value->count == 0 ? NULL : window_value_call(numeric_div, value->value, int64_to_numeric(value->count));
+		case PS_AGGREGATE_PERCENTILE:
+			return get_percentile(value, value->fraction);
+		case PS_AGGREGATE_MEDIAN:
+			return get_percentile(value, int64_div_fast_to_numeric(5, 1));
+		case PS_AGGREGATE_STDDEV:
+			return get_deviation(value);
 		case PS_AGGREGATE_MIN:
 		case PS_AGGREGATE_MAX:
+		case PS_AGGREGATE_FIRST:
 		case PS_AGGREGATE_LAST:
 			break;
 	}

@@ -15,20 +15,21 @@ typedef struct PsWindowValue
 	TimestampTz from_at;		/* first and last moment of the window */
 	TimestampTz to_at;
 	int64		count;
-	Numeric		value;			/* sum, minimum, maximum or last value so far; NULL: no sample yet */
+	Numeric		value;			/* sum, minimum, maximum, first or last value so far; NULL: no sample yet */
+	Numeric		squares;		/* sum of the squares, for a standard deviation */
+	Numeric		fraction;		/* which percentile */
+	Numeric    *values;			/* those of which a percentile is taken */
+	int64		capacity;		/* of values */
 	bool		has_amount;		/* more of the sum: amount / 10^scale */
 	int64		amount;
 	int			scale;
-	TimestampTz value_at;		/* time of the last value */
+	TimestampTz value_at;		/* time of the first or last value */
 	uint32	   *hashes;			/* distinct hashes, exact while they are few; NULL: use the estimate */
 	hyperLogLogState distinct;	/* estimate for many of them */
 } PsWindowValue;
 
 /* Begins the value of a metric as of a moment. */
 extern void ps_window_value_init(PsWindowValue *value, const PsMetric *metric, TimestampTz as_of);
-
-/* Whether a chunk's count, sum, min and max are enough for the metric, so that its samples need not be read. */
-extern bool ps_window_value_takes_sums(const PsWindowValue *value);
 
 /* Adds a whole chunk by its count, sum, min and max. */
 extern void ps_window_value_add(PsWindowValue *value, const PsChunk *chunk);
@@ -39,7 +40,7 @@ extern void ps_window_value_add_samples(PsWindowValue *value, const char *bytes,
 /* The result of a count or of distinct values. */
 extern int64 ps_window_value_count(PsWindowValue *value);
 
-/* The result; NULL for an average, minimum, maximum or last value of no samples. */
+/* The result; NULL for what is no count and no sum of no samples, and for a standard deviation of one. */
 extern Numeric ps_window_value_result(PsWindowValue *value);
 
 #endif							/* PS_WINDOW_VALUE_H */

@@ -62,7 +62,7 @@ typedef struct TileDescent
 static bool
 is_whole(const TileDescent *descent, const PsChunk *chunk)
 {
-	return ps_window_value_takes_sums(descent->value) &&
+	return ps_aggregate_takes_sums(descent->value->aggregate) &&
 		chunk->from_at >= descent->value->from_at && chunk->to_at <= descent->value->to_at;
 }
 
@@ -105,25 +105,45 @@ get_node(uint64 row, ChunkNode *node)
 	}
 }
 
-/* Keeps those that may hold the last sample of the window: the one that ends last in it, and all that go beyond its end. */
-static int
-keep_last(ChunkNode *nodes, int n, TimestampTz to_at)
+/* Whether all samples of a chunk are on the right side of the end of the window that first or last asks about. */
+static bool
+is_inside(const PsWindowValue *value, const PsChunk *chunk)
 {
-	const PsChunk *last = NULL;
-	int64		last_no;
+	return value->aggregate == PS_AGGREGATE_FIRST ? chunk->from_at >= value->from_at : chunk->to_at <= value->to_at;
+}
+
+/* Whether a chunk has a sample before the first one, or after the last one, of another. */
+static bool
+goes_further(const PsWindowValue *value, const PsChunk *a, const PsChunk *b)
+{
+	if (value->aggregate == PS_AGGREGATE_FIRST)
+		return a->from_at < b->from_at || (a->from_at == b->from_at && a->chunk_no < b->chunk_no);
+	return a->to_at > b->to_at || (a->to_at == b->to_at && a->chunk_no > b->chunk_no);
+}
+
+/*
+ * Keeps those that may hold the first or last sample of the window: the one that goes furthest in it, and all that
+ * go beyond its end. Other aggregates need them all.
+ */
+static int
+keep_outermost(ChunkNode *nodes, int n, const PsWindowValue *value)
+{
+	const PsChunk *outermost = NULL;
+	int64		chunk_no;
 	int			kept = 0;
 
+	if (value->aggregate != PS_AGGREGATE_FIRST && value->aggregate != PS_AGGREGATE_LAST)
+		return n;
 	for (int i = 0; i < n; i++)
 	{
 		const PsChunk *tile = &nodes[i].tile;
 
-		if (tile->to_at <= to_at &&
-			(last == NULL || tile->to_at > last->to_at || (tile->to_at == last->to_at && tile->chunk_no > last->chunk_no)))
-			last = tile;
+		if (is_inside(value, tile) && (outermost == NULL || goes_further(value, tile, outermost)))
+			outermost = tile;
 	}
-	last_no = last == NULL ? 0 : last->chunk_no;
+	chunk_no = outermost == NULL ? 0 : outermost->chunk_no;
 	for (int i = 0; i < n; i++)
-		if (nodes[i].tile.to_at > to_at || nodes[i].tile.chunk_no == last_no)
+		if (!is_inside(value, &nodes[i].tile) || nodes[i].tile.chunk_no == chunk_no)
 			nodes[kept++] = nodes[i];
 	return kept;
 }
@@ -205,8 +225,7 @@ read_step(TileDescent *descent)
 		if (overlaps_window(descent, &nodes[n].tile))
 			n++;
 	}
-	if (descent->value->aggregate == PS_AGGREGATE_LAST)
-		n = keep_last(nodes, n, descent->value->to_at);
+	n = keep_outermost(nodes, n, descent->value);
 	for (int i = 0; i < n; i++)
 		take_node(descent, &nodes[i]);
 }
@@ -224,8 +243,7 @@ compare_edges(const void *a, const void *b)
 static void
 add_edges(TileDescent *descent)
 {
-	if (descent->value->aggregate == PS_AGGREGATE_LAST)
-		descent->nedges = keep_last(descent->edges, descent->nedges, descent->value->to_at);
+	descent->nedges = keep_outermost(descent->edges, descent->nedges, descent->value);
 	if (descent->nedges > 1)
 		qsort(descent->edges, descent->nedges, sizeof(ChunkNode), compare_edges);
 	for (int i = 0; i < descent->nedges; i++)

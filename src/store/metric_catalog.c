@@ -23,7 +23,7 @@ static PsPlan series_plan = {
 };
 
 static PsPlan metrics_plan = {
-	.sql = "SELECT m.name, m.series_id, m.aggregate, (EXTRACT(epoch FROM m.\"window\") * 1000000)::int8"
+	.sql = "SELECT m.name, m.series_id, m.aggregate, (EXTRACT(epoch FROM m.\"window\") * 1000000)::int8, m.fraction"
 	" FROM profile_stream_internal.metrics m ORDER BY m.name",
 	.fixed_schema = true
 };
@@ -53,8 +53,8 @@ static PsPlan exists_plan = {
 };
 
 static PsPlan add_plan = {
-	.sql = "INSERT INTO profile_stream_internal.metrics (name, series_id, aggregate, \"window\") VALUES ($1, $2, $3, $4)",
-	.nargs = 4,.argtypes = {TEXTOID, INT4OID, TEXTOID, INTERVALOID},.fixed_schema = true
+	.sql = "INSERT INTO profile_stream_internal.metrics (name, series_id, aggregate, \"window\", fraction) VALUES ($1, $2, $3, $4, $5)",
+	.nargs = 5,.argtypes = {TEXTOID, INT4OID, TEXTOID, INTERVALOID, NUMERICOID},.fixed_schema = true
 };
 
 static PsPlan remove_plan = {
@@ -118,10 +118,13 @@ load_metrics(PsMetrics *metrics)
 	for (uint64 i = 0; i < n; i++)
 	{
 		PsMetric   *metric = &metrics->metrics[i];
+		Datum		value;
 
 		metric->name = ps_plan_text(i, 1);
 		metric->series = DatumGetInt32(get_datum(i, 2, &isnull));
 		metric->window_us = DatumGetInt64(get_datum(i, 4, &isnull));
+		value = get_datum(i, 5, &isnull);
+		metric->fraction = isnull ? NULL : DatumGetNumericCopy(value);
 		if (!ps_aggregate_find(ps_plan_text(i, 3), &metric->aggregate))
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),
@@ -189,7 +192,8 @@ series_for(const PsMetricDefinition *definition)
 bool
 ps_metrics_add(PsMetricDefinition *definition)
 {
-	Datum		args[4] = {CStringGetTextDatum(definition->metric.name)};
+	Datum		args[5] = {CStringGetTextDatum(definition->metric.name)};
+	char		nulls[5] = {' ', ' ', ' ', ' ', definition->metric.fraction == NULL ? 'n' : ' '};
 
 	if (ps_plan_run(&exists_plan, args, NULL, SPI_OK_SELECT) > 0)
 		return false;
@@ -197,7 +201,8 @@ ps_metrics_add(PsMetricDefinition *definition)
 	args[1] = Int32GetDatum(definition->metric.series);
 	args[2] = CStringGetTextDatum(definition->aggregate);
 	args[3] = IntervalPGetDatum(definition->window);
-	(void) ps_plan_run(&add_plan, args, NULL, SPI_OK_INSERT);
+	args[4] = NumericGetDatum(definition->metric.fraction);
+	(void) ps_plan_run(&add_plan, args, nulls, SPI_OK_INSERT);
 	return true;
 }
 

@@ -21,7 +21,9 @@ DECLARE
 BEGIN
 	EXECUTE format('SELECT %s FROM sent WHERE sent.at BETWEEN $1 - $2 AND $1',
 		CASE aggregate WHEN 'count' THEN 'count(*)' WHEN 'distinct' THEN 'count(DISTINCT value)' WHEN 'sum' THEN 'COALESCE(sum(value), 0)'
-			WHEN 'last' THEN '(array_agg(value ORDER BY sent.at DESC, n DESC))[1]' ELSE aggregate || '(value)' END) INTO result USING at, "window";
+			WHEN 'last' THEN '(array_agg(value ORDER BY sent.at DESC, n DESC))[1]' WHEN 'first' THEN '(array_agg(value ORDER BY sent.at, n))[1]'
+			WHEN 'median' THEN 'percentile_cont(0.5) WITHIN GROUP (ORDER BY value::float8)::numeric' WHEN 'percentile' THEN 'percentile_cont(0.875) WITHIN GROUP (ORDER BY value::float8)::numeric'
+			WHEN 'stddev' THEN 'round(stddev_samp(value), 12)' ELSE aggregate || '(value)' END) INTO result USING at, "window";
 	RETURN result;
 END $$;
 
@@ -56,14 +58,16 @@ SELECT profile_stream.metric_value('a', 'strict_1d', '2026-01-01Z');
 
 -- many samples, out of order, sealed in chunks: every aggregate over every kind of window
 SELECT profile_stream.create_metric('many_' || a || '_' || d || 'd', 'many', make_interval(days => d), '$.n', a)
-FROM unnest(ARRAY['count', 'sum', 'avg', 'min', 'max', 'last', 'distinct']) a, unnest(ARRAY[1, 30, 400]) d;
+FROM unnest(ARRAY['count', 'sum', 'avg', 'min', 'max', 'last', 'distinct', 'first', 'median', 'stddev']) a, unnest(ARRAY[1, 30, 400]) d;
+SELECT profile_stream.create_metric('many_percentile_' || d || 'd', 'many', make_interval(days => d), '$.n', 'percentile', fraction => 0.875) FROM unnest(ARRAY[1, 30, 400]) d;
 CREATE TEMP TABLE sent AS
 SELECT n, '2026-03-01Z'::timestamptz + (n * 7919 % 1000) * interval '1 hour' AS at, trim_scale((n * 31 % 97 - 40) / 4.0) AS value FROM generate_series(1, 3000) n;
 SELECT DISTINCT r FROM unnest(profile_stream.apply_events((SELECT array_agg(jsonb_build_object('eventId', 'm' || n, 'customerId', 'many', 'eventType', 'many',
 	'timestamp', at, 'payload', jsonb_build_object('n', value)) ORDER BY n) FROM sent))) r;
 SELECT metric, count(*) > 20 AS many_chunks FROM profile_stream_internal.window_chunks WHERE customer_id = 'many' GROUP BY 1 ORDER BY 1;
 SELECT m.aggregate, count(*) AS values,
-	count(*) FILTER (WHERE profile_stream.metric_value('many', m.name, at) IS DISTINCT FROM pg_temp.expected(m.aggregate, m."window", at)) AS differ
+	count(*) FILTER (WHERE CASE m.aggregate WHEN 'stddev' THEN round(profile_stream.metric_value('many', m.name, at), 12) ELSE profile_stream.metric_value('many', m.name, at) END
+		IS DISTINCT FROM pg_temp.expected(m.aggregate, m."window", at)) AS differ
 FROM profile_stream_internal.metrics m, generate_series('2026-02-28Z'::timestamptz, '2026-05-20Z', '17 hours') at
 WHERE m.name LIKE 'many_%' AND m.aggregate <> 'distinct' GROUP BY 1 ORDER BY 1;
 SELECT max(abs(profile_stream.metric_value('many', m.name, at) - pg_temp.expected('distinct', m."window", at))) <= 1 AS near
@@ -73,6 +77,14 @@ SELECT profile_stream.create_metric('visitors', 'visit', '1 day', '$.who', 'dist
 SELECT DISTINCT r FROM unnest(profile_stream.apply_events((SELECT array_agg(jsonb_build_object('eventId', 'v' || n, 'customerId', 'visited', 'eventType', 'visit',
 	'timestamp', '2026-01-01T00:00:00Z', 'payload', jsonb_build_object('who', 'visitor ' || n % 20000))) FROM generate_series(1, 30000) n))) r;
 SELECT abs(profile_stream.metric_value('visited', 'visitors', '2026-01-01Z') / 20000 - 1) < 0.03 AS near;
+
+-- percentiles are exact and between two values in proportion; of few samples, of one and of none
+SELECT profile_stream.create_metric('p_' || replace(f::text, '.', '_'), 'p', '1 day', '$.n', 'percentile', fraction => f) FROM unnest(ARRAY[0, 0.1, 0.5, 0.95, 1]) f;
+SELECT profile_stream.create_metric('p_' || a, 'p', '1 day', '$.n', a) FROM unnest(ARRAY['median', 'stddev', 'first']) a;
+SELECT pg_temp.send('p1', 'p', 'p', '{"n": 4.50}'), pg_temp.values('p', '2025-12-31Z') - ARRAY(SELECT name FROM profile_stream.definitions WHERE event_type <> 'p') AS of_none;
+SELECT pg_temp.values('p', '2026-01-01Z') - ARRAY(SELECT name FROM profile_stream.definitions WHERE event_type <> 'p') AS of_one;
+SELECT pg_temp.send('p2', 'p', 'p', '{"n": -12345678901234567890.25}'), pg_temp.send('p3', 'p', 'p', '{"n": 1000}');
+SELECT jsonb_pretty(pg_temp.values('p', '2026-01-01Z') - ARRAY(SELECT name FROM profile_stream.definitions WHERE event_type <> 'p')) AS of_three;
 
 -- damaged bytes are refused or read as something else, and crash nothing
 DO $$
@@ -107,7 +119,8 @@ SELECT count(*), sum(count), sum(sum) = (SELECT sum(value) FROM sent) AS same FR
 -- pruning keeps what the longest window of a series needs
 SELECT profile_stream.prune_metrics('2026-06-01Z') > 0 AS folded, profile_stream.prune_metrics('2026-06-01Z') AS nothing_left;
 SELECT metric, bool_or(samples IS NULL) AS folded FROM profile_stream_internal.window_chunks WHERE customer_id <> 'visited' GROUP BY 1 ORDER BY 1;
-SELECT count(*) FILTER (WHERE profile_stream.metric_value('many', m.name, '2026-06-01Z') IS DISTINCT FROM pg_temp.expected(m.aggregate, m."window", '2026-06-01Z')) AS differ
+SELECT count(*) FILTER (WHERE CASE m.aggregate WHEN 'stddev' THEN round(profile_stream.metric_value('many', m.name, '2026-06-01Z'), 12) ELSE profile_stream.metric_value('many', m.name, '2026-06-01Z') END
+	IS DISTINCT FROM pg_temp.expected(m.aggregate, m."window", '2026-06-01Z')) AS differ
 FROM profile_stream_internal.metrics m WHERE m.name LIKE 'many_%' AND m.aggregate <> 'distinct';
 SELECT profile_stream.prune_metrics('2027-07-01Z') > 0 AS folded;
 SELECT count(*) AS differences FROM (SELECT * FROM before EXCEPT SELECT * FROM profile_stream.metric_trend('many', 'many_sum_1d', '2026-01-01', '2026-12-31')) d;
@@ -147,7 +160,7 @@ SELECT pg_temp.complaint(format('SELECT profile_stream.create_metric(%s)', argum
 	(6, $$'9lives', 'loan', '1 day'$$), (7, $$'a b', 'loan', '1 day'$$), (8, format('%L, ''loan'', ''1 day''', repeat('x', 64))),
 	(9, $$'login_count_7d', 'loan', '1 day'$$), (10, $$'email', 'loan', '1 day'$$), (11, $$'rate_sum_1d', 'loan', '1 day'$$),
 	(12, $$'x', 'loan', '59 seconds'$$), (13, $$'x', 'loan', '400 days 1 second'$$), (14, $$'x', 'loan', '1 month'$$), (15, $$'x', 'loan', '-1 day'$$),
-	(16, $$'x', 'loan', '1 day', '$.n', 'median'$$), (17, $$'x', 'loan', '1 day', '$.n', NULL$$), (18, $$'x', 'loan', '1 day', NULL, 'sum'$$),
+	(16, $$'x', 'loan', '1 day', '$.n', 'mode'$$), (17, $$'x', 'loan', '1 day', '$.n', NULL$$), (18, $$'x', 'loan', '1 day', NULL, 'sum'$$),
 	(19, $$'x', 'loan', '1 day', '$', 'sum'$$), (20, $$'x', 'loan', '1 day', '$.n[0]', 'sum'$$), (21, $$'x', 'loan', '1 day', '$.n', 'sum', '$.k'$$),
 	(22, $$'x', 'loan', '1 day', '$.n', 'sum', NULL, 'v'$$), (23, $$'x', 'loan', '1 day', '$.n', 'sum', 'k', 'v'$$),
 	(24, format('''x'', %L, ''1 day''', repeat('x', 513))), (25, $$'x', 'loan', '1 day', backfill => 'no stream'$$)) v(n, arguments) ORDER BY n;

@@ -3,8 +3,9 @@ SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
 SET jit = off;
 SELECT count(profile_stream.create_metric('tiled_' || a || '_' || d || 'd', 'tiled', make_interval(days => d), '$.n', a))
-FROM unnest(ARRAY['count', 'sum', 'avg', 'min', 'max', 'last']) a, unnest(ARRAY[1, 30, 380]) d;
+FROM unnest(ARRAY['count', 'sum', 'avg', 'min', 'max', 'first', 'last']) a, unnest(ARRAY[1, 30, 380]) d;
 SELECT profile_stream.create_metric('tiled_distinct_1d', 'tiled', '1 day', '$.n', 'distinct');
+SELECT count(profile_stream.create_metric('tiled_' || a || '_30d', 'tiled', '30 days', '$.n', a)) FROM unnest('{median,stddev}'::text[]) a;
 -- in a year: each sample late by up to an hour, and one in 64 by up to 34 hours or 40 days
 CREATE TEMP TABLE sent AS
 SELECT c.customer, n, c.samples, date_trunc('milliseconds', '2024-01-01Z'::timestamptz + n * (interval '1 year' / c.samples)
@@ -47,15 +48,19 @@ UNION ALL SELECT customer, max(at) FROM sent GROUP BY 1;
 CREATE VIEW pg_temp.wanted AS
 SELECT o.customer, o.at, d.days, a.aggregate, a.value
 FROM moments o, unnest('{1,30,380}'::int[]) d(days), LATERAL (
-	SELECT count(*), COALESCE(sum(s.value), 0) AS sum, avg(s.value), min(s.value), max(s.value), CASE WHEN d.days = 1 THEN count(DISTINCT s.value) END AS distinct
+	SELECT count(*), COALESCE(sum(s.value), 0) AS sum, avg(s.value), min(s.value), max(s.value), CASE WHEN d.days = 1 THEN count(DISTINCT s.value) END AS distinct,
+		percentile_cont(0.5) WITHIN GROUP (ORDER BY s.value::float8) AS median, round(stddev_samp(s.value), 10) AS stddev
 	FROM sent s WHERE s.customer = o.customer AND s.at BETWEEN o.at - d.days * interval '24 hours' AND o.at) e,
-	LATERAL (VALUES ('count', e.count), ('sum', e.sum), ('avg', e.avg), ('min', e.min), ('max', e.max), ('distinct', e.distinct),
+	LATERAL (VALUES ('count', e.count), ('sum', e.sum), ('avg', e.avg), ('min', e.min), ('max', e.max), ('distinct', e.distinct), ('median', round(e.median::numeric, 10)), ('stddev', e.stddev),
+		('first', (SELECT s.value FROM sent s WHERE s.customer = o.customer AND s.at BETWEEN o.at - d.days * interval '24 hours' AND o.at ORDER BY s.at, s.n LIMIT 1)),
 		('last', (SELECT s.value FROM sent s WHERE s.customer = o.customer AND s.at BETWEEN o.at - d.days * interval '24 hours' AND o.at ORDER BY s.at DESC, s.n DESC LIMIT 1)))
 		a(aggregate, value)
-WHERE a.aggregate <> 'distinct' OR (d.days = 1 AND e.count <= 1024); -- more are estimated
+WHERE CASE WHEN a.aggregate = 'distinct' THEN d.days = 1 AND e.count <= 1024 -- more are estimated
+	WHEN a.aggregate IN ('median', 'stddev') THEN d.days = 30 ELSE true END;
 CREATE TEMP TABLE expected AS TABLE pg_temp.wanted;
 CREATE VIEW pg_temp.differences AS
-SELECT e.* FROM expected e WHERE profile_stream.metric_value(e.customer, format('tiled_%s_%sd', e.aggregate, e.days), e.at) IS DISTINCT FROM e.value;
+SELECT e.* FROM expected e WHERE profile_stream.metric_value(e.customer, format('tiled_%s_%sd', e.aggregate, e.days), e.at) IS DISTINCT FROM e.value
+	AND (e.aggregate NOT IN ('median', 'stddev') OR round(profile_stream.metric_value(e.customer, format('tiled_%s_%sd', e.aggregate, e.days), e.at), 10) IS DISTINCT FROM e.value);
 SELECT customer, count(*) > 100 AS values, count(DISTINCT value) > 40 AS others FROM expected GROUP BY 1 ORDER BY 1;
 SELECT * FROM pg_temp.differences ORDER BY 1, 2, 3, 4;
 
@@ -71,7 +76,7 @@ SELECT customer, count(*) > 4000 AS many_chunks FROM unnest('{some,many}'::text[
 WHERE metric = profile_stream_internal.metric_series('tiled_sum_380d') GROUP BY 1 ORDER BY 2;
 SELECT name, at, pg_temp.rows_read('some', name, at) BETWEEN 1 AND 250 AS some, pg_temp.rows_read('many', name, at) BETWEEN 1 AND 250 AS many
 FROM (VALUES ('tiled_count_380d', timestamptz '2025-01-10Z'), ('tiled_sum_380d', '2025-06-01Z'), ('tiled_avg_380d', '2025-08-01Z'), ('tiled_max_380d', '2025-03-01Z'),
-	('tiled_sum_30d', '2024-09-01Z'), ('tiled_last_380d', '2025-01-10Z'), ('tiled_last_30d', '2024-06-01Z')) v(name, at);
+	('tiled_sum_30d', '2024-09-01Z'), ('tiled_last_380d', '2025-01-10Z'), ('tiled_first_380d', '2025-01-10Z'), ('tiled_first_30d', '2024-06-01Z'), ('tiled_last_30d', '2024-06-01Z')) v(name, at);
 
 -- none where the profile row says that all sealed samples are older than the window
 SELECT pg_temp.rows_read('many', 'tiled_sum_1d', '2025-01-10Z') AS older, pg_temp.rows_read('few', 'tiled_sum_30d', '2025-06-01Z') AS older_too;

@@ -24,8 +24,8 @@ decimal.getcontext().prec = 400
 HOUR = 3_600_000_000
 FEW = 1024  # samples of which the different values are counted exactly
 Map = collections.namedtuple("Map", "event_type attribute path operation type max_items", defaults=(100,))
-Metric = collections.namedtuple("Metric", "name event_type hours path aggregate filter_path filter_value",
-                                defaults=(None, "count", None, None))
+Metric = collections.namedtuple("Metric", "name event_type hours path aggregate filter_path filter_value fraction",
+                                defaults=(None, "count", None, None, None))
 
 FIRST_MAPS = [
     Map("order.placed", "tier", "$.customer.tier", "set", "text"),
@@ -58,6 +58,10 @@ FIRST_METRICS = [
     Metric("spent_min_7d", "order.placed", 7 * 24, "$.total", "min"),
     Metric("spent_max_60d", "order.placed", 60 * 24, "$.total", "max"),
     Metric("spent_last_60d", "order.placed", 60 * 24, "$.total", "last"),
+    Metric("spent_first_7d", "order.placed", 7 * 24, "$.total", "first"),
+    Metric("spent_median_60d", "order.placed", 60 * 24, "$.total", "median"),
+    Metric("spent_p95_60d", "order.placed", 60 * 24, "$.total", "percentile", fraction=Decimal("0.95")),
+    Metric("spent_stddev_60d", "order.placed", 60 * 24, "$.total", "stddev"),
     Metric("cities_60d", "order.placed", 60 * 24, "$.shop.city", "distinct"),
     Metric("baskets_400d", "order.placed", 400 * 24, "$.basket", "distinct"),
     Metric("gold_spent_30d", "order.placed", 30 * 24, "$.total", "sum", "$.customer.tier", "gold"),
@@ -96,8 +100,9 @@ def definitions_sql(name):
             yield f"SELECT profile_stream.map_attribute({arguments}, {new.max_items});"
     for new in metrics:
         if new not in old_metrics:
-            arguments = ", ".join(literal(x) for x in new[3:])
-            yield f"SELECT profile_stream.create_metric('{new.name}', '{new.event_type}', '{new.hours} hours', {arguments});"
+            arguments = ", ".join(literal(x) for x in new[3:7])
+            fraction = "" if new.fraction is None else f", fraction => {new.fraction}"
+            yield f"SELECT profile_stream.create_metric('{new.name}', '{new.event_type}', '{new.hours} hours', {arguments}{fraction});"
 
 
 def find(payload, path):
@@ -204,6 +209,18 @@ class Profile:
             return Fraction(sum(values)) / len(values)
         if metric.aggregate == "last":
             return max(enumerate(inside), key=lambda item: (item[1][0], item[0]))[1][1]
+        if metric.aggregate == "first":
+            return min(enumerate(inside), key=lambda item: (item[1][0], item[0]))[1][1]
+        if metric.aggregate in ("percentile", "median"):
+            place = Fraction(metric.fraction or Decimal("0.5")) * (len(values) - 1)
+            before, ordered = int(place), [Fraction(value) for value in sorted(values)]
+            return ordered[before] + (place - before) * (ordered[min(before + 1, len(values) - 1)] - ordered[before])
+        if metric.aggregate == "stddev":
+            mean = Fraction(sum(values)) / len(values)
+            if len(values) < 2:
+                return None
+            variance = sum((Fraction(value) - mean) ** 2 for value in values) / (len(values) - 1)
+            return (Decimal(variance.numerator) / variance.denominator).sqrt()
         return max(values) if metric.aggregate == "max" else min(values)
 
 
@@ -213,6 +230,10 @@ def same_value(metric, samples, expected, found):
     if metric.aggregate == "distinct" and samples > FEW:
         # four standard errors of 0.8 %, and of few values two that collide
         return abs(found - expected) <= 2 + expected * Decimal("0.033")
+    if metric.aggregate in ("percentile", "median"):
+        return Fraction(found) == expected
+    if metric.aggregate == "stddev":
+        return abs(found - expected) <= Decimal("1e-12") * max(1, abs(expected))
     if metric.aggregate == "avg":
         scale = Fraction(10) ** -found.as_tuple().exponent
         sign = -1 if expected < 0 else 1
