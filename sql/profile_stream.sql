@@ -790,7 +790,7 @@ CREATE TABLE profile_stream_internal.metrics (
 	aggregate text COLLATE "C" NOT NULL
 		CHECK (aggregate IN ('count', 'sum', 'avg', 'min', 'max', 'distinct', 'first', 'last', 'percentile', 'median', 'stddev')),
 	"window" interval NOT NULL,
-	fraction numeric CHECK (fraction BETWEEN 0 AND 1),
+	fraction numeric CHECK (fraction BETWEEN 0.0 AND 1.0),
 	CHECK ((aggregate = 'percentile') = (fraction IS NOT NULL))
 );
 CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profile_stream_internal.metrics
