@@ -12,7 +12,6 @@
 #include "core/jsonb_object.h"
 #include "core/value.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 
 static void
 document_push(JsonbParseState **state, const char *name, JsonbValue value)
@@ -150,35 +149,6 @@ ps_document_of_profile(const PsProfile *profile, const char *customer_id)
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
-/* A member of the payload. It comes from a JSON document, so that reading it again cannot fail. */
-static JsonbValue
-of_field(const PsField *field)
-{
-	JsonbValue	value = {.type = jbvNull};
-
-	switch (field->type)
-	{
-		case PS_JSON_NULL:
-			break;
-		case PS_JSON_BOOLEAN:
-			value.type = jbvBool;
-			value.val.boolean = field->text[0] == 't';
-			break;
-		case PS_JSON_NUMBER:
-			value = ps_value_number(DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(field->text),
-																		ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))));
-			break;
-		case PS_JSON_STRING:
-			value = ps_value_string(field->text, field->len);
-			break;
-		case PS_JSON_OBJECT:
-		case PS_JSON_ARRAY:
-			value = ps_value_jsonb(DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(pnstrdup(field->text, field->len)))));
-			break;
-	}
-	return value;
-}
-
 Jsonb *
 ps_document_of_event(const PsEvent *event)
 {
@@ -191,7 +161,7 @@ ps_document_of_event(const PsEvent *event)
 	(void) pushJsonbValue(&state, WJB_KEY, &key);
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < event->nfields; i++)
-		document_push(&state, event->fields[i].name, of_field(&event->fields[i]));
+		document_push(&state, event->fields[i].name, ps_value_of_field(&event->fields[i]));
 	(void) pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 	document_push(&state, "eventType", of_string(event->event_type));
 	document_push(&state, "timestamp", of_time(event->timestamp));

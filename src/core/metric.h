@@ -99,6 +99,13 @@ ps_aggregate_takes_sums(PsAggregate aggregate)
 	return aggregate <= PS_AGGREGATE_MAX;
 }
 
+/* Whether the value is that of one sample, at the begin or the end of the window. */
+static inline bool
+ps_aggregate_takes_outermost(PsAggregate aggregate)
+{
+	return aggregate == PS_AGGREGATE_FIRST || aggregate == PS_AGGREGATE_LAST;
+}
+
 /* The name of a series in window_chunks.metric. */
 extern const char *ps_series_name(uint32 series);
 

@@ -123,32 +123,32 @@ value_too_long(const char *name)
 	return ps_reject_make("handler", psprintf("Processing error: %s is longer than %d bytes", name, PS_MAX_VALUE_BYTES));
 }
 
-/* Reads a value as it is. Numbers outside of objects and arrays have at most MAX_DIGITS digits, as those of type numeric. */
-static PsReject *
-value_read_json(const PsField *field, const char *name, JsonbValue *value)
+JsonbValue
+ps_value_of_field(const PsField *field)
 {
-	Numeric		number;
-	PsReject   *reject;
+	JsonbValue	value = {.type = jbvNull};
 
-	if (field->len > PS_MAX_VALUE_BYTES)
-		return value_too_long(name);
 	switch (field->type)
 	{
-		case PS_JSON_STRING:
-			*value = ps_value_string(field->text, field->len);
-			return NULL;
-		case PS_JSON_NUMBER:
-			reject = ps_value_read_number(field, name, &number);
-			if (reject == NULL)
-				*value = ps_value_number(number);
-			return reject;
+		case PS_JSON_NULL:
+			break;
 		case PS_JSON_BOOLEAN:
-			(void) read_boolean(field, value);
-			return NULL;
-		default:
-			*value = ps_value_jsonb(DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(pnstrdup(field->text, field->len)))));
-			return NULL;
+			value.type = jbvBool;
+			value.val.boolean = field->text[0] == 't';
+			break;
+		case PS_JSON_NUMBER:
+			value = ps_value_number(DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(field->text),
+																		ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))));
+			break;
+		case PS_JSON_STRING:
+			value = ps_value_string(field->text, field->len);
+			break;
+		case PS_JSON_OBJECT:
+		case PS_JSON_ARRAY:
+			value = ps_value_jsonb(DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(pnstrdup(field->text, field->len)))));
+			break;
 	}
+	return value;
 }
 
 PsReject *
@@ -182,7 +182,12 @@ ps_value_read(const PsField *field, PsValueType type, const char *name, JsonbVal
 				break;
 			return NULL;
 		case PS_VALUE_JSONB:
-			return value_read_json(field, name, value);
+			if (field->len > PS_MAX_VALUE_BYTES)
+				return value_too_long(name);
+			if (field->type == PS_JSON_NUMBER)
+				return ps_value_read(field, PS_VALUE_NUMERIC, name, value);
+			*value = ps_value_of_field(field);
+			return NULL;
 	}
 	return ps_reject_make("handler", psprintf("Processing error: %s is not %s", name, wanted[type]));
 }

@@ -14,7 +14,7 @@ typedef enum PsValueType
 	PS_VALUE_NUMERIC,
 	PS_VALUE_BOOLEAN,
 	PS_VALUE_TIMESTAMP,			/* stored as ISO 8601 in UTC */
-	PS_VALUE_JSONB				/* an object, an array or any scalar, as it is */
+	PS_VALUE_JSONB				/* anything as it is; a number is read as PS_VALUE_NUMERIC */
 } PsValueType;
 
 #define PS_VALUE_TYPES 5
@@ -33,6 +33,9 @@ extern PsReject *ps_value_read_number(const PsField *field, const char *name, Nu
 
 /* Whether two values are of one type and equal. */
 extern bool ps_value_equal(const JsonbValue *a, const JsonbValue *b);
+
+/* A field as it is. It comes from a JSON document, so that reading it again cannot fail. */
+extern JsonbValue ps_value_of_field(const PsField *field);
 
 extern JsonbValue ps_value_string(const char *text, int len);
 extern JsonbValue ps_value_number(Numeric number);

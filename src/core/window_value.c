@@ -254,7 +254,7 @@ ps_window_value_add_samples(PsWindowValue *value, const char *bytes, int len)
 	PsSampleWalk walk;
 
 	ps_samples_walk(&walk, bytes, len);
-	if (value->aggregate == PS_AGGREGATE_FIRST || value->aggregate == PS_AGGREGATE_LAST)
+	if (ps_aggregate_takes_outermost(value->aggregate))
 	{
 		take_outermost(value, &walk);
 		return;

@@ -132,7 +132,7 @@ keep_outermost(ChunkNode *nodes, int n, const PsWindowValue *value)
 	int64		chunk_no;
 	int			kept = 0;
 
-	if (value->aggregate != PS_AGGREGATE_FIRST && value->aggregate != PS_AGGREGATE_LAST)
+	if (!ps_aggregate_takes_outermost(value->aggregate))
 		return n;
 	for (int i = 0; i < n; i++)
 	{
