@@ -1451,12 +1451,12 @@ CREATE VIEW profile_documents WITH (security_invoker = true) AS
 COMMENT ON VIEW profile_documents IS 'Profiles as MaterializedProfile documents, windowed metrics as of now()';
 COMMENT ON COLUMN profile_documents.data IS 'The profile as a document, with the names of JSON (customerId); as get_profile() returns it';
 
-CREATE FUNCTION get_profile(customer_id text, as_of timestamptz DEFAULT pg_catalog.now()) RETURNS jsonb
-	AS 'MODULE_PATHNAME', 'ps_get_profile' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 500;
-COMMENT ON FUNCTION get_profile(text, timestamptz) IS 'One profile as a MaterializedProfile document, windowed metrics as of a moment; NULL for an unknown customer';
+CREATE FUNCTION get_profile(customer_id text, as_of timestamptz DEFAULT NULL) RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'ps_get_profile' LANGUAGE c STABLE PARALLEL SAFE COST 500;
+COMMENT ON FUNCTION get_profile(text, timestamptz) IS 'One profile as a MaterializedProfile document, as of now or of a moment; NULL for an unknown customer';
 
-CREATE FUNCTION get_profiles(customer_ids text[], as_of timestamptz DEFAULT pg_catalog.now(), OUT customer_id text, OUT profile jsonb) RETURNS SETOF record
-	AS 'MODULE_PATHNAME', 'ps_get_profiles' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 30000 ROWS 100;
+CREATE FUNCTION get_profiles(customer_ids text[], as_of timestamptz DEFAULT NULL, OUT customer_id text, OUT profile jsonb) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_get_profiles' LANGUAGE c STABLE PARALLEL SAFE COST 30000 ROWS 100;
 COMMENT ON FUNCTION get_profiles(text[], timestamptz) IS 'Profiles of many customers as get_profile() returns them, in the order of their ids, each once; an unknown customer has no row';
 
 CREATE FUNCTION metric_value(customer_id text, metric text, as_of timestamptz DEFAULT pg_catalog.now()) RETURNS numeric

@@ -1,7 +1,7 @@
 /*
  * profile_document.c
- *	  Profiles as documents: get_profile(), get_profiles(), and the documents of the
- *	  view and of the sinks.
+ *	  The row of a profile as a document. A document of a moment that the caller named
+ *	  says which moment that is, and which members are newer.
  */
 #include "postgres.h"
 
@@ -9,20 +9,16 @@
 
 #include "access/htup_details.h"
 #include "api/metric_values.h"
+#include "api/profile_document.h"
 #include "catalog/pg_type.h"
 #include "core/iso8601.h"
 #include "core/jsonb_object.h"
 #include "core/value.h"
-#include "executor/spi.h"
 #include "fmgr.h"
-#include "funcapi.h"
-#include "lib/qunique.h"
-#include "miscadmin.h"
-#include "store/profile_reader.h"
-#include "utils/array.h"
+#include "store/profile_row.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
@@ -36,14 +32,25 @@ typedef enum MemberKind
 	MEMBER_TIME,
 	MEMBER_JSONB,
 	MEMBER_METRIC,				/* value of a built-in metric */
-	MEMBER_METRICS				/* values of the metrics of users */
+	MEMBER_METRICS,				/* values of the metrics of users */
+	MEMBER_MOMENT,				/* the moment that was named */
+	MEMBER_CURRENT				/* names of the members that are newer than that moment */
 } MemberKind;
+
+/* What changes a member. */
+typedef enum MemberSource
+{
+	FROM_NOTHING,				/* nothing does, or its value is computed for any moment */
+	FROM_EVENTS,
+	FROM_SCORES
+} MemberSource;
 
 typedef struct DocumentMember
 {
 	const char *name;			/* NULL: the column is not shown */
 	MemberKind	kind;
 	int			column;
+	MemberSource source;
 	const char *metric;
 } DocumentMember;
 
@@ -52,7 +59,7 @@ typedef struct DocumentRow
 {
 	const Datum *values;
 	const bool *nulls;
-	TimestampTz as_of;
+	const PsAsOf *as_of;
 	PsWindow	window;
 } DocumentRow;
 
@@ -66,19 +73,28 @@ typedef struct DocumentRow
 #define MEMBER_OF_WINDOW_STATE MEMBER_NONE
 #define MEMBER_OF_ATTRIBUTES MEMBER_JSONB
 #define MEMBER_OF_ATTRIBUTE_TIMES MEMBER_NONE
-#define MEMBER_OF(column, kind, access, initial, member) {member, MEMBER_OF_##kind, PS_ROW_##column},
+#define MEMBER_OF(column, kind, access, initial, member) {member, MEMBER_OF_##kind, PS_ROW_##column, FROM_EVENTS},
 
 static DocumentMember members[] = {
 	PS_PROFILE_COLUMNS(MEMBER_OF,)
 	{"customerId", MEMBER_TEXT, PS_ROW_customer_id},
-	{"segment", MEMBER_TEXT, PS_ROW_segment},
-	{"churnRiskScore", MEMBER_FLOAT8, PS_ROW_churn_risk_score},
-	{"lifetimeValue", MEMBER_NUMERIC, PS_ROW_lifetime_value},
-	{"transactionCount30d", MEMBER_METRIC, 0, "transaction_count_30d"},
-	{"totalTransactionValue30d", MEMBER_METRIC, 0, "total_transaction_value_30d"},
-	{"loginCount7d", MEMBER_METRIC, 0, "login_count_7d"},
-	{"metrics", MEMBER_METRICS}
+	{"segment", MEMBER_TEXT, PS_ROW_segment, FROM_SCORES},
+	{"churnRiskScore", MEMBER_FLOAT8, PS_ROW_churn_risk_score, FROM_SCORES},
+	{"lifetimeValue", MEMBER_NUMERIC, PS_ROW_lifetime_value, FROM_SCORES},
+	{"transactionCount30d", MEMBER_METRIC,.metric = "transaction_count_30d"},
+	{"totalTransactionValue30d", MEMBER_METRIC,.metric = "total_transaction_value_30d"},
+	{"loginCount7d", MEMBER_METRIC,.metric = "login_count_7d"},
+	{"metrics", MEMBER_METRICS},
+	{"asOf", MEMBER_MOMENT},
+	{"currentMembers", MEMBER_CURRENT}
 };
+
+/* Whether the document has a member only when a moment was named. */
+static bool
+is_of_named(const DocumentMember *member)
+{
+	return member->kind == MEMBER_MOMENT || member->kind == MEMBER_CURRENT;
+}
 
 static int
 compare_members_by_name(const void *a, const void *b)
@@ -119,9 +135,16 @@ of_float8(float8 number)
 }
 
 static JsonbValue
+of_moment(TimestampTz time)
+{
+	char	   *iso = ps_format_timestamp(time);
+
+	return ps_value_string(iso, strlen(iso));
+}
+
+static JsonbValue
 of_column(const DocumentMember *member, Datum datum)
 {
-	char	   *at;
 	text	   *content;
 
 	switch (member->kind)
@@ -133,8 +156,7 @@ of_column(const DocumentMember *member, Datum datum)
 		case MEMBER_FLOAT8:
 			return of_float8(DatumGetFloat8(datum));
 		case MEMBER_TIME:
-			at = ps_format_timestamp(DatumGetTimestampTz(datum));
-			return ps_value_string(at, strlen(at));
+			return of_moment(DatumGetTimestampTz(datum));
 		case MEMBER_JSONB:
 			return ps_value_jsonb(DatumGetJsonbP(datum));
 		default:
@@ -149,66 +171,128 @@ of_metrics(const DocumentRow *row, const text *customer_id)
 {
 	JsonbParseState *state = NULL;
 
-	return ps_value_jsonb(JsonbValueToJsonb(ps_push_metric_values(&state, &row->window, customer_id, row->as_of, false)));
+	return ps_value_jsonb(JsonbValueToJsonb(ps_push_metric_values(&state, &row->window, customer_id, row->as_of->at, false)));
 }
 
 static JsonbValue
-of_member(const DocumentRow *row, const DocumentMember *member)
+of_metric(const DocumentRow *row, const text *customer_id, const char *name)
 {
-	const text *customer_id = DatumGetTextPP(row->values[PS_ROW_customer_id]);
 	JsonbValue	null = {.type = jbvNull};
-	Numeric		number;
+	Numeric		number = ps_value_as_of(&row->window, ps_metric_find(NULL, name), customer_id, row->as_of->at, false);
 
-	if (member->kind == MEMBER_METRICS)
-		return of_metrics(row, customer_id);
-	if (member->kind != MEMBER_METRIC)
-		return row->nulls[member->column] ? null : of_column(member, row->values[member->column]);
-	number = ps_value_as_of(&row->window, ps_metric_find(NULL, member->metric), customer_id, row->as_of, false);
 	return number == NULL ? null : of_numeric(number);
 }
 
-/* Sorts the members as jsonb does, and returns an object with their names. */
-static const PsJsonbObject *
-begin_document(int *nmembers)
+/* Whether the stored value of a member is newer than the moment. */
+static bool
+is_current(const DocumentRow *row, const DocumentMember *member)
 {
-	static PsJsonbObject begun;
+	int			changed = member->source == FROM_EVENTS ? PS_ROW_watermark : PS_ROW_scored_at;
+
+	return member->source != FROM_NOTHING && !row->nulls[changed] && DatumGetTimestampTz(row->values[changed]) > row->as_of->at;
+}
+
+static int
+compare_member_names(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *) a, *(const char *const *) b);
+}
+
+/* The sorted names of the members that are newer than the moment. */
+static JsonbValue
+of_current(const DocumentRow *row, int n)
+{
+	JsonbParseState *state = NULL;
+	const char *names[lengthof(members)];
+	int			found = 0;
+
+	for (int i = 0; i < n; i++)
+		if (is_current(row, &members[i]))
+			names[found++] = members[i].name;
+	qsort(names, found, sizeof(char *), compare_member_names);
+	(void) pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+	for (int i = 0; i < found; i++)
+	{
+		JsonbValue	name = ps_value_string(names[i], strlen(names[i]));
+
+		(void) pushJsonbValue(&state, WJB_ELEM, &name);
+	}
+	return ps_value_jsonb(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL)));
+}
+
+static JsonbValue
+of_member(const DocumentRow *row, const DocumentMember *member, int n)
+{
+	const text *customer_id = DatumGetTextPP(row->values[PS_ROW_customer_id]);
+	JsonbValue	null = {.type = jbvNull};
+
+	switch (member->kind)
+	{
+		case MEMBER_METRICS:
+			return of_metrics(row, customer_id);
+		case MEMBER_METRIC:
+			return of_metric(row, customer_id, member->metric);
+		case MEMBER_MOMENT:
+			return of_moment(row->as_of->at);
+		case MEMBER_CURRENT:
+			return of_current(row, n);
+		default:
+			return row->nulls[member->column] ? null : of_column(member, row->values[member->column]);
+	}
+}
+
+/* Sorts the members as jsonb does, once; returns how many are shown. */
+static int
+begin_members(void)
+{
 	static int	n = 0;
 
 	if (n == 0)
+	{
+		qsort(members, lengthof(members), sizeof(DocumentMember), compare_members_by_name);
+		while (n < lengthof(members) && members[n].name != NULL)
+			n++;
+	}
+	return n;
+}
+
+/* An object with the names of the members, but no values. */
+static const PsJsonbObject *
+begin_document(bool is_named, int n)
+{
+	static PsJsonbObject begun[2];
+
+	if (begun[is_named].npairs == 0)
 	{
 		MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
 		const char *names[lengthof(members)];
 		int			shown = 0;
 
-		qsort(members, lengthof(members), sizeof(DocumentMember), compare_members_by_name);
-		while (shown < lengthof(members) && members[shown].name != NULL)
-		{
-			names[shown] = members[shown].name;
-			shown++;
-		}
-		ps_jsonb_object_begin(&begun, names, shown);
-		n = shown;
+		for (int i = 0; i < n; i++)
+			if (is_named || !is_of_named(&members[i]))
+				names[shown++] = members[i].name;
+		ps_jsonb_object_begin(&begun[is_named], names, shown);
 		MemoryContextSwitchTo(caller);
 	}
-	*nmembers = n;
-	return &begun;
+	return &begun[is_named];
 }
 
-/* The document of a row. */
-static Datum
-document_of_row(const Datum *values, const bool *nulls, TimestampTz as_of)
+Datum
+ps_document_of_row(const Datum *values, const bool *nulls, const PsAsOf *as_of)
 {
 	DocumentRow row = {.values = values,.nulls = nulls,.as_of = as_of};
 	PsJsonbObject document;
-	int			n;
+	int			n = begin_members();
 
-	ps_check_moment(as_of);
 	ps_load_window(&row.window, DatumGetByteaPP(values[PS_ROW_window_state]));
-	ps_jsonb_object_copy(&document, begin_document(&n));
+	ps_jsonb_object_copy(&document, begin_document(as_of->is_named, n));
 	for (int i = 0; i < n; i++)
 	{
-		JsonbValue	value = of_member(&row, &members[i]);
+		JsonbValue	value;
 
+		if (is_of_named(&members[i]) && !as_of->is_named)
+			continue;
+		value = of_member(&row, &members[i], n);
 		ps_jsonb_object_add(&document, &value);
 	}
 	return JsonbPGetDatum(ps_jsonb_object_end(&document));
@@ -234,145 +318,13 @@ ps_profile_document(PG_FUNCTION_ARGS)
 	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(row), HeapTupleHeaderGetTypMod(row));
 	Datum	   *values = palloc(desc->natts * sizeof(Datum));
 	bool	   *nulls = palloc(desc->natts * sizeof(bool));
+	PsAsOf		as_of = {.at = PG_GETARG_TIMESTAMPTZ(1)};
 	Datum		document;
 
+	ps_check_moment(as_of.at);
 	check_row_type(desc);
 	heap_deform_tuple(&tuple, desc, values, nulls);
-	document = document_of_row(values, nulls, PG_GETARG_TIMESTAMPTZ(1));
+	document = ps_document_of_row(values, nulls, &as_of);
 	ReleaseTupleDesc(desc);
 	return document;
-}
-
-/* The document of one customer by a statement; 0: there is none. */
-static Datum
-select_document(Datum customer_id, TimestampTz as_of)
-{
-	ArrayType  *ids = construct_array(&customer_id, 1, TEXTOID, -1, false, TYPALIGN_INT);
-	Datum		document = (Datum) 0;
-
-	SPI_connect();
-	if (ps_profile_documents_select(PointerGetDatum(ids), as_of) > 0)
-	{
-		ps_profile_documents_get(0, &customer_id, &document);
-		document = SPI_datumTransfer(document, false, -1);
-	}
-	SPI_finish();
-	return document;
-}
-
-PG_FUNCTION_INFO_V1(ps_get_profile);
-Datum
-ps_get_profile(PG_FUNCTION_ARGS)
-{
-	TimestampTz as_of = PG_GETARG_TIMESTAMPTZ(1);
-	PsDirectReader reader;
-	Datum		document = (Datum) 0;
-
-	if (ps_profile_reader_open(&reader))
-	{
-		TupleTableSlot *row = ps_profile_reader_find(&reader, PG_GETARG_TEXT_PP(0));
-
-		if (row != NULL)
-			document = document_of_row(row->tts_values, row->tts_isnull, as_of);
-		ps_direct_reader_close(&reader);
-	}
-	else
-		document = select_document(PG_GETARG_DATUM(0), as_of);
-	if (document == (Datum) 0)
-		PG_RETURN_NULL();
-	return document;
-}
-
-/* The order of customer_id, which has the collation "C". */
-static int
-compare_ids(const void *a, const void *b)
-{
-	const text *x = (const text *) DatumGetPointer(*(const Datum *) a);
-	const text *y = (const text *) DatumGetPointer(*(const Datum *) b);
-	int			order = memcmp(VARDATA_ANY(x), VARDATA_ANY(y), Min(VARSIZE_ANY_EXHDR(x), VARSIZE_ANY_EXHDR(y)));
-
-	return order != 0 ? order : (int) VARSIZE_ANY_EXHDR(x) - (int) VARSIZE_ANY_EXHDR(y);
-}
-
-/* The ids of an array, each once and sorted, without nulls; returns how many. */
-static int
-sort_ids(ArrayType *array, Datum **ids)
-{
-	bool	   *nulls;
-	int			n;
-	int			found = 0;
-
-	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, ids, &nulls, &n);
-	for (int i = 0; i < n; i++)
-		if (!nulls[i])
-			(*ids)[found++] = PointerGetDatum(DatumGetTextPP((*ids)[i]));
-	if (found == 0)
-		return 0;
-	qsort(*ids, found, sizeof(Datum), compare_ids);
-	return (int) qunique(*ids, found, sizeof(Datum), compare_ids);
-}
-
-static void
-put_document(ReturnSetInfo *result, Datum customer_id, Datum document)
-{
-	Datum		values[2] = {customer_id, document};
-	bool		nulls[2] = {false, false};
-
-	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-}
-
-/* Reads the profiles of sorted ids in one pass over the index, so that neighbours find its pages in the cache. */
-static void
-read_documents(PsDirectReader *reader, const Datum *ids, int n, TimestampTz as_of, ReturnSetInfo *result)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	MemoryContext context = AllocSetContextCreate(caller, "profile document", ALLOCSET_DEFAULT_SIZES);
-
-	for (int i = 0; i < n; i++)
-	{
-		TupleTableSlot *row;
-
-		CHECK_FOR_INTERRUPTS();
-		row = ps_profile_reader_find(reader, (const text *) DatumGetPointer(ids[i]));
-		if (row == NULL)
-			continue;
-		MemoryContextSwitchTo(context);
-		put_document(result, row->tts_values[PS_ROW_customer_id], document_of_row(row->tts_values, row->tts_isnull, as_of));
-		MemoryContextSwitchTo(caller);
-		MemoryContextReset(context);
-	}
-	MemoryContextDelete(context);
-}
-
-PG_FUNCTION_INFO_V1(ps_get_profiles);
-Datum
-ps_get_profiles(PG_FUNCTION_ARGS)
-{
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	ArrayType  *array = PG_GETARG_ARRAYTYPE_P(0);
-	TimestampTz as_of = PG_GETARG_TIMESTAMPTZ(1);
-	PsDirectReader reader;
-	Datum	   *ids;
-	int			n;
-
-	InitMaterializedSRF(fcinfo, 0);
-	if (ps_profile_reader_open(&reader))
-	{
-		n = sort_ids(array, &ids);
-		read_documents(&reader, ids, n, as_of, result);
-		ps_direct_reader_close(&reader);
-		return (Datum) 0;
-	}
-	SPI_connect();
-	n = (int) ps_profile_documents_select(PointerGetDatum(array), as_of);
-	for (int i = 0; i < n; i++)
-	{
-		Datum		customer_id;
-		Datum		document;
-
-		ps_profile_documents_get(i, &customer_id, &document);
-		put_document(result, customer_id, document);
-	}
-	SPI_finish();
-	return (Datum) 0;
 }

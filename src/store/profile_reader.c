@@ -4,17 +4,16 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "store/plan.h"
 #include "store/profile_reader.h"
-#include "utils/timestamp.h"
 
 #define PROFILES "materialized_profiles"
 
-static PsPlan documents_plan = {
-	"SELECT p.customer_id, profile_stream_internal.profile_document(p, $2)"
-	" FROM profile_stream.materialized_profiles p WHERE p.customer_id = ANY ($1) ORDER BY p.customer_id",
-	2, {TEXTARRAYOID, TIMESTAMPTZOID}
+static PsPlan rows_plan = {
+	"SELECT p.* FROM profile_stream.materialized_profiles p WHERE p.customer_id = ANY ($1) ORDER BY p.customer_id",
+	1, {TEXTARRAYOID}
 };
 
 bool
@@ -32,21 +31,20 @@ ps_profile_reader_find(PsDirectReader *reader, const text *customer_id)
 }
 
 uint64
-ps_profile_documents_select(Datum customer_ids, TimestampTz as_of)
+ps_profile_rows_select(Datum customer_ids)
 {
-	static const Oid types[2] = {TEXTOID, JSONBOID};
-	Datum		args[2] = {customer_ids, TimestampTzGetDatum(as_of)};
-	uint64		found = ps_plan_read(&documents_plan, args);
+	uint64		found = ps_plan_read(&rows_plan, &customer_ids);
 
-	ps_plan_check_types(types, 2);
+	ps_plan_check_types(ps_profile_types, PS_ROW_ALL_COLUMNS);
 	return found;
 }
 
 void
-ps_profile_documents_get(uint64 row, Datum *customer_id, Datum *document)
+ps_profile_rows_get(uint64 row, Datum **values, bool **nulls)
 {
-	bool		isnull;
+	TupleDesc	desc = SPI_tuptable->tupdesc;
 
-	*customer_id = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, &isnull);
-	*document = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 2, &isnull);
+	*values = palloc(desc->natts * sizeof(Datum));
+	*nulls = palloc(desc->natts * sizeof(bool));
+	heap_deform_tuple(SPI_tuptable->vals[row], desc, *values, *nulls);
 }

@@ -17,10 +17,10 @@ extern bool ps_profile_reader_open(PsDirectReader *reader);
 extern TupleTableSlot *ps_profile_reader_find(PsDirectReader *reader, const text *customer_id);
 
 /*
- * Reads documents by a statement instead: of customers, in the order of their ids,
- * as of a moment. Returns how many; row is a number from 0. Needs SPI.
+ * Reads the rows of customers by a statement instead, in the order of their ids.
+ * Returns how many; row is a number from 0. Values live as long as the result of SPI. Needs SPI.
  */
-extern uint64 ps_profile_documents_select(Datum customer_ids, TimestampTz as_of);
-extern void ps_profile_documents_get(uint64 row, Datum *customer_id, Datum *document);
+extern uint64 ps_profile_rows_select(Datum customer_ids);
+extern void ps_profile_rows_get(uint64 row, Datum **values, bool **nulls);
 
 #endif							/* PS_PROFILE_READER_H */

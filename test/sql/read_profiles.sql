@@ -23,7 +23,13 @@ SELECT count(*) > 0 AS sealed FROM profile_stream_internal.window_chunks WHERE c
 
 -- what a document is, member by member
 SELECT jsonb_pretty(profile_stream.get_profile('a', '2026-01-03Z'));
-SELECT d.data = profile_stream.get_profile('a', now()) AS same FROM profile_stream.profile_documents d WHERE d.customer_id = 'a';
+SELECT d.data = profile_stream.get_profile('a') AS same, d.data || jsonb_build_object('asOf', profile_stream_internal.json_timestamp(now()), 'currentMembers', '[]'::jsonb) = profile_stream.get_profile('a', now()) AS same_named
+FROM profile_stream.profile_documents d WHERE d.customer_id = 'a';
+-- a moment that was named: what is newer is said; of events and of scores apart; metrics never are
+UPDATE profile_stream.materialized_profiles SET scored_at = '2026-02-01Z' WHERE customer_id = 'a';
+SELECT at, p ->> 'asOf' AS as_of, p -> 'currentMembers' AS current, p -> 'transactionCount30d' AS metric
+FROM unnest('{2025-12-01Z,2026-01-05 03:59:59.999Z,2026-01-05 04:00Z,2026-01-31 23:59Z,2026-02-01Z}'::timestamptz[]) at, profile_stream.get_profile('a', at) p ORDER BY at;
+UPDATE profile_stream.materialized_profiles SET scored_at = NULL WHERE customer_id = 'a';
 -- numbers that JSON does not have, more digits than a float has, and what is null
 UPDATE profile_stream.materialized_profiles SET total_balance = 'NaN', churn_risk_score = 'Infinity', lifetime_value = '-Infinity' WHERE customer_id = 'b';
 UPDATE profile_stream.materialized_profiles SET total_balance = 1.50, churn_risk_score = 0.123456789, lifetime_value = 12345678901234567890.123, segment = 'à la', last_login_at = NULL WHERE customer_id = '_';

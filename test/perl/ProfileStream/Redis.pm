@@ -106,7 +106,7 @@ sub equals_profiles
 	my $n = 0;
 
 	foreach my $row (split(/\n/, $node->safe_psql('postgres', <<"END")))
-SELECT concat_ws(E'\\t', customer_id, profile_stream.get_profile(customer_id, '$from'), profile_stream.get_profile(customer_id))
+SELECT concat_ws(E'\\t', customer_id, profile_stream.get_profile(customer_id, '$from') - '{asOf,currentMembers}'::text[], profile_stream.get_profile(customer_id))
 FROM profile_stream.materialized_profiles
 END
 	{

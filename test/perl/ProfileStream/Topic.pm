@@ -60,7 +60,7 @@ sub equals_profiles
 	is(join("\n", @back[ 0 .. ($#back > 3 ? 3 : $#back) ]), '', "$name: no version goes back");
 	$last{ $_->[2] } = $_->[3] foreach $self->messages;
 	foreach my $row (split(/\n/, $node->safe_psql('postgres', <<"END")))
-SELECT concat_ws(E'\\t', customer_id, profile_stream.get_profile(customer_id, '$from'), profile_stream.get_profile(customer_id))
+SELECT concat_ws(E'\\t', customer_id, profile_stream.get_profile(customer_id, '$from') - '{asOf,currentMembers}'::text[], profile_stream.get_profile(customer_id))
 FROM profile_stream.materialized_profiles
 END
 	{

@@ -1,0 +1,183 @@
+/*
+ * get_profiles.c
+ *	  get_profile() and get_profiles(): documents of customers, as of now or as of a
+ *	  moment that the caller names.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "api/metric_values.h"
+#include "api/profile_document.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "lib/qunique.h"
+#include "miscadmin.h"
+#include "store/profile_reader.h"
+#include "utils/array.h"
+#include "utils/datum.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* The moment that an argument names; null: now. */
+static PsAsOf
+get_moment(FunctionCallInfo fcinfo, int argument)
+{
+	PsAsOf		as_of = {.is_named = !PG_ARGISNULL(argument)};
+
+	as_of.at = as_of.is_named ? PG_GETARG_TIMESTAMPTZ(argument) : GetCurrentTransactionStartTimestamp();
+	ps_check_moment(as_of.at);
+	return as_of;
+}
+
+/* The document of one customer by a statement; 0: there is none. */
+static Datum
+select_document(Datum customer_id, const PsAsOf *as_of)
+{
+	ArrayType  *ids = construct_array(&customer_id, 1, TEXTOID, -1, false, TYPALIGN_INT);
+	Datum		document = (Datum) 0;
+	Datum	   *values;
+	bool	   *nulls;
+
+	SPI_connect();
+	if (ps_profile_rows_select(PointerGetDatum(ids)) > 0)
+	{
+		ps_profile_rows_get(0, &values, &nulls);
+		document = SPI_datumTransfer(ps_document_of_row(values, nulls, as_of), false, -1);
+	}
+	SPI_finish();
+	return document;
+}
+
+PG_FUNCTION_INFO_V1(ps_get_profile);
+Datum
+ps_get_profile(PG_FUNCTION_ARGS)
+{
+	PsAsOf		as_of;
+	PsDirectReader reader;
+	Datum		document = (Datum) 0;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	as_of = get_moment(fcinfo, 1);
+	if (ps_profile_reader_open(&reader))
+	{
+		TupleTableSlot *row = ps_profile_reader_find(&reader, PG_GETARG_TEXT_PP(0));
+
+		if (row != NULL)
+			document = ps_document_of_row(row->tts_values, row->tts_isnull, &as_of);
+		ps_direct_reader_close(&reader);
+	}
+	else
+		document = select_document(PG_GETARG_DATUM(0), &as_of);
+	if (document == (Datum) 0)
+		PG_RETURN_NULL();
+	return document;
+}
+
+/* The order of customer_id, which has the collation "C". */
+static int
+compare_ids(const void *a, const void *b)
+{
+	const text *x = (const text *) DatumGetPointer(*(const Datum *) a);
+	const text *y = (const text *) DatumGetPointer(*(const Datum *) b);
+	int			order = memcmp(VARDATA_ANY(x), VARDATA_ANY(y), Min(VARSIZE_ANY_EXHDR(x), VARSIZE_ANY_EXHDR(y)));
+
+	return order != 0 ? order : (int) VARSIZE_ANY_EXHDR(x) - (int) VARSIZE_ANY_EXHDR(y);
+}
+
+/* The ids of an array, each once and sorted, without nulls; returns how many. */
+static int
+sort_ids(ArrayType *array, Datum **ids)
+{
+	bool	   *nulls;
+	int			n;
+	int			found = 0;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, ids, &nulls, &n);
+	for (int i = 0; i < n; i++)
+		if (!nulls[i])
+			(*ids)[found++] = PointerGetDatum(DatumGetTextPP((*ids)[i]));
+	if (found == 0)
+		return 0;
+	qsort(*ids, found, sizeof(Datum), compare_ids);
+	return (int) qunique(*ids, found, sizeof(Datum), compare_ids);
+}
+
+/* Adds the document of a row to the result, made in a context that is emptied. */
+static void
+put_document(ReturnSetInfo *result, const Datum *values, const bool *nulls, const PsAsOf *as_of, MemoryContext context)
+{
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	Datum		row[2] = {values[PS_ROW_customer_id], ps_document_of_row(values, nulls, as_of)};
+	bool		none[2] = {false, false};
+
+	tuplestore_putvalues(result->setResult, result->setDesc, row, none);
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(context);
+}
+
+/* Reads the profiles of sorted ids in one pass over the index, so that neighbours find its pages in the cache. */
+static void
+read_documents(PsDirectReader *reader, ArrayType *array, const PsAsOf *as_of, ReturnSetInfo *result, MemoryContext context)
+{
+	Datum	   *ids;
+	int			n = sort_ids(array, &ids);
+
+	for (int i = 0; i < n; i++)
+	{
+		TupleTableSlot *row;
+
+		CHECK_FOR_INTERRUPTS();
+		row = ps_profile_reader_find(reader, (const text *) DatumGetPointer(ids[i]));
+		if (row != NULL)
+			put_document(result, row->tts_values, row->tts_isnull, as_of, context);
+	}
+}
+
+/* The same by a statement. */
+static void
+select_documents(ArrayType *array, const PsAsOf *as_of, ReturnSetInfo *result, MemoryContext context)
+{
+	int			n;
+
+	SPI_connect();
+	n = (int) ps_profile_rows_select(PointerGetDatum(array));
+	for (int i = 0; i < n; i++)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(context);
+		Datum	   *values;
+		bool	   *nulls;
+
+		CHECK_FOR_INTERRUPTS();
+		ps_profile_rows_get(i, &values, &nulls);
+		put_document(result, values, nulls, as_of, context);
+		MemoryContextSwitchTo(caller);
+	}
+	SPI_finish();
+}
+
+PG_FUNCTION_INFO_V1(ps_get_profiles);
+Datum
+ps_get_profiles(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	PsAsOf		as_of = get_moment(fcinfo, 1);
+	MemoryContext context;
+	PsDirectReader reader;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (PG_ARGISNULL(0))
+		return (Datum) 0;
+	context = AllocSetContextCreate(CurrentMemoryContext, "profile document", ALLOCSET_DEFAULT_SIZES);
+	if (ps_profile_reader_open(&reader))
+	{
+		read_documents(&reader, PG_GETARG_ARRAYTYPE_P(0), &as_of, result, context);
+		ps_direct_reader_close(&reader);
+	}
+	else
+		select_documents(PG_GETARG_ARRAYTYPE_P(0), &as_of, result, context);
+	MemoryContextDelete(context);
+	return (Datum) 0;
+}
