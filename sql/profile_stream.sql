@@ -269,7 +269,7 @@ COMMENT ON COLUMN streams.redis_ttl IS 'Time after which a key in Redis expires'
 COMMENT ON COLUMN streams.changelog_topic IS 'Kafka topic that changed profiles are delivered to; NULL: none';
 COMMENT ON COLUMN streams.dead_letter_topic IS 'Kafka topic that dead letters are delivered to; NULL: none';
 COMMENT ON COLUMN streams.segment_channel_prefix IS 'What the names of the channels of segments begin with; NULL: changes are not announced by segment';
-COMMENT ON COLUMN streams.format IS 'Format of the messages: profile_event, cloudevents or custom';
+COMMENT ON COLUMN streams.format IS 'Format of the messages: profile_event, cloudevents, custom or debezium';
 COMMENT ON COLUMN streams.field_map IS 'Where the members of an event are found in a message, as an object; NULL: where the format has them';
 COMMENT ON COLUMN streams.timestamp_unit IS 'Unit of timestamps that are numbers: milliseconds, seconds or microseconds';
 COMMENT ON COLUMN streams.event_id_scope IS 'Within what an event id is unique: customer, or stream';
@@ -1159,7 +1159,7 @@ CREATE FUNCTION decode_message(value bytea, key bytea DEFAULT NULL, headers json
 COMMENT ON FUNCTION decode_message IS 'What a stream with a format and a field_map makes of a message: the event, or every error it has, or a tombstone; without any effect';
 
 CREATE FUNCTION profile_stream_internal.to_profile_event(value bytea, key bytea, headers jsonb, kafka_timestamp timestamptz, format text, field_map jsonb,
-	timestamp_unit text DEFAULT 'milliseconds')
+	timestamp_unit text DEFAULT 'milliseconds', partition int DEFAULT 0, kafka_offset bigint DEFAULT 0, epoch int DEFAULT 0)
 	RETURNS jsonb LANGUAGE c STABLE PARALLEL SAFE COST 1000
 	AS 'MODULE_PATHNAME', 'ps_to_profile_event';
 COMMENT ON FUNCTION profile_stream_internal.to_profile_event IS 'A message of any format as a profile event, valid or not; NULL where nothing can be read';
@@ -1208,7 +1208,7 @@ CREATE VIEW dead_letters WITH (security_invoker = true) AS
 	SELECT d.*, profile_stream_internal.dead_letter_text(d.key) AS key_text, profile_stream_internal.dead_letter_text(d.value) AS value_text,
 		CASE WHEN d.value_size IS NOT NULL THEN NULL
 			WHEN s.format <> 'profile_event' OR s.timestamp_unit <> 'milliseconds'
-			THEN profile_stream_internal.to_profile_event(d.value, d.key, d.headers, d.kafka_timestamp, s.format, s.field_map, s.timestamp_unit)
+			THEN profile_stream_internal.to_profile_event(d.value, d.key, d.headers, d.kafka_timestamp, s.format, s.field_map, s.timestamp_unit, d.partition, d.kafka_offset, d.epoch)
 			ELSE profile_stream_internal.dead_letter_json(d.value) END AS event,
 		COALESCE(d.failed_at, d.dead_at) AS last_error_at
 	FROM profile_stream_internal.dead_letters d LEFT JOIN profile_stream.streams s ON s.stream_id = d.stream_id;
@@ -1291,7 +1291,7 @@ BEGIN
 		retry_dead_letters.after_id, retry_dead_letters.max_letters);
 	last_id := locked[cardinality(locked)];
 	FOR letter IN
-		SELECT d.dead_letter_id, d.value, d.value_size, d.key, d.headers, d.kafka_timestamp, s.format, s.field_map, s.timestamp_unit,
+		SELECT d.dead_letter_id, d.value, d.value_size, d.key, d.headers, d.kafka_timestamp, d.partition, d.kafka_offset, d.epoch, s.format, s.field_map, s.timestamp_unit,
 			CASE WHEN s.event_id_scope = 'stream' THEN s.stream_id ELSE 0 END AS scope,
 			COALESCE((EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::bigint, 604800000000) AS retention
 		FROM profile_stream_internal.dead_letters d LEFT JOIN profile_stream.streams s ON s.stream_id = d.stream_id
@@ -1301,7 +1301,8 @@ BEGIN
 		BEGIN
 			fixed := CASE WHEN letter.value_size IS NOT NULL THEN NULL
 				WHEN letter.format <> 'profile_event' OR letter.timestamp_unit <> 'milliseconds'
-				THEN profile_stream_internal.to_profile_event(letter.value, letter.key, letter.headers, letter.kafka_timestamp, letter.format, letter.field_map, letter.timestamp_unit)
+				THEN profile_stream_internal.to_profile_event(letter.value, letter.key, letter.headers, letter.kafka_timestamp, letter.format, letter.field_map, letter.timestamp_unit,
+					letter.partition, letter.kafka_offset, letter.epoch)
 				ELSE profile_stream_internal.dead_letter_json(letter.value) END;
 			IF fixed IS NULL AND COALESCE(takes, 'jsonb'::regtype) = 'jsonb'::regtype THEN
 				-- nothing that could be applied: its error stands

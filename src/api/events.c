@@ -102,6 +102,8 @@ return_decoded(FunctionCallInfo fcinfo, const PsMessage *message, const PsDecode
 		reject = ps_event_decode(message, settings, &event);
 		if (reject != NULL)
 			set_reject(values, nulls, reject);
+		else if (event.is_ignored)
+			set_text(values, nulls, KIND, "tombstone");
 		else
 			set_event(values, nulls, &event);
 	}
@@ -286,7 +288,7 @@ ps_members_jsonb(PsMembers *members, PsTimeUnit unit)
 {
 	StringInfoData json;
 
-	if (unit != PS_MILLISECONDS && !members->is_kafka_time && !ps_member_is_missing(&members->member[PS_TIMESTAMP]))
+	if (unit != PS_MILLISECONDS && !members->is_milliseconds && !ps_member_is_missing(&members->member[PS_TIMESTAMP]))
 		spell_timestamp(&members->member[PS_TIMESTAMP], unit);
 
 	initStringInfo(&json);
@@ -307,8 +309,11 @@ ps_to_profile_event(PG_FUNCTION_ARGS)
 
 	settings.format_map = format_map;
 	settings.time_unit = take_unit(fcinfo, 6);
+	message.partition = PG_ARGISNULL(7) ? 0 : PG_GETARG_INT32(7);
+	message.offset = PG_ARGISNULL(8) ? 0 : PG_GETARG_INT64(8);
+	message.epoch = PG_ARGISNULL(9) ? 0 : PG_GETARG_INT32(9);
 	if (ps_event_is_tombstone(&message, format_map) || ps_members_read(&message, &settings, &members) != NULL ||
-		members.error != NULL)
+		members.error != NULL || members.is_ignored)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(ps_members_jsonb(&members, settings.time_unit));
 }

@@ -84,6 +84,10 @@ ps_apply_decode(PsApplyItem *items, int n, const PsApplySettings *settings)
 		item->event = palloc(sizeof(PsEvent));
 		reject = ps_event_decode(&item->message, &decode, item->event);
 		item->owner = item->event;
+		if (reject == NULL && item->event->is_ignored)
+			item->event = NULL;
+		if (item->event == NULL)
+			item->owner = NULL;
 		if (reject == NULL)
 			continue;
 		ps_item_reject(item, reject, PS_REJECTED_BY_DECODER);

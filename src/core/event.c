@@ -200,7 +200,7 @@ event_validate(const PsMembers *found, const PsDecodeSettings *settings, Timesta
 		if (!ps_member_is_missing(&members[i]) && !is_scalar_text(&members[i]))
 			add_error(&reject, invalid[i]);
 	}
-	if (has_timestamp && (wrong = read_timestamp(&members[PS_TIMESTAMP], found->is_kafka_time ? PS_MILLISECONDS : settings->time_unit,
+	if (has_timestamp && (wrong = read_timestamp(&members[PS_TIMESTAMP], found->is_milliseconds ? PS_MILLISECONDS : settings->time_unit,
 												 timestamp)) != NULL)
 	{
 		add_error(&reject, wrong);
@@ -307,6 +307,9 @@ ps_event_decode(const PsMessage *message, const PsDecodeSettings *settings, PsEv
 	PsReject   *reject = ps_members_read(message, settings, &found);
 
 	set_customer(&members[PS_CUSTOMER_ID], event);
+	event->is_ignored = reject == NULL && found.is_ignored;
+	if (event->is_ignored)
+		return NULL;
 	if (reject == NULL)
 		reject = event_validate(&found, settings, &timestamp, event);
 	if (reject != NULL)

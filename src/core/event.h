@@ -44,6 +44,7 @@ typedef struct PsEvent
 	TimestampTz timestamp;
 	const char *source;			/* NULL when absent or not a string */
 	int			schema_version;
+	bool		is_ignored;		/* the message makes no event: only the customer may be set */
 	bool		outdated;		/* upcasters must convert the payload before handlers read it */
 	PsField    *fields;			/* members of the payload */
 	int			nfields;

@@ -8,7 +8,7 @@
 #include "core/field_map.h"
 
 #define SOURCES_HINT \
-	"A source is a path of at most 8 keys ($.data.id, $.\"odd key\"), key, header:NAME, kafka_timestamp or constant:TEXT; {\"join\": [...]} joins up to 4 of them."
+	"A source is a path of at most 8 keys ($.data.id, $.\"odd key\"), key, header:NAME, kafka_timestamp, kafka_position or constant:TEXT; {\"join\": [...]} joins up to 4 of them."
 #define MAP_HINT \
 	"Name the sources of eventId, customerId, eventType, payload, timestamp, source and schemaVersion: " \
 	"{\"eventId\": \"$.id\", \"customerId\": [\"$.customer\", \"key\"], ...}."
@@ -97,10 +97,24 @@ add_sources(PsFormatMap *format_map, PsMember member, const JsonbValue *value)
 		field_map_add_source(format_map, member, getIthJsonbValueFromContainer(container, i));
 }
 
+/* Sets the option of the format, which the map has among its members. */
+static void
+field_map_set_option(PsFormatMap *format_map, const JsonbValue *value)
+{
+	const char *wrong = value->type != jbvString ? "must be a string" :
+	ps_format_map_set(format_map, pnstrdup(value->val.string.val, value->val.string.len));
+
+	if (wrong != NULL)
+		field_map_refuse(psprintf("field_map: %s %s", format_map->format->option, wrong),
+						 "doc/reference/formats.md says what it does.");
+}
+
 /* Adds the sources of each member that a map names. */
 static void
 add_map(PsFormatMap *format_map, Jsonb *map)
 {
+	const char *option = format_map->format->option;
+	bool		is_option = false;
 	JsonbIterator *iterator = JsonbIteratorInit(&map->root);
 	JsonbIteratorToken token;
 	JsonbValue	value;
@@ -109,7 +123,15 @@ add_map(PsFormatMap *format_map, Jsonb *map)
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
 	{
 		if (token == WJB_KEY)
-			member = field_map_find_member(pnstrdup(value.val.string.val, value.val.string.len));
+		{
+			char	   *name = pnstrdup(value.val.string.val, value.val.string.len);
+
+			is_option = option != NULL && strcmp(name, option) == 0;
+			if (!is_option)
+				member = field_map_find_member(name);
+		}
+		else if (token == WJB_VALUE && is_option)
+			field_map_set_option(format_map, &value);
 		else if (token == WJB_VALUE)
 			add_sources(format_map, member, &value);
 	}
@@ -124,7 +146,7 @@ ps_field_map_compile(const char *format, Jsonb *map)
 	if (strcmp(format, "profile_event") == 0)
 	{
 		if (map != NULL)
-			field_map_refuse("format profile_event has no field_map", "Give format => 'custom' or 'cloudevents' with it.");
+			field_map_refuse("format profile_event has no field_map", "Give format => 'custom', 'cloudevents' or 'debezium' with it.");
 		return NULL;
 	}
 	if (found == NULL)

@@ -8,7 +8,7 @@
  *	  No message makes these functions raise an ERROR.
  *
  *	  source      where a member comes from: a path in the value, the key, a header,
- *	              the Kafka timestamp, a constant, or several of them joined
+ *	              the Kafka timestamp or position, a constant, or several of them joined
  *	  path        keys from the root of the value: $.data.id
  *	  node        a key of a path; all paths of a map make a tree, so that the value
  *	              is read once
@@ -22,7 +22,8 @@
 #define PS_MAX_SOURCES 8		/* of one member */
 #define PS_MAX_JOINED 4			/* in one source */
 #define PS_MAX_NODES (1 + (PS_MEMBERS + 1) * PS_MAX_SOURCES * PS_MAX_PATH_KEYS)
-#define PS_OWN_NODES 16			/* nodes that a field_map leaves for the sources of the format itself */
+#define PS_OWN_NODES 48			/* nodes that a field_map leaves for the sources of the format itself */
+#define PS_MAX_OWN 32			/* paths that a format needs although no member has them */
 
 typedef enum PsMember
 {
@@ -44,8 +45,8 @@ typedef struct PsMembers
 	PsField    *fields;			/* of the payload, when it is an object */
 	int			nfields;
 	const char *error;			/* an error that concerns no member; NULL: none */
-	bool		is_kafka_time;	/* timestamp is that of the Kafka message, in milliseconds whatever timestamp_unit
-								 * says */
+	bool		is_milliseconds;	/* timestamp is in milliseconds, whatever timestamp_unit says */
+	bool		is_ignored;		/* the message is none that makes an event, and counts as a tombstone */
 } PsMembers;
 
 typedef struct PsDefaultSource
@@ -64,7 +65,10 @@ typedef struct PsFormat
 	bool		(*is_tombstone) (const PsMessage *message);
 	const PsDefaultSource *defaults;	/* sources of members that the field_map does not name */
 	int			ndefaults;
-	const char *also;			/* a path that the format needs although no member has it; NULL: none */
+	const char *const *own;		/* paths that the format needs although no member has them, ended by NULL; NULL: none */
+	bool		has_data;		/* the payload is a part of the value, never all of it */
+	const char *option;			/* name of the format's only option, a key of the field_map; NULL: none */
+	const char *const *words;	/* of the option, ended by NULL; the first is the default */
 } PsFormat;
 
 typedef enum PsSourceKind
@@ -73,6 +77,7 @@ typedef enum PsSourceKind
 	PS_SOURCE_KEY,
 	PS_SOURCE_HEADER,
 	PS_SOURCE_KAFKA_TIMESTAMP,
+	PS_SOURCE_KAFKA_POSITION,
 	PS_SOURCE_CONSTANT,
 	PS_SOURCE_JOIN
 } PsSourceKind;
@@ -98,7 +103,8 @@ struct PsFormatMap
 	const PsFormat *format;
 	PsSource	sources[PS_MEMBERS][PS_MAX_SOURCES];	/* the first one whose value is not missing counts */
 	int			nsources[PS_MEMBERS];
-	int			also;			/* node of the format's path also */
+	int			own[PS_MAX_OWN];	/* nodes of the format's own paths */
+	int			word;			/* which word the format's option has */
 	int			nnodes;
 	PsNode		nodes[PS_MAX_NODES];
 };
@@ -121,7 +127,8 @@ extern const char *ps_unsupported(const char *what, const PsField *field);
 /* Every format but profile_event. Each is a variable, as ps_format_cloudevents; that of custom is in format.c, others have a file of their own. */
 #define PS_FORMATS(X) \
 	X(cloudevents) \
-	X(custom)
+	X(custom) \
+	X(debezium)
 
 #define PS_FORMAT_DECLARE(format) extern const PsFormat ps_format_##format;
 PS_FORMATS(PS_FORMAT_DECLARE)
@@ -143,6 +150,9 @@ extern const char *ps_format_map_add(PsFormatMap *format_map, PsMember member, c
  * them, so that two different lists of parts never make the same text.
  */
 extern const char *ps_format_map_add_join(PsFormatMap *format_map, PsMember member, const char *const *parts, int n);
+
+/* Sets the format's option, if it has one of that name; returns what is wrong with the word, or NULL. */
+extern const char *ps_format_map_set(PsFormatMap *format_map, const char *word);
 
 /* Adds the format's own sources for members that have none. */
 extern void ps_format_map_add_defaults(PsFormatMap *format_map);

@@ -22,6 +22,8 @@
 static const char *const source_and_id[] = {"$.source", "$.id", NULL};
 static const char *const only_id[] = {"$.id", NULL};
 
+static const char *const own[] = {"$.specversion", NULL};
+
 static const PsDefaultSource sources[] = {
 	{PS_EVENT_ID,.joined = source_and_id},
 	{PS_EVENT_ID,.joined = only_id},
@@ -140,7 +142,7 @@ read_cloudevent(const PsFormatMap *format_map, const PsMessage *message, PsMembe
 {
 	PsFormatReader reading = ps_format_reader_begin(format_map, message);
 	const char *type = cloudevents_type(message);
-	const PsField *version = &reading.nodes[format_map->also];
+	const PsField *version = &reading.nodes[format_map->own[0]];
 	PsReject   *reject = type != NULL ? check_type(type) : NULL;
 
 	if (reject == NULL)
@@ -160,5 +162,6 @@ const PsFormat ps_format_cloudevents = {
 	.is_tombstone = is_cloudevents_tombstone,
 	.defaults = sources,
 	.ndefaults = lengthof(sources),
-	.also = "$.specversion"
+	.own = own,
+	.has_data = true
 };

@@ -78,7 +78,7 @@ format_compile_read_source(PsFormatMap *format_map, PsMember member, const char 
 			return wrong;
 		if (source.node == 0 && member != PS_PAYLOAD)
 			return "is the whole value, which only payload can be";
-		if (source.node == 0 && format_map->format->ndefaults > 0)
+		if (source.node == 0 && format_map->format->has_data)
 			return "is the whole value, of which only data is the payload";
 	}
 	else if (member == PS_PAYLOAD)
@@ -87,6 +87,8 @@ format_compile_read_source(PsFormatMap *format_map, PsMember member, const char 
 		source.kind = PS_SOURCE_KEY;
 	else if (strcmp(text, "kafka_timestamp") == 0)
 		source.kind = PS_SOURCE_KAFKA_TIMESTAMP;
+	else if (strcmp(text, "kafka_position") == 0)
+		source.kind = PS_SOURCE_KAFKA_POSITION;
 	else if ((source.text = format_compile_after(text, "header:")) !=NULL)
 		source.kind = PS_SOURCE_HEADER;
 	else if ((source.text = format_compile_after(text, "constant:")) !=NULL)
@@ -152,6 +154,24 @@ add_default(PsFormatMap *format_map, const PsDefaultSource *source)
 	(void) ps_format_map_add_join(format_map, source->member, source->joined, n);
 }
 
+const char *
+ps_format_map_set(PsFormatMap *format_map, const char *word)
+{
+	const PsFormat *format = format_map->format;
+	const char *words = "";
+
+	for (int i = 0; format->words[i] != NULL; i++)
+	{
+		if (strcmp(format->words[i], word) == 0)
+		{
+			format_map->word = i;
+			return NULL;
+		}
+		words = psprintf("%s%s%s", words, i > 0 ? " or " : "", format->words[i]);
+	}
+	return psprintf("must be %s", words);
+}
+
 void
 ps_format_map_add_defaults(PsFormatMap *format_map)
 {
@@ -163,6 +183,6 @@ ps_format_map_add_defaults(PsFormatMap *format_map)
 	for (int i = 0; i < format->ndefaults; i++)
 		if (!named[format->defaults[i].member])
 			add_default(format_map, &format->defaults[i]);
-	if (format->also != NULL)
-		(void) add_path(format_map, format->also, &format_map->also);
+	for (int i = 0; format->own != NULL && format->own[i] != NULL; i++)
+		(void) add_path(format_map, format->own[i], &format_map->own[i]);
 }

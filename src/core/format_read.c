@@ -110,6 +110,14 @@ ps_member_set_bytes(PsField *field, const char *bytes, int len)
 	}
 }
 
+const char *
+ps_format_position(const PsMessage *message)
+{
+	const char *position = psprintf("%d:" INT64_FORMAT, Max(message->partition, 0), Max(message->offset, 0));
+
+	return message->epoch > 0 ? psprintf("%s:%d", position, message->epoch) : position;
+}
+
 static PsField format_read_read_source(const PsFormatReader *reading, const PsSource *source);
 
 /* Joins the values of the parts, escaped. Null when a part is missing; a part that is not text is returned as it is, to be refused. */
@@ -176,6 +184,11 @@ format_read_read_source(const PsFormatReader *reading, const PsSource *source)
 			field.text = psprintf(INT64_FORMAT, ps_unix_us_of(message->kafka_timestamp) / 1000);
 			field.len = strlen(field.text);
 			break;
+		case PS_SOURCE_KAFKA_POSITION:
+			field.type = PS_JSON_STRING;
+			field.text = ps_format_position(message);
+			field.len = strlen(field.text);
+			break;
 		case PS_SOURCE_CONSTANT:
 			field.type = PS_JSON_STRING;
 			field.text = source->text;
@@ -224,7 +237,7 @@ ps_format_reader_members(PsFormatReader *reading, PsMembers *members, const char
 		if (m == PS_PAYLOAD)
 			payload = source;
 		if (m == PS_TIMESTAMP)
-			members->is_kafka_time = source != NULL && source->kind == PS_SOURCE_KAFKA_TIMESTAMP;
+			members->is_milliseconds = source != NULL && source->kind == PS_SOURCE_KAFKA_TIMESTAMP;
 	}
 	if (reason == NULL && field->type == PS_JSON_OBJECT)
 	{

@@ -34,6 +34,9 @@ extern PsReject *ps_format_reader_document(PsFormatReader *reading, PsMembers *m
 /* The last header whose name is prefix and name, or NULL. */
 extern const PsHeader *ps_find_header(const PsMessage *message, const char *prefix, const char *name);
 
+/* Where the message is in its topic: partition and offset, and behind them the epoch of a topic that was created anew. */
+extern const char *ps_format_position(const PsMessage *message);
+
 /* Sets a field to bytes of a key or header: a string, or an empty array when they are not text, so that validation refuses it. */
 extern void ps_member_set_bytes(PsField *field, const char *bytes, int len);
 

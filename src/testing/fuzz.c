@@ -28,6 +28,16 @@ static const char *const fuzz_envelopes[] = {
 	" {\"amount\":1,\"meta\":{\"who\":\"k\"},\"odd key\":{\"t\":0}} ",
 };
 
+static const char *const fuzz_changes[] = {
+	"{\"before\":null,\"after\":{\"id\":7,\"who\":\"c-1\",\"note\":\"__debezium_unavailable_value\",\"tags\":[1,{}]},\"source\":{\"connector\":\"postgresql\","
+	"\"name\":\"bank\",\"ts_ms\":1748781045123,\"db\":\"crm\",\"schema\":\"public\",\"table\":\"customers\",\"txId\":555,\"lsn\":24023128,\"xmin\":null},"
+	"\"op\":\"c\",\"ts_ms\":1748781045200,\"transaction\":null}",
+	"{\"schema\":{\"type\":\"struct\",\"fields\":[{\"field\":\"op\"}]},\"payload\":{\"op\":\"d\",\"before\":{\"id\":7,\"who\":\"c-2\"},\"after\":null,"
+	"\"source\":{\"name\":\"shop\",\"db\":\"inventory\",\"table\":\"customers\",\"file\":\"mysql-bin.000003\",\"pos\":484,\"row\":0,\"ts_ms\":1748781045000}}}",
+	"{\"op\":\"r\",\"after\":\"{\\\"id\\\":7,\\\"who\\\":\\\"c-3\\\"}\",\"source\":{\"collection\":\"customers\",\"db\":\"crm\",\"ord\":1,\"ts_ms\":1748781045000},"
+	"\"row\":{\"who\":\"x\"},\"change\":1,\"position\":[]}",
+};
+
 /* left_out: how many of 16 messages with headers do not have this one */
 static const struct
 {
@@ -167,7 +177,10 @@ ps_fuzz_fill(pg_prng_state *prng, const PsFormatMap *format_map, char *bytes, Ps
 		message->value_len = fuzz_value(prng, fuzz_events, lengthof(fuzz_events), bytes);
 		return;
 	}
-	message->value_len = fuzz_value(prng, fuzz_envelopes, lengthof(fuzz_envelopes), bytes);
+	if (format_map->format->option != NULL)
+		message->value_len = fuzz_value(prng, fuzz_changes, lengthof(fuzz_changes), bytes);
+	else
+		message->value_len = fuzz_value(prng, fuzz_envelopes, lengthof(fuzz_envelopes), bytes);
 	if (fuzz_int(prng, 1) == 0)
 		message->kafka_timestamp = 0;
 	if (fuzz_int(prng, 2) > 0)
@@ -192,12 +205,18 @@ ps_fuzz_fill(pg_prng_state *prng, const PsFormatMap *format_map, char *bytes, Ps
 PsFormatMap *
 ps_fuzz_envelope(pg_prng_state *prng)
 {
-	int			format = fuzz_int(prng, 2);
+	static const char *const formats[] = {"cloudevents", "custom", "debezium"};
+	int			format = fuzz_int(prng, lengthof(formats));
 	PsFormatMap *format_map;
 
 	if (format == 0)
 		return NULL;
-	format_map = ps_format_map_make(ps_format_find(format == 1 ? "cloudevents" : "custom"));
+	format_map = ps_format_map_make(ps_format_find(formats[format - 1]));
+	if (format == 3)
+	{
+		(void) ps_format_map_add(format_map, PS_CUSTOMER_ID, "$.row.who");
+		(void) ps_format_map_set(format_map, fuzz_int(prng, 1) == 0 ? "event" : "tombstone");
+	}
 	for (int i = 0; i < lengthof(fuzz_sources) && format == 2; i++)
 		if (fuzz_int(prng, 3) > 0)
 			(void) ps_format_map_add(format_map, fuzz_sources[i].member, fuzz_sources[i].source);
@@ -221,6 +240,8 @@ id_ok(const char *text, int len)
 const char *
 ps_fuzz_check_event(const PsEvent *event, const PsDecodeSettings *settings)
 {
+	if (event->is_ignored)
+		return NULL;
 	if (!id_ok(event->event_id, event->event_id_len))
 		return "event_id";
 	if (!id_ok(event->customer_id, event->customer_id_len))

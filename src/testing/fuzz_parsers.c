@@ -22,7 +22,7 @@
 /* Pieces that have a meaning for at least one parser. */
 static const char *const pieces[] = {
 	"2025-06-01", "T12:30:45", ".123456789", "+02:00", "-0030", "Z", "24:00", "9999-12-31T23:59:60", "0001-01-01",
-	"1748781045123", "1e5", "-0.5", "999999999999999999999", "$.a", ".\"odd \\\" key\"", ".b9", "$", "header:", "constant:x", "key", "kafka_timestamp",
+	"1748781045123", "1e5", "-0.5", "999999999999999999999", "$.a", ".\"odd \\\" key\"", ".b9", "$", "header:", "constant:x", "key", "kafka_timestamp", "kafka_position", ".row", "$.position",
 	"c-1", "\\u0063-1", "\\ud83d\\ude00", "\\ud83d", "\\u00", "\\n", "\"customerId\" : ", "\"", "{", "}", ",", "\xff", "\xc3", "\xc3\xbc", "\xed\xa0\x80",
 	"\xf0\x9f\x98\x80", "\xef\xbb\xbf", "\x01", "\x1b[31m", "|", "\\", "ERR ", "\r\n", " "
 };
@@ -90,7 +90,8 @@ try_times(pg_prng_state *prng)
 static const char *
 try_sources(pg_prng_state *prng)
 {
-	PsFormatMap *format_map = ps_format_map_make(ps_format_find(any_int(prng, 1) == 0 ? "cloudevents" : "custom"));
+	static const char *const formats[] = {"cloudevents", "custom", "debezium"};
+	PsFormatMap *format_map = ps_format_map_make(ps_format_find(formats[any_int(prng, lengthof(formats) - 1)]));
 	PsDecodeSettings settings = {0, 0, PS_FUZZ_MAX_BYTES, format_map};
 	char		bytes[PS_FUZZ_MAX_BYTES];
 	PsMessage	message;

@@ -16,7 +16,9 @@ SELECT testing.decode_fuzz(seed, 5000) BETWEEN 500 AND 4500 AS plausible FROM ge
 SELECT testing.decode_fuzz(42, 50000, 'cloudevents') AS cloudevents,
 	testing.decode_fuzz(43, 50000, 'custom', '{"eventId": ["$.id", "$.data.meta.id", "header:ce_id"], "customerId": ["$.data.meta.who", "key"],
 		"eventType": ["$.type", "$.data.\"odd key\".t", "constant:x"], "timestamp": ["$.time", "header:x", "kafka_timestamp"], "payload": ["$.data", "$"]}') AS custom,
-	testing.decode_fuzz(44, 50000, 'cloudevents', '{"customerId": ["$.data.meta.who", "key"], "payload": ["$.data.meta", "$.data"]}') AS overridden;
+	testing.decode_fuzz(44, 50000, 'cloudevents', '{"customerId": ["$.data.meta.who", "key"], "payload": ["$.data.meta", "$.data"]}') AS overridden,
+	testing.decode_fuzz(45, 50000, 'debezium', '{"customerId": "$.row.who"}') AS debezium,
+	testing.decode_fuzz(46, 50000, 'debezium', '{"customerId": ["$.row.who", "$.before.who"], "payload": ["$", "$.row"], "deletes": "tombstone"}') AS tombstones;
 
 -- the parsers beside the decoder
 SELECT testing.parser_fuzz(seed, 500) FROM generate_series(1, 3) seed;

@@ -1,5 +1,5 @@
 # The same events equal the model in three formats: profile_event, CloudEvents (both modes in one topic) and custom, by a
-# map with headers and key. Bad messages become dead letters with reasons and can be repaired. A change of field_map
+# map with headers and key; changes of rows of a database, as Debezium writes them. Bad messages become dead letters with reasons and can be repaired. A change of field_map
 # loses no message.
 
 use strict;
@@ -16,7 +16,7 @@ use Test::More;
 
 plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
 
-my $broker = ProfileStream::Broker->new(topics => [ map({ [ $_, 4 ] } qw(plain cloud custom)), map { [ $_, 1 ] } qw(bad change) ]);
+my $broker = ProfileStream::Broker->new(topics => [ map({ [ $_, 4 ] } qw(plain cloud custom)), map { [ $_, 1 ] } qw(bad change rows) ]);
 my $node = ProfileStream::Node->start_new('main');
 my $events = ProfileStream::Node::generate(seed => $ENV{PS_SEED} // 90, events => $ENV{PS_EVENTS} // 20_000, customers => 300);
 my $empty = 'TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters';
@@ -166,6 +166,50 @@ ok($node->wait_taken('change', $changes + 2), 'change: the last one, too');
 is_row("SELECT applied, duplicates, dead FROM profile_stream.stat_streams WHERE stream = 'change'", $changes + 2 . '|0|0', 'change: each is applied');
 is_row('SELECT sum(version) FROM profile_stream.materialized_profiles', $changes + 2, 'change: once');
 is_row("SELECT count(*) FROM profile_stream_internal.event_ids WHERE customer_id = 'new' AND hash = profile_stream_internal.event_id_hash('last')", 1, 'change: by the new map');
+
+# changes of rows: what a connector sends twice counts once, also where it has another offset; a key or a position that is not there
+sub change
+{
+	my ($op, $id, $row, $source) = @_;
+	my $image = defined $row ? qq({"id":$id,"customer_id":"r$id",$row}) : 'null';
+	my ($before, $after) = $op eq 'd' ? ($image, 'null') : ('null', $image);
+	return qq({"before":$before,"after":$after,"op":"$op","source":{"name":"bank","schema":"public","table":"people","ts_ms":1767960000000,$source}});
+}
+my @rows = (
+	[ '{"id":1}', change('r', 1, '"email":"a@example.com","tier":"silver"', '"lsn":10') ],
+	[ '{"id":2}', change('r', 2, '"email":"b@example.com","tier":"gold"', '"lsn":10') ],
+	[ '{"schema":null,"payload":{"id":1}}', '{"schema":{"type":"struct"},"payload":' . change('u', 1, '"email":"__debezium_unavailable_value","tier":"gold"', '"lsn":11,"txId":5') . '}' ],
+	[ '{"id":1}', change('u', 1, '"email":"__debezium_unavailable_value","tier":"gold"', '"lsn":11,"txId":5') ],
+	[ '', change('c', 3, '"tier":"none"', '"lsn":12') ],
+	[ '', change('c', 3, '"tier":"none"', '"lsn":12') ],
+	[ '{"id":2}', change('d', 2, '"tier":"gold"', '"lsn":13') ],
+	[ '{"id":2}', undef ],
+	[ '{"id":4}', change('t', 4, undef, '"lsn":14') ],
+	[ '{"id":5}', '{"op":"c","after":' ],
+	[ '', change('c', 3, '"tier":"none"', '"lsn":12') =~ s/1767960000000/"never"/r ]);
+$node->safe_psql('postgres', "SELECT profile_stream.drop_stream('change'); $empty");
+$node->safe_psql('postgres', q(SELECT profile_stream.map_attribute('people.' || event, member, '$.' || member)
+	FROM unnest('{read,created,updated}'::text[]) AS e(event), unnest('{tier,email}'::text[]) AS m(member)));
+$broker->produce('rows', map { [ 0, @$_ ] } @rows);
+$node->create_stream('rows', $broker, 'rows', format => "'debezium'", field_map => q('{"customerId": "$.row.customer_id"}'), dead_letter_pause_ratio => 1);
+ok($node->wait_taken('rows', scalar @rows), 'debezium: every message is taken');
+is_row("SELECT applied, duplicates, dead, tombstones FROM profile_stream.stat_streams WHERE stream = 'rows'", '6|1|3|1', 'debezium: counted');
+is_row('SELECT customer_id, email, attributes ->> \'tier\', event_counts FROM profile_stream.materialized_profiles ORDER BY 1',
+	qq(r1|a\@example.com|gold|{"people.read": 1, "people.updated": 1}\nr2|b\@example.com|gold|{"people.read": 1, "people.deleted": 1}\nr3||none|{"people.created": 2}),
+	'debezium: a column that the log does not hold keeps its value; the key of the row tells rows of one position apart');
+is_row('SELECT kafka_offset, errors[1] FROM profile_stream.dead_letters ORDER BY 1', "8|Unsupported op t\n9|Malformed JSON: The input string ended unexpectedly.\n10|Invalid timestamp",
+	'debezium: what is no change of a row is a dead letter');
+is_row("SELECT event ->> 'eventId' FROM profile_stream.dead_letters WHERE kafka_offset = 10", 'bank.public.people|c|kafka=0:10', 'debezium: a dead letter shows the id of its offset');
+is_row(q(SELECT applied, failed FROM profile_stream.retry_dead_letters(stream => 'rows', patch => '{"timestamp": "2026-01-01"}')), '1|2', 'debezium: and is repaired with it');
+$node->safe_psql('postgres', "SELECT profile_stream.rebuild('rows')");
+ok($node->wait_rebuild('ready'), 'debezium: a rebuild reads the topic');
+is_row("SELECT customer_id FROM profile_stream.rebuild_diff('rows')", 'r3', 'debezium: the rebuild has the same profiles, but for the one that was repaired');
+$node->safe_psql('postgres', "SELECT profile_stream.cancel_rebuild('rows')");
+$node->safe_psql('postgres', q(SELECT profile_stream.alter_stream('rows', field_map => '{"customerId": "$.row.customer_id", "deletes": "tombstone"}')));
+$broker->produce('rows', [ 0, '{"id":1}', change('d', 1, '"tier":"gold"', '"lsn":15') ]);
+ok($node->wait_taken('rows', @rows + 1), 'debezium: deletes as tombstones');
+is_row("SELECT applied, tombstones FROM profile_stream.stat_streams WHERE stream = 'rows'", '6|2', 'debezium: change nothing');
+$node->is_balanced('rows', 'rows');
 
 $node->is_clean('end');
 $node->stop('fast');

@@ -217,9 +217,11 @@ decode(PsMessage *message, const PsFormatMap *format_map, bool *valid)
 	}
 	message->value = memcpy(end - message->value_len, message->value, message->value_len);
 	reject = ps_event_decode(message, &settings, &event);
-	*valid = reject == NULL;
+	*valid = reject == NULL && !event.is_ignored;
 	if (reject != NULL)
 		return ps_fuzz_check_reject(reject);
+	if (event.is_ignored)
+		return NULL;
 	wrong = ps_fuzz_check_event(&event, &settings);
 	return wrong != NULL ? wrong : check_copy(message, &event, &settings);
 }
