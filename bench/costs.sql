@@ -19,7 +19,6 @@ INSERT INTO expressions (function, expression) VALUES
 	('profile_days', $$(SELECT count(*) FROM profile_stream_internal.profile_days(p.customer_id, p.window_state, 'transaction_count_30d', '2026-01-01', current_date, 'UTC'))$$),
 	('check_days', $$profile_stream_internal.check_days('transaction_count_30d', 'Europe/Vienna')$$),
 	('metric_series', $$profile_stream_internal.metric_series('transaction_count_30d')$$),
-	('metric_aggregate', $$profile_stream_internal.metric_aggregate('transaction_count_30d')$$),
 	('json_timestamp', $$profile_stream_internal.json_timestamp(p.updated_at)$$),
 	('profile_document', $$profile_stream_internal.profile_document(p, now())$$),
 	('get_profile', $$profile_stream.get_profile(p.customer_id)$$),

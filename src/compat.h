@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "common/jsonapi.h"
+#include "utils/tuplesort.h"
 
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
@@ -126,6 +127,21 @@ ps_json_lex_free(JsonLexContext *lex)
 #define ps_decode_zone_abbreviation(name, type, offset, zone, error) \
 	((void) (error), *(type) = DecodeTimezoneAbbrev(0, name, offset, zone))
 #endif
+
+/*
+ * The next datum of a sort: a copy in 15, and from 16 on where one is asked for.
+ */
+static inline bool
+ps_tuplesort_getdatum(Tuplesortstate * sort, Datum *datum)
+{
+	bool		isnull;
+
+#if PG_VERSION_NUM >= 160000
+	return tuplesort_getdatum(sort, true, true, datum, &isnull, NULL);
+#else
+	return tuplesort_getdatum(sort, true, datum, &isnull, NULL);
+#endif
+}
 
 /*
  * From 18 on an index scan can count what it does.

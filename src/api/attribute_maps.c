@@ -30,37 +30,59 @@ ps_rules_changed(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(NULL);
 }
 
-PG_FUNCTION_INFO_V1(ps_map_attribute);
-Datum
-ps_map_attribute(PG_FUNCTION_ARGS)
+/* The map that the arguments describe. */
+static PsAttributeMap
+get_map(FunctionCallInfo fcinfo)
 {
-	char	   *event_type = ps_get_name(fcinfo, 0, "event_type", PS_MAX_ID_BYTES);
 	char	   *operation = ps_get_name(fcinfo, 3, "operation", NAMEDATALEN);
 	PsAttributeMap map = {.attribute = ps_get_name(fcinfo, 1, "attribute", MAX_ATTRIBUTE_BYTES),.path_text = ps_get_string(fcinfo, 2)};
-	const char *wrong = ps_attribute_map_init(&map, operation, ps_get_string(fcinfo, 4));
-	const char *other;
+	const char *wrong;
 
+	map.filter.path_text = ps_get_string(fcinfo, 6);
+	map.filter.value = ps_get_string(fcinfo, 7);
+	map.filter.operator_text = ps_get_string(fcinfo, 8);
+	map.filter.sources = ps_get_texts(fcinfo, 9, "sources");
+	wrong = ps_attribute_map_init(&map, operation, ps_get_string(fcinfo, 4));
 	if (wrong != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s", wrong),
 				 errhint("A path leads from the payload to a value by at most 8 keys: $.loyalty.tier, $.\"odd key\"."
 						 " Operations are set, set_if_null, add, subtract, max, min, count, append_unique and latest;"
-						 " types are text, numeric, boolean and timestamptz.")));
+						 " types are text, numeric, boolean, timestamptz and jsonb.")));
 	map.max_items = PG_ARGISNULL(5) ? 0 : PG_GETARG_INT32(5);
 	ps_check_argument(map.max_items >= 1 && map.max_items <= MAX_ITEMS, "max_items must be between 1 and " CppAsString2(MAX_ITEMS));
-	SPI_connect();
-	other = ps_rules_add_map(event_type, &map);
+	return map;
+}
+
+/* Adds the map for an event type. */
+static void
+attribute_maps_add(const char *event_type, const PsAttributeMap *map)
+{
+	const char *other = ps_rules_add_map(event_type, map);
+
 	if (other != NULL && other[0] != '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("attribute \"%s\" is of another type in the map of event type \"%s\"", map.attribute, other),
+				 errmsg("attribute \"%s\" is of another type in the map of event type \"%s\"", map->attribute, other),
 				 errhint("Maps of one attribute have one type, and all or none of them append_unique.")));
 	if (other != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("event type \"%s\" has a map of attribute \"%s\" already", event_type, map.attribute),
+				 errmsg("event type \"%s\" has a map of attribute \"%s\" already", event_type, map->attribute),
 				 errhint("unmap_attribute() removes it.")));
+}
+
+PG_FUNCTION_INFO_V1(ps_map_attribute);
+Datum
+ps_map_attribute(PG_FUNCTION_ARGS)
+{
+	PsTextSet	event_types = ps_get_event_types(fcinfo, 0, 10);
+	PsAttributeMap map = get_map(fcinfo);
+
+	SPI_connect();
+	for (int i = 0; i < event_types.n; i++)
+		attribute_maps_add(event_types.texts[i], &map);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

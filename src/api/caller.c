@@ -97,6 +97,49 @@ ps_get_name(FunctionCallInfo fcinfo, int n, const char *what, int max)
 	return name;
 }
 
+PsTextSet
+ps_get_texts(FunctionCallInfo fcinfo, int n, const char *what)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	const char **texts;
+	int			found;
+
+	if (PG_ARGISNULL(n))
+		return (PsTextSet)
+	{
+		0
+	};
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(n), TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &found);
+	if (found < 1 || found > PS_MAX_FILTER_VALUES)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must have 1 to %d elements", what, PS_MAX_FILTER_VALUES)));
+	texts = palloc(found * sizeof(char *));
+	for (int i = 0; i < found; i++)
+	{
+		texts[i] = nulls[i] ? "" : TextDatumGetCString(elements[i]);
+		if (texts[i][0] == '\0' || strlen(texts[i]) > PS_MAX_ID_BYTES)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("each element of %s must have 1 to %d bytes", what, PS_MAX_ID_BYTES)));
+	}
+	return ps_text_set_make(texts, found);
+}
+
+PsTextSet
+ps_get_event_types(FunctionCallInfo fcinfo, int one, int several)
+{
+	const char **texts;
+
+	ps_check_argument(PG_ARGISNULL(one) || PG_ARGISNULL(several), "give event_type or event_types, and not both");
+	if (!PG_ARGISNULL(several))
+		return ps_get_texts(fcinfo, several, "event_types");
+	texts = palloc(sizeof(char *));
+	texts[0] = ps_get_name(fcinfo, one, "event_type", PS_MAX_ID_BYTES);
+	return ps_text_set_make(texts, 1);
+}
+
 int64
 ps_interval_us(Interval *interval)
 {

@@ -7,7 +7,7 @@
 
 #include "postgres.h"
 
-#include "core/event.h"
+#include "core/filter.h"
 #include "fmgr.h"
 #include "ingest/probe.h"
 #include "store/owner.h"
@@ -36,6 +36,12 @@ extern void ps_check_not_atomic(FunctionCallInfo fcinfo, const char *what, const
 /* An argument as a string, NULL when null; the second raises unless it has 1 to max bytes. */
 extern char *ps_get_string(FunctionCallInfo fcinfo, int n);
 extern char *ps_get_name(FunctionCallInfo fcinfo, int n, const char *what, int max);
+
+/* An array of texts, empty when null. Raises unless each has 1 to PS_MAX_ID_BYTES bytes, and when there are too many. */
+extern PsTextSet ps_get_texts(FunctionCallInfo fcinfo, int n, const char *what);
+
+/* The argument event_type as a set of one, or event_types; raises unless there is one of them. */
+extern PsTextSet ps_get_event_types(FunctionCallInfo fcinfo, int one, int several);
 
 /* Raises the error of an answer, if it has one. */
 extern void ps_check_answer(PsProbeAnswer *answer, const char *topic);

@@ -77,14 +77,16 @@ static PsMetricDefinition
 get_definition(FunctionCallInfo fcinfo)
 {
 	PsMetricDefinition definition = {
-		.feed = {.value_path_text = ps_get_string(fcinfo, 3),.filter_path_text = ps_get_string(fcinfo, 5),.filter_value = ps_get_string(fcinfo, 6)}
+		.feed = {.value_path_text = ps_get_string(fcinfo, 3),
+		.filter = {.path_text = ps_get_string(fcinfo, 5),.value = ps_get_string(fcinfo, 6),.operator_text = ps_get_string(fcinfo, 9)}}
 	};
 	const char *wrong;
 
 	ps_check_argument(!PG_ARGISNULL(0) && !PG_ARGISNULL(2), "a metric needs a name and a window");
 	definition.metric.name = ps_get_string(fcinfo, 0);
 	check_name(definition.metric.name);
-	definition.event_type = ps_get_name(fcinfo, 1, "event_type", PS_MAX_ID_BYTES);
+	definition.event_types = ps_get_event_types(fcinfo, 1, 11);
+	definition.feed.filter.sources = ps_get_texts(fcinfo, 10, "sources");
 	definition.window = PG_GETARG_INTERVAL_P(2);
 	definition.metric.window_us = read_window(definition.window);
 	definition.aggregate = PG_ARGISNULL(4) ? "" : ps_get_string(fcinfo, 4);

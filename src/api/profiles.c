@@ -13,6 +13,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "nodes/primnodes.h"
 #include "store/chunk_value.h"
 #include "store/rule_catalog.h"
@@ -142,7 +143,7 @@ add_sealed_chunks(PsWindowValue *value, const PsSeries *series, const text *cust
 static void
 compute_value(PsWindowValue *value, const PsSeries *series, const PsMetric *metric, const text *customer_id, TimestampTz as_of, bool in_rebuild)
 {
-	ps_window_value_init(value, metric, as_of);
+	ps_window_value_init(value, metric, as_of, work_mem);
 	if (series == NULL)
 		return;
 	if (series->sealed_to >= value->from_at)
@@ -342,13 +343,6 @@ Datum
 ps_metric_series(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TEXT_P(cstring_to_text(ps_series_name(metric_of_call(fcinfo, 0)->series)));
-}
-
-PG_FUNCTION_INFO_V1(ps_metric_aggregate);
-Datum
-ps_metric_aggregate(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_TEXT_P(cstring_to_text(ps_aggregate_name(metric_of_call(fcinfo, 0)->aggregate)));
 }
 
 /* Whether prune_metrics() has work: a series that no metric uses, or whose open samples all are older than its window. */

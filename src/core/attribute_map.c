@@ -123,6 +123,9 @@ ps_attribute_map_init(PsAttributeMap *map, const char *operation, const char *ty
 	}
 	if (map->path.nkeys == 0 && map->operation != PS_OPERATION_COUNT)
 		return psprintf("operation %s needs a path to a value", operation);
+	wrong = ps_filter_init(&map->filter);
+	if (wrong != NULL)
+		return wrong;
 	return init_type(map, type);
 }
 
@@ -132,6 +135,9 @@ ps_attribute_map_read(const PsAttributeMap *map, const PsEvent *event, JsonbValu
 	PsField		field;
 	PsReject   *reject;
 
+	value->type = jbvNull;
+	if (!ps_filter_passes(&map->filter, event))
+		return NULL;
 	value->type = jbvBool;
 	value->val.boolean = true;
 	if (map->path.nkeys == 0)

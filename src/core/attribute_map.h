@@ -6,7 +6,7 @@
 #ifndef PS_ATTRIBUTE_MAP_H
 #define PS_ATTRIBUTE_MAP_H
 
-#include "core/path.h"
+#include "core/filter.h"
 #include "core/profile.h"
 #include "core/value.h"
 
@@ -32,11 +32,12 @@ typedef struct PsAttributeMap
 	PsPath		path;
 	PsOperation operation;
 	PsValueType type;
+	PsFilter	filter;			/* other events leave the attribute as it is */
 	int			max_items;		/* append_unique removes the oldest element of an array that would be longer */
 } PsAttributeMap;
 
 /*
- * Compiles a map whose attribute, path_text and max_items are set. Operation and
+ * Compiles a map whose attribute, path_text, filter and max_items are set. Operation and
  * type are names; type NULL means that of the column, else the operation's usual
  * one. Returns what is wrong with the map, or NULL.
  */

@@ -67,12 +67,6 @@ ps_aggregate_find(const char *name, PsAggregate *aggregate)
 }
 
 const char *
-ps_aggregate_name(PsAggregate aggregate)
-{
-	return aggregates[aggregate];
-}
-
-const char *
 ps_aggregate_names(void)
 {
 	StringInfoData names;
@@ -117,44 +111,12 @@ ps_series_window_us(const PsMetrics *metrics, uint32 series)
 	return longest;
 }
 
-/* Compiles a path, if there is one; returns what is wrong with it, or NULL. */
-static const char *
-init_path(const char *text, PsPath *path)
-{
-	const char *wrong;
-
-	path->nkeys = 0;
-	if (text == NULL)
-		return NULL;
-	wrong = ps_path_parse(text, path);
-	if (wrong == NULL && path->nkeys == 0)
-		wrong = "leads to no value";
-	return wrong == NULL ? NULL : psprintf("\"%s\" %s", text, wrong);
-}
-
 const char *
 ps_feed_init(PsFeed *feed)
 {
-	const char *wrong = init_path(feed->value_path_text, &feed->value_path);
+	const char *wrong = ps_filter_init_path(feed->value_path_text, &feed->value_path);
 
-	if (wrong == NULL)
-		wrong = init_path(feed->filter_path_text, &feed->filter_path);
-	if (wrong == NULL && (feed->filter_path_text == NULL) != (feed->filter_value == NULL))
-		wrong = "a filter has both a path and a value";
-	return wrong;
-}
-
-/* Whether an event passes the filter: the value of its path, as text, equals filter_value. */
-static bool
-metric_passes(const PsFeed *feed, const PsEvent *event)
-{
-	PsField		field;
-
-	if (feed->filter_path_text == NULL)
-		return true;
-	field = ps_path_find(event, &feed->filter_path);
-	return (field.type == PS_JSON_STRING || field.type == PS_JSON_NUMBER || field.type == PS_JSON_BOOLEAN) &&
-		strcmp(field.text, feed->filter_value) == 0;
+	return wrong != NULL ? wrong : ps_filter_init(&feed->filter);
 }
 
 PsReject *
@@ -165,7 +127,7 @@ ps_feed_read(const PsFeed *feed, const PsEvent *event, PsFeedSample *sample)
 	JsonbValue	value;
 
 	sample->value = NULL;
-	sample->is_there = metric_passes(feed, event);
+	sample->is_there = ps_filter_passes(&feed->filter, event);
 	if (!sample->is_there || feed->value_path_text == NULL)
 		return NULL;
 	field = ps_path_find(event, &feed->value_path);

@@ -10,8 +10,7 @@
 #ifndef PS_METRIC_H
 #define PS_METRIC_H
 
-#include "core/path.h"
-#include "utils/numeric.h"
+#include "core/filter.h"
 
 /* The built-in series. Series of users have numbers from table metric_series, which are never reused. */
 typedef enum PsSeriesId
@@ -70,9 +69,7 @@ typedef struct PsFeed
 	const char *value_path_text;	/* NULL: each event is a sample of value 1 */
 	PsPath		value_path;
 	bool		is_distinct;	/* the sample is a hash of the value */
-	const char *filter_path_text;	/* NULL: no filter, each event is a sample */
-	PsPath		filter_path;
-	const char *filter_value;
+	PsFilter	filter;
 } PsFeed;
 
 /* The sample that a feed makes of an event. */
@@ -87,7 +84,6 @@ extern const PsMetric *ps_metric_find(const PsMetrics *metrics, const char *name
 
 /* Finds an aggregate by name; false when there is none. */
 extern bool ps_aggregate_find(const char *name, PsAggregate *aggregate);
-extern const char *ps_aggregate_name(PsAggregate aggregate);
 
 /* The names of all aggregates, for people. */
 extern const char *ps_aggregate_names(void);
@@ -97,6 +93,13 @@ static inline bool
 ps_aggregate_takes_sums(PsAggregate aggregate)
 {
 	return aggregate <= PS_AGGREGATE_MAX;
+}
+
+/* Whether the samples count one by one, in any order. */
+static inline bool
+ps_aggregate_takes_all(PsAggregate aggregate)
+{
+	return aggregate == PS_AGGREGATE_DISTINCT || aggregate >= PS_AGGREGATE_PERCENTILE;
 }
 
 /* Whether the value is that of one sample, at the begin or the end of the window. */

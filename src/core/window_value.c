@@ -22,7 +22,7 @@ window_value_call(PGFunction function, Numeric a, Numeric b)
 }
 
 void
-ps_window_value_init(PsWindowValue *value, const PsMetric *metric, TimestampTz as_of)
+ps_window_value_init(PsWindowValue *value, const PsMetric *metric, TimestampTz as_of, int memory_kb)
 {
 	memset(value, 0, sizeof(PsWindowValue));
 	value->aggregate = metric->aggregate;
@@ -30,6 +30,7 @@ ps_window_value_init(PsWindowValue *value, const PsMetric *metric, TimestampTz a
 	value->to_at = as_of;
 	value->value_at = value->aggregate == PS_AGGREGATE_FIRST ? DT_NOEND : DT_NOBEGIN;
 	value->fraction = metric->fraction;
+	value->percentile.memory_kb = memory_kb;
 	if (value->aggregate == PS_AGGREGATE_DISTINCT)
 		value->hashes = palloc(FEW_HASHES * sizeof(uint32));
 }
@@ -157,19 +158,6 @@ get_hash(const PsSampleWalk *sample)
 	return (uint32) DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(ps_sample_value(sample))));
 }
 
-/* Keeps a value for a percentile. */
-static void
-keep_value(PsWindowValue *value, Numeric number)
-{
-	if (value->count == value->capacity)
-	{
-		value->capacity = Max(PS_CHUNK_SAMPLES, 2 * value->capacity);
-		value->values = value->values == NULL ? palloc(value->capacity * sizeof(Numeric)) :
-			repalloc_huge(value->values, value->capacity * sizeof(Numeric));
-	}
-	value->values[value->count++] = number;
-}
-
 /* Adds a number to a sum, which is freed: there may be millions. */
 static void
 add_to_sum(Numeric *sum, Numeric more)
@@ -212,7 +200,7 @@ add_sample(PsWindowValue *value, const PsSampleWalk *sample)
 	else if (value->aggregate == PS_AGGREGATE_STDDEV)
 		add_square(value, ps_sample_value(sample));
 	else if (value->aggregate == PS_AGGREGATE_PERCENTILE || value->aggregate == PS_AGGREGATE_MEDIAN)
-		keep_value(value, ps_sample_value(sample));
+		ps_percentile_add(&value->percentile, ps_sample_value(sample));
 	else
 	{
 		number = ps_sample_value(sample);
@@ -270,35 +258,6 @@ ps_window_value_count(PsWindowValue *value)
 	return value->aggregate == PS_AGGREGATE_DISTINCT ? count_distinct(value) : value->count;
 }
 
-static int
-compare_values(const void *a, const void *b)
-{
-	return DatumGetInt32(DirectFunctionCall2(numeric_cmp, NumericGetDatum(*(const Numeric *) a), NumericGetDatum(*(const Numeric *) b)));
-}
-
-/* The value at fraction * (count - 1) of the sorted values, from 0 on; between two of them in proportion. */
-static Numeric
-get_percentile(PsWindowValue *value, Numeric fraction)
-{
-	Numeric		place;
-	Numeric		rest;
-	Numeric		difference;
-	int64		before;
-
-	if (value->count == 0)
-		return NULL;
-	qsort(value->values, value->count, sizeof(Numeric), compare_values);
-	place = window_value_call(numeric_mul, fraction, int64_to_numeric(value->count - 1));
-	before = DatumGetInt64(DirectFunctionCall1(numeric_int8, DirectFunctionCall1(numeric_floor, NumericGetDatum(place))));
-	rest = window_value_call(numeric_sub, place, int64_to_numeric(before));
-	if (DatumGetInt32(DirectFunctionCall2(numeric_cmp, NumericGetDatum(rest), NumericGetDatum(int64_to_numeric(0)))) == 0)
-		return value->values[before];
-	difference = window_value_call(numeric_sub, value->values[before + 1], value->values[before]);
-	difference = window_value_call(numeric_mul, difference, rest);
-	difference = window_value_call(numeric_add, value->values[before], difference);
-	return DatumGetNumeric(DirectFunctionCall1(numeric_trim_scale, NumericGetDatum(difference)));
-}
-
 /* The square root of (count * sum of squares - square of the sum) / (count * (count - 1)). */
 static Numeric
 get_deviation(const PsWindowValue *value)
@@ -330,9 +289,9 @@ ps_window_value_result(PsWindowValue *value)
 		case PS_AGGREGATE_AVG:
 			return value->count == 0 ? NULL : window_value_call(numeric_div, value->value, int64_to_numeric(value->count));
 		case PS_AGGREGATE_PERCENTILE:
-			return get_percentile(value, value->fraction);
+			return ps_percentile_result(&value->percentile, value->fraction);
 		case PS_AGGREGATE_MEDIAN:
-			return get_percentile(value, int64_div_fast_to_numeric(5, 1));
+			return ps_percentile_result(&value->percentile, int64_div_fast_to_numeric(5, 1));
 		case PS_AGGREGATE_STDDEV:
 			return get_deviation(value);
 		case PS_AGGREGATE_MIN:

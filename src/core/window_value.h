@@ -6,6 +6,7 @@
 #ifndef PS_WINDOW_VALUE_H
 #define PS_WINDOW_VALUE_H
 
+#include "core/percentile.h"
 #include "core/window.h"
 #include "lib/hyperloglog.h"
 
@@ -18,8 +19,7 @@ typedef struct PsWindowValue
 	Numeric		value;			/* sum, minimum, maximum, first or last value so far; NULL: no sample yet */
 	Numeric		squares;		/* sum of the squares, for a standard deviation */
 	Numeric		fraction;		/* which percentile */
-	Numeric    *values;			/* those of which a percentile is taken */
-	int64		capacity;		/* of values */
+	PsPercentile percentile;
 	bool		has_amount;		/* more of the sum: amount / 10^scale */
 	int64		amount;
 	int			scale;
@@ -28,8 +28,8 @@ typedef struct PsWindowValue
 	hyperLogLogState distinct;	/* estimate for many of them */
 } PsWindowValue;
 
-/* Begins the value of a metric as of a moment. */
-extern void ps_window_value_init(PsWindowValue *value, const PsMetric *metric, TimestampTz as_of);
+/* Begins the value of a metric as of a moment. memory_kb: what a percentile of many samples may take before it goes to files. */
+extern void ps_window_value_init(PsWindowValue *value, const PsMetric *metric, TimestampTz as_of, int memory_kb);
 
 /* Adds a whole chunk by its count, sum, min and max. */
 extern void ps_window_value_add(PsWindowValue *value, const PsChunk *chunk);

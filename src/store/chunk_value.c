@@ -17,7 +17,11 @@
 #include "store/plan.h"
 #include "store/rebuild_schema.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
+
+#define STEP_CHUNKS 1024		/* samples that all count are read so many chunks at a time, so that they need not all
+								 * be in memory */
 
 /* OFFSET keeps the look-up by number as it is: by the statistics of a new table, reading all chunks of a series costs the same */
 #define SELECT_NODES(schema) \
@@ -50,6 +54,7 @@ typedef struct TileDescent
 	const char *customer_id;
 	Datum		args[4];
 	PsWindowValue *value;
+	MemoryContext step_context; /* of what one step reads, when its samples are taken at once; NULL: they are kept */
 	int64	   *next;			/* numbers of the chunks to read next */
 	int			nnext;
 	int			capacity;
@@ -148,6 +153,18 @@ keep_outermost(ChunkNode *nodes, int n, const PsWindowValue *value)
 	return kept;
 }
 
+/* Adds the samples of a chunk to the value. */
+static void
+add_samples(TileDescent *descent, const PsChunk *chunk)
+{
+	if (chunk->samples == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("exact samples of customer \"%s\" for this moment were folded into daily buckets", descent->customer_id),
+				 errhint("Ask for a later as_of, or read daily values with metric_trend().")));
+	ps_window_value_add_samples(descent->value, VARDATA_ANY(chunk->samples), VARSIZE_ANY_EXHDR(chunk->samples));
+}
+
 /* Notes a chunk whose samples count. */
 static void
 add_edge(TileDescent *descent, const PsChunk *chunk)
@@ -176,7 +193,12 @@ take_node(TileDescent *descent, const ChunkNode *node)
 	if (is_whole(descent, &node->chunk))
 		ps_window_value_add(descent->value, &node->chunk);
 	else if (overlaps_window(descent, &node->chunk))
-		add_edge(descent, &node->chunk);
+	{
+		if (descent->step_context != NULL)
+			add_samples(descent, &node->chunk);
+		else
+			add_edge(descent, &node->chunk);
+	}
 	if (descent->nnext + PS_TILE_MAX_PARTS > descent->capacity)
 	{
 		descent->capacity = 2 * (descent->nnext + PS_TILE_MAX_PARTS);
@@ -185,26 +207,47 @@ take_node(TileDescent *descent, const ChunkNode *node)
 	descent->nnext += ps_tile_parts(node->chunk.chunk_no, descent->next + descent->nnext);
 }
 
-/* Makes arguments of the numbers of the chunks to read next: numbers in a row are one range. */
+/* Makes arguments of the last n numbers of the chunks to read next: numbers in a row are one range. */
 static void
-make_ranges(TileDescent *descent)
+make_ranges(TileDescent *descent, int n)
 {
+	const int64 *next = descent->next + descent->nnext - n;
 	PsColumn	first;
 	PsColumn	last;
 
-	ps_column_init(&first, INT8OID, descent->nnext);
-	ps_column_init(&last, INT8OID, descent->nnext);
-	for (int i = 0; i < descent->nnext; i++)
+	ps_column_init(&first, INT8OID, n);
+	ps_column_init(&last, INT8OID, n);
+	for (int i = 0; i < n; i++)
 	{
 		/* they fall */
-		if (i == 0 || descent->next[i] != descent->next[i - 1] - 1)
-			ps_column_add(&last, Int64GetDatum(descent->next[i]));
-		if (i == descent->nnext - 1 || descent->next[i] != descent->next[i + 1] + 1)
-			ps_column_add(&first, Int64GetDatum(descent->next[i]));
+		if (i == 0 || next[i] != next[i - 1] - 1)
+			ps_column_add(&last, Int64GetDatum(next[i]));
+		if (i == n - 1 || next[i] != next[i + 1] + 1)
+			ps_column_add(&first, Int64GetDatum(next[i]));
 	}
 	descent->args[2] = ps_column_array(&first);
 	descent->args[3] = ps_column_array(&last);
-	descent->nnext = 0;
+	descent->nnext -= n;
+}
+
+/* Reads the chunks of one step into nodes; returns how many have something in the window. */
+static int
+read_nodes(TileDescent *descent, int n, ChunkNode **nodes)
+{
+	uint64		found;
+	int			overlapping = 0;
+
+	make_ranges(descent, n);
+	found = ps_plan_read(descent->plan, descent->args);
+	ps_plan_check_types(node_types, lengthof(node_types));
+	*nodes = MemoryContextAllocHuge(CurrentMemoryContext, Max(found, 1) * sizeof(ChunkNode));
+	for (uint64 i = 0; i < found; i++)
+	{
+		get_node(i, &(*nodes)[overlapping]);
+		if (overlaps_window(descent, &(*nodes)[overlapping].tile))
+			overlapping++;
+	}
+	return overlapping;
 }
 
 /* Reads the chunks of one step, and takes what is in them. */
@@ -212,22 +255,26 @@ static void
 read_step(TileDescent *descent)
 {
 	ChunkNode  *nodes;
-	uint64		found;
-	int			n = 0;
+	int			n = read_nodes(descent, descent->nnext, &nodes);
 
-	make_ranges(descent);
-	found = ps_plan_read(descent->plan, descent->args);
-	ps_plan_check_types(node_types, lengthof(node_types));
-	nodes = MemoryContextAllocHuge(CurrentMemoryContext, Max(found, 1) * sizeof(ChunkNode));
-	for (uint64 i = 0; i < found; i++)
-	{
-		get_node(i, &nodes[n]);
-		if (overlaps_window(descent, &nodes[n].tile))
-			n++;
-	}
 	n = keep_outermost(nodes, n, descent->value);
 	for (int i = 0; i < n; i++)
 		take_node(descent, &nodes[i]);
+}
+
+/* The same where all samples count in any order: the last chunks to be read come first, and are forgotten. */
+static void
+read_small_step(TileDescent *descent)
+{
+	MemoryContext caller = MemoryContextSwitchTo(descent->step_context);
+	ChunkNode  *nodes;
+	int			n = read_nodes(descent, Min(descent->nnext, STEP_CHUNKS), &nodes);
+
+	MemoryContextSwitchTo(caller);
+	for (int i = 0; i < n; i++)
+		take_node(descent, &nodes[i]);
+	SPI_freetuptable(SPI_tuptable);
+	MemoryContextReset(descent->step_context);
 }
 
 static int
@@ -247,16 +294,7 @@ add_edges(TileDescent *descent)
 	if (descent->nedges > 1)
 		qsort(descent->edges, descent->nedges, sizeof(ChunkNode), compare_edges);
 	for (int i = 0; i < descent->nedges; i++)
-	{
-		const bytea *samples = descent->edges[i].chunk.samples;
-
-		if (samples == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("exact samples of customer \"%s\" for this moment were folded into daily buckets", descent->customer_id),
-					 errhint("Ask for a later as_of, or read daily values with metric_trend().")));
-		ps_window_value_add_samples(descent->value, VARDATA_ANY(samples), VARSIZE_ANY_EXHDR(samples));
-	}
+		add_samples(descent, &descent->edges[i].chunk);
 }
 
 void
@@ -270,6 +308,14 @@ ps_chunks_value(bool in_rebuild, const char *customer_id, const char *series, in
 
 	descent.next = palloc(descent.capacity * sizeof(int64));
 	descent.nnext = ps_tile_cover(nchunks, descent.next);
+	if (ps_aggregate_takes_all(value->aggregate))
+	{
+		descent.step_context = AllocSetContextCreate(CurrentMemoryContext, "chunks of a value", ALLOCSET_DEFAULT_SIZES);
+		while (descent.nnext > 0)
+			read_small_step(&descent);
+		MemoryContextDelete(descent.step_context);
+		return;
+	}
 	while (descent.nnext > 0)
 		read_step(&descent);
 	add_edges(&descent);

@@ -17,7 +17,7 @@
 #include "utils/lsyscache.h"
 
 static PsPlan series_plan = {
-	.sql = "SELECT s.series_id, s.event_type, s.value_path, s.is_distinct, s.filter_path, s.filter_value"
+	.sql = "SELECT s.series_id, s.event_types, s.value_path, s.is_distinct, s.filter_path, s.filter_value, s.filter_operator, s.sources"
 	" FROM profile_stream_internal.metric_series s ORDER BY s.series_id",
 	.fixed_schema = true
 };
@@ -28,13 +28,17 @@ static PsPlan metrics_plan = {
 	.fixed_schema = true
 };
 
+/* What tells one series from another. */
+#define SERIES_ARGS \
+	.nargs = 7,.argtypes = {BOOLOID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID},.fixed_schema = true
+
 static PsPlan find_series_plan = {
 	.sql = "SELECT s.series_id, (SELECT pg_catalog.max(EXTRACT(epoch FROM m.\"window\") * 1000000)::int8"
 	" FROM profile_stream_internal.metrics m WHERE m.series_id = s.series_id) AS longest"
-	" FROM profile_stream_internal.metric_series s WHERE s.event_type = $1 AND s.is_distinct = $2"
-	" AND (s.value_path, s.filter_path, s.filter_value) IS NOT DISTINCT FROM ($3, $4, $5)"
+	" FROM profile_stream_internal.metric_series s WHERE s.is_distinct = $1"
+	" AND (s.event_types, s.filter_operator, s.value_path, s.filter_path, s.filter_value, s.sources) IS NOT DISTINCT FROM ($2, $3, $4, $5, $6, $7)"
 	" ORDER BY longest DESC NULLS LAST, s.series_id LIMIT 1",
-	.nargs = 5,.argtypes = {TEXTOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID},.fixed_schema = true
+	SERIES_ARGS
 };
 
 static PsPlan count_series_plan = {
@@ -42,9 +46,9 @@ static PsPlan count_series_plan = {
 };
 
 static PsPlan add_series_plan = {
-	.sql = "INSERT INTO profile_stream_internal.metric_series (event_type, is_distinct, value_path, filter_path, filter_value)"
-	" VALUES ($1, $2, $3, $4, $5) RETURNING series_id",
-	.nargs = 5,.argtypes = {TEXTOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID},.fixed_schema = true
+	.sql = "INSERT INTO profile_stream_internal.metric_series (is_distinct, event_types, filter_operator, value_path, filter_path, filter_value, sources)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING series_id",
+	SERIES_ARGS
 };
 
 static PsPlan exists_plan = {
@@ -74,6 +78,19 @@ get_datum(uint64 row, int column, bool *isnull)
 	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull);
 }
 
+/* Adds a feed to the rules of each event type that it takes. */
+static void
+add_feed(PsRules *rules, const PsTextSet *event_types, const PsFeed *feed)
+{
+	for (int i = 0; i < event_types->n; i++)
+	{
+		PsEventRules *of_type = ps_rules_of_type(rules, event_types->texts[i]);
+
+		of_type->feeds = of_type->nfeeds == 0 ? palloc(sizeof(PsFeed)) : repalloc(of_type->feeds, (of_type->nfeeds + 1) * sizeof(PsFeed));
+		of_type->feeds[of_type->nfeeds++] = *feed;
+	}
+}
+
 static void
 load_series(PsRules *rules)
 {
@@ -85,24 +102,22 @@ load_series(PsRules *rules)
 	metrics->nseries = n;
 	for (uint64 i = 0; i < n; i++)
 	{
-		PsEventRules *of_type = ps_rules_of_type(rules, ps_plan_text(i, 2));
+		PsTextSet	event_types = ps_plan_texts(i, 2);
 		PsFeed		feed = {
 			.series = DatumGetInt32(get_datum(i, 1, &isnull)),
 			.value_path_text = ps_plan_text(i, 3),
 			.is_distinct = DatumGetBool(get_datum(i, 4, &isnull)),
-			.filter_path_text = ps_plan_text(i, 5),
-			.filter_value = ps_plan_text(i, 6)
+			.filter = {.path_text = ps_plan_text(i, 5),.value = ps_plan_text(i, 6),.operator_text = ps_plan_text(i, 7),.sources = ps_plan_texts(i, 8)}
 		};
 		const char *wrong = ps_feed_init(&feed);
 
 		if (wrong != NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("series %u of event type \"%s\": %s", feed.series, of_type->event_type, wrong),
+					 errmsg("series %u of metrics: %s", feed.series, wrong),
 					 errhint("Remove its metrics with drop_metric().")));
 		metrics->series[i].series = feed.series;
-		of_type->feeds = of_type->nfeeds == 0 ? palloc(sizeof(feed)) : repalloc(of_type->feeds, (of_type->nfeeds + 1) * sizeof(feed));
-		of_type->feeds[of_type->nfeeds++] = feed;
+		add_feed(rules, &event_types, &feed);
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -160,18 +175,21 @@ static uint32
 series_for(const PsMetricDefinition *definition)
 {
 	const PsFeed *feed = &definition->feed;
-	const char *texts[3] = {feed->value_path_text, feed->filter_path_text, feed->filter_value};
-	Datum		args[5] = {CStringGetTextDatum(definition->event_type), BoolGetDatum(feed->is_distinct)};
-	char		nulls[5] = {' ', ' ', ' ', ' ', ' '};
+	const char *texts[3] = {feed->value_path_text, feed->filter.path_text, feed->filter.value};
+	Datum		args[7] = {BoolGetDatum(feed->is_distinct), ps_text_set_array(&definition->event_types), CStringGetTextDatum(feed->filter.operator_text)};
+	char		nulls[8] = "       ";
 	bool		isnull;
 
 	for (int i = 0; i < 3; i++)
 	{
 		if (texts[i] != NULL)
-			args[i + 2] = CStringGetTextDatum(texts[i]);
+			args[i + 3] = CStringGetTextDatum(texts[i]);
 		else
-			nulls[i + 2] = 'n';
+			nulls[i + 3] = 'n';
 	}
+	args[6] = ps_text_set_array(&feed->filter.sources);
+	if (feed->filter.sources.n == 0)
+		nulls[6] = 'n';
 	if (ps_plan_run(&find_series_plan, args, nulls, SPI_OK_SELECT) > 0)
 	{
 		uint32		series = DatumGetInt32(get_datum(0, 1, &isnull));

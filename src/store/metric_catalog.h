@@ -17,7 +17,7 @@ typedef struct PsMetricDefinition
 	PsMetric	metric;			/* ps_metrics_add() sets its series */
 	const char *aggregate;
 	Interval   *window;
-	const char *event_type;
+	PsTextSet	event_types;
 	PsFeed		feed;
 } PsMetricDefinition;
 

@@ -186,6 +186,38 @@ ps_plan_text(uint64 row, int column)
 	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
 }
 
+PsTextSet
+ps_plan_texts(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+	Datum	   *elements;
+	const char **texts;
+	int			n = 0;
+
+	if (isnull)
+		return (PsTextSet)
+	{
+		0
+	};
+	deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &n);
+	texts = palloc(Max(n, 1) * sizeof(char *));
+	for (int i = 0; i < n; i++)
+		texts[i] = TextDatumGetCString(elements[i]);
+	return ps_text_set_make(texts, n);
+}
+
+Datum
+ps_text_set_array(const PsTextSet *set)
+{
+	PsColumn	column;
+
+	ps_column_init(&column, TEXTOID, set->n);
+	for (int i = 0; i < set->n; i++)
+		ps_column_add_text(&column, set->texts[i]);
+	return ps_column_array(&column);
+}
+
 int64
 ps_plan_number(PsPlan *plan, Datum *args)
 {

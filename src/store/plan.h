@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "core/filter.h"
 #include "executor/spi.h"
 
 #define PS_PLAN_MAX_ARGS 48
@@ -45,6 +46,12 @@ extern uint64 ps_plan_read(PsPlan *plan, Datum *args);
 
 /* A value of the last result as text, in the current context; NULL when it is null. */
 extern char *ps_plan_text(uint64 row, int column);
+
+/* A value of the last result that is an array of texts, in the current context; empty when it is null. */
+extern PsTextSet ps_plan_texts(uint64 row, int column);
+
+/* A set as an array. */
+extern Datum ps_text_set_array(const PsTextSet *set);
 
 /* Runs a statement that returns one int8, and returns the number. */
 extern int64 ps_plan_number(PsPlan *plan, Datum *args);

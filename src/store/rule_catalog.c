@@ -33,7 +33,8 @@ static int	holders = 0;
 static uint64 loads = 0;
 
 static PsPlan maps_plan = {
-	.sql = "SELECT m.event_type, m.attribute, m.path, m.operation, m.type, m.max_items"
+	.sql = "SELECT m.event_type, m.attribute, m.path, m.operation, m.type, m.max_items,"
+	" m.filter_path, m.filter_value, m.filter_operator, m.sources"
 	" FROM profile_stream_internal.attribute_maps m ORDER BY m.map_id",
 	.fixed_schema = true
 };
@@ -45,9 +46,10 @@ static PsPlan other_map_plan = {
 };
 
 static PsPlan add_map_plan = {
-	.sql = "INSERT INTO profile_stream_internal.attribute_maps (event_type, attribute, path, operation, type, max_items)"
-	" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (event_type, attribute) DO NOTHING",
-	.nargs = 6,.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID},.fixed_schema = true
+	.sql = "INSERT INTO profile_stream_internal.attribute_maps (event_type, attribute, operation, type, max_items, path,"
+	" filter_path, filter_value, filter_operator, sources)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (event_type, attribute) DO NOTHING",
+	.nargs = 10,.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID},.fixed_schema = true
 };
 
 static PsPlan remove_map_plan = {
@@ -95,8 +97,13 @@ load_maps(PsRules *rules)
 	{
 		PsEventRules *of_type = ps_rules_of_type(rules, ps_plan_text(i, 1));
 		PsAttributeMap map = {.attribute = ps_plan_text(i, 2),.path_text = ps_plan_text(i, 3),.max_items = atoi(ps_plan_text(i, 6))};
-		const char *wrong = ps_attribute_map_init(&map, ps_plan_text(i, 4), ps_plan_text(i, 5));
+		const char *wrong;
 
+		map.filter.path_text = ps_plan_text(i, 7);
+		map.filter.value = ps_plan_text(i, 8);
+		map.filter.operator_text = ps_plan_text(i, 9);
+		map.filter.sources = ps_plan_texts(i, 10);
+		wrong = ps_attribute_map_init(&map, ps_plan_text(i, 4), ps_plan_text(i, 5));
 		if (wrong != NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),
@@ -220,15 +227,25 @@ ps_rules_release_all(void)
 const char *
 ps_rules_add_map(const char *event_type, const PsAttributeMap *map)
 {
-	Datum		args[6] = {
-		CStringGetTextDatum(event_type), CStringGetTextDatum(map->attribute),
-		map->path_text ? CStringGetTextDatum(map->path_text) : (Datum) 0,
-		CStringGetTextDatum(ps_operation_name(map->operation)),
+	const char *texts[3] = {map->path_text, map->filter.path_text, map->filter.value};
+	Datum		args[10] = {
+		CStringGetTextDatum(event_type), CStringGetTextDatum(map->attribute), CStringGetTextDatum(ps_operation_name(map->operation)),
 		CStringGetTextDatum(ps_value_type_names[map->type]), Int32GetDatum(map->max_items)
 	};
-	char		nulls[6] = {' ', ' ', map->path_text ? ' ' : 'n', ' ', ' ', ' '};
-	Datum		others[3] = {args[1], args[4], BoolGetDatum(map->operation == PS_OPERATION_APPEND_UNIQUE)};
+	char		nulls[11] = "          ";
+	Datum		others[3] = {args[1], args[3], BoolGetDatum(map->operation == PS_OPERATION_APPEND_UNIQUE)};
 
+	for (int i = 0; i < lengthof(texts); i++)
+	{
+		if (texts[i] != NULL)
+			args[i + 5] = CStringGetTextDatum(texts[i]);
+		else
+			nulls[i + 5] = 'n';
+	}
+	args[8] = CStringGetTextDatum(map->filter.operator_text);
+	args[9] = ps_text_set_array(&map->filter.sources);
+	if (map->filter.sources.n == 0)
+		nulls[9] = 'n';
 	if (ps_plan_run(&other_map_plan, others, NULL, SPI_OK_SELECT) > 0)
 		return ps_plan_text(0, 1);
 	return ps_plan_run(&add_map_plan, args, nulls, SPI_OK_INSERT) > 0 ? NULL : "";

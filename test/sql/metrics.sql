@@ -36,7 +36,7 @@ SELECT profile_stream.create_metric('branches_1d', 'loan', '1 day', '$.at.branch
 SELECT profile_stream.create_metric('big_rates_1d', 'loan', '1 day', '$.rate', 'count', '$.size', 'big');
 SELECT profile_stream.create_metric('flagged_1d', 'loan', '1 day', filter_path => '$.flag', filter_value => 'true');
 SELECT profile_stream.create_metric('fives_1d', 'loan', '1 day', filter_path => '$.at.floor', filter_value => '5');
-SELECT m.name, m.series_id, m.aggregate, m."window", s.event_type, s.value_path, s.is_distinct, s.filter_path, s.filter_value
+SELECT m.name, m.series_id, m.aggregate, m."window", s.event_types, s.value_path, s.is_distinct, s.filter_path, s.filter_value
 FROM profile_stream_internal.metrics m JOIN profile_stream_internal.metric_series s USING (series_id) ORDER BY m.name;
 SELECT pg_temp.values('a', '2026-01-01Z');
 SELECT pg_temp.values('nobody', '2026-01-01Z') IS NULL, profile_stream.metric_value('nobody', 'rate_sum_1d'), profile_stream.metric_value('nobody', 'rate_avg_1d');
@@ -72,6 +72,12 @@ FROM profile_stream_internal.metrics m, generate_series('2026-02-28Z'::timestamp
 WHERE m.name LIKE 'many_%' AND m.aggregate <> 'distinct' GROUP BY 1 ORDER BY 1;
 SELECT max(abs(profile_stream.metric_value('many', m.name, at) - pg_temp.expected('distinct', m."window", at))) <= 1 AS near
 FROM profile_stream_internal.metrics m, generate_series('2026-02-28Z'::timestamptz, '2026-05-20Z', '17 hours') at WHERE m.name LIKE 'many_distinct_%';
+-- a percentile of more samples than are sorted in memory goes to files, and stays exact
+SET work_mem = '64kB';
+SELECT m.aggregate, count(*) AS values, count(*) FILTER (WHERE profile_stream.metric_value('many', m.name, at) IS DISTINCT FROM pg_temp.expected(m.aggregate, m."window", at)) AS differ
+FROM profile_stream_internal.metrics m, generate_series('2026-04-01Z'::timestamptz, '2026-05-20Z', '7 days') at
+WHERE m.name LIKE 'many_%' AND m.aggregate IN ('median', 'percentile') GROUP BY 1 ORDER BY 1;
+RESET work_mem;
 -- the error of a distinct count is about 0.8 %
 SELECT profile_stream.create_metric('visitors', 'visit', '1 day', '$.who', 'distinct');
 SELECT DISTINCT r FROM unnest(profile_stream.apply_events((SELECT array_agg(jsonb_build_object('eventId', 'v' || n, 'customerId', 'visited', 'eventType', 'visit',
@@ -138,7 +144,7 @@ SELECT count(*) > 0 AS open_samples FROM profile_stream.materialized_profiles, p
 SELECT profile_stream_internal.metric_series('visitors') AS visitors \gset
 SELECT profile_stream.drop_metric('visitors');
 SELECT pg_temp.complaint($$SELECT profile_stream.metric_value('visited', 'visitors')$$);
-SELECT count(*) FROM profile_stream_internal.metric_series WHERE event_type = 'visit';
+SELECT count(*) FROM profile_stream_internal.metric_series WHERE event_types = '{visit}';
 SELECT profile_stream.create_metric('visitors', 'visit', '1 day', '$.who', 'distinct');
 SELECT profile_stream_internal.metric_series('visitors') <> :'visitors' AS another, profile_stream.metric_value('visited', 'visitors', '2026-01-01Z');
 SELECT pg_temp.send('v', 'visited', 'visit', '{"who": "me"}');
@@ -153,6 +159,41 @@ SELECT profile_stream.metric_value('visited', 'visitors', '2026-01-01Z');
 SELECT profile_stream.drop_metric('rate_avg_1d');
 SELECT pg_temp.send('l', 'a', 'loan', '{"rate": 8}', '2026-07-01Z');
 SELECT profile_stream.metric_value('a', 'rate_sum_1d', '2026-07-01Z');
+
+-- several event types, sources and comparisons: what does not pass is not read
+CREATE FUNCTION pg_temp.send_from(id text, source text, type text, payload jsonb) RETURNS text LANGUAGE sql
+	RETURN profile_stream.apply_event(jsonb_strip_nulls(jsonb_build_object('eventId', id, 'customerId', 'f', 'eventType', type, 'source', source, 'timestamp', '2026-01-01Z'::timestamptz, 'payload', payload)));
+SELECT profile_stream.create_metric('f_both', "window" => '1 day', value_path => '$.n', aggregate => 'sum', event_types => '{f.two,f.one,f.two}');
+SELECT profile_stream.create_metric('f_both_too', "window" => '2 days', value_path => '$.n', aggregate => 'max', event_types => '{f.one,f.two}');
+SELECT profile_stream.create_metric('f_crm', 'f.one', '1 day', sources => '{crm}'), profile_stream.create_metric('f_crm_app', 'f.one', '1 day', sources => '{crm,app}');
+SELECT profile_stream.create_metric('f_' || n, 'f.one', '1 day', filter_path => '$.n', filter_operator => op, filter_value => v)
+FROM (VALUES ('eq', '=', '10'), ('ne', '<>', '10'), ('lt', '<', '10'), ('le', '<=', '10.0'), ('gt', '>', '10'), ('ge', '>=', '1e1'), ('in', 'in', '{9,"11",x}')) o(n, op, v);
+SELECT profile_stream.create_metric('f_day_' || n, 'f.one', '1 day', filter_path => '$.day', filter_operator => op, filter_value => '2026-02-01') FROM (VALUES ('lt', '<'), ('ge', '>=')) o(n, op);
+SELECT profile_stream.map_attribute('f.one', 'from_crm', '$.n', 'set', 'numeric', sources => '{crm}');
+SELECT profile_stream.map_attribute(NULL, 'big', operation => 'count', filter_path => '$.n', filter_operator => '>', filter_value => '10', event_types => '{f.one,f.two}');
+SELECT pg_temp.send_from('f' || i, s, t, p::jsonb) FROM (VALUES
+	(1, 'crm', 'f.one', '{"n": 9, "day": "2026-01-31"}'), (2, 'app', 'f.one', '{"n": "10", "day": "2026-02-01"}'), (3, 'web', 'f.one', '{"n": 10.0, "day": 7}'),
+	(4, NULL, 'f.one', '{"n": 11}'), (5, 'crm', 'f.two', '{"n": 100}'), (6, 'CRM', 'f.one', '{"n": null}'), (7, '', 'f.one', '{}'),
+	(8, 'crm', 'f.three', '{"n": 1000}')) e(i, s, t, p) ORDER BY i;
+SELECT name, series_id = min(series_id) OVER () AS first_series, profile_stream.metric_value('f', name, '2026-01-01Z')
+FROM profile_stream_internal.metrics WHERE name LIKE 'f\_%' ORDER BY series_id, name;
+SELECT attributes FROM profile_stream.materialized_profiles WHERE customer_id = 'f';
+SELECT kind, event_type, name, definition FROM profile_stream.definitions WHERE name IN ('f_both', 'f_crm_app', 'f_in', 'from_crm', 'big') ORDER BY 1, 2, 3;
+SELECT pg_temp.send_from('f9', 'crm', 'f.one', '{"n": "many"}'), pg_temp.send_from('f10', 'app', 'f.one', '{"n": {"a": 1}}');
+SELECT event_id, errors FROM profile_stream.dead_letters WHERE customer_id = 'f' ORDER BY 1;
+SELECT pg_temp.complaint(format('SELECT profile_stream.%s', call)) FROM (VALUES
+	(1, $$create_metric('x', 'f', '1 day', event_types => '{f}')$$), (2, $$create_metric('x', "window" => '1 day', event_types => '{}')$$),
+	(3, $$create_metric('x', "window" => '1 day', event_types => '{a,NULL}')$$), (4, $$create_metric('x', 'f', '1 day', sources => '{""}')$$),
+	(5, $$create_metric('x', 'f', '1 day', filter_path => '$.n', filter_operator => 'like', filter_value => 'a')$$),
+	(6, $$create_metric('x', 'f', '1 day', filter_path => '$.n', filter_operator => NULL, filter_value => 'a')$$),
+	(7, $$create_metric('x', 'f', '1 day', filter_path => '$.n', filter_operator => '<')$$), (8, $$create_metric('x', 'f', '1 day', filter_operator => '<')$$),
+	(9, $$create_metric('x', 'f', '1 day', filter_path => '$.n', filter_operator => 'in', filter_value => 'a')$$),
+	(10, $$create_metric('x', 'f', '1 day', filter_path => '$.n', filter_operator => 'in', filter_value => '{}')$$),
+	(11, $$create_metric('x', 'f', '1 day', filter_path => '$.n', filter_operator => 'in', filter_value => '{a,NULL}')$$),
+	(12, format('create_metric(''x'', ''f'', ''1 day'', sources => %L)', (SELECT array_agg(i::text) FROM generate_series(1, 101) i))),
+	(13, $$map_attribute('f.one', 'x', '$.n', filter_path => '$', filter_value => 'a')$$), (14, $$map_attribute(attribute => 'x', path => '$.n')$$),
+	(15, $$map_attribute('f.one', NULL, '$.n')$$), (16, $$map_attribute(NULL, 'big', operation => 'count', event_types => '{f.four,f.one}')$$)) v(n, call) ORDER BY n;
+SELECT profile_stream.unmap_attribute('f.one', 'from_crm'), profile_stream.unmap_attribute('f.one', 'big'), profile_stream.unmap_attribute('f.two', 'big');
 
 -- refused
 SELECT pg_temp.complaint(format('SELECT profile_stream.create_metric(%s)', arguments)) FROM (VALUES

@@ -57,6 +57,13 @@ SELECT z.zone, sum(pg_temp.differences(z.zone, r.from_day, r.to_day)) AS differ,
 FROM zones z, ranges r GROUP BY z.zone, z.n ORDER BY z.n;
 SELECT z.zone, string_agg(format('%s: %s', to_char(d.day, 'YYMMDD'), d.count), ', ' ORDER BY d.day) AS edges
 FROM zones z, profile_stream.metric_days('days_sum', '-infinity', 'infinity', z.zone) d WHERE d.customer_id = 'days-edge' GROUP BY z.zone, z.n ORDER BY z.n;
+-- metric_trend() has the same days of one customer
+SELECT z.zone, c.customer, sum((SELECT count(*) FROM (SELECT * FROM profile_stream.metric_trend(c.customer, 'days_sum', r.from_day, r.to_day, z.zone)
+	EXCEPT SELECT d.day, d.count, d.sum, d.min, d.max FROM profile_stream.metric_days('days_sum', r.from_day, r.to_day, z.zone) d WHERE d.customer_id = c.customer) d)) AS differ,
+	sum((SELECT count(*) FROM profile_stream.metric_trend(c.customer, 'days_sum', r.from_day, r.to_day, z.zone))) AS rows
+FROM unnest('{Europe/Vienna,Asia/Kolkata,America/Havana}'::text[]) z(zone), ranges r, unnest('{days-2,days-edge,days-nobody}'::text[]) c(customer) GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT * FROM profile_stream.metric_trend('days-edge', 'days_sum', '2024-03-30', '2024-10-27', 'Europe/Vienna');
+SELECT pg_temp.complaint($$SELECT * FROM profile_stream.metric_trend('days-edge', 'days_sum', '2024-01-01', '2024-12-31', 'Europe/Nowhere')$$);
 -- the time zone of the session has no part in it
 SET timezone = 'Pacific/Apia';
 SELECT sum(pg_temp.differences('Europe/Vienna', r.from_day, r.to_day)) AS differ FROM ranges r;

@@ -105,7 +105,7 @@ is($node->safe_psql('copy', $documents), $node->sql($documents), 'a restored dat
 is( $node->safe_psql('copy', q(SELECT profile_stream.create_metric('another', 'another', '1 day');
 	SELECT profile_stream_internal.metric_series('another') <> ALL (SELECT metric FROM profile_stream_internal.window_chunks))) =~ s/^\n//r,
 	't', 'and a new metric none of the old samples');
-is($node->safe_psql('copy', q(SELECT max(series_id) FILTER (WHERE event_type = 'another') = max(series_id) FROM profile_stream_internal.metric_series)), 't', 'but a later number');
+is($node->safe_psql('copy', q(SELECT max(series_id) FILTER (WHERE event_types = '{another}') = max(series_id) FROM profile_stream_internal.metric_series)), 't', 'but a later number');
 
 # the worker itself removes chunks that no metric reads any more, as soon as it starts and then once an hour
 my $series = $node->sql(q(SELECT profile_stream_internal.metric_series('spent_60d')));

@@ -83,6 +83,9 @@ class Generator:
         at = datetime.datetime.fromtimestamp((self.until - age) // 1_000_000, datetime.timezone.utc)
         event = {"eventId": f"e{number}", "customerId": customer, "eventType": event_type,
                  "timestamp": at.strftime("%Y-%m-%dT%H:%M:%SZ"), "payload": self.payload(event_type)}
+        source = rng.choice(["crm", "app", "web", "", None, 7])
+        if source is not None:
+            event["source"] = source
         value = base64.b64encode(encode(event).encode()).decode()
         line = f"{zlib.crc32(customer.encode()) % PARTITIONS}\t{customer}\t{value}\n"
         self.recent.append(line)

@@ -23,9 +23,11 @@ import model
 decimal.getcontext().prec = 400
 HOUR = 3_600_000_000
 FEW = 1024  # samples of which the different values are counted exactly
-Map = collections.namedtuple("Map", "event_type attribute path operation type max_items", defaults=(100,))
-Metric = collections.namedtuple("Metric", "name event_type hours path aggregate filter_path filter_value fraction",
-                                defaults=(None, "count", None, None, None))
+Map = collections.namedtuple("Map", "event_type attribute path operation type max_items filter_path filter_value filter_operator sources",
+                             defaults=(100, None, None, "=", None))
+# event_type is a text or, for several, a tuple of texts
+Metric = collections.namedtuple("Metric", "name event_type hours path aggregate filter_path filter_value fraction filter_operator sources",
+                                defaults=(None, "count", None, None, None, "=", None))
 
 FIRST_MAPS = [
     Map("order.placed", "tier", "$.customer.tier", "set", "text"),
@@ -43,6 +45,8 @@ FIRST_MAPS = [
     Map("order.returned", "email", "$.email", "set", "text"),
     Map("session.started", "total_balance", "$.credit", "add", "numeric"),
     Map("session.started", "devices", "$.device", "append_unique", "numeric", 3),
+    Map("order.placed", "crm_tier", "$.customer.tier", "set", "text", sources=("crm",)),
+    Map("order.placed", "big_orders", None, "count", "numeric", filter_path="$.total", filter_value="100", filter_operator=">="),
 ]
 SECOND_MAPS = [m for m in FIRST_MAPS if m.attribute not in ("first_tier", "best", "total_balance")] + [
     Map("order.returned", "last_reason", "$.\"the reason\"", "set", "text"),
@@ -68,19 +72,32 @@ FIRST_METRICS = [
     Metric("agreed_30d", "order.returned", 30 * 24, None, "count", "$.consent", "true"),
     Metric("amounts_max_30d", "transaction.completed", 30 * 24, "$.amount", "max"),
     Metric("logins_2d", "session.started", 48),
+    Metric("moved_60d", ("order.placed", "order.returned"), 60 * 24, "$.points", "sum"),
+    Metric("moved_median_60d", ("order.placed", "order.returned"), 60 * 24, "$.points", "median", sources=("crm", "app")),
+    Metric("metals_60d", "order.placed", 60 * 24, None, "count", "$.customer.tier", "{gold,silver,7}", filter_operator="in"),
+    Metric("others_60d", "order.placed", 60 * 24, None, "count", "$.customer.tier", "tin", filter_operator="<>"),
+    Metric("cheap_60d", ("order.placed", "page.viewed"), 60 * 24, "$.total", "max", "$.total", "150", filter_operator="<", sources=("web", "app")),
+    Metric("before_p_60d", "order.placed", 60 * 24, None, "count", "$.customer.tier", "p", filter_operator="<="),
 ]
 SECOND_METRICS = [m for m in FIRST_METRICS if m.name not in ("spent_1d", "cities_60d", "agreed_30d", "logins_2d")] + [
     Metric("spent_last_400d", "order.placed", 400 * 24, "$.total", "last"),
     Metric("silver_30d", "order.placed", 30 * 24, None, "count", "$.customer.tier", "silver"),
     Metric("points_avg_90d", "order.returned", 90 * 24, "$.points", "avg"),
     Metric("devices_400d", "session.started", 400 * 24, "$.device", "distinct"),
+    Metric("dear_30d", "order.placed", 30 * 24, "$.total", "avg", "$.total", "150", filter_operator=">"),
 ]
 DEFINITIONS = {"first": (FIRST_MAPS, FIRST_METRICS), "second": (SECOND_MAPS, SECOND_METRICS)}
 # the column that a map has instead of an attribute
 COLUMNS = ("email", "total_balance")
 
 
+def event_types(metric):
+    return (metric.event_type,) if isinstance(metric.event_type, str) else metric.event_type
+
+
 def literal(value):
+    if isinstance(value, tuple):
+        return "ARRAY[" + ", ".join(literal(x) for x in value) + "]"
     return "NULL" if value is None else "'" + str(value).replace("'", "''") + "'"
 
 
@@ -97,12 +114,15 @@ def definitions_sql(name):
     for new in maps:
         if new not in old_maps:
             arguments = ", ".join(literal(x) for x in new[:5])
-            yield f"SELECT profile_stream.map_attribute({arguments}, {new.max_items});"
+            rest = ", ".join(literal(x) for x in new[6:])
+            yield f"SELECT profile_stream.map_attribute({arguments}, {new.max_items}, {rest});"
     for new in metrics:
         if new not in old_metrics:
-            arguments = ", ".join(literal(x) for x in new[3:7])
-            fraction = "" if new.fraction is None else f", fraction => {new.fraction}"
-            yield f"SELECT profile_stream.create_metric('{new.name}', '{new.event_type}', '{new.hours} hours', {arguments}{fraction});"
+            types = f"event_type => {literal(new.event_type)}" if isinstance(new.event_type, str) else f"event_types => {literal(new.event_type)}"
+            names = ("value_path", "aggregate", "filter_path", "filter_value")
+            arguments = ", ".join(f"{n} => {literal(x)}" for n, x in zip(names, new[3:7]))
+            rest = "".join(f", {n} => {literal(getattr(new, n))}" for n in ("fraction", "filter_operator", "sources") if getattr(new, n) is not None)
+            yield f"SELECT profile_stream.create_metric('{new.name}', {types}, \"window\" => '{new.hours} hours', {arguments}{rest});"
 
 
 def find(payload, path):
@@ -143,6 +163,37 @@ def as_text(value):
     return str(value) if isinstance(value, str) else None
 
 
+def is_number(text):
+    try:
+        return model.read_number({"n": text}, "n") is not None
+    except model.HandlerError:
+        return False
+
+
+def compares(rule, value):
+    """Whether a value of the payload compares with that of the filter as its operator says."""
+    text, operator, other = as_text(value), rule.filter_operator, rule.filter_value
+    if text is None or operator == "in":
+        return text is not None and text in other.strip("{}").split(",")
+    if operator in ("=", "<>"):
+        return (text == other) == (operator == "=")
+    if is_number(other):
+        if isinstance(value, bool) or not is_number(value):
+            return False
+        left, right = Decimal(text), Decimal(other)
+    elif isinstance(value, bool) or isinstance(value, model.Number):
+        return False
+    else:
+        left, right = text.encode(), other.encode()
+    return {"<": left < right, "<=": left <= right, ">": left > right, ">=": left >= right}[operator]
+
+
+def passes(rule, source, payload):
+    if rule.sources and source not in rule.sources:
+        return False
+    return rule.filter_path is None or compares(rule, find(payload, rule.filter_path))
+
+
 class Profile:
     def __init__(self, definitions):
         self.maps, self.metrics = definitions
@@ -151,18 +202,16 @@ class Profile:
         self.times = {}
         self.samples = {metric.name: [] for metric in self.metrics}
 
-    def apply(self, event_type, payload, at):
+    def apply(self, event_type, source, payload, at):
         """Applies an event; raises HandlerError before anything has changed."""
         changes = []
-        for rule in (m for m in self.maps if m.event_type == event_type):
+        for rule in (m for m in self.maps if m.event_type == event_type and passes(m, source, payload)):
             if rule.operation == "count":
                 changes.append((rule, rule.path is None or not is_absent(find(payload, rule.path)) or None))
             else:
                 changes.append((rule, read(payload, rule.path, rule.type)))
         samples = []
-        for metric in (m for m in self.metrics if m.event_type == event_type):
-            if metric.filter_path and as_text(find(payload, metric.filter_path)) != metric.filter_value:
-                continue
+        for metric in (m for m in self.metrics if event_type in event_types(m) and passes(m, source, payload)):
             value = Decimal(1) if metric.path is None else read(payload, metric.path, "text" if metric.aggregate == "distinct" else "numeric")
             if value is not None:
                 samples.append((metric.name, value))
@@ -267,7 +316,7 @@ def run_model(definitions, files):
                     continue
                 profile = profiles.get(customer) or Profile(definitions)
                 try:
-                    profile.apply(event["eventType"], event["payload"], model.parse_timestamp(event["timestamp"]))
+                    profile.apply(event["eventType"], event.get("source"), event["payload"], model.parse_timestamp(event["timestamp"]))
                 except model.HandlerError:
                     dead.add(place)
                     continue
