@@ -275,8 +275,32 @@ COMMENT ON COLUMN streams.timestamp_unit IS 'Unit of timestamps that are numbers
 COMMENT ON COLUMN streams.event_id_scope IS 'Within what an event id is unique: customer, or stream';
 COMMENT ON COLUMN streams.created_at IS 'When the stream was created';
 
+CREATE TABLE profile_stream_internal.stream_topics (
+	stream_id int NOT NULL REFERENCES streams ON DELETE CASCADE,
+	topic_no int NOT NULL,
+	topic text COLLATE "C" NOT NULL,
+	joined_at timestamptz NOT NULL,
+	PRIMARY KEY (stream_id, topic_no),
+	UNIQUE (stream_id, topic)
+);
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.stream_topics', '');
+COMMENT ON TABLE profile_stream_internal.stream_topics IS 'Topics that a stream reads or has read; each keeps its number, which its partitions have in the other tables';
+COMMENT ON COLUMN profile_stream_internal.stream_topics.stream_id IS 'Stream that reads the topic';
+COMMENT ON COLUMN profile_stream_internal.stream_topics.topic_no IS 'Number of the topic in the stream, from 0';
+COMMENT ON COLUMN profile_stream_internal.stream_topics.topic IS 'Name of the topic';
+COMMENT ON COLUMN profile_stream_internal.stream_topics.joined_at IS 'When the stream began to read it';
+
+CREATE FUNCTION profile_stream_internal.partition_name(stream_id int, topic_no int, partition int) RETURNS text
+	LANGUAGE sql STABLE
+	RETURN CASE WHEN (SELECT pg_catalog.count(*) FROM profile_stream_internal.stream_topics t WHERE t.stream_id = partition_name.stream_id) > 1
+		THEN (SELECT t.topic || ' ' || partition_name.partition::text FROM profile_stream_internal.stream_topics t
+			WHERE t.stream_id = partition_name.stream_id AND t.topic_no = partition_name.topic_no)
+		ELSE partition_name.partition::text END;
+COMMENT ON FUNCTION profile_stream_internal.partition_name(int, int, int) IS 'What a partition is called: its number, with the name of the topic before it where the stream has read several';
+
 CREATE TABLE profile_stream_internal.stream_offsets (
 	stream_id int NOT NULL REFERENCES streams ON DELETE CASCADE,
+	topic_no int NOT NULL DEFAULT 0,
 	partition int NOT NULL,
 	epoch int NOT NULL DEFAULT 0,
 	start_offset bigint NOT NULL,
@@ -302,11 +326,12 @@ CREATE TABLE profile_stream_internal.stream_offsets (
 	committed_at timestamptz,
 	state text COLLATE "C" NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'offset_lost')),
 	error text,
-	PRIMARY KEY (stream_id, partition)
+	PRIMARY KEY (stream_id, topic_no, partition)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.stream_offsets', '');
 COMMENT ON TABLE profile_stream_internal.stream_offsets IS 'Next offset of each partition, committed with the data it stands for; counters since the start';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.stream_id IS 'Stream that reads the partition';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.topic_no IS 'Topic of the partition, as in stream_topics';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.partition IS 'Number of the partition';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.epoch IS 'Counts how often the topic was created anew; an offset means another message in each';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.start_offset IS 'Offset from which the stream began to read';
@@ -392,6 +417,7 @@ COMMENT ON COLUMN stream_log.lasted IS 'How long the state before lasted; NULL f
 
 CREATE TABLE profile_stream_internal.stream_gaps (
 	stream_id int NOT NULL REFERENCES streams ON DELETE CASCADE,
+	topic_no int NOT NULL DEFAULT 0,
 	partition int NOT NULL,
 	from_offset bigint NOT NULL,
 	to_offset bigint NOT NULL,
@@ -402,6 +428,7 @@ ALTER TABLE profile_stream_internal.stream_gaps REPLICA IDENTITY FULL;
 SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.stream_gaps', '');
 COMMENT ON TABLE profile_stream_internal.stream_gaps IS 'Offset ranges [from_offset, to_offset) that a stream went past without reading, and why';
 COMMENT ON COLUMN profile_stream_internal.stream_gaps.stream_id IS 'Stream that went past the range';
+COMMENT ON COLUMN profile_stream_internal.stream_gaps.topic_no IS 'Topic of the partition, as in stream_topics';
 COMMENT ON COLUMN profile_stream_internal.stream_gaps.partition IS 'Number of the partition';
 COMMENT ON COLUMN profile_stream_internal.stream_gaps.from_offset IS 'First offset that was passed';
 COMMENT ON COLUMN profile_stream_internal.stream_gaps.to_offset IS 'Offset behind the last one that was passed';
@@ -411,15 +438,17 @@ COMMENT ON COLUMN profile_stream_internal.stream_gaps.recorded_at IS 'When the s
 -- Not dumped: what ended a worker elsewhere need not do so here.
 CREATE TABLE profile_stream_internal.poison_messages (
 	stream_id int NOT NULL REFERENCES streams ON DELETE CASCADE,
+	topic_no int NOT NULL DEFAULT 0,
 	partition int NOT NULL,
 	epoch int NOT NULL,
 	kafka_offset bigint NOT NULL,
 	error text NOT NULL,
 	ended_at timestamptz NOT NULL,
-	PRIMARY KEY (stream_id, partition, epoch, kafka_offset)
+	PRIMARY KEY (stream_id, topic_no, partition, epoch, kafka_offset)
 );
 COMMENT ON TABLE profile_stream_internal.poison_messages IS 'Messages whose functions did not end when they were cancelled, which ended their worker: dead letters when they are read again';
 COMMENT ON COLUMN profile_stream_internal.poison_messages.stream_id IS 'Stream whose worker ended';
+COMMENT ON COLUMN profile_stream_internal.poison_messages.topic_no IS 'Topic of the message, as in stream_topics';
 COMMENT ON COLUMN profile_stream_internal.poison_messages.partition IS 'Partition of the message';
 COMMENT ON COLUMN profile_stream_internal.poison_messages.epoch IS 'Epoch of the partition, as in stream_offsets';
 COMMENT ON COLUMN profile_stream_internal.poison_messages.kafka_offset IS 'Offset of the message';
@@ -686,7 +715,7 @@ CREATE TABLE profile_stream_internal.dead_letters (
 	attempts int NOT NULL DEFAULT 1,
 	failed_at timestamptz,
 	value_size bigint,
-	UNIQUE (stream_id, epoch, partition, kafka_offset)
+	UNIQUE (stream_id, topic, epoch, partition, kafka_offset)
 );
 SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.dead_letters', '');
 SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.dead_letters_dead_letter_id_seq', '');
@@ -1026,21 +1055,22 @@ CREATE FUNCTION profile_stream_internal.process_waits(OUT pid int, OUT waits_for
 	AS 'MODULE_PATHNAME', 'ps_process_waits' LANGUAGE c STRICT VOLATILE ROWS 10 SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION profile_stream_internal.process_waits() IS 'What workers, relays and refreshes of this database wait for: for what, which process has it, since when';
 
-CREATE FUNCTION profile_stream_internal.reported_ends(OUT stream_id int, OUT partition int, OUT end_offset bigint) RETURNS SETOF record
+CREATE FUNCTION profile_stream_internal.reported_ends(OUT stream_id int, OUT topic_no int, OUT partition int, OUT end_offset bigint) RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'ps_reported_ends' LANGUAGE c STRICT VOLATILE ROWS 10 SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION profile_stream_internal.reported_ends() IS 'End offsets that workers which hang have asked Kafka for meanwhile';
 
 CREATE VIEW stat_partitions WITH (security_invoker = true) AS
-	SELECT s.name AS stream, s.topic, o.partition, o.state, o.start_offset, o.next_offset, GREATEST(o.end_offset, e.end_offset) AS end_offset,
+	SELECT s.name AS stream, COALESCE(k.topic, s.topic) AS topic, o.partition, o.state, o.start_offset, o.next_offset, GREATEST(o.end_offset, e.end_offset) AS end_offset,
 		GREATEST(o.end_offset - o.next_offset, e.end_offset - o.next_offset, 0) AS lag,
 		o.consumed, o.applied, o.duplicates, o.dead, o.late, o.tombstones, o.blocked, o.replayed, o.held, o.held_bytes,
 		o.last_message_at, o.committed_at, o.error, l.pid AS worker_pid,
 		(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('from_offset', g.from_offset, 'to_offset', g.to_offset, 'reason', g.reason,
 				'recorded_at', g.recorded_at) ORDER BY g.recorded_at, g.from_offset)
-			FROM profile_stream_internal.stream_gaps g WHERE g.stream_id = o.stream_id AND g.partition = o.partition) AS gaps
+			FROM profile_stream_internal.stream_gaps g WHERE g.stream_id = o.stream_id AND g.topic_no = o.topic_no AND g.partition = o.partition) AS gaps
 	FROM profile_stream_internal.stream_offsets o JOIN profile_stream.streams s ON s.stream_id = o.stream_id
+		LEFT JOIN profile_stream_internal.stream_topics k ON k.stream_id = o.stream_id AND k.topic_no = o.topic_no
 		LEFT JOIN profile_stream_internal.stream_leases l ON l.stream_id = o.stream_id AND l.partition = o.partition
-		LEFT JOIN profile_stream_internal.reported_ends() e ON e.stream_id = o.stream_id AND e.partition = o.partition;
+		LEFT JOIN profile_stream_internal.reported_ends() e ON e.stream_id = o.stream_id AND e.topic_no = o.topic_no AND e.partition = o.partition;
 COMMENT ON VIEW stat_partitions IS 'Progress and counters of each partition';
 COMMENT ON COLUMN stat_partitions.stream IS 'Name of the stream';
 COMMENT ON COLUMN stat_partitions.topic IS 'Kafka topic that the stream reads';
@@ -1062,9 +1092,9 @@ CREATE VIEW stat_streams WITH (security_invoker = true) AS
 			pg_catalog.max(o.last_message_at) AS last_message_at, pg_catalog.max(o.committed_at) AS committed_at,
 			pg_catalog.count(*) FILTER (WHERE o.state = 'offset_lost') AS lost,
 			pg_catalog.count(*) FILTER (WHERE o.error IS NOT NULL) AS failing,
-			pg_catalog.min(pg_catalog.format('partition %s: %s', o.partition, o.error)) FILTER (WHERE o.error IS NOT NULL) AS error
+			pg_catalog.min(pg_catalog.format('partition %s: %s', profile_stream_internal.partition_name(o.stream_id, o.topic_no, o.partition), o.error)) FILTER (WHERE o.error IS NOT NULL) AS error
 		FROM profile_stream_internal.stream_offsets o
-			LEFT JOIN profile_stream_internal.reported_ends() e ON e.stream_id = o.stream_id AND e.partition = o.partition
+			LEFT JOIN profile_stream_internal.reported_ends() e ON e.stream_id = o.stream_id AND e.topic_no = o.topic_no AND e.partition = o.partition
 		GROUP BY o.stream_id
 	), waiting AS (
 		SELECT l.stream_id, pg_catalog.min(w.waits_for) AS waits_for
@@ -2314,7 +2344,7 @@ GRANT EXECUTE ON ROUTINE
 -- parts that those and the views call with the rights of whoever called
 GRANT EXECUTE ON ROUTINE
 	profile_stream_internal.to_profile_event, profile_stream_internal.dead_letter_text, profile_stream_internal.dead_letter_json,
-	profile_stream_internal.lease_holder, profile_stream_internal.process_waits, profile_stream_internal.reported_ends, profile_stream_internal.metric_values, profile_stream_internal.window_count,
+	profile_stream_internal.partition_name, profile_stream_internal.lease_holder, profile_stream_internal.process_waits, profile_stream_internal.reported_ends, profile_stream_internal.metric_values, profile_stream_internal.window_count,
 	profile_stream_internal.open_event_ids, profile_stream_internal.sealed_event_ids,
 	profile_stream_internal.window_samples, profile_stream_internal.window_state_samples, profile_stream_internal.chunk_samples,
 	profile_stream_internal.metric_series, profile_stream_internal.check_days,

@@ -24,6 +24,7 @@
 #include "datatype/timestamp.h"
 
 #define PS_MAX_ID_BYTES 512
+#define PS_MAX_TOPIC_BYTES 249	/* Kafka has this limit */
 
 /* A message beyond these limits becomes a dead letter, which has only its beginning: doc/reference/limits.md. */
 #define PS_KEPT_VALUE_BYTES 65536	/* kept of a value above max_event_bytes */
@@ -71,8 +72,25 @@ typedef struct PsHeader
 	int			value_len;
 } PsHeader;
 
+/* A topic that a stream reads. The stream has given it its number, and gives that to no other. */
+typedef struct PsTopic
+{
+	int32		topic_no;
+	const char *name;
+} PsTopic;
+
+/* An offset of a partition. */
+typedef struct PsPosition
+{
+	int32		topic_no;
+	int32		partition;
+	int64		offset;			/* mostly the next to be read */
+} PsPosition;
+
 typedef struct PsMessage
 {
+	const char *topic;			/* NULL when the message did not come from Kafka; it lives as long as the process */
+	int32		topic_no;		/* in its stream */
 	int32		partition;		/* -1 when the message did not come from Kafka */
 	int64		offset;			/* -1 likewise */
 	int32		epoch;			/* how often the stream has seen the topic re-created */

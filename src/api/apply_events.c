@@ -31,6 +31,7 @@ static void
 entry_from_jsonb(PsApplyItem *item, Jsonb *value)
 {
 	memset(item, 0, sizeof(PsApplyItem));
+	item->message.topic_no = -1;
 	item->message.partition = -1;
 	item->message.offset = -1;
 	item->message.kafka_timestamp = DT_NOBEGIN;

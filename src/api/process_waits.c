@@ -163,8 +163,8 @@ ps_reported_ends(PG_FUNCTION_ARGS)
 
 		for (int p = 0; report != NULL && p < Min(report->npartitions, report->capacity); p++)
 		{
-			Datum		values[3] = {Int32GetDatum(lock->locktag.locktag_field2), Int32GetDatum(report->ends[p].partition), Int64GetDatum(report->ends[p].end_offset)};
-			bool		nulls[3] = {false};
+			Datum		values[4] = {Int32GetDatum(lock->locktag.locktag_field2), Int32GetDatum(report->ends[p].topic_no), Int32GetDatum(report->ends[p].partition), Int64GetDatum(report->ends[p].end_offset)};
+			bool		nulls[4] = {false};
 
 			if (report->ends[p].end_offset >= 0)
 				tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);

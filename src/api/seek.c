@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "process/lease.h"
 #include "store/lock_wait.h"
+#include "store/topic_catalog.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -174,6 +175,7 @@ seek_stream(PG_FUNCTION_ARGS)
 	PsProbeAnswer *answer;
 	int64	   *targets;
 	List	   *rows;
+	PsTopic    *topic;
 
 	PreventCommandIfReadOnly("seek_stream()");
 	SPI_connect();
@@ -188,9 +190,14 @@ seek_stream(PG_FUNCTION_ARGS)
 	PushActiveSnapshot(GetLatestSnapshot());	/* to see the last commits of the workers */
 	rows = rows_within(ps_stream_offsets(stream->stream_id), answer->npartitions);
 	check_retention(stream, rows, targets);
+	topic = linitial(ps_topics_number(stream));
 	for (int p = 0; p < answer->npartitions; p++)
+	{
+		PsPosition	to = {topic->topic_no, p, targets[p]};
+
 		if (targets[p] >= 0)
-			ps_stream_seek(stream->stream_id, p, targets[p], is_shorter(rows, p, answer->partitions[p].high));
+			ps_stream_seek(stream->stream_id, &to, is_shorter(rows, p, answer->partitions[p].high));
+	}
 	PopActiveSnapshot();
 	SPI_finish();
 	PG_RETURN_VOID();

@@ -36,7 +36,7 @@
 typedef struct Wait
 {
 	PsStream   *stream;
-	int64	   *ends;			/* the end of each partition; PG_INT64_MIN: it is not waited for */
+	PsPosition *ends;			/* of the partitions that are waited for */
 	int			n;
 	PsMoment	deadline;
 } Wait;
@@ -140,13 +140,14 @@ static Wait
 wait_of_offset(FunctionCallInfo fcinfo, PsMoment deadline)
 {
 	int			partition = PG_GETARG_INT32(1);
-	Wait		wait = {.deadline = deadline,.n = partition + 1};
+	Wait		wait = {.deadline = deadline,.n = 1};
 
 	ps_check_argument(partition >= 0 && partition < PS_PROBE_PARTITIONS, psprintf("partition must be 0 to %d", PS_PROBE_PARTITIONS - 1));
-	wait.ends = palloc(wait.n * sizeof(int64));
-	for (int i = 0; i < partition; i++)
-		wait.ends[i] = PG_INT64_MIN;
-	wait.ends[partition] = PG_GETARG_INT64(2) + 1;
+	wait.ends = palloc(sizeof(PsPosition));
+	wait.ends[0] = (PsPosition)
+	{
+		0, partition, PG_GETARG_INT64(2) + 1
+	};
 	wait.stream = ps_find_stream(PG_GETARG_TEXT_PP(0), false);
 	return wait;
 }
@@ -158,10 +159,13 @@ ask_for_ends(Wait *wait, List *options, Interval *timeout)
 	PsProbeAnswer *answer = ps_probe(options, wait->stream->topic, -1, (int) Min(INT_MAX, ps_interval_us(timeout) / 1000));
 
 	ps_check_answer(answer, wait->stream->topic);
-	wait->n = answer->npartitions;
-	wait->ends = palloc(Max(wait->n, 1) * sizeof(int64));
-	for (int i = 0; i < wait->n; i++)
-		wait->ends[i] = ps_stream_reads(wait->stream, i) ? answer->partitions[i].high : PG_INT64_MIN;
+	wait->ends = palloc(Max(answer->npartitions, 1) * sizeof(PsPosition));
+	for (int i = 0; i < answer->npartitions; i++)
+		if (ps_stream_reads(wait->stream, i))
+			wait->ends[wait->n++] = (PsPosition)
+		{
+			0, i, answer->partitions[i].high
+		};
 }
 
 static List *

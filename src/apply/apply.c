@@ -354,7 +354,7 @@ static void
 add_dead_letters(PsApplyState *state)
 {
 	PsDeadLetter *letters = palloc(state->n * sizeof(PsDeadLetter));
-	PsDeadLetterSource source = {state->settings->stream_id, state->settings->stream, state->settings->topic};
+	PsDeadLetterSource source = {state->settings->stream_id, state->settings->stream};
 	int			nletters = 0;
 
 	for (int i = 0; i < state->n; i++)

@@ -23,7 +23,6 @@ typedef struct PsApplySettings
 {
 	int			stream_id;		/* 0: the messages come from a session */
 	const char *stream;			/* NULL: from a session */
-	const char *topic;			/* NULL: from a session */
 	TimestampTz now;
 	int64		max_clock_skew_us;
 	int			max_event_bytes;

@@ -70,6 +70,15 @@ move_stored(PsStoredOffset *stored, int64 target, bool other_topic)
 	return ps_offset_set_unfinished(&offsets, stored->read_offset);
 }
 
+/* A partition in words; the topic is named where the stream has several. */
+static char *
+partition_text(const PsWorker *worker, const PsStoredOffset *row)
+{
+	if (worker->ntopics > 1)
+		return psprintf("partition %d of topic \"%s\"", row->partition, ps_worker_topic(worker, row->topic_no));
+	return psprintf("partition %d", row->partition);
+}
+
 /* Says why reading cannot go on at a stored offset. */
 static char *
 describe_loss(const PsStoredOffset *stored, int64 low, int64 high)
@@ -103,15 +112,15 @@ offset_lost(PsWorker *worker, PsStoredOffset *stored, int64 low, int64 high)
 	{
 		ereport(WARNING,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("stream \"%s\" stops reading partition %d: %s", stream->name, stored->partition, error),
+				 errmsg("stream \"%s\" stops reading %s: %s", stream->name, partition_text(worker, stored), error),
 				 errhint("Retention removed messages, or the topic was created anew. To go on with the messages that are left, call alter_stream() with on_offset_lost => 'earliest', or pause the stream and call seek_stream().")));
-		ps_stream_lose_partition(stream->stream_id, stored->partition, error, jump.new_epoch);
+		ps_stream_lose_partition(stream->stream_id, stored, error, jump.new_epoch);
 		return false;
 	}
 	ereport(WARNING,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("stream \"%s\" goes on at offset " INT64_FORMAT " of partition %d: %s",
-					stream->name, jump.to_offset, stored->partition, error)));
+			 errmsg("stream \"%s\" goes on at offset " INT64_FORMAT " of %s: %s",
+					stream->name, jump.to_offset, partition_text(worker, stored), error)));
 	jump.held = move_stored(stored, jump.to_offset, other);
 	ps_stream_jump(stream->stream_id, stored, &jump);
 	if (jump.new_epoch)
@@ -125,7 +134,7 @@ offset_lost(PsWorker *worker, PsStoredOffset *stored, int64 low, int64 high)
 
 /* The row of a partition, NULL when it has none. */
 static PsStoredOffset *
-assignment_find_row(List *rows, int partition)
+assignment_find_row(List *rows, int32 topic_no, int32 partition)
 {
 	ListCell   *cell;
 
@@ -133,28 +142,49 @@ assignment_find_row(List *rows, int partition)
 	{
 		PsStoredOffset *row = lfirst(cell);
 
-		if (row->partition == partition)
+		if (row->topic_no == topic_no && row->partition == partition)
 			return row;
 	}
 	return NULL;
 }
 
-/*
- * Stores where the partitions begin that have no row yet. Partitions that come after
- * the first rows are new ones of the topic: they are read from their beginning.
- */
-static void
-add_rows(PsWorker *worker, List *rows)
+/* Whether any partition of a topic has a row. */
+static bool
+has_rows(List *rows, int32 topic_no)
 {
-	PsLookup   *lookup = &worker->looking_up.lookup;
+	ListCell   *cell;
 
-	for (int p = 0; p < lookup->npartitions; p++)
-		if (ps_stream_reads(worker->stream, p) && assignment_find_row(rows, p) == NULL)
-			ps_stream_add_partition(worker->stream->stream_id, p,
-									start_offset(worker, &lookup->partitions[p], rows == NIL));
+	foreach(cell, rows)
+		if (((PsStoredOffset *) lfirst(cell))->topic_no == topic_no)
+		return true;
+	return false;
 }
 
-/* Marks partitions that the topic does not have any more, unless another worker may still read them. */
+/*
+ * Stores where the partitions of a topic begin that have no row yet. Partitions that
+ * come after the first rows are new ones of the topic: they are read from their
+ * beginning. Returns whether there are any.
+ */
+static bool
+add_rows(PsWorker *worker, const PsLookupTopic *topic, List *rows)
+{
+	bool		first_start = !has_rows(rows, topic->topic_no);
+	bool		added = false;
+
+	for (int p = 0; p < topic->npartitions; p++)
+	{
+		PsPosition	start = {topic->topic_no, p};
+
+		if (!ps_stream_reads(worker->stream, p) || assignment_find_row(rows, topic->topic_no, p) != NULL)
+			continue;
+		start.offset = start_offset(worker, &topic->partitions[p], first_start);
+		ps_stream_add_partition(worker->stream->stream_id, &start);
+		added = true;
+	}
+	return added;
+}
+
+/* Marks partitions that their topic does not have any more, unless another worker may still read them. */
 static void
 lose_vanished(PsWorker *worker, List *rows)
 {
@@ -163,9 +193,12 @@ lose_vanished(PsWorker *worker, List *rows)
 	foreach(cell, rows)
 	{
 		PsStoredOffset *row = lfirst(cell);
+		const PsLookupTopic *topic = ps_lookup_topic(&worker->looking_up.lookup, row->topic_no);
 
-		if (row->partition >= worker->looking_up.lookup.npartitions && !row->lost &&
-			ps_balance_hold(worker, row->partition))
+		/* a topic that is missing or does not answer may come back */
+		if (topic == NULL || topic->npartitions == 0 || row->partition < topic->npartitions || row->lost)
+			continue;
+		if (ps_balance_hold(worker, row->partition))
 		{
 			(void) offset_lost(worker, row, -1, -1);
 			ps_balance_release(worker, row->partition);
@@ -175,60 +208,116 @@ lose_vanished(PsWorker *worker, List *rows)
 
 /* Whether a partition can be read from its row; the row has not moved since the broker was asked. */
 static bool
-is_readable(PsWorker *worker, PsStoredOffset *row)
+is_readable(PsWorker *worker, PsStoredOffset *row, const PsLookupPartition *answer)
 {
-	PsLookupPartition *answer = &worker->looking_up.lookup.partitions[row->partition];
-
 	if (!row->lost && row->next_offset >= answer->low &&
 		!ps_topic_identity_is_other(worker, row, answer->low, answer->high))
 		return true;
 	return offset_lost(worker, row, answer->low, answer->high);
 }
 
-/* Brings rows and the broker's answer together. Fills rows with those to read, if the worker looks up; returns how many. */
+/* Takes one row and the broker's answer; whether this worker reads the partition from the row. */
+static bool
+reconcile_row(PsWorker *worker, PsStoredOffset *row, bool looking_up)
+{
+	const PsLookupPartition *answer = ps_lookup_partition(&worker->looking_up.lookup, row->topic_no, row->partition);
+	bool		stays_lost = row->lost && strcmp(worker->stream->on_offset_lost, "stop") == 0;
+	PsPosition	end = {row->topic_no, row->partition};
+	PsLease    *lease;
+
+	if (answer == NULL || !ps_stream_reads(worker->stream, row->partition))
+		return false;
+	lease = &worker->balance.leases[row->partition];
+	if (lease->held)
+	{
+		/* no commit stores the end while an open transaction of Kafka holds events back: it is stored here */
+		end.offset = looking_up ? answer->high :
+			Max(answer->high, ps_consumer_end_offset(worker->consumer, row->topic_no, row->partition));
+		ps_stream_note_end(worker->stream->stream_id, &end);
+	}
+	if (stays_lost || (looking_up && lease->held && !is_readable(worker, row, answer)))
+		return false;
+	lease->readable = true;
+	return lease->held;
+}
+
+/* Brings rows and the broker's answer together. Fills rows with those to read; returns how many. */
 static int
 reconcile_partitions(PsWorker *worker, PsStoredOffset **rows)
 {
-	PsStream   *stream = worker->stream;
+	const PsLookup *lookup = &worker->looking_up.lookup;
 	bool		looking_up = worker->life == PS_LIFE_LOOKING_UP;
-	bool		stays_lost = strcmp(stream->on_offset_lost, "stop") == 0;
-	List	   *stored = ps_stream_offsets(stream->stream_id);
+	List	   *stored = ps_stream_offsets(worker->stream->stream_id);
+	ListCell   *cell;
+	bool		added = false;
 	int			n = 0;
 
-	add_rows(worker, stored);
+	for (int t = 0; t < lookup->ntopics; t++)
+		added |= add_rows(worker, &lookup->topics[t], stored);
+	if (added)
+		stored = ps_stream_offsets(worker->stream->stream_id);
 	lose_vanished(worker, stored);
-	ps_balance_resize(worker, worker->looking_up.lookup.npartitions);
+	ps_balance_resize(worker, ps_lookup_most_partitions(lookup));
 	for (int p = 0; p < worker->balance.nleases; p++)
+		worker->balance.leases[p].readable = false;
+	foreach(cell, stored)
 	{
-		PsStoredOffset *row = assignment_find_row(stored, p);
+		PsStoredOffset *row = lfirst(cell);
 
-		worker->balance.leases[p].readable = ps_stream_reads(stream, p) && !(row != NULL && row->lost && stays_lost);
-		if (row == NULL || !worker->balance.leases[p].held)
-			continue;
-		/* no commit stores the end while an open transaction of Kafka holds events back: it is stored here */
-		ps_stream_note_end(stream->stream_id, p, looking_up ? worker->looking_up.lookup.partitions[p].high :
-						   Max(worker->looking_up.lookup.partitions[p].high, ps_consumer_end_offset(worker->consumer, p)));
-		if (!looking_up)
-			continue;
-		if (worker->balance.leases[p].readable && is_readable(worker, row))
+		if (reconcile_row(worker, row, looking_up))
 			rows[n++] = row;
-		else
-		{
-			worker->balance.leases[p].readable = false;
-			ps_balance_release(worker, p);
-		}
 	}
+	for (int p = 0; looking_up && p < worker->balance.nleases; p++)
+		if (worker->balance.leases[p].held && !worker->balance.leases[p].readable)
+			ps_balance_release(worker, p);
 	return n;
+}
+
+/* Whether all partitions that this worker is to read are assigned. */
+static bool
+is_assigned(PsWorker *worker, PsStoredOffset **rows, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (!ps_failure_waits(worker, rows[i]->partition) && ps_partition_find(worker, rows[i]->topic_no, rows[i]->partition) == NULL)
+			return false;
+	return true;
+}
+
+/* Assigns the partitions of these rows, but those that wait after a failure. */
+static void
+assign_rows(PsWorker *worker, PsStoredOffset **rows, int n)
+{
+	PsPosition *positions = MemoryContextAlloc(worker->batch_context, Max(n, 1) * sizeof(PsPosition));
+	int			read = 0;
+
+	ps_progress_forget(worker);
+	worker->reading.partitions = MemoryContextAlloc(worker->context, Max(n, 1) * sizeof(PsPartition));
+	for (int i = 0; i < n; i++)
+	{
+		const PsStoredOffset *row = rows[i];
+
+		if (ps_failure_waits(worker, row->partition))
+			continue;
+		ps_progress_init(&worker->reading.partitions[read], row, worker->context);
+		positions[read].topic_no = row->topic_no;
+		positions[read].partition = row->partition;
+		positions[read].offset = ps_topic_identity_begin(&worker->reading.partitions[read],
+														 ps_lookup_partition(&worker->looking_up.lookup, row->topic_no, row->partition)->low);
+		read++;
+	}
+	worker->reading.npartitions = read;
+	ps_consumer_assign(worker->consumer, positions, read);
+	ps_report_assign(worker);
+	ps_life_assigned(worker);
+	ereport(DEBUG1, (errmsg_internal("worker %d of stream \"%s\" reads %d partitions, with leases for %d", worker->number,
+									 worker->stream->name, read, worker->balance.nleases)));
 }
 
 void
 ps_assignment_update(PsWorker *worker)
 {
-	int			most = Max(worker->looking_up.lookup.npartitions, 1);
-	PsStoredOffset **rows = MemoryContextAlloc(worker->batch_context, most * sizeof(PsStoredOffset *));
-	PsPosition *positions = MemoryContextAlloc(worker->batch_context, most * sizeof(PsPosition));
+	PsStoredOffset **rows;
 	int			n;
-	int			read = 0;
 
 	if (ps_rebuild_schema_used())
 		ps_rebuild_begin(worker);
@@ -237,28 +326,13 @@ ps_assignment_update(PsWorker *worker)
 	ps_lease_lock_partitions(worker->stream->stream_id);
 	ps_spi_begin();
 	MemoryContextSwitchTo(worker->batch_context);
+	rows = palloc(Max(ps_lookup_all_partitions(&worker->looking_up.lookup), 1) * sizeof(PsStoredOffset *));
 	n = reconcile_partitions(worker, rows);
 	ps_commit();
 
 	worker->balance.next = 0;
-	if (worker->life != PS_LIFE_LOOKING_UP)
-		return;
-	ps_progress_forget(worker);
-	worker->reading.partitions = MemoryContextAlloc(worker->context, most * sizeof(PsPartition));
-	for (int i = 0; i < n; i++)
-	{
-		if (ps_failure_waits(worker, rows[i]->partition))
-			continue;
-		ps_progress_init(&worker->reading.partitions[read], rows[i], worker->context);
-		positions[read].partition = rows[i]->partition;
-		positions[read].offset = ps_topic_identity_begin(&worker->reading.partitions[read],
-														 worker->looking_up.lookup.partitions[rows[i]->partition].low);
-		read++;
-	}
-	worker->reading.npartitions = read;
-	ps_consumer_assign(worker->consumer, positions, read);
-	ps_report_assign(worker);
-	ps_life_assigned(worker);
-	ereport(DEBUG1, (errmsg_internal("worker %d of stream \"%s\" reads %d of %d partitions", worker->number,
-									 worker->stream->name, read, worker->balance.nleases)));
+	if (worker->life == PS_LIFE_LOOKING_UP)
+		assign_rows(worker, rows, n);
+	else if (!is_assigned(worker, rows, n))
+		ps_life_look_up(worker);	/* a topic has come, or come back */
 }

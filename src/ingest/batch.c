@@ -50,7 +50,6 @@ apply_settings(const PsStream *stream)
 	PsApplySettings settings = {
 		.stream_id = stream->stream_id,
 		.stream = stream->name,
-		.topic = stream->topic,
 		.now = GetCurrentTimestamp(),
 		.max_clock_skew_us = ps_max_clock_skew_ms * INT64CONST(1000),
 		.max_event_bytes = ps_max_event_bytes,
@@ -69,18 +68,21 @@ apply_settings(const PsStream *stream)
 	return settings;
 }
 
-/* Finds the first and last offset of a partition in a range; false when it has none. */
+/* Finds the first and last offset of a partition in a range, and its topic; false when it has none. */
 static bool
-find_offsets(const Range *range, int32 partition, int64 *first, int64 *last)
+find_offsets(const Range *range, const PsPartition *partition, const char **topic, int64 *first, int64 *last)
 {
 	*first = PG_INT64_MAX;
 	*last = -1;
 	for (int i = 0; i < range->n; i++)
 	{
-		if (range->items[i].message.partition != partition)
+		const PsMessage *message = &range->items[i].message;
+
+		if (message->partition != partition->partition || message->topic_no != partition->topic_no)
 			continue;
-		*first = Min(*first, range->items[i].message.offset);
-		*last = Max(*last, range->items[i].message.offset);
+		*topic = message->topic;
+		*first = Min(*first, message->offset);
+		*last = Max(*last, message->offset);
 	}
 	return *last >= 0;
 }
@@ -93,6 +95,8 @@ describe_range(void *arg)
 	const PsWorker *worker = range->worker;
 	const PsEvent *event = range->n == 1 ? range->items[0].event : NULL;
 	StringInfoData where;
+	const char *topic = NULL;
+	const char *before = NULL;
 	int			named = 0;
 	int64		first;
 	int64		last;
@@ -100,21 +104,25 @@ describe_range(void *arg)
 	initStringInfo(&where);
 	for (int i = 0; i < worker->reading.npartitions; i++)
 	{
-		if (!find_offsets(range, worker->reading.partitions[i].partition, &first, &last))
+		if (!find_offsets(range, &worker->reading.partitions[i], &topic, &first, &last))
 			continue;
 		if (named++ == CONTEXT_PARTITIONS)
 		{
 			appendStringInfoString(&where, ", and more");
 			break;
 		}
-		appendStringInfo(&where, "%s partition %d offset " INT64_FORMAT " to " INT64_FORMAT,
-						 named == 1 ? "" : ",", worker->reading.partitions[i].partition, first, last);
+		appendStringInfoString(&where, named == 1 ? "" : ",");
+		if (topic != before)
+			appendStringInfo(&where, " topic \"%s\"", topic);
+		appendStringInfo(&where, " partition %d offset " INT64_FORMAT " to " INT64_FORMAT,
+						 worker->reading.partitions[i].partition, first, last);
+		before = topic;
 	}
 	if (event != NULL)
-		errcontext("applying topic \"%s\"%s of stream \"%s\": event \"%s\" of customer \"%s\"",
-				   worker->stream->topic, where.data, worker->stream->name, event->event_id, event->customer_id);
+		errcontext("applying%s of stream \"%s\": event \"%s\" of customer \"%s\"",
+				   where.data, worker->stream->name, event->event_id, event->customer_id);
 	else
-		errcontext("applying topic \"%s\"%s of stream \"%s\"", worker->stream->topic, where.data, worker->stream->name);
+		errcontext("applying%s of stream \"%s\"", where.data, worker->stream->name);
 	pfree(where.data);
 }
 
@@ -282,7 +290,7 @@ make_items(PsWorker *worker, PsIntake *intake, PsApplyItem *items, const PsApply
 			continue;
 		memset(&items[n], 0, sizeof(PsApplyItem));
 		items[n].message = intake->messages[i];
-		items[n++].message.epoch = ps_partition_find(worker, intake->messages[i].partition)->epoch;
+		items[n++].message.epoch = ps_partition_find(worker, intake->messages[i].topic_no, intake->messages[i].partition)->epoch;
 	}
 	foreach(cell, intake->ends)
 		ps_progress_end(worker, lfirst(cell));
@@ -356,6 +364,7 @@ report_offsets(PsWorker *worker)
 	positions = palloc(worker->reading.npartitions * sizeof(PsPosition));
 	for (int i = 0; i < worker->reading.npartitions; i++)
 	{
+		positions[i].topic_no = worker->reading.partitions[i].topic_no;
 		positions[i].partition = worker->reading.partitions[i].partition;
 		positions[i].offset = worker->reading.partitions[i].stored_offset;
 	}
@@ -380,7 +389,7 @@ batch_apply_items(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *
 		taken = ps_failure_prefix(worker, items, taken);
 		if (taken > 0)
 		{
-			snprintf(activity, sizeof(activity), "apply %s[%d] @ " INT64_FORMAT, worker->stream->topic,
+			snprintf(activity, sizeof(activity), "apply %s[%d] @ " INT64_FORMAT, items[0].message.topic,
 					 items[0].message.partition, items[0].message.offset);
 			pgstat_report_activity(STATE_RUNNING, activity);
 		}

@@ -23,6 +23,7 @@
 
 typedef struct Suspect
 {
+	int32		topic_no;
 	int32		partition;
 	int64		offset;			/* of the first message that could not be applied */
 	int			failures;		/* in a row, of this partition alone */
@@ -30,33 +31,36 @@ typedef struct Suspect
 } Suspect;
 
 static Suspect *
-failure_find(List *suspects, int32 partition)
+failure_find(List *suspects, int32 topic_no, int32 partition)
 {
 	ListCell   *cell;
 
 	foreach(cell, suspects)
 	{
-		if (((Suspect *) lfirst(cell))->partition == partition)
-			return lfirst(cell);
+		Suspect    *suspect = lfirst(cell);
+
+		if (suspect->topic_no == topic_no && suspect->partition == partition)
+			return suspect;
 	}
 	return NULL;
 }
 
 /* Adds a partition, or finds it. */
 static Suspect *
-failure_add(List **suspects, int32 partition, int64 offset)
+failure_add(List **suspects, const PsPosition *first)
 {
-	Suspect    *suspect = failure_find(*suspects, partition);
+	Suspect    *suspect = failure_find(*suspects, first->topic_no, first->partition);
 
 	if (suspect == NULL)
 	{
 		suspect = palloc0(sizeof(Suspect));
-		suspect->partition = partition;
-		suspect->offset = offset;
+		suspect->topic_no = first->topic_no;
+		suspect->partition = first->partition;
+		suspect->offset = first->offset;
 		suspect->next_attempt = PS_MOMENT_PAST;
 		*suspects = lappend(*suspects, suspect);
 	}
-	suspect->offset = Min(suspect->offset, offset);
+	suspect->offset = Min(suspect->offset, first->offset);
 	return suspect;
 }
 
@@ -66,7 +70,11 @@ ps_failure_note(PsWorker *worker, const PsApplyItem *items, int n)
 	MemoryContext old = MemoryContextSwitchTo(worker->context);
 
 	for (int i = 0; i < n; i++)
-		(void) failure_add(&worker->failure.failed, items[i].message.partition, items[i].message.offset);
+	{
+		PsPosition	position = {items[i].message.topic_no, items[i].message.partition, items[i].message.offset};
+
+		(void) failure_add(&worker->failure.failed, &position);
+	}
 	MemoryContextSwitchTo(old);
 }
 
@@ -95,7 +103,8 @@ ps_failure_begin(PsWorker *worker, PsFault fault, int64 *next_attempt_ms)
 	foreach(cell, worker->failure.failed)
 	{
 		Suspect    *failed = lfirst(cell);
-		Suspect    *suspect = failure_add(&worker->failure.suspects, failed->partition, failed->offset);
+		PsPosition	position = {failed->topic_no, failed->partition, failed->offset};
+		Suspect    *suspect = failure_add(&worker->failure.suspects, &position);
 
 		if (!alone)
 			continue;
@@ -127,7 +136,7 @@ ps_failure_applied(PsWorker *worker, const PsApplyItem *items, int n)
 {
 	for (int i = 0; i < n && worker->failure.suspects != NIL; i++)
 	{
-		Suspect    *suspect = failure_find(worker->failure.suspects, items[i].message.partition);
+		Suspect    *suspect = failure_find(worker->failure.suspects, items[i].message.topic_no, items[i].message.partition);
 
 		if (suspect != NULL && items[i].message.offset >= suspect->offset)
 			failure_forget(worker, suspect);
@@ -148,7 +157,7 @@ ps_failure_turn(PsWorker *worker)
 	foreach(cell, suspects)
 	{
 		Suspect    *suspect = lfirst(cell);
-		PsPartition *partition = ps_partition_find(worker, suspect->partition);
+		PsPartition *partition = ps_partition_find(worker, suspect->topic_no, suspect->partition);
 
 		/* another worker has the partition now, or a session moved its offset past the message */
 		if (suspect->partition >= worker->balance.nleases || !worker->balance.leases[suspect->partition].held ||
@@ -168,9 +177,16 @@ ps_failure_turn(PsWorker *worker)
 bool
 ps_failure_waits(const PsWorker *worker, int32 partition)
 {
-	Suspect    *suspect = failure_find(worker->failure.suspects, partition);
+	ListCell   *cell;
 
-	return suspect != NULL && suspect->next_attempt != PS_MOMENT_PAST;
+	foreach(cell, worker->failure.suspects)
+	{
+		const Suspect *suspect = lfirst(cell);
+
+		if (suspect->partition == partition && suspect->next_attempt != PS_MOMENT_PAST)
+			return true;
+	}
+	return false;
 }
 
 int
@@ -180,7 +196,8 @@ ps_failure_prefix(const PsWorker *worker, const PsApplyItem *items, int n)
 
 	if (worker->failure.suspects == NIL)
 		return n;
-	while (taken < n && items[taken].message.partition == items[0].message.partition)
+	while (taken < n && items[taken].message.partition == items[0].message.partition &&
+		   items[taken].message.topic_no == items[0].message.topic_no)
 		taken++;
 	return taken;
 }

@@ -36,7 +36,7 @@ extern void ps_failure_over(PsWorker *worker, int doing);
 /* Each turn: suspects whose time has come are read again. */
 extern void ps_failure_turn(PsWorker *worker);
 
-/* Whether a partition is not read yet, because it failed. */
+/* Whether partitions of that number are not read yet, because one failed: a customer has events in all of them. */
 extern bool ps_failure_waits(const PsWorker *worker, int32 partition);
 
 /* How many of the first items a transaction may take. */

@@ -9,15 +9,20 @@
 static int
 compare_partitions(const void *key, const void *element)
 {
-	int32		partition = ((const PsPartition *) element)->partition;
+	const PsPosition *wanted = key;
+	const PsPartition *partition = element;
 
-	return *(const int32 *) key < partition ? -1 : *(const int32 *) key > partition;
+	if (wanted->topic_no != partition->topic_no)
+		return wanted->topic_no < partition->topic_no ? -1 : 1;
+	return wanted->partition < partition->partition ? -1 : wanted->partition > partition->partition;
 }
 
 PsPartition *
-ps_partition_find(PsWorker *worker, int32 partition)
+ps_partition_find(PsWorker *worker, int32 topic_no, int32 partition)
 {
+	PsPosition	wanted = {topic_no, partition};
+
 	if (worker->reading.npartitions == 0)
 		return NULL;
-	return bsearch(&partition, worker->reading.partitions, worker->reading.npartitions, sizeof(PsPartition), compare_partitions);
+	return bsearch(&wanted, worker->reading.partitions, worker->reading.npartitions, sizeof(PsPartition), compare_partitions);
 }

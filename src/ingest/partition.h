@@ -14,6 +14,7 @@
 
 struct PsPartition
 {
+	int32		topic_no;
 	int32		partition;
 	int32		epoch;			/* how often the topic was created anew */
 	int64		stored_offset;	/* next_offset as stored */
@@ -39,7 +40,7 @@ struct PsPartition
 	PsCounts	counts;			/* consumed and replayed since the last commit */
 };
 
-/* The partition of that number, NULL when it is not assigned. */
-extern PsPartition *ps_partition_find(PsWorker *worker, int32 partition);
+/* The partition of that number of a topic, NULL when it is not assigned. */
+extern PsPartition *ps_partition_find(PsWorker *worker, int32 topic_no, int32 partition);
 
 #endif							/* PS_PARTITION_H */

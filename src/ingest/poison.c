@@ -30,7 +30,7 @@ note_poison_message(int code, Datum arg)
 	MemoryContextSwitchTo(worker->context);
 	poison_message = (PsPoisonMessage)
 	{
-		item->message.partition, item->message.epoch, item->message.offset,
+		item->message.topic_no, item->message.partition, item->message.epoch, item->message.offset,
 			psprintf("%s took longer than profile_stream.handler_timeout, and did not end when it was cancelled", ps_function_under_way())
 	};
 	(void) ps_user_code_end();
@@ -69,7 +69,7 @@ ps_poison_reject(const PsWorker *worker, PsApplyItem *items, int n)
 		{
 			const PsMessage *message = &items[i].message;
 
-			if (items[i].event != NULL && message->partition == poison_message->partition &&
+			if (items[i].event != NULL && message->topic_no == poison_message->topic_no && message->partition == poison_message->partition &&
 				message->epoch == poison_message->epoch && message->offset == poison_message->offset)
 				ps_item_reject(&items[i], ps_reject_make("handler", psprintf("Processing error: %s", poison_message->error)),
 							   PS_REJECTED_BY_HANDLER);

@@ -135,6 +135,7 @@ static void
 probe_answer(ProbeSegment *segment)
 {
 	List	   *options = NIL;
+	PsTopic		topic = {0, segment->topic};
 	PsLookup	lookup;
 	void	   *rk;
 
@@ -147,8 +148,8 @@ probe_answer(ProbeSegment *segment)
 		at += strlen(name) + strlen(value) + 2;
 	}
 	rk = ps_kafka_create_consumer(options, "profile_stream_probe");
-	ps_lookup_init(&lookup, rk, segment->topic);
-	if (!ps_lookup_start(&lookup, segment->time_ms, segment->timeout_ms))
+	ps_lookup_init(&lookup, rk);
+	if (!ps_lookup_start(&lookup, &topic, 1, false, segment->time_ms, segment->timeout_ms))
 		return;
 	while (!ps_lookup_done(&lookup))
 	{
@@ -160,9 +161,9 @@ probe_answer(ProbeSegment *segment)
 	}
 	segment->answer.topic_missing = lookup.topic_missing;
 	strlcpy(segment->answer.error, lookup.error, sizeof(segment->answer.error));
-	segment->answer.npartitions = Min(lookup.npartitions, PS_PROBE_PARTITIONS);
-	if (lookup.partitions != NULL)
-		memcpy(segment->answer.partitions, lookup.partitions,
+	segment->answer.npartitions = Min(lookup.topics[0].npartitions, PS_PROBE_PARTITIONS);
+	if (segment->answer.npartitions > 0)
+		memcpy(segment->answer.partitions, lookup.topics[0].partitions,
 			   segment->answer.npartitions * sizeof(PsLookupPartition));
 	pg_write_barrier();
 	segment->answered = true;

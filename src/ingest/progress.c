@@ -18,6 +18,7 @@ void
 ps_progress_init(PsPartition *partition, const PsStoredOffset *stored, MemoryContext context)
 {
 	memset(partition, 0, sizeof(PsPartition));
+	partition->topic_no = stored->topic_no;
 	partition->partition = stored->partition;
 	partition->epoch = stored->epoch;
 	partition->stored_offset = stored->next_offset;
@@ -59,7 +60,7 @@ uncount_vanished(PsPartition *partition, int64 offset)
 bool
 ps_progress_read(PsWorker *worker, const PsMessage *message)
 {
-	PsPartition *partition = ps_partition_find(worker, message->partition);
+	PsPartition *partition = ps_partition_find(worker, message->topic_no, message->partition);
 
 	if (partition == NULL || partition->suspect || message->offset < partition->offsets.read)
 		return false;			/* the partition is not ours any more, or the message was delivered twice */
@@ -76,7 +77,7 @@ ps_progress_read(PsWorker *worker, const PsMessage *message)
 void
 ps_progress_end(PsWorker *worker, const PsPosition *end)
 {
-	PsPartition *partition = ps_partition_find(worker, end->partition);
+	PsPartition *partition = ps_partition_find(worker, end->topic_no, end->partition);
 
 	if (partition == NULL || partition->suspect)
 		return;
@@ -107,7 +108,7 @@ progress_mark(PsWorker *worker, const PsApplyItem *items, int n, bool finished)
 	for (int i = 0; i < n; i++)
 	{
 		const PsMessage *message = &items[i].message;
-		PsPartition *partition = ps_partition_find(worker, message->partition);
+		PsPartition *partition = ps_partition_find(worker, message->topic_no, message->partition);
 		int64		bytes;
 
 		if ((finished && items[i].outcome == PS_DEFERRED) ||
@@ -125,6 +126,7 @@ progress_describe(PsWorker *worker, PsPartition *partition, const PsMessage *las
 {
 	int64		read = Max(partition->offsets.read, partition->read_before);
 
+	move->topic_no = partition->topic_no;
 	move->partition = partition->partition;
 	move->epoch = partition->epoch;
 	move->expected_offset = partition->stored_offset;
@@ -135,7 +137,7 @@ progress_describe(PsWorker *worker, PsPartition *partition, const PsMessage *las
 	move->held = ps_offset_set_unfinished(&partition->offsets, move->read_offset);
 	move->held_bytes = partition->unfinished_bytes;
 	move->check = ps_topic_identity_next(partition, last);
-	move->end_offset = ps_consumer_end_offset(worker->consumer, partition->partition);
+	move->end_offset = ps_consumer_end_offset(worker->consumer, partition->topic_no, partition->partition);
 	ps_counts_add(&move->counts, &partition->counts);
 }
 
@@ -151,7 +153,7 @@ progress_count(PsWorker *worker, const PsProgress *progress, const int64 *next, 
 
 		if (item->outcome == PS_DEFERRED)
 			continue;
-		i = ps_partition_find(worker, message->partition) - worker->reading.partitions;
+		i = ps_partition_find(worker, message->topic_no, message->partition) - worker->reading.partitions;
 		touched[i] = true;
 		progress->moves[i].last_message_at = Max(progress->moves[i].last_message_at, message->kafka_timestamp);
 		if (message->offset < next[i] && (last[i] == NULL || message->offset > last[i]->offset))
@@ -199,7 +201,7 @@ ps_progress_commit(PsWorker *worker, const PsProgress *progress)
 	for (int i = 0; i < progress->nmoves; i++)
 	{
 		const PsOffsetMove *move = &progress->moves[i];
-		PsPartition *partition = ps_partition_find(worker, move->partition);
+		PsPartition *partition = ps_partition_find(worker, move->topic_no, move->partition);
 
 		partition->stored_offset = move->next_offset;
 		partition->read_stored = move->read_offset;

@@ -28,26 +28,12 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
-static int64 *ends = NULL;		/* of each partition, when the process began */
+static PsPosition *ends = NULL; /* of each partition, when the process began */
 static int	nends = 0;
 
 /* The start of a partition, NULL when there is none. */
 static PsRebuildStart *
-find_start(List *starts, int partition)
-{
-	ListCell   *cell;
-
-	foreach(cell, starts)
-	{
-		if (((PsRebuildStart *) lfirst(cell))->partition == partition)
-			return lfirst(cell);
-	}
-	return NULL;
-}
-
-/* Says which of the stream's messages cannot be read any more, NULL when all can. */
-static char *
-find_missing(const PsLookup *lookup, const PsStream *stream, List *starts)
+find_start(List *starts, int32 topic_no, int32 partition)
 {
 	ListCell   *cell;
 
@@ -55,40 +41,75 @@ find_missing(const PsLookup *lookup, const PsStream *stream, List *starts)
 	{
 		PsRebuildStart *start = lfirst(cell);
 
-		if (start->partition >= lookup->npartitions)
-			return psprintf("partition %d is not in the topic any more", start->partition);
-		if (!ps_stream_reads(stream, start->partition))
-			return psprintf("the stream does not read partition %d any more", start->partition);
-		if (start->epoch > 0)
-			return psprintf("the topic was created anew: what the stream read of partition %d before is gone",
-							start->partition);
-		if (start->start_offset < lookup->partitions[start->partition].low ||
-			start->start_offset > lookup->partitions[start->partition].high)
-			return psprintf("partition %d has offsets " INT64_FORMAT " to " INT64_FORMAT
-							", the stream began at " INT64_FORMAT, start->partition,
-							lookup->partitions[start->partition].low, lookup->partitions[start->partition].high,
-							start->start_offset);
+		if (start->topic_no == topic_no && start->partition == partition)
+			return start;
 	}
 	return NULL;
 }
 
-/* Adds the partitions that the rebuild schema does not have yet. */
-static void
-add_partitions(const PsLookup *lookup, const PsStream *stream, List *starts, List *present)
+/* Says which of a partition's messages cannot be read any more, NULL when all can. */
+static char *
+describe_missing(const PsStream *stream, const PsRebuildStart *start, const PsLookupPartition *answer)
 {
-	for (int p = 0; p < lookup->npartitions; p++)
-	{
-		const PsLookupPartition *answer = &lookup->partitions[p];
-		PsRebuildStart *known = find_start(starts, p);
-		PsRebuildStart start = {p, 0, answer->low};
-		ListCell   *cell;
-		bool		found = false;
+	if (answer == NULL)
+		return psprintf("partition %d is not in the topic any more", start->partition);
+	if (!ps_stream_reads(stream, start->partition))
+		return psprintf("the stream does not read partition %d any more", start->partition);
+	if (start->epoch > 0)
+		return psprintf("the topic was created anew: what the stream read of partition %d before is gone",
+						start->partition);
+	if (start->start_offset < answer->low || start->start_offset > answer->high)
+		return psprintf("partition %d has offsets " INT64_FORMAT " to " INT64_FORMAT
+						", the stream began at " INT64_FORMAT, start->partition, answer->low, answer->high, start->start_offset);
+	return NULL;
+}
 
-		foreach(cell, present)
-		{
-			found |= ((PsStoredOffset *) lfirst(cell))->partition == p;
-		}
-		if (found || !ps_stream_reads(stream, p))
+/* Says which of the stream's messages cannot be read any more, NULL when all can. */
+static char *
+find_missing(const PsWorker *worker, List *starts)
+{
+	ListCell   *cell;
+
+	foreach(cell, starts)
+	{
+		const PsRebuildStart *start = lfirst(cell);
+		char	   *missing = describe_missing(worker->stream, start, ps_lookup_partition(&worker->looking_up.lookup, start->topic_no, start->partition));
+
+		if (missing != NULL && worker->ntopics > 1)
+			return psprintf("topic \"%s\": %s", ps_worker_topic(worker, start->topic_no), missing);
+		if (missing != NULL)
+			return missing;
+	}
+	return NULL;
+}
+
+/* Whether the rebuild schema has a row for a partition. */
+static bool
+is_present(List *present, int32 topic_no, int32 partition)
+{
+	ListCell   *cell;
+
+	foreach(cell, present)
+	{
+		const PsStoredOffset *row = lfirst(cell);
+
+		if (row->topic_no == topic_no && row->partition == partition)
+			return true;
+	}
+	return false;
+}
+
+/* Adds the partitions of a topic that the rebuild schema does not have yet. */
+static void
+add_partitions(const PsLookupTopic *topic, const PsStream *stream, List *starts, List *present)
+{
+	for (int p = 0; p < topic->npartitions; p++)
+	{
+		const PsLookupPartition *answer = &topic->partitions[p];
+		PsRebuildStart *known = find_start(starts, topic->topic_no, p);
+		PsRebuildStart start = {topic->topic_no, p, 0, answer->low};
+
+		if (is_present(present, topic->topic_no, p) || !ps_stream_reads(stream, p))
 			continue;
 		if (known != NULL)
 		{
@@ -119,10 +140,11 @@ rebuild_worker_begin(PsWorker *worker, char **missing)
 	starts = ps_rebuild_starts(stream_id);
 	present = ps_stream_offsets(stream_id);
 	/* a rebuild that has begun treats lost messages as a stream does: by on_offset_lost */
-	*missing = rebuild->allow_missing || present != NIL ? NULL : find_missing(&worker->looking_up.lookup, worker->stream, starts);
+	*missing = rebuild->allow_missing || present != NIL ? NULL : find_missing(worker, starts);
 	if (*missing != NULL)
 		return true;
-	add_partitions(&worker->looking_up.lookup, worker->stream, starts, present);
+	for (int t = 0; t < worker->looking_up.lookup.ntopics; t++)
+		add_partitions(&worker->looking_up.lookup.topics[t], worker->stream, starts, present);
 	if (ends == NULL)
 		ps_rebuild_note_resumed(stream_id);
 	return true;
@@ -135,6 +157,21 @@ rebuild_worker_leave(PsWorker *worker)
 	if (ps_report_end())
 		ps_consumer_close(worker->consumer);
 	proc_exit(0);
+}
+
+/* Notes the ends of the partitions. */
+static void
+note_ends(PsWorker *worker)
+{
+	const PsLookup *lookup = &worker->looking_up.lookup;
+
+	ends = MemoryContextAlloc(worker->context, Max(ps_lookup_all_partitions(lookup), 1) * sizeof(PsPosition));
+	for (int t = 0; t < lookup->ntopics; t++)
+		for (int p = 0; p < lookup->topics[t].npartitions; p++)
+			ends[nends++] = (PsPosition)
+		{
+			lookup->topics[t].topic_no, p, lookup->topics[t].partitions[p].high
+		};
 }
 
 void
@@ -161,12 +198,8 @@ ps_rebuild_begin(PsWorker *worker)
 	}
 	if (missing != NULL || !found)
 		rebuild_worker_leave(worker);
-	if (ends != NULL)
-		return;
-	nends = worker->looking_up.lookup.npartitions;
-	ends = MemoryContextAlloc(worker->context, Max(nends, 1) * sizeof(int64));
-	for (int p = 0; p < nends; p++)
-		ends[p] = worker->looking_up.lookup.partitions[p].high;
+	if (ends == NULL)
+		note_ends(worker);
 }
 
 void
@@ -174,13 +207,13 @@ ps_rebuild_follow(PsWorker *worker)
 {
 	if (worker->rebuild_ready || nends == 0 || !ps_life_has_partitions(worker))
 		return;
-	for (int p = 0; p < nends; p++)
+	for (int i = 0; i < nends; i++)
 	{
-		PsPartition *partition = ps_partition_find(worker, p);
+		PsPartition *partition = ps_partition_find(worker, ends[i].topic_no, ends[i].partition);
 
-		if (!ps_stream_reads(worker->stream, p))
+		if (!ps_stream_reads(worker->stream, ends[i].partition))
 			continue;
-		if (partition == NULL || partition->offsets.read < ends[p])
+		if (partition == NULL || partition->offsets.read < ends[i].offset)
 			return;
 	}
 	worker->rebuild_ready = true;

@@ -27,7 +27,8 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static PsReport *report = NULL;
 static uint64 generation = 0;	/* changes with the assignment */
 static void *client = NULL;		/* NULL: do not use it */
-static char topic[256];
+static PsEnd *assigned = NULL;	/* the partitions of the assignment, as report has them; malloc'd */
+static int	nassigned = 0;
 static PsMoment last_turn = 0;
 static bool asking = false;
 
@@ -36,23 +37,22 @@ static bool started = false;
 
 /* Copies which partitions are assigned; false when there is nothing to ask. */
 static bool
-begin_asking(int32 **partitions, int *n, uint64 *asked)
+begin_asking(PsEnd **ends, int *n, uint64 *asked)
 {
 	pthread_mutex_lock(&mutex);
-	if (report != NULL && client != NULL && report->npartitions > 0 && ps_clock_now() >= ps_moment_plus(last_turn, QUIET_MS))
-		*partitions = malloc(report->npartitions * sizeof(int32));
+	if (report != NULL && client != NULL && nassigned > 0 && ps_clock_now() >= ps_moment_plus(last_turn, QUIET_MS))
+		*ends = malloc(nassigned * sizeof(PsEnd));
 	else
-		*partitions = NULL;
-	if (*partitions != NULL)
+		*ends = NULL;
+	if (*ends != NULL)
 	{
-		*n = report->npartitions;
+		*n = nassigned;
 		*asked = generation;
-		for (int i = 0; i < *n; i++)
-			(*partitions)[i] = report->ends[i].partition;
+		memcpy(*ends, assigned, nassigned * sizeof(PsEnd));
 		asking = true;
 	}
 	pthread_mutex_unlock(&mutex);
-	return *partitions != NULL;
+	return *ends != NULL;
 }
 
 /* The thread. It calls librdkafka, malloc and free, and no function of PostgreSQL, which would not be safe. */
@@ -61,24 +61,21 @@ report_watch(void *arg)
 {
 	for (;;)
 	{
-		int32	   *partitions;
-		int64	   *ends;
+		PsEnd	   *ends;
 		uint64		asked;
 		int			n;
 		bool		known;
 
 		(void) poll(NULL, 0, LOOK_MS);
-		if (!begin_asking(&partitions, &n, &asked))
+		if (!begin_asking(&ends, &n, &asked))
 			continue;
-		ends = malloc(n * sizeof(int64));
-		known = ends != NULL && ps_lookup_ends(client, topic, partitions, n, ends, ASK_TIMEOUT_MS);
+		known = ps_lookup_ends(client, ends, n, ASK_TIMEOUT_MS);
 		pthread_mutex_lock(&mutex);
 		for (int i = 0; known && report != NULL && asked == generation && i < n; i++)
-			report->ends[i].end_offset = ends[i];
+			report->ends[i].end_offset = ends[i].end_offset;
 		asking = false;
 		pthread_mutex_unlock(&mutex);
 		free(ends);
-		free(partitions);
 	}
 	return NULL;
 }
@@ -128,9 +125,28 @@ make_report(PsWorker *worker, int capacity)
 	return made;
 }
 
+/* Copies the partitions for the thread, which may not read memory of PostgreSQL. */
+static PsEnd *
+copy_assignment(const PsWorker *worker, int *n)
+{
+	PsEnd	   *copy = malloc(Max(worker->reading.npartitions, 1) * sizeof(PsEnd));
+
+	*n = copy != NULL ? worker->reading.npartitions : 0;
+	for (int i = 0; i < *n; i++)
+	{
+		strlcpy(copy[i].topic, ps_worker_topic(worker, worker->reading.partitions[i].topic_no), sizeof(copy[i].topic));
+		copy[i].partition = worker->reading.partitions[i].partition;
+		copy[i].end_offset = -1;
+	}
+	return copy;
+}
+
 void
 ps_report_assign(PsWorker *worker)
 {
+	PsEnd	   *before;
+	PsEnd	   *copy;
+	int			n;
 	PsReport   *present = report;
 
 	if (!started)
@@ -142,13 +158,17 @@ ps_report_assign(PsWorker *worker)
 		pthread_mutex_unlock(&mutex);
 		present = make_report(worker, Max(64, 2 * worker->reading.npartitions));
 	}
+	copy = copy_assignment(worker, &n);
 	pthread_mutex_lock(&mutex);
+	before = assigned;
+	assigned = copy;
+	nassigned = n;
 	client = ps_consumer_handle(worker->consumer);
-	strlcpy(topic, worker->stream->topic, sizeof(topic));
 	last_turn = ps_clock_now();
 	generation++;
 	for (int i = 0; present != NULL && i < worker->reading.npartitions; i++)
 	{
+		present->ends[i].topic_no = worker->reading.partitions[i].topic_no;
 		present->ends[i].partition = worker->reading.partitions[i].partition;
 		present->ends[i].end_offset = -1;
 	}
@@ -156,6 +176,7 @@ ps_report_assign(PsWorker *worker)
 		present->npartitions = worker->reading.npartitions;
 	report = present;
 	pthread_mutex_unlock(&mutex);
+	free(before);
 	if (!started)
 		started = ps_thread_start(report_watch, NULL);
 }

@@ -14,6 +14,7 @@
 
 typedef struct PsReportedEnd
 {
+	int32		topic_no;
 	int32		partition;
 	int64		end_offset;		/* -1: not asked for */
 } PsReportedEnd;

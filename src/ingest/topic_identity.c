@@ -93,7 +93,7 @@ ps_topic_identity_verify(PsWorker *worker, const PsIntake *intake)
 	for (int i = 0; any && i < intake->n; i++)
 	{
 		const PsMessage *message = &intake->messages[i];
-		PsPartition *partition = ps_partition_find(worker, message->partition);
+		PsPartition *partition = ps_partition_find(worker, message->topic_no, message->partition);
 		PsFingerprint found;
 
 		if (partition == NULL || !partition->unverified || message->offset < partition->check.offset)
@@ -119,7 +119,7 @@ ps_topic_identity_next(const PsPartition *partition, const PsMessage *last)
 bool
 ps_topic_identity_is_other(PsWorker *worker, const PsStoredOffset *row, int64 low, int64 high)
 {
-	const PsPartition *partition = ps_partition_find(worker, row->partition);
+	const PsPartition *partition = ps_partition_find(worker, row->topic_no, row->partition);
 
 	if (row->lost)
 		return row->next_offset >= low; /* otherwise retention may have lost it */
@@ -154,10 +154,12 @@ ps_topic_identity_note_answer(PsWorker *worker)
 	for (int i = 0; i < worker->reading.npartitions; i++)
 	{
 		const PsPartition *partition = &worker->reading.partitions[i];
+		const PsLookupTopic *topic = ps_lookup_topic(lookup, partition->topic_no);
+		const PsLookupPartition *answer = ps_lookup_partition(lookup, partition->topic_no, partition->partition);
 
-		if (partition->partition >= lookup->npartitions ||
-			lookup->partitions[partition->partition].low < partition->low ||
-			lookup->partitions[partition->partition].high < partition->read_when_asked)
+		if (topic != NULL && topic->npartitions == 0 && !topic->missing)
+			continue;			/* the broker did not answer for this topic: its partitions are read on */
+		if (answer == NULL || answer->low < partition->low || answer->high < partition->read_when_asked)
 			worker->reading.topic_suspect = true;
 	}
 	if (worker->reading.topic_suspect)

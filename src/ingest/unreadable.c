@@ -20,6 +20,7 @@
 static bool
 unreadable_skip(PsWorker *worker, const PsUnreadable *unreadable)
 {
+	PsPosition	refused = {unreadable->topic_no, unreadable->partition, unreadable->offset};
 	bool		skipped;
 
 	if (!ps_rebuild_schema_used())
@@ -27,7 +28,7 @@ unreadable_skip(PsWorker *worker, const PsUnreadable *unreadable)
 	ps_worker_begin(worker);
 	ps_lock_tables();
 	ps_spi_begin();
-	skipped = ps_rebuild_skip(worker->stream->stream_id, unreadable->partition, unreadable->offset);
+	skipped = ps_rebuild_skip(worker->stream->stream_id, &refused);
 	ps_commit();
 	MemoryContextSwitchTo(worker->batch_context);
 	if (skipped)
@@ -44,7 +45,7 @@ unreadable_note(PsWorker *worker, PsPartition *partition, const PsUnreadable *un
 	ps_worker_begin(worker);
 	ps_lock_tables();
 	ps_spi_begin();
-	ps_stream_note_refused(worker->stream->stream_id, partition->partition, error);
+	ps_stream_note_refused(worker->stream->stream_id, partition->topic_no, partition->partition, error);
 	ps_commit();
 	MemoryContextSwitchTo(worker->batch_context);
 	partition->unreadable_offset = unreadable->offset;
@@ -62,7 +63,7 @@ ps_unreadable_note(PsWorker *worker, const PsIntake *intake)
 	foreach(cell, intake->refused)
 	{
 		const PsUnreadable *unreadable = lfirst(cell);
-		PsPartition *partition = ps_partition_find(worker, unreadable->partition);
+		PsPartition *partition = ps_partition_find(worker, unreadable->topic_no, unreadable->partition);
 
 		/* librdkafka reports it again and again; the offset is that of the batch which holds the message */
 		if (partition == NULL || unreadable_skip(worker, unreadable) ||

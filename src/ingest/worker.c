@@ -33,6 +33,7 @@
 #include "ingest/report.h"
 #include "ingest/retention.h"
 #include "ingest/topic_identity.h"
+#include "ingest/topics.h"
 #include "ingest/unreadable.h"
 #include "ingest/worker_state.h"
 #include "kafka/client.h"
@@ -96,9 +97,10 @@ connect_kafka(PsWorker *worker)
 	worker->connection = options;
 	worker->looking_up.interval_ms = Min(LOOKUP_INTERVAL_MS,
 										 ps_kafka_option_ms(options, "topic.metadata.refresh.interval.ms", LOOKUP_INTERVAL_MS));
-	worker->consumer = ps_consumer_create(options, worker->stream->topic, worker->stream->group_id);
+	worker->consumer = ps_consumer_create(options, worker->stream->group_id);
 	CommitTransactionCommand();
-	ps_lookup_init(&worker->looking_up.lookup, ps_consumer_handle(worker->consumer), worker->stream->topic);
+	ps_lookup_init(&worker->looking_up.lookup, ps_consumer_handle(worker->consumer));
+	worker->topics_of = 0;
 	ps_life_connected(worker);
 }
 
@@ -172,8 +174,8 @@ serve_lookup(PsWorker *worker)
 
 	if (ps_lookup_done(lookup))
 	{
-		ereport(DEBUG1, (errmsg_internal("stream \"%s\": the look-up of topic \"%s\" gives %d partitions, error \"%s\"",
-										 worker->stream->name, worker->stream->topic, lookup->npartitions, lookup->error)));
+		ereport(DEBUG1, (errmsg_internal("stream \"%s\": the look-up of %d topics gives %d partitions, error \"%s\"",
+										 worker->stream->name, lookup->ntopics, ps_lookup_all_partitions(lookup), lookup->error)));
 		ps_health_answered(worker);
 		if (lookup->error[0] == '\0')
 			take_answer(worker);
@@ -184,9 +186,10 @@ serve_lookup(PsWorker *worker)
 		return;
 	if (worker->life == PS_LIFE_LOOKING_UP)
 		ps_consumer_assign(worker->consumer, NULL, 0);	/* otherwise each answer waits for a fetch that waits */
+	ps_topics_update(worker);
 	worker->looking_up.asked_in = worker->life;
 	ps_topic_identity_note_asked(worker);
-	(void) ps_lookup_start(lookup, ps_assignment_start_ms(worker->stream), LOOKUP_TIMEOUT_MS);
+	(void) ps_lookup_start(lookup, worker->topics, worker->ntopics, false, ps_assignment_start_ms(worker->stream), LOOKUP_TIMEOUT_MS);
 	worker->looking_up.next = ps_moment_plus(ps_clock_now(), LOOKUP_RETRY_MS);
 }
 

@@ -49,7 +49,7 @@ typedef struct PsLookingUp
 /* What it reads. */
 typedef struct PsReading
 {
-	PsPartition *partitions;	/* assigned ones, ascending */
+	PsPartition *partitions;	/* assigned ones, by topic and number */
 	int			npartitions;
 	bool		topic_suspect;	/* a topic may be another one: look up as soon as the broker answers */
 	PsMoment	last_turn;		/* when the loop came round last, 0 before the first time */
@@ -57,17 +57,17 @@ typedef struct PsReading
 	PsMoment	next_report;	/* when to tell Kafka the group's offsets */
 } PsReading;
 
-/* What it knows of a partition of the topic, whether it reads the partition or not. */
+/* What it knows of the partitions of a number, of all topics, whether it reads them or not. */
 typedef struct PsLease
 {
 	bool		held;
-	bool		readable;		/* the stream wants it, and its offset is not lost */
+	bool		readable;		/* the stream wants them, and not all of their offsets are lost */
 } PsLease;
 
 /* Its share of the partitions, see balance.c. */
 typedef struct PsBalance
 {
-	PsLease    *leases;			/* of each partition of the topic */
+	PsLease    *leases;			/* by partition: one worker reads the partitions of a number, of all topics */
 	int			nleases;
 	PsMoment	next;			/* when to look for a better balance */
 } PsBalance;
@@ -152,6 +152,10 @@ typedef struct PsWorker
 	MemoryContext batch_context;	/* reset after each batch */
 	MemoryContext apply_context;	/* reset before each transaction */
 
+	PsTopic    *topics;			/* that the stream reads, by number; names live as long as the process */
+	int			ntopics;
+	uint64		topics_of;		/* stream_reads when they were read */
+
 	PsConsumer *consumer;		/* NULL: not connected */
 	List	   *connection;		/* the options that the consumer was made with */
 	PsWaiting  *waiting;		/* messages that cannot be applied yet */
@@ -167,5 +171,15 @@ typedef struct PsWorker
 	PsRetention retention;
 	PsShown		shown;
 } PsWorker;
+
+/* The name of a topic that the worker has. */
+static inline const char *
+ps_worker_topic(const PsWorker *worker, int32 topic_no)
+{
+	for (int i = 0; i < worker->ntopics; i++)
+		if (worker->topics[i].topic_no == topic_no)
+			return worker->topics[i].name;
+	return NULL;
+}
 
 #endif							/* PS_WORKER_H */

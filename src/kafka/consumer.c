@@ -23,24 +23,60 @@ struct PsConsumer
 {
 	rd_kafka_t *rk;
 	rd_kafka_queue_t *queue;
-	char	   *topic;
+	const PsTopic *topics;
+	int			ntopics;
+	int			last;			/* place of the topic that was found last */
 	int			pipe[2];
 	rd_kafka_event_t *event;	/* that is being read; an ERROR leaves it here */
 };
 
 PsConsumer *
-ps_consumer_create(List *options, const char *topic, const char *group_id)
+ps_consumer_create(List *options, const char *group_id)
 {
 	PsConsumer *consumer = palloc0(sizeof(PsConsumer));
 
 	ps_wakeup_pipe(consumer->pipe);
-	consumer->topic = pstrdup(topic);
 	consumer->rk = ps_kafka_create_consumer(options, group_id);
 	rd_kafka_poll_set_consumer(consumer->rk);
 	consumer->queue = rd_kafka_queue_get_consumer(consumer->rk);
 	rd_kafka_set_log_queue(consumer->rk, consumer->queue);
 	rd_kafka_queue_io_event_enable(consumer->queue, consumer->pipe[1], "x", 1);
 	return consumer;
+}
+
+void
+ps_consumer_set_topics(PsConsumer *consumer, const PsTopic *topics, int n)
+{
+	consumer->topics = topics;
+	consumer->ntopics = n;
+	consumer->last = 0;
+}
+
+/* The topic of that name, NULL: there is none any more. */
+static const PsTopic *
+find_topic(PsConsumer *consumer, const char *name)
+{
+	for (int i = 0; i < consumer->ntopics; i++)
+	{
+		int			place = (consumer->last + i) % consumer->ntopics;
+
+		if (strcmp(consumer->topics[place].name, name) == 0)
+		{
+			consumer->last = place;
+			return &consumer->topics[place];
+		}
+	}
+	return NULL;
+}
+
+/* The name of a topic, which there is. */
+static const char *
+topic_name(const PsConsumer *consumer, int32 topic_no)
+{
+	for (int i = 0; i < consumer->ntopics; i++)
+		if (consumer->topics[i].topic_no == topic_no)
+			return consumer->topics[i].name;
+	elog(ERROR, "topic %d is not one of the stream", topic_no);
 }
 
 void *
@@ -62,7 +98,7 @@ position_list(PsConsumer *consumer, const PsPosition *positions, int n)
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(n);
 
 	for (int i = 0; i < n; i++)
-		rd_kafka_topic_partition_list_add(list, consumer->topic, positions[i].partition)->offset =
+		rd_kafka_topic_partition_list_add(list, topic_name(consumer, positions[i].topic_no), positions[i].partition)->offset =
 			positions[i].offset;
 	return list;
 }
@@ -77,7 +113,7 @@ ps_consumer_assign(PsConsumer *consumer, const PsPosition *positions, int n)
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_ERROR),
-				 errmsg("could not assign partitions of topic \"%s\": %s", consumer->topic, ps_text_of_error(rd_kafka_err2str(err)))));
+				 errmsg("could not assign partitions: %s", ps_text_of_error(rd_kafka_err2str(err)))));
 }
 
 static char *
@@ -146,7 +182,7 @@ consumer_copy_value(PsMessage *message, const rd_kafka_message_t *from)
 
 /* Copies one message into the intake. */
 static void
-consumer_take_message(PsIntake *intake, const rd_kafka_message_t *from)
+consumer_take_message(PsIntake *intake, const PsTopic *topic, const rd_kafka_message_t *from)
 {
 	PsMessage  *message;
 	rd_kafka_timestamp_type_t type;
@@ -161,6 +197,8 @@ consumer_take_message(PsIntake *intake, const rd_kafka_message_t *from)
 	}
 	message = &intake->messages[intake->n++];
 	memset(message, 0, sizeof(PsMessage));
+	message->topic = topic->name;
+	message->topic_no = topic->topic_no;
 	message->partition = from->partition;
 	message->offset = from->offset;
 	message->kafka_timestamp = type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE || ms <= 0 || ms > INT64CONST(200000000000000)
@@ -177,35 +215,35 @@ consumer_take_message(PsIntake *intake, const rd_kafka_message_t *from)
 }
 
 static List *
-add_position(List *list, int32 partition, int64 offset)
+add_position(List *list, PsPosition where)
 {
 	PsPosition *position = palloc(sizeof(PsPosition));
 
-	position->partition = partition;
-	position->offset = offset;
+	*position = where;
 	return lappend(list, position);
 }
 
 /* Notes an offset that librdkafka cannot read. It retries for ever, and delivers nothing after it. */
 static void
-consumer_refuse(PsIntake *intake, int32 partition, int64 offset, const char *text)
+consumer_refuse(PsIntake *intake, PsPosition where, const char *text)
 {
 	PsUnreadable *refusal = palloc(sizeof(PsUnreadable));
 
-	refusal->partition = partition;
-	refusal->offset = offset;
+	refusal->topic_no = where.topic_no;
+	refusal->partition = where.partition;
+	refusal->offset = where.offset;
 	refusal->reason = ps_text_of_error(text);
 	intake->refused = lappend(intake->refused, refusal);
 }
 
-/* Sorts an error: it concerns an offset, a partition, or the whole client. */
+/* Sorts an error: it concerns an offset, a partition, or the whole client, which has partition -1. */
 static void
-consumer_take_error(PsIntake *intake, rd_kafka_resp_err_t err, int32 partition, int64 offset, const char *text)
+consumer_take_error(PsIntake *intake, rd_kafka_resp_err_t err, PsPosition where, const char *text)
 {
 	switch (err)
 	{
 		case RD_KAFKA_RESP_ERR__PARTITION_EOF:
-			intake->ends = add_position(intake->ends, partition, offset);
+			intake->ends = add_position(intake->ends, where);
 			break;
 		case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
 		case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
@@ -214,7 +252,7 @@ consumer_take_error(PsIntake *intake, rd_kafka_resp_err_t err, int32 partition, 
 		case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
 		case RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH:
 		case RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH:
-			intake->lost = add_position(intake->lost, partition, offset);
+			intake->lost = add_position(intake->lost, where);
 			break;
 		case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
 			intake->suspects = lappend_int(intake->suspects, -1);	/* any topic may be created anew until a broker is
@@ -231,8 +269,8 @@ consumer_take_error(PsIntake *intake, rd_kafka_resp_err_t err, int32 partition, 
 		case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
 		case RD_KAFKA_RESP_ERR_INVALID_RECORD:
 		case RD_KAFKA_RESP_ERR_UNSUPPORTED_COMPRESSION_TYPE:
-			if (partition >= 0 && offset >= 0)
-				consumer_refuse(intake, partition, offset, text);
+			if (where.partition >= 0 && where.offset >= 0)
+				consumer_refuse(intake, where, text);
 			else
 				intake->error = ps_text_of_error(text);
 			break;
@@ -261,31 +299,55 @@ consumer_take_log(PsIntake *intake, rd_kafka_event_t *event)
 	intake->suspects = lappend_int(intake->suspects, partition == NULL || *partition != '[' ? -1 : atoi(partition + 1));
 }
 
+/* Takes what a fetch brought of a partition. What comes late of a topic that the stream reads no more is left out. */
+static void
+take_fetched(PsConsumer *consumer, PsIntake *intake, const rd_kafka_message_t *message)
+{
+	const PsTopic *topic = find_topic(consumer, rd_kafka_topic_name(message->rkt));
+	PsPosition	where = {topic != NULL ? topic->topic_no : -1, message->partition, message->offset};
+
+	if (topic == NULL)
+		return;
+	if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		consumer_take_message(intake, topic, message);
+	else
+		consumer_take_error(intake, message->err, where, rd_kafka_message_errstr(message));
+}
+
+/* Takes an error of a partition, or of the whole client. */
+static void
+take_error_event(PsConsumer *consumer, PsIntake *intake, rd_kafka_event_t *event)
+{
+	rd_kafka_topic_partition_t *found = rd_kafka_event_topic_partition(event);
+	const PsTopic *topic = found ? find_topic(consumer, found->topic) : NULL;
+	PsPosition	where = {-1, -1, -1};
+
+	if (topic != NULL)
+	{
+		where.topic_no = topic->topic_no;
+		where.partition = found->partition;
+		where.offset = found->offset;
+	}
+	if (found == NULL || topic != NULL)
+		consumer_take_error(intake, rd_kafka_event_error(event), where, rd_kafka_event_error_string(event));
+	if (found != NULL)
+		rd_kafka_topic_partition_destroy(found);
+}
+
 /* Sorts one event of the queue into the intake. */
 static void
-take_event(PsIntake *intake, rd_kafka_event_t *event)
+take_event(PsConsumer *consumer, PsIntake *intake, rd_kafka_event_t *event)
 {
 	const rd_kafka_message_t *message;
-	rd_kafka_topic_partition_t *where;
 
 	switch (rd_kafka_event_type(event))
 	{
 		case RD_KAFKA_EVENT_FETCH:
 			while ((message = rd_kafka_event_message_next(event)) != NULL)
-			{
-				if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
-					consumer_take_message(intake, message);
-				else
-					consumer_take_error(intake, message->err, message->partition, message->offset,
-										rd_kafka_message_errstr(message));
-			}
+				take_fetched(consumer, intake, message);
 			break;
 		case RD_KAFKA_EVENT_ERROR:
-			where = rd_kafka_event_topic_partition(event);
-			consumer_take_error(intake, rd_kafka_event_error(event), where ? where->partition : -1,
-								where ? where->offset : -1, rd_kafka_event_error_string(event));
-			if (where != NULL)
-				rd_kafka_topic_partition_destroy(where);
+			take_error_event(consumer, intake, event);
 			break;
 		case RD_KAFKA_EVENT_LOG:
 			consumer_take_log(intake, event);
@@ -317,7 +379,7 @@ ps_consumer_drain(PsConsumer *consumer, PsIntake *intake, int max_messages, int6
 			intake->exhausted = true;
 			break;
 		}
-		take_event(intake, consumer->event);
+		take_event(consumer, intake, consumer->event);
 	}
 	if (consumer->event != NULL)
 		rd_kafka_event_destroy(consumer->event);
@@ -325,12 +387,12 @@ ps_consumer_drain(PsConsumer *consumer, PsIntake *intake, int max_messages, int6
 }
 
 int64
-ps_consumer_end_offset(PsConsumer *consumer, int32 partition)
+ps_consumer_end_offset(PsConsumer *consumer, int32 topic_no, int32 partition)
 {
 	int64_t		low;
 	int64_t		high;
 
-	if (rd_kafka_get_watermark_offsets(consumer->rk, consumer->topic, partition, &low, &high) !=
+	if (rd_kafka_get_watermark_offsets(consumer->rk, topic_name(consumer, topic_no), partition, &low, &high) !=
 		RD_KAFKA_RESP_ERR_NO_ERROR || high < 0)
 		return -1;
 	return high;

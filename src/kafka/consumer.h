@@ -1,6 +1,6 @@
 /*
  * consumer.h
- *	  A Kafka consumer of one topic. The worker assigns its partitions, so that Kafka's
+ *	  A Kafka consumer of topics. The worker assigns its partitions, so that Kafka's
  *	  group protocol is not used. No call blocks.
  */
 #ifndef PS_CONSUMER_H
@@ -12,15 +12,10 @@
 
 typedef struct PsConsumer PsConsumer;
 
-typedef struct PsPosition
-{
-	int32		partition;
-	int64		offset;			/* next to be read */
-} PsPosition;
-
 /* A message that librdkafka cannot read, or the first of such a batch: because of codec, checksum or size. */
 typedef struct PsUnreadable
 {
+	int32		topic_no;
 	int32		partition;
 	int64		offset;
 	const char *reason;
@@ -37,11 +32,14 @@ typedef struct PsIntake
 	List	   *lost;			/* PsPosition: offsets or partitions that the topic no longer has */
 	char	   *error;			/* newest error of the client, NULL: none */
 	List	   *refused;		/* PsUnreadable */
-	List	   *suspects;		/* int: partitions that may belong to a new topic from here on; -1: all */
+	List	   *suspects;		/* int: partitions, of any topic, that may belong to a new one from here on; -1: all */
 	bool		exhausted;		/* nothing more was queued */
 } PsIntake;
 
-extern PsConsumer *ps_consumer_create(List *options, const char *topic, const char *group_id);
+extern PsConsumer *ps_consumer_create(List *options, const char *group_id);
+
+/* Says which topics there are, before partitions of them are assigned. They live as long as the process. */
+extern void ps_consumer_set_topics(PsConsumer *consumer, const PsTopic *topics, int n);
 extern void *ps_consumer_handle(PsConsumer *consumer);
 
 /* A descriptor that becomes readable when the queue gets its first event. */
@@ -54,7 +52,7 @@ extern void ps_consumer_drain(PsConsumer *consumer, PsIntake *intake, int max_me
 							  PsMoment deadline);
 
 /* End offset that the broker last told, -1: none yet. */
-extern int64 ps_consumer_end_offset(PsConsumer *consumer, int32 partition);
+extern int64 ps_consumer_end_offset(PsConsumer *consumer, int32 topic_no, int32 partition);
 
 /* Commits the offsets of the group without waiting. Only Kafka's tools read them. */
 extern void ps_consumer_report(PsConsumer *consumer, const PsPosition *positions, int n);

@@ -13,86 +13,181 @@
 #include "kafka/lookup.h"
 #include "kafka/thread.h"
 
+/* Writes an error with what librdkafka says about it. */
 static void
-answer_error(PsLookup *lookup, const char *what, rd_kafka_resp_err_t err)
+put_error(char *error, size_t size, const char *what, rd_kafka_resp_err_t err)
 {
-	char text[	400];
+	char text[	300];
 
-	lookup->topic_missing = err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
-		err == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
 	ps_text_put(text, sizeof(text), rd_kafka_err2str(err), strlen(rd_kafka_err2str(err)));
-	snprintf(lookup->error, sizeof(lookup->error), "%s: %s", what, text);
+	snprintf(error, size, "%s: %s", what, text);
 }
 
-/* Counts the partitions of the topic; 0 on an error. */
-static int
-count_partitions(PsLookup *lookup)
+/* The broker does not answer for a topic. */
+static void
+refuse_topic(PsLookupTopic *topic, const char *what, rd_kafka_resp_err_t err)
+{
+	topic->missing = err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || err == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
+	put_error(topic->error, sizeof(topic->error), what, err);
+}
+
+/* Notes how many partitions a topic has, as the metadata say. */
+static void
+count_partitions(PsLookupTopic *topic, const struct rd_kafka_metadata *metadata)
+{
+	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+
+	for (int i = 0; i < metadata->topic_cnt; i++)
+	{
+		const		rd_kafka_metadata_topic_t *found = &metadata->topics[i];
+
+		if (strcmp(found->topic, topic->name) != 0)
+			continue;
+		err = found->err;
+		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+			topic->known = found->partition_cnt;
+		break;
+	}
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		refuse_topic(topic, "could not read the topic", err);
+}
+
+/* Keeps the names of all topics but those of Kafka itself. */
+static void
+take_names(PsLookup *lookup, const struct rd_kafka_metadata *metadata)
+{
+	lookup->names = calloc(Max(metadata->topic_cnt, 1), sizeof(char *));
+	for (int i = 0; i < metadata->topic_cnt && lookup->names != NULL; i++)
+	{
+		const		rd_kafka_metadata_topic_t *found = &metadata->topics[i];
+		char	   *name;
+
+		if (found->err != RD_KAFKA_RESP_ERR_NO_ERROR || strncmp(found->topic, "__", 2) == 0 || strlen(found->topic) > PS_MAX_TOPIC_BYTES)
+			continue;
+		name = strdup(found->topic);
+		if (name != NULL)
+			lookup->names[lookup->nnames++] = name;
+	}
+}
+
+/* Asks which partitions the topics have: one topic by its name, several by a list of all. */
+static void
+look_up_topics(PsLookup *lookup)
 {
 	const struct rd_kafka_metadata *metadata;
-	rd_kafka_topic_t *topic = rd_kafka_topic_new(lookup->rk, lookup->topic, NULL);
+	bool		all = lookup->list || lookup->ntopics != 1;
+	rd_kafka_topic_t *topic = all ? NULL : rd_kafka_topic_new(lookup->rk, lookup->topics[0].name, NULL);
 	rd_kafka_resp_err_t err;
-	int			n = 0;
 
-	if (topic == NULL)
+	if (!all && topic == NULL)
 	{
-		answer_error(lookup, "could not look up the topic", rd_kafka_last_error());
-		return 0;
+		refuse_topic(&lookup->topics[0], "could not look up the topic", rd_kafka_last_error());
+		return;
 	}
-	err = rd_kafka_metadata(lookup->rk, 0, topic, &metadata, lookup->timeout_ms);
-	rd_kafka_topic_destroy(topic);
+	err = rd_kafka_metadata(lookup->rk, all, topic, &metadata, lookup->timeout_ms);
+	if (topic != NULL)
+		rd_kafka_topic_destroy(topic);
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
-		answer_error(lookup, "could not reach the broker", err);
-		return 0;
+		put_error(lookup->error, sizeof(lookup->error), "could not reach the broker", err);
+		return;
 	}
-	if (metadata->topic_cnt == 1 && metadata->topics[0].err == RD_KAFKA_RESP_ERR_NO_ERROR)
-		n = metadata->topics[0].partition_cnt;
-	else
-		answer_error(lookup, "could not read the topic",
-					 metadata->topic_cnt == 1 ? metadata->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+	for (int i = 0; i < lookup->ntopics; i++)
+		count_partitions(&lookup->topics[i], metadata);
+	if (lookup->list)
+		take_names(lookup, metadata);
 	rd_kafka_metadata_destroy(metadata);
-	return n;
+}
+
+/* The topic of that name, which was asked for; the search begins at one that was found before. */
+static PsLookupTopic *
+find_by_name(PsLookup *lookup, int *begin, const char *name)
+{
+	for (int i = 0; i < lookup->ntopics; i++)
+	{
+		PsLookupTopic *topic = &lookup->topics[(*begin + i) % lookup->ntopics];
+
+		if (strcmp(topic->name, name) == 0)
+		{
+			*begin = topic - lookup->topics;
+			return topic;
+		}
+	}
+	return NULL;
 }
 
 /*
  * Asks for the offsets of a time, and stores each in the member at this place of its
- * partition's answer; false on an error. All partitions are asked at once, because each
- * question waits for the fetch that is under way on the same connection.
+ * partition's answer. All partitions are asked at once, because each question waits
+ * for the fetch that is under way on the same connection.
  */
-static bool
-look_up_offsets(PsLookup *lookup, int n, int64 time, size_t place)
+static void
+look_up_offsets(PsLookup *lookup, int64 time, size_t place)
 {
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(n);
-	rd_kafka_resp_err_t err;
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(64);
+	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR_NO_ERROR;
+	int			last = 0;
 
-	for (int i = 0; i < n; i++)
-		rd_kafka_topic_partition_list_add(list, lookup->topic, i)->offset = time;
-	err = rd_kafka_offsets_for_times(lookup->rk, list, lookup->timeout_ms);
+	for (int t = 0; t < lookup->ntopics; t++)
+		for (int i = 0; i < lookup->topics[t].known && lookup->topics[t].error[0] == '\0'; i++)
+			rd_kafka_topic_partition_list_add(list, lookup->topics[t].name, i)->offset = time;
+	if (list->cnt > 0)
+		err = rd_kafka_offsets_for_times(lookup->rk, list, lookup->timeout_ms);
 	for (int i = 0; i < list->cnt && err == RD_KAFKA_RESP_ERR_NO_ERROR; i++)
 	{
 		rd_kafka_topic_partition_t *found = &list->elems[i];
+		PsLookupTopic *topic = find_by_name(lookup, &last, found->topic);
 
-		err = found->err;
-		*(int64 *) ((char *) &lookup->partitions[found->partition] + place) = found->offset;
+		if (found->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+			refuse_topic(topic, "could not look up offsets", found->err);
+		*(int64 *) ((char *) &topic->partitions[found->partition] + place) = found->offset;
 	}
 	rd_kafka_topic_partition_list_destroy(list);
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
-		answer_error(lookup, "could not look up offsets", err);
-	return err == RD_KAFKA_RESP_ERR_NO_ERROR;
+		put_error(lookup->error, sizeof(lookup->error), "could not look up offsets", err);
 }
 
 /* Asks for the first and last offsets of all partitions, and for those of the time. */
 static void
-look_up_partitions(PsLookup *lookup, int n)
+look_up_partitions(PsLookup *lookup)
 {
-	lookup->partitions = calloc(n, sizeof(PsLookupPartition));
-	if (lookup->partitions == NULL)
-		snprintf(lookup->error, sizeof(lookup->error), "out of memory");
-	else if (look_up_offsets(lookup, n, RD_KAFKA_OFFSET_BEGINNING, offsetof(PsLookupPartition, low)) &&
-			 look_up_offsets(lookup, n, RD_KAFKA_OFFSET_END, offsetof(PsLookupPartition, high)) &&
-			 (lookup->time_ms < 0 ||
-			  look_up_offsets(lookup, n, lookup->time_ms, offsetof(PsLookupPartition, at_time))))
-		lookup->npartitions = n;
+	for (int t = 0; t < lookup->ntopics; t++)
+	{
+		PsLookupTopic *topic = &lookup->topics[t];
+
+		topic->partitions = calloc(Max(topic->known, 1), sizeof(PsLookupPartition));
+		if (topic->partitions == NULL)
+		{
+			snprintf(lookup->error, sizeof(lookup->error), "out of memory");
+			return;
+		}
+	}
+	look_up_offsets(lookup, RD_KAFKA_OFFSET_BEGINNING, offsetof(PsLookupPartition, low));
+	if (lookup->error[0] == '\0')
+		look_up_offsets(lookup, RD_KAFKA_OFFSET_END, offsetof(PsLookupPartition, high));
+	if (lookup->error[0] == '\0' && lookup->time_ms >= 0)
+		look_up_offsets(lookup, lookup->time_ms, offsetof(PsLookupPartition, at_time));
+	for (int t = 0; t < lookup->ntopics && lookup->error[0] == '\0'; t++)
+		if (lookup->topics[t].error[0] == '\0')
+			lookup->topics[t].npartitions = lookup->topics[t].known;
+}
+
+/* Where no topic answered, the error of the first one is that of the look-up. */
+static void
+sum_up(PsLookup *lookup)
+{
+	bool		missing = lookup->error[0] == '\0' && lookup->ntopics > 0;
+
+	if (lookup->error[0] != '\0' || lookup->ntopics == 0)
+		return;
+	for (int t = 0; t < lookup->ntopics; t++)
+	{
+		if (lookup->topics[t].npartitions > 0)
+			return;
+		missing &= lookup->topics[t].missing;
+	}
+	lookup->topic_missing = missing;
+	snprintf(lookup->error, sizeof(lookup->error), "%s", lookup->topics[0].error);
 }
 
 /* The side thread. */
@@ -100,10 +195,11 @@ static void *
 lookup_ask(void *arg)
 {
 	PsLookup   *lookup = arg;
-	int			n = count_partitions(lookup);
 
-	if (n > 0)
-		look_up_partitions(lookup, n);
+	look_up_topics(lookup);
+	if (lookup->error[0] == '\0')
+		look_up_partitions(lookup);
+	sum_up(lookup);
 	ps_thread_tell(lookup->pipe, 'x');
 	return NULL;
 }
@@ -117,24 +213,46 @@ ps_kafka_time(TimestampTz at)
 }
 
 void
-ps_lookup_init(PsLookup *lookup, void *rk, const char *topic)
+ps_lookup_init(PsLookup *lookup, void *rk)
 {
 	memset(lookup, 0, sizeof(PsLookup));
 	lookup->rk = rk;
-	strlcpy(lookup->topic, topic, sizeof(lookup->topic));
 	ps_wakeup_pipe(lookup->pipe);
 }
 
+/* Forgets the last answer. */
+static void
+forget_answer(PsLookup *lookup)
+{
+	for (int t = 0; t < lookup->ntopics; t++)
+		free(lookup->topics[t].partitions);
+	for (int i = 0; i < lookup->nnames; i++)
+		free(lookup->names[i]);
+	free(lookup->topics);
+	free(lookup->names);
+	lookup->topics = NULL;
+	lookup->names = NULL;
+	lookup->ntopics = lookup->nnames = 0;
+	lookup->error[0] = '\0';
+	lookup->topic_missing = false;
+}
+
 bool
-ps_lookup_start(PsLookup *lookup, int64 time_ms, int timeout_ms)
+ps_lookup_start(PsLookup *lookup, const PsTopic *topics, int n, bool list, int64 time_ms, int timeout_ms)
 {
 	if (lookup->running)
 		return true;
-	free(lookup->partitions);
-	lookup->partitions = NULL;
-	lookup->npartitions = 0;
-	lookup->error[0] = '\0';
-	lookup->topic_missing = false;
+	forget_answer(lookup);
+	lookup->topics = calloc(Max(n, 1), sizeof(PsLookupTopic));
+	if (lookup->topics == NULL)
+		return false;
+	lookup->ntopics = n;
+	for (int i = 0; i < n; i++)
+	{
+		lookup->topics[i].topic_no = topics[i].topic_no;
+		strlcpy(lookup->topics[i].name, topics[i].name, sizeof(lookup->topics[i].name));
+	}
+	lookup->list = list;
 	lookup->time_ms = time_ms;
 	lookup->timeout_ms = timeout_ms;
 
@@ -155,17 +273,54 @@ ps_lookup_done(PsLookup *lookup)
 	return true;
 }
 
+const PsLookupTopic *
+ps_lookup_topic(const PsLookup *lookup, int32 topic_no)
+{
+	for (int t = 0; t < lookup->ntopics; t++)
+		if (lookup->topics[t].topic_no == topic_no)
+			return &lookup->topics[t];
+	return NULL;
+}
+
+const PsLookupPartition *
+ps_lookup_partition(const PsLookup *lookup, int32 topic_no, int32 partition)
+{
+	const PsLookupTopic *topic = ps_lookup_topic(lookup, topic_no);
+
+	return topic != NULL && partition < topic->npartitions ? &topic->partitions[partition] : NULL;
+}
+
+int
+ps_lookup_most_partitions(const PsLookup *lookup)
+{
+	int			most = 0;
+
+	for (int t = 0; t < lookup->ntopics; t++)
+		most = Max(most, lookup->topics[t].npartitions);
+	return most;
+}
+
+int
+ps_lookup_all_partitions(const PsLookup *lookup)
+{
+	int			all = 0;
+
+	for (int t = 0; t < lookup->ntopics; t++)
+		all += lookup->topics[t].npartitions;
+	return all;
+}
+
 bool
-ps_lookup_ends(void *rk, const char *topic, const int32 *partitions, int n, int64 *ends, int timeout_ms)
+ps_lookup_ends(void *rk, PsEnd *ends, int n, int timeout_ms)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(n);
 	bool		known;
 
 	for (int i = 0; i < n; i++)
-		rd_kafka_topic_partition_list_add(list, topic, partitions[i])->offset = RD_KAFKA_OFFSET_END;
+		rd_kafka_topic_partition_list_add(list, ends[i].topic, ends[i].partition)->offset = RD_KAFKA_OFFSET_END;
 	known = rd_kafka_offsets_for_times(rk, list, timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR;
 	for (int i = 0; i < n && known; i++)
-		ends[i] = list->elems[i].err == RD_KAFKA_RESP_ERR_NO_ERROR ? list->elems[i].offset : -1;
+		ends[i].end_offset = list->elems[i].err == RD_KAFKA_RESP_ERR_NO_ERROR ? list->elems[i].offset : -1;
 	rd_kafka_topic_partition_list_destroy(list);
 	return known;
 }

@@ -19,36 +19,36 @@
 
 enum
 {
-	EPOCH, PARTITION, OFFSET, TIMESTAMP, KEY, VALUE, HEADERS, KIND, ERRORS, SQLSTATE, CUSTOMER, EVENT, TYPE, SIZE,
+	TOPIC, EPOCH, PARTITION, OFFSET, TIMESTAMP, KEY, VALUE, HEADERS, KIND, ERRORS, SQLSTATE, CUSTOMER, EVENT, TYPE, SIZE,
 	NCOLUMNS
 };
 
 /* errors come as jsonb, one for each dead letter, because an array of arrays must be rectangular */
 static PsPlan add_plan = {
-	"INSERT INTO profile_stream_internal.dead_letters (stream_id, stream, topic, dead_at,"
-	" epoch, partition, kafka_offset, kafka_timestamp, key, value, headers, kind, errors, sqlstate,"
+	"INSERT INTO profile_stream_internal.dead_letters (stream_id, stream, dead_at,"
+	" topic, epoch, partition, kafka_offset, kafka_timestamp, key, value, headers, kind, errors, sqlstate,"
 	" customer_id, event_id, event_type, value_size)"
-	" SELECT $15, $16, $17, $18, d.epoch, d.partition, d.kafka_offset, d.kafka_timestamp, d.key, d.value, d.headers,"
+	" SELECT $16, $17, $18, d.topic, d.epoch, d.partition, d.kafka_offset, d.kafka_timestamp, d.key, d.value, d.headers,"
 	" d.kind, ARRAY(SELECT pg_catalog.jsonb_array_elements_text(d.errors)), d.sqlstate,"
 	" d.customer_id, d.event_id, d.event_type, d.value_size"
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
 	" pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8),"
 	" pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11), pg_catalog.unnest($12),"
-	" pg_catalog.unnest($13), pg_catalog.unnest($14)) AS d(epoch, partition, kafka_offset, kafka_timestamp, key, value, headers, kind, errors, sqlstate,"
+	" pg_catalog.unnest($13), pg_catalog.unnest($14), pg_catalog.unnest($15)) AS d(topic, epoch, partition, kafka_offset, kafka_timestamp, key, value, headers, kind, errors, sqlstate,"
 	" customer_id, event_id, event_type, value_size)"
-	" ON CONFLICT (stream_id, epoch, partition, kafka_offset) DO NOTHING RETURNING dead_letter_id",
-	18, {INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, BYTEAARRAYOID, BYTEAARRAYOID, JSONBARRAYOID,
+	" ON CONFLICT (stream_id, topic, epoch, partition, kafka_offset) DO NOTHING RETURNING dead_letter_id",
+	18, {TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, BYTEAARRAYOID, BYTEAARRAYOID, JSONBARRAYOID,
 		TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID,
-	INT4OID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
+	INT4OID, TEXTOID, TIMESTAMPTZOID}
 };
 
 /* counts the dead letters that exist; one without an offset is new each time */
 static PsPlan count_plan = {
-	"SELECT pg_catalog.count(*) FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))"
-	" AS k(epoch, partition, kafka_offset)"
-	" JOIN profile_stream_internal.dead_letters d ON d.stream_id = $4 AND d.epoch = k.epoch AND d.partition = k.partition"
+	"SELECT pg_catalog.count(*) FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))"
+	" AS k(topic, epoch, partition, kafka_offset)"
+	" JOIN profile_stream_internal.dead_letters d ON d.stream_id = $5 AND d.topic = k.topic AND d.epoch = k.epoch AND d.partition = k.partition"
 	" AND d.kafka_offset = k.kafka_offset",
-	4, {INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT4OID}
+	5, {TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT4OID}
 };
 
 /* Pushes text, or null when jsonb cannot hold it. */
@@ -128,6 +128,7 @@ add_letter(PsColumn *columns, const PsDeadLetter *letter)
 	const PsMessage *message = letter->message;
 	const PsEvent *event = letter->event;
 
+	ps_column_add_text(&columns[TOPIC], message->topic);
 	if (message->partition >= 0)
 	{
 		ps_column_add(&columns[EPOCH], Int32GetDatum(message->epoch));
@@ -179,7 +180,7 @@ note_added(int stream_id, int n)
 static void
 check_present(Datum *args, int stream_id, int added, int n)
 {
-	Datum		keys[4] = {args[EPOCH], args[PARTITION], args[OFFSET], Int32GetDatum(stream_id)};
+	Datum		keys[5] = {args[TOPIC], args[EPOCH], args[PARTITION], args[OFFSET], Int32GetDatum(stream_id)};
 	int64		present;
 
 	if (added == n)
@@ -195,12 +196,12 @@ ps_dead_letters_add(const PsDeadLetter *letters, int n,
 					const PsDeadLetterSource *source, TimestampTz now)
 {
 	static const Oid types[NCOLUMNS] = {
-		INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID, JSONBOID,
+		TEXTOID, INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID, JSONBOID,
 		TEXTOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT8OID
 	};
 	PsColumn	columns[NCOLUMNS];
-	Datum		args[NCOLUMNS + 4];
-	char		nulls[NCOLUMNS + 4];
+	Datum		args[NCOLUMNS + 3];
+	char		nulls[NCOLUMNS + 3];
 	int			added;
 
 	if (n == 0)
@@ -213,14 +214,13 @@ ps_dead_letters_add(const PsDeadLetter *letters, int n,
 		args[c] = ps_column_array(&columns[c]);
 	memset(nulls, ' ', sizeof(nulls));
 	if (source->stream_id == 0)
-		nulls[NCOLUMNS] = nulls[NCOLUMNS + 1] = nulls[NCOLUMNS + 2] = 'n';
+		nulls[NCOLUMNS] = nulls[NCOLUMNS + 1] = 'n';
 	else
 	{
 		args[NCOLUMNS] = Int32GetDatum(source->stream_id);
 		args[NCOLUMNS + 1] = CStringGetTextDatum(source->stream);
-		args[NCOLUMNS + 2] = CStringGetTextDatum(source->topic);
 	}
-	args[NCOLUMNS + 3] = TimestampTzGetDatum(now);
+	args[NCOLUMNS + 2] = TimestampTzGetDatum(now);
 	added = ps_plan_run(&add_plan, args, nulls, SPI_OK_INSERT_RETURNING);
 	/* a rebuild delivers nothing */
 	if (added > 0 && source->stream_id != 0 && !ps_rebuild_schema_used())

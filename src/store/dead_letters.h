@@ -19,7 +19,6 @@ typedef struct PsDeadLetterSource
 {
 	int			stream_id;		/* 0: not from a stream */
 	const char *stream;
-	const char *topic;
 } PsDeadLetterSource;
 
 /* Adds a row for each dead letter. A message that has a row already, from an earlier attempt, keeps it. */

@@ -25,7 +25,7 @@
 
 /* the tables that a worker uses, and those that a refresh of scores uses */
 static const char *const tables[] = {
-	"streams", "confirmed_code", "stream_offsets", "stream_status", "stream_gaps",
+	"streams", "confirmed_code", "stream_topics", "stream_offsets", "stream_status", "stream_gaps",
 	"materialized_profiles", "window_chunks", "event_id_chunks", "dead_letters",
 	"outbox", "sink_pending", "dead_letter_outbox", "sink_status", "blocked_customers"
 };

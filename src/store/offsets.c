@@ -13,6 +13,7 @@
 
 /* The columns of a move: X(column, SQL type). Those of the counters follow. */
 #define MOVE_COLUMNS(X, SEPARATOR) \
+	X(topic_no, INT4) SEPARATOR \
 	X(partition, INT4) SEPARATOR \
 	X(epoch, INT4) SEPARATOR \
 	X(expected_offset, INT8) SEPARATOR \
@@ -55,7 +56,7 @@ static PsPlan move_plan = {
 	" last_message_at = COALESCE(m.last_message_at, o.last_message_at), committed_at = $2,"
 	" error = CASE WHEN m.next_offset = o.next_offset THEN o.error END"
 	" FROM ROWS FROM (" PS_PLAN_ARRAYS ") AS m(" MOVE_COLUMNS(NAME, ", ") ", " PS_COUNTERS(NAME, ", ") ")"
-	" WHERE o.stream_id = $1 AND o.partition = m.partition AND o.epoch = m.epoch"
+	" WHERE o.stream_id = $1 AND o.topic_no = m.topic_no AND o.partition = m.partition AND o.epoch = m.epoch"
 	" AND o.next_offset = m.expected_offset AND o.commits = m.expected_commits AND o.state = 'running'",
 	NSCALARS + NCOLUMNS, {INT4OID, TIMESTAMPTZOID, MOVE_COLUMNS(ARRAY_TYPE,) PS_COUNTERS(COUNTER_ARRAY_TYPE,)},
 	.first_array = NSCALARS + 1
@@ -78,6 +79,7 @@ add_move(PsColumn *columns, const PsOffsetMove *move)
 {
 	const PsCounts *counts = &move->counts;
 
+	ps_column_add(&columns[MOVE_topic_no], Int32GetDatum(move->topic_no));
 	ps_column_add(&columns[MOVE_partition], Int32GetDatum(move->partition));
 	ps_column_add(&columns[MOVE_epoch], Int32GetDatum(move->epoch));
 	ps_column_add(&columns[MOVE_expected_offset], Int64GetDatum(move->expected_offset));

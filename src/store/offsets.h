@@ -11,6 +11,7 @@
 /* The progress of one partition, stored if the row still has the expected next_offset and commits. */
 typedef struct PsOffsetMove
 {
+	int32		topic_no;
 	int32		partition;
 	int32		epoch;
 	int64		expected_offset;	/* next_offset that the row must have */

@@ -13,28 +13,29 @@
 #include "utils/timestamp.h"
 
 static PsPlan offsets_plan = {
-	"SELECT o.partition, o.epoch, o.next_offset, o.read_offset, o.commits, o.finished, o.state = 'offset_lost', o.start_offset,"
+	"SELECT o.topic_no, o.partition, o.epoch, o.next_offset, o.read_offset, o.commits, o.finished, o.state = 'offset_lost', o.start_offset,"
 	" o.check_offset, o.check_timestamp, o.check_hash"
-	" FROM profile_stream_internal.stream_offsets o WHERE o.stream_id = $1 ORDER BY 1",
+	" FROM profile_stream_internal.stream_offsets o WHERE o.stream_id = $1 ORDER BY 1, 2",
 	1, {INT4OID}
 };
 
 static PsPlan add_partition_plan = {
-	"INSERT INTO profile_stream_internal.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset)"
-	" VALUES ($1, $2, $3, $3, $3)",
-	3, {INT4OID, INT4OID, INT8OID}
+	"INSERT INTO profile_stream_internal.stream_offsets (stream_id, topic_no, partition, start_offset, next_offset, read_offset)"
+	" VALUES ($1, $2, $3, $4, $4, $4)",
+	4, {INT4OID, INT4OID, INT4OID, INT8OID}
 };
 
 static PsPlan end_plan = {
-	"UPDATE profile_stream_internal.stream_offsets o SET end_offset = $3"
-	" WHERE o.stream_id = $1 AND o.partition = $2 AND o.end_offset IS DISTINCT FROM $3",
-	3, {INT4OID, INT4OID, INT8OID}
+	"UPDATE profile_stream_internal.stream_offsets o SET end_offset = $4"
+	" WHERE o.stream_id = $1 AND o.topic_no = $2 AND o.partition = $3 AND o.end_offset IS DISTINCT FROM $4",
+	4, {INT4OID, INT4OID, INT4OID, INT8OID}
 };
 
 /* the error stays until the offset moves */
 static PsPlan refused_plan = {
-	"UPDATE profile_stream_internal.stream_offsets o SET error = $3 WHERE o.stream_id = $1 AND o.partition = $2 AND o.state = 'running'",
-	3, {INT4OID, INT4OID, TEXTOID}
+	"UPDATE profile_stream_internal.stream_offsets o SET error = $4"
+	" WHERE o.stream_id = $1 AND o.topic_no = $2 AND o.partition = $3 AND o.state = 'running'",
+	4, {INT4OID, INT4OID, INT4OID, TEXTOID}
 };
 
 static PsPlan lag_plan = {
@@ -45,13 +46,13 @@ static PsPlan lag_plan = {
 
 /* of a new topic nothing was read yet, and held messages of the old one are lost */
 static PsPlan lose_plan = {
-	"UPDATE profile_stream_internal.stream_offsets o SET state = 'offset_lost', error = $3, epoch = o.epoch + $4::int,"
-	" finished = CASE WHEN $4 THEN '' ELSE o.finished END,"
-	" read_offset = CASE WHEN $4 THEN o.next_offset ELSE o.read_offset END,"
-	" consumed = CASE WHEN $4 THEN o.consumed - o.held ELSE o.consumed END, held = CASE WHEN $4 THEN 0 ELSE o.held END, held_bytes = 0,"
-	" check_offset = CASE WHEN $4 THEN NULL ELSE o.check_offset END"
-	" WHERE o.stream_id = $1 AND o.partition = $2",
-	4, {INT4OID, INT4OID, TEXTOID, BOOLOID}
+	"UPDATE profile_stream_internal.stream_offsets o SET state = 'offset_lost', error = $4, epoch = o.epoch + $5::int,"
+	" finished = CASE WHEN $5 THEN '' ELSE o.finished END,"
+	" read_offset = CASE WHEN $5 THEN o.next_offset ELSE o.read_offset END,"
+	" consumed = CASE WHEN $5 THEN o.consumed - o.held ELSE o.consumed END, held = CASE WHEN $5 THEN 0 ELSE o.held END, held_bytes = 0,"
+	" check_offset = CASE WHEN $5 THEN NULL ELSE o.check_offset END"
+	" WHERE o.stream_id = $1 AND o.topic_no = $2 AND o.partition = $3",
+	5, {INT4OID, INT4OID, INT4OID, TEXTOID, BOOLOID}
 };
 
 /* messages that were held and are not any more no longer count as consumed */
@@ -60,10 +61,10 @@ static PsPlan jump_plan = {
 	" consumed = o.consumed - o.held + $9, held = $9, held_bytes = 0, commits = o.commits + 1,"
 	" epoch = o.epoch + $10::int, check_offset = CASE WHEN $10 THEN NULL ELSE o.check_offset END,"
 	" state = 'running', error = NULL"
-	" WHERE o.stream_id = $1 AND o.partition = $2 AND o.next_offset = $3 RETURNING 1)"
-	" INSERT INTO profile_stream_internal.stream_gaps (stream_id, partition, from_offset, to_offset, reason, recorded_at)"
-	" SELECT $1, $2, $3, $4, $5, pg_catalog.clock_timestamp() FROM o",
-	10, {INT4OID, INT4OID, INT8OID, INT8OID, TEXTOID, INT8OID, INT8OID, BYTEAOID, INT8OID, BOOLOID}
+	" WHERE o.stream_id = $1 AND o.topic_no = $11 AND o.partition = $2 AND o.next_offset = $3 RETURNING 1)"
+	" INSERT INTO profile_stream_internal.stream_gaps (stream_id, topic_no, partition, from_offset, to_offset, reason, recorded_at)"
+	" SELECT $1, $11, $2, $3, $4, $5, pg_catalog.clock_timestamp() FROM o",
+	11, {INT4OID, INT4OID, INT8OID, INT8OID, TEXTOID, INT8OID, INT8OID, BYTEAOID, INT8OID, BOOLOID, INT4OID}
 };
 
 /*
@@ -73,14 +74,14 @@ static PsPlan jump_plan = {
  */
 static PsPlan seek_plan = {
 	"WITH f AS (SELECT o.next_offset FROM profile_stream_internal.stream_offsets o"
-	" WHERE o.stream_id = $1 AND o.partition = $2 FOR UPDATE), n AS ("
-	" INSERT INTO profile_stream_internal.stream_offsets AS o (stream_id, partition, start_offset, next_offset, read_offset)"
-	" VALUES ($1, $2, $3, $3, $3) ON CONFLICT (stream_id, partition) DO UPDATE SET next_offset = $3, read_offset = $3,"
+	" WHERE o.stream_id = $1 AND o.topic_no = $5 AND o.partition = $2 FOR UPDATE), n AS ("
+	" INSERT INTO profile_stream_internal.stream_offsets AS o (stream_id, topic_no, partition, start_offset, next_offset, read_offset)"
+	" VALUES ($1, $5, $2, $3, $3, $3) ON CONFLICT (stream_id, topic_no, partition) DO UPDATE SET next_offset = $3, read_offset = $3,"
 	" finished = '', consumed = o.consumed - o.held, held = 0, held_bytes = 0, commits = o.commits + 1, state = 'running', error = NULL,"
 	" epoch = o.epoch + $4::int, check_offset = CASE WHEN $4 OR (o.error IS NOT NULL AND o.state = 'running') THEN NULL ELSE o.check_offset END)"
-	" INSERT INTO profile_stream_internal.stream_gaps (stream_id, partition, from_offset, to_offset, reason, recorded_at)"
-	" SELECT $1, $2, f.next_offset, $3, 'seek', pg_catalog.clock_timestamp() FROM f WHERE f.next_offset <> $3",
-	4, {INT4OID, INT4OID, INT8OID, BOOLOID}
+	" INSERT INTO profile_stream_internal.stream_gaps (stream_id, topic_no, partition, from_offset, to_offset, reason, recorded_at)"
+	" SELECT $1, $5, $2, f.next_offset, $3, 'seek', pg_catalog.clock_timestamp() FROM f WHERE f.next_offset <> $3",
+	5, {INT4OID, INT4OID, INT8OID, BOOLOID, INT4OID}
 };
 
 /* Reads a fingerprint, whose columns begin at this one. */
@@ -105,7 +106,7 @@ read_fingerprint(HeapTuple tuple, TupleDesc desc, int column)
 List *
 ps_stream_offsets(int stream_id)
 {
-	static const Oid types[] = {INT4OID, INT4OID, INT8OID, INT8OID, INT8OID, BYTEAOID, BOOLOID, INT8OID,
+	static const Oid types[] = {INT4OID, INT4OID, INT4OID, INT8OID, INT8OID, INT8OID, BYTEAOID, BOOLOID, INT8OID,
 	INT8OID, TIMESTAMPTZOID, INT8OID};
 	Datum		args[1] = {Int32GetDatum(stream_id)};
 	uint64		n = ps_plan_run(&offsets_plan, args, NULL, SPI_OK_SELECT);
@@ -119,24 +120,25 @@ ps_stream_offsets(int stream_id)
 		TupleDesc	desc = SPI_tuptable->tupdesc;
 		bool		isnull;
 
-		offset->partition = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
-		offset->epoch = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
-		offset->next_offset = DatumGetInt64(SPI_getbinval(tuple, desc, 3, &isnull));
-		offset->read_offset = DatumGetInt64(SPI_getbinval(tuple, desc, 4, &isnull));
-		offset->commits = DatumGetInt64(SPI_getbinval(tuple, desc, 5, &isnull));
-		offset->finished = DatumGetByteaPCopy(SPI_getbinval(tuple, desc, 6, &isnull));
-		offset->lost = DatumGetBool(SPI_getbinval(tuple, desc, 7, &isnull));
-		offset->start_offset = DatumGetInt64(SPI_getbinval(tuple, desc, 8, &isnull));
-		offset->check = read_fingerprint(tuple, desc, 9);
+		offset->topic_no = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
+		offset->partition = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
+		offset->epoch = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
+		offset->next_offset = DatumGetInt64(SPI_getbinval(tuple, desc, 4, &isnull));
+		offset->read_offset = DatumGetInt64(SPI_getbinval(tuple, desc, 5, &isnull));
+		offset->commits = DatumGetInt64(SPI_getbinval(tuple, desc, 6, &isnull));
+		offset->finished = DatumGetByteaPCopy(SPI_getbinval(tuple, desc, 7, &isnull));
+		offset->lost = DatumGetBool(SPI_getbinval(tuple, desc, 8, &isnull));
+		offset->start_offset = DatumGetInt64(SPI_getbinval(tuple, desc, 9, &isnull));
+		offset->check = read_fingerprint(tuple, desc, 10);
 		offsets = lappend(offsets, offset);
 	}
 	return offsets;
 }
 
 void
-ps_stream_add_partition(int stream_id, int partition, int64 start_offset)
+ps_stream_add_partition(int stream_id, const PsPosition *start)
 {
-	Datum		args[3] = {Int32GetDatum(stream_id), Int32GetDatum(partition), Int64GetDatum(start_offset)};
+	Datum		args[4] = {Int32GetDatum(stream_id), Int32GetDatum(start->topic_no), Int32GetDatum(start->partition), Int64GetDatum(start->offset)};
 
 	(void) ps_plan_run(&add_partition_plan, args, NULL, SPI_OK_INSERT);
 }
@@ -150,69 +152,70 @@ ps_stream_lag(int stream_id)
 }
 
 void
-ps_stream_note_end(int stream_id, int partition, int64 end_offset)
+ps_stream_note_end(int stream_id, const PsPosition *end)
 {
-	Datum		args[3] = {Int32GetDatum(stream_id), Int32GetDatum(partition), Int64GetDatum(end_offset)};
+	Datum		args[4] = {Int32GetDatum(stream_id), Int32GetDatum(end->topic_no), Int32GetDatum(end->partition), Int64GetDatum(end->offset)};
 
 	(void) ps_plan_run(&end_plan, args, NULL, SPI_OK_UPDATE);
 }
 
 void
-ps_stream_note_refused(int stream_id, int partition, const char *error)
+ps_stream_note_refused(int stream_id, int32 topic_no, int32 partition, const char *error)
 {
-	Datum		args[3] = {Int32GetDatum(stream_id), Int32GetDatum(partition), CStringGetTextDatum(error)};
+	Datum		args[4] = {Int32GetDatum(stream_id), Int32GetDatum(topic_no), Int32GetDatum(partition), CStringGetTextDatum(error)};
 
 	(void) ps_plan_run(&refused_plan, args, NULL, SPI_OK_UPDATE);
 }
 
 void
-ps_stream_lose_partition(int stream_id, int partition, const char *error, bool new_epoch)
+ps_stream_lose_partition(int stream_id, const PsStoredOffset *row, const char *error, bool new_epoch)
 {
-	Datum		args[4] = {Int32GetDatum(stream_id), Int32GetDatum(partition), CStringGetTextDatum(error),
+	Datum		args[5] = {Int32GetDatum(stream_id), Int32GetDatum(row->topic_no), Int32GetDatum(row->partition), CStringGetTextDatum(error),
 	BoolGetDatum(new_epoch)};
 
 	(void) ps_plan_run(&lose_plan, args, NULL, SPI_OK_UPDATE);
-	ps_state_log_partition(stream_id, partition, PS_STATE_RUNNING, PS_STATE_OFFSET_LOST, error);
+	ps_state_log_partition(stream_id, row->topic_no, row->partition, PS_STATE_RUNNING, PS_STATE_OFFSET_LOST, error);
 }
 
 void
 ps_stream_jump(int stream_id, const PsStoredOffset *after, const PsJump *jump)
 {
-	Datum		args[10] = {Int32GetDatum(stream_id), Int32GetDatum(after->partition), Int64GetDatum(jump->from_offset),
+	Datum		args[11] = {Int32GetDatum(stream_id), Int32GetDatum(after->partition), Int64GetDatum(jump->from_offset),
 		Int64GetDatum(jump->to_offset), CStringGetTextDatum(jump->reason), Int64GetDatum(after->next_offset),
 		Int64GetDatum(after->read_offset), PointerGetDatum(after->finished), Int64GetDatum(jump->held),
-	BoolGetDatum(jump->new_epoch)};
+	BoolGetDatum(jump->new_epoch), Int32GetDatum(after->topic_no)};
 
 	(void) ps_plan_run(&jump_plan, args, NULL, SPI_OK_INSERT);
 	if (after->lost)
-		ps_state_log_partition(stream_id, after->partition, PS_STATE_OFFSET_LOST, PS_STATE_RUNNING, jump->reason);
+		ps_state_log_partition(stream_id, after->topic_no, after->partition, PS_STATE_OFFSET_LOST, PS_STATE_RUNNING, jump->reason);
 }
 
 void
-ps_stream_seek(int stream_id, int partition, int64 to_offset, bool new_epoch)
+ps_stream_seek(int stream_id, const PsPosition *to, bool new_epoch)
 {
-	Datum		args[4] = {Int32GetDatum(stream_id), Int32GetDatum(partition), Int64GetDatum(to_offset),
-	BoolGetDatum(new_epoch)};
+	Datum		args[5] = {Int32GetDatum(stream_id), Int32GetDatum(to->partition), Int64GetDatum(to->offset),
+	BoolGetDatum(new_epoch), Int32GetDatum(to->topic_no)};
 
 	(void) ps_plan_run(&seek_plan, args, NULL, SPI_OK_INSERT);
 }
 
 bool
-ps_stream_reached(int stream_id, const int64 *ends, int n)
+ps_stream_reached(int stream_id, const PsPosition *ends, int n)
 {
-	ListCell   *cell;
+	List	   *rows = ps_stream_offsets(stream_id);
 	int			reached = 0;
 
 	for (int i = 0; i < n; i++)
-		if (ends[i] == PG_INT64_MIN)
-			reached++;			/* the caller does not wait for this partition */
-	foreach(cell, ps_stream_offsets(stream_id))
 	{
-		PsStoredOffset *offset = lfirst(cell);
+		ListCell   *cell;
 
-		if (offset->partition < n && ends[offset->partition] != PG_INT64_MIN &&
-			offset->next_offset >= ends[offset->partition])
-			reached++;
+		foreach(cell, rows)
+		{
+			PsStoredOffset *row = lfirst(cell);
+
+			if (row->topic_no == ends[i].topic_no && row->partition == ends[i].partition && row->next_offset >= ends[i].offset)
+				reached++;
+		}
 	}
 	return reached == n;
 }

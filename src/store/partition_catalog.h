@@ -7,6 +7,7 @@
 #define PS_PARTITION_CATALOG_H
 
 #include "datatype/timestamp.h"
+#include "message.h"
 #include "nodes/pg_list.h"
 
 /* Fingerprint of a message. When another message is at its offset, the topic was re-created. */
@@ -19,6 +20,7 @@ typedef struct PsFingerprint
 
 typedef struct PsStoredOffset
 {
+	int32		topic_no;
 	int32		partition;
 	int32		epoch;
 	int64		start_offset;
@@ -31,19 +33,19 @@ typedef struct PsStoredOffset
 } PsStoredOffset;
 
 extern List *ps_stream_offsets(int stream_id);
-extern void ps_stream_add_partition(int stream_id, int partition, int64 start_offset);
+extern void ps_stream_add_partition(int stream_id, const PsPosition *start);
 
 /* The lag of all partitions of a stream, in messages, as far as it is known. */
 extern int64 ps_stream_lag(int stream_id);
 
 /* Stores the end of a partition, from which the lag is computed, when no message was read that would store it. */
-extern void ps_stream_note_end(int stream_id, int partition, int64 end_offset);
+extern void ps_stream_note_end(int stream_id, const PsPosition *end);
 
 /* Stores the error of a message that cannot be read. The next move of the offset removes it. */
-extern void ps_stream_note_refused(int stream_id, int partition, const char *error);
+extern void ps_stream_note_refused(int stream_id, int32 topic_no, int32 partition, const char *error);
 
 /* Stops a partition. When its topic was re-created, later messages have another epoch. */
-extern void ps_stream_lose_partition(int stream_id, int partition, const char *error, bool new_epoch);
+extern void ps_stream_lose_partition(int stream_id, const PsStoredOffset *row, const char *error, bool new_epoch);
 
 /* The position where reading continues when a partition cannot be read at its offset. */
 typedef struct PsJump
@@ -59,9 +61,9 @@ typedef struct PsJump
 extern void ps_stream_jump(int stream_id, const PsStoredOffset *after, const PsJump *jump);
 
 /* The same for a partition that no worker reads; adds its row when there is none. */
-extern void ps_stream_seek(int stream_id, int partition, int64 to_offset, bool new_epoch);
+extern void ps_stream_seek(int stream_id, const PsPosition *to, bool new_epoch);
 
-/* Whether every partition has reached ends[partition]; PG_INT64_MIN: it need not. */
-extern bool ps_stream_reached(int stream_id, const int64 *ends, int n);
+/* Whether the partitions have reached these ends. */
+extern bool ps_stream_reached(int stream_id, const PsPosition *ends, int n);
 
 #endif							/* PS_PARTITION_CATALOG_H */

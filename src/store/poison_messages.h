@@ -10,6 +10,7 @@
 
 typedef struct PsPoisonMessage
 {
+	int32		topic_no;
 	int32		partition;
 	int32		epoch;
 	int64		offset;

@@ -82,24 +82,24 @@ static PsPlan resumed_plan = {
 };
 
 static PsPlan add_partition_plan = {
-	.sql = "INSERT INTO " PS_REBUILD_SCHEMA ".stream_offsets (stream_id, partition, epoch, start_offset, next_offset, read_offset, end_offset)"
-	" VALUES ($1, $2, $3, $4, $4, $4, $5)",
-	.nargs = 5,.argtypes = {INT4OID, INT4OID, INT4OID, INT8OID, INT8OID}
+	.sql = "INSERT INTO " PS_REBUILD_SCHEMA ".stream_offsets (stream_id, topic_no, partition, epoch, start_offset, next_offset, read_offset, end_offset)"
+	" VALUES ($1, $6, $2, $3, $4, $4, $4, $5)",
+	.nargs = 6,.argtypes = {INT4OID, INT4OID, INT4OID, INT8OID, INT8OID, INT4OID}
 };
 
 static PsPlan add_gap_plan = {
-	.sql = "INSERT INTO " PS_REBUILD_SCHEMA ".stream_gaps (stream_id, partition, from_offset, to_offset, reason, recorded_at)"
-	" VALUES ($1, $2, $3, $4, 'rebuild', pg_catalog.clock_timestamp())",
-	.nargs = 4,.argtypes = {INT4OID, INT4OID, INT8OID, INT8OID}
+	.sql = "INSERT INTO " PS_REBUILD_SCHEMA ".stream_gaps (stream_id, topic_no, partition, from_offset, to_offset, reason, recorded_at)"
+	" VALUES ($1, $5, $2, $3, $4, 'rebuild', pg_catalog.clock_timestamp())",
+	.nargs = 5,.argtypes = {INT4OID, INT4OID, INT8OID, INT8OID, INT4OID}
 };
 
 /* a seek may have gone back before the start of the stream; one before the last rebuild does not count */
 static PsPlan starts_plan = {
-	.sql = "SELECT o.partition, o.epoch, LEAST(o.start_offset, (SELECT pg_catalog.min(g.to_offset) FROM profile_stream_internal.stream_gaps g"
-	" WHERE g.stream_id = o.stream_id AND g.partition = o.partition AND g.reason = 'seek' AND NOT EXISTS (SELECT"
-	" FROM profile_stream_internal.stream_gaps l WHERE l.stream_id = g.stream_id AND l.partition = g.partition"
+	.sql = "SELECT o.topic_no, o.partition, o.epoch, LEAST(o.start_offset, (SELECT pg_catalog.min(g.to_offset) FROM profile_stream_internal.stream_gaps g"
+	" WHERE g.stream_id = o.stream_id AND g.topic_no = o.topic_no AND g.partition = o.partition AND g.reason = 'seek' AND NOT EXISTS (SELECT"
+	" FROM profile_stream_internal.stream_gaps l WHERE l.stream_id = g.stream_id AND l.topic_no = g.topic_no AND l.partition = g.partition"
 	" AND l.reason = 'rebuild' AND l.recorded_at > g.recorded_at)))"
-	" FROM profile_stream_internal.stream_offsets o WHERE o.stream_id = $1 ORDER BY 1",
+	" FROM profile_stream_internal.stream_offsets o WHERE o.stream_id = $1 ORDER BY 1, 2",
 	.nargs = 1,.argtypes = {INT4OID},.fixed_schema = true
 };
 
@@ -108,7 +108,7 @@ static PsPlan behind_plan = {
 	.sql = "SELECT o.start_offset, o.next_offset, o.read_offset, o.finished, COALESCE(n.epoch >= o.epoch, false),"
 	" COALESCE(n.epoch > o.epoch, false), n.next_offset, n.finished"
 	" FROM profile_stream_internal.stream_offsets o LEFT JOIN " PS_REBUILD_SCHEMA ".stream_offsets n"
-	" ON n.stream_id = o.stream_id AND n.partition = o.partition"
+	" ON n.stream_id = o.stream_id AND n.topic_no = o.topic_no AND n.partition = o.partition"
 	" WHERE o.stream_id = $1 AND o.state = 'running'",
 	.nargs = 1,.argtypes = {INT4OID},.fixed_schema = true
 };
@@ -116,7 +116,7 @@ static PsPlan behind_plan = {
 static PsPlan apart_plan = {
 	.sql = "SELECT COALESCE(pg_catalog.sum(pg_catalog.abs(COALESCE(o.next_offset, n.start_offset) - COALESCE(n.next_offset, o.start_offset))), 0)::int8"
 	" FROM (SELECT * FROM profile_stream_internal.stream_offsets WHERE stream_id = $1) o"
-	" FULL JOIN (SELECT * FROM " PS_REBUILD_SCHEMA ".stream_offsets WHERE stream_id = $1) n ON n.partition = o.partition",
+	" FULL JOIN (SELECT * FROM " PS_REBUILD_SCHEMA ".stream_offsets WHERE stream_id = $1) n ON n.topic_no = o.topic_no AND n.partition = o.partition",
 	.nargs = 1,.argtypes = {INT4OID},.fixed_schema = true
 };
 
@@ -216,8 +216,8 @@ ps_rebuild_note_resumed(int stream_id)
 void
 ps_rebuild_add_partition(int stream_id, const PsRebuildStart *start, int64 end_offset)
 {
-	Datum		args[5] = {Int32GetDatum(stream_id), Int32GetDatum(start->partition), Int32GetDatum(start->epoch),
-	Int64GetDatum(start->start_offset), Int64GetDatum(end_offset)};
+	Datum		args[6] = {Int32GetDatum(stream_id), Int32GetDatum(start->partition), Int32GetDatum(start->epoch),
+	Int64GetDatum(start->start_offset), Int64GetDatum(end_offset), Int32GetDatum(start->topic_no)};
 
 	(void) ps_plan_run(&add_partition_plan, args, NULL, SPI_OK_INSERT);
 }
@@ -225,8 +225,8 @@ ps_rebuild_add_partition(int stream_id, const PsRebuildStart *start, int64 end_o
 void
 ps_rebuild_add_gap(int stream_id, const PsRebuildStart *start, int64 low)
 {
-	Datum		args[4] = {Int32GetDatum(stream_id), Int32GetDatum(start->partition), Int64GetDatum(start->start_offset),
-	Int64GetDatum(low)};
+	Datum		args[5] = {Int32GetDatum(stream_id), Int32GetDatum(start->partition), Int64GetDatum(start->start_offset),
+	Int64GetDatum(low), Int32GetDatum(start->topic_no)};
 
 	(void) ps_plan_run(&add_gap_plan, args, NULL, SPI_OK_INSERT);
 }
@@ -242,9 +242,10 @@ ps_rebuild_starts(int stream_id)
 	{
 		PsRebuildStart *start = palloc(sizeof(PsRebuildStart));
 
-		start->partition = DatumGetInt32(rebuild_catalog_column_value(i, 1));
-		start->epoch = DatumGetInt32(rebuild_catalog_column_value(i, 2));
-		start->start_offset = DatumGetInt64(rebuild_catalog_column_value(i, 3));
+		start->topic_no = DatumGetInt32(rebuild_catalog_column_value(i, 1));
+		start->partition = DatumGetInt32(rebuild_catalog_column_value(i, 2));
+		start->epoch = DatumGetInt32(rebuild_catalog_column_value(i, 3));
+		start->start_offset = DatumGetInt64(rebuild_catalog_column_value(i, 4));
 		starts = lappend(starts, start);
 	}
 	return starts;
@@ -300,15 +301,15 @@ ps_rebuild_apart(int stream_id)
 static PsPlan skip_plan = {
 	.sql = "UPDATE " PS_REBUILD_SCHEMA ".stream_offsets o SET next_offset = g.to_offset, read_offset = g.to_offset, finished = '',"
 	" consumed = o.consumed - o.held, held = 0, held_bytes = 0, commits = o.commits + 1, check_offset = NULL, error = NULL"
-	" FROM profile_stream_internal.stream_gaps g WHERE o.stream_id = $1 AND o.partition = $2 AND g.stream_id = $1 AND g.partition = $2"
+	" FROM profile_stream_internal.stream_gaps g WHERE o.stream_id = $1 AND o.topic_no = $4 AND o.partition = $2 AND g.stream_id = $1 AND g.topic_no = $4 AND g.partition = $2"
 	" AND g.from_offset <= o.next_offset AND g.to_offset > o.next_offset AND g.from_offset <= $3 AND g.to_offset > $3",
-	.nargs = 3,.argtypes = {INT4OID, INT4OID, INT8OID},.fixed_schema = true
+	.nargs = 4,.argtypes = {INT4OID, INT4OID, INT8OID, INT4OID},.fixed_schema = true
 };
 
 bool
-ps_rebuild_skip(int stream_id, int partition, int64 refused_offset)
+ps_rebuild_skip(int stream_id, const PsPosition *refused)
 {
-	Datum		args[3] = {Int32GetDatum(stream_id), Int32GetDatum(partition), Int64GetDatum(refused_offset)};
+	Datum		args[4] = {Int32GetDatum(stream_id), Int32GetDatum(refused->partition), Int64GetDatum(refused->offset), Int32GetDatum(refused->topic_no)};
 
 	return ps_plan_run(&skip_plan, args, NULL, SPI_OK_UPDATE) > 0;
 }

@@ -9,6 +9,7 @@
 
 #include "postgres.h"
 
+#include "message.h"
 #include "nodes/pg_list.h"
 #include "store/stream_catalog.h"
 
@@ -24,6 +25,7 @@ typedef struct PsRebuild
 /* Where a stream began to read a partition. */
 typedef struct PsRebuildStart
 {
+	int32		topic_no;
 	int32		partition;
 	int32		epoch;
 	int64		start_offset;
@@ -65,7 +67,7 @@ extern uint64 ps_rebuild_select_diff(int max_rows);
 extern int64 ps_rebuild_bring(int stream_id);
 
 /* Skips messages that cannot be read, if the stream has skipped them too; false when it has not. */
-extern bool ps_rebuild_skip(int stream_id, int partition, int64 refused_offset);
+extern bool ps_rebuild_skip(int stream_id, const PsPosition *refused);
 
 /* Changes the options of a stream to those with which it is rebuilt. */
 extern void ps_rebuild_adjust(PsStream *stream);

@@ -30,7 +30,7 @@
 	of "tile_chunks, " of "tile_from_at, " of "tile_to_at, " of "tile_count, " of "tile_sum, " of "tile_min, " of "tile_max"
 
 #define LETTER_COLUMNS(of) \
-	of "stream, " of "topic, " of "kafka_timestamp, " of "key, " of "value, " of "headers, " of "kind, " of "errors, " \
+	of "stream, " of "kafka_timestamp, " of "key, " of "value, " of "headers, " of "kind, " of "errors, " \
 	of "sqlstate, " of "customer_id, " of "event_id, " of "event_type"
 
 #define OFFSET_COLUMNS(of, counters) \
@@ -39,7 +39,7 @@
 	of "last_message_at, " of "committed_at, " of "state, " of "error"
 
 #define SAME_LETTER \
-	"n.stream_id = o.stream_id AND n.epoch = o.epoch AND n.partition = o.partition AND n.kafka_offset = o.kafka_offset"
+	"n.stream_id = o.stream_id AND n.topic = o.topic AND n.epoch = o.epoch AND n.partition = o.partition AND n.kafka_offset = o.kafka_offset"
 
 #define SAME_CHUNK \
 	"n.customer_id = o.customer_id AND n.metric = o.metric AND n.to_at = o.to_at AND n.chunk_no = o.chunk_no"
@@ -85,8 +85,9 @@ static const char *const rest[] = {
 	" WHERE o.customer_id = n.customer_id AND o.chunk_no = n.chunk_no)",
 
 	/* dead letters of messages that the rebuild has not read are kept */
-	"DELETE FROM profile_stream_internal.dead_letters o USING " PS_REBUILD_SCHEMA ".stream_offsets r"
-	" WHERE o.stream_id = $1 AND r.stream_id = o.stream_id AND r.partition = o.partition AND r.epoch = o.epoch"
+	"DELETE FROM profile_stream_internal.dead_letters o USING " PS_REBUILD_SCHEMA ".stream_offsets r, profile_stream_internal.stream_topics t"
+	" WHERE o.stream_id = $1 AND t.stream_id = o.stream_id AND t.topic = o.topic"
+	" AND r.stream_id = o.stream_id AND r.topic_no = t.topic_no AND r.partition = o.partition AND r.epoch = o.epoch"
 	" AND o.kafka_offset >= r.start_offset AND NOT EXISTS"
 	" (SELECT FROM " PS_REBUILD_SCHEMA ".dead_letters n WHERE " SAME_LETTER ")",
 
@@ -94,8 +95,8 @@ static const char *const rest[] = {
 	" FROM " PS_REBUILD_SCHEMA ".dead_letters n WHERE " SAME_LETTER " AND o.stream_id = $1"
 	" AND ROW(" LETTER_COLUMNS("o.") ") IS DISTINCT FROM ROW(" LETTER_COLUMNS("n.") ")",
 
-	"INSERT INTO profile_stream_internal.dead_letters (stream_id, epoch, partition, kafka_offset, dead_at, " LETTER_COLUMNS("") ")"
-	" SELECT n.stream_id, n.epoch, n.partition, n.kafka_offset, n.dead_at, " LETTER_COLUMNS("n.")
+	"INSERT INTO profile_stream_internal.dead_letters (stream_id, topic, epoch, partition, kafka_offset, dead_at, " LETTER_COLUMNS("") ")"
+	" SELECT n.stream_id, n.topic, n.epoch, n.partition, n.kafka_offset, n.dead_at, " LETTER_COLUMNS("n.")
 	" FROM " PS_REBUILD_SCHEMA ".dead_letters n WHERE n.stream_id = $1 AND NOT EXISTS"
 	" (SELECT FROM profile_stream_internal.dead_letters o WHERE " SAME_LETTER ") ORDER BY n.dead_letter_id",
 
@@ -104,12 +105,12 @@ static const char *const rest[] = {
 	" commits = CASE WHEN ROW(n.epoch, n.next_offset, n.read_offset, n.finished)"
 	" = ROW(o.epoch, o.next_offset, o.read_offset, o.finished) THEN o.commits ELSE GREATEST(o.commits, n.commits) + 1 END"
 	" FROM " PS_REBUILD_SCHEMA ".stream_offsets n"
-	" WHERE n.stream_id = o.stream_id AND n.partition = o.partition AND o.stream_id = $1",
+	" WHERE n.stream_id = o.stream_id AND n.topic_no = o.topic_no AND n.partition = o.partition AND o.stream_id = $1",
 
-	"INSERT INTO profile_stream_internal.stream_offsets (stream_id, partition, " OFFSET_COLUMNS("", PS_COUNTERS(NAME, ", ")) ")"
-	" SELECT n.stream_id, n.partition, " OFFSET_COLUMNS("n.", PS_COUNTERS(NEW, ", ")) " FROM " PS_REBUILD_SCHEMA ".stream_offsets n"
+	"INSERT INTO profile_stream_internal.stream_offsets (stream_id, topic_no, partition, " OFFSET_COLUMNS("", PS_COUNTERS(NAME, ", ")) ")"
+	" SELECT n.stream_id, n.topic_no, n.partition, " OFFSET_COLUMNS("n.", PS_COUNTERS(NEW, ", ")) " FROM " PS_REBUILD_SCHEMA ".stream_offsets n"
 	" WHERE n.stream_id = $1 AND NOT EXISTS"
-	" (SELECT FROM profile_stream_internal.stream_offsets o WHERE o.stream_id = n.stream_id AND o.partition = n.partition)",
+	" (SELECT FROM profile_stream_internal.stream_offsets o WHERE o.stream_id = n.stream_id AND o.topic_no = n.topic_no AND o.partition = n.partition)",
 
 	"INSERT INTO profile_stream_internal.stream_gaps SELECT n.* FROM " PS_REBUILD_SCHEMA ".stream_gaps n WHERE n.stream_id = $1"
 };

@@ -50,17 +50,17 @@ static PsPlan prune_plan = {
 
 static PsPlan partition_plan = {
 	"WITH o AS (SELECT $3 AS from_state, NULL::pg_catalog.timestamptz AS since),"
-	" l AS (" PS_STATE_LOG_ADD("true", "$1", "'partition'", "$2::text", "$4", "$5",
+	" l AS (" PS_STATE_LOG_ADD("true", "$1", "'partition'", "profile_stream_internal.partition_name($1, $6, $2)", "$4", "$5",
 							   "CASE WHEN $4 <> 'running' THEN 'See the error of each partition in stat_partitions.' END") ") "
 	PS_STATE_LOG_RESULT,
-	5, {INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID}
+	6, {INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, INT4OID}
 };
 
 void
-ps_state_log_partition(int stream_id, int partition, PsStreamState from, PsStreamState to, const char *reason)
+ps_state_log_partition(int stream_id, int32 topic_no, int32 partition, PsStreamState from, PsStreamState to, const char *reason)
 {
-	Datum		args[5] = {Int32GetDatum(stream_id), Int32GetDatum(partition), CStringGetTextDatum(ps_state_names[from]), CStringGetTextDatum(ps_state_names[to]),
-	CStringGetTextDatum(reason)};
+	Datum		args[6] = {Int32GetDatum(stream_id), Int32GetDatum(partition), CStringGetTextDatum(ps_state_names[from]), CStringGetTextDatum(ps_state_names[to]),
+	CStringGetTextDatum(reason), Int32GetDatum(topic_no)};
 	PsStateChange change;
 
 	if (ps_rebuild_schema_used())

@@ -66,7 +66,7 @@ extern void ps_state_log_check(void);
 extern void ps_state_log_finish(uint64 rows, PsStateChange *change);
 
 /* Notes what became of a partition; whoever the caller is. */
-extern void ps_state_log_partition(int stream_id, int partition, PsStreamState from, PsStreamState to, const char *reason);
+extern void ps_state_log_partition(int stream_id, int32 topic_no, int32 partition, PsStreamState from, PsStreamState to, const char *reason);
 
 /* A time as a message says it. */
 extern char *ps_state_log_duration(int64 ms);

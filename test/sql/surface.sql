@@ -46,7 +46,8 @@ UPDATE profile_stream_internal.segments SET error = 'why', error_at = '2026-01-0
 INSERT INTO profile_stream.streams (stream_id, name, owner, bootstrap_servers, topic, group_id, start_from, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify, options, created_at)
 	VALUES (99999, 'surface', current_user::regrole, 'none', 't', 'g', 'earliest', 1, '0', '0', 'stop', 'off', '{}', now());
 INSERT INTO profile_stream_internal.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset) VALUES (99999, 0, 0, 30, 30), (99999, 1, 0, 5, 5);
-INSERT INTO profile_stream_internal.stream_gaps VALUES (99999, 0, 20, 30, 'seek', '2026-01-02Z'), (99999, 0, 3, 7, 'retention', '2026-01-01Z');
+INSERT INTO profile_stream_internal.stream_gaps (stream_id, partition, from_offset, to_offset, reason, recorded_at) VALUES
+	(99999, 0, 20, 30, 'seek', '2026-01-02Z'), (99999, 0, 3, 7, 'retention', '2026-01-01Z');
 INSERT INTO profile_stream_internal.dead_letters (stream_id, stream, value, kind, errors, dead_at) VALUES (99999, 'surface', '{"eventId": "e"}', 'invalid', '{Missing customerId}', '2026-01-01Z');
 SET LOCAL ROLE regress_surface;
 SELECT kind, event_type, name, definition - 'owner' AS definition FROM profile_stream.definitions ORDER BY kind COLLATE "C";
