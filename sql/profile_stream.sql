@@ -218,6 +218,9 @@ CREATE TABLE streams (
 	reorder_wait interval NOT NULL DEFAULT '0',
 	reorder_buffer_size int NOT NULL DEFAULT 1000,
 	late_tolerance interval,
+	late_policy text COLLATE "C" NOT NULL DEFAULT 'dead_letter' CHECK (late_policy IN ('dead_letter', 'apply', 'drop')),
+	unknown_schema text COLLATE "C" NOT NULL DEFAULT 'dead_letter' CHECK (unknown_schema IN ('dead_letter', 'accept')),
+	event_types text[],
 	workers int NOT NULL DEFAULT 1 CHECK (workers BETWEEN 1 AND 64),
 	partitions int[],
 	dead_letter_pause_ratio double precision NOT NULL DEFAULT 1,
@@ -258,7 +261,10 @@ COMMENT ON COLUMN streams.notify IS 'What is announced: one notification per cus
 COMMENT ON COLUMN streams.options IS 'Further properties for librdkafka, as an object of strings';
 COMMENT ON COLUMN streams.reorder_wait IS 'How long events are held so that earlier ones can overtake them; 0: events apply in the order in which they are read';
 COMMENT ON COLUMN streams.reorder_buffer_size IS 'Most events of one customer that are held for reorder_wait';
-COMMENT ON COLUMN streams.late_tolerance IS 'How far behind the customer''s newest event an event may be before it is a dead letter of kind late; NULL: any distance';
+COMMENT ON COLUMN streams.late_tolerance IS 'How far behind the customer''s newest event an event may be before it is late; NULL: any distance';
+COMMENT ON COLUMN streams.late_policy IS 'What becomes of late events: dead_letter, apply or drop';
+COMMENT ON COLUMN streams.unknown_schema IS 'What becomes of an event whose schemaVersion no upcaster takes: dead_letter, or accept, which applies it as it is';
+COMMENT ON COLUMN streams.event_types IS 'Event types that the stream takes, it ignores others; NULL: all';
 COMMENT ON COLUMN streams.workers IS 'Number of processes that share the partitions';
 COMMENT ON COLUMN streams.partitions IS 'Partitions that the stream reads; NULL: all';
 COMMENT ON COLUMN streams.dead_letter_pause_ratio IS 'Share of dead letters among recent messages above which the stream pauses itself, 0 to 1; 1: never';
@@ -317,9 +323,12 @@ CREATE TABLE profile_stream_internal.stream_offsets (
 	duplicates bigint NOT NULL DEFAULT 0,
 	dead bigint NOT NULL DEFAULT 0,
 	late bigint NOT NULL DEFAULT 0,
+	late_dropped bigint NOT NULL DEFAULT 0,
+	ignored bigint NOT NULL DEFAULT 0,
 	tombstones bigint NOT NULL DEFAULT 0,
 	blocked bigint NOT NULL DEFAULT 0,
 	replayed bigint NOT NULL DEFAULT 0,
+	late_applied bigint NOT NULL DEFAULT 0,
 	held bigint NOT NULL DEFAULT 0,
 	held_bytes bigint NOT NULL DEFAULT 0,
 	last_message_at timestamptz,
@@ -348,9 +357,12 @@ COMMENT ON COLUMN profile_stream_internal.stream_offsets.applied IS 'Events that
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.duplicates IS 'Events whose id was applied before';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.dead IS 'Messages that became dead letters, but for late ones';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.late IS 'Events that became dead letters because they were later than late_tolerance allows';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.late_dropped IS 'Late events that were dropped, as late_policy says';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.ignored IS 'Events of types that are not in event_types, which were skipped';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.tombstones IS 'Messages without a value';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.blocked IS 'Messages of blocked customers, which were skipped';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.replayed IS 'Messages that were read again after their partition was assigned anew, as at a restart';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.late_applied IS 'Late events that were applied, as late_policy says; applied counts them, too';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.held IS 'Messages that were read and are not applied yet';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.held_bytes IS 'Bytes of the held messages that are in memory';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.last_message_at IS 'Kafka timestamp of the last message; NULL: none came yet';
@@ -373,7 +385,8 @@ CREATE TABLE profile_stream_internal.stream_status (
 	notifications_skipped bigint NOT NULL DEFAULT 0,
 	changed_at timestamptz NOT NULL,
 	since timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-	cluster text
+	cluster text,
+	order_logged_at timestamptz
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE profile_stream_internal.stream_status IS 'Whether a stream shall run in this database, and what its worker last said';
 COMMENT ON COLUMN profile_stream_internal.stream_status.stream_id IS 'Stream of which this is the status';
@@ -389,6 +402,7 @@ COMMENT ON COLUMN profile_stream_internal.stream_status.notifications_skipped IS
 COMMENT ON COLUMN profile_stream_internal.stream_status.changed_at IS 'When the row was written last';
 COMMENT ON COLUMN profile_stream_internal.stream_status.since IS 'When the stream came into this state';
 COMMENT ON COLUMN profile_stream_internal.stream_status.cluster IS 'The cluster that the stream belongs to, as profile_stream.cluster or cluster_name said when it was created or resumed; NULL: the server had no such name';
+COMMENT ON COLUMN profile_stream_internal.stream_status.order_logged_at IS 'When the log was last told of events out of order; NULL: never';
 
 -- Not dumped: it tells of this server. The newest 10,000 rows stay.
 CREATE TABLE stream_log (
@@ -961,6 +975,7 @@ CREATE FUNCTION create_stream(name text, server name DEFAULT NULL, bootstrap_ser
 	dedupe_retention interval DEFAULT '7 days', on_offset_lost text DEFAULT 'stop',
 	notify_channel text DEFAULT NULL, notify text DEFAULT 'customer', options jsonb DEFAULT '{}',
 	reorder_wait interval DEFAULT NULL, reorder_buffer_size int DEFAULT NULL, late_tolerance interval DEFAULT NULL,
+	late_policy text DEFAULT NULL, unknown_schema text DEFAULT 'dead_letter', event_types text[] DEFAULT NULL,
 	workers int DEFAULT 1, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT 1,
 	customer_lock_timeout interval DEFAULT '1 s', redis text DEFAULT NULL, redis_prefix text DEFAULT 'profile:',
 	redis_ttl interval DEFAULT '5 minutes', changelog_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL,
@@ -975,6 +990,7 @@ CREATE FUNCTION alter_stream(name text, server name DEFAULT NULL, bootstrap_serv
 	batch_size int DEFAULT NULL, batch_wait interval DEFAULT NULL, dedupe_retention interval DEFAULT NULL,
 	on_offset_lost text DEFAULT NULL, notify_channel text DEFAULT NULL, notify text DEFAULT NULL, options jsonb DEFAULT NULL,
 	reorder_wait interval DEFAULT NULL, reorder_buffer_size int DEFAULT NULL, late_tolerance interval DEFAULT NULL,
+	late_policy text DEFAULT NULL, unknown_schema text DEFAULT NULL, event_types text[] DEFAULT NULL,
 	workers int DEFAULT NULL, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT NULL,
 	customer_lock_timeout interval DEFAULT NULL, redis text DEFAULT NULL, redis_prefix text DEFAULT NULL, redis_ttl interval DEFAULT NULL,
 	changelog_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL, segment_channel_prefix text DEFAULT NULL,
@@ -1024,8 +1040,8 @@ CREATE PROCEDURE await_stream(name text, timeout interval DEFAULT '30 s')
 COMMENT ON PROCEDURE await_stream(text, interval) IS 'Wait as wait_for_stream() does, and hold no snapshot meanwhile; for the stream''s owner';
 
 CREATE FUNCTION reconcile(name text, OUT partition int, OUT consumed bigint, OUT applied bigint, OUT duplicates bigint,
-	OUT dead bigint, OUT late bigint, OUT tombstones bigint, OUT blocked bigint, OUT replayed bigint, OUT held bigint,
-	OUT difference bigint, OUT chunks bigint, OUT wrong_chunks bigint)
+	OUT dead bigint, OUT late bigint, OUT late_dropped bigint, OUT ignored bigint, OUT tombstones bigint, OUT blocked bigint,
+	OUT replayed bigint, OUT held bigint, OUT difference bigint, OUT chunks bigint, OUT wrong_chunks bigint)
 	RETURNS SETOF record AS 'MODULE_PATHNAME', 'ps_reconcile' LANGUAGE c STRICT STABLE
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION reconcile(text) IS 'Compare the counters of a stream: per partition how many messages were read, what became of them, and the difference, which is 0; and how many sealed chunks differ from their samples, day buckets or parts';
@@ -1062,7 +1078,7 @@ COMMENT ON FUNCTION profile_stream_internal.reported_ends() IS 'End offsets that
 CREATE VIEW stat_partitions WITH (security_invoker = true) AS
 	SELECT s.name AS stream, COALESCE(k.topic, s.topic) AS topic, o.partition, o.state, o.start_offset, o.next_offset, GREATEST(o.end_offset, e.end_offset) AS end_offset,
 		GREATEST(o.end_offset - o.next_offset, e.end_offset - o.next_offset, 0) AS lag,
-		o.consumed, o.applied, o.duplicates, o.dead, o.late, o.tombstones, o.blocked, o.replayed, o.held, o.held_bytes,
+		o.consumed, o.applied, o.duplicates, o.dead, o.late, o.late_applied, o.late_dropped, o.ignored, o.tombstones, o.blocked, o.replayed, o.held, o.held_bytes,
 		o.last_message_at, o.committed_at, o.error, l.pid AS worker_pid,
 		(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('from_offset', g.from_offset, 'to_offset', g.to_offset, 'reason', g.reason,
 				'recorded_at', g.recorded_at) ORDER BY g.recorded_at, g.from_offset)
@@ -1085,7 +1101,8 @@ CREATE VIEW stat_streams WITH (security_invoker = true) AS
 	), totals AS (
 		SELECT o.stream_id, pg_catalog.count(*) AS partitions, pg_catalog.sum(o.applied)::bigint AS applied,
 			pg_catalog.sum(o.duplicates)::bigint AS duplicates, pg_catalog.sum(o.dead)::bigint AS dead,
-			pg_catalog.sum(o.late)::bigint AS late, pg_catalog.sum(o.tombstones)::bigint AS tombstones,
+			pg_catalog.sum(o.late)::bigint AS late, pg_catalog.sum(o.late_applied)::bigint AS late_applied,
+			pg_catalog.sum(o.late_dropped)::bigint AS late_dropped, pg_catalog.sum(o.ignored)::bigint AS ignored, pg_catalog.sum(o.tombstones)::bigint AS tombstones,
 			pg_catalog.sum(o.blocked)::bigint AS blocked, pg_catalog.sum(o.replayed)::bigint AS replayed, pg_catalog.sum(o.held)::bigint AS held,
 			pg_catalog.sum(o.held_bytes)::bigint AS held_bytes,
 			pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, e.end_offset - o.next_offset, 0))::bigint AS lag,
@@ -1118,7 +1135,7 @@ CREATE VIEW stat_streams WITH (security_invoker = true) AS
 			WHEN w.waits_for IS NOT NULL THEN 'waiting'
 			WHEN h.state = 'running' AND t.lost > 0 THEN 'offset_lost'
 			ELSE h.state END AS state,
-		s.topic, pg_catalog.pg_get_userbyid(s.owner) AS owner, r.pid AS worker_pid, COALESCE(r.workers, 0) AS workers, t.partitions, t.applied, t.duplicates, t.dead, t.late, t.tombstones,
+		s.topic, pg_catalog.pg_get_userbyid(s.owner) AS owner, r.pid AS worker_pid, COALESCE(r.workers, 0) AS workers, t.partitions, t.applied, t.duplicates, t.dead, t.late, t.late_applied, t.late_dropped, t.ignored, t.tombstones,
 		t.blocked, t.replayed, t.held, t.held_bytes, t.lag,
 		t.last_message_at, t.committed_at,
 		CASE WHEN h.is_foreign THEN pg_catalog.format('the stream belongs to cluster "%s", and this server is of cluster "%s"', h.cluster, profile_stream_internal.current_cluster())
@@ -1150,6 +1167,9 @@ COMMENT ON COLUMN stat_streams.applied IS 'Events that were applied; NULL before
 COMMENT ON COLUMN stat_streams.duplicates IS 'Events whose id was applied before; NULL before the first partition';
 COMMENT ON COLUMN stat_streams.dead IS 'Messages that became dead letters, but for late ones; NULL before the first partition';
 COMMENT ON COLUMN stat_streams.late IS 'Events that became dead letters because they were later than late_tolerance allows; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.late_applied IS 'Late events that were applied, as late_policy says; applied counts them, too; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.late_dropped IS 'Late events that were dropped, as late_policy says; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.ignored IS 'Events of types that are not in event_types, which were skipped; NULL before the first partition';
 COMMENT ON COLUMN stat_streams.tombstones IS 'Messages without a value; NULL before the first partition';
 COMMENT ON COLUMN stat_streams.blocked IS 'Messages of blocked customers, which were skipped; NULL before the first partition';
 COMMENT ON COLUMN stat_streams.replayed IS 'Messages that were read again after their partition was assigned anew, as at a restart; NULL before the first partition';
@@ -1262,10 +1282,10 @@ COMMENT ON COLUMN dead_letters.value_text IS 'Value as text; NULL where it is no
 COMMENT ON COLUMN dead_letters.event IS 'The event as jsonb, of a stream of another format as a profile event; NULL where it cannot be read';
 COMMENT ON COLUMN dead_letters.last_error_at IS 'When the newest of the errors came';
 
-CREATE FUNCTION profile_stream_internal.retry_events(events jsonb[], dedupe_retention_us bigint, scope int DEFAULT 0,
+CREATE FUNCTION profile_stream_internal.retry_events(events jsonb[], dedupe_retention_us bigint, scope int DEFAULT 0, accept boolean DEFAULT false,
 	OUT ordinal int, OUT outcome text, OUT kind text, OUT errors text[], OUT sqlstate text) RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'ps_retry_events' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION profile_stream_internal.retry_events(jsonb[], bigint, int) IS 'What retry_dead_letters() applies with: as apply_events(), but what is dead is said and not written; scope: stream_id of a stream whose event ids are its own, 0 of others';
+COMMENT ON FUNCTION profile_stream_internal.retry_events(jsonb[], bigint, int, boolean) IS 'What retry_dead_letters() applies with: as apply_events(), but what is dead is said and not written; scope: stream_id of a stream whose event ids are its own, 0 of others; accept: as unknown_schema';
 
 CREATE FUNCTION profile_stream_internal.dead_letter_matches(letter profile_stream_internal.dead_letters, stream text, kind text, event_type text, sqlstate text,
 	since timestamptz, until timestamptz, ids bigint[]) RETURNS boolean
@@ -1305,6 +1325,7 @@ DECLARE
 	all_events jsonb[] := '{}';
 	retentions bigint[] := '{}';
 	scopes int[] := '{}';
+	accepts boolean[] := '{}';
 	results jsonb;
 	message text;
 	state text;
@@ -1337,7 +1358,7 @@ BEGIN
 	FOR letter IN
 		SELECT d.dead_letter_id, d.value, d.value_size, d.key, d.headers, d.kafka_timestamp, d.partition, d.kafka_offset, d.epoch, s.format, s.field_map, s.timestamp_unit,
 			CASE WHEN s.event_id_scope = 'stream' THEN s.stream_id ELSE 0 END AS scope,
-			COALESCE((EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::bigint, 604800000000) AS retention
+			COALESCE(s.unknown_schema = 'accept', false) AS accept, COALESCE((EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::bigint, 604800000000) AS retention
 		FROM profile_stream_internal.dead_letters d LEFT JOIN profile_stream.streams s ON s.stream_id = d.stream_id
 		WHERE d.dead_letter_id = ANY (locked) ORDER BY d.dead_letter_id
 	LOOP
@@ -1379,13 +1400,14 @@ BEGIN
 		all_events := array_append(all_events, fixed);
 		retentions := retentions || letter.retention;
 		scopes := scopes || letter.scope;
+		accepts := accepts || letter.accept;
 	END LOOP;
 	FOR source IN
-		SELECT u.retention, u.scope, array_agg(u.id ORDER BY u.id) AS ids, array_agg(u.event ORDER BY u.id) AS events
-		FROM unnest(all_ids, all_events, retentions, scopes) AS u(id, event, retention, scope) GROUP BY u.retention, u.scope
+		SELECT u.retention, u.scope, u.accept, array_agg(u.id ORDER BY u.id) AS ids, array_agg(u.event ORDER BY u.id) AS events
+		FROM unnest(all_ids, all_events, retentions, scopes, accepts) AS u(id, event, retention, scope, accept) GROUP BY u.retention, u.scope, u.accept
 	LOOP
 		BEGIN
-			SELECT jsonb_agg(to_jsonb(r) ORDER BY r.ordinal) INTO results FROM profile_stream_internal.retry_events(source.events, source.retention, source.scope) r;
+			SELECT jsonb_agg(to_jsonb(r) ORDER BY r.ordinal) INTO results FROM profile_stream_internal.retry_events(source.events, source.retention, source.scope, source.accept) r;
 		EXCEPTION WHEN serialization_failure OR deadlock_detected OR lock_not_available OR insufficient_privilege
 			OR insufficient_resources OR operator_intervention THEN
 			RAISE;
@@ -1395,7 +1417,7 @@ BEGIN
 			FOR i IN 1 .. cardinality(source.ids) LOOP
 				BEGIN
 					results := results || (SELECT jsonb_agg(to_jsonb(r) || jsonb_build_object('ordinal', i))
-						FROM profile_stream_internal.retry_events(ARRAY[source.events[i]], source.retention, source.scope) r);
+						FROM profile_stream_internal.retry_events(ARRAY[source.events[i]], source.retention, source.scope, source.accept) r);
 				EXCEPTION WHEN serialization_failure OR deadlock_detected OR lock_not_available OR insufficient_privilege
 					OR insufficient_resources OR operator_intervention THEN
 					RAISE;

@@ -19,7 +19,7 @@ const char *const ps_outcome_names[PS_OUTCOMES] = {
 void
 ps_counts_add(PsCounts *counts, const PsCounts *more)
 {
-	PS_COUNTERS(ADD,)
+	PS_ALL_COUNTERS(ADD,)
 		counts->consumed += more->consumed;
 }
 

@@ -7,7 +7,8 @@
  *	  event       a message that was decoded and is valid
  *	  dead letter a message that is not an event, is late, or was refused by a handler
  *	  late        an event older than the newest one applied for its customer, by more
- *	              than late_tolerance
+ *	              than late_tolerance; late_policy says what becomes of it
+ *	  ignored     an event of a type that the stream does not take
  *	  held        a message that was read and waits for reorder_wait, as earlier events
  *	              may still arrive
  *	  deferred    a message that was read and waits because another transaction holds
@@ -46,12 +47,22 @@
 	X(duplicates, DUPLICATE, "duplicate") SEPARATOR \
 	X(dead, DEAD, "dead") SEPARATOR \
 	X(late, LATE, "late") SEPARATOR \
+	X(late_dropped, LATE_DROPPED, "late_dropped") SEPARATOR \
+	X(ignored, IGNORED, "ignored") SEPARATOR \
 	X(tombstones, TOMBSTONE, "tombstone") SEPARATOR \
 	X(blocked, BLOCKED, "blocked")
 
 #define PS_COUNTERS(X, SEPARATOR) \
 	PS_OUTCOME_COUNTERS(X, SEPARATOR) SEPARATOR \
 	X(replayed, NO_OUTCOME, NULL)	/* read again, having been read before the partition was assigned */
+
+/* Counters of messages that one of PS_COUNTERS has as well; these do not stand in reconcile(). */
+#define PS_NOTES(X, SEPARATOR) \
+	X(late_applied, NO_OUTCOME, NULL)	/* applied although late */
+
+#define PS_ALL_COUNTERS(X, SEPARATOR) \
+	PS_COUNTERS(X, SEPARATOR) SEPARATOR \
+	PS_NOTES(X, SEPARATOR)
 
 /* What became of one message. */
 #define PS_OUTCOME(counter, outcome, name) PS_##outcome,
@@ -109,8 +120,8 @@ typedef struct PsMessage
 #define PS_COUNTER_FIELD(counter, ...) int64 counter;
 typedef struct PsCounts
 {
-	PS_COUNTERS(PS_COUNTER_FIELD,)
-	int64		consumed;		/* messages read: the sum of all others and of what is held */
+	PS_ALL_COUNTERS(PS_COUNTER_FIELD,)
+	int64		consumed;		/* messages read: the sum of PS_COUNTERS and of what is held */
 } PsCounts;
 
 /* Adds counters to others. */

@@ -46,23 +46,27 @@ entry_from_jsonb(PsApplyItem *item, Jsonb *value)
 	}
 }
 
-/* Applies items as a call from SQL does. It waits for locks as long as the session does. */
-static void
-apply_events_apply_entries(PsApplyItem *items, int n, int64 retention_us, int scope, bool classify_only)
+/* The settings of a call from SQL. It waits for locks as long as the session does. */
+static PsApplySettings
+call_settings(void)
 {
 	PsApplySettings settings = {
 		.now = GetCurrentTimestamp(),
 		.max_clock_skew_us = ps_max_clock_skew_ms * INT64CONST(1000),
 		.max_event_bytes = ps_max_event_bytes,
-		.dedupe_retention_us = retention_us,
-		.event_id_scope = scope,
+		.dedupe_retention_us = DEFAULT_RETENTION,
 		.late_tolerance_us = -1,
 		.customer_lock_timeout_ms = -1,
-		.classify_only = classify_only,
 		.notify = PS_NOTIFY_CUSTOMER,
 		.notify_channel = ps_secret_name(PS_UPDATES_CHANNEL)
 	};
 
+	return settings;
+}
+
+static void
+apply_events_apply_entries(PsApplyItem *items, int n, PsApplySettings settings)
+{
 	ps_function_refuse_nested("apply_event()");
 	ps_extension_check();
 	settings.rules = ps_rules_hold();
@@ -81,7 +85,7 @@ apply_events_apply_entries(PsApplyItem *items, int n, int64 retention_us, int sc
 
 /* Applies an array of events; returns the items with their outcomes. */
 static PsApplyItem *
-apply_array(ArrayType *array, int *n, int64 retention_us, int scope, bool classify_only)
+apply_array(ArrayType *array, int *n, PsApplySettings settings)
 {
 	Datum	   *values;
 	bool	   *nulls;
@@ -92,7 +96,7 @@ apply_array(ArrayType *array, int *n, int64 retention_us, int scope, bool classi
 	for (int i = 0; i < *n; i++)
 		entry_from_jsonb(&items[i], nulls[i] ? NULL : DatumGetJsonbP(values[i]));
 	if (*n > 0)
-		apply_events_apply_entries(items, *n, retention_us, scope, classify_only);
+		apply_events_apply_entries(items, *n, settings);
 	return items;
 }
 
@@ -103,7 +107,7 @@ ps_apply_event(PG_FUNCTION_ARGS)
 	PsApplyItem item;
 
 	entry_from_jsonb(&item, PG_GETARG_JSONB_P(0));
-	apply_events_apply_entries(&item, 1, DEFAULT_RETENTION, 0, false);
+	apply_events_apply_entries(&item, 1, call_settings());
 	PG_RETURN_TEXT_P(cstring_to_text(ps_outcome_names[item.outcome]));
 }
 
@@ -112,7 +116,7 @@ Datum
 ps_apply_events(PG_FUNCTION_ARGS)
 {
 	int			n;
-	PsApplyItem *items = apply_array(PG_GETARG_ARRAYTYPE_P(0), &n, DEFAULT_RETENTION, 0, false);
+	PsApplyItem *items = apply_array(PG_GETARG_ARRAYTYPE_P(0), &n, call_settings());
 	Datum	   *values = palloc(Max(n, 1) * sizeof(Datum));
 
 	for (int i = 0; i < n; i++)
@@ -144,11 +148,16 @@ PG_FUNCTION_INFO_V1(ps_retry_events);
 Datum
 ps_retry_events(PG_FUNCTION_ARGS)
 {
+	PsApplySettings settings = call_settings();
 	int			n;
 	PsApplyItem *items;
 
 	InitMaterializedSRF(fcinfo, 0);
-	items = apply_array(PG_GETARG_ARRAYTYPE_P(0), &n, PG_GETARG_INT64(1), PG_GETARG_INT32(2), true);
+	settings.dedupe_retention_us = PG_GETARG_INT64(1);
+	settings.event_id_scope = PG_GETARG_INT32(2);
+	settings.accept_unknown_schema = PG_GETARG_BOOL(3);
+	settings.classify_only = true;
+	items = apply_array(PG_GETARG_ARRAYTYPE_P(0), &n, settings);
 	for (int i = 0; i < n; i++)
 		put_outcome((ReturnSetInfo *) fcinfo->resultinfo, i + 1, &items[i]);
 	return (Datum) 0;

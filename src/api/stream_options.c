@@ -11,6 +11,7 @@
 #include "access/xact.h"
 #include "api/caller.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "core/field_map.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -187,6 +188,30 @@ take_partitions(const PsStreamOption *option, PsStream *stream, ArrayType *array
 	}
 }
 
+/* Takes an array of event types; an empty one stands for all. */
+static PsEventTypes *
+take_event_types(const PsStreamOption *option, ArrayType *array)
+{
+	PsEventTypes *types = palloc(sizeof(PsEventTypes));
+	Datum	   *elements;
+	bool	   *nulls;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &types->n);
+	if (types->n > PS_MAX_TAKEN_TYPES)
+		refuse_option(option, psprintf("have at most %d elements", PS_MAX_TAKEN_TYPES));
+	types->names = palloc(Max(types->n, 1) * sizeof(char *));
+	for (int i = 0; i < types->n; i++)
+	{
+		int			len = nulls[i] ? 0 : VARSIZE_ANY_EXHDR(DatumGetTextPP(elements[i]));
+
+		if (len < 1 || len > PS_MAX_ID_BYTES)
+			refuse_option(option, psprintf("have elements of 1 to %d bytes", PS_MAX_ID_BYTES));
+		types->names[i] = TextDatumGetCString(elements[i]);
+	}
+	ps_event_types_sort(types);
+	return types->n == 0 ? NULL : types;
+}
+
 static void
 take_option(const PsStreamOption *option, PsStream *stream, Datum value)
 {
@@ -212,6 +237,9 @@ take_option(const PsStreamOption *option, PsStream *stream, Datum value)
 		case PS_JSONB_OPTION:
 			*(Jsonb **) field = take_jsonb(option, DatumGetJsonbPCopy(value));
 			break;
+		case PS_EVENT_TYPES_OPTION:
+			*(PsEventTypes **) field = take_event_types(option, DatumGetArrayTypeP(value));
+			break;
 		case PS_PARTITIONS_OPTION:
 			take_partitions(option, stream, DatumGetArrayTypeP(value));
 			break;
@@ -236,16 +264,17 @@ take_options(const Arguments *arguments, PsStream *stream, bool is_new)
 	}
 }
 
-/* What the argument "order" stands for. Each of the three may be given beside it. */
+/* What the argument "order" stands for. Each of the four may be given beside it. */
 static const struct
 {
 	const char *name;
 	int64		reorder_wait_us;
 	int			reorder_buffer_size;
 	int64		late_tolerance_us;	/* negative: no event is late */
+	char	   *late_policy;
 }			orders[] = {
-	{"arrival", 0, 1000, -1},
-	{"article", 5 * USECS_PER_SEC, 1000, USECS_PER_HOUR}
+	{"arrival", 0, 1000, -1, "dead_letter"},
+	{"article", 5 * USECS_PER_SEC, 1000, USECS_PER_HOUR, "drop"}
 };
 
 /* Takes an order, before the options that it stands for. A new stream must have one. */
@@ -263,6 +292,7 @@ take_order(const Arguments *arguments, PsStream *stream, bool is_new)
 			stream->reorder_wait_us = orders[i].reorder_wait_us;
 			stream->reorder_buffer_size = orders[i].reorder_buffer_size;
 			stream->late_tolerance_us = orders[i].late_tolerance_us;
+			stream->late_policy = orders[i].late_policy;
 			return;
 		}
 	ereport(ERROR,

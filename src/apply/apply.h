@@ -19,6 +19,14 @@ typedef enum PsNotifyMode
 	PS_NOTIFY_BATCH
 } PsNotifyMode;
 
+/* What becomes of late events. */
+typedef enum PsLatePolicy
+{
+	PS_LATE_TO_DEAD_LETTERS,
+	PS_LATE_IS_APPLIED,
+	PS_LATE_IS_DROPPED
+} PsLatePolicy;
+
 typedef struct PsApplySettings
 {
 	int			stream_id;		/* 0: the messages come from a session */
@@ -31,7 +39,10 @@ typedef struct PsApplySettings
 	PsTimeUnit	time_unit;		/* of timestamps that are numbers */
 	int			event_id_scope; /* the stream whose event ids count alone; 0: all streams share event ids */
 	int64		dedupe_retention_us;
+	const PsEventTypes *event_types;	/* that are taken; NULL: all */
+	bool		accept_unknown_schema;	/* see PsDecodeSettings */
 	int64		late_tolerance_us;	/* -1: no event is late */
+	PsLatePolicy late_policy;
 	int			customer_lock_timeout_ms;	/* then a customer without a lock is left out; -1: wait for the lock */
 	bool		classify_only;	/* write no dead letters: the caller has them already */
 	PsNotifyMode notify;
@@ -65,7 +76,8 @@ typedef struct PsApplyItem
 	PsEffect   *effect;			/* what the event does; NULL: not read */
 	PsReject   *reject;			/* why the item is dead, NULL: it is not */
 	PsRejectedBy rejected_by;
-	int64		late_us;		/* of PS_LATE: how much older it is than the newest event of its customer */
+	bool		is_other_type;	/* than the stream takes: it has no event */
+	int64		late_us;		/* how much older than the newest event of its customer; 0: it is not late */
 	bool		is_deferred;	/* the caller leaves its customer out */
 	int			row_holder;		/* holds the row of its customer, see ps_lock_wait_holder(); 0: nobody */
 	struct PsWaitingMessage *waiting;	/* the caller's copy of the message, NULL: none */

@@ -70,7 +70,8 @@ find_owner(const PsMessage *message, PsEvent *event)
 void
 ps_apply_decode(PsApplyItem *items, int n, const PsApplySettings *settings)
 {
-	PsDecodeSettings decode = {settings->now, settings->max_clock_skew_us, settings->max_event_bytes, settings->format_map, settings->rules, settings->time_unit};
+	PsDecodeSettings decode = {settings->now, settings->max_clock_skew_us, settings->max_event_bytes, settings->format_map, settings->rules, settings->time_unit,
+	settings->event_types, settings->accept_unknown_schema};
 
 	for (int i = 0; i < n; i++)
 	{
@@ -83,6 +84,7 @@ ps_apply_decode(PsApplyItem *items, int n, const PsApplySettings *settings)
 			continue;
 		item->event = palloc(sizeof(PsEvent));
 		reject = ps_event_decode(&item->message, &decode, item->event);
+		item->is_other_type = item->event->is_other_type;
 		item->owner = item->event;
 		if (reject == NULL && item->event->is_ignored)
 			item->event = NULL;

@@ -1,8 +1,9 @@
 /*
  * dedupe.c
- *	  Decides the outcome of an item: applied, duplicate, dead or late; deferred when
- *	  its customer is left out; blocked when its customer is blocked. apply.c asks
- *	  for one customer's items in their order, and applies each before the next one.
+ *	  Decides the outcome of an item: applied, duplicate, dead or late; ignored when
+ *	  its type is not taken; deferred when its customer is left out; blocked when its
+ *	  customer is blocked. apply.c asks for one customer's items in their order, and
+ *	  applies each before the next one.
  *
  *	  So of two items with one event id the first that is not rejected counts. A
  *	  duplicate is never late. Only applied events move the watermark that makes
@@ -119,12 +120,14 @@ ps_dedupe_classify(PsApplyState *state, const PsCustomer *customer, int i)
 	TimestampTz watermark = customer->stored->profile.watermark;
 	int64		tolerance_us = state->settings->late_tolerance_us;
 
+	item->late_us = 0;			/* it may be another pass */
 	if (is_known(state, customer, i))
 		return PS_DUPLICATE;
 	if (tolerance_us >= 0 && watermark != DT_NOBEGIN && item->event->timestamp < watermark - tolerance_us)
 	{
 		item->late_us = watermark - item->event->timestamp;
-		return PS_LATE;
+		if (state->settings->late_policy != PS_LATE_IS_APPLIED)
+			return state->settings->late_policy == PS_LATE_IS_DROPPED ? PS_LATE_DROPPED : PS_LATE;
 	}
 	return item->reject != NULL ? PS_DEAD : PS_APPLIED;
 }
@@ -136,6 +139,8 @@ ps_dedupe_without_event(const PsApplyItem *item, const PsCustomer *customer)
 		return PS_DEFERRED;
 	if (customer != NULL && customer->blocked)
 		return PS_BLOCKED;
+	if (item->is_other_type)
+		return PS_IGNORED;
 	return item->reject != NULL ? PS_DEAD : PS_TOMBSTONE;
 }
 

@@ -125,17 +125,20 @@ read_version(const PsField *field)
 	return version <= PS_MAX_SCHEMA_VERSION ? version : 0;
 }
 
-/* The schemaVersion of an event; 0 when it is neither the current one of its type nor has upcasters to it. */
+/*
+ * The schemaVersion of an event; 0 when it is no version, or when it is neither the
+ * current one of its type nor has upcasters to it and such versions are not accepted.
+ */
 static int
-supported_version(const PsField *members, const PsRules *rules, bool *outdated)
+supported_version(const PsField *members, const PsDecodeSettings *settings, bool *outdated)
 {
 	int			version = read_version(&members[PS_SCHEMA_VERSION]);
 	const PsEventRules *of_type = NULL;
 
-	if (rules != NULL && is_scalar_text(&members[PS_EVENT_TYPE]))
-		of_type = ps_rules_find(rules, members[PS_EVENT_TYPE].text);
-	*outdated = version != ps_rules_current_version(of_type);
-	return !*outdated || (of_type != NULL && ps_rules_find_upcaster(of_type, version) >= 0) ? version : 0;
+	if (settings->rules != NULL && is_scalar_text(&members[PS_EVENT_TYPE]))
+		of_type = ps_rules_find(settings->rules, members[PS_EVENT_TYPE].text);
+	*outdated = of_type != NULL && version != ps_rules_current_version(of_type) && ps_rules_find_upcaster(of_type, version) >= 0;
+	return *outdated || version == ps_rules_current_version(of_type) || settings->accept_unknown_schema ? version : 0;
 }
 
 const char *
@@ -211,7 +214,7 @@ event_validate(const PsMembers *found, const PsDecodeSettings *settings, Timesta
 	/* now + max_clock_skew_us could overflow, because now may be infinite */
 	if (has_timestamp && *timestamp - settings->max_clock_skew_us > settings->now)
 		add_error(&reject, "Timestamp too far in the future");
-	event->schema_version = supported_version(members, settings->rules, &event->outdated);
+	event->schema_version = supported_version(members, settings, &event->outdated);
 	if (event->schema_version == 0)
 		add_error(&reject, ps_unsupported("schemaVersion", &members[PS_SCHEMA_VERSION]));
 	for (int i = 0; i < lengthof(too_long); i++)
@@ -222,6 +225,13 @@ event_validate(const PsMembers *found, const PsDecodeSettings *settings, Timesta
 			add_error(&reject, too_long[i].error);
 	}
 	return reject;
+}
+
+/* Whether the settings do not take events of a type. What has no type is no event, and validated as any other. */
+static bool
+is_other_type(const PsField *type, const PsEventTypes *taken)
+{
+	return taken != NULL && is_scalar_text(type) && !ps_member_is_missing(type) && !ps_event_types_have(taken, type->text);
 }
 
 /* Sets the customer of an event whose customerId can be one. */
@@ -307,7 +317,8 @@ ps_event_decode(const PsMessage *message, const PsDecodeSettings *settings, PsEv
 	PsReject   *reject = ps_members_read(message, settings, &found);
 
 	set_customer(&members[PS_CUSTOMER_ID], event);
-	event->is_ignored = reject == NULL && found.is_ignored;
+	event->is_other_type = reject == NULL && !found.is_ignored && is_other_type(&members[PS_EVENT_TYPE], settings->event_types);
+	event->is_ignored = reject == NULL && (found.is_ignored || event->is_other_type);
 	if (event->is_ignored)
 		return NULL;
 	if (reject == NULL)

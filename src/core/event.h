@@ -9,6 +9,7 @@
 #ifndef PS_EVENT_H
 #define PS_EVENT_H
 
+#include "core/event_types.h"
 #include "core/timestamp.h"
 #include "message.h"
 
@@ -45,6 +46,7 @@ typedef struct PsEvent
 	const char *source;			/* NULL when absent or not a string */
 	int			schema_version;
 	bool		is_ignored;		/* the message makes no event: only the customer may be set */
+	bool		is_other_type;	/* it is ignored, because the settings do not take its type */
 	bool		outdated;		/* upcasters must convert the payload before handlers read it */
 	PsField    *fields;			/* members of the payload */
 	int			nfields;
@@ -75,12 +77,14 @@ typedef struct PsDecodeSettings
 	const PsFormatMap *format_map;	/* NULL: profile_event */
 	const PsRules *rules;		/* tell which schemaVersions are supported; NULL: there are none */
 	PsTimeUnit	time_unit;		/* unit of timestamps that are numbers */
+	const PsEventTypes *event_types;	/* that are taken; NULL: all */
+	bool		accept_unknown_schema;	/* an event whose schemaVersion no upcaster takes is applied as it is */
 } PsDecodeSettings;
 
 /*
  * Decodes a message that is not a tombstone into *event. Returns NULL, or why it is
- * not an event; then only customer_id and its length are set, and customer_id is
- * NULL when the message does not tell it.
+ * not an event; then only customer_id, its length and what makes it ignored are set, and
+ * customer_id is NULL when the message does not tell it.
  */
 extern PsReject *ps_event_decode(const PsMessage *message, const PsDecodeSettings *settings, PsEvent *event);
 extern bool ps_event_is_tombstone(const PsMessage *message, const PsFormatMap *format_map);

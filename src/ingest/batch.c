@@ -15,6 +15,7 @@
 #include "ingest/failure.h"
 #include "ingest/lock_budget.h"
 #include "ingest/locked_rows.h"
+#include "ingest/order_report.h"
 #include "ingest/poison.h"
 #include "ingest/progress.h"
 #include "ingest/transaction.h"
@@ -57,12 +58,16 @@ apply_settings(const PsStream *stream)
 		.time_unit = stream->time_unit,
 		.event_id_scope = strcmp(stream->event_id_scope, "stream") == 0 ? stream->stream_id : 0,
 		.dedupe_retention_us = stream->dedupe_retention_us,
+		.event_types = stream->event_types,
+		.accept_unknown_schema = strcmp(stream->unknown_schema, "accept") == 0,
 		.late_tolerance_us = stream->late_tolerance_us,
 		.customer_lock_timeout_ms = stream->customer_lock_timeout_ms,
 		.notify_channel = stream->channel,
 		.segment_channel_prefix = stream->segment_channel_prefix
 	};
 
+	settings.late_policy = strcmp(stream->late_policy, "apply") == 0 ? PS_LATE_IS_APPLIED :
+		strcmp(stream->late_policy, "drop") == 0 ? PS_LATE_IS_DROPPED : PS_LATE_TO_DEAD_LETTERS;
 	settings.notify = strcmp(stream->notify, "customer") == 0 ? PS_NOTIFY_CUSTOMER :
 		strcmp(stream->notify, "batch") == 0 ? PS_NOTIFY_BATCH : PS_NOTIFY_OFF;
 	return settings;
@@ -154,6 +159,7 @@ apply_transaction(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *
 	error_context_stack = callback.previous;
 	ps_lock_wait_over();
 	ps_progress_commit(worker, progress);
+	ps_order_report_note(worker, progress);
 	if (worker->failure.suspects != NIL)
 		ps_failure_applied(worker, items, n);
 	MemoryContextSwitchTo(worker->batch_context);

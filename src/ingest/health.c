@@ -75,9 +75,10 @@ ps_health_begin(PsWorker *worker)
 void
 ps_health_count(PsWorker *worker, const PsCounts *counts)
 {
+	/* a late event is not a bad one: a device that was offline must not stop everybody's stream */
+	worker->health.minute_dead += counts->dead;
 	/* consumed counts held messages, too: dead letters are never held, and would weigh more otherwise */
-	worker->health.minute_dead += counts->dead + counts->late;
-	worker->health.minute_messages += counts->consumed;
+	worker->health.minute_messages += counts->consumed - counts->ignored;
 }
 
 /* Pauses the stream when too large a share of this minute's messages became dead letters. */

@@ -159,6 +159,7 @@ progress_count(PsWorker *worker, const PsProgress *progress, const int64 *next, 
 		if (message->offset < next[i] && (last[i] == NULL || message->offset > last[i]->offset))
 			last[i] = message;
 		ps_apply_count(&progress->moves[i].counts, item->outcome);
+		progress->moves[i].counts.late_applied += item->outcome == PS_APPLIED && item->late_us > 0;
 	}
 }
 

@@ -27,6 +27,7 @@
 #include "ingest/health.h"
 #include "ingest/life.h"
 #include "ingest/lock_budget.h"
+#include "ingest/order_report.h"
 #include "ingest/poison.h"
 #include "ingest/progress.h"
 #include "ingest/rebuild_worker.h"
@@ -299,6 +300,7 @@ worker_serve(PsWorker *worker)
 		worker->failure.doing = PS_DOING_BATCH;
 		more = serve_messages(worker);
 		ps_health_check(worker);
+		ps_order_report_log(worker);
 		worker->failure.doing = PS_DOING_RETENTION;
 		ps_retention(worker);
 	}

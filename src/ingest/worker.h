@@ -119,6 +119,14 @@ typedef struct PsHealth
 	PsMoment	minute_ends;
 } PsHealth;
 
+/* What the log is to say of events out of order, see order_report.c. */
+typedef struct PsOrderReport
+{
+	PsCounts	counts;			/* since the log was told */
+	char	   *late_event;		/* the first late one of these, in words; NULL: none */
+	PsMoment	next;			/* the log is told no earlier */
+} PsOrderReport;
+
 /* See retention.c. */
 typedef struct PsRetention
 {
@@ -168,6 +176,7 @@ typedef struct PsWorker
 	PsLockBudget lock_budget;
 	PsFailure	failure;
 	PsHealth	health;
+	PsOrderReport order_report;
 	PsRetention retention;
 	PsShown		shown;
 } PsWorker;

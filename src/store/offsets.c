@@ -41,7 +41,7 @@
 enum
 {
 	MOVE_COLUMNS(POSITION,)
-	PS_COUNTERS(POSITION,)
+	PS_ALL_COUNTERS(POSITION,)
 	NCOLUMNS
 };
 
@@ -52,13 +52,13 @@ static PsPlan move_plan = {
 	" finished = m.finished, held = m.held, held_bytes = m.held_bytes, commits = o.commits + 1,"
 	" end_offset = COALESCE(m.end_offset, o.end_offset),"
 	" check_offset = m.check_offset, check_timestamp = m.check_timestamp, check_hash = m.check_hash,"
-	" consumed = o.consumed + m.consumed, " PS_COUNTERS(ADD_COUNTER, ", ") ","
+	" consumed = o.consumed + m.consumed, " PS_ALL_COUNTERS(ADD_COUNTER, ", ") ","
 	" last_message_at = COALESCE(m.last_message_at, o.last_message_at), committed_at = $2,"
 	" error = CASE WHEN m.next_offset = o.next_offset THEN o.error END"
-	" FROM ROWS FROM (" PS_PLAN_ARRAYS ") AS m(" MOVE_COLUMNS(NAME, ", ") ", " PS_COUNTERS(NAME, ", ") ")"
+	" FROM ROWS FROM (" PS_PLAN_ARRAYS ") AS m(" MOVE_COLUMNS(NAME, ", ") ", " PS_ALL_COUNTERS(NAME, ", ") ")"
 	" WHERE o.stream_id = $1 AND o.topic_no = m.topic_no AND o.partition = m.partition AND o.epoch = m.epoch"
 	" AND o.next_offset = m.expected_offset AND o.commits = m.expected_commits AND o.state = 'running'",
-	NSCALARS + NCOLUMNS, {INT4OID, TIMESTAMPTZOID, MOVE_COLUMNS(ARRAY_TYPE,) PS_COUNTERS(COUNTER_ARRAY_TYPE,)},
+	NSCALARS + NCOLUMNS, {INT4OID, TIMESTAMPTZOID, MOVE_COLUMNS(ARRAY_TYPE,) PS_ALL_COUNTERS(COUNTER_ARRAY_TYPE,)},
 	.first_array = NSCALARS + 1
 };
 
@@ -95,13 +95,13 @@ add_move(PsColumn *columns, const PsOffsetMove *move)
 	ps_column_add_time(&columns[MOVE_check_timestamp], move->check.timestamp);
 	ps_column_add_time(&columns[MOVE_last_message_at], move->last_message_at);
 	ps_column_add(&columns[MOVE_consumed], Int64GetDatum(counts->consumed));
-	PS_COUNTERS(ADD_COUNT,)
+	PS_ALL_COUNTERS(ADD_COUNT,)
 }
 
 void
 ps_offsets_move(int stream_id, const PsOffsetMove *moves, int n, TimestampTz now)
 {
-	static const Oid types[NCOLUMNS] = {MOVE_COLUMNS(TYPE,) PS_COUNTERS(COUNTER_TYPE,)};
+	static const Oid types[NCOLUMNS] = {MOVE_COLUMNS(TYPE,) PS_ALL_COUNTERS(COUNTER_TYPE,)};
 	PsColumn	columns[NCOLUMNS];
 	Datum		args[NSCALARS + NCOLUMNS];
 

@@ -101,14 +101,14 @@ static const char *const rest[] = {
 	" (SELECT FROM profile_stream_internal.dead_letters o WHERE " SAME_LETTER ") ORDER BY n.dead_letter_id",
 
 	/* a change of commits makes the worker notice that its position is another one */
-	"UPDATE profile_stream_internal.stream_offsets o SET (" OFFSET_COLUMNS("", PS_COUNTERS(NAME, ", ")) ") = ROW(" OFFSET_COLUMNS("n.", PS_COUNTERS(NEW, ", ")) "),"
+	"UPDATE profile_stream_internal.stream_offsets o SET (" OFFSET_COLUMNS("", PS_ALL_COUNTERS(NAME, ", ")) ") = ROW(" OFFSET_COLUMNS("n.", PS_ALL_COUNTERS(NEW, ", ")) "),"
 	" commits = CASE WHEN ROW(n.epoch, n.next_offset, n.read_offset, n.finished)"
 	" = ROW(o.epoch, o.next_offset, o.read_offset, o.finished) THEN o.commits ELSE GREATEST(o.commits, n.commits) + 1 END"
 	" FROM " PS_REBUILD_SCHEMA ".stream_offsets n"
 	" WHERE n.stream_id = o.stream_id AND n.topic_no = o.topic_no AND n.partition = o.partition AND o.stream_id = $1",
 
-	"INSERT INTO profile_stream_internal.stream_offsets (stream_id, topic_no, partition, " OFFSET_COLUMNS("", PS_COUNTERS(NAME, ", ")) ")"
-	" SELECT n.stream_id, n.topic_no, n.partition, " OFFSET_COLUMNS("n.", PS_COUNTERS(NEW, ", ")) " FROM " PS_REBUILD_SCHEMA ".stream_offsets n"
+	"INSERT INTO profile_stream_internal.stream_offsets (stream_id, topic_no, partition, " OFFSET_COLUMNS("", PS_ALL_COUNTERS(NAME, ", ")) ")"
+	" SELECT n.stream_id, n.topic_no, n.partition, " OFFSET_COLUMNS("n.", PS_ALL_COUNTERS(NEW, ", ")) " FROM " PS_REBUILD_SCHEMA ".stream_offsets n"
 	" WHERE n.stream_id = $1 AND NOT EXISTS"
 	" (SELECT FROM profile_stream_internal.stream_offsets o WHERE o.stream_id = n.stream_id AND o.topic_no = n.topic_no AND o.partition = n.partition)",
 

@@ -9,6 +9,7 @@
 
 #include "postgres.h"
 
+#include "core/event_types.h"
 #include "datatype/timestamp.h"
 #include "store/state_log.h"
 #include "utils/jsonb.h"
@@ -76,6 +77,9 @@ typedef struct PsStream
 	int64		reorder_wait_us;	/* 0: events are not held */
 	int			reorder_buffer_size;
 	int64		late_tolerance_us;	/* -1: no event is late */
+	char	   *late_policy;
+	char	   *unknown_schema;
+	PsEventTypes *event_types;	/* that are taken; NULL: all */
 	char	   *on_offset_lost;
 	char	   *notify_channel; /* NULL: the database's */
 	char	   *channel;		/* which of them it is */
@@ -111,6 +115,7 @@ typedef enum PsOptionKind
 	PS_RATIO_OPTION,			/* double, more than 0 and at most 1 */
 	PS_INTERVAL_OPTION,			/* int64, in units; -1 for null */
 	PS_JSONB_OPTION,			/* Jsonb * */
+	PS_EVENT_TYPES_OPTION,		/* PsEventTypes * */
 	PS_PARTITIONS_OPTION		/* partitions and npartitions */
 } PsOptionKind;
 
@@ -150,6 +155,9 @@ typedef struct PsStreamOption
 	{"reorder_wait", PS_INTERVAL_OPTION, PS_FIELD(reorder_wait_us), .nullable = true, .max = USECS_PER_DAY, .unit = 1}, \
 	{"reorder_buffer_size", PS_INT_OPTION, PS_FIELD(reorder_buffer_size), .nullable = true, .min = 2}, \
 	{"late_tolerance", PS_INTERVAL_OPTION, PS_FIELD(late_tolerance_us), .nullable = true, .unit = 1}, \
+	{"late_policy", PS_TEXT_OPTION, PS_FIELD(late_policy), .nullable = true, .words = {"dead_letter", "apply", "drop"}}, \
+	{"unknown_schema", PS_TEXT_OPTION, PS_FIELD(unknown_schema), .words = {"dead_letter", "accept"}}, \
+	{"event_types", PS_EVENT_TYPES_OPTION, PS_FIELD(event_types), .nullable = true}, \
 	{"workers", PS_INT_OPTION, PS_FIELD(workers), .min = 1, .max = PS_MAX_WORKERS}, \
 	{"partitions", PS_PARTITIONS_OPTION, .nullable = true}, \
 	{"dead_letter_pause_ratio", PS_RATIO_OPTION, PS_FIELD(dead_letter_pause_ratio)}, \

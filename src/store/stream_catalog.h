@@ -93,6 +93,9 @@ extern void ps_stream_change_state(int stream_id, const PsState *state, bool new
 extern void ps_stream_set_state(int stream_id, PsStreamState state, const char *error,
 								const char *hint, int64 next_attempt_ms);
 
+/* Whether the stream may tell the log of events out of order; then it may not again for a minute. */
+extern bool ps_stream_take_log_minute(int stream_id);
+
 /* What stat_streams says: state, error and hint in one line. */
 extern char *ps_stream_describe(const char *name);
 

@@ -54,6 +54,13 @@ static PsPlan adopt_plan = {
 	"UPDATE profile_stream_internal.stream_status t SET cluster = $2 WHERE t.stream_id = $1", 2, {INT4OID, TEXTOID}
 };
 
+/* a clock that goes back must not make the log silent */
+static PsPlan log_minute_plan = {
+	"UPDATE profile_stream_internal.stream_status t SET order_logged_at = pg_catalog.clock_timestamp() WHERE t.stream_id = $1"
+	" AND (t.order_logged_at BETWEEN pg_catalog.clock_timestamp() - '1 minute'::interval AND pg_catalog.clock_timestamp()) IS NOT TRUE",
+	1, {INT4OID}
+};
+
 void
 ps_stream_change_state(int stream_id, const PsState *state, bool news, PsStateChange *change)
 {
@@ -78,6 +85,14 @@ ps_stream_set_state(int stream_id, PsStreamState state, const char *error, const
 	PsStateChange change;
 
 	ps_stream_change_state(stream_id, &now, false, &change);
+}
+
+bool
+ps_stream_take_log_minute(int stream_id)
+{
+	Datum		args[1] = {Int32GetDatum(stream_id)};
+
+	return ps_plan_run(&log_minute_plan, args, NULL, SPI_OK_UPDATE) > 0;
 }
 
 bool

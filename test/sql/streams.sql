@@ -129,8 +129,8 @@ SELECT profile_stream.alter_stream('t', customer_lock_timeout => '2.5 s');
 SELECT name, customer_lock_timeout FROM profile_stream.streams ORDER BY 1;
 SELECT * FROM profile_stream.reconcile('s');
 INSERT INTO profile_stream_internal.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset, consumed, applied, duplicates,
-	dead, late, tombstones, blocked, replayed, held)
-SELECT s.stream_id, p, 0, 0, 0, 255 + p, 1, 2, 4, 8, 16, 32, 64, 128
+	dead, late, tombstones, blocked, replayed, held, late_dropped, ignored, late_applied)
+SELECT s.stream_id, p, 0, 0, 0, 1023 + p, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 4096
 FROM profile_stream.streams s, generate_series(0, 1) p WHERE s.name = 's';
 SELECT profile_stream.apply_events(array_agg(jsonb_build_object('eventId', n, 'customerId', 'book', 'eventType', 'transaction.completed',
 	'payload', '{"amount": 2.5}'::jsonb, 'timestamp', timestamptz '2026-01-01Z' + n * interval '1 hour'))) = array_fill('applied'::text, '{300}')
@@ -159,12 +159,12 @@ SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolan
 WHERE p.pronamespace::regnamespace::text ~ '^profile_stream' AND l.lanname <> 'c' AND p.prosqlbody IS NULL
 	AND NOT EXISTS (SELECT FROM unnest(p.proconfig) c WHERE c = 'search_path=pg_catalog, pg_temp');
 
--- an order stands for three options, and each of them may be given beside it
+-- an order stands for four options, and each of them may be given beside it
 SELECT profile_stream.create_stream('unordered', "order" => 'random');
 SELECT profile_stream.create_stream('unordered', "order" => NULL);
 SELECT profile_stream.create_stream('ordered', bootstrap_servers => '127.0.0.1:1', "order" => 'article');
-SELECT profile_stream.create_stream('ordered2', bootstrap_servers => '127.0.0.1:1', topic => 'other', "order" => 'article', reorder_wait => '2 s', late_tolerance => '2 hours');
-CREATE TEMP VIEW orders AS SELECT name, reorder_wait, reorder_buffer_size, late_tolerance FROM profile_stream.streams WHERE name LIKE 'ordered%' ORDER BY name;
+SELECT profile_stream.create_stream('ordered2', bootstrap_servers => '127.0.0.1:1', topic => 'other', "order" => 'article', reorder_wait => '2 s', late_tolerance => '2 hours', late_policy => 'apply');
+CREATE TEMP VIEW orders AS SELECT name, reorder_wait, reorder_buffer_size, late_tolerance, late_policy FROM profile_stream.streams WHERE name LIKE 'ordered%' ORDER BY name;
 TABLE orders;
 SELECT profile_stream.alter_stream('ordered', "order" => 'arrival'), profile_stream.alter_stream('ordered2', batch_size => 7);
 TABLE orders;
@@ -172,3 +172,23 @@ SELECT profile_stream.alter_stream('ordered', "order" => 'article', reorder_buff
 TABLE orders;
 SELECT profile_stream.drop_stream('ordered'), profile_stream.drop_stream('ordered2');
 DROP VIEW orders;
+
+-- what becomes of late events and of unknown versions, and which types are taken
+SELECT profile_stream.create_stream('p', late_policy => 'skip');
+SELECT profile_stream.create_stream('p', unknown_schema => 'drop');
+SELECT profile_stream.create_stream('p', unknown_schema => NULL);
+SELECT profile_stream.create_stream('p', event_types => '{a,NULL}');
+SELECT profile_stream.create_stream('p', event_types => '{""}');
+SELECT profile_stream.create_stream('p', event_types => ARRAY[repeat('x', 513)]);
+SELECT profile_stream.create_stream('p', event_types => array_agg(n::text)) FROM generate_series(0, 1000) n;
+SELECT profile_stream.create_stream('p', bootstrap_servers => '127.0.0.1:1');
+CREATE TEMP VIEW policies AS SELECT late_policy, unknown_schema, event_types FROM profile_stream.streams WHERE name = 'p';
+TABLE policies;
+SELECT profile_stream.alter_stream('p', late_policy => 'apply', unknown_schema => 'accept', event_types => '{seen,account.opened,seen}');
+TABLE policies;
+SELECT profile_stream.alter_stream('p', batch_size => 7), profile_stream.alter_stream('p', late_policy => 'never');
+TABLE policies;
+SELECT profile_stream.alter_stream('p', event_types => '{}', late_policy => 'drop', unknown_schema => 'dead_letter');
+TABLE policies;
+SELECT profile_stream.drop_stream('p');
+DROP VIEW policies;

@@ -105,7 +105,11 @@ def parse_timestamp(value):
     return (moment - EPOCH) // datetime.timedelta(microseconds=1) - offset * 60_000_000
 
 
-def validate(event, now):
+def is_version(value):
+    return isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{0,4}", value, re.ASCII) and int(value) <= 10_000
+
+
+def validate(event, now, accept_unknown):
     """All errors of an event, in the order of the contract, and its timestamp."""
     ids = ("eventId", "customerId", "eventType")
     errors = [f"Missing {name}" for name in ids + ("timestamp",) if is_missing(event.get(name))]
@@ -123,7 +127,7 @@ def validate(event, now):
     if timestamp is not None and timestamp > now + HOUR:
         errors.append("Timestamp too far in the future")
     version = event.get("schemaVersion")
-    if version is not None and version != "1":
+    if version is not None and version != "1" and not (accept_unknown and is_version(version)):
         errors.append(f"Unsupported schemaVersion {version}")
     for name in ("customerId", "eventId", "eventType"):
         if isinstance(event.get(name), str) and len(event[name].encode()) > MAX_ID_BYTES:
@@ -200,9 +204,12 @@ class Profile:
 
 
 class Model:
-    def __init__(self, now, late_tolerance=None):
+    def __init__(self, now, late_tolerance=None, late_policy="dead_letter", accept_unknown=False, event_types=None):
         self.now = now
         self.late_tolerance = late_tolerance
+        self.late_policy = late_policy
+        self.accept_unknown = accept_unknown
+        self.event_types = event_types
         self.profiles = {}
         self.seen = set()
         self.dead_letters = []
@@ -227,7 +234,8 @@ class Model:
     def read(self, partition, value):
         """A message as partition, offset, event with its timestamp or None, kind and errors, value."""
         counts = self.partitions.setdefault(partition, {"next_offset": 0, "applied": 0, "duplicates": 0, "dead": 0,
-                                                        "late": 0, "tombstones": 0})
+                                                        "late": 0, "late_applied": 0, "late_dropped": 0, "ignored": 0,
+                                                        "tombstones": 0})
         offset = counts["next_offset"]
         counts["next_offset"] += 1
         if value is None:
@@ -238,7 +246,10 @@ class Model:
             event = parse_value(value)
         except Malformed:
             return partition, offset, None, "malformed", ["Malformed JSON:"], value
-        errors, at = validate(event, self.now)
+        event_type = event.get("eventType")
+        if self.event_types is not None and isinstance(event_type, str) and not is_missing(event_type) and event_type not in self.event_types:
+            return partition, offset, None, "ignored", None, value
+        errors, at = validate(event, self.now, self.accept_unknown)
         if errors:
             return partition, offset, None, "invalid", errors, value
         return partition, offset, (event, at), None, None, value
@@ -246,22 +257,29 @@ class Model:
     def settle(self, partition, offset, event, kind, errors, value):
         """Applies an event, and counts what became of a message."""
         if event is not None:
-            kind, errors = self.outcome(*event)
+            late = self.is_late(*event)
+            kind, errors = self.outcome(*event, late)
+            self.partitions[partition]["late_applied"] += late and kind == "applied"
         self.partitions[partition]["late" if kind == "late" else "dead" if errors else kind] += 1
         if errors:
             self.dead_letters.append({"partition": partition, "kafka_offset": offset, "kind": kind,
                                       "errors": errors, "value": value.hex()})
 
-    def outcome(self, event, at):
-        """What becomes of an event: applied, duplicates, or a dead letter's kind and errors."""
+    def is_late(self, event, at):
+        profile = self.profiles.get(str(event["customerId"]))
+        return profile is not None and self.late_tolerance is not None and at < profile.row["watermark"] - self.late_tolerance
+
+    def outcome(self, event, at, late):
+        """What becomes of an event: applied, duplicates, late_dropped, or a dead letter's kind and errors."""
         customer = str(event["customerId"])
         identity = (customer, str(event["eventId"]))
         if identity in self.seen:
             return "duplicates", None
         profile = self.profiles.get(customer) or Profile()
-        watermark = profile.row["watermark"]
-        if self.late_tolerance is not None and watermark is not None and at < watermark - self.late_tolerance:
-            return "late", [f"Late event: {(watermark - at) // 1000} ms before the newest of its customer"]
+        if late and self.late_policy == "drop":
+            return "late_dropped", None
+        if late and self.late_policy == "dead_letter":
+            return "late", [f"Late event: {(profile.row['watermark'] - at) // 1000} ms before the newest of its customer"]
         try:
             profile.apply(str(event["eventType"]), event.get("payload") or {}, at)
         except HandlerError:
@@ -287,11 +305,14 @@ def main():
     parser.add_argument("--as-of", action="append", required=True, help="time of the windows, ISO 8601; repeatable")
     parser.add_argument("--sort", action="store_true", help="each customer's events apply by timestamp")
     parser.add_argument("--late-tolerance", type=float, help="seconds; an older event is late")
+    parser.add_argument("--late-policy", choices=("dead_letter", "apply", "drop"), default="dead_letter")
+    parser.add_argument("--accept-unknown", action="store_true", help="any schemaVersion is applied as it is")
+    parser.add_argument("--event-type", action="append", help="only these types are taken; repeatable")
     parser.add_argument("files", nargs="+", help="files of events, in the order in which they were produced")
     args = parser.parse_args()
 
     tolerance = None if args.late_tolerance is None else int(args.late_tolerance * 1_000_000)
-    model = Model(int(datetime.datetime.now(UTC).timestamp() * 1_000_000), tolerance)
+    model = Model(int(datetime.datetime.now(UTC).timestamp() * 1_000_000), tolerance, args.late_policy, args.accept_unknown, args.event_type)
     messages = []
     for name in args.files:
         with open(name, encoding="utf-8") as lines:

@@ -139,7 +139,7 @@ sub create_stream
 
 # Sum of what the partitions of a stream have taken.
 my $taken = <<'END';
-SELECT coalesce(sum(o.applied + o.duplicates + o.dead + o.late + o.tombstones + o.blocked), 0)
+SELECT coalesce(sum(o.applied + o.duplicates + o.dead + o.late + o.late_dropped + o.ignored + o.tombstones + o.blocked), 0)
 FROM profile_stream_internal.stream_offsets o JOIN profile_stream.streams s USING (stream_id) WHERE s.name =
 END
 
