@@ -13,7 +13,8 @@ import org.postgresql.PGConnection;
 import org.postgresql.PGNotification;
 
 /**
- * Follows profiles with JDBC: LISTEN, then what changed since the bookmark, then wait. Prints "version customer".
+ * Follows profiles with JDBC: LISTEN, then what changed since the bookmark, then wait. Prints "version customer",
+ * and "by" the event if it was told.
  *
  *   java -cp postgresql.jar examples/Listen.java bookmark-file 'jdbc:postgresql://host/database?user=…'
  *
@@ -23,10 +24,11 @@ public class Listen {
     /** Milliseconds: what was announced while the server's queue was full, too. */
     static final int CATCH_UP_EVERY = 600_000;
     /** A JSON library does this better; ids with quotes or control characters are escaped. */
-    static final Pattern CHANGE = Pattern.compile("\\{\"customerId\":\"(.*)\",\"version\":(\\d+),.*");
+    static final Pattern CHANGE = Pattern.compile(
+            "\\{\"customerId\":\"(.*)\",\"version\":(\\d+),(?:.*\"lastEvent\":\\{\"eventId\":\"(.*)\",\"timestamp\":)?.*");
 
-    static void changed(String customerId, long version) {
-        System.out.println(version + " " + customerId);
+    static void changed(String customerId, long version, String eventId) {
+        System.out.println(version + " " + customerId + (eventId == null ? "" : " by " + eventId));
     }
 
     static void catchUp(Connection connection, Path file) throws Exception {
@@ -36,7 +38,7 @@ public class Listen {
             statement.setString(1, bookmark);
             try (ResultSet rows = statement.executeQuery()) {
                 while (rows.next()) {
-                    changed(rows.getString(1), rows.getLong(2));
+                    changed(rows.getString(1), rows.getLong(2), null);
                     bookmark = rows.getString(3);
                 }
             }
@@ -66,7 +68,7 @@ public class Listen {
             for (PGNotification notification : arrived == null ? new PGNotification[0] : arrived) {
                 Matcher change = CHANGE.matcher(notification.getParameter());
                 if (change.matches()) {
-                    changed(change.group(1), Long.parseLong(change.group(2)));
+                    changed(change.group(1), Long.parseLong(change.group(2)), change.group(3));
                 } else {
                     catchUpAt = System.nanoTime(); // many at once: notify => 'batch', or swap_rebuild()
                 }

@@ -1,4 +1,4 @@
-// Follows profiles with lib/pq: LISTEN, then what changed since the bookmark, then wait. Prints "version customer".
+// Follows profiles with lib/pq: LISTEN, then what changed since the bookmark, then wait. Prints "version customer", and "by" the event if it was told.
 //
 //	go run examples/listen.go bookmark-file     connects as libpq does: PGHOST, PGUSER, PGDATABASE, …
 //
@@ -19,8 +19,14 @@ import (
 
 const catchUpEvery = 10 * time.Minute // what was announced while the server's queue was full, too
 
-func changed(customerID string, version int64) {
-	fmt.Println(version, customerID)
+type event struct{ EventID, Timestamp, Source string }
+
+func changed(customerID string, version int64, last *event) {
+	if last != nil {
+		fmt.Println(version, customerID, "by", last.EventID)
+	} else {
+		fmt.Println(version, customerID)
+	}
 }
 
 func catchUp(db *sql.DB, file string) error {
@@ -41,7 +47,7 @@ func catchUp(db *sql.DB, file string) error {
 		if err := rows.Scan(&customerID, &version, &bookmark); err != nil {
 			return err
 		}
-		changed(customerID, version)
+		changed(customerID, version, nil)
 	}
 	if err := rows.Err(); err != nil || !bookmark.Valid {
 		return err
@@ -84,9 +90,10 @@ func main() {
 			var change struct {
 				CustomerID *string
 				Version    int64
+				LastEvent  *event
 			}
 			if notification != nil && json.Unmarshal([]byte(notification.Extra), &change) == nil && change.CustomerID != nil {
-				changed(*change.CustomerID, change.Version)
+				changed(*change.CustomerID, change.Version, change.LastEvent)
 			} else {
 				timer.Reset(0) // connected again; or many at once: notify => 'batch', or swap_rebuild()
 			}

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Follows profiles with node-postgres: LISTEN, then what changed since the bookmark, then wait. Prints "version customer".
+// Follows profiles with node-postgres: LISTEN, then what changed since the bookmark, then wait. Prints "version customer", and "by" the event if it was told.
 //
 //   examples/listen.js bookmark-file     connects as node-postgres does: PGHOST, PGUSER, PGDATABASE, …
 //
@@ -12,8 +12,8 @@ const { Client } = require('pg');
 const CATCH_UP_EVERY = 600000; // ms: what was announced while the server's queue was full, too
 const bookmarkFile = process.argv[2];
 
-function changed(customerId, version) {
-  console.log(`${version} ${customerId}`);
+function changed(customerId, version, lastEvent) {
+  console.log(`${version} ${customerId}` + (lastEvent ? ` by ${lastEvent.eventId}` : ''));
 }
 
 async function catchUp(client) {
@@ -36,7 +36,7 @@ async function follow(client) {
       client.on('end', () => reject(new Error('the connection has ended')));
       client.on('notification', (notification) => {
         const change = JSON.parse(notification.payload);
-        if (change.customerId !== undefined) changed(change.customerId, change.version);
+        if (change.customerId !== undefined) changed(change.customerId, change.version, change.lastEvent);
         else catchUp(client).catch(reject); // many at once: notify => 'batch', or swap_rebuild()
       });
       timer = setInterval(() => catchUp(client).catch(reject), CATCH_UP_EVERY);

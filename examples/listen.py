@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Follows profiles with psycopg 3: LISTEN, then what changed since the bookmark, then wait. Prints "version customer".
+"""Follows profiles with psycopg 3: LISTEN, then what changed since the bookmark, then wait. Prints "version customer", and "by" the event if it was told.
 
     examples/listen.py bookmark-file     connects as libpq does: PGHOST, PGUSER, PGDATABASE, ...
 
@@ -24,13 +24,13 @@ class Follower:
         self.catch_up_at = 0
         connection.add_notify_handler(self.notified)
 
-    def changed(self, customer_id, version):
-        print(version, customer_id, flush=True)
+    def changed(self, customer_id, version, last_event=None):
+        print(version, customer_id, *(["by", last_event["eventId"]] if last_event else []), flush=True)
 
     def notified(self, notify):
         change = json.loads(notify.payload)
         if "customerId" in change:
-            self.changed(change["customerId"], change["version"])
+            self.changed(change["customerId"], change["version"], change.get("lastEvent"))
         else:
             self.catch_up_at = 0  # many at once: a stream with notify => 'batch', or swap_rebuild()
 

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Follows profiles with psql: LISTEN, then what changed since the bookmark, then wait. Prints a line "version customer".
+# Follows profiles with psql: LISTEN, then what changed since the bookmark, then wait. Prints a line "version customer", and "by" the event if it was told.
 #
 #   examples/listen.sh bookmark-file     connects as psql does: PGHOST, PGUSER, PGDATABASE, …
 #
@@ -39,7 +39,8 @@ answers()
 				if [ -n "$bookmark" ]; then echo "$bookmark" >"$bookmark_file.new" && mv "$bookmark_file.new" "$bookmark_file"; fi
 				;;
 			'Asynchronous notification '*)
-				sed -n 's/.*"{"customerId":"\(.*\)","version":\([0-9]*\),.*/\2 \1/p' <<<"$line"
+				sed -n -e 's/.*"{"customerId":"\(.*\)","version":\([0-9]*\),.*"lastEvent":{"eventId":"\(.*\)","timestamp":.*/\2 \1 by \3/p; t' \
+					-e 's/.*"{"customerId":"\(.*\)","version":\([0-9]*\),.*/\2 \1/p' <<<"$line"
 				;;
 		esac
 	done

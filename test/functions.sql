@@ -9,7 +9,7 @@ CREATE OR REPLACE FUNCTION testing.parser_fuzz(seed int, iterations int) RETURNS
 	AS '$libdir/profile_stream', 'ps_parser_fuzz' LANGUAGE c STRICT STABLE PARALLEL SAFE;
 COMMENT ON FUNCTION testing.parser_fuzz IS 'Gives damaged bytes to the parsers beside the decoder, and checks every answer';
 
-CREATE OR REPLACE FUNCTION testing.notification(customer_id text, version bigint, updated_at timestamptz, event_types text[]) RETURNS text
+CREATE OR REPLACE FUNCTION testing.notification(customer_id text, version bigint, updated_at timestamptz, event_types text[], event_id text, source text) RETURNS text
 	AS '$libdir/profile_stream', 'ps_notification' LANGUAGE c STRICT STABLE PARALLEL SAFE;
 COMMENT ON FUNCTION testing.notification IS 'Payload with which a change of a customer is announced';
 

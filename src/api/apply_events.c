@@ -6,22 +6,28 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "access/xact.h"
 #include "api/caller.h"
+#include "api/metric_values.h"
 #include "apply/apply.h"
 #include "apply/notify.h"
 #include "apply/prune.h"
 #include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "settings.h"
 #include "store/distributed.h"
 #include "store/extension.h"
 #include "store/function.h"
+#include "store/profile_reader.h"
 #include "store/rule_catalog.h"
 #include "store/secret.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #define DEFAULT_RETENTION (7 * USECS_PER_DAY)
@@ -109,6 +115,99 @@ ps_apply_event(PG_FUNCTION_ARGS)
 	entry_from_jsonb(&item, PG_GETARG_JSONB_P(0));
 	apply_events_apply_entries(&item, 1, call_settings());
 	PG_RETURN_TEXT_P(cstring_to_text(ps_outcome_names[item.outcome]));
+}
+
+/* What apply_event_returning() says beside the outcome. */
+typedef struct Moved
+{
+	const PsEffect *effect;
+	const text *customer_id;
+	TimestampTz as_of;
+	PsWindow	window;
+	JsonbParseState *state;
+} Moved;
+
+/* Adds the values of those metrics that read a series to which the event adds a sample. */
+static void
+push_moved(Moved *moved, const PsMetric *metrics, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		JsonbValue	key = ps_value_string(metrics[i].name, strlen(metrics[i].name));
+		JsonbValue	value = {.type = jbvNull};
+		Numeric		number;
+
+		if (!ps_effect_moves(moved->effect, metrics[i].series))
+			continue;
+		number = ps_value_as_of(&moved->window, &metrics[i], moved->customer_id, moved->as_of, false);
+		if (number != NULL)
+			value = ps_value_number(number);
+		(void) pushJsonbValue(&moved->state, WJB_KEY, &key);
+		(void) pushJsonbValue(&moved->state, WJB_VALUE, &value);
+	}
+}
+
+/*
+ * Reads the customer's profile as it is now, with the caller's rights. Returns the
+ * metrics that an event moves; 0: the caller sees no such profile.
+ */
+static Datum
+read_moved(const PsApplyItem *item, int64 *version)
+{
+	Moved		moved = {
+		.effect = item->effect != NULL ? item->effect : item->raised_effect,
+		.customer_id = cstring_to_text(item->event->customer_id),
+		.as_of = Max(GetCurrentTimestamp(), item->event->timestamp)
+	};
+	const PsMetrics *metrics = &ps_rules_get()->metrics;
+	MemoryContext caller = CurrentMemoryContext;
+	Datum		result = (Datum) 0;
+	bytea	   *state;
+	int			nbuiltins;
+	const PsMetric *builtins = ps_metric_builtins(&nbuiltins);
+
+	/* a snapshot that shows what the event did */
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetLatestSnapshot());
+	SPI_connect();
+	MemoryContextSwitchTo(caller);
+	if (ps_profile_window_select(PointerGetDatum(moved.customer_id), version, &state))
+	{
+		ps_load_window(&moved.window, state);
+		(void) pushJsonbValue(&moved.state, WJB_BEGIN_OBJECT, NULL);
+		push_moved(&moved, builtins, nbuiltins);
+		push_moved(&moved, metrics->metrics, metrics->nmetrics);
+		result = JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&moved.state, WJB_END_OBJECT, NULL)));
+	}
+	SPI_finish();
+	PopActiveSnapshot();
+	return result;
+}
+
+PG_FUNCTION_INFO_V1(ps_apply_event_returning);
+Datum
+ps_apply_event_returning(PG_FUNCTION_ARGS)
+{
+	PsEffect	raised_effect = {0};
+	PsApplyItem item;
+	TupleDesc	desc;
+	Datum		values[3];
+	bool		nulls[3] = {false, true, true};
+	int64		version = 0;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	entry_from_jsonb(&item, PG_GETARG_JSONB_P(0));
+	item.raised_effect = &raised_effect;
+	apply_events_apply_entries(&item, 1, call_settings());
+	values[0] = CStringGetTextDatum(ps_outcome_names[item.outcome]);
+	if (item.outcome == PS_APPLIED || item.outcome == PS_DUPLICATE)
+	{
+		values[2] = read_moved(&item, &version);
+		values[1] = Int64GetDatum(version);
+		nulls[1] = nulls[2] = values[2] == (Datum) 0;
+	}
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
 PG_FUNCTION_INFO_V1(ps_apply_events);

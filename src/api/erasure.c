@@ -52,11 +52,12 @@ lock_customer(text *argument, const char *function)
 static void
 erasure_announce(const char *customer_id)
 {
+	PsChange	erased = {.customer_id = customer_id,.is_erased = true};
 	ListCell   *cell;
 
 	if (strlen(customer_id) > PS_MAX_ID_BYTES)
 		return;
-	ps_outbox_add(&customer_id, 1);
+	ps_outbox_add_changes(&erased, 1, ps_watches_get());
 	if (ps_notify_queue_full(ps_notify_queue_limit))
 		return;
 	foreach(cell, ps_erasure_channels(ps_secret_name(PS_UPDATES_CHANNEL)))

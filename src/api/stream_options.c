@@ -13,6 +13,7 @@
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "core/field_map.h"
+#include "core/watch.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -212,6 +213,23 @@ take_event_types(const PsStreamOption *option, ArrayType *array)
 	return types->n == 0 ? NULL : types;
 }
 
+/* Takes an array of texts; an empty one stands for none. */
+static void
+take_texts(const PsStreamOption *option, PsTexts *texts, ArrayType *array)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &texts->n);
+	texts->items = palloc(Max(texts->n, 1) * sizeof(char *));
+	for (int i = 0; i < texts->n; i++)
+	{
+		if (nulls[i])
+			refuse_option(option, "have no null");
+		texts->items[i] = TextDatumGetCString(elements[i]);
+	}
+}
+
 static void
 take_option(const PsStreamOption *option, PsStream *stream, Datum value)
 {
@@ -239,6 +257,9 @@ take_option(const PsStreamOption *option, PsStream *stream, Datum value)
 			break;
 		case PS_EVENT_TYPES_OPTION:
 			*(PsEventTypes **) field = take_event_types(option, DatumGetArrayTypeP(value));
+			break;
+		case PS_TEXTS_OPTION:
+			take_texts(option, field, DatumGetArrayTypeP(value));
 			break;
 		case PS_PARTITIONS_OPTION:
 			take_partitions(option, stream, DatumGetArrayTypeP(value));
@@ -300,6 +321,23 @@ take_order(const Arguments *arguments, PsStream *stream, bool is_new)
 			 errmsg("order must be arrival or article")));
 }
 
+/* Raises unless the names can be watched. */
+static void
+check_watch(const PsTexts *watch)
+{
+	ps_check_argument(watch->n <= PS_MAX_WATCHED, "watch must have at most " CppAsString2(PS_MAX_WATCHED) " names");
+	for (int i = 0; i < watch->n; i++)
+	{
+		const char *refused = ps_watch_refuses(watch->items[i]);
+
+		if (refused != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("watch cannot name \"%s\": it %s", watch->items[i], refused),
+					 errhint("Name columns of profiles as total_balance and segment, or attributes.")));
+	}
+}
+
 /* Raises unless options that depend on each other fit, and unless that role may use the targets. */
 static void
 check_options(const PsStream *stream, Oid role)
@@ -307,6 +345,7 @@ check_options(const PsStream *stream, Oid role)
 	ps_check_argument(stream->server == NULL || stream->bootstrap_servers == NULL, "server and bootstrap_servers exclude each other");
 	(void) ps_field_map_compile(stream->format, stream->field_map);
 	(void) ps_time_unit(stream->timestamp_unit);
+	check_watch(&stream->watch);
 	ps_kafka_check_values(ps_connection_options(stream->server, stream->bootstrap_servers, stream->options, role));
 	for (int kind = 0; kind < PS_SINK_KINDS; kind++)
 		if (stream->sinks[kind] != NULL)

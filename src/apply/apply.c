@@ -138,10 +138,11 @@ find_blocked(PsApplyState *state)
 		customers[i]->blocked = blocked[i];
 }
 
-/* Notes an event type for sinks and notifications, up to a number of types. */
+/* Notes an event that was applied, and its type, up to a number of types, for sinks and notifications. */
 static void
-note_event_type(const PsApplyState *state, PsCustomer *customer, const PsEvent *event)
+note_event(const PsApplyState *state, PsCustomer *customer, const PsEvent *event)
 {
+	customer->last_event = event;
 	if (customer->nevent_types == MAX_NOTED_TYPES)
 		return;
 	for (int i = 0; i < customer->nevent_types; i++)
@@ -215,10 +216,25 @@ remember_id(PsApplyState *state, PsCustomer *customer, int item)
 	state->last_ids = &sealed->next;
 }
 
+/* Notes which watched names have other values than before. */
+static void
+note_changes(const PsApplyState *state, PsCustomer *customer, const JsonbValue *before)
+{
+	MemoryContext caller;
+
+	if (customer->napplied == 0)
+		return;
+	caller = MemoryContextSwitchTo(state->context);
+	customer->changed = ps_watch_changes(&state->watches->names, before, &customer->stored->profile);
+	MemoryContextSwitchTo(caller);
+}
+
 /* Decides the outcomes of a customer's items, and folds the events that apply onto the profile. */
 static void
 fold_customer(PsApplyState *state, PsCustomer *customer)
 {
+	JsonbValue *before = state->watches == NULL ? NULL : ps_watch_values(&state->watches->names, &customer->stored->profile);
+
 	for (int i = customer->first; i >= 0; i = state->next[i])
 	{
 		PsApplyItem *item = &state->items[i];
@@ -230,8 +246,10 @@ fold_customer(PsApplyState *state, PsCustomer *customer)
 		keep_samples(state, customer, sealed);
 		remember_id(state, customer, i);
 		customer->napplied++;
-		note_event_type(state, customer, item->event);
+		note_event(state, customer, item->event);
 	}
+	if (state->watches != NULL)
+		note_changes(state, customer, before);
 }
 
 /* Saves the profiles that changed, of a group of customers, and keeps what notifications tell of them. */
@@ -385,10 +403,10 @@ add_to_outbox(PsApplyState *state)
 		if (customer->napplied > 0)
 			changes[n++] = (PsChange)
 		{
-			customer->customer_id, customer->event_types, customer->nevent_types
+			customer->customer_id, customer->event_types, customer->nevent_types, customer->last_event, customer->changed
 		};
 	}
-	ps_outbox_add_changes(changes, n);
+	ps_outbox_add_changes(changes, n, state->watches);
 }
 
 /* Does everything that needs the customers' locks. */
@@ -397,6 +415,7 @@ apply_locked(PsApplyState *state)
 {
 	/* a new snapshot: it must show what others committed while we waited for locks */
 	PushActiveSnapshot(GetLatestSnapshot());
+	state->watches = ps_watches_get();
 	find_blocked(state);
 	fold_events(state);
 	if (!state->failed)

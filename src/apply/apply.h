@@ -74,6 +74,7 @@ typedef struct PsApplyItem
 	PsEvent    *event;			/* NULL: a tombstone, or the decoder rejected the message */
 	const PsEvent *owner;		/* tells the customer; of a rejected message nothing else; NULL: unknown */
 	PsEffect   *effect;			/* what the event does; NULL: not read */
+	PsEffect   *raised_effect;	/* the caller's room for it, when upcasters convert the event first; NULL: not asked */
 	PsReject   *reject;			/* why the item is dead, NULL: it is not */
 	PsRejectedBy rejected_by;
 	bool		is_other_type;	/* than the stream takes: it has no event */

@@ -9,6 +9,7 @@
 
 #include "apply/apply.h"
 #include "store/profile_store.h"
+#include "store/watch_catalog.h"
 
 typedef struct PsCustomer
 {
@@ -29,6 +30,8 @@ typedef struct PsCustomer
 	struct sealed_now_hash *sealed_now; /* event ids that this transaction sealed; NULL: none */
 	const char **event_types;	/* distinct types of its applied events */
 	int			nevent_types;
+	const PsEvent *last_event;	/* that was applied last */
+	const		Bitmapset *changed; /* numbers of the watched names that changed */
 } PsCustomer;
 
 typedef struct PsApplyState
@@ -44,6 +47,7 @@ typedef struct PsApplyState
 	MemoryContext group_context;	/* of a group of profiles */
 	PsChunk   **last_samples;	/* ends of the lists of chunks that this transaction seals */
 	PsIdChunk **last_ids;
+	const PsWatches *watches;	/* NULL: no stream watches */
 	TimestampTz retained_from;	/* an id that was applied later makes a duplicate */
 	PsIdHash   *hashes;			/* of the items' event ids */
 	bool	   *sealed;			/* whether the customer's sealed chunks have the id of an item */

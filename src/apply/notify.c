@@ -10,11 +10,13 @@
 #include "apply/notify.h"
 #include "commands/async.h"
 #include "core/iso8601.h"
+#include "core/last_event.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "settings.h"
 #include "store/locks.h"
+#include "store/secret.h"
 #include "store/stream_catalog.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -24,27 +26,10 @@
 #define MAX_PAYLOAD 7900
 #define MAX_SEGMENT 256			/* bytes of a name: two names fit into a payload with an id, also when all are escaped */
 
-/* The same as escape_json(), but quick when there is nothing to escape. */
-static void
-append_json_string(StringInfo payload, const char *text)
-{
-	const char *c = text;
-
-	while (*c != '"' && *c != '\\' && (unsigned char) *c >= ' ')
-		c++;
-	if (*c != '\0')
-	{
-		escape_json(payload, text);
-		return;
-	}
-	appendStringInfoChar(payload, '"');
-	appendBinaryStringInfo(payload, text, c - text);
-	appendStringInfoChar(payload, '"');
-}
-
 /* Leaves out the event types that do not fit. */
 char *
-ps_notify_payload(const char *customer_id, int64 version, TimestampTz updated_at, const char **event_types, int ntypes)
+ps_notify_payload(const char *customer_id, int64 version, TimestampTz updated_at, const PsEvent *last_event,
+				  const char **event_types, int ntypes)
 {
 	StringInfoData payload;
 	char		number[MAXINT8LEN + 1];
@@ -52,20 +37,22 @@ ps_notify_payload(const char *customer_id, int64 version, TimestampTz updated_at
 
 	initStringInfo(&payload);
 	appendStringInfoString(&payload, "{\"customerId\":");
-	append_json_string(&payload, customer_id);
+	ps_json_append_string(&payload, customer_id);
 	appendStringInfoString(&payload, ",\"version\":");
 	appendBinaryStringInfo(&payload, number, pg_lltoa(version, number));
 	appendStringInfoString(&payload, ",\"updatedAt\":\"");
 	appendStringInfoString(&payload, at);
-	appendStringInfoString(&payload, "\",\"eventTypes\":[");
+	appendStringInfoString(&payload, "\",\"lastEvent\":");
 	pfree(at);
+	ps_last_event_append(&payload, last_event);
+	appendStringInfoString(&payload, ",\"eventTypes\":[");
 	for (int i = 0; i < ntypes; i++)
 	{
 		int			before = payload.len;
 
 		if (i > 0)
 			appendStringInfoChar(&payload, ',');
-		append_json_string(&payload, event_types[i]);
+		ps_json_append_string(&payload, event_types[i]);
 		if (payload.len > MAX_PAYLOAD)
 		{
 			payload.len = before;
@@ -159,6 +146,30 @@ ps_notify_batch(const char *channel, const char *stream, int customers, int64 ev
 	pfree(payload.data);
 }
 
+void
+ps_notify_scores(const PsWatches *watches, const PsScoreChange *changes, int n)
+{
+	for (int w = 0; watches != NULL && w < watches->n; w++)
+	{
+		const PsWatcher *watcher = &watches->watchers[w];
+		const char *channel = watcher->notify_channel != NULL ? watcher->notify_channel : ps_secret_name(PS_UPDATES_CHANNEL);
+		int			told = 0;
+
+		if (strcmp(watcher->notify, "off") == 0)
+			continue;
+		for (int i = 0; i < n; i++)
+		{
+			if (!bms_overlap(watcher->names, changes[i].changed))
+				continue;
+			told++;
+			if (strcmp(watcher->notify, "customer") == 0)
+				ps_notify(channel, ps_notify_payload(changes[i].customer_id, changes[i].version, changes[i].updated_at, NULL, NULL, 0));
+		}
+		if (told > 0 && strcmp(watcher->notify, "batch") == 0)
+			ps_notify_batch(channel, watcher->stream, told, 0);
+	}
+}
+
 bool
 ps_notify_queue_full(double limit)
 {
@@ -188,6 +199,13 @@ ps_notify_overflowed(const ErrorData *error)
 		error->funcname != NULL && strcmp(error->funcname, "PreCommit_Notify") == 0;
 }
 
+/* Whether the stream tells of a customer. */
+static bool
+tells_of(const PsApplyState *state, const PsCustomer *customer)
+{
+	return customer->napplied > 0 && ps_watches_tell(state->watches, state->settings->stream_id, customer->changed);
+}
+
 /* Sends one notification per customer, and one more to the channel of its segment. */
 static void
 announce_customers(const PsApplyState *state)
@@ -199,9 +217,9 @@ announce_customers(const PsApplyState *state)
 		const PsCustomer *customer = state->customers[i];
 		char	   *payload;
 
-		if (customer->napplied == 0)
+		if (!tells_of(state, customer))
 			continue;
-		payload = ps_notify_payload(customer->customer_id, customer->version, customer->updated_at,
+		payload = ps_notify_payload(customer->customer_id, customer->version, customer->updated_at, customer->last_event,
 									customer->event_types, customer->nevent_types);
 		ps_notify(settings->notify_channel, payload);
 		if (customer->segment != NULL)
@@ -222,7 +240,9 @@ ps_notify_changes(const PsApplyState *state)
 		return;
 	for (int i = 0; i < state->ncustomers; i++)
 	{
-		customers += state->customers[i]->napplied > 0;
+		if (!tells_of(state, state->customers[i]))
+			continue;
+		customers++;
 		events += state->customers[i]->napplied;
 	}
 	if (customers == 0)

@@ -7,18 +7,31 @@
 
 #include "postgres.h"
 
-#include "datatype/timestamp.h"
+#include "core/event.h"
 #include "store/segment_catalog.h"
 #include "store/stream.h"
+#include "store/watch_catalog.h"
 
-/* The payload for one customer's change; event_types are distinct. */
-extern char *ps_notify_payload(const char *customer_id, int64 version, TimestampTz updated_at,
+/* The payload for one customer's change; last_event NULL: no event made it; event_types are distinct. */
+extern char *ps_notify_payload(const char *customer_id, int64 version, TimestampTz updated_at, const PsEvent *last_event,
 							   const char **event_types, int ntypes);
 
 /* The payload for a customer's change of segment: {"customerId","from","to","kind","at"}. */
 extern char *ps_notify_segment_payload(const PsSegmentChange *change, const char *kind, TimestampTz at);
 
 extern void ps_notify(const char *channel, const char *payload);
+
+/* A customer whose scores a refresh changed. */
+typedef struct PsScoreChange
+{
+	const char *customer_id;
+	int64		version;
+	TimestampTz updated_at;
+	const		Bitmapset *changed; /* numbers of the watched names that changed */
+} PsScoreChange;
+
+/* Notifies of scores that changed, for the streams that watch them. */
+extern void ps_notify_scores(const PsWatches *watches, const PsScoreChange *changes, int n);
 
 /* The channel of a segment. */
 extern char *ps_segment_channel(const char *prefix, const char *segment);

@@ -101,7 +101,7 @@ apply_in_subxact(PsApplyState *state, PsProfile *profile, PsApplyItem *item, PsC
 	bool		nulls[PS_ROW_COLUMNS];
 	bool		is_new = profile->is_new;
 	PsReject   *volatile reject = NULL;
-	PsEventCall call = {state->run, state->settings->rules};
+	PsEventCall call = {state->run, state->settings->rules, item->raised_effect};
 	PsSubxact	outside;
 
 	/* a written row is the only copy of a profile that shares no memory with it */
@@ -135,7 +135,7 @@ ps_retry_apply_item(PsApplyState *state, PsCustomer *customer, int i, PsChunk **
 {
 	PsApplyItem *item = &state->items[i];
 	PsProfile  *profile = &customer->stored->profile;
-	PsEventCall call = {state->run, state->settings->rules};
+	PsEventCall call = {state->run, state->settings->rules, item->raised_effect};
 	PsReject   *reject;
 
 	if (!state->calls || !calls_functions(item))
@@ -169,6 +169,8 @@ reset_customers(PsApplyState *state)
 		customer->sealed_now = NULL;
 		customer->event_types = NULL;
 		customer->nevent_types = 0;
+		customer->last_event = NULL;
+		customer->changed = NULL;
 	}
 }
 

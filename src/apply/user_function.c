@@ -129,6 +129,8 @@ ps_event_call(const PsEventCall *call, PsProfile *profile, const PsEvent *event,
 			reject = ps_handler_read(&raised, call->rules, &raised_effect);
 		if (reject != NULL)
 			return reject;
+		if (call->raised_effect != NULL)
+			*call->raised_effect = raised_effect;
 		effect = &raised_effect;
 	}
 	*sealed = ps_handler_apply(profile, &raised, effect);

@@ -15,6 +15,7 @@ typedef struct PsEventCall
 {
 	PsFunctionRun *run;
 	const PsRules *rules;
+	PsEffect   *raised_effect;	/* room for the effect of an event that upcasters convert; NULL: nobody asks */
 } PsEventCall;
 
 /*

@@ -149,12 +149,12 @@ apply_support_ticket(PsProfile *profile, const PsEvent *event, const void *conte
 }
 
 static const PsHandler handlers[] = {
-	{"customer.profile.updated", read_names, apply_names},
-	{"transaction.completed", read_amount, handler_apply_transaction},
-	{"account.opened", read_initial_balance, apply_account_opened},
-	{"account.closed", NULL, apply_account_closed},
-	{"session.started", read_channel, apply_session},
-	{"support.ticket.created", NULL, apply_support_ticket},
+	{"customer.profile.updated", -1, read_names, apply_names},
+	{"transaction.completed", PS_SERIES_TRANSACTIONS, read_amount, handler_apply_transaction},
+	{"account.opened", -1, read_initial_balance, apply_account_opened},
+	{"account.closed", -1, NULL, apply_account_closed},
+	{"session.started", PS_SERIES_LOGINS, read_channel, apply_session},
+	{"support.ticket.created", PS_SERIES_SUPPORT_TICKETS, NULL, apply_support_ticket},
 };
 
 static const PsHandler *
@@ -228,6 +228,17 @@ ps_handler_apply(PsProfile *profile, const PsEvent *event, const PsEffect *effec
 	if (effect->rules != NULL)
 		sealed = apply_by_rules(profile, event, effect, sealed);
 	return sealed;
+}
+
+bool
+ps_effect_moves(const PsEffect *effect, uint32 series)
+{
+	if (effect->handler != NULL && effect->handler->series == (int) series)
+		return true;
+	for (int i = 0; effect->rules != NULL && i < effect->rules->nfeeds; i++)
+		if (effect->rules->feeds[i].series == series && effect->fed[i].is_there)
+			return true;
+	return false;
 }
 
 void

@@ -15,6 +15,7 @@
 typedef struct PsHandler
 {
 	const char *event_type;
+	int			series;			/* PsSeriesId to which each event adds a sample; -1: to none */
 
 	/*
 	 * Reads what apply needs from the payload into *content, or returns why the event is refused. NULL: nothing is
@@ -40,6 +41,9 @@ extern PsReject *ps_handler_read(const PsEvent *event, const PsRules *rules, PsE
 
 /* Applies one event to a profile, all but version, times and counters. Returns a list of the chunks that it sealed. */
 extern PsChunk *ps_handler_apply(PsProfile *profile, const PsEvent *event, const PsEffect *effect);
+
+/* Whether the event adds a sample to a series. */
+extern bool ps_effect_moves(const PsEffect *effect, uint32 series);
 
 /* Counts an event as applied: version, times and event_counts. */
 extern void ps_handler_finish(PsProfile *profile, const PsEvent *event);

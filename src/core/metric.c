@@ -54,6 +54,13 @@ ps_metric_find(const PsMetrics *metrics, const char *name)
 	return bsearch(&key, metrics->metrics, metrics->nmetrics, sizeof(PsMetric), compare_names);
 }
 
+const PsMetric *
+ps_metric_builtins(int *n)
+{
+	*n = lengthof(builtins);
+	return builtins;
+}
+
 bool
 ps_aggregate_find(const char *name, PsAggregate *aggregate)
 {

@@ -82,6 +82,9 @@ typedef struct PsFeedSample
 /* Finds a metric by name; NULL when there is none. */
 extern const PsMetric *ps_metric_find(const PsMetrics *metrics, const char *name);
 
+/* The built-in metrics. */
+extern const PsMetric *ps_metric_builtins(int *n);
+
 /* Finds an aggregate by name; false when there is none. */
 extern bool ps_aggregate_find(const char *name, PsAggregate *aggregate);
 

@@ -307,6 +307,17 @@ ps_refresh_announce(PsRefresh *refresh, const PsSegmentChange *changes, int n, c
 }
 
 void
+ps_refresh_announce_scores(PsRefresh *refresh, const PsWatches *watches, const PsScoreChange *changes, int n)
+{
+	if (watches == NULL || n == 0)
+		return;
+	if (!refresh->notify || ps_notify_queue_full(ps_notify_queue_limit))
+		return;
+	notified = true;
+	ps_notify_scores(watches, changes, n);
+}
+
+void
 ps_refresh_discard(PsRefresh *refresh)
 {
 	uint64		discarded = DISCARDED_AT_ONCE;

@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 
+#include "apply/notify.h"
 #include "clock.h"
 #include "process/bgworker.h"
 #include "store/score_catalog.h"
@@ -57,6 +58,9 @@ extern ErrorData *ps_refresh_attempt(void (*work) (void *arg), void *arg);
 
 /* Writes changes of segments, and notifies of them unless the queue is full. */
 extern void ps_refresh_announce(PsRefresh *refresh, const PsSegmentChange *changes, int n, const char *kind);
+
+/* Notifies those who watch scores of these changes, unless the queue is full. */
+extern void ps_refresh_announce_scores(PsRefresh *refresh, const PsWatches *watches, const PsScoreChange *changes, int n);
 
 /* Removes changes of segments older than profile_stream.segment_change_retention. */
 extern void ps_refresh_discard(PsRefresh *refresh);

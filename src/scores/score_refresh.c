@@ -110,12 +110,58 @@ score_refresh_differs(const PsScored *profile)
 		!DatumGetBool(DirectFunctionCall2(numeric_eq, profile->old.lifetime_value, profile->new.lifetime_value));
 }
 
-/* Writes the scores of a range under the customers' locks. Adds changed profiles to the outbox, and notifies of changed segments. */
+/* The numbers of the watched scores that have changed. */
+static Bitmapset *
+watched_scores(const PsWatches *watches, const PsScored *profile)
+{
+	Bitmapset  *changed = NULL;
+	const struct
+	{
+		const char *name;
+		bool		differs;
+	}			scores[] = {
+		{PS_WATCH_SEGMENT, strcmp(profile->old.segment, profile->new.segment) != 0},
+		{PS_WATCH_CHURN_RISK, profile->old.churn_risk_score != profile->new.churn_risk_score},
+		{PS_WATCH_LIFETIME_VALUE, !DatumGetBool(DirectFunctionCall2(numeric_eq, profile->old.lifetime_value, profile->new.lifetime_value))}
+	};
+
+	for (int i = 0; watches != NULL && i < lengthof(scores); i++)
+	{
+		int			number = scores[i].differs ? ps_watch_find(&watches->names, scores[i].name) : -1;
+
+		if (number >= 0)
+			changed = bms_add_member(changed, number);
+	}
+	return changed;
+}
+
+/* Adds changed profiles to the outbox, and notifies those who watch their scores. */
+static void
+tell_scores(PsRefresh *refresh, const PsScored *const *profiles, int n)
+{
+	const PsWatches *watches = ps_watches_get();
+	PsChange   *changes = palloc0(Max(n, 1) * sizeof(PsChange));
+	PsScoreChange *scores = palloc(Max(n, 1) * sizeof(PsScoreChange));
+
+	for (int i = 0; i < n; i++)
+	{
+		changes[i].customer_id = profiles[i]->customer_id;
+		changes[i].changed = watched_scores(watches, profiles[i]);
+		scores[i] = (PsScoreChange)
+		{
+			profiles[i]->customer_id, profiles[i]->version, profiles[i]->updated_at, changes[i].changed
+		};
+	}
+	ps_outbox_add_changes(changes, n, watches);
+	ps_refresh_announce_scores(refresh, watches, scores, n);
+}
+
+/* Writes the scores of a range under the customers' locks. Tells sinks of changed profiles, and notifies of changed segments. */
 static void
 score_refresh_write_range(void *arg)
 {
 	Range	   *range = arg;
-	const char **changed = palloc(range->n * sizeof(char *));
+	const PsScored **changed = palloc(range->n * sizeof(PsScored *));
 	PsSegmentChange *changes = palloc(range->n * sizeof(PsSegmentChange));
 	PsRefreshCounts counts = range->refresh->counts;
 	int			nchanged = 0;
@@ -133,7 +179,7 @@ score_refresh_write_range(void *arg)
 		counts.done++;
 		if (!score_refresh_differs(profile))
 			continue;
-		changed[nchanged++] = profile->customer_id;
+		changed[nchanged++] = profile;
 		if (strcmp(profile->old.segment, profile->new.segment) == 0)
 			continue;
 		changes[nchanges].customer_id = profile->customer_id;
@@ -141,8 +187,8 @@ score_refresh_write_range(void *arg)
 		changes[nchanges++].to = profile->new.segment;
 	}
 	counts.changed += nchanged;
-	ps_outbox_add(changed, nchanged);
 	range->refresh->counts = counts;
+	tell_scores(range->refresh, changed, nchanged);
 	ps_refresh_announce(range->refresh, changes, nchanges, "score");
 }
 

@@ -9,6 +9,7 @@
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "catalog/pg_type.h"
+#include "core/last_event.h"
 #include "lib/stringinfo.h"
 #include "store/dead_letter_outbox.h"
 #include "store/outbox.h"
@@ -24,10 +25,19 @@
 static PsPlan any_plan;
 
 static PsPlan add_plan = {
-	"INSERT INTO profile_stream_internal.outbox (stream_id, sink, customer_ids, customers, event_types)"
-	" SELECT k.stream_id, k.sink, $1, pg_catalog.cardinality($1), CASE WHEN k.content = 'changes' THEN $2 END"
-	" FROM profile_stream_internal.stream_sinks k WHERE k.content <> 'dead_letters'",
-	2, {TEXTARRAYOID, TEXTARRAYOID}
+	"INSERT INTO profile_stream_internal.outbox (stream_id, sink, customer_ids, customers, event_types, last_events)"
+	" SELECT k.stream_id, k.sink, $1, pg_catalog.cardinality($1), CASE WHEN k.content = 'changes' THEN $2 END,"
+	" CASE WHEN k.content = 'changes' THEN $3 END FROM profile_stream_internal.stream_sinks k"
+	" WHERE k.content = 'profiles' OR (k.content = 'changes' AND k.stream_id <> ALL ($4))",
+	4, {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID}
+};
+
+/* the same for one stream that watches */
+static PsPlan add_watched_plan = {
+	"INSERT INTO profile_stream_internal.outbox (stream_id, sink, customer_ids, customers, event_types, last_events)"
+	" SELECT k.stream_id, k.sink, $1, pg_catalog.cardinality($1), $2, $3 FROM profile_stream_internal.stream_sinks k"
+	" WHERE k.content = 'changes' AND k.stream_id = $4",
+	4, {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4OID}
 };
 
 static PsPlan refill_plan = {
@@ -55,12 +65,14 @@ static PsPlan move_plan = {
 	"WITH o AS (DELETE FROM profile_stream_internal.outbox o WHERE o.stream_id = $1 AND o.sink = $2 AND o.outbox_id <= ("
 	" SELECT pg_catalog.max(y.outbox_id) FROM (SELECT x.outbox_id, pg_catalog.sum(x.customers) OVER (ORDER BY x.outbox_id) - x.customers AS before"
 	" FROM (SELECT z.outbox_id, z.customers FROM profile_stream_internal.outbox z WHERE z.stream_id = $1 AND z.sink = $2"
-	" ORDER BY z.outbox_id LIMIT 1000) x) y WHERE y.before < $3) RETURNING o.customer_ids, o.event_types),"
-	" c AS (SELECT u.customer_id, pg_catalog.array_agg(DISTINCT t.event_type) FILTER (WHERE t.event_type IS NOT NULL) AS event_types"
-	" FROM o CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(o.customer_ids), pg_catalog.unnest(o.event_types)) AS u(customer_id, event_types)"
+	" ORDER BY z.outbox_id LIMIT 1000) x) y WHERE y.before < $3) RETURNING o.outbox_id, o.customer_ids, o.event_types, o.last_events),"
+	" c AS (SELECT u.customer_id, pg_catalog.array_agg(DISTINCT t.event_type) FILTER (WHERE t.event_type IS NOT NULL) AS event_types,"
+	" (pg_catalog.array_agg(u.last_event ORDER BY o.outbox_id DESC) FILTER (WHERE u.last_event IS NOT NULL))[1] AS last_event"
+	" FROM o CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(o.customer_ids), pg_catalog.unnest(o.event_types), pg_catalog.unnest(o.last_events))"
+	" AS u(customer_id, event_types, last_event)"
 	" LEFT JOIN LATERAL pg_catalog.jsonb_array_elements_text(u.event_types::jsonb) AS t(event_type) ON true GROUP BY u.customer_id)"
-	" INSERT INTO profile_stream_internal.sink_pending AS s (stream_id, sink, customer_id, event_types)"
-	" SELECT $1, $2, c.customer_id, COALESCE(c.event_types[1:" MAX_TYPES "], '{}') FROM c"
+	" INSERT INTO profile_stream_internal.sink_pending AS s (stream_id, sink, customer_id, event_types, last_event)"
+	" SELECT $1, $2, c.customer_id, COALESCE(c.event_types[1:" MAX_TYPES "], '{}'), c.last_event FROM c"
 
 	/*
 	 * up to $4 old documents are being delivered and then removed: these customers get a new id, which is delivered
@@ -68,8 +80,9 @@ static PsPlan move_plan = {
 	 */
 	" ON CONFLICT (stream_id, sink, customer_id) DO UPDATE SET pending_id = CASE WHEN s.pending_id <= $4"
 	" THEN pg_catalog.nextval('profile_stream_internal.sink_pending_pending_id_seq'::pg_catalog.regclass) ELSE s.pending_id END,"
-	" event_types = (ARRAY(SELECT DISTINCT t.event_type FROM pg_catalog.unnest(s.event_types || excluded.event_types) AS t(event_type)))[1:" MAX_TYPES "]"
-	" WHERE s.pending_id <= $4 OR NOT s.event_types @> excluded.event_types",
+	" event_types = (ARRAY(SELECT DISTINCT t.event_type FROM pg_catalog.unnest(s.event_types || excluded.event_types) AS t(event_type)))[1:" MAX_TYPES "],"
+	" last_event = COALESCE(excluded.last_event, s.last_event)"
+	" WHERE s.pending_id <= $4 OR NOT s.event_types @> excluded.event_types OR excluded.last_event IS NOT NULL",
 	4, {INT4OID, TEXTOID, INT8OID, INT8OID}
 };
 
@@ -84,8 +97,9 @@ static PsPlan read_plan = {
 static PsPlan read_changelog_plan = {
 	"SELECT x.customer_id, COALESCE(p.version, 0), CASE WHEN p.customer_id IS NOT NULL THEN pg_catalog.json_build_object("
 	"'customerId', p.customer_id, 'version', p.version, 'updatedAt', profile_stream_internal.json_timestamp(p.updated_at),"
-	" 'eventTypes', x.event_types, 'profile', profile_stream_internal.profile_document(p, pg_catalog.now()))::text END, x.pending_id"
-	" FROM (SELECT q.customer_id, q.event_types, q.pending_id FROM profile_stream_internal.sink_pending q WHERE q.stream_id = $1 AND q.sink = $2"
+	" 'eventTypes', x.event_types, 'lastEvent', x.last_event::json,"
+	" 'profile', profile_stream_internal.profile_document(p, pg_catalog.now()))::text END, x.pending_id"
+	" FROM (SELECT q.customer_id, q.event_types, q.last_event, q.pending_id FROM profile_stream_internal.sink_pending q WHERE q.stream_id = $1 AND q.sink = $2"
 	" ORDER BY q.pending_id LIMIT $3) x LEFT JOIN profile_stream.materialized_profiles p ON p.customer_id = x.customer_id",
 	3, {INT4OID, TEXTOID, INT8OID}
 };
@@ -168,14 +182,75 @@ event_types_json(const PsChange *change)
 	return json.data;
 }
 
-void
-ps_outbox_add_changes(const PsChange *changes, int n)
+/* The event that was applied last, as a JSON text. "null" takes the place of what is known of one; NULL leaves it. */
+static char *
+last_event_json(const PsChange *change)
+{
+	StringInfoData json;
+
+	if (change->last_event == NULL && !change->is_erased)
+		return NULL;
+	initStringInfo(&json);
+	ps_last_event_append(&json, change->last_event);
+	return json.data;
+}
+
+/* The arguments of a statement that adds changes: ids, event types and last events. */
+typedef struct ChangeArrays
 {
 	PsColumn	ids;
 	PsColumn	types;
-	Datum		args[2];
+	PsColumn	last_events;
+} ChangeArrays;
+
+static void
+init_arrays(ChangeArrays *arrays, int n)
+{
+	ps_column_init(&arrays->ids, TEXTOID, n);
+	ps_column_init(&arrays->types, TEXTOID, n);
+	ps_column_init(&arrays->last_events, TEXTOID, n);
+}
+
+static void
+add_to_arrays(ChangeArrays *arrays, const PsChange *change, bool events_asked)
+{
+	ps_column_add_text(&arrays->ids, change->customer_id);
+	if (!events_asked)
+		return;
+	ps_column_add_text(&arrays->types, event_types_json(change));
+	ps_column_add_text(&arrays->last_events, last_event_json(change));
+}
+
+static void
+run_with_arrays(PsPlan *plan, const ChangeArrays *arrays, Datum streams)
+{
+	Datum		args[4] = {ps_column_array(&arrays->ids), ps_column_array(&arrays->types), ps_column_array(&arrays->last_events), streams};
+
+	(void) ps_plan_run(plan, args, NULL, SPI_OK_INSERT);
+}
+
+/* Adds, for a stream that watches, the changes that it is told of. */
+static void
+add_watched(const PsChange *changes, int n, const PsWatcher *watcher)
+{
+	ChangeArrays arrays;
+
+	init_arrays(&arrays, n);
+	for (int i = 0; i < n; i++)
+		if (changes[i].is_erased || bms_overlap(watcher->names, changes[i].changed))
+			add_to_arrays(&arrays, &changes[i], true);
+	if (arrays.ids.n > 0)
+		run_with_arrays(&add_watched_plan, &arrays, Int32GetDatum(watcher->stream_id));
+}
+
+void
+ps_outbox_add_changes(const PsChange *changes, int n, const PsWatches *watches)
+{
+	ChangeArrays arrays;
+	PsColumn	watching;
 	bool		nobody;
-	bool		types_asked;
+	bool		events_asked;
+	int			nwatchers = watches == NULL ? 0 : watches->n;
 
 	/* changes of a rebuild are delivered when it is swapped in */
 	if (n == 0 || ps_rebuild_schema_used())
@@ -183,30 +258,18 @@ ps_outbox_add_changes(const PsChange *changes, int n)
 	if (any_plan.sql == NULL)
 		build_any_statement();
 	(void) ps_plan_run(&any_plan, NULL, NULL, SPI_OK_SELECT);
-	types_asked = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &nobody));
+	events_asked = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &nobody));
 	if (nobody)
 		return;
-	ps_column_init(&ids, TEXTOID, n);
-	ps_column_init(&types, TEXTOID, n);
+	init_arrays(&arrays, n);
 	for (int i = 0; i < n; i++)
-	{
-		ps_column_add_text(&ids, changes[i].customer_id);
-		if (types_asked)
-			ps_column_add_text(&types, event_types_json(&changes[i]));
-	}
-	args[0] = ps_column_array(&ids);
-	args[1] = ps_column_array(&types);
-	(void) ps_plan_run(&add_plan, args, NULL, SPI_OK_INSERT);
-}
-
-void
-ps_outbox_add(const char *const *customer_ids, int n)
-{
-	PsChange   *changes = palloc0(Max(n, 1) * sizeof(PsChange));
-
-	for (int i = 0; i < n; i++)
-		changes[i].customer_id = customer_ids[i];
-	ps_outbox_add_changes(changes, n);
+		add_to_arrays(&arrays, &changes[i], events_asked);
+	ps_column_init(&watching, INT4OID, nwatchers);
+	for (int i = 0; i < nwatchers; i++)
+		ps_column_add(&watching, Int32GetDatum(watches->watchers[i].stream_id));
+	run_with_arrays(&add_plan, &arrays, ps_column_array(&watching));
+	for (int i = 0; events_asked && i < nwatchers; i++)
+		add_watched(changes, n, &watches->watchers[i]);
 }
 
 int64

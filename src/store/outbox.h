@@ -13,7 +13,9 @@
 
 #include "postgres.h"
 
+#include "core/event.h"
 #include "store/stream_catalog.h"
+#include "store/watch_catalog.h"
 
 /* The current profile of a customer, to be delivered. */
 typedef struct PsPending
@@ -29,16 +31,17 @@ typedef struct PsChange
 	const char *customer_id;
 	const char *const *event_types; /* distinct types of the applied events */
 	int			nevent_types;
+	const PsEvent *last_event;	/* that was applied last; NULL: none was */
+	const		Bitmapset *changed; /* numbers of the watched names that changed */
+	bool		is_erased;		/* by forget_customer(): every sink is told */
 } PsChange;
 
 /*
- * Adds changes of customers, or their removal by forget_customer(), to the outbox,
- * for every sink of this database.
+ * Adds changes of customers to the outbox, for every sink of this database; of a
+ * stream that watches names only those in which one of them changed. The watches
+ * are those that gave the numbers.
  */
-extern void ps_outbox_add_changes(const PsChange *changes, int n);
-
-/* The same without event types. */
-extern void ps_outbox_add(const char *const *customer_ids, int n);
+extern void ps_outbox_add_changes(const PsChange *changes, int n, const PsWatches *watches);
 
 /* Makes all customers pending for one sink of a stream; returns how many. */
 extern int64 ps_outbox_resync(int stream_id, PsSinkKind kind);

@@ -16,6 +16,10 @@ static PsPlan rows_plan = {
 	1, {TEXTARRAYOID}
 };
 
+static PsPlan window_plan = {
+	"SELECT p.version, p.window_state FROM profile_stream.materialized_profiles p WHERE p.customer_id = $1", 1, {TEXTOID}
+};
+
 bool
 ps_profile_reader_open(PsDirectReader *reader)
 {
@@ -47,4 +51,22 @@ ps_profile_rows_get(uint64 row, Datum **values, bool **nulls)
 	*values = palloc(desc->natts * sizeof(Datum));
 	*nulls = palloc(desc->natts * sizeof(bool));
 	heap_deform_tuple(SPI_tuptable->vals[row], desc, *values, *nulls);
+}
+
+bool
+ps_profile_window_select(Datum customer_id, int64 *version, bytea **window_state)
+{
+	static const Oid types[2] = {INT8OID, BYTEAOID};
+	Datum		args[1] = {customer_id};
+	bool		isnull;
+	bool		found = ps_plan_read(&window_plan, args) > 0;
+
+	ps_plan_check_types(types, 2);
+	if (found)
+	{
+		*version = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		*window_state = DatumGetByteaPCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return found;
 }

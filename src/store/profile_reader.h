@@ -23,4 +23,10 @@ extern TupleTableSlot *ps_profile_reader_find(PsDirectReader *reader, const text
 extern uint64 ps_profile_rows_select(Datum customer_ids);
 extern void ps_profile_rows_get(uint64 row, Datum **values, bool **nulls);
 
+/*
+ * Reads version and window state of a customer by a statement, into the current
+ * context. False: the caller sees no such profile. Needs SPI.
+ */
+extern bool ps_profile_window_select(Datum customer_id, int64 *version, bytea **window_state);
+
 #endif							/* PS_PROFILE_READER_H */

@@ -22,7 +22,7 @@ static PsPlan due_plan = {
 
 #define READ(document) \
 	"SELECT k.ordinality::int4, p.version, p.watermark, p.segment, p.churn_risk_score, p.lifetime_value," \
-	" d.segment, d.churn_risk_score, d.lifetime_value, " document ", p.scored_at IS NULL" \
+	" d.segment, d.churn_risk_score, d.lifetime_value, " document ", p.scored_at IS NULL, p.updated_at" \
 	" FROM pg_catalog.unnest($1) WITH ORDINALITY AS k(customer_id, ordinality)" \
 	" JOIN profile_stream.materialized_profiles p ON p.customer_id = k.customer_id" \
 	" CROSS JOIN LATERAL profile_stream.default_scores(p, $2) d"
@@ -169,6 +169,7 @@ ps_scores_read(PsScored **profiles, int n, TimestampTz as_of, bool documents)
 		get_scores(i, 7, &profile->new);
 		profile->document = get_value(i, 10, -1);
 		profile->unscored = DatumGetBool(get_value(i, 11, sizeof(bool)));
+		profile->updated_at = DatumGetTimestampTz(get_value(i, 12, sizeof(TimestampTz)));
 	}
 	SPI_freetuptable(SPI_tuptable);
 }

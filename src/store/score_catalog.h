@@ -36,6 +36,7 @@ typedef struct PsScored
 	bool		found;			/* the profile exists, and the fields below are set */
 	int64		version;		/* this and the next field tell whether it has changed meanwhile */
 	TimestampTz watermark;
+	TimestampTz updated_at;
 	PsScores	old;
 	PsScores	new;
 	Datum		document;		/* as of get_profile(), if the caller wants it */

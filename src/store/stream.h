@@ -61,6 +61,13 @@ typedef struct PsSinkRow
 
 extern const PsSinkRow ps_sinks[PS_SINK_KINDS];
 
+/* Texts of an array; n 0: none. */
+typedef struct PsTexts
+{
+	char	  **items;
+	int			n;
+} PsTexts;
+
 typedef struct PsStream
 {
 	int			stream_id;
@@ -85,6 +92,7 @@ typedef struct PsStream
 	char	   *channel;		/* which of them it is */
 	char	   *notify;
 	char	   *segment_channel_prefix; /* NULL: no channels of segments */
+	PsTexts		watch;			/* names of which one must change for the change to be told; none: all changes are */
 	Jsonb	   *options;
 	int			workers;
 	int32	   *partitions;		/* to read */
@@ -116,6 +124,7 @@ typedef enum PsOptionKind
 	PS_INTERVAL_OPTION,			/* int64, in units; -1 for null */
 	PS_JSONB_OPTION,			/* Jsonb * */
 	PS_EVENT_TYPES_OPTION,		/* PsEventTypes * */
+	PS_TEXTS_OPTION,			/* PsTexts */
 	PS_PARTITIONS_OPTION		/* partitions and npartitions */
 } PsOptionKind;
 
@@ -171,7 +180,8 @@ typedef struct PsStreamOption
 	{"format", PS_TEXT_OPTION, PS_FIELD(format)}, \
 	{"field_map", PS_JSONB_OPTION, PS_FIELD(field_map), .removable = true}, \
 	{"timestamp_unit", PS_TEXT_OPTION, PS_FIELD(timestamp_unit)}, \
-	{"event_id_scope", PS_TEXT_OPTION, PS_FIELD(event_id_scope), .fixed = true, .words = {"customer", "stream"}}
+	{"event_id_scope", PS_TEXT_OPTION, PS_FIELD(event_id_scope), .fixed = true, .words = {"customer", "stream"}}, \
+	{"watch", PS_TEXTS_OPTION, PS_FIELD(watch), .removable = true}
 
 extern const PsStreamOption ps_stream_options[];
 extern const int ps_nstream_options;

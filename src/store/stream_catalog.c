@@ -105,6 +105,8 @@ parameter_type(const PsStreamOption *option)
 			return TEXTARRAYOID;
 		case PS_PARTITIONS_OPTION:
 			return INT4ARRAYOID;
+		case PS_TEXTS_OPTION:
+			return TEXTARRAYOID;
 		case PS_TEXT_OPTION:
 		case PS_NAME_OPTION:
 			break;
@@ -249,6 +251,20 @@ read_event_types(Datum array, bool isnull)
 	return types;
 }
 
+/* Takes an array of texts, which has no null; null stands for none. */
+static void
+read_texts(PsTexts *texts, Datum array, bool isnull)
+{
+	Datum	   *elements;
+
+	if (isnull)
+		return;
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &texts->n);
+	texts->items = palloc(Max(texts->n, 1) * sizeof(char *));
+	for (int i = 0; i < texts->n; i++)
+		texts->items[i] = TextDatumGetCString(elements[i]);
+}
+
 /* Takes an option out of the row that was found. */
 static void
 read_option(PsStream *stream, const PsStreamOption *option)
@@ -277,6 +293,9 @@ read_option(PsStream *stream, const PsStreamOption *option)
 			break;
 		case PS_EVENT_TYPES_OPTION:
 			*(PsEventTypes **) field = read_event_types(value, isnull);
+			break;
+		case PS_TEXTS_OPTION:
+			read_texts(field, value, isnull);
 			break;
 		case PS_PARTITIONS_OPTION:
 			read_partitions(stream, value, isnull);
@@ -347,6 +366,17 @@ event_types_array(const PsEventTypes *types)
 	return ps_column_array(&names);
 }
 
+static Datum
+texts_array(const PsTexts *texts)
+{
+	PsColumn	array;
+
+	ps_column_init(&array, TEXTOID, texts->n);
+	for (int i = 0; i < texts->n; i++)
+		ps_column_add_text(&array, texts->items[i]);
+	return ps_column_array(&array);
+}
+
 /* The value of an option's parameter. */
 static Datum
 option_value(const PsStream *stream, const PsStreamOption *option, char *null)
@@ -374,6 +404,9 @@ option_value(const PsStream *stream, const PsStreamOption *option, char *null)
 		case PS_EVENT_TYPES_OPTION:
 			*null = *(PsEventTypes *const *) field == NULL ? 'n' : ' ';
 			return event_types_array(*(PsEventTypes *const *) field);
+		case PS_TEXTS_OPTION:
+			*null = ((const PsTexts *) field)->n == 0 ? 'n' : ' ';
+			return texts_array(field);
 		case PS_PARTITIONS_OPTION:
 			*null = stream->npartitions == 0 ? 'n' : ' ';
 			return partitions_array(stream);

@@ -137,12 +137,17 @@ ps_notification(PG_FUNCTION_ARGS)
 	Datum	   *values;
 	const char **event_types;
 	int			n;
+	PsEvent		last_event = {
+		.event_id = text_to_cstring(PG_GETARG_TEXT_PP(4)),
+		.source = text_to_cstring(PG_GETARG_TEXT_PP(5)),
+		.timestamp = PG_GETARG_TIMESTAMPTZ(2)
+	};
 
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(3), TEXTOID, -1, false, TYPALIGN_INT, &values, NULL, &n);
 	event_types = palloc(Max(n, 1) * sizeof(char *));
 	for (int i = 0; i < n; i++)
 		event_types[i] = TextDatumGetCString(values[i]);
-	PG_RETURN_TEXT_P(cstring_to_text(ps_notify_payload(customer_id, PG_GETARG_INT64(1), PG_GETARG_TIMESTAMPTZ(2),
+	PG_RETURN_TEXT_P(cstring_to_text(ps_notify_payload(customer_id, PG_GETARG_INT64(1), PG_GETARG_TIMESTAMPTZ(2), &last_event,
 													   event_types, n)));
 }
 

@@ -24,11 +24,12 @@ SELECT testing.decode_fuzz(42, 50000, 'cloudevents') AS cloudevents,
 SELECT testing.parser_fuzz(seed, 500) FROM generate_series(1, 3) seed;
 
 -- a payload is JSON and below 8,000 bytes, whatever the ids
-SELECT name, octet_length(n) < 8000 AS fits, n::jsonb ->> 'customerId' = c AS same,
+SELECT name, octet_length(n) < 8000 AS fits, n::jsonb ->> 'customerId' = c AS same, n::jsonb #>> '{lastEvent,eventId}' = c AS same_event,
+	octet_length(n::jsonb #>> '{lastEvent,source}') AS source,
 	(SELECT count(*) FROM jsonb_array_elements_text(n::jsonb -> 'eventTypes') WITH ORDINALITY AS u(e, i) WHERE e = t[i]) AS types, octet_length(n)
 FROM (VALUES ('control characters', repeat(chr(1), 512), array_fill(repeat(chr(2), 512), '{30}')),
 	('quotes', repeat('"\', 256), array_fill(repeat('"', 512), '{30}')),
 	('four bytes each', repeat(chr(128512), 128), array_fill(repeat(chr(65536), 128), '{30}')),
 	('line ends', repeat(E'\n\r', 256), ARRAY[repeat(E'\t', 512)]),
 	('none', '', '{}')) AS v(name, c, t),
-	testing.notification(c, 9223372036854775807, '9999-12-31 23:59:59.999999Z', t) AS n;
+	testing.notification(c, 9223372036854775807, '9999-12-31 23:59:59.999999Z', t, c, c || c) AS n;

@@ -32,7 +32,9 @@ sub apply
 	}
 }
 
-# Waits until a client has said such lines, and returns what it said, sorted, without repeats; then forgets it.
+# Waits until a client has said such lines, and returns what it said, sorted, without repeats and events; then forgets it.
+my %events;    # that each client was told of
+
 sub told
 {
 	my ($name, @lines) = @_;
@@ -40,6 +42,7 @@ sub told
 	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
 		$said = slurp_file("$dir/$name.out");
+		$events{$name}{$1} = 1 while $said =~ s/ by (\S+)$//m;
 		last unless grep { $said !~ /^\Q$_\E$/m } @lines;
 		usleep(100_000);
 	}
@@ -122,6 +125,7 @@ all_told('first is told of everything', map { "1 c$_" } 1 .. 20);
 wait_client('count(*) FILTER (WHERE state = \'idle\') >= ' . @clients);
 apply('c1', 'new');
 all_told('is told of what changes', '2 c1', '1 new');
+is(join(' ', sort keys %{ $events{ $_->[0] } }), 'e21 e22', "$_->[0]: and by which events") foreach @clients;
 $node->sql("SELECT profile_stream.forget_customer('c9')");
 all_told('is told of who is forgotten', '0 c9');
 

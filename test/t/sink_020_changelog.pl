@@ -64,7 +64,7 @@ my %found = map { $_->[2] => $_ } $topic->messages;
 foreach my $customer (sort keys %hash)
 {
 	is($found{$customer}[0], ($hash{$customer} & 0x7fffffff) % 4, "$customer: in its partition");
-	like($found{$customer}[3], qr/^\{"customerId" : "$customer", "version" : 1, "updatedAt" : "2026-01-01T00:00:00.000Z", "eventTypes" : \["seen"\], "profile" : \{.*"customerId": "$customer".*\}\}$/,
+	like($found{$customer}[3], qr/^\{"customerId" : "$customer", "version" : 1, "updatedAt" : "2026-01-01T00:00:00.000Z", "eventTypes" : \["seen"\], "lastEvent" : \{"eventId":"e\d+","timestamp":"2026-01-01T00:00:00.000Z","source":null\}, "profile" : \{.*"customerId": "$customer".*\}\}$/,
 		"$customer: with its value");
 	is($found{$customer}[4], 'profile-version=1', "$customer: and header");
 }
@@ -75,7 +75,7 @@ apply('abc', $_) foreach ('b\\"\\\\', 'a', 'a', 'c');
 $node->set_failpoint('');
 ok(wait_sink('backlog = 0'), 'delivered');
 my ($last) = reverse grep { $_->[2] eq 'abc' } $topic->messages;
-like($last->[3], qr/"version" : 5, .*"eventTypes" : \["a","b\\"\\\\","c"\]/, 'types of several events in one message');
+like($last->[3], qr/"version" : 5, .*"eventTypes" : \["a","b\\"\\\\","c"\], "lastEvent" : \{"eventId":"e$n",/, 'types of several events in one message, and the last event');
 
 # a customer that changes again while its message is on its way to a broker that is frozen
 $broker->freeze;
@@ -87,7 +87,7 @@ ok($node->wait_idle, 'frozen: the relay keeps no transaction while it waits');
 $broker->thaw;
 ok(wait_sink("backlog = 0 AND state = 'running' AND error IS NULL"), 'thawed: delivered');
 ($last) = reverse grep { $_->[2] eq 'twice' } $topic->messages;
-like($last->[3], qr/"version" : 2, .*"eventTypes" : \["first","second"\]/, 'thawed: as it is now');
+like($last->[3], qr/"version" : 2, .*"eventTypes" : \["first","second"\], "lastEvent" : \{"eventId":"e$n",/, 'thawed: as it is now');
 
 # an erasure
 $node->safe_psql('postgres', "DELETE FROM profile_stream.materialized_profiles WHERE customer_id = 'abc'; DELETE FROM profile_stream_internal.event_id_chunks WHERE customer_id = 'abc';"

@@ -1,0 +1,20 @@
+/*
+ * last_event.h
+ *	  What sinks and listeners are told of the event that was applied last.
+ */
+#ifndef PS_LAST_EVENT_H
+#define PS_LAST_EVENT_H
+
+#include "core/event.h"
+#include "lib/stringinfo.h"
+
+/*
+ * Appends {"eventId", "timestamp", "source"}, or null when there is no event. It is
+ * never longer than 5,000 bytes, as a source that is long is cut.
+ */
+extern void ps_last_event_append(StringInfo json, const PsEvent *event);
+
+/* Appends a JSON string as escape_json() does, but quickly when there is nothing to escape. */
+extern void ps_json_append_string(StringInfo json, const char *text);
+
+#endif							/* PS_LAST_EVENT_H */

@@ -1,0 +1,33 @@
+/*
+ * watch_catalog.h
+ *	  The streams that watch columns and attributes, kept in memory, and read again when a
+ *	  stream has changed.
+ */
+#ifndef PS_WATCH_CATALOG_H
+#define PS_WATCH_CATALOG_H
+
+#include "core/watch.h"
+
+typedef struct PsWatcher
+{
+	int			stream_id;
+	const char *stream;
+	const char *notify;			/* customer, batch or off */
+	const char *notify_channel; /* NULL: that of the database */
+	Bitmapset  *names;			/* their numbers */
+} PsWatcher;
+
+typedef struct PsWatches
+{
+	PsWatchedNames names;		/* of all streams */
+	PsWatcher  *watchers;
+	int			n;
+} PsWatches;
+
+/* The streams that watch; NULL: none does, or a rebuild runs, of which nobody is told. Valid until the next call. Needs SPI. */
+extern const PsWatches *ps_watches_get(void);
+
+/* Whether a stream is told of changes of these names: one that watches nothing is told of everything. */
+extern bool ps_watches_tell(const PsWatches *watches, int stream_id, const Bitmapset * changed);
+
+#endif							/* PS_WATCH_CATALOG_H */
