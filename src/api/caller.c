@@ -10,7 +10,7 @@
 #include "compat.h"
 #include "ingest/launcher.h"
 #include "ingest/worker.h"
-#include "kafka/options.h"
+#include "kafka/client.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "process/lease.h"
@@ -170,7 +170,7 @@ ps_check_answer(PsProbeAnswer *answer, const char *topic)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
 				 errmsg("%s", answer->error),
-				 errhint(PS_REACH_HINT)));
+				 errhint("%s", ps_kafka_connect_hint(answer->error))));
 }
 
 Datum

@@ -44,6 +44,7 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "process/bgworker.h"
+#include "process/invalidation.h"
 #include "process/lease.h"
 #include "settings.h"
 #include "storage/ipc.h"
@@ -159,12 +160,16 @@ take_no_answer(PsWorker *worker)
 
 	worker->looking_up.next = ps_moment_plus(ps_clock_now(), LOOKUP_RETRY_MS);
 	worker->failure.failing |= PS_DOING_BROKER; /* also while messages come that were fetched before */
+	ps_options_invalidated = true;	/* a secret that is in a file may have been renewed */
 	if (lookup->topic_missing)
 		ps_worker_set_state(worker, PS_STATE_RETRYING, psprintf("topic \"%s\" does not exist", worker->stream->topic),
 							"Create the topic; the stream finds it by itself.", -1);
 	else
-		ps_worker_set_state(worker, PS_STATE_RETRYING, worker->shown.client_error ? worker->shown.client_error : lookup->error,
-							PS_REACH_HINT, -1);
+	{
+		const char *error = worker->shown.client_error ? worker->shown.client_error : lookup->error;
+
+		ps_worker_set_state(worker, PS_STATE_RETRYING, error, ps_kafka_connect_hint(error), -1);
+	}
 }
 
 /* Asks the broker when that is due, and takes its answers. */

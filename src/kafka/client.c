@@ -12,6 +12,8 @@
 #include "catalog/pg_authid.h"
 #include "core/text.h"
 #include "kafka/client.h"
+#include "kafka/secret_file.h"
+#include "kafka/token.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 
@@ -79,6 +81,12 @@ static const struct
 	{"ssl.key.location", FILES},
 	{"ssl.keystore.location", FILES},
 	{"ssl.keystore.password", SECRET},
+	{"sasl.username_file", FILES},
+	{"sasl.password_file", FILES},
+	{"ssl.key.password_file", FILES},
+	{"ssl.keystore.password_file", FILES},
+	{PS_TOKEN_FILE, FILES},
+	{PS_TOKEN_EXTENSIONS, ANYONE},
 	{"enable.ssl.certificate.verification", SUPERUSER},
 	{"ssl.endpoint.identification.algorithm", SUPERUSER},
 	{"debug", SUPERUSER},
@@ -97,16 +105,38 @@ ps_kafka_version_built(void)
 	return psprintf("%d.%d.%d", RD_KAFKA_VERSION >> 24, (RD_KAFKA_VERSION >> 16) & 0xff, (RD_KAFKA_VERSION >> 8) & 0xff);
 }
 
-char *
-ps_kafka_version_warning(const char *version)
+/* Whether a version like 2.10.1 is one of [from, to), each major × 10000 + minor × 100 + patch. */
+static bool
+version_between(const char *version, int from, int to)
 {
 	int			major = 0;
 	int			minor = 0;
+	int			patch = 0;
+	int			number;
 
-	(void) sscanf(version, "%d.%d", &major, &minor);
-	if (major != 2 || minor < 4 || minor >= 10)
+	(void) sscanf(version, "%d.%d.%d", &major, &minor, &patch);
+	number = major * 10000 + minor * 100 + patch;
+	return number >= from && number < to;
+}
+
+char *
+ps_kafka_version_warning(const char *version)
+{
+	if (!version_between(version, 20400, 21000))
 		return NULL;
 	return psprintf("librdkafka %s may crash the server when a topic that it knows is created anew: use 2.10.1 or later, or one before 2.4.0.", version);
+}
+
+char *
+ps_kafka_connect_hint(const char *error)
+{
+	if (strstr(error, "SCRAM") != NULL && version_between(rd_kafka_version_str(), 0, 20601))
+		return psprintf("Correct the user mapping. If it is right: librdkafka %s cannot log in by SCRAM at a broker of Kafka 4; use 2.6.1 or later, or another mechanism.", rd_kafka_version_str());
+	if (strstr(error, "uthentication") != NULL || strstr(error, "OAUTHBEARER") != NULL)
+		return "Correct the user mapping of the stream's server, or the file of the password or token that the server names.";
+	if (strstr(error, "SSL") != NULL || strstr(error, "certificate") != NULL)
+		return "Check the options ssl.* of the server: whom to trust, and a certificate of its own where the broker asks for one.";
+	return "Check the brokers' addresses, and that they are reachable from the database server.";
 }
 
 /* Refuses an option. The log does not get the statement, because it may hold a secret. */
@@ -149,10 +179,12 @@ ps_kafka_check_option(const char *name, const char *value, PsOptionPlace place, 
 		client_refuse(name, "Options that read files are for members of pg_read_server_files.");
 	if (known_options[found].allowed == SUPERUSER && !superuser_arg(role))
 		client_refuse(name, "This option is for superusers.");
+	if (ps_secret_in_file(name) && !is_absolute_path(value))
+		client_refuse(name, "The path of the file must be absolute.");
 	/* GSSAPI, librdkafka's default, runs commands */
 	if (strncmp(name, "sasl.mechanism", 14) == 0 && strcmp(value, "PLAIN") != 0 &&
-		strcmp(value, "SCRAM-SHA-256") != 0 && strcmp(value, "SCRAM-SHA-512") != 0)
-		client_refuse(name, "The mechanism must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.");
+		strcmp(value, "SCRAM-SHA-256") != 0 && strcmp(value, "SCRAM-SHA-512") != 0 && strcmp(value, "OAUTHBEARER") != 0)
+		client_refuse(name, "The mechanism must be PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER.");
 }
 
 List *
@@ -231,7 +263,7 @@ make_conf(const PsKafkaOption *defaults, int ndefaults, List *options, Clients e
 	{
 		PsKafkaOption *option = lfirst(cell);
 
-		if (known_options[find_option(option->name)].clients == except)
+		if (known_options[find_option(option->name)].clients == except || ps_token_option(option->name) || ps_secret_in_file(option->name))
 			continue;
 		set_option(conf, option->name, strcmp(option->name, "debug") == 0
 				   ? psprintf("%s," PS_KAFKA_DEBUG, option->value) : option->value);
@@ -241,11 +273,13 @@ make_conf(const PsKafkaOption *defaults, int ndefaults, List *options, Clients e
 
 /* Makes a client. It owns the configuration from then on. */
 static void *
-make_client(rd_kafka_type_t type, rd_kafka_conf_t *conf)
+make_client(rd_kafka_type_t type, rd_kafka_conf_t *conf, List *options)
 {
 	char		reason[256];
-	rd_kafka_t *rk = rd_kafka_new(type, conf, reason, sizeof(reason));
+	rd_kafka_t *rk;
 
+	rd_kafka_conf_set_opaque(conf, ps_token_source(options));
+	rk = rd_kafka_new(type, conf, reason, sizeof(reason));
 	if (rk == NULL)
 	{
 		rd_kafka_conf_destroy(conf);
@@ -253,6 +287,8 @@ make_client(rd_kafka_type_t type, rd_kafka_conf_t *conf)
 				(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION),
 				 errmsg("could not create a Kafka client: %s", ps_text_of_error(reason))));
 	}
+	if (rd_kafka_opaque(rk) != NULL)
+		ps_token_renew(rk);
 	ereport(DEBUG1, (errmsg_internal("Kafka client \"%s\" is created", rd_kafka_name(rk))));
 	return rk;
 }
@@ -287,15 +323,15 @@ consumer_conf(List *options, const char *group_id)
 	for (int i = 0; i < lengthof(ours); i++)
 		set_option(conf, ours[i].name, ours[i].value);
 	set_option(conf, "group.id", group_id);
-	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_FETCH | RD_KAFKA_EVENT_ERROR |
-							 RD_KAFKA_EVENT_OFFSET_COMMIT | RD_KAFKA_EVENT_LOG);
+	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_FETCH | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_OFFSET_COMMIT |
+							 RD_KAFKA_EVENT_LOG | RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH);
 	return conf;
 }
 
 void *
 ps_kafka_create_consumer(List *options, const char *group_id)
 {
-	return make_client(RD_KAFKA_CONSUMER, consumer_conf(options, group_id));
+	return make_client(RD_KAFKA_CONSUMER, consumer_conf(options, group_id), options);
 }
 
 static rd_kafka_conf_t *
@@ -320,14 +356,15 @@ producer_conf(List *options, const char *transactional_id)
 		set_option(conf, ours[i].name, ours[i].value);
 	set_option(conf, "transactional.id", transactional_id);
 	set_option(conf, "transaction.timeout.ms", psprintf("%d", timeout_ms));
-	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG);
+	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG |
+							 RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH);
 	return conf;
 }
 
 void *
 ps_kafka_create_producer(List *options, const char *transactional_id)
 {
-	return make_client(RD_KAFKA_PRODUCER, producer_conf(options, transactional_id));
+	return make_client(RD_KAFKA_PRODUCER, producer_conf(options, transactional_id), options);
 }
 
 /* The value of a numeric option, whether it was set or is the default. */

@@ -46,6 +46,9 @@ extern const char *ps_kafka_version_built(void);
 /* A known fault of a version of librdkafka, NULL when none is known. */
 extern char *ps_kafka_version_warning(const char *version);
 
+/* What to do when a broker does not answer, by the error that librdkafka gives. */
+extern char *ps_kafka_connect_hint(const char *error);
+
 /*
  * Makes a rd_kafka_t from checked options; raises when librdkafka refuses them. It is
  * returned as void *, so that no other room needs rdkafka.h.

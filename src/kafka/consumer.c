@@ -16,6 +16,7 @@
 #include "kafka/client.h"
 #include "kafka/consumer.h"
 #include "kafka/thread.h"
+#include "kafka/token.h"
 #include "settings.h"
 #include "utils/timestamp.h"
 
@@ -351,6 +352,9 @@ take_event(PsConsumer *consumer, PsIntake *intake, rd_kafka_event_t *event)
 			break;
 		case RD_KAFKA_EVENT_LOG:
 			consumer_take_log(intake, event);
+			break;
+		case RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH:
+			ps_token_renew(consumer->rk);
 			break;
 		default:
 			break;				/* reports of group commits */

@@ -11,6 +11,7 @@
 #include "foreign/foreign.h"
 #include "kafka/client.h"
 #include "kafka/options.h"
+#include "kafka/secret_file.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -99,5 +100,6 @@ ps_connection_options(const char *server, const char *bootstrap_servers, Jsonb *
 					 errhint("Use server => ... with a server that a superuser has created and granted USAGE on.")));
 		result = ps_kafka_add_option(result, "bootstrap.servers", bootstrap_servers);
 	}
-	return add_jsonb(result, options, server != NULL ? PS_OPTION_SERVERS_STREAM : PS_OPTION_STREAM, role);
+	result = add_jsonb(result, options, server != NULL ? PS_OPTION_SERVERS_STREAM : PS_OPTION_STREAM, role);
+	return ps_secret_files_read(result);
 }

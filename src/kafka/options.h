@@ -11,10 +11,10 @@
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 
-/* The hint for a broker that does not answer. */
-#define PS_REACH_HINT "Check the brokers' addresses, and that they are reachable from the database server."
-
-/* List of PsKafkaOption. Raises unless the role may set each option. Either server or bootstrap_servers is NULL. */
+/*
+ * List of PsKafkaOption, with what is in files of secrets. Raises unless the role may set each option. Either server or
+ * bootstrap_servers is NULL.
+ */
 extern List *ps_connection_options(const char *server, const char *bootstrap_servers, Jsonb *options, Oid role);
 
 #endif							/* PS_OPTIONS_H */

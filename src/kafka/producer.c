@@ -21,6 +21,7 @@
 #include "kafka/options.h"
 #include "kafka/producer.h"
 #include "kafka/thread.h"
+#include "kafka/token.h"
 #include "settings.h"
 
 #define CALL_MS 10000			/* librdkafka ends a call after this time, and it is repeated */
@@ -73,7 +74,6 @@ static const struct
 	{"TRANSACTIONAL_ID_AUTHORIZATION_FAILED", "The Kafka user needs WRITE and DESCRIBE on transactional ids that begin with profile_stream."},
 	{"TOPIC_AUTHORIZATION_FAILED", "The Kafka user needs WRITE and DESCRIBE on the topic."},
 	{"CLUSTER_AUTHORIZATION_FAILED", "The Kafka user needs IDEMPOTENT_WRITE on the cluster."},
-	{"AUTHENTICATION", "Correct the user mapping of the stream's server."},
 	{"FENCED", "Another relay of this stream delivers to the topic, as of an old primary that still runs; or a transaction took longer than Kafka allows."},
 	{"PRODUCER_EPOCH", "Another relay of this stream delivers to the topic, as of an old primary that still runs; or a transaction took longer than Kafka allows."},
 	{"MSG_SIZE_TOO_LARGE", "Raise max.message.bytes of the topic."},
@@ -272,6 +272,9 @@ take_events(PsProducer *producer)
 			case RD_KAFKA_EVENT_LOG:
 				producer_take_log(producer, event);
 				break;
+			case RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH:
+				ps_token_renew(producer->rk);
+				break;
 			default:
 				break;
 		}
@@ -391,7 +394,7 @@ ps_producer_error(PsProducer *producer, const char **hint)
 		if (ps_clock_now() < producer->deadline)
 			return NULL;
 		error = producer->trouble[0] != '\0' ? producer->trouble : "no answer from Kafka within 5 s";
-		*hint = PS_REACH_HINT;
+		*hint = ps_kafka_connect_hint(error);
 	}
 	else if (error[0] == '\0')
 		error = "the transaction failed";

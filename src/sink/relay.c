@@ -109,6 +109,7 @@ act_on(PsRelay *relay, PsSinkState state)
 		error = pstrdup(error);
 	if (state != PS_SINK_BUSY)
 		give_up(relay);
+	ps_options_invalidated |= error != NULL;	/* a secret that is in a file may have been renewed */
 	if (state == PS_SINK_FAILED && error != NULL)
 		ps_relay_back_off(relay, error, hint);
 	else if (state == PS_SINK_NEEDS_RESTART && error == NULL)

@@ -49,6 +49,13 @@ note_error(PsRelay *relay, const char *error)
 		relay->logged.n = 0;
 }
 
+/* The stream's name; its number until it could be read. */
+static const char *
+relay_stream_name(const PsRelay *relay)
+{
+	return relay->stream != NULL ? relay->stream->name : psprintf("%d", relay->stream_id);
+}
+
 void
 ps_relay_show_well(PsRelay *relay, PsStreamState state)
 {
@@ -57,7 +64,7 @@ ps_relay_show_well(PsRelay *relay, PsStreamState state)
 
 	ps_outbox_change_state(relay->stream_id, relay->sink->kind, &now, false, &change);
 	if (change.from == PS_STATE_RETRYING)
-		ereport(LOG, (errmsg("stream \"%s\" delivers to its sink \"%s\" again, after %s", relay->stream ? relay->stream->name : "",
+		ereport(LOG, (errmsg("stream \"%s\" delivers to its sink \"%s\" again, after %s", relay_stream_name(relay),
 							 ps_sinks[relay->sink->kind].name, ps_state_log_duration(change.lasted_ms))));
 	note_error(relay, NULL);
 }
@@ -76,7 +83,7 @@ ps_relay_show_error(PsRelay *relay, const char *error, const char *hint, int64 n
 	bool		news = ps_reason_is_new(&relay->logged, error);
 
 	if (news)
-		ereport(LOG, (errmsg("stream \"%s\" cannot deliver to its sink \"%s\": %s", relay->stream ? relay->stream->name : "",
+		ereport(LOG, (errmsg("stream \"%s\" cannot deliver to its sink \"%s\": %s", relay_stream_name(relay),
 							 ps_sinks[relay->sink->kind].name, error),
 					  hint != NULL ? errhint("%s", hint) : 0));
 	ps_relay_begin(relay);
@@ -94,7 +101,7 @@ ps_relay_back_off(PsRelay *relay, const char *error, const char *hint)
 	relay->failures++;
 	relay->next_attempt = ps_moment_plus(ps_clock_now(), backoff);
 	ereport(DEBUG1, (errmsg_internal("stream \"%s\" waits " INT64_FORMAT " ms before it tries its sink \"%s\" again, after %d failures in a row",
-									 relay->stream ? relay->stream->name : "", backoff, ps_sinks[relay->sink->kind].name, relay->failures)));
+									 relay_stream_name(relay), backoff, ps_sinks[relay->sink->kind].name, relay->failures)));
 	ps_relay_show_error(relay, error, hint, backoff);
 }
 

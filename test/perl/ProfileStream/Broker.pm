@@ -49,7 +49,8 @@ sub tool
 }
 
 # A started broker. topics => [[name, partitions], ...], mock => 1 for the mock,
-# proxied => 1 for a second way in, through proxy().
+# proxied => 1 for a second way in, through proxy(); doors => { NAME => { protocol, settings => { name => value } } }
+# for further listeners, which door() finds; scram => ['SCRAM-SHA-512=[name=…,password=…]'] for users.
 sub new
 {
 	my ($class, %options) = @_;
@@ -58,6 +59,8 @@ sub new
 		port => PostgreSQL::Test::Cluster::get_free_port(),
 		controller_port => PostgreSQL::Test::Cluster::get_free_port(),
 		mock => $options{mock},
+		doors => $options{doors} // {},
+		scram => $options{scram} // [],
 	  },
 	  $class;
 
@@ -86,6 +89,13 @@ sub proxy
 	return $self->{proxy};
 }
 
+# The address of a listener.
+sub door
+{
+	my ($self, $name) = @_;
+	return "127.0.0.1:$self->{doors}{$name}{port}";
+}
+
 sub _java
 {
 	my ($self, @arguments) = @_;
@@ -111,7 +121,18 @@ sub _format
 	my ($self) = @_;
 	my $listeners = "PLAINTEXT://127.0.0.1:$self->{port},CONTROLLER://127.0.0.1:$self->{controller_port}";
 	my $advertised = "PLAINTEXT://127.0.0.1:$self->{port}";
+	my $protocols = 'CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT';
+	my $settings = '';
 
+	foreach my $name (sort keys %{ $self->{doors} })
+	{
+		my $door = $self->{doors}{$name};
+		$door->{port} = PostgreSQL::Test::Cluster::get_free_port();
+		$listeners .= ",$name://" . $self->door($name);
+		$advertised .= ",$name://" . $self->door($name);
+		$protocols .= ",$name:$door->{protocol}";
+		$settings .= 'listener.name.' . lc($name) . ".$_=$door->{settings}{$_}\n" foreach sort keys %{ $door->{settings} };
+	}
 	if ($self->{proxy})
 	{
 		$listeners .= ",PROXIED://127.0.0.1:$self->{proxy}{target}";
@@ -126,7 +147,7 @@ controller.quorum.voters=1\@127.0.0.1:$self->{controller_port}
 listeners=$listeners
 advertised.listeners=$advertised
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT
+listener.security.protocol.map=$protocols
 log.dirs=$self->{dir}/data
 auto.create.topics.enable=false
 num.partitions=1
@@ -142,14 +163,17 @@ log.cleaner.backoff.ms=200
 transaction.abort.timed.out.transaction.cleanup.interval.ms=500
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
+$settings
 END
 	my $formatted = _cache() . '/kafka_formatted';
+	my @scram = map { ('--add-scram', $_) } @{ $self->{scram} };
 	my ($out, $err);
-	return PostgreSQL::Test::RecursiveCopy::copypath($formatted, "$self->{dir}/data") if -d $formatted;
+	return PostgreSQL::Test::RecursiveCopy::copypath($formatted, "$self->{dir}/data") if -d $formatted && !@scram;
 	IPC::Run::run([ $self->_java('kafka.tools.StorageTool', 'format', '-t', 'cHJvZmlsZS1zdHJlYW0tMA',
-				'-c', "$self->{dir}/server.properties") ],
+				'-c', "$self->{dir}/server.properties", @scram) ],
 		'<', File::Spec->devnull, '>', \$out, '2>', \$err)
 	  or die "could not format Kafka's storage: $out$err";
+	return if @scram;
 	PostgreSQL::Test::RecursiveCopy::copypath("$self->{dir}/data", "$formatted.$$");
 	rename("$formatted.$$", $formatted);
 }
