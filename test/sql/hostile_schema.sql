@@ -107,11 +107,10 @@ ALTER EXTENSION profile_stream ADD TABLE profile_stream.streams;
 DROP EXTENSION profile_stream;
 DROP SCHEMA profile_stream;
 
--- the script as it is installed, without what only an extension's may do and without its look at the schema
-SELECT regexp_replace(regexp_replace(replace(regexp_replace(pg_read_file(c.setting || '/extension/profile_stream--' || v.default_version || '.sql'),
-	'^.*?\n\$\$;\n', ''), 'MODULE_PATHNAME', '$libdir/profile_stream'), 'SELECT pg_catalog.pg_extension_config_dump[^;]*;', '', 'g'),
-	'\r', '', 'g') AS script
-FROM pg_config() c, pg_available_extensions v WHERE c.name = 'SHAREDIR' AND v.name = 'profile_stream' \gset
+-- the script, without what only an extension's may do and without its look at the schema; the client reads it, wherever the server has its copy
+\set script `cat "$PG_ABS_SRCDIR/../sql/profile_stream.sql"`
+SELECT regexp_replace(regexp_replace(replace(regexp_replace(:'script', '^.*?\n\$\$;\n', ''), 'MODULE_PATHNAME', '$libdir/profile_stream'),
+	'SELECT pg_catalog.pg_extension_config_dump[^;]*;', '', 'g'), '\r', '', 'g') AS script \gset
 SELECT length(:'script') > 50000 AS read;
 
 -- functions of pg_catalog are called by its name, but where a path is set

@@ -110,7 +110,8 @@ ROLLBACK;
 -- a stream of another cluster, as in a copy of a server
 BEGIN;
 SELECT profile_stream.create_stream('states', bootstrap_servers => '127.0.0.1:1', redis => '127.0.0.1:1');
-SELECT cluster = profile_stream_internal.current_cluster() AS ours, state FROM profile_stream_internal.stream_status;
+-- a small server may have no free place for a worker
+SELECT cluster = profile_stream_internal.current_cluster() AS ours, state IN ('starting', 'no_worker_slot') AS made FROM profile_stream_internal.stream_status;
 UPDATE profile_stream_internal.stream_status SET cluster = 'origin', state = 'running';
 SELECT state, error ~ 'belongs to cluster "origin", and this server is of cluster' AS told, hint ~ 'resume_stream\(\)' AS hinted FROM profile_stream.stat_streams;
 SELECT sink, state FROM profile_stream.stat_sinks;
@@ -120,7 +121,8 @@ SELECT profile_stream.pause_stream('states');
 SELECT state, cluster FROM profile_stream.stat_streams JOIN profile_stream_internal.stream_status USING (state);
 SELECT profile_stream.resume_stream('states');
 SELECT cluster = profile_stream_internal.current_cluster() AS ours FROM profile_stream_internal.stream_status;
-SELECT what, part, from_state, to_state, reason IS NOT NULL AS reason, lasted >= '0' AS lasted FROM profile_stream.stream_log WHERE stream = 'states' ORDER BY log_id;
+SELECT what, part, from_state, to_state, reason IS NOT NULL AS reason, lasted >= '0' AS lasted FROM profile_stream.stream_log
+WHERE stream = 'states' AND to_state <> 'no_worker_slot' ORDER BY log_id;
 ROLLBACK;
 
 -- the log stays small, and says nothing of who is forgotten

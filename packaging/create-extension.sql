@@ -1,0 +1,1 @@
+CREATE EXTENSION profile_stream;
