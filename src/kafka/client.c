@@ -187,49 +187,6 @@ ps_kafka_check_option(const char *name, const char *value, PsOptionPlace place, 
 		client_refuse(name, "The mechanism must be PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER.");
 }
 
-List *
-ps_kafka_add_option(List *options, const char *name, const char *value)
-{
-	PsKafkaOption *option = palloc(sizeof(PsKafkaOption));
-
-	option->name = pstrdup(name);
-	option->value = pstrdup(value);
-	return lappend(options, option);
-}
-
-int
-ps_kafka_option_ms(List *options, const char *name, int fallback)
-{
-	ListCell   *cell;
-	int			value = fallback;
-
-	foreach(cell, options)
-	{
-		PsKafkaOption *option = lfirst(cell);
-
-		if (strcmp(option->name, name) == 0 && atoi(option->value) > 0)
-			value = atoi(option->value);
-	}
-	return value;
-}
-
-bool
-ps_kafka_options_equal(List *a, List *b)
-{
-	ListCell   *x;
-	ListCell   *y;
-
-	forboth(x, a, y, b)
-	{
-		PsKafkaOption *one = lfirst(x);
-		PsKafkaOption *other = lfirst(y);
-
-		if (strcmp(one->name, other->name) != 0 || strcmp(one->value, other->value) != 0)
-			return false;
-	}
-	return list_length(a) == list_length(b);
-}
-
 /* Sets one option, or raises. librdkafka's message repeats the value, so that it is left out for secrets. */
 static void
 set_option(rd_kafka_conf_t *conf, const char *name, const char *value)

@@ -8,7 +8,7 @@
 
 #include "postgres.h"
 
-#include "nodes/pg_list.h"
+#include "kafka/option_list.h"
 
 typedef enum PsOptionPlace
 {
@@ -18,26 +18,11 @@ typedef enum PsOptionPlace
 	PS_OPTION_USER_MAPPING
 } PsOptionPlace;
 
-typedef struct PsKafkaOption
-{
-	const char *name;
-	const char *value;
-} PsKafkaOption;
-
 /* Raises unless this role may set this option in this place. */
 extern void ps_kafka_check_option(const char *name, const char *value, PsOptionPlace place, Oid role);
 
 /* Raises unless librdkafka takes these values for a consumer and for a producer. Makes no client for that. */
 extern void ps_kafka_check_values(List *options);
-
-/* Adds an option to a list of PsKafkaOption. */
-extern List *ps_kafka_add_option(List *options, const char *name, const char *value);
-
-/* The value of an option in milliseconds; the fallback when it is not set or not positive. */
-extern int	ps_kafka_option_ms(List *options, const char *name, int fallback);
-
-/* Whether two lists name the same values in the same order. */
-extern bool ps_kafka_options_equal(List *a, List *b);
 
 /* The version of librdkafka that runs, and the one that this was built with. */
 extern const char *ps_kafka_version(void);

@@ -7,7 +7,7 @@
 
 #include <sys/stat.h>
 
-#include "kafka/client.h"
+#include "kafka/option_list.h"
 #include "kafka/secret_file.h"
 #include "kafka/token.h"
 #include "storage/fd.h"

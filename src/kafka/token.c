@@ -13,7 +13,7 @@
 #include "common/base64.h"
 #include "core/json.h"
 #include "core/unix_time.h"
-#include "kafka/client.h"
+#include "kafka/option_list.h"
 #include "kafka/secret_file.h"
 #include "kafka/token.h"
 #include "utils/memutils.h"
