@@ -830,7 +830,8 @@ CREATE TABLE profile_stream_internal.metric_series (
 	filter_path text,
 	filter_value text COLLATE "C",
 	filter_operator text COLLATE "C" NOT NULL DEFAULT '=' CHECK (filter_operator IN ('=', '<>', '<', '<=', '>', '>=', 'in')),
-	sources text[] COLLATE "C"
+	sources text[] COLLATE "C",
+	is_lifetime boolean NOT NULL DEFAULT false
 );
 CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profile_stream_internal.metric_series
 	FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.rules_changed();
@@ -846,6 +847,7 @@ COMMENT ON COLUMN profile_stream_internal.metric_series.filter_path IS 'Path to 
 COMMENT ON COLUMN profile_stream_internal.metric_series.filter_value IS 'What the value at filter_path is compared with, for in an array; NULL: all events count';
 COMMENT ON COLUMN profile_stream_internal.metric_series.filter_operator IS 'How they are compared: =, <>, <, <=, >, >= or in';
 COMMENT ON COLUMN profile_stream_internal.metric_series.sources IS 'Sources whose events count; NULL: all';
+COMMENT ON COLUMN profile_stream_internal.metric_series.is_lifetime IS 'Whether totals are kept instead of samples, for metrics of a lifetime';
 
 CREATE TABLE profile_stream_internal.metrics (
 	name text COLLATE "C" PRIMARY KEY CHECK (name ~ '^[A-Za-z_][A-Za-z0-9_]*$'),
@@ -854,7 +856,10 @@ CREATE TABLE profile_stream_internal.metrics (
 		CHECK (aggregate IN ('count', 'sum', 'avg', 'min', 'max', 'distinct', 'first', 'last', 'percentile', 'median', 'stddev')),
 	"window" interval NOT NULL,
 	fraction numeric CHECK (fraction BETWEEN 0.0 AND 1.0),
-	CHECK ((aggregate = 'percentile') = (fraction IS NOT NULL))
+	period text COLLATE "C" CHECK (period IN ('day', 'week', 'month', 'lifetime')),
+	time_zone text,
+	CHECK ((aggregate = 'percentile') = (fraction IS NOT NULL)),
+	CHECK ((time_zone IS NOT NULL) = (period IS NOT NULL AND period <> 'lifetime'))
 );
 CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profile_stream_internal.metrics
 	FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.rules_changed();
@@ -865,11 +870,14 @@ COMMENT ON COLUMN profile_stream_internal.metrics.name IS 'Name of the metric';
 COMMENT ON COLUMN profile_stream_internal.metrics.series_id IS 'Series whose samples the metric reads';
 COMMENT ON COLUMN profile_stream_internal.metrics.aggregate IS 'What the metric makes of the samples, as create_metric() takes it';
 COMMENT ON COLUMN profile_stream_internal.metrics.fraction IS 'Which percentile: 0 is the least value, 0.5 the median, 1 the greatest one; NULL for other aggregates';
-COMMENT ON COLUMN profile_stream_internal.metrics."window" IS 'How far back from the moment of the question samples count';
+COMMENT ON COLUMN profile_stream_internal.metrics."window" IS 'How far back from the moment of the question samples count; of a period the longest it can be, of a lifetime 0';
+COMMENT ON COLUMN profile_stream_internal.metrics.period IS 'The window begins with this day, week or month, or is the lifetime; NULL: it has a fixed length';
+COMMENT ON COLUMN profile_stream_internal.metrics.time_zone IS 'Time zone of the day, week or month; NULL for others';
 
 CREATE FUNCTION create_metric(name text, event_type text DEFAULT NULL, "window" interval DEFAULT NULL, value_path text DEFAULT NULL,
 	aggregate text DEFAULT 'count', filter_path text DEFAULT NULL, filter_value text DEFAULT NULL, backfill text DEFAULT NULL,
-	fraction numeric DEFAULT NULL, filter_operator text DEFAULT '=', sources text[] DEFAULT NULL, event_types text[] DEFAULT NULL) RETURNS void
+	fraction numeric DEFAULT NULL, filter_operator text DEFAULT '=', sources text[] DEFAULT NULL, event_types text[] DEFAULT NULL,
+	period text DEFAULT NULL, time_zone text DEFAULT NULL) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_create_metric' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION create_metric IS 'Create a metric: an aggregate of a value of each event of a type over a window, from the next batch on; backfill: a stream to rebuild for what came before';
 
@@ -1476,6 +1484,11 @@ CREATE FUNCTION profile_stream_internal.window_state_samples(window_state bytea,
 	AS 'MODULE_PATHNAME', 'ps_window_state_samples' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 400 ROWS 20;
 COMMENT ON FUNCTION profile_stream_internal.window_state_samples(bytea) IS 'All samples that are in a profile row, with the names of their series as in window_chunks.metric';
 
+CREATE FUNCTION profile_stream_internal.window_state_totals(window_state bytea, OUT series text, OUT count bigint, OUT from_at timestamptz, OUT to_at timestamptz,
+	OUT sum numeric, OUT min numeric, OUT max numeric, OUT first numeric, OUT last numeric) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_window_state_totals' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 400 ROWS 5;
+COMMENT ON FUNCTION profile_stream_internal.window_state_totals(bytea) IS 'What a profile row has of the samples of lifetime metrics that are folded into totals';
+
 CREATE FUNCTION profile_stream_internal.chunk_samples(samples bytea, OUT at timestamptz, OUT value numeric) RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'ps_chunk_samples' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 500 ROWS 64;
 COMMENT ON FUNCTION profile_stream_internal.chunk_samples(bytea) IS 'Samples of a sealed chunk';
@@ -1536,10 +1549,9 @@ COMMENT ON FUNCTION get_profiles(text[], timestamptz) IS 'Profiles of many custo
 CREATE FUNCTION metric_value(customer_id text, metric text, as_of timestamptz DEFAULT pg_catalog.now()) RETURNS numeric
 	LANGUAGE sql STABLE STRICT PARALLEL SAFE COST 1000 SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
-		SELECT COALESCE(
-			(SELECT profile_stream.window_value(p.customer_id, p.window_state, metric_value.metric, metric_value.as_of)
-			 FROM profile_stream.materialized_profiles p WHERE p.customer_id = metric_value.customer_id),
-			profile_stream.window_value('', '', metric_value.metric, metric_value.as_of));
+		-- an outer join: a value of a customer that is NULL is not that of nobody
+		SELECT profile_stream.window_value(COALESCE(p.customer_id, ''), COALESCE(p.window_state, ''), metric_value.metric, metric_value.as_of)
+		FROM (SELECT 1) one(n) LEFT JOIN profile_stream.materialized_profiles p ON p.customer_id = metric_value.customer_id;
 	END;
 COMMENT ON FUNCTION metric_value(text, text, timestamptz) IS 'Value of a metric over its window up to as_of, exact but for distinct; for an unknown customer as for one without events';
 
@@ -2117,7 +2129,7 @@ CREATE VIEW definitions WITH (security_invoker = true) AS
 	FROM profile_stream_internal.attribute_maps m
 	UNION ALL
 	SELECT 'metric', CASE WHEN pg_catalog.cardinality(s.event_types) = 1 THEN s.event_types[1] END, m.name,
-		pg_catalog.jsonb_build_object('window', m."window", 'value_path', s.value_path, 'aggregate', m.aggregate, 'fraction', m.fraction,
+		pg_catalog.jsonb_build_object('window', CASE WHEN m.period IS NULL THEN m."window" END, 'period', m.period, 'time_zone', m.time_zone, 'value_path', s.value_path, 'aggregate', m.aggregate, 'fraction', m.fraction,
 			'event_types', CASE WHEN pg_catalog.cardinality(s.event_types) > 1 THEN s.event_types END)
 			|| pg_catalog.jsonb_build_object('filter_path', s.filter_path, 'filter_operator', CASE WHEN s.filter_path IS NOT NULL THEN s.filter_operator END,
 				'filter_value', s.filter_value, 'sources', s.sources)
@@ -2379,7 +2391,7 @@ GRANT EXECUTE ON ROUTINE
 	profile_stream_internal.to_profile_event, profile_stream_internal.dead_letter_text, profile_stream_internal.dead_letter_json,
 	profile_stream_internal.partition_name, profile_stream_internal.lease_holder, profile_stream_internal.process_waits, profile_stream_internal.reported_ends, profile_stream_internal.metric_values, profile_stream_internal.window_count,
 	profile_stream_internal.open_event_ids, profile_stream_internal.sealed_event_ids,
-	profile_stream_internal.window_samples, profile_stream_internal.window_state_samples, profile_stream_internal.chunk_samples,
+	profile_stream_internal.window_samples, profile_stream_internal.window_state_samples, profile_stream_internal.window_state_totals, profile_stream_internal.chunk_samples,
 	profile_stream_internal.metric_series, profile_stream_internal.check_days,
 	profile_stream_internal.profile_days, profile_stream_internal.json_timestamp,
 	profile_stream_internal.profile_document, profile_stream_internal.bookmark_horizon, profile_stream_internal.xid_at_or_after,

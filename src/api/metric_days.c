@@ -7,16 +7,13 @@
 
 #include "access/htup_details.h"
 #include "api/metric_values.h"
-#include "compat.h"
 #include "core/day_sums.h"
 #include "executor/executor.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "parser/scansup.h"
 #include "store/chunk_reader.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
-#include "utils/datetime.h"
 #include "utils/memutils.h"
 
 /* What a call of the function in a query keeps from row to row. */
@@ -37,30 +34,18 @@ typedef struct DaysCall
 	const text *customer_id;
 } DaysCall;
 
-/* The zone of a name, as AT TIME ZONE takes it: CET is an abbreviation and has one offset, Europe/Vienna has summers. */
-static pg_tz *
-find_zone(const text *name)
+/* Finds a metric that has days, or raises. */
+static const PsMetric *
+find_metric_with_days(const text *name)
 {
-	char	   *cname = text_to_cstring(name);
-	char	   *lower = downcase_truncate_identifier(cname, strlen(cname), false);
-	int			type;
-	int			offset;
-	pg_tz	   *zone;
-	PS_ZONE_ERROR error;
+	const PsMetric *metric = ps_find_metric(name);
 
-	ps_decode_zone_abbreviation(lower, &type, &offset, &zone, &error);
-	if (type == DYNTZ)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("abbreviation \"%s\" of a time zone has meant more than one offset", cname),
-				 errhint("Take a full name of the view pg_timezone_names.")));
-	zone = type == TZ || type == DTZ ? pg_tzset_offset(-offset) : pg_tzset(cname);
-	if (zone == NULL)
+	if (metric->period == PS_PERIOD_LIFETIME)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("time zone \"%s\" not recognized", cname),
-				 errhint("Names are in the view pg_timezone_names.")));
-	return zone;
+				 errmsg("metric \"%s\" has no days", metric->name),
+				 errhint("A metric of a lifetime keeps totals alone. Create one with a window, whose samples are kept.")));
+	return metric;
 }
 
 /* Raises for a metric or a time zone that does not exist, also when there are no profiles. */
@@ -68,8 +53,8 @@ PG_FUNCTION_INFO_V1(ps_check_days);
 Datum
 ps_check_days(PG_FUNCTION_ARGS)
 {
-	(void) ps_find_metric(PG_GETARG_TEXT_PP(0));
-	(void) find_zone(PG_GETARG_TEXT_PP(1));
+	(void) find_metric_with_days(PG_GETARG_TEXT_PP(0));
+	(void) ps_zone_find(text_to_cstring(PG_GETARG_TEXT_PP(1)), false);
 	PG_RETURN_BOOL(true);
 }
 
@@ -97,12 +82,12 @@ take_arguments(DaysCall *call, FunctionCallInfo fcinfo)
 	if (call->metric != NULL && is_same_text(call->metric, metric) && is_same_text(call->time_zone, time_zone) &&
 		call->from_day == PG_GETARG_DATEADT(3) && call->to_day == PG_GETARG_DATEADT(4))
 		return;
-	found = ps_find_metric(metric);
+	found = find_metric_with_days(metric);
 	call->series = found->series;
 	call->has_values = found->aggregate != PS_AGGREGATE_DISTINCT;
 	call->from_day = PG_GETARG_DATEADT(3);
 	call->to_day = PG_GETARG_DATEADT(4);
-	ps_day_sums_init(&call->sums, call->from_day, call->to_day, find_zone(time_zone));
+	ps_day_sums_init(&call->sums, call->from_day, call->to_day, ps_zone_find(text_to_cstring(time_zone), false));
 	caller = MemoryContextSwitchTo(call->context);
 	call->metric = copy_text(metric);
 	call->time_zone = copy_text(time_zone);

@@ -37,20 +37,64 @@ check_name(const char *name)
 				 errhint("create_profile_view() makes a metric a column beside those of the view profiles. Choose another name.")));
 }
 
-static int64
-read_window(Interval *window)
+/* Sets a window of fixed length. */
+static void
+set_window(PsMetricDefinition *definition, const Interval *window)
 {
-	int64		us;
+	PsMetric   *metric = &definition->metric;
 
+	definition->window = *window;
 	if (window->month != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the window of a metric must not have months or years"),
-				 errhint("They have no fixed length: write 30 days, or 365 days.")));
-	us = ps_interval_us(window);
-	ps_check_argument(us >= USECS_PER_MINUTE && us <= MAX_WINDOW_DAYS * USECS_PER_DAY,
+				 errhint("They have no fixed length: write 30 days, or 365 days. A month of the calendar is period => 'month'.")));
+	metric->window_us = ps_interval_us(&definition->window);
+	ps_check_argument(metric->window_us >= USECS_PER_MINUTE && metric->window_us <= MAX_WINDOW_DAYS * USECS_PER_DAY,
 					  "the window of a metric must be between 1 minute and " CppAsString2(MAX_WINDOW_DAYS) " days");
-	return us;
+}
+
+/* Sets a window that begins with a period. */
+static void
+set_period(PsMetricDefinition *definition, const char *period, const char *time_zone)
+{
+	PsMetric   *metric = &definition->metric;
+
+	if (!ps_period_find(period, &metric->period))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("period \"%s\" is not known", period),
+				 errhint("Periods are day, week, month and lifetime.")));
+	definition->period = period;
+	definition->window.day = ps_period_days(metric->period);
+	if (metric->period != PS_PERIOD_LIFETIME)
+	{
+		metric->time_zone = time_zone != NULL ? time_zone : "UTC";
+		metric->zone = ps_zone_find(metric->time_zone, false);
+	}
+	else if (!ps_aggregate_has_lifetime(metric->aggregate))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("aggregate %s has no lifetime", definition->aggregate),
+				 errhint("It needs samples, which are not kept for ever. Give a window, as in \"window\" => '400 days'.")));
+	metric->window_us = ps_interval_us(&definition->window);
+}
+
+/* Reads the window or the period; the aggregate is known. */
+static void
+get_window(FunctionCallInfo fcinfo, PsMetricDefinition *definition)
+{
+	char	   *period = ps_get_string(fcinfo, 12);
+	char	   *time_zone = ps_get_string(fcinfo, 13);
+
+	ps_check_argument(PG_ARGISNULL(2) != (period == NULL), "a metric needs a window or a period, and not both");
+	ps_check_argument(time_zone == NULL || (period != NULL && strcmp(period, "lifetime") != 0),
+					  "a time_zone is for the periods day, week and month");
+	if (period != NULL)
+		set_period(definition, period, time_zone);
+	else
+		set_window(definition, PG_GETARG_INTERVAL_P(2));
+	definition->feed.is_lifetime = definition->metric.period == PS_PERIOD_LIFETIME;
 }
 
 /* The fraction of a percentile; NULL for other aggregates, which have none. */
@@ -72,7 +116,7 @@ get_fraction(FunctionCallInfo fcinfo, PsAggregate aggregate)
 	return fraction;
 }
 
-/* Reads the definition. name, event_type, window and aggregate are required. */
+/* Reads the definition. */
 static PsMetricDefinition
 get_definition(FunctionCallInfo fcinfo)
 {
@@ -82,19 +126,18 @@ get_definition(FunctionCallInfo fcinfo)
 	};
 	const char *wrong;
 
-	ps_check_argument(!PG_ARGISNULL(0) && !PG_ARGISNULL(2), "a metric needs a name and a window");
+	ps_check_argument(!PG_ARGISNULL(0), "a metric needs a name");
 	definition.metric.name = ps_get_string(fcinfo, 0);
 	check_name(definition.metric.name);
 	definition.event_types = ps_get_event_types(fcinfo, 1, 11);
 	definition.feed.filter.sources = ps_get_texts(fcinfo, 10, "sources");
-	definition.window = PG_GETARG_INTERVAL_P(2);
-	definition.metric.window_us = read_window(definition.window);
 	definition.aggregate = PG_ARGISNULL(4) ? "" : ps_get_string(fcinfo, 4);
 	if (!ps_aggregate_find(definition.aggregate, &definition.metric.aggregate))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("aggregate \"%s\" is not known", definition.aggregate),
 				 errhint("Aggregates are %s.", ps_aggregate_names())));
+	get_window(fcinfo, &definition);
 	definition.metric.fraction = get_fraction(fcinfo, definition.metric.aggregate);
 	definition.feed.is_distinct = definition.metric.aggregate == PS_AGGREGATE_DISTINCT;
 	wrong = ps_feed_init(&definition.feed);

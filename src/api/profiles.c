@@ -8,6 +8,7 @@
 #include "api/metric_values.h"
 #include "core/iso8601.h"
 #include "core/timestamp.h"
+#include "core/totals.h"
 #include "core/value.h"
 #include "core/window_value.h"
 #include "executor/spi.h"
@@ -146,7 +147,9 @@ compute_value(PsWindowValue *value, const PsSeries *series, const PsMetric *metr
 	ps_window_value_init(value, metric, as_of, work_mem);
 	if (series == NULL)
 		return;
-	if (series->sealed_to >= value->from_at)
+	if (series->is_lifetime)
+		ps_window_value_add_totals(value, series);
+	else if (series->sealed_to >= value->from_at)
 		add_sealed_chunks(value, series, customer_id, in_rebuild);
 	/* the open samples are younger than the sealed ones, so they come last */
 	ps_window_value_add_samples(value, series->bytes, series->len);
@@ -203,6 +206,8 @@ ps_window_count(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("metric \"%s\" is not a count", text_to_cstring(PG_GETARG_TEXT_PP(2))),
 				 errhint("Read it with window_value().")));
+	if (value.is_unknown)
+		PG_RETURN_NULL();
 	PG_RETURN_INT64(ps_window_value_count(&value));
 }
 
@@ -334,6 +339,39 @@ ps_window_state_samples(PG_FUNCTION_ARGS)
 
 			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 		}
+	}
+	return (Datum) 0;
+}
+
+/* The totals of lifetime series of a window_state as rows. */
+PG_FUNCTION_INFO_V1(ps_window_state_totals);
+Datum
+ps_window_state_totals(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	PsWindow	window;
+
+	ps_load_window(&window, PG_GETARG_BYTEA_PP(0));
+	InitMaterializedSRF(fcinfo, 0);
+	for (int s = 0; s < window.nseries; s++)
+	{
+		PsTotals	totals;
+		bool		nulls[9] = {false};
+		Datum		values[9];
+
+		ps_totals_read(&window.series[s], &totals);
+		if (totals.count == 0)
+			continue;
+		values[0] = CStringGetTextDatum(ps_series_name(window.series[s].id));
+		values[1] = Int64GetDatum(totals.count);
+		values[2] = TimestampTzGetDatum(totals.from_at);
+		values[3] = TimestampTzGetDatum(totals.to_at);
+		values[4] = NumericGetDatum(totals.sum);
+		values[5] = NumericGetDatum(totals.min);
+		values[6] = NumericGetDatum(totals.max);
+		values[7] = NumericGetDatum(totals.first);
+		values[8] = NumericGetDatum(totals.last);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
 }

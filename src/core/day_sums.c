@@ -11,8 +11,6 @@
 #include "utils/timestamp.h"
 
 #define FEW_DAYS 16
-#define MAX_OFFSET_DAYS 8		/* a zone in POSIX' form may be up to 167 hours from UTC */
-#define EPOCH_SECONDS ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY)
 
 void
 ps_day_sums_init(PsDaySums *sums, DateADT from_day, DateADT to_day, pg_tz * zone)
@@ -33,7 +31,7 @@ ps_day_sums_clear(PsDaySums *sums)
 TimestampTz
 ps_day_sums_from(const PsDaySums *sums)
 {
-	int64		day = (int64) sums->from_day - MAX_OFFSET_DAYS;
+	int64		day = (int64) sums->from_day - PS_MAX_OFFSET_DAYS;
 
 	if (day <= MIN_TIMESTAMP / USECS_PER_DAY)
 		return DT_NOBEGIN;
@@ -42,41 +40,13 @@ ps_day_sums_from(const PsDaySums *sums)
 	return day * USECS_PER_DAY;
 }
 
-/* The greatest whole number of units that is not greater. */
-static int64
-floor_divide(int64 value, int64 unit)
-{
-	return value / unit - (value % unit < 0);
-}
-
-/* Finds the offset of the zone at a moment, and until when it stays. */
-static void
-find_stretch(PsDaySums *sums, TimestampTz at)
-{
-	pg_time_t	seconds = floor_divide(at, USECS_PER_SEC) + EPOCH_SECONDS;
-	pg_time_t	boundary;
-	long		offset;
-	long		next_offset;
-	int			is_dst;
-	int			next_is_dst;
-	int			found = pg_next_dst_boundary(&seconds, &offset, &is_dst, &boundary, &next_offset, &next_is_dst, sums->zone);
-
-	if (found < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("timestamp out of range")));
-	/* it is known from this moment on; an earlier moment looks again, and makes it longer */
-	sums->stretch_from = at;
-	sums->stretch_to = found == 1 ? (boundary - EPOCH_SECONDS) * USECS_PER_SEC : DT_NOEND;
-	sums->offset_us = offset * USECS_PER_SEC;
-}
-
 static DateADT
 day_of(PsDaySums *sums, TimestampTz at)
 {
-	if (at < sums->stretch_from || at >= sums->stretch_to)
-		find_stretch(sums, at);
-	return (DateADT) floor_divide(at + sums->offset_us, USECS_PER_DAY);
+	/* a moment before the known begin looks again, and makes the stretch longer */
+	if (at < sums->stretch.from || at >= sums->stretch.to)
+		ps_zone_stretch(sums->zone, at, &sums->stretch);
+	return ps_zone_day(at, sums->stretch.offset_us);
 }
 
 /* The sums of a day, which are begun when there are none yet. */
@@ -156,7 +126,7 @@ ps_day_sums_add_chunk(PsDaySums *sums, const PsChunk *chunk)
 	PsDaySum	all = {day_of(sums, chunk->from_at), chunk->count, chunk->sum, chunk->min, chunk->max};
 
 	/* one offset from its first to its last sample, so that all between are of the same day when these two are */
-	if (chunk->to_at < sums->stretch_to && day_of(sums, chunk->to_at) == all.day)
+	if (chunk->to_at < sums->stretch.to && day_of(sums, chunk->to_at) == all.day)
 		add_to_day(sums, &all);
 	else
 		ps_day_sums_add_samples(sums, VARDATA_ANY(chunk->samples), VARSIZE_ANY_EXHDR(chunk->samples));
@@ -167,7 +137,7 @@ ps_day_sums_add_bucket(PsDaySums *sums, const PsDaySum *bucket)
 {
 	TimestampTz begin = (TimestampTz) bucket->day * USECS_PER_DAY;
 	DateADT		first = day_of(sums, begin);
-	bool		is_whole = begin + USECS_PER_DAY <= sums->stretch_to && sums->offset_us == 0;
+	bool		is_whole = begin + USECS_PER_DAY <= sums->stretch.to && sums->stretch.offset_us == 0;
 
 	if (is_whole)
 		add_to_day(sums, bucket);

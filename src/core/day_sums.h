@@ -5,8 +5,8 @@
 #ifndef PS_DAY_SUMS_H
 #define PS_DAY_SUMS_H
 
+#include "core/calendar.h"
 #include "core/window.h"
-#include "pgtime.h"
 #include "utils/date.h"
 
 typedef struct PsDaySum
@@ -23,9 +23,7 @@ typedef struct PsDaySums
 	DateADT		from_day;		/* other days are left out; may be infinite */
 	DateADT		to_day;
 	pg_tz	   *zone;
-	TimestampTz stretch_from;	/* a stretch of time in which the zone has one offset */
-	TimestampTz stretch_to;		/* its end, which is not part of it */
-	int64		offset_us;
+	PsZoneStretch stretch;		/* the one that was needed last */
 	PsDaySum   *sums;			/* sorted by day */
 	int			nsums;
 	int			capacity;

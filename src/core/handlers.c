@@ -192,10 +192,11 @@ apply_by_rules(PsProfile *profile, const PsEvent *event, const PsEffect *effect,
 		ps_attribute_map_apply(&rules->maps[i], &effect->mapped[i], profile, event->timestamp);
 	for (int i = 0; i < rules->nfeeds; i++)
 	{
+		const PsFeed *feed = &rules->feeds[i];
 		PsChunk    *chunk = NULL;
 
 		if (effect->fed[i].is_there)
-			chunk = ps_window_add(&profile->window, rules->feeds[i].series, event->timestamp, effect->fed[i].value);
+			chunk = (feed->is_lifetime ? ps_window_add_lifetime : ps_window_add) (&profile->window, feed->series, event->timestamp, effect->fed[i].value);
 		if (chunk == NULL)
 			continue;
 		chunk->next = sealed;

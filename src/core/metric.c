@@ -90,6 +90,22 @@ ps_series_name(uint32 series)
 	return series < PS_BUILTIN_SERIES ? builtin_series[series] : psprintf("series_%u", series);
 }
 
+TimestampTz
+ps_metric_from(const PsMetric *metric, TimestampTz as_of)
+{
+	switch (metric->period)
+	{
+		case PS_PERIOD_NONE:
+			break;
+		case PS_PERIOD_LIFETIME:
+			return DT_NOBEGIN;
+		default:
+			/* the zone's file may have gone since the metric was created: then this raises */
+			return ps_period_begin(metric->period, metric->zone != NULL ? metric->zone : ps_zone_find(metric->time_zone, false), as_of);
+	}
+	return as_of - metric->window_us;
+}
+
 static int
 compare_numbers(const void *a, const void *b)
 {

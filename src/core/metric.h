@@ -10,6 +10,7 @@
 #ifndef PS_METRIC_H
 #define PS_METRIC_H
 
+#include "core/calendar.h"
 #include "core/filter.h"
 
 /* The built-in series. Series of users have numbers from table metric_series, which are never reused. */
@@ -44,7 +45,10 @@ typedef struct PsMetric
 	uint32		series;
 	PsAggregate aggregate;
 	Numeric		fraction;		/* of a percentile: 0 to 1; else NULL */
-	int64		window_us;
+	int64		window_us;		/* of a period the longest it can be; of a lifetime 0 */
+	PsPeriod	period;			/* the window begins with it */
+	const char *time_zone;		/* of a day, week or month; else NULL */
+	pg_tz	   *zone;			/* of that name; NULL: there is none any more */
 } PsMetric;
 
 /* A series and the longest window of the metrics that read it. */
@@ -69,6 +73,7 @@ typedef struct PsFeed
 	const char *value_path_text;	/* NULL: each event is a sample of value 1 */
 	PsPath		value_path;
 	bool		is_distinct;	/* the sample is a hash of the value */
+	bool		is_lifetime;	/* the series has totals */
 	PsFilter	filter;
 } PsFeed;
 
@@ -111,6 +116,16 @@ ps_aggregate_takes_outermost(PsAggregate aggregate)
 {
 	return aggregate == PS_AGGREGATE_FIRST || aggregate == PS_AGGREGATE_LAST;
 }
+
+/* Whether totals of a lifetime are enough: nothing of the samples is needed but sums, extremes, first and last. */
+static inline bool
+ps_aggregate_has_lifetime(PsAggregate aggregate)
+{
+	return ps_aggregate_takes_sums(aggregate) || ps_aggregate_takes_outermost(aggregate);
+}
+
+/* The first moment of a metric's window that ends at a moment. */
+extern TimestampTz ps_metric_from(const PsMetric *metric, TimestampTz as_of);
 
 /* The name of a series in window_chunks.metric. */
 extern const char *ps_series_name(uint32 series);

@@ -85,13 +85,14 @@ samples_write_value(char *out, Numeric value, int flags)
 	int64		amount;
 	int			scale;
 	int			len;
+	bool		is_amount = value != NULL && numeric_amount(value, &amount, &scale);
 
-	if (value == NULL)
+	if (value == NULL || (is_amount && amount == 1 && scale == 0))
 	{
 		*out++ = (char) (KIND_ONE | flags);
 		return out;
 	}
-	if (numeric_amount(value, &amount, &scale))
+	if (is_amount)
 	{
 		*out++ = (char) ((KIND_AMOUNT + scale) | flags);
 		return ps_varint_write(out, ps_zigzag(amount));

@@ -4,12 +4,14 @@
  *
  *	  The state has one entry for each series that ever had a sample of the customer:
  *	  numbers (series, samples, bytes, sealed chunks, newest sealed sample) and the
- *	  packed samples. samples.c packs them.
+ *	  packed samples. samples.c packs them. The number of samples of a lifetime series
+ *	  has a flag, and its totals follow the samples, after their length.
  */
 #include "postgres.h"
 
 #include "compat.h"
 #include "core/samples.h"
+#include "core/totals.h"
 #include "core/varint.h"
 #include "fmgr.h"
 #include "utils/fmgrprotos.h"
@@ -17,6 +19,7 @@
 
 #define MAX_ENTRY_BYTES 64		/* of the numbers of an entry */
 #define FEW_SERIES 4
+#define LIFETIME 128			/* added to the number of samples */
 
 /* Inserts an empty series at an index of the sorted array. */
 static PsSeries *
@@ -40,6 +43,20 @@ insert_series(PsWindow *window, int place, uint32 id)
 	return series;
 }
 
+/* Finds the totals of an entry; false when the bytes are damaged. */
+static bool
+window_read_totals(const char **next, const char *end, PsSeries *series)
+{
+	uint64		len;
+
+	if (!ps_varint_read(next, end, &len) || len > (uint64) (end - *next))
+		return false;
+	series->totals = *next;
+	series->totals_len = (int) len;
+	*next += len;
+	return true;
+}
+
 /* Reads the next entry of a state, whose samples are not copied; false when the bytes are damaged. */
 static bool
 window_read_entry(const char **next, const char *end, PsSeries *series)
@@ -52,9 +69,11 @@ window_read_entry(const char **next, const char *end, PsSeries *series)
 		if (!ps_varint_read(next, end, &numbers[i]))
 			return false;
 	series->id = (uint32) numbers[0];
+	series->is_lifetime = (numbers[1] & LIFETIME) != 0;
+	numbers[1] &= ~(uint64) LIFETIME;
 	series->nsamples = (int) numbers[1];
 	series->sealed_chunks = (int64) numbers[3];
-	if (numbers[0] > PG_UINT32_MAX || numbers[1] > PS_CHUNK_SAMPLES || numbers[3] > PG_INT64_MAX)
+	if (numbers[0] > PG_UINT32_MAX || numbers[1] > PS_CHUNK_SAMPLES || numbers[3] > PG_INT64_MAX || (series->is_lifetime && numbers[3] > 0))
 		return false;
 	if (numbers[3] > 0)
 	{
@@ -69,7 +88,7 @@ window_read_entry(const char **next, const char *end, PsSeries *series)
 	series->bytes = unconstify(char *, *next);
 	series->len = (int) numbers[2];
 	*next += series->len;
-	return true;
+	return !series->is_lifetime || window_read_totals(next, end, series);
 }
 
 /* Unpacks a state. The series share its bytes until one gets a sample. */
@@ -119,7 +138,7 @@ ps_window_save(const PsWindow *window)
 	char	   *out;
 
 	for (int i = 0; i < window->nseries; i++)
-		size += MAX_ENTRY_BYTES + window->series[i].len;
+		size += MAX_ENTRY_BYTES + window->series[i].len + window->series[i].totals_len;
 
 	result = palloc(size);
 	out = VARDATA(result);
@@ -128,7 +147,7 @@ ps_window_save(const PsWindow *window)
 		const PsSeries *series = &window->series[i];
 
 		out = ps_varint_write(out, series->id);
-		out = ps_varint_write(out, series->nsamples);
+		out = ps_varint_write(out, series->nsamples + (series->is_lifetime ? LIFETIME : 0));
 		out = ps_varint_write(out, series->len);
 		out = ps_varint_write(out, series->sealed_chunks);
 		if (series->sealed_chunks > 0)
@@ -139,6 +158,13 @@ ps_window_save(const PsWindow *window)
 		if (series->len > 0)
 			memcpy(out, series->bytes, series->len);
 		out += series->len;
+		if (series->is_lifetime)
+		{
+			out = ps_varint_write(out, series->totals_len);
+			if (series->totals_len > 0)
+				memcpy(out, series->totals, series->totals_len);
+			out += series->totals_len;
+		}
 	}
 	SET_VARSIZE(result, out - (char *) result);
 	return result;
@@ -188,14 +214,21 @@ ps_chunk_copy(const PsChunk *chunk, MemoryContext context)
 	return copy;
 }
 
-/* Moves the open samples of a series into a new chunk. */
+/* Moves the open samples of a series into a new chunk; those of a lifetime series into its totals, and returns NULL. */
 static PsChunk *
 series_seal(PsSeries *series)
 {
-	PsChunk    *chunk = palloc0(sizeof(PsChunk));
+	PsChunk    *chunk;
 	int			n;
-	PsSample   *samples = unpack_open(series, &n);
+	PsSample   *samples;
 
+	if (series->is_lifetime)
+	{
+		ps_totals_fold(series);
+		return NULL;
+	}
+	chunk = palloc0(sizeof(PsChunk));
+	samples = unpack_open(series, &n);
 	chunk->series = ps_series_name(series->id);
 	chunk->chunk_no = ++series->sealed_chunks;
 	chunk->count = n;
@@ -236,10 +269,9 @@ window_take_series(PsWindow *window, uint32 id)
 }
 
 /* Adds a sample to the open chunk of its series. Seals the chunk when it is full. */
-PsChunk *
-ps_window_add(PsWindow *window, uint32 id, TimestampTz at, Numeric value)
+static PsChunk *
+add_to_series(PsWindow *window, PsSeries *series, TimestampTz at, Numeric value)
 {
-	PsSeries   *series = window_take_series(window, id);
 	PsSeries   *largest = series;
 	int			total = 0;
 
@@ -255,6 +287,21 @@ ps_window_add(PsWindow *window, uint32 id, TimestampTz at, Numeric value)
 	return total > PS_WINDOW_BYTES ? series_seal(largest) : NULL;
 }
 
+PsChunk *
+ps_window_add(PsWindow *window, uint32 id, TimestampTz at, Numeric value)
+{
+	return add_to_series(window, window_take_series(window, id), at, value);
+}
+
+PsChunk *
+ps_window_add_lifetime(PsWindow *window, uint32 id, TimestampTz at, Numeric value)
+{
+	PsSeries   *series = window_take_series(window, id);
+
+	series->is_lifetime = true;
+	return add_to_series(window, series, at, value);
+}
+
 /* Seals the first series whose open samples are all older than its longest window. */
 PsChunk *
 ps_window_seal_expired(PsWindow *window, const PsMetrics *metrics, TimestampTz now)
@@ -267,7 +314,7 @@ ps_window_seal_expired(PsWindow *window, const PsMetrics *metrics, TimestampTz n
 		PsSample   *samples;
 		bool		expired = true;
 
-		if (series->nsamples == 0 || window_us < 0)
+		if (series->nsamples == 0 || window_us < 0 || series->is_lifetime)
 			continue;
 		samples = unpack_open(series, &n);
 		for (int i = 0; i < n && expired; i++)

@@ -5,6 +5,7 @@
  *
  *	  open chunk   a series' newest samples, in the profile row's window state
  *	  sealed chunk a full open chunk, moved to a row of window_chunks
+ *	  totals       of a lifetime series, into which samples are folded instead
  */
 #ifndef PS_WINDOW_H
 #define PS_WINDOW_H
@@ -29,6 +30,9 @@ typedef struct PsSeries
 	char	   *bytes;			/* packed samples, the last one added first */
 	int			len;
 	int			room;			/* free bytes before them; 0: they are shared with the state */
+	bool		is_lifetime;	/* it has totals instead of sealed chunks */
+	const char *totals;			/* packed by core/totals */
+	int			totals_len;		/* 0: no sample is folded yet */
 } PsSeries;
 
 /* The series of which the customer has samples, including those that no metric reads any more. */
@@ -66,6 +70,9 @@ extern const PsSeries *ps_window_find(const PsWindow *window, uint32 id);
 
 /* Adds a sample; value NULL stands for 1. Returns the chunk that it sealed, or NULL. */
 extern PsChunk *ps_window_add(PsWindow *window, uint32 id, TimestampTz at, Numeric value);
+
+/* The same for a lifetime series. The chunk that is returned is of another one. */
+extern PsChunk *ps_window_add_lifetime(PsWindow *window, uint32 id, TimestampTz at, Numeric value);
 
 /* Seals one open chunk whose samples are all older than every window that reads them. Returns it, or NULL: there is none. */
 extern PsChunk *ps_window_seal_expired(PsWindow *window, const PsMetrics *metrics, TimestampTz now);

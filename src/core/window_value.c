@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "common/int.h"
+#include "core/totals.h"
 #include "core/window_value.h"
 #include "fmgr.h"
 #include "utils/fmgrprotos.h"
@@ -26,7 +27,7 @@ ps_window_value_init(PsWindowValue *value, const PsMetric *metric, TimestampTz a
 {
 	memset(value, 0, sizeof(PsWindowValue));
 	value->aggregate = metric->aggregate;
-	value->from_at = as_of - metric->window_us;
+	value->from_at = ps_metric_from(metric, as_of);
 	value->to_at = as_of;
 	value->value_at = value->aggregate == PS_AGGREGATE_FIRST ? DT_NOEND : DT_NOBEGIN;
 	value->fraction = metric->fraction;
@@ -64,6 +65,31 @@ ps_window_value_add(PsWindowValue *value, const PsChunk *chunk)
 {
 	Assert(ps_aggregate_takes_sums(value->aggregate));
 	window_value_combine(value, chunk->count, chunk->sum, chunk->min, chunk->max);
+}
+
+/* The first sample is known at any moment; of the rest nothing is before the last one. */
+void
+ps_window_value_add_totals(PsWindowValue *value, const PsSeries *series)
+{
+	PsTotals	totals;
+
+	ps_totals_read(series, &totals);
+	if (totals.count == 0 || totals.from_at > value->to_at)
+		return;
+	if (value->aggregate == PS_AGGREGATE_FIRST)
+	{
+		value->value = totals.first;
+		value->value_at = totals.from_at;
+	}
+	else if (totals.to_at > value->to_at)
+		value->is_unknown = true;
+	else if (value->aggregate == PS_AGGREGATE_LAST)
+	{
+		value->value = totals.last;
+		value->value_at = totals.to_at;
+	}
+	else
+		window_value_combine(value, totals.count, totals.sum, totals.min, totals.max);
 }
 
 static void
@@ -277,6 +303,8 @@ get_deviation(const PsWindowValue *value)
 Numeric
 ps_window_value_result(PsWindowValue *value)
 {
+	if (value->is_unknown)
+		return NULL;
 	if (value->has_amount)
 		take_amount(value);
 	switch (value->aggregate)

@@ -24,6 +24,7 @@ typedef struct PsWindowValue
 	int64		amount;
 	int			scale;
 	TimestampTz value_at;		/* time of the first or last value */
+	bool		is_unknown;		/* totals have newer samples, which cannot be taken out */
 	uint32	   *hashes;			/* distinct hashes, exact while they are few; NULL: use the estimate */
 	hyperLogLogState distinct;	/* estimate for many of them */
 } PsWindowValue;
@@ -34,13 +35,16 @@ extern void ps_window_value_init(PsWindowValue *value, const PsMetric *metric, T
 /* Adds a whole chunk by its count, sum, min and max. */
 extern void ps_window_value_add(PsWindowValue *value, const PsChunk *chunk);
 
+/* Adds the totals of a lifetime series. */
+extern void ps_window_value_add_totals(PsWindowValue *value, const PsSeries *series);
+
 /* Adds those packed samples that lie in the window. */
 extern void ps_window_value_add_samples(PsWindowValue *value, const char *bytes, int len);
 
 /* The result of a count or of distinct values. */
 extern int64 ps_window_value_count(PsWindowValue *value);
 
-/* The result; NULL for what is no count and no sum of no samples, and for a standard deviation of one. */
+/* The result; NULL for what is no count and no sum of no samples, for a standard deviation of one, and when it is unknown. */
 extern Numeric ps_window_value_result(PsWindowValue *value);
 
 #endif							/* PS_WINDOW_VALUE_H */

@@ -38,6 +38,9 @@
 	" 'samples', " LIST("pg_catalog.to_jsonb(s)", "s.series, s.at", \
 						schema ".materialized_profiles p" \
 						" CROSS JOIN profile_stream_internal.window_state_samples(p.window_state) s WHERE p.customer_id = $1") "," \
+	" 'totals', " LIST("pg_catalog.to_jsonb(t)", "t.series", \
+					   schema ".materialized_profiles p" \
+					   " CROSS JOIN profile_stream_internal.window_state_totals(p.window_state) t WHERE p.customer_id = $1") "," \
 	" 'chunks', " LIST("pg_catalog.to_jsonb(c) || pg_catalog.jsonb_build_object('samples', " \
 					   LIST("pg_catalog.to_jsonb(s)", "s.at", "profile_stream_internal.chunk_samples(c.samples) s") ")", \
 					   "c.metric, c.to_at, c.chunk_no", \

@@ -17,25 +17,25 @@
 #include "utils/lsyscache.h"
 
 static PsPlan series_plan = {
-	.sql = "SELECT s.series_id, s.event_types, s.value_path, s.is_distinct, s.filter_path, s.filter_value, s.filter_operator, s.sources"
+	.sql = "SELECT s.series_id, s.event_types, s.value_path, s.is_distinct, s.filter_path, s.filter_value, s.filter_operator, s.sources, s.is_lifetime"
 	" FROM profile_stream_internal.metric_series s ORDER BY s.series_id",
 	.fixed_schema = true
 };
 
 static PsPlan metrics_plan = {
-	.sql = "SELECT m.name, m.series_id, m.aggregate, (EXTRACT(epoch FROM m.\"window\") * 1000000)::int8, m.fraction"
+	.sql = "SELECT m.name, m.series_id, m.aggregate, (EXTRACT(epoch FROM m.\"window\") * 1000000)::int8, m.fraction, m.period, m.time_zone"
 	" FROM profile_stream_internal.metrics m ORDER BY m.name",
 	.fixed_schema = true
 };
 
 /* What tells one series from another. */
 #define SERIES_ARGS \
-	.nargs = 7,.argtypes = {BOOLOID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID},.fixed_schema = true
+	.nargs = 8,.argtypes = {BOOLOID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, BOOLOID},.fixed_schema = true
 
 static PsPlan find_series_plan = {
 	.sql = "SELECT s.series_id, (SELECT pg_catalog.max(EXTRACT(epoch FROM m.\"window\") * 1000000)::int8"
 	" FROM profile_stream_internal.metrics m WHERE m.series_id = s.series_id) AS longest"
-	" FROM profile_stream_internal.metric_series s WHERE s.is_distinct = $1"
+	" FROM profile_stream_internal.metric_series s WHERE s.is_distinct = $1 AND s.is_lifetime = $8"
 	" AND (s.event_types, s.filter_operator, s.value_path, s.filter_path, s.filter_value, s.sources) IS NOT DISTINCT FROM ($2, $3, $4, $5, $6, $7)"
 	" ORDER BY longest DESC NULLS LAST, s.series_id LIMIT 1",
 	SERIES_ARGS
@@ -46,8 +46,8 @@ static PsPlan count_series_plan = {
 };
 
 static PsPlan add_series_plan = {
-	.sql = "INSERT INTO profile_stream_internal.metric_series (is_distinct, event_types, filter_operator, value_path, filter_path, filter_value, sources)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING series_id",
+	.sql = "INSERT INTO profile_stream_internal.metric_series (is_distinct, event_types, filter_operator, value_path, filter_path, filter_value, sources, is_lifetime)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING series_id",
 	SERIES_ARGS
 };
 
@@ -57,8 +57,9 @@ static PsPlan exists_plan = {
 };
 
 static PsPlan add_plan = {
-	.sql = "INSERT INTO profile_stream_internal.metrics (name, series_id, aggregate, \"window\", fraction) VALUES ($1, $2, $3, $4, $5)",
-	.nargs = 5,.argtypes = {TEXTOID, INT4OID, TEXTOID, INTERVALOID, NUMERICOID},.fixed_schema = true
+	.sql = "INSERT INTO profile_stream_internal.metrics (name, series_id, aggregate, \"window\", fraction, period, time_zone)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7)",
+	.nargs = 7,.argtypes = {TEXTOID, INT4OID, TEXTOID, INTERVALOID, NUMERICOID, TEXTOID, TEXTOID},.fixed_schema = true
 };
 
 static PsPlan remove_plan = {
@@ -111,6 +112,7 @@ load_series(PsRules *rules)
 		};
 		const char *wrong = ps_feed_init(&feed);
 
+		feed.is_lifetime = DatumGetBool(get_datum(i, 9, &isnull));
 		if (wrong != NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),
@@ -120,6 +122,20 @@ load_series(PsRules *rules)
 		add_feed(rules, &event_types, &feed);
 	}
 	SPI_freetuptable(SPI_tuptable);
+}
+
+/* Sets the period of a metric that has one. A zone that is gone stops no stream: values of the metric cannot be read. */
+static void
+load_period(PsMetric *metric, const char *period, const char *time_zone)
+{
+	metric->period = PS_PERIOD_NONE;
+	metric->time_zone = time_zone;
+	metric->zone = time_zone == NULL ? NULL : ps_zone_find(time_zone, true);
+	if (period != NULL && !ps_period_find(period, &metric->period))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("metric \"%s\" has a period that is not known", metric->name),
+				 errhint("Remove it with drop_metric().")));
 }
 
 static void
@@ -140,6 +156,7 @@ load_metrics(PsMetrics *metrics)
 		metric->window_us = DatumGetInt64(get_datum(i, 4, &isnull));
 		value = get_datum(i, 5, &isnull);
 		metric->fraction = isnull ? NULL : DatumGetNumericCopy(value);
+		load_period(metric, ps_plan_text(i, 6), ps_plan_text(i, 7));
 		if (!ps_aggregate_find(ps_plan_text(i, 3), &metric->aggregate))
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),
@@ -176,8 +193,8 @@ series_for(const PsMetricDefinition *definition)
 {
 	const PsFeed *feed = &definition->feed;
 	const char *texts[3] = {feed->value_path_text, feed->filter.path_text, feed->filter.value};
-	Datum		args[7] = {BoolGetDatum(feed->is_distinct), ps_text_set_array(&definition->event_types), CStringGetTextDatum(feed->filter.operator_text)};
-	char		nulls[8] = "       ";
+	Datum		args[8] = {BoolGetDatum(feed->is_distinct), ps_text_set_array(&definition->event_types), CStringGetTextDatum(feed->filter.operator_text)};
+	char		nulls[9] = "        ";
 	bool		isnull;
 
 	for (int i = 0; i < 3; i++)
@@ -188,6 +205,7 @@ series_for(const PsMetricDefinition *definition)
 			nulls[i + 3] = 'n';
 	}
 	args[6] = ps_text_set_array(&feed->filter.sources);
+	args[7] = BoolGetDatum(feed->is_lifetime);
 	if (feed->filter.sources.n == 0)
 		nulls[6] = 'n';
 	if (ps_plan_run(&find_series_plan, args, nulls, SPI_OK_SELECT) > 0)
@@ -210,16 +228,21 @@ series_for(const PsMetricDefinition *definition)
 bool
 ps_metrics_add(PsMetricDefinition *definition)
 {
-	Datum		args[5] = {CStringGetTextDatum(definition->metric.name)};
-	char		nulls[5] = {' ', ' ', ' ', ' ', definition->metric.fraction == NULL ? 'n' : ' '};
+	const PsMetric *metric = &definition->metric;
+	Datum		args[7] = {CStringGetTextDatum(metric->name)};
+	char		nulls[7] = {' ', ' ', ' ', ' ', metric->fraction == NULL ? 'n' : ' ', definition->period == NULL ? 'n' : ' ', metric->time_zone == NULL ? 'n' : ' '};
 
 	if (ps_plan_run(&exists_plan, args, NULL, SPI_OK_SELECT) > 0)
 		return false;
 	definition->metric.series = series_for(definition);
 	args[1] = Int32GetDatum(definition->metric.series);
 	args[2] = CStringGetTextDatum(definition->aggregate);
-	args[3] = IntervalPGetDatum(definition->window);
-	args[4] = NumericGetDatum(definition->metric.fraction);
+	args[3] = IntervalPGetDatum(&definition->window);
+	args[4] = NumericGetDatum(metric->fraction);
+	if (definition->period != NULL)
+		args[5] = CStringGetTextDatum(definition->period);
+	if (metric->time_zone != NULL)
+		args[6] = CStringGetTextDatum(metric->time_zone);
 	(void) ps_plan_run(&add_plan, args, nulls, SPI_OK_INSERT);
 	return true;
 }

@@ -16,7 +16,8 @@ typedef struct PsMetricDefinition
 {
 	PsMetric	metric;			/* ps_metrics_add() sets its series */
 	const char *aggregate;
-	Interval   *window;
+	Interval	window;			/* of a period the longest it can be */
+	const char *period;			/* NULL: the window has a fixed length */
 	PsTextSet	event_types;
 	PsFeed		feed;
 } PsMetricDefinition;

@@ -42,7 +42,7 @@
 	" FROM profile_stream_internal.window_state_samples(p.window_state) w WHERE w.series = s.name" \
 	" UNION ALL SELECT c.count, c.sum FROM " parts ".window_chunks c" \
 	" WHERE c.customer_id = p.customer_id AND c.metric = s.name) h))" \
-	" FROM (SELECT 'series_' || x.series_id AS name FROM profile_stream_internal.metric_series x) s), '{}')"
+	" FROM (SELECT 'series_' || x.series_id AS name FROM profile_stream_internal.metric_series x WHERE NOT x.is_lifetime) s), '{}')"
 
 /* the document of one customer that is compared; schema has the profiles, parts all other tables */
 #define DOCUMENT(schema, parts) \

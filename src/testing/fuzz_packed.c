@@ -8,6 +8,7 @@
 #include "compat.h"
 #include "core/event_ids.h"
 #include "core/samples.h"
+#include "core/totals.h"
 #include "testing/fuzz.h"
 #include "utils/numeric.h"
 
@@ -139,10 +140,68 @@ try_samples(pg_prng_state *prng)
 	return NULL;
 }
 
+/* Reads damaged totals, which raise an error or not. */
+static void
+read_damaged_totals(const PsSeries *series)
+{
+	MemoryContext before = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		PsTotals	totals;
+
+		ps_totals_read(series, &totals);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(before);
+		error = CopyErrorData();
+		if (error->sqlerrcode != ERRCODE_DATA_CORRUPTED)
+			PG_RE_THROW();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+}
+
+/* Folds samples of a lifetime series, reads its totals again, and reads damaged ones. */
+static const char *
+try_totals(pg_prng_state *prng)
+{
+	PsWindow	window = {0};
+	PsWindow	again;
+	PsTotals	totals;
+	int			n = 1 + packed_int(prng, 199);
+	TimestampTz oldest = DT_NOEND;
+	bytea	   *packed;
+
+	for (int i = 0; i < n; i++)
+	{
+		TimestampTz at = (int64) packed_int(prng, 1000000) * 1000000;
+
+		oldest = Min(oldest, at);
+		(void) ps_window_add_lifetime(&window, 1, at, packed_int(prng, 1) == 0 ? NULL : int64_div_fast_to_numeric(packed_int(prng, 100000) - 50000, packed_int(prng, 12)));
+	}
+	packed = ps_window_save(&window);
+	if (!ps_window_load(&again, VARDATA(packed), VARSIZE(packed) - VARHDRSZ) || again.nseries != 1 || !again.series[0].is_lifetime)
+		return "window state with totals";
+	ps_totals_read(&again.series[0], &totals);
+	if (totals.count + again.series[0].nsamples != n || (totals.count > 0 && totals.from_at < oldest))
+		return "totals";
+	packed = damaged_bytes(prng, packed);
+	if (ps_window_load(&again, VARDATA(packed), VARSIZE(packed) - VARHDRSZ))
+		for (int i = 0; i < again.nseries; i++)
+			read_damaged_totals(&again.series[i]);
+	return NULL;
+}
+
 const char *
 ps_fuzz_packed(pg_prng_state *prng)
 {
 	const char *wrong = try_event_ids(prng);
 
-	return wrong != NULL ? wrong : try_samples(prng);
+	if (wrong == NULL)
+		wrong = try_samples(prng);
+	return wrong != NULL ? wrong : try_totals(prng);
 }

@@ -195,6 +195,108 @@ SELECT pg_temp.complaint(format('SELECT profile_stream.%s', call)) FROM (VALUES
 	(15, $$map_attribute('f.one', NULL, '$.n')$$), (16, $$map_attribute(NULL, 'big', operation => 'count', event_types => '{f.four,f.one}')$$)) v(n, call) ORDER BY n;
 SELECT profile_stream.unmap_attribute('f.one', 'from_crm'), profile_stream.unmap_attribute('f.one', 'big'), profile_stream.unmap_attribute('f.two', 'big');
 
+-- a lifetime: totals instead of samples, of one size; true at every moment for which there is a value
+SELECT profile_stream.create_metric('ever_' || a, 'ever', value_path => '$.n', aggregate => a, period => 'lifetime') FROM unnest(ARRAY['count', 'sum', 'avg', 'min', 'max', 'first', 'last']) a;
+SELECT profile_stream.create_metric('ever_all', 'ever', period => 'lifetime'), profile_stream.create_metric('ever_1d', 'ever', '1 day', '$.n', 'sum');
+SELECT a.name, profile_stream.metric_value('nobody', a.name, '2026-01-01Z') FROM profile_stream_internal.metrics a WHERE name LIKE 'ever%' ORDER BY 1;
+CREATE TEMP TABLE ever AS SELECT n, '2020-03-01Z'::timestamptz + (n * 7919 % 1500) / 3 * interval '1 day' AS at, trim_scale((n * 31 % 97 - 40) / 4.0) AS value FROM generate_series(1, 1600) n;
+CREATE FUNCTION pg_temp.send_ever(customer text, from_n int, to_n int) RETURNS bigint LANGUAGE sql AS $$
+	SELECT count(*) FROM unnest(profile_stream.apply_events((SELECT array_agg(jsonb_build_object('eventId', 'ever' || n, 'customerId', customer, 'eventType', 'ever', 'timestamp', at,
+		'payload', jsonb_build_object('n', value)) ORDER BY n) FROM ever WHERE n BETWEEN from_n AND to_n))) r WHERE r = 'applied' $$;
+CREATE FUNCTION pg_temp.ever(metric text, moment timestamptz, up_to int) RETURNS numeric LANGUAGE sql AS $$
+	SELECT CASE metric WHEN 'ever_count' THEN count(*) WHEN 'ever_all' THEN count(*) WHEN 'ever_sum' THEN COALESCE(sum(value), 0) WHEN 'ever_avg' THEN avg(value) WHEN 'ever_min' THEN min(value) WHEN 'ever_max' THEN max(value)
+		WHEN 'ever_first' THEN (array_agg(value ORDER BY at, n))[1] WHEN 'ever_last' THEN (array_agg(value ORDER BY at DESC, n DESC))[1] END FROM ever WHERE at <= moment AND n <= up_to $$;
+CREATE FUNCTION pg_temp.compare_ever(up_to int) RETURNS TABLE (metric text, moments bigint, known bigint, differ bigint, unknown_at_end bigint) LANGUAGE sql AS $$
+	SELECT m.name, count(*), count(v.found), count(*) FILTER (WHERE v.found IS NOT NULL AND v.found IS DISTINCT FROM pg_temp.ever(m.name, at, up_to) OR v.found IS NULL AND m.name = 'ever_first' AND pg_temp.ever(m.name, at, up_to) IS NOT NULL),
+		count(*) FILTER (WHERE v.found IS NULL AND at >= '2021-07-14Z')
+	FROM profile_stream_internal.metrics m, generate_series('2020-02-29Z'::timestamptz, '2021-08-14Z', '41 hours') at, LATERAL (SELECT profile_stream.metric_value('ever', m.name, at) AS found OFFSET 0) v
+	WHERE m.period = 'lifetime' GROUP BY 1 ORDER BY 1 $$;
+SELECT pg_temp.send_ever('ever', 1, 20), pg_temp.send_ever('ever', 10, 25);
+SELECT metric, known = moments - (metric IN ('ever_avg', 'ever_min', 'ever_max', 'ever_first', 'ever_last'))::int * (SELECT count(*) FROM generate_series('2020-02-29Z'::timestamptz, '2021-08-14Z', '41 hours') at WHERE pg_temp.ever('ever_count', at, 25) = 0) AS all_known,
+	differ, unknown_at_end FROM pg_temp.compare_ever(25);
+SELECT pg_temp.send_ever('ever', 26, 300), (SELECT length(window_state) FROM profile_stream.materialized_profiles WHERE customer_id = 'ever') AS bytes \gset before_
+SELECT * FROM pg_temp.compare_ever(300);
+SELECT pg_temp.send_ever('ever', 301, 1600);
+SELECT metric, moments, known > 2 AS some_known, differ, unknown_at_end FROM pg_temp.compare_ever(1600);
+SELECT length(window_state) - :before_bytes BETWEEN -400 AND 400 AS same_size FROM profile_stream.materialized_profiles WHERE customer_id = 'ever';
+SELECT count(*) AS chunks, count(*) FILTER (WHERE metric = profile_stream_internal.metric_series('ever_sum')) AS of_lifetime FROM profile_stream_internal.window_chunks WHERE customer_id = 'ever';
+SELECT jsonb_pretty(pg_temp.values('ever', '2021-01-01Z') - ARRAY(SELECT name FROM profile_stream_internal.metrics WHERE period IS NULL)) AS then, jsonb_pretty(pg_temp.values('ever', '2026-01-01Z') - ARRAY(SELECT name FROM profile_stream_internal.metrics WHERE period IS NULL)) AS now;
+-- pruning leaves it, and others of the customer are folded
+SELECT profile_stream.prune_metrics('2036-01-01Z') > 0 AS folded, profile_stream.prune_metrics('2036-01-01Z') AS nothing_left;
+SELECT * FROM pg_temp.compare_ever(1600) WHERE differ <> 0 OR unknown_at_end <> 0;
+SELECT pg_temp.complaint($$SELECT profile_stream.metric_trend('ever', 'ever_sum', '2020-01-01', '2021-01-01')$$), pg_temp.complaint($$SELECT * FROM profile_stream.metric_days('ever_all', '2020-01-01', '2021-01-01')$$);
+SELECT t.series = profile_stream_internal.metric_series('ever_sum') AS of_values, t.count + (SELECT count(*) FROM profile_stream_internal.window_state_samples(p.window_state) s WHERE s.series = t.series) AS count, t.min, t.max, t.from_at, t.first
+FROM profile_stream.materialized_profiles p, profile_stream_internal.window_state_totals(p.window_state) t WHERE customer_id = 'ever' ORDER BY 1;
+SELECT jsonb_array_length(profile_stream.export_customer('ever') -> 'totals') AS totals;
+-- numbers of many digits are folded early, so that the row stays small, and nothing is lost; of 1 and NULL values, too
+SELECT count(*) FROM unnest(profile_stream.apply_events((SELECT array_agg(jsonb_build_object('eventId', 'big' || n, 'customerId', 'big', 'eventType', 'ever', 'timestamp', '2026-01-01Z'::timestamptz + n * interval '1 hour',
+	'payload', jsonb_build_object('n', (n || '2345678901234567.890123456789')::numeric))) FROM generate_series(1, 200) n))) r WHERE r = 'applied';
+SELECT length(window_state) < 1600 AS small, profile_stream.metric_value('big', 'ever_sum') = (SELECT sum((n || '2345678901234567.890123456789')::numeric) FROM generate_series(1, 200) n) AS same,
+	profile_stream.metric_value('big', 'ever_all'), profile_stream.metric_value('big', 'ever_last') FROM profile_stream.materialized_profiles WHERE customer_id = 'big';
+-- events of the next hour are not in the value of now, but of all after them
+SELECT count(*) FROM unnest(profile_stream.apply_events((SELECT array_agg(jsonb_build_object('eventId', 'soon' || n, 'customerId', 'soon', 'eventType', 'ever', 'timestamp', now() + n * interval '1 minute',
+	'payload', jsonb_build_object('n', n))) FROM generate_series(-100, 30) n))) r WHERE r = 'applied';
+SELECT profile_stream.metric_value('soon', 'ever_count'), profile_stream.metric_value('soon', 'ever_last'), profile_stream.metric_value('soon', 'ever_count', now() + interval '1 hour');
+-- damaged bytes
+DO $$
+DECLARE
+	whole bytea := (SELECT window_state FROM profile_stream.materialized_profiles WHERE customer_id = 'ever');
+	state bytea;
+	refused int := 0;
+BEGIN
+	FOR place IN 0 .. length(whole) - 1 LOOP
+		FOREACH state IN ARRAY ARRAY[set_byte(whole, place, 0), set_byte(whole, place, 63), set_byte(whole, place, 255), substring(whole FOR place)] LOOP
+			BEGIN
+				PERFORM profile_stream.window_value('ever', state, 'ever_sum', '2036-01-01Z'), profile_stream.window_value('ever', state, 'ever_all', '2036-01-01Z');
+				PERFORM sum(sum) FROM profile_stream_internal.window_state_totals(state);
+			EXCEPTION WHEN data_corrupted OR numeric_value_out_of_range OR feature_not_supported THEN
+				refused := refused + 1;
+			END;
+		END LOOP;
+	END LOOP;
+	RAISE NOTICE '%', CASE WHEN refused > 100 THEN 'many were refused' ELSE refused::text END;
+END $$;
+
+-- days, weeks and months of a time zone begin with their first moment there, also where clocks are set back over midnight or a day is skipped
+CREATE TEMP TABLE zones AS SELECT * FROM unnest(ARRAY['UTC', 'Europe/Berlin', 'America/Havana', 'America/Sao_Paulo', 'Asia/Kolkata', 'Pacific/Apia', 'Australia/Lord_Howe']) WITH ORDINALITY z(zone, n);
+SELECT count(profile_stream.create_metric('cal_' || p || z.n, 'cal', value_path => '$.n', aggregate => 'sum', period => p, time_zone => z.zone)) FROM zones z, unnest(ARRAY['day', 'week', 'month']) p;
+SELECT profile_stream.create_metric('cal_' || a, 'cal', value_path => '$.n', aggregate => a, period => 'week', time_zone => 'Europe/Berlin') FROM unnest(ARRAY['count', 'avg', 'min', 'max', 'first', 'last', 'median', 'stddev', 'distinct']) a;
+SELECT profile_stream.create_metric('cal_utc', 'cal', period => 'day');
+CREATE TEMP TABLE cal AS SELECT row_number() OVER () AS n, at FROM (SELECT generate_series('2011-12-20Z'::timestamptz, '2012-01-03Z', '45 minutes') AS at
+	UNION ALL SELECT generate_series('2018-10-20 00:10Z'::timestamptz, '2018-11-14Z', '45 minutes')) s;
+SELECT count(*) FROM unnest(profile_stream.apply_events((SELECT array_agg(jsonb_build_object('eventId', 'cal' || n, 'customerId', 'cal', 'eventType', 'cal', 'timestamp', at, 'payload', jsonb_build_object('n', n)) ORDER BY n / 200, n % 7, n) FROM cal))) r WHERE r = 'applied';
+CREATE TEMP TABLE moments AS SELECT at FROM generate_series('2011-12-29 00:00Z'::timestamptz, '2012-01-01 12:00Z', '5 hours 7 minutes') at
+	UNION ALL SELECT generate_series('2018-10-27 21:00Z'::timestamptz, '2018-10-28 23:00Z', '83 minutes') UNION ALL SELECT generate_series('2018-11-03 21:00Z'::timestamptz, '2018-11-05 06:00Z', '61 minutes');
+SELECT z.zone, p.period, count(*) AS moments, count(*) FILTER (WHERE profile_stream.metric_value('cal', 'cal_' || p.period || z.n, m.at) IS DISTINCT FROM
+	(SELECT COALESCE(sum(c.n), 0) FROM cal c WHERE c.at <= m.at AND c.at > m.at - interval '33 days' AND date_trunc(p.period, c.at AT TIME ZONE z.zone) = date_trunc(p.period, m.at AT TIME ZONE z.zone))) AS differ
+FROM zones z, unnest(ARRAY['day', 'week', 'month']) p(period), moments m GROUP BY z.zone, z.n, p.period ORDER BY z.n, p.period;
+-- the longest and the shortest day, to the microsecond
+SELECT pg_temp.send('dst' || i, 'dst', 'cal', '{"n": 1}', at::timestamptz) FROM unnest(ARRAY['2026-10-24 21:59:59.999999Z', '2026-10-24 22:00Z', '2026-10-25 22:59:59.999999Z', '2026-10-25 23:00Z', '2026-03-28 23:00Z', '2026-03-29 21:59:59.999999Z', '2026-03-29 22:00Z']) WITH ORDINALITY d(at, i);
+SELECT at, profile_stream.metric_value('dst', 'cal_day2', at::timestamptz) FROM unnest(ARRAY['2026-10-24 21:59:59.999999Z', '2026-10-24 22:00Z', '2026-10-25 22:59:59.999999Z', '2026-10-25 23:00Z', '2026-03-29 21:59:59.999999Z', '2026-03-29 22:00Z']) at;
+SET timezone = 'Pacific/Apia';
+SELECT profile_stream.metric_value('dst', 'cal_day2', '2026-10-25 22:59:59.999999Z') AS in_another_session_zone;
+SET timezone = 'UTC';
+SELECT m.aggregate, count(*) FILTER (WHERE CASE m.aggregate WHEN 'stddev' THEN round(profile_stream.metric_value('cal', m.name, at), 12) ELSE profile_stream.metric_value('cal', m.name, at) END IS DISTINCT FROM
+	(SELECT CASE m.aggregate WHEN 'count' THEN count(*) WHEN 'distinct' THEN count(*) WHEN 'avg' THEN avg(c.n) WHEN 'min' THEN min(c.n) WHEN 'max' THEN max(c.n) WHEN 'first' THEN min(c.n) WHEN 'last' THEN max(c.n)
+		WHEN 'median' THEN (percentile_cont(0.5) WITHIN GROUP (ORDER BY c.n::float8))::numeric WHEN 'stddev' THEN round(stddev_samp(c.n), 12) END
+	FROM cal c WHERE c.at <= m2.at AND c.at > m2.at - interval '33 days' AND date_trunc('week', c.at AT TIME ZONE 'Europe/Berlin') = date_trunc('week', m2.at AT TIME ZONE 'Europe/Berlin'))) AS differ
+FROM profile_stream_internal.metrics m, moments m2 WHERE m.name IN ('cal_count', 'cal_avg', 'cal_min', 'cal_max', 'cal_first', 'cal_last', 'cal_median', 'cal_stddev', 'cal_distinct') GROUP BY 1 ORDER BY 1;
+-- pruning keeps the whole month
+CREATE TEMP TABLE month AS SELECT m.name, profile_stream.metric_value('cal', m.name, '2018-11-13Z') AS value FROM profile_stream_internal.metrics m WHERE m.name LIKE 'cal%';
+SELECT profile_stream.prune_metrics('2018-11-13Z') > 0 AS folded, (SELECT count(*) FROM month WHERE profile_stream.metric_value('cal', name, '2018-11-13Z') IS DISTINCT FROM value) AS differ;
+SELECT pg_temp.complaint($$SELECT profile_stream.metric_value('cal', 'cal_month2', '2011-12-31Z')$$);
+SELECT name, definition - '{value_path,fraction,event_types,filter_path,filter_value,filter_operator,sources}'::text[] AS definition FROM profile_stream.definitions WHERE name IN ('ever_sum', 'cal_day2', 'cal_utc', 'ever_1d') ORDER BY 1;
+SELECT pg_temp.complaint(format('SELECT profile_stream.create_metric(''x'', ''cal'', %s)', arguments)) FROM (VALUES
+	(1, $$'1 day', period => 'day'$$), (2, $$NULL$$), (3, $$period => 'year'$$), (4, $$period => 'day', time_zone => 'Europe/Nowhere'$$), (5, $$period => 'day', time_zone => 'msk'$$),
+	(6, $$'1 day', time_zone => 'UTC'$$), (7, $$period => 'lifetime', time_zone => 'UTC'$$), (8, $$value_path => '$.n', aggregate => 'median', period => 'lifetime'$$),
+	(9, $$value_path => '$.n', aggregate => 'distinct', period => 'lifetime'$$), (10, $$value_path => '$.n', aggregate => 'stddev', period => 'lifetime'$$)) v(n, arguments) ORDER BY n;
+SELECT pg_temp.complaint(format('SELECT profile_stream.metric_value(''cal'', %L, %L)', m, at)) FROM unnest(ARRAY['cal_day2', 'cal_month3', 'cal_week6', 'ever_sum']) m, unnest(ARRAY['4714-11-24 00:00:00Z BC', '294276-12-31 23:59:59Z']) at;
+-- a zone that is gone stops no event
+UPDATE profile_stream_internal.metrics SET time_zone = 'Europe/Gone' WHERE name = 'cal_utc';
+SELECT pg_temp.send('gone', 'dst', 'cal', '{"n": 1}', '2026-10-26Z'), pg_temp.complaint($$SELECT profile_stream.metric_value('dst', 'cal_utc')$$);
+SELECT count(profile_stream.drop_metric(name)) FROM profile_stream_internal.metrics WHERE name LIKE 'cal%' OR name LIKE 'ever%';
+SELECT profile_stream.prune_metrics('2026-01-01Z') > 0 AS removed;
+
 -- refused
 SELECT pg_temp.complaint(format('SELECT profile_stream.create_metric(%s)', arguments)) FROM (VALUES
 	(1, $$NULL, 'loan', '1 day'$$), (2, $$'x', NULL, '1 day'$$), (3, $$'x', 'loan', NULL$$), (4, $$'', 'loan', '1 day'$$), (5, $$'x', '', '1 day'$$),
