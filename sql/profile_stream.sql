@@ -679,6 +679,35 @@ COMMENT ON COLUMN profile_stream_internal.event_id_chunks.chunk_no IS 'Number of
 COMMENT ON COLUMN profile_stream_internal.event_id_chunks.sealed_to IS 'When the newest of the events was applied, rounded up to a second';
 COMMENT ON COLUMN profile_stream_internal.event_id_chunks.hashes IS 'Hashes of their ids, 10 bytes each, sorted';
 
+-- The extension has the parent alone: partitions come and go, and a dump has them as tables of their own. So the parent has no
+-- index. On attaching the partitions of a dump it would make indexes that the dump makes again.
+CREATE TABLE profile_stream_internal.profile_history (
+	customer_id text COLLATE "C" NOT NULL,
+	changed_at timestamptz NOT NULL,
+	version bigint NOT NULL,
+	kind text COLLATE "C" NOT NULL CHECK (kind IN ('event', 'score')),
+	old jsonb NOT NULL
+) PARTITION BY RANGE (changed_at);
+COMMENT ON TABLE profile_stream_internal.profile_history IS 'Old values of what is tracked, one row per change: the value at a moment is that of the first row after it, or else the stored one';
+COMMENT ON COLUMN profile_stream_internal.profile_history.customer_id IS 'Customer whose profile changed';
+COMMENT ON COLUMN profile_stream_internal.profile_history.changed_at IS 'Moment until which the old values held: the watermark with the event, or the time of the refresh of scores';
+COMMENT ON COLUMN profile_stream_internal.profile_history.version IS 'Version of the profile with the event, or while it was scored';
+COMMENT ON COLUMN profile_stream_internal.profile_history.kind IS 'What changed it: event, or score for a refresh of scores';
+COMMENT ON COLUMN profile_stream_internal.profile_history.old IS 'Old value of each column that changed; of attributes with the prefix attributes., null: there was none';
+
+CREATE FUNCTION profile_stream_internal.make_history_part(from_day date, to_day date) RETURNS void
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	name text := pg_catalog.concat('profile_history_', pg_catalog.to_char(from_day, 'YYYYMMDD'));
+BEGIN
+	EXECUTE pg_catalog.format('CREATE TABLE profile_stream_internal.%I (LIKE profile_stream_internal.profile_history INCLUDING ALL,'
+		' PRIMARY KEY (customer_id, changed_at, version, kind))', name);
+	EXECUTE pg_catalog.format('COMMENT ON TABLE profile_stream_internal.%I IS %L', name, pg_catalog.concat('Part of profile_history, from ', from_day));
+	EXECUTE pg_catalog.format('ALTER TABLE profile_stream_internal.profile_history ATTACH PARTITION profile_stream_internal.%I FOR VALUES FROM (%L) TO (%L)',
+		name, pg_catalog.to_char(from_day, 'YYYY-MM-DD 00:00:00+00'), pg_catalog.to_char(to_day, 'YYYY-MM-DD 00:00:00+00'));
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.make_history_part(date, date) IS 'Make the partition of profile_history for days in UTC, the second one excluded';
+
 CREATE FUNCTION profile_stream_internal.event_id_hash(event_id text, scope int DEFAULT 0) RETURNS bytea
 	AS 'MODULE_PATHNAME', 'ps_event_id_hash_sql' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 10;
 COMMENT ON FUNCTION profile_stream_internal.event_id_hash(text, int) IS 'Hash by which an event id is remembered; with event_id_scope stream, the scope is the stream_id';
@@ -822,6 +851,42 @@ CREATE FUNCTION unmap_attribute(event_type text, attribute text) RETURNS void
 COMMENT ON FUNCTION unmap_attribute(text, text) IS 'Remove a map; what it has set stays';
 
 -- numbers are never used again, so that samples that are left of a series mean nothing; 0 to 2 are built in
+CREATE TABLE profile_stream_internal.history_settings (
+	is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+	retention interval NOT NULL
+);
+CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profile_stream_internal.history_settings
+	FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.rules_changed();
+ALTER TABLE profile_stream_internal.history_settings ENABLE ALWAYS TRIGGER rules_changed;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.history_settings', '');
+COMMENT ON TABLE profile_stream_internal.history_settings IS 'How long the history of profiles is kept: one row at most';
+COMMENT ON COLUMN profile_stream_internal.history_settings.is_only IS 'Always true: the table has one row at most';
+COMMENT ON COLUMN profile_stream_internal.history_settings.retention IS 'How long a change is kept';
+
+CREATE TABLE profile_stream_internal.history_columns (
+	name text COLLATE "C" PRIMARY KEY,
+	source text COLLATE "C" NOT NULL CHECK (source IN ('event', 'score')),
+	tracked_at timestamptz NOT NULL,
+	since timestamptz NOT NULL
+);
+CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profile_stream_internal.history_columns
+	FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.rules_changed();
+ALTER TABLE profile_stream_internal.history_columns ENABLE ALWAYS TRIGGER rules_changed;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.history_columns', '');
+COMMENT ON TABLE profile_stream_internal.history_columns IS 'Columns, attributes and scores whose changes are kept in profile_history';
+COMMENT ON COLUMN profile_stream_internal.history_columns.name IS 'Column of materialized_profiles, or name of an attribute';
+COMMENT ON COLUMN profile_stream_internal.history_columns.source IS 'What changes it: event, or score for a refresh of scores';
+COMMENT ON COLUMN profile_stream_internal.history_columns.tracked_at IS 'When track_history() was called';
+COMMENT ON COLUMN profile_stream_internal.history_columns.since IS 'Moment from which the history is whole';
+
+CREATE FUNCTION track_history(columns text[], retention interval) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_track_history' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION track_history(text[], interval) IS 'Keep a row of history for each change of columns, attributes or scores from now on, and all history for so long';
+
+CREATE FUNCTION untrack_history(columns text[] DEFAULT NULL) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_untrack_history' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION untrack_history(text[]) IS 'Keep the history of these columns no more, and remove what there is of it; NULL: of all';
+
 CREATE TABLE profile_stream_internal.metric_series (
 	series_id int GENERATED BY DEFAULT AS IDENTITY (START WITH 3) PRIMARY KEY CHECK (series_id >= 3),
 	event_types text[] COLLATE "C" NOT NULL,
@@ -1538,6 +1603,10 @@ CREATE VIEW profile_documents WITH (security_invoker = true) AS
 COMMENT ON VIEW profile_documents IS 'Profiles as MaterializedProfile documents, windowed metrics as of now()';
 COMMENT ON COLUMN profile_documents.data IS 'The profile as a document, with the names of JSON (customerId); as get_profile() returns it';
 
+CREATE FUNCTION profile_stream_internal.profile_document_at(profile materialized_profiles, as_of timestamptz, old jsonb) RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'ps_profile_document_at' LANGUAGE c STABLE PARALLEL SAFE COST 400;
+COMMENT ON FUNCTION profile_stream_internal.profile_document_at(materialized_profiles, timestamptz, jsonb) IS 'A profile row as a document of a moment, with the old values of what has changed since';
+
 CREATE FUNCTION get_profile(customer_id text, as_of timestamptz DEFAULT NULL) RETURNS jsonb
 	AS 'MODULE_PATHNAME', 'ps_get_profile' LANGUAGE c STABLE PARALLEL SAFE COST 500;
 COMMENT ON FUNCTION get_profile(text, timestamptz) IS 'One profile as a MaterializedProfile document, as of now or of a moment; NULL for an unknown customer';
@@ -1545,6 +1614,19 @@ COMMENT ON FUNCTION get_profile(text, timestamptz) IS 'One profile as a Material
 CREATE FUNCTION get_profiles(customer_ids text[], as_of timestamptz DEFAULT NULL, OUT customer_id text, OUT profile jsonb) RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'ps_get_profiles' LANGUAGE c STABLE PARALLEL SAFE COST 30000 ROWS 100;
 COMMENT ON FUNCTION get_profiles(text[], timestamptz) IS 'Profiles of many customers as get_profile() returns them, in the order of their ids, each once; an unknown customer has no row';
+
+-- without a search_path of its own it can be inlined, so that conditions on customers come first; its names are bound when it is created
+CREATE FUNCTION profiles_at(as_of timestamptz) RETURNS TABLE (customer_id text, profile jsonb)
+	LANGUAGE sql STABLE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT p.customer_id, profile_stream_internal.profile_document_at(p, profiles_at.as_of, h.old)
+		FROM profile_stream.materialized_profiles p LEFT JOIN (
+			SELECT c.customer_id, pg_catalog.jsonb_object_agg(e.key, e.value ORDER BY c.changed_at DESC, c.version DESC) AS old
+			FROM profile_stream_internal.profile_history c CROSS JOIN LATERAL pg_catalog.jsonb_each(c.old) e
+			WHERE c.changed_at > profiles_at.as_of GROUP BY c.customer_id) h ON h.customer_id = p.customer_id
+		WHERE p.first_event_at <= profiles_at.as_of;
+	END;
+COMMENT ON FUNCTION profiles_at(timestamptz) IS 'Profiles of all customers who had an event by a moment, as get_profile() returns them as of it';
 
 CREATE FUNCTION metric_value(customer_id text, metric text, as_of timestamptz DEFAULT pg_catalog.now()) RETURNS numeric
 	LANGUAGE sql STABLE STRICT PARALLEL SAFE COST 1000 SET search_path = pg_catalog, pg_temp
@@ -1650,9 +1732,9 @@ BEGIN
 	FOR original IN
 		SELECT c.oid, n.nspname, c.relname, c.relreplident, COALESCE(' WITH (' || pg_catalog.array_to_string(c.reloptions, ', ') || ')', '') AS options
 		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-		WHERE n.nspname OPERATOR(pg_catalog.=) ANY (ARRAY['profile_stream', 'profile_stream_internal']::name[]) AND c.relkind OPERATOR(pg_catalog.=) 'r'
+		WHERE n.nspname OPERATOR(pg_catalog.=) ANY (ARRAY['profile_stream', 'profile_stream_internal']::name[]) AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::"char"[])
 			AND c.relname OPERATOR(pg_catalog.=) ANY (ARRAY['stream_offsets', 'stream_status', 'stream_gaps',
-				'materialized_profiles', 'window_chunks', 'event_id_chunks', 'dead_letters']::name[])
+				'materialized_profiles', 'window_chunks', 'event_id_chunks', 'dead_letters', 'profile_history']::name[])
 	LOOP
 		EXECUTE pg_catalog.format('CREATE TABLE profile_stream_rebuild.%1$I (LIKE %3$I.%1$I INCLUDING ALL)%2$s',
 			original.relname, original.options, original.nspname);
@@ -1677,6 +1759,9 @@ BEGIN
 	END LOOP;
 END
 $$;
+
+-- no partitions: it has the index that they have
+ALTER TABLE profile_stream_rebuild.profile_history ADD PRIMARY KEY (customer_id, changed_at, version, kind);
 
 CREATE FUNCTION profile_stream_rebuild.window_value(customer_id text, window_state bytea, metric text, as_of timestamptz) RETURNS numeric
 	AS 'MODULE_PATHNAME', 'ps_rebuild_window_value' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 10;
@@ -2141,11 +2226,14 @@ CREATE VIEW definitions WITH (security_invoker = true) AS
 	SELECT 'upcaster', u.event_type, u.function, pg_catalog.jsonb_build_object('from_version', u.from_version, 'owner', u.owner)
 	FROM profile_stream_internal.event_upcasters u
 	UNION ALL
+	SELECT 'history', NULL, c.name, pg_catalog.jsonb_build_object('retention', s.retention, 'since', c.since)
+	FROM profile_stream_internal.history_columns c CROSS JOIN profile_stream_internal.history_settings s
+	UNION ALL
 	SELECT 'score_settings', NULL, NULL, pg_catalog.to_jsonb(p) FROM profile_stream_internal.score_parameters p;
-COMMENT ON VIEW definitions IS 'What users registered: attribute maps, metrics, handlers and upcasters of event types, and the settings of scores that are in force';
-COMMENT ON COLUMN definitions.kind IS 'What it is: attribute, metric, handler, upcaster, or score_settings';
-COMMENT ON COLUMN definitions.event_type IS 'Event type that it is for; NULL for score_settings, and for a metric of several types, whose definition has them';
-COMMENT ON COLUMN definitions.name IS 'Name of the attribute or metric, or the function; NULL for score_settings';
+COMMENT ON VIEW definitions IS 'What users registered: attribute maps, metrics, handlers and upcasters of event types, what has a history, and the settings of scores that are in force';
+COMMENT ON COLUMN definitions.kind IS 'What it is: attribute, metric, handler, upcaster, history, or score_settings';
+COMMENT ON COLUMN definitions.event_type IS 'Event type that it is for; NULL for history and score_settings, and for a metric of several types, whose definition has them';
+COMMENT ON COLUMN definitions.name IS 'Name of the attribute, metric or column, or the function; NULL for score_settings';
 COMMENT ON COLUMN definitions.definition IS 'The arguments with which it was registered, as an object; for score_settings the settings in force';
 
 -- =====================================================================================================================
@@ -2371,12 +2459,12 @@ GRANT SELECT (stream_id, sink) ON profile_stream_internal.sink_pending TO profil
 
 -- functions that users call
 GRANT EXECUTE ON ROUTINE
-	profile_stream.version, decode_message, window_value, get_profile, get_profiles, metric_value, metric_trend, metric_days, attribute_time, create_profile_view,
+	profile_stream.version, decode_message, window_value, get_profile, get_profiles, profiles_at, metric_value, metric_trend, metric_days, attribute_time, create_profile_view,
 	profile_bookmark, profiles_changed_since, segment_channel, notification_channel, default_scores, wait_for_offset, await_offset
 	TO profile_stream_reader, profile_stream_operator;
 
 GRANT EXECUTE ON ROUTINE
-	map_attribute, unmap_attribute, create_metric, drop_metric, prune_metrics,
+	map_attribute, unmap_attribute, track_history, untrack_history, create_metric, drop_metric, prune_metrics,
 	register_handler, unregister_handler, test_handler, register_upcaster, unregister_upcaster,
 	apply_event, apply_event_returning, apply_events, retry_dead_letters, discard_dead_letters,
 	test_redis, test_connection, create_stream, alter_stream, seek_stream, pause_stream, resume_stream, drop_stream, start_streams,
@@ -2394,7 +2482,7 @@ GRANT EXECUTE ON ROUTINE
 	profile_stream_internal.window_samples, profile_stream_internal.window_state_samples, profile_stream_internal.window_state_totals, profile_stream_internal.chunk_samples,
 	profile_stream_internal.metric_series, profile_stream_internal.check_days,
 	profile_stream_internal.profile_days, profile_stream_internal.json_timestamp,
-	profile_stream_internal.profile_document, profile_stream_internal.bookmark_horizon, profile_stream_internal.xid_at_or_after,
+	profile_stream_internal.profile_document, profile_stream_internal.profile_document_at, profile_stream_internal.bookmark_horizon, profile_stream_internal.xid_at_or_after,
 	profile_stream_internal.code_state, profile_stream_internal.library_warning, profile_stream_internal.current_cluster
 	TO profile_stream_reader, profile_stream_operator;
 

@@ -5,8 +5,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "api/metric_values.h"
 #include "api/profile_document.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -14,21 +12,34 @@
 #include "funcapi.h"
 #include "lib/qunique.h"
 #include "miscadmin.h"
+#include "store/history_store.h"
 #include "store/profile_reader.h"
 #include "utils/array.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-/* The moment that an argument names; null: now. */
-static PsAsOf
-get_moment(FunctionCallInfo fcinfo, int argument)
+/* Whether documents of the moment may need the history. */
+static bool
+needs_past(const PsAsOf *as_of)
 {
-	PsAsOf		as_of = {.is_named = !PG_ARGISNULL(argument)};
+	return as_of->is_named && as_of->tracked->nnames > 0;
+}
 
-	as_of.at = as_of.is_named ? PG_GETARG_TIMESTAMPTZ(argument) : GetCurrentTransactionStartTimestamp();
-	ps_check_moment(as_of.at);
-	return as_of;
+/* The document of a row, for which it reads the history if events or scores have changed it since the moment. */
+static Datum
+document_of_one(const Datum *values, const bool *nulls, const PsAsOf *as_of)
+{
+	Datum		customer_id = values[PS_ROW_customer_id];
+	const Jsonb *old = NULL;
+	PsPast		past;
+
+	if (needs_past(as_of) && (ps_row_has_later_events(values, nulls, as_of) || ps_row_has_later_scores(values, nulls, as_of)))
+	{
+		ps_past_read(&past, PointerGetDatum(construct_array(&customer_id, 1, TEXTOID, -1, false, TYPALIGN_INT)), as_of->at);
+		old = ps_past_find(&past, DatumGetTextPP(customer_id));
+	}
+	return ps_document_of_row(values, nulls, as_of, old);
 }
 
 /* The document of one customer by a statement; 0: there is none. */
@@ -44,7 +55,7 @@ select_document(Datum customer_id, const PsAsOf *as_of)
 	if (ps_profile_rows_select(PointerGetDatum(ids)) > 0)
 	{
 		ps_profile_rows_get(0, &values, &nulls);
-		document = SPI_datumTransfer(ps_document_of_row(values, nulls, as_of), false, -1);
+		document = SPI_datumTransfer(document_of_one(values, nulls, as_of), false, -1);
 	}
 	SPI_finish();
 	return document;
@@ -60,13 +71,13 @@ ps_get_profile(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
-	as_of = get_moment(fcinfo, 1);
+	as_of = ps_as_of_argument(fcinfo, 1);
 	if (ps_profile_reader_open(&reader))
 	{
 		TupleTableSlot *row = ps_profile_reader_find(&reader, PG_GETARG_TEXT_PP(0));
 
 		if (row != NULL)
-			document = ps_document_of_row(row->tts_values, row->tts_isnull, &as_of);
+			document = document_of_one(row->tts_values, row->tts_isnull, &as_of);
 		ps_direct_reader_close(&reader);
 	}
 	else
@@ -105,22 +116,32 @@ sort_ids(ArrayType *array, Datum **ids)
 	return (int) qunique(*ids, found, sizeof(Datum), compare_ids);
 }
 
-/* Adds the document of a row to the result, made in a context that is emptied. */
-static void
-put_document(ReturnSetInfo *result, const Datum *values, const bool *nulls, const PsAsOf *as_of, MemoryContext context)
+/* Documents on their way into a result. */
+typedef struct Documents
 {
-	MemoryContext caller = MemoryContextSwitchTo(context);
-	Datum		row[2] = {values[PS_ROW_customer_id], ps_document_of_row(values, nulls, as_of)};
+	PsAsOf		as_of;
+	PsPast		past;			/* of all customers */
+	ReturnSetInfo *result;
+	MemoryContext context;		/* of one document */
+} Documents;
+
+/* Adds the document of a row to the result. */
+static void
+put_document(Documents *documents, const Datum *values, const bool *nulls)
+{
+	MemoryContext caller = MemoryContextSwitchTo(documents->context);
+	const Jsonb *old = ps_past_find(&documents->past, DatumGetTextPP(values[PS_ROW_customer_id]));
+	Datum		row[2] = {values[PS_ROW_customer_id], ps_document_of_row(values, nulls, &documents->as_of, old)};
 	bool		none[2] = {false, false};
 
-	tuplestore_putvalues(result->setResult, result->setDesc, row, none);
+	tuplestore_putvalues(documents->result->setResult, documents->result->setDesc, row, none);
 	MemoryContextSwitchTo(caller);
-	MemoryContextReset(context);
+	MemoryContextReset(documents->context);
 }
 
 /* Reads the profiles of sorted ids in one pass over the index, so that neighbours find its pages in the cache. */
 static void
-read_documents(PsDirectReader *reader, ArrayType *array, const PsAsOf *as_of, ReturnSetInfo *result, MemoryContext context)
+read_documents(PsDirectReader *reader, ArrayType *array, Documents *documents)
 {
 	Datum	   *ids;
 	int			n = sort_ids(array, &ids);
@@ -132,13 +153,13 @@ read_documents(PsDirectReader *reader, ArrayType *array, const PsAsOf *as_of, Re
 		CHECK_FOR_INTERRUPTS();
 		row = ps_profile_reader_find(reader, (const text *) DatumGetPointer(ids[i]));
 		if (row != NULL)
-			put_document(result, row->tts_values, row->tts_isnull, as_of, context);
+			put_document(documents, row->tts_values, row->tts_isnull);
 	}
 }
 
 /* The same by a statement. */
 static void
-select_documents(ArrayType *array, const PsAsOf *as_of, ReturnSetInfo *result, MemoryContext context)
+select_documents(ArrayType *array, Documents *documents)
 {
 	int			n;
 
@@ -146,13 +167,13 @@ select_documents(ArrayType *array, const PsAsOf *as_of, ReturnSetInfo *result, M
 	n = (int) ps_profile_rows_select(PointerGetDatum(array));
 	for (int i = 0; i < n; i++)
 	{
-		MemoryContext caller = MemoryContextSwitchTo(context);
+		MemoryContext caller = MemoryContextSwitchTo(documents->context);
 		Datum	   *values;
 		bool	   *nulls;
 
 		CHECK_FOR_INTERRUPTS();
 		ps_profile_rows_get(i, &values, &nulls);
-		put_document(result, values, nulls, as_of, context);
+		put_document(documents, values, nulls);
 		MemoryContextSwitchTo(caller);
 	}
 	SPI_finish();
@@ -162,22 +183,24 @@ PG_FUNCTION_INFO_V1(ps_get_profiles);
 Datum
 ps_get_profiles(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	PsAsOf		as_of = get_moment(fcinfo, 1);
-	MemoryContext context;
+	Documents	documents = {.as_of = ps_as_of_argument(fcinfo, 1),.result = (ReturnSetInfo *) fcinfo->resultinfo};
+	ArrayType  *array;
 	PsDirectReader reader;
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (PG_ARGISNULL(0))
 		return (Datum) 0;
-	context = AllocSetContextCreate(CurrentMemoryContext, "profile document", ALLOCSET_DEFAULT_SIZES);
+	array = PG_GETARG_ARRAYTYPE_P(0);
+	documents.context = AllocSetContextCreate(CurrentMemoryContext, "profile document", ALLOCSET_DEFAULT_SIZES);
+	if (needs_past(&documents.as_of))
+		ps_past_read(&documents.past, PointerGetDatum(array), documents.as_of.at);
 	if (ps_profile_reader_open(&reader))
 	{
-		read_documents(&reader, PG_GETARG_ARRAYTYPE_P(0), &as_of, result, context);
+		read_documents(&reader, array, &documents);
 		ps_direct_reader_close(&reader);
 	}
 	else
-		select_documents(PG_GETARG_ARRAYTYPE_P(0), &as_of, result, context);
-	MemoryContextDelete(context);
+		select_documents(array, &documents);
+	MemoryContextDelete(documents.context);
 	return (Datum) 0;
 }

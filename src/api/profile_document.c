@@ -51,6 +51,7 @@ typedef struct DocumentMember
 	MemberKind	kind;
 	int			column;
 	MemberSource source;
+	const char *column_name;
 	const char *metric;
 } DocumentMember;
 
@@ -60,6 +61,9 @@ typedef struct DocumentRow
 	const Datum *values;
 	const bool *nulls;
 	const PsAsOf *as_of;
+	const Jsonb *old;			/* what has changed since the moment; NULL: nothing, or nothing is known */
+	bool		has_changed[FROM_SCORES + 1];	/* by source */
+	PsNames		current;
 	PsWindow	window;
 } DocumentRow;
 
@@ -73,14 +77,14 @@ typedef struct DocumentRow
 #define MEMBER_OF_WINDOW_STATE MEMBER_NONE
 #define MEMBER_OF_ATTRIBUTES MEMBER_JSONB
 #define MEMBER_OF_ATTRIBUTE_TIMES MEMBER_NONE
-#define MEMBER_OF(column, kind, access, initial, member) {member, MEMBER_OF_##kind, PS_ROW_##column, FROM_EVENTS},
+#define MEMBER_OF(column, kind, access, initial, member) {member, MEMBER_OF_##kind, PS_ROW_##column, FROM_EVENTS, #column},
 
 static DocumentMember members[] = {
 	PS_PROFILE_COLUMNS(MEMBER_OF,)
 	{"customerId", MEMBER_TEXT, PS_ROW_customer_id},
-	{"segment", MEMBER_TEXT, PS_ROW_segment, FROM_SCORES},
-	{"churnRiskScore", MEMBER_FLOAT8, PS_ROW_churn_risk_score, FROM_SCORES},
-	{"lifetimeValue", MEMBER_NUMERIC, PS_ROW_lifetime_value, FROM_SCORES},
+	{"segment", MEMBER_TEXT, PS_ROW_segment, FROM_SCORES, "segment"},
+	{"churnRiskScore", MEMBER_FLOAT8, PS_ROW_churn_risk_score, FROM_SCORES, "churn_risk_score"},
+	{"lifetimeValue", MEMBER_NUMERIC, PS_ROW_lifetime_value, FROM_SCORES, "lifetime_value"},
 	{"transactionCount30d", MEMBER_METRIC,.metric = "transaction_count_30d"},
 	{"totalTransactionValue30d", MEMBER_METRIC,.metric = "total_transaction_value_30d"},
 	{"loginCount7d", MEMBER_METRIC,.metric = "login_count_7d"},
@@ -183,45 +187,39 @@ of_metric(const DocumentRow *row, const text *customer_id, const char *name)
 	return number == NULL ? null : of_numeric(number);
 }
 
-/* Whether the stored value of a member is newer than the moment. */
-static bool
-is_current(const DocumentRow *row, const DocumentMember *member)
+bool
+ps_row_has_later_events(const Datum *values, const bool *nulls, const PsAsOf *as_of)
 {
-	int			changed = member->source == FROM_EVENTS ? PS_ROW_watermark : PS_ROW_scored_at;
-
-	return member->source != FROM_NOTHING && !row->nulls[changed] && DatumGetTimestampTz(row->values[changed]) > row->as_of->at;
+	return DatumGetTimestampTz(values[PS_ROW_watermark]) > as_of->at;
 }
 
-static int
-compare_member_names(const void *a, const void *b)
+bool
+ps_row_has_later_scores(const Datum *values, const bool *nulls, const PsAsOf *as_of)
 {
-	return strcmp(*(const char *const *) a, *(const char *const *) b);
+	return !nulls[PS_ROW_scored_at] && DatumGetTimestampTz(values[PS_ROW_scored_at]) > as_of->at;
 }
 
-/* The sorted names of the members that are newer than the moment. */
+/* The value of a member that has changed since the moment: that of then, or else that of now, whose name is added to the current ones. */
 static JsonbValue
-of_current(const DocumentRow *row, int n)
+of_changed(DocumentRow *row, const DocumentMember *member)
 {
-	JsonbParseState *state = NULL;
-	const char *names[lengthof(members)];
-	int			found = 0;
+	JsonbValue	null = {.type = jbvNull};
+	JsonbValue *then = NULL;
+	Datum		stored = row->values[member->column];
 
-	for (int i = 0; i < n; i++)
-		if (is_current(row, &members[i]))
-			names[found++] = members[i].name;
-	qsort(names, found, sizeof(char *), compare_member_names);
-	(void) pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
-	for (int i = 0; i < found; i++)
-	{
-		JsonbValue	name = ps_value_string(names[i], strlen(names[i]));
-
-		(void) pushJsonbValue(&state, WJB_ELEM, &name);
-	}
-	return ps_value_jsonb(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL)));
+	if (member->column == PS_ROW_attributes)
+		return ps_value_jsonb(ps_as_of_attributes(row->as_of, DatumGetJsonbP(stored), row->old, &row->current));
+	if (ps_as_of_has(row->as_of, member->column_name))
+		then = ps_as_of_old(row->old, member->column_name, strlen(member->column_name));
+	else
+		ps_names_add(&row->current, member->name);
+	if (then != NULL)
+		return *then;
+	return row->nulls[member->column] ? null : of_column(member, stored);
 }
 
 static JsonbValue
-of_member(const DocumentRow *row, const DocumentMember *member, int n)
+of_member(DocumentRow *row, const DocumentMember *member)
 {
 	const text *customer_id = DatumGetTextPP(row->values[PS_ROW_customer_id]);
 	JsonbValue	null = {.type = jbvNull};
@@ -235,8 +233,10 @@ of_member(const DocumentRow *row, const DocumentMember *member, int n)
 		case MEMBER_MOMENT:
 			return of_moment(row->as_of->at);
 		case MEMBER_CURRENT:
-			return of_current(row, n);
+			return ps_value_jsonb(ps_names_jsonb(&row->current));
 		default:
+			if (row->has_changed[member->source])
+				return of_changed(row, member);
 			return row->nulls[member->column] ? null : of_column(member, row->values[member->column]);
 	}
 }
@@ -278,22 +278,33 @@ begin_document(bool is_named, int n)
 }
 
 Datum
-ps_document_of_row(const Datum *values, const bool *nulls, const PsAsOf *as_of)
+ps_document_of_row(const Datum *values, const bool *nulls, const PsAsOf *as_of, const Jsonb *old)
 {
-	DocumentRow row = {.values = values,.nulls = nulls,.as_of = as_of};
+	DocumentRow row = {.values = values,.nulls = nulls,.as_of = as_of,.old = old};
 	PsJsonbObject document;
+	JsonbValue	shown[lengthof(members)];
 	int			n = begin_members();
 
 	ps_load_window(&row.window, DatumGetByteaPP(values[PS_ROW_window_state]));
+	if (as_of->is_named)
+	{
+		row.has_changed[FROM_EVENTS] = ps_row_has_later_events(values, nulls, as_of);
+		row.has_changed[FROM_SCORES] = ps_row_has_later_scores(values, nulls, as_of);
+	}
 	ps_jsonb_object_copy(&document, begin_document(as_of->is_named, n));
+	/* the names of current members are known when all others have their values */
+	for (int i = 0; i < n; i++)
+		if (!is_of_named(&members[i]))
+			shown[i] = of_member(&row, &members[i]);
 	for (int i = 0; i < n; i++)
 	{
-		JsonbValue	value;
-
-		if (is_of_named(&members[i]) && !as_of->is_named)
-			continue;
-		value = of_member(&row, &members[i], n);
-		ps_jsonb_object_add(&document, &value);
+		if (is_of_named(&members[i]))
+		{
+			if (!as_of->is_named)
+				continue;
+			shown[i] = of_member(&row, &members[i]);
+		}
+		ps_jsonb_object_add(&document, &shown[i]);
 	}
 	return JsonbPGetDatum(ps_jsonb_object_end(&document));
 }
@@ -309,22 +320,43 @@ check_row_type(TupleDesc desc)
 					 errmsg("the row is not of materialized_profiles as the extension made it")));
 }
 
+void
+ps_row_deform(HeapTupleHeader row, Datum **values, bool **nulls)
+{
+	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(row),.t_data = row};
+	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(row), HeapTupleHeaderGetTypMod(row));
+
+	*values = palloc(desc->natts * sizeof(Datum));
+	*nulls = palloc(desc->natts * sizeof(bool));
+	check_row_type(desc);
+	heap_deform_tuple(&tuple, desc, *values, *nulls);
+	ReleaseTupleDesc(desc);
+}
+
 PG_FUNCTION_INFO_V1(ps_profile_document);
 Datum
 ps_profile_document(PG_FUNCTION_ARGS)
 {
-	HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(0);
-	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(row),.t_data = row};
-	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(row), HeapTupleHeaderGetTypMod(row));
-	Datum	   *values = palloc(desc->natts * sizeof(Datum));
-	bool	   *nulls = palloc(desc->natts * sizeof(bool));
 	PsAsOf		as_of = {.at = PG_GETARG_TIMESTAMPTZ(1)};
-	Datum		document;
+	Datum	   *values;
+	bool	   *nulls;
 
 	ps_check_moment(as_of.at);
-	check_row_type(desc);
-	heap_deform_tuple(&tuple, desc, values, nulls);
-	document = ps_document_of_row(values, nulls, &as_of);
-	ReleaseTupleDesc(desc);
-	return document;
+	ps_row_deform(PG_GETARG_HEAPTUPLEHEADER(0), &values, &nulls);
+	return ps_document_of_row(values, nulls, &as_of, NULL);
+}
+
+PG_FUNCTION_INFO_V1(ps_profile_document_at);
+Datum
+ps_profile_document_at(PG_FUNCTION_ARGS)
+{
+	PsAsOf		as_of;
+	Datum	   *values;
+	bool	   *nulls;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_NULL();
+	as_of = ps_as_of_argument(fcinfo, 1);
+	ps_row_deform(PG_GETARG_HEAPTUPLEHEADER(0), &values, &nulls);
+	return ps_document_of_row(values, nulls, &as_of, PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2));
 }

@@ -7,15 +7,17 @@
 
 #include "postgres.h"
 
-#include "datatype/timestamp.h"
+#include "access/htup.h"
+#include "api/as_of.h"
 
-typedef struct PsAsOf
-{
-	bool		is_named;		/* the caller named the moment; otherwise it is now */
-	TimestampTz at;
-} PsAsOf;
+/* The document of a row of materialized_profiles; old: what has changed since the moment, NULL: nothing. */
+extern Datum ps_document_of_row(const Datum *values, const bool *nulls, const PsAsOf *as_of, const Jsonb *old);
 
-/* The document of a row of materialized_profiles. */
-extern Datum ps_document_of_row(const Datum *values, const bool *nulls, const PsAsOf *as_of);
+/* Whether events, or a refresh of scores, have changed a row since the moment. */
+extern bool ps_row_has_later_events(const Datum *values, const bool *nulls, const PsAsOf *as_of);
+extern bool ps_row_has_later_scores(const Datum *values, const bool *nulls, const PsAsOf *as_of);
+
+/* Takes a row of the table apart. */
+extern void ps_row_deform(HeapTupleHeader row, Datum **values, bool **nulls);
 
 #endif							/* PS_PROFILE_DOCUMENT_H */

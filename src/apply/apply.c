@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "apply/apply_state.h"
+#include "compat.h"
 #include "core/customer_table.h"
 #include "executor/spi.h"
 #include "settings.h"
@@ -20,6 +21,7 @@
 #include "store/dead_letters.h"
 #include "store/distributed.h"
 #include "store/event_id_store.h"
+#include "store/history_catalog.h"
 #include "store/locks.h"
 #include "store/outbox.h"
 #include "store/profile_store.h"
@@ -229,6 +231,26 @@ note_changes(const PsApplyState *state, PsCustomer *customer, const JsonbValue *
 	MemoryContextSwitchTo(caller);
 }
 
+/* Keeps the old values of what an event changed, where that is tracked. */
+static void
+keep_history(PsApplyState *state, PsCustomer *customer, const PsNoted *noted)
+{
+	PsProfile  *profile = &customer->stored->profile;
+	Jsonb	   *old = ps_history_changes(state->tracked, profile, noted);
+	PsHistoryRow *row;
+
+	if (old == NULL || profile->watermark <= state->history_from)
+		return;
+	row = MemoryContextAllocZero(state->context, sizeof(PsHistoryRow));
+	row->customer_id = customer->customer_id;
+	row->changed_at = profile->watermark;
+	row->version = profile->version;
+	row->old = MemoryContextAlloc(state->context, VARSIZE(old));
+	memcpy(row->old, old, VARSIZE(old));
+	*state->last_history = row;
+	state->last_history = &row->next;
+}
+
 /* Decides the outcomes of a customer's items, and folds the events that apply onto the profile. */
 static void
 fold_customer(PsApplyState *state, PsCustomer *customer)
@@ -239,10 +261,17 @@ fold_customer(PsApplyState *state, PsCustomer *customer)
 	{
 		PsApplyItem *item = &state->items[i];
 		PsChunk    *sealed;
+		PsNoted		noted;
 
 		item->outcome = ps_dedupe_classify(state, customer, i);
-		if (item->outcome != PS_APPLIED || !ps_retry_apply_item(state, customer, i, &sealed))
+		if (item->outcome != PS_APPLIED)
 			continue;
+		if (state->tracked != NULL)
+			ps_history_note(state->tracked, &customer->stored->profile, &noted);
+		if (!ps_retry_apply_item(state, customer, i, &sealed))
+			continue;
+		if (state->tracked != NULL)
+			keep_history(state, customer, &noted);
 		keep_samples(state, customer, sealed);
 		remember_id(state, customer, i);
 		customer->napplied++;
@@ -333,11 +362,13 @@ fold_events(PsApplyState *state)
 	PsProfileTable *table = NULL;
 	PsChunk    *samples = NULL;
 	PsIdChunk  *ids = NULL;
+	PsHistoryRow *history = NULL;
 	bool		locked = false;
 	int			n;
 
 	state->last_samples = &samples;
 	state->last_ids = &ids;
+	state->last_history = &history;
 	state->context = CurrentMemoryContext;
 	/* users' functions leave errors, which the next pass needs */
 	state->group_context = state->calls ? state->context :
@@ -364,6 +395,7 @@ fold_events(PsApplyState *state)
 		return;
 	ps_chunks_add(samples);
 	ps_id_chunks_add(ids);
+	ps_history_add(history);
 	PS_FAILPOINT("after_upsert");
 }
 
@@ -428,6 +460,18 @@ apply_locked(PsApplyState *state)
 	PopActiveSnapshot();
 }
 
+/* Finds what is tracked, with the tables locked: whoever changes it waits for who applies, and is seen by who applies then. */
+static void
+find_tracked(PsApplyState *state)
+{
+	const PsTracked *tracked = ps_history_tracked();
+
+	if (!tracked->events)
+		return;
+	state->tracked = tracked;
+	state->history_from = state->settings->now - tracked->retention_us;
+}
+
 void
 ps_apply_items(PsApplyItem *items, int n, const PsApplySettings *settings)
 {
@@ -441,6 +485,7 @@ ps_apply_items(PsApplyItem *items, int n, const PsApplySettings *settings)
 	lock_customers(&state);
 	PS_FAILPOINT("after_lock");
 	ps_dedupe_begin(&state);
+	find_tracked(&state);
 	ps_retry_run(&state, apply_locked);
 	SPI_finish();
 }

@@ -8,6 +8,7 @@
 #define PS_APPLY_STATE_H
 
 #include "apply/apply.h"
+#include "store/history_store.h"
 #include "store/profile_store.h"
 #include "store/watch_catalog.h"
 
@@ -48,6 +49,9 @@ typedef struct PsApplyState
 	PsChunk   **last_samples;	/* ends of the lists of chunks that this transaction seals */
 	PsIdChunk **last_ids;
 	const PsWatches *watches;	/* NULL: no stream watches */
+	PsHistoryRow **last_history;	/* likewise of the rows of history */
+	const PsTracked *tracked;	/* NULL: no history is kept */
+	TimestampTz history_from;	/* what changed until then is older than the history is kept */
 	TimestampTz retained_from;	/* an id that was applied later makes a duplicate */
 	PsIdHash   *hashes;			/* of the items' event ids */
 	bool	   *sealed;			/* whether the customer's sealed chunks have the id of an item */

@@ -15,6 +15,7 @@
 #include "apply/prune.h"
 #include "executor/spi.h"
 #include "store/chunk_store.h"
+#include "store/history_partitions.h"
 #include "store/locks.h"
 #include "store/metric_catalog.h"
 #include "store/profile_store.h"
@@ -172,6 +173,7 @@ ps_prune(TimestampTz now, int max_customers)
 	SPI_connect();
 	PG_TRY();
 	{
+		(void) ps_history_prune(now);
 		found = seal_expired(metrics, now, max_customers);
 		found += prune_fold(metrics, now, INT_MAX) + ps_chunks_forget_others(metrics);
 	}

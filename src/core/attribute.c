@@ -14,6 +14,7 @@ struct PsAttribute
 	const char *name;
 	int			len;
 	JsonbValue	value;			/* a scalar or jbvBinary; jbvNull: removed, or there is only a time */
+	JsonbValue	noted;			/* its value when ps_attribute_changes() looked last */
 	Numeric		at;				/* time that operation latest noted, in microseconds since 1970; NULL: none */
 };
 
@@ -34,7 +35,7 @@ add_item(PsAttributes *attributes, const char *name, int len)
 	item = &attributes->items[attributes->nitems++];
 	item->name = name;
 	item->len = len;
-	item->value.type = jbvNull;
+	item->value.type = item->noted.type = jbvNull;
 	item->at = NULL;
 	return item;
 }
@@ -71,7 +72,7 @@ read_object(PsAttributes *attributes, struct varlena *stored, bool times)
 		else if (token != WJB_VALUE || item == NULL)
 			continue;
 		else if (!times)
-			item->value = value;
+			item->value = item->noted = value;
 		else if (value.type == jbvNumeric)
 			item->at = value.val.numeric;
 	}
@@ -101,7 +102,27 @@ void
 ps_attribute_set(PsProfile *profile, const char *name, int len, const JsonbValue *value)
 {
 	item_of(profile, name, len)->value = *value;
-	profile->attributes.changed = true;
+	profile->attributes.changed = profile->attributes.is_touched = true;
+}
+
+void
+ps_attribute_changes(PsProfile *profile, void (*take) (void *arg, const char *name, int len, const JsonbValue *old), void *arg)
+{
+	PsAttributes *attributes = &profile->attributes;
+
+	if (!attributes->is_touched)
+		return;
+	for (int i = 0; i < attributes->nitems; i++)
+	{
+		struct PsAttribute *item = &attributes->items[i];
+
+		if (item->value.type == jbvNull && item->noted.type == jbvNull)
+			continue;
+		if (!ps_value_equal(&item->value, &item->noted))
+			take(arg, item->name, item->len, &item->noted);
+		item->noted = item->value;
+	}
+	attributes->is_touched = false;
 }
 
 bool

@@ -22,6 +22,12 @@ extern void ps_attribute_set(PsProfile *profile, const char *name, int len, cons
 /* For operation latest: notes that an event of this time sets the attribute. False when a later event did before. */
 extern bool ps_attribute_make_latest(PsProfile *profile, const char *name, int len, TimestampTz at);
 
+/*
+ * Calls take() with the old value of each attribute that has changed since the last call,
+ * or since the profile was loaded; jbvNull: there was none.
+ */
+extern void ps_attribute_changes(PsProfile *profile, void (*take) (void *arg, const char *name, int len, const JsonbValue *old), void *arg);
+
 /* What the row stores: all attributes, and the times that ps_attribute_make_latest() noted, NULL when there are none. */
 extern struct varlena *ps_attributes_jsonb(const PsProfile *profile);
 extern struct varlena *ps_attribute_times_jsonb(const PsProfile *profile);

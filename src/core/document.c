@@ -68,26 +68,35 @@ push_event_counts(JsonbParseState **state, const PsProfile *profile, const char 
 	(void) pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
 
+JsonbValue
+ps_document_value(const PsProfileColumn *column, const char *field)
+{
+	switch (column->kind)
+	{
+		case PS_PROFILE_TEXT:
+			return of_text(*(const text *const *) field);
+		case PS_PROFILE_NUMERIC:
+			return ps_value_number(*(const Numeric *) field);
+		case PS_PROFILE_INT8:
+			return of_number(*(const int64 *) field);
+		default:
+			return of_time(*(const TimestampTz *) field);
+	}
+}
+
 static void
 push_column(JsonbParseState **state, const PsProfile *profile, const PsProfileColumn *column)
 {
-	const char *field = (const char *) profile + column->offset;
 	JsonbValue	value;
 
 	switch (column->kind)
 	{
 		case PS_PROFILE_TEXT:
-			value = of_text(*(const text *const *) field);
-			break;
 		case PS_PROFILE_NUMERIC:
-			value = ps_value_number(*(const Numeric *) field);
-			break;
 		case PS_PROFILE_INT8:
-			value = of_number(*(const int64 *) field);
-			break;
 		case PS_PROFILE_TIME:
 		case PS_PROFILE_NULLABLE_TIME:
-			value = of_time(*(const TimestampTz *) field);
+			value = ps_document_value(column, (const char *) profile + column->offset);
 			break;
 		case PS_PROFILE_ATTRIBUTES:
 			value = ps_value_jsonb((Jsonb *) ps_attributes_jsonb(profile));

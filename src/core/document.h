@@ -15,6 +15,9 @@
 /* The document of a profile as get_profile() shows it, but without windowed metrics and scores. */
 extern Jsonb *ps_document_of_profile(const PsProfile *profile, const char *customer_id);
 
+/* The value of a field that holds a text, a number or a time, as documents show it. */
+extern JsonbValue ps_document_value(const PsProfileColumn *column, const char *field);
+
 /* The event as a profile event. */
 extern Jsonb *ps_document_of_event(const PsEvent *event);
 

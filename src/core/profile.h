@@ -29,6 +29,7 @@ typedef struct PsAttributes
 	struct varlena *stored_times;	/* likewise */
 	bool		is_read;
 	bool		changed;
+	bool		is_touched;		/* one was set since ps_attribute_changes() */
 	struct PsAttribute *items;
 	int			nitems;
 	int			capacity;

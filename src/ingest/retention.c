@@ -1,6 +1,6 @@
 /*
  * retention.c
- *	  Removes expired chunks of event ids and dead letters, and folds expired samples. The
+ *	  Removes expired chunks of event ids, dead letters and history, and folds expired samples. The
  *	  first worker of a stream does it between batches, in steps of a few
  *	  milliseconds. Only one stream of a database does it at a time.
  */
@@ -17,6 +17,7 @@
 #include "process/lease.h"
 #include "settings.h"
 #include "store/expired.h"
+#include "store/history_partitions.h"
 #include "store/locks.h"
 #include "store/owner.h"
 #include "utils/snapmgr.h"
@@ -94,6 +95,7 @@ retention_expire(PsWorker *worker)
 	if (ps_dead_letter_retention_s > 0)
 		found += ps_expired_discard(now - ps_dead_letter_retention_s * USECS_PER_SEC, STEP_ROWS);
 	found += ps_prune_chunks(ps_sample_retention_s < 0 ? DT_NOBEGIN : now - ps_sample_retention_s * USECS_PER_SEC, STEP_ROWS);
+	found += ps_history_prune(now);
 	worker->retention.next = ps_moment_plus(ps_clock_now(), found > 0 ? BUSY_MS : pause_ms);
 }
 

@@ -166,10 +166,12 @@ score_refresh_write_range(void *arg)
 	PsRefreshCounts counts = range->refresh->counts;
 	int			nchanged = 0;
 	int			nchanges = 0;
+	TimestampTz now = GetCurrentTimestamp();
 
 	for (int i = 0; i < range->n; i++)
 		range->profiles[i]->done = false;
-	ps_scores_write(range->profiles, range->n, GetCurrentTimestamp());
+	ps_scores_write(range->profiles, range->n, now);
+	ps_scores_keep_old(range->profiles, range->n, now);
 	for (int i = 0; i < range->n; i++)
 	{
 		const PsScored *profile = range->profiles[i];

@@ -69,6 +69,9 @@
 	"UPDATE profile_stream.stream_log t SET reason = " REDACTED("t.reason") ", hint = " REDACTED("t.hint") \
 	" WHERE profile_stream_internal.contains_id(pg_catalog.convert_to(pg_catalog.concat_ws(' ', t.reason, t.hint), 'UTF8'), $1, false)"
 
+#define DELETE_HISTORY(schema) \
+	"DELETE FROM " schema ".profile_history h WHERE h.customer_id = $1"
+
 #define DELETE_MEMBERSHIPS \
 	"DELETE FROM profile_stream.segment_members m WHERE m.customer_id = $1"
 
@@ -87,6 +90,7 @@
 static const char *const ids_sql[] = BOTH(PS_INTERNAL_SCHEMA, DELETE_IDS);
 static const char *const profile_sql[] = BOTH(PS_SCHEMA, DELETE_PROFILE);
 static const char *const chunks_sql[] = BOTH(PS_INTERNAL_SCHEMA, DELETE_CHUNKS);
+static const char *const history_sql[] = BOTH(PS_INTERNAL_SCHEMA, DELETE_HISTORY);
 static const char *const letters_sql[] = BOTH(PS_INTERNAL_SCHEMA, DELETE_LETTERS);
 static const char *const mentions_sql[] = BOTH(PS_INTERNAL_SCHEMA, REDACT_LETTERS);
 static const char *const status_sql[] = BOTH(PS_INTERNAL_SCHEMA, REDACT_STATUS);
@@ -146,6 +150,7 @@ ps_erasure_remove(const char *customer_id, PsErased *erased)
 	(void) customer_erasure_run(ids_sql[1], args);
 	erased->profiles = run_both(profile_sql, args);
 	erased->chunks = run_both(chunks_sql, args);
+	(void) run_both(history_sql, args);
 	erased->dead_letters = run_both(letters_sql, args);
 	erased->redacted = run_both(mentions_sql, args);
 	(void) run_both(status_sql, args);

@@ -45,6 +45,8 @@
 					   LIST("pg_catalog.to_jsonb(s)", "s.at", "profile_stream_internal.chunk_samples(c.samples) s") ")", \
 					   "c.metric, c.to_at, c.chunk_no", \
 					   parts ".window_chunks c WHERE c.customer_id = $1") "," \
+	" 'history', " LIST("pg_catalog.to_jsonb(h) - 'customer_id'", "h.changed_at, h.version, h.kind", \
+						parts ".profile_history h WHERE h.customer_id = $1") "," \
 	" 'eventIds', " LIST("pg_catalog.jsonb_build_object('hash', pg_catalog.encode(e.hash, 'hex'), 'appliedAt', e.applied_at)", \
 						 "e.applied_at, e.hash", \
 						 "(SELECT o.hash, o.applied_at FROM " schema ".materialized_profiles p" \

@@ -204,7 +204,7 @@ ps_lock_copy(bool in_rebuild, LOCKMODE mode)
 {
 	/* applying locks event_id_chunks first: whoever holds it meets no applier in the other tables */
 	static const char *const filled[] = {
-		"event_id_chunks", "materialized_profiles", "window_chunks", "dead_letters", "stream_offsets", "stream_gaps",
+		"event_id_chunks", "materialized_profiles", "window_chunks", "dead_letters", "profile_history", "stream_offsets", "stream_gaps",
 		"stream_status"
 	};
 

@@ -127,10 +127,19 @@ is_in_good_hands(Oid class, Oid object)
 	return OidIsValid(whose) && (whose == owner || superuser_arg(whose));
 }
 
+/* Whether it is a table, also one with partitions. */
+static bool
+is_table(Oid relid)
+{
+	char		kind = get_rel_relkind(relid);
+
+	return kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE;
+}
+
 static bool
 is_member_table(Oid relid)
 {
-	return get_rel_relkind(relid) == RELKIND_RELATION && getExtensionOfObject(RelationRelationId, relid) == extension;
+	return is_table(relid) && getExtensionOfObject(RelationRelationId, relid) == extension;
 }
 
 static void
@@ -277,7 +286,7 @@ ps_own_table(bool in_rebuild, const char *name)
 
 	if (!OidIsValid(relid))
 		return InvalidOid;
-	if (get_rel_relkind(relid) == RELKIND_RELATION && is_checked(relid))
+	if (is_table(relid) && is_checked(relid))
 		return relid;
 	what = psprintf("table %s.%s", schema_name, name);
 	if (!is_member_table(relid))

@@ -43,7 +43,8 @@ static PsPlan forget_plan = {
 static PsPlan empty_plan = {
 	.sql = "TRUNCATE " PS_REBUILD_SCHEMA ".stream_offsets, " PS_REBUILD_SCHEMA ".stream_status, "
 	PS_REBUILD_SCHEMA ".stream_gaps, " PS_REBUILD_SCHEMA ".materialized_profiles, "
-	PS_REBUILD_SCHEMA ".window_chunks, " PS_REBUILD_SCHEMA ".event_id_chunks, " PS_REBUILD_SCHEMA ".dead_letters"
+	PS_REBUILD_SCHEMA ".window_chunks, " PS_REBUILD_SCHEMA ".event_id_chunks, " PS_REBUILD_SCHEMA ".dead_letters, "
+	PS_REBUILD_SCHEMA ".profile_history"
 };
 
 static PsPlan add_plan = {

@@ -11,7 +11,7 @@
 /* the tables that the rebuild schema has too */
 static const char *const tables[] = {
 	"stream_offsets", "stream_status", "stream_gaps",
-	"materialized_profiles", "window_chunks", "event_id_chunks", "dead_letters"
+	"materialized_profiles", "window_chunks", "event_id_chunks", "dead_letters", "profile_history"
 };
 
 /* the tables that users read; all others are in profile_stream_internal */

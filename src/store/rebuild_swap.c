@@ -12,6 +12,7 @@
 #include "catalog/pg_type.h"
 #include "core/profile.h"
 #include "message.h"
+#include "store/history_store.h"
 #include "store/plan.h"
 #include "store/rebuild_catalog.h"
 #include "store/rebuild_schema.h"
@@ -43,6 +44,9 @@
 
 #define SAME_CHUNK \
 	"n.customer_id = o.customer_id AND n.metric = o.metric AND n.to_at = o.to_at AND n.chunk_no = o.chunk_no"
+
+#define SAME_CHANGE \
+	"n.customer_id = o.customer_id AND n.changed_at = o.changed_at AND n.version = o.version AND n.kind = o.kind"
 
 /*
  * Chunks of event ids belong to the ids in the row of their customer: they stay where
@@ -100,6 +104,16 @@ static const char *const rest[] = {
 	" FROM " PS_REBUILD_SCHEMA ".dead_letters n WHERE n.stream_id = $1 AND NOT EXISTS"
 	" (SELECT FROM profile_stream_internal.dead_letters o WHERE " SAME_LETTER ") ORDER BY n.dead_letter_id",
 
+	"DELETE FROM profile_stream_internal.profile_history o WHERE o.kind = 'event' AND NOT EXISTS"
+	" (SELECT FROM " PS_REBUILD_SCHEMA ".profile_history n WHERE " SAME_CHANGE " AND n.old = o.old)",
+
+	"INSERT INTO profile_stream_internal.profile_history SELECT n.* FROM " PS_REBUILD_SCHEMA ".profile_history n"
+	" WHERE NOT EXISTS (SELECT FROM profile_stream_internal.profile_history o WHERE " SAME_CHANGE ")",
+
+	/* what was tracked before the rebuild began has its whole history now */
+	"UPDATE profile_stream_internal.history_columns c SET since = '-infinity' FROM profile_stream_internal.stream_rebuilds b"
+	" WHERE b.stream_id = $1 AND c.source = 'event' AND c.tracked_at < b.started_at",
+
 	/* a change of commits makes the worker notice that its position is another one */
 	"UPDATE profile_stream_internal.stream_offsets o SET (" OFFSET_COLUMNS("", PS_ALL_COUNTERS(NAME, ", ")) ") = ROW(" OFFSET_COLUMNS("n.", PS_ALL_COUNTERS(NEW, ", ")) "),"
 	" commits = CASE WHEN ROW(n.epoch, n.next_offset, n.read_offset, n.finished)"
@@ -133,6 +147,7 @@ ps_rebuild_bring(int stream_id)
 	(void) run_whole(ids_sql, stream_id);
 	for (int i = 0; i < lengthof(profiles); i++)
 		changed += run_whole(profiles[i], stream_id);
+	ps_history_cover_rebuild();
 	for (int i = 0; i < lengthof(rest); i++)
 		(void) run_whole(rest[i], stream_id);
 	return changed;

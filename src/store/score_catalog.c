@@ -8,6 +8,8 @@
 #include "miscadmin.h"
 #include "settings.h"
 #include "store/confirmed_code.h"
+#include "store/history_catalog.h"
+#include "store/history_partitions.h"
 #include "store/plan.h"
 #include "store/score_catalog.h"
 #include "utils/builtins.h"
@@ -40,6 +42,19 @@ static PsPlan write_plan = {
 	" WHERE p.customer_id = n.customer_id AND p.version = n.version AND p.watermark = n.watermark"
 	" RETURNING n.ordinality::int4",
 	7, {TEXTARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, FLOAT8ARRAYOID, NUMERICARRAYOID, TIMESTAMPTZOID}
+};
+
+#define SCORE(column) "('" #column "', pg_catalog.to_jsonb(n.old_" #column "), pg_catalog.to_jsonb(n.new_" #column "))"
+
+static PsPlan keep_plan = {
+	"INSERT INTO profile_stream_internal.profile_history (customer_id, changed_at, version, kind, old)"
+	" SELECT n.customer_id, $1, n.version, 'score', o.old FROM ROWS FROM (" PS_PLAN_ARRAYS ")"
+	" AS n(customer_id, version, old_segment, old_churn_risk_score, old_lifetime_value, new_segment, new_churn_risk_score, new_lifetime_value)"
+	" CROSS JOIN LATERAL (SELECT pg_catalog.jsonb_object_agg(v.name, v.old) AS old"
+	" FROM (VALUES " SCORE(segment) ", " SCORE(churn_risk_score) ", " SCORE(lifetime_value) ") v(name, old, new)"
+	" JOIN profile_stream_internal.history_columns c ON c.name = v.name WHERE v.old <> v.new) o WHERE o.old IS NOT NULL",
+	9, {TIMESTAMPTZOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, FLOAT8ARRAYOID, NUMERICARRAYOID, TEXTARRAYOID, FLOAT8ARRAYOID, NUMERICARRAYOID},
+	.first_array = 2
 };
 
 static PsPlan function_plan = {
@@ -200,6 +215,40 @@ ps_scores_write(PsScored **profiles, int n, TimestampTz scored_at)
 	for (uint64 i = 0; i < written; i++)
 		profiles[DatumGetInt32(get_value(i, 1, sizeof(int32))) - 1]->done = true;
 	SPI_freetuptable(SPI_tuptable);
+}
+
+static void
+add_scores(PsColumn *columns, const PsScores *scores)
+{
+	ps_column_add_text(&columns[0], scores->segment);
+	ps_column_add(&columns[1], Float8GetDatum(scores->churn_risk_score));
+	ps_column_add(&columns[2], scores->lifetime_value);
+}
+
+void
+ps_scores_keep_old(PsScored **profiles, int n, TimestampTz scored_at)
+{
+	static const Oid types[8] = {TEXTOID, INT8OID, TEXTOID, FLOAT8OID, NUMERICOID, TEXTOID, FLOAT8OID, NUMERICOID};
+	PsColumn	columns[8];
+	Datum		args[9] = {TimestampTzGetDatum(scored_at)};
+
+	if (n == 0 || !ps_history_tracked()->scores)
+		return;
+	for (int c = 0; c < lengthof(columns); c++)
+		ps_column_init(&columns[c], types[c], n);
+	for (int i = 0; i < n; i++)
+	{
+		if (!profiles[i]->done)
+			continue;
+		ps_column_add_text(&columns[0], profiles[i]->customer_id);
+		ps_column_add(&columns[1], Int64GetDatum(profiles[i]->version));
+		add_scores(&columns[2], &profiles[i]->old);
+		add_scores(&columns[5], &profiles[i]->new);
+	}
+	for (int c = 0; c < lengthof(columns); c++)
+		args[c + 1] = ps_column_array(&columns[c]);
+	ps_history_cover(&scored_at, 1);
+	(void) ps_plan_run(&keep_plan, args, NULL, SPI_OK_INSERT);
 }
 
 bool

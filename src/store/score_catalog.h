@@ -79,6 +79,9 @@ extern void ps_scores_read(PsScored **profiles, int n, TimestampTz as_of, bool d
 /* Writes the new scores of profiles that have not changed since they were read, and tells by done which. */
 extern void ps_scores_write(PsScored **profiles, int n, TimestampTz scored_at);
 
+/* Keeps the old scores of those that were written, where they are tracked. */
+extern void ps_scores_keep_old(PsScored **profiles, int n, TimestampTz scored_at);
+
 /* The function that replaces the defaults. */
 typedef struct PsScoreFunction
 {

@@ -21,10 +21,10 @@ INSERT INTO decisions VALUES
 	stat_score_refresh stat_sinks stat_streams stream_log streams'),
 ('relation', 'profile_stream', 'operator', 'stat_rebuilds'),
 -- parts, of which readers see what views and functions show
-('relation', 'profile_stream_internal', 'reader', 'attribute_maps code_definitions confirmed_code dead_letter_outbox dead_letters event_handlers event_id_chunks event_ids event_upcasters metric_series metrics
+('relation', 'profile_stream_internal', 'reader', 'attribute_maps code_definitions confirmed_code dead_letter_outbox dead_letters event_handlers event_id_chunks event_ids event_upcasters history_columns history_settings profile_history metric_series metrics
 	score_function score_parameters score_refresh score_settings segments sink_status poison_messages stream_gaps stream_leases stream_offsets stream_sinks stream_status stream_topics window_chunks'),
 ('relation', 'profile_stream_internal', 'operator', 'blocked_customers blocking_salt outbox sink_pending stream_rebuilds'),
-('relation', 'profile_stream_rebuild', 'operator', 'dead_letters event_id_chunks materialized_profiles stream_gaps stream_offsets stream_status window_chunks'),
+('relation', 'profile_stream_rebuild', 'operator', 'dead_letters event_id_chunks materialized_profiles profile_history stream_gaps stream_offsets stream_status window_chunks'),
 -- some columns of what only operators read
 ('columns', 'profile_stream_internal', 'reader', 'outbox.stream_id outbox.sink outbox.customers sink_pending.stream_id sink_pending.sink'),
 ('relation', 'profile_stream_internal', 'superuser', 'database_secret event_id_keys'),
@@ -32,19 +32,19 @@ INSERT INTO decisions VALUES
 ('sequence', 'profile_stream_internal', 'superuser', 'attribute_maps_map_id_seq dead_letters_dead_letter_id_seq event_handlers_handler_id_seq metric_series_series_id_seq
 	outbox_outbox_id_seq sink_pending_pending_id_seq'),
 ('sequence', 'profile_stream_rebuild', 'superuser', 'dead_letters_dead_letter_id_seq'),
-('routine', 'profile_stream', 'reader', 'attribute_time await_offset create_profile_view decode_message default_scores get_profile get_profiles metric_days metric_trend metric_value notification_channel profile_bookmark
+('routine', 'profile_stream', 'reader', 'attribute_time await_offset create_profile_view decode_message default_scores get_profile get_profiles profiles_at metric_days metric_trend metric_value notification_channel profile_bookmark
 	profiles_changed_since segment_channel version wait_for_offset window_value'),
 ('routine', 'profile_stream', 'operator', 'alter_segment alter_stream apply_event apply_event_returning apply_events await_stream cancel_rebuild confirm_code create_metric create_segment create_stream
 	discard_dead_letters drop_metric drop_segment drop_stream export_customer forget_customer lock_customer map_attribute
 	pause_rebuild pause_stream prune_metrics rebuild rebuild_diff reconcile resync_sink refresh_scores refresh_segments
 	register_handler register_upcaster reset_score_settings resume_rebuild resume_stream retry_dead_letters seek_stream set_score_function
-	set_score_settings start_streams swap_rebuild test_connection test_handler test_redis try_lock_customer unblock_customer unmap_attribute
+	set_score_settings start_streams swap_rebuild track_history untrack_history test_connection test_handler test_redis try_lock_customer unblock_customer unmap_attribute
 	unregister_handler unregister_upcaster wait_for_stream'),
 ('routine', 'profile_stream_internal', 'reader', 'bookmark_horizon to_profile_event check_days chunk_samples code_state current_cluster dead_letter_json dead_letter_text xid_at_or_after json_timestamp
-	lease_holder library_warning metric_series metric_values open_event_ids partition_name process_waits profile_days profile_document reported_ends sealed_event_ids window_count window_state_samples window_state_totals window_samples'),
+	lease_holder library_warning metric_series metric_values open_event_ids partition_name process_waits profile_days profile_document profile_document_at reported_ends sealed_event_ids window_count window_state_samples window_state_totals window_samples'),
 ('routine', 'profile_stream_internal', 'operator', 'dead_letter_relation dead_letter_matches lock_dead_letters contains_id message_customer retry_events settle_dead_letters
 	window_expired redact_id'),
-('routine', 'profile_stream_internal', 'superuser', 'definition_written event_id_hash event_ids_sealed_to guard_confirmed kafka_validator keep_secret redis_validator replace_event_id_key rules_changed same_event_ids'),
+('routine', 'profile_stream_internal', 'superuser', 'definition_written event_id_hash event_ids_sealed_to guard_confirmed kafka_validator keep_secret make_history_part redis_validator replace_event_id_key rules_changed same_event_ids'),
 ('routine', 'profile_stream_rebuild', 'operator', 'metric_values window_value'),
 ('type', 'profile_stream_internal', 'public', 'day_bucket'),
 ('wrapper', '', 'superuser', 'profile_stream_kafka profile_stream_redis'),
@@ -71,7 +71,7 @@ CREATE TEMP VIEW rights AS
 		FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, roles r WHERE n.nspname ~ '^profile_stream'
 	UNION ALL SELECT 'type', n.nspname, t.typname, r.role, has_type_privilege(r.role, t.oid, 'USAGE')
 		FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace LEFT JOIN pg_class c ON c.oid = t.typrelid, roles r
-		WHERE n.nspname ~ '^profile_stream' AND t.typelem = 0 AND c.relkind IS DISTINCT FROM 'r' AND c.relkind IS DISTINCT FROM 'v'
+		WHERE n.nspname ~ '^profile_stream' AND t.typelem = 0 AND (c.relkind IS NULL OR c.relkind = 'c')
 	UNION ALL SELECT 'wrapper', '', w.fdwname, r.role, has_foreign_data_wrapper_privilege(r.role, w.oid, 'USAGE') FROM pg_foreign_data_wrapper w, roles r WHERE w.fdwname ~ '^profile_stream'
 	UNION ALL SELECT 'schema', '', n.nspname, r.role, has_schema_privilege(r.role, n.oid, 'USAGE') FROM pg_namespace n, roles r WHERE n.nspname ~ '^profile_stream'
 	UNION ALL SELECT 'setting', '', s.name, r.role, s.context NOT IN ('superuser', 'sighup', 'postmaster', 'internal') FROM pg_settings s, roles r WHERE s.name ~ '^profile_stream\.' AND s.name <> 'profile_stream.failpoint' -- of a build for tests
@@ -159,6 +159,7 @@ CREATE FUNCTION public.ev(id text, customer text, type text DEFAULT 'transaction
 	SELECT jsonb_build_object('eventId', id, 'customerId', customer, 'eventType', type, 'timestamp', now() - interval '1 hour', 'payload', '{"amount": 5, "tier": "gold"}'::jsonb) $$;
 TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters;
 SELECT profile_stream.map_attribute('transaction.completed', 'tier', '$.tier');
+SELECT profile_stream.track_history('{tier}', '30 days');
 SELECT profile_stream.create_metric('regress_spent', 'transaction.completed', '1 day', '$.amount', 'sum');
 SELECT DISTINCT profile_stream.apply_event(public.ev(n || c, c)) FROM unnest('{mine,theirs}'::text[]) c, generate_series(1, 300) n;
 SELECT customer_id, count(*) > 0 AS chunks FROM profile_stream_internal.window_chunks GROUP BY 1 ORDER BY 1;
@@ -181,6 +182,7 @@ CREATE TEMP TABLE ways AS SELECT * FROM (VALUES (1, 'materialized_profiles', 'SE
 	(14, 'get_profiles()', 'SELECT FROM profile_stream.get_profiles(''{mine,theirs}'')'),
 	(15, 'metric_days()', 'SELECT DISTINCT customer_id FROM profile_stream.metric_days(''transaction_count_30d'', current_date - 2, current_date + 1)'),
 	(16, 'segment_members', 'SELECT FROM profile_stream.segment_members'), (17, 'segment_changes', 'SELECT FROM profile_stream.segment_changes'),
+	(22, 'profiles_at()', 'SELECT FROM profile_stream.profiles_at(now())'), (23, 'profile_history', 'SELECT FROM profile_stream_internal.profile_history'),
 	(18, 'the shadow', 'SELECT FROM profile_stream_rebuild.materialized_profiles'), (19, 'outbox', 'SELECT customer_ids FROM profile_stream_internal.outbox'), (20, 'sink_pending', 'SELECT customer_id FROM profile_stream_internal.sink_pending'),
 	(21, 'export_customer()', 'SELECT FROM unnest(''{mine,theirs}''::text[]) c WHERE profile_stream.export_customer(c) ->> ''profile'' IS NOT NULL')) w (n, way, query);
 CREATE FUNCTION pg_temp.shown(role text, query text) RETURNS text LANGUAGE plpgsql AS $$
@@ -201,7 +203,7 @@ CREATE TEMP TABLE profiles_hidden AS SELECT n, pg_temp.shown('regress_reader', q
 DO $$
 DECLARE name text;
 BEGIN
-	FOREACH name IN ARRAY '{profile_stream_internal.window_chunks,profile_stream_internal.event_id_chunks,profile_stream_internal.dead_letters,profile_stream.segment_members,profile_stream.segment_changes}'::text[] LOOP
+	FOREACH name IN ARRAY '{profile_stream_internal.window_chunks,profile_stream_internal.event_id_chunks,profile_stream_internal.dead_letters,profile_stream_internal.profile_history,profile_stream.segment_members,profile_stream.segment_changes}'::text[] LOOP
 		EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', name);
 		EXECUTE format('CREATE POLICY as_profiles ON %1$s USING (EXISTS (SELECT FROM profile_stream.materialized_profiles p WHERE p.customer_id = %1$s.customer_id))', name);
 	END LOOP;
@@ -241,12 +243,13 @@ DROP POLICY mine ON profile_stream.materialized_profiles;
 DO $$
 DECLARE name text;
 BEGIN
-	FOREACH name IN ARRAY '{profile_stream_internal.window_chunks,profile_stream_internal.event_id_chunks,profile_stream_internal.dead_letters,profile_stream.segment_members,profile_stream.segment_changes}'::text[] LOOP
+	FOREACH name IN ARRAY '{profile_stream_internal.window_chunks,profile_stream_internal.event_id_chunks,profile_stream_internal.dead_letters,profile_stream_internal.profile_history,profile_stream.segment_members,profile_stream.segment_changes}'::text[] LOOP
 		EXECUTE format('DROP POLICY as_profiles ON %s', name);
 		EXECUTE format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', name);
 	END LOOP;
 END $$;
 ALTER TABLE profile_stream.materialized_profiles DISABLE ROW LEVEL SECURITY;
+SELECT profile_stream.untrack_history();
 
 -- an application that may apply and nothing else; a trigger of the table's owner runs as its owner, deferred ones too
 GRANT USAGE ON SCHEMA profile_stream TO regress_app;
