@@ -331,6 +331,8 @@ CREATE TABLE profile_stream_internal.stream_offsets (
 	blocked bigint NOT NULL DEFAULT 0,
 	replayed bigint NOT NULL DEFAULT 0,
 	late_applied bigint NOT NULL DEFAULT 0,
+	other_key bigint NOT NULL DEFAULT 0,
+	other_partition bigint NOT NULL DEFAULT 0,
 	held bigint NOT NULL DEFAULT 0,
 	held_bytes bigint NOT NULL DEFAULT 0,
 	last_message_at timestamptz,
@@ -365,6 +367,8 @@ COMMENT ON COLUMN profile_stream_internal.stream_offsets.tombstones IS 'Messages
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.blocked IS 'Messages of blocked customers, which were skipped';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.replayed IS 'Messages that were read again after their partition was assigned anew, as at a restart';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.late_applied IS 'Late events that were applied, as late_policy says; applied counts them, too';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.other_key IS 'Events whose key is not their customer';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.other_partition IS 'Events whose customer had its event before in another partition of the topic, as far as one worker remembers';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.held IS 'Messages that were read and are not applied yet';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.held_bytes IS 'Bytes of the held messages that are in memory';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.last_message_at IS 'Kafka timestamp of the last message; NULL: none came yet';
@@ -1157,7 +1161,7 @@ COMMENT ON FUNCTION profile_stream_internal.reported_ends() IS 'End offsets that
 CREATE VIEW stat_partitions WITH (security_invoker = true) AS
 	SELECT s.name AS stream, COALESCE(k.topic, s.topic) AS topic, o.partition, o.state, o.start_offset, o.next_offset, GREATEST(o.end_offset, e.end_offset) AS end_offset,
 		GREATEST(o.end_offset - o.next_offset, e.end_offset - o.next_offset, 0) AS lag,
-		o.consumed, o.applied, o.duplicates, o.dead, o.late, o.late_applied, o.late_dropped, o.ignored, o.tombstones, o.blocked, o.replayed, o.held, o.held_bytes,
+		o.consumed, o.applied, o.duplicates, o.dead, o.late, o.late_applied, o.late_dropped, o.ignored, o.tombstones, o.blocked, o.replayed, o.other_key, o.other_partition, o.held, o.held_bytes,
 		o.last_message_at, o.committed_at, o.error, l.pid AS worker_pid,
 		(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('from_offset', g.from_offset, 'to_offset', g.to_offset, 'reason', g.reason,
 				'recorded_at', g.recorded_at) ORDER BY g.recorded_at, g.from_offset)
@@ -1182,7 +1186,8 @@ CREATE VIEW stat_streams WITH (security_invoker = true) AS
 			pg_catalog.sum(o.duplicates)::bigint AS duplicates, pg_catalog.sum(o.dead)::bigint AS dead,
 			pg_catalog.sum(o.late)::bigint AS late, pg_catalog.sum(o.late_applied)::bigint AS late_applied,
 			pg_catalog.sum(o.late_dropped)::bigint AS late_dropped, pg_catalog.sum(o.ignored)::bigint AS ignored, pg_catalog.sum(o.tombstones)::bigint AS tombstones,
-			pg_catalog.sum(o.blocked)::bigint AS blocked, pg_catalog.sum(o.replayed)::bigint AS replayed, pg_catalog.sum(o.held)::bigint AS held,
+			pg_catalog.sum(o.blocked)::bigint AS blocked, pg_catalog.sum(o.replayed)::bigint AS replayed,
+			pg_catalog.sum(o.other_key)::bigint AS other_key, pg_catalog.sum(o.other_partition)::bigint AS other_partition, pg_catalog.sum(o.held)::bigint AS held,
 			pg_catalog.sum(o.held_bytes)::bigint AS held_bytes,
 			pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, e.end_offset - o.next_offset, 0))::bigint AS lag,
 			pg_catalog.max(o.last_message_at) AS last_message_at, pg_catalog.max(o.committed_at) AS committed_at,
@@ -1215,7 +1220,7 @@ CREATE VIEW stat_streams WITH (security_invoker = true) AS
 			WHEN h.state = 'running' AND t.lost > 0 THEN 'offset_lost'
 			ELSE h.state END AS state,
 		s.topic, pg_catalog.pg_get_userbyid(s.owner) AS owner, r.pid AS worker_pid, COALESCE(r.workers, 0) AS workers, t.partitions, t.applied, t.duplicates, t.dead, t.late, t.late_applied, t.late_dropped, t.ignored, t.tombstones,
-		t.blocked, t.replayed, t.held, t.held_bytes, t.lag,
+		t.blocked, t.replayed, t.other_key, t.other_partition, t.held, t.held_bytes, t.lag,
 		t.last_message_at, t.committed_at,
 		CASE WHEN h.is_foreign THEN pg_catalog.format('the stream belongs to cluster "%s", and this server is of cluster "%s"', h.cluster, profile_stream_internal.current_cluster())
 			WHEN w.waits_for IS NOT NULL THEN w.waits_for
@@ -1252,6 +1257,8 @@ COMMENT ON COLUMN stat_streams.ignored IS 'Events of types that are not in event
 COMMENT ON COLUMN stat_streams.tombstones IS 'Messages without a value; NULL before the first partition';
 COMMENT ON COLUMN stat_streams.blocked IS 'Messages of blocked customers, which were skipped; NULL before the first partition';
 COMMENT ON COLUMN stat_streams.replayed IS 'Messages that were read again after their partition was assigned anew, as at a restart; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.other_key IS 'Events whose key is not their customer; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.other_partition IS 'Events whose customer had its event before in another partition of the topic, as far as one worker remembers; NULL before the first partition';
 COMMENT ON COLUMN stat_streams.held IS 'Messages that were read and are not applied yet; NULL before the first partition';
 COMMENT ON COLUMN stat_streams.held_bytes IS 'Bytes of the held messages that are in memory; NULL before the first partition';
 COMMENT ON COLUMN stat_streams.lag IS 'Messages from the next offsets to the ends of the partitions; NULL before the first partition';

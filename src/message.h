@@ -58,7 +58,9 @@
 
 /* Counters of messages that one of PS_COUNTERS has as well; these do not stand in reconcile(). */
 #define PS_NOTES(X, SEPARATOR) \
-	X(late_applied, NO_OUTCOME, NULL)	/* applied although late */
+	X(late_applied, NO_OUTCOME, NULL) SEPARATOR	/* applied although late */ \
+	X(other_key, NO_OUTCOME, NULL) SEPARATOR	/* an event whose key is not its customer */ \
+	X(other_partition, NO_OUTCOME, NULL)	/* an event whose customer's event before came from another partition */
 
 #define PS_ALL_COUNTERS(X, SEPARATOR) \
 	PS_COUNTERS(X, SEPARATOR) SEPARATOR \

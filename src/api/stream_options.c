@@ -189,45 +189,30 @@ take_partitions(const PsStreamOption *option, PsStream *stream, ArrayType *array
 	}
 }
 
-/* Takes an array of event types; an empty one stands for all. */
-static PsEventTypes *
-take_event_types(const PsStreamOption *option, ArrayType *array)
+/* Takes an array of texts; an empty one is like null. */
+static PsTextSet
+take_texts(const PsStreamOption *option, ArrayType *array)
 {
-	PsEventTypes *types = palloc(sizeof(PsEventTypes));
+	const char **texts;
 	Datum	   *elements;
 	bool	   *nulls;
+	int			n;
 
-	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &types->n);
-	if (types->n > PS_MAX_TAKEN_TYPES)
-		refuse_option(option, psprintf("have at most %d elements", PS_MAX_TAKEN_TYPES));
-	types->names = palloc(Max(types->n, 1) * sizeof(char *));
-	for (int i = 0; i < types->n; i++)
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
+	if (n > PS_MAX_OPTION_TEXTS)
+		refuse_option(option, psprintf("have at most %d elements", PS_MAX_OPTION_TEXTS));
+	texts = palloc(Max(n, 1) * sizeof(char *));
+	for (int i = 0; i < n; i++)
 	{
-		int			len = nulls[i] ? 0 : VARSIZE_ANY_EXHDR(DatumGetTextPP(elements[i]));
+		int64		len = nulls[i] ? 0 : VARSIZE_ANY_EXHDR(DatumGetTextPP(elements[i]));
 
-		if (len < 1 || len > PS_MAX_ID_BYTES)
-			refuse_option(option, psprintf("have elements of 1 to %d bytes", PS_MAX_ID_BYTES));
-		types->names[i] = TextDatumGetCString(elements[i]);
-	}
-	ps_event_types_sort(types);
-	return types->n == 0 ? NULL : types;
-}
-
-/* Takes an array of texts; an empty one stands for none. */
-static void
-take_texts(const PsStreamOption *option, PsTexts *texts, ArrayType *array)
-{
-	Datum	   *elements;
-	bool	   *nulls;
-
-	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &texts->n);
-	texts->items = palloc(Max(texts->n, 1) * sizeof(char *));
-	for (int i = 0; i < texts->n; i++)
-	{
 		if (nulls[i])
 			refuse_option(option, "have no null");
-		texts->items[i] = TextDatumGetCString(elements[i]);
+		if (len < option->min || (option->max != 0 && len > option->max))
+			refuse_option(option, psprintf("have elements of " INT64_FORMAT " to " INT64_FORMAT " bytes", option->min, option->max));
+		texts[i] = TextDatumGetCString(elements[i]);
 	}
+	return ps_text_set_make(texts, n);
 }
 
 static void
@@ -255,11 +240,8 @@ take_option(const PsStreamOption *option, PsStream *stream, Datum value)
 		case PS_JSONB_OPTION:
 			*(Jsonb **) field = take_jsonb(option, DatumGetJsonbPCopy(value));
 			break;
-		case PS_EVENT_TYPES_OPTION:
-			*(PsEventTypes **) field = take_event_types(option, DatumGetArrayTypeP(value));
-			break;
 		case PS_TEXTS_OPTION:
-			take_texts(option, field, DatumGetArrayTypeP(value));
+			*(PsTextSet *) field = take_texts(option, DatumGetArrayTypeP(value));
 			break;
 		case PS_PARTITIONS_OPTION:
 			take_partitions(option, stream, DatumGetArrayTypeP(value));
@@ -323,17 +305,17 @@ take_order(const Arguments *arguments, PsStream *stream, bool is_new)
 
 /* Raises unless the names can be watched. */
 static void
-check_watch(const PsTexts *watch)
+check_watch(const PsTextSet *watch)
 {
 	ps_check_argument(watch->n <= PS_MAX_WATCHED, "watch must have at most " CppAsString2(PS_MAX_WATCHED) " names");
 	for (int i = 0; i < watch->n; i++)
 	{
-		const char *refused = ps_watch_refuses(watch->items[i]);
+		const char *refused = ps_watch_refuses(watch->texts[i]);
 
 		if (refused != NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("watch cannot name \"%s\": it %s", watch->items[i], refused),
+					 errmsg("watch cannot name \"%s\": it %s", watch->texts[i], refused),
 					 errhint("Name columns of profiles as total_balance and segment, or attributes.")));
 	}
 }

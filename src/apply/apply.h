@@ -39,7 +39,7 @@ typedef struct PsApplySettings
 	PsTimeUnit	time_unit;		/* of timestamps that are numbers */
 	int			event_id_scope; /* the stream whose event ids count alone; 0: all streams share event ids */
 	int64		dedupe_retention_us;
-	const PsEventTypes *event_types;	/* that are taken; NULL: all */
+	const PsTextSet *event_types;	/* that are taken; NULL: all */
 	bool		accept_unknown_schema;	/* see PsDecodeSettings */
 	int64		late_tolerance_us;	/* -1: no event is late */
 	PsLatePolicy late_policy;

@@ -229,9 +229,9 @@ event_validate(const PsMembers *found, const PsDecodeSettings *settings, Timesta
 
 /* Whether the settings do not take events of a type. What has no type is no event, and validated as any other. */
 static bool
-is_other_type(const PsField *type, const PsEventTypes *taken)
+is_other_type(const PsField *type, const PsTextSet *taken)
 {
-	return taken != NULL && is_scalar_text(type) && !ps_member_is_missing(type) && !ps_event_types_have(taken, type->text);
+	return taken != NULL && is_scalar_text(type) && !ps_member_is_missing(type) && !ps_text_set_has(taken, type->text);
 }
 
 /* Sets the customer of an event whose customerId can be one. */

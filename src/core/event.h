@@ -9,7 +9,7 @@
 #ifndef PS_EVENT_H
 #define PS_EVENT_H
 
-#include "core/event_types.h"
+#include "core/text_set.h"
 #include "core/timestamp.h"
 #include "message.h"
 
@@ -77,7 +77,7 @@ typedef struct PsDecodeSettings
 	const PsFormatMap *format_map;	/* NULL: profile_event */
 	const PsRules *rules;		/* tell which schemaVersions are supported; NULL: there are none */
 	PsTimeUnit	time_unit;		/* unit of timestamps that are numbers */
-	const PsEventTypes *event_types;	/* that are taken; NULL: all */
+	const PsTextSet *event_types;	/* that are taken; NULL: all */
 	bool		accept_unknown_schema;	/* an event whose schemaVersion no upcaster takes is applied as it is */
 } PsDecodeSettings;
 

@@ -10,7 +10,6 @@
 #include "core/filter.h"
 #include "core/value.h"
 #include "fmgr.h"
-#include "lib/qunique.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -25,31 +24,6 @@ static const char *const comparisons[] = {
 	[PS_COMPARISON_GE] = ">=",
 	[PS_COMPARISON_IN] = "in"
 };
-
-static int
-filter_compare_texts(const void *a, const void *b)
-{
-	return strcmp(*(const char *const *) a, *(const char *const *) b);
-}
-
-PsTextSet
-ps_text_set_make(const char **texts, int n)
-{
-	PsTextSet	set = {texts, n};
-
-	if (n > 1)
-	{
-		qsort(texts, n, sizeof(char *), filter_compare_texts);
-		set.n = (int) qunique(texts, n, sizeof(char *), filter_compare_texts);
-	}
-	return set;
-}
-
-bool
-ps_text_set_has(const PsTextSet *set, const char *text)
-{
-	return set->n > 0 && bsearch(&text, set->texts, set->n, sizeof(char *), filter_compare_texts) != NULL;
-}
 
 const char *
 ps_filter_init_path(const char *text, PsPath *path)

@@ -7,14 +7,8 @@
 #define PS_FILTER_H
 
 #include "core/path.h"
+#include "core/text_set.h"
 #include "utils/numeric.h"
-
-/* Texts without nulls, sorted as strcmp() does, each once. */
-typedef struct PsTextSet
-{
-	const char **texts;
-	int			n;
-} PsTextSet;
 
 typedef enum PsComparison
 {
@@ -40,11 +34,6 @@ typedef struct PsFilter
 } PsFilter;
 
 #define PS_MAX_FILTER_VALUES 100	/* of IN, and sources */
-
-/* Sorts texts and removes what is there twice. */
-extern PsTextSet ps_text_set_make(const char **texts, int n);
-
-extern bool ps_text_set_has(const PsTextSet *set, const char *text);
 
 /* Compiles a path of at least one key, if there is one; returns what is wrong with it, or NULL. */
 extern const char *ps_filter_init_path(const char *text, PsPath *path);

@@ -58,7 +58,7 @@ apply_settings(const PsStream *stream)
 		.time_unit = stream->time_unit,
 		.event_id_scope = strcmp(stream->event_id_scope, "stream") == 0 ? stream->stream_id : 0,
 		.dedupe_retention_us = stream->dedupe_retention_us,
-		.event_types = stream->event_types,
+		.event_types = stream->event_types.n > 0 ? &stream->event_types : NULL,
 		.accept_unknown_schema = strcmp(stream->unknown_schema, "accept") == 0,
 		.late_tolerance_us = stream->late_tolerance_us,
 		.customer_lock_timeout_ms = stream->customer_lock_timeout_ms,

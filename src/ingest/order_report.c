@@ -15,6 +15,8 @@
 
 #define LOG_INTERVAL_MS 60000
 #define REFUSED_MS 10000		/* another worker of the stream had the minute */
+#define KEYS_MS 3600000			/* keys that are not the customer may keep the order all the same, as other functions
+								 * of it */
 
 static int64
 count_late(const PsCounts *counts)
@@ -66,9 +68,9 @@ take_minute(PsWorker *worker)
 }
 
 static void
-log_late_events(const PsWorker *worker)
+log_late_events(PsWorker *worker)
 {
-	const PsCounts *counts = &worker->order_report.counts;
+	PsCounts   *counts = &worker->order_report.counts;
 
 	if (worker->order_report.late_event == NULL)
 		return;
@@ -77,6 +79,37 @@ log_late_events(const PsWorker *worker)
 					worker->stream->name, counts->late, counts->late_applied, counts->late_dropped),
 			 errdetail("The first of them is %s.", worker->order_report.late_event),
 			 errhint("late_tolerance and late_policy of alter_stream() say which events are late, and what becomes of them.")));
+	pfree(worker->order_report.late_event);
+	worker->order_report.late_event = NULL;
+	counts->late = counts->late_applied = counts->late_dropped = 0;
+}
+
+/* Whether messages came that let the order of a customer's events be lost. A topic of one partition has an order anyway. */
+static bool
+is_disordered(const PsWorker *worker, PsMoment now)
+{
+	const PsOrderReport *report = &worker->order_report;
+
+	return worker->balance.nleases > 1 &&
+		(report->counts.other_partition > 0 || (report->counts.other_key > 0 && now >= report->next_keys));
+}
+
+static void
+warn_of_disorder(PsWorker *worker, PsMoment now)
+{
+	PsOrderReport *report = &worker->order_report;
+
+	if (!is_disordered(worker, now))
+		return;
+	ereport(WARNING,
+			(errcode(ERRCODE_DATA_EXCEPTION),
+			 errmsg("stream \"%s\" may apply events of a customer in a wrong order", worker->stream->name),
+			 errdetail("The key of " INT64_FORMAT " events was not their customer, and " INT64_FORMAT
+					   " events came from another partition than the event of their customer before.",
+					   report->counts.other_key, report->counts.other_partition),
+			 errhint("Let producers send each event with its customer as the key: then all events of a customer are in one partition. reorder_wait sorts events that come soon after each other.")));
+	report->next_keys = ps_moment_plus(now, KEYS_MS);
+	report->counts.other_key = report->counts.other_partition = 0;
 }
 
 void
@@ -85,14 +118,12 @@ ps_order_report_log(PsWorker *worker)
 	PsOrderReport *report = &worker->order_report;
 	PsMoment	now = ps_clock_now();
 
-	if (report->late_event == NULL || now < report->next || ps_rebuild_schema_used())
+	if ((report->late_event == NULL && !is_disordered(worker, now)) || now < report->next || ps_rebuild_schema_used())
 		return;
 	report->next = ps_moment_plus(now, REFUSED_MS);
 	if (!take_minute(worker))
 		return;
 	report->next = ps_moment_plus(now, LOG_INTERVAL_MS);
 	log_late_events(worker);
-	pfree(report->late_event);
-	memset(&report->counts, 0, sizeof(report->counts));
-	report->late_event = NULL;
+	warn_of_disorder(worker, now);
 }

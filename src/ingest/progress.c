@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "ingest/health.h"
+#include "ingest/order_check.h"
 #include "ingest/progress.h"
 #include "ingest/topic_identity.h"
 #include "message.h"
@@ -160,6 +161,7 @@ progress_count(PsWorker *worker, const PsProgress *progress, const int64 *next, 
 			last[i] = message;
 		ps_apply_count(&progress->moves[i].counts, item->outcome);
 		progress->moves[i].counts.late_applied += item->outcome == PS_APPLIED && item->late_us > 0;
+		ps_order_check(worker, item, &progress->moves[i].counts);
 	}
 }
 

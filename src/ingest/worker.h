@@ -17,6 +17,7 @@
 #include "store/stream_catalog.h"
 
 typedef struct PsPartition PsPartition;
+typedef struct PsLastPartition PsLastPartition; /* see order_check.c */
 
 typedef enum PsLife
 {
@@ -125,6 +126,7 @@ typedef struct PsOrderReport
 	PsCounts	counts;			/* since the log was told */
 	char	   *late_event;		/* the first late one of these, in words; NULL: none */
 	PsMoment	next;			/* the log is told no earlier */
+	PsMoment	next_keys;		/* and of keys alone no earlier than this */
 } PsOrderReport;
 
 /* See retention.c. */
@@ -176,6 +178,7 @@ typedef struct PsWorker
 	PsLockBudget lock_budget;
 	PsFailure	failure;
 	PsHealth	health;
+	PsLastPartition *last_partitions;	/* NULL: none are remembered */
 	PsOrderReport order_report;
 	PsRetention retention;
 	PsShown		shown;

@@ -9,12 +9,14 @@
 
 #include "postgres.h"
 
-#include "core/event_types.h"
+#include "core/text_set.h"
 #include "datatype/timestamp.h"
+#include "message.h"
 #include "store/state_log.h"
 #include "utils/jsonb.h"
 
 #define PS_MAX_WORKERS 64		/* of a stream */
+#define PS_MAX_OPTION_TEXTS 1000	/* elements of an option that is an array of texts */
 #define PS_MAX_SEGMENT_PREFIX (NAMEDATALEN - 1 - 16)	/* bytes; the rest of a channel's name is for a hash */
 
 /* What a sink delivers. */
@@ -61,12 +63,6 @@ typedef struct PsSinkRow
 
 extern const PsSinkRow ps_sinks[PS_SINK_KINDS];
 
-/* Texts of an array; n 0: none. */
-typedef struct PsTexts
-{
-	char	  **items;
-	int			n;
-} PsTexts;
 
 typedef struct PsStream
 {
@@ -86,13 +82,13 @@ typedef struct PsStream
 	int64		late_tolerance_us;	/* -1: no event is late */
 	char	   *late_policy;
 	char	   *unknown_schema;
-	PsEventTypes *event_types;	/* that are taken; NULL: all */
+	PsTextSet	event_types;	/* that are taken; empty: all */
 	char	   *on_offset_lost;
 	char	   *notify_channel; /* NULL: the database's */
 	char	   *channel;		/* which of them it is */
 	char	   *notify;
 	char	   *segment_channel_prefix; /* NULL: no channels of segments */
-	PsTexts		watch;			/* names of which one must change for the change to be told; none: all changes are */
+	PsTextSet	watch;			/* names of which one must change for the change to be told; none: all changes are */
 	Jsonb	   *options;
 	int			workers;
 	int32	   *partitions;		/* to read */
@@ -123,8 +119,7 @@ typedef enum PsOptionKind
 	PS_RATIO_OPTION,			/* double, more than 0 and at most 1 */
 	PS_INTERVAL_OPTION,			/* int64, in units; -1 for null */
 	PS_JSONB_OPTION,			/* Jsonb * */
-	PS_EVENT_TYPES_OPTION,		/* PsEventTypes * */
-	PS_TEXTS_OPTION,			/* PsTexts */
+	PS_TEXTS_OPTION,			/* PsTextSet; empty for null */
 	PS_PARTITIONS_OPTION		/* partitions and npartitions */
 } PsOptionKind;
 
@@ -138,7 +133,7 @@ typedef struct PsStreamOption
 	bool		fixed;			/* alter_stream() does not change it */
 	bool		nullable;
 	bool		removable;		/* nullable, and alter_stream() takes it away with an empty value */
-	int64		min;			/* of a text in bytes, of an interval in microseconds */
+	int64		min;			/* of a text, or each of several, in bytes, of an interval in microseconds */
 	int64		max;			/* 0: there is none */
 	int64		unit;			/* of an interval: microseconds */
 	const char *words[PS_MAX_OPTION_WORDS]; /* the only texts that are allowed, if there is one */
@@ -166,7 +161,7 @@ typedef struct PsStreamOption
 	{"late_tolerance", PS_INTERVAL_OPTION, PS_FIELD(late_tolerance_us), .nullable = true, .unit = 1}, \
 	{"late_policy", PS_TEXT_OPTION, PS_FIELD(late_policy), .nullable = true, .words = {"dead_letter", "apply", "drop"}}, \
 	{"unknown_schema", PS_TEXT_OPTION, PS_FIELD(unknown_schema), .words = {"dead_letter", "accept"}}, \
-	{"event_types", PS_EVENT_TYPES_OPTION, PS_FIELD(event_types), .nullable = true}, \
+	{"event_types", PS_TEXTS_OPTION, PS_FIELD(event_types), .nullable = true, .min = 1, .max = PS_MAX_ID_BYTES}, \
 	{"workers", PS_INT_OPTION, PS_FIELD(workers), .min = 1, .max = PS_MAX_WORKERS}, \
 	{"partitions", PS_PARTITIONS_OPTION, .nullable = true}, \
 	{"dead_letter_pause_ratio", PS_RATIO_OPTION, PS_FIELD(dead_letter_pause_ratio)}, \

@@ -101,12 +101,10 @@ parameter_type(const PsStreamOption *option)
 			return INT8OID;
 		case PS_JSONB_OPTION:
 			return JSONBOID;
-		case PS_EVENT_TYPES_OPTION:
+		case PS_TEXTS_OPTION:
 			return TEXTARRAYOID;
 		case PS_PARTITIONS_OPTION:
 			return INT4ARRAYOID;
-		case PS_TEXTS_OPTION:
-			return TEXTARRAYOID;
 		case PS_TEXT_OPTION:
 		case PS_NAME_OPTION:
 			break;
@@ -233,38 +231,6 @@ read_partitions(PsStream *stream, Datum array, bool isnull)
 		stream->partitions[i] = DatumGetInt32(elements[i]);
 }
 
-/* Makes event types of an array; NULL stands for all. */
-static PsEventTypes *
-read_event_types(Datum array, bool isnull)
-{
-	PsEventTypes *types;
-	Datum	   *elements;
-
-	if (isnull)
-		return NULL;
-	types = palloc(sizeof(PsEventTypes));
-	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &types->n);
-	types->names = palloc(Max(types->n, 1) * sizeof(char *));
-	for (int i = 0; i < types->n; i++)
-		types->names[i] = TextDatumGetCString(elements[i]);
-	ps_event_types_sort(types);
-	return types;
-}
-
-/* Takes an array of texts, which has no null; null stands for none. */
-static void
-read_texts(PsTexts *texts, Datum array, bool isnull)
-{
-	Datum	   *elements;
-
-	if (isnull)
-		return;
-	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &texts->n);
-	texts->items = palloc(Max(texts->n, 1) * sizeof(char *));
-	for (int i = 0; i < texts->n; i++)
-		texts->items[i] = TextDatumGetCString(elements[i]);
-}
-
 /* Takes an option out of the row that was found. */
 static void
 read_option(PsStream *stream, const PsStreamOption *option)
@@ -291,11 +257,8 @@ read_option(PsStream *stream, const PsStreamOption *option)
 		case PS_JSONB_OPTION:
 			*(Jsonb **) field = isnull ? NULL : DatumGetJsonbPCopy(value);
 			break;
-		case PS_EVENT_TYPES_OPTION:
-			*(PsEventTypes **) field = read_event_types(value, isnull);
-			break;
 		case PS_TEXTS_OPTION:
-			read_texts(field, value, isnull);
+			*(PsTextSet *) field = ps_plan_texts(0, SPI_fnumber(SPI_tuptable->tupdesc, option->name));
 			break;
 		case PS_PARTITIONS_OPTION:
 			read_partitions(stream, value, isnull);
@@ -352,31 +315,6 @@ partitions_array(const PsStream *stream)
 	return ps_column_array(&partitions);
 }
 
-/* The array of event types; null stands for all. */
-static Datum
-event_types_array(const PsEventTypes *types)
-{
-	PsColumn	names;
-
-	if (types == NULL)
-		return (Datum) 0;
-	ps_column_init(&names, TEXTOID, types->n);
-	for (int i = 0; i < types->n; i++)
-		ps_column_add(&names, CStringGetTextDatum(types->names[i]));
-	return ps_column_array(&names);
-}
-
-static Datum
-texts_array(const PsTexts *texts)
-{
-	PsColumn	array;
-
-	ps_column_init(&array, TEXTOID, texts->n);
-	for (int i = 0; i < texts->n; i++)
-		ps_column_add_text(&array, texts->items[i]);
-	return ps_column_array(&array);
-}
-
 /* The value of an option's parameter. */
 static Datum
 option_value(const PsStream *stream, const PsStreamOption *option, char *null)
@@ -401,12 +339,9 @@ option_value(const PsStream *stream, const PsStreamOption *option, char *null)
 			jsonb = *(Jsonb *const *) field;
 			*null = jsonb == NULL ? 'n' : ' ';
 			return JsonbPGetDatum(jsonb);
-		case PS_EVENT_TYPES_OPTION:
-			*null = *(PsEventTypes *const *) field == NULL ? 'n' : ' ';
-			return event_types_array(*(PsEventTypes *const *) field);
 		case PS_TEXTS_OPTION:
-			*null = ((const PsTexts *) field)->n == 0 ? 'n' : ' ';
-			return texts_array(field);
+			*null = ((const PsTextSet *) field)->n == 0 ? 'n' : ' ';
+			return ps_text_set_array(field);
 		case PS_PARTITIONS_OPTION:
 			*null = stream->npartitions == 0 ? 'n' : ' ';
 			return partitions_array(stream);

@@ -129,8 +129,8 @@ SELECT profile_stream.alter_stream('t', customer_lock_timeout => '2.5 s');
 SELECT name, customer_lock_timeout FROM profile_stream.streams ORDER BY 1;
 SELECT * FROM profile_stream.reconcile('s');
 INSERT INTO profile_stream_internal.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset, consumed, applied, duplicates,
-	dead, late, tombstones, blocked, replayed, held, late_dropped, ignored, late_applied)
-SELECT s.stream_id, p, 0, 0, 0, 1023 + p, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 4096
+	dead, late, tombstones, blocked, replayed, held, late_dropped, ignored, late_applied, other_key, other_partition)
+SELECT s.stream_id, p, 0, 0, 0, 1023 + p, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 4096, 8192, 16384
 FROM profile_stream.streams s, generate_series(0, 1) p WHERE s.name = 's';
 SELECT profile_stream.apply_events(array_agg(jsonb_build_object('eventId', n, 'customerId', 'book', 'eventType', 'transaction.completed',
 	'payload', '{"amount": 2.5}'::jsonb, 'timestamp', timestamptz '2026-01-01Z' + n * interval '1 hour'))) = array_fill('applied'::text, '{300}')

@@ -9,7 +9,7 @@ SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1', wat
 SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1', watch => '{customer_id}');
 SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1', watch => '{""}');
 SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1', watch => '{tier,NULL}');
-SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1', watch => array_fill('a'::text, '{65}'));
+SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1', watch => (SELECT array_agg('a' || n) FROM generate_series(1, 65) n));
 
 BEGIN;
 SELECT profile_stream.create_stream('all', bootstrap_servers => '127.0.0.1:1', changelog_topic => 'a', redis => 'localhost:1');

@@ -30,7 +30,7 @@ DEAD_LETTERS = """
 SELECT partition, kafka_offset, kind, errors, encode(value, 'hex') AS value
 FROM profile_stream.dead_letters WHERE stream = '{stream}'"""
 PARTITIONS = """
-SELECT o.partition, o.next_offset, o.applied, o.duplicates, o.dead, o.late, o.late_applied, o.late_dropped, o.ignored, o.tombstones
+SELECT o.partition, o.next_offset, o.applied, o.duplicates, o.dead, o.late, o.late_applied, o.late_dropped, o.ignored, o.tombstones, o.other_key
 FROM profile_stream_internal.stream_offsets o JOIN profile_stream.streams s USING (stream_id) WHERE s.name = '{stream}'"""
 BOOKS = "SELECT partition, held, difference, wrong_chunks FROM profile_stream.reconcile('{stream}')"
 COUNT_EVENT_IDS = "SELECT count(*) AS count FROM profile_stream_internal.event_ids"

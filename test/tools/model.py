@@ -219,6 +219,17 @@ class Model:
         """Takes the next message of a partition."""
         self.settle(*self.read(partition, value))
 
+    def check_key(self, partition, key, value):
+        """Counts an event whose key is not its customer, after all are taken."""
+        counts = self.partitions[partition]
+        counts.setdefault("other_key", 0)
+        before = dict(counts)
+        event = self.read(partition, value)[2]
+        counts.update(before)
+        if event is not None:
+            customer = str(event[0]["customerId"])
+            counts["other_key"] += key not in (customer, f'"{customer}"')
+
     def take_sorted(self, messages):
         """Takes messages, each customer's events by timestamp and those of one timestamp as they come."""
         events = []
@@ -306,6 +317,7 @@ def main():
     parser.add_argument("--sort", action="store_true", help="each customer's events apply by timestamp")
     parser.add_argument("--late-tolerance", type=float, help="seconds; an older event is late")
     parser.add_argument("--late-policy", choices=("dead_letter", "apply", "drop"), default="dead_letter")
+    parser.add_argument("--keys", action="store_true", help="count events whose key is not their customer")
     parser.add_argument("--accept-unknown", action="store_true", help="any schemaVersion is applied as it is")
     parser.add_argument("--event-type", action="append", help="only these types are taken; repeatable")
     parser.add_argument("files", nargs="+", help="files of events, in the order in which they were produced")
@@ -314,16 +326,21 @@ def main():
     tolerance = None if args.late_tolerance is None else int(args.late_tolerance * 1_000_000)
     model = Model(int(datetime.datetime.now(UTC).timestamp() * 1_000_000), tolerance, args.late_policy, args.accept_unknown, args.event_type)
     messages = []
+    keys = []
     for name in args.files:
         with open(name, encoding="utf-8") as lines:
             for line in lines:
-                partition, _, text = line.rstrip("\n").split("\t")
+                partition, key, text = line.rstrip("\n").split("\t")
                 messages.append((int(partition), None if text == "-" else base64.b64decode(text)))
+                keys.append(key)
     if args.sort:
         model.take_sorted(messages)
     else:
         for message in messages:
             model.take(*message)
+    if args.keys:
+        for key, message in zip(keys, messages):
+            model.check_key(message[0], key, message[1])
     json.dump(model.expected([parse_timestamp(text) for text in args.as_of]), sys.stdout, default=str)
 
 
