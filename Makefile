@@ -13,7 +13,7 @@ OBJS           = $(filter-out $(if $(filter yes,$(WITH_REDIS)),,%/redis_client.o
 DATA           = $(wildcard sql/*--*--*.sql)
 DATA_built     = sql/$(EXTENSION)--$(EXTVERSION).sql
 # these call functions that a release does not have
-REGRESS        = $(filter-out $(if $(filter yes,$(FAILPOINTS)),,fuzz event_id_filter),$(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql))))
+REGRESS        = $(filter-out $(if $(filter yes,$(FAILPOINTS)),,fuzz event_id_filter segments),$(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql))))
 # a database of its own encoding and locale, whatever those of the server are
 DATABASE_OPTS  = --encoding=UTF8 --no-locale --load-extension=$(EXTENSION)
 REGRESS_OPTS   = --inputdir=test $(DATABASE_OPTS)

@@ -51,7 +51,7 @@ SELECT json_build_object(
     WHERE c.relnamespace = 'profile_stream'::regnamespace AND c.relkind IN ('r', 'v')),
   'settings', (SELECT json_agg(json_build_object('name', s.name, 'type', s.vartype, 'unit', s.unit, 'default', s.boot_val,
       'min', s.min_val, 'max', s.max_val, 'context', s.context) ORDER BY s.name)
-    FROM pg_settings s WHERE s.name LIKE 'profile\_stream.%' AND s.name <> 'profile_stream.failpoint'))
+    FROM pg_settings s WHERE s.name LIKE 'profile\_stream.%' AND s.name !~ 'failpoint'))
 """
 MEMBERS = """WITH member AS (SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
   WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'profile_stream')"""

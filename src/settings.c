@@ -96,6 +96,24 @@ static const IntSetting ints[] = {
 
 #ifdef PS_FAILPOINTS
 static char *ps_failpoint_setting = NULL;
+static char *ps_clock_setting = NULL;
+int64		ps_test_clock_us = 0;
+
+static bool
+check_clock(char **value, void **extra, GucSource source)
+{
+	char	   *end;
+
+	errno = 0;
+	(void) strtoll(*value, &end, 10);
+	return errno == 0 && *end == '\0';
+}
+
+static void
+assign_clock(const char *value, void *extra)
+{
+	ps_test_clock_us = value == NULL ? 0 : strtoll(value, NULL, 10);
+}
 #endif
 
 const char *
@@ -123,6 +141,9 @@ ps_settings_define(void)
 	DefineCustomStringVariable("profile_stream.failpoint",
 							   "Where the code fails on purpose: name:action, action one of error, fatal, kill, disk_full, queue_full, sleep=milliseconds.",
 							   NULL, &ps_failpoint_setting, "", PGC_SUSET, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomStringVariable("profile_stream.failpoint_clock",
+							   "What live segments take for the time, in microseconds since 2000; 0: the time of the server.",
+							   NULL, &ps_clock_setting, "0", PGC_SUSET, GUC_SUPERUSER_ONLY, check_clock, assign_clock, NULL);
 #endif
 	MarkGUCPrefixReserved("profile_stream");
 }

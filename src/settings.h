@@ -37,6 +37,7 @@ extern const char *ps_cluster_here(void);
 
 #ifdef PS_FAILPOINTS
 extern void ps_failpoint(const char *name);
+extern int64 ps_test_clock_us;	/* by which live segments are evaluated; 0: the time of the server */
 #define PS_FAILPOINT(name) ps_failpoint(name)
 #else
 #define PS_FAILPOINT(name) ((void) 0)

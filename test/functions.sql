@@ -24,3 +24,7 @@ COMMENT ON FUNCTION testing.try_id_filter IS 'Gives this session a filter of sea
 CREATE OR REPLACE FUNCTION testing.filtered_ids() RETURNS bigint
 	AS '$libdir/profile_stream', 'ps_filtered_ids' LANGUAGE c STRICT VOLATILE;
 COMMENT ON FUNCTION testing.filtered_ids IS 'How many ids are in the filter of this session';
+
+CREATE OR REPLACE FUNCTION testing.sweep_segments(max_customers int) RETURNS int
+	AS '$libdir/profile_stream', 'ps_sweep_segments' LANGUAGE c STRICT VOLATILE;
+COMMENT ON FUNCTION testing.sweep_segments IS 'Visits customers of whom a check is due, as the worker of a stream does; returns how many';

@@ -15,6 +15,7 @@
 #include "store/confirmed_code.h"
 #include "store/function.h"
 #include "store/rule_catalog.h"
+#include "store/segment_catalog.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/syscache.h"
@@ -91,6 +92,8 @@ ps_confirm_code(PG_FUNCTION_ARGS)
 			continue;
 		}
 		ps_confirm(definition->kind, definition->key);
+		if (strcmp(definition->kind, "segment") == 0)
+			ps_segment_renew(definition->key);
 		confirmed++;
 	}
 	if (confirmed > 0)

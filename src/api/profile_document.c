@@ -77,6 +77,7 @@ typedef struct DocumentRow
 #define MEMBER_OF_WINDOW_STATE MEMBER_NONE
 #define MEMBER_OF_ATTRIBUTES MEMBER_JSONB
 #define MEMBER_OF_ATTRIBUTE_TIMES MEMBER_NONE
+#define MEMBER_OF_SEGMENT_STATE MEMBER_NONE
 #define MEMBER_OF(column, kind, access, initial, member) {member, MEMBER_OF_##kind, PS_ROW_##column, FROM_EVENTS, #column},
 
 static DocumentMember members[] = {

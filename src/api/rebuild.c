@@ -22,10 +22,12 @@
 #include "settings.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "store/live_catalog.h"
 #include "store/lock_wait.h"
 #include "store/locks.h"
 #include "store/rebuild_catalog.h"
 #include "store/rebuild_schema.h"
+#include "store/segment_catalog.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -276,6 +278,8 @@ swap_rebuild(PG_FUNCTION_ARGS)
 	check_ready(stream);
 	check_alone(stream);
 	changed = ps_rebuild_bring(stream->stream_id);
+	ps_segment_renew(NULL);
+	ps_live_checks_add_gone();
 	ps_rebuild_end();
 	if (strcmp(stream->notify, "off") != 0)
 		ps_notify_rebuilt(stream->channel, stream->name, changed);

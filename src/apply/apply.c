@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "apply/apply_state.h"
+#include "apply/live.h"
 #include "compat.h"
 #include "core/customer_table.h"
 #include "executor/spi.h"
@@ -193,8 +194,9 @@ chain_items(PsApplyState *state, int *n)
 
 /* Copies the chunks that an event of a customer sealed, and adds them to those of the transaction. */
 static void
-keep_samples(PsApplyState *state, const PsCustomer *customer, const PsChunk *sealed)
+keep_samples(PsApplyState *state, PsCustomer *customer, const PsChunk *sealed)
 {
+	customer->has_sealed |= sealed != NULL;
 	for (; sealed != NULL; sealed = sealed->next)
 	{
 		PsChunk    *chunk = ps_chunk_copy(sealed, state->context);
@@ -344,6 +346,8 @@ fold_group(PsApplyState *state, PsProfileTable * table, PsCustomer **customers, 
 		for (int i = 0; i < n; i++)
 			fold_customer(state, customers[i]);
 		PS_FAILPOINT("after_fold");
+		if (!state->failed && state->live != NULL)
+			ps_live_group(state, customers, n);
 		if (!state->failed)
 			save_group(state, table, customers, n);
 	}
@@ -396,6 +400,7 @@ fold_events(PsApplyState *state)
 	ps_chunks_add(samples);
 	ps_id_chunks_add(ids);
 	ps_history_add(history);
+	ps_live_rest(state);
 	PS_FAILPOINT("after_upsert");
 }
 
@@ -449,12 +454,16 @@ apply_locked(PsApplyState *state)
 	PushActiveSnapshot(GetLatestSnapshot());
 	state->watches = ps_watches_get();
 	find_blocked(state);
+	state->live = ps_live_begin();
+	state->unread = NULL;
+	state->nunread = 0;
 	fold_events(state);
 	if (!state->failed)
 	{
 		if (!state->settings->classify_only)
 			add_dead_letters(state);
 		add_to_outbox(state);
+		ps_live_write(state->live, !state->settings->notify_full);
 		ps_notify_changes(state);
 	}
 	PopActiveSnapshot();

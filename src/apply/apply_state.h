@@ -28,6 +28,7 @@ typedef struct PsCustomer
 	int64		version;		/* of the saved profile */
 	TimestampTz updated_at;
 	const char *segment;		/* likewise, for channels of segments; NULL: there is none */
+	bool		has_sealed;		/* chunks of samples, which this transaction writes later */
 	struct sealed_now_hash *sealed_now; /* event ids that this transaction sealed; NULL: none */
 	const char **event_types;	/* distinct types of its applied events */
 	int			nevent_types;
@@ -61,6 +62,9 @@ typedef struct PsApplyState
 	bool		failed;			/* a function failed: this pass is rolled back and run again */
 	int			nslow;			/* calls that took too long and were ended */
 	int			calling;		/* item whose function runs; -1: none */
+	struct PsLiveWork *live;	/* NULL: there is no live segment */
+	PsCustomer **unread;		/* customers whose samples live segments can read at the end only */
+	int			nunread;
 } PsApplyState;
 
 /* Runs the steps until no function fails, see retry.c. */
@@ -95,6 +99,10 @@ extern PsOutcome ps_dedupe_without_event(const PsApplyItem *item, const PsCustom
 
 /* Remembers the id of an item that was applied; returns the chunk that this sealed, or NULL. */
 extern PsIdChunk *ps_dedupe_add(PsApplyState *state, PsCustomer *customer, int item);
+
+/* live_group.c: evaluates live segments on a group of customers whose events are folded, and on those that were left for the end. */
+extern void ps_live_group(PsApplyState *state, PsCustomer **customers, int n);
+extern void ps_live_rest(PsApplyState *state);
 
 /* Sends the notifications, or counts those that it skips because the server's queue is full. */
 extern void ps_notify_changes(const PsApplyState *state);

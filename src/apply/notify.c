@@ -123,13 +123,24 @@ char *
 ps_notify_segment_payload(const PsSegmentChange *change, const char *kind, TimestampTz at)
 {
 	StringInfoData payload;
+	int			len;
 
 	initStringInfo(&payload);
 	appendStringInfoString(&payload, "{\"customerId\":");
 	escape_json(&payload, change->customer_id);
 	append_segment(&payload, "from", change->from);
 	append_segment(&payload, "to", change->to);
-	appendStringInfo(&payload, ",\"kind\":\"%s\",\"at\":\"%s\"}", kind, ps_format_timestamp(at));
+	appendStringInfo(&payload, ",\"kind\":\"%s\",\"at\":\"%s\"", kind, ps_format_timestamp(at));
+	len = payload.len;
+	if (change->event != NULL)
+	{
+		appendStringInfoString(&payload, ",\"lastEvent\":");
+		ps_last_event_append(&payload, change->event);
+	}
+	/* only names that are escaped throughout are so long */
+	if (payload.len > MAX_PAYLOAD)
+		payload.len = len;
+	appendStringInfoChar(&payload, '}');
 	return payload.data;
 }
 

@@ -16,7 +16,7 @@
 extern char *ps_notify_payload(const char *customer_id, int64 version, TimestampTz updated_at, const PsEvent *last_event,
 							   const char **event_types, int ntypes);
 
-/* The payload for a customer's change of segment: {"customerId","from","to","kind","at"}. */
+/* The payload for a customer's change of segment: {"customerId","from","to","kind","at"}, and {"lastEvent"} if an event caused it. */
 extern char *ps_notify_segment_payload(const PsSegmentChange *change, const char *kind, TimestampTz at);
 
 extern void ps_notify(const char *channel, const char *payload);

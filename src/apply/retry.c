@@ -166,6 +166,7 @@ reset_customers(PsApplyState *state)
 
 		customer->blocked = false;
 		customer->napplied = 0;
+		customer->has_sealed = false;
 		customer->sealed_now = NULL;
 		customer->event_types = NULL;
 		customer->nevent_types = 0;

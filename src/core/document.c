@@ -107,6 +107,7 @@ push_column(JsonbParseState **state, const PsProfile *profile, const PsProfileCo
 		case PS_PROFILE_EVENT_IDS:
 		case PS_PROFILE_WINDOW_STATE:
 		case PS_PROFILE_ATTRIBUTE_TIMES:
+		case PS_PROFILE_SEGMENT_STATE:
 			return;				/* no member of the document */
 	}
 	document_push(state, column->member, value);

@@ -233,6 +233,7 @@ take_member(PsProfile *profile, const PsProfileColumn *column, const JsonbValue 
 		case PS_PROFILE_EVENT_IDS:
 		case PS_PROFILE_WINDOW_STATE:
 		case PS_PROFILE_ATTRIBUTE_TIMES:
+		case PS_PROFILE_SEGMENT_STATE:
 			break;				/* no members of the document */
 	}
 	return NULL;

@@ -17,6 +17,7 @@
 #define OFFSET_WINDOW_STATE(column) 0
 #define OFFSET_ATTRIBUTES(column) 0
 #define OFFSET_ATTRIBUTE_TIMES(column) 0
+#define OFFSET_SEGMENT_STATE(column) 0
 
 enum
 {
@@ -37,6 +38,7 @@ const PsProfileColumn ps_profile_columns[PS_PROFILE_NCOLUMNS] = {PS_PROFILE_COLU
 #define INIT_WINDOW_STATE(column, initial) (void) ps_window_load(&profile->window, NULL, 0);
 #define INIT_ATTRIBUTES(column, initial)
 #define INIT_ATTRIBUTE_TIMES(column, initial)
+#define INIT_SEGMENT_STATE(column, initial)
 #define INIT(column, kind, access, initial, member) INIT_##kind(column, initial)
 
 void

@@ -55,6 +55,13 @@ typedef struct PsAttributes
 #define PS_PROFILE_COLUMNS(X, SEPARATOR) \
 	PS_COLUMNS_BEFORE_IDS(X, SEPARATOR) SEPARATOR \
 	X(event_ids, EVENT_IDS, COMPUTED, NULL, NULL) SEPARATOR \
+	PS_COLUMNS_AFTER_IDS(X, SEPARATOR) SEPARATOR \
+	X(segment_state, SEGMENT_STATE, COMPUTED, NULL, NULL)
+
+/* All that a rebuild makes anew: what is known of segments follows from the rest. */
+#define PS_REBUILT_COLUMNS(X, SEPARATOR) \
+	PS_COLUMNS_BEFORE_IDS(X, SEPARATOR) SEPARATOR \
+	X(event_ids, EVENT_IDS, COMPUTED, NULL, NULL) SEPARATOR \
 	PS_COLUMNS_AFTER_IDS(X, SEPARATOR)
 
 /* All but event_ids: what an event does to the profile, which a rebuild must give again. */
@@ -99,10 +106,11 @@ typedef enum PsProfileKind
 	PS_PROFILE_EVENT_IDS,
 	PS_PROFILE_WINDOW_STATE,
 	PS_PROFILE_ATTRIBUTES,
-	PS_PROFILE_ATTRIBUTE_TIMES
+	PS_PROFILE_ATTRIBUTE_TIMES,
+	PS_PROFILE_SEGMENT_STATE
 } PsProfileKind;
 
-/* The fields that hold the columns of a kind; those of the last five are written out below. */
+/* The fields that hold the columns of a kind; those of five kinds are written out below. */
 #define PS_FIELD_TEXT(column) const text *column;
 #define PS_FIELD_NUMERIC(column) Numeric column;
 #define PS_FIELD_INT8(column) int64 column;
@@ -113,6 +121,7 @@ typedef enum PsProfileKind
 #define PS_FIELD_WINDOW_STATE(column)
 #define PS_FIELD_ATTRIBUTES(column)
 #define PS_FIELD_ATTRIBUTE_TIMES(column)
+#define PS_FIELD_SEGMENT_STATE(column) const bytea *column; /* packed, see segment_state.h; NULL: nothing is known */
 #define PS_PROFILE_FIELD(column, kind, access, initial, member) PS_FIELD_##kind(column)
 
 typedef struct PsProfile

@@ -103,6 +103,7 @@ watch_value_of(const PsWatchedName *watched, PsProfile *profile)
 		case PS_PROFILE_EVENT_IDS:
 		case PS_PROFILE_WINDOW_STATE:
 		case PS_PROFILE_ATTRIBUTE_TIMES:
+		case PS_PROFILE_SEGMENT_STATE:
 			break;				/* ps_watch_refuses() does */
 	}
 	return null;

@@ -29,6 +29,7 @@ ps_window_value_init(PsWindowValue *value, const PsMetric *metric, TimestampTz a
 	value->aggregate = metric->aggregate;
 	value->from_at = ps_metric_from(metric, as_of);
 	value->to_at = as_of;
+	value->oldest = value->upcoming = DT_NOEND;
 	value->value_at = value->aggregate == PS_AGGREGATE_FIRST ? DT_NOEND : DT_NOBEGIN;
 	value->fraction = metric->fraction;
 	value->percentile.memory_kb = memory_kb;
@@ -64,6 +65,9 @@ void
 ps_window_value_add(PsWindowValue *value, const PsChunk *chunk)
 {
 	Assert(ps_aggregate_takes_sums(value->aggregate));
+	value->oldest = Min(value->oldest, chunk->from_at);
+	if (value->aggregate == PS_AGGREGATE_SUM)
+		value->may_rise |= DatumGetBool(DirectFunctionCall2(numeric_lt, NumericGetDatum(chunk->min), NumericGetDatum(int64_to_numeric(0))));
 	window_value_combine(value, chunk->count, chunk->sum, chunk->min, chunk->max);
 }
 
@@ -221,6 +225,7 @@ add_sample(PsWindowValue *value, const PsSampleWalk *sample)
 	else if (is_sum && sample->value == NULL)
 	{
 		value->count++;
+		value->may_rise |= sample->amount < 0;
 		add_amount(value, sample->amount, sample->scale);
 	}
 	else if (value->aggregate == PS_AGGREGATE_STDDEV)
@@ -229,9 +234,25 @@ add_sample(PsWindowValue *value, const PsSampleWalk *sample)
 		ps_percentile_add(&value->percentile, ps_sample_value(sample));
 	else
 	{
+		value->may_rise = true;
 		number = ps_sample_value(sample);
 		window_value_combine(value, 1, number, number, number);
 	}
+}
+
+/* Whether a sample of that time counts. */
+static inline bool
+note_time(PsWindowValue *value, TimestampTz at)
+{
+	if (at < value->from_at)
+		return false;
+	if (at > value->to_at)
+	{
+		value->upcoming = Min(value->upcoming, at);
+		return false;
+	}
+	value->oldest = Min(value->oldest, at);
+	return true;
 }
 
 /*
@@ -247,7 +268,7 @@ take_outermost(PsWindowValue *value, PsSampleWalk *walk)
 
 	while (ps_samples_next(walk))
 	{
-		if (walk->at < value->from_at || walk->at > value->to_at)
+		if (!note_time(value, walk->at))
 			continue;
 		if (is_first ? walk->at < found.at || (is_found && walk->at == found.at) :
 			walk->at > found.at || (!is_found && walk->at == found.at))
@@ -274,7 +295,7 @@ ps_window_value_add_samples(PsWindowValue *value, const char *bytes, int len)
 		return;
 	}
 	while (ps_samples_next(&walk))
-		if (walk.at >= value->from_at && walk.at <= value->to_at)
+		if (note_time(value, walk.at))
 			add_sample(value, &walk);
 }
 

@@ -15,6 +15,9 @@ typedef struct PsWindowValue
 	PsAggregate aggregate;
 	TimestampTz from_at;		/* first and last moment of the window */
 	TimestampTz to_at;
+	TimestampTz oldest;			/* no sample that counts is older; DT_NOEND: none counts */
+	TimestampTz upcoming;		/* the first sample behind the window; DT_NOEND: none is known */
+	bool		may_rise;		/* of a sum: when a sample leaves, because one may be negative */
 	int64		count;
 	Numeric		value;			/* sum, minimum, maximum, first or last value so far; NULL: no sample yet */
 	Numeric		squares;		/* sum of the squares, for a standard deviation */

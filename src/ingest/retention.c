@@ -1,12 +1,14 @@
 /*
  * retention.c
- *	  Removes expired chunks of event ids, dead letters and history, and folds expired samples. The
+ *	  Removes expired chunks of event ids, dead letters and history, folds expired samples, and
+ *	  evaluates the live segments that change with time alone. The
  *	  first worker of a stream does it between batches, in steps of a few
  *	  milliseconds. Only one stream of a database does it at a time.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "apply/live.h"
 #include "apply/prune.h"
 #include "executor/spi.h"
 #include "ingest/retention.h"
@@ -26,6 +28,7 @@
 #define RETENTION_LEASE 0, 0	/* of no stream */
 #define STEP_PAGES 128
 #define STEP_ROWS 1000
+#define STEP_CUSTOMERS 500		/* whose live segments are evaluated without an event */
 #define BUSY_MS 100				/* until the next step, when this one removed something */
 #define SWEEP_MS 1000			/* until the next step, when it removed nothing */
 #define MEASURE_SHARE 100		/* measuring takes at most one part in so many of the time */
@@ -99,18 +102,29 @@ retention_expire(PsWorker *worker)
 	worker->retention.next = ps_moment_plus(ps_clock_now(), found > 0 ? BUSY_MS : pause_ms);
 }
 
+/* Which parts of a step are due. */
+typedef struct Due
+{
+	bool		expires;
+	bool		letters;
+	bool		live;
+} Due;
+
 /* One step, in its own transaction. */
 static void
-retention_step(PsWorker *worker, bool expires)
+retention_step(PsWorker *worker, const Due *due)
 {
 	ps_worker_begin(worker);
 	ps_check_may_run(GetUserId());
 	ps_lock_tables();
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
-	worker->retention.next_letters = ps_moment_plus(ps_clock_now(), cut_letters() > 0 ? BUSY_MS : MIN_PAUSE_MS);
-	if (expires)
+	if (due->letters)
+		worker->retention.next_letters = ps_moment_plus(ps_clock_now(), cut_letters() > 0 ? BUSY_MS : MIN_PAUSE_MS);
+	if (due->expires)
 		retention_expire(worker);
+	if (due->live && ps_live_sweep(STEP_CUSTOMERS, true) > 0)
+		worker->retention.next_live = ps_moment_plus(ps_clock_now(), BUSY_MS);
 	PopActiveSnapshot();
 	SPI_finish();
 	CommitTransactionCommand();
@@ -130,20 +144,24 @@ void
 ps_retention(PsWorker *worker)
 {
 	PsMoment	now = ps_clock_now();
-	bool		expires;
+	Due			due;
 
 	if (worker->number != 0)
 		return;
 	ps_score_timer();
-	if (now < worker->retention.next && now < worker->retention.next_letters)
+	due.expires = now >= worker->retention.next;
+	due.letters = now >= worker->retention.next_letters || due.expires;
+	due.live = now >= worker->retention.next_live && ps_live_segments_may_exist();
+	if (!due.expires && !due.letters && !due.live)
 		return;
-	expires = now >= worker->retention.next;
-	if (expires)
+	if (due.expires)
 		worker->retention.next = ps_moment_plus(now, MIN_PAUSE_MS);
-	worker->retention.next_letters = ps_moment_plus(now, MIN_PAUSE_MS);
+	if (due.letters)
+		worker->retention.next_letters = ps_moment_plus(now, MIN_PAUSE_MS);
+	worker->retention.next_live = ps_moment_plus(now, SWEEP_MS);
 	if (!ps_lease_take(RETENTION_LEASE))
 		return;
-	retention_step(worker, expires);
+	retention_step(worker, &due);
 	ps_lease_release(RETENTION_LEASE);
 	if (worker->retention.failures > 0)
 		forget_failures(worker);
@@ -157,6 +175,7 @@ ps_retention_failed(PsWorker *worker, const char *reason)
 	if (ps_lease_take(RETENTION_LEASE)) /* it is ours after a step that failed; another worker's is left alone */
 		ps_lease_release(RETENTION_LEASE);
 	worker->retention.next = ps_moment_plus(ps_clock_now(), MIN_PAUSE_MS + ps_backoff_ms(worker->retention.failures++));
+	worker->retention.next_live = worker->retention.next;
 	if (worker->retention.error != NULL)
 		pfree(worker->retention.error);
 	worker->retention.error = psprintf("retention: %s", reason);

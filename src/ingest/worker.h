@@ -134,6 +134,7 @@ typedef struct PsRetention
 {
 	PsMoment	next;
 	PsMoment	next_letters;	/* when to measure the dead letters again */
+	PsMoment	next_live;		/* when to look for customers whose live segments change with time */
 	int64		page;			/* of event_id_chunks, where the next step begins */
 	int			failures;		/* in a row */
 	char	   *error;			/* NULL: it works */

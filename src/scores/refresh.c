@@ -330,25 +330,6 @@ ps_refresh_discard(PsRefresh *refresh)
 	}
 }
 
-/* As REFRESH MATERIALIZED VIEW does: the code's SETs end with it, and it cannot change the role. */
-PsRole
-ps_refresh_become(Oid role)
-{
-	PsRole		back;
-
-	GetUserIdAndSecContext(&back.user, &back.context);
-	back.nest_level = NewGUCNestLevel();
-	SetUserIdAndSecContext(role, back.context | SECURITY_RESTRICTED_OPERATION);
-	return back;
-}
-
-void
-ps_refresh_return(PsRole role)
-{
-	AtEOXact_GUC(false, role.nest_level);
-	SetUserIdAndSecContext(role.user, role.context);
-}
-
 void
 ps_refresh_begin_code(int timeout_ms, const char *setting)
 {

@@ -65,17 +65,6 @@ extern void ps_refresh_announce_scores(PsRefresh *refresh, const PsWatches *watc
 /* Removes changes of segments older than profile_stream.segment_change_retention. */
 extern void ps_refresh_discard(PsRefresh *refresh);
 
-/* Takes the rights of a role, to call its code, and gives them back. */
-typedef struct PsRole
-{
-	Oid			user;
-	int			context;
-	int			nest_level;
-} PsRole;
-
-extern PsRole ps_refresh_become(Oid role);
-extern void ps_refresh_return(PsRole role);
-
 /* Tells whose predicate is evaluated from now on, NULL: none. The name must live as long as the refresh. */
 extern void ps_refresh_note_segment(const char *name);
 

@@ -14,6 +14,7 @@
 #include "scores/refresh.h"
 #include "settings.h"
 #include "store/confirmed_code.h"
+#include "store/user_code.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -115,7 +116,7 @@ ps_score_function_check(Oid function, Oid role)
 void
 ps_score_function_call(PsRefresh *refresh, PsScored **profiles, int n)
 {
-	PsRole		back = ps_refresh_become(refresh->function_owner);
+	PsRole		back = ps_role_become(refresh->function_owner);
 	Datum	   *results = palloc(n * sizeof(Datum));
 	FmgrInfo	function;
 
@@ -142,7 +143,7 @@ ps_score_function_call(PsRefresh *refresh, PsScored **profiles, int n)
 		if (fcinfo->isnull)
 			results[i] = (Datum) 0;
 	}
-	ps_refresh_return(back);
+	ps_role_return(back);
 	for (int i = 0; i < n; i++)
 		if (results[i] != (Datum) 0)
 			score_function_take_result(&profiles[i]->new, DatumGetJsonbP(results[i]));

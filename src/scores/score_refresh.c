@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "apply/live.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -156,13 +157,28 @@ tell_scores(PsRefresh *refresh, const PsScored *const *profiles, int n)
 	ps_refresh_announce_scores(refresh, watches, scores, n);
 }
 
+/* Lets live segments see customers whose scores changed; returns how many entered or left one. */
+static int
+visit_changed(PsRefresh *refresh, const PsScored *const *profiles, int n)
+{
+	PsLiveWork *work = n == 0 ? NULL : ps_live_begin();
+	const char **ids = palloc(Max(n, 1) * sizeof(char *));
+
+	if (work == NULL)
+		return 0;
+	for (int i = 0; i < n; i++)
+		ids[i] = profiles[i]->customer_id;
+	ps_live_visit(work, ids, n, NULL, NULL);
+	return ps_live_write(work, refresh->notify);
+}
+
 /* Writes the scores of a range under the customers' locks. Tells sinks of changed profiles, and notifies of changed segments. */
 static void
 score_refresh_write_range(void *arg)
 {
 	Range	   *range = arg;
 	const PsScored **changed = palloc(range->n * sizeof(PsScored *));
-	PsSegmentChange *changes = palloc(range->n * sizeof(PsSegmentChange));
+	PsSegmentChange *changes = palloc0(range->n * sizeof(PsSegmentChange));
 	PsRefreshCounts counts = range->refresh->counts;
 	int			nchanged = 0;
 	int			nchanges = 0;
@@ -189,6 +205,7 @@ score_refresh_write_range(void *arg)
 		changes[nchanges++].to = profile->new.segment;
 	}
 	counts.changed += nchanged;
+	counts.segment_changes += visit_changed(range->refresh, changed, nchanged);
 	range->refresh->counts = counts;
 	tell_scores(range->refresh, changed, nchanged);
 	ps_refresh_announce(range->refresh, changes, nchanges, "score");

@@ -7,12 +7,20 @@
  */
 #include "postgres.h"
 
+#include "apply/live.h"
 #include "miscadmin.h"
 #include "scores/refresh.h"
 #include "settings.h"
+#include "store/user_code.h"
 #include "utils/memutils.h"
+#include "storage/latch.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#define VISIT_WAIT_MS 200		/* for the locks of customers whose live segments are repaired */
+#define FILL_MS 5000			/* for transactions that apply events, before a new segment sees all customers */
+#define FILL_STEP_MS 20
 
 typedef struct Range
 {
@@ -31,14 +39,15 @@ static void
 segment_refresh_evaluate(void *arg)
 {
 	Range	   *range = arg;
-	PsRole		back = ps_refresh_become(range->segment->owner);
+	PsRole		back = ps_role_become(range->segment->owner);
 	PsMoment	began = ps_clock_now();
 
+	ps_role_fix_settings();
 	ps_refresh_begin_code(ps_segment_timeout_ms == 0 ? 0 : (int) Max(range->left_ms, 1), "profile_stream.segment_timeout");
 	range->matches = ps_segment_matches(range->segment->predicate, range->after, range->upto);
 	ps_refresh_end_code("it");
 	range->left_ms -= (ps_clock_now() - began) / 1000;
-	ps_refresh_return(back);
+	ps_role_return(back);
 }
 
 /* Moves the customers whose locks are free, and notifies of that. The others move in the next refresh. */
@@ -50,7 +59,7 @@ segment_refresh_write_range(PsRefresh *refresh, void *arg)
 	const char **ids = palloc(Max(n, 1) * sizeof(char *));
 	bool	   *had = palloc(Max(n, 1) * sizeof(bool));
 	PsMove	  **moves = palloc(Max(n, 1) * sizeof(PsMove *));
-	PsSegmentChange *changes = palloc(Max(n, 1) * sizeof(PsSegmentChange));
+	PsSegmentChange *changes = palloc0(Max(n, 1) * sizeof(PsSegmentChange));
 	int			nmoves = 0;
 	int			nchanges = 0;
 
@@ -78,6 +87,34 @@ segment_refresh_write_range(PsRefresh *refresh, void *arg)
 	ps_refresh_announce(refresh, changes, nchanges, "rule");
 }
 
+/*
+ * Of a live segment a difference may be one of time: its customers are visited under
+ * their locks, which also finds out when they have to be looked at again.
+ */
+static void
+segment_refresh_visit_range(PsRefresh *refresh, void *arg)
+{
+	Range	   *range = arg;
+	int			n = range->nmoves;
+	const char **ids = palloc(Max(n, 1) * sizeof(char *));
+	bool	   *had = palloc(Max(n, 1) * sizeof(bool));
+	PsLiveWork *work = n == 0 ? NULL : ps_live_begin();
+	int			nours = 0;
+
+	if (work == NULL)
+		return;
+	for (int i = 0; i < n; i++)
+		ids[i] = range->moves[i]->customer_id;
+	ps_refresh_lock(refresh, ids, n, VISIT_WAIT_MS, had);
+	for (int i = 0; i < n; i++)
+		if (had[i])
+			ids[nours++] = ids[i];
+	refresh->counts.skipped += n - nours;
+	ps_live_visit(work, ids, nours, NULL, NULL);
+	ps_live_tell_sinks(work);
+	refresh->counts.segment_changes += ps_live_write(work, refresh->notify);
+}
+
 /* Notes the result of a segment's refresh. */
 static void
 write_note(PsRefresh *refresh, void *arg)
@@ -85,6 +122,9 @@ write_note(PsRefresh *refresh, void *arg)
 	Range	   *range = arg;
 
 	ps_segment_note(range->segment->name, range->error);
+	/* live again: its predicate was evaluated for all */
+	if (range->error == NULL && range->segment->is_live && range->segment->is_blocked)
+		ps_segment_renew(range->segment->name);
 }
 
 /* Why the predicate of a segment must not be evaluated; NULL: it may be. */
@@ -94,6 +134,38 @@ find_obstacle(const PsSegment *segment)
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(segment->owner)))
 		return "the role that owned it is gone; alter_segment() gives it to another role";
 	return segment->confirmed ? NULL : "it is not confirmed; confirm_code() confirms it";
+}
+
+typedef struct Sweep
+{
+	int			visited;
+	bool		fills;			/* a segment has not seen all customers yet */
+} Sweep;
+
+static void
+segment_refresh_sweep(PsRefresh *refresh, void *arg)
+{
+	Sweep	   *sweep = arg;
+	PsLiveFilling filling;
+
+	sweep->visited = ps_live_sweep(refresh->batch, refresh->notify);
+	sweep->fills = ps_live_filling(&filling);
+}
+
+/* Does all checks that are due, and lets new live segments see all customers. Waits for a while for those who apply events. */
+static void
+sweep_all(PsRefresh *refresh)
+{
+	Sweep		sweep;
+	PsMoment	deadline = ps_moment_plus(ps_clock_now(), FILL_MS);
+
+	do
+	{
+		ps_refresh_begin_batch(refresh);
+		ps_refresh_commit_batch(refresh, segment_refresh_sweep, &sweep);
+		if (sweep.visited == 0 && sweep.fills)
+			(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, FILL_STEP_MS, PG_WAIT_EXTENSION);
+	} while (sweep.visited > 0 || (sweep.fills && ps_clock_left(deadline) > 0));
 }
 
 static void
@@ -121,7 +193,7 @@ refresh_segment(PsRefresh *refresh, const PsSegment *segment)
 			break;
 		}
 		range.nmoves = ps_segment_moves(segment->name, range.after, range.upto, range.matches, &range.moves);
-		ps_refresh_commit_batch(refresh, segment_refresh_write_range, &range);
+		ps_refresh_commit_batch(refresh, segment->is_live && !segment->is_blocked ? segment_refresh_visit_range : segment_refresh_write_range, &range);
 		if (range.upto == NULL)
 			break;
 		range.after = MemoryContextStrdup(refresh->home, range.upto);
@@ -144,6 +216,7 @@ ps_segments_refresh(PsRefresh *refresh, const char *name)
 	List	   *segments;
 	ListCell   *cell;
 
+	sweep_all(refresh);
 	ps_refresh_begin_batch(refresh);
 	MemoryContextSwitchTo(refresh->home);
 	segments = ps_segments_find(name);

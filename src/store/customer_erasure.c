@@ -87,6 +87,13 @@
 #define FORGET_REACHED \
 	"UPDATE profile_stream_internal.score_refresh r SET reached = '' WHERE r.reached = $1"
 
+#define DELETE_SEGMENT_CHECKS \
+	"DELETE FROM profile_stream_internal.segment_checks c WHERE c.customer_id = $1"
+
+/* up to whom live segments have seen the customers; they begin anew */
+#define FORGET_FILLED \
+	"UPDATE profile_stream_internal.segments s SET filled_to = '' WHERE s.filled_to = $1"
+
 static const char *const ids_sql[] = BOTH(PS_INTERNAL_SCHEMA, DELETE_IDS);
 static const char *const profile_sql[] = BOTH(PS_SCHEMA, DELETE_PROFILE);
 static const char *const chunks_sql[] = BOTH(PS_INTERNAL_SCHEMA, DELETE_CHUNKS);
@@ -159,6 +166,8 @@ ps_erasure_remove(const char *customer_id, PsErased *erased)
 	redact_log(args);
 	(void) customer_erasure_run(DELETE_MEMBERSHIPS, args);
 	(void) customer_erasure_run(DELETE_SEGMENT_CHANGES, args);
+	(void) customer_erasure_run(DELETE_SEGMENT_CHECKS, args);
+	(void) customer_erasure_run(FORGET_FILLED, args);
 	(void) customer_erasure_run(REDACT_ERROR("score_refresh"), args);
 	(void) customer_erasure_run(FORGET_REACHED, args);
 	(void) customer_erasure_run(REDACT_ERROR("segments"), args);

@@ -33,7 +33,7 @@
 /* schema: that of the profiles; parts: that of the other tables */
 #define HELD(schema, parts) \
 	"pg_catalog.jsonb_build_object(" \
-	"'profile', (SELECT pg_catalog.to_jsonb(p) - '{window_state,event_ids}'::text[]" \
+	"'profile', (SELECT pg_catalog.to_jsonb(p) - '{window_state,event_ids,segment_state}'::text[]" \
 	" FROM " schema ".materialized_profiles p WHERE p.customer_id = $1)," \
 	" 'samples', " LIST("pg_catalog.to_jsonb(s)", "s.series, s.at", \
 						schema ".materialized_profiles p" \
@@ -65,7 +65,9 @@ static const char export_sql[] =
 					" JOIN profile_stream.streams s ON s.stream_id = q.stream_id") ","
 " 'segments', " LIST("pg_catalog.jsonb_build_object('segment', m.segment, 'enteredAt', m.entered_at)", "m.segment",
 					 "profile_stream.segment_members m WHERE m.customer_id = $1") ","
-" 'segmentChanges', " LIST("pg_catalog.jsonb_build_object('kind', c.kind, 'from', c.from_segment, 'to', c.to_segment, 'at', c.changed_at)",
+" 'segmentChecks', " LIST("pg_catalog.to_jsonb(c.due_at)", "c.due_at", "profile_stream_internal.segment_checks c WHERE c.customer_id = $1") ","
+" 'segmentChanges', " LIST("pg_catalog.jsonb_build_object('kind', c.kind, 'from', c.from_segment, 'to', c.to_segment, 'at', c.changed_at,"
+						   " 'quiet', c.quiet, 'eventId', c.event_id, 'eventAt', c.event_at)",
 						   "c.change_id", "profile_stream.segment_changes c WHERE c.customer_id = $1") ","
 " 'rebuild', " HELD(PS_REBUILD_SCHEMA, PS_REBUILD_SCHEMA) ") || " HELD(PS_SCHEMA, PS_INTERNAL_SCHEMA);
 

@@ -18,6 +18,7 @@
 #include "store/locks.h"
 #include "store/owner.h"
 #include "store/rebuild_schema.h"
+#include "utils/memutils.h"
 #include "utils/wait_event.h"
 
 #define CUSTOMER 5				/* objsubid; leases have 3 and 4: process/lease.c */
@@ -32,7 +33,7 @@ static const char *const tables[] = {
 
 static const char *const score_tables[] = {
 	"streams", "materialized_profiles", "window_chunks", "outbox", "score_refresh", "segments", "segment_members", "segment_changes",
-	"score_function", "confirmed_code"
+	"segment_checks", "score_function", "confirmed_code"
 };
 
 int64
@@ -227,6 +228,35 @@ ps_lock_copy(bool in_rebuild, LOCKMODE mode)
 		kept = i;
 		i = -1;
 	}
+}
+
+bool
+ps_lock_appliers_are_gone(uint32 number)
+{
+	static Oid	table = InvalidOid;
+	static uint32 greatest = 0;
+	static VirtualTransactionId * next = NULL;
+	Oid			relid = locks_find_table(false, "event_id_chunks");
+
+	if (relid != table || number > greatest)
+	{
+		static VirtualTransactionId * appliers = NULL;
+		LOCKTAG		tag;
+		int			n;
+		VirtualTransactionId *found;
+
+		SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+		found = GetLockConflicts(&tag, ShareLock, &n);
+		if (appliers != NULL)
+			pfree(appliers);
+		next = appliers = MemoryContextAlloc(TopMemoryContext, (n + 1) * sizeof(VirtualTransactionId));
+		memcpy(appliers, found, (n + 1) * sizeof(VirtualTransactionId));
+		table = relid;
+		greatest = number;
+	}
+	while (VirtualTransactionIdIsValid(*next) && VirtualXactLock(*next, false))
+		next++;
+	return !VirtualTransactionIdIsValid(*next);
 }
 
 int

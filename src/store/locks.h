@@ -58,6 +58,12 @@ extern void ps_lock_copy(bool in_rebuild, LOCKMODE mode);
  */
 extern void ps_lock_applying(void);
 
+/*
+ * Whether nobody applies any more who applied when this was called with a number for the
+ * first time. The answer is no as long as one does; nobody is kept from beginning.
+ */
+extern bool ps_lock_appliers_are_gone(uint32 number);
+
 /* The number of locks for which the cluster's lock table has room. */
 extern int	ps_lock_table_size(void);
 

@@ -339,6 +339,9 @@ ps_column_array(const PsColumn *column)
 
 	switch (column->type)
 	{
+		case BOOLOID:
+			typlen = 1, typbyval = true, typalign = TYPALIGN_CHAR;
+			break;
 		case INT4OID:
 			typlen = 4, typbyval = true, typalign = TYPALIGN_INT;
 			break;

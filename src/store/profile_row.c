@@ -102,6 +102,7 @@ read_attribute_times(PsProfile *profile, const Datum *values, const bool *nulls)
 #define READ_WINDOW_STATE(column) read_window_state(profile, values);
 #define READ_ATTRIBUTES(column) read_attributes(profile, values);
 #define READ_ATTRIBUTE_TIMES(column) read_attribute_times(profile, values, nulls);
+#define READ_SEGMENT_STATE(column) profile->column = nulls[PS_ROW_##column] ? NULL : DatumGetByteaPP(values[PS_ROW_##column]);
 #define READ(column, kind, access, initial, member) READ_##kind(column)
 
 void
@@ -161,8 +162,8 @@ event_counts_jsonb(const PsProfile *profile)
 	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
 }
 
-static Datum
-write_event_counts(PsProfile *profile)
+Datum
+ps_profile_row_event_counts(PsProfile *profile)
 {
 	return overwrite_event_counts(profile) ? PointerGetDatum(profile->stored_counts) : event_counts_jsonb(profile);
 }
@@ -172,13 +173,14 @@ write_event_counts(PsProfile *profile)
 #define WRITE_INT8(column) values[PS_ROW_##column] = Int64GetDatum(profile->column);
 #define WRITE_TIME(column) values[PS_ROW_##column] = TimestampTzGetDatum(profile->column);
 #define WRITE_NULLABLE_TIME(column) WRITE_TIME(column) nulls[PS_ROW_##column] = TIMESTAMP_IS_NOBEGIN(profile->column);
-#define WRITE_EVENT_COUNTS(column) values[PS_ROW_##column] = write_event_counts(profile);
+#define WRITE_EVENT_COUNTS(column) values[PS_ROW_##column] = ps_profile_row_event_counts(profile);
 #define WRITE_EVENT_IDS(column) values[PS_ROW_##column] = PointerGetDatum(ps_event_ids_save(&profile->event_ids));
 #define WRITE_WINDOW_STATE(column) values[PS_ROW_##column] = PointerGetDatum(ps_window_save(&profile->window));
 #define WRITE_ATTRIBUTES(column) values[PS_ROW_##column] = PointerGetDatum(ps_attributes_jsonb(profile));
 #define WRITE_ATTRIBUTE_TIMES(column) \
 	values[PS_ROW_##column] = PointerGetDatum(ps_attribute_times_jsonb(profile)); \
 	nulls[PS_ROW_##column] = DatumGetPointer(values[PS_ROW_##column]) == NULL;
+#define WRITE_SEGMENT_STATE(column) values[PS_ROW_##column] = PointerGetDatum(profile->column); nulls[PS_ROW_##column] = profile->column == NULL;
 #define WRITE(column, kind, access, initial, member) WRITE_##kind(column)
 
 void

@@ -33,6 +33,7 @@ enum PsRowColumn
 #define PS_SQL_TYPE_WINDOW_STATE(suffix) BYTEA##suffix
 #define PS_SQL_TYPE_ATTRIBUTES(suffix) JSONB##suffix
 #define PS_SQL_TYPE_ATTRIBUTE_TIMES(suffix) JSONB##suffix
+#define PS_SQL_TYPE_SEGMENT_STATE(suffix) BYTEA##suffix
 
 /* Types of all columns of the row of a profile. */
 extern const Oid ps_profile_types[PS_ROW_ALL_COLUMNS];
@@ -42,5 +43,8 @@ extern void ps_profile_row_read(PsProfile *profile, const Datum *values, const b
 
 /* Fills values and nulls, PS_ROW_COLUMNS of each, but for the customer id, which the caller sets. */
 extern void ps_profile_row_write(PsProfile *profile, Datum *values, bool *nulls);
+
+/* The column event_counts, with what the profile has counted in memory. */
+extern Datum ps_profile_row_event_counts(PsProfile *profile);
 
 #endif							/* PS_PROFILE_ROW_H */

@@ -37,7 +37,7 @@
 #define ARRAY_TYPES {TEXTARRAYOID, PS_PROFILE_COLUMNS(ARRAY_TYPE,)}
 
 static PsPlan load_plan = {
-	"SELECT " STORED_COLUMNS ", k.ordinality::int4, p.xmax"
+	"SELECT " STORED_COLUMNS ", p.segment, p.churn_risk_score, p.lifetime_value, p.scored_at, k.ordinality::int4, p.xmax"
 	" FROM pg_catalog.unnest($1) WITH ORDINALITY AS k(customer_id, ordinality)"
 	" JOIN profile_stream.materialized_profiles p ON p.customer_id = k.customer_id",
 	1, {TEXTARRAYOID}
@@ -251,18 +251,21 @@ load_by_statement(PsStoredProfile **profiles, int n)
 	}
 	args[0] = ps_column_array(&ids);
 	found = ps_plan_run(&load_plan, args, NULL, SPI_OK_SELECT);
-	ps_plan_check_types(ps_profile_types, PS_ROW_COLUMNS);
+	ps_plan_check_types(ps_profile_types, PS_ROW_ALL_COLUMNS);
 	for (uint64 i = 0; i < found; i++)
 	{
-		Datum		values[PS_ROW_COLUMNS + 2];
-		bool		nulls[PS_ROW_COLUMNS + 2];
+		Datum		values[PS_ROW_ALL_COLUMNS + 2];
+		bool		nulls[PS_ROW_ALL_COLUMNS + 2];
 		PsStoredProfile *stored;
 		TransactionId holder;
 
 		heap_deform_tuple(heap_copytuple(SPI_tuptable->vals[i]), SPI_tuptable->tupdesc, values, nulls);
-		stored = profiles[DatumGetInt32(values[PS_ROW_COLUMNS]) - 1];
+		stored = profiles[DatumGetInt32(values[PS_ROW_ALL_COLUMNS]) - 1];
+		memcpy(stored->values, values, sizeof(stored->values));
+		memcpy(stored->nulls, nulls, sizeof(stored->nulls));
 		ps_profile_row_read(&stored->profile, values, nulls);
-		holder = nulls[PS_ROW_COLUMNS + 1] ? InvalidTransactionId : ps_xmax_holder(DatumGetTransactionId(values[PS_ROW_COLUMNS + 1]));
+		holder = nulls[PS_ROW_ALL_COLUMNS + 1] ? InvalidTransactionId :
+			ps_xmax_holder(DatumGetTransactionId(values[PS_ROW_ALL_COLUMNS + 1]));
 		if (!TransactionIdIsValid(holder))
 			continue;
 		stored->holder = ps_lock_wait_holder(holder);

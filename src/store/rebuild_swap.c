@@ -21,10 +21,10 @@
 #define NAME(column, ...) #column
 #define OLD(column, ...) "o." #column
 #define NEW(column, ...) "n." #column
-#define PROFILE_COLUMNS PS_PROFILE_COLUMNS(NAME, ", ")
+#define PROFILE_COLUMNS PS_REBUILT_COLUMNS(NAME, ", ")
 #define OLD_COMPARED_COLUMNS PS_COMPARED_COLUMNS(OLD, ", ")
 #define NEW_COMPARED_COLUMNS PS_COMPARED_COLUMNS(NEW, ", ")
-#define NEW_PROFILE_COLUMNS PS_PROFILE_COLUMNS(NEW, ", ")
+#define NEW_PROFILE_COLUMNS PS_REBUILT_COLUMNS(NEW, ", ")
 
 #define CHUNK_COLUMNS(of) \
 	of "from_at, " of "count, " of "sum, " of "min, " of "max, " of "samples, " of "days, " \

@@ -8,25 +8,53 @@
 #include "nodes/parsenodes.h"
 #include "parser/parser.h"
 #include "store/confirmed_code.h"
+#include "store/owner.h"
 #include "store/plan.h"
 #include "store/segment_catalog.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/inval.h"
 #include "utils/timestamp.h"
 
 static PsPlan create_plan = {
-	"INSERT INTO profile_stream_internal.segments (name, predicate, owner, created_at) VALUES ($1, $2, $3, pg_catalog.now())"
-	" ON CONFLICT (name) DO NOTHING",
-	3, {TEXTOID, TEXTOID, REGROLEOID}
+	"INSERT INTO profile_stream_internal.segments (name, predicate, owner, evaluate, quiet_period, filled_to, created_at)"
+	" VALUES ($1, $2, $3, $4, $5, CASE WHEN $4 = 'live' THEN '' END, pg_catalog.now()) ON CONFLICT (name) DO NOTHING",
+	5, {TEXTOID, TEXTOID, REGROLEOID, TEXTOID, INTERVALOID}
 };
 
-static PsPlan give_plan = {"UPDATE profile_stream_internal.segments s SET owner = $2 WHERE s.name = $1", 2, {TEXTOID, REGROLEOID}};
+static PsPlan alter_plan = {
+	"UPDATE profile_stream_internal.segments s SET predicate = $2, owner = $3, evaluate = $4, quiet_period = $5 WHERE s.name = $1",
+	5, {TEXTOID, TEXTOID, REGROLEOID, TEXTOID, INTERVALOID}
+};
+
+/* a new number: what rows of profiles know of the old one counts no more */
+static PsPlan renew_plan = {
+	"UPDATE profile_stream_internal.segments s SET segment_id = pg_catalog.nextval('profile_stream_internal.segments_segment_id_seq'::pg_catalog.regclass)::int4,"
+	" filled_to = CASE WHEN s.evaluate = 'live' THEN '' END, blocked_at = NULL, error = NULL, error_at = NULL, failing_since = NULL WHERE s.name = $1",
+	1, {TEXTOID}
+};
+
+static PsPlan refill_plan = {
+	"UPDATE profile_stream_internal.segments s SET filled_to = '' WHERE s.evaluate = 'live' AND s.blocked_at IS NULL", 0, {0}
+};
+
+static PsPlan block_plan = {
+	"UPDATE profile_stream_internal.segments s SET blocked_at = COALESCE(s.blocked_at, pg_catalog.clock_timestamp()), error = $2,"
+	" error_at = pg_catalog.clock_timestamp(), failing_since = COALESCE(s.failing_since, pg_catalog.clock_timestamp()) WHERE s.name = $1",
+	2, {TEXTOID, TEXTOID}
+};
 
 static PsPlan drop_plan = {"DELETE FROM profile_stream_internal.segments s WHERE s.name = $1", 1, {TEXTOID}};
 
+/* without live segments nobody is looked at any more */
+static PsPlan clear_plan = {
+	"DELETE FROM profile_stream_internal.segment_checks c WHERE NOT EXISTS"
+	" (SELECT FROM profile_stream_internal.segments s WHERE s.evaluate = 'live')", 0, {0}
+};
+
 static PsPlan find_plan = {
-	"SELECT s.name, s.predicate, s.owner, " PS_IS_CONFIRMED("segment", "s.name")
+	"SELECT s.name, s.predicate, s.owner, " PS_IS_CONFIRMED("segment", "s.name") ", s.evaluate = 'live', s.blocked_at IS NOT NULL, s.quiet_period"
 	" FROM profile_stream_internal.segments s WHERE $1 IS NULL OR s.name = $1 ORDER BY s.error_at NULLS FIRST, s.name",
 	1, {TEXTOID}
 };
@@ -73,7 +101,8 @@ static PsPlan add_changes_plan = {
 
 static PsPlan discard_plan = {
 	"DELETE FROM profile_stream.segment_changes c WHERE c.change_id = ANY (ARRAY("
-	" SELECT x.change_id FROM profile_stream.segment_changes x WHERE x.changed_at < $1 ORDER BY x.changed_at LIMIT $2))",
+	" SELECT x.change_id FROM profile_stream.segment_changes x WHERE x.changed_at < LEAST($1, pg_catalog.clock_timestamp()"
+	" - (SELECT pg_catalog.max(s.quiet_period) FROM profile_stream_internal.segments s)) ORDER BY x.changed_at LIMIT $2))",
 	2, {TIMESTAMPTZOID, INT8OID}
 };
 
@@ -82,24 +111,66 @@ static PsPlan discard_plan = {
 #define MATCHES_BEGIN \
 	"SELECT pg_catalog.array_agg(customer_id ORDER BY customer_id) FROM profile_stream.profiles WHERE " IN_RANGE("customer_id") " AND ("
 
+static void
+get_arguments(const PsSegment *segment, Datum *args)
+{
+	args[0] = CStringGetTextDatum(segment->name);
+	args[1] = CStringGetTextDatum(segment->predicate);
+	args[2] = ObjectIdGetDatum(segment->owner);
+	args[3] = CStringGetTextDatum(segment->is_live ? "live" : "batch");
+	args[4] = IntervalPGetDatum(segment->quiet_period);
+}
+
+void
+ps_segments_tell(void)
+{
+	CacheInvalidateRelcacheByRelid(ps_own_table(false, "segments"));
+}
+
 bool
 ps_segment_create(const PsSegment *segment)
 {
-	Datum		args[3] = {CStringGetTextDatum(segment->name), CStringGetTextDatum(segment->predicate), ObjectIdGetDatum(segment->owner)};
+	Datum		args[5];
 
+	get_arguments(segment, args);
 	if (ps_definitions_write(&create_plan, args, NULL, SPI_OK_INSERT) == 0)
 		return false;
 	ps_confirm("segment", segment->name);
+	ps_segments_tell();
 	return true;
 }
 
 void
-ps_segment_give(const char *name, Oid owner)
+ps_segment_alter(const PsSegment *segment)
 {
-	Datum		args[2] = {CStringGetTextDatum(name), ObjectIdGetDatum(owner)};
+	Datum		args[5];
 
-	(void) ps_definitions_write(&give_plan, args, NULL, SPI_OK_UPDATE);
-	ps_confirm("segment", name);
+	get_arguments(segment, args);
+	(void) ps_definitions_write(&alter_plan, args, NULL, SPI_OK_UPDATE);
+	ps_confirm("segment", segment->name);
+	ps_segment_renew(segment->name);
+}
+
+void
+ps_segment_renew(const char *name)
+{
+	Datum		args[1] = {name ? CStringGetTextDatum(name) : (Datum) 0};
+
+	(void) ps_definitions_write(name ? &renew_plan : &refill_plan, args, NULL, SPI_OK_UPDATE);
+	ps_segments_tell();
+}
+
+void
+ps_segment_block(const char *name, const char *error)
+{
+	Datum		args[2] = {CStringGetTextDatum(name), CStringGetTextDatum(error)};
+
+	(void) ps_definitions_write(&block_plan, args, NULL, SPI_OK_UPDATE);
+	ps_segments_tell();
+	ereport(WARNING,
+			(errcode(ERRCODE_DATA_EXCEPTION),
+			 errmsg("live segment \"%s\" is blocked: %s", name, error),
+			 errhint("Its members stay as they are. Correct the predicate with alter_segment(), or the data, and call refresh_segments().")));
 }
 
 void
@@ -108,6 +179,8 @@ ps_segment_drop(const char *name)
 	Datum		args[1] = {CStringGetTextDatum(name)};
 
 	(void) ps_plan_run(&drop_plan, args, NULL, SPI_OK_DELETE);
+	(void) ps_plan_run(&clear_plan, NULL, NULL, SPI_OK_DELETE);
+	ps_segments_tell();
 }
 
 List *
@@ -126,6 +199,10 @@ ps_segments_find(const char *name)
 		segment->predicate = ps_plan_text(i, 2);
 		segment->owner = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3, &isnull));
 		segment->confirmed = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 4, &isnull));
+		segment->is_live = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 5, &isnull));
+		segment->is_blocked = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 6, &isnull));
+		segment->quiet_period = palloc(sizeof(Interval));
+		*segment->quiet_period = *DatumGetIntervalP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 7, &isnull));
 		segments = lappend(segments, segment);
 	}
 	SPI_freetuptable(SPI_tuptable);

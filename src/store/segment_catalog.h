@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "core/event.h"
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
@@ -16,6 +17,9 @@ typedef struct PsSegment
 	char	   *predicate;
 	Oid			owner;			/* the role may not exist any more */
 	bool		confirmed;
+	bool		is_live;		/* evaluated when events are applied */
+	bool		is_blocked;		/* it was live, until its predicate failed */
+	Interval   *quiet_period;
 } PsSegment;
 
 /* The change of a customer from one segment to another one; each may be NULL. */
@@ -24,6 +28,7 @@ typedef struct PsSegmentChange
 	const char *customer_id;
 	const char *from;
 	const char *to;
+	const PsEvent *event;		/* that was applied last before it; NULL: no event caused the change */
 } PsSegmentChange;
 
 /* A customer who has to enter or leave a segment. */
@@ -37,7 +42,18 @@ typedef struct PsMove
 /* Adds a segment; false when the name exists. */
 extern bool ps_segment_create(const PsSegment *segment);
 extern void ps_segment_drop(const char *name);
-extern void ps_segment_give(const char *name, Oid owner);
+
+/* Changes all but the name. Its members are looked at anew. */
+extern void ps_segment_alter(const PsSegment *segment);
+
+/* Tells every process to load the live segments again, once the transaction commits. */
+extern void ps_segments_tell(void);
+
+/* Ends the live evaluation of a segment whose predicate failed, until a refresh succeeds. */
+extern void ps_segment_block(const char *name, const char *error);
+
+/* Lets the live evaluation of a segment begin again: all customers are looked at anew. NULL: of all live segments that are not blocked. */
+extern void ps_segment_renew(const char *name);
 
 /* One segment (PsSegment), or all of them (NULL). Segments whose last refresh failed come last. */
 extern List *ps_segments_find(const char *name);

@@ -22,6 +22,7 @@
 #include "store/rebuild_schema.h"
 #include "store/user_code.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
@@ -178,4 +179,35 @@ ps_user_code_end(void)
 	QueryCancelPending = false;
 	snprintf(took, sizeof(took), "took longer than %s", limit);
 	return ending == SIGNALLED_ITSELF ? "cancelled or terminated its own process" : took;
+}
+
+/* As REFRESH MATERIALIZED VIEW does: the code's SETs end with it, and it cannot change the role. */
+PsRole
+ps_role_become(Oid role)
+{
+	PsRole		back;
+
+	GetUserIdAndSecContext(&back.user, &back.context);
+	back.nest_level = NewGUCNestLevel();
+	SetUserIdAndSecContext(role, back.context | SECURITY_RESTRICTED_OPERATION);
+	return back;
+}
+
+void
+ps_role_return(PsRole role)
+{
+	AtEOXact_GUC(false, role.nest_level);
+	SetUserIdAndSecContext(role.user, role.context);
+}
+
+void
+ps_role_fix_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"}, {"timezone", "UTC"}, {"datestyle", "ISO, YMD"}, {"intervalstyle", "postgres"}, {"lc_numeric", "C"}
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		if (strcmp(GetConfigOption(settings[i][0], false, false), settings[i][1]) != 0)
+			(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }

@@ -31,4 +31,21 @@ extern bool ps_user_code_signalled_itself(void);
 /* Whether this process ends because code of a user did not end when it was cancelled. */
 extern bool ps_user_code_gave_up(void);
 
+/*
+ * Takes the rights of a role, to call its code, and gives them back. Settings that the
+ * code changes are undone.
+ */
+typedef struct PsRole
+{
+	Oid			user;
+	int			context;
+	int			nest_level;
+} PsRole;
+
+extern PsRole ps_role_become(Oid role);
+extern void ps_role_return(PsRole role);
+
+/* Fixes the settings on which the result of a predicate could depend, until the nest level of settings ends. */
+extern void ps_role_fix_settings(void);
+
 #endif							/* PS_USER_CODE_H */

@@ -9,14 +9,17 @@
  *	  redis_write		writes to Redis as a relay does
  *	  try_id_filter		gives a session the filter of event ids that workers have
  *	  filtered_ids		how many ids it has
+ *	  sweep_segments	visits customers as a worker does, whose live segments change with time
  */
 #include "postgres.h"
 
 #include "api/caller.h"
 #include "api/testing.h"
+#include "apply/live.h"
 #include "apply/notify.h"
 #include "catalog/pg_type.h"
 #include "core/field_map.h"
+#include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -228,3 +231,15 @@ ps_redis_write(PG_FUNCTION_ARGS)
 	PG_RETURN_ARRAYTYPE_P(construct_array(results, n[0], TEXTOID, -1, false, TYPALIGN_INT));
 }
 #endif
+
+PG_FUNCTION_INFO_V1(ps_sweep_segments);
+Datum
+ps_sweep_segments(PG_FUNCTION_ARGS)
+{
+	int			visited;
+
+	SPI_connect();
+	visited = ps_live_sweep(PG_GETARG_INT32(0), true);
+	SPI_finish();
+	PG_RETURN_INT32(visited);
+}

@@ -22,7 +22,7 @@ INSERT INTO decisions VALUES
 ('relation', 'profile_stream', 'operator', 'stat_rebuilds'),
 -- parts, of which readers see what views and functions show
 ('relation', 'profile_stream_internal', 'reader', 'attribute_maps code_definitions confirmed_code dead_letter_outbox dead_letters event_handlers event_id_chunks event_ids event_upcasters history_columns history_settings profile_history metric_series metrics
-	score_function score_parameters score_refresh score_settings segments sink_status poison_messages stream_gaps stream_leases stream_offsets stream_sinks stream_status stream_topics window_chunks'),
+	score_function score_parameters score_refresh score_settings segment_checks segments sink_status poison_messages stream_gaps stream_leases stream_offsets stream_sinks stream_status stream_topics window_chunks'),
 ('relation', 'profile_stream_internal', 'operator', 'blocked_customers blocking_salt outbox sink_pending stream_rebuilds'),
 ('relation', 'profile_stream_rebuild', 'operator', 'dead_letters event_id_chunks materialized_profiles profile_history stream_gaps stream_offsets stream_status window_chunks'),
 -- some columns of what only operators read
@@ -30,7 +30,7 @@ INSERT INTO decisions VALUES
 ('relation', 'profile_stream_internal', 'superuser', 'database_secret event_id_keys'),
 ('sequence', 'profile_stream', 'superuser', 'segment_changes_change_id_seq stream_log_log_id_seq streams_stream_id_seq'),
 ('sequence', 'profile_stream_internal', 'superuser', 'attribute_maps_map_id_seq dead_letters_dead_letter_id_seq event_handlers_handler_id_seq metric_series_series_id_seq
-	outbox_outbox_id_seq sink_pending_pending_id_seq'),
+	outbox_outbox_id_seq segments_segment_id_seq sink_pending_pending_id_seq'),
 ('sequence', 'profile_stream_rebuild', 'superuser', 'dead_letters_dead_letter_id_seq'),
 ('routine', 'profile_stream', 'reader', 'attribute_time await_offset create_profile_view decode_message default_scores get_profile get_profiles profiles_at metric_days metric_trend metric_value notification_channel profile_bookmark
 	profiles_changed_since segment_channel version wait_for_offset window_value'),
@@ -74,7 +74,7 @@ CREATE TEMP VIEW rights AS
 		WHERE n.nspname ~ '^profile_stream' AND t.typelem = 0 AND (c.relkind IS NULL OR c.relkind = 'c')
 	UNION ALL SELECT 'wrapper', '', w.fdwname, r.role, has_foreign_data_wrapper_privilege(r.role, w.oid, 'USAGE') FROM pg_foreign_data_wrapper w, roles r WHERE w.fdwname ~ '^profile_stream'
 	UNION ALL SELECT 'schema', '', n.nspname, r.role, has_schema_privilege(r.role, n.oid, 'USAGE') FROM pg_namespace n, roles r WHERE n.nspname ~ '^profile_stream'
-	UNION ALL SELECT 'setting', '', s.name, r.role, s.context NOT IN ('superuser', 'sighup', 'postmaster', 'internal') FROM pg_settings s, roles r WHERE s.name ~ '^profile_stream\.' AND s.name <> 'profile_stream.failpoint' -- of a build for tests
+	UNION ALL SELECT 'setting', '', s.name, r.role, s.context NOT IN ('superuser', 'sighup', 'postmaster', 'internal') FROM pg_settings s, roles r WHERE s.name ~ '^profile_stream\.' AND s.name !~ 'failpoint' -- of a build for tests
 	UNION ALL SELECT 'definer', n.nspname, p.proname, r.role, has_function_privilege(r.role, p.oid, 'EXECUTE')
 		FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, roles r WHERE n.nspname ~ '^profile_stream' AND p.prosecdef;
 

@@ -1,0 +1,185 @@
+/*
+ * segments.c
+ *	  create_segment(), alter_segment() and drop_segment().
+ *
+ *	  The table segments tells with whose rights code runs. So only these functions write
+ *	  it, and they note the caller as the owner.
+ */
+#include "postgres.h"
+
+#include "api/caller.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "store/live_segments.h"
+#include "store/score_catalog.h"
+#include "store/segment_catalog.h"
+#include "store/user_code.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+
+#define MAX_PREDICATE_BYTES 10000
+
+/* What an argument asks for. */
+typedef enum Evaluate
+{
+	WHERE_ALLOWED,				/* live where the predicate allows it */
+	LIVE,
+	BATCH
+} Evaluate;
+
+static Evaluate
+get_evaluate(FunctionCallInfo fcinfo, int n)
+{
+	const char *word = ps_get_string(fcinfo, n);
+
+	ps_check_argument(word == NULL || strcmp(word, "live") == 0 || strcmp(word, "batch") == 0, "evaluate must be live or batch");
+	return word == NULL ? WHERE_ALLOWED : word[0] == 'l' ? LIVE : BATCH;
+}
+
+static Interval *
+get_quiet_period(FunctionCallInfo fcinfo, int n)
+{
+	Interval   *interval = PG_GETARG_INTERVAL_P(n);
+
+	ps_check_argument(interval->month == 0 && ps_interval_us(interval) >= 0, "quiet_period must not be negative, or have months or years");
+	return interval;
+}
+
+/* Raises unless the predicate is one condition that the caller's rights allow. */
+static void
+check_predicate(const char *predicate)
+{
+	const char *wrong;
+
+	ps_check_argument(strlen(predicate) <= MAX_PREDICATE_BYTES, "predicate must have at most " CppAsString2(MAX_PREDICATE_BYTES) " bytes");
+	(void) set_config_option("standard_conforming_strings", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	wrong = ps_segment_check(predicate);
+	if (wrong != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("%s", wrong),
+				 errhint("A predicate is a condition as in a WHERE clause on profile_stream.profiles: total_balance > 1000 AND segment = 'loyal'.")));
+	/* of nobody: whether it can be evaluated */
+	(void) ps_segment_matches(predicate, "", "");
+}
+
+/* Decides whether a segment is live: as it is asked for, and else where its predicate allows it. */
+static void
+set_live(PsSegment *segment, Evaluate evaluate)
+{
+	const char *why;
+
+	segment->is_live = false;
+	if (evaluate == BATCH)
+		return;
+	why = ps_live_check(segment->predicate, segment->owner);
+	if (why != NULL && evaluate == LIVE)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("the predicate of segment \"%s\" cannot be evaluated live: %s", segment->name, why),
+				 errhint("With evaluate => 'batch' refresh_segments() evaluates it.")));
+	if (why != NULL)
+		ereport(NOTICE,
+				(errmsg("segment \"%s\" is evaluated in batch: %s", segment->name, why),
+				 errhint("refresh_segments() evaluates it, and profile_stream.score_interval lets the streams call that.")));
+	segment->is_live = why == NULL;
+}
+
+PG_FUNCTION_INFO_V1(ps_create_segment);
+Datum
+ps_create_segment(PG_FUNCTION_ARGS)
+{
+	PsSegment	segment = {.owner = GetUserId()};
+
+	ps_check_argument(!PG_ARGISNULL(0) && !PG_ARGISNULL(1) && !PG_ARGISNULL(3), "a segment needs a name, a predicate and a quiet_period");
+	segment.name = ps_get_string(fcinfo, 0);
+	segment.predicate = ps_get_string(fcinfo, 1);
+	segment.quiet_period = get_quiet_period(fcinfo, 3);
+	ps_check_argument(segment.name[0] != '\0' && strlen(segment.name) <= PS_MAX_SEGMENT_BYTES,
+					  "name must have 1 to " CppAsString2(PS_MAX_SEGMENT_BYTES) " bytes");
+	SPI_connect();
+	check_predicate(segment.predicate);
+	set_live(&segment, get_evaluate(fcinfo, 2));
+	if (!ps_segment_create(&segment))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("segment \"%s\" exists already", segment.name),
+				 errhint("drop_segment() removes it.")));
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* The segment of that name; raises unless the caller owns it. */
+static PsSegment *
+find_own_segment(const char *name)
+{
+	List	   *found = ps_segments_find(name);
+	PsSegment  *segment;
+
+	if (found == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("segment \"%s\" does not exist", name),
+				 errhint("The view stat_code lists them.")));
+	segment = linitial(found);
+	if (!superuser() && !has_privs_of_role(GetUserId(), segment->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of segment \"%s\"", name)));
+	return segment;
+}
+
+PG_FUNCTION_INFO_V1(ps_drop_segment);
+Datum
+ps_drop_segment(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	SPI_connect();
+	(void) find_own_segment(name);
+	ps_segment_drop(name);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* Checks the predicate of a segment again, as its owner. */
+static void
+check_as_owner(PsSegment *segment, Evaluate evaluate)
+{
+	PsRole		back = ps_role_become(segment->owner);
+
+	check_predicate(segment->predicate);
+	ps_role_return(back);
+	set_live(segment, evaluate);
+}
+
+PG_FUNCTION_INFO_V1(ps_alter_segment);
+Datum
+ps_alter_segment(PG_FUNCTION_ARGS)
+{
+	Evaluate	evaluate = get_evaluate(fcinfo, 3);
+	PsSegment  *segment;
+	Oid			owner;
+
+	ps_check_argument(!PG_ARGISNULL(0), "name must not be null");
+	SPI_connect();
+	segment = find_own_segment(ps_get_string(fcinfo, 0));
+	owner = PG_ARGISNULL(1) ? segment->owner : get_role_oid(NameStr(*PG_GETARG_NAME(1)), false);
+	if (!PG_ARGISNULL(1))
+		ps_check_set_role(owner);
+	segment->owner = owner;
+	if (!PG_ARGISNULL(2))
+		segment->predicate = ps_get_string(fcinfo, 2);
+	if (!PG_ARGISNULL(4))
+		segment->quiet_period = get_quiet_period(fcinfo, 4);
+	/* without another predicate or owner a segment in batch stays so, unless live is asked for */
+	if (evaluate == WHERE_ALLOWED && !segment->is_live && PG_ARGISNULL(2))
+		evaluate = BATCH;
+	check_as_owner(segment, evaluate);
+	ps_segment_alter(segment);
+	SPI_finish();
+	PG_RETURN_VOID();
+}

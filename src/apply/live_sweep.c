@@ -1,0 +1,149 @@
+/*
+ * live_sweep.c
+ *	  Visits customers without an event: those of whom a check is due, and all of them for
+ *	  a new segment. The first worker of a stream sweeps between batches, and a refresh of
+ *	  segments does.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "apply/live.h"
+#include "settings.h"
+#include "store/locks.h"
+#include "utils/timestamp.h"
+
+#define FILL_WAIT_MS 200		/* for the locks of customers whom a new segment sees first */
+
+typedef struct Key
+{
+	int64		key;
+	int			index;
+} Key;
+
+static int
+live_sweep_compare(const void *a, const void *b)
+{
+	int64		x = ((const Key *) a)->key;
+	int64		y = ((const Key *) b)->key;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Takes the locks of customers that are free within a time. */
+static void
+live_sweep_lock(const char **ids, int n, int wait_ms, bool *had)
+{
+	Key		   *sorted = palloc(Max(n, 1) * sizeof(Key));
+	int64	   *keys = palloc(Max(n, 1) * sizeof(int64));
+	bool	   *taken = palloc(Max(n, 1) * sizeof(bool));
+
+	for (int i = 0; i < n; i++)
+		sorted[i] = (Key)
+	{
+		ps_lock_key(ids[i], strlen(ids[i])), i
+	};
+	qsort(sorted, n, sizeof(Key), live_sweep_compare);
+	for (int i = 0; i < n; i++)
+		keys[i] = sorted[i].key;
+	ps_lock_customers_within(keys, n, wait_ms, taken);
+	for (int i = 0; i < n; i++)
+		had[sorted[i].index] = taken[i];
+}
+
+static int
+compare_checks(const void *a, const void *b)
+{
+	return strcmp(((const PsLiveCheck *) a)->customer_id, ((const PsLiveCheck *) b)->customer_id);
+}
+
+/* The checks of visited customers; both lists are in the order of the customers. Returns how many. */
+static int
+keep_visited(PsLiveCheck *checks, int n, const char **ids, const bool *visited)
+{
+	int			kept = 0;
+	int			of = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (i > 0 && strcmp(checks[i].customer_id, ids[of]) != 0)
+			of++;
+		if (visited[of])
+			checks[kept++] = checks[i];
+	}
+	return kept;
+}
+
+/* Visits the customers of whom a check is due. One who is locked is left to the next sweep. */
+static int
+sweep_checks(PsLiveWork *work, int limit)
+{
+	PsLiveCheck *checks = palloc(limit * sizeof(PsLiveCheck));
+	int			nchecks = ps_live_checks_due(ps_live_as_of(work), limit, checks);
+	const char **ids = palloc(Max(nchecks, 1) * sizeof(char *));
+	const char **ours = palloc(Max(nchecks, 1) * sizeof(char *));
+	bool	   *had = palloc(Max(nchecks, 1) * sizeof(bool));
+	bool	   *visited = palloc(Max(nchecks, 1) * sizeof(bool));
+	int			n = 0;
+	int			nours = 0;
+
+	qsort(checks, nchecks, sizeof(PsLiveCheck), compare_checks);
+	for (int i = 0; i < nchecks; i++)
+		if (i == 0 || strcmp(checks[i].customer_id, checks[i - 1].customer_id) != 0)
+			ids[n++] = checks[i].customer_id;
+	live_sweep_lock(ids, n, 0, had);
+	for (int i = 0; i < n; i++)
+		if (had[i])
+			ours[nours++] = ids[i];
+	ps_live_visit(work, ours, nours, NULL, visited);
+	/* from the last one on, because those that are visited are among the first */
+	for (int i = n - 1; i >= 0; i--)
+		had[i] = had[i] && visited[--nours];
+	nchecks = keep_visited(checks, nchecks, ids, had);
+	ps_live_checks_remove(checks, nchecks);
+	return nchecks;
+}
+
+/* Lets the next customers be seen by segments that have not seen all. None is passed over, because the next one is behind the last. */
+static int
+sweep_fill(PsLiveWork *work, int limit)
+{
+	const char **ids = palloc(limit * sizeof(char *));
+	bool	   *visited = palloc(limit * sizeof(bool));
+	PsLiveFilling filling;
+	int			n;
+	int			done = 0;
+
+	if (!ps_live_filling(&filling) || !ps_lock_appliers_are_gone(filling.last_id))
+		return 0;
+	n = ps_live_customers_after(filling.from, limit, ids);
+	live_sweep_lock(ids, n, FILL_WAIT_MS, visited);
+	while (done < n && visited[done])
+		done++;
+	ps_live_fill(work);
+	ps_live_visit(work, ids, done, NULL, visited);
+	for (int i = 0; i < done; i++)
+		if (!visited[i])
+			done = i;
+	if (done == n && n < limit)
+		ps_live_fill_end(&filling);
+	else if (done > 0)
+		ps_live_fill_note(&filling, ids[done - 1]);
+	return done;
+}
+
+int
+ps_live_sweep(int limit, bool notify)
+{
+	PsLiveWork *work = ps_live_begin();
+	int			done;
+
+	if (work == NULL)
+		return 0;
+	done = sweep_checks(work, limit);
+	if (done < limit && ps_live_set(work)->is_filling)
+		done += sweep_fill(work, limit - done);
+	ps_live_tell_sinks(work);
+	(void) ps_live_write(work, notify);
+	PS_FAILPOINT("after_sweep");
+	return done;
+}
