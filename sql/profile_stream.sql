@@ -1638,6 +1638,10 @@ CREATE FUNCTION profiles_at(as_of timestamptz) RETURNS TABLE (customer_id text, 
 	END;
 COMMENT ON FUNCTION profiles_at(timestamptz) IS 'Profiles of all customers who had an event by a moment, as get_profile() returns them as of it';
 
+CREATE FUNCTION training_set(query text, metrics text[] DEFAULT NULL, OUT customer_id text, OUT as_of timestamptz, OUT metric_values jsonb, OUT tracked jsonb) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_training_set' LANGUAGE c STABLE COST 100000 ROWS 1000;
+COMMENT ON FUNCTION training_set(text, text[]) IS 'Metrics and tracked columns of customers, each as of a moment; the query returns pairs of both, with the caller''s rights';
+
 CREATE FUNCTION metric_value(customer_id text, metric text, as_of timestamptz DEFAULT pg_catalog.now()) RETURNS numeric
 	LANGUAGE sql STABLE STRICT PARALLEL SAFE COST 1000 SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
@@ -2501,7 +2505,7 @@ GRANT SELECT (stream_id, sink) ON profile_stream_internal.sink_pending TO profil
 
 -- functions that users call
 GRANT EXECUTE ON ROUTINE
-	profile_stream.version, decode_message, window_value, get_profile, get_profiles, profiles_at, metric_value, metric_trend, metric_days, attribute_time, create_profile_view,
+	profile_stream.version, decode_message, window_value, get_profile, get_profiles, profiles_at, training_set, metric_value, metric_trend, metric_days, attribute_time, create_profile_view,
 	profile_bookmark, profiles_changed_since, segment_channel, notification_channel, default_scores, wait_for_offset, await_offset
 	TO profile_stream_reader, profile_stream_operator;
 

@@ -32,9 +32,8 @@ ps_as_of_argument(FunctionCallInfo fcinfo, int argument)
 	return PG_ARGISNULL(argument) ? now : ps_as_of_moment(PG_GETARG_TIMESTAMPTZ(argument));
 }
 
-/* Whether the history of a name reaches back to the moment. */
-static bool
-as_of_reaches(const PsAsOf *as_of, const PsTrackedName *name)
+bool
+ps_as_of_reaches(const PsAsOf *as_of, const PsTrackedName *name)
 {
 	return name != NULL && name->since <= as_of->at && as_of->kept_from <= as_of->at;
 }
@@ -42,13 +41,13 @@ as_of_reaches(const PsAsOf *as_of, const PsTrackedName *name)
 bool
 ps_as_of_has(const PsAsOf *as_of, const char *column)
 {
-	return as_of_reaches(as_of, ps_tracked_find(as_of->tracked, column));
+	return ps_as_of_reaches(as_of, ps_tracked_find(as_of->tracked, column));
 }
 
 bool
 ps_as_of_has_attribute(const PsAsOf *as_of, const char *name, int len)
 {
-	return ps_as_of_has(as_of, PS_ALL_ATTRIBUTES) || as_of_reaches(as_of, ps_tracked_find_attribute(as_of->tracked, name, len));
+	return ps_as_of_has(as_of, PS_ALL_ATTRIBUTES) || ps_as_of_reaches(as_of, ps_tracked_find_attribute(as_of->tracked, name, len));
 }
 
 /* Whether it tells any attribute. */
@@ -59,7 +58,7 @@ has_some_attribute(const PsAsOf *as_of)
 	{
 		const PsTrackedName *name = &as_of->tracked->names[i];
 
-		if ((name->kind == PS_TRACKED_ATTRIBUTE || name->kind == PS_TRACKED_ATTRIBUTES) && as_of_reaches(as_of, name))
+		if ((name->kind == PS_TRACKED_ATTRIBUTE || name->kind == PS_TRACKED_ATTRIBUTES) && ps_as_of_reaches(as_of, name))
 			return true;
 	}
 	return false;

@@ -23,6 +23,9 @@ extern PsAsOf ps_as_of_argument(FunctionCallInfo fcinfo, int argument);
 /* The moment that a caller names. */
 extern PsAsOf ps_as_of_moment(TimestampTz at);
 
+/* Whether the history of a name reaches back to the moment; false of NULL. */
+extern bool ps_as_of_reaches(const PsAsOf *as_of, const PsTrackedName *name);
+
 /* Whether the history tells a column, a score, or all attributes at the moment. */
 extern bool ps_as_of_has(const PsAsOf *as_of, const char *column);
 

@@ -310,6 +310,40 @@ ps_document_of_row(const Datum *values, const bool *nulls, const PsAsOf *as_of, 
 	return JsonbPGetDatum(ps_jsonb_object_end(&document));
 }
 
+/* All attributes at a moment to which their history reaches. */
+static JsonbValue
+all_attributes_at(Jsonb *stored, const Jsonb *old)
+{
+	PsTrackedName all = {.name = PS_ALL_ATTRIBUTES,.kind = PS_TRACKED_ATTRIBUTES,.since = DT_NOBEGIN};
+	PsTracked	tracked = {.names = &all,.nnames = 1};
+	PsAsOf		as_of = {.tracked = &tracked,.kept_from = DT_NOBEGIN};
+	PsNames		none = {0};
+
+	return ps_value_jsonb(ps_as_of_attributes(&as_of, stored, old, &none));
+}
+
+JsonbValue
+ps_document_value_at(const Datum *values, const bool *nulls, const Jsonb *old, const PsTrackedName *name)
+{
+	JsonbValue	null = {.type = jbvNull};
+	Jsonb	   *attributes = DatumGetJsonbP(values[PS_ROW_attributes]);
+	JsonbValue *found;
+	const char *key = name->kind == PS_TRACKED_ATTRIBUTE ? psprintf(PS_ATTRIBUTE_KEY "%s", name->name) : name->name;
+	int			n = begin_members();
+
+	if (name->kind == PS_TRACKED_ATTRIBUTES)
+		return all_attributes_at(attributes, old);
+	found = ps_as_of_old(old, key, strlen(key));
+	if (found == NULL && name->kind == PS_TRACKED_ATTRIBUTE)
+		found = ps_as_of_old(attributes, name->name, strlen(name->name));
+	if (found != NULL || name->kind == PS_TRACKED_ATTRIBUTE)
+		return found != NULL ? *found : null;
+	for (int i = 0; i < n; i++)
+		if (members[i].column_name != NULL && strcmp(members[i].column_name, name->name) == 0 && !nulls[members[i].column])
+			return of_column(&members[i], values[members[i].column]);
+	return null;
+}
+
 /* Raises unless a row has the columns of a profile. */
 static void
 check_row_type(TupleDesc desc)

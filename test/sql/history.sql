@@ -110,6 +110,50 @@ SELECT profile_stream.prune_metrics() IS NOT NULL AS pruned;
 SELECT count(*) AS left FROM pg_inherits WHERE inhparent = 'profile_stream_internal.profile_history'::regclass;
 SELECT old FROM pg_temp.history;
 
+-- training sets: pairs of customers and moments, with metrics and what is tracked as of each
+SELECT profile_stream.untrack_history();
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_id_chunks;
+SELECT profile_stream.track_history('{email,total_balance,tier,segment,last_login_at}', '3650 days');
+SELECT profile_stream.create_metric('history_spent', 'transaction.completed', '2 days', '$.amount', 'sum');
+SELECT DISTINCT pg_temp.send(c, t, at, payload) FROM unnest('{ada,bob}'::text[]) c, (VALUES (1, 'customer.profile.updated', '2026-01-01 10:00Z'::timestamptz, '{"email": "a@x"}'::jsonb),
+	(2, 'moved', '2026-01-02 10:00Z', '{"city": "Rome", "tier": "gold"}'), (3, 'transaction.completed', '2026-01-03 10:00Z', '{"amount": 5}'), (4, 'account.opened', '2026-01-04 10:00Z', '{"initialBalance": 7}'),
+	(5, 'session.started', '2026-01-05 10:00Z', '{}')) v(n, t, at, payload);
+SELECT pg_temp.send('ada', 'customer.profile.updated', '2026-01-06 10:00Z', '{"email": "b@x"}'), pg_temp.send('ada', 'moved', '2026-01-06 10:00Z', '{"tier": "silver"}');
+SELECT * FROM profile_stream.training_set($$VALUES ('ada', '2026-01-04Z'::timestamptz), ('ada', '2026-01-09Z'), ('bob', '2026-01-01Z'), ('nobody', '2026-01-04Z'), ('ada', '2026-01-04Z'), ('bob', '2026-01-06Z')$$, '{history_spent,login_count_7d}');
+SELECT customer_id, jsonb_object_keys(metric_values) AS metric FROM profile_stream.training_set($$SELECT 'ada'::varchar, '2026-01-04Z'::timestamptz$$);
+-- many pairs at once, as one by one
+SELECT count(*), count(*) FILTER (WHERE t.metric_values ->> 'history_spent' = profile_stream.metric_value(t.customer_id, 'history_spent', t.as_of)::text) AS same_metric,
+	count(*) FILTER (WHERE t.as_of < '2026-01-01 10:00Z' AND t.tracked IS NULL) AS before, count(*) FILTER (WHERE t.tracked = (SELECT jsonb_build_object('email', p -> 'email', 'total_balance', p -> 'totalBalance', 'tier', p #> '{attributes,tier}', 'segment', p -> 'segment', 'last_login_at', p -> 'lastLoginDate')
+		|| jsonb_build_object('tier', COALESCE(p #> '{attributes,tier}', 'null')) FROM profile_stream.get_profile(t.customer_id, t.as_of) p)) AS same_tracked
+FROM profile_stream.training_set($$SELECT c, at FROM unnest('{ada,bob}'::text[]) c, generate_series('2025-12-31Z'::timestamptz, '2026-01-07Z', '5 minutes') at$$, '{history_spent}') t;
+-- that something is missing depends on the moment, and not on what came later
+SELECT profile_stream.track_history('{phone}', '3650 days');
+SELECT DISTINCT t.tracked ? 'phone' AS phone, t.tracked ? 'email' AS email FROM profile_stream.training_set($$SELECT c, at FROM unnest('{ada,bob}'::text[]) c, generate_series('2026-01-02Z'::timestamptz, '2026-01-09Z', '1 day') at$$, '{}') t;
+-- what is no query of pairs, or writes
+CREATE FUNCTION public.history_writes() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN CREATE TABLE public.history_written (a int); RETURN now(); END $$;
+SELECT q, pg_temp.complaint(format('SELECT * FROM profile_stream.training_set(%L)', q)) FROM unnest(ARRAY['SELECT 1', 'SELECT 1, now()', 'SELECT ''a'', ''2026-01-01''::date', 'SELECT ''a''::text, now(); SELECT 1',
+	'DELETE FROM profile_stream.materialized_profiles RETURNING customer_id, watermark', 'CREATE TABLE t ()', '', 'nonsense', 'SELECT NULL::text, now()', 'SELECT ''a''::text, ''infinity''::timestamptz',
+	'SELECT ''a''::text, public.history_writes()', 'SELECT ''a''::text, now()) q; SELECT (1']) q;
+SELECT pg_temp.complaint($$SELECT * FROM profile_stream.training_set('SELECT ''a''::text, now()', '{nothing}')$$);
+SELECT count(*) FROM profile_stream.training_set(NULL);
+-- afterwards the transaction writes again; and with the caller's rights
+CREATE TEMP TABLE kept AS SELECT * FROM profile_stream.training_set($$SELECT 'ada'::text, now()$$, '{}');
+CREATE ROLE regress_trainer IN ROLE profile_stream_reader;
+CREATE TABLE public.history_pairs AS SELECT 'ada'::text AS customer_id, now() AS at;
+SET ROLE regress_trainer;
+SELECT pg_temp.complaint($$SELECT * FROM profile_stream.training_set('SELECT customer_id, at FROM public.history_pairs', '{}')$$);
+SELECT customer_id, tracked -> 'email' AS email FROM profile_stream.training_set($$SELECT 'ada'::text, '2026-01-05Z'::timestamptz$$, '{}');
+RESET ROLE;
+DROP ROLE regress_trainer;
+DROP TABLE public.history_pairs;
+DROP FUNCTION public.history_writes;
+SELECT profile_stream.drop_metric('history_spent');
+SELECT profile_stream.untrack_history();
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_id_chunks;
+SELECT profile_stream.track_history('{phone}', '20 days');
+SELECT pg_temp.send('old', 'customer.profile.updated', now() - interval '19 days', '{"phone": "1"}'), pg_temp.send('old', 'customer.profile.updated', now() - interval '18 days', '{"phone": "2"}'),
+	pg_temp.send('other', 'customer.profile.updated', now() - interval '18 days', '{"phone": "3"}');
+
 -- scores: what a refresh changes
 SELECT profile_stream.track_history('{segment,churn_risk_score}', '20 days');
 CALL profile_stream.refresh_scores('0');
