@@ -111,13 +111,9 @@ def sentence(text):
 
 
 def called_by(item, verb):
-    roles = item['roles'] or []
-    if 'profile_stream_reader' in roles and 'profile_stream_operator' in roles:
-        who = 'readers and operators'
-    elif 'profile_stream_operator' in roles:
-        who = 'operators'
-    else:
-        who = 'superusers'
+    names = (('monitor', 'monitors'), ('bi', 'analysts'), ('reader', 'readers'), ('operator', 'operators'))
+    who = [plural for role, plural in names if 'profile_stream_' + role in (item['roles'] or [])] or ['superusers']
+    who = ' and '.join(([', '.join(who[:-1])] if len(who) > 1 else []) + who[-1:])
     return '%s by %s ([roles](roles.md)).' % (verb, who)
 
 

@@ -72,7 +72,7 @@ BEGIN
 				WHEN r.rolcreaterole THEN 'it may create roles' ELSE pg_catalog.format('role %I may grant it', m.rolname) END AS why
 			FROM pg_catalog.pg_roles r LEFT JOIN (pg_catalog.pg_auth_members a JOIN pg_catalog.pg_roles m
 				ON m.oid OPERATOR(pg_catalog.=) a.member AND a.admin_option AND NOT m.rolsuper) ON a.roleid OPERATOR(pg_catalog.=) r.oid
-			WHERE r.rolname OPERATOR(pg_catalog.=) ANY (ARRAY['profile_stream_reader', 'profile_stream_operator']::name[])
+			WHERE r.rolname OPERATOR(pg_catalog.=) ANY (ARRAY['profile_stream_reader', 'profile_stream_operator', 'profile_stream_monitor', 'profile_stream_bi']::name[])
 				AND (r.rolsuper OR r.rolcanlogin OR r.rolcreaterole OR m.oid IS NOT NULL)
 	LOOP
 		RAISE WARNING 'role % was there before: %', role.rolname, role.why
@@ -83,12 +83,11 @@ BEGIN
 		RAISE EXCEPTION 'profile_stream requires a database with encoding UTF8'
 			USING ERRCODE = 'feature_not_supported';
 	END IF;
-	IF pg_catalog.to_regrole('profile_stream_reader') IS NULL THEN
-		CREATE ROLE profile_stream_reader NOLOGIN;
-	END IF;
-	IF pg_catalog.to_regrole('profile_stream_operator') IS NULL THEN
-		CREATE ROLE profile_stream_operator NOLOGIN;
-	END IF;
+	FOREACH made IN ARRAY ARRAY['profile_stream_reader', 'profile_stream_operator', 'profile_stream_monitor', 'profile_stream_bi'] LOOP
+		IF pg_catalog.to_regrole(made) IS NULL THEN
+			EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', made);
+		END IF;
+	END LOOP;
 END
 $$;
 
@@ -2454,6 +2453,147 @@ CREATE FUNCTION export_customer(customer_id text) RETURNS jsonb
 	AS 'MODULE_PATHNAME', 'ps_export_customer' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 200000 SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION export_customer(text) IS 'Everything that is held about a customer';
 
+-- =====================================================================================================================
+-- 22. Watching
+-- =====================================================================================================================
+
+-- An error may quote what an event says. So a monitor reads no table and no view: these functions have the rights of their owner, and hide errors.
+CREATE FUNCTION profile_stream_internal.hide_error(has_error boolean) RETURNS jsonb
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE COST 10
+	RETURN CASE WHEN has_error THEN '{"error": "hidden, because it may quote an event; members of profile_stream_reader see it"}'::jsonb ELSE '{}'::jsonb END;
+COMMENT ON FUNCTION profile_stream_internal.hide_error(boolean) IS 'What a monitor sees in the place of an error, as members of a row';
+
+CREATE FUNCTION monitor_streams() RETURNS SETOF stat_streams
+	LANGUAGE sql STABLE SECURITY DEFINER COST 1000 ROWS 10 SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		SELECT m.* FROM profile_stream.stat_streams s CROSS JOIN LATERAL
+			pg_catalog.jsonb_populate_record(s, profile_stream_internal.hide_error(s.error IS NOT NULL)) m;
+	END;
+COMMENT ON FUNCTION monitor_streams() IS 'The rows of stat_streams for who may see no personal data: errors are hidden';
+
+CREATE FUNCTION monitor_partitions() RETURNS SETOF stat_partitions
+	LANGUAGE sql STABLE SECURITY DEFINER COST 1000 ROWS 100 SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		SELECT m.* FROM profile_stream.stat_partitions s CROSS JOIN LATERAL
+			pg_catalog.jsonb_populate_record(s, profile_stream_internal.hide_error(s.error IS NOT NULL)) m;
+	END;
+COMMENT ON FUNCTION monitor_partitions() IS 'The rows of stat_partitions for who may see no personal data: errors are hidden';
+
+CREATE FUNCTION monitor_sinks() RETURNS SETOF stat_sinks
+	LANGUAGE sql STABLE SECURITY DEFINER COST 1000 ROWS 10 SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		SELECT m.* FROM profile_stream.stat_sinks s CROSS JOIN LATERAL
+			pg_catalog.jsonb_populate_record(s, profile_stream_internal.hide_error(s.error IS NOT NULL)) m;
+	END;
+COMMENT ON FUNCTION monitor_sinks() IS 'The rows of stat_sinks for who may see no personal data: errors are hidden';
+
+CREATE VIEW stat_storage WITH (security_invoker = true) AS
+	SELECT c.relname AS "table", n.nspname AS schema, pg_catalog.obj_description(c.oid, 'pg_class') AS holds,
+		pg_catalog.pg_table_size(c.oid) AS table_bytes, pg_catalog.pg_indexes_size(c.oid) AS index_bytes,
+		CASE WHEN c.reltuples >= 0::real THEN c.reltuples::bigint END AS rows,
+		pg_catalog.pg_stat_get_dead_tuples(c.oid) AS old_versions,
+		pg_catalog.pg_stat_get_last_autovacuum_time(c.oid) AS autovacuumed_at
+	FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	WHERE n.nspname = ANY (ARRAY['profile_stream', 'profile_stream_internal', 'profile_stream_rebuild']::name[]) AND c.relkind = ANY (ARRAY['r', 'p']::"char"[]);
+COMMENT ON VIEW stat_storage IS 'Size of each table of the extension';
+COMMENT ON COLUMN stat_storage."table" IS 'Name of the table';
+COMMENT ON COLUMN stat_storage.schema IS 'Schema of the table; profile_stream_rebuild has the second copies of a rebuild';
+COMMENT ON COLUMN stat_storage.holds IS 'What the table holds';
+COMMENT ON COLUMN stat_storage.table_bytes IS 'Bytes of the table, with its long values';
+COMMENT ON COLUMN stat_storage.index_bytes IS 'Bytes of its indexes';
+COMMENT ON COLUMN stat_storage.rows IS 'Number of rows, as the last VACUUM or ANALYZE counted them; NULL: none has yet';
+COMMENT ON COLUMN stat_storage.old_versions IS 'Old versions of rows that the next VACUUM removes, about';
+COMMENT ON COLUMN stat_storage.autovacuumed_at IS 'When autovacuum last came; NULL: never';
+
+CREATE FUNCTION health(OUT status text, OUT subject text, OUT problem text, OUT action text) RETURNS SETOF record
+	LANGUAGE sql STABLE SECURITY DEFINER COST 10000 ROWS 5 SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		WITH found AS (
+			SELECT CASE WHEN s.state = 'paused' THEN 'warning' ELSE 'error' END AS status, pg_catalog.format('stream "%s"', s.stream) AS subject,
+				pg_catalog.format('is %s since %s', s.state, COALESCE(s.since::text, 'it was restored')) AS problem,
+				COALESCE(s.hint, 'Read the column error of stat_streams.') AS action
+			FROM profile_stream.stat_streams s
+			WHERE s.state <> 'running' AND (s.state <> 'paused' OR s.error IS NOT NULL) AND COALESCE(s.since < pg_catalog.now() - '1 minute'::interval, true)
+			UNION ALL
+			SELECT 'error', pg_catalog.format('stream "%s"', s.stream), pg_catalog.format('has %s messages to read, and has applied none since %s', s.lag, s.committed_at),
+				'Read the columns state and error of stat_partitions.'
+			FROM profile_stream.stat_streams s WHERE s.state = 'running' AND s.lag > 0 AND s.committed_at < pg_catalog.now() - '1 minute'::interval
+			UNION ALL
+			SELECT 'warning', pg_catalog.format('stream "%s"', s.stream), pg_catalog.format('is behind: %s messages to read, and the one that it applied last is of %s', s.lag, s.last_message_at),
+				'Wait; where this lasts, give it more workers with alter_stream().'
+			FROM profile_stream.stat_streams s WHERE s.state = 'running' AND s.lag > 0 AND s.committed_at >= pg_catalog.now() - '1 minute'::interval
+				AND s.last_message_at < pg_catalog.now() - '5 minutes'::interval
+			UNION ALL
+			SELECT 'error', pg_catalog.format('stream "%s", partition %s of topic "%s"', p.stream, p.partition, p.topic),
+				CASE WHEN p.state <> 'running' THEN pg_catalog.format('is %s', p.state) ELSE 'does not go on' END,
+				'Read the column error of stat_partitions, and seek_stream() in the reference.'
+			FROM profile_stream.stat_partitions p WHERE p.state <> 'running' OR p.error IS NOT NULL
+			UNION ALL
+			SELECT 'error', pg_catalog.format('sink "%s" of stream "%s"', k.sink, k.stream), pg_catalog.format('is %s since %s; %s wait', k.state, k.since, k.backlog),
+				COALESCE(k.hint, 'Read the column error of stat_sinks.')
+			FROM profile_stream.stat_sinks k JOIN profile_stream.stat_streams s ON s.stream = k.stream
+			WHERE s.state = 'running' AND k.state <> ALL (ARRAY['running', 'idle']) AND COALESCE(k.since < pg_catalog.now() - '1 minute'::interval, true)
+			UNION ALL
+			SELECT 'warning', pg_catalog.format('dead letters of stream "%s"', d.stream), pg_catalog.format('%s%s in the last ten minutes', pg_catalog.count(*), CASE WHEN pg_catalog.count(*) >= 1000 THEN ' or more' END),
+				'Read the columns kind and errors of dead_letters; retry_dead_letters() once the reason is gone.'
+			FROM (SELECT l.stream, l.dead_at FROM profile_stream_internal.dead_letters l ORDER BY l.dead_letter_id DESC LIMIT 1000) d
+			WHERE d.dead_at > pg_catalog.now() - '10 minutes'::interval GROUP BY d.stream HAVING pg_catalog.count(*) >= 10
+			UNION ALL
+			SELECT 'warning', pg_catalog.format('%s "%s"', c.kind, c.name), CASE WHEN c.state <> 'ok' THEN pg_catalog.format('does not run: %s', c.state) ELSE pg_catalog.format('fails since %s', c.failing_since) END,
+				COALESCE(c.hint, 'Read the column error of stat_code.')
+			FROM profile_stream.stat_code c WHERE c.state <> 'ok' OR c.failing_since IS NOT NULL
+			UNION ALL
+			SELECT 'warning', 'refresh of scores', pg_catalog.format('%s, begun %s', r.state, r.started_at), 'Read the column error of stat_score_refresh, and call refresh_scores().'
+			FROM profile_stream.stat_score_refresh r WHERE r.state = ANY (ARRAY['failed', 'interrupted'])
+			UNION ALL
+			SELECT 'warning', pg_catalog.format('rebuild of stream "%s"', r.stream), pg_catalog.format('is %s', r.state), COALESCE(r.hint, 'Read the column error of stat_rebuilds.')
+			FROM profile_stream.stat_rebuilds r WHERE r.error IS NOT NULL
+			UNION ALL
+			SELECT 'warning', pg_catalog.format('process %s', a.pid), pg_catalog.format('holds a snapshot since %s, so that tables grow', a.xact_start),
+				'End it with pg_terminate_backend(), or run long reports on a standby.'
+			FROM pg_catalog.pg_stat_activity a WHERE a.datname = pg_catalog.current_database() AND a.backend_xmin IS NOT NULL AND a.xact_start < pg_catalog.now() - '15 minutes'::interval
+			UNION ALL
+			SELECT 'warning', 'server', 'does not start streams by itself', 'Add profile_stream to shared_preload_libraries, and restart the server.'
+			WHERE EXISTS (SELECT FROM profile_stream.streams) AND pg_catalog.current_setting('shared_preload_libraries') !~ '\mprofile_stream\M'
+			UNION ALL
+			SELECT 'warning', 'librdkafka', profile_stream_internal.library_warning(), 'Read Installation in the documents.'
+			WHERE profile_stream_internal.library_warning() IS NOT NULL
+		)
+		SELECT f.status, f.subject, f.problem, f.action FROM (
+			SELECT 1 AS rank, f.* FROM found f WHERE f.status = 'error'
+			UNION ALL SELECT 2, f.* FROM found f WHERE f.status <> 'error'
+			UNION ALL SELECT 3, 'ok', 'profile_stream', 'nothing is wrong', NULL WHERE NOT EXISTS (SELECT FROM found)) f
+		ORDER BY f.rank, f.subject;
+	END;
+COMMENT ON FUNCTION health() IS 'What is wrong here and what to do, errors before warnings, without personal data; one row with the status ok when nothing is wrong';
+
+-- What an analyst may see: nothing by which a person is reached or named, and NULL for what is not known.
+CREATE VIEW bi_profiles WITH (security_invoker = true) AS
+	SELECT p.customer_id, p.version AS events, p.first_event_at, p.watermark AS last_event_at,
+		p.total_balance, p.account_count, p.last_transaction_at,
+		profile_stream_internal.window_count(p.customer_id, p.window_state, 'transaction_count_30d', pg_catalog.now()) AS transaction_count_30d,
+		profile_stream.window_value(p.customer_id, p.window_state, 'total_transaction_value_30d', pg_catalog.now()) AS total_transaction_value_30d,
+		p.last_login_at,
+		profile_stream_internal.window_count(p.customer_id, p.window_state, 'login_count_7d', pg_catalog.now()) AS login_count_7d,
+		CASE WHEN p.preferred_channel <> 'app' OR p.event_counts ? 'session.started' THEN p.preferred_channel END AS preferred_channel,
+		profile_stream_internal.window_count(p.customer_id, p.window_state, 'support_ticket_count_90d', pg_catalog.now()) AS support_ticket_count_90d,
+		CASE WHEN p.scored_at IS NOT NULL THEN p.segment END AS segment,
+		CASE WHEN p.scored_at IS NOT NULL THEN p.churn_risk_score END AS churn_risk_score,
+		CASE WHEN p.scored_at IS NOT NULL THEN p.lifetime_value END AS lifetime_value,
+		p.scored_at, p.event_counts
+	FROM profile_stream.materialized_profiles p;
+COMMENT ON VIEW bi_profiles IS 'Profiles for analysts: no names, addresses or attributes, and NULL for what is not known yet';
+COMMENT ON COLUMN bi_profiles.events IS 'Number of events that were applied to the profile';
+COMMENT ON COLUMN bi_profiles.last_event_at IS 'Timestamp of the customer''s newest event';
+COMMENT ON COLUMN bi_profiles.transaction_count_30d IS 'Number of completed transactions in the last 30 days';
+COMMENT ON COLUMN bi_profiles.total_transaction_value_30d IS 'Sum of completed transactions in the last 30 days';
+COMMENT ON COLUMN bi_profiles.login_count_7d IS 'Number of logins in the last 7 days';
+COMMENT ON COLUMN bi_profiles.support_ticket_count_90d IS 'Number of support tickets in the last 90 days';
+COMMENT ON COLUMN bi_profiles.preferred_channel IS 'Channel that the customer prefers; NULL: app, and no session came that could say it';
+COMMENT ON COLUMN bi_profiles.segment IS 'Segment of the last refresh of scores; NULL: not scored yet';
+COMMENT ON COLUMN bi_profiles.churn_risk_score IS 'Risk that the customer leaves, 0 to 1; NULL: not scored yet';
+COMMENT ON COLUMN bi_profiles.lifetime_value IS 'Expected value of the customer; NULL: not scored yet';
+
 -- A column of a view that shows a column of a table under its name has the COMMENT of that column, unless it has one of its own.
 DO $$
 DECLARE
@@ -2465,6 +2605,7 @@ BEGIN
 			('profile_stream.dead_letters', 'profile_stream_internal.dead_letters'),
 			('profile_stream.profiles', 'profile_stream.materialized_profiles'),
 			('profile_stream.profile_documents', 'profile_stream.materialized_profiles'),
+			('profile_stream.bi_profiles', 'profile_stream.materialized_profiles'),
 			('profile_stream.stat_partitions', 'profile_stream_internal.stream_offsets'),
 			('profile_stream_internal.score_parameters', 'profile_stream_internal.score_settings'),
 			('profile_stream.stat_score_refresh', 'profile_stream_internal.score_refresh'),
@@ -2481,7 +2622,7 @@ END
 $$;
 
 -- =====================================================================================================================
--- 22. Privileges
+-- 23. Privileges
 -- =====================================================================================================================
 
 -- Everybody begins with nothing; what is not named below is for superusers. test/sql/rights.sql holds the same lists.
@@ -2502,6 +2643,20 @@ REVOKE SELECT ON stat_rebuilds, profile_stream_internal.blocking_salt, profile_s
 -- what stat_sinks counts
 GRANT SELECT (stream_id, sink, customers) ON profile_stream_internal.outbox TO profile_stream_reader;
 GRANT SELECT (stream_id, sink) ON profile_stream_internal.sink_pending TO profile_stream_reader;
+
+-- who watches, and who analyses: nothing that names a person or quotes an event
+GRANT USAGE ON SCHEMA profile_stream TO profile_stream_monitor, profile_stream_bi;
+GRANT SELECT ON stat_storage TO profile_stream_monitor;
+GRANT EXECUTE ON ROUTINE profile_stream.version, health, monitor_streams, monitor_partitions, monitor_sinks
+	TO profile_stream_monitor, profile_stream_reader, profile_stream_operator;
+GRANT profile_stream_monitor TO pg_monitor;
+GRANT SELECT ON bi_profiles, segment_changes, profile_stream_internal.metrics, profile_stream_internal.metric_series, profile_stream_internal.window_chunks TO profile_stream_bi;
+GRANT SELECT (customer_id, version, first_event_at, watermark, total_balance, account_count, last_transaction_at, last_login_at, preferred_channel,
+	segment, churn_risk_score, lifetime_value, scored_at, event_counts, window_state) ON materialized_profiles TO profile_stream_bi;
+GRANT EXECUTE ON ROUTINE window_value, metric_value, metric_trend, metric_days, profile_stream_internal.window_count, profile_stream_internal.metric_values,
+	profile_stream_internal.window_samples, profile_stream_internal.window_state_samples, profile_stream_internal.window_state_totals, profile_stream_internal.chunk_samples,
+	profile_stream_internal.metric_series, profile_stream_internal.check_days, profile_stream_internal.profile_days
+	TO profile_stream_bi;
 
 -- functions that users call
 GRANT EXECUTE ON ROUTINE

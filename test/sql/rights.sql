@@ -20,6 +20,15 @@ INSERT INTO decisions VALUES
 ('relation', 'profile_stream', 'reader', 'dead_letters definitions materialized_profiles profile_documents profiles segment_changes segment_members stat_code stat_partitions
 	stat_score_refresh stat_sinks stat_streams stream_log streams'),
 ('relation', 'profile_stream', 'operator', 'stat_rebuilds'),
+-- who watches and who analyses
+('relation', 'profile_stream', 'reader', 'bi_profiles stat_storage'),
+('routine', 'profile_stream', 'reader', 'health monitor_partitions monitor_sinks monitor_streams'),
+('routine', 'profile_stream_internal', 'superuser', 'hide_error'),
+('definer', 'profile_stream', 'reader', 'health monitor_partitions monitor_sinks monitor_streams'),
+('columns', 'profile_stream', 'reader', 'materialized_profiles.customer_id materialized_profiles.version materialized_profiles.first_event_at materialized_profiles.watermark
+	materialized_profiles.total_balance materialized_profiles.account_count materialized_profiles.last_transaction_at materialized_profiles.last_login_at
+	materialized_profiles.preferred_channel materialized_profiles.segment materialized_profiles.churn_risk_score materialized_profiles.lifetime_value
+	materialized_profiles.scored_at materialized_profiles.event_counts materialized_profiles.window_state'),
 -- parts, of which readers see what views and functions show
 ('relation', 'profile_stream_internal', 'reader', 'attribute_maps code_definitions confirmed_code dead_letter_outbox dead_letters event_handlers event_id_chunks event_ids event_upcasters history_columns history_settings profile_history metric_series metrics
 	score_function score_parameters score_refresh score_settings segment_checks segments sink_status poison_messages stream_gaps stream_leases stream_offsets stream_sinks stream_status stream_topics window_chunks'),
