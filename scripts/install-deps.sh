@@ -65,7 +65,7 @@ packages="librdkafka-dev libhiredis-dev pkg-config gcc libc6-dev make python3"
 if [ $kafka = yes ]; then
 	packages="$packages libipc-run-perl redis-server"
 	# what examples/ run with
-	packages="$packages python3-psycopg node-pg libpostgresql-jdbc-java golang-go golang-github-lib-pq-dev"
+	packages="$packages python3-psycopg node-pg node-redis libpostgresql-jdbc-java golang-go golang-github-lib-pq-dev python3-redis golang-github-gomodule-redigo-dev"
 	# from 16 on it is among PostgreSQL's own programs
 	[ "$pg" -ge 16 ] || packages="$packages pg-bsd-indent"
 fi
@@ -97,7 +97,7 @@ for package in $packages; do
 		default-jdk-*) command -v javac >/dev/null && continue ;;
 		golang-go) command -v go >/dev/null && continue ;;
 		# Debian's does not go with a node from elsewhere, which brings npm
-		node-pg) command -v npm >/dev/null && continue ;;
+		node-pg | node-redis) command -v npm >/dev/null && continue ;;
 		maven) command -v mvn >/dev/null && continue ;;
 		redis-server) command -v redis-server >/dev/null && continue ;;
 		pg-bsd-indent) command -v pg_bsd_indent >/dev/null && continue ;;
@@ -112,10 +112,13 @@ if [ -n "$missing" ]; then
 fi
 
 [ $kafka = yes ] || exit 0
-if command -v npm >/dev/null && ! [ -d "$(npm root -g)/pg" ] && ! [ -d /usr/share/nodejs/pg ]; then
-	echo 'installing pg for node' >&2
-	$sudo npm install -g --silent pg@8 >&2
-fi
+for module in pg@8 redis@4; do
+	name=${module%@*}
+	if command -v npm >/dev/null && ! [ -d "$(npm root -g)/$name" ] && ! [ -d "/usr/share/nodejs/$name" ]; then
+		echo "installing $name for node" >&2
+		$sudo npm install -g --silent "$module" >&2
+	fi
+done
 if ! have_jars; then
 	echo "downloading Kafka $kafka_version" >&2
 	pom=$(mktemp -d)

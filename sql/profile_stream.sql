@@ -1620,6 +1620,10 @@ CREATE FUNCTION get_profile(customer_id text, as_of timestamptz DEFAULT NULL) RE
 	AS 'MODULE_PATHNAME', 'ps_get_profile' LANGUAGE c STABLE PARALLEL SAFE COST 500;
 COMMENT ON FUNCTION get_profile(text, timestamptz) IS 'One profile as a MaterializedProfile document, as of now or of a moment; NULL for an unknown customer';
 
+CREATE FUNCTION serve_profile(customer_id text) RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'ps_serve_profile' LANGUAGE c STRICT VOLATILE COST 600;
+COMMENT ON FUNCTION serve_profile(text) IS 'What get_profile() returns, and have the relays write it to every Redis of the streams, unless they did lately';
+
 CREATE FUNCTION get_profiles(customer_ids text[], as_of timestamptz DEFAULT NULL, OUT customer_id text, OUT profile jsonb) RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'ps_get_profiles' LANGUAGE c STABLE PARALLEL SAFE COST 30000 ROWS 100;
 COMMENT ON FUNCTION get_profiles(text[], timestamptz) IS 'Profiles of many customers as get_profile() returns them, in the order of their ids, each once; an unknown customer has no row';
@@ -2660,7 +2664,7 @@ GRANT EXECUTE ON ROUTINE window_value, metric_value, metric_trend, metric_days, 
 
 -- functions that users call
 GRANT EXECUTE ON ROUTINE
-	profile_stream.version, decode_message, window_value, get_profile, get_profiles, profiles_at, training_set, metric_value, metric_trend, metric_days, attribute_time, create_profile_view,
+	profile_stream.version, decode_message, window_value, get_profile, get_profiles, serve_profile, profiles_at, training_set, metric_value, metric_trend, metric_days, attribute_time, create_profile_view,
 	profile_bookmark, profiles_changed_since, segment_channel, notification_channel, default_scores, wait_for_offset, await_offset
 	TO profile_stream_reader, profile_stream_operator;
 

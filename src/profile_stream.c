@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "settings.h"
 #include "store/resolve.h"
+#include "store/served.h"
 #include "store/user_code.h"
 
 PG_MODULE_MAGIC;
@@ -39,6 +40,7 @@ _PG_init(void)
 	ps_settings_define();
 	ps_user_code_init();
 	ps_resolve_init();
+	ps_served_init();
 	warn_of_library();
 	ps_launcher_register();
 }

@@ -8,7 +8,11 @@
 #include "postgres.h"
 
 #include "core/window_value.h"
+#include "fmgr.h"
 #include "utils/jsonb.h"
+
+/* get_profile(): serve_profile() calls it, too. */
+extern PGDLLEXPORT Datum ps_get_profile(PG_FUNCTION_ARGS);
 
 /* Finds a metric or raises. The result is valid until the next call of ps_rules_get(). */
 extern const PsMetric *ps_find_metric(const text *name);

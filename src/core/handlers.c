@@ -212,7 +212,7 @@ ps_handler_read(const PsEvent *event, const PsRules *rules, PsEffect *effect)
 
 	memset(effect, 0, sizeof(PsEffect));
 	effect->handler = find_handler(event->event_type);
-	if (effect->handler != NULL && effect->handler->read != NULL)
+	if (effect->handler != NULL && effect->handler->read !=NULL)
 		reject = effect->handler->read(event, &effect->content);
 	if (reject == NULL && rules != NULL && (effect->rules = ps_rules_find(rules, event->event_type)) != NULL)
 		reject = read_by_rules(event, effect);

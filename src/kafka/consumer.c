@@ -202,6 +202,7 @@ consumer_take_message(PsIntake *intake, const PsTopic *topic, const rd_kafka_mes
 	message->topic_no = topic->topic_no;
 	message->partition = from->partition;
 	message->offset = from->offset;
+
 	message->kafka_timestamp = type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE || ms <= 0 || ms > INT64CONST(200000000000000)
 		? DT_NOBEGIN : ps_timestamp_of_unix_us(ms * 1000);
 	if (from->key != NULL)
@@ -367,7 +368,7 @@ ps_consumer_drain(PsConsumer *consumer, PsIntake *intake, int max_messages, int6
 {
 	char		woken[64];
 
-	while (read(consumer->pipe[0], woken, sizeof(woken)) > 0)
+	while (read (consumer->pipe[0], woken, sizeof(woken)) > 0)
 		;
 	intake->exhausted = false;
 	while (intake->n < max_messages && intake->bytes < max_bytes)

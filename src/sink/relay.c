@@ -57,13 +57,14 @@ give_up(PsRelay *relay)
 static void
 finish_batch(PsRelay *relay)
 {
-	int64		refused;
+	int64 refused;
 
 	PS_FAILPOINT("relay_after_send");
 	ps_relay_begin(relay);
 	if (relay->error != NULL)
 		ps_relay_show_well(relay, PS_STATE_RUNNING);
 	refused = relay->sink->methods->finish(relay->sink);
+
 	ps_outbox_count(relay->stream_id, relay->sink->kind, relay->nitems - refused, refused);
 	ps_relay_rest(relay);
 	ps_relay_commit(relay);

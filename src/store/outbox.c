@@ -11,6 +11,7 @@
 #include "catalog/pg_type.h"
 #include "core/last_event.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "store/dead_letter_outbox.h"
 #include "store/outbox.h"
 #include "store/plan.h"
@@ -38,6 +39,13 @@ static PsPlan add_watched_plan = {
 	" SELECT k.stream_id, k.sink, $1, pg_catalog.cardinality($1), $2, $3 FROM profile_stream_internal.stream_sinks k"
 	" WHERE k.content = 'changes' AND k.stream_id = $4",
 	4, {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4OID}
+};
+
+static PsPlan serve_plan = {
+	"INSERT INTO profile_stream_internal.outbox (stream_id, sink, customer_ids, customers)"
+	" SELECT k.stream_id, k.sink, ARRAY[$1], 1 FROM profile_stream_internal.stream_sinks k"
+	" JOIN profile_stream_internal.stream_status t ON t.stream_id = k.stream_id AND t.enabled AND t.database = $2 WHERE k.content = 'profiles'",
+	2, {TEXTOID, OIDOID}
 };
 
 static PsPlan refill_plan = {
@@ -270,6 +278,14 @@ ps_outbox_add_changes(const PsChange *changes, int n, const PsWatches *watches)
 	run_with_arrays(&add_plan, &arrays, ps_column_array(&watching));
 	for (int i = 0; events_asked && i < nwatchers; i++)
 		add_watched(changes, n, &watches->watchers[i]);
+}
+
+void
+ps_outbox_serve(const char *customer_id)
+{
+	Datum		args[2] = {CStringGetTextDatum(customer_id), ObjectIdGetDatum(MyDatabaseId)};
+
+	(void) ps_plan_run(&serve_plan, args, NULL, SPI_OK_INSERT);
 }
 
 int64

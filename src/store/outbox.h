@@ -43,6 +43,9 @@ typedef struct PsChange
  */
 extern void ps_outbox_add_changes(const PsChange *changes, int n, const PsWatches *watches);
 
+/* Adds a customer whose profile was read, for the sinks of profiles alone, of streams that run here: nothing has changed. */
+extern void ps_outbox_serve(const char *customer_id);
+
 /* Makes all customers pending for one sink of a stream; returns how many. */
 extern int64 ps_outbox_resync(int stream_id, PsSinkKind kind);
 

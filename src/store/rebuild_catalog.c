@@ -257,7 +257,7 @@ static int64
 partition_behind(uint64 row)
 {
 	int64		next = DatumGetInt64(rebuild_catalog_column_value(row, 2));
-	int64		read = DatumGetInt64(rebuild_catalog_column_value(row, 3));
+	int64 read = DatumGetInt64(rebuild_catalog_column_value(row, 3));
 	int64		behind = 0;
 	PsOffsetSet now;
 	PsOffsetSet rebuilt;

@@ -7,6 +7,7 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "store/owner.h"
 #include "store/plan.h"
 #include "store/rebuild_schema.h"
@@ -21,8 +22,15 @@ static PsPlan watchers_plan = {
 	.fixed_schema = true
 };
 
+static PsPlan redis_ttl_plan = {
+	.sql = "SELECT COALESCE(EXTRACT(epoch FROM pg_catalog.min(s.redis_ttl)), 0)::int8 FROM profile_stream.streams s"
+	" JOIN profile_stream_internal.stream_status t ON t.stream_id = s.stream_id AND t.enabled AND t.database = $1 WHERE s.redis IS NOT NULL",
+	.nargs = 1,.argtypes = {OIDOID},.fixed_schema = true
+};
+
 static PsWatches *watch_loaded = NULL;	/* NULL: none */
 static MemoryContext watch_context = NULL;
+static int64 watch_redis_ttl_s = 0;
 static Oid	watch_relid = InvalidOid;
 static bool watch_is_stale = true;
 
@@ -62,6 +70,7 @@ watch_load(void)
 {
 	static bool registered = false;
 	MemoryContext caller = CurrentMemoryContext;
+	Datum		args[1] = {ObjectIdGetDatum(MyDatabaseId)};
 	uint64		n;
 
 	if (!registered)
@@ -75,6 +84,7 @@ watch_load(void)
 	watch_is_stale = false;		/* set before reading: a change from here on must make them stale again */
 	PG_TRY();
 	{
+		watch_redis_ttl_s = ps_plan_number(&redis_ttl_plan, args);
 		n = ps_plan_run(&watchers_plan, NULL, NULL, SPI_OK_SELECT);
 		MemoryContextSwitchTo(watch_context);
 		if (n > 0)
@@ -98,6 +108,14 @@ ps_watches_get(void)
 	if (watch_is_stale)
 		watch_load();
 	return watch_loaded;
+}
+
+int64
+ps_watches_redis_ttl_s(void)
+{
+	if (watch_is_stale)
+		watch_load();
+	return watch_redis_ttl_s;
 }
 
 bool

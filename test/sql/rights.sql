@@ -42,7 +42,7 @@ INSERT INTO decisions VALUES
 	outbox_outbox_id_seq segments_segment_id_seq sink_pending_pending_id_seq'),
 ('sequence', 'profile_stream_rebuild', 'superuser', 'dead_letters_dead_letter_id_seq'),
 ('routine', 'profile_stream', 'reader', 'attribute_time await_offset create_profile_view decode_message default_scores get_profile get_profiles profiles_at training_set metric_days metric_trend metric_value notification_channel profile_bookmark
-	profiles_changed_since segment_channel version wait_for_offset window_value'),
+	profiles_changed_since segment_channel serve_profile version wait_for_offset window_value'),
 ('routine', 'profile_stream', 'operator', 'alter_segment alter_stream apply_event apply_event_returning apply_events await_stream cancel_rebuild confirm_code create_metric create_segment create_stream
 	discard_dead_letters drop_metric drop_segment drop_stream export_customer forget_customer lock_customer map_attribute
 	pause_rebuild pause_stream prune_metrics rebuild rebuild_diff reconcile resync_sink refresh_scores refresh_segments
