@@ -141,4 +141,15 @@ END
 	(cd "$pom" && mvn -q -B dependency:copy-dependencies -DoutputDirectory="$home/libs") >&2
 	chmod -R a+rX "$home"
 fi
+# What monitoring/ is tested with. The packages are unpacked and not installed, because installed they would start servers.
+if ! [ -x "$home/exporters/usr/bin/promtool" ]; then
+	echo 'downloading Prometheus and two exporters' >&2
+	debs=$(mktemp -d)
+	chmod 755 "$debs"
+	fetch() { (cd "$debs" && apt_get download prometheus prometheus-postgres-exporter prometheus-sql-exporter); }
+	fetch 2>/dev/null || { apt_get update && fetch; }
+	for deb in "$debs"/*.deb; do dpkg-deb -x "$deb" "$home/exporters"; done
+	rm -rf "$debs"
+	chmod -R a+rX "$home/exporters"
+fi
 echo "$home"
