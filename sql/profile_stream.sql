@@ -334,6 +334,7 @@ CREATE TABLE profile_stream_internal.stream_offsets (
 	other_partition bigint NOT NULL DEFAULT 0,
 	held bigint NOT NULL DEFAULT 0,
 	held_bytes bigint NOT NULL DEFAULT 0,
+	sources bytea NOT NULL DEFAULT '',
 	last_message_at timestamptz,
 	committed_at timestamptz,
 	state text COLLATE "C" NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'offset_lost')),
@@ -370,6 +371,7 @@ COMMENT ON COLUMN profile_stream_internal.stream_offsets.other_key IS 'Events wh
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.other_partition IS 'Events whose customer had its event before in another partition of the topic, as far as one worker remembers';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.held IS 'Messages that were read and are not applied yet';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.held_bytes IS 'Bytes of the held messages that are in memory';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.sources IS 'Counts of applied events by source, packed; stat_sources shows them';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.last_message_at IS 'Kafka timestamp of the last message; NULL: none came yet';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.committed_at IS 'When the offset moved last; NULL: never';
 COMMENT ON COLUMN profile_stream_internal.stream_offsets.state IS 'running, or offset_lost when Kafka no longer has next_offset';
@@ -1178,6 +1180,25 @@ COMMENT ON COLUMN stat_partitions.topic IS 'Kafka topic that the stream reads';
 COMMENT ON COLUMN stat_partitions.lag IS 'Messages from next_offset to the end of the partition; NULL or 0 until the end was seen';
 COMMENT ON COLUMN stat_partitions.worker_pid IS 'Process that reads the partition; NULL: none does';
 COMMENT ON COLUMN stat_partitions.gaps IS 'Offset ranges that the stream went past without reading, an array of objects with from_offset, to_offset (not included), reason and recorded_at; NULL: none';
+
+CREATE FUNCTION profile_stream_internal.add_sources(stored bytea, more bytea) RETURNS bytea
+	AS 'MODULE_PATHNAME', 'ps_add_sources' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 50;
+COMMENT ON FUNCTION profile_stream_internal.add_sources(bytea, bytea) IS 'Adds packed counts by source to others';
+
+CREATE FUNCTION profile_stream_internal.source_counts(sources bytea, OUT source text, OUT applied bigint, OUT last_event_at timestamptz) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_source_counts' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 100 ROWS 5;
+COMMENT ON FUNCTION profile_stream_internal.source_counts(bytea) IS 'Counts by source of a partition as rows';
+
+CREATE VIEW stat_sources WITH (security_invoker = true) AS
+	SELECT s.name AS stream, c.source, pg_catalog.sum(c.applied)::bigint AS applied, pg_catalog.max(c.last_event_at) AS last_event_at
+	FROM profile_stream_internal.stream_offsets o JOIN profile_stream.streams s ON s.stream_id = o.stream_id
+		CROSS JOIN LATERAL profile_stream_internal.source_counts(o.sources) c
+	GROUP BY s.name, c.source;
+COMMENT ON VIEW stat_sources IS 'Applied events of each stream by the source that they name';
+COMMENT ON COLUMN stat_sources.stream IS 'Name of the stream';
+COMMENT ON COLUMN stat_sources.source IS 'Source of the events; NULL: they name none; (other): all that are not told apart';
+COMMENT ON COLUMN stat_sources.applied IS 'Events that were applied';
+COMMENT ON COLUMN stat_sources.last_event_at IS 'Greatest timestamp of one of these events';
 
 CREATE VIEW stat_streams WITH (security_invoker = true) AS
 	WITH running AS (
@@ -2682,7 +2703,7 @@ GRANT EXECUTE ON ROUTINE
 -- parts that those and the views call with the rights of whoever called
 GRANT EXECUTE ON ROUTINE
 	profile_stream_internal.to_profile_event, profile_stream_internal.dead_letter_text, profile_stream_internal.dead_letter_json,
-	profile_stream_internal.partition_name, profile_stream_internal.lease_holder, profile_stream_internal.process_waits, profile_stream_internal.reported_ends, profile_stream_internal.metric_values, profile_stream_internal.window_count,
+	profile_stream_internal.partition_name, profile_stream_internal.lease_holder, profile_stream_internal.source_counts, profile_stream_internal.process_waits, profile_stream_internal.reported_ends, profile_stream_internal.metric_values, profile_stream_internal.window_count,
 	profile_stream_internal.open_event_ids, profile_stream_internal.sealed_event_ids,
 	profile_stream_internal.window_samples, profile_stream_internal.window_state_samples, profile_stream_internal.window_state_totals, profile_stream_internal.chunk_samples,
 	profile_stream_internal.metric_series, profile_stream_internal.check_days,

@@ -160,6 +160,9 @@ progress_count(PsWorker *worker, const PsProgress *progress, const int64 *next, 
 		if (message->offset < next[i] && (last[i] == NULL || message->offset > last[i]->offset))
 			last[i] = message;
 		ps_apply_count(&progress->moves[i].counts, item->outcome);
+		if (item->outcome == PS_APPLIED)
+			ps_source_counts_add(&progress->moves[i].sources, item->event->source,
+								 item->event->source == NULL ? 0 : (int) strlen(item->event->source), 1, item->event->timestamp);
 		progress->moves[i].counts.late_applied += item->outcome == PS_APPLIED && item->late_us > 0;
 		ps_order_check(worker, item, &progress->moves[i].counts);
 	}

@@ -28,6 +28,7 @@
 	X(check_timestamp, TIMESTAMPTZ) SEPARATOR \
 	X(check_hash, INT8) SEPARATOR \
 	X(last_message_at, TIMESTAMPTZ) SEPARATOR \
+	X(sources, BYTEA) SEPARATOR \
 	X(consumed, INT8)
 
 #define POSITION(column, ...) MOVE_##column,
@@ -54,6 +55,7 @@ static PsPlan move_plan = {
 	" check_offset = m.check_offset, check_timestamp = m.check_timestamp, check_hash = m.check_hash,"
 	" consumed = o.consumed + m.consumed, " PS_ALL_COUNTERS(ADD_COUNTER, ", ") ","
 	" last_message_at = COALESCE(m.last_message_at, o.last_message_at), committed_at = $2,"
+	" sources = COALESCE(profile_stream_internal.add_sources(o.sources, m.sources), o.sources),"
 	" error = CASE WHEN m.next_offset = o.next_offset THEN o.error END"
 	" FROM ROWS FROM (" PS_PLAN_ARRAYS ") AS m(" MOVE_COLUMNS(NAME, ", ") ", " PS_ALL_COUNTERS(NAME, ", ") ")"
 	" WHERE o.stream_id = $1 AND o.topic_no = m.topic_no AND o.partition = m.partition AND o.epoch = m.epoch"
@@ -94,6 +96,10 @@ add_move(PsColumn *columns, const PsOffsetMove *move)
 	add_number(&columns[MOVE_check_hash], move->check.hash, move->check.offset < 0);
 	ps_column_add_time(&columns[MOVE_check_timestamp], move->check.timestamp);
 	ps_column_add_time(&columns[MOVE_last_message_at], move->last_message_at);
+	if (move->sources.n > 0)
+		ps_column_add(&columns[MOVE_sources], PointerGetDatum(ps_source_counts_save(&move->sources)));
+	else
+		ps_column_add_null(&columns[MOVE_sources]);
 	ps_column_add(&columns[MOVE_consumed], Int64GetDatum(counts->consumed));
 	PS_ALL_COUNTERS(ADD_COUNT,)
 }

@@ -5,6 +5,7 @@
 #ifndef PS_OFFSETS_H
 #define PS_OFFSETS_H
 
+#include "core/source_counts.h"
 #include "message.h"
 #include "store/partition_catalog.h"
 
@@ -25,6 +26,7 @@ typedef struct PsOffsetMove
 	PsFingerprint check;		/* fingerprint of the last message */
 	TimestampTz last_message_at;	/* Kafka timestamp of the last message; DT_NOBEGIN: none */
 	PsCounts	counts;			/* to be added to those of the row */
+	PsSourceCounts sources;		/* likewise, of the events that were applied */
 } PsOffsetMove;
 
 /* Updates every row. Raises ERRCODE_T_R_SERIALIZATION_FAILURE when one is not as expected: another worker has taken over. */

@@ -37,7 +37,7 @@
 #define OFFSET_COLUMNS(of, counters) \
 	of "epoch, " of "start_offset, " of "next_offset, " of "read_offset, " of "finished, " of "end_offset, " \
 	of "check_offset, " of "check_timestamp, " of "check_hash, " of "consumed, " counters ", " of "held, " of "held_bytes, " \
-	of "last_message_at, " of "committed_at, " of "state, " of "error"
+	of "sources, " of "last_message_at, " of "committed_at, " of "state, " of "error"
 
 #define SAME_LETTER \
 	"n.stream_id = o.stream_id AND n.topic = o.topic AND n.epoch = o.epoch AND n.partition = o.partition AND n.kafka_offset = o.kafka_offset"

@@ -8,6 +8,7 @@
 #include "compat.h"
 #include "core/event_ids.h"
 #include "core/samples.h"
+#include "core/source_counts.h"
 #include "core/totals.h"
 #include "testing/fuzz.h"
 #include "utils/numeric.h"
@@ -196,6 +197,33 @@ try_totals(pg_prng_state *prng)
 	return NULL;
 }
 
+/* Packs counts by source, reads them again, and reads damaged ones. */
+static const char *
+try_source_counts(pg_prng_state *prng)
+{
+	PsSourceCounts counts = {0};
+	PsSourceCounts again = {0};
+	PsSourceCounts damaged = {0};
+	int			n = packed_int(prng, 100);
+	int64		total = 0;
+	bytea	   *packed;
+
+	for (int i = 0; i < n; i++)
+	{
+		char	   *source = psprintf("%0*d", packed_int(prng, PS_MAX_SOURCE_BYTES + 10), packed_int(prng, 60));
+
+		ps_source_counts_add(&counts, source, strlen(source), 1, packed_int(prng, 1000000) - 500000);
+	}
+	packed = ps_source_counts_save(&counts);
+	if (counts.n > PS_MAX_COUNTED_SOURCES + 1 || !ps_source_counts_load(&again, VARDATA(packed), VARSIZE(packed) - VARHDRSZ) || again.n != counts.n)
+		return "counts of sources";
+	for (int i = 0; i < again.n; i++)
+		total += again.counts[i].applied;
+	packed = damaged_bytes(prng, packed);
+	(void) ps_source_counts_load(&damaged, VARDATA(packed), VARSIZE(packed) - VARHDRSZ);
+	return total == n && damaged.n <= PS_MAX_COUNTED_SOURCES + 1 ? NULL : "sum of counts of sources";
+}
+
 const char *
 ps_fuzz_packed(pg_prng_state *prng)
 {
@@ -203,5 +231,7 @@ ps_fuzz_packed(pg_prng_state *prng)
 
 	if (wrong == NULL)
 		wrong = try_samples(prng);
-	return wrong != NULL ? wrong : try_totals(prng);
+	if (wrong == NULL)
+		wrong = try_totals(prng);
+	return wrong != NULL ? wrong : try_source_counts(prng);
 }

@@ -83,7 +83,7 @@ class Generator:
         at = datetime.datetime.fromtimestamp((self.until - age) // 1_000_000, datetime.timezone.utc)
         event = {"eventId": f"e{number}", "customerId": customer, "eventType": event_type,
                  "timestamp": at.strftime("%Y-%m-%dT%H:%M:%SZ"), "payload": self.payload(event_type)}
-        source = rng.choice(["crm", "app", "web", "", None, 7])
+        source = rng.choice(["crm", "app", "web", "", None, 7] * 5 + [f"rare {rng.randrange(200)}", f"ünï {rng.randrange(3)}", "long" * 26])
         if source is not None:
             event["source"] = source
         value = base64.b64encode(encode(event).encode()).decode()

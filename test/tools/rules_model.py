@@ -323,10 +323,29 @@ def same_attribute(rules, expected, found):
     return expected == found
 
 
+def count_source(counts, source, at):
+    """Counts an applied event of a partition, which tells 32 sources apart."""
+    name = source if isinstance(source, str) and not isinstance(source, model.Number) else ""
+    if len(name.encode()) > 100 or (name not in counts and len(counts) >= 32):
+        name = "(other)"
+    number, newest = counts.get(name, (0, at))
+    counts[name] = (number + 1, max(newest, at))
+
+
+def expected_sources(partitions):
+    total = {}
+    for counts in partitions.values():
+        for name, (number, newest) in counts.items():
+            before = total.get(name, (0, newest))
+            total[name] = (before[0] + number, max(before[1], newest))
+    return total
+
+
 def run_model(definitions, files):
     profiles = {}
     seen = set()
     dead = set()
+    sources = {}
     offsets = collections.Counter()
     for name in files:
         with open(name, encoding="utf-8") as lines:
@@ -346,7 +365,8 @@ def run_model(definitions, files):
                     continue
                 profiles[customer] = profile
                 seen.add((customer, event["eventId"]))
-    return profiles, dead
+                count_source(sources.setdefault(partition, {}), event.get("source"), model.parse_timestamp(event["timestamp"]))
+    return profiles, dead, sources
 
 
 ROWS = """
@@ -386,13 +406,16 @@ def check_profile(result, customer, profile, row, moments):
 def check(args):
     psql = ["psql"] + args.connection
     moments = [model.parse_timestamp(text) for text in args.as_of]
-    profiles, dead = run_model(DEFINITIONS[args.definitions], args.file)
+    profiles, dead, sources = run_model(DEFINITIONS[args.definitions], args.file)
     rows = {row["customer_id"]: row for row in compare.query(psql, ROWS.format(moments=",".join(map(str, moments))))}
     letters = {(row["partition"], row["kafka_offset"]) for row in compare.query(
         psql, "SELECT partition, kafka_offset FROM profile_stream.dead_letters WHERE errors[1] LIKE 'Processing error: $.%' OR errors[1] LIKE 'Processing error: channel%'")}
     result = compare.Comparison()
     result.unknown = 0
     result.check(rows.keys() == profiles.keys(), f"customers: expected {len(profiles)}, found {len(rows)}")
+    counted = {row["source"] or "": (row["applied"], row["last_us"]) for row in compare.query(
+        psql, "SELECT source, applied, (extract(epoch FROM last_event_at) * 1000000)::bigint AS last_us FROM profile_stream.stat_sources")}
+    result.check(counted == expected_sources(sources), f"sources: {set(counted.items()) ^ set(expected_sources(sources).items())}")
     result.check(letters == dead, f"dead letters: expected {len(dead)}, found {len(letters)}; {sorted(letters ^ dead)[:5]}")
     for customer in sorted(rows.keys() & profiles.keys()):
         check_profile(result, customer, profiles[customer], rows[customer], moments)

@@ -188,6 +188,8 @@ sub is_balanced
 	my ($node, $stream, $name) = @_;
 	is($node->safe_psql('postgres', "SELECT * FROM profile_stream.reconcile('$stream') WHERE difference <> 0 OR wrong_chunks <> 0"),
 		'', "$name: the books balance");
+	is($node->safe_psql('postgres', "SELECT COALESCE(sum(c.applied), 0) = (SELECT COALESCE(sum(p.applied), 0) FROM profile_stream.stat_partitions p WHERE p.stream = '$stream')
+		FROM profile_stream.stat_sources c WHERE c.stream = '$stream'"), 't', "$name: so do the counts by source");
 }
 
 # Name of a channel that is the database's own, profile_updates or segment_changes.
