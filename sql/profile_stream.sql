@@ -16,7 +16,7 @@
 --   9  Kafka and Redis servers
 --  10  Streams and sinks: functions
 --  11  Streams and sinks: monitoring
---  12  Events: decoding and applying
+--  12  Events: decoding and applying; profiles and events of other systems
 --  13  Dead letters: reading and repair
 --  14  Profiles: reading
 --  15  Changes of profiles
@@ -170,14 +170,14 @@ COMMENT ON FUNCTION notification_channel(text) IS 'Channel on which profile_upda
 
 -- Not dumped: what came by a restore or a subscription is not here, and does not run.
 CREATE TABLE profile_stream_internal.confirmed_code (
-	kind text COLLATE "C" NOT NULL CHECK (kind OPERATOR(pg_catalog.=) ANY (ARRAY['stream', 'handler', 'upcaster', 'score_function', 'segment'])),
+	kind text COLLATE "C" NOT NULL CHECK (kind OPERATOR(pg_catalog.=) ANY (ARRAY['stream', 'handler', 'upcaster', 'score_function', 'segment', 'backfill'])),
 	key text COLLATE "C" NOT NULL,
 	confirmed_at timestamptz NOT NULL,
 	PRIMARY KEY (kind, key)
 );
-COMMENT ON TABLE profile_stream_internal.confirmed_code IS 'Streams, handlers, upcasters, segments and the score function that may run: created in this database, or confirmed after a restore';
-COMMENT ON COLUMN profile_stream_internal.confirmed_code.kind IS 'What was confirmed: stream, handler, upcaster, score_function or segment';
-COMMENT ON COLUMN profile_stream_internal.confirmed_code.key IS 'Which one: stream_id, handler_id, from_version:event_type, t for the score function, or the name of the segment';
+COMMENT ON TABLE profile_stream_internal.confirmed_code IS 'Streams, handlers, upcasters, segments, backfills and the score function that may run: created in this database, or confirmed after a restore';
+COMMENT ON COLUMN profile_stream_internal.confirmed_code.kind IS 'What was confirmed: stream, handler, upcaster, score_function, segment or backfill';
+COMMENT ON COLUMN profile_stream_internal.confirmed_code.key IS 'Which one: stream_id, handler_id, from_version:event_type, t for the score function, the name of the segment, or backfill_id';
 COMMENT ON COLUMN profile_stream_internal.confirmed_code.confirmed_at IS 'When it was created here or confirmed';
 
 CREATE FUNCTION profile_stream_internal.guard_confirmed() RETURNS trigger
@@ -778,12 +778,12 @@ SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.dead_letters
 SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.dead_letters_dead_letter_id_seq', '');
 COMMENT ON TABLE profile_stream_internal.dead_letters IS 'Messages that could not be applied, with the bytes as Kafka delivered them and every reason';
 COMMENT ON COLUMN profile_stream_internal.dead_letters.dead_letter_id IS 'Number of the dead letter';
-COMMENT ON COLUMN profile_stream_internal.dead_letters.stream_id IS 'Stream that read the message; NULL: it came by apply_event()';
-COMMENT ON COLUMN profile_stream_internal.dead_letters.stream IS 'Name of that stream; NULL: it came by apply_event()';
-COMMENT ON COLUMN profile_stream_internal.dead_letters.topic IS 'Kafka topic of the message; NULL: it came by apply_event()';
-COMMENT ON COLUMN profile_stream_internal.dead_letters.epoch IS 'Epoch of the partition, as in stream_offsets; NULL: it came by apply_event()';
-COMMENT ON COLUMN profile_stream_internal.dead_letters.partition IS 'Partition of the message; NULL: it came by apply_event()';
-COMMENT ON COLUMN profile_stream_internal.dead_letters.kafka_offset IS 'Offset of the message; NULL: it came by apply_event()';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.stream_id IS 'Stream that read the message, or of the backfill; NULL: it came by apply_event()';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.stream IS 'Name of that stream, or of the backfill; NULL: it came by apply_event()';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.topic IS 'Kafka topic of the message; NULL: it came by apply_event() or a backfill';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.epoch IS 'Epoch of the partition, as in stream_offsets; NULL: it came by apply_event() or a backfill';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.partition IS 'Partition of the message; NULL: it came by apply_event() or a backfill';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.kafka_offset IS 'Offset of the message; NULL: it came by apply_event() or a backfill';
 COMMENT ON COLUMN profile_stream_internal.dead_letters.kafka_timestamp IS 'Kafka timestamp of the message; NULL: it has none';
 COMMENT ON COLUMN profile_stream_internal.dead_letters.key IS 'Key of the message as bytes; NULL: it has none';
 COMMENT ON COLUMN profile_stream_internal.dead_letters.value IS 'Value of the message as bytes; NULL: it has none';
@@ -1320,7 +1320,8 @@ COMMENT ON COLUMN stat_sinks.error IS 'Why the relay does not deliver; NULL: it 
 COMMENT ON COLUMN stat_sinks.since IS 'When the relay came into the state that it last said; NULL: it never ran';
 
 -- =====================================================================================================================
--- 12. Events: decoding and applying (api/events.c, api/apply_events.c, api/customer_lock.c)
+-- 12. Events: decoding and applying; profiles and events of other systems
+-- (api/events.c, api/apply_events.c, api/customer_lock.c, api/seed_profile.c, api/backfill.c)
 -- =====================================================================================================================
 
 CREATE FUNCTION decode_message(value bytea, key bytea DEFAULT NULL, headers jsonb DEFAULT NULL, kafka_timestamp timestamptz DEFAULT NULL,
@@ -1360,6 +1361,111 @@ CREATE FUNCTION try_lock_customer(customer_id text) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'ps_try_lock_customer' LANGUAGE c STRICT VOLATILE;
 COMMENT ON FUNCTION try_lock_customer(text) IS 'Take the lock under which a customer''s events are applied, until the transaction ends, when nobody else has it; whether it is taken';
 
+-- section: profiles and events of other systems (store/backfill_catalog.c, store/backfill_rows.c)
+
+-- Backfills and seeds have their numbers from one sequence: a rebuild applies them in this order, before the topic.
+CREATE SEQUENCE profile_stream_internal.bootstrap_seq;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.bootstrap_seq', '');
+
+-- A seed came by a call, so that nothing but this table has it.
+CREATE TABLE profile_stream_internal.seeds (
+	seed_id bigint PRIMARY KEY DEFAULT pg_catalog.nextval('profile_stream_internal.bootstrap_seq'),
+	customer_id text COLLATE "C" NOT NULL,
+	event jsonb NOT NULL,
+	seeded_at timestamptz NOT NULL
+);
+CREATE INDEX seeds_customer ON profile_stream_internal.seeds (customer_id);
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.seeds', '');
+COMMENT ON TABLE profile_stream_internal.seeds IS 'Events of seed_profile() that were applied, for rebuilds';
+COMMENT ON COLUMN profile_stream_internal.seeds.seed_id IS 'Number of the seed; backfills have numbers of the same sequence';
+COMMENT ON COLUMN profile_stream_internal.seeds.customer_id IS 'Customer of the event';
+COMMENT ON COLUMN profile_stream_internal.seeds.event IS 'The event, of type profile.seeded';
+COMMENT ON COLUMN profile_stream_internal.seeds.seeded_at IS 'When it was applied';
+
+CREATE TABLE profile_stream_internal.backfills (
+	backfill_id bigint PRIMARY KEY DEFAULT pg_catalog.nextval('profile_stream_internal.bootstrap_seq'),
+	stream_id int NOT NULL REFERENCES streams ON DELETE CASCADE,
+	name text COLLATE "C" NOT NULL,
+	owner regrole NOT NULL,
+	query text NOT NULL,
+	state text COLLATE "C" NOT NULL CHECK (state IN ('running', 'done', 'failed')),
+	last_event_time timestamptz,
+	last_event_id text COLLATE "C",
+	last_customer_id text COLLATE "C",
+	last_rows bigint NOT NULL DEFAULT 0,
+	rows_done bigint NOT NULL DEFAULT 0,
+	applied bigint NOT NULL DEFAULT 0,
+	duplicates bigint NOT NULL DEFAULT 0,
+	dead bigint NOT NULL DEFAULT 0,
+	skipped bigint NOT NULL DEFAULT 0,
+	started_at timestamptz NOT NULL,
+	committed_at timestamptz,
+	finished_at timestamptz,
+	error text,
+	error_at timestamptz,
+	UNIQUE (stream_id, name)
+) WITH (fillfactor = 50);
+CREATE TRIGGER written BEFORE INSERT OR UPDATE OF backfill_id, owner, query OR DELETE ON profile_stream_internal.backfills
+	FOR EACH ROW EXECUTE FUNCTION profile_stream_internal.definition_written('backfill', 'backfill_id');
+ALTER TABLE profile_stream_internal.backfills ENABLE ALWAYS TRIGGER written;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.backfills', '');
+COMMENT ON TABLE profile_stream_internal.backfills IS 'Backfills: the query, with whose rights it runs, and up to which row its events are applied';
+COMMENT ON COLUMN profile_stream_internal.backfills.backfill_id IS 'Number of the backfill; seeds have numbers of the same sequence';
+COMMENT ON COLUMN profile_stream_internal.backfills.stream_id IS 'Stream with whose settings the events are applied';
+COMMENT ON COLUMN profile_stream_internal.backfills.name IS 'Name of the backfill, one of its stream';
+COMMENT ON COLUMN profile_stream_internal.backfills.owner IS 'Role with whose rights the query runs';
+COMMENT ON COLUMN profile_stream_internal.backfills.query IS 'The query whose rows are events';
+COMMENT ON COLUMN profile_stream_internal.backfills.state IS 'running, done or failed';
+COMMENT ON COLUMN profile_stream_internal.backfills.last_event_time IS 'Timestamp of the last row that is done; NULL: none is';
+COMMENT ON COLUMN profile_stream_internal.backfills.last_event_id IS 'Event id of that row, empty where it has none; NULL: no row is done';
+COMMENT ON COLUMN profile_stream_internal.backfills.last_customer_id IS 'Customer of that row, empty where it has none; NULL: no row is done';
+COMMENT ON COLUMN profile_stream_internal.backfills.last_rows IS 'How many rows with this timestamp, event id and customer are done';
+COMMENT ON COLUMN profile_stream_internal.backfills.rows_done IS 'Rows that are done';
+COMMENT ON COLUMN profile_stream_internal.backfills.applied IS 'Events that were applied';
+COMMENT ON COLUMN profile_stream_internal.backfills.duplicates IS 'Events whose id was applied before';
+COMMENT ON COLUMN profile_stream_internal.backfills.dead IS 'Rows that became dead letters';
+COMMENT ON COLUMN profile_stream_internal.backfills.skipped IS 'Rows of blocked customers, of event types that the stream does not take, and without an event';
+COMMENT ON COLUMN profile_stream_internal.backfills.started_at IS 'When the last call of backfill() began';
+COMMENT ON COLUMN profile_stream_internal.backfills.committed_at IS 'When a batch was last committed; NULL: none was';
+COMMENT ON COLUMN profile_stream_internal.backfills.finished_at IS 'When the last row was done; NULL: there are more';
+COMMENT ON COLUMN profile_stream_internal.backfills.error IS 'Why the last call failed; NULL: it did not';
+COMMENT ON COLUMN profile_stream_internal.backfills.error_at IS 'When it failed; NULL: it did not';
+
+CREATE FUNCTION profile_stream_internal.event_time(event jsonb) RETURNS timestamptz
+	AS 'MODULE_PATHNAME', 'ps_event_time' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 30;
+COMMENT ON FUNCTION profile_stream_internal.event_time(jsonb) IS 'Timestamp of an event; NULL where it has none that is valid';
+
+CREATE FUNCTION seed_profile(customer_id text, document jsonb, event_time timestamptz DEFAULT NULL, event_id text DEFAULT NULL, source text DEFAULT NULL) RETURNS text
+	AS 'MODULE_PATHNAME', 'ps_seed_profile' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION seed_profile IS 'Make a profile what the document of another system says, by an event profile.seeded that rebuilds apply too; says what became of it: applied, duplicate or blocked';
+
+CREATE PROCEDURE backfill(stream text, query text, batch int DEFAULT 10000, name text DEFAULT 'default')
+	AS 'MODULE_PATHNAME', 'ps_backfill' LANGUAGE c;
+COMMENT ON PROCEDURE backfill(text, text, int, text) IS 'Apply the events that a query returns, a batch a transaction, with the settings of a stream; called again it goes on, and rebuilds apply them before the topic';
+
+CREATE FUNCTION drop_backfill(stream text, name text DEFAULT 'default') RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_drop_backfill' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION drop_backfill(text, text) IS 'Forget a backfill, so that rebuilds do not apply it and its name is free; what it has applied stays';
+
+CREATE VIEW stat_backfills WITH (security_invoker = true) AS
+	SELECT s.name AS stream, b.name,
+		CASE WHEN b.state = 'running' AND l.pid IS NULL THEN 'interrupted' ELSE b.state END AS state,
+		b.rows_done, b.applied, b.duplicates, b.dead, b.skipped, b.last_event_time AS position,
+		b.started_at, b.committed_at, b.finished_at,
+		pg_catalog.pg_get_userbyid(b.owner) AS owner, CASE WHEN b.state = 'running' THEN l.pid END AS pid, b.error, b.error_at,
+		CASE WHEN b.state = 'failed' THEN 'Remove the reason, and call backfill() again with the same query: it goes on. drop_backfill() forgets it.'
+			WHEN b.state = 'running' AND l.pid IS NULL THEN 'Its session ended. Call backfill() again with the same query: it goes on.' END AS hint
+	FROM profile_stream_internal.backfills b JOIN profile_stream.streams s ON s.stream_id = b.stream_id
+		LEFT JOIN pg_catalog.pg_locks l ON l.locktype = 'advisory' AND l.objsubid = 3 AND l.classid = 0::oid
+			AND l.objid = ((b.backfill_id & 2147483647) + 2147483648)::oid AND l.mode = 'ExclusiveLock' AND l.granted
+			AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
+COMMENT ON VIEW stat_backfills IS 'State, progress and last error of each backfill';
+COMMENT ON COLUMN stat_backfills.stream IS 'Name of the stream';
+COMMENT ON COLUMN stat_backfills.state IS 'running, done, failed, or interrupted when its session ended before';
+COMMENT ON COLUMN stat_backfills.position IS 'Timestamp of the last row that is done, in the order of timestamps; NULL: none is';
+COMMENT ON COLUMN stat_backfills.pid IS 'Process that runs it; NULL: none does';
+COMMENT ON COLUMN stat_backfills.hint IS 'What to do about the state; NULL: nothing';
+
 -- =====================================================================================================================
 -- 13. Dead letters: reading and repair (api/repair.c)
 -- =====================================================================================================================
@@ -1385,7 +1491,7 @@ COMMENT ON FUNCTION profile_stream_internal.dead_letter_json(bytea) IS 'Bytes as
 CREATE VIEW dead_letters WITH (security_invoker = true) AS
 	SELECT d.*, profile_stream_internal.dead_letter_text(d.key) AS key_text, profile_stream_internal.dead_letter_text(d.value) AS value_text,
 		CASE WHEN d.value_size IS NOT NULL THEN NULL
-			WHEN s.format <> 'profile_event' OR s.timestamp_unit <> 'milliseconds'
+			WHEN d.topic IS NOT NULL AND (s.format <> 'profile_event' OR s.timestamp_unit <> 'milliseconds')
 			THEN profile_stream_internal.to_profile_event(d.value, d.key, d.headers, d.kafka_timestamp, s.format, s.field_map, s.timestamp_unit, d.partition, d.kafka_offset, d.epoch)
 			ELSE profile_stream_internal.dead_letter_json(d.value) END AS event,
 		COALESCE(d.failed_at, d.dead_at) AS last_error_at
@@ -1470,7 +1576,7 @@ BEGIN
 		retry_dead_letters.after_id, retry_dead_letters.max_letters);
 	last_id := locked[cardinality(locked)];
 	FOR letter IN
-		SELECT d.dead_letter_id, d.value, d.value_size, d.key, d.headers, d.kafka_timestamp, d.partition, d.kafka_offset, d.epoch, s.format, s.field_map, s.timestamp_unit,
+		SELECT d.dead_letter_id, d.value, d.value_size, d.key, d.headers, d.kafka_timestamp, d.topic, d.partition, d.kafka_offset, d.epoch, s.format, s.field_map, s.timestamp_unit,
 			CASE WHEN s.event_id_scope = 'stream' THEN s.stream_id ELSE 0 END AS scope,
 			COALESCE(s.unknown_schema = 'accept', false) AS accept, COALESCE((EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::bigint, 604800000000) AS retention
 		FROM profile_stream_internal.dead_letters d LEFT JOIN profile_stream.streams s ON s.stream_id = d.stream_id
@@ -1479,7 +1585,7 @@ BEGIN
 		-- the caller's code may raise: one subtransaction a letter, only here
 		BEGIN
 			fixed := CASE WHEN letter.value_size IS NOT NULL THEN NULL
-				WHEN letter.format <> 'profile_event' OR letter.timestamp_unit <> 'milliseconds'
+				WHEN letter.topic IS NOT NULL AND (letter.format <> 'profile_event' OR letter.timestamp_unit <> 'milliseconds')
 				THEN profile_stream_internal.to_profile_event(letter.value, letter.key, letter.headers, letter.kafka_timestamp, letter.format, letter.field_map, letter.timestamp_unit,
 					letter.partition, letter.kafka_offset, letter.epoch)
 				ELSE profile_stream_internal.dead_letter_json(letter.value) END;
@@ -1747,7 +1853,15 @@ CREATE TABLE profile_stream_internal.stream_rebuilds (
 	allow_missing boolean NOT NULL,
 	started_at timestamptz NOT NULL,
 	resumed_at timestamptz,
-	resumed_done bigint
+	resumed_done bigint,
+	bootstrap_done boolean NOT NULL DEFAULT false,
+	bootstrap_rows bigint NOT NULL DEFAULT 0,
+	bootstrap_id bigint NOT NULL DEFAULT 0,
+	in_backfill boolean NOT NULL DEFAULT false,
+	last_event_time timestamptz,
+	last_event_id text,
+	last_customer_id text,
+	last_rows bigint NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX stream_rebuilds_one ON profile_stream_internal.stream_rebuilds ((true));
 COMMENT ON TABLE profile_stream_internal.stream_rebuilds IS 'The rebuild that is under way in this database, if any; resumed_at and resumed_done are what its rate counts from';
@@ -1809,6 +1923,15 @@ CREATE FUNCTION profile_stream_rebuild.metric_values(customer_id text, window_st
 	AS 'MODULE_PATHNAME', 'ps_rebuild_metric_values' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 100;
 COMMENT ON FUNCTION profile_stream_rebuild.metric_values(text, bytea, timestamptz) IS 'profile_stream_internal.metric_values() of a profile in the rebuild schema';
 
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.bootstrap_done IS 'Whether seeds and backfills are applied, so that the topic is next';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.bootstrap_rows IS 'Events of seeds and backfills that are done';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.bootstrap_id IS 'Seed or backfill that is done, or the backfill that is begun';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.in_backfill IS 'Whether bootstrap_id is a backfill that is begun and not done';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.last_event_time IS 'Timestamp of the last row of the backfill that is done; NULL: none is';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.last_event_id IS 'Event id of that row; NULL: no row is done';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.last_customer_id IS 'Customer of that row; NULL: no row is done';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.last_rows IS 'How many rows with this timestamp, event id and customer are done';
+
 CREATE FUNCTION rebuild(name text, allow_missing boolean DEFAULT false) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_rebuild_start' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION rebuild(text, boolean) IS 'Replay a stream''s topic into a second copy of the tables, beside the profiles that are served; allow_missing: also when the topic has lost its beginning';
@@ -1860,7 +1983,7 @@ CREATE VIEW stat_rebuilds WITH (security_invoker = true) AS
 		COALESCE(p.done, 0) AS events_done, p.total AS events_total, pg_catalog.round(v.rate, 1) AS events_per_second,
 		CASE WHEN t.state = 'running' AND v.rate > 0::numeric AND r.pid IS NOT NULL
 			THEN pg_catalog.now() + ((p.total - p.done)::numeric / v.rate)::float8 * '1 s'::interval END AS estimated_end,
-		b.started_at, b.allow_missing, r.pid AS worker_pid, COALESCE(w.waits_for, t.error, p.lost, p.refused) AS error,
+		b.started_at, b.allow_missing, b.bootstrap_rows, r.pid AS worker_pid, COALESCE(w.waits_for, t.error, p.lost, p.refused) AS error,
 		CASE WHEN p.lost IS NOT NULL THEN 'cancel_rebuild(), then rebuild(name, allow_missing => true) goes on from what is left.'
 			WHEN t.enabled AND r.pid IS NULL AND t.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
 			ELSE t.hint END AS hint
@@ -1881,6 +2004,7 @@ COMMENT ON COLUMN stat_rebuilds.events_per_second IS 'Rate since its worker last
 COMMENT ON COLUMN stat_rebuilds.estimated_end IS 'When it will have reached the end of the topic at that rate; NULL while it is not running';
 COMMENT ON COLUMN stat_rebuilds.started_at IS 'When rebuild() started it';
 COMMENT ON COLUMN stat_rebuilds.allow_missing IS 'Whether it goes on although the topic has lost its beginning';
+COMMENT ON COLUMN stat_rebuilds.bootstrap_rows IS 'Events of seed_profile() and backfill() that are done, which come before the topic';
 COMMENT ON COLUMN stat_rebuilds.worker_pid IS 'Process that rebuilds; NULL: none runs';
 COMMENT ON COLUMN stat_rebuilds.error IS 'Why it does not go on; NULL: it does';
 COMMENT ON COLUMN stat_rebuilds.hint IS 'What to do about the error; NULL: nothing is known';
@@ -2231,13 +2355,17 @@ CREATE VIEW profile_stream_internal.code_definitions WITH (security_invoker = tr
 	UNION ALL
 	SELECT 'segment', s.name, s.name, NULL, s.predicate, s.owner::oid,
 		EXISTS (SELECT FROM profile_stream_internal.confirmed_code c WHERE c.kind = 'segment' AND c.key = s.name)
-	FROM profile_stream_internal.segments s;
+	FROM profile_stream_internal.segments s
+	UNION ALL
+	SELECT 'backfill', b.backfill_id::text, b.name, NULL, b.query, b.owner::oid,
+		EXISTS (SELECT FROM profile_stream_internal.confirmed_code c WHERE c.kind = 'backfill' AND c.key = b.backfill_id::text)
+	FROM profile_stream_internal.backfills b;
 COMMENT ON VIEW profile_stream_internal.code_definitions IS 'What stat_code shows, with the keys of confirmed_code';
-COMMENT ON COLUMN profile_stream_internal.code_definitions.kind IS 'handler, upcaster, score_function or segment';
+COMMENT ON COLUMN profile_stream_internal.code_definitions.kind IS 'handler, upcaster, score_function, segment or backfill';
 COMMENT ON COLUMN profile_stream_internal.code_definitions.key IS 'Key of it in confirmed_code';
-COMMENT ON COLUMN profile_stream_internal.code_definitions.name IS 'Event type, function or segment';
-COMMENT ON COLUMN profile_stream_internal.code_definitions.function IS 'The function by schema, name and argument types; NULL for a segment';
-COMMENT ON COLUMN profile_stream_internal.code_definitions.predicate IS 'Condition of a segment; NULL for others';
+COMMENT ON COLUMN profile_stream_internal.code_definitions.name IS 'Event type, function, segment or backfill';
+COMMENT ON COLUMN profile_stream_internal.code_definitions.function IS 'The function by schema, name and argument types; NULL for a segment or a backfill';
+COMMENT ON COLUMN profile_stream_internal.code_definitions.predicate IS 'Condition of a segment, or query of a backfill; NULL for others';
 COMMENT ON COLUMN profile_stream_internal.code_definitions.owner IS 'OID of the role with whose rights it runs';
 COMMENT ON COLUMN profile_stream_internal.code_definitions.confirmed IS 'Whether it is confirmed, so that it may run';
 
@@ -2248,6 +2376,7 @@ CREATE VIEW stat_code WITH (security_invoker = true) AS
 			WHEN 'no_owner' THEN CASE d.kind
 				WHEN 'segment' THEN 'Its role is gone. A superuser gives it another one with alter_segment().'
 				WHEN 'score_function' THEN 'Its role is gone. A superuser sets it anew with set_score_function().'
+				WHEN 'backfill' THEN 'Its role is gone. drop_backfill() forgets it, and backfill() runs it again with the rights of its caller.'
 				ELSE 'Its role is gone. The owner of the function registers it again.' END
 			WHEN 'other_owner' THEN 'The function belongs to another role now, which registers it again.'
 			WHEN 'no_function' THEN 'Create the function again, or take the entry away.'
@@ -2257,10 +2386,10 @@ CREATE VIEW stat_code WITH (security_invoker = true) AS
 		LEFT JOIN profile_stream_internal.segments s ON d.kind = 'segment' AND s.name = d.key
 		CROSS JOIN LATERAL (SELECT profile_stream_internal.code_state(CASE WHEN d.kind <> 'score_function' THEN d.function END, d.owner, d.confirmed) AS state OFFSET 0) x
 		CROSS JOIN LATERAL (SELECT CASE WHEN x.state = 'ok' AND s.blocked_at IS NOT NULL THEN 'blocked' ELSE x.state END AS state OFFSET 0) c;
-COMMENT ON VIEW stat_code IS 'Code of users that runs here: handlers, upcasters, the score function and segments; with whose rights, and why not; and how the last refresh of each segment ended';
-COMMENT ON COLUMN stat_code.kind IS 'handler, upcaster, score_function or segment';
-COMMENT ON COLUMN stat_code.name IS 'Event type, function or segment';
-COMMENT ON COLUMN stat_code.code IS 'The function, or the condition of a segment';
+COMMENT ON VIEW stat_code IS 'Code of users that runs here: handlers, upcasters, the score function, segments and queries of backfills; with whose rights, and why not; and how the last refresh of each segment ended';
+COMMENT ON COLUMN stat_code.kind IS 'handler, upcaster, score_function, segment or backfill';
+COMMENT ON COLUMN stat_code.name IS 'Event type, function, segment or backfill';
+COMMENT ON COLUMN stat_code.code IS 'The function, the condition of a segment, or the query of a backfill';
 COMMENT ON COLUMN stat_code.owner IS 'Role with whose rights it runs';
 COMMENT ON COLUMN stat_code.state IS 'ok, unconfirmed, no_owner, other_owner, no_function, or blocked for a live segment whose predicate failed; only what is ok runs';
 COMMENT ON COLUMN stat_code.hint IS 'What to do about the state; NULL: it is ok';
@@ -2459,7 +2588,7 @@ CREATE FUNCTION profile_stream_internal.dead_letter_relation(letter profile_stre
 				pg_catalog.encode(pg_catalog.convert_to(dead_letter_relation.customer_id, 'UTF8'), 'hex')) > 0) IS NOT TRUE THEN NULL
 		WHEN COALESCE((letter).customer_id, (SELECT profile_stream_internal.to_profile_event((letter).value, (letter).key, (letter).headers,
 				(letter).kafka_timestamp, s.format, s.field_map, s.timestamp_unit) ->> 'customerId'::text FROM profile_stream.streams s
-				WHERE s.stream_id = (letter).stream_id AND s.format <> 'profile_event'),
+				WHERE s.stream_id = (letter).stream_id AND (letter).topic IS NOT NULL AND s.format <> 'profile_event'),
 			profile_stream_internal.message_customer((letter).value), dead_letter_relation.customer_id)
 			= dead_letter_relation.customer_id THEN 'own'
 		ELSE 'mentions' END;
@@ -2635,7 +2764,8 @@ BEGIN
 			('profile_stream_internal.score_parameters', 'profile_stream_internal.score_settings'),
 			('profile_stream.stat_score_refresh', 'profile_stream_internal.score_refresh'),
 			('profile_stream.stat_streams', 'profile_stream_internal.stream_status'),
-			('profile_stream.stat_sinks', 'profile_stream_internal.sink_status')) AS c(view, source)
+			('profile_stream.stat_sinks', 'profile_stream_internal.sink_status'),
+			('profile_stream.stat_backfills', 'profile_stream_internal.backfills')) AS c(view, source)
 			JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) c.view::pg_catalog.regclass AND a.attnum OPERATOR(pg_catalog.>) 0
 			JOIN pg_catalog.pg_attribute b ON b.attrelid OPERATOR(pg_catalog.=) c.source::pg_catalog.regclass AND b.attnum OPERATOR(pg_catalog.>) 0
 				AND b.attname OPERATOR(pg_catalog.=) a.attname
@@ -2664,7 +2794,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream_rebuild TO profile_stream_op
 REVOKE SELECT ON profile_stream_internal.database_secret, profile_stream_internal.event_id_keys FROM profile_stream_reader, profile_stream_operator;
 -- a rebuild's state is in the rebuild schema, which is emptied when nobody reads it
 REVOKE SELECT ON stat_rebuilds, profile_stream_internal.blocking_salt, profile_stream_internal.blocked_customers, profile_stream_internal.stream_rebuilds,
-	profile_stream_internal.outbox, profile_stream_internal.sink_pending FROM profile_stream_reader;
+	profile_stream_internal.outbox, profile_stream_internal.sink_pending, profile_stream_internal.seeds FROM profile_stream_reader;
 -- what stat_sinks counts
 GRANT SELECT (stream_id, sink, customers) ON profile_stream_internal.outbox TO profile_stream_reader;
 GRANT SELECT (stream_id, sink) ON profile_stream_internal.sink_pending TO profile_stream_reader;
@@ -2692,7 +2822,7 @@ GRANT EXECUTE ON ROUTINE
 GRANT EXECUTE ON ROUTINE
 	map_attribute, unmap_attribute, track_history, untrack_history, create_metric, drop_metric, prune_metrics,
 	register_handler, unregister_handler, test_handler, register_upcaster, unregister_upcaster,
-	apply_event, apply_event_returning, apply_events, retry_dead_letters, discard_dead_letters,
+	apply_event, apply_event_returning, apply_events, seed_profile, backfill, drop_backfill, retry_dead_letters, discard_dead_letters,
 	test_redis, test_connection, create_stream, alter_stream, seek_stream, pause_stream, resume_stream, drop_stream, start_streams,
 	resync_sink, wait_for_stream, await_stream, reconcile, lock_customer, try_lock_customer,
 	rebuild, pause_rebuild, resume_rebuild, cancel_rebuild, rebuild_diff, swap_rebuild,
@@ -2713,7 +2843,7 @@ GRANT EXECUTE ON ROUTINE
 	TO profile_stream_reader, profile_stream_operator;
 
 GRANT EXECUTE ON ROUTINE
-	profile_stream_internal.window_expired, profile_stream_internal.retry_events, profile_stream_internal.lock_dead_letters,
+	profile_stream_internal.event_time, profile_stream_internal.window_expired, profile_stream_internal.retry_events, profile_stream_internal.lock_dead_letters,
 	profile_stream_internal.settle_dead_letters, profile_stream_internal.dead_letter_matches,
 	profile_stream_internal.contains_id, profile_stream_internal.redact_id, profile_stream_internal.message_customer,
 	profile_stream_internal.dead_letter_relation,

@@ -96,7 +96,7 @@ PG_FUNCTION_INFO_V1(ps_same_event_ids);
 Datum
 ps_same_event_ids(PG_FUNCTION_ARGS)
 {
-	PsEventIds a;
+	PsEventIds	a;
 	PsEventIds	b;
 
 	event_ids_unpack(&a, PG_GETARG_DATUM(0));

@@ -152,7 +152,7 @@ add_profile(DaysCall *call, text *customer_id, bytea *state)
 		return;
 	call->customer_id = customer_id;
 	ps_day_sums_add_samples(&call->sums, series->bytes, series->len);
-	if (series->sealed_to >= from &&!TIMESTAMP_IS_NOBEGIN(series->sealed_to))
+	if (series->sealed_to >= from && !TIMESTAMP_IS_NOBEGIN(series->sealed_to))
 		ps_chunks_read(customer_id, ps_series_name(series->id), from, add_chunk, call);
 }
 

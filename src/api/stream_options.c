@@ -312,7 +312,7 @@ check_watch(const PsTextSet *watch)
 	{
 		const char *refused = ps_watch_refuses(watch->texts[i]);
 
-		if (refused !=NULL)
+		if (refused != NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("watch cannot name \"%s\": it %s", watch->texts[i], refused),

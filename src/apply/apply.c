@@ -283,6 +283,19 @@ fold_customer(PsApplyState *state, PsCustomer *customer)
 		note_changes(state, customer, before);
 }
 
+/* Keeps scores that an event brought, until no table is open. */
+static void
+keep_seeded(PsApplyState *state, const PsCustomer *customer, const PsSeededScores *scores)
+{
+	MemoryContext old = MemoryContextSwitchTo(state->context);
+	PsSeeded   *seeded = palloc0(sizeof(PsSeeded));
+
+	seeded->customer_id = customer->customer_id;
+	seeded->scores = *scores;	/* the values live as long as the event */
+	state->seeded = lappend(state->seeded, seeded);
+	MemoryContextSwitchTo(old);
+}
+
 /* Saves the profiles that changed, of a group of customers, and keeps what notifications tell of them. */
 static void
 save_group(PsApplyState *state, PsProfileTable * table, PsCustomer **customers, int n)
@@ -296,6 +309,8 @@ save_group(PsApplyState *state, PsProfileTable * table, PsCustomer **customers, 
 			continue;
 		customers[i]->version = customers[i]->stored->profile.version;
 		customers[i]->updated_at = customers[i]->stored->profile.updated_at;
+		if (customers[i]->stored->profile.seeded != NULL)
+			keep_seeded(state, customers[i], customers[i]->stored->profile.seeded);
 		customers[changed] = customers[i];
 		profiles[changed++] = customers[i]->stored;
 	}
@@ -374,6 +389,7 @@ fold_events(PsApplyState *state)
 	state->last_ids = &ids;
 	state->last_history = &history;
 	state->context = CurrentMemoryContext;
+	state->seeded = NIL;
 	/* users' functions leave errors, which the next pass needs */
 	state->group_context = state->calls ? state->context :
 		AllocSetContextCreate(state->context, "profile_stream group", ALLOCSET_DEFAULT_MINSIZE, GROUP_MEMORY, GROUP_MEMORY);
@@ -397,6 +413,7 @@ fold_events(PsApplyState *state)
 		ps_apply_leave_locked_rows(state);
 	if (state->failed)
 		return;
+	ps_profiles_seed_scores(state->seeded);
 	ps_chunks_add(samples);
 	ps_id_chunks_add(ids);
 	ps_history_add(history);
@@ -409,7 +426,7 @@ static void
 add_dead_letters(PsApplyState *state)
 {
 	PsDeadLetter *letters = palloc(state->n * sizeof(PsDeadLetter));
-	PsDeadLetterSource source = {state->settings->stream_id, state->settings->stream};
+	PsDeadLetterSource source = {Max(state->settings->stream_id, state->settings->letters_of), state->settings->stream};
 	int			nletters = 0;
 
 	for (int i = 0; i < state->n; i++)

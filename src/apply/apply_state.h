@@ -47,6 +47,7 @@ typedef struct PsApplyState
 	int			ncustomers;
 	MemoryContext context;		/* of the transaction's working set */
 	MemoryContext group_context;	/* of a group of profiles */
+	List	   *seeded;			/* PsSeeded of customers whose scores an event of another system sets */
 	PsChunk   **last_samples;	/* ends of the lists of chunks that this transaction seals */
 	PsIdChunk **last_ids;
 	const PsWatches *watches;	/* NULL: no stream watches */

@@ -100,6 +100,7 @@ apply_in_subxact(PsApplyState *state, PsProfile *profile, PsApplyItem *item, PsC
 	Datum		values[PS_ROW_COLUMNS];
 	bool		nulls[PS_ROW_COLUMNS];
 	bool		is_new = profile->is_new;
+	const PsSeededScores *seeded = profile->seeded;
 	PsReject   *volatile reject = NULL;
 	PsEventCall call = {state->run, state->settings->rules, item->raised_effect};
 	PsSubxact	outside;
@@ -126,6 +127,7 @@ apply_in_subxact(PsApplyState *state, PsProfile *profile, PsApplyItem *item, PsC
 		return true;
 	ps_profile_row_read(profile, values, nulls);
 	profile->is_new = is_new;
+	profile->seeded = seeded;
 	return false;
 }
 

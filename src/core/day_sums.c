@@ -44,7 +44,7 @@ static DateADT
 day_of(PsDaySums *sums, TimestampTz at)
 {
 	/* a moment before the known begin looks again, and makes the stretch longer */
-	if (at < sums->stretch.from ||at >= sums->stretch.to)
+	if (at < sums->stretch.from || at >= sums->stretch.to)
 		ps_zone_stretch(sums->zone, at, &sums->stretch);
 	return ps_zone_day(at, sums->stretch.offset_us);
 }

@@ -45,7 +45,7 @@ static bool
 document_change_precedes(const JsonbValue *a, const JsonbValue *b)
 {
 	if (a->val.string.len != b->val.string.len)
-		return a  ->val.string.len < b->val.string.len;
+		return a->val.string.len < b->val.string.len;
 
 	return memcmp(a->val.string.val, b->val.string.val, a->val.string.len) < 0;
 }

@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "core/handlers.h"
+#include "core/seed.h"
 #include "core/value.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
@@ -155,6 +156,7 @@ static const PsHandler handlers[] = {
 	{"account.closed", -1, NULL, apply_account_closed},
 	{"session.started", PS_SERIES_LOGINS, read_channel, apply_session},
 	{"support.ticket.created", PS_SERIES_SUPPORT_TICKETS, NULL, apply_support_ticket},
+	{PS_SEEDED, -1, ps_seed_read, ps_seed_apply},
 };
 
 static const PsHandler *
@@ -212,7 +214,7 @@ ps_handler_read(const PsEvent *event, const PsRules *rules, PsEffect *effect)
 
 	memset(effect, 0, sizeof(PsEffect));
 	effect->handler = find_handler(event->event_type);
-	if (effect->handler != NULL && effect->handler->read !=NULL)
+	if (effect->handler != NULL && effect->handler->read != NULL)
 		reject = effect->handler->read(event, &effect->content);
 	if (reject == NULL && rules != NULL && (effect->rules = ps_rules_find(rules, event->event_type)) != NULL)
 		reject = read_by_rules(event, effect);

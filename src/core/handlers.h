@@ -23,7 +23,7 @@ typedef struct PsHandler
 	 */
 	PsReject   *(*read) (const PsEvent *event, const void **content);
 
-	/* Changes the profile; returns the chunk that it sealed, or NULL. */
+	/* Changes the profile; returns a list of the chunks that it sealed, or NULL. */
 	PsChunk    *(*apply) (PsProfile *profile, const PsEvent *event, const void *content);
 } PsHandler;
 

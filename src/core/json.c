@@ -91,19 +91,19 @@ bool
 ps_json_whole_number(const char *text, int max_digits, int64 *result)
 {
 	PsJsonNumber number = ps_json_number(text);
-	int read = 0;
+	int			read = 0;
 
 	if (number.negative || number.exponent >= max_digits || number.exponent < number.ndigits - 1)
 		return false;
 	*result = 0;
-	for (const char *c = number.digits; read <number.ndigits; c++)
+	for (const char *c = number.digits; read < number.ndigits; c++)
 	{
 		if (*c == '.')
 			continue;
 		*result = *result * 10 + (*c - '0');
-		read	  ++;
+		read++;
 	}
-	for (; read <=number.exponent; read ++)
+	for (; read <= number.exponent; read++)
 		*result *= 10;
 	return true;
 }

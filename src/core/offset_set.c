@@ -78,7 +78,7 @@ ps_offset_set_mark(PsOffsetSet *set, int64 offset, bool finished)
 void
 ps_offset_set_read_to(PsOffsetSet *set, int64 offset)
 {
-	if (set->read <offset && set->until <= set->read &&ps_offset_set_candidate(set) == set->read)
+	if (set->read < offset && set->until <= set->read && ps_offset_set_candidate(set) == set->read)
 	{
 		/* nothing is held, so that even a long gap between offsets needs no marks */
 		set->next = set->read = offset;
@@ -87,7 +87,7 @@ ps_offset_set_read_to(PsOffsetSet *set, int64 offset)
 			memset(set->bits, 0, set->size);
 		return;
 	}
-	for (; set->read <offset; set->read ++)
+	for (; set->read < offset; set->read++)
 		ps_offset_set_mark(set, set->read, true);
 }
 
@@ -161,7 +161,7 @@ ps_offset_set_encode(const PsOffsetSet *set, int64 from)
 	while (end > first && set->bits[end - 1] == 0)
 		end--;
 	/* a single byte may have no marks but those before from */
-	if (end == first + 1 && (set->bits[first] >> (from &7)) == 0)
+	if (end == first + 1 && (set->bits[first] >> (from & 7)) == 0)
 		end = first;
 	len = end > first ? sizeof(base) + end - first : 0;
 	result = palloc(VARHDRSZ + len);

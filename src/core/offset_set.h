@@ -12,7 +12,7 @@
 typedef struct PsOffsetSet
 {
 	int64		next;			/* first offset that is not finished */
-	int64 read;					/* first offset that was not read since the start */
+	int64		read;			/* first offset that was not read since the start */
 	int64		until;			/* no offset from here on is marked */
 	int64		base;			/* offset of bit 0, a multiple of 8 */
 	uint8	   *bits;			/* a bit is set when its offset is finished */

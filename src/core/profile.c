@@ -74,34 +74,52 @@ ps_profile_add_count(PsProfile *profile, const char *event_type, int len, int64 
 	return entry;
 }
 
-/* Adds one to the counter of a type; false when the type has none. */
-static bool
-count_known(PsProfile *profile, const char *event_type, int len)
+/* The counter of a type; NULL when it has none. */
+static PsEventCount *
+find_count(PsProfile *profile, const char *event_type, int len)
 {
 	for (int i = 0; i < profile->nevent_counts; i++)
 	{
 		PsEventCount *entry = &profile->event_counts[i];
 
 		if (entry->len == len && memcmp(entry->event_type, event_type, len) == 0)
-		{
-			entry->count++;
-			return true;
-		}
+			return entry;
 	}
-	return false;
+	return NULL;
+}
+
+/* The counter of a type, made when there is none; that of all others when the profile has as many types as it may. */
+static PsEventCount *
+take_count(PsProfile *profile, const char *event_type, int len)
+{
+	PsEventCount *entry = find_count(profile, event_type, len);
+
+	if (entry != NULL)
+		return entry;
+	if (profile->nevent_counts >= PS_MAX_EVENT_TYPES || profile->event_type_bytes + len > PS_MAX_EVENT_TYPE_BYTES)
+	{
+		event_type = PS_OTHER_EVENTS;
+		len = strlen(PS_OTHER_EVENTS);
+		entry = find_count(profile, event_type, len);
+		if (entry != NULL)
+			return entry;
+	}
+	return ps_profile_add_count(profile, event_type, len, 0);
 }
 
 void
 ps_profile_count_event(PsProfile *profile, const char *event_type, int len)
 {
-	if (count_known(profile, event_type, len))
-		return;
-	if (profile->nevent_counts >= PS_MAX_EVENT_TYPES || profile->event_type_bytes + len > PS_MAX_EVENT_TYPE_BYTES)
-	{
-		event_type = PS_OTHER_EVENTS;
-		len = strlen(PS_OTHER_EVENTS);
-		if (count_known(profile, event_type, len))
-			return;
-	}
-	(void) ps_profile_add_count(profile, event_type, len, 1);
+	take_count(profile, event_type, len)->count++;
+}
+
+void
+ps_profile_set_count(PsProfile *profile, const char *event_type, int len, int64 count)
+{
+	PsEventCount *entry = take_count(profile, event_type, len);
+
+	if (entry->len == len && memcmp(entry->event_type, event_type, len) == 0)
+		entry->count = count;
+	else
+		entry->count += count;
 }

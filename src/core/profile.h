@@ -124,6 +124,16 @@ typedef enum PsProfileKind
 #define PS_FIELD_SEGMENT_STATE(column) const bytea *column; /* packed, see segment_state.h; NULL: nothing is known */
 #define PS_PROFILE_FIELD(column, kind, access, initial, member) PS_FIELD_##kind(column)
 
+/* Scores that an event brought from another system. No event changes these columns otherwise, so they are written apart. */
+typedef struct PsSeededScores
+{
+	const text *segment;		/* NULL, like the others: it stays as it is */
+	Numeric		churn_risk_score;
+	Numeric		lifetime_value;
+} PsSeededScores;
+
+#define PS_MAX_SEEDED_SEGMENT 200	/* bytes */
+
 typedef struct PsProfile
 {
 	PS_PROFILE_COLUMNS(PS_PROFILE_FIELD,)
@@ -136,6 +146,7 @@ typedef struct PsProfile
 	PsEventIds	event_ids;
 	PsWindow	window;
 	PsAttributes attributes;
+	const PsSeededScores *seeded;	/* NULL: none */
 } PsProfile;
 
 /* The list as a table, for code that looks a column up by its name. */
@@ -158,6 +169,9 @@ extern void ps_profile_init(PsProfile *profile);
 
 /* Adds a counter for a type that has none yet. */
 extern PsEventCount *ps_profile_add_count(PsProfile *profile, const char *event_type, int len, int64 count);
+
+/* Sets the counter of a type, or adds to PS_OTHER_EVENTS when the profile has as many types as it may. */
+extern void ps_profile_set_count(PsProfile *profile, const char *event_type, int len, int64 count);
 
 /* Counts an event under its type, or under PS_OTHER_EVENTS when the profile has as many types as it may. */
 extern void ps_profile_count_event(PsProfile *profile, const char *event_type, int len);

@@ -210,13 +210,13 @@ ps_value_equal(const JsonbValue *a, const JsonbValue *b)
 		case jbvNull:
 			return true;
 		case jbvString:
-			return a  ->val.string.len == b->val.string.len &&
-			memcmp(a->val.string.val, b->val.string.val, a->val.string.len) == 0;
+			return a->val.string.len == b->val.string.len &&
+				memcmp(a->val.string.val, b->val.string.val, a->val.string.len) == 0;
 
 		case jbvNumeric:
 			return DatumGetBool(DirectFunctionCall2(numeric_eq, NumericGetDatum(a->val.numeric), NumericGetDatum(b->val.numeric)));
 		case jbvBool:
-			return a  ->val.boolean == b->val.boolean;
+			return a->val.boolean == b->val.boolean;
 
 		case jbvBinary:
 			return compareJsonbContainers(a->val.binary.data, b->val.binary.data) == 0;

@@ -288,7 +288,7 @@ static void
 assign_rows(PsWorker *worker, PsStoredOffset **rows, int n)
 {
 	PsPosition *positions = MemoryContextAlloc(worker->batch_context, Max(n, 1) * sizeof(PsPosition));
-	int read = 0;
+	int			read = 0;
 
 	ps_progress_forget(worker);
 	worker->reading.partitions = MemoryContextAlloc(worker->context, Max(n, 1) * sizeof(PsPartition));
@@ -303,7 +303,7 @@ assign_rows(PsWorker *worker, PsStoredOffset **rows, int n)
 		positions[read].partition = row->partition;
 		positions[read].offset = ps_topic_identity_begin(&worker->reading.partitions[read],
 														 ps_lookup_partition(&worker->looking_up.lookup, row->topic_no, row->partition)->low);
-		read	  ++;
+		read++;
 	}
 	worker->reading.npartitions = read;
 

@@ -353,7 +353,7 @@ ps_batch_is_blocked(const PsWorker *worker)
 	if (ps_waiting_next_try(worker->waiting) == PS_MOMENT_NEVER)
 		return false;
 	for (int i = 0; i < worker->reading.npartitions; i++)
-		if (worker->reading.partitions[i].offsets.read -worker->reading.partitions[i].offsets.next > PS_MAX_HELD_SPAN)
+		if (worker->reading.partitions[i].offsets.read - worker->reading.partitions[i].offsets.next > PS_MAX_HELD_SPAN)
 			return true;
 	return ps_waiting_deferred_bytes(worker->waiting) >= room;
 }

@@ -275,7 +275,7 @@ say_foreign(const PsStream *stream)
 	PsStateChange change;
 
 	ps_stream_change_state(stream->stream_id, &state, false, &change);
-	if (change.from !=state.state)
+	if (change.from != state.state)
 		ereport(LOG,
 				(errmsg("stream \"%s\" is %s: %s", stream->name, ps_state_names[state.state], state.error),
 				 errhint("%s", state.hint)));

@@ -90,7 +90,7 @@ ps_progress_end(PsWorker *worker, const PsPosition *end)
 static bool
 is_unstored(const PsPartition *partition)
 {
-	return partition->counts.consumed != 0 || partition->offsets.read >partition->read_stored;
+	return partition->counts.consumed != 0 || partition->offsets.read > partition->read_stored;
 }
 
 PsMoment
@@ -125,7 +125,7 @@ progress_mark(PsWorker *worker, const PsApplyItem *items, int n, bool finished)
 static void
 progress_describe(PsWorker *worker, PsPartition *partition, const PsMessage *last, PsOffsetMove *move)
 {
-	int64 read = Max(partition->offsets.read, partition->read_before);
+	int64		read = Max(partition->offsets.read, partition->read_before);
 
 	move->topic_no = partition->topic_no;
 	move->partition = partition->partition;

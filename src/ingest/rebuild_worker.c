@@ -213,7 +213,7 @@ ps_rebuild_follow(PsWorker *worker)
 
 		if (!ps_stream_reads(worker->stream, ends[i].partition))
 			continue;
-		if (partition == NULL || partition->offsets.read <ends[i].offset)
+		if (partition == NULL || partition->offsets.read < ends[i].offset)
 			return;
 	}
 	worker->rebuild_ready = true;

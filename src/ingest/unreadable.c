@@ -20,7 +20,7 @@
 static bool
 unreadable_skip(PsWorker *worker, const PsUnreadable *unreadable)
 {
-	PsPosition refused = {unreadable->topic_no, unreadable->partition, unreadable->offset};
+	PsPosition	refused = {unreadable->topic_no, unreadable->partition, unreadable->offset};
 	bool		skipped;
 
 	if (!ps_rebuild_schema_used())

@@ -30,6 +30,7 @@
 #include "ingest/order_report.h"
 #include "ingest/poison.h"
 #include "ingest/progress.h"
+#include "ingest/rebuild_bootstrap.h"
 #include "ingest/rebuild_worker.h"
 #include "ingest/report.h"
 #include "ingest/retention.h"
@@ -481,8 +482,11 @@ worker_turn(PsWorker *worker)
 	if (worker->life != PS_LIFE_BACKING_OFF)
 		ps_failure_over(worker, PS_DOING_CONTROL);
 	if (worker->life == PS_LIFE_CONNECTING)
-	{
 		worker->failure.doing = PS_DOING_CONNECT;
+	if (worker->life == PS_LIFE_CONNECTING && ps_rebuild_schema_used() && ps_rebuild_bootstrap(worker))
+		ps_failure_over(worker, PS_DOING_CONNECT);
+	else if (worker->life == PS_LIFE_CONNECTING)
+	{
 		connect_kafka(worker);
 		ps_failure_over(worker, PS_DOING_CONNECT);
 	}

@@ -116,7 +116,7 @@ version_between(const char *version, int from, int to)
 
 	(void) sscanf(version, "%d.%d.%d", &major, &minor, &patch);
 	number = major * 10000 + minor * 100 + patch;
-	return number >= from &&number < to;
+	return number >= from && number < to;
 }
 
 char *

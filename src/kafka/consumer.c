@@ -368,7 +368,7 @@ ps_consumer_drain(PsConsumer *consumer, PsIntake *intake, int max_messages, int6
 {
 	char		woken[64];
 
-	while (read (consumer->pipe[0], woken, sizeof(woken)) > 0)
+	while (read(consumer->pipe[0], woken, sizeof(woken)) > 0)
 		;
 	intake->exhausted = false;
 	while (intake->n < max_messages && intake->bytes < max_bytes)

@@ -267,7 +267,7 @@ ps_lookup_done(PsLookup *lookup)
 {
 	char		byte;
 
-	if (!lookup->running || read (lookup->pipe[0], &byte, 1) != 1)
+	if (!lookup->running || read(lookup->pipe[0], &byte, 1) != 1)
 		return false;
 	lookup->running = false;
 	return true;

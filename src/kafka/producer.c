@@ -53,7 +53,7 @@ struct PsProducer
 	int			n;				/* 0: no batch */
 	int			sent;
 	int			answered;
-	int refused;
+	int			refused;
 	bool		aborted;		/* the batch is aborted, or will be */
 	bool		too_large;
 
@@ -315,7 +315,7 @@ push_messages(PsProducer *producer)
 			return;
 		if (err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
 		{
-			producer->refused ++;
+			producer->refused++;
 			producer->answered++;
 		}
 		else if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -339,7 +339,7 @@ call_ended(PsProducer *producer)
 	ssize_t		n;
 	bool		ended = false;
 
-	while ((n = read (producer->pipe[0], bytes, sizeof(bytes))) >0)
+	while ((n = read(producer->pipe[0], bytes, sizeof(bytes))) > 0)
 		ended |= memchr(bytes, 't', n) != NULL;
 	return ended;
 }

@@ -63,7 +63,7 @@ static void
 read_claims(const char *token, int64 *ends_ms, const char **principal)
 {
 	const char *from = strchr(token, '.');
-	const char *to = from ? strchr(from +1, '.') : NULL;
+	const char *to = from ? strchr(from + 1, '.') : NULL;
 	PsField		claims[] = {{.name = "exp"}, {.name = "sub"}};
 	PsJsonReader reader = {.members = claims,.nmembers = lengthof(claims),.expanded = PS_JSON_NO_MEMBER};
 	char	   *encoded;
@@ -73,8 +73,8 @@ read_claims(const char *token, int64 *ends_ms, const char **principal)
 
 	if (to == NULL)
 		return;
-	encoded = psprintf("%.*s===", (int) (to - from -1), from +1);
-	encoded[(to - from -1 + 3) /4 * 4] = '\0';	/* base64 has a multiple of four characters */
+	encoded = psprintf("%.*s===", (int) (to - from - 1), from + 1);
+	encoded[(to - from - 1 + 3) / 4 * 4] = '\0';	/* base64 has a multiple of four characters */
 	for (char *c = encoded; *c != '\0'; c++)
 		*c = *c == '-' ? '+' : *c == '_' ? '/' : *c;
 	json = palloc(strlen(encoded) + 1);

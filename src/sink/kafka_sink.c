@@ -27,7 +27,7 @@ typedef struct KafkaSink
 	PsProducer *producer;		/* lives until the process ends */
 	PsMessage  *messages;
 	int			n;
-	bool refused;				/* the batch is one message that is too large */
+	bool		refused;		/* the batch is one message that is too large */
 	bool		split;			/* a batch was too large, and none has failed since */
 	Datum		letters;		/* array of the dead_letter_ids of the batch */
 } KafkaSink;

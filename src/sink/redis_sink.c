@@ -135,10 +135,10 @@ static int64
 redis_sink_finish(PsSink *sink)
 {
 	RedisSink  *self = (RedisSink *) sink;
-	int64 refused = 0;
+	int64		refused = 0;
 
 	for (int i = 0; i < self->nitems; i++)
-		refused   +=self->items[i].result == PS_REDIS_FOREIGN;
+		refused += self->items[i].result == PS_REDIS_FOREIGN;
 
 	ps_outbox_delivered(sink->stream_id, sink->kind, sink->last);
 	return refused;

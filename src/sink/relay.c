@@ -57,7 +57,7 @@ give_up(PsRelay *relay)
 static void
 finish_batch(PsRelay *relay)
 {
-	int64 refused;
+	int64		refused;
 
 	PS_FAILPOINT("relay_after_send");
 	ps_relay_begin(relay);

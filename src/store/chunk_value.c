@@ -122,8 +122,8 @@ static bool
 goes_further(const PsWindowValue *value, const PsChunk *a, const PsChunk *b)
 {
 	if (value->aggregate == PS_AGGREGATE_FIRST)
-		return a  ->from_at < b->from_at || (a->from_at == b->from_at && a->chunk_no < b->chunk_no);
-	return a  ->to_at > b->to_at || (a->to_at == b->to_at && a->chunk_no > b->chunk_no);
+		return a->from_at < b->from_at || (a->from_at == b->from_at && a->chunk_no < b->chunk_no);
+	return a->to_at > b->to_at || (a->to_at == b->to_at && a->chunk_no > b->chunk_no);
 }
 
 /*

@@ -94,6 +94,14 @@
 #define FORGET_FILLED \
 	"UPDATE profile_stream_internal.segments s SET filled_to = '' WHERE s.filled_to = $1"
 
+#define DELETE_SEEDS \
+	"DELETE FROM profile_stream_internal.seeds s WHERE s.customer_id = $1"
+
+/* the place of the last row becomes that of all rows of its time */
+#define FORGET_PLACE(table) \
+	"UPDATE profile_stream_internal." table " b SET last_event_id = '', last_customer_id = '', last_rows = 0 WHERE b.last_customer_id = $1" \
+	" OR profile_stream_internal.contains_id(pg_catalog.convert_to(b.last_event_id, 'UTF8'), $1, false)"
+
 static const char *const ids_sql[] = BOTH(PS_INTERNAL_SCHEMA, DELETE_IDS);
 static const char *const profile_sql[] = BOTH(PS_SCHEMA, DELETE_PROFILE);
 static const char *const chunks_sql[] = BOTH(PS_INTERNAL_SCHEMA, DELETE_CHUNKS);
@@ -171,6 +179,10 @@ ps_erasure_remove(const char *customer_id, PsErased *erased)
 	(void) customer_erasure_run(REDACT_ERROR("score_refresh"), args);
 	(void) customer_erasure_run(FORGET_REACHED, args);
 	(void) customer_erasure_run(REDACT_ERROR("segments"), args);
+	(void) customer_erasure_run(DELETE_SEEDS, args);
+	(void) customer_erasure_run(FORGET_PLACE("backfills"), args);
+	(void) customer_erasure_run(FORGET_PLACE("stream_rebuilds"), args);
+	(void) customer_erasure_run(REDACT_ERROR("backfills"), args);
 }
 
 List *

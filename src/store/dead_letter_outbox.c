@@ -128,7 +128,7 @@ ps_dead_letter_outbox_read(int stream_id, int limit, int64 bytes, PsMessage **me
 	Datum		args[3] = {Int32GetDatum(stream_id), Int64GetDatum(limit), Int64GetDatum(bytes)};
 	int			n = ps_plan_run(&read_plan, args, NULL, SPI_OK_SELECT);
 	TupleDesc	columns = SPI_tuptable->tupdesc;
-	PsColumn read;
+	PsColumn	read;
 
 	*messages = palloc0(Max(n, 1) * sizeof(PsMessage));
 	ps_column_init(&read, INT8OID, n);

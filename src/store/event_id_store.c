@@ -79,15 +79,15 @@ compare_sorted_queries(CustomerQueries *group, const bytea *hashes)
 {
 	const PsIdHash *hash = (const PsIdHash *) VARDATA_ANY(hashes);
 	int			n = VARSIZE_ANY_EXHDR(hashes) / sizeof(PsIdHash);
-	int from = 0;
+	int			from = 0;
 
 	for (int i = 0; i < n; i++)
 	{
 		int			to = group->nsorted;
 
-		while (from <to)
+		while (from < to)
 		{
-			int			middle = from +(to - from) /2;
+			int			middle = from + (to - from) / 2;
 
 			if (memcmp(group->sorted[middle]->hash, &hash[i], sizeof(PsIdHash)) < 0)
 				from = middle + 1;
@@ -95,7 +95,7 @@ compare_sorted_queries(CustomerQueries *group, const bytea *hashes)
 			else
 				to = middle;
 		}
-		for (; from <group->nsorted && memcmp(group->sorted[from]->hash, &hash[i], sizeof(PsIdHash)) == 0; from ++)
+		for (; from < group->nsorted && memcmp(group->sorted[from]->hash, &hash[i], sizeof(PsIdHash)) == 0; from++)
 			group->sorted[from]->found = true;
 	}
 }
@@ -152,7 +152,7 @@ ask_table(CustomerQueries *groups, int n, TimestampTz after)
 	CustomerQueries **asked = palloc(n * sizeof(CustomerQueries *));
 	PsColumn	columns[3];
 	int			i = 0;
-	int64 from = 1;
+	int64		from = 1;
 
 	while (i < n)
 	{
@@ -164,13 +164,13 @@ ask_table(CustomerQueries *groups, int n, TimestampTz after)
 		while (i < n && room > 0)
 		{
 			const PsIdQuery *first = groups[i].first;
-			int64		to = Min(from +room - 1, (int64) first->sealed->chunks);
+			int64		to = Min(from + room - 1, (int64) first->sealed->chunks);
 
 			asked[columns[0].n] = &groups[i];
 			ps_column_add_text(&columns[0], first->customer_id);
 			ps_column_add(&columns[1], Int64GetDatum(from));
 			ps_column_add(&columns[2], Int64GetDatum(to));
-			room -= to - from +1;
+			room -= to - from + 1;
 			from = to == first->sealed->chunks ? 1 : to + 1;
 			i += from == 1;
 		}

@@ -69,6 +69,8 @@ static const char export_sql[] =
 " 'segmentChanges', " LIST("pg_catalog.jsonb_build_object('kind', c.kind, 'from', c.from_segment, 'to', c.to_segment, 'at', c.changed_at,"
 						   " 'quiet', c.quiet, 'eventId', c.event_id, 'eventAt', c.event_at)",
 						   "c.change_id", "profile_stream.segment_changes c WHERE c.customer_id = $1") ","
+" 'seeds', " LIST("pg_catalog.jsonb_build_object('event', s.event, 'seededAt', s.seeded_at)", "s.seed_id",
+				  "profile_stream_internal.seeds s WHERE s.customer_id = $1") ","
 " 'rebuild', " HELD(PS_REBUILD_SCHEMA, PS_REBUILD_SCHEMA) ") || " HELD(PS_SCHEMA, PS_INTERNAL_SCHEMA);
 
 Datum

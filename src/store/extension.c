@@ -54,7 +54,7 @@ ps_extension_version(void)
 int
 ps_extension_compare(const char *a, const char *b)
 {
-	while (*a !='\0' || *b != '\0')
+	while (*a != '\0' || *b != '\0')
 	{
 		char	   *a_end;
 		char	   *b_end;
@@ -63,7 +63,7 @@ ps_extension_compare(const char *a, const char *b)
 
 		if (a_part != b_part)
 			return a_part < b_part ? -1 : 1;
-		if (a_end == a &&b_end == b)
+		if (a_end == a && b_end == b)
 			return strcmp(a, b);
 		a = *a_end == '.' ? a_end + 1 : a_end;
 

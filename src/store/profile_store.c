@@ -67,6 +67,14 @@ static PsPlan segments_plan = {
 	1, {TEXTARRAYOID}
 };
 
+static PsPlan seed_plan = {
+	"UPDATE profile_stream.materialized_profiles p SET segment = COALESCE(n.segment, p.segment),"
+	" churn_risk_score = COALESCE(n.churn_risk_score::float8, p.churn_risk_score), lifetime_value = COALESCE(n.lifetime_value, p.lifetime_value)"
+	" FROM ROWS FROM (" PS_PLAN_ARRAYS ") AS n(customer_id, segment, churn_risk_score, lifetime_value)"
+	" WHERE p.customer_id = n.customer_id",
+	4, {TEXTARRAYOID, TEXTARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID},.first_array = 1
+};
+
 static Datum
 customer_id_datum(const PsStoredProfile *stored)
 {
@@ -418,4 +426,39 @@ ps_profiles_segments(PsStoredProfile **profiles, int n, const char **segments)
 	}
 	if (unknown > 0)
 		read_segments(&ids, segments);
+}
+
+static void
+add_or_null(PsColumn *column, const void *value)
+{
+	if (value == NULL)
+		ps_column_add_null(column);
+	else
+		ps_column_add(column, PointerGetDatum(value));
+}
+
+void
+ps_profiles_seed_scores(const List *seeded)
+{
+	static const Oid types[4] = {TEXTOID, TEXTOID, NUMERICOID, NUMERICOID};
+	PsColumn	columns[4];
+	Datum		args[4];
+	ListCell   *cell;
+
+	if (seeded == NIL)
+		return;
+	for (int c = 0; c < 4; c++)
+		ps_column_init(&columns[c], types[c], list_length(seeded));
+	foreach(cell, seeded)
+	{
+		const PsSeeded *one = lfirst(cell);
+
+		ps_column_add_text(&columns[0], one->customer_id);
+		add_or_null(&columns[1], one->scores.segment);
+		add_or_null(&columns[2], one->scores.churn_risk_score);
+		add_or_null(&columns[3], one->scores.lifetime_value);
+	}
+	for (int c = 0; c < 4; c++)
+		args[c] = ps_column_array(&columns[c]);
+	ps_plan_write(&seed_plan, args, NULL, SPI_OK_UPDATE, list_length(seeded), TABLE_NAME);
 }

@@ -8,6 +8,7 @@
 
 #include "access/htup.h"
 #include "core/profile.h"
+#include "nodes/pg_list.h"
 #include "store/profile_row.h"
 
 typedef struct PsStoredProfile
@@ -46,6 +47,15 @@ extern void ps_profiles_save(PsProfileTable * table, PsStoredProfile **profiles,
 
 /* Finds at most limit customers with an open chunk of which all samples are expired. Does not load them. */
 extern int	ps_profiles_find_expired(TimestampTz now, int limit, PsStoredProfile **profiles);
+
+typedef struct PsSeeded
+{
+	const char *customer_id;
+	PsSeededScores scores;
+} PsSeeded;
+
+/* Writes scores that events brought, a list of PsSeeded, after the table is closed. */
+extern void ps_profiles_seed_scores(const List *seeded);
 
 /* The segments of profiles that were saved; NULL for a customer without a row. */
 extern void ps_profiles_segments(PsStoredProfile **profiles, int n, const char **segments);

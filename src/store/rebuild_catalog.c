@@ -16,9 +16,10 @@
 #include "store/state_log.h"
 #include "store/stream_catalog.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 static PsPlan find_plan = {
-	.sql = "SELECT b.stream_id, s.name, b.allow_missing, COALESCE(t.enabled, false), t.state"
+	.sql = "SELECT b.stream_id, s.name, b.allow_missing, COALESCE(t.enabled, false), t.state, b.started_at"
 	" FROM profile_stream_internal.stream_rebuilds b JOIN profile_stream.streams s ON s.stream_id = b.stream_id"
 	" LEFT JOIN " PS_REBUILD_SCHEMA ".stream_status t ON t.stream_id = b.stream_id"
 	" WHERE b.database = $1",
@@ -143,6 +144,7 @@ ps_rebuild_find(void)
 	rebuild->stream = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
 	rebuild->allow_missing = DatumGetBool(rebuild_catalog_column_value(0, 3));
 	rebuild->enabled = DatumGetBool(rebuild_catalog_column_value(0, 4));
+	rebuild->started_at = DatumGetTimestampTz(rebuild_catalog_column_value(0, 6));
 	rebuild->state = ps_state_parse(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5));
 	return rebuild;
 }
@@ -257,7 +259,7 @@ static int64
 partition_behind(uint64 row)
 {
 	int64		next = DatumGetInt64(rebuild_catalog_column_value(row, 2));
-	int64 read = DatumGetInt64(rebuild_catalog_column_value(row, 3));
+	int64		read = DatumGetInt64(rebuild_catalog_column_value(row, 3));
 	int64		behind = 0;
 	PsOffsetSet now;
 	PsOffsetSet rebuilt;
@@ -318,13 +320,16 @@ ps_rebuild_skip(int stream_id, const PsPosition *refused)
 void
 ps_rebuild_adjust(PsStream *stream)
 {
+	static TimestampTz began = 0;	/* the rebuild that this process works for; 0: not known yet */
 	PsRebuild  *rebuild = ps_rebuild_find();
 
-	if (rebuild == NULL || rebuild->stream_id != stream->stream_id)
+	/* the next rebuild has a process of its own, which waits for this one to end */
+	if (rebuild == NULL || rebuild->stream_id != stream->stream_id || (began != 0 && rebuild->started_at != began))
 	{
 		stream->enabled = false;
 		return;
 	}
+	began = rebuild->started_at;
 	stream->start_from = "earliest";
 	stream->notify = "off";
 	stream->workers = 1;

@@ -18,6 +18,7 @@ typedef struct PsRebuild
 	int			stream_id;
 	char	   *stream;
 	bool		allow_missing;
+	TimestampTz started_at;
 	bool		enabled;		/* not paused */
 	PsStreamState state;		/* last state that its worker has set */
 } PsRebuild;

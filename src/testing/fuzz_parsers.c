@@ -220,7 +220,7 @@ try_offsets(pg_prng_state *prng)
 	ps_offset_set_init(&set, next, stored, CurrentMemoryContext);
 	for (int i = any_int(prng, 20); i > 0; i--)
 	{
-		int64		offset = set.read +any_int(prng, 5);
+		int64		offset = set.read + any_int(prng, 5);
 
 		if (!ps_offset_set_read(&set, offset) && any_int(prng, 1) == 0)
 			ps_offset_set_mark(&set, offset, true);

@@ -17,7 +17,7 @@ CREATE TEMP TABLE roles AS SELECT 'regress_' || r AS role FROM unnest('{nobody,r
 CREATE TEMP TABLE decisions (kind text, schema text, who text, names text);
 INSERT INTO decisions VALUES
 -- nobody else than functions writes a table; who reads it, and views:
-('relation', 'profile_stream', 'reader', 'dead_letters definitions materialized_profiles profile_documents profiles segment_changes segment_members stat_code stat_partitions
+('relation', 'profile_stream', 'reader', 'dead_letters definitions materialized_profiles profile_documents profiles segment_changes segment_members stat_backfills stat_code stat_partitions
 	stat_score_refresh stat_sinks stat_sources stat_streams stream_log streams'),
 ('relation', 'profile_stream', 'operator', 'stat_rebuilds'),
 -- who watches and who analyses
@@ -30,28 +30,28 @@ INSERT INTO decisions VALUES
 	materialized_profiles.preferred_channel materialized_profiles.segment materialized_profiles.churn_risk_score materialized_profiles.lifetime_value
 	materialized_profiles.scored_at materialized_profiles.event_counts materialized_profiles.window_state'),
 -- parts, of which readers see what views and functions show
-('relation', 'profile_stream_internal', 'reader', 'attribute_maps code_definitions confirmed_code dead_letter_outbox dead_letters event_handlers event_id_chunks event_ids event_upcasters history_columns history_settings profile_history metric_series metrics
+('relation', 'profile_stream_internal', 'reader', 'attribute_maps backfills code_definitions confirmed_code dead_letter_outbox dead_letters event_handlers event_id_chunks event_ids event_upcasters history_columns history_settings profile_history metric_series metrics
 	score_function score_parameters score_refresh score_settings segment_checks segments sink_status poison_messages stream_gaps stream_leases stream_offsets stream_sinks stream_status stream_topics window_chunks'),
-('relation', 'profile_stream_internal', 'operator', 'blocked_customers blocking_salt outbox sink_pending stream_rebuilds'),
+('relation', 'profile_stream_internal', 'operator', 'blocked_customers blocking_salt outbox seeds sink_pending stream_rebuilds'),
 ('relation', 'profile_stream_rebuild', 'operator', 'dead_letters event_id_chunks materialized_profiles profile_history stream_gaps stream_offsets stream_status window_chunks'),
 -- some columns of what only operators read
 ('columns', 'profile_stream_internal', 'reader', 'outbox.stream_id outbox.sink outbox.customers sink_pending.stream_id sink_pending.sink'),
 ('relation', 'profile_stream_internal', 'superuser', 'database_secret event_id_keys'),
 ('sequence', 'profile_stream', 'superuser', 'segment_changes_change_id_seq stream_log_log_id_seq streams_stream_id_seq'),
-('sequence', 'profile_stream_internal', 'superuser', 'attribute_maps_map_id_seq dead_letters_dead_letter_id_seq event_handlers_handler_id_seq metric_series_series_id_seq
+('sequence', 'profile_stream_internal', 'superuser', 'attribute_maps_map_id_seq dead_letters_dead_letter_id_seq event_handlers_handler_id_seq bootstrap_seq metric_series_series_id_seq
 	outbox_outbox_id_seq segments_segment_id_seq sink_pending_pending_id_seq'),
 ('sequence', 'profile_stream_rebuild', 'superuser', 'dead_letters_dead_letter_id_seq'),
 ('routine', 'profile_stream', 'reader', 'attribute_time await_offset create_profile_view decode_message default_scores get_profile get_profiles profiles_at training_set metric_days metric_trend metric_value notification_channel profile_bookmark
 	profiles_changed_since segment_channel serve_profile version wait_for_offset window_value'),
-('routine', 'profile_stream', 'operator', 'alter_segment alter_stream apply_event apply_event_returning apply_events await_stream cancel_rebuild confirm_code create_metric create_segment create_stream
-	discard_dead_letters drop_metric drop_segment drop_stream export_customer forget_customer lock_customer map_attribute
+('routine', 'profile_stream', 'operator', 'alter_segment alter_stream apply_event apply_event_returning apply_events await_stream backfill cancel_rebuild confirm_code create_metric create_segment create_stream
+	discard_dead_letters drop_backfill drop_metric drop_segment drop_stream export_customer forget_customer lock_customer map_attribute
 	pause_rebuild pause_stream prune_metrics rebuild rebuild_diff reconcile resync_sink refresh_scores refresh_segments
-	register_handler register_upcaster reset_score_settings resume_rebuild resume_stream retry_dead_letters seek_stream set_score_function
+	register_handler register_upcaster reset_score_settings resume_rebuild resume_stream retry_dead_letters seed_profile seek_stream set_score_function
 	set_score_settings start_streams swap_rebuild track_history untrack_history test_connection test_handler test_redis try_lock_customer unblock_customer unmap_attribute
 	unregister_handler unregister_upcaster wait_for_stream'),
 ('routine', 'profile_stream_internal', 'reader', 'bookmark_horizon to_profile_event check_days chunk_samples code_state current_cluster dead_letter_json dead_letter_text xid_at_or_after json_timestamp
 	lease_holder library_warning metric_series metric_values open_event_ids partition_name process_waits profile_days profile_document profile_document_at reported_ends sealed_event_ids source_counts window_count window_state_samples window_state_totals window_samples'),
-('routine', 'profile_stream_internal', 'operator', 'dead_letter_relation dead_letter_matches lock_dead_letters contains_id message_customer retry_events settle_dead_letters
+('routine', 'profile_stream_internal', 'operator', 'dead_letter_relation dead_letter_matches lock_dead_letters contains_id message_customer event_time retry_events settle_dead_letters
 	window_expired redact_id'),
 ('routine', 'profile_stream_internal', 'superuser', 'add_sources definition_written event_id_hash event_ids_sealed_to guard_confirmed kafka_validator keep_secret make_history_part redis_validator replace_event_id_key rules_changed same_event_ids'),
 ('routine', 'profile_stream_rebuild', 'operator', 'metric_values window_value'),

@@ -166,7 +166,7 @@ is_equal(const PsEvent *a, const PsEvent *b)
 	if (strcmp(a->event_id, b->event_id) != 0 || strcmp(a->customer_id, b->customer_id) != 0 ||
 		strcmp(a->event_type, b->event_type) != 0 || a->timestamp != b->timestamp || a->nfields != b->nfields ||
 		strcmp(a->source ? a->source : "", b->source ? b->source : "") != 0 || a->payload_len != b->payload_len ||
-		(a->payload == NULL) !=(b->payload == NULL) ||
+		(a->payload == NULL) != (b->payload == NULL) ||
 		(a->payload != NULL && memcmp(a->payload, b->payload, a->payload_len) != 0))
 		return false;
 	for (int i = 0; i < a->nfields; i++)

@@ -69,7 +69,7 @@ wait_for_end(void)
 	{
 		if (poll(&input, 1, -1) < 0)
 			continue;
-		if (read (STDIN_FILENO, buffer, sizeof(buffer)) <= 0)
+		if (read(STDIN_FILENO, buffer, sizeof(buffer)) <= 0)
 			break;
 	}
 }
