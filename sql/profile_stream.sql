@@ -1098,6 +1098,10 @@ CREATE FUNCTION resume_stream(name text, anyway boolean DEFAULT false) RETURNS v
 	AS 'MODULE_PATHNAME', 'ps_resume_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION resume_stream(text, boolean) IS 'Start a paused or restored stream, or one of another cluster, from its stored offsets; anyway: also where the data that they stand for was not restored';
 
+CREATE FUNCTION flush_stream(name text, customer_id text DEFAULT NULL, timeout interval DEFAULT '30 s') RETURNS bigint
+	AS 'MODULE_PATHNAME', 'ps_flush_stream' LANGUAGE c SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION flush_stream(text, text, interval) IS 'Have a stream apply now what it holds for reorder_wait, of one customer or of all, in order; returns how many messages it released';
+
 CREATE FUNCTION drop_stream(name text) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_drop_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION drop_stream(text) IS 'Stop a stream and remove it with its offsets; profiles and dead letters stay';
@@ -2824,7 +2828,7 @@ GRANT EXECUTE ON ROUTINE
 	register_handler, unregister_handler, test_handler, register_upcaster, unregister_upcaster,
 	apply_event, apply_event_returning, apply_events, seed_profile, backfill, drop_backfill, retry_dead_letters, discard_dead_letters,
 	test_redis, test_connection, create_stream, alter_stream, seek_stream, pause_stream, resume_stream, drop_stream, start_streams,
-	resync_sink, wait_for_stream, await_stream, reconcile, lock_customer, try_lock_customer,
+	resync_sink, flush_stream, wait_for_stream, await_stream, reconcile, lock_customer, try_lock_customer,
 	rebuild, pause_rebuild, resume_rebuild, cancel_rebuild, rebuild_diff, swap_rebuild,
 	set_score_settings, reset_score_settings, set_score_function, refresh_scores, create_segment, drop_segment, alter_segment, refresh_segments, confirm_code,
 	forget_customer, unblock_customer, export_customer

@@ -96,6 +96,8 @@ ps_report_end(void)
 static void
 at_exit(int code, Datum arg)
 {
+	if (report != NULL)
+		report->ended = true;
 	pthread_mutex_lock(&mutex);
 	report = NULL;
 	client = NULL;
@@ -111,6 +113,7 @@ make_report(PsWorker *worker, int capacity)
 
 	if (segment != NULL)
 	{
+		((PsReport *) dsm_segment_address(segment))->ended = true;
 		ps_lease_unpublish(worker->stream->stream_id, dsm_segment_handle(segment));
 		dsm_detach(segment);
 	}
@@ -121,6 +124,7 @@ make_report(PsWorker *worker, int capacity)
 	made = dsm_segment_address(segment);
 	memset(made, 0, size);
 	made->capacity = capacity;
+	SpinLockInit(&made->flushes.mutex);
 	ps_lease_publish(worker->stream->stream_id, dsm_segment_handle(segment));
 	return made;
 }
@@ -173,12 +177,21 @@ ps_report_assign(PsWorker *worker)
 		present->ends[i].end_offset = -1;
 	}
 	if (present != NULL)
+	{
 		present->npartitions = worker->reading.npartitions;
+		present->assignments++;
+	}
 	report = present;
 	pthread_mutex_unlock(&mutex);
 	free(before);
 	if (!started)
 		started = ps_thread_start(report_watch, NULL);
+}
+
+PsFlushes *
+ps_report_flushes(void)
+{
+	return report != NULL ? &report->flushes : NULL;
 }
 
 void

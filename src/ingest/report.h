@@ -9,6 +9,7 @@
 
 #include "ingest/worker.h"
 #include "storage/dsm.h"
+#include "storage/spin.h"
 
 #define PS_REPORT_COMPLAINT 512
 
@@ -19,11 +20,32 @@ typedef struct PsReportedEnd
 	int64		end_offset;		/* -1: not asked for */
 } PsReportedEnd;
 
+#define PS_MAX_FLUSHES 8		/* customers that are flushed at a time */
+
+/*
+ * What sessions ask of a worker: to apply held messages now. The worker does what was
+ * asked for together; what stays asked for after an error is done again.
+ */
+typedef struct PsFlushes
+{
+	slock_t		mutex;			/* of all that follows */
+	uint64		asked;			/* number of the newest request */
+	uint64		done;			/* requests up to this one are done */
+	int64		released;		/* messages that were released, ever */
+	int64		deferred;		/* messages that were deferred when the last request was done */
+	bool		all;			/* release the messages of all customers */
+	int			ncustomers;		/* or of these */
+	char		customers[PS_MAX_FLUSHES][PS_MAX_ID_BYTES + 1];
+} PsFlushes;
+
 /* Sessions read it while it is written: numbers are read whole, and the text always has its end. */
 typedef struct PsReport
 {
 	volatile TimestampTz turn_began;	/* 0: it waits for work */
 	char		complaint[PS_REPORT_COMPLAINT]; /* the lock that it waits for again and again; empty: none */
+	volatile bool ended;		/* it is no longer written: the process ends, or reports elsewhere */
+	volatile uint64 assignments;	/* how often partitions were assigned */
+	PsFlushes	flushes;
 	volatile int npartitions;
 	int			capacity;
 	PsReportedEnd ends[FLEXIBLE_ARRAY_MEMBER];
@@ -37,6 +59,9 @@ extern void ps_report_turn(bool begins, bool polls);
 
 /* Reports which lock the process waits for, NULL: none. */
 extern void ps_report_complain(const char *complaint);
+
+/* What sessions ask of this process; NULL: they cannot. */
+extern PsFlushes *ps_report_flushes(void);
 
 /* Before the client is closed: tells the thread to stop using it. False: the thread uses it at the moment. */
 extern bool ps_report_end(void);

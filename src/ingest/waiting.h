@@ -55,6 +55,12 @@ extern void ps_waiting_hold(PsWaiting *waiting, const PsHoldSettings *settings, 
 extern int	ps_waiting_release(PsWaiting *waiting, const PsHoldSettings *settings, PsMoment now, bool all, int max,
 							   PsApplyItem **items);
 
+/* Makes held messages due, of a customer or, without one, of all; returns how many. */
+extern int64 ps_waiting_flush(PsWaiting *waiting, const char *customer_id);
+
+/* How many messages are due. */
+extern int	ps_waiting_due(const PsWaiting *waiting);
+
 /* When the message that is held longest arrived. PS_MOMENT_NEVER: none is held. PS_MOMENT_PAST: one is due. */
 extern PsMoment ps_waiting_oldest(const PsWaiting *waiting);
 
@@ -83,6 +89,9 @@ extern void ps_waiting_rows_probed(PsWaiting *waiting, PsStoredProfile **profile
 
 /* When to try deferred messages again, PS_MOMENT_NEVER when there are none. */
 extern PsMoment ps_waiting_next_try(const PsWaiting *waiting);
+
+/* How many messages are deferred. */
+extern int64 ps_waiting_deferred(const PsWaiting *waiting);
 
 /* The memory that all messages take, and that the deferred ones take. */
 extern int64 ps_waiting_bytes(const PsWaiting *waiting);

@@ -24,6 +24,7 @@
 #include "ingest/batch.h"
 #include "ingest/control.h"
 #include "ingest/failure.h"
+#include "ingest/flush.h"
 #include "ingest/health.h"
 #include "ingest/life.h"
 #include "ingest/lock_budget.h"
@@ -218,6 +219,7 @@ serve_messages(PsWorker *worker)
 	PsStream   *stream = worker->stream;
 	PsIntake	intake = {0};
 
+	ps_flush_serve(worker);
 	ps_topic_identity_note_turn(worker);
 	if (has_room(worker))
 		ps_consumer_drain(worker->consumer, &intake, stream->batch_size, MAX_BATCH_BYTES,

@@ -12,6 +12,12 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+/* what a user may see */
+static PsPlan unread_plan = {
+	"SELECT FROM profile_stream.stat_partitions p WHERE p.stream = $1 AND p.worker_pid IS NULL AND p.held > 0 AND p.state = 'running'",
+	1, {TEXTOID}
+};
+
 static PsPlan offsets_plan = {
 	"SELECT o.topic_no, o.partition, o.epoch, o.next_offset, o.read_offset, o.commits, o.finished, o.state = 'offset_lost', o.start_offset,"
 	" o.check_offset, o.check_timestamp, o.check_hash"
@@ -218,4 +224,12 @@ ps_stream_reached(int stream_id, const PsPosition *ends, int n)
 		}
 	}
 	return reached == n;
+}
+
+bool
+ps_stream_has_unread(const char *name)
+{
+	Datum		args[1] = {CStringGetTextDatum(name)};
+
+	return ps_plan_read(&unread_plan, args) > 0;
 }

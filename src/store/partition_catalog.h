@@ -63,6 +63,9 @@ extern void ps_stream_jump(int stream_id, const PsStoredOffset *after, const PsJ
 /* The same for a partition that no worker reads; adds its row when there is none. */
 extern void ps_stream_seek(int stream_id, const PsPosition *to, bool new_epoch);
 
+/* Whether a partition of the stream of that name has held events, and no process reads it. */
+extern bool ps_stream_has_unread(const char *name);
+
 /* Whether the partitions have reached these ends. */
 extern bool ps_stream_reached(int stream_id, const PsPosition *ends, int n);
 

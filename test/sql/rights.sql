@@ -48,7 +48,7 @@ INSERT INTO decisions VALUES
 	pause_rebuild pause_stream prune_metrics rebuild rebuild_diff reconcile resync_sink refresh_scores refresh_segments
 	register_handler register_upcaster reset_score_settings resume_rebuild resume_stream retry_dead_letters seed_profile seek_stream set_score_function
 	set_score_settings start_streams swap_rebuild track_history untrack_history test_connection test_handler test_redis try_lock_customer unblock_customer unmap_attribute
-	unregister_handler unregister_upcaster wait_for_stream'),
+	unregister_handler unregister_upcaster flush_stream wait_for_stream'),
 ('routine', 'profile_stream_internal', 'reader', 'bookmark_horizon to_profile_event check_days chunk_samples code_state current_cluster dead_letter_json dead_letter_text xid_at_or_after json_timestamp
 	lease_holder library_warning metric_series metric_values open_event_ids partition_name process_waits profile_days profile_document profile_document_at reported_ends sealed_event_ids source_counts window_count window_state_samples window_state_totals window_samples'),
 ('routine', 'profile_stream_internal', 'operator', 'dead_letter_relation dead_letter_matches lock_dead_letters contains_id message_customer event_time retry_events settle_dead_letters
@@ -300,7 +300,7 @@ SELECT error FROM profile_stream_internal.segments WHERE name = 'regress_all';
 INSERT INTO profile_stream.streams (name, owner, bootstrap_servers, topic, group_id, start_from, batch_size, batch_wait, dedupe_retention, on_offset_lost, notify_channel, notify, options, redis, created_at)
 	VALUES ('regress_own', 'regress_rival', 'none', 't', 'g', 'earliest', 1, '0', '0', 'stop', 'c', 'off', '{}', 'none', now());
 SELECT call, pg_temp.try('regress_operator', 'SELECT profile_stream.' || call) FROM unnest(ARRAY['pause_stream(''regress_own'')', 'resume_stream(''regress_own'')', 'drop_stream(''regress_own'')',
-	'alter_stream(''regress_own'', batch_size => 2)', 'seek_stream(''regress_own'', ''earliest'')', 'resync_sink(''regress_own'', ''redis'')', 'wait_for_stream(''regress_own'')',
+	'alter_stream(''regress_own'', batch_size => 2)', 'seek_stream(''regress_own'', ''earliest'')', 'resync_sink(''regress_own'', ''redis'')', 'wait_for_stream(''regress_own'')', 'flush_stream(''regress_own'')',
 	'rebuild(''regress_own'')', 'pause_rebuild(''regress_own'')', 'resume_rebuild(''regress_own'')', 'cancel_rebuild(''regress_own'')', 'rebuild_diff(''regress_own'')', 'swap_rebuild(''regress_own'')',
 	'create_metric(''regress_m'', ''t'', ''1 day'', backfill => ''regress_own'')']) WITH ORDINALITY c (call, n) ORDER BY n;
 SELECT profile_stream.drop_stream('regress_own');
