@@ -170,14 +170,14 @@ COMMENT ON FUNCTION notification_channel(text) IS 'Channel on which profile_upda
 
 -- Not dumped: what came by a restore or a subscription is not here, and does not run.
 CREATE TABLE profile_stream_internal.confirmed_code (
-	kind text COLLATE "C" NOT NULL CHECK (kind OPERATOR(pg_catalog.=) ANY (ARRAY['stream', 'handler', 'upcaster', 'score_function', 'segment', 'backfill'])),
+	kind text COLLATE "C" NOT NULL CHECK (kind OPERATOR(pg_catalog.=) ANY (ARRAY['stream', 'handler', 'upcaster', 'decoder', 'score_function', 'segment', 'backfill'])),
 	key text COLLATE "C" NOT NULL,
 	confirmed_at timestamptz NOT NULL,
 	PRIMARY KEY (kind, key)
 );
-COMMENT ON TABLE profile_stream_internal.confirmed_code IS 'Streams, handlers, upcasters, segments, backfills and the score function that may run: created in this database, or confirmed after a restore';
-COMMENT ON COLUMN profile_stream_internal.confirmed_code.kind IS 'What was confirmed: stream, handler, upcaster, score_function, segment or backfill';
-COMMENT ON COLUMN profile_stream_internal.confirmed_code.key IS 'Which one: stream_id, handler_id, from_version:event_type, t for the score function, the name of the segment, or backfill_id';
+COMMENT ON TABLE profile_stream_internal.confirmed_code IS 'Streams, handlers, upcasters, decoders, segments, backfills and the score function that may run: created in this database, or confirmed after a restore';
+COMMENT ON COLUMN profile_stream_internal.confirmed_code.kind IS 'What was confirmed: stream, handler, upcaster, decoder, score_function, segment or backfill';
+COMMENT ON COLUMN profile_stream_internal.confirmed_code.key IS 'Which one: stream_id of a stream or a decoder, handler_id, from_version:event_type, t for the score function, the name of the segment, or backfill_id';
 COMMENT ON COLUMN profile_stream_internal.confirmed_code.confirmed_at IS 'When it was created here or confirmed';
 
 CREATE FUNCTION profile_stream_internal.guard_confirmed() RETURNS trigger
@@ -1025,6 +1025,23 @@ CREATE FUNCTION unregister_upcaster(event_type text, from_version int) RETURNS v
 	AS 'MODULE_PATHNAME', 'ps_unregister_upcaster' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION unregister_upcaster(text, int) IS 'Raise events from a schemaVersion no more';
 
+CREATE TABLE profile_stream_internal.stream_decoders (
+	stream_id int PRIMARY KEY REFERENCES streams ON DELETE CASCADE,
+	function text COLLATE "C" NOT NULL,
+	owner regrole NOT NULL
+);
+CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profile_stream_internal.stream_decoders
+	FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.rules_changed();
+ALTER TABLE profile_stream_internal.stream_decoders ENABLE ALWAYS TRIGGER rules_changed;
+CREATE TRIGGER written BEFORE INSERT OR UPDATE OR DELETE ON profile_stream_internal.stream_decoders
+	FOR EACH ROW EXECUTE FUNCTION profile_stream_internal.definition_written('decoder', 'stream_id');
+ALTER TABLE profile_stream_internal.stream_decoders ENABLE ALWAYS TRIGGER written;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.stream_decoders', '');
+COMMENT ON TABLE profile_stream_internal.stream_decoders IS 'Functions that make events of the messages of a stream: the argument decoder of create_stream() and alter_stream()';
+COMMENT ON COLUMN profile_stream_internal.stream_decoders.stream_id IS 'Stream whose messages are decoded';
+COMMENT ON COLUMN profile_stream_internal.stream_decoders.function IS 'The function by schema, name and argument types';
+COMMENT ON COLUMN profile_stream_internal.stream_decoders.owner IS 'Role that owned the function when it was set, with whose rights it runs; when another one owns it, it does not';
+
 -- =====================================================================================================================
 -- 9. Kafka and Redis servers (api/server_options.c, api/redis.c)
 -- =====================================================================================================================
@@ -1068,7 +1085,8 @@ CREATE FUNCTION create_stream(name text, server name DEFAULT NULL, bootstrap_ser
 	redis_ttl interval DEFAULT '5 minutes', changelog_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL,
 	segment_channel_prefix text DEFAULT NULL,
 	format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL,
-	timestamp_unit text DEFAULT 'milliseconds', event_id_scope text DEFAULT 'customer', "order" text DEFAULT 'arrival', watch text[] DEFAULT NULL)
+	timestamp_unit text DEFAULT 'milliseconds', event_id_scope text DEFAULT 'customer', "order" text DEFAULT 'arrival', watch text[] DEFAULT NULL,
+	decoder text DEFAULT NULL)
 	RETURNS void AS 'MODULE_PATHNAME', 'ps_create_stream' LANGUAGE c
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION create_stream IS 'Create a stream from a Kafka topic into profiles; its workers start when the transaction commits';
@@ -1081,7 +1099,8 @@ CREATE FUNCTION alter_stream(name text, server name DEFAULT NULL, bootstrap_serv
 	workers int DEFAULT NULL, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT NULL,
 	customer_lock_timeout interval DEFAULT NULL, redis text DEFAULT NULL, redis_prefix text DEFAULT NULL, redis_ttl interval DEFAULT NULL,
 	changelog_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL, segment_channel_prefix text DEFAULT NULL,
-	format text DEFAULT NULL, field_map jsonb DEFAULT NULL, timestamp_unit text DEFAULT NULL, owner name DEFAULT NULL, "order" text DEFAULT NULL, watch text[] DEFAULT NULL)
+	format text DEFAULT NULL, field_map jsonb DEFAULT NULL, timestamp_unit text DEFAULT NULL, owner name DEFAULT NULL, "order" text DEFAULT NULL, watch text[] DEFAULT NULL,
+	decoder text DEFAULT NULL)
 	RETURNS void AS 'MODULE_PATHNAME', 'ps_alter_stream' LANGUAGE c
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION alter_stream IS 'Change settings of a stream while it runs; what is null stays as it is';
@@ -1329,18 +1348,23 @@ COMMENT ON COLUMN stat_sinks.since IS 'When the relay came into the state that i
 -- =====================================================================================================================
 
 CREATE FUNCTION decode_message(value bytea, key bytea DEFAULT NULL, headers jsonb DEFAULT NULL, kafka_timestamp timestamptz DEFAULT NULL,
-	format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL, as_of timestamptz DEFAULT pg_catalog.now(), timestamp_unit text DEFAULT 'milliseconds')
+	format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL, as_of timestamptz DEFAULT pg_catalog.now(), timestamp_unit text DEFAULT 'milliseconds',
+	decoder text DEFAULT NULL)
 	RETURNS TABLE (event_id text, customer_id text, event_type text, event_timestamp timestamptz,
 		source text, schema_version int, payload jsonb, errors text[], kind text)
-	LANGUAGE c STABLE PARALLEL SAFE COST 1000
+	LANGUAGE c STABLE PARALLEL UNSAFE COST 1000
 	AS 'MODULE_PATHNAME', 'ps_decode_message';
-COMMENT ON FUNCTION decode_message IS 'What a stream with a format and a field_map makes of a message: the event, or every error it has, or a tombstone; without any effect';
+COMMENT ON FUNCTION decode_message IS 'What a stream with a format, a field_map and a decoder makes of a message: the event, or every error it has, or a tombstone; without any effect';
 
 CREATE FUNCTION profile_stream_internal.to_profile_event(value bytea, key bytea, headers jsonb, kafka_timestamp timestamptz, format text, field_map jsonb,
 	timestamp_unit text DEFAULT 'milliseconds', partition int DEFAULT 0, kafka_offset bigint DEFAULT 0, epoch int DEFAULT 0)
 	RETURNS jsonb LANGUAGE c STABLE PARALLEL SAFE COST 1000
 	AS 'MODULE_PATHNAME', 'ps_to_profile_event';
 COMMENT ON FUNCTION profile_stream_internal.to_profile_event IS 'A message of any format as a profile event, valid or not; NULL where nothing can be read';
+
+CREATE FUNCTION profile_stream_internal.decoded_values(stream_id int, value bytea, key bytea, headers jsonb) RETURNS bytea[]
+	AS 'MODULE_PATHNAME', 'ps_decoded_values' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION profile_stream_internal.decoded_values IS 'What the decoder of a stream makes of a message: values in its format; without a decoder the value itself';
 
 CREATE FUNCTION apply_event(event jsonb) RETURNS text
 	AS 'MODULE_PATHNAME', 'ps_apply_event' LANGUAGE c STRICT VOLATILE
@@ -1545,6 +1569,10 @@ DECLARE
 	letter record;
 	source record;
 	fixed jsonb;
+	parts jsonb[];
+	part bytea;
+	step text;
+	undone bigint[];
 	all_ids bigint[] := '{}';
 	all_events jsonb[] := '{}';
 	retentions bigint[] := '{}';
@@ -1580,7 +1608,7 @@ BEGIN
 		retry_dead_letters.after_id, retry_dead_letters.max_letters);
 	last_id := locked[cardinality(locked)];
 	FOR letter IN
-		SELECT d.dead_letter_id, d.value, d.value_size, d.key, d.headers, d.kafka_timestamp, d.topic, d.partition, d.kafka_offset, d.epoch, s.format, s.field_map, s.timestamp_unit,
+		SELECT d.dead_letter_id, d.stream_id, d.value, d.value_size, d.key, d.headers, d.kafka_timestamp, d.topic, d.partition, d.kafka_offset, d.epoch, s.format, s.field_map, s.timestamp_unit,
 			CASE WHEN s.event_id_scope = 'stream' THEN s.stream_id ELSE 0 END AS scope,
 			COALESCE(s.unknown_schema = 'accept', false) AS accept, COALESCE((EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::bigint, 604800000000) AS retention
 		FROM profile_stream_internal.dead_letters d LEFT JOIN profile_stream.streams s ON s.stream_id = d.stream_id
@@ -1588,47 +1616,62 @@ BEGIN
 	LOOP
 		-- the caller's code may raise: one subtransaction a letter, only here
 		BEGIN
-			fixed := CASE WHEN letter.value_size IS NOT NULL THEN NULL
-				WHEN letter.topic IS NOT NULL AND (letter.format <> 'profile_event' OR letter.timestamp_unit <> 'milliseconds')
-				THEN profile_stream_internal.to_profile_event(letter.value, letter.key, letter.headers, letter.kafka_timestamp, letter.format, letter.field_map, letter.timestamp_unit,
-					letter.partition, letter.kafka_offset, letter.epoch)
-				ELSE profile_stream_internal.dead_letter_json(letter.value) END;
-			IF fixed IS NULL AND COALESCE(takes, 'jsonb'::regtype) = 'jsonb'::regtype THEN
+			parts := '{}';
+			step := 'Processing error: ';
+			IF letter.value_size IS NULL AND COALESCE(takes, 'jsonb'::regtype) = 'jsonb'::regtype THEN
+				FOREACH part IN ARRAY profile_stream_internal.decoded_values(CASE WHEN letter.topic IS NOT NULL THEN letter.stream_id END, letter.value, letter.key, letter.headers) LOOP
+					parts := array_append(parts, CASE
+						WHEN letter.topic IS NOT NULL AND (letter.format <> 'profile_event' OR letter.timestamp_unit <> 'milliseconds')
+						THEN profile_stream_internal.to_profile_event(part, letter.key, letter.headers, letter.kafka_timestamp, letter.format, letter.field_map, letter.timestamp_unit,
+							letter.partition, letter.kafka_offset, letter.epoch)
+						ELSE profile_stream_internal.dead_letter_json(part) END);
+				END LOOP;
+			ELSE
+				parts := ARRAY[NULL::jsonb];
+			END IF;
+			step := 'Transform error: ';
+			IF array_position(parts, NULL) IS NOT NULL AND COALESCE(takes, 'jsonb'::regtype) = 'jsonb'::regtype THEN
 				-- nothing that could be applied: its error stands
 				PERFORM profile_stream_internal.settle_dead_letters(ARRAY[letter.dead_letter_id], '[{"ordinal": 1, "outcome": "dead"}]');
 				failed := failed + 1;
 				CONTINUE;
 			ELSIF takes IS NOT NULL THEN
-				EXECUTE transformation INTO fixed USING fixed, letter.value;
+				FOR i IN 1 .. cardinality(parts) LOOP
+					EXECUTE transformation INTO fixed USING parts[i], letter.value;
+					parts[i] := fixed;
+				END LOOP;
 			END IF;
 		EXCEPTION WHEN serialization_failure OR deadlock_detected THEN
 			RAISE;
 		WHEN OTHERS THEN
 			GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, state = RETURNED_SQLSTATE;
 			PERFORM profile_stream_internal.settle_dead_letters(ARRAY[letter.dead_letter_id], jsonb_build_array(jsonb_build_object('ordinal', 1,
-				'outcome', 'dead', 'errors', jsonb_build_array('Transform error: ' || left(message, 900)), 'sqlstate', state)));
+				'outcome', 'dead', 'errors', jsonb_build_array(step || left(message, 900)), 'sqlstate', state)));
 			failed := failed + 1;
 			CONTINUE;
 		END;
-		IF fixed IS NULL THEN
+		-- a decoder or a transform without a result keeps the letter
+		IF cardinality(parts) = 0 OR array_position(parts, NULL) IS NOT NULL THEN
 			kept := kept + 1;
 			CONTINUE;
 		END IF;
-		IF retry_dead_letters.patch IS NOT NULL AND jsonb_typeof(fixed) = 'object' THEN
-			fixed := fixed || retry_dead_letters.patch ||
-				CASE WHEN jsonb_typeof(fixed -> 'payload') = 'object' AND jsonb_typeof(retry_dead_letters.patch -> 'payload') = 'object'
-					THEN jsonb_build_object('payload', (fixed -> 'payload') || (retry_dead_letters.patch -> 'payload'))
-					ELSE '{}' END;
-		END IF;
-		all_ids := all_ids || letter.dead_letter_id;
-		all_events := array_append(all_events, fixed);
-		retentions := retentions || letter.retention;
-		scopes := scopes || letter.scope;
-		accepts := accepts || letter.accept;
+		FOREACH fixed IN ARRAY parts LOOP
+			IF retry_dead_letters.patch IS NOT NULL AND jsonb_typeof(fixed) = 'object' THEN
+				fixed := fixed || retry_dead_letters.patch ||
+					CASE WHEN jsonb_typeof(fixed -> 'payload') = 'object' AND jsonb_typeof(retry_dead_letters.patch -> 'payload') = 'object'
+						THEN jsonb_build_object('payload', (fixed -> 'payload') || (retry_dead_letters.patch -> 'payload'))
+						ELSE '{}' END;
+			END IF;
+			all_ids := all_ids || letter.dead_letter_id;
+			all_events := array_append(all_events, fixed);
+			retentions := retentions || letter.retention;
+			scopes := scopes || letter.scope;
+			accepts := accepts || letter.accept;
+		END LOOP;
 	END LOOP;
 	FOR source IN
-		SELECT u.retention, u.scope, u.accept, array_agg(u.id ORDER BY u.id) AS ids, array_agg(u.event ORDER BY u.id) AS events
-		FROM unnest(all_ids, all_events, retentions, scopes, accepts) AS u(id, event, retention, scope, accept) GROUP BY u.retention, u.scope, u.accept
+		SELECT u.retention, u.scope, u.accept, array_agg(u.id ORDER BY u.n) AS ids, array_agg(u.event ORDER BY u.n) AS events
+		FROM unnest(all_ids, all_events, retentions, scopes, accepts) WITH ORDINALITY AS u(id, event, retention, scope, accept, n) GROUP BY u.retention, u.scope, u.accept
 	LOOP
 		BEGIN
 			SELECT jsonb_agg(to_jsonb(r) ORDER BY r.ordinal) INTO results FROM profile_stream_internal.retry_events(source.events, source.retention, source.scope, source.accept) r;
@@ -1652,7 +1695,11 @@ BEGIN
 				END;
 			END LOOP;
 		END;
-		PERFORM profile_stream_internal.settle_dead_letters(source.ids, results);
+		-- a letter goes when all of its events are done
+		undone := ARRAY(SELECT source.ids[r.ordinal] FROM jsonb_to_recordset(results) AS r(ordinal int, outcome text)
+			WHERE r.outcome NOT IN ('applied', 'duplicate', 'blocked'));
+		PERFORM profile_stream_internal.settle_dead_letters(source.ids, COALESCE((SELECT jsonb_agg(r.result) FROM jsonb_array_elements(results) AS r(result)
+			WHERE r.result ->> 'outcome' NOT IN ('applied', 'duplicate', 'blocked') OR source.ids[(r.result ->> 'ordinal')::int] <> ALL (undone)), '[]'));
 		SELECT applied + count(*) FILTER (WHERE r.outcome = 'applied'), duplicates + count(*) FILTER (WHERE r.outcome = 'duplicate'),
 			failed + count(*) FILTER (WHERE r.outcome NOT IN ('applied', 'duplicate', 'blocked')), blocked + count(*) FILTER (WHERE r.outcome = 'blocked')
 			INTO applied, duplicates, failed, blocked FROM jsonb_to_recordset(results) AS r(outcome text);
@@ -2353,6 +2400,10 @@ CREATE VIEW profile_stream_internal.code_definitions WITH (security_invoker = tr
 		EXISTS (SELECT FROM profile_stream_internal.confirmed_code c WHERE c.kind = 'upcaster' AND c.key = u.from_version::text || ':' || u.event_type)
 	FROM profile_stream_internal.event_upcasters u
 	UNION ALL
+	SELECT 'decoder', d.stream_id::text, s.name, d.function, NULL, d.owner::oid,
+		EXISTS (SELECT FROM profile_stream_internal.confirmed_code c WHERE c.kind = 'decoder' AND c.key = d.stream_id::text)
+	FROM profile_stream_internal.stream_decoders d JOIN profile_stream.streams s ON s.stream_id = d.stream_id
+	UNION ALL
 	SELECT 'score_function', 't', f.function, f.function, NULL, f.owner::oid,
 		EXISTS (SELECT FROM profile_stream_internal.confirmed_code c WHERE c.kind = 'score_function')
 	FROM profile_stream_internal.score_function f
@@ -2365,9 +2416,9 @@ CREATE VIEW profile_stream_internal.code_definitions WITH (security_invoker = tr
 		EXISTS (SELECT FROM profile_stream_internal.confirmed_code c WHERE c.kind = 'backfill' AND c.key = b.backfill_id::text)
 	FROM profile_stream_internal.backfills b;
 COMMENT ON VIEW profile_stream_internal.code_definitions IS 'What stat_code shows, with the keys of confirmed_code';
-COMMENT ON COLUMN profile_stream_internal.code_definitions.kind IS 'handler, upcaster, score_function, segment or backfill';
+COMMENT ON COLUMN profile_stream_internal.code_definitions.kind IS 'handler, upcaster, decoder, score_function, segment or backfill';
 COMMENT ON COLUMN profile_stream_internal.code_definitions.key IS 'Key of it in confirmed_code';
-COMMENT ON COLUMN profile_stream_internal.code_definitions.name IS 'Event type, function, segment or backfill';
+COMMENT ON COLUMN profile_stream_internal.code_definitions.name IS 'Event type, stream, function, segment or backfill';
 COMMENT ON COLUMN profile_stream_internal.code_definitions.function IS 'The function by schema, name and argument types; NULL for a segment or a backfill';
 COMMENT ON COLUMN profile_stream_internal.code_definitions.predicate IS 'Condition of a segment, or query of a backfill; NULL for others';
 COMMENT ON COLUMN profile_stream_internal.code_definitions.owner IS 'OID of the role with whose rights it runs';
@@ -2381,6 +2432,7 @@ CREATE VIEW stat_code WITH (security_invoker = true) AS
 				WHEN 'segment' THEN 'Its role is gone. A superuser gives it another one with alter_segment().'
 				WHEN 'score_function' THEN 'Its role is gone. A superuser sets it anew with set_score_function().'
 				WHEN 'backfill' THEN 'Its role is gone. drop_backfill() forgets it, and backfill() runs it again with the rights of its caller.'
+				WHEN 'decoder' THEN 'Its role is gone. The owner of the function gives it to alter_stream() again.'
 				ELSE 'Its role is gone. The owner of the function registers it again.' END
 			WHEN 'other_owner' THEN 'The function belongs to another role now, which registers it again.'
 			WHEN 'no_function' THEN 'Create the function again, or take the entry away.'
@@ -2390,9 +2442,9 @@ CREATE VIEW stat_code WITH (security_invoker = true) AS
 		LEFT JOIN profile_stream_internal.segments s ON d.kind = 'segment' AND s.name = d.key
 		CROSS JOIN LATERAL (SELECT profile_stream_internal.code_state(CASE WHEN d.kind <> 'score_function' THEN d.function END, d.owner, d.confirmed) AS state OFFSET 0) x
 		CROSS JOIN LATERAL (SELECT CASE WHEN x.state = 'ok' AND s.blocked_at IS NOT NULL THEN 'blocked' ELSE x.state END AS state OFFSET 0) c;
-COMMENT ON VIEW stat_code IS 'Code of users that runs here: handlers, upcasters, the score function, segments and queries of backfills; with whose rights, and why not; and how the last refresh of each segment ended';
-COMMENT ON COLUMN stat_code.kind IS 'handler, upcaster, score_function, segment or backfill';
-COMMENT ON COLUMN stat_code.name IS 'Event type, function, segment or backfill';
+COMMENT ON VIEW stat_code IS 'Code of users that runs here: handlers, upcasters, decoders, the score function, segments and queries of backfills; with whose rights, and why not; and how the last refresh of each segment ended';
+COMMENT ON COLUMN stat_code.kind IS 'handler, upcaster, decoder, score_function, segment or backfill';
+COMMENT ON COLUMN stat_code.name IS 'Event type, stream, function, segment or backfill';
 COMMENT ON COLUMN stat_code.code IS 'The function, the condition of a segment, or the query of a backfill';
 COMMENT ON COLUMN stat_code.owner IS 'Role with whose rights it runs';
 COMMENT ON COLUMN stat_code.state IS 'ok, unconfirmed, no_owner, other_owner, no_function, or blocked for a live segment whose predicate failed; only what is ok runs';
@@ -2429,13 +2481,16 @@ CREATE VIEW definitions WITH (security_invoker = true) AS
 	SELECT 'upcaster', u.event_type, u.function, pg_catalog.jsonb_build_object('from_version', u.from_version, 'owner', u.owner)
 	FROM profile_stream_internal.event_upcasters u
 	UNION ALL
+	SELECT 'decoder', NULL, d.function, pg_catalog.jsonb_build_object('stream', s.name, 'owner', d.owner)
+	FROM profile_stream_internal.stream_decoders d JOIN profile_stream.streams s ON s.stream_id = d.stream_id
+	UNION ALL
 	SELECT 'history', NULL, c.name, pg_catalog.jsonb_build_object('retention', s.retention, 'since', c.since)
 	FROM profile_stream_internal.history_columns c CROSS JOIN profile_stream_internal.history_settings s
 	UNION ALL
 	SELECT 'score_settings', NULL, NULL, pg_catalog.to_jsonb(p) FROM profile_stream_internal.score_parameters p;
-COMMENT ON VIEW definitions IS 'What users registered: attribute maps, metrics, handlers and upcasters of event types, what has a history, and the settings of scores that are in force';
-COMMENT ON COLUMN definitions.kind IS 'What it is: attribute, metric, handler, upcaster, history, or score_settings';
-COMMENT ON COLUMN definitions.event_type IS 'Event type that it is for; NULL for history and score_settings, and for a metric of several types, whose definition has them';
+COMMENT ON VIEW definitions IS 'What users registered: attribute maps, metrics, handlers and upcasters of event types, decoders of streams, what has a history, and the settings of scores that are in force';
+COMMENT ON COLUMN definitions.kind IS 'What it is: attribute, metric, handler, upcaster, decoder, history, or score_settings';
+COMMENT ON COLUMN definitions.event_type IS 'Event type that it is for; NULL for decoder, history and score_settings, and for a metric of several types, whose definition has them';
 COMMENT ON COLUMN definitions.name IS 'Name of the attribute, metric or column, or the function; NULL for score_settings';
 COMMENT ON COLUMN definitions.definition IS 'The arguments with which it was registered, as an object; for score_settings the settings in force';
 
@@ -2848,7 +2903,7 @@ GRANT EXECUTE ON ROUTINE
 
 GRANT EXECUTE ON ROUTINE
 	profile_stream_internal.event_time, profile_stream_internal.window_expired, profile_stream_internal.retry_events, profile_stream_internal.lock_dead_letters,
-	profile_stream_internal.settle_dead_letters, profile_stream_internal.dead_letter_matches,
+	profile_stream_internal.settle_dead_letters, profile_stream_internal.dead_letter_matches, profile_stream_internal.decoded_values,
 	profile_stream_internal.contains_id, profile_stream_internal.redact_id, profile_stream_internal.message_customer,
 	profile_stream_internal.dead_letter_relation,
 	profile_stream_rebuild.window_value, profile_stream_rebuild.metric_values

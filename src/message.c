@@ -24,13 +24,19 @@ ps_counts_add(PsCounts *counts, const PsCounts *more)
 }
 
 Size
-ps_message_space(const PsMessage *message)
+ps_message_size(const PsMessage *message)
 {
 	Size		bytes = MAXALIGN(message->nheaders * sizeof(PsHeader)) + message->key_len + message->value_len;
 
 	for (int i = 0; i < message->nheaders; i++)
 		bytes += strlen(message->headers[i].name) + 1 + message->headers[i].value_len;
 	return bytes;
+}
+
+Size
+ps_message_space(const PsMessage *message)
+{
+	return ps_message_size(message) + message->decoded_len + (message->refused != NULL ? strlen(message->refused) + 1 : 0);
 }
 
 /* Copies bytes to *place and moves it behind them. */
@@ -64,4 +70,6 @@ ps_message_copy(PsMessage *copy, char *space, const PsMessage *message)
 		header[i].value = message_copy_bytes(&place, from->value, from->value_len);
 		header[i].value_len = from->value_len;
 	}
+	copy->decoded = message_copy_bytes(&place, message->decoded, message->decoded_len);
+	copy->refused = message_copy_bytes(&place, message->refused, message->refused != NULL ? strlen(message->refused) + 1 : 0);
 }

@@ -117,6 +117,13 @@ typedef struct PsMessage
 	int64		value_cut;		/* number of bytes that were cut from the end of the value */
 	int64		key_cut;		/* and of the key */
 	int64		headers_cut;	/* number of headers that were left out; negative: they cannot be read */
+
+	/* what the decoder of a stream made of the message; formats read it in place of the value */
+	const char *decoded;		/* JSON; NULL: there is none */
+	int			decoded_len;
+	const char *refused;		/* why the decoder made nothing; NULL: it did not fail */
+	char		refused_sqlstate[6];	/* of its error; "" where it raised none */
+	bool		is_ignored;		/* the decoder says that the message is no event */
 } PsMessage;
 
 #define PS_COUNTER_FIELD(counter, ...) int64 counter;
@@ -128,6 +135,9 @@ typedef struct PsCounts
 
 /* Adds counters to others. */
 extern void ps_counts_add(PsCounts *counts, const PsCounts *more);
+
+/* Size of what Kafka delivered. */
+extern Size ps_message_size(const PsMessage *message);
 
 /* Size of everything that a message points to. */
 extern Size ps_message_space(const PsMessage *message);

@@ -60,6 +60,32 @@ ps_check_set_role(Oid role)
 	ps_must_be_able_to_set_role(GetUserId(), role);
 }
 
+Oid
+ps_find_decoder(const char *name)
+{
+	Oid			function = ps_function_find(strchr(name, '(') != NULL ? name : psprintf("%s(bytea,bytea,jsonb)", name));
+
+	if (!OidIsValid(function))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("decoder %s does not exist", name),
+				 errhint("Name a function(value bytea, key bytea, headers jsonb) with its schema: public.decode(bytea,bytea,jsonb).")));
+	return function;
+}
+
+Oid
+ps_check_function(PsFunctionKind kind, Oid function)
+{
+	Oid			owner = ps_function_check(kind, function);
+
+	if (!has_privs_of_role(GetUserId(), owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of function %s", ps_function_name(function)),
+				 errhint("It will run with the rights of its owner, who must register it.")));
+	return owner;
+}
+
 void
 ps_check_argument(bool valid, const char *message)
 {

@@ -10,6 +10,7 @@
 #include "core/filter.h"
 #include "fmgr.h"
 #include "ingest/probe.h"
+#include "store/function.h"
 #include "store/owner.h"
 #include "store/partition_catalog.h"
 #include "store/stream_catalog.h"
@@ -26,6 +27,12 @@ extern void ps_start_at_commit(PsStream *stream, bool all);
 
 /* Raises unless the caller could SET ROLE to the role, as ALTER ... OWNER TO does. */
 extern void ps_check_set_role(Oid role);
+
+/* Raises unless the function has the form of its kind and the caller its rights; returns its owner, with whose rights it will run. */
+extern Oid	ps_check_function(PsFunctionKind kind, Oid function);
+
+/* The decoder of that name, with its schema and with or without its arguments; raises when there is none. */
+extern Oid	ps_find_decoder(const char *name);
 
 /* Raises ERRCODE_INVALID_PARAMETER_VALUE with the message, unless the argument is valid. */
 extern void ps_check_argument(bool valid, const char *message);

@@ -8,6 +8,8 @@
 
 #include "api/caller.h"
 #include "api/testing.h"
+#include "apply/user_decoder.h"
+#include "catalog/pg_type.h"
 #include "core/field_map.h"
 #include "core/iso8601.h"
 #include "fmgr.h"
@@ -15,6 +17,7 @@
 #include "miscadmin.h"
 #include "settings.h"
 #include "store/rule_catalog.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
@@ -23,6 +26,7 @@
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(ps_decode_message);
+PG_FUNCTION_INFO_V1(ps_decoded_values);
 PG_FUNCTION_INFO_V1(ps_to_profile_event);
 
 /* Columns of decode_message(), in the order of its declaration. */
@@ -82,21 +86,18 @@ set_reject(Datum *values, bool *nulls, const PsReject *reject)
 	set_text(values, nulls, KIND, reject->kind);
 }
 
-/* Returns one row: the event of a message, or why it is a dead letter. */
-static Datum
-return_decoded(FunctionCallInfo fcinfo, const PsMessage *message, const PsDecodeSettings *settings)
+/* Adds a row: the event of a message, or why it is a dead letter. */
+static void
+put_decoded(ReturnSetInfo *result, const PsMessage *message, const PsDecodeSettings *settings)
 {
 	PsEvent		event;
 	PsReject   *reject;
 	Datum		values[NCOLUMNS] = {0};
 	bool		nulls[NCOLUMNS];
-	ReturnSetInfo *result;
 
-	InitMaterializedSRF(fcinfo, 0);
-	result = (ReturnSetInfo *) fcinfo->resultinfo;
 	memset(nulls, true, sizeof(nulls));
 	if (ps_event_is_tombstone(message, settings->format_map))
-		set_text(values, nulls, KIND, "tombstone");
+		set_text(values, nulls, KIND, message->is_ignored ? "ignored" : "tombstone");
 	else
 	{
 		reject = ps_event_decode(message, settings, &event);
@@ -108,7 +109,35 @@ return_decoded(FunctionCallInfo fcinfo, const PsMessage *message, const PsDecode
 			set_event(values, nulls, &event);
 	}
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-	return (Datum) 0;
+}
+
+/* Calls a decoder for a message. */
+static PsDecoded
+events_call_decoder(PsFunction *decoder, const PsMessage *message)
+{
+	PsDecoded	decoded = {0};
+	PsDecoded  *result = &decoded;
+
+	ps_function_refuse_nested("a decoder");
+	if (message->value != NULL && message->value_len <= ps_max_event_bytes)
+		(void) ps_decoder_run(decoder, &message, &result, 1);
+	return decoded;
+}
+
+/* The decoder that an argument names, which runs with the rights of its owner, as far as the caller has these; NULL: none. */
+static PsFunction *
+take_decoder(FunctionCallInfo fcinfo, int argument)
+{
+	Oid			function;
+	char	   *name;
+
+	if (PG_ARGISNULL(argument))
+		return NULL;
+	name = text_to_cstring(PG_GETARG_TEXT_PP(argument));
+	if (name[0] == '\0')
+		return NULL;
+	function = ps_find_decoder(name);
+	return ps_function_make(PS_DECODER, ps_function_name(function), ps_check_function(PS_DECODER, function), true);
 }
 
 static PsDecodeSettings
@@ -246,13 +275,82 @@ ps_decode_message(PG_FUNCTION_ARGS)
 	PsFormatMap *format_map;
 	PsMessage	message = events_take_message(fcinfo, &format_map);
 	PsDecodeSettings settings;
+	PsFunction *decoder;
+	PsDecoded	decoded = {0};
 
 	ps_check_argument(!PG_ARGISNULL(6), "as_of must not be null");
 	settings = decode_settings(PG_GETARG_TIMESTAMPTZ(6));
 	settings.format_map = format_map;
-	settings.rules = ps_rules_get();
 	settings.time_unit = take_unit(fcinfo, 7);
-	return return_decoded(fcinfo, &message, &settings);
+	decoder = take_decoder(fcinfo, 8);
+	if (decoder != NULL)
+		decoded = events_call_decoder(decoder, &message);
+	settings.rules = ps_rules_get();
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < Max(decoded.nvalues, 1); i++)
+	{
+		ps_decoded_take(&message, &decoded, i);
+		put_decoded((ReturnSetInfo *) fcinfo->resultinfo, &message, &settings);
+	}
+	return (Datum) 0;
+}
+
+/* Raises why a decoder made nothing of a message. */
+static void
+raise_refused(const PsDecoded *decoded)
+{
+	const char *sqlstate = decoded->sqlstate;
+
+	ereport(ERROR,
+			(errcode(sqlstate[0] == '\0' ? ERRCODE_DATA_EXCEPTION :
+					 MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4])),
+			 errmsg("%s", decoded->refused + strlen(PS_DECODER_ERROR))));
+}
+
+/* Calls the decoder of a stream, if it has one. Returns whether it has. */
+static bool
+events_decode(int stream_id, const PsMessage *message, PsDecoded *decoded)
+{
+	PsFunction *decoder = ps_rules_decoder(ps_rules_hold(), stream_id);
+
+	PG_TRY();
+	{
+		if (decoder != NULL)
+			*decoded = events_call_decoder(decoder, message);
+	}
+	PG_FINALLY();
+	{
+		ps_rules_release();
+	}
+	PG_END_TRY();
+	return decoder != NULL;
+}
+
+Datum
+ps_decoded_values(PG_FUNCTION_ARGS)
+{
+	PsMessage	message = {.kafka_timestamp = DT_NOBEGIN,.partition = -1};
+	PsDecoded	decoded = {0};
+	Datum	   *values;
+	int			one = 1;
+
+	set_bytes(fcinfo, 1, &message.value, &message.value_len);
+	set_bytes(fcinfo, 2, &message.key, &message.key_len);
+	if (!PG_ARGISNULL(3))
+		set_headers(&message, PG_GETARG_JSONB_P(3));
+	if (PG_ARGISNULL(0) || message.value == NULL || !events_decode(PG_GETARG_INT32(0), &message, &decoded))
+	{
+		Datum		value = PG_GETARG_DATUM(1);
+		bool		null = PG_ARGISNULL(1);
+
+		PG_RETURN_ARRAYTYPE_P(construct_md_array(&value, &null, 1, &one, &one, BYTEAOID, -1, false, TYPALIGN_INT));
+	}
+	if (decoded.refused != NULL)
+		raise_refused(&decoded);
+	values = palloc(Max(decoded.nvalues, 1) * sizeof(Datum));
+	for (int i = 0; i < decoded.nvalues; i++)
+		values[i] = PointerGetDatum(cstring_to_text(decoded.values[i]));
+	PG_RETURN_ARRAYTYPE_P(construct_array(values, decoded.nvalues, BYTEAOID, -1, false, TYPALIGN_INT));
 }
 
 /* Adds a member to the JSON object. */

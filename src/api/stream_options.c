@@ -24,6 +24,7 @@
 #include "sink/sink.h"
 #include "store/distributed.h"
 #include "store/extension.h"
+#include "store/handler_catalog.h"
 #include "store/lock_wait.h"
 #include "store/outbox.h"
 #include "utils/acl.h"
@@ -362,6 +363,27 @@ read_stream(FunctionCallInfo fcinfo)
 	return stream;
 }
 
+/* Gives a stream the decoder that an argument names; an empty name takes it away. */
+static void
+set_decoder(FunctionCallInfo fcinfo, int stream_id)
+{
+	Arguments	arguments = name_arguments(fcinfo);
+	NullableDatum *argument = find_argument(&arguments, "decoder");
+	char	   *name;
+	Oid			function;
+
+	if (argument == NULL || argument->isnull)
+		return;
+	name = TextDatumGetCString(argument->value);
+	if (name[0] == '\0')
+	{
+		ps_decoder_remove(stream_id);
+		return;
+	}
+	function = ps_find_decoder(name);
+	ps_decoder_set(stream_id, ps_function_name(function), ps_check_function(PS_DECODER, function));
+}
+
 PG_FUNCTION_INFO_V1(ps_create_stream);
 Datum
 ps_create_stream(PG_FUNCTION_ARGS)
@@ -381,6 +403,7 @@ ps_create_stream(PG_FUNCTION_ARGS)
 				 errhint("Change it with alter_stream(), or choose another name.")));
 	ps_check_slots(stream, 0);
 	ps_stream_add(stream);
+	set_decoder(fcinfo, stream->stream_id);
 	ps_start_at_commit(stream, true);
 	SPI_finish();
 	if (!process_shared_preload_libraries_done || strstr(GetConfigOption("shared_preload_libraries", true, false), "profile_stream") == NULL)
@@ -447,6 +470,7 @@ alter_stream(PG_FUNCTION_ARGS)
 	if (stream->enabled)
 		ps_check_slots(stream, 0);
 	ps_stream_alter(stream);
+	set_decoder(fcinfo, stream->stream_id);
 	if (given_away)
 		ps_stream_give(stream->stream_id, stream->owner);
 	ps_outbox_clear(stream->stream_id);

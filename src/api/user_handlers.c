@@ -5,11 +5,8 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "api/caller.h"
 #include "apply/user_function.h"
-#include "catalog/pg_proc.h"
-#include "catalog/pg_type.h"
 #include "core/document.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -22,49 +19,6 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/syscache.h"
-
-/* Raises unless the function takes so many jsonb and returns jsonb; returns its owner. */
-static Oid
-check_function(Oid function, int nargs)
-{
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Form_pg_proc form;
-	bool		fits;
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("function with OID %u does not exist", function)));
-	form = (Form_pg_proc) GETSTRUCT(tuple);
-	fits = form->prokind == PROKIND_FUNCTION && !form->proretset && form->prorettype == JSONBOID && form->pronargs == nargs;
-	for (int i = 0; i < form->pronargs && fits; i++)
-		fits = form->proargtypes.values[i] == JSONBOID;
-	owner = form->proowner;
-	ReleaseSysCache(tuple);
-	if (!fits)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-				 errmsg("function %s cannot be registered", ps_function_name(function)),
-				 nargs == 2 ? errhint("A handler is a function(profile jsonb, event jsonb) RETURNS jsonb.") :
-				 errhint("An upcaster is a function(event jsonb) RETURNS jsonb.")));
-	return owner;
-}
-
-/* Raises unless the caller has the rights with which the function will run; returns the owner. */
-static Oid
-user_handlers_check_owner(Oid function, int nargs)
-{
-	Oid			owner = check_function(function, nargs);
-
-	if (!has_privs_of_role(GetUserId(), owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of function %s", ps_function_name(function)),
-				 errhint("It will run with the rights of its owner, who must register it.")));
-	return owner;
-}
 
 /* Raises unless the caller has the rights of the role that owned the function when it was registered. */
 static void
@@ -98,7 +52,7 @@ ps_register_handler(PG_FUNCTION_ARGS)
 	PsRegistered registered;
 
 	ps_check_argument(!PG_ARGISNULL(1) && !PG_ARGISNULL(2), "function and priority must not be null");
-	owner = user_handlers_check_owner(PG_GETARG_OID(1), 2);
+	owner = ps_check_function(PS_HANDLER, PG_GETARG_OID(1));
 	name = ps_function_name(PG_GETARG_OID(1));
 	SPI_connect();
 	if (ps_handlers_find(event_type, name, &registered) && is_replaced(&registered, name, owner))
@@ -153,7 +107,7 @@ ps_register_upcaster(PG_FUNCTION_ARGS)
 	ps_check_argument(!PG_ARGISNULL(1) && PG_GETARG_INT32(1) >= 1 && PG_GETARG_INT32(1) < PS_MAX_SCHEMA_VERSION,
 					  "from_version must be between 1 and 9999");
 	ps_check_argument(!PG_ARGISNULL(2), "function must not be null");
-	owner = user_handlers_check_owner(PG_GETARG_OID(2), 1);
+	owner = ps_check_function(PS_UPCASTER, PG_GETARG_OID(2));
 	name = ps_function_name(PG_GETARG_OID(2));
 	SPI_connect();
 	if (ps_upcasters_find(event_type, PG_GETARG_INT32(1), &registered) && is_replaced(&registered, name, owner))

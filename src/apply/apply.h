@@ -62,6 +62,7 @@ typedef enum PsRejectedBy
 } PsRejectedBy;
 
 struct PsWaitingMessage;
+struct PsParts;
 
 /*
  * One message on its way through apply. The caller fills message, and may fill
@@ -82,6 +83,7 @@ typedef struct PsApplyItem
 	int64		late_us;		/* how much older than the newest event of its customer; 0: it is not late */
 	bool		is_deferred;	/* the caller leaves its customer out */
 	int			row_holder;		/* holds the row of its customer, see ps_lock_wait_holder(); 0: nobody */
+	struct PsParts *parts;		/* shared with other items of the same message; NULL: there are none */
 	struct PsWaitingMessage *waiting;	/* the caller's copy of the message, NULL: none */
 	PsOutcome	outcome;
 } PsApplyItem;

@@ -55,6 +55,8 @@ ps_item_reason(const PsApplyItem *item)
 static bool
 find_owner(const PsMessage *message, PsEvent *event)
 {
+	if (event->customer_id == NULL && message->decoded != NULL)
+		event->customer_id = ps_find_customer_id(message->decoded, message->decoded_len);
 	if (event->customer_id == NULL && message->value != NULL)
 		event->customer_id = ps_find_customer_id(message->value, message->value_len);
 	if (event->customer_id == NULL && message->key != NULL && message->key_len > 0 && message->key_len <= PS_MAX_ID_BYTES &&
@@ -80,6 +82,7 @@ ps_apply_decode(PsApplyItem *items, int n, const PsApplySettings *settings)
 		PsReject   *reject;
 
 		item->owner = item->event;
+		item->is_other_type |= item->message.is_ignored;
 		if (item->event != NULL || ps_event_is_tombstone(&item->message, settings->format_map))
 			continue;
 		item->event = palloc(sizeof(PsEvent));

@@ -258,6 +258,8 @@ event_check_size(const PsMessage *message, int max_bytes)
 	if (message->key_cut > 0)
 		return ps_reject_make("malformed", psprintf("Key too large: " INT64_FORMAT " bytes, of which the first %d are kept",
 													message->key_len + message->key_cut, message->key_len));
+	if (message->decoded_len > max_bytes)
+		return ps_reject_make("malformed", psprintf("Event too large: %d bytes after decoding (the limit is %d)", message->decoded_len, max_bytes));
 	if (message->headers_cut < 0)
 		return ps_reject_make("malformed", "Headers that cannot be read");
 	if (message->headers_cut > 0)
@@ -273,6 +275,17 @@ has_bom(const PsMessage *message)
 	return message->value_len >= 3 && memcmp(message->value, "\xEF\xBB\xBF", 3) == 0;
 }
 
+/* The reject of a message that its decoder refused. */
+static PsReject *
+event_refuse(const PsMessage *message)
+{
+	PsReject   *reject = ps_reject_make("malformed", message->refused);
+
+	if (message->refused_sqlstate[0] != '\0')
+		reject->sqlstate = pstrdup(message->refused_sqlstate);
+	return reject;
+}
+
 PsReject *
 ps_members_read(const PsMessage *message, const PsDecodeSettings *settings, PsMembers *members)
 {
@@ -285,7 +298,16 @@ ps_members_read(const PsMessage *message, const PsDecodeSettings *settings, PsMe
 	reject = event_check_size(message, settings->max_event_bytes);
 	if (reject != NULL)
 		return reject;
-	if (has_bom(message))
+	if (message->refused != NULL)
+		return event_refuse(message);
+	if (message->decoded != NULL)
+	{
+		rest = *message;
+		rest.value = message->decoded;
+		rest.value_len = message->decoded_len;
+		message = &rest;
+	}
+	else if (has_bom(message))
 	{
 		rest = *message;
 		rest.value += 3;
@@ -305,6 +327,8 @@ ps_members_read(const PsMessage *message, const PsDecodeSettings *settings, PsMe
 bool
 ps_event_is_tombstone(const PsMessage *message, const PsFormatMap *format_map)
 {
+	if (message->is_ignored)
+		return true;
 	return format_map != NULL ? format_map->format->is_tombstone(message) : message->value == NULL;
 }
 

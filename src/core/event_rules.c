@@ -41,6 +41,15 @@ ps_rules_find(const PsRules *rules, const char *event_type)
 	return found ? &rules->of_types[place] : NULL;
 }
 
+PsFunction *
+ps_rules_decoder(const PsRules *rules, int stream_id)
+{
+	for (int i = 0; i < rules->ndecoders; i++)
+		if (rules->decoders[i].stream_id == stream_id)
+			return rules->decoders[i].function;
+	return NULL;
+}
+
 int
 ps_rules_current_version(const PsEventRules *of_type)
 {

@@ -22,6 +22,13 @@ typedef struct PsUpcaster
 	PsFunction *function;
 } PsUpcaster;
 
+/* A function that makes events of the messages of a stream. */
+typedef struct PsDecoder
+{
+	int			stream_id;
+	PsFunction *function;
+} PsDecoder;
+
 /* Rules of one event type, in the order in which they apply. */
 typedef struct PsEventRules
 {
@@ -41,10 +48,15 @@ struct PsRules
 	PsEventRules *of_types;		/* sorted by event type, in the order of strcmp() */
 	int			ntypes;
 	PsMetrics	metrics;
+	PsDecoder  *decoders;
+	int			ndecoders;
 };
 
 /* The rules of an event type; NULL when it has none. */
 extern const PsEventRules *ps_rules_find(const PsRules *rules, const char *event_type);
+
+/* The decoder of a stream; NULL: it has none. */
+extern PsFunction *ps_rules_decoder(const PsRules *rules, int stream_id);
 
 /* The version to which upcasters convert events of a type; 1 when it has none. */
 extern int	ps_rules_current_version(const PsEventRules *of_type);

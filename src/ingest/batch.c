@@ -12,6 +12,7 @@
 #include "access/xact.h"
 #include "apply/notify.h"
 #include "ingest/batch.h"
+#include "ingest/decoding.h"
 #include "ingest/failure.h"
 #include "ingest/lock_budget.h"
 #include "ingest/locked_rows.h"
@@ -285,8 +286,9 @@ apply_range(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *settin
 
 /* Makes items of the messages that are to be applied, and decodes them. */
 static int
-make_items(PsWorker *worker, PsIntake *intake, PsApplyItem *items, const PsApplySettings *settings)
+make_items(PsWorker *worker, PsIntake *intake, PsApplyItem **result, const PsApplySettings *settings)
 {
+	PsApplyItem *items = palloc_extended(Max(intake->n, 1) * sizeof(PsApplyItem), MCXT_ALLOC_HUGE);
 	int			n = 0;
 	ListCell   *cell;
 
@@ -300,7 +302,9 @@ make_items(PsWorker *worker, PsIntake *intake, PsApplyItem *items, const PsApply
 	}
 	foreach(cell, intake->ends)
 		ps_progress_end(worker, lfirst(cell));
-	ps_apply_decode(items, n, settings);
+	*result = items;
+	n = ps_decoding_run(worker, result, n, settings);
+	ps_apply_decode(*result, n, settings);
 	return n;
 }
 
@@ -443,7 +447,7 @@ void
 ps_batch_apply(PsWorker *worker, PsIntake *intake, bool flush)
 {
 	PsApplySettings settings = apply_settings(worker->stream);
-	PsApplyItem *items = palloc_extended(Max(intake->n, 1) * sizeof(PsApplyItem), MCXT_ALLOC_HUGE);
+	PsApplyItem *items;
 	int			n;
 
 	PS_FAILPOINT("after_fetch");
@@ -453,7 +457,7 @@ ps_batch_apply(PsWorker *worker, PsIntake *intake, bool flush)
 		settings.customer_lock_timeout_ms = Min(settings.customer_lock_timeout_ms, FLUSH_WAIT_MS);
 	if (ps_clock_now() >= ps_waiting_next_try(worker->waiting))
 		retry_deferred(worker, settings);
-	n = make_items(worker, intake, items, &settings);
+	n = make_items(worker, intake, &items, &settings);
 	if (worker->stream->reorder_wait_us > 0 || ps_waiting_held(worker->waiting) > 0)
 		n = batch_reorder(worker, &items, n, &settings, flush);
 	/* after a try of deferred messages alone there is nothing to store */

@@ -8,6 +8,7 @@
 
 #include "access/xact.h"
 #include "apply/apply.h"
+#include "apply/user_decoder.h"
 #include "ingest/poison.h"
 #include "storage/ipc.h"
 #include "store/function.h"
@@ -23,14 +24,15 @@ note_poison_message(int code, Datum arg)
 {
 	PsWorker   *worker = (PsWorker *) DatumGetPointer(arg);
 	const PsApplyItem *item = ps_apply_calling();
+	const PsMessage *message = item != NULL ? &item->message : ps_decoder_calling();
 	PsPoisonMessage poison_message;
 
-	if (!ps_user_code_gave_up() || item == NULL || item->message.partition < 0)
+	if (!ps_user_code_gave_up() || message == NULL || message->partition < 0)
 		return;
 	MemoryContextSwitchTo(worker->context);
 	poison_message = (PsPoisonMessage)
 	{
-		item->message.topic_no, item->message.partition, item->message.epoch, item->message.offset,
+		message->topic_no, message->partition, message->epoch, message->offset,
 			psprintf("%s took longer than profile_stream.handler_timeout, and did not end when it was cancelled", ps_function_under_way())
 	};
 	(void) ps_user_code_end();
@@ -56,8 +58,8 @@ ps_poison_begin(PsWorker *worker)
 	before_shmem_exit(note_poison_message, PointerGetDatum(worker));
 }
 
-void
-ps_poison_reject(const PsWorker *worker, PsApplyItem *items, int n)
+const char *
+ps_poison_reason(const PsWorker *worker, const PsMessage *message)
 {
 	ListCell   *cell;
 
@@ -65,14 +67,24 @@ ps_poison_reject(const PsWorker *worker, PsApplyItem *items, int n)
 	{
 		const PsPoisonMessage *poison_message = lfirst(cell);
 
-		for (int i = 0; i < n; i++)
-		{
-			const PsMessage *message = &items[i].message;
+		if (message->topic_no == poison_message->topic_no && message->partition == poison_message->partition &&
+			message->epoch == poison_message->epoch && message->offset == poison_message->offset)
+			return poison_message->error;
+	}
+	return NULL;
+}
 
-			if (items[i].event != NULL && message->topic_no == poison_message->topic_no && message->partition == poison_message->partition &&
-				message->epoch == poison_message->epoch && message->offset == poison_message->offset)
-				ps_item_reject(&items[i], ps_reject_make("handler", psprintf("Processing error: %s", poison_message->error)),
-							   PS_REJECTED_BY_HANDLER);
-		}
+void
+ps_poison_reject(const PsWorker *worker, PsApplyItem *items, int n)
+{
+	if (worker->poison_messages == NIL)
+		return;
+	for (int i = 0; i < n; i++)
+	{
+		const char *reason = items[i].event != NULL ? ps_poison_reason(worker, &items[i].message) : NULL;
+
+		if (reason != NULL)
+			ps_item_reject(&items[i], ps_reject_make("handler", psprintf("Processing error: %s", reason)),
+						   PS_REJECTED_BY_HANDLER);
 	}
 }

@@ -14,6 +14,7 @@
 #include "ingest/progress.h"
 #include "ingest/topic_identity.h"
 #include "message.h"
+#include "utils/memutils.h"
 
 void
 ps_progress_init(PsPartition *partition, const PsStoredOffset *stored, MemoryContext context)
@@ -40,6 +41,16 @@ ps_progress_forget(PsWorker *worker)
 	worker->reading.partitions = NULL;
 	worker->reading.npartitions = 0;
 	ps_waiting_reset(worker->waiting);
+	MemoryContextReset(worker->parts_context);
+}
+
+PsParts *
+ps_progress_share(PsWorker *worker, int n)
+{
+	PsParts    *parts = MemoryContextAllocZero(worker->parts_context, sizeof(PsParts));
+
+	parts->unfinished = parts->references = n;
+	return parts;
 }
 
 /*
@@ -71,7 +82,7 @@ ps_progress_read(PsWorker *worker, const PsMessage *message)
 		partition->counts.replayed++;
 	if (ps_offset_set_read(&partition->offsets, message->offset))
 		return false;
-	partition->unfinished_bytes += ps_message_space(message);
+	partition->unfinished_bytes += ps_message_size(message);
 	return true;
 }
 
@@ -102,6 +113,23 @@ ps_progress_due(const PsWorker *worker)
 	return PS_MOMENT_NEVER;
 }
 
+/* Whether the message of an item is finished with this item, or was until it became unfinished again: other items may share it. */
+static bool
+progress_is_last(const PsApplyItem *item, bool finished)
+{
+	PsParts    *parts = item->parts;
+
+	if (parts == NULL)
+		return true;
+	parts->finished_by = NULL;
+	if (!finished)
+		return parts->unfinished++ == 0;
+	if (--parts->unfinished > 0)
+		return false;
+	parts->finished_by = item;
+	return true;
+}
+
 /* Marks the messages of items as finished, or as unfinished again. */
 static void
 progress_mark(PsWorker *worker, const PsApplyItem *items, int n, bool finished)
@@ -112,11 +140,11 @@ progress_mark(PsWorker *worker, const PsApplyItem *items, int n, bool finished)
 		PsPartition *partition = ps_partition_find(worker, message->topic_no, message->partition);
 		int64		bytes;
 
-		if ((finished && items[i].outcome == PS_DEFERRED) ||
+		if (items[i].outcome == PS_DEFERRED || !progress_is_last(&items[i], finished) ||
 			ps_offset_set_finished(&partition->offsets, message->offset) == finished)
 			continue;
 		ps_offset_set_mark(&partition->offsets, message->offset, finished);
-		bytes = ps_message_space(message);
+		bytes = ps_message_size(message);
 		partition->unfinished_bytes += finished ? -bytes : bytes;
 	}
 }
@@ -165,6 +193,9 @@ progress_count(PsWorker *worker, const PsProgress *progress, const int64 *next, 
 								 item->event->source == NULL ? 0 : (int) strlen(item->event->source), 1, item->event->timestamp);
 		progress->moves[i].counts.late_applied += item->outcome == PS_APPLIED && item->late_us > 0;
 		ps_order_check(worker, item, &progress->moves[i].counts);
+		/* each further event of a message counts as another message */
+		if (item->parts != NULL && item->parts->finished_by != item)
+			progress->moves[i].counts.consumed++;
 	}
 }
 
@@ -204,6 +235,13 @@ ps_progress_begin(PsWorker *worker, PsProgress *progress, const PsApplyItem *ite
 void
 ps_progress_commit(PsWorker *worker, const PsProgress *progress)
 {
+	for (int i = 0; i < progress->n; i++)
+	{
+		PsParts    *parts = progress->items[i].parts;
+
+		if (parts != NULL && progress->items[i].outcome != PS_DEFERRED && --parts->references == 0)
+			pfree(parts);
+	}
 	for (int i = 0; i < progress->nmoves; i++)
 	{
 		const PsOffsetMove *move = &progress->moves[i];

@@ -9,6 +9,14 @@
 #include "store/offsets.h"
 
 /* What one transaction changes of the progress. */
+/* The items that a decoder made of one message: the message is finished when all of them are. */
+typedef struct PsParts
+{
+	int			unfinished;
+	int			references;		/* items that are not committed */
+	const PsApplyItem *finished_by; /* in this transaction */
+} PsParts;
+
 typedef struct PsProgress
 {
 	const PsApplyItem *items;	/* NULL: it has not begun */
@@ -40,5 +48,8 @@ extern void ps_progress_rollback(PsWorker *worker, PsProgress *progress);
 
 /* When to store what was read and waits, PS_MOMENT_NEVER when it is stored. */
 extern PsMoment ps_progress_due(const PsWorker *worker);
+
+/* Makes what n items of a message share. */
+extern PsParts *ps_progress_share(PsWorker *worker, int n);
 
 #endif							/* PS_PROGRESS_H */

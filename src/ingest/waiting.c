@@ -94,6 +94,7 @@ ps_waiting_copy(PsWaiting *waiting, const PsApplyItem *item)
 
 	memset(copy, 0, sizeof(PsWaitingMessage));
 	copy->decoder = waiting->decoder;
+	copy->parts = item->parts;
 	ps_message_copy(&copy->message, (char *) copy + message_at, &item->message);
 	if (item->event != NULL)
 		copy->event = ps_event_copy((char *) copy + event_at, item->event, &item->message, &copy->message);
@@ -104,7 +105,7 @@ ps_waiting_copy(PsWaiting *waiting, const PsApplyItem *item)
 PsApplyItem
 ps_waiting_item(const PsWaiting *waiting, PsWaitingMessage *message)
 {
-	PsApplyItem item = {.message = message->message,.waiting = message};
+	PsApplyItem item = {.message = message->message,.parts = message->parts,.waiting = message};
 
 	if (message->decoder == waiting->decoder)
 		item.event = message->event;

@@ -50,6 +50,7 @@ typedef struct PsWaitingMessage
 	uint64		number;			/* by arrival */
 	uint64		decoder;		/* see ps_waiting_decode_by() */
 	PsEvent    *event;			/* NULL: the decoder rejected the message */
+	struct PsParts *parts;		/* of the item */
 	PsMessage	message;
 } PsWaitingMessage;
 

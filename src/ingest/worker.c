@@ -421,6 +421,7 @@ worker_start(PsWorker *worker, int stream_id)
 												  BATCH_MEMORY, BATCH_MEMORY, BATCH_MEMORY);
 	worker->apply_context = AllocSetContextCreate(worker->context, "profile_stream apply",
 												  BATCH_MEMORY, BATCH_MEMORY, BATCH_MEMORY);
+	worker->parts_context = AllocSetContextCreate(worker->context, "profile_stream parts", ALLOCSET_SMALL_SIZES);
 	worker->waiting = ps_waiting_create(worker->context);
 	ps_control_init();
 	keep_memory();

@@ -162,6 +162,7 @@ typedef struct PsWorker
 	MemoryContext stream_context;	/* of stream, replaced when that is read again */
 	MemoryContext batch_context;	/* reset after each batch */
 	MemoryContext apply_context;	/* reset before each transaction */
+	MemoryContext parts_context;	/* of PsParts, reset with what waits */
 
 	PsTopic    *topics;			/* that the stream reads, by number; names live as long as the process */
 	int			ntopics;

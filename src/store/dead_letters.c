@@ -85,9 +85,9 @@ errors_jsonb(const PsReject *reject)
 	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL)));
 }
 
-/* The headers as an array of {name, value} or {name, hex}: names repeat, values are bytes. */
-static Datum
-headers_jsonb(const PsMessage *message)
+/* An array of {name, value} or {name, hex}: names repeat, values are bytes. */
+Datum
+ps_headers_jsonb(const PsMessage *message)
 {
 	JsonbParseState *state = NULL;
 
@@ -145,7 +145,7 @@ add_letter(PsColumn *columns, const PsDeadLetter *letter)
 	ps_column_add_bytes(&columns[KEY], message->key, message->key_len);
 	ps_column_add_bytes(&columns[VALUE], message->value, message->value_len);
 	if (message->nheaders > 0)
-		ps_column_add(&columns[HEADERS], headers_jsonb(message));
+		ps_column_add(&columns[HEADERS], ps_headers_jsonb(message));
 	else
 		ps_column_add_null(&columns[HEADERS]);
 	ps_column_add_text(&columns[KIND], letter->reject->kind);

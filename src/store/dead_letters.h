@@ -25,4 +25,7 @@ typedef struct PsDeadLetterSource
 extern void ps_dead_letters_add(const PsDeadLetter *letters, int n,
 								const PsDeadLetterSource *source, TimestampTz now);
 
+/* The headers of a message as jsonb, as dead_letters.headers has them. */
+extern Datum ps_headers_jsonb(const PsMessage *message);
+
 #endif							/* PS_DEAD_LETTERS_H */

@@ -33,13 +33,28 @@
 
 #define SAFE_PATH "pg_catalog, pg_temp"
 
-struct PsFunction
+#define MAX_ARGS 3
+
+/* What functions of each kind take. */
+static const struct
 {
 	const char *what;
+	int			nargs;
+	Oid			argtypes[MAX_ARGS];
+	const char *hint;
+}			kinds[] = {
+	[PS_HANDLER] = {"handler", 2, {JSONBOID, JSONBOID}, "A handler is a function(profile jsonb, event jsonb) RETURNS jsonb."},
+	[PS_UPCASTER] = {"upcaster", 1, {JSONBOID}, "An upcaster is a function(event jsonb) RETURNS jsonb."},
+	[PS_DECODER] = {"decoder", 3, {BYTEAOID, BYTEAOID, JSONBOID},
+	"A decoder is a function(value bytea, key bytea, headers jsonb) RETURNS jsonb that is not STRICT: a message may have no key."}
+};
+
+struct PsFunction
+{
+	PsFunctionKind kind;
 	const char *name;
 	Oid			owner;			/* owner of the function when it was registered */
 	bool		confirmed;
-	int			nargs;
 	MemoryContext context;		/* memory of the plan */
 	Expr	   *plan;
 	uint64		plan_version;
@@ -60,22 +75,48 @@ static uint64 runs = 0;
 static bool watching = false;
 
 PsFunction *
-ps_function_make(const char *what, const char *name, Oid owner, bool confirmed, int nargs)
+ps_function_make(PsFunctionKind kind, const char *name, Oid owner, bool confirmed)
 {
 	PsFunction *function = palloc0(sizeof(PsFunction));
 
-	function->what = what;
+	function->kind = kind;
 	function->name = name;
 	function->owner = owner;
 	function->confirmed = confirmed;
-	function->nargs = nargs;
 	return function;
+}
+
+Oid
+ps_function_check(PsFunctionKind kind, Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Form_pg_proc form;
+	bool		fits;
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function with OID %u does not exist", function)));
+	form = (Form_pg_proc) GETSTRUCT(tuple);
+	fits = form->prokind == PROKIND_FUNCTION && !form->proretset && form->prorettype == JSONBOID && form->pronargs == kinds[kind].nargs &&
+		!(kind == PS_DECODER && form->proisstrict);
+	for (int i = 0; i < form->pronargs && fits; i++)
+		fits = form->proargtypes.values[i] == kinds[kind].argtypes[i];
+	owner = form->proowner;
+	ReleaseSysCache(tuple);
+	if (!fits)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
+				 errmsg("function %s cannot be registered", ps_function_name(function)),
+				 errhint("%s", kinds[kind].hint)));
+	return owner;
 }
 
 const char *
 ps_function_title(const PsFunction *function)
 {
-	return psprintf("%s %s", function->what, function->name);
+	return psprintf("%s %s", kinds[function->kind].what, function->name);
 }
 
 const char *
@@ -138,7 +179,7 @@ PsFunctionRun *
 ps_function_begin(void)
 {
 	PsFunctionRun *run = palloc0(sizeof(PsFunctionRun));
-	ParamListInfo params = makeParamList(2);
+	ParamListInfo params = makeParamList(MAX_ARGS);
 
 	if (!watching)
 		CacheRegisterSyscacheCallback(PROCOID, functions_changed, (Datum) 0);
@@ -149,8 +190,7 @@ ps_function_begin(void)
 		run->nest_level = NewGUCNestLevel();
 		(void) set_config_option("search_path", SAFE_PATH, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	}
-	memset(params->params, 0, 2 * sizeof(ParamExternData));
-	params->params[0].ptype = params->params[1].ptype = JSONBOID;
+	memset(params->params, 0, MAX_ARGS * sizeof(ParamExternData));
 	run->context = CreateStandaloneExprContext();
 	run->context->ecxt_param_list_info = params;
 	return run;
@@ -216,13 +256,13 @@ function_plan(PsFunction *function, Oid oid, uint64 version)
 	function->plan = NULL;
 	function->state = NULL;
 	caller = MemoryContextSwitchTo(function->context);
-	for (int i = 1; i <= function->nargs; i++)
+	for (int i = 1; i <= kinds[function->kind].nargs; i++)
 	{
 		Param	   *param = makeNode(Param);
 
 		param->paramkind = PARAM_EXTERN;
 		param->paramid = i;
-		param->paramtype = JSONBOID;
+		param->paramtype = kinds[function->kind].argtypes[i - 1];
 		param->paramtypmod = -1;
 		param->location = -1;
 		args = lappend(args, param);
@@ -275,7 +315,28 @@ check_confirmed(const PsFunction *function)
 Jsonb *
 ps_function_call(PsFunctionRun *run, PsFunction *function, Jsonb *first, Jsonb *second)
 {
+	NullableDatum args[MAX_ARGS] = {{JsonbPGetDatum(first), first == NULL}, {JsonbPGetDatum(second), second == NULL}};
+
+	return ps_function_call_args(run, function, args);
+}
+
+/* Passes the arguments of a call. */
+static void
+function_set_args(PsFunctionRun *run, const PsFunction *function, const NullableDatum *args)
+{
 	ParamExternData *params = run->context->ecxt_param_list_info->params;
+
+	for (int i = 0; i < kinds[function->kind].nargs; i++)
+	{
+		params[i].ptype = kinds[function->kind].argtypes[i];
+		params[i].value = args[i].value;
+		params[i].isnull = args[i].isnull;
+	}
+}
+
+Jsonb *
+ps_function_call_args(PsFunctionRun *run, PsFunction *function, const NullableDatum *args)
+{
 	Oid			user;
 	int			context;
 	int			nest_level;
@@ -286,8 +347,7 @@ ps_function_call(PsFunctionRun *run, PsFunction *function, Jsonb *first, Jsonb *
 	const char *ending;
 
 	check_confirmed(function);
-	params[0].value = JsonbPGetDatum(first);
-	params[1].value = JsonbPGetDatum(second);
+	function_set_args(run, function, args);
 	GetUserIdAndSecContext(&user, &context);
 	called = function;
 	nest_level = NewGUCNestLevel();

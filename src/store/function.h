@@ -1,6 +1,6 @@
 /*
  * function.h
- *	  Functions that users registered, with jsonb arguments and a jsonb result. They
+ *	  Functions that users registered, which return jsonb. They
  *	  are called as their owner, with a safe search_path, for a limited time.
  *
  *	  run         the calls of one subtransaction, between ps_function_begin() and
@@ -15,8 +15,18 @@
 
 typedef struct PsFunctionRun PsFunctionRun;
 
-/* Makes a function of nargs jsonb arguments in the current context; what is "handler" or "upcaster". */
-extern PsFunction *ps_function_make(const char *what, const char *name, Oid owner, bool confirmed, int nargs);
+typedef enum PsFunctionKind
+{
+	PS_HANDLER,
+	PS_UPCASTER,
+	PS_DECODER
+} PsFunctionKind;
+
+/* Makes a function in the current context. */
+extern PsFunction *ps_function_make(PsFunctionKind kind, const char *name, Oid owner, bool confirmed);
+
+/* The owner of a function; raises when it does not have the form of its kind. */
+extern Oid	ps_function_check(PsFunctionKind kind, Oid function);
 
 /* Kind and name of a function, for messages. */
 extern const char *ps_function_title(const PsFunction *function);
@@ -38,6 +48,9 @@ extern void ps_function_end(PsFunctionRun *run);
 
 /* Calls a function within a run. The result, NULL for null, is valid until ps_function_forget(). */
 extern Jsonb *ps_function_call(PsFunctionRun *run, PsFunction *function, Jsonb *first, Jsonb *second);
+
+/* The same of any arguments, as many as its kind has. */
+extern Jsonb *ps_function_call_args(PsFunctionRun *run, PsFunction *function, const NullableDatum *args);
 
 /* Memory for arguments and results of calls; and its reset. */
 extern MemoryContext ps_function_memory(PsFunctionRun *run);

@@ -1,6 +1,6 @@
 /*
  * handler_catalog.c
- *	  Registered handlers and upcasters. Functions are stored by name, because a
+ *	  Registered handlers, upcasters and decoders. Functions are stored by name, because a
  *	  restore or pg_upgrade gives them other OIDs. Their owners are stored as OIDs of
  *	  roles, so that renaming a role changes nothing.
  */
@@ -63,6 +63,23 @@ static PsPlan remove_upcaster_plan = {
 	.nargs = 2,.argtypes = {TEXTOID, INT4OID},.fixed_schema = true
 };
 
+static PsPlan decoders_plan = {
+	.sql = "SELECT d.stream_id::text, d.function, d.owner, " PS_IS_CONFIRMED("decoder", "d.stream_id::text")
+	" FROM profile_stream_internal.stream_decoders d",
+	.fixed_schema = true
+};
+
+static PsPlan set_decoder_plan = {
+	.sql = "INSERT INTO profile_stream_internal.stream_decoders (stream_id, function, owner) VALUES ($1, $2, $3)"
+	" ON CONFLICT (stream_id) DO UPDATE SET function = $2, owner = $3",
+	.nargs = 3,.argtypes = {INT4OID, TEXTOID, REGROLEOID},.fixed_schema = true
+};
+
+static PsPlan remove_decoder_plan = {
+	.sql = "DELETE FROM profile_stream_internal.stream_decoders d WHERE d.stream_id = $1",
+	.nargs = 1,.argtypes = {INT4OID},.fixed_schema = true
+};
+
 /* A column of the last result, as the OID of a role. */
 static Oid
 get_role(uint64 row, int column)
@@ -80,11 +97,11 @@ get_bool(uint64 row, int column)
 	return DatumGetBool(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull));
 }
 
-/* Makes the function of a row: event type, function, owner, confirmed. */
+/* Makes the function of a row: what it is for, function, owner, confirmed. */
 static PsFunction *
-make_function(const char *what, uint64 row, int nargs)
+make_function(PsFunctionKind kind, uint64 row)
 {
-	return ps_function_make(what, ps_plan_text(row, 2), get_role(row, 3), get_bool(row, 4), nargs);
+	return ps_function_make(kind, ps_plan_text(row, 2), get_role(row, 3), get_bool(row, 4));
 }
 
 void
@@ -98,7 +115,7 @@ ps_handlers_load(PsRules *rules)
 		Size		size = (of_type->nhandlers + 1) * sizeof(PsFunction *);
 
 		of_type->handlers = of_type->nhandlers == 0 ? palloc(size) : repalloc(of_type->handlers, size);
-		of_type->handlers[of_type->nhandlers++] = make_function("handler", i, 2);
+		of_type->handlers[of_type->nhandlers++] = make_function(PS_HANDLER, i);
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -116,9 +133,23 @@ ps_upcasters_load(PsRules *rules)
 		of_type->upcasters = of_type->nupcasters == 0 ? palloc(size) : repalloc(of_type->upcasters, size);
 		of_type->upcasters[of_type->nupcasters++] = (PsUpcaster)
 		{
-			atoi(ps_plan_text(i, 5)), make_function("upcaster", i, 1)
+			atoi(ps_plan_text(i, 5)), make_function(PS_UPCASTER, i)
 		};
 	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+void
+ps_decoders_load(PsRules *rules)
+{
+	uint64		n = ps_plan_read(&decoders_plan, NULL);
+
+	rules->decoders = palloc(Max(n, 1) * sizeof(PsDecoder));
+	for (uint64 i = 0; i < n; i++)
+		rules->decoders[rules->ndecoders++] = (PsDecoder)
+	{
+		atoi(ps_plan_text(i, 1)), make_function(PS_DECODER, i)
+	};
 	SPI_freetuptable(SPI_tuptable);
 }
 
@@ -184,4 +215,21 @@ ps_upcasters_remove(const char *event_type, int from_version)
 	Datum		args[2] = {CStringGetTextDatum(event_type), Int32GetDatum(from_version)};
 
 	(void) ps_plan_run(&remove_upcaster_plan, args, NULL, SPI_OK_DELETE);
+}
+
+void
+ps_decoder_set(int stream_id, const char *function, Oid owner)
+{
+	Datum		args[3] = {Int32GetDatum(stream_id), CStringGetTextDatum(function), ObjectIdGetDatum(owner)};
+
+	(void) ps_definitions_write(&set_decoder_plan, args, NULL, SPI_OK_INSERT);
+	ps_confirm("decoder", psprintf("%d", stream_id));
+}
+
+void
+ps_decoder_remove(int stream_id)
+{
+	Datum		args[1] = {Int32GetDatum(stream_id)};
+
+	(void) ps_plan_run(&remove_decoder_plan, args, NULL, SPI_OK_DELETE);
 }

@@ -22,7 +22,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-static const char *const tables[] = {"attribute_maps", "metric_series", "metrics", "event_handlers", "event_upcasters", "confirmed_code"};
+static const char *const tables[] = {"attribute_maps", "metric_series", "metrics", "event_handlers", "event_upcasters", "stream_decoders", "confirmed_code"};
 
 static PsRules *loaded = NULL;
 static MemoryContext loaded_context = NULL;
@@ -128,6 +128,7 @@ load_tables(PsRules *rules)
 	ps_metrics_load(rules);
 	ps_handlers_load(rules);
 	ps_upcasters_load(rules);
+	ps_decoders_load(rules);
 	AtEOXact_GUC(true, nest_level);
 	ps_restore_user(saved);
 }

@@ -217,4 +217,4 @@ SELECT errors, (SELECT count(*) FROM jsonb_object_keys(payload)) FROM profile_st
 	'"payload":{' || (SELECT string_agg(format('"%s":%s', i % 40000, i), ',') FROM generate_series(1, 70000) i) || '}'), 'UTF8'), as_of => '2026-01-01 00:00:00+00');
 
 -- privileges
-SELECT has_function_privilege('profile_stream_reader', 'profile_stream.decode_message(bytea, bytea, jsonb, timestamptz, text, jsonb, timestamptz, text)', 'EXECUTE') AS decode_message;
+SELECT has_function_privilege('profile_stream_reader', 'profile_stream.decode_message(bytea, bytea, jsonb, timestamptz, text, jsonb, timestamptz, text, text)', 'EXECUTE') AS decode_message;

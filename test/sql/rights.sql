@@ -31,7 +31,7 @@ INSERT INTO decisions VALUES
 	materialized_profiles.scored_at materialized_profiles.event_counts materialized_profiles.window_state'),
 -- parts, of which readers see what views and functions show
 ('relation', 'profile_stream_internal', 'reader', 'attribute_maps backfills code_definitions confirmed_code dead_letter_outbox dead_letters event_handlers event_id_chunks event_ids event_upcasters history_columns history_settings profile_history metric_series metrics
-	score_function score_parameters score_refresh score_settings segment_checks segments sink_status poison_messages stream_gaps stream_leases stream_offsets stream_sinks stream_status stream_topics window_chunks'),
+	score_function score_parameters score_refresh score_settings segment_checks segments sink_status poison_messages stream_decoders stream_gaps stream_leases stream_offsets stream_sinks stream_status stream_topics window_chunks'),
 ('relation', 'profile_stream_internal', 'operator', 'blocked_customers blocking_salt outbox seeds sink_pending stream_rebuilds'),
 ('relation', 'profile_stream_rebuild', 'operator', 'dead_letters event_id_chunks materialized_profiles profile_history stream_gaps stream_offsets stream_status window_chunks'),
 -- some columns of what only operators read
@@ -51,7 +51,7 @@ INSERT INTO decisions VALUES
 	unregister_handler unregister_upcaster flush_stream wait_for_stream'),
 ('routine', 'profile_stream_internal', 'reader', 'bookmark_horizon to_profile_event check_days chunk_samples code_state current_cluster dead_letter_json dead_letter_text xid_at_or_after json_timestamp
 	lease_holder library_warning metric_series metric_values open_event_ids partition_name process_waits profile_days profile_document profile_document_at reported_ends sealed_event_ids source_counts window_count window_state_samples window_state_totals window_samples'),
-('routine', 'profile_stream_internal', 'operator', 'dead_letter_relation dead_letter_matches lock_dead_letters contains_id message_customer event_time retry_events settle_dead_letters
+('routine', 'profile_stream_internal', 'operator', 'dead_letter_relation dead_letter_matches decoded_values lock_dead_letters contains_id message_customer event_time retry_events settle_dead_letters
 	window_expired redact_id'),
 ('routine', 'profile_stream_internal', 'superuser', 'add_sources definition_written event_id_hash event_ids_sealed_to guard_confirmed kafka_validator keep_secret make_history_part redis_validator replace_event_id_key rules_changed same_event_ids'),
 ('routine', 'profile_stream_rebuild', 'operator', 'metric_values window_value'),
