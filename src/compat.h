@@ -153,6 +153,20 @@ ps_tuplesort_getdatum(Tuplesortstate * sort, Datum *datum)
 #endif
 
 /*
+ * In which orders an operator compares: by strategies of btree until 17, and by what 18 calls types of
+ * comparison. The numbers are the same.
+ */
+#if PG_VERSION_NUM >= 180000
+#define PsOperatorOrder OpIndexInterpretation
+#define ps_operator_orders(operator) get_op_index_interpretation(operator)
+#define ps_operator_strategy(order) ((int) (order)->cmptype)
+#else
+#define PsOperatorOrder OpBtreeInterpretation
+#define ps_operator_orders(operator) get_op_btree_interpretation(operator)
+#define ps_operator_strategy(order) ((order)->strategy)
+#endif
+
+/*
  * The hook of permission checks is given range table entries in 15, and what
  * they need in a list of its own from 16 on.
  */

@@ -8,6 +8,7 @@
 
 #include "access/stratnum.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "nodes/nodeFuncs.h"
 #include "store/live_analysis.h"
 #include "utils/fmgroids.h"
@@ -203,9 +204,9 @@ read_day(Node *timed, PsLiveAtom *atom)
 static int
 strategy_of(Oid operator)
 {
-	List	   *interpretations = get_op_btree_interpretation(operator);
+	List	   *orders = ps_operator_orders(operator);
 
-	return interpretations == NIL ? 0 : ((OpBtreeInterpretation *) linitial(interpretations))->strategy;
+	return orders == NIL ? 0 : ps_operator_strategy((PsOperatorOrder *) linitial(orders));
 }
 
 /* The metric that one side is, if it is nothing else. */
