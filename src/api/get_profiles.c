@@ -7,6 +7,7 @@
 
 #include "api/profile_document.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"

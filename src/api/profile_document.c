@@ -11,6 +11,7 @@
 #include "api/metric_values.h"
 #include "api/profile_document.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "core/iso8601.h"
 #include "core/jsonb_object.h"
 #include "core/value.h"

@@ -98,7 +98,8 @@ retention_expire(PsWorker *worker)
 	if (ps_dead_letter_retention_s > 0)
 		found += ps_expired_discard(now - ps_dead_letter_retention_s * USECS_PER_SEC, STEP_ROWS);
 	found += ps_prune_chunks(ps_sample_retention_s < 0 ? DT_NOBEGIN : now - ps_sample_retention_s * USECS_PER_SEC, STEP_ROWS);
-	found += ps_history_prune(now);
+	if (!ps_history_prune(now))
+		pause_ms = Min(pause_ms, MIN_PAUSE_MS);
 	worker->retention.next = ps_moment_plus(ps_clock_now(), found > 0 ? BUSY_MS : pause_ms);
 }
 

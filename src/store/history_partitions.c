@@ -13,6 +13,7 @@
 #include "catalog/pg_type.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
+#include "settings.h"
 #include "storage/lmgr.h"
 #include "store/history_catalog.h"
 #include "store/history_partitions.h"
@@ -89,6 +90,7 @@ make_partition(const Span *gap, TimestampTz at)
 	args[1] = DateADTGetDatum(to_at / USECS_PER_DAY);
 	(void) ps_plan_run(&make_plan, args, NULL, SPI_OK_SELECT);
 	SPI_freetuptable(SPI_tuptable);
+	PS_FAILPOINT("history_part");
 }
 
 void
@@ -139,32 +141,34 @@ lock_alone(Oid relid, bool wait)
 	return true;
 }
 
-int
+bool
 ps_history_drop(TimestampTz before, bool wait)
 {
 	Oid			relid = ps_own_table(false, "profile_history");
 	List	   *expired = find_expired(relid, before);
 	ListCell   *cell;
-	int			dropped = 0;
+	bool		all = true;
 
-	if (expired == NIL || !lock_alone(relid, wait))
-		return 0;
+	if (expired == NIL)
+		return true;
+	if (!lock_alone(relid, wait))
+		return false;
 	foreach(cell, expired)
 	{
 		ObjectAddress partition = {RelationRelationId, lfirst_oid(cell), 0};
 
-		if (!lock_alone(partition.objectId, wait))
-			continue;
-		performDeletion(&partition, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
-		dropped++;
+		if (lock_alone(partition.objectId, wait))
+			performDeletion(&partition, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
+		else
+			all = false;
 	}
-	return dropped;
+	return all;
 }
 
-int
+bool
 ps_history_prune(TimestampTz now)
 {
 	const PsTracked *tracked = ps_history_tracked();
 
-	return tracked->nnames == 0 ? 0 : ps_history_drop(now - tracked->retention_us, false);
+	return tracked->nnames == 0 || ps_history_drop(now - tracked->retention_us, false);
 }

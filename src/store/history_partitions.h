@@ -15,12 +15,12 @@
 extern void ps_history_cover(const TimestampTz *times, int n);
 
 /*
- * Drops the partitions of times before a moment; returns how many. Unless it shall wait,
- * it leaves those that somebody uses at this moment.
+ * Drops the partitions of times before a moment. Unless it shall wait, it leaves those
+ * that somebody uses at this moment, and returns false when there are any.
  */
-extern int	ps_history_drop(TimestampTz before, bool wait);
+extern bool ps_history_drop(TimestampTz before, bool wait);
 
-/* Drops the partitions that are older than the history is kept, but for those in use; returns how many. */
-extern int	ps_history_prune(TimestampTz now);
+/* Drops the partitions that are older than the history is kept; false: somebody uses one of them, and it is still there. */
+extern bool ps_history_prune(TimestampTz now);
 
 #endif							/* PS_HISTORY_PARTITIONS_H */

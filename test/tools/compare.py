@@ -32,6 +32,13 @@ FROM profile_stream.dead_letters WHERE stream = '{stream}'"""
 PARTITIONS = """
 SELECT o.partition, o.next_offset, o.applied, o.duplicates, o.dead, o.late, o.late_applied, o.late_dropped, o.ignored, o.tombstones, o.other_key
 FROM profile_stream_internal.stream_offsets o JOIN profile_stream.streams s USING (stream_id) WHERE s.name = '{stream}'"""
+TIME = "(extract(epoch FROM (profile ->> '{member}')::timestamptz) * 1000000)::bigint"
+MEMBERS = {"first_name": "firstName", "last_name": "lastName", "email": "email", "phone": "phone", "total_balance": "totalBalance",
+           "account_count": "accountCount", "last_transaction_at": "lastTransactionDate", "last_login_at": "lastLoginDate",
+           "preferred_channel": "preferredChannel"}
+HISTORY = """
+SELECT customer_id, {moment}::bigint AS moment, {columns}, profile -> 'currentMembers' ?| '{{{members}}}' AS is_current
+FROM profile_stream.profiles_at(timestamptz 'epoch' + {moment} * interval '1 microsecond')"""
 BOOKS = "SELECT partition, held, difference, wrong_chunks FROM profile_stream.reconcile('{stream}')"
 COUNT_EVENT_IDS = "SELECT count(*) AS count FROM profile_stream_internal.event_ids"
 # ids are kept as hashes, whose key only the server has
@@ -100,6 +107,15 @@ def query(psql, sql):
     return [json.loads(line.strip("\x01")) for line in output.split("\n") if line]
 
 
+def history_query(moment, columns):
+    """Reads the columns of all customers as of a moment, from documents."""
+    shown = []
+    for column in columns:
+        value = TIME.format(member=MEMBERS[column]) if column.endswith("_at") else f"profile ->> '{MEMBERS[column]}'"
+        shown.append(f"({value})::bigint AS {column}" if column == "account_count" else f"{value} AS {column}")
+    return HISTORY.format(moment=moment, columns=", ".join(shown), members=",".join(MEMBERS[column] for column in columns))
+
+
 def copy_text(value):
     return value.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
@@ -133,6 +149,10 @@ def main():
     result.rows("profile", expected["profiles"], query(psql, PROFILES.format(metrics=metrics)), ["customer_id"])
     result.rows("dead letter", expected["dead_letters"], query(psql, DEAD_LETTERS.format(stream=args.stream)),
                 ["partition", "kafka_offset"])
+    history = expected.get("history", {"moments": []})
+    for moment in history["moments"]:
+        wanted = [{**row, "is_current": False} for row in history["rows"] if row["moment"] == moment]
+        result.rows("past profile", wanted, query(psql, history_query(moment, history["columns"])), ["customer_id", "moment"])
     if not args.effects:
         result.rows("partition", expected["partitions"], query(psql, PARTITIONS.format(stream=args.stream)),
                     ["partition"])

@@ -22,6 +22,8 @@ METRICS = {"transaction_count_30d": ("transactions", 30, "count"),
            "total_transaction_value_30d": ("transactions", 30, "sum"),
            "login_count_7d": ("logins", 7, "count"),
            "support_ticket_count_90d": ("tickets", 90, "count")}
+TRACKED = ("first_name", "last_name", "email", "phone", "total_balance", "account_count", "last_transaction_at",
+           "last_login_at", "preferred_channel")
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?\Z")
 TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?"
                   r"(Z|[+-]\d\d(?::?\d\d)?)?\Z", re.ASCII)
@@ -164,6 +166,16 @@ class Profile:
                     "last_login_at": None, "preferred_channel": "app", "event_counts": {},
                     "segment": "unknown", "updated_at": None, "watermark": None}
         self.series = {"transactions": [], "logins": [], "tickets": []}
+        self.first_at = None
+        self.past = [(None, self.tracked())]  # watermark and tracked columns after each event
+
+    def tracked(self):
+        return {column: self.row[column] for column in TRACKED}
+
+    def at(self, moment):
+        """The tracked columns after a replay up to a moment, and whether the customer is known by then."""
+        then = [state for watermark, state in self.past if watermark is None or watermark <= moment]
+        return then[-1], self.first_at <= moment
 
     def apply(self, event_type, payload, at):
         """Applies an event; raises HandlerError before anything has changed."""
@@ -194,6 +206,8 @@ class Profile:
         row["updated_at"] = at
         row["watermark"] = latest(row["watermark"], at)
         row["event_counts"][event_type] = row["event_counts"].get(event_type, 0) + 1
+        self.first_at = at if self.first_at is None else min(self.first_at, at)
+        self.past.append((row["watermark"], self.tracked()))
 
     def metrics(self, as_of):
         values = {}
@@ -299,6 +313,16 @@ class Model:
         self.seen.add(identity)
         return "applied", None
 
+    def history(self, moments, columns):
+        """Whom there was at each moment, with the columns of then."""
+        rows = []
+        for moment in moments:
+            for customer, profile in self.profiles.items():
+                state, known = profile.at(moment)
+                if known:
+                    rows.append({"customer_id": customer, "moment": moment, **{column: state[column] for column in columns}})
+        return {"moments": moments, "columns": columns, "rows": rows}
+
     def expected(self, as_of):
         profiles = []
         for customer, profile in self.profiles.items():
@@ -314,6 +338,8 @@ class Model:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--as-of", action="append", required=True, help="time of the windows, ISO 8601; repeatable")
+    parser.add_argument("--history-at", default="", help="moments of the history, ISO 8601, separated by commas")
+    parser.add_argument("--history-without", default="", help="a tracked column that the history does not have")
     parser.add_argument("--sort", action="store_true", help="each customer's events apply by timestamp")
     parser.add_argument("--late-tolerance", type=float, help="seconds; an older event is late")
     parser.add_argument("--late-policy", choices=("dead_letter", "apply", "drop"), default="dead_letter")
@@ -341,7 +367,10 @@ def main():
     if args.keys:
         for key, message in zip(keys, messages):
             model.check_key(message[0], key, message[1])
-    json.dump(model.expected([parse_timestamp(text) for text in args.as_of]), sys.stdout, default=str)
+    expected = model.expected([parse_timestamp(text) for text in args.as_of])
+    moments = [parse_timestamp(text) for text in args.history_at.split(",") if text]
+    expected["history"] = model.history(moments, [column for column in TRACKED if column != args.history_without])
+    json.dump(expected, sys.stdout, default=str)
 
 
 if __name__ == "__main__":
