@@ -204,7 +204,10 @@ CREATE TABLE streams (
 	owner regrole NOT NULL,
 	server name,
 	bootstrap_servers text,
-	topic text NOT NULL,
+	topic text,
+	topics text[],
+	topic_pattern text,
+	topic_formats jsonb,
 	group_id text NOT NULL,
 	start_from text NOT NULL,
 	batch_size int NOT NULL,
@@ -236,7 +239,8 @@ CREATE TABLE streams (
 	event_id_scope text COLLATE "C" NOT NULL DEFAULT 'customer' CHECK (event_id_scope IN ('customer', 'stream')),
 	watch text[],
 	created_at timestamptz NOT NULL,
-	CHECK ((server IS NULL) <> (bootstrap_servers IS NULL))
+	CHECK ((server IS NULL) <> (bootstrap_servers IS NULL)),
+	CHECK ((topic IS NULL) <> (topics IS NULL AND topic_pattern IS NULL))
 );
 CREATE TRIGGER written BEFORE INSERT OR UPDATE OR DELETE ON streams
 	FOR EACH ROW EXECUTE FUNCTION profile_stream_internal.definition_written('stream', 'stream_id');
@@ -249,7 +253,10 @@ COMMENT ON COLUMN streams.name IS 'Name of the stream';
 COMMENT ON COLUMN streams.owner IS 'Role with whose rights the stream runs';
 COMMENT ON COLUMN streams.server IS 'Server of profile_stream_kafka that the stream reads from; NULL when brokers is given';
 COMMENT ON COLUMN streams.bootstrap_servers IS 'Addresses of Kafka brokers, host:port separated by commas; NULL when server is given';
-COMMENT ON COLUMN streams.topic IS 'Kafka topic that the stream reads';
+COMMENT ON COLUMN streams.topic IS 'Kafka topic that the stream reads; NULL: topics and topic_pattern say which';
+COMMENT ON COLUMN streams.topics IS 'Kafka topics that the stream reads; NULL: none by name';
+COMMENT ON COLUMN streams.topic_pattern IS 'Regular expression: the stream also reads each topic whose name it matches; NULL: none';
+COMMENT ON COLUMN streams.topic_formats IS 'Format, field_map and timestamp_unit of single topics, an object by topic; NULL: all are as those of the stream';
 COMMENT ON COLUMN streams.group_id IS 'Kafka consumer group to which the stream commits its offsets, for monitoring only';
 COMMENT ON COLUMN streams.start_from IS 'Where a partition begins that has no offset yet: earliest, latest, or a timestamp';
 COMMENT ON COLUMN streams.batch_size IS 'Most messages that one transaction applies';
@@ -286,7 +293,12 @@ CREATE TABLE profile_stream_internal.stream_topics (
 	stream_id int NOT NULL REFERENCES streams ON DELETE CASCADE,
 	topic_no int NOT NULL,
 	topic text COLLATE "C" NOT NULL,
+	pattern text COLLATE "C",
+	is_new boolean NOT NULL DEFAULT false,
 	joined_at timestamptz NOT NULL,
+	state text COLLATE "C" NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'missing', 'retrying')),
+	error text,
+	since timestamptz NOT NULL,
 	PRIMARY KEY (stream_id, topic_no),
 	UNIQUE (stream_id, topic)
 );
@@ -295,7 +307,23 @@ COMMENT ON TABLE profile_stream_internal.stream_topics IS 'Topics that a stream 
 COMMENT ON COLUMN profile_stream_internal.stream_topics.stream_id IS 'Stream that reads the topic';
 COMMENT ON COLUMN profile_stream_internal.stream_topics.topic_no IS 'Number of the topic in the stream, from 0';
 COMMENT ON COLUMN profile_stream_internal.stream_topics.topic IS 'Name of the topic';
-COMMENT ON COLUMN profile_stream_internal.stream_topics.joined_at IS 'When the stream began to read it';
+COMMENT ON COLUMN profile_stream_internal.stream_topics.pattern IS 'topic_pattern that it matched last; NULL: it is named in topic or topics';
+COMMENT ON COLUMN profile_stream_internal.stream_topics.is_new IS 'Whether it came while the stream looked for topics: then it is read from its beginning, whatever start_from says';
+COMMENT ON COLUMN profile_stream_internal.stream_topics.joined_at IS 'When the stream took it up';
+COMMENT ON COLUMN profile_stream_internal.stream_topics.state IS 'running; missing: the brokers do not have it; or retrying: they do not answer for it';
+COMMENT ON COLUMN profile_stream_internal.stream_topics.error IS 'Why it is not read; NULL: it is';
+COMMENT ON COLUMN profile_stream_internal.stream_topics.since IS 'When its state began';
+
+CREATE FUNCTION profile_stream_internal.topic_format(stream streams, topic text) RETURNS TABLE (format text, field_map jsonb, timestamp_unit text)
+	LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
+	BEGIN ATOMIC
+		SELECT COALESCE((topic_format.stream).topic_formats -> topic_format.topic ->> 'format'::text, (topic_format.stream).format),
+			CASE WHEN (topic_format.stream).topic_formats -> topic_format.topic ? 'field_map'::text THEN (topic_format.stream).topic_formats -> topic_format.topic -> 'field_map'::text
+				WHEN (topic_format.stream).topic_formats -> topic_format.topic ? 'format'::text THEN NULL
+				ELSE (topic_format.stream).field_map END,
+			COALESCE((topic_format.stream).topic_formats -> topic_format.topic ->> 'timestamp_unit'::text, (topic_format.stream).timestamp_unit);
+	END;
+COMMENT ON FUNCTION profile_stream_internal.topic_format(streams, text) IS 'How a stream reads the messages of a topic: as topic_formats says, or else as for its other topics';
 
 CREATE FUNCTION profile_stream_internal.partition_name(stream_id int, topic_no int, partition int) RETURNS text
 	LANGUAGE sql STABLE
@@ -416,7 +444,7 @@ CREATE TABLE stream_log (
 	log_id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
 	logged_at timestamptz NOT NULL,
 	stream text COLLATE "C" NOT NULL,
-	what text NOT NULL CHECK (what IN ('stream', 'rebuild', 'sink', 'partition')),
+	what text NOT NULL CHECK (what IN ('stream', 'rebuild', 'sink', 'partition', 'topic')),
 	part text,
 	from_state text,
 	to_state text NOT NULL,
@@ -424,12 +452,12 @@ CREATE TABLE stream_log (
 	hint text,
 	lasted interval
 );
-COMMENT ON TABLE stream_log IS 'Changes of state of streams, rebuilds, sinks and partitions, never one per attempt; the newest 10,000';
+COMMENT ON TABLE stream_log IS 'Changes of state of streams, rebuilds, sinks, partitions and topics, never one per attempt; the newest 10,000';
 COMMENT ON COLUMN stream_log.log_id IS 'Number of the entry, ascending';
 COMMENT ON COLUMN stream_log.logged_at IS 'When the state changed';
 COMMENT ON COLUMN stream_log.stream IS 'Name of the stream';
-COMMENT ON COLUMN stream_log.what IS 'What changed its state: stream, rebuild, sink or partition';
-COMMENT ON COLUMN stream_log.part IS 'Which sink or partition of the stream; NULL for a stream or a rebuild';
+COMMENT ON COLUMN stream_log.what IS 'What changed its state: stream, rebuild, sink, partition or topic';
+COMMENT ON COLUMN stream_log.part IS 'Which sink, partition or topic of the stream; NULL for a stream or a rebuild';
 COMMENT ON COLUMN stream_log.from_state IS 'State before; NULL: the first one';
 COMMENT ON COLUMN stream_log.to_state IS 'State since';
 COMMENT ON COLUMN stream_log.reason IS 'Error or other reason; NULL: none was given';
@@ -1074,7 +1102,7 @@ COMMENT ON FUNCTION test_redis(text) IS 'Try whether a Redis can be reached and 
 -- =====================================================================================================================
 
 CREATE FUNCTION create_stream(name text, server name DEFAULT NULL, bootstrap_servers text DEFAULT NULL,
-	topic text DEFAULT 'customer-events', group_id text DEFAULT 'profile-materializer',
+	topic text DEFAULT NULL, group_id text DEFAULT 'profile-materializer',
 	start_from text DEFAULT 'earliest', batch_size int DEFAULT 5000, batch_wait interval DEFAULT '200 ms',
 	dedupe_retention interval DEFAULT '7 days', on_offset_lost text DEFAULT 'stop',
 	notify_channel text DEFAULT NULL, notify text DEFAULT 'customer', options jsonb DEFAULT '{}',
@@ -1086,10 +1114,11 @@ CREATE FUNCTION create_stream(name text, server name DEFAULT NULL, bootstrap_ser
 	segment_channel_prefix text DEFAULT NULL,
 	format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL,
 	timestamp_unit text DEFAULT 'milliseconds', event_id_scope text DEFAULT 'customer', "order" text DEFAULT 'arrival', watch text[] DEFAULT NULL,
-	decoder text DEFAULT NULL)
+	decoder text DEFAULT NULL,
+	topics text[] DEFAULT NULL, topic_pattern text DEFAULT NULL, topic_formats jsonb DEFAULT NULL)
 	RETURNS void AS 'MODULE_PATHNAME', 'ps_create_stream' LANGUAGE c
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION create_stream IS 'Create a stream from a Kafka topic into profiles; its workers start when the transaction commits';
+COMMENT ON FUNCTION create_stream IS 'Create a stream from Kafka topics into profiles; its workers start when the transaction commits';
 
 CREATE FUNCTION alter_stream(name text, server name DEFAULT NULL, bootstrap_servers text DEFAULT NULL, group_id text DEFAULT NULL,
 	batch_size int DEFAULT NULL, batch_wait interval DEFAULT NULL, dedupe_retention interval DEFAULT NULL,
@@ -1100,14 +1129,15 @@ CREATE FUNCTION alter_stream(name text, server name DEFAULT NULL, bootstrap_serv
 	customer_lock_timeout interval DEFAULT NULL, redis text DEFAULT NULL, redis_prefix text DEFAULT NULL, redis_ttl interval DEFAULT NULL,
 	changelog_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL, segment_channel_prefix text DEFAULT NULL,
 	format text DEFAULT NULL, field_map jsonb DEFAULT NULL, timestamp_unit text DEFAULT NULL, owner name DEFAULT NULL, "order" text DEFAULT NULL, watch text[] DEFAULT NULL,
-	decoder text DEFAULT NULL)
+	decoder text DEFAULT NULL,
+	topic text DEFAULT NULL, topics text[] DEFAULT NULL, topic_pattern text DEFAULT NULL, topic_formats jsonb DEFAULT NULL)
 	RETURNS void AS 'MODULE_PATHNAME', 'ps_alter_stream' LANGUAGE c
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION alter_stream IS 'Change settings of a stream while it runs; what is null stays as it is';
 
-CREATE FUNCTION seek_stream(name text, "to" text) RETURNS void
-	AS 'MODULE_PATHNAME', 'ps_seek_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION seek_stream IS 'Move a paused stream to earliest, latest, a time, or {"partition": offset, ...}; what it goes past is in stat_partitions.gaps';
+CREATE FUNCTION seek_stream(name text, "to" text, topic text DEFAULT NULL) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_seek_stream' LANGUAGE c SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION seek_stream IS 'Move a paused stream to earliest, latest, a time, or {"partition": offset, ...}, of one topic or of all; what it goes past is in stat_partitions.gaps';
 
 CREATE FUNCTION pause_stream(name text) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_pause_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
@@ -1133,17 +1163,17 @@ CREATE FUNCTION resync_sink(name text, sink text) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'ps_resync_sink' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION resync_sink(text, text) IS 'Have a stream''s relay deliver everything to a sink again, as after FLUSHALL; returns how many';
 
-CREATE FUNCTION wait_for_offset(name text, partition int, kafka_offset bigint, timeout interval DEFAULT '30 s') RETURNS void
-	AS 'MODULE_PATHNAME', 'ps_wait_for_offset' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION wait_for_offset(text, int, bigint, interval) IS 'Wait until the message at an offset is visible';
+CREATE FUNCTION wait_for_offset(name text, partition int, kafka_offset bigint, timeout interval DEFAULT '30 s', topic text DEFAULT NULL) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_wait_for_offset' LANGUAGE c SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION wait_for_offset(text, int, bigint, interval, text) IS 'Wait until the message at an offset is visible';
 
 CREATE FUNCTION wait_for_stream(name text, timeout interval DEFAULT '30 s') RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_wait_for_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION wait_for_stream(text, interval) IS 'Wait until everything that was in the topic at the call is visible; for the stream''s owner';
+COMMENT ON FUNCTION wait_for_stream(text, interval) IS 'Wait until everything that was in the topics at the call is visible; for the stream''s owner';
 
-CREATE PROCEDURE await_offset(name text, partition int, kafka_offset bigint, timeout interval DEFAULT '30 s')
+CREATE PROCEDURE await_offset(name text, partition int, kafka_offset bigint, timeout interval DEFAULT '30 s', topic text DEFAULT NULL)
 	AS 'MODULE_PATHNAME', 'ps_await_offset' LANGUAGE c;
-COMMENT ON PROCEDURE await_offset(text, int, bigint, interval) IS 'Wait as wait_for_offset() does, and hold no snapshot meanwhile';
+COMMENT ON PROCEDURE await_offset(text, int, bigint, interval, text) IS 'Wait as wait_for_offset() does, and hold no snapshot meanwhile';
 
 CREATE PROCEDURE await_stream(name text, timeout interval DEFAULT '30 s')
 	AS 'MODULE_PATHNAME', 'ps_await_stream' LANGUAGE c;
@@ -1151,7 +1181,7 @@ COMMENT ON PROCEDURE await_stream(text, interval) IS 'Wait as wait_for_stream() 
 
 CREATE FUNCTION reconcile(name text, OUT partition int, OUT consumed bigint, OUT applied bigint, OUT duplicates bigint,
 	OUT dead bigint, OUT late bigint, OUT late_dropped bigint, OUT ignored bigint, OUT tombstones bigint, OUT blocked bigint,
-	OUT replayed bigint, OUT held bigint, OUT difference bigint, OUT chunks bigint, OUT wrong_chunks bigint)
+	OUT replayed bigint, OUT held bigint, OUT difference bigint, OUT chunks bigint, OUT wrong_chunks bigint, OUT topic text)
 	RETURNS SETOF record AS 'MODULE_PATHNAME', 'ps_reconcile' LANGUAGE c STRICT STABLE
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION reconcile(text) IS 'Compare the counters of a stream: per partition how many messages were read, what became of them, and the difference, which is 0; and how many sealed chunks differ from their samples, day buckets or parts';
@@ -1199,7 +1229,7 @@ CREATE VIEW stat_partitions WITH (security_invoker = true) AS
 		LEFT JOIN profile_stream_internal.reported_ends() e ON e.stream_id = o.stream_id AND e.topic_no = o.topic_no AND e.partition = o.partition;
 COMMENT ON VIEW stat_partitions IS 'Progress and counters of each partition';
 COMMENT ON COLUMN stat_partitions.stream IS 'Name of the stream';
-COMMENT ON COLUMN stat_partitions.topic IS 'Kafka topic that the stream reads';
+COMMENT ON COLUMN stat_partitions.topic IS 'Kafka topic of the partition';
 COMMENT ON COLUMN stat_partitions.lag IS 'Messages from next_offset to the end of the partition; NULL or 0 until the end was seen';
 COMMENT ON COLUMN stat_partitions.worker_pid IS 'Process that reads the partition; NULL: none does';
 COMMENT ON COLUMN stat_partitions.gaps IS 'Offset ranges that the stream went past without reading, an array of objects with from_offset, to_offset (not included), reason and recorded_at; NULL: none';
@@ -1222,6 +1252,38 @@ COMMENT ON COLUMN stat_sources.stream IS 'Name of the stream';
 COMMENT ON COLUMN stat_sources.source IS 'Source of the events; NULL: they name none; (other): all that are not told apart';
 COMMENT ON COLUMN stat_sources.applied IS 'Events that were applied';
 COMMENT ON COLUMN stat_sources.last_event_at IS 'Greatest timestamp of one of these events';
+
+CREATE VIEW stat_topics WITH (security_invoker = true) AS
+	SELECT s.name AS stream, t.topic,
+		CASE WHEN w.is_read THEN t.state ELSE 'left' END AS state, t.since, CASE WHEN w.is_read THEN t.error END AS error,
+		CASE WHEN NOT w.is_read THEN NULL
+			WHEN t.state = 'missing' THEN 'Create the topic: the stream finds it by itself. To read it no more, call alter_stream() with other topics or another topic_pattern.'
+			WHEN t.state = 'retrying' THEN 'See the brokers; the stream asks again every 2 seconds.' END AS hint,
+		f.format, t.joined_at, pg_catalog.count(o.partition) AS partitions, COALESCE(pg_catalog.sum(o.consumed), 0)::bigint AS consumed,
+		COALESCE(pg_catalog.sum(o.applied), 0)::bigint AS applied, COALESCE(pg_catalog.sum(o.duplicates), 0)::bigint AS duplicates,
+		COALESCE(pg_catalog.sum(o.dead), 0)::bigint AS dead, COALESCE(pg_catalog.sum(o.late), 0)::bigint AS late,
+		COALESCE(pg_catalog.sum(o.held), 0)::bigint AS held, COALESCE(pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, 0)), 0)::bigint AS lag,
+		pg_catalog.max(o.last_message_at) AS last_message_at
+	FROM profile_stream_internal.stream_topics t JOIN profile_stream.streams s ON s.stream_id = t.stream_id
+		CROSS JOIN LATERAL (SELECT (s.topic = t.topic OR t.topic = ANY (s.topics) OR t.pattern = s.topic_pattern) IS TRUE AS is_read) w
+		CROSS JOIN LATERAL profile_stream_internal.topic_format(s, t.topic) f
+		LEFT JOIN profile_stream_internal.stream_offsets o ON o.stream_id = t.stream_id AND o.topic_no = t.topic_no
+	GROUP BY s.name, t.stream_id, t.topic_no, t.topic, w.is_read, t.state, t.since, t.error, f.format, t.joined_at;
+COMMENT ON VIEW stat_topics IS 'Topics of each stream: which are read, which are missing and since when, and counters';
+COMMENT ON COLUMN stat_topics.stream IS 'Name of the stream';
+COMMENT ON COLUMN stat_topics.topic IS 'Name of the topic';
+COMMENT ON COLUMN stat_topics.state IS 'running; missing: the brokers do not have it; retrying: they do not answer for it; left: the stream reads it no more';
+COMMENT ON COLUMN stat_topics.hint IS 'What to do about the error; NULL: nothing';
+COMMENT ON COLUMN stat_topics.format IS 'Format of its messages, as topic_formats or the stream says';
+COMMENT ON COLUMN stat_topics.partitions IS 'Number of its partitions that have an offset';
+COMMENT ON COLUMN stat_topics.lag IS 'Messages from the next offsets to the ends of the partitions, as far as those were seen';
+COMMENT ON COLUMN stat_topics.last_message_at IS 'Kafka timestamp of the last message; NULL: none came yet';
+COMMENT ON COLUMN stat_topics.consumed IS 'Messages that were read';
+COMMENT ON COLUMN stat_topics.applied IS 'Events that were applied';
+COMMENT ON COLUMN stat_topics.duplicates IS 'Events whose id was applied before';
+COMMENT ON COLUMN stat_topics.dead IS 'Messages that became dead letters, but for late ones';
+COMMENT ON COLUMN stat_topics.late IS 'Events that became dead letters because they were later than late_tolerance allows';
+COMMENT ON COLUMN stat_topics.held IS 'Messages that were read and are not applied yet';
 
 CREATE VIEW stat_streams WITH (security_invoker = true) AS
 	WITH running AS (
@@ -1247,6 +1309,11 @@ CREATE VIEW stat_streams WITH (security_invoker = true) AS
 		SELECT l.stream_id, pg_catalog.min(w.waits_for) AS waits_for
 		FROM profile_stream_internal.process_waits() w JOIN profile_stream_internal.stream_leases l ON l.pid = w.pid AND l.worker IS NOT NULL
 		GROUP BY l.stream_id
+	), topics AS (
+		SELECT k.stream_id, pg_catalog.min(pg_catalog.format('topic "%s": %s', k.topic, k.error)) AS error
+		FROM profile_stream_internal.stream_topics k JOIN profile_stream.streams s ON s.stream_id = k.stream_id
+		WHERE k.error IS NOT NULL AND (s.topic = k.topic OR k.topic = ANY (s.topics) OR k.pattern = s.topic_pattern)
+		GROUP BY k.stream_id
 	), here AS (
 		SELECT t.*, COALESCE(t.cluster <> profile_stream_internal.current_cluster(), false) AS is_foreign,
 			-- a worker that cannot connect is tried again by a starter
@@ -1265,18 +1332,21 @@ CREATE VIEW stat_streams WITH (security_invoker = true) AS
 			WHEN w.waits_for IS NOT NULL THEN 'waiting'
 			WHEN h.state = 'running' AND t.lost > 0 THEN 'offset_lost'
 			ELSE h.state END AS state,
-		s.topic, pg_catalog.pg_get_userbyid(s.owner) AS owner, r.pid AS worker_pid, COALESCE(r.workers, 0) AS workers, t.partitions, t.applied, t.duplicates, t.dead, t.late, t.late_applied, t.late_dropped, t.ignored, t.tombstones,
+		COALESCE(s.topic, pg_catalog.concat_ws(', ', pg_catalog.array_to_string(s.topics, ', '), s.topic_pattern)) AS topic,
+		pg_catalog.pg_get_userbyid(s.owner) AS owner, r.pid AS worker_pid, COALESCE(r.workers, 0) AS workers, t.partitions, t.applied, t.duplicates, t.dead, t.late, t.late_applied, t.late_dropped, t.ignored, t.tombstones,
 		t.blocked, t.replayed, t.other_key, t.other_partition, t.held, t.held_bytes, t.lag,
 		t.last_message_at, t.committed_at,
 		CASE WHEN h.is_foreign THEN pg_catalog.format('the stream belongs to cluster "%s", and this server is of cluster "%s"', h.cluster, profile_stream_internal.current_cluster())
 			WHEN w.waits_for IS NOT NULL THEN w.waits_for
 			WHEN h.state = 'running' AND t.failing > 0 THEN COALESCE(h.error, t.error)
+			WHEN h.state = 'running' AND k.error IS NOT NULL THEN COALESCE(h.error, k.error)
 			ELSE h.error END AS error,
 		CASE WHEN h.stream_id IS NULL THEN 'It came by a restore or a subscription; resume_stream() confirms it and goes on from the stored offsets.'
 			WHEN h.enabled AND h.is_foreign THEN 'Where this is a copy, leave it so. Where it is the cluster itself, under another name, resume_stream() makes the stream its own.'
 			WHEN h.enabled AND r.pid IS NULL AND h.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
 			WHEN w.waits_for IS NOT NULL THEN 'End what it waits for, or wait: the stream goes on by itself.'
 			WHEN h.state = 'running' AND t.lost > 0 THEN 'See the error of each partition in stat_partitions.'
+			WHEN h.state = 'running' AND COALESCE(t.failing, 0::bigint) = 0 AND h.error IS NULL AND k.error IS NOT NULL THEN 'The other topics are read on. See stat_topics.'
 			WHEN h.state = 'running' AND t.failing > 0 THEN 'Another broker or setting may read it. To go past it: pause_stream(), seek_stream(name, ''{"partition": offset + 1}''), resume_stream().'
 			ELSE COALESCE(h.hint, profile_stream_internal.library_warning()) END AS hint,
 		h.error_at, h.next_attempt_at, h.notifications_skipped, h.since
@@ -1284,11 +1354,12 @@ CREATE VIEW stat_streams WITH (security_invoker = true) AS
 		LEFT JOIN here h ON h.stream_id = s.stream_id
 		LEFT JOIN running r ON r.stream_id = s.stream_id
 		LEFT JOIN waiting w ON w.stream_id = s.stream_id
-		LEFT JOIN totals t ON t.stream_id = s.stream_id;
+		LEFT JOIN totals t ON t.stream_id = s.stream_id
+		LEFT JOIN topics k ON k.stream_id = s.stream_id;
 COMMENT ON VIEW stat_streams IS 'State, counters, lag and last error of each stream';
 COMMENT ON COLUMN stat_streams.stream IS 'Name of the stream';
 COMMENT ON COLUMN stat_streams.state IS 'What the stream does: see the states of a stream in the reference';
-COMMENT ON COLUMN stat_streams.topic IS 'Kafka topic that the stream reads';
+COMMENT ON COLUMN stat_streams.topic IS 'Kafka topic that the stream reads, or its topics and topic_pattern';
 COMMENT ON COLUMN stat_streams.owner IS 'Role with whose rights the stream runs';
 COMMENT ON COLUMN stat_streams.worker_pid IS 'Process of the first worker that runs; NULL: none runs';
 COMMENT ON COLUMN stat_streams.workers IS 'Number of workers that run';
@@ -1357,7 +1428,8 @@ CREATE FUNCTION decode_message(value bytea, key bytea DEFAULT NULL, headers json
 COMMENT ON FUNCTION decode_message IS 'What a stream with a format, a field_map and a decoder makes of a message: the event, or every error it has, or a tombstone; without any effect';
 
 CREATE FUNCTION profile_stream_internal.to_profile_event(value bytea, key bytea, headers jsonb, kafka_timestamp timestamptz, format text, field_map jsonb,
-	timestamp_unit text DEFAULT 'milliseconds', partition int DEFAULT 0, kafka_offset bigint DEFAULT 0, epoch int DEFAULT 0)
+	timestamp_unit text DEFAULT 'milliseconds', partition int DEFAULT 0, kafka_offset bigint DEFAULT 0, epoch int DEFAULT 0,
+	topic_no int DEFAULT 0)
 	RETURNS jsonb LANGUAGE c STABLE PARALLEL SAFE COST 1000
 	AS 'MODULE_PATHNAME', 'ps_to_profile_event';
 COMMENT ON FUNCTION profile_stream_internal.to_profile_event IS 'A message of any format as a profile event, valid or not; NULL where nothing can be read';
@@ -1519,11 +1591,13 @@ COMMENT ON FUNCTION profile_stream_internal.dead_letter_json(bytea) IS 'Bytes as
 CREATE VIEW dead_letters WITH (security_invoker = true) AS
 	SELECT d.*, profile_stream_internal.dead_letter_text(d.key) AS key_text, profile_stream_internal.dead_letter_text(d.value) AS value_text,
 		CASE WHEN d.value_size IS NOT NULL THEN NULL
-			WHEN d.topic IS NOT NULL AND (s.format <> 'profile_event' OR s.timestamp_unit <> 'milliseconds')
-			THEN profile_stream_internal.to_profile_event(d.value, d.key, d.headers, d.kafka_timestamp, s.format, s.field_map, s.timestamp_unit, d.partition, d.kafka_offset, d.epoch)
+			WHEN d.topic IS NOT NULL AND (f.format <> 'profile_event' OR f.timestamp_unit <> 'milliseconds')
+			THEN profile_stream_internal.to_profile_event(d.value, d.key, d.headers, d.kafka_timestamp, f.format, f.field_map, f.timestamp_unit, d.partition, d.kafka_offset, d.epoch, k.topic_no)
 			ELSE profile_stream_internal.dead_letter_json(d.value) END AS event,
 		COALESCE(d.failed_at, d.dead_at) AS last_error_at
-	FROM profile_stream_internal.dead_letters d LEFT JOIN profile_stream.streams s ON s.stream_id = d.stream_id;
+	FROM profile_stream_internal.dead_letters d LEFT JOIN profile_stream.streams s ON s.stream_id = d.stream_id
+		LEFT JOIN LATERAL profile_stream_internal.topic_format(s, d.topic) f ON true
+		LEFT JOIN profile_stream_internal.stream_topics k ON k.stream_id = d.stream_id AND k.topic = d.topic;
 COMMENT ON VIEW dead_letters IS 'Dead letters with key and value as text and the event as jsonb, where they are; of a stream of another format as a profile event';
 COMMENT ON COLUMN dead_letters.key_text IS 'Key as text; NULL where it is not UTF-8';
 COMMENT ON COLUMN dead_letters.value_text IS 'Value as text; NULL where it is not UTF-8';
@@ -1536,7 +1610,7 @@ CREATE FUNCTION profile_stream_internal.retry_events(events jsonb[], dedupe_rete
 COMMENT ON FUNCTION profile_stream_internal.retry_events(jsonb[], bigint, int, boolean) IS 'What retry_dead_letters() applies with: as apply_events(), but what is dead is said and not written; scope: stream_id of a stream whose event ids are its own, 0 of others; accept: as unknown_schema';
 
 CREATE FUNCTION profile_stream_internal.dead_letter_matches(letter profile_stream_internal.dead_letters, stream text, kind text, event_type text, sqlstate text,
-	since timestamptz, until timestamptz, ids bigint[]) RETURNS boolean
+	since timestamptz, until timestamptz, ids bigint[], topic text) RETURNS boolean
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	RETURN (dead_letter_matches.stream IS NULL OR (letter).stream = dead_letter_matches.stream)
 			AND (dead_letter_matches.kind IS NULL OR (letter).kind = dead_letter_matches.kind)
@@ -1544,11 +1618,12 @@ CREATE FUNCTION profile_stream_internal.dead_letter_matches(letter profile_strea
 			AND (dead_letter_matches.sqlstate IS NULL OR (letter).sqlstate = dead_letter_matches.sqlstate)
 			AND (dead_letter_matches.since IS NULL OR (letter).dead_at >= dead_letter_matches.since)
 			AND (dead_letter_matches.until IS NULL OR (letter).dead_at < dead_letter_matches.until)
-			AND (dead_letter_matches.ids IS NULL OR (letter).dead_letter_id = ANY (dead_letter_matches.ids));
+			AND (dead_letter_matches.ids IS NULL OR (letter).dead_letter_id = ANY (dead_letter_matches.ids))
+			AND (dead_letter_matches.topic IS NULL OR (letter).topic = dead_letter_matches.topic);
 COMMENT ON FUNCTION profile_stream_internal.dead_letter_matches IS 'Whether the filters of retry_dead_letters() and discard_dead_letters() choose a letter; NULL chooses any';
 
 CREATE FUNCTION profile_stream_internal.lock_dead_letters(stream text, kind text, event_type text, sqlstate text, since timestamptz, until timestamptz, ids bigint[],
-	after_id bigint, max_letters bigint) RETURNS bigint[]
+	topic text, after_id bigint, max_letters bigint) RETURNS bigint[]
 	AS 'MODULE_PATHNAME', 'ps_lock_dead_letters' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION profile_stream_internal.lock_dead_letters IS 'What retry_dead_letters() begins with: takes the oldest letters that it chooses and nobody else has, and returns their numbers';
 
@@ -1558,7 +1633,7 @@ COMMENT ON FUNCTION profile_stream_internal.settle_dead_letters(bigint[], jsonb)
 
 CREATE FUNCTION retry_dead_letters(stream text DEFAULT NULL, kind text DEFAULT NULL, event_type text DEFAULT NULL,
 	sqlstate text DEFAULT NULL, since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL, ids bigint[] DEFAULT NULL,
-	patch jsonb DEFAULT NULL, transform regprocedure DEFAULT NULL, after_id bigint DEFAULT NULL, max_letters int DEFAULT 1000,
+	patch jsonb DEFAULT NULL, transform regprocedure DEFAULT NULL, after_id bigint DEFAULT NULL, max_letters int DEFAULT 1000, topic text DEFAULT NULL,
 	OUT applied bigint, OUT duplicates bigint, OUT failed bigint, OUT kept bigint, OUT blocked bigint, OUT last_id bigint)
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -1605,13 +1680,15 @@ BEGIN
 	END IF;
 	locked := profile_stream_internal.lock_dead_letters(retry_dead_letters.stream, retry_dead_letters.kind, retry_dead_letters.event_type,
 		retry_dead_letters.sqlstate, retry_dead_letters.since, retry_dead_letters.until, retry_dead_letters.ids,
-		retry_dead_letters.after_id, retry_dead_letters.max_letters);
+		retry_dead_letters.topic, retry_dead_letters.after_id, retry_dead_letters.max_letters);
 	last_id := locked[cardinality(locked)];
 	FOR letter IN
-		SELECT d.dead_letter_id, d.stream_id, d.value, d.value_size, d.key, d.headers, d.kafka_timestamp, d.topic, d.partition, d.kafka_offset, d.epoch, s.format, s.field_map, s.timestamp_unit,
+		SELECT d.dead_letter_id, d.stream_id, d.value, d.value_size, d.key, d.headers, d.kafka_timestamp, d.topic, d.partition, d.kafka_offset, d.epoch, k.topic_no, f.format, f.field_map, f.timestamp_unit,
 			CASE WHEN s.event_id_scope = 'stream' THEN s.stream_id ELSE 0 END AS scope,
 			COALESCE(s.unknown_schema = 'accept', false) AS accept, COALESCE((EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::bigint, 604800000000) AS retention
 		FROM profile_stream_internal.dead_letters d LEFT JOIN profile_stream.streams s ON s.stream_id = d.stream_id
+			LEFT JOIN LATERAL profile_stream_internal.topic_format(s, d.topic) f ON true
+			LEFT JOIN profile_stream_internal.stream_topics k ON k.stream_id = d.stream_id AND k.topic = d.topic
 		WHERE d.dead_letter_id = ANY (locked) ORDER BY d.dead_letter_id
 	LOOP
 		-- the caller's code may raise: one subtransaction a letter, only here
@@ -1623,7 +1700,7 @@ BEGIN
 					parts := array_append(parts, CASE
 						WHEN letter.topic IS NOT NULL AND (letter.format <> 'profile_event' OR letter.timestamp_unit <> 'milliseconds')
 						THEN profile_stream_internal.to_profile_event(part, letter.key, letter.headers, letter.kafka_timestamp, letter.format, letter.field_map, letter.timestamp_unit,
-							letter.partition, letter.kafka_offset, letter.epoch)
+							letter.partition, letter.kafka_offset, letter.epoch, letter.topic_no)
 						ELSE profile_stream_internal.dead_letter_json(part) END);
 				END LOOP;
 			ELSE
@@ -1708,7 +1785,7 @@ END $$;
 COMMENT ON FUNCTION retry_dead_letters IS 'Apply dead letters again, changed by transform and patch, late ones too; those that fail stay with their new error, those of blocked customers go';
 
 CREATE FUNCTION discard_dead_letters(stream text DEFAULT NULL, kind text DEFAULT NULL, event_type text DEFAULT NULL,
-	sqlstate text DEFAULT NULL, since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL, ids bigint[] DEFAULT NULL)
+	sqlstate text DEFAULT NULL, since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL, ids bigint[] DEFAULT NULL, topic text DEFAULT NULL)
 	RETURNS bigint AS 'MODULE_PATHNAME', 'ps_discard_dead_letters' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION discard_dead_letters IS 'Remove dead letters; returns how many';
 
@@ -2646,8 +2723,9 @@ CREATE FUNCTION profile_stream_internal.dead_letter_relation(letter profile_stre
 			OR pg_catalog.strpos((letter).headers::text,
 				pg_catalog.encode(pg_catalog.convert_to(dead_letter_relation.customer_id, 'UTF8'), 'hex')) > 0) IS NOT TRUE THEN NULL
 		WHEN COALESCE((letter).customer_id, (SELECT profile_stream_internal.to_profile_event((letter).value, (letter).key, (letter).headers,
-				(letter).kafka_timestamp, s.format, s.field_map, s.timestamp_unit) ->> 'customerId'::text FROM profile_stream.streams s
-				WHERE s.stream_id = (letter).stream_id AND (letter).topic IS NOT NULL AND s.format <> 'profile_event'),
+				(letter).kafka_timestamp, f.format, f.field_map, f.timestamp_unit) ->> 'customerId'::text
+				FROM profile_stream.streams s CROSS JOIN LATERAL profile_stream_internal.topic_format(s, (letter).topic) f
+				WHERE s.stream_id = (letter).stream_id AND (letter).topic IS NOT NULL AND f.format <> 'profile_event'),
 			profile_stream_internal.message_customer((letter).value), dead_letter_relation.customer_id)
 			= dead_letter_relation.customer_id THEN 'own'
 		ELSE 'mentions' END;
@@ -2820,6 +2898,7 @@ BEGIN
 			('profile_stream.profile_documents', 'profile_stream.materialized_profiles'),
 			('profile_stream.bi_profiles', 'profile_stream.materialized_profiles'),
 			('profile_stream.stat_partitions', 'profile_stream_internal.stream_offsets'),
+			('profile_stream.stat_topics', 'profile_stream_internal.stream_topics'),
 			('profile_stream_internal.score_parameters', 'profile_stream_internal.score_settings'),
 			('profile_stream.stat_score_refresh', 'profile_stream_internal.score_refresh'),
 			('profile_stream.stat_streams', 'profile_stream_internal.stream_status'),
@@ -2892,7 +2971,7 @@ GRANT EXECUTE ON ROUTINE
 -- parts that those and the views call with the rights of whoever called
 GRANT EXECUTE ON ROUTINE
 	profile_stream_internal.to_profile_event, profile_stream_internal.dead_letter_text, profile_stream_internal.dead_letter_json,
-	profile_stream_internal.partition_name, profile_stream_internal.lease_holder, profile_stream_internal.source_counts, profile_stream_internal.process_waits, profile_stream_internal.reported_ends, profile_stream_internal.metric_values, profile_stream_internal.window_count,
+	profile_stream_internal.partition_name, profile_stream_internal.topic_format, profile_stream_internal.lease_holder, profile_stream_internal.source_counts, profile_stream_internal.process_waits, profile_stream_internal.reported_ends, profile_stream_internal.metric_values, profile_stream_internal.window_count,
 	profile_stream_internal.open_event_ids, profile_stream_internal.sealed_event_ids,
 	profile_stream_internal.window_samples, profile_stream_internal.window_state_samples, profile_stream_internal.window_state_totals, profile_stream_internal.chunk_samples,
 	profile_stream_internal.metric_series, profile_stream_internal.check_days,

@@ -88,8 +88,9 @@ typedef struct PsHeader
 /* A topic that a stream reads. The stream has given it its number, and gives that to no other. */
 typedef struct PsTopic
 {
-	int32		topic_no;
+	int32		topic_no;		/* -1: it has none yet */
 	const char *name;
+	bool		is_new;			/* it came while the stream looked for topics: it is read from its beginning */
 } PsTopic;
 
 /* An offset of a partition. */

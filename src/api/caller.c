@@ -17,6 +17,7 @@
 #include "store/distributed.h"
 #include "store/extension.h"
 #include "store/lock_wait.h"
+#include "store/topic_catalog.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -184,19 +185,58 @@ ps_reject_errors(const PsReject *reject)
 	return PointerGetDatum(construct_array(errors, reject->nerrors, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
+static void
+refuse_answer(const char *error)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
+			 errmsg("%s", error),
+			 errhint("%s", ps_kafka_connect_hint(error))));
+}
+
 void
-ps_check_answer(PsProbeAnswer *answer, const char *topic)
+ps_check_answer(const PsProbeAnswer *answer)
 {
 	if (answer->topic_missing)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("topic \"%s\" does not exist", topic),
+				 answer->ntopics == 1 ? errmsg("topic \"%s\" does not exist", answer->topics[0].name) :
+				 errmsg("none of the %d topics exists", answer->ntopics),
 				 errhint("Create the topic, or name another one.")));
 	if (answer->error[0] != '\0')
+		refuse_answer(answer->error);
+	for (int t = 0; t < answer->ntopics; t++)
+		if (!answer->topics[t].missing && answer->topics[t].error[0] != '\0')
+			refuse_answer(psprintf("topic \"%s\": %s", answer->topics[t].name, answer->topics[t].error));
+}
+
+List *
+ps_get_topics(FunctionCallInfo fcinfo, int n, const PsStream *stream)
+{
+	List	   *known = ps_topics_known(stream);
+	char	   *name = n < PG_NARGS() ? ps_get_string(fcinfo, n) : NULL;
+	PsTopic    *unknown;
+	ListCell   *cell;
+
+	if (known == NIL && name == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
-				 errmsg("%s", answer->error),
-				 errhint("%s", ps_kafka_connect_hint(answer->error))));
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("stream \"%s\" has not found a topic yet", stream->name),
+				 errhint("Call it again when stat_topics shows one.")));
+	if (name == NULL)
+		return known;
+	foreach(cell, known)
+		if (strcmp(((PsTopic *) lfirst(cell))->name, name) == 0)
+		return list_make1(lfirst(cell));
+	if (!ps_stream_takes_topic(stream, name))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("stream \"%s\" does not read topic \"%s\"", stream->name, name),
+				 errhint("stat_topics shows which topics it reads.")));
+	unknown = palloc0(sizeof(PsTopic));
+	unknown->topic_no = -1;
+	unknown->name = name;
+	return list_make1(unknown);
 }
 
 Datum

@@ -50,8 +50,11 @@ extern PsTextSet ps_get_texts(FunctionCallInfo fcinfo, int n, const char *what);
 /* The argument event_type as a set of one, or event_types; raises unless there is one of them. */
 extern PsTextSet ps_get_event_types(FunctionCallInfo fcinfo, int one, int several);
 
-/* Raises the error of an answer, if it has one. */
-extern void ps_check_answer(PsProbeAnswer *answer, const char *topic);
+/* Raises the error of an answer, or of a topic that exists and did not answer. */
+extern void ps_check_answer(const PsProbeAnswer *answer);
+
+/* The topics (PsTopic) of a stream that a call is about: the one that the argument n names, or all of them. Needs SPI. */
+extern List *ps_get_topics(FunctionCallInfo fcinfo, int n, const PsStream *stream);
 
 /* The errors as text[]. */
 extern Datum ps_reject_errors(const PsReject *reject);

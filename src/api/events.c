@@ -410,6 +410,7 @@ ps_to_profile_event(PG_FUNCTION_ARGS)
 	message.partition = PG_ARGISNULL(7) ? 0 : PG_GETARG_INT32(7);
 	message.offset = PG_ARGISNULL(8) ? 0 : PG_GETARG_INT64(8);
 	message.epoch = PG_ARGISNULL(9) ? 0 : PG_GETARG_INT32(9);
+	message.topic_no = PG_ARGISNULL(10) ? 0 : PG_GETARG_INT32(10);
 	if (ps_event_is_tombstone(&message, format_map) || ps_members_read(&message, &settings, &members) != NULL ||
 		members.error != NULL || members.is_ignored)
 		PG_RETURN_NULL();

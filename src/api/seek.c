@@ -25,21 +25,29 @@
 
 #define PROBE_MS 10000
 
-/* Asks the brokers for the partitions and their offsets at a time; raises when they do not answer. */
+/* Where the partitions of a topic go. */
+typedef struct Target
+{
+	const PsProbeTopic *topic;
+	const PsProbeAnswer *answer;
+	int64	   *offsets;		/* -1: the partition stays */
+} Target;
+
+/* Asks the brokers for topics' partitions and their offsets at a time; raises when they do not answer. */
 static PsProbeAnswer *
-seek_probe(const PsStream *stream, TimestampTz at)
+seek_probe(const PsStream *stream, List *topics, TimestampTz at)
 {
 	PsProbeAnswer *answer = ps_probe(ps_connection_options(stream->server, stream->bootstrap_servers, stream->options,
 														   ps_stream_owner(stream)),
-									 stream->topic, ps_kafka_time(at), PROBE_MS);
+									 topics, ps_kafka_time(at), PROBE_MS);
 
-	ps_check_answer(answer, stream->topic);
+	ps_check_answer(answer);
 	return answer;
 }
 
-/* Reads {"partition": offset, ...} into targets. Partitions that are not named keep theirs. */
+/* Reads {"partition": offset, ...} into a target. Partitions that are not named keep theirs. */
 static void
-read_offsets(const char *to, int64 *targets, int n)
+read_offsets(const char *to, Target *target)
 {
 	Jsonb	   *offsets = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(to)));
 	JsonbIterator *it = JsonbIteratorInit(&offsets->root);
@@ -58,61 +66,114 @@ read_offsets(const char *to, int64 *targets, int n)
 			partition = strtol(key, &end, 10);
 			ps_check_argument(*key >= '0' && *key <= '9' && *end == '\0' && errno == 0,
 							  "\"to\" must name partitions by their numbers");
-			if (partition >= n)
+			if (partition >= target->topic->npartitions)
 				ereport(ERROR,
 						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						 errmsg("partition %ld does not exist", partition),
-						 errhint("The topic has %d partitions.", n)));
+						 errhint("The topic has %d partitions.", target->topic->npartitions)));
 		}
 		else if (token == WJB_VALUE)
 		{
+			int64		offset;
+
 			ps_check_argument(value.type == jbvNumeric, "\"to\" must give an offset for each partition");
-			targets[partition] = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(value.val.numeric)));
-			ps_check_argument(targets[partition] >= 0, "\"to\" must give an offset for each partition");
+			offset = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(value.val.numeric)));
+			ps_check_argument(offset >= 0, "\"to\" must give an offset for each partition");
+			target->offsets[partition] = offset;
 		}
 	}
 }
 
-/* Finds the target of each partition, -1: it stays. Returns the answer of the brokers. */
-static PsProbeAnswer *
-find_targets(const PsStream *stream, const char *to, int64 **targets)
+/* Where a word or a time sends a partition. */
+static int64
+offset_of(const PsLookupPartition *partition, const char *to)
 {
-	bool		earliest = strcmp(to, "earliest") == 0;
-	bool		latest = strcmp(to, "latest") == 0;
-	bool		by_time = !earliest && !latest && *to != '{';
+	if (*to == '{')
+		return -1;
+	if (strcmp(to, "earliest") == 0)
+		return partition->low;
+	if (strcmp(to, "latest") == 0 || partition->at_time < 0)
+		return partition->high;
+	return partition->at_time;
+}
+
+/* Raises unless the topic has each offset. */
+static void
+check_offsets(const Target *target)
+{
+	for (int p = 0; p < target->topic->npartitions; p++)
+	{
+		const PsLookupPartition *partition = ps_probe_partition(target->answer, target->topic, p);
+
+		if (target->offsets[p] >= 0 && (target->offsets[p] < partition->low || target->offsets[p] > partition->high))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("partition %d has no offset " INT64_FORMAT, p, target->offsets[p]),
+					 errhint("The topic has " INT64_FORMAT " to " INT64_FORMAT ".", partition->low, partition->high)));
+	}
+}
+
+/* Finds the target of each partition of topics that exist. */
+static List *
+find_targets(const PsStream *stream, List *topics, const char *to)
+{
+	bool		by_time = strcmp(to, "earliest") != 0 && strcmp(to, "latest") != 0 && *to != '{';
 	TimestampTz at = DT_NOBEGIN;
 	PsProbeAnswer *answer;
+	List	   *targets = NIL;
 
 	if (by_time)
 		at = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(to),
 													 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 	ps_check_argument(!by_time || !TIMESTAMP_NOT_FINITE(at), "the time must be finite");
-	answer = seek_probe(stream, at);
-	*targets = palloc(Max(answer->npartitions, 1) * sizeof(int64));
-	for (int p = 0; p < answer->npartitions; p++)
+	ps_check_argument(*to != '{' || list_length(topics) == 1, "the stream reads several topics: topic must name the one whose offsets these are");
+	answer = seek_probe(stream, topics, at);
+	for (int t = 0; t < answer->ntopics; t++)
 	{
-		const PsLookupPartition *partition = &answer->partitions[p];
+		Target	   *target = palloc(sizeof(Target));
 
-		(*targets)[p] = earliest ? partition->low : latest ? partition->high : !by_time ? -1 :
-			partition->at_time >= 0 ? partition->at_time : partition->high;
-		if (!ps_stream_reads(stream, p))
-			(*targets)[p] = -1;
+		target->topic = &answer->topics[t];
+		target->answer = answer;
+		target->offsets = palloc(Max(target->topic->npartitions, 1) * sizeof(int64));
+		for (int p = 0; p < target->topic->npartitions; p++)
+			target->offsets[p] = ps_stream_reads(stream, p) ? offset_of(ps_probe_partition(answer, target->topic, p), to) : -1;
+		if (*to == '{')
+			read_offsets(to, target);
+		check_offsets(target);
+		targets = lappend(targets, target);
 	}
-	if (*to == '{')
-		read_offsets(to, *targets, answer->npartitions);
-	for (int p = 0; p < answer->npartitions; p++)
-		if ((*targets)[p] >= 0 && ((*targets)[p] < answer->partitions[p].low || (*targets)[p] > answer->partitions[p].high))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("partition %d has no offset " INT64_FORMAT, p, (*targets)[p]),
-					 errhint("The topic has " INT64_FORMAT " to " INT64_FORMAT ".",
-							 answer->partitions[p].low, answer->partitions[p].high)));
-	return answer;
+	return targets;
+}
+
+/* Where a row goes, -1: it stays. */
+static int64
+target_of(List *targets, const PsStoredOffset *row)
+{
+	ListCell   *cell;
+
+	foreach(cell, targets)
+	{
+		const Target *target = lfirst(cell);
+
+		if (strcmp(target->topic->name, row->topic) == 0 && row->partition < target->topic->npartitions)
+			return target->offsets[row->partition];
+	}
+	return -1;
+}
+
+/* The offset of a partition at the time that was asked for, -1: it has none. */
+static int64
+offset_at_time(const PsProbeAnswer *answer, const PsStoredOffset *row)
+{
+	for (int t = 0; t < answer->ntopics; t++)
+		if (strcmp(answer->topics[t].name, row->topic) == 0 && row->partition < answer->topics[t].npartitions)
+			return ps_probe_partition(answer, &answer->topics[t], row->partition)->at_time;
+	return -1;
 }
 
 /* Raises when the stream would read messages again whose event ids may have been removed. */
 static void
-check_retention(const PsStream *stream, List *rows, const int64 *targets)
+check_retention(const PsStream *stream, List *topics, List *rows, List *targets)
 {
 	PsProbeAnswer *answer = NULL;
 	ListCell   *cell;
@@ -120,14 +181,15 @@ check_retention(const PsStream *stream, List *rows, const int64 *targets)
 	foreach(cell, rows)
 	{
 		PsStoredOffset *row = lfirst(cell);
-		int64		again = Max(row->start_offset, targets[row->partition]);
+		int64		offset = target_of(targets, row);
+		int64		again = Max(row->start_offset, offset);
 		int64		known;
 
-		if (targets[row->partition] < 0 || again >= row->read_offset)
+		if (offset < 0 || again >= row->read_offset)
 			continue;
 		if (answer == NULL)
-			answer = seek_probe(stream, GetCurrentTimestamp() - stream->dedupe_retention_us);
-		known = row->partition < answer->npartitions ? answer->partitions[row->partition].at_time : -1;
+			answer = seek_probe(stream, topics, GetCurrentTimestamp() - stream->dedupe_retention_us);
+		known = offset_at_time(answer, row);
 		if (known < 0 || again < known)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -138,22 +200,9 @@ check_retention(const PsStream *stream, List *rows, const int64 *targets)
 	}
 }
 
-/* Leaves out partitions that the topic does not have. */
-static List *
-rows_within(List *rows, int n)
-{
-	List	   *within = NIL;
-	ListCell   *cell;
-
-	foreach(cell, rows)
-		if (((PsStoredOffset *) lfirst(cell))->partition < n)
-		within = lappend(within, lfirst(cell));
-	return within;
-}
-
 /* Whether a partition no longer has the last message that the stream read: the topic was created anew. */
 static bool
-is_shorter(List *rows, int partition, int64 high)
+is_shorter(List *rows, const char *topic, int partition, int64 high)
 {
 	ListCell   *cell;
 
@@ -161,10 +210,24 @@ is_shorter(List *rows, int partition, int64 high)
 	{
 		PsStoredOffset *row = lfirst(cell);
 
-		if (row->partition == partition)
+		if (strcmp(row->topic, topic) == 0 && row->partition == partition)
 			return row->check.offset >= high;
 	}
 	return false;
+}
+
+/* Moves the partitions of a topic. */
+static void
+seek_topic(const PsStream *stream, const Target *target, List *rows)
+{
+	for (int p = 0; p < target->topic->npartitions; p++)
+	{
+		PsPosition	to = {target->topic->topic_no, p, target->offsets[p]};
+
+		if (to.offset >= 0)
+			ps_stream_seek(stream->stream_id, &to,
+						   is_shorter(rows, target->topic->name, p, ps_probe_partition(target->answer, target->topic, p)->high));
+	}
 }
 
 static Datum
@@ -172,10 +235,10 @@ seek_stream(PG_FUNCTION_ARGS)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	PsStream   *stream;
-	PsProbeAnswer *answer;
-	int64	   *targets;
+	List	   *topics;
+	List	   *targets;
 	List	   *rows;
-	PsTopic    *topic;
+	ListCell   *cell;
 
 	PreventCommandIfReadOnly("seek_stream()");
 	SPI_connect();
@@ -186,18 +249,15 @@ seek_stream(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("stream \"%s\" is running", stream->name),
 				 errhint("Call pause_stream(), commit, and then seek_stream().")));
-	answer = find_targets(stream, text_to_cstring(PG_GETARG_TEXT_PP(1)), &targets);
+	(void) ps_topics_number(stream);
+	topics = ps_get_topics(fcinfo, 2, stream);
+	targets = find_targets(stream, topics, text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	PushActiveSnapshot(GetLatestSnapshot());	/* to see the last commits of the workers */
-	rows = rows_within(ps_stream_offsets(stream->stream_id), answer->npartitions);
-	check_retention(stream, rows, targets);
-	topic = linitial(ps_topics_number(stream));
-	for (int p = 0; p < answer->npartitions; p++)
-	{
-		PsPosition	to = {topic->topic_no, p, targets[p]};
-
-		if (targets[p] >= 0)
-			ps_stream_seek(stream->stream_id, &to, is_shorter(rows, p, answer->partitions[p].high));
-	}
+	rows = ps_stream_offsets(stream->stream_id);
+	check_retention(stream, topics, rows, targets);
+	foreach(cell, targets)
+		if (((Target *) lfirst(cell))->topic->topic_no >= 0)
+		seek_topic(stream, lfirst(cell), rows);
 	PopActiveSnapshot();
 	SPI_finish();
 	PG_RETURN_VOID();
@@ -207,5 +267,7 @@ PG_FUNCTION_INFO_V1(ps_seek_stream);
 Datum
 ps_seek_stream(PG_FUNCTION_ARGS)
 {
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_NULL();
 	return ps_call_bounded(fcinfo, seek_stream, "seek_stream()", PS_SESSION_WAIT_MS);
 }

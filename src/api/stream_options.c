@@ -11,8 +11,10 @@
 #include "access/xact.h"
 #include "api/caller.h"
 #include "catalog/pg_type.h"
+#include "catalog/pg_collation.h"
 #include "compat.h"
 #include "core/field_map.h"
+#include "core/topic_format.h"
 #include "core/watch.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -321,14 +323,65 @@ check_watch(const PsTextSet *watch)
 	}
 }
 
+/* Whether a call gives an option a value. */
+static bool
+is_given(const Arguments *arguments, const char *name)
+{
+	NullableDatum *argument = find_argument(arguments, name);
+
+	return argument != NULL && !argument->isnull;
+}
+
+/*
+ * Brings topic, topics and topic_pattern together: a stream has topic alone, or the two
+ * others. before: topic before the call, NULL: none or a new stream.
+ */
+static void
+settle_topics(const Arguments *arguments, PsStream *stream, char *before)
+{
+	bool		several = (is_given(arguments, "topics") && stream->topics.n > 0) ||
+	(is_given(arguments, "topic_pattern") && stream->topic_pattern != NULL);
+
+	if (is_given(arguments, "topic"))
+	{
+		ps_check_argument(!several, "topic excludes topics and topic_pattern");
+		stream->topics.n = 0;
+		stream->topic_pattern = NULL;
+		return;
+	}
+	if (several && before != NULL && stream->topics.n == 0)
+	{
+		/* a pattern alone takes no topic away */
+		stream->topics.texts = palloc(sizeof(char *));
+		stream->topics.texts[0] = before;
+		stream->topics.n = 1;
+	}
+	if (several)
+		stream->topic = NULL;
+}
+
+/* Raises unless the stream reads a topic, and the pattern is one. */
+static void
+check_topics(const PsStream *stream)
+{
+	ps_check_argument(stream->topic != NULL || stream->topics.n > 0 || stream->topic_pattern != NULL, "a stream must have a topic, topics or a topic_pattern");
+	if (stream->topic_pattern != NULL)
+		(void) DirectFunctionCall2Coll(textregexeq, C_COLLATION_OID, PointerGetDatum(cstring_to_text("")), CStringGetTextDatum(stream->topic_pattern));
+}
+
 /* Raises unless options that depend on each other fit, and unless that role may use the targets. */
 static void
 check_options(const PsStream *stream, Oid role)
 {
+	PsFormatOptions formats = {stream->format, stream->field_map, stream->timestamp_unit};
+	PsTopicFormat *own_formats;
+
 	ps_check_argument(stream->server == NULL || stream->bootstrap_servers == NULL, "server and bootstrap_servers exclude each other");
+	check_topics(stream);
 	(void) ps_field_map_compile(stream->format, stream->field_map);
 	(void) ps_time_unit(stream->timestamp_unit);
 	check_watch(&stream->watch);
+	(void) ps_topic_formats_compile(stream->topic_formats, &formats, &own_formats);
 	ps_kafka_check_values(ps_connection_options(stream->server, stream->bootstrap_servers, stream->options, role));
 	for (int kind = 0; kind < PS_SINK_KINDS; kind++)
 		if (stream->sinks[kind] != NULL)
@@ -356,6 +409,9 @@ read_stream(FunctionCallInfo fcinfo)
 	stream->owner = GetUserId();
 	take_order(&arguments, stream, true);
 	take_options(&arguments, stream, true);
+	settle_topics(&arguments, stream, NULL);
+	if (stream->topic == NULL && stream->topics.n == 0 && stream->topic_pattern == NULL)
+		stream->topic = "customer-events";
 	if (stream->server == NULL && stream->bootstrap_servers == NULL)
 		stream->bootstrap_servers = "localhost:9092";
 	if (strcmp(stream->start_from, "earliest") != 0 && strcmp(stream->start_from, "latest") != 0)
@@ -421,12 +477,14 @@ read_changes(FunctionCallInfo fcinfo, PsStream *stream)
 	NullableDatum *owner = find_argument(&arguments, "owner");
 	char	   *server = stream->server;
 	char	   *bootstrap_servers = stream->bootstrap_servers;
+	char	   *topic = stream->topic;
 	const char *format = stream->format;
 	Jsonb	   *field_map = stream->field_map;
 
 	stream->server = stream->bootstrap_servers = NULL;
 	take_order(&arguments, stream, false);
 	take_options(&arguments, stream, false);
+	settle_topics(&arguments, stream, topic);
 	/* whoever names one of the two replaces the other */
 	if (stream->server == NULL && stream->bootstrap_servers == NULL)
 	{

@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
+#include "store/topic_catalog.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -36,7 +37,7 @@
 typedef struct Wait
 {
 	PsStream   *stream;
-	PsPosition *ends;			/* of the partitions that are waited for */
+	PsPartitionEnd *ends;		/* of the partitions that are waited for */
 	int			n;
 	PsMoment	deadline;
 } Wait;
@@ -121,7 +122,8 @@ wait_without_snapshot(const Wait *wait)
 static void
 begin_wait(FunctionCallInfo fcinfo, const char *what, const char *function)
 {
-	for (int i = 0; i < PG_NARGS(); i++)
+	/* a topic, the fifth argument, may be null */
+	for (int i = 0; i < Min(PG_NARGS(), 4); i++)
 		ps_check_argument(!PG_ARGISNULL(i), "no argument may be null");
 	ps_check_not_atomic(fcinfo, what, psprintf("Call it outside of a transaction block, or use %s, which holds a snapshot while it waits.", function));
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
@@ -141,31 +143,34 @@ wait_of_offset(FunctionCallInfo fcinfo, PsMoment deadline)
 {
 	int			partition = PG_GETARG_INT32(1);
 	Wait		wait = {.deadline = deadline,.n = 1};
+	List	   *topics;
 
 	ps_check_argument(partition >= 0 && partition < PS_PROBE_PARTITIONS, psprintf("partition must be 0 to %d", PS_PROBE_PARTITIONS - 1));
-	wait.ends = palloc(sizeof(PsPosition));
-	wait.ends[0] = (PsPosition)
-	{
-		0, partition, PG_GETARG_INT64(2) + 1
-	};
 	wait.stream = ps_find_stream(PG_GETARG_TEXT_PP(0), false);
+	topics = ps_get_topics(fcinfo, 4, wait.stream);
+	ps_check_argument(list_length(topics) == 1, "the stream reads several topics: topic must name the one that is meant");
+	wait.ends = palloc(sizeof(PsPartitionEnd));
+	wait.ends[0].topic = ((PsTopic *) linitial(topics))->name;
+	wait.ends[0].partition = partition;
+	wait.ends[0].offset = PG_GETARG_INT64(2) + 1;
 	return wait;
 }
 
-/* Asks the broker for the ends of a stream's topic. Needs neither SPI nor a snapshot. */
+/* Asks the broker for the ends of a stream's topics. Topics that do not exist are not waited for. Needs neither SPI nor a snapshot. */
 static void
-ask_for_ends(Wait *wait, List *options, Interval *timeout)
+ask_for_ends(Wait *wait, List *topics, List *options, Interval *timeout)
 {
-	PsProbeAnswer *answer = ps_probe(options, wait->stream->topic, -1, (int) Min(INT_MAX, ps_interval_us(timeout) / 1000));
+	PsProbeAnswer *answer = ps_probe(options, topics, -1, (int) Min(INT_MAX, ps_interval_us(timeout) / 1000));
 
-	ps_check_answer(answer, wait->stream->topic);
-	wait->ends = palloc(Max(answer->npartitions, 1) * sizeof(PsPosition));
-	for (int i = 0; i < answer->npartitions; i++)
-		if (ps_stream_reads(wait->stream, i))
-			wait->ends[wait->n++] = (PsPosition)
-		{
-			0, i, answer->partitions[i].high
-		};
+	ps_check_answer(answer);
+	wait->ends = palloc(PS_PROBE_PARTITIONS * sizeof(PsPartitionEnd));
+	for (int t = 0; t < answer->ntopics; t++)
+		for (int p = 0; p < answer->topics[t].npartitions; p++)
+			if (ps_stream_reads(wait->stream, p))
+				wait->ends[wait->n++] = (PsPartitionEnd)
+			{
+				answer->topics[t].name, p, ps_probe_partition(answer, &answer->topics[t], p)->high
+			};
 }
 
 static List *
@@ -178,10 +183,14 @@ PG_FUNCTION_INFO_V1(ps_wait_for_offset);
 Datum
 ps_wait_for_offset(PG_FUNCTION_ARGS)
 {
-	PsMoment	deadline = deadline_after(PG_GETARG_INTERVAL_P(3));
 	MemoryContext caller = CurrentMemoryContext;
+	PsMoment	deadline;
 	Wait		wait;
 
+	for (int i = 0; i < 4; i++)
+		if (PG_ARGISNULL(i))
+			PG_RETURN_NULL();
+	deadline = deadline_after(PG_GETARG_INTERVAL_P(3));
 	SPI_connect();
 	MemoryContextSwitchTo(caller);
 	wait = wait_of_offset(fcinfo, deadline);
@@ -211,12 +220,14 @@ ps_wait_for_stream(PG_FUNCTION_ARGS)
 {
 	Wait		wait = {.deadline = deadline_after(PG_GETARG_INTERVAL_P(1))};
 	MemoryContext caller = CurrentMemoryContext;
+	List	   *topics;
 
 	SPI_connect();
 	MemoryContextSwitchTo(caller);
 	wait.stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
+	topics = ps_get_topics(fcinfo, PG_NARGS(), wait.stream);
 	SPI_finish();
-	ask_for_ends(&wait, options_of(wait.stream), PG_GETARG_INTERVAL_P(1));
+	ask_for_ends(&wait, topics, options_of(wait.stream), PG_GETARG_INTERVAL_P(1));
 	wait_for(&wait);
 	PG_RETURN_VOID();
 }
@@ -227,13 +238,15 @@ ps_await_stream(PG_FUNCTION_ARGS)
 {
 	Wait		wait = {0};
 	List	   *options;
+	List	   *topics;
 
 	begin_wait(fcinfo, "await_stream()", "wait_for_stream()");
 	wait.deadline = deadline_after(PG_GETARG_INTERVAL_P(1));
 	wait.stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
+	topics = ps_get_topics(fcinfo, PG_NARGS(), wait.stream);
 	options = options_of(wait.stream);
 	SPI_commit();				/* the answer of the broker may take long */
-	ask_for_ends(&wait, options, PG_GETARG_INTERVAL_P(1));
+	ask_for_ends(&wait, topics, options, PG_GETARG_INTERVAL_P(1));
 	wait_without_snapshot(&wait);
 	SPI_finish();
 	PG_RETURN_VOID();
@@ -243,16 +256,16 @@ PG_FUNCTION_INFO_V1(ps_test_connection);
 Datum
 ps_test_connection(PG_FUNCTION_ARGS)
 {
-	char	   *topic = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	PsTopic		topic = {0, text_to_cstring(PG_GETARG_TEXT_PP(1))};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Jsonb	   *no_options = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
 	PsProbeAnswer *answer;
 
 	InitMaterializedSRF(fcinfo, 0);
 	answer = ps_probe(ps_connection_options(NameStr(*PG_GETARG_NAME(0)), NULL, no_options, GetUserId()),
-					  topic, -1, 10000);
-	ps_check_answer(answer, topic);
-	for (int i = 0; i < answer->npartitions; i++)
+					  list_make1(&topic), -1, 10000);
+	ps_check_answer(answer);
+	for (int i = 0; i < answer->topics[0].npartitions; i++)
 	{
 		Datum		values[3] = {Int32GetDatum(i), Int64GetDatum(answer->partitions[i].low),
 		Int64GetDatum(answer->partitions[i].high)};

@@ -9,6 +9,7 @@
 
 #include "core/event.h"
 #include "core/handlers.h"
+#include "core/topic_format.h"
 #include "message.h"
 #include "store/offsets.h"
 
@@ -36,6 +37,8 @@ typedef struct PsApplySettings
 	int64		max_clock_skew_us;
 	int			max_event_bytes;
 	const PsFormatMap *format_map;	/* of the stream's format; NULL: profile_event */
+	const PsTopicFormat *own_formats;	/* of topics that have one of their own */
+	int			nown_formats;
 	const PsRules *rules;		/* NULL: none */
 	PsTimeUnit	time_unit;		/* of timestamps that are numbers */
 	int			event_id_scope; /* the stream whose event ids count alone; 0: all streams share event ids */

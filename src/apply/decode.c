@@ -69,6 +69,21 @@ find_owner(const PsMessage *message, PsEvent *event)
 	return event->customer_id_len > 0;
 }
 
+/* Sets the format of a message: that of its topic, or else the stream's. */
+static void
+choose_format(const PsApplySettings *settings, const PsMessage *message, PsDecodeSettings *decode)
+{
+	decode->format_map = settings->format_map;
+	decode->time_unit = settings->time_unit;
+	for (int i = 0; i < settings->nown_formats; i++)
+		if (strcmp(settings->own_formats[i].topic, message->topic) == 0)
+		{
+			decode->format_map = settings->own_formats[i].format_map;
+			decode->time_unit = settings->own_formats[i].time_unit;
+			return;
+		}
+}
+
 void
 ps_apply_decode(PsApplyItem *items, int n, const PsApplySettings *settings)
 {
@@ -83,7 +98,9 @@ ps_apply_decode(PsApplyItem *items, int n, const PsApplySettings *settings)
 
 		item->owner = item->event;
 		item->is_other_type |= item->message.is_ignored;
-		if (item->event != NULL || ps_event_is_tombstone(&item->message, settings->format_map))
+		if (item->event == NULL && settings->nown_formats > 0)
+			choose_format(settings, &item->message, &decode);
+		if (item->event != NULL || ps_event_is_tombstone(&item->message, decode.format_map))
 			continue;
 		item->event = palloc(sizeof(PsEvent));
 		reject = ps_event_decode(&item->message, &decode, item->event);

@@ -115,7 +115,10 @@ ps_format_position(const PsMessage *message)
 {
 	const char *position = psprintf("%d:" INT64_FORMAT, Max(message->partition, 0), Max(message->offset, 0));
 
-	return message->epoch > 0 ? psprintf("%s:%d", position, message->epoch) : position;
+	if (message->epoch > 0)
+		position = psprintf("%s:%d", position, message->epoch);
+	/* a stream of several topics has the same position in each of them */
+	return message->topic_no > 0 ? psprintf("%d/%s", message->topic_no, position) : position;
 }
 
 static PsField format_read_read_source(const PsFormatReader *reading, const PsSource *source);

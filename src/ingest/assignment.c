@@ -7,6 +7,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "ingest/align.h"
 #include "ingest/assignment.h"
 #include "ingest/balance.h"
 #include "ingest/failure.h"
@@ -15,6 +16,7 @@
 #include "ingest/rebuild_worker.h"
 #include "ingest/report.h"
 #include "ingest/topic_identity.h"
+#include "ingest/topics.h"
 #include "ingest/transaction.h"
 #include "process/lease.h"
 #include "store/locks.h"
@@ -75,7 +77,7 @@ static char *
 partition_text(const PsWorker *worker, const PsStoredOffset *row)
 {
 	if (worker->ntopics > 1)
-		return psprintf("partition %d of topic \"%s\"", row->partition, ps_worker_topic(worker, row->topic_no));
+		return psprintf("partition %d of topic \"%s\"", row->partition, ps_topics_name(worker, row->topic_no));
 	return psprintf("partition %d", row->partition);
 }
 
@@ -161,14 +163,15 @@ has_rows(List *rows, int32 topic_no)
 }
 
 /*
- * Stores where the partitions of a topic begin that have no row yet. Partitions that
- * come after the first rows are new ones of the topic: they are read from their
- * beginning. Returns whether there are any.
+ * Stores where the partitions of a topic begin that have no row yet. A topic that came
+ * while the stream looked for topics, and partitions that come after the first rows, are
+ * new: they are read from their beginning. Returns whether there are any.
  */
 static bool
 add_rows(PsWorker *worker, const PsLookupTopic *topic, List *rows)
 {
-	bool		first_start = !has_rows(rows, topic->topic_no);
+	const PsTopic *ours = ps_topics_find(worker, topic->topic_no);
+	bool		first_start = !has_rows(rows, topic->topic_no) && !(ours != NULL && ours->is_new);
 	bool		added = false;
 
 	for (int p = 0; p < topic->npartitions; p++)
@@ -273,10 +276,13 @@ reconcile_partitions(PsWorker *worker, PsStoredOffset **rows)
 	return n;
 }
 
-/* Whether all partitions that this worker is to read are assigned. */
+/* Whether those partitions are assigned that this worker is to read, and none of other topics. */
 static bool
 is_assigned(PsWorker *worker, PsStoredOffset **rows, int n)
 {
+	for (int i = 0; i < worker->reading.npartitions; i++)
+		if (ps_lookup_topic(&worker->looking_up.lookup, worker->reading.partitions[i].topic_no) == NULL)
+			return false;
 	for (int i = 0; i < n; i++)
 		if (!ps_failure_waits(worker, rows[i]->partition) && ps_partition_find(worker, rows[i]->topic_no, rows[i]->partition) == NULL)
 			return false;
@@ -308,6 +314,7 @@ assign_rows(PsWorker *worker, PsStoredOffset **rows, int n)
 	worker->reading.npartitions = read;
 
 	ps_consumer_assign(worker->consumer, positions, read);
+	ps_align_begin(worker, positions);
 	ps_report_assign(worker);
 	ps_life_assigned(worker);
 	ereport(DEBUG1, (errmsg_internal("worker %d of stream \"%s\" reads %d partitions, with leases for %d", worker->number,

@@ -57,6 +57,8 @@ apply_settings(const PsStream *stream)
 		.max_event_bytes = ps_max_event_bytes,
 		.format_map = stream->format_map,
 		.time_unit = stream->time_unit,
+		.own_formats = stream->own_formats,
+		.nown_formats = stream->nown_formats,
 		.event_id_scope = strcmp(stream->event_id_scope, "stream") == 0 ? stream->stream_id : 0,
 		.dedupe_retention_us = stream->dedupe_retention_us,
 		.event_types = stream->event_types.n > 0 ? &stream->event_types : NULL,

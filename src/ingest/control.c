@@ -9,6 +9,7 @@
 
 #include "access/xact.h"
 #include "core/field_map.h"
+#include "core/topic_format.h"
 #include "ingest/batch.h"
 #include "ingest/control.h"
 #include "ingest/life.h"
@@ -192,8 +193,11 @@ control_read_stream(PsWorker *worker, int stream_id, MemoryContext *context)
 		stream = ps_stream_find(NULL, stream_id);
 		if (stream != NULL)
 		{
+			PsFormatOptions formats = {stream->format, stream->field_map, stream->timestamp_unit};
+
 			stream->format_map = ps_field_map_compile(stream->format, stream->field_map);
 			stream->time_unit = ps_time_unit(stream->timestamp_unit);
+			stream->nown_formats = ps_topic_formats_compile(stream->topic_formats, &formats, &stream->own_formats);
 		}
 		if (stream != NULL && ps_rebuild_schema_used())
 			ps_rebuild_adjust(stream);

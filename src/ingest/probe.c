@@ -27,7 +27,6 @@
 
 typedef struct ProbeSegment
 {
-	char		topic[256];
 	int64		time_ms;
 	int			timeout_ms;
 	int			options_len;
@@ -81,12 +80,33 @@ wait_for_answer(ProbeSegment *segment, BackgroundWorkerHandle *handle, int timeo
 	if (!segment->answered)
 	{
 		strlcpy(segment->answer.error, "the broker did not answer in time", sizeof(segment->answer.error));
-		segment->answer.npartitions = 0;
+		segment->answer.topic_missing = false;
+	}
+}
+
+/* Puts the topics of the question into the segment. */
+static void
+pack_topics(ProbeSegment *segment, List *topics)
+{
+	ListCell   *cell;
+
+	if (list_length(topics) > PS_PROBE_TOPICS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the stream has more than %d topics", PS_PROBE_TOPICS),
+				 errhint("Name one with the argument topic, where there is one.")));
+	foreach(cell, topics)
+	{
+		const PsTopic *topic = lfirst(cell);
+		PsProbeTopic *packed = &segment->answer.topics[segment->answer.ntopics++];
+
+		packed->topic_no = topic->topic_no;
+		strlcpy(packed->name, topic->name, sizeof(packed->name));
 	}
 }
 
 PsProbeAnswer *
-ps_probe(List *options, const char *topic, int64 time_ms, int timeout_ms)
+ps_probe(List *options, List *topics, int64 time_ms, int timeout_ms)
 {
 	dsm_segment *dsm = dsm_create(sizeof(ProbeSegment), 0);
 	ProbeSegment *segment = dsm_segment_address(dsm);
@@ -95,10 +115,10 @@ ps_probe(List *options, const char *topic, int64 time_ms, int timeout_ms)
 	PsProbeAnswer *answer = palloc(sizeof(PsProbeAnswer));
 
 	memset(segment, 0, sizeof(ProbeSegment));
-	strlcpy(segment->topic, topic, sizeof(segment->topic));
 	segment->time_ms = time_ms;
 	segment->timeout_ms = timeout_ms;
 	pack_options(segment, options);
+	pack_topics(segment, topics);
 
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
@@ -130,12 +150,36 @@ ps_probe(List *options, const char *topic, int64 time_ms, int timeout_ms)
 	return answer;
 }
 
+/* Copies the answer for the topics. A partition that finds no room is left out. */
+static void
+copy_answer(PsProbeAnswer *answer, const PsLookup *lookup)
+{
+	int			used = 0;
+
+	answer->topic_missing = lookup->topic_missing;
+	strlcpy(answer->error, lookup->error, sizeof(answer->error));
+	for (int t = 0; t < answer->ntopics; t++)
+	{
+		const PsLookupTopic *from = &lookup->topics[t];
+		PsProbeTopic *to = &answer->topics[t];
+
+		to->missing = from->missing;
+
+		strlcpy(to->error, from->error, sizeof(to->error));
+		to->first = used;
+		to->npartitions = Min(from->npartitions, PS_PROBE_PARTITIONS - used);
+		if (to->npartitions > 0)
+			memcpy(&answer->partitions[used], from->partitions, to->npartitions * sizeof(PsLookupPartition));
+		used += to->npartitions;
+	}
+}
+
 /* Asks the broker and writes its answer. The client is not destroyed, because the process ends anyway. */
 static void
 probe_answer(ProbeSegment *segment)
 {
 	List	   *options = NIL;
-	PsTopic		topic = {0, segment->topic};
+	PsTopic    *topics = palloc0(Max(segment->answer.ntopics, 1) * sizeof(PsTopic));
 	PsLookup	lookup;
 	void	   *rk;
 
@@ -149,7 +193,12 @@ probe_answer(ProbeSegment *segment)
 	}
 	rk = ps_kafka_create_consumer(options, "profile_stream_probe");
 	ps_lookup_init(&lookup, rk);
-	if (!ps_lookup_start(&lookup, &topic, 1, false, segment->time_ms, segment->timeout_ms))
+	for (int t = 0; t < segment->answer.ntopics; t++)
+	{
+		topics[t].topic_no = segment->answer.topics[t].topic_no;
+		topics[t].name = segment->answer.topics[t].name;
+	}
+	if (!ps_lookup_start(&lookup, topics, segment->answer.ntopics, false, segment->time_ms, segment->timeout_ms))
 		return;
 	while (!ps_lookup_done(&lookup))
 	{
@@ -159,12 +208,7 @@ probe_answer(ProbeSegment *segment)
 		if (ProcDiePending)
 			proc_exit(0);
 	}
-	segment->answer.topic_missing = lookup.topic_missing;
-	strlcpy(segment->answer.error, lookup.error, sizeof(segment->answer.error));
-	segment->answer.npartitions = Min(lookup.topics[0].npartitions, PS_PROBE_PARTITIONS);
-	if (segment->answer.npartitions > 0)
-		memcpy(segment->answer.partitions, lookup.topics[0].partitions,
-			   segment->answer.npartitions * sizeof(PsLookupPartition));
+	copy_answer(&segment->answer, &lookup);
 	pg_write_barrier();
 	segment->answered = true;
 }

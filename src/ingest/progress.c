@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "ingest/align.h"
 #include "ingest/health.h"
 #include "ingest/order_check.h"
 #include "ingest/progress.h"
@@ -40,6 +41,7 @@ ps_progress_forget(PsWorker *worker)
 		pfree(worker->reading.partitions);
 	worker->reading.partitions = NULL;
 	worker->reading.npartitions = 0;
+	ps_align_reset(worker);
 	ps_waiting_reset(worker->waiting);
 	MemoryContextReset(worker->parts_context);
 }

@@ -15,6 +15,7 @@
 #include "ingest/life.h"
 #include "ingest/partition.h"
 #include "ingest/report.h"
+#include "ingest/topics.h"
 #include "ingest/transaction.h"
 #include "ingest/worker_state.h"
 #include "miscadmin.h"
@@ -76,7 +77,7 @@ find_missing(const PsWorker *worker, List *starts)
 		char	   *missing = describe_missing(worker->stream, start, ps_lookup_partition(&worker->looking_up.lookup, start->topic_no, start->partition));
 
 		if (missing != NULL && worker->ntopics > 1)
-			return psprintf("topic \"%s\": %s", ps_worker_topic(worker, start->topic_no), missing);
+			return psprintf("topic \"%s\": %s", ps_topics_name(worker, start->topic_no), missing);
 		if (missing != NULL)
 			return missing;
 	}

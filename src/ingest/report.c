@@ -11,6 +11,7 @@
 
 #include "ingest/report.h"
 #include "ingest/partition.h"
+#include "ingest/topics.h"
 #include "kafka/thread.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -138,7 +139,7 @@ copy_assignment(const PsWorker *worker, int *n)
 	*n = copy != NULL ? worker->reading.npartitions : 0;
 	for (int i = 0; i < *n; i++)
 	{
-		strlcpy(copy[i].topic, ps_worker_topic(worker, worker->reading.partitions[i].topic_no), sizeof(copy[i].topic));
+		strlcpy(copy[i].topic, ps_topics_name(worker, worker->reading.partitions[i].topic_no), sizeof(copy[i].topic));
 		copy[i].partition = worker->reading.partitions[i].partition;
 		copy[i].end_offset = -1;
 	}

@@ -1,25 +1,68 @@
 /*
  * topics.c
- *	  The topics of a worker's stream, and their numbers. Messages that wait keep a
- *	  pointer to the name of their topic, so that a name lives as long as the process.
+ *	  The topics of a worker's stream. With topic_pattern each look-up also lists the names of
+ *	  all topics; those that match join the stream, and are asked for at once.
+ *
+ *	  Messages that wait keep a pointer to the name of their topic, so that a name lives as
+ *	  long as the process.
  */
 #include "postgres.h"
 
+#include "ingest/life.h"
+#include "ingest/partition.h"
 #include "ingest/topics.h"
 #include "ingest/transaction.h"
 #include "process/lease.h"
 #include "store/locks.h"
+#include "store/rebuild_schema.h"
 #include "store/topic_catalog.h"
 #include "store/xact.h"
 #include "utils/memutils.h"
+
+const PsTopic *
+ps_topics_find(const PsWorker *worker, int32 topic_no)
+{
+	for (int i = 0; i < worker->ntopics; i++)
+		if (worker->topics[i].topic_no == topic_no)
+			return &worker->topics[i];
+	return NULL;
+}
+
+const char *
+ps_topics_name(const PsWorker *worker, int32 topic_no)
+{
+	const PsTopic *topic = ps_topics_find(worker, topic_no);
+
+	return topic != NULL ? topic->name : "";
+}
 
 /* The name of a topic in memory that lives as long as the process. */
 static const char *
 keep_name(PsWorker *worker, const PsTopic *topic)
 {
-	const char *known = ps_worker_topic(worker, topic->topic_no);
+	const PsTopic *known = ps_topics_find(worker, topic->topic_no);
 
-	return known != NULL ? known : MemoryContextStrdup(worker->context, topic->name);
+	return known != NULL ? known->name : MemoryContextStrdup(worker->context, topic->name);
+}
+
+/* Whether partitions of a topic are assigned. */
+static bool
+topics_is_read(const PsWorker *worker, int32 topic_no)
+{
+	for (int i = 0; i < worker->reading.npartitions; i++)
+		if (worker->reading.partitions[i].topic_no == topic_no)
+			return true;
+	return false;
+}
+
+/* Whether partitions of a topic are read that the worker does not have any more. */
+static bool
+reads_others(const PsWorker *worker)
+{
+	for (int i = 0; i < worker->reading.npartitions; i++)
+		if (ps_topics_find(worker, worker->reading.partitions[i].topic_no) == NULL)
+			return true;
+	return false;
 }
 
 /* From here on the worker has these topics. */
@@ -32,29 +75,105 @@ adopt_topics(PsWorker *worker, List *topics)
 
 	foreach(cell, topics)
 	{
-		const PsTopic *topic = lfirst(cell);
-
-		adopted[n].topic_no = topic->topic_no;
-		adopted[n++].name = keep_name(worker, topic);
+		adopted[n] = *(const PsTopic *) lfirst(cell);
+		adopted[n].name = keep_name(worker, &adopted[n]);
+		n++;
 	}
 	ps_consumer_set_topics(worker->consumer, adopted, n);
 	if (worker->topics != NULL)
 		pfree(worker->topics);
 	worker->topics = adopted;
 	worker->ntopics = n;
+	worker->topics_well = false;
+	if (reads_others(worker))
+		ps_life_look_up(worker);	/* otherwise it would apply what it is not to read any more */
+}
+
+/* Begins a transaction that reads or writes the topics of the stream. */
+static void
+topics_begin(PsWorker *worker)
+{
+	ps_worker_begin(worker);
+	ps_lock_tables();
+	ps_lease_lock_partitions(worker->stream->stream_id);
+	ps_spi_begin();
+	MemoryContextSwitchTo(worker->batch_context);
 }
 
 void
 ps_topics_update(PsWorker *worker)
 {
-	if (worker->topics_of == worker->stream_reads)
+	List	   *topics;
+
+	/* a rebuild has the topics that its stream has found */
+	if (worker->topics_of == worker->stream_reads && !(ps_rebuild_schema_used() && worker->stream->topic_pattern != NULL))
 		return;
-	ps_worker_begin(worker);
-	ps_lock_tables();
-	ps_lease_lock_partitions(worker->stream->stream_id);
-	ps_spi_begin();
-	adopt_topics(worker, ps_topics_number(worker->stream));
+	topics_begin(worker);
+	topics = ps_topics_number(worker->stream);
 	ps_commit();
 	MemoryContextSwitchTo(worker->batch_context);
+	adopt_topics(worker, topics);
 	worker->topics_of = worker->stream_reads;
+}
+
+bool
+ps_topics_answered(const PsWorker *worker)
+{
+	const PsLookup *lookup = &worker->looking_up.lookup;
+
+	for (int t = 0; t < lookup->ntopics; t++)
+		if (lookup->topics[t].npartitions == 0)
+			return false;
+	return true;
+}
+
+/* Notes with which pattern the broker's topics were looked through. */
+static void
+note_listed(PsWorker *worker)
+{
+	if (worker->listed_pattern != NULL)
+		pfree(worker->listed_pattern);
+	worker->listed_pattern = MemoryContextStrdup(worker->context, worker->stream->topic_pattern);
+}
+
+/* Adds topics that match. */
+static void
+add_matching(PsWorker *worker)
+{
+	const PsLookup *lookup = &worker->looking_up.lookup;
+	bool		later = worker->listed_pattern != NULL && strcmp(worker->listed_pattern, worker->stream->topic_pattern) == 0;
+
+	(void) ps_topics_discover(worker->stream, lookup->names, lookup->nnames, later);
+}
+
+bool
+ps_topics_take_answer(PsWorker *worker)
+{
+	const PsLookup *lookup = &worker->looking_up.lookup;
+	bool		lists = lookup->list && lookup->names != NULL && worker->stream->topic_pattern != NULL;
+	bool		well = ps_topics_answered(worker);
+	List	   *topics = NIL;
+
+	if (worker->topics_of != worker->stream_reads || (!lists && well && worker->topics_well))
+		return false;
+	topics_begin(worker);
+	if (lists)
+		add_matching(worker);
+	if (!(well && worker->topics_well))
+		ps_topics_note(worker->stream, lookup);
+	if (lists)
+		topics = ps_topics_known(worker->stream);
+	ps_commit();
+	MemoryContextSwitchTo(worker->batch_context);
+	worker->topics_well = well;
+	for (int t = 0; t < lookup->ntopics; t++)
+		if (lookup->topics[t].missing && topics_is_read(worker, lookup->topics[t].topic_no))
+			ps_consumer_note_vanished(worker->consumer);
+	if (!lists)
+		return false;
+	note_listed(worker);
+	if (list_length(topics) == worker->ntopics)
+		return false;
+	adopt_topics(worker, topics);
+	return true;
 }

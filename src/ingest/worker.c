@@ -19,6 +19,7 @@
 #endif
 
 #include "access/xact.h"
+#include "ingest/align.h"
 #include "ingest/assignment.h"
 #include "ingest/balance.h"
 #include "ingest/batch.h"
@@ -145,7 +146,8 @@ take_answer(PsWorker *worker)
 	ps_assignment_update(worker);
 	ps_failure_over(worker, PS_DOING_LOOKUP | PS_DOING_BROKER);
 	set_client_error(worker, NULL);
-	worker->looking_up.next = worker->looking_up.ask_again ? now : ps_moment_plus(now, worker->looking_up.interval_ms);
+	worker->looking_up.next = worker->looking_up.ask_again ? now :
+		ps_moment_plus(now, ps_topics_answered(worker) ? worker->looking_up.interval_ms : LOOKUP_RETRY_MS);
 	worker->looking_up.ask_again = false;
 	if (!has_readable(worker))
 		ps_worker_set_state(worker, PS_STATE_OFFSET_LOST, "no partition can be read",
@@ -163,9 +165,15 @@ take_no_answer(PsWorker *worker)
 	worker->looking_up.next = ps_moment_plus(ps_clock_now(), LOOKUP_RETRY_MS);
 	worker->failure.failing |= PS_DOING_BROKER; /* also while messages come that were fetched before */
 	ps_options_invalidated = true;	/* a secret that is in a file may have been renewed */
-	if (lookup->topic_missing)
-		ps_worker_set_state(worker, PS_STATE_RETRYING, psprintf("topic \"%s\" does not exist", worker->stream->topic),
+	if (lookup->error[0] == '\0')
+		ps_worker_set_state(worker, PS_STATE_RETRYING, psprintf("no topic matches \"%s\"", worker->stream->topic_pattern),
+							"Create a topic that topic_pattern matches; the stream finds it by itself.", -1);
+	else if (lookup->topic_missing && lookup->ntopics == 1)
+		ps_worker_set_state(worker, PS_STATE_RETRYING, psprintf("topic \"%s\" does not exist", lookup->topics[0].name),
 							"Create the topic; the stream finds it by itself.", -1);
+	else if (lookup->topic_missing)
+		ps_worker_set_state(worker, PS_STATE_RETRYING, psprintf("none of the %d topics exists", lookup->ntopics),
+							"Create the topics; the stream finds them by itself.", -1);
 	else
 	{
 		const char *error = worker->shown.client_error ? worker->shown.client_error : lookup->error;
@@ -179,25 +187,31 @@ static void
 serve_lookup(PsWorker *worker)
 {
 	PsLookup   *lookup = &worker->looking_up.lookup;
+	bool		more;
+	bool		lists;
 
 	if (ps_lookup_done(lookup))
 	{
 		ereport(DEBUG1, (errmsg_internal("stream \"%s\": the look-up of %d topics gives %d partitions, error \"%s\"",
 										 worker->stream->name, lookup->ntopics, ps_lookup_all_partitions(lookup), lookup->error)));
 		ps_health_answered(worker);
-		if (lookup->error[0] == '\0')
+		more = ps_topics_take_answer(worker);
+		if (lookup->error[0] == '\0' && lookup->ntopics > 0)
 			take_answer(worker);
-		else
+		else if (!more)
 			take_no_answer(worker);
+		if (more)
+			worker->looking_up.next = 0;
 	}
 	if (lookup->running || worker->life == PS_LIFE_BACKING_OFF || ps_clock_now() < worker->looking_up.next)
 		return;
 	if (worker->life == PS_LIFE_LOOKING_UP)
 		ps_consumer_assign(worker->consumer, NULL, 0);	/* otherwise each answer waits for a fetch that waits */
 	ps_topics_update(worker);
+	lists = worker->stream->topic_pattern != NULL && !ps_rebuild_schema_used();
 	worker->looking_up.asked_in = worker->life;
 	ps_topic_identity_note_asked(worker);
-	(void) ps_lookup_start(lookup, worker->topics, worker->ntopics, false, ps_assignment_start_ms(worker->stream), LOOKUP_TIMEOUT_MS);
+	(void) ps_lookup_start(lookup, worker->topics, worker->ntopics, lists, ps_assignment_start_ms(worker->stream), LOOKUP_TIMEOUT_MS);
 	worker->looking_up.next = ps_moment_plus(ps_clock_now(), LOOKUP_RETRY_MS);
 }
 
@@ -218,10 +232,12 @@ serve_messages(PsWorker *worker)
 {
 	PsStream   *stream = worker->stream;
 	PsIntake	intake = {0};
+	bool		room = has_room(worker);
+	bool		more = false;
 
 	ps_flush_serve(worker);
 	ps_topic_identity_note_turn(worker);
-	if (has_room(worker))
+	if (room)
 		ps_consumer_drain(worker->consumer, &intake, stream->batch_size, MAX_BATCH_BYTES,
 						  ps_moment_plus(ps_clock_now(), stream->batch_wait_ms));
 	if (intake.error != NULL)
@@ -230,11 +246,15 @@ serve_messages(PsWorker *worker)
 		set_client_error(worker, intake.error);
 		worker->looking_up.next = Min(worker->looking_up.next, ps_moment_plus(ps_clock_now(), CLIENT_ERROR_LOOKUP_MS));
 	}
+	if (intake.lost != NIL)
+		ps_consumer_note_vanished(worker->consumer);
 	if (intake.lost != NIL || !ps_topic_identity_verify(worker, &intake))
 		ps_life_look_up(worker);
 	ps_topic_identity_suspect(worker, &intake);
 	if (!ps_life_has_partitions(worker))
 		return false;			/* what was read just now is read again */
+	if (room)
+		more = ps_align(worker, &intake);
 	if (intake.n > 0 || intake.ends != NIL || ps_batch_next_due(worker) <= ps_clock_now())
 	{
 		if (intake.n > 0)
@@ -249,7 +269,7 @@ serve_messages(PsWorker *worker)
 		ps_worker_set_running(worker);
 	}
 	ps_unreadable_note(worker, &intake);
-	return !intake.exhausted && worker->life == PS_LIFE_READING;
+	return (more || !intake.exhausted) && worker->life == PS_LIFE_READING;
 }
 
 /* How long the loop may wait: until a message that waits is due. */

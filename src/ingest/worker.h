@@ -18,6 +18,7 @@
 
 typedef struct PsPartition PsPartition;
 typedef struct PsLastPartition PsLastPartition; /* see order_check.c */
+typedef struct PsAlign PsAlign;
 
 typedef enum PsLife
 {
@@ -167,9 +168,12 @@ typedef struct PsWorker
 	PsTopic    *topics;			/* that the stream reads, by number; names live as long as the process */
 	int			ntopics;
 	uint64		topics_of;		/* stream_reads when they were read */
+	bool		topics_well;	/* the catalog says that all of them are read */
+	char	   *listed_pattern; /* topic_pattern with which topics were looked for; NULL: not yet */
 
 	PsConsumer *consumer;		/* NULL: not connected */
 	List	   *connection;		/* the options that the consumer was made with */
+	PsAlign    *align;			/* messages of several topics that come later; NULL: the stream has one */
 	PsWaiting  *waiting;		/* messages that cannot be applied yet */
 
 	PsLife		life;			/* changed in life.c only */
@@ -185,15 +189,5 @@ typedef struct PsWorker
 	PsRetention retention;
 	PsShown		shown;
 } PsWorker;
-
-/* The name of a topic that the worker has. */
-static inline const char *
-ps_worker_topic(const PsWorker *worker, int32 topic_no)
-{
-	for (int i = 0; i < worker->ntopics; i++)
-		if (worker->topics[i].topic_no == topic_no)
-			return worker->topics[i].name;
-	return NULL;
-}
 
 #endif							/* PS_WORKER_H */

@@ -27,6 +27,7 @@ struct PsConsumer
 	const PsTopic *topics;
 	int			ntopics;
 	int			last;			/* place of the topic that was found last */
+	bool		vanished;		/* a topic has */
 	int			pipe[2];
 	rd_kafka_event_t *event;	/* that is being read; an ERROR leaves it here */
 };
@@ -413,6 +414,12 @@ ps_consumer_report(PsConsumer *consumer, const PsPosition *positions, int n)
 }
 
 void
+ps_consumer_note_vanished(PsConsumer *consumer)
+{
+	consumer->vanished = true;
+}
+
+void
 ps_consumer_close(PsConsumer *consumer)
 {
 	rd_kafka_error_t *error = rd_kafka_consumer_close_queue(consumer->rk, consumer->queue);
@@ -429,7 +436,7 @@ ps_consumer_close(PsConsumer *consumer)
 		if (event != NULL)
 			rd_kafka_event_destroy(event);
 	}
-	if (rd_kafka_consumer_closed(consumer->rk))
+	if (rd_kafka_consumer_closed(consumer->rk) && !consumer->vanished)
 	{
 		ereport(DEBUG1, (errmsg_internal("Kafka client \"%s\" is closed", rd_kafka_name(consumer->rk))));
 		rd_kafka_queue_destroy(consumer->queue);

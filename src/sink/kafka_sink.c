@@ -14,6 +14,7 @@
 #include "storage/latch.h"
 #include "store/dead_letter_outbox.h"
 #include "store/outbox.h"
+#include "store/topic_catalog.h"
 #include "utils/memutils.h"
 
 #define LETTER_BYTES (8 * 1024 * 1024)	/* of the values of a batch */
@@ -257,7 +258,7 @@ ps_topic_sink_check(const PsStream *stream, PsSinkKind kind, Oid role)
 
 	if (strlen(topic) > 249 || strspn(topic, legal) != strlen(topic))
 		error = "have at most 249 letters, digits, dots, underscores and hyphens";
-	else if (strcmp(topic, stream->topic) == 0)
+	else if (ps_stream_names_topic(stream, topic))
 		error = "not be the topic that is read";	/* the stream would read what it writes */
 	for (int other = 0; error == NULL && other < kind; other++)
 		if (stream->sinks[other] != NULL && strcmp(stream->sinks[other], topic) == 0)

@@ -16,10 +16,10 @@
 #include "utils/array.h"
 #include "utils/rls.h"
 
-#define MATCHES "profile_stream_internal.dead_letter_matches(d, $1, $2, $3, $4, $5, $6, $7)"
-#define VISIBLE "($8 IS NULL OR d.dead_letter_id = ANY ($8))"
+#define MATCHES "profile_stream_internal.dead_letter_matches(d, $1, $2, $3, $4, $5, $6, $7, $8)"
+#define VISIBLE "($9 IS NULL OR d.dead_letter_id = ANY ($9))"
 
-#define CHOSEN_TYPES TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8ARRAYOID
+#define CHOSEN_TYPES TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8ARRAYOID, TEXTOID
 #define CHOSEN_ARGS (PS_LETTER_FILTERS + 1)
 
 static const char visible_sql[] =
@@ -27,7 +27,7 @@ static const char visible_sql[] =
 
 static const char lock_sql[] =
 "SELECT d.dead_letter_id FROM profile_stream_internal.dead_letters d WHERE " MATCHES " AND " VISIBLE
-" AND ($9 IS NULL OR d.dead_letter_id > $9) ORDER BY d.dead_letter_id LIMIT $10 FOR UPDATE SKIP LOCKED";
+" AND ($10 IS NULL OR d.dead_letter_id > $10) ORDER BY d.dead_letter_id LIMIT $11 FOR UPDATE SKIP LOCKED";
 
 static const char discard_sql[] =
 "DELETE FROM profile_stream_internal.dead_letters d WHERE " MATCHES " AND " VISIBLE;
@@ -109,8 +109,8 @@ void
 ps_dead_letters_settle(Datum ids, Datum results)
 {
 	static const Oid types[3] = {INT8ARRAYOID, JSONBOID, INT8ARRAYOID};
-	Datum		filters[PS_LETTER_FILTERS] = {[PS_LETTER_FILTERS - 1] = ids};
-	bool		nulls[PS_LETTER_FILTERS] = {true, true, true, true, true, true, false};
+	Datum		filters[PS_LETTER_FILTERS] = {[6] = ids};
+	bool		nulls[PS_LETTER_FILTERS] = {true, true, true, true, true, true, false, true};
 	Datum		args[3] = {ids, results};
 	char		flags[3] = {' ', ' ', ' '};
 

@@ -8,7 +8,7 @@
 
 #include "postgres.h"
 
-#define PS_LETTER_FILTERS 7		/* arguments of dead_letter_matches() but the dead letter */
+#define PS_LETTER_FILTERS 8		/* arguments of dead_letter_matches() but the dead letter */
 
 /* Locks the oldest matching dead letters that nobody else has locked; returns their ids as int8[] in the current context. */
 extern Datum ps_dead_letters_lock(const Datum *filters, const bool *nulls, Datum after_id, bool from_first, int64 max_letters);

@@ -20,8 +20,10 @@ static PsPlan unread_plan = {
 
 static PsPlan offsets_plan = {
 	"SELECT o.topic_no, o.partition, o.epoch, o.next_offset, o.read_offset, o.commits, o.finished, o.state = 'offset_lost', o.start_offset,"
-	" o.check_offset, o.check_timestamp, o.check_hash"
-	" FROM profile_stream_internal.stream_offsets o WHERE o.stream_id = $1 ORDER BY 1, 2",
+	" o.check_offset, o.check_timestamp, o.check_hash, COALESCE(t.topic, s.topic)"
+	" FROM profile_stream_internal.stream_offsets o JOIN profile_stream.streams s ON s.stream_id = o.stream_id"
+	" LEFT JOIN profile_stream_internal.stream_topics t ON t.stream_id = o.stream_id AND t.topic_no = o.topic_no"
+	" WHERE o.stream_id = $1 ORDER BY 1, 2",
 	1, {INT4OID}
 };
 
@@ -113,7 +115,7 @@ List *
 ps_stream_offsets(int stream_id)
 {
 	static const Oid types[] = {INT4OID, INT4OID, INT4OID, INT8OID, INT8OID, INT8OID, BYTEAOID, BOOLOID, INT8OID,
-	INT8OID, TIMESTAMPTZOID, INT8OID};
+	INT8OID, TIMESTAMPTZOID, INT8OID, TEXTOID};
 	Datum		args[1] = {Int32GetDatum(stream_id)};
 	uint64		n = ps_plan_run(&offsets_plan, args, NULL, SPI_OK_SELECT);
 	List	   *offsets = NIL;
@@ -136,6 +138,7 @@ ps_stream_offsets(int stream_id)
 		offset->lost = DatumGetBool(SPI_getbinval(tuple, desc, 8, &isnull));
 		offset->start_offset = DatumGetInt64(SPI_getbinval(tuple, desc, 9, &isnull));
 		offset->check = read_fingerprint(tuple, desc, 10);
+		offset->topic = SPI_getvalue(tuple, desc, 13);
 		offsets = lappend(offsets, offset);
 	}
 	return offsets;
@@ -206,7 +209,7 @@ ps_stream_seek(int stream_id, const PsPosition *to, bool new_epoch)
 }
 
 bool
-ps_stream_reached(int stream_id, const PsPosition *ends, int n)
+ps_stream_reached(int stream_id, const PsPartitionEnd *ends, int n)
 {
 	List	   *rows = ps_stream_offsets(stream_id);
 	int			reached = 0;
@@ -219,7 +222,7 @@ ps_stream_reached(int stream_id, const PsPosition *ends, int n)
 		{
 			PsStoredOffset *row = lfirst(cell);
 
-			if (row->topic_no == ends[i].topic_no && row->partition == ends[i].partition && row->next_offset >= ends[i].offset)
+			if (strcmp(row->topic, ends[i].topic) == 0 && row->partition == ends[i].partition && row->next_offset >= ends[i].offset)
 				reached++;
 		}
 	}

@@ -20,6 +20,7 @@ typedef struct PsFingerprint
 
 typedef struct PsStoredOffset
 {
+	char	   *topic;
 	int32		topic_no;
 	int32		partition;
 	int32		epoch;
@@ -66,7 +67,15 @@ extern void ps_stream_seek(int stream_id, const PsPosition *to, bool new_epoch);
 /* Whether a partition of the stream of that name has held events, and no process reads it. */
 extern bool ps_stream_has_unread(const char *name);
 
+/* The end of a partition. */
+typedef struct PsPartitionEnd
+{
+	const char *topic;
+	int32		partition;
+	int64		offset;
+} PsPartitionEnd;
+
 /* Whether the partitions have reached these ends. */
-extern bool ps_stream_reached(int stream_id, const PsPosition *ends, int n);
+extern bool ps_stream_reached(int stream_id, const PsPartitionEnd *ends, int n);
 
 #endif							/* PS_PARTITION_CATALOG_H */

@@ -28,8 +28,10 @@ static PsPlan reconcile_plan = {
 	" AND x.metric = c.metric AND x.chunk_no > c.chunk_no - c.tile_chunks AND x.chunk_no <= c.chunk_no) x(from_at, to_at, count, sum, min, max))"
 	" SELECT o.partition, o.consumed, " PS_COUNTERS(NAME, ", ") ", o.held,"
 	" o.consumed - " PS_COUNTERS(NAME, " - ") " - o.held,"
-	" k.chunks, k.wrong"
-	" FROM profile_stream_internal.stream_offsets o CROSS JOIN checked k WHERE o.stream_id = $1 ORDER BY o.partition",
+	" k.chunks, k.wrong, COALESCE(n.topic, s.topic)"
+	" FROM profile_stream_internal.stream_offsets o JOIN profile_stream.streams s ON s.stream_id = o.stream_id"
+	" LEFT JOIN profile_stream_internal.stream_topics n ON n.stream_id = o.stream_id AND n.topic_no = o.topic_no"
+	" CROSS JOIN checked k WHERE o.stream_id = $1 ORDER BY o.topic_no, o.partition",
 	1, {INT4OID}
 };
 

@@ -71,7 +71,10 @@ typedef struct PsStream
 	Oid			owner;			/* may be gone */
 	char	   *server;			/* NULL: bootstrap_servers is set */
 	char	   *bootstrap_servers;
-	char	   *topic;
+	char	   *topic;			/* the only one; NULL: topics and topic_pattern say which */
+	PsTextSet	topics;
+	char	   *topic_pattern;	/* NULL: none */
+	Jsonb	   *topic_formats;	/* formats of single topics; NULL: none */
 	char	   *group_id;
 	char	   *start_from;
 	int			batch_size;
@@ -104,6 +107,8 @@ typedef struct PsStream
 	char	   *event_id_scope; /* customer: ids are shared with other streams; stream: they are its own */
 	struct PsFormatMap *format_map; /* of format and map, once a worker has compiled it */
 	int			time_unit;		/* PsTimeUnit, likewise */
+	struct PsTopicFormat *own_formats;	/* of topic_formats, likewise */
+	int			nown_formats;
 	bool		enabled;		/* in this database, where it is confirmed */
 	PsStreamState state;		/* as last said; PS_STATE_NONE: a restored one */
 	char	   *error;
@@ -146,7 +151,10 @@ typedef struct PsStreamOption
 	{"name", PS_TEXT_OPTION, PS_FIELD(name), .fixed = true, .min = 1, .max = NAMEDATALEN - 1}, \
 	{"server", PS_NAME_OPTION, PS_FIELD(server), .nullable = true}, \
 	{"bootstrap_servers", PS_TEXT_OPTION, PS_FIELD(bootstrap_servers), .nullable = true}, \
-	{"topic", PS_TEXT_OPTION, PS_FIELD(topic), .fixed = true, .min = 1, .max = 249}, \
+	{"topic", PS_TEXT_OPTION, PS_FIELD(topic), .nullable = true, .min = 1, .max = PS_MAX_TOPIC_BYTES}, \
+	{"topics", PS_TEXTS_OPTION, PS_FIELD(topics), .removable = true, .min = 1, .max = PS_MAX_TOPIC_BYTES}, \
+	{"topic_pattern", PS_TEXT_OPTION, PS_FIELD(topic_pattern), .removable = true, .min = 1, .max = 1000}, \
+	{"topic_formats", PS_JSONB_OPTION, PS_FIELD(topic_formats), .removable = true}, \
 	{"group_id", PS_TEXT_OPTION, PS_FIELD(group_id), .min = 1}, \
 	{"start_from", PS_TEXT_OPTION, PS_FIELD(start_from), .fixed = true}, \
 	{"batch_size", PS_INT_OPTION, PS_FIELD(batch_size), .min = 1, .max = 100000}, \

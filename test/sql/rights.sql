@@ -18,7 +18,7 @@ CREATE TEMP TABLE decisions (kind text, schema text, who text, names text);
 INSERT INTO decisions VALUES
 -- nobody else than functions writes a table; who reads it, and views:
 ('relation', 'profile_stream', 'reader', 'dead_letters definitions materialized_profiles profile_documents profiles segment_changes segment_members stat_backfills stat_code stat_partitions
-	stat_score_refresh stat_sinks stat_sources stat_streams stream_log streams'),
+	stat_score_refresh stat_sinks stat_sources stat_streams stat_topics stream_log streams'),
 ('relation', 'profile_stream', 'operator', 'stat_rebuilds'),
 -- who watches and who analyses
 ('relation', 'profile_stream', 'reader', 'bi_profiles stat_storage'),
@@ -50,7 +50,7 @@ INSERT INTO decisions VALUES
 	set_score_settings start_streams swap_rebuild track_history untrack_history test_connection test_handler test_redis try_lock_customer unblock_customer unmap_attribute
 	unregister_handler unregister_upcaster flush_stream wait_for_stream'),
 ('routine', 'profile_stream_internal', 'reader', 'bookmark_horizon to_profile_event check_days chunk_samples code_state current_cluster dead_letter_json dead_letter_text xid_at_or_after json_timestamp
-	lease_holder library_warning metric_series metric_values open_event_ids partition_name process_waits profile_days profile_document profile_document_at reported_ends sealed_event_ids source_counts window_count window_state_samples window_state_totals window_samples'),
+	lease_holder library_warning metric_series metric_values open_event_ids partition_name topic_format process_waits profile_days profile_document profile_document_at reported_ends sealed_event_ids source_counts window_count window_state_samples window_state_totals window_samples'),
 ('routine', 'profile_stream_internal', 'operator', 'dead_letter_relation dead_letter_matches decoded_values lock_dead_letters contains_id message_customer event_time retry_events settle_dead_letters
 	window_expired redact_id'),
 ('routine', 'profile_stream_internal', 'superuser', 'add_sources definition_written event_id_hash event_ids_sealed_to guard_confirmed kafka_validator keep_secret make_history_part redis_validator replace_event_id_key rules_changed same_event_ids'),

@@ -8,7 +8,7 @@ SELECT profile_stream.create_stream('s', notify => 'always');
 SELECT profile_stream.create_stream('s', start_from => 'yesterday-ish');
 SELECT profile_stream.create_stream('s', start_from => 'infinity');
 SELECT profile_stream.create_stream('s', batch_size => 0);
-SELECT profile_stream.create_stream('s', topic => NULL);
+SELECT profile_stream.create_stream('s', group_id => NULL);
 SELECT profile_stream.create_stream('s', server => 'nowhere');
 SELECT profile_stream.create_stream('s', server => 'a', bootstrap_servers => 'b');
 SELECT profile_stream.create_stream('s', reorder_wait => '-1 s');

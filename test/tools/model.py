@@ -3,7 +3,9 @@
 
 Reads the line format of produce, partition by partition in order, and writes
 the expected state as JSON for compare. With --sort each customer's events apply
-by timestamp instead. It shares no code with the extension.
+by timestamp instead. A file TOPIC=NAME has the messages of one topic of several:
+events of all topics are those of one stream, and partitions are of their topics.
+It shares no code with the extension.
 """
 import argparse
 import base64
@@ -217,6 +219,13 @@ class Profile:
         return values
 
 
+def place(partition):
+    """What tells a partition from others: its number, or its topic and number."""
+    if isinstance(partition, tuple):
+        return {"topic": partition[0], "partition": partition[1]}
+    return {"partition": partition}
+
+
 class Model:
     def __init__(self, now, late_tolerance=None, late_policy="dead_letter", accept_unknown=False, event_types=None):
         self.now = now
@@ -287,7 +296,7 @@ class Model:
             self.partitions[partition]["late_applied"] += late and kind == "applied"
         self.partitions[partition]["late" if kind == "late" else "dead" if errors else kind] += 1
         if errors:
-            self.dead_letters.append({"partition": partition, "kafka_offset": offset, "kind": kind,
+            self.dead_letters.append({**place(partition), "kafka_offset": offset, "kind": kind,
                                       "errors": errors, "value": value.hex()})
 
     def is_late(self, event, at):
@@ -332,7 +341,7 @@ class Model:
             profiles.append(row)
         return {"profiles": profiles, "dead_letters": self.dead_letters, "as_of": as_of,
                 "event_ids": sorted(self.seen),
-                "partitions": [{"partition": p, **counts} for p, counts in self.partitions.items()]}
+                "partitions": [{**place(p), **counts} for p, counts in self.partitions.items()]}
 
 
 def main():
@@ -354,10 +363,12 @@ def main():
     messages = []
     keys = []
     for name in args.files:
-        with open(name, encoding="utf-8") as lines:
+        topic, _, path = name.rpartition("=")
+        with open(path, encoding="utf-8") as lines:
             for line in lines:
                 partition, key, text = line.rstrip("\n").split("\t")
-                messages.append((int(partition), None if text == "-" else base64.b64decode(text)))
+                number = (topic, int(partition)) if topic else int(partition)
+                messages.append((number, None if text == "-" else base64.b64decode(text)))
                 keys.append(key)
     if args.sort:
         model.take_sorted(messages)

@@ -128,13 +128,15 @@ sub sql
 	return $node->safe_psql('postgres', join(";\n", @statements));
 }
 
-# Creates a stream; more arguments as name => SQL expression.
+# Creates a stream of a topic, or of an array of topics, or of undef where topic_pattern is an argument; more arguments as
+# name => SQL expression.
 sub create_stream
 {
 	my ($node, $name, $broker, $topic, %arguments) = @_;
 	my $more = join('', map { ", $_ => $arguments{$_}" } sort keys %arguments);
+	my $which = ref $topic ? ", topics => '{" . join(',', @$topic) . "}'" : defined $topic ? ", topic => '$topic'" : '';
 	$node->safe_psql('postgres',
-		"SELECT profile_stream.create_stream('$name', bootstrap_servers => '" . $broker->bootstrap . "', topic => '$topic'$more)");
+		"SELECT profile_stream.create_stream('$name', bootstrap_servers => '" . $broker->bootstrap . "'$which$more)");
 }
 
 # Sum of what the partitions of a stream have taken.
