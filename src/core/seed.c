@@ -385,14 +385,18 @@ seed_set_column(PsProfile *profile, const PsProfileColumn *column, const SeedVal
 	}
 }
 
-/* The part of a value that each of n samples has; the last one has the rest. */
+/* The part of a value that each of n samples has, with its digits behind the point; the last sample has the rest. */
 static Numeric
 share_of(Numeric total, int64 n)
 {
-	Datum		share = DirectFunctionCall2(numeric_div, NumericGetDatum(total), NumericGetDatum(int64_to_numeric(n)));
 	int32		scale = DatumGetInt32(DirectFunctionCall1(numeric_scale, NumericGetDatum(total)));
+	Datum		number = NumericGetDatum(int64_to_numeric(n));
+	Datum		unit = DirectFunctionCall3(numeric_in, CStringGetDatum(psprintf("1e-%d", scale)), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	Datum		rest = DirectFunctionCall2(numeric_mod, NumericGetDatum(total), DirectFunctionCall2(numeric_mul, unit, number));
 
-	return DatumGetNumeric(DirectFunctionCall2(numeric_trunc, share, Int32GetDatum(scale)));
+	/* without the rest the division is exact: only zeros are cut */
+	return DatumGetNumeric(DirectFunctionCall2(numeric_trunc, DirectFunctionCall2(numeric_div, DirectFunctionCall2(numeric_sub, NumericGetDatum(total), rest), number),
+											   Int32GetDatum(scale)));
 }
 
 static Numeric

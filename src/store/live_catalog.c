@@ -298,7 +298,7 @@ ps_live_filling(PsLiveFilling *filling)
 	filling->from = ps_plan_text(0, 1);
 	filling->last_id = (uint32) DatumGetInt32(live_catalog_get(0, 2, &isnull));
 	SPI_freetuptable(SPI_tuptable);
-	return filling->from !=NULL;
+	return filling->from != NULL;
 }
 
 void

@@ -18,6 +18,7 @@ my $events = ProfileStream::Node::generate(
 	seed => $ENV{PS_SEED} // 20260101,
 	events => $ENV{PS_EVENTS} // 200_000,
 	customers => $ENV{PS_CUSTOMERS} // 5_000,
+	seeded => 0.02,
 	parts => 2);
 my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 4 ] ]);
 my $node = ProfileStream::Node->start_new('main');

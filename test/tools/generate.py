@@ -133,6 +133,25 @@ class Generator:
             return choose([{}, {"initialBalance": self.amount()}, {"initialBalance": None}, {"initialBalance": ""}])
         return choose([{}, {"reason": "x"}, None])
 
+    def seed(self, customer):
+        """The document of a profile of another system, or of a part of it; some are refused."""
+        choose = self.random.choice
+        transactions = choose([None, 0, 1, 7, 64, 300])
+        document = {
+            "customerId": customer, "version": self.random.randrange(100), "lastUpdatedAt": "2026-01-01T00:00:00Z",
+            "firstName": choose(NAMES + ["", None]), "lastName": choose(NAMES), "email": choose(["seed@example.org", None]), "phone": choose(["", Raw("491")]),
+            "totalBalance": choose([self.amount(), None]), "accountCount": choose([0, 3, "4", None]),
+            "lastTransactionDate": choose([None, "2026-01-01T00:00:00Z", "2020-01-01T00:00:00Z"]), "lastLoginDate": choose([None, Raw("1767225600000")]),
+            "transactionCount30d": transactions, "totalTransactionValue30d": self.amount() if transactions else choose([None, 0]),
+            "loginCount7d": choose([None, 2, 100]), "preferredChannel": choose(["web", None, ""]),
+            "eventCounts": choose([None, {}, {"transaction.completed": 40, "page.viewed": 1}])}
+        document = {k: v for k, v in document.items() if self.chance(0.7) or k in ("transactionCount30d", "totalTransactionValue30d")}
+        if self.chance(0.1):
+            document.update([choose([("firstname", "x"), ("accountCount", -1), ("accountCount", 1.5), ("totalBalance", "much"), ("email", ["x"]),
+                                     ("lastLoginDate", "yesterday"), ("loginCount7d", 10001), ("customerId", "another"), ("eventCounts", [1]),
+                                     ("eventCounts", {"a": "many"})])])
+        return document
+
     def bad_payload(self):
         """An event type and a payload that its handler refuses."""
         return self.random.choice([
@@ -186,6 +205,8 @@ class Generator:
         event_id = f"evt-{self.args.seed}-{self.number}"
         event = {"eventId": event_id, "customerId": self.customer(), "eventType": event_type,
                  "payload": self.payload(event_type), "timestamp": self.timestamp(self.moment())}
+        if self.args.seeded and self.chance(self.args.seeded):
+            event["eventType"], event["payload"] = "profile.seeded", self.seed(event["customerId"])
         if event["payload"] is None and self.chance(0.5):
             del event["payload"]
         if self.chance(0.3):
@@ -258,6 +279,7 @@ def main():
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--repeats", type=float, default=0.035,
                         help="share of events that repeat one; three of four are duplicates")
+    parser.add_argument("--seeded", type=float, default=0, help="share of events that are documents of profiles")
     parser.add_argument("--block", type=int, default=0,
                         help="events of a block, whose timestamps are disordered within it and after those before it")
     parser.add_argument("--until", required=True, help="the newest timestamp, ISO 8601")

@@ -161,6 +161,51 @@ def read_text(payload, name):
     return str(value)
 
 
+def read_whole(value, name, most=10 ** 18 - 1):
+    """A whole number from 0 on."""
+    if not isinstance(value, str) or not NUMBER.match(value):
+        raise HandlerError(name)
+    number = Decimal(value)
+    if number != int(number) or number < 0 or value[0] == "-" or number > most:
+        raise HandlerError(name)
+    return int(number)
+
+
+def read_time(value, name):
+    at = parse_timestamp(value)
+    if at is None:
+        raise HandlerError(name)
+    return at
+
+
+def read_any_text(value, name):
+    if not isinstance(value, str):
+        raise HandlerError(name)
+    return str(value)
+
+
+def read_known_number(value, name):
+    number = read_number({name: value}, name)
+    if number is None:
+        raise HandlerError(name)
+    return number
+
+
+def spread(number, total, days, until):
+    """So many samples over a window that ends there, the total in equal parts but for the last one."""
+    scale = max(0, -total.as_tuple().exponent)
+    units = int(total.scaleb(scale))
+    share = (abs(units) // number * (1 if units >= 0 else -1))
+    step = days * DAY // number
+    return [(until - step * (number - i), Decimal(share if i < number else units - share * (number - 1)).scaleb(-scale))
+            for i in range(1, number + 1)]
+
+
+SEEDED = {"firstName": ("first_name", read_any_text, ""), "lastName": ("last_name", read_any_text, ""), "email": ("email", read_any_text, ""),
+          "phone": ("phone", read_any_text, ""), "preferredChannel": ("preferred_channel", read_any_text, "app"),
+          "totalBalance": ("total_balance", read_known_number, Decimal(0)), "accountCount": ("account_count", read_whole, 0)}
+
+
 class Profile:
     def __init__(self):
         self.row = {"version": 0, "first_name": "", "last_name": "", "email": "", "phone": "",
@@ -179,7 +224,44 @@ class Profile:
         then = [state for watermark, state in self.past if watermark is None or watermark <= moment]
         return then[-1], self.first_at <= moment
 
-    def apply(self, event_type, payload, at):
+    def seed(self, document, at, customer):
+        """Becomes what a document says; raises HandlerError before anything has changed."""
+        columns, times, numbers, counts = {}, {}, {}, {}
+        for name, value in document.items():
+            if name in SEEDED:
+                column, read, initial = SEEDED[name]
+                columns[column] = initial if value is None else read(value, name)
+            elif name in ("lastTransactionDate", "lastLoginDate", "lastUpdatedAt"):
+                times[name] = None if value is None else read_time(value, name)
+            elif name in ("transactionCount30d", "loginCount7d"):
+                numbers[name] = 0 if value is None else read_whole(value, name, 10000)
+            elif name == "totalTransactionValue30d":
+                numbers[name] = None if value is None else read_known_number(value, name)
+            elif name == "version":
+                if value is not None:
+                    read_whole(value, name)
+            elif name == "customerId":
+                if value != customer:
+                    raise HandlerError(name)
+            elif name == "eventCounts" and (value is None or isinstance(value, dict)):
+                counts = {key: read_whole(count, name) for key, count in (value or {}).items()}
+            else:
+                raise HandlerError(name)
+        transactions, total = numbers.get("transactionCount30d", 0), numbers.get("totalTransactionValue30d")
+        if total and not transactions:
+            raise HandlerError("totalTransactionValue30d")
+        self.row.update(columns)
+        self.row["event_counts"].update(counts)
+        for name, column in (("lastTransactionDate", "last_transaction_at"), ("lastLoginDate", "last_login_at")):
+            if times.get(name) is not None:
+                self.row[column] = latest(self.row[column], times[name])
+        if transactions and not self.series["transactions"]:
+            self.series["transactions"] += spread(transactions, total or Decimal(0), 30, at)
+        logins = numbers.get("loginCount7d", 0)
+        if logins and not self.series["logins"]:
+            self.series["logins"] += [(moment, Decimal(1)) for moment, _ in spread(logins, Decimal(0), 7, at)]
+
+    def apply(self, event_type, payload, at, customer=None):
         """Applies an event; raises HandlerError before anything has changed."""
         row = self.row
         if event_type == "customer.profile.updated":
@@ -204,6 +286,8 @@ class Profile:
             self.series["logins"].append((at, Decimal(1)))
         elif event_type == "support.ticket.created":
             self.series["tickets"].append((at, Decimal(1)))
+        elif event_type == "profile.seeded":
+            self.seed(payload, at, customer)
         row["version"] += 1
         row["updated_at"] = at
         row["watermark"] = latest(row["watermark"], at)
@@ -315,7 +399,7 @@ class Model:
         if late and self.late_policy == "dead_letter":
             return "late", [f"Late event: {(profile.row['watermark'] - at) // 1000} ms before the newest of its customer"]
         try:
-            profile.apply(str(event["eventType"]), event.get("payload") or {}, at)
+            profile.apply(str(event["eventType"]), event.get("payload") or {}, at, customer)
         except HandlerError:
             return "handler", ["Processing error:"]
         self.profiles[customer] = profile

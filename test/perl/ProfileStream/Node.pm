@@ -362,6 +362,7 @@ sub generate
 	note("seed $options{seed}, $options{events} events until $until");
 	IPC::Run::run([ ProfileStream::Broker::tool('generate.py'), '--seed', $options{seed}, '--events', $options{events},
 			'--customers', $options{customers}, '--partitions', $options{partitions} // 4, '--until', $until,
+			defined $options{seeded} ? ('--seeded', $options{seeded}) : (),
 			defined $options{repeats} ? ('--repeats', $options{repeats}) : (),
 			defined $options{block} ? ('--block', $options{block}) : () ],
 		'>', "$dir/all")
