@@ -14,6 +14,7 @@
 #include "compat.h"
 #include "core/iso8601.h"
 #include "core/jsonb_object.h"
+#include "core/seed.h"
 #include "core/value.h"
 #include "fmgr.h"
 #include "store/profile_row.h"
@@ -198,7 +199,11 @@ ps_row_has_later_events(const Datum *values, const bool *nulls, const PsAsOf *as
 bool
 ps_row_has_later_scores(const Datum *values, const bool *nulls, const PsAsOf *as_of)
 {
-	return !nulls[PS_ROW_scored_at] && DatumGetTimestampTz(values[PS_ROW_scored_at]) > as_of->at;
+	if (!nulls[PS_ROW_scored_at] && DatumGetTimestampTz(values[PS_ROW_scored_at]) > as_of->at)
+		return true;
+	/* an event of another system may have brought them */
+	return ps_row_has_later_events(values, nulls, as_of) &&
+		ps_as_of_old(DatumGetJsonbP(values[PS_ROW_event_counts]), PS_SEEDED, strlen(PS_SEEDED)) != NULL;
 }
 
 /* The value of a member that has changed since the moment: that of then, or else that of now, whose name is added to the current ones. */

@@ -413,6 +413,7 @@ fold_events(PsApplyState *state)
 		ps_apply_leave_locked_rows(state);
 	if (state->failed)
 		return;
+	ps_history_keep_scores(state->seeded, state->settings->now - ps_history_tracked()->retention_us);
 	ps_profiles_seed_scores(state->seeded);
 	ps_chunks_add(samples);
 	ps_id_chunks_add(ids);

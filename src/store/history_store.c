@@ -8,9 +8,11 @@
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "executor/spi.h"
+#include "store/history_catalog.h"
 #include "store/history_partitions.h"
 #include "store/history_store.h"
 #include "store/plan.h"
+#include "store/profile_store.h"
 #include "store/rebuild_schema.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -22,6 +24,23 @@ static PsPlan add_plan = {
 	"INSERT INTO profile_stream_internal.profile_history (kind, " COLUMNS ")"
 	" SELECT 'event', " COLUMNS " FROM ROWS FROM (" PS_PLAN_ARRAYS ") AS n(" COLUMNS ")",
 	4, {TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, JSONBARRAYOID},.first_array = 1
+};
+
+/* not before the refresh that gave the scores */
+#define SEEDED_AT "GREATEST(p.watermark, p.scored_at)"
+#define OF_SEEDED " FROM profile_stream.materialized_profiles p WHERE p.customer_id = ANY ($1) AND " SEEDED_AT " > $2"
+
+static PsPlan seed_times_plan = {
+	"SELECT " SEEDED_AT OF_SEEDED, 2, {TEXTARRAYOID, TIMESTAMPTZOID}
+};
+
+static PsPlan keep_scores_plan = {
+	"INSERT INTO profile_stream_internal.profile_history (kind, " COLUMNS ")"
+	" SELECT 'score', p.customer_id, " SEEDED_AT ", p.version, (SELECT pg_catalog.jsonb_object_agg(v.name, v.old)"
+	" FROM (VALUES ('segment', pg_catalog.to_jsonb(p.segment)), ('churn_risk_score', pg_catalog.to_jsonb(p.churn_risk_score)),"
+	" ('lifetime_value', pg_catalog.to_jsonb(p.lifetime_value))) v(name, old)"
+	" JOIN profile_stream_internal.history_columns c ON c.name = v.name)" OF_SEEDED,
+	2, {TEXTARRAYOID, TIMESTAMPTZOID}
 };
 
 /* of several values of a key the last one stays: that of the first row */
@@ -80,6 +99,44 @@ ps_history_add(const PsHistoryRow *first)
 	if (!ps_rebuild_schema_used())
 		ps_history_cover(times, n);
 	ps_plan_write(&add_plan, args, NULL, SPI_OK_INSERT, n, "profile_history");
+}
+
+/* Makes partitions for the times that a statement returned. */
+static void
+cover_result(void)
+{
+	int			n = (int) SPI_processed;
+	TimestampTz *times = palloc(Max(n, 1) * sizeof(TimestampTz));
+
+	for (int i = 0; i < n; i++)
+	{
+		bool		isnull;
+
+		times[i] = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	SPI_freetuptable(SPI_tuptable);
+	ps_history_cover(times, n);
+}
+
+void
+ps_history_keep_scores(const List *seeded, TimestampTz from)
+{
+	PsColumn	ids;
+	Datum		args[2];
+	ListCell   *cell;
+
+	if (seeded == NIL || ps_rebuild_schema_used() || !ps_history_tracked()->scores)
+		return;
+	ps_column_init(&ids, TEXTOID, list_length(seeded));
+	foreach(cell, seeded)
+	{
+		ps_column_add_text(&ids, ((const PsSeeded *) lfirst(cell))->customer_id);
+	}
+	args[0] = ps_column_array(&ids);
+	args[1] = TimestampTzGetDatum(from);
+	(void) ps_plan_run(&seed_times_plan, args, NULL, SPI_OK_SELECT);
+	cover_result();
+	(void) ps_plan_run(&keep_scores_plan, args, NULL, SPI_OK_INSERT);
 }
 
 /* A value of the last result, copied. */
@@ -148,15 +205,6 @@ ps_history_keep_only(Datum keys, bool all_attributes)
 void
 ps_history_cover_rebuild(void)
 {
-	int			n = (int) ps_plan_run_once(days_sql, 0, NULL, NULL, false);
-	TimestampTz *times = palloc(Max(n, 1) * sizeof(TimestampTz));
-
-	for (int i = 0; i < n; i++)
-	{
-		bool		isnull;
-
-		times[i] = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-	}
-	SPI_freetuptable(SPI_tuptable);
-	ps_history_cover(times, n);
+	(void) ps_plan_run_once(days_sql, 0, NULL, NULL, false);
+	cover_result();
 }

@@ -6,6 +6,7 @@
 #define PS_HISTORY_STORE_H
 
 #include "core/history.h"
+#include "nodes/pg_list.h"
 
 /* What an event changed of a customer. */
 typedef struct PsHistoryRow
@@ -19,6 +20,12 @@ typedef struct PsHistoryRow
 
 /* Adds rows, and partitions for them where there are none. */
 extern void ps_history_add(const PsHistoryRow *first);
+
+/*
+ * Keeps the scores that customers have, before an event replaces them, where they are tracked
+ * and the event is later than a moment. A list of PsSeeded. Not in a rebuild, which leaves scores alone.
+ */
+extern void ps_history_keep_scores(const List *seeded, TimestampTz from);
 
 /* The values that customers had at a moment, as far as they have changed since. */
 typedef struct PsPast

@@ -161,6 +161,14 @@ SELECT customer_id, kind, version, old, changed_at = (SELECT scored_at FROM prof
 SELECT p -> 'segment' AS segment, p -> 'churnRiskScore' AS churn, p -> 'currentMembers' AS current
 FROM profile_stream.get_profile('old', (SELECT scored_at FROM profile_stream.materialized_profiles WHERE customer_id = 'old') - interval '1 microsecond') p;
 
+-- an event that brings scores, too, and attributes and columns; as if scores had been tracked from the begin
+UPDATE profile_stream_internal.history_columns SET since = '-infinity' WHERE source = 'score';
+SELECT profile_stream.seed_profile('seeded', '{"segment": "gold", "churnRiskScore": 0.5, "phone": "7", "attributes": {"a": 1}}', now() - interval '3 days');
+SELECT profile_stream.seed_profile('seeded', '{"segment": "silver", "lifetimeValue": 5, "phone": "8"}', now() - interval '1 day');
+SELECT n, p -> 'segment' AS segment, p -> 'churnRiskScore' AS churn, p -> 'phone' AS phone, p -> 'currentMembers' ?| '{segment,churnRiskScore,phone}' AS is_current, p -> 'currentMembers' ? 'lifetimeValue' AS other_is_current
+FROM unnest('{4 days,2 days,1 hour}'::interval[]) n, profile_stream.get_profile('seeded', now() - n) p ORDER BY n DESC;
+SELECT kind, old FROM pg_temp.history WHERE customer_id = 'seeded' ORDER BY changed_at, kind;
+
 -- erasure and export
 SELECT jsonb_agg(h - 'changed_at' - 'version') FROM jsonb_array_elements(profile_stream.export_customer('old') -> 'history') h;
 INSERT INTO profile_stream_rebuild.profile_history SELECT * FROM profile_stream_internal.profile_history;
