@@ -15,6 +15,8 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#define MAX_INTERVAL_DAYS 10000000	/* so that days and time fit into 64 bits of microseconds */
+
 /* Functions of which the result moves with an argument in one direction, in UTC. */
 static const Oid monotone[] = {
 	F_TIMESTAMPTZ_PL_INTERVAL, F_TIMESTAMPTZ_MI_INTERVAL, F_INTERVAL_PL_TIMESTAMPTZ, F_TIMESTAMPTZ_MI,
@@ -116,7 +118,8 @@ get_interval(Node *node, int64 *us)
 	if (!IsA(node, Const) || ((Const *) node)->constisnull)
 		return false;
 	interval = DatumGetIntervalP(((Const *) node)->constvalue);
-	if (interval->month != 0 || Abs((int64) interval->day) > 100000000 || Abs(interval->time) > PG_INT64_MAX / 4)
+	if (interval->month != 0 || interval->day > MAX_INTERVAL_DAYS || interval->day < -MAX_INTERVAL_DAYS ||
+		interval->time > PG_INT64_MAX / 4 || interval->time < -(PG_INT64_MAX / 4))
 		return false;
 	*us = interval->day * USECS_PER_DAY + interval->time;
 	return true;
