@@ -99,6 +99,14 @@ WHERE errors[1] LIKE 'Malformed%' GROUP BY 1 ORDER BY 3 DESC"
 if [ "${1:-}" = --keep ]; then
 	say 'The server runs until you press Enter. In another terminal:'
 	echo "${psql[0]} -h $work -U postgres"
+	echo
+	echo 'Programs to try, each in a terminal of its own (they need python3-psycopg):'
+	echo "export PGHOST=$work PGUSER=postgres PGDATABASE=postgres"
+	echo 'examples/dashboard.py                        # a page of one customer, at http://127.0.0.1:8080/'
+	echo 'examples/recommender.py                      # prints what to suggest, as profiles change'
+	echo 'examples/campaign.py champion /tmp/campaign  # prints who enters a segment'
+	echo 'An event for them:'
+	printf "psql -c \"SELECT profile_stream.apply_event(jsonb_build_object('eventId', gen_random_uuid(), 'customerId', '%s', 'eventType', 'transaction.completed', 'timestamp', now(), 'payload', jsonb_build_object('amount', 20)))\"\n" "$customer"
 	read -r _ || true
 fi
 say 'Next: your own Kafka'

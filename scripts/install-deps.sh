@@ -66,6 +66,12 @@ if [ $kafka = yes ]; then
 	packages="$packages libipc-run-perl redis-server"
 	# what examples/ run with
 	packages="$packages python3-psycopg node-pg node-redis libpostgresql-jdbc-java golang-go golang-github-lib-pq-dev python3-redis golang-github-gomodule-redigo-dev"
+	# for the page of examples/; Ubuntu's chromium is a snap, and its runners have another browser
+	browser=
+	for name in chromium-headless-shell chromium chromium-browser google-chrome; do
+		if command -v "$name" >/dev/null; then browser=there; fi
+	done
+	[ -n "$browser" ] || packages="$packages chromium-headless-shell"
 	# from 16 on it is among PostgreSQL's own programs
 	[ "$pg" -ge 16 ] || packages="$packages pg-bsd-indent"
 fi
