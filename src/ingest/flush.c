@@ -85,6 +85,7 @@ ps_flush_serve(PsWorker *worker)
 	{
 		flushes->all = false;
 		flushes->ncustomers = 0;
+		memset(flushes->customers, 0, sizeof(flushes->customers));	/* they may be forgotten later */
 	}
 	SpinLockRelease(&flushes->mutex);
 }

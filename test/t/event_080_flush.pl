@@ -1,5 +1,5 @@
 # flush_stream() applies what a stream holds at once and in order: of one customer or of all, by several workers, from several
-# sessions, after a kill and after an error. It says what is not done, and why. PS_SEED repeats a run.
+# sessions, after a kill and after an error. It says what is not done, and why. A rebuild is equal. PS_SEED repeats a run.
 
 use strict;
 use warnings;
@@ -153,6 +153,16 @@ ok($node->wait_read('events', $events->{events}), 'model: everything is read');
 cmp_ok($node->sql("SELECT profile_stream.flush_stream('events', timeout => '120 s')"), '>', 14_000, 'model: released');
 is($node->sql("SELECT sum(held) FROM profile_stream.stat_partitions WHERE stream = 'events'"), '0', 'model: nothing is held');
 $node->equals_model('events', $events, "model, seed $seed", model => ['--sort']);
+
+# a rebuild holds the same events; once it has applied them it is equal
+$node->sql("SELECT profile_stream.rebuild('events')");
+ok($node->wait_rebuild('ready'), 'rebuild: ready');
+$node->sql("SELECT profile_stream.pause_rebuild('events')");
+ok($node->wait_rebuild('paused'), 'rebuild: a pause applies what it holds');
+$node->sql("SELECT profile_stream.resume_rebuild('events')");
+ok($node->wait_rebuild('ready'), 'rebuild: ready again');
+is($node->sql("SELECT profile_stream.swap_rebuild('events')"), '0', 'rebuild: it changes no profile');
+$node->equals_model('events', $events, 'rebuild, swapped', model => ['--sort'], effects => 1);
 
 $node->is_clean('end');
 $node->stop('fast');

@@ -113,7 +113,7 @@ def is_version(value):
     return isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{0,4}", value, re.ASCII) and int(value) <= 10_000
 
 
-def validate(event, now, accept_unknown):
+def validate(event, now, accept_unknown=False):
     """All errors of an event, in the order of the contract, and its timestamp."""
     ids = ("eventId", "customerId", "eventType")
     errors = [f"Missing {name}" for name in ids + ("timestamp",) if is_missing(event.get(name))]
