@@ -2,13 +2,15 @@
 #   make FAILPOINTS=yes   adds the failpoints and functions that tests use
 #   make WERROR=yes       warnings are errors, as in CI
 #   make compile_commands.json   tells editors how each file is compiled
+#   make WITH_TLS=no      without TLS for Redis; the default is yes where pkg-config finds openssl
 #   make WITH_REDIS=no    without the Redis sink; the default is yes where pkg-config finds hiredis
 EXTENSION      = profile_stream
 EXTVERSION     = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(EXTENSION).control)
 MODULE_big     = $(EXTENSION)
 WITH_REDIS    ?= $(if $(shell pkg-config --exists hiredis && echo found),yes,no)
+WITH_TLS      ?= $(if $(shell pkg-config --exists openssl && echo found),yes,no)
 # without hiredis the list of sinks has no function that makes the Redis sink
-OBJS           = $(filter-out $(if $(filter yes,$(WITH_REDIS)),,%/redis_client.o %/redis_errors.o %/redis_sink.o), \
+OBJS           = $(filter-out $(if $(filter yes,$(WITH_REDIS)),,%/redis_client.o %/redis_errors.o %/redis_sink.o %/redis_socket.o %/redis_tls.o), \
 	$(patsubst %.c,%.o,$(sort $(filter-out $(if $(filter yes,$(FAILPOINTS)),,src/testing/%),$(wildcard src/*.c src/*/*.c)))))
 DATA           = $(wildcard sql/*--*--*.sql)
 DATA_built     = sql/$(EXTENSION)--$(EXTVERSION).sql
@@ -37,6 +39,10 @@ SHLIB_LINK     = $(shell pkg-config --libs rdkafka) -lpthread
 ifeq ($(WITH_REDIS),yes)
 PG_CPPFLAGS   += $(shell pkg-config --cflags hiredis) -DPS_HIREDIS='"$(shell pkg-config --modversion hiredis)"'
 SHLIB_LINK    += $(shell pkg-config --libs hiredis)
+ifeq ($(WITH_TLS),yes)
+PG_CPPFLAGS   += $(shell pkg-config --cflags openssl) -DPS_TLS
+SHLIB_LINK    += $(shell pkg-config --libs openssl)
+endif
 endif
 
 PG_CONFIG     ?= pg_config

@@ -60,7 +60,7 @@ if [ -z "$pg" ]; then
 	exit 1
 fi
 
-packages="librdkafka-dev libhiredis-dev pkg-config gcc libc6-dev make python3"
+packages="librdkafka-dev libhiredis-dev libssl-dev pkg-config gcc libc6-dev make python3"
 [ -n "$server" ] || packages="postgresql-$pg postgresql-server-dev-$pg $packages"
 if [ $kafka = yes ]; then
 	packages="$packages libipc-run-perl redis-server"

@@ -13,7 +13,7 @@ mkdir -p "$1"
 folder=$(realpath "$1")
 . scripts/lib.sh
 
-needed='build-essential debhelper fakeroot dpkg-dev libhiredis-dev librdkafka-dev pkg-config postgresql-all'
+needed='build-essential debhelper fakeroot dpkg-dev libhiredis-dev libssl-dev librdkafka-dev pkg-config postgresql-all'
 # shellcheck disable=SC2086
 if [ "$(id -u)" = 0 ]; then
 	export DEBIAN_FRONTEND=noninteractive

@@ -60,7 +60,6 @@ ps_redis_validator(PG_FUNCTION_ARGS)
 {
 	List	   *options = untransformRelOptions(PG_GETARG_DATUM(0));
 	Oid			catalog = PG_GETARG_OID(1);
-	int			addresses = 0;
 	ListCell   *cell;
 
 	foreach(cell, options)
@@ -73,12 +72,8 @@ ps_redis_validator(PG_FUNCTION_ARGS)
 					 errmsg("option \"%s\" is not allowed here", def->defname),
 					 errhint("Options belong to servers and user mappings.")));
 		ps_redis_check_option(def->defname, defGetString(def), catalog == UserMappingRelationId, GetUserId());
-		addresses += strcmp(def->defname, "host") == 0 || strcmp(def->defname, "unix_socket") == 0;
 	}
-	if (catalog == ForeignServerRelationId && addresses != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED),
-				 errmsg("either option \"host\" or option \"unix_socket\" is required"),
-				 errhint("CREATE SERVER ... OPTIONS (host 'localhost', port '6379').")));
+	if (catalog == ForeignServerRelationId)
+		ps_redis_check_server(options);
 	PG_RETURN_VOID();
 }

@@ -6,6 +6,8 @@
 
 #include "sink/redis_client.h"
 
+#define CLUSTER_HINT "Redis Cluster is not supported: name a Redis that is no part of a cluster, or Sentinels."
+
 /* The first word of an error, and the hint for it. */
 static const struct
 {
@@ -16,8 +18,13 @@ static const struct
 	{"WRONGPASS", "Correct username and password in the user mapping."},
 	{"NOPERM", "The Redis user needs GET, SET, DEL, EVALSHA and SCRIPT LOAD on the keys of the prefix and on profile_stream:*."},
 	{"OOM", "Redis is out of memory: raise maxmemory, or choose a maxmemory-policy that evicts."},
-	{"READONLY", "This Redis is a replica: name its primary."},
-	{"MOVED", "Redis Cluster is not supported: name a Redis of its own."},
+	{"READONLY", "This Redis is a replica: name its primary, or its Sentinels."},
+	{"MOVED", CLUSTER_HINT},
+	{"CROSSSLOT", CLUSTER_HINT},
+	{"CLUSTERDOWN", CLUSTER_HINT},
+	{"ASK ", CLUSTER_HINT},
+	{"TRYAGAIN", CLUSTER_HINT},
+	{"NOREPLICAS", "This Redis takes writes only while it has replicas: see min-replicas-to-write. The relay tries again."},
 	{"LOADING", "Redis is still reading its data. The relay goes on by itself."},
 	{"FENCED", "Another relay of this stream writes to the same Redis, or Redis was emptied. The relay tries again."},
 };

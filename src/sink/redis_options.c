@@ -5,10 +5,12 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_authid.h"
 #include "catalog/pg_foreign_server.h"
 #include "commands/defrem.h"
 #include "compat.h"
 #include "foreign/foreign.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "sink/redis_options.h"
 #include "sink/sink.h"
@@ -41,46 +43,218 @@ redis_options_read_number(const char *text, int least, int most)
 	return *text == '\0' || *end != '\0' || number < least || number > most ? -1 : (int) number;
 }
 
+/* What the value of an option is. */
+typedef enum OptionKind
+{
+	REDIS_TEXT,
+	REDIS_PORT,
+	REDIS_DATABASE,
+	REDIS_SOCKET,
+	REDIS_FILE,
+	REDIS_SSLMODE,
+	REDIS_SENTINELS
+} OptionKind;
+
+typedef struct RedisOption
+{
+	const char *name;
+	bool		in_mapping;
+	OptionKind	kind;
+	size_t		offset;			/* of the field in PsRedisTarget; of sentinels they are several */
+} RedisOption;
+
+#define FIELD(field) offsetof(PsRedisTarget, field)
+
+/* All options of servers and of user mappings. */
+static const RedisOption redis_options[] = {
+	{"host", false, REDIS_TEXT, FIELD(host)},
+	{"port", false, REDIS_PORT, FIELD(port)},
+	{"unix_socket", false, REDIS_SOCKET, FIELD(unix_socket)},
+	{"sentinels", false, REDIS_SENTINELS, FIELD(sentinels)},
+	{"sentinel_service", false, REDIS_TEXT, FIELD(sentinel_service)},
+	{"database", false, REDIS_DATABASE, FIELD(database)},
+	{"sslmode", false, REDIS_SSLMODE, FIELD(sslmode)},
+	{"sslrootcert", false, REDIS_FILE, FIELD(sslrootcert)},
+	{"sslcert", false, REDIS_FILE, FIELD(sslcert)},
+	{"sslkey", false, REDIS_FILE, FIELD(sslkey)},
+	{"sslservername", false, REDIS_TEXT, FIELD(sslservername)},
+	{"username", true, REDIS_TEXT, FIELD(username)},
+	{"password", true, REDIS_TEXT, FIELD(password)},
+	{"sentinel_username", true, REDIS_TEXT, FIELD(sentinel_username)},
+	{"sentinel_password", true, REDIS_TEXT, FIELD(sentinel_password)}
+};
+
+static const char *const sslmodes[] = {
+	[PS_SSL_DISABLE] = "disable",
+	[PS_SSL_REQUIRE] = "require",
+	[PS_SSL_VERIFY_CA] = "verify-ca",
+	[PS_SSL_VERIFY_FULL] = "verify-full"
+};
+
+static const RedisOption *
+redis_find_option(const char *name)
+{
+	for (int i = 0; i < lengthof(redis_options); i++)
+		if (strcmp(redis_options[i].name, name) == 0)
+			return &redis_options[i];
+	return NULL;
+}
+
+/* Names of the options of servers, or of user mappings, for a hint. */
+static const char *
+list_options(bool in_mapping)
+{
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (int i = 0; i < lengthof(redis_options); i++)
+		if (redis_options[i].in_mapping == in_mapping)
+			appendStringInfo(&list, "%s%s", list.len > 0 ? ", " : "", redis_options[i].name);
+	return list.data;
+}
+
+/* The mode of a word; -1: there is none. */
+static int
+read_sslmode(const char *word)
+{
+	for (int mode = 0; mode < lengthof(sslmodes); mode++)
+		if (strcmp(sslmodes[mode], word) == 0)
+			return mode;
+	return -1;
+}
+
+/* Reads "host:port" or "[host]:port"; false: it is neither. */
+static bool
+read_address(const char *text, PsRedisAddress *address)
+{
+	char	   *host = pstrdup(text);
+	char	   *colon = strrchr(host, ':');
+
+	if (colon == NULL)
+		return false;
+	*colon = '\0';
+	if (host[0] == '[' && colon > host + 1 && colon[-1] == ']')
+	{
+		colon[-1] = '\0';		/* [::1]:6379 */
+		host++;
+	}
+	address->host = host;
+	address->port = redis_options_read_number(colon + 1, 1, 65535);
+	return host[0] != '\0' && address->port > 0;
+}
+
+/* Reads addresses separated by commas; returns how many, 0: the text is wrong. */
+static int
+read_addresses(const char *text, PsRedisAddress *addresses)
+{
+	char	   *rest = pstrdup(text);
+	int			n = 0;
+
+	for (char *word = strtok_r(rest, ", ", &rest); word != NULL; word = strtok_r(NULL, ", ", &rest))
+		if (n == PS_MAX_SENTINELS || !read_address(word, &addresses[n++]))
+			return 0;
+	return n;
+}
+
+static void
+check_socket(const RedisOption *option, Oid role)
+{
+	if (!superuser_arg(role))
+		redis_options_refuse(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied to set option \"%s\"", option->name,
+							 "Sockets in the server's file system are for superusers.");
+}
+
+static void
+check_file(const RedisOption *option, Oid role)
+{
+	if (!superuser_arg(role) && !has_privs_of_role(role, ROLE_PG_READ_SERVER_FILES))
+		redis_options_refuse(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied to set option \"%s\"", option->name,
+							 "Files of the server are for members of pg_read_server_files.");
+}
+
+static void
+check_sslmode(const char *value)
+{
+#ifndef PS_TLS
+	if (read_sslmode(value) > PS_SSL_DISABLE)
+		redis_options_refuse(ERRCODE_FEATURE_NOT_SUPPORTED, "this build of profile_stream has no TLS for Redis, so that \"%s\" must be disable", "sslmode",
+							 "Install the headers of OpenSSL (in Debian libssl-dev) and build again with WITH_TLS=yes, or use a unix socket or a local tunnel.");
+#endif
+}
+
+/* What is wrong with a value, NULL: nothing. Raises where the role may not set it. */
+static const char *
+find_invalid(const RedisOption *option, const char *value, Oid role)
+{
+	PsRedisAddress addresses[PS_MAX_SENTINELS];
+
+	switch (option->kind)
+	{
+		case REDIS_PORT:
+			return redis_options_read_number(value, 1, 65535) < 0 ? "It must be 1 to 65535." : NULL;
+		case REDIS_DATABASE:
+			return redis_options_read_number(value, 0, PG_INT16_MAX) < 0 ? "It must be the number of a database of that Redis." : NULL;
+		case REDIS_SOCKET:
+			check_socket(option, role);
+			return *value != '/' || strlen(value) >= sizeof(((struct sockaddr_un *) NULL)->sun_path)
+				? "It must be an absolute path that a socket can have." : NULL;
+		case REDIS_FILE:
+			check_file(option, role);
+			return *value != '/' ? "It must be an absolute path." : NULL;
+		case REDIS_SSLMODE:
+			check_sslmode(value);
+			return read_sslmode(value) < 0 ? "It must be disable, require, verify-ca or verify-full." : NULL;
+		case REDIS_SENTINELS:
+			return read_addresses(value, addresses) == 0 ? "It must be 1 to 16 addresses host:port, separated by commas." : NULL;
+		case REDIS_TEXT:
+			break;
+	}
+	return *value == '\0' ? "It must not be empty." : NULL;
+}
+
 void
 ps_redis_check_option(const char *name, const char *value, bool in_mapping, Oid role)
 {
-	const char *invalid = NULL;
+	const RedisOption *option = redis_find_option(name);
+	const char *invalid;
 
-	if (in_mapping)
-	{
-		if (strcmp(name, "username") != 0 && strcmp(name, "password") != 0)
-			redis_options_refuse(ERRCODE_FDW_INVALID_OPTION_NAME, "option \"%s\" is not allowed here", name,
-								 "A user mapping has username and password.");
-		if (*value == '\0')
-			invalid = "It must not be empty.";
-	}
-	else if (strcmp(name, "host") == 0)
-		invalid = *value == '\0' ? "It must not be empty." : NULL;
-	else if (strcmp(name, "port") == 0)
-		invalid = redis_options_read_number(value, 1, 65535) < 0 ? "It must be 1 to 65535." : NULL;
-	else if (strcmp(name, "database") == 0)
-		invalid = redis_options_read_number(value, 0, PG_INT16_MAX) < 0 ? "It must be the number of a database of that Redis." : NULL;
-	else if (strcmp(name, "unix_socket") == 0)
-	{
-		if (!superuser_arg(role))
-			redis_options_refuse(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied to set option \"%s\"", name,
-								 "Sockets in the server's file system are for superusers.");
-		if (*value != '/' || strlen(value) >= sizeof(((struct sockaddr_un *) NULL)->sun_path))
-			invalid = "It must be an absolute path that a socket can have.";
-	}
-	else if (strcmp(name, "sslmode") == 0)
-	{
-		if (strcmp(value, "disable") != 0)
-			redis_options_refuse(ERRCODE_FEATURE_NOT_SUPPORTED, "\"%s\" other than disable is not supported for Redis", name,
-								 "Use a unix socket, or a local TLS tunnel such as stunnel.");
-	}
-	else
+	if (option == NULL || option->in_mapping != in_mapping)
 		redis_options_refuse(ERRCODE_FDW_INVALID_OPTION_NAME, "option \"%s\" is not allowed here", name,
-							 strcmp(name, "username") == 0 || strcmp(name, "password") == 0
-							 ? "Keep it in a user mapping: CREATE USER MAPPING ... OPTIONS (...)."
-							 : "A server has host, port, unix_socket, database and sslmode.");
+							 in_mapping ? psprintf("A user mapping has %s.", list_options(true)) :
+							 option != NULL ? "Keep it in a user mapping: CREATE USER MAPPING ... OPTIONS (...)." :
+							 psprintf("A server has %s.", list_options(false)));
+	invalid = find_invalid(option, value, role);
 	if (invalid != NULL)
 		redis_options_refuse(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE, "invalid value for option \"%s\"", name, invalid);
+}
+
+static bool
+has_option(List *options, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, options)
+	{
+		if (strcmp(((DefElem *) lfirst(cell))->defname, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+void
+ps_redis_check_server(List *options)
+{
+	int			addresses = has_option(options, "host") + has_option(options, "unix_socket") + has_option(options, "sentinels");
+
+	if (addresses != 1)
+		redis_options_refuse(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED, "one of the options %s is required", "\"host\", \"unix_socket\" and \"sentinels\"",
+							 "For example: CREATE SERVER ... OPTIONS (host 'localhost', port '6379').");
+	if (has_option(options, "sentinels") != has_option(options, "sentinel_service"))
+		redis_options_refuse(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED, "option \"%s\" goes with sentinels", "sentinel_service",
+							 "It is the name that the Sentinels have for the primary, as mymaster.");
+	if (has_option(options, "sslcert") != has_option(options, "sslkey"))
+		redis_options_refuse(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED, "option \"%s\" goes with sslkey", "sslcert",
+							 "A client certificate has a key.");
 }
 
 /* Copies options into the target. */
@@ -92,22 +266,30 @@ redis_take_options(PsRedisTarget *target, List *options, bool in_mapping, Oid ro
 	foreach(cell, options)
 	{
 		DefElem    *def = lfirst(cell);
-		const char *name = def->defname;
 		const char *value = defGetString(def);
+		const RedisOption *option = redis_find_option(def->defname);
+		void	   *field;
 
-		ps_redis_check_option(name, value, in_mapping, role);
-		if (strcmp(name, "host") == 0)
-			target->host = pstrdup(value);
-		else if (strcmp(name, "port") == 0)
-			target->port = atoi(value);
-		else if (strcmp(name, "unix_socket") == 0)
-			target->unix_socket = pstrdup(value);
-		else if (strcmp(name, "database") == 0)
-			target->database = atoi(value);
-		else if (strcmp(name, "username") == 0)
-			target->username = pstrdup(value);
-		else if (strcmp(name, "password") == 0)
-			target->password = pstrdup(value);
+		ps_redis_check_option(def->defname, value, in_mapping, role);
+		field = (char *) target + option->offset;
+		switch (option->kind)
+		{
+			case REDIS_PORT:
+			case REDIS_DATABASE:
+				*(int *) field = atoi(value);
+				break;
+			case REDIS_SSLMODE:
+				target->sslmode = read_sslmode(value);
+				break;
+			case REDIS_SENTINELS:
+				target->nsentinels = read_addresses(value, target->sentinels);
+				break;
+			case REDIS_TEXT:
+			case REDIS_SOCKET:
+			case REDIS_FILE:
+				*(const char **) field = pstrdup(value);
+				break;
+		}
 	}
 }
 
@@ -134,8 +316,8 @@ PsRedisTarget *
 ps_redis_target(const char *redis, Oid role)
 {
 	PsRedisTarget *target = palloc0(sizeof(PsRedisTarget));
-	char	   *host = pstrdup(redis);
-	char	   *colon = strrchr(host, ':');
+	const char *colon = strrchr(redis, ':');
+	PsRedisAddress address;
 
 	target->port = DEFAULT_PORT;
 	if (colon == NULL && redis[0] != '/')
@@ -151,19 +333,14 @@ ps_redis_target(const char *redis, Oid role)
 	if (redis[0] == '/')
 	{
 		ps_redis_check_option("unix_socket", redis, false, role);
-		target->unix_socket = host;
+		target->unix_socket = pstrdup(redis);
 		return target;
 	}
-	*colon = '\0';
-	if (host[0] == '[' && colon[-1] == ']')
-	{
-		colon[-1] = '\0';		/* [::1]:6379 */
-		host++;
-	}
-	ps_redis_check_option("host", host, false, role);
 	ps_redis_check_option("port", colon + 1, false, role);
-	target->host = host;
-	target->port = atoi(colon + 1);
+	if (!read_address(redis, &address))
+		ps_redis_check_option("host", "", false, role);
+	target->host = address.host;
+	target->port = address.port;
 	return target;
 }
 

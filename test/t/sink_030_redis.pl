@@ -130,12 +130,18 @@ $node->safe_psql('postgres', "ALTER USER MAPPING FOR crm SERVER cache OPTIONS (S
 is($node->safe_psql('postgres', $as_crm), '', 'with the right one');
 is($redis->command('--no-auth-warning', '-a', 'mastersecret', '-n', 3, 'EXISTS', 'profile_stream:test'), '1', 'in the database of the server');
 foreach my $case (
-	[ "CREATE SERVER s $wrapper", 'either option "host"' ],
-	[ "CREATE SERVER s $wrapper OPTIONS (host 'a', unix_socket '/s')", 'either option "host"' ],
+	[ "CREATE SERVER s $wrapper", 'one of the options "host"' ],
+	[ "CREATE SERVER s $wrapper OPTIONS (host 'a', unix_socket '/s')", 'one of the options "host"' ],
 	[ "CREATE SERVER s $wrapper OPTIONS (host 'a', port '0')", 'invalid value for option "port"' ],
 	[ "CREATE SERVER s $wrapper OPTIONS (host 'a', database '-1')", 'invalid value for option "database"' ],
 	[ "CREATE SERVER s $wrapper OPTIONS (unix_socket 's')", 'invalid value for option "unix_socket"' ],
-	[ "CREATE SERVER s $wrapper OPTIONS (host 'a', sslmode 'require')", 'is not supported for Redis' ],
+	[ "CREATE SERVER s $wrapper OPTIONS (host 'a', sslmode 'maybe')", 'invalid value for option "sslmode"' ],
+	[ "CREATE SERVER s $wrapper OPTIONS (host 'a', sslrootcert 'root.crt')", 'invalid value for option "sslrootcert"' ],
+	[ "CREATE SERVER s $wrapper OPTIONS (host 'a', sslcert '/c')", 'goes with sslkey' ],
+	[ "CREATE SERVER s $wrapper OPTIONS (sentinels 'a:1')", 'goes with sentinels' ],
+	[ "CREATE SERVER s $wrapper OPTIONS (sentinels 'a', sentinel_service 'm')", 'invalid value for option "sentinels"' ],
+	[ "CREATE SERVER s $wrapper OPTIONS (sentinels 'a:1,:2', sentinel_service 'm')", 'invalid value for option "sentinels"' ],
+	[ "CREATE SERVER s $wrapper OPTIONS (sentinels 'a:1', sentinel_service 'm', host 'b')", 'one of the options "host"' ],
 	[ "CREATE SERVER s $wrapper OPTIONS (host 'a', password 'hiddensecret')", 'option "password" is not allowed here' ],
 	[ "ALTER USER MAPPING FOR crm SERVER cache OPTIONS (ADD host 'hiddensecret')", 'option "host" is not allowed here' ],
 	[ "SELECT profile_stream.test_redis('unknown')", '"unknown" is not a Redis server' ])

@@ -8,7 +8,7 @@ ProfileStream::Redis - a Redis of one's own, for tests
 =head1 DESCRIPTION
 
 A redis-server on a free port of the loopback interface and on a unix socket,
-that keeps nothing on disk. It ends with the test.
+that keeps nothing on disk, or a Sentinel. It ends with the test.
 
 =cut
 
@@ -40,6 +40,19 @@ sub new
 	return $self->start;
 }
 
+# A started Sentinel of a primary; more lines of its configuration.
+sub sentinel
+{
+	my ($class, $name, $primary, $quorum, @lines) = @_;
+	my $self = bless { dir => PostgreSQL::Test::Utils::tempdir_short(), port => PostgreSQL::Test::Cluster::get_free_port(), settings => {} }, $class;
+
+	PostgreSQL::Test::Utils::append_to_file("$self->{dir}/sentinel.conf", join("\n", "port $self->{port}", 'bind 127.0.0.1', "dir $self->{dir}",
+			"sentinel monitor $name 127.0.0.1 $primary->{port} $quorum", "sentinel down-after-milliseconds $name 1500",
+			"sentinel failover-timeout $name 5000", @lines, ''));
+	$self->{sentinel} = "$self->{dir}/sentinel.conf";
+	return $self->start;
+}
+
 sub address { return "127.0.0.1:$_[0]->{port}"; }
 sub socket { return "$_[0]->{dir}/redis.sock"; }
 
@@ -57,6 +70,7 @@ sub start
 		open(STDIN, '<', File::Spec->devnull);
 		open(STDOUT, '>>', "$self->{dir}/log");
 		open(STDERR, '>&', \*STDOUT);
+		exec('redis-server', $self->{sentinel}, '--sentinel') if $self->{sentinel};
 		exec('redis-server', map { ("--$_", $settings{$_}) } sort keys %settings) or POSIX::_exit(127);
 	}
 	$self->{pid} = $pid;
@@ -75,7 +89,7 @@ sub command
 {
 	my ($self, @words) = @_;
 	my $output = '';
-	IPC::Run::run([ 'redis-cli', '-s', $self->socket, @words ], '<', File::Spec->devnull, '>', \$output, '2>&1');
+	IPC::Run::run([ 'redis-cli', $self->{sentinel} ? ('-p', $self->{port}) : ('-s', $self->socket), @words ], '<', File::Spec->devnull, '>', \$output, '2>&1');
 	chomp($output);
 	return $output;
 }
