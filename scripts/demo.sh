@@ -3,18 +3,32 @@
 # server and a mock broker, streams four months of 200 customers and shows what became of them. Then it stops
 # everything that it started; only the packages stay.
 #
-#   scripts/demo.sh          shows everything and ends
+#   scripts/demo.sh          shows everything and ends; at a terminal with a live screen of a minute
 #   scripts/demo.sh --keep   leaves the server up until Enter is pressed, for queries of your own
+#   scripts/demo.sh --plain  for a log: lines in place of the live screen, and only ten seconds of it
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 verbose=yes
+keep=no
+plain=no
+[ -t 1 ] || plain=yes
+for option in "$@"; do
+	case $option in
+	--keep) keep=yes ;;
+	--plain) plain=yes ;;
+	*)
+		sed -n '2,/^set/s/^# \?//p' "$0" | sed '$d'
+		exit 1
+		;;
+	esac
+done
 
 scripts/install-deps.sh --no-kafka
 
 say()
 {
-	printf '\n\033[1m%s\033[0m\n' "$1"
+	if [ "$plain" = yes ]; then printf '\n%s\n' "$1"; else printf '\n\033[1m%s\033[0m\n' "$1"; fi
 }
 
 # Shows a query and its result.
@@ -85,6 +99,40 @@ FROM profile_stream.profiles GROUP BY segment ORDER BY customers DESC"
 customer=$(value "SELECT customer_id FROM profile_stream.profiles ORDER BY total_transaction_value_30d DESC LIMIT 1")
 show "SELECT jsonb_pretty(profile_stream.get_profile('$customer') - 'eventCounts' - 'attributes')"
 
+# One look at the stream: rate and lag, a customer whose numbers move, segments that were entered, the newest dead letter.
+look()
+{
+	"${psql[@]}" -At -v before="$1" <<'END'
+SELECT format('%s events a second, lag %s; %s events applied, %s dead letters', s.applied - :before, s.lag, s.applied, s.dead) FROM profile_stream.stat_streams s;
+SELECT format('%s %s (%s) spent %s in 30 days with %s payments, %s orders in the shop', p.first_name, p.last_name, p.email, p.total_transaction_value_30d,
+	p.transaction_count_30d, COALESCE(p.attributes ->> 'orders', '0')) FROM profile_stream.profiles p WHERE p.customer_id = 'c-1001';
+SELECT format('%s entered segment "%s" at %s', p.first_name || ' ' || p.last_name, c.to_segment, to_char(c.changed_at, 'HH24:MI:SS'))
+FROM profile_stream.segment_changes c JOIN profile_stream.profiles p USING (customer_id) WHERE c.kind = 'rule' AND c.to_segment IS NOT NULL ORDER BY c.change_id DESC LIMIT 5;
+SELECT format('refused: %s', left(d.errors[1], 70)) FROM profile_stream.dead_letters d ORDER BY d.dead_letter_id DESC LIMIT 1;
+END
+}
+
+seconds=60
+[ "$plain" = no ] || seconds=10
+say "Live: $seconds seconds of payments, logins and orders of now"
+show "SELECT profile_stream.map_attribute('order.placed', 'orders', operation => 'count');
+SELECT profile_stream.create_segment('busy today', 'login_count_7d > 8 AND transaction_count_30d > 8')" | grep -v '^[ -]*\(create_segment\|map_attribute\)\? *$'
+scripts/demo_events.py --live "$seconds" >"$work/live" &
+live=$!
+tail -n +1 -f --pid=$live "$work/live" 2>/dev/null | "${produce[@]}" >/dev/null 2>&1 &
+pids+=($live $!)
+for _ in $(seq "$seconds"); do
+	before=$(value 'SELECT applied FROM profile_stream.stat_streams')
+	sleep 1
+	seen=$(look "$before")
+	if [ "$plain" = yes ]; then head -2 <<<"$seen"; else printf '\033[H\033[J\033[1mprofile_stream, live\033[0m (Ctrl-C ends it)\n\n%s\n' "$seen"; fi
+done
+[ "$plain" = no ] || echo "$seen"
+
+say 'From Kafka to a committed profile'
+show "CALL profile_stream.await_stream('bank', '60 s')" >/dev/null
+show "SELECT round(extract(epoch FROM min(committed_at - last_message_at)) * 1000) || ' ms' AS newest_event FROM profile_stream.stat_partitions WHERE committed_at > last_message_at"
+
 say 'Metrics of any moment: they fall without a new event'
 show "SELECT to_char(t, 'YYYY-MM-DD') AS as_of, profile_stream.metric_value('$customer', 'total_transaction_value_30d', t) AS spent_30d,
 	profile_stream.metric_value('$customer', 'groceries_30d', t) AS groceries_30d
@@ -96,7 +144,7 @@ WHERE errors[1] NOT LIKE 'Malformed%' GROUP BY 1, 2
 UNION ALL SELECT kind, 'Malformed JSON: …', count(*) FROM profile_stream.dead_letters
 WHERE errors[1] LIKE 'Malformed%' GROUP BY 1 ORDER BY 3 DESC"
 
-if [ "${1:-}" = --keep ]; then
+if [ "$keep" = yes ]; then
 	say 'The server runs until you press Enter. In another terminal:'
 	echo "${psql[0]} -h $work -U postgres"
 	echo

@@ -8,6 +8,7 @@ import argparse
 import datetime
 import json
 import random
+import time
 
 FIRST = ("Ada Ben Carla David Elena Farid Grace Hugo Ines Jonas Klara Liam Maya Noah Olga Pablo Quinn Rosa Samir Tara "
          "Umar Vera Wim Xenia Yara Zoe").split()
@@ -64,6 +65,24 @@ class Bank:
             if self.random.random() < 0.01:
                 yield customer, self.spoil(dict(event, eventId=f"bad-{number}"))
 
+    def live(self, seconds, rate):
+        """Events of now: payments and logins at the bank, orders in its shop; one customer buys all the time."""
+        end = time.monotonic() + seconds
+        number = 0
+        while time.monotonic() < end:
+            number += 1
+            customer = "c-1001" if number % 20 == 0 else f"c-{1000 + self.random.randrange(200)}"
+            event_type, payload, source = self.random.choice([
+                ("transaction.completed", {"amount": round(self.random.uniform(5, 120), 2), "category": self.random.choice(SHOPS)}, "core-banking"),
+                ("session.started", {"channel": self.random.choice(["app", "web"])}, "app"),
+                ("order.placed", {"total": round(self.random.uniform(10, 90), 2)}, "shop")])
+            event = {"eventId": f"live-{number}", "customerId": customer, "eventType": event_type, "payload": payload,
+                     "timestamp": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"), "source": source}
+            if number % 150 == 0:
+                yield customer, self.spoil(dict(event, eventId=f"bad-live-{number}"))
+            yield customer, json.dumps(event)
+            time.sleep(1 / rate)
+
     def spoil(self, event):
         """What a careless producer sends."""
         kind = self.random.randrange(4)
@@ -83,8 +102,14 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--customers", type=int, default=200)
     parser.add_argument("--now", type=datetime.datetime.fromisoformat, default=datetime.datetime.now(datetime.timezone.utc))
+    parser.add_argument("--live", type=float, help="so many seconds of events of now, in place of the months before")
+    parser.add_argument("--rate", type=float, default=200, help="events a second of --live")
     args = parser.parse_args()
     bank = Bank(args.seed, args.now)
+    if args.live is not None:
+        for customer, value in bank.live(args.live, args.rate):
+            print(f"{customer}\t{value}", flush=True)
+        return
     number = 0
     for habit in HABITS:
         for _ in range(round(habit[0] * args.customers)):
