@@ -66,7 +66,8 @@ my $rows = $node->sql('SELECT count(*) FROM public.old_events');
 cmp_ok($rows, '>', 1000, 'there are events to fill in');
 
 # alone: what the same events make in the order of their time, applied one by one
-$node->create_stream('crm', $broker, 'later');
+$node->sql("CREATE SERVER kafka FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (bootstrap_servers '" . $broker->bootstrap . "'); GRANT USAGE ON FOREIGN SERVER kafka TO profile_stream_operator");
+$node->sql("SELECT profile_stream.create_stream('crm', server => 'kafka', topic => 'later')");
 $node->sql("SELECT profile_stream.pause_stream('crm')");
 ok($node->wait_stopped('crm'), 'a stream waits');
 
@@ -161,6 +162,32 @@ SKIP:
 	$node->sql("SELECT profile_stream.cancel_rebuild('crm'); ALTER SYSTEM RESET profile_stream.batch_customers");
 	$node->reload;
 }
+
+# a function of the query that tries to become the superuser who connected the rebuild's process
+$node->sql(<<'END');
+CREATE ROLE filler IN ROLE profile_stream_operator;
+GRANT CREATE ON SCHEMA public TO filler;
+SET ROLE filler;
+CREATE FUNCTION public.kind() RETURNS text LANGUAGE sql AS $$ SELECT 'kind' $$;
+RESET ROLE;
+SELECT profile_stream.alter_stream('crm', owner => 'filler');
+END
+$node->psql('postgres', <<'END');
+SET ROLE filler;
+CALL profile_stream.backfill('crm', $q$SELECT 'f1' AS event_id, 'f' AS customer_id, public.kind() AS event_type, '2026-01-01Z'::timestamptz AS event_time$q$, name => 'function');
+CREATE OR REPLACE FUNCTION public.kind() RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+	RESET ROLE;
+	RESET SESSION AUTHORIZATION;
+	ALTER ROLE filler SUPERUSER;
+	RETURN session_user;
+END $$;
+END
+is($node->sql("SELECT state FROM profile_stream.stat_backfills WHERE name = 'function'"), 'done', 'a query of another role is done');
+$node->sql("SELECT profile_stream.rebuild('crm')");
+ok($node->poll_query_until('postgres', "SELECT coalesce((SELECT state = 'retrying' AND error ~ 'cannot set parameter' FROM profile_stream.stat_rebuilds), false)"), 'a function of a query cannot leave its role');
+is($node->sql("SELECT rolsuper FROM pg_roles WHERE rolname = 'filler'"), 'f', 'and gains nothing');
+$node->sql("SELECT profile_stream.cancel_rebuild('crm'); SELECT profile_stream.drop_backfill('crm', 'function'); SELECT profile_stream.forget_customer('f')");
+$node->sql("SELECT profile_stream.alter_stream('crm', owner => 'postgres'); DROP FUNCTION public.kind; REVOKE CREATE ON SCHEMA public FROM filler");
 
 # a query that cannot run any more stops the rebuild, which says why
 $node->sql('ALTER TABLE public.old_events RENAME TO moved');
