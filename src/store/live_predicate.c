@@ -85,7 +85,10 @@ static bool
 refuse_function(Oid function, void *arg)
 {
 	const char *name = get_func_name(function);
+	PsLiveAnalysis *analysis = arg;
 
+	if (get_func_namespace(function) != PG_CATALOG_NAMESPACE || func_volatile(function) != PROVOLATILE_IMMUTABLE)
+		analysis->predicate->reads_settings = true;
 	if (name == NULL || is_now_function(function) || func_volatile(function) == PROVOLATILE_IMMUTABLE)
 		return false;
 	if (func_volatile(function) == PROVOLATILE_STABLE && depends_on_settings_only(function, name))
@@ -395,4 +398,10 @@ bool
 ps_live_predicate_reads_attributes(const PsLivePredicate *predicate)
 {
 	return predicate->reads_attributes;
+}
+
+bool
+ps_live_predicate_reads_settings(const PsLivePredicate *predicate)
+{
+	return predicate->reads_settings;
 }

@@ -28,9 +28,10 @@ typedef struct PsLivePool
  */
 extern PsLivePredicate *ps_live_predicate_make(const char *text, PsLivePool *pool, const char **why);
 
-/* Whether it reads samples of metrics, or attributes. */
+/* Whether it reads samples of metrics, or attributes, and whether its result may depend on settings of the session. */
 extern bool ps_live_predicate_reads_samples(const PsLivePredicate *predicate);
 extern bool ps_live_predicate_reads_attributes(const PsLivePredicate *predicate);
+extern bool ps_live_predicate_reads_settings(const PsLivePredicate *predicate);
 
 /* Makes a predicate ready to be evaluated, as the current user; it stays so as long as the current memory context. */
 extern void ps_live_predicate_begin(PsLivePredicate *predicate);

@@ -27,7 +27,8 @@ typedef struct PsLiveMetric
 {
 	PsMetric	metric;
 	uint64		row;			/* for which the rest was computed */
-	Numeric		value;			/* NULL: none */
+	Numeric		value;			/* NULL: none; of a count it is not computed */
+	int64		count;			/* of a count */
 	TimestampTz leaves_at;		/* when the oldest sample leaves the window; DT_NOEND: there is none */
 	TimestampTz enters_at;		/* when one enters that has a time in the future; DT_NOEND: there is none */
 	bool		is_open;		/* all its samples are in the row */
@@ -75,6 +76,7 @@ struct PsLivePredicate
 	List	   *params;			/* PsLiveParam; their places are the ids of Params. The first one is now() */
 	bool		reads_samples;
 	bool		reads_attributes;
+	bool		reads_settings; /* its functions may depend on settings */
 	ParamListInfo list;
 	ExprState  *state;
 };

@@ -97,6 +97,7 @@ typedef struct Call
 	void		(*work) (void *arg);
 	void	   *arg;
 	Oid			owner;
+	bool		keeps_settings; /* the result does not depend on them */
 } Call;
 
 /* Runs it as the owner. */
@@ -106,7 +107,8 @@ call_as_owner(const Call *call)
 	PsRole		back = ps_role_become(call->owner);
 	const char *ending;
 
-	ps_role_fix_settings();
+	if (!call->keeps_settings)
+		ps_role_fix_settings();
 	ps_user_code_begin(ps_handler_timeout_ms, "profile_stream.handler_timeout");
 	call->work(call->arg);
 	ending = ps_user_code_end();
@@ -365,8 +367,9 @@ ps_live_evaluate(PsLiveRun *run, PsStoredProfile **profiles, int n, TimestampTz 
 		char	   *error;
 
 		call.owner = set->segments[e.first].owner;
+		call.keeps_settings = true;
 		for (e.end = e.first; e.end < set->nsegments && set->segments[e.end].owner == call.owner; e.end++)
-			;
+			call.keeps_settings &= !ps_live_predicate_reads_settings(set->segments[e.end].predicate);
 		/* a segment that fails is left out of the next attempt */
 		while ((error = try_call(&call)) != NULL)
 			block_calling(error);

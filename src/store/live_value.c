@@ -130,7 +130,10 @@ read_metric(PsLiveMetric *metric)
 	metric->enters_at = value.upcoming;
 	metric->falls = TIMESTAMP_IS_NOEND(value.upcoming) &&
 		(value.aggregate == PS_AGGREGATE_COUNT || (value.aggregate == PS_AGGREGATE_SUM && !value.may_rise));
-	metric->value = ps_window_value_result(&value);
+	if (value.aggregate == PS_AGGREGATE_COUNT)
+		metric->count = ps_window_value_count(&value);
+	else
+		metric->value = ps_window_value_result(&value);
 	metric->row = row;
 }
 
@@ -142,10 +145,14 @@ get_metric(const PsLiveParam *param, Datum *value, bool *is_null)
 	read_metric(metric);
 	if (!param->in_atom)
 		note_due(Min(metric->leaves_at, metric->enters_at));
-	*is_null = metric->value == NULL;
-	if (*is_null)
+	if (metric->metric.aggregate == PS_AGGREGATE_COUNT)
+	{
+		*value = param->type == INT8OID ? Int64GetDatum(metric->count) : NumericGetDatum(int64_to_numeric(metric->count));
+		*is_null = false;
 		return;
-	*value = param->type == INT8OID ? DirectFunctionCall1(numeric_int8, NumericGetDatum(metric->value)) : NumericGetDatum(metric->value);
+	}
+	*is_null = metric->value == NULL;
+	*value = NumericGetDatum(metric->value);
 }
 
 /* A column that events change. */
@@ -255,33 +262,66 @@ leaves_after(const PsLiveMetric *metric, int64 leave)
 	return live_value_plus(-times[n - leave], metric->metric.window_us + 1);
 }
 
+/* The greatest integer up to the other side of a comparison with a count; false: it is none that a count can be. */
+static bool
+other_whole(const PsLiveAtom *atom, int64 *whole)
+{
+	Numeric		limit;
+
+	switch (atom->other_type)
+	{
+		case INT2OID:
+			*whole = DatumGetInt16(atom->value);
+			return true;
+		case INT4OID:
+			*whole = DatumGetInt32(atom->value);
+			return true;
+		case INT8OID:
+			*whole = DatumGetInt64(atom->value);
+			return true;
+		default:
+			limit = other_numeric(atom);
+			if (limit == NULL ||
+				DatumGetBool(DirectFunctionCall2(numeric_gt, DirectFunctionCall1(numeric_abs, NumericGetDatum(limit)), NumericGetDatum(int64_to_numeric(PG_INT32_MAX)))))
+				return false;
+			*whole = DatumGetInt64(DirectFunctionCall1(numeric_int8, DirectFunctionCall1(numeric_floor, NumericGetDatum(limit))));
+			return true;
+	}
+}
+
+/* The same for a count: it changes when so many samples have left that it reaches the limit, or falls below it. */
+static TimestampTz
+due_by_count(const PsLiveAtom *atom)
+{
+	PsLiveMetric *metric = atom->metric;
+	int64		whole;
+
+	if (!metric->falls || !other_whole(atom, &whole))
+		return Min(metric->leaves_at, metric->enters_at);
+	/* what is less stays less; and no count is negative */
+	if (metric->count < whole || whole < 0 || metric->count == 0)
+		return DT_NOEND;
+	if (!metric->is_open || metric->metric.period != PS_PERIOD_NONE)
+		return metric->leaves_at;
+	return leaves_after(metric, Max(metric->count - whole, 1));
+}
+
 /* When a comparison of a metric with a number can have another result. */
 static TimestampTz
 due_by_samples(const PsLiveAtom *atom)
 {
 	PsLiveMetric *metric = atom->metric;
 	Numeric		limit;
-	Numeric		whole;
-	int64		count;
-	int64		least;
 
 	read_metric(metric);
+	if (metric->metric.aggregate == PS_AGGREGATE_COUNT)
+		return due_by_count(atom);
 	limit = other_numeric(atom);
 	if (!metric->falls || limit == NULL)
 		return Min(metric->leaves_at, metric->enters_at);
-	/* what is less stays less */
 	if (DatumGetBool(DirectFunctionCall2(numeric_lt, NumericGetDatum(metric->value), NumericGetDatum(limit))))
 		return DT_NOEND;
-	if (metric->metric.aggregate != PS_AGGREGATE_COUNT || !metric->is_open || metric->metric.period != PS_PERIOD_NONE)
-		return metric->leaves_at;
-	whole = DatumGetNumeric(DirectFunctionCall1(numeric_floor, NumericGetDatum(limit)));
-	if (DatumGetBool(DirectFunctionCall2(numeric_lt, NumericGetDatum(whole), NumericGetDatum(int64_to_numeric(0)))))
-		return DT_NOEND;
-	count = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(metric->value)));
-	least = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(whole)));
-	if (count == 0)
-		return DT_NOEND;
-	return leaves_after(metric, Max(count - least, 1));
+	return metric->leaves_at;
 }
 
 /* The first moment of T and T + step that is behind now; DT_NOEND: both have passed. */
