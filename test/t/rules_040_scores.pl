@@ -256,7 +256,7 @@ SKIP:
 }
 
 # the process of score_interval; changes that are too old
-$node->sql("SELECT profile_stream.set_score_function(NULL), profile_stream.create_segment('active', 'version > 10')");
+$node->sql("SELECT profile_stream.set_score_function(NULL), profile_stream.create_segment('active', 'version > 10', evaluate => 'batch')");
 $node->sql("INSERT INTO profile_stream.segment_changes (customer_id, kind, to_segment, changed_at) VALUES ('old', 'rule', 'x', now() - interval '31 days'), ('old', 'rule', 'y', now() - interval '29 days')");
 set('score_interval', '1s');
 ok($node->poll_query_until('postgres', "SELECT count(*) > 0 AND count(*) = (SELECT count(*) FROM $profiles WHERE version > 10) FROM profile_stream.segment_members"),
