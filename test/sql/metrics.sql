@@ -74,9 +74,12 @@ SELECT max(abs(profile_stream.metric_value('many', m.name, at) - pg_temp.expecte
 FROM profile_stream_internal.metrics m, generate_series('2026-02-28Z'::timestamptz, '2026-05-20Z', '17 hours') at WHERE m.name LIKE 'many_distinct_%';
 -- a percentile of more samples than are sorted in memory goes to files, and stays exact
 SET work_mem = '64kB';
+SELECT temp_files AS before FROM pg_stat_database WHERE datname = current_database() \gset
 SELECT m.aggregate, count(*) AS values, count(*) FILTER (WHERE profile_stream.metric_value('many', m.name, at) IS DISTINCT FROM pg_temp.expected(m.aggregate, m."window", at)) AS differ
 FROM profile_stream_internal.metrics m, generate_series('2026-04-01Z'::timestamptz, '2026-05-20Z', '7 days') at
 WHERE m.name LIKE 'many_%' AND m.aggregate IN ('median', 'percentile') GROUP BY 1 ORDER BY 1;
+SELECT FROM pg_stat_force_next_flush();
+SELECT temp_files > :before AS in_files FROM pg_stat_database WHERE datname = current_database();
 RESET work_mem;
 -- the error of a distinct count is about 0.8 %
 SELECT profile_stream.create_metric('visitors', 'visit', '1 day', '$.who', 'distinct');
