@@ -14,7 +14,7 @@ use Test::More;
 
 plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
 
-my $broker = ProfileStream::Broker->new(topics => [ [ 'single', 1 ], map { [ $_, 4 ] } qw(events keys split held mapped workers) ]);
+my $broker = ProfileStream::Broker->new(topics => [ [ 'single', 1 ], map { [ $_, 4 ] } qw(events keys split held mapped workers first second) ]);
 # what a kill would lose of an asynchronous commit is not the subject here
 my $node = ProfileStream::Node->start_new('main', conf => 'profile_stream.synchronous_commit = on');
 my $number = 0;
@@ -105,6 +105,19 @@ $broker->produce('workers', row($foreign, 'w'));
 ok($node->wait_taken('workers', 2), 'workers: one from a partition of the other');
 $broker->produce('workers', row($second, 'w'));
 is_counted('workers', 3, '3|0|1', 'workers');
+
+# topics have partitions of their own: a customer may be in one of each
+$node->sql("SELECT profile_stream.create_stream('both', bootstrap_servers => '" . $broker->bootstrap . "', topics => '{first,second}')");
+foreach my $round (1 .. 2)
+{
+	$broker->produce('first', row(0, 'both'));
+	ok($node->wait_taken('both', 2 * $round - 1), "both, round $round: one topic");
+	$broker->produce('second', row(1, 'both'));
+	ok($node->wait_taken('both', 2 * $round), "both, round $round: the other one");
+}
+is_counted('both', 4, '4|0|0', 'both');
+$broker->produce('second', row(2, 'both'));
+is_counted('both', 5, '5|0|1', 'both, another partition');
 
 # generated events, of which a tenth has no key: equal the model, and a rebuild
 my $seed = $ENV{PS_SEED} // int(rand(1_000_000));
