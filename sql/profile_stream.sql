@@ -1991,8 +1991,7 @@ CREATE TABLE profile_stream_internal.stream_rebuilds (
 	last_customer_id text,
 	last_rows bigint NOT NULL DEFAULT 0
 );
-CREATE UNIQUE INDEX stream_rebuilds_one ON profile_stream_internal.stream_rebuilds ((true));
-COMMENT ON TABLE profile_stream_internal.stream_rebuilds IS 'The rebuild that is under way in this database, if any; resumed_at and resumed_done are what its rate counts from';
+COMMENT ON TABLE profile_stream_internal.stream_rebuilds IS 'The streams of the rebuild that is under way in this database, if any; resumed_at and resumed_done are what its rate counts from';
 COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.stream_id IS 'Stream that is rebuilt';
 COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.database IS 'OID of the database in which the rebuild was started; elsewhere the row does not count';
 COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.allow_missing IS 'Whether the rebuild goes on although the topic has lost its beginning';
@@ -2062,7 +2061,7 @@ COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.last_rows IS 'How many
 
 CREATE FUNCTION rebuild(name text, allow_missing boolean DEFAULT false) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_rebuild_start' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION rebuild(text, boolean) IS 'Replay a stream''s topic into a second copy of the tables, beside the profiles that are served; allow_missing: also when the topic has lost its beginning';
+COMMENT ON FUNCTION rebuild(text, boolean) IS 'Replay the topics of a stream, and of all others of the database, into a second copy of the tables, beside the profiles that are served; allow_missing: also when a topic has lost its beginning';
 
 CREATE FUNCTION pause_rebuild(name text) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_rebuild_pause' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
@@ -2123,7 +2122,7 @@ CREATE VIEW stat_rebuilds WITH (security_invoker = true) AS
 		LEFT JOIN running r ON r.stream_id = b.stream_id
 		LEFT JOIN profile_stream_internal.process_waits() w ON w.pid = r.pid
 	WHERE b.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
-COMMENT ON VIEW stat_rebuilds IS 'The rebuild under way: state, progress, rate and estimated end';
+COMMENT ON VIEW stat_rebuilds IS 'The rebuild under way, of each stream: state, progress, rate and estimated end';
 COMMENT ON COLUMN stat_rebuilds.stream IS 'Name of the stream that is rebuilt';
 COMMENT ON COLUMN stat_rebuilds.state IS 'What the rebuild does: see the states of a rebuild in the reference';
 COMMENT ON COLUMN stat_rebuilds.events_done IS 'Offsets that are done, from where the stream began';

@@ -3,8 +3,9 @@
  *	  The functions that control a rebuild: rebuild(), pause_rebuild(), resume_rebuild(),
  *	  rebuild_diff(), swap_rebuild() and cancel_rebuild().
  *
- *	  A rebuild reads the topic from the start into a second copy of the tables, in the
- *	  rebuild schema. The swap replaces the profiles by that copy in one transaction.
+ *	  A rebuild reads the topics of all streams from the start into a second copy of the
+ *	  tables, in the rebuild schema. Each stream has a worker of its own for that. The swap
+ *	  replaces the profiles by that copy in one transaction.
  */
 #include "postgres.h"
 
@@ -39,7 +40,7 @@
 static void
 check_none(void)
 {
-	PsRebuild  *rebuild = ps_rebuild_find();
+	PsRebuild  *rebuild = ps_rebuild_find(0);
 
 	if (rebuild != NULL)
 		ereport(ERROR,
@@ -48,61 +49,91 @@ check_none(void)
 				 errhint("See profile_stream.stat_rebuilds; swap_rebuild() or cancel_rebuild() ends it.")));
 }
 
-/* Raises when other streams feed the profiles, too: the rebuilt ones would lack their events. */
+/* Raises when a stream feeds the profiles that is not rebuilt: the rebuilt ones would lack its events. */
 static void
-check_alone(const PsStream *stream)
+check_complete(void)
 {
-	char	   *other = ps_rebuild_other_stream(stream->stream_id);
+	char	   *other = ps_rebuild_other_stream();
 
 	if (other != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("profiles are fed by stream \"%s\" too", other),
-				 errhint("A rebuild replaces all profiles by those of one stream. Drop the other streams, or give each a database of its own.")));
+				 errhint("It was created after the rebuild began. Call cancel_rebuild() and rebuild(), which takes all streams, or drop that stream.")));
 }
 
-/* Finds the stream and its rebuild, or raises. */
-static PsStream *
+/* Finds the rebuild, to which the stream belongs, or raises. Returns the streams (PsStream), the one of that name first. */
+static List *
 find_rebuild(text *name)
 {
 	PsStream   *stream = ps_find_stream(name, true);
-	PsRebuild  *rebuild = ps_rebuild_find();
+	List	   *streams = list_make1(stream);
+	ListCell   *cell;
 
-	if (rebuild == NULL || rebuild->stream_id != stream->stream_id)
+	if (ps_rebuild_find(stream->stream_id) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("no rebuild of stream \"%s\" is under way", stream->name),
 				 errhint("SELECT profile_stream.rebuild(...) begins one.")));
-	return stream;
+	foreach(cell, ps_rebuilds())
+	{
+		const PsRebuild *rebuild = lfirst(cell);
+
+		if (rebuild->stream_id != stream->stream_id)
+			streams = lappend(streams, ps_find_stream(cstring_to_text(rebuild->stream), true));
+	}
+	return streams;
 }
 
-/* Lets the rebuild's worker start when this transaction commits. */
+/* Lets the workers of the rebuild start when this transaction commits. */
 static void
-start_at_commit(const PsStream *stream)
+start_at_commit(List *streams)
 {
-	ps_check_slots(stream, 1);
-	ps_lease_hold_back(PS_LEASE_OF_REBUILD(stream->stream_id));
-	if (!ps_rebuild_register(stream->stream_id, ps_stream_owner(stream), 0))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("no background worker slot is free for the rebuild of stream \"%s\"", stream->name),
-				 errhint("Raise max_worker_processes.")));
+	ListCell   *cell;
+
+	foreach(cell, streams)
+	{
+		const PsStream *stream = lfirst(cell);
+
+		ps_check_slots(stream, list_length(streams));
+		ps_lease_hold_back(PS_LEASE_OF_REBUILD(stream->stream_id));
+		if (!ps_rebuild_register(stream->stream_id, ps_stream_owner(stream), 0))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+					 errmsg("no background worker slot is free for the rebuild of stream \"%s\"", stream->name),
+					 errhint("Raise max_worker_processes.")));
+	}
+}
+
+/* Adds the stream of that name to the rebuild, and then all others; returns them. The caller must own each. */
+static List *
+add_streams(text *name, bool allow_missing)
+{
+	PsStream   *stream = ps_find_stream(name, true);
+	List	   *streams = list_make1(stream);
+	char	   *other;
+
+	ps_rebuild_end();
+	ps_rebuild_add(stream->stream_id, allow_missing);
+	while ((other = ps_rebuild_other_stream()) != NULL)
+	{
+		stream = ps_find_stream(cstring_to_text(other), true);
+		ps_rebuild_add(stream->stream_id, allow_missing);
+		streams = lappend(streams, stream);
+	}
+	return streams;
 }
 
 static Datum
 start_rebuild(PG_FUNCTION_ARGS)
 {
-	PsStream   *stream;
-
 	PreventCommandIfReadOnly("rebuild()");
 	SPI_connect();
-	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
+	(void) ps_find_stream(PG_GETARG_TEXT_PP(0), true);
 	check_none();
-	check_alone(stream);
 	ps_lock_copy(true, AccessExclusiveLock);
 	check_none();				/* another session may have begun one during the wait */
-	ps_rebuild_add(stream->stream_id, PG_GETARG_BOOL(1));
-	start_at_commit(stream);
+	start_at_commit(add_streams(PG_GETARG_TEXT_PP(0), PG_GETARG_BOOL(1)));
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -118,14 +149,20 @@ ps_rebuild_start(PG_FUNCTION_ARGS)
 static void
 enable_rebuild(text *name, bool enabled)
 {
-	PsStream   *stream;
+	List	   *streams;
+	ListCell   *cell;
 
 	SPI_connect();
-	stream = find_rebuild(name);
-	ps_lease_hold_back(PS_LEASE_OF_REBUILD(stream->stream_id));
-	ps_rebuild_enable(stream->stream_id, enabled);
+	streams = find_rebuild(name);
+	foreach(cell, streams)
+	{
+		int			stream_id = ((PsStream *) lfirst(cell))->stream_id;
+
+		ps_lease_hold_back(PS_LEASE_OF_REBUILD(stream_id));
+		ps_rebuild_enable(stream_id, enabled);
+	}
 	if (enabled)
-		start_at_commit(stream);
+		start_at_commit(streams);
 	SPI_finish();
 }
 
@@ -160,11 +197,11 @@ ps_rebuild_resume(PG_FUNCTION_ARGS)
 static Datum
 cancel_rebuild(PG_FUNCTION_ARGS)
 {
-	PsStream   *stream;
+	ListCell   *cell;
 
 	SPI_connect();
-	stream = find_rebuild(PG_GETARG_TEXT_PP(0));
-	ps_lease_hold_back(PS_LEASE_OF_REBUILD(stream->stream_id));
+	foreach(cell, find_rebuild(PG_GETARG_TEXT_PP(0)))
+		ps_lease_hold_back(PS_LEASE_OF_REBUILD(((PsStream *) lfirst(cell))->stream_id));
 	ps_rebuild_end();
 	SPI_finish();
 	PG_RETURN_VOID();
@@ -183,15 +220,15 @@ ps_rebuild_diff(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	int			max_rows = PG_GETARG_INT32(1);
-	PsStream   *stream;
-	int64		apart;
+	int64		apart = 0;
 	uint64		n;
+	ListCell   *cell;
 
 	ps_check_argument(max_rows >= 0, "max_rows must not be negative");
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
-	stream = find_rebuild(PG_GETARG_TEXT_PP(0));
-	apart = ps_rebuild_apart(stream->stream_id);
+	foreach(cell, find_rebuild(PG_GETARG_TEXT_PP(0)))
+		apart += ps_rebuild_apart(((PsStream *) lfirst(cell))->stream_id);
 	if (apart > 0)
 		ereport(NOTICE,
 				(errmsg("the stream and its rebuild are " INT64_FORMAT " messages apart", apart),
@@ -218,13 +255,25 @@ check_ready(const PsStream *stream)
 				 errhint("Wait until profile_stream.stat_rebuilds says ready.")));
 }
 
-/* Waits until the rebuild has read every message that the stream has applied. */
+/* How many messages the streams have applied and the rebuild has not. */
+static int64
+messages_behind(List *streams)
+{
+	int64		behind = 0;
+	ListCell   *cell;
+
+	foreach(cell, streams)
+		behind += ps_rebuild_behind(((PsStream *) lfirst(cell))->stream_id);
+	return behind;
+}
+
+/* Waits until the rebuild has read every message that the streams have applied. */
 static void
-wait_for_rebuild(const PsStream *stream, PsMoment deadline)
+wait_for_rebuild(List *streams, PsMoment deadline)
 {
 	int64		behind;
 
-	for (long pause = 2; (behind = ps_rebuild_behind(stream->stream_id)) > 0; pause = Min(50, pause * 2))
+	for (long pause = 2; (behind = messages_behind(streams)) > 0; pause = Min(50, pause * 2))
 	{
 		bool		ready;
 
@@ -232,7 +281,7 @@ wait_for_rebuild(const PsStream *stream, PsMoment deadline)
 		if (ps_clock_now() >= deadline)
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
-					 errmsg("the rebuild of stream \"%s\" did not catch up in time", stream->name),
+					 errmsg("the rebuild of stream \"%s\" did not catch up in time", ((PsStream *) linitial(streams))->name),
 					 errdetail("It is " INT64_FORMAT " messages behind the stream; its state is %s.",
 							   behind, ps_rebuild_describe(&ready)),
 					 errhint("See profile_stream.stat_rebuilds. Pass a longer timeout when the rebuild only lags. pause_rebuild() and resume_rebuild() apply events that it holds for reorder_wait.")));
@@ -243,7 +292,7 @@ wait_for_rebuild(const PsStream *stream, PsMoment deadline)
 
 /* Locks both copies of the tables at the same point of the topic, so that nothing is lost in the swap. */
 static void
-lock_copies(const PsStream *stream, PsMoment deadline)
+lock_copies(List *streams, PsMoment deadline)
 {
 	int			nest_level = NewGUCNestLevel();
 	int			left = (int) Max(1, Min(INT_MAX, (deadline - ps_clock_now()) / 1000));
@@ -252,7 +301,7 @@ lock_copies(const PsStream *stream, PsMoment deadline)
 		(void) set_config_option("lock_timeout", psprintf("%d", left), PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
 	ps_lock_copy(false, ShareRowExclusiveLock);
-	wait_for_rebuild(stream, Min(deadline, ps_moment_plus(ps_clock_now(), MAX_LOCKED_MS)));
+	wait_for_rebuild(streams, Min(deadline, ps_moment_plus(ps_clock_now(), MAX_LOCKED_MS)));
 	ps_lock_copy(true, AccessExclusiveLock);
 	AtEOXact_GUC(true, nest_level);
 }
@@ -261,6 +310,7 @@ static Datum
 swap_rebuild(PG_FUNCTION_ARGS)
 {
 	PsMoment	deadline = ps_clock_now() + ps_interval_us(PG_GETARG_INTERVAL_P(1));
+	List	   *streams;
 	PsStream   *stream;
 	int64		changed;
 
@@ -270,14 +320,15 @@ swap_rebuild(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("swap_rebuild() must run in a READ COMMITTED transaction")));
 	SPI_connect();
-	stream = find_rebuild(PG_GETARG_TEXT_PP(0));
+	streams = find_rebuild(PG_GETARG_TEXT_PP(0));
+	stream = linitial(streams);
 	check_ready(stream);
-	check_alone(stream);
-	wait_for_rebuild(stream, deadline); /* first without locks: events are still applied meanwhile */
-	lock_copies(stream, deadline);
+	check_complete();
+	wait_for_rebuild(streams, deadline);	/* first without locks: events are still applied meanwhile */
+	lock_copies(streams, deadline);
 	check_ready(stream);
-	check_alone(stream);
-	changed = ps_rebuild_bring(stream->stream_id);
+	check_complete();
+	changed = ps_rebuild_bring(ps_rebuilds());
 	ps_segment_renew(NULL);
 	ps_live_checks_add_gone();
 	ps_rebuild_end();

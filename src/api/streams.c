@@ -95,8 +95,8 @@ drop_stream(PG_FUNCTION_ARGS)
 	SPI_connect();
 	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
 	ps_lease_hold_back(stream->stream_id);	/* its relays would otherwise wait for our rows of the outbox */
-	rebuild = ps_rebuild_find();
-	if (rebuild != NULL && rebuild->stream_id == stream->stream_id)
+	rebuild = ps_rebuild_find(stream->stream_id);
+	if (rebuild != NULL)
 	{
 		ps_lease_hold_back(PS_LEASE_OF_REBUILD(stream->stream_id));
 		ps_rebuild_end();

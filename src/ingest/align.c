@@ -9,19 +9,27 @@
  *	  silent	a partition from which nothing was read, although it is not at its end.
  *				Its group waits for it, but not longer than a bound of time.
  *
+ *	  When several streams are rebuilt, each by a process of its own, none of them runs
+ *	  ahead of the others.
+ *
  *	  Messages that wait here do not count as read. When they take too much memory, only
  *	  partitions of which none waits are fetched, until most of it is given out.
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "ingest/align.h"
 #include "ingest/partition.h"
+#include "ingest/report.h"
 #include "lib/ilist.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #define MAX_BYTES (32 * 1024 * 1024)
 #define PATIENCE_US (1 * USECS_PER_SEC)
+#define APART_US (1 * USECS_PER_SEC)
+#define HELD_BACK_MS 2			/* until the next look at the other streams */
 
 typedef struct AlignedMessage
 {
@@ -49,6 +57,8 @@ struct PsAlign
 	int			turn;			/* place in order with whose group the next call begins */
 	int64		bytes;
 	bool		narrowed;		/* some partitions are not fetched */
+	TimestampTz bound;			/* of what may be given out, because of other streams that are rebuilt */
+	bool		held_back;		/* messages wait for such streams */
 	dlist_head	given;			/* messages of the last call */
 };
 
@@ -81,7 +91,7 @@ ps_align_begin(PsWorker *worker, const PsPosition *positions)
 	PsAlign    *align;
 
 	ps_align_reset(worker);
-	if (worker->ntopics < 2 || worker->reading.npartitions == 0)
+	if ((worker->ntopics < 2 && worker->rebuilt_beside == NIL) || worker->reading.npartitions == 0)
 		return;
 	context = AllocSetContextCreate(worker->context, "profile_stream align", ALLOCSET_DEFAULT_SIZES);
 	align = MemoryContextAllocZero(context, sizeof(PsAlign));
@@ -178,7 +188,7 @@ static AlignedPartition *
 choose_next(PsWorker *worker, const int *group, int n, PsMoment now)
 {
 	AlignedPartition *chosen = NULL;
-	TimestampTz bound = DT_NOEND;	/* of what may be given out */
+	TimestampTz bound = worker->align->bound;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -193,6 +203,8 @@ choose_next(PsWorker *worker, const int *group, int n, PsMoment now)
 		else if (chosen == NULL || first_timestamp(partition) < first_timestamp(chosen))
 			chosen = partition;
 	}
+	if (chosen != NULL && first_timestamp(chosen) > worker->align->bound)
+		worker->align->held_back = true;
 	return chosen != NULL && first_timestamp(chosen) <= bound ? chosen : NULL;
 }
 
@@ -286,6 +298,49 @@ choose_fetched(PsWorker *worker, bool narrowed)
 									 worker->stream->name, n, align->n, align->bytes)));
 }
 
+/* The Kafka timestamp of the first message that is not given out; DT_NOEND: there is none. */
+static TimestampTz
+first_pending(const PsWorker *worker, PsMoment now)
+{
+	TimestampTz first = DT_NOEND;
+
+	for (int i = 0; i < worker->align->n; i++)
+	{
+		AlignedPartition *partition = &worker->align->partitions[i];
+
+		if (!dlist_is_empty(&partition->queue))
+			first = Min(first, first_timestamp(partition));
+		else if (is_silent(worker, partition, now))
+			first = Min(first, partition->newest);
+	}
+	return first;
+}
+
+/*
+ * Streams that are rebuilt at the same time go on together, up to a second of Kafka's
+ * time: live they are not closer to each other either. What was given out before is
+ * applied now, so that the others may go on behind it.
+ */
+static void
+go_with_others(PsWorker *worker)
+{
+	TimestampTz others;
+
+	worker->align->held_back = false;
+	worker->align->bound = DT_NOEND;
+	if (worker->rebuilt_beside == NIL)
+		return;
+	ps_report_pending(first_pending(worker, ps_clock_now()));
+	others = ps_report_pending_beside(worker);
+	worker->align->bound = TIMESTAMP_NOT_FINITE(others) ? others : others + APART_US;
+}
+
+long
+ps_align_wait_ms(const PsWorker *worker)
+{
+	return worker->align != NULL && worker->align->held_back ? HELD_BACK_MS : LONG_MAX;
+}
+
 /* Frees the messages that the last call gave out. */
 static void
 free_given(PsAlign *align)
@@ -305,6 +360,7 @@ ps_align(PsWorker *worker, PsIntake *intake)
 		return false;
 	free_given(align);
 	keep_intake(worker, intake);
+	go_with_others(worker);
 	intake->n = 0;
 	intake->ends = NIL;
 	intake->messages = palloc_extended(max * sizeof(PsMessage), MCXT_ALLOC_HUGE);

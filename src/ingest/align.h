@@ -19,4 +19,7 @@ extern void ps_align_reset(PsWorker *worker);
  */
 extern bool ps_align(PsWorker *worker, PsIntake *intake);
 
+/* How long the loop may wait, because messages wait for other streams that are rebuilt. */
+extern long ps_align_wait_ms(const PsWorker *worker);
+
 #endif							/* PS_ALIGN_H */

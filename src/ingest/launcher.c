@@ -178,13 +178,13 @@ ps_rebuild_register(int stream_id, Oid owner, int tries)
 	return ps_bgworker_start(stream_id, &process);
 }
 
-int
-ps_rebuild_start_worker(int tries)
+/* Starts the worker of a stream's rebuild, if it is to run and does not; returns how many it started. */
+static int
+start_rebuild_worker(const PsRebuild *rebuild, int tries)
 {
-	PsRebuild  *rebuild = ps_rebuild_find();
 	PsStream   *stream;
 
-	if (rebuild == NULL || !rebuild->enabled || rebuild->state == PS_STATE_INCOMPLETE ||
+	if (!rebuild->enabled || rebuild->state == PS_STATE_INCOMPLETE ||
 		ps_lease_has_worker(PS_LEASE_OF_REBUILD(rebuild->stream_id), 0))
 		return 0;
 	stream = ps_stream_find(NULL, rebuild->stream_id);
@@ -197,6 +197,22 @@ ps_rebuild_start_worker(int tries)
 		return 1;
 	ps_rebuild_set_state(stream->stream_id, PS_STATE_NO_WORKER_SLOT, "no background worker slot is free", PS_NO_SLOT_HINT);
 	return 0;
+}
+
+int
+ps_rebuild_start_workers(int stream_id, int tries)
+{
+	int			started = 0;
+	ListCell   *cell;
+
+	foreach(cell, ps_rebuilds())
+	{
+		const PsRebuild *rebuild = lfirst(cell);
+
+		if (stream_id == 0 || rebuild->stream_id == stream_id)
+			started += start_rebuild_worker(rebuild, tries);
+	}
+	return started;
 }
 
 /* Warns that there is no slot for a process. */
@@ -302,7 +318,7 @@ ps_launcher_start_streams(void)
 		else
 			ps_stream_show_no_owner(stream);
 	}
-	return started + ps_rebuild_start_worker(0);
+	return started + ps_rebuild_start_workers(0, 0);
 }
 
 void
@@ -321,7 +337,7 @@ ps_launcher_start_again(int stream_id, int number, bool rebuild, int tries)
 	if (!rebuild && (relay ? stream->sinks[number - PS_RELAY_NUMBER(0)] == NULL : number >= stream->workers))
 		return;
 	if (rebuild)
-		(void) ps_rebuild_start_worker(tries);
+		(void) ps_rebuild_start_workers(stream_id, tries);
 	else if (!ps_lease_has_worker(stream_id, number) && !start_process(stream_id, stream->owner, number, tries))
 		complain_of_slot(stream, psprintf("worker %d", number));
 }

@@ -15,14 +15,18 @@
 #include "ingest/transaction.h"
 #include "ingest/worker_state.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "settings.h"
+#include "storage/latch.h"
 #include "store/locks.h"
 #include "store/owner.h"
+#include "store/rebuild_catalog.h"
 #include "store/stream_catalog.h"
 #include "store/xact.h"
 #include "utils/memutils.h"
 
 #define BATCH 5000
+#define FIRST_POLL_MS 100
 #define RETENTION (7 * USECS_PER_DAY)	/* of the event ids of seeds */
 
 static bool is_done = false;
@@ -129,10 +133,29 @@ apply_rows(PsWorker *worker, PsBootstrap *bootstrap)
 	ps_bootstrap_set(bootstrap, counts.rows);
 }
 
+/* Whether this process applies seeds and backfills: of several streams the first one does. */
+static bool
+is_first(const PsWorker *worker)
+{
+	PsRebuild  *first = ps_rebuild_find(0);
+
+	return first != NULL && first->stream_id == worker->stream_id;
+}
+
+/* A pause while the process of the first stream applies them. */
+static void
+wait_for_first(void)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, FIRST_POLL_MS, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
 bool
 ps_rebuild_bootstrap(PsWorker *worker)
 {
 	PsBootstrap bootstrap;
+	bool		ours;
 
 	if (is_done)
 		return false;
@@ -146,7 +169,10 @@ ps_rebuild_bootstrap(PsWorker *worker)
 	ps_spi_begin();
 	MemoryContextSwitchTo(worker->apply_context);
 	ps_bootstrap_get(&bootstrap);
-	if (!bootstrap.done && bootstrap.in_backfill)
+	ours = is_first(worker);
+	if (!bootstrap.done && !ours)
+		ps_worker_check_wanted(worker);
+	else if (!bootstrap.done && bootstrap.in_backfill)
 		apply_rows(worker, &bootstrap);
 	else if (!bootstrap.done)
 		go_on(&bootstrap);
@@ -155,7 +181,9 @@ ps_rebuild_bootstrap(PsWorker *worker)
 	MemoryContextSwitchTo(worker->batch_context);
 	in_turn = false;
 	is_done = bootstrap.done;
-	if (!is_done)
+	if (!is_done && ours)
 		ps_worker_set_running(worker);
+	else if (!is_done)
+		wait_for_first();
 	return !is_done;
 }

@@ -124,6 +124,28 @@ add_partitions(const PsLookupTopic *topic, const PsStream *stream, List *starts,
 	}
 }
 
+/* Notes which other streams are rebuilt at the same time. */
+static void
+note_others(PsWorker *worker)
+{
+	MemoryContext old;
+	ListCell   *cell;
+	List	   *rebuilds = ps_rebuilds();
+
+	list_free(worker->rebuilt_beside);
+	worker->rebuilt_beside = NIL;
+	old = MemoryContextSwitchTo(worker->context);
+	foreach(cell, rebuilds)
+	{
+		const PsRebuild *rebuild = lfirst(cell);
+
+		if (rebuild->stream_id != worker->stream_id)
+			worker->rebuilt_beside = lappend_int(worker->rebuilt_beside, rebuild->stream_id);
+	}
+	MemoryContextSwitchTo(old);
+	ps_rebuild_schema_share(worker->rebuilt_beside != NIL);
+}
+
 /*
  * Adds partitions; sets *missing to what is missing, if that is not allowed. False:
  * there is no rebuild any more. Needs a transaction.
@@ -132,12 +154,13 @@ static bool
 rebuild_worker_begin(PsWorker *worker, char **missing)
 {
 	int			stream_id = worker->stream->stream_id;
-	PsRebuild  *rebuild = ps_rebuild_find();
+	PsRebuild  *rebuild = ps_rebuild_find(stream_id);
 	List	   *starts;
 	List	   *present;
 
-	if (rebuild == NULL || rebuild->stream_id != stream_id)
+	if (rebuild == NULL)
 		return false;
+	note_others(worker);
 	starts = ps_rebuild_starts(stream_id);
 	present = ps_stream_offsets(stream_id);
 	/* a rebuild that has begun treats lost messages as a stream does: by on_offset_lost */

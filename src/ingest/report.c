@@ -22,6 +22,8 @@
 #define LOOK_MS 1000
 #define QUIET_MS 2000			/* the thread asks after so long without a turn of the loop */
 #define ASK_TIMEOUT_MS 5000
+#define LOOK_BESIDE_MS 500		/* between two looks which processes rebuild other streams */
+#define PS_MAX_BESIDE 64
 
 /* what the thread shares with its process */
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -126,6 +128,7 @@ make_report(PsWorker *worker, int capacity)
 	memset(made, 0, size);
 	made->capacity = capacity;
 	SpinLockInit(&made->flushes.mutex);
+	made->pending = DT_NOBEGIN;
 	ps_lease_publish(worker->stream->stream_id, dsm_segment_handle(segment));
 	return made;
 }
@@ -206,6 +209,64 @@ ps_report_turn(bool begins, bool polls)
 	pthread_mutex_lock(&mutex);
 	last_turn = ps_clock_now();
 	pthread_mutex_unlock(&mutex);
+}
+
+void
+ps_report_pending(TimestampTz pending)
+{
+	if (report != NULL)
+		report->pending = pending;
+}
+
+/* Attaches the report of another rebuild; NULL: it does not run. */
+static dsm_segment *
+attach_beside(int stream_id)
+{
+	LockData   *locks = GetLockStatusData();
+	const LockInstanceData *lock;
+	dsm_segment *found = NULL;
+	int			place = 0;
+
+	while (found == NULL && (lock = ps_lease_next(locks, &place, PS_SPACE_REPORT)) != NULL)
+		if (lock->locktag.locktag_field1 == MyDatabaseId &&
+			lock->locktag.locktag_field2 == (uint32) PS_LEASE_OF_REBUILD(stream_id))
+			found = dsm_attach(lock->locktag.locktag_field3);
+	if (found != NULL)
+		dsm_pin_mapping(found);
+	return found;
+}
+
+TimestampTz
+ps_report_pending_beside(const PsWorker *worker)
+{
+	static dsm_segment *beside[PS_MAX_BESIDE];
+	static int	ids[PS_MAX_BESIDE];
+	static int	n = 0;
+	static PsMoment next_look = 0;
+	PsMoment	now = ps_clock_now();
+	bool		look = now >= next_look;
+	TimestampTz first = DT_NOEND;
+	ListCell   *cell;
+	int			i = 0;
+
+	/* a process that ended left its report: the locks say which are of processes that run */
+	for (int old = 0; look && old < n; old++)
+		if (beside[old] != NULL)
+			dsm_detach(beside[old]);
+	foreach(cell, worker->rebuilt_beside)
+	{
+		if (i == PS_MAX_BESIDE)
+			break;
+		if (look || i >= n || ids[i] != lfirst_int(cell))
+			beside[i] = attach_beside(lfirst_int(cell));
+		ids[i] = lfirst_int(cell);
+		first = Min(first, beside[i] != NULL ? ((PsReport *) dsm_segment_address(beside[i]))->pending : DT_NOBEGIN);
+		i++;
+	}
+	n = i;
+	if (look)
+		next_look = ps_moment_plus(now, LOOK_BESIDE_MS);
+	return first;
 }
 
 void

@@ -42,6 +42,8 @@ typedef struct PsFlushes
 typedef struct PsReport
 {
 	volatile TimestampTz turn_began;	/* 0: it waits for work */
+	volatile TimestampTz pending;	/* of a rebuild: Kafka timestamp of the first message that is not applied;
+									 * DT_NOBEGIN: unknown, DT_NOEND: there is none */
 	char		complaint[PS_REPORT_COMPLAINT]; /* the lock that it waits for again and again; empty: none */
 	volatile bool ended;		/* it is no longer written: the process ends, or reports elsewhere */
 	volatile uint64 assignments;	/* how often partitions were assigned */
@@ -56,6 +58,13 @@ extern void ps_report_assign(PsWorker *worker);
 
 /* A turn of the loop begins, or ends. polls: it polls Kafka, so that the thread need not ask. */
 extern void ps_report_turn(bool begins, bool polls);
+
+/*
+ * For rebuilds of several streams: reports how far this one is, and asks how far the others
+ * are that it has beside itself. DT_NOBEGIN: one of them does not run.
+ */
+extern void ps_report_pending(TimestampTz pending);
+extern TimestampTz ps_report_pending_beside(const PsWorker *worker);
 
 /* Reports which lock the process waits for, NULL: none. */
 extern void ps_report_complain(const char *complaint);

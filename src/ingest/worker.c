@@ -279,10 +279,10 @@ due_ms(PsWorker *worker)
 	PsMoment	due = ps_batch_next_due(worker);
 
 	if (!ps_life_has_partitions(worker) || due == PS_MOMENT_NEVER)
-		return IDLE_MS;
+		return Min(IDLE_MS, ps_align_wait_ms(worker));
 	if (due == PS_MOMENT_PAST)
 		return 0;				/* PS_MOMENT_PAST is no time to compute with */
-	return (long) Min(IDLE_MS, ps_clock_left(due));
+	return (long) Min(Min(IDLE_MS, ps_align_wait_ms(worker)), ps_clock_left(due));
 }
 
 /* Whether the client is polled each turn. */

@@ -157,6 +157,7 @@ typedef struct PsWorker
 	PsStream   *stream;
 	uint64		stream_reads;	/* how often the stream was read from the catalog */
 	bool		rebuild_ready;	/* of a rebuild: it has read to what was the end of the topic */
+	List	   *rebuilt_beside; /* int: other streams that are rebuilt at the same time */
 	List	   *poison_messages;	/* PsPoisonMessage: messages that ended earlier workers */
 
 	MemoryContext context;		/* lives as long as the worker */

@@ -66,7 +66,7 @@ extern void ps_lease_wait_start(int stream_id);
 extern void ps_lease_publish(int stream_id, uint32 handle);
 extern void ps_lease_unpublish(int stream_id, uint32 handle);
 
-/* Spaces of advisory locks, as pg_locks shows them in objsubid; store/locks.c has 5. */
+/* Spaces of advisory locks, as pg_locks shows them in objsubid; store/locks.c has 5 and 7. */
 #define PS_SPACE_LEASE 3
 #define PS_SPACE_STARTING 4
 #define PS_SPACE_REPORT 6

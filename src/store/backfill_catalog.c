@@ -221,7 +221,7 @@ ps_bootstrap_lock(const char *what)
 	PsRebuild  *rebuild;
 
 	ps_lock_all(tables, lengthof(tables), ShareLock);
-	rebuild = ps_rebuild_find();
+	rebuild = ps_rebuild_find(0);
 	if (rebuild != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),

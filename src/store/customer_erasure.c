@@ -147,10 +147,10 @@ redact_log(Datum *args)
 static void
 lock_rebuild_schema(void)
 {
-	bool		rebuilding = ps_rebuild_find() != NULL;
+	bool		rebuilding = ps_rebuild_find(0) != NULL;
 
 	ps_lock_copy(true, rebuilding ? ShareRowExclusiveLock : RowExclusiveLock);
-	if (!rebuilding && ps_rebuild_find() != NULL)
+	if (!rebuilding && ps_rebuild_find(0) != NULL)
 		ps_lock_copy(true, ShareRowExclusiveLock);	/* a rebuild began while we waited */
 }
 

@@ -22,6 +22,7 @@
 #include "utils/wait_event.h"
 
 #define CUSTOMER 5				/* objsubid; leases have 3 and 4: process/lease.c */
+#define REBUILT_CUSTOMER 7		/* the same in the rebuild schema */
 #define MAX_STEP_MS 16
 
 /* the tables that a worker uses, and those that a refresh of scores uses */
@@ -47,18 +48,26 @@ customer_tag(int64 key)
 {
 	LOCKTAG		tag;
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) ((uint64) key >> 32), (uint32) key, CUSTOMER);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) ((uint64) key >> 32), (uint32) key,
+						 ps_rebuild_schema_used() ? REBUILT_CUSTOMER : CUSTOMER);
 	return tag;
 }
 
 /*
- * Takes each lock once; waits where somebody else holds one. The profiles of the
- * rebuild schema have one writer, who waits for nobody: whoever swaps them waits for it.
+ * Whether no lock is needed: the profiles of the rebuild schema have one writer, unless
+ * several streams are rebuilt. Whoever swaps them waits for it.
  */
+static bool
+is_only_writer(void)
+{
+	return ps_rebuild_schema_used() && !ps_rebuild_schema_shared();
+}
+
+/* Takes each lock once; waits where somebody else holds one. */
 void
 ps_lock_customers(const int64 *sorted_keys, int n)
 {
-	for (int i = 0; i < n && !ps_rebuild_schema_used(); i++)
+	for (int i = 0; i < n && !is_only_writer(); i++)
 	{
 		LOCKTAG		tag = customer_tag(sorted_keys[i]);
 
@@ -80,7 +89,7 @@ take_free(const int64 *sorted_keys, int n, bool *had)
 		if (i > 0 && sorted_keys[i] == sorted_keys[i - 1])
 			had[i] = had[i - 1];
 		else if (!had[i])
-			had[i] = ps_rebuild_schema_used() || LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+			had[i] = is_only_writer() || LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 		missing += !had[i];
 	}
 	return missing;

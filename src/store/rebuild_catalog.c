@@ -22,18 +22,19 @@ static PsPlan find_plan = {
 	.sql = "SELECT b.stream_id, s.name, b.allow_missing, COALESCE(t.enabled, false), t.state, b.started_at"
 	" FROM profile_stream_internal.stream_rebuilds b JOIN profile_stream.streams s ON s.stream_id = b.stream_id"
 	" LEFT JOIN " PS_REBUILD_SCHEMA ".stream_status t ON t.stream_id = b.stream_id"
-	" WHERE b.database = $1",
+	" WHERE b.database = $1 ORDER BY b.stream_id",
 	.nargs = 1,.argtypes = {OIDOID}
 };
 
 static PsPlan describe_plan = {
-	.sql = "SELECT r.state = 'ready', pg_catalog.concat_ws(': ', r.state, r.error) FROM profile_stream.stat_rebuilds r",
+	.sql = "SELECT r.state = 'ready', pg_catalog.concat_ws(': ', r.state, r.error) FROM profile_stream.stat_rebuilds r"
+	" ORDER BY r.state = 'ready', r.stream LIMIT 1",
 	.fixed_schema = true
 };
 
 static PsPlan other_plan = {
-	.sql = "SELECT s.name FROM profile_stream.streams s WHERE s.stream_id <> $1 ORDER BY 1 LIMIT 1",
-	.nargs = 1,.argtypes = {INT4OID}
+	.sql = "SELECT s.name FROM profile_stream.streams s WHERE NOT EXISTS"
+	" (SELECT FROM profile_stream_internal.stream_rebuilds b WHERE b.stream_id = s.stream_id) ORDER BY 1 LIMIT 1"
 };
 
 /* deletes all rows: those of another database came with a template and belong to no rebuild */
@@ -131,22 +132,41 @@ rebuild_catalog_column_value(uint64 row, int column)
 	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
 }
 
-PsRebuild *
-ps_rebuild_find(void)
+List *
+ps_rebuilds(void)
 {
 	Datum		args[1] = {ObjectIdGetDatum(MyDatabaseId)};
-	PsRebuild  *rebuild;
+	uint64		n = ps_plan_run(&find_plan, args, NULL, SPI_OK_SELECT);
+	List	   *rebuilds = NIL;
 
-	if (ps_plan_run(&find_plan, args, NULL, SPI_OK_SELECT) == 0)
-		return NULL;
-	rebuild = palloc0(sizeof(PsRebuild));
-	rebuild->stream_id = DatumGetInt32(rebuild_catalog_column_value(0, 1));
-	rebuild->stream = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
-	rebuild->allow_missing = DatumGetBool(rebuild_catalog_column_value(0, 3));
-	rebuild->enabled = DatumGetBool(rebuild_catalog_column_value(0, 4));
-	rebuild->started_at = DatumGetTimestampTz(rebuild_catalog_column_value(0, 6));
-	rebuild->state = ps_state_parse(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5));
-	return rebuild;
+	for (uint64 i = 0; i < n; i++)
+	{
+		PsRebuild  *rebuild = palloc0(sizeof(PsRebuild));
+
+		rebuild->stream_id = DatumGetInt32(rebuild_catalog_column_value(i, 1));
+		rebuild->stream = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2);
+		rebuild->allow_missing = DatumGetBool(rebuild_catalog_column_value(i, 3));
+		rebuild->enabled = DatumGetBool(rebuild_catalog_column_value(i, 4));
+		rebuild->started_at = DatumGetTimestampTz(rebuild_catalog_column_value(i, 6));
+		rebuild->state = ps_state_parse(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 5));
+		rebuilds = lappend(rebuilds, rebuild);
+	}
+	return rebuilds;
+}
+
+PsRebuild *
+ps_rebuild_find(int stream_id)
+{
+	ListCell   *cell;
+
+	foreach(cell, ps_rebuilds())
+	{
+		PsRebuild  *rebuild = lfirst(cell);
+
+		if (stream_id == 0 || rebuild->stream_id == stream_id)
+			return rebuild;
+	}
+	return NULL;
 }
 
 char *
@@ -160,11 +180,9 @@ ps_rebuild_describe(bool *ready)
 }
 
 char *
-ps_rebuild_other_stream(int stream_id)
+ps_rebuild_other_stream(void)
 {
-	Datum		args[1] = {Int32GetDatum(stream_id)};
-
-	if (ps_plan_run(&other_plan, args, NULL, SPI_OK_SELECT) == 0)
+	if (ps_plan_run(&other_plan, NULL, NULL, SPI_OK_SELECT) == 0)
 		return NULL;
 	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 }
@@ -183,7 +201,6 @@ ps_rebuild_add(int stream_id, bool allow_missing)
 {
 	Datum		args[3] = {Int32GetDatum(stream_id), ObjectIdGetDatum(MyDatabaseId), BoolGetDatum(allow_missing)};
 
-	ps_rebuild_end();
 	(void) ps_plan_run(&add_plan, args, NULL, SPI_OK_INSERT);
 	ps_rebuild_enable(stream_id, true);
 }
@@ -321,10 +338,10 @@ void
 ps_rebuild_adjust(PsStream *stream)
 {
 	static TimestampTz began = 0;	/* the rebuild that this process works for; 0: not known yet */
-	PsRebuild  *rebuild = ps_rebuild_find();
+	PsRebuild  *rebuild = ps_rebuild_find(stream->stream_id);
 
 	/* the next rebuild has a process of its own, which waits for this one to end */
-	if (rebuild == NULL || rebuild->stream_id != stream->stream_id || (began != 0 && rebuild->started_at != began))
+	if (rebuild == NULL || (began != 0 && rebuild->started_at != began))
 	{
 		stream->enabled = false;
 		return;

@@ -1,8 +1,8 @@
 /*
  * rebuild_catalog.h
- *	  The rebuild of a database, of which there is at most one: its row in
- *	  stream_rebuilds, and its rows in the rebuild schema. Every call needs an SPI
- *	  connection.
+ *	  The rebuild of a database, of which there is at most one: its rows in
+ *	  stream_rebuilds, one for each stream, and those in the rebuild schema. Every call
+ *	  needs an SPI connection.
  */
 #ifndef PS_REBUILD_CATALOG_H
 #define PS_REBUILD_CATALOG_H
@@ -32,16 +32,19 @@ typedef struct PsRebuildStart
 	int64		start_offset;
 } PsRebuildStart;
 
-/* The rebuild of this database, NULL when there is none. */
-extern PsRebuild *ps_rebuild_find(void);
+/* The rebuild of this database: that of a stream, or with 0 of any stream. NULL: there is none. */
+extern PsRebuild *ps_rebuild_find(int stream_id);
+
+/* All of them (PsRebuild): of each stream that is rebuilt. */
+extern List *ps_rebuilds(void);
 
 /* The state of the rebuild with its error, as in stat_rebuilds. */
 extern char *ps_rebuild_describe(bool *ready);
 
-/* The name of another stream; NULL when there is none. */
-extern char *ps_rebuild_other_stream(int stream_id);
+/* The name of a stream that is not rebuilt; NULL when there is none. */
+extern char *ps_rebuild_other_stream(void);
 
-/* Begins a rebuild, after emptying the rebuild schema. */
+/* Adds a stream to the rebuild, which ps_rebuild_end() has ended before. */
 extern void ps_rebuild_add(int stream_id, bool allow_missing);
 extern void ps_rebuild_enable(int stream_id, bool enabled);
 extern void ps_rebuild_set_state(int stream_id, PsStreamState state, const char *error, const char *hint);
@@ -65,7 +68,7 @@ extern int64 ps_rebuild_apart(int stream_id);
 extern uint64 ps_rebuild_select_diff(int max_rows);
 
 /* rebuild_swap.c: makes the tables equal to those of the rebuild; returns how many profiles changed. */
-extern int64 ps_rebuild_bring(int stream_id);
+extern int64 ps_rebuild_bring(List *rebuilds);
 
 /* Skips messages that cannot be read, if the stream has skipped them too; false when it has not. */
 extern bool ps_rebuild_skip(int stream_id, const PsPosition *refused);

@@ -20,6 +20,7 @@ static const char *const public_tables[] = {
 };
 
 static bool used = false;
+static bool shared = false;
 
 void
 ps_rebuild_schema_use(void)
@@ -31,6 +32,18 @@ bool
 ps_rebuild_schema_used(void)
 {
 	return used;
+}
+
+void
+ps_rebuild_schema_share(bool now)
+{
+	shared = now;
+}
+
+bool
+ps_rebuild_schema_shared(void)
+{
+	return shared;
 }
 
 /* Whether the rebuild schema has the table with a name of this length. */

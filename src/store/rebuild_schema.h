@@ -18,6 +18,10 @@
 extern void ps_rebuild_schema_use(void);
 extern bool ps_rebuild_schema_used(void);
 
+/* Notes whether other processes write the rebuild schema, too: those of other streams. */
+extern void ps_rebuild_schema_share(bool shared);
+extern bool ps_rebuild_schema_shared(void);
+
 /* The schema of a table of the extension; with in_rebuild the rebuild schema, if the table has a copy there. */
 extern const char *ps_schema_of(bool in_rebuild, const char *table);
 

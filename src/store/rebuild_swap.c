@@ -140,15 +140,24 @@ run_whole(const char *sql, int stream_id)
 }
 
 int64
-ps_rebuild_bring(int stream_id)
+ps_rebuild_bring(List *rebuilds)
 {
+	int			any = ((PsRebuild *) linitial(rebuilds))->stream_id;
 	int64		changed = 0;
 
-	(void) run_whole(ids_sql, stream_id);
+	(void) run_whole(ids_sql, any);
 	for (int i = 0; i < lengthof(profiles); i++)
-		changed += run_whole(profiles[i], stream_id);
+		changed += run_whole(profiles[i], any);
 	ps_history_cover_rebuild();
 	for (int i = 0; i < lengthof(rest); i++)
-		(void) run_whole(rest[i], stream_id);
+	{
+		ListCell   *cell;
+
+		if (strstr(rest[i], "$1") == NULL)
+			(void) run_whole(rest[i], any);
+		else
+			foreach(cell, rebuilds)
+				(void) run_whole(rest[i], ((PsRebuild *) lfirst(cell))->stream_id);
+	}
 	return changed;
 }
