@@ -8,6 +8,7 @@
 #include "access/xact.h"
 #include "api/caller.h"
 #include "apply/bootstrap.h"
+#include "compat.h"
 #include "core/iso8601.h"
 #include "core/seed.h"
 #include "executor/spi.h"

@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "common/jsonapi.h"
+#include "compat.h"
 #include "core/attribute.h"
 #include "core/json.h"
 #include "core/seed.h"
