@@ -164,8 +164,8 @@ TABLE public.format;
 -- dead letters of a stream are repaired as profile events
 SELECT profile_stream.alter_stream('s', format => 'cloudevents');
 TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks;
-INSERT INTO profile_stream_internal.dead_letters (stream_id, stream, kafka_timestamp, key, value, headers, kind, errors, dead_at)
-SELECT stream_id, 's', '2025-06-01Z', l.key::bytea, convert_to(l.value, 'UTF8'), l.headers, 'invalid', '{as it was}', now()
+INSERT INTO profile_stream_internal.dead_letters (stream_id, stream, topic, kafka_timestamp, key, value, headers, kind, errors, dead_at)
+SELECT stream_id, 's', topic, '2025-06-01Z', l.key::bytea, convert_to(l.value, 'UTF8'), l.headers, 'invalid', '{as it was}', now()
 FROM profile_stream.streams, (VALUES
 	('k1', '{"specversion": "1.0", "id": "l1", "type": "account.opened", "data": {"initialBalance": 5}, "extension": 1}', NULL::jsonb),
 	('k2', '[1]', '[{"name": "ce_specversion", "value": "1.0"}, {"name": "ce_id", "value": "l2"}, {"name": "ce_type", "value": "account.opened"}]'),
@@ -184,16 +184,16 @@ CREATE FUNCTION public.parse(value text) RETURNS jsonb LANGUAGE sql RETURN
 SELECT applied, duplicates, failed, kept FROM profile_stream.retry_dead_letters(transform => 'public.parse(text)');
 SELECT customer_id, account_count, total_balance FROM profile_stream.materialized_profiles ORDER BY 1;
 -- whose a letter is, the erasure asks by the format as well
-INSERT INTO profile_stream_internal.dead_letters (stream_id, stream, value, kind, errors, dead_at)
-SELECT stream_id, 's', '{"specversion": "1.0", "id": "l7", "type": "t", "subject": "anna", "time": "never", "data": {"friend": "bert"}}', 'invalid', '{Invalid timestamp}', now()
+INSERT INTO profile_stream_internal.dead_letters (stream_id, stream, topic, value, kind, errors, dead_at)
+SELECT stream_id, 's', topic, '{"specversion": "1.0", "id": "l7", "type": "t", "subject": "anna", "time": "never", "data": {"friend": "bert"}}', 'invalid', '{Invalid timestamp}', now()
 FROM profile_stream.streams;
 SELECT c AS customer, profile_stream_internal.dead_letter_relation(d, c) FROM profile_stream_internal.dead_letters d, unnest(ARRAY['anna', 'bert', 'cleo']) c;
 SELECT profile_stream.forget_customer('bert');
 SELECT event -> 'payload' AS payload FROM profile_stream.dead_letters;
 DELETE FROM profile_stream_internal.dead_letters;
 -- a map that was corrected counts for the letters that the wrong one made
-INSERT INTO profile_stream_internal.dead_letters (stream_id, stream, value, kind, errors, dead_at)
-SELECT stream_id, 's', '{"n": 9, "who": "k9", "when": "2025-01-01"}', 'invalid', '{as it was}', now() FROM profile_stream.streams;
+INSERT INTO profile_stream_internal.dead_letters (stream_id, stream, topic, value, kind, errors, dead_at)
+SELECT stream_id, 's', topic, '{"n": 9, "who": "k9", "when": "2025-01-01"}', 'invalid', '{as it was}', now() FROM profile_stream.streams;
 SELECT profile_stream.alter_stream('s', format => 'custom', field_map => '{"eventId": "$.n", "customerId": "$.who", "eventType": "constant:t", "timestamp": "$.when", "payload": "$"}');
 SELECT event FROM profile_stream.dead_letters;
 SELECT applied, duplicates, failed, kept FROM profile_stream.retry_dead_letters();
