@@ -1,6 +1,7 @@
 -- seed_profile(): a profile of another system becomes an event of the history
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
+TRUNCATE profile_stream_internal.seeds;
 \set VERBOSITY default
 -- the document of the article, all members; the event counts as one
 SELECT profile_stream.seed_profile('ada', '{"customerId": "ada", "version": 57, "lastUpdatedAt": "2026-01-10T12:00:00Z", "firstName": "Ada",
