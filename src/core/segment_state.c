@@ -25,7 +25,7 @@ ps_segment_state_read(const bytea *packed, PsSegmentState *state)
 	const char *next;
 	const char *end;
 	uint64		number;
-	uint64		known;
+	uint64		known = 0;
 	uint64		due;
 
 	*state = (PsSegmentState)
