@@ -2,6 +2,7 @@ import java.io.BufferedReader;
 import java.io.DataInputStream;
 import java.io.IOException;
 import java.io.InputStreamReader;
+import java.io.PrintStream;
 import java.net.InetSocketAddress;
 import java.net.Socket;
 import java.nio.charset.StandardCharsets;
@@ -86,9 +87,10 @@ public class Serve {
 
     public static void main(String[] args) throws Exception {
         Cache cache = new Cache(args[0]);
+        var out = new PrintStream(System.out, true, StandardCharsets.UTF_8);
         var ids = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         try (Connection connection = DriverManager.getConnection(args[1])) {
-            for (String id; (id = ids.readLine()) != null;) System.out.println(get(cache, connection, id));
+            for (String id; (id = ids.readLine()) != null;) out.println(get(cache, connection, id));
         }
     }
 }
