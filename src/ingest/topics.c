@@ -45,16 +45,6 @@ keep_name(PsWorker *worker, const PsTopic *topic)
 	return known != NULL ? known->name : MemoryContextStrdup(worker->context, topic->name);
 }
 
-/* Whether partitions of a topic are assigned. */
-static bool
-topics_is_read(const PsWorker *worker, int32 topic_no)
-{
-	for (int i = 0; i < worker->reading.npartitions; i++)
-		if (worker->reading.partitions[i].topic_no == topic_no)
-			return true;
-	return false;
-}
-
 /* Whether partitions of a topic are read that the worker does not have any more. */
 static bool
 reads_others(const PsWorker *worker)
@@ -166,9 +156,6 @@ ps_topics_take_answer(PsWorker *worker)
 	ps_commit();
 	MemoryContextSwitchTo(worker->batch_context);
 	worker->topics_well = well;
-	for (int t = 0; t < lookup->ntopics; t++)
-		if (lookup->topics[t].missing && topics_is_read(worker, lookup->topics[t].topic_no))
-			ps_consumer_note_vanished(worker->consumer);
 	if (!lists)
 		return false;
 	note_listed(worker);

@@ -246,8 +246,6 @@ serve_messages(PsWorker *worker)
 		set_client_error(worker, intake.error);
 		worker->looking_up.next = Min(worker->looking_up.next, ps_moment_plus(ps_clock_now(), CLIENT_ERROR_LOOKUP_MS));
 	}
-	if (intake.lost != NIL)
-		ps_consumer_note_vanished(worker->consumer);
 	if (intake.lost != NIL || !ps_topic_identity_verify(worker, &intake))
 		ps_life_look_up(worker);
 	ps_topic_identity_suspect(worker, &intake);

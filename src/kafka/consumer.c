@@ -27,7 +27,6 @@ struct PsConsumer
 	const PsTopic *topics;
 	int			ntopics;
 	int			last;			/* place of the topic that was found last */
-	bool		vanished;		/* a topic has */
 	int			pipe[2];
 	rd_kafka_event_t *event;	/* that is being read; an ERROR leaves it here */
 };
@@ -414,12 +413,6 @@ ps_consumer_report(PsConsumer *consumer, const PsPosition *positions, int n)
 }
 
 void
-ps_consumer_note_vanished(PsConsumer *consumer)
-{
-	consumer->vanished = true;
-}
-
-void
 ps_consumer_close(PsConsumer *consumer)
 {
 	rd_kafka_error_t *error = rd_kafka_consumer_close_queue(consumer->rk, consumer->queue);
@@ -436,10 +429,6 @@ ps_consumer_close(PsConsumer *consumer)
 		if (event != NULL)
 			rd_kafka_event_destroy(event);
 	}
-	if (rd_kafka_consumer_closed(consumer->rk) && !consumer->vanished)
-	{
-		ereport(DEBUG1, (errmsg_internal("Kafka client \"%s\" is closed", rd_kafka_name(consumer->rk))));
-		rd_kafka_queue_destroy(consumer->queue);
-		rd_kafka_destroy_flags(consumer->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
-	}
+	/* it is not destroyed: the process ends, and to destroy it may wait for ever after a topic has vanished */
+	ereport(DEBUG1, (errmsg_internal("Kafka client \"%s\" is closed", rd_kafka_name(consumer->rk))));
 }

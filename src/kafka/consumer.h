@@ -57,10 +57,7 @@ extern int64 ps_consumer_end_offset(PsConsumer *consumer, int32 topic_no, int32 
 /* Commits the offsets of the group without waiting. Only Kafka's tools read them. */
 extern void ps_consumer_report(PsConsumer *consumer, const PsPosition *positions, int n);
 
-/* A topic vanished. From then on the exit of the process ends the client: librdkafka 2.0 may wait for ever for the topic's partitions. */
-extern void ps_consumer_note_vanished(PsConsumer *consumer);
-
-/* Closes the client. If that takes over a second, the exit of the process does it. */
+/* Closes the client, within a second. The process must end then. */
 extern void ps_consumer_close(PsConsumer *consumer);
 
 #endif							/* PS_CONSUMER_H */
