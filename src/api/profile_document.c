@@ -361,6 +361,19 @@ check_row_type(TupleDesc desc)
 					 errmsg("the row is not of materialized_profiles as the extension made it")));
 }
 
+/* Raises when a row lacks what each row of the table has: anybody can make a value of its type. */
+static void
+check_row_values(const bool *nulls)
+{
+	static const int present[] = {PS_ROW_customer_id, PS_ROW_watermark, PS_ROW_window_state, PS_ROW_attributes, PS_ROW_event_counts};
+
+	for (int i = 0; i < lengthof(present); i++)
+		if (nulls[present[i]])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("the row is none of materialized_profiles: a value that each has is null")));
+}
+
 void
 ps_row_deform(HeapTupleHeader row, Datum **values, bool **nulls)
 {
@@ -372,6 +385,7 @@ ps_row_deform(HeapTupleHeader row, Datum **values, bool **nulls)
 	check_row_type(desc);
 	heap_deform_tuple(&tuple, desc, *values, *nulls);
 	ReleaseTupleDesc(desc);
+	check_row_values(*nulls);
 }
 
 PG_FUNCTION_INFO_V1(ps_profile_document);

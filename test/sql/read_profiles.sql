@@ -83,6 +83,7 @@ ROLLBACK;
 SELECT pg_temp.complaint($$SELECT profile_stream_internal.profile_document(NULL, now()) AS profile$$) AS of_no_row;
 
 -- the caller's rights: to all columns, to some, to none; row security
+CREATE ROLE regress_operates IN ROLE profile_stream_operator;
 CREATE ROLE regress_reads IN ROLE profile_stream_reader;
 CREATE ROLE regress_columns;
 CREATE ROLE regress_nobody;
@@ -120,8 +121,16 @@ SET ROLE regress_reads;
 SELECT customer_id FROM profile_stream.get_profiles('{a,b,Á}');
 RESET ROLE;
 
+-- a row that nobody stored
+SET ROLE regress_operates;
+SELECT profile_stream_internal.profile_document(jsonb_populate_record(NULL::profile_stream.materialized_profiles, '{}'), now());
+SELECT profile_stream_internal.profile_document_at(jsonb_populate_record(NULL::profile_stream.materialized_profiles, '{"customer_id": "x"}'), now(), '[1]');
+SELECT profile_stream_internal.profile_document(jsonb_populate_record(p, jsonb_build_object(c, NULL)), now()) IS NULL AS refused
+FROM profile_stream.materialized_profiles p, unnest('{first_event_at,first_name,total_balance,segment,scored_at}'::text[]) c WHERE p.customer_id = 'b';
+RESET ROLE;
+
 -- clean up
 DROP OWNED BY regress_reads, regress_columns, regress_nobody;
-DROP ROLE regress_reads, regress_columns, regress_nobody;
+DROP ROLE regress_reads, regress_columns, regress_nobody, regress_operates;
 SELECT profile_stream.drop_metric('spent_2d'), profile_stream.drop_metric('last_1d');
 TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_id_chunks;
