@@ -12,10 +12,15 @@
 #include "compat.h"
 #include "store/dead_letters.h"
 #include "store/sqlstate.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #define MAX_SYSTEM_FAILURES 3	/* a message's system errors, before they count as its own */
+
+/* What the events of a message may have, so that a batch stays small: a number of ten bytes may have a text of 130,000. */
+#define DECODED_BYTES 65536
+#define DECODED_TIMES 64		/* the bytes of the message */
 
 static const PsMessage *decoding = NULL;
 
@@ -41,10 +46,43 @@ bytes_argument(const char *bytes, int len)
 	return argument;
 }
 
+/* Bytes of a scalar's text, without its escapes. */
+static int64
+text_bytes(const JsonbValue *value)
+{
+	char	   *text;
+	int64		bytes;
+
+	if (value->type == jbvString)
+		return value->val.string.len;
+	if (value->type != jbvNumeric)
+		return 4;
+	text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+
+	bytes = strlen(text);
+	pfree(text);
+	return bytes;
+}
+
+/* Whether the text of a result would be longer than it may be. It is not made to find out. */
+static bool
+is_too_long(Jsonb *result, int64 max)
+{
+	JsonbIterator *it = JsonbIteratorInit(&result->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	int64		bytes = 0;
+
+	while (bytes <= max && (token = JsonbIteratorNext(&it, &value, false)) != WJB_DONE)
+		bytes += 2 + (token == WJB_KEY || token == WJB_VALUE || token == WJB_ELEM ? text_bytes(&value) : 0);
+	return bytes > max;
+}
+
 /* Takes the result: an event, an array of them, or null. Returns what is wrong with it, or NULL. */
 static const char *
-take_result(Jsonb *result, PsDecoded *decoded)
+take_result(Jsonb *result, const PsMessage *message, PsDecoded *decoded)
 {
+	int64		max = DECODED_BYTES + DECODED_TIMES * (int64) message->value_len;
 	int			n = 1;
 	bool		is_array;
 
@@ -56,6 +94,8 @@ take_result(Jsonb *result, PsDecoded *decoded)
 		n = JB_ROOT_COUNT(result);
 	if (n > PS_MAX_DECODED)
 		return psprintf("returned %d events, and may return %d of one message", n, PS_MAX_DECODED);
+	if (is_too_long(result, max))
+		return psprintf("returned more than " INT64_FORMAT " bytes, which is what one message of %d bytes may become", max, message->value_len);
 	decoded->is_ignored = n == 0;
 	decoded->values = palloc(Max(n, 1) * sizeof(char *));
 	for (int i = 0; i < n; i++)
@@ -84,7 +124,7 @@ decode_one(PsFunctionRun *run, PsFunction *decoder, const PsMessage *message, Ps
 	};
 	MemoryContextSwitchTo(caller);
 	decoding = message;
-	wrong = take_result(ps_function_call_args(run, decoder, args), decoded);
+	wrong = take_result(ps_function_call_args(run, decoder, args), message, decoded);
 	decoding = NULL;
 	if (wrong != NULL)
 		decoded->refused = psprintf(PS_DECODER_ERROR "%s %s", ps_function_title(decoder), wrong);

@@ -32,6 +32,7 @@ BEGIN
 		WHEN 'odd' THEN RETURN '[1, [], null]';
 		WHEN 'many' THEN RETURN (SELECT jsonb_agg(i) FROM generate_series(1, 1001) i);
 		WHEN 'large' THEN RETURN jsonb_build_object('x', repeat('x', 2000000));
+		WHEN 'digits' THEN RETURN (SELECT jsonb_agg(jsonb_build_array(1e131071)) FROM generate_series(1, 900));
 		WHEN 'write' THEN CREATE TABLE public.written (i int); RETURN '{}';
 		WHEN 'insert' THEN INSERT INTO avro.schemas VALUES (9, '{}'); RETURN '{}';
 		WHEN 'read write' THEN SET transaction_read_only = off; RETURN '{}';
@@ -43,10 +44,16 @@ BEGIN
 	END CASE;
 END $$;
 SELECT value, event_id, customer_id, event_type, left(errors::text, 150) AS errors, kind
-FROM unnest('{null,none,"jsonb null",number,two,odd,many,large,write,insert,"read write",role,nested,apply,arguments,other}'::text[]) WITH ORDINALITY v(value, i),
+FROM unnest('{null,none,"jsonb null",number,two,odd,many,large,digits,write,insert,"read write",role,nested,apply,arguments,other}'::text[]) WITH ORDINALITY v(value, i),
 	profile_stream.decode_message(convert_to(value, 'UTF8'), decoder => 'public.by_value(bytea,bytea,jsonb)', as_of => '2026-01-10') ORDER BY i;
 SELECT event_id, event_type FROM profile_stream.decode_message('arguments', key => '\x00ff', headers => '{"a": "b"}', decoder => 'public.by_value', as_of => '2026-01-10');
 SELECT kind FROM profile_stream.decode_message(NULL, decoder => 'public.by_value');
+-- what a message may become: a number of eight bytes has a text of 131,072
+CREATE FUNCTION public.as_json(value bytea, key bytea, headers jsonb) RETURNS jsonb LANGUAGE sql RETURN convert_from(value, 'UTF8')::jsonb;
+SELECT event_id, left(errors::text, 200) AS errors FROM unnest('{0,99}'::int[]) n,
+	profile_stream.decode_message(convert_to(concat('{"eventId": "e", "customerId": "c", "eventType": "t", "timestamp": "2026-01-01", "payload": {"n": [1e300', repeat(',1e300', n), ']}}'), 'UTF8'),
+		decoder => 'public.as_json', as_of => '2026-01-10');
+SELECT errors FROM profile_stream.decode_message(convert_to(concat('{"n": [1e131071', repeat(',1e131071', 8999), ']}'), 'UTF8'), decoder => 'public.as_json');
 -- its time is limited
 CREATE FUNCTION public.slow(value bytea, key bytea, headers jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(100); RETURN '{}'; END $$;
 SET profile_stream.handler_timeout = '50ms';
@@ -91,7 +98,7 @@ SELECT convert_from((profile_stream_internal.decoded_values(stream_id, 'two', NU
 SELECT profile_stream.drop_stream(name) FROM profile_stream.streams ORDER BY name;
 SELECT count(*) FROM profile_stream_internal.stream_decoders;
 SELECT count(*) FROM profile_stream_internal.confirmed_code WHERE kind = 'decoder';
-DROP FUNCTION public.by_value, public.slow, public.strict, public.own;
+DROP FUNCTION public.by_value, public.as_json, public.slow, public.strict, public.own;
 REVOKE CREATE ON SCHEMA public FROM decoder_operator;
 DROP ROLE decoder_operator;
 DROP SCHEMA avro CASCADE;
