@@ -169,11 +169,14 @@ ps_kafka_check_option(const char *name, const char *value, PsOptionPlace place, 
 		client_refuse(name, "doc/reference/servers.md lists the options of librdkafka that may be set.");
 	if (known_options[found].allowed == ADDRESS && place != PS_OPTION_SERVER)
 		client_refuse(name, "Brokers are named by the server: CREATE SERVER ... OPTIONS (bootstrap_servers ...).");
-	if (known_options[found].allowed == SECRET && place != PS_OPTION_USER_MAPPING)
+	if (known_options[found].allowed == SECRET && place != PS_OPTION_USER_MAPPING && place != PS_OPTION_FILES_MAPPING)
 		client_refuse(name, "Keep it in a user mapping: CREATE USER MAPPING ... OPTIONS (...).");
 	if (place == PS_OPTION_SERVERS_STREAM &&
 		(strncmp(name, "security.", 9) == 0 || strncmp(name, "sasl.", 5) == 0 || strncmp(name, "ssl.", 4) == 0))
 		client_refuse(name, "The server says how passwords are sent: ALTER SERVER ... OPTIONS (...).");
+	if (place == PS_OPTION_FILES_MAPPING && !superuser_arg(role) &&
+		(strncmp(name, "security.", 9) == 0 || strncmp(name, "sasl.mechanism", 14) == 0 || strncmp(name, "ssl.ca.", 7) == 0))
+		client_refuse(name, "The server says how the secrets of its files are sent: ALTER SERVER ... OPTIONS (...).");
 	if (known_options[found].allowed == FILES && !superuser_arg(role) &&
 		!has_privs_of_role(role, ROLE_PG_READ_SERVER_FILES))
 		client_refuse(name, "Options that read files are for members of pg_read_server_files.");

@@ -15,7 +15,9 @@ typedef enum PsOptionPlace
 	PS_OPTION_STREAM,			/* create_stream(bootstrap_servers => …, options => …) */
 	PS_OPTION_SERVERS_STREAM,	/* create_stream(server => …, options => …): the stream uses the server's secrets */
 	PS_OPTION_SERVER,
-	PS_OPTION_USER_MAPPING
+	PS_OPTION_USER_MAPPING,
+	PS_OPTION_FILES_MAPPING		/* of a server that reads secrets from files: its user must not have them sent
+								 * otherwise */
 } PsOptionPlace;
 
 /* Raises unless this role may set this option in this place. */

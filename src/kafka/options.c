@@ -35,6 +35,20 @@ add_defelems(List *result, List *defelems, PsOptionPlace place, Oid role)
 	return result;
 }
 
+/* Whether a server has secrets of its own, in files. */
+static bool
+reads_files(const ForeignServer *server)
+{
+	ListCell   *cell;
+
+	foreach(cell, server->options)
+	{
+		if (ps_secret_in_file(((DefElem *) lfirst(cell))->defname))
+			return true;
+	}
+	return false;
+}
+
 /* Adds the members of the argument options. */
 static List *
 add_jsonb(List *result, Jsonb *options, PsOptionPlace place, Oid role)
@@ -89,7 +103,7 @@ ps_connection_options(const char *server, const char *bootstrap_servers, Jsonb *
 			SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(InvalidOid),
 								  ObjectIdGetDatum(foreign_server->serverid)))
 			result = add_defelems(result, GetUserMapping(role, foreign_server->serverid)->options,
-								  PS_OPTION_USER_MAPPING, role);
+								  reads_files(foreign_server) ? PS_OPTION_FILES_MAPPING : PS_OPTION_USER_MAPPING, role);
 	}
 	else
 	{

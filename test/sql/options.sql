@@ -35,3 +35,24 @@ CREATE USER MAPPING FOR CURRENT_USER SERVER options_bank OPTIONS ("fetch.wait.ma
 CREATE USER MAPPING FOR CURRENT_USER SERVER options_bank OPTIONS ("sasl.username" 'teller', "sasl.password" 'x');
 ALTER USER MAPPING FOR CURRENT_USER SERVER options_bank OPTIONS (ADD "socket.timeout.ms" 'x');
 DROP SERVER options_bank CASCADE;
+
+-- a user of a server does not change how the secrets of its files are sent
+SELECT current_setting('data_directory') || '/PG_VERSION' AS file \gset
+CREATE SERVER options_files FOREIGN DATA WRAPPER profile_stream_kafka
+	OPTIONS (bootstrap_servers 'k1:9092', "security.protocol" 'SASL_SSL', "sasl.mechanism" 'PLAIN', "sasl.password_file" :'file');
+CREATE ROLE options_operator IN ROLE profile_stream_operator;
+GRANT USAGE ON FOREIGN SERVER options_files TO options_operator;
+SET ROLE options_operator;
+CREATE USER MAPPING FOR CURRENT_USER SERVER options_files OPTIONS ("sasl.username" 'teller', "client.id" 'c');
+BEGIN;
+SELECT profile_stream.create_stream('o', server => 'options_files');
+ROLLBACK;
+ALTER USER MAPPING FOR CURRENT_USER SERVER options_files OPTIONS (ADD "security.protocol" 'SASL_PLAINTEXT');
+SELECT profile_stream.create_stream('o', server => 'options_files');
+ALTER USER MAPPING FOR CURRENT_USER SERVER options_files OPTIONS (DROP "security.protocol", ADD "sasl.mechanism" 'PLAIN');
+SELECT profile_stream.create_stream('o', server => 'options_files');
+ALTER USER MAPPING FOR CURRENT_USER SERVER options_files OPTIONS (DROP "sasl.mechanism", ADD "ssl.ca.pem" 'x');
+SELECT profile_stream.create_stream('o', server => 'options_files');
+RESET ROLE;
+DROP SERVER options_files CASCADE;
+DROP ROLE options_operator;
