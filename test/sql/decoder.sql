@@ -36,7 +36,7 @@ BEGIN
 		WHEN 'write' THEN CREATE TABLE public.written (i int); RETURN '{}';
 		WHEN 'insert' THEN INSERT INTO avro.schemas VALUES (9, '{}'); RETURN '{}';
 		WHEN 'read write' THEN SET transaction_read_only = off; RETURN '{}';
-		WHEN 'role' THEN RETURN jsonb_build_object('eventId', current_user, 'customerId', 'c', 'eventType', current_setting('search_path'), 'timestamp', '2026-01-01');
+		WHEN 'role' THEN RETURN jsonb_build_object('eventId', CASE current_user WHEN pg_get_userbyid(10) THEN 'owner' ELSE current_user::text END, 'customerId', 'c', 'eventType', current_setting('search_path'), 'timestamp', '2026-01-01');
 		WHEN 'nested' THEN PERFORM profile_stream.decode_message(value, decoder => 'public.by_value'); RETURN '{}';
 		WHEN 'apply' THEN PERFORM profile_stream.apply_event('{}'); RETURN '{}';
 		WHEN 'arguments' THEN RETURN jsonb_build_object('eventId', COALESCE(encode(key, 'hex'), 'none'), 'customerId', 'c', 'eventType', headers::text, 'timestamp', '2026-01-01');
