@@ -11,6 +11,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "store/function.h"
 #include "store/live_segments.h"
 #include "store/score_catalog.h"
 #include "store/segment_catalog.h"
@@ -94,6 +95,7 @@ ps_create_segment(PG_FUNCTION_ARGS)
 {
 	PsSegment	segment = {.owner = GetUserId()};
 
+	ps_function_refuse_nested("create_segment()");	/* to compile a predicate ends what restricts the code that called */
 	ps_check_argument(!PG_ARGISNULL(0) && !PG_ARGISNULL(1) && !PG_ARGISNULL(3), "a segment needs a name, a predicate and a quiet_period");
 	segment.name = ps_get_string(fcinfo, 0);
 	segment.predicate = ps_get_string(fcinfo, 1);
@@ -164,6 +166,7 @@ ps_alter_segment(PG_FUNCTION_ARGS)
 	PsSegment  *segment;
 	Oid			owner;
 
+	ps_function_refuse_nested("alter_segment()");
 	ps_check_argument(!PG_ARGISNULL(0), "name must not be null");
 	SPI_connect();
 	segment = find_own_segment(ps_get_string(fcinfo, 0));

@@ -80,6 +80,10 @@ SELECT profile_stream.create_segment('c unlocks', 'pg_advisory_unlock_all() IS N
 CREATE FUNCTION contain.nest() RETURNS boolean LANGUAGE plpgsql AS $$
 	BEGIN PERFORM profile_stream.test_handler('other', '{}'); PERFORM pg_advisory_unlock_all(); RETURN true; END $$;
 SELECT profile_stream.create_segment('c nests', 'contain.nest()');
+CREATE FUNCTION contain.compile(statement text) RETURNS boolean LANGUAGE plpgsql AS $$
+	BEGIN EXECUTE statement; PERFORM pg_sleep(60), pg_advisory_unlock_all(); RETURN true; END $$;
+SELECT profile_stream.create_segment('c new', $$customer_id >= 'p' AND contain.compile('SELECT profile_stream.create_segment(''e'', ''true'', ''live'')')$$, 'batch');
+SELECT profile_stream.create_segment('c old', $$customer_id >= 'p' AND contain.compile('SELECT profile_stream.alter_segment(''d works'', evaluate => ''live'')')$$, 'batch');
 SELECT profile_stream.create_segment('d works', 'customer_id < ''p11''');
 SET profile_stream.segment_timeout = '1s';
 SET client_min_messages = error;
