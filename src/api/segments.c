@@ -11,6 +11,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "store/confirmed_code.h"
 #include "store/function.h"
 #include "store/live_segments.h"
 #include "store/score_catalog.h"
@@ -158,6 +159,17 @@ check_as_owner(PsSegment *segment, Evaluate evaluate)
 	set_live(segment, evaluate);
 }
 
+/* Raises when a predicate that nobody has confirmed would be evaluated, and confirmed, with rights that are not given here. */
+static void
+check_confirmed(const PsSegment *segment)
+{
+	if (!segment->confirmed)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("segment \"%s\" is not confirmed", segment->name),
+				 errhint(PS_CONFIRM_HINT)));
+}
+
 PG_FUNCTION_INFO_V1(ps_alter_segment);
 Datum
 ps_alter_segment(PG_FUNCTION_ARGS)
@@ -170,6 +182,8 @@ ps_alter_segment(PG_FUNCTION_ARGS)
 	ps_check_argument(!PG_ARGISNULL(0), "name must not be null");
 	SPI_connect();
 	segment = find_own_segment(ps_get_string(fcinfo, 0));
+	if (PG_ARGISNULL(1) && PG_ARGISNULL(2))
+		check_confirmed(segment);
 	owner = PG_ARGISNULL(1) ? segment->owner : get_role_oid(NameStr(*PG_GETARG_NAME(1)), false);
 	if (!PG_ARGISNULL(1))
 		ps_check_set_role(owner);

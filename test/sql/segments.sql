@@ -137,6 +137,7 @@ SELECT customer_id FROM profile_stream.segment_members WHERE segment = 'as ann' 
 UPDATE profile_stream_internal.segments SET predicate = 'false' WHERE name = 'as ann';
 SELECT pg_temp.event('e', 'session.started', '2024-02-03 10:00Z');
 SELECT customer_id FROM profile_stream.segment_members WHERE segment = 'as ann' ORDER BY 1;
+SELECT profile_stream.alter_segment('as ann', quiet_period => '1 hour');
 SELECT profile_stream.confirm_code('segment', 'as ann');
 SELECT testing.sweep_segments(100) > 0 AS seen;
 SELECT customer_id FROM profile_stream.segment_members WHERE segment = 'as ann' ORDER BY 1;
