@@ -97,6 +97,28 @@ refuse_function(Oid function, void *arg)
 											   func_volatile(function) == PROVOLATILE_STABLE ? "STABLE" : "VOLATILE"));
 }
 
+/* Refuses the function that reads or writes the elements of an array: array_in() and array_out() call it. */
+static bool
+refuse_elements(const CoerceViaIO * node, PsLiveAnalysis *analysis)
+{
+	Oid			from = get_element_type(exprType((const Node *) node->arg));
+	Oid			to = get_element_type(node->resulttype);
+	Oid			function;
+	Oid			param;
+	bool		varlena;
+
+	if (OidIsValid(from))
+	{
+		getTypeOutputInfo(from, &function, &varlena);
+		if (refuse_function(function, analysis))
+			return true;
+	}
+	if (!OidIsValid(to))
+		return false;
+	getTypeInputInfo(to, &function, &param);
+	return refuse_function(function, analysis);
+}
+
 static bool
 refuse_session_value(const SQLValueFunction * value, PsLiveAnalysis *analysis)
 {
@@ -148,6 +170,10 @@ refuse_walker(Node *node, PsLiveAnalysis *analysis)
 			return ((Var *) node)->varattno <= 0 && live_predicate_refuse(analysis, "it uses the whole row of profiles");
 		case T_SQLValueFunction:
 			return refuse_session_value((SQLValueFunction *) node, analysis);
+		case T_CoerceViaIO:
+			if (refuse_elements((CoerceViaIO *) node, analysis))
+				return true;
+			break;
 		case T_FuncExpr:
 			if (is_metric_value(node))
 				return false;

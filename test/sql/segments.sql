@@ -66,7 +66,8 @@ EXCEPTION WHEN OTHERS THEN
 END $$;
 SELECT p AS predicate, pg_temp.why(p) FROM unnest(ARRAY[
 	'EXISTS (SELECT FROM pg_class)', 'public.lookup(customer_id)', 'public.pure(customer_id)', 'random() < 0.5', 'clock_timestamp() > last_login_at', 'to_jsonb(profiles) ? ''x''',
-	'total_balance::public.positive > 0', 'current_setting(''work_mem'') = ''x''', 'session_user = ''x''', 'current_user = ''x''', 'current_time > ''12:00''',
+	'total_balance::public.positive > 0', 'concat(''{'', version, ''}'')::public.positive[] IS NOT NULL', 'concat(''{'', version, ''}'')::numeric[] = ''{1}''', 'string_to_array(email, ''@'')::text LIKE ''{a,%''',
+	'current_setting(''work_mem'') = ''x''', 'session_user = ''x''', 'current_user = ''x''', 'current_time > ''12:00''',
 	'last_login_at < now() - interval ''30 days''', 'now() - last_login_at > ''30 days''', 'last_login_at + ''1 month'' < now()', 'last_login_at < now() - interval ''1 month''', 'current_date = last_login_at::date',
 	'current_date - last_login_at::date > 7', 'date_trunc(''month'', now()) > last_login_at', 'date_trunc(''month'', now()) = last_login_at', 'extract(hour FROM now()) = 3', 'age(last_login_at) > ''1 year''',
 	'(now() > last_login_at) = (now() > updated_at)', 'last_login_at IS NULL OR now() IS NULL', 'profile_stream.metric_value(customer_id, ''none'') > 1', 'profile_stream.metric_value(''b'', ''login_count_7d'') > 1',
