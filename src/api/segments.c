@@ -161,7 +161,7 @@ check_as_owner(PsSegment *segment, Evaluate evaluate)
 
 /* Raises when a predicate that nobody has confirmed would be evaluated, and confirmed, with rights that are not given here. */
 static void
-check_confirmed(const PsSegment *segment)
+refuse_unconfirmed(const PsSegment *segment)
 {
 	if (!segment->confirmed)
 		ereport(ERROR,
@@ -183,7 +183,7 @@ ps_alter_segment(PG_FUNCTION_ARGS)
 	SPI_connect();
 	segment = find_own_segment(ps_get_string(fcinfo, 0));
 	if (PG_ARGISNULL(1) && PG_ARGISNULL(2))
-		check_confirmed(segment);
+		refuse_unconfirmed(segment);
 	owner = PG_ARGISNULL(1) ? segment->owner : get_role_oid(NameStr(*PG_GETARG_NAME(1)), false);
 	if (!PG_ARGISNULL(1))
 		ps_check_set_role(owner);
