@@ -24,6 +24,13 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+typedef struct Checks
+{
+	PsLiveCheck *checks;
+	int			n;
+	int			room;
+} Checks;
+
 struct PsLiveWork
 {
 	const PsLiveSet *set;
@@ -34,9 +41,8 @@ struct PsLiveWork
 	PsLiveMove *moves;
 	int			nmoves;
 	int			moves_room;
-	PsLiveCheck *checks;
-	int			nchecks;
-	int			checks_room;
+	Checks		added;
+	Checks		removed;		/* an earlier one takes their place */
 };
 
 TimestampTz
@@ -99,15 +105,15 @@ live_add_move(PsLiveWork *work, const char *customer_id, const PsLiveSegment *se
 }
 
 static void
-live_add_check(PsLiveWork *work, TimestampTz due_at, const char *customer_id)
+live_add_check(PsLiveWork *work, Checks *checks, TimestampTz due_at, const char *customer_id)
 {
-	if (work->nchecks == work->checks_room)
+	if (checks->n == checks->room)
 	{
-		work->checks_room = Max(64, 2 * work->checks_room);
-		work->checks = work->checks == NULL ? MemoryContextAlloc(work->context, work->checks_room * sizeof(PsLiveCheck)) :
-			repalloc_huge(work->checks, work->checks_room * sizeof(PsLiveCheck));
+		checks->room = Max(64, 2 * checks->room);
+		checks->checks = checks->checks == NULL ? MemoryContextAlloc(work->context, checks->room * sizeof(PsLiveCheck)) :
+			repalloc_huge(checks->checks, checks->room * sizeof(PsLiveCheck));
 	}
-	work->checks[work->nchecks++] = (PsLiveCheck)
+	checks->checks[checks->n++] = (PsLiveCheck)
 	{
 		due_at, customer_id
 	};
@@ -192,7 +198,10 @@ live_compare_numbers(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* The moment of the next check: an earlier one stays, because it is written already. */
+/*
+ * The moment of the next check: an earlier one stays, because it is written already. A later one goes, or events that
+ * move the moment again and again would leave a row each.
+ */
 static TimestampTz
 next_check(PsLiveWork *work, const PsSegmentState *before, TimestampTz due_at, const char *customer_id)
 {
@@ -200,8 +209,10 @@ next_check(PsLiveWork *work, const PsSegmentState *before, TimestampTz due_at, c
 
 	if (stays)
 		due_at = before->due_at;
+	else if (before->due_at > work->as_of && !TIMESTAMP_IS_NOEND(before->due_at))
+		live_add_check(work, &work->removed, before->due_at, customer_id);
 	if (!TIMESTAMP_IS_NOEND(due_at) && (!stays || work->fills))
-		live_add_check(work, due_at, customer_id);
+		live_add_check(work, &work->added, due_at, customer_id);
 	return due_at;
 }
 
@@ -386,7 +397,8 @@ ps_live_write(PsLiveWork *work, bool notify)
 		return 0;
 	ps_live_moves_write(work->moves, work->nmoves, work->as_of);
 	PS_FAILPOINT("after_segments");
-	ps_live_checks_add(work->checks, work->nchecks);
+	ps_live_checks_remove(work->removed.checks, work->removed.n);
+	ps_live_checks_add(work->added.checks, work->added.n);
 	if (notify && work->nmoves > 0)
 		notify_moves(work);
 	return work->nmoves;

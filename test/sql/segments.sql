@@ -145,6 +145,13 @@ SELECT customer_id FROM profile_stream.segment_members WHERE segment = 'as ann' 
 SELECT profile_stream.drop_segment('as ann');
 DROP ROLE regress_ann;
 
+-- a moment that comes nearer takes the place of the one that was further away
+SELECT profile_stream.map_attribute('customer.profile.updated', 'until', '$.until');
+SELECT profile_stream.create_segment('nearing', '(attributes ->> ''until'')::timestamptz > now()');
+SELECT count(pg_temp.event('nearer', 'customer.profile.updated', '2024-02-03 11:00Z', jsonb_build_object('until', '9000-01-01Z'::timestamptz - n * interval '1 day'))) FROM generate_series(1, 20) n;
+SELECT * FROM profile_stream_internal.segment_checks WHERE customer_id = 'nearer';
+SELECT profile_stream.drop_segment('nearing'), profile_stream.unmap_attribute('customer.profile.updated', 'until');
+
 -- nothing is left of who is forgotten
 SELECT profile_stream.create_segment('soon', 'last_login_at > now() - interval ''1 hour''');
 SELECT pg_temp.at('2024-02-04 10:00Z'), pg_temp.event('b', 'session.started', '2024-02-04 10:00Z');
