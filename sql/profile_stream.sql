@@ -1297,12 +1297,16 @@ CREATE VIEW stat_streams WITH (security_invoker = true) AS
 			pg_catalog.sum(o.blocked)::bigint AS blocked, pg_catalog.sum(o.replayed)::bigint AS replayed,
 			pg_catalog.sum(o.other_key)::bigint AS other_key, pg_catalog.sum(o.other_partition)::bigint AS other_partition, pg_catalog.sum(o.held)::bigint AS held,
 			pg_catalog.sum(o.held_bytes)::bigint AS held_bytes,
-			pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, e.end_offset - o.next_offset, 0))::bigint AS lag,
+			COALESCE(pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, e.end_offset - o.next_offset, 0)) FILTER (WHERE k.is_read), 0)::bigint AS lag,
 			pg_catalog.max(o.last_message_at) AS last_message_at, pg_catalog.max(o.committed_at) AS committed_at,
-			pg_catalog.count(*) FILTER (WHERE o.state = 'offset_lost') AS lost,
-			pg_catalog.count(*) FILTER (WHERE o.error IS NOT NULL) AS failing,
-			pg_catalog.min(pg_catalog.format('partition %s: %s', profile_stream_internal.partition_name(o.stream_id, o.topic_no, o.partition), o.error)) FILTER (WHERE o.error IS NOT NULL) AS error
+			pg_catalog.count(*) FILTER (WHERE k.is_read AND o.state = 'offset_lost') AS lost,
+			pg_catalog.count(*) FILTER (WHERE k.is_read AND o.error IS NOT NULL) AS failing,
+			pg_catalog.min(pg_catalog.format('partition %s: %s', profile_stream_internal.partition_name(o.stream_id, o.topic_no, o.partition), o.error)) FILTER (WHERE k.is_read AND o.error IS NOT NULL) AS error
 		FROM profile_stream_internal.stream_offsets o
+			-- what a topic that was left still has is neither lag nor an error
+			CROSS JOIN LATERAL (SELECT NOT EXISTS (SELECT FROM profile_stream_internal.stream_topics t JOIN profile_stream.streams s ON s.stream_id = t.stream_id
+				WHERE t.stream_id = o.stream_id AND t.topic_no = o.topic_no
+				AND (s.topic = t.topic OR t.topic = ANY (s.topics) OR t.pattern = s.topic_pattern) IS NOT TRUE) AS is_read) k
 			LEFT JOIN profile_stream_internal.reported_ends() e ON e.stream_id = o.stream_id AND e.topic_no = o.topic_no AND e.partition = o.partition
 		GROUP BY o.stream_id
 	), waiting AS (
@@ -2817,7 +2821,16 @@ CREATE FUNCTION health(OUT status text, OUT subject text, OUT problem text, OUT 
 			SELECT 'error', pg_catalog.format('stream "%s", partition %s of topic "%s"', p.stream, p.partition, p.topic),
 				CASE WHEN p.state <> 'running' THEN pg_catalog.format('is %s', p.state) ELSE 'does not go on' END,
 				'Read the column error of stat_partitions, and seek_stream() in the reference.'
-			FROM profile_stream.stat_partitions p WHERE p.state <> 'running' OR p.error IS NOT NULL
+			FROM profile_stream.stat_partitions p WHERE (p.state <> 'running' OR p.error IS NOT NULL)
+				AND NOT EXISTS (SELECT FROM profile_stream.stat_topics t WHERE t.stream = p.stream AND t.topic = p.topic AND t.state = 'left')
+			UNION ALL
+			SELECT 'warning', pg_catalog.format('topic "%s" of stream "%s"', t.topic, t.stream), pg_catalog.format('is %s since %s', t.state, t.since), t.hint
+			FROM profile_stream.stat_topics t JOIN profile_stream.stat_streams s ON s.stream = t.stream
+			WHERE s.state = 'running' AND t.error IS NOT NULL AND t.since < pg_catalog.now() - '1 minute'::interval
+			UNION ALL
+			SELECT 'warning', pg_catalog.format('backfill "%s" of stream "%s"', b.name, b.stream), pg_catalog.format('is %s, begun %s', b.state, b.started_at),
+				COALESCE(b.hint, 'Read the column error of stat_backfills.')
+			FROM profile_stream.stat_backfills b WHERE b.state = ANY (ARRAY['failed', 'interrupted'])
 			UNION ALL
 			SELECT 'error', pg_catalog.format('sink "%s" of stream "%s"', k.sink, k.stream), pg_catalog.format('is %s since %s; %s wait', k.state, k.since, k.backlog),
 				COALESCE(k.hint, 'Read the column error of stat_sinks.')

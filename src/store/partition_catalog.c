@@ -14,7 +14,8 @@
 
 /* what a user may see */
 static PsPlan unread_plan = {
-	"SELECT FROM profile_stream.stat_partitions p WHERE p.stream = $1 AND p.worker_pid IS NULL AND p.held > 0 AND p.state = 'running'",
+	"SELECT FROM profile_stream.stat_partitions p WHERE p.stream = $1 AND p.worker_pid IS NULL AND p.held > 0 AND p.state = 'running'"
+	" AND NOT EXISTS (SELECT FROM profile_stream.stat_topics t WHERE t.stream = p.stream AND t.topic = p.topic AND t.state = 'left')",
 	1, {TEXTOID}
 };
 
@@ -48,7 +49,10 @@ static PsPlan refused_plan = {
 
 static PsPlan lag_plan = {
 	"SELECT COALESCE(pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, 0)), 0)::int8"
-	" FROM profile_stream_internal.stream_offsets o WHERE o.stream_id = $1",
+	" FROM profile_stream_internal.stream_offsets o WHERE o.stream_id = $1 AND NOT EXISTS"
+	" (SELECT FROM profile_stream_internal.stream_topics t JOIN profile_stream.streams s ON s.stream_id = t.stream_id"
+	" WHERE t.stream_id = o.stream_id AND t.topic_no = o.topic_no"
+	" AND (s.topic = t.topic OR t.topic = ANY (s.topics) OR t.pattern = s.topic_pattern) IS NOT TRUE)",
 	1, {INT4OID}
 };
 

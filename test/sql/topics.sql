@@ -47,6 +47,18 @@ SELECT topic, partition, consumed FROM profile_stream.reconcile('s') ORDER BY 1,
 UPDATE profile_stream_internal.stream_status SET state = 'running' WHERE stream_id = (SELECT stream_id FROM profile_stream.streams WHERE name = 's');
 SELECT error FROM profile_stream.stat_streams WHERE stream = 's';
 
+-- a topic that was left makes no lag, no error and no problem, whatever it still has
+SAVEPOINT well;
+UPDATE profile_stream_internal.stream_topics SET state = 'running', error = NULL WHERE topic = 'b';
+INSERT INTO profile_stream_internal.stream_offsets (stream_id, topic_no, partition, start_offset, next_offset, read_offset, end_offset, consumed, applied, held, state, error)
+	SELECT s.stream_id, t.* FROM profile_stream.streams s, (VALUES (3, 0, 0, 5, 7, 50, 7, 5, 2, 'running', NULL), (3, 1, 0, 5, 5, 60, 5, 5, 0, 'offset_lost', 'gone')) t WHERE s.name = 's';
+SELECT lag, error FROM profile_stream.stat_streams WHERE stream = 's';
+SELECT subject FROM profile_stream.health() WHERE subject ~ 'partition' ORDER BY 1;
+SELECT profile_stream.alter_stream('s', topic_pattern => '^old\.');
+SELECT lag, error FROM profile_stream.stat_streams WHERE stream = 's';
+SELECT subject FROM profile_stream.health() WHERE subject ~ 'partition' ORDER BY 1;
+ROLLBACK TO well;
+
 -- a function that is about one topic asks for its name
 SAVEPOINT several;
 SELECT profile_stream.wait_for_offset('s', 0, 1);

@@ -15,11 +15,13 @@ UPDATE profile_stream_internal.stream_status SET state = 'retrying', error = 'ad
 INSERT INTO profile_stream_internal.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset, state, error)
 	SELECT stream_id, 0, 0, 7, 7, 'offset_lost', 'ada' FROM profile_stream.streams WHERE name = 'watched';
 INSERT INTO profile_stream_internal.dead_letters (stream, value, kind, errors, dead_at) SELECT 'watched', 'ada', 'invalid', '{ada}', now() FROM generate_series(1, 12);
+INSERT INTO profile_stream_internal.backfills (stream_id, name, owner, query, state, started_at, error)
+	SELECT s.stream_id, b.name, s.owner, 'SELECT 1', b.state, now(), b.error FROM profile_stream.streams s, (VALUES ('old', 'failed', 'ada'), ('older', 'running', NULL), ('oldest', 'done', NULL)) b(name, state, error);
 SET LOCAL ROLE regress_watch;
 SELECT stream, state, error, hint FROM profile_stream.monitor_streams();
 SELECT stream, partition, state, error FROM profile_stream.monitor_partitions();
 SELECT stream, sink, error FROM profile_stream.monitor_sinks();
-SELECT status, subject, problem ~ 'retrying|offset_lost|12 in|shared|librdkafka|by itself' AS told, action FROM profile_stream.health() WHERE subject !~ '^(server|librdkafka|process|sink)';
+SELECT status, subject, problem ~ 'retrying|offset_lost|12 in|failed|interrupted|shared|librdkafka|by itself' AS told, action FROM profile_stream.health() WHERE subject !~ '^(server|librdkafka|process|sink)';
 SELECT count(*) AS quoted FROM profile_stream.health() h WHERE h::text ~ 'ada';
 SELECT count(*) > 20 AS tables, bool_and(table_bytes >= 0 AND holds IS NOT NULL) AS told FROM profile_stream.stat_storage;
 ROLLBACK;
