@@ -76,6 +76,8 @@ find_missing(const PsWorker *worker, List *starts)
 		const PsRebuildStart *start = lfirst(cell);
 		char	   *missing = describe_missing(worker->stream, start, ps_lookup_partition(&worker->looking_up.lookup, start->topic_no, start->partition));
 
+		if (ps_topics_find(worker, start->topic_no) == NULL)
+			return psprintf("the stream does not read topic \"%s\" any more", start->topic);
 		if (missing != NULL && worker->ntopics > 1)
 			return psprintf("topic \"%s\": %s", ps_topics_name(worker, start->topic_no), missing);
 		if (missing != NULL)

@@ -101,18 +101,23 @@ static PsPlan starts_plan = {
 	.sql = "SELECT o.topic_no, o.partition, o.epoch, LEAST(o.start_offset, (SELECT pg_catalog.min(g.to_offset) FROM profile_stream_internal.stream_gaps g"
 	" WHERE g.stream_id = o.stream_id AND g.topic_no = o.topic_no AND g.partition = o.partition AND g.reason = 'seek' AND NOT EXISTS (SELECT"
 	" FROM profile_stream_internal.stream_gaps l WHERE l.stream_id = g.stream_id AND l.topic_no = g.topic_no AND l.partition = g.partition"
-	" AND l.reason = 'rebuild' AND l.recorded_at > g.recorded_at)))"
-	" FROM profile_stream_internal.stream_offsets o WHERE o.stream_id = $1 ORDER BY 1, 2",
+	" AND l.reason = 'rebuild' AND l.recorded_at > g.recorded_at))), t.topic"
+	" FROM profile_stream_internal.stream_offsets o LEFT JOIN profile_stream_internal.stream_topics t ON t.stream_id = o.stream_id AND t.topic_no = o.topic_no"
+	" WHERE o.stream_id = $1 ORDER BY 1, 2",
 	.nargs = 1,.argtypes = {INT4OID},.fixed_schema = true
 };
 
-/* a rebuild does not wait for partitions that the stream has lost */
+/* a rebuild does not wait for partitions that the stream has lost; nor, with allow_missing, for those that it cannot read at all */
 static PsPlan behind_plan = {
 	.sql = "SELECT o.start_offset, o.next_offset, o.read_offset, o.finished, COALESCE(n.epoch >= o.epoch, false),"
 	" COALESCE(n.epoch > o.epoch, false), n.next_offset, n.finished"
 	" FROM profile_stream_internal.stream_offsets o LEFT JOIN " PS_REBUILD_SCHEMA ".stream_offsets n"
 	" ON n.stream_id = o.stream_id AND n.topic_no = o.topic_no AND n.partition = o.partition"
-	" WHERE o.stream_id = $1 AND o.state = 'running'",
+	" JOIN profile_stream.streams s ON s.stream_id = o.stream_id JOIN profile_stream_internal.stream_rebuilds b ON b.stream_id = o.stream_id"
+	" LEFT JOIN profile_stream_internal.stream_topics t ON t.stream_id = o.stream_id AND t.topic_no = o.topic_no"
+	" WHERE o.stream_id = $1 AND o.state = 'running' AND (n.stream_id IS NOT NULL OR NOT b.allow_missing"
+	" OR ((s.partitions IS NULL OR o.partition = ANY (s.partitions)) AND t.state IS DISTINCT FROM 'missing'"
+	" AND (t.topic IS NULL OR s.topic = t.topic OR t.topic = ANY (s.topics) OR t.pattern = s.topic_pattern)))",
 	.nargs = 1,.argtypes = {INT4OID},.fixed_schema = true
 };
 
@@ -266,6 +271,7 @@ ps_rebuild_starts(int stream_id)
 		start->partition = DatumGetInt32(rebuild_catalog_column_value(i, 2));
 		start->epoch = DatumGetInt32(rebuild_catalog_column_value(i, 3));
 		start->start_offset = DatumGetInt64(rebuild_catalog_column_value(i, 4));
+		start->topic = ps_plan_text(i, 5);
 		starts = lappend(starts, start);
 	}
 	return starts;

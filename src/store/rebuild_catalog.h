@@ -30,6 +30,7 @@ typedef struct PsRebuildStart
 	int32		partition;
 	int32		epoch;
 	int64		start_offset;
+	const char *topic;			/* NULL: not known */
 } PsRebuildStart;
 
 /* The rebuild of this database: that of a stream, or with 0 of any stream. NULL: there is none. */
