@@ -15,6 +15,7 @@
 #include "ingest/failure.h"
 #include "ingest/life.h"
 #include "ingest/partition.h"
+#include "ingest/topics.h"
 #include "process/backoff.h"
 #include "utils/memutils.h"
 
@@ -159,8 +160,12 @@ ps_failure_turn(PsWorker *worker)
 		Suspect    *suspect = lfirst(cell);
 		PsPartition *partition = ps_partition_find(worker, suspect->topic_no, suspect->partition);
 
-		/* another worker has the partition now, or a session moved its offset past the message */
+		/*
+		 * another worker has the partition now, the stream left its topic, or a session moved its offset past the
+		 * message
+		 */
 		if (suspect->partition >= worker->balance.nleases || !worker->balance.leases[suspect->partition].held ||
+			ps_topics_find(worker, suspect->topic_no) == NULL ||
 			(partition != NULL && partition->stored_offset > suspect->offset))
 			failure_forget(worker, suspect);
 		else if (suspect->next_attempt != PS_MOMENT_PAST && suspect->next_attempt <= now)

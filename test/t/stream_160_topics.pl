@@ -125,15 +125,49 @@ $broker->produce('b', [ 0, 'c', qq({"id":"b6","who":"c","what":"order","at":1767
 $broker->produce('a', events(\$number, 1, customer => 'c'));
 applied_of('formats', 'a', 11, 'the first topic is read on');
 applied_of('formats', 'b', 5, 'the one that is left is not read');
+
+# what came from a topic that is left cannot be rebuilt, unless that is allowed
+$node->sql("SELECT profile_stream.rebuild('formats')");
+wait_for(q(SELECT state = 'incomplete' AND error = 'the stream does not read topic "b" any more' FROM profile_stream.stat_rebuilds), 'a rebuild says which topic is left');
+$node->sql("SELECT profile_stream.cancel_rebuild('formats')", "SELECT profile_stream.rebuild('formats', allow_missing => true)");
+ok($node->wait_rebuild('ready'), 'a rebuild without it is ready');
+is($node->sql("SELECT profile_stream.swap_rebuild('formats', '20 s')"), '1', 'and is swapped in');
+is($node->sql("SELECT event_counts FROM profile_stream.materialized_profiles"), '{"seen": 14}', 'the profile has no events of that topic');
 $node->sql("SELECT profile_stream.alter_stream('formats', topics => '{a,b,other}')");
 applied_of('formats', 'b', 6, 'it goes on where it was');
 drop('formats');
+
+# what is held of a topic that is left waits for the topic, and nobody waits for it
+$node->create_stream('leaving', $broker, [qw(a visits)], options => $fast, reorder_wait => q('5 minutes'), reorder_buffer_size => 100_000);
+wait_for("SELECT count(*) = 2 FROM profile_stream.stat_partitions WHERE topic = 'visits' AND partition > 1 AND held > 0", 'events are held');
+$node->sql("SELECT profile_stream.alter_stream('leaving', topics => '{a}')");
+wait_for("SELECT state = 'left' FROM profile_stream.stat_topics WHERE topic = 'visits'", 'their topic is left');
+wait_for("SELECT count(*) = 0 FROM profile_stream.stat_partitions WHERE topic = 'visits' AND partition > 1 AND worker_pid IS NOT NULL", 'nobody reads its partitions');
+wait_for("SELECT held = 11 FROM profile_stream.stat_topics WHERE topic = 'a'", 'the other topic is read again');
+$node->sql("SELECT profile_stream.flush_stream('leaving', timeout => '20 s')");
+applied_of('leaving', 'a', 11, 'flush_stream() applies what is held of the other topic');
+drop('leaving');
+
+# to leave a topic is a way out of one whose events the database refuses
+$node->sql(q(CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.customer_id = 'refused' THEN RAISE insufficient_privilege; END IF; RETURN NEW; END $$),
+	'CREATE TRIGGER refuse BEFORE INSERT ON profile_stream.materialized_profiles FOR EACH ROW EXECUTE FUNCTION refuse()');
+$broker->create_topic('refused', 1);
+$broker->produce('refused', [ 0, 'refused', event('r1', 'refused') ]);
+$node->create_stream('suspect', $broker, [qw(a refused)], options => $fast);
+ok($node->wait_state('suspect', 'retrying'), 'a message cannot be applied');
+$node->sql("SELECT profile_stream.alter_stream('suspect', topics => '{a}')");
+applied_of('suspect', 'a', 11, 'without its topic the other one is read');
+ok($node->wait_state('suspect', 'running'), 'and the stream is well');
+$node->sql('DROP FUNCTION refuse CASCADE');
+drop('suspect');
 
 # a topic that does not exist stops no other, and is said
 $node->create_stream('missing', $broker, [qw(a later)], options => $fast);
 applied_of('missing', 'a', 11, 'the topic that exists is read');
 wait_for("SELECT state = 'missing' AND error = 'the topic does not exist' AND since IS NOT NULL AND hint ~ 'Create' FROM profile_stream.stat_topics WHERE topic = 'later'", 'the other one is missing');
 is($node->sql("SELECT state, error, hint FROM profile_stream.stat_streams"), 'running|topic "later": the topic does not exist|The other topics are read on. See stat_topics.', 'the stream runs, and says it');
+$node->sql("UPDATE profile_stream_internal.stream_topics SET since = since - interval '2 minutes' WHERE topic = 'later'");
+is($node->sql("SELECT status, subject, action ~ 'Create the topic' FROM profile_stream.health() WHERE subject ~ 'topic'"), 'warning|topic "later" of stream "missing"|t', 'and health() says it');
 $broker->create_topic('later', 1);
 $broker->produce('later', events(\$number, 4, customer => 'd'));
 applied_of('missing', 'later', 4, 'it is found when it comes');
