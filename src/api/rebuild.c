@@ -306,6 +306,21 @@ lock_copies(List *streams, PsMoment deadline)
 	AtEOXact_GUC(true, nest_level);
 }
 
+/* Tells the listeners of each stream: all streams feed the profiles that changed. */
+static void
+tell_listeners(List *streams, int64 changed)
+{
+	ListCell   *cell;
+
+	foreach(cell, streams)
+	{
+		const PsStream *stream = lfirst(cell);
+
+		if (strcmp(stream->notify, "off") != 0)
+			ps_notify_rebuilt(stream->channel, stream->name, changed);
+	}
+}
+
 static Datum
 swap_rebuild(PG_FUNCTION_ARGS)
 {
@@ -332,8 +347,7 @@ swap_rebuild(PG_FUNCTION_ARGS)
 	ps_segment_renew(NULL);
 	ps_live_checks_add_gone();
 	ps_rebuild_end();
-	if (strcmp(stream->notify, "off") != 0)
-		ps_notify_rebuilt(stream->channel, stream->name, changed);
+	tell_listeners(streams, changed);
 	SPI_finish();
 	PG_RETURN_INT64(changed);
 }

@@ -65,7 +65,9 @@ $node->sql("SELECT profile_stream.drop_stream('third')");
 
 # what is wrong in the profiles is put right from both topics
 $node->sql("UPDATE profile_stream.materialized_profiles SET first_name = 'wrong', version = 1");
-is($node->sql("SELECT profile_stream.swap_rebuild('shop')"), '1', 'the swap changes the profile');
+my $told = $node->safe_psql('postgres', "SELECT format('LISTEN %I', profile_stream.notification_channel()) \\gexec\nSELECT profile_stream.swap_rebuild('shop')");
+like($told, qr/^1$/m, 'the swap changes the profile');
+like($told, qr/"stream":"$_","rebuilt":1/, "it tells the listeners of $_") foreach qw(shop web);
 is($node->sql('SELECT version, first_name FROM profile_stream.materialized_profiles'), "$second|$second", 'it has the events of both streams');
 is($node->sql('SELECT count(*) FROM profile_stream.stat_rebuilds'), '0', 'the rebuild is over');
 produce('shop', 5);
