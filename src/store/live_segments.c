@@ -29,7 +29,8 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#define MAX_PASSING_FAILURES 3	/* so many errors of the system in a row are not the predicate's */
+#define MAX_PASSING_FAILURES 3	/* so many errors of the system, soon after each other, are the predicate's own */
+#define SOON_US (10 * USECS_PER_MINUTE)
 
 static PsLiveSet *loaded = NULL;
 static MemoryContext loaded_context = NULL;
@@ -37,6 +38,7 @@ static bool stale = true;
 static uint64 rules_loads = 0;
 static Oid	relids[4];
 static PsLiveSegment *calling = NULL;	/* whose predicate is compiled or evaluated */
+static TimestampTz calling_at = DT_NOBEGIN; /* when that began */
 
 static void
 live_segments_relation_changed(Datum arg, Oid relid)
@@ -119,6 +121,16 @@ call_as_owner(const Call *call)
 	ps_role_return(back);
 }
 
+/* Counts an error of the system; whether it is still taken for one. */
+static bool
+is_passing_failure(void)
+{
+	if (calling_at - calling->failed_at > SOON_US)
+		calling->passing_failures = 0;
+	calling->failed_at = calling_at;
+	return ++calling->passing_failures < MAX_PASSING_FAILURES;
+}
+
 /* Whether an error is not the predicate's: somebody cancels, or the system is to blame. */
 static bool
 live_segments_is_fault(const ErrorData *error, bool was_ended)
@@ -127,7 +139,7 @@ live_segments_is_fault(const ErrorData *error, bool was_ended)
 		return false;
 	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 		return strcmp(error->funcname, "ProcessInterrupts") == 0;
-	return ps_sqlstate_is_passing(error->sqlerrcode) && ++calling->passing_failures < MAX_PASSING_FAILURES;
+	return ps_sqlstate_is_passing(error->sqlerrcode) && is_passing_failure();
 }
 
 /* Runs users' code in a subtransaction. Returns why it failed, or NULL. */
@@ -234,6 +246,7 @@ live_segments_load(void)
 	ListCell   *cell;
 
 	stale = false;				/* set before reading: a change from here on must make them stale again */
+	calling_at = GetCurrentTimestamp();
 	PG_TRY();
 	{
 		live_segments_watch();
@@ -360,6 +373,7 @@ ps_live_evaluate(PsLiveRun *run, PsStoredProfile **profiles, int n, TimestampTz 
 	Evaluation	e = {run, 0, 0, profiles, n, as_of, holds, due_at};
 	Call		call = {live_segments_evaluate, &e};
 
+	calling_at = as_of;
 	for (int i = 0; i < n; i++)
 		due_at[i] = DT_NOEND;
 	for (; e.first < set->nsegments && n > 0; e.first = e.end)

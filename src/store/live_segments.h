@@ -15,7 +15,8 @@ typedef struct PsLiveSegment
 	int64		quiet_us;
 	PsLivePredicate *predicate;
 	bool		failed;			/* it was blocked in this transaction */
-	int			passing_failures;	/* errors of the system that it met */
+	int			passing_failures;	/* errors of the system that it met soon after each other */
+	TimestampTz failed_at;		/* the last of them */
 } PsLiveSegment;
 
 typedef struct PsLiveSet

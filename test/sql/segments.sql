@@ -121,6 +121,23 @@ SELECT name, state, error FROM profile_stream.stat_code WHERE state <> 'ok' ORDE
 SELECT segment FROM profile_stream.segment_members WHERE customer_id = 'c' ORDER BY 1;
 SELECT profile_stream.drop_segment('slow'), profile_stream.drop_segment('sized'), profile_stream.drop_segment('bad'), profile_stream.drop_segment('wide');
 
+-- an error of the system passes, and blocks only when it comes again and again soon after each other
+CREATE FUNCTION public.deadlocks(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN IF current_setting('regress.deadlocks', true) = 'on' THEN RAISE EXCEPTION 'unlucky' USING ERRCODE = 'deadlock_detected'; END IF; RETURN true; END $$;
+SELECT profile_stream.create_segment('unlucky', 'public.deadlocks(first_name)');
+CREATE FUNCTION pg_temp.deadlock(moment timestamptz) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_temp.at(moment), set_config('regress.deadlocks', 'on', false);
+	BEGIN
+		PERFORM pg_temp.event('c', 'session.started', moment);
+	EXCEPTION WHEN deadlock_detected THEN
+	END;
+	PERFORM set_config('regress.deadlocks', 'off', false), pg_temp.event('c', 'session.started', moment);
+	RETURN (SELECT state FROM profile_stream.stat_code WHERE name = 'unlucky');
+END $$;
+SELECT n, pg_temp.deadlock('2024-02-03 11:00Z'::timestamptz + n * interval '1 hour') FROM generate_series(1, 5) n;
+SELECT n, pg_temp.deadlock('2024-02-03 17:00Z'::timestamptz + n * interval '1 minute') FROM generate_series(1, 3) n;
+SELECT pg_temp.at('2024-02-03 12:00Z'), profile_stream.drop_segment('unlucky');
+
 -- with the rights of its owner
 CREATE ROLE regress_ann IN ROLE profile_stream_operator;
 SET ROLE regress_ann;
@@ -253,5 +270,5 @@ SELECT profile_stream.unmap_attribute('customer.profile.updated', 'until'), prof
 DELETE FROM profile_stream_internal.segments;
 TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.window_chunks, profile_stream.segment_changes, profile_stream_internal.segment_checks, profile_stream_internal.score_refresh;
 RESET profile_stream.failpoint_clock;
-DROP FUNCTION public.lookup, public.pure, public.slow;
+DROP FUNCTION public.lookup, public.pure, public.slow, public.deadlocks;
 DROP DOMAIN public.positive;
