@@ -32,7 +32,7 @@ typedef struct PsApplySettings
 {
 	int			stream_id;		/* 0: the messages come from a session */
 	const char *stream;			/* NULL: from a session */
-	int			letters_of;		/* stream that dead letters of a session belong to; 0: none */
+	int			letters_of;		/* stream of a session's events: its dead letters are of it, and it watches; 0: none */
 	TimestampTz now;
 	int64		max_clock_skew_us;
 	int			max_event_bytes;

@@ -214,7 +214,7 @@ ps_notify_overflowed(const ErrorData *error)
 static bool
 tells_of(const PsApplyState *state, const PsCustomer *customer)
 {
-	return customer->napplied > 0 && ps_watches_tell(state->watches, state->settings->stream_id, customer->changed);
+	return customer->napplied > 0 && ps_watches_tell(state->watches, Max(state->settings->stream_id, state->settings->letters_of), customer->changed);
 }
 
 /* Sends one notification per customer, and one more to the channel of its segment. */

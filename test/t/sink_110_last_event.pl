@@ -143,6 +143,13 @@ ok(produce('watcher', 'other', event('o8', 'eve'), event('o9', 'joe', type => 'c
 ok(hear(sub { @{ $told{told_watched} } > 0 }), 'batch: is told');
 is_deeply($told{told_watched}, [ { stream => 'watcher', customers => 1, events => 1 } ], 'batch: of one customer');
 
+# a backfill tells what its stream watches
+@{ $told{$_} } = () foreach keys %told;
+my @filled = (event('f1', 'eve'), event('f2', 'joe', type => 'customer.profile.updated', payload => '{"email": "joe@x"}'));
+$node->sql("CALL profile_stream.backfill('watcher', \$\$SELECT e::jsonb AS event FROM (VALUES ('$filled[0]'), ('$filled[1]')) v(e)\$\$)");
+ok(hear(sub { @{ $told{told_watched} } > 0 }), 'backfill: is told');
+is_deeply($told{told_watched}, [ { stream => 'watcher', customers => 1, events => 1 } ], 'backfill: of one customer');
+
 $listener->quit;
 $node->is_clean('end');
 $node->stop('fast');
