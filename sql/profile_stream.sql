@@ -2752,16 +2752,18 @@ COMMENT ON FUNCTION export_customer(text) IS 'Everything that is held about a cu
 -- =====================================================================================================================
 
 -- An error may quote what an event says. So a monitor reads no table and no view: these functions have the rights of their owner, and hide errors.
-CREATE FUNCTION profile_stream_internal.hide_error(has_error boolean) RETURNS jsonb
+CREATE FUNCTION profile_stream_internal.hide_error(has_error boolean, hides_hint boolean) RETURNS jsonb
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE COST 10
-	RETURN CASE WHEN has_error THEN '{"error": "hidden, because it may quote an event; members of profile_stream_reader see it"}'::jsonb ELSE '{}'::jsonb END;
-COMMENT ON FUNCTION profile_stream_internal.hide_error(boolean) IS 'What a monitor sees in the place of an error, as members of a row';
+	RETURN CASE WHEN has_error THEN '{"error": "hidden, because it may quote an event; members of profile_stream_reader see it"}'::jsonb ELSE '{}'::jsonb END
+		|| CASE WHEN has_error AND hides_hint THEN '{"hint": null}'::jsonb ELSE '{}'::jsonb END;
+COMMENT ON FUNCTION profile_stream_internal.hide_error(boolean, boolean) IS 'What a monitor sees in the place of an error, and of a hint that may be of code of users, as members of a row';
 
 CREATE FUNCTION monitor_streams() RETURNS SETOF stat_streams
 	LANGUAGE sql STABLE SECURITY DEFINER COST 1000 ROWS 10 SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
+		-- what code of users raises comes while a stream is retrying or running
 		SELECT m.* FROM profile_stream.stat_streams s CROSS JOIN LATERAL
-			pg_catalog.jsonb_populate_record(s, profile_stream_internal.hide_error(s.error IS NOT NULL)) m;
+			pg_catalog.jsonb_populate_record(s, profile_stream_internal.hide_error(s.error IS NOT NULL, s.state = ANY (ARRAY['retrying', 'running']))) m;
 	END;
 COMMENT ON FUNCTION monitor_streams() IS 'The rows of stat_streams for who may see no personal data: errors are hidden';
 
@@ -2769,7 +2771,7 @@ CREATE FUNCTION monitor_partitions() RETURNS SETOF stat_partitions
 	LANGUAGE sql STABLE SECURITY DEFINER COST 1000 ROWS 100 SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
 		SELECT m.* FROM profile_stream.stat_partitions s CROSS JOIN LATERAL
-			pg_catalog.jsonb_populate_record(s, profile_stream_internal.hide_error(s.error IS NOT NULL)) m;
+			pg_catalog.jsonb_populate_record(s, profile_stream_internal.hide_error(s.error IS NOT NULL, false)) m;
 	END;
 COMMENT ON FUNCTION monitor_partitions() IS 'The rows of stat_partitions for who may see no personal data: errors are hidden';
 
@@ -2777,7 +2779,7 @@ CREATE FUNCTION monitor_sinks() RETURNS SETOF stat_sinks
 	LANGUAGE sql STABLE SECURITY DEFINER COST 1000 ROWS 10 SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
 		SELECT m.* FROM profile_stream.stat_sinks s CROSS JOIN LATERAL
-			pg_catalog.jsonb_populate_record(s, profile_stream_internal.hide_error(s.error IS NOT NULL)) m;
+			pg_catalog.jsonb_populate_record(s, profile_stream_internal.hide_error(s.error IS NOT NULL, false)) m;
 	END;
 COMMENT ON FUNCTION monitor_sinks() IS 'The rows of stat_sinks for who may see no personal data: errors are hidden';
 
@@ -2805,7 +2807,7 @@ CREATE FUNCTION health(OUT status text, OUT subject text, OUT problem text, OUT 
 		WITH found AS (
 			SELECT CASE WHEN s.state = 'paused' THEN 'warning' ELSE 'error' END AS status, pg_catalog.format('stream "%s"', s.stream) AS subject,
 				pg_catalog.format('is %s since %s', s.state, COALESCE(s.since::text, 'it was restored')) AS problem,
-				COALESCE(s.hint, 'Read the column error of stat_streams.') AS action
+				COALESCE(CASE WHEN s.state <> 'retrying' THEN s.hint END, 'Read the columns error and hint of stat_streams.') AS action
 			FROM profile_stream.stat_streams s
 			WHERE s.state <> 'running' AND (s.state <> 'paused' OR s.error IS NOT NULL) AND COALESCE(s.since < pg_catalog.now() - '1 minute'::interval, true)
 			UNION ALL
@@ -2849,7 +2851,7 @@ CREATE FUNCTION health(OUT status text, OUT subject text, OUT problem text, OUT 
 			SELECT 'warning', 'refresh of scores', pg_catalog.format('%s, begun %s', r.state, r.started_at), 'Read the column error of stat_score_refresh, and call refresh_scores().'
 			FROM profile_stream.stat_score_refresh r WHERE r.state = ANY (ARRAY['failed', 'interrupted'])
 			UNION ALL
-			SELECT 'warning', pg_catalog.format('rebuild of stream "%s"', r.stream), pg_catalog.format('is %s', r.state), COALESCE(r.hint, 'Read the column error of stat_rebuilds.')
+			SELECT 'warning', pg_catalog.format('rebuild of stream "%s"', r.stream), pg_catalog.format('is %s', r.state), 'Read the columns error and hint of stat_rebuilds.'
 			FROM profile_stream.stat_rebuilds r WHERE r.error IS NOT NULL
 			UNION ALL
 			SELECT 'warning', pg_catalog.format('process %s', a.pid), pg_catalog.format('holds a snapshot since %s, so that tables grow', a.xact_start),
