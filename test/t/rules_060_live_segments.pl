@@ -37,6 +37,14 @@ my @rules = (
 	[ 'quiet', "last_login_at < now() - interval '5 days' AND version > 10", sub { my ($p, $i, $at) = @_; defined $p->{last_login_at} && $p->{last_login_at} < $at - 5 * 86_400_000_000 && $p->{version} > 10 } ],
 	[ 'tickets', 'support_ticket_count_90d = 2', sub { $_[0]{"support_ticket_count_90d\@$_[1]"} == 2 } ]);
 
+# Ends a failpoint that kills. The next worker may still begin with it: one that lives for some seconds does not.
+sub end_failpoint
+{
+	$node->set_failpoint('');
+	return $node->poll_query_until('postgres',
+		"SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'profile_stream worker' AND backend_start < now() - interval '3 s')");
+}
+
 # Lets workers take another moment for now, and waits until the checks that are due then are done.
 sub go_to
 {
@@ -107,7 +115,7 @@ foreach my $part (0 .. $kills)
 	if ($part == 2)
 	{
 		$node->wait_for_log(qr/was terminated by signal 9/, $from);
-		$node->set_failpoint('');
+		end_failpoint();
 	}
 	if ($part == 3)
 	{
@@ -138,8 +146,7 @@ $node->set_failpoint('after_sweep:kill');
 $node->sql("ALTER SYSTEM SET profile_stream.failpoint_clock = '" . $node->sql("SELECT (extract(epoch FROM '$until'::timestamptz + interval '1 day' - '2000-01-01Z') * 1000000)::bigint") . "'");
 $node->reload;
 $node->wait_for_log(qr/was terminated by signal 9/, $from);
-$node->set_failpoint('');
-$node->wait_alive;
+end_failpoint();
 ok(go_to("$later"), 'all checks are done');
 equals_model_at(1, 'two days later');
 is($node->sql($wrong_history), '0', 'each change is there once, also after a killed sweep');
