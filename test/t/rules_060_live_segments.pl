@@ -142,9 +142,8 @@ is($node->sql('SELECT count(*) FROM profile_stream.segment_changes c WHERE event
 # time alone: no event comes, and the sweep is killed
 my $later = $node->sql("SELECT to_timestamp(" . decode_json(slurp_file("$events->{dir}/expected.json"))->{as_of}[1] . " / 1000000.0)");
 my $from = -s $node->logfile;
-$node->set_failpoint('after_sweep:kill');
 $node->sql("ALTER SYSTEM SET profile_stream.failpoint_clock = '" . $node->sql("SELECT (extract(epoch FROM '$until'::timestamptz + interval '1 day' - '2000-01-01Z') * 1000000)::bigint") . "'");
-$node->reload;
+$node->set_failpoint('after_sweep:kill');	# loads the clock, too
 $node->wait_for_log(qr/was terminated by signal 9/, $from);
 end_failpoint();
 ok(go_to("$later"), 'all checks are done');
