@@ -89,7 +89,7 @@ regress()
 # Starts a server for regress and isolation with these settings.
 start_regress_server()
 {
-	start_server "port = $port" 'fsync = off' 'max_worker_processes = 16' 'max_prepared_transactions = 4' "$@" ||
+	start_server "port = $port" 'fsync = off' 'max_worker_processes = 64' 'max_prepared_transactions = 4' "$@" ||
 		die 'the server did not start'
 }
 

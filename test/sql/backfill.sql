@@ -2,7 +2,7 @@
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
 \set VERBOSITY default
-SET client_min_messages = warning;
+SET client_min_messages = error;
 SELECT profile_stream.create_stream('crm', bootstrap_servers => '127.0.0.1:1', topic => 'events');
 SELECT profile_stream.pause_stream('crm');
 CREATE TABLE public.old_events (event_id bigint, customer uuid, kind text, at timestamptz, body jsonb);

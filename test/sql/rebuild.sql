@@ -1,6 +1,6 @@
 -- what of a rebuild needs no broker: the shadow's tables, wrong use, privileges
 \set VERBOSITY terse
-SET client_min_messages = warning;
+SET client_min_messages = error;
 -- the shadow has the columns, indexes and options of what it is the shadow of
 CREATE VIEW shadow_columns AS SELECT c.relnamespace::regnamespace::text AS schema, c.relname, a.attnum, a.attname, a.atttypid, a.attcollation, a.attnotnull, a.attstorage
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid WHERE c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped;

@@ -61,7 +61,7 @@ SELECT profile_stream.apply_event('{"eventId": "s1", "customerId": "bob", "event
 SELECT first_name, account_count, version FROM profile_stream.profiles WHERE customer_id = 'bob';
 SELECT kind, errors FROM profile_stream.dead_letters;
 -- a handler of the type that fails leaves nothing of the seed
-SET client_min_messages = warning;
+SET client_min_messages = error;
 CREATE FUNCTION public.no_gold(profile jsonb, event jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
 	IF event -> 'payload' ->> 'segment' = 'gold' THEN RAISE EXCEPTION 'no gold'; END IF;

@@ -1,5 +1,5 @@
 -- Streams of several topics: arguments, formats of single topics, and what views say of them. No Kafka is asked.
-SET client_min_messages = warning;
+SET client_min_messages = error;
 SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1', topics => '{a,b}', topic => 'c');
 SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1', topics => '{a,NULL}');
 SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1', topic_pattern => '(');

@@ -1,6 +1,6 @@
 -- What a stream that watches names is told of, and the event that was applied last, as the outbox has them. No stream of this file ever runs.
 \set VERBOSITY terse
-SET client_min_messages = warning;
+SET client_min_messages = error;
 SET timezone = 'UTC';
 -- wrong names
 SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1', watch => '{version}');

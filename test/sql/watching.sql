@@ -1,6 +1,6 @@
 -- What a monitor and an analyst see, and that it names nobody.
 \set VERBOSITY terse
-SET client_min_messages = warning;
+SET client_min_messages = error;
 TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters;
 CREATE ROLE regress_watch IN ROLE pg_monitor;
 CREATE ROLE regress_analyst IN ROLE profile_stream_bi;
