@@ -18,7 +18,6 @@ compare_sorted(const Sorted *a, const Sorted *b)
 {
 	if (a->key != b->key)
 		return a->key < b->key ? -1 : 1;
-
 	return strcmp(a->customer->customer_id, b->customer->customer_id);
 }
 

@@ -6,15 +6,14 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "store/history_catalog.h"
 #include "store/locks.h"
 #include "store/owner.h"
 #include "store/plan.h"
+#include "store/table_watch.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -24,9 +23,7 @@ static const char *const tables[] = {"history_columns", "history_settings"};
 static const PsTracked nothing = {0};
 static const PsTracked *tracked = &nothing;
 static MemoryContext tracked_context = NULL;
-static Oid	relids[lengthof(tables)];
-static bool stale = true;
-static bool stale_at_end = false;	/* load again after this transaction */
+static PsTableWatch watch = {tables, lengthof(tables), true};
 
 static PsPlan load_plan = {
 	.sql = "SELECT c.name, c.since, (EXTRACT(epoch FROM s.retention) * 1000000)::int8"
@@ -60,37 +57,6 @@ static PsPlan remove_plan = {
 static PsPlan any_plan = {
 	.sql = "SELECT FROM profile_stream.materialized_profiles LIMIT 1",.fixed_schema = true
 };
-
-static void
-history_catalog_relation_changed(Datum arg, Oid relid)
-{
-	stale |= relid == InvalidOid;
-	for (int i = 0; i < lengthof(relids); i++)
-		stale |= relid == relids[i];
-}
-
-static void
-history_catalog_transaction_ended(XactEvent event, void *arg)
-{
-	stale |= stale_at_end;
-	stale_at_end = false;
-}
-
-/* Finds the tables again: the extension may have been dropped and created since. */
-static void
-history_catalog_watch(void)
-{
-	static bool watching = false;
-
-	if (!watching)
-	{
-		CacheRegisterRelcacheCallback(history_catalog_relation_changed, (Datum) 0);
-		RegisterXactCallback(history_catalog_transaction_ended, NULL);
-	}
-	watching = true;
-	for (int i = 0; i < lengthof(tables); i++)
-		relids[i] = ps_own_table(false, tables[i]);
-}
 
 /* Reads the tables, with the owner's rights: a caller may read profiles without the right to read these. */
 static PsTracked *
@@ -126,21 +92,19 @@ history_catalog_load(void)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "profile_stream history", ALLOCSET_SMALL_SIZES);
 	PsTracked  *loaded;
 
-	stale = false;				/* set before reading: a change from here on must make it stale again */
+	watch.stale = false;		/* set before reading: a change from here on must make it stale again */
 	PG_TRY();
 	{
-		history_catalog_watch();
+		ps_table_watch_begin(&watch);
 		SPI_connect();
-		/* the caller's snapshot may be older than the change, but a parallel query cannot take another one */
-		stale_at_end = IsInParallelMode();
-		PushActiveSnapshot(stale_at_end ? GetActiveSnapshot() : GetLatestSnapshot());
+		ps_table_watch_push_snapshot(&watch);
 		loaded = read_tables(context);
 		PopActiveSnapshot();
 		SPI_finish();
 	}
 	PG_CATCH();
 	{
-		stale = true;
+		watch.stale = true;
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
@@ -155,7 +119,7 @@ history_catalog_load(void)
 const PsTracked *
 ps_history_tracked(void)
 {
-	if (stale)
+	if (watch.stale)
 		history_catalog_load();
 	return tracked;
 }

@@ -5,7 +5,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "settings.h"
@@ -15,6 +14,7 @@
 #include "store/owner.h"
 #include "store/plan.h"
 #include "store/rule_catalog.h"
+#include "store/table_watch.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
@@ -26,9 +26,7 @@ static const char *const tables[] = {"attribute_maps", "metric_series", "metrics
 
 static PsRules *loaded = NULL;
 static MemoryContext loaded_context = NULL;
-static Oid	relids[lengthof(tables)];
-static bool stale = true;
-static bool stale_at_end = false;	/* load again after this transaction */
+static PsTableWatch watch = {tables, lengthof(tables), true};
 static int	holders = 0;
 static uint64 loads = 0;
 
@@ -56,37 +54,6 @@ static PsPlan remove_map_plan = {
 	.sql = "DELETE FROM profile_stream_internal.attribute_maps m WHERE m.event_type = $1 AND m.attribute = $2",
 	.nargs = 2,.argtypes = {TEXTOID, TEXTOID},.fixed_schema = true
 };
-
-static void
-rule_catalog_relation_changed(Datum arg, Oid relid)
-{
-	stale |= relid == InvalidOid;
-	for (int i = 0; i < lengthof(relids); i++)
-		stale |= relid == relids[i];
-}
-
-static void
-transaction_ended(XactEvent event, void *arg)
-{
-	stale |= stale_at_end;
-	stale_at_end = false;
-}
-
-/* Finds the tables again: the extension may have been dropped and created since. */
-static void
-rule_catalog_watch(void)
-{
-	static bool watching = false;
-
-	if (!watching)
-	{
-		CacheRegisterRelcacheCallback(rule_catalog_relation_changed, (Datum) 0);
-		RegisterXactCallback(transaction_ended, NULL);
-	}
-	watching = true;
-	for (int i = 0; i < lengthof(tables); i++)
-		relids[i] = ps_own_table(false, tables[i]);
-}
 
 static void
 load_maps(PsRules *rules)
@@ -141,14 +108,12 @@ rule_catalog_load(void)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "profile_stream rules", ALLOCSET_SMALL_SIZES);
 	PsRules    *rules = MemoryContextAllocZero(context, sizeof(PsRules));
 
-	stale = false;				/* set before reading: a change from here on must make them stale again */
+	watch.stale = false;		/* set before reading: a change from here on must make them stale again */
 	PG_TRY();
 	{
-		rule_catalog_watch();
+		ps_table_watch_begin(&watch);
 		SPI_connect();
-		/* the caller's snapshot may be older than the change, but a parallel query cannot take another one */
-		stale_at_end = IsInParallelMode();
-		PushActiveSnapshot(stale_at_end ? GetActiveSnapshot() : GetLatestSnapshot());
+		ps_table_watch_push_snapshot(&watch);
 		MemoryContextSwitchTo(context);
 		load_tables(rules);
 		PopActiveSnapshot();
@@ -156,7 +121,7 @@ rule_catalog_load(void)
 	}
 	PG_CATCH();
 	{
-		stale = true;
+		watch.stale = true;
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
@@ -187,7 +152,7 @@ ps_rules_lock(void)
 bool
 ps_rules_are_stale(void)
 {
-	return stale;
+	return watch.stale;
 }
 
 uint64
@@ -199,7 +164,7 @@ ps_rules_loads(void)
 const PsRules *
 ps_rules_get(void)
 {
-	if (stale && holders == 0)
+	if (watch.stale && holders == 0)
 		rule_catalog_load();
 	return loaded;
 }
