@@ -18,22 +18,25 @@ SELECT v, profile_stream_internal.library_warning(v) IS NOT NULL AS warned FROM 
 SELECT profile_stream_internal.library_warning('2.8.0');
 
 -- objects of another version than the library; a change of a function has the library look again
+CREATE FUNCTION pg_temp.refusal(command text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	hint text;
+BEGIN
+	EXECUTE command;
+	RETURN 'not refused';
+EXCEPTION WHEN object_not_in_prerequisite_state THEN
+	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+	RETURN replace(SQLERRM, profile_stream.version() ->> 'library', 'LIBRARY') || '. ' || hint;
+END $$;
 BEGIN;
 UPDATE pg_extension SET extversion = '0.0.9' WHERE extname = 'profile_stream';
 CREATE FUNCTION pg_temp.look() RETURNS void LANGUAGE sql AS '';
-SAVEPOINT s;
-SELECT profile_stream.apply_event('{"eventId": "1", "customerId": "c", "eventType": "t", "timestamp": "2026-01-01T00:00:00Z"}');
-ROLLBACK TO s;
-SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1');
-ROLLBACK TO s;
-SELECT profile_stream.pause_stream('s');
-ROLLBACK TO s;
-\set VERBOSITY default
-SELECT profile_stream.start_streams();
-ROLLBACK TO s;
+SELECT pg_temp.refusal($$SELECT profile_stream.apply_event('{"eventId": "1", "customerId": "c", "eventType": "t", "timestamp": "2026-01-01T00:00:00Z"}')$$);
+SELECT pg_temp.refusal($$SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1')$$);
+SELECT pg_temp.refusal($$SELECT profile_stream.pause_stream('s')$$);
+SELECT pg_temp.refusal('SELECT profile_stream.start_streams()');
 UPDATE pg_extension SET extversion = '99.0.0' WHERE extname = 'profile_stream';
-SELECT profile_stream.start_streams();
-\set VERBOSITY terse
+SELECT pg_temp.refusal('SELECT profile_stream.start_streams()');
 ROLLBACK;
 CREATE FUNCTION pg_temp.look() RETURNS void LANGUAGE sql AS '';
 SELECT profile_stream.start_streams();

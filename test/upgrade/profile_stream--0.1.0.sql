@@ -1,0 +1,3003 @@
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION profile_stream" to load this file. \quit
+
+-- The objects of profile_stream, by subject. Names without a schema are in profile_stream: what users call and read.
+-- profile_stream_internal has the parts: what only the extension itself uses. profile_stream_rebuild has the second copy of
+-- the tables that a rebuild fills. Names within statements and functions are written in full.
+--
+--   1  Before anything is made: the schemas and roles
+--   2  The server and the database: versions, the secret of the database
+--   3  Confirmation of what runs as somebody
+--   4  Streams and sinks: tables
+--   5  Profiles: tables
+--   6  Dead letters: tables
+--   7  Attribute maps and metrics
+--   8  Handlers and upcasters
+--   9  Kafka and Redis servers
+--  10  Streams and sinks: functions
+--  11  Streams and sinks: monitoring
+--  12  Events: decoding and applying; profiles and events of other systems
+--  13  Dead letters: reading and repair
+--  14  Profiles: reading
+--  15  Changes of profiles
+--  16  Rebuilds
+--  17  Scores
+--  18  Segments
+--  19  Code of users and other definitions
+--  20  Views for BI
+--  21  Erasure and export
+--  22  Privileges
+
+-- =====================================================================================================================
+-- 1. Before anything is made: the schemas and roles
+-- =====================================================================================================================
+
+-- Roles are of the cluster, so they may exist already.
+DO $$
+DECLARE
+	problem text;
+	made text;
+	role record;
+BEGIN
+	-- who owns the schema decides what its names mean, and what is in it may be taken for what the script creates
+	SELECT COALESCE(
+			CASE WHEN r.oid OPERATOR(pg_catalog.<>) n.nspowner AND NOT o.rolsuper
+				THEN pg_catalog.format('it belongs to role %I', o.rolname) END,
+			(SELECT pg_catalog.format('%s may create objects in it', COALESCE('role ' || pg_catalog.quote_ident(g.rolname), 'everybody'))
+				FROM pg_catalog.aclexplode(n.nspacl) a LEFT JOIN pg_catalog.pg_roles g ON g.oid OPERATOR(pg_catalog.=) a.grantee
+				WHERE a.privilege_type OPERATOR(pg_catalog.=) 'CREATE' AND a.grantee OPERATOR(pg_catalog.<>) n.nspowner LIMIT 1),
+			(SELECT pg_catalog.format('it holds %s', pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid))
+				FROM pg_catalog.pg_depend d
+				WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass::oid
+					AND d.refobjid OPERATOR(pg_catalog.=) n.oid
+					AND d.classid OPERATOR(pg_catalog.<>) 'pg_catalog.pg_extension'::pg_catalog.regclass::oid
+				ORDER BY d.classid, d.objid LIMIT 1)) INTO problem
+		FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles o ON o.oid OPERATOR(pg_catalog.=) n.nspowner
+			JOIN pg_catalog.pg_roles r ON r.rolname OPERATOR(pg_catalog.=) current_user
+		WHERE n.nspname OPERATOR(pg_catalog.=) 'profile_stream';
+	IF problem IS NOT NULL THEN
+		RAISE EXCEPTION 'schema profile_stream cannot be that of the extension: %', problem
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				HINT = 'The extension makes its schema itself. Drop or rename the one that is there, or empty it and make yourself its owner.';
+	END IF;
+	FOREACH made IN ARRAY ARRAY['profile_stream_internal', 'profile_stream_rebuild'] LOOP
+		IF pg_catalog.to_regnamespace(made) IS NOT NULL THEN
+			RAISE EXCEPTION 'schema % exists already', made
+				USING ERRCODE = 'duplicate_schema', HINT = 'The extension makes it itself. Drop or rename the one that is there.';
+		END IF;
+	END LOOP;
+	-- they are of the cluster: whoever may grant them decides who is an operator in each of its databases
+	FOR role IN
+		SELECT r.rolname, CASE WHEN r.rolsuper THEN 'it is a superuser' WHEN r.rolcanlogin THEN 'it may log in'
+				WHEN r.rolcreaterole THEN 'it may create roles' ELSE pg_catalog.format('role %I may grant it', m.rolname) END AS why
+			FROM pg_catalog.pg_roles r LEFT JOIN (pg_catalog.pg_auth_members a JOIN pg_catalog.pg_roles m
+				ON m.oid OPERATOR(pg_catalog.=) a.member AND a.admin_option AND NOT m.rolsuper) ON a.roleid OPERATOR(pg_catalog.=) r.oid
+			WHERE r.rolname OPERATOR(pg_catalog.=) ANY (ARRAY['profile_stream_reader', 'profile_stream_operator', 'profile_stream_monitor', 'profile_stream_bi']::name[])
+				AND (r.rolsuper OR r.rolcanlogin OR r.rolcreaterole OR m.oid IS NOT NULL)
+	LOOP
+		RAISE WARNING 'role % was there before: %', role.rolname, role.why
+			USING HINT = 'Take that from it with ALTER ROLE or REVOKE, unless it is meant.';
+	END LOOP;
+	IF pg_catalog.pg_encoding_to_char((SELECT d.encoding FROM pg_catalog.pg_database d
+			WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())) OPERATOR(pg_catalog.<>) 'UTF8' THEN
+		RAISE EXCEPTION 'profile_stream requires a database with encoding UTF8'
+			USING ERRCODE = 'feature_not_supported';
+	END IF;
+	FOREACH made IN ARRAY ARRAY['profile_stream_reader', 'profile_stream_operator', 'profile_stream_monitor', 'profile_stream_bi'] LOOP
+		IF pg_catalog.to_regrole(made) IS NULL THEN
+			EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', made);
+		END IF;
+	END LOOP;
+END
+$$;
+
+CREATE SCHEMA profile_stream_internal;
+COMMENT ON SCHEMA profile_stream_internal IS 'Parts of profile_stream: tables and functions that only the extension itself uses';
+
+-- =====================================================================================================================
+-- 2. The server and the database: versions, the secret of the database (api/version.c, store/secret.c)
+-- =====================================================================================================================
+
+-- Written in full, because pg_catalog has a function of that name.
+CREATE FUNCTION profile_stream.version() RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'ps_version' LANGUAGE c STABLE PARALLEL SAFE COST 500;
+COMMENT ON FUNCTION profile_stream.version() IS 'Versions of the extension''s objects here, of its library, PostgreSQL, librdkafka (that runs, and built with) and hiredis; and what is known to be wrong with them';
+
+CREATE FUNCTION profile_stream_internal.library_warning(librdkafka text DEFAULT NULL) RETURNS text
+	AS 'MODULE_PATHNAME', 'ps_library_warning' LANGUAGE c STABLE PARALLEL SAFE COST 20;
+COMMENT ON FUNCTION profile_stream_internal.library_warning(text) IS 'What is known to be wrong with a version of librdkafka, by default the one that runs; NULL: nothing';
+
+CREATE FUNCTION profile_stream_internal.current_cluster() RETURNS text
+	AS 'MODULE_PATHNAME', 'ps_current_cluster' LANGUAGE c STABLE PARALLEL SAFE COST 5;
+COMMENT ON FUNCTION profile_stream_internal.current_cluster() IS 'The cluster that this server is of: profile_stream.cluster, or cluster_name where that is empty';
+-- section: secret of the database (store/secret.c)
+
+-- Not dumped: a restored database has one of its own. Nobody is granted anything.
+CREATE TABLE profile_stream_internal.database_secret (
+	made_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	key bytea NOT NULL CHECK (pg_catalog.length(key) OPERATOR(pg_catalog.=) 16)
+);
+ALTER TABLE profile_stream_internal.database_secret REPLICA IDENTITY FULL;
+COMMENT ON TABLE profile_stream_internal.database_secret IS 'What names of channels are made of: one row, made with the extension, never changed';
+COMMENT ON COLUMN profile_stream_internal.database_secret.made_at IS 'When the extension was created';
+COMMENT ON COLUMN profile_stream_internal.database_secret.key IS '16 random bytes';
+
+-- Dumped, because stored hashes are worth nothing without their key. What a restore or a subscription brings replaces the
+-- key that the extension was created with.
+CREATE TABLE profile_stream_internal.event_id_keys (LIKE profile_stream_internal.database_secret INCLUDING CONSTRAINTS INCLUDING DEFAULTS);
+ALTER TABLE profile_stream_internal.event_id_keys REPLICA IDENTITY FULL;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.event_id_keys', '');
+COMMENT ON TABLE profile_stream_internal.event_id_keys IS 'What hashes of event ids are keyed with: one row, made with the extension, or brought by a restore with its event ids';
+COMMENT ON COLUMN profile_stream_internal.event_id_keys.made_at IS 'When the extension was created, in the database where the key is from';
+COMMENT ON COLUMN profile_stream_internal.event_id_keys.key IS '16 random bytes';
+
+WITH r AS (SELECT pg_catalog.sha256(pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) OPERATOR(pg_catalog.||) pg_catalog.uuid_send(pg_catalog.gen_random_uuid())) AS bytes),
+	s AS (INSERT INTO profile_stream_internal.database_secret (key) SELECT pg_catalog.substr(r.bytes, 1, 16) FROM r)
+INSERT INTO profile_stream_internal.event_id_keys (key) SELECT pg_catalog.substr(r.bytes, 17, 16) FROM r;
+
+CREATE FUNCTION profile_stream_internal.replace_event_id_key() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	DELETE FROM profile_stream_internal.event_id_keys;
+	RETURN NEW;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.replace_event_id_key() IS 'Keeps one row in event_id_keys: the one that came last';
+CREATE TRIGGER replace_event_id_key BEFORE INSERT ON profile_stream_internal.event_id_keys
+	FOR EACH ROW EXECUTE FUNCTION profile_stream_internal.replace_event_id_key();
+ALTER TABLE profile_stream_internal.event_id_keys ENABLE ALWAYS TRIGGER replace_event_id_key;
+
+CREATE FUNCTION profile_stream_internal.keep_secret() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF TG_OP = 'TRUNCATE' THEN
+		RAISE EXCEPTION 'database_secret must not be emptied' USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'Names of channels are made with it.';
+	END IF;
+	RETURN NULL;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.keep_secret() IS 'Keeps database_secret as it is: rows that a subscription or a restore brings are passed over';
+CREATE TRIGGER keep_secret BEFORE INSERT OR UPDATE OR DELETE ON profile_stream_internal.database_secret
+	FOR EACH ROW EXECUTE FUNCTION profile_stream_internal.keep_secret();
+CREATE TRIGGER keep_secret_whole BEFORE TRUNCATE ON profile_stream_internal.database_secret
+	FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.keep_secret();
+ALTER TABLE profile_stream_internal.database_secret ENABLE ALWAYS TRIGGER keep_secret, ENABLE ALWAYS TRIGGER keep_secret_whole;
+
+CREATE FUNCTION notification_channel(name text DEFAULT 'profile_updates') RETURNS text
+	AS 'MODULE_PATHNAME', 'ps_notification_channel' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 5;
+COMMENT ON FUNCTION notification_channel(text) IS 'Channel on which profile_updates or segment_changes of this database are announced: the name, and digits that nobody can guess';
+
+-- =====================================================================================================================
+-- 3. Confirmation of what runs as somebody (store/confirmed_code.c)
+-- =====================================================================================================================
+
+-- Not dumped: what came by a restore or a subscription is not here, and does not run.
+CREATE TABLE profile_stream_internal.confirmed_code (
+	kind text COLLATE "C" NOT NULL CHECK (kind OPERATOR(pg_catalog.=) ANY (ARRAY['stream', 'handler', 'upcaster', 'decoder', 'score_function', 'segment', 'backfill'])),
+	key text COLLATE "C" NOT NULL,
+	confirmed_at timestamptz NOT NULL,
+	PRIMARY KEY (kind, key)
+);
+COMMENT ON TABLE profile_stream_internal.confirmed_code IS 'Streams, handlers, upcasters, decoders, segments, backfills and the score function that may run: created in this database, or confirmed after a restore';
+COMMENT ON COLUMN profile_stream_internal.confirmed_code.kind IS 'What was confirmed: stream, handler, upcaster, decoder, score_function, segment or backfill';
+COMMENT ON COLUMN profile_stream_internal.confirmed_code.key IS 'Which one: stream_id of a stream or a decoder, handler_id, from_version:event_type, t for the score function, the name of the segment, or backfill_id';
+COMMENT ON COLUMN profile_stream_internal.confirmed_code.confirmed_at IS 'When it was created here or confirmed';
+
+CREATE FUNCTION profile_stream_internal.guard_confirmed() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'ps_guard_confirmed' LANGUAGE c;
+COMMENT ON FUNCTION profile_stream_internal.guard_confirmed() IS 'Trigger of confirmed_code: refuses what no function of profile_stream writes';
+
+CREATE FUNCTION profile_stream_internal.definition_written() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'ps_definition_written' LANGUAGE c;
+COMMENT ON FUNCTION profile_stream_internal.definition_written() IS 'Trigger of tables of definitions: what no function of profile_stream wrote is not confirmed. Arguments: kind, columns of the key';
+
+-- also in a session that replicates, where triggers of statements do not fire
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE ON profile_stream_internal.confirmed_code FOR EACH ROW EXECUTE FUNCTION profile_stream_internal.guard_confirmed();
+CREATE TRIGGER guard_truncate BEFORE TRUNCATE ON profile_stream_internal.confirmed_code FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.guard_confirmed();
+ALTER TABLE profile_stream_internal.confirmed_code ENABLE ALWAYS TRIGGER guard;
+ALTER TABLE profile_stream_internal.confirmed_code ENABLE ALWAYS TRIGGER guard_truncate;
+
+-- =====================================================================================================================
+-- 4. Streams and sinks: tables
+-- =====================================================================================================================
+
+CREATE TABLE streams (
+	stream_id int GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+	name text COLLATE "C" NOT NULL UNIQUE,
+	owner regrole NOT NULL,
+	server name,
+	bootstrap_servers text,
+	topic text,
+	topics text[],
+	topic_pattern text,
+	topic_formats jsonb,
+	group_id text NOT NULL,
+	start_from text NOT NULL,
+	batch_size int NOT NULL,
+	batch_wait interval NOT NULL,
+	dedupe_retention interval NOT NULL,
+	on_offset_lost text COLLATE "C" NOT NULL CHECK (on_offset_lost IN ('stop', 'earliest', 'latest')),
+	notify_channel text,
+	notify text COLLATE "C" NOT NULL CHECK (notify IN ('customer', 'batch', 'off')),
+	options jsonb NOT NULL,
+	reorder_wait interval NOT NULL DEFAULT '0',
+	reorder_buffer_size int NOT NULL DEFAULT 1000,
+	late_tolerance interval,
+	late_policy text COLLATE "C" NOT NULL DEFAULT 'dead_letter' CHECK (late_policy IN ('dead_letter', 'apply', 'drop')),
+	unknown_schema text COLLATE "C" NOT NULL DEFAULT 'dead_letter' CHECK (unknown_schema IN ('dead_letter', 'accept')),
+	event_types text[],
+	workers int NOT NULL DEFAULT 1 CHECK (workers BETWEEN 1 AND 64),
+	partitions int[],
+	dead_letter_pause_ratio double precision NOT NULL DEFAULT 1,
+	customer_lock_timeout interval NOT NULL DEFAULT '1 s',
+	redis text,
+	redis_prefix text NOT NULL DEFAULT 'profile:',
+	redis_ttl interval NOT NULL DEFAULT '5 minutes',
+	changelog_topic text,
+	dead_letter_topic text,
+	segment_channel_prefix text,
+	format text COLLATE "C" NOT NULL DEFAULT 'profile_event',
+	field_map jsonb,
+	timestamp_unit text COLLATE "C" NOT NULL DEFAULT 'milliseconds' CHECK (timestamp_unit IN ('milliseconds', 'seconds', 'microseconds')),
+	event_id_scope text COLLATE "C" NOT NULL DEFAULT 'customer' CHECK (event_id_scope IN ('customer', 'stream')),
+	watch text[],
+	created_at timestamptz NOT NULL,
+	CHECK ((server IS NULL) <> (bootstrap_servers IS NULL)),
+	CHECK ((topic IS NULL) <> (topics IS NULL AND topic_pattern IS NULL))
+);
+CREATE TRIGGER written BEFORE INSERT OR UPDATE OR DELETE ON streams
+	FOR EACH ROW EXECUTE FUNCTION profile_stream_internal.definition_written('stream', 'stream_id');
+ALTER TABLE streams ENABLE ALWAYS TRIGGER written;
+SELECT pg_catalog.pg_extension_config_dump('streams', '');
+SELECT pg_catalog.pg_extension_config_dump('streams_stream_id_seq', '');
+COMMENT ON TABLE streams IS 'Streams as created: what is read from where, and how';
+COMMENT ON COLUMN streams.stream_id IS 'Number of the stream, never used again';
+COMMENT ON COLUMN streams.name IS 'Name of the stream';
+COMMENT ON COLUMN streams.owner IS 'Role with whose rights the stream runs';
+COMMENT ON COLUMN streams.server IS 'Server of profile_stream_kafka that the stream reads from; NULL when brokers is given';
+COMMENT ON COLUMN streams.bootstrap_servers IS 'Addresses of Kafka brokers, host:port separated by commas; NULL when server is given';
+COMMENT ON COLUMN streams.topic IS 'Kafka topic that the stream reads; NULL: topics and topic_pattern say which';
+COMMENT ON COLUMN streams.topics IS 'Kafka topics that the stream reads; NULL: none by name';
+COMMENT ON COLUMN streams.topic_pattern IS 'Regular expression: the stream also reads each topic whose name it matches; NULL: none';
+COMMENT ON COLUMN streams.topic_formats IS 'Format, field_map and timestamp_unit of single topics, an object by topic; NULL: all are as those of the stream';
+COMMENT ON COLUMN streams.group_id IS 'Kafka consumer group to which the stream commits its offsets, for monitoring only';
+COMMENT ON COLUMN streams.start_from IS 'Where a partition begins that has no offset yet: earliest, latest, or a timestamp';
+COMMENT ON COLUMN streams.batch_size IS 'Most messages that one transaction applies';
+COMMENT ON COLUMN streams.batch_wait IS 'Longest time that a batch waits for more messages';
+COMMENT ON COLUMN streams.dedupe_retention IS 'How long the id of an applied event is remembered; a repeated id is a duplicate for so long';
+COMMENT ON COLUMN streams.on_offset_lost IS 'What to do when Kafka no longer has the next offset: stop, earliest or latest';
+COMMENT ON COLUMN streams.notify_channel IS 'Channel of NOTIFY on which the stream announces changes of profiles; NULL: the channel of the database, notification_channel()';
+COMMENT ON COLUMN streams.notify IS 'What is announced: one notification per customer, one per batch, or none (off)';
+COMMENT ON COLUMN streams.options IS 'Further properties for librdkafka, as an object of strings';
+COMMENT ON COLUMN streams.reorder_wait IS 'How long events are held so that earlier ones can overtake them; 0: events apply in the order in which they are read';
+COMMENT ON COLUMN streams.reorder_buffer_size IS 'Most events of one customer that are held for reorder_wait';
+COMMENT ON COLUMN streams.late_tolerance IS 'How far behind the customer''s newest event an event may be before it is late; NULL: any distance';
+COMMENT ON COLUMN streams.late_policy IS 'What becomes of late events: dead_letter, apply or drop';
+COMMENT ON COLUMN streams.unknown_schema IS 'What becomes of an event whose schemaVersion no upcaster takes: dead_letter, or accept, which applies it as it is';
+COMMENT ON COLUMN streams.event_types IS 'Event types that the stream takes, it ignores others; NULL: all';
+COMMENT ON COLUMN streams.workers IS 'Number of processes that share the partitions';
+COMMENT ON COLUMN streams.partitions IS 'Partitions that the stream reads; NULL: all';
+COMMENT ON COLUMN streams.dead_letter_pause_ratio IS 'Share of dead letters among recent messages above which the stream pauses itself, 0 to 1; 1: never';
+COMMENT ON COLUMN streams.customer_lock_timeout IS 'How long a batch waits for locks of customers that other sessions hold, before it goes on with the others';
+COMMENT ON COLUMN streams.redis IS 'Redis that the stream delivers profiles to: host:port, path of a socket, or a server of profile_stream_redis; NULL: none';
+COMMENT ON COLUMN streams.redis_prefix IS 'What the Redis keys of profiles begin with';
+COMMENT ON COLUMN streams.redis_ttl IS 'Time after which a key in Redis expires';
+COMMENT ON COLUMN streams.changelog_topic IS 'Kafka topic that changed profiles are delivered to; NULL: none';
+COMMENT ON COLUMN streams.dead_letter_topic IS 'Kafka topic that dead letters are delivered to; NULL: none';
+COMMENT ON COLUMN streams.segment_channel_prefix IS 'What the names of the channels of segments begin with; NULL: changes are not announced by segment';
+COMMENT ON COLUMN streams.format IS 'Format of the messages: profile_event, cloudevents, custom or debezium';
+COMMENT ON COLUMN streams.field_map IS 'Where the members of an event are found in a message, as an object; NULL: where the format has them';
+COMMENT ON COLUMN streams.timestamp_unit IS 'Unit of timestamps that are numbers: milliseconds, seconds or microseconds';
+COMMENT ON COLUMN streams.event_id_scope IS 'Within what an event id is unique: customer, or stream';
+COMMENT ON COLUMN streams.watch IS 'Columns and attributes of profiles: changes of others are not told to the updates topic and listeners of the stream; NULL: all changes are';
+COMMENT ON COLUMN streams.created_at IS 'When the stream was created';
+
+CREATE TABLE profile_stream_internal.stream_topics (
+	stream_id int NOT NULL REFERENCES streams ON DELETE CASCADE,
+	topic_no int NOT NULL,
+	topic text COLLATE "C" NOT NULL,
+	pattern text COLLATE "C",
+	is_new boolean NOT NULL DEFAULT false,
+	joined_at timestamptz NOT NULL,
+	state text COLLATE "C" NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'missing', 'retrying')),
+	error text,
+	since timestamptz NOT NULL,
+	PRIMARY KEY (stream_id, topic_no),
+	UNIQUE (stream_id, topic)
+);
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.stream_topics', '');
+COMMENT ON TABLE profile_stream_internal.stream_topics IS 'Topics that a stream reads or has read; each keeps its number, which its partitions have in the other tables';
+COMMENT ON COLUMN profile_stream_internal.stream_topics.stream_id IS 'Stream that reads the topic';
+COMMENT ON COLUMN profile_stream_internal.stream_topics.topic_no IS 'Number of the topic in the stream, from 0';
+COMMENT ON COLUMN profile_stream_internal.stream_topics.topic IS 'Name of the topic';
+COMMENT ON COLUMN profile_stream_internal.stream_topics.pattern IS 'topic_pattern that it matched last; NULL: it is named in topic or topics';
+COMMENT ON COLUMN profile_stream_internal.stream_topics.is_new IS 'Whether it came while the stream looked for topics: then it is read from its beginning, whatever start_from says';
+COMMENT ON COLUMN profile_stream_internal.stream_topics.joined_at IS 'When the stream took it up';
+COMMENT ON COLUMN profile_stream_internal.stream_topics.state IS 'running; missing: the brokers do not have it; or retrying: they do not answer for it';
+COMMENT ON COLUMN profile_stream_internal.stream_topics.error IS 'Why it is not read; NULL: it is';
+COMMENT ON COLUMN profile_stream_internal.stream_topics.since IS 'When its state began';
+
+CREATE FUNCTION profile_stream_internal.topic_format(stream streams, topic text) RETURNS TABLE (format text, field_map jsonb, timestamp_unit text)
+	LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
+	BEGIN ATOMIC
+		SELECT COALESCE((topic_format.stream).topic_formats -> topic_format.topic ->> 'format'::text, (topic_format.stream).format),
+			CASE WHEN (topic_format.stream).topic_formats -> topic_format.topic ? 'field_map'::text THEN (topic_format.stream).topic_formats -> topic_format.topic -> 'field_map'::text
+				WHEN (topic_format.stream).topic_formats -> topic_format.topic ? 'format'::text THEN NULL
+				ELSE (topic_format.stream).field_map END,
+			COALESCE((topic_format.stream).topic_formats -> topic_format.topic ->> 'timestamp_unit'::text, (topic_format.stream).timestamp_unit);
+	END;
+COMMENT ON FUNCTION profile_stream_internal.topic_format(streams, text) IS 'How a stream reads the messages of a topic: as topic_formats says, or else as for its other topics';
+
+CREATE FUNCTION profile_stream_internal.partition_name(stream_id int, topic_no int, partition int) RETURNS text
+	LANGUAGE sql STABLE
+	RETURN CASE WHEN (SELECT pg_catalog.count(*) FROM profile_stream_internal.stream_topics t WHERE t.stream_id = partition_name.stream_id) > 1
+		THEN (SELECT t.topic || ' ' || partition_name.partition::text FROM profile_stream_internal.stream_topics t
+			WHERE t.stream_id = partition_name.stream_id AND t.topic_no = partition_name.topic_no)
+		ELSE partition_name.partition::text END;
+COMMENT ON FUNCTION profile_stream_internal.partition_name(int, int, int) IS 'What a partition is called: its number, with the name of the topic before it where the stream has read several';
+
+CREATE TABLE profile_stream_internal.stream_offsets (
+	stream_id int NOT NULL REFERENCES streams ON DELETE CASCADE,
+	topic_no int NOT NULL DEFAULT 0,
+	partition int NOT NULL,
+	epoch int NOT NULL DEFAULT 0,
+	start_offset bigint NOT NULL,
+	next_offset bigint NOT NULL,
+	read_offset bigint NOT NULL,
+	finished bytea NOT NULL DEFAULT '',
+	commits bigint NOT NULL DEFAULT 0,
+	check_offset bigint,
+	check_timestamp timestamptz,
+	check_hash bigint,
+	end_offset bigint,
+	consumed bigint NOT NULL DEFAULT 0,
+	applied bigint NOT NULL DEFAULT 0,
+	duplicates bigint NOT NULL DEFAULT 0,
+	dead bigint NOT NULL DEFAULT 0,
+	late bigint NOT NULL DEFAULT 0,
+	late_dropped bigint NOT NULL DEFAULT 0,
+	ignored bigint NOT NULL DEFAULT 0,
+	tombstones bigint NOT NULL DEFAULT 0,
+	blocked bigint NOT NULL DEFAULT 0,
+	replayed bigint NOT NULL DEFAULT 0,
+	late_applied bigint NOT NULL DEFAULT 0,
+	other_key bigint NOT NULL DEFAULT 0,
+	other_partition bigint NOT NULL DEFAULT 0,
+	held bigint NOT NULL DEFAULT 0,
+	held_bytes bigint NOT NULL DEFAULT 0,
+	sources bytea NOT NULL DEFAULT '',
+	last_message_at timestamptz,
+	committed_at timestamptz,
+	state text COLLATE "C" NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'offset_lost')),
+	error text,
+	PRIMARY KEY (stream_id, topic_no, partition)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.stream_offsets', '');
+COMMENT ON TABLE profile_stream_internal.stream_offsets IS 'Next offset of each partition, committed with the data it stands for; counters since the start';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.stream_id IS 'Stream that reads the partition';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.topic_no IS 'Topic of the partition, as in stream_topics';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.partition IS 'Number of the partition';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.epoch IS 'Counts how often the topic was created anew; an offset means another message in each';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.start_offset IS 'Offset from which the stream began to read';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.next_offset IS 'Offset of the first message that is not applied yet';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.read_offset IS 'Offset up to which every message was read once; at least next_offset';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.finished IS 'Which offsets from next_offset on are applied already, as marks of core/offset_set.c; empty: none';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.commits IS 'Number of transactions that moved the offset; a worker with an older number is refused';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.check_offset IS 'Offset of the last message whose fingerprint is kept: another message there means that the topic was created anew; NULL: none is kept';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.check_timestamp IS 'Kafka timestamp of the message at check_offset; NULL when it has none';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.check_hash IS 'Hash of the message at check_offset; NULL when none is kept';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.end_offset IS 'Offset at the end of the partition, as last seen; NULL: not seen yet';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.consumed IS 'Messages that were read';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.applied IS 'Events that were applied';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.duplicates IS 'Events whose id was applied before';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.dead IS 'Messages that became dead letters, but for late ones';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.late IS 'Events that became dead letters because they were later than late_tolerance allows';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.late_dropped IS 'Late events that were dropped, as late_policy says';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.ignored IS 'Events of types that are not in event_types, which were skipped';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.tombstones IS 'Messages without a value';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.blocked IS 'Messages of blocked customers, which were skipped';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.replayed IS 'Messages that were read again after their partition was assigned anew, as at a restart';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.late_applied IS 'Late events that were applied, as late_policy says; applied counts them, too';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.other_key IS 'Events whose key is not their customer';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.other_partition IS 'Events whose customer had its event before in another partition of the topic, as far as one worker remembers';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.held IS 'Messages that were read and are not applied yet';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.held_bytes IS 'Bytes of the held messages that are in memory';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.sources IS 'Counts of applied events by source, packed; stat_sources shows them';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.last_message_at IS 'Kafka timestamp of the last message; NULL: none came yet';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.committed_at IS 'When the offset moved last; NULL: never';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.state IS 'running, or offset_lost when Kafka no longer has next_offset';
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.error IS 'Why the partition does not go on; NULL: it does';
+
+-- Not dumped: what a restored database does not find here does not run by itself.
+CREATE TABLE profile_stream_internal.stream_status (
+	stream_id int PRIMARY KEY REFERENCES streams ON DELETE CASCADE,
+	database oid NOT NULL,
+	enabled boolean NOT NULL,
+	state text COLLATE "C" NOT NULL CHECK (state IN ('starting', 'running', 'ready', 'retrying', 'waiting', 'offset_lost', 'quarantined', 'no_owner',
+		'paused', 'disabled', 'no_worker_slot', 'incomplete', 'foreign_cluster')),
+	error text,
+	hint text,
+	error_at timestamptz,
+	next_attempt_at timestamptz,
+	attempts int NOT NULL DEFAULT 0,
+	notifications_skipped bigint NOT NULL DEFAULT 0,
+	changed_at timestamptz NOT NULL,
+	since timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	cluster text,
+	order_logged_at timestamptz
+) WITH (fillfactor = 50);
+COMMENT ON TABLE profile_stream_internal.stream_status IS 'Whether a stream shall run in this database, and what its worker last said';
+COMMENT ON COLUMN profile_stream_internal.stream_status.stream_id IS 'Stream of which this is the status';
+COMMENT ON COLUMN profile_stream_internal.stream_status.database IS 'OID of the database in which the stream was created or resumed; elsewhere the row does not count';
+COMMENT ON COLUMN profile_stream_internal.stream_status.enabled IS 'Whether the stream shall run';
+COMMENT ON COLUMN profile_stream_internal.stream_status.state IS 'What the worker last said of itself';
+COMMENT ON COLUMN profile_stream_internal.stream_status.error IS 'Last error, while the state is due to one; NULL: none';
+COMMENT ON COLUMN profile_stream_internal.stream_status.hint IS 'What to do about the error; NULL: nothing is known';
+COMMENT ON COLUMN profile_stream_internal.stream_status.error_at IS 'When the error came; NULL: there is none';
+COMMENT ON COLUMN profile_stream_internal.stream_status.next_attempt_at IS 'When the worker tries again; NULL: no attempt is planned';
+COMMENT ON COLUMN profile_stream_internal.stream_status.attempts IS 'How often in a row workers ended without progress';
+COMMENT ON COLUMN profile_stream_internal.stream_status.notifications_skipped IS 'Notifications that were not sent because the queue of the server was full';
+COMMENT ON COLUMN profile_stream_internal.stream_status.changed_at IS 'When the row was written last';
+COMMENT ON COLUMN profile_stream_internal.stream_status.since IS 'When the stream came into this state';
+COMMENT ON COLUMN profile_stream_internal.stream_status.cluster IS 'The cluster that the stream belongs to, as profile_stream.cluster or cluster_name said when it was created or resumed; NULL: the server had no such name';
+COMMENT ON COLUMN profile_stream_internal.stream_status.order_logged_at IS 'When the log was last told of events out of order; NULL: never';
+
+-- Not dumped: it tells of this server. The newest 10,000 rows stay.
+CREATE TABLE stream_log (
+	log_id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+	logged_at timestamptz NOT NULL,
+	stream text COLLATE "C" NOT NULL,
+	what text NOT NULL CHECK (what IN ('stream', 'rebuild', 'sink', 'partition', 'topic')),
+	part text,
+	from_state text,
+	to_state text NOT NULL,
+	reason text,
+	hint text,
+	lasted interval
+);
+COMMENT ON TABLE stream_log IS 'Changes of state of streams, rebuilds, sinks, partitions and topics, never one per attempt; the newest 10,000';
+COMMENT ON COLUMN stream_log.log_id IS 'Number of the entry, ascending';
+COMMENT ON COLUMN stream_log.logged_at IS 'When the state changed';
+COMMENT ON COLUMN stream_log.stream IS 'Name of the stream';
+COMMENT ON COLUMN stream_log.what IS 'What changed its state: stream, rebuild, sink, partition or topic';
+COMMENT ON COLUMN stream_log.part IS 'Which sink, partition or topic of the stream; NULL for a stream or a rebuild';
+COMMENT ON COLUMN stream_log.from_state IS 'State before; NULL: the first one';
+COMMENT ON COLUMN stream_log.to_state IS 'State since';
+COMMENT ON COLUMN stream_log.reason IS 'Error or other reason; NULL: none was given';
+COMMENT ON COLUMN stream_log.hint IS 'What to do about it; NULL: nothing is known';
+COMMENT ON COLUMN stream_log.lasted IS 'How long the state before lasted; NULL for the first state';
+
+CREATE TABLE profile_stream_internal.stream_gaps (
+	stream_id int NOT NULL REFERENCES streams ON DELETE CASCADE,
+	topic_no int NOT NULL DEFAULT 0,
+	partition int NOT NULL,
+	from_offset bigint NOT NULL,
+	to_offset bigint NOT NULL,
+	reason text NOT NULL,
+	recorded_at timestamptz NOT NULL
+);
+ALTER TABLE profile_stream_internal.stream_gaps REPLICA IDENTITY FULL;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.stream_gaps', '');
+COMMENT ON TABLE profile_stream_internal.stream_gaps IS 'Offset ranges [from_offset, to_offset) that a stream went past without reading, and why';
+COMMENT ON COLUMN profile_stream_internal.stream_gaps.stream_id IS 'Stream that went past the range';
+COMMENT ON COLUMN profile_stream_internal.stream_gaps.topic_no IS 'Topic of the partition, as in stream_topics';
+COMMENT ON COLUMN profile_stream_internal.stream_gaps.partition IS 'Number of the partition';
+COMMENT ON COLUMN profile_stream_internal.stream_gaps.from_offset IS 'First offset that was passed';
+COMMENT ON COLUMN profile_stream_internal.stream_gaps.to_offset IS 'Offset behind the last one that was passed';
+COMMENT ON COLUMN profile_stream_internal.stream_gaps.reason IS 'Why: the offset was lost, a seek, a rebuild that began later, or a message that cannot be read';
+COMMENT ON COLUMN profile_stream_internal.stream_gaps.recorded_at IS 'When the stream went past it';
+
+-- Not dumped: what ended a worker elsewhere need not do so here.
+CREATE TABLE profile_stream_internal.poison_messages (
+	stream_id int NOT NULL REFERENCES streams ON DELETE CASCADE,
+	topic_no int NOT NULL DEFAULT 0,
+	partition int NOT NULL,
+	epoch int NOT NULL,
+	kafka_offset bigint NOT NULL,
+	error text NOT NULL,
+	ended_at timestamptz NOT NULL,
+	PRIMARY KEY (stream_id, topic_no, partition, epoch, kafka_offset)
+);
+COMMENT ON TABLE profile_stream_internal.poison_messages IS 'Messages whose functions did not end when they were cancelled, which ended their worker: dead letters when they are read again';
+COMMENT ON COLUMN profile_stream_internal.poison_messages.stream_id IS 'Stream whose worker ended';
+COMMENT ON COLUMN profile_stream_internal.poison_messages.topic_no IS 'Topic of the message, as in stream_topics';
+COMMENT ON COLUMN profile_stream_internal.poison_messages.partition IS 'Partition of the message';
+COMMENT ON COLUMN profile_stream_internal.poison_messages.epoch IS 'Epoch of the partition, as in stream_offsets';
+COMMENT ON COLUMN profile_stream_internal.poison_messages.kafka_offset IS 'Offset of the message';
+COMMENT ON COLUMN profile_stream_internal.poison_messages.error IS 'Which function did not end, and by what limit';
+COMMENT ON COLUMN profile_stream_internal.poison_messages.ended_at IS 'When the worker ended';
+
+-- Not dumped: a restored database begins with empty hands, and what Redis holds expires.
+CREATE TABLE profile_stream_internal.outbox (
+	stream_id int NOT NULL,
+	sink text COLLATE "C" NOT NULL,
+	outbox_id bigint GENERATED ALWAYS AS IDENTITY,
+	customer_ids text[] NOT NULL,
+	customers int NOT NULL,
+	event_types text[],
+	last_events text[],
+	PRIMARY KEY (stream_id, sink, outbox_id)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_insert_threshold = -1);
+ALTER TABLE profile_stream_internal.outbox ALTER COLUMN customer_ids SET STORAGE EXTERNAL;
+COMMENT ON TABLE profile_stream_internal.outbox IS 'Customers that changed, one row per commit and sink, until the sink''s relay takes them';
+COMMENT ON COLUMN profile_stream_internal.outbox.stream_id IS 'Stream that changed the profiles';
+COMMENT ON COLUMN profile_stream_internal.outbox.sink IS 'Sink that is to be told: redis or updates';
+COMMENT ON COLUMN profile_stream_internal.outbox.outbox_id IS 'Number of the row; of a customer''s rows a later one has a higher number';
+COMMENT ON COLUMN profile_stream_internal.outbox.customer_ids IS 'Customers whose profiles changed';
+COMMENT ON COLUMN profile_stream_internal.outbox.customers IS 'Number of customer_ids';
+COMMENT ON COLUMN profile_stream_internal.outbox.event_types IS 'For each customer the types of the events that were applied, as a JSON array; NULL where the sink does not tell them';
+COMMENT ON COLUMN profile_stream_internal.outbox.last_events IS 'For each customer the event that was applied last, as a JSON object; null: none was; NULL where the sink does not tell it';
+
+CREATE TABLE profile_stream_internal.sink_pending (
+	stream_id int NOT NULL,
+	sink text COLLATE "C" NOT NULL,
+	customer_id text COLLATE "C" NOT NULL,
+	pending_id bigint GENERATED BY DEFAULT AS IDENTITY,
+	event_types text[] NOT NULL DEFAULT '{}',
+	last_event text,
+	PRIMARY KEY (stream_id, sink, customer_id)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_insert_threshold = -1);
+CREATE INDEX sink_pending_order ON profile_stream_internal.sink_pending (stream_id, sink, pending_id);
+COMMENT ON TABLE profile_stream_internal.sink_pending IS 'Customers whose profile a relay has to deliver, one row per customer and sink at most, oldest first by pending_id';
+COMMENT ON COLUMN profile_stream_internal.sink_pending.stream_id IS 'Stream that changed the profile';
+COMMENT ON COLUMN profile_stream_internal.sink_pending.sink IS 'Sink that is to be told: redis or updates';
+COMMENT ON COLUMN profile_stream_internal.sink_pending.customer_id IS 'Customer whose profile is to be delivered';
+COMMENT ON COLUMN profile_stream_internal.sink_pending.pending_id IS 'Order of delivery, oldest first; a change after the relay has begun gets a new number';
+COMMENT ON COLUMN profile_stream_internal.sink_pending.event_types IS 'Types of the events that were applied since the last delivery, JSON arrays; empty where the sink does not tell them';
+COMMENT ON COLUMN profile_stream_internal.sink_pending.last_event IS 'Event that was applied last since the last delivery, as a JSON object; NULL: none was, or the sink does not tell it';
+
+CREATE TABLE profile_stream_internal.sink_status (
+	stream_id int NOT NULL,
+	sink text COLLATE "C" NOT NULL,
+	state text COLLATE "C" NOT NULL CHECK (state IN ('idle', 'running', 'retrying', 'waiting', 'no_worker_slot', 'no_owner')),
+	error text,
+	hint text,
+	error_at timestamptz,
+	next_attempt_at timestamptz,
+	delivered bigint NOT NULL DEFAULT 0,
+	refused bigint NOT NULL DEFAULT 0,
+	delivered_at timestamptz,
+	since timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	PRIMARY KEY (stream_id, sink)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE profile_stream_internal.sink_status IS 'What a relay last said, and how much it has delivered';
+COMMENT ON COLUMN profile_stream_internal.sink_status.stream_id IS 'Stream that the relay works for';
+COMMENT ON COLUMN profile_stream_internal.sink_status.sink IS 'Sink that the relay delivers to';
+COMMENT ON COLUMN profile_stream_internal.sink_status.state IS 'What the relay last said of itself';
+COMMENT ON COLUMN profile_stream_internal.sink_status.error IS 'Last error, while the state is due to one; NULL: none';
+COMMENT ON COLUMN profile_stream_internal.sink_status.hint IS 'What to do about the error; NULL: nothing is known';
+COMMENT ON COLUMN profile_stream_internal.sink_status.error_at IS 'When the error came; NULL: there is none';
+COMMENT ON COLUMN profile_stream_internal.sink_status.next_attempt_at IS 'When the relay tries again; NULL: no attempt is planned';
+COMMENT ON COLUMN profile_stream_internal.sink_status.delivered IS 'Profiles or dead letters that were delivered';
+COMMENT ON COLUMN profile_stream_internal.sink_status.refused IS 'Profiles or dead letters that the sink does not take';
+COMMENT ON COLUMN profile_stream_internal.sink_status.delivered_at IS 'When something was delivered last; NULL: never';
+COMMENT ON COLUMN profile_stream_internal.sink_status.since IS 'When the relay came into this state';
+
+-- the list of sinks, as PS_SINKS in store/stream.h has it
+CREATE VIEW profile_stream_internal.stream_sinks WITH (security_invoker = true) AS
+	SELECT s.stream_id, s.name AS stream, k.sink, k.target, k.content
+	FROM profile_stream.streams s CROSS JOIN LATERAL (VALUES
+		('redis', s.redis, 'profiles'),
+		('changelog', s.changelog_topic, 'changes'),
+		('dead_letters', s.dead_letter_topic, 'dead_letters')) AS k(sink, target, content)
+	WHERE k.target IS NOT NULL;
+COMMENT ON VIEW profile_stream_internal.stream_sinks IS 'What each stream delivers to, and where that is';
+COMMENT ON COLUMN profile_stream_internal.stream_sinks.stream_id IS 'Number of the stream';
+COMMENT ON COLUMN profile_stream_internal.stream_sinks.stream IS 'Name of the stream';
+COMMENT ON COLUMN profile_stream_internal.stream_sinks.sink IS 'Sink of the stream';
+COMMENT ON COLUMN profile_stream_internal.stream_sinks.target IS 'Redis server or Kafka topic that the sink delivers to';
+COMMENT ON COLUMN profile_stream_internal.stream_sinks.content IS 'What the sink delivers: profiles, changes (profiles with the types of the events that changed them) or dead_letters';
+
+-- =====================================================================================================================
+-- 5. Profiles: tables
+-- =====================================================================================================================
+
+CREATE TABLE materialized_profiles (
+	customer_id text COLLATE "C" PRIMARY KEY,
+	event_counts jsonb NOT NULL DEFAULT '{}',
+	version bigint NOT NULL,
+	updated_at timestamptz NOT NULL,
+	watermark timestamptz NOT NULL,
+	last_transaction_at timestamptz,
+	last_login_at timestamptz,
+	total_balance numeric NOT NULL DEFAULT 0,
+	event_ids bytea NOT NULL DEFAULT '',
+	window_state bytea NOT NULL DEFAULT '',
+	first_name text NOT NULL DEFAULT '',
+	last_name text NOT NULL DEFAULT '',
+	email text NOT NULL DEFAULT '',
+	phone text NOT NULL DEFAULT '',
+	preferred_channel text NOT NULL DEFAULT 'app',
+	attributes jsonb NOT NULL DEFAULT '{}',
+	attribute_times jsonb,
+	account_count bigint NOT NULL DEFAULT 0,
+	first_event_at timestamptz NOT NULL,
+	segment_state bytea,
+	segment text NOT NULL DEFAULT 'unknown',
+	churn_risk_score double precision NOT NULL DEFAULT 0,
+	lifetime_value numeric NOT NULL DEFAULT 0,
+	scored_at timestamptz
+) WITH (fillfactor = 75, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.1);
+ALTER TABLE materialized_profiles ALTER COLUMN window_state SET STORAGE MAIN, ALTER COLUMN window_state SET STATISTICS 0,
+	ALTER COLUMN event_ids SET STORAGE MAIN, ALTER COLUMN event_ids SET STATISTICS 0,
+	ALTER COLUMN event_counts SET STATISTICS 0, ALTER COLUMN attribute_times SET STATISTICS 0,
+	ALTER COLUMN segment_state SET STORAGE MAIN, ALTER COLUMN segment_state SET STATISTICS 0;
+SELECT pg_catalog.pg_extension_config_dump('materialized_profiles', '');
+COMMENT ON TABLE materialized_profiles IS 'One row per customer, kept current by the streams; read it through the view profiles';
+COMMENT ON COLUMN materialized_profiles.customer_id IS 'Id of the customer';
+COMMENT ON COLUMN materialized_profiles.version IS 'Number of events that were applied to the profile';
+COMMENT ON COLUMN materialized_profiles.updated_at IS 'Timestamp of the event that was applied last';
+COMMENT ON COLUMN materialized_profiles.watermark IS 'Timestamp of the customer''s newest event';
+COMMENT ON COLUMN materialized_profiles.first_name IS 'First name; empty: not known';
+COMMENT ON COLUMN materialized_profiles.last_name IS 'Last name; empty: not known';
+COMMENT ON COLUMN materialized_profiles.email IS 'Email address; empty: not known';
+COMMENT ON COLUMN materialized_profiles.phone IS 'Telephone number; empty: not known';
+COMMENT ON COLUMN materialized_profiles.total_balance IS 'Sum of the initial balances of accounts, with what maps and handlers make of it; completed transactions do not change it';
+COMMENT ON COLUMN materialized_profiles.account_count IS 'Number of accounts';
+COMMENT ON COLUMN materialized_profiles.last_transaction_at IS 'Greatest timestamp of a completed transaction; NULL: none yet';
+COMMENT ON COLUMN materialized_profiles.last_login_at IS 'Greatest timestamp of a login; NULL: none yet';
+COMMENT ON COLUMN materialized_profiles.preferred_channel IS 'Channel that the customer prefers';
+COMMENT ON COLUMN materialized_profiles.event_counts IS 'Number of applied events by event type, as an object';
+COMMENT ON COLUMN materialized_profiles.event_ids IS 'Newest ids of applied events, as hashes, for de-duplication within dedupe_retention';
+COMMENT ON COLUMN materialized_profiles.window_state IS 'Newest samples of windowed metrics, packed; window_value() reads them';
+COMMENT ON COLUMN materialized_profiles.attributes IS 'Attributes that maps and handlers set, as an object';
+COMMENT ON COLUMN materialized_profiles.attribute_times IS 'Event time of each attribute that a map with operation latest set, in microseconds since 1970; NULL: there are none';
+COMMENT ON COLUMN materialized_profiles.first_event_at IS 'Timestamp of the customer''s oldest event';
+COMMENT ON COLUMN materialized_profiles.segment_state IS 'Of which live segments the customer is a member, and when one can change without an event, packed; NULL: nothing is known';
+COMMENT ON COLUMN materialized_profiles.segment IS 'Segment that the last refresh of scores gave; unknown: not scored yet';
+COMMENT ON COLUMN materialized_profiles.churn_risk_score IS 'Risk that the customer leaves, 0 to 1, of the last refresh of scores';
+COMMENT ON COLUMN materialized_profiles.lifetime_value IS 'Expected value of the customer, of the last refresh of scores, in the unit of transactions';
+COMMENT ON COLUMN materialized_profiles.scored_at IS 'When a refresh of scores last changed one of them; NULL: not scored yet';
+
+CREATE TYPE profile_stream_internal.day_bucket AS (day date, count bigint, sum numeric, min numeric, max numeric);
+COMMENT ON TYPE profile_stream_internal.day_bucket IS 'What remains of the samples of one UTC day once they are older than their window';
+COMMENT ON COLUMN profile_stream_internal.day_bucket.day IS 'Day in UTC';
+COMMENT ON COLUMN profile_stream_internal.day_bucket.count IS 'Number of samples of the day';
+COMMENT ON COLUMN profile_stream_internal.day_bucket.sum IS 'Sum of their values';
+COMMENT ON COLUMN profile_stream_internal.day_bucket.min IS 'Least value';
+COMMENT ON COLUMN profile_stream_internal.day_bucket.max IS 'Greatest value';
+
+CREATE TABLE profile_stream_internal.window_chunks (
+	customer_id text COLLATE "C" NOT NULL,
+	metric text COLLATE "C" NOT NULL,
+	to_at timestamptz NOT NULL,
+	chunk_no bigint NOT NULL,
+	from_at timestamptz NOT NULL,
+	count bigint NOT NULL,
+	sum numeric NOT NULL,
+	min numeric NOT NULL,
+	max numeric NOT NULL,
+	samples bytea,
+	days profile_stream_internal.day_bucket[],
+	tile_chunks bigint,
+	tile_from_at timestamptz,
+	tile_to_at timestamptz,
+	tile_count bigint,
+	tile_sum numeric,
+	tile_min numeric,
+	tile_max numeric,
+	PRIMARY KEY (customer_id, metric, chunk_no, to_at),
+	CHECK ((samples IS NULL) <> (days IS NULL))
+) WITH (autovacuum_analyze_scale_factor = 1);
+ALTER TABLE profile_stream_internal.window_chunks ALTER COLUMN samples SET STORAGE MAIN, ALTER COLUMN samples SET STATISTICS 0, ALTER COLUMN days SET STATISTICS 0;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.window_chunks', '');
+COMMENT ON TABLE profile_stream_internal.window_chunks IS 'Sealed chunks of window samples: exact while their window needs them, then one bucket per UTC day';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.customer_id IS 'Customer whose samples these are';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.metric IS 'Series of the samples: the name of a built-in one, or series_ and series_id';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.to_at IS 'Timestamp of the newest sample';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.chunk_no IS 'Number of the chunk among those of the customer and the series';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.from_at IS 'Timestamp of the oldest sample';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.count IS 'Number of samples';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.sum IS 'Sum of the samples'' values';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.min IS 'Least value';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.max IS 'Greatest value';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.samples IS 'The samples, packed; NULL once they are folded into days';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.days IS 'One bucket per UTC day; NULL while the samples are kept';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.tile_chunks IS 'How many chunks, up to this one, the tile covers: 16, 256 and so on, by which chunk_no can be divided; NULL: it has no tile';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.tile_from_at IS 'Timestamp of the oldest sample of the tile';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.tile_to_at IS 'Timestamp of the newest sample of the tile';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.tile_count IS 'Number of samples of the tile';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.tile_sum IS 'Sum of their values';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.tile_min IS 'Least of their values';
+COMMENT ON COLUMN profile_stream_internal.window_chunks.tile_max IS 'Greatest of their values';
+
+CREATE INDEX window_chunks_unfolded ON profile_stream_internal.window_chunks (metric, to_at) WHERE samples IS NOT NULL;
+
+CREATE TABLE profile_stream_internal.event_id_chunks (
+	customer_id text COLLATE "C" NOT NULL,
+	chunk_no bigint NOT NULL,
+	sealed_to timestamptz NOT NULL,
+	hashes bytea NOT NULL,
+	PRIMARY KEY (customer_id, chunk_no)
+) WITH (autovacuum_analyze_threshold = 2147483647); -- no plan needs its statistics, and ANALYZE holds a snapshot
+ALTER TABLE profile_stream_internal.event_id_chunks ALTER COLUMN hashes SET STORAGE MAIN;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.event_id_chunks', '');
+COMMENT ON TABLE profile_stream_internal.event_id_chunks IS 'Sealed chunks of hashes of applied event ids, for de-duplication within dedupe_retention; newer ones are in the profiles';
+COMMENT ON COLUMN profile_stream_internal.event_id_chunks.customer_id IS 'Customer of the events';
+COMMENT ON COLUMN profile_stream_internal.event_id_chunks.chunk_no IS 'Number of the chunk among those of the customer';
+COMMENT ON COLUMN profile_stream_internal.event_id_chunks.sealed_to IS 'When the newest of the events was applied, rounded up to a second';
+COMMENT ON COLUMN profile_stream_internal.event_id_chunks.hashes IS 'Hashes of their ids, 10 bytes each, sorted';
+
+-- The extension has the parent alone: partitions come and go, and a dump has them as tables of their own. So the parent has no
+-- index. On attaching the partitions of a dump it would make indexes that the dump makes again.
+CREATE TABLE profile_stream_internal.profile_history (
+	customer_id text COLLATE "C" NOT NULL,
+	changed_at timestamptz NOT NULL,
+	version bigint NOT NULL,
+	kind text COLLATE "C" NOT NULL CHECK (kind IN ('event', 'score')),
+	old jsonb NOT NULL
+) PARTITION BY RANGE (changed_at);
+COMMENT ON TABLE profile_stream_internal.profile_history IS 'Old values of what is tracked, one row per change: the value at a moment is that of the first row after it, or else the stored one';
+COMMENT ON COLUMN profile_stream_internal.profile_history.customer_id IS 'Customer whose profile changed';
+COMMENT ON COLUMN profile_stream_internal.profile_history.changed_at IS 'Moment until which the old values held: the watermark with the event, or the time of the refresh of scores';
+COMMENT ON COLUMN profile_stream_internal.profile_history.version IS 'Version of the profile with the event, or while it was scored';
+COMMENT ON COLUMN profile_stream_internal.profile_history.kind IS 'What changed it: event, or score for a refresh of scores';
+COMMENT ON COLUMN profile_stream_internal.profile_history.old IS 'Old value of each column that changed; of attributes with the prefix attributes., null: there was none';
+
+CREATE FUNCTION profile_stream_internal.make_history_part(from_day date, to_day date) RETURNS void
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	name text := pg_catalog.concat('profile_history_', pg_catalog.to_char(from_day, 'YYYYMMDD'));
+BEGIN
+	EXECUTE pg_catalog.format('CREATE TABLE profile_stream_internal.%I (LIKE profile_stream_internal.profile_history INCLUDING ALL,'
+		' PRIMARY KEY (customer_id, changed_at, version, kind))', name);
+	EXECUTE pg_catalog.format('COMMENT ON TABLE profile_stream_internal.%I IS %L', name, pg_catalog.concat('Part of profile_history, from ', from_day));
+	EXECUTE pg_catalog.format('ALTER TABLE profile_stream_internal.profile_history ATTACH PARTITION profile_stream_internal.%I FOR VALUES FROM (%L) TO (%L)',
+		name, pg_catalog.to_char(from_day, 'YYYY-MM-DD 00:00:00+00'), pg_catalog.to_char(to_day, 'YYYY-MM-DD 00:00:00+00'));
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.make_history_part(date, date) IS 'Make the partition of profile_history for days in UTC, the second one excluded';
+
+CREATE FUNCTION profile_stream_internal.event_id_hash(event_id text, scope int DEFAULT 0) RETURNS bytea
+	AS 'MODULE_PATHNAME', 'ps_event_id_hash_sql' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION profile_stream_internal.event_id_hash(text, int) IS 'Hash by which an event id is remembered; with event_id_scope stream, the scope is the stream_id';
+
+CREATE FUNCTION profile_stream_internal.open_event_ids(event_ids bytea) RETURNS TABLE(hash bytea, applied_at timestamptz)
+	AS 'MODULE_PATHNAME', 'ps_open_event_ids' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 100 ROWS 16;
+COMMENT ON FUNCTION profile_stream_internal.open_event_ids(bytea) IS 'The hashes in event_ids of a profile, and the latest moment at which each was applied';
+
+CREATE FUNCTION profile_stream_internal.sealed_event_ids(hashes bytea) RETURNS SETOF bytea
+	AS 'MODULE_PATHNAME', 'ps_sealed_event_ids' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 100 ROWS 32;
+COMMENT ON FUNCTION profile_stream_internal.sealed_event_ids(bytea) IS 'The hashes of a sealed chunk, one a row';
+
+CREATE FUNCTION profile_stream_internal.event_ids_sealed_to(event_ids bytea) RETURNS timestamptz
+	AS 'MODULE_PATHNAME', 'ps_event_ids_sealed_to_sql' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION profile_stream_internal.event_ids_sealed_to(bytea) IS 'When the newest id in a sealed chunk of the profile was applied, rounded up to a second; NULL: none is sealed';
+
+CREATE FUNCTION profile_stream_internal.same_event_ids(a bytea, b bytea) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_same_event_ids' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION profile_stream_internal.same_event_ids(bytea, bytea) IS 'Whether two profiles have the same event ids, whenever these were applied';
+
+CREATE VIEW profile_stream_internal.event_ids WITH (security_invoker) AS
+	SELECT p.customer_id, o.hash, o.applied_at FROM profile_stream.materialized_profiles p
+		CROSS JOIN LATERAL profile_stream_internal.open_event_ids(p.event_ids) o
+	UNION ALL SELECT c.customer_id, h.hash, c.sealed_to FROM profile_stream_internal.event_id_chunks c
+		CROSS JOIN LATERAL profile_stream_internal.sealed_event_ids(c.hashes) h(hash);
+COMMENT ON VIEW profile_stream_internal.event_ids IS 'Every remembered event id, as a hash';
+COMMENT ON COLUMN profile_stream_internal.event_ids.customer_id IS 'Customer of the event';
+COMMENT ON COLUMN profile_stream_internal.event_ids.hash IS 'Hash of the event id, see event_id_hash()';
+COMMENT ON COLUMN profile_stream_internal.event_ids.applied_at IS 'When the event was applied at the latest; in a sealed chunk the moment of its newest one';
+
+-- =====================================================================================================================
+-- 6. Dead letters: tables
+-- =====================================================================================================================
+
+CREATE TABLE profile_stream_internal.dead_letters (
+	dead_letter_id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+	stream_id int,
+	stream text,
+	topic text,
+	epoch int,
+	partition int,
+	kafka_offset bigint,
+	kafka_timestamp timestamptz,
+	key bytea,
+	value bytea,
+	headers jsonb,
+	kind text COLLATE "C" NOT NULL CHECK (kind IN ('malformed', 'invalid', 'handler', 'late')),
+	errors text[] NOT NULL,
+	sqlstate text,
+	customer_id text,
+	event_id text,
+	event_type text,
+	dead_at timestamptz NOT NULL,
+	attempts int NOT NULL DEFAULT 1,
+	failed_at timestamptz,
+	value_size bigint,
+	UNIQUE (stream_id, topic, epoch, partition, kafka_offset)
+);
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.dead_letters', '');
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.dead_letters_dead_letter_id_seq', '');
+COMMENT ON TABLE profile_stream_internal.dead_letters IS 'Messages that could not be applied, with the bytes as Kafka delivered them and every reason';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.dead_letter_id IS 'Number of the dead letter';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.stream_id IS 'Stream that read the message, or of the backfill; NULL: it came by apply_event()';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.stream IS 'Name of that stream, or of the backfill; NULL: it came by apply_event()';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.topic IS 'Kafka topic of the message; NULL: it came by apply_event() or a backfill';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.epoch IS 'Epoch of the partition, as in stream_offsets; NULL: it came by apply_event() or a backfill';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.partition IS 'Partition of the message; NULL: it came by apply_event() or a backfill';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.kafka_offset IS 'Offset of the message; NULL: it came by apply_event() or a backfill';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.kafka_timestamp IS 'Kafka timestamp of the message; NULL: it has none';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.key IS 'Key of the message as bytes; NULL: it has none';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.value IS 'Value of the message as bytes; NULL: it has none';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.headers IS 'Headers of the message, an array of objects with name and value or hex; NULL: it has none';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.kind IS 'Why it is dead: malformed, invalid, handler or late';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.errors IS 'Every reason for which the message was not applied';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.sqlstate IS 'SQLSTATE of the error that a handler raised; NULL: none did';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.customer_id IS 'Customer of the event; NULL where it cannot be read';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.event_id IS 'Id of the event; NULL where it cannot be read';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.event_type IS 'Type of the event; NULL where it cannot be read';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.dead_at IS 'When the message became a dead letter';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.attempts IS 'How often applying it was tried';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.failed_at IS 'When retry_dead_letters() last failed on it; NULL: never';
+COMMENT ON COLUMN profile_stream_internal.dead_letters.value_size IS 'Bytes of the whole value, where only its begin is kept; NULL: it is whole';
+
+CREATE TABLE profile_stream_internal.dead_letter_outbox (
+	dead_letter_id bigint PRIMARY KEY,
+	stream_id int NOT NULL
+);
+CREATE INDEX dead_letter_outbox_order ON profile_stream_internal.dead_letter_outbox (stream_id, dead_letter_id);
+COMMENT ON TABLE profile_stream_internal.dead_letter_outbox IS 'Dead letters that are not delivered to their stream''s dead_letter_topic yet';
+COMMENT ON COLUMN profile_stream_internal.dead_letter_outbox.dead_letter_id IS 'Dead letter that is to be delivered';
+COMMENT ON COLUMN profile_stream_internal.dead_letter_outbox.stream_id IS 'Stream whose dead_letter_topic it is delivered to';
+
+-- =====================================================================================================================
+-- 7. Attribute maps and metrics (api/attribute_maps.c, api/metrics.c)
+-- =====================================================================================================================
+
+CREATE FUNCTION profile_stream_internal.rules_changed() RETURNS trigger AS 'MODULE_PATHNAME', 'ps_rules_changed' LANGUAGE c;
+COMMENT ON FUNCTION profile_stream_internal.rules_changed() IS 'Tells every process that what is registered for event types has changed';
+
+CREATE TABLE profile_stream_internal.attribute_maps (
+	map_id int GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+	event_type text COLLATE "C" NOT NULL,
+	attribute text COLLATE "C" NOT NULL,
+	path text,
+	operation text COLLATE "C" NOT NULL CHECK (operation IN ('set', 'set_if_null', 'add', 'subtract', 'max', 'min', 'count', 'append_unique', 'latest')),
+	type text COLLATE "C" NOT NULL CHECK (type IN ('text', 'numeric', 'boolean', 'timestamptz', 'jsonb')),
+	max_items int NOT NULL,
+	filter_path text,
+	filter_value text COLLATE "C",
+	filter_operator text COLLATE "C" NOT NULL DEFAULT '=' CHECK (filter_operator IN ('=', '<>', '<', '<=', '>', '>=', 'in')),
+	sources text[] COLLATE "C",
+	UNIQUE (event_type, attribute)
+);
+CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profile_stream_internal.attribute_maps
+	FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.rules_changed();
+ALTER TABLE profile_stream_internal.attribute_maps ENABLE ALWAYS TRIGGER rules_changed;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.attribute_maps', '');
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.attribute_maps_map_id_seq', '');
+COMMENT ON TABLE profile_stream_internal.attribute_maps IS 'What a value of each event of a type does to an attribute or column of the profile, in this order';
+COMMENT ON COLUMN profile_stream_internal.attribute_maps.map_id IS 'Number of the map; maps of an event type apply in this order';
+COMMENT ON COLUMN profile_stream_internal.attribute_maps.event_type IS 'Event type that the map is for';
+COMMENT ON COLUMN profile_stream_internal.attribute_maps.attribute IS 'Attribute or column of the profile that the map changes';
+COMMENT ON COLUMN profile_stream_internal.attribute_maps.path IS 'Path from the payload to the value, as $.address.city; NULL: the map counts events';
+COMMENT ON COLUMN profile_stream_internal.attribute_maps.operation IS 'What the value does to the attribute: set, set_if_null, add, subtract, max, min, count, append_unique or latest';
+COMMENT ON COLUMN profile_stream_internal.attribute_maps.type IS 'Type of the attribute: text, numeric, boolean or timestamptz';
+COMMENT ON COLUMN profile_stream_internal.attribute_maps.max_items IS 'Most elements that append_unique keeps';
+COMMENT ON COLUMN profile_stream_internal.attribute_maps.filter_path IS 'Path to the value that is compared with filter_value; NULL: all events count';
+COMMENT ON COLUMN profile_stream_internal.attribute_maps.filter_value IS 'What the value at filter_path is compared with, for in an array; NULL: all events count';
+COMMENT ON COLUMN profile_stream_internal.attribute_maps.filter_operator IS 'How they are compared: =, <>, <, <=, >, >= or in';
+COMMENT ON COLUMN profile_stream_internal.attribute_maps.sources IS 'Sources whose events count; NULL: all';
+
+
+CREATE FUNCTION map_attribute(event_type text DEFAULT NULL, attribute text DEFAULT NULL, path text DEFAULT NULL, operation text DEFAULT 'set',
+	type text DEFAULT NULL, max_items int DEFAULT 100, filter_path text DEFAULT NULL, filter_value text DEFAULT NULL, filter_operator text DEFAULT '=',
+	sources text[] DEFAULT NULL, event_types text[] DEFAULT NULL) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_map_attribute' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION map_attribute IS 'Let a value of each event of a type change an attribute of the profile, from the next batch on';
+
+CREATE FUNCTION unmap_attribute(event_type text, attribute text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_unmap_attribute' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION unmap_attribute(text, text) IS 'Remove a map; what it has set stays';
+
+-- numbers are never used again, so that samples that are left of a series mean nothing; 0 to 2 are built in
+CREATE TABLE profile_stream_internal.history_settings (
+	is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+	retention interval NOT NULL
+);
+CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profile_stream_internal.history_settings
+	FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.rules_changed();
+ALTER TABLE profile_stream_internal.history_settings ENABLE ALWAYS TRIGGER rules_changed;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.history_settings', '');
+COMMENT ON TABLE profile_stream_internal.history_settings IS 'How long the history of profiles is kept: one row at most';
+COMMENT ON COLUMN profile_stream_internal.history_settings.is_only IS 'Always true: the table has one row at most';
+COMMENT ON COLUMN profile_stream_internal.history_settings.retention IS 'How long a change is kept';
+
+CREATE TABLE profile_stream_internal.history_columns (
+	name text COLLATE "C" PRIMARY KEY,
+	source text COLLATE "C" NOT NULL CHECK (source IN ('event', 'score')),
+	tracked_at timestamptz NOT NULL,
+	since timestamptz NOT NULL
+);
+CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profile_stream_internal.history_columns
+	FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.rules_changed();
+ALTER TABLE profile_stream_internal.history_columns ENABLE ALWAYS TRIGGER rules_changed;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.history_columns', '');
+COMMENT ON TABLE profile_stream_internal.history_columns IS 'Columns, attributes and scores whose changes are kept in profile_history';
+COMMENT ON COLUMN profile_stream_internal.history_columns.name IS 'Column of materialized_profiles, or name of an attribute';
+COMMENT ON COLUMN profile_stream_internal.history_columns.source IS 'What changes it: event, or score for a refresh of scores';
+COMMENT ON COLUMN profile_stream_internal.history_columns.tracked_at IS 'When track_history() was called';
+COMMENT ON COLUMN profile_stream_internal.history_columns.since IS 'Moment from which the history is whole';
+
+CREATE FUNCTION track_history(columns text[], retention interval) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_track_history' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION track_history(text[], interval) IS 'Keep a row of history for each change of columns, attributes or scores from now on, and all history for so long';
+
+CREATE FUNCTION untrack_history(columns text[] DEFAULT NULL) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_untrack_history' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION untrack_history(text[]) IS 'Keep the history of these columns no more, and remove what there is of it; NULL: of all';
+
+CREATE TABLE profile_stream_internal.metric_series (
+	series_id int GENERATED BY DEFAULT AS IDENTITY (START WITH 3) PRIMARY KEY CHECK (series_id >= 3),
+	event_types text[] COLLATE "C" NOT NULL,
+	value_path text,
+	is_distinct boolean NOT NULL,
+	filter_path text,
+	filter_value text COLLATE "C",
+	filter_operator text COLLATE "C" NOT NULL DEFAULT '=' CHECK (filter_operator IN ('=', '<>', '<', '<=', '>', '>=', 'in')),
+	sources text[] COLLATE "C",
+	is_lifetime boolean NOT NULL DEFAULT false
+);
+CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profile_stream_internal.metric_series
+	FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.rules_changed();
+ALTER TABLE profile_stream_internal.metric_series ENABLE ALWAYS TRIGGER rules_changed;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.metric_series', '');
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.metric_series_series_id_seq', '');
+COMMENT ON TABLE profile_stream_internal.metric_series IS 'What samples are kept for metrics: of which events, and which value; metrics of the same values share a series';
+COMMENT ON COLUMN profile_stream_internal.metric_series.series_id IS 'Number of the series, never used again; 0 to 2 are built in';
+COMMENT ON COLUMN profile_stream_internal.metric_series.event_types IS 'Event types whose events are samples';
+COMMENT ON COLUMN profile_stream_internal.metric_series.value_path IS 'Path from the payload to the value of a sample; NULL: events are counted';
+COMMENT ON COLUMN profile_stream_internal.metric_series.is_distinct IS 'Whether different texts are counted instead of numbers summed';
+COMMENT ON COLUMN profile_stream_internal.metric_series.filter_path IS 'Path to the value that is compared with filter_value; NULL: all events count';
+COMMENT ON COLUMN profile_stream_internal.metric_series.filter_value IS 'What the value at filter_path is compared with, for in an array; NULL: all events count';
+COMMENT ON COLUMN profile_stream_internal.metric_series.filter_operator IS 'How they are compared: =, <>, <, <=, >, >= or in';
+COMMENT ON COLUMN profile_stream_internal.metric_series.sources IS 'Sources whose events count; NULL: all';
+COMMENT ON COLUMN profile_stream_internal.metric_series.is_lifetime IS 'Whether totals are kept instead of samples, for metrics of a lifetime';
+
+CREATE TABLE profile_stream_internal.metrics (
+	name text COLLATE "C" PRIMARY KEY CHECK (name ~ '^[A-Za-z_][A-Za-z0-9_]*$'),
+	series_id int NOT NULL REFERENCES profile_stream_internal.metric_series,
+	aggregate text COLLATE "C" NOT NULL
+		CHECK (aggregate IN ('count', 'sum', 'avg', 'min', 'max', 'distinct', 'first', 'last', 'percentile', 'median', 'stddev')),
+	"window" interval NOT NULL,
+	fraction numeric CHECK (fraction BETWEEN 0.0 AND 1.0),
+	period text COLLATE "C" CHECK (period IN ('day', 'week', 'month', 'lifetime')),
+	time_zone text,
+	CHECK ((aggregate = 'percentile') = (fraction IS NOT NULL)),
+	CHECK ((time_zone IS NOT NULL) = (period IS NOT NULL AND period <> 'lifetime'))
+);
+CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profile_stream_internal.metrics
+	FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.rules_changed();
+ALTER TABLE profile_stream_internal.metrics ENABLE ALWAYS TRIGGER rules_changed;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.metrics', '');
+COMMENT ON TABLE profile_stream_internal.metrics IS 'Metrics that were created: an aggregate over a window of a series';
+COMMENT ON COLUMN profile_stream_internal.metrics.name IS 'Name of the metric';
+COMMENT ON COLUMN profile_stream_internal.metrics.series_id IS 'Series whose samples the metric reads';
+COMMENT ON COLUMN profile_stream_internal.metrics.aggregate IS 'What the metric makes of the samples, as create_metric() takes it';
+COMMENT ON COLUMN profile_stream_internal.metrics.fraction IS 'Which percentile: 0 is the least value, 0.5 the median, 1 the greatest one; NULL for other aggregates';
+COMMENT ON COLUMN profile_stream_internal.metrics."window" IS 'How far back from the moment of the question samples count; of a period the longest it can be, of a lifetime 0';
+COMMENT ON COLUMN profile_stream_internal.metrics.period IS 'The window begins with this day, week or month, or is the lifetime; NULL: it has a fixed length';
+COMMENT ON COLUMN profile_stream_internal.metrics.time_zone IS 'Time zone of the day, week or month; NULL for others';
+
+CREATE FUNCTION create_metric(name text, event_type text DEFAULT NULL, "window" interval DEFAULT NULL, value_path text DEFAULT NULL,
+	aggregate text DEFAULT 'count', filter_path text DEFAULT NULL, filter_value text DEFAULT NULL, backfill text DEFAULT NULL,
+	fraction numeric DEFAULT NULL, filter_operator text DEFAULT '=', sources text[] DEFAULT NULL, event_types text[] DEFAULT NULL,
+	period text DEFAULT NULL, time_zone text DEFAULT NULL) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_create_metric' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION create_metric IS 'Create a metric: an aggregate of a value of each event of a type over a window, from the next batch on; backfill: a stream to rebuild for what came before';
+
+CREATE FUNCTION drop_metric(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_drop_metric' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION drop_metric(text) IS 'Remove a metric; prune_metrics() removes samples that no other metric reads';
+
+-- =====================================================================================================================
+-- 8. Handlers and upcasters (api/user_handlers.c)
+-- =====================================================================================================================
+
+CREATE TABLE profile_stream_internal.event_handlers (
+	handler_id int GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+	event_type text COLLATE "C" NOT NULL,
+	function text COLLATE "C" NOT NULL,
+	owner regrole NOT NULL,
+	priority int NOT NULL,
+	UNIQUE (event_type, function)
+);
+CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profile_stream_internal.event_handlers
+	FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.rules_changed();
+ALTER TABLE profile_stream_internal.event_handlers ENABLE ALWAYS TRIGGER rules_changed;
+CREATE TRIGGER written BEFORE INSERT OR UPDATE OR DELETE ON profile_stream_internal.event_handlers
+	FOR EACH ROW EXECUTE FUNCTION profile_stream_internal.definition_written('handler', 'handler_id');
+ALTER TABLE profile_stream_internal.event_handlers ENABLE ALWAYS TRIGGER written;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.event_handlers', '');
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.event_handlers_handler_id_seq', '');
+COMMENT ON TABLE profile_stream_internal.event_handlers IS 'Functions that change the profile at each event of a type, in the order of priority and handler_id';
+COMMENT ON COLUMN profile_stream_internal.event_handlers.handler_id IS 'Number of the handler; handlers of equal priority run in this order';
+COMMENT ON COLUMN profile_stream_internal.event_handlers.event_type IS 'Event type at which the function is called';
+COMMENT ON COLUMN profile_stream_internal.event_handlers.function IS 'The function by schema, name and argument types';
+COMMENT ON COLUMN profile_stream_internal.event_handlers.owner IS 'Role that owned the function when it was registered, with whose rights it runs; when another one owns it, it does not';
+COMMENT ON COLUMN profile_stream_internal.event_handlers.priority IS 'Handlers of a type run in ascending order of priority';
+
+CREATE FUNCTION register_handler(event_type text, function regprocedure, priority int DEFAULT 0) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_register_handler' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION register_handler IS 'Let a function(profile jsonb, event jsonb) RETURNS jsonb change the profile at each event of a type, from the next batch on';
+
+CREATE FUNCTION unregister_handler(event_type text, function text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_unregister_handler' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION unregister_handler(text, text) IS 'Call a handler no more; the function may be gone already';
+
+CREATE FUNCTION test_handler(event_type text, event jsonb, profile jsonb DEFAULT NULL) RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'ps_test_handler' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION test_handler IS 'What an event makes of a profile, by upcasters, the built-in handler, maps and handlers, without any effect';
+
+CREATE TABLE profile_stream_internal.event_upcasters (
+	event_type text COLLATE "C" NOT NULL,
+	from_version int NOT NULL CHECK (from_version OPERATOR(pg_catalog.>=) 1 AND from_version OPERATOR(pg_catalog.<) 10000),
+	function text COLLATE "C" NOT NULL,
+	owner regrole NOT NULL,
+	PRIMARY KEY (event_type, from_version)
+);
+CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profile_stream_internal.event_upcasters
+	FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.rules_changed();
+ALTER TABLE profile_stream_internal.event_upcasters ENABLE ALWAYS TRIGGER rules_changed;
+CREATE TRIGGER written BEFORE INSERT OR UPDATE OR DELETE ON profile_stream_internal.event_upcasters
+	FOR EACH ROW EXECUTE FUNCTION profile_stream_internal.definition_written('upcaster', 'from_version', 'event_type');
+ALTER TABLE profile_stream_internal.event_upcasters ENABLE ALWAYS TRIGGER written;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.event_upcasters', '');
+COMMENT ON TABLE profile_stream_internal.event_upcasters IS 'Functions that raise the payload of an event from a schemaVersion to the next';
+COMMENT ON COLUMN profile_stream_internal.event_upcasters.event_type IS 'Event type whose payloads are raised';
+COMMENT ON COLUMN profile_stream_internal.event_upcasters.from_version IS 'schemaVersion that the function raises to the next one';
+COMMENT ON COLUMN profile_stream_internal.event_upcasters.function IS 'The function by schema, name and argument types';
+COMMENT ON COLUMN profile_stream_internal.event_upcasters.owner IS 'Role that owned the function when it was registered, with whose rights it runs; when another one owns it, it does not';
+
+CREATE FUNCTION register_upcaster(event_type text, from_version int, function regprocedure) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_register_upcaster' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION register_upcaster IS 'Let a function(event jsonb) RETURNS jsonb make the payload of the next schemaVersion, from the next batch on';
+
+CREATE FUNCTION unregister_upcaster(event_type text, from_version int) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_unregister_upcaster' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION unregister_upcaster(text, int) IS 'Raise events from a schemaVersion no more';
+
+CREATE TABLE profile_stream_internal.stream_decoders (
+	stream_id int PRIMARY KEY REFERENCES streams ON DELETE CASCADE,
+	function text COLLATE "C" NOT NULL,
+	owner regrole NOT NULL
+);
+CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profile_stream_internal.stream_decoders
+	FOR EACH STATEMENT EXECUTE FUNCTION profile_stream_internal.rules_changed();
+ALTER TABLE profile_stream_internal.stream_decoders ENABLE ALWAYS TRIGGER rules_changed;
+CREATE TRIGGER written BEFORE INSERT OR UPDATE OR DELETE ON profile_stream_internal.stream_decoders
+	FOR EACH ROW EXECUTE FUNCTION profile_stream_internal.definition_written('decoder', 'stream_id');
+ALTER TABLE profile_stream_internal.stream_decoders ENABLE ALWAYS TRIGGER written;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.stream_decoders', '');
+COMMENT ON TABLE profile_stream_internal.stream_decoders IS 'Functions that make events of the messages of a stream: the argument decoder of create_stream() and alter_stream()';
+COMMENT ON COLUMN profile_stream_internal.stream_decoders.stream_id IS 'Stream whose messages are decoded';
+COMMENT ON COLUMN profile_stream_internal.stream_decoders.function IS 'The function by schema, name and argument types';
+COMMENT ON COLUMN profile_stream_internal.stream_decoders.owner IS 'Role that owned the function when it was set, with whose rights it runs; when another one owns it, it does not';
+
+-- =====================================================================================================================
+-- 9. Kafka and Redis servers (api/server_options.c, api/redis.c)
+-- =====================================================================================================================
+
+CREATE FUNCTION profile_stream_internal.kafka_validator(options text[], catalog oid) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_kafka_validator' LANGUAGE c STRICT;
+COMMENT ON FUNCTION profile_stream_internal.kafka_validator(text[], oid) IS 'Checks the options of servers and user mappings of profile_stream_kafka';
+
+CREATE FOREIGN DATA WRAPPER profile_stream_kafka NO HANDLER VALIDATOR profile_stream_internal.kafka_validator;
+COMMENT ON FOREIGN DATA WRAPPER profile_stream_kafka IS 'Kafka clusters as servers: addresses in the server, secrets in user mappings';
+
+CREATE FUNCTION test_connection(server name, topic text, OUT partition int, OUT low_offset bigint, OUT end_offset bigint)
+	RETURNS SETOF record AS 'MODULE_PATHNAME', 'ps_test_connection' LANGUAGE c STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION test_connection(name, text) IS 'Ask a server''s brokers for the partitions of a topic and their offsets';
+
+CREATE FUNCTION profile_stream_internal.redis_validator(options text[], catalog oid) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_redis_validator' LANGUAGE c STRICT;
+COMMENT ON FUNCTION profile_stream_internal.redis_validator(text[], oid) IS 'Checks the options of servers and user mappings of profile_stream_redis';
+
+CREATE FOREIGN DATA WRAPPER profile_stream_redis NO HANDLER VALIDATOR profile_stream_internal.redis_validator;
+COMMENT ON FOREIGN DATA WRAPPER profile_stream_redis IS 'Redis servers: addresses in the server, username and password in user mappings';
+
+CREATE FUNCTION test_redis(redis text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_test_redis' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION test_redis(text) IS 'Try whether a Redis can be reached and written as a stream would: host:port, the path of a socket, or a server of profile_stream_redis';
+
+-- =====================================================================================================================
+-- 10. Streams and sinks: functions (api/streams.c)
+-- =====================================================================================================================
+
+CREATE FUNCTION create_stream(name text, server name DEFAULT NULL, bootstrap_servers text DEFAULT NULL,
+	topic text DEFAULT NULL, group_id text DEFAULT 'profile-materializer',
+	start_from text DEFAULT 'earliest', batch_size int DEFAULT 5000, batch_wait interval DEFAULT '200 ms',
+	dedupe_retention interval DEFAULT '7 days', on_offset_lost text DEFAULT 'stop',
+	notify_channel text DEFAULT NULL, notify text DEFAULT 'customer', options jsonb DEFAULT '{}',
+	reorder_wait interval DEFAULT NULL, reorder_buffer_size int DEFAULT NULL, late_tolerance interval DEFAULT NULL,
+	late_policy text DEFAULT NULL, unknown_schema text DEFAULT 'dead_letter', event_types text[] DEFAULT NULL,
+	workers int DEFAULT 1, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT 1,
+	customer_lock_timeout interval DEFAULT '1 s', redis text DEFAULT NULL, redis_prefix text DEFAULT 'profile:',
+	redis_ttl interval DEFAULT '5 minutes', changelog_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL,
+	segment_channel_prefix text DEFAULT NULL,
+	format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL,
+	timestamp_unit text DEFAULT 'milliseconds', event_id_scope text DEFAULT 'customer', "order" text DEFAULT 'arrival', watch text[] DEFAULT NULL,
+	decoder text DEFAULT NULL,
+	topics text[] DEFAULT NULL, topic_pattern text DEFAULT NULL, topic_formats jsonb DEFAULT NULL)
+	RETURNS void AS 'MODULE_PATHNAME', 'ps_create_stream' LANGUAGE c
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION create_stream IS 'Create a stream from Kafka topics into profiles; its workers start when the transaction commits';
+
+CREATE FUNCTION alter_stream(name text, server name DEFAULT NULL, bootstrap_servers text DEFAULT NULL, group_id text DEFAULT NULL,
+	batch_size int DEFAULT NULL, batch_wait interval DEFAULT NULL, dedupe_retention interval DEFAULT NULL,
+	on_offset_lost text DEFAULT NULL, notify_channel text DEFAULT NULL, notify text DEFAULT NULL, options jsonb DEFAULT NULL,
+	reorder_wait interval DEFAULT NULL, reorder_buffer_size int DEFAULT NULL, late_tolerance interval DEFAULT NULL,
+	late_policy text DEFAULT NULL, unknown_schema text DEFAULT NULL, event_types text[] DEFAULT NULL,
+	workers int DEFAULT NULL, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT NULL,
+	customer_lock_timeout interval DEFAULT NULL, redis text DEFAULT NULL, redis_prefix text DEFAULT NULL, redis_ttl interval DEFAULT NULL,
+	changelog_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL, segment_channel_prefix text DEFAULT NULL,
+	format text DEFAULT NULL, field_map jsonb DEFAULT NULL, timestamp_unit text DEFAULT NULL, owner name DEFAULT NULL, "order" text DEFAULT NULL, watch text[] DEFAULT NULL,
+	decoder text DEFAULT NULL,
+	topic text DEFAULT NULL, topics text[] DEFAULT NULL, topic_pattern text DEFAULT NULL, topic_formats jsonb DEFAULT NULL)
+	RETURNS void AS 'MODULE_PATHNAME', 'ps_alter_stream' LANGUAGE c
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION alter_stream IS 'Change settings of a stream while it runs; what is null stays as it is';
+
+CREATE FUNCTION seek_stream(name text, "to" text, topic text DEFAULT NULL) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_seek_stream' LANGUAGE c SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION seek_stream IS 'Move a paused stream to earliest, latest, a time, or {"partition": offset, ...}, of one topic or of all; what it goes past is in stat_partitions.gaps';
+
+CREATE FUNCTION pause_stream(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_pause_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pause_stream(text) IS 'Stop a stream''s worker within a second of the commit';
+
+CREATE FUNCTION resume_stream(name text, anyway boolean DEFAULT false) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_resume_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION resume_stream(text, boolean) IS 'Start a paused or restored stream, or one of another cluster, from its stored offsets; anyway: also where the data that they stand for was not restored';
+
+CREATE FUNCTION flush_stream(name text, customer_id text DEFAULT NULL, timeout interval DEFAULT '30 s') RETURNS bigint
+	AS 'MODULE_PATHNAME', 'ps_flush_stream' LANGUAGE c SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION flush_stream(text, text, interval) IS 'Have a stream apply now what it holds for reorder_wait, of one customer or of all, in order; returns how many messages it released';
+
+CREATE FUNCTION drop_stream(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_drop_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION drop_stream(text) IS 'Stop a stream and remove it with its offsets; profiles and dead letters stay';
+
+CREATE FUNCTION start_streams() RETURNS int
+	AS 'MODULE_PATHNAME', 'ps_start_streams' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION start_streams() IS 'Start the workers of enabled streams that do not run; returns how many';
+
+CREATE FUNCTION resync_sink(name text, sink text) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'ps_resync_sink' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION resync_sink(text, text) IS 'Have a stream''s relay deliver everything to a sink again, as after FLUSHALL; returns how many';
+
+CREATE FUNCTION wait_for_offset(name text, partition int, kafka_offset bigint, timeout interval DEFAULT '30 s', topic text DEFAULT NULL) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_wait_for_offset' LANGUAGE c SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION wait_for_offset(text, int, bigint, interval, text) IS 'Wait until the message at an offset is visible';
+
+CREATE FUNCTION wait_for_stream(name text, timeout interval DEFAULT '30 s') RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_wait_for_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION wait_for_stream(text, interval) IS 'Wait until everything that was in the topics at the call is visible; for the stream''s owner';
+
+CREATE PROCEDURE await_offset(name text, partition int, kafka_offset bigint, timeout interval DEFAULT '30 s', topic text DEFAULT NULL)
+	AS 'MODULE_PATHNAME', 'ps_await_offset' LANGUAGE c;
+COMMENT ON PROCEDURE await_offset(text, int, bigint, interval, text) IS 'Wait as wait_for_offset() does, and hold no snapshot meanwhile';
+
+CREATE PROCEDURE await_stream(name text, timeout interval DEFAULT '30 s')
+	AS 'MODULE_PATHNAME', 'ps_await_stream' LANGUAGE c;
+COMMENT ON PROCEDURE await_stream(text, interval) IS 'Wait as wait_for_stream() does, and hold no snapshot meanwhile; for the stream''s owner';
+
+CREATE FUNCTION reconcile(name text, OUT partition int, OUT consumed bigint, OUT applied bigint, OUT duplicates bigint,
+	OUT dead bigint, OUT late bigint, OUT late_dropped bigint, OUT ignored bigint, OUT tombstones bigint, OUT blocked bigint,
+	OUT replayed bigint, OUT held bigint, OUT difference bigint, OUT chunks bigint, OUT wrong_chunks bigint, OUT topic text)
+	RETURNS SETOF record AS 'MODULE_PATHNAME', 'ps_reconcile' LANGUAGE c STRICT STABLE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION reconcile(text) IS 'Compare the counters of a stream: per partition how many messages were read, what became of them, and the difference, which is 0; and how many sealed chunks differ from their samples, day buckets or parts';
+
+-- =====================================================================================================================
+-- 11. Streams and sinks: monitoring (api/process_waits.c)
+-- =====================================================================================================================
+
+CREATE FUNCTION profile_stream_internal.lease_holder(objid oid, OUT worker int, OUT partition bigint, OUT relay text)
+	AS 'MODULE_PATHNAME', 'ps_lease_holder' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 25;
+COMMENT ON FUNCTION profile_stream_internal.lease_holder(oid) IS 'Returns which worker, partition or relay of a stream an advisory lock with this objid stands for';
+
+CREATE VIEW profile_stream_internal.stream_leases WITH (security_invoker = true) AS
+	SELECT l.classid::bigint AS stream_id, l.pid, h.worker, h.partition, h.relay
+	FROM pg_catalog.pg_locks l CROSS JOIN LATERAL profile_stream_internal.lease_holder(l.objid) AS h
+	WHERE l.locktype = 'advisory' AND l.objsubid = 3 AND l.classid <> 0::oid AND l.mode = 'ExclusiveLock' AND l.granted
+		AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
+COMMENT ON VIEW profile_stream_internal.stream_leases IS 'Workers that run, by their number from 0, the partitions that each reads, and relays, by their sink';
+COMMENT ON COLUMN profile_stream_internal.stream_leases.stream_id IS 'Stream that the process works for; of a rebuild 2147483648 more';
+COMMENT ON COLUMN profile_stream_internal.stream_leases.pid IS 'Process';
+COMMENT ON COLUMN profile_stream_internal.stream_leases.worker IS 'Number of the worker, from 0; NULL for a partition or a relay';
+COMMENT ON COLUMN profile_stream_internal.stream_leases.partition IS 'Partition that the process reads; NULL for a worker or a relay';
+COMMENT ON COLUMN profile_stream_internal.stream_leases.relay IS 'Sink that the process delivers to; NULL for a worker or a partition';
+
+-- What is true of a process also while its transaction hangs.
+CREATE FUNCTION profile_stream_internal.process_waits(OUT pid int, OUT waits_for text) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_process_waits' LANGUAGE c STRICT VOLATILE ROWS 10 SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION profile_stream_internal.process_waits() IS 'What workers, relays and refreshes of this database wait for: for what, which process has it, since when';
+
+CREATE FUNCTION profile_stream_internal.reported_ends(OUT stream_id int, OUT topic_no int, OUT partition int, OUT end_offset bigint) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_reported_ends' LANGUAGE c STRICT VOLATILE ROWS 10 SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION profile_stream_internal.reported_ends() IS 'End offsets that workers which hang have asked Kafka for meanwhile';
+
+CREATE VIEW stat_partitions WITH (security_invoker = true) AS
+	SELECT s.name AS stream, COALESCE(k.topic, s.topic) AS topic, o.partition, o.state, o.start_offset, o.next_offset, GREATEST(o.end_offset, e.end_offset) AS end_offset,
+		GREATEST(o.end_offset - o.next_offset, e.end_offset - o.next_offset, 0) AS lag,
+		o.consumed, o.applied, o.duplicates, o.dead, o.late, o.late_applied, o.late_dropped, o.ignored, o.tombstones, o.blocked, o.replayed, o.other_key, o.other_partition, o.held, o.held_bytes,
+		o.last_message_at, o.committed_at, o.error, l.pid AS worker_pid,
+		(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('from_offset', g.from_offset, 'to_offset', g.to_offset, 'reason', g.reason,
+				'recorded_at', g.recorded_at) ORDER BY g.recorded_at, g.from_offset)
+			FROM profile_stream_internal.stream_gaps g WHERE g.stream_id = o.stream_id AND g.topic_no = o.topic_no AND g.partition = o.partition) AS gaps
+	FROM profile_stream_internal.stream_offsets o JOIN profile_stream.streams s ON s.stream_id = o.stream_id
+		LEFT JOIN profile_stream_internal.stream_topics k ON k.stream_id = o.stream_id AND k.topic_no = o.topic_no
+		LEFT JOIN profile_stream_internal.stream_leases l ON l.stream_id = o.stream_id AND l.partition = o.partition
+		LEFT JOIN profile_stream_internal.reported_ends() e ON e.stream_id = o.stream_id AND e.topic_no = o.topic_no AND e.partition = o.partition;
+COMMENT ON VIEW stat_partitions IS 'Progress and counters of each partition';
+COMMENT ON COLUMN stat_partitions.stream IS 'Name of the stream';
+COMMENT ON COLUMN stat_partitions.topic IS 'Kafka topic of the partition';
+COMMENT ON COLUMN stat_partitions.lag IS 'Messages from next_offset to the end of the partition; NULL or 0 until the end was seen';
+COMMENT ON COLUMN stat_partitions.worker_pid IS 'Process that reads the partition; NULL: none does';
+COMMENT ON COLUMN stat_partitions.gaps IS 'Offset ranges that the stream went past without reading, an array of objects with from_offset, to_offset (not included), reason and recorded_at; NULL: none';
+
+CREATE FUNCTION profile_stream_internal.add_sources(stored bytea, more bytea) RETURNS bytea
+	AS 'MODULE_PATHNAME', 'ps_add_sources' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 50;
+COMMENT ON FUNCTION profile_stream_internal.add_sources(bytea, bytea) IS 'Adds packed counts by source to others';
+
+CREATE FUNCTION profile_stream_internal.source_counts(sources bytea, OUT source text, OUT applied bigint, OUT last_event_at timestamptz) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_source_counts' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 100 ROWS 5;
+COMMENT ON FUNCTION profile_stream_internal.source_counts(bytea) IS 'Counts by source of a partition as rows';
+
+CREATE VIEW stat_sources WITH (security_invoker = true) AS
+	SELECT s.name AS stream, c.source, pg_catalog.sum(c.applied)::bigint AS applied, pg_catalog.max(c.last_event_at) AS last_event_at
+	FROM profile_stream_internal.stream_offsets o JOIN profile_stream.streams s ON s.stream_id = o.stream_id
+		CROSS JOIN LATERAL profile_stream_internal.source_counts(o.sources) c
+	GROUP BY s.name, c.source;
+COMMENT ON VIEW stat_sources IS 'Applied events of each stream by the source that they name';
+COMMENT ON COLUMN stat_sources.stream IS 'Name of the stream';
+COMMENT ON COLUMN stat_sources.source IS 'Source of the events; NULL: they name none; (other): all that are not told apart';
+COMMENT ON COLUMN stat_sources.applied IS 'Events that were applied';
+COMMENT ON COLUMN stat_sources.last_event_at IS 'Greatest timestamp of one of these events';
+
+CREATE VIEW stat_topics WITH (security_invoker = true) AS
+	SELECT s.name AS stream, t.topic,
+		CASE WHEN w.is_read THEN t.state ELSE 'left' END AS state, t.since, CASE WHEN w.is_read THEN t.error END AS error,
+		CASE WHEN NOT w.is_read THEN NULL
+			WHEN t.state = 'missing' THEN 'Create the topic: the stream finds it by itself. To read it no more, call alter_stream() with other topics or another topic_pattern.'
+			WHEN t.state = 'retrying' THEN 'See the brokers; the stream asks again every 2 seconds.' END AS hint,
+		f.format, t.joined_at, pg_catalog.count(o.partition) AS partitions, COALESCE(pg_catalog.sum(o.consumed), 0)::bigint AS consumed,
+		COALESCE(pg_catalog.sum(o.applied), 0)::bigint AS applied, COALESCE(pg_catalog.sum(o.duplicates), 0)::bigint AS duplicates,
+		COALESCE(pg_catalog.sum(o.dead), 0)::bigint AS dead, COALESCE(pg_catalog.sum(o.late), 0)::bigint AS late,
+		COALESCE(pg_catalog.sum(o.held), 0)::bigint AS held, COALESCE(pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, 0)), 0)::bigint AS lag,
+		pg_catalog.max(o.last_message_at) AS last_message_at
+	FROM profile_stream_internal.stream_topics t JOIN profile_stream.streams s ON s.stream_id = t.stream_id
+		CROSS JOIN LATERAL (SELECT (s.topic = t.topic OR t.topic = ANY (s.topics) OR t.pattern = s.topic_pattern) IS TRUE AS is_read) w
+		CROSS JOIN LATERAL profile_stream_internal.topic_format(s, t.topic) f
+		LEFT JOIN profile_stream_internal.stream_offsets o ON o.stream_id = t.stream_id AND o.topic_no = t.topic_no
+	GROUP BY s.name, t.stream_id, t.topic_no, t.topic, w.is_read, t.state, t.since, t.error, f.format, t.joined_at;
+COMMENT ON VIEW stat_topics IS 'Topics of each stream: which are read, which are missing and since when, and counters';
+COMMENT ON COLUMN stat_topics.stream IS 'Name of the stream';
+COMMENT ON COLUMN stat_topics.topic IS 'Name of the topic';
+COMMENT ON COLUMN stat_topics.state IS 'running; missing: the brokers do not have it; retrying: they do not answer for it; left: the stream reads it no more';
+COMMENT ON COLUMN stat_topics.hint IS 'What to do about the error; NULL: nothing';
+COMMENT ON COLUMN stat_topics.format IS 'Format of its messages, as topic_formats or the stream says';
+COMMENT ON COLUMN stat_topics.partitions IS 'Number of its partitions that have an offset';
+COMMENT ON COLUMN stat_topics.lag IS 'Messages from the next offsets to the ends of the partitions, as far as those were seen';
+COMMENT ON COLUMN stat_topics.last_message_at IS 'Kafka timestamp of the last message; NULL: none came yet';
+COMMENT ON COLUMN stat_topics.consumed IS 'Messages that were read';
+COMMENT ON COLUMN stat_topics.applied IS 'Events that were applied';
+COMMENT ON COLUMN stat_topics.duplicates IS 'Events whose id was applied before';
+COMMENT ON COLUMN stat_topics.dead IS 'Messages that became dead letters, but for late ones';
+COMMENT ON COLUMN stat_topics.late IS 'Events that became dead letters because they were later than late_tolerance allows';
+COMMENT ON COLUMN stat_topics.held IS 'Messages that were read and are not applied yet';
+
+CREATE VIEW stat_streams WITH (security_invoker = true) AS
+	WITH running AS (
+		SELECT l.stream_id, pg_catalog.count(*)::int AS workers, (pg_catalog.array_agg(l.pid ORDER BY l.worker))[1] AS pid
+		FROM profile_stream_internal.stream_leases l WHERE l.worker IS NOT NULL GROUP BY l.stream_id
+	), totals AS (
+		SELECT o.stream_id, pg_catalog.count(*) AS partitions, pg_catalog.sum(o.applied)::bigint AS applied,
+			pg_catalog.sum(o.duplicates)::bigint AS duplicates, pg_catalog.sum(o.dead)::bigint AS dead,
+			pg_catalog.sum(o.late)::bigint AS late, pg_catalog.sum(o.late_applied)::bigint AS late_applied,
+			pg_catalog.sum(o.late_dropped)::bigint AS late_dropped, pg_catalog.sum(o.ignored)::bigint AS ignored, pg_catalog.sum(o.tombstones)::bigint AS tombstones,
+			pg_catalog.sum(o.blocked)::bigint AS blocked, pg_catalog.sum(o.replayed)::bigint AS replayed,
+			pg_catalog.sum(o.other_key)::bigint AS other_key, pg_catalog.sum(o.other_partition)::bigint AS other_partition, pg_catalog.sum(o.held)::bigint AS held,
+			pg_catalog.sum(o.held_bytes)::bigint AS held_bytes,
+			COALESCE(pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, e.end_offset - o.next_offset, 0)) FILTER (WHERE k.is_read), 0)::bigint AS lag,
+			pg_catalog.max(o.last_message_at) AS last_message_at, pg_catalog.max(o.committed_at) AS committed_at,
+			pg_catalog.count(*) FILTER (WHERE k.is_read AND o.state = 'offset_lost') AS lost,
+			pg_catalog.count(*) FILTER (WHERE k.is_read AND o.error IS NOT NULL) AS failing,
+			pg_catalog.min(pg_catalog.format('partition %s: %s', profile_stream_internal.partition_name(o.stream_id, o.topic_no, o.partition), o.error)) FILTER (WHERE k.is_read AND o.error IS NOT NULL) AS error
+		FROM profile_stream_internal.stream_offsets o
+			-- what a topic that was left still has is neither lag nor an error
+			CROSS JOIN LATERAL (SELECT NOT EXISTS (SELECT FROM profile_stream_internal.stream_topics t JOIN profile_stream.streams s ON s.stream_id = t.stream_id
+				WHERE t.stream_id = o.stream_id AND t.topic_no = o.topic_no
+				AND (s.topic = t.topic OR t.topic = ANY (s.topics) OR t.pattern = s.topic_pattern) IS NOT TRUE) AS is_read) k
+			LEFT JOIN profile_stream_internal.reported_ends() e ON e.stream_id = o.stream_id AND e.topic_no = o.topic_no AND e.partition = o.partition
+		GROUP BY o.stream_id
+	), waiting AS (
+		SELECT l.stream_id, pg_catalog.min(w.waits_for) AS waits_for
+		FROM profile_stream_internal.process_waits() w JOIN profile_stream_internal.stream_leases l ON l.pid = w.pid AND l.worker IS NOT NULL
+		GROUP BY l.stream_id
+	), topics AS (
+		SELECT k.stream_id, pg_catalog.min(pg_catalog.format('topic "%s": %s', k.topic, k.error)) AS error
+		FROM profile_stream_internal.stream_topics k JOIN profile_stream.streams s ON s.stream_id = k.stream_id
+		WHERE k.error IS NOT NULL AND (s.topic = k.topic OR k.topic = ANY (s.topics) OR k.pattern = s.topic_pattern)
+		GROUP BY k.stream_id
+	), here AS (
+		SELECT t.*, COALESCE(t.cluster <> profile_stream_internal.current_cluster(), false) AS is_foreign,
+			-- a worker that cannot connect is tried again by a starter
+			t.state IN ('disabled', 'no_worker_slot', 'quarantined', 'no_owner')
+				OR t.state = 'retrying' AND COALESCE(t.next_attempt_at > pg_catalog.clock_timestamp() - '10 s'::interval, false) AS is_known
+		FROM profile_stream_internal.stream_status t
+		WHERE t.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+			AND EXISTS (SELECT FROM profile_stream_internal.confirmed_code c WHERE c.kind = 'stream' AND c.key = t.stream_id::text)
+	)
+	SELECT s.name AS stream,
+		CASE WHEN h.stream_id IS NULL THEN 'restored'
+			WHEN NOT h.enabled AND r.pid IS NOT NULL THEN 'pausing'
+			WHEN NOT h.enabled THEN 'paused'
+			WHEN h.is_foreign THEN 'foreign_cluster'
+			WHEN r.pid IS NULL AND NOT h.is_known THEN 'not_running'
+			WHEN w.waits_for IS NOT NULL THEN 'waiting'
+			WHEN h.state = 'running' AND t.lost > 0 THEN 'offset_lost'
+			ELSE h.state END AS state,
+		COALESCE(s.topic, pg_catalog.concat_ws(', ', pg_catalog.array_to_string(s.topics, ', '), s.topic_pattern)) AS topic,
+		pg_catalog.pg_get_userbyid(s.owner) AS owner, r.pid AS worker_pid, COALESCE(r.workers, 0) AS workers, t.partitions, t.applied, t.duplicates, t.dead, t.late, t.late_applied, t.late_dropped, t.ignored, t.tombstones,
+		t.blocked, t.replayed, t.other_key, t.other_partition, t.held, t.held_bytes, t.lag,
+		t.last_message_at, t.committed_at,
+		CASE WHEN h.is_foreign THEN pg_catalog.format('the stream belongs to cluster "%s", and this server is of cluster "%s"', h.cluster, profile_stream_internal.current_cluster())
+			WHEN w.waits_for IS NOT NULL THEN w.waits_for
+			WHEN h.state = 'running' AND t.failing > 0 THEN COALESCE(h.error, t.error)
+			WHEN h.state = 'running' AND k.error IS NOT NULL THEN COALESCE(h.error, k.error)
+			ELSE h.error END AS error,
+		CASE WHEN h.stream_id IS NULL THEN 'It came by a restore or a subscription; resume_stream() confirms it and goes on from the stored offsets.'
+			WHEN h.enabled AND h.is_foreign THEN 'Where this is a copy, leave it so. Where it is the cluster itself, under another name, resume_stream() makes the stream its own.'
+			WHEN h.enabled AND r.pid IS NULL AND h.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
+			WHEN w.waits_for IS NOT NULL THEN 'End what it waits for, or wait: the stream goes on by itself.'
+			WHEN h.state = 'running' AND t.lost > 0 THEN 'See the error of each partition in stat_partitions.'
+			WHEN h.state = 'running' AND COALESCE(t.failing, 0::bigint) = 0 AND h.error IS NULL AND k.error IS NOT NULL THEN 'The other topics are read on. See stat_topics.'
+			WHEN h.state = 'running' AND t.failing > 0 THEN 'Another broker or setting may read it. To go past it: pause_stream(), seek_stream(name, ''{"partition": offset + 1}''), resume_stream().'
+			ELSE COALESCE(h.hint, profile_stream_internal.library_warning()) END AS hint,
+		h.error_at, h.next_attempt_at, h.notifications_skipped, h.since
+	FROM profile_stream.streams s
+		LEFT JOIN here h ON h.stream_id = s.stream_id
+		LEFT JOIN running r ON r.stream_id = s.stream_id
+		LEFT JOIN waiting w ON w.stream_id = s.stream_id
+		LEFT JOIN totals t ON t.stream_id = s.stream_id
+		LEFT JOIN topics k ON k.stream_id = s.stream_id;
+COMMENT ON VIEW stat_streams IS 'State, counters, lag and last error of each stream';
+COMMENT ON COLUMN stat_streams.stream IS 'Name of the stream';
+COMMENT ON COLUMN stat_streams.state IS 'What the stream does: see the states of a stream in the reference';
+COMMENT ON COLUMN stat_streams.topic IS 'Kafka topic that the stream reads, or its topics and topic_pattern';
+COMMENT ON COLUMN stat_streams.owner IS 'Role with whose rights the stream runs';
+COMMENT ON COLUMN stat_streams.worker_pid IS 'Process of the first worker that runs; NULL: none runs';
+COMMENT ON COLUMN stat_streams.workers IS 'Number of workers that run';
+COMMENT ON COLUMN stat_streams.partitions IS 'Number of partitions that have an offset; NULL: none has';
+COMMENT ON COLUMN stat_streams.applied IS 'Events that were applied; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.duplicates IS 'Events whose id was applied before; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.dead IS 'Messages that became dead letters, but for late ones; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.late IS 'Events that became dead letters because they were later than late_tolerance allows; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.late_applied IS 'Late events that were applied, as late_policy says; applied counts them, too; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.late_dropped IS 'Late events that were dropped, as late_policy says; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.ignored IS 'Events of types that are not in event_types, which were skipped; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.tombstones IS 'Messages without a value; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.blocked IS 'Messages of blocked customers, which were skipped; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.replayed IS 'Messages that were read again after their partition was assigned anew, as at a restart; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.other_key IS 'Events whose key is not their customer; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.other_partition IS 'Events whose customer had its event before in another partition of the topic, as far as one worker remembers; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.held IS 'Messages that were read and are not applied yet; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.held_bytes IS 'Bytes of the held messages that are in memory; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.lag IS 'Messages from the next offsets to the ends of the partitions; NULL before the first partition';
+COMMENT ON COLUMN stat_streams.last_message_at IS 'Kafka timestamp of the last message; NULL: none came yet';
+COMMENT ON COLUMN stat_streams.committed_at IS 'When an offset moved last; NULL: never';
+COMMENT ON COLUMN stat_streams.error IS 'Why the stream does not go on as it should; NULL: it does';
+COMMENT ON COLUMN stat_streams.since IS 'When the stream came into the state that its worker last said; NULL: restored';
+
+CREATE VIEW stat_sinks WITH (security_invoker = true) AS
+	SELECT k.stream, k.sink,
+		CASE WHEN h.cluster <> profile_stream_internal.current_cluster() THEN 'foreign_cluster'
+			WHEN r.pid IS NULL AND h.enabled AND COALESCE(t.state = 'retrying' AND t.next_attempt_at > pg_catalog.clock_timestamp() - '10 s'::interval, false)
+				THEN 'retrying'
+			WHEN r.pid IS NULL AND t.state IN ('no_worker_slot', 'no_owner') THEN t.state
+			WHEN r.pid IS NULL THEN 'not_running'
+			WHEN w.waits_for IS NOT NULL THEN 'waiting'
+			WHEN t.state IN ('no_worker_slot', 'no_owner') THEN 'starting' ELSE COALESCE(t.state, 'starting') END AS state,
+		r.pid AS relay_pid, COALESCE(t.delivered, 0) AS delivered, COALESCE(t.refused, 0) AS refused,
+		(SELECT pg_catalog.count(*) FROM profile_stream_internal.sink_pending p WHERE p.stream_id = k.stream_id AND p.sink = k.sink)
+		+ (SELECT COALESCE(pg_catalog.sum(o.customers), 0)::bigint FROM profile_stream_internal.outbox o WHERE o.stream_id = k.stream_id AND o.sink = k.sink)
+		+ (SELECT pg_catalog.count(*) FROM profile_stream_internal.dead_letter_outbox d WHERE d.stream_id = k.stream_id AND k.content = 'dead_letters') AS backlog,
+		t.delivered_at, COALESCE(w.waits_for, t.error) AS error, t.hint, t.error_at, t.next_attempt_at, t.since
+	FROM profile_stream_internal.stream_sinks k
+		LEFT JOIN profile_stream_internal.stream_leases r ON r.stream_id = k.stream_id AND r.relay = k.sink
+		LEFT JOIN profile_stream_internal.process_waits() w ON w.pid = r.pid
+		LEFT JOIN profile_stream_internal.sink_status t ON t.stream_id = k.stream_id AND t.sink = k.sink
+		LEFT JOIN profile_stream_internal.stream_status h ON h.stream_id = k.stream_id AND h.enabled
+			AND h.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
+COMMENT ON VIEW stat_sinks IS 'State, backlog, counters and last error of what each stream delivers to';
+COMMENT ON COLUMN stat_sinks.stream IS 'Name of the stream';
+COMMENT ON COLUMN stat_sinks.sink IS 'Sink of the stream: redis, changelog or dead_letters';
+COMMENT ON COLUMN stat_sinks.state IS 'What the relay does: see the states of a sink in the reference';
+COMMENT ON COLUMN stat_sinks.relay_pid IS 'Process that delivers; NULL: none runs';
+COMMENT ON COLUMN stat_sinks.backlog IS 'Profiles or dead letters that wait for delivery';
+COMMENT ON COLUMN stat_sinks.error IS 'Why the relay does not deliver; NULL: it does';
+COMMENT ON COLUMN stat_sinks.since IS 'When the relay came into the state that it last said; NULL: it never ran';
+
+-- =====================================================================================================================
+-- 12. Events: decoding and applying; profiles and events of other systems
+-- (api/events.c, api/apply_events.c, api/customer_lock.c, api/seed_profile.c, api/backfill.c)
+-- =====================================================================================================================
+
+CREATE FUNCTION decode_message(value bytea, key bytea DEFAULT NULL, headers jsonb DEFAULT NULL, kafka_timestamp timestamptz DEFAULT NULL,
+	format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL, as_of timestamptz DEFAULT pg_catalog.now(), timestamp_unit text DEFAULT 'milliseconds',
+	decoder text DEFAULT NULL)
+	RETURNS TABLE (event_id text, customer_id text, event_type text, event_timestamp timestamptz,
+		source text, schema_version int, payload jsonb, errors text[], kind text)
+	LANGUAGE c STABLE PARALLEL UNSAFE COST 1000
+	AS 'MODULE_PATHNAME', 'ps_decode_message';
+COMMENT ON FUNCTION decode_message IS 'What a stream with a format, a field_map and a decoder makes of a message: the event, or every error it has, or a tombstone; without any effect';
+
+CREATE FUNCTION profile_stream_internal.to_profile_event(value bytea, key bytea, headers jsonb, kafka_timestamp timestamptz, format text, field_map jsonb,
+	timestamp_unit text DEFAULT 'milliseconds', partition int DEFAULT 0, kafka_offset bigint DEFAULT 0, epoch int DEFAULT 0,
+	topic_no int DEFAULT 0)
+	RETURNS jsonb LANGUAGE c STABLE PARALLEL SAFE COST 1000
+	AS 'MODULE_PATHNAME', 'ps_to_profile_event';
+COMMENT ON FUNCTION profile_stream_internal.to_profile_event IS 'A message of any format as a profile event, valid or not; NULL where nothing can be read';
+
+CREATE FUNCTION profile_stream_internal.decoded_values(stream_id int, value bytea, key bytea, headers jsonb) RETURNS bytea[]
+	AS 'MODULE_PATHNAME', 'ps_decoded_values' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION profile_stream_internal.decoded_values IS 'What the decoder of a stream makes of a message: values in its format; without a decoder the value itself';
+
+CREATE FUNCTION apply_event(event jsonb) RETURNS text
+	AS 'MODULE_PATHNAME', 'ps_apply_event' LANGUAGE c STRICT VOLATILE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION apply_event(jsonb) IS 'Apply one event in this transaction; says what became of it: applied, duplicate, dead or blocked';
+
+CREATE FUNCTION apply_event_returning(event jsonb, OUT outcome text, OUT version bigint, OUT metrics jsonb)
+	AS 'MODULE_PATHNAME', 'ps_apply_event_returning' LANGUAGE c STRICT VOLATILE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION apply_event_returning(jsonb) IS 'Apply one event as apply_event() does; returns the outcome, the version of the profile, and the values of the metrics that the event moves';
+
+CREATE FUNCTION apply_events(events jsonb[]) RETURNS text[]
+	AS 'MODULE_PATHNAME', 'ps_apply_events' LANGUAGE c STRICT VOLATILE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION apply_events(jsonb[]) IS 'Apply events in order in this transaction; says what became of each: applied, duplicate, dead, tombstone or blocked';
+
+CREATE FUNCTION lock_customer(customer_id text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_lock_customer' LANGUAGE c STRICT VOLATILE;
+COMMENT ON FUNCTION lock_customer(text) IS 'Take the lock under which a customer''s events are applied, until the transaction ends; waits for whoever has it';
+
+CREATE FUNCTION try_lock_customer(customer_id text) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_try_lock_customer' LANGUAGE c STRICT VOLATILE;
+COMMENT ON FUNCTION try_lock_customer(text) IS 'Take the lock under which a customer''s events are applied, until the transaction ends, when nobody else has it; whether it is taken';
+
+-- section: profiles and events of other systems (store/backfill_catalog.c, store/backfill_rows.c)
+
+-- Backfills and seeds have their numbers from one sequence: a rebuild applies them in this order, before the topic.
+CREATE SEQUENCE profile_stream_internal.bootstrap_seq;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.bootstrap_seq', '');
+
+-- A seed came by a call, so that nothing but this table has it.
+CREATE TABLE profile_stream_internal.seeds (
+	seed_id bigint PRIMARY KEY DEFAULT pg_catalog.nextval('profile_stream_internal.bootstrap_seq'),
+	customer_id text COLLATE "C" NOT NULL,
+	event jsonb NOT NULL,
+	seeded_at timestamptz NOT NULL
+);
+CREATE INDEX seeds_customer ON profile_stream_internal.seeds (customer_id);
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.seeds', '');
+COMMENT ON TABLE profile_stream_internal.seeds IS 'Events of seed_profile() that were applied, for rebuilds';
+COMMENT ON COLUMN profile_stream_internal.seeds.seed_id IS 'Number of the seed; backfills have numbers of the same sequence';
+COMMENT ON COLUMN profile_stream_internal.seeds.customer_id IS 'Customer of the event';
+COMMENT ON COLUMN profile_stream_internal.seeds.event IS 'The event, of type profile.seeded';
+COMMENT ON COLUMN profile_stream_internal.seeds.seeded_at IS 'When it was applied';
+
+CREATE TABLE profile_stream_internal.backfills (
+	backfill_id bigint PRIMARY KEY DEFAULT pg_catalog.nextval('profile_stream_internal.bootstrap_seq'),
+	stream_id int NOT NULL REFERENCES streams ON DELETE CASCADE,
+	name text COLLATE "C" NOT NULL,
+	owner regrole NOT NULL,
+	query text NOT NULL,
+	state text COLLATE "C" NOT NULL CHECK (state IN ('running', 'done', 'failed')),
+	last_event_time timestamptz,
+	last_event_id text COLLATE "C",
+	last_customer_id text COLLATE "C",
+	last_rows bigint NOT NULL DEFAULT 0,
+	rows_done bigint NOT NULL DEFAULT 0,
+	applied bigint NOT NULL DEFAULT 0,
+	duplicates bigint NOT NULL DEFAULT 0,
+	dead bigint NOT NULL DEFAULT 0,
+	skipped bigint NOT NULL DEFAULT 0,
+	started_at timestamptz NOT NULL,
+	committed_at timestamptz,
+	finished_at timestamptz,
+	error text,
+	error_at timestamptz,
+	UNIQUE (stream_id, name)
+) WITH (fillfactor = 50);
+CREATE TRIGGER written BEFORE INSERT OR UPDATE OF backfill_id, owner, query OR DELETE ON profile_stream_internal.backfills
+	FOR EACH ROW EXECUTE FUNCTION profile_stream_internal.definition_written('backfill', 'backfill_id');
+ALTER TABLE profile_stream_internal.backfills ENABLE ALWAYS TRIGGER written;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.backfills', '');
+COMMENT ON TABLE profile_stream_internal.backfills IS 'Backfills: the query, with whose rights it runs, and up to which row its events are applied';
+COMMENT ON COLUMN profile_stream_internal.backfills.backfill_id IS 'Number of the backfill; seeds have numbers of the same sequence';
+COMMENT ON COLUMN profile_stream_internal.backfills.stream_id IS 'Stream with whose settings the events are applied';
+COMMENT ON COLUMN profile_stream_internal.backfills.name IS 'Name of the backfill, one of its stream';
+COMMENT ON COLUMN profile_stream_internal.backfills.owner IS 'Role with whose rights the query runs';
+COMMENT ON COLUMN profile_stream_internal.backfills.query IS 'The query whose rows are events';
+COMMENT ON COLUMN profile_stream_internal.backfills.state IS 'running, done or failed';
+COMMENT ON COLUMN profile_stream_internal.backfills.last_event_time IS 'Timestamp of the last row that is done; NULL: none is';
+COMMENT ON COLUMN profile_stream_internal.backfills.last_event_id IS 'Event id of that row, empty where it has none; NULL: no row is done';
+COMMENT ON COLUMN profile_stream_internal.backfills.last_customer_id IS 'Customer of that row, empty where it has none; NULL: no row is done';
+COMMENT ON COLUMN profile_stream_internal.backfills.last_rows IS 'How many rows with this timestamp, event id and customer are done';
+COMMENT ON COLUMN profile_stream_internal.backfills.rows_done IS 'Rows that are done';
+COMMENT ON COLUMN profile_stream_internal.backfills.applied IS 'Events that were applied';
+COMMENT ON COLUMN profile_stream_internal.backfills.duplicates IS 'Events whose id was applied before';
+COMMENT ON COLUMN profile_stream_internal.backfills.dead IS 'Rows that became dead letters';
+COMMENT ON COLUMN profile_stream_internal.backfills.skipped IS 'Rows of blocked customers, of event types that the stream does not take, and without an event';
+COMMENT ON COLUMN profile_stream_internal.backfills.started_at IS 'When the last call of backfill() began';
+COMMENT ON COLUMN profile_stream_internal.backfills.committed_at IS 'When a batch was last committed; NULL: none was';
+COMMENT ON COLUMN profile_stream_internal.backfills.finished_at IS 'When the last row was done; NULL: there are more';
+COMMENT ON COLUMN profile_stream_internal.backfills.error IS 'Why the last call failed; NULL: it did not';
+COMMENT ON COLUMN profile_stream_internal.backfills.error_at IS 'When it failed; NULL: it did not';
+
+CREATE FUNCTION profile_stream_internal.event_time(event jsonb) RETURNS timestamptz
+	AS 'MODULE_PATHNAME', 'ps_event_time' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 30;
+COMMENT ON FUNCTION profile_stream_internal.event_time(jsonb) IS 'Timestamp of an event; NULL where it has none that is valid';
+
+CREATE FUNCTION seed_profile(customer_id text, document jsonb, event_time timestamptz DEFAULT NULL, event_id text DEFAULT NULL, source text DEFAULT NULL) RETURNS text
+	AS 'MODULE_PATHNAME', 'ps_seed_profile' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION seed_profile IS 'Make a profile what the document of another system says, by an event profile.seeded that rebuilds apply too; says what became of it: applied, duplicate or blocked';
+
+CREATE PROCEDURE backfill(stream text, query text, batch int DEFAULT 10000, name text DEFAULT 'default')
+	AS 'MODULE_PATHNAME', 'ps_backfill' LANGUAGE c;
+COMMENT ON PROCEDURE backfill(text, text, int, text) IS 'Apply the events that a query returns, a batch a transaction, with the settings of a stream; called again it goes on, and rebuilds apply them before the topic';
+
+CREATE FUNCTION drop_backfill(stream text, name text DEFAULT 'default') RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_drop_backfill' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION drop_backfill(text, text) IS 'Forget a backfill, so that rebuilds do not apply it and its name is free; what it has applied stays';
+
+CREATE VIEW stat_backfills WITH (security_invoker = true) AS
+	SELECT s.name AS stream, b.name,
+		CASE WHEN b.state = 'running' AND l.pid IS NULL THEN 'interrupted' ELSE b.state END AS state,
+		b.rows_done, b.applied, b.duplicates, b.dead, b.skipped, b.last_event_time AS position,
+		b.started_at, b.committed_at, b.finished_at,
+		pg_catalog.pg_get_userbyid(b.owner) AS owner, CASE WHEN b.state = 'running' THEN l.pid END AS pid, b.error, b.error_at,
+		CASE WHEN b.state = 'failed' THEN 'Remove the reason, and call backfill() again with the same query: it goes on. drop_backfill() forgets it.'
+			WHEN b.state = 'running' AND l.pid IS NULL THEN 'Its session ended. Call backfill() again with the same query: it goes on.' END AS hint
+	FROM profile_stream_internal.backfills b JOIN profile_stream.streams s ON s.stream_id = b.stream_id
+		LEFT JOIN pg_catalog.pg_locks l ON l.locktype = 'advisory' AND l.objsubid = 3 AND l.classid = 0::oid
+			AND l.objid = ((b.backfill_id & 2147483647) + 2147483648)::oid AND l.mode = 'ExclusiveLock' AND l.granted
+			AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
+COMMENT ON VIEW stat_backfills IS 'State, progress and last error of each backfill';
+COMMENT ON COLUMN stat_backfills.stream IS 'Name of the stream';
+COMMENT ON COLUMN stat_backfills.state IS 'running, done, failed, or interrupted when its session ended before';
+COMMENT ON COLUMN stat_backfills.position IS 'Timestamp of the last row that is done, in the order of timestamps; NULL: none is';
+COMMENT ON COLUMN stat_backfills.pid IS 'Process that runs it; NULL: none does';
+COMMENT ON COLUMN stat_backfills.hint IS 'What to do about the state; NULL: nothing';
+
+-- =====================================================================================================================
+-- 13. Dead letters: reading and repair (api/repair.c)
+-- =====================================================================================================================
+
+CREATE FUNCTION profile_stream_internal.dead_letter_text(value bytea) RETURNS text
+	LANGUAGE plpgsql IMMUTABLE STRICT COST 450 SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN convert_from(value, 'UTF8');
+EXCEPTION WHEN data_exception THEN
+	RETURN NULL;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.dead_letter_text(bytea) IS 'Bytes as text, NULL where they are not UTF-8';
+
+CREATE FUNCTION profile_stream_internal.dead_letter_json(value bytea) RETURNS jsonb
+	LANGUAGE plpgsql IMMUTABLE STRICT COST 750 SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN convert_from(CASE WHEN substring(value FROM 1 FOR 3) = '\xefbbbf' THEN substring(value FROM 4) ELSE value END, 'UTF8')::jsonb;
+EXCEPTION WHEN data_exception OR program_limit_exceeded OR untranslatable_character THEN
+	RETURN NULL;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.dead_letter_json(bytea) IS 'Bytes as jsonb, NULL where they do not parse';
+
+CREATE VIEW dead_letters WITH (security_invoker = true) AS
+	SELECT d.*, profile_stream_internal.dead_letter_text(d.key) AS key_text, profile_stream_internal.dead_letter_text(d.value) AS value_text,
+		CASE WHEN d.value_size IS NOT NULL THEN NULL
+			WHEN d.topic IS NOT NULL AND (f.format <> 'profile_event' OR f.timestamp_unit <> 'milliseconds')
+			THEN profile_stream_internal.to_profile_event(d.value, d.key, d.headers, d.kafka_timestamp, f.format, f.field_map, f.timestamp_unit, d.partition, d.kafka_offset, d.epoch, k.topic_no)
+			ELSE profile_stream_internal.dead_letter_json(d.value) END AS event,
+		COALESCE(d.failed_at, d.dead_at) AS last_error_at
+	FROM profile_stream_internal.dead_letters d LEFT JOIN profile_stream.streams s ON s.stream_id = d.stream_id
+		LEFT JOIN LATERAL profile_stream_internal.topic_format(s, d.topic) f ON true
+		LEFT JOIN profile_stream_internal.stream_topics k ON k.stream_id = d.stream_id AND k.topic = d.topic;
+COMMENT ON VIEW dead_letters IS 'Dead letters with key and value as text and the event as jsonb, where they are; of a stream of another format as a profile event';
+COMMENT ON COLUMN dead_letters.key_text IS 'Key as text; NULL where it is not UTF-8';
+COMMENT ON COLUMN dead_letters.value_text IS 'Value as text; NULL where it is not UTF-8';
+COMMENT ON COLUMN dead_letters.event IS 'The event as jsonb, of a stream of another format as a profile event; NULL where it cannot be read';
+COMMENT ON COLUMN dead_letters.last_error_at IS 'When the newest of the errors came';
+
+CREATE FUNCTION profile_stream_internal.retry_events(events jsonb[], dedupe_retention_us bigint, scope int DEFAULT 0, accept boolean DEFAULT false,
+	OUT ordinal int, OUT outcome text, OUT kind text, OUT errors text[], OUT sqlstate text) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_retry_events' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION profile_stream_internal.retry_events(jsonb[], bigint, int, boolean) IS 'What retry_dead_letters() applies with: as apply_events(), but what is dead is said and not written; scope: stream_id of a stream whose event ids are its own, 0 of others; accept: as unknown_schema';
+
+CREATE FUNCTION profile_stream_internal.dead_letter_matches(letter profile_stream_internal.dead_letters, stream text, kind text, event_type text, sqlstate text,
+	since timestamptz, until timestamptz, ids bigint[], topic text) RETURNS boolean
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	RETURN (dead_letter_matches.stream IS NULL OR (letter).stream = dead_letter_matches.stream)
+			AND (dead_letter_matches.kind IS NULL OR (letter).kind = dead_letter_matches.kind)
+			AND (dead_letter_matches.event_type IS NULL OR (letter).event_type = dead_letter_matches.event_type)
+			AND (dead_letter_matches.sqlstate IS NULL OR (letter).sqlstate = dead_letter_matches.sqlstate)
+			AND (dead_letter_matches.since IS NULL OR (letter).dead_at >= dead_letter_matches.since)
+			AND (dead_letter_matches.until IS NULL OR (letter).dead_at < dead_letter_matches.until)
+			AND (dead_letter_matches.ids IS NULL OR (letter).dead_letter_id = ANY (dead_letter_matches.ids))
+			AND (dead_letter_matches.topic IS NULL OR (letter).topic = dead_letter_matches.topic);
+COMMENT ON FUNCTION profile_stream_internal.dead_letter_matches IS 'Whether the filters of retry_dead_letters() and discard_dead_letters() choose a letter; NULL chooses any';
+
+CREATE FUNCTION profile_stream_internal.lock_dead_letters(stream text, kind text, event_type text, sqlstate text, since timestamptz, until timestamptz, ids bigint[],
+	topic text, after_id bigint, max_letters bigint) RETURNS bigint[]
+	AS 'MODULE_PATHNAME', 'ps_lock_dead_letters' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION profile_stream_internal.lock_dead_letters IS 'What retry_dead_letters() begins with: takes the oldest letters that it chooses and nobody else has, and returns their numbers';
+
+CREATE FUNCTION profile_stream_internal.settle_dead_letters(ids bigint[], results jsonb) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_settle_dead_letters' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION profile_stream_internal.settle_dead_letters(bigint[], jsonb) IS 'What retry_dead_letters() ends with: removes letters that were applied, and notes the new errors of the others';
+
+CREATE FUNCTION retry_dead_letters(stream text DEFAULT NULL, kind text DEFAULT NULL, event_type text DEFAULT NULL,
+	sqlstate text DEFAULT NULL, since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL, ids bigint[] DEFAULT NULL,
+	patch jsonb DEFAULT NULL, transform regprocedure DEFAULT NULL, after_id bigint DEFAULT NULL, max_letters int DEFAULT 1000, topic text DEFAULT NULL,
+	OUT applied bigint, OUT duplicates bigint, OUT failed bigint, OUT kept bigint, OUT blocked bigint, OUT last_id bigint)
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	takes oid;
+	transformation text;
+	locked bigint[];
+	letter record;
+	source record;
+	fixed jsonb;
+	parts jsonb[];
+	part bytea;
+	step text;
+	undone bigint[];
+	all_ids bigint[] := '{}';
+	all_events jsonb[] := '{}';
+	retentions bigint[] := '{}';
+	scopes int[] := '{}';
+	accepts boolean[] := '{}';
+	results jsonb;
+	message text;
+	state text;
+BEGIN
+	applied := 0; duplicates := 0; failed := 0; kept := 0; blocked := 0;
+	IF retry_dead_letters.max_letters IS NULL OR retry_dead_letters.max_letters < 1 THEN
+		RAISE EXCEPTION 'max_letters must be at least 1' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'It is how many dead letters one call takes; call again with after_id => last_id for more.';
+	END IF;
+	IF jsonb_typeof(retry_dead_letters.patch) <> 'object' THEN
+		RAISE EXCEPTION 'patch must be a JSON object' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'It is merged into each event, and its payload into the event''s payload.';
+	END IF;
+	IF retry_dead_letters.transform IS NOT NULL THEN
+		SELECT p.proargtypes[0] INTO takes FROM pg_proc p
+			WHERE p.oid = retry_dead_letters.transform AND p.pronargs = 1 AND p.prokind = 'f' AND NOT p.proretset
+				AND p.prorettype = 'jsonb'::regtype
+				AND p.proargtypes[0] IN ('jsonb'::regtype, 'text'::regtype, 'bytea'::regtype);
+		IF NOT FOUND THEN
+			RAISE EXCEPTION 'transform must be a function of one jsonb, text or bytea that returns jsonb'
+				USING ERRCODE = 'invalid_parameter_value', HINT = 'It takes the event, or the value as text or bytes, and returns the event as it should have been; NULL keeps the letter.';
+		END IF;
+		transformation := format('SELECT %s(%s)', retry_dead_letters.transform::oid::regproc,
+			CASE takes WHEN 'jsonb'::regtype THEN '$1' WHEN 'text'::regtype THEN 'profile_stream_internal.dead_letter_text($2)' ELSE '$2' END);
+	END IF;
+	locked := profile_stream_internal.lock_dead_letters(retry_dead_letters.stream, retry_dead_letters.kind, retry_dead_letters.event_type,
+		retry_dead_letters.sqlstate, retry_dead_letters.since, retry_dead_letters.until, retry_dead_letters.ids,
+		retry_dead_letters.topic, retry_dead_letters.after_id, retry_dead_letters.max_letters);
+	last_id := locked[cardinality(locked)];
+	FOR letter IN
+		SELECT d.dead_letter_id, d.stream_id, d.value, d.value_size, d.key, d.headers, d.kafka_timestamp, d.topic, d.partition, d.kafka_offset, d.epoch, k.topic_no, f.format, f.field_map, f.timestamp_unit,
+			CASE WHEN s.event_id_scope = 'stream' THEN s.stream_id ELSE 0 END AS scope,
+			COALESCE(s.unknown_schema = 'accept', false) AS accept, COALESCE((EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::bigint, 604800000000) AS retention
+		FROM profile_stream_internal.dead_letters d LEFT JOIN profile_stream.streams s ON s.stream_id = d.stream_id
+			LEFT JOIN LATERAL profile_stream_internal.topic_format(s, d.topic) f ON true
+			LEFT JOIN profile_stream_internal.stream_topics k ON k.stream_id = d.stream_id AND k.topic = d.topic
+		WHERE d.dead_letter_id = ANY (locked) ORDER BY d.dead_letter_id
+	LOOP
+		-- the caller's code may raise: one subtransaction a letter, only here
+		BEGIN
+			parts := '{}';
+			step := 'Processing error: ';
+			IF letter.value_size IS NULL AND COALESCE(takes, 'jsonb'::regtype) = 'jsonb'::regtype THEN
+				FOREACH part IN ARRAY profile_stream_internal.decoded_values(CASE WHEN letter.topic IS NOT NULL THEN letter.stream_id END, letter.value, letter.key, letter.headers) LOOP
+					parts := array_append(parts, CASE
+						WHEN letter.topic IS NOT NULL AND (letter.format <> 'profile_event' OR letter.timestamp_unit <> 'milliseconds')
+						THEN profile_stream_internal.to_profile_event(part, letter.key, letter.headers, letter.kafka_timestamp, letter.format, letter.field_map, letter.timestamp_unit,
+							letter.partition, letter.kafka_offset, letter.epoch, letter.topic_no)
+						ELSE profile_stream_internal.dead_letter_json(part) END);
+				END LOOP;
+			ELSE
+				parts := ARRAY[NULL::jsonb];
+			END IF;
+			step := 'Transform error: ';
+			IF array_position(parts, NULL) IS NOT NULL AND COALESCE(takes, 'jsonb'::regtype) = 'jsonb'::regtype THEN
+				-- nothing that could be applied: its error stands
+				PERFORM profile_stream_internal.settle_dead_letters(ARRAY[letter.dead_letter_id], '[{"ordinal": 1, "outcome": "dead"}]');
+				failed := failed + 1;
+				CONTINUE;
+			ELSIF takes IS NOT NULL THEN
+				FOR i IN 1 .. cardinality(parts) LOOP
+					EXECUTE transformation INTO fixed USING parts[i], letter.value;
+					parts[i] := fixed;
+				END LOOP;
+			END IF;
+		EXCEPTION WHEN serialization_failure OR deadlock_detected THEN
+			RAISE;
+		WHEN OTHERS THEN
+			GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, state = RETURNED_SQLSTATE;
+			PERFORM profile_stream_internal.settle_dead_letters(ARRAY[letter.dead_letter_id], jsonb_build_array(jsonb_build_object('ordinal', 1,
+				'outcome', 'dead', 'errors', jsonb_build_array(step || left(message, 900)), 'sqlstate', state)));
+			failed := failed + 1;
+			CONTINUE;
+		END;
+		-- a decoder or a transform without a result keeps the letter
+		IF cardinality(parts) = 0 OR array_position(parts, NULL) IS NOT NULL THEN
+			kept := kept + 1;
+			CONTINUE;
+		END IF;
+		FOREACH fixed IN ARRAY parts LOOP
+			IF retry_dead_letters.patch IS NOT NULL AND jsonb_typeof(fixed) = 'object' THEN
+				fixed := fixed || retry_dead_letters.patch ||
+					CASE WHEN jsonb_typeof(fixed -> 'payload') = 'object' AND jsonb_typeof(retry_dead_letters.patch -> 'payload') = 'object'
+						THEN jsonb_build_object('payload', (fixed -> 'payload') || (retry_dead_letters.patch -> 'payload'))
+						ELSE '{}' END;
+			END IF;
+			all_ids := all_ids || letter.dead_letter_id;
+			all_events := array_append(all_events, fixed);
+			retentions := retentions || letter.retention;
+			scopes := scopes || letter.scope;
+			accepts := accepts || letter.accept;
+		END LOOP;
+	END LOOP;
+	FOR source IN
+		SELECT u.retention, u.scope, u.accept, array_agg(u.id ORDER BY u.n) AS ids, array_agg(u.event ORDER BY u.n) AS events
+		FROM unnest(all_ids, all_events, retentions, scopes, accepts) WITH ORDINALITY AS u(id, event, retention, scope, accept, n) GROUP BY u.retention, u.scope, u.accept
+	LOOP
+		BEGIN
+			SELECT jsonb_agg(to_jsonb(r) ORDER BY r.ordinal) INTO results FROM profile_stream_internal.retry_events(source.events, source.retention, source.scope, source.accept) r;
+		EXCEPTION WHEN serialization_failure OR deadlock_detected OR lock_not_available OR insufficient_privilege
+			OR insufficient_resources OR operator_intervention THEN
+			RAISE;
+		WHEN OTHERS THEN
+			-- a trigger or constraint refuses one of them: find out which
+			results := '[]';
+			FOR i IN 1 .. cardinality(source.ids) LOOP
+				BEGIN
+					results := results || (SELECT jsonb_agg(to_jsonb(r) || jsonb_build_object('ordinal', i))
+						FROM profile_stream_internal.retry_events(ARRAY[source.events[i]], source.retention, source.scope, source.accept) r);
+				EXCEPTION WHEN serialization_failure OR deadlock_detected OR lock_not_available OR insufficient_privilege
+					OR insufficient_resources OR operator_intervention THEN
+					RAISE;
+				WHEN OTHERS THEN
+					GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, state = RETURNED_SQLSTATE;
+					results := results || jsonb_build_object('ordinal', i, 'outcome', 'dead', 'kind', 'handler',
+						'errors', jsonb_build_array('Processing error: ' || left(message, 900)), 'sqlstate', state);
+				END;
+			END LOOP;
+		END;
+		-- a letter goes when all of its events are done
+		undone := ARRAY(SELECT source.ids[r.ordinal] FROM jsonb_to_recordset(results) AS r(ordinal int, outcome text)
+			WHERE r.outcome NOT IN ('applied', 'duplicate', 'blocked'));
+		PERFORM profile_stream_internal.settle_dead_letters(source.ids, COALESCE((SELECT jsonb_agg(r.result) FROM jsonb_array_elements(results) AS r(result)
+			WHERE r.result ->> 'outcome' NOT IN ('applied', 'duplicate', 'blocked') OR source.ids[(r.result ->> 'ordinal')::int] <> ALL (undone)), '[]'));
+		SELECT applied + count(*) FILTER (WHERE r.outcome = 'applied'), duplicates + count(*) FILTER (WHERE r.outcome = 'duplicate'),
+			failed + count(*) FILTER (WHERE r.outcome NOT IN ('applied', 'duplicate', 'blocked')), blocked + count(*) FILTER (WHERE r.outcome = 'blocked')
+			INTO applied, duplicates, failed, blocked FROM jsonb_to_recordset(results) AS r(outcome text);
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION retry_dead_letters IS 'Apply dead letters again, changed by transform and patch, late ones too; those that fail stay with their new error, those of blocked customers go';
+
+CREATE FUNCTION discard_dead_letters(stream text DEFAULT NULL, kind text DEFAULT NULL, event_type text DEFAULT NULL,
+	sqlstate text DEFAULT NULL, since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL, ids bigint[] DEFAULT NULL, topic text DEFAULT NULL)
+	RETURNS bigint AS 'MODULE_PATHNAME', 'ps_discard_dead_letters' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION discard_dead_letters IS 'Remove dead letters; returns how many';
+
+-- =====================================================================================================================
+-- 14. Profiles: reading (api/profiles.c)
+-- =====================================================================================================================
+
+CREATE FUNCTION window_value(customer_id text, window_state bytea, metric text, as_of timestamptz) RETURNS numeric
+	AS 'MODULE_PATHNAME', 'ps_window_value' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION window_value(text, bytea, text, timestamptz) IS 'Value of a metric over its window up to as_of, both ends included; NULL of nothing, but 0 for a count or a sum';
+
+CREATE FUNCTION profile_stream_internal.window_count(customer_id text, window_state bytea, metric text, as_of timestamptz) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'ps_window_count' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION profile_stream_internal.window_count(text, bytea, text, timestamptz) IS 'window_value() of a metric that counts, as an integer: what views show';
+
+CREATE FUNCTION profile_stream_internal.metric_values(customer_id text, window_state bytea, as_of timestamptz) RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'ps_metric_values' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION profile_stream_internal.metric_values(text, bytea, timestamptz) IS 'Values of all metrics that were created, by name, each over its window up to as_of';
+
+CREATE FUNCTION profile_stream_internal.window_samples(window_state bytea, metric text, OUT at timestamptz, OUT value numeric) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_window_samples' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 350 ROWS 10;
+COMMENT ON FUNCTION profile_stream_internal.window_samples(bytea, text) IS 'Samples of the series that a metric reads, as far as they are in the profile row';
+
+CREATE FUNCTION profile_stream_internal.window_state_samples(window_state bytea, OUT series text, OUT at timestamptz, OUT value numeric) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_window_state_samples' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 400 ROWS 20;
+COMMENT ON FUNCTION profile_stream_internal.window_state_samples(bytea) IS 'All samples that are in a profile row, with the names of their series as in window_chunks.metric';
+
+CREATE FUNCTION profile_stream_internal.window_state_totals(window_state bytea, OUT series text, OUT count bigint, OUT from_at timestamptz, OUT to_at timestamptz,
+	OUT sum numeric, OUT min numeric, OUT max numeric, OUT first numeric, OUT last numeric) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_window_state_totals' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 400 ROWS 5;
+COMMENT ON FUNCTION profile_stream_internal.window_state_totals(bytea) IS 'What a profile row has of the samples of lifetime metrics that are folded into totals';
+
+CREATE FUNCTION profile_stream_internal.chunk_samples(samples bytea, OUT at timestamptz, OUT value numeric) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_chunk_samples' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 500 ROWS 64;
+COMMENT ON FUNCTION profile_stream_internal.chunk_samples(bytea) IS 'Samples of a sealed chunk';
+
+CREATE FUNCTION profile_stream_internal.metric_series(metric text) RETURNS text
+	AS 'MODULE_PATHNAME', 'ps_metric_series' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION profile_stream_internal.metric_series(text) IS 'Name of the series that a metric reads: window_chunks.metric';
+
+CREATE FUNCTION profile_stream_internal.window_expired(window_state bytea, as_of timestamptz) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_window_expired' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 50;
+COMMENT ON FUNCTION profile_stream_internal.window_expired(bytea, timestamptz) IS 'Whether prune_metrics() finds samples to fold or to remove in a profile row';
+
+CREATE FUNCTION prune_metrics(as_of timestamptz DEFAULT pg_catalog.now()) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'ps_prune_metrics' LANGUAGE c STRICT VOLATILE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION prune_metrics(timestamptz) IS 'Fold samples older than their window into daily buckets, and remove those that no metric reads any more; returns how many samples, 0 when there is nothing left to do';
+
+CREATE FUNCTION profile_stream_internal.json_timestamp(at timestamptz) RETURNS text
+	AS 'MODULE_PATHNAME', 'ps_json_timestamp' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 20;
+COMMENT ON FUNCTION profile_stream_internal.json_timestamp(timestamptz) IS 'Timestamp as profile documents write it: ISO 8601, UTC';
+
+CREATE VIEW profiles WITH (security_invoker = true) AS
+	SELECT p.customer_id, p.version, p.updated_at,
+		p.first_name, p.last_name, p.email, p.phone,
+		p.total_balance, p.account_count, p.last_transaction_at,
+		profile_stream_internal.window_count(p.customer_id, p.window_state, 'transaction_count_30d', pg_catalog.now()) AS transaction_count_30d,
+		profile_stream.window_value(p.customer_id, p.window_state, 'total_transaction_value_30d', pg_catalog.now()) AS total_transaction_value_30d,
+		p.last_login_at,
+		profile_stream_internal.window_count(p.customer_id, p.window_state, 'login_count_7d', pg_catalog.now()) AS login_count_7d,
+		p.preferred_channel,
+		profile_stream_internal.window_count(p.customer_id, p.window_state, 'support_ticket_count_90d', pg_catalog.now()) AS support_ticket_count_90d,
+		p.segment, p.churn_risk_score, p.lifetime_value, p.attributes, p.event_counts, p.first_event_at, p.scored_at
+	FROM profile_stream.materialized_profiles p;
+COMMENT ON VIEW profiles IS 'Profiles with typed columns, windowed metrics as of now(); predicates of segments are conditions on it';
+COMMENT ON COLUMN profiles.transaction_count_30d IS 'Number of completed transactions in the last 30 days';
+COMMENT ON COLUMN profiles.total_transaction_value_30d IS 'Sum of completed transactions in the last 30 days';
+COMMENT ON COLUMN profiles.login_count_7d IS 'Number of logins in the last 7 days';
+COMMENT ON COLUMN profiles.support_ticket_count_90d IS 'Number of support tickets in the last 90 days';
+
+CREATE FUNCTION profile_stream_internal.profile_document(profile materialized_profiles, as_of timestamptz) RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'ps_profile_document' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 400;
+COMMENT ON FUNCTION profile_stream_internal.profile_document(materialized_profiles, timestamptz) IS 'A profile row as a MaterializedProfile document, windowed metrics as of a moment';
+
+CREATE VIEW profile_documents WITH (security_invoker = true) AS
+	SELECT p.customer_id, profile_stream_internal.profile_document(p, pg_catalog.now()) AS data, p.version, p.updated_at
+	FROM profile_stream.materialized_profiles p;
+COMMENT ON VIEW profile_documents IS 'Profiles as MaterializedProfile documents, windowed metrics as of now()';
+COMMENT ON COLUMN profile_documents.data IS 'The profile as a document, with the names of JSON (customerId); as get_profile() returns it';
+
+CREATE FUNCTION profile_stream_internal.profile_document_at(profile materialized_profiles, as_of timestamptz, old jsonb) RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'ps_profile_document_at' LANGUAGE c STABLE PARALLEL SAFE COST 400;
+COMMENT ON FUNCTION profile_stream_internal.profile_document_at(materialized_profiles, timestamptz, jsonb) IS 'A profile row as a document of a moment, with the old values of what has changed since';
+
+CREATE FUNCTION get_profile(customer_id text, as_of timestamptz DEFAULT NULL) RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'ps_get_profile' LANGUAGE c STABLE PARALLEL SAFE COST 500;
+COMMENT ON FUNCTION get_profile(text, timestamptz) IS 'One profile as a MaterializedProfile document, as of now or of a moment; NULL for an unknown customer';
+
+CREATE FUNCTION serve_profile(customer_id text) RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'ps_serve_profile' LANGUAGE c STRICT VOLATILE COST 600;
+COMMENT ON FUNCTION serve_profile(text) IS 'What get_profile() returns, and have the relays write it to every Redis of the streams, unless they did lately';
+
+CREATE FUNCTION get_profiles(customer_ids text[], as_of timestamptz DEFAULT NULL, OUT customer_id text, OUT profile jsonb) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_get_profiles' LANGUAGE c STABLE PARALLEL SAFE COST 30000 ROWS 100;
+COMMENT ON FUNCTION get_profiles(text[], timestamptz) IS 'Profiles of many customers as get_profile() returns them, in the order of their ids, each once; an unknown customer has no row';
+
+-- without a search_path of its own it can be inlined, so that conditions on customers come first; its names are bound when it is created
+CREATE FUNCTION profiles_at(as_of timestamptz) RETURNS TABLE (customer_id text, profile jsonb)
+	LANGUAGE sql STABLE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT p.customer_id, profile_stream_internal.profile_document_at(p, profiles_at.as_of, h.old)
+		FROM profile_stream.materialized_profiles p LEFT JOIN (
+			SELECT c.customer_id, pg_catalog.jsonb_object_agg(e.key, e.value ORDER BY c.changed_at DESC, c.version DESC) AS old
+			FROM profile_stream_internal.profile_history c CROSS JOIN LATERAL pg_catalog.jsonb_each(c.old) e
+			WHERE c.changed_at > profiles_at.as_of GROUP BY c.customer_id) h ON h.customer_id = p.customer_id
+		WHERE p.first_event_at <= profiles_at.as_of;
+	END;
+COMMENT ON FUNCTION profiles_at(timestamptz) IS 'Profiles of all customers who had an event by a moment, as get_profile() returns them as of it';
+
+CREATE FUNCTION training_set(query text, metrics text[] DEFAULT NULL, OUT customer_id text, OUT as_of timestamptz, OUT metric_values jsonb, OUT tracked jsonb) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_training_set' LANGUAGE c STABLE COST 100000 ROWS 1000;
+COMMENT ON FUNCTION training_set(text, text[]) IS 'Metrics and tracked columns of customers, each as of a moment; the query returns pairs of both, with the caller''s rights';
+
+CREATE FUNCTION metric_value(customer_id text, metric text, as_of timestamptz DEFAULT pg_catalog.now()) RETURNS numeric
+	LANGUAGE sql STABLE STRICT PARALLEL SAFE COST 1000 SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		-- an outer join: a value of a customer that is NULL is not that of nobody
+		SELECT profile_stream.window_value(COALESCE(p.customer_id, ''), COALESCE(p.window_state, ''), metric_value.metric, metric_value.as_of)
+		FROM (SELECT 1) one(n) LEFT JOIN profile_stream.materialized_profiles p ON p.customer_id = metric_value.customer_id;
+	END;
+COMMENT ON FUNCTION metric_value(text, text, timestamptz) IS 'Value of a metric over its window up to as_of, exact but for distinct; for an unknown customer as for one without events';
+
+CREATE FUNCTION profile_stream_internal.check_days(metric text, time_zone text) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_check_days' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 20;
+COMMENT ON FUNCTION profile_stream_internal.check_days(text, text) IS 'True; raises when there is no such metric or time zone';
+
+CREATE FUNCTION profile_stream_internal.profile_days(customer_id text, window_state bytea, metric text, from_day date, to_day date, time_zone text)
+	RETURNS SETOF profile_stream_internal.day_bucket
+	AS 'MODULE_PATHNAME', 'ps_profile_days' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 200 ROWS 5;
+COMMENT ON FUNCTION profile_stream_internal.profile_days(text, bytea, text, date, date, text) IS 'Count, sum, min and max of a metric''s series in one profile per day of a time zone';
+
+-- without a search_path of its own it can be inlined, so that conditions on customers come first; its names are bound when it is created
+CREATE FUNCTION metric_days(metric text, from_day date, to_day date, time_zone text DEFAULT 'UTC')
+	RETURNS TABLE (customer_id text, day date, count bigint, sum numeric, min numeric, max numeric)
+	LANGUAGE sql STABLE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT d.customer_id, (d.bucket).day, (d.bucket).count, (d.bucket).sum, (d.bucket).min, (d.bucket).max
+		FROM (SELECT p.customer_id, profile_stream_internal.profile_days(p.customer_id, p.window_state, metric_days.metric,
+				metric_days.from_day, metric_days.to_day, metric_days.time_zone) AS bucket
+			FROM profile_stream.materialized_profiles p
+			WHERE profile_stream_internal.check_days(metric_days.metric, metric_days.time_zone)) d;
+	END;
+COMMENT ON FUNCTION metric_days(text, date, date, text) IS 'What metric_trend() returns, for all customers at once';
+
+CREATE FUNCTION metric_trend(customer_id text, metric text, from_day date, to_day date, time_zone text DEFAULT 'UTC',
+	OUT day date, OUT count bigint, OUT sum numeric, OUT min numeric, OUT max numeric) RETURNS SETOF record
+	LANGUAGE sql STABLE STRICT PARALLEL SAFE COST 1000 ROWS 30 SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		SELECT d.day, d.count, d.sum, d.min, d.max
+		FROM profile_stream.metric_days(metric_trend.metric, metric_trend.from_day, metric_trend.to_day, metric_trend.time_zone) d
+		WHERE d.customer_id = metric_trend.customer_id ORDER BY d.day;
+	END;
+COMMENT ON FUNCTION metric_trend(text, text, date, date, text) IS 'Count, sum, min and max of a metric''s series per day of a time zone, from history of any age; days without samples have no row, and metrics of distinct values only a count';
+
+-- =====================================================================================================================
+-- 15. Changes of profiles (api/bookmark.c, api/segment_channel.c)
+-- =====================================================================================================================
+
+CREATE FUNCTION profile_bookmark() RETURNS text
+	AS 'MODULE_PATHNAME', 'ps_profile_bookmark' LANGUAGE c STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION profile_bookmark() IS 'Bookmark for profiles_changed_since(): everything that this statement can see has been seen';
+
+CREATE FUNCTION profile_stream_internal.bookmark_horizon(bookmark text) RETURNS xid
+	AS 'MODULE_PATHNAME', 'ps_bookmark_horizon' LANGUAGE c STRICT STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION profile_stream_internal.bookmark_horizon(text) IS 'Oldest transaction that a bookmark has not seen; NULL when that cannot be told: another server, timeline or database, or too long ago';
+
+CREATE FUNCTION profile_stream_internal.xid_at_or_after(row_xmin xid, horizon xid) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_xid_at_or_after' LANGUAGE c IMMUTABLE PARALLEL SAFE COST 1;
+COMMENT ON FUNCTION profile_stream_internal.xid_at_or_after(xid, xid) IS 'Whether a row''s transaction is not older than a horizon; true when that is NULL';
+
+CREATE FUNCTION profiles_changed_since(bookmark text DEFAULT NULL)
+	RETURNS TABLE (customer_id text, version bigint, updated_at timestamptz, next_bookmark text)
+	LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 1000
+	BEGIN ATOMIC
+		SELECT p.customer_id, p.version, p.updated_at, (SELECT profile_stream.profile_bookmark())
+		FROM profile_stream.materialized_profiles p
+		WHERE profile_stream_internal.xid_at_or_after(p.xmin, (SELECT profile_stream_internal.bookmark_horizon(profiles_changed_since.bookmark)));
+	END;
+COMMENT ON FUNCTION profiles_changed_since(text) IS 'Profiles that changed since a bookmark, and the bookmark for the next call; without one, all. One change may come twice, none is missed';
+
+CREATE FUNCTION segment_channel(prefix text, segment text) RETURNS text
+	AS 'MODULE_PATHNAME', 'ps_segment_channel_sql' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 20;
+COMMENT ON FUNCTION segment_channel(text, text) IS 'Channel of a segment in a stream with that segment_channel_prefix: the two, or a hash in place of a segment that is too long';
+
+-- =====================================================================================================================
+-- 16. Rebuilds (api/rebuild.c)
+-- =====================================================================================================================
+
+CREATE TABLE profile_stream_internal.stream_rebuilds (
+	stream_id int PRIMARY KEY REFERENCES streams ON DELETE CASCADE,
+	database oid NOT NULL,
+	allow_missing boolean NOT NULL,
+	started_at timestamptz NOT NULL,
+	resumed_at timestamptz,
+	resumed_done bigint,
+	bootstrap_done boolean NOT NULL DEFAULT false,
+	bootstrap_rows bigint NOT NULL DEFAULT 0,
+	bootstrap_id bigint NOT NULL DEFAULT 0,
+	in_backfill boolean NOT NULL DEFAULT false,
+	last_event_time timestamptz,
+	last_event_id text,
+	last_customer_id text,
+	last_rows bigint NOT NULL DEFAULT 0
+);
+COMMENT ON TABLE profile_stream_internal.stream_rebuilds IS 'The streams of the rebuild that is under way in this database, if any; resumed_at and resumed_done are what its rate counts from';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.stream_id IS 'Stream that is rebuilt';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.database IS 'OID of the database in which the rebuild was started; elsewhere the row does not count';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.allow_missing IS 'Whether the rebuild goes on although the topic has lost its beginning';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.started_at IS 'When rebuild() started it';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.resumed_at IS 'When its worker last started; NULL: not yet';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.resumed_done IS 'Messages that were done then, from which the rate counts; NULL: not started yet';
+
+-- Not dumped: what a rebuild has done so far is read again from Kafka.
+CREATE SCHEMA profile_stream_rebuild;
+COMMENT ON SCHEMA profile_stream_rebuild IS 'Rebuild schema: second copies of the tables that a stream fills, empty while no rebuild is under way';
+
+DO $$
+DECLARE
+	original record;
+	index record;
+BEGIN
+	FOR original IN
+		SELECT c.oid, n.nspname, c.relname, c.relreplident, COALESCE(' WITH (' || pg_catalog.array_to_string(c.reloptions, ', ') || ')', '') AS options
+		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+		WHERE n.nspname OPERATOR(pg_catalog.=) ANY (ARRAY['profile_stream', 'profile_stream_internal']::name[]) AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::"char"[])
+			AND c.relname OPERATOR(pg_catalog.=) ANY (ARRAY['stream_offsets', 'stream_status', 'stream_gaps',
+				'materialized_profiles', 'window_chunks', 'event_id_chunks', 'dead_letters', 'profile_history']::name[])
+	LOOP
+		EXECUTE pg_catalog.format('CREATE TABLE profile_stream_rebuild.%1$I (LIKE %3$I.%1$I INCLUDING ALL)%2$s',
+			original.relname, original.options, original.nspname);
+		IF original.relreplident OPERATOR(pg_catalog.=) 'f' THEN
+			EXECUTE pg_catalog.format('ALTER TABLE profile_stream_rebuild.%I REPLICA IDENTITY FULL', original.relname);
+		END IF;
+		EXECUTE pg_catalog.format('COMMENT ON TABLE profile_stream_rebuild.%1$I IS %2$L', original.relname,
+			pg_catalog.concat('Copy of ', original.nspname, '.', original.relname, ', for a rebuild'));
+		-- indexes have the names that they have there: they are looked up by name
+		FOR index IN
+			SELECT a.relname AS wanted, b.relname AS found
+			FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class a ON a.oid OPERATOR(pg_catalog.=) x.indexrelid,
+				pg_catalog.pg_index y JOIN pg_catalog.pg_class b ON b.oid OPERATOR(pg_catalog.=) y.indexrelid
+			WHERE x.indrelid OPERATOR(pg_catalog.=) original.oid
+				AND y.indrelid OPERATOR(pg_catalog.=) pg_catalog.format('profile_stream_rebuild.%I', original.relname)::pg_catalog.regclass
+				AND pg_catalog.substring(pg_catalog.pg_get_indexdef(x.indexrelid), ' USING .*')
+					OPERATOR(pg_catalog.=) pg_catalog.substring(pg_catalog.pg_get_indexdef(y.indexrelid), ' USING .*')
+				AND a.relname OPERATOR(pg_catalog.<>) b.relname
+		LOOP
+			EXECUTE pg_catalog.format('ALTER INDEX profile_stream_rebuild.%I RENAME TO %I', index.found, index.wanted);
+		END LOOP;
+	END LOOP;
+END
+$$;
+
+-- no partitions: it has the index that they have
+ALTER TABLE profile_stream_rebuild.profile_history ADD PRIMARY KEY (customer_id, changed_at, version, kind);
+
+CREATE FUNCTION profile_stream_rebuild.window_value(customer_id text, window_state bytea, metric text, as_of timestamptz) RETURNS numeric
+	AS 'MODULE_PATHNAME', 'ps_rebuild_window_value' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION profile_stream_rebuild.window_value(text, bytea, text, timestamptz) IS 'profile_stream.window_value() of a profile in the rebuild schema';
+
+CREATE FUNCTION profile_stream_rebuild.metric_values(customer_id text, window_state bytea, as_of timestamptz) RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'ps_rebuild_metric_values' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION profile_stream_rebuild.metric_values(text, bytea, timestamptz) IS 'profile_stream_internal.metric_values() of a profile in the rebuild schema';
+
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.bootstrap_done IS 'Whether seeds and backfills are applied, so that the topic is next';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.bootstrap_rows IS 'Events of seeds and backfills that are done';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.bootstrap_id IS 'Seed or backfill that is done, or the backfill that is begun';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.in_backfill IS 'Whether bootstrap_id is a backfill that is begun and not done';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.last_event_time IS 'Timestamp of the last row of the backfill that is done; NULL: none is';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.last_event_id IS 'Event id of that row; NULL: no row is done';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.last_customer_id IS 'Customer of that row; NULL: no row is done';
+COMMENT ON COLUMN profile_stream_internal.stream_rebuilds.last_rows IS 'How many rows with this timestamp, event id and customer are done';
+
+CREATE FUNCTION rebuild(name text, allow_missing boolean DEFAULT false) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_rebuild_start' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION rebuild(text, boolean) IS 'Replay the topics of a stream, and of all others of the database, into a second copy of the tables, beside the profiles that are served; allow_missing: also when a topic has lost its beginning';
+
+CREATE FUNCTION pause_rebuild(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_rebuild_pause' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pause_rebuild(text) IS 'Stop a rebuild''s worker within a second of the commit; what it has done stays';
+
+CREATE FUNCTION resume_rebuild(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_rebuild_resume' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION resume_rebuild(text) IS 'Start a paused rebuild where it was';
+
+CREATE FUNCTION cancel_rebuild(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_rebuild_cancel' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION cancel_rebuild(text) IS 'End a rebuild and empty its copy of the tables; the profiles stay as they are';
+
+CREATE FUNCTION rebuild_diff(name text, max_rows int DEFAULT 100, OUT customer_id text, OUT what text, OUT fields jsonb)
+	RETURNS SETOF record AS 'MODULE_PATHNAME', 'ps_rebuild_diff' LANGUAGE c STRICT STABLE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION rebuild_diff(text, int) IS 'Profiles that swap_rebuild() would change: missing or new in the rebuild, or changed, with each field as [now, rebuilt]';
+
+CREATE FUNCTION swap_rebuild(name text, timeout interval DEFAULT '60 s') RETURNS bigint
+	AS 'MODULE_PATHNAME', 'ps_rebuild_swap' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION swap_rebuild(text, interval) IS 'Bring the profiles to what the rebuild says, in this transaction, and end it; returns how many profiles changed';
+
+CREATE VIEW stat_rebuilds WITH (security_invoker = true) AS
+	WITH progress AS (
+		SELECT o.stream_id, pg_catalog.sum(o.next_offset - o.start_offset)::bigint AS done,
+			pg_catalog.sum(GREATEST(o.end_offset, o.next_offset) - o.start_offset)::bigint AS total,
+			pg_catalog.max(o.committed_at) AS committed_at,
+			pg_catalog.min(o.error) FILTER (WHERE o.state = 'offset_lost') AS lost, pg_catalog.min(o.error) FILTER (WHERE o.state = 'running') AS refused
+		FROM profile_stream_rebuild.stream_offsets o GROUP BY o.stream_id
+	), running AS (
+		SELECT l.stream_id - 2147483648 AS stream_id, l.pid FROM profile_stream_internal.stream_leases l WHERE l.worker = 0
+	), speed AS (
+		SELECT b.stream_id, (p.done - b.resumed_done)::numeric
+			/ NULLIF(EXTRACT(epoch FROM p.committed_at - b.resumed_at), 0::numeric) AS rate
+		FROM profile_stream_internal.stream_rebuilds b JOIN progress p ON p.stream_id = b.stream_id
+		WHERE p.committed_at > b.resumed_at
+	)
+	SELECT s.name AS stream,
+		CASE WHEN NOT t.enabled AND r.pid IS NOT NULL THEN 'pausing'
+			WHEN NOT t.enabled THEN 'paused'
+			WHEN p.lost IS NOT NULL THEN 'incomplete'
+			WHEN r.pid IS NULL AND t.state NOT IN ('disabled', 'no_worker_slot', 'quarantined', 'incomplete', 'no_owner', 'foreign_cluster')
+				AND NOT (t.state = 'starting' AND t.changed_at > pg_catalog.now() - '10 s'::interval) THEN 'not_running'
+			WHEN w.waits_for IS NOT NULL AND t.state <> 'ready' THEN 'waiting'
+			ELSE t.state END AS state,
+		COALESCE(p.done, 0) AS events_done, p.total AS events_total, pg_catalog.round(v.rate, 1) AS events_per_second,
+		CASE WHEN t.state = 'running' AND v.rate > 0::numeric AND r.pid IS NOT NULL
+			THEN pg_catalog.now() + ((p.total - p.done)::numeric / v.rate)::float8 * '1 s'::interval END AS estimated_end,
+		b.started_at, b.allow_missing, b.bootstrap_rows, r.pid AS worker_pid, COALESCE(w.waits_for, t.error, p.lost, p.refused) AS error,
+		CASE WHEN p.lost IS NOT NULL THEN 'cancel_rebuild(), then rebuild(name, allow_missing => true) goes on from what is left.'
+			WHEN t.enabled AND r.pid IS NULL AND t.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
+			ELSE t.hint END AS hint
+	FROM profile_stream_internal.stream_rebuilds b
+		JOIN profile_stream.streams s ON s.stream_id = b.stream_id
+		JOIN profile_stream_rebuild.stream_status t ON t.stream_id = b.stream_id
+		LEFT JOIN progress p ON p.stream_id = b.stream_id
+		LEFT JOIN speed v ON v.stream_id = b.stream_id
+		LEFT JOIN running r ON r.stream_id = b.stream_id
+		LEFT JOIN profile_stream_internal.process_waits() w ON w.pid = r.pid
+	WHERE b.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
+COMMENT ON VIEW stat_rebuilds IS 'The rebuild under way, of each stream: state, progress, rate and estimated end';
+COMMENT ON COLUMN stat_rebuilds.stream IS 'Name of the stream that is rebuilt';
+COMMENT ON COLUMN stat_rebuilds.state IS 'What the rebuild does: see the states of a rebuild in the reference';
+COMMENT ON COLUMN stat_rebuilds.events_done IS 'Offsets that are done, from where the stream began';
+COMMENT ON COLUMN stat_rebuilds.events_total IS 'Offsets from where the stream began to the end of the topic; NULL: not known yet';
+COMMENT ON COLUMN stat_rebuilds.events_per_second IS 'Rate since its worker last started; NULL: nothing was done since';
+COMMENT ON COLUMN stat_rebuilds.estimated_end IS 'When it will have reached the end of the topic at that rate; NULL while it is not running';
+COMMENT ON COLUMN stat_rebuilds.started_at IS 'When rebuild() started it';
+COMMENT ON COLUMN stat_rebuilds.allow_missing IS 'Whether it goes on although the topic has lost its beginning';
+COMMENT ON COLUMN stat_rebuilds.bootstrap_rows IS 'Events of seed_profile() and backfill() that are done, which come before the topic';
+COMMENT ON COLUMN stat_rebuilds.worker_pid IS 'Process that rebuilds; NULL: none runs';
+COMMENT ON COLUMN stat_rebuilds.error IS 'Why it does not go on; NULL: it does';
+COMMENT ON COLUMN stat_rebuilds.hint IS 'What to do about the error; NULL: nothing is known';
+
+-- =====================================================================================================================
+-- 17. Scores (api/scores.c)
+-- =====================================================================================================================
+
+-- no row: the defaults. A row that the script made would collide with the one that a dump restores.
+CREATE TABLE profile_stream_internal.score_settings (
+	is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+	new_days double precision NOT NULL DEFAULT 30 CHECK (new_days >= 0::float8),
+	active_days double precision NOT NULL DEFAULT 30 CHECK (active_days >= 0::float8),
+	dormant_days double precision NOT NULL DEFAULT 90 CHECK (dormant_days >= 0::float8),
+	loyal_transactions double precision NOT NULL DEFAULT 4,
+	champion_transactions double precision NOT NULL DEFAULT 8,
+	champion_value numeric NOT NULL DEFAULT 1000,
+	at_risk_churn double precision NOT NULL DEFAULT 0.7,
+	half_gaps double precision NOT NULL DEFAULT 4 CHECK (half_gaps > 0::float8),
+	least_gap_days double precision NOT NULL DEFAULT 1 CHECK (least_gap_days > 0::float8),
+	default_gap_days double precision NOT NULL DEFAULT 30 CHECK (default_gap_days > 0::float8),
+	ticket_risk double precision NOT NULL DEFAULT 0.1 CHECK (ticket_risk BETWEEN 0::float8 AND 1::float8),
+	trend_risk double precision NOT NULL DEFAULT 0.3 CHECK (trend_risk BETWEEN 0::float8 AND 1::float8),
+	margin double precision NOT NULL DEFAULT 0.2 CHECK (margin BETWEEN 0::float8 AND 1::float8),
+	monthly_retention double precision NOT NULL DEFAULT 0.95 CHECK (monthly_retention >= 0::float8 AND monthly_retention < 1::float8),
+	monthly_discount double precision NOT NULL DEFAULT 0.01 CHECK (monthly_discount BETWEEN 0::float8 AND 1::float8)
+);
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.score_settings', '');
+COMMENT ON TABLE profile_stream_internal.score_settings IS 'What default_scores() counts with, where it is not to be the defaults: one row at most';
+COMMENT ON COLUMN profile_stream_internal.score_settings.is_only IS 'Always true: the table has one row at most';
+COMMENT ON COLUMN profile_stream_internal.score_settings.new_days IS 'A customer whose first event is at most so many days ago is in segment new';
+COMMENT ON COLUMN profile_stream_internal.score_settings.active_days IS 'A customer without events for more than so many days is at_risk';
+COMMENT ON COLUMN profile_stream_internal.score_settings.dormant_days IS 'A customer without events for more than so many days is dormant';
+COMMENT ON COLUMN profile_stream_internal.score_settings.loyal_transactions IS 'A customer with so many transactions in 30 days is loyal';
+COMMENT ON COLUMN profile_stream_internal.score_settings.champion_transactions IS 'A champion has at least so many transactions in 30 days';
+COMMENT ON COLUMN profile_stream_internal.score_settings.champion_value IS 'A champion''s transactions in 30 days are worth at least so much';
+COMMENT ON COLUMN profile_stream_internal.score_settings.at_risk_churn IS 'From this churn risk on, 0 to 1, a customer is at_risk';
+COMMENT ON COLUMN profile_stream_internal.score_settings.half_gaps IS 'After a silence of so many of the customer''s usual gaps between events the risk of churn is one half';
+COMMENT ON COLUMN profile_stream_internal.score_settings.least_gap_days IS 'Shortest gap between events that counts, in days';
+COMMENT ON COLUMN profile_stream_internal.score_settings.default_gap_days IS 'Gap that counts for customers with less than 3 events, in days';
+COMMENT ON COLUMN profile_stream_internal.score_settings.ticket_risk IS 'Risk that each support ticket of the last 90 days adds, 0 to 1';
+COMMENT ON COLUMN profile_stream_internal.score_settings.trend_risk IS 'Risk when transactions have ceased, 0 to 1; in part when they have become fewer';
+COMMENT ON COLUMN profile_stream_internal.score_settings.margin IS 'Share of the transactions'' value that is profit, 0 to 1';
+COMMENT ON COLUMN profile_stream_internal.score_settings.monthly_retention IS 'Share of customers who stay from one month to the next, 0 to below 1';
+COMMENT ON COLUMN profile_stream_internal.score_settings.monthly_discount IS 'By how much money is worth less a month later, 0 to 1';
+
+CREATE VIEW profile_stream_internal.score_parameters WITH (security_invoker = true) AS
+	SELECT s.new_days, s.active_days, s.dormant_days, s.loyal_transactions, s.champion_transactions, s.champion_value, s.at_risk_churn,
+		s.half_gaps, s.least_gap_days, s.default_gap_days, s.ticket_risk, s.trend_risk, s.margin, s.monthly_retention, s.monthly_discount
+	FROM profile_stream_internal.score_settings s
+	UNION ALL
+	SELECT 30, 30, 90, 4, 8, 1000, 0.7, 4, 1, 30, 0.1, 0.3, 0.2, 0.95, 0.01
+	WHERE NOT EXISTS (SELECT FROM profile_stream_internal.score_settings);
+COMMENT ON VIEW profile_stream_internal.score_parameters IS 'What default_scores() counts with: the row of score_settings, or the defaults';
+
+CREATE FUNCTION set_score_settings(new_days double precision DEFAULT NULL, active_days double precision DEFAULT NULL, dormant_days double precision DEFAULT NULL,
+	loyal_transactions double precision DEFAULT NULL, champion_transactions double precision DEFAULT NULL, champion_value numeric DEFAULT NULL,
+	at_risk_churn double precision DEFAULT NULL, half_gaps double precision DEFAULT NULL, least_gap_days double precision DEFAULT NULL,
+	default_gap_days double precision DEFAULT NULL, ticket_risk double precision DEFAULT NULL, trend_risk double precision DEFAULT NULL,
+	margin double precision DEFAULT NULL, monthly_retention double precision DEFAULT NULL, monthly_discount double precision DEFAULT NULL) RETURNS void
+	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		INSERT INTO profile_stream_internal.score_settings (
+				new_days, active_days, dormant_days, loyal_transactions, champion_transactions, champion_value, at_risk_churn, half_gaps,
+				least_gap_days, default_gap_days, ticket_risk, trend_risk, margin, monthly_retention, monthly_discount)
+			SELECT COALESCE(set_score_settings.new_days, p.new_days), COALESCE(set_score_settings.active_days, p.active_days),
+				COALESCE(set_score_settings.dormant_days, p.dormant_days), COALESCE(set_score_settings.loyal_transactions, p.loyal_transactions),
+				COALESCE(set_score_settings.champion_transactions, p.champion_transactions),
+				COALESCE(set_score_settings.champion_value, p.champion_value), COALESCE(set_score_settings.at_risk_churn, p.at_risk_churn),
+				COALESCE(set_score_settings.half_gaps, p.half_gaps), COALESCE(set_score_settings.least_gap_days, p.least_gap_days),
+				COALESCE(set_score_settings.default_gap_days, p.default_gap_days), COALESCE(set_score_settings.ticket_risk, p.ticket_risk),
+				COALESCE(set_score_settings.trend_risk, p.trend_risk), COALESCE(set_score_settings.margin, p.margin),
+				COALESCE(set_score_settings.monthly_retention, p.monthly_retention), COALESCE(set_score_settings.monthly_discount, p.monthly_discount)
+			FROM profile_stream_internal.score_parameters p
+			ON CONFLICT (is_only) DO UPDATE SET (
+				new_days, active_days, dormant_days, loyal_transactions, champion_transactions, champion_value, at_risk_churn, half_gaps,
+				least_gap_days, default_gap_days, ticket_risk, trend_risk, margin, monthly_retention, monthly_discount)
+				= (excluded.new_days, excluded.active_days, excluded.dormant_days, excluded.loyal_transactions, excluded.champion_transactions,
+				excluded.champion_value, excluded.at_risk_churn, excluded.half_gaps, excluded.least_gap_days, excluded.default_gap_days,
+				excluded.ticket_risk, excluded.trend_risk, excluded.margin, excluded.monthly_retention, excluded.monthly_discount);
+	END;
+COMMENT ON FUNCTION set_score_settings IS 'Set what default_scores() counts with, from the next refresh on; what is null stays as it is';
+
+CREATE FUNCTION reset_score_settings() RETURNS void
+	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		DELETE FROM profile_stream_internal.score_settings;
+	END;
+COMMENT ON FUNCTION reset_score_settings() IS 'Let default_scores() count with the defaults again';
+
+-- OFFSET 0: what a step has computed is not computed again for each use in the next one
+CREATE FUNCTION default_scores(profile materialized_profiles, as_of timestamptz,
+	OUT segment text, OUT churn_risk_score double precision, OUT lifetime_value numeric) RETURNS SETOF record
+	LANGUAGE sql STABLE PARALLEL SAFE COST 1000
+	BEGIN ATOMIC
+		SELECT CASE
+				WHEN c.silent_days > s.dormant_days THEN 'dormant'
+				WHEN c.age_days <= s.new_days THEN 'new'
+				WHEN c.silent_days > s.active_days OR c.churn >= s.at_risk_churn THEN 'at_risk'
+				WHEN c.transactions >= s.champion_transactions AND c.monetary >= s.champion_value THEN 'champion'
+				WHEN c.transactions >= s.loyal_transactions THEN 'loyal'
+				ELSE 'regular' END,
+			c.churn,
+			pg_catalog.round(GREATEST(c.monetary, 0) * (s.margin * (1::float8 - c.churn)
+				* s.monthly_retention / (1::float8 + s.monthly_discount - s.monthly_retention))::numeric, 2)
+		FROM profile_stream_internal.score_parameters s
+			CROSS JOIN LATERAL (
+				SELECT GREATEST(pg_catalog.date_part('epoch', default_scores.as_of - (profile).watermark) / 86400::float8, 0) AS silent_days,
+					GREATEST(pg_catalog.date_part('epoch', default_scores.as_of - (profile).first_event_at) / 86400::float8, 0) AS age_days,
+					CASE WHEN (profile).version >= 3
+						THEN GREATEST(pg_catalog.date_part('epoch', (profile).watermark - (profile).first_event_at) / 86400::float8
+							/ ((profile).version - 1)::float8, s.least_gap_days)
+						ELSE s.default_gap_days END AS gap_days,
+					profile_stream.window_value((profile).customer_id, (profile).window_state, 'transaction_count_30d', default_scores.as_of)
+						::double precision AS transactions,
+					profile_stream.window_value((profile).customer_id, (profile).window_state, 'total_transaction_value_30d', default_scores.as_of)
+						AS monetary,
+					profile_stream.window_value((profile).customer_id, (profile).window_state, 'support_ticket_count_90d', default_scores.as_of)
+						::double precision AS tickets,
+					COALESCE(((profile).event_counts ->> 'transaction.completed'::text)::double precision, 0) AS all_transactions
+				OFFSET 0) m
+			CROSS JOIN LATERAL (
+				SELECT m.silent_days, m.age_days, m.transactions, m.monetary, pg_catalog.round((1::float8
+					- pg_catalog.power(0.5, LEAST(m.silent_days / (s.half_gaps * m.gap_days), 50))
+					* pg_catalog.power(1::float8 - s.ticket_risk, LEAST(m.tickets, 50))
+					* (1::float8 - s.trend_risk * CASE WHEN m.age_days >= 60::float8 AND m.all_transactions > m.transactions
+						THEN GREATEST(1::float8 - (m.transactions / 30::float8) / ((m.all_transactions - m.transactions) / (m.age_days - 30::float8)), 0)
+						ELSE 0 END))::numeric, 2)::double precision AS churn
+				OFFSET 0) c;
+	END;
+COMMENT ON FUNCTION default_scores(materialized_profiles, timestamptz) IS 'Segment, churn risk and lifetime value of a profile as of a moment, as refresh_scores() computes them without a function of yours';
+
+CREATE TABLE profile_stream_internal.score_function (
+	is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+	function text NOT NULL,
+	owner regrole NOT NULL,
+	set_at timestamptz NOT NULL
+);
+CREATE TRIGGER written BEFORE INSERT OR UPDATE OR DELETE ON profile_stream_internal.score_function
+	FOR EACH ROW EXECUTE FUNCTION profile_stream_internal.definition_written('score_function', 'is_only');
+ALTER TABLE profile_stream_internal.score_function ENABLE ALWAYS TRIGGER written;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.score_function', '');
+COMMENT ON TABLE profile_stream_internal.score_function IS 'The function that set_score_function() set, and with whose rights it runs; no row: default_scores() alone';
+COMMENT ON COLUMN profile_stream_internal.score_function.is_only IS 'Always true: the table has one row at most';
+COMMENT ON COLUMN profile_stream_internal.score_function.function IS 'The function by schema, name and argument types';
+COMMENT ON COLUMN profile_stream_internal.score_function.owner IS 'Role that called set_score_function(), with whose rights the function runs';
+COMMENT ON COLUMN profile_stream_internal.score_function.set_at IS 'When it was set';
+
+CREATE FUNCTION set_score_function(function regprocedure) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_set_score_function' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION set_score_function(regprocedure) IS 'Let a function(profile jsonb) of jsonb say segment, churnRiskScore and lifetimeValue, with the rights of the caller of this; NULL: the defaults again';
+
+-- Not dumped: a restored database has its scores computed anew, and writes those that differ.
+CREATE TABLE profile_stream_internal.score_refresh (
+	is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+	state text COLLATE "C" NOT NULL CHECK (state IN ('running', 'done', 'failed')),
+	started_at timestamptz NOT NULL,
+	finished_at timestamptz,
+	pid int NOT NULL,
+	profiles_total bigint NOT NULL,
+	profiles_done bigint NOT NULL DEFAULT 0,
+	profiles_changed bigint NOT NULL DEFAULT 0,
+	segment_changes bigint NOT NULL DEFAULT 0,
+	profiles_failed bigint NOT NULL DEFAULT 0,
+	profiles_skipped bigint NOT NULL DEFAULT 0,
+	notifications_skipped bigint NOT NULL DEFAULT 0,
+	batch_ms double precision,
+	lock_ms double precision NOT NULL DEFAULT 0,
+	committed_at timestamptz NOT NULL,
+	error text,
+	error_at timestamptz,
+	pass_began_at timestamptz,
+	reached text COLLATE "C",
+	missed boolean NOT NULL DEFAULT false
+) WITH (fillfactor = 50);
+COMMENT ON TABLE profile_stream_internal.score_refresh IS 'How far the last refresh of scores has come';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.is_only IS 'Always true: the table has one row at most';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.state IS 'running, done or failed';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.started_at IS 'When the refresh began';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.finished_at IS 'When it ended; NULL: it has not';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.pid IS 'Process that runs or ran it';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.profiles_total IS 'Number of profiles, as the planner estimates it';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.profiles_done IS 'Profiles that are done';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.profiles_changed IS 'Profiles of which a score changed';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.segment_changes IS 'Profiles whose segment changed';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.profiles_failed IS 'Profiles whose scores could not be computed or written';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.profiles_skipped IS 'Profiles that other sessions locked or changed meanwhile; the next refresh takes them';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.notifications_skipped IS 'Notifications that were not sent because the queue of the server was full';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.batch_ms IS 'How long the last batch took, in milliseconds; NULL: none yet';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.lock_ms IS 'Longest time that a batch held locks of customers, in milliseconds';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.committed_at IS 'When the last batch was committed';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.error IS 'Last error; NULL: none';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.error_at IS 'When it came; NULL: none did';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.pass_began_at IS 'When the last pass over all profiles began, which an interrupted refresh leaves to the next one; NULL: the next refresh begins one';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.reached IS 'Customer up to whom it has come; NULL: it is complete';
+COMMENT ON COLUMN profile_stream_internal.score_refresh.missed IS 'Whether some before him have older scores';
+
+CREATE VIEW stat_score_refresh WITH (security_invoker = true) AS
+	SELECT CASE WHEN r.state = 'running' AND l.pid IS NULL THEN 'interrupted'
+			WHEN r.state = 'running' AND w.waits_for IS NOT NULL THEN 'waiting' ELSE r.state END AS state,
+		r.started_at, r.finished_at, CASE WHEN r.state = 'running' THEN l.pid END AS pid,
+		r.profiles_total, r.profiles_done, r.profiles_changed, r.segment_changes, r.profiles_failed, r.profiles_skipped, r.notifications_skipped,
+		pg_catalog.round((r.profiles_done::float8 / NULLIF(pg_catalog.date_part('epoch', r.committed_at - r.started_at), 0::float8))::numeric, 1) AS profiles_per_second,
+		r.batch_ms * '1 ms'::interval AS last_batch, r.lock_ms * '1 ms'::interval AS longest_lock,
+		CASE WHEN r.state = 'running' THEN COALESCE(w.waits_for, r.error) ELSE r.error END AS error, r.error_at
+	FROM profile_stream_internal.score_refresh r LEFT JOIN pg_catalog.pg_locks l
+		ON l.locktype = 'advisory' AND l.objsubid = 3 AND l.classid = 0::oid AND l.objid = 1::oid AND l.mode = 'ExclusiveLock' AND l.granted
+		AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+		LEFT JOIN profile_stream_internal.process_waits() w ON w.pid = l.pid;
+COMMENT ON VIEW stat_score_refresh IS 'State and progress of the refresh of scores that runs, or ran last';
+COMMENT ON COLUMN stat_score_refresh.state IS 'running, waiting, done, failed, or interrupted when its process is gone';
+COMMENT ON COLUMN stat_score_refresh.pid IS 'Process that runs it; NULL: none does';
+COMMENT ON COLUMN stat_score_refresh.profiles_per_second IS 'Profiles done per second, until the last commit; NULL before the first one';
+COMMENT ON COLUMN stat_score_refresh.last_batch IS 'How long the last batch took; NULL: none yet';
+COMMENT ON COLUMN stat_score_refresh.longest_lock IS 'Longest time that a batch held locks of customers';
+COMMENT ON COLUMN stat_score_refresh.error IS 'What the refresh waits for, or the last error; NULL: nothing';
+COMMENT ON COLUMN stat_score_refresh.error_at IS 'When the last error came; NULL: none did';
+
+CREATE PROCEDURE refresh_scores(stale_after interval DEFAULT '1 day', batch int DEFAULT 1000, as_of timestamptz DEFAULT NULL)
+	AS 'MODULE_PATHNAME', 'ps_refresh_scores' LANGUAGE c;
+COMMENT ON PROCEDURE refresh_scores(interval, int, timestamptz) IS 'Compute segment, churn risk and lifetime value of profiles that were not scored since, and write those that change, a batch a transaction';
+
+-- =====================================================================================================================
+-- 18. Segments (api/segments.c)
+-- =====================================================================================================================
+
+CREATE TABLE profile_stream_internal.segments (
+	name text COLLATE "C" PRIMARY KEY,
+	predicate text NOT NULL,
+	owner regrole NOT NULL,
+	created_at timestamptz NOT NULL,
+	refreshed_at timestamptz,
+	error text,
+	error_at timestamptz,
+	failing_since timestamptz,
+	segment_id int GENERATED BY DEFAULT AS IDENTITY,
+	evaluate text COLLATE "C" NOT NULL DEFAULT 'batch' CHECK (evaluate IN ('live', 'batch')),
+	quiet_period interval NOT NULL DEFAULT '1 day' CHECK (quiet_period >= '0'::interval),
+	filled_to text COLLATE "C",
+	blocked_at timestamptz
+);
+CREATE TRIGGER written BEFORE INSERT OR UPDATE OF name, predicate, owner OR DELETE ON profile_stream_internal.segments
+	FOR EACH ROW EXECUTE FUNCTION profile_stream_internal.definition_written('segment', 'name');
+ALTER TABLE profile_stream_internal.segments ENABLE ALWAYS TRIGGER written;
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.segments', '');
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.segments_segment_id_seq', '');
+COMMENT ON TABLE profile_stream_internal.segments IS 'Segments by rule: the predicate, and with whose rights it is evaluated; when that was last done, and what went wrong';
+COMMENT ON COLUMN profile_stream_internal.segments.name IS 'Name of the segment';
+COMMENT ON COLUMN profile_stream_internal.segments.predicate IS 'Condition on the view profiles that members fulfil';
+COMMENT ON COLUMN profile_stream_internal.segments.owner IS 'Role with whose rights the condition is evaluated';
+COMMENT ON COLUMN profile_stream_internal.segments.created_at IS 'When the segment was created';
+COMMENT ON COLUMN profile_stream_internal.segments.refreshed_at IS 'When its members were last brought up to date; NULL: not yet';
+COMMENT ON COLUMN profile_stream_internal.segments.error IS 'Why the last refresh of the segment failed; NULL: it did not';
+COMMENT ON COLUMN profile_stream_internal.segments.error_at IS 'When that failed; NULL: it did not';
+COMMENT ON COLUMN profile_stream_internal.segments.failing_since IS 'When the first of the failures in a row came; NULL: the last refresh succeeded';
+COMMENT ON COLUMN profile_stream_internal.segments.segment_id IS 'Number of the segment in segment_state of profiles; a new one each time that all customers have to be looked at anew';
+COMMENT ON COLUMN profile_stream_internal.segments.evaluate IS 'live: when events are applied, scores change and time passes; batch: by refresh_segments() alone';
+COMMENT ON COLUMN profile_stream_internal.segments.quiet_period IS 'How long after a customer entered it is not announced that he enters again';
+COMMENT ON COLUMN profile_stream_internal.segments.filled_to IS 'Up to which customer a live segment was evaluated first; NULL: for all, or it is not live';
+COMMENT ON COLUMN profile_stream_internal.segments.blocked_at IS 'When the predicate of a live segment failed, so that it is not evaluated; NULL: it is';
+
+CREATE TABLE segment_members (
+	segment text COLLATE "C" NOT NULL REFERENCES profile_stream_internal.segments ON DELETE CASCADE,
+	customer_id text COLLATE "C" NOT NULL,
+	entered_at timestamptz NOT NULL,
+	PRIMARY KEY (segment, customer_id)
+);
+CREATE INDEX segment_members_customer ON segment_members (customer_id);
+SELECT pg_catalog.pg_extension_config_dump('segment_members', '');
+COMMENT ON TABLE segment_members IS 'Who is in a segment by rule: in a live one now, in another one as of its last refresh';
+COMMENT ON COLUMN segment_members.segment IS 'Name of the segment';
+COMMENT ON COLUMN segment_members.customer_id IS 'Customer who is in it';
+COMMENT ON COLUMN segment_members.entered_at IS 'When the customer was found in it first';
+
+CREATE TABLE segment_changes (
+	change_id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+	customer_id text COLLATE "C" NOT NULL,
+	kind text COLLATE "C" NOT NULL CHECK (kind IN ('score', 'rule')),
+	from_segment text,
+	to_segment text,
+	changed_at timestamptz NOT NULL,
+	quiet boolean NOT NULL DEFAULT false,
+	event_id text,
+	event_at timestamptz
+);
+CREATE INDEX segment_changes_customer ON segment_changes (customer_id);
+CREATE INDEX segment_changes_changed_at ON segment_changes (changed_at);
+SELECT pg_catalog.pg_extension_config_dump('segment_changes', '');
+SELECT pg_catalog.pg_extension_config_dump('segment_changes_change_id_seq', '');
+COMMENT ON TABLE segment_changes IS 'Changes of segments: of the scored one (kind score), or that a customer entered (from null) or left (to null) one by rule (kind rule)';
+COMMENT ON COLUMN segment_changes.change_id IS 'Number of the change, ascending';
+COMMENT ON COLUMN segment_changes.customer_id IS 'Customer whose segment changed';
+COMMENT ON COLUMN segment_changes.kind IS 'score: the segment of the profile; rule: a segment of create_segment()';
+COMMENT ON COLUMN segment_changes.from_segment IS 'Segment that the customer left; NULL: entered one by rule';
+COMMENT ON COLUMN segment_changes.to_segment IS 'Segment that the customer entered; NULL: left one by rule';
+COMMENT ON COLUMN segment_changes.changed_at IS 'When it was found';
+COMMENT ON COLUMN segment_changes.quiet IS 'Whether it was not announced, because the customer entered within the quiet_period before';
+COMMENT ON COLUMN segment_changes.event_id IS 'Id of the last event that was applied before, of a live segment; NULL: time, a refresh or a rebuild caused it';
+COMMENT ON COLUMN segment_changes.event_at IS 'Timestamp of that event; NULL: there is none';
+
+-- Not dumped: live segments of a restored database are confirmed first, and then all customers are looked at anew.
+CREATE TABLE profile_stream_internal.segment_checks (
+	due_at timestamptz NOT NULL,
+	customer_id text COLLATE "C" NOT NULL,
+	PRIMARY KEY (due_at, customer_id)
+);
+CREATE INDEX segment_checks_customer ON profile_stream_internal.segment_checks (customer_id);
+COMMENT ON TABLE profile_stream_internal.segment_checks IS 'When which customer is looked at again, because a live segment can change with time alone';
+COMMENT ON COLUMN profile_stream_internal.segment_checks.due_at IS 'When that is';
+COMMENT ON COLUMN profile_stream_internal.segment_checks.customer_id IS 'Customer who is looked at';
+
+CREATE FUNCTION create_segment(name text, predicate text, evaluate text DEFAULT NULL, quiet_period interval DEFAULT '1 day') RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_create_segment' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION create_segment(text, text, text, interval) IS 'Create a segment of the customers for whom a condition on the view profiles is true; it is evaluated with the caller''s rights, live where that is possible';
+
+CREATE FUNCTION drop_segment(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_drop_segment' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION drop_segment(text) IS 'Remove a segment by rule and its members, without announcing that they left';
+
+CREATE FUNCTION alter_segment(name text, owner name DEFAULT NULL, predicate text DEFAULT NULL, evaluate text DEFAULT NULL, quiet_period interval DEFAULT NULL) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_alter_segment' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION alter_segment(text, name, text, text, interval) IS 'Change a segment by rule: its owner, with whose rights its predicate is evaluated, its predicate, and how it is evaluated; a blocked one begins again';
+
+CREATE PROCEDURE refresh_segments(name text DEFAULT NULL, batch int DEFAULT 1000)
+	AS 'MODULE_PATHNAME', 'ps_refresh_segments' LANGUAGE c;
+COMMENT ON PROCEDURE refresh_segments(text, int) IS 'Evaluate segments by rule, one or all, a batch of profiles a transaction, and announce who entered and left';
+
+-- =====================================================================================================================
+-- 19. Code of users and other definitions (api/confirm.c)
+-- =====================================================================================================================
+
+CREATE FUNCTION profile_stream_internal.code_state(function text, owner oid, confirmed boolean) RETURNS text
+	AS 'MODULE_PATHNAME', 'ps_code_state' LANGUAGE c VOLATILE COST 200 SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION profile_stream_internal.code_state(text, oid, boolean) IS 'Whether code of a user can run: ok, unconfirmed, no_owner, no_function or other_owner; function null: an expression';
+
+CREATE VIEW profile_stream_internal.code_definitions WITH (security_invoker = true) AS
+	SELECT 'handler' AS kind, h.handler_id::text AS key, h.event_type AS name, h.function AS function, NULL AS predicate, h.owner::oid AS owner,
+		EXISTS (SELECT FROM profile_stream_internal.confirmed_code c WHERE c.kind = 'handler' AND c.key = h.handler_id::text) AS confirmed
+	FROM profile_stream_internal.event_handlers h
+	UNION ALL
+	SELECT 'upcaster', u.from_version::text || ':' || u.event_type, u.event_type, u.function, NULL, u.owner::oid,
+		EXISTS (SELECT FROM profile_stream_internal.confirmed_code c WHERE c.kind = 'upcaster' AND c.key = u.from_version::text || ':' || u.event_type)
+	FROM profile_stream_internal.event_upcasters u
+	UNION ALL
+	SELECT 'decoder', d.stream_id::text, s.name, d.function, NULL, d.owner::oid,
+		EXISTS (SELECT FROM profile_stream_internal.confirmed_code c WHERE c.kind = 'decoder' AND c.key = d.stream_id::text)
+	FROM profile_stream_internal.stream_decoders d JOIN profile_stream.streams s ON s.stream_id = d.stream_id
+	UNION ALL
+	SELECT 'score_function', 't', f.function, f.function, NULL, f.owner::oid,
+		EXISTS (SELECT FROM profile_stream_internal.confirmed_code c WHERE c.kind = 'score_function')
+	FROM profile_stream_internal.score_function f
+	UNION ALL
+	SELECT 'segment', s.name, s.name, NULL, s.predicate, s.owner::oid,
+		EXISTS (SELECT FROM profile_stream_internal.confirmed_code c WHERE c.kind = 'segment' AND c.key = s.name)
+	FROM profile_stream_internal.segments s
+	UNION ALL
+	SELECT 'backfill', b.backfill_id::text, b.name, NULL, b.query, b.owner::oid,
+		EXISTS (SELECT FROM profile_stream_internal.confirmed_code c WHERE c.kind = 'backfill' AND c.key = b.backfill_id::text)
+	FROM profile_stream_internal.backfills b;
+COMMENT ON VIEW profile_stream_internal.code_definitions IS 'What stat_code shows, with the keys of confirmed_code';
+COMMENT ON COLUMN profile_stream_internal.code_definitions.kind IS 'handler, upcaster, decoder, score_function, segment or backfill';
+COMMENT ON COLUMN profile_stream_internal.code_definitions.key IS 'Key of it in confirmed_code';
+COMMENT ON COLUMN profile_stream_internal.code_definitions.name IS 'Event type, stream, function, segment or backfill';
+COMMENT ON COLUMN profile_stream_internal.code_definitions.function IS 'The function by schema, name and argument types; NULL for a segment or a backfill';
+COMMENT ON COLUMN profile_stream_internal.code_definitions.predicate IS 'Condition of a segment, or query of a backfill; NULL for others';
+COMMENT ON COLUMN profile_stream_internal.code_definitions.owner IS 'OID of the role with whose rights it runs';
+COMMENT ON COLUMN profile_stream_internal.code_definitions.confirmed IS 'Whether it is confirmed, so that it may run';
+
+CREATE VIEW stat_code WITH (security_invoker = true) AS
+	SELECT d.kind, d.name, COALESCE(d.function, d.predicate) AS code, pg_catalog.pg_get_userbyid(d.owner) AS owner, c.state,
+		CASE c.state
+			WHEN 'unconfirmed' THEN 'It came by a restore, a subscription or a statement. Read it; its owner or a superuser lets it run with confirm_code().'
+			WHEN 'no_owner' THEN CASE d.kind
+				WHEN 'segment' THEN 'Its role is gone. A superuser gives it another one with alter_segment().'
+				WHEN 'score_function' THEN 'Its role is gone. A superuser sets it anew with set_score_function().'
+				WHEN 'backfill' THEN 'Its role is gone. drop_backfill() forgets it, and backfill() runs it again with the rights of its caller.'
+				WHEN 'decoder' THEN 'Its role is gone. The owner of the function gives it to alter_stream() again.'
+				ELSE 'Its role is gone. The owner of the function registers it again.' END
+			WHEN 'other_owner' THEN 'The function belongs to another role now, which registers it again.'
+			WHEN 'no_function' THEN 'Create the function again, or take the entry away.'
+			WHEN 'blocked' THEN 'Its predicate failed, and its members stay. refresh_segments() and alter_segment() let it begin again.' END AS hint,
+		s.created_at, s.refreshed_at, s.error, s.error_at, s.failing_since, s.evaluate, s.quiet_period
+	FROM profile_stream_internal.code_definitions d
+		LEFT JOIN profile_stream_internal.segments s ON d.kind = 'segment' AND s.name = d.key
+		CROSS JOIN LATERAL (SELECT profile_stream_internal.code_state(CASE WHEN d.kind <> 'score_function' THEN d.function END, d.owner, d.confirmed) AS state OFFSET 0) x
+		CROSS JOIN LATERAL (SELECT CASE WHEN x.state = 'ok' AND s.blocked_at IS NOT NULL THEN 'blocked' ELSE x.state END AS state OFFSET 0) c;
+COMMENT ON VIEW stat_code IS 'Code of users that runs here: handlers, upcasters, decoders, the score function, segments and queries of backfills; with whose rights, and why not; and how the last refresh of each segment ended';
+COMMENT ON COLUMN stat_code.kind IS 'handler, upcaster, decoder, score_function, segment or backfill';
+COMMENT ON COLUMN stat_code.name IS 'Event type, stream, function, segment or backfill';
+COMMENT ON COLUMN stat_code.code IS 'The function, the condition of a segment, or the query of a backfill';
+COMMENT ON COLUMN stat_code.owner IS 'Role with whose rights it runs';
+COMMENT ON COLUMN stat_code.state IS 'ok, unconfirmed, no_owner, other_owner, no_function, or blocked for a live segment whose predicate failed; only what is ok runs';
+COMMENT ON COLUMN stat_code.hint IS 'What to do about the state; NULL: it is ok';
+COMMENT ON COLUMN stat_code.created_at IS 'When a segment was created; NULL for others';
+COMMENT ON COLUMN stat_code.refreshed_at IS 'When the members of a segment were last brought up to date; NULL: not yet, or no segment';
+COMMENT ON COLUMN stat_code.error IS 'Why the last refresh of a segment failed; NULL: it did not, or no segment';
+COMMENT ON COLUMN stat_code.error_at IS 'When that failed; NULL: it did not, or no segment';
+COMMENT ON COLUMN stat_code.failing_since IS 'When the first of a segment''s failures in a row came; NULL: the last refresh succeeded, or no segment';
+COMMENT ON COLUMN stat_code.evaluate IS 'live or batch, of a segment; NULL for others';
+COMMENT ON COLUMN stat_code.quiet_period IS 'How long after a customer entered a segment it is not announced that he enters again; NULL for others';
+
+CREATE FUNCTION confirm_code(kind text DEFAULT NULL, name text DEFAULT NULL) RETURNS int
+	AS 'MODULE_PATHNAME', 'ps_confirm_code' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION confirm_code(text, text) IS 'Let code run that came by a restore or a subscription, as far as the caller has its owner''s rights: all, or of a kind and a name as in stat_code; returns how many';
+
+CREATE VIEW definitions WITH (security_invoker = true) AS
+	SELECT 'attribute' AS kind, m.event_type, m.attribute AS name,
+		pg_catalog.jsonb_build_object('path', m.path, 'operation', m.operation, 'type', m.type, 'max_items', m.max_items)
+			|| pg_catalog.jsonb_build_object('filter_path', m.filter_path, 'filter_operator', CASE WHEN m.filter_path IS NOT NULL THEN m.filter_operator END,
+				'filter_value', m.filter_value, 'sources', m.sources) AS definition
+	FROM profile_stream_internal.attribute_maps m
+	UNION ALL
+	SELECT 'metric', CASE WHEN pg_catalog.cardinality(s.event_types) = 1 THEN s.event_types[1] END, m.name,
+		pg_catalog.jsonb_build_object('window', CASE WHEN m.period IS NULL THEN m."window" END, 'period', m.period, 'time_zone', m.time_zone, 'value_path', s.value_path, 'aggregate', m.aggregate, 'fraction', m.fraction,
+			'event_types', CASE WHEN pg_catalog.cardinality(s.event_types) > 1 THEN s.event_types END)
+			|| pg_catalog.jsonb_build_object('filter_path', s.filter_path, 'filter_operator', CASE WHEN s.filter_path IS NOT NULL THEN s.filter_operator END,
+				'filter_value', s.filter_value, 'sources', s.sources)
+	FROM profile_stream_internal.metrics m JOIN profile_stream_internal.metric_series s ON s.series_id = m.series_id
+	UNION ALL
+	SELECT 'handler', h.event_type, h.function, pg_catalog.jsonb_build_object('priority', h.priority, 'owner', h.owner)
+	FROM profile_stream_internal.event_handlers h
+	UNION ALL
+	SELECT 'upcaster', u.event_type, u.function, pg_catalog.jsonb_build_object('from_version', u.from_version, 'owner', u.owner)
+	FROM profile_stream_internal.event_upcasters u
+	UNION ALL
+	SELECT 'decoder', NULL, d.function, pg_catalog.jsonb_build_object('stream', s.name, 'owner', d.owner)
+	FROM profile_stream_internal.stream_decoders d JOIN profile_stream.streams s ON s.stream_id = d.stream_id
+	UNION ALL
+	SELECT 'history', NULL, c.name, pg_catalog.jsonb_build_object('retention', s.retention, 'since', c.since)
+	FROM profile_stream_internal.history_columns c CROSS JOIN profile_stream_internal.history_settings s
+	UNION ALL
+	SELECT 'score_settings', NULL, NULL, pg_catalog.to_jsonb(p) FROM profile_stream_internal.score_parameters p;
+COMMENT ON VIEW definitions IS 'What users registered: attribute maps, metrics, handlers and upcasters of event types, decoders of streams, what has a history, and the settings of scores that are in force';
+COMMENT ON COLUMN definitions.kind IS 'What it is: attribute, metric, handler, upcaster, decoder, history, or score_settings';
+COMMENT ON COLUMN definitions.event_type IS 'Event type that it is for; NULL for decoder, history and score_settings, and for a metric of several types, whose definition has them';
+COMMENT ON COLUMN definitions.name IS 'Name of the attribute, metric or column, or the function; NULL for score_settings';
+COMMENT ON COLUMN definitions.definition IS 'The arguments with which it was registered, as an object; for score_settings the settings in force';
+
+-- =====================================================================================================================
+-- 20. Views for BI
+-- =====================================================================================================================
+
+CREATE FUNCTION attribute_time(value text) RETURNS timestamptz
+	AS 'MODULE_PATHNAME', 'ps_attribute_time' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 30;
+COMMENT ON FUNCTION attribute_time(text) IS 'Attribute of type timestamptz as a timestamp; NULL for what is none';
+
+CREATE FUNCTION create_profile_view(view_name text, attributes text[] DEFAULT '{}', metrics text[] DEFAULT '{}') RETURNS void
+	LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	mark CONSTANT text := 'Profiles with attributes and metrics; profile_stream.create_profile_view() makes it again';
+	parts text[] := parse_ident(create_profile_view.view_name);
+	target text;
+	existing record;
+	kinds text[] := '{}';
+	names text[] := '{}';
+	wanted text;
+	kind text;
+	columns text;
+	statement text;
+	privilege record;
+BEGIN
+	IF cardinality(parts) > 2 THEN
+		RAISE EXCEPTION 'view_name must be a name, or a schema and a name' USING ERRCODE = 'invalid_name',
+			HINT = 'Without a schema the view is made in schema public.';
+	END IF;
+	target := CASE cardinality(parts) WHEN 1 THEN format('public.%I', parts[1]) ELSE format('%I.%I', parts[1], parts[2]) END;
+	SELECT c.oid, c.relkind, c.relacl, c.relowner, obj_description(c.oid, 'pg_class') AS comment INTO existing
+		FROM pg_class c WHERE c.oid = to_regclass(target);
+	IF FOUND AND (existing.relkind <> 'v' OR existing.comment IS DISTINCT FROM mark) THEN
+		RAISE EXCEPTION '% exists and is not a view of create_profile_view()', target USING ERRCODE = 'duplicate_table',
+			HINT = 'Give the view another name.';
+	END IF;
+	FOREACH wanted IN ARRAY create_profile_view.attributes LOOP
+		SELECT CASE WHEN m.operation = 'append_unique' THEN 'jsonb' ELSE m.type END INTO kind
+			FROM profile_stream.definitions d, jsonb_to_record(d.definition) AS m(type text, operation text)
+			WHERE d.kind = 'attribute' AND d.name = wanted LIMIT 1;
+		IF NOT FOUND THEN
+			kind := substring(wanted FROM '. (text|numeric|boolean|timestamptz|jsonb)$');
+			IF kind IS NULL THEN
+				RAISE EXCEPTION 'attribute "%" is not mapped', wanted USING ERRCODE = 'undefined_object',
+					HINT = 'The view definitions lists those that are. What handlers set is named with its type: "tier text".';
+			END IF;
+			wanted := left(wanted, -length(kind) - 1);
+		END IF;
+		-- what the table says does not become part of a statement
+		IF kind <> ALL (ARRAY['text', 'numeric', 'boolean', 'timestamptz', 'jsonb']) THEN
+			RAISE EXCEPTION 'attribute "%" has the unknown type "%"', wanted, kind USING ERRCODE = 'data_corrupted',
+				HINT = 'Somebody has written the table profile_stream_internal.attribute_maps: unmap_attribute() and map_attribute() mend it.';
+		END IF;
+		names := names || wanted;
+		kinds := kinds || kind;
+	END LOOP;
+	names := names || create_profile_view.metrics;
+	SELECT n INTO wanted FROM unnest(names) n
+		WHERE n IN (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = 'profile_stream.profiles'::regclass AND a.attnum > 0)
+			OR (SELECT count(*) FROM unnest(names) m WHERE m = n) > 1 LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'the view would have two columns "%"', wanted USING ERRCODE = 'duplicate_column',
+			HINT = 'It has all columns of the view profiles; attributes and metrics are beside them.';
+	END IF;
+
+	-- a column of profiles is one of the table, or a built-in metric
+	SELECT string_agg(CASE WHEN t.attname IS NOT NULL THEN format('p.%I', a.attname)
+			ELSE format('profile_stream.window_value(p.customer_id, p.window_state, %L, pg_catalog.now())::%s AS %I',
+				a.attname, format_type(a.atttypid, a.atttypmod), a.attname) END, ', ' ORDER BY a.attnum) INTO columns
+		FROM pg_attribute a LEFT JOIN pg_attribute t
+			ON t.attrelid = 'profile_stream.materialized_profiles'::regclass AND t.attname = a.attname AND NOT t.attisdropped
+		WHERE a.attrelid = 'profile_stream.profiles'::regclass AND a.attnum > 0;
+	-- a value that is not of the type is null
+	FOR i IN 1 .. cardinality(kinds) LOOP
+		columns := columns || ', ' || format(CASE kinds[i]
+			WHEN 'jsonb' THEN 'p.attributes -> %1$L'
+			WHEN 'text' THEN 'p.attributes ->> %1$L'
+			WHEN 'timestamptz' THEN 'profile_stream.attribute_time(p.attributes ->> %1$L)'
+			WHEN 'numeric' THEN 'CASE WHEN pg_catalog.jsonb_typeof(p.attributes -> %1$L) = ''number'' THEN (p.attributes -> %1$L)::pg_catalog.numeric END'
+			WHEN 'boolean' THEN 'CASE WHEN pg_catalog.jsonb_typeof(p.attributes -> %1$L) = ''boolean'' THEN (p.attributes -> %1$L)::pg_catalog.bool END'
+			END || ' AS %2$I', names[i], names[i]);
+	END LOOP;
+	FOREACH wanted IN ARRAY create_profile_view.metrics LOOP
+		SELECT d.definition ->> 'aggregate' INTO kind FROM profile_stream.definitions d WHERE d.kind = 'metric' AND d.name = wanted;
+		IF NOT FOUND THEN
+			RAISE EXCEPTION 'metric "%" does not exist', wanted USING ERRCODE = 'undefined_object',
+				HINT = 'create_metric() makes one; the view definitions lists those there are.';
+		END IF;
+		columns := columns || ', ' || format('profile_stream.window_value(p.customer_id, p.window_state, %L, pg_catalog.now())%s AS %I',
+			wanted, CASE WHEN kind IN ('count', 'distinct') THEN '::bigint' ELSE '' END, wanted);
+	END LOOP;
+
+	statement := format('VIEW %s WITH (security_invoker = true) AS SELECT %s FROM profile_stream.materialized_profiles p', target, columns);
+	BEGIN
+		EXECUTE 'CREATE OR REPLACE ' || statement;
+	EXCEPTION WHEN invalid_table_definition THEN
+		-- other columns than before: a new view, with the rights of the old one
+		EXECUTE format('DROP VIEW %s', target);
+		EXECUTE 'CREATE ' || statement;
+		FOR privilege IN SELECT a.privilege_type, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS grantee,
+				CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS options
+			FROM aclexplode(existing.relacl) a WHERE a.grantee <> existing.relowner LOOP
+			EXECUTE format('GRANT %s ON %s TO %s%s', privilege.privilege_type, target, privilege.grantee, privilege.options);
+		END LOOP;
+		IF pg_get_userbyid(existing.relowner) <> current_user THEN
+			EXECUTE format('ALTER VIEW %s OWNER TO %I', target, pg_get_userbyid(existing.relowner));
+		END IF;
+	END;
+	EXECUTE format('COMMENT ON VIEW %s IS %L', target, mark);
+END $$;
+COMMENT ON FUNCTION create_profile_view(text, text[], text[]) IS 'Make a view of profiles, or make it anew: the columns of the view profiles and typed ones for attributes and metrics, as of now()';
+
+-- =====================================================================================================================
+-- 21. Erasure and export (api/erasure.c)
+-- =====================================================================================================================
+
+-- one row at most, with an index for a statement that has no sequential scans
+CREATE TABLE profile_stream_internal.blocking_salt (is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only), salt bytea NOT NULL);
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.blocking_salt', '');
+COMMENT ON TABLE profile_stream_internal.blocking_salt IS 'What the ids of blocked customers are hashed with: random, made when the first one is blocked';
+COMMENT ON COLUMN profile_stream_internal.blocking_salt.is_only IS 'Always true: the table has one row at most';
+COMMENT ON COLUMN profile_stream_internal.blocking_salt.salt IS 'Random bytes that ids of blocked customers are hashed with';
+
+CREATE TABLE profile_stream_internal.blocked_customers (customer_hash bytea PRIMARY KEY, blocked_at timestamptz NOT NULL);
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.blocked_customers', '');
+COMMENT ON TABLE profile_stream_internal.blocked_customers IS 'Forgotten customers of whom nothing is taken any more: sha256(salt || id)';
+COMMENT ON COLUMN profile_stream_internal.blocked_customers.customer_hash IS 'sha256 of the salt and the customer''s id';
+COMMENT ON COLUMN profile_stream_internal.blocked_customers.blocked_at IS 'When the customer was blocked';
+
+CREATE FUNCTION profile_stream_internal.contains_id(message bytea, customer_id text, in_strings boolean) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_contains_id' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 75;
+COMMENT ON FUNCTION profile_stream_internal.contains_id(bytea, text, boolean) IS 'Whether bytes name a customer, as a whole word, also in JSON escapes; in_strings: in strings of JSON only';
+
+CREATE FUNCTION profile_stream_internal.redact_id(message bytea, customer_id text, in_strings boolean) RETURNS bytea
+	AS 'MODULE_PATHNAME', 'ps_redact_id' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 200;
+COMMENT ON FUNCTION profile_stream_internal.redact_id(bytea, text, boolean) IS 'Bytes with [erased] wherever contains_id() finds a customer';
+
+CREATE FUNCTION profile_stream_internal.message_customer(value bytea) RETURNS text
+	AS 'MODULE_PATHNAME', 'ps_message_customer' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 300;
+COMMENT ON FUNCTION profile_stream_internal.message_customer(bytea) IS 'Whose event a message value is, valid or not, as far as that can be told';
+
+CREATE FUNCTION profile_stream_internal.dead_letter_relation(letter profile_stream_internal.dead_letters, customer_id text) RETURNS text
+	LANGUAGE sql STABLE PARALLEL SAFE COST 300
+	RETURN CASE
+		WHEN (letter).customer_id = dead_letter_relation.customer_id
+			OR (letter).key = pg_catalog.convert_to(dead_letter_relation.customer_id, 'UTF8') THEN 'own'
+		WHEN (profile_stream_internal.contains_id((letter).value, dead_letter_relation.customer_id, false)
+			OR profile_stream_internal.contains_id((letter).key, dead_letter_relation.customer_id, false)
+			OR profile_stream_internal.contains_id(pg_catalog.convert_to(pg_catalog.concat_ws(' ', (letter).headers, (letter).errors, (letter).event_id,
+				(letter).event_type), 'UTF8'), dead_letter_relation.customer_id, false)
+			OR pg_catalog.strpos((letter).headers::text,
+				pg_catalog.encode(pg_catalog.convert_to(dead_letter_relation.customer_id, 'UTF8'), 'hex')) > 0) IS NOT TRUE THEN NULL
+		WHEN COALESCE((letter).customer_id, (SELECT profile_stream_internal.to_profile_event((letter).value, (letter).key, (letter).headers,
+				(letter).kafka_timestamp, f.format, f.field_map, f.timestamp_unit) ->> 'customerId'::text
+				FROM profile_stream.streams s CROSS JOIN LATERAL profile_stream_internal.topic_format(s, (letter).topic) f
+				WHERE s.stream_id = (letter).stream_id AND (letter).topic IS NOT NULL AND f.format <> 'profile_event'),
+			profile_stream_internal.message_customer((letter).value), dead_letter_relation.customer_id)
+			= dead_letter_relation.customer_id THEN 'own'
+		ELSE 'mentions' END;
+COMMENT ON FUNCTION profile_stream_internal.dead_letter_relation(profile_stream_internal.dead_letters, text) IS 'What a dead letter has to do with a customer: own (its own, or nobody''s that names it), mentions (another''s that names it), or NULL';
+
+CREATE FUNCTION forget_customer(customer_id text, block boolean DEFAULT false, OUT profiles bigint, OUT chunks bigint,
+	OUT event_ids bigint, OUT dead_letters bigint, OUT redacted bigint, OUT blocked boolean)
+	AS 'MODULE_PATHNAME', 'ps_forget_customer' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION forget_customer(text, boolean) IS 'Remove everything about a customer in this transaction, and announce that on every sink; block: take nothing of the customer any more';
+
+CREATE FUNCTION unblock_customer(customer_id text) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_unblock_customer' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION unblock_customer(text) IS 'Take events of a customer again; whether it was blocked';
+
+CREATE FUNCTION export_customer(customer_id text) RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'ps_export_customer' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 200000 SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION export_customer(text) IS 'Everything that is held about a customer';
+
+-- =====================================================================================================================
+-- 22. Watching
+-- =====================================================================================================================
+
+-- An error may quote what an event says. So a monitor reads no table and no view: these functions have the rights of their owner, and hide errors.
+CREATE FUNCTION profile_stream_internal.hide_error(has_error boolean, hides_hint boolean) RETURNS jsonb
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE COST 10
+	RETURN CASE WHEN has_error THEN '{"error": "hidden, because it may quote an event; members of profile_stream_reader see it"}'::jsonb ELSE '{}'::jsonb END
+		|| CASE WHEN has_error AND hides_hint THEN '{"hint": null}'::jsonb ELSE '{}'::jsonb END;
+COMMENT ON FUNCTION profile_stream_internal.hide_error(boolean, boolean) IS 'What a monitor sees in the place of an error, and of a hint that may be of code of users, as members of a row';
+
+CREATE FUNCTION monitor_streams() RETURNS SETOF stat_streams
+	LANGUAGE sql STABLE SECURITY DEFINER COST 1000 ROWS 10 SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		-- what code of users raises comes while a stream is retrying or running
+		SELECT m.* FROM profile_stream.stat_streams s CROSS JOIN LATERAL
+			pg_catalog.jsonb_populate_record(s, profile_stream_internal.hide_error(s.error IS NOT NULL, s.state = ANY (ARRAY['retrying', 'running']))) m;
+	END;
+COMMENT ON FUNCTION monitor_streams() IS 'The rows of stat_streams for who may see no personal data: errors are hidden';
+
+CREATE FUNCTION monitor_partitions() RETURNS SETOF stat_partitions
+	LANGUAGE sql STABLE SECURITY DEFINER COST 1000 ROWS 100 SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		SELECT m.* FROM profile_stream.stat_partitions s CROSS JOIN LATERAL
+			pg_catalog.jsonb_populate_record(s, profile_stream_internal.hide_error(s.error IS NOT NULL, false)) m;
+	END;
+COMMENT ON FUNCTION monitor_partitions() IS 'The rows of stat_partitions for who may see no personal data: errors are hidden';
+
+CREATE FUNCTION monitor_sinks() RETURNS SETOF stat_sinks
+	LANGUAGE sql STABLE SECURITY DEFINER COST 1000 ROWS 10 SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		SELECT m.* FROM profile_stream.stat_sinks s CROSS JOIN LATERAL
+			pg_catalog.jsonb_populate_record(s, profile_stream_internal.hide_error(s.error IS NOT NULL, false)) m;
+	END;
+COMMENT ON FUNCTION monitor_sinks() IS 'The rows of stat_sinks for who may see no personal data: errors are hidden';
+
+CREATE VIEW stat_storage WITH (security_invoker = true) AS
+	SELECT c.relname AS "table", n.nspname AS schema, pg_catalog.obj_description(c.oid, 'pg_class') AS holds,
+		pg_catalog.pg_table_size(c.oid) AS table_bytes, pg_catalog.pg_indexes_size(c.oid) AS index_bytes,
+		CASE WHEN c.reltuples >= 0::real THEN c.reltuples::bigint END AS rows,
+		pg_catalog.pg_stat_get_dead_tuples(c.oid) AS old_versions,
+		pg_catalog.pg_stat_get_last_autovacuum_time(c.oid) AS autovacuumed_at
+	FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	WHERE n.nspname = ANY (ARRAY['profile_stream', 'profile_stream_internal', 'profile_stream_rebuild']::name[]) AND c.relkind = ANY (ARRAY['r', 'p']::"char"[]);
+COMMENT ON VIEW stat_storage IS 'Size of each table of the extension';
+COMMENT ON COLUMN stat_storage."table" IS 'Name of the table';
+COMMENT ON COLUMN stat_storage.schema IS 'Schema of the table; profile_stream_rebuild has the second copies of a rebuild';
+COMMENT ON COLUMN stat_storage.holds IS 'What the table holds';
+COMMENT ON COLUMN stat_storage.table_bytes IS 'Bytes of the table, with its long values';
+COMMENT ON COLUMN stat_storage.index_bytes IS 'Bytes of its indexes';
+COMMENT ON COLUMN stat_storage.rows IS 'Number of rows, as the last VACUUM or ANALYZE counted them; NULL: none has yet';
+COMMENT ON COLUMN stat_storage.old_versions IS 'Old versions of rows that the next VACUUM removes, about';
+COMMENT ON COLUMN stat_storage.autovacuumed_at IS 'When autovacuum last came; NULL: never';
+
+CREATE FUNCTION health(OUT status text, OUT subject text, OUT problem text, OUT action text) RETURNS SETOF record
+	LANGUAGE sql STABLE SECURITY DEFINER COST 10000 ROWS 5 SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		WITH found AS (
+			SELECT CASE WHEN s.state = 'paused' THEN 'warning' ELSE 'error' END AS status, pg_catalog.format('stream "%s"', s.stream) AS subject,
+				pg_catalog.format('is %s since %s', s.state, COALESCE(s.since::text, 'it was restored')) AS problem,
+				COALESCE(CASE WHEN s.state <> 'retrying' THEN s.hint END, 'Read the columns error and hint of stat_streams.') AS action
+			FROM profile_stream.stat_streams s
+			WHERE s.state <> 'running' AND (s.state <> 'paused' OR s.error IS NOT NULL) AND COALESCE(s.since < pg_catalog.now() - '1 minute'::interval, true)
+			UNION ALL
+			SELECT 'error', pg_catalog.format('stream "%s"', s.stream), pg_catalog.format('has %s messages to read, and has applied none since %s', s.lag, s.committed_at),
+				'Read the columns state and error of stat_partitions.'
+			FROM profile_stream.stat_streams s WHERE s.state = 'running' AND s.lag > 0 AND s.committed_at < pg_catalog.now() - '1 minute'::interval
+			UNION ALL
+			SELECT 'warning', pg_catalog.format('stream "%s"', s.stream), pg_catalog.format('is behind: %s messages to read, and the one that it applied last is of %s', s.lag, s.last_message_at),
+				'Wait; where this lasts, give it more workers with alter_stream().'
+			FROM profile_stream.stat_streams s WHERE s.state = 'running' AND s.lag > 0 AND s.committed_at >= pg_catalog.now() - '1 minute'::interval
+				AND s.last_message_at < pg_catalog.now() - '5 minutes'::interval
+			UNION ALL
+			SELECT 'error', pg_catalog.format('stream "%s", partition %s of topic "%s"', p.stream, p.partition, p.topic),
+				CASE WHEN p.state <> 'running' THEN pg_catalog.format('is %s', p.state) ELSE 'does not go on' END,
+				'Read the column error of stat_partitions, and seek_stream() in the reference.'
+			FROM profile_stream.stat_partitions p WHERE (p.state <> 'running' OR p.error IS NOT NULL)
+				AND NOT EXISTS (SELECT FROM profile_stream.stat_topics t WHERE t.stream = p.stream AND t.topic = p.topic AND t.state = 'left')
+			UNION ALL
+			SELECT 'warning', pg_catalog.format('topic "%s" of stream "%s"', t.topic, t.stream), pg_catalog.format('is %s since %s', t.state, t.since), t.hint
+			FROM profile_stream.stat_topics t JOIN profile_stream.stat_streams s ON s.stream = t.stream
+			WHERE s.state = 'running' AND t.error IS NOT NULL AND t.since < pg_catalog.now() - '1 minute'::interval
+			UNION ALL
+			SELECT 'warning', pg_catalog.format('backfill "%s" of stream "%s"', b.name, b.stream), pg_catalog.format('is %s, begun %s', b.state, b.started_at),
+				COALESCE(b.hint, 'Read the column error of stat_backfills.')
+			FROM profile_stream.stat_backfills b WHERE b.state = ANY (ARRAY['failed', 'interrupted'])
+			UNION ALL
+			SELECT 'error', pg_catalog.format('sink "%s" of stream "%s"', k.sink, k.stream), pg_catalog.format('is %s since %s; %s wait', k.state, k.since, k.backlog),
+				COALESCE(k.hint, 'Read the column error of stat_sinks.')
+			FROM profile_stream.stat_sinks k JOIN profile_stream.stat_streams s ON s.stream = k.stream
+			WHERE s.state = 'running' AND k.state <> ALL (ARRAY['running', 'idle']) AND COALESCE(k.since < pg_catalog.now() - '1 minute'::interval, true)
+			UNION ALL
+			SELECT 'warning', pg_catalog.format('dead letters of stream "%s"', d.stream), pg_catalog.format('%s%s in the last ten minutes', pg_catalog.count(*), CASE WHEN pg_catalog.count(*) >= 1000 THEN ' or more' END),
+				'Read the columns kind and errors of dead_letters; retry_dead_letters() once the reason is gone.'
+			FROM (SELECT l.stream, l.dead_at FROM profile_stream_internal.dead_letters l ORDER BY l.dead_letter_id DESC LIMIT 1000) d
+			WHERE d.dead_at > pg_catalog.now() - '10 minutes'::interval GROUP BY d.stream HAVING pg_catalog.count(*) >= 10
+			UNION ALL
+			SELECT 'warning', pg_catalog.format('%s "%s"', c.kind, c.name), CASE WHEN c.state <> 'ok' THEN pg_catalog.format('does not run: %s', c.state) ELSE pg_catalog.format('fails since %s', c.failing_since) END,
+				COALESCE(c.hint, 'Read the column error of stat_code.')
+			FROM profile_stream.stat_code c WHERE c.state <> 'ok' OR c.failing_since IS NOT NULL
+			UNION ALL
+			SELECT 'warning', 'refresh of scores', pg_catalog.format('%s, begun %s', r.state, r.started_at), 'Read the column error of stat_score_refresh, and call refresh_scores().'
+			FROM profile_stream.stat_score_refresh r WHERE r.state = ANY (ARRAY['failed', 'interrupted'])
+			UNION ALL
+			SELECT 'warning', pg_catalog.format('rebuild of stream "%s"', r.stream), pg_catalog.format('is %s', r.state), 'Read the columns error and hint of stat_rebuilds.'
+			FROM profile_stream.stat_rebuilds r WHERE r.error IS NOT NULL
+			UNION ALL
+			SELECT 'warning', pg_catalog.format('process %s', a.pid), pg_catalog.format('holds a snapshot since %s, so that tables grow', a.xact_start),
+				'End it with pg_terminate_backend(), or run long reports on a standby.'
+			FROM pg_catalog.pg_stat_activity a WHERE a.datname = pg_catalog.current_database() AND a.backend_xmin IS NOT NULL AND a.xact_start < pg_catalog.now() - '15 minutes'::interval
+			UNION ALL
+			SELECT 'warning', 'server', 'does not start streams by itself', 'Add profile_stream to shared_preload_libraries, and restart the server.'
+			WHERE EXISTS (SELECT FROM profile_stream.streams) AND pg_catalog.current_setting('shared_preload_libraries') !~ '\mprofile_stream\M'
+			UNION ALL
+			SELECT 'warning', 'librdkafka', profile_stream_internal.library_warning(), 'Read Installation in the documents.'
+			WHERE profile_stream_internal.library_warning() IS NOT NULL
+		)
+		SELECT f.status, f.subject, f.problem, f.action FROM (
+			SELECT 1 AS rank, f.* FROM found f WHERE f.status = 'error'
+			UNION ALL SELECT 2, f.* FROM found f WHERE f.status <> 'error'
+			UNION ALL SELECT 3, 'ok', 'profile_stream', 'nothing is wrong', NULL WHERE NOT EXISTS (SELECT FROM found)) f
+		ORDER BY f.rank, f.subject;
+	END;
+COMMENT ON FUNCTION health() IS 'What is wrong here and what to do, errors before warnings, without personal data; one row with the status ok when nothing is wrong';
+
+-- What an analyst may see: nothing by which a person is reached or named, and NULL for what is not known.
+CREATE VIEW bi_profiles WITH (security_invoker = true) AS
+	SELECT p.customer_id, p.version AS events, p.first_event_at, p.watermark AS last_event_at,
+		p.total_balance, p.account_count, p.last_transaction_at,
+		profile_stream_internal.window_count(p.customer_id, p.window_state, 'transaction_count_30d', pg_catalog.now()) AS transaction_count_30d,
+		profile_stream.window_value(p.customer_id, p.window_state, 'total_transaction_value_30d', pg_catalog.now()) AS total_transaction_value_30d,
+		p.last_login_at,
+		profile_stream_internal.window_count(p.customer_id, p.window_state, 'login_count_7d', pg_catalog.now()) AS login_count_7d,
+		CASE WHEN p.preferred_channel <> 'app' OR p.event_counts ? 'session.started' THEN p.preferred_channel END AS preferred_channel,
+		profile_stream_internal.window_count(p.customer_id, p.window_state, 'support_ticket_count_90d', pg_catalog.now()) AS support_ticket_count_90d,
+		CASE WHEN p.scored_at IS NOT NULL THEN p.segment END AS segment,
+		CASE WHEN p.scored_at IS NOT NULL THEN p.churn_risk_score END AS churn_risk_score,
+		CASE WHEN p.scored_at IS NOT NULL THEN p.lifetime_value END AS lifetime_value,
+		p.scored_at, p.event_counts
+	FROM profile_stream.materialized_profiles p;
+COMMENT ON VIEW bi_profiles IS 'Profiles for analysts: no names, addresses or attributes, and NULL for what is not known yet';
+COMMENT ON COLUMN bi_profiles.events IS 'Number of events that were applied to the profile';
+COMMENT ON COLUMN bi_profiles.last_event_at IS 'Timestamp of the customer''s newest event';
+COMMENT ON COLUMN bi_profiles.transaction_count_30d IS 'Number of completed transactions in the last 30 days';
+COMMENT ON COLUMN bi_profiles.total_transaction_value_30d IS 'Sum of completed transactions in the last 30 days';
+COMMENT ON COLUMN bi_profiles.login_count_7d IS 'Number of logins in the last 7 days';
+COMMENT ON COLUMN bi_profiles.support_ticket_count_90d IS 'Number of support tickets in the last 90 days';
+COMMENT ON COLUMN bi_profiles.preferred_channel IS 'Channel that the customer prefers; NULL: app, and no session came that could say it';
+COMMENT ON COLUMN bi_profiles.segment IS 'Segment of the last refresh of scores; NULL: not scored yet';
+COMMENT ON COLUMN bi_profiles.churn_risk_score IS 'Risk that the customer leaves, 0 to 1; NULL: not scored yet';
+COMMENT ON COLUMN bi_profiles.lifetime_value IS 'Expected value of the customer; NULL: not scored yet';
+
+-- A column of a view that shows a column of a table under its name has the COMMENT of that column, unless it has one of its own.
+DO $$
+DECLARE
+	shown record;
+BEGIN
+	FOR shown IN
+		SELECT c.view, a.attname, pg_catalog.col_description(b.attrelid, b.attnum) AS description
+		FROM (VALUES
+			('profile_stream.dead_letters', 'profile_stream_internal.dead_letters'),
+			('profile_stream.profiles', 'profile_stream.materialized_profiles'),
+			('profile_stream.profile_documents', 'profile_stream.materialized_profiles'),
+			('profile_stream.bi_profiles', 'profile_stream.materialized_profiles'),
+			('profile_stream.stat_partitions', 'profile_stream_internal.stream_offsets'),
+			('profile_stream.stat_topics', 'profile_stream_internal.stream_topics'),
+			('profile_stream_internal.score_parameters', 'profile_stream_internal.score_settings'),
+			('profile_stream.stat_score_refresh', 'profile_stream_internal.score_refresh'),
+			('profile_stream.stat_streams', 'profile_stream_internal.stream_status'),
+			('profile_stream.stat_sinks', 'profile_stream_internal.sink_status'),
+			('profile_stream.stat_backfills', 'profile_stream_internal.backfills')) AS c(view, source)
+			JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) c.view::pg_catalog.regclass AND a.attnum OPERATOR(pg_catalog.>) 0
+			JOIN pg_catalog.pg_attribute b ON b.attrelid OPERATOR(pg_catalog.=) c.source::pg_catalog.regclass AND b.attnum OPERATOR(pg_catalog.>) 0
+				AND b.attname OPERATOR(pg_catalog.=) a.attname
+		WHERE pg_catalog.col_description(a.attrelid, a.attnum) IS NULL
+	LOOP
+		EXECUTE pg_catalog.format('COMMENT ON COLUMN %s.%I IS %L', shown.view, shown.attname, shown.description);
+	END LOOP;
+END
+$$;
+
+-- =====================================================================================================================
+-- 23. Privileges
+-- =====================================================================================================================
+
+-- Everybody begins with nothing; what is not named below is for superusers. test/sql/rights.sql holds the same lists.
+REVOKE ALL ON ALL TABLES IN SCHEMA profile_stream, profile_stream_internal, profile_stream_rebuild FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA profile_stream, profile_stream_internal, profile_stream_rebuild FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA profile_stream, profile_stream_internal, profile_stream_rebuild FROM PUBLIC;
+GRANT USAGE ON SCHEMA profile_stream TO profile_stream_reader, profile_stream_operator;
+-- A reader names no part. The right to read one that is granted below counts where a view or a function of the public schema reads it.
+GRANT USAGE ON SCHEMA profile_stream_internal, profile_stream_rebuild TO profile_stream_operator;
+
+-- Both read. Tables are written by functions alone, with the rights of the tables' owner.
+GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream, profile_stream_internal TO profile_stream_reader, profile_stream_operator;
+GRANT SELECT ON ALL TABLES IN SCHEMA profile_stream_rebuild TO profile_stream_operator;
+REVOKE SELECT ON profile_stream_internal.database_secret, profile_stream_internal.event_id_keys FROM profile_stream_reader, profile_stream_operator;
+-- a rebuild's state is in the rebuild schema, which is emptied when nobody reads it
+REVOKE SELECT ON stat_rebuilds, profile_stream_internal.blocking_salt, profile_stream_internal.blocked_customers, profile_stream_internal.stream_rebuilds,
+	profile_stream_internal.outbox, profile_stream_internal.sink_pending, profile_stream_internal.seeds FROM profile_stream_reader;
+-- what stat_sinks counts
+GRANT SELECT (stream_id, sink, customers) ON profile_stream_internal.outbox TO profile_stream_reader;
+GRANT SELECT (stream_id, sink) ON profile_stream_internal.sink_pending TO profile_stream_reader;
+
+-- who watches, and who analyses: nothing that names a person or quotes an event
+GRANT USAGE ON SCHEMA profile_stream TO profile_stream_monitor, profile_stream_bi;
+GRANT SELECT ON stat_storage TO profile_stream_monitor;
+GRANT EXECUTE ON ROUTINE profile_stream.version, health, monitor_streams, monitor_partitions, monitor_sinks
+	TO profile_stream_monitor, profile_stream_reader, profile_stream_operator;
+GRANT profile_stream_monitor TO pg_monitor;
+GRANT SELECT ON bi_profiles, segment_changes, profile_stream_internal.metrics, profile_stream_internal.metric_series, profile_stream_internal.window_chunks TO profile_stream_bi;
+GRANT SELECT (customer_id, version, first_event_at, watermark, total_balance, account_count, last_transaction_at, last_login_at, preferred_channel,
+	segment, churn_risk_score, lifetime_value, scored_at, event_counts, window_state) ON materialized_profiles TO profile_stream_bi;
+GRANT EXECUTE ON ROUTINE window_value, metric_value, metric_trend, metric_days, profile_stream_internal.window_count, profile_stream_internal.metric_values,
+	profile_stream_internal.window_samples, profile_stream_internal.window_state_samples, profile_stream_internal.window_state_totals, profile_stream_internal.chunk_samples,
+	profile_stream_internal.metric_series, profile_stream_internal.check_days, profile_stream_internal.profile_days
+	TO profile_stream_bi;
+
+-- functions that users call
+GRANT EXECUTE ON ROUTINE
+	profile_stream.version, decode_message, window_value, get_profile, get_profiles, serve_profile, profiles_at, training_set, metric_value, metric_trend, metric_days, attribute_time, create_profile_view,
+	profile_bookmark, profiles_changed_since, segment_channel, notification_channel, default_scores, wait_for_offset, await_offset
+	TO profile_stream_reader, profile_stream_operator;
+
+GRANT EXECUTE ON ROUTINE
+	map_attribute, unmap_attribute, track_history, untrack_history, create_metric, drop_metric, prune_metrics,
+	register_handler, unregister_handler, test_handler, register_upcaster, unregister_upcaster,
+	apply_event, apply_event_returning, apply_events, seed_profile, backfill, drop_backfill, retry_dead_letters, discard_dead_letters,
+	test_redis, test_connection, create_stream, alter_stream, seek_stream, pause_stream, resume_stream, drop_stream, start_streams,
+	resync_sink, flush_stream, wait_for_stream, await_stream, reconcile, lock_customer, try_lock_customer,
+	rebuild, pause_rebuild, resume_rebuild, cancel_rebuild, rebuild_diff, swap_rebuild,
+	set_score_settings, reset_score_settings, set_score_function, refresh_scores, create_segment, drop_segment, alter_segment, refresh_segments, confirm_code,
+	forget_customer, unblock_customer, export_customer
+	TO profile_stream_operator;
+
+-- parts that those and the views call with the rights of whoever called
+GRANT EXECUTE ON ROUTINE
+	profile_stream_internal.to_profile_event, profile_stream_internal.dead_letter_text, profile_stream_internal.dead_letter_json,
+	profile_stream_internal.partition_name, profile_stream_internal.topic_format, profile_stream_internal.lease_holder, profile_stream_internal.source_counts, profile_stream_internal.process_waits, profile_stream_internal.reported_ends, profile_stream_internal.metric_values, profile_stream_internal.window_count,
+	profile_stream_internal.open_event_ids, profile_stream_internal.sealed_event_ids,
+	profile_stream_internal.window_samples, profile_stream_internal.window_state_samples, profile_stream_internal.window_state_totals, profile_stream_internal.chunk_samples,
+	profile_stream_internal.metric_series, profile_stream_internal.check_days,
+	profile_stream_internal.profile_days, profile_stream_internal.json_timestamp,
+	profile_stream_internal.profile_document, profile_stream_internal.profile_document_at, profile_stream_internal.bookmark_horizon, profile_stream_internal.xid_at_or_after,
+	profile_stream_internal.code_state, profile_stream_internal.library_warning, profile_stream_internal.current_cluster
+	TO profile_stream_reader, profile_stream_operator;
+
+GRANT EXECUTE ON ROUTINE
+	profile_stream_internal.event_time, profile_stream_internal.window_expired, profile_stream_internal.retry_events, profile_stream_internal.lock_dead_letters,
+	profile_stream_internal.settle_dead_letters, profile_stream_internal.dead_letter_matches, profile_stream_internal.decoded_values,
+	profile_stream_internal.contains_id, profile_stream_internal.redact_id, profile_stream_internal.message_customer,
+	profile_stream_internal.dead_letter_relation,
+	profile_stream_rebuild.window_value, profile_stream_rebuild.metric_values
+	TO profile_stream_operator;
