@@ -8,6 +8,7 @@
 #include "process/invalidation.h"
 #include "settings.h"
 #include "store/owner.h"
+#include "store/relation_changes.h"
 #include "utils/inval.h"
 #include "utils/syscache.h"
 
@@ -18,7 +19,7 @@ static Oid	status_relid = InvalidOid;
 
 /* A stream was paused, resumed, altered or dropped. */
 static void
-invalidation_relation_changed(Datum arg, Oid relid)
+invalidation_relation_changed(Oid relid)
 {
 	if (relid == status_relid || relid == InvalidOid)
 		ps_stream_invalidated = true;
@@ -34,7 +35,7 @@ connection_changed(Datum arg, int cacheid, uint32 hashvalue)
 void
 ps_invalidation_begin(void)
 {
-	CacheRegisterRelcacheCallback(invalidation_relation_changed, (Datum) 0);
+	ps_on_relation_change(invalidation_relation_changed);
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, connection_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, connection_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, connection_changed, (Datum) 0);

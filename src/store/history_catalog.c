@@ -14,16 +14,7 @@
 #include "store/plan.h"
 #include "store/table_watch.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-
-static const char *const tables[] = {"history_columns", "history_settings"};
-
-static const PsTracked nothing = {0};
-static const PsTracked *tracked = &nothing;
-static MemoryContext tracked_context = NULL;
-static PsTableWatch watch = {tables, lengthof(tables), true};
 
 static PsPlan load_plan = {
 	.sql = "SELECT c.name, c.since, (EXTRACT(epoch FROM s.retention) * 1000000)::int8"
@@ -58,70 +49,37 @@ static PsPlan any_plan = {
 	.sql = "SELECT FROM profile_stream.materialized_profiles LIMIT 1",.fixed_schema = true
 };
 
-/* Reads the tables, with the owner's rights: a caller may read profiles without the right to read these. */
-static PsTracked *
-read_tables(MemoryContext context)
+static const void *
+history_catalog_read(void)
 {
-	PsSavedUser saved = ps_switch_to_owner();
 	uint64		n = ps_plan_read(&load_plan, NULL);
-	MemoryContext caller = MemoryContextSwitchTo(context);
-	PsTracked  *loaded = palloc0(sizeof(PsTracked));
+	PsTracked  *tracked = palloc0(sizeof(PsTracked));
 	bool		isnull;
 
-	loaded->names = palloc(Max(n, 1) * sizeof(PsTrackedName));
+	tracked->names = palloc(Max(n, 1) * sizeof(PsTrackedName));
 	for (uint64 i = 0; i < n; i++)
 	{
-		PsTrackedName *name = &loaded->names[loaded->nnames];
+		PsTrackedName *name = &tracked->names[tracked->nnames];
 
 		if (ps_tracked_resolve(ps_plan_text(i, 1), name) != NULL)
 			continue;			/* a later version may refuse what an older one tracked */
 		name->since = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
-		loaded->retention_us = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3, &isnull));
-		loaded->nnames++;
+		tracked->retention_us = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3, &isnull));
+		tracked->nnames++;
 	}
-	ps_tracked_finish(loaded);
-	MemoryContextSwitchTo(caller);
-	ps_restore_user(saved);
-	return loaded;
+	ps_tracked_finish(tracked);
+	return tracked;
 }
 
-static void
-history_catalog_load(void)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "profile_stream history", ALLOCSET_SMALL_SIZES);
-	PsTracked  *loaded;
-
-	watch.stale = false;		/* set before reading: a change from here on must make it stale again */
-	PG_TRY();
-	{
-		ps_table_watch_begin(&watch);
-		SPI_connect();
-		ps_table_watch_push_snapshot(&watch);
-		loaded = read_tables(context);
-		PopActiveSnapshot();
-		SPI_finish();
-	}
-	PG_CATCH();
-	{
-		watch.stale = true;
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	if (tracked_context != NULL)
-		MemoryContextSetParent(tracked_context, TopTransactionContext); /* callers may still use it */
-	MemoryContextSetParent(context, TopMemoryContext);
-	tracked_context = context;
-	tracked = loaded;
-}
+static const char *const tables[] = {"history_columns", "history_settings"};
+static PsTableWatch watch = {tables, lengthof(tables), history_catalog_read, true};
 
 const PsTracked *
 ps_history_tracked(void)
 {
 	if (watch.stale)
-		history_catalog_load();
-	return tracked;
+		ps_table_watch_read(&watch);
+	return watch.content;
 }
 
 void

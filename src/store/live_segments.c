@@ -18,6 +18,7 @@
 #include "store/live_segments.h"
 #include "store/owner.h"
 #include "store/rebuild_schema.h"
+#include "store/relation_changes.h"
 #include "store/rule_catalog.h"
 #include "store/segment_catalog.h"
 #include "store/sqlstate.h"
@@ -41,7 +42,7 @@ static PsLiveSegment *calling = NULL;	/* whose predicate is compiled or evaluate
 static TimestampTz calling_at = DT_NOBEGIN; /* when that began */
 
 static void
-live_segments_relation_changed(Datum arg, Oid relid)
+live_segments_relation_changed(Oid relid)
 {
 	stale |= relid == InvalidOid;
 	for (int i = 0; i < lengthof(relids); i++)
@@ -79,7 +80,7 @@ live_segments_watch(void)
 
 	if (!watching)
 	{
-		CacheRegisterRelcacheCallback(live_segments_relation_changed, (Datum) 0);
+		ps_on_relation_change(live_segments_relation_changed);
 		CacheRegisterSyscacheCallback(PROCOID, live_segments_catalog_changed, (Datum) 0);
 		CacheRegisterSyscacheCallback(TYPEOID, live_segments_catalog_changed, (Datum) 0);
 		CacheRegisterSyscacheCallback(OPEROID, live_segments_catalog_changed, (Datum) 0);

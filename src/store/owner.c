@@ -32,6 +32,7 @@
 #include "settings.h"
 #include "store/owner.h"
 #include "store/rebuild_schema.h"
+#include "store/relation_changes.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -71,10 +72,10 @@ is_checked(Oid relid)
 
 /* A relation was changed; perhaps it got a trigger. */
 static void
-owner_relation_changed(Datum arg, Oid relid)
+owner_relation_changed(Oid relid)
 {
 	if (!OidIsValid(relid) || is_checked(relid))
-		owner_forget(arg, RELOID, 0);
+		owner_forget((Datum) 0, RELOID, 0);
 }
 
 /* Finds the extension and its schema; false when it is not installed. */
@@ -246,7 +247,7 @@ check_schema(void)
 		CacheRegisterSyscacheCallback(NAMESPACEOID, owner_forget, (Datum) 0);
 		CacheRegisterSyscacheCallback(RELOID, owner_forget, (Datum) 0);
 		CacheRegisterSyscacheCallback(PROCOID, owner_forget, (Datum) 0);
-		CacheRegisterRelcacheCallback(owner_relation_changed, (Datum) 0);
+		ps_on_relation_change(owner_relation_changed);
 	}
 	watching = true;
 	if (!find_extension(&extension, &found))

@@ -19,14 +19,7 @@
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
-static const char *const tables[] = {"attribute_maps", "metric_series", "metrics", "event_handlers", "event_upcasters", "stream_decoders", "confirmed_code"};
-
-static PsRules *loaded = NULL;
-static MemoryContext loaded_context = NULL;
-static PsTableWatch watch = {tables, lengthof(tables), true};
 static int	holders = 0;
 static uint64 loads = 0;
 
@@ -82,11 +75,10 @@ load_maps(PsRules *rules)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* Reads all tables, with the owner's rights: a caller may apply events without the right to read the tables. */
-static void
-load_tables(PsRules *rules)
+static const void *
+rule_catalog_read(void)
 {
-	PsSavedUser saved = ps_switch_to_owner();
+	PsRules    *rules = palloc0(sizeof(PsRules));
 	int			nest_level = NewGUCNestLevel();
 
 	/* the caller's search_path could change the meaning of operators */
@@ -97,42 +89,12 @@ load_tables(PsRules *rules)
 	ps_upcasters_load(rules);
 	ps_decoders_load(rules);
 	AtEOXact_GUC(true, nest_level);
-	ps_restore_user(saved);
-}
-
-/* Loads all rules into a new context. */
-static void
-rule_catalog_load(void)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "profile_stream rules", ALLOCSET_SMALL_SIZES);
-	PsRules    *rules = MemoryContextAllocZero(context, sizeof(PsRules));
-
-	watch.stale = false;		/* set before reading: a change from here on must make them stale again */
-	PG_TRY();
-	{
-		ps_table_watch_begin(&watch);
-		SPI_connect();
-		ps_table_watch_push_snapshot(&watch);
-		MemoryContextSwitchTo(context);
-		load_tables(rules);
-		PopActiveSnapshot();
-		SPI_finish();
-	}
-	PG_CATCH();
-	{
-		watch.stale = true;
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	if (loaded_context != NULL)
-		MemoryContextDelete(loaded_context);
-	MemoryContextSetParent(context, TopMemoryContext);
-	loaded_context = context;
-	loaded = rules;
 	loads++;
+	return rules;
 }
+
+static const char *const tables[] = {"attribute_maps", "metric_series", "metrics", "event_handlers", "event_upcasters", "stream_decoders", "confirmed_code"};
+static PsTableWatch watch = {tables, lengthof(tables), rule_catalog_read, true};
 
 void
 ps_rules_tell(void)
@@ -165,8 +127,8 @@ const PsRules *
 ps_rules_get(void)
 {
 	if (watch.stale && holders == 0)
-		rule_catalog_load();
-	return loaded;
+		ps_table_watch_read(&watch);
+	return watch.content;
 }
 
 const PsRules *

@@ -16,8 +16,8 @@
 #include "catalog/pg_class.h"
 #include "commands/extension.h"
 #include "settings.h"
+#include "store/relation_changes.h"
 #include "store/secret.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -40,7 +40,7 @@ static StoredKey ids_key =
 };
 
 static void
-forget_keys(Datum arg, Oid relid)
+forget_keys(Oid relid)
 {
 	if (relid == InvalidOid || relid == names_key.relid)
 		names_key.relid = InvalidOid;
@@ -68,16 +68,13 @@ secret_find_table(const char *name)
 static void
 read_key(StoredKey *stored)
 {
-	static bool registered = false;
 	Oid			relid = OidIsValid(stored->relid) ? stored->relid : secret_find_table(stored->table);
 	Relation	relation = table_open(relid, AccessShareLock);
 	SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, NULL, 0, NULL);
 	HeapTuple	tuple;
 	TimestampTz oldest = DT_NOEND;
 
-	if (!registered)
-		CacheRegisterRelcacheCallback(forget_keys, (Datum) 0);
-	registered = true;
+	ps_on_relation_change(forget_keys);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		bool		isnull[2];

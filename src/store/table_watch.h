@@ -1,7 +1,6 @@
 /*
  * table_watch.h
- *	  Tells when tables of the extension have changed, so that what was read of them is
- *	  read again.
+ *	  Keeps what was read of tables of the extension, and tells when they have changed.
  */
 #ifndef PS_TABLE_WATCH_H
 #define PS_TABLE_WATCH_H
@@ -14,19 +13,17 @@ typedef struct PsTableWatch
 {
 	const char *const *tables;	/* of the schema of parts */
 	int			ntables;		/* at most PS_MAX_WATCHED_TABLES */
-	bool		stale;			/* the caller sets it to false before it reads, because a change may come meanwhile */
+	const void *(*read) (void); /* makes the content in the current memory context; SPI is connected */
+	bool		stale;			/* true at first */
+	const void *content;		/* what read made last */
+	MemoryContext context;		/* of the content */
 	bool		stale_at_end;	/* read again after this transaction */
-	bool		registered;
 	Oid			relids[PS_MAX_WATCHED_TABLES];
+	bool		begun;			/* is in the list of those that hear of changes */
+	struct PsTableWatch *next;
 } PsTableWatch;
 
-/* Begins to watch, and finds the tables again: the extension may have been dropped and created since. */
-extern void ps_table_watch_begin(PsTableWatch *watch);
-
-/*
- * Pushes the snapshot to read the tables with. The caller's may be older than the
- * change, but a parallel query cannot take another one: then it reads again later.
- */
-extern void ps_table_watch_push_snapshot(PsTableWatch *watch);
+/* Reads the tables. The content before stays until the end of the transaction, because callers may still use it. */
+extern void ps_table_watch_read(PsTableWatch *watch);
 
 #endif							/* PS_TABLE_WATCH_H */

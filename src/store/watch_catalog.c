@@ -11,9 +11,9 @@
 #include "store/owner.h"
 #include "store/plan.h"
 #include "store/rebuild_schema.h"
+#include "store/relation_changes.h"
 #include "store/watch_catalog.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
 #include "utils/memutils.h"
 
 static PsPlan watchers_plan = {
@@ -35,7 +35,7 @@ static Oid	watch_relid = InvalidOid;
 static bool watch_is_stale = true;
 
 static void
-watch_relation_changed(Datum arg, Oid relid)
+watch_relation_changed(Oid relid)
 {
 	watch_is_stale |= relid == watch_relid || relid == InvalidOid;
 }
@@ -68,14 +68,11 @@ watch_read_rows(uint64 n)
 static void
 watch_load(void)
 {
-	static bool registered = false;
 	MemoryContext caller = CurrentMemoryContext;
 	Datum		args[1] = {ObjectIdGetDatum(MyDatabaseId)};
 	uint64		n;
 
-	if (!registered)
-		CacheRegisterRelcacheCallback(watch_relation_changed, (Datum) 0);
-	registered = true;
+	ps_on_relation_change(watch_relation_changed);
 	if (watch_context == NULL)
 		watch_context = AllocSetContextCreate(TopMemoryContext, "profile_stream watches", ALLOCSET_SMALL_SIZES);
 	watch_loaded = NULL;
