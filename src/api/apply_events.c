@@ -18,7 +18,6 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "settings.h"
-#include "store/distributed.h"
 #include "store/extension.h"
 #include "store/function.h"
 #include "store/profile_reader.h"
@@ -266,6 +265,5 @@ PG_FUNCTION_INFO_V1(ps_prune_metrics);
 Datum
 ps_prune_metrics(PG_FUNCTION_ARGS)
 {
-	ps_distributed_check();
 	PG_RETURN_INT64(ps_prune(PG_GETARG_TIMESTAMPTZ(0), ps_apply_max_customers(1)));
 }

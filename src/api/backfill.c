@@ -19,7 +19,6 @@
 #include "miscadmin.h"
 #include "process/lease.h"
 #include "settings.h"
-#include "store/distributed.h"
 #include "store/extension.h"
 #include "store/locks.h"
 #include "store/xact.h"
@@ -276,7 +275,6 @@ ps_backfill(PG_FUNCTION_ARGS)
 	ps_check_not_atomic(fcinfo, "backfill()", "Call it outside of a transaction block.");
 	PreventCommandIfReadOnly("backfill()");
 	PreventCommandDuringRecovery("backfill()");
-	ps_distributed_check();
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	/* the memory of SPI lives longer than the transactions of the procedure */
 	call.home = AllocSetContextCreate(CurrentMemoryContext, "profile_stream backfill call", ALLOCSET_DEFAULT_SIZES);

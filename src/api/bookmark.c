@@ -16,6 +16,7 @@
 #include "common/int.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "store/distributed.h"
 #include "store/outbox.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
@@ -95,6 +96,7 @@ ps_profile_bookmark(PG_FUNCTION_ARGS)
 {
 	PsBookmark	bookmark = this_history();
 
+	ps_distributed_check(InvalidOid);
 	if (!RecoveryInProgress())
 		ps_outbox_flush();
 	PG_RETURN_TEXT_P(cstring_to_text(psprintf(UINT64_FORMAT "-" UINT64_FORMAT "-" UINT64_FORMAT "-" UINT64_FORMAT,
@@ -111,6 +113,7 @@ ps_bookmark_horizon(PG_FUNCTION_ARGS)
 	PsBookmark	here = this_history();
 	uint64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
 
+	ps_distributed_check(InvalidOid);
 	if (bookmark.system != here.system || bookmark.timeline != here.timeline || bookmark.database != here.database ||
 		bookmark.horizon > next || next - bookmark.horizon >= MAX_AGE)
 		PG_RETURN_NULL();

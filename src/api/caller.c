@@ -14,7 +14,6 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "process/lease.h"
-#include "store/distributed.h"
 #include "store/extension.h"
 #include "store/lock_wait.h"
 #include "store/topic_catalog.h"
@@ -33,7 +32,6 @@ ps_find_stream(text *name, bool control)
 	PsStream   *stream;
 
 	ps_extension_check();
-	ps_distributed_check();
 	stream = ps_stream_find(cname, 0);
 	if (stream == NULL)
 		ereport(ERROR,

@@ -19,7 +19,6 @@
 #include "settings.h"
 #include "store/blocked.h"
 #include "store/customer_erasure.h"
-#include "store/distributed.h"
 #include "store/lock_wait.h"
 #include "store/locks.h"
 #include "store/outbox.h"
@@ -37,7 +36,6 @@ lock_customer(text *argument, const char *function)
 	int64		key = ps_lock_key(customer_id, strlen(customer_id));
 
 	PreventCommandIfReadOnly(function);
-	ps_distributed_check();
 	ps_check_argument(customer_id[0] != '\0', "customer_id must not be empty");
 	/* an event may be committed during the wait for the lock, and must be seen */
 	if (IsolationUsesXactSnapshot())

@@ -12,7 +12,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "scores/refresh.h"
-#include "store/distributed.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/regproc.h"
@@ -27,7 +26,6 @@ begin_procedure(FunctionCallInfo fcinfo, const char *what)
 	ps_check_not_atomic(fcinfo, what, "Call it outside of a transaction block.");
 	PreventCommandIfReadOnly(what);
 	PreventCommandDuringRecovery(what);
-	ps_distributed_check();
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 }
 

@@ -14,7 +14,6 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "settings.h"
-#include "store/distributed.h"
 #include "store/extension.h"
 #include "store/function.h"
 #include "store/secret.h"

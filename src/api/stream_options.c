@@ -24,7 +24,6 @@
 #include "miscadmin.h"
 #include "process/lease.h"
 #include "sink/sink.h"
-#include "store/distributed.h"
 #include "store/extension.h"
 #include "store/handler_catalog.h"
 #include "store/lock_wait.h"
@@ -449,7 +448,6 @@ ps_create_stream(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("create_stream()");
 	ps_check_may_run(GetUserId());
 	ps_extension_check();
-	ps_distributed_check();
 	check_options(stream, GetUserId());
 	SPI_connect();
 	if (ps_stream_find(stream->name, 0) != NULL)

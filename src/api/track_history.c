@@ -14,7 +14,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "settings.h"
-#include "store/distributed.h"
 #include "store/history_catalog.h"
 #include "store/history_partitions.h"
 #include "store/history_store.h"
@@ -29,7 +28,6 @@ static void
 begin_call(const char *function)
 {
 	PreventCommandIfReadOnly(function);
-	ps_distributed_check();
 	/* an older snapshot would not see the profiles, or the history, that others have committed */
 	if (IsolationUsesXactSnapshot())
 		ereport(ERROR,

@@ -20,7 +20,6 @@
 #include "store/blocked.h"
 #include "store/chunk_store.h"
 #include "store/dead_letters.h"
-#include "store/distributed.h"
 #include "store/event_id_store.h"
 #include "store/history_catalog.h"
 #include "store/locks.h"
@@ -505,7 +504,6 @@ ps_apply_items(PsApplyItem *items, int n, const PsApplySettings *settings)
 	PsApplyState state = {items, n, settings};
 	MemoryContext caller = CurrentMemoryContext;
 
-	ps_distributed_check();
 	SPI_connect();
 	MemoryContextSwitchTo(caller);
 	find_customers(&state);

@@ -52,7 +52,6 @@
 #include "settings.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "store/distributed.h"
 #include "store/extension.h"
 #include "store/lock_wait.h"
 #include "store/owner.h"
@@ -458,7 +457,6 @@ worker_begin(PsWorker *worker)
 	StartTransactionCommand();
 	ps_lease_wait_start(worker->stream_id);
 	ps_extension_check();
-	ps_distributed_check();
 	CommitTransactionCommand();
 	if (!ps_lease_become_worker(worker->stream_id, worker->number))
 	{

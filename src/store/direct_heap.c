@@ -22,6 +22,7 @@
 #include "storage/bufmgr.h"
 #include "storage/freespace.h"
 #include "store/direct_heap.h"
+#include "store/distributed.h"
 #include "store/owner.h"
 #include "store/rebuild_schema.h"
 #include "utils/fmgroids.h"
@@ -80,6 +81,7 @@ ps_direct_open(PsDirectTable *table, const char *name, const char *index,
 		return false;
 	table->context = CurrentMemoryContext;
 	table->relation = table_open(relid, RowExclusiveLock);
+	ps_distributed_check(InvalidOid);
 	if (ps_direct_is_plain(table->relation, types, ntypes, ncolumns) && open_indexes(table) && begin_scan(table, index))
 	{
 		table->updated = table_slot_create(table->relation, NULL);
@@ -311,6 +313,15 @@ ps_direct_insert(PsDirectTable *table, const Datum *values, const bool *nulls, i
 	ps_direct_check_row(table, slot);
 }
 
+void
+ps_direct_complain_of_change(const char *table)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("a row of %s changed without the customer's lock", table),
+			 errhint("Call profile_stream.lock_customer(customer_id) before changing it.")));
+}
+
 ItemPointer
 ps_direct_update(PsDirectTable *table, ItemPointer tid, const Datum *values, const bool *nulls)
 {
@@ -327,10 +338,7 @@ ps_direct_update(PsDirectTable *table, ItemPointer tid, const Datum *values, con
 	table->updates_checked = true;
 	if (table_tuple_update(table->relation, tid, slot, table->command, GetActiveSnapshot(), InvalidSnapshot,
 						   true, &failure, &lockmode, &update_indexes) != TM_Ok)
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("a row of %s changed without the customer's lock", RelationGetRelationName(table->relation)),
-				 errhint("Call profile_stream.lock_customer(customer_id) before changing it.")));
+		ps_direct_complain_of_change(RelationGetRelationName(table->relation));
 	if (PS_UPDATES_INDEXES(update_indexes))
 		insert_index_entries(table, slot, true, PS_UPDATES_SUMMARIES_ONLY(update_indexes));
 	return PS_UPDATES_INDEXES(update_indexes) && !PS_UPDATES_SUMMARIES_ONLY(update_indexes) ? &slot->tts_tid : NULL;

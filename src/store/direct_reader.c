@@ -49,10 +49,11 @@ ps_direct_reader_open(PsDirectReader *reader, const char *name, const char *inde
 
 	Assert(nkeys <= PS_DIRECT_READER_MAX_KEYS);
 	memset(reader, 0, sizeof(PsDirectReader));
-	if (!ps_direct_is_allowed() || !OidIsValid(index_id) || ps_distributed_is_possible() ||
+	if (!ps_direct_is_allowed() || !OidIsValid(index_id) ||
 		pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 		return false;
 	reader->relation = table_open(relid, AccessShareLock);
+	ps_distributed_check(InvalidOid);
 	if (is_directly_readable(reader->relation, types, ntypes))
 	{
 		reader->index = try_relation_open(index_id, AccessShareLock);

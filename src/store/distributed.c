@@ -1,8 +1,9 @@
 /*
  * distributed.c
  *	  Reads Citus' catalogue of distributed tables, which every node has, and which
- *	  also contains tables whose shards are on other nodes. Without Citus this costs
- *	  one look-up in the syscache.
+ *	  also contains tables whose shards are on other nodes. Citus invalidates the
+ *	  relcache of a table that it distributes; so what was read is kept until then.
+ *	  Without Citus a check costs nothing.
  */
 #include "postgres.h"
 
@@ -14,65 +15,104 @@
 #include "settings.h"
 #include "store/distributed.h"
 #include "store/rebuild_schema.h"
-#include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 #define CATALOGUE "pg_dist_partition"
 #define TABLE_COLUMN "logicalrelid"
-#define TABLE_INDEX "pg_dist_partition_logical_relid_index"
+#define MAX_TABLES 64
 
-static const char *const tables[] = {
-	"materialized_profiles", "event_id_chunks", "window_chunks", "dead_letters", "streams", "stream_offsets", "stream_status",
-	"outbox", "sink_pending", "sink_status", "blocked_customers", "attribute_maps", "metrics", "segments", "segment_members"
-};
+/* Tables of the extension that are distributed, and whether this is still valid. */
+static Oid	distributed[MAX_TABLES];
+static int	ndistributed = 0;
+static bool known = false;
+static uint64 changes = 0;
 
-/* Whether a table is in the catalogue. */
+static void
+distributed_relation_changed(Datum arg, Oid relid)
+{
+	changes++;
+	known = false;
+}
+
+/* A table was made; perhaps it is the catalogue. */
+static void
+distributed_name_changed(Datum arg, int cache, uint32 hash)
+{
+	distributed_relation_changed(arg, InvalidOid);
+}
+
 static bool
-has_table(Relation catalogue, AttrNumber column, Oid relid)
+is_ours(Oid relid)
 {
-	Oid			index = get_relname_relid(TABLE_INDEX, PG_CATALOG_NAMESPACE);
-	ScanKeyData key;
-	SysScanDesc scan;
-	bool		found;
+	const char *schema = get_namespace_name(get_rel_namespace(relid));
 
-	ScanKeyInit(&key, column, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
-	scan = systable_beginscan(catalogue, index, OidIsValid(index), NULL, 1, &key);
-	found = HeapTupleIsValid(systable_getnext(scan));
+	return schema != NULL &&
+		(strcmp(schema, PS_SCHEMA) == 0 || strcmp(schema, PS_INTERNAL_SCHEMA) == 0 || strcmp(schema, PS_REBUILD_SCHEMA) == 0);
+}
+
+static void
+read_catalogue(Relation catalogue, AttrNumber column)
+{
+	SysScanDesc scan = systable_beginscan(catalogue, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)) && ndistributed < MAX_TABLES)
+	{
+		bool		isnull;
+		Oid			relid = DatumGetObjectId(heap_getattr(tuple, column, RelationGetDescr(catalogue), &isnull));
+
+		if (!isnull && is_ours(relid))
+			distributed[ndistributed++] = relid;
+	}
 	systable_endscan(scan);
-	return found;
 }
 
-bool
-ps_distributed_is_possible(void)
+static void
+find_distributed(void)
 {
-	return OidIsValid(get_relname_relid(CATALOGUE, PG_CATALOG_NAMESPACE));
-}
-
-void
-ps_distributed_check(void)
-{
+	static bool watching = false;
+	uint64		before = changes;
 	Oid			relid = get_relname_relid(CATALOGUE, PG_CATALOG_NAMESPACE);
 	Relation	catalogue;
 	AttrNumber	column;
-	const char *distributed = NULL;
 
-	if (!OidIsValid(relid))
-		return;
-	catalogue = table_open(relid, AccessShareLock);
-	column = get_attnum(relid, TABLE_COLUMN);
-	for (int i = 0; i < lengthof(tables) && column != InvalidAttrNumber && distributed == NULL; i++)
+	if (!watching)
 	{
-		Oid			table = get_relname_relid(tables[i], get_namespace_oid(ps_schema_of(false, tables[i]), true));
-
-		if (OidIsValid(table) && has_table(catalogue, column, table))
-			distributed = tables[i];
+		CacheRegisterRelcacheCallback(distributed_relation_changed, (Datum) 0);
+		CacheRegisterSyscacheCallback(RELOID, distributed_name_changed, (Datum) 0);
 	}
-	table_close(catalogue, AccessShareLock);
-	if (distributed != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("table %s.%s is distributed by Citus", ps_schema_of(false, distributed), distributed),
-				 errdetail("Rows written here would be in no shard, and no query would find them."),
-				 errhint("Keep profile_stream in a database whose tables are local.")));
+	watching = true;
+	ndistributed = 0;
+	if (OidIsValid(relid))
+	{
+		catalogue = table_open(relid, AccessShareLock);
+		column = get_attnum(relid, TABLE_COLUMN);
+		if (column != InvalidAttrNumber)
+			read_catalogue(catalogue, column);
+		table_close(catalogue, AccessShareLock);
+	}
+	known = before == changes;
+}
+
+static void
+refuse(Oid relid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("table %s.%s is distributed by Citus", get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid)),
+			 errdetail("Rows written here would be in no shard, and no query would find them."),
+			 errhint("Keep profile_stream in a database whose tables are local.")));
+}
+
+void
+ps_distributed_check(Oid relid)
+{
+	if (!known)
+		find_distributed();
+	for (int i = 0; i < ndistributed; i++)
+		if (!OidIsValid(relid) || relid == distributed[i])
+			refuse(distributed[i]);
 }

@@ -30,6 +30,7 @@
 #include "catalog/pg_trigger.h"
 #include "miscadmin.h"
 #include "settings.h"
+#include "store/distributed.h"
 #include "store/owner.h"
 #include "store/rebuild_schema.h"
 #include "store/relation_changes.h"
@@ -313,6 +314,7 @@ check_all(void)
 	(void) ps_own_schema(false);
 	if (!all_checked)
 		check_members();
+	ps_distributed_check(InvalidOid);
 }
 
 PsSavedUser
@@ -325,7 +327,7 @@ ps_switch_to_owner(void)
 PsSavedUser
 ps_switch_to_owner_for(bool in_rebuild, const char *name)
 {
-	(void) ps_own_table(in_rebuild, name);
+	ps_distributed_check(ps_own_table(in_rebuild, name));
 	(void) ps_own_schema(false);
 	return become_owner(SECURITY_LOCAL_USERID_CHANGE);
 }

@@ -15,6 +15,7 @@
 #include "nodes/params.h"
 #include "nodes/parsenodes.h"
 #include "parser/parse_coerce.h"
+#include "store/distributed.h"
 #include "store/owner.h"
 #include "store/plan.h"
 #include "store/rebuild_schema.h"
@@ -129,6 +130,8 @@ plan_run(PsPlan *plan, Datum *args, const char *nulls, bool read_only, int expec
 
 	if (!read_only)
 		saved = plan->only ? ps_switch_to_owner_for(ps_rebuild_schema_used(), plan->only) : ps_switch_to_owner();
+	else
+		ps_distributed_check(InvalidOid);
 	set_path();
 	forbid_scans();
 	if (plan->plan == NULL)
@@ -145,7 +148,10 @@ plan_run(PsPlan *plan, Datum *args, const char *nulls, bool read_only, int expec
 		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), plan_text(plan));
 	AtEOXact_GUC(true, nest_level);
 	if (!read_only)
+	{
+		ps_distributed_check(plan->only ? ps_own_table(ps_rebuild_schema_used(), plan->only) : InvalidOid);
 		ps_restore_user(saved);
+	}
 	MemoryContextSwitchTo(caller);	/* SPI has switched to its own */
 	return SPI_processed;
 }
@@ -240,13 +246,18 @@ ps_plan_run_filtered(const char *sql, int nargs, const Oid *types, const Datum *
 
 	if (!read_only)
 		saved = ps_switch_to_owner();
+	else
+		ps_distributed_check(InvalidOid);
 	set_path();
 	result = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), unconstify(Datum *, args), nulls, read_only, 0);
 	if (result < 0)
 		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), sql);
 	AtEOXact_GUC(true, nest_level);
 	if (!read_only)
+	{
+		ps_distributed_check(InvalidOid);
 		ps_restore_user(saved);
+	}
 	MemoryContextSwitchTo(caller);
 	return SPI_processed;
 }

@@ -31,7 +31,7 @@
 #define COLUMN_NAMES "customer_id, " PS_PROFILE_COLUMNS(NAME, ", ")
 #define STORED_COLUMNS "p.customer_id, " PS_PROFILE_COLUMNS(STORED, ", ")
 
-#define NEW_ROWS " FROM ROWS FROM (" PS_PLAN_ARRAYS ") AS n(" COLUMN_NAMES ")"
+#define NEW_ROWS(columns) " FROM ROWS FROM (" PS_PLAN_ARRAYS ") AS n(" columns ")"
 
 #define ARRAY_TYPE(column, kind, access, initial, member) PS_SQL_TYPE_##kind(ARRAYOID),
 #define ARRAY_TYPES {TEXTARRAYOID, PS_PROFILE_COLUMNS(ARRAY_TYPE,)}
@@ -45,14 +45,21 @@ static PsPlan load_plan = {
 
 static PsPlan insert_plan = {
 	"INSERT INTO profile_stream.materialized_profiles (" COLUMN_NAMES ")"
-	" SELECT " COLUMN_NAMES NEW_ROWS,
+	" SELECT " COLUMN_NAMES NEW_ROWS(COLUMN_NAMES),
 	PS_ROW_COLUMNS, ARRAY_TYPES,.first_array = 1
 };
 
+/* a row whose version is not the one that was read is left out */
 static PsPlan update_plan = {
 	"UPDATE profile_stream.materialized_profiles p SET " PS_PROFILE_COLUMNS(SET, ", ")
-	NEW_ROWS " WHERE p.customer_id = n.customer_id",
-	PS_ROW_COLUMNS, ARRAY_TYPES,.first_array = 1
+	NEW_ROWS(COLUMN_NAMES ", version_read") " WHERE p.customer_id = n.customer_id AND p.version = n.version_read",
+	PS_ROW_COLUMNS + 1, {TEXTARRAYOID, PS_PROFILE_COLUMNS(ARRAY_TYPE,) INT8ARRAYOID},.first_array = 1
+};
+
+static PsPlan changed_plan = {
+	"SELECT pg_catalog.count(*) FROM profile_stream.materialized_profiles p JOIN ROWS FROM (" PS_PLAN_ARRAYS ") AS n(customer_id, version_read)"
+	" ON p.customer_id = n.customer_id WHERE p.version <> n.version_read",
+	2, {TEXTARRAYOID, INT8ARRAYOID},.first_array = 1
 };
 
 static PsPlan expired_plan = {
@@ -299,16 +306,30 @@ ps_profiles_load(PsProfileTable * table, PsStoredProfile **profiles, int n)
 		load_by_statement(profiles, n);
 }
 
+/* Inserts rows, or updates them. Raises when a row was deleted or changed meanwhile; the next attempt reads it again. */
+static void
+write_rows(Datum *args, int nrows, bool is_new)
+{
+	Datum		read[2] = {args[PS_ROW_customer_id], args[PS_ROW_COLUMNS]};
+	uint64		written = ps_plan_run(is_new ? &insert_plan : &update_plan, args, NULL, is_new ? SPI_OK_INSERT : SPI_OK_UPDATE);
+
+	if (written == nrows)
+		return;
+	if (!is_new && ps_plan_number(&changed_plan, read) > 0)
+		ps_direct_complain_of_change(TABLE_NAME);
+	ps_plan_complain(TABLE_NAME, nrows - written, nrows);
+}
+
 /* Writes all new profiles, or all others. */
 static void
 save_by_statement(PsStoredProfile **profiles, int n, bool is_new)
 {
-	PsColumn	columns[PS_ROW_COLUMNS];
-	Datum		args[PS_ROW_COLUMNS];
-	int			nrows;
+	PsColumn	columns[PS_ROW_COLUMNS + 1];
+	Datum		args[PS_ROW_COLUMNS + 1];
 
 	for (int c = 0; c < PS_ROW_COLUMNS; c++)
 		ps_column_init(&columns[c], ps_profile_types[c], n);
+	ps_column_init(&columns[PS_ROW_COLUMNS], INT8OID, n);
 	for (int i = 0; i < n; i++)
 	{
 		Datum		values[PS_ROW_COLUMNS];
@@ -325,14 +346,13 @@ save_by_statement(PsStoredProfile **profiles, int n, bool is_new)
 			else
 				ps_column_add(&columns[c], values[c]);
 		}
+		ps_column_add(&columns[PS_ROW_COLUMNS], is_new ? (Datum) 0 : profiles[i]->values[PS_ROW_version]);
 	}
-	nrows = columns[0].n;
-	if (nrows == 0)
+	if (columns[0].n == 0)
 		return;
-	for (int c = 0; c < PS_ROW_COLUMNS; c++)
+	for (int c = 0; c <= PS_ROW_COLUMNS; c++)
 		args[c] = ps_column_array(&columns[c]);
-	/* this also raises when a row was deleted meanwhile; the next attempt inserts it */
-	ps_plan_write(is_new ? &insert_plan : &update_plan, args, NULL, is_new ? SPI_OK_INSERT : SPI_OK_UPDATE, nrows, TABLE_NAME);
+	write_rows(args, columns[0].n, is_new);
 }
 
 static void

@@ -41,34 +41,6 @@ ROLLBACK;
 CREATE FUNCTION pg_temp.look() RETURNS void LANGUAGE sql AS '';
 SELECT profile_stream.start_streams();
 
--- tables that Citus has distributed: its catalogue as it is on every node
-BEGIN;
-SET LOCAL allow_system_table_mods = on;
-CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass NOT NULL, partmethod "char" NOT NULL);
-SAVEPOINT s;
--- others are none of our business
-INSERT INTO pg_catalog.pg_dist_partition VALUES ('pg_class', 'h');
-SELECT profile_stream.apply_event('{"eventId": "1", "customerId": "c", "eventType": "t", "timestamp": "2026-01-01T00:00:00Z"}');
-ROLLBACK TO s;
-INSERT INTO pg_catalog.pg_dist_partition VALUES ('profile_stream.materialized_profiles', 'h');
-SAVEPOINT distributed;
-\set VERBOSITY default
-SELECT profile_stream.apply_event('{"eventId": "1", "customerId": "c", "eventType": "t", "timestamp": "2026-01-01T00:00:00Z"}');
-\set VERBOSITY terse
-ROLLBACK TO distributed;
-SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1');
-ROLLBACK TO distributed;
-SELECT profile_stream.forget_customer('c');
-ROLLBACK TO distributed;
-SELECT profile_stream.prune_metrics();
-ROLLBACK TO s;
--- with its index
-CREATE UNIQUE INDEX pg_dist_partition_logical_relid_index ON pg_catalog.pg_dist_partition (logicalrelid);
-INSERT INTO pg_catalog.pg_dist_partition VALUES ('pg_class', 'h'), ('profile_stream_internal.event_id_chunks', 'h');
-SELECT profile_stream.apply_events(ARRAY['{"eventId": "1", "customerId": "c", "eventType": "t", "timestamp": "2026-01-01T00:00:00Z"}']::jsonb[]);
-ROLLBACK;
-SELECT count(*) FROM profile_stream.materialized_profiles;
-
 -- offsets without the data that they stand for, as a restore leaves them whose COPY failed
 BEGIN;
 SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1');

@@ -166,24 +166,31 @@ goes_on('a row that is kept');
 
 SKIP:
 {
-	skip 'built without failpoints', 3 unless $node->has_failpoints;
+	skip 'built without failpoints', 8 unless $node->has_failpoints;
 
-	# somebody changes a row without the customer's lock, between its reading and its writing, at each isolation level
-	foreach my $level ('read committed', 'repeatable read', 'serializable')
+	# somebody changes a row without the customer's lock, between its reading and its writing, at each isolation level, and
+	# where the worker writes by statements, which see another version
+	my $version = "UPDATE $tables.materialized_profiles SET version = version + 1000000 WHERE customer_id = '$customer'";
+	foreach ([ 'read committed', $row ], [ 'repeatable read', $row ], [ 'serializable', $row ], [ 'read committed', $version, 'off' ])
 	{
+		my ($level, $change, $direct) = @$_;
 		my $from = -s $node->logfile;
 		$node->sql("ALTER SYSTEM SET default_transaction_isolation = '$level'");
+		$node->sql("ALTER SYSTEM SET profile_stream.direct_access = '$direct'") if $direct;
 		$node->set_failpoint('after_fold:sleep=200');
 		$session->query("SET default_transaction_isolation = 'read committed'");	# after what was cancelled last
-		$session->query_until(qr/changes/, "\\echo changes\nDO \$\$ BEGIN LOOP $row; COMMIT; PERFORM pg_sleep(0.02); END LOOP; END \$\$;\n");
+		$session->query_until(qr/changes/, "\\echo changes\nDO \$\$ BEGIN LOOP $change; COMMIT; PERFORM pg_sleep(0.02); END LOOP; END \$\$;\n");
 		sleep 1;    # settings are read between turns of the worker's loop, which wait for messages
 		produce_next();
 		ok($node->wait_for_log(qr/changed without the customer's lock|could not serialize access/, $from),
 			"a row changed, $level: the batch is given up");
 		$node->sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query ~ 'LOOP' AND pid <> pg_backend_pid()");
 		$node->set_failpoint('');
+		$session->query_until(qr/ended/, "\\echo ended\n");
+		$node->sql("UPDATE $tables.materialized_profiles SET version = version % 1000000 WHERE customer_id = '$customer'");
 		goes_on("a row changed, $level");
 	}
+	$node->sql('ALTER SYSTEM RESET profile_stream.direct_access');
 }
 $node->sql('ALTER SYSTEM RESET default_transaction_isolation');
 $node->reload;
