@@ -98,7 +98,7 @@ find_distributed(void)
 }
 
 static void
-refuse(Oid relid)
+distributed_refuse(Oid relid)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -114,5 +114,5 @@ ps_distributed_check(Oid relid)
 		find_distributed();
 	for (int i = 0; i < ndistributed; i++)
 		if (!OidIsValid(relid) || relid == distributed[i])
-			refuse(distributed[i]);
+			distributed_refuse(distributed[i]);
 }
