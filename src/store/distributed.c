@@ -15,6 +15,7 @@
 #include "settings.h"
 #include "store/distributed.h"
 #include "store/rebuild_schema.h"
+#include "store/relation_changes.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -31,7 +32,7 @@ static bool known = false;
 static uint64 changes = 0;
 
 static void
-distributed_relation_changed(Datum arg, Oid relid)
+distributed_relation_changed(Oid relid)
 {
 	changes++;
 	known = false;
@@ -41,7 +42,7 @@ distributed_relation_changed(Datum arg, Oid relid)
 static void
 distributed_name_changed(Datum arg, int cache, uint32 hash)
 {
-	distributed_relation_changed(arg, InvalidOid);
+	distributed_relation_changed(InvalidOid);
 }
 
 static bool
@@ -81,7 +82,7 @@ find_distributed(void)
 
 	if (!watching)
 	{
-		CacheRegisterRelcacheCallback(distributed_relation_changed, (Datum) 0);
+		ps_on_relation_change(distributed_relation_changed);
 		CacheRegisterSyscacheCallback(RELOID, distributed_name_changed, (Datum) 0);
 	}
 	watching = true;
