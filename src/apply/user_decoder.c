@@ -10,17 +10,13 @@
 #include "apply/user_decoder.h"
 #include "apply/user_function.h"
 #include "compat.h"
+#include "core/jsonb_size.h"
 #include "store/dead_letters.h"
 #include "store/sqlstate.h"
-#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #define MAX_SYSTEM_FAILURES 3	/* a message's system errors, before they count as its own */
-
-/* What the events of a message may have, so that a batch stays small: a number of ten bytes may have a text of 130,000. */
-#define DECODED_BYTES 65536
-#define DECODED_TIMES 64		/* the bytes of the message */
 
 static const PsMessage *decoding = NULL;
 
@@ -46,43 +42,11 @@ bytes_argument(const char *bytes, int len)
 	return argument;
 }
 
-/* Bytes of a scalar's text, without its escapes. */
-static int64
-text_bytes(const JsonbValue *value)
-{
-	char	   *text;
-	int64		bytes;
-
-	if (value->type == jbvString)
-		return value->val.string.len;
-	if (value->type != jbvNumeric)
-		return 4;
-	text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
-
-	bytes = strlen(text);
-	pfree(text);
-	return bytes;
-}
-
-/* Whether the text of a result would be longer than it may be. It is not made to find out. */
-static bool
-is_too_long(Jsonb *result, int64 max)
-{
-	JsonbIterator *it = JsonbIteratorInit(&result->root);
-	JsonbIteratorToken token;
-	JsonbValue	value;
-	int64		bytes = 0;
-
-	while (bytes <= max && (token = JsonbIteratorNext(&it, &value, false)) != WJB_DONE)
-		bytes += 2 + (token == WJB_KEY || token == WJB_VALUE || token == WJB_ELEM ? text_bytes(&value) : 0);
-	return bytes > max;
-}
-
 /* Takes the result: an event, an array of them, or null. Returns what is wrong with it, or NULL. */
 static const char *
 take_result(Jsonb *result, const PsMessage *message, PsDecoded *decoded)
 {
-	int64		max = DECODED_BYTES + DECODED_TIMES * (int64) message->value_len;
+	int64		max = ps_jsonb_made_bytes(message->value_len);
 	int			n = 1;
 	bool		is_array;
 
@@ -94,7 +58,7 @@ take_result(Jsonb *result, const PsMessage *message, PsDecoded *decoded)
 		n = JB_ROOT_COUNT(result);
 	if (n > PS_MAX_DECODED)
 		return psprintf("returned %d events, and may return %d of one message", n, PS_MAX_DECODED);
-	if (is_too_long(result, max))
+	if (ps_jsonb_is_longer(result, max))
 		return psprintf("returned more than " INT64_FORMAT " bytes, which is what one message of %d bytes may become", max, message->value_len);
 	decoded->is_ignored = n == 0;
 	decoded->values = palloc(Max(n, 1) * sizeof(char *));

@@ -9,6 +9,7 @@
 #include "apply/user_function.h"
 #include "core/document.h"
 #include "core/json.h"
+#include "core/jsonb_size.h"
 #include "store/function.h"
 #include "utils/memutils.h"
 
@@ -46,11 +47,14 @@ static PsReject *
 set_payload(PsEvent *event, const PsFunction *function, Jsonb *payload)
 {
 	PsJsonReader reader = {.expanded = PS_JSON_ROOT};
+	int64		max = ps_jsonb_made_bytes(event->payload_len);
 	StringInfoData text;
 	const char *wrong;
 
 	if (payload == NULL || !JB_ROOT_IS_OBJECT(payload))
 		return user_function_reject(function, "returned no object");
+	if (ps_jsonb_is_longer(payload, max))
+		return user_function_reject(function, psprintf("returned a payload of more than " INT64_FORMAT " bytes, which is what one of %d bytes may become", max, event->payload_len));
 	initStringInfo(&text);
 	(void) JsonbToCString(&text, &payload->root, VARSIZE(payload));
 	wrong = ps_json_read(text.data, text.len, &reader);

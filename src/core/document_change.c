@@ -6,6 +6,7 @@
 
 #include "core/attribute.h"
 #include "core/document.h"
+#include "core/jsonb_size.h"
 #include "core/timestamp.h"
 #include "core/value.h"
 #include "mb/pg_wchar.h"
@@ -128,6 +129,8 @@ take_attributes(PsProfile *profile, const JsonbValue *before, const JsonbValue *
 	comparison.more &= before != NULL;
 	while (next_change(&comparison, &key, &value))
 	{
+		if (!ps_jsonb_numbers_fit(&value))
+			return "returned an attribute with a number that is out of range";
 		value = document_change_copy_value(&value);
 		ps_attribute_set(profile, pnstrdup(key.val.string.val, key.val.string.len), key.val.string.len, &value);
 	}

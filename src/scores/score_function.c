@@ -9,6 +9,7 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
+#include "core/jsonb_size.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "scores/refresh.h"
@@ -64,8 +65,13 @@ score_function_take_result(PsScores *scores, Jsonb *result)
 					(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 					 errmsg("churnRiskScore must be between 0 and 1")));
 	}
-	if ((value = get_member(result, "lifetimeValue", jbvNumeric, "number")) != NULL)
-		scores->lifetime_value = NumericGetDatum(value->val.numeric);
+	if ((value = get_member(result, "lifetimeValue", jbvNumeric, "number")) == NULL)
+		return;
+	if (!ps_jsonb_numbers_fit(value))
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("lifetimeValue is out of range")));
+	scores->lifetime_value = NumericGetDatum(value->val.numeric);
 }
 
 /* The function's owner can replace its body at any time. So he must have the rights with which it runs. */

@@ -59,6 +59,20 @@ DELETE FROM profile_stream_internal.dead_letters WHERE event_id = 'cut' RETURNIN
 SELECT profile_stream.apply_event(ev('same', 'echo', jsonb_build_object('result', profile_stream.get_profile('c') - '{metrics,segment,loginCount7d,lifetimeValue,churnRiskScore,transactionCount30d,totalTransactionValue30d}'::text[])));
 SELECT letters();
 
+-- a jsonb of some bytes whose text would fill the memory
+CREATE FUNCTION h_huge(profile jsonb, event jsonb) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_build_object('attributes', jsonb_build_object('huge', jsonb_build_array(event #> '{payload,n}', to_jsonb(('1e' || (event #>> '{payload,e}'))::numeric)))) $$;
+SELECT profile_stream.register_handler('huge', 'h_huge(jsonb,jsonb)');
+SELECT profile_stream.apply_event(ev('huge' || e, 'huge', jsonb_build_object('e', e, 'n', 12e300), 'huge')) FROM unnest('{131000,-16000,300,-300}'::int[]) e;
+SELECT letters();
+SELECT length(shown('huge') #>> '{attributes,huge}');
+CREATE FUNCTION u_huge(event jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	DECLARE numbers jsonb := '[1e131000]'; BEGIN FOR i IN 1 .. 14 LOOP numbers := numbers || numbers; END LOOP; RETURN jsonb_build_object('all', numbers); END $$;
+SELECT profile_stream.register_upcaster('raised', 1, 'u_huge(jsonb)');
+SELECT profile_stream.apply_events(ARRAY[ev('r1', 'raised', '{}', 'huge'), ev('r2', 'other', '{}', 'huge')]);
+SELECT letters();
+SELECT profile_stream.unregister_upcaster('raised', 1), profile_stream.unregister_handler('huge', 'public.h_huge(jsonb,jsonb)');
+
 -- failures: the event alone, and its id is free again
 CREATE FUNCTION h_fail(profile jsonb, event jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN

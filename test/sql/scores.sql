@@ -133,7 +133,7 @@ SELECT customer_id, from_segment, to_segment FROM profile_stream.segment_changes
 -- what it must not return
 CREATE OR REPLACE FUNCTION public.my_scores(profile jsonb) RETURNS jsonb LANGUAGE sql STABLE RETURN
 	CASE profile ->> 'customerId' WHEN 'once' THEN '{"segment": ""}' WHEN 'gone' THEN '{"churnRiskScore": 1.01}' WHEN 'falling' THEN '[]'
-		WHEN 'silent' THEN '{"lifetimeValue": "1"}' WHEN 'champion' THEN jsonb_build_object('segment', repeat('x', 64)) WHEN 'busy' THEN '{"segment": 1}' ELSE '{"segment": "ok"}' END::jsonb;
+		WHEN 'silent' THEN '{"lifetimeValue": "1"}' WHEN 'champion' THEN jsonb_build_object('segment', repeat('x', 64)) WHEN 'busy' THEN '{"lifetimeValue": 1e1000}' ELSE '{"segment": "ok"}' END::jsonb;
 CREATE TEMP TABLE before AS SELECT * FROM public.scores;
 CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
 SELECT done, failed FROM public.progress;
