@@ -9,12 +9,12 @@
 #include "access/xact.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
-#include "nodes/pg_list.h"
 #include "port/atomics.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 #include "store/locks.h"
 #include "store/served.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -26,7 +26,7 @@ typedef struct ServedSlot
 	pg_atomic_uint64 at;		/* TimestampTz */
 } ServedSlot;
 
-/* A customer whom this transaction serves. */
+/* A customer whom this transaction serves, and the subtransaction that does. */
 typedef struct Serving
 {
 	uint64		customer;
@@ -34,7 +34,11 @@ typedef struct Serving
 } Serving;
 
 static ServedSlot *slots = NULL;
-static List *serving = NIL;		/* of Serving, in TopTransactionContext */
+
+/* in TopTransactionContext: those of a subtransaction are the last ones, until it ends */
+static Serving *serving = NULL;
+static int	nserving = 0;
+static HTAB * serving_customers = NULL;
 static shmem_request_hook_type previous_request = NULL;
 static shmem_startup_hook_type previous_startup = NULL;
 
@@ -107,13 +111,9 @@ ps_served_recently(const char *customer_id, int64 within_us)
 	uint64		customer = served_hash(customer_id);
 	ServedSlot *slot = slot_of(customer);
 	int64		age = GetCurrentTimestamp() - (int64) pg_atomic_read_u64(&slot->at);
-	ListCell   *cell;
 
-	foreach(cell, serving)
-	{
-		if (((Serving *) lfirst(cell))->customer == customer)
-			return true;
-	}
+	if (nserving > 0 && hash_search(serving_customers, &customer, HASH_FIND, NULL) != NULL)
+		return true;
 	/* a clock that was set back makes the age negative */
 	return pg_atomic_read_u64(&slot->customer) == customer && age >= 0 && age < within_us;
 }
@@ -122,48 +122,51 @@ ps_served_recently(const char *customer_id, int64 within_us)
 static void
 serving_ended(XactEvent event, void *arg)
 {
-	ListCell   *cell;
-
 	if (event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE || event == XACT_EVENT_PARALLEL_PRE_COMMIT)
 		return;
-	if (event == XACT_EVENT_COMMIT)
-		foreach(cell, serving)
+	for (int i = 0; event == XACT_EVENT_COMMIT && i < nserving; i++)
 	{
-		uint64		customer = ((Serving *) lfirst(cell))->customer;
-		ServedSlot *slot = slot_of(customer);
+		ServedSlot *slot = slot_of(serving[i].customer);
 
 		pg_atomic_write_u64(&slot->at, (uint64) GetCurrentTimestamp());
-		pg_atomic_write_u64(&slot->customer, customer);
+		pg_atomic_write_u64(&slot->customer, serving[i].customer);
 	}
-	serving = NIL;
+	nserving = 0;
+	serving = NULL;
+	serving_customers = NULL;
 }
 
 static void
 serving_subxact_ended(SubXactEvent event, SubTransactionId subxact, SubTransactionId parent, void *arg)
 {
-	ListCell   *cell;
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+		for (int i = nserving - 1; i >= 0 && serving[i].subxact == subxact; i--)
+			serving[i].subxact = parent;
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+		for (; nserving > 0 && serving[nserving - 1].subxact == subxact; nserving--)
+			(void) hash_search(serving_customers, &serving[nserving - 1].customer, HASH_REMOVE, NULL);
+}
 
-	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
-		return;
-	foreach(cell, serving)
+/* Makes room for another customer of this transaction. */
+static void
+grow_serving(void)
+{
+	HASHCTL		control = {.keysize = sizeof(uint64),.entrysize = sizeof(uint64),.hcxt = TopTransactionContext};
+
+	if (serving == NULL)
 	{
-		Serving    *one = lfirst(cell);
-
-		if (one->subxact != subxact)
-			continue;
-		if (event == SUBXACT_EVENT_COMMIT_SUB)
-			one->subxact = parent;
-		else
-			serving = foreach_delete_current(serving, cell);
+		serving_customers = hash_create("profile_stream serving", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		serving = MemoryContextAlloc(TopTransactionContext, 64 * sizeof(Serving));
 	}
+	else if (nserving >= 64 && (nserving & (nserving - 1)) == 0)
+		serving = repalloc_huge(serving, 2 * (Size) nserving * sizeof(Serving));
 }
 
 void
 ps_served_note(const char *customer_id)
 {
 	static bool registered = false;
-	MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
-	Serving    *one = palloc(sizeof(Serving));
+	uint64		customer = served_hash(customer_id);
 
 	if (!registered)
 	{
@@ -171,8 +174,10 @@ ps_served_note(const char *customer_id)
 		RegisterSubXactCallback(serving_subxact_ended, NULL);
 	}
 	registered = true;
-	one->customer = served_hash(customer_id);
-	one->subxact = GetCurrentSubTransactionId();
-	serving = lappend(serving, one);
-	MemoryContextSwitchTo(caller);
+	grow_serving();
+	(void) hash_search(serving_customers, &customer, HASH_ENTER, NULL);
+	serving[nserving++] = (Serving)
+	{
+		customer, GetCurrentSubTransactionId()
+	};
 }
