@@ -1608,10 +1608,10 @@ COMMENT ON COLUMN dead_letters.value_text IS 'Value as text; NULL where it is no
 COMMENT ON COLUMN dead_letters.event IS 'The event as jsonb, of a stream of another format as a profile event; NULL where it cannot be read';
 COMMENT ON COLUMN dead_letters.last_error_at IS 'When the newest of the errors came';
 
-CREATE FUNCTION profile_stream_internal.retry_events(events jsonb[], dedupe_retention_us bigint, scope int DEFAULT 0, accept boolean DEFAULT false,
+CREATE FUNCTION profile_stream_internal.retry_events(events jsonb[], dedupe_retention_us bigint, scope int DEFAULT 0, accept boolean DEFAULT false, types text[] DEFAULT '{}',
 	OUT ordinal int, OUT outcome text, OUT kind text, OUT errors text[], OUT sqlstate text) RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'ps_retry_events' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION profile_stream_internal.retry_events(jsonb[], bigint, int, boolean) IS 'What retry_dead_letters() applies with: as apply_events(), but what is dead is said and not written; scope: stream_id of a stream whose event ids are its own, 0 of others; accept: as unknown_schema';
+COMMENT ON FUNCTION profile_stream_internal.retry_events IS 'What retry_dead_letters() applies with: as apply_events(), but what is dead is said and not written; scope: stream_id of a stream whose event ids are its own, 0 of others; accept: as unknown_schema; types: as event_types, empty for all';
 
 CREATE FUNCTION profile_stream_internal.dead_letter_matches(letter profile_stream_internal.dead_letters, stream text, kind text, event_type text, sqlstate text,
 	since timestamptz, until timestamptz, ids bigint[], topic text) RETURNS boolean
@@ -1654,9 +1654,7 @@ DECLARE
 	undone bigint[];
 	all_ids bigint[] := '{}';
 	all_events jsonb[] := '{}';
-	retentions bigint[] := '{}';
-	scopes int[] := '{}';
-	accepts boolean[] := '{}';
+	all_streams int[] := '{}';
 	results jsonb;
 	message text;
 	state text;
@@ -1687,9 +1685,7 @@ BEGIN
 		retry_dead_letters.topic, retry_dead_letters.after_id, retry_dead_letters.max_letters);
 	last_id := locked[cardinality(locked)];
 	FOR letter IN
-		SELECT d.dead_letter_id, d.stream_id, d.value, d.value_size, d.key, d.headers, d.kafka_timestamp, d.topic, d.partition, d.kafka_offset, d.epoch, k.topic_no, f.format, f.field_map, f.timestamp_unit,
-			CASE WHEN s.event_id_scope = 'stream' THEN s.stream_id ELSE 0 END AS scope,
-			COALESCE(s.unknown_schema = 'accept', false) AS accept, COALESCE((EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::bigint, 604800000000) AS retention
+		SELECT d.dead_letter_id, d.stream_id, d.value, d.value_size, d.key, d.headers, d.kafka_timestamp, d.topic, d.partition, d.kafka_offset, d.epoch, k.topic_no, f.format, f.field_map, f.timestamp_unit
 		FROM profile_stream_internal.dead_letters d LEFT JOIN profile_stream.streams s ON s.stream_id = d.stream_id
 			LEFT JOIN LATERAL profile_stream_internal.topic_format(s, d.topic) f ON true
 			LEFT JOIN profile_stream_internal.stream_topics k ON k.stream_id = d.stream_id AND k.topic = d.topic
@@ -1745,17 +1741,20 @@ BEGIN
 			END IF;
 			all_ids := all_ids || letter.dead_letter_id;
 			all_events := array_append(all_events, fixed);
-			retentions := retentions || letter.retention;
-			scopes := scopes || letter.scope;
-			accepts := accepts || letter.accept;
+			all_streams := all_streams || letter.stream_id;
 		END LOOP;
 	END LOOP;
 	FOR source IN
-		SELECT u.retention, u.scope, u.accept, array_agg(u.id ORDER BY u.n) AS ids, array_agg(u.event ORDER BY u.n) AS events
-		FROM unnest(all_ids, all_events, retentions, scopes, accepts) WITH ORDINALITY AS u(id, event, retention, scope, accept, n) GROUP BY u.retention, u.scope, u.accept
+		SELECT o.retention, o.scope, o.accept, o.types, array_agg(u.id ORDER BY u.n) AS ids, array_agg(u.event ORDER BY u.n) AS events
+		FROM unnest(all_ids, all_events, all_streams) WITH ORDINALITY AS u(id, event, stream_id, n)
+			LEFT JOIN profile_stream.streams s ON s.stream_id = u.stream_id
+			CROSS JOIN LATERAL (SELECT COALESCE((EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::bigint, 604800000000) AS retention,
+				CASE WHEN s.event_id_scope = 'stream' THEN s.stream_id ELSE 0 END AS scope,
+				COALESCE(s.unknown_schema = 'accept', false) AS accept, COALESCE(s.event_types, '{}') AS types) o
+		GROUP BY o.retention, o.scope, o.accept, o.types
 	LOOP
 		BEGIN
-			SELECT jsonb_agg(to_jsonb(r) ORDER BY r.ordinal) INTO results FROM profile_stream_internal.retry_events(source.events, source.retention, source.scope, source.accept) r;
+			SELECT jsonb_agg(to_jsonb(r) ORDER BY r.ordinal) INTO results FROM profile_stream_internal.retry_events(source.events, source.retention, source.scope, source.accept, source.types) r;
 		EXCEPTION WHEN serialization_failure OR deadlock_detected OR lock_not_available OR insufficient_privilege
 			OR insufficient_resources OR operator_intervention THEN
 			RAISE;
@@ -1765,7 +1764,7 @@ BEGIN
 			FOR i IN 1 .. cardinality(source.ids) LOOP
 				BEGIN
 					results := results || (SELECT jsonb_agg(to_jsonb(r) || jsonb_build_object('ordinal', i))
-						FROM profile_stream_internal.retry_events(ARRAY[source.events[i]], source.retention, source.scope, source.accept) r);
+						FROM profile_stream_internal.retry_events(ARRAY[source.events[i]], source.retention, source.scope, source.accept, source.types) r);
 				EXCEPTION WHEN serialization_failure OR deadlock_detected OR lock_not_available OR insufficient_privilege
 					OR insufficient_resources OR operator_intervention THEN
 					RAISE;
@@ -1776,13 +1775,16 @@ BEGIN
 				END;
 			END LOOP;
 		END;
-		-- a letter goes when all of its events are done
+		-- a letter goes when all of its events are done; one whose events are all of types that the stream does not take is kept as it is
 		undone := ARRAY(SELECT source.ids[r.ordinal] FROM jsonb_to_recordset(results) AS r(ordinal int, outcome text)
-			WHERE r.outcome NOT IN ('applied', 'duplicate', 'blocked'));
+			WHERE r.outcome NOT IN ('applied', 'duplicate', 'blocked', 'ignored'));
 		PERFORM profile_stream_internal.settle_dead_letters(source.ids, COALESCE((SELECT jsonb_agg(r.result) FROM jsonb_array_elements(results) AS r(result)
-			WHERE r.result ->> 'outcome' NOT IN ('applied', 'duplicate', 'blocked') OR source.ids[(r.result ->> 'ordinal')::int] <> ALL (undone)), '[]'));
+			WHERE r.result ->> 'outcome' NOT IN ('applied', 'duplicate', 'blocked', 'ignored')
+				OR r.result ->> 'outcome' <> 'ignored' AND source.ids[(r.result ->> 'ordinal')::int] <> ALL (undone)), '[]'));
+		kept := kept + (SELECT count(*) FROM (SELECT FROM jsonb_to_recordset(results) AS r(ordinal int, outcome text)
+			GROUP BY source.ids[r.ordinal] HAVING bool_and(r.outcome = 'ignored')) k);
 		SELECT applied + count(*) FILTER (WHERE r.outcome = 'applied'), duplicates + count(*) FILTER (WHERE r.outcome = 'duplicate'),
-			failed + count(*) FILTER (WHERE r.outcome NOT IN ('applied', 'duplicate', 'blocked')), blocked + count(*) FILTER (WHERE r.outcome = 'blocked')
+			failed + count(*) FILTER (WHERE r.outcome NOT IN ('applied', 'duplicate', 'blocked', 'ignored')), blocked + count(*) FILTER (WHERE r.outcome = 'blocked')
 			INTO applied, duplicates, failed, blocked FROM jsonb_to_recordset(results) AS r(outcome text);
 	END LOOP;
 END $$;
@@ -2505,7 +2507,10 @@ COMMENT ON COLUMN profile_stream_internal.code_definitions.owner IS 'OID of the 
 COMMENT ON COLUMN profile_stream_internal.code_definitions.confirmed IS 'Whether it is confirmed, so that it may run';
 
 CREATE VIEW stat_code WITH (security_invoker = true) AS
-	SELECT d.kind, d.name, COALESCE(d.function, d.predicate) AS code, pg_catalog.pg_get_userbyid(d.owner) AS owner, c.state,
+	SELECT d.kind, d.name,
+		-- a query may have a password in it
+		CASE WHEN d.kind <> 'backfill' OR pg_catalog.has_function_privilege('profile_stream.backfill(text,text,int,text)', 'EXECUTE') THEN COALESCE(d.function, d.predicate) END AS code,
+		pg_catalog.pg_get_userbyid(d.owner) AS owner, c.state,
 		CASE c.state
 			WHEN 'unconfirmed' THEN 'It came by a restore, a subscription or a statement. Read it; its owner or a superuser lets it run with confirm_code().'
 			WHEN 'no_owner' THEN CASE d.kind
@@ -2525,7 +2530,7 @@ CREATE VIEW stat_code WITH (security_invoker = true) AS
 COMMENT ON VIEW stat_code IS 'Code of users that runs here: handlers, upcasters, decoders, the score function, segments and queries of backfills; with whose rights, and why not; and how the last refresh of each segment ended';
 COMMENT ON COLUMN stat_code.kind IS 'handler, upcaster, decoder, score_function, segment or backfill';
 COMMENT ON COLUMN stat_code.name IS 'Event type, stream, function, segment or backfill';
-COMMENT ON COLUMN stat_code.code IS 'The function, the condition of a segment, or the query of a backfill';
+COMMENT ON COLUMN stat_code.code IS 'The function, the condition of a segment, or the query of a backfill; NULL: a query, for who may not call backfill()';
 COMMENT ON COLUMN stat_code.owner IS 'Role with whose rights it runs';
 COMMENT ON COLUMN stat_code.state IS 'ok, unconfirmed, no_owner, other_owner, no_function, or blocked for a live segment whose predicate failed; only what is ok runs';
 COMMENT ON COLUMN stat_code.hint IS 'What to do about the state; NULL: it is ok';

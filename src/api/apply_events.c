@@ -20,6 +20,7 @@
 #include "settings.h"
 #include "store/extension.h"
 #include "store/function.h"
+#include "store/plan.h"
 #include "store/profile_reader.h"
 #include "store/rule_catalog.h"
 #include "store/secret.h"
@@ -247,6 +248,7 @@ Datum
 ps_retry_events(PG_FUNCTION_ARGS)
 {
 	PsApplySettings settings = call_settings();
+	PsTextSet	types = ps_text_set_of_array(PG_GETARG_DATUM(4));
 	int			n;
 	PsApplyItem *items;
 
@@ -254,6 +256,7 @@ ps_retry_events(PG_FUNCTION_ARGS)
 	settings.dedupe_retention_us = PG_GETARG_INT64(1);
 	settings.event_id_scope = PG_GETARG_INT32(2);
 	settings.accept_unknown_schema = PG_GETARG_BOOL(3);
+	settings.event_types = types.n > 0 ? &types : NULL;
 	settings.classify_only = true;
 	items = apply_array(PG_GETARG_ARRAYTYPE_P(0), &n, settings);
 	for (int i = 0; i < n; i++)

@@ -149,7 +149,8 @@ ps_seed_profile(PG_FUNCTION_ARGS)
 	PsApplyItem item;
 	char	   *event;
 
-	ps_check_argument(!PG_ARGISNULL(1), "document must not be null");
+	/* the payload of an event may be JSON's null */
+	ps_check_argument(!PG_ARGISNULL(1) && JB_ROOT_IS_OBJECT(PG_GETARG_JSONB_P(1)), "document must be an object");
 	ps_function_refuse_nested("seed_profile()");
 	ps_extension_check();
 	event = make_event(fcinfo, customer_id, PG_GETARG_JSONB_P(1));

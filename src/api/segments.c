@@ -23,6 +23,7 @@
 #include "utils/timestamp.h"
 
 #define MAX_PREDICATE_BYTES 10000
+#define MAX_QUIET_DAYS 366
 
 /* What an argument asks for. */
 typedef enum Evaluate
@@ -47,6 +48,8 @@ get_quiet_period(FunctionCallInfo fcinfo, int n)
 	Interval   *interval = PG_GETARG_INTERVAL_P(n);
 
 	ps_check_argument(interval->month == 0 && ps_interval_us(interval) >= 0, "quiet_period must not be negative, or have months or years");
+	/* segment_changes are kept for the longest of them */
+	ps_check_argument(ps_interval_us(interval) <= MAX_QUIET_DAYS * USECS_PER_DAY, "quiet_period must be at most " CppAsString2(MAX_QUIET_DAYS) " days");
 	return interval;
 }
 

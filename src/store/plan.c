@@ -197,16 +197,23 @@ ps_plan_texts(uint64 row, int column)
 {
 	bool		isnull;
 	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
-	Datum	   *elements;
-	const char **texts;
-	int			n = 0;
 
 	if (isnull)
 		return (PsTextSet)
 	{
 		0
 	};
-	deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &n);
+	return ps_text_set_of_array(value);
+}
+
+PsTextSet
+ps_text_set_of_array(Datum array)
+{
+	Datum	   *elements;
+	const char **texts;
+	int			n;
+
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &n);
 	texts = palloc(Max(n, 1) * sizeof(char *));
 	for (int i = 0; i < n; i++)
 		texts[i] = TextDatumGetCString(elements[i]);

@@ -50,8 +50,9 @@ extern char *ps_plan_text(uint64 row, int column);
 /* A value of the last result that is an array of texts, in the current context; empty when it is null. */
 extern PsTextSet ps_plan_texts(uint64 row, int column);
 
-/* A set as an array. */
+/* A set as an array, and an array as a set. */
 extern Datum ps_text_set_array(const PsTextSet *set);
+extern PsTextSet ps_text_set_of_array(Datum array);
 
 /* Runs a statement that returns one int8, and returns the number. */
 extern int64 ps_plan_number(PsPlan *plan, Datum *args);

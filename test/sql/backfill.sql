@@ -132,6 +132,10 @@ SELECT rolsuper FROM pg_roles WHERE rolname = 'regress_filler';
 SELECT event_counts FROM profile_stream.profiles WHERE customer_id = 'who';
 SELECT name, state, owner, error FROM profile_stream.stat_backfills WHERE stream = 'theirs' ORDER BY 1;
 SELECT kind, name, code, owner, state FROM profile_stream.stat_code WHERE name = 'who';
+-- a query may have a password in it: who only reads does not see it
+SET ROLE profile_stream_reader;
+SELECT kind, name, code, owner, state FROM profile_stream.stat_code WHERE name = 'who';
+RESET ROLE;
 -- forgotten: the name is free; and a person who is forgotten is not in a position
 SELECT profile_stream.drop_backfill('crm', 'again');
 SELECT profile_stream.drop_backfill('crm', 'again');

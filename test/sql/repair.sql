@@ -64,6 +64,27 @@ SELECT applied, duplicates, failed, kept FROM profile_stream.retry_dead_letters(
 SELECT profile_stream.discard_dead_letters(kind => 'late'), profile_stream.discard_dead_letters(kind => 'malformed');
 SELECT count(*) FROM profile_stream.dead_letters;
 
+-- an event of a type that the stream does not take is kept as it is; of several events of a message the others are applied
+BEGIN;
+SET LOCAL client_min_messages = error;
+SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1', event_types => '{"paid, in cash",seen}');
+INSERT INTO profile_stream_internal.dead_letters (stream_id, stream, topic, epoch, partition, kafka_offset, value, kind, errors, event_type, dead_at)
+	SELECT s.stream_id, 's', 't', 0, 0, n, convert_to(format('{"eventId": "i%s", "customerId": "i", "eventType": "%s", "timestamp": "2024-01-02T00:00:00Z"}', n, type), 'UTF8'), 'late', '{late}', type, now()
+	FROM profile_stream.streams s, unnest('{"paid, in cash",left,seen}'::text[]) WITH ORDINALITY t(type, n) WHERE s.name = 's';
+SELECT applied, duplicates, failed, kept FROM profile_stream.retry_dead_letters('s');
+SELECT event_type, attempts, failed_at FROM profile_stream.dead_letters;
+SELECT applied, failed, kept FROM profile_stream.retry_dead_letters('s', patch => '{"eventType": "seen"}');
+SELECT event_counts FROM profile_stream.materialized_profiles WHERE customer_id = 'i';
+CREATE FUNCTION public.both(value bytea, key bytea, headers jsonb) RETURNS jsonb LANGUAGE sql AS
+	$$ SELECT jsonb_agg(convert_from(value, 'UTF8')::jsonb || jsonb_build_object('eventId', 'both-' || type, 'eventType', type)) FROM unnest('{left,seen}'::text[]) type $$;
+SELECT profile_stream.alter_stream('s', decoder => 'public.both');
+INSERT INTO profile_stream_internal.dead_letters (stream_id, stream, topic, epoch, partition, kafka_offset, value, kind, errors, event_type, dead_at)
+	SELECT s.stream_id, 's', 't', 0, 0, 4, convert_to('{"customerId": "i", "timestamp": "2024-01-02T00:00:00Z"}', 'UTF8'), 'late', '{late}', 'left', now()
+	FROM profile_stream.streams s WHERE s.name = 's';
+SELECT applied, duplicates, failed, kept FROM profile_stream.retry_dead_letters('s');
+SELECT count(*) FROM profile_stream.dead_letters WHERE stream = 's';
+ROLLBACK;
+
 -- wrong arguments
 \set VERBOSITY terse
 SELECT profile_stream.retry_dead_letters(max_letters => 0);

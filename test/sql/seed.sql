@@ -50,6 +50,7 @@ SELECT profile_stream.seed_profile('bad', '{"attributes": 7}');
 SELECT profile_stream.seed_profile('bad', '{"metrics": {"spend": 7}}');
 SELECT profile_stream.seed_profile('bad', '{"customerId": "other"}');
 SELECT profile_stream.seed_profile('bad', '[1]');
+SELECT profile_stream.seed_profile('bad', 'null');
 SELECT profile_stream.seed_profile('bad', NULL);
 SELECT profile_stream.seed_profile('', '{}');
 SELECT profile_stream.seed_profile('bad', '{}', 'infinity');
