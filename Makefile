@@ -12,10 +12,11 @@ WITH_TLS      ?= $(if $(shell pkg-config --exists openssl && echo found),yes,no)
 # without hiredis the list of sinks has no function that makes the Redis sink
 OBJS           = $(filter-out $(if $(filter yes,$(WITH_REDIS)),,%/redis_client.o %/redis_errors.o %/redis_sink.o %/redis_socket.o %/redis_tls.o), \
 	$(patsubst %.c,%.o,$(sort $(filter-out $(if $(filter yes,$(FAILPOINTS)),,src/testing/%),$(wildcard src/*.c src/*/*.c)))))
-DATA           = $(wildcard sql/*--*--*.sql)
+# tests upgrade from the scripts of all releases
+DATA           = $(wildcard sql/*--*--*.sql) $(if $(filter yes,$(FAILPOINTS)),$(wildcard test/upgrade/$(EXTENSION)--*.sql))
 DATA_built     = sql/$(EXTENSION)--$(EXTVERSION).sql
-# these call functions that a release does not have
-REGRESS        = $(filter-out $(if $(filter yes,$(FAILPOINTS)),,fuzz event_id_filter segments),$(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql))))
+# these need what a release does not have
+REGRESS        = $(filter-out $(if $(filter yes,$(FAILPOINTS)),,fuzz event_id_filter segments upgrade),$(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql))))
 # a database of its own encoding and locale, whatever those of the server are
 DATABASE_OPTS  = --encoding=UTF8 --no-locale --load-extension=$(EXTENSION)
 REGRESS_OPTS   = --inputdir=test $(DATABASE_OPTS)

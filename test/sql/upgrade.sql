@@ -1,0 +1,49 @@
+-- An upgraded database equals a new one: each released version is installed and upgraded, and whatever differs is printed.
+-- Something printed? sql/profile_stream--OLD--NEW.sql lacks what sql/profile_stream.sql has, or has it in other words.
+\set ECHO none
+\set QUIET on
+\pset format unaligned
+\pset tuples_only on
+SET client_min_messages = warning;
+SELECT current_database() AS home \gset
+CREATE DATABASE regress_upgrade TEMPLATE template0 ENCODING 'UTF8';
+\c regress_upgrade
+\getenv srcdir PG_ABS_SRCDIR
+\set catalogue :srcdir '/upgrade/catalogue.sql'
+SET client_min_messages = warning;
+\i :catalogue
+CREATE EXTENSION profile_stream;
+CREATE TABLE testing.fresh AS TABLE testing.catalogue;
+\set ECHO all
+-- the description is complete
+SELECT object FROM testing.fresh WHERE value IS NULL;
+SELECT object, part, count(*) FROM testing.fresh GROUP BY 1, 2 HAVING count(*) > 1;
+SELECT DISTINCT split_part(object, ' ', 1) AS kind FROM testing.fresh ORDER BY 1;
+
+-- each released version; that there is one
+SELECT count(*) > 0 FROM pg_available_extension_versions WHERE name = 'profile_stream' AND version = '0.1.0';
+\set ECHO errors
+SELECT format('DROP EXTENSION profile_stream; DROP TABLE IF EXISTS testing.upgraded; CREATE EXTENSION profile_stream VERSION %L; ALTER EXTENSION profile_stream UPDATE;
+	CREATE TABLE testing.upgraded AS TABLE testing.catalogue; SELECT %L || differences FROM testing.differences(''testing.fresh'', ''testing.upgraded'') AS differences',
+	v.version, v.version || ': ')
+FROM pg_available_extension_versions v JOIN pg_available_extensions e USING (name)
+WHERE v.name = 'profile_stream' AND v.version ~ '^\d+\.\d+\.\d+$' AND v.version <> e.default_version ORDER BY v.version \gexec
+\set ECHO all
+
+-- what somebody forgets is seen
+SET client_min_messages = warning;
+BEGIN;
+ALTER TABLE profile_stream.streams ALTER topic SET STATISTICS 0, DISABLE TRIGGER written;
+ALTER TABLE profile_stream.streams ALTER late_tolerance SET DEFAULT '1 s';
+ALTER TABLE profile_stream_internal.stream_gaps ADD forgotten int;
+ALTER FUNCTION profile_stream.version() COST 7;
+ALTER EXTENSION profile_stream DROP FUNCTION profile_stream.profile_bookmark();
+COMMENT ON SCHEMA profile_stream_internal IS 'another one';
+REVOKE EXECUTE ON FUNCTION profile_stream.health() FROM profile_stream_monitor;
+GRANT SELECT (key) ON profile_stream_internal.database_secret TO PUBLIC;
+UPDATE pg_extension SET extconfig = extconfig[2:], extcondition = extcondition[2:] WHERE extname = 'profile_stream';
+CREATE TABLE testing.wrong AS TABLE testing.catalogue;
+SELECT testing.differences('testing.fresh', 'testing.wrong');
+ROLLBACK;
+\c :home
+DROP DATABASE regress_upgrade WITH (FORCE);
