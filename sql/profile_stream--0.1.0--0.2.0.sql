@@ -3,6 +3,28 @@
 
 -- What sql/profile_stream.sql has since 0.1.0, in the same words. The regress test upgrade shows what is forgotten here.
 
+-- Columns with a default of streams, materialized_profiles and dead_letters: PostgreSQL does not add them while a function
+-- with an SQL body takes a row of the table. Meanwhile these functions have no body.
+DO $$
+DECLARE
+	definition text;
+	definitions text[];
+BEGIN
+	SELECT pg_catalog.array_agg(pg_catalog.pg_get_functiondef(f.oid)) INTO definitions FROM pg_catalog.unnest(ARRAY[
+		'profile_stream.default_scores(profile_stream.materialized_profiles,timestamptz)',
+		'profile_stream_internal.topic_format(profile_stream.streams,text)',
+		'profile_stream_internal.dead_letter_matches(profile_stream_internal.dead_letters,text,text,text,text,timestamptz,timestamptz,bigint[],text)',
+		'profile_stream_internal.dead_letter_relation(profile_stream_internal.dead_letters,text)']::pg_catalog.regprocedure[]) f (oid);
+	FOREACH definition IN ARRAY definitions LOOP
+		EXECUTE pg_catalog.regexp_replace(definition, '\n *(BEGIN ATOMIC|RETURN ).*$', E'\nAS \'\'');
+	END LOOP;
+	-- here: ALTER TABLE … ADD COLUMN … DEFAULT …;
+	FOREACH definition IN ARRAY definitions LOOP
+		EXECUTE definition;
+	END LOOP;
+END
+$$;
+
 DROP FUNCTION profile_stream_internal.retry_events(jsonb[], bigint, int, boolean);
 CREATE FUNCTION profile_stream_internal.retry_events(events jsonb[], dedupe_retention_us bigint, scope int DEFAULT 0, accept boolean DEFAULT false, types text[] DEFAULT '{}',
 	OUT ordinal int, OUT outcome text, OUT kind text, OUT errors text[], OUT sqlstate text) RETURNS SETOF record
@@ -187,23 +209,3 @@ CREATE OR REPLACE VIEW stat_code WITH (security_invoker = true) AS
 		CROSS JOIN LATERAL (SELECT profile_stream_internal.code_state(CASE WHEN d.kind <> 'score_function' THEN d.function END, d.owner, d.confirmed) AS state OFFSET 0) x
 		CROSS JOIN LATERAL (SELECT CASE WHEN x.state = 'ok' AND s.blocked_at IS NOT NULL THEN 'blocked' ELSE x.state END AS state OFFSET 0) c;
 COMMENT ON COLUMN stat_code.code IS 'The function, the condition of a segment, or the query of a backfill; NULL: a query, for who may not call backfill()';
--- Columns with a default of streams, materialized_profiles and dead_letters: PostgreSQL does not add them while a function
--- with an SQL body takes a row of the table. Meanwhile these functions have no body.
-DO $$
-DECLARE
-	definition text;
-	definitions text[];
-BEGIN
-	SELECT pg_catalog.array_agg(pg_catalog.pg_get_functiondef(f.oid)) INTO definitions FROM pg_catalog.unnest(ARRAY[
-		'profile_stream.default_scores(profile_stream.materialized_profiles,timestamptz)',
-		'profile_stream_internal.topic_format(profile_stream.streams,text)',
-		'profile_stream_internal.dead_letter_matches(profile_stream_internal.dead_letters,text,text,text,text,timestamptz,timestamptz,bigint[],text)',
-		'profile_stream_internal.dead_letter_relation(profile_stream_internal.dead_letters,text)']::pg_catalog.regprocedure[]) f (oid);
-	FOREACH definition IN ARRAY definitions LOOP
-		EXECUTE pg_catalog.regexp_replace(definition, '\n *(BEGIN ATOMIC|RETURN ).*$', E'\nAS \'\'');
-	END LOOP;
-	FOREACH definition IN ARRAY definitions LOOP
-		EXECUTE definition;
-	END LOOP;
-END
-$$;
