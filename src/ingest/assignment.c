@@ -33,7 +33,7 @@ ps_assignment_start_ms(PsStream *stream)
 
 	if (strcmp(stream->start_from, "earliest") == 0 || strcmp(stream->start_from, "latest") == 0)
 		return -1;
-	StartTransactionCommand();
+	ps_transaction_start();
 	at = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(stream->start_from),
 												 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 	CommitTransactionCommand();

@@ -30,6 +30,7 @@
 #include "store/owner.h"
 #include "store/rule_catalog.h"
 #include "store/sqlstate.h"
+#include "store/xact.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -147,7 +148,6 @@ apply_transaction(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *
 
 	error_context_stack = &callback;	/* PG_CATCH takes it off */
 	ps_worker_begin(worker);
-	SetCurrentStatementStartTimestamp();
 	ps_check_may_run(GetUserId());
 	ps_lock_tables();
 	MemoryContextReset(worker->apply_context);
@@ -437,7 +437,7 @@ hold_rules(void)
 	ps_rules_release_all();
 	if (!ps_rules_are_stale())
 		return ps_rules_hold();
-	StartTransactionCommand();
+	ps_transaction_start();
 	ps_rules_lock();
 	rules = ps_rules_hold();
 	CommitTransactionCommand();

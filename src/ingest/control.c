@@ -183,7 +183,7 @@ control_read_stream(PsWorker *worker, int stream_id, MemoryContext *context)
 {
 	PsStream   *stream = NULL;
 
-	StartTransactionCommand();
+	ps_transaction_start();
 	ps_lock_definitions(AccessShareLock);
 	if (ps_invalidation_has_extension())
 	{
@@ -271,7 +271,7 @@ control_check_options(PsWorker *worker)
 	bool		same;
 
 	ps_options_invalidated = false;
-	StartTransactionCommand();
+	ps_transaction_start();
 	ps_check_may_run(GetUserId());
 	same = ps_kafka_options_equal(ps_connection_options(stream->server, stream->bootstrap_servers, stream->options, GetUserId()),
 								  worker->connection);
@@ -319,7 +319,7 @@ ps_control_serve(PsWorker *worker)
 		ps_bgworker_end_if_ownerless(GetSessionUserId(), worker->stream->stream_id);
 	if (ps_extension_is_doubtful() && worker->life != PS_LIFE_BACKING_OFF)
 	{
-		StartTransactionCommand();
+		ps_transaction_start();
 		ps_extension_check();
 		CommitTransactionCommand();
 	}

@@ -27,6 +27,7 @@
 #include "store/owner.h"
 #include "store/rebuild_catalog.h"
 #include "store/stream_catalog.h"
+#include "store/xact.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -59,7 +60,7 @@ find_databases(MemoryContext context, bool all)
 	TableScanDesc scan;
 	HeapTuple	tuple;
 
-	StartTransactionCommand();
+	ps_transaction_start();
 	(void) GetTransactionSnapshot();
 	relation = table_open(DatabaseRelationId, AccessShareLock);
 	scan = table_beginscan_catalog(relation, 0, NULL);
@@ -350,7 +351,7 @@ profile_stream_scanner_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
 	ps_bgworker_settings();
 
-	StartTransactionCommand();
+	ps_transaction_start();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (ps_launcher_has_extension())
 	{

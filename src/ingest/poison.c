@@ -38,7 +38,7 @@ note_poison_message(int code, Datum arg)
 	(void) ps_user_code_end();
 	ereport(LOG, (errmsg("worker %d of stream \"%s\" ends: %s", worker->number, worker->stream->name, poison_message.error)));
 	AbortOutOfAnyTransaction();
-	StartTransactionCommand();
+	ps_transaction_start();
 	ps_lock_tables();
 	ps_spi_begin();
 	ps_poison_message_add(worker->stream->stream_id, &poison_message);
@@ -49,7 +49,7 @@ note_poison_message(int code, Datum arg)
 void
 ps_poison_begin(PsWorker *worker)
 {
-	StartTransactionCommand();
+	ps_transaction_start();
 	ps_lock_tables();
 	ps_spi_begin();
 	MemoryContextSwitchTo(worker->context);

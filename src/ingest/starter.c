@@ -25,6 +25,7 @@
 #include "store/outbox.h"
 #include "store/owner.h"
 #include "store/rebuild_catalog.h"
+#include "store/xact.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/snapmgr.h"
@@ -64,7 +65,7 @@ starter_work(const PsConnectFailure *why, bool start, int64 wait_ms)
 {
 	PsSavedUser saved;
 
-	StartTransactionCommand();
+	ps_transaction_start();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (!ps_launcher_has_extension())
 		proc_exit(0);

@@ -14,6 +14,7 @@
 #include "process/lease.h"
 #include "store/rebuild_catalog.h"
 #include "store/rebuild_schema.h"
+#include "store/xact.h"
 #include "utils/inval.h"
 #include "utils/snapmgr.h"
 
@@ -57,7 +58,7 @@ ps_worker_check_wanted(PsWorker *worker)
 void
 ps_worker_begin(PsWorker *worker)
 {
-	StartTransactionCommand();
+	ps_transaction_start();
 	ps_lease_wait_start(worker->stream_id);
 	if (ps_life_has_started(worker))
 		ps_worker_check_wanted(worker);

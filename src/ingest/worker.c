@@ -56,6 +56,7 @@
 #include "store/lock_wait.h"
 #include "store/owner.h"
 #include "store/rebuild_schema.h"
+#include "store/xact.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -93,7 +94,7 @@ connect_kafka(PsWorker *worker)
 {
 	List	   *options;
 
-	StartTransactionCommand();
+	ps_transaction_start();
 	ps_check_may_run(GetUserId());
 	MemoryContextSwitchTo(worker->context);
 	options = ps_connection_options(worker->stream->server, worker->stream->bootstrap_servers,
@@ -454,7 +455,7 @@ worker_begin(PsWorker *worker)
 	const char *what = ps_rebuild_schema_used() ? "rebuild of stream" : "stream";
 	char		name[NAMEDATALEN + 32];
 
-	StartTransactionCommand();
+	ps_transaction_start();
 	ps_lease_wait_start(worker->stream_id);
 	ps_extension_check();
 	CommitTransactionCommand();

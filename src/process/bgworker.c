@@ -128,7 +128,7 @@ bgworker_become(Oid owner)
 {
 	bool		exists;
 
-	StartTransactionCommand();
+	ps_transaction_start();
 	exists = SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner));
 	if (exists)
 		SetSessionAuthorization(owner, superuser_arg(owner));
@@ -185,7 +185,7 @@ ps_bgworker_end_if_ownerless(Oid owner, int stream_id)
 	PsStream   *stream;
 	bool		exists;
 
-	StartTransactionCommand();
+	ps_transaction_start();
 	exists = SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner));
 	if (!exists && OidIsValid(ps_own_schema(true)))
 	{

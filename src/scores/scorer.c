@@ -94,7 +94,7 @@ refresh_segments(void)
 static void
 scorer_note_failure(const char *error)
 {
-	StartTransactionCommand();
+	ps_transaction_start();
 	if (OidIsValid(ps_own_schema(true)))
 	{
 		ps_spi_begin();
@@ -110,7 +110,7 @@ scorer_run(void (*part) (void))
 {
 	PG_TRY();
 	{
-		StartTransactionCommand();
+		ps_transaction_start();
 		if (OidIsValid(ps_own_schema(true)))
 		{
 			SPI_connect_ext(SPI_OPT_NONATOMIC);

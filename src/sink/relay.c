@@ -134,7 +134,7 @@ relay_check_stream(PsRelay *relay)
 	PsSinkState state = PS_SINK_IDLE;
 
 	ps_stream_invalidated = ps_options_invalidated = false;
-	StartTransactionCommand();
+	ps_transaction_start();
 	ps_lock_definitions(AccessShareLock);
 	ps_extension_check();
 	if (ps_invalidation_has_extension())
@@ -315,7 +315,7 @@ relay_start(PsRelay *relay, int stream_id)
 	MemoryContextSwitchTo(relay->context);
 	relay->sink = ps_sink_create(kind, stream_id);
 
-	StartTransactionCommand();
+	ps_transaction_start();
 	ps_lease_wait_start(stream_id);
 	CommitTransactionCommand();
 	if (!ps_lease_become_worker(stream_id, process.number))

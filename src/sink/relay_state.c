@@ -22,7 +22,7 @@
 void
 ps_relay_begin(PsRelay *relay)
 {
-	StartTransactionCommand();
+	ps_transaction_start();
 	ps_lease_wait_start(relay->stream_id);
 	ps_lock_tables();
 	ps_spi_begin();

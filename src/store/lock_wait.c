@@ -15,6 +15,7 @@
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "store/lock_wait.h"
+#include "store/xact.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -193,7 +194,7 @@ ps_lock_wait_explain(ErrorData *error)
 		return false;
 	if (waits_since == 0)
 		waits_since = GetCurrentTimestamp() - PS_WAIT_MS * INT64CONST(1000);
-	StartTransactionCommand();
+	ps_transaction_start();
 	text = ps_lock_wait_describe(&noted_tag, noted_mode);
 
 	holders = ps_lock_wait_holders(&noted_tag, noted_mode, MyProcPid);

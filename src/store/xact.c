@@ -9,6 +9,14 @@
 #include "store/xact.h"
 #include "utils/snapmgr.h"
 
+/* PostgreSQL sets the time of now() for commands of clients only. */
+void
+ps_transaction_start(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+}
+
 void
 ps_spi_begin(void)
 {
@@ -26,7 +34,7 @@ ps_spi_end(void)
 void
 ps_begin(void)
 {
-	StartTransactionCommand();
+	ps_transaction_start();
 	ps_spi_begin();
 }
 

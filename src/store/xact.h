@@ -9,10 +9,13 @@
 
 #include "utils/resowner.h"
 
+/* Starts a transaction of a background process; now() is this moment. */
+extern void ps_transaction_start(void);
+
 /*
  * A transaction with an SPI connection and a snapshot. Where locks are taken
  * before the snapshot, so that it shows what was committed meanwhile:
- * StartTransactionCommand(), the locks, ps_spi_begin(), …, ps_commit().
+ * ps_transaction_start(), the locks, ps_spi_begin(), …, ps_commit().
  */
 extern void ps_begin(void);
 extern void ps_commit(void);

@@ -66,6 +66,9 @@ is($node->safe_psql('postgres', "SELECT profile_stream.apply_event('{\"eventId\"
 	'applied', 'an event without Kafka');
 ok(wait_sink('backlog = 0'), 'is delivered');
 like($redis->command('GET', 'profile:sql'), qr/"version": 1,/, 'too');
+$node->sql(q{SELECT profile_stream.apply_event(jsonb_build_object('eventId', 'now', 'customerId', 'sql', 'eventType', 'transaction.completed', 'payload', '{"amount": 1}'::jsonb, 'timestamp', now()))});
+ok(wait_sink('backlog = 0'), 'an event that is newer than the process of the relay');
+like($redis->command('GET', 'profile:sql'), qr/"transactionCount30d": 1,/, 'is in the metrics');
 
 # frozen, with a pipeline on its way
 my $pid = sink('relay_pid');
