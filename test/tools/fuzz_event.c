@@ -129,10 +129,12 @@ repalloc_huge(void *pointer, Size size)
 	return repalloc(pointer, size);
 }
 
+/* As that of PostgreSQL's library for programs, it takes NULL, which the JSON parser of that library gives it from 17 on. */
 void
 pfree(void *pointer)
 {
-	free(leave(pointer));
+	if (pointer != NULL)
+		free(leave(pointer));
 }
 
 char *
