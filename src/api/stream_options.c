@@ -338,9 +338,10 @@ is_given(const Arguments *arguments, const char *name)
 static void
 settle_topics(const Arguments *arguments, PsStream *stream, char *before)
 {
-	bool		several = (is_given(arguments, "topics") && stream->topics.n > 0) ||
-	(is_given(arguments, "topic_pattern") && stream->topic_pattern != NULL);
+	bool		several;
 
+	several = (is_given(arguments, "topics") && stream->topics.n > 0) ||
+		(is_given(arguments, "topic_pattern") && stream->topic_pattern != NULL);
 	if (is_given(arguments, "topic"))
 	{
 		ps_check_argument(!several, "topic excludes topics and topic_pattern");

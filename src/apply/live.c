@@ -228,10 +228,12 @@ decide_profile(Decision *d, int i, const bool *holds, TimestampTz due_at, const 
 	for (int s = 0; s < set->nsegments; s++)
 	{
 		const PsLiveSegment *segment = &set->segments[s];
-		bool		is_member = d->is_asked[i] && segment->id > before->known ?
-		d->is_member[i * set->nsegments + s] : ps_segment_state_has(before, segment->id);
-		bool		shall = segment->failed ? is_member : holds[s];
+		bool		is_member;
+		bool		shall;
 
+		is_member = d->is_asked[i] && segment->id > before->known ?
+			d->is_member[i * set->nsegments + s] : ps_segment_state_has(before, segment->id);
+		shall = segment->failed ? is_member : holds[s];
 		if (is_member != shall)
 			live_add_move(d->work, d->profiles[i]->customer_id, segment, shall, event);
 		if (shall)

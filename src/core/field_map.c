@@ -101,9 +101,10 @@ add_sources(PsFormatMap *format_map, PsMember member, const JsonbValue *value)
 static void
 field_map_set_option(PsFormatMap *format_map, const JsonbValue *value)
 {
-	const char *wrong = value->type != jbvString ? "must be a string" :
-	ps_format_map_set(format_map, pnstrdup(value->val.string.val, value->val.string.len));
+	const char *wrong = "must be a string";
 
+	if (value->type == jbvString)
+		wrong = ps_format_map_set(format_map, pnstrdup(value->val.string.val, value->val.string.len));
 	if (wrong != NULL)
 		field_map_refuse(psprintf("field_map: %s %s", format_map->format->option, wrong),
 						 "doc/reference/formats.md says what it does.");

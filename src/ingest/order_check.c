@@ -54,9 +54,10 @@ has_moved(PsWorker *worker, const PsMessage *message, const PsEvent *event)
 {
 	uint32		place = ((uint32) event->customer_key + (uint32) message->topic_no) & (REMEMBERED - 1);
 	PsLastPartition *last = &worker->last_partitions[place];
-	bool		moved = last->customer_key == event->customer_key && last->topic_no == message->topic_no &&
-	last->partition >= 0 && last->partition != message->partition;
+	bool		moved;
 
+	moved = last->customer_key == event->customer_key && last->topic_no == message->topic_no &&
+		last->partition >= 0 && last->partition != message->partition;
 	last->customer_key = event->customer_key;
 	last->topic_no = message->topic_no;
 	last->partition = message->partition;
