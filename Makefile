@@ -47,14 +47,21 @@ endif
 endif
 
 PG_CONFIG     ?= pg_config
-PGXS          := $(shell $(PG_CONFIG) --pgxs)
+# the PG_CONFIG of libpq's package names a file that only the server headers have
+PGXS          := $(wildcard $(shell $(PG_CONFIG) --pgxs))
+ifeq ($(PGXS),)
+$(error $(PG_CONFIG) finds no server headers: install postgresql-server-dev-15 (Debian 12), -17 (Debian 13) or postgresql-server-devel (Fedora), \
+	or name another with PG_CONFIG=. scripts/install-deps.sh --no-kafka installs all that is needed on Debian and Ubuntu)
+endif
 
 all: $(DATA_built)
 include $(PGXS)
 
 PROVE_FLAGS   += -I $(srcdir)/test/perl
 
-$(OBJS): Makefile $(EXTENSION).control
+$(OBJS): Makefile $(EXTENSION).control | librdkafka
+librdkafka:
+	@pkg-config --exists 'rdkafka >= 2.0.2' || { echo 'librdkafka 2.0.2 or later is missing: install librdkafka-dev and pkg-config (Debian, Ubuntu), or librdkafka-devel and pkgconf (Fedora)' >&2; exit 1; }
 $(OBJS:.o=.bc): %.bc: %.o
 -include $(OBJS:.o=.d)
 
@@ -77,4 +84,4 @@ test/tools/fuzz_event: test/tools/fuzz_event.c $(CORE_DECODER) $(wildcard src/*.
 compile_commands.json: Makefile $(OBJS:.o=.c)
 	scripts/compile-commands.py $(OBJS:.o=.c) -- $(CC) $(CFLAGS) $(CPPFLAGS) >$@
 
-.PHONY: tools
+.PHONY: librdkafka tools

@@ -50,13 +50,23 @@ if [ -z "$pg" ] && [ -n "$pg_config" ]; then
 	# libpq's package has a pg_config too, but neither of these
 	if [ -x "$("$pg_config" --bindir)/initdb" ] && [ -e "$("$pg_config" --includedir-server)/postgres.h" ]; then server=there; fi
 fi
+if ! command -v apt-get >/dev/null; then
+	if [ $kafka = no ] && [ -n "$server" ] && pkg-config --exists rdkafka; then exit 0; fi
+	cat >&2 <<'END'
+There is no apt here, so install by hand: PostgreSQL 15 or later with its server headers, librdkafka 2.0.2 or later, hiredis, OpenSSL,
+pkg-config, gcc, make and python3. On Fedora: postgresql-server postgresql-server-devel librdkafka-devel hiredis-devel openssl-devel pkgconf
+gcc make python3. Then doc/install.md says how to build, and scripts/demo.sh works too.
+END
+	exit 1
+fi
 [ -n "$pg" ] || pg=$(newest)
 if [ -z "$pg" ]; then
-	apt_get update
+	# the lists of packages are empty, as in most images of containers
+	if [ -z "$sudo" ] || command -v sudo >/dev/null; then apt_get update; fi
 	pg=$(newest)
 fi
 if [ -z "$pg" ]; then
-	echo 'apt offers no PostgreSQL from 15 on: add the repository of apt.postgresql.org, or set PG_CONFIG' >&2
+	echo 'apt offers no PostgreSQL from 15 on: let root run apt-get update, add the repository of apt.postgresql.org, or set PG_CONFIG' >&2
 	exit 1
 fi
 
@@ -111,6 +121,10 @@ for package in $packages; do
 	missing="$missing $package"
 done
 if [ -n "$missing" ]; then
+	if [ -n "$sudo" ] && ! command -v sudo >/dev/null; then
+		printf 'neither root nor sudo is here to install packages; root can do it:\napt-get update && apt-get install -y --no-install-recommends%s\n' "$missing" >&2
+		exit 1
+	fi
 	echo "installing$missing" >&2
 	apt_get update
 	# shellcheck disable=SC2086
