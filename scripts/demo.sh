@@ -5,7 +5,7 @@
 #
 #   scripts/demo.sh          shows everything and ends; at a terminal with a live screen of a minute
 #   scripts/demo.sh --keep   leaves the server up until Enter is pressed, for queries of your own
-#   scripts/demo.sh --plain  for a log: lines in place of the live screen, and only ten seconds of it
+#   scripts/demo.sh --plain  for a log: seconds since the start in headings, lines in place of the live screen, ten seconds of it
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -28,7 +28,7 @@ scripts/install-deps.sh --no-kafka
 
 say()
 {
-	if [ "$plain" = yes ]; then printf '\n%s\n' "$1"; else printf '\n\033[1m%s\033[0m\n' "$1"; fi
+	if [ "$plain" = yes ]; then printf '\n[%4d s] %s\n' "$SECONDS" "$1"; else printf '\n\033[1m%s\033[0m\n' "$1"; fi
 }
 
 # Shows a query and its result.

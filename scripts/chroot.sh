@@ -1,0 +1,37 @@
+# Sourced by the scripts that try this tree in a chroot of another release of Debian: fresh.sh and versions.sh. Needs root.
+
+# Makes a chroot with the smallest Debian and these packages: folder, release, packages.
+make_chroot()
+{
+	local folder=$1 release=$2
+	shift 2
+	if ! command -v debootstrap >/dev/null || ! [ -e /usr/share/keyrings/debian-archive-keyring.gpg ]; then
+		apt-get update -qq >&2 && apt-get install -y -qq --no-install-recommends debootstrap debian-archive-keyring >&2 || return
+	fi
+	rm -rf "$folder.part"
+	mkdir -p "$(dirname "$folder")"
+	debootstrap --variant=minbase --include="$(IFS=, && echo "$*")" "$release" "$folder.part" >"$folder.log" || return
+	# the release file of sid is valid for a week, and a mirror may be older; its signature is still checked
+	echo 'Acquire::Check-Valid-Until "false";' >"$folder.part/etc/apt/apt.conf.d/99profile_stream"
+	mv "$folder.part" "$folder"
+}
+
+# Runs a command in a chroot, with folders of this machine in it; the mounts end with the process. Arguments: chroot,
+# source:target of each folder, --, command.
+in_chroot()
+{
+	# shellcheck disable=SC2016
+	unshare --mount bash -ec '
+		chroot=$1
+		shift
+		mount -t proc proc "$chroot/proc"
+		mount -t tmpfs tmpfs "$chroot/dev/shm"
+		while [ "$1" != -- ]; do
+			mkdir -p "$chroot${1#*:}"
+			mount --bind "${1%%:*}" "$chroot${1#*:}"
+			shift
+		done
+		shift
+		cp /etc/hosts /etc/resolv.conf "$chroot/etc/"
+		exec chroot "$chroot" "$@"' bash "$@"
+}
