@@ -25,6 +25,10 @@ CREATE OR REPLACE FUNCTION testing.filtered_ids() RETURNS bigint
 	AS '$libdir/profile_stream', 'ps_filtered_ids' LANGUAGE c STRICT VOLATILE;
 COMMENT ON FUNCTION testing.filtered_ids IS 'How many ids are in the filter of this session';
 
+CREATE OR REPLACE FUNCTION testing.take_segments() RETURNS int
+	AS '$libdir/profile_stream', 'ps_take_segments' LANGUAGE c STRICT VOLATILE;
+COMMENT ON FUNCTION testing.take_segments IS 'Takes all segments of dynamic shared memory that are free, until the session ends; returns how many';
+
 CREATE OR REPLACE FUNCTION testing.sweep_segments(max_customers int) RETURNS int
 	AS '$libdir/profile_stream', 'ps_sweep_segments' LANGUAGE c STRICT VOLATILE;
 COMMENT ON FUNCTION testing.sweep_segments IS 'Visits customers of whom a check is due, as the worker of a stream does; returns how many';

@@ -242,28 +242,40 @@ ps_rebuild_diff(PG_FUNCTION_ARGS)
 
 /* Raises unless the rebuild can be swapped in. */
 static void
-check_ready(const PsStream *stream)
+check_ready(const PsStream *named)
 {
-	bool		ready;
-	char	   *state = ps_rebuild_describe(&ready);
+	PsRebuildState state = ps_rebuild_state();
 
-	if (!ready)
+	if (!state.ready)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the rebuild of stream \"%s\" is not ready", stream->name),
-				 errdetail("Its state is %s.", state),
-				 errhint("Wait until profile_stream.stat_rebuilds says ready.")));
+				 errmsg("the rebuild of stream \"%s\" is not ready", state.stream ? state.stream : named->name),
+				 errdetail("Its state is %s.", state.state),
+				 errhint("Wait until profile_stream.stat_rebuilds says ready. cancel_rebuild() gives it up.")));
 }
 
-/* How many messages the streams have applied and the rebuild has not. */
+/* How many messages the streams have applied and the rebuild has not, and a stream that has. Raises when it never will. */
 static int64
-messages_behind(List *streams)
+messages_behind(List *streams, const PsStream **behind_of)
 {
 	int64		behind = 0;
 	ListCell   *cell;
 
 	foreach(cell, streams)
-		behind += ps_rebuild_behind(((PsStream *) lfirst(cell))->stream_id);
+	{
+		const PsStream *stream = lfirst(cell);
+		char	   *left;
+		int64		messages = ps_rebuild_behind(stream->stream_id, &left);
+
+		if (left != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the rebuild of stream \"%s\" lacks messages of %s, which the stream does not read any more", stream->name, left),
+					 errhint("Let the stream read it again with alter_stream(). Or call cancel_rebuild(), and rebuild(name, allow_missing => true), which builds without it.")));
+		if (messages > 0)
+			*behind_of = stream;
+		behind += messages;
+	}
 	return behind;
 }
 
@@ -271,20 +283,19 @@ messages_behind(List *streams)
 static void
 wait_for_rebuild(List *streams, PsMoment deadline)
 {
+	const PsStream *stream = NULL;
 	int64		behind;
 
-	for (long pause = 2; (behind = messages_behind(streams)) > 0; pause = Min(50, pause * 2))
+	for (long pause = 2; (behind = messages_behind(streams, &stream)) > 0; pause = Min(50, pause * 2))
 	{
-		bool		ready;
-
 		CHECK_FOR_INTERRUPTS();
 		if (ps_clock_now() >= deadline)
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
-					 errmsg("the rebuild of stream \"%s\" did not catch up in time", ((PsStream *) linitial(streams))->name),
+					 errmsg("the rebuild of stream \"%s\" did not catch up in time", stream->name),
 					 errdetail("It is " INT64_FORMAT " messages behind the stream; its state is %s.",
-							   behind, ps_rebuild_describe(&ready)),
-					 errhint("See profile_stream.stat_rebuilds. Pass a longer timeout when the rebuild only lags. pause_rebuild() and resume_rebuild() apply events that it holds for reorder_wait.")));
+							   behind, ps_rebuild_state().state),
+					 errhint("See profile_stream.stat_rebuilds. Pass a longer timeout when the rebuild only lags. pause_rebuild() and resume_rebuild() apply events that it holds for reorder_wait. cancel_rebuild() gives it up.")));
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
@@ -326,7 +337,6 @@ swap_rebuild(PG_FUNCTION_ARGS)
 {
 	PsMoment	deadline = ps_clock_now() + ps_interval_us(PG_GETARG_INTERVAL_P(1));
 	List	   *streams;
-	PsStream   *stream;
 	int64		changed;
 
 	PreventCommandIfReadOnly("swap_rebuild()");
@@ -336,12 +346,11 @@ swap_rebuild(PG_FUNCTION_ARGS)
 				 errmsg("swap_rebuild() must run in a READ COMMITTED transaction")));
 	SPI_connect();
 	streams = find_rebuild(PG_GETARG_TEXT_PP(0));
-	stream = linitial(streams);
-	check_ready(stream);
+	check_ready(linitial(streams));
 	check_complete();
 	wait_for_rebuild(streams, deadline);	/* first without locks: events are still applied meanwhile */
 	lock_copies(streams, deadline);
-	check_ready(stream);
+	check_ready(linitial(streams));
 	check_complete();
 	changed = ps_rebuild_bring(ps_rebuilds());
 	ps_segment_renew(NULL);

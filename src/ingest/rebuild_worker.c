@@ -86,6 +86,22 @@ find_missing(const PsWorker *worker, List *starts)
 	return NULL;
 }
 
+void
+ps_rebuild_check_answer(PsWorker *worker)
+{
+	PsLookup   *lookup = &worker->looking_up.lookup;
+
+	if (ends != NULL)
+		return;					/* it has begun, and goes on with the others */
+	for (int t = 0; t < lookup->ntopics && lookup->error[0] == '\0'; t++)
+	{
+		const PsLookupTopic *topic = &lookup->topics[t];
+
+		if (topic->npartitions == 0 && !topic->missing)
+			snprintf(lookup->error, sizeof(lookup->error), "topic \"%s\" does not answer: %s", topic->name, topic->error);
+	}
+}
+
 /* Whether the rebuild schema has a row for a partition. */
 static bool
 is_present(List *present, int32 topic_no, int32 partition)

@@ -8,6 +8,9 @@
 
 #include "ingest/worker.h"
 
+/* Refuses, with an error of the look-up, an answer that lacks a topic: the rebuild could not tell what is missing of it. */
+extern void ps_rebuild_check_answer(PsWorker *worker);
+
 /* Gives every partition of the look-up a row; ends the process when the topic has lost messages. */
 extern void ps_rebuild_begin(PsWorker *worker);
 

@@ -166,6 +166,11 @@ ps_report_assign(PsWorker *worker)
 		pthread_mutex_unlock(&mutex);
 		present = make_report(worker, Max(64, 2 * worker->reading.npartitions));
 	}
+	if (present == NULL && worker->rebuilt_beside != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("no shared memory segment is free, by which rebuilds of several streams go on together"),
+				 errhint("The server has 64 of them, and 5 more for each of max_connections.")));
 	copy = copy_assignment(worker, &n);
 	pthread_mutex_lock(&mutex);
 	before = assigned;

@@ -196,6 +196,8 @@ serve_lookup(PsWorker *worker)
 										 worker->stream->name, lookup->ntopics, ps_lookup_all_partitions(lookup), lookup->error)));
 		ps_health_answered(worker);
 		more = ps_topics_take_answer(worker);
+		if (ps_rebuild_schema_used())
+			ps_rebuild_check_answer(worker);
 		if (lookup->error[0] == '\0' && lookup->ntopics > 0)
 			take_answer(worker);
 		else if (!more)

@@ -132,6 +132,8 @@ ps_kafka_connect_hint(const char *error)
 {
 	if (strstr(error, "SCRAM") != NULL && version_between(rd_kafka_version_str(), 0, 20601))
 		return psprintf("Correct the user mapping. If it is right: librdkafka %s cannot log in by SCRAM at a broker of Kafka 4; use 2.6.1 or later, or another mechanism.", rd_kafka_version_str());
+	if (strstr(error, "uthorization failed") != NULL)
+		return "Let the user with whom the server logs in describe and read the topics, by the ACLs of the broker.";
 	if (strstr(error, "uthentication") != NULL || strstr(error, "OAUTHBEARER") != NULL)
 		return "Correct the user mapping of the stream's server, or the file of the password or token that the server names.";
 	if (strstr(error, "SSL") != NULL || strstr(error, "certificate") != NULL)

@@ -27,8 +27,8 @@ static PsPlan find_plan = {
 };
 
 static PsPlan describe_plan = {
-	.sql = "SELECT r.state = 'ready', pg_catalog.concat_ws(': ', r.state, r.error) FROM profile_stream.stat_rebuilds r"
-	" ORDER BY r.state = 'ready', r.stream LIMIT 1",
+	.sql = "SELECT r.state = 'ready', pg_catalog.concat_ws(': ', r.state, r.error), r.stream FROM profile_stream.stat_rebuilds r"
+	" ORDER BY r.state = 'ready', r.error IS NULL, r.stream LIMIT 1",
 	.fixed_schema = true
 };
 
@@ -110,14 +110,16 @@ static PsPlan starts_plan = {
 /* a rebuild does not wait for partitions that the stream has lost; nor, with allow_missing, for those that it cannot read at all */
 static PsPlan behind_plan = {
 	.sql = "SELECT o.start_offset, o.next_offset, o.read_offset, o.finished, COALESCE(n.epoch >= o.epoch, false),"
-	" COALESCE(n.epoch > o.epoch, false), n.next_offset, n.finished"
+	" COALESCE(n.epoch > o.epoch, false), n.next_offset, n.finished, r.is_read,"
+	" pg_catalog.format('partition %s', o.partition) || COALESCE(pg_catalog.format(' of topic \"%s\"', t.topic), '')"
 	" FROM profile_stream_internal.stream_offsets o LEFT JOIN " PS_REBUILD_SCHEMA ".stream_offsets n"
 	" ON n.stream_id = o.stream_id AND n.topic_no = o.topic_no AND n.partition = o.partition"
 	" JOIN profile_stream.streams s ON s.stream_id = o.stream_id JOIN profile_stream_internal.stream_rebuilds b ON b.stream_id = o.stream_id"
 	" LEFT JOIN profile_stream_internal.stream_topics t ON t.stream_id = o.stream_id AND t.topic_no = o.topic_no"
+	" CROSS JOIN LATERAL (SELECT COALESCE((s.partitions IS NULL OR o.partition = ANY (s.partitions))"
+	" AND (t.topic IS NULL OR s.topic = t.topic OR t.topic = ANY (s.topics) OR t.pattern = s.topic_pattern), false) AS is_read) r"
 	" WHERE o.stream_id = $1 AND o.state = 'running' AND (n.stream_id IS NOT NULL OR NOT b.allow_missing"
-	" OR ((s.partitions IS NULL OR o.partition = ANY (s.partitions)) AND t.state IS DISTINCT FROM 'missing'"
-	" AND (t.topic IS NULL OR s.topic = t.topic OR t.topic = ANY (s.topics) OR t.pattern = s.topic_pattern)))",
+	" OR (r.is_read AND t.state IS DISTINCT FROM 'missing'))",
 	.nargs = 1,.argtypes = {INT4OID},.fixed_schema = true
 };
 
@@ -174,14 +176,17 @@ ps_rebuild_find(int stream_id)
 	return NULL;
 }
 
-char *
-ps_rebuild_describe(bool *ready)
+PsRebuildState
+ps_rebuild_state(void)
 {
-	*ready = false;
+	PsRebuildState state = {false, NULL, "ended"};
+
 	if (ps_plan_run(&describe_plan, NULL, NULL, SPI_OK_SELECT) == 0)
-		return pstrdup("ended");
-	*ready = DatumGetBool(rebuild_catalog_column_value(0, 1));
-	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
+		return state;
+	state.ready = DatumGetBool(rebuild_catalog_column_value(0, 1));
+	state.state = ps_plan_text(0, 2);
+	state.stream = ps_plan_text(0, 3);
+	return state;
 }
 
 char *
@@ -302,14 +307,21 @@ partition_behind(uint64 row)
 }
 
 int64
-ps_rebuild_behind(int stream_id)
+ps_rebuild_behind(int stream_id, char **left)
 {
 	Datum		args[1] = {Int32GetDatum(stream_id)};
 	uint64		n = ps_plan_run(&behind_plan, args, NULL, SPI_OK_SELECT);
 	int64		behind = 0;
 
+	*left = NULL;
 	for (uint64 i = 0; i < n; i++)
-		behind += partition_behind(i);
+	{
+		int64		messages = partition_behind(i);
+
+		if (messages > 0 && !DatumGetBool(rebuild_catalog_column_value(i, 9)))
+			*left = ps_plan_text(i, 10);
+		behind += messages;
+	}
 	SPI_freetuptable(SPI_tuptable);
 	return behind;
 }

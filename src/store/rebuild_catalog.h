@@ -39,8 +39,15 @@ extern PsRebuild *ps_rebuild_find(int stream_id);
 /* All of them (PsRebuild): of each stream that is rebuilt. */
 extern List *ps_rebuilds(void);
 
-/* The state of the rebuild with its error, as in stat_rebuilds. */
-extern char *ps_rebuild_describe(bool *ready);
+/* The stream whose rebuild is not ready, first one with an error, or else any; and its state with the error, as in stat_rebuilds. */
+typedef struct PsRebuildState
+{
+	bool		ready;			/* those of all streams are */
+	char	   *stream;			/* NULL: there is no rebuild any more */
+	char	   *state;
+}			PsRebuildState;
+
+extern PsRebuildState ps_rebuild_state(void);
 
 /* The name of a stream that is not rebuilt; NULL when there is none. */
 extern char *ps_rebuild_other_stream(void);
@@ -61,8 +68,13 @@ extern void ps_rebuild_add_gap(int stream_id, const PsRebuildStart *start, int64
 /* The PsRebuildStart of each partition of the stream. */
 extern List *ps_rebuild_starts(int stream_id);
 
-/* How many messages the stream has finished and the rebuild has not; and the distance of both in messages, in either direction. */
-extern int64 ps_rebuild_behind(int stream_id);
+/*
+ * How many messages the stream has finished and the rebuild has not. *left: a partition
+ * with such messages that the stream does not read any more; NULL: none.
+ */
+extern int64 ps_rebuild_behind(int stream_id, char **left);
+
+/* The distance of both in messages, in either direction. */
 extern int64 ps_rebuild_apart(int stream_id);
 
 /* rebuild_diff.c: selects at most max_rows rows of rebuild_diff() into SPI_tuptable. */

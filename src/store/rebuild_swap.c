@@ -3,7 +3,7 @@
  *	  Makes the tables that a stream fills equal to those of the rebuild schema. Only
  *	  rows that differ are written. For swap_rebuild(), which has locked all of them.
  *
- *	  Some values are kept: segment and scores, because a refresh computes them; the
+ *	  Some values are kept: segment and scores of profiles that are there, because a refresh computes them; the
  *	  times at which events were applied, where all else is equal; and the time of a
  *	  dead letter.
  */
@@ -66,8 +66,9 @@ static const char *const profiles[] = {
 	" AND (ROW(" OLD_COMPARED_COLUMNS ") IS DISTINCT FROM ROW(" NEW_COMPARED_COLUMNS ")"
 	" OR NOT profile_stream_internal.same_event_ids(o.event_ids, n.event_ids))",
 
-	"INSERT INTO profile_stream.materialized_profiles (customer_id, " PROFILE_COLUMNS ")"
-	" SELECT n.customer_id, " NEW_PROFILE_COLUMNS " FROM " PS_REBUILD_SCHEMA ".materialized_profiles n WHERE NOT EXISTS"
+	/* a seed may have brought scores */
+	"INSERT INTO profile_stream.materialized_profiles (customer_id, segment, churn_risk_score, lifetime_value, " PROFILE_COLUMNS ")"
+	" SELECT n.customer_id, n.segment, n.churn_risk_score, n.lifetime_value, " NEW_PROFILE_COLUMNS " FROM " PS_REBUILD_SCHEMA ".materialized_profiles n WHERE NOT EXISTS"
 	" (SELECT FROM profile_stream.materialized_profiles o WHERE o.customer_id = n.customer_id)"
 };
 

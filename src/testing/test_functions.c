@@ -9,6 +9,7 @@
  *	  redis_write		writes to Redis as a relay does
  *	  try_id_filter		gives a session the filter of event ids that workers have
  *	  filtered_ids		how many ids it has
+ *	  take_segments		takes the dynamic shared memory of the server
  *	  sweep_segments	visits customers as a worker does, whose live segments change with time
  */
 #include "postgres.h"
@@ -25,6 +26,7 @@
 #include "pgstat.h"
 #include "sink/redis_client.h"
 #include "sink/redis_options.h"
+#include "storage/dsm.h"
 #include "storage/latch.h"
 #include "store/event_id_filter.h"
 #include "testing/fuzz.h"
@@ -231,6 +233,21 @@ ps_redis_write(PG_FUNCTION_ARGS)
 	PG_RETURN_ARRAYTYPE_P(construct_array(results, n[0], TEXTOID, -1, false, TYPALIGN_INT));
 }
 #endif
+
+PG_FUNCTION_INFO_V1(ps_take_segments);
+Datum
+ps_take_segments(PG_FUNCTION_ARGS)
+{
+	dsm_segment *segment;
+	int			taken = 0;
+
+	while ((segment = dsm_create(1, DSM_CREATE_NULL_IF_MAXSEGMENTS)) != NULL)
+	{
+		dsm_pin_mapping(segment);
+		taken++;
+	}
+	PG_RETURN_INT32(taken);
+}
 
 PG_FUNCTION_INFO_V1(ps_sweep_segments);
 Datum

@@ -139,8 +139,9 @@ is($node->sql("SELECT count(*) FROM profile_stream_rebuild.materialized_profiles
 $node->fails_like("SELECT profile_stream.seed_profile('x', '{}')", qr/must wait.*swap_rebuild/s, 'a seed while a rebuild is under way');
 $node->fails_like("CALL profile_stream.backfill('crm', 'SELECT e.event FROM public.old_events e', name => 'third')", qr/must wait.*swap_rebuild/s, 'a backfill then');
 $node->sql("UPDATE $profiles SET first_name = 'damaged' WHERE customer_id = 'cust-000110'");
-is($node->sql("SELECT profile_stream.swap_rebuild('crm')"), '1', 'a swap repairs what was damaged');
-is($node->sql("SELECT first_name, segment FROM $profiles WHERE customer_id = 'cust-000110'"), 'seeded 110|vip', 'by what the seed said');
+$node->sql("DELETE FROM $profiles WHERE customer_id = 'cust-000111'");
+is($node->sql("SELECT profile_stream.swap_rebuild('crm')"), '2', 'a swap repairs what was damaged or deleted');
+is($node->sql("SELECT first_name, segment FROM $profiles WHERE customer_id IN ('cust-000110', 'cust-000111') ORDER BY 1"), "seeded 110|vip\nseeded 111|vip", 'by what the seed said, with its scores');
 
 # rows that came to the table meanwhile are not part of a rebuild
 $node->sql("INSERT INTO public.old_events (event) SELECT jsonb_build_object('eventId', 'new', 'customerId', 'new', 'eventType', 'a', 'timestamp', now())");

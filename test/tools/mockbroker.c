@@ -7,7 +7,8 @@
  *	  mockbroker topic:partitions ...
  *
  *	  Prints the bootstrap servers as its only line of output, then stays until
- *	  its standard input closes or SIGTERM or SIGINT comes.
+ *	  its standard input closes or SIGTERM or SIGINT comes. A line "topic code" there
+ *	  has it answer for a topic with an error of Kafka, or again well with 0.
  */
 #include <poll.h>
 #include <signal.h>
@@ -58,18 +59,32 @@ create_topic(rd_kafka_mock_cluster_t *cluster, const char *spec)
 	free(name);
 }
 
+/* Takes a line of standard input; false at its end. */
+static int
+take_line(rd_kafka_mock_cluster_t *cluster)
+{
+	char		line[256];
+	char		topic[250];
+	int			code;
+
+	if (fgets(line, sizeof(line), stdin) == NULL)
+		return 0;
+	if (sscanf(line, "%249s %d", topic, &code) == 2)
+		rd_kafka_mock_topic_set_error(cluster, topic, code);
+	return 1;
+}
+
 /* Returns when standard input closes or a signal asked for the end. */
 static void
-wait_for_end(void)
+wait_for_end(rd_kafka_mock_cluster_t *cluster)
 {
 	struct pollfd input = {STDIN_FILENO, POLLIN, 0};
-	char		buffer[256];
 
 	while (!stop_requested)
 	{
 		if (poll(&input, 1, -1) < 0)
 			continue;
-		if (read(STDIN_FILENO, buffer, sizeof(buffer)) <= 0)
+		if (!take_line(cluster))
 			break;
 	}
 }
@@ -87,6 +102,7 @@ main(int argc, char **argv)
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
 
+	setvbuf(stdin, NULL, _IONBF, 0);	/* what poll() does not see must not stay in a buffer */
 	handle = rd_kafka_new(RD_KAFKA_PRODUCER, rd_kafka_conf_new(), errstr, sizeof(errstr));
 	if (handle == NULL)
 	{
@@ -104,7 +120,7 @@ main(int argc, char **argv)
 
 	printf("%s\n", rd_kafka_mock_cluster_bootstraps(cluster));
 	fflush(stdout);
-	wait_for_end();
+	wait_for_end(cluster);
 
 	rd_kafka_mock_cluster_destroy(cluster);
 	rd_kafka_destroy(handle);

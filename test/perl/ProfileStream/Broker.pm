@@ -219,6 +219,14 @@ sub _start_mock
 	chomp($self->{bootstrap} = $line);
 }
 
+# The mock answers for a topic with an error of Kafka (its code), or again well with 0.
+sub set_topic_error
+{
+	my ($self, $topic, $code) = @_;
+	$self->{stdin} .= "$topic $code\n";
+	$self->{harness}->pump_nb until $self->{stdin} eq '';
+}
+
 # Whether the process has ended, collecting it if so.
 sub _reaped
 {
