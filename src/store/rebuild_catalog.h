@@ -45,7 +45,7 @@ typedef struct PsRebuildState
 	bool		ready;			/* those of all streams are */
 	char	   *stream;			/* NULL: there is no rebuild any more */
 	char	   *state;
-}			PsRebuildState;
+} PsRebuildState;
 
 extern PsRebuildState ps_rebuild_state(void);
 
