@@ -10,6 +10,7 @@
 #include "apply/notify.h"
 #include "commands/async.h"
 #include "core/iso8601.h"
+#include "core/json_append.h"
 #include "core/last_event.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
@@ -33,25 +34,23 @@ ps_notify_payload(const char *customer_id, int64 version, TimestampTz updated_at
 {
 	StringInfoData payload;
 	char		number[MAXINT8LEN + 1];
-	char	   *at = ps_format_timestamp(updated_at);
 
 	initStringInfo(&payload);
-	appendStringInfoString(&payload, "{\"customerId\":");
+	PS_APPEND_LITERAL(&payload, "{\"customerId\":");
 	ps_json_append_string(&payload, customer_id);
-	appendStringInfoString(&payload, ",\"version\":");
-	appendBinaryStringInfo(&payload, number, pg_lltoa(version, number));
-	appendStringInfoString(&payload, ",\"updatedAt\":\"");
-	appendStringInfoString(&payload, at);
-	appendStringInfoString(&payload, "\",\"lastEvent\":");
-	pfree(at);
+	PS_APPEND_LITERAL(&payload, ",\"version\":");
+	ps_append(&payload, number, pg_lltoa(version, number));
+	PS_APPEND_LITERAL(&payload, ",\"updatedAt\":");
+	ps_json_append_time(&payload, updated_at);
+	PS_APPEND_LITERAL(&payload, ",\"lastEvent\":");
 	ps_last_event_append(&payload, last_event);
-	appendStringInfoString(&payload, ",\"eventTypes\":[");
+	PS_APPEND_LITERAL(&payload, ",\"eventTypes\":[");
 	for (int i = 0; i < ntypes; i++)
 	{
 		int			before = payload.len;
 
 		if (i > 0)
-			appendStringInfoChar(&payload, ',');
+			PS_APPEND_LITERAL(&payload, ",");
 		ps_json_append_string(&payload, event_types[i]);
 		if (payload.len > MAX_PAYLOAD)
 		{
@@ -60,7 +59,7 @@ ps_notify_payload(const char *customer_id, int64 version, TimestampTz updated_at
 			break;
 		}
 	}
-	appendStringInfoString(&payload, "]}");
+	PS_APPEND_LITERAL(&payload, "]}");
 	return payload.data;
 }
 

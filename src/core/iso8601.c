@@ -6,45 +6,75 @@
 
 #include "core/iso8601.h"
 #include "utils/builtins.h"
-#include "utils/datetime.h"
 #include "utils/timestamp.h"
 
-/* Writes a number with at least so many digits, and then a character; returns the place behind them. */
+/* Writes two digits, and then a character; returns the place behind them. */
 static char *
-put_digits(char *out, int number, int width, char next)
+put_two(char *out, int number, char next)
 {
-	out = pg_ultostr_zeropad(out, (uint32) number, width);
-	*out++ = next;
-	return out;
+	out[0] = '0' + number / 10;
+	out[1] = '0' + number % 10;
+	out[2] = next;
+	return out + 3;
 }
 
-/* Always in UTC; with milliseconds, or with microseconds where it has any. */
-char *
-ps_format_timestamp(TimestampTz at)
+/* Writes the date of a time, with the T behind it; returns its length. */
+static int
+put_date(char *out, TimestampTz at)
 {
+	char	   *begin = out;
 	struct pg_tm tm;
 	fsec_t		fsec;
-	char	   *buffer = palloc(MAXDATELEN + 1);
-	char	   *out;
 
 	if (timestamp2tm(at, NULL, &tm, &fsec, NULL, NULL) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 				 errmsg("timestamp out of range")));
-	/* not by sprintf(): a handler in SQL sees three times with each event */
 	if (tm.tm_year < 0)
+		*out++ = '-';
+	out = pg_ultostr_zeropad(out, abs(tm.tm_year), tm.tm_year < 0 ? 3 : 4);
+	*out++ = '-';
+	out = put_two(out, tm.tm_mon, '-');
+	return put_two(out, tm.tm_mday, 'T') - begin;
+}
+
+char *
+ps_iso8601_put(char *out, TimestampTz at)
+{
+	/* the date of the last call: most times that follow each other are of one day */
+	static char date[PS_ISO8601_SIZE];
+	static int	date_len = 0;
+	static int64 date_day = 0;
+	int64		day = at / USECS_PER_DAY - (at % USECS_PER_DAY < 0);
+	int64		time;
+	int			seconds;
+	int			fraction;
+
+	if (date_len == 0 || day != date_day)
 	{
-		buffer[0] = '-';
-		out = put_digits(buffer + 1, -tm.tm_year, 3, '-');
+		date_len = 0;			/* an error may come */
+		date_len = put_date(date, at);
+		date_day = day;
 	}
-	else
-		out = put_digits(buffer, tm.tm_year, 4, '-');
-	out = put_digits(out, tm.tm_mon, 2, '-');
-	out = put_digits(out, tm.tm_mday, 2, 'T');
-	out = put_digits(out, tm.tm_hour, 2, ':');
-	out = put_digits(out, tm.tm_min, 2, ':');
-	out = put_digits(out, tm.tm_sec, 2, '.');
-	out = fsec % 1000 == 0 ? put_digits(out, fsec / 1000, 3, 'Z') : put_digits(out, fsec, 6, 'Z');
+	memcpy(out, date, date_len);
+	out += date_len;
+	time = at - day * USECS_PER_DAY;
+	seconds = time / USECS_PER_SEC;
+	fraction = time % USECS_PER_SEC;
+	out = put_two(out, seconds / SECS_PER_HOUR, ':');
+	out = put_two(out, seconds / SECS_PER_MINUTE % MINS_PER_HOUR, ':');
+	out = put_two(out, seconds % SECS_PER_MINUTE, '.');
+	out = fraction % 1000 == 0 ? pg_ultostr_zeropad(out, fraction / 1000, 3) : pg_ultostr_zeropad(out, fraction, 6);
+	*out++ = 'Z';
 	*out = '\0';
+	return out;
+}
+
+char *
+ps_format_timestamp(TimestampTz at)
+{
+	char	   *buffer = palloc(PS_ISO8601_SIZE);
+
+	ps_iso8601_put(buffer, at);
 	return buffer;
 }

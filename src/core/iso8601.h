@@ -10,7 +10,12 @@
 
 #include "datatype/timestamp.h"
 
-/* ISO 8601 in UTC; raises for an infinite timestamp. */
+#define PS_ISO8601_SIZE 32		/* bytes of the longest text, with its terminator */
+
+/* ISO 8601 in UTC, with milliseconds, or with microseconds where it has any; raises for an infinite timestamp. */
 extern char *ps_format_timestamp(TimestampTz at);
+
+/* Writes the same to out, null-terminated; returns the place of the terminator. */
+extern char *ps_iso8601_put(char *out, TimestampTz at);
 
 #endif							/* PS_ISO8601_H */

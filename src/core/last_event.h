@@ -14,7 +14,4 @@
  */
 extern void ps_last_event_append(StringInfo json, const PsEvent *event);
 
-/* Appends a JSON string as escape_json() does, but quickly when there is nothing to escape. */
-extern void ps_json_append_string(StringInfo json, const char *text);
-
 #endif							/* PS_LAST_EVENT_H */
