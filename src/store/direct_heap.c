@@ -243,6 +243,7 @@ ps_direct_flush(PsDirectTable *table)
 	for (int i = 0; i < table->ninserted; i++)
 	{
 		insert_index_entries(table, table->inserted[i], false, false);
+		*table->places[i] = table->inserted[i]->tts_tid;
 		ExecClearTuple(table->inserted[i]);
 	}
 	table->ninserted = 0;
@@ -301,11 +302,12 @@ put_defaults(PsDirectTable *table, TupleTableSlot *slot, int from, int natts)
 }
 
 void
-ps_direct_insert(PsDirectTable *table, const Datum *values, const bool *nulls, int n)
+ps_direct_insert(PsDirectTable *table, const Datum *values, const bool *nulls, int n, ItemPointer place)
 {
 	TupleTableSlot *slot = next_slot(table);
 	int			natts = RelationGetNumberOfAttributes(table->relation);
 
+	table->places[table->ninserted - 1] = place;
 	direct_heap_put(table, slot, values, nulls, n);
 	if (n < natts)
 		put_defaults(table, slot, n, natts);

@@ -35,6 +35,7 @@ typedef struct PsDirectTable
 	ScanKeyData key;
 	TupleTableSlot *updated;
 	TupleTableSlot *inserted[PS_DIRECT_MAX_INSERTED];	/* rows that are not written yet */
+	ItemPointer places[PS_DIRECT_MAX_INSERTED]; /* where their callers want to know where they are */
 	int			ninserted;
 	ExprState **defaults;		/* for each column, NULL: it has none; made by the first insert */
 	CommandId	command;
@@ -80,10 +81,10 @@ extern void ps_direct_prefetch_row(const ItemPointerData *place, Buffer seen);
 
 /*
  * Inserts a row of n values, and of defaults for the other columns. The row may be
- * written as late as the table is closed, and the values must live until then.
- * Raises a unique violation as SQL does.
+ * written as late as the table is closed, and the values must live until then, as
+ * must *place, which becomes the place of the row. Raises a unique violation as SQL does.
  */
-extern void ps_direct_insert(PsDirectTable *table, const Datum *values, const bool *nulls, int n);
+extern void ps_direct_insert(PsDirectTable *table, const Datum *values, const bool *nulls, int n, ItemPointer place);
 
 /* Writes the rows that wait to be inserted: from now on nobody needs their values. */
 extern void ps_direct_flush(PsDirectTable *table);

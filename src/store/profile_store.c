@@ -366,12 +366,15 @@ save_plain(PsDirectTable *table, PsStoredProfile **profiles, int n)
 		if (stored->profile.is_new)
 		{
 			stored->values[PS_ROW_customer_id] = customer_id_datum(stored);
-			ps_direct_insert(table, stored->values, stored->nulls, PS_ROW_COLUMNS);
+			ps_direct_insert(table, stored->values, stored->nulls, PS_ROW_COLUMNS, &stored->place);
 		}
 		else
 			remember_place(stored, ps_direct_update(table, &stored->row->t_self, stored->values, stored->nulls));
 	}
 	ps_direct_flush(table);
+	for (int i = 0; i < n; i++)
+		if (profiles[i]->profile.is_new)
+			remember_place(profiles[i], &profiles[i]->place);
 }
 
 void

@@ -18,6 +18,7 @@ typedef struct PsStoredProfile
 	uint32		hash;			/* hash of the customer id */
 	PsProfile	profile;
 	HeapTuple	row;			/* the row as it was loaded directly, else NULL */
+	ItemPointerData place;		/* of a row that was inserted directly */
 	int			holder;			/* ps_lock_wait_holder() of the transaction that has locked the row; 0: none has */
 	Datum		values[PS_ROW_ALL_COLUMNS]; /* the values of the row, unless the profile is new */
 	bool		nulls[PS_ROW_ALL_COLUMNS];
