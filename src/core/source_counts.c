@@ -13,11 +13,11 @@
 static PsSourceCount *
 source_counts_find(PsSourceCounts *counts, const char *source, int len)
 {
-	for (int i = 0; i < counts->n; i++)
-	{
-		/* events of one source come in a row */
-		int			place = (counts->last + i) % counts->n;
+	/* events of one source come in a row */
+	int			place = counts->last;
 
+	for (int i = 0; i < counts->n; i++, place = place + 1 < counts->n ? place + 1 : 0)
+	{
 		if (counts->counts[place].len == len && memcmp(counts->counts[place].source, source, len) == 0)
 		{
 			counts->last = place;

@@ -20,9 +20,17 @@ compare_partitions(const void *key, const void *element)
 PsPartition *
 ps_partition_find(PsWorker *worker, int32 topic_no, int32 partition)
 {
+	PsReading  *reading = &worker->reading;
 	PsPosition	wanted = {topic_no, partition};
+	PsPartition *found;
 
-	if (worker->reading.npartitions == 0)
+	/* messages of one partition come in a row */
+	if (reading->found < reading->npartitions && compare_partitions(&wanted, &reading->partitions[reading->found]) == 0)
+		return &reading->partitions[reading->found];
+	if (reading->npartitions == 0)
 		return NULL;
-	return bsearch(&wanted, worker->reading.partitions, worker->reading.npartitions, sizeof(PsPartition), compare_partitions);
+	found = bsearch(&wanted, reading->partitions, reading->npartitions, sizeof(PsPartition), compare_partitions);
+	if (found != NULL)
+		reading->found = found - reading->partitions;
+	return found;
 }

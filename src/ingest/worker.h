@@ -53,6 +53,7 @@ typedef struct PsReading
 {
 	PsPartition *partitions;	/* assigned ones, by topic and number */
 	int			npartitions;
+	int			found;			/* place of the partition that was found last */
 	bool		topic_suspect;	/* a topic may be another one: look up as soon as the broker answers */
 	PsMoment	last_turn;		/* when the loop came round last, 0 before the first time */
 	PsMoment	next_progress;	/* when to store what was read but is held */

@@ -57,10 +57,10 @@ ps_consumer_set_topics(PsConsumer *consumer, const PsTopic *topics, int n)
 static const PsTopic *
 find_topic(PsConsumer *consumer, const char *name)
 {
-	for (int i = 0; i < consumer->ntopics; i++)
-	{
-		int			place = (consumer->last + i) % consumer->ntopics;
+	int			place = consumer->last;
 
+	for (int i = 0; i < consumer->ntopics; i++, place = place + 1 < consumer->ntopics ? place + 1 : 0)
+	{
 		if (strcmp(consumer->topics[place].name, name) == 0)
 		{
 			consumer->last = place;
