@@ -7,6 +7,7 @@
 #include "catalog/pg_type.h"
 #include "store/confirmed_code.h"
 #include "store/live_catalog.h"
+#include "store/outbox.h"
 #include "store/plan.h"
 #include "store/segment_catalog.h"
 #include "utils/builtins.h"
@@ -42,10 +43,10 @@ static PsPlan quiet_plan = {
 };
 
 static PsPlan changes_plan = {
-	"INSERT INTO profile_stream.segment_changes (customer_id, kind, from_segment, to_segment, changed_at, quiet, event_id, event_at)"
-	" SELECT n.customer_id, 'rule', n.from_segment, n.to_segment, $7, n.quiet, n.event_id, n.event_at"
-	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5),"
-	" pg_catalog.unnest($6)) AS n(customer_id, from_segment, to_segment, quiet, event_id, event_at)",
+	PS_SEGMENT_CHANGES_TOLD("INSERT INTO profile_stream.segment_changes (customer_id, kind, from_segment, to_segment, changed_at, quiet, event_id, event_at)"
+							" SELECT n.customer_id, 'rule', n.from_segment, n.to_segment, $7, n.quiet, n.event_id, n.event_at"
+							" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5),"
+							" pg_catalog.unnest($6)) AS n(customer_id, from_segment, to_segment, quiet, event_id, event_at)"),
 	7, {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZOID}
 };
 

@@ -14,8 +14,22 @@
 #include "postgres.h"
 
 #include "core/event.h"
+#include "core/watch.h"
 #include "store/stream_catalog.h"
 #include "store/watch_catalog.h"
+
+/*
+ * A statement that writes segment_changes, from INSERT to its end, and tells of them the
+ * sinks that deliver changes. Their relays read the changes: from the first one that
+ * this statement has written.
+ */
+#define PS_SEGMENT_CHANGES_TOLD(insert) \
+	"WITH w AS (" insert " RETURNING customer_id, change_id)," \
+	" c AS (SELECT pg_catalog.array_agg(DISTINCT w.customer_id) AS customer_ids, pg_catalog.min(w.change_id) AS first_change FROM w)" \
+	" INSERT INTO profile_stream_internal.outbox (stream_id, sink, customer_ids, customers, first_change)" \
+	" SELECT k.stream_id, k.sink, c.customer_ids, pg_catalog.cardinality(c.customer_ids), c.first_change" \
+	" FROM c CROSS JOIN profile_stream_internal.stream_sinks k JOIN profile_stream.streams s ON s.stream_id = k.stream_id" \
+	" WHERE k.content = 'changes' AND (s.watch IS NULL OR '" PS_WATCH_SEGMENT "' = ANY (s.watch))"
 
 /* The current profile of a customer, to be delivered. */
 typedef struct PsPending

@@ -8,6 +8,7 @@
 #include "nodes/parsenodes.h"
 #include "parser/parser.h"
 #include "store/confirmed_code.h"
+#include "store/outbox.h"
 #include "store/owner.h"
 #include "store/plan.h"
 #include "store/segment_catalog.h"
@@ -93,9 +94,9 @@ static PsPlan leave_plan = {
 };
 
 static PsPlan add_changes_plan = {
-	"INSERT INTO profile_stream.segment_changes (customer_id, kind, from_segment, to_segment, changed_at)"
-	" SELECT n.customer_id, $4, n.from_segment, n.to_segment, $5 FROM ROWS FROM"
-	" (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS n(customer_id, from_segment, to_segment)",
+	PS_SEGMENT_CHANGES_TOLD("INSERT INTO profile_stream.segment_changes (customer_id, kind, from_segment, to_segment, changed_at)"
+							" SELECT n.customer_id, $4, n.from_segment, n.to_segment, $5 FROM ROWS FROM"
+							" (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS n(customer_id, from_segment, to_segment)"),
 	5, {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID}
 };
 

@@ -1,4 +1,4 @@
-# What goes out says why. Notifications and the changelog topic have the event that was applied last. A stream with watch tells
+# What goes out says why. Notifications and the changelog topic have the event that was applied last; the topic has who entered and left segments. A stream with watch tells
 # only of changes of these columns and attributes, also when a refresh of scores makes them; the listener and the topic of such
 # a stream together say what each customer has.
 
@@ -120,6 +120,25 @@ is($watched->{ada}{lastEvent}, undef, 'scores: and no event');
 @more = $topic{all}->messages;
 is(scalar(@more), $before_all + 2, 'scores: the topic that watches nothing has both');
 
+# who enters and leaves segments: live, in batch, and all changes since the last message, each once
+sub changes_of
+{
+	my ($name, $customer) = @_;
+	my $message = last_messages($name)->{$customer};
+	return [ map { [ @$_{qw(kind from to eventId)} ] } @{ $message->{segmentChanges} } ];
+}
+
+$node->sql(q(SELECT profile_stream.create_segment('rich', 'total_balance > 1000', quiet_period => '0'), profile_stream.create_segment('named', 'first_name > ''A''', evaluate => 'batch')));
+ok(produce('all', 'events', event('r1', 'eve', type => 'account.opened', payload => '{"initialBalance": 2000}'), event('r2', 'joe', type => 'customer.profile.updated', payload => '{"firstName": "Joe"}')), 'applied');
+is_deeply(changes_of($_, 'eve'), [ [ 'rule', undef, 'rich', 'r1' ] ], "segments: $_ says who entered, and by which event") foreach 'all', 'watched';
+is_deeply(changes_of('all', 'joe'), [], 'segments: nothing of who did not');
+$node->sql('CALL profile_stream.refresh_segments()');
+is_deeply(changes_of($_, 'joe'), [ [ 'rule', undef, 'named', undef ] ], "segments: $_ says who entered by a refresh") foreach 'all', 'watched';
+$node->sql(join(';', 'BEGIN', (map { qq(SELECT profile_stream.apply_event('{"eventId": "r$_", "customerId": "eve", "eventType": "account.opened", "timestamp": "2026-01-03T00:00:00Z", "payload": {"initialBalance": @{[$_ % 2 ? -2000 : 2000]}}}')) } 3 .. 5), 'COMMIT'));
+is_deeply(changes_of('all', 'eve'), [ [ 'rule', 'rich', undef, 'r3' ], [ 'rule', undef, 'rich', 'r4' ], [ 'rule', 'rich', undef, 'r5' ] ], 'segments: all changes since the last message are in the next one');
+my @told_changes = map { $_->{changeId} } map { @{ decode_json($_->[3])->{segmentChanges} } } grep { $_->[3] ne '-' } $topic{all}->messages;
+is(join(' ', sort { $a <=> $b } @told_changes), $node->sql("SELECT string_agg(change_id::text, ' ' ORDER BY change_id) FROM profile_stream.segment_changes"), 'segments: the topic has each change once');
+
 # an erasure is told to all; who comes back has no event of before
 $node->set_failpoint('relay_before_send:sleep=2000');
 ok(produce('all', 'events', event('e5', 'bob', type => 'account.opened', payload => '{"initialBalance": 5}')), 'changed');
@@ -142,6 +161,13 @@ ok(produce('watcher', 'other', event('o6', 'eve'), event('o7', 'joe')), 'nothing
 ok(produce('watcher', 'other', event('o8', 'eve'), event('o9', 'joe', type => 'customer.profile.updated', payload => '{"email": "j@x"}')), 'and something');
 ok(hear(sub { @{ $told{told_watched} } > 0 }), 'batch: is told');
 is_deeply($told{told_watched}, [ { stream => 'watcher', customers => 1, events => 1 } ], 'batch: of one customer');
+
+# who does not watch segments is not told of them
+my $unwatched = scalar(() = $topic{watched}->messages);
+ok(produce('all', 'events', event('r6', 'eve', type => 'account.opened', payload => '{"initialBalance": 2000}')), 'entered');
+is_deeply(changes_of('all', 'eve'), [ [ 'rule', undef, 'rich', 'r6' ] ], 'segments: the other stream is told');
+last_messages('watched');
+is(scalar(() = $topic{watched}->messages), $unwatched, 'segments: who does not watch them is not');
 
 # a backfill tells what its stream watches
 @{ $told{$_} } = () foreach keys %told;
