@@ -3,6 +3,15 @@
 
 -- What sql/profile_stream.sql has since 0.1.0, in the same words. The regress test upgrade shows what is forgotten here.
 
+DO $$
+BEGIN
+	IF pg_catalog.string_to_array(profile_stream.version() OPERATOR(pg_catalog.->>) 'library', '.')::int[] OPERATOR(pg_catalog.<) '{0,2,0}' THEN
+		RAISE EXCEPTION 'the server still runs the library of profile_stream %', profile_stream.version() OPERATOR(pg_catalog.->>) 'library'
+			USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Restart the server. Then call ALTER EXTENSION profile_stream UPDATE again.';
+	END IF;
+END
+$$;
+
 -- Columns with a default of streams, materialized_profiles and dead_letters: PostgreSQL does not add them while a function
 -- with an SQL body takes a row of the table. Meanwhile these functions have no body.
 DO $$

@@ -74,7 +74,6 @@ static void
 apply_events_apply_entries(PsApplyItem *items, int n, PsApplySettings settings)
 {
 	ps_function_refuse_nested("apply_event()");
-	ps_extension_check();
 	settings.rules = ps_rules_hold();
 	PG_TRY();
 	{
@@ -106,9 +105,9 @@ apply_array(ArrayType *array, int *n, PsApplySettings settings)
 	return items;
 }
 
-PG_FUNCTION_INFO_V1(ps_apply_event);
-Datum
-ps_apply_event(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_apply_event);
+static Datum
+ps_apply_event_checked(PG_FUNCTION_ARGS)
 {
 	PsApplyItem item;
 
@@ -184,9 +183,9 @@ read_moved(const PsApplyItem *item, int64 *version)
 	return result;
 }
 
-PG_FUNCTION_INFO_V1(ps_apply_event_returning);
-Datum
-ps_apply_event_returning(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_apply_event_returning);
+static Datum
+ps_apply_event_returning_checked(PG_FUNCTION_ARGS)
 {
 	PsEffect	raised_effect = {0};
 	PsApplyItem item;
@@ -210,9 +209,9 @@ ps_apply_event_returning(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
-PG_FUNCTION_INFO_V1(ps_apply_events);
-Datum
-ps_apply_events(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_apply_events);
+static Datum
+ps_apply_events_checked(PG_FUNCTION_ARGS)
 {
 	int			n;
 	PsApplyItem *items = apply_array(PG_GETARG_ARRAYTYPE_P(0), &n, call_settings());
@@ -243,9 +242,9 @@ put_outcome(ReturnSetInfo *result, int ordinal, const PsApplyItem *item)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
-PG_FUNCTION_INFO_V1(ps_retry_events);
-Datum
-ps_retry_events(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_retry_events);
+static Datum
+ps_retry_events_checked(PG_FUNCTION_ARGS)
 {
 	PsApplySettings settings = call_settings();
 	PsTextSet	types = ps_text_set_of_array(PG_GETARG_DATUM(4));
@@ -264,9 +263,9 @@ ps_retry_events(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-PG_FUNCTION_INFO_V1(ps_prune_metrics);
-Datum
-ps_prune_metrics(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_prune_metrics);
+static Datum
+ps_prune_metrics_checked(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_INT64(ps_prune(PG_GETARG_TIMESTAMPTZ(0), ps_apply_max_customers(1)));
 }

@@ -9,6 +9,7 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "store/extension.h"
 #include "store/rule_catalog.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
@@ -73,9 +74,9 @@ attribute_maps_add(const char *event_type, const PsAttributeMap *map)
 				 errhint("unmap_attribute() removes it.")));
 }
 
-PG_FUNCTION_INFO_V1(ps_map_attribute);
-Datum
-ps_map_attribute(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_map_attribute);
+static Datum
+ps_map_attribute_checked(PG_FUNCTION_ARGS)
 {
 	PsTextSet	event_types = ps_get_event_types(fcinfo, 0, 10);
 	PsAttributeMap map = get_map(fcinfo);
@@ -87,9 +88,9 @@ ps_map_attribute(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_unmap_attribute);
-Datum
-ps_unmap_attribute(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_unmap_attribute);
+static Datum
+ps_unmap_attribute_checked(PG_FUNCTION_ARGS)
 {
 	char	   *event_type = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char	   *attribute = text_to_cstring(PG_GETARG_TEXT_PP(1));

@@ -28,8 +28,8 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-PG_FUNCTION_INFO_V1(ps_backfill);
-PG_FUNCTION_INFO_V1(ps_drop_backfill);
+PS_FUNCTION(ps_backfill);
+PS_FUNCTION(ps_drop_backfill);
 
 #define MAX_QUERY_BYTES 100000
 
@@ -262,8 +262,8 @@ run_call(Call *call, text *stream, const char *name, const char *query)
 	backfill_release(call);
 }
 
-Datum
-ps_backfill(PG_FUNCTION_ARGS)
+static Datum
+ps_backfill_checked(PG_FUNCTION_ARGS)
 {
 	Call		call = {.max = PG_ARGISNULL(2) ? 0 : PG_GETARG_INT32(2)};
 	char	   *stream = ps_get_name(fcinfo, 0, "stream", NAMEDATALEN - 1);
@@ -289,8 +289,8 @@ ps_backfill(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-Datum
-ps_drop_backfill(PG_FUNCTION_ARGS)
+static Datum
+ps_drop_backfill_checked(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	PsStream   *stream;

@@ -17,6 +17,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "store/distributed.h"
+#include "store/extension.h"
 #include "store/outbox.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
@@ -90,9 +91,9 @@ read_bookmark(const char *given)
  * The bookmark of the calling query's snapshot. The WAL is flushed first: after a crash
  * the server could otherwise use transaction ids below the horizon a second time.
  */
-PG_FUNCTION_INFO_V1(ps_profile_bookmark);
-Datum
-ps_profile_bookmark(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_profile_bookmark);
+static Datum
+ps_profile_bookmark_checked(PG_FUNCTION_ARGS)
 {
 	PsBookmark	bookmark = this_history();
 
@@ -104,9 +105,9 @@ ps_profile_bookmark(PG_FUNCTION_ARGS)
 }
 
 /* The horizon of a bookmark as xid; null when it cannot be compared here, and the client must read everything. */
-PG_FUNCTION_INFO_V1(ps_bookmark_horizon);
-Datum
-ps_bookmark_horizon(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_bookmark_horizon);
+static Datum
+ps_bookmark_horizon_checked(PG_FUNCTION_ARGS)
 {
 	char	   *given = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	PsBookmark	bookmark = read_bookmark(given);
@@ -121,9 +122,9 @@ ps_bookmark_horizon(PG_FUNCTION_ARGS)
 }
 
 /* Whether the transaction of a row is the horizon or a later one; true without a horizon. */
-PG_FUNCTION_INFO_V1(ps_xid_at_or_after);
-Datum
-ps_xid_at_or_after(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_xid_at_or_after);
+static Datum
+ps_xid_at_or_after_checked(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(PG_ARGISNULL(1) || (int32) (PG_GETARG_TRANSACTIONID(0) - PG_GETARG_TRANSACTIONID(1)) >= 0);
 }

@@ -14,7 +14,6 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "process/lease.h"
-#include "store/extension.h"
 #include "store/lock_wait.h"
 #include "store/topic_catalog.h"
 #include "utils/acl.h"
@@ -31,7 +30,6 @@ ps_find_stream(text *name, bool control)
 	char	   *cname = text_to_cstring(name);
 	PsStream   *stream;
 
-	ps_extension_check();
 	stream = ps_stream_find(cname, 0);
 	if (stream == NULL)
 		ereport(ERROR,

@@ -13,6 +13,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "store/confirmed_code.h"
+#include "store/extension.h"
 #include "store/function.h"
 #include "store/rule_catalog.h"
 #include "store/segment_catalog.h"
@@ -65,9 +66,9 @@ may_confirm(const PsDefinition *definition)
 						   has_privs_of_role(GetUserId(), definition->owner));
 }
 
-PG_FUNCTION_INFO_V1(ps_confirm_code);
-Datum
-ps_confirm_code(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_confirm_code);
+static Datum
+ps_confirm_code_checked(PG_FUNCTION_ARGS)
 {
 	char	   *kind = ps_get_string(fcinfo, 0);
 	char	   *name = ps_get_string(fcinfo, 1);

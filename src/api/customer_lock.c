@@ -7,6 +7,7 @@
 
 #include "api/caller.h"
 #include "fmgr.h"
+#include "store/extension.h"
 #include "store/locks.h"
 #include "utils/builtins.h"
 
@@ -20,9 +21,9 @@ customer_key(FunctionCallInfo fcinfo)
 	return ps_lock_key(VARDATA_ANY(customer_id), VARSIZE_ANY_EXHDR(customer_id));
 }
 
-PG_FUNCTION_INFO_V1(ps_lock_customer);
-Datum
-ps_lock_customer(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_lock_customer);
+static Datum
+ps_lock_customer_checked(PG_FUNCTION_ARGS)
 {
 	int64		key = customer_key(fcinfo);
 
@@ -30,9 +31,9 @@ ps_lock_customer(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_try_lock_customer);
-Datum
-ps_try_lock_customer(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_try_lock_customer);
+static Datum
+ps_try_lock_customer_checked(PG_FUNCTION_ARGS)
 {
 	int64		key = customer_key(fcinfo);
 	bool		had;

@@ -19,6 +19,7 @@
 #include "settings.h"
 #include "store/blocked.h"
 #include "store/customer_erasure.h"
+#include "store/extension.h"
 #include "store/lock_wait.h"
 #include "store/locks.h"
 #include "store/outbox.h"
@@ -93,9 +94,9 @@ forget_customer(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
-PG_FUNCTION_INFO_V1(ps_forget_customer);
-Datum
-ps_forget_customer(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_forget_customer);
+static Datum
+ps_forget_customer_checked(PG_FUNCTION_ARGS)
 {
 	return ps_call_bounded(fcinfo, forget_customer, "forget_customer()", PS_SESSION_WAIT_MS);
 }
@@ -112,16 +113,16 @@ unblock_customer(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(was_blocked);
 }
 
-PG_FUNCTION_INFO_V1(ps_unblock_customer);
-Datum
-ps_unblock_customer(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_unblock_customer);
+static Datum
+ps_unblock_customer_checked(PG_FUNCTION_ARGS)
 {
 	return ps_call_bounded(fcinfo, unblock_customer, "unblock_customer()", PS_SESSION_WAIT_MS);
 }
 
-PG_FUNCTION_INFO_V1(ps_export_customer);
-Datum
-ps_export_customer(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_export_customer);
+static Datum
+ps_export_customer_checked(PG_FUNCTION_ARGS)
 {
 	const char *customer_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	MemoryContext caller = CurrentMemoryContext;
@@ -148,9 +149,9 @@ start_search(FunctionCallInfo fcinfo, PsIdSearch *search)
 	search->in_strings = PG_GETARG_BOOL(2);
 }
 
-PG_FUNCTION_INFO_V1(ps_contains_id);
-Datum
-ps_contains_id(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_contains_id);
+static Datum
+ps_contains_id_checked(PG_FUNCTION_ARGS)
 {
 	PsIdSearch	search;
 
@@ -158,9 +159,9 @@ ps_contains_id(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(ps_id_search_next(&search));
 }
 
-PG_FUNCTION_INFO_V1(ps_redact_id);
-Datum
-ps_redact_id(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_redact_id);
+static Datum
+ps_redact_id_checked(PG_FUNCTION_ARGS)
 {
 	PsIdSearch	search;
 	StringInfoData result;
@@ -179,9 +180,9 @@ ps_redact_id(PG_FUNCTION_ARGS)
 }
 
 /* The customer of a message, also of one that is no valid event: a dead letter belongs to somebody, too. */
-PG_FUNCTION_INFO_V1(ps_message_customer);
-Datum
-ps_message_customer(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_message_customer);
+static Datum
+ps_message_customer_checked(PG_FUNCTION_ARGS)
 {
 	bytea	   *value = PG_GETARG_BYTEA_PP(0);
 	PsMessage	message = {.value = VARDATA_ANY(value),.value_len = VARSIZE_ANY_EXHDR(value)};

@@ -8,6 +8,7 @@
 #include "core/event_ids.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "store/extension.h"
 #include "store/secret.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -28,9 +29,9 @@ hash_datum(const PsIdHash *hash)
 	return PointerGetDatum(cstring_to_text_with_len((const char *) hash->bytes, sizeof(hash->bytes)));
 }
 
-PG_FUNCTION_INFO_V1(ps_event_id_hash_sql);
-Datum
-ps_event_id_hash_sql(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_event_id_hash_sql);
+static Datum
+ps_event_id_hash_sql_checked(PG_FUNCTION_ARGS)
 {
 	text	   *event_id = PG_GETARG_TEXT_PP(0);
 	PsIdHash	hash = ps_event_id_hash(ps_event_id_key(), VARDATA_ANY(event_id), VARSIZE_ANY_EXHDR(event_id), PG_GETARG_INT32(1));
@@ -38,9 +39,9 @@ ps_event_id_hash_sql(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(hash_datum(&hash));
 }
 
-PG_FUNCTION_INFO_V1(ps_open_event_ids);
-Datum
-ps_open_event_ids(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_open_event_ids);
+static Datum
+ps_open_event_ids_checked(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	PsEventIds	ids;
@@ -58,9 +59,9 @@ ps_open_event_ids(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-PG_FUNCTION_INFO_V1(ps_sealed_event_ids);
-Datum
-ps_sealed_event_ids(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_sealed_event_ids);
+static Datum
+ps_sealed_event_ids_checked(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	bytea	   *hashes = PG_GETARG_BYTEA_PP(0);
@@ -80,9 +81,9 @@ ps_sealed_event_ids(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-PG_FUNCTION_INFO_V1(ps_event_ids_sealed_to_sql);
-Datum
-ps_event_ids_sealed_to_sql(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_event_ids_sealed_to_sql);
+static Datum
+ps_event_ids_sealed_to_sql_checked(PG_FUNCTION_ARGS)
 {
 	PsEventIds	ids;
 
@@ -92,9 +93,9 @@ ps_event_ids_sealed_to_sql(PG_FUNCTION_ARGS)
 	PG_RETURN_TIMESTAMPTZ(ps_event_ids_sealed_to(&ids));
 }
 
-PG_FUNCTION_INFO_V1(ps_same_event_ids);
-Datum
-ps_same_event_ids(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_same_event_ids);
+static Datum
+ps_same_event_ids_checked(PG_FUNCTION_ARGS)
 {
 	PsEventIds	a;
 	PsEventIds	b;

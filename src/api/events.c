@@ -16,6 +16,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "settings.h"
+#include "store/extension.h"
 #include "store/rule_catalog.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -25,9 +26,9 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-PG_FUNCTION_INFO_V1(ps_decode_message);
-PG_FUNCTION_INFO_V1(ps_decoded_values);
-PG_FUNCTION_INFO_V1(ps_to_profile_event);
+PS_FUNCTION(ps_decode_message);
+PS_FUNCTION(ps_decoded_values);
+PS_FUNCTION(ps_to_profile_event);
 
 /* Columns of decode_message(), in the order of its declaration. */
 enum
@@ -269,8 +270,8 @@ events_take_message(FunctionCallInfo fcinfo, PsFormatMap **format_map)
 	return message;
 }
 
-Datum
-ps_decode_message(PG_FUNCTION_ARGS)
+static Datum
+ps_decode_message_checked(PG_FUNCTION_ARGS)
 {
 	PsFormatMap *format_map;
 	PsMessage	message = events_take_message(fcinfo, &format_map);
@@ -326,8 +327,8 @@ events_decode(int stream_id, const PsMessage *message, PsDecoded *decoded)
 	return decoder != NULL;
 }
 
-Datum
-ps_decoded_values(PG_FUNCTION_ARGS)
+static Datum
+ps_decoded_values_checked(PG_FUNCTION_ARGS)
 {
 	PsMessage	message = {.kafka_timestamp = DT_NOBEGIN,.partition = -1};
 	PsDecoded	decoded = {0};
@@ -397,8 +398,8 @@ ps_members_jsonb(PsMembers *members, PsTimeUnit unit)
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
 }
 
-Datum
-ps_to_profile_event(PG_FUNCTION_ARGS)
+static Datum
+ps_to_profile_event_checked(PG_FUNCTION_ARGS)
 {
 	PsDecodeSettings settings = decode_settings(DT_NOEND);
 	PsFormatMap *format_map;

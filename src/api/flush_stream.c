@@ -18,6 +18,7 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
+#include "store/extension.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 
@@ -221,9 +222,9 @@ flush_once(Flush *flush)
 	return same && !is_unread(flush);
 }
 
-PG_FUNCTION_INFO_V1(ps_flush_stream);
-Datum
-ps_flush_stream(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_flush_stream);
+static Datum
+ps_flush_stream_checked(PG_FUNCTION_ARGS)
 {
 	Flush		flush = {.pause = MIN_PAUSE_MS};
 	MemoryContext caller = CurrentMemoryContext;

@@ -13,6 +13,7 @@
 #include "funcapi.h"
 #include "lib/qunique.h"
 #include "miscadmin.h"
+#include "store/extension.h"
 #include "store/history_store.h"
 #include "store/profile_reader.h"
 #include "utils/array.h"
@@ -62,9 +63,9 @@ select_document(Datum customer_id, const PsAsOf *as_of)
 	return document;
 }
 
-PG_FUNCTION_INFO_V1(ps_get_profile);
-Datum
-ps_get_profile(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_get_profile);
+static Datum
+ps_get_profile_checked(PG_FUNCTION_ARGS)
 {
 	PsAsOf		as_of;
 	PsDirectReader reader;
@@ -180,9 +181,9 @@ select_documents(ArrayType *array, Documents *documents)
 	SPI_finish();
 }
 
-PG_FUNCTION_INFO_V1(ps_get_profiles);
-Datum
-ps_get_profiles(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_get_profiles);
+static Datum
+ps_get_profiles_checked(PG_FUNCTION_ARGS)
 {
 	Documents	documents = {.as_of = ps_as_of_argument(fcinfo, 1),.result = (ReturnSetInfo *) fcinfo->resultinfo};
 	ArrayType  *array;

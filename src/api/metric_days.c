@@ -12,6 +12,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "store/chunk_reader.h"
+#include "store/extension.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/memutils.h"
@@ -49,9 +50,9 @@ find_metric_with_days(const text *name)
 }
 
 /* Raises for a metric or a time zone that does not exist, also when there are no profiles. */
-PG_FUNCTION_INFO_V1(ps_check_days);
-Datum
-ps_check_days(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_check_days);
+static Datum
+ps_check_days_checked(PG_FUNCTION_ARGS)
 {
 	(void) find_metric_with_days(PG_GETARG_TEXT_PP(0));
 	(void) ps_zone_find(text_to_cstring(PG_GETARG_TEXT_PP(1)), false);
@@ -168,9 +169,9 @@ make_row(const DaysCall *call, const PsDaySum *sum)
 }
 
 /* The days of a profile, one at a call: a table of them for each profile would take longer than its samples. */
-PG_FUNCTION_INFO_V1(ps_profile_days);
-Datum
-ps_profile_days(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_profile_days);
+static Datum
+ps_profile_days_checked(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	DaysCall   *call = fcinfo->flinfo->fn_extra;

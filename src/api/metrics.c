@@ -8,6 +8,7 @@
 #include "api/caller.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "store/extension.h"
 #include "store/metric_catalog.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -151,9 +152,9 @@ get_definition(FunctionCallInfo fcinfo)
 	return definition;
 }
 
-PG_FUNCTION_INFO_V1(ps_create_metric);
-Datum
-ps_create_metric(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_create_metric);
+static Datum
+ps_create_metric_checked(PG_FUNCTION_ARGS)
 {
 	PsMetricDefinition definition = get_definition(fcinfo);
 
@@ -170,9 +171,9 @@ ps_create_metric(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_drop_metric);
-Datum
-ps_drop_metric(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_drop_metric);
+static Datum
+ps_drop_metric_checked(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 

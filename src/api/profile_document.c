@@ -17,6 +17,7 @@
 #include "core/seed.h"
 #include "core/value.h"
 #include "fmgr.h"
+#include "store/extension.h"
 #include "store/profile_row.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -388,9 +389,9 @@ ps_row_deform(HeapTupleHeader row, Datum **values, bool **nulls)
 	check_row_values(*nulls);
 }
 
-PG_FUNCTION_INFO_V1(ps_profile_document);
-Datum
-ps_profile_document(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_profile_document);
+static Datum
+ps_profile_document_checked(PG_FUNCTION_ARGS)
 {
 	PsAsOf		as_of = {.at = PG_GETARG_TIMESTAMPTZ(1)};
 	Datum	   *values;
@@ -401,9 +402,9 @@ ps_profile_document(PG_FUNCTION_ARGS)
 	return ps_document_of_row(values, nulls, &as_of, NULL);
 }
 
-PG_FUNCTION_INFO_V1(ps_profile_document_at);
-Datum
-ps_profile_document_at(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_profile_document_at);
+static Datum
+ps_profile_document_at_checked(PG_FUNCTION_ARGS)
 {
 	PsAsOf		as_of;
 	Datum	   *values;

@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "nodes/primnodes.h"
 #include "store/chunk_value.h"
+#include "store/extension.h"
 #include "store/rule_catalog.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -194,9 +195,9 @@ window_value(FunctionCallInfo fcinfo, bool in_rebuild)
 }
 
 /* For views, which show counts as integers: one of a numeric would be made for each row. */
-PG_FUNCTION_INFO_V1(ps_window_count);
-Datum
-ps_window_count(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_window_count);
+static Datum
+ps_window_count_checked(PG_FUNCTION_ARGS)
 {
 	PsWindowValue value;
 
@@ -211,16 +212,16 @@ ps_window_count(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(ps_window_value_count(&value));
 }
 
-PG_FUNCTION_INFO_V1(ps_window_value);
-Datum
-ps_window_value(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_window_value);
+static Datum
+ps_window_value_checked(PG_FUNCTION_ARGS)
 {
 	return window_value(fcinfo, false);
 }
 
-PG_FUNCTION_INFO_V1(ps_rebuild_window_value);
-Datum
-ps_rebuild_window_value(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_rebuild_window_value);
+static Datum
+ps_rebuild_window_value_checked(PG_FUNCTION_ARGS)
 {
 	return window_value(fcinfo, true);
 }
@@ -258,16 +259,16 @@ metric_values(FunctionCallInfo fcinfo, bool in_rebuild)
 	return JsonbPGetDatum(JsonbValueToJsonb(ps_push_metric_values(&state, &window, PG_GETARG_TEXT_PP(0), as_of, in_rebuild)));
 }
 
-PG_FUNCTION_INFO_V1(ps_metric_values);
-Datum
-ps_metric_values(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_metric_values);
+static Datum
+ps_metric_values_checked(PG_FUNCTION_ARGS)
 {
 	return metric_values(fcinfo, false);
 }
 
-PG_FUNCTION_INFO_V1(ps_rebuild_metric_values);
-Datum
-ps_rebuild_metric_values(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_rebuild_metric_values);
+static Datum
+ps_rebuild_metric_values_checked(PG_FUNCTION_ARGS)
 {
 	return metric_values(fcinfo, true);
 }
@@ -291,9 +292,9 @@ return_samples(FunctionCallInfo fcinfo, const char *bytes, int len)
 	}
 }
 
-PG_FUNCTION_INFO_V1(ps_chunk_samples);
-Datum
-ps_chunk_samples(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_chunk_samples);
+static Datum
+ps_chunk_samples_checked(PG_FUNCTION_ARGS)
 {
 	bytea	   *samples = PG_GETARG_BYTEA_PP(0);
 
@@ -301,9 +302,9 @@ ps_chunk_samples(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-PG_FUNCTION_INFO_V1(ps_window_samples);
-Datum
-ps_window_samples(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_window_samples);
+static Datum
+ps_window_samples_checked(PG_FUNCTION_ARGS)
 {
 	const PsMetric *metric = metric_of_call(fcinfo, 1);
 	PsWindow	window;
@@ -316,9 +317,9 @@ ps_window_samples(PG_FUNCTION_ARGS)
 }
 
 /* All samples of a window_state as rows (series, at, value), also those that no metric uses any more. */
-PG_FUNCTION_INFO_V1(ps_window_state_samples);
-Datum
-ps_window_state_samples(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_window_state_samples);
+static Datum
+ps_window_state_samples_checked(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	PsWindow	window;
@@ -344,9 +345,9 @@ ps_window_state_samples(PG_FUNCTION_ARGS)
 }
 
 /* The totals of lifetime series of a window_state as rows. */
-PG_FUNCTION_INFO_V1(ps_window_state_totals);
-Datum
-ps_window_state_totals(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_window_state_totals);
+static Datum
+ps_window_state_totals_checked(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	PsWindow	window;
@@ -376,17 +377,17 @@ ps_window_state_totals(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-PG_FUNCTION_INFO_V1(ps_metric_series);
-Datum
-ps_metric_series(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_metric_series);
+static Datum
+ps_metric_series_checked(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TEXT_P(cstring_to_text(ps_series_name(metric_of_call(fcinfo, 0)->series)));
 }
 
 /* Whether prune_metrics() has work: a series that no metric uses, or whose open samples all are older than its window. */
-PG_FUNCTION_INFO_V1(ps_window_expired);
-Datum
-ps_window_expired(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_window_expired);
+static Datum
+ps_window_expired_checked(PG_FUNCTION_ARGS)
 {
 	const PsMetrics *metrics = &ps_rules_get()->metrics;
 	PsWindow	window;
@@ -396,17 +397,17 @@ ps_window_expired(PG_FUNCTION_ARGS)
 				   ps_window_seal_expired(&window, metrics, PG_GETARG_TIMESTAMPTZ(1)) != NULL);
 }
 
-PG_FUNCTION_INFO_V1(ps_json_timestamp);
-Datum
-ps_json_timestamp(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_json_timestamp);
+static Datum
+ps_json_timestamp_checked(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TEXT_P(cstring_to_text(ps_format_timestamp(PG_GETARG_TIMESTAMPTZ(0))));
 }
 
 /* Reads the time of an attribute, as attributes store it; null when it is none. */
-PG_FUNCTION_INFO_V1(ps_attribute_time);
-Datum
-ps_attribute_time(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_attribute_time);
+static Datum
+ps_attribute_time_checked(PG_FUNCTION_ARGS)
 {
 	char	   *value = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	TimestampTz at;

@@ -23,6 +23,7 @@
 #include "settings.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "store/extension.h"
 #include "store/live_catalog.h"
 #include "store/lock_wait.h"
 #include "store/locks.h"
@@ -138,9 +139,9 @@ start_rebuild(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_rebuild_start);
-Datum
-ps_rebuild_start(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_rebuild_start);
+static Datum
+ps_rebuild_start_checked(PG_FUNCTION_ARGS)
 {
 	return ps_call_bounded(fcinfo, start_rebuild, "rebuild()", PS_SESSION_WAIT_MS);
 }
@@ -173,9 +174,9 @@ pause_rebuild(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_rebuild_pause);
-Datum
-ps_rebuild_pause(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_rebuild_pause);
+static Datum
+ps_rebuild_pause_checked(PG_FUNCTION_ARGS)
 {
 	return ps_call_bounded(fcinfo, pause_rebuild, "pause_rebuild()", PS_SESSION_WAIT_MS);
 }
@@ -187,9 +188,9 @@ resume_rebuild(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_rebuild_resume);
-Datum
-ps_rebuild_resume(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_rebuild_resume);
+static Datum
+ps_rebuild_resume_checked(PG_FUNCTION_ARGS)
 {
 	return ps_call_bounded(fcinfo, resume_rebuild, "resume_rebuild()", PS_SESSION_WAIT_MS);
 }
@@ -207,16 +208,16 @@ cancel_rebuild(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_rebuild_cancel);
-Datum
-ps_rebuild_cancel(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_rebuild_cancel);
+static Datum
+ps_rebuild_cancel_checked(PG_FUNCTION_ARGS)
 {
 	return ps_call_bounded(fcinfo, cancel_rebuild, "cancel_rebuild()", PS_SESSION_WAIT_MS);
 }
 
-PG_FUNCTION_INFO_V1(ps_rebuild_diff);
-Datum
-ps_rebuild_diff(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_rebuild_diff);
+static Datum
+ps_rebuild_diff_checked(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	int			max_rows = PG_GETARG_INT32(1);
@@ -361,9 +362,9 @@ swap_rebuild(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(changed);
 }
 
-PG_FUNCTION_INFO_V1(ps_rebuild_swap);
-Datum
-ps_rebuild_swap(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_rebuild_swap);
+static Datum
+ps_rebuild_swap_checked(PG_FUNCTION_ARGS)
 {
 	return ps_call_bounded(fcinfo, swap_rebuild, "swap_rebuild()", ps_interval_us(PG_GETARG_INTERVAL_P(1)) / 1000);
 }

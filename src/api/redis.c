@@ -9,6 +9,7 @@
 #include "pgstat.h"
 #include "sink/sink.h"
 #include "storage/latch.h"
+#include "store/extension.h"
 #include "utils/builtins.h"
 
 /* Waits until the sink is connected, and has delivered what was sent; raises why it cannot. */
@@ -38,9 +39,9 @@ finish_sink(PsSink *sink)
 			 hint != NULL ? errhint("%s", hint) : 0));
 }
 
-PG_FUNCTION_INFO_V1(ps_test_redis);
-Datum
-ps_test_redis(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_test_redis);
+static Datum
+ps_test_redis_checked(PG_FUNCTION_ARGS)
 {
 	PsStream   *stream = palloc0(sizeof(PsStream));
 	PsSink	   *sink = ps_sink_create(PS_SINK_REDIS, 0);

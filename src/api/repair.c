@@ -9,6 +9,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "store/dead_letter_repair.h"
+#include "store/extension.h"
 #include "utils/datum.h"
 
 /* The first arguments choose the letters. A filter that is null chooses all. */
@@ -23,9 +24,9 @@ get_filters(FunctionCallInfo fcinfo, Datum *filters, bool *nulls)
 }
 
 /* Locks the letters that are chosen, and returns their ids, so that two calls do not retry the same letter. */
-PG_FUNCTION_INFO_V1(ps_lock_dead_letters);
-Datum
-ps_lock_dead_letters(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_lock_dead_letters);
+static Datum
+ps_lock_dead_letters_checked(PG_FUNCTION_ARGS)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Datum		filters[PS_LETTER_FILTERS];
@@ -44,9 +45,9 @@ ps_lock_dead_letters(PG_FUNCTION_ARGS)
 }
 
 /* Removes letters that were applied, and notes the new errors of the others. */
-PG_FUNCTION_INFO_V1(ps_settle_dead_letters);
-Datum
-ps_settle_dead_letters(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_settle_dead_letters);
+static Datum
+ps_settle_dead_letters_checked(PG_FUNCTION_ARGS)
 {
 	PreventCommandIfReadOnly("settle_dead_letters()");
 	SPI_connect();
@@ -55,9 +56,9 @@ ps_settle_dead_letters(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_discard_dead_letters);
-Datum
-ps_discard_dead_letters(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_discard_dead_letters);
+static Datum
+ps_discard_dead_letters_checked(PG_FUNCTION_ARGS)
 {
 	Datum		filters[PS_LETTER_FILTERS];
 	bool		nulls[PS_LETTER_FILTERS];

@@ -12,6 +12,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "scores/refresh.h"
+#include "store/extension.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/regproc.h"
@@ -48,9 +49,9 @@ get_batch(FunctionCallInfo fcinfo, int n)
 	return batch;
 }
 
-PG_FUNCTION_INFO_V1(ps_refresh_scores);
-Datum
-ps_refresh_scores(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_refresh_scores);
+static Datum
+ps_refresh_scores_checked(PG_FUNCTION_ARGS)
 {
 	PsRefresh	refresh = {.batch = get_batch(fcinfo, 1)};
 	int64		stale_us = PG_ARGISNULL(0) ? -1 : ps_interval_us(PG_GETARG_INTERVAL_P(0));
@@ -72,9 +73,9 @@ ps_refresh_scores(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_refresh_segments);
-Datum
-ps_refresh_segments(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_refresh_segments);
+static Datum
+ps_refresh_segments_checked(PG_FUNCTION_ARGS)
 {
 	char	   *name = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
 	PsRefresh	refresh = {.batch = get_batch(fcinfo, 1)};
@@ -89,9 +90,9 @@ ps_refresh_segments(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_set_score_function);
-Datum
-ps_set_score_function(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_set_score_function);
+static Datum
+ps_set_score_function_checked(PG_FUNCTION_ARGS)
 {
 	const char *function = NULL;
 	PsScoreFunction present;

@@ -23,8 +23,8 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
-PG_FUNCTION_INFO_V1(ps_seed_profile);
-PG_FUNCTION_INFO_V1(ps_event_time);
+PS_FUNCTION(ps_seed_profile);
+PS_FUNCTION(ps_event_time);
 
 #define RETENTION (7 * USECS_PER_DAY)
 
@@ -56,8 +56,8 @@ seed_read_moment(const JsonbValue *value, TimestampTz *at)
 	return ps_timestamp_from_iso(text, strlen(text), at);
 }
 
-Datum
-ps_event_time(PG_FUNCTION_ARGS)
+static Datum
+ps_event_time_checked(PG_FUNCTION_ARGS)
 {
 	JsonbValue	value;
 	TimestampTz at;
@@ -132,8 +132,8 @@ refuse_seed(const PsApplyItem *item)
 			 errhint("The document has the members of get_profile(), as {\"firstName\": \"Ada\", \"totalBalance\": 12.50}.")));
 }
 
-Datum
-ps_seed_profile(PG_FUNCTION_ARGS)
+static Datum
+ps_seed_profile_checked(PG_FUNCTION_ARGS)
 {
 	PsApplySettings settings = {
 		.max_clock_skew_us = ps_max_clock_skew_ms * INT64CONST(1000),
@@ -152,7 +152,6 @@ ps_seed_profile(PG_FUNCTION_ARGS)
 	/* the payload of an event may be JSON's null */
 	ps_check_argument(!PG_ARGISNULL(1) && JB_ROOT_IS_OBJECT(PG_GETARG_JSONB_P(1)), "document must be an object");
 	ps_function_refuse_nested("seed_profile()");
-	ps_extension_check();
 	event = make_event(fcinfo, customer_id, PG_GETARG_JSONB_P(1));
 	SPI_connect();
 	ps_bootstrap_lock("seed_profile()");

@@ -15,6 +15,7 @@
 #include "kafka/options.h"
 #include "miscadmin.h"
 #include "process/lease.h"
+#include "store/extension.h"
 #include "store/lock_wait.h"
 #include "store/topic_catalog.h"
 #include "utils/acl.h"
@@ -263,9 +264,9 @@ seek_stream(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_seek_stream);
-Datum
-ps_seek_stream(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_seek_stream);
+static Datum
+ps_seek_stream_checked(PG_FUNCTION_ARGS)
 {
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_NULL();

@@ -7,12 +7,13 @@
 #include "api/caller.h"
 #include "apply/notify.h"
 #include "fmgr.h"
+#include "store/extension.h"
 #include "store/secret.h"
 #include "utils/builtins.h"
 
-PG_FUNCTION_INFO_V1(ps_segment_channel_sql);
-Datum
-ps_segment_channel_sql(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_segment_channel_sql);
+static Datum
+ps_segment_channel_sql_checked(PG_FUNCTION_ARGS)
 {
 	char	   *prefix = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char	   *segment = text_to_cstring(PG_GETARG_TEXT_PP(1));
@@ -21,9 +22,9 @@ ps_segment_channel_sql(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(ps_segment_channel(prefix, segment)));
 }
 
-PG_FUNCTION_INFO_V1(ps_notification_channel);
-Datum
-ps_notification_channel(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_notification_channel);
+static Datum
+ps_notification_channel_checked(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 

@@ -12,6 +12,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "store/confirmed_code.h"
+#include "store/extension.h"
 #include "store/function.h"
 #include "store/live_segments.h"
 #include "store/score_catalog.h"
@@ -93,9 +94,9 @@ set_live(PsSegment *segment, Evaluate evaluate)
 	segment->is_live = why == NULL;
 }
 
-PG_FUNCTION_INFO_V1(ps_create_segment);
-Datum
-ps_create_segment(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_create_segment);
+static Datum
+ps_create_segment_checked(PG_FUNCTION_ARGS)
 {
 	PsSegment	segment = {.owner = GetUserId()};
 
@@ -138,9 +139,9 @@ find_own_segment(const char *name)
 	return segment;
 }
 
-PG_FUNCTION_INFO_V1(ps_drop_segment);
-Datum
-ps_drop_segment(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_drop_segment);
+static Datum
+ps_drop_segment_checked(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
@@ -173,9 +174,9 @@ refuse_unconfirmed(const PsSegment *segment)
 				 errhint(PS_CONFIRM_HINT)));
 }
 
-PG_FUNCTION_INFO_V1(ps_alter_segment);
-Datum
-ps_alter_segment(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_alter_segment);
+static Datum
+ps_alter_segment_checked(PG_FUNCTION_ARGS)
 {
 	Evaluate	evaluate = get_evaluate(fcinfo, 3);
 	PsSegment  *segment;

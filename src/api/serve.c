@@ -14,6 +14,7 @@
 #include "api/metric_values.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "store/extension.h"
 #include "store/outbox.h"
 #include "store/served.h"
 #include "utils/builtins.h"
@@ -58,9 +59,9 @@ send_to_redis(const char *customer_id)
 	SPI_finish();
 }
 
-PG_FUNCTION_INFO_V1(ps_serve_profile);
-Datum
-ps_serve_profile(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_serve_profile);
+static Datum
+ps_serve_profile_checked(PG_FUNCTION_ARGS)
 {
 	Datum		document = read_document(PG_GETARG_DATUM(0));
 

@@ -440,15 +440,14 @@ set_decoder(FunctionCallInfo fcinfo, int stream_id)
 	ps_decoder_set(stream_id, ps_function_name(function), ps_check_function(PS_DECODER, function));
 }
 
-PG_FUNCTION_INFO_V1(ps_create_stream);
-Datum
-ps_create_stream(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_create_stream);
+static Datum
+ps_create_stream_checked(PG_FUNCTION_ARGS)
 {
 	PsStream   *stream = read_stream(fcinfo);
 
 	PreventCommandIfReadOnly("create_stream()");
 	ps_check_may_run(GetUserId());
-	ps_extension_check();
 	check_options(stream, GetUserId());
 	SPI_connect();
 	if (ps_stream_find(stream->name, 0) != NULL)
@@ -537,9 +536,9 @@ alter_stream(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_alter_stream);
-Datum
-ps_alter_stream(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_alter_stream);
+static Datum
+ps_alter_stream_checked(PG_FUNCTION_ARGS)
 {
 	return ps_call_bounded(fcinfo, alter_stream, "alter_stream()", PS_SESSION_WAIT_MS);
 }

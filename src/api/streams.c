@@ -65,9 +65,9 @@ pause_stream(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_pause_stream);
-Datum
-ps_pause_stream(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_pause_stream);
+static Datum
+ps_pause_stream_checked(PG_FUNCTION_ARGS)
 {
 	return ps_call_bounded(fcinfo, pause_stream, "pause_stream()", PS_SESSION_WAIT_MS);
 }
@@ -79,9 +79,9 @@ resume_stream(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_resume_stream);
-Datum
-ps_resume_stream(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_resume_stream);
+static Datum
+ps_resume_stream_checked(PG_FUNCTION_ARGS)
 {
 	return ps_call_bounded(fcinfo, resume_stream, "resume_stream()", PS_SESSION_WAIT_MS);
 }
@@ -107,21 +107,20 @@ drop_stream(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_drop_stream);
-Datum
-ps_drop_stream(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_drop_stream);
+static Datum
+ps_drop_stream_checked(PG_FUNCTION_ARGS)
 {
 	return ps_call_bounded(fcinfo, drop_stream, "drop_stream()", PS_SESSION_WAIT_MS);
 }
 
-PG_FUNCTION_INFO_V1(ps_start_streams);
-Datum
-ps_start_streams(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_start_streams);
+static Datum
+ps_start_streams_checked(PG_FUNCTION_ARGS)
 {
 	int			started;
 
 	PreventCommandIfReadOnly("start_streams()");
-	ps_extension_check();
 	SPI_connect();
 	started = ps_launcher_start_streams();
 	SPI_finish();
@@ -141,9 +140,9 @@ find_sink(const PsStream *stream, const char *name)
 			 errhint("SELECT sink FROM profile_stream.stat_sinks shows which there are; alter_stream() adds one.")));
 }
 
-PG_FUNCTION_INFO_V1(ps_resync_sink);
-Datum
-ps_resync_sink(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_resync_sink);
+static Datum
+ps_resync_sink_checked(PG_FUNCTION_ARGS)
 {
 	PsStream   *stream;
 	PsSinkKind	kind;
@@ -159,9 +158,9 @@ ps_resync_sink(PG_FUNCTION_ARGS)
 }
 
 /* Shows a stream's counters and their difference, which is 0 unless something is wrong. Reads with the caller's rights. */
-PG_FUNCTION_INFO_V1(ps_reconcile);
-Datum
-ps_reconcile(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_reconcile);
+static Datum
+ps_reconcile_checked(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	PsStream   *stream;

@@ -14,6 +14,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "settings.h"
+#include "store/extension.h"
 #include "store/history_catalog.h"
 #include "store/history_partitions.h"
 #include "store/history_store.h"
@@ -111,9 +112,9 @@ track_history(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_track_history);
-Datum
-ps_track_history(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_track_history);
+static Datum
+ps_track_history_checked(PG_FUNCTION_ARGS)
 {
 	return ps_call_bounded(fcinfo, track_history, "track_history()", PS_SESSION_WAIT_MS);
 }
@@ -164,9 +165,9 @@ untrack_history(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_untrack_history);
-Datum
-ps_untrack_history(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_untrack_history);
+static Datum
+ps_untrack_history_checked(PG_FUNCTION_ARGS)
 {
 	return ps_call_bounded(fcinfo, untrack_history, "untrack_history()", PS_SESSION_WAIT_MS);
 }

@@ -18,6 +18,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "parser/parse_coerce.h"
+#include "store/extension.h"
 #include "store/history_catalog.h"
 #include "store/plan.h"
 #include "store/profile_row.h"
@@ -225,9 +226,9 @@ run_query(TrainingSet *set, const char *query)
 	AtEOXact_GUC(true, nest_level);
 }
 
-PG_FUNCTION_INFO_V1(ps_training_set);
-Datum
-ps_training_set(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_training_set);
+static Datum
+ps_training_set_checked(PG_FUNCTION_ARGS)
 {
 	TrainingSet set = {.result = (ReturnSetInfo *) fcinfo->resultinfo};
 

@@ -12,6 +12,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "settings.h"
+#include "store/extension.h"
 #include "store/function.h"
 #include "store/handler_catalog.h"
 #include "store/locks.h"
@@ -41,9 +42,9 @@ is_replaced(const PsRegistered *registered, const char *name, Oid owner)
 	return strcmp(registered->function, name) == 0 && (registered->owner != owner || !registered->confirmed);
 }
 
-PG_FUNCTION_INFO_V1(ps_register_handler);
-Datum
-ps_register_handler(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_register_handler);
+static Datum
+ps_register_handler_checked(PG_FUNCTION_ARGS)
 {
 	char	   *event_type = ps_get_name(fcinfo, 0, "event_type", PS_MAX_ID_BYTES);
 	Oid			owner;
@@ -67,9 +68,9 @@ ps_register_handler(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_unregister_handler);
-Datum
-ps_unregister_handler(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_unregister_handler);
+static Datum
+ps_unregister_handler_checked(PG_FUNCTION_ARGS)
 {
 	char	   *event_type = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(1));
@@ -94,9 +95,9 @@ ps_unregister_handler(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_register_upcaster);
-Datum
-ps_register_upcaster(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_register_upcaster);
+static Datum
+ps_register_upcaster_checked(PG_FUNCTION_ARGS)
 {
 	char	   *event_type = ps_get_name(fcinfo, 0, "event_type", PS_MAX_ID_BYTES);
 	char	   *name;
@@ -122,9 +123,9 @@ ps_register_upcaster(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_unregister_upcaster);
-Datum
-ps_unregister_upcaster(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_unregister_upcaster);
+static Datum
+ps_unregister_upcaster_checked(PG_FUNCTION_ARGS)
 {
 	char	   *event_type = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	int			from_version = PG_GETARG_INT32(1);
@@ -202,9 +203,9 @@ try_event(const char *event_type, Jsonb *given_event, Jsonb *given_profile)
 	return ps_document_of_profile(&profile, event.customer_id);
 }
 
-PG_FUNCTION_INFO_V1(ps_test_handler);
-Datum
-ps_test_handler(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_test_handler);
+static Datum
+ps_test_handler_checked(PG_FUNCTION_ARGS)
 {
 	char	   *event_type = ps_get_name(fcinfo, 0, "event_type", PS_MAX_ID_BYTES);
 	Jsonb	   *result = NULL;

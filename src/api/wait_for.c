@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
+#include "store/extension.h"
 #include "store/topic_catalog.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -179,9 +180,9 @@ options_of(const PsStream *stream)
 	return ps_connection_options(stream->server, stream->bootstrap_servers, stream->options, ps_stream_owner(stream));
 }
 
-PG_FUNCTION_INFO_V1(ps_wait_for_offset);
-Datum
-ps_wait_for_offset(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_wait_for_offset);
+static Datum
+ps_wait_for_offset_checked(PG_FUNCTION_ARGS)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	PsMoment	deadline;
@@ -199,9 +200,9 @@ ps_wait_for_offset(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_await_offset);
-Datum
-ps_await_offset(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_await_offset);
+static Datum
+ps_await_offset_checked(PG_FUNCTION_ARGS)
 {
 	PsMoment	deadline;
 	Wait		wait;
@@ -214,9 +215,9 @@ ps_await_offset(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_wait_for_stream);
-Datum
-ps_wait_for_stream(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_wait_for_stream);
+static Datum
+ps_wait_for_stream_checked(PG_FUNCTION_ARGS)
 {
 	Wait		wait = {.deadline = deadline_after(PG_GETARG_INTERVAL_P(1))};
 	MemoryContext caller = CurrentMemoryContext;
@@ -232,9 +233,9 @@ ps_wait_for_stream(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_await_stream);
-Datum
-ps_await_stream(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_await_stream);
+static Datum
+ps_await_stream_checked(PG_FUNCTION_ARGS)
 {
 	Wait		wait = {0};
 	List	   *options;
@@ -252,9 +253,9 @@ ps_await_stream(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PG_FUNCTION_INFO_V1(ps_test_connection);
-Datum
-ps_test_connection(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_test_connection);
+static Datum
+ps_test_connection_checked(PG_FUNCTION_ARGS)
 {
 	PsTopic		topic = {0, text_to_cstring(PG_GETARG_TEXT_PP(1))};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;

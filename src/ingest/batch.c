@@ -24,7 +24,9 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "process/bgworker.h"
 #include "settings.h"
+#include "store/extension.h"
 #include "store/lock_wait.h"
 #include "store/locks.h"
 #include "store/owner.h"
@@ -150,6 +152,8 @@ apply_transaction(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *
 	ps_worker_begin(worker);
 	ps_check_may_run(GetUserId());
 	ps_lock_tables();
+	if (ps_extension_is_doubtful())
+		ps_bgworker_end_unless_matched();	/* the tables were changed while this process waited for them */
 	MemoryContextReset(worker->apply_context);
 	MemoryContextSwitchTo(worker->apply_context);
 	ps_waiting_mark(worker->waiting, items, n);

@@ -317,10 +317,10 @@ ps_control_serve(PsWorker *worker)
 	AcceptInvalidationMessages();
 	if (ps_stream_invalidated || ps_options_invalidated)
 		ps_bgworker_end_if_ownerless(GetSessionUserId(), worker->stream->stream_id);
-	if (ps_extension_is_doubtful() && worker->life != PS_LIFE_BACKING_OFF)
+	if (ps_extension_is_doubtful())
 	{
 		ps_transaction_start();
-		ps_extension_check();
+		ps_bgworker_end_unless_matched();
 		CommitTransactionCommand();
 	}
 	if (ps_stream_invalidated)

@@ -4,6 +4,10 @@
  *	  reload. A database that takes no connections is tried later. The launcher cannot
  *	  connect to several databases, so it runs a short-lived scanner for each of them,
  *	  which starts the workers. The workers then need the launcher no more.
+ *
+ *	  Where library and objects are of different versions, no process works. One scanner
+ *	  stays: it knows only those few columns that are alike in all versions, shows with
+ *	  them what is to be done, and starts the streams when that was done.
  */
 #include "postgres.h"
 
@@ -34,6 +38,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#define MATCH_MS 2000			/* a scanner looks so often whether ALTER EXTENSION was called */
 #define LOOK_MS 10000			/* it looks so often for databases that it has not scanned */
 
 PGDLLEXPORT void profile_stream_launcher_main(Datum arg);
@@ -343,31 +348,49 @@ ps_launcher_start_again(int stream_id, int number, bool rebuild, int tries)
 		complain_of_slot(stream, psprintf("worker %d", number));
 }
 
-void
-profile_stream_scanner_main(Datum arg)
+/* Starts the streams of the database; false when library and objects are of different versions. */
+static bool
+scanner_scan(bool may_wait)
 {
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
-	ps_bgworker_settings();
+	const char *hint;
+	char	   *mismatch = NULL;
 
 	ps_transaction_start();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (ps_launcher_has_extension())
 	{
-		PsSavedUser saved = ps_switch_to_reading_owner();
-		const char *hint;
-		char	   *mismatch = ps_extension_mismatch(&hint);
+		PsSavedUser saved;
 
+		if (!may_wait)
+			ps_bgworker_end_unless_matched();
+		mismatch = ps_extension_mismatch(&hint);
+		saved = ps_switch_to_reading_owner();
 		SPI_connect();
 		if (mismatch == NULL)
 			(void) ps_launcher_start_streams();
 		else
-			ps_streams_cannot_start(mismatch, hint);
+			ps_streams_cannot_start(mismatch, hint, MATCH_MS);
 		SPI_finish();
 		ps_restore_user(saved);
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	return mismatch == NULL;
+}
+
+void
+profile_stream_scanner_main(Datum arg)
+{
+	bool		may_wait = MyBgworkerEntry->bgw_notify_pid == 0;	/* the launcher waits for it */
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
+	ps_bgworker_settings();
+	if (may_wait && !ps_lease_take(PS_LEASE_SCANNER))
+		proc_exit(0);
+	while (!scanner_scan(may_wait))
+		ps_bgworker_wait(MATCH_MS);
 	proc_exit(0);
 }

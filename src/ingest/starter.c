@@ -14,20 +14,17 @@
 #include "executor/spi.h"
 #include "ingest/launcher.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "process/backoff.h"
 #include "process/bgworker.h"
 #include "process/lease.h"
 #include "settings.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
 #include "store/outbox.h"
 #include "store/owner.h"
 #include "store/rebuild_catalog.h"
 #include "store/xact.h"
 #include "tcop/tcopprot.h"
-#include "utils/guc.h"
 #include "utils/snapmgr.h"
 
 #define LEASE_OF_STARTER(number) (0x80000000 + (uint32) (number))	/* not the number of a partition or a worker */
@@ -69,6 +66,7 @@ starter_work(const PsConnectFailure *why, bool start, int64 wait_ms)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (!ps_launcher_has_extension())
 		proc_exit(0);
+	ps_bgworker_end_unless_matched();
 	saved = ps_switch_to_reading_owner();
 	SPI_connect();
 	if (start)
@@ -79,28 +77,6 @@ starter_work(const PsConnectFailure *why, bool start, int64 wait_ms)
 	ps_restore_user(saved);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-}
-
-static void
-wait_for_turn(int64 wait_ms)
-{
-	PsMoment	until = ps_moment_plus(ps_clock_now(), wait_ms);
-	int64		left;
-
-	pgstat_report_activity(STATE_IDLE, NULL);
-	while ((left = ps_clock_left(until)) > 0)
-	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
-		if (!ps_enabled)
-			proc_exit(0);		/* the launcher starts everything once profile_stream.enabled is on again */
-	}
 }
 
 /* Without a database: starts the worker again once its database takes connections. */
@@ -119,7 +95,7 @@ wait_for_database(const PsConnectFailure *why, Oid database)
 			(void) ps_bgworker_start(why->stream_id, &process);
 			break;
 		}
-		wait_for_turn(ps_backoff_ms(tries));
+		ps_bgworker_wait(ps_backoff_ms(tries));
 	}
 }
 
@@ -145,7 +121,7 @@ profile_stream_starter_main(Datum arg)
 	if (!ps_lease_take(why.rebuild ? PS_LEASE_OF_REBUILD(why.stream_id) : why.stream_id, LEASE_OF_STARTER(why.number)))
 		proc_exit(0);
 	starter_work(&why, false, wait_ms);
-	wait_for_turn(wait_ms);
+	ps_bgworker_wait(wait_ms);
 	starter_work(&why, true, 0);
 	proc_exit(0);
 }

@@ -52,7 +52,6 @@
 #include "settings.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "store/extension.h"
 #include "store/lock_wait.h"
 #include "store/owner.h"
 #include "store/rebuild_schema.h"
@@ -459,7 +458,7 @@ worker_begin(PsWorker *worker)
 
 	ps_transaction_start();
 	ps_lease_wait_start(worker->stream_id);
-	ps_extension_check();
+	ps_bgworker_end_unless_matched();
 	CommitTransactionCommand();
 	if (!ps_lease_become_worker(worker->stream_id, worker->number))
 	{

@@ -15,12 +15,16 @@
 #include <unistd.h>
 
 #include "access/xact.h"
+#include "clock.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "process/bgworker.h"
 #include "settings.h"
 #include "storage/ipc.h"
+#include "storage/latch.h"
 #include "storage/proc.h"
+#include "store/extension.h"
 #include "store/owner.h"
 #include "store/stream_catalog.h"
 #include "store/xact.h"
@@ -177,6 +181,43 @@ ps_bgworker_connect(Oid database, Oid owner)
 	failure.message[0] = '\0';
 	ps_bgworker_settings();
 	return bgworker_become(owner);
+}
+
+void
+ps_bgworker_end_unless_matched(void)
+{
+	BackgroundWorker worker;
+	const char *hint;
+
+	if (ps_extension_mismatch(&hint) == NULL)
+		return;
+	ps_bgworker_describe(&worker, "profile_stream scanner", "profile_stream_scanner_main");
+	worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
+	if (!RegisterDynamicBackgroundWorker(&worker, NULL))
+		ps_extension_check();
+	proc_exit(0);
+}
+
+void
+ps_bgworker_wait(int64 wait_ms)
+{
+	PsMoment	until = ps_moment_plus(ps_clock_now(), wait_ms);
+	int64		left;
+
+	pgstat_report_activity(STATE_IDLE, NULL);
+	while ((left = ps_clock_left(until)) > 0)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		if (!ps_enabled)
+			proc_exit(0);
+	}
 }
 
 void

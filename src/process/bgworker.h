@@ -55,6 +55,15 @@ extern bool ps_bgworker_connect(Oid database, Oid owner);
 /* Overrides settings of the database that would change how statements work. */
 extern void ps_bgworker_settings(void);
 
+/*
+ * Ends the process for good when the library and the objects are of different versions. A
+ * scanner then shows that in stat_streams, waits until they agree, and starts the streams.
+ */
+extern void ps_bgworker_end_unless_matched(void);
+
+/* Waits without a transaction. Ends the process when profile_stream.enabled is off: the launcher starts everything again. */
+extern void ps_bgworker_wait(int64 wait_ms);
+
 /* Ends the process for good when the role is gone, and shows that as the state of the stream. */
 extern void ps_bgworker_end_if_ownerless(Oid owner, int stream_id);
 

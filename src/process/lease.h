@@ -20,6 +20,7 @@
 #define PS_LEASE_OF_REBUILD(stream_id) ((int) ((uint32) (stream_id) | 0x80000000))
 
 #define PS_LEASE_REFRESH 0, 1	/* one refresh of scores in a database; 0 is no stream */
+#define PS_LEASE_SCANNER 0, 2	/* one scanner that waits for ALTER EXTENSION in a database */
 
 /* Takes a lease; false when another process has it. To take it again is no error. */
 extern bool ps_lease_take(int stream_id, uint32 what);

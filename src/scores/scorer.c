@@ -13,6 +13,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "process/bgworker.h"
 #include "process/lease.h"
 #include "scores/refresh.h"
 #include "settings.h"
@@ -113,6 +114,7 @@ scorer_run(void (*part) (void))
 		ps_transaction_start();
 		if (OidIsValid(ps_own_schema(true)))
 		{
+			ps_bgworker_end_unless_matched();
 			SPI_connect_ext(SPI_OPT_NONATOMIC);
 			part();
 			SPI_finish();

@@ -16,6 +16,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "process/bgworker.h"
 #include "process/invalidation.h"
 #include "process/lease.h"
 #include "settings.h"
@@ -136,7 +137,7 @@ relay_check_stream(PsRelay *relay)
 	ps_stream_invalidated = ps_options_invalidated = false;
 	ps_transaction_start();
 	ps_lock_definitions(AccessShareLock);
-	ps_extension_check();
+	ps_bgworker_end_unless_matched();
 	if (ps_invalidation_has_extension())
 	{
 		ps_spi_begin();

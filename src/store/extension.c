@@ -93,7 +93,7 @@ ps_extension_mismatch(const char **hint)
 	checked = version != NULL && strcmp(version, PS_VERSION) == 0;
 	if (checked || version == NULL)
 		return NULL;
-	*hint = ps_extension_compare(version, PS_VERSION) < 0 ? "ALTER EXTENSION profile_stream UPDATE, then start_streams()."
+	*hint = ps_extension_compare(version, PS_VERSION) < 0 ? "Run ALTER EXTENSION profile_stream UPDATE in this database."
 		: "The server still runs the library that it began with: restart it.";
 	return psprintf("extension profile_stream is of version %s in this database, and its library of version %s", version, PS_VERSION);
 }

@@ -7,6 +7,28 @@
 
 #include "postgres.h"
 
+#include "fmgr.h"
+
+/*
+ * Declares an SQL function that runs only where the library and the objects have one
+ * version: between a restart and ALTER EXTENSION a database calls a new library by old
+ * definitions, whose arguments may be others. Its body is the function name_checked().
+ *
+ * What is declared by PG_FUNCTION_INFO_V1() alone runs always: triggers, validators of
+ * options, and what shows states. .ci/check-lists sees to it that arguments and results
+ * of these stay what they were in every release.
+ */
+#define PS_FUNCTION(name) \
+	PG_FUNCTION_INFO_V1(name); \
+	static Datum name##_checked(PG_FUNCTION_ARGS); \
+	Datum \
+	name(PG_FUNCTION_ARGS) \
+	{ \
+		ps_extension_check(); \
+		return name##_checked(fcinfo); \
+	} \
+	extern Datum name(PG_FUNCTION_ARGS)
+
 /* The version of the extension in this database; NULL when it is not installed. */
 extern char *ps_extension_version(void);
 

@@ -81,7 +81,7 @@ extern void ps_stream_count_skipped(int stream_id, int64 skipped);
 extern void ps_stream_tell_workers(void);
 
 /* Says of all streams that shall run why they do not, and in the log: an older catalogue must have all that it names. */
-extern void ps_streams_cannot_start(const char *error, const char *hint);
+extern void ps_streams_cannot_start(const char *error, const char *hint, int64 next_attempt_ms);
 
 /* Ids (int) of the streams that shall run in this database. */
 extern List *ps_streams_enabled(void);

@@ -44,10 +44,17 @@ static PsPlan missing_plan = {
 	2, {INT4OID, OIDOID}
 };
 
+/* names nothing that a version of the extension does not have, from 0.1.0 on */
 static PsPlan cannot_start_plan = {
-	"UPDATE profile_stream_internal.stream_status t SET state = 'retrying', error = $1, hint = $2, error_at = pg_catalog.clock_timestamp(),"
-	" next_attempt_at = NULL WHERE t.enabled AND t.database = $3",
-	3, {TEXTOID, TEXTOID, OIDOID}
+	"WITH o AS (SELECT t.stream_id, t.state AS from_state, t.since, t.error, (t.state, t.error) IS DISTINCT FROM ('retrying', $1) AS is_new"
+	" FROM profile_stream_internal.stream_status t WHERE t.enabled AND t.database = $3 FOR UPDATE),"
+	" n AS (UPDATE profile_stream_internal.stream_status t SET state = 'retrying', error = $1, hint = $2, changed_at = pg_catalog.clock_timestamp(),"
+	" error_at = CASE WHEN o.is_new THEN pg_catalog.clock_timestamp() ELSE t.error_at END,"
+	" since = CASE WHEN t.state = 'retrying' THEN t.since ELSE pg_catalog.clock_timestamp() END,"
+	" next_attempt_at = pg_catalog.clock_timestamp() + $4 * '1 ms'::interval FROM o WHERE o.stream_id = t.stream_id),"
+	" l AS (" PS_STATE_LOG_ADD("o.is_new", "o.stream_id", "'stream'", "NULL", "'retrying'", "$1", "$2") ") "
+	"SELECT FROM o WHERE o.is_new",
+	4, {TEXTOID, TEXTOID, OIDOID, INT8OID}
 };
 
 static PsPlan adopt_plan = {
@@ -120,13 +127,14 @@ ps_stream_adopt(int stream_id)
 }
 
 void
-ps_streams_cannot_start(const char *error, const char *hint)
+ps_streams_cannot_start(const char *error, const char *hint, int64 next_attempt_ms)
 {
-	Datum		args[3] = {CStringGetTextDatum(error), CStringGetTextDatum(hint), ObjectIdGetDatum(MyDatabaseId)};
+	Datum		args[4] = {CStringGetTextDatum(error), CStringGetTextDatum(hint), ObjectIdGetDatum(MyDatabaseId), Int64GetDatum(next_attempt_ms)};
 
-	if (ps_plan_run(&cannot_start_plan, args, NULL, SPI_OK_UPDATE) > 0)
+	ps_state_log_check();
+	if (ps_plan_run(&cannot_start_plan, args, NULL, SPI_OK_SELECT) > 0)
 		ereport(LOG,
-				(errmsg("streams do not start: %s", error),
+				(errmsg("streams do not run: %s", error),
 				 errhint("%s", hint)));
 }
 

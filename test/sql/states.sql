@@ -35,6 +35,20 @@ SELECT pg_temp.refusal($$SELECT profile_stream.apply_event('{"eventId": "1", "cu
 SELECT pg_temp.refusal($$SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1')$$);
 SELECT pg_temp.refusal($$SELECT profile_stream.pause_stream('s')$$);
 SELECT pg_temp.refusal('SELECT profile_stream.start_streams()');
+-- each function in C looks at the versions before it looks at its arguments, but for triggers, validators, and what shows states
+DO $$
+DECLARE
+	function regprocedure;
+BEGIN
+	FOR function IN SELECT p.oid FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE p.pronamespace::regnamespace::text ~ '^profile_stream' AND l.lanname = 'c' AND p.proisstrict LOOP
+		EXECUTE format('ALTER FUNCTION %s CALLED ON NULL INPUT', function);
+	END LOOP;
+END $$;
+WITH checked AS MATERIALIZED (SELECT p.* FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+	WHERE p.pronamespace::regnamespace::text ~ '^profile_stream' AND l.lanname = 'c' AND p.prorettype <> 'trigger'::regtype AND p.proname <> ALL ('{version,library_warning,current_cluster,process_waits,reported_ends,lease_holder,source_counts,add_sources,code_state,kafka_validator,redis_validator}'))
+SELECT count(*) > 90 AS many, string_agg(p.oid::regprocedure::text, ', ') FILTER (WHERE pg_temp.refusal(format('%s %s(%s)', CASE p.prokind WHEN 'p' THEN 'CALL' ELSE 'SELECT' END, p.oid::regproc,
+		(SELECT string_agg('NULL::' || t.type::regtype, ', ' ORDER BY t.n) FROM unnest(p.proargtypes) WITH ORDINALITY t (type, n))))
+	NOT LIKE 'extension profile_stream is of version 0.0.9 %') AS do_not_refuse FROM checked p;
 UPDATE pg_extension SET extversion = '99.0.0' WHERE extname = 'profile_stream';
 SELECT pg_temp.refusal('SELECT profile_stream.start_streams()');
 ROLLBACK;
