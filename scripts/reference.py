@@ -111,7 +111,7 @@ def sentence(text):
 
 
 def called_by(item, verb):
-    names = (('monitor', 'monitors'), ('bi', 'analysts'), ('reader', 'readers'), ('operator', 'operators'))
+    names = (('monitor', 'monitors'), ('bi', 'analysts'), ('support', 'support'), ('reader', 'readers'), ('operator', 'operators'))
     who = [plural for role, plural in names if 'profile_stream_' + role in (item['roles'] or [])] or ['superusers']
     who = ' and '.join(([', '.join(who[:-1])] if len(who) > 1 else []) + who[-1:])
     return '%s by %s ([roles](roles.md)).' % (verb, who)

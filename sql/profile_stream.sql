@@ -72,7 +72,7 @@ BEGIN
 				WHEN r.rolcreaterole THEN 'it may create roles' ELSE pg_catalog.format('role %I may grant it', m.rolname) END AS why
 			FROM pg_catalog.pg_roles r LEFT JOIN (pg_catalog.pg_auth_members a JOIN pg_catalog.pg_roles m
 				ON m.oid OPERATOR(pg_catalog.=) a.member AND a.admin_option AND NOT m.rolsuper) ON a.roleid OPERATOR(pg_catalog.=) r.oid
-			WHERE r.rolname OPERATOR(pg_catalog.=) ANY (ARRAY['profile_stream_reader', 'profile_stream_operator', 'profile_stream_monitor', 'profile_stream_bi']::name[])
+			WHERE r.rolname OPERATOR(pg_catalog.=) ANY (ARRAY['profile_stream_reader', 'profile_stream_operator', 'profile_stream_monitor', 'profile_stream_bi', 'profile_stream_support']::name[])
 				AND (r.rolsuper OR r.rolcanlogin OR r.rolcreaterole OR m.oid IS NOT NULL)
 	LOOP
 		RAISE WARNING 'role % was there before: %', role.rolname, role.why
@@ -83,7 +83,7 @@ BEGIN
 		RAISE EXCEPTION 'profile_stream requires a database with encoding UTF8'
 			USING ERRCODE = 'feature_not_supported';
 	END IF;
-	FOREACH made IN ARRAY ARRAY['profile_stream_reader', 'profile_stream_operator', 'profile_stream_monitor', 'profile_stream_bi'] LOOP
+	FOREACH made IN ARRAY ARRAY['profile_stream_reader', 'profile_stream_operator', 'profile_stream_monitor', 'profile_stream_bi', 'profile_stream_support'] LOOP
 		IF pg_catalog.to_regrole(made) IS NULL THEN
 			EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', made);
 		END IF;
@@ -608,7 +608,7 @@ CREATE TABLE materialized_profiles (
 	last_name text NOT NULL DEFAULT '',
 	email text NOT NULL DEFAULT '',
 	phone text NOT NULL DEFAULT '',
-	preferred_channel text NOT NULL DEFAULT 'app',
+	preferred_channel text NOT NULL DEFAULT '',
 	attributes jsonb NOT NULL DEFAULT '{}',
 	attribute_times jsonb,
 	account_count bigint NOT NULL DEFAULT 0,
@@ -637,7 +637,7 @@ COMMENT ON COLUMN materialized_profiles.total_balance IS 'Sum of the initial bal
 COMMENT ON COLUMN materialized_profiles.account_count IS 'Number of accounts';
 COMMENT ON COLUMN materialized_profiles.last_transaction_at IS 'Greatest timestamp of a completed transaction; NULL: none yet';
 COMMENT ON COLUMN materialized_profiles.last_login_at IS 'Greatest timestamp of a login; NULL: none yet';
-COMMENT ON COLUMN materialized_profiles.preferred_channel IS 'Channel that the customer prefers';
+COMMENT ON COLUMN materialized_profiles.preferred_channel IS 'Channel that the customer prefers; empty: not known, which documents show as app';
 COMMENT ON COLUMN materialized_profiles.event_counts IS 'Number of applied events by event type, as an object';
 COMMENT ON COLUMN materialized_profiles.event_ids IS 'Newest ids of applied events, as hashes, for de-duplication within dedupe_retention';
 COMMENT ON COLUMN materialized_profiles.window_state IS 'Newest samples of windowed metrics, packed; window_value() reads them';
@@ -1849,19 +1849,36 @@ CREATE FUNCTION profile_stream_internal.json_timestamp(at timestamptz) RETURNS t
 	AS 'MODULE_PATHNAME', 'ps_json_timestamp' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 20;
 COMMENT ON FUNCTION profile_stream_internal.json_timestamp(timestamptz) IS 'Timestamp as profile documents write it: ISO 8601, UTC';
 
+CREATE FUNCTION commit_time(row_xmin xid) RETURNS timestamptz
+	AS 'MODULE_PATHNAME', 'ps_commit_time' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 5;
+COMMENT ON FUNCTION commit_time(xid) IS 'When a row''s transaction was committed; NULL when the server does not know it: without track_commit_timestamp, or too long ago';
+
 CREATE VIEW profiles WITH (security_invoker = true) AS
 	SELECT p.customer_id, p.version, p.updated_at,
-		p.first_name, p.last_name, p.email, p.phone,
+		NULLIF(p.first_name, '') AS first_name, NULLIF(p.last_name, '') AS last_name, NULLIF(p.email, '') AS email, NULLIF(p.phone, '') AS phone,
 		p.total_balance, p.account_count, p.last_transaction_at,
 		profile_stream_internal.window_count(p.customer_id, p.window_state, 'transaction_count_30d', pg_catalog.now()) AS transaction_count_30d,
 		profile_stream.window_value(p.customer_id, p.window_state, 'total_transaction_value_30d', pg_catalog.now()) AS total_transaction_value_30d,
 		p.last_login_at,
 		profile_stream_internal.window_count(p.customer_id, p.window_state, 'login_count_7d', pg_catalog.now()) AS login_count_7d,
-		p.preferred_channel,
+		NULLIF(p.preferred_channel, '') AS preferred_channel,
 		profile_stream_internal.window_count(p.customer_id, p.window_state, 'support_ticket_count_90d', pg_catalog.now()) AS support_ticket_count_90d,
-		p.segment, p.churn_risk_score, p.lifetime_value, p.attributes, p.event_counts, p.first_event_at, p.scored_at
+		-- before the first refresh only a seed can have said another value than the default
+		CASE WHEN p.scored_at IS NOT NULL OR p.segment <> 'unknown' THEN p.segment END AS segment,
+		CASE WHEN p.scored_at IS NOT NULL OR p.churn_risk_score <> 0::float8 THEN p.churn_risk_score END AS churn_risk_score,
+		CASE WHEN p.scored_at IS NOT NULL OR p.lifetime_value <> 0::numeric THEN p.lifetime_value END AS lifetime_value,
+		p.attributes, p.event_counts, p.first_event_at, p.scored_at, profile_stream.commit_time(p.xmin) AS changed_at
 	FROM profile_stream.materialized_profiles p;
-COMMENT ON VIEW profiles IS 'Profiles with typed columns, windowed metrics as of now(); predicates of segments are conditions on it';
+COMMENT ON VIEW profiles IS 'Profiles with typed columns, NULL for what is not known, windowed metrics as of now(); predicates of segments are conditions on it';
+COMMENT ON COLUMN profiles.first_name IS 'First name; NULL: not known';
+COMMENT ON COLUMN profiles.last_name IS 'Last name; NULL: not known';
+COMMENT ON COLUMN profiles.email IS 'Email address; NULL: not known';
+COMMENT ON COLUMN profiles.phone IS 'Telephone number; NULL: not known';
+COMMENT ON COLUMN profiles.preferred_channel IS 'Channel that the customer prefers; NULL: not known';
+COMMENT ON COLUMN profiles.segment IS 'Segment that the last refresh of scores, or a seed, gave; NULL: not scored yet';
+COMMENT ON COLUMN profiles.churn_risk_score IS 'Risk that the customer leaves, 0 to 1, of the last refresh of scores; NULL: not scored yet';
+COMMENT ON COLUMN profiles.lifetime_value IS 'Expected value of the customer, of the last refresh of scores, in the unit of transactions; NULL: not scored yet';
+COMMENT ON COLUMN profiles.changed_at IS 'When the last change of the row was committed; NULL: before the server had track_commit_timestamp on, or too long ago';
 COMMENT ON COLUMN profiles.transaction_count_30d IS 'Number of completed transactions in the last 30 days';
 COMMENT ON COLUMN profiles.total_transaction_value_30d IS 'Sum of completed transactions in the last 30 days';
 COMMENT ON COLUMN profiles.login_count_7d IS 'Number of logins in the last 7 days';
@@ -2442,6 +2459,22 @@ COMMENT ON COLUMN segment_changes.quiet IS 'Whether it was not announced, becaus
 COMMENT ON COLUMN segment_changes.event_id IS 'Id of the last event that was applied before, of a live segment; NULL: time, a refresh or a rebuild caused it';
 COMMENT ON COLUMN segment_changes.event_at IS 'Timestamp of that event; NULL: there is none';
 
+CREATE TABLE segment_counts (
+	day date NOT NULL,
+	kind text COLLATE "C" NOT NULL CHECK (kind IN ('all', 'unscored', 'score', 'rule')),
+	segment text COLLATE "C" NOT NULL,
+	customers bigint NOT NULL,
+	counted_at timestamptz NOT NULL,
+	PRIMARY KEY (day, kind, segment)
+);
+SELECT pg_catalog.pg_extension_config_dump('segment_counts', '');
+COMMENT ON TABLE segment_counts IS 'How many customers each segment had, a row for each day and segment: as of the last refresh of the day, or of its begin';
+COMMENT ON COLUMN segment_counts.day IS 'Day in UTC';
+COMMENT ON COLUMN segment_counts.kind IS 'all: all customers; unscored: those without a segment yet; score: a segment of the scores; rule: a segment of create_segment()';
+COMMENT ON COLUMN segment_counts.segment IS 'Name of the segment; all or unscored of these kinds';
+COMMENT ON COLUMN segment_counts.customers IS 'Number of customers who were in it';
+COMMENT ON COLUMN segment_counts.counted_at IS 'When they were counted';
+
 -- Not dumped: live segments of a restored database are confirmed first, and then all customers are looked at anew.
 CREATE TABLE profile_stream_internal.segment_checks (
 	due_at timestamptz NOT NULL,
@@ -2592,7 +2625,7 @@ CREATE FUNCTION attribute_time(value text) RETURNS timestamptz
 COMMENT ON FUNCTION attribute_time(text) IS 'Attribute of type timestamptz as a timestamp; NULL for what is none';
 
 CREATE FUNCTION create_profile_view(view_name text, attributes text[] DEFAULT '{}', metrics text[] DEFAULT '{}') RETURNS void
-	LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
 	mark CONSTANT text := 'Profiles with attributes and metrics; profile_stream.create_profile_view() makes it again';
@@ -2606,8 +2639,12 @@ DECLARE
 	columns text;
 	statement text;
 	privilege record;
+	described record;
+	all_attributes CONSTANT text[] := COALESCE(create_profile_view.attributes, ARRAY(SELECT DISTINCT d.name FROM profile_stream.definitions d
+		WHERE d.kind = 'attribute' AND d.name NOT IN (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = 'profile_stream.materialized_profiles'::regclass) ORDER BY d.name));
+	all_metrics CONSTANT text[] := COALESCE(create_profile_view.metrics, ARRAY(SELECT d.name FROM profile_stream.definitions d WHERE d.kind = 'metric' ORDER BY d.name));
 BEGIN
-	IF cardinality(parts) > 2 THEN
+	IF (cardinality(parts) > 2) IS NOT FALSE THEN
 		RAISE EXCEPTION 'view_name must be a name, or a schema and a name' USING ERRCODE = 'invalid_name',
 			HINT = 'Without a schema the view is made in schema public.';
 	END IF;
@@ -2618,7 +2655,7 @@ BEGIN
 		RAISE EXCEPTION '% exists and is not a view of create_profile_view()', target USING ERRCODE = 'duplicate_table',
 			HINT = 'Give the view another name.';
 	END IF;
-	FOREACH wanted IN ARRAY create_profile_view.attributes LOOP
+	FOREACH wanted IN ARRAY all_attributes LOOP
 		SELECT CASE WHEN m.operation = 'append_unique' THEN 'jsonb' ELSE m.type END INTO kind
 			FROM profile_stream.definitions d, jsonb_to_record(d.definition) AS m(type text, operation text)
 			WHERE d.kind = 'attribute' AND d.name = wanted LIMIT 1;
@@ -2638,7 +2675,7 @@ BEGIN
 		names := names || wanted;
 		kinds := kinds || kind;
 	END LOOP;
-	names := names || create_profile_view.metrics;
+	names := names || all_metrics;
 	SELECT n INTO wanted FROM unnest(names) n
 		WHERE n IN (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = 'profile_stream.profiles'::regclass AND a.attnum > 0)
 			OR (SELECT count(*) FROM unnest(names) m WHERE m = n) > 1 LIMIT 1;
@@ -2647,13 +2684,9 @@ BEGIN
 			HINT = 'It has all columns of the view profiles; attributes and metrics are beside them.';
 	END IF;
 
-	-- a column of profiles is one of the table, or a built-in metric
-	SELECT string_agg(CASE WHEN t.attname IS NOT NULL THEN format('p.%I', a.attname)
-			ELSE format('profile_stream.window_value(p.customer_id, p.window_state, %L, pg_catalog.now())::%s AS %I',
-				a.attname, format_type(a.atttypid, a.atttypmod), a.attname) END, ', ' ORDER BY a.attnum) INTO columns
-		FROM pg_attribute a LEFT JOIN pg_attribute t
-			ON t.attrelid = 'profile_stream.materialized_profiles'::regclass AND t.attname = a.attname AND NOT t.attisdropped
-		WHERE a.attrelid = 'profile_stream.profiles'::regclass AND a.attnum > 0;
+	-- The columns are those of the view profiles, word for word, up to FROM. But their part that counts is named by no reader.
+	columns := regexp_replace(substring(pg_get_viewdef('profile_stream.profiles'::regclass) FROM '^\s*SELECT (.*)\s+FROM profile_stream\.materialized_profiles p;$'),
+		'profile_stream_internal\.window_count(\([^()]*now\(\)\))', 'profile_stream.window_value\1::pg_catalog.int8', 'g');
 	-- a value that is not of the type is null
 	FOR i IN 1 .. cardinality(kinds) LOOP
 		columns := columns || ', ' || format(CASE kinds[i]
@@ -2664,7 +2697,7 @@ BEGIN
 			WHEN 'boolean' THEN 'CASE WHEN pg_catalog.jsonb_typeof(p.attributes -> %1$L) = ''boolean'' THEN (p.attributes -> %1$L)::pg_catalog.bool END'
 			END || ' AS %2$I', names[i], names[i]);
 	END LOOP;
-	FOREACH wanted IN ARRAY create_profile_view.metrics LOOP
+	FOREACH wanted IN ARRAY all_metrics LOOP
 		SELECT d.definition ->> 'aggregate' INTO kind FROM profile_stream.definitions d WHERE d.kind = 'metric' AND d.name = wanted;
 		IF NOT FOUND THEN
 			RAISE EXCEPTION 'metric "%" does not exist', wanted USING ERRCODE = 'undefined_object',
@@ -2691,6 +2724,14 @@ BEGIN
 		END IF;
 	END;
 	EXECUTE format('COMMENT ON VIEW %s IS %L', target, mark);
+	FOR described IN
+		SELECT a.attname, COALESCE(col_description(p.attrelid, p.attnum), CASE WHEN a.attname = ANY (all_metrics)
+			THEN format('Value of the metric %s, as of now()', a.attname) ELSE format('Attribute %s; NULL: no event has set it, or it has another type', a.attname) END) AS description
+		FROM pg_attribute a LEFT JOIN pg_attribute p ON p.attrelid = 'profile_stream.profiles'::regclass AND p.attname = a.attname
+		WHERE a.attrelid = to_regclass(target) AND a.attnum > 0
+	LOOP
+		EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', target, described.attname, described.description);
+	END LOOP;
 END $$;
 COMMENT ON FUNCTION create_profile_view(text, text[], text[]) IS 'Make a view of profiles, or make it anew: the columns of the view profiles and typed ones for attributes and metrics, as of now()';
 
@@ -2881,58 +2922,92 @@ CREATE FUNCTION health(OUT status text, OUT subject text, OUT problem text, OUT 
 	END;
 COMMENT ON FUNCTION health() IS 'What is wrong here and what to do, errors before warnings, without personal data; one row with the status ok when nothing is wrong';
 
--- What an analyst may see: nothing by which a person is reached or named, and NULL for what is not known.
+-- What an analyst may see: nothing by which a person is reached or named. Sums have a type that every tool takes: four decimals are enough for each currency,
+-- and a sum that is too long for it is shown as the greatest one instead of failing.
 CREATE VIEW bi_profiles WITH (security_invoker = true) AS
 	SELECT p.customer_id, p.version AS events, p.first_event_at, p.watermark AS last_event_at,
-		p.total_balance, p.account_count, p.last_transaction_at,
+		LEAST(GREATEST(p.total_balance, -9999999999999999999999999999999999.9999), 9999999999999999999999999999999999.9999)::numeric(38,4) AS total_balance,
+		p.account_count, p.last_transaction_at,
 		profile_stream_internal.window_count(p.customer_id, p.window_state, 'transaction_count_30d', pg_catalog.now()) AS transaction_count_30d,
-		profile_stream.window_value(p.customer_id, p.window_state, 'total_transaction_value_30d', pg_catalog.now()) AS total_transaction_value_30d,
+		LEAST(GREATEST(profile_stream.window_value(p.customer_id, p.window_state, 'total_transaction_value_30d', pg_catalog.now()),
+			-9999999999999999999999999999999999.9999), 9999999999999999999999999999999999.9999)::numeric(38,4) AS total_transaction_value_30d,
 		p.last_login_at,
 		profile_stream_internal.window_count(p.customer_id, p.window_state, 'login_count_7d', pg_catalog.now()) AS login_count_7d,
-		CASE WHEN p.preferred_channel <> 'app' OR p.event_counts ? 'session.started' THEN p.preferred_channel END AS preferred_channel,
+		NULLIF(p.preferred_channel, '') AS preferred_channel,
 		profile_stream_internal.window_count(p.customer_id, p.window_state, 'support_ticket_count_90d', pg_catalog.now()) AS support_ticket_count_90d,
-		CASE WHEN p.scored_at IS NOT NULL THEN p.segment END AS segment,
-		CASE WHEN p.scored_at IS NOT NULL THEN p.churn_risk_score END AS churn_risk_score,
-		CASE WHEN p.scored_at IS NOT NULL THEN p.lifetime_value END AS lifetime_value,
-		p.scored_at, p.event_counts
+		CASE WHEN p.scored_at IS NOT NULL OR p.segment <> 'unknown' THEN p.segment END AS segment,
+		CASE WHEN p.scored_at IS NOT NULL OR p.churn_risk_score <> 0::float8 THEN p.churn_risk_score END AS churn_risk_score,
+		CASE WHEN p.scored_at IS NOT NULL OR p.lifetime_value <> 0::numeric
+			THEN LEAST(GREATEST(p.lifetime_value, -9999999999999999999999999999999999.9999), 9999999999999999999999999999999999.9999)::numeric(38,4) END AS lifetime_value,
+		p.scored_at, p.event_counts, profile_stream.commit_time(p.xmin) AS changed_at
 	FROM profile_stream.materialized_profiles p;
-COMMENT ON VIEW bi_profiles IS 'Profiles for analysts: no names, addresses or attributes, and NULL for what is not known yet';
+COMMENT ON VIEW bi_profiles IS 'Profiles for analysts: no names, addresses or attributes, NULL for what is not known, and sums with four decimals';
 COMMENT ON COLUMN bi_profiles.events IS 'Number of events that were applied to the profile';
 COMMENT ON COLUMN bi_profiles.last_event_at IS 'Timestamp of the customer''s newest event';
+COMMENT ON COLUMN bi_profiles.total_balance IS 'Sum of the initial balances of accounts, with what maps and handlers make of it, to four decimals and at most 34 digits before them';
 COMMENT ON COLUMN bi_profiles.transaction_count_30d IS 'Number of completed transactions in the last 30 days';
-COMMENT ON COLUMN bi_profiles.total_transaction_value_30d IS 'Sum of completed transactions in the last 30 days';
+COMMENT ON COLUMN bi_profiles.total_transaction_value_30d IS 'Sum of completed transactions in the last 30 days, to four decimals and at most 34 digits before them';
 COMMENT ON COLUMN bi_profiles.login_count_7d IS 'Number of logins in the last 7 days';
 COMMENT ON COLUMN bi_profiles.support_ticket_count_90d IS 'Number of support tickets in the last 90 days';
-COMMENT ON COLUMN bi_profiles.preferred_channel IS 'Channel that the customer prefers; NULL: app, and no session came that could say it';
-COMMENT ON COLUMN bi_profiles.segment IS 'Segment of the last refresh of scores; NULL: not scored yet';
-COMMENT ON COLUMN bi_profiles.churn_risk_score IS 'Risk that the customer leaves, 0 to 1; NULL: not scored yet';
-COMMENT ON COLUMN bi_profiles.lifetime_value IS 'Expected value of the customer; NULL: not scored yet';
+COMMENT ON COLUMN bi_profiles.lifetime_value IS 'Expected value of the customer, of the last refresh of scores, to four decimals and at most 34 digits before them; NULL: not scored yet';
 
--- A column of a view that shows a column of a table under its name has the COMMENT of that column, unless it has one of its own.
+-- It has the rights of its owner, so that who may see the masked text needs no right on the whole one. Which customers the view shows is up to its reader.
+CREATE FUNCTION profile_stream_internal.masked(customer_id text, contact text) RETURNS text
+	LANGUAGE sql STABLE STRICT PARALLEL SAFE SECURITY DEFINER COST 1000 SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		SELECT CASE masked.contact
+				WHEN 'first_name' THEN pg_catalog.left(NULLIF(p.first_name, ''), 1) || '***'
+				WHEN 'last_name' THEN pg_catalog.left(NULLIF(p.last_name, ''), 1) || '***'
+				WHEN 'email' THEN pg_catalog.left(NULLIF(p.email, ''), 1) || '***' || COALESCE(pg_catalog.substring(p.email, '.(@[^@]+)$'), '')
+				WHEN 'phone' THEN CASE WHEN pg_catalog.length(p.phone) > 5 THEN '***' || pg_catalog.right(p.phone, 2) WHEN p.phone <> '' THEN '***' END
+			END
+		FROM profile_stream.materialized_profiles p WHERE p.customer_id = masked.customer_id;
+	END;
+COMMENT ON FUNCTION profile_stream_internal.masked(text, text) IS 'The column of a customer by which a person is named or reached, as a***: what masked_profiles shows';
+
+CREATE VIEW masked_profiles WITH (security_invoker = true) AS
+	SELECT p.customer_id, profile_stream_internal.masked(p.customer_id, 'first_name') AS first_name, profile_stream_internal.masked(p.customer_id, 'last_name') AS last_name,
+		profile_stream_internal.masked(p.customer_id, 'email') AS email, profile_stream_internal.masked(p.customer_id, 'phone') AS phone,
+		p.events, p.first_event_at, p.last_event_at, p.total_balance, p.account_count, p.last_transaction_at, p.transaction_count_30d, p.total_transaction_value_30d,
+		p.last_login_at, p.login_count_7d, p.preferred_channel, p.support_ticket_count_90d, p.segment, p.churn_risk_score, p.lifetime_value, p.scored_at, p.event_counts, p.changed_at
+	FROM profile_stream.bi_profiles p;
+COMMENT ON VIEW masked_profiles IS 'bi_profiles with names, address and telephone number masked: enough to recognise a customer, not to reach him';
+COMMENT ON COLUMN masked_profiles.first_name IS 'First letter of the first name, and ***; NULL: not known';
+COMMENT ON COLUMN masked_profiles.last_name IS 'First letter of the last name, and ***; NULL: not known';
+COMMENT ON COLUMN masked_profiles.email IS 'Email address as a***@example.com; NULL: not known';
+COMMENT ON COLUMN masked_profiles.phone IS '*** and the last two characters of the telephone number, if it has more than five; NULL: not known';
+
+-- A column of a view that shows a column of a table, or of a view named before, under its name has the COMMENT of that column, unless it has one of its own.
 DO $$
 DECLARE
+	pair record;
 	shown record;
 BEGIN
-	FOR shown IN
-		SELECT c.view, a.attname, pg_catalog.col_description(b.attrelid, b.attnum) AS description
+	FOR pair IN
+		SELECT c.view::pg_catalog.regclass, c.source::pg_catalog.regclass
 		FROM (VALUES
-			('profile_stream.dead_letters', 'profile_stream_internal.dead_letters'),
-			('profile_stream.profiles', 'profile_stream.materialized_profiles'),
-			('profile_stream.profile_documents', 'profile_stream.materialized_profiles'),
-			('profile_stream.bi_profiles', 'profile_stream.materialized_profiles'),
-			('profile_stream.stat_partitions', 'profile_stream_internal.stream_offsets'),
-			('profile_stream.stat_topics', 'profile_stream_internal.stream_topics'),
-			('profile_stream_internal.score_parameters', 'profile_stream_internal.score_settings'),
-			('profile_stream.stat_score_refresh', 'profile_stream_internal.score_refresh'),
-			('profile_stream.stat_streams', 'profile_stream_internal.stream_status'),
-			('profile_stream.stat_sinks', 'profile_stream_internal.sink_status'),
-			('profile_stream.stat_backfills', 'profile_stream_internal.backfills')) AS c(view, source)
-			JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) c.view::pg_catalog.regclass AND a.attnum OPERATOR(pg_catalog.>) 0
-			JOIN pg_catalog.pg_attribute b ON b.attrelid OPERATOR(pg_catalog.=) c.source::pg_catalog.regclass AND b.attnum OPERATOR(pg_catalog.>) 0
-				AND b.attname OPERATOR(pg_catalog.=) a.attname
-		WHERE pg_catalog.col_description(a.attrelid, a.attnum) IS NULL
+			(1, 'profile_stream.dead_letters', 'profile_stream_internal.dead_letters'),
+			(2, 'profile_stream.profiles', 'profile_stream.materialized_profiles'),
+			(3, 'profile_stream.profile_documents', 'profile_stream.materialized_profiles'),
+			(4, 'profile_stream.bi_profiles', 'profile_stream.profiles'),
+			(5, 'profile_stream.masked_profiles', 'profile_stream.bi_profiles'),
+			(6, 'profile_stream.stat_partitions', 'profile_stream_internal.stream_offsets'),
+			(7, 'profile_stream.stat_topics', 'profile_stream_internal.stream_topics'),
+			(8, 'profile_stream_internal.score_parameters', 'profile_stream_internal.score_settings'),
+			(9, 'profile_stream.stat_score_refresh', 'profile_stream_internal.score_refresh'),
+			(10, 'profile_stream.stat_streams', 'profile_stream_internal.stream_status'),
+			(11, 'profile_stream.stat_sinks', 'profile_stream_internal.sink_status'),
+			(12, 'profile_stream.stat_backfills', 'profile_stream_internal.backfills')) AS c(n, view, source)
+		ORDER BY c.n USING OPERATOR(pg_catalog.<)
 	LOOP
-		EXECUTE pg_catalog.format('COMMENT ON COLUMN %s.%I IS %L', shown.view, shown.attname, shown.description);
+		FOR shown IN
+			SELECT a.attname, pg_catalog.col_description(b.attrelid, b.attnum) AS description
+			FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_attribute b ON b.attrelid OPERATOR(pg_catalog.=) pair.source
+				AND b.attname OPERATOR(pg_catalog.=) a.attname AND b.attnum OPERATOR(pg_catalog.>) 0
+			WHERE a.attrelid OPERATOR(pg_catalog.=) pair.view AND a.attnum OPERATOR(pg_catalog.>) 0 AND pg_catalog.col_description(a.attrelid, a.attnum) IS NULL
+		LOOP
+			EXECUTE pg_catalog.format('COMMENT ON COLUMN %s.%I IS %L', pair.view, shown.attname, shown.description);
+		END LOOP;
 	END LOOP;
 END
 $$;
@@ -2961,23 +3036,30 @@ GRANT SELECT (stream_id, sink, customers) ON profile_stream_internal.outbox TO p
 GRANT SELECT (stream_id, sink) ON profile_stream_internal.sink_pending TO profile_stream_reader;
 
 -- who watches, and who analyses: nothing that names a person or quotes an event
-GRANT USAGE ON SCHEMA profile_stream TO profile_stream_monitor, profile_stream_bi;
+GRANT USAGE ON SCHEMA profile_stream TO profile_stream_monitor, profile_stream_bi, profile_stream_support;
 GRANT SELECT ON stat_storage TO profile_stream_monitor;
 GRANT EXECUTE ON ROUTINE profile_stream.version, health, monitor_streams, monitor_partitions, monitor_sinks
 	TO profile_stream_monitor, profile_stream_reader, profile_stream_operator;
 GRANT profile_stream_monitor TO pg_monitor;
-GRANT SELECT ON bi_profiles, segment_changes, profile_stream_internal.metrics, profile_stream_internal.metric_series, profile_stream_internal.window_chunks TO profile_stream_bi;
-GRANT SELECT (customer_id, version, first_event_at, watermark, total_balance, account_count, last_transaction_at, last_login_at, preferred_channel,
-	segment, churn_risk_score, lifetime_value, scored_at, event_counts, window_state) ON materialized_profiles TO profile_stream_bi;
-GRANT EXECUTE ON ROUTINE window_value, metric_value, metric_trend, metric_days, profile_stream_internal.window_count, profile_stream_internal.metric_values,
+GRANT SELECT ON bi_profiles, segment_changes, segment_counts, profile_stream_internal.metrics, profile_stream_internal.metric_series, profile_stream_internal.window_chunks TO profile_stream_bi;
+GRANT SELECT (customer_id, version, updated_at, first_event_at, watermark, total_balance, account_count, last_transaction_at, last_login_at, preferred_channel,
+	segment, churn_risk_score, lifetime_value, scored_at, event_counts, window_state, xmin) ON materialized_profiles TO profile_stream_bi;
+GRANT EXECUTE ON ROUTINE window_value, metric_value, metric_trend, metric_days, commit_time, profiles_changed_since, profile_bookmark,
+	profile_stream_internal.bookmark_horizon, profile_stream_internal.xid_at_or_after, profile_stream_internal.window_count, profile_stream_internal.metric_values,
 	profile_stream_internal.window_samples, profile_stream_internal.window_state_samples, profile_stream_internal.window_state_totals, profile_stream_internal.chunk_samples,
 	profile_stream_internal.metric_series, profile_stream_internal.check_days, profile_stream_internal.profile_days
 	TO profile_stream_bi;
 
+-- Support sees what an analyst does, and masked contacts. Readers and operators see whole ones, and have no use for a function that passes by row security.
+GRANT profile_stream_bi TO profile_stream_support;
+REVOKE SELECT ON masked_profiles FROM profile_stream_reader, profile_stream_operator;
+GRANT SELECT ON masked_profiles TO profile_stream_support;
+GRANT EXECUTE ON ROUTINE profile_stream_internal.masked TO profile_stream_support;
+
 -- functions that users call
 GRANT EXECUTE ON ROUTINE
 	profile_stream.version, decode_message, window_value, get_profile, get_profiles, serve_profile, profiles_at, training_set, metric_value, metric_trend, metric_days, attribute_time, create_profile_view,
-	profile_bookmark, profiles_changed_since, segment_channel, notification_channel, default_scores, wait_for_offset, await_offset
+	profile_bookmark, profiles_changed_since, commit_time, segment_channel, notification_channel, default_scores, wait_for_offset, await_offset
 	TO profile_stream_reader, profile_stream_operator;
 
 GRANT EXECUTE ON ROUTINE

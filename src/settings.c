@@ -31,6 +31,7 @@ int			ps_dead_letter_kb;
 int			ps_sample_retention_s;
 int			ps_score_interval_s;
 int			ps_segment_change_retention_s;
+int			ps_segment_count_retention_s;
 double		ps_notify_queue_limit;
 static char *ps_cluster;
 
@@ -92,6 +93,8 @@ static const IntSetting ints[] = {
 	&ps_score_interval_s, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S},
 	{"profile_stream.segment_change_retention", "Time for which changes of segments are kept, at least until the next refresh; 0 keeps them for ever.",
 	&ps_segment_change_retention_s, 30 * SECS_PER_DAY, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S},
+	{"profile_stream.segment_count_retention", "Time for which daily counts of segments are kept; 0 keeps them for ever.",
+	&ps_segment_count_retention_s, 1096 * SECS_PER_DAY, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S},
 };
 
 #ifdef PS_FAILPOINTS

@@ -31,6 +31,7 @@ extern int	ps_max_workers;		/* -1: half of the slots */
 extern int	ps_handler_timeout_ms;	/* 0: none */
 extern int	ps_score_interval_s;	/* 0: never */
 extern int	ps_segment_change_retention_s;	/* 0: for ever */
+extern int	ps_segment_count_retention_s;	/* 0: for ever */
 
 /* The cluster that this server is of: profile_stream.cluster, or else cluster_name. */
 extern const char *ps_cluster_here(void);

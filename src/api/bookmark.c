@@ -10,9 +10,12 @@
  */
 #include "postgres.h"
 
+#include "access/commit_ts.h"
 #include "access/transam.h"
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
+#include "catalog/pg_control.h"
+#include "common/controldata_utils.h"
 #include "common/int.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -127,4 +130,36 @@ static Datum
 ps_xid_at_or_after_checked(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(PG_ARGISNULL(1) || (int32) (PG_GETARG_TRANSACTIONID(0) - PG_GETARG_TRANSACTIONID(1)) >= 0);
+}
+
+/* Whether the server keeps commit times. A standby does what its primary does, which only the control file says. */
+static bool
+keeps_commit_times(void)
+{
+	ControlFileData *control;
+	bool		is_valid;
+
+	if (!RecoveryInProgress())
+		return track_commit_timestamp;
+	control = get_controlfile(DataDir, &is_valid);
+	return is_valid && control->track_commit_timestamp;
+}
+
+PG_FUNCTION_INFO_V1(ps_commit_time);
+Datum
+ps_commit_time(PG_FUNCTION_ARGS)
+{
+	static bool keeps;
+	TransactionId xid = PG_GETARG_TRANSACTIONID(0);
+	TimestampTz at;
+
+	/* asked once a statement: what is not null marks that */
+	if (fcinfo->flinfo->fn_extra == NULL)
+	{
+		keeps = keeps_commit_times();
+		fcinfo->flinfo->fn_extra = &keeps;
+	}
+	if (!keeps || !TransactionIdIsNormal(xid) || !TransactionIdGetCommitTsData(xid, &at, NULL))
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(at);
 }

@@ -12,6 +12,7 @@
 #include "api/profile_document.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
+#include "core/document.h"
 #include "core/iso8601.h"
 #include "core/jsonb_object.h"
 #include "core/seed.h"
@@ -169,7 +170,10 @@ of_column(const DocumentMember *member, Datum datum)
 			return ps_value_jsonb(DatumGetJsonbP(datum));
 		default:
 			content = DatumGetTextPP(datum);
-			return ps_value_string(VARDATA_ANY(content), VARSIZE_ANY_EXHDR(content));
+			if (member->source != FROM_EVENTS)
+				return ps_value_string(VARDATA_ANY(content), VARSIZE_ANY_EXHDR(content));
+			/* the list of columns begins behind customer_id */
+			return ps_document_text(&ps_profile_columns[member->column - 1], VARDATA_ANY(content), VARSIZE_ANY_EXHDR(content));
 	}
 }
 

@@ -30,10 +30,16 @@ of_string(const char *text)
 	return text == NULL ? null : ps_value_string(text, strlen(text));
 }
 
-static JsonbValue
-of_text(const text *content)
+JsonbValue
+ps_document_text(const PsProfileColumn *column, const char *content, int len)
 {
-	return ps_value_string(VARDATA_ANY(content), VARSIZE_ANY_EXHDR(content));
+	return len == 0 ? of_string(column->unknown) : ps_value_string(content, len);
+}
+
+static JsonbValue
+of_text(const PsProfileColumn *column, const text *content)
+{
+	return ps_document_text(column, VARDATA_ANY(content), VARSIZE_ANY_EXHDR(content));
 }
 
 static JsonbValue
@@ -74,7 +80,7 @@ ps_document_value(const PsProfileColumn *column, const char *field)
 	switch (column->kind)
 	{
 		case PS_PROFILE_TEXT:
-			return of_text(*(const text *const *) field);
+			return of_text(column, *(const text *const *) field);
 		case PS_PROFILE_NUMERIC:
 			return ps_value_number(*(const Numeric *) field);
 		case PS_PROFILE_INT8:

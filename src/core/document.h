@@ -15,6 +15,9 @@
 /* The document of a profile as get_profile() shows it, but without windowed metrics and scores. */
 extern Jsonb *ps_document_of_profile(const PsProfile *profile, const char *customer_id);
 
+/* A text of a column as documents show it, which have a default of their own for an empty one. */
+extern JsonbValue ps_document_text(const PsProfileColumn *column, const char *content, int len);
+
 /* The value of a field that holds a text, a number or a time, as documents show it. */
 extern JsonbValue ps_document_value(const PsProfileColumn *column, const char *field);
 

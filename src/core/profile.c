@@ -19,16 +19,28 @@
 #define OFFSET_ATTRIBUTE_TIMES(column) 0
 #define OFFSET_SEGMENT_STATE(column) 0
 
+#define UNKNOWN_TEXT(initial) initial
+#define UNKNOWN_NUMERIC(initial) NULL
+#define UNKNOWN_INT8(initial) NULL
+#define UNKNOWN_TIME(initial) NULL
+#define UNKNOWN_NULLABLE_TIME(initial) NULL
+#define UNKNOWN_EVENT_COUNTS(initial) NULL
+#define UNKNOWN_EVENT_IDS(initial) NULL
+#define UNKNOWN_WINDOW_STATE(initial) NULL
+#define UNKNOWN_ATTRIBUTES(initial) NULL
+#define UNKNOWN_ATTRIBUTE_TIMES(initial) NULL
+#define UNKNOWN_SEGMENT_STATE(initial) NULL
+
 enum
 {
 	COMPUTED, SETTABLE
 };
 
-#define DESCRIBE(column, kind, access, initial, member) {#column, PS_PROFILE_##kind, access == SETTABLE, member, OFFSET_##kind(column)},
+#define DESCRIBE(column, kind, access, initial, member) {#column, PS_PROFILE_##kind, access == SETTABLE, member, UNKNOWN_##kind(initial), OFFSET_##kind(column)},
 
 const PsProfileColumn ps_profile_columns[PS_PROFILE_NCOLUMNS] = {PS_PROFILE_COLUMNS(DESCRIBE,)};
 
-#define INIT_TEXT(column, initial) profile->column = initial[0] == '\0' ? empty : cstring_to_text(initial);
+#define INIT_TEXT(column, initial) profile->column = empty;
 #define INIT_NUMERIC(column, initial) profile->column = int64_to_numeric(initial);
 #define INIT_INT8(column, initial) profile->column = initial;
 #define INIT_TIME(column, initial) profile->column = initial;

@@ -47,7 +47,7 @@ typedef struct PsAttributes
  *	kind	TEXT, NUMERIC, INT8, TIME, or NULLABLE_TIME, whose DT_NOBEGIN is null in the
  *			row; the others are columns with code of their own in store/profile_row
  *	access	SETTABLE: functions of users may change it; COMPUTED: only events do
- *	initial	its value before the first event
+ *	initial	its value before the first event; of a TEXT, which is empty then, what the document shows in its place
  *	member	of the profile's document; NULL: not shown there
  *
  * Between the rows stands SEPARATOR, which may be empty.
@@ -156,6 +156,7 @@ typedef struct PsProfileColumn
 	PsProfileKind kind;
 	bool		is_settable;
 	const char *member;
+	const char *unknown;		/* what the document shows of an empty text */
 	Size		offset;			/* of its field; 0 for a kind with code of its own */
 } PsProfileColumn;
 

@@ -1,7 +1,8 @@
 /*
  * score_timer.c
- *	  Starts the scorer when a refresh of scores and segments is due. The first
- *	  worker of each stream looks for that, so that it needs no process of its own.
+ *	  Starts the scorer when a refresh of scores and segments is due, or their count for a
+ *	  new day. The first worker of each stream looks for that, so that it needs no process
+ *	  of its own.
  */
 #include "postgres.h"
 
@@ -13,9 +14,10 @@
 #include "settings.h"
 #include "store/rebuild_schema.h"
 #include "store/score_catalog.h"
+#include "store/segment_counts.h"
 #include "store/xact.h"
 
-#define LOOK_S 10				/* it looks at least so often whether a refresh is due */
+#define LOOK_S 10				/* it looks at least so often whether one is due */
 
 static bool
 register_scorer(void)
@@ -36,14 +38,14 @@ ps_score_timer(void)
 	PsMoment	now = ps_clock_now();
 	bool		due;
 
-	if (ps_score_interval_s == 0 || ps_rebuild_schema_used() || now < next_look)
+	if (ps_rebuild_schema_used() || now < next_look)
 		return;
-	next_look = ps_moment_plus(now, Min(ps_score_interval_s, LOOK_S) * INT64CONST(1000));
+	next_look = ps_moment_plus(now, (ps_score_interval_s == 0 ? LOOK_S : Min(ps_score_interval_s, LOOK_S)) * INT64CONST(1000));
 	if (!ps_lease_take(PS_LEASE_REFRESH))
 		return;
 	ps_lease_release(PS_LEASE_REFRESH);
 	ps_begin();
-	due = ps_refresh_is_due();
+	due = (ps_score_interval_s > 0 && ps_refresh_is_due()) || ps_segment_counts_due();
 	ps_commit();
 	if (!due)
 		return;
@@ -54,7 +56,7 @@ ps_score_timer(void)
 		complained = true;
 		ereport(WARNING,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("no background worker slot is free to refresh scores"),
-				 errhint("Raise max_worker_processes. The refresh is tried again.")));
+				 errmsg("no background worker slot is free to refresh scores, or to count segments"),
+				 errhint("Raise max_worker_processes. It is tried again.")));
 	}
 }

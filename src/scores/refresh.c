@@ -17,6 +17,7 @@
 #include "store/locks.h"
 #include "store/owner.h"
 #include "store/secret.h"
+#include "store/segment_counts.h"
 #include "store/sqlstate.h"
 #include "store/user_code.h"
 #include "store/xact.h"
@@ -328,6 +329,20 @@ ps_refresh_discard(PsRefresh *refresh)
 		discarded = ps_segment_changes_discard(GetCurrentTimestamp() - ps_segment_change_retention_s * USECS_PER_SEC, DISCARDED_AT_ONCE);
 		ps_refresh_commit_batch(refresh, NULL, NULL);
 	}
+}
+
+static void
+write_segment_counts(PsRefresh *refresh, void *arg)
+{
+	if (*(const bool *) arg || ps_segment_counts_due())
+		ps_segment_counts_write();
+}
+
+void
+ps_refresh_count_segments(PsRefresh *refresh, bool again)
+{
+	ps_refresh_begin_batch(refresh);
+	ps_refresh_commit_batch(refresh, write_segment_counts, &again);
 }
 
 void

@@ -65,6 +65,9 @@ extern void ps_refresh_announce_scores(PsRefresh *refresh, const PsWatches *watc
 /* Removes changes of segments older than profile_stream.segment_change_retention. */
 extern void ps_refresh_discard(PsRefresh *refresh);
 
+/* Counts the customers of each segment for the day; again: also when this day has been counted. */
+extern void ps_refresh_count_segments(PsRefresh *refresh, bool again);
+
 /* Tells whose predicate is evaluated from now on, NULL: none. The name must live as long as the refresh. */
 extern void ps_refresh_note_segment(const char *name);
 

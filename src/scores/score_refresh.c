@@ -485,6 +485,7 @@ ps_scores_refresh(PsRefresh *refresh)
 	for (int round = 1; round <= ROUNDS && later != NIL; round++)
 		later = come_again(refresh, later, round == ROUNDS);
 	ps_refresh_discard(refresh);
+	ps_refresh_count_segments(refresh, true);
 	ps_refresh_begin_batch(refresh);
 	ps_refresh_commit_batch(refresh, write_end, NULL);
 	MemoryContextSwitchTo(refresh->home);

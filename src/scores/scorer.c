@@ -1,9 +1,9 @@
 /*
  * scorer.c
  *	  The background worker that refreshes scores and segments every
- *	  profile_stream.score_interval. A worker of a stream starts it when a refresh is due
- *	  (ingest/score_timer.c). It has the rights of that stream's owner, and ends when it
- *	  is done.
+ *	  profile_stream.score_interval, and counts the customers of segments once a day. A
+ *	  worker of a stream starts it when one of these is due (ingest/score_timer.c). It has
+ *	  the rights of that stream's owner, and ends when it is done.
  */
 #include "postgres.h"
 
@@ -21,6 +21,7 @@
 #include "store/lock_wait.h"
 #include "store/owner.h"
 #include "store/rebuild_schema.h"
+#include "store/segment_counts.h"
 #include "store/xact.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -32,6 +33,7 @@ PGDLLEXPORT void profile_stream_scorer_main(Datum arg);
 
 static bool was_due = false;
 static bool had_failed = false;
+static bool count_was_due = false;
 
 /* Between batches: ends the process when the settings no longer want a refresh. */
 static void
@@ -42,11 +44,11 @@ scorer_between(void)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 	}
-	if (!ps_enabled || ps_score_interval_s == 0)
+	if (!ps_enabled || (was_due && ps_score_interval_s == 0))
 		proc_exit(0);
 }
 
-/* Finds out whether a refresh is still due, and whether the last one of the scores failed. */
+/* Finds out what is still due, and whether the last one of the scores failed. */
 static void
 scorer_look(void)
 {
@@ -56,7 +58,8 @@ scorer_look(void)
 		return;
 	ps_refresh_begin_batch(&refresh);
 	ps_check_may_run(GetUserId());
-	was_due = ps_refresh_is_due();
+	was_due = ps_score_interval_s > 0 && ps_refresh_is_due();
+	count_was_due = ps_segment_counts_due();
 	had_failed = ps_refresh_has_failed();
 	ps_refresh_commit_batch(&refresh, NULL, NULL);
 	ps_refresh_finish();
@@ -88,6 +91,19 @@ refresh_segments(void)
 		return;
 	pgstat_report_activity(STATE_RUNNING, "refreshing segments");
 	ps_segments_refresh(&refresh, NULL);
+	ps_refresh_finish();
+}
+
+/* For a day without a refresh, which counts by itself. */
+static void
+count_segments(void)
+{
+	PsRefresh	refresh = {.batch = BATCH,.between = scorer_between};
+
+	if (!ps_refresh_start(&refresh))
+		return;
+	pgstat_report_activity(STATE_RUNNING, "counting segments");
+	ps_refresh_count_segments(&refresh, false);
 	ps_refresh_finish();
 }
 
@@ -151,7 +167,11 @@ profile_stream_scorer_main(Datum arg)
 	PortalContext = AllocSetContextCreate(TopMemoryContext, "profile_stream scorer", ALLOCSET_DEFAULT_SIZES);
 	scorer_run(scorer_look);
 	if (!was_due)
+	{
+		if (count_was_due)
+			scorer_run(count_segments);
 		proc_exit(0);
+	}
 	/* a part that failed comes last, because it may end this process again */
 	scorer_run(had_failed ? refresh_segments : refresh_scores);
 	scorer_run(had_failed ? refresh_scores : refresh_segments);

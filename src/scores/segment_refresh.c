@@ -231,5 +231,6 @@ ps_segments_refresh(PsRefresh *refresh, const char *name)
 		refresh_segment(refresh, lfirst(cell));
 	}
 	ps_refresh_discard(refresh);
+	ps_refresh_count_segments(refresh, name == NULL);
 	MemoryContextSwitchTo(refresh->home);
 }

@@ -155,7 +155,7 @@ get_metric(const PsLiveParam *param, Datum *value, bool *is_null)
 	*value = NumericGetDatum(metric->value);
 }
 
-/* A column that events change. */
+/* A column that events change, as the view profiles shows it: a text is null when it is empty. */
 static void
 live_value_get_column(int index, Datum *value, bool *is_null)
 {
@@ -168,6 +168,7 @@ live_value_get_column(int index, Datum *value, bool *is_null)
 	{
 		case PS_PROFILE_TEXT:
 			*value = PointerGetDatum(*(text **) field);
+			*is_null = VARSIZE_ANY_EXHDR(*(text **) field) == 0;
 			break;
 		case PS_PROFILE_NUMERIC:
 			*value = NumericGetDatum(*(Numeric *) field);
@@ -191,23 +192,32 @@ live_value_get_column(int index, Datum *value, bool *is_null)
 	}
 }
 
-/* A column that a refresh of scores computes. A new profile has the defaults of the table. */
+/* Whether a column of scores has the default of the table. */
+static bool
+is_unscored(int column, Datum value)
+{
+	switch (column)
+	{
+		case PS_ROW_segment:
+			return strcmp(TextDatumGetCString(value), "unknown") == 0;
+		case PS_ROW_churn_risk_score:
+			return DatumGetFloat8(value) == 0;
+		case PS_ROW_lifetime_value:
+			return DatumGetBool(DirectFunctionCall2(numeric_eq, value, NumericGetDatum(int64_to_numeric(0))));
+		default:
+			return true;
+	}
+}
+
+/*
+ * A column that a refresh of scores computes, as the view profiles shows it: null until
+ * it is computed, unless a seed brought it.
+ */
 static void
 get_batch_column(int column, Datum *value, bool *is_null)
 {
-	if (!stored->profile.is_new)
-	{
-		*value = stored->values[column];
-		*is_null = stored->nulls[column];
-		return;
-	}
-	*is_null = column == PS_ROW_scored_at;
-	if (column == PS_ROW_segment)
-		*value = CStringGetTextDatum("unknown");
-	else if (column == PS_ROW_churn_risk_score)
-		*value = Float8GetDatum(0);
-	else
-		*value = NumericGetDatum(int64_to_numeric(0));
+	*is_null = stored->profile.is_new || (stored->nulls[PS_ROW_scored_at] && is_unscored(column, stored->values[column]));
+	*value = *is_null ? (Datum) 0 : stored->values[column];
 }
 
 /* The other side of a comparison with a metric, as a numeric; NULL: it is of another type. */

@@ -347,7 +347,7 @@ SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attreli
 SELECT size, "top rate", flag, since, sizes, rate_sum_1d, rate_last_2d, loans_1h, branches_1d FROM public.loans WHERE customer_id = 'w';
 SELECT count(*) AS differences FROM (SELECT * FROM profile_stream.profiles EXCEPT SELECT customer_id, version, updated_at, first_name, last_name, email, phone, total_balance,
 	account_count, last_transaction_at, transaction_count_30d, total_transaction_value_30d, last_login_at, login_count_7d, preferred_channel, support_ticket_count_90d,
-	segment, churn_risk_score, lifetime_value, attributes, event_counts, first_event_at, scored_at FROM public.loans) d;
+	segment, churn_risk_score, lifetime_value, attributes, event_counts, first_event_at, scored_at, changed_at FROM public.loans) d;
 UPDATE profile_stream.materialized_profiles SET attributes = '{"size": [1], "top rate": "x", "flag": 1, "since": "x", "sizes": 1}' WHERE customer_id = 'w';
 SELECT size, "top rate", flag, since, sizes FROM public.loans WHERE customer_id = 'w';
 CREATE ROLE regress_viewer;

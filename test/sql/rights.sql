@@ -7,28 +7,34 @@ CREATE ROLE regress_nobody;
 CREATE ROLE regress_reader IN ROLE profile_stream_reader;
 CREATE ROLE regress_operator IN ROLE profile_stream_operator;
 CREATE ROLE regress_rival IN ROLE profile_stream_operator;
+CREATE ROLE regress_monitor IN ROLE profile_stream_monitor;
+CREATE ROLE regress_bi IN ROLE profile_stream_bi;
+CREATE ROLE regress_support IN ROLE profile_stream_support;
 CREATE ROLE regress_app;
 CREATE ROLE regress_dbowner;
 SELECT datdba::regrole AS dba FROM pg_database WHERE datname = current_database() \gset
 ALTER DATABASE :"home" OWNER TO regress_dbowner;
 SELECT profile_stream.prune_metrics() IS NOT NULL AS loaded;
 
-CREATE TEMP TABLE roles AS SELECT 'regress_' || r AS role FROM unnest('{nobody,reader,operator,dbowner}'::text[]) r;
+CREATE TEMP TABLE roles AS SELECT 'regress_' || r AS role FROM unnest('{nobody,reader,operator,dbowner,monitor,bi,support}'::text[]) r;
 CREATE TEMP TABLE decisions (kind text, schema text, who text, names text);
 INSERT INTO decisions VALUES
 -- nobody else than functions writes a table; who reads it, and views:
-('relation', 'profile_stream', 'reader', 'dead_letters definitions materialized_profiles profile_documents profiles segment_changes segment_members stat_backfills stat_code stat_partitions
+('relation', 'profile_stream', 'reader', 'dead_letters definitions materialized_profiles profile_documents profiles segment_changes segment_counts segment_members stat_backfills stat_code stat_partitions
 	stat_score_refresh stat_sinks stat_sources stat_streams stat_topics stream_log streams'),
 ('relation', 'profile_stream', 'operator', 'stat_rebuilds'),
 -- who watches and who analyses
 ('relation', 'profile_stream', 'reader', 'bi_profiles stat_storage'),
+('relation', 'profile_stream', 'support', 'masked_profiles'),
+('routine', 'profile_stream_internal', 'support', 'masked'),
+('definer', 'profile_stream_internal', 'support', 'masked'),
 ('routine', 'profile_stream', 'reader', 'health monitor_partitions monitor_sinks monitor_streams'),
 ('routine', 'profile_stream_internal', 'superuser', 'hide_error'),
 ('definer', 'profile_stream', 'reader', 'health monitor_partitions monitor_sinks monitor_streams'),
-('columns', 'profile_stream', 'reader', 'materialized_profiles.customer_id materialized_profiles.version materialized_profiles.first_event_at materialized_profiles.watermark
+('columns', 'profile_stream', 'reader', 'materialized_profiles.customer_id materialized_profiles.version materialized_profiles.updated_at materialized_profiles.first_event_at materialized_profiles.watermark
 	materialized_profiles.total_balance materialized_profiles.account_count materialized_profiles.last_transaction_at materialized_profiles.last_login_at
 	materialized_profiles.preferred_channel materialized_profiles.segment materialized_profiles.churn_risk_score materialized_profiles.lifetime_value
-	materialized_profiles.scored_at materialized_profiles.event_counts materialized_profiles.window_state'),
+	materialized_profiles.scored_at materialized_profiles.event_counts materialized_profiles.window_state materialized_profiles.xmin'),
 -- parts, of which readers see what views and functions show
 ('relation', 'profile_stream_internal', 'reader', 'attribute_maps backfills code_definitions confirmed_code dead_letter_outbox dead_letters event_handlers event_id_chunks event_ids event_upcasters history_columns history_settings profile_history metric_series metrics
 	score_function score_parameters score_refresh score_settings segment_checks segments sink_status poison_messages stream_decoders stream_gaps stream_leases stream_offsets stream_sinks stream_status stream_topics window_chunks'),
@@ -41,7 +47,7 @@ INSERT INTO decisions VALUES
 ('sequence', 'profile_stream_internal', 'superuser', 'attribute_maps_map_id_seq dead_letters_dead_letter_id_seq event_handlers_handler_id_seq bootstrap_seq metric_series_series_id_seq
 	outbox_outbox_id_seq segments_segment_id_seq sink_pending_pending_id_seq'),
 ('sequence', 'profile_stream_rebuild', 'superuser', 'dead_letters_dead_letter_id_seq'),
-('routine', 'profile_stream', 'reader', 'attribute_time await_offset create_profile_view decode_message default_scores get_profile get_profiles profiles_at training_set metric_days metric_trend metric_value notification_channel profile_bookmark
+('routine', 'profile_stream', 'reader', 'attribute_time await_offset commit_time create_profile_view decode_message default_scores get_profile get_profiles profiles_at training_set metric_days metric_trend metric_value notification_channel profile_bookmark
 	profiles_changed_since segment_channel serve_profile version wait_for_offset window_value'),
 ('routine', 'profile_stream', 'operator', 'alter_segment alter_stream apply_event apply_event_returning apply_events await_stream backfill cancel_rebuild confirm_code create_metric create_segment create_stream
 	discard_dead_letters drop_backfill drop_metric drop_segment drop_stream export_customer forget_customer lock_customer map_attribute
@@ -62,11 +68,32 @@ INSERT INTO decisions VALUES
 -- in postgresql.conf alone, or by SET of superusers too
 ('setting', '', 'superuser', 'profile_stream.batch_customers profile_stream.cluster profile_stream.dead_letter_bytes profile_stream.dead_letter_retention profile_stream.direct_access profile_stream.enabled
 	profile_stream.handler_timeout profile_stream.max_clock_skew profile_stream.max_event_bytes profile_stream.max_workers profile_stream.notify_queue_limit
-	profile_stream.reorder_memory profile_stream.sample_retention profile_stream.score_interval profile_stream.segment_change_retention profile_stream.segment_timeout
+	profile_stream.reorder_memory profile_stream.sample_retention profile_stream.score_interval profile_stream.segment_change_retention profile_stream.segment_count_retention profile_stream.segment_timeout
 	profile_stream.synchronous_commit profile_stream.worker_restart_limit'),
 -- with the rights of their owner, whoever calls
 ('definer', 'profile_stream', 'operator', 'reset_score_settings set_score_settings');
 CREATE TEMP VIEW decided AS SELECT kind, schema, who, n AS name FROM decisions, regexp_split_to_table(names, '\s+') n;
+-- what is decided for readers, and these may use as well
+CREATE TEMP TABLE shared (kind text, schema text, who text, names text);
+INSERT INTO shared VALUES
+('relation', 'profile_stream', 'monitor', 'stat_storage'),
+('routine', 'profile_stream', 'monitor', 'health monitor_partitions monitor_sinks monitor_streams version'),
+('definer', 'profile_stream', 'monitor', 'health monitor_partitions monitor_sinks monitor_streams'),
+('schema', '', 'monitor', 'profile_stream'),
+('relation', 'profile_stream', 'bi', 'bi_profiles segment_changes segment_counts'),
+('columns', 'profile_stream', 'bi', (SELECT names FROM decisions WHERE kind = 'columns' AND schema = 'profile_stream')),
+('relation', 'profile_stream_internal', 'bi', 'metrics metric_series window_chunks'),
+('routine', 'profile_stream', 'bi', 'commit_time metric_days metric_trend metric_value profile_bookmark profiles_changed_since window_value'),
+('routine', 'profile_stream_internal', 'bi', 'bookmark_horizon check_days chunk_samples metric_series metric_values profile_days window_count window_samples window_state_samples window_state_totals xid_at_or_after'),
+('schema', '', 'bi', 'profile_stream');
+-- support has what analysts have
+INSERT INTO shared SELECT kind, schema, 'support', names FROM shared WHERE who = 'bi';
+CREATE TEMP VIEW expected AS
+	SELECT d.kind, d.schema, d.name, d.who, r.role, CASE
+			WHEN d.who = 'public' OR r.role = 'regress_' || d.who THEN true
+			WHEN d.who = 'reader' AND r.role = 'regress_operator' THEN true
+			ELSE EXISTS (SELECT FROM shared s, regexp_split_to_table(s.names, '\s+') n WHERE (s.kind, s.schema, n, 'regress_' || s.who) = (d.kind, d.schema, d.name, r.role)) END AS has
+	FROM decided d, roles r;
 
 -- what there is, and who has the right that counts
 CREATE TEMP VIEW rights AS
@@ -89,9 +116,8 @@ CREATE TEMP VIEW rights AS
 
 SELECT DISTINCT kind, schema, name AS undecided FROM rights r WHERE NOT EXISTS (SELECT FROM decided d WHERE (d.kind, d.schema, d.name) = (r.kind, r.schema, r.name)) ORDER BY 1, 2, 3;
 SELECT kind, schema, name AS missing FROM decided d WHERE NOT EXISTS (SELECT FROM rights r WHERE (d.kind, d.schema, d.name) = (r.kind, r.schema, r.name)) ORDER BY 1, 2, 3;
-SELECT d.kind, d.schema, d.name, d.who AS decided, r.role, r.has FROM decided d JOIN rights r USING (kind, schema, name)
-WHERE r.has <> CASE d.who WHEN 'public' THEN true WHEN 'reader' THEN r.role IN ('regress_reader', 'regress_operator')
-	WHEN 'operator' THEN r.role = 'regress_operator' ELSE false END ORDER BY 1, 2, 3, 5;
+SELECT e.kind, e.schema, e.name, e.who AS decided, r.role, r.has FROM expected e JOIN rights r USING (kind, schema, name, role) WHERE r.has <> e.has ORDER BY 1, 2, 3, 5;
+SELECT * FROM shared s, regexp_split_to_table(s.names, '\s+') n WHERE NOT EXISTS (SELECT FROM decided d WHERE (d.kind, d.schema, d.name) = (s.kind, s.schema, n));
 -- a decision is about a name: no other function has it
 SELECT n.nspname, p.proname AS overloaded FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname ~ '^profile_stream' GROUP BY 1, 2 HAVING count(*) > 1;
 -- the kinds of objects that the extension has, all of which are above
@@ -134,8 +160,8 @@ SELECT count(*) > 1000 AS many, count(*) FILTER (WHERE ended = 'done') AS done F
 -- a view that cannot be written says so first
 SELECT name, role, statement, ended FROM tried JOIN tables USING (name) WHERE ended <> '42501' AND NOT (kind = 'v' AND ended IN ('55000', '0A000')) ORDER BY 1, 2, 3;
 SELECT t.name, r.role, pg_temp.try(r.role, 'SELECT * FROM ' || t.name) AS reading
-FROM tables t JOIN decided d ON d.kind = 'relation' AND (d.schema, d.name) = (t.schema, t.relname), roles r
-WHERE (pg_temp.try(r.role, 'SELECT * FROM ' || t.name) = 'done') <> ((r.role = 'regress_operator' AND d.who <> 'superuser') OR (r.role = 'regress_reader' AND d.who = 'reader' AND d.schema = 'profile_stream')) ORDER BY 1, 2;
+FROM tables t JOIN expected r ON r.kind = 'relation' AND (r.schema, r.name) = (t.schema, t.relname)
+WHERE (pg_temp.try(r.role, 'SELECT * FROM ' || t.name) = 'done') <> (r.has AND (t.schema = 'profile_stream' OR r.role = 'regress_operator')) ORDER BY 1, 2;
 SELECT c.oid::regclass AS sequence, r.role FROM pg_class c, roles r WHERE c.relkind = 'S' AND c.relnamespace::regnamespace::text ~ '^profile_stream'
 	AND pg_temp.try(r.role, format('SELECT setval(%L, 1)', c.oid::regclass)) <> '42501';
 -- functions of whom they are not for, with arguments that nobody knows while it plans
@@ -144,8 +170,9 @@ CREATE TEMP TABLE called AS
 		ELSE format('SELECT %s(%s) FROM (SELECT %s OFFSET 0) a', p.oid::regproc, c.names, c.nulls) END) AS ended
 	FROM pg_proc p JOIN decided d ON d.kind = 'routine' AND d.name = p.proname AND d.schema = p.pronamespace::regnamespace::text
 		CROSS JOIN LATERAL (SELECT string_agg('a' || n, ', ' ORDER BY n) AS names, string_agg(format(CASE p.prokind WHEN 'p' THEN 'NULL::%s' ELSE 'NULL::%s AS a%s' END, t::regtype, n), ', ' ORDER BY n) AS nulls
-			FROM unnest(p.proargtypes) WITH ORDINALITY a (t, n)) c, roles r
-	WHERE (r.role <> 'regress_operator' OR d.who = 'superuser') AND (r.role <> 'regress_reader' OR d.who <> 'reader');
+			FROM unnest(p.proargtypes) WITH ORDINALITY a (t, n)) c
+		JOIN expected r ON (r.kind, r.schema, r.name) = (d.kind, d.schema, d.name)
+	WHERE NOT r.has OR (r.schema <> 'profile_stream' AND r.role <> 'regress_operator');
 SELECT count(*) > 200 AS many, count(*) FILTER (WHERE ended = '42501') > 200 AS refused FROM called;
 SELECT * FROM called WHERE ended <> '42501' ORDER BY 1, 2;
 SELECT r.role, p.oid::regprocedure AS taken FROM pg_proc p, roles r WHERE p.pronamespace::regnamespace::text ~ '^profile_stream'
@@ -327,5 +354,5 @@ DROP VIEW public.regress_view;
 DROP FUNCTION public.ev;
 TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.window_chunks, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream_rebuild.materialized_profiles, profile_stream.segment_changes;
 ALTER DATABASE :"home" OWNER TO :"dba";
-DROP OWNED BY regress_nobody, regress_reader, regress_operator, regress_rival, regress_app, regress_dbowner;
-DROP ROLE regress_nobody, regress_reader, regress_operator, regress_rival, regress_app, regress_dbowner;
+DROP OWNED BY regress_nobody, regress_reader, regress_operator, regress_rival, regress_app, regress_dbowner, regress_monitor, regress_bi, regress_support;
+DROP ROLE regress_nobody, regress_reader, regress_operator, regress_rival, regress_app, regress_dbowner, regress_monitor, regress_bi, regress_support;

@@ -4,6 +4,7 @@ SET client_min_messages = error;
 TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters;
 CREATE ROLE regress_watch IN ROLE pg_monitor;
 CREATE ROLE regress_analyst IN ROLE profile_stream_bi;
+CREATE ROLE regress_support IN ROLE profile_stream_support;
 SELECT count(profile_stream.apply_event(jsonb_build_object('eventId', i, 'customerId', 'ada' || i % 2, 'eventType', e.type, 'timestamp', now() - interval '1 hour', 'payload', e.payload)))
 FROM (VALUES (1, 'customer.profile.updated', '{"firstName": "Ada", "email": "ada@example.com"}'::jsonb), (2, 'transaction.completed', '{"amount": 10}'),
 	(3, 'session.started', '{"channel": "app"}'), (4, 'transaction.completed', '{"amount": 5}')) e (i, type, payload);
@@ -55,12 +56,87 @@ CALL profile_stream.refresh_scores('0');
 SET ROLE regress_analyst;
 SELECT customer_id, preferred_channel, segment, churn_risk_score IS NOT NULL AS risk, scored_at IS NOT NULL AS scored FROM profile_stream.bi_profiles ORDER BY 1;
 RESET ROLE;
--- all that either may read or call
-SELECT r.role, c.oid::regclass AS reads, a.columns FROM unnest('{profile_stream_monitor,profile_stream_bi}'::text[]) r (role), pg_class c
+-- support recognises a customer, and reaches nobody
+SELECT profile_stream.apply_event(jsonb_build_object('eventId', 'm' || i, 'customerId', 'masked' || i, 'eventType', 'customer.profile.updated', 'timestamp', now(), 'payload', e.payload)) FROM (VALUES
+	(1, '{"firstName": "Ada", "lastName": "Lovelace", "email": "ada@example.com", "phone": "+43 1 555 0199"}'::jsonb), (2, '{"firstName": "É", "email": "no address", "phone": "01199"}'),
+	(3, '{"email": "@example.com"}'), (4, '{}')) e (i, payload);
+SET ROLE regress_support;
+SELECT customer_id, first_name, last_name, email, phone, events FROM profile_stream.masked_profiles WHERE customer_id ~ 'masked' ORDER BY 1;
+SELECT count(*) FROM profile_stream.segment_changes WHERE customer_id = 'ada0';
+\set VERBOSITY sqlstate
+SELECT profile_stream_internal.masked('ada0', 'email');
+SELECT count(*) FROM profile_stream.profiles;
+SELECT profile_stream.get_profile('ada0');
+\set VERBOSITY terse
+RESET ROLE;
+-- who is hidden by row security is hidden in the masked view, too
+ALTER TABLE profile_stream.materialized_profiles ENABLE ROW LEVEL SECURITY;
+CREATE POLICY regress ON profile_stream.materialized_profiles TO regress_support USING (customer_id = 'masked1');
+SET ROLE regress_support;
+SELECT customer_id, email FROM profile_stream.masked_profiles;
+RESET ROLE;
+DROP POLICY regress ON profile_stream.materialized_profiles;
+ALTER TABLE profile_stream.materialized_profiles DISABLE ROW LEVEL SECURITY;
+
+-- what nobody has said is NULL in profiles, and what somebody has said is not: an app, a segment that a seed brought; documents have their defaults all the same
+SELECT profile_stream.seed_profile('said1', '{"segment": "gold"}'), profile_stream.seed_profile('said2', '{"preferredChannel": "app", "lifetimeValue": 7}'), profile_stream.seed_profile('said3', '{}');
+SELECT profile_stream.apply_event(jsonb_build_object('eventId', 'said4', 'customerId', 'said4', 'eventType', 'session.started', 'timestamp', now()));
+SELECT customer_id, first_name, last_name, email, phone, preferred_channel, segment, churn_risk_score, lifetime_value, scored_at, changed_at FROM profile_stream.profiles WHERE customer_id ~ 'said' ORDER BY 1;
+SELECT customer_id, data -> 'firstName' AS first_name, data -> 'preferredChannel' AS channel, data -> 'segment' AS segment, data -> 'churnRiskScore' AS risk, data -> 'lifetimeValue' AS value
+FROM profile_stream.profile_documents WHERE customer_id ~ 'said' ORDER BY 1;
+-- live segments see what the view shows
+SELECT profile_stream.create_segment('regress no channel', 'preferred_channel IS NULL', 'live'), profile_stream.create_segment('regress no name', 'first_name = ''''', 'live'),
+	profile_stream.create_segment('regress unscored', 'segment IS NULL AND churn_risk_score IS NULL AND lifetime_value IS NULL', 'live'), profile_stream.create_segment('regress seeded', 'segment = ''gold'' OR lifetime_value = 7', 'live');
+CALL profile_stream.refresh_segments();
+SELECT profile_stream.apply_event(jsonb_build_object('eventId', 'e' || c, 'customerId', c, 'eventType', 'noop', 'timestamp', now())) FROM unnest('{said1,said2,said3,said5}'::text[]) c;
+SELECT s.name, m.members, p.members IS NOT DISTINCT FROM m.members AS as_in_view FROM profile_stream_internal.segments s
+	CROSS JOIN LATERAL (SELECT string_agg(m.customer_id, ' ' ORDER BY m.customer_id) AS members FROM profile_stream.segment_members m WHERE m.segment = s.name AND m.customer_id ~ 'said') m
+	CROSS JOIN LATERAL (SELECT string_agg(p.customer_id, ' ' ORDER BY p.customer_id) AS members FROM profile_stream.profiles p WHERE p.customer_id ~ 'said' AND CASE s.name
+		WHEN 'regress no channel' THEN p.preferred_channel IS NULL WHEN 'regress no name' THEN p.first_name = ''
+		WHEN 'regress unscored' THEN p.segment IS NULL AND p.churn_risk_score IS NULL AND p.lifetime_value IS NULL ELSE p.segment = 'gold' OR p.lifetime_value = 7 END) p
+WHERE s.name ~ 'regress' ORDER BY 1;
+
+-- sums have a scale for tools, and the view fails for none
+SELECT profile_stream.apply_event(jsonb_build_object('eventId', 'sum' || i, 'customerId', 'sum', 'eventType', e.type, 'timestamp', now(), 'payload', e.payload)) FROM (VALUES
+	(1, 'account.opened', '{"initialBalance": 99999999999999999999999999999999999999}'::jsonb), (2, 'account.opened', '{"initialBalance": 99999999999999999999999999999999999999}'),
+	(3, 'transaction.completed', '{"amount": -99999999999999999999999999999999999999}'), (4, 'transaction.completed', '{"amount": 0.12345678}')) e (i, type, payload);
+SELECT total_balance, total_transaction_value_30d FROM profile_stream.profiles WHERE customer_id = 'sum';
+SELECT total_balance, total_transaction_value_30d, pg_typeof(total_balance), (SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute a WHERE a.attrelid = 'profile_stream.bi_profiles'::regclass AND a.attname = 'total_balance')
+FROM profile_stream.bi_profiles WHERE customer_id = 'sum';
+
+-- counts of the day: all, those of scores, those of rules; each refresh counts anew, and old days go
+CALL profile_stream.refresh_scores('0');
+INSERT INTO profile_stream.segment_counts (day, kind, segment, customers, counted_at) SELECT current_date - d, 'all', 'all', 1, now() - d * interval '1 day' FROM unnest('{1000,1100}'::int[]) d;
+SELECT profile_stream.apply_event(jsonb_build_object('eventId', 'new', 'customerId', 'unscored', 'eventType', 'noop', 'timestamp', now()));
+CALL profile_stream.refresh_segments();
+SELECT c.kind, c.segment, c.customers, c.day = (now() AT TIME ZONE 'UTC')::date AS today, c.customers = CASE c.kind WHEN 'all' THEN (SELECT count(*) FROM profile_stream.profiles)
+	WHEN 'rule' THEN (SELECT count(*) FROM profile_stream.segment_members m WHERE m.segment = c.segment)
+	WHEN 'unscored' THEN (SELECT count(*) FROM profile_stream.profiles p WHERE p.segment IS NULL)
+	ELSE (SELECT count(*) FROM profile_stream.profiles p WHERE p.segment = c.segment) END AS exact
+FROM profile_stream.segment_counts c WHERE c.counted_at > now() - interval '1 day' ORDER BY 1, 2;
+SELECT (now() AT TIME ZONE 'UTC')::date - day AS days_ago, kind, segment, customers FROM profile_stream.segment_counts WHERE counted_at < now() - interval '1 day';
+-- who is forgotten was counted once, and is not any more
+SELECT profiles FROM profile_stream.forget_customer('unscored');
+CALL profile_stream.refresh_scores('0');
+SELECT kind, segment, customers FROM profile_stream.segment_counts WHERE counted_at > now() - interval '1 day' AND kind IN ('all', 'unscored');
+SELECT profile_stream.drop_segment(name) FROM profile_stream_internal.segments WHERE name ~ 'regress';
+
+-- a view of everything that is mapped and created, described
+SELECT profile_stream.map_attribute('regress', 'regress_tier', '$.tier'), profile_stream.map_attribute('regress', 'first_name', '$.name'), profile_stream.create_metric('regress_seen', 'regress', '1 day');
+SELECT profile_stream.create_profile_view('regress_all', NULL, NULL);
+SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type, col_description(a.attrelid, a.attnum) FROM pg_attribute a WHERE a.attrelid = 'public.regress_all'::regclass AND a.attnum > 23 ORDER BY a.attnum;
+SELECT count(*) AS without_comment FROM pg_attribute a WHERE a.attrelid = 'public.regress_all'::regclass AND a.attnum > 0 AND col_description(a.attrelid, a.attnum) IS NULL;
+SELECT count(*) AS differences FROM (SELECT to_jsonb(p) FROM profile_stream.profiles p EXCEPT SELECT to_jsonb(v) - 'regress_tier' - 'regress_seen' FROM public.regress_all v) d;
+SELECT profile_stream.create_profile_view(NULL);
+DROP VIEW public.regress_all;
+SELECT profile_stream.unmap_attribute('regress', 'regress_tier'), profile_stream.unmap_attribute('regress', 'first_name'), profile_stream.drop_metric('regress_seen');
+
+-- all that any of them may read or call
+SELECT r.role, c.oid::regclass AS reads, a.columns FROM unnest('{profile_stream_monitor,profile_stream_bi,profile_stream_support}'::text[]) r (role), pg_class c
 	CROSS JOIN LATERAL (SELECT string_agg(k.attname, ' ' ORDER BY k.attnum) AS columns FROM pg_attribute k
 		WHERE k.attrelid = c.oid AND k.attnum > 0 AND NOT k.attisdropped AND has_column_privilege(r.role, c.oid, k.attnum, 'SELECT')) a
 WHERE c.relnamespace::regnamespace::text ~ '^profile_stream' AND c.relkind IN ('r', 'p', 'v') AND a.columns IS NOT NULL ORDER BY 1, c.relname COLLATE "C";
-SELECT r.role, string_agg(p.proname, ' ' ORDER BY p.proname COLLATE "C") AS calls FROM unnest('{profile_stream_monitor,profile_stream_bi}'::text[]) r (role), pg_proc p
+SELECT r.role, string_agg(p.proname, ' ' ORDER BY p.proname COLLATE "C") AS calls FROM unnest('{profile_stream_monitor,profile_stream_bi,profile_stream_support}'::text[]) r (role), pg_proc p
 WHERE p.pronamespace::regnamespace::text ~ '^profile_stream' AND has_function_privilege(r.role, p.oid, 'EXECUTE') GROUP BY 1 ORDER BY 1;
-TRUNCATE profile_stream.materialized_profiles, profile_stream.segment_changes;
-DROP ROLE regress_watch, regress_analyst;
+TRUNCATE profile_stream.materialized_profiles, profile_stream.segment_changes, profile_stream.segment_counts, profile_stream_internal.seeds;
+DROP ROLE regress_watch, regress_analyst, regress_support;

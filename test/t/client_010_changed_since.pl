@@ -1,5 +1,5 @@
 # Clients that poll profiles_changed_since() miss no change, whatever transactions write meanwhile. Their bookmarks
-# survive a crash, a promotion and the wrap-around of transaction ids.
+# survive a crash, a promotion and the wrap-around of transaction ids. With track_commit_timestamp each row has its time of change.
 
 use strict;
 use warnings;
@@ -12,7 +12,7 @@ use ProfileStream::Node qw(event);
 use Test::More;
 
 my $node = ProfileStream::Node->start_new('main', init => { allows_streaming => 1 },
-	conf => "max_connections = 40\nmax_prepared_transactions = 10\nwal_writer_delay = 10s\nautovacuum = off\n");
+	conf => "max_connections = 40\nmax_prepared_transactions = 10\nwal_writer_delay = 10s\nautovacuum = off\ntrack_commit_timestamp = on\n");
 my $customers = 200;
 my $seconds = $ENV{PS_EVENTS} ? 60 : 6;
 my $dir = PostgreSQL::Test::Utils::tempdir('scripts');
@@ -135,9 +135,14 @@ my @running;
 }
 is($node->sql(<<'END'), '', 'they have missed nothing');
 SELECT client, customer_id, p.version, s.version, p.segment, s.segment
-FROM profile_stream.materialized_profiles p CROSS JOIN generate_series(1, 2) client LEFT JOIN seen s USING (client, customer_id)
+FROM profile_stream.profiles p CROSS JOIN generate_series(1, 2) client LEFT JOIN seen s USING (client, customer_id)
 WHERE (p.version, p.segment) IS DISTINCT FROM (s.version, s.segment)
 END
+is($node->sql(<<'END'), "$customers|$customers", 'every row has its time of change, which is that of its commit');
+SELECT count(p.changed_at), count(*) FILTER (WHERE p.changed_at = pg_xact_commit_timestamp(m.xmin) AND p.changed_at <= now())
+FROM profile_stream.profiles p JOIN profile_stream.materialized_profiles m USING (customer_id)
+END
+is($node->sql('BEGIN; SELECT ' . apply('c1', 'own') . "; SELECT changed_at IS NULL FROM profile_stream.profiles WHERE customer_id = 'c1'; COMMIT"), "applied\nt", 'but none before it');
 note($node->sql("SELECT count(*) || ' rounds, ' || sum(changes) || ' changes told' FROM rounds"));
 cmp_ok($node->sql('SELECT sum(version) FROM profile_stream.materialized_profiles'), '>', $customers + 100, 'there was something to miss');
 cmp_ok($node->sql('SELECT count(*) FROM rounds WHERE changes BETWEEN 1 AND 100'), '>', 20, 'and were not told of everything each time');
@@ -162,6 +167,8 @@ $node->wait_for_catchup($standby);
 my ($there, $next) = split(/\|/,
 	$standby->safe_psql('postgres', "SELECT string_agg(customer_id, ' '), min(next_bookmark) FROM profile_stream.profiles_changed_since('$bookmark')"));
 is($there, 'c1', 'a standby takes a bookmark of the primary');
+my $times = 'SELECT md5(string_agg(changed_at::text, customer_id ORDER BY customer_id)) FROM profile_stream.bi_profiles';
+is($standby->safe_psql('postgres', $times), $node->sql($times), 'and has its times of change');
 $node->sql('SELECT ' . apply('c2', 'standby'));
 is(told($next), 'c2', 'and the primary one of the standby');
 $standby->promote;

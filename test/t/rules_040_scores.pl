@@ -1,5 +1,5 @@
 # Scores and segments beside a running stream. No change is lost and nobody waits. Only one refresh runs at a time, and a
-# cancelled one is continued. Also: busy customers, the process of score_interval, notifications, and what sinks get.
+# cancelled one is continued. Also: busy customers, the process of score_interval, notifications, what sinks get, and counts of days.
 
 use strict;
 use warnings;
@@ -272,6 +272,20 @@ $node->sql('SELECT profile_stream.set_score_function(NULL)');
 ok($node->poll_query_until('postgres', "SELECT state = 'done' AND error IS NULL FROM profile_stream.stat_score_refresh"), 'and it comes again');
 set('score_interval', 0);
 ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'profile_stream scorer'"), 'until it is told not to');
+
+# a day on which nobody refreshes is counted when it begins
+$runs = $node->sql('SELECT started_at FROM profile_stream_internal.score_refresh');
+$node->sql('UPDATE profile_stream.segment_counts SET day = day - 1');
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM profile_stream.segment_counts WHERE kind = 'all' AND day = (now() AT TIME ZONE 'UTC')::date"), 'a new day is counted');
+is($node->sql(<<'END'), '0', 'as it is');
+WITH counted AS (SELECT kind, segment, customers FROM profile_stream.segment_counts WHERE day = (SELECT max(day) FROM profile_stream.segment_counts)), there AS (
+	SELECT 'all' AS kind, 'all' AS segment, count(*) AS customers FROM profile_stream.profiles
+	UNION ALL SELECT CASE WHEN segment IS NULL THEN 'unscored' ELSE 'score' END, COALESCE(segment, 'unscored'), count(*) FROM profile_stream.profiles GROUP BY 1, 2
+	UNION ALL SELECT 'rule', s.name, (SELECT count(*) FROM profile_stream.segment_members m WHERE m.segment = s.name) FROM profile_stream.stat_code s WHERE s.kind = 'segment')
+SELECT count(*) FROM counted c FULL JOIN there t USING (kind, segment) WHERE c.customers IS DISTINCT FROM t.customers
+END
+is($node->sql('SELECT count(DISTINCT day) FROM profile_stream.segment_counts'), '2', 'beside that of the day before');
+is($node->sql('SELECT started_at FROM profile_stream_internal.score_refresh'), $runs, 'and no score was refreshed');
 
 $node->is_balanced('crm', 'the end');
 $node->is_clean('the end');

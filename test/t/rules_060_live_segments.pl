@@ -201,6 +201,8 @@ $node->sql('CREATE DATABASE copy');
 command_ok([ 'pg_restore', '-d', $node->connstr('copy'), "$events->{dir}/dump" ], 'its restore');
 is($node->safe_psql('copy', 'SELECT count(*), sum(hashtextextended(segment || customer_id, 0)) FROM profile_stream.segment_members'),
 	$node->sql('SELECT count(*), sum(hashtextextended(segment || customer_id, 0)) FROM profile_stream.segment_members'), 'members are restored');
+my $counts = 'SELECT count(*) > 0, sum(hashtextextended(c::text, 0)) FROM profile_stream.segment_counts c';
+is($node->safe_psql('copy', $counts), $node->sql($counts), 'and so are the counts of days');
 is($node->safe_psql('copy', "SELECT DISTINCT state FROM profile_stream.stat_code"), 'unconfirmed', 'segments are not confirmed');
 $changes = $node->safe_psql('copy', 'SELECT count(*) FROM profile_stream.segment_changes');
 $node->safe_psql('copy', "SELECT profile_stream.confirm_code('segment'); CALL profile_stream.refresh_segments()");

@@ -202,7 +202,7 @@ def spread(number, total, days, until):
 
 
 SEEDED = {"firstName": ("first_name", read_any_text, ""), "lastName": ("last_name", read_any_text, ""), "email": ("email", read_any_text, ""),
-          "phone": ("phone", read_any_text, ""), "preferredChannel": ("preferred_channel", read_any_text, "app"),
+          "phone": ("phone", read_any_text, ""), "preferredChannel": ("preferred_channel", read_any_text, ""),
           "totalBalance": ("total_balance", read_known_number, Decimal(0)), "accountCount": ("account_count", read_whole, 0)}
 
 
@@ -210,14 +210,15 @@ class Profile:
     def __init__(self):
         self.row = {"version": 0, "first_name": "", "last_name": "", "email": "", "phone": "",
                     "total_balance": Decimal(0), "account_count": 0, "last_transaction_at": None,
-                    "last_login_at": None, "preferred_channel": "app", "event_counts": {},
+                    "last_login_at": None, "preferred_channel": "", "event_counts": {},
                     "segment": "unknown", "updated_at": None, "watermark": None}
         self.series = {"transactions": [], "logins": [], "tickets": []}
         self.first_at = None
         self.past = [(None, self.tracked())]  # watermark and tracked columns after each event
 
     def tracked(self):
-        return {column: self.row[column] for column in TRACKED}
+        # as documents show them, for which a channel is the app until one is known
+        return {column: self.row[column] or ("app" if column == "preferred_channel" else self.row[column]) for column in TRACKED}
 
     def at(self, moment):
         """The tracked columns after a replay up to a moment, and whether the customer is known by then."""
