@@ -75,7 +75,7 @@ packages="librdkafka-dev libhiredis-dev libssl-dev pkg-config gcc libc6-dev make
 if [ $kafka = yes ]; then
 	packages="$packages libipc-run-perl redis-server"
 	# what examples/ run with
-	packages="$packages python3-psycopg node-pg node-redis libpostgresql-jdbc-java golang-go golang-github-lib-pq-dev python3-redis golang-github-gomodule-redigo-dev"
+	packages="$packages python3-psycopg python3-venv node-pg node-redis libpostgresql-jdbc-java golang-go golang-github-lib-pq-dev python3-redis golang-github-gomodule-redigo-dev"
 	# for the page of examples/; Ubuntu's chromium is a snap, and its runners have another browser
 	browser=
 	for name in chromium-headless-shell chromium chromium-browser google-chrome; do
@@ -171,5 +171,12 @@ if ! [ -x "$home/exporters/usr/bin/promtool" ]; then
 	for deb in "$debs"/*.deb; do dpkg-deb -x "$deb" "$home/exporters"; done
 	rm -rf "$debs"
 	chmod -R a+rX "$home/exporters"
+fi
+# The project of bi/dbt is tested with it. Its releases follow those of Python, so it may be missing for a new one.
+if ! [ -x "$home/dbt/bin/dbt" ]; then
+	echo 'downloading dbt' >&2
+	if ! { /usr/bin/python3 -m venv "$home/dbt" && "$home/dbt/bin/pip" install -q 'dbt-core==1.10.*' 'dbt-postgres==1.10.*' && chmod -R a+rX "$home/dbt"; } >&2; then
+		rm -rf "$home/dbt"
+	fi
 fi
 echo "$home"

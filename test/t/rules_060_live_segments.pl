@@ -28,7 +28,8 @@ my $produced = 0;
 # what the model says of a customer decides, too: name, predicate, and the same in Perl of a row and the number of a moment
 my @rules = (
 	[ 'rich', 'total_balance > 1000', sub { $_[0]{total_balance} > 1000 } ],
-	[ 'accounts', 'account_count >= 2 AND preferred_channel <> \'app\'', sub { $_[0]{account_count} >= 2 && $_[0]{preferred_channel} ne 'app' } ],
+	# the view has NULL for a channel that is not known, the table an empty text
+	[ 'accounts', 'account_count >= 2 AND NULLIF(preferred_channel, \'\') <> \'app\'', sub { $_[0]{account_count} >= 2 && $_[0]{preferred_channel} !~ /^(app|)$/ } ],
 	[ 'named', 'first_name <> \'\'', sub { $_[0]{first_name} ne '' } ],
 	[ 'busy', 'transaction_count_30d >= 5', sub { $_[0]{"transaction_count_30d\@$_[1]"} >= 5 } ],
 	[ 'few', 'transaction_count_30d BETWEEN 1 AND 3', sub { my $n = $_[0]{"transaction_count_30d\@$_[1]"}; $n >= 1 && $n <= 3 } ],
