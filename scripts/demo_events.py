@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""Makes up the demo's events: four months of 200 customers of a bank, by habits that differ.
+"""Makes up the demo's events: four months of 1,000 customers of a bank, by habits that differ.
 
 Prints lines key<TAB>JSON in the order of time, as `produce -j` reads them. One line in a hundred is
 no event, or one that its handler refuses. Same --seed and --now, same output.
+With --totals it prints what files of such lines come to: messages, bad ones, payments, and the sum of the balances.
 """
 import argparse
 import datetime
+import decimal
 import json
 import random
+import sys
 import time
 
 FIRST = ("Ada Ben Carla David Elena Farid Grace Hugo Ines Jonas Klara Liam Maya Noah Olga Pablo Quinn Rosa Samir Tara "
@@ -42,7 +45,7 @@ class Bank:
         salary = self.random.randrange(1800, 4200, 50)
         self.add(customer, begin, "customer.profile.updated", {
             "firstName": name, "lastName": surname, "email": f"{name}.{surname}{number}@example.com".lower(),
-            "phone": f"+49 30 5550{number:03d}"})
+            "phone": f"+49 30 555{number:04d}"})
         self.add(customer, begin - 0.01, "account.opened", {"initialBalance": self.random.randrange(500, 9000, 100)})
         day = begin - 0.1
         while day > last:
@@ -65,13 +68,13 @@ class Bank:
             if self.random.random() < 0.01:
                 yield customer, self.spoil(dict(event, eventId=f"bad-{number}"))
 
-    def live(self, seconds, rate):
-        """Events of now: payments and logins at the bank, orders in its shop; one customer buys all the time."""
+    def live(self, seconds, rate, customers):
+        """Events of now: payments and logins at the bank, orders in its shop; c-1001 has one each second."""
         end = time.monotonic() + seconds
         number = 0
         while time.monotonic() < end:
             number += 1
-            customer = "c-1001" if number % 20 == 0 else f"c-{1000 + self.random.randrange(200)}"
+            customer = "c-1001" if number % rate == 0 else f"c-{1000 + self.random.randrange(customers)}"
             event_type, payload, source = self.random.choice([
                 ("transaction.completed", {"amount": round(self.random.uniform(5, 120), 2), "category": self.random.choice(SHOPS)}, "core-banking"),
                 ("session.started", {"channel": self.random.choice(["app", "web"])}, "app"),
@@ -97,18 +100,46 @@ class Bank:
         return json.dumps(event)
 
 
+def totals(lines):
+    """What the events of these lines come to, computed without profile_stream."""
+    bad = payments = 0
+    balance = decimal.Decimal(0)
+    number = 0
+    for number, line in enumerate(lines, 1):
+        try:
+            event = json.loads(line.split("\t")[1], parse_float=decimal.Decimal)
+            datetime.datetime.fromisoformat(event["timestamp"].replace("Z", "+00:00"))
+            event["customerId"]
+            payload = event["payload"]
+            if event["eventType"] == "transaction.completed":
+                balance -= payload["amount"]
+                payments += 1
+            elif event["eventType"] in ("deposit.received", "account.opened"):
+                balance += payload["amount" if "amount" in payload else "initialBalance"]
+        except (ValueError, KeyError, TypeError):
+            bad += 1
+    return number, bad, payments, balance
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--customers", type=int, default=200)
+    parser.add_argument("--customers", type=int, default=1000)
     parser.add_argument("--now", type=datetime.datetime.fromisoformat, default=datetime.datetime.now(datetime.timezone.utc))
     parser.add_argument("--live", type=float, help="so many seconds of events of now, in place of the months before")
-    parser.add_argument("--rate", type=float, default=200, help="events a second of --live")
+    parser.add_argument("--rate", type=int, default=200, help="events a second of --live")
+    parser.add_argument("--copy", default="/dev/null", help="a file that gets the lines of --live, too")
+    parser.add_argument("--totals", action="store_true", help="only print the totals of lines that come by the standard input")
     args = parser.parse_args()
+    if args.totals:
+        print("|".join(map(str, totals(sys.stdin))))
+        return
     bank = Bank(args.seed, args.now)
     if args.live is not None:
-        for customer, value in bank.live(args.live, args.rate):
-            print(f"{customer}\t{value}", flush=True)
+        with open(args.copy, "a", encoding="utf-8") as copy:
+            for customer, value in bank.live(args.live, args.rate, args.customers):
+                for file in (copy, sys.stdout):
+                    print(f"{customer}\t{value}", file=file, flush=True)
         return
     number = 0
     for habit in HABITS:

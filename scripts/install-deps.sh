@@ -22,16 +22,19 @@ done
 sudo=
 [ "$(id -u)" = 0 ] || sudo=sudo
 
-# Runs apt-get without a word, unless it fails.
+# Runs apt-get without a word, unless it fails. While another program has apt's lock it tries again, for five minutes.
 apt_get()
 {
-	local log
+	local log end=$((SECONDS + 300))
 	log=$(mktemp)
-	if ! DEBIAN_FRONTEND=noninteractive $sudo apt-get -qq "$@" >"$log" 2>&1 </dev/null; then
-		cat "$log" >&2
-		rm -f "$log"
-		return 1
-	fi
+	until DEBIAN_FRONTEND=noninteractive $sudo apt-get -qq "$@" >"$log" 2>&1 </dev/null; do
+		if [ $SECONDS -gt $end ] || ! grep -q 'Could not get lock\|Unable to acquire\|Unable to lock' "$log"; then
+			cat "$log" >&2
+			rm -f "$log"
+			return 1
+		fi
+		sleep 2
+	done
 	rm -f "$log"
 }
 
@@ -70,10 +73,10 @@ if [ -z "$pg" ]; then
 	exit 1
 fi
 
-packages="librdkafka-dev libhiredis-dev libssl-dev pkg-config gcc libc6-dev make python3"
+packages="librdkafka-dev libhiredis-dev libssl-dev pkg-config gcc libc6-dev make python3 redis-server"
 [ -n "$server" ] || packages="postgresql-$pg postgresql-server-dev-$pg $packages"
 if [ $kafka = yes ]; then
-	packages="$packages libipc-run-perl redis-server"
+	packages="$packages libipc-run-perl"
 	# what examples/ run with
 	packages="$packages python3-psycopg python3-venv node-pg node-redis libpostgresql-jdbc-java golang-go golang-github-lib-pq-dev python3-redis golang-github-gomodule-redigo-dev"
 	# for the page of examples/; Ubuntu's chromium is a snap, and its runners have another browser
@@ -125,7 +128,7 @@ if [ -n "$missing" ]; then
 		printf 'neither root nor sudo is here to install packages; root can do it:\napt-get update && apt-get install -y --no-install-recommends%s\n' "$missing" >&2
 		exit 1
 	fi
-	echo "installing$missing" >&2
+	echo "installing$missing: a minute or two" >&2
 	apt_get update
 	# shellcheck disable=SC2086
 	apt_get install -y --no-install-recommends $missing

@@ -122,7 +122,8 @@ build_copy()
 
 finish()
 {
-	local status=$?
+	local status=${1:-$?}
+	trap '' INT TERM HUP
 	if [ ${#pids[@]} != 0 ]; then
 		kill "${pids[@]}" 2>/dev/null || true
 		wait "${pids[@]}" 2>/dev/null || true
