@@ -201,7 +201,7 @@ live()
 		if [ -z "$worker" ] && [ $((end - SECONDS)) -le $((seconds / 2)) ]; then
 			worker=$(value 'SELECT worker_pid FROM profile_stream.stat_streams')
 			kill -9 "$worker"
-			note="kill -9   $(date -u +%T) process $worker, the worker; the server recovered"
+			note="kill -9   $(date -u +%T) process $worker, the worker. The server restarted its processes"
 		fi
 		if seen=$(look "${next[@]}" "$spent" 2>/dev/null); then
 			IFS='|' read -r -a next <<<"$seen"

@@ -52,7 +52,8 @@ def text(number, line):
     spans, bold = [], False
     for part in re.split(r"(\x1b\[[\d;]*m)", line):
         if part.startswith("\x1b"):
-            bold = part == "\x1b[1m"
+            for code in part[2:-1].split(";"):
+                bold = code == "1" or (bold and code not in ("", "0", "22"))
         elif part:
             spans.append(f'<tspan class="b">{html.escape(part)}</tspan>' if bold else html.escape(part))
     return f'<text x="12" y="{46 + 17 * number}">{"".join(spans)}</text>' if spans else ""
