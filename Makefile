@@ -73,7 +73,7 @@ test/tools/%: test/tools/%.c test/tools/client.h
 	$(CC) -O2 -Wall -Wextra $(if $(filter yes,$(WERROR)),-Werror) -o $@ $< $(shell pkg-config --cflags --libs rdkafka)
 
 # under sanitizers, outside of the server; the first of two definitions counts, which is the tool's
-CORE_DECODER   = $(addprefix src/core/,event.c path.c json.c json_plain.c timestamp.c text.c event_rules.c \
+CORE_DECODER   = $(addprefix src/core/,event.c path.c json.c timestamp.c text.c event_rules.c \
 	text_set.c keyed_hash.c redact.c offset_set.c) $(wildcard src/core/format*.c) src/message.c src/testing/fuzz.c src/testing/fuzz_parsers.c
 test/tools/fuzz_event: test/tools/fuzz_event.c $(CORE_DECODER) $(wildcard src/*.h src/core/*.h src/testing/*.h)
 	$(CC) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all $(PG_CPPFLAGS) -I$(shell $(PG_CONFIG) --includedir-server) \

@@ -7,14 +7,12 @@
  *	  nesting, which could exhaust the stack. Strings and numbers are copies; objects
  *	  and arrays are slices of the value. The parser makes copies of all strings,
  *	  letter by letter, when it is to resolve escapes. Most values have none: then it
- *	  makes none, and the strings that are wanted are copied here. core/json_plain reads
- *	  what is simple without the parser.
+ *	  makes none, and the strings that are wanted are copied here.
  */
 #include "postgres.h"
 
 #include "compat.h"
 #include "core/json.h"
-#include "core/json_plain.h"
 #include "mb/pg_wchar.h"
 
 #define FEW_FIELDS 16
@@ -31,6 +29,7 @@ typedef struct Walk
 	PsField    *member;			/* the member being read; NULL: it is not wanted */
 	bool		in_expanded;
 	const char *field_name;
+	int			fields_size;
 	bool		root_is_object;
 	bool		number_out_of_range;
 	bool		has_escapes;	/* any string of the value may have escapes */
@@ -141,6 +140,24 @@ nests_too_deep(const char *value, int len)
 	return false;
 }
 
+/* Appends a field of the expanded member. */
+static PsField *
+add_field(Walk *walk)
+{
+	PsJsonReader *reader = walk->reader;
+
+	if (reader->nfields == walk->fields_size)
+	{
+		walk->fields_size = Max(4, walk->fields_size * 2);
+		if (reader->fields == NULL)
+			reader->fields = palloc(walk->fields_size * sizeof(PsField));
+		else
+			reader->fields = repalloc_huge(reader->fields, walk->fields_size * sizeof(PsField));
+	}
+	reader->fields[reader->nfields].name = walk->field_name;
+	return &reader->fields[reader->nfields++];
+}
+
 /* The field for the value that begins or ends at this depth; NULL: it is not wanted. */
 static PsField *
 json_target(Walk *walk, bool begins)
@@ -148,7 +165,7 @@ json_target(Walk *walk, bool begins)
 	if (walk->depth == 1)
 		return walk->member;
 	if (walk->depth == 2 && walk->in_expanded)
-		return begins ? ps_json_add_field(walk->reader, walk->field_name) : &walk->reader->fields[walk->reader->nfields - 1];
+		return begins ? add_field(walk) : &walk->reader->fields[walk->reader->nfields - 1];
 	return NULL;
 }
 
@@ -358,22 +375,10 @@ drop_repeated(PsJsonReader *reader)
 	reader->nfields = kept;
 }
 
-/* Checks what would make the parser raise an ERROR; returns what is wrong, or NULL. */
-static const char *
-check_text(const char *value, int len)
+const char *
+ps_json_read(const char *value, int len, PsJsonReader *reader)
 {
-	if (len == 0)
-		return "the value is empty";
-	if (pg_encoding_verifymbstr(PG_UTF8, value, len) != len)
-		return "invalid UTF-8";
-	return NULL;
-}
-
-/* Reads a text that is valid UTF-8 by the parser. */
-static const char *
-parse_text(const char *value, int len, PsJsonReader *reader, bool has_escapes)
-{
-	Walk		walk = {.reader = reader,.has_escapes = has_escapes};
+	Walk		walk = {.reader = reader};
 	JsonSemAction actions = {
 		.semstate = &walk,
 		.object_start = object_start,
@@ -386,11 +391,17 @@ parse_text(const char *value, int len, PsJsonReader *reader, bool has_escapes)
 	JsonParseErrorType result;
 	const char *reason = NULL;
 
+	if (len == 0)
+		return "the value is empty";
+	if (pg_encoding_verifymbstr(PG_UTF8, value, len) != len)
+		return "invalid UTF-8";
 	if (nests_too_deep(value, len))
 		return psprintf("nesting deeper than %d", PS_JSON_MAX_DEPTH);
+
 	reader->fields = NULL;
 	reader->nfields = 0;
 	walk.depth = walk.root_depth = reader->expanded == PS_JSON_ROOT ? 1 : 0;
+	walk.has_escapes = memchr(value, '\\', len) != NULL;
 	walk.lex = ps_json_lex_make(value, len, PG_UTF8, walk.has_escapes);
 	result = pg_parse_json(walk.lex, &actions);
 	if (result != JSON_SUCCESS)
@@ -403,29 +414,4 @@ parse_text(const char *value, int len, PsJsonReader *reader, bool has_escapes)
 		drop_repeated(reader);
 	ps_json_lex_free(walk.lex);
 	return reason;
-}
-
-const char *
-ps_json_parse(const char *value, int len, PsJsonReader *reader)
-{
-	const char *reason = check_text(value, len);
-
-	return reason != NULL ? reason : parse_text(value, len, reader, memchr(value, '\\', len) != NULL);
-}
-
-const char *
-ps_json_read(const char *value, int len, PsJsonReader *reader)
-{
-	const char *reason = check_text(value, len);
-	bool		has_escapes;
-
-	if (reason != NULL)
-		return reason;
-	has_escapes = memchr(value, '\\', len) != NULL;
-	reader->fields = NULL;
-	reader->nfields = 0;
-	if (has_escapes || !ps_json_read_plain(value, len, reader))
-		return parse_text(value, len, reader, has_escapes);
-	drop_repeated(reader);
-	return NULL;
 }

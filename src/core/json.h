@@ -20,7 +20,6 @@ typedef struct PsJsonReader
 #define PS_JSON_ROOT (-2)		/* the fields of the object itself; nmembers is 0 */
 	PsField    *fields;			/* fields of the expanded member, if it is an object */
 	int			nfields;
-	int			fields_size;	/* room for so many */
 } PsJsonReader;
 
 /* The literal of a number d1.d2 d3 … × 10^exponent, whose first significant digit is d1. */
@@ -38,9 +37,6 @@ extern const char ps_json_not_object[];
 
 /* Reads a value into the reader; returns NULL, or why it cannot be read. */
 extern const char *ps_json_read(const char *value, int len, PsJsonReader *reader);
-
-/* The same, and the parser reads what is plain, too. */
-extern const char *ps_json_parse(const char *value, int len, PsJsonReader *reader);
 
 /* Parses the literal text of a JSON number. */
 extern PsJsonNumber ps_json_number(const char *text);

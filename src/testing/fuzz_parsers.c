@@ -1,6 +1,6 @@
 /*
  * fuzz_parsers.c
- *	  Gives damaged bytes to all parsers but the decoder: of JSON, times, paths, sources,
+ *	  Gives damaged bytes to all parsers but the decoder: of times, paths, sources,
  *	  customer ids in any bytes, foreign text, marks of finished offsets, copies of
  *	  messages, and hashes. For parser_fuzz() and, under a sanitizer, for
  *	  test/tools/fuzz_event.
@@ -115,57 +115,6 @@ try_sources(pg_prng_state *prng)
 	if (ps_members_read(&message, &settings, &members) == NULL && members.member[PS_EVENT_ID].type == PS_JSON_STRING &&
 		strlen(members.member[PS_EVENT_ID].text) != members.member[PS_EVENT_ID].len)
 		return "source";
-	return NULL;
-}
-
-/* Whether two fields are the same; raw JSON is also at the same place. */
-static bool
-same_field(const PsField *a, const PsField *b)
-{
-	if (a->type != b->type || strcmp(a->name, b->name) != 0)
-		return false;
-	if (a->type == PS_JSON_OBJECT || a->type == PS_JSON_ARRAY)
-		return a->text == b->text &&a->len == b->len;
-	return a->text == b->text ||(a->len == b->len && strcmp(a->text, b->text) == 0 && strlen(a->text) == a->len);
-}
-
-/* Reads a value without and with the parser, which must not differ. */
-static const char *
-try_json(pg_prng_state *prng)
-{
-	static const PsField wanted[] = {{"payload"}, {"eventId"}, {"timestamp"}, {"source"}, {"x"}};
-	char		bytes[PS_FUZZ_MAX_BYTES];
-	PsMessage	message;
-	PsField		members[2][lengthof(wanted)];
-	PsJsonReader readers[2];
-	const char *reasons[2];
-	bool		whole = any_int(prng, 3) == 0;
-	char	   *value;
-
-	ps_fuzz_fill(prng, NULL, bytes, &message);
-	value = palloc(Max(message.value_len, 1));
-	memcpy(value, message.value, message.value_len);
-	for (int i = 0; i < 2; i++)
-	{
-		memcpy(members[i], wanted, sizeof(wanted));
-		readers[i] = (PsJsonReader)
-		{
-			members[i], whole ? 0 : lengthof(wanted), whole ? PS_JSON_ROOT : 0
-		};
-		reasons[i] = (i == 0 ? ps_json_read : ps_json_parse) (value, message.value_len, &readers[i]);
-	}
-	if ((reasons[0] == NULL) != (reasons[1] == NULL) || (reasons[0] != NULL && strcmp(reasons[0], reasons[1]) != 0))
-		return "reason of JSON";
-	if (reasons[0] != NULL)
-		return NULL;
-	for (int m = 0; m < lengthof(wanted) && !whole; m++)
-		if (!same_field(&members[0][m], &members[1][m]))
-			return "member of JSON";
-	if (readers[0].nfields != readers[1].nfields)
-		return "number of fields of JSON";
-	for (int f = 0; f < readers[0].nfields; f++)
-		if (!same_field(&readers[0].fields[f], &readers[1].fields[f]))
-			return "field of JSON";
 	return NULL;
 }
 
@@ -309,7 +258,7 @@ const char *
 ps_fuzz_parsers(pg_prng_state *prng)
 {
 	static const char *(*const tries[]) (pg_prng_state *) = {
-		try_json, try_times, try_sources, try_join, try_mentions, try_text, try_offsets, try_copy
+		try_times, try_sources, try_join, try_mentions, try_text, try_offsets, try_copy
 	};
 	const char *wrong = NULL;
 
