@@ -16,9 +16,11 @@
 #include "kafka/token.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
 
 #define PS_KAFKA_DEBUG "topic"	/* only these log lines name a partition that has lost its leader */
 
+#define TRANSACTIONS "transactions" /* an option that librdkafka has not: whether a producer uses them */
 #define TRANSACTION_MS 30000	/* Kafka then ends the transaction of a producer that is gone */
 
 typedef enum Allowed
@@ -87,6 +89,7 @@ static const struct
 	{"ssl.keystore.password_file", FILES},
 	{PS_TOKEN_FILE, FILES},
 	{PS_TOKEN_EXTENSIONS, ANYONE},
+	{TRANSACTIONS, ANYONE, PRODUCERS},
 	{"enable.ssl.certificate.verification", SUPERUSER},
 	{"ssl.endpoint.identification.algorithm", SUPERUSER},
 	{"debug", SUPERUSER},
@@ -225,12 +228,32 @@ make_conf(const PsKafkaOption *defaults, int ndefaults, List *options, Clients e
 	{
 		PsKafkaOption *option = lfirst(cell);
 
-		if (known_options[find_option(option->name)].clients == except || ps_token_option(option->name) || ps_secret_in_file(option->name))
+		if (known_options[find_option(option->name)].clients == except || ps_token_option(option->name) || ps_secret_in_file(option->name) ||
+			strcmp(option->name, TRANSACTIONS) == 0)
 			continue;
 		set_option(conf, option->name, strcmp(option->name, "debug") == 0
 				   ? psprintf("%s," PS_KAFKA_DEBUG, option->value) : option->value);
 	}
 	return conf;
+}
+
+bool
+ps_kafka_transactions(List *options)
+{
+	ListCell   *cell;
+	bool		wanted = true;
+
+	foreach(cell, options)
+	{
+		PsKafkaOption *option = lfirst(cell);
+
+		if (strcmp(option->name, TRANSACTIONS) == 0 && !parse_bool(option->value, &wanted))
+			ereport(ERROR,
+					(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+					 errmsg("invalid value for option \"%s\"", option->name),
+					 errhint("It is true or false.")));
+	}
+	return wanted;
 }
 
 /* Makes a client. It owns the configuration from then on. */
@@ -305,19 +328,29 @@ producer_conf(List *options, const char *transactional_id)
 		{"message.max.bytes", "20000000"},	/* so that the limit of the topic counts */
 		{"linger.ms", "5"},
 	};
+
+	/* with more requests on their way a repeated one could come behind its successors */
+	static const PsKafkaOption plain[] = {
+		{"acks", "all"},
+		{"max.in.flight.requests.per.connection", "1"},
+	};
 	static const PsKafkaOption ours[] = {
-		{"enable.idempotence", "true"},
 		{"partitioner", "murmur2_random"},	/* as Kafka's Java clients do */
 		{"topic.metadata.propagation.max.ms", "5000"},	/* how long a new topic may be unknown */
 		{"log.queue", "true"},
 	};
+	bool		transactions = ps_kafka_transactions(options);
 	rd_kafka_conf_t *conf = make_conf(defaults, lengthof(defaults), options, CONSUMERS);
-	int			timeout_ms = Max(TRANSACTION_MS, ps_kafka_option_ms(options, "socket.timeout.ms", 0));
+	char	   *timeout_ms = psprintf("%d", Max(TRANSACTION_MS, ps_kafka_option_ms(options, "socket.timeout.ms", 0)));
 
 	for (int i = 0; i < lengthof(ours); i++)
 		set_option(conf, ours[i].name, ours[i].value);
-	set_option(conf, "transactional.id", transactional_id);
-	set_option(conf, "transaction.timeout.ms", psprintf("%d", timeout_ms));
+	for (int i = 0; i < lengthof(plain) && !transactions; i++)
+		set_option(conf, plain[i].name, plain[i].value);
+	set_option(conf, "enable.idempotence", transactions ? "true" : "false");
+	set_option(conf, transactions ? "transaction.timeout.ms" : "message.timeout.ms", timeout_ms);
+	if (transactions)
+		set_option(conf, "transactional.id", transactional_id);
 	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG |
 							 RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH);
 	return conf;

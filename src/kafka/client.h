@@ -42,7 +42,10 @@ extern char *ps_kafka_connect_hint(const char *error);
  */
 extern void *ps_kafka_create_consumer(List *options, const char *group_id);
 
-/* The same for a transactional producer. Kafka stops all older producers of the id. */
+/* Whether a producer uses transactions, as the options say. */
+extern bool ps_kafka_transactions(List *options);
+
+/* The same for a producer. With transactions Kafka stops all older producers of the id. */
 extern void *ps_kafka_create_producer(List *options, const char *transactional_id);
 
 #endif							/* PS_CLIENT_H */

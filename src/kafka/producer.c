@@ -1,6 +1,6 @@
 /*
  * producer.c
- *	  A transactional producer that reads librdkafka's events from one queue without
+ *	  A producer, with transactions unless the option transactions is false. It reads librdkafka's events from one queue without
  *	  waiting. A pipe wakes the relay when an event comes.
  *
  *	  Calls that block (start, commit, abort) run in a side thread, one at a time. The
@@ -9,6 +9,9 @@
  *
  *	  Each call also begins the next transaction, so that one is always open. Kafka
  *	  learns of it with its first message.
+ *
+ *	  Without transactions there is nothing to call. A batch is delivered once all of it
+ *	  is answered, and one that fails is sent again, with what Kafka has of it already.
  */
 #include "postgres.h"
 
@@ -43,6 +46,7 @@ struct PsProducer
 {
 	rd_kafka_t *rk;
 	rd_kafka_queue_t *queue;
+	bool		transactions;
 	char	   *topic;
 	int			pipe[2];
 	Stage		stage;
@@ -71,13 +75,13 @@ static const struct
 	{"UNKNOWN_TOPIC", "Create the topic; the relay finds it by itself."},
 	{"UNKNOWN_PARTITION", "Create the topic; the relay finds it by itself."},
 	{"TOPIC_EXCEPTION", "The name of the topic is not valid."},
-	{"TRANSACTIONAL_ID_AUTHORIZATION_FAILED", "The Kafka user needs WRITE and DESCRIBE on transactional ids that begin with profile_stream."},
+	{"TRANSACTIONAL_ID_AUTHORIZATION_FAILED", "The Kafka user needs WRITE and DESCRIBE on transactional ids that begin with profile_stream. Or set the option transactions to false."},
 	{"TOPIC_AUTHORIZATION_FAILED", "The Kafka user needs WRITE and DESCRIBE on the topic."},
-	{"CLUSTER_AUTHORIZATION_FAILED", "The Kafka user needs IDEMPOTENT_WRITE on the cluster."},
+	{"CLUSTER_AUTHORIZATION_FAILED", "The Kafka user needs IDEMPOTENT_WRITE on the cluster. Or set the option transactions to false."},
 	{"FENCED", "Another relay of this stream delivers to the topic, as of an old primary that still runs; or a transaction took longer than Kafka allows."},
 	{"PRODUCER_EPOCH", "Another relay of this stream delivers to the topic, as of an old primary that still runs; or a transaction took longer than Kafka allows."},
 	{"MSG_SIZE_TOO_LARGE", "Raise max.message.bytes of the topic."},
-	{"COORDINATOR", "Kafka needs its topic __transaction_state: a cluster of few brokers must lower transaction.state.log.replication.factor and transaction.state.log.min.isr."},
+	{"COORDINATOR", "Kafka needs its topic __transaction_state: a cluster of few brokers must lower transaction.state.log.replication.factor and transaction.state.log.min.isr. Or set the option transactions to false."},
 };
 
 static void
@@ -116,11 +120,24 @@ fail_for_good(PsProducer *producer, const char *error)
 }
 
 static void
+producer_get_ready(PsProducer *producer)
+{
+	if (producer->stage == COMMITTING && producer->sent > 0)
+		producer->n = 0;		/* but a batch that was handed over meanwhile is not sent yet */
+	producer->stage = READY;
+	producer_extend_deadline(producer);
+}
+
+static void
 start_call(PsProducer *producer, Stage stage)
 {
 	producer->stage = stage;
 	producer->overdue = ps_moment_plus(ps_clock_now(), OVERDUE_MS);
-	if (!ps_thread_start(producer_call, producer))
+	if (!producer->transactions && stage == ABORTING)
+		(void) rd_kafka_purge(producer->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
+	else if (!producer->transactions)
+		producer_get_ready(producer);
+	else if (!ps_thread_start(producer_call, producer))
 		fail_for_good(producer, "could not start a thread");
 }
 
@@ -133,10 +150,7 @@ finish_call(PsProducer *producer)
 
 	if (error == NULL)
 	{
-		if (producer->stage == COMMITTING && producer->sent > 0)
-			producer->n = 0;	/* but a batch that was handed over meanwhile is not sent yet */
-		producer->stage = READY;
-		producer_extend_deadline(producer);
+		producer_get_ready(producer);
 		return;
 	}
 	snprintf(text, ERROR_BYTES, "%s (%s)", rd_kafka_error_string(error), rd_kafka_error_name(error));
@@ -162,6 +176,7 @@ ps_producer_create(List *options, const char *topic, const char *transactional_i
 
 	producer->topic = pstrdup(topic);
 	ps_wakeup_pipe(producer->pipe);
+	producer->transactions = ps_kafka_transactions(options);
 	producer->rk = ps_kafka_create_producer(options, transactional_id);
 	producer->queue = rd_kafka_queue_get_main(producer->rk);
 	rd_kafka_set_log_queue(producer->rk, producer->queue);
@@ -354,6 +369,8 @@ ps_producer_work(PsProducer *producer)
 		return PS_PRODUCER_SPENT;
 	if (ended)
 		finish_call(producer);
+	else if (producer->stage == ABORTING && !producer->transactions && rd_kafka_outq_len(producer->rk) == 0)
+		producer_get_ready(producer);
 	else if (producer->stage != READY && producer->stage != SENDING && ps_clock_now() > producer->overdue)
 		fail_for_good(producer, "a call of librdkafka does not end");
 	if (producer->stage == READY && producer->n > 0 && !producer->aborted)
@@ -394,7 +411,8 @@ ps_producer_error(PsProducer *producer, const char **hint)
 		if (ps_clock_now() < producer->deadline)
 			return NULL;
 		error = producer->trouble[0] != '\0' ? producer->trouble : "no answer from Kafka within 5 s";
-		*hint = ps_kafka_connect_hint(error);
+		*hint = producer->transactions && producer->stage == STARTING && producer->trouble[0] == '\0'
+			? "Check the brokers' addresses, and whether they have transactions. If they have none, set the option transactions to false." : ps_kafka_connect_hint(error);
 	}
 	else if (error[0] == '\0')
 		error = "the transaction failed";

@@ -50,7 +50,7 @@ sub tool
 
 # A started broker. topics => [[name, partitions], ...], mock => 1 for the mock,
 # proxied => 1 for a second way in, through proxy(); doors => { NAME => { protocol, settings => { name => value } } }
-# for further listeners, which door() finds; scram => ['SCRAM-SHA-512=[name=…,password=…]'] for users.
+# for further listeners, which door() finds; settings => { name => value } of the broker; scram => ['SCRAM-SHA-512=[name=…,password=…]'] for users.
 sub new
 {
 	my ($class, %options) = @_;
@@ -60,6 +60,7 @@ sub new
 		controller_port => PostgreSQL::Test::Cluster::get_free_port(),
 		mock => $options{mock},
 		doors => $options{doors} // {},
+		settings => $options{settings} // {},
 		scram => $options{scram} // [],
 	  },
 	  $class;
@@ -122,7 +123,7 @@ sub _format
 	my $listeners = "PLAINTEXT://127.0.0.1:$self->{port},CONTROLLER://127.0.0.1:$self->{controller_port}";
 	my $advertised = "PLAINTEXT://127.0.0.1:$self->{port}";
 	my $protocols = 'CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT';
-	my $settings = '';
+	my $settings = join('', map { "$_=$self->{settings}{$_}\n" } sort keys %{ $self->{settings} });
 
 	foreach my $name (sort keys %{ $self->{doors} })
 	{
