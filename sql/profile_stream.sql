@@ -421,7 +421,8 @@ CREATE TABLE profile_stream_internal.stream_status (
 	changed_at timestamptz NOT NULL,
 	since timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	cluster text,
-	order_logged_at timestamptz
+	order_logged_at timestamptz,
+	stats_reset timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE profile_stream_internal.stream_status IS 'Whether a stream shall run in this database, and what its worker last said';
 COMMENT ON COLUMN profile_stream_internal.stream_status.stream_id IS 'Stream of which this is the status';
@@ -438,6 +439,25 @@ COMMENT ON COLUMN profile_stream_internal.stream_status.changed_at IS 'When the 
 COMMENT ON COLUMN profile_stream_internal.stream_status.since IS 'When the stream came into this state';
 COMMENT ON COLUMN profile_stream_internal.stream_status.cluster IS 'The cluster that the stream belongs to, as profile_stream.cluster or cluster_name said when it was created or resumed; NULL: the server had no such name';
 COMMENT ON COLUMN profile_stream_internal.stream_status.order_logged_at IS 'When the log was last told of events out of order; NULL: never';
+COMMENT ON COLUMN profile_stream_internal.stream_status.stats_reset IS 'Since when errors, retries, restarts, skipped notifications and what sinks delivered are counted: stat_reset() begins anew';
+
+-- Not dumped: it tells of processes of this server.
+CREATE TABLE profile_stream_internal.process_counters (
+	stream_id int NOT NULL REFERENCES streams ON DELETE CASCADE,
+	process text COLLATE "C" NOT NULL,
+	registration bigint NOT NULL,
+	errors bigint NOT NULL DEFAULT 0,
+	retries bigint NOT NULL DEFAULT 0,
+	restarts bigint NOT NULL DEFAULT 0,
+	PRIMARY KEY (stream_id, process)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE profile_stream_internal.process_counters IS 'What workers and relays count of themselves beside messages';
+COMMENT ON COLUMN profile_stream_internal.process_counters.stream_id IS 'Stream that the process works for';
+COMMENT ON COLUMN profile_stream_internal.process_counters.process IS 'worker and its number, from 0; of a relay its sink';
+COMMENT ON COLUMN profile_stream_internal.process_counters.registration IS 'Random number of its registration with the server, which a process that is started again has too';
+COMMENT ON COLUMN profile_stream_internal.process_counters.errors IS 'Reasons not to go on; each counts once until the process is well again';
+COMMENT ON COLUMN profile_stream_internal.process_counters.retries IS 'Attempts that failed and were tried again';
+COMMENT ON COLUMN profile_stream_internal.process_counters.restarts IS 'Starts after the process had ended without being told to, or for changed options';
 
 -- Not dumped: it tells of this server. The newest 10,000 rows stay.
 CREATE TABLE stream_log (
@@ -452,15 +472,15 @@ CREATE TABLE stream_log (
 	hint text,
 	lasted interval
 );
-COMMENT ON TABLE stream_log IS 'Changes of state of streams, rebuilds, sinks, partitions and topics, never one per attempt; the newest 10,000';
+COMMENT ON TABLE stream_log IS 'Changes of state of streams, rebuilds, sinks, partitions and topics, never one per attempt, and what users did; the newest 10,000';
 COMMENT ON COLUMN stream_log.log_id IS 'Number of the entry, ascending';
 COMMENT ON COLUMN stream_log.logged_at IS 'When the state changed';
 COMMENT ON COLUMN stream_log.stream IS 'Name of the stream';
 COMMENT ON COLUMN stream_log.what IS 'What changed its state: stream, rebuild, sink, partition or topic';
 COMMENT ON COLUMN stream_log.part IS 'Which sink, partition or topic of the stream; NULL for a stream or a rebuild';
-COMMENT ON COLUMN stream_log.from_state IS 'State before; NULL: the first one';
-COMMENT ON COLUMN stream_log.to_state IS 'State since';
-COMMENT ON COLUMN stream_log.reason IS 'Error or other reason; NULL: none was given';
+COMMENT ON COLUMN stream_log.from_state IS 'State before; NULL: the first one, or to_state is an action';
+COMMENT ON COLUMN stream_log.to_state IS 'State since; or what somebody did: created, altered, moved or dropped a stream; started, paused, resumed, swapped or cancelled a rebuild';
+COMMENT ON COLUMN stream_log.reason IS 'Error or other reason, of an action the role; NULL: none was given';
 COMMENT ON COLUMN stream_log.hint IS 'What to do about it; NULL: nothing is known';
 COMMENT ON COLUMN stream_log.lasted IS 'How long the state before lasted; NULL for the first state';
 
@@ -514,6 +534,7 @@ CREATE TABLE profile_stream_internal.outbox (
 	event_types text[],
 	last_events text[],
 	first_change bigint,
+	changed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	PRIMARY KEY (stream_id, sink, outbox_id)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_insert_threshold = -1);
 ALTER TABLE profile_stream_internal.outbox ALTER COLUMN customer_ids SET STORAGE EXTERNAL;
@@ -526,6 +547,7 @@ COMMENT ON COLUMN profile_stream_internal.outbox.customers IS 'Number of custome
 COMMENT ON COLUMN profile_stream_internal.outbox.event_types IS 'For each customer the types of the events that were applied, as a JSON array; NULL where the sink does not tell them';
 COMMENT ON COLUMN profile_stream_internal.outbox.last_events IS 'For each customer the event that was applied last, as a JSON object; null: none was; NULL where the sink does not tell it';
 COMMENT ON COLUMN profile_stream_internal.outbox.first_change IS 'Number of the first of the segment_changes that the commit has written; NULL: this row does not tell of them';
+COMMENT ON COLUMN profile_stream_internal.outbox.changed_at IS 'When the transaction of the change wrote the row, just before its commit';
 
 CREATE TABLE profile_stream_internal.sink_pending (
 	stream_id int NOT NULL,
@@ -535,6 +557,7 @@ CREATE TABLE profile_stream_internal.sink_pending (
 	event_types text[] NOT NULL DEFAULT '{}',
 	last_event text,
 	first_change bigint,
+	changed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	PRIMARY KEY (stream_id, sink, customer_id)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_insert_threshold = -1);
 CREATE INDEX sink_pending_order ON profile_stream_internal.sink_pending (stream_id, sink, pending_id);
@@ -546,6 +569,7 @@ COMMENT ON COLUMN profile_stream_internal.sink_pending.pending_id IS 'Order of d
 COMMENT ON COLUMN profile_stream_internal.sink_pending.event_types IS 'Types of the events that were applied since the last delivery, JSON arrays; empty where the sink does not tell them';
 COMMENT ON COLUMN profile_stream_internal.sink_pending.last_event IS 'Event that was applied last since the last delivery, as a JSON object; NULL: none was, or the sink does not tell it';
 COMMENT ON COLUMN profile_stream_internal.sink_pending.first_change IS 'The customer''s segment_changes from this number on are to be told; NULL: none';
+COMMENT ON COLUMN profile_stream_internal.sink_pending.changed_at IS 'When the first change was made that is not delivered';
 
 CREATE TABLE profile_stream_internal.sink_status (
 	stream_id int NOT NULL,
@@ -1215,28 +1239,63 @@ CREATE FUNCTION profile_stream_internal.process_waits(OUT pid int, OUT waits_for
 	AS 'MODULE_PATHNAME', 'ps_process_waits' LANGUAGE c STRICT VOLATILE ROWS 10 SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION profile_stream_internal.process_waits() IS 'What workers, relays and refreshes of this database wait for: for what, which process has it, since when';
 
-CREATE FUNCTION profile_stream_internal.reported_ends(OUT stream_id int, OUT topic_no int, OUT partition int, OUT end_offset bigint) RETURNS SETOF record
-	AS 'MODULE_PATHNAME', 'ps_reported_ends' LANGUAGE c STRICT VOLATILE ROWS 10 SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION profile_stream_internal.reported_ends() IS 'End offsets that workers which hang have asked Kafka for meanwhile';
+CREATE FUNCTION profile_stream_internal.reported_partitions(OUT stream_id bigint, OUT topic_no int, OUT partition int, OUT since timestamptz, OUT end_offset bigint,
+	OUT oldest_at timestamptz, OUT broker_away boolean, OUT messages_per_second double precision, OUT applied_per_second double precision) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_reported_partitions' LANGUAGE c STRICT VOLATILE ROWS 10 SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION profile_stream_internal.reported_partitions() IS 'What workers report of the partitions that they read: end offsets that were asked for meanwhile, since when the oldest message waits, and rates of the last minute';
+
+CREATE FUNCTION profile_stream_internal.process_meters(merged boolean, OUT stream_id bigint, OUT relay text, OUT worker int, OUT pid int, OUT measured_since timestamptz,
+	OUT memory_bytes bigint, OUT items_per_second double precision, OUT done_per_second double precision,
+	OUT latency_p50 double precision, OUT latency_p95 double precision, OUT latency_p99 double precision,
+	OUT batch_size_avg double precision, OUT batch_size_max bigint, OUT batch_time_avg double precision, OUT batch_time_max double precision,
+	OUT dead_last_minute jsonb) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_process_meters' LANGUAGE c STRICT VOLATILE ROWS 10 SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION profile_stream_internal.process_meters(boolean) IS 'What processes of streams that run measured over the last minute: of each, or merged for all workers of a stream, and for each relay';
+
+CREATE VIEW profile_stream_internal.partition_lags WITH (security_invoker = true) AS
+	SELECT o.stream_id, o.topic_no, o.partition, GREATEST(o.end_offset, r.end_offset) AS end_offset, l.lag,
+		-- no process that reports, or a broker that is away, may hide messages that nobody has seen
+		CASE WHEN l.lag > 0 THEN GREATEST(EXTRACT(epoch FROM pg_catalog.clock_timestamp() - COALESCE(r.oldest_at, o.last_message_at)), 0::numeric)::double precision
+			WHEN NOT r.broker_away AND (o.end_offset IS NOT NULL OR r.oldest_at IS NOT NULL) THEN 0::double precision END AS lag_seconds,
+		r.messages_per_second, r.applied_per_second
+	FROM profile_stream_internal.stream_offsets o
+		-- a worker may still report a partition that another one has taken over
+		LEFT JOIN (SELECT DISTINCT ON (p.stream_id, p.topic_no, p.partition) p.*
+			FROM profile_stream_internal.reported_partitions() p ORDER BY p.stream_id, p.topic_no, p.partition, p.since DESC) r
+			ON r.stream_id = o.stream_id AND r.topic_no = o.topic_no AND r.partition = o.partition
+		CROSS JOIN LATERAL (SELECT GREATEST(o.end_offset - o.next_offset, r.end_offset - o.next_offset, 0) AS lag) l;
+COMMENT ON VIEW profile_stream_internal.partition_lags IS 'How far each partition is behind, and what is read of it';
+COMMENT ON COLUMN profile_stream_internal.partition_lags.stream_id IS 'Stream that reads the partition';
+COMMENT ON COLUMN profile_stream_internal.partition_lags.topic_no IS 'Topic of the partition, as in stream_topics';
+COMMENT ON COLUMN profile_stream_internal.partition_lags.partition IS 'Number of the partition';
+COMMENT ON COLUMN profile_stream_internal.partition_lags.end_offset IS 'Offset at the end of the partition, as last seen; NULL: not seen yet';
+COMMENT ON COLUMN profile_stream_internal.partition_lags.lag IS 'Messages from the next offset to the end';
+COMMENT ON COLUMN profile_stream_internal.partition_lags.lag_seconds IS 'How long the oldest of them waits; NULL: not known';
+COMMENT ON COLUMN profile_stream_internal.partition_lags.messages_per_second IS 'Messages read, a second; NULL: no worker reads it';
+COMMENT ON COLUMN profile_stream_internal.partition_lags.applied_per_second IS 'Events applied, a second; NULL: no worker reads it';
 
 CREATE VIEW stat_partitions WITH (security_invoker = true) AS
-	SELECT s.name AS stream, COALESCE(k.topic, s.topic) AS topic, o.partition, o.state, o.start_offset, o.next_offset, GREATEST(o.end_offset, e.end_offset) AS end_offset,
-		GREATEST(o.end_offset - o.next_offset, e.end_offset - o.next_offset, 0) AS lag,
+	SELECT s.name AS stream, COALESCE(k.topic, s.topic) AS topic, o.partition, o.state, o.start_offset, o.next_offset, e.end_offset, e.lag,
 		o.consumed, o.applied, o.duplicates, o.dead, o.late, o.late_applied, o.late_dropped, o.ignored, o.tombstones, o.blocked, o.replayed, o.other_key, o.other_partition, o.held, o.held_bytes,
 		o.last_message_at, o.committed_at, o.error, l.pid AS worker_pid,
 		(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('from_offset', g.from_offset, 'to_offset', g.to_offset, 'reason', g.reason,
 				'recorded_at', g.recorded_at) ORDER BY g.recorded_at, g.from_offset)
-			FROM profile_stream_internal.stream_gaps g WHERE g.stream_id = o.stream_id AND g.topic_no = o.topic_no AND g.partition = o.partition) AS gaps
+			FROM profile_stream_internal.stream_gaps g WHERE g.stream_id = o.stream_id AND g.topic_no = o.topic_no AND g.partition = o.partition) AS gaps,
+		e.lag_seconds, e.messages_per_second, e.applied_per_second
 	FROM profile_stream_internal.stream_offsets o JOIN profile_stream.streams s ON s.stream_id = o.stream_id
 		LEFT JOIN profile_stream_internal.stream_topics k ON k.stream_id = o.stream_id AND k.topic_no = o.topic_no
 		LEFT JOIN profile_stream_internal.stream_leases l ON l.stream_id = o.stream_id AND l.partition = o.partition
-		LEFT JOIN profile_stream_internal.reported_ends() e ON e.stream_id = o.stream_id AND e.topic_no = o.topic_no AND e.partition = o.partition;
+		LEFT JOIN profile_stream_internal.partition_lags e ON e.stream_id = o.stream_id AND e.topic_no = o.topic_no AND e.partition = o.partition;
 COMMENT ON VIEW stat_partitions IS 'Progress and counters of each partition';
 COMMENT ON COLUMN stat_partitions.stream IS 'Name of the stream';
 COMMENT ON COLUMN stat_partitions.topic IS 'Kafka topic of the partition';
 COMMENT ON COLUMN stat_partitions.lag IS 'Messages from next_offset to the end of the partition; NULL or 0 until the end was seen';
 COMMENT ON COLUMN stat_partitions.worker_pid IS 'Process that reads the partition; NULL: none does';
 COMMENT ON COLUMN stat_partitions.gaps IS 'Offset ranges that the stream went past without reading, an array of objects with from_offset, to_offset (not included), reason and recorded_at; NULL: none';
+COMMENT ON COLUMN stat_partitions.end_offset IS 'Offset at the end of the partition, as last seen; NULL: not seen yet';
+COMMENT ON COLUMN stat_partitions.lag_seconds IS 'How long the oldest message that is not applied waits, at most; 0 when there is none; NULL: not known, because no worker or no broker tells';
+COMMENT ON COLUMN stat_partitions.messages_per_second IS 'Messages that were read, a second over the last minute; NULL: no worker reads it';
+COMMENT ON COLUMN stat_partitions.applied_per_second IS 'Events that were applied, a second over the last minute; NULL: no worker reads it';
 
 CREATE FUNCTION profile_stream_internal.add_sources(stored bytea, more bytea) RETURNS bytea
 	AS 'MODULE_PATHNAME', 'ps_add_sources' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 50;
@@ -1301,7 +1360,9 @@ CREATE VIEW stat_streams WITH (security_invoker = true) AS
 			pg_catalog.sum(o.blocked)::bigint AS blocked, pg_catalog.sum(o.replayed)::bigint AS replayed,
 			pg_catalog.sum(o.other_key)::bigint AS other_key, pg_catalog.sum(o.other_partition)::bigint AS other_partition, pg_catalog.sum(o.held)::bigint AS held,
 			pg_catalog.sum(o.held_bytes)::bigint AS held_bytes,
-			COALESCE(pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, e.end_offset - o.next_offset, 0)) FILTER (WHERE k.is_read), 0)::bigint AS lag,
+			COALESCE(pg_catalog.sum(e.lag) FILTER (WHERE k.is_read), 0)::bigint AS lag,
+			pg_catalog.max(e.lag_seconds) FILTER (WHERE k.is_read AND e.lag_seconds > 0::double precision) AS behind,
+			pg_catalog.count(*) FILTER (WHERE k.is_read AND e.lag_seconds IS NULL) AS unknown,
 			pg_catalog.max(o.last_message_at) AS last_message_at, pg_catalog.max(o.committed_at) AS committed_at,
 			pg_catalog.count(*) FILTER (WHERE k.is_read AND o.state = 'offset_lost') AS lost,
 			pg_catalog.count(*) FILTER (WHERE k.is_read AND o.error IS NOT NULL) AS failing,
@@ -1311,8 +1372,11 @@ CREATE VIEW stat_streams WITH (security_invoker = true) AS
 			CROSS JOIN LATERAL (SELECT NOT EXISTS (SELECT FROM profile_stream_internal.stream_topics t JOIN profile_stream.streams s ON s.stream_id = t.stream_id
 				WHERE t.stream_id = o.stream_id AND t.topic_no = o.topic_no
 				AND (s.topic = t.topic OR t.topic = ANY (s.topics) OR t.pattern = s.topic_pattern) IS NOT TRUE) AS is_read) k
-			LEFT JOIN profile_stream_internal.reported_ends() e ON e.stream_id = o.stream_id AND e.topic_no = o.topic_no AND e.partition = o.partition
+			LEFT JOIN profile_stream_internal.partition_lags e ON e.stream_id = o.stream_id AND e.topic_no = o.topic_no AND e.partition = o.partition
 		GROUP BY o.stream_id
+	), counters AS (
+		SELECT c.stream_id, pg_catalog.sum(c.errors)::bigint AS errors, pg_catalog.sum(c.retries)::bigint AS retries, pg_catalog.sum(c.restarts)::bigint AS restarts
+		FROM profile_stream_internal.process_counters c WHERE c.process LIKE 'worker %' GROUP BY c.stream_id
 	), waiting AS (
 		SELECT l.stream_id, pg_catalog.min(w.waits_for) AS waits_for
 		FROM profile_stream_internal.process_waits() w JOIN profile_stream_internal.stream_leases l ON l.pid = w.pid AND l.worker IS NOT NULL
@@ -1357,13 +1421,20 @@ CREATE VIEW stat_streams WITH (security_invoker = true) AS
 			WHEN h.state = 'running' AND COALESCE(t.failing, 0::bigint) = 0 AND h.error IS NULL AND k.error IS NOT NULL THEN 'The other topics are read on. See stat_topics.'
 			WHEN h.state = 'running' AND t.failing > 0 THEN 'Another broker or setting may read it. To go past it: pause_stream(), seek_stream(name, ''{"partition": offset + 1}''), resume_stream().'
 			ELSE COALESCE(h.hint, profile_stream_internal.library_warning()) END AS hint,
-		h.error_at, h.next_attempt_at, h.notifications_skipped, h.since
+		h.error_at, h.next_attempt_at, h.notifications_skipped, h.since,
+		-- 0 only when that is known of all partitions
+		CASE WHEN t.behind IS NOT NULL OR t.unknown > 0 THEN t.behind WHEN t.partitions > 0 THEN 0::double precision END AS lag_seconds,
+		m.items_per_second AS messages_per_second, m.done_per_second AS applied_per_second, m.latency_p50, m.latency_p95, m.latency_p99,
+		m.batch_size_avg, m.batch_size_max, m.batch_time_avg, m.batch_time_max, m.dead_last_minute, m.memory_bytes,
+		COALESCE(c.errors, 0::bigint) AS errors, COALESCE(c.retries, 0::bigint) AS retries, COALESCE(c.restarts, 0::bigint) AS restarts, h.stats_reset
 	FROM profile_stream.streams s
 		LEFT JOIN here h ON h.stream_id = s.stream_id
 		LEFT JOIN running r ON r.stream_id = s.stream_id
 		LEFT JOIN waiting w ON w.stream_id = s.stream_id
 		LEFT JOIN totals t ON t.stream_id = s.stream_id
-		LEFT JOIN topics k ON k.stream_id = s.stream_id;
+		LEFT JOIN topics k ON k.stream_id = s.stream_id
+		LEFT JOIN counters c ON c.stream_id = s.stream_id
+		LEFT JOIN profile_stream_internal.process_meters(true) m ON m.stream_id = s.stream_id AND m.relay IS NULL;
 COMMENT ON VIEW stat_streams IS 'State, counters, lag and last error of each stream';
 COMMENT ON COLUMN stat_streams.stream IS 'Name of the stream';
 COMMENT ON COLUMN stat_streams.state IS 'What the stream does: see the states of a stream in the reference';
@@ -1391,6 +1462,22 @@ COMMENT ON COLUMN stat_streams.last_message_at IS 'Kafka timestamp of the last m
 COMMENT ON COLUMN stat_streams.committed_at IS 'When an offset moved last; NULL: never';
 COMMENT ON COLUMN stat_streams.error IS 'Why the stream does not go on as it should; NULL: it does';
 COMMENT ON COLUMN stat_streams.since IS 'When the stream came into the state that its worker last said; NULL: restored';
+COMMENT ON COLUMN stat_streams.lag_seconds IS 'How long the oldest message that is not applied waits, at most; 0 when there is none; NULL: not known, because no worker or no broker tells';
+COMMENT ON COLUMN stat_streams.messages_per_second IS 'Messages that were read, a second over the last minute; NULL: no worker runs';
+COMMENT ON COLUMN stat_streams.applied_per_second IS 'Events that were applied, a second over the last minute; NULL: no worker runs';
+COMMENT ON COLUMN stat_streams.latency_p50 IS 'Seconds from the Kafka timestamp of an event to its commit that half of the last minute''s events did not exceed; up to 12.5 % too much; NULL: there were none';
+COMMENT ON COLUMN stat_streams.latency_p95 IS 'The same for 95 % of the events';
+COMMENT ON COLUMN stat_streams.latency_p99 IS 'The same for 99 % of the events';
+COMMENT ON COLUMN stat_streams.batch_size_avg IS 'Messages of a transaction, on average over the last minute; NULL: there were none';
+COMMENT ON COLUMN stat_streams.batch_size_max IS 'Messages of the largest transaction of the last minute';
+COMMENT ON COLUMN stat_streams.batch_time_avg IS 'Seconds that a transaction took, on average over the last minute';
+COMMENT ON COLUMN stat_streams.batch_time_max IS 'Seconds that the longest transaction of the last minute took';
+COMMENT ON COLUMN stat_streams.dead_last_minute IS 'Messages that became dead letters in the last minute, by kind, as an object; NULL: no worker runs';
+COMMENT ON COLUMN stat_streams.memory_bytes IS 'Memory of PostgreSQL that the workers have allocated; what librdkafka has fetched comes on top; NULL: none runs';
+COMMENT ON COLUMN stat_streams.errors IS 'Reasons for which workers could not go on; each counts once until the stream is well again';
+COMMENT ON COLUMN stat_streams.retries IS 'Attempts of workers that failed and were tried again';
+COMMENT ON COLUMN stat_streams.restarts IS 'Starts of workers after one had ended without being told to, or for changed options';
+COMMENT ON COLUMN stat_streams.stats_reset IS 'Since when errors, retries, restarts and notifications_skipped are counted; NULL: restored';
 
 CREATE VIEW stat_sinks WITH (security_invoker = true) AS
 	SELECT k.stream, k.sink,
@@ -1405,11 +1492,22 @@ CREATE VIEW stat_sinks WITH (security_invoker = true) AS
 		(SELECT pg_catalog.count(*) FROM profile_stream_internal.sink_pending p WHERE p.stream_id = k.stream_id AND p.sink = k.sink)
 		+ (SELECT COALESCE(pg_catalog.sum(o.customers), 0)::bigint FROM profile_stream_internal.outbox o WHERE o.stream_id = k.stream_id AND o.sink = k.sink)
 		+ (SELECT pg_catalog.count(*) FROM profile_stream_internal.dead_letter_outbox d WHERE d.stream_id = k.stream_id AND k.content = 'dead_letters') AS backlog,
-		t.delivered_at, COALESCE(w.waits_for, t.error) AS error, t.hint, t.error_at, t.next_attempt_at, t.since
+		t.delivered_at, COALESCE(w.waits_for, t.error) AS error, t.hint, t.error_at, t.next_attempt_at, t.since,
+		COALESCE(GREATEST(EXTRACT(epoch FROM pg_catalog.clock_timestamp() - LEAST(
+			(SELECT p.changed_at FROM profile_stream_internal.sink_pending p WHERE p.stream_id = k.stream_id AND p.sink = k.sink ORDER BY p.pending_id LIMIT 1),
+			(SELECT o.changed_at FROM profile_stream_internal.outbox o WHERE o.stream_id = k.stream_id AND o.sink = k.sink ORDER BY o.outbox_id LIMIT 1),
+			(SELECT l.dead_at FROM profile_stream_internal.dead_letter_outbox d JOIN profile_stream_internal.dead_letters l ON l.dead_letter_id = d.dead_letter_id
+				WHERE d.stream_id = k.stream_id AND k.content = 'dead_letters' ORDER BY d.dead_letter_id LIMIT 1))), 0::numeric), 0::numeric)::double precision AS lag_seconds,
+		m.done_per_second AS delivered_per_second, m.latency_p50, m.latency_p95, m.latency_p99,
+		m.batch_size_avg, m.batch_size_max, m.batch_time_avg, m.batch_time_max, m.memory_bytes,
+		COALESCE(c.errors, 0::bigint) AS errors, COALESCE(c.retries, 0::bigint) AS retries, COALESCE(c.restarts, 0::bigint) AS restarts,
+		(SELECT b.stats_reset FROM profile_stream_internal.stream_status b WHERE b.stream_id = k.stream_id) AS stats_reset
 	FROM profile_stream_internal.stream_sinks k
 		LEFT JOIN profile_stream_internal.stream_leases r ON r.stream_id = k.stream_id AND r.relay = k.sink
 		LEFT JOIN profile_stream_internal.process_waits() w ON w.pid = r.pid
 		LEFT JOIN profile_stream_internal.sink_status t ON t.stream_id = k.stream_id AND t.sink = k.sink
+		LEFT JOIN profile_stream_internal.process_counters c ON c.stream_id = k.stream_id AND c.process = k.sink
+		LEFT JOIN profile_stream_internal.process_meters(true) m ON m.stream_id = k.stream_id AND m.relay = k.sink
 		LEFT JOIN profile_stream_internal.stream_status h ON h.stream_id = k.stream_id AND h.enabled
 			AND h.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
 COMMENT ON VIEW stat_sinks IS 'State, backlog, counters and last error of what each stream delivers to';
@@ -1420,6 +1518,45 @@ COMMENT ON COLUMN stat_sinks.relay_pid IS 'Process that delivers; NULL: none run
 COMMENT ON COLUMN stat_sinks.backlog IS 'Profiles or dead letters that wait for delivery';
 COMMENT ON COLUMN stat_sinks.error IS 'Why the relay does not deliver; NULL: it does';
 COMMENT ON COLUMN stat_sinks.since IS 'When the relay came into the state that it last said; NULL: it never ran';
+COMMENT ON COLUMN stat_sinks.lag_seconds IS 'How long the oldest change that is not delivered waits since its commit; 0 when there is none';
+COMMENT ON COLUMN stat_sinks.delivered_per_second IS 'Profiles or dead letters that were delivered, a second over the last minute; NULL: no relay runs';
+COMMENT ON COLUMN stat_sinks.latency_p50 IS 'Seconds from the commit of a change to its delivery that half of the last minute''s did not exceed; up to 12.5 % too much; NULL: there were none';
+COMMENT ON COLUMN stat_sinks.latency_p95 IS 'The same for 95 % of the deliveries';
+COMMENT ON COLUMN stat_sinks.latency_p99 IS 'The same for 99 % of the deliveries';
+COMMENT ON COLUMN stat_sinks.batch_size_avg IS 'Profiles or dead letters of a delivery, on average over the last minute; NULL: there were none';
+COMMENT ON COLUMN stat_sinks.batch_size_max IS 'Profiles or dead letters of the largest delivery of the last minute';
+COMMENT ON COLUMN stat_sinks.batch_time_avg IS 'Seconds that a delivery took, reading included, on average over the last minute';
+COMMENT ON COLUMN stat_sinks.batch_time_max IS 'Seconds that the longest delivery of the last minute took';
+COMMENT ON COLUMN stat_sinks.memory_bytes IS 'Memory of PostgreSQL that the relay has allocated; NULL: none runs';
+COMMENT ON COLUMN stat_sinks.errors IS 'Reasons for which the relay could not deliver; each counts once until it delivers again';
+COMMENT ON COLUMN stat_sinks.retries IS 'Attempts of the relay that failed and were tried again';
+COMMENT ON COLUMN stat_sinks.restarts IS 'Starts of the relay after it had ended without being told to, or for changed options';
+COMMENT ON COLUMN stat_sinks.stats_reset IS 'Since when delivered, refused, errors, retries and restarts are counted; NULL: restored';
+
+CREATE VIEW stat_workers WITH (security_invoker = true) AS
+	SELECT s.name AS stream, CASE WHEN m.stream_id <> s.stream_id THEN 'rebuild' ELSE COALESCE(m.relay, 'worker') END AS does, m.worker, m.pid, m.measured_since, m.memory_bytes,
+		m.items_per_second, m.done_per_second, m.latency_p50, m.latency_p95, m.latency_p99, m.batch_size_avg, m.batch_size_max, m.batch_time_avg, m.batch_time_max
+	FROM profile_stream_internal.process_meters(false) m JOIN profile_stream.streams s ON s.stream_id = m.stream_id & 2147483647::bigint;
+COMMENT ON VIEW stat_workers IS 'What each process of a stream that runs did in the last minute, and its memory';
+COMMENT ON COLUMN stat_workers.stream IS 'Name of the stream';
+COMMENT ON COLUMN stat_workers.does IS 'worker, rebuild, or the sink that a relay delivers to';
+COMMENT ON COLUMN stat_workers.worker IS 'Number of the worker, from 0; NULL: a relay';
+COMMENT ON COLUMN stat_workers.pid IS 'Process';
+COMMENT ON COLUMN stat_workers.measured_since IS 'When the process began';
+COMMENT ON COLUMN stat_workers.memory_bytes IS 'Memory of PostgreSQL that it has allocated; what librdkafka has fetched comes on top';
+COMMENT ON COLUMN stat_workers.items_per_second IS 'Messages that were read, or what a relay took, a second';
+COMMENT ON COLUMN stat_workers.done_per_second IS 'Events that were applied, or what a relay delivered, a second';
+COMMENT ON COLUMN stat_workers.latency_p50 IS 'Seconds from Kafka''s timestamp to the commit, of a relay from the commit to the delivery, that half did not exceed; up to 12.5 % too much';
+COMMENT ON COLUMN stat_workers.latency_p95 IS 'The same for 95 %';
+COMMENT ON COLUMN stat_workers.latency_p99 IS 'The same for 99 %';
+COMMENT ON COLUMN stat_workers.batch_size_avg IS 'Messages of a transaction, or items of a delivery, on average';
+COMMENT ON COLUMN stat_workers.batch_size_max IS 'The same of the largest one';
+COMMENT ON COLUMN stat_workers.batch_time_avg IS 'Seconds that one took, on average';
+COMMENT ON COLUMN stat_workers.batch_time_max IS 'Seconds that the longest one took';
+
+CREATE FUNCTION stat_reset(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_stat_reset' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION stat_reset(text) IS 'Count errors, retries, restarts, skipped notifications and what sinks delivered anew; counts of messages stay, which reconcile() compares';
 
 -- =====================================================================================================================
 -- 12. Events: decoding and applying; profiles and events of other systems
@@ -2833,13 +2970,62 @@ CREATE FUNCTION monitor_sinks() RETURNS SETOF stat_sinks
 	END;
 COMMENT ON FUNCTION monitor_sinks() IS 'The rows of stat_sinks for who may see no personal data: errors are hidden';
 
+CREATE FUNCTION monitor_workers() RETURNS SETOF stat_workers
+	LANGUAGE sql STABLE SECURITY DEFINER COST 1000 ROWS 10 SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		SELECT * FROM profile_stream.stat_workers;
+	END;
+COMMENT ON FUNCTION monitor_workers() IS 'The rows of stat_workers for who may see no personal data';
+
+CREATE FUNCTION monitor_log() RETURNS SETOF stream_log
+	LANGUAGE sql STABLE SECURITY DEFINER COST 1000 ROWS 1000 SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		SELECT m.* FROM profile_stream.stream_log l CROSS JOIN LATERAL pg_catalog.jsonb_populate_record(l,
+			CASE WHEN l.reason IS NOT NULL THEN '{"reason": "hidden, because it may quote an event; members of profile_stream_reader see it", "hint": null}'::jsonb ELSE '{}'::jsonb END) m;
+	END;
+COMMENT ON FUNCTION monitor_log() IS 'The rows of stream_log for who may see no personal data: reasons are hidden';
+
+-- Not dumped: it tells of this server. The first worker of a stream writes it, see ingest/retention.c.
+CREATE TABLE profile_stream_internal.storage_samples (
+	schema name NOT NULL,
+	"table" name NOT NULL,
+	sampled_at timestamptz NOT NULL,
+	bytes bigint NOT NULL,
+	PRIMARY KEY (schema, "table", sampled_at)
+);
+COMMENT ON TABLE profile_stream_internal.storage_samples IS 'Sizes of the tables, each hour of the last week while a stream runs';
+COMMENT ON COLUMN profile_stream_internal.storage_samples.schema IS 'Schema of the table';
+COMMENT ON COLUMN profile_stream_internal.storage_samples."table" IS 'Name of the table';
+COMMENT ON COLUMN profile_stream_internal.storage_samples.sampled_at IS 'When the size was taken';
+COMMENT ON COLUMN profile_stream_internal.storage_samples.bytes IS 'Bytes of the table and its indexes then';
+
+-- by an index, or for large tables as the last ANALYZE saw it
+CREATE FUNCTION profile_stream_internal.oldest_rows(OUT schema name, OUT "table" name, OUT oldest_at timestamptz) RETURNS SETOF record
+	LANGUAGE sql STABLE SECURITY DEFINER COST 1000 ROWS 10 SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		SELECT 'profile_stream_internal'::name, 'dead_letters'::name, (SELECT d.dead_at FROM profile_stream_internal.dead_letters d ORDER BY d.dead_letter_id LIMIT 1)
+		UNION ALL SELECT 'profile_stream', 'stream_log', (SELECT l.logged_at FROM profile_stream.stream_log l ORDER BY l.log_id LIMIT 1)
+		UNION ALL SELECT 'profile_stream', 'segment_changes', (SELECT c.changed_at FROM profile_stream.segment_changes c ORDER BY c.changed_at LIMIT 1)
+		UNION ALL SELECT p.schemaname, p.tablename, ((p.histogram_bounds::text)::timestamptz[])[1] FROM pg_catalog.pg_stats p
+		WHERE p.schemaname = ANY (ARRAY['profile_stream', 'profile_stream_internal', 'profile_stream_rebuild']::name[]) AND NOT p.inherited
+			AND (p.tablename = 'materialized_profiles' AND p.attname = 'first_event_at' OR p.tablename = 'window_chunks' AND p.attname = 'from_at'
+				OR p.tablename LIKE 'profile_history%' AND p.attname = 'changed_at');
+	END;
+COMMENT ON FUNCTION profile_stream_internal.oldest_rows() IS 'When the oldest row of tables is of, as far as that can be told without reading them';
+
 CREATE VIEW stat_storage WITH (security_invoker = true) AS
 	SELECT c.relname AS "table", n.nspname AS schema, pg_catalog.obj_description(c.oid, 'pg_class') AS holds,
 		pg_catalog.pg_table_size(c.oid) AS table_bytes, pg_catalog.pg_indexes_size(c.oid) AS index_bytes,
 		CASE WHEN c.reltuples >= 0::real THEN c.reltuples::bigint END AS rows,
 		pg_catalog.pg_stat_get_dead_tuples(c.oid) AS old_versions,
-		pg_catalog.pg_stat_get_last_autovacuum_time(c.oid) AS autovacuumed_at
+		pg_catalog.pg_stat_get_last_autovacuum_time(c.oid) AS autovacuumed_at, o.oldest_at,
+		((pg_catalog.pg_table_size(c.oid) + pg_catalog.pg_indexes_size(c.oid) - g.bytes)::numeric
+			/ (EXTRACT(epoch FROM pg_catalog.now() - g.sampled_at) / 86400::numeric))::bigint AS growth_bytes_per_day
 	FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		LEFT JOIN profile_stream_internal.oldest_rows() o ON o.schema = n.nspname AND o."table" = c.relname
+		LEFT JOIN LATERAL (SELECT x.bytes, x.sampled_at FROM profile_stream_internal.storage_samples x WHERE x.schema = n.nspname AND x."table" = c.relname
+			AND x.sampled_at BETWEEN pg_catalog.now() - '7 days'::interval AND pg_catalog.now() - '1 hour'::interval
+			ORDER BY x.sampled_at LIMIT 1) g ON true
 	WHERE n.nspname = ANY (ARRAY['profile_stream', 'profile_stream_internal', 'profile_stream_rebuild']::name[]) AND c.relkind = ANY (ARRAY['r', 'p']::"char"[]);
 COMMENT ON VIEW stat_storage IS 'Size of each table of the extension';
 COMMENT ON COLUMN stat_storage."table" IS 'Name of the table';
@@ -2850,6 +3036,14 @@ COMMENT ON COLUMN stat_storage.index_bytes IS 'Bytes of its indexes';
 COMMENT ON COLUMN stat_storage.rows IS 'Number of rows, as the last VACUUM or ANALYZE counted them; NULL: none has yet';
 COMMENT ON COLUMN stat_storage.old_versions IS 'Old versions of rows that the next VACUUM removes, about';
 COMMENT ON COLUMN stat_storage.autovacuumed_at IS 'When autovacuum last came; NULL: never';
+COMMENT ON COLUMN stat_storage.oldest_at IS 'Time of the oldest row, as an index tells it, or for large tables as the last ANALYZE saw it; NULL: neither tells it';
+COMMENT ON COLUMN stat_storage.growth_bytes_per_day IS 'How fast the table and its indexes grow, by hourly samples of at most the last week; NULL: none is an hour old yet';
+
+CREATE FUNCTION storage_days_left(bytes bigint) RETURNS double precision
+	LANGUAGE sql STABLE SECURITY DEFINER COST 10000 SET search_path = pg_catalog, pg_temp
+	RETURN (SELECT pg_catalog.round((GREATEST(storage_days_left.bytes - pg_catalog.pg_database_size(pg_catalog.current_database()), 0::bigint)::numeric
+			/ NULLIF(GREATEST(pg_catalog.sum(s.growth_bytes_per_day), 0::numeric), 0::numeric)), 1)::double precision FROM profile_stream.stat_storage s);
+COMMENT ON FUNCTION storage_days_left(bigint) IS 'In how many days this database will have that many bytes, if the tables of the extension grow as they do now; NULL: they do not grow, or that is not known yet';
 
 CREATE FUNCTION health(OUT status text, OUT subject text, OUT problem text, OUT action text) RETURNS SETOF record
 	LANGUAGE sql STABLE SECURITY DEFINER COST 10000 ROWS 5 SET search_path = pg_catalog, pg_temp
@@ -3032,13 +3226,14 @@ REVOKE SELECT ON profile_stream_internal.database_secret, profile_stream_interna
 REVOKE SELECT ON stat_rebuilds, profile_stream_internal.blocking_salt, profile_stream_internal.blocked_customers, profile_stream_internal.stream_rebuilds,
 	profile_stream_internal.outbox, profile_stream_internal.sink_pending, profile_stream_internal.seeds FROM profile_stream_reader;
 -- what stat_sinks counts
-GRANT SELECT (stream_id, sink, customers) ON profile_stream_internal.outbox TO profile_stream_reader;
-GRANT SELECT (stream_id, sink) ON profile_stream_internal.sink_pending TO profile_stream_reader;
+GRANT SELECT (stream_id, sink, outbox_id, customers, changed_at) ON profile_stream_internal.outbox TO profile_stream_reader;
+GRANT SELECT (stream_id, sink, pending_id, changed_at) ON profile_stream_internal.sink_pending TO profile_stream_reader;
 
 -- who watches, and who analyses: nothing that names a person or quotes an event
 GRANT USAGE ON SCHEMA profile_stream TO profile_stream_monitor, profile_stream_bi, profile_stream_support;
-GRANT SELECT ON stat_storage TO profile_stream_monitor;
-GRANT EXECUTE ON ROUTINE profile_stream.version, health, monitor_streams, monitor_partitions, monitor_sinks
+GRANT SELECT ON stat_storage, profile_stream_internal.storage_samples TO profile_stream_monitor;
+GRANT EXECUTE ON ROUTINE profile_stream.version, health, monitor_streams, monitor_partitions, monitor_sinks, monitor_workers, monitor_log, storage_days_left,
+	profile_stream_internal.oldest_rows
 	TO profile_stream_monitor, profile_stream_reader, profile_stream_operator;
 GRANT profile_stream_monitor TO pg_monitor;
 GRANT SELECT ON bi_profiles, segment_changes, segment_counts, profile_stream_internal.metrics, profile_stream_internal.metric_series, profile_stream_internal.window_chunks TO profile_stream_bi;
@@ -3067,7 +3262,7 @@ GRANT EXECUTE ON ROUTINE
 	register_handler, unregister_handler, test_handler, register_upcaster, unregister_upcaster,
 	apply_event, apply_event_returning, apply_events, seed_profile, backfill, drop_backfill, retry_dead_letters, discard_dead_letters,
 	test_redis, test_connection, create_stream, alter_stream, seek_stream, pause_stream, resume_stream, drop_stream, start_streams,
-	resync_sink, flush_stream, wait_for_stream, await_stream, reconcile, lock_customer, try_lock_customer,
+	resync_sink, flush_stream, stat_reset, wait_for_stream, await_stream, reconcile, lock_customer, try_lock_customer,
 	rebuild, pause_rebuild, resume_rebuild, cancel_rebuild, rebuild_diff, swap_rebuild,
 	set_score_settings, reset_score_settings, set_score_function, refresh_scores, create_segment, drop_segment, alter_segment, refresh_segments, confirm_code,
 	forget_customer, unblock_customer, export_customer
@@ -3076,7 +3271,8 @@ GRANT EXECUTE ON ROUTINE
 -- parts that those and the views call with the rights of whoever called
 GRANT EXECUTE ON ROUTINE
 	profile_stream_internal.to_profile_event, profile_stream_internal.dead_letter_text, profile_stream_internal.dead_letter_json,
-	profile_stream_internal.partition_name, profile_stream_internal.topic_format, profile_stream_internal.lease_holder, profile_stream_internal.source_counts, profile_stream_internal.process_waits, profile_stream_internal.reported_ends, profile_stream_internal.metric_values, profile_stream_internal.window_count,
+	profile_stream_internal.partition_name, profile_stream_internal.topic_format, profile_stream_internal.lease_holder, profile_stream_internal.source_counts, profile_stream_internal.process_waits,
+	profile_stream_internal.reported_partitions, profile_stream_internal.process_meters, profile_stream_internal.metric_values, profile_stream_internal.window_count,
 	profile_stream_internal.open_event_ids, profile_stream_internal.sealed_event_ids,
 	profile_stream_internal.window_samples, profile_stream_internal.window_state_samples, profile_stream_internal.window_state_totals, profile_stream_internal.chunk_samples,
 	profile_stream_internal.metric_series, profile_stream_internal.check_days,

@@ -10,6 +10,7 @@
 
 #include "common/jsonapi.h"
 #include "utils/tuplesort.h"
+#include "utils/wait_event.h"
 
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
@@ -164,6 +165,15 @@ ps_tuplesort_getdatum(Tuplesortstate * sort, Datum *datum)
 #define PsOperatorOrder OpBtreeInterpretation
 #define ps_operator_orders(operator) get_op_btree_interpretation(operator)
 #define ps_operator_strategy(order) ((order)->strategy)
+#endif
+
+/*
+ * An extension can name what it waits for from 17 on.
+ */
+#if PG_VERSION_NUM >= 170000
+#define ps_wait_event_new(name) WaitEventExtensionNew(name)
+#else
+#define ps_wait_event_new(name) PG_WAIT_EXTENSION
 #endif
 
 /*

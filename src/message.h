@@ -66,6 +66,19 @@
 	PS_COUNTERS(X, SEPARATOR) SEPARATOR \
 	PS_NOTES(X, SEPARATOR)
 
+/* The counters of a worker or relay, each a column of process_counters, stat_streams and stat_sinks with the same name. */
+#define PS_PROCESS_COUNTERS(X, SEPARATOR) \
+	X(errors) SEPARATOR			/* reasons not to go on, each once until it is well again */ \
+	X(retries) SEPARATOR		/* attempts that failed and were tried again */ \
+	X(restarts)					/* starts of the process after it ended without being told to */
+
+/* Why messages become dead letters, the column kind of dead_letters. */
+#define PS_LETTER_KINDS(X, SEPARATOR) \
+	X(malformed) SEPARATOR \
+	X(invalid) SEPARATOR \
+	X(handler) SEPARATOR \
+	X(late)
+
 /* What became of one message. */
 #define PS_OUTCOME(counter, outcome, name) PS_##outcome,
 typedef enum PsOutcome

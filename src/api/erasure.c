@@ -65,6 +65,17 @@ erasure_announce(const char *customer_id)
 	}
 }
 
+/* Notes in the log that a customer is forgotten, and not which: nor does the line of the statement tell. */
+static void
+log_erasure(const PsErased *erased)
+{
+	ereport(LOG_SERVER_ONLY,
+			(errmsg("role \"%s\" forgets a customer: " INT64_FORMAT " profiles and " INT64_FORMAT " dead letters are removed",
+					GetUserNameFromId(GetUserId(), false), erased->profiles, erased->dead_letters),
+			 errdetail("It is done when the transaction commits."),
+			 errhidestmt(true), errhidecontext(true)));
+}
+
 static Datum
 forget_customer(PG_FUNCTION_ARGS)
 {
@@ -85,6 +96,7 @@ forget_customer(PG_FUNCTION_ARGS)
 	ps_blocked_find(&customer_id, 1, &blocked);
 	erasure_announce(customer_id);
 	SPI_finish();
+	log_erasure(&erased);
 	values[0] = Int64GetDatum(erased.profiles);
 	values[1] = Int64GetDatum(erased.chunks);
 	values[2] = Int64GetDatum(erased.event_ids);

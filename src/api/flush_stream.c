@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "process/lease.h"
+#include "process/wait_event.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
@@ -83,7 +84,7 @@ flush_pause(Flush *flush)
 	if (ps_clock_now() >= flush->deadline)
 		flush_fail(flush, ERRCODE_QUERY_CANCELED, "stream \"%s\" did not apply its held events in time",
 				   "See profile_stream.stat_streams. What was released is applied as soon as the stream can; call again for the rest, with a longer timeout where it only needs time.");
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, flush->pause, PG_WAIT_EXTENSION);
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, flush->pause, ps_wait_event(PS_WAIT_STREAM));
 	ResetLatch(MyLatch);
 	flush->pause = Min(MAX_PAUSE_MS, flush->pause * 2);
 }

@@ -6,6 +6,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "access/htup_details.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -38,14 +40,14 @@ next_holder(const LockData *locks, int *place, uint16 space)
 
 /* Opens the report of a process; NULL: it has none. */
 static dsm_segment *
-open_report(const LockData *locks, int pid)
+open_report(const LockData *locks, int pid, bool *ours)
 {
 	const LockInstanceData *lock;
 	int			place = 0;
 
 	while ((lock = next_holder(locks, &place, PS_SPACE_REPORT)) != NULL)
 		if (lock->pid == pid)
-			return dsm_attach(lock->locktag.locktag_field3);
+			return ps_segment_open(lock->locktag.locktag_field3, ours);
 	return NULL;
 }
 
@@ -96,12 +98,13 @@ describe_wait(const LockData *locks, int pid)
 	PGPROC	   *proc = BackendPidGetProc(pid);
 	uint32		event = proc ? *(volatile uint32 *) &proc->wait_event_info : 0;
 	dsm_segment *segment;
+	bool		ours;
 	char	   *text = NULL;
 
 	if ((event & WAIT_CLASS) == PG_WAIT_LOCK && (text = describe_lock_wait(locks, pid)) !=NULL)
 		return text;
 
-	segment = open_report(locks, pid);
+	segment = open_report(locks, pid, &ours);
 	if (segment != NULL)
 	{
 		PsReport   *report = dsm_segment_address(segment);
@@ -111,7 +114,7 @@ describe_wait(const LockData *locks, int pid)
 		if (text == NULL && report->complaint[0] != '\0')
 			text = pnstrdup(report->complaint, PS_REPORT_COMPLAINT);
 
-		dsm_detach(segment);
+		ps_segment_close(segment, ours);
 	}
 	return text;
 }
@@ -146,9 +149,38 @@ ps_process_waits(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-PG_FUNCTION_INFO_V1(ps_reported_ends);
+/* The columns of reported_partitions(). */
+enum
+{
+	STREAM_ID, TOPIC_NO, PARTITION, SINCE, END_OFFSET, OLDEST_AT, BROKER_AWAY, MESSAGES, APPLIED, NCOLUMNS
+};
+
+static void
+put_partition(ReturnSetInfo *rsinfo, uint32 stream_id, const PsReport *report, const PsReportedEnd *end)
+{
+	Datum		values[NCOLUMNS];
+	bool		nulls[NCOLUMNS] = {false};
+	double		messages;
+	double		applied;
+
+	ps_rate_read(end->rates, end->since, GetCurrentTimestamp(), &messages, &applied);
+	values[STREAM_ID] = Int64GetDatum(stream_id);
+	values[TOPIC_NO] = Int32GetDatum(end->topic_no);
+	values[PARTITION] = Int32GetDatum(end->partition);
+	values[SINCE] = TimestampTzGetDatum(end->since);
+	values[END_OFFSET] = Int64GetDatum(end->end_offset);
+	nulls[END_OFFSET] = end->end_offset < 0;
+	values[OLDEST_AT] = TimestampTzGetDatum(end->oldest_at);
+	nulls[OLDEST_AT] = end->oldest_at == DT_NOBEGIN;
+	values[BROKER_AWAY] = BoolGetDatum(report->broker_away);
+	values[MESSAGES] = Float8GetDatum(rint(messages * 10) / 10);
+	values[APPLIED] = Float8GetDatum(rint(applied * 10) / 10);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+PG_FUNCTION_INFO_V1(ps_reported_partitions);
 Datum
-ps_reported_ends(PG_FUNCTION_ARGS)
+ps_reported_partitions(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	LockData   *locks = GetLockStatusData();
@@ -158,20 +190,24 @@ ps_reported_ends(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	while ((lock = next_holder(locks, &place, PS_SPACE_REPORT)) != NULL)
 	{
-		dsm_segment *segment = dsm_attach(lock->locktag.locktag_field3);
+		bool		ours;
+		dsm_segment *segment = ps_segment_open(lock->locktag.locktag_field3, &ours);
 		PsReport   *report = segment ? dsm_segment_address(segment) : NULL;
 
 		for (int p = 0; report != NULL && p < Min(report->npartitions, report->capacity); p++)
-		{
-			Datum		values[4] = {Int32GetDatum(lock->locktag.locktag_field2), Int32GetDatum(report->ends[p].topic_no), Int32GetDatum(report->ends[p].partition), Int64GetDatum(report->ends[p].end_offset)};
-			bool		nulls[4] = {false};
-
-			if (report->ends[p].end_offset >= 0)
-				tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-		}
+			put_partition(rsinfo, lock->locktag.locktag_field2, report, &report->ends[p]);
 		if (segment != NULL)
-			dsm_detach(segment);
+			ps_segment_close(segment, ours);
 	}
+	return (Datum) 0;
+}
+
+/* The views of 0.1.0 call it until ALTER EXTENSION UPDATE. Without it their lag is what the last commit has seen. */
+PG_FUNCTION_INFO_V1(ps_reported_ends);
+Datum
+ps_reported_ends(PG_FUNCTION_ARGS)
+{
+	InitMaterializedSRF(fcinfo, 0);
 	return (Datum) 0;
 }
 

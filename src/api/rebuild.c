@@ -20,6 +20,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "process/lease.h"
+#include "process/wait_event.h"
 #include "settings.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -106,6 +107,16 @@ start_at_commit(List *streams)
 	}
 }
 
+/* Notes what was done to the rebuild of each of its streams. */
+static void
+log_action(List *streams, const char *action)
+{
+	ListCell   *cell;
+
+	foreach(cell, streams)
+		ps_state_log_action(((PsStream *) lfirst(cell))->name, "rebuild", action, NULL);
+}
+
 /* Adds the stream of that name to the rebuild, and then all others; returns them. The caller must own each. */
 static List *
 add_streams(text *name, bool allow_missing)
@@ -128,13 +139,17 @@ add_streams(text *name, bool allow_missing)
 static Datum
 start_rebuild(PG_FUNCTION_ARGS)
 {
+	List	   *streams;
+
 	PreventCommandIfReadOnly("rebuild()");
 	SPI_connect();
 	(void) ps_find_stream(PG_GETARG_TEXT_PP(0), true);
 	check_none();
 	ps_lock_copy(true, AccessExclusiveLock);
 	check_none();				/* another session may have begun one during the wait */
-	start_at_commit(add_streams(PG_GETARG_TEXT_PP(0), PG_GETARG_BOOL(1)));
+	streams = add_streams(PG_GETARG_TEXT_PP(0), PG_GETARG_BOOL(1));
+	log_action(streams, "started");
+	start_at_commit(streams);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -162,6 +177,7 @@ enable_rebuild(text *name, bool enabled)
 		ps_lease_hold_back(PS_LEASE_OF_REBUILD(stream_id));
 		ps_rebuild_enable(stream_id, enabled);
 	}
+	log_action(streams, enabled ? "resumed" : "paused");
 	if (enabled)
 		start_at_commit(streams);
 	SPI_finish();
@@ -198,12 +214,15 @@ ps_rebuild_resume_checked(PG_FUNCTION_ARGS)
 static Datum
 cancel_rebuild(PG_FUNCTION_ARGS)
 {
+	List	   *streams;
 	ListCell   *cell;
 
 	SPI_connect();
-	foreach(cell, find_rebuild(PG_GETARG_TEXT_PP(0)))
+	streams = find_rebuild(PG_GETARG_TEXT_PP(0));
+	foreach(cell, streams)
 		ps_lease_hold_back(PS_LEASE_OF_REBUILD(((PsStream *) lfirst(cell))->stream_id));
 	ps_rebuild_end();
+	log_action(streams, "cancelled");
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -297,7 +316,7 @@ wait_for_rebuild(List *streams, PsMoment deadline)
 					 errdetail("It is " INT64_FORMAT " messages behind the stream; its state is %s.",
 							   behind, ps_rebuild_state().state),
 					 errhint("See profile_stream.stat_rebuilds. Pass a longer timeout when the rebuild only lags. pause_rebuild() and resume_rebuild() apply events that it holds for reorder_wait. cancel_rebuild() gives it up.")));
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause, ps_wait_event(PS_WAIT_STREAM));
 		ResetLatch(MyLatch);
 	}
 }
@@ -357,6 +376,7 @@ swap_rebuild(PG_FUNCTION_ARGS)
 	ps_segment_renew(NULL);
 	ps_live_checks_add_gone();
 	ps_rebuild_end();
+	log_action(streams, "swapped");
 	tell_listeners(streams, changed);
 	SPI_finish();
 	PG_RETURN_INT64(changed);

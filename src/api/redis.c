@@ -7,6 +7,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "process/wait_event.h"
 #include "sink/sink.h"
 #include "storage/latch.h"
 #include "store/extension.h"
@@ -24,7 +25,7 @@ finish_sink(PsSink *sink)
 	while ((state = methods->work(sink, 0)) == PS_SINK_BUSY)
 	{
 		int			ready = WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH | methods->events(sink),
-											  methods->socket(sink), methods->timeout_ms(sink), PG_WAIT_EXTENSION);
+											  methods->socket(sink), methods->timeout_ms(sink), ps_wait_event(PS_WAIT_SINK));
 
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();

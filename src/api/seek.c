@@ -260,6 +260,7 @@ seek_stream(PG_FUNCTION_ARGS)
 		if (((Target *) lfirst(cell))->topic->topic_no >= 0)
 		seek_topic(stream, lfirst(cell), rows);
 	PopActiveSnapshot();
+	ps_state_log_action(stream->name, "stream", "moved", psprintf("to %.200s", text_to_cstring(PG_GETARG_TEXT_PP(1))));
 	SPI_finish();
 	PG_RETURN_VOID();
 }

@@ -457,6 +457,7 @@ ps_create_stream_checked(PG_FUNCTION_ARGS)
 				 errhint("Change it with alter_stream(), or choose another name.")));
 	ps_check_slots(stream, 0);
 	ps_stream_add(stream);
+	ps_state_log_action(stream->name, "stream", "created", NULL);
 	set_decoder(fcinfo, stream->stream_id);
 	ps_start_at_commit(stream, true);
 	SPI_finish();
@@ -504,6 +505,20 @@ check_new_owner(Oid owner)
 	ps_check_may_run(owner);
 }
 
+/* Names of the arguments that were given, but for the stream's: their values may be secrets. */
+static char *
+given_names(FunctionCallInfo fcinfo)
+{
+	Arguments	arguments = name_arguments(fcinfo);
+	StringInfoData given;
+
+	initStringInfo(&given);
+	for (int i = 1; i < fcinfo->nargs; i++)
+		if (!fcinfo->args[i].isnull)
+			appendStringInfo(&given, "%s%s", given.len == 0 ? "" : ", ", arguments.names[i]);
+	return given.len > 0 ? given.data : NULL;
+}
+
 static Datum
 alter_stream(PG_FUNCTION_ARGS)
 {
@@ -526,6 +541,7 @@ alter_stream(PG_FUNCTION_ARGS)
 	if (stream->enabled)
 		ps_check_slots(stream, 0);
 	ps_stream_alter(stream);
+	ps_state_log_action(stream->name, "stream", "altered", given_names(fcinfo));
 	set_decoder(fcinfo, stream->stream_id);
 	if (given_away)
 		ps_stream_give(stream->stream_id, stream->owner);

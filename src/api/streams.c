@@ -20,6 +20,7 @@
 #include "store/extension.h"
 #include "store/lock_wait.h"
 #include "store/outbox.h"
+#include "store/process_counters.h"
 #include "store/rebuild_catalog.h"
 #include "store/reconcile.h"
 #include "utils/builtins.h"
@@ -101,6 +102,7 @@ drop_stream(PG_FUNCTION_ARGS)
 		ps_lease_hold_back(PS_LEASE_OF_REBUILD(stream->stream_id));
 		ps_rebuild_end();
 	}
+	ps_state_log_action(stream->name, "stream", "dropped", NULL);
 	ps_stream_drop(stream->stream_id);
 	ps_outbox_clear(stream->stream_id);
 	SPI_finish();
@@ -125,6 +127,17 @@ ps_start_streams_checked(PG_FUNCTION_ARGS)
 	started = ps_launcher_start_streams();
 	SPI_finish();
 	PG_RETURN_INT32(started);
+}
+
+PS_FUNCTION(ps_stat_reset);
+static Datum
+ps_stat_reset_checked(PG_FUNCTION_ARGS)
+{
+	PreventCommandIfReadOnly("stat_reset()");
+	SPI_connect();
+	ps_process_reset_counters(ps_find_stream(PG_GETARG_TEXT_PP(0), true)->stream_id);
+	SPI_finish();
+	PG_RETURN_VOID();
 }
 
 /* Finds a sink of the stream by its name, or raises. */

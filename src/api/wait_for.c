@@ -21,6 +21,7 @@
 #include "kafka/options.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "process/wait_event.h"
 #include "storage/latch.h"
 #include "store/extension.h"
 #include "store/topic_catalog.h"
@@ -66,7 +67,7 @@ static void
 pause_between_looks(long *pause)
 {
 	CHECK_FOR_INTERRUPTS();
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, *pause, PG_WAIT_EXTENSION);
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, *pause, ps_wait_event(PS_WAIT_STREAM));
 	ResetLatch(MyLatch);
 	*pause = Min(MAX_PAUSE_MS, *pause * 2);
 }

@@ -16,6 +16,7 @@
 #include "ingest/failure.h"
 #include "ingest/lock_budget.h"
 #include "ingest/locked_rows.h"
+#include "ingest/metering.h"
 #include "ingest/order_report.h"
 #include "ingest/poison.h"
 #include "ingest/progress.h"
@@ -146,7 +147,8 @@ apply_transaction(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *
 {
 	Range		range = {worker, items, n};
 	ErrorContextCallback callback = {error_context_stack, describe_range, &range};
-	bool		store_read = ps_clock_now() >= worker->reading.next_progress;
+	PsMoment	began = ps_clock_now();
+	bool		store_read = began >= worker->reading.next_progress;
 
 	error_context_stack = &callback;	/* PG_CATCH takes it off */
 	ps_worker_begin(worker);
@@ -165,6 +167,7 @@ apply_transaction(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *
 	CommitTransactionCommand();
 	error_context_stack = callback.previous;
 	ps_lock_wait_over();
+	ps_metering_commit(worker, progress, began);
 	ps_progress_commit(worker, progress);
 	ps_order_report_note(worker, progress);
 	if (worker->failure.suspects != NIL)

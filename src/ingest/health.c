@@ -14,9 +14,11 @@
 #include "ingest/health.h"
 #include "ingest/transaction.h"
 #include "ingest/worker_state.h"
+#include "process/bgworker.h"
 #include "settings.h"
 #include "storage/ipc.h"
 #include "store/locks.h"
+#include "store/process_counters.h"
 #include "store/xact.h"
 
 #define PROVEN_MS 10000			/* a worker that runs so long has not failed */
@@ -39,11 +41,24 @@ count_attempts(PsWorker *worker, int change)
 	return attempts;
 }
 
+/* Counts the start of this process, for stat_streams. */
+static void
+count_start(PsWorker *worker)
+{
+	ps_worker_begin(worker);
+	ps_spi_begin();
+	ps_process_count_start(worker->stream_id, ps_bgworker_process_name(worker->number), ps_bgworker_process().registration);
+	ps_commit();
+	worker->health.counted = true;
+}
+
 void
 ps_health_start(PsWorker *worker)
 {
 	int			attempts = count_attempts(worker, 1);
 
+	if (!worker->health.counted)
+		count_start(worker);
 	worker->health.started_at = ps_clock_now();
 	worker->health.attempt = PS_ATTEMPT_START;
 	if (attempts <= ps_worker_restart_limit * worker->stream->workers)

@@ -23,6 +23,7 @@
 #include "postmaster/interrupt.h"
 #include "process/bgworker.h"
 #include "process/lease.h"
+#include "process/wait_event.h"
 #include "settings.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -140,6 +141,8 @@ profile_stream_launcher_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	ps_bgworker_name("launcher", NULL);
+	pgstat_report_activity(STATE_IDLE, "wait for databases whose streams are to be started");
 	context = AllocSetContextCreate(TopMemoryContext, "profile_stream launcher", ALLOCSET_DEFAULT_SIZES);
 
 	for (;;)
@@ -162,7 +165,7 @@ profile_stream_launcher_main(Datum arg)
 			list_free(before);
 			MemoryContextReset(context);
 		}
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | WL_TIMEOUT, LOOK_MS, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | WL_TIMEOUT, LOOK_MS, ps_wait_event(PS_WAIT_DATABASES));
 		ResetLatch(MyLatch);
 	}
 }
@@ -387,6 +390,8 @@ profile_stream_scanner_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
+	ps_bgworker_name("scanner", NULL);
+	pgstat_report_activity(STATE_RUNNING, "start the streams of this database");
 	ps_bgworker_settings();
 	if (may_wait && !ps_lease_take(PS_LEASE_SCANNER))
 		proc_exit(0);

@@ -6,6 +6,7 @@
 #define PS_PARTITION_H
 
 #include "core/offset_set.h"
+#include "core/timeline.h"
 #include "ingest/worker.h"
 #include "store/partition_catalog.h"
 
@@ -38,6 +39,11 @@ struct PsPartition
 	PsOffsetSet offsets;		/* what is read and what is finished */
 	int64		unfinished_bytes;	/* size of the messages that are read and not finished */
 	PsCounts	counts;			/* consumed and replayed since the last commit */
+
+	/* lag.c */
+	PsTimeline	timeline;		/* of the messages that were read */
+	TimestampTz last_at;		/* Kafka timestamp of the last message that was applied; DT_NOBEGIN: none was */
+	TimestampTz caught_up_at;	/* when all of its messages were applied, the last time; DT_NOBEGIN: not seen */
 };
 
 /* The partition of that number of a topic, NULL when it is not assigned. */

@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
+#include "process/wait_event.h"
 #include "storage/dsm.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -72,7 +73,7 @@ wait_for_answer(ProbeSegment *segment, BackgroundWorkerHandle *handle, int timeo
 		if (ps_clock_now() >= deadline ||
 			GetBackgroundWorkerPid(handle, &pid) == BGWH_STOPPED)
 			break;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ANSWER_POLL_MS, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ANSWER_POLL_MS, ps_wait_event(PS_WAIT_BROKER));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -203,7 +204,7 @@ probe_answer(ProbeSegment *segment)
 	while (!ps_lookup_done(&lookup))
 	{
 		(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_EXIT_ON_PM_DEATH,
-								 lookup.pipe[0], -1, PG_WAIT_EXTENSION);
+								 lookup.pipe[0], -1, ps_wait_event(PS_WAIT_BROKER));
 		ResetLatch(MyLatch);
 		if (ProcDiePending)
 			proc_exit(0);

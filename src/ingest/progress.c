@@ -28,6 +28,7 @@ ps_progress_init(PsPartition *partition, const PsStoredOffset *stored, MemoryCon
 	partition->commits = stored->commits;
 	partition->check = stored->check;
 	partition->read_before = partition->read_stored = stored->read_offset;
+	partition->last_at = partition->caught_up_at = DT_NOBEGIN;
 	ps_offset_set_init(&partition->offsets, stored->next_offset, stored->finished, context);
 }
 
@@ -82,6 +83,7 @@ ps_progress_read(PsWorker *worker, const PsMessage *message)
 	partition->counts.consumed++;
 	if (message->offset < partition->read_before)
 		partition->counts.replayed++;
+	ps_timeline_add(&partition->timeline, message->offset, message->kafka_timestamp);
 	if (ps_offset_set_read(&partition->offsets, message->offset))
 		return false;
 	partition->unfinished_bytes += ps_message_size(message);
@@ -252,6 +254,7 @@ ps_progress_commit(PsWorker *worker, const PsProgress *progress)
 		partition->stored_offset = move->next_offset;
 		partition->read_stored = move->read_offset;
 		partition->check = move->check;
+		partition->last_at = Max(partition->last_at, move->last_message_at);
 		partition->commits++;
 		memset(&partition->counts, 0, sizeof(PsCounts));
 		ps_health_count(worker, &move->counts);

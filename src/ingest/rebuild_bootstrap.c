@@ -16,6 +16,7 @@
 #include "ingest/worker_state.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "process/wait_event.h"
 #include "settings.h"
 #include "storage/latch.h"
 #include "store/locks.h"
@@ -146,7 +147,7 @@ is_first(const PsWorker *worker)
 static void
 wait_for_first(void)
 {
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, FIRST_POLL_MS, PG_WAIT_EXTENSION);
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, FIRST_POLL_MS, ps_wait_event(PS_WAIT_PREDECESSOR));
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 }

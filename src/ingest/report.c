@@ -117,7 +117,7 @@ make_report(PsWorker *worker, int capacity)
 	if (segment != NULL)
 	{
 		((PsReport *) dsm_segment_address(segment))->ended = true;
-		ps_lease_unpublish(worker->stream->stream_id, dsm_segment_handle(segment));
+		ps_lease_unpublish(worker->stream->stream_id, dsm_segment_handle(segment), PS_SPACE_REPORT);
 		dsm_detach(segment);
 	}
 	segment = dsm_create(size, DSM_CREATE_NULL_IF_MAXSEGMENTS);
@@ -129,7 +129,7 @@ make_report(PsWorker *worker, int capacity)
 	made->capacity = capacity;
 	SpinLockInit(&made->flushes.mutex);
 	made->pending = DT_NOBEGIN;
-	ps_lease_publish(worker->stream->stream_id, dsm_segment_handle(segment));
+	ps_lease_publish(worker->stream->stream_id, dsm_segment_handle(segment), PS_SPACE_REPORT);
 	return made;
 }
 
@@ -149,12 +149,41 @@ copy_assignment(const PsWorker *worker, int *n)
 	return copy;
 }
 
+/* Copies what is reported of partitions, to which that of the next assignment is added. NULL: nothing. */
+static PsReportedEnd *
+keep_ends(int *n)
+{
+	PsReportedEnd *kept;
+
+	*n = report != NULL ? report->npartitions : 0;
+	if (*n == 0)
+		return NULL;
+	kept = palloc(*n * sizeof(PsReportedEnd));
+	memcpy(kept, report->ends, *n * sizeof(PsReportedEnd));
+	return kept;
+}
+
+/* Reports a partition that is assigned; what was reported of it before goes on. */
+static void
+begin_end(PsReportedEnd *end, const PsPartition *partition, const PsReportedEnd *kept, int nkept)
+{
+	PsReportedEnd begun = {partition->topic_no, partition->partition,.oldest_at = DT_NOBEGIN,.since = GetCurrentTimestamp()};
+
+	for (int i = 0; i < nkept; i++)
+		if (kept[i].topic_no == partition->topic_no && kept[i].partition == partition->partition)
+			begun = kept[i];
+	begun.end_offset = -1;
+	*end = begun;
+}
+
 void
 ps_report_assign(PsWorker *worker)
 {
 	PsEnd	   *before;
 	PsEnd	   *copy;
 	int			n;
+	int			nkept;
+	PsReportedEnd *kept = keep_ends(&nkept);
 	PsReport   *present = report;
 
 	if (!started)
@@ -180,11 +209,7 @@ ps_report_assign(PsWorker *worker)
 	last_turn = ps_clock_now();
 	generation++;
 	for (int i = 0; present != NULL && i < worker->reading.npartitions; i++)
-	{
-		present->ends[i].topic_no = worker->reading.partitions[i].topic_no;
-		present->ends[i].partition = worker->reading.partitions[i].partition;
-		present->ends[i].end_offset = -1;
-	}
+		begin_end(&present->ends[i], &worker->reading.partitions[i], kept, nkept);
 	if (present != NULL)
 	{
 		present->npartitions = worker->reading.npartitions;
@@ -192,6 +217,8 @@ ps_report_assign(PsWorker *worker)
 	}
 	report = present;
 	pthread_mutex_unlock(&mutex);
+	if (kept != NULL)
+		pfree(kept);
 	free(before);
 	if (!started)
 		started = ps_thread_start(report_watch, NULL);
@@ -214,6 +241,27 @@ ps_report_turn(bool begins, bool polls)
 	pthread_mutex_lock(&mutex);
 	last_turn = ps_clock_now();
 	pthread_mutex_unlock(&mutex);
+}
+
+void
+ps_report_oldest(int place, TimestampTz oldest)
+{
+	if (report != NULL && place < report->npartitions && oldest != DT_NOBEGIN)
+		report->ends[place].oldest_at = oldest;
+}
+
+void
+ps_report_rate(int place, const PsCounts *counts, TimestampTz now)
+{
+	if (report != NULL && place < report->npartitions)
+		ps_rate_add(report->ends[place].rates, counts->consumed, counts->applied, now);
+}
+
+void
+ps_report_broker(bool away)
+{
+	if (report != NULL)
+		report->broker_away = away;
 }
 
 void

@@ -8,16 +8,21 @@
 #define PS_REPORT_H
 
 #include "ingest/worker.h"
+#include "process/meter.h"
 #include "storage/dsm.h"
 #include "storage/spin.h"
 
 #define PS_REPORT_COMPLAINT 512
 
+/* A partition that the worker reads. */
 typedef struct PsReportedEnd
 {
 	int32		topic_no;
 	int32		partition;
 	int64		end_offset;		/* -1: not asked for */
+	volatile TimestampTz oldest_at; /* no message that is not applied has waited since before; DT_NOBEGIN: not known */
+	TimestampTz since;			/* when the worker took it */
+	PsRate		rates[PS_METER_PERIODS];
 } PsReportedEnd;
 
 #define PS_MAX_FLUSHES 8		/* customers that are flushed at a time */
@@ -44,6 +49,7 @@ typedef struct PsReport
 	volatile TimestampTz turn_began;	/* 0: it waits for work */
 	volatile TimestampTz pending;	/* of a rebuild: Kafka timestamp of the first message that is not applied;
 									 * DT_NOBEGIN: unknown, DT_NOEND: there is none */
+	volatile bool broker_away;	/* it does not answer: end offsets may be old */
 	char		complaint[PS_REPORT_COMPLAINT]; /* the lock that it waits for again and again; empty: none */
 	volatile bool ended;		/* it is no longer written: the process ends, or reports elsewhere */
 	volatile uint64 assignments;	/* how often partitions were assigned */
@@ -65,6 +71,13 @@ extern void ps_report_turn(bool begins, bool polls);
  */
 extern void ps_report_pending(TimestampTz pending);
 extern TimestampTz ps_report_pending_beside(const PsWorker *worker);
+
+/* Reports of the partition at a place among those that are assigned: since when its oldest message waits; and counts of a commit. */
+extern void ps_report_oldest(int place, TimestampTz oldest);
+extern void ps_report_rate(int place, const PsCounts *counts, TimestampTz now);
+
+/* Reports whether the broker is away. */
+extern void ps_report_broker(bool away);
 
 /* Reports which lock the process waits for, NULL: none. */
 extern void ps_report_complain(const char *complaint);

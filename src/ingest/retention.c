@@ -1,7 +1,7 @@
 /*
  * retention.c
- *	  Removes expired chunks of event ids, dead letters and history, folds expired samples, and
- *	  evaluates the live segments that change with time alone. The
+ *	  Removes expired chunks of event ids, dead letters and history, folds expired samples,
+ *	  takes the sizes of the tables, and evaluates the live segments that change with time alone. The
  *	  first worker of a stream does it between batches, in steps of a few
  *	  milliseconds. Only one stream of a database does it at a time.
  */
@@ -22,6 +22,7 @@
 #include "store/history_partitions.h"
 #include "store/locks.h"
 #include "store/owner.h"
+#include "store/storage_samples.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -33,6 +34,7 @@
 #define SWEEP_MS 1000			/* until the next step, when it removed nothing */
 #define MEASURE_SHARE 100		/* measuring takes at most one part in so many of the time */
 #define MIN_PAUSE_MS INT64CONST(10000)	/* between sweeps over event_id_chunks */
+#define SAMPLE_MS INT64CONST(600000)	/* between two looks whether the sizes of the tables are to be taken */
 #define MAX_PAUSE_MS INT64CONST(3600000)
 
 /* Removes expired chunks from the next pages of event_id_chunks; returns how many, and sets how long to wait for the next step. */
@@ -109,6 +111,7 @@ typedef struct Due
 	bool		expires;
 	bool		letters;
 	bool		live;
+	bool		sample;
 } Due;
 
 /* One step, in its own transaction. */
@@ -124,6 +127,8 @@ retention_step(PsWorker *worker, const Due *due)
 		worker->retention.next_letters = ps_moment_plus(ps_clock_now(), cut_letters() > 0 ? BUSY_MS : MIN_PAUSE_MS);
 	if (due->expires)
 		retention_expire(worker);
+	if (due->sample)
+		ps_storage_sample();
 	if (due->live && ps_live_sweep(STEP_CUSTOMERS, true) > 0)
 		worker->retention.next_live = ps_moment_plus(ps_clock_now(), BUSY_MS);
 	PopActiveSnapshot();
@@ -153,12 +158,15 @@ ps_retention(PsWorker *worker)
 	due.expires = now >= worker->retention.next;
 	due.letters = now >= worker->retention.next_letters || due.expires;
 	due.live = now >= worker->retention.next_live && ps_live_segments_may_exist();
-	if (!due.expires && !due.letters && !due.live)
+	due.sample = now >= worker->retention.next_sample;
+	if (!due.expires && !due.letters && !due.live && !due.sample)
 		return;
 	if (due.expires)
 		worker->retention.next = ps_moment_plus(now, MIN_PAUSE_MS);
 	if (due.letters)
 		worker->retention.next_letters = ps_moment_plus(now, MIN_PAUSE_MS);
+	if (due.sample)
+		worker->retention.next_sample = ps_moment_plus(now, SAMPLE_MS);
 	worker->retention.next_live = ps_moment_plus(now, SWEEP_MS);
 	if (!ps_lease_take(RETENTION_LEASE))
 		return;

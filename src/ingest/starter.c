@@ -86,6 +86,7 @@ wait_for_database(const PsConnectFailure *why, Oid database)
 	bool		open;
 
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	ps_bgworker_name("starter", NULL);
 	for (int tries = why->tries; ps_launcher_find_database(database, &open); tries++)
 	{
 		if (open)
@@ -115,6 +116,7 @@ profile_stream_starter_main(Datum arg)
 		proc_exit(0);
 	}
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
+	ps_bgworker_name("starter", NULL);
 	ps_bgworker_settings();
 	wait_ms = ps_backoff_ms(why.tries);
 	/* start_streams() may have started another starter meanwhile: one is enough */

@@ -27,6 +27,7 @@
 #include "ingest/failure.h"
 #include "ingest/flush.h"
 #include "ingest/health.h"
+#include "ingest/lag.h"
 #include "ingest/life.h"
 #include "ingest/lock_budget.h"
 #include "ingest/order_report.h"
@@ -49,6 +50,8 @@
 #include "process/bgworker.h"
 #include "process/invalidation.h"
 #include "process/lease.h"
+#include "process/meter.h"
+#include "process/wait_event.h"
 #include "settings.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -162,6 +165,7 @@ take_no_answer(PsWorker *worker)
 	const PsLookup *lookup = &worker->looking_up.lookup;
 
 	worker->looking_up.next = ps_moment_plus(ps_clock_now(), LOOKUP_RETRY_MS);
+	worker->shown.retries++;
 	worker->failure.failing |= PS_DOING_BROKER; /* also while messages come that were fetched before */
 	ps_options_invalidated = true;	/* a secret that is in a file may have been renewed */
 	if (lookup->error[0] == '\0')
@@ -302,7 +306,8 @@ worker_wait_for_work(PsWorker *worker)
 	ps_report_turn(false, is_polling(worker));
 	ps_control_waiting(worker, true);
 	(void) WaitLatchOrSocket(MyLatch, events, ps_consumer_wakeup_fd(worker->consumer),
-							 worker->looking_up.lookup.running ? LOOKUP_POLL_MS : Min(IDLE_MS, due_ms(worker)), PG_WAIT_EXTENSION);
+							 worker->looking_up.lookup.running ? LOOKUP_POLL_MS : Min(IDLE_MS, due_ms(worker)),
+							 ps_wait_event(worker->life == PS_LIFE_BACKING_OFF ? PS_WAIT_NEXT_ATTEMPT : PS_WAIT_MESSAGES));
 	ps_control_waiting(worker, false);
 	ResetLatch(MyLatch);
 }
@@ -316,6 +321,7 @@ worker_serve(PsWorker *worker)
 	/* profile_stream.reorder_memory may have changed */
 	ps_life_set_blocked(worker, ps_batch_is_blocked(worker));
 	ps_report_turn(true, is_polling(worker));
+	ps_lag_report(worker);
 	MemoryContextSwitchTo(worker->batch_context);
 	worker->failure.doing = PS_DOING_LOOKUP;
 	serve_lookup(worker);
@@ -454,7 +460,6 @@ static void
 worker_begin(PsWorker *worker)
 {
 	const char *what = ps_rebuild_schema_used() ? "rebuild of stream" : "stream";
-	char		name[NAMEDATALEN + 32];
 
 	ps_transaction_start();
 	ps_lease_wait_start(worker->stream_id);
@@ -466,9 +471,10 @@ worker_begin(PsWorker *worker)
 		proc_exit(0);
 	}
 	ps_lock_wait_bound_process();
+	ps_meter_begin(worker->stream_id, worker->number);
 	ps_control_begin(worker);
-	snprintf(name, sizeof(name), "profile_stream%s: %s", ps_rebuild_schema_used() ? " rebuild" : "", worker->stream->name);
-	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
+	ps_bgworker_name(ps_rebuild_schema_used() ? "rebuild" : "", worker->stream->name);
+	pgstat_report_activity(STATE_RUNNING, psprintf("start worker %d", worker->number));
 	ps_poison_begin(worker);
 	ps_health_start(worker);
 	ps_lock_budget_reset(worker);
@@ -481,7 +487,7 @@ worker_begin(PsWorker *worker)
 static void
 worker_rest(void)
 {
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, IDLE_MS, PG_WAIT_EXTENSION);
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, IDLE_MS, ps_wait_event(PS_WAIT_NEXT_ATTEMPT));
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 }
@@ -491,6 +497,7 @@ static void
 worker_turn(PsWorker *worker)
 {
 	worker->failure.doing = PS_DOING_CONTROL;
+	ps_meter_turn();
 	ps_life_turn(worker);
 	if (worker->life == PS_LIFE_STARTING)
 		worker_begin(worker);

@@ -58,6 +58,8 @@ typedef struct PsReading
 	PsMoment	last_turn;		/* when the loop came round last, 0 before the first time */
 	PsMoment	next_progress;	/* when to store what was read but is held */
 	PsMoment	next_report;	/* when to tell Kafka the group's offsets */
+	PsMoment	next_lag;		/* when to report how long messages wait */
+	TimestampTz behind_since;	/* since when a message waits for more than a minute; 0: none does */
 } PsReading;
 
 /* What it knows of the partitions of a number, of all topics, whether it reads them or not. */
@@ -116,6 +118,7 @@ typedef enum PsAttempt
 typedef struct PsHealth
 {
 	PsMoment	started_at;
+	bool		counted;		/* in process_counters */
 	PsAttempt	attempt;
 	int64		minute_messages;	/* read in this minute */
 	int64		minute_dead;
@@ -136,6 +139,7 @@ typedef struct PsRetention
 {
 	PsMoment	next;
 	PsMoment	next_letters;	/* when to measure the dead letters again */
+	PsMoment	next_sample;	/* when to take the sizes of the tables again */
 	PsMoment	next_live;		/* when to look for customers whose live segments change with time */
 	int64		page;			/* of event_id_chunks, where the next step begins */
 	int			failures;		/* in a row */
@@ -148,6 +152,8 @@ typedef struct PsShown
 	PsStreamState state;		/* as last written */
 	char	   *error;			/* as last written */
 	PsLoggedReasons logged;		/* reasons that the log has since the stream ran well */
+	int			errors;			/* to be added to process_counters */
+	int			retries;
 	char	   *client_error;	/* librdkafka's newest error since the last good answer, NULL: none */
 } PsShown;
 

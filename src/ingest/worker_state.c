@@ -8,7 +8,9 @@
 #include "ingest/report.h"
 #include "ingest/transaction.h"
 #include "ingest/worker_state.h"
+#include "process/bgworker.h"
 #include "store/lock_wait.h"
+#include "store/process_counters.h"
 #include "store/rebuild_schema.h"
 #include "store/xact.h"
 #include "utils/memutils.h"
@@ -65,6 +67,27 @@ worker_state_remember(PsWorker *worker, const PsState *state)
 		worker->shown.logged.n = 0;
 }
 
+/* Adds to the counters in a transaction, and commits it. */
+static void
+store_counters(PsWorker *worker)
+{
+	if (worker->shown.errors > 0 || worker->shown.retries > 0)
+		ps_process_count(worker->stream_id, ps_bgworker_process_name(worker->number), worker->shown.errors, worker->shown.retries);
+	ps_commit();
+	worker->shown.errors = worker->shown.retries = 0;
+}
+
+static void
+write_counters(PsWorker *worker)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	ps_worker_begin(worker);
+	ps_spi_begin();
+	store_counters(worker);
+	MemoryContextSwitchTo(context);
+}
+
 static void
 write_state(PsWorker *worker, const PsState *state, bool news, PsStateChange *change)
 {
@@ -73,7 +96,7 @@ write_state(PsWorker *worker, const PsState *state, bool news, PsStateChange *ch
 	ps_worker_begin(worker);
 	ps_spi_begin();
 	ps_stream_change_state(worker->stream_id, state, news, change);
-	ps_commit();
+	store_counters(worker);
 	MemoryContextSwitchTo(context);
 }
 
@@ -83,11 +106,18 @@ ps_worker_set_state(PsWorker *worker, PsStreamState state, const char *error, co
 	PsState		now = {spell_state(worker, state), error, hint, next_attempt_ms};
 	PsStateChange change;
 	bool		same = worker->shown.state == now.state;
+	bool		new_error;
 	bool		news;
 
 	if (same && next_attempt_ms < 0 && strcmp(worker->shown.error ? worker->shown.error : "", error ? error : "") == 0)
+	{
+		if (worker->shown.retries > 0)
+			write_counters(worker);
 		return;
-	news = (error != NULL && ps_reason_is_new(&worker->shown.logged, error)) || !same;
+	}
+	new_error = error != NULL && ps_reason_is_new(&worker->shown.logged, error);
+	news = new_error || !same;
+	worker->shown.errors += new_error;
 	write_state(worker, &now, news, &change);
 	worker_state_remember(worker, &now);
 	if (news)
@@ -117,6 +147,8 @@ ps_worker_report_error(PsWorker *worker, ErrorData *error, bool news, int64 next
 
 	if (waits)
 		news = ps_reason_is_new(&worker->shown.logged, error->message);
+	worker->shown.errors += news;
+	worker->shown.retries++;
 	ps_report_complain(waits ? error->message : NULL);
 	write_state(worker, &now, news, &change);
 	worker_state_remember(worker, &now);

@@ -16,10 +16,12 @@
 
 #include "access/xact.h"
 #include "clock.h"
+#include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "process/bgworker.h"
+#include "process/wait_event.h"
 #include "settings.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -62,6 +64,7 @@ ps_bgworker_start(int stream_id, const PsProcess *process)
 	BackgroundWorker worker;
 
 	started.registered_at = (int) time(NULL);
+	started.registration = (int64) pg_prng_uint64(&pg_global_prng_state);
 	ps_bgworker_describe(&worker,
 						 process->rebuild ? "profile_stream rebuild" : relay ? "profile_stream relay" : "profile_stream worker",
 						 relay ? "profile_stream_relay_main" : "profile_stream_worker_main");
@@ -142,6 +145,22 @@ bgworker_become(Oid owner)
 	return exists;
 }
 
+const char *
+ps_bgworker_process_name(int number)
+{
+	return number >= PS_RELAY_NUMBER(0) ? ps_sinks[number - PS_RELAY_NUMBER(0)].name : psprintf("worker %d", number);
+}
+
+void
+ps_bgworker_name(const char *what, const char *stream)
+{
+	char		name[NAMEDATALEN + 64];
+
+	snprintf(name, sizeof(name), "profile_stream%s%s%s%s", what[0] != '\0' ? " " : "", what,
+			 stream != NULL ? ": " : "", stream != NULL ? stream : "");
+	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
+}
+
 void
 ps_bgworker_settings(void)
 {
@@ -204,10 +223,10 @@ ps_bgworker_wait(int64 wait_ms)
 	PsMoment	until = ps_moment_plus(ps_clock_now(), wait_ms);
 	int64		left;
 
-	pgstat_report_activity(STATE_IDLE, NULL);
+	pgstat_report_activity(STATE_IDLE, "wait for the next attempt");
 	while ((left = ps_clock_left(until)) > 0)
 	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left, ps_wait_event(PS_WAIT_NEXT_ATTEMPT));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)

@@ -23,6 +23,7 @@ typedef struct PsProcess
 	bool		rebuild;
 	int			tries;			/* so many before it could not connect */
 	int			registered_at;	/* seconds since 1970 */
+	int64		registration;	/* a number of its own, which a process has that the server starts again */
 } PsProcess;
 
 /* Why a process could not connect, in the bgw_extra of the starter. */
@@ -51,6 +52,12 @@ extern PsProcess ps_bgworker_process(void);
  * fails, the process ends for good: a starter shows why in stat_streams and tries again.
  */
 extern bool ps_bgworker_connect(Oid database, Oid owner);
+
+/* The name of a process in process_counters: of a relay its sink. */
+extern const char *ps_bgworker_process_name(int number);
+
+/* Names this process in pg_stat_activity: what it is, and for which stream; NULL: for none. */
+extern void ps_bgworker_name(const char *what, const char *stream);
 
 /* Overrides settings of the database that would change how statements work. */
 extern void ps_bgworker_settings(void);

@@ -1,7 +1,7 @@
 /*
  * lease.c
  *	  Leases as advisory locks. Applications' advisory locks have objsubid 1 or 2 in
- *	  pg_locks; ours have 3 (leases), 4 (start and change of a stream) and 6 (reports),
+ *	  pg_locks; ours have 3 (leases), 4 (start and change of a stream), 6 (reports) and 8 (meters),
  *	  so that they never meet.
  */
 #include "postgres.h"
@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "process/lease.h"
+#include "process/wait_event.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
@@ -79,7 +80,7 @@ take_worker(int stream_id, int number, LOCKMODE mode, bool session)
 	{
 		if (ps_clock_now() >= deadline)
 			return false;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 50, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 50, ps_wait_event(PS_WAIT_PREDECESSOR));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -224,17 +225,17 @@ ps_lease_hold_back(int stream_id)
 }
 
 void
-ps_lease_publish(int stream_id, uint32 handle)
+ps_lease_publish(int stream_id, uint32 handle, uint16 space)
 {
-	LOCKTAG		tag = lease_tag(stream_id, handle, PS_SPACE_REPORT);
+	LOCKTAG		tag = lease_tag(stream_id, handle, space);
 
 	(void) LockAcquire(&tag, ExclusiveLock, true, true);
 }
 
 void
-ps_lease_unpublish(int stream_id, uint32 handle)
+ps_lease_unpublish(int stream_id, uint32 handle, uint16 space)
 {
-	LOCKTAG		tag = lease_tag(stream_id, handle, PS_SPACE_REPORT);
+	LOCKTAG		tag = lease_tag(stream_id, handle, space);
 
 	(void) LockRelease(&tag, ExclusiveLock, true);
 }

@@ -63,13 +63,14 @@ extern void ps_lease_hold_back(int stream_id);
 /* Waits while ps_lease_hold_back() bars the stream, and keeps others from it until the transaction ends. */
 extern void ps_lease_wait_start(int stream_id);
 
-/* Makes the handle of the memory segment known in which this process reports (ingest/report.h). */
-extern void ps_lease_publish(int stream_id, uint32 handle);
-extern void ps_lease_unpublish(int stream_id, uint32 handle);
+/* Makes the handle of a memory segment of this process known, in the space that says what it holds; and takes that back. */
+extern void ps_lease_publish(int stream_id, uint32 handle, uint16 space);
+extern void ps_lease_unpublish(int stream_id, uint32 handle, uint16 space);
 
 /* Spaces of advisory locks, as pg_locks shows them in objsubid; store/locks.c has 5 and 7. */
 #define PS_SPACE_LEASE 3
 #define PS_SPACE_STARTING 4
-#define PS_SPACE_REPORT 6
+#define PS_SPACE_REPORT 6		/* ingest/report.h */
+#define PS_SPACE_METER 8		/* meter.h */
 
 #endif							/* PS_LEASE_H */

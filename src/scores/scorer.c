@@ -161,7 +161,7 @@ profile_stream_scorer_main(Datum arg)
 
 	if (!ps_bgworker_connect(process.database, process.owner))
 		proc_exit(0);
-	SetConfigOption("application_name", "profile_stream scorer", PGC_USERSET, PGC_S_SESSION);
+	ps_bgworker_name("scorer", NULL);
 	ps_lock_wait_bound_process();
 	/* in a session this is the context of CALL, which lives longer than the procedure's transactions */
 	PortalContext = AllocSetContextCreate(TopMemoryContext, "profile_stream scorer", ALLOCSET_DEFAULT_SIZES);

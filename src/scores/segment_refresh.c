@@ -9,6 +9,7 @@
 
 #include "apply/live.h"
 #include "miscadmin.h"
+#include "process/wait_event.h"
 #include "scores/refresh.h"
 #include "settings.h"
 #include "store/user_code.h"
@@ -164,7 +165,7 @@ sweep_all(PsRefresh *refresh)
 		ps_refresh_begin_batch(refresh);
 		ps_refresh_commit_batch(refresh, segment_refresh_sweep, &sweep);
 		if (sweep.visited == 0 && sweep.fills)
-			(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, FILL_STEP_MS, PG_WAIT_EXTENSION);
+			(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, FILL_STEP_MS, ps_wait_event(PS_WAIT_STREAM));
 	} while (sweep.visited > 0 || (sweep.fills && ps_clock_left(deadline) > 0));
 }
 

@@ -89,8 +89,12 @@ read_changelog(PsSink *sink)
 
 	self->n = ps_outbox_read(sink->stream_id, sink->kind, sink->limit, &pending, &sink->last);
 	self->messages = palloc0(Max(self->n, 1) * sizeof(PsMessage));
+	sink->changed_at = palloc(Max(self->n, 1) * sizeof(TimestampTz));
 	for (int i = 0; i < self->n; i++)
+	{
 		make_update(&self->messages[i], &pending[i]);
+		sink->changed_at[i] = pending[i].changed_at;
+	}
 	return self->n;
 }
 
@@ -99,7 +103,7 @@ read_letters(PsSink *sink)
 {
 	KafkaSink  *self = (KafkaSink *) sink;
 
-	self->n = ps_dead_letter_outbox_read(sink->stream_id, sink->limit, LETTER_BYTES, &self->messages, &self->letters);
+	self->n = ps_dead_letter_outbox_read(sink->stream_id, sink->limit, LETTER_BYTES, &self->messages, &self->letters, &sink->changed_at);
 	return self->n;
 }
 

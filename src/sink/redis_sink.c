@@ -53,8 +53,10 @@ read_batch(PsSink *sink)
 
 	self->items = palloc0(Max(n, 1) * sizeof(PsRedisItem));
 	self->nitems = n;
+	sink->changed_at = palloc(Max(n, 1) * sizeof(TimestampTz));
 	for (int i = 0; i < n; i++)
 	{
+		sink->changed_at[i] = pending[i].changed_at;
 		self->items[i].customer_id = pending[i].customer_id;
 		self->items[i].version = pending[i].version;
 		self->items[i].document = pending[i].document;

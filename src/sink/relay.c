@@ -19,6 +19,8 @@
 #include "process/bgworker.h"
 #include "process/invalidation.h"
 #include "process/lease.h"
+#include "process/meter.h"
+#include "process/wait_event.h"
 #include "settings.h"
 #include "sink/relay.h"
 #include "sink/sink.h"
@@ -29,12 +31,14 @@
 #include "store/locks.h"
 #include "store/outbox.h"
 #include "store/owner.h"
+#include "store/process_counters.h"
 #include "store/stream_catalog.h"
 #include "store/xact.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #define MOVE_ROWS 20000
 #define MOVE_MS 1000
@@ -54,6 +58,19 @@ give_up(PsRelay *relay)
 	MemoryContextReset(relay->batch_context);
 }
 
+/* Measures the batch that was delivered. */
+static void
+measure_batch(const PsRelay *relay, int64 refused)
+{
+	PsMeterBatch batch = {.items = relay->nitems,.read = relay->nitems,.done = relay->nitems - refused,.us = ps_clock_now() - relay->taken_at};
+	TimestampTz now = GetCurrentTimestamp();
+	int64	   *latency = ps_meter_latency();
+
+	for (int i = 0; i < relay->nitems; i++)
+		latency[ps_histogram_bucket(now - relay->sink->changed_at[i])]++;
+	ps_meter_batch(&batch);
+}
+
 /* Removes the batch that was delivered. */
 static void
 finish_batch(PsRelay *relay)
@@ -70,6 +87,7 @@ finish_batch(PsRelay *relay)
 	ps_relay_rest(relay);
 	ps_relay_commit(relay);
 	ps_lock_wait_over();
+	measure_batch(relay, refused);
 	ereport(DEBUG1, (errmsg_internal("stream \"%s\" has delivered %d items to its sink \"%s\", " INT64_FORMAT " of them refused",
 									 relay->stream->name, relay->nitems, ps_sinks[relay->sink->kind].name, refused)));
 	PS_FAILPOINT("relay_after_delete");
@@ -146,6 +164,8 @@ relay_check_stream(PsRelay *relay)
 		if (stream != NULL && (!stream->enabled || ps_stream_is_foreign(stream) || stream->sinks[relay->sink->kind] == NULL ||
 							   !ps_invalidation_owns(stream)))
 			stream = NULL;
+		if (stream != NULL && !relay->counted)
+			ps_process_count_start(relay->stream_id, ps_sinks[relay->sink->kind].name, ps_bgworker_process().registration);
 		if (stream != NULL)
 			state = relay->sink->methods->configure(relay->sink, stream, GetUserId());
 		ps_spi_end();
@@ -155,6 +175,7 @@ relay_check_stream(PsRelay *relay)
 	if (stream == NULL)
 		proc_exit(0);
 
+	relay->counted = true;
 	act_on(relay, state == PS_SINK_IDLE ? PS_SINK_BUSY : state);
 	if (relay->stream_context != NULL)
 		MemoryContextDelete(relay->stream_context);
@@ -162,6 +183,7 @@ relay_check_stream(PsRelay *relay)
 	relay->stream_context = context;
 	relay->stream = stream;
 	relay->next_attempt = 0;
+	ps_bgworker_name(ps_sinks[relay->sink->kind].name, stream->name);
 }
 
 /* Moves rows of the outbox to sink_pending, also while the sink is away: there they stay one row per customer. */
@@ -208,15 +230,20 @@ relay_wait_for_work(PsRelay *relay)
 	long		timeout = relay->nitems > 0 ? TURN_MS : LOOK_MS;
 	long		sinks_timeout = waits ? methods->timeout_ms(relay->sink) : -1;
 	pgsocket	socket = methods->socket(relay->sink);
+	uint32		event = ps_wait_event(ps_clock_now() < relay->next_attempt ? PS_WAIT_NEXT_ATTEMPT :
+									  waits ? PS_WAIT_SINK : PS_WAIT_CHANGES);
 	int			ready;
 
 	if (sinks_timeout >= 0)
 		timeout = Min(timeout, sinks_timeout);
-	pgstat_report_activity(STATE_IDLE, NULL);
-	if (socket != PGINVALID_SOCKET)
-		ready = WaitLatchOrSocket(MyLatch, events | methods->events(relay->sink), socket, timeout, PG_WAIT_EXTENSION);
+	if (relay->nitems > 0)
+		pgstat_report_activity(STATE_RUNNING, psprintf("deliver %d items to %s", relay->nitems, ps_sinks[relay->sink->kind].name));
 	else
-		ready = WaitLatch(MyLatch, events, timeout, PG_WAIT_EXTENSION);
+		pgstat_report_activity(STATE_IDLE, psprintf("wait for changes for %s", ps_sinks[relay->sink->kind].name));
+	if (socket != PGINVALID_SOCKET)
+		ready = WaitLatchOrSocket(MyLatch, events | methods->events(relay->sink), socket, timeout, event);
+	else
+		ready = WaitLatch(MyLatch, events, timeout, event);
 	ResetLatch(MyLatch);
 	return ready;
 }
@@ -248,6 +275,7 @@ static void
 relay_control(PsRelay *relay)
 {
 	CHECK_FOR_INTERRUPTS();
+	ps_meter_turn();
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;
@@ -291,7 +319,7 @@ relay_recover(PsRelay *relay)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(relay->turn_context);
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOOK_MS, PG_WAIT_EXTENSION);
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOOK_MS, ps_wait_event(PS_WAIT_NEXT_ATTEMPT));
 	ResetLatch(MyLatch);
 }
 
@@ -322,6 +350,7 @@ relay_start(PsRelay *relay, int stream_id)
 	if (!ps_lease_become_worker(stream_id, process.number))
 		proc_exit(0);
 	ps_lock_wait_bound_process();
+	ps_meter_begin(stream_id, process.number);
 }
 
 void

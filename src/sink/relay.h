@@ -27,6 +27,7 @@ typedef struct PsRelay
 	PsMoment	taken_at;		/* begin of the last batch */
 	PsMoment	next_move;
 	PsMoment	next_attempt;
+	bool		counted;		/* the start of this process, in process_counters */
 	bool		connecting;
 	bool		connected;		/* also while there is nothing to deliver */
 	bool		shown;			/* this process has shown once that nothing is wrong */

@@ -12,6 +12,7 @@
 #include "store/locks.h"
 #include "store/outbox.h"
 #include "store/partition_catalog.h"
+#include "store/process_counters.h"
 #include "store/xact.h"
 #include "utils/memutils.h"
 
@@ -88,6 +89,7 @@ ps_relay_show_error(PsRelay *relay, const char *error, const char *hint, int64 n
 					  hint != NULL ? errhint("%s", hint) : 0));
 	ps_relay_begin(relay);
 	ps_outbox_change_state(relay->stream_id, relay->sink->kind, &now, news, &change);
+	ps_process_count(relay->stream_id, ps_sinks[relay->sink->kind].name, news, next_attempt_ms >= 0);
 	ps_relay_commit(relay);
 	note_error(relay, error);
 }

@@ -11,6 +11,7 @@
 #include "store/plan.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 static PsPlan add_plan = {
 	"INSERT INTO profile_stream_internal.dead_letter_outbox (stream_id, dead_letter_id)"
@@ -27,7 +28,7 @@ static PsPlan refill_plan = {
 
 /* headers of the message, then those that Kafka Connect adds, then our own */
 static PsPlan read_plan = {
-	"SELECT x.dead_letter_id, x.key, x.value, h.names, h.contents"
+	"SELECT x.dead_letter_id, x.key, x.value, h.names, h.contents, x.dead_at"
 	" FROM (SELECT d.*, pg_catalog.sum(COALESCE(pg_catalog.octet_length(d.value), 0)) OVER (ORDER BY d.dead_letter_id)"
 	"  - COALESCE(pg_catalog.octet_length(d.value), 0) AS before"
 	"  FROM (SELECT l.* FROM profile_stream_internal.dead_letter_outbox q JOIN profile_stream_internal.dead_letters l ON l.dead_letter_id = q.dead_letter_id"
@@ -123,7 +124,7 @@ read_headers(PsMessage *message, HeapTuple row)
 }
 
 int
-ps_dead_letter_outbox_read(int stream_id, int limit, int64 bytes, PsMessage **messages, Datum *ids)
+ps_dead_letter_outbox_read(int stream_id, int limit, int64 bytes, PsMessage **messages, Datum *ids, TimestampTz **dead_at)
 {
 	Datum		args[3] = {Int32GetDatum(stream_id), Int64GetDatum(limit), Int64GetDatum(bytes)};
 	int			n = ps_plan_run(&read_plan, args, NULL, SPI_OK_SELECT);
@@ -131,6 +132,7 @@ ps_dead_letter_outbox_read(int stream_id, int limit, int64 bytes, PsMessage **me
 	PsColumn	read;
 
 	*messages = palloc0(Max(n, 1) * sizeof(PsMessage));
+	*dead_at = palloc(Max(n, 1) * sizeof(TimestampTz));
 	ps_column_init(&read, INT8OID, n);
 	for (int i = 0; i < n; i++)
 	{
@@ -145,6 +147,7 @@ ps_dead_letter_outbox_read(int stream_id, int limit, int64 bytes, PsMessage **me
 		value = SPI_getbinval(row, columns, 3, &isnull);
 		message->value = copy_content(value, isnull, &message->value_len);
 		read_headers(message, row);
+		(*dead_at)[i] = DatumGetTimestampTz(SPI_getbinval(row, columns, 6, &isnull));
 	}
 	*ids = ps_column_array(&read);
 	SPI_freetuptable(SPI_tuptable);

@@ -18,10 +18,10 @@ extern int64 ps_dead_letter_outbox_resync(int stream_id);
 /*
  * Reads the oldest undelivered dead letters, at most limit and about so many bytes,
  * into memory of the caller. Each is a message with headers that tell its errors.
- * Returns how many there are, and an array of their ids. Skips dead letters that
+ * Returns how many there are, an array of their ids, and when they died. Skips dead letters that
  * were removed, and removes their ids when no other one is left.
  */
-extern int	ps_dead_letter_outbox_read(int stream_id, int limit, int64 bytes, PsMessage **messages, Datum *ids);
+extern int	ps_dead_letter_outbox_read(int stream_id, int limit, int64 bytes, PsMessage **messages, Datum *ids, TimestampTz **dead_at);
 
 /* Removes ids of dead letters that were delivered. */
 extern void ps_dead_letter_outbox_delivered(int stream_id, Datum ids);

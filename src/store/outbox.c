@@ -19,6 +19,7 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #define MAX_TYPES "64"			/* event types of one customer that are stored */
 #define MAX_CHANGES "64"		/* changes of segments in one message */
@@ -74,15 +75,15 @@ static PsPlan move_plan = {
 	"WITH o AS (DELETE FROM profile_stream_internal.outbox o WHERE o.stream_id = $1 AND o.sink = $2 AND o.outbox_id <= ("
 	" SELECT pg_catalog.max(y.outbox_id) FROM (SELECT x.outbox_id, pg_catalog.sum(x.customers) OVER (ORDER BY x.outbox_id) - x.customers AS before"
 	" FROM (SELECT z.outbox_id, z.customers FROM profile_stream_internal.outbox z WHERE z.stream_id = $1 AND z.sink = $2"
-	" ORDER BY z.outbox_id LIMIT 1000) x) y WHERE y.before < $3) RETURNING o.outbox_id, o.customer_ids, o.event_types, o.last_events, o.first_change),"
+	" ORDER BY z.outbox_id LIMIT 1000) x) y WHERE y.before < $3) RETURNING o.outbox_id, o.customer_ids, o.event_types, o.last_events, o.first_change, o.changed_at),"
 	" c AS (SELECT u.customer_id, pg_catalog.array_agg(DISTINCT t.event_type) FILTER (WHERE t.event_type IS NOT NULL) AS event_types,"
 	" (pg_catalog.array_agg(u.last_event ORDER BY o.outbox_id DESC) FILTER (WHERE u.last_event IS NOT NULL))[1] AS last_event,"
-	" pg_catalog.min(o.first_change) AS first_change"
+	" pg_catalog.min(o.first_change) AS first_change, pg_catalog.min(o.changed_at) AS changed_at"
 	" FROM o CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(o.customer_ids), pg_catalog.unnest(o.event_types), pg_catalog.unnest(o.last_events))"
 	" AS u(customer_id, event_types, last_event)"
 	" LEFT JOIN LATERAL pg_catalog.jsonb_array_elements_text(u.event_types::jsonb) AS t(event_type) ON true GROUP BY u.customer_id)"
-	" INSERT INTO profile_stream_internal.sink_pending AS s (stream_id, sink, customer_id, event_types, last_event, first_change)"
-	" SELECT $1, $2, c.customer_id, COALESCE(c.event_types[1:" MAX_TYPES "], '{}'), c.last_event, c.first_change FROM c"
+	" INSERT INTO profile_stream_internal.sink_pending AS s (stream_id, sink, customer_id, event_types, last_event, first_change, changed_at)"
+	" SELECT $1, $2, c.customer_id, COALESCE(c.event_types[1:" MAX_TYPES "], '{}'), c.last_event, c.first_change, c.changed_at FROM c"
 
 	/*
 	 * up to $4 old documents are being delivered and then removed: these customers get a new id, which is delivered
@@ -91,15 +92,16 @@ static PsPlan move_plan = {
 	" ON CONFLICT (stream_id, sink, customer_id) DO UPDATE SET pending_id = CASE WHEN s.pending_id <= $4"
 	" THEN pg_catalog.nextval('profile_stream_internal.sink_pending_pending_id_seq'::pg_catalog.regclass) ELSE s.pending_id END,"
 	" event_types = (ARRAY(SELECT DISTINCT t.event_type FROM pg_catalog.unnest(s.event_types || excluded.event_types) AS t(event_type)))[1:" MAX_TYPES "],"
-	" last_event = COALESCE(excluded.last_event, s.last_event), first_change = LEAST(s.first_change, excluded.first_change)"
+	" last_event = COALESCE(excluded.last_event, s.last_event), first_change = LEAST(s.first_change, excluded.first_change),"
+	" changed_at = CASE WHEN s.pending_id <= $4 THEN excluded.changed_at ELSE s.changed_at END"
 	" WHERE s.pending_id <= $4 OR NOT s.event_types @> excluded.event_types OR excluded.last_event IS NOT NULL OR excluded.first_change IS NOT NULL",
 	4, {INT4OID, TEXTOID, INT8OID, INT8OID}
 };
 
 static PsPlan read_plan = {
 	"SELECT x.customer_id, COALESCE(p.version, 0),"
-	" CASE WHEN p.customer_id IS NOT NULL THEN profile_stream_internal.profile_document(p, pg_catalog.now())::text END, x.pending_id"
-	" FROM (SELECT q.customer_id, q.pending_id FROM profile_stream_internal.sink_pending q WHERE q.stream_id = $1 AND q.sink = $2"
+	" CASE WHEN p.customer_id IS NOT NULL THEN profile_stream_internal.profile_document(p, pg_catalog.now())::text END, x.pending_id, x.changed_at"
+	" FROM (SELECT q.customer_id, q.pending_id, q.changed_at FROM profile_stream_internal.sink_pending q WHERE q.stream_id = $1 AND q.sink = $2"
 	" ORDER BY q.pending_id LIMIT $3) x LEFT JOIN profile_stream.materialized_profiles p ON p.customer_id = x.customer_id",
 	3, {INT4OID, TEXTOID, INT8OID}
 };
@@ -108,8 +110,8 @@ static PsPlan read_changelog_plan = {
 	"SELECT x.customer_id, COALESCE(p.version, 0), CASE WHEN p.customer_id IS NOT NULL THEN pg_catalog.json_build_object("
 	"'customerId', p.customer_id, 'version', p.version, 'updatedAt', profile_stream_internal.json_timestamp(p.updated_at),"
 	" 'eventTypes', x.event_types, 'lastEvent', x.last_event::json, 'segmentChanges', COALESCE(g.changes, '[]'),"
-	" 'profile', profile_stream_internal.profile_document(p, pg_catalog.now()))::text END, x.pending_id"
-	" FROM (SELECT q.customer_id, q.event_types, q.last_event, q.first_change, q.pending_id FROM profile_stream_internal.sink_pending q WHERE q.stream_id = $1 AND q.sink = $2"
+	" 'profile', profile_stream_internal.profile_document(p, pg_catalog.now()))::text END, x.pending_id, x.changed_at"
+	" FROM (SELECT q.customer_id, q.event_types, q.last_event, q.first_change, q.pending_id, q.changed_at FROM profile_stream_internal.sink_pending q WHERE q.stream_id = $1 AND q.sink = $2"
 	" ORDER BY q.pending_id LIMIT $3) x LEFT JOIN profile_stream.materialized_profiles p ON p.customer_id = x.customer_id"
 	" LEFT JOIN LATERAL (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('changeId', n.change_id, 'kind', n.kind, 'from', n.from_segment, 'to', n.to_segment,"
 	" 'at', profile_stream_internal.json_timestamp(n.changed_at), 'quiet', n.quiet, 'eventId', n.event_id) ORDER BY n.change_id) AS changes"
@@ -348,6 +350,7 @@ ps_outbox_read(int stream_id, PsSinkKind kind, int limit, PsPending **pending, i
 		(*pending)[i].customer_id = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
 		(*pending)[i].version = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
 		(*pending)[i].document = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3);
+		(*pending)[i].changed_at = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 5, &isnull));
 		*last = Max(*last, DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 4, &isnull)));
 	}
 	SPI_freetuptable(SPI_tuptable);

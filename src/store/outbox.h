@@ -37,6 +37,7 @@ typedef struct PsPending
 	char	   *customer_id;
 	int64		version;		/* 0: the customer has no profile any more */
 	char	   *document;		/* in the form that the sink takes; NULL: there is no profile */
+	TimestampTz changed_at;		/* the first of the changes that are not delivered */
 } PsPending;
 
 /* The change of a customer by a transaction. */

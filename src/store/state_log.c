@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "settings.h"
 #include "store/owner.h"
 #include "store/plan.h"
@@ -48,6 +49,11 @@ static PsPlan prune_plan = {
 	1, {INT8OID},.only = "stream_log"
 };
 
+static PsPlan action_plan = {
+	"INSERT INTO profile_stream.stream_log (logged_at, stream, what, to_state, reason) VALUES (pg_catalog.clock_timestamp(), $1, $2, $3, $4)",
+	4, {TEXTOID, TEXTOID, TEXTOID, TEXTOID},.only = "stream_log"
+};
+
 static PsPlan partition_plan = {
 	"WITH o AS (SELECT $3 AS from_state, NULL::pg_catalog.timestamptz AS since),"
 	" l AS (" PS_STATE_LOG_ADD("true", "$1", "'partition'", "profile_stream_internal.partition_name($1, $6, $2)", "$4", "$5",
@@ -66,6 +72,18 @@ ps_state_log_partition(int stream_id, int32 topic_no, int32 partition, PsStreamS
 	if (ps_rebuild_schema_used())
 		return;					/* a rebuild logs its own state */
 	ps_state_log_finish(ps_plan_run(&partition_plan, args, NULL, SPI_OK_SELECT), &change);
+}
+
+void
+ps_state_log_action(const char *stream, const char *what, const char *action, const char *detail)
+{
+	const char *role = GetUserNameFromId(GetUserId(), true);
+	char	   *reason = psprintf("by role \"%s\"%s%s", role != NULL ? role : "?", detail != NULL ? ": " : "", detail != NULL ? detail : "");
+	Datum		args[4] = {CStringGetTextDatum(stream), CStringGetTextDatum(what), CStringGetTextDatum(action), CStringGetTextDatum(reason)};
+	PsStateChange change;
+
+	(void) ps_plan_run(&action_plan, args, NULL, SPI_OK_INSERT);
+	ps_state_log_finish(0, &change);
 }
 
 void

@@ -21,27 +21,28 @@ CREATE TEMP TABLE decisions (kind text, schema text, who text, names text);
 INSERT INTO decisions VALUES
 -- nobody else than functions writes a table; who reads it, and views:
 ('relation', 'profile_stream', 'reader', 'dead_letters definitions materialized_profiles profile_documents profiles segment_changes segment_counts segment_members stat_backfills stat_code stat_partitions
-	stat_score_refresh stat_sinks stat_sources stat_streams stat_topics stream_log streams'),
+	stat_score_refresh stat_sinks stat_sources stat_streams stat_topics stat_workers stream_log streams'),
 ('relation', 'profile_stream', 'operator', 'stat_rebuilds'),
 -- who watches and who analyses
 ('relation', 'profile_stream', 'reader', 'bi_profiles stat_storage'),
 ('relation', 'profile_stream', 'support', 'masked_profiles'),
 ('routine', 'profile_stream_internal', 'support', 'masked'),
 ('definer', 'profile_stream_internal', 'support', 'masked'),
-('routine', 'profile_stream', 'reader', 'health monitor_partitions monitor_sinks monitor_streams'),
+('routine', 'profile_stream', 'reader', 'health monitor_log monitor_partitions monitor_sinks monitor_streams monitor_workers storage_days_left'),
 ('routine', 'profile_stream_internal', 'superuser', 'hide_error'),
-('definer', 'profile_stream', 'reader', 'health monitor_partitions monitor_sinks monitor_streams'),
+('definer', 'profile_stream', 'reader', 'health monitor_log monitor_partitions monitor_sinks monitor_streams monitor_workers storage_days_left'),
+('definer', 'profile_stream_internal', 'reader', 'oldest_rows'),
 ('columns', 'profile_stream', 'reader', 'materialized_profiles.customer_id materialized_profiles.version materialized_profiles.updated_at materialized_profiles.first_event_at materialized_profiles.watermark
 	materialized_profiles.total_balance materialized_profiles.account_count materialized_profiles.last_transaction_at materialized_profiles.last_login_at
 	materialized_profiles.preferred_channel materialized_profiles.segment materialized_profiles.churn_risk_score materialized_profiles.lifetime_value
 	materialized_profiles.scored_at materialized_profiles.event_counts materialized_profiles.window_state materialized_profiles.xmin'),
 -- parts, of which readers see what views and functions show
-('relation', 'profile_stream_internal', 'reader', 'attribute_maps backfills code_definitions confirmed_code dead_letter_outbox dead_letters event_handlers event_id_chunks event_ids event_upcasters history_columns history_settings profile_history metric_series metrics
-	score_function score_parameters score_refresh score_settings segment_checks segments sink_status poison_messages stream_decoders stream_gaps stream_leases stream_offsets stream_sinks stream_status stream_topics window_chunks'),
+('relation', 'profile_stream_internal', 'reader', 'attribute_maps backfills code_definitions confirmed_code dead_letter_outbox dead_letters event_handlers event_id_chunks event_ids event_upcasters history_columns history_settings profile_history metric_series metrics partition_lags process_counters
+	score_function score_parameters score_refresh score_settings segment_checks segments sink_status storage_samples poison_messages stream_decoders stream_gaps stream_leases stream_offsets stream_sinks stream_status stream_topics window_chunks'),
 ('relation', 'profile_stream_internal', 'operator', 'blocked_customers blocking_salt outbox seeds sink_pending stream_rebuilds'),
 ('relation', 'profile_stream_rebuild', 'operator', 'dead_letters event_id_chunks materialized_profiles profile_history stream_gaps stream_offsets stream_status window_chunks'),
 -- some columns of what only operators read
-('columns', 'profile_stream_internal', 'reader', 'outbox.stream_id outbox.sink outbox.customers sink_pending.stream_id sink_pending.sink'),
+('columns', 'profile_stream_internal', 'reader', 'outbox.stream_id outbox.sink outbox.outbox_id outbox.customers outbox.changed_at sink_pending.stream_id sink_pending.sink sink_pending.pending_id sink_pending.changed_at'),
 ('relation', 'profile_stream_internal', 'superuser', 'database_secret event_id_keys'),
 ('sequence', 'profile_stream', 'superuser', 'segment_changes_change_id_seq stream_log_log_id_seq streams_stream_id_seq'),
 ('sequence', 'profile_stream_internal', 'superuser', 'attribute_maps_map_id_seq dead_letters_dead_letter_id_seq event_handlers_handler_id_seq bootstrap_seq metric_series_series_id_seq
@@ -54,9 +55,9 @@ INSERT INTO decisions VALUES
 	pause_rebuild pause_stream prune_metrics rebuild rebuild_diff reconcile resync_sink refresh_scores refresh_segments
 	register_handler register_upcaster reset_score_settings resume_rebuild resume_stream retry_dead_letters seed_profile seek_stream set_score_function
 	set_score_settings start_streams swap_rebuild track_history untrack_history test_connection test_handler test_redis try_lock_customer unblock_customer unmap_attribute
-	unregister_handler unregister_upcaster flush_stream wait_for_stream'),
+	unregister_handler unregister_upcaster flush_stream stat_reset wait_for_stream'),
 ('routine', 'profile_stream_internal', 'reader', 'bookmark_horizon to_profile_event check_days chunk_samples code_state current_cluster dead_letter_json dead_letter_text xid_at_or_after json_timestamp
-	lease_holder library_warning metric_series metric_values open_event_ids partition_name topic_format process_waits profile_days profile_document profile_document_at reported_ends sealed_event_ids source_counts window_count window_state_samples window_state_totals window_samples'),
+	lease_holder library_warning metric_series metric_values open_event_ids partition_name topic_format oldest_rows process_meters process_waits profile_days profile_document profile_document_at reported_partitions sealed_event_ids source_counts window_count window_state_samples window_state_totals window_samples'),
 ('routine', 'profile_stream_internal', 'operator', 'dead_letter_relation dead_letter_matches decoded_values lock_dead_letters contains_id message_customer event_time retry_events settle_dead_letters
 	window_expired redact_id'),
 ('routine', 'profile_stream_internal', 'superuser', 'add_sources definition_written event_id_hash event_ids_sealed_to guard_confirmed kafka_validator keep_secret make_history_part redis_validator replace_event_id_key rules_changed same_event_ids'),
@@ -77,8 +78,11 @@ CREATE TEMP VIEW decided AS SELECT kind, schema, who, n AS name FROM decisions, 
 CREATE TEMP TABLE shared (kind text, schema text, who text, names text);
 INSERT INTO shared VALUES
 ('relation', 'profile_stream', 'monitor', 'stat_storage'),
-('routine', 'profile_stream', 'monitor', 'health monitor_partitions monitor_sinks monitor_streams version'),
-('definer', 'profile_stream', 'monitor', 'health monitor_partitions monitor_sinks monitor_streams'),
+('relation', 'profile_stream_internal', 'monitor', 'storage_samples'),
+('routine', 'profile_stream_internal', 'monitor', 'oldest_rows'),
+('definer', 'profile_stream_internal', 'monitor', 'oldest_rows'),
+('routine', 'profile_stream', 'monitor', 'health monitor_log monitor_partitions monitor_sinks monitor_streams monitor_workers storage_days_left version'),
+('definer', 'profile_stream', 'monitor', 'health monitor_log monitor_partitions monitor_sinks monitor_streams monitor_workers storage_days_left'),
 ('schema', '', 'monitor', 'profile_stream'),
 ('relation', 'profile_stream', 'bi', 'bi_profiles segment_changes segment_counts'),
 ('columns', 'profile_stream', 'bi', (SELECT names FROM decisions WHERE kind = 'columns' AND schema = 'profile_stream')),

@@ -16,6 +16,7 @@ UPDATE profile_stream_internal.stream_status SET state = 'retrying', error = 'ad
 INSERT INTO profile_stream_internal.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset, state, error)
 	SELECT stream_id, 0, 0, 7, 7, 'offset_lost', 'ada' FROM profile_stream.streams WHERE name = 'watched';
 INSERT INTO profile_stream_internal.dead_letters (stream, value, kind, errors, dead_at) SELECT 'watched', 'ada', 'invalid', '{ada}', now() FROM generate_series(1, 12);
+INSERT INTO profile_stream.stream_log (logged_at, stream, what, to_state, reason, hint) VALUES (now(), 'watched', 'stream', 'retrying', 'ada@example.com is wrong', 'ask ada');
 INSERT INTO profile_stream_internal.backfills (stream_id, name, owner, query, state, started_at, error)
 	SELECT s.stream_id, b.name, s.owner, 'SELECT 1', b.state, now(), b.error FROM profile_stream.streams s, (VALUES ('old', 'failed', 'ada'), ('older', 'running', NULL), ('oldest', 'done', NULL)) b(name, state, error);
 SET LOCAL ROLE regress_watch;
@@ -24,6 +25,14 @@ SELECT stream, partition, state, error FROM profile_stream.monitor_partitions();
 SELECT stream, sink, error FROM profile_stream.monitor_sinks();
 SELECT status, subject, problem ~ 'retrying|offset_lost|12 in|failed|interrupted|shared|librdkafka|by itself' AS told, action FROM profile_stream.health() WHERE subject !~ '^(server|librdkafka|process|sink)';
 SELECT count(*) AS quoted FROM profile_stream.health() h WHERE h::text ~ 'ada';
+SELECT stream, what, to_state, reason, hint FROM profile_stream.monitor_log() WHERE stream = 'watched';
+SELECT count(*) AS workers FROM profile_stream.monitor_workers();
+-- whatever a monitor may call or read says nothing of ada, also where she is all over the tables
+SELECT f.name, count(*) FILTER (WHERE f.found ~ 'ada') AS quoted FROM (
+	SELECT 'streams' AS name, x::text AS found FROM profile_stream.monitor_streams() x UNION ALL SELECT 'partitions', x::text FROM profile_stream.monitor_partitions() x
+	UNION ALL SELECT 'sinks', x::text FROM profile_stream.monitor_sinks() x UNION ALL SELECT 'log', x::text FROM profile_stream.monitor_log() x
+	UNION ALL SELECT 'storage', x::text FROM profile_stream.stat_storage x UNION ALL SELECT 'activity', a.query || a.application_name FROM pg_stat_activity a WHERE a.backend_type ~ '^profile_stream') f
+GROUP BY 1 HAVING count(*) FILTER (WHERE f.found ~ 'ada') > 0 OR f.name IN ('streams', 'partitions', 'log') ORDER BY 1;
 SELECT count(*) > 20 AS tables, bool_and(table_bytes >= 0 AND holds IS NOT NULL) AS told FROM profile_stream.stat_storage;
 ROLLBACK;
 SET ROLE regress_watch;
@@ -34,6 +43,24 @@ SELECT count(*) FROM profile_stream.dead_letters;
 SELECT profile_stream.get_profile('ada1');
 \set VERBOSITY terse
 RESET ROLE;
+
+-- how tables grow, by what upkeep noted; the newest sample is too young, and one of another time does not count
+BEGIN;
+DELETE FROM profile_stream_internal.storage_samples;
+SET LOCAL ROLE regress_watch;
+SELECT count(growth_bytes_per_day) AS known, profile_stream.storage_days_left(1000000000000) AS days_left FROM profile_stream.stat_storage;
+RESET ROLE;
+INSERT INTO profile_stream_internal.storage_samples (schema, "table", sampled_at, bytes)
+	SELECT s.schema, s."table", now() - a.age, s.table_bytes + s.index_bytes - a.less FROM profile_stream.stat_storage s,
+		(VALUES (interval '59 minutes', 1), (interval '2 days', 2000000), (interval '1 day', 3), (interval '8 days', 4), (interval '-1 day', 5)) a(age, less)
+	WHERE s.schema = 'profile_stream' AND s."table" = 'materialized_profiles';
+SET LOCAL ROLE regress_watch;
+SELECT "table", growth_bytes_per_day FROM profile_stream.stat_storage WHERE growth_bytes_per_day IS NOT NULL;
+SELECT profile_stream.storage_days_left(pg_database_size(current_database()) + 25000000) AS days_left, profile_stream.storage_days_left(1) AS full;
+RESET ROLE;
+SELECT profile_stream.create_stream('old', bootstrap_servers => '127.0.0.1:1');
+SELECT oldest_at = (SELECT min(logged_at) FROM profile_stream.stream_log) AS oldest FROM profile_stream.stat_storage WHERE "table" = 'stream_log';
+ROLLBACK;
 
 -- nothing is wrong
 SELECT count(*) > 0 AS says, count(*) FILTER (WHERE status = 'error') AS errors FROM profile_stream.health();

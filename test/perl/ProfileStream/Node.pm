@@ -310,7 +310,7 @@ sub wait_idle
 SELECT NOT EXISTS (SELECT FROM pg_stat_activity
 		WHERE $is_ours AND (state <> 'idle' OR xact_start IS NOT NULL OR backend_xmin IS NOT NULL))
 	AND NOT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity USING (pid)
-		WHERE $is_ours AND (l.locktype <> 'advisory' OR l.objsubid NOT IN (3, 6)))
+		WHERE $is_ours AND (l.locktype <> 'advisory' OR l.objsubid NOT IN (3, 6, 8)))
 END
 }
 
