@@ -109,7 +109,7 @@ extern void ps_direct_note_insertion(PsDirectTable *table, ItemPointer tid);
 extern ItemPointer ps_direct_update(PsDirectTable *table, ItemPointer tid, const Datum *values, const bool *nulls);
 
 /* Raises because another transaction has changed a row of the table since it was read. */
-extern void ps_direct_complain_of_change(const char *table) pg_attribute_noreturn();
+extern void ps_direct_complain_of_change(const char *table);
 
 /* Closes the table, and makes the written rows visible to the next command. */
 extern void ps_direct_close(PsDirectTable *table);
