@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "api/as_of.h"
 #include "api/metric_values.h"
 #include "api/profile_document.h"
@@ -26,7 +27,6 @@
 #include "store/training_rows.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -213,17 +213,17 @@ put_next_pairs(TrainingSet *set, Portal portal)
 static void
 run_query(TrainingSet *set, const char *query)
 {
-	int			nest_level = NewGUCNestLevel();
+	bool		was_read_only = XactReadOnly;
 	Portal		portal;
 
-	(void) set_config_option("transaction_read_only", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	XactReadOnly = true;		/* an error ends the transaction or subtransaction, which sets it back */
 	SPI_connect();
 	portal = open_query(query);
 	while (put_next_pairs(set, portal))
 		;
 	SPI_cursor_close(portal);
 	SPI_finish();
-	AtEOXact_GUC(true, nest_level);
+	XactReadOnly = was_read_only;
 }
 
 PS_FUNCTION(ps_training_set);
