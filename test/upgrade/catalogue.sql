@@ -88,7 +88,7 @@ CREATE VIEW testing.columns AS
 			CASE WHEN a.attcollation <> t.typcollation THEN ' COLLATE ' || a.attcollation::regcollation ELSE '' END
 				|| CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END || COALESCE(' DEFAULT ' || pg_get_expr(d.adbin, d.adrelid), ''),
 			CASE WHEN a.attidentity <> '' THEN ' identity ' || a.attidentity::text WHEN a.attgenerated <> '' THEN ' generated ' || a.attgenerated::text ELSE '' END,
-			COALESCE(lag(a.attname) OVER (PARTITION BY a.attrelid ORDER BY a.attnum), 'none'), a.attstorage, a.attcompression, a.attstattarget,
+			COALESCE(lag(a.attname) OVER (PARTITION BY a.attrelid ORDER BY a.attnum), 'none'), a.attstorage, a.attcompression, COALESCE(a.attstattarget, -1), -- NULL from PostgreSQL 17 on
 			-- in newer minor versions a column of a view has a number of its own here, which is another one each time
 			COALESCE((SELECT string_agg(x, ' ' ORDER BY x) FROM unnest(a.attoptions) x WHERE x NOT LIKE 'pg\_attver=%'), 'none')) AS definition
 	FROM testing.objects o JOIN pg_class c ON o.class = 'pg_class' AND c.oid = o.objid AND c.relkind NOT IN ('i', 'S')
