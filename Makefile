@@ -36,6 +36,9 @@ endif
 ifeq ($(WERROR),yes)
 PG_CPPFLAGS   += -Werror
 endif
+# its header is none of ours, and in some versions the compiler would warn of it
+RDKAFKA_CFLAGS = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags rdkafka))
+PG_CPPFLAGS   += $(RDKAFKA_CFLAGS)
 SHLIB_LINK     = $(shell pkg-config --libs rdkafka) -lpthread
 ifeq ($(WITH_REDIS),yes)
 PG_CPPFLAGS   += $(shell pkg-config --cflags hiredis) -DPS_HIREDIS='"$(shell pkg-config --modversion hiredis)"'
@@ -70,7 +73,7 @@ $(DATA_built): sql/$(EXTENSION).sql
 
 tools: $(TOOLS)
 test/tools/%: test/tools/%.c test/tools/client.h
-	$(CC) -O2 -Wall -Wextra $(if $(filter yes,$(WERROR)),-Werror) -o $@ $< $(shell pkg-config --cflags --libs rdkafka)
+	$(CC) -O2 -Wall -Wextra $(if $(filter yes,$(WERROR)),-Werror) -o $@ $< $(RDKAFKA_CFLAGS) $(shell pkg-config --libs rdkafka)
 
 # under sanitizers, outside of the server; the first of two definitions counts, which is the tool's
 CORE_DECODER   = $(addprefix src/core/,event.c path.c json.c timestamp.c text.c event_rules.c \
