@@ -35,7 +35,7 @@ echo "Debian $(cat "$work/debian/etc/debian_version"), commit $(git -c safe.dire
 SECONDS=0
 step '' git clone -q /mnt/profile_stream.bundle profile_stream
 cloned=$SECONDS
-step '^\[' scripts/demo.sh --plain
+step '^(\[|installing)|\.\.\. [0-9]+ s$' scripts/demo.sh --plain
 profile=$(sed -n 's/^\[ *\([0-9]*\) s\] Profiles,.*/\1/p' "$work/log")
 step 'passed' scripts/test.sh -q handlers
 echo "from clone to the first profile: $((cloned + profile)) s"
