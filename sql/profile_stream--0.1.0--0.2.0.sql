@@ -911,3 +911,465 @@ GRANT EXECUTE ON ROUTINE monitor_workers, monitor_log, storage_days_left, profil
 GRANT EXECUTE ON ROUTINE profile_stream_internal.reported_partitions, profile_stream_internal.process_meters TO profile_stream_reader, profile_stream_operator;
 GRANT EXECUTE ON ROUTINE stat_reset TO profile_stream_operator;
 -- end of watching
+-- slices: profiles on several servers
+ALTER TABLE profile_stream_internal.stream_topics ADD COLUMN partitions int;
+COMMENT ON COLUMN profile_stream_internal.stream_topics.partitions IS 'How many partitions the topic has, as the brokers said last; NULL: not known yet';
+
+CREATE OR REPLACE VIEW stat_topics WITH (security_invoker = true) AS
+	SELECT s.name AS stream, t.topic,
+		CASE WHEN w.is_read THEN t.state ELSE 'left' END AS state, t.since, CASE WHEN w.is_read THEN t.error END AS error,
+		CASE WHEN NOT w.is_read THEN NULL
+			WHEN t.state = 'missing' THEN 'Create the topic: the stream finds it by itself. To read it no more, call alter_stream() with other topics or another topic_pattern.'
+			WHEN t.state = 'retrying' THEN 'See the brokers; the stream asks again every 2 seconds.' END AS hint,
+		f.format, t.joined_at, pg_catalog.count(o.partition) AS partitions, COALESCE(pg_catalog.sum(o.consumed), 0)::bigint AS consumed,
+		COALESCE(pg_catalog.sum(o.applied), 0)::bigint AS applied, COALESCE(pg_catalog.sum(o.duplicates), 0)::bigint AS duplicates,
+		COALESCE(pg_catalog.sum(o.dead), 0)::bigint AS dead, COALESCE(pg_catalog.sum(o.late), 0)::bigint AS late,
+		COALESCE(pg_catalog.sum(o.held), 0)::bigint AS held, COALESCE(pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, 0)), 0)::bigint AS lag,
+		pg_catalog.max(o.last_message_at) AS last_message_at, t.partitions AS topic_partitions
+	FROM profile_stream_internal.stream_topics t JOIN profile_stream.streams s ON s.stream_id = t.stream_id
+		CROSS JOIN LATERAL (SELECT (s.topic = t.topic OR t.topic = ANY (s.topics) OR t.pattern = s.topic_pattern) IS TRUE AS is_read) w
+		CROSS JOIN LATERAL profile_stream_internal.topic_format(s, t.topic) f
+		LEFT JOIN profile_stream_internal.stream_offsets o ON o.stream_id = t.stream_id AND o.topic_no = t.topic_no
+	GROUP BY s.name, t.stream_id, t.topic_no, t.topic, w.is_read, t.state, t.since, t.error, f.format, t.joined_at, t.partitions;
+COMMENT ON COLUMN stat_topics.topic_partitions IS 'How many partitions the topic has, whoever reads them, as the brokers said last; NULL: not known yet';
+
+CREATE VIEW profile_metrics WITH (security_invoker = true) AS
+	SELECT p.customer_id, m.name AS metric, profile_stream.window_value(p.customer_id, p.window_state, m.name, pg_catalog.now()) AS value
+	FROM profile_stream.materialized_profiles p CROSS JOIN profile_stream_internal.metrics m;
+COMMENT ON VIEW profile_metrics IS 'Value of each metric for each customer as of now(), as metric_value() returns it';
+COMMENT ON COLUMN profile_metrics.customer_id IS 'Id of the customer';
+COMMENT ON COLUMN profile_metrics.metric IS 'Name of the metric';
+COMMENT ON COLUMN profile_metrics.value IS 'Its value over its window; NULL where metric_value() is NULL';
+
+CREATE VIEW metric_totals WITH (security_invoker = true) AS
+	SELECT v.metric, pg_catalog.count(v.value) AS customers, pg_catalog.sum(v.value) AS sum, pg_catalog.min(v.value) AS min, pg_catalog.max(v.value) AS max
+	FROM profile_stream.profile_metrics v GROUP BY v.metric;
+COMMENT ON VIEW metric_totals IS 'Values of each metric over all customers as of now()';
+COMMENT ON COLUMN metric_totals.metric IS 'Name of the metric';
+COMMENT ON COLUMN metric_totals.customers IS 'How many customers have a value; a count is 0, which is one, for those without events';
+COMMENT ON COLUMN metric_totals.sum IS 'Sum of the values';
+COMMENT ON COLUMN metric_totals.min IS 'Least value';
+COMMENT ON COLUMN metric_totals.max IS 'Greatest value';
+
+CREATE FUNCTION kafka_partition(key text, partitions int, partitioner text DEFAULT 'murmur2') RETURNS int
+	AS 'MODULE_PATHNAME', 'ps_kafka_partition' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 5;
+COMMENT ON FUNCTION kafka_partition(text, int, text) IS 'Partition that a producer chooses for a key: murmur2, as Java''s producers do, or consistent, as librdkafka''s do by default';
+
+CREATE FUNCTION prune_slice(keep int[], partitions int, partitioner text DEFAULT 'murmur2') RETURNS bigint
+	AS 'MODULE_PATHNAME', 'ps_prune_slice' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION prune_slice(int[], int, text) IS 'Remove the customers whose key leads to none of the partitions to keep, after another server took them: no sink and no client is told; returns how many profiles';
+
+CREATE FUNCTION profile_stream_internal.cluster_mark() RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	RETURN 'Of a cluster view; profile_stream.create_cluster_view() makes it again';
+COMMENT ON FUNCTION profile_stream_internal.cluster_mark() IS 'Comment on everything that create_cluster_view() makes, by which it is known again';
+
+-- a foreign table has the columns but those whose values name objects of their own server
+CREATE FUNCTION profile_stream_internal.cluster_columns(relation oid, OUT definitions text, OUT names text)
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		SELECT pg_catalog.string_agg(pg_catalog.format('%I %s%s', a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod),
+				CASE WHEN c.oid <> t.typcollation THEN pg_catalog.format(' COLLATE %I.%I', n.nspname, c.collname) END), ', ' ORDER BY a.attnum),
+			pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum)
+		FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+			LEFT JOIN (pg_catalog.pg_collation c JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace) ON c.oid = a.attcollation
+		WHERE a.attrelid = cluster_columns.relation AND a.attnum > 0 AND NOT a.attisdropped AND t.typname !~ '^_?reg';
+	END;
+COMMENT ON FUNCTION profile_stream_internal.cluster_columns(oid) IS 'Columns of a relation as a foreign table has them, and their names';
+
+CREATE FUNCTION profile_stream_internal.cluster_relations(own regclass[], OUT source regclass, OUT name name, OUT united boolean, OUT definitions text, OUT names text)
+	RETURNS SETOF record LANGUAGE sql STABLE ROWS 15 SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		SELECT r.source, c.relname, r.united, x.definitions, x.names
+		FROM (SELECT u.source, true AS united FROM pg_catalog.unnest(ARRAY['profile_stream.profiles', 'profile_stream.profile_documents', 'profile_stream.bi_profiles',
+					'profile_stream.profile_metrics', 'profile_stream.metric_totals', 'profile_stream.segment_members', 'profile_stream.stat_streams',
+					'profile_stream.stat_partitions', 'profile_stream.stat_topics']::regclass[] || cluster_relations.own) u(source)
+				UNION ALL SELECT k.source, false FROM pg_catalog.unnest(ARRAY['profile_stream.streams', 'profile_stream.definitions', 'profile_stream.stat_code',
+					'pg_catalog.pg_extension']::regclass[]) k(source)) r
+			JOIN pg_catalog.pg_class c ON c.oid = r.source CROSS JOIN LATERAL profile_stream_internal.cluster_columns(r.source) x;
+	END;
+COMMENT ON FUNCTION profile_stream_internal.cluster_relations(regclass[]) IS 'Relations that are read on every server, with the user''s own: those that become views, and those that cluster_check() compares';
+
+-- Its owner is asked for, because reading the views of a schema that somebody else has prepared would run what he wants.
+CREATE FUNCTION profile_stream_internal.is_cluster_view(schema_name name) RETURNS boolean
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspowner = c.relowner
+			WHERE n.nspname = is_cluster_view.schema_name AND c.relname = 'cluster_servers'
+				AND pg_catalog.obj_description(c.oid, 'pg_class') = profile_stream_internal.cluster_mark()
+				AND pg_catalog.pg_has_role(c.relowner, 'profile_stream_operator', 'USAGE'));
+	END;
+COMMENT ON FUNCTION profile_stream_internal.is_cluster_view(name) IS 'Whether a schema has a cluster view that belongs to an operator';
+
+CREATE FUNCTION profile_stream_internal.check_cluster_view(schema_name name, is_cluster_view boolean) RETURNS void
+	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF NOT is_cluster_view THEN
+		RAISE EXCEPTION 'schema "%" has no cluster view', schema_name USING ERRCODE = 'undefined_object',
+			HINT = 'An operator makes one with create_cluster_view().';
+	END IF;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.check_cluster_view(name, boolean) IS 'Raises unless a schema has a cluster view';
+
+-- The relation of that name in the schema, or NULL; raises when it is none of ours.
+CREATE FUNCTION profile_stream_internal.cluster_object(schema_name name, name text, kind "char") RETURNS oid
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	found record;
+BEGIN
+	SELECT c.oid, c.relkind = cluster_object.kind AND c.relowner = current_user::regrole AND obj_description(c.oid, 'pg_class') = profile_stream_internal.cluster_mark() AS is_ours INTO found
+		FROM pg_class c WHERE c.oid = to_regclass(format('%I.%I', cluster_object.schema_name, cluster_object.name));
+	IF found.oid IS NOT NULL AND found.is_ours IS NOT TRUE THEN
+		RAISE EXCEPTION '%.% exists and is not of a cluster view of yours', quote_ident(cluster_object.schema_name), quote_ident(cluster_object.name)
+			USING ERRCODE = 'duplicate_table', HINT = 'Give another schema_name, or rename what is there.';
+	END IF;
+	RETURN found.oid;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.cluster_object(name, text, "char") IS 'A relation that create_cluster_view() made, or NULL; raises when something else has the name';
+
+-- Where a relation of a server is read: here for the local one, else through its foreign table.
+CREATE FUNCTION profile_stream_internal.cluster_source(schema_name name, source regclass, name name, server name, is_local boolean) RETURNS text
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+	RETURN CASE WHEN cluster_source.is_local THEN (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
+			FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = cluster_source.source)
+		ELSE pg_catalog.format('%I.%I', cluster_source.schema_name, cluster_source.name || '_' || cluster_source.server) END;
+COMMENT ON FUNCTION profile_stream_internal.cluster_source(name, regclass, name, name, boolean) IS 'Text by which a statement names a relation of a server';
+
+CREATE FUNCTION profile_stream_internal.check_cluster_servers(servers name[], local_server name, relations regclass[]) RETURNS void
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	wrong text;
+BEGIN
+	IF cardinality(servers) > 0 IS NOT TRUE OR array_position(servers, NULL) IS NOT NULL OR local_server = ANY (servers)
+			OR (SELECT count(DISTINCT s) < cardinality(servers) FROM unnest(servers) s) THEN
+		RAISE EXCEPTION 'servers must name one foreign server or more, each once' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'The server where the view is made is not among them: local_server gives it a name when it has a slice, too.';
+	END IF;
+	IF NOT EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'postgres_fdw') THEN
+		RAISE EXCEPTION 'extension postgres_fdw does not exist in this database' USING ERRCODE = 'undefined_object',
+			HINT = 'CREATE EXTENSION postgres_fdw; it comes with PostgreSQL''s contrib modules.';
+	END IF;
+	SELECT s INTO wrong FROM unnest(servers) s WHERE NOT EXISTS (SELECT FROM pg_foreign_server f JOIN pg_foreign_data_wrapper w ON w.oid = f.srvfdw
+		JOIN pg_proc p ON p.oid = w.fdwhandler WHERE f.srvname = s AND p.proname = 'postgres_fdw_handler') LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'server "%" of postgres_fdw does not exist', wrong USING ERRCODE = 'undefined_object',
+			HINT = 'CREATE SERVER ... FOREIGN DATA WRAPPER postgres_fdw, and a user mapping for who reads.';
+	END IF;
+	SELECT r.name || '_' || s INTO wrong FROM profile_stream_internal.cluster_relations(relations) r, unnest(servers) s WHERE octet_length(r.name || '_' || s) > 63 LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'the name "%" would have more than 63 bytes', wrong USING ERRCODE = 'name_too_long', HINT = 'Give the server a shorter name.';
+	END IF;
+	SELECT r.source::text INTO wrong FROM profile_stream_internal.cluster_relations(relations) r
+		WHERE r.name = 'cluster_servers' OR (SELECT count(*) FROM profile_stream_internal.cluster_relations(relations) o WHERE o.name = r.name) > 1
+			OR r.united AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = r.source AND a.attname = 'server' AND a.attnum > 0) LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'relation % cannot be in the cluster view', wrong USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Its name must be one that no other relation there has, and none of its columns may be called server.';
+	END IF;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.check_cluster_servers(name[], name, regclass[]) IS 'Raises unless create_cluster_view() can make views of these servers and relations';
+
+-- Makes the foreign tables and the view of one relation. Who could read the relation before can read it afterwards, on the new servers, too.
+CREATE FUNCTION profile_stream_internal.make_cluster_relation(schema_name name, servers name[], local_server name, source regclass, name name, united boolean, definitions text, names text)
+	RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	mark CONSTANT text := profile_stream_internal.cluster_mark();
+	existing oid := CASE WHEN united THEN profile_stream_internal.cluster_object(schema_name, name, 'v') END;
+	readers CONSTANT aclitem[] := (SELECT c.relacl FROM pg_class c WHERE c.oid = COALESCE(existing, to_regclass(format('%I.cluster_servers', schema_name))));
+	origin CONSTANT record := (SELECT ROW(n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source);
+	made text[] := '{}';
+	server name;
+	foreign_table oid;
+	target text;
+	privilege record;
+BEGIN
+	-- other columns than before, as after an update of the extension, or a server that was renamed: both anew
+	IF EXISTS (SELECT FROM unnest(servers) s, LATERAL profile_stream_internal.cluster_object(schema_name, name || '_' || s, 'f') o
+				JOIN pg_foreign_table f ON f.ftrelid = o JOIN pg_foreign_server r ON r.oid = f.ftserver
+			WHERE r.srvname <> s OR (SELECT x.definitions FROM profile_stream_internal.cluster_columns(o) x) IS DISTINCT FROM make_cluster_relation.definitions) THEN
+		IF existing IS NOT NULL THEN
+			EXECUTE format('DROP VIEW %I.%I', schema_name, name);
+		END IF;
+		FOR target IN SELECT format('%I.%I', schema_name, name || '_' || s) FROM unnest(servers) s
+				WHERE profile_stream_internal.cluster_object(schema_name, name || '_' || s, 'f') IS NOT NULL LOOP
+			EXECUTE 'DROP FOREIGN TABLE ' || target;
+		END LOOP;
+	END IF;
+	FOREACH server IN ARRAY servers LOOP
+		foreign_table := profile_stream_internal.cluster_object(schema_name, name || '_' || server, 'f');
+		target := format('%I.%I', schema_name, name || '_' || server);
+		IF foreign_table IS NULL THEN
+			EXECUTE format('CREATE FOREIGN TABLE %s (%s) SERVER %I OPTIONS (schema_name %L, table_name %L, async_capable ''true'', fetch_size ''1000'')',
+				target, definitions, server, origin.f1, origin.f2);
+			EXECUTE format('COMMENT ON FOREIGN TABLE %s IS %L', target, mark);
+		END IF;
+		made := made || target;
+	END LOOP;
+	IF united THEN
+		target := format('%I.%I', schema_name, name);
+		EXECUTE format('CREATE OR REPLACE VIEW %s WITH (security_invoker = true) AS %s', target,
+			(SELECT string_agg(format('SELECT %L::pg_catalog.name AS server, %s FROM %s', s, names,
+				profile_stream_internal.cluster_source(schema_name, source, name, s, s = local_server IS TRUE)), ' UNION ALL ' ORDER BY place)
+			FROM unnest(servers || CASE WHEN local_server IS NOT NULL THEN ARRAY[local_server] END) WITH ORDINALITY u(s, place)));
+		EXECUTE format('COMMENT ON VIEW %s IS %L', target, mark);
+		made := made || target;
+	END IF;
+	FOR privilege IN SELECT m, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS grantee
+			FROM aclexplode(readers) a, unnest(made) m WHERE a.privilege_type = 'SELECT' AND a.grantee <> current_user::regrole LOOP
+		EXECUTE format('GRANT SELECT ON %s TO %s', privilege.m, privilege.grantee);
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.make_cluster_relation(name, name[], name, regclass, name, boolean, text, text) IS 'Makes what create_cluster_view() needs for one relation';
+
+-- Drops what is marked as of a cluster view in the schema, but the names to keep: views first, because they need the foreign tables.
+CREATE FUNCTION profile_stream_internal.drop_cluster_relations(schema_name name, keep text[]) RETURNS void
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	statement text;
+BEGIN
+	FOR statement IN SELECT format('DROP %s %I.%I', CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, n.nspname, c.relname)
+			FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+			WHERE n.nspname = drop_cluster_relations.schema_name AND c.relkind = ANY (ARRAY['v', 'f', 'r']::"char"[]) AND c.relname <> ALL (keep)
+				AND obj_description(c.oid, 'pg_class') = profile_stream_internal.cluster_mark()
+			ORDER BY c.relkind = 'v' DESC, c.relkind = 'f' DESC, c.relname LOOP
+		EXECUTE statement;
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.drop_cluster_relations(name, text[]) IS 'Drops relations of a cluster view';
+
+-- What cluster_check() compares of one server. Raises when the server does not answer.
+CREATE FUNCTION profile_stream_internal.cluster_facts(schema_name name, server name, is_local boolean) RETURNS jsonb
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	sources CONSTANT jsonb := (SELECT jsonb_object_agg(r.name, profile_stream_internal.cluster_source(schema_name, r.source, r.name, cluster_facts.server, is_local))
+		FROM profile_stream_internal.cluster_relations('{}') r);
+	facts jsonb;
+BEGIN
+	EXECUTE format($sql$
+		SELECT jsonb_build_object(
+			'version', (SELECT e.extversion FROM %s e WHERE e.extname = 'profile_stream'),
+			'definitions', (SELECT jsonb_object_agg(x.name, x.definition) FROM (
+				SELECT concat_ws(' ', d.kind, d.event_type, d.name, d.definition ->> 'from_version', d.definition ->> 'stream') AS name, d.definition - '{owner,since}'::text[] AS definition FROM %s d
+				UNION ALL
+				SELECT concat_ws(' ', c.kind, c.name), jsonb_build_object('code', c.code, 'evaluate', c.evaluate, 'quiet_period', c.quiet_period) FROM %s c WHERE c.kind IN ('segment', 'score_function')) x),
+			'topics', (SELECT jsonb_agg(jsonb_build_object('stream', t.stream, 'topic', t.topic, 'partitions', t.topic_partitions, 'reads', s.partitions))
+				FROM %s t JOIN %s s ON s.name = t.stream WHERE t.state <> 'left'))$sql$,
+		sources ->> 'pg_extension', sources ->> 'definitions', sources ->> 'stat_code', sources ->> 'stat_topics', sources ->> 'streams') INTO facts;
+	RETURN facts;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.cluster_facts(name, name, boolean) IS 'Version, definitions and topics of one server, with the partitions that it reads';
+
+CREATE FUNCTION profile_stream_internal.cluster_readers(facts jsonb, OUT topic text, OUT partition int, OUT servers name[])
+	RETURNS SETOF record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		WITH topics AS (
+			SELECT f.key::name AS server, t.stream, t.topic, t.partitions, t.reads
+			FROM pg_catalog.jsonb_each(cluster_readers.facts) f
+				CROSS JOIN LATERAL pg_catalog.jsonb_to_recordset(CASE WHEN pg_catalog.jsonb_typeof(f.value -> 'topics') = 'array' THEN f.value -> 'topics' ELSE '[]'::jsonb END)
+					AS t(stream text, topic text, partitions int, reads int[])
+		), numbers AS (
+			SELECT m.topic, pg_catalog.generate_series(0, m.partitions - 1) AS partition FROM (SELECT t.topic, pg_catalog.max(t.partitions) AS partitions FROM topics t GROUP BY t.topic) m
+		)
+		SELECT n.topic, n.partition, (SELECT pg_catalog.array_agg(t.server ORDER BY t.server) FROM topics t WHERE t.topic = n.topic AND (t.reads IS NULL OR n.partition = ANY (t.reads)))
+		FROM numbers n ORDER BY n.topic, n.partition;
+	END;
+COMMENT ON FUNCTION profile_stream_internal.cluster_readers(jsonb) IS 'Which servers read each partition of each topic, one entry for each stream; NULL: none does';
+
+CREATE FUNCTION profile_stream_internal.cluster_differences(facts jsonb, silent name[], OUT servers name[], OUT subject text, OUT problem text, OUT action text)
+	RETURNS SETOF record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		WITH answers AS (
+			SELECT f.key::name AS server, f.value ->> 'version' AS version, COALESCE(f.value -> 'definitions', '{}'::jsonb) AS definitions, f.value -> 'topics' AS topics
+			FROM pg_catalog.jsonb_each(cluster_differences.facts) f
+		), versions AS (
+			SELECT a.version, pg_catalog.array_agg(a.server ORDER BY a.server) AS servers FROM answers a GROUP BY a.version
+		), definitions AS (
+			SELECT k.name, a.definitions -> k.name AS definition, pg_catalog.array_agg(a.server ORDER BY a.server) AS servers
+			FROM (SELECT DISTINCT pg_catalog.jsonb_object_keys(x.definitions) AS name FROM answers x) k CROSS JOIN answers a
+			GROUP BY k.name, a.definitions -> k.name
+		), counts AS (
+			SELECT t.topic, t.partitions, pg_catalog.array_agg(a.server ORDER BY a.server) AS servers
+			FROM answers a CROSS JOIN LATERAL pg_catalog.jsonb_to_recordset(CASE WHEN pg_catalog.jsonb_typeof(a.topics) = 'array' THEN a.topics ELSE '[]'::jsonb END) AS t(topic text, partitions int)
+			GROUP BY t.topic, t.partitions
+		), readers AS (
+			SELECT r.topic, r.partition, r.servers FROM profile_stream_internal.cluster_readers(cluster_differences.facts) r
+		)
+		SELECT v.servers, 'version', pg_catalog.format('has version %s of the extension', COALESCE(v.version, '(none)')), 'Bring all servers to one version.'
+		FROM versions v WHERE (SELECT pg_catalog.count(*) FROM versions) > 1
+		UNION ALL
+		SELECT d.servers, d.name, CASE WHEN d.definition IS NULL THEN 'is not defined' ELSE pg_catalog.format('is defined as %s', pg_catalog.jsonb_strip_nulls(d.definition)) END,
+			'Define it alike on all servers.'
+		FROM definitions d WHERE (SELECT pg_catalog.count(*) FROM definitions o WHERE o.name = d.name) > 1
+		UNION ALL
+		SELECT a.servers, pg_catalog.format('topic "%s"', a.topic), CASE WHEN a.partitions IS NULL THEN 'number of its partitions is not known yet' ELSE pg_catalog.format('has %s partitions', a.partitions) END,
+			'Wait until the streams run and have looked for new partitions; see that they read the same Kafka.'
+		FROM counts a WHERE a.partitions IS NULL OR (SELECT pg_catalog.count(*) FROM counts o WHERE o.topic = a.topic) > 1
+		UNION ALL
+		SELECT a.servers, 'topics', 'reads no topic', 'Create a stream there, or leave the server out of the cluster view.'
+		FROM (SELECT ARRAY[x.server] AS servers FROM answers x WHERE pg_catalog.jsonb_typeof(x.topics) IS DISTINCT FROM 'array') a
+		UNION ALL
+		SELECT r.servers, pg_catalog.format('partition %s of topic "%s"', r.partition, r.topic),
+			CASE WHEN r.servers IS NOT NULL THEN 'is read by several streams'
+				WHEN pg_catalog.cardinality(cluster_differences.silent) > 0 THEN 'is read by no server that answers' ELSE 'is read by no server' END,
+			'Give each partition to one stream with alter_stream(partitions => ...).'
+		FROM readers r WHERE r.servers IS NULL OR pg_catalog.cardinality(r.servers) > 1;
+	END;
+COMMENT ON FUNCTION profile_stream_internal.cluster_differences(jsonb, name[]) IS 'What is wrong with what cluster_facts() says of the servers that answer; silent are those that do not';
+
+CREATE FUNCTION create_cluster_view(servers name[], schema_name name DEFAULT 'cluster', local_server name DEFAULT NULL, partitioner text DEFAULT NULL, relations regclass[] DEFAULT '{}') RETURNS void
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	mark CONSTANT text := profile_stream_internal.cluster_mark();
+	keep text[] := '{cluster_servers}';
+	facts jsonb := '{}';
+	counts int[];
+	relation record;
+	member record;
+BEGIN
+	PERFORM profile_stream_internal.check_cluster_servers(servers, local_server, relations);
+	IF to_regnamespace(quote_ident(schema_name)) IS NULL THEN
+		EXECUTE format('CREATE SCHEMA %I', schema_name);
+		EXECUTE format('COMMENT ON SCHEMA %I IS %L', schema_name, mark);
+	ELSIF (SELECT n.nspowner <> current_user::regrole FROM pg_namespace n WHERE n.nspname = create_cluster_view.schema_name) THEN
+		RAISE EXCEPTION 'must be owner of schema %', quote_ident(schema_name) USING ERRCODE = 'insufficient_privilege',
+			HINT = 'Name a schema that does not exist yet, or one that belongs to the current user.';
+	END IF;
+	IF profile_stream_internal.cluster_object(schema_name, 'cluster_servers', 'r') IS NULL THEN
+		EXECUTE format('CREATE TABLE %I.cluster_servers (server name PRIMARY KEY, is_local boolean NOT NULL, partitioner text, partitions int, reads int[])', schema_name);
+		EXECUTE format('COMMENT ON TABLE %I.cluster_servers IS %L', schema_name, mark);
+	END IF;
+	FOR relation IN SELECT * FROM profile_stream_internal.cluster_relations(relations) LOOP
+		PERFORM profile_stream_internal.make_cluster_relation(schema_name, servers, local_server, relation.source, relation.name, relation.united, relation.definitions, relation.names);
+		keep := keep || relation.name::text || (SELECT array_agg(relation.name || '_' || s) FROM unnest(servers) s);
+	END LOOP;
+	PERFORM profile_stream_internal.drop_cluster_relations(schema_name, keep);
+	EXECUTE format('DELETE FROM %I.cluster_servers', schema_name);
+	EXECUTE format('INSERT INTO %I.cluster_servers (server, is_local) SELECT s, false FROM unnest($1) s UNION ALL SELECT $2, true WHERE $2 IS NOT NULL', schema_name)
+		USING servers, local_server;
+	IF partitioner IS NULL THEN
+		RETURN;
+	END IF;
+	PERFORM profile_stream.kafka_partition('k', 1, partitioner);
+	FOR member IN EXECUTE format('SELECT server, is_local FROM %I.cluster_servers', schema_name) LOOP
+		facts := facts || jsonb_build_object(member.server, profile_stream_internal.cluster_facts(schema_name, member.server, member.is_local));
+	END LOOP;
+	counts := ARRAY(SELECT max(r.partition) + 1 FROM profile_stream_internal.cluster_readers(facts) r GROUP BY r.topic);
+	IF (SELECT count(DISTINCT c) FROM unnest(counts) c) <> 1 THEN
+		RAISE EXCEPTION 'the topics of the servers have % partitions', COALESCE(NULLIF(array_to_string(counts, ' and '), ''), 'an unknown number of') USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'Where all topics have one number of partitions, and the streams have found them, it is known which server has a customer. Leave partitioner out.';
+	END IF;
+	EXECUTE format('UPDATE %I.cluster_servers s SET partitioner = $1, partitions = $2, reads = ARRAY(SELECT DISTINCT r.partition FROM profile_stream_internal.cluster_readers($3) r WHERE s.server = ANY (r.servers) ORDER BY 1)', schema_name)
+		USING partitioner, counts[1], facts;
+END $$;
+COMMENT ON FUNCTION create_cluster_view(name[], name, name, text, regclass[]) IS 'Make views over the profiles of several servers of postgres_fdw, or make them anew, in a schema of their own';
+
+CREATE FUNCTION drop_cluster_view(schema_name name DEFAULT 'cluster') RETURNS void
+	LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM profile_stream_internal.check_cluster_view(schema_name, profile_stream_internal.is_cluster_view(schema_name));
+	PERFORM profile_stream_internal.drop_cluster_relations(schema_name, '{}');
+	IF obj_description(to_regnamespace(quote_ident(schema_name))::oid, 'pg_namespace') = profile_stream_internal.cluster_mark() THEN
+		EXECUTE format('DROP SCHEMA %I', schema_name);
+	END IF;
+END $$;
+COMMENT ON FUNCTION drop_cluster_view(name) IS 'Drop what create_cluster_view() made, and the schema if it made that, too';
+
+-- Readers, who name no part, call it through cluster_profile(); so it names none.
+CREATE FUNCTION profile_stream_internal.read_cluster_profile(customer_id text, schema_name name) RETURNS jsonb
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	owner name;
+	servers name[];
+	found jsonb;
+BEGIN
+	IF customer_id <> '' THEN
+		EXECUTE format('SELECT s.server FROM %I.cluster_servers s WHERE profile_stream.kafka_partition($1, s.partitions, s.partitioner) = ANY (s.reads) LIMIT 1', schema_name)
+			INTO owner USING customer_id;
+	END IF;
+	-- as a constant in the statement, the name leaves all other servers out of the plan
+	IF owner IS NOT NULL THEN
+		EXECUTE format('SELECT d.data FROM %I.profile_documents d WHERE d.server = %L AND d.customer_id = $1', schema_name, owner) INTO found USING customer_id;
+	END IF;
+	-- where the partition has moved since, another server has the customer
+	IF found IS NULL THEN
+		EXECUTE format('SELECT array_agg(d.server ORDER BY d.server), (array_agg(d.data))[1] FROM %I.profile_documents d WHERE d.customer_id = $1', schema_name)
+			INTO servers, found USING customer_id;
+	END IF;
+	IF cardinality(servers) > 1 THEN
+		RAISE EXCEPTION 'customer "%" is on servers %', customer_id, array_to_string(servers, ', ') USING ERRCODE = 'cardinality_violation',
+			HINT = 'No one of them has the whole profile. cluster_check() lists such customers.';
+	END IF;
+	RETURN found;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.read_cluster_profile(text, name) IS 'What cluster_profile() returns';
+
+CREATE FUNCTION cluster_profile(customer_id text, schema_name name DEFAULT 'cluster') RETURNS jsonb
+	LANGUAGE sql STABLE COST 10000 SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		SELECT profile_stream_internal.read_cluster_profile(cluster_profile.customer_id, cluster_profile.schema_name)
+		FROM profile_stream_internal.check_cluster_view(cluster_profile.schema_name, profile_stream_internal.is_cluster_view(cluster_profile.schema_name));
+	END;
+COMMENT ON FUNCTION cluster_profile(text, name) IS 'Profile of a customer as get_profile() returns it, from the server that has it; NULL when none has';
+
+CREATE FUNCTION cluster_check(schema_name name DEFAULT 'cluster', customers boolean DEFAULT true, OUT servers name[], OUT subject text, OUT problem text, OUT action text) RETURNS SETOF record
+	LANGUAGE plpgsql VOLATILE STRICT COST 100000 ROWS 5 SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	facts jsonb := '{}';
+	silent name[] := '{}';
+	member record;
+	sources text;
+	detail text;
+BEGIN
+	PERFORM profile_stream_internal.check_cluster_view(schema_name, profile_stream_internal.is_cluster_view(schema_name));
+	FOR member IN EXECUTE format('SELECT server, is_local FROM %I.cluster_servers ORDER BY server', schema_name) LOOP
+		BEGIN
+			facts := facts || jsonb_build_object(member.server, profile_stream_internal.cluster_facts(schema_name, member.server, member.is_local));
+			sources := concat_ws(' UNION ALL ', sources, format('SELECT %L::name AS server, p.customer_id FROM %s p', member.server,
+				profile_stream_internal.cluster_source(schema_name, 'profile_stream.profiles', 'profiles', member.server, member.is_local)));
+		EXCEPTION WHEN OTHERS THEN
+			silent := silent || member.server;
+			GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
+			SELECT ARRAY[member.server], 'server', regexp_replace(concat_ws(': ', SQLERRM, NULLIF(detail, '')), '\s+', ' ', 'g'),
+				'See that the server runs, has the extension, and that the role of your user mapping may read there.' INTO servers, subject, problem, action;
+			RETURN NEXT;
+		END;
+	END LOOP;
+	RETURN QUERY SELECT * FROM profile_stream_internal.cluster_differences(facts, silent);
+	IF NOT customers OR sources IS NULL THEN
+		RETURN;
+	END IF;
+	BEGIN
+		RETURN QUERY EXECUTE format($sql$
+			SELECT array_agg(p.server ORDER BY p.server), format('customer "%%s"', p.customer_id), CASE WHEN count(*) > 1 THEN 'is on several servers' ELSE 'is not on the server that reads its partition' END,
+				CASE WHEN count(*) > 1 THEN 'Its messages have other keys, or its partition has moved: see Slices in the documents.'
+					ELSE 'Its partition has moved, or the messages have other keys. Where the cluster view is older than the move, call create_cluster_view() again.' END
+			FROM (%s) p LEFT JOIN %I.cluster_servers s ON s.server = p.server
+			GROUP BY p.customer_id
+			HAVING count(*) > 1 OR NOT bool_and(profile_stream.kafka_partition(NULLIF(p.customer_id, ''), s.partitions, s.partitioner) = ANY (s.reads))
+			ORDER BY p.customer_id LIMIT 100$sql$, sources, schema_name);
+	EXCEPTION WHEN OTHERS THEN
+		SELECT NULL, 'customers', regexp_replace(SQLERRM, '\s+', ' ', 'g'), 'Call cluster_check() again.' INTO servers, subject, problem, action;
+		RETURN NEXT;
+	END;
+END $$;
+COMMENT ON FUNCTION cluster_check(name, boolean) IS 'What is wrong with the slices of a cluster view: servers, versions, definitions, partitions without one reader, and customers on several servers (100 at most); no row: nothing';
+
+REVOKE ALL ON profile_metrics, metric_totals FROM PUBLIC;
+GRANT SELECT ON profile_metrics, metric_totals TO profile_stream_reader, profile_stream_operator;
+REVOKE ALL ON ROUTINE
+	kafka_partition, prune_slice, profile_stream_internal.cluster_mark, profile_stream_internal.cluster_columns,
+	profile_stream_internal.cluster_relations, profile_stream_internal.is_cluster_view, profile_stream_internal.check_cluster_view,
+	profile_stream_internal.cluster_object, profile_stream_internal.cluster_source, profile_stream_internal.check_cluster_servers,
+	profile_stream_internal.make_cluster_relation, profile_stream_internal.drop_cluster_relations, profile_stream_internal.cluster_facts,
+	profile_stream_internal.cluster_readers, profile_stream_internal.cluster_differences, create_cluster_view, drop_cluster_view,
+	profile_stream_internal.read_cluster_profile, cluster_profile, cluster_check
+	FROM PUBLIC;
+GRANT EXECUTE ON ROUTINE
+	kafka_partition, profile_stream_internal.cluster_mark, profile_stream_internal.is_cluster_view, profile_stream_internal.check_cluster_view,
+	profile_stream_internal.read_cluster_profile, cluster_profile
+	TO profile_stream_reader, profile_stream_operator;
+GRANT EXECUTE ON ROUTINE
+	prune_slice, profile_stream_internal.cluster_columns, profile_stream_internal.cluster_relations, profile_stream_internal.cluster_object,
+	profile_stream_internal.cluster_source, profile_stream_internal.check_cluster_servers, profile_stream_internal.make_cluster_relation,
+	profile_stream_internal.drop_cluster_relations, profile_stream_internal.cluster_facts, profile_stream_internal.cluster_readers,
+	profile_stream_internal.cluster_differences, create_cluster_view, drop_cluster_view, cluster_check
+	TO profile_stream_operator;

@@ -136,26 +136,38 @@ add_matching(PsWorker *worker)
 	(void) ps_topics_discover(worker->stream, lookup->names, lookup->nnames, later);
 }
 
+static int64
+count_topic_partitions(const PsLookup *lookup)
+{
+	int64		n = 0;
+
+	for (int t = 0; t < lookup->ntopics; t++)
+		n += lookup->topics[t].npartitions;
+	return n;
+}
+
 bool
 ps_topics_take_answer(PsWorker *worker)
 {
+	int64		partitions = count_topic_partitions(&worker->looking_up.lookup);
 	const PsLookup *lookup = &worker->looking_up.lookup;
 	bool		lists = lookup->list && lookup->names != NULL && worker->stream->topic_pattern != NULL;
 	bool		well = ps_topics_answered(worker);
 	List	   *topics = NIL;
 
-	if (worker->topics_of != worker->stream_reads || (!lists && well && worker->topics_well))
+	if (worker->topics_of != worker->stream_reads || (!lists && well && worker->topics_well && partitions == worker->partitions_noted))
 		return false;
 	topics_begin(worker);
 	if (lists)
 		add_matching(worker);
-	if (!(well && worker->topics_well))
+	if (!(well && worker->topics_well && partitions == worker->partitions_noted))
 		ps_topics_note(worker->stream, lookup);
 	if (lists)
 		topics = ps_topics_known(worker->stream);
 	ps_commit();
 	MemoryContextSwitchTo(worker->batch_context);
 	worker->topics_well = well;
+	worker->partitions_noted = partitions;
 	if (!lists)
 		return false;
 	note_listed(worker);

@@ -177,6 +177,7 @@ typedef struct PsWorker
 	int			ntopics;
 	uint64		topics_of;		/* stream_reads when they were read */
 	bool		topics_well;	/* the catalog says that all of them are read */
+	int64		partitions_noted;	/* of all topics, as the catalog has them */
 	char	   *listed_pattern; /* topic_pattern with which topics were looked for; NULL: not yet */
 
 	PsConsumer *consumer;		/* NULL: not connected */

@@ -45,18 +45,21 @@ static PsPlan find_plan = {
 	3, {INT4OID, TEXTARRAYOID, TEXTOID}
 };
 
-/* the row as it was is read beside the row that is written */
+/* the row as it was is read beside the row that is written; how many partitions a topic has is known while it answers */
 static PsPlan note_plan = {
-	"WITH n AS (SELECT * FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) AS n(topic_no, state, error)),"
-	" u AS (UPDATE profile_stream_internal.stream_topics t SET state = n.state, error = n.error, since = pg_catalog.clock_timestamp()"
+	"WITH n AS (SELECT * FROM ROWS FROM (" PS_PLAN_ARRAYS ") AS n(topic_no, state, error, partitions)),"
+	" w AS (UPDATE profile_stream_internal.stream_topics t SET state = n.state, error = n.error, partitions = COALESCE(NULLIF(n.partitions, 0), t.partitions),"
+	" since = CASE WHEN o.state = n.state THEN t.since ELSE pg_catalog.clock_timestamp() END"
 	" FROM n, profile_stream_internal.stream_topics o WHERE t.stream_id = $1 AND t.topic_no = n.topic_no"
-	" AND o.stream_id = $1 AND o.topic_no = n.topic_no AND o.state <> n.state RETURNING t.topic, o.state AS from_state, o.since, n.state, n.error),"
+	" AND o.stream_id = $1 AND o.topic_no = n.topic_no AND (o.state <> n.state OR NULLIF(n.partitions, 0) <> COALESCE(o.partitions, 0))"
+	" RETURNING t.topic, o.state AS from_state, o.since, n.state, n.error),"
+	" u AS (SELECT * FROM w WHERE w.state <> w.from_state),"
 	" l AS (INSERT INTO profile_stream.stream_log (logged_at, stream, what, part, from_state, to_state, reason, hint, lasted)"
 	" SELECT pg_catalog.clock_timestamp(), s.name, 'topic', u.topic, u.from_state, u.state, u.error,"
 	" CASE WHEN u.error IS NOT NULL THEN 'See the hint of the topic in stat_topics.' END, pg_catalog.clock_timestamp() - u.since"
 	" FROM u CROSS JOIN profile_stream.streams s WHERE s.stream_id = $1)"
 	" SELECT u.topic, u.state, u.error FROM u",
-	4, {INT4OID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID}
+	5, {INT4OID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID},.first_array = 2
 };
 
 /* The names that the stream's options have. */
@@ -125,7 +128,8 @@ ps_topics_note(const PsStream *stream, const PsLookup *lookup)
 	PsColumn	numbers;
 	PsColumn	states;
 	PsColumn	errors;
-	Datum		args[4] = {Int32GetDatum(stream->stream_id)};
+	PsColumn	partitions;
+	Datum		args[5] = {Int32GetDatum(stream->stream_id)};
 	uint64		n;
 
 	if (ps_rebuild_schema_used())
@@ -133,6 +137,7 @@ ps_topics_note(const PsStream *stream, const PsLookup *lookup)
 	ps_column_init(&numbers, INT4OID, lookup->ntopics);
 	ps_column_init(&states, TEXTOID, lookup->ntopics);
 	ps_column_init(&errors, TEXTOID, lookup->ntopics);
+	ps_column_init(&partitions, INT4OID, lookup->ntopics);
 	for (int t = 0; t < lookup->ntopics; t++)
 	{
 		const PsLookupTopic *topic = &lookup->topics[t];
@@ -142,10 +147,12 @@ ps_topics_note(const PsStream *stream, const PsLookup *lookup)
 		ps_column_add(&numbers, Int32GetDatum(topic->topic_no));
 		ps_column_add_text(&states, topic->missing ? "missing" : topic->npartitions > 0 ? "running" : "retrying");
 		ps_column_add_text(&errors, topic->missing ? "the topic does not exist" : topic->npartitions > 0 ? NULL : topic->error);
+		ps_column_add(&partitions, Int32GetDatum(topic->npartitions));
 	}
 	args[1] = ps_column_array(&numbers);
 	args[2] = ps_column_array(&states);
 	args[3] = ps_column_array(&errors);
+	args[4] = ps_column_array(&partitions);
 	n = ps_plan_run(&note_plan, args, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < n; i++)
 	{

@@ -24,7 +24,7 @@ extern List *ps_topics_known(const PsStream *stream);
  */
 extern int	ps_topics_discover(const PsStream *stream, char **names, int n, bool later);
 
-/* Notes which topics exist and answer; logs each that changed. */
+/* Notes which topics exist and answer, and how many partitions they have; logs each that comes or goes. */
 extern void ps_topics_note(const PsStream *stream, const PsLookup *lookup);
 
 /* Whether an option of a stream names a topic. Needs no SPI. */

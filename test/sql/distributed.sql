@@ -50,11 +50,11 @@ INSERT INTO public.calls VALUES
 	($$apply_events(ARRAY['{"eventId": "e2", "customerId": "d", "eventType": "t", "timestamp": "2026-01-01T00:00:00Z"}']::jsonb[])$$),
 	($$seed_profile('c', '{"firstName": "a"}', '2026-01-01')$$),
 	($$drop_backfill('s')$$),
-	('retry_dead_letters()'), ('discard_dead_letters()'), ('prune_metrics()'), ('prune_metrics(''2027-01-01'')'),
+	($$prune_slice('{0}', 2)$$), ('retry_dead_letters()'), ('discard_dead_letters()'), ('prune_metrics()'), ('prune_metrics(''2027-01-01'')'),
 	($$forget_customer('c')$$), ($$forget_customer('c', block => true)$$), ($$unblock_customer('c')$$),
 	($$create_stream('s', bootstrap_servers => '127.0.0.1:1')$$), ($$alter_stream('s', batch_size => 1)$$), ($$pause_stream('s')$$), ($$resume_stream('s')$$),
 	($$drop_stream('s')$$), ($$seek_stream('s', 'earliest')$$), ($$flush_stream('s')$$), ($$resync_sink('s', 'redis')$$), ('start_streams()'),
-	($$wait_for_stream('s')$$), ($$wait_for_offset('s', 0, 0)$$), ($$reconcile('s')$$),
+	($$wait_for_stream('s')$$), ($$wait_for_offset('s', 0, 0)$$), ($$reconcile('s')$$), ($$stat_reset('s')$$),
 	($$rebuild('s')$$), ($$pause_rebuild('s')$$), ($$resume_rebuild('s')$$), ($$cancel_rebuild('s')$$), ($$swap_rebuild('s')$$), ($$rebuild_diff('s')$$),
 	($$map_attribute('t', 'a', '$.a')$$), ($$unmap_attribute('t', 'a')$$), ($$create_metric('m', 't', '1 day')$$), ($$drop_metric('m')$$),
 	($$register_handler('t', 'public.handle(jsonb,jsonb)')$$), ($$unregister_handler('t', 'public.handle(jsonb,jsonb)')$$),
@@ -69,7 +69,7 @@ SELECT call, public.refused('SELECT profile_stream.' || call) FROM unnest(ARRAY[
 -- every function that may write is above, or is one of these that write no table of the extension
 SELECT p.oid::regprocedure FROM pg_proc p WHERE pronamespace = 'profile_stream'::regnamespace AND provolatile = 'v' AND prokind = 'f'
 	AND NOT EXISTS (SELECT FROM public.calls WHERE starts_with(call, proname || '('))
-	AND proname NOT IN ('version', 'test_connection', 'test_redis', 'test_handler', 'lock_customer', 'try_lock_customer', 'create_profile_view', 'set_score_settings', 'reset_score_settings')
+	AND proname NOT IN ('version', 'test_connection', 'test_redis', 'test_handler', 'lock_customer', 'try_lock_customer', 'create_profile_view', 'create_cluster_view', 'drop_cluster_view', 'cluster_check', 'set_score_settings', 'reset_score_settings')
 ORDER BY 1;
 -- procedures, which commit
 CALL profile_stream.backfill('s', 'SELECT 1');

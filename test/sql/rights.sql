@@ -20,7 +20,7 @@ CREATE TEMP TABLE roles AS SELECT 'regress_' || r AS role FROM unnest('{nobody,r
 CREATE TEMP TABLE decisions (kind text, schema text, who text, names text);
 INSERT INTO decisions VALUES
 -- nobody else than functions writes a table; who reads it, and views:
-('relation', 'profile_stream', 'reader', 'dead_letters definitions materialized_profiles profile_documents profiles segment_changes segment_counts segment_members stat_backfills stat_code stat_partitions
+('relation', 'profile_stream', 'reader', 'dead_letters definitions materialized_profiles metric_totals profile_documents profile_metrics profiles segment_changes segment_counts segment_members stat_backfills stat_code stat_partitions
 	stat_score_refresh stat_sinks stat_sources stat_streams stat_topics stat_workers stream_log streams'),
 ('relation', 'profile_stream', 'operator', 'stat_rebuilds'),
 -- who watches and who analyses
@@ -48,17 +48,18 @@ INSERT INTO decisions VALUES
 ('sequence', 'profile_stream_internal', 'superuser', 'attribute_maps_map_id_seq dead_letters_dead_letter_id_seq event_handlers_handler_id_seq bootstrap_seq metric_series_series_id_seq
 	outbox_outbox_id_seq segments_segment_id_seq sink_pending_pending_id_seq'),
 ('sequence', 'profile_stream_rebuild', 'superuser', 'dead_letters_dead_letter_id_seq'),
-('routine', 'profile_stream', 'reader', 'attribute_time await_offset commit_time create_profile_view decode_message default_scores get_profile get_profiles profiles_at training_set metric_days metric_trend metric_value notification_channel profile_bookmark
+('routine', 'profile_stream', 'reader', 'attribute_time await_offset cluster_profile commit_time create_profile_view kafka_partition decode_message default_scores get_profile get_profiles profiles_at training_set metric_days metric_trend metric_value notification_channel profile_bookmark
 	profiles_changed_since segment_channel serve_profile version wait_for_offset window_value'),
-('routine', 'profile_stream', 'operator', 'alter_segment alter_stream apply_event apply_event_returning apply_events await_stream backfill cancel_rebuild confirm_code create_metric create_segment create_stream
+('routine', 'profile_stream', 'operator', 'alter_segment alter_stream cluster_check create_cluster_view drop_cluster_view apply_event apply_event_returning apply_events await_stream backfill cancel_rebuild confirm_code create_metric create_segment create_stream
 	discard_dead_letters drop_backfill drop_metric drop_segment drop_stream export_customer forget_customer lock_customer map_attribute
-	pause_rebuild pause_stream prune_metrics rebuild rebuild_diff reconcile resync_sink refresh_scores refresh_segments
+	pause_rebuild pause_stream prune_metrics prune_slice rebuild rebuild_diff reconcile resync_sink refresh_scores refresh_segments
 	register_handler register_upcaster reset_score_settings resume_rebuild resume_stream retry_dead_letters seed_profile seek_stream set_score_function
 	set_score_settings start_streams swap_rebuild track_history untrack_history test_connection test_handler test_redis try_lock_customer unblock_customer unmap_attribute
 	unregister_handler unregister_upcaster flush_stream stat_reset wait_for_stream'),
-('routine', 'profile_stream_internal', 'reader', 'bookmark_horizon to_profile_event check_days chunk_samples code_state current_cluster dead_letter_json dead_letter_text xid_at_or_after json_timestamp
+('routine', 'profile_stream_internal', 'reader', 'bookmark_horizon check_cluster_view cluster_mark is_cluster_view read_cluster_profile to_profile_event check_days chunk_samples code_state current_cluster dead_letter_json dead_letter_text xid_at_or_after json_timestamp
 	lease_holder library_warning metric_series metric_values open_event_ids partition_name topic_format oldest_rows process_meters process_waits profile_days profile_document profile_document_at reported_partitions sealed_event_ids source_counts window_count window_state_samples window_state_totals window_samples'),
-('routine', 'profile_stream_internal', 'operator', 'dead_letter_relation dead_letter_matches decoded_values lock_dead_letters contains_id message_customer event_time retry_events settle_dead_letters
+('routine', 'profile_stream_internal', 'operator', 'check_cluster_servers cluster_columns cluster_differences cluster_facts cluster_object cluster_readers cluster_relations cluster_source drop_cluster_relations make_cluster_relation
+	dead_letter_relation dead_letter_matches decoded_values lock_dead_letters contains_id message_customer event_time retry_events settle_dead_letters
 	window_expired redact_id'),
 ('routine', 'profile_stream_internal', 'superuser', 'add_sources definition_written event_id_hash event_ids_sealed_to guard_confirmed kafka_validator keep_secret make_history_part redis_validator replace_event_id_key rules_changed same_event_ids'),
 ('routine', 'profile_stream_rebuild', 'operator', 'metric_values window_value'),
