@@ -76,7 +76,7 @@ fi
 packages="librdkafka-dev libhiredis-dev libssl-dev pkg-config gcc libc6-dev make python3 redis-server"
 [ -n "$server" ] || packages="postgresql-$pg postgresql-server-dev-$pg $packages"
 if [ $kafka = yes ]; then
-	packages="$packages libipc-run-perl"
+	packages="$packages libipc-run-perl krb5-kdc krb5-admin-server libsasl2-modules-gssapi-mit"
 	# what examples/ run with
 	packages="$packages python3-psycopg python3-venv node-pg node-redis libpostgresql-jdbc-java golang-go golang-github-lib-pq-dev python3-redis golang-github-gomodule-redigo-dev"
 	# for the page of examples/; Ubuntu's chromium is a snap, and its runners have another browser

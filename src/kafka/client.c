@@ -20,6 +20,7 @@
 
 #define PS_KAFKA_DEBUG "topic"	/* only these log lines name a partition that has lost its leader */
 
+#define GSSAPI "GSSAPI"			/* Kerberos */
 #define TRANSACTIONS "transactions" /* an option that librdkafka has not: whether a producer uses them */
 #define TRANSACTION_MS 30000	/* Kafka then ends the transaction of a producer that is gone */
 
@@ -29,6 +30,7 @@ typedef enum Allowed
 	ADDRESS,					/* on servers only: a user of the server must not send its secrets elsewhere */
 	SECRET,						/* in user mappings only */
 	FILES,						/* for superusers and members of pg_read_server_files */
+	KERBEROS,					/* on servers of superusers only */
 	SUPERUSER
 } Allowed;
 
@@ -90,6 +92,7 @@ static const struct
 	{PS_TOKEN_FILE, FILES},
 	{PS_TOKEN_EXTENSIONS, ANYONE},
 	{TRANSACTIONS, ANYONE, PRODUCERS},
+	{"sasl.kerberos.service.name", KERBEROS},
 	{"enable.ssl.certificate.verification", SUPERUSER},
 	{"ssl.endpoint.identification.algorithm", SUPERUSER},
 	{"debug", SUPERUSER},
@@ -135,6 +138,8 @@ ps_kafka_connect_hint(const char *error)
 {
 	if (strstr(error, "SCRAM") != NULL && version_between(rd_kafka_version_str(), 0, 20601))
 		return psprintf("Correct the user mapping. If it is right: librdkafka %s cannot log in by SCRAM at a broker of Kafka 4; use 2.6.1 or later, or another mechanism.", rd_kafka_version_str());
+	if (strstr(error, GSSAPI) != NULL || strstr(error, "No worthy mechs") != NULL)
+		return "Check the keytab that KRB5_CLIENT_KTNAME in the environment of the server names, krb5.conf, and that the module of libsasl2 for GSSAPI is installed.";
 	if (strstr(error, "uthorization failed") != NULL)
 		return "Let the user with whom the server logs in describe and read the topics, by the ACLs of the broker.";
 	if (strstr(error, "uthentication") != NULL || strstr(error, "OAUTHBEARER") != NULL)
@@ -153,6 +158,12 @@ client_refuse(const char *name, const char *hint)
 			 errmsg("option \"%s\" is not allowed here", name),
 			 errhint("%s", hint),
 			 errhidestmt(true)));
+}
+
+static bool
+is_mechanism(const char *name)
+{
+	return strcmp(name, "sasl.mechanism") == 0 || strcmp(name, "sasl.mechanisms") == 0;
 }
 
 /* Index of an option in the list, -1 for an unknown one. */
@@ -180,7 +191,7 @@ ps_kafka_check_option(const char *name, const char *value, PsOptionPlace place, 
 		(strncmp(name, "security.", 9) == 0 || strncmp(name, "sasl.", 5) == 0 || strncmp(name, "ssl.", 4) == 0))
 		client_refuse(name, "The server says how passwords are sent: ALTER SERVER ... OPTIONS (...).");
 	if (place == PS_OPTION_FILES_MAPPING && !superuser_arg(role) &&
-		(strncmp(name, "security.", 9) == 0 || strncmp(name, "sasl.mechanism", 14) == 0 || strncmp(name, "ssl.ca.", 7) == 0))
+		(strncmp(name, "security.", 9) == 0 || is_mechanism(name) || strncmp(name, "ssl.ca.", 7) == 0))
 		client_refuse(name, "The server says how the secrets of its files are sent: ALTER SERVER ... OPTIONS (...).");
 	if (known_options[found].allowed == FILES && !superuser_arg(role) &&
 		!has_privs_of_role(role, ROLE_PG_READ_SERVER_FILES))
@@ -189,10 +200,13 @@ ps_kafka_check_option(const char *name, const char *value, PsOptionPlace place, 
 		client_refuse(name, "This option is for superusers.");
 	if (ps_secret_in_file(name) && !is_absolute_path(value))
 		client_refuse(name, "The path of the file must be absolute.");
-	/* GSSAPI, librdkafka's default, runs commands */
-	if (strncmp(name, "sasl.mechanism", 14) == 0 && strcmp(value, "PLAIN") != 0 &&
-		strcmp(value, "SCRAM-SHA-256") != 0 && strcmp(value, "SCRAM-SHA-512") != 0 && strcmp(value, "OAUTHBEARER") != 0)
-		client_refuse(name, "The mechanism must be PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER.");
+	if (is_mechanism(name) && strcmp(value, "PLAIN") != 0 && strcmp(value, "SCRAM-SHA-256") != 0 &&
+		strcmp(value, "SCRAM-SHA-512") != 0 && strcmp(value, "OAUTHBEARER") != 0 && strcmp(value, GSSAPI) != 0)
+		client_refuse(name, "The mechanism must be PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or GSSAPI.");
+	/* who may name brokers for it could have the server log in to those of his own */
+	if ((known_options[found].allowed == KERBEROS || (is_mechanism(name) && strcmp(value, GSSAPI) == 0)) &&
+		(place != PS_OPTION_SERVER || !superuser_arg(role)))
+		client_refuse(name, "By Kerberos the database server itself logs in. A superuser allows it: CREATE SERVER ... OPTIONS (\"sasl.mechanism\" 'GSSAPI').");
 }
 
 /* Sets one option, or raises. librdkafka's message repeats the value, so that it is left out for secrets. */
@@ -215,6 +229,14 @@ set_option(rd_kafka_conf_t *conf, const char *name, const char *value)
 	}
 }
 
+/* With GSSAPI librdkafka would run a command to get a ticket: never here. GSSAPI gets one by itself, from a keytab. */
+static void
+refuse_kinit(rd_kafka_conf_t *conf)
+{
+	set_option(conf, "sasl.kerberos.min.time.before.relogin", "0");
+	set_option(conf, "sasl.kerberos.kinit.cmd", ":");
+}
+
 /* Makes a configuration: defaults first, then the options that this kind of client takes. */
 static rd_kafka_conf_t *
 make_conf(const PsKafkaOption *defaults, int ndefaults, List *options, Clients except)
@@ -231,6 +253,8 @@ make_conf(const PsKafkaOption *defaults, int ndefaults, List *options, Clients e
 		if (known_options[find_option(option->name)].clients == except || ps_token_option(option->name) || ps_secret_in_file(option->name) ||
 			strcmp(option->name, TRANSACTIONS) == 0)
 			continue;
+		if (is_mechanism(option->name) && strcmp(option->value, GSSAPI) == 0)
+			refuse_kinit(conf);
 		set_option(conf, option->name, strcmp(option->name, "debug") == 0
 				   ? psprintf("%s," PS_KAFKA_DEBUG, option->value) : option->value);
 	}

@@ -41,11 +41,8 @@ my %never = (
 	'ssl.providers' => $library,
 	'sasl.kerberos.kinit.cmd' => $command,
 	'sasl.kerberos.principal' => $command,
-	'sasl.kerberos.service.name' => $command,
 	'sasl.kerberos.keytab' => $touched,
 	'sasl.kerberos.min.time.before.relogin' => 1,
-	'sasl.mechanism' => 'GSSAPI',
-	'sasl.mechanisms' => 'GSSAPI',
 	'sasl.oauthbearer.config' => 'principal=x',
 	'sasl.oauthbearer.method' => 'oidc',
 	'sasl.oauthbearer.client.id' => 'x',
@@ -86,6 +83,9 @@ my %superuser = (
 	'ssl.endpoint.identification.algorithm' => 'none',
 	'debug' => 'security,protocol',
 	(map { $_ => $touched } qw(ssl.ca.location ssl.crl.location ssl.certificate.location ssl.key.location ssl.keystore.location)));
+
+# by which the database server itself logs in: for superusers, on servers alone
+my %kerberos = ('sasl.mechanism' => 'GSSAPI', 'sasl.mechanisms' => 'GSSAPI', 'sasl.kerberos.service.name' => 'kafka');
 
 # what belongs elsewhere: secrets into a user mapping, addresses to the server
 my %secrets = map { $_ => $secret } qw(sasl.username sasl.password ssl.key.pem ssl.key.password ssl.keystore.password);
@@ -171,6 +171,8 @@ my @everywhere = ('create_stream()', 'CREATE SERVER', 'ALTER SERVER', 'CREATE US
 refused('crm', \%never, @everywhere);
 refused('postgres', \%never, @everywhere);
 refused('crm', \%superuser, @everywhere);
+refused('crm', \%kerberos, @everywhere);
+refused('postgres', \%kerberos, 'create_stream()', 'CREATE USER MAPPING', 'ALTER USER MAPPING');
 refused($_, \%secrets, 'create_stream()', 'CREATE SERVER', 'ALTER SERVER') foreach qw(crm postgres);
 refused($_, \%addresses, 'create_stream()', 'CREATE USER MAPPING', 'ALTER USER MAPPING') foreach qw(crm postgres);
 refused($_, \%transport, 'create_stream()') foreach qw(crm postgres);
