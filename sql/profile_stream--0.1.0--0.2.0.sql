@@ -223,6 +223,7 @@ ALTER TABLE profile_stream_internal.outbox ADD COLUMN first_change bigint;
 COMMENT ON COLUMN profile_stream_internal.outbox.first_change IS 'Number of the first of the segment_changes that the commit has written; NULL: this row does not tell of them';
 ALTER TABLE profile_stream_internal.sink_pending ADD COLUMN first_change bigint;
 COMMENT ON COLUMN profile_stream_internal.sink_pending.first_change IS 'The customer''s segment_changes from this number on are to be told; NULL: none';
+
 -- A text that is not known is empty, also the channel, which documents show as app. Profiles that are there keep theirs.
 ALTER TABLE materialized_profiles ALTER COLUMN preferred_channel SET DEFAULT '';
 ALTER TABLE profile_stream_rebuild.materialized_profiles ALTER COLUMN preferred_channel SET DEFAULT '';
@@ -422,8 +423,8 @@ CREATE VIEW bi_profiles WITH (security_invoker = true) AS
 		profile_stream_internal.window_count(p.customer_id, p.window_state, 'support_ticket_count_90d', pg_catalog.now()) AS support_ticket_count_90d,
 		CASE WHEN p.scored_at IS NOT NULL OR p.segment <> 'unknown' THEN p.segment END AS segment,
 		CASE WHEN p.scored_at IS NOT NULL OR p.churn_risk_score <> 0::float8 THEN p.churn_risk_score END AS churn_risk_score,
-		CASE WHEN p.scored_at IS NOT NULL OR p.lifetime_value <> 0::numeric
-			THEN LEAST(GREATEST(p.lifetime_value, -9999999999999999999999999999999999.9999), 9999999999999999999999999999999999.9999)::numeric(38,4) END AS lifetime_value,
+		(CASE WHEN p.scored_at IS NOT NULL OR p.lifetime_value <> 0::numeric
+			THEN LEAST(GREATEST(p.lifetime_value, -9999999999999999999999999999999999.9999), 9999999999999999999999999999999999.9999) END)::numeric(38,4) AS lifetime_value,
 		p.scored_at, p.event_counts, profile_stream.commit_time(p.xmin) AS changed_at
 	FROM profile_stream.materialized_profiles p;
 COMMENT ON VIEW bi_profiles IS 'Profiles for analysts: no names, addresses or attributes, NULL for what is not known, and sums with four decimals';

@@ -128,8 +128,9 @@ SELECT profile_stream.apply_event(jsonb_build_object('eventId', 'sum' || i, 'cus
 	(1, 'account.opened', '{"initialBalance": 99999999999999999999999999999999999999}'::jsonb), (2, 'account.opened', '{"initialBalance": 99999999999999999999999999999999999999}'),
 	(3, 'transaction.completed', '{"amount": -99999999999999999999999999999999999999}'), (4, 'transaction.completed', '{"amount": 0.12345678}')) e (i, type, payload);
 SELECT total_balance, total_transaction_value_30d FROM profile_stream.profiles WHERE customer_id = 'sum';
-SELECT total_balance, total_transaction_value_30d, pg_typeof(total_balance), (SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute a WHERE a.attrelid = 'profile_stream.bi_profiles'::regclass AND a.attname = 'total_balance')
-FROM profile_stream.bi_profiles WHERE customer_id = 'sum';
+SELECT total_balance, total_transaction_value_30d FROM profile_stream.bi_profiles WHERE customer_id = 'sum';
+SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+WHERE c.oid IN ('profile_stream.bi_profiles'::regclass, 'profile_stream.masked_profiles'::regclass) AND a.atttypid = 'numeric'::regtype ORDER BY 1, a.attnum;
 
 -- counts of the day: all, those of scores, those of rules; each refresh counts anew, and old days go
 CALL profile_stream.refresh_scores('0');
