@@ -53,7 +53,7 @@ INSERT INTO public.calls VALUES
 	($$prune_slice('{0}', 2)$$), ('retry_dead_letters()'), ('discard_dead_letters()'), ('prune_metrics()'), ('prune_metrics(''2027-01-01'')'),
 	($$forget_customer('c')$$), ($$forget_customer('c', block => true)$$), ($$unblock_customer('c')$$),
 	($$create_stream('s', bootstrap_servers => '127.0.0.1:1')$$), ($$alter_stream('s', batch_size => 1)$$), ($$pause_stream('s')$$), ($$resume_stream('s')$$),
-	($$drop_stream('s')$$), ($$seek_stream('s', 'earliest')$$), ($$flush_stream('s')$$), ($$resync_sink('s', 'redis')$$), ('start_streams()'),
+	($$drop_stream('s')$$), ($$seek_stream('s', 'earliest')$$), ($$flush_stream('s')$$), ($$resync_sink('s', 'redis')$$), ($$stat_reset('s')$$), ('start_streams()'),
 	($$wait_for_stream('s')$$), ($$wait_for_offset('s', 0, 0)$$), ($$reconcile('s')$$), ($$stat_reset('s')$$),
 	($$rebuild('s')$$), ($$pause_rebuild('s')$$), ($$resume_rebuild('s')$$), ($$cancel_rebuild('s')$$), ($$swap_rebuild('s')$$), ($$rebuild_diff('s')$$),
 	($$map_attribute('t', 'a', '$.a')$$), ($$unmap_attribute('t', 'a')$$), ($$create_metric('m', 't', '1 day')$$), ($$drop_metric('m')$$),
