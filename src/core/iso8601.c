@@ -42,22 +42,22 @@ char *
 ps_iso8601_put(char *out, TimestampTz at)
 {
 	/* the date of the last call: most times that follow each other are of one day */
-	static char date[PS_ISO8601_SIZE];
-	static int	date_len = 0;
-	static int64 date_day = 0;
+	static char known_date[PS_ISO8601_SIZE];
+	static int	known_len = 0;
+	static int64 known_day = 0;
 	int64		day = at / USECS_PER_DAY - (at % USECS_PER_DAY < 0);
 	int64		time;
 	int			seconds;
 	int			fraction;
 
-	if (date_len == 0 || day != date_day)
+	if (known_len == 0 || day != known_day)
 	{
-		date_len = 0;			/* an error may come */
-		date_len = put_date(date, at);
-		date_day = day;
+		known_len = 0;			/* an error may come */
+		known_len = put_date(known_date, at);
+		known_day = day;
 	}
-	memcpy(out, date, date_len);
-	out += date_len;
+	memcpy(out, known_date, known_len);
+	out += known_len;
 	time = at - day * USECS_PER_DAY;
 	seconds = time / USECS_PER_SEC;
 	fraction = time % USECS_PER_SEC;

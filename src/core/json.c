@@ -7,7 +7,7 @@
  *	  nesting, which could exhaust the stack. Strings and numbers are copies; objects
  *	  and arrays are slices of the value. The parser makes copies of all strings,
  *	  letter by letter, when it is to resolve escapes. Most values have none: then it
- *	  makes none, and the strings that are wanted are copied here.
+ *	  makes none, and the strings that are wanted are copied here, into one piece of memory.
  */
 #include "postgres.h"
 
@@ -16,6 +16,8 @@
 #include "mb/pg_wchar.h"
 
 #define FEW_FIELDS 16
+#define MAX_ROOM 8192			/* copies of the strings of a longer value have their own memory: it may have few that
+								 * are wanted */
 
 const char	ps_json_not_object[] = "the value is not an object";
 
@@ -29,6 +31,9 @@ typedef struct Walk
 	PsField    *member;			/* the member being read; NULL: it is not wanted */
 	bool		in_expanded;
 	const char *field_name;
+	const char *value_start;	/* of the member or field that was named last */
+	int			last_member;	/* place of the member that was found last */
+	char	   *room;			/* for copies of strings; NULL: each has its own memory */
 	int			fields_size;
 	bool		root_is_object;
 	bool		number_out_of_range;
@@ -108,18 +113,30 @@ ps_json_whole_number(const char *text, int max_digits, int64 *result)
 	return true;
 }
 
+/* How often a value has a byte; of more than the limit of the depth one more. */
+static int
+count_bytes(const char *value, int len, char byte)
+{
+	const char *end = value + len;
+	int			n = 0;
+
+	while (n <= PS_JSON_MAX_DEPTH && (value = memchr(value, byte, end - value)) != NULL)
+	{
+		value++;
+		n++;
+	}
+	return n;
+}
+
 /* Whether brackets nest too deeply. Up to the first syntax error this scan agrees with the parser. */
 static bool
 nests_too_deep(const char *value, int len)
 {
-	int			opened = 0;
 	int			depth = 0;
 	bool		in_string = false;
 
-	/* most values have too few brackets to nest deeply; one comparison finds both kinds, because '{' is '[' | 0x20 */
-	for (int i = 0; i < len; i++)
-		opened += (value[i] | 0x20) == '{';
-	if (opened <= PS_JSON_MAX_DEPTH)
+	/* most values have too few brackets to nest deeply */
+	if (count_bytes(value, len, '{') + count_bytes(value, len, '[') <= PS_JSON_MAX_DEPTH)
 		return false;
 	for (int i = 0; i < len; i++)
 	{
@@ -224,9 +241,9 @@ container_end(void *state)
 	PS_JSON_ACTION_RETURN;
 }
 
-/* The string without escapes that ends before a place, where its second quote is the last one. Sets its length. */
+/* The name without escapes that ends before a colon. Sets its length. */
 static const char *
-string_before(const char *end, int *len)
+name_before(const char *end, int *len)
 {
 	const char *last = end;
 	const char *first;
@@ -246,6 +263,39 @@ is_member_name(const char *member, const char *name, int len)
 	return strncmp(member, name, len) == 0 && member[len] == '\0';
 }
 
+/* The wanted member of a name, or NULL. Most events have their members in the same order. */
+static PsField *
+find_wanted(Walk *walk, const char *name, int len)
+{
+	PsJsonReader *reader = walk->reader;
+	int			place = walk->last_member;
+
+	for (int i = 0; i < reader->nmembers; i++)
+	{
+		place = place + 1 < reader->nmembers ? place + 1 : 0;
+		if (!is_member_name(reader->members[place].name, name, len))
+			continue;
+		walk->last_member = place;
+		return &reader->members[place];
+	}
+	return NULL;
+}
+
+/* Copies a string of the value, and terminates it. */
+static char *
+copy_string(Walk *walk, const char *string, int len)
+{
+	char	   *copy;
+
+	if (walk->room == NULL)
+		return pnstrdup(string, len);
+	copy = walk->room;
+	memcpy(copy, string, len);
+	copy[len] = '\0';
+	walk->room += len + 1;
+	return copy;
+}
+
 /* Notes which member or field the next value belongs to. A repeated member replaces the earlier one. */
 static PS_JSON_ACTION_RESULT
 object_field_start(void *state, char *copy, bool isnull)
@@ -258,24 +308,17 @@ object_field_start(void *state, char *copy, bool isnull)
 	if (walk->has_escapes)
 		len = strlen(name);
 	else
-		name = string_before(walk->lex->prev_token_terminator, &len);	/* the colon */
+		name = name_before(walk->lex->prev_token_terminator, &len); /* the colon */
 
+	walk->value_start = walk->lex->token_start;
 	if (walk->depth == 1)
 	{
-		walk->member = NULL;
-		for (int i = 0; i < reader->nmembers; i++)
-		{
-			if (is_member_name(reader->members[i].name, name, len))
-			{
-				walk->member = &reader->members[i];
-				if (i == reader->expanded)
-					reader->nfields = 0;
-				break;
-			}
-		}
+		walk->member = find_wanted(walk, name, len);
+		if (walk->member != NULL && walk->member - reader->members == reader->expanded)
+			reader->nfields = 0;
 	}
 	if (walk->depth == 2 && walk->in_expanded)
-		walk->field_name = walk->has_escapes ? copy : pnstrdup(name, len);
+		walk->field_name = walk->has_escapes ? copy : copy_string(walk, name, len);
 	else if (walk->has_escapes)
 		pfree(copy);			/* the next name gets the same memory, which is still in the cache */
 	PS_JSON_ACTION_RETURN;
@@ -305,9 +348,8 @@ json_scalar(void *state, char *token, JsonTokenType token_type)
 		PS_JSON_ACTION_RETURN;
 	if (token_type == JSON_TOKEN_STRING && !walk->has_escapes)
 	{
-		const char *string = string_before(walk->lex->prev_token_terminator, &len);
-
-		token = pnstrdup(string, len);
+		len = walk->lex->prev_token_terminator - walk->value_start - 2;
+		token = copy_string(walk, walk->value_start + 1, len);
 	}
 	else
 		len = strlen(token);
@@ -378,7 +420,7 @@ drop_repeated(PsJsonReader *reader)
 const char *
 ps_json_read(const char *value, int len, PsJsonReader *reader)
 {
-	Walk		walk = {.reader = reader};
+	Walk		walk = {.reader = reader,.last_member = -1};
 	JsonSemAction actions = {
 		.semstate = &walk,
 		.object_start = object_start,
@@ -402,6 +444,8 @@ ps_json_read(const char *value, int len, PsJsonReader *reader)
 	reader->nfields = 0;
 	walk.depth = walk.root_depth = reader->expanded == PS_JSON_ROOT ? 1 : 0;
 	walk.has_escapes = memchr(value, '\\', len) != NULL;
+	/* the copies of all strings need no more room than the value, where each has two quotes */
+	walk.room = !walk.has_escapes && len <= MAX_ROOM ? palloc(len) : NULL;
 	walk.lex = ps_json_lex_make(value, len, PG_UTF8, walk.has_escapes);
 	result = pg_parse_json(walk.lex, &actions);
 	if (result != JSON_SUCCESS)
