@@ -1,4 +1,9 @@
-# Sourced by the scripts that try this tree in a chroot of another release of Debian: fresh.sh and versions.sh. Needs root.
+# Sourced by the scripts that try this tree in a chroot of another release of Debian: fresh.sh, upgrade.sh and versions.sh.
+# Needs root.
+
+# the release that has a version of PostgreSQL
+declare -A releases=([15]=bookworm [17]=trixie [18]=sid)
+chroots=${PS_CHROOTS:-/var/cache/profile_stream/chroots}
 
 # Makes a chroot with the smallest Debian and these packages: folder, release, packages.
 make_chroot()
@@ -14,6 +19,14 @@ make_chroot()
 	# the release file of sid is valid for a week, and a mirror may be older; its signature is still checked
 	echo 'Acquire::Check-Valid-Until "false";' >"$folder.part/etc/apt/apt.conf.d/99profile_stream"
 	mv "$folder.part" "$folder"
+}
+
+# Makes the chroot for a version of PostgreSQL, if it is not there yet, and sets $chroot to its folder.
+chroot_of()
+{
+	chroot=$chroots/${releases[$1]}
+	# shellcheck disable=SC2046
+	[ -d "$chroot" ] || make_chroot "$chroot" "${releases[$1]}" $(PS_PG=$1 scripts/install-deps.sh --list)
 }
 
 # Runs a command in a chroot, with folders of this machine in it; the mounts end with the process. Arguments: chroot,

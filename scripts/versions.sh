@@ -11,18 +11,13 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 . scripts/chroot.sh
 
-declare -A releases=([15]=bookworm [17]=trixie [18]=sid)
-chroots=${PS_CHROOTS:-/var/cache/profile_stream/chroots}
 KAFKA_HOME=$(scripts/install-deps.sh | tail -1) || exit 1
 export KAFKA_HOME
 
-# Runs the tests of this tree in the chroot of a version, which it makes if it is not there yet.
+# Runs the tests of this tree in the chroot of a version.
 run_in_chroot()
 {
-	local chroot=$chroots/${releases[$1]}
-	# shellcheck disable=SC2046
-	[ -d "$chroot" ] || make_chroot "$chroot" "${releases[$1]}" $(PS_PG=$1 scripts/install-deps.sh --list) || return
-	in_chroot "$chroot" .:/mnt/tree "$KAFKA_HOME:/mnt/kafka" -- \
+	chroot_of "$1" && in_chroot "$chroot" .:/mnt/tree "$KAFKA_HOME:/mnt/kafka" -- \
 		env -u PG_CONFIG PS_PG="$1" KAFKA_HOME=/mnt/kafka LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin /mnt/tree/scripts/test.sh
 }
 

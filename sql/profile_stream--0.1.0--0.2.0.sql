@@ -227,6 +227,11 @@ COMMENT ON COLUMN profile_stream_internal.sink_pending.first_change IS 'The cust
 -- A text that is not known is empty, also the channel, which documents show as app. Profiles that are there keep theirs.
 ALTER TABLE materialized_profiles ALTER COLUMN preferred_channel SET DEFAULT '';
 ALTER TABLE profile_stream_rebuild.materialized_profiles ALTER COLUMN preferred_channel SET DEFAULT '';
+-- 0.1.0 had app where nothing had said which one
+UPDATE materialized_profiles SET preferred_channel = '' WHERE preferred_channel OPERATOR(pg_catalog.=) 'app' AND NOT event_counts OPERATOR(pg_catalog.?|) '{session.started,profile.seeded}'
+	AND NOT EXISTS (SELECT FROM profile_stream_internal.attribute_maps m WHERE m.attribute OPERATOR(pg_catalog.=) 'preferred_channel');
+UPDATE profile_stream_rebuild.materialized_profiles SET preferred_channel = '' WHERE preferred_channel OPERATOR(pg_catalog.=) 'app' AND NOT event_counts OPERATOR(pg_catalog.?|) '{session.started,profile.seeded}'
+	AND NOT EXISTS (SELECT FROM profile_stream_internal.attribute_maps m WHERE m.attribute OPERATOR(pg_catalog.=) 'preferred_channel');
 COMMENT ON COLUMN materialized_profiles.preferred_channel IS 'Channel that the customer prefers; empty: not known, which documents show as app';
 COMMENT ON COLUMN profile_stream_rebuild.materialized_profiles.preferred_channel IS 'Channel that the customer prefers; empty: not known, which documents show as app';
 

@@ -145,9 +145,9 @@ keeps_commit_times(void)
 	return is_valid && control->track_commit_timestamp;
 }
 
-PG_FUNCTION_INFO_V1(ps_commit_time);
-Datum
-ps_commit_time(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_commit_time);
+static Datum
+ps_commit_time_checked(PG_FUNCTION_ARGS)
 {
 	static bool keeps;
 	TransactionId xid = PG_GETARG_TRANSACTIONID(0);

@@ -9,6 +9,7 @@
 #include "core/partitioner.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "store/extension.h"
 #include "store/lock_wait.h"
 #include "store/slice.h"
 #include "utils/array.h"
@@ -28,9 +29,9 @@ find_partitioner(text *argument)
 	return partitioner;
 }
 
-PG_FUNCTION_INFO_V1(ps_kafka_partition);
-Datum
-ps_kafka_partition(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_kafka_partition);
+static Datum
+ps_kafka_partition_checked(PG_FUNCTION_ARGS)
 {
 	text	   *key = PG_GETARG_TEXT_PP(0);
 	int32		npartitions = PG_GETARG_INT32(1);
@@ -61,9 +62,9 @@ prune_slice(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(removed);
 }
 
-PG_FUNCTION_INFO_V1(ps_prune_slice);
-Datum
-ps_prune_slice(PG_FUNCTION_ARGS)
+PS_FUNCTION(ps_prune_slice);
+static Datum
+ps_prune_slice_checked(PG_FUNCTION_ARGS)
 {
 	return ps_call_bounded(fcinfo, prune_slice, "prune_slice()", PS_SESSION_WAIT_MS);
 }

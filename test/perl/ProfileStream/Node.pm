@@ -72,7 +72,19 @@ sub init
 sub start_new
 {
 	my ($class, $name, %options) = @_;
-	my $node = $class->new($name);
+	my $node = $class->init_new($name, %options);
+
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION profile_stream CASCADE');
+	$node->{expected_signals} = 0;
+	return $node;
+}
+
+# The same without the extension, not started; install_path => where another PostgreSQL is.
+sub init_new
+{
+	my ($class, $name, %options) = @_;
+	my $node = $class->new($name, install_path => $options{install_path});
 
 	$node->init(%{ $options{init} // {} });
 	$node->append_conf('postgresql.conf', <<"END");
@@ -86,9 +98,6 @@ END
 	  if $options{preload} // 1;
 	$node->append_conf('postgresql.conf', "profile_stream.direct_access = $ENV{PS_DIRECT_ACCESS}") if $ENV{PS_DIRECT_ACCESS};
 	$node->append_conf('postgresql.conf', $options{conf}) if $options{conf};
-	$node->start;
-	$node->safe_psql('postgres', 'CREATE EXTENSION profile_stream CASCADE');
-	$node->{expected_signals} = 0;
 	return $node;
 }
 
