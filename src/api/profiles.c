@@ -14,6 +14,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "nodes/primnodes.h"
 #include "store/chunk_value.h"
@@ -22,6 +23,8 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
+
+#define MAX_NAMED_METRICS 20	/* in a hint */
 
 /* The metric of the last row, kept for the next one. */
 typedef struct MetricOfCall
@@ -33,6 +36,21 @@ typedef struct MetricOfCall
 	int			name_len;
 	char		name[NAMEDATALEN];
 } MetricOfCall;
+
+/* Names of metrics of users, each after a comma, for a hint. */
+static const char *
+name_metrics(void)
+{
+	const PsMetrics *metrics = &ps_rules_get()->metrics;
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (int i = 0; i < Min(metrics->nmetrics, MAX_NAMED_METRICS); i++)
+		appendStringInfo(&names, ", %s", metrics->metrics[i].name);
+	if (metrics->nmetrics > MAX_NAMED_METRICS)
+		appendStringInfoString(&names, " and more of the table metrics");
+	return names.data;
+}
 
 /* Finds a metric. The result is valid until the next call of ps_rules_get(). */
 static const PsMetric *
@@ -48,8 +66,7 @@ find_metric(const text *name, bool *is_builtin)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("metric \"%s\" does not exist", cname),
-				 errhint("Metrics are transaction_count_30d, total_transaction_value_30d, login_count_7d, support_ticket_count_90d"
-						 " and those of the table metrics.")));
+				 errhint("Metrics are transaction_count_30d, total_transaction_value_30d, login_count_7d, support_ticket_count_90d%s.", name_metrics())));
 	return metric;
 }
 

@@ -15,6 +15,7 @@
 #include "clock.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "foreign/foreign.h"
 #include "funcapi.h"
 #include "ingest/probe.h"
 #include "ingest/worker.h"
@@ -258,13 +259,15 @@ PS_FUNCTION(ps_test_connection);
 static Datum
 ps_test_connection_checked(PG_FUNCTION_ARGS)
 {
+	const char *server = NameStr(*PG_GETARG_NAME(0));
+	bool		is_address = strchr(server, ':') != NULL && GetForeignServerByName(server, true) == NULL;
 	PsTopic		topic = {0, text_to_cstring(PG_GETARG_TEXT_PP(1))};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Jsonb	   *no_options = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
 	PsProbeAnswer *answer;
 
 	InitMaterializedSRF(fcinfo, 0);
-	answer = ps_probe(ps_connection_options(NameStr(*PG_GETARG_NAME(0)), NULL, no_options, GetUserId()),
+	answer = ps_probe(ps_connection_options(is_address ? NULL : server, is_address ? server : NULL, no_options, GetUserId()),
 					  list_make1(&topic), -1, 10000);
 	ps_check_answer(answer);
 	for (int i = 0; i < answer->topics[0].npartitions; i++)

@@ -117,7 +117,7 @@ ps_probe(List *options, List *topics, int64 time_ms, int timeout_ms)
 
 	memset(segment, 0, sizeof(ProbeSegment));
 	segment->time_ms = time_ms;
-	segment->timeout_ms = timeout_ms;
+	segment->timeout_ms = timeout_ms - timeout_ms / 10; /* so that the reason comes in time */
 	pack_options(segment, options);
 	pack_topics(segment, topics);
 
@@ -194,6 +194,7 @@ probe_answer(ProbeSegment *segment)
 	}
 	rk = ps_kafka_create_consumer(options, "profile_stream_probe");
 	ps_lookup_init(&lookup, rk);
+	lookup.alone = true;
 	for (int t = 0; t < segment->answer.ntopics; t++)
 	{
 		topics[t].topic_no = segment->answer.topics[t].topic_no;

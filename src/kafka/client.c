@@ -17,7 +17,9 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/varlena.h"
 
+#define MAX_DISTANCE 4			/* of a name and one that was perhaps meant, as in PostgreSQL's hints */
 #define PS_KAFKA_DEBUG "topic"	/* only these log lines name a partition that has lost its leader */
 
 #define GSSAPI "GSSAPI"			/* Kerberos */
@@ -176,13 +178,35 @@ find_option(const char *name)
 	return -1;
 }
 
+/* What to do about an option that is not in the list. */
+static const char *
+hint_unknown(const char *name)
+{
+	const char *all = "doc/reference/servers.md lists the options of librdkafka that may be set.";
+	const char *nearest = NULL;
+	int			distance = Min(MAX_DISTANCE, (int) strlen(name) / 2) + 1;
+
+	for (int i = 0; i < lengthof(known_options) && strlen(name) < NAMEDATALEN; i++)
+	{
+		const char *known = known_options[i].name;
+		int			found = varstr_levenshtein_less_equal(name, strlen(name), known, strlen(known), 1, 1, 1, distance - 1, true);
+
+		if (found < distance)
+		{
+			distance = found;
+			nearest = known;
+		}
+	}
+	return nearest == NULL ? all : psprintf("Perhaps you meant \"%s\". %s", nearest, all);
+}
+
 void
 ps_kafka_check_option(const char *name, const char *value, PsOptionPlace place, Oid role)
 {
 	int			found = find_option(name);
 
 	if (found < 0)
-		client_refuse(name, "doc/reference/servers.md lists the options of librdkafka that may be set.");
+		client_refuse(name, hint_unknown(name));
 	if (known_options[found].allowed == ADDRESS && place != PS_OPTION_SERVER)
 		client_refuse(name, "Brokers are named by the server: CREATE SERVER ... OPTIONS (bootstrap_servers ...).");
 	if (known_options[found].allowed == SECRET && place != PS_OPTION_USER_MAPPING && place != PS_OPTION_FILES_MAPPING)

@@ -23,6 +23,30 @@ put_error(char *error, size_t size, const char *what, rd_kafka_resp_err_t err)
 	snprintf(error, size, "%s: %s", what, text);
 }
 
+/*
+ * The broker cannot be reached. Where nobody else reads the errors of the client,
+ * the newest one that names a broker tells more than the error of the call.
+ */
+static void
+refuse_broker(PsLookup *lookup, rd_kafka_resp_err_t err)
+{
+	rd_kafka_queue_t *queue = rd_kafka_queue_get_main(lookup->rk);
+	rd_kafka_event_t *event;
+	char		reason[400];
+
+	put_error(lookup->error, sizeof(lookup->error), "could not reach the broker", err);
+	while (lookup->alone && (event = rd_kafka_queue_poll(queue, 0)) != NULL)
+	{
+		if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR && rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+		{
+			ps_text_put(reason, sizeof(reason), rd_kafka_event_error_string(event), strlen(rd_kafka_event_error_string(event)));
+			snprintf(lookup->error, sizeof(lookup->error), "could not reach the broker: %s", reason);
+		}
+		rd_kafka_event_destroy(event);
+	}
+	rd_kafka_queue_destroy(queue);
+}
+
 /* The broker does not answer for a topic. */
 static void
 refuse_topic(PsLookupTopic *topic, const char *what, rd_kafka_resp_err_t err)
@@ -89,7 +113,7 @@ look_up_topics(PsLookup *lookup)
 		rd_kafka_topic_destroy(topic);
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
-		put_error(lookup->error, sizeof(lookup->error), "could not reach the broker", err);
+		refuse_broker(lookup, err);
 		return;
 	}
 	for (int i = 0; i < lookup->ntopics; i++)

@@ -37,6 +37,7 @@ typedef struct PsLookup
 	int64		time_ms;		/* -1: no time is asked for */
 	int			timeout_ms;
 	bool		list;			/* ask for the names of all topics, too */
+	bool		alone;			/* nobody else reads the events of the client */
 
 	/* the answer, once ps_lookup_done() */
 	char		error[512];		/* empty: at least one topic answered, or none was asked for */

@@ -64,6 +64,9 @@ RESET default_transaction_isolation;
 DELETE FROM profile_stream.streams WHERE name = 'still';
 SELECT profile_stream.start_streams();
 -- options pass the allow-list before librdkafka sees them
+\set VERBOSITY default
+SELECT profile_stream.create_stream('s', options => '{"fetch.wait.max": "10"}');
+\set VERBOSITY terse
 SELECT profile_stream.create_stream('s', options => '{"plugin.library.paths": "/tmp/x.so"}');
 SELECT profile_stream.create_stream('s', options => '{"sasl.kerberos.kinit.cmd": "id"}');
 SELECT profile_stream.create_stream('s', options => '{"sasl.mechanism": "GSSAPI"}');

@@ -101,6 +101,7 @@ ok(waits('await_stream', 'backend_xmin IS NULL'), 'it waits for a broker without
 $node->sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query ~ '^CALL profile_stream.await_stream'");
 like(finish($session), qr/canceling statement due to user request/, 'it can be cancelled');
 $node->fails_like("CALL profile_stream.await_stream('away', '100 ms')", qr/did not answer in time|could not reach the broker/, 'or says that there is no answer');
+$node->fails_like("CALL profile_stream.await_stream('away', '3 s')", qr/could not reach the broker: .*Connection refused/, 'and why, when there is time to learn it');
 $node->sql("SELECT profile_stream.drop_stream('away')");
 
 # rights

@@ -97,11 +97,26 @@ foreach my $series (sort keys %series)
 	ok(defined $query && $queries =~ /^$query:.*?- $column:/ms, "$series is a metric of the exporter");
 }
 
-# panels
+# panels: their SQL as Grafana sends it, and whether its columns suit them
+my $number = qr/^(?:smallint|integer|bigint|real|double precision|numeric)$/;
+my %suits = (
+	table => sub { @_ > 0 },
+	# one bar for each row, named by the text
+	bargauge => sub { (grep { $_ eq 'text' } @_) == 1 && (grep { /$number/ } @_) == @_ - 1 },
+	barchart => sub { my ($name, @values) = @_; $name eq 'text' && @values > 0 && !grep { !/$number/ } @values });
 my $dashboard = JSON::PP::decode_json(slurp_file("$files/grafana.json"));
 foreach my $panel (@{ $dashboard->{panels} })
 {
-	my ($status, $out, $err) = $node->psql('postgres', "SET ROLE exporter; $panel->{targets}[0]{rawSql}");
-	is($status, 0, "panel $panel->{title}") or diag($err);
+	my ($name, $sql) = ("panel $panel->{title}", $panel->{targets}[0]{rawSql});
+	$sql =~ s/\$__timeFilter\((\w+)\)/$1 BETWEEN '2026-01-01T00:00:00Z' AND '2126-01-01T00:00:00Z'/g;
+	unlike($sql, qr/\$/, "$name: no other macro");
+	my ($status, $out, $err) = $node->psql('postgres', "SET ROLE exporter; $sql");
+	is($status, 0, "$name: runs") or diag($err);
+	my %columns = map { split /\|/ } my @described = split /\n/, $node->safe_psql('postgres', "SET ROLE exporter; $sql \\gdesc");
+	my @types = map { (split /\|/)[1] } @described;
+	ok($suits{ $panel->{type} }->(@types), "$name: columns for a $panel->{type}") or diag("@described");
+	is(join(', ', grep { !/$number|^(?:text|boolean|timestamp with time zone)$/ } @types), '', "$name: types that Grafana shows");
+	is(join(', ', grep { !exists $columns{$_} } map { $_->{matcher}{options} } @{ $panel->{fieldConfig}{overrides} }), '', "$name: overrides have a column");
+	ok($panel->{options}{reduceOptions}{values}, "$name: a bar for each stream, not one for all") if $panel->{type} eq 'bargauge';
 }
 done_testing();
