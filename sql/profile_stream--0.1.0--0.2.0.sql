@@ -1222,7 +1222,7 @@ CREATE FUNCTION profile_stream_internal.cluster_differences(facts jsonb, silent 
 COMMENT ON FUNCTION profile_stream_internal.cluster_differences(jsonb, name[]) IS 'What is wrong with what cluster_facts() says of the servers that answer; silent are those that do not';
 
 CREATE FUNCTION create_cluster_view(servers name[], schema_name name DEFAULT 'cluster', local_server name DEFAULT NULL, partitioner text DEFAULT NULL, relations regclass[] DEFAULT '{}') RETURNS void
-	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
 	mark CONSTANT text := profile_stream_internal.cluster_mark();
 	keep text[] := '{cluster_servers}';
@@ -1281,7 +1281,7 @@ COMMENT ON FUNCTION drop_cluster_view(name) IS 'Drop what create_cluster_view() 
 
 -- Readers, who name no part, call it through cluster_profile(); so it names none.
 CREATE FUNCTION profile_stream_internal.read_cluster_profile(customer_id text, schema_name name) RETURNS jsonb
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
 	owner name;
 	servers name[];
@@ -1316,8 +1316,9 @@ CREATE FUNCTION cluster_profile(customer_id text, schema_name name DEFAULT 'clus
 	END;
 COMMENT ON FUNCTION cluster_profile(text, name) IS 'Profile of a customer as get_profile() returns it, from the server that has it; NULL when none has';
 
+-- without jit: of JSON the planner expects far more rows than there are, and compiling would take seconds
 CREATE FUNCTION cluster_check(schema_name name DEFAULT 'cluster', customers boolean DEFAULT true, OUT servers name[], OUT subject text, OUT problem text, OUT action text) RETURNS SETOF record
-	LANGUAGE plpgsql VOLATILE STRICT COST 100000 ROWS 5 SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql VOLATILE STRICT COST 100000 ROWS 5 SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
 	facts jsonb := '{}';
 	silent name[] := '{}';
