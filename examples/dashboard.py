@@ -71,7 +71,7 @@ function show(profile) {
 async function start() {
   const chosen = new URLSearchParams(location.search).get('customer');
   for (const customer of await (await fetch('/customers')).json()) {
-    const link = element('a', `${customer.name || customer.id} · ${customer.segment}`, customer.id === chosen ? 'chosen' : '');
+    const link = element('a', `${customer.name || customer.id} · ${customer.segment ?? 'not scored yet'}`, customer.id === chosen ? 'chosen' : '');
     link.href = '/?customer=' + encodeURIComponent(customer.id);
     byId('customers').append(link);
   }
@@ -99,7 +99,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def customers(self):
         with psycopg.connect(autocommit=True) as connection:
             rows = connection.execute(NEWEST).fetchall()
-        customers = [{"id": row[0], "name": f"{row[1]} {row[2]}".strip(), "segment": row[3]} for row in rows]
+        customers = [{"id": row[0], "name": " ".join(name for name in row[1:3] if name), "segment": row[3]} for row in rows]
         self.reply("application/json", json.dumps(customers).encode())
 
     def send_profile(self, connection, customer_id):

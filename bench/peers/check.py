@@ -26,6 +26,8 @@ def write_model(events):
         for line in lines:
             profiles.take(0, line.rstrip(b"\n").split(b"\t", 1)[1])
     rows = profiles.expected([as_of])["profiles"]
+    for row in rows:  # what documents show of a channel that is not known is what the others keep
+        row["preferred_channel"] = row["preferred_channel"] or "app"
     json.dump([{name: value for name, value in row.items() if name not in OWN} for row in rows], sys.stdout, default=str)
 
 

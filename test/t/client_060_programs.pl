@@ -67,6 +67,7 @@ my $evil = '<img src=x onerror="document.title=1"><script>document.title=2</scri
 apply('c-1', 'customer.profile.updated', '{"firstName": "Ada", "lastName": "Berg", "email": "ada@example.com"}');
 apply('c-1', 'account.opened', '{"initialBalance": 1500}');
 apply("c-$_->[0]", 'customer.profile.updated', qq({"firstName": "$_->[1]", "lastName": "$_->[2]"})) foreach [ 11, 'Ben', 'Costa' ], [ 12, 'Ines', 'Novak' ], [ 13, 'Samir', 'Weber' ];
+apply('c-14', 'session.started', '{}');
 my $dashboard = start('/usr/bin/python3', "$examples/dashboard.py", 0);
 ok(said($dashboard, 'out', qr/^http:/), 'dashboard: starts');
 my ($url) = $dashboard->{out} =~ m{^(http://127\.0\.0\.1:\d+/)};
@@ -86,6 +87,7 @@ my $card = 'document.querySelector(\'[data-member="%s"] b\')?.textContent';
 ok(browser("open ${url}?customer=c-1"), 'dashboard: the browser opens it');
 ok(browser("wait $seconds " . sprintf($card, 'totalBalance') . " === '1500'"), 'dashboard: it shows the profile');
 is(browser('eval document.getElementById("name").textContent'), 'Ada Berg', 'dashboard: and the name');
+is(browser('eval [...document.querySelectorAll("#customers a")].map((a) => a.textContent.replace(/[^ -~]/, "-")).filter((t) => t.startsWith("c-")).join()'), 'c-14 - not scored yet', 'dashboard: who has no name yet has an id');
 apply('c-1', 'transaction.completed', '{"amount": 12.5}');
 ok(browser("wait $seconds " . sprintf($card, 'transactionCount30d') . " === '1'"), 'dashboard: a change is seen without a reload');
 like(browser('eval document.querySelector("#changes li")?.textContent'), qr/transactionCount30d: 0 \S+ 1, totalTransactionValue30d/, 'dashboard: and said');
