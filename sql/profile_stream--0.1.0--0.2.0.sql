@@ -671,7 +671,7 @@ CREATE OR REPLACE VIEW stat_streams WITH (security_invoker = true) AS
 			WHEN h.state = 'running' AND t.failing > 0 THEN COALESCE(h.error, t.error)
 			WHEN h.state = 'running' AND k.error IS NOT NULL THEN COALESCE(h.error, k.error)
 			ELSE h.error END AS error,
-		CASE WHEN h.stream_id IS NULL THEN 'It came by a restore or a subscription; resume_stream() confirms it and goes on from the stored offsets.'
+		CASE WHEN h.stream_id IS NULL THEN 'It came by a restore or a subscription; resume_stream() confirms it and goes on from the stored offsets, and so do its sinks: in a copy take them away first by alter_stream().'
 			WHEN h.enabled AND h.is_foreign THEN 'Where this is a copy, leave it so. Where it is the cluster itself, under another name, resume_stream() makes the stream its own.'
 			WHEN h.enabled AND r.pid IS NULL AND h.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
 			WHEN w.waits_for IS NOT NULL THEN 'End what it waits for, or wait: the stream goes on by itself.'
