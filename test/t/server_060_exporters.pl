@@ -31,6 +31,11 @@ $broker->produce('events', events(1, 20, partitions => 2), [ 0, 'x', 'no event' 
 ok($node->poll_query_until('postgres', 'SELECT applied = 20 AND dead = 1 FROM profile_stream.stat_streams'), 'there is something to see');
 ok($node->wait_sink('crm', "state = 'retrying'", 'redis'), 'and something to complain about');
 
+# tables that have grown by 1 GB in a day
+ok($node->poll_query_until('postgres', 'SELECT count(*) > 20 FROM profile_stream_internal.storage_samples'), 'upkeep takes the sizes of tables');
+$node->sql("INSERT INTO profile_stream_internal.storage_samples SELECT schema, \"table\", now() - interval '1 day', table_bytes + index_bytes - 1000000000
+	FROM profile_stream.stat_storage WHERE \"table\" = 'dead_letters' AND schema = 'profile_stream_internal'");
+
 # What a program serves once it has a metric.
 sub scrape
 {
@@ -67,6 +72,14 @@ my $log = '';
 		qr/^profile_stream_stream_lag\{.*\} 0$/m,
 		qr/^profile_stream_partition_lag\{.*partition="1".*topic="events".*\} 0$/m,
 		qr/^profile_stream_sink_running\{.*sink="redis".*\} 0$/m,
+		qr/^profile_stream_stream_lag_seconds\{.*\} 0$/m,
+		qr/^profile_stream_stream_latency_p95\{.*\} \d/m,
+		qr/^profile_stream_stream_restarts_total\{.*\} 0$/m,
+		qr/^profile_stream_sink_lag_seconds\{.*sink="redis".*\} \d*\.?\d*[1-9]/m,
+		qr/^profile_stream_sink_errors_total\{.*sink="redis".*\} 1$/m,
+		qr/^profile_stream_worker_memory_bytes\{.*does="worker".*\} [1-9]/m,
+		qr/^profile_stream_disk_days_left\{.*database="postgres".*\} 5\d+/m,
+		qr/^profile_stream_storage_growth_bytes_per_day\{.*table="stream_gaps".*\} NaN$/m,
 		qr/^profile_stream_storage_table_bytes\{.*table="materialized_profiles".*\} \d/m);
 	$exporter->kill_kill;
 }
@@ -79,6 +92,7 @@ my $other_port = PostgreSQL::Test::Cluster::get_free_port();
 my $other = IPC::Run::start([ "$programs/prometheus-sql-exporter", "-config.file=$dir/sql_exporter.yml", "-web.listen-address=127.0.0.1:$other_port" ], '&>', \$log);
 has(scrape($other_port, qr/^sql_profile_stream_storage/m),
 	qr/^sql_profile_stream_stream\{col="applied_total".*stream="crm".*\} 20$/m,
+	qr/^sql_profile_stream_stream\{col="latency_p95".*stream="crm".*\} \d/m,
 	qr/^sql_profile_stream_sink\{col="running".*sink="redis".*\} 0$/m);
 $other->kill_kill;
 

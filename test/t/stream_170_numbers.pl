@@ -14,7 +14,7 @@ use ProfileStream::Node qw(events);
 use ProfileStream::Redis;
 use Test::More;
 
-my $broker = ProfileStream::Broker->new(mock => !ProfileStream::Broker::available(), topics => [ [ 'events', 2 ], [ 'quiet', 1 ] ]);
+my $broker = ProfileStream::Broker->new(mock => !ProfileStream::Broker::available(), topics => [ [ 'events', 2 ], [ 'quiet', 1 ], [ 'old', 1 ] ]);
 my $node = ProfileStream::Node->start_new('main', init => { allows_streaming => 1 });
 my $redis = ProfileStream::Redis->new;
 
@@ -72,6 +72,45 @@ comes('errors + retries = 0', 'others go on: that is no error');
 $locker->query_safe('COMMIT');
 $locker->quit;
 comes('lag = 0 AND lag_seconds = 0', 'it is applied');
+
+# a new stream, of which the first message is an hour old
+{
+	local $ENV{PRODUCE_TIMESTAMP} = (time() - 3600) * 1000;
+	$broker->produce('old', [ 0, 'o', '{"eventId":"o1","customerId":"late-1","eventType":"seen","timestamp":"2026-01-01T00:00:00Z"}' ]);
+}
+my $from = -s $node->logfile;
+my $holder = $node->background_psql('postgres');
+$holder->query_safe("BEGIN; SELECT profile_stream.lock_customer('late-1')");
+$node->create_stream('past', $broker, 'old');
+ok($node->poll_query_until('postgres', "SELECT lag_seconds BETWEEN 3590 AND 3700 FROM profile_stream.stat_streams WHERE stream = 'past'"), 'a message that was produced an hour ago has waited for an hour');
+$holder->query_safe('COMMIT');
+$holder->quit;
+ok($node->poll_query_until('postgres', "SELECT lag_seconds = 0 AND latency_p50 > 3590 FROM profile_stream.stat_streams WHERE stream = 'past'"), 'and has taken so long');
+ok($node->wait_for_log(qr/LOG:  stream "past" has caught up: worker 0 has applied everything, after /, $from), 'the log says that it has caught up');
+
+# what somebody did
+$node->sql("SELECT profile_stream.alter_stream('past', batch_size => 77, options => '{}')");
+$node->sql("SELECT profile_stream.pause_stream('past')");
+ok($node->wait_stopped('past'), 'paused');
+$node->sql("SELECT profile_stream.seek_stream('past', 'latest')");
+$node->sql("SELECT profile_stream.drop_stream('past')");
+is($node->sql("SELECT string_agg(concat_ws(' ', to_state, reason), ', ' ORDER BY log_id) FROM profile_stream.stream_log WHERE stream = 'past' AND to_state IN ('created', 'altered', 'paused', 'moved', 'dropped')"),
+	'created by role "postgres", altered by role "postgres": batch_size, options, paused, moved by role "postgres": to latest, dropped by role "postgres"', 'the log has what somebody did, and no value');
+$node->sql("SELECT profile_stream.rebuild('crm')");
+$node->sql("SELECT profile_stream.pause_rebuild('crm')", "SELECT profile_stream.resume_rebuild('crm')");
+ok($node->poll_query_until('postgres', "SELECT count(*) = 2 AND bool_and(state = 'ready') FROM profile_stream.stat_rebuilds"), 'a rebuild');
+is($node->sql("SELECT count(*) FROM profile_stream.stat_workers WHERE does = 'rebuild' AND memory_bytes > 0"), 2, 'whose processes are measured, too');
+$node->sql("SELECT profile_stream.swap_rebuild('crm')");
+$node->sql("SELECT profile_stream.rebuild('crm')");
+$node->sql("SELECT profile_stream.cancel_rebuild('crm')");
+is($node->sql("SELECT string_agg(to_state, ' ' ORDER BY log_id) FROM profile_stream.stream_log WHERE stream = 'crm' AND what = 'rebuild' AND reason LIKE 'by role%'"),
+	'started paused resumed swapped started cancelled', 'and what was done to rebuilds');
+like($node->sql("SELECT string_agg(to_state, ' ') FROM profile_stream.stream_log WHERE stream = 'crm' AND what = 'rebuild'"), qr/ready/, 'and that it was ready');
+comes('lag = 0 AND lag_seconds = 0', 'the stream goes on');
+$from = -s $node->logfile;
+$node->sql("SELECT profile_stream.forget_customer('late-1')");
+ok($node->wait_for_log(qr/LOG:  role "postgres" forgets a customer: 1 profiles and 0 dead letters are removed/, $from), 'the log says that a customer is forgotten');
+unlike(slurp_file($node->logfile, $from), qr/(STATEMENT|CONTEXT):.*late-1/, 'and not which: nor do the lines with it');
 
 # a worker that ends is started again
 $node->sql("SELECT pg_terminate_backend(pid) FROM profile_stream.stat_workers WHERE stream = 'crm' AND worker = 1");

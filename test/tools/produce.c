@@ -10,7 +10,8 @@
  *	  commas between. With -j they are key<TAB>value and the key's hash
  *	  chooses the partition. -p creates the topic first, -n bounds what
  *	  is sent, and so read, at once. Succeeds only when every message was
- *	  delivered, in the order of the lines of each partition.
+ *	  delivered, in the order of the lines of each partition. Their timestamp is
+ *	  that of the environment variable PRODUCE_TIMESTAMP, else the present time.
  *
  *	  With -T the lines are messages of transactions, and the lines "flush",
  *	  "commit" and "abort" are carried out and answered with "ok"; a transaction
@@ -160,6 +161,9 @@ read_headers(char *column)
 static void
 send_message(rd_kafka_t *handle, const char *topic, const Message *message)
 {
+	const char *given = getenv("PRODUCE_TIMESTAMP");
+	int64_t		timestamp = given != NULL ? atoll(given) : 0;
+
 	for (;;)
 	{
 		rd_kafka_resp_err_t err;
@@ -171,6 +175,7 @@ send_message(rd_kafka_t *handle, const char *topic, const Message *message)
 								RD_KAFKA_V_KEY(*message->key ? message->key : NULL, strlen(message->key)),
 								RD_KAFKA_V_VALUE((void *) message->value, message->len),
 								RD_KAFKA_V_HEADERS(message->headers),
+								RD_KAFKA_V_TIMESTAMP(timestamp),
 								RD_KAFKA_V_END);
 		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 			break;
