@@ -42,6 +42,8 @@ $old->stop('fast');
 $old->start;
 ok($old->wait_state('crm', 'running'), 'it runs');
 my $before = $old->sql($state);
+# columns of views have this option in newer minor releases; pg_upgrade cannot take it to one that does not know it
+$old->sql("UPDATE pg_attribute SET attoptions = NULL WHERE attoptions::text LIKE '%pg\\_attver=%'") if system("grep -q pg_attver $new_bindir/postgres") != 0;
 my $extension = $old->sql("SELECT extversion FROM pg_extension WHERE extname = 'profile_stream'");
 $old->stop('fast');
 
@@ -51,6 +53,7 @@ my $new = ProfileStream::Node->init_new('new', init => { extra => $major >= 18 ?
 chdir(PostgreSQL::Test::Utils::tempdir()) or die $!;
 command_ok([ 'pg_upgrade', '--no-sync', '-U', 'postgres', '-b', $old_bindir, '-B', $new_bindir, '-d', $old->data_dir, '-D', $new->data_dir,
 		'-s', $new->host, '-p', $old->port, '-P', $new->port ], 'pg_upgrade with the library preloaded');
+die 'it failed' unless Test::More->builder->is_passing;
 $new->start;
 ok($new->wait_state('crm', 'running'), 'the stream runs by itself on ' . $new->sql('SHOW server_version'));
 is($new->sql("SELECT extversion FROM pg_extension WHERE extname = 'profile_stream'"), $extension, 'of the same version');
