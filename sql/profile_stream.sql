@@ -3266,7 +3266,7 @@ CREATE FUNCTION profile_stream_internal.cluster_relations(own regclass[], OUT so
 					'profile_stream.stat_partitions', 'profile_stream.stat_topics']::regclass[] || cluster_relations.own) u(source)
 				UNION ALL SELECT k.source, false FROM pg_catalog.unnest(ARRAY['profile_stream.streams', 'profile_stream.definitions', 'profile_stream.stat_code',
 					'pg_catalog.pg_extension']::regclass[]) k(source)) r
-			JOIN pg_catalog.pg_class c ON c.oid = r.source CROSS JOIN LATERAL profile_stream_internal.cluster_columns(r.source) x;
+			JOIN pg_catalog.pg_class c ON c.oid = r.source::oid CROSS JOIN LATERAL profile_stream_internal.cluster_columns(r.source) x;
 	END;
 COMMENT ON FUNCTION profile_stream_internal.cluster_relations(regclass[]) IS 'Relations that are read on every server, with the user''s own: those that become views, and those that cluster_check() compares';
 
@@ -3311,8 +3311,8 @@ COMMENT ON FUNCTION profile_stream_internal.cluster_object(name, text, "char") I
 CREATE FUNCTION profile_stream_internal.cluster_source(schema_name name, source regclass, name name, server name, is_local boolean) RETURNS text
 	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 	RETURN CASE WHEN cluster_source.is_local THEN (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
-			FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = cluster_source.source)
-		ELSE pg_catalog.format('%I.%I', cluster_source.schema_name, cluster_source.name || '_' || cluster_source.server) END;
+			FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = cluster_source.source::oid)
+		ELSE pg_catalog.format('%I.%I', cluster_source.schema_name, cluster_source.name::text || '_' || cluster_source.server::text) END;
 COMMENT ON FUNCTION profile_stream_internal.cluster_source(name, regclass, name, name, boolean) IS 'Text by which a statement names a relation of a server';
 
 CREATE FUNCTION profile_stream_internal.check_cluster_servers(servers name[], local_server name, relations regclass[]) RETURNS void
@@ -3445,7 +3445,7 @@ CREATE FUNCTION profile_stream_internal.cluster_readers(facts jsonb, OUT topic t
 		WITH topics AS (
 			SELECT f.key::name AS server, t.stream, t.topic, t.partitions, t.reads
 			FROM pg_catalog.jsonb_each(cluster_readers.facts) f
-				CROSS JOIN LATERAL pg_catalog.jsonb_to_recordset(CASE WHEN pg_catalog.jsonb_typeof(f.value -> 'topics') = 'array' THEN f.value -> 'topics' ELSE '[]'::jsonb END)
+				CROSS JOIN LATERAL pg_catalog.jsonb_to_recordset(CASE WHEN pg_catalog.jsonb_typeof(f.value -> 'topics'::text) = 'array' THEN f.value -> 'topics'::text ELSE '[]'::jsonb END)
 					AS t(stream text, topic text, partitions int, reads int[])
 		), numbers AS (
 			SELECT m.topic, pg_catalog.generate_series(0, m.partitions - 1) AS partition FROM (SELECT t.topic, pg_catalog.max(t.partitions) AS partitions FROM topics t GROUP BY t.topic) m
@@ -3459,7 +3459,7 @@ CREATE FUNCTION profile_stream_internal.cluster_differences(facts jsonb, silent 
 	RETURNS SETOF record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
 		WITH answers AS (
-			SELECT f.key::name AS server, f.value ->> 'version' AS version, COALESCE(f.value -> 'definitions', '{}'::jsonb) AS definitions, f.value -> 'topics' AS topics
+			SELECT f.key::name AS server, f.value ->> 'version'::text AS version, COALESCE(f.value -> 'definitions'::text, '{}'::jsonb) AS definitions, f.value -> 'topics'::text AS topics
 			FROM pg_catalog.jsonb_each(cluster_differences.facts) f
 		), versions AS (
 			SELECT a.version, pg_catalog.array_agg(a.server ORDER BY a.server) AS servers FROM answers a GROUP BY a.version
