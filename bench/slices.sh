@@ -64,10 +64,10 @@ for name in "${names[@]}"; do on "$name" 'VACUUM ANALYZE'; done
 
 on east 'CREATE EXTENSION postgres_fdw'
 on east "CREATE SERVER west FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '$main', port '${ports[west]}', dbname 'postgres')"
-on east 'CREATE USER MAPPING FOR CURRENT_USER SERVER west'
+on east "CREATE USER MAPPING FOR CURRENT_USER SERVER west OPTIONS (user 'postgres')"
 # the slices read each other, and one of them is read through its own socket, too: as a server without a slice would do
 on east "CREATE SERVER here FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '$main', port '${ports[east]}', dbname 'postgres')"
-on east 'CREATE USER MAPPING FOR CURRENT_USER SERVER here'
+on east "CREATE USER MAPPING FOR CURRENT_USER SERVER here OPTIONS (user 'postgres')"
 for schema in hashed asked; do
 	on east "SELECT profile_stream.create_cluster_view('{here,west}', '$schema'$([ $schema = asked ] || echo ", partitioner => 'murmur2'"), relations => '{totals}')"
 done

@@ -52,7 +52,7 @@ SELECT profile_stream.create_cluster_view('{a}');
 \set ECHO none
 SELECT format('CREATE SERVER %I FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host %L, port %L, dbname %L)', name, :'HOST', :'PORT', dbname)
 FROM (VALUES ('a', 'slice_a'), ('b''"; DROP SCHEMA x;', 'slice_b'), ('nobody', 'no_such_database')) s(name, dbname) \gexec
-SELECT format('CREATE USER MAPPING FOR CURRENT_USER SERVER %I', srvname) FROM pg_foreign_server WHERE srvname IN ('a', 'b''"; DROP SCHEMA x;', 'nobody') \gexec
+SELECT format('CREATE USER MAPPING FOR CURRENT_USER SERVER %I OPTIONS (user %L)', srvname, current_user) FROM pg_foreign_server WHERE srvname IN ('a', 'b''"; DROP SCHEMA x;', 'nobody') \gexec
 \set ECHO all
 \set servers '''{a,"b''''\\"; DROP SCHEMA x;"}'''
 SELECT :servers::name[];
