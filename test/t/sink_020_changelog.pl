@@ -64,7 +64,7 @@ my %found = map { $_->[2] => $_ } $topic->messages;
 foreach my $customer (sort keys %hash)
 {
 	is($found{$customer}[0], ($hash{$customer} & 0x7fffffff) % 4, "$customer: in its partition");
-	like($found{$customer}[3], qr/^\{"customerId" : "$customer", "version" : 1, "updatedAt" : "2026-01-01T00:00:00.000Z", "eventTypes" : \["seen"\], "lastEvent" : \{"eventId":"e\d+","timestamp":"2026-01-01T00:00:00.000Z","source":null\}, "profile" : \{.*"customerId": "$customer".*\}\}$/,
+	like($found{$customer}[3], qr/^\{"customerId" : "$customer", "version" : 1, "updatedAt" : "2026-01-01T00:00:00.000Z", "eventTypes" : \["seen"\], "lastEvent" : \{"eventId":"e\d+","timestamp":"2026-01-01T00:00:00.000Z","source":null\}, "segmentChanges" : \[\], "profile" : \{.*"customerId": "$customer".*\}\}$/,
 		"$customer: with its value");
 	is($found{$customer}[4], 'profile-version=1', "$customer: and header");
 }
