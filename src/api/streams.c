@@ -91,15 +91,15 @@ static Datum
 drop_stream(PG_FUNCTION_ARGS)
 {
 	PsStream   *stream;
-	PsRebuild  *rebuild;
+	ListCell   *cell;
 
 	SPI_connect();
 	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
 	ps_lease_hold_back(stream->stream_id);	/* its relays would otherwise wait for our rows of the outbox */
-	rebuild = ps_rebuild_find(stream->stream_id);
-	if (rebuild != NULL)
+	if (ps_rebuild_find(stream->stream_id) != NULL)
 	{
-		ps_lease_hold_back(PS_LEASE_OF_REBUILD(stream->stream_id));
+		foreach(cell, ps_rebuilds())
+			ps_lease_hold_back(PS_LEASE_OF_REBUILD(((PsRebuild *) lfirst(cell))->stream_id));
 		ps_rebuild_end();
 	}
 	ps_state_log_action(stream->name, "stream", "dropped", NULL);

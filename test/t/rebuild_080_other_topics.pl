@@ -1,6 +1,6 @@
 # A rebuild whose topics or companions are not there: a topic that does not answer is not taken for one that is gone; a
-# topic that the stream left meanwhile is named at once; an error names the stream that has it; and rebuilds of two
-# streams that cannot see each other say so.
+# topic that the stream left meanwhile is named at once; an error names the stream that has it; rebuilds of two
+# streams that cannot see each other say so; and to drop one of them ends both.
 
 use strict;
 use warnings;
@@ -74,6 +74,15 @@ ok($node->poll_query_until('postgres', "SELECT count(*) = 2 FROM profile_stream.
 $taker->quit;
 rebuild_states('one:ready two:ready', 'and go on when there is some');
 is($node->sql("SELECT profile_stream.swap_rebuild('two')"), '0', 'the rebuilt profiles are those of the streams');
+
+# a stream that is dropped ends the rebuild, although that of another stream hangs in the query of a backfill
+$node->sql('CREATE TABLE public.naps AS SELECT 0 AS seconds',
+	q(CALL profile_stream.backfill('two', 'SELECT ''o1'' AS event_id, ''old'' AS customer_id, ''seen'' AS event_type, ''2026-01-01Z''::timestamptz AS event_time FROM public.naps n, pg_catalog.pg_sleep(n.seconds)')),
+	'UPDATE public.naps SET seconds = 3600', "SELECT profile_stream.rebuild('one')");
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'profile_stream rebuild' AND wait_event = 'PgSleep'"), 'the rebuild of one stream hangs');
+$node->sql("SELECT profile_stream.drop_stream('one')");
+is($node->sql('SELECT count(*) FROM profile_stream.stat_rebuilds'), '0', 'the other one is dropped, and the rebuild is over');
+ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'profile_stream rebuild'"), 'and its processes');
 
 $node->is_clean('end');
 $node->stop('fast');
