@@ -78,7 +78,7 @@ SELECT * FROM profile_stream.cluster_check();
 -- one server is asked for one of its customers; conditions are computed there
 EXPLAIN (VERBOSE, COSTS OFF) SELECT data FROM cluster.profile_documents WHERE server = 'a' AND customer_id = 'c1';
 EXPLAIN (VERBOSE, COSTS OFF) SELECT value FROM cluster.profile_metrics WHERE customer_id = 'c1' AND metric = 'spent';
-EXPLAIN (VERBOSE, COSTS OFF) SELECT metric, sum(sum) FROM cluster.metric_totals WHERE metric = 'spent' GROUP BY metric;
+EXPLAIN (VERBOSE, COSTS OFF) SELECT metric, sum FROM cluster.metric_totals WHERE metric = 'spent';
 SELECT bool_and(profile_stream.cluster_profile(customer_id) = data) AS same, count(*) FROM cluster.profile_documents;
 SELECT profile_stream.cluster_profile('nobody'), profile_stream.cluster_profile(''), profile_stream.cluster_profile(NULL);
 
@@ -175,7 +175,9 @@ DROP VIEW public.names;
 SELECT count(*) FROM pg_class c WHERE relnamespace = 'cluster'::regnamespace AND relkind IN ('v', 'f') AND NOT has_table_privilege('slices_reader', c.oid, 'SELECT');
 -- a reader reads with the user mapping of its own
 SET ROLE slices_reader;
+\set VERBOSITY sqlstate
 SELECT count(*) FROM cluster.profiles WHERE server = 'a';
+\set VERBOSITY terse
 SELECT profile_stream.create_cluster_view('{a}', 'mine');
 SELECT * FROM profile_stream.cluster_check();
 RESET ROLE;
