@@ -3023,7 +3023,7 @@ COMMENT ON COLUMN profile_stream_internal.storage_samples.bytes IS 'Bytes of the
 
 -- by an index, or for large tables as the last ANALYZE saw it
 CREATE FUNCTION profile_stream_internal.oldest_rows(OUT schema name, OUT "table" name, OUT oldest_at timestamptz) RETURNS SETOF record
-	LANGUAGE sql STABLE SECURITY DEFINER COST 1000 ROWS 10 SET search_path = pg_catalog, pg_temp
+	LANGUAGE sql STABLE SECURITY DEFINER COST 1000 ROWS 10 SET search_path = pg_catalog, pg_temp SET datestyle = ISO
 	BEGIN ATOMIC
 		SELECT 'profile_stream_internal'::name, 'dead_letters'::name, (SELECT d.dead_at FROM profile_stream_internal.dead_letters d ORDER BY d.dead_letter_id LIMIT 1)
 		UNION ALL SELECT 'profile_stream', 'stream_log', (SELECT l.logged_at FROM profile_stream.stream_log l ORDER BY l.log_id LIMIT 1)
@@ -3270,23 +3270,25 @@ CREATE FUNCTION profile_stream_internal.cluster_relations(own regclass[], OUT so
 	END;
 COMMENT ON FUNCTION profile_stream_internal.cluster_relations(regclass[]) IS 'Relations that are read on every server, with the user''s own: those that become views, and those that cluster_check() compares';
 
--- Its owner is asked for, because reading the views of a schema that somebody else has prepared would run what he wants.
-CREATE FUNCTION profile_stream_internal.is_cluster_view(schema_name name) RETURNS boolean
+-- Its owner is asked for, because reading the views of a schema that somebody else has prepared would run what he wants. A superuser
+-- thus reads only what superusers have made.
+CREATE FUNCTION profile_stream_internal.is_cluster_view(schema_name name, to_read boolean) RETURNS boolean
 	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
 		SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspowner = c.relowner
 			WHERE n.nspname = is_cluster_view.schema_name AND c.relname = 'cluster_servers'
 				AND pg_catalog.obj_description(c.oid, 'pg_class') = profile_stream_internal.cluster_mark()
-				AND pg_catalog.pg_has_role(c.relowner, 'profile_stream_operator', 'USAGE'));
+				AND pg_catalog.pg_has_role(c.relowner, 'profile_stream_operator', 'USAGE')
+				AND (NOT is_cluster_view.to_read OR EXISTS (SELECT FROM pg_catalog.pg_roles o JOIN pg_catalog.pg_roles r ON o.rolsuper OR NOT r.rolsuper WHERE o.oid = c.relowner AND r.rolname = current_user)));
 	END;
-COMMENT ON FUNCTION profile_stream_internal.is_cluster_view(name) IS 'Whether a schema has a cluster view that belongs to an operator';
+COMMENT ON FUNCTION profile_stream_internal.is_cluster_view(name, boolean) IS 'Whether a schema has a cluster view that belongs to an operator; to_read: and, for a superuser, to a superuser';
 
 CREATE FUNCTION profile_stream_internal.check_cluster_view(schema_name name, is_cluster_view boolean) RETURNS void
 	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	IF NOT is_cluster_view THEN
 		RAISE EXCEPTION 'schema "%" has no cluster view', schema_name USING ERRCODE = 'undefined_object',
-			HINT = 'An operator makes one with create_cluster_view().';
+			HINT = 'An operator makes one with create_cluster_view(). A superuser reads only those that superusers have made, or becomes another role with SET ROLE.';
 	END IF;
 END $$;
 COMMENT ON FUNCTION profile_stream_internal.check_cluster_view(name, boolean) IS 'Raises unless a schema has a cluster view';
@@ -3297,7 +3299,7 @@ CREATE FUNCTION profile_stream_internal.cluster_object(schema_name name, name te
 DECLARE
 	found record;
 BEGIN
-	SELECT c.oid, c.relkind = cluster_object.kind AND c.relowner = current_user::regrole AND obj_description(c.oid, 'pg_class') = profile_stream_internal.cluster_mark() AS is_ours INTO found
+	SELECT c.oid, c.relkind = cluster_object.kind AND c.relowner = to_regrole(quote_ident(current_user)) AND obj_description(c.oid, 'pg_class') = profile_stream_internal.cluster_mark() AS is_ours INTO found
 		FROM pg_class c WHERE c.oid = to_regclass(format('%I.%I', cluster_object.schema_name, cluster_object.name));
 	IF found.oid IS NOT NULL AND found.is_ours IS NOT TRUE THEN
 		RAISE EXCEPTION '%.% exists and is not of a cluster view of yours', quote_ident(cluster_object.schema_name), quote_ident(cluster_object.name)
@@ -3395,7 +3397,7 @@ BEGIN
 		made := made || target;
 	END IF;
 	FOR privilege IN SELECT m, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS grantee
-			FROM aclexplode(readers) a, unnest(made) m WHERE a.privilege_type = 'SELECT' AND a.grantee <> current_user::regrole LOOP
+			FROM aclexplode(readers) a, unnest(made) m WHERE a.privilege_type = 'SELECT' AND a.grantee <> to_regrole(quote_ident(current_user)) LOOP
 		EXECUTE format('GRANT SELECT ON %s TO %s', privilege.m, privilege.grantee);
 	END LOOP;
 END $$;
@@ -3435,6 +3437,11 @@ BEGIN
 			'topics', (SELECT jsonb_agg(jsonb_build_object('stream', t.stream, 'topic', t.topic, 'partitions', t.topic_partitions, 'reads', s.partitions))
 				FROM %s t JOIN %s s ON s.name = t.stream WHERE t.state <> 'left'))$sql$,
 		sources ->> 'pg_extension', sources ->> 'definitions', sources ->> 'stat_code', sources ->> 'stat_topics', sources ->> 'streams') INTO facts;
+	-- each becomes a row, and a server may say what it likes
+	IF (SELECT sum((t ->> 'partitions')::bigint) FROM jsonb_array_elements(COALESCE(NULLIF(facts -> 'topics', 'null'), '[]')) t) > 1000000 THEN
+		RAISE EXCEPTION 'server "%" tells of more than 1000000 partitions', cluster_facts.server USING ERRCODE = 'program_limit_exceeded',
+			HINT = 'See partitions in stream_topics of that server.';
+	END IF;
 	RETURN facts;
 END $$;
 COMMENT ON FUNCTION profile_stream_internal.cluster_facts(name, name, boolean) IS 'Version, definitions and topics of one server, with the partitions that it reads';
@@ -3510,7 +3517,7 @@ BEGIN
 	IF to_regnamespace(quote_ident(schema_name)) IS NULL THEN
 		EXECUTE format('CREATE SCHEMA %I', schema_name);
 		EXECUTE format('COMMENT ON SCHEMA %I IS %L', schema_name, mark);
-	ELSIF (SELECT n.nspowner <> current_user::regrole FROM pg_namespace n WHERE n.nspname = create_cluster_view.schema_name) THEN
+	ELSIF (SELECT n.nspowner <> to_regrole(quote_ident(current_user)) FROM pg_namespace n WHERE n.nspname = create_cluster_view.schema_name) THEN
 		RAISE EXCEPTION 'must be owner of schema %', quote_ident(schema_name) USING ERRCODE = 'insufficient_privilege',
 			HINT = 'Name a schema that does not exist yet, or one that belongs to the current user.';
 	END IF;
@@ -3546,7 +3553,7 @@ COMMENT ON FUNCTION create_cluster_view(name[], name, name, text, regclass[]) IS
 CREATE FUNCTION drop_cluster_view(schema_name name DEFAULT 'cluster') RETURNS void
 	LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	PERFORM profile_stream_internal.check_cluster_view(schema_name, profile_stream_internal.is_cluster_view(schema_name));
+	PERFORM profile_stream_internal.check_cluster_view(schema_name, profile_stream_internal.is_cluster_view(schema_name, false));
 	PERFORM profile_stream_internal.drop_cluster_relations(schema_name, '{}');
 	IF obj_description(to_regnamespace(quote_ident(schema_name))::oid, 'pg_namespace') = profile_stream_internal.cluster_mark() THEN
 		EXECUTE format('DROP SCHEMA %I', schema_name);
@@ -3587,7 +3594,7 @@ CREATE FUNCTION cluster_profile(customer_id text, schema_name name DEFAULT 'clus
 	LANGUAGE sql STABLE COST 10000 SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
 		SELECT profile_stream_internal.read_cluster_profile(cluster_profile.customer_id, cluster_profile.schema_name)
-		FROM profile_stream_internal.check_cluster_view(cluster_profile.schema_name, profile_stream_internal.is_cluster_view(cluster_profile.schema_name));
+		FROM profile_stream_internal.check_cluster_view(cluster_profile.schema_name, profile_stream_internal.is_cluster_view(cluster_profile.schema_name, true));
 	END;
 COMMENT ON FUNCTION cluster_profile(text, name) IS 'Profile of a customer as get_profile() returns it, from the server that has it; NULL when none has';
 
@@ -3601,7 +3608,7 @@ DECLARE
 	sources text;
 	detail text;
 BEGIN
-	PERFORM profile_stream_internal.check_cluster_view(schema_name, profile_stream_internal.is_cluster_view(schema_name));
+	PERFORM profile_stream_internal.check_cluster_view(schema_name, profile_stream_internal.is_cluster_view(schema_name, true));
 	FOR member IN EXECUTE format('SELECT server, is_local FROM %I.cluster_servers ORDER BY server', schema_name) LOOP
 		BEGIN
 			facts := facts || jsonb_build_object(member.server, profile_stream_internal.cluster_facts(schema_name, member.server, member.is_local));

@@ -131,6 +131,12 @@ SELECT profile_stream.create_segment('rich', 'total_balance > 2');
 SET client_min_messages = error;
 SELECT servers, subject, CASE WHEN subject <> 'version' THEN problem END AS problem, action FROM profile_stream.cluster_check() ORDER BY subject COLLATE "C", servers, problem;
 SELECT count(*) FROM profile_stream.cluster_check(customers => false) WHERE subject ~ 'customer';
+-- a server that tells of partitions without an end
+\c slice_b
+UPDATE profile_stream_internal.stream_topics SET partitions = 2147483647;
+\c :reading
+SET client_min_messages = error;
+SELECT problem FROM profile_stream.cluster_check(customers => false) WHERE subject = 'server';
 \c slice_b
 UPDATE pg_extension SET extversion = (SELECT profile_stream.version() ->> 'library') WHERE extname = 'profile_stream';
 UPDATE profile_stream.streams SET partitions = '{2,3}';
@@ -213,6 +219,38 @@ RESET ROLE;
 SELECT * FROM profile_stream.cluster_check('fake');
 SELECT profile_stream.cluster_profile('c1', 'fake');
 SELECT profile_stream.create_cluster_view('{a}', 'fake');
+-- a superuser runs nothing of an operator, and may become him
+SET ROLE slices_operator;
+CREATE SCHEMA trap;
+CREATE FUNCTION trap.spring() RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE 'run as %', current_user; END $$;
+CREATE TABLE trap.cluster_servers (server name, is_local boolean, partitioner text, partitions int, reads int[]);
+COMMENT ON TABLE trap.cluster_servers IS 'Of a cluster view; profile_stream.create_cluster_view() makes it again';
+CREATE VIEW trap.profile_documents AS SELECT 'a'::name AS server, 'c1' AS customer_id, trap.spring() AS data;
+RESET ROLE;
+\set VERBOSITY default
+SELECT profile_stream.cluster_profile('c1', 'trap');
+\set VERBOSITY terse
+SELECT * FROM profile_stream.cluster_check('trap');
+SET ROLE slices_operator;
+SELECT profile_stream.cluster_profile('c1', 'trap');
+RESET ROLE;
+SELECT profile_stream.drop_cluster_view('trap');
+-- a role is known by its exact name
+CREATE ROLE "slices_Op.1";
+CREATE ROLE slices_op;
+GRANT slices_operator TO "slices_Op.1";
+SET ROLE "slices_Op.1";
+SELECT profile_stream.create_cluster_view('{a}', 'mine');
+SELECT profile_stream.create_cluster_view('{a}', 'mine');
+SELECT profile_stream.drop_cluster_view('mine');
+RESET ROLE;
+ALTER ROLE "slices_Op.1" RENAME TO "slices_Op";
+CREATE SCHEMA mine AUTHORIZATION slices_op;
+SET ROLE "slices_Op";
+SELECT profile_stream.create_cluster_view('{a}', 'mine');
+RESET ROLE;
+DROP SCHEMA mine;
+DROP ROLE "slices_Op", slices_op;
 CREATE SCHEMA taken CREATE TABLE profiles_a (n int);
 SELECT profile_stream.create_cluster_view('{a}', 'taken');
 
@@ -239,7 +277,7 @@ DROP TABLE cluster.own;
 SELECT profile_stream.drop_cluster_view();
 SELECT count(*) FROM pg_class WHERE relkind = 'f';
 SELECT postgres_fdw_disconnect_all();
-DROP SCHEMA fake, taken CASCADE;
+DROP SCHEMA fake, taken, trap CASCADE;
 DROP VIEW public.totals;
 DROP EXTENSION postgres_fdw CASCADE;
 DROP DATABASE slice_a;

@@ -60,6 +60,15 @@ SELECT profile_stream.storage_days_left(pg_database_size(current_database()) + 2
 RESET ROLE;
 SELECT profile_stream.create_stream('old', bootstrap_servers => '127.0.0.1:1');
 SELECT oldest_at = (SELECT min(logged_at) FROM profile_stream.stream_log) AS oldest FROM profile_stream.stat_storage WHERE "table" = 'stream_log';
+-- as ANALYZE saw it, however the session writes times
+INSERT INTO profile_stream.materialized_profiles (customer_id, version, updated_at, watermark, first_event_at)
+	SELECT 'old' || i, 1, now(), now(), '1975-06-01T12:00:00Z'::timestamptz + i * interval '1 hour' FROM generate_series(0, 20) i;
+ANALYZE profile_stream.materialized_profiles;
+SET LOCAL datestyle = 'SQL, DMY';
+SET LOCAL timezone = 'Asia/Manila';
+SELECT extract(epoch FROM oldest_at - '1975-06-01T12:00:00Z'::timestamptz) AS seconds_off FROM profile_stream.stat_storage WHERE schema = 'profile_stream' AND "table" = 'materialized_profiles';
+SET LOCAL timezone = 'XYZ3';
+SELECT extract(epoch FROM oldest_at - '1975-06-01T12:00:00Z'::timestamptz) AS seconds_off FROM profile_stream.stat_storage WHERE schema = 'profile_stream' AND "table" = 'materialized_profiles';
 ROLLBACK;
 
 -- nothing is wrong
