@@ -196,6 +196,12 @@ BEGIN
 	END LOOP;
 END $$;
 
+-- who only reads shall not see the query, and pg_stats shows samples of each column that one may read
+ALTER TABLE profile_stream_internal.backfills ALTER COLUMN query SET STATISTICS 0;
+DELETE FROM pg_catalog.pg_statistic s USING pg_catalog.pg_attribute a
+	WHERE s.starelid OPERATOR(pg_catalog.=) 'profile_stream_internal.backfills'::pg_catalog.regclass AND a.attrelid OPERATOR(pg_catalog.=) s.starelid
+		AND a.attnum OPERATOR(pg_catalog.=) s.staattnum AND a.attname OPERATOR(pg_catalog.=) 'query';
+
 CREATE OR REPLACE VIEW stat_code WITH (security_invoker = true) AS
 	SELECT d.kind, d.name,
 		-- a query may have a password in it

@@ -1658,6 +1658,8 @@ CREATE TRIGGER written BEFORE INSERT OR UPDATE OF backfill_id, owner, query OR D
 	FOR EACH ROW EXECUTE FUNCTION profile_stream_internal.definition_written('backfill', 'backfill_id');
 ALTER TABLE profile_stream_internal.backfills ENABLE ALWAYS TRIGGER written;
 SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.backfills', '');
+-- who only reads shall not see the query, and pg_stats shows samples of each column that one may read
+ALTER TABLE profile_stream_internal.backfills ALTER COLUMN query SET STATISTICS 0;
 COMMENT ON TABLE profile_stream_internal.backfills IS 'Backfills: the query, with whose rights it runs, and up to which row its events are applied';
 COMMENT ON COLUMN profile_stream_internal.backfills.backfill_id IS 'Number of the backfill; seeds have numbers of the same sequence';
 COMMENT ON COLUMN profile_stream_internal.backfills.stream_id IS 'Stream with whose settings the events are applied';

@@ -136,6 +136,10 @@ SELECT kind, name, code, owner, state FROM profile_stream.stat_code WHERE name =
 SET ROLE profile_stream_reader;
 SELECT kind, name, code, owner, state FROM profile_stream.stat_code WHERE name = 'who';
 RESET ROLE;
+ANALYZE profile_stream_internal.backfills;
+SET ROLE profile_stream_reader;
+SELECT count(*) FILTER (WHERE attname = 'name') AS names, count(*) FILTER (WHERE attname = 'query') AS queries FROM pg_stats WHERE tablename = 'backfills';
+RESET ROLE;
 -- forgotten: the name is free; and a person who is forgotten is not in a position
 SELECT profile_stream.drop_backfill('crm', 'again');
 SELECT profile_stream.drop_backfill('crm', 'again');
