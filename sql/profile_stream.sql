@@ -1733,7 +1733,7 @@ COMMENT ON FUNCTION profile_stream_internal.dead_letter_text(bytea) IS 'Bytes as
 CREATE FUNCTION profile_stream_internal.dead_letter_json(value bytea) RETURNS jsonb
 	LANGUAGE plpgsql IMMUTABLE STRICT COST 750 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	RETURN convert_from(CASE WHEN substring(value FROM 1 FOR 3) = '\xefbbbf' THEN substring(value FROM 4) ELSE value END, 'UTF8')::jsonb;
+	RETURN convert_from(CASE WHEN substring(value FROM 1 FOR 3) = decode('efbbbf', 'hex') THEN substring(value FROM 4) ELSE value END, 'UTF8')::jsonb;
 EXCEPTION WHEN data_exception OR program_limit_exceeded OR untranslatable_character THEN
 	RETURN NULL;
 END $$;
@@ -2786,7 +2786,7 @@ CREATE FUNCTION attribute_time(value text) RETURNS timestamptz
 COMMENT ON FUNCTION attribute_time(text) IS 'Attribute of type timestamptz as a timestamp; NULL for what is none';
 
 CREATE FUNCTION create_profile_view(view_name text, attributes text[] DEFAULT '{}', metrics text[] DEFAULT '{}') RETURNS void
-	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off SET standard_conforming_strings = on AS $$
 #variable_conflict use_column
 DECLARE
 	mark CONSTANT text := 'Profiles with attributes and metrics; profile_stream.create_profile_view() makes it again';
@@ -3602,7 +3602,7 @@ COMMENT ON FUNCTION cluster_profile(text, name) IS 'Profile of a customer as get
 
 -- without jit: of JSON the planner expects far more rows than there are, and compiling would take seconds
 CREATE FUNCTION cluster_check(schema_name name DEFAULT 'cluster', customers boolean DEFAULT true, OUT servers name[], OUT subject text, OUT problem text, OUT action text) RETURNS SETOF record
-	LANGUAGE plpgsql VOLATILE STRICT COST 100000 ROWS 5 SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+	LANGUAGE plpgsql VOLATILE STRICT COST 100000 ROWS 5 SET search_path = pg_catalog, pg_temp SET jit = off SET standard_conforming_strings = on AS $$
 DECLARE
 	facts jsonb := '{}';
 	silent name[] := '{}';

@@ -356,7 +356,10 @@ SELECT profile_stream.create_profile_view('public.loans', '{flag}', '{rate_sum_1
 SELECT attname FROM pg_attribute WHERE attrelid = 'public.loans'::regclass AND attnum > 19 ORDER BY attnum;
 SELECT profile_stream.create_profile_view('loans', '{flag}', '{rate_sum_1d,rate_sum_2d,branches_1d}');
 SELECT grantee::regrole, privilege_type, is_grantable FROM pg_class, aclexplode(relacl) WHERE oid = 'public.loans'::regclass AND grantee <> relowner;
+SET quote_all_identifiers = on;
 SELECT profile_stream.create_profile_view('"odd Name"');
+RESET quote_all_identifiers;
+SELECT (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = '"odd Name"'::regclass) - (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = 'profile_stream.profiles'::regclass) AS missing;
 SELECT profile_stream.create_profile_view('set_by_handlers', '{"tier text","points numeric",flag,"more jsonb"}');
 SELECT attname, format_type(atttypid, NULL) FROM pg_attribute WHERE attrelid = 'set_by_handlers'::regclass AND attname IN ('tier', 'points', 'flag', 'more') ORDER BY attnum;
 DROP VIEW set_by_handlers;

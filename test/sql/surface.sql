@@ -32,6 +32,10 @@ SELECT e.extname FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid WHER
 -- functions of tests are not in the extension
 SELECT p.proname FROM pg_proc p WHERE p.pronamespace::regnamespace::text ~ '^profile_stream' AND (p.proname ~ 'fuzz' OR obj_description(p.oid, 'pg_proc') ~ 'for tests');
 
+-- no setting of the caller changes what a backslash means
+SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE p.pronamespace::regnamespace::text ~ '^profile_stream' AND l.lanname = 'plpgsql'
+	AND p.prosrc ~ '\\' AND NOT COALESCE(p.proconfig @> '{standard_conforming_strings=on}', false);
+
 -- what the tables of parts hold that users need is in views, for readers too
 SET timezone = 'UTC';
 SET intervalstyle = 'postgres';
@@ -55,5 +59,7 @@ SELECT DISTINCT definition ->> 'owner' = session_user AS owner FROM profile_stre
 SELECT partition, jsonb_pretty(gaps) AS gaps FROM profile_stream.stat_partitions WHERE stream = 'surface' ORDER BY 1;
 SELECT kind, name, code, state, created_at IS NOT NULL AS created, refreshed_at, error, error_at, failing_since FROM profile_stream.stat_code ORDER BY kind COLLATE "C";
 SELECT value_text, event, errors FROM profile_stream.dead_letters WHERE stream = 'surface';
+RESET ROLE;
+SELECT event FROM (SELECT profile_stream_internal.dead_letter_json('\xefbbbf7b7d') AS event) f;
 ROLLBACK;
 DROP ROLE regress_surface;
