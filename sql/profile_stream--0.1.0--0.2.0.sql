@@ -488,12 +488,15 @@ DECLARE
 	granted record;
 BEGIN
 	FOR granted IN
-		SELECT a.privilege_type, CASE a.grantee WHEN 0::pg_catalog.oid THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END AS grantee,
+		SELECT a.privilege_type || CASE WHEN o.attname IS NULL THEN '' ELSE pg_catalog.format(' (%I)', o.attname) END AS privilege,
+			CASE a.grantee WHEN 0::pg_catalog.oid THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END AS grantee,
 			CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS options
-		FROM pg_catalog.pg_class c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a
-		WHERE c.oid OPERATOR(pg_catalog.=) 'profile_stream.old_bi_profiles'::pg_catalog.regclass AND a.grantee OPERATOR(pg_catalog.<>) c.relowner
+		FROM (SELECT c.relowner, NULL::pg_catalog.name AS attname, c.relacl AS acl FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) 'profile_stream.old_bi_profiles'::pg_catalog.regclass
+			UNION ALL SELECT c.relowner, t.attname, t.attacl FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute t ON t.attrelid OPERATOR(pg_catalog.=) c.oid
+				WHERE c.oid OPERATOR(pg_catalog.=) 'profile_stream.old_bi_profiles'::pg_catalog.regclass) o CROSS JOIN LATERAL pg_catalog.aclexplode(o.acl) a
+		WHERE a.grantee OPERATOR(pg_catalog.<>) o.relowner
 	LOOP
-		EXECUTE pg_catalog.format('GRANT %s ON bi_profiles TO %s%s', granted.privilege_type, granted.grantee, granted.options);
+		EXECUTE pg_catalog.format('GRANT %s ON bi_profiles TO %s%s', granted.privilege, granted.grantee, granted.options);
 	END LOOP;
 	FOR shown IN
 		SELECT v.attname, pg_catalog.col_description(p.attrelid, p.attnum) AS description

@@ -30,6 +30,19 @@ FROM pg_available_extension_versions v JOIN pg_available_extensions e USING (nam
 WHERE v.name = 'profile_stream' AND v.version ~ '^\d+\.\d+\.\d+$' AND v.version <> e.default_version ORDER BY v.version \gexec
 \set ECHO all
 
+-- rights on what is replaced stay, of any role
+CREATE ROLE "regress'""Auditor";
+BEGIN;
+DROP EXTENSION profile_stream;
+CREATE EXTENSION profile_stream VERSION '0.1.0';
+GRANT SELECT (customer_id, "events") ON profile_stream.bi_profiles TO "regress'""Auditor" WITH GRANT OPTION;
+GRANT SELECT ON profile_stream.bi_profiles TO PUBLIC;
+ALTER EXTENSION profile_stream UPDATE;
+SELECT attname, rolname, privilege_type, is_grantable FROM pg_attribute, aclexplode(attacl) JOIN pg_roles r ON r.oid = grantee WHERE attrelid = 'profile_stream.bi_profiles'::regclass ORDER BY attname;
+SELECT privilege_type FROM pg_class, aclexplode(relacl) WHERE oid = 'profile_stream.bi_profiles'::regclass AND grantee = 0;
+ROLLBACK;
+DROP ROLE "regress'""Auditor";
+
 -- what somebody forgets is seen
 SET client_min_messages = warning;
 BEGIN;
