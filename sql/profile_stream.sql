@@ -3127,7 +3127,7 @@ CREATE FUNCTION health(OUT status text, OUT subject text, OUT problem text, OUT 
 			FROM pg_catalog.pg_stat_activity a WHERE a.datname = pg_catalog.current_database() AND a.backend_xmin IS NOT NULL AND a.xact_start < pg_catalog.now() - '15 minutes'::interval
 			UNION ALL
 			SELECT 'warning', 'server', 'does not start streams by itself', 'Add profile_stream to shared_preload_libraries, and restart the server.'
-			WHERE EXISTS (SELECT FROM profile_stream.streams) AND pg_catalog.current_setting('shared_preload_libraries') !~ '\mprofile_stream\M'
+			WHERE EXISTS (SELECT FROM profile_stream.streams) AND pg_catalog.current_setting('shared_preload_libraries') !~ E'\\mprofile_stream\\M'
 			UNION ALL
 			SELECT 'warning', 'librdkafka', profile_stream_internal.library_warning(), 'Read Installation in the documents.'
 			WHERE profile_stream_internal.library_warning() IS NOT NULL

@@ -43,6 +43,24 @@ SELECT privilege_type FROM pg_class, aclexplode(relacl) WHERE oid = 'profile_str
 ROLLBACK;
 DROP ROLE "regress'""Auditor";
 
+-- settings of the session do not change what is made
+BEGIN;
+DROP EXTENSION profile_stream;
+SET LOCAL escape_string_warning = off;
+SET LOCAL standard_conforming_strings = off;
+SET LOCAL quote_all_identifiers = on;
+SET LOCAL datestyle = 'SQL, DMY';
+SET LOCAL timezone = 'Asia/Manila';
+SET LOCAL transform_null_equals = on;
+CREATE EXTENSION profile_stream;
+SET LOCAL standard_conforming_strings = on;
+SET LOCAL quote_all_identifiers = off;
+SET LOCAL datestyle = 'ISO, MDY';
+SET LOCAL timezone = 'UTC';
+CREATE TABLE testing.odd AS TABLE testing.catalogue;
+SELECT testing.differences('testing.fresh', 'testing.odd');
+ROLLBACK;
+
 -- what somebody forgets is seen
 SET client_min_messages = warning;
 BEGIN;
