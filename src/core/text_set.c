@@ -31,3 +31,13 @@ ps_text_set_has(const PsTextSet *set, const char *text)
 {
 	return set->n > 0 && bsearch(&text, set->texts, set->n, sizeof(char *), text_set_compare) != NULL;
 }
+
+bool
+ps_text_set_equal(const PsTextSet *a, const PsTextSet *b)
+{
+	bool		equal = a->n == b->n;
+
+	for (int i = 0; i < a->n && equal; i++)
+		equal = strcmp(a->texts[i], b->texts[i]) == 0;
+	return equal;
+}

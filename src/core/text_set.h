@@ -15,6 +15,8 @@ typedef struct PsTextSet
 /* Sorts texts and removes what is there twice. */
 extern PsTextSet ps_text_set_make(const char **texts, int n);
 
+extern bool ps_text_set_equal(const PsTextSet *a, const PsTextSet *b);
+
 extern bool ps_text_set_has(const PsTextSet *set, const char *text);
 
 #endif							/* PS_TEXT_SET_H */

@@ -13,7 +13,6 @@
 #include "ingest/batch.h"
 #include "ingest/control.h"
 #include "ingest/life.h"
-#include "ingest/partition.h"
 #include "ingest/report.h"
 #include "ingest/transaction.h"
 #include "ingest/worker_state.h"
@@ -223,15 +222,6 @@ adopt_stream(PsWorker *worker, PsStream *stream, MemoryContext context)
 	worker->stream_reads++;
 }
 
-/* Gives up the partitions when the stream does not read all of them any more: another server may read them from now on. */
-static void
-leave_partitions(PsWorker *worker)
-{
-	for (int i = 0; i < worker->reading.npartitions; i++)
-		if (!ps_stream_reads(worker->stream, worker->reading.partitions[i].partition))
-			ps_life_look_up(worker);
-}
-
 /* Reads the stream again; ends the process when the worker is not wanted any more. */
 static void
 control_check_stream(PsWorker *worker, int stream_id)
@@ -270,8 +260,9 @@ control_check_stream(PsWorker *worker, int stream_id)
 	worker->looking_up.next = 0;
 	ps_life_go_on(worker);		/* the change may have removed the reason for an error */
 	worker->looking_up.ask_again = worker->looking_up.lookup.running;
+	if (!ps_worker_reads_same(worker, stream))
+		ps_life_look_up(worker);	/* until the answer it reads nothing */
 	adopt_stream(worker, stream, context);
-	leave_partitions(worker);
 }
 
 /* Ends the process when the client's options changed: the postmaster starts it again with the new ones. */

@@ -2,7 +2,8 @@
  * transaction.c
  *	  Begins the worker's transactions that change something. None begins or goes on
  *	  after a session has paused the stream: pause_stream() has returned, so nothing
- *	  may change any more.
+ *	  may change any more. The same holds for a partition or topic that alter_stream()
+ *	  has taken away: another server may read it already.
  */
 #include "postgres.h"
 
@@ -24,6 +25,22 @@ ps_worker_is_wanted(const PsWorker *worker, const PsStream *stream)
 	return stream != NULL && stream->enabled && worker->number < stream->workers;
 }
 
+static bool
+is_same_name(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+bool
+ps_worker_reads_same(const PsWorker *worker, const PsStream *stream)
+{
+	const PsStream *before = worker->stream;
+
+	return is_same_name(before->topic, stream->topic) && is_same_name(before->topic_pattern, stream->topic_pattern) &&
+		ps_text_set_equal(&before->topics, &stream->topics) && before->npartitions == stream->npartitions &&
+		(stream->npartitions == 0 || memcmp(before->partitions, stream->partitions, stream->npartitions * sizeof(int32)) == 0);
+}
+
 /* Reads the stream in the current transaction; whether the worker is to run on. */
 static bool
 still_runs(const PsWorker *worker)
@@ -36,7 +53,7 @@ still_runs(const PsWorker *worker)
 	stream = ps_stream_find(NULL, worker->stream->stream_id);
 	if (stream != NULL && ps_rebuild_schema_used())
 		ps_rebuild_adjust(stream);
-	wanted = ps_worker_is_wanted(worker, stream);
+	wanted = ps_worker_is_wanted(worker, stream) && ps_worker_reads_same(worker, stream);
 	PopActiveSnapshot();
 	SPI_finish();
 	return wanted;

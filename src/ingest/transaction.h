@@ -10,13 +10,17 @@
 /* Whether a stream that was read says that the worker runs. */
 extern bool ps_worker_is_wanted(const PsWorker *worker, const PsStream *stream);
 
+/* Whether a stream that was read names the same topics and partitions as the worker's reading of it. */
+extern bool ps_worker_reads_same(const PsWorker *worker, const PsStream *stream);
+
 /*
  * Begins a transaction that changes something. It waits while a session pauses or
- * alters the stream, and raises when that session has stopped the worker.
+ * alters the stream, and raises when that session has stopped the worker, or has
+ * taken a topic or partition from it.
  */
 extern void ps_worker_begin(PsWorker *worker);
 
-/* Raises when a session has stopped the worker since it read its stream. */
+/* Raises when a session has stopped the worker, or changed what it reads, since it read its stream. */
 extern void ps_worker_check_wanted(PsWorker *worker);
 
 #endif							/* PS_TRANSACTION_H */
