@@ -105,6 +105,7 @@ profile_stream_starter_main(Datum arg)
 {
 	PsConnectFailure why;
 	int64		wait_ms;
+	int			lease;
 
 	memcpy(&why, MyBgworkerEntry->bgw_extra, sizeof(why));
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -120,10 +121,13 @@ profile_stream_starter_main(Datum arg)
 	ps_bgworker_settings();
 	wait_ms = ps_backoff_ms(why.tries);
 	/* start_streams() may have started another starter meanwhile: one is enough */
-	if (!ps_lease_take(why.rebuild ? PS_LEASE_OF_REBUILD(why.stream_id) : why.stream_id, LEASE_OF_STARTER(why.number)))
+	lease = why.rebuild ? PS_LEASE_OF_REBUILD(why.stream_id) : why.stream_id;
+	if (!ps_lease_take(lease, LEASE_OF_STARTER(why.number)))
 		proc_exit(0);
 	starter_work(&why, false, wait_ms);
 	ps_bgworker_wait(wait_ms);
+	/* before the start: if that fails soon, the next starter would take this one for one that waits, and end */
+	ps_lease_release(lease, LEASE_OF_STARTER(why.number));
 	starter_work(&why, true, 0);
 	proc_exit(0);
 }
