@@ -236,10 +236,10 @@ relay_wait_for_work(PsRelay *relay)
 
 	if (sinks_timeout >= 0)
 		timeout = Min(timeout, sinks_timeout);
-	if (relay->nitems > 0)
-		pgstat_report_activity(STATE_RUNNING, psprintf("deliver %d items to %s", relay->nitems, ps_sinks[relay->sink->kind].name));
-	else
-		pgstat_report_activity(STATE_IDLE, psprintf("wait for changes for %s", ps_sinks[relay->sink->kind].name));
+	/* idle also when items are on their way: it has no transaction */
+	pgstat_report_activity(STATE_IDLE, relay->nitems > 0 ?
+						   psprintf("deliver %d items to %s", relay->nitems, ps_sinks[relay->sink->kind].name) :
+						   psprintf("wait for changes for %s", ps_sinks[relay->sink->kind].name));
 	if (socket != PGINVALID_SOCKET)
 		ready = WaitLatchOrSocket(MyLatch, events | methods->events(relay->sink), socket, timeout, event);
 	else
