@@ -51,8 +51,12 @@ CREATE PROCEDURE follow(client int, until timestamptz) LANGUAGE plpgsql AS $$
 DECLARE
 	bookmark text;
 	told bigint;
+	at_end boolean;
 BEGIN
 	LOOP
+		-- asked before the read: a writer may commit after it, and be gone when the round ends
+		at_end := clock_timestamp() > until AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'writer')
+			AND NOT EXISTS (SELECT FROM pg_prepared_xacts);
 		WITH c AS MATERIALIZED (
 			SELECT x.customer_id, x.version, p.segment, x.next_bookmark
 			FROM profile_stream.profiles_changed_since(bookmark) x JOIN profile_stream.profiles p USING (customer_id)
@@ -63,8 +67,7 @@ BEGIN
 		SELECT COALESCE(max(c.next_bookmark), bookmark), count(*) INTO bookmark, told FROM c;
 		INSERT INTO rounds VALUES (client, told);
 		COMMIT;
-		EXIT WHEN clock_timestamp() > until AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'writer')
-			AND NOT EXISTS (SELECT FROM pg_prepared_xacts) AND told = 0;
+		EXIT WHEN at_end AND told = 0;
 	END LOOP;
 END $$;
 END
