@@ -24,9 +24,7 @@ static const char discard_sql[] =
 " WHERE c.day = (pg_catalog.now() AT TIME ZONE 'UTC')::pg_catalog.date OR c.counted_at < $1";
 
 static const char count_sql[] =
-"WITH counted AS (SELECT p.segment, pg_catalog.count(*) AS customers FROM"
-" (SELECT CASE WHEN p.scored_at IS NOT NULL OR p.segment <> 'unknown' THEN p.segment END AS segment FROM profile_stream.materialized_profiles p) p"
-" GROUP BY p.segment)"
+"WITH counted AS (SELECT p.segment, pg_catalog.count(*) AS customers FROM profile_stream.profiles p GROUP BY p.segment)"
 " INSERT INTO profile_stream.segment_counts (day, kind, segment, customers, counted_at)"
 " SELECT (pg_catalog.now() AT TIME ZONE 'UTC')::pg_catalog.date, n.kind, n.segment, n.customers, pg_catalog.now() FROM ("
 "SELECT 'all' AS kind, 'all' AS segment, COALESCE(pg_catalog.sum(c.customers), 0)::pg_catalog.int8 AS customers FROM counted c"
