@@ -530,6 +530,29 @@ GRANT USAGE ON SCHEMA profile_stream TO profile_stream_support;
 GRANT profile_stream_bi TO profile_stream_support;
 GRANT SELECT ON masked_profiles TO profile_stream_support;
 GRANT EXECUTE ON FUNCTION profile_stream_internal.masked TO profile_stream_support;
+-- one profile is read without a statement; a row of a shard of Citus has the type of the shard
+CREATE OR REPLACE FUNCTION metric_value(customer_id text, metric text, as_of timestamptz DEFAULT pg_catalog.now()) RETURNS numeric
+	AS 'MODULE_PATHNAME', 'ps_metric_value' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 300;
+
+CREATE OR REPLACE FUNCTION metric_trend(customer_id text, metric text, from_day date, to_day date, time_zone text DEFAULT 'UTC',
+	OUT day date, OUT count bigint, OUT sum numeric, OUT min numeric, OUT max numeric) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_metric_trend' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 750 ROWS 30;
+
+CREATE OR REPLACE VIEW profile_documents WITH (security_invoker = true) AS
+	SELECT p.customer_id, profile_stream_internal.profile_document(ROW(p.*)::profile_stream.materialized_profiles, pg_catalog.now()) AS data, p.version, p.updated_at
+	FROM profile_stream.materialized_profiles p;
+
+CREATE OR REPLACE FUNCTION profiles_at(as_of timestamptz) RETURNS TABLE (customer_id text, profile jsonb)
+	LANGUAGE sql STABLE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT p.customer_id, profile_stream_internal.profile_document_at(ROW(p.*)::profile_stream.materialized_profiles, profiles_at.as_of, h.old)
+		FROM profile_stream.materialized_profiles p LEFT JOIN (
+			SELECT c.customer_id, pg_catalog.jsonb_object_agg(e.key, e.value ORDER BY c.changed_at DESC, c.version DESC) AS old
+			FROM profile_stream_internal.profile_history c CROSS JOIN LATERAL pg_catalog.jsonb_each(c.old) e
+			WHERE c.changed_at > profiles_at.as_of GROUP BY c.customer_id) h ON h.customer_id = p.customer_id
+		WHERE p.first_event_at <= profiles_at.as_of;
+	END;
+
 -- watching: what streams do, and how much their tables take
 ALTER TABLE profile_stream_internal.stream_status ADD COLUMN stats_reset timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp();
 COMMENT ON COLUMN profile_stream_internal.stream_status.stats_reset IS 'Since when errors, retries, restarts, skipped notifications and what sinks delivered are counted: stat_reset() begins anew';

@@ -2032,7 +2032,7 @@ CREATE FUNCTION profile_stream_internal.profile_document(profile materialized_pr
 COMMENT ON FUNCTION profile_stream_internal.profile_document(materialized_profiles, timestamptz) IS 'A profile row as a MaterializedProfile document, windowed metrics as of a moment';
 
 CREATE VIEW profile_documents WITH (security_invoker = true) AS
-	SELECT p.customer_id, profile_stream_internal.profile_document(p, pg_catalog.now()) AS data, p.version, p.updated_at
+	SELECT p.customer_id, profile_stream_internal.profile_document(ROW(p.*)::profile_stream.materialized_profiles, pg_catalog.now()) AS data, p.version, p.updated_at
 	FROM profile_stream.materialized_profiles p;
 COMMENT ON VIEW profile_documents IS 'Profiles as MaterializedProfile documents, windowed metrics as of now()';
 COMMENT ON COLUMN profile_documents.data IS 'The profile as a document, with the names of JSON (customerId); as get_profile() returns it';
@@ -2075,7 +2075,7 @@ COMMENT ON FUNCTION get_profiles(text[], timestamptz) IS 'Profiles of many custo
 CREATE FUNCTION profiles_at(as_of timestamptz) RETURNS TABLE (customer_id text, profile jsonb)
 	LANGUAGE sql STABLE PARALLEL SAFE
 	BEGIN ATOMIC
-		SELECT p.customer_id, profile_stream_internal.profile_document_at(p, profiles_at.as_of, h.old)
+		SELECT p.customer_id, profile_stream_internal.profile_document_at(ROW(p.*)::profile_stream.materialized_profiles, profiles_at.as_of, h.old)
 		FROM profile_stream.materialized_profiles p LEFT JOIN (
 			SELECT c.customer_id, pg_catalog.jsonb_object_agg(e.key, e.value ORDER BY c.changed_at DESC, c.version DESC) AS old
 			FROM profile_stream_internal.profile_history c CROSS JOIN LATERAL pg_catalog.jsonb_each(c.old) e
@@ -2089,12 +2089,7 @@ CREATE FUNCTION training_set(query text, metrics text[] DEFAULT NULL, OUT custom
 COMMENT ON FUNCTION training_set(text, text[]) IS 'Metrics and tracked columns of customers, each as of a moment; the query returns pairs of both, with the caller''s rights';
 
 CREATE FUNCTION metric_value(customer_id text, metric text, as_of timestamptz DEFAULT pg_catalog.now()) RETURNS numeric
-	LANGUAGE sql STABLE STRICT PARALLEL SAFE COST 1000 SET search_path = pg_catalog, pg_temp
-	BEGIN ATOMIC
-		-- an outer join: a value of a customer that is NULL is not that of nobody
-		SELECT profile_stream.window_value(COALESCE(p.customer_id, ''), COALESCE(p.window_state, ''), metric_value.metric, metric_value.as_of)
-		FROM (SELECT 1) one(n) LEFT JOIN profile_stream.materialized_profiles p ON p.customer_id = metric_value.customer_id;
-	END;
+	AS 'MODULE_PATHNAME', 'ps_metric_value' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 300;
 COMMENT ON FUNCTION metric_value(text, text, timestamptz) IS 'Value of a metric over its window up to as_of, exact but for distinct; for an unknown customer as for one without events';
 
 CREATE FUNCTION profile_stream_internal.check_days(metric text, time_zone text) RETURNS boolean
@@ -2121,12 +2116,7 @@ COMMENT ON FUNCTION metric_days(text, date, date, text) IS 'What metric_trend() 
 
 CREATE FUNCTION metric_trend(customer_id text, metric text, from_day date, to_day date, time_zone text DEFAULT 'UTC',
 	OUT day date, OUT count bigint, OUT sum numeric, OUT min numeric, OUT max numeric) RETURNS SETOF record
-	LANGUAGE sql STABLE STRICT PARALLEL SAFE COST 1000 ROWS 30 SET search_path = pg_catalog, pg_temp
-	BEGIN ATOMIC
-		SELECT d.day, d.count, d.sum, d.min, d.max
-		FROM profile_stream.metric_days(metric_trend.metric, metric_trend.from_day, metric_trend.to_day, metric_trend.time_zone) d
-		WHERE d.customer_id = metric_trend.customer_id ORDER BY d.day;
-	END;
+	AS 'MODULE_PATHNAME', 'ps_metric_trend' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 750 ROWS 30;
 COMMENT ON FUNCTION metric_trend(text, text, date, date, text) IS 'Count, sum, min and max of a metric''s series per day of a time zone, from history of any age; days without samples have no row, and metrics of distinct values only a count';
 
 -- =====================================================================================================================

@@ -13,6 +13,7 @@
 #include "funcapi.h"
 #include "store/chunk_reader.h"
 #include "store/extension.h"
+#include "store/profile_reader.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/memutils.h"
@@ -71,23 +72,25 @@ copy_text(const text *original)
 	return cstring_to_text_with_len(VARDATA_ANY(original), VARSIZE_ANY_EXHDR(original));
 }
 
-/* Takes over the arguments that are the same for each row, unless it has them already. */
+/* Takes over the arguments from the metric on, which are the same for each row, unless it has them already. */
 static void
-take_arguments(DaysCall *call, FunctionCallInfo fcinfo)
+take_arguments(DaysCall *call, FunctionCallInfo fcinfo, int first)
 {
-	text	   *metric = PG_GETARG_TEXT_PP(2);
-	text	   *time_zone = PG_GETARG_TEXT_PP(5);
+	text	   *metric = PG_GETARG_TEXT_PP(first);
+	text	   *time_zone = PG_GETARG_TEXT_PP(first + 3);
+	DateADT		from_day = PG_GETARG_DATEADT(first + 1);
+	DateADT		to_day = PG_GETARG_DATEADT(first + 2);
 	const PsMetric *found;
 	MemoryContext caller;
 
 	if (call->metric != NULL && is_same_text(call->metric, metric) && is_same_text(call->time_zone, time_zone) &&
-		call->from_day == PG_GETARG_DATEADT(3) && call->to_day == PG_GETARG_DATEADT(4))
+		call->from_day == from_day && call->to_day == to_day)
 		return;
 	found = find_metric_with_days(metric);
 	call->series = found->series;
 	call->has_values = found->aggregate != PS_AGGREGATE_DISTINCT;
-	call->from_day = PG_GETARG_DATEADT(3);
-	call->to_day = PG_GETARG_DATEADT(4);
+	call->from_day = from_day;
+	call->to_day = to_day;
 	ps_day_sums_init(&call->sums, call->from_day, call->to_day, ps_zone_find(text_to_cstring(time_zone), false));
 	caller = MemoryContextSwitchTo(call->context);
 	call->metric = copy_text(metric);
@@ -157,7 +160,7 @@ add_profile(DaysCall *call, text *customer_id, bytea *state)
 		ps_chunks_read(customer_id, ps_series_name(series->id), from, add_chunk, call);
 }
 
-static Datum
+static HeapTuple
 make_row(const DaysCall *call, const PsDaySum *sum)
 {
 	Datum		values[5] = {
@@ -165,7 +168,7 @@ make_row(const DaysCall *call, const PsDaySum *sum)
 	};
 	bool		nulls[5] = {false, false, !call->has_values, !call->has_values, !call->has_values};
 
-	return HeapTupleGetDatum(heap_form_tuple(call->desc, values, nulls));
+	return heap_form_tuple(call->desc, values, nulls);
 }
 
 /* The days of a profile, one at a call: a table of them for each profile would take longer than its samples. */
@@ -189,7 +192,7 @@ ps_profile_days_checked(PG_FUNCTION_ARGS)
 		if (!call->is_watched)
 			RegisterExprContextCallback(result->econtext, forget_row, PointerGetDatum(call));
 		call->is_watched = true;
-		take_arguments(call, fcinfo);
+		take_arguments(call, fcinfo, 2);
 		MemoryContextReset(call->row_context);
 		ps_day_sums_clear(&call->sums);
 		caller = MemoryContextSwitchTo(call->row_context);
@@ -200,9 +203,30 @@ ps_profile_days_checked(PG_FUNCTION_ARGS)
 	if (call->next < call->sums.nsums)
 	{
 		result->isDone = ExprMultipleResult;
-		return make_row(call, &call->sums.sums[call->next++]);
+		return HeapTupleGetDatum(make_row(call, &call->sums.sums[call->next++]));
 	}
 	call->next = -1;
 	result->isDone = ExprEndResult;
 	PG_RETURN_NULL();
+}
+
+/* The days of one customer: raises for a metric or a time zone that does not exist, also for an unknown customer. */
+PS_FUNCTION(ps_metric_trend);
+static Datum
+ps_metric_trend_checked(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	text	   *customer_id = PG_GETARG_TEXT_PP(0);
+	DaysCall	call = {.context = CurrentMemoryContext};
+	bytea	   *state;
+
+	InitMaterializedSRF(fcinfo, 0);
+	call.desc = result->setDesc;
+	take_arguments(&call, fcinfo, 1);
+	state = ps_profile_window_read(customer_id);
+	if (state != NULL)
+		add_profile(&call, customer_id, state);
+	for (int i = 0; i < call.sums.nsums; i++)
+		tuplestore_puttuple(result->setResult, make_row(&call, &call.sums.sums[i]));
+	return (Datum) 0;
 }

@@ -19,6 +19,7 @@
 #include "nodes/primnodes.h"
 #include "store/chunk_value.h"
 #include "store/extension.h"
+#include "store/profile_reader.h"
 #include "store/rule_catalog.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -182,33 +183,48 @@ ps_value_as_of(const PsWindow *window, const PsMetric *metric, const text *custo
 	return ps_window_value_result(&value);
 }
 
-/* Computes the value that the arguments name. */
+/* Computes the value of a series in a window state. The arguments of the call from first_argument on are the metric and the moment. */
 static void
-value_of_call(FunctionCallInfo fcinfo, bool in_rebuild, PsWindowValue *value)
+value_of_call(FunctionCallInfo fcinfo, bytea *state, int first_argument, bool in_rebuild, PsWindowValue *value)
 {
-	const PsMetric *metric = metric_of_call(fcinfo, 2);
-	bytea	   *state = PG_GETARG_BYTEA_PP(1);
-	TimestampTz as_of = PG_GETARG_TIMESTAMPTZ(3);
+	const PsMetric *metric = metric_of_call(fcinfo, first_argument);
+	TimestampTz as_of = PG_GETARG_TIMESTAMPTZ(first_argument + 1);
 	PsSeries	series;
-	bool		found;
+	bool		found = false;
 
 	ps_check_moment(as_of);
-	if (!ps_window_read(VARDATA_ANY(state), VARSIZE_ANY_EXHDR(state), metric->series, &series, &found))
+	if (state != NULL && !ps_window_read(VARDATA_ANY(state), VARSIZE_ANY_EXHDR(state), metric->series, &series, &found))
 		complain_of_state();
 	compute_value(value, found ? &series : NULL, metric, PG_GETARG_TEXT_PP(0), as_of, in_rebuild);
+}
+
+static Datum
+return_value(FunctionCallInfo fcinfo, PsWindowValue *value)
+{
+	Numeric		result = ps_window_value_result(value);
+
+	if (result == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_NUMERIC(result);
 }
 
 static Datum
 window_value(FunctionCallInfo fcinfo, bool in_rebuild)
 {
 	PsWindowValue value;
-	Numeric		result;
 
-	value_of_call(fcinfo, in_rebuild, &value);
-	result = ps_window_value_result(&value);
-	if (result == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_NUMERIC(result);
+	value_of_call(fcinfo, PG_GETARG_BYTEA_PP(1), 2, in_rebuild, &value);
+	return return_value(fcinfo, &value);
+}
+
+PS_FUNCTION(ps_metric_value);
+static Datum
+ps_metric_value_checked(PG_FUNCTION_ARGS)
+{
+	PsWindowValue value;
+
+	value_of_call(fcinfo, ps_profile_window_read(PG_GETARG_TEXT_PP(0)), 1, false, &value);
+	return return_value(fcinfo, &value);
 }
 
 /* For views, which show counts as integers: one of a numeric would be made for each row. */
@@ -218,7 +234,7 @@ ps_window_count_checked(PG_FUNCTION_ARGS)
 {
 	PsWindowValue value;
 
-	value_of_call(fcinfo, false, &value);
+	value_of_call(fcinfo, PG_GETARG_BYTEA_PP(1), 2, false, &value);
 	if (value.aggregate != PS_AGGREGATE_COUNT && value.aggregate != PS_AGGREGATE_DISTINCT)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -70,3 +70,27 @@ ps_profile_window_select(Datum customer_id, int64 *version, bytea **window_state
 	SPI_freetuptable(SPI_tuptable);
 	return found;
 }
+
+bytea *
+ps_profile_window_read(const text *customer_id)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	bytea	   *state = NULL;
+	int64		version;
+	PsDirectReader reader;
+	TupleTableSlot *row;
+
+	if (ps_profile_reader_open(&reader))
+	{
+		row = ps_profile_reader_find(&reader, customer_id);
+		if (row != NULL)
+			state = DatumGetByteaPCopy(row->tts_values[PS_ROW_window_state]);
+		ps_direct_reader_close(&reader);
+		return state;
+	}
+	SPI_connect();
+	MemoryContextSwitchTo(caller);
+	(void) ps_profile_window_select(PointerGetDatum(customer_id), &version, &state);
+	SPI_finish();
+	return state;
+}

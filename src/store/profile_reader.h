@@ -29,4 +29,7 @@ extern void ps_profile_rows_get(uint64 row, Datum **values, bool **nulls);
  */
 extern bool ps_profile_window_select(Datum customer_id, int64 *version, bytea **window_state);
 
+/* The window state of a customer, in the current context; NULL: the caller sees no such profile. */
+extern bytea *ps_profile_window_read(const text *customer_id);
+
 #endif							/* PS_PROFILE_READER_H */
