@@ -257,9 +257,8 @@ consumer_take_error(PsIntake *intake, rd_kafka_resp_err_t err, PsPosition where,
 			intake->lost = add_position(intake->lost, where);
 			break;
 		case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
-			intake->suspects = lappend_int(intake->suspects, -1);	/* any topic may be created anew until a broker is
-																	 * back */
-			intake->error = ps_text_of_error(text);
+			/* any topic may be created anew until a broker is back; the text tells less than the error of a broker */
+			intake->suspects = lappend_int(intake->suspects, -1);
 			break;
 		case RD_KAFKA_RESP_ERR__BAD_MSG:
 		case RD_KAFKA_RESP_ERR__BAD_COMPRESSION:

@@ -257,6 +257,8 @@ producer_take_error(PsProducer *producer, rd_kafka_event_t *event)
 	rd_kafka_resp_err_t err = rd_kafka_event_error(event);
 	char text[	ERROR_BYTES];
 
+	if (err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && producer->trouble[0] != '\0')
+		return;					/* the error of a broker tells more */
 	if (err != RD_KAFKA_RESP_ERR__FATAL)
 		snprintf(producer->trouble, ERROR_BYTES, "%s (%s)", rd_kafka_event_error_string(event), rd_kafka_err2name(err));
 	else

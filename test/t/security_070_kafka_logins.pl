@@ -140,6 +140,8 @@ $broker->stop;
 }
 $broker->start;
 ok($node->poll_query_until('postgres', "SELECT state = 'retrying' AND error ~* 'authentication' AND hint ~ 'file of the password' FROM profile_stream.stat_streams"), 'the old password is refused');
+$node->sql(q(SELECT profile_stream.apply_event('{"eventId": "more", "customerId": "other", "eventType": "noop", "timestamp": "2026-01-01"}')));
+ok($node->wait_sink('plain', "error ~* 'authentication'", 'changelog'), 'its relay says so too');
 write_file('password', "sesame-second\n");
 runs('plain', 'the new one is read from the file, without a change of the server');
 ok($node->wait_sink('plain', 'delivered >= 10 AND backlog = 0', 'changelog'), 'by its relay too');
