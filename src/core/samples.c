@@ -78,6 +78,14 @@ numeric_amount(Numeric value, int64 *amount, int *scale)
 	return true;
 }
 
+static void
+complain_of_samples(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("window samples are damaged")));
+}
+
 /* Writes a value and returns the place behind it. */
 static char *
 samples_write_value(char *out, Numeric value, int flags)
@@ -98,7 +106,9 @@ samples_write_value(char *out, Numeric value, int flags)
 		return ps_varint_write(out, ps_zigzag(amount));
 	}
 	len = VARSIZE(value) - VARHDRSZ;
-	Assert(len <= MAX_NUMERIC);
+	/* no event has such a value, but the sum of damaged ones may */
+	if (len > MAX_NUMERIC)
+		complain_of_samples();
 	*out++ = (char) (KIND_NUMERIC | flags);
 	*out++ = (char) len;
 	memcpy(out, VARDATA(value), len);
@@ -177,14 +187,6 @@ is_numeric(const char *bytes, int len)
 			return false;
 	}
 	return true;
-}
-
-static void
-complain_of_samples(void)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("window samples are damaged")));
 }
 
 void

@@ -77,6 +77,12 @@ ps_window_value_add_totals(PsWindowValue *value, const PsSeries *series)
 {
 	PsTotals	totals;
 
+	/* create_metric() makes no such metric, but a restored row of metrics, or damaged bytes, may say so */
+	if (!ps_aggregate_has_lifetime(value->aggregate))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("a metric needs samples of a series that has only totals of a lifetime"),
+				 errhint("Remove the metric with drop_metric(), and create it again.")));
 	ps_totals_read(series, &totals);
 	if (totals.count == 0 || totals.from_at > value->to_at)
 		return;

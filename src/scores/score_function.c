@@ -74,9 +74,8 @@ score_function_take_result(PsScores *scores, Jsonb *result)
 	scores->lifetime_value = NumericGetDatum(value->val.numeric);
 }
 
-/* The function's owner can replace its body at any time. So he must have the rights with which it runs. */
-static void
-score_function_check_owner(Oid function, Oid role)
+static Oid
+score_function_owner(Oid function)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Oid			owner;
@@ -87,7 +86,14 @@ score_function_check_owner(Oid function, Oid role)
 				 errmsg("function with OID %u does not exist", function)));
 	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
 	ReleaseSysCache(tuple);
-	if (!has_privs_of_role(owner, role))
+	return owner;
+}
+
+/* The function's owner can replace its body at any time. So he must have the rights with which it runs. */
+static void
+score_function_check_owner(Oid function, Oid role)
+{
+	if (!has_privs_of_role(score_function_owner(function), role))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("the owner of function %s does not have the rights of role \"%s\", with which it would run",
@@ -101,6 +107,7 @@ ps_score_function_check(Oid function, Oid role)
 	Oid		   *types;
 	int			ntypes;
 
+	(void) score_function_owner(function);	/* raises when there is no such function */
 	if (get_func_prokind(function) != PROKIND_FUNCTION || get_func_retset(function) ||
 		get_func_signature(function, &types, &ntypes) != JSONBOID || ntypes != 1 || types[0] != JSONBOID)
 		ereport(ERROR,

@@ -83,6 +83,15 @@ backfill_value(int column, bool *isnull)
 	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, isnull);
 }
 
+/* A text of the first row. No constraint holds the columns of a place together: a part that is missing is taken for forgotten. */
+static char *
+text_or_empty(int column)
+{
+	char	   *value = ps_plan_text(0, column);
+
+	return value == NULL ? pstrdup("") : value;
+}
+
 /* Reads a position from the row, where it begins at a column. */
 static PsBackfillPosition
 read_position(int column)
@@ -94,8 +103,8 @@ read_position(int column)
 	if (isnull)
 		return position;
 	position.event_time = DatumGetTimestampTz(at);
-	position.event_id = ps_plan_text(0, column + 1);
-	position.customer_id = ps_plan_text(0, column + 2);
+	position.event_id = text_or_empty(column + 1);
+	position.customer_id = text_or_empty(column + 2);
 	position.rows = DatumGetInt64(backfill_value(column + 3, &isnull));
 	return position;
 }

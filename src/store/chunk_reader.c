@@ -53,6 +53,7 @@ read_bucket(HeapTupleHeader element)
 				 errmsg("type day_bucket has %d attributes, not %d", desc->natts, BUCKET_COLUMNS)));
 	heap_deform_tuple(&tuple, desc, values, nulls);
 	ReleaseTupleDesc(desc);
+	ps_plan_check_filled(nulls, BUCKET_COLUMNS, "days of table window_chunks");
 	bucket.day = DatumGetDateADT(values[0]);
 	bucket.count = DatumGetInt64(values[1]);
 	bucket.sum = DatumGetNumericCopy(values[2]);

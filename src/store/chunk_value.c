@@ -102,7 +102,10 @@ get_node(uint64 row, ChunkNode *node)
 	node->chunk.samples = nulls[7] ? NULL : DatumGetByteaPP(values[7]);
 	node->tile = node->chunk;
 	if (!nulls[8])
+	{
+		ps_plan_check_filled(nulls + 8, lengthof(node_types) - 8, "the tile of a row of table window_chunks");
 		get_sums(&node->tile, values + 8);
+	}
 	else if (ps_tile_span(node->chunk.chunk_no) > 1)
 	{
 		node->tile.from_at = DT_NOBEGIN;

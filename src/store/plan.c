@@ -291,6 +291,17 @@ ps_plan_check_types(const Oid *types, int n)
 	}
 }
 
+void
+ps_plan_check_filled(const bool *nulls, int n, const char *what)
+{
+	for (int i = 0; i < n; i++)
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("%s: a value is missing", what),
+					 errhint("Somebody has written the table, or a dump that was restored. rebuild() makes it anew from the topic.")));
+}
+
 /* Begins an array with room for capacity values. */
 void
 ps_column_init(PsColumn *column, Oid type, int capacity)

@@ -73,6 +73,9 @@ extern uint64 ps_plan_run_filtered(const char *sql, int nargs, const Oid *types,
  */
 extern void ps_plan_check_types(const Oid *types, int n);
 
+/* Raises when one of n values is null that are written together, and which no constraint of the table holds together. */
+extern void ps_plan_check_filled(const bool *nulls, int n, const char *what);
+
 /* An array argument under construction. */
 typedef struct PsColumn
 {

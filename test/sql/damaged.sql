@@ -1,0 +1,73 @@
+-- What somebody has written into a table, or a dump that was restored, is refused: no process ends of it.
+-- In a database of its own, because numbers of streams and series are not rolled back.
+SET client_min_messages = warning;
+SELECT current_database() AS home \gset
+CREATE DATABASE regress_damaged TEMPLATE template0 ENCODING 'UTF8';
+\c regress_damaged
+SET client_min_messages = warning;
+CREATE EXTENSION profile_stream;
+SET timezone = 'UTC';
+SET datestyle = 'ISO, YMD';
+\set VERBOSITY terse
+CREATE FUNCTION pg_temp.send(customer text, n int, type text, payload jsonb) RETURNS text LANGUAGE sql AS $$
+	SELECT string_agg(DISTINCT r, ',') FROM unnest(profile_stream.apply_events((SELECT array_agg(jsonb_build_object('eventId', type || i, 'customerId', customer,
+		'eventType', type, 'timestamp', '2026-01-01Z'::timestamptz + i * interval '1 hour', 'payload', payload)) FROM generate_series(1, n) i))) r $$;
+CREATE FUNCTION pg_temp.complaint(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE answer text;
+BEGIN
+	EXECUTE statement INTO answer;
+	RETURN COALESCE(answer, 'null');
+EXCEPTION WHEN data_corrupted THEN
+	RETURN SQLERRM;
+END $$;
+SELECT profile_stream.create_metric('whole', 'whole', '60 days', '$.n', 'sum'), profile_stream.create_metric('ever', 'ever', value_path => '$.n', aggregate => 'sum', period => 'lifetime');
+SELECT pg_temp.send('damaged', 1500, 'whole', '{"n": 2}'), pg_temp.send('damaged', 400, 'ever', '{"n": 3}');
+SELECT count(*) >= 16 AS has_tile, count(tile_sum) > 0 AS is_made FROM profile_stream_internal.window_chunks WHERE customer_id = 'damaged';
+
+-- sums of a day: no constraint holds the fields of a composite value
+CREATE FUNCTION pg_temp.damaged_day(bucket profile_stream_internal.day_bucket, direct text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE answer text;
+BEGIN
+	PERFORM set_config('profile_stream.direct_access', direct, true);
+	UPDATE profile_stream_internal.window_chunks SET samples = NULL, days = ARRAY[bucket] WHERE customer_id = 'damaged';
+	answer := pg_temp.complaint($q$SELECT count(*) FROM profile_stream.metric_days('whole', '2026-01-01', '2026-02-01')$q$);
+	RAISE EXCEPTION '%', answer USING ERRCODE = 'ZZ000';
+EXCEPTION WHEN SQLSTATE 'ZZ000' THEN
+	RETURN answer;
+END $$;
+SELECT direct, pg_temp.damaged_day(bucket, direct) FROM unnest('{on,off}'::text[]) direct,
+	(VALUES (1, ROW('2026-01-01', 5, 1, 1, 1)::profile_stream_internal.day_bucket), (2, ROW('2026-01-01', 5, NULL, 1, 1)::profile_stream_internal.day_bucket), (3, ROW('2026-01-01', 5, 1, 1, NULL)::profile_stream_internal.day_bucket), (4, ROW(NULL, NULL, NULL, NULL, NULL)::profile_stream_internal.day_bucket)) b(n, bucket) ORDER BY direct DESC, n;
+
+-- a tile of which a column is null
+CREATE FUNCTION pg_temp.damaged_tile(name text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE answer text;
+BEGIN
+	EXECUTE format('UPDATE profile_stream_internal.window_chunks SET %I = NULL WHERE customer_id = ''damaged'' AND tile_from_at IS NOT NULL', name);
+	answer := pg_temp.complaint($q$SELECT profile_stream.metric_value('damaged', 'whole', '2026-03-02Z')$q$);
+	RAISE EXCEPTION '%', answer USING ERRCODE = 'ZZ000';
+EXCEPTION WHEN SQLSTATE 'ZZ000' THEN
+	RETURN answer;
+END $$;
+SELECT name, pg_temp.damaged_tile(name) FROM unnest('{tile_from_at,tile_to_at,tile_count,tile_sum,tile_min,tile_max}'::text[]) name;
+
+-- an aggregate that needs samples, of a series that has totals
+SELECT aggregate, pg_temp.complaint(format($q$WITH w AS (UPDATE profile_stream_internal.metrics SET aggregate = %L, fraction = %L WHERE name = 'ever') SELECT NULL$q$, aggregate, fraction)) AS written,
+	pg_temp.complaint($q$SELECT profile_stream.metric_value('damaged', 'ever')$q$) FROM (VALUES ('distinct', NULL), ('median', NULL), ('stddev', NULL), ('percentile', '0.5')) a(aggregate, fraction);
+UPDATE profile_stream_internal.metrics SET aggregate = 'sum', fraction = NULL WHERE name = 'ever';
+
+-- totals whose sum is of many more digits than what is stored of a number may have
+UPDATE profile_stream.materialized_profiles SET window_state = decode(to_hex(s.series_id / 16) || to_hex(s.series_id % 16) || '80010000' || '19' || '01' || '0000000000000000'
+	|| '0b06' || '0000401f0100' || '00' || '0000' || '0000' || '0000' || '00', 'hex')
+FROM profile_stream_internal.metrics s WHERE s.name = 'ever' AND customer_id = 'damaged';
+SELECT length(profile_stream.metric_value('damaged', 'ever')::text) AS digits;
+SELECT pg_temp.complaint($q$SELECT pg_temp.send('damaged', 900, 'ever', '{"n": 3}')$q$);
+
+-- the place of a backfill of which a part is null
+SELECT profile_stream.create_stream('damaged', bootstrap_servers => '127.0.0.1:1', topic => 'damaged');
+INSERT INTO profile_stream_internal.backfills (stream_id, name, owner, query, state, last_event_time, last_event_id, started_at)
+SELECT stream_id, 'half', owner, 'SELECT 1', 'failed', now(), 'e', now() FROM profile_stream.streams WHERE name = 'damaged';
+SELECT profile_stream.drop_backfill('damaged', 'half');
+SELECT profile_stream.drop_stream('damaged');
+
+\c :home
+DROP DATABASE regress_damaged WITH (FORCE);
