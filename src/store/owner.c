@@ -7,8 +7,9 @@
  *	  its triggers do. So before we use the owner's rights we check that schemas and
  *	  tables are members of the extension, and belong to the owner of the table
  *	  streams or to a superuser. The same is checked for the functions of triggers,
- *	  which any role with the right TRIGGER may add. The result is kept until a
- *	  schema, relation or function changes.
+ *	  which any role with the right TRIGGER may add, and for tables that inherit, as
+ *	  partitions do. The result is kept until a schema, relation, function or role
+ *	  changes.
  *
  *	  The switch does not set SECURITY_RESTRICTED_OPERATION where triggers may fire,
  *	  because it refuses deferred triggers. Code of users does run in such an
@@ -25,24 +26,28 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "settings.h"
 #include "store/distributed.h"
 #include "store/owner.h"
 #include "store/rebuild_schema.h"
 #include "store/relation_changes.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #define EXTENSION "profile_stream"
 #define OPERATOR "profile_stream_operator"
-#define MAX_CHECKED 256
+#define MAX_CHECKED 1024
 
 /* What was found, and whether it is still valid. */
 static Oid	schema;
@@ -153,6 +158,38 @@ owner_refuse(const char *what)
 			 errhint("It must be a member of extension profile_stream, and belong to the owner of the table streams or to a superuser.")));
 }
 
+/* Whether a condition may not call a function: somebody else can replace it, or it can run statements that an argument names. */
+static bool
+is_unfit_for_condition(Oid function, void *arg)
+{
+	return func_volatile(function) != PROVOLATILE_IMMUTABLE || !is_in_good_hands(ProcedureRelationId, function);
+}
+
+static bool
+refuse_condition_walker(Node *node, void *arg)
+{
+	if (node == NULL)
+		return false;
+	return IsA(node, CoerceToDomain) || check_functions_in_node(node, is_unfit_for_condition, arg) ||
+		expression_tree_walker(node, refuse_condition_walker, arg);
+}
+
+/* Raises when the condition of a trigger may run code of another role. */
+static void
+check_condition(HeapTuple trigger, TupleDesc desc, Oid relid)
+{
+	bool		isnull;
+	Datum		condition = heap_getattr(trigger, Anum_pg_trigger_tgqual, desc, &isnull);
+
+	if (!isnull && refuse_condition_walker(stringToNode(TextDatumGetCString(condition)), NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the condition of trigger \"%s\" of table %s may run code of another role",
+						NameStr(((Form_pg_trigger) GETSTRUCT(trigger))->tgname), get_rel_name(relid)),
+				 errdetail("It converts to a domain, or calls a function that is not IMMUTABLE or belongs to another role."),
+				 errhint("It would run with the rights of the table's owner. Drop the trigger, or put the condition into its function.")));
+}
+
 /* Raises unless the functions of a table's triggers are in good hands, because we run them with the owner's rights. */
 static void
 check_triggers(Oid relid)
@@ -173,22 +210,27 @@ check_triggers(Oid relid)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("trigger \"%s\" of table %s runs a function of another role", NameStr(trigger->tgname), get_rel_name(relid)),
 					 errhint("It would run with the rights of the table's owner. Make that role the owner of the function, or drop the trigger.")));
+		check_condition(tuple, RelationGetDescr(relation), relid);
 	}
 	systable_endscan(scan);
 	table_close(relation, AccessShareLock);
 }
 
-/* Raises unless a table, view or sequence of the extension, and the functions of its triggers, are in good hands. */
+/* Raises unless a table, view or sequence of the extension, the functions of its triggers, and what inherits from it are in good hands. */
 static void
 check_relation(Oid relid, const char *what)
 {
 	uint64		before = changes;
+	ListCell   *cell;
 
 	if (is_checked(relid))
 		return;
 	if (!is_in_good_hands(RelationRelationId, relid))
 		owner_refuse(what);
 	check_triggers(relid);
+	if (has_subclass(relid))
+		foreach(cell, find_inheritance_children(relid, AccessShareLock))
+			check_relation(lfirst_oid(cell), psprintf("table %s, which inherits,", get_rel_name(lfirst_oid(cell))));
 	if (before == changes && known && nchecked < MAX_CHECKED)
 		checked[nchecked++] = relid;
 }
@@ -248,6 +290,7 @@ check_schema(void)
 		CacheRegisterSyscacheCallback(NAMESPACEOID, owner_forget, (Datum) 0);
 		CacheRegisterSyscacheCallback(RELOID, owner_forget, (Datum) 0);
 		CacheRegisterSyscacheCallback(PROCOID, owner_forget, (Datum) 0);
+		CacheRegisterSyscacheCallback(AUTHOID, owner_forget, (Datum) 0);
 		ps_on_relation_change(owner_relation_changed);
 	}
 	watching = true;
