@@ -1407,6 +1407,8 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cluster_check(name, boolean) IS 'What is wrong with the slices of a cluster view: servers, versions, definitions, partitions without one reader, and customers on several servers (100 at most); no row: nothing';
 
+ALTER FUNCTION health() SET jit = off;
+
 REVOKE ALL ON profile_metrics, metric_totals FROM PUBLIC;
 GRANT SELECT ON profile_metrics, metric_totals TO profile_stream_reader, profile_stream_operator;
 REVOKE ALL ON ROUTINE

@@ -3059,8 +3059,9 @@ CREATE FUNCTION storage_days_left(bytes bigint) RETURNS double precision
 			/ NULLIF(GREATEST(pg_catalog.sum(s.growth_bytes_per_day), 0::numeric), 0::numeric)), 1)::double precision FROM profile_stream.stat_storage s);
 COMMENT ON FUNCTION storage_days_left(bigint) IS 'In how many days this database will have that many bytes, if the tables of the extension grow as they do now; NULL: they do not grow, or that is not known yet';
 
+-- without jit: to compile so long a statement takes seconds, and its tables have few rows
 CREATE FUNCTION health(OUT status text, OUT subject text, OUT problem text, OUT action text) RETURNS SETOF record
-	LANGUAGE sql STABLE SECURITY DEFINER COST 10000 ROWS 5 SET search_path = pg_catalog, pg_temp
+	LANGUAGE sql STABLE SECURITY DEFINER COST 10000 ROWS 5 SET search_path = pg_catalog, pg_temp SET jit = off
 	BEGIN ATOMIC
 		WITH found AS (
 			SELECT CASE WHEN s.state = 'paused' THEN 'warning' ELSE 'error' END AS status, pg_catalog.format('stream "%s"', s.stream) AS subject,
@@ -3642,6 +3643,32 @@ COMMENT ON FUNCTION cluster_check(name, boolean) IS 'What is wrong with the slic
 REVOKE ALL ON ALL TABLES IN SCHEMA profile_stream, profile_stream_internal, profile_stream_rebuild FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA profile_stream, profile_stream_internal, profile_stream_rebuild FROM PUBLIC;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA profile_stream, profile_stream_internal, profile_stream_rebuild FROM PUBLIC;
+-- nor do others have what ALTER DEFAULT PRIVILEGES gives them of each new table or function
+DO $$
+DECLARE
+	other text;
+	what text;
+BEGIN
+	FOR other IN
+		SELECT DISTINCT pg_catalog.quote_ident(r.rolname) FROM (
+				SELECT c.relnamespace AS namespace, c.relowner AS owner, c.relacl AS acl FROM pg_catalog.pg_class c
+				UNION ALL SELECT p.pronamespace, p.proowner, p.proacl FROM pg_catalog.pg_proc p
+				UNION ALL SELECT t.typnamespace, t.typowner, t.typacl FROM pg_catalog.pg_type t
+				UNION ALL SELECT n.oid, n.nspowner, n.nspacl FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.<>) 'profile_stream') o
+			JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) o.namespace
+			CROSS JOIN LATERAL pg_catalog.aclexplode(o.acl) a
+			JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) a.grantee
+		WHERE n.nspname OPERATOR(pg_catalog.=) ANY (ARRAY['profile_stream', 'profile_stream_internal', 'profile_stream_rebuild']::name[])
+			AND a.grantee OPERATOR(pg_catalog.<>) o.owner
+	LOOP
+		FOREACH what IN ARRAY ARRAY['TABLES', 'SEQUENCES', 'ROUTINES'] LOOP
+			EXECUTE pg_catalog.format('REVOKE ALL ON ALL %s IN SCHEMA profile_stream, profile_stream_internal, profile_stream_rebuild FROM %s', what, other);
+		END LOOP;
+		EXECUTE pg_catalog.format('REVOKE ALL ON SCHEMA profile_stream_internal, profile_stream_rebuild FROM %s', other);
+		EXECUTE pg_catalog.format('REVOKE ALL ON TYPE profile_stream_internal.day_bucket FROM %s', other);
+	END LOOP;
+END
+$$;
 GRANT USAGE ON SCHEMA profile_stream TO profile_stream_reader, profile_stream_operator;
 -- A reader names no part. The right to read one that is granted below counts where a view or a function of the public schema reads it.
 GRANT USAGE ON SCHEMA profile_stream_internal, profile_stream_rebuild TO profile_stream_operator;

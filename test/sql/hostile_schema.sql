@@ -52,6 +52,23 @@ CREATE SCHEMA profile_stream_internal;
 CREATE EXTENSION profile_stream;
 DROP SCHEMA profile_stream_internal;
 
+-- what default privileges give others of new objects is taken back
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO regress_dbowner;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO regress_dbowner;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO regress_dbowner WITH GRANT OPTION;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TYPES TO regress_dbowner;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO regress_dbowner;
+CREATE EXTENSION profile_stream;
+SELECT count(*) AS granted FROM (SELECT relacl FROM pg_class UNION ALL SELECT proacl FROM pg_proc UNION ALL SELECT typacl FROM pg_type
+	UNION ALL SELECT nspacl FROM pg_namespace WHERE nspname <> 'profile_stream') o(acl) CROSS JOIN LATERAL aclexplode(o.acl) a WHERE a.grantee = 'regress_dbowner'::regrole;
+DROP EXTENSION profile_stream;
+DROP SCHEMA profile_stream;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM regress_dbowner;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON SEQUENCES FROM regress_dbowner;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON FUNCTIONS FROM regress_dbowner;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON TYPES FROM regress_dbowner;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON SCHEMAS FROM regress_dbowner;
+
 -- a schema that changes hands later is not read any more
 CREATE EXTENSION profile_stream;
 ALTER SCHEMA profile_stream OWNER TO regress_dbowner;
@@ -89,6 +106,45 @@ SELECT profile_stream.apply_event('{"eventId": "3", "customerId": "c", "eventTyp
 DROP TRIGGER two ON profile_stream.materialized_profiles;
 ALTER FUNCTION public.ours OWNER TO regress_dbowner;
 SELECT profile_stream.apply_event('{"eventId": "3", "customerId": "c", "eventType": "t", "timestamp": "2026-01-01T00:00:00Z"}');
+-- or whose condition somebody else can replace, or have run what he likes
+CREATE FUNCTION pg_temp.condition(what text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE message text;
+BEGIN
+	SET LOCAL ROLE regress_dbowner;
+	EXECUTE format('CREATE TRIGGER conditional BEFORE UPDATE ON profile_stream.materialized_profiles FOR EACH ROW WHEN (%s) EXECUTE FUNCTION pg_catalog.suppress_redundant_updates_trigger()', what);
+	RESET ROLE;
+	message := profile_stream.apply_event('{"eventId": "4", "customerId": "c", "eventType": "t", "timestamp": "2026-01-01T00:00:00Z"}');
+	RAISE EXCEPTION USING ERRCODE = 'ZZ000', MESSAGE = message;
+EXCEPTION WHEN SQLSTATE 'ZZ000' OR object_not_in_prerequisite_state THEN
+	RETURN SQLERRM;
+END $$;
+DROP TRIGGER note ON profile_stream.materialized_profiles;
+SET ROLE regress_dbowner;
+CREATE FUNCTION public.theirs(text) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RAISE 'run as %', current_user; END $$;
+CREATE OPERATOR public.=~= (leftarg = text, rightarg = text, function = pg_catalog.texteq);
+CREATE FUNCTION public.theirs(text, text) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RAISE 'run as %', current_user; END $$;
+CREATE OPERATOR public.~=~ (leftarg = text, rightarg = text, function = public.theirs);
+CREATE DOMAIN public.theirs AS text CHECK (public.theirs(value));
+RESET ROLE;
+SELECT what, pg_temp.condition(what) FROM unnest(ARRAY['OLD.* IS DISTINCT FROM NEW.*', 'OLD.customer_id OPERATOR(public.=~=) NEW.customer_id', 'public.theirs(NEW.customer_id)', 'NEW.customer_id OPERATOR(public.~=~) ''c''',
+	'NEW.customer_id::public.theirs IS NOT NULL', 'NOT (ARRAY[NEW.customer_id]::public.theirs[] IS NULL AND NEW.version < 0)', 'query_to_xml(''SELECT public.theirs(null)'', true, true, '''') IS NOT NULL']) what;
+DROP OPERATOR public.=~= (text, text), public.~=~ (text, text);
+DROP DOMAIN public.theirs;
+DROP FUNCTION public.theirs(text), public.theirs(text, text);
+-- on a partition, or a table that inherits
+SELECT profile_stream_internal.make_history_part('2020-01-01', '2020-01-02');
+GRANT USAGE ON SCHEMA profile_stream_internal TO regress_dbowner;
+GRANT TRIGGER ON ALL TABLES IN SCHEMA profile_stream_internal TO regress_dbowner;
+SET ROLE regress_dbowner;
+CREATE TRIGGER inherited BEFORE INSERT ON profile_stream_internal.profile_history_20200101 FOR EACH ROW EXECUTE FUNCTION public.theirs();
+RESET ROLE;
+SELECT profile_stream.apply_event('{"eventId": "4", "customerId": "c", "eventType": "t", "timestamp": "2026-01-01T00:00:00Z"}');
+DROP TRIGGER inherited ON profile_stream_internal.profile_history_20200101;
+SELECT profile_stream.apply_event('{"eventId": "4", "customerId": "c", "eventType": "t", "timestamp": "2026-01-01T00:00:00Z"}');
+CREATE TABLE public.child () INHERITS (profile_stream_internal.stream_status);
+ALTER TABLE public.child OWNER TO regress_dbowner;
+SELECT profile_stream.start_streams();
+DROP TABLE public.child;
 DROP FUNCTION public.ours, public.theirs CASCADE;
 SELECT profile_stream.apply_event('{"eventId": "3", "customerId": "c", "eventType": "t", "timestamp": "2026-01-01T00:00:00Z"}');
 REVOKE CREATE ON SCHEMA public FROM regress_dbowner;
