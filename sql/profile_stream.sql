@@ -63,7 +63,7 @@ BEGIN
 	END IF;
 	FOREACH made IN ARRAY ARRAY['profile_stream_internal', 'profile_stream_rebuild'] LOOP
 		IF pg_catalog.to_regnamespace(made) IS NOT NULL THEN
-			RAISE EXCEPTION 'schema % exists already', made
+			RAISE EXCEPTION 'schema % already exists', made
 				USING ERRCODE = 'duplicate_schema', HINT = 'The extension makes it itself. Drop or rename the one that is there.';
 		END IF;
 	END LOOP;
@@ -82,7 +82,7 @@ BEGIN
 	IF pg_catalog.pg_encoding_to_char((SELECT d.encoding FROM pg_catalog.pg_database d
 			WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())) OPERATOR(pg_catalog.<>) 'UTF8' THEN
 		RAISE EXCEPTION 'profile_stream requires a database with encoding UTF8'
-			USING ERRCODE = 'feature_not_supported';
+			USING ERRCODE = 'feature_not_supported', HINT = 'CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0 makes one.';
 	END IF;
 	FOREACH made IN ARRAY ARRAY['profile_stream_reader', 'profile_stream_operator', 'profile_stream_monitor', 'profile_stream_bi', 'profile_stream_support'] LOOP
 		IF pg_catalog.to_regrole(made) IS NULL THEN

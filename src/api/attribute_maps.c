@@ -44,13 +44,9 @@ get_map(FunctionCallInfo fcinfo)
 	map.filter.operator_text = ps_get_string(fcinfo, 8);
 	map.filter.sources = ps_get_texts(fcinfo, 9, "sources");
 	wrong = ps_attribute_map_init(&map, operation, ps_get_string(fcinfo, 4));
-	if (wrong != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s", wrong),
-				 errhint("A path leads from the payload to a value by at most 8 keys: $.loyalty.tier, $.\"odd key\"."
-						 " Operations are set, set_if_null, add, subtract, max, min, count, append_unique and latest;"
-						 " types are text, numeric, boolean, timestamptz and jsonb.")));
+	ps_check_argument(wrong == NULL, wrong);
+	if (map.column == NULL)
+		ps_check_no_column(map.attribute);
 	map.max_items = PG_ARGISNULL(5) ? 0 : PG_GETARG_INT32(5);
 	ps_check_argument(map.max_items >= 1 && map.max_items <= MAX_ITEMS, "max_items must be between 1 and " CppAsString2(MAX_ITEMS));
 	return map;
@@ -70,7 +66,7 @@ attribute_maps_add(const char *event_type, const PsAttributeMap *map)
 	if (other != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("event type \"%s\" has a map of attribute \"%s\" already", event_type, map->attribute),
+				 errmsg("event type \"%s\" already has a map of attribute \"%s\"", event_type, map->attribute),
 				 errhint("unmap_attribute() removes it.")));
 }
 

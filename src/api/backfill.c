@@ -209,7 +209,7 @@ find_or_add(Call *call, const char *name, const char *query)
 	if (!call->has_lease)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("backfill \"%s\" of stream \"%s\" runs already", name, call->stream->name),
+				 errmsg("backfill \"%s\" of stream \"%s\" is already running", name, call->stream->name),
 				 errhint("See profile_stream.stat_backfills. pg_cancel_backend() ends it, and the next call goes on.")));
 }
 

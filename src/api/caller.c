@@ -15,6 +15,7 @@
 #include "nodes/parsenodes.h"
 #include "process/lease.h"
 #include "store/lock_wait.h"
+#include "store/metric_catalog.h"
 #include "store/topic_catalog.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -40,7 +41,8 @@ ps_find_stream(text *name, bool control)
 		!has_privs_of_role(GetUserId(), stream->owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of stream \"%s\"", cname)));
+				 errmsg("must be owner of stream \"%s\"", cname),
+				 errhint("SELECT owner FROM profile_stream.stat_streams shows who is.")));
 	return stream;
 }
 
@@ -90,6 +92,16 @@ ps_check_argument(bool valid, const char *message)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s", message)));
+}
+
+void
+ps_check_no_column(const char *name)
+{
+	if (ps_profiles_have_column(name))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_COLUMN),
+				 errmsg("profiles already have a column \"%s\"", name),
+				 errhint("Choose another name: create_profile_view() makes columns of metrics and attributes.")));
 }
 
 void
@@ -169,6 +181,15 @@ ps_interval_us(Interval *interval)
 	int64		days = interval->day + interval->month * INT64CONST(30) + interval->time / USECS_PER_DAY;
 
 	return Max(Min(days, MAX_DAYS), -MAX_DAYS) * USECS_PER_DAY + interval->time % USECS_PER_DAY;
+}
+
+PsMoment
+ps_get_deadline(FunctionCallInfo fcinfo, int n)
+{
+	int64		timeout = ps_interval_us(PG_GETARG_INTERVAL_P(n));
+
+	ps_check_argument(timeout >= 0, "timeout must not be negative");
+	return ps_clock_now() + timeout;
 }
 
 Datum

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "clock.h"
 #include "core/filter.h"
 #include "fmgr.h"
 #include "ingest/probe.h"
@@ -37,6 +38,9 @@ extern Oid	ps_find_decoder(const char *name);
 /* Raises ERRCODE_INVALID_PARAMETER_VALUE with the message, unless the argument is valid. */
 extern void ps_check_argument(bool valid, const char *message);
 
+/* Raises when profiles have a column of that name: create_profile_view() could not add one for a metric or an attribute. */
+extern void ps_check_no_column(const char *name);
+
 /* Raises when a procedure that commits is called where it cannot. */
 extern void ps_check_not_atomic(FunctionCallInfo fcinfo, const char *what, const char *hint);
 
@@ -61,6 +65,9 @@ extern Datum ps_reject_errors(const PsReject *reject);
 
 /* rebuild(): create_metric() calls it, too. */
 extern PGDLLEXPORT Datum ps_rebuild_start(PG_FUNCTION_ARGS);
+
+/* The moment at which the argument n, a timeout, ends. Raises when it is negative. */
+extern PsMoment ps_get_deadline(FunctionCallInfo fcinfo, int n);
 
 /* An interval in microseconds. A month has 30 days; very long intervals are cut, so that sums do not overflow. */
 extern int64 ps_interval_us(Interval *interval);

@@ -234,7 +234,7 @@ ps_flush_stream_checked(PG_FUNCTION_ARGS)
 	ps_check_argument(!PG_ARGISNULL(0) && !PG_ARGISNULL(2), "name and timeout must not be null");
 	if (!PG_ARGISNULL(1))
 		flush.customer_id = ps_get_name(fcinfo, 1, "customer_id", PS_MAX_ID_BYTES);
-	flush.deadline = ps_clock_now() + ps_interval_us(PG_GETARG_INTERVAL_P(2));
+	flush.deadline = ps_get_deadline(fcinfo, 2);
 	SPI_connect();
 	MemoryContextSwitchTo(caller);
 	flush.stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);

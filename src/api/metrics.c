@@ -30,12 +30,8 @@ is_name(const char *name)
 static void
 check_name(const char *name)
 {
-	ps_check_argument(is_name(name), "the name of a metric must have 1 to 63 letters, digits and underscores, no digit first");
-	if (ps_metrics_is_column(name))
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_COLUMN),
-				 errmsg("profiles have a column \"%s\" already", name),
-				 errhint("create_profile_view() makes a metric a column beside those of the view profiles. Choose another name.")));
+	ps_check_argument(is_name(name), "the name of a metric must have 1 to 63 letters, digits and underscores, and begin with no digit");
+	ps_check_no_column(name);
 }
 
 /* Sets a window of fixed length. */
@@ -88,7 +84,7 @@ get_window(FunctionCallInfo fcinfo, PsMetricDefinition *definition)
 	char	   *period = ps_get_string(fcinfo, 12);
 	char	   *time_zone = ps_get_string(fcinfo, 13);
 
-	ps_check_argument(PG_ARGISNULL(2) != (period == NULL), "a metric needs a window or a period, and not both");
+	ps_check_argument(PG_ARGISNULL(2) != (period == NULL), "a metric needs either a \"window\", such as '30 days', or a period, such as 'month'");
 	ps_check_argument(time_zone == NULL || (period != NULL && strcmp(period, "lifetime") != 0),
 					  "a time_zone is for the periods day, week and month");
 	if (period != NULL)
@@ -100,14 +96,14 @@ get_window(FunctionCallInfo fcinfo, PsMetricDefinition *definition)
 
 /* The fraction of a percentile; NULL for other aggregates, which have none. */
 static Numeric
-get_fraction(FunctionCallInfo fcinfo, PsAggregate aggregate)
+get_fraction(FunctionCallInfo fcinfo, PsAggregate aggregate, const char *name)
 {
 	Numeric		fraction = PG_ARGISNULL(8) ? NULL : PG_GETARG_NUMERIC(8);
 
 	if ((fraction != NULL) != (aggregate == PS_AGGREGATE_PERCENTILE))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("aggregate percentile has a fraction, and no other one has"),
+				 errmsg(fraction == NULL ? "aggregate %s needs a fraction" : "aggregate %s takes no fraction", name),
 				 errhint("Write aggregate => 'percentile', fraction => 0.95.")));
 	if (fraction == NULL)
 		return NULL;
@@ -139,16 +135,12 @@ get_definition(FunctionCallInfo fcinfo)
 				 errmsg("aggregate \"%s\" is not known", definition.aggregate),
 				 errhint("Aggregates are %s.", ps_aggregate_names())));
 	get_window(fcinfo, &definition);
-	definition.metric.fraction = get_fraction(fcinfo, definition.metric.aggregate);
+	definition.metric.fraction = get_fraction(fcinfo, definition.metric.aggregate, definition.aggregate);
 	definition.feed.is_distinct = definition.metric.aggregate == PS_AGGREGATE_DISTINCT;
 	wrong = ps_feed_init(&definition.feed);
 	if (wrong == NULL && definition.feed.value_path_text == NULL && definition.metric.aggregate != PS_AGGREGATE_COUNT)
-		wrong = psprintf("aggregate %s needs a value_path", definition.aggregate);
-	if (wrong != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s", wrong),
-				 errhint("A path leads from the payload to a value by at most 8 keys: $.amount, $.\"odd key\".tier.")));
+		wrong = psprintf("aggregate %s needs a value_path, such as $.amount", definition.aggregate);
+	ps_check_argument(wrong == NULL, wrong);
 	return definition;
 }
 
@@ -163,7 +155,7 @@ ps_create_metric_checked(PG_FUNCTION_ARGS)
 	if (!ps_metrics_add(&definition))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("metric \"%s\" exists already", definition.metric.name),
+				 errmsg("metric \"%s\" already exists", definition.metric.name),
 				 errhint("drop_metric() removes it.")));
 	SPI_finish();
 	if (!PG_ARGISNULL(7))

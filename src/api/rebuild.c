@@ -355,7 +355,7 @@ tell_listeners(List *streams, int64 changed)
 static Datum
 swap_rebuild(PG_FUNCTION_ARGS)
 {
-	PsMoment	deadline = ps_clock_now() + ps_interval_us(PG_GETARG_INTERVAL_P(1));
+	PsMoment	deadline = ps_get_deadline(fcinfo, 1);
 	List	   *streams;
 	int64		changed;
 

@@ -36,7 +36,7 @@ scores_start(PsRefresh *refresh)
 	if (!ps_refresh_start(refresh))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("a refresh of scores or segments already runs in this database"),
+				 errmsg("a refresh of scores or segments is already running in this database"),
 				 errhint("See profile_stream.stat_score_refresh. pg_cancel_backend() ends it, and the next refresh goes on.")));
 }
 

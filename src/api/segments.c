@@ -113,7 +113,7 @@ ps_create_segment_checked(PG_FUNCTION_ARGS)
 	if (!ps_segment_create(&segment))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("segment \"%s\" exists already", segment.name),
+				 errmsg("segment \"%s\" already exists", segment.name),
 				 errhint("drop_segment() removes it.")));
 	SPI_finish();
 	PG_RETURN_VOID();

@@ -32,6 +32,7 @@ ps_kafka_validator(PG_FUNCTION_ARGS)
 		if (catalog == ForeignServerRelationId && strcmp(name, "bootstrap_servers") == 0)
 		{
 			has_brokers = true;
+			ps_kafka_check_brokers(defGetString(def));
 			continue;
 		}
 		if (catalog != ForeignServerRelationId && catalog != UserMappingRelationId)

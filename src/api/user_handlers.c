@@ -63,7 +63,7 @@ ps_register_handler_checked(PG_FUNCTION_ARGS)
 	if (!added)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("%s is a handler of event type \"%s\" already", name, event_type),
+				 errmsg("%s is already a handler of event type \"%s\"", name, event_type),
 				 errhint("unregister_handler() removes it.")));
 	PG_RETURN_VOID();
 }
@@ -118,7 +118,7 @@ ps_register_upcaster_checked(PG_FUNCTION_ARGS)
 	if (!added)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("event type \"%s\" has an upcaster from version %d already", event_type, PG_GETARG_INT32(1)),
+				 errmsg("event type \"%s\" already has an upcaster from version %d", event_type, PG_GETARG_INT32(1)),
 				 errhint("unregister_upcaster() removes it.")));
 	PG_RETURN_VOID();
 }

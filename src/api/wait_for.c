@@ -40,6 +40,7 @@
 typedef struct Wait
 {
 	PsStream   *stream;
+	const char *goal;			/* for the error */
 	PsPartitionEnd *ends;		/* of the partitions that are waited for */
 	int			n;
 	PsMoment	deadline;
@@ -57,7 +58,7 @@ has_reached(const Wait *wait)
 	if (!reached && ps_clock_now() >= wait->deadline)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("stream \"%s\" did not reach the end in time", wait->stream->name),
+				 errmsg("stream \"%s\" did not reach %s in time", wait->stream->name, wait->goal),
 				 errdetail("Its state is %s.", ps_stream_describe(wait->stream->name)),
 				 errhint("See profile_stream.stat_streams. Pass a longer timeout when the stream only lags.")));
 	return reached;
@@ -134,12 +135,6 @@ begin_wait(FunctionCallInfo fcinfo, const char *what, const char *function)
 	fix_search_path();
 }
 
-static PsMoment
-deadline_after(Interval *timeout)
-{
-	return ps_clock_now() + ps_interval_us(timeout);
-}
-
 /* The end of one partition behind an offset. The stream is found without SPI's memory, which ends with the connection. */
 static Wait
 wait_of_offset(FunctionCallInfo fcinfo, PsMoment deadline)
@@ -156,16 +151,18 @@ wait_of_offset(FunctionCallInfo fcinfo, PsMoment deadline)
 	wait.ends[0].topic = ((PsTopic *) linitial(topics))->name;
 	wait.ends[0].partition = partition;
 	wait.ends[0].offset = PG_GETARG_INT64(2) + 1;
+	wait.goal = psprintf("offset " INT64_FORMAT " of partition %d", PG_GETARG_INT64(2), partition);
 	return wait;
 }
 
 /* Asks the broker for the ends of a stream's topics. Topics that do not exist are not waited for. Needs neither SPI nor a snapshot. */
 static void
-ask_for_ends(Wait *wait, List *topics, List *options, Interval *timeout)
+ask_for_ends(Wait *wait, List *topics, List *options)
 {
-	PsProbeAnswer *answer = ps_probe(options, topics, -1, (int) Min(INT_MAX, ps_interval_us(timeout) / 1000));
+	PsProbeAnswer *answer = ps_probe(options, topics, -1, (int) Min(INT_MAX, ps_clock_left(wait->deadline)));
 
 	ps_check_answer(answer);
+	wait->goal = "the end";
 	wait->ends = palloc(PS_PROBE_PARTITIONS * sizeof(PsPartitionEnd));
 	for (int t = 0; t < answer->ntopics; t++)
 		for (int p = 0; p < answer->topics[t].npartitions; p++)
@@ -193,7 +190,7 @@ ps_wait_for_offset_checked(PG_FUNCTION_ARGS)
 	for (int i = 0; i < 4; i++)
 		if (PG_ARGISNULL(i))
 			PG_RETURN_NULL();
-	deadline = deadline_after(PG_GETARG_INTERVAL_P(3));
+	deadline = ps_get_deadline(fcinfo, 3);
 	SPI_connect();
 	MemoryContextSwitchTo(caller);
 	wait = wait_of_offset(fcinfo, deadline);
@@ -210,7 +207,7 @@ ps_await_offset_checked(PG_FUNCTION_ARGS)
 	Wait		wait;
 
 	begin_wait(fcinfo, "await_offset()", "wait_for_offset()");
-	deadline = deadline_after(PG_GETARG_INTERVAL_P(3));
+	deadline = ps_get_deadline(fcinfo, 3);
 	wait = wait_of_offset(fcinfo, deadline);
 	wait_without_snapshot(&wait);
 	SPI_finish();
@@ -221,7 +218,7 @@ PS_FUNCTION(ps_wait_for_stream);
 static Datum
 ps_wait_for_stream_checked(PG_FUNCTION_ARGS)
 {
-	Wait		wait = {.deadline = deadline_after(PG_GETARG_INTERVAL_P(1))};
+	Wait		wait = {.deadline = ps_get_deadline(fcinfo, 1)};
 	MemoryContext caller = CurrentMemoryContext;
 	List	   *topics;
 
@@ -230,7 +227,7 @@ ps_wait_for_stream_checked(PG_FUNCTION_ARGS)
 	wait.stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
 	topics = ps_get_topics(fcinfo, PG_NARGS(), wait.stream);
 	SPI_finish();
-	ask_for_ends(&wait, topics, options_of(wait.stream), PG_GETARG_INTERVAL_P(1));
+	ask_for_ends(&wait, topics, options_of(wait.stream));
 	wait_for(&wait);
 	PG_RETURN_VOID();
 }
@@ -244,12 +241,12 @@ ps_await_stream_checked(PG_FUNCTION_ARGS)
 	List	   *topics;
 
 	begin_wait(fcinfo, "await_stream()", "wait_for_stream()");
-	wait.deadline = deadline_after(PG_GETARG_INTERVAL_P(1));
+	wait.deadline = ps_get_deadline(fcinfo, 1);
 	wait.stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
 	topics = ps_get_topics(fcinfo, PG_NARGS(), wait.stream);
 	options = options_of(wait.stream);
 	SPI_commit();				/* the answer of the broker may take long */
-	ask_for_ends(&wait, topics, options, PG_GETARG_INTERVAL_P(1));
+	ask_for_ends(&wait, topics, options);
 	wait_without_snapshot(&wait);
 	SPI_finish();
 	PG_RETURN_VOID();

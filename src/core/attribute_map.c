@@ -84,13 +84,13 @@ init_type(PsAttributeMap *map, const char *type)
 		for (i = 0; i < PS_VALUE_TYPES && strcmp(type, ps_value_type_names[i]) != 0; i++)
 			;
 		if (i == PS_VALUE_TYPES)
-			return psprintf("type \"%s\" is not known", type);
+			return "type must be text, numeric, boolean, timestamptz or jsonb";
 		map->type = i;
 	}
 	if (column_type != ANY_TYPE && map->type != column_type)
 		return psprintf("column %s has type %s", map->attribute, ps_value_type_names[column_type]);
 	if (only != ANY_TYPE && map->type != only)
-		return psprintf("operation %s is for type %s", operations[map->operation].name, ps_value_type_names[only]);
+		return psprintf("operation %s is only for type %s", operations[map->operation].name, ps_value_type_names[only]);
 	if ((map->operation == PS_OPERATION_MAX || map->operation == PS_OPERATION_MIN) && map->type == PS_VALUE_BOOLEAN)
 		return psprintf("operation %s is not for type boolean", operations[map->operation].name);
 	if (map->type == PS_VALUE_JSONB && map->operation != PS_OPERATION_SET && map->operation != PS_OPERATION_SET_IF_NULL &&
@@ -112,7 +112,7 @@ ps_attribute_map_init(PsAttributeMap *map, const char *operation, const char *ty
 	for (i = 0; i < lengthof(operations) && strcmp(operation, operations[i].name) != 0; i++)
 		;
 	if (i == lengthof(operations))
-		return psprintf("operation \"%s\" is not known", operation);
+		return "operation must be set, set_if_null, add, subtract, max, min, count, append_unique or latest";
 	map->operation = i;
 	map->path.nkeys = 0;
 	if (map->path_text != NULL)
@@ -122,7 +122,7 @@ ps_attribute_map_init(PsAttributeMap *map, const char *operation, const char *ty
 			return psprintf("\"%s\" %s", map->path_text, wrong);
 	}
 	if (map->path.nkeys == 0 && map->operation != PS_OPERATION_COUNT)
-		return psprintf("operation %s needs a path to a value", operation);
+		return psprintf("operation %s needs a path, such as $.amount", operation);
 	wrong = ps_filter_init(&map->filter);
 	if (wrong != NULL)
 		return wrong;

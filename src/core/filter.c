@@ -15,6 +15,8 @@
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 
+#define HALF_A_FILTER "a filter needs both filter_path and filter_value"
+
 static const char *const comparisons[] = {
 	[PS_COMPARISON_EQ] = "=",
 	[PS_COMPARISON_NE] = "<>",
@@ -51,12 +53,12 @@ init_values(PsFilter *filter)
 
 	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
 	if (n < 1 || n > PS_MAX_FILTER_VALUES)
-		return "a filter with in has 1 to " CppAsString2(PS_MAX_FILTER_VALUES) " values";
+		return "filter_value must have 1 to " CppAsString2(PS_MAX_FILTER_VALUES) " elements when filter_operator is in";
 	texts = palloc(n * sizeof(char *));
 	for (int i = 0; i < n; i++)
 	{
 		if (nulls[i])
-			return "a filter with in has no null among its values";
+			return "filter_value must have no null element";
 		texts[i] = TextDatumGetCString(elements[i]);
 	}
 	filter->values = ps_text_set_make(texts, n);
@@ -81,17 +83,17 @@ ps_filter_init(PsFilter *filter)
 
 	filter->number = NULL;
 	if (wrong == NULL && (filter->path_text == NULL) != (filter->value == NULL))
-		wrong = "a filter has both a path and a value";
+		wrong = HALF_A_FILTER;
 	if (wrong != NULL)
 		return wrong;
 	for (i = 0; i < lengthof(comparisons); i++)
 		if (filter->operator_text != NULL && strcmp(filter->operator_text, comparisons[i]) == 0)
 			break;
 	if (i == lengthof(comparisons))
-		return "a filter compares by =, <>, <, <=, >, >= or in";
+		return "filter_operator must be =, <>, <, <=, >, >= or in";
 	filter->comparison = i;
 	if (filter->path_text == NULL)
-		return filter->comparison == PS_COMPARISON_EQ ? NULL : "a filter has both a path and a value";
+		return filter->comparison == PS_COMPARISON_EQ ? NULL : HALF_A_FILTER;
 	if (filter->comparison == PS_COMPARISON_IN)
 		return init_values(filter);
 	if (filter->comparison != PS_COMPARISON_EQ && filter->comparison != PS_COMPARISON_NE)

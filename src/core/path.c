@@ -7,6 +7,8 @@
 #include "core/json.h"
 #include "core/path.h"
 
+#define NO_PATH "is not a path of keys, such as $.amount or $.\"odd key\".tier"
+
 /* Reads a key, quoted or not as in jsonpath, and moves *at behind it; NULL when there is none. */
 static char *
 take_key(const char **at)
@@ -46,7 +48,7 @@ ps_path_parse(const char *text, PsPath *path)
 
 	path->nkeys = 0;
 	if (text[0] != '$')
-		return "is not a path of keys";
+		return NO_PATH;
 	while (*c == '.')
 	{
 		char	   *key;
@@ -56,10 +58,10 @@ ps_path_parse(const char *text, PsPath *path)
 			return psprintf("has more than %d keys", PS_MAX_PATH_KEYS);
 		key = take_key(&c);
 		if (key == NULL)
-			return "is not a path of keys";
+			return NO_PATH;
 		path->keys[path->nkeys++] = key;
 	}
-	return *c == '\0' ? NULL : "is not a path of keys";
+	return *c == '\0' ? NULL : NO_PATH;
 }
 
 /* The member of an object given as raw JSON, which is known to be valid; null when it is absent. */

@@ -233,6 +233,39 @@ ps_kafka_check_option(const char *name, const char *value, PsOptionPlace place, 
 		client_refuse(name, "By Kerberos the database server itself logs in. A superuser allows it: CREATE SERVER ... OPTIONS (\"sasl.mechanism\" 'GSSAPI').");
 }
 
+static bool
+is_broker(const char *word)
+{
+	static const char *const protocols[] = {"plaintext", "ssl", "sasl_plaintext", "sasl_ssl"};
+	const char *slash = strchr(word, '/');
+
+	for (int i = 0; i < lengthof(protocols) && slash != NULL; i++)
+	{
+		size_t		len = strlen(protocols[i]);
+
+		if (pg_strncasecmp(word, protocols[i], len) == 0 && strncmp(word + len, "://", 3) == 0)
+			return word[len + 3] != '\0';
+	}
+	return slash == NULL;
+}
+
+void
+ps_kafka_check_brokers(const char *brokers)
+{
+	char	   *rest = pstrdup(brokers);
+	int			n = 0;
+	bool		valid = true;
+
+	for (char *word = strtok_r(rest, ", ", &rest); word != NULL; word = strtok_r(NULL, ", ", &rest), n++)
+		valid &= is_broker(word);
+	if (n == 0 || !valid)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+				 errmsg("invalid value for option \"bootstrap_servers\""),
+				 errhint("Write a host:port, or several with commas between them, such as 'kafka1:9092,kafka2:9092'."),
+				 errhidestmt(true)));
+}
+
 /* Sets one option, or raises. librdkafka's message repeats the value, so that it is left out for secrets. */
 static void
 set_option(rd_kafka_conf_t *conf, const char *name, const char *value)

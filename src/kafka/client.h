@@ -23,6 +23,12 @@ typedef enum PsOptionPlace
 /* Raises unless this role may set this option in this place. */
 extern void ps_kafka_check_option(const char *name, const char *value, PsOptionPlace place, Oid role);
 
+/*
+ * Raises unless this names brokers: each a host with or without a port. librdkafka skips
+ * what it cannot read, such as a URL, and only a worker would find that no broker is left.
+ */
+extern void ps_kafka_check_brokers(const char *brokers);
+
 /* Raises unless librdkafka takes these values for a consumer and for a producer. Makes no client for that. */
 extern void ps_kafka_check_values(List *options);
 

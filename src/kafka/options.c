@@ -61,7 +61,7 @@ add_jsonb(List *result, Jsonb *options, PsOptionPlace place, Oid role)
 	if (!JB_ROOT_IS_OBJECT(options))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("options must be a JSON object of librdkafka options")));
+				 errmsg("options must be a JSON object of librdkafka options, such as {\"fetch.wait.max.ms\": 10}")));
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
 		char	   *option;
@@ -112,6 +112,7 @@ ps_connection_options(const char *server, const char *bootstrap_servers, Jsonb *
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("permission denied to name brokers"),
 					 errhint("Use server => ... with a server that a superuser has created and granted USAGE on.")));
+		ps_kafka_check_brokers(bootstrap_servers);
 		result = ps_kafka_add_option(result, "bootstrap.servers", bootstrap_servers);
 	}
 	result = add_jsonb(result, options, server != NULL ? PS_OPTION_SERVERS_STREAM : PS_OPTION_STREAM, role);

@@ -21,6 +21,7 @@
 
 #define REDIS_WRAPPER "profile_stream_redis"
 #define DEFAULT_PORT 6379
+#define REDIS_HINT "redis is a host:port, the absolute path of a socket, or a server of CREATE SERVER ... FOREIGN DATA WRAPPER " REDIS_WRAPPER "."
 
 /* Refuses an option. The log does not get the statement, because it may hold a secret. */
 static void
@@ -140,7 +141,7 @@ read_address(const char *text, PsRedisAddress *address)
 	}
 	address->host = host;
 	address->port = redis_options_read_number(colon + 1, 1, 65535);
-	return host[0] != '\0' && address->port > 0;
+	return host[0] != '\0' && strchr(host, '/') == NULL && address->port > 0;
 }
 
 /* Reads addresses separated by commas; returns how many, 0: the text is wrong. */
@@ -303,7 +304,7 @@ take_server(PsRedisTarget *target, const char *name, Oid role)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("\"%s\" is not a Redis server", name),
-				 errhint("redis is a host:port, the absolute path of a socket, or a server of CREATE SERVER ... FOREIGN DATA WRAPPER " REDIS_WRAPPER ".")));
+				 errhint(REDIS_HINT)));
 	if (ps_server_aclcheck(server->serverid, role, ACL_USAGE) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, name);
 	redis_take_options(target, server->options, false, server->owner);
@@ -338,7 +339,7 @@ ps_redis_target(const char *redis, Oid role)
 	}
 	ps_redis_check_option("port", colon + 1, false, role);
 	if (!read_address(redis, &address))
-		ps_redis_check_option("host", "", false, role);
+		redis_options_refuse(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE, "invalid value for option \"%s\"", "redis", REDIS_HINT);
 	target->host = address.host;
 	target->port = address.port;
 	return target;

@@ -219,7 +219,7 @@ series_for(const PsMetricDefinition *definition)
 	if (ps_plan_number(&count_series_plan, NULL) >= PS_MAX_SERIES)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("there are %d series of metrics already", PS_MAX_SERIES),
+				 errmsg("there are already %d series of metrics", PS_MAX_SERIES),
 				 errhint("Drop a metric with drop_metric(). Metrics of one event type with the same paths share a series.")));
 	(void) ps_plan_run(&add_series_plan, args, nulls, SPI_OK_INSERT_RETURNING);
 	return DatumGetInt32(get_datum(0, 1, &isnull));
@@ -259,7 +259,7 @@ ps_metrics_remove(const char *name)
 }
 
 bool
-ps_metrics_is_column(const char *name)
+ps_profiles_have_column(const char *name)
 {
 	Oid			relid = get_relname_relid("profiles", ps_own_schema(false));
 

@@ -35,6 +35,6 @@ extern bool ps_metrics_add(PsMetricDefinition *definition);
 extern bool ps_metrics_remove(const char *name);
 
 /* Whether the view profiles has a column of that name; built-in metrics are columns too. */
-extern bool ps_metrics_is_column(const char *name);
+extern bool ps_profiles_have_column(const char *name);
 
 #endif							/* PS_METRIC_CATALOG_H */

@@ -85,7 +85,7 @@ SELECT c.call, pg_temp.complaint('SELECT profile_stream.map_attribute(' || c.cal
 	($$'other', 'new', '$.x', 'multiply'$$), ($$'other', 'new', '$.x', 'set', 'int'$$), ($$'other', 'new', '$.x', 'add', 'text'$$),
 	($$'other', 'new', '$.x', 'max', 'boolean'$$), ($$'other', 'email', '$.x', 'set', 'numeric'$$), ($$'other', 'email', '$.x', 'append_unique'$$),
 	($$'other', 'new', '$.x', 'append_unique', NULL, 0$$), ($$'other', 'new', '$.x', 'append_unique', NULL, NULL$$),
-	($$'other', repeat('n', 64), '$.x'$$), ($$'', 'new', '$.x'$$), ($$NULL, 'new', '$.x'$$), ($$'other', NULL, '$.x'$$)) c(call);
+	($$'other', 'segment', '$.x'$$), ($$'other', repeat('n', 64), '$.x'$$), ($$'', 'new', '$.x'$$), ($$NULL, 'new', '$.x'$$), ($$'other', NULL, '$.x'$$)) c(call);
 SELECT pg_temp.complaint($$SELECT profile_stream.unmap_attribute('loyalty', 'nothing')$$);
 CREATE ROLE attributes_nobody;
 GRANT USAGE ON SCHEMA profile_stream TO attributes_nobody;

@@ -309,7 +309,8 @@ SELECT pg_temp.complaint(format('SELECT profile_stream.create_metric(%s)', argum
 	(16, $$'x', 'loan', '1 day', '$.n', 'mode'$$), (17, $$'x', 'loan', '1 day', '$.n', NULL$$), (18, $$'x', 'loan', '1 day', NULL, 'sum'$$),
 	(19, $$'x', 'loan', '1 day', '$', 'sum'$$), (20, $$'x', 'loan', '1 day', '$.n[0]', 'sum'$$), (21, $$'x', 'loan', '1 day', '$.n', 'sum', '$.k'$$),
 	(22, $$'x', 'loan', '1 day', '$.n', 'sum', NULL, 'v'$$), (23, $$'x', 'loan', '1 day', '$.n', 'sum', 'k', 'v'$$),
-	(24, format('''x'', %L, ''1 day''', repeat('x', 513))), (25, $$'x', 'loan', '1 day', backfill => 'no stream'$$)) v(n, arguments) ORDER BY n;
+	(24, format('''x'', %L, ''1 day''', repeat('x', 513))), (25, $$'x', 'loan', '1 day', backfill => 'no stream'$$),
+	(26, $$'x', 'loan', '1 day', '$.n', 'percentile'$$), (27, $$'x', 'loan', '1 day', '$.n', 'sum', fraction => 0.5$$)) v(n, arguments) ORDER BY n;
 SELECT pg_temp.complaint($$SELECT profile_stream.drop_metric('x')$$), pg_temp.complaint($$SELECT profile_stream.drop_metric('login_count_7d')$$);
 -- at most 250 series
 BEGIN;

@@ -78,6 +78,14 @@ SELECT profile_stream.create_stream('s', options => '{"internal.termination.sign
 SELECT profile_stream.create_stream('s', options => '{"test.mock.num.bootstrap_servers": 1}');
 SELECT profile_stream.create_stream('s', options => '{"fetch.wait.max.ms": [1]}');
 SELECT profile_stream.create_stream('s', options => '[1]');
+SELECT profile_stream.create_stream('s', bootstrap_servers => '');
+SELECT profile_stream.create_stream('s', bootstrap_servers => 'http://kafka:9092');
+SELECT profile_stream.create_stream('s', bootstrap_servers => 'kafka:9092, //kafka');
+SELECT profile_stream.create_stream('s', bootstrap_servers => 'SSL://');
+CREATE SERVER streams_wrong FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (bootstrap_servers ' , ');
+BEGIN;
+SELECT profile_stream.create_stream('s', bootstrap_servers => 'kafka, kafka:9092, [::1]:9092, ssl://kafka:9092');
+ROLLBACK;
 -- servers and user mappings
 CREATE SERVER bank FOREIGN DATA WRAPPER profile_stream_kafka;
 CREATE SERVER bank FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (bootstrap_servers 'k:9092', "sasl.password" 'x');

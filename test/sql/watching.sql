@@ -143,7 +143,7 @@ WHERE c.oid IN ('profile_stream.bi_profiles'::regclass, 'profile_stream.masked_p
 
 -- counts of the day: all, those of scores, those of rules; each refresh counts anew, and old days go
 CALL profile_stream.refresh_scores('0');
-INSERT INTO profile_stream.segment_counts (day, kind, segment, customers, counted_at) SELECT current_date - d, 'all', 'all', 1, now() - d * interval '1 day' FROM unnest('{1000,1100}'::int[]) d;
+INSERT INTO profile_stream.segment_counts (day, kind, segment, customers, counted_at) SELECT (now() AT TIME ZONE 'UTC')::date - d, 'all', 'all', 1, now() - d * interval '1 day' FROM unnest('{1000,1100}'::int[]) d;
 SELECT profile_stream.apply_event(jsonb_build_object('eventId', 'new', 'customerId', 'unscored', 'eventType', 'noop', 'timestamp', now()));
 CALL profile_stream.refresh_segments();
 SELECT c.kind, c.segment, c.customers, c.day = (now() AT TIME ZONE 'UTC')::date AS today, c.customers = CASE c.kind WHEN 'all' THEN (SELECT count(*) FROM profile_stream.profiles)

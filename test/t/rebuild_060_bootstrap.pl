@@ -82,7 +82,7 @@ SKIP:
 	$session->query_until(qr/called/, "\\echo called\nCALL profile_stream.backfill('crm', '$query', batch => 700, name => 'old');\n");
 	ok($node->poll_query_until('postgres', "SELECT coalesce((SELECT rows_done > 0 AND pid = $pid FROM profile_stream.stat_backfills), false)"), 'a backfill runs');
 	is($node->sql("SELECT state FROM profile_stream.stat_backfills"), 'running', 'which its state says');
-	$node->fails_like("CALL profile_stream.backfill('crm', '$query', name => 'old')", qr/runs already.*stat_backfills/s, 'a second call');
+	$node->fails_like("CALL profile_stream.backfill('crm', '$query', name => 'old')", qr/is already running.*stat_backfills/s, 'a second call');
 	$node->fails_like("SELECT profile_stream.drop_backfill('crm', 'old')", qr/is running/, 'forgetting it');
 	ok($node->kill_process($pid), 'its process is killed');
 	eval { $session->quit };

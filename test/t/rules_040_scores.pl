@@ -114,7 +114,7 @@ my $first = start('CALL profile_stream.refresh_scores(batch => 6)');
 ok($node->poll_query_until('postgres', $waiting), 'a refresh waits in its function');
 # by now it may say that it waits
 is(progress("state IN ('running', 'waiting'), pid IS NOT NULL, profiles_done BETWEEN 192 AND 350"), 't|t|t', 'it is running, and half done');
-$node->fails_like("CALL profile_stream.$_", qr/refresh of scores or segments already runs.*stat_score_refresh/s, $_)
+$node->fails_like("CALL profile_stream.$_", qr/refresh of scores or segments is already running.*stat_score_refresh/s, $_)
   foreach 'refresh_scores()', 'refresh_segments()';
 # its customers are free
 $broker->produce('events', [ 0, $middle, qq({"eventId":"m1","customerId":"$middle","eventType":"seen","timestamp":"2020-01-01T00:00:00Z"}) ]);

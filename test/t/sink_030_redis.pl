@@ -144,6 +144,7 @@ foreach my $case (
 	[ "CREATE SERVER s $wrapper OPTIONS (sentinels 'a:1', sentinel_service 'm', host 'b')", 'one of the options "host"' ],
 	[ "CREATE SERVER s $wrapper OPTIONS (host 'a', password 'hiddensecret')", 'option "password" is not allowed here' ],
 	[ "ALTER USER MAPPING FOR crm SERVER cache OPTIONS (ADD host 'hiddensecret')", 'option "host" is not allowed here' ],
+	[ "SELECT profile_stream.test_redis('redis://:hiddensecret\@localhost:6379')", 'invalid value for option "redis"' ],
 	[ "SELECT profile_stream.test_redis('unknown')", '"unknown" is not a Redis server' ])
 {
 	$node->fails_like($case->[0], qr/$case->[1].*HINT/s, $case->[0] =~ s/hiddensecret/.../r);
