@@ -28,6 +28,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "store/extension.h"
+#include "store/locks.h"
 #include "store/outbox.h"
 #include "store/owner.h"
 #include "store/rebuild_catalog.h"
@@ -359,6 +360,7 @@ scanner_scan(bool may_wait)
 	char	   *mismatch = NULL;
 
 	ps_transaction_start();
+	ps_lock_extension();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (ps_launcher_has_extension())
 	{

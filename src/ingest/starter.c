@@ -20,6 +20,7 @@
 #include "process/lease.h"
 #include "settings.h"
 #include "storage/ipc.h"
+#include "store/locks.h"
 #include "store/outbox.h"
 #include "store/owner.h"
 #include "store/rebuild_catalog.h"
@@ -63,6 +64,7 @@ starter_work(const PsConnectFailure *why, bool start, int64 wait_ms)
 	PsSavedUser saved;
 
 	ps_transaction_start();
+	ps_lock_extension();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (!ps_launcher_has_extension())
 		proc_exit(0);

@@ -19,6 +19,7 @@
 #include "settings.h"
 #include "storage/ipc.h"
 #include "store/lock_wait.h"
+#include "store/locks.h"
 #include "store/owner.h"
 #include "store/rebuild_schema.h"
 #include "store/segment_counts.h"
@@ -128,6 +129,7 @@ scorer_run(void (*part) (void))
 	PG_TRY();
 	{
 		ps_transaction_start();
+		ps_lock_extension();
 		if (OidIsValid(ps_own_schema(true)))
 		{
 			ps_bgworker_end_unless_matched();

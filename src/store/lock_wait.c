@@ -7,6 +7,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_extension.h"
 #include "clock.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -71,6 +72,8 @@ ps_lock_wait_bound_process(void)
 	int			ms = LockTimeout > 0 ? Min(LockTimeout, PS_WAIT_MS) : PS_WAIT_MS;
 
 	SetConfigOption("lock_timeout", psprintf("%d", ms), PGC_USERSET, PGC_S_SESSION);
+	/* whoever looks for a deadlock first gives way: this process, which tries again by itself, and not a user */
+	SetConfigOption("deadlock_timeout", "100ms", PGC_SUSET, PGC_S_SESSION);
 	lock_wait_watch(ms);
 }
 
@@ -145,6 +148,8 @@ ps_lock_wait_describe(const LOCKTAG *tag, LOCKMODE mode)
 		appendStringInfo(&text, "%s on \"%s\"", GetLockmodeName(tag->locktag_lockmethodid, mode), name);
 	else if (name != NULL)
 		appendStringInfo(&text, "a row of \"%s\"", name);
+	else if (tag->locktag_type == LOCKTAG_OBJECT && tag->locktag_field2 == ExtensionRelationId)
+		appendStringInfo(&text, "%s on the extension", GetLockmodeName(tag->locktag_lockmethodid, mode));
 	else
 	{
 		appendStringInfo(&text, "%s on ", GetLockmodeName(tag->locktag_lockmethodid, mode));

@@ -8,7 +8,9 @@
 #include "postgres.h"
 
 #include "access/twophase.h"
+#include "catalog/pg_extension.h"
 #include "clock.h"
+#include "commands/extension.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "settings.h"
@@ -146,11 +148,21 @@ ps_lock_holder(int64 key)
 }
 
 void
+ps_lock_extension(void)
+{
+	Oid			extension = get_extension_oid("profile_stream", true);
+
+	if (OidIsValid(extension))
+		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+}
+
+void
 ps_lock_all(const char *const *names, int n, LOCKMODE mode)
 {
 	Oid		   *relids = palloc(n * sizeof(Oid));
 	int			locked = 0;
 
+	ps_lock_extension();
 	while (locked < n)
 	{
 		/* looked up again after each wait, because a table may have been dropped meanwhile */

@@ -30,9 +30,16 @@ extern bool ps_lock_is_free(int64 key);
 extern int	ps_lock_holder(int64 key);
 
 /*
+ * Keeps the extension from being dropped until the end of the transaction. Who drops it
+ * locks it before its tables. So a transaction that takes this lock first may open
+ * tables in any order, and gets into no deadlock with DROP EXTENSION or DROP OWNED.
+ */
+extern void ps_lock_extension(void);
+
+/*
  * Locks all tables that a worker uses, or none when one does not exist. It waits
- * only while it holds none of them, so that DROP EXTENSION and ALTER TABLE never
- * get into a deadlock with a worker.
+ * only while it holds none of them, so that ALTER TABLE never gets into a deadlock
+ * with a worker.
  */
 extern void ps_lock_tables(void);
 
