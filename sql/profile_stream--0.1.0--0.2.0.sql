@@ -1408,6 +1408,7 @@ END $$;
 COMMENT ON FUNCTION cluster_check(name, boolean) IS 'What is wrong with the slices of a cluster view: servers, versions, definitions, partitions without one reader, and customers on several servers (100 at most); no row: nothing';
 
 ALTER FUNCTION health() SET jit = off;
+ALTER FUNCTION profile_stream_internal.xid_at_or_after(xid, xid) STABLE;
 
 REVOKE ALL ON profile_metrics, metric_totals FROM PUBLIC;
 GRANT SELECT ON profile_metrics, metric_totals TO profile_stream_reader, profile_stream_operator;

@@ -2132,7 +2132,7 @@ CREATE FUNCTION profile_stream_internal.bookmark_horizon(bookmark text) RETURNS 
 COMMENT ON FUNCTION profile_stream_internal.bookmark_horizon(text) IS 'Oldest transaction that a bookmark has not seen; NULL when that cannot be told: another server, timeline or database, or too long ago';
 
 CREATE FUNCTION profile_stream_internal.xid_at_or_after(row_xmin xid, horizon xid) RETURNS boolean
-	AS 'MODULE_PATHNAME', 'ps_xid_at_or_after' LANGUAGE c IMMUTABLE PARALLEL SAFE COST 1;
+	AS 'MODULE_PATHNAME', 'ps_xid_at_or_after' LANGUAGE c STABLE PARALLEL SAFE COST 1;
 COMMENT ON FUNCTION profile_stream_internal.xid_at_or_after(xid, xid) IS 'Whether a row''s transaction is not older than a horizon; true when that is NULL';
 
 CREATE FUNCTION profiles_changed_since(bookmark text DEFAULT NULL)

@@ -124,12 +124,35 @@ ps_bookmark_horizon_checked(PG_FUNCTION_ARGS)
 	PG_RETURN_TRANSACTIONID((TransactionId) bookmark.horizon);
 }
 
-/* Whether the transaction of a row is the horizon or a later one; true without a horizon. */
+/* The next transaction id, as of the statement's first row: the snapshot sees no row of it or a later one. */
+static TransactionId
+statement_next_xid(FmgrInfo *flinfo)
+{
+	TransactionId *next = flinfo->fn_extra;
+
+	if (next == NULL)
+	{
+		next = MemoryContextAlloc(flinfo->fn_mcxt, sizeof(TransactionId));
+		*next = ReadNextTransactionId();
+		flinfo->fn_extra = next;
+	}
+	return *next;
+}
+
+/*
+ * Whether the transaction of a row is the horizon or a later one; true without a horizon.
+ * A row whose transaction seems to be in the future was frozen, more than 2^31
+ * transactions ago.
+ */
 PS_FUNCTION(ps_xid_at_or_after);
 static Datum
 ps_xid_at_or_after_checked(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(PG_ARGISNULL(1) || (int32) (PG_GETARG_TRANSACTIONID(0) - PG_GETARG_TRANSACTIONID(1)) >= 0);
+	TransactionId xid = PG_GETARG_TRANSACTIONID(0);
+
+	PG_RETURN_BOOL(PG_ARGISNULL(1) ||
+				   ((int32) (xid - PG_GETARG_TRANSACTIONID(1)) >= 0 &&
+					(int32) (xid - statement_next_xid(fcinfo->flinfo)) < 0));
 }
 
 /* Whether the server keeps commit times. A standby does what its primary does, which only the control file says. */

@@ -57,6 +57,10 @@ FROM regexp_split_to_array(:'bookmark', '-') AS f, LATERAL (VALUES
 	('none', NULL)) AS v(what, b);
 -- ids wrap around: newer is what is at most 2^31 further
 SELECT profile_stream_internal.xid_at_or_after(x::text::xid, h::text::xid) FROM (VALUES (5, 5), (4, 5), (3, 4294967290), (4294967290, 3), (3, NULL)) AS v(x, h);
+-- a row of a transaction that has not begun yet is one that was frozen, more than 2^31 transactions ago
+SELECT bool_and(profile_stream_internal.xid_at_or_after(x.next, x.next)) AS of_now,
+	bool_or(profile_stream_internal.xid_at_or_after(((x.next::text::bigint + ahead) % 4294967296)::text::xid, x.next)) AS of_long_ago
+FROM (SELECT pg_current_xact_id()::xid) AS x(next), (VALUES (1000000), (2147483647)) AS a(ahead);
 -- what is no bookmark
 SELECT * FROM profile_stream.profiles_changed_since('');
 SELECT * FROM profile_stream.profiles_changed_since('2026-01-01');
