@@ -698,6 +698,7 @@ CREATE OR REPLACE VIEW stat_streams WITH (security_invoker = true) AS
 			WHEN NOT h.enabled AND r.pid IS NOT NULL THEN 'pausing'
 			WHEN NOT h.enabled THEN 'paused'
 			WHEN h.is_foreign THEN 'foreign_cluster'
+			WHEN pg_catalog.pg_is_in_recovery() THEN 'standby'
 			WHEN r.pid IS NULL AND NOT h.is_known THEN 'not_running'
 			WHEN w.waits_for IS NOT NULL THEN 'waiting'
 			WHEN h.state = 'running' AND t.lost > 0 THEN 'offset_lost'
@@ -713,6 +714,7 @@ CREATE OR REPLACE VIEW stat_streams WITH (security_invoker = true) AS
 			ELSE h.error END AS error,
 		CASE WHEN h.stream_id IS NULL THEN 'It came by a restore or a subscription; resume_stream() confirms it and goes on from the stored offsets, and so do its sinks: in a copy take them away first by alter_stream().'
 			WHEN h.enabled AND h.is_foreign THEN 'Where this is a copy, leave it so. Where it is the cluster itself, under another name, resume_stream() makes the stream its own.'
+			WHEN h.enabled AND pg_catalog.pg_is_in_recovery() THEN 'Its primary runs it. Once this server is promoted, it goes on here by itself.'
 			WHEN h.enabled AND r.pid IS NULL AND h.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
 			WHEN w.waits_for IS NOT NULL THEN 'End what it waits for, or wait: the stream goes on by itself.'
 			WHEN h.state = 'running' AND t.lost > 0 THEN 'See the error of each partition in stat_partitions.'
@@ -780,6 +782,7 @@ COMMENT ON COLUMN stat_streams.stats_reset IS 'Since when errors, retries, resta
 CREATE OR REPLACE VIEW stat_sinks WITH (security_invoker = true) AS
 	SELECT k.stream, k.sink,
 		CASE WHEN h.cluster <> profile_stream_internal.current_cluster() THEN 'foreign_cluster'
+			WHEN h.enabled AND pg_catalog.pg_is_in_recovery() THEN 'standby'
 			WHEN r.pid IS NULL AND h.enabled AND COALESCE(t.state = 'retrying' AND t.next_attempt_at > pg_catalog.clock_timestamp() - '10 s'::interval, false)
 				THEN 'retrying'
 			WHEN r.pid IS NULL AND t.state IN ('no_worker_slot', 'no_owner') THEN t.state
@@ -1407,7 +1410,117 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cluster_check(name, boolean) IS 'What is wrong with the slices of a cluster view: servers, versions, definitions, partitions without one reader, and customers on several servers (100 at most); no row: nothing';
 
-ALTER FUNCTION health() SET jit = off;
+CREATE OR REPLACE VIEW stat_rebuilds WITH (security_invoker = true) AS
+	WITH progress AS (
+		SELECT o.stream_id, pg_catalog.sum(o.next_offset - o.start_offset)::bigint AS done,
+			pg_catalog.sum(GREATEST(o.end_offset, o.next_offset) - o.start_offset)::bigint AS total,
+			pg_catalog.max(o.committed_at) AS committed_at,
+			pg_catalog.min(o.error) FILTER (WHERE o.state = 'offset_lost') AS lost, pg_catalog.min(o.error) FILTER (WHERE o.state = 'running') AS refused
+		FROM profile_stream_rebuild.stream_offsets o GROUP BY o.stream_id
+	), running AS (
+		SELECT l.stream_id - 2147483648 AS stream_id, l.pid FROM profile_stream_internal.stream_leases l WHERE l.worker = 0
+	), speed AS (
+		SELECT b.stream_id, (p.done - b.resumed_done)::numeric
+			/ NULLIF(EXTRACT(epoch FROM p.committed_at - b.resumed_at), 0::numeric) AS rate
+		FROM profile_stream_internal.stream_rebuilds b JOIN progress p ON p.stream_id = b.stream_id
+		WHERE p.committed_at > b.resumed_at
+	)
+	SELECT s.name AS stream,
+		CASE WHEN NOT t.enabled AND r.pid IS NOT NULL THEN 'pausing'
+			WHEN NOT t.enabled THEN 'paused'
+			WHEN p.lost IS NOT NULL THEN 'incomplete'
+			WHEN pg_catalog.pg_is_in_recovery() AND t.state <> ALL (ARRAY['incomplete', 'foreign_cluster']) THEN 'standby'
+			WHEN r.pid IS NULL AND t.state NOT IN ('disabled', 'no_worker_slot', 'quarantined', 'incomplete', 'no_owner', 'foreign_cluster')
+				AND NOT (t.state = 'starting' AND t.changed_at > pg_catalog.now() - '10 s'::interval) THEN 'not_running'
+			WHEN w.waits_for IS NOT NULL AND t.state <> 'ready' THEN 'waiting'
+			ELSE t.state END AS state,
+		COALESCE(p.done, 0) AS events_done, p.total AS events_total, pg_catalog.round(v.rate, 1) AS events_per_second,
+		CASE WHEN t.state = 'running' AND v.rate > 0::numeric AND r.pid IS NOT NULL
+			THEN pg_catalog.now() + ((p.total - p.done)::numeric / v.rate)::float8 * '1 s'::interval END AS estimated_end,
+		b.started_at, b.allow_missing, b.bootstrap_rows, r.pid AS worker_pid, COALESCE(w.waits_for, t.error, p.lost, p.refused) AS error,
+		CASE WHEN p.lost IS NOT NULL THEN 'cancel_rebuild(), then rebuild(name, allow_missing => true) goes on from what is left.'
+			WHEN t.enabled AND pg_catalog.pg_is_in_recovery() THEN 'Its primary runs it. Once this server is promoted, it goes on here by itself.'
+			WHEN t.enabled AND r.pid IS NULL AND t.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
+			ELSE t.hint END AS hint
+	FROM profile_stream_internal.stream_rebuilds b
+		JOIN profile_stream.streams s ON s.stream_id = b.stream_id
+		JOIN profile_stream_rebuild.stream_status t ON t.stream_id = b.stream_id
+		LEFT JOIN progress p ON p.stream_id = b.stream_id
+		LEFT JOIN speed v ON v.stream_id = b.stream_id
+		LEFT JOIN running r ON r.stream_id = b.stream_id
+		LEFT JOIN profile_stream_internal.process_waits() w ON w.pid = r.pid
+	WHERE b.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
+
+CREATE OR REPLACE FUNCTION health(OUT status text, OUT subject text, OUT problem text, OUT action text) RETURNS SETOF record
+	LANGUAGE sql STABLE SECURITY DEFINER COST 10000 ROWS 5 SET search_path = pg_catalog, pg_temp SET jit = off
+	BEGIN ATOMIC
+		WITH found AS (
+			SELECT CASE WHEN s.state = 'paused' THEN 'warning' ELSE 'error' END AS status, pg_catalog.format('stream "%s"', s.stream) AS subject,
+				pg_catalog.format('is %s since %s', s.state, COALESCE(s.since::text, 'it was restored')) AS problem,
+				COALESCE(CASE WHEN s.state <> 'retrying' THEN s.hint END, 'Read the columns error and hint of stat_streams.') AS action
+			FROM profile_stream.stat_streams s
+			WHERE s.state <> ALL (ARRAY['running', 'standby']) AND (s.state <> 'paused' OR s.error IS NOT NULL) AND COALESCE(s.since < pg_catalog.now() - '1 minute'::interval, true)
+			UNION ALL
+			SELECT 'error', pg_catalog.format('stream "%s"', s.stream), pg_catalog.format('has %s messages to read, and has applied none since %s', s.lag, s.committed_at),
+				'Read the columns state and error of stat_partitions.'
+			FROM profile_stream.stat_streams s WHERE s.state = 'running' AND s.lag > 0 AND s.committed_at < pg_catalog.now() - '1 minute'::interval
+			UNION ALL
+			SELECT 'warning', pg_catalog.format('stream "%s"', s.stream), pg_catalog.format('is behind: %s messages to read, and the one that it applied last is of %s', s.lag, s.last_message_at),
+				'Wait; where this lasts, give it more workers with alter_stream().'
+			FROM profile_stream.stat_streams s WHERE s.state = 'running' AND s.lag > 0 AND s.committed_at >= pg_catalog.now() - '1 minute'::interval
+				AND s.last_message_at < pg_catalog.now() - '5 minutes'::interval
+			UNION ALL
+			SELECT 'error', pg_catalog.format('stream "%s", partition %s of topic "%s"', p.stream, p.partition, p.topic),
+				CASE WHEN p.state <> 'running' THEN pg_catalog.format('is %s', p.state) ELSE 'does not go on' END,
+				'Read the column error of stat_partitions, and seek_stream() in the reference.'
+			FROM profile_stream.stat_partitions p WHERE (p.state <> 'running' OR p.error IS NOT NULL)
+				AND NOT EXISTS (SELECT FROM profile_stream.stat_topics t WHERE t.stream = p.stream AND t.topic = p.topic AND t.state = 'left')
+			UNION ALL
+			SELECT 'warning', pg_catalog.format('topic "%s" of stream "%s"', t.topic, t.stream), pg_catalog.format('is %s since %s', t.state, t.since), t.hint
+			FROM profile_stream.stat_topics t JOIN profile_stream.stat_streams s ON s.stream = t.stream
+			WHERE s.state = 'running' AND t.error IS NOT NULL AND t.since < pg_catalog.now() - '1 minute'::interval
+			UNION ALL
+			SELECT 'warning', pg_catalog.format('backfill "%s" of stream "%s"', b.name, b.stream), pg_catalog.format('is %s, begun %s', b.state, b.started_at),
+				COALESCE(b.hint, 'Read the column error of stat_backfills.')
+			FROM profile_stream.stat_backfills b WHERE b.state = ANY (ARRAY['failed', 'interrupted'])
+			UNION ALL
+			SELECT 'error', pg_catalog.format('sink "%s" of stream "%s"', k.sink, k.stream), pg_catalog.format('is %s since %s; %s wait', k.state, k.since, k.backlog),
+				COALESCE(k.hint, 'Read the column error of stat_sinks.')
+			FROM profile_stream.stat_sinks k JOIN profile_stream.stat_streams s ON s.stream = k.stream
+			WHERE s.state = 'running' AND k.state <> ALL (ARRAY['running', 'idle']) AND COALESCE(k.since < pg_catalog.now() - '1 minute'::interval, true)
+			UNION ALL
+			SELECT 'warning', pg_catalog.format('dead letters of stream "%s"', d.stream), pg_catalog.format('%s%s in the last ten minutes', pg_catalog.count(*), CASE WHEN pg_catalog.count(*) >= 1000 THEN ' or more' END),
+				'Read the columns kind and errors of dead_letters; retry_dead_letters() once the reason is gone.'
+			FROM (SELECT l.stream, l.dead_at FROM profile_stream_internal.dead_letters l ORDER BY l.dead_letter_id DESC LIMIT 1000) d
+			WHERE d.dead_at > pg_catalog.now() - '10 minutes'::interval GROUP BY d.stream HAVING pg_catalog.count(*) >= 10
+			UNION ALL
+			SELECT 'warning', pg_catalog.format('%s "%s"', c.kind, c.name), CASE WHEN c.state <> 'ok' THEN pg_catalog.format('does not run: %s', c.state) ELSE pg_catalog.format('fails since %s', c.failing_since) END,
+				COALESCE(c.hint, 'Read the column error of stat_code.')
+			FROM profile_stream.stat_code c WHERE c.state <> 'ok' OR c.failing_since IS NOT NULL
+			UNION ALL
+			SELECT 'warning', 'refresh of scores', pg_catalog.format('%s, begun %s', r.state, r.started_at), 'Read the column error of stat_score_refresh, and call refresh_scores().'
+			FROM profile_stream.stat_score_refresh r WHERE r.state = ANY (ARRAY['failed', 'interrupted'])
+			UNION ALL
+			SELECT 'warning', pg_catalog.format('rebuild of stream "%s"', r.stream), pg_catalog.format('is %s', r.state), 'Read the columns error and hint of stat_rebuilds.'
+			FROM profile_stream.stat_rebuilds r WHERE r.error IS NOT NULL
+			UNION ALL
+			SELECT 'warning', pg_catalog.format('process %s', a.pid), pg_catalog.format('holds a snapshot since %s, so that tables grow', a.xact_start),
+				'End it with pg_terminate_backend(), or run long reports on a standby.'
+			FROM pg_catalog.pg_stat_activity a WHERE a.datname = pg_catalog.current_database() AND a.backend_xmin IS NOT NULL AND a.xact_start < pg_catalog.now() - '15 minutes'::interval
+			UNION ALL
+			SELECT 'warning', 'server', 'does not start streams by itself', 'Add profile_stream to shared_preload_libraries, and restart the server.'
+			WHERE EXISTS (SELECT FROM profile_stream.streams) AND pg_catalog.current_setting('shared_preload_libraries') !~ E'\\mprofile_stream\\M'
+			UNION ALL
+			SELECT 'warning', 'librdkafka', profile_stream_internal.library_warning(), 'Read Installation in the documents.'
+			WHERE profile_stream_internal.library_warning() IS NOT NULL
+		)
+		SELECT f.status, f.subject, f.problem, f.action FROM (
+			SELECT 1 AS rank, f.* FROM found f WHERE f.status = 'error'
+			UNION ALL SELECT 2, f.* FROM found f WHERE f.status <> 'error'
+			UNION ALL SELECT 3, 'ok', 'profile_stream', 'nothing is wrong', NULL WHERE NOT EXISTS (SELECT FROM found)) f
+		ORDER BY f.rank, f.subject;
+	END;
+
 ALTER FUNCTION profile_stream_internal.xid_at_or_after(xid, xid) STABLE;
 
 REVOKE ALL ON profile_metrics, metric_totals FROM PUBLIC;

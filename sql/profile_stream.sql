@@ -1404,6 +1404,7 @@ CREATE VIEW stat_streams WITH (security_invoker = true) AS
 			WHEN NOT h.enabled AND r.pid IS NOT NULL THEN 'pausing'
 			WHEN NOT h.enabled THEN 'paused'
 			WHEN h.is_foreign THEN 'foreign_cluster'
+			WHEN pg_catalog.pg_is_in_recovery() THEN 'standby'
 			WHEN r.pid IS NULL AND NOT h.is_known THEN 'not_running'
 			WHEN w.waits_for IS NOT NULL THEN 'waiting'
 			WHEN h.state = 'running' AND t.lost > 0 THEN 'offset_lost'
@@ -1419,6 +1420,7 @@ CREATE VIEW stat_streams WITH (security_invoker = true) AS
 			ELSE h.error END AS error,
 		CASE WHEN h.stream_id IS NULL THEN 'It came by a restore or a subscription; resume_stream() confirms it and goes on from the stored offsets, and so do its sinks: in a copy take them away first by alter_stream().'
 			WHEN h.enabled AND h.is_foreign THEN 'Where this is a copy, leave it so. Where it is the cluster itself, under another name, resume_stream() makes the stream its own.'
+			WHEN h.enabled AND pg_catalog.pg_is_in_recovery() THEN 'Its primary runs it. Once this server is promoted, it goes on here by itself.'
 			WHEN h.enabled AND r.pid IS NULL AND h.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
 			WHEN w.waits_for IS NOT NULL THEN 'End what it waits for, or wait: the stream goes on by itself.'
 			WHEN h.state = 'running' AND t.lost > 0 THEN 'See the error of each partition in stat_partitions.'
@@ -1486,6 +1488,7 @@ COMMENT ON COLUMN stat_streams.stats_reset IS 'Since when errors, retries, resta
 CREATE VIEW stat_sinks WITH (security_invoker = true) AS
 	SELECT k.stream, k.sink,
 		CASE WHEN h.cluster <> profile_stream_internal.current_cluster() THEN 'foreign_cluster'
+			WHEN h.enabled AND pg_catalog.pg_is_in_recovery() THEN 'standby'
 			WHEN r.pid IS NULL AND h.enabled AND COALESCE(t.state = 'retrying' AND t.next_attempt_at > pg_catalog.clock_timestamp() - '10 s'::interval, false)
 				THEN 'retrying'
 			WHEN r.pid IS NULL AND t.state IN ('no_worker_slot', 'no_owner') THEN t.state
@@ -2281,6 +2284,7 @@ CREATE VIEW stat_rebuilds WITH (security_invoker = true) AS
 		CASE WHEN NOT t.enabled AND r.pid IS NOT NULL THEN 'pausing'
 			WHEN NOT t.enabled THEN 'paused'
 			WHEN p.lost IS NOT NULL THEN 'incomplete'
+			WHEN pg_catalog.pg_is_in_recovery() AND t.state <> ALL (ARRAY['incomplete', 'foreign_cluster']) THEN 'standby'
 			WHEN r.pid IS NULL AND t.state NOT IN ('disabled', 'no_worker_slot', 'quarantined', 'incomplete', 'no_owner', 'foreign_cluster')
 				AND NOT (t.state = 'starting' AND t.changed_at > pg_catalog.now() - '10 s'::interval) THEN 'not_running'
 			WHEN w.waits_for IS NOT NULL AND t.state <> 'ready' THEN 'waiting'
@@ -2290,6 +2294,7 @@ CREATE VIEW stat_rebuilds WITH (security_invoker = true) AS
 			THEN pg_catalog.now() + ((p.total - p.done)::numeric / v.rate)::float8 * '1 s'::interval END AS estimated_end,
 		b.started_at, b.allow_missing, b.bootstrap_rows, r.pid AS worker_pid, COALESCE(w.waits_for, t.error, p.lost, p.refused) AS error,
 		CASE WHEN p.lost IS NOT NULL THEN 'cancel_rebuild(), then rebuild(name, allow_missing => true) goes on from what is left.'
+			WHEN t.enabled AND pg_catalog.pg_is_in_recovery() THEN 'Its primary runs it. Once this server is promoted, it goes on here by itself.'
 			WHEN t.enabled AND r.pid IS NULL AND t.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
 			ELSE t.hint END AS hint
 	FROM profile_stream_internal.stream_rebuilds b
@@ -3068,7 +3073,7 @@ CREATE FUNCTION health(OUT status text, OUT subject text, OUT problem text, OUT 
 				pg_catalog.format('is %s since %s', s.state, COALESCE(s.since::text, 'it was restored')) AS problem,
 				COALESCE(CASE WHEN s.state <> 'retrying' THEN s.hint END, 'Read the columns error and hint of stat_streams.') AS action
 			FROM profile_stream.stat_streams s
-			WHERE s.state <> 'running' AND (s.state <> 'paused' OR s.error IS NOT NULL) AND COALESCE(s.since < pg_catalog.now() - '1 minute'::interval, true)
+			WHERE s.state <> ALL (ARRAY['running', 'standby']) AND (s.state <> 'paused' OR s.error IS NOT NULL) AND COALESCE(s.since < pg_catalog.now() - '1 minute'::interval, true)
 			UNION ALL
 			SELECT 'error', pg_catalog.format('stream "%s"', s.stream), pg_catalog.format('has %s messages to read, and has applied none since %s', s.lag, s.committed_at),
 				'Read the columns state and error of stat_partitions.'

@@ -1,4 +1,5 @@
-# A rebuild cannot run on a server without a free worker slot, nor on a standby until it is promoted.
+# A rebuild cannot run on a server without a free worker slot, nor on a standby until it is promoted. There the views say
+# that the primary runs the stream, and health() finds no fault.
 
 use strict;
 use warnings;
@@ -23,7 +24,7 @@ my $rebuilds = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'prof
 
 # one slot is the launcher's, one that of logical replication, one the stream's
 $broker->produce('events', map { [ $_ % 2, 'c', sprintf($event, $_, $_ % 2) ] } 1 .. 100);
-$node->create_stream('crm', $broker, 'events');
+$node->create_stream('crm', $broker, 'events', redis => "'127.0.0.1:1'");
 ok($node->wait_taken('crm', 100), 'the stream runs');
 $node->fails_like("SELECT profile_stream.rebuild('crm')", qr/no background worker slot is free for the rebuild.*max_worker_processes/s,
 	'without a slot');
@@ -43,6 +44,9 @@ $node->safe_psql('postgres', "UPDATE $profiles SET version = 77 WHERE customer_i
 ok($node->wait_rebuild('ready'), 'a rebuild is ready');
 ok($standby->poll_query_until('postgres', "SELECT state = 'ready' FROM profile_stream_rebuild.stream_status"), 'the standby has it');
 is($standby->safe_psql('postgres', $rebuilds), '0', 'nothing runs on a standby');
+is($standby->safe_psql('postgres', "SELECT s.state, s.hint, k.state, r.state FROM profile_stream.stat_streams s, profile_stream.stat_sinks k, profile_stream.stat_rebuilds r"),
+	'standby|Its primary runs it. Once this server is promoted, it goes on here by itself.|standby|standby', 'which the views say');
+is($standby->safe_psql('postgres', "SELECT status, subject FROM profile_stream.health() WHERE status = 'error'"), '', 'and it is no fault');
 is($standby->safe_psql('postgres', "SELECT customer_id, fields FROM profile_stream.rebuild_diff('crm')"), 'c1|{"version": [77, 50]}',
 	'the difference can be read there');
 is($standby->safe_psql('postgres', "SELECT version FROM profile_stream.profiles WHERE customer_id = 'c1' AND changed_at IS NULL"), '77', 'and so can the profiles');
