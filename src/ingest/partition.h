@@ -13,6 +13,9 @@
 /* Bound of a partition's marks in stream_offsets, one bit for each event behind the one that waits longest. */
 #define PS_MAX_HELD_SPAN (8 * 1000 * 1000)
 
+/* Bound of the marks in memory: a broker can name any offset, and compaction can leave long gaps. */
+#define PS_MAX_MARKED_SPAN (INT64CONST(1) << 28)
+
 struct PsPartition
 {
 	int32		topic_no;
@@ -37,6 +40,7 @@ struct PsPartition
 
 	/* progress.c */
 	PsOffsetSet offsets;		/* what is read and what is finished */
+	bool		is_barred;		/* an offset was too far away: what comes is read again once all before is finished */
 	int64		unfinished_bytes;	/* size of the messages that are read and not finished */
 	PsCounts	counts;			/* consumed and replayed since the last commit */
 

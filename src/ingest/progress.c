@@ -72,6 +72,24 @@ uncount_vanished(PsPartition *partition, int64 offset)
 			ps_offset_set_unfinished(offsets, offsets->read);
 }
 
+/*
+ * Whether an offset is so far behind a message that is not finished that the marks of
+ * all between would take too much memory. Then nothing more is taken of the partition.
+ */
+static bool
+is_too_far(PsPartition *partition, int64 offset)
+{
+	PsOffsetSet *offsets = &partition->offsets;
+
+	if (offset - offsets->next <= PS_MAX_MARKED_SPAN || offset < offsets->until)
+		return false;
+	/* what was read before the worker started, up to the last mark, comes no more */
+	uncount_vanished(partition, offsets->until);
+	ps_offset_set_read_to(offsets, offsets->until);
+	partition->is_barred = ps_offset_set_candidate(offsets) != offsets->read;
+	return partition->is_barred;
+}
+
 bool
 ps_progress_read(PsWorker *worker, const PsMessage *message)
 {
@@ -79,6 +97,8 @@ ps_progress_read(PsWorker *worker, const PsMessage *message)
 
 	if (partition == NULL || partition->suspect || message->offset < partition->offsets.read)
 		return false;			/* the partition is not ours any more, or the message was delivered twice */
+	if (partition->is_barred || is_too_far(partition, message->offset))
+		return false;
 	uncount_vanished(partition, message->offset);
 	partition->counts.consumed++;
 	if (message->offset < partition->read_before)
@@ -95,7 +115,7 @@ ps_progress_end(PsWorker *worker, const PsPosition *end)
 {
 	PsPartition *partition = ps_partition_find(worker, end->topic_no, end->partition);
 
-	if (partition == NULL || partition->suspect)
+	if (partition == NULL || partition->suspect || partition->is_barred || is_too_far(partition, end->offset))
 		return;
 	uncount_vanished(partition, end->offset);
 	ps_offset_set_read_to(&partition->offsets, end->offset);
@@ -259,6 +279,8 @@ ps_progress_commit(PsWorker *worker, const PsProgress *progress)
 		memset(&partition->counts, 0, sizeof(PsCounts));
 		ps_health_count(worker, &move->counts);
 		ps_offset_set_advance(&partition->offsets);
+		if (partition->is_barred && partition->offsets.next == partition->offsets.read)
+			ps_topic_identity_read_again(worker, partition);
 	}
 }
 

@@ -14,6 +14,8 @@
  *	  - a time without any broker;
  *	  - a turn of the loop that came much too late;
  *	  - first or end offsets that went back.
+ *
+ *	  It also assigns them again to read again what it could not take.
  */
 #include "postgres.h"
 
@@ -80,6 +82,13 @@ ps_topic_identity_suspect(PsWorker *worker, const PsIntake *intake)
 		ps_life_look_up(worker);
 	if (intake->suspects != NIL)
 		worker->looking_up.next = Min(worker->looking_up.next, ps_moment_plus(ps_clock_now(), DOUBT_MS));
+}
+
+void
+ps_topic_identity_read_again(PsWorker *worker, PsPartition *partition)
+{
+	partition->suspect = worker->reading.topic_suspect = true;
+	worker->looking_up.next = 0;
 }
 
 bool

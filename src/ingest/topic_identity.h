@@ -16,6 +16,9 @@ extern int64 ps_topic_identity_begin(PsPartition *partition, int64 low);
  */
 extern void ps_topic_identity_suspect(PsWorker *worker, const PsIntake *intake);
 
+/* Takes no more of a partition until it is read again from its stored offset, soon. */
+extern void ps_topic_identity_read_again(PsWorker *worker, PsPartition *partition);
+
 /* Compares fingerprints with what was read; false when a topic is another one. */
 extern bool ps_topic_identity_verify(PsWorker *worker, const PsIntake *intake);
 

@@ -21,7 +21,7 @@ static PsPlan unread_plan = {
 
 static PsPlan offsets_plan = {
 	"SELECT o.topic_no, o.partition, o.epoch, o.next_offset, o.read_offset, o.commits, o.finished, o.state = 'offset_lost', o.start_offset,"
-	" o.check_offset, o.check_timestamp, o.check_hash, COALESCE(t.topic, s.topic)"
+	" o.check_offset, o.check_timestamp, o.check_hash, COALESCE(t.topic, s.topic, '')"
 	" FROM profile_stream_internal.stream_offsets o JOIN profile_stream.streams s ON s.stream_id = o.stream_id"
 	" LEFT JOIN profile_stream_internal.stream_topics t ON t.stream_id = o.stream_id AND t.topic_no = o.topic_no"
 	" WHERE o.stream_id = $1 ORDER BY 1, 2",
@@ -115,6 +115,17 @@ read_fingerprint(HeapTuple tuple, TupleDesc desc, int column)
 	return check;
 }
 
+/* Raises unless a row can be one of ours: a partition is a place in arrays. */
+static void
+check_row(const PsStoredOffset *row)
+{
+	if (row->partition < 0 || row->next_offset < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("table stream_offsets has partition %d with next_offset " INT64_FORMAT, row->partition, row->next_offset),
+				 errhint("Somebody has written the table, or a dump that was restored. Delete the row.")));
+}
+
 List *
 ps_stream_offsets(int stream_id)
 {
@@ -143,6 +154,7 @@ ps_stream_offsets(int stream_id)
 		offset->start_offset = DatumGetInt64(SPI_getbinval(tuple, desc, 9, &isnull));
 		offset->check = read_fingerprint(tuple, desc, 10);
 		offset->topic = SPI_getvalue(tuple, desc, 13);
+		check_row(offset);
 		offsets = lappend(offsets, offset);
 	}
 	return offsets;

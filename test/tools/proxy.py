@@ -10,6 +10,7 @@ Commands are lines on standard input, answered with "ok" once they are in force:
     delay S    forwards every piece S seconds late
     rate N     forwards N bytes per second, over all connections and both ways
     cut N      closes a connection once it brought N more bytes from the target
+    leap T:N   adds N to the offset of the batch of messages that has the text T
     rst        resets every connection, once
     close      closes every connection, once
     refuse     resets every connection, and new ones are refused
@@ -24,7 +25,18 @@ import sys
 
 HOST = "127.0.0.1"
 PIECE = 65536
+BATCH_HEADER = 61
 NO_ANSWER = 0.3  # seconds after which a connection attempt counts as unanswered
+
+
+def leap(data, text, offsets):
+    """Changes the offset of the batch that has the text. It is before the checksum, and so not part of it."""
+    at = data.find(text)
+    for start in range(at - BATCH_HEADER, -1, -1):
+        offset, length, _, magic = struct.unpack_from(">qiib", data, start)
+        if magic == 2 and 0 <= offset < 1_000_000 and at < start + 12 + length < at + PIECE:
+            return data[:start] + struct.pack(">q", offset + offsets) + data[start + 8:]
+    return data
 
 
 class Link:
@@ -57,6 +69,7 @@ class Proxy:
         self.rate = None
         self.ready_at = 0.0
         self.cut = None
+        self.leap = None
         self.listener = None
         self.accepting = None
         self.fillers = []
@@ -111,6 +124,8 @@ class Proxy:
                 await self.take_turn(len(data))
                 if self.delay:
                     await asyncio.sleep(self.delay)
+                if from_target and self.leap is not None:
+                    data = leap(data, *self.leap)
                 if from_target and self.cut is not None:
                     data = data[:self.cut - link.brought]
                     link.brought += len(data)
@@ -172,6 +187,9 @@ class Proxy:
             self.cut = int(argument)
             for link in self.links:
                 link.brought = 0
+        elif command == "leap":
+            text, offsets = argument.split(":")
+            self.leap = (text.encode(), int(offsets))
         elif command == "hold":
             self.forwarding.clear()
         elif command == "rst":
