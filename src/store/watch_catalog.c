@@ -6,15 +6,11 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
-#include "store/owner.h"
 #include "store/plan.h"
 #include "store/rebuild_schema.h"
-#include "store/relation_changes.h"
+#include "store/table_watch.h"
 #include "store/watch_catalog.h"
-#include "utils/builtins.h"
-#include "utils/memutils.h"
 
 static PsPlan watchers_plan = {
 	.sql = "SELECT s.stream_id, s.name, s.notify, s.notify_channel, w.name FROM profile_stream.streams s"
@@ -28,25 +24,14 @@ static PsPlan redis_ttl_plan = {
 	.nargs = 1,.argtypes = {OIDOID},.fixed_schema = true
 };
 
-static PsWatches *watch_loaded = NULL;	/* NULL: none */
-static MemoryContext watch_context = NULL;
-static int64 watch_redis_ttl_s = 0;
-static Oid	watch_relid = InvalidOid;
-static bool watch_is_stale = true;
-
-static void
-watch_relation_changed(Oid relid)
+static const void *
+watch_catalog_read(void)
 {
-	watch_is_stale |= relid == watch_relid || relid == InvalidOid;
-}
-
-/* Makes the watchers of the rows that were found, one for each name. */
-static PsWatches *
-watch_read_rows(uint64 n)
-{
+	Datum		args[1] = {ObjectIdGetDatum(MyDatabaseId)};
 	PsWatches  *watches = palloc0(sizeof(PsWatches));
+	uint64		n = ps_plan_read(&watchers_plan, NULL);
 
-	watches->watchers = palloc0(n * sizeof(PsWatcher));
+	watches->watchers = palloc0(Max(n, 1) * sizeof(PsWatcher));
 	for (uint64 i = 0; i < n; i++)
 	{
 		int			stream_id = atoi(ps_plan_text(i, 1));
@@ -62,57 +47,36 @@ watch_read_rows(uint64 n)
 		watcher->notify_channel = ps_plan_text(i, 4);
 		watcher->names = bms_add_member(watcher->names, ps_watch_add(&watches->names, ps_plan_text(i, 5)));
 	}
+	watches->redis_ttl_s = ps_plan_number(&redis_ttl_plan, args);
 	return watches;
 }
 
-static void
-watch_load(void)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	Datum		args[1] = {ObjectIdGetDatum(MyDatabaseId)};
-	uint64		n;
+static const char *const tables[] = {"stream_status"};
+static PsTableWatch watch = {tables, lengthof(tables), watch_catalog_read, true};
 
-	ps_on_relation_change(watch_relation_changed);
-	if (watch_context == NULL)
-		watch_context = AllocSetContextCreate(TopMemoryContext, "profile_stream watches", ALLOCSET_SMALL_SIZES);
-	watch_loaded = NULL;
-	MemoryContextReset(watch_context);
-	watch_relid = ps_own_table(false, "stream_status");
-	watch_is_stale = false;		/* set before reading: a change from here on must make them stale again */
-	PG_TRY();
-	{
-		watch_redis_ttl_s = ps_plan_number(&redis_ttl_plan, args);
-		n = ps_plan_run(&watchers_plan, NULL, NULL, SPI_OK_SELECT);
-		MemoryContextSwitchTo(watch_context);
-		if (n > 0)
-			watch_loaded = watch_read_rows(n);
-		MemoryContextSwitchTo(caller);
-		SPI_freetuptable(SPI_tuptable);
-	}
-	PG_CATCH();
-	{
-		watch_is_stale = true;
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
+static const PsWatches *
+watches_load(void)
+{
+	if (watch.stale)
+		ps_table_watch_read(&watch);
+	return watch.content;
 }
 
 const PsWatches *
 ps_watches_get(void)
 {
+	const PsWatches *watches;
+
 	if (ps_rebuild_schema_used())
 		return NULL;
-	if (watch_is_stale)
-		watch_load();
-	return watch_loaded;
+	watches = watches_load();
+	return watches->n > 0 ? watches : NULL;
 }
 
 int64
 ps_watches_redis_ttl_s(void)
 {
-	if (watch_is_stale)
-		watch_load();
-	return watch_redis_ttl_s;
+	return watches_load()->redis_ttl_s;
 }
 
 bool

@@ -22,9 +22,10 @@ typedef struct PsWatches
 	PsWatchedNames names;		/* of all streams */
 	PsWatcher  *watchers;
 	int			n;
+	int64		redis_ttl_s;
 } PsWatches;
 
-/* The streams that watch; NULL: none does, or a rebuild runs, of which nobody is told. Valid until the next call. Needs SPI. */
+/* The streams that watch; NULL: none does, or a rebuild runs, of which nobody is told. Valid until the end of the transaction. Needs SPI. */
 extern const PsWatches *ps_watches_get(void);
 
 /* Whether a stream is told of changes of these names: one that watches nothing is told of everything. */
