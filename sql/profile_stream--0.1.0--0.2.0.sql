@@ -210,6 +210,13 @@ DELETE FROM pg_catalog.pg_statistic s USING pg_catalog.pg_attribute a
 	WHERE s.starelid OPERATOR(pg_catalog.=) 'profile_stream_internal.backfills'::pg_catalog.regclass AND a.attrelid OPERATOR(pg_catalog.=) s.starelid
 		AND a.attnum OPERATOR(pg_catalog.=) s.staattnum AND a.attname OPERATOR(pg_catalog.=) 'query';
 
+-- the defaults of scores are in score_parameters alone
+ALTER TABLE profile_stream_internal.score_settings
+	ALTER COLUMN new_days DROP DEFAULT, ALTER COLUMN active_days DROP DEFAULT, ALTER COLUMN dormant_days DROP DEFAULT, ALTER COLUMN loyal_transactions DROP DEFAULT,
+	ALTER COLUMN champion_transactions DROP DEFAULT, ALTER COLUMN champion_value DROP DEFAULT, ALTER COLUMN at_risk_churn DROP DEFAULT, ALTER COLUMN half_gaps DROP DEFAULT,
+	ALTER COLUMN least_gap_days DROP DEFAULT, ALTER COLUMN default_gap_days DROP DEFAULT, ALTER COLUMN ticket_risk DROP DEFAULT, ALTER COLUMN trend_risk DROP DEFAULT,
+	ALTER COLUMN margin DROP DEFAULT, ALTER COLUMN monthly_retention DROP DEFAULT, ALTER COLUMN monthly_discount DROP DEFAULT;
+
 CREATE OR REPLACE VIEW stat_code WITH (security_invoker = true) AS
 	SELECT d.kind, d.name,
 		-- a query may have a password in it

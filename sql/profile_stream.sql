@@ -2326,21 +2326,21 @@ COMMENT ON COLUMN stat_rebuilds.hint IS 'What to do about the error; NULL: nothi
 -- no row: the defaults. A row that the script made would collide with the one that a dump restores.
 CREATE TABLE profile_stream_internal.score_settings (
 	is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
-	new_days double precision NOT NULL DEFAULT 30 CHECK (new_days >= 0::float8),
-	active_days double precision NOT NULL DEFAULT 30 CHECK (active_days >= 0::float8),
-	dormant_days double precision NOT NULL DEFAULT 90 CHECK (dormant_days >= 0::float8),
-	loyal_transactions double precision NOT NULL DEFAULT 4,
-	champion_transactions double precision NOT NULL DEFAULT 8,
-	champion_value numeric NOT NULL DEFAULT 1000,
-	at_risk_churn double precision NOT NULL DEFAULT 0.7,
-	half_gaps double precision NOT NULL DEFAULT 4 CHECK (half_gaps > 0::float8),
-	least_gap_days double precision NOT NULL DEFAULT 1 CHECK (least_gap_days > 0::float8),
-	default_gap_days double precision NOT NULL DEFAULT 30 CHECK (default_gap_days > 0::float8),
-	ticket_risk double precision NOT NULL DEFAULT 0.1 CHECK (ticket_risk BETWEEN 0::float8 AND 1::float8),
-	trend_risk double precision NOT NULL DEFAULT 0.3 CHECK (trend_risk BETWEEN 0::float8 AND 1::float8),
-	margin double precision NOT NULL DEFAULT 0.2 CHECK (margin BETWEEN 0::float8 AND 1::float8),
-	monthly_retention double precision NOT NULL DEFAULT 0.95 CHECK (monthly_retention >= 0::float8 AND monthly_retention < 1::float8),
-	monthly_discount double precision NOT NULL DEFAULT 0.01 CHECK (monthly_discount BETWEEN 0::float8 AND 1::float8)
+	new_days double precision NOT NULL CHECK (new_days >= 0::float8),
+	active_days double precision NOT NULL CHECK (active_days >= 0::float8),
+	dormant_days double precision NOT NULL CHECK (dormant_days >= 0::float8),
+	loyal_transactions double precision NOT NULL,
+	champion_transactions double precision NOT NULL,
+	champion_value numeric NOT NULL,
+	at_risk_churn double precision NOT NULL,
+	half_gaps double precision NOT NULL CHECK (half_gaps > 0::float8),
+	least_gap_days double precision NOT NULL CHECK (least_gap_days > 0::float8),
+	default_gap_days double precision NOT NULL CHECK (default_gap_days > 0::float8),
+	ticket_risk double precision NOT NULL CHECK (ticket_risk BETWEEN 0::float8 AND 1::float8),
+	trend_risk double precision NOT NULL CHECK (trend_risk BETWEEN 0::float8 AND 1::float8),
+	margin double precision NOT NULL CHECK (margin BETWEEN 0::float8 AND 1::float8),
+	monthly_retention double precision NOT NULL CHECK (monthly_retention >= 0::float8 AND monthly_retention < 1::float8),
+	monthly_discount double precision NOT NULL CHECK (monthly_discount BETWEEN 0::float8 AND 1::float8)
 );
 SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.score_settings', '');
 COMMENT ON TABLE profile_stream_internal.score_settings IS 'What default_scores() counts with, where it is not to be the defaults: one row at most';

@@ -77,7 +77,7 @@ SELECT customer_ids FROM profile_stream_internal.outbox;
 SELECT count(*) > 0 AS told FROM profile_stream.profiles_changed_since(:'bookmark') WHERE customer_id = 'once';
 TRUNCATE profile_stream_internal.outbox;
 -- other settings
-INSERT INTO profile_stream_internal.score_settings DEFAULT VALUES;
+INSERT INTO profile_stream_internal.score_settings SELECT true, p.* FROM profile_stream_internal.score_parameters p;
 TABLE profile_stream_internal.score_parameters EXCEPT SELECT 30, 30, 90, 4, 8, 1000, 0.7, 4, 1, 30, 0.1, 0.3, 0.2, 0.95, 0.01;
 UPDATE profile_stream_internal.score_settings SET margin = 0.4, champion_transactions = 4, champion_value = 200, half_gaps = 1;
 CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
