@@ -17,7 +17,6 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "settings.h"
 #include "store/extension.h"
 #include "store/function.h"
 #include "store/plan.h"
@@ -29,8 +28,6 @@
 #include "utils/jsonb.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-
-#define DEFAULT_RETENTION (7 * USECS_PER_DAY)
 
 /* Makes the message that Kafka would have brought. */
 static void
@@ -52,21 +49,14 @@ entry_from_jsonb(PsApplyItem *item, Jsonb *value)
 	}
 }
 
-/* The settings of a call from SQL. It waits for locks as long as the session does. */
+/* The settings of a call from SQL, which notifies. */
 static PsApplySettings
 call_settings(void)
 {
-	PsApplySettings settings = {
-		.now = GetCurrentTimestamp(),
-		.max_clock_skew_us = ps_max_clock_skew_ms * INT64CONST(1000),
-		.max_event_bytes = ps_max_event_bytes,
-		.dedupe_retention_us = DEFAULT_RETENTION,
-		.late_tolerance_us = -1,
-		.customer_lock_timeout_ms = -1,
-		.notify = PS_NOTIFY_CUSTOMER,
-		.notify_channel = ps_secret_name(PS_UPDATES_CHANNEL)
-	};
+	PsApplySettings settings = ps_apply_session_settings();
 
+	settings.notify = PS_NOTIFY_CUSTOMER;
+	settings.notify_channel = ps_secret_name(PS_UPDATES_CHANNEL);
 	return settings;
 }
 

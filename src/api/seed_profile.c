@@ -13,7 +13,6 @@
 #include "core/seed.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "settings.h"
 #include "store/extension.h"
 #include "store/function.h"
 #include "store/secret.h"
@@ -25,8 +24,6 @@
 
 PS_FUNCTION(ps_seed_profile);
 PS_FUNCTION(ps_event_time);
-
-#define RETENTION (7 * USECS_PER_DAY)
 
 /* A member of an object; NULL when it has none. */
 static const JsonbValue *
@@ -135,16 +132,7 @@ refuse_seed(const PsApplyItem *item)
 static Datum
 ps_seed_profile_checked(PG_FUNCTION_ARGS)
 {
-	PsApplySettings settings = {
-		.max_clock_skew_us = ps_max_clock_skew_ms * INT64CONST(1000),
-		.max_event_bytes = ps_max_event_bytes,
-		.dedupe_retention_us = RETENTION,
-		.late_tolerance_us = -1,
-		.customer_lock_timeout_ms = -1,
-		.classify_only = true,
-		.notify = PS_NOTIFY_CUSTOMER,
-		.notify_channel = ps_secret_name(PS_UPDATES_CHANNEL)
-	};
+	PsApplySettings settings = ps_apply_session_settings();
 	char	   *customer_id = ps_get_name(fcinfo, 0, "customer_id", PS_MAX_ID_BYTES);
 	PsApplyItem item;
 	char	   *event;
@@ -153,6 +141,9 @@ ps_seed_profile_checked(PG_FUNCTION_ARGS)
 	ps_check_argument(!PG_ARGISNULL(1) && JB_ROOT_IS_OBJECT(PG_GETARG_JSONB_P(1)), "document must be an object");
 	ps_function_refuse_nested("seed_profile()");
 	event = make_event(fcinfo, customer_id, PG_GETARG_JSONB_P(1));
+	settings.classify_only = true;
+	settings.notify = PS_NOTIFY_CUSTOMER;
+	settings.notify_channel = ps_secret_name(PS_UPDATES_CHANNEL);
 	SPI_connect();
 	ps_bootstrap_lock("seed_profile()");
 	ps_backfill_item(&item, event);

@@ -26,8 +26,10 @@
 #include "store/outbox.h"
 #include "store/profile_store.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #define GROUP_MEMORY (256 * 1024)
+#define SESSION_RETENTION (7 * USECS_PER_DAY)	/* of event ids of a session */
 #define MAX_NOTED_TYPES 64		/* event types of a customer that one transaction tells to sinks and listeners */
 
 int
@@ -513,6 +515,21 @@ ps_apply_items(PsApplyItem *items, int n, const PsApplySettings *settings)
 	find_tracked(&state);
 	ps_retry_run(&state, apply_locked);
 	SPI_finish();
+}
+
+PsApplySettings
+ps_apply_session_settings(void)
+{
+	PsApplySettings settings = {
+		.now = GetCurrentTimestamp(),
+		.max_clock_skew_us = ps_max_clock_skew_ms * INT64CONST(1000),
+		.max_event_bytes = ps_max_event_bytes,
+		.dedupe_retention_us = SESSION_RETENTION,
+		.late_tolerance_us = -1,
+		.customer_lock_timeout_ms = -1
+	};
+
+	return settings;
 }
 
 void

@@ -133,6 +133,12 @@ extern const PsApplyItem *ps_apply_calling(void);
  */
 extern void ps_apply_offsets(const PsApplySettings *settings, const PsOffsetMove *moves, int n);
 
+/*
+ * The settings of events that do not come from a stream: none is late, and locks are
+ * waited for as long as the session waits. They notify nobody.
+ */
+extern PsApplySettings ps_apply_session_settings(void);
+
 /* The default for max_customers: the running workers share a quarter of the cluster's lock table. */
 extern int	ps_apply_max_customers(int running_workers);
 

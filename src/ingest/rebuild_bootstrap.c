@@ -28,7 +28,6 @@
 
 #define BATCH 5000
 #define FIRST_POLL_MS 100
-#define RETENTION (7 * USECS_PER_DAY)	/* of the event ids of seeds */
 
 static bool is_done = false;
 static PsBackfillRows *rows = NULL; /* of the backfill that is begun, from the stored position on; NULL: to be read */
@@ -53,14 +52,7 @@ batch_size(void)
 static bool
 apply_seeds(PsBootstrap *bootstrap, const PsBackfill *next)
 {
-	PsApplySettings settings = {
-		.max_clock_skew_us = ps_max_clock_skew_ms * INT64CONST(1000),
-		.max_event_bytes = ps_max_event_bytes,
-		.dedupe_retention_us = RETENTION,
-		.late_tolerance_us = -1,
-		.customer_lock_timeout_ms = -1,
-		.classify_only = true
-	};
+	PsApplySettings settings = ps_apply_session_settings();
 	int			max = batch_size();
 	char	  **events = palloc(max * sizeof(char *));
 	int64	   *ids = palloc(max * sizeof(int64));
@@ -71,6 +63,7 @@ apply_seeds(PsBootstrap *bootstrap, const PsBackfill *next)
 		return false;
 	for (int i = 0; i < n; i++)
 		ps_backfill_item(&items[i], events[i]);
+	settings.classify_only = true;
 	ps_backfill_apply_items(items, n, &settings);
 	bootstrap->id = ids[n - 1];
 	ps_bootstrap_set(bootstrap, n);
