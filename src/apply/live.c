@@ -89,15 +89,20 @@ ps_live_fill(PsLiveWork *work)
 	work->fills = true;
 }
 
+/* The array with room for one more element after the first n. */
+static void *
+live_make_room(PsLiveWork *work, void *array, int n, int *room, size_t size)
+{
+	if (n < *room)
+		return array;
+	*room = Max(64, 2 * *room);
+	return array == NULL ? MemoryContextAlloc(work->context, *room * size) : repalloc_huge(array, *room * size);
+}
+
 static void
 live_add_move(PsLiveWork *work, const char *customer_id, const PsLiveSegment *segment, bool enters, const PsEvent *event)
 {
-	if (work->nmoves == work->moves_room)
-	{
-		work->moves_room = Max(64, 2 * work->moves_room);
-		work->moves = work->moves == NULL ? MemoryContextAlloc(work->context, work->moves_room * sizeof(PsLiveMove)) :
-			repalloc_huge(work->moves, work->moves_room * sizeof(PsLiveMove));
-	}
+	work->moves = live_make_room(work, work->moves, work->nmoves, &work->moves_room, sizeof(PsLiveMove));
 	work->moves[work->nmoves++] = (PsLiveMove)
 	{
 		customer_id, segment->name, enters, segment->quiet_us, event
@@ -107,12 +112,7 @@ live_add_move(PsLiveWork *work, const char *customer_id, const PsLiveSegment *se
 static void
 live_add_check(PsLiveWork *work, Checks *checks, TimestampTz due_at, const char *customer_id)
 {
-	if (checks->n == checks->room)
-	{
-		checks->room = Max(64, 2 * checks->room);
-		checks->checks = checks->checks == NULL ? MemoryContextAlloc(work->context, checks->room * sizeof(PsLiveCheck)) :
-			repalloc_huge(checks->checks, checks->room * sizeof(PsLiveCheck));
-	}
+	checks->checks = live_make_room(work, checks->checks, checks->n, &checks->room, sizeof(PsLiveCheck));
 	checks->checks[checks->n++] = (PsLiveCheck)
 	{
 		due_at, customer_id
