@@ -58,9 +58,9 @@ ps_launcher_register(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-/* The databases that take connections, or all databases. */
+/* The databases that take connections; the others are added to *closed, unless it is NULL. */
 static List *
-find_databases(MemoryContext context, bool all)
+find_databases(MemoryContext context, List **closed)
 {
 	List	   *databases = NIL;
 	Relation	relation;
@@ -76,8 +76,10 @@ find_databases(MemoryContext context, bool all)
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 		MemoryContext old = MemoryContextSwitchTo(context);
 
-		if (all || (database->datallowconn && !database->datistemplate))
+		if (database->datallowconn && !database->datistemplate)
 			databases = lappend_oid(databases, database->oid);
+		else if (closed != NULL)
+			*closed = lappend_oid(*closed, database->oid);
 		MemoryContextSwitchTo(old);
 	}
 	table_endscan(scan);
@@ -89,8 +91,10 @@ find_databases(MemoryContext context, bool all)
 bool
 ps_launcher_find_database(Oid database, bool *open)
 {
-	*open = list_member_oid(find_databases(TopMemoryContext, false), database);
-	return *open || list_member_oid(find_databases(TopMemoryContext, true), database);
+	List	   *closed = NIL;
+
+	*open = list_member_oid(find_databases(TopMemoryContext, &closed), database);
+	return *open || list_member_oid(closed, database);
 }
 
 /* Scans one database and waits for the end of it; false when no slot was free. */
@@ -162,7 +166,7 @@ profile_stream_launcher_main(Datum arg)
 
 			/* a database that had no slot or took no connections is tried again the next time */
 			MemoryContextSwitchTo(context);
-			scanned = scan_databases(find_databases(context, false), before, TopMemoryContext);
+			scanned = scan_databases(find_databases(context, NULL), before, TopMemoryContext);
 			list_free(before);
 			MemoryContextReset(context);
 		}
