@@ -72,18 +72,15 @@ try_event_ids(pg_prng_state *prng)
 	return again.nopen < PS_CHUNK_IDS ? NULL : "event ids that are not sealed";
 }
 
-/* Reads damaged samples, which raise an error or not. */
+/* Reads something that is damaged, which may raise that and nothing else. */
 static void
-read_damaged_samples(const struct varlena *bytes)
+read_damaged(void (*read) (const void *packed), const void *packed)
 {
 	MemoryContext before = CurrentMemoryContext;
 
 	PG_TRY();
 	{
-		PsSampleWalk walk;
-
-		for (ps_samples_walk(&walk, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)); ps_samples_next(&walk);)
-			 /* nothing */ ;
+		read(packed);
 	}
 	PG_CATCH();
 	{
@@ -96,6 +93,15 @@ read_damaged_samples(const struct varlena *bytes)
 		FlushErrorState();
 	}
 	PG_END_TRY();
+}
+
+static void
+walk_samples(const void *packed)
+{
+	PsSampleWalk walk;
+
+	for (ps_samples_walk(&walk, VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed)); ps_samples_next(&walk);)
+		 /* nothing */ ;
 }
 
 /* Packs samples of one series, reads them again, and reads damaged ones. */
@@ -134,36 +140,19 @@ try_samples(pg_prng_state *prng)
 
 			SET_VARSIZE(bytes, VARHDRSZ + again.series[i].len);
 			memcpy(VARDATA(bytes), again.series[i].bytes, again.series[i].len);
-			read_damaged_samples(bytes);
+			read_damaged(walk_samples, bytes);
 			if (again.series[i].nsamples < PS_CHUNK_SAMPLES - 1)
 				(void) ps_window_add(&again, again.series[i].id, times[0], NULL);
 		}
 	return NULL;
 }
 
-/* Reads damaged totals, which raise an error or not. */
 static void
-read_damaged_totals(const PsSeries *series)
+read_packed_totals(const void *series)
 {
-	MemoryContext before = CurrentMemoryContext;
+	PsTotals	totals;
 
-	PG_TRY();
-	{
-		PsTotals	totals;
-
-		ps_totals_read(series, &totals);
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(before);
-		error = CopyErrorData();
-		if (error->sqlerrcode != ERRCODE_DATA_CORRUPTED)
-			PG_RE_THROW();
-		FlushErrorState();
-	}
-	PG_END_TRY();
+	ps_totals_read(series, &totals);
 }
 
 /* Folds samples of a lifetime series, reads its totals again, and reads damaged ones. */
@@ -193,7 +182,7 @@ try_totals(pg_prng_state *prng)
 	packed = damaged_bytes(prng, packed);
 	if (ps_window_load(&again, VARDATA(packed), VARSIZE(packed) - VARHDRSZ))
 		for (int i = 0; i < again.nseries; i++)
-			read_damaged_totals(&again.series[i]);
+			read_damaged(read_packed_totals, &again.series[i]);
 	return NULL;
 }
 
