@@ -269,6 +269,18 @@ def conditions_of_source():
     return {CONDITIONS.get(name.lower(), name.lower()) for name in names} - NOT_EXPLAINED
 
 
+def unknown_arguments(catalog):
+    """Arguments that documents write as name => value, and that no function has."""
+    known = {a['name'] for f in catalog['functions'] for a in f['arguments'] or []}
+    problems = []
+    paths = [os.path.join(folder, file) for folder, _, files in os.walk(os.path.join(ROOT, 'doc')) for file in files if file.endswith('.md')]
+    for path in sorted(paths + [os.path.join(ROOT, 'README.md')]):
+        with open(path, encoding='utf-8') as document:
+            used = set(re.findall(r'\b([a-z_]+)"? =>', document.read()))
+        problems += ['%s: no function has an argument `%s`' % (os.path.relpath(path, ROOT), name) for name in sorted(used - known)]
+    return problems
+
+
 def main():
     check = sys.argv[1:] == ['--check']
     catalog = read_catalog()
@@ -303,6 +315,7 @@ def main():
     with open(os.path.join(PAGES, 'errors.md'), encoding='utf-8') as page:
         named = set(re.findall(r'`([a-z_]+)`', page.read()))
     problems += ['errors.md: `%s` is raised and not explained' % name for name in sorted(conditions_of_source() - named)]
+    problems += unknown_arguments(catalog)
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

@@ -40,6 +40,7 @@ DROP FUNCTION profile_stream.lock_customer(text);
 CREATE FUNCTION profile_stream.lock_customer(customer_id text, more int DEFAULT 1) RETURNS void LANGUAGE sql RETURN NULL;
 COMMENT ON FUNCTION profile_stream.lock_customer(text, int) IS 'A sentence';
 ALTER EXTENSION profile_stream ADD FUNCTION profile_stream.lock_customer(text, int);
+ALTER EXTENSION profile_stream DROP FUNCTION profile_stream.set_score_settings;
 END
 my $problems = problems();
 like($problems, qr/^extra has no COMMENT$/m, 'a function without a COMMENT is found');
@@ -48,5 +49,6 @@ like($problems, qr/^start_streams\.md is out of date/m, 'another COMMENT is foun
 like($problems, qr/^stat_code\.md: column `hint` has no COMMENT$/m, 'a column without a COMMENT is found');
 like($problems, qr/^try_lock_customer\.md: stands for no public object$/m, 'a page of no object is found');
 like($problems, qr/^lock_customer\.md: `more` is not explained$/m, 'an argument without a row is found');
+like($problems, qr/^doc.reference.set_score_settings\.md: no function has an argument `margin`$/m, 'an argument of no function is found in a document');
 $node->stop;
 done_testing();
