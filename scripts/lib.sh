@@ -58,11 +58,11 @@ free_port()
 }
 
 # Sets $build to a folder that stays for the next run: one for each tree, user and PostgreSQL. What is there of another
-# build of PostgreSQL or another Kafka goes. A folder of that name that is not ours alone is refused.
+# build of PostgreSQL goes. A folder of that name that is not ours alone is refused.
 keep_build()
 {
 	local pg_config=${PG_CONFIG:-$(command -v pg_config)} inputs
-	inputs=$("$pg_config"; stat -L -c '%s %Y' "$("$pg_config" --bindir)/postgres"; ls "${KAFKA_HOME:-/}")
+	inputs=$("$pg_config"; stat -L -c '%s %Y' "$("$pg_config" --bindir)/postgres")
 	build=${TMPDIR:-/tmp}/profile_stream-$(id -un)-$(echo "$PWD $("$pg_config" --bindir)" | sha256sum | cut -c1-12)
 	mkdir -m 755 "$build" 2>/dev/null
 	if ! [ -O "$build" ] || [ -L "$build" ] || [ -n "$(find "$build" -maxdepth 0 -perm /022)" ]; then

@@ -116,9 +116,10 @@ installchecks()
 # Runs TAP files; without an argument those of $PROVE_TESTS, or all.
 tap()
 {
-	local ok=0 bad=1
+	local ok=0 bad=1 kafka
 	[ $# = 0 ] || local PROVE_TESTS=$1
-	as_postgres env PS_TEST_CACHE="$build/cache" make -s PG_CONFIG="$bindir/pg_config" installcheck REGRESS= ISOLATION= \
+	kafka=$(find "$KAFKA_HOME/libs" | sort | sha256sum | cut -c1-12)
+	as_postgres env PS_TEST_CACHE="$build/cache/$kafka" make -s PG_CONFIG="$bindir/pg_config" installcheck REGRESS= ISOLATION= \
 		PROVE="$PWD/scripts/prove.pl" PROVE_FLAGS="-j $jobs" ${PROVE_TESTS:+PROVE_TESTS="$PROVE_TESTS"} |
 		tee "$work/tap.log" | grep --line-buffered -vE '^([0-9]+ passed, [0-9]+ failed$|\+\+\+)'
 	# a PostgreSQL that was built without TAP tests runs none, which counts as a failure
