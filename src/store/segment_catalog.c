@@ -230,12 +230,14 @@ ps_segments_range(const char *after, int limit)
 	return upto;
 }
 
-/* Removes the position from an error: it belongs to a statement that the caller has not written. */
+/* Removes the statement and the position from an error: the caller has written only the predicate. */
 static void
-forget_position(void *arg)
+hide_statement(void *arg)
 {
 	errposition(0);
-	errcontext("predicate of a segment");
+	internalerrposition(0);
+	internalerrquery(NULL);
+	errcontext("predicate of a segment, a condition on the view profile_stream.profiles");
 }
 
 /* Whether a statement is SELECT with one expression and nothing else. */
@@ -266,7 +268,7 @@ is_one_expression(const char *sql)
 const char *
 ps_segment_check(const char *predicate)
 {
-	ErrorContextCallback callback = {error_context_stack, forget_position, NULL};
+	ErrorContextCallback callback = {error_context_stack, hide_statement, NULL};
 	bool		is_one;
 
 	error_context_stack = &callback;
@@ -285,6 +287,7 @@ ps_segment_matches(const char *predicate, const char *after, const char *upto)
 	Datum		members;
 	bool		isnull;
 	const char *wrong = ps_segment_check(predicate);
+	ErrorContextCallback callback = {error_context_stack, hide_statement, NULL};
 	int			result;
 
 	/* the row may have been changed since create_segment() checked it */
@@ -292,7 +295,9 @@ ps_segment_matches(const char *predicate, const char *after, const char *upto)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("%s", wrong)));
+	error_context_stack = &callback;
 	result = SPI_execute_with_args(psprintf(MATCHES_BEGIN "%s\n)", predicate), 2, types, args, upto ? NULL : " n", true, 0);
+	error_context_stack = callback.previous;
 	if (result != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "unexpected result %s of a predicate", SPI_result_code_string(result));
 	MemoryContextSwitchTo(caller);
