@@ -363,12 +363,13 @@ check_row_type(TupleDesc desc)
 		if (i >= desc->natts || TupleDescAttr(desc, i)->atttypid != ps_profile_types[i])
 			ereport(ERROR,
 					(errcode(ERRCODE_DATATYPE_MISMATCH),
-					 errmsg("the row is not of materialized_profiles as the extension made it")));
+					 errmsg("the row does not have the columns of materialized_profiles"),
+					 errhint("Change the columns of the table back to their original types.")));
 }
 
 /* Raises when a row lacks what each row of the table has: anybody can make a value of its type. */
 static void
-check_row_values(const bool *nulls)
+check_row_values(TupleDesc desc, const bool *nulls)
 {
 	static const int present[] = {PS_ROW_customer_id, PS_ROW_watermark, PS_ROW_window_state, PS_ROW_attributes, PS_ROW_event_counts};
 
@@ -376,7 +377,8 @@ check_row_values(const bool *nulls)
 		if (nulls[present[i]])
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("the row is none of materialized_profiles: a value that each has is null")));
+					 errmsg("column \"%s\" of the row must not be null", NameStr(TupleDescAttr(desc, present[i])->attname)),
+					 errhint("Pass a row of materialized_profiles.")));
 }
 
 void
@@ -389,8 +391,8 @@ ps_row_deform(HeapTupleHeader row, Datum **values, bool **nulls)
 	*nulls = palloc(desc->natts * sizeof(bool));
 	check_row_type(desc);
 	heap_deform_tuple(&tuple, desc, *values, *nulls);
+	check_row_values(desc, *nulls);
 	ReleaseTupleDesc(desc);
-	check_row_values(*nulls);
 }
 
 PS_FUNCTION(ps_profile_document);

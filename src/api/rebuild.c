@@ -103,7 +103,7 @@ start_at_commit(List *streams)
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 					 errmsg("no background worker slot is free for the rebuild of stream \"%s\"", stream->name),
-					 errhint("Raise max_worker_processes.")));
+					 errhint("Raise max_worker_processes and restart the server.")));
 	}
 }
 

@@ -135,7 +135,7 @@ ps_probe(List *options, List *topics, int64 time_ms, int timeout_ms)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 				 errmsg("no background worker slot is free to ask the broker"),
-				 errhint("Raise max_worker_processes.")));
+				 errhint("Raise max_worker_processes and restart the server.")));
 	PG_TRY();
 	{
 		wait_for_answer(segment, handle, timeout_ms);

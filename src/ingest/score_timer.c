@@ -57,6 +57,6 @@ ps_score_timer(void)
 		ereport(WARNING,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 				 errmsg("no background worker slot is free to refresh scores, or to count segments"),
-				 errhint("Raise max_worker_processes. It is tried again.")));
+				 errhint("It is tried again. Raise max_worker_processes and restart the server when it stays so.")));
 	}
 }

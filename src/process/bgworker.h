@@ -12,7 +12,7 @@
 #include "process/lease.h"
 
 #define PS_RELAY_NUMBER(kind) (PS_MAX_WORKERS + (kind)) /* of the relay of a sink, behind those of workers */
-#define PS_NO_SLOT_HINT "Raise max_worker_processes, then call start_streams()."
+#define PS_NO_SLOT_HINT "Raise max_worker_processes and restart the server. Once a slot is free, start_streams() is enough."
 
 /* The parameters of a worker, a relay or a rebuild, in bgw_extra; bgw_main_arg is the stream_id. */
 typedef struct PsProcess
