@@ -87,21 +87,40 @@ ps_resume_stream_checked(PG_FUNCTION_ARGS)
 	return ps_call_bounded(fcinfo, resume_stream, "resume_stream()", PS_SESSION_WAIT_MS);
 }
 
+/* Ends the rebuild that a stream is in. Streams are rebuilt together, so it is over for the others too. */
+static void
+drop_rebuild_with(const PsStream *stream)
+{
+	List	   *rebuilds;
+	ListCell   *cell;
+
+	if (ps_rebuild_find(stream->stream_id) == NULL)
+		return;
+	rebuilds = ps_rebuilds();
+	foreach(cell, rebuilds)
+		ps_lease_hold_back(PS_LEASE_OF_REBUILD(((PsRebuild *) lfirst(cell))->stream_id));
+	ps_rebuild_end();
+	foreach(cell, rebuilds)
+	{
+		const PsRebuild *rebuild = lfirst(cell);
+
+		ps_state_log_action(rebuild->stream, "rebuild", "cancelled", psprintf("stream \"%s\" was dropped", stream->name));
+		if (rebuild->stream_id != stream->stream_id)
+			ereport(NOTICE,
+					(errmsg("the rebuild of stream \"%s\" ends with that of stream \"%s\"", rebuild->stream, stream->name),
+					 errhint("rebuild() begins anew with the streams that are left.")));
+	}
+}
+
 static Datum
 drop_stream(PG_FUNCTION_ARGS)
 {
 	PsStream   *stream;
-	ListCell   *cell;
 
 	SPI_connect();
 	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
 	ps_lease_hold_back(stream->stream_id);	/* its relays would otherwise wait for our rows of the outbox */
-	if (ps_rebuild_find(stream->stream_id) != NULL)
-	{
-		foreach(cell, ps_rebuilds())
-			ps_lease_hold_back(PS_LEASE_OF_REBUILD(((PsRebuild *) lfirst(cell))->stream_id));
-		ps_rebuild_end();
-	}
+	drop_rebuild_with(stream);
 	ps_state_log_action(stream->name, "stream", "dropped", NULL);
 	ps_stream_drop(stream->stream_id);
 	ps_outbox_clear(stream->stream_id);

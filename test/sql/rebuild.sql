@@ -103,4 +103,15 @@ SELECT (SELECT count(*) FROM profile_stream_rebuild.materialized_profiles), (SEL
 SELECT profile_stream.rebuild('s');
 SELECT profile_stream.drop_stream('s');
 SELECT (SELECT count(*) FROM profile_stream_rebuild.stream_status), (SELECT count(*) FROM profile_stream_internal.stream_rebuilds);
+-- dropped with one of several streams: whose rebuild that ends, too, is said
+SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1'), profile_stream.create_stream('t', bootstrap_servers => '127.0.0.1:1');
+SELECT profile_stream.rebuild('s');
+SELECT stream FROM profile_stream.stat_rebuilds ORDER BY 1;
+SET LOCAL client_min_messages = notice;
+\set VERBOSITY default
+SELECT profile_stream.drop_stream('s');
+\set VERBOSITY terse
+SET LOCAL client_min_messages = error;
+SELECT stream, what, to_state, regexp_replace(reason, 'role "[^"]*"', 'role "…"') AS reason FROM profile_stream.stream_log ORDER BY log_id DESC LIMIT 3;
+SELECT count(*) FROM profile_stream.stat_rebuilds;
 ROLLBACK;
