@@ -452,6 +452,9 @@ CREATE TABLE profile_stream_internal.process_counters (
 	errors bigint NOT NULL DEFAULT 0,
 	retries bigint NOT NULL DEFAULT 0,
 	restarts bigint NOT NULL DEFAULT 0,
+	restarts_in_row int NOT NULL DEFAULT 0,
+	restarting_since timestamptz,
+	restarted_at timestamptz,
 	PRIMARY KEY (stream_id, process)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE profile_stream_internal.process_counters IS 'What workers and relays count of themselves beside messages';
@@ -461,6 +464,9 @@ COMMENT ON COLUMN profile_stream_internal.process_counters.registration IS 'Rand
 COMMENT ON COLUMN profile_stream_internal.process_counters.errors IS 'Reasons not to go on; each counts once until the process is well again';
 COMMENT ON COLUMN profile_stream_internal.process_counters.retries IS 'Attempts that failed and were tried again';
 COMMENT ON COLUMN profile_stream_internal.process_counters.restarts IS 'Starts after the process had ended without being told to, or for changed options';
+COMMENT ON COLUMN profile_stream_internal.process_counters.restarts_in_row IS 'How many of them came one after the other, less than ten minutes apart';
+COMMENT ON COLUMN profile_stream_internal.process_counters.restarting_since IS 'When the first of these came; NULL: never';
+COMMENT ON COLUMN profile_stream_internal.process_counters.restarted_at IS 'When the last one came; NULL: never';
 
 -- Not dumped: it tells of this server. The newest 10,000 rows stay.
 CREATE TABLE stream_log (
@@ -2965,7 +2971,7 @@ CREATE FUNCTION profile_stream_internal.hide_error(has_error boolean, hides_hint
 COMMENT ON FUNCTION profile_stream_internal.hide_error(boolean, boolean) IS 'What a monitor sees in the place of an error, and of a hint that may be of code of users, as members of a row';
 
 CREATE FUNCTION monitor_streams() RETURNS SETOF stat_streams
-	LANGUAGE sql STABLE SECURITY DEFINER COST 1000 ROWS 10 SET search_path = pg_catalog, pg_temp
+	LANGUAGE sql STABLE SECURITY DEFINER COST 1000 ROWS 10 SET search_path = pg_catalog, pg_temp SET jit = off
 	BEGIN ATOMIC
 		-- what code of users raises comes while a stream is retrying or running
 		SELECT m.* FROM profile_stream.stat_streams s CROSS JOIN LATERAL
@@ -2974,7 +2980,7 @@ CREATE FUNCTION monitor_streams() RETURNS SETOF stat_streams
 COMMENT ON FUNCTION monitor_streams() IS 'The rows of stat_streams for who may see no personal data: errors are hidden';
 
 CREATE FUNCTION monitor_partitions() RETURNS SETOF stat_partitions
-	LANGUAGE sql STABLE SECURITY DEFINER COST 1000 ROWS 100 SET search_path = pg_catalog, pg_temp
+	LANGUAGE sql STABLE SECURITY DEFINER COST 1000 ROWS 100 SET search_path = pg_catalog, pg_temp SET jit = off
 	BEGIN ATOMIC
 		SELECT m.* FROM profile_stream.stat_partitions s CROSS JOIN LATERAL
 			pg_catalog.jsonb_populate_record(s, profile_stream_internal.hide_error(s.error IS NOT NULL, false)) m;
@@ -2982,7 +2988,7 @@ CREATE FUNCTION monitor_partitions() RETURNS SETOF stat_partitions
 COMMENT ON FUNCTION monitor_partitions() IS 'The rows of stat_partitions for who may see no personal data: errors are hidden';
 
 CREATE FUNCTION monitor_sinks() RETURNS SETOF stat_sinks
-	LANGUAGE sql STABLE SECURITY DEFINER COST 1000 ROWS 10 SET search_path = pg_catalog, pg_temp
+	LANGUAGE sql STABLE SECURITY DEFINER COST 1000 ROWS 10 SET search_path = pg_catalog, pg_temp SET jit = off
 	BEGIN ATOMIC
 		SELECT m.* FROM profile_stream.stat_sinks s CROSS JOIN LATERAL
 			pg_catalog.jsonb_populate_record(s, profile_stream_internal.hide_error(s.error IS NOT NULL, false)) m;
@@ -3012,11 +3018,11 @@ CREATE TABLE profile_stream_internal.storage_samples (
 	bytes bigint NOT NULL,
 	PRIMARY KEY (schema, "table", sampled_at)
 );
-COMMENT ON TABLE profile_stream_internal.storage_samples IS 'Sizes of the tables, each hour of the last week while a stream runs';
-COMMENT ON COLUMN profile_stream_internal.storage_samples.schema IS 'Schema of the table';
-COMMENT ON COLUMN profile_stream_internal.storage_samples."table" IS 'Name of the table';
+COMMENT ON TABLE profile_stream_internal.storage_samples IS 'Sizes of the tables, and what is used of file systems, each hour of the last week while a stream runs';
+COMMENT ON COLUMN profile_stream_internal.storage_samples.schema IS 'Schema of the table, or file system';
+COMMENT ON COLUMN profile_stream_internal.storage_samples."table" IS 'Name of the table; of a file system data or WAL';
 COMMENT ON COLUMN profile_stream_internal.storage_samples.sampled_at IS 'When the size was taken';
-COMMENT ON COLUMN profile_stream_internal.storage_samples.bytes IS 'Bytes of the table and its indexes then';
+COMMENT ON COLUMN profile_stream_internal.storage_samples.bytes IS 'Bytes of the table and its indexes then, or used of the file system';
 
 -- by an index, or for large tables as the last ANALYZE saw it
 CREATE FUNCTION profile_stream_internal.oldest_rows(OUT schema name, OUT "table" name, OUT oldest_at timestamptz) RETURNS SETOF record
@@ -3058,83 +3064,173 @@ COMMENT ON COLUMN stat_storage.autovacuumed_at IS 'When autovacuum last came; NU
 COMMENT ON COLUMN stat_storage.oldest_at IS 'Time of the oldest row, as an index tells it, or for large tables as the last ANALYZE saw it; NULL: neither tells it';
 COMMENT ON COLUMN stat_storage.growth_bytes_per_day IS 'How fast the table and its indexes grow, by hourly samples of at most the last week; NULL: none is an hour old yet';
 
-CREATE FUNCTION storage_days_left(bytes bigint) RETURNS double precision
-	LANGUAGE sql STABLE SECURITY DEFINER COST 10000 SET search_path = pg_catalog, pg_temp
-	RETURN (SELECT pg_catalog.round((GREATEST(storage_days_left.bytes - pg_catalog.pg_database_size(pg_catalog.current_database()), 0::bigint)::numeric
-			/ NULLIF(GREATEST(pg_catalog.sum(s.growth_bytes_per_day), 0::numeric), 0::numeric)), 1)::double precision FROM profile_stream.stat_storage s);
-COMMENT ON FUNCTION storage_days_left(bigint) IS 'In how many days this database will have that many bytes, if the tables of the extension grow as they do now; NULL: they do not grow, or that is not known yet';
+CREATE FUNCTION profile_stream_internal.file_systems(OUT holds name, OUT bytes bigint, OUT free_bytes bigint) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ps_file_systems' LANGUAGE c STRICT VOLATILE COST 1000 ROWS 2 SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION profile_stream_internal.file_systems() IS 'Size of the file system of the data of this database, and of that of WAL where it is another one, and what is free of it';
 
--- without jit: to compile so long a statement takes seconds, and its tables have few rows
-CREATE FUNCTION health(OUT status text, OUT subject text, OUT problem text, OUT action text) RETURNS SETOF record
+CREATE VIEW profile_stream_internal.disks WITH (security_invoker = true) AS
+	SELECT f.holds, f.bytes, f.free_bytes, g.sampled_at AS measured_since, x.growth_bytes_per_day,
+		pg_catalog.round(f.free_bytes::numeric / NULLIF(GREATEST(x.growth_bytes_per_day, 0::bigint), 0::bigint)::numeric, 1)::double precision AS days_left
+	FROM profile_stream_internal.file_systems() f
+		LEFT JOIN LATERAL (SELECT y.bytes, y.sampled_at FROM profile_stream_internal.storage_samples y WHERE y.schema = 'file system'::name AND y."table" = f.holds
+			AND y.sampled_at BETWEEN pg_catalog.now() - '7 days'::interval AND pg_catalog.now() - '1 hour'::interval
+			ORDER BY y.sampled_at LIMIT 1) g ON true
+		CROSS JOIN LATERAL (SELECT ((f.bytes - f.free_bytes - g.bytes)::numeric
+			/ (EXTRACT(epoch FROM pg_catalog.now() - g.sampled_at) / 86400::numeric))::bigint AS growth_bytes_per_day) x;
+COMMENT ON VIEW profile_stream_internal.disks IS 'How much is free of the file systems that this database grows on, and when they are full';
+COMMENT ON COLUMN profile_stream_internal.disks.holds IS 'data, or WAL where it has a file system of its own';
+COMMENT ON COLUMN profile_stream_internal.disks.bytes IS 'Bytes of the file system';
+COMMENT ON COLUMN profile_stream_internal.disks.free_bytes IS 'Bytes that the server may still take of it';
+COMMENT ON COLUMN profile_stream_internal.disks.measured_since IS 'Since when its growth is measured; NULL: not for an hour yet';
+COMMENT ON COLUMN profile_stream_internal.disks.growth_bytes_per_day IS 'How much more of it is used a day, whoever uses it; NULL: not known yet';
+COMMENT ON COLUMN profile_stream_internal.disks.days_left IS 'In how many days it is full, if that goes on; NULL: it does not grow, or that is not known yet';
+
+CREATE FUNCTION storage_days_left(bytes bigint DEFAULT NULL) RETURNS double precision
+	LANGUAGE sql STABLE SECURITY DEFINER COST 10000 SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		SELECT CASE WHEN storage_days_left.bytes IS NULL THEN (SELECT pg_catalog.min(d.days_left) FROM profile_stream_internal.disks d)
+			ELSE (SELECT pg_catalog.round((GREATEST(storage_days_left.bytes - pg_catalog.pg_database_size(pg_catalog.current_database()), 0::bigint)::numeric
+				/ NULLIF(GREATEST(pg_catalog.sum(s.growth_bytes_per_day), 0::numeric), 0::numeric)), 1)::double precision FROM profile_stream.stat_storage s) END;
+	END;
+COMMENT ON FUNCTION storage_days_left(bigint) IS 'In how many days the disk of the server is full, if it fills as it does now; or this database has that many bytes, if the tables of the extension grow as they do now; NULL: nothing grows, or that is not known yet';
+
+-- What health() is made of: each row a problem. Compiling it would take seconds, so it runs without jit.
+CREATE FUNCTION profile_stream_internal.stream_problems(OUT status text, OUT subject text, OUT problem text, OUT since timestamptz, OUT action text) RETURNS SETOF record
+	LANGUAGE sql STABLE COST 10000 ROWS 2 SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		WITH shown AS MATERIALIZED (SELECT * FROM profile_stream.stat_streams)
+		SELECT CASE WHEN s.state = 'paused' THEN 'warning' ELSE 'error' END, pg_catalog.format('stream "%s"', s.stream),
+			CASE WHEN s.since IS NULL THEN pg_catalog.format('is %s since it was restored', s.state) ELSE pg_catalog.format('is %s', s.state) END, s.since,
+			COALESCE(CASE WHEN s.state <> 'retrying' THEN s.hint END, 'Read the columns error and hint of stat_streams.')
+		FROM shown s
+		WHERE s.state <> ALL (ARRAY['running', 'standby']) AND (s.state <> 'paused' OR s.error IS NOT NULL) AND COALESCE(s.since < pg_catalog.now() - '1 minute'::interval, true)
+		UNION ALL
+		-- a message that has just come to an idle stream is no problem
+		SELECT 'error', pg_catalog.format('stream "%s"', s.stream), pg_catalog.format('has %s messages to read, and applies none', s.lag), s.committed_at,
+			'Read the columns state and error of stat_partitions.'
+		FROM shown s
+		WHERE s.state = 'running' AND s.lag > 0 AND s.committed_at < pg_catalog.now() - '1 minute'::interval AND COALESCE(s.lag_seconds > 60::double precision, true)
+		UNION ALL
+		SELECT 'warning', pg_catalog.format('stream "%s"', s.stream), pg_catalog.format('is behind: %s messages to read', s.lag), s.last_message_at,
+			'Wait; where this lasts, give it more workers with alter_stream().'
+		FROM shown s WHERE s.state = 'running' AND s.lag > 0 AND s.committed_at >= pg_catalog.now() - '1 minute'::interval
+			AND s.last_message_at < pg_catalog.now() - '5 minutes'::interval
+		UNION ALL
+		SELECT 'warning', pg_catalog.format('stream "%s"', s.stream), 'runs, but something of it does not go on', s.error_at, 'Read the columns error and hint of stat_streams.'
+		FROM shown s WHERE s.state = 'running' AND s.error IS NOT NULL AND s.error_at < pg_catalog.now() - '1 minute'::interval
+		UNION ALL
+		SELECT 'error', pg_catalog.format('stream "%s", partition %s of topic "%s"', p.stream, p.partition, p.topic),
+			CASE WHEN p.state <> 'running' THEN pg_catalog.format('is %s', p.state) ELSE 'does not go on' END, p.committed_at,
+			'Read the column error of stat_partitions, and seek_stream() in the reference.'
+		FROM profile_stream.stat_partitions p WHERE (p.state <> 'running' OR p.error IS NOT NULL)
+			AND NOT EXISTS (SELECT FROM profile_stream.stat_topics t WHERE t.stream = p.stream AND t.topic = p.topic AND t.state = 'left')
+		UNION ALL
+		SELECT 'warning', pg_catalog.format('topic "%s" of stream "%s"', t.topic, t.stream), pg_catalog.format('is %s', t.state), t.since, t.hint
+		FROM profile_stream.stat_topics t JOIN shown s ON s.stream = t.stream
+		WHERE s.state = 'running' AND t.error IS NOT NULL AND t.since < pg_catalog.now() - '1 minute'::interval
+		UNION ALL
+		SELECT 'warning', pg_catalog.format('order of stream "%s"', s.name), 'events of a customer may be applied in a wrong order: they come from several partitions', h.order_logged_at,
+			'Have producers use the customer as key: see Keys and partitions in the reference.'
+		FROM profile_stream_internal.stream_status h JOIN profile_stream.streams s ON s.stream_id = h.stream_id
+		WHERE h.order_logged_at > pg_catalog.now() - '10 minutes'::interval
+		UNION ALL
+		SELECT 'warning', pg_catalog.format('processes of stream "%s"', s.name), pg_catalog.format('%s restarts, less than ten minutes apart', pg_catalog.sum(c.restarts_in_row)), pg_catalog.min(c.restarting_since),
+			'Read in the log of the server why they end. A change of options restarts them, too.'
+		FROM profile_stream_internal.process_counters c JOIN profile_stream.streams s ON s.stream_id = c.stream_id
+		WHERE c.restarted_at > pg_catalog.now() - '10 minutes'::interval GROUP BY s.name HAVING pg_catalog.max(c.restarts_in_row) >= 3
+		UNION ALL
+		SELECT 'warning', CASE l.what WHEN 'sink' THEN pg_catalog.format('sink "%s" of stream "%s"', l.part, l.stream) ELSE pg_catalog.format('stream "%s"', l.stream) END,
+			pg_catalog.format('began to retry %s times within an hour', pg_catalog.count(*)), pg_catalog.min(l.logged_at), 'Read the reasons in stream_log.'
+		FROM (SELECT x.* FROM profile_stream.stream_log x ORDER BY x.log_id DESC LIMIT 1000) l
+		WHERE l.logged_at > pg_catalog.now() - '1 hour'::interval AND l.what = ANY (ARRAY['stream', 'sink']) AND l.to_state = 'retrying' AND l.from_state = ANY (ARRAY['running', 'idle'])
+		GROUP BY l.what, l.part, l.stream HAVING pg_catalog.count(*) >= 5
+		UNION ALL
+		SELECT 'warning', pg_catalog.format('dead letters of stream "%s"', d.stream), pg_catalog.format('%s%s in the last ten minutes', pg_catalog.count(*), CASE WHEN pg_catalog.count(*) >= 1000 THEN ' or more' END),
+			pg_catalog.min(d.dead_at), 'Read the columns kind and errors of dead_letters; retry_dead_letters() once the reason is gone.'
+		FROM (SELECT l.stream, l.dead_at FROM profile_stream_internal.dead_letters l ORDER BY l.dead_letter_id DESC LIMIT 1000) d
+		WHERE d.dead_at > pg_catalog.now() - '10 minutes'::interval GROUP BY d.stream HAVING pg_catalog.count(*) >= 10;
+	END;
+COMMENT ON FUNCTION profile_stream_internal.stream_problems() IS 'What health() says of streams, their partitions, topics, processes and dead letters';
+
+CREATE FUNCTION profile_stream_internal.work_problems(OUT status text, OUT subject text, OUT problem text, OUT since timestamptz, OUT action text) RETURNS SETOF record
+	LANGUAGE sql STABLE COST 10000 ROWS 2 SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		WITH shown AS MATERIALIZED (SELECT x.*, COALESCE(x.delivered_at < pg_catalog.now() - '1 minute'::interval, true) AS stalled FROM profile_stream.stat_sinks x)
+		SELECT 'error', pg_catalog.format('sink "%s" of stream "%s"', k.sink, k.stream), pg_catalog.format('is %s; %s wait', k.state, k.backlog), k.since,
+			COALESCE(k.hint, 'Read the column error of stat_sinks.')
+		FROM shown k JOIN profile_stream.stat_streams s ON s.stream = k.stream
+		WHERE s.state = 'running' AND k.state <> ALL (ARRAY['running', 'idle']) AND COALESCE(k.since < pg_catalog.now() - '1 minute'::interval, true)
+		UNION ALL
+		SELECT CASE WHEN k.stalled THEN 'error' ELSE 'warning' END, pg_catalog.format('sink "%s" of stream "%s"', k.sink, k.stream),
+			pg_catalog.format(CASE WHEN k.stalled THEN 'has %s to deliver, and delivers none' ELSE 'is behind: %s wait' END, k.backlog),
+			pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => k.lag_seconds),
+			CASE WHEN k.stalled THEN 'Look what its relay_pid does, and end that with pg_terminate_backend(): another one begins.' ELSE 'Wait; where this lasts, see how fast the sink takes what it gets.' END
+		FROM shown k
+		WHERE k.state = ANY (ARRAY['running', 'idle']) AND k.backlog > 0 AND k.lag_seconds > CASE WHEN k.stalled THEN 60 ELSE 300 END::double precision
+		UNION ALL
+		SELECT 'warning', pg_catalog.format('sink "%s" of stream "%s"', k.sink, k.stream), pg_catalog.format('did not take %s', k.refused), k.stats_reset,
+			'A message is too large for the topic, or a key of Redis holds something else. Once that is mended, resync_sink() delivers it and stat_reset() counts anew.'
+		FROM shown k WHERE k.refused > 0
+		UNION ALL
+		SELECT 'warning', pg_catalog.format('backfill "%s" of stream "%s"', b.name, b.stream), pg_catalog.format('is %s', b.state), b.started_at,
+			COALESCE(b.hint, 'Read the column error of stat_backfills.')
+		FROM profile_stream.stat_backfills b WHERE b.state = ANY (ARRAY['failed', 'interrupted'])
+		UNION ALL
+		SELECT 'warning', pg_catalog.format('%s "%s"', c.kind, c.name), CASE WHEN c.state <> 'ok' THEN pg_catalog.format('does not run: %s', c.state) ELSE 'fails' END, c.failing_since,
+			COALESCE(c.hint, 'Read the column error of stat_code.')
+		FROM profile_stream.stat_code c WHERE c.state <> 'ok' OR c.failing_since IS NOT NULL
+		UNION ALL
+		SELECT 'warning', 'refresh of scores', CASE WHEN r.state = ANY (ARRAY['failed', 'interrupted']) THEN r.state ELSE pg_catalog.format('could not score %s profiles', r.profiles_failed) END, r.started_at,
+			'Read the column error of stat_score_refresh, and call refresh_scores().'
+		FROM profile_stream.stat_score_refresh r WHERE r.state = ANY (ARRAY['failed', 'interrupted']) OR r.profiles_failed > 0
+		UNION ALL
+		SELECT 'warning', pg_catalog.format('rebuild of stream "%s"', r.stream), pg_catalog.format('is %s', r.state), NULL, 'Read the columns error and hint of stat_rebuilds.'
+		FROM profile_stream.stat_rebuilds r WHERE r.error IS NOT NULL;
+	END;
+COMMENT ON FUNCTION profile_stream_internal.work_problems() IS 'What health() says of sinks, backfills, code of users, scores and rebuilds';
+
+CREATE FUNCTION profile_stream_internal.server_problems(OUT status text, OUT subject text, OUT problem text, OUT since timestamptz, OUT action text) RETURNS SETOF record
+	LANGUAGE sql STABLE COST 10000 ROWS 1 SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		SELECT 'warning', pg_catalog.format('process %s', a.pid), 'holds a snapshot, so that tables grow', a.xact_start,
+			'End it with pg_terminate_backend(), or run long reports on a standby.'
+		FROM pg_catalog.pg_stat_activity a WHERE a.datname = pg_catalog.current_database() AND a.backend_xmin IS NOT NULL AND a.xact_start < pg_catalog.now() - '15 minutes'::interval
+		UNION ALL
+		-- an hour may be that of a backup, but nobody should wait a day where the disk is full by then
+		SELECT CASE WHEN d.days_left < 1::double precision THEN 'error' ELSE 'warning' END, pg_catalog.format('disk of %s', d.holds),
+			pg_catalog.format('is full in %s days: %s are free, and %s more are used a day', d.days_left, pg_catalog.pg_size_pretty(d.free_bytes), pg_catalog.pg_size_pretty(d.growth_bytes_per_day)),
+			d.measured_since, 'Make room, or keep less: growth_bytes_per_day of stat_storage says which tables grow, and Sizing in the documents what bounds them.'
+		FROM profile_stream_internal.disks d
+		WHERE d.days_left < CASE WHEN d.measured_since < pg_catalog.now() - '23 hours'::interval THEN 14 ELSE 1 END::double precision
+		UNION ALL
+		SELECT 'error', 'profile_stream', pg_catalog.format('its objects here are of version %s, and the library of the server is of %s', v.extension, v.library), NULL,
+			CASE WHEN pg_catalog.string_to_array(v.extension, '.')::int[] < pg_catalog.string_to_array(v.library, '.')::int[] THEN 'Call ALTER EXTENSION profile_stream UPDATE.' ELSE 'Restart the server, so that it loads the new library.' END
+		FROM (SELECT x.v ->> 'extension' AS extension, x.v ->> 'library' AS library FROM (SELECT profile_stream.version() AS v OFFSET 0) x) v
+		WHERE v.extension <> v.library
+		UNION ALL
+		SELECT 'warning', 'server', 'does not start streams by itself', pg_catalog.pg_postmaster_start_time(), 'Add profile_stream to shared_preload_libraries, and restart the server.'
+		WHERE EXISTS (SELECT FROM profile_stream.streams) AND pg_catalog.current_setting('shared_preload_libraries') !~ E'\\mprofile_stream\\M'
+		UNION ALL
+		SELECT 'warning', 'librdkafka', profile_stream_internal.library_warning(), pg_catalog.pg_postmaster_start_time(), 'Read Installation in the documents.'
+		WHERE profile_stream_internal.library_warning() IS NOT NULL;
+	END;
+COMMENT ON FUNCTION profile_stream_internal.server_problems() IS 'What health() says of the server: old snapshots, disks, versions, libraries';
+
+CREATE FUNCTION health(OUT status text, OUT subject text, OUT problem text, OUT since timestamptz, OUT action text) RETURNS SETOF record
 	LANGUAGE sql STABLE SECURITY DEFINER COST 10000 ROWS 5 SET search_path = pg_catalog, pg_temp SET jit = off
 	BEGIN ATOMIC
 		WITH found AS (
-			SELECT CASE WHEN s.state = 'paused' THEN 'warning' ELSE 'error' END AS status, pg_catalog.format('stream "%s"', s.stream) AS subject,
-				pg_catalog.format('is %s since %s', s.state, COALESCE(s.since::text, 'it was restored')) AS problem,
-				COALESCE(CASE WHEN s.state <> 'retrying' THEN s.hint END, 'Read the columns error and hint of stat_streams.') AS action
-			FROM profile_stream.stat_streams s
-			WHERE s.state <> ALL (ARRAY['running', 'standby']) AND (s.state <> 'paused' OR s.error IS NOT NULL) AND COALESCE(s.since < pg_catalog.now() - '1 minute'::interval, true)
-			UNION ALL
-			SELECT 'error', pg_catalog.format('stream "%s"', s.stream), pg_catalog.format('has %s messages to read, and has applied none since %s', s.lag, s.committed_at),
-				'Read the columns state and error of stat_partitions.'
-			FROM profile_stream.stat_streams s WHERE s.state = 'running' AND s.lag > 0 AND s.committed_at < pg_catalog.now() - '1 minute'::interval
-			UNION ALL
-			SELECT 'warning', pg_catalog.format('stream "%s"', s.stream), pg_catalog.format('is behind: %s messages to read, and the one that it applied last is of %s', s.lag, s.last_message_at),
-				'Wait; where this lasts, give it more workers with alter_stream().'
-			FROM profile_stream.stat_streams s WHERE s.state = 'running' AND s.lag > 0 AND s.committed_at >= pg_catalog.now() - '1 minute'::interval
-				AND s.last_message_at < pg_catalog.now() - '5 minutes'::interval
-			UNION ALL
-			SELECT 'error', pg_catalog.format('stream "%s", partition %s of topic "%s"', p.stream, p.partition, p.topic),
-				CASE WHEN p.state <> 'running' THEN pg_catalog.format('is %s', p.state) ELSE 'does not go on' END,
-				'Read the column error of stat_partitions, and seek_stream() in the reference.'
-			FROM profile_stream.stat_partitions p WHERE (p.state <> 'running' OR p.error IS NOT NULL)
-				AND NOT EXISTS (SELECT FROM profile_stream.stat_topics t WHERE t.stream = p.stream AND t.topic = p.topic AND t.state = 'left')
-			UNION ALL
-			SELECT 'warning', pg_catalog.format('topic "%s" of stream "%s"', t.topic, t.stream), pg_catalog.format('is %s since %s', t.state, t.since), t.hint
-			FROM profile_stream.stat_topics t JOIN profile_stream.stat_streams s ON s.stream = t.stream
-			WHERE s.state = 'running' AND t.error IS NOT NULL AND t.since < pg_catalog.now() - '1 minute'::interval
-			UNION ALL
-			SELECT 'warning', pg_catalog.format('backfill "%s" of stream "%s"', b.name, b.stream), pg_catalog.format('is %s, begun %s', b.state, b.started_at),
-				COALESCE(b.hint, 'Read the column error of stat_backfills.')
-			FROM profile_stream.stat_backfills b WHERE b.state = ANY (ARRAY['failed', 'interrupted'])
-			UNION ALL
-			SELECT 'error', pg_catalog.format('sink "%s" of stream "%s"', k.sink, k.stream), pg_catalog.format('is %s since %s; %s wait', k.state, k.since, k.backlog),
-				COALESCE(k.hint, 'Read the column error of stat_sinks.')
-			FROM profile_stream.stat_sinks k JOIN profile_stream.stat_streams s ON s.stream = k.stream
-			WHERE s.state = 'running' AND k.state <> ALL (ARRAY['running', 'idle']) AND COALESCE(k.since < pg_catalog.now() - '1 minute'::interval, true)
-			UNION ALL
-			SELECT 'warning', pg_catalog.format('dead letters of stream "%s"', d.stream), pg_catalog.format('%s%s in the last ten minutes', pg_catalog.count(*), CASE WHEN pg_catalog.count(*) >= 1000 THEN ' or more' END),
-				'Read the columns kind and errors of dead_letters; retry_dead_letters() once the reason is gone.'
-			FROM (SELECT l.stream, l.dead_at FROM profile_stream_internal.dead_letters l ORDER BY l.dead_letter_id DESC LIMIT 1000) d
-			WHERE d.dead_at > pg_catalog.now() - '10 minutes'::interval GROUP BY d.stream HAVING pg_catalog.count(*) >= 10
-			UNION ALL
-			SELECT 'warning', pg_catalog.format('%s "%s"', c.kind, c.name), CASE WHEN c.state <> 'ok' THEN pg_catalog.format('does not run: %s', c.state) ELSE pg_catalog.format('fails since %s', c.failing_since) END,
-				COALESCE(c.hint, 'Read the column error of stat_code.')
-			FROM profile_stream.stat_code c WHERE c.state <> 'ok' OR c.failing_since IS NOT NULL
-			UNION ALL
-			SELECT 'warning', 'refresh of scores', pg_catalog.format('%s, begun %s', r.state, r.started_at), 'Read the column error of stat_score_refresh, and call refresh_scores().'
-			FROM profile_stream.stat_score_refresh r WHERE r.state = ANY (ARRAY['failed', 'interrupted'])
-			UNION ALL
-			SELECT 'warning', pg_catalog.format('rebuild of stream "%s"', r.stream), pg_catalog.format('is %s', r.state), 'Read the columns error and hint of stat_rebuilds.'
-			FROM profile_stream.stat_rebuilds r WHERE r.error IS NOT NULL
-			UNION ALL
-			SELECT 'warning', pg_catalog.format('process %s', a.pid), pg_catalog.format('holds a snapshot since %s, so that tables grow', a.xact_start),
-				'End it with pg_terminate_backend(), or run long reports on a standby.'
-			FROM pg_catalog.pg_stat_activity a WHERE a.datname = pg_catalog.current_database() AND a.backend_xmin IS NOT NULL AND a.xact_start < pg_catalog.now() - '15 minutes'::interval
-			UNION ALL
-			SELECT 'warning', 'server', 'does not start streams by itself', 'Add profile_stream to shared_preload_libraries, and restart the server.'
-			WHERE EXISTS (SELECT FROM profile_stream.streams) AND pg_catalog.current_setting('shared_preload_libraries') !~ E'\\mprofile_stream\\M'
-			UNION ALL
-			SELECT 'warning', 'librdkafka', profile_stream_internal.library_warning(), 'Read Installation in the documents.'
-			WHERE profile_stream_internal.library_warning() IS NOT NULL
+			SELECT * FROM profile_stream_internal.stream_problems()
+			UNION ALL SELECT * FROM profile_stream_internal.work_problems()
+			UNION ALL SELECT * FROM profile_stream_internal.server_problems()
 		)
-		SELECT f.status, f.subject, f.problem, f.action FROM (
+		SELECT f.status, f.subject, f.problem, f.since, f.action FROM (
 			SELECT 1 AS rank, f.* FROM found f WHERE f.status = 'error'
 			UNION ALL SELECT 2, f.* FROM found f WHERE f.status <> 'error'
-			UNION ALL SELECT 3, 'ok', 'profile_stream', 'nothing is wrong', NULL WHERE NOT EXISTS (SELECT FROM found)) f
+			UNION ALL SELECT 3, 'ok', 'profile_stream', 'nothing is wrong', NULL, NULL WHERE NOT EXISTS (SELECT FROM found)) f
 		ORDER BY f.rank, f.subject;
 	END;
-COMMENT ON FUNCTION health() IS 'What is wrong here and what to do, errors before warnings, without personal data; one row with the status ok when nothing is wrong';
+COMMENT ON FUNCTION health() IS 'What is wrong here, since when, and what to do, errors before warnings, without personal data; one row with the status ok when nothing is wrong';
 
 -- What an analyst may see: nothing by which a person is reached or named. Sums have a type that every tool takes: four decimals are enough for each currency,
 -- and a sum that is too long for it is shown as the greatest one instead of failing.
@@ -3739,7 +3835,7 @@ GRANT EXECUTE ON ROUTINE
 	profile_stream_internal.metric_series, profile_stream_internal.check_days,
 	profile_stream_internal.profile_days, profile_stream_internal.json_timestamp,
 	profile_stream_internal.profile_document, profile_stream_internal.profile_document_at, profile_stream_internal.bookmark_horizon, profile_stream_internal.xid_at_or_after,
-	profile_stream_internal.code_state, profile_stream_internal.library_warning, profile_stream_internal.current_cluster,
+	profile_stream_internal.code_state, profile_stream_internal.library_warning, profile_stream_internal.current_cluster, profile_stream_internal.file_systems,
 	profile_stream_internal.cluster_mark, profile_stream_internal.is_cluster_view, profile_stream_internal.check_cluster_view, profile_stream_internal.read_cluster_profile
 	TO profile_stream_reader, profile_stream_operator;
 

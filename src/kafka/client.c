@@ -130,6 +130,8 @@ version_between(const char *version, int from, int to)
 char *
 ps_kafka_version_warning(const char *version)
 {
+	if (version_between(version, 21000, 21001))
+		return psprintf("librdkafka %s has faults that 2.10.1 mends: use that or a later one, or one before 2.4.0.", version);
 	if (!version_between(version, 20400, 21000))
 		return NULL;
 	return psprintf("librdkafka %s may crash the server when a topic that it knows is created anew: use 2.10.1 or later, or one before 2.4.0.", version);

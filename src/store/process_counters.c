@@ -13,10 +13,16 @@
 
 #define SET_TO_ZERO(counter) #counter " = 0"
 
+#define IS_RESTART "c.registration = excluded.registration"
+#define FOLLOWS "COALESCE(c.restarted_at > pg_catalog.clock_timestamp() - '10 minutes'::interval, false)"
+
 static PsPlan start_plan = {
 	"INSERT INTO profile_stream_internal.process_counters AS c (stream_id, process, registration) VALUES ($1, $2, $3)"
-	" ON CONFLICT (stream_id, process) DO UPDATE SET restarts = c.restarts + (c.registration = excluded.registration)::int,"
-	" registration = excluded.registration",
+	" ON CONFLICT (stream_id, process) DO UPDATE SET registration = excluded.registration,"
+	" restarts = c.restarts + (" IS_RESTART ")::int,"
+	" restarted_at = CASE WHEN " IS_RESTART " THEN pg_catalog.clock_timestamp() ELSE c.restarted_at END,"
+	" restarting_since = CASE WHEN " IS_RESTART " AND NOT " FOLLOWS " THEN pg_catalog.clock_timestamp() ELSE c.restarting_since END,"
+	" restarts_in_row = CASE WHEN NOT (" IS_RESTART ") THEN c.restarts_in_row WHEN " FOLLOWS " THEN c.restarts_in_row + 1 ELSE 1 END",
 	3, {INT4OID, TEXTOID, INT8OID},.only = "process_counters"
 };
 

@@ -14,8 +14,8 @@ SELECT key, CASE WHEN key IN ('extension', 'library') THEN value = to_jsonb(e.ex
 	WHEN key = 'hiredis' THEN COALESCE(value #>> '{}', '0.0') ~ '^\d+\.\d+'
 	ELSE value #>> '{}' ~ '^\d+\.\d+\.\d+' END AS ok
 FROM pg_extension e, jsonb_each(profile_stream.version()) WHERE e.extname = 'profile_stream' ORDER BY key COLLATE "C";
-SELECT v, profile_stream_internal.library_warning(v) IS NOT NULL AS warned FROM unnest(ARRAY['1.9.2', '2.0.2', '2.3.0', '2.4.0', '2.8.0', '2.10.1', '2.14.2', '3.5.0']) AS v;
-SELECT profile_stream_internal.library_warning('2.8.0');
+SELECT v, profile_stream_internal.library_warning(v) IS NOT NULL AS warned FROM unnest(ARRAY['1.9.2', '2.0.2', '2.3.0', '2.4.0', '2.8.0', '2.9.2', '2.10.0', '2.10.1', '2.14.2', '3.5.0']) AS v;
+SELECT profile_stream_internal.library_warning('2.8.0'), profile_stream_internal.library_warning('2.10.0');
 
 -- objects of another version than the library; a change of a function has the library look again
 CREATE FUNCTION pg_temp.refusal(command text) RETURNS text LANGUAGE plpgsql AS $$
@@ -45,7 +45,7 @@ BEGIN
 	END LOOP;
 END $$;
 WITH checked AS MATERIALIZED (SELECT p.* FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
-	WHERE p.pronamespace::regnamespace::text ~ '^profile_stream' AND l.lanname = 'c' AND p.prorettype <> 'trigger'::regtype AND p.proname <> ALL ('{version,library_warning,current_cluster,process_waits,process_meters,reported_ends,reported_partitions,lease_holder,source_counts,add_sources,code_state,kafka_validator,redis_validator}'))
+	WHERE p.pronamespace::regnamespace::text ~ '^profile_stream' AND l.lanname = 'c' AND p.prorettype <> 'trigger'::regtype AND p.proname <> ALL ('{version,library_warning,current_cluster,process_waits,process_meters,reported_ends,reported_partitions,file_systems,lease_holder,source_counts,add_sources,code_state,kafka_validator,redis_validator}'))
 SELECT count(*) > 90 AS many, string_agg(p.oid::regprocedure::text, ', ') FILTER (WHERE pg_temp.refusal(format('%s %s(%s)', CASE p.prokind WHEN 'p' THEN 'CALL' ELSE 'SELECT' END, p.oid::regproc,
 		(SELECT string_agg('NULL::' || t.type::regtype, ', ' ORDER BY t.n) FROM unnest(p.proargtypes) WITH ORDINALITY t (type, n))))
 	NOT LIKE 'extension profile_stream is of version 0.0.9 %') AS do_not_refuse FROM checked p;

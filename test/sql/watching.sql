@@ -23,7 +23,7 @@ SET LOCAL ROLE regress_watch;
 SELECT stream, state, error, hint FROM profile_stream.monitor_streams();
 SELECT stream, partition, state, error FROM profile_stream.monitor_partitions();
 SELECT stream, sink, error FROM profile_stream.monitor_sinks();
-SELECT status, subject, problem ~ 'retrying|offset_lost|12 in|failed|interrupted|shared|librdkafka|by itself' AS told, action FROM profile_stream.health() WHERE subject !~ '^(server|librdkafka|process|sink)';
+SELECT status, subject, problem ~ 'retrying|offset_lost|12 in|failed|interrupted|shared|librdkafka|by itself' AS told, since = now() AS now, since = now() - interval '1 hour' AS hour, action FROM profile_stream.health() WHERE subject !~ '^(server|librdkafka|process [0-9]|sink|disk)';
 SELECT count(*) AS quoted FROM profile_stream.health() h WHERE h::text ~ 'ada';
 SELECT stream, what, to_state, reason, hint FROM profile_stream.monitor_log() WHERE stream = 'watched';
 SELECT count(*) AS workers FROM profile_stream.monitor_workers();
@@ -70,6 +70,59 @@ SELECT extract(epoch FROM oldest_at - '1975-06-01T12:00:00Z'::timestamptz) AS se
 SET LOCAL timezone = 'XYZ3';
 SELECT extract(epoch FROM oldest_at - '1975-06-01T12:00:00Z'::timestamptz) AS seconds_off FROM profile_stream.stat_storage WHERE schema = 'profile_stream' AND "table" = 'materialized_profiles';
 ROLLBACK;
+
+-- what a monitor calls every few seconds is not compiled each time, which takes seconds
+SELECT p.proname, p.proconfig @> '{jit=off}' AS without_jit FROM pg_proc p WHERE p.pronamespace = 'profile_stream'::regnamespace AND p.proname ~ '^(health|monitor_(streams|partitions|sinks))$' ORDER BY 1;
+
+-- health(): what lasts too little or is too long ago is no problem
+CREATE VIEW regress_health AS SELECT status, subject, regexp_replace(problem, '\d+\.\d+\.\d+', 'X', 'g') AS problem, date_trunc('minute', now() - since) AS ago, action FROM profile_stream.health()
+	WHERE status <> 'ok' AND subject !~ '^(server|librdkafka|process [0-9]|disk)' AND problem !~ '^is not_running';
+BEGIN;
+SELECT profile_stream.create_stream('sick', bootstrap_servers => '127.0.0.1:1', redis => '127.0.0.1:1'), profile_stream.create_stream('well', bootstrap_servers => '127.0.0.1:1', redis => '127.0.0.1:1');
+SELECT * FROM regress_health;
+INSERT INTO profile_stream_internal.process_counters (stream_id, process, registration, restarts_in_row, restarting_since, restarted_at)
+	SELECT s.stream_id, p.process, 1, p.restarts, now() - p.begun, now() - p.ended FROM profile_stream.streams s JOIN (VALUES ('sick', 'worker 0', 3, interval '25 minutes', interval '9 minutes'), ('sick', 'redis', 1, '1 minute', '1 minute'),
+		('well', 'worker 0', 2, '25 minutes', '9 minutes'), ('well', 'redis', 7, '25 minutes', '11 minutes')) p (stream, process, restarts, begun, ended) ON s.name = p.stream;
+UPDATE profile_stream_internal.stream_status t SET order_logged_at = now() - CASE s.name WHEN 'sick' THEN interval '9 minutes' ELSE '11 minutes' END FROM profile_stream.streams s WHERE s.stream_id = t.stream_id;
+INSERT INTO profile_stream.stream_log (logged_at, stream, what, part, from_state, to_state)
+	SELECT now() - l.age, l.stream, l.what, l.part, l.from_state, l.to_state FROM (VALUES ('sick', 'stream', NULL, 'running', 'retrying', interval '59 minutes'), ('sick', 'sink', 'redis', 'idle', 'retrying', '59 minutes'),
+		('well', 'stream', NULL, 'running', 'retrying', '61 minutes'), ('well', 'stream', NULL, 'running', 'waiting', '1 minute'), ('well', 'sink', 'redis', 'retrying', 'retrying', '1 minute')) l (stream, what, part, from_state, to_state, age), generate_series(1, 5);
+INSERT INTO profile_stream.stream_log (logged_at, stream, what, from_state, to_state) SELECT now(), 'well', 'stream', 'running', 'retrying' FROM generate_series(1, 4);
+INSERT INTO profile_stream_internal.sink_status (stream_id, sink, state, refused) SELECT s.stream_id, 'redis', 'idle', CASE s.name WHEN 'sick' THEN 2 ELSE 0 END FROM profile_stream.streams s;
+UPDATE profile_stream_internal.stream_status SET stats_reset = now() - interval '3 hours';
+SELECT * FROM regress_health;
+SAVEPOINT versions;
+UPDATE pg_extension SET extversion = '0.0.9' WHERE extname = 'profile_stream';
+CREATE FUNCTION pg_temp.look() RETURNS void LANGUAGE sql AS '';
+SELECT * FROM regress_health WHERE subject = 'profile_stream';
+UPDATE pg_extension SET extversion = '99.0.0' WHERE extname = 'profile_stream';
+CREATE OR REPLACE FUNCTION pg_temp.look() RETURNS void LANGUAGE sql AS '';
+SELECT * FROM regress_health WHERE subject = 'profile_stream';
+ROLLBACK TO versions;
+-- a disk that fills in a fortnight, in a day, and one that was measured too short a time to tell
+SELECT holds, bytes > free_bytes AND free_bytes > 0 AS told FROM profile_stream_internal.disks WHERE holds = 'data';
+CREATE FUNCTION pg_temp.disk(age interval, days_left numeric) RETURNS TABLE (status text, problem text, ago interval, days int) LANGUAGE sql AS $$
+	DELETE FROM profile_stream_internal.storage_samples;
+	INSERT INTO profile_stream_internal.storage_samples (schema, "table", sampled_at, bytes)
+		SELECT 'file system', d.holds, now() - disk.age, d.bytes - d.free_bytes - d.free_bytes * extract(epoch FROM disk.age) / 86400 / disk.days_left FROM profile_stream_internal.disks d WHERE d.holds = 'data';
+	SELECT h.status, regexp_replace(h.problem, '[0-9.]+ (bytes|.B)|\.\d+', '', 'g'), now() - h.since, round(profile_stream.storage_days_left())::int
+		FROM (SELECT) x LEFT JOIN profile_stream.health() h ON h.subject = 'disk of data' $$;
+SELECT * FROM pg_temp.disk('2 days', 12.2);
+SELECT * FROM pg_temp.disk('2 days', 20);
+SELECT * FROM pg_temp.disk('2 days', 0.3);
+SELECT * FROM pg_temp.disk('2 hours', 12.2);
+SELECT * FROM pg_temp.disk('2 hours', 0.3);
+SELECT * FROM pg_temp.disk('30 minutes', 0.3);
+ROLLBACK;
+-- a refresh that left profiles out
+BEGIN;
+DELETE FROM profile_stream_internal.score_refresh;
+INSERT INTO profile_stream_internal.score_refresh (state, started_at, pid, profiles_total, committed_at) VALUES ('done', now() - interval '2 hours', 1, 9, now());
+SELECT * FROM regress_health;
+UPDATE profile_stream_internal.score_refresh SET profiles_failed = 7;
+SELECT * FROM regress_health;
+ROLLBACK;
+DROP VIEW regress_health;
 
 -- nothing is wrong
 SELECT count(*) > 0 AS says, count(*) FILTER (WHERE status = 'error') AS errors FROM profile_stream.health();
