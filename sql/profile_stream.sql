@@ -3204,8 +3204,8 @@ CREATE FUNCTION profile_stream_internal.server_problems(OUT status text, OUT sub
 		WHERE d.days_left < CASE WHEN d.measured_since < pg_catalog.now() - '23 hours'::interval THEN 14 ELSE 1 END::double precision
 		UNION ALL
 		SELECT 'error', 'profile_stream', pg_catalog.format('its objects here are of version %s, and the library of the server is of %s', v.extension, v.library), NULL,
-			CASE WHEN pg_catalog.string_to_array(v.extension, '.')::int[] < pg_catalog.string_to_array(v.library, '.')::int[] THEN 'Call ALTER EXTENSION profile_stream UPDATE.' ELSE 'Restart the server, so that it loads the new library.' END
-		FROM (SELECT x.v ->> 'extension' AS extension, x.v ->> 'library' AS library FROM (SELECT profile_stream.version() AS v OFFSET 0) x) v
+			CASE WHEN pg_catalog.string_to_array(v.extension, '.')::int[] OPERATOR(pg_catalog.<) pg_catalog.string_to_array(v.library, '.')::int[] THEN 'Call ALTER EXTENSION profile_stream UPDATE.' ELSE 'Restart the server, so that it loads the new library.' END
+		FROM (SELECT x.v ->> 'extension'::text AS extension, x.v ->> 'library'::text AS library FROM (SELECT profile_stream.version() AS v OFFSET 0) x) v
 		WHERE v.extension <> v.library
 		UNION ALL
 		SELECT 'warning', 'server', 'does not start streams by itself', pg_catalog.pg_postmaster_start_time(), 'Add profile_stream to shared_preload_libraries, and restart the server.'
