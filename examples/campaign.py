@@ -51,6 +51,8 @@ class Campaign:
 
 
 def main():
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     while True:
         try:
             with psycopg.connect(autocommit=True) as connection:

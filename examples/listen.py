@@ -58,6 +58,8 @@ class Follower:
 
 
 def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     while True:
         try:
             with psycopg.connect(autocommit=True) as connection:

@@ -31,6 +31,8 @@ class Profiles:
 
 
 def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     host, port = sys.argv[1].rsplit(":", 1)
     cache = redis.Redis(host, int(port), socket_timeout=1, socket_connect_timeout=1, decode_responses=True)
     with psycopg.connect(autocommit=True) as connection:
