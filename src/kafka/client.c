@@ -164,6 +164,16 @@ client_refuse(const char *name, const char *hint)
 			 errhidestmt(true)));
 }
 
+static void
+client_refuse_value(const char *name, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+			 errmsg("invalid value for option \"%s\"", name),
+			 errhint("%s", hint),
+			 errhidestmt(true)));
+}
+
 static bool
 is_mechanism(const char *name)
 {
@@ -225,10 +235,10 @@ ps_kafka_check_option(const char *name, const char *value, PsOptionPlace place, 
 	if (known_options[found].allowed == SUPERUSER && !superuser_arg(role))
 		client_refuse(name, "This option is for superusers.");
 	if (ps_secret_in_file(name) && !is_absolute_path(value))
-		client_refuse(name, "The path of the file must be absolute.");
+		client_refuse_value(name, "The path of the file must be absolute.");
 	if (is_mechanism(name) && strcmp(value, "PLAIN") != 0 && strcmp(value, "SCRAM-SHA-256") != 0 &&
 		strcmp(value, "SCRAM-SHA-512") != 0 && strcmp(value, "OAUTHBEARER") != 0 && strcmp(value, GSSAPI) != 0)
-		client_refuse(name, "The mechanism must be PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or GSSAPI.");
+		client_refuse_value(name, "The mechanism must be PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or GSSAPI.");
 	/* who may name brokers for it could have the server log in to those of his own */
 	if ((known_options[found].allowed == KERBEROS || (is_mechanism(name) && strcmp(value, GSSAPI) == 0)) &&
 		(place != PS_OPTION_SERVER || !superuser_arg(role)))
@@ -261,11 +271,7 @@ ps_kafka_check_brokers(const char *brokers)
 	for (char *word = strtok_r(rest, ", ", &rest); word != NULL; word = strtok_r(NULL, ", ", &rest), n++)
 		valid &= is_broker(word);
 	if (n == 0 || !valid)
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
-				 errmsg("invalid value for option \"bootstrap_servers\""),
-				 errhint("Write a host:port, or several with commas between them, such as 'kafka1:9092,kafka2:9092'."),
-				 errhidestmt(true)));
+		client_refuse_value("bootstrap_servers", "Write a host:port, or several with commas between them, such as 'kafka1:9092,kafka2:9092'.");
 }
 
 /* Sets one option, or raises. librdkafka's message repeats the value, so that it is left out for secrets. */
@@ -331,10 +337,7 @@ ps_kafka_transactions(List *options)
 		PsKafkaOption *option = lfirst(cell);
 
 		if (strcmp(option->name, TRANSACTIONS) == 0 && !parse_bool(option->value, &wanted))
-			ereport(ERROR,
-					(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
-					 errmsg("invalid value for option \"%s\"", option->name),
-					 errhint("It is true or false.")));
+			client_refuse_value(option->name, "It is true or false.");
 	}
 	return wanted;
 }

@@ -18,6 +18,8 @@
 #include "utils/fmgrprotos.h"
 #include "utils/syscache.h"
 
+#define KAFKA_WRAPPER "profile_stream_kafka"
+
 /* Adds the options of a server or user mapping. bootstrap_servers has underscores, all others are librdkafka's names. */
 static List *
 add_defelems(List *result, List *defelems, PsOptionPlace place, Oid role)
@@ -86,6 +88,19 @@ add_jsonb(List *result, Jsonb *options, PsOptionPlace place, Oid role)
 	return result;
 }
 
+static ForeignServer *
+find_server(const char *name)
+{
+	ForeignServer *server = GetForeignServerByName(name, true);
+
+	if (server == NULL || strcmp(GetForeignDataWrapper(server->fdwid)->fdwname, KAFKA_WRAPPER) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg(server == NULL ? "server \"%s\" does not exist" : "server \"%s\" is not a Kafka server", name),
+				 errhint("CREATE SERVER ... FOREIGN DATA WRAPPER " KAFKA_WRAPPER " makes one.")));
+	return server;
+}
+
 List *
 ps_connection_options(const char *server, const char *bootstrap_servers, Jsonb *options, Oid role)
 {
@@ -93,7 +108,7 @@ ps_connection_options(const char *server, const char *bootstrap_servers, Jsonb *
 
 	if (server != NULL)
 	{
-		ForeignServer *foreign_server = GetForeignServerByName(server, false);
+		ForeignServer *foreign_server = find_server(server);
 
 		if (ps_server_aclcheck(foreign_server->serverid, role, ACL_USAGE) != ACLCHECK_OK)
 			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, server);

@@ -83,6 +83,10 @@ SELECT profile_stream.create_stream('s', bootstrap_servers => 'http://kafka:9092
 SELECT profile_stream.create_stream('s', bootstrap_servers => 'kafka:9092, //kafka');
 SELECT profile_stream.create_stream('s', bootstrap_servers => 'SSL://');
 CREATE SERVER streams_wrong FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (bootstrap_servers ' , ');
+CREATE SERVER streams_wrong FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (bootstrap_servers 'k:9092', "sasl.mechanism" 'MD5');
+CREATE SERVER streams_wrong FOREIGN DATA WRAPPER profile_stream_redis OPTIONS (host 'r');
+SELECT profile_stream.create_stream('s', server => 'streams_wrong');
+DROP SERVER streams_wrong;
 BEGIN;
 SELECT profile_stream.create_stream('s', bootstrap_servers => 'kafka, kafka:9092, [::1]:9092, ssl://kafka:9092');
 ROLLBACK;
