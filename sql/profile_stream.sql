@@ -2719,7 +2719,8 @@ CREATE VIEW stat_code WITH (security_invoker = true) AS
 				WHEN 'decoder' THEN 'Its role is gone. The owner of the function gives it to alter_stream() again.'
 				ELSE 'Its role is gone. The owner of the function registers it again.' END
 			WHEN 'other_owner' THEN 'The function belongs to another role now, which registers it again.'
-			WHEN 'no_function' THEN 'Create the function again, or take the entry away.'
+			WHEN 'no_function' THEN pg_catalog.format('Create the function again, or call %s.',
+				CASE d.kind WHEN 'decoder' THEN 'alter_stream() with decoder => ''''' ELSE 'unregister_' || d.kind || '()' END)
 			WHEN 'blocked' THEN 'Its predicate failed, and its members stay. refresh_segments() and alter_segment() let it begin again.' END AS hint,
 		s.created_at, s.refreshed_at, s.error, s.error_at, s.failing_since, s.evaluate, s.quiet_period
 	FROM profile_stream_internal.code_definitions d
