@@ -1427,7 +1427,7 @@ CREATE VIEW stat_streams WITH (security_invoker = true) AS
 		CASE WHEN h.stream_id IS NULL THEN 'It came by a restore or a subscription; resume_stream() confirms it and goes on from the stored offsets, and so do its sinks: in a copy take them away first by alter_stream().'
 			WHEN h.enabled AND h.is_foreign THEN 'Where this is a copy, leave it so. Where it is the cluster itself, under another name, resume_stream() makes the stream its own.'
 			WHEN h.enabled AND pg_catalog.pg_is_in_recovery() THEN 'Its primary runs it. Once this server is promoted, it goes on here by itself.'
-			WHEN h.enabled AND r.pid IS NULL AND h.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
+			WHEN h.enabled AND r.pid IS NULL AND (h.hint IS NULL OR NOT h.is_known) THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
 			WHEN w.waits_for IS NOT NULL THEN 'End what it waits for, or wait: the stream goes on by itself.'
 			WHEN h.state = 'running' AND t.lost > 0 THEN 'See the error of each partition in stat_partitions.'
 			WHEN h.state = 'running' AND COALESCE(t.failing, 0::bigint) = 0 AND h.error IS NULL AND k.error IS NOT NULL THEN 'The other topics are read on. See stat_topics.'
@@ -1505,7 +1505,13 @@ CREATE VIEW stat_sinks WITH (security_invoker = true) AS
 		(SELECT pg_catalog.count(*) FROM profile_stream_internal.sink_pending p WHERE p.stream_id = k.stream_id AND p.sink = k.sink)
 		+ (SELECT COALESCE(pg_catalog.sum(o.customers), 0)::bigint FROM profile_stream_internal.outbox o WHERE o.stream_id = k.stream_id AND o.sink = k.sink)
 		+ (SELECT pg_catalog.count(*) FROM profile_stream_internal.dead_letter_outbox d WHERE d.stream_id = k.stream_id AND k.content = 'dead_letters') AS backlog,
-		t.delivered_at, COALESCE(w.waits_for, t.error) AS error, t.hint, t.error_at, t.next_attempt_at, t.since,
+		t.delivered_at, COALESCE(w.waits_for, t.error) AS error,
+		-- what the last relay said is no reason why none runs
+		CASE WHEN r.pid IS NOT NULL OR t.state IN ('no_worker_slot', 'no_owner') OR pg_catalog.pg_is_in_recovery() OR h.cluster <> profile_stream_internal.current_cluster()
+				OR COALESCE(t.state = 'retrying' AND t.next_attempt_at > pg_catalog.clock_timestamp() - '10 s'::interval, false) THEN t.hint
+			WHEN h.enabled THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
+			ELSE 'resume_stream() starts it with its stream.' END AS hint,
+		t.error_at, t.next_attempt_at, t.since,
 		COALESCE(GREATEST(EXTRACT(epoch FROM pg_catalog.clock_timestamp() - LEAST(
 			(SELECT p.changed_at FROM profile_stream_internal.sink_pending p WHERE p.stream_id = k.stream_id AND p.sink = k.sink ORDER BY p.pending_id LIMIT 1),
 			(SELECT o.changed_at FROM profile_stream_internal.outbox o WHERE o.stream_id = k.stream_id AND o.sink = k.sink ORDER BY o.outbox_id LIMIT 1),
@@ -2301,7 +2307,8 @@ CREATE VIEW stat_rebuilds WITH (security_invoker = true) AS
 		b.started_at, b.allow_missing, b.bootstrap_rows, r.pid AS worker_pid, COALESCE(w.waits_for, t.error, p.lost, p.refused) AS error,
 		CASE WHEN p.lost IS NOT NULL THEN 'cancel_rebuild(), then rebuild(name, allow_missing => true) goes on from what is left.'
 			WHEN t.enabled AND pg_catalog.pg_is_in_recovery() THEN 'Its primary runs it. Once this server is promoted, it goes on here by itself.'
-			WHEN t.enabled AND r.pid IS NULL AND t.hint IS NULL THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
+			WHEN t.enabled AND r.pid IS NULL AND (t.hint IS NULL OR t.state NOT IN ('disabled', 'no_worker_slot', 'quarantined', 'incomplete', 'no_owner', 'foreign_cluster'))
+				THEN 'start_streams() starts it; shared_preload_libraries starts it with the server.'
 			ELSE t.hint END AS hint
 	FROM profile_stream_internal.stream_rebuilds b
 		JOIN profile_stream.streams s ON s.stream_id = b.stream_id

@@ -132,3 +132,27 @@ UPDATE profile_stream_internal.stream_status SET state = 'running';
 INSERT INTO profile_stream_internal.stream_offsets (stream_id, partition, start_offset, next_offset, read_offset, error) SELECT stream_id, 3, 0, 0, 0, 'Local: Bad message format' FROM profile_stream.streams;
 SELECT error, hint FROM profile_stream.stat_streams;
 ROLLBACK;
+
+-- a stream that does not run: what its last processes said is not what to do, as when the server was restarted without the library
+BEGIN;
+SELECT profile_stream.create_stream('s', bootstrap_servers => '127.0.0.1:1', redis => '127.0.0.1:1');
+INSERT INTO profile_stream_internal.sink_status (stream_id, sink, state, error, hint, error_at, next_attempt_at)
+	SELECT stream_id, 'redis', 'retrying', 'Connection refused', 'See Redis.', now(), now() - interval '1 hour' FROM profile_stream.streams;
+UPDATE profile_stream_internal.stream_status SET state = 'retrying', error = 'no broker', hint = 'See the brokers.', error_at = now(), next_attempt_at = now() - interval '1 hour';
+SELECT state, hint FROM profile_stream.stat_streams UNION ALL SELECT state, hint FROM profile_stream.stat_sinks;
+-- while somebody still tries, it is
+UPDATE profile_stream_internal.stream_status SET next_attempt_at = now() + interval '1 minute';
+UPDATE profile_stream_internal.sink_status SET next_attempt_at = now() + interval '1 minute';
+SELECT state, hint FROM profile_stream.stat_streams UNION ALL SELECT state, hint FROM profile_stream.stat_sinks;
+UPDATE profile_stream_internal.stream_status SET state = 'quarantined', next_attempt_at = NULL;
+UPDATE profile_stream_internal.sink_status SET next_attempt_at = NULL;
+SELECT state, hint FROM profile_stream.stat_streams;
+SELECT profile_stream.pause_stream('s');
+SELECT state, hint FROM profile_stream.stat_sinks;
+-- and of a rebuild
+SELECT profile_stream.rebuild('s');
+UPDATE profile_stream_rebuild.stream_status SET state = 'retrying', error = 'no broker', hint = 'See the brokers.', changed_at = now() - interval '1 minute';
+SELECT state, hint FROM profile_stream.stat_rebuilds;
+UPDATE profile_stream_rebuild.stream_status SET state = 'no_worker_slot';
+SELECT state, hint FROM profile_stream.stat_rebuilds;
+ROLLBACK;
