@@ -1128,7 +1128,7 @@ CREATE FUNCTION health(OUT status text, OUT subject text, OUT problem text, OUT 
 			SELECT 1 AS rank, f.* FROM found f WHERE f.status = 'error'
 			UNION ALL SELECT 2, f.* FROM found f WHERE f.status <> 'error'
 			UNION ALL SELECT 3, 'ok', 'profile_stream', 'nothing is wrong', NULL, NULL WHERE NOT EXISTS (SELECT FROM found)) f
-		ORDER BY f.rank, f.subject;
+		ORDER BY f.rank, f.subject, f.problem;
 	END;
 COMMENT ON FUNCTION health() IS 'What is wrong here, since when, and what to do, errors before warnings, without personal data; one row with the status ok when nothing is wrong';
 
