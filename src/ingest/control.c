@@ -256,6 +256,7 @@ control_check_stream(PsWorker *worker, int stream_id)
 	}
 	if (worker->consumer != NULL && strcmp(stream->group_id, worker->stream->group_id) != 0)
 		control_leave(worker, 1);	/* the next process makes a client of the new group */
+	ps_worker_compare_state(worker, stream);
 	ps_options_invalidated = true;
 	worker->looking_up.next = 0;
 	ps_life_go_on(worker);		/* the change may have removed the reason for an error */

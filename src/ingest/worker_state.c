@@ -169,6 +169,13 @@ ps_worker_begin_state(PsWorker *worker)
 }
 
 void
+ps_worker_compare_state(PsWorker *worker, const PsStream *stream)
+{
+	if (stream->state == PS_STATE_STARTING)
+		worker->shown.state = PS_STATE_STARTING;
+}
+
+void
 ps_worker_set_running(PsWorker *worker)
 {
 	const char *deferred;

@@ -26,4 +26,7 @@ extern void ps_worker_report_error(PsWorker *worker, ErrorData *error, bool news
 /* Takes over what the process before this one showed, so that it is not told twice. */
 extern void ps_worker_begin_state(PsWorker *worker);
 
+/* A stream that was paused and resumed while its worker did not look is starting: the worker writes its state again. */
+extern void ps_worker_compare_state(PsWorker *worker, const PsStream *stream);
+
 #endif							/* PS_WORKER_STATE_H */

@@ -87,16 +87,23 @@ is(lines(qr/LOG: .*stream "crm" is running again, after \d+\.\d s/, $from), 1, '
 is(changes($id), 'running>retrying retrying>running', 'and one row');
 $taken = $node->taken('crm');
 
-# read-only by default: a worker's processes are not
-$node->sql('ALTER DATABASE postgres SET default_transaction_read_only = on', "ALTER DATABASE postgres SET default_transaction_isolation = 'serializable'");
+# paused and resumed before the worker looks: it goes on, and says so
+$node->sql('BEGIN', "SELECT profile_stream.pause_stream('crm')", "SELECT profile_stream.resume_stream('crm')", 'COMMIT');
+ok($node->wait_state('crm', 'running'), 'paused and resumed at once: it runs');
+
+# read-only by default, and no transaction longer than 0.2 s: a worker's processes take neither
+$node->sql("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.5); RETURN new; END'",
+	'CREATE TRIGGER slow BEFORE INSERT ON profile_stream.materialized_profiles FOR EACH ROW EXECUTE FUNCTION slow()',
+	$node->pg_version >= 17 ? "ALTER DATABASE postgres SET transaction_timeout = '200 ms'" : (),
+	'ALTER DATABASE postgres SET default_transaction_read_only = on', "ALTER DATABASE postgres SET default_transaction_isolation = 'serializable'");
 $from = -s $node->logfile;
 my $pid = $node->stream_pid('crm');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 ok($node->wait_stream_pid('crm', $pid), 'read-only by default: it starts again');
 produce(1, 'c3', 2);
 ok($node->wait_taken('crm', $taken += 2), 'and applies');
-is(lines(qr/read-only/, $from), 0, 'nothing complains');
-$node->safe_psql('postgres', 'SET default_transaction_read_only = off; ALTER DATABASE postgres RESET ALL');
+is(lines(qr/read-only|transaction timeout/, $from), 0, 'nothing complains');
+$node->safe_psql('postgres', 'SET default_transaction_read_only = off; ALTER DATABASE postgres RESET ALL; DROP TRIGGER slow ON profile_stream.materialized_profiles');
 
 # objects of another version than the library: the stream waits, and goes on by itself
 $from = -s $node->logfile;
