@@ -177,6 +177,16 @@ ps_tuplesort_getdatum(Tuplesortstate * sort, Datum *datum)
 #endif
 
 /*
+ * Settings that only some versions have, and that a worker must not take from its
+ * database: transaction_timeout, from 17 on, ends the process.
+ */
+#if PG_VERSION_NUM >= 170000
+#define PS_WORKER_SETTINGS {"transaction_timeout", "0"},
+#else
+#define PS_WORKER_SETTINGS
+#endif
+
+/*
  * The hook of permission checks is given range table entries in 15, and what
  * they need in a list of its own from 16 on.
  */

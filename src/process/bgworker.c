@@ -17,6 +17,7 @@
 #include "access/xact.h"
 #include "clock.h"
 #include "common/pg_prng.h"
+#include "compat.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
@@ -169,6 +170,7 @@ ps_bgworker_settings(void)
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_deferrable", "off"},
+		PS_WORKER_SETTINGS
 	};
 
 	for (int i = 0; i < lengthof(settings); i++)
