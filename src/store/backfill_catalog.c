@@ -29,7 +29,8 @@ static PsPlan next_plan = {BACKFILL " WHERE b.backfill_id > $1 ORDER BY b.backfi
 
 static PsPlan add_plan = {
 	"INSERT INTO profile_stream_internal.backfills (stream_id, name, owner, query, state, started_at)"
-	" VALUES ($1, $2, $3, $4, 'running', pg_catalog.clock_timestamp()) RETURNING backfill_id",
+	" SELECT s.stream_id, $2, $3, $4, 'running', pg_catalog.clock_timestamp() FROM profile_stream.streams s WHERE s.stream_id = $1 FOR KEY SHARE"
+	" RETURNING backfill_id",
 	4, {INT4OID, TEXTOID, REGROLEOID, TEXTOID}
 };
 
@@ -167,7 +168,10 @@ ps_backfill_add(PsBackfill *backfill)
 	CStringGetTextDatum(backfill->query)};
 	bool		isnull;
 
-	(void) ps_definitions_write(&add_plan, args, NULL, SPI_OK_INSERT_RETURNING);
+	if (ps_definitions_write(&add_plan, args, NULL, SPI_OK_INSERT_RETURNING) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the stream of the backfill was dropped")));
 	backfill->backfill_id = DatumGetInt64(backfill_value(1, &isnull));
 	backfill->confirmed = true;
 	SPI_freetuptable(SPI_tuptable);

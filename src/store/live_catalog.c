@@ -26,11 +26,11 @@ static PsPlan leave_plan = {
 	2, {TEXTARRAYOID, TEXTARRAYOID}
 };
 
-/* a segment that was dropped meanwhile is left out */
+/* a segment that was dropped meanwhile is left out, and none is dropped meanwhile */
 static PsPlan enter_plan = {
 	"INSERT INTO profile_stream.segment_members (segment, customer_id, entered_at)"
 	" SELECT s.name, n.customer_id, $3 FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS n(customer_id, segment)"
-	" JOIN profile_stream_internal.segments s ON s.name = n.segment ON CONFLICT DO NOTHING",
+	" JOIN profile_stream_internal.segments s ON s.name = n.segment FOR KEY SHARE OF s ON CONFLICT DO NOTHING",
 	3, {TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID}
 };
 

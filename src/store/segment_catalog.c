@@ -82,8 +82,9 @@ static PsPlan members_plan = {
 
 static PsPlan enter_plan = {
 	"INSERT INTO profile_stream.segment_members (segment, customer_id, entered_at)"
-	" SELECT $1, p.customer_id, $3 FROM pg_catalog.unnest($2) AS n(customer_id)"
-	" JOIN profile_stream.materialized_profiles p ON p.customer_id = n.customer_id ON CONFLICT DO NOTHING RETURNING customer_id",
+	" SELECT s.name, p.customer_id, $3 FROM profile_stream_internal.segments s CROSS JOIN pg_catalog.unnest($2) AS n(customer_id)"
+	" JOIN profile_stream.materialized_profiles p ON p.customer_id = n.customer_id WHERE s.name = $1 FOR KEY SHARE OF s"
+	" ON CONFLICT DO NOTHING RETURNING customer_id",
 	3, {TEXTOID, TEXTARRAYOID, TIMESTAMPTZOID}
 };
 
