@@ -80,6 +80,7 @@ static const struct
 	{"CLUSTER_AUTHORIZATION_FAILED", "The Kafka user needs IDEMPOTENT_WRITE on the cluster. Or set the option transactions to false."},
 	{"FENCED", "Another relay of this stream delivers to the topic, as of an old primary that still runs; or a transaction took longer than Kafka allows."},
 	{"PRODUCER_EPOCH", "Another relay of this stream delivers to the topic, as of an old primary that still runs; or a transaction took longer than Kafka allows."},
+	{"INVALID_TRANSACTION_TIMEOUT", "Raise transaction.max.timeout.ms of the brokers to 30000 or more. Or set the option transactions to false."},
 	{"MSG_SIZE_TOO_LARGE", "Raise max.message.bytes of the topic."},
 	{"COORDINATOR", "Kafka needs its topic __transaction_state: a cluster of few brokers must lower transaction.state.log.replication.factor and transaction.state.log.min.isr. Or set the option transactions to false."},
 };

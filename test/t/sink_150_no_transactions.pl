@@ -85,6 +85,17 @@ $broker->start;
 delivered('the broker is back');
 $topic{changes}->equals_profiles($node, 'crm', $from, 'the broker was gone');
 
+# brokers that allow no transaction as long as the relay's
+$node->sql("SELECT profile_stream.drop_stream('crm')");
+$broker->stop;
+my $short = ProfileStream::Broker->new(topics => [ [ 'events', 1 ], [ 'changes', 1 ] ], settings => { 'transaction.max.timeout.ms' => 10_000 });
+$node->create_stream('short', $short, 'events', changelog_topic => "'changes'");
+$short->produce('events', events(\$number, 1));
+ok($node->wait_sink('short', "state = 'retrying' AND hint ~ 'transaction.max.timeout.ms.*option transactions to false'"), 'transactions that are too long: the relay says what to do');
+$node->sql("SELECT profile_stream.alter_stream('short', options => '{\"transactions\": \"false\"}')");
+ok($node->wait_sink('short', "state = 'running' AND delivered = 1"), 'and without them it delivers');
+$short->stop;
+
 $node->is_clean('end');
 $node->stop('fast');
 $broker->stop;
