@@ -36,6 +36,11 @@ ok($node->poll_query_until('postgres', 'SELECT count(*) > 20 FROM profile_stream
 $node->sql("INSERT INTO profile_stream_internal.storage_samples SELECT schema, \"table\", now() - interval '1 day', table_bytes + index_bytes - 1000000000
 	FROM profile_stream.stat_storage WHERE \"table\" = 'dead_letters' AND schema = 'profile_stream_internal'");
 
+# two problems of one subject, which are one metric
+$node->sql(q{UPDATE profile_stream_internal.sink_status SET refused = 1;
+	INSERT INTO profile_stream.stream_log (logged_at, stream, what, part, from_state, to_state) SELECT now(), 'crm', 'sink', 'redis', 'idle', 'retrying' FROM generate_series(1, 5)});
+is($node->sql(q{SELECT count(*), count(DISTINCT problem) FROM profile_stream.health() WHERE status = 'warning' AND subject = 'sink "redis" of stream "crm"'}), '2|2', 'a sink has two problems');
+
 # What a program serves once it has a metric.
 sub scrape
 {
@@ -78,6 +83,7 @@ my $log = '';
 		qr/^profile_stream_sink_lag_seconds\{.*sink="redis".*\} \d*\.?\d*[1-9]/m,
 		qr/^profile_stream_sink_errors_total\{.*sink="redis".*\} 1$/m,
 		qr/^profile_stream_worker_memory_bytes\{.*does="worker".*\} [1-9]/m,
+		qr/^profile_stream_health_found\{.*status="warning",subject="sink \\"redis\\" of stream \\"crm\\"".*\} 1$/m,
 		qr/^profile_stream_disk_days_left\{.*database="postgres".*\} 5\d+/m,
 		qr/^profile_stream_storage_growth_bytes_per_day\{.*table="stream_gaps".*\} NaN$/m,
 		qr/^profile_stream_storage_table_bytes\{.*table="materialized_profiles".*\} \d/m);
@@ -90,8 +96,9 @@ my $config = slurp_file("$files/sql_exporter.yml") =~ s/postgres:\/\/exporter\@l
 append_to_file("$dir/sql_exporter.yml", $config);
 my $other_port = PostgreSQL::Test::Cluster::get_free_port();
 my $other = IPC::Run::start([ "$programs/prometheus-sql-exporter", "-config.file=$dir/sql_exporter.yml", "-web.listen-address=127.0.0.1:$other_port" ], '&>', \$log);
-has(scrape($other_port, qr/^sql_profile_stream_storage/m),
+has(scrape($other_port, qr/^sql_profile_stream_health/m),
 	qr/^sql_profile_stream_stream\{col="applied_total".*stream="crm".*\} 20$/m,
+	qr/^sql_profile_stream_health\{.*status="warning",subject="sink \\"redis\\" of stream \\"crm\\"".*\} 1$/m,
 	qr/^sql_profile_stream_stream\{col="latency_p95".*stream="crm".*\} \d/m,
 	qr/^sql_profile_stream_sink\{col="running".*sink="redis".*\} 0$/m);
 $other->kill_kill;
