@@ -52,7 +52,10 @@ SELECT profile_stream.create_cluster_view('{a}');
 \set ECHO none
 SELECT format('CREATE SERVER %I FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host %L, port %L, dbname %L)', name, :'HOST', :'PORT', dbname)
 FROM (VALUES ('a', 'slice_a'), ('b''"; DROP SCHEMA x;', 'slice_b'), ('nobody', 'no_such_database')) s(name, dbname) \gexec
-SELECT format('CREATE USER MAPPING FOR CURRENT_USER SERVER %I OPTIONS (user %L)', srvname, current_user) FROM pg_foreign_server WHERE srvname IN ('a', 'b''"; DROP SCHEMA x;', 'nobody') \gexec
+-- where the server under test asks for a password, it is in the environment
+\set password ''
+\getenv password PGPASSWORD
+SELECT format('CREATE USER MAPPING FOR CURRENT_USER SERVER %I OPTIONS (user %L%s)', srvname, current_user, ', password ' || quote_literal(NULLIF(:'password', ''))) FROM pg_foreign_server WHERE srvname IN ('a', 'b''"; DROP SCHEMA x;', 'nobody') \gexec
 \set ECHO all
 \set servers '''{a,"b''''\\"; DROP SCHEMA x;"}'''
 SELECT :servers::name[];
@@ -189,6 +192,10 @@ SELECT * FROM profile_stream.cluster_check();
 RESET ROLE;
 CREATE USER MAPPING FOR slices_reader SERVER a OPTIONS (password_required 'false', user 'slices_reader');
 ALTER ROLE slices_reader LOGIN;
+\set ECHO none
+SELECT format('ALTER ROLE slices_reader PASSWORD %L', :'password') WHERE :'password' <> '' \gexec
+SELECT format('ALTER USER MAPPING FOR slices_reader SERVER a OPTIONS (ADD password %L)', :'password') WHERE :'password' <> '' \gexec
+\set ECHO all
 SET ROLE slices_reader;
 SELECT count(*) FROM cluster.profiles WHERE server = 'a';
 RESET ROLE;
