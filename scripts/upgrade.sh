@@ -48,7 +48,7 @@ upgrade()
 	mkdir -p "$work/changes" "$work/scratch" "$work/root"
 	mount -t overlay overlay -o "lowerdir=$chroot,upperdir=$work/changes,workdir=$work/scratch" "$work/root" || return
 	in_chroot "$work/root" .:/mnt/tree "$KAFKA_HOME:/mnt/kafka" -- \
-		env -u PG_CONFIG PATH=/usr/sbin:/usr/bin:/sbin:/bin bash -c "$inside" upgrade "$1" "$2" "${releases[$1]}"
+		env -u PG_CONFIG -u TMPDIR PATH=/usr/sbin:/usr/bin:/sbin:/bin bash -c "$inside" upgrade "$1" "$2" "${releases[$1]}"
 	set -- $?
 	umount "$work/root"
 	return "$1"

@@ -18,7 +18,7 @@ export KAFKA_HOME
 run_in_chroot()
 {
 	chroot_of "$1" && in_chroot "$chroot" .:/mnt/tree "$KAFKA_HOME:/mnt/kafka" -- \
-		env -u PG_CONFIG PS_PG="$1" KAFKA_HOME=/mnt/kafka LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin /mnt/tree/scripts/test.sh
+		env -u PG_CONFIG -u TMPDIR PS_PG="$1" KAFKA_HOME=/mnt/kafka LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin /mnt/tree/scripts/test.sh
 }
 
 # Runs the tests on a version: in its chroot, or on a build from source.
