@@ -3108,7 +3108,7 @@ CREATE FUNCTION profile_stream_internal.stream_problems(OUT status text, OUT sub
 	BEGIN ATOMIC
 		WITH shown AS MATERIALIZED (SELECT * FROM profile_stream.stat_streams)
 		SELECT CASE WHEN s.state = 'paused' THEN 'warning' ELSE 'error' END, pg_catalog.format('stream "%s"', s.stream),
-			CASE WHEN s.since IS NULL THEN pg_catalog.format('is %s since it was restored', s.state) ELSE pg_catalog.format('is %s', s.state) END, s.since,
+			pg_catalog.format('is %s', s.state), s.since,
 			COALESCE(CASE WHEN s.state <> 'retrying' THEN s.hint END, 'Read the columns error and hint of stat_streams.')
 		FROM shown s
 		WHERE s.state <> ALL (ARRAY['running', 'standby']) AND (s.state <> 'paused' OR s.error IS NOT NULL) AND COALESCE(s.since < pg_catalog.now() - '1 minute'::interval, true)
