@@ -173,6 +173,10 @@ SELECT profile_stream.apply_event(jsonb_build_object('eventId', 'said4', 'custom
 SELECT customer_id, first_name, last_name, email, phone, preferred_channel, segment, churn_risk_score, lifetime_value, scored_at, changed_at FROM profile_stream.profiles WHERE customer_id ~ 'said' ORDER BY 1;
 SELECT customer_id, data -> 'firstName' AS first_name, data -> 'preferredChannel' AS channel, data -> 'segment' AS segment, data -> 'churnRiskScore' AS risk, data -> 'lifetimeValue' AS value
 FROM profile_stream.profile_documents WHERE customer_id ~ 'said' ORDER BY 1;
+-- who analyses sees the same
+SELECT count(*) AS customers, count(*) FILTER (WHERE (p.segment, p.churn_risk_score, p.lifetime_value::numeric(38,4), p.preferred_channel, p.scored_at, p.changed_at)
+	IS DISTINCT FROM (b.segment, b.churn_risk_score, b.lifetime_value, b.preferred_channel, b.scored_at, b.changed_at)) AS differ
+FROM profile_stream.profiles p JOIN profile_stream.bi_profiles b USING (customer_id) WHERE customer_id ~ 'said';
 -- live segments see what the view shows
 SELECT profile_stream.create_segment('regress no channel', 'preferred_channel IS NULL', 'live'), profile_stream.create_segment('regress no name', 'first_name = ''''', 'live'),
 	profile_stream.create_segment('regress unscored', 'segment IS NULL AND churn_risk_score IS NULL AND lifetime_value IS NULL', 'live'), profile_stream.create_segment('regress seeded', 'segment = ''gold'' OR lifetime_value = 7', 'live');
