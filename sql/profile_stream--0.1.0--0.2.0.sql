@@ -1595,6 +1595,32 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cluster_check(name, boolean) IS 'What is wrong with the slices of a cluster view: servers, versions, definitions, partitions without one reader, and customers on several servers (100 at most); no row: nothing';
 
+CREATE OR REPLACE VIEW stat_backfills WITH (security_invoker = true) AS
+	SELECT s.name AS stream, b.name,
+		CASE WHEN b.state = 'running' AND l.pid IS NULL AND NOT pg_catalog.pg_is_in_recovery() THEN 'interrupted' ELSE b.state END AS state,
+		b.rows_done, b.applied, b.duplicates, b.dead, b.skipped, b.last_event_time AS position,
+		b.started_at, b.committed_at, b.finished_at,
+		pg_catalog.pg_get_userbyid(b.owner) AS owner, CASE WHEN b.state = 'running' THEN l.pid END AS pid, b.error, b.error_at,
+		CASE WHEN b.state = 'failed' THEN 'Remove the reason, and call backfill() again with the same query: it goes on. drop_backfill() forgets it.'
+			WHEN b.state = 'running' AND l.pid IS NULL THEN 'Its session ended. Call backfill() again with the same query: it goes on.' END AS hint
+	FROM profile_stream_internal.backfills b JOIN profile_stream.streams s ON s.stream_id = b.stream_id
+		LEFT JOIN pg_catalog.pg_locks l ON l.locktype = 'advisory' AND l.objsubid = 3 AND l.classid = 0::oid
+			AND l.objid = ((b.backfill_id & 2147483647) + 2147483648)::oid AND l.mode = 'ExclusiveLock' AND l.granted
+			AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
+
+CREATE OR REPLACE VIEW stat_score_refresh WITH (security_invoker = true) AS
+	SELECT CASE WHEN r.state = 'running' AND l.pid IS NULL AND NOT pg_catalog.pg_is_in_recovery() THEN 'interrupted'
+			WHEN r.state = 'running' AND w.waits_for IS NOT NULL THEN 'waiting' ELSE r.state END AS state,
+		r.started_at, r.finished_at, CASE WHEN r.state = 'running' THEN l.pid END AS pid,
+		r.profiles_total, r.profiles_done, r.profiles_changed, r.segment_changes, r.profiles_failed, r.profiles_skipped, r.notifications_skipped,
+		pg_catalog.round((r.profiles_done::float8 / NULLIF(pg_catalog.date_part('epoch', r.committed_at - r.started_at), 0::float8))::numeric, 1) AS profiles_per_second,
+		r.batch_ms * '1 ms'::interval AS last_batch, r.lock_ms * '1 ms'::interval AS longest_lock,
+		CASE WHEN r.state = 'running' THEN COALESCE(w.waits_for, r.error) ELSE r.error END AS error, r.error_at
+	FROM profile_stream_internal.score_refresh r LEFT JOIN pg_catalog.pg_locks l
+		ON l.locktype = 'advisory' AND l.objsubid = 3 AND l.classid = 0::oid AND l.objid = 1::oid AND l.mode = 'ExclusiveLock' AND l.granted
+		AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+		LEFT JOIN profile_stream_internal.process_waits() w ON w.pid = l.pid;
+
 CREATE OR REPLACE VIEW stat_rebuilds WITH (security_invoker = true) AS
 	WITH progress AS (
 		SELECT o.stream_id, pg_catalog.sum(o.next_offset - o.start_offset)::bigint AS done,

@@ -1715,7 +1715,7 @@ COMMENT ON FUNCTION drop_backfill(text, text) IS 'Forget a backfill, so that reb
 
 CREATE VIEW stat_backfills WITH (security_invoker = true) AS
 	SELECT s.name AS stream, b.name,
-		CASE WHEN b.state = 'running' AND l.pid IS NULL THEN 'interrupted' ELSE b.state END AS state,
+		CASE WHEN b.state = 'running' AND l.pid IS NULL AND NOT pg_catalog.pg_is_in_recovery() THEN 'interrupted' ELSE b.state END AS state,
 		b.rows_done, b.applied, b.duplicates, b.dead, b.skipped, b.last_event_time AS position,
 		b.started_at, b.committed_at, b.finished_at,
 		pg_catalog.pg_get_userbyid(b.owner) AS owner, CASE WHEN b.state = 'running' THEN l.pid END AS pid, b.error, b.error_at,
@@ -2526,7 +2526,7 @@ COMMENT ON COLUMN profile_stream_internal.score_refresh.reached IS 'Customer up 
 COMMENT ON COLUMN profile_stream_internal.score_refresh.missed IS 'Whether some before him have older scores';
 
 CREATE VIEW stat_score_refresh WITH (security_invoker = true) AS
-	SELECT CASE WHEN r.state = 'running' AND l.pid IS NULL THEN 'interrupted'
+	SELECT CASE WHEN r.state = 'running' AND l.pid IS NULL AND NOT pg_catalog.pg_is_in_recovery() THEN 'interrupted'
 			WHEN r.state = 'running' AND w.waits_for IS NOT NULL THEN 'waiting' ELSE r.state END AS state,
 		r.started_at, r.finished_at, CASE WHEN r.state = 'running' THEN l.pid END AS pid,
 		r.profiles_total, r.profiles_done, r.profiles_changed, r.segment_changes, r.profiles_failed, r.profiles_skipped, r.notifications_skipped,

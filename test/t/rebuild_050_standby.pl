@@ -40,6 +40,17 @@ $standby->init_from_backup($node, 'b', has_streaming => 1);
 $standby->append_conf('postgresql.conf', 'track_commit_timestamp = on');
 $standby->start;
 $standby->{expected_signals} = 0;
+
+# what the primary runs, the standby does not take for interrupted
+$node->safe_psql('postgres', "CALL profile_stream.backfill('crm', 'SELECT ''e'' AS event_id, ''c'' AS customer_id, ''seen'' AS event_type, now() AS event_time WHERE false')");
+$node->safe_psql('postgres', 'CALL profile_stream.refresh_scores()');
+my $states = 'SELECT b.state, r.state FROM profile_stream.stat_backfills b, profile_stream.stat_score_refresh r';
+$node->safe_psql('postgres', "UPDATE profile_stream_internal.$_ SET state = 'running'") foreach qw(backfills score_refresh);
+$node->wait_for_catchup($standby, 'replay');
+is($node->safe_psql('postgres', $states), 'interrupted|interrupted', 'without a process they are interrupted here');
+is($standby->safe_psql('postgres', $states), 'running|running', 'on a standby nobody can tell');
+$node->safe_psql('postgres', "UPDATE profile_stream_internal.$_ SET state = 'done'") foreach qw(backfills score_refresh);
+
 $node->safe_psql('postgres', "UPDATE $profiles SET version = 77 WHERE customer_id = 'c1'; SELECT profile_stream.rebuild('crm')");
 ok($node->wait_rebuild('ready'), 'a rebuild is ready');
 ok($standby->poll_query_until('postgres', "SELECT state = 'ready' FROM profile_stream_rebuild.stream_status"), 'the standby has it');
