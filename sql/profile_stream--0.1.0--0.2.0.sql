@@ -637,6 +637,10 @@ COMMENT ON COLUMN profile_stream_internal.partition_lags.lag_seconds IS 'How lon
 COMMENT ON COLUMN profile_stream_internal.partition_lags.messages_per_second IS 'Messages read, a second; NULL: no worker reads it';
 COMMENT ON COLUMN profile_stream_internal.partition_lags.applied_per_second IS 'Events applied, a second; NULL: no worker reads it';
 
+ALTER TABLE profile_stream_internal.stream_offsets ADD COLUMN elsewhere bigint NOT NULL DEFAULT 0;
+COMMENT ON COLUMN profile_stream_internal.stream_offsets.elsewhere IS 'Messages of customers of other nodes, where profiles are distributed; consumed does not count them';
+ALTER TABLE profile_stream_rebuild.stream_offsets ADD COLUMN elsewhere bigint NOT NULL DEFAULT 0;
+COMMENT ON COLUMN profile_stream_rebuild.stream_offsets.elsewhere IS 'Messages of customers of other nodes, where profiles are distributed; consumed does not count them';
 CREATE OR REPLACE VIEW stat_partitions WITH (security_invoker = true) AS
 	SELECT s.name AS stream, COALESCE(k.topic, s.topic) AS topic, o.partition, o.state, o.start_offset, o.next_offset, e.end_offset, e.lag,
 		o.consumed, o.applied, o.duplicates, o.dead, o.late, o.late_applied, o.late_dropped, o.ignored, o.tombstones, o.blocked, o.replayed, o.other_key, o.other_partition, o.held, o.held_bytes,
@@ -644,7 +648,7 @@ CREATE OR REPLACE VIEW stat_partitions WITH (security_invoker = true) AS
 		(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('from_offset', g.from_offset, 'to_offset', g.to_offset, 'reason', g.reason,
 				'recorded_at', g.recorded_at) ORDER BY g.recorded_at, g.from_offset)
 			FROM profile_stream_internal.stream_gaps g WHERE g.stream_id = o.stream_id AND g.topic_no = o.topic_no AND g.partition = o.partition) AS gaps,
-		e.lag_seconds, e.messages_per_second, e.applied_per_second
+		e.lag_seconds, e.messages_per_second, e.applied_per_second, o.elsewhere
 	FROM profile_stream_internal.stream_offsets o JOIN profile_stream.streams s ON s.stream_id = o.stream_id
 		LEFT JOIN profile_stream_internal.stream_topics k ON k.stream_id = o.stream_id AND k.topic_no = o.topic_no
 		LEFT JOIN profile_stream_internal.stream_leases l ON l.stream_id = o.stream_id AND l.partition = o.partition
@@ -659,6 +663,7 @@ COMMENT ON COLUMN stat_partitions.end_offset IS 'Offset at the end of the partit
 COMMENT ON COLUMN stat_partitions.lag_seconds IS 'How long the oldest message that is not applied waits, at most; 0 when there is none; NULL: not known, because no worker or no broker tells';
 COMMENT ON COLUMN stat_partitions.messages_per_second IS 'Messages that were read, a second over the last minute; NULL: no worker reads it';
 COMMENT ON COLUMN stat_partitions.applied_per_second IS 'Events that were applied, a second over the last minute; NULL: no worker reads it';
+COMMENT ON COLUMN stat_partitions.elsewhere IS 'Messages of customers of other nodes, where profiles are distributed; consumed does not count them';
 
 CREATE OR REPLACE VIEW stat_streams WITH (security_invoker = true) AS
 	WITH running AS (
@@ -1702,3 +1707,224 @@ BEGIN
 		EXECUTE pg_catalog.format('ALTER TABLE %s DISABLE TRIGGER %I', child, check_name);
 	END LOOP;
 END $$;
+CREATE TABLE profile_stream_internal.shard_offsets (
+	slot text COLLATE "C" NOT NULL,
+	stream_id int NOT NULL,
+	partition int NOT NULL,
+	next_offset bigint NOT NULL,
+	PRIMARY KEY (slot, stream_id, partition)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+COMMENT ON TABLE profile_stream_internal.shard_offsets IS 'Which messages the shards of distributed profiles have taken; each row is in its shard';
+COMMENT ON COLUMN profile_stream_internal.shard_offsets.slot IS 'A text whose hash belongs to the shard';
+COMMENT ON COLUMN profile_stream_internal.shard_offsets.stream_id IS 'Stream that reads the partition; 0: the row only says that the shard is whole';
+COMMENT ON COLUMN profile_stream_internal.shard_offsets.partition IS 'Number of the partition';
+COMMENT ON COLUMN profile_stream_internal.shard_offsets.next_offset IS 'Offset of the first message that the shard has not taken; for stream 0 the number of shards';
+
+CREATE TABLE profile_stream_internal.cluster_calls (
+	call_no bigint PRIMARY KEY,
+	call text NOT NULL,
+	ids bigint[] NOT NULL,
+	called_at timestamptz NOT NULL
+);
+COMMENT ON TABLE profile_stream_internal.cluster_calls IS 'Calls that this node has run because the coordinator runs them on all nodes of distributed profiles';
+COMMENT ON COLUMN profile_stream_internal.cluster_calls.call_no IS 'Number of the call, in the order of the coordinator';
+COMMENT ON COLUMN profile_stream_internal.cluster_calls.call IS 'The call with its arguments';
+COMMENT ON COLUMN profile_stream_internal.cluster_calls.ids IS 'Numbers that a stream, a series of metrics and an attribute map got next';
+COMMENT ON COLUMN profile_stream_internal.cluster_calls.called_at IS 'When it ran here';
+
+CREATE FUNCTION profile_stream_internal.run_call(call_no bigint, call text, ids bigint[]) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_run_call' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION profile_stream_internal.run_call(bigint, text, bigint[]) IS 'Run a call of the coordinator on this node, with the rights of the caller';
+
+CREATE FUNCTION profile_stream_internal.refuse_drop() RETURNS event_trigger
+	AS 'MODULE_PATHNAME', 'ps_refuse_drop' LANGUAGE c;
+COMMENT ON FUNCTION profile_stream_internal.refuse_drop() IS 'Refuses to drop the extension while its profiles are distributed: shards would stay on the nodes';
+
+CREATE FUNCTION profile_stream_internal.sharded_tables() RETURNS regclass[]
+	LANGUAGE sql STABLE
+	RETURN ARRAY['profile_stream.materialized_profiles'::regclass, 'profile_stream_internal.window_chunks'::regclass,
+		'profile_stream_internal.event_id_chunks'::regclass, 'profile_stream_internal.shard_offsets'::regclass];
+COMMENT ON FUNCTION profile_stream_internal.sharded_tables() IS 'The tables that distribute() distributes, all by their first column';
+
+-- Citus is called by name, because it need not be installed.
+CREATE FUNCTION profile_stream_internal.check_coordinator() RETURNS void
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	group_id int;
+BEGIN
+	IF NOT EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'citus') THEN
+		RAISE EXCEPTION 'this database has no extension citus' USING ERRCODE = 'feature_not_supported',
+			HINT = 'Several servers without Citus can each read a part of the topic: see Slices in the documents.';
+	END IF;
+	EXECUTE 'SELECT groupid FROM pg_dist_local_group' INTO group_id;
+	IF group_id <> 0 THEN
+		RAISE EXCEPTION 'this server is not the coordinator' USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Call the function there.';
+	END IF;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.check_coordinator() IS 'Raises unless this server is the coordinator of Citus';
+
+-- What a node has that is not sent to the others: there must be none of it when profiles are distributed. Raises.
+CREATE FUNCTION profile_stream_internal.check_undefined(profiles_too boolean) RETURNS text
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	found text;
+BEGIN
+	SELECT string_agg(f.what, ', ') INTO found FROM (VALUES
+		('profiles', profiles_too AND EXISTS (SELECT FROM profile_stream.materialized_profiles)),
+		('streams', EXISTS (SELECT FROM profile_stream.streams)),
+		('attribute maps', EXISTS (SELECT FROM profile_stream_internal.attribute_maps)),
+		('metrics', EXISTS (SELECT FROM profile_stream_internal.metrics)),
+		('handlers', EXISTS (SELECT FROM profile_stream_internal.event_handlers)),
+		('upcasters', EXISTS (SELECT FROM profile_stream_internal.event_upcasters)),
+		('decoders', EXISTS (SELECT FROM profile_stream_internal.stream_decoders)),
+		('segments', EXISTS (SELECT FROM profile_stream_internal.segments)),
+		('a score function', EXISTS (SELECT FROM profile_stream_internal.score_function)),
+		('tracked history', EXISTS (SELECT FROM profile_stream_internal.history_columns)),
+		('blocked customers', EXISTS (SELECT FROM profile_stream_internal.blocked_customers))) AS f(what, is_there) WHERE f.is_there;
+	IF found IS NOT NULL THEN
+		RAISE EXCEPTION 'profiles cannot be distributed while there are %', found USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'Drop them. Streams, metrics and attribute maps can be created again afterwards, and are then on all nodes.';
+	END IF;
+	RETURN (profile_stream.version() - 'warning'::text)::text;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.check_undefined(boolean) IS 'Versions of this node, to be compared with those of others; raises when it has streams or definitions, or profiles';
+
+CREATE FUNCTION profile_stream_internal.check_nodes(statement text) RETURNS void
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	answers text[];
+	failed text;
+BEGIN
+	EXECUTE $sql$SELECT array_agg(DISTINCT a.result) FILTER (WHERE a.success), string_agg(format('%s:%s: %s', a.nodename, a.nodeport, a.result), '; ') FILTER (WHERE NOT a.success)
+		FROM run_command_on_workers($1) a$sql$ INTO answers, failed USING statement;
+	IF failed IS NOT NULL THEN
+		RAISE EXCEPTION 'not all nodes can take distributed profiles' USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = failed,
+			HINT = 'All nodes must run, have extension profile_stream, and no streams or definitions of their own.';
+	END IF;
+	IF answers <> ARRAY[(profile_stream.version() - 'warning'::text)::text] THEN
+		RAISE EXCEPTION 'the nodes have different versions' USING ERRCODE = 'object_not_in_prerequisite_state',
+			DETAIL = format('This one has %s, others have %s.', (profile_stream.version() - 'warning'::text)::text, array_to_string(answers, ', ')),
+			HINT = 'Install the same packages on all nodes, restart them, and run ALTER EXTENSION profile_stream UPDATE.';
+	END IF;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.check_nodes(text) IS 'Runs a statement on all other nodes that returns their versions; raises when it fails on one, or one has other versions than this';
+
+CREATE FUNCTION profile_stream_internal.is_distributed() RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_is_distributed' LANGUAGE c STABLE;
+COMMENT ON FUNCTION profile_stream_internal.is_distributed() IS 'Whether distribute() has distributed the profiles';
+
+-- For each shard the first of the texts 1, 2, … that belongs to it, as store/shards.c finds them.
+CREATE FUNCTION profile_stream_internal.add_slots(shard_count int) RETURNS void
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	taken bigint[] := '{}';
+	number int := 0;
+	shard bigint;
+BEGIN
+	WHILE cardinality(taken) < shard_count LOOP
+		number := number + 1;
+		EXECUTE 'SELECT get_shard_id_for_distribution_column($1, $2)' INTO shard USING 'profile_stream_internal.shard_offsets'::regclass, number::text;
+		IF shard <> ALL (taken) THEN
+			taken := taken || shard;
+			INSERT INTO profile_stream_internal.shard_offsets (slot, stream_id, partition, next_offset) VALUES (number::text, 0, -1, shard_count);
+		END IF;
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.add_slots(int) IS 'Adds to each shard the row that says that it is whole';
+
+CREATE FUNCTION distribute(shard_count int DEFAULT 32) RETURNS void
+	LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	tables CONSTANT regclass[] := profile_stream_internal.sharded_tables();
+BEGIN
+	PERFORM profile_stream_internal.check_coordinator();
+	IF profile_stream_internal.is_distributed() THEN
+		PERFORM profile_stream_internal.check_nodes('SELECT (profile_stream.version() - ''warning''::text)::text');
+		PERFORM profile_stream_internal.send_calls();
+		RETURN;
+	END IF;
+	IF shard_count NOT BETWEEN 1 AND 1024 THEN
+		RAISE EXCEPTION 'shard_count must be between 1 and 1024' USING ERRCODE = 'invalid_parameter_value', HINT = 'Take a few times as many as there will ever be nodes.';
+	END IF;
+	PERFORM profile_stream_internal.check_undefined(false);
+	PERFORM profile_stream_internal.check_nodes('SELECT profile_stream_internal.check_undefined(true)');
+	DELETE FROM profile_stream_internal.shard_offsets;
+	FOR i IN 1 .. cardinality(tables) LOOP
+		EXECUTE format('SELECT create_distributed_table($1, (SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = $1 AND a.attnum = 1), ''hash'', %s)',
+			CASE WHEN i = 1 THEN format('colocate_with => ''none'', shard_count => %s', shard_count) ELSE 'colocate_with => $2' END) USING tables[i], tables[1]::text;
+		-- otherwise rows of before would come again by undistribute()
+		EXECUTE 'SELECT truncate_local_data_after_distributing_table($1)' USING tables[i];
+	END LOOP;
+	PERFORM profile_stream_internal.add_slots(shard_count);
+	CREATE EVENT TRIGGER profile_stream_refuse_drop ON ddl_command_start WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA')
+		EXECUTE FUNCTION profile_stream_internal.refuse_drop();
+END $$;
+COMMENT ON FUNCTION distribute(int) IS 'Distribute the profiles over the nodes of Citus, by their customers; called again, bring nodes that were added or down up to date';
+
+CREATE FUNCTION undistribute() RETURNS void
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	tables CONSTANT regclass[] := profile_stream_internal.sharded_tables();
+	member record;
+	drop_triggers text;
+BEGIN
+	PERFORM profile_stream_internal.check_coordinator();
+	IF NOT profile_stream_internal.is_distributed() THEN
+		RAISE EXCEPTION 'the profiles are not distributed' USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'distribute() distributes them.';
+	END IF;
+	IF EXISTS (SELECT FROM profile_stream.streams) THEN
+		RAISE EXCEPTION 'profiles cannot be brought to one server while there are streams' USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'Drop the streams.';
+	END IF;
+	PERFORM profile_stream_internal.check_nodes('SELECT profile_stream_internal.forget_calls()');
+	DROP EVENT TRIGGER IF EXISTS profile_stream_refuse_drop;
+	FOR i IN 1 .. cardinality(tables) LOOP
+		EXECUTE format('CREATE TEMP TABLE profile_stream_kept_%s ON COMMIT DROP AS SELECT * FROM %s', i, tables[i]);
+	END LOOP;
+	FOR i IN 1 .. cardinality(tables) LOOP
+		SELECT n.nspname::text AS schema, c.relname::text AS name INTO STRICT member FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = tables[i];
+		EXECUTE 'SELECT master_remove_distributed_table_metadata_from_workers($1, $2, $3)' USING tables[i], member.schema, member.name;
+		EXECUTE 'SELECT citus_drop_all_shards($1, $2, $3)' USING tables[i], member.schema, member.name;
+		EXECUTE 'SELECT master_remove_partition_metadata($1, $2, $3)' USING tables[i], member.schema, member.name;
+		SELECT string_agg(format('DROP TRIGGER %I ON %s', t.tgname, tables[i]), '; ') INTO drop_triggers FROM pg_trigger t
+			WHERE t.tgrelid = tables[i] AND t.tgname LIKE 'truncate_trigger_%';
+		IF drop_triggers IS NOT NULL THEN
+			EXECUTE drop_triggers;
+		END IF;
+		EXECUTE format('INSERT INTO %s SELECT * FROM pg_temp.profile_stream_kept_%s', tables[i], i);
+	END LOOP;
+	DELETE FROM profile_stream_internal.shard_offsets;
+	DELETE FROM profile_stream_internal.cluster_calls;
+END $$;
+COMMENT ON FUNCTION undistribute() IS 'Bring distributed profiles back to the coordinator';
+
+CREATE FUNCTION profile_stream_internal.send_calls() RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_send_calls' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION profile_stream_internal.send_calls() IS 'Run all calls of the coordinator on those nodes that have not run them';
+
+CREATE FUNCTION profile_stream_internal.forget_calls() RETURNS text
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	left_over text;
+BEGIN
+	-- Citus drops a shard that has moved some time later, and hides it until then
+	PERFORM set_config('citus.override_table_visibility', 'off', true), set_config('citus.enable_manual_changes_to_shards', 'on', true);
+	FOR left_over IN EXECUTE $sql$SELECT c.oid::regclass::text FROM pg_class c JOIN unnest(profile_stream_internal.sharded_tables()) t ON c.relname ~ (format('^%s_[0-9]+$', (SELECT o.relname FROM pg_class o WHERE o.oid = t)))
+			WHERE c.relkind = 'r' AND c.relnamespace = (SELECT o.relnamespace FROM pg_class o WHERE o.oid = t)
+				AND NOT EXISTS (SELECT FROM pg_dist_placement p JOIN pg_dist_local_group g ON g.groupid = p.groupid WHERE p.shardid::text = substring(c.relname FROM '[0-9]+$'))$sql$ LOOP
+		EXECUTE 'DROP TABLE ' || left_over;
+	END LOOP;
+	DELETE FROM profile_stream_internal.attribute_maps;
+	DELETE FROM profile_stream_internal.metrics;
+	DELETE FROM profile_stream_internal.metric_series;
+	DELETE FROM profile_stream_internal.cluster_calls;
+	RETURN (profile_stream.version() - 'warning'::text)::text;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.forget_calls() IS 'Removes what calls of the coordinator have defined on this node, and shards that have moved away; its versions';
+
+REVOKE ALL ON TABLE profile_stream_internal.shard_offsets, profile_stream_internal.cluster_calls FROM PUBLIC;
+GRANT SELECT ON profile_stream_internal.shard_offsets, profile_stream_internal.cluster_calls TO profile_stream_reader, profile_stream_operator;
+REVOKE ALL ON ROUTINE profile_stream_internal.run_call, profile_stream_internal.refuse_drop, profile_stream_internal.sharded_tables, profile_stream_internal.check_coordinator,
+	profile_stream_internal.check_undefined, profile_stream_internal.check_nodes, profile_stream_internal.is_distributed, profile_stream_internal.add_slots, distribute, undistribute,
+	profile_stream_internal.send_calls, profile_stream_internal.forget_calls FROM PUBLIC;
+GRANT EXECUTE ON ROUTINE profile_stream_internal.run_call TO profile_stream_operator;

@@ -16,6 +16,8 @@
  *	  replayed    a message that was read again, as after a restart
  *	  tombstone   a message without a value
  *	  blocked     a message of a customer whom forget_customer() blocked
+ *	  elsewhere   a message of a customer whose shard another node has, or had when it
+ *	              was applied
  */
 #ifndef PS_MESSAGE_H
 #define PS_MESSAGE_H
@@ -56,11 +58,12 @@
 	PS_OUTCOME_COUNTERS(X, SEPARATOR) SEPARATOR \
 	X(replayed, NO_OUTCOME, NULL)	/* read again, having been read before the partition was assigned */
 
-/* Counters of messages that one of PS_COUNTERS has as well; these do not stand in reconcile(). */
+/* Counters of messages that one of PS_COUNTERS has as well, or another node; these do not stand in reconcile(). */
 #define PS_NOTES(X, SEPARATOR) \
 	X(late_applied, NO_OUTCOME, NULL) SEPARATOR	/* applied although late */ \
 	X(other_key, NO_OUTCOME, NULL) SEPARATOR	/* an event whose key is not its customer */ \
-	X(other_partition, NO_OUTCOME, NULL)	/* an event whose customer's event before came from another partition */
+	X(other_partition, NO_OUTCOME, NULL) SEPARATOR	/* an event whose customer's event before came from another partition */ \
+	X(elsewhere, NO_OUTCOME, NULL)	/* not consumed here */
 
 #define PS_ALL_COUNTERS(X, SEPARATOR) \
 	PS_COUNTERS(X, SEPARATOR) SEPARATOR \
@@ -85,6 +88,7 @@ typedef enum PsOutcome
 {
 	PS_PENDING = 0,				/* nothing yet */
 	PS_DEFERRED,				/* not applied: another transaction holds its customer's lock or row */
+	PS_ELSEWHERE,				/* not applied here: another node does so, or did before the shard came here */
 	PS_OUTCOME_COUNTERS(PS_OUTCOME,)
 	PS_OUTCOMES
 } PsOutcome;

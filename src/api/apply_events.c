@@ -13,10 +13,12 @@
 #include "apply/apply.h"
 #include "apply/notify.h"
 #include "apply/prune.h"
+#include "apply/shard_apply.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "store/distributed.h"
 #include "store/extension.h"
 #include "store/function.h"
 #include "store/plan.h"
@@ -69,7 +71,10 @@ apply_events_apply_entries(PsApplyItem *items, int n, PsApplySettings settings)
 	{
 		ps_apply_decode(items, n, &settings);
 		ps_apply_read(items, n, &settings);
-		ps_apply_items(items, n, &settings);
+		if (ps_distributed())
+			ps_apply_items_by_shard(items, n, &settings);
+		else
+			ps_apply_items(items, n, &settings);
 	}
 	PG_FINALLY();
 	{

@@ -101,6 +101,7 @@ ps_profile_bookmark_checked(PG_FUNCTION_ARGS)
 	PsBookmark	bookmark = this_history();
 
 	ps_distributed_check(InvalidOid);
+	ps_distributed_refuse("profile_bookmark()");
 	if (!RecoveryInProgress())
 		ps_outbox_flush();
 	PG_RETURN_TEXT_P(cstring_to_text(psprintf(UINT64_FORMAT "-" UINT64_FORMAT "-" UINT64_FORMAT "-" UINT64_FORMAT,
@@ -118,6 +119,7 @@ ps_bookmark_horizon_checked(PG_FUNCTION_ARGS)
 	uint64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
 
 	ps_distributed_check(InvalidOid);
+	ps_distributed_refuse("profiles_changed_since()");
 	if (bookmark.system != here.system || bookmark.timeline != here.timeline || bookmark.database != here.database ||
 		bookmark.horizon > next || next - bookmark.horizon >= MAX_AGE)
 		PG_RETURN_NULL();

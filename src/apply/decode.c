@@ -24,6 +24,10 @@ ps_apply_count(PsCounts *counts, PsOutcome outcome)
 			PS_OUTCOME_COUNTERS(COUNT,)
 		case PS_DEFERRED:
 			break;
+		case PS_ELSEWHERE:
+			counts->elsewhere++;
+			counts->consumed--;
+			break;
 		case PS_PENDING:
 		case PS_OUTCOMES:
 			elog(ERROR, "message without an outcome");

@@ -15,6 +15,7 @@
 #include "ingest/progress.h"
 #include "ingest/rebuild_worker.h"
 #include "ingest/report.h"
+#include "ingest/shard_progress.h"
 #include "ingest/topic_identity.h"
 #include "ingest/topics.h"
 #include "ingest/transaction.h"
@@ -231,6 +232,8 @@ reconcile_row(PsWorker *worker, PsStoredOffset *row, bool looking_up)
 	if (answer == NULL || !ps_stream_reads(worker->stream, row->partition))
 		return false;
 	lease = &worker->balance.leases[row->partition];
+	if (lease->held && looking_up)
+		ps_shard_progress_align(worker, row);
 	if (lease->held)
 	{
 		/* no commit stores the end while an open transaction of Kafka holds events back: it is stored here */
@@ -250,6 +253,7 @@ reconcile_partitions(PsWorker *worker, PsStoredOffset **rows)
 {
 	const PsLookup *lookup = &worker->looking_up.lookup;
 	bool		looking_up = worker->life == PS_LIFE_LOOKING_UP;
+	bool		reads = !looking_up || ps_shard_progress_read(worker, ps_lookup_most_partitions(lookup));
 	List	   *stored = ps_stream_offsets(worker->stream->stream_id);
 	ListCell   *cell;
 	bool		added = false;
@@ -267,7 +271,7 @@ reconcile_partitions(PsWorker *worker, PsStoredOffset **rows)
 	{
 		PsStoredOffset *row = lfirst(cell);
 
-		if (reconcile_row(worker, row, looking_up))
+		if (reconcile_row(worker, row, looking_up) && reads)
 			rows[n++] = row;
 	}
 	for (int p = 0; looking_up && p < worker->balance.nleases; p++)

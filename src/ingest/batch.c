@@ -20,6 +20,7 @@
 #include "ingest/order_report.h"
 #include "ingest/poison.h"
 #include "ingest/progress.h"
+#include "ingest/shard_progress.h"
 #include "ingest/transaction.h"
 #include "ingest/worker_state.h"
 #include "lib/stringinfo.h"
@@ -154,21 +155,27 @@ apply_transaction(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *
 	ps_worker_begin(worker);
 	ps_check_may_run(GetUserId());
 	ps_lock_tables();
+	ps_shard_progress_fence(worker);
 	if (ps_extension_is_doubtful())
 		ps_bgworker_end_unless_matched();	/* the tables were changed while this process waited for them */
 	MemoryContextReset(worker->apply_context);
 	MemoryContextSwitchTo(worker->apply_context);
 	ps_waiting_mark(worker->waiting, items, n);
-	if (n > 0)
+	if (worker->shards != NULL)
+		ps_shard_progress_apply(worker, items, n, settings);
+	else if (n > 0)
 		ps_apply_items(items, n, settings);
 	ps_progress_begin(worker, progress, items, n, store_read);
 	ps_apply_offsets(settings, progress->moves, progress->nmoves);
+	if (worker->shards != NULL)
+		ps_shard_progress_store(worker, progress->moves, progress->nmoves, store_read);
 	PS_FAILPOINT("before_commit");
 	CommitTransactionCommand();
 	error_context_stack = callback.previous;
 	ps_lock_wait_over();
 	ps_metering_commit(worker, progress, began);
 	ps_progress_commit(worker, progress);
+	ps_shard_progress_commit(worker);
 	ps_order_report_note(worker, progress);
 	if (worker->failure.suspects != NIL)
 		ps_failure_applied(worker, items, n);
@@ -231,7 +238,8 @@ try_range(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *settings
 		FlushErrorState();
 		AbortCurrentTransaction();
 		ps_progress_rollback(worker, progress);
-		settings->customer_lock_timeout_ms = 0; /* this try has waited for locks: the next one does not */
+		if (worker->shards == NULL)
+			settings->customer_lock_timeout_ms = 0; /* this try has waited for locks: the next one does not */
 	}
 	PG_END_TRY();
 	return *failure;
@@ -397,6 +405,11 @@ batch_apply_items(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *
 {
 	ps_apply_read(items, n, settings);
 	ps_poison_reject(worker, items, n);
+	if (worker->shards != NULL)
+	{
+		settings->customer_lock_timeout_ms = -1;	/* nobody is left out: a shard's offset passes no message */
+		ps_shard_progress_sort(worker, items, n);
+	}
 	PS_FAILPOINT("after_decode");
 	do
 	{

@@ -216,7 +216,8 @@ progress_count(PsWorker *worker, const PsProgress *progress, const int64 *next, 
 			ps_source_counts_add(&progress->moves[i].sources, item->event->source,
 								 item->event->source == NULL ? 0 : (int) strlen(item->event->source), 1, item->event->timestamp);
 		progress->moves[i].counts.late_applied += item->outcome == PS_APPLIED && item->late_us > 0;
-		ps_order_check(worker, item, &progress->moves[i].counts);
+		if (item->outcome != PS_ELSEWHERE)
+			ps_order_check(worker, item, &progress->moves[i].counts);
 		/* each further event of a message counts as another message */
 		if (item->parts != NULL && item->parts->finished_by != item)
 			progress->moves[i].counts.consumed++;

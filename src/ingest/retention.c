@@ -22,6 +22,8 @@
 #include "store/history_partitions.h"
 #include "store/locks.h"
 #include "store/owner.h"
+#include "store/shard_fence.h"
+#include "store/shards.h"
 #include "store/storage_samples.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -46,7 +48,10 @@ forget_ids(PsWorker *worker, TimestampTz now, int64 *pause_ms)
 
 	ps_expired_measure(&sweep);
 	if (worker->retention.page >= sweep.npages)
+	{
 		worker->retention.page = 0;
+		worker->retention.shard++;
+	}
 	forgotten = ps_expired_forget(worker->retention.page, STEP_PAGES, now - sweep.retention_us);
 	worker->retention.page += STEP_PAGES;
 	*pause_ms = worker->retention.page < sweep.npages ? SWEEP_MS
@@ -105,6 +110,34 @@ retention_expire(PsWorker *worker)
 	worker->retention.next = ps_moment_plus(ps_clock_now(), found > 0 ? BUSY_MS : pause_ms);
 }
 
+/* Works on the next shard that is here; false when none is. */
+static bool
+use_shard(PsWorker *worker)
+{
+	int			n;
+
+	ps_shard_fence();
+	n = ps_shards_count();
+	for (int i = 0; i < n; i++, worker->retention.shard++)
+	{
+		worker->retention.shard %= n;
+		if (!ps_shards_is_here(worker->retention.shard))
+			continue;
+		ps_shards_use(worker->retention.shard);
+		return true;
+	}
+	return false;
+}
+
+/* The same where profiles are distributed: in one shard. */
+static void
+expire_in_shard(PsWorker *worker)
+{
+	if (use_shard(worker))
+		retention_expire(worker);
+	ps_shards_use(PS_NO_SHARD);
+}
+
 /* Which parts of a step are due. */
 typedef struct Due
 {
@@ -125,7 +158,9 @@ retention_step(PsWorker *worker, const Due *due)
 	PushActiveSnapshot(GetLatestSnapshot());
 	if (due->letters)
 		worker->retention.next_letters = ps_moment_plus(ps_clock_now(), cut_letters() > 0 ? BUSY_MS : MIN_PAUSE_MS);
-	if (due->expires)
+	if (due->expires && ps_distributed())
+		expire_in_shard(worker);
+	else if (due->expires)
 		retention_expire(worker);
 	if (due->sample)
 		ps_storage_sample();

@@ -37,6 +37,7 @@
 #include "ingest/rebuild_worker.h"
 #include "ingest/report.h"
 #include "ingest/retention.h"
+#include "ingest/shard_progress.h"
 #include "ingest/topic_identity.h"
 #include "ingest/topics.h"
 #include "ingest/unreadable.h"
@@ -327,6 +328,7 @@ worker_serve(PsWorker *worker)
 	serve_lookup(worker);
 	ps_balance(worker);
 	ps_failure_turn(worker);
+	ps_shard_progress_turn(worker);
 	MemoryContextSwitchTo(worker->batch_context);
 	if (worker->life != PS_LIFE_BACKING_OFF)
 	{

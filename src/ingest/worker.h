@@ -19,6 +19,7 @@
 typedef struct PsPartition PsPartition;
 typedef struct PsLastPartition PsLastPartition; /* see order_check.c */
 typedef struct PsAlign PsAlign;
+typedef struct PsShardProgress PsShardProgress;
 
 typedef enum PsLife
 {
@@ -142,6 +143,7 @@ typedef struct PsRetention
 	PsMoment	next_sample;	/* when to take the sizes of the tables again */
 	PsMoment	next_live;		/* when to look for customers whose live segments change with time */
 	int64		page;			/* of event_id_chunks, where the next step begins */
+	int			shard;			/* of distributed profiles, likewise */
 	int			failures;		/* in a row */
 	char	   *error;			/* NULL: it works */
 } PsRetention;
@@ -183,6 +185,7 @@ typedef struct PsWorker
 	PsConsumer *consumer;		/* NULL: not connected */
 	List	   *connection;		/* the options that the consumer was made with */
 	PsAlign    *align;			/* messages of several topics that come later; NULL: the stream has one */
+	PsShardProgress *shards;	/* see shard_progress.c; NULL: profiles are not distributed */
 	PsWaiting  *waiting;		/* messages that cannot be applied yet */
 
 	PsLife		life;			/* changed in life.c only */

@@ -19,6 +19,7 @@
 #include "store/direct_reader.h"
 #include "store/distributed.h"
 #include "store/owner.h"
+#include "store/shards.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -45,7 +46,7 @@ bool
 ps_direct_reader_open(PsDirectReader *reader, const char *name, const char *index, const Oid *types, int ntypes, int nkeys)
 {
 	Oid			relid = ps_own_table(false, name);
-	Oid			index_id = OidIsValid(relid) ? get_relname_relid(index, get_rel_namespace(relid)) : InvalidOid;
+	Oid			index_id = OidIsValid(relid) ? get_relname_relid(ps_shards_index(name, index), get_rel_namespace(relid)) : InvalidOid;
 
 	Assert(nkeys <= PS_DIRECT_READER_MAX_KEYS);
 	memset(reader, 0, sizeof(PsDirectReader));
@@ -54,6 +55,7 @@ ps_direct_reader_open(PsDirectReader *reader, const char *name, const char *inde
 		return false;
 	reader->relation = table_open(relid, AccessShareLock);
 	ps_distributed_check(InvalidOid);
+	ps_distributed_check(relid);
 	if (is_directly_readable(reader->relation, types, ntypes))
 	{
 		reader->index = try_relation_open(index_id, AccessShareLock);

@@ -25,9 +25,17 @@
 #define TABLE_COLUMN "logicalrelid"
 #define MAX_TABLES 64
 
-/* Tables of the extension that are distributed, and whether this is still valid. */
+const PsShardedTable ps_sharded_tables[PS_SHARDED_TABLES] = {
+	{PS_SCHEMA, "materialized_profiles"},
+	{PS_INTERNAL_SCHEMA, "window_chunks"},
+	{PS_INTERNAL_SCHEMA, "event_id_chunks"},
+	{PS_INTERNAL_SCHEMA, "shard_offsets"}
+};
+
+/* Tables of the extension that are distributed, how many of them distribute() distributes, and whether this is still valid. */
 static Oid	distributed[MAX_TABLES];
 static int	ndistributed = 0;
+static int	nsharded = 0;
 static bool known = false;
 static uint64 changes = 0;
 
@@ -54,6 +62,27 @@ is_ours(Oid relid)
 		(strcmp(schema, PS_SCHEMA) == 0 || strcmp(schema, PS_INTERNAL_SCHEMA) == 0 || strcmp(schema, PS_REBUILD_SCHEMA) == 0);
 }
 
+PsSharded
+ps_sharded_find(const char *name, int len)
+{
+	int			found = 0;
+
+	while (found < PS_SHARDED_TABLES &&
+		   (strlen(ps_sharded_tables[found].name) != len || memcmp(ps_sharded_tables[found].name, name, len) != 0))
+		found++;
+	return found;
+}
+
+/* Whether distribute() distributes a table of the extension. */
+static bool
+is_sharded(Oid relid)
+{
+	const char *name = get_rel_name(relid);
+	PsSharded	table = name == NULL ? PS_SHARDED_TABLES : ps_sharded_find(name, strlen(name));
+
+	return table < PS_SHARDED_TABLES && strcmp(get_namespace_name(get_rel_namespace(relid)), ps_sharded_tables[table].schema) == 0;
+}
+
 static void
 read_catalogue(Relation catalogue, AttrNumber column)
 {
@@ -65,8 +94,10 @@ read_catalogue(Relation catalogue, AttrNumber column)
 		bool		isnull;
 		Oid			relid = DatumGetObjectId(heap_getattr(tuple, column, RelationGetDescr(catalogue), &isnull));
 
-		if (!isnull && is_ours(relid))
-			distributed[ndistributed++] = relid;
+		if (isnull || !is_ours(relid))
+			continue;
+		nsharded += is_sharded(relid);
+		distributed[ndistributed++] = relid;
 	}
 	systable_endscan(scan);
 }
@@ -86,7 +117,7 @@ find_distributed(void)
 		CacheRegisterSyscacheCallback(RELOID, distributed_name_changed, (Datum) 0);
 	}
 	watching = true;
-	ndistributed = 0;
+	ndistributed = nsharded = 0;
 	if (OidIsValid(relid))
 	{
 		catalogue = table_open(relid, AccessShareLock);
@@ -108,12 +139,40 @@ distributed_refuse(Oid relid)
 			 errhint("Keep profile_stream in a database whose tables are local.")));
 }
 
-void
-ps_distributed_check(Oid relid)
+bool
+ps_distributed(void)
 {
 	if (!known)
 		find_distributed();
+	return nsharded == PS_SHARDED_TABLES;
+}
+
+void
+ps_distributed_check(Oid relid)
+{
+	bool		by_us = ps_distributed();
+
 	for (int i = 0; i < ndistributed; i++)
-		if (!OidIsValid(relid) || relid == distributed[i])
+		if (relid == distributed[i] || (!OidIsValid(relid) && !(by_us && is_sharded(distributed[i]))))
 			distributed_refuse(distributed[i]);
+}
+
+void
+ps_distributed_refuse_table(PsSharded table)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("table %s.%s is distributed by Citus", ps_sharded_tables[table].schema, ps_sharded_tables[table].name),
+			 errdetail("What was called needs all of its rows on one server."),
+			 errhint("profile_stream.undistribute() brings them to the coordinator.")));
+}
+
+void
+ps_distributed_refuse(const char *what)
+{
+	if (ps_distributed())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s does not work on distributed profiles", what),
+				 errhint("profile_stream.undistribute() brings them to the coordinator.")));
 }

@@ -37,6 +37,7 @@
 #include "store/owner.h"
 #include "store/rebuild_schema.h"
 #include "store/relation_changes.h"
+#include "store/shards.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -320,6 +321,17 @@ ps_own_schema(bool missing_ok)
 	return InvalidOid;
 }
 
+/* The table of the shard in use in place of a distributed table; it is no member of the extension. */
+static Oid
+table_of_shard(Oid relid, const char *name, const char *what)
+{
+	Oid			shard = ps_shards_relation(relid, name);
+
+	if (shard != relid && OidIsValid(shard))
+		check_relation(shard, what);
+	return shard;
+}
+
 Oid
 ps_own_table(bool in_rebuild, const char *name)
 {
@@ -331,13 +343,13 @@ ps_own_table(bool in_rebuild, const char *name)
 
 	if (!OidIsValid(relid))
 		return InvalidOid;
-	if (is_table(relid) && is_checked(relid))
+	if (is_table(relid) && is_checked(relid) && ps_shards_used() == PS_NO_SHARD)
 		return relid;
 	what = psprintf("table %s.%s", schema_name, name);
-	if (!is_member_table(relid))
+	if (!is_checked(relid) && !is_member_table(relid))
 		owner_refuse(what);
 	check_relation(relid, what);
-	return relid;
+	return in_rebuild ? relid : table_of_shard(relid, name, what);
 }
 
 static PsSavedUser

@@ -96,6 +96,14 @@ static PsPlan seek_plan = {
 	5, {INT4OID, INT4OID, INT8OID, BOOLOID, INT4OID}
 };
 
+/* counters stay: what is read again counts again */
+static PsPlan align_plan = {
+	"UPDATE profile_stream_internal.stream_offsets o SET next_offset = $4, read_offset = $4, finished = '', consumed = o.consumed - o.held, held = 0,"
+	" held_bytes = 0, commits = o.commits + 1, check_offset = NULL"
+	" WHERE o.stream_id = $1 AND o.topic_no = $2 AND o.partition = $3",
+	4, {INT4OID, INT4OID, INT4OID, INT8OID}
+};
+
 /* Reads a fingerprint, whose columns begin at this one. */
 static PsFingerprint
 read_fingerprint(HeapTuple tuple, TupleDesc desc, int column)
@@ -222,6 +230,19 @@ ps_stream_seek(int stream_id, const PsPosition *to, bool new_epoch)
 	BoolGetDatum(new_epoch), Int32GetDatum(to->topic_no)};
 
 	(void) ps_plan_run(&seek_plan, args, NULL, SPI_OK_INSERT);
+}
+
+void
+ps_stream_align(int stream_id, PsStoredOffset *row, int64 next_offset)
+{
+	Datum		args[4] = {Int32GetDatum(stream_id), Int32GetDatum(row->topic_no), Int32GetDatum(row->partition), Int64GetDatum(next_offset)};
+
+	(void) ps_plan_run(&align_plan, args, NULL, SPI_OK_UPDATE);
+	row->next_offset = row->read_offset = next_offset;
+	row->finished = palloc(VARHDRSZ);
+	SET_VARSIZE(row->finished, VARHDRSZ);
+	row->check.offset = -1;
+	row->commits++;
 }
 
 bool

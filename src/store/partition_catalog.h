@@ -61,6 +61,9 @@ typedef struct PsJump
 /* Moves a partition to another position, and records the gap. */
 extern void ps_stream_jump(int stream_id, const PsStoredOffset *after, const PsJump *jump);
 
+/* Moves a row that this process holds to another offset, without a gap, because the shards that are here have taken what is before. */
+extern void ps_stream_align(int stream_id, PsStoredOffset *row, int64 next_offset);
+
 /* The same for a partition that no worker reads; adds its row when there is none. */
 extern void ps_stream_seek(int stream_id, const PsPosition *to, bool new_epoch);
 

@@ -20,9 +20,11 @@
 #include "store/plan.h"
 #include "store/rebuild_schema.h"
 #include "store/resolve.h"
+#include "store/shards.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -48,11 +50,51 @@ forbid_scans(void)
 								 GUC_ACTION_SAVE, true, 0, false);
 }
 
-/* The text of a statement, with the schemas that this process works on and its arrays. */
+/* Raises when a statement would need all rows of a table that is distributed. */
+static void
+check_shard(const char *sql)
+{
+	PsSharded	table;
+
+	if (ps_distributed() && ps_shards_used() == PS_NO_SHARD && ps_shards_named(sql, &table))
+		ps_distributed_refuse_table(table);
+}
+
+/* A plan of a statement on the tables of one shard. */
+struct PsShardPlan
+{
+	PsShardPlan *next;
+	int64		shard_id;
+	SPIPlanPtr	plan;
+};
+
+/* Where the plan is kept that a statement has for the tables that it means now. */
+static SPIPlanPtr *
+kept_plan(PsPlan *plan)
+{
+	PsSharded	table;
+	PsShardPlan *kept;
+	int64		id;
+
+	if (!ps_distributed() || !ps_shards_named(plan->sql, &table))
+		return &plan->plan;
+	check_shard(plan->sql);
+	id = ps_shards_id(ps_shards_used(), table);
+	for (kept = plan->of_shards; kept != NULL; kept = kept->next)
+		if (kept->shard_id == id)
+			return &kept->plan;
+	kept = MemoryContextAllocZero(TopMemoryContext, sizeof(PsShardPlan));
+	kept->shard_id = id;
+	kept->next = plan->of_shards;
+	plan->of_shards = kept;
+	return &kept->plan;
+}
+
+/* The text of a statement, with the tables that this process works on and its arrays. */
 static const char *
 plan_text(const PsPlan *plan)
 {
-	const char *sql = plan->fixed_schema ? plan->sql : ps_rebuild_schema_sql(plan->sql);
+	const char *sql = ps_shards_sql(plan->fixed_schema ? plan->sql : ps_rebuild_schema_sql(plan->sql));
 	const char *place = strstr(sql, PS_PLAN_ARRAYS);
 	StringInfoData text;
 
@@ -72,10 +114,10 @@ plan_text(const PsPlan *plan)
  * dropped.
  */
 static void
-complain_of_rule(PsPlan *plan)
+complain_of_rule(const PsPlan *plan, SPIPlanPtr *kept)
 {
-	SPI_freeplan(plan->plan);
-	plan->plan = NULL;
+	SPI_freeplan(*kept);
+	*kept = NULL;
 	ereport(ERROR,
 			(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
 			 errmsg("a rule replaces a statement of profile_stream"),
@@ -84,7 +126,7 @@ complain_of_rule(PsPlan *plan)
 }
 
 /* Prepares the statement and keeps it. Where the caller's rights count, only its names are looked up with the owner's rights. */
-static void
+static SPIPlanPtr
 plan_prepare(PsPlan *plan, bool read_only)
 {
 	const char *sql = plan_text(plan);
@@ -96,7 +138,7 @@ plan_prepare(PsPlan *plan, bool read_only)
 		prepared = SPI_prepare_cursor(sql, plan->nargs, plan->argtypes, CURSOR_OPT_GENERIC_PLAN);
 	if (prepared == NULL || SPI_keepplan(prepared) != 0)
 		elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
-	plan->plan = prepared;
+	return prepared;
 }
 
 /* The arguments, none of them null, of a statement that was prepared with ps_resolve_begin(). */
@@ -127,6 +169,7 @@ plan_run(PsPlan *plan, Datum *args, const char *nulls, bool read_only, int expec
 	int			result;
 	int			nest_level = NewGUCNestLevel();
 	PsSavedUser saved = {0};
+	SPIPlanPtr *kept = kept_plan(plan);
 
 	if (!read_only)
 		saved = plan->only ? ps_switch_to_owner_for(ps_rebuild_schema_used(), plan->only) : ps_switch_to_owner();
@@ -134,16 +177,16 @@ plan_run(PsPlan *plan, Datum *args, const char *nulls, bool read_only, int expec
 		ps_distributed_check(InvalidOid);
 	set_path();
 	forbid_scans();
-	if (plan->plan == NULL)
-		plan_prepare(plan, read_only);
+	if (*kept == NULL)
+		*kept = plan_prepare(plan, read_only);
 	if (read_only)
-		result = SPI_execute_plan_with_paramlist(plan->plan, make_params(plan, args), true, 0);
+		result = SPI_execute_plan_with_paramlist(*kept, make_params(plan, args), true, 0);
 	else if (plan->latest)
-		result = SPI_execute_snapshot(plan->plan, args, nulls, GetActiveSnapshot(), InvalidSnapshot, true, false, 0);
+		result = SPI_execute_snapshot(*kept, args, nulls, GetActiveSnapshot(), InvalidSnapshot, true, false, 0);
 	else
-		result = SPI_execute_plan(plan->plan, args, nulls, false, 0);
+		result = SPI_execute_plan(*kept, args, nulls, false, 0);
 	if (result == SPI_OK_REWRITTEN)
-		complain_of_rule(plan);
+		complain_of_rule(plan, kept);
 	if (result != expected)
 		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), plan_text(plan));
 	AtEOXact_GUC(true, nest_level);
@@ -251,6 +294,8 @@ ps_plan_run_filtered(const char *sql, int nargs, const Oid *types, const Datum *
 	PsSavedUser saved = {0};
 	int			result;
 
+	check_shard(sql);
+	sql = ps_shards_sql(sql);
 	if (!read_only)
 		saved = ps_switch_to_owner();
 	else

@@ -15,6 +15,8 @@
 /* Stands in a statement for unnest($n), … of its arguments from first_array to the last: ROWS FROM (PS_PLAN_ARRAYS). */
 #define PS_PLAN_ARRAYS "@arrays@"
 
+typedef struct PsShardPlan PsShardPlan;
+
 /* One statement of the store. It is a static variable, so that it is planned once a session. */
 typedef struct PsPlan
 {
@@ -26,6 +28,7 @@ typedef struct PsPlan
 								 * schema */
 	const char *only;			/* the only table that it touches; it runs even when another table has another owner */
 	bool		latest;			/* reads by the active snapshot, also where the transaction has an older one */
+	PsShardPlan *of_shards;		/* instead of plan, where it names a table that is distributed: one for each shard */
 	int			first_array;	/* number of the first argument that PS_PLAN_ARRAYS unnests */
 } PsPlan;
 

@@ -29,6 +29,7 @@ INSERT INTO decisions VALUES
 ('routine', 'profile_stream_internal', 'support', 'masked'),
 ('definer', 'profile_stream_internal', 'support', 'masked'),
 ('routine', 'profile_stream', 'reader', 'health monitor_log monitor_partitions monitor_sinks monitor_streams monitor_workers storage_days_left'),
+('routine', 'profile_stream', 'superuser', 'distribute undistribute'),
 ('routine', 'profile_stream_internal', 'superuser', 'hide_error server_problems stream_problems work_problems'),
 ('definer', 'profile_stream', 'reader', 'health monitor_log monitor_partitions monitor_sinks monitor_streams monitor_workers storage_days_left'),
 ('definer', 'profile_stream_internal', 'reader', 'oldest_rows'),
@@ -37,8 +38,8 @@ INSERT INTO decisions VALUES
 	materialized_profiles.preferred_channel materialized_profiles.segment materialized_profiles.churn_risk_score materialized_profiles.lifetime_value
 	materialized_profiles.scored_at materialized_profiles.event_counts materialized_profiles.window_state materialized_profiles.xmin'),
 -- parts, of which readers see what views and functions show
-('relation', 'profile_stream_internal', 'reader', 'attribute_maps backfills code_definitions confirmed_code dead_letter_outbox dead_letters event_handlers event_id_chunks event_ids event_upcasters history_columns history_settings profile_history metric_series metrics disks partition_lags process_counters
-	score_function score_parameters score_refresh score_settings segment_checks segments sink_status storage_samples poison_messages stream_decoders stream_gaps stream_leases stream_offsets stream_sinks stream_status stream_topics window_chunks'),
+('relation', 'profile_stream_internal', 'reader', 'attribute_maps backfills cluster_calls code_definitions confirmed_code dead_letter_outbox dead_letters event_handlers event_id_chunks event_ids event_upcasters history_columns history_settings profile_history metric_series metrics disks partition_lags process_counters
+	score_function score_parameters score_refresh score_settings segment_checks segments shard_offsets sink_status storage_samples poison_messages stream_decoders stream_gaps stream_leases stream_offsets stream_sinks stream_status stream_topics window_chunks'),
 ('relation', 'profile_stream_internal', 'operator', 'blocked_customers blocking_salt outbox seeds sink_pending stream_rebuilds'),
 ('relation', 'profile_stream_rebuild', 'operator', 'dead_letters event_id_chunks materialized_profiles profile_history stream_gaps stream_offsets stream_status window_chunks'),
 -- some columns of what only operators read
@@ -58,10 +59,10 @@ INSERT INTO decisions VALUES
 	unregister_handler unregister_upcaster flush_stream stat_reset wait_for_stream'),
 ('routine', 'profile_stream_internal', 'reader', 'bookmark_horizon check_cluster_view cluster_mark is_cluster_view read_cluster_profile to_profile_event check_days chunk_samples code_state current_cluster dead_letter_json dead_letter_text xid_at_or_after json_timestamp
 	lease_holder library_warning metric_series metric_values open_event_ids partition_name topic_format oldest_rows file_systems process_meters process_waits profile_days profile_document profile_document_at reported_partitions sealed_event_ids source_counts window_count window_state_samples window_state_totals window_samples'),
-('routine', 'profile_stream_internal', 'operator', 'check_cluster_servers cluster_columns cluster_differences cluster_facts cluster_object cluster_readers cluster_relations cluster_source drop_cluster_relations make_cluster_relation
+('routine', 'profile_stream_internal', 'operator', 'check_cluster_servers run_call cluster_columns cluster_differences cluster_facts cluster_object cluster_readers cluster_relations cluster_source drop_cluster_relations make_cluster_relation
 	dead_letter_relation dead_letter_matches decoded_values lock_dead_letters contains_id message_customer event_time retry_events settle_dead_letters
 	window_expired redact_id'),
-('routine', 'profile_stream_internal', 'superuser', 'add_sources definition_written event_id_hash event_ids_sealed_to guard_confirmed kafka_validator keep_secret make_history_part redis_validator replace_event_id_key rules_changed same_event_ids'),
+('routine', 'profile_stream_internal', 'superuser', 'add_sources add_slots check_coordinator check_nodes check_undefined forget_calls is_distributed refuse_drop send_calls sharded_tables definition_written event_id_hash event_ids_sealed_to guard_confirmed kafka_validator keep_secret make_history_part redis_validator replace_event_id_key rules_changed same_event_ids'),
 ('routine', 'profile_stream_rebuild', 'operator', 'metric_values window_value'),
 ('type', 'profile_stream_internal', 'public', 'day_bucket'),
 ('wrapper', '', 'superuser', 'profile_stream_kafka profile_stream_redis'),

@@ -1,0 +1,46 @@
+/*
+ * shard_progress.h
+ *	  How far the shards of this node have taken the partitions of the worker. Every worker
+ *	  reads all messages of its partitions, and applies those of shards that are here.
+ *
+ *	  elsewhere	a message of a shard on another node, or one that its shard has taken already,
+ *				before it came here
+ */
+#ifndef PS_SHARD_PROGRESS_H
+#define PS_SHARD_PROGRESS_H
+
+#include "apply/apply.h"
+#include "ingest/worker.h"
+#include "store/offsets.h"
+
+/*
+ * Reads what the shards have taken, when partitions are to be assigned. Returns whether
+ * this worker reads at all: it need not where there are no shards.
+ */
+extern bool ps_shard_progress_read(PsWorker *worker, int npartitions);
+
+/* Moves a row of stream_offsets to the first message that a shard of this node has not taken. */
+extern void ps_shard_progress_align(PsWorker *worker, PsStoredOffset *row);
+
+/* Gives up the partitions when shards may have come or left while nothing was read. */
+extern void ps_shard_progress_turn(PsWorker *worker);
+
+/* Sorts decoded items by their shards, in their order. */
+extern void ps_shard_progress_sort(PsWorker *worker, PsApplyItem *items, int n);
+
+/*
+ * In a transaction: keeps the shards here, or gives the transaction up when others are
+ * here than the worker knows.
+ */
+extern void ps_shard_progress_fence(PsWorker *worker);
+
+/* Applies sorted items. */
+extern void ps_shard_progress_apply(PsWorker *worker, PsApplyItem *items, int n, const PsApplySettings *settings);
+
+/* Stores how far the shards are, with the moves of the node's own offsets; with all, also of shards that had no message. */
+extern void ps_shard_progress_store(PsWorker *worker, const PsOffsetMove *moves, int nmoves, bool all);
+
+/* After the commit. */
+extern void ps_shard_progress_commit(PsWorker *worker);
+
+#endif							/* PS_SHARD_PROGRESS_H */

@@ -1,0 +1,129 @@
+/*
+ * cluster_gate.c
+ *	  Which function does what where profiles are distributed. A function that is in no
+ *	  list here is refused if it is VOLATILE: whoever adds one thinks of it.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_proc.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "store/cluster_calls.h"
+#include "store/cluster_gate.h"
+#include "store/distributed.h"
+#include "store/plan.h"
+#include "store/shards.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+static const char *const everywhere[] = {
+	"create_stream", "alter_stream", "pause_stream", "resume_stream", "drop_stream", "map_attribute", "unmap_attribute", "create_metric",
+	"drop_metric"
+};
+
+static const char *const here[] = {
+	"apply_event", "apply_events", "retry_events", "discard_dead_letters", "lock_dead_letters", "settle_dead_letters", "lock_customer", "try_lock_customer",
+	"start_streams", "stat_reset", "flush_stream", "await_stream", "wait_for_stream", "await_offset", "wait_for_offset",
+	"test_connection", "test_redis", "run_call", "send_calls"
+};
+
+/* what a stream of distributed profiles cannot do yet */
+static PsPlan unsupported_plan = {
+	"SELECT pg_catalog.concat_ws(', ', CASE WHEN s.topic IS NULL THEN 'topics' END,"
+	" CASE WHEN s.start_from <> 'earliest' THEN 'start_from' END, CASE WHEN s.on_offset_lost <> 'stop' THEN 'on_offset_lost' END,"
+	" CASE WHEN s.reorder_wait > '0' THEN 'reorder_wait' END, CASE WHEN s.redis IS NOT NULL THEN 'redis' END,"
+	" CASE WHEN s.changelog_topic IS NOT NULL THEN 'changelog_topic' END, CASE WHEN s.dead_letter_topic IS NOT NULL THEN 'dead_letter_topic' END,"
+	" CASE WHEN s.segment_channel_prefix IS NOT NULL THEN 'segment_channel_prefix' END), s.name FROM profile_stream.streams s"
+	" WHERE s.topic IS NULL OR s.start_from <> 'earliest' OR s.on_offset_lost <> 'stop' OR s.reorder_wait > '0' OR s.redis IS NOT NULL"
+	" OR s.changelog_topic IS NOT NULL OR s.dead_letter_topic IS NOT NULL OR s.segment_channel_prefix IS NOT NULL LIMIT 1"
+};
+
+static bool
+is_in(const char *name, const char *const *names, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (strcmp(names[i], name) == 0)
+			return true;
+	return false;
+}
+
+/* The text of a call with all of its arguments. */
+static char *
+call_text(FunctionCallInfo fcinfo)
+{
+	Oid			function = fcinfo->flinfo->fn_oid;
+	StringInfoData text;
+	Oid		   *types;
+	int			ntypes;
+
+	initStringInfo(&text);
+	appendStringInfo(&text, "%s(", quote_qualified_identifier(get_namespace_name(get_func_namespace(function)), get_func_name(function)));
+	(void) get_func_signature(function, &types, &ntypes);
+	for (int i = 0; i < ntypes; i++)
+	{
+		Oid			output;
+		bool		is_varlena;
+
+		getTypeOutputInfo(types[i], &output, &is_varlena);
+		appendStringInfo(&text, "%s%s::%s", i > 0 ? ", " : "",
+						 fcinfo->args[i].isnull ? "NULL" : quote_literal_cstr(OidOutputFunctionCall(output, fcinfo->args[i].value)),
+						 format_type_extended(types[i], -1, FORMAT_TYPE_FORCE_QUALIFY));
+	}
+	appendStringInfoChar(&text, ')');
+	return text.data;
+}
+
+/* Raises when a stream has options that do not work on distributed profiles. */
+static void
+check_streams(void)
+{
+	if (ps_plan_run(&unsupported_plan, NULL, NULL, SPI_OK_SELECT) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("options of stream \"%s\" do not work on distributed profiles: %s", ps_plan_text(0, 2), ps_plan_text(0, 1)),
+				 errhint("Give topic one topic, and leave the others at start_from => 'earliest', on_offset_lost => 'stop', and without a wait or sink.")));
+}
+
+/* Runs a function on the coordinator, and then on the other nodes. */
+static Datum
+call_everywhere(FunctionCallInfo fcinfo, PGFunction function, const char *name)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Datum		result;
+	Datum		ids;
+	char	   *call = call_text(fcinfo);
+	int64		call_no;
+
+	if (!ps_shards_on_coordinator())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s() runs on all nodes, and is called on the coordinator", name),
+				 errhint("Call it there.")));
+	PreventInTransactionBlock(true, psprintf("%s()", name));
+	SPI_connect();
+	ids = ps_cluster_calls_ids();
+	MemoryContextSwitchTo(caller);
+	result = function(fcinfo);
+	check_streams();
+	call_no = ps_cluster_calls_add(call, ids);
+	ps_cluster_calls_send(call_no, call, ids);
+	SPI_finish();
+	return result;
+}
+
+Datum
+ps_cluster_gate(FunctionCallInfo fcinfo, PGFunction function)
+{
+	char	   *name;
+
+	if (!ps_distributed() || fcinfo->flinfo == NULL)
+		return function(fcinfo);
+	name = get_func_name(fcinfo->flinfo->fn_oid);
+	if (is_in(name, everywhere, lengthof(everywhere)) && !ps_cluster_calls_running())
+		return call_everywhere(fcinfo, function, name);
+	if (!is_in(name, everywhere, lengthof(everywhere)) && !is_in(name, here, lengthof(here)) &&
+		func_volatile(fcinfo->flinfo->fn_oid) == PROVOLATILE_VOLATILE)
+		ps_distributed_refuse(psprintf("%s()", name));
+	return function(fcinfo);
+}

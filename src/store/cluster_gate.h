@@ -1,0 +1,20 @@
+/*
+ * cluster_gate.h
+ *	  What SQL functions do where profiles are distributed:
+ *
+ *	  here			they work with what this node has
+ *	  everywhere	they are called on the coordinator and run on all nodes, in the same
+ *					order: so all have the same definitions, with the same numbers
+ *	  refused		all others that change something
+ */
+#ifndef PS_CLUSTER_GATE_H
+#define PS_CLUSTER_GATE_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+
+/* Calls an SQL function of the extension as it is to be called here, or raises. */
+extern Datum ps_cluster_gate(FunctionCallInfo fcinfo, PGFunction function);
+
+#endif							/* PS_CLUSTER_GATE_H */

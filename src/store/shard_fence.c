@@ -1,0 +1,63 @@
+/*
+ * shard_fence.c
+ *	  Citus moves a shard under an exclusive lock of its metadata, on every node, while it
+ *	  copies the last changes and changes the catalogue. A row that was written into the
+ *	  old shard after that would be lost.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "nodes/makefuncs.h"
+#include "nodes/value.h"
+#include "parser/parse_func.h"
+#include "storage/lockdefs.h"
+#include "store/owner.h"
+#include "store/shard_fence.h"
+#include "store/shards.h"
+#include "utils/array.h"
+#include "utils/inval.h"
+#include "utils/snapmgr.h"
+
+#define LOCK_FUNCTION "lock_shard_metadata"
+
+/* Locks the metadata of the shards of profiles that are here. A move takes the locks of all tables together, so that one of them will do. */
+static void
+lock_here(void)
+{
+	static const Oid types[2] = {INT4OID, INT8ARRAYOID};
+	int			n = ps_shards_count();
+	Datum	   *ids = palloc(Max(n, 1) * sizeof(Datum));
+	int			here = 0;
+	Oid			function;
+	PsSavedUser saved;
+
+	for (int i = 0; i < n; i++)
+		if (ps_shards_is_here(i))
+			ids[here++] = Int64GetDatum(ps_shards_id(i, PS_SHARDED_PROFILES));
+	if (here == 0)
+		return;
+	function = LookupFuncName(list_make2(makeString("pg_catalog"), makeString(LOCK_FUNCTION)), lengthof(types), types, false);
+	PushActiveSnapshot(GetLatestSnapshot());	/* a function may run statements */
+	saved = ps_switch_to_owner();
+	(void) OidFunctionCall2(function, Int32GetDatum(ShareLock),
+							PointerGetDatum(construct_array(ids, here, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)));
+	ps_restore_user(saved);
+	PopActiveSnapshot();
+}
+
+void
+ps_shard_fence(void)
+{
+	uint64		before;
+
+	do
+	{
+		ps_shards_look();
+		before = ps_shards_changes();
+		lock_here();
+		AcceptInvalidationMessages();
+		ps_shards_look();
+	} while (ps_shards_changes() != before);
+}

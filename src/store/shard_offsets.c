@@ -1,0 +1,105 @@
+/*
+ * shard_offsets.c
+ *	  The SQL of shard_offsets. distribute() adds a row of stream 0 to each shard: after a
+ *	  split there are shards without one, or with that of another shard. What such a shard
+ *	  has taken is not known.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "store/plan.h"
+#include "store/shard_offsets.h"
+#include "store/shards.h"
+#include "utils/builtins.h"
+
+static PsPlan read_plan = {
+	"SELECT o.stream_id, o.partition, o.next_offset FROM profile_stream_internal.shard_offsets o"
+	" WHERE o.slot = $1 AND o.stream_id IN ($2, 0)",
+	2, {TEXTOID, INT4OID}
+};
+
+static PsPlan add_plan = {
+	"INSERT INTO profile_stream_internal.shard_offsets (slot, stream_id, partition, next_offset)"
+	" SELECT $1, $2, m.partition, m.next_offset FROM ROWS FROM (" PS_PLAN_ARRAYS ") AS m(partition, expected_offset, next_offset)"
+	" WHERE m.expected_offset < 0 ON CONFLICT DO NOTHING",
+	5, {TEXTOID, INT4OID, INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID},.first_array = 3
+};
+
+static PsPlan move_plan = {
+	"UPDATE profile_stream_internal.shard_offsets o SET next_offset = m.next_offset"
+	" FROM ROWS FROM (" PS_PLAN_ARRAYS ") AS m(partition, expected_offset, next_offset)"
+	" WHERE o.slot = $1 AND o.stream_id = $2 AND o.partition = m.partition AND o.next_offset = m.expected_offset",
+	5, {TEXTOID, INT4OID, INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID},.first_array = 3
+};
+
+static Datum
+slot_datum(void)
+{
+	return CStringGetTextDatum(ps_shards_slot(ps_shards_used()));
+}
+
+void
+ps_shard_offsets_read(int stream_id, int64 *next_offsets, int n)
+{
+	static const Oid types[3] = {INT4OID, INT4OID, INT8OID};
+	Datum		args[2] = {slot_datum(), Int32GetDatum(stream_id)};
+	uint64		found = ps_plan_run(&read_plan, args, NULL, SPI_OK_SELECT);
+	bool		is_whole = false;
+
+	ps_plan_check_types(types, lengthof(types));
+	for (int p = 0; p < n; p++)
+		next_offsets[p] = PS_NOT_TAKEN;
+	for (uint64 i = 0; i < found; i++)
+	{
+		HeapTuple	row = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		isnull;
+		int			of_stream = DatumGetInt32(SPI_getbinval(row, desc, 1, &isnull));
+		int			partition = DatumGetInt32(SPI_getbinval(row, desc, 2, &isnull));
+		int64		next = DatumGetInt64(SPI_getbinval(row, desc, 3, &isnull));
+
+		if (of_stream == 0)
+			is_whole = next == ps_shards_count();
+		else if (partition < n)
+			next_offsets[partition] = next;
+	}
+	SPI_freetuptable(SPI_tuptable);
+	if (!is_whole)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("shard " INT64_FORMAT " of profiles was split", ps_shards_id(ps_shards_used(), PS_SHARDED_PROFILES)),
+				 errdetail("What it has taken of the topic is not known."),
+				 errhint("Only moves of whole shards are supported. Call undistribute(), and distribute() with more shards.")));
+}
+
+void
+ps_shard_offsets_move(int stream_id, const PsShardMove *moves, int n)
+{
+	static const Oid types[3] = {INT4OID, INT8OID, INT8OID};
+	PsColumn	columns[3];
+	Datum		args[5] = {slot_datum(), Int32GetDatum(stream_id)};
+	int			nnew = 0;
+	uint64		written = 0;
+
+	for (int c = 0; c < lengthof(types); c++)
+		ps_column_init(&columns[c], types[c], n);
+	for (int i = 0; i < n; i++)
+	{
+		ps_column_add(&columns[0], Int32GetDatum(moves[i].partition));
+		ps_column_add(&columns[1], Int64GetDatum(moves[i].expected_offset));
+		ps_column_add(&columns[2], Int64GetDatum(moves[i].next_offset));
+		nnew += moves[i].expected_offset == PS_NOT_TAKEN;
+	}
+	for (int c = 0; c < lengthof(types); c++)
+		args[2 + c] = ps_column_array(&columns[c]);
+	if (nnew > 0)
+		written += ps_plan_run(&add_plan, args, NULL, SPI_OK_INSERT);
+	if (nnew < n)
+		written += ps_plan_run(&move_plan, args, NULL, SPI_OK_UPDATE);
+	if (written != n)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("offsets of stream %d in shard " INT64_FORMAT " were moved by another worker", stream_id,
+						ps_shards_id(ps_shards_used(), PS_SHARDED_OFFSETS)),
+				 errhint("Nothing needs to be done: the batch is rolled back, and the partition is read again from the stored offset.")));
+}

@@ -1,0 +1,515 @@
+/*
+ * shards.c
+ *	  Reads pg_dist_shard, pg_dist_placement, pg_dist_node and pg_dist_local_group, which
+ *	  every node of Citus has. Citus invalidates the relcache of a table when one of its
+ *	  shards moves; so what was read is kept until then. Whoever writes a shard looks
+ *	  again under a lock, see shard_fence.c.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_namespace_d.h"
+#include "common/hashfn.h"
+#include "lib/stringinfo.h"
+#include "settings.h"
+#include "store/relation_changes.h"
+#include "store/shards.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+typedef struct Shard
+{
+	int32		from;			/* hashes of its customers */
+	int32		to;
+	int64		ids[PS_SHARDED_TABLES];
+	int32		group;			/* of nodes; -1: not known */
+	char		slot[16];
+} Shard;
+
+static Shard *shards = NULL;
+static int	nshards = 0;
+static Oid	tables[PS_SHARDED_TABLES];
+static int32 local_group = -1;
+static bool stale = true;
+static uint64 changes = 0;
+static int	used = PS_NO_SHARD;
+
+static void
+shards_relation_changed(Oid relid)
+{
+	for (int t = 0; t < PS_SHARDED_TABLES; t++)
+		stale |= relid == InvalidOid || relid == tables[t];
+}
+
+static void
+shards_transaction_ended(XactEvent event, void *arg)
+{
+	used = PS_NO_SHARD;
+}
+
+/* Opens a table of Citus' catalogue and finds its columns. */
+static Relation
+open_catalogue(const char *name, const char *const *columns, AttrNumber * numbers, int ncolumns)
+{
+	Oid			relid = get_relname_relid(name, PG_CATALOG_NAMESPACE);
+
+	for (int i = 0; i < ncolumns; i++)
+	{
+		numbers[i] = OidIsValid(relid) ? get_attnum(relid, columns[i]) : InvalidAttrNumber;
+		if (numbers[i] == InvalidAttrNumber)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("the catalogue of Citus has no %s.%s", name, columns[i]),
+					 errhint("Use a version of Citus that profile_stream was tested with.")));
+	}
+	return table_open(relid, AccessShareLock);
+}
+
+static Datum
+catalogue_value(HeapTuple tuple, Relation catalogue, AttrNumber column)
+{
+	bool		isnull;
+	Datum		value = heap_getattr(tuple, column, RelationGetDescr(catalogue), &isnull);
+
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("a row of %s has no value", RelationGetRelationName(catalogue))));
+	return value;
+}
+
+static int
+compare_shards(const void *a, const void *b)
+{
+	const Shard *x = a;
+	const Shard *y = b;
+
+	return x->from < y->from ? -1 : x->from > y->from;
+}
+
+/* Reads the shards of a table, by their hashes. */
+static List *
+read_shards(Oid relid, PsSharded table)
+{
+	static const char *const columns[] = {"logicalrelid", "shardid", "shardminvalue", "shardmaxvalue"};
+	AttrNumber	numbers[lengthof(columns)];
+	Relation	catalogue = open_catalogue("pg_dist_shard", columns, numbers, lengthof(columns));
+	SysScanDesc scan = systable_beginscan(catalogue, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+	List	   *result = NIL;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Shard	   *shard;
+
+		if (DatumGetObjectId(catalogue_value(tuple, catalogue, numbers[0])) != relid)
+			continue;
+		shard = palloc0(sizeof(Shard));
+		shard->ids[table] = DatumGetInt64(catalogue_value(tuple, catalogue, numbers[1]));
+		shard->from = pg_strtoint32(TextDatumGetCString(catalogue_value(tuple, catalogue, numbers[2])));
+		shard->to = pg_strtoint32(TextDatumGetCString(catalogue_value(tuple, catalogue, numbers[3])));
+		shard->group = -1;
+		result = lappend(result, shard);
+	}
+	systable_endscan(scan);
+	table_close(catalogue, AccessShareLock);
+	return result;
+}
+
+/* The shards of the first table, in the order of their hashes. */
+static Shard *
+sort_shards(List *list)
+{
+	Shard	   *result = palloc0(Max(list_length(list), 1) * sizeof(Shard));
+
+	for (int i = 0; i < list_length(list); i++)
+		result[i] = *(Shard *) list_nth(list, i);
+	qsort(result, list_length(list), sizeof(Shard), compare_shards);
+	return result;
+}
+
+/* Adds the numbers of another table's shards, which must be those of the same customers. */
+static void
+add_table(Shard *all, int n, List *list, PsSharded table)
+{
+	Shard	   *others = sort_shards(list);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (list_length(list) != n || others[i].from != all[i].from || others[i].to != all[i].to)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the shards of %s.%s are not those of %s.%s", ps_sharded_tables[table].schema, ps_sharded_tables[table].name,
+							ps_sharded_tables[0].schema, ps_sharded_tables[0].name),
+					 errhint("profile_stream.distribute() makes tables with the same shards.")));
+		all[i].ids[table] = others[i].ids[table];
+	}
+}
+
+/* Finds the group of nodes that has each shard of profiles. */
+static void
+read_placements(Shard *all, int n)
+{
+	static const char *const columns[] = {"shardid", "groupid"};
+	AttrNumber	numbers[lengthof(columns)];
+	Relation	catalogue = open_catalogue("pg_dist_placement", columns, numbers, lengthof(columns));
+	SysScanDesc scan = systable_beginscan(catalogue, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		int64		id = DatumGetInt64(catalogue_value(tuple, catalogue, numbers[0]));
+
+		for (int i = 0; i < n; i++)
+			if (all[i].ids[PS_SHARDED_PROFILES] == id)
+				all[i].group = DatumGetInt32(catalogue_value(tuple, catalogue, numbers[1]));
+	}
+	systable_endscan(scan);
+	table_close(catalogue, AccessShareLock);
+}
+
+static int32
+read_local_group(void)
+{
+	static const char *const columns[] = {"groupid"};
+	AttrNumber	numbers[lengthof(columns)];
+	Relation	catalogue = open_catalogue("pg_dist_local_group", columns, numbers, lengthof(columns));
+	SysScanDesc scan = systable_beginscan(catalogue, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple = systable_getnext(scan);
+	int32		group = HeapTupleIsValid(tuple) ? DatumGetInt32(catalogue_value(tuple, catalogue, numbers[0])) : -1;
+
+	systable_endscan(scan);
+	table_close(catalogue, AccessShareLock);
+	return group;
+}
+
+static int
+shard_of_hash(const Shard *all, int n, int32 hash)
+{
+	int			from = 0;
+	int			to = n - 1;
+
+	while (from < to)
+	{
+		int			middle = from + (to - from) / 2;
+
+		if (all[middle].to < hash)
+			from = middle + 1;
+		else
+			to = middle;
+	}
+	return n > 0 && all[from].from <= hash && hash <= all[from].to ? from : PS_NO_SHARD;
+}
+
+static int32
+hash_text(const char *text, int len)
+{
+	return (int32) hash_bytes((const unsigned char *) text, len);
+}
+
+/* Gives each shard the first of the texts 1, 2, … that belongs to it. */
+static void
+find_slots(Shard *all, int n)
+{
+	int			missing = n;
+
+	for (int number = 1; missing > 0; number++)
+	{
+		char		slot[16];
+		int			shard;
+
+		snprintf(slot, sizeof(slot), "%d", number);
+		shard = shard_of_hash(all, n, hash_text(slot, strlen(slot)));
+		if (shard == PS_NO_SHARD)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("no shard of %s.%s has the hash of \"%s\"", ps_sharded_tables[0].schema, ps_sharded_tables[0].name, slot)));
+		if (all[shard].slot[0] != '\0')
+			continue;
+		strcpy(all[shard].slot, slot);
+		missing--;
+	}
+}
+
+/* Whether other shards are on this node than before. */
+static bool
+have_moved(const Shard *now, int n, int32 group)
+{
+	if (n != nshards || group != local_group)
+		return true;
+	for (int i = 0; i < n; i++)
+		if (now[i].ids[0] != shards[i].ids[0] || (now[i].group == group) != (shards[i].group == group))
+			return true;
+	return false;
+}
+
+/* Reads the catalogue. */
+static void
+load_shards(void)
+{
+	static bool watching = false;
+	Shard	   *now;
+	int			n = 0;
+	int32		group;
+
+	if (!watching)
+	{
+		ps_on_relation_change(shards_relation_changed);
+		RegisterXactCallback(shards_transaction_ended, NULL);
+	}
+	watching = true;
+	for (int t = 0; t < PS_SHARDED_TABLES; t++)
+		tables[t] = get_relname_relid(ps_sharded_tables[t].name, get_namespace_oid(ps_sharded_tables[t].schema, false));
+	stale = false;				/* set before reading: a change from here on must make it stale again */
+	now = NULL;
+	for (int t = 0; t < PS_SHARDED_TABLES; t++)
+	{
+		List	   *list = read_shards(tables[t], t);
+
+		if (t == 0)
+		{
+			n = list_length(list);
+			now = sort_shards(list);
+		}
+		else
+			add_table(now, n, list, t);
+	}
+	read_placements(now, n);
+	group = read_local_group();
+	find_slots(now, n);
+	if (!have_moved(now, n, group))
+		return;
+	if (shards != NULL)
+		pfree(shards);
+	shards = MemoryContextAlloc(TopMemoryContext, Max(n, 1) * sizeof(Shard));
+	memcpy(shards, now, n * sizeof(Shard));
+	nshards = n;
+	local_group = group;
+	changes++;
+}
+
+/* How many shards the catalogue has on this node; a shard that is not known to be here makes all of them stale. */
+static int
+count_placements(void)
+{
+	static const char *const columns[] = {"shardid", "groupid"};
+	AttrNumber	numbers[lengthof(columns)];
+	Relation	catalogue = open_catalogue("pg_dist_placement", columns, numbers, lengthof(columns));
+	SysScanDesc scan = systable_beginscan(catalogue, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+	int			found = 0;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		int64		id = DatumGetInt64(catalogue_value(tuple, catalogue, numbers[0]));
+
+		if (DatumGetInt32(catalogue_value(tuple, catalogue, numbers[1])) != local_group)
+			continue;
+		for (int i = 0; i < nshards; i++)
+			if (shards[i].ids[PS_SHARDED_PROFILES] == id)
+			{
+				found++;
+				stale |= !ps_shards_is_here(i);
+			}
+	}
+	systable_endscan(scan);
+	table_close(catalogue, AccessShareLock);
+	return found;
+}
+
+void
+ps_shards_look(void)
+{
+	int			known = 0;
+
+	for (int i = 0; i < nshards; i++)
+		known += ps_shards_is_here(i);
+	if (!stale && count_placements() != known)
+		stale = true;
+	(void) ps_shards_count();
+}
+
+static void
+shards_need(void)
+{
+	if (!stale)
+		return;
+	PG_TRY();
+	{
+		load_shards();
+	}
+	PG_CATCH();
+	{
+		stale = true;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
+int
+ps_shards_count(void)
+{
+	shards_need();
+	return nshards;
+}
+
+bool
+ps_shards_are_stale(void)
+{
+	return stale;
+}
+
+uint64
+ps_shards_changes(void)
+{
+	return changes;
+}
+
+int
+ps_shards_find(const char *text, int len)
+{
+	int			shard;
+
+	shards_need();
+	shard = shard_of_hash(shards, nshards, hash_text(text, len));
+	if (shard == PS_NO_SHARD)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("no shard of %s.%s has the customer \"%s\"", ps_sharded_tables[0].schema, ps_sharded_tables[0].name, pnstrdup(text, len))));
+	return shard;
+}
+
+bool
+ps_shards_is_here(int shard)
+{
+	return shards[shard].group == local_group;
+}
+
+const char *
+ps_shards_slot(int shard)
+{
+	return shards[shard].slot;
+}
+
+bool
+ps_shards_on_coordinator(void)
+{
+	shards_need();
+	return local_group == 0;
+}
+
+int64
+ps_shards_id(int shard, PsSharded table)
+{
+	return shards[shard].ids[table];
+}
+
+char *
+ps_shards_node(int shard)
+{
+	static const char *const columns[] = {"groupid", "nodename", "nodeport", "noderole"};
+	AttrNumber	numbers[lengthof(columns)];
+	Relation	catalogue = open_catalogue("pg_dist_node", columns, numbers, lengthof(columns) - 1);
+	SysScanDesc scan = systable_beginscan(catalogue, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+	char	   *node = NULL;
+
+	while (node == NULL && HeapTupleIsValid(tuple = systable_getnext(scan)))
+		if (DatumGetInt32(catalogue_value(tuple, catalogue, numbers[0])) == shards[shard].group)
+			node = psprintf("%s:%d", TextDatumGetCString(catalogue_value(tuple, catalogue, numbers[1])),
+							DatumGetInt32(catalogue_value(tuple, catalogue, numbers[2])));
+	systable_endscan(scan);
+	table_close(catalogue, AccessShareLock);
+	return node == NULL ? pstrdup("another node") : node;
+}
+
+void
+ps_shards_use(int shard)
+{
+	Assert(shard == PS_NO_SHARD || ps_shards_is_here(shard));
+	used = shard;
+}
+
+int
+ps_shards_used(void)
+{
+	return used;
+}
+
+Oid
+ps_shards_relation(Oid relid, const char *name)
+{
+	PsSharded	table = used == PS_NO_SHARD ? PS_SHARDED_TABLES : ps_sharded_find(name, strlen(name));
+	char		shard[NAMEDATALEN];
+
+	if (table == PS_SHARDED_TABLES)
+		return relid;
+	snprintf(shard, sizeof(shard), "%s_" INT64_FORMAT, name, shards[used].ids[table]);
+	return get_relname_relid(shard, get_rel_namespace(relid));
+}
+
+const char *
+ps_shards_index(const char *table, const char *index)
+{
+	PsSharded	which = used == PS_NO_SHARD ? PS_SHARDED_TABLES : ps_sharded_find(table, strlen(table));
+
+	return which == PS_SHARDED_TABLES ? index : psprintf("%s_" INT64_FORMAT, index, shards[used].ids[which]);
+}
+
+/* The next table in a statement that is distributed; *end is behind its name. NULL: there is none. */
+static const char *
+next_name(const char *sql, PsSharded *table, const char **end)
+{
+	static const char *const prefixes[] = {PS_SCHEMA ".", PS_INTERNAL_SCHEMA "."};
+
+	for (const char *found = strstr(sql, PS_SCHEMA); found != NULL; found = strstr(found + 1, PS_SCHEMA))
+		for (int i = 0; i < lengthof(prefixes); i++)
+		{
+			const char *name = found + strlen(prefixes[i]);
+			int			len;
+
+			if (strncmp(found, prefixes[i], strlen(prefixes[i])) != 0)
+				continue;
+			len = strspn(name, "abcdefghijklmnopqrstuvwxyz_0123456789");
+			*table = ps_sharded_find(name, len);
+			if (*table == PS_SHARDED_TABLES || strncmp(ps_sharded_tables[*table].schema, found, strlen(prefixes[i]) - 1) != 0)
+				continue;
+			*end = name + len;
+			return found;
+		}
+	return NULL;
+}
+
+bool
+ps_shards_named(const char *sql, PsSharded *table)
+{
+	const char *end;
+
+	return next_name(sql, table, &end) != NULL;
+}
+
+const char *
+ps_shards_sql(const char *sql)
+{
+	StringInfoData result;
+	const char *end;
+	PsSharded	table;
+
+	if (used == PS_NO_SHARD)
+		return sql;
+	initStringInfo(&result);
+	while (next_name(sql, &table, &end) != NULL)
+	{
+		appendBinaryStringInfo(&result, sql, end - sql);
+		appendStringInfo(&result, "_" INT64_FORMAT, shards[used].ids[table]);
+		sql = end;
+	}
+	appendStringInfoString(&result, sql);
+	return result.data;
+}

@@ -1,0 +1,60 @@
+/*
+ * shards.h
+ *	  The shards of distributed profiles, as Citus' catalogue has them on this node, and
+ *	  the one on which this process works at the moment. A customer is in one shard of
+ *	  each table; these have the same number and are on the same node.
+ *
+ *	  here		the shard is on this node: its tables are read and written as local ones
+ *	  slot		a text that belongs to the shard. Rows of a shard that have no customer
+ *				are stored under it, and so move with the shard
+ */
+#ifndef PS_SHARDS_H
+#define PS_SHARDS_H
+
+#include "postgres.h"
+
+#include "store/distributed.h"
+
+#define PS_NO_SHARD (-1)
+
+/* How many shards there are. Reads the catalogue again where it may have changed. */
+extern int	ps_shards_count(void);
+
+/* Whether the catalogue may say something else than ps_shards_count() has read. */
+extern bool ps_shards_are_stale(void);
+
+/* Looks whether other shards are on this node than were read, and reads them again if so. */
+extern void ps_shards_look(void);
+
+/* Grows whenever shards have come to this node or left it, as far as the catalogue was read. */
+extern uint64 ps_shards_changes(void);
+
+/* The shard of a customer or slot. */
+extern int	ps_shards_find(const char *text, int len);
+extern bool ps_shards_is_here(int shard);
+extern const char *ps_shards_slot(int shard);
+
+/* Whether this node is the coordinator. */
+extern bool ps_shards_on_coordinator(void);
+
+/* Number of a table of a shard in the catalogue. */
+extern int64 ps_shards_id(int shard, PsSharded table);
+
+/* The node of a shard, host:port, for an error. */
+extern char *ps_shards_node(int shard);
+
+/* The shard on which this process works from now on, or PS_NO_SHARD. At the end of a transaction it is none. */
+extern void ps_shards_use(int shard);
+extern int	ps_shards_used(void);
+
+/* The relation that a relation of the extension, or an index of one, means: that of the shard in use. */
+extern Oid	ps_shards_relation(Oid relid, const char *name);
+extern const char *ps_shards_index(const char *table, const char *index);
+
+/* Whether a statement names a table that is distributed; which one goes to *table. */
+extern bool ps_shards_named(const char *sql, PsSharded *table);
+
+/* The statement on the tables of the shard in use. */
+extern const char *ps_shards_sql(const char *sql);
+
+#endif							/* PS_SHARDS_H */

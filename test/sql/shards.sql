@@ -1,0 +1,165 @@
+-- Distributed profiles, on one node of three: the catalogue is as Citus has it on every node, but nothing of Citus is here.
+\set VERBOSITY terse
+SET client_min_messages = error;
+SET allow_system_table_mods = on;
+SET timezone = 'UTC';
+
+CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass NOT NULL, partmethod "char" NOT NULL);
+CREATE TABLE pg_catalog.pg_dist_shard (logicalrelid regclass NOT NULL, shardid bigint NOT NULL, shardminvalue text, shardmaxvalue text);
+CREATE TABLE pg_catalog.pg_dist_placement (shardid bigint NOT NULL, groupid int NOT NULL);
+CREATE TABLE pg_catalog.pg_dist_local_group (groupid int NOT NULL);
+CREATE TABLE pg_catalog.pg_dist_node (groupid int NOT NULL, nodename text NOT NULL, nodeport int NOT NULL);
+-- four shards of each table, of which 0 and 2 are here, on node 1; the numbers are those of the table and the shard
+INSERT INTO pg_dist_local_group VALUES (1);
+INSERT INTO pg_dist_node VALUES (0, 'coordinator', 5432), (1, 'one', 5432), (2, 'two', 5432);
+INSERT INTO pg_dist_shard SELECT t, 100 * n + s, (-2147483648 + s * 1073741824)::text, (-2147483648 + (s + 1) * 1073741824 - 1)::text
+	FROM unnest(profile_stream_internal.sharded_tables()) WITH ORDINALITY AS u(t, n), generate_series(0::bigint, 3) s;
+INSERT INTO pg_dist_placement SELECT shardid, 1 + shardid % 2 FROM pg_dist_shard;
+DO $$
+DECLARE
+	shard record;
+BEGIN
+	FOR shard IN SELECT s.shardid, n.nspname, c.relname, c.oid FROM pg_dist_shard s JOIN pg_class c ON c.oid = s.logicalrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE s.shardid % 2 = 0 LOOP
+		EXECUTE format('CREATE TABLE %I.%I (LIKE %I.%I INCLUDING ALL)', shard.nspname, shard.relname || '_' || shard.shardid, shard.nspname, shard.relname);
+		EXECUTE format('ALTER INDEX %I.%I RENAME TO %I', shard.nspname, shard.relname || '_' || shard.shardid || '_pkey', shard.relname || '_pkey_' || shard.shardid);
+	END LOOP;
+END $$;
+CREATE TABLE public.locked (mode int, shards bigint[]);
+CREATE FUNCTION pg_catalog.lock_shard_metadata(mode int, shards bigint[]) RETURNS void LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.locked VALUES (mode, shards); END';
+-- as Citus does it: rows of the catalogue, and an invalidation of the table
+CREATE FUNCTION public.invalidate() RETURNS void LANGUAGE sql AS 'UPDATE pg_class SET relname = relname WHERE oid = ANY (profile_stream_internal.sharded_tables())';
+CREATE FUNCTION public.shard_of(customer text) RETURNS int LANGUAGE sql AS 'SELECT (hashtext(customer COLLATE "C")::bigint + 2147483648) / 1073741824';
+CREATE FUNCTION public.seen(customer text, id text) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_build_object('eventId', id, 'customerId', customer, 'eventType', 'transaction.completed', 'timestamp', '2026-01-01T00:00:00Z', 'payload', '{"amount": 1}'::jsonb)
+$$;
+-- what the shards that are here have
+CREATE VIEW public.here AS
+	SELECT 0 AS shard, customer_id, version, total_balance FROM profile_stream.materialized_profiles_100 UNION ALL SELECT 2, customer_id, version, total_balance FROM profile_stream.materialized_profiles_102;
+
+SELECT profile_stream_internal.is_distributed();
+INSERT INTO pg_dist_partition SELECT t, 'h' FROM unnest(profile_stream_internal.sharded_tables()) t;
+SELECT public.invalidate();
+SELECT profile_stream_internal.is_distributed();
+
+-- each customer is applied in the own shard, or not here
+SELECT string_agg(DISTINCT public.shard_of('c' || i)::text, ' ') FROM generate_series(1, 8) i;
+CREATE FUNCTION public.apply(customer text, id text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN profile_stream.apply_event(public.seen(customer, id));
+EXCEPTION WHEN object_not_in_prerequisite_state THEN
+	DECLARE hint text;
+	BEGIN
+		GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+		RETURN regexp_replace(hint, '\..*', '');
+	END;
+END $$;
+SELECT public.shard_of('c' || i) AS shard, public.apply('c' || i, 'e') FROM generate_series(1, 8) i GROUP BY 1, 2 ORDER BY 1;
+SELECT string_agg(DISTINCT mode || ' ' || shards::text, ', ') FROM public.locked;
+SELECT count(*), bool_and(shard = public.shard_of(customer_id)) AS right_shard FROM public.here;
+-- again by statements, and all of a batch or nothing
+SET profile_stream.direct_access = off;
+SELECT string_agg(DISTINCT profile_stream.apply_event(public.seen(customer_id, 'e2')), ' ') FROM public.here;
+RESET profile_stream.direct_access;
+SELECT profile_stream.apply_events(array_agg(public.seen('c' || i, 'e3') ORDER BY i)) FROM generate_series(1, 8) i;
+SELECT string_agg(r, ' ') FROM unnest((SELECT profile_stream.apply_events(array_agg(public.seen(customer_id, id) ORDER BY id, customer_id) || '{}'::jsonb) FROM public.here, unnest('{e2,e3}'::text[]) id)) r;
+SELECT DISTINCT version, total_balance FROM public.here;
+-- chunks of samples and ids go to the shard, too
+SELECT customer_id AS c FROM public.here WHERE shard = 0 LIMIT 1 \gset
+SELECT DISTINCT r FROM unnest(profile_stream.apply_events((SELECT array_agg(public.seen(:'c', 'many' || i)) FROM generate_series(1, 2000) i))) r;
+SELECT (SELECT count(*) > 0 FROM profile_stream_internal.window_chunks_200 WHERE customer_id = :'c') AS samples, (SELECT count(*) > 0 FROM profile_stream_internal.event_id_chunks_300 WHERE customer_id = :'c') AS ids,
+	profile_stream.apply_event(public.seen(:'c', 'many1'));
+SELECT count(*) AS wrong FROM unnest(profile_stream_internal.sharded_tables()) t WHERE pg_relation_size(t) > 0;
+
+-- a shard comes and another one leaves; a session that has read the catalogue before sees it, also without an invalidation
+UPDATE pg_dist_placement SET groupid = 2 WHERE shardid % 100 = 0;
+SELECT public.apply(:'c', 'e9');
+UPDATE pg_dist_placement SET groupid = 1 WHERE shardid % 100 = 0;
+SELECT public.apply(:'c', 'e9');
+
+-- an error within one shard leaves the process in none
+SELECT profile_stream.apply_events(ARRAY[public.seen(:'c', 'bad') || '{"payload": {"amount": "many"}}']);
+ALTER TABLE profile_stream.materialized_profiles_100 ADD CONSTRAINT never CHECK (version < 0) NOT VALID;
+SELECT profile_stream.apply_event(public.seen(:'c', 'e10'));
+ALTER TABLE profile_stream.materialized_profiles_100 DROP CONSTRAINT never;
+SELECT profile_stream.get_profile(:'c');
+SELECT profile_stream.apply_event(public.seen(:'c', 'e10'));
+-- a trigger of a stranger on a shard does not run
+CREATE ROLE regress_stranger;
+CREATE FUNCTION public.steal() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+ALTER FUNCTION public.steal() OWNER TO regress_stranger;
+CREATE TRIGGER steal BEFORE UPDATE ON profile_stream.materialized_profiles_100 FOR EACH ROW EXECUTE FUNCTION public.steal();
+SELECT profile_stream.apply_event(public.seen(:'c', 'e11'));
+DROP TRIGGER steal ON profile_stream.materialized_profiles_100;
+DROP FUNCTION public.steal();
+DROP ROLE regress_stranger;
+
+-- what needs all rows, and what changes definitions, is refused; each function that may write is decided on
+SELECT profile_stream.profile_bookmark();
+SELECT profile_stream.export_customer('c1');
+CREATE TABLE public.calls (call text);
+INSERT INTO public.calls VALUES ($$seed_profile('c', '{"firstName": "a"}', '2026-01-01')$$), ($$prune_slice('{0}', 2)$$), ('prune_metrics()'), ($$forget_customer('c')$$), ($$unblock_customer('c')$$),
+	($$seek_stream('s', 'earliest')$$), ($$rebuild('s')$$), ($$register_handler('t', 'public.handle(jsonb,jsonb)')$$), ($$create_segment('vip', 'total_balance > 1')$$),
+	($$track_history('{total_balance}', '30 days')$$), ('confirm_code()'), ($$serve_profile('c')$$), ($$apply_event_returning('{}')$$), ($$resync_sink('s', 'redis')$$);
+CREATE FUNCTION public.handle(profile jsonb, event jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS 'SELECT ''{}''::jsonb';
+CREATE FUNCTION public.outcome(statement text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE statement;
+	RETURN 'it ran';
+EXCEPTION WHEN OTHERS THEN
+	RETURN regexp_replace(SQLERRM, '^\w+\(\) ', '');
+END $$;
+SELECT public.outcome('SELECT profile_stream.' || call), string_agg(split_part(call, '(', 1), ' ') FROM public.calls GROUP BY 1;
+SELECT public.outcome('SELECT profile_stream.' || call), string_agg(split_part(call, '(', 1), ' ') FROM unnest(ARRAY[$$create_stream('s', bootstrap_servers => 'x:1', topic => 't')$$, $$alter_stream('s', workers => 2)$$,
+	$$pause_stream('s')$$, $$resume_stream('s')$$, $$drop_stream('s')$$, $$map_attribute('t', 'a', '$.a')$$, $$unmap_attribute('t', 'a')$$, $$create_metric('m', 't', '1 day')$$, $$drop_metric('m')$$]) call GROUP BY 1;
+
+-- calls of the coordinator: in order, once, and with the coordinator's numbers
+SELECT profile_stream_internal.run_call(2, $$profile_stream.create_metric('later', 't', '1 day')$$, '{5,7,9}');
+SELECT profile_stream_internal.run_call(1, $$profile_stream.create_metric('m', 't', '1 day')$$, '{5,7,9}');
+SELECT profile_stream_internal.run_call(1, $$profile_stream.create_metric('m', 't', '1 day')$$, '{5,7,9}');
+SELECT profile_stream_internal.run_call(1, $$profile_stream.drop_metric('m')$$, '{5,8,9}');
+SELECT profile_stream_internal.run_call(2, $$profile_stream.map_attribute('t', 'a', '$.a')$$, '{5,8,9}');
+SELECT name, series_id FROM profile_stream_internal.metrics;
+SELECT map_id FROM profile_stream_internal.attribute_maps;
+-- one that fails can be sent again
+SELECT profile_stream_internal.run_call(3, $$profile_stream.drop_metric('none')$$, '{5,8,10}');
+SELECT profile_stream_internal.run_call(3, $$profile_stream.drop_metric('m')$$, '{5,8,10}');
+SELECT call_no, call FROM profile_stream_internal.cluster_calls ORDER BY 1;
+SELECT profile_stream_internal.forget_calls() IS NOT NULL;
+
+-- the extension stays while its profiles are distributed
+CREATE EVENT TRIGGER profile_stream_refuse_drop ON ddl_command_start WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA') EXECUTE FUNCTION profile_stream_internal.refuse_drop();
+DROP EXTENSION profile_stream CASCADE;
+DROP SCHEMA profile_stream_internal CASCADE;
+CREATE SCHEMA other;
+DROP SCHEMA other;
+
+-- shards that are not alike, or none
+UPDATE pg_dist_shard SET shardmaxvalue = '0' WHERE shardid = 202;
+SELECT public.invalidate();
+SELECT profile_stream.apply_event(public.seen(:'c', 'e12'));
+UPDATE pg_dist_shard SET shardmaxvalue = '1073741823' WHERE shardid = 202;
+SELECT public.invalidate();
+SELECT profile_stream.apply_event(public.seen(:'c', 'e12'));
+-- one table more or less than distribute() takes
+INSERT INTO pg_dist_partition VALUES ('profile_stream.streams', 'n');
+UPDATE pg_class SET relname = relname WHERE relname = 'streams';
+SELECT profile_stream.apply_event(public.seen(:'c', 'e13'));
+DELETE FROM pg_dist_partition WHERE logicalrelid IN ('profile_stream.streams'::regclass, 'profile_stream_internal.window_chunks'::regclass);
+UPDATE pg_class SET relname = relname WHERE relname = 'streams';
+SELECT profile_stream_internal.is_distributed(), public.outcome(format('SELECT profile_stream.apply_event(%L)', public.seen(:'c', 'e13')));
+
+DROP EVENT TRIGGER profile_stream_refuse_drop;
+DROP VIEW public.here;
+DROP FUNCTION public.invalidate, public.shard_of, public.seen, public.apply, public.handle, public.outcome;
+DROP TABLE public.locked, public.calls;
+DO $$
+DECLARE
+	shard text;
+BEGIN
+	FOR shard IN SELECT format('%I.%I', n.nspname, c.relname || '_' || s.shardid) FROM pg_dist_shard s JOIN pg_class c ON c.oid = s.logicalrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE s.shardid % 2 = 0 LOOP
+		EXECUTE 'DROP TABLE ' || shard;
+	END LOOP;
+END $$;
+DROP FUNCTION pg_catalog.lock_shard_metadata(int, bigint[]);
+DROP TABLE pg_catalog.pg_dist_partition, pg_catalog.pg_dist_shard, pg_catalog.pg_dist_placement, pg_catalog.pg_dist_local_group, pg_catalog.pg_dist_node;
+SELECT profile_stream_internal.is_distributed();

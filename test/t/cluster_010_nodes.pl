@@ -1,0 +1,212 @@
+# Two servers with a catalogue as Citus has it, each with some shards of the profiles, read one topic. Workers are killed at each
+# step of a transaction, servers stop, and shards move under the lock that Citus takes, while events flow. Nothing is remembered
+# of event ids, so that an event applied twice shows: a server that has all of it is the measure. cluster_020 has Citus itself.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+
+use PostgreSQL::Test::Utils;
+use ProfileStream::Broker;
+use ProfileStream::Node;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
+
+my $seed = $ENV{PS_SEED} // int(rand(1_000_000));
+srand($seed);
+my @steps = qw(after_lock after_fold after_upsert after_dead_letters after_offsets before_commit after_commit);
+my $moves = 4;
+my $parts = 3 + @steps + $moves;
+my $events = ProfileStream::Node::generate(seed => $seed, events => 500 * $parts, customers => 300, partitions => 3, repeats => 0, parts => $parts);
+my @files = @{ $events->{files} };
+my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 3 ] ]);
+my ($plain, $one, $two) = map { ProfileStream::Node->start_new($_) } qw(plain one two);
+my @nodes = ($one, $two);
+my $produced = 0;
+my $shards = 4;
+
+# What Citus has on every node, and its move of a shard: the server that has it calls take_shard() of the other one.
+my $catalogue = <<'END';
+SET allow_system_table_mods = on;
+CREATE EXTENSION dblink;
+CREATE EXTENSION postgres_fdw;
+CREATE TABLE pg_catalog.pg_dist_shard (logicalrelid regclass NOT NULL, shardid bigint NOT NULL, shardminvalue text, shardmaxvalue text);
+CREATE TABLE pg_catalog.pg_dist_placement (shardid bigint NOT NULL, groupid int NOT NULL);
+CREATE TABLE pg_catalog.pg_dist_local_group (groupid int NOT NULL);
+CREATE TABLE pg_catalog.pg_dist_node (groupid int NOT NULL, nodename text NOT NULL, nodeport int NOT NULL);
+CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass NOT NULL, partmethod "char" NOT NULL);
+CREATE FUNCTION pg_catalog.lock_shard_metadata(mode int, shards bigint[]) RETURNS void LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(s) FROM unnest(shards) s; END';
+INSERT INTO pg_dist_shard SELECT t, 100 * n + s, (-2147483648 + s * 1073741824)::text, (-2147483648 + (s + 1) * 1073741824 - 1)::text
+	FROM unnest(profile_stream_internal.sharded_tables()) WITH ORDINALITY AS u(t, n), generate_series(0::bigint, 3) s;
+INSERT INTO pg_dist_placement SELECT shardid, 1 + shardid % 2 FROM pg_dist_shard;
+CREATE FUNCTION public.invalidate() RETURNS void LANGUAGE sql AS 'UPDATE pg_class SET relname = relname WHERE oid = ANY (profile_stream_internal.sharded_tables())';
+CREATE FUNCTION public.tables_of(shard bigint) RETURNS TABLE (schema text, name text, shardid bigint) LANGUAGE sql AS $$
+	SELECT n.nspname, c.relname, s.shardid FROM pg_dist_shard s JOIN pg_class c ON c.oid = s.logicalrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE s.shardid % 100 = shard
+$$;
+CREATE FUNCTION public.make_shard(shard bigint) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	t record;
+BEGIN
+	FOR t IN SELECT * FROM public.tables_of(shard) LOOP
+		EXECUTE format('CREATE TABLE %I.%I (LIKE %I.%I INCLUDING ALL)', t.schema, t.name || '_' || t.shardid, t.schema, t.name);
+		EXECUTE format('ALTER INDEX %I.%I RENAME TO %I', t.schema, t.name || '_' || t.shardid || '_pkey', t.name || '_pkey_' || t.shardid);
+	END LOOP;
+END $$;
+CREATE FUNCTION public.take_shard(shard bigint) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	t record;
+BEGIN
+	PERFORM public.make_shard(shard);
+	FOR t IN SELECT * FROM public.tables_of(shard) LOOP
+		EXECUTE 'CREATE SCHEMA incoming';
+		EXECUTE format('IMPORT FOREIGN SCHEMA %I LIMIT TO (%I) FROM SERVER other INTO incoming', t.schema, t.name || '_' || t.shardid);
+		EXECUTE format('INSERT INTO %I.%I SELECT * FROM incoming.%2$I', t.schema, t.name || '_' || t.shardid);
+		DROP SCHEMA incoming CASCADE;
+		UPDATE pg_dist_placement p SET groupid = (SELECT groupid FROM pg_dist_local_group) WHERE p.shardid = t.shardid;
+	END LOOP;
+	PERFORM public.invalidate();
+END $$;
+CREATE FUNCTION public.give_shard(shard bigint, receiver text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	t record;
+BEGIN
+	PERFORM pg_advisory_xact_lock(s.shardid) FROM public.tables_of(shard) s;
+	PERFORM dblink_exec(receiver, format('DO $do$ BEGIN PERFORM public.take_shard(%s); END $do$', shard));
+	FOR t IN SELECT * FROM public.tables_of(shard) LOOP
+		UPDATE pg_dist_placement p SET groupid = 3 - (SELECT groupid FROM pg_dist_local_group) WHERE p.shardid = t.shardid;
+		EXECUTE format('DROP TABLE %I.%I', t.schema, t.name || '_' || t.shardid);
+	END LOOP;
+	PERFORM public.invalidate();
+END $$;
+CREATE FUNCTION public.rows_of(table_name text, columns text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+	t record;
+BEGIN
+	FOR t IN SELECT x.* FROM generate_series(0, 3) s, public.tables_of(s) x JOIN pg_dist_placement p USING (shardid) JOIN pg_dist_local_group USING (groupid) WHERE x.name = table_name LOOP
+		RETURN QUERY EXECUTE format('SELECT ROW(%s)::text FROM %I.%I', columns, t.schema, t.name || '_' || t.shardid);
+	END LOOP;
+END $$;
+END
+
+sub connection
+{
+	my ($node) = @_;
+	return 'host=' . $node->host . ' port=' . $node->port . ' dbname=postgres user=postgres';
+}
+
+foreach my $number (1, 2)
+{
+	my ($node, $other) = $number == 1 ? ($one, $two) : ($two, $one);
+	$node->sql($catalogue);
+	$node->sql('SET allow_system_table_mods = on', "INSERT INTO pg_dist_local_group VALUES ($number)",
+		map { "SELECT public.make_shard($_)" } grep { 1 + $_ % 2 == $number } 0 .. $shards - 1);
+	$node->sql("CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '@{[$other->host]}', port '@{[$other->port]}', dbname 'postgres')",
+		"CREATE USER MAPPING FOR postgres SERVER other OPTIONS (user 'postgres')");
+	# each shard says that it is whole, under the first number that belongs to it
+	$node->sql("INSERT INTO profile_stream_internal.shard_offsets_@{[400 + $_]} SELECT g.i::text, 0, -1, $shards FROM generate_series(1, 1000) g(i)
+		WHERE (hashtext(i::text COLLATE \"C\")::bigint + 2147483648) / 1073741824 = $_ ORDER BY g.i LIMIT 1") foreach grep { 1 + $_ % 2 == $number } 0 .. $shards - 1;
+	$node->sql('SET allow_system_table_mods = on', "INSERT INTO pg_dist_partition SELECT t, 'h' FROM unnest(profile_stream_internal.sharded_tables()) t", 'SELECT public.invalidate()');
+}
+
+sub produce_part
+{
+	my $file = shift @files;
+	$produced += () = slurp_file($file) =~ /\n/g;
+	return $file;
+}
+
+sub has_shards { return $_[0]->sql('SELECT count(*) > 0 FROM pg_dist_placement JOIN pg_dist_local_group USING (groupid)') eq 't'; }
+
+sub equals_plain
+{
+	my ($name) = @_;
+	my %columns = (
+		materialized_profiles => 'customer_id, version, updated_at, first_event_at, watermark, total_balance, account_count, attributes, event_counts, window_state',
+		window_chunks => 'customer_id, metric, chunk_no, from_at, to_at, count, sum, min, max, samples');
+	my $letters = 'SELECT partition, kafka_offset, kind, customer_id FROM profile_stream.dead_letters';
+	my $counters = join(', ', map { "COALESCE(sum($_), 0)" } qw(applied duplicates dead late ignored tombstones), 'consumed - replayed');
+	my @sums;
+
+	foreach my $node ($plain, grep { has_shards($_) } @nodes)
+	{
+		$node->poll_query_until('postgres', "SELECT COALESCE(sum(next_offset), 0) = $produced FROM profile_stream_internal.stream_offsets")
+		  or diag($node->name . ': ' . $node->sql('SELECT partition, next_offset, error FROM profile_stream_internal.stream_offsets', 'SELECT state, error FROM profile_stream.stat_streams'));
+	}
+	foreach my $node (@nodes)
+	{
+		my @row = split(/\|/, $node->sql("SELECT $counters FROM profile_stream_internal.stream_offsets"));
+		$sums[$_] += $row[$_] foreach 0 .. $#row;
+	}
+	is(join('|', @sums), $plain->sql("SELECT $counters FROM profile_stream_internal.stream_offsets"), "$name: each event counts once");
+	foreach my $table (sort keys %columns)
+	{
+		my @rows = sort map { split(/\n/, $_->sql("SELECT public.rows_of('$table', '$columns{$table}')")) } @nodes;
+		my $schema = $table eq 'window_chunks' ? 'profile_stream_internal' : 'profile_stream';
+		my @expected = sort(split(/\n/, $plain->sql("SELECT ROW($columns{$table})::text FROM $schema.$table")));
+		is_deeply(\@rows, \@expected, "$name: rows of $table");
+	}
+	is(join("\n", sort map { split(/\n/, $_->sql($letters)) } @nodes), join("\n", sort(split(/\n/, $plain->sql($letters)))), "$name: dead letters");
+}
+
+my $create = "profile_stream.create_stream(''crm'', bootstrap_servers => ''@{[$broker->bootstrap]}'', topic => ''events'', dedupe_retention => ''0'', workers => 2, batch_size => 100)";
+$plain->sql('SELECT ' . $create =~ s/''/'/gr);
+$_->sql("SELECT profile_stream_internal.run_call(1, '$create', '{1,3,1}')") foreach @nodes;
+$one->fails_like("SELECT profile_stream.pause_stream('crm')", qr/is called on the coordinator/, 'pause_stream() on a node');
+
+$broker->produce_file('events', produce_part());
+equals_plain('two nodes');
+cmp_ok($_->sql('SELECT sum(elsewhere) FROM profile_stream.stat_partitions'), '>', 0, $_->name . ' passes over what is elsewhere') foreach @nodes;
+
+# a worker dies at each step, and a server is stopped meanwhile
+foreach my $step (@steps)
+{
+	my $node = $nodes[ int(rand(2)) ];
+	my $producer = $broker->start_producing('events', produce_part());
+	my $from = -s $node->logfile;
+	$node->set_failpoint("$step:kill");
+	$node->expect_signals(1) if $node->poll_query_until('postgres', 'SELECT true') && eval { local $PostgreSQL::Test::Utils::timeout_default = 20; $node->wait_for_log(qr/was terminated by signal 9/, $from); 1 };
+	$node->set_failpoint('');
+	$broker->finish_producing($producer);
+	$node->wait_alive;
+}
+foreach my $node (@nodes)
+{
+	$node->stop('immediate');
+	$broker->produce_file('events', produce_part());
+	$node->start;
+}
+equals_plain("killed at each step, seed $seed");
+
+# shards move while events flow; at the end one server has all of them
+foreach my $shard (0 .. $moves - 1)
+{
+	my $producer = $broker->start_producing('events', produce_part());
+	usleep(int(rand(300_000)));
+	my $owner = $one->sql("SELECT groupid = 1 FROM pg_dist_placement WHERE shardid = @{[100 + $shard]}") eq 't' ? $one : $two;
+	my $receiver = $owner == $one ? $two : $one;
+	$owner->sql('SET allow_system_table_mods = on', "SELECT public.give_shard($shard, '@{[connection($receiver)]}')");
+	$broker->finish_producing($producer);
+	equals_plain("shard $shard moved");
+}
+my ($owner) = grep { $_->sql("SELECT groupid = (SELECT groupid FROM pg_dist_local_group) FROM pg_dist_placement WHERE shardid = 100") eq 't' } @nodes;
+my $receiver = $owner == $one ? $two : $one;
+$owner->sql('SET allow_system_table_mods = on',
+	map { "SELECT public.give_shard($_, '@{[connection($receiver)]}')" } split(/\n/, $owner->sql("SELECT shardid - 100 FROM pg_dist_placement JOIN pg_dist_local_group USING (groupid) WHERE shardid < 200")));
+$broker->produce_file('events', produce_part()) if @files;
+equals_plain('one node has all shards');
+is(has_shards($owner), '', 'and the other one has none');
+is($_->sql('SELECT count(*) FROM unnest(profile_stream_internal.sharded_tables()) t WHERE pg_relation_size(t) > 0'), '0', $_->name . ': no row outside of the shards') foreach @nodes;
+
+# a shard that was split is not read on
+$receiver->sql('UPDATE profile_stream_internal.shard_offsets_400 SET next_offset = 8 WHERE stream_id = 0');
+$receiver->kill_process($receiver->worker_pid);
+ok($receiver->poll_query_until('postgres', "SELECT COALESCE((SELECT error ~ 'was split' FROM profile_stream.stat_streams), false)"), 'a shard that was split stops the stream, and it says why');
+
+$_->stop('immediate') foreach @nodes;
+$plain->stop('fast');
+$broker->stop;
+done_testing();

@@ -1,0 +1,242 @@
+# Profiles that Citus distributes over two nodes, and then three: each node applies the customers of its own shards. Workers,
+# nodes and the coordinator are killed, shards move while events flow, a node is added and one is drained. Nothing is
+# remembered of event ids, so that an event applied twice shows: a server that reads the whole topic is the measure.
+# It runs where PS_CITUS names the pg_config of a PostgreSQL with Citus.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+
+use PostgreSQL::Test::Utils;
+use ProfileStream::Broker;
+use ProfileStream::Node qw(event);
+use Test::More;
+use Time::HiRes qw(usleep);
+
+plan skip_all => 'NOT RUN: PS_CITUS names no PostgreSQL with Citus' unless $ENV{PS_CITUS};
+plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
+
+my $seed = $ENV{PS_SEED} // int(rand(1_000_000));
+srand($seed);
+my $faults = $ENV{PS_FAULTS} // 30;
+my $moves = 6;
+my $parts = 4 + $faults + $moves;
+my $events = ProfileStream::Node::generate(seed => $seed, events => 1_000 * $parts, customers => 1_500, partitions => 4, repeats => 0, parts => $parts);
+my @files = @{ $events->{files} };
+my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 4 ] ]);
+my $plain = ProfileStream::Node->start_new('plain');
+my $produced = 0;
+
+# A server with Citus, beside the extension.
+sub start_node
+{
+	my ($name) = @_;
+	my $node = ProfileStream::Node->init_new($name, preload => 0, conf => <<'END');
+listen_addresses = '127.0.0.1'
+shared_preload_libraries = 'citus,profile_stream'
+wal_level = logical
+max_wal_senders = 10
+max_replication_slots = 20
+max_prepared_transactions = 64
+max_worker_processes = 64
+max_connections = 200
+citus.enable_statistics_collection = off
+citus.log_distributed_deadlock_detection = off
+END
+	$node->start;
+	$node->sql('CREATE EXTENSION citus');
+	$node->{expected_signals} = 0;
+	return $node;
+}
+
+my ($coordinator, $one, $two) = map { start_node($_) } qw(coordinator one two);
+my @nodes = ($coordinator, $one, $two);
+
+sub address
+{
+	my ($node) = @_;
+	return sprintf("'127.0.0.1', %d", $node->port);
+}
+
+# The nodes that have shards at the moment.
+sub nodes_with_shards
+{
+	my %ports = map { $_ => 1 } split(/\n/, $coordinator->sql('SELECT DISTINCT nodeport FROM pg_dist_placement JOIN pg_dist_node USING (groupid)'));
+	return grep { $ports{ $_->port } } @nodes;
+}
+
+sub produce_part
+{
+	my $file = shift @files;
+	$produced += () = slurp_file($file) =~ /\n/g;
+	return $file;
+}
+
+# Every node with shards has read everything, and so has the measure.
+sub wait_read_all
+{
+	foreach my $node ($plain, nodes_with_shards())
+	{
+		$node->poll_query_until('postgres', "SELECT COALESCE(sum(next_offset), 0) = $produced FROM profile_stream_internal.stream_offsets") or
+		  diag($node->name . ': ' . $node->sql('SELECT partition, next_offset, state, error FROM profile_stream_internal.stream_offsets', 'SELECT state, error FROM profile_stream.stat_streams'));
+	}
+}
+
+my @counters = qw(applied duplicates dead late ignored tombstones);
+
+sub counters_of
+{
+	my @of = @_;
+	my $sums = join(', ', map { "COALESCE(sum($_), 0)" } @counters, 'consumed - replayed');
+	my @rows = map { [ split(/\|/, $_->sql("SELECT $sums FROM profile_stream_internal.stream_offsets")) ] } @of;
+	my @total = (0) x (@counters + 1);
+	foreach my $row (@rows)
+	{
+		$total[$_] += $row->[$_] foreach 0 .. $#total;
+	}
+	return join(' ', @total);
+}
+
+# Profiles, chunks of samples and dead letters as one text, whichever server has them.
+my $profiles = q{SELECT md5(string_agg(x::text, E'\n' ORDER BY x.customer_id COLLATE "C")), count(*), sum(x.version) FROM
+	(SELECT customer_id, version, updated_at, first_event_at, watermark, total_balance, account_count, attributes, event_counts, window_state FROM profile_stream.materialized_profiles) x};
+my $chunks = q{SELECT md5(string_agg(x::text, E'\n' ORDER BY x.customer_id COLLATE "C", x.metric COLLATE "C", x.chunk_no)), count(*) FROM
+	(SELECT customer_id, metric, chunk_no, from_at, to_at, count, sum, min, max, samples FROM profile_stream_internal.window_chunks) x};
+my $letters = q{SELECT partition, kafka_offset, kind, customer_id FROM profile_stream.dead_letters};
+
+sub equals_plain
+{
+	my ($name) = @_;
+	wait_read_all();
+	is(counters_of(@nodes), counters_of($plain), "$name: each event counts once");
+	is($coordinator->sql($profiles), $plain->sql($profiles), "$name: the profiles are those of one server");
+	is($coordinator->sql($chunks), $plain->sql($chunks), "$name: so are the chunks of samples");
+	is(join("\n", sort map { split(/\n/, $_->sql($letters)) } @nodes), join("\n", sort(split(/\n/, $plain->sql($letters)))), "$name: and the dead letters");
+}
+
+# setting up: what cannot be distributed, and where
+$coordinator->fails_like('CREATE EXTENSION profile_stream; SELECT profile_stream.undistribute()', qr/the profiles are not distributed/, 'undistribute() before distribute()');
+$plain->fails_like('SELECT profile_stream.distribute()', qr/this database has no extension citus/, 'a server without Citus');
+$coordinator->sql("SELECT citus_set_coordinator_host(@{[address($coordinator)]})", map { "SELECT citus_add_node(@{[address($_)]})" } $one, $two);
+$one->fails_like('SELECT profile_stream.distribute()', qr/this server is not the coordinator/, 'a worker node');
+$two->sql("SELECT profile_stream.map_attribute('seen', 'x', '\$.x')");
+$coordinator->fails_like('SELECT profile_stream.distribute()', qr/not all nodes can take distributed profiles.*cannot be distributed while there are attribute maps/s, 'a node with definitions');
+$two->sql("SELECT profile_stream.unmap_attribute('seen', 'x')");
+$coordinator->sql(q{SELECT profile_stream.apply_event('{"eventId": "before", "customerId": "early", "eventType": "seen", "timestamp": "2026-01-01T00:00:00Z"}')});
+$plain->sql(q{SELECT profile_stream.apply_event('{"eventId": "before", "customerId": "early", "eventType": "seen", "timestamp": "2026-01-01T00:00:00Z"}')});
+$coordinator->sql('SELECT profile_stream.distribute(8)');
+is($coordinator->sql("SELECT customer_id, version FROM profile_stream.materialized_profiles"), 'early|1', 'profiles that were there are distributed');
+$coordinator->fails_like('DROP EXTENSION profile_stream CASCADE', qr/cannot be dropped while its profiles are distributed/, 'DROP EXTENSION');
+
+# what works on all nodes, on one, and not at all
+my $metric = "profile_stream.create_metric('spent', 'transaction.completed', '30 days', '\$.amount', 'sum')";
+$_->sql("SELECT $metric") foreach $coordinator, $plain;
+is($_->sql('SELECT name, series_id FROM profile_stream_internal.metrics'), 'spent|3', 'a metric is on each node, under one number') foreach @nodes;
+$one->fails_like("SELECT profile_stream.drop_metric('spent')", qr/is called on the coordinator/, 'a definition on a worker node');
+$coordinator->fails_like("BEGIN; SELECT profile_stream.drop_metric('spent'); COMMIT", qr/cannot run inside a transaction block/, 'a definition in a transaction');
+$coordinator->fails_like("SELECT profile_stream.$_", qr/does not work on distributed profiles/, $_)
+  foreach "rebuild('crm')", "seek_stream('crm', 'earliest')", "create_segment('vip', 'total_balance > 1')", "track_history('{total_balance}', '30 days')", "prune_slice('{0}', 4)";
+$coordinator->fails_like("SELECT profile_stream.create_stream('crm', bootstrap_servers => '@{[$broker->bootstrap]}', topic => 'events', reorder_wait => '1 s')",
+	qr/options of stream "crm" do not work on distributed profiles: reorder_wait/, 'an option');
+my %options = (dedupe_retention => "'0'", workers => 2, batch_size => 300);
+$_->create_stream('crm', $broker, 'events', %options) foreach $coordinator, $plain;
+is($_->sql('SELECT stream_id, name FROM profile_stream.streams'), $coordinator->sql('SELECT stream_id, name FROM profile_stream.streams'), 'the stream is on each node') foreach $one, $two;
+
+$broker->produce_file('events', produce_part());
+equals_plain('two nodes');
+cmp_ok($one->sql('SELECT sum(elsewhere) FROM profile_stream.stat_partitions'), '>', 0, 'a node passes over what is elsewhere');
+my ($here, $there) = map { $coordinator->sql("SELECT customer_id FROM profile_stream.materialized_profiles WHERE get_shard_id_for_distribution_column('profile_stream.materialized_profiles', customer_id)
+	IN (SELECT shardid FROM pg_dist_placement JOIN pg_dist_node USING (groupid) WHERE nodeport = @{[$_->port]}) AND customer_id LIKE 'cust-%' LIMIT 1") } $one, $two;
+my $apply = sub { my ($customer, $id) = @_; return "SELECT profile_stream.apply_event('" . event($id, $customer) . "')" };
+$one->fails_like($apply->($there, 's1'), qr/customer "$there" is on another node.*Call the function on \S+:@{[$two->port]}/s, 'apply_event() of another node');
+is($one->sql($apply->($here, 's1')), 'applied', 'apply_event() on the node of the customer');
+is($plain->sql($apply->($here, 's1')), 'applied', 'and on the measure');
+
+# one node down: its customers alone stand still
+$two->stop('immediate');
+$broker->produce_file('events', produce_part());
+$one->poll_query_until('postgres', "SELECT sum(next_offset) = $produced FROM profile_stream_internal.stream_offsets");
+$coordinator->fails_like("SELECT profile_stream.pause_stream('crm')", qr/did not run on all nodes|connection/, 'a call while a node is down');
+$two->start;
+$coordinator->sql("SELECT profile_stream.pause_stream('crm')");
+ok($_->wait_stopped('crm'), 'the stream is paused on each node') foreach $one, $two;
+$coordinator->sql("SELECT profile_stream.resume_stream('crm')");
+equals_plain('a node was down');
+
+# faults while events flow
+my @steps = qw(after_lock after_fold after_upsert after_dead_letters after_offsets before_commit after_commit);
+my @fault = (
+	sub { my $node = (nodes_with_shards())[ int(rand(2)) ]; my $pid = $node->stream_pid('crm'); $node->kill_process($pid) if $pid; return 'worker of ' . $node->name },
+	sub { my $node = (nodes_with_shards())[ int(rand(2)) ]; $node->stop('immediate'); $node->start; return $node->name },
+	sub { $coordinator->stop('immediate'); $coordinator->start; return 'coordinator' },
+	sub {
+		my $node = (nodes_with_shards())[ int(rand(2)) ];
+		my $step = $steps[ int(rand(@steps)) ];
+		my $from = -s $node->logfile;
+		$node->set_failpoint("$step:kill");
+		$node->expect_signals(1) if eval { $node->wait_for_log(qr/was terminated by signal 9/, $from); 1 };
+		$node->set_failpoint('');
+		$node->wait_alive;
+		return "$step on " . $node->name;
+	});
+foreach my $number (1 .. $faults)
+{
+	my $producer = $broker->start_producing('events', produce_part());
+	usleep(int(rand(300_000)));
+	note("fault $number: " . $fault[ $number % 4 ]->());
+	$broker->finish_producing($producer);
+}
+equals_plain("$faults kills, seed $seed");
+
+# shards move while events flow
+sub move
+{
+	my ($to, $mode) = @_;
+	my ($shard, $host, $port) = split(/\|/, $coordinator->sql("SELECT s.shardid, n.nodename, n.nodeport FROM pg_dist_shard s JOIN pg_dist_placement p USING (shardid) JOIN pg_dist_node n USING (groupid)
+		WHERE s.logicalrelid = 'profile_stream.materialized_profiles'::regclass AND n.nodeport <> @{[$to->port]} ORDER BY random() LIMIT 1"));
+	$coordinator->sql("SELECT citus_move_shard_placement($shard, '$host', $port, @{[address($to)]}, '$mode')");
+}
+foreach my $number (1 .. $moves)
+{
+	my $producer = $broker->start_producing('events', produce_part());
+	move($number % 2 ? $one : $two, $number % 3 ? 'force_logical' : 'block_writes');
+	$broker->finish_producing($producer);
+	equals_plain("move $number");
+}
+
+# a node is added and takes shards, another one is drained
+my $three = start_node('three');
+push @nodes, $three;
+$coordinator->sql("SELECT citus_add_node(@{[address($three)]})", 'SELECT profile_stream.distribute()');
+is($three->sql('SELECT name, series_id FROM profile_stream_internal.metrics'), 'spent|3', 'a new node gets the definitions');
+my $producer = $broker->start_producing('events', produce_part());
+$coordinator->sql("SELECT rebalance_table_shards(shard_transfer_mode => 'force_logical')");
+$broker->finish_producing($producer);
+equals_plain('a new node');
+$producer = $broker->start_producing('events', produce_part());
+$coordinator->sql("SELECT citus_drain_node(@{[address($one)]}, shard_transfer_mode => 'force_logical')");
+$broker->finish_producing($producer);
+equals_plain('a drained node');
+is(join(' ', map { $_->name } nodes_with_shards()), 'two three', 'the drained node has no shard');
+
+# no row is in a table of which the rows are in shards
+foreach my $node (@nodes)
+{
+	is($node->sql(q{SELECT count(*) FROM unnest(profile_stream_internal.sharded_tables()) t WHERE pg_relation_size(t) > 0}), '0', $node->name . ': no row outside of the shards');
+}
+
+# and back
+$coordinator->fails_like('SELECT profile_stream.undistribute()', qr/while there are streams/, 'undistribute() with a stream');
+$coordinator->sql("SELECT profile_stream.drop_stream('crm')", 'SELECT profile_stream.undistribute()');
+is($coordinator->sql($profiles), $plain->sql($profiles), 'undistribute(): the profiles are on the coordinator');
+is($coordinator->sql($chunks), $plain->sql($chunks), 'and so are the chunks');
+is($_->sql('SET citus.override_table_visibility = off', q{SELECT count(*) FROM pg_class WHERE relname ~ '^(materialized_profiles|window_chunks|event_id_chunks|shard_offsets)_\d+$'}), '0', $_->name . ' has no shard') foreach @nodes;
+is($coordinator->sql(q{SELECT profile_stream.apply_event('{"eventId": "after", "customerId": "early", "eventType": "seen", "timestamp": "2026-01-02T00:00:00Z"}')}), 'applied', 'the coordinator applies events again');
+$coordinator->sql('DROP EXTENSION profile_stream');
+
+$_->stop('immediate') foreach @nodes;
+$plain->stop('fast');
+$broker->stop;
+done_testing();
