@@ -221,7 +221,8 @@ series_for(const PsMetricDefinition *definition)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("there are already %d series of metrics", PS_MAX_SERIES),
 				 errhint("Drop a metric with drop_metric(). Metrics of one event type with the same paths share a series.")));
-	(void) ps_plan_run(&add_series_plan, args, nulls, SPI_OK_INSERT_RETURNING);
+	if (ps_plan_run(&add_series_plan, args, nulls, SPI_OK_INSERT_RETURNING) == 0)
+		ps_plan_complain("metric_series", 1, 1);
 	return DatumGetInt32(get_datum(0, 1, &isnull));
 }
 

@@ -301,7 +301,8 @@ partition_behind(uint64 row)
 	ps_offset_set_init(&rebuilt, DatumGetInt64(rebuild_catalog_column_value(row, 7)), DatumGetByteaPP(rebuild_catalog_column_value(row, 8)), CurrentMemoryContext);
 	if (rebuilt.next < next)
 		return next - rebuilt.next;
-	for (int64 offset = rebuilt.next; offset < read; offset++)
+	/* behind its last mark nothing is finished, whatever read_offset says */
+	for (int64 offset = rebuilt.next; offset < Min(read, now.until); offset++)
 		behind += ps_offset_set_finished(&now, offset) && !ps_offset_set_finished(&rebuilt, offset);
 	return behind;
 }

@@ -382,7 +382,8 @@ ps_stream_add(PsStream *stream)
 
 	args[n++] = ObjectIdGetDatum(stream->owner);
 	args[n++] = ObjectIdGetDatum(MyDatabaseId);
-	(void) ps_definitions_write(&add_plan, args, nulls, SPI_OK_SELECT);
+	if (ps_definitions_write(&add_plan, args, nulls, SPI_OK_SELECT) == 0)
+		ps_plan_complain("streams", 1, 1);
 	stream->stream_id = stream_catalog_number();
 	ps_confirm("stream", psprintf("%d", stream->stream_id));
 	ps_stream_adopt(stream->stream_id);

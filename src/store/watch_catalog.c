@@ -14,7 +14,7 @@
 
 static PsPlan watchers_plan = {
 	.sql = "SELECT s.stream_id, s.name, s.notify, s.notify_channel, w.name FROM profile_stream.streams s"
-	" CROSS JOIN LATERAL pg_catalog.unnest(s.watch) AS w(name) ORDER BY s.stream_id",
+	" CROSS JOIN LATERAL pg_catalog.unnest(s.watch) AS w(name) WHERE w.name IS NOT NULL ORDER BY s.stream_id",
 	.fixed_schema = true
 };
 

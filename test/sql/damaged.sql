@@ -67,6 +67,22 @@ SELECT profile_stream.create_stream('damaged', bootstrap_servers => '127.0.0.1:1
 INSERT INTO profile_stream_internal.backfills (stream_id, name, owner, query, state, last_event_time, last_event_id, started_at)
 SELECT stream_id, 'half', owner, 'SELECT 1', 'failed', now(), 'e', now() FROM profile_stream.streams WHERE name = 'damaged';
 SELECT profile_stream.drop_backfill('damaged', 'half');
+
+-- a name that is null among those that a stream watches
+UPDATE profile_stream.streams SET watch = '{NULL,segment,NULL}';
+SELECT pg_temp.send('watched', 1, 'whole', '{"n": 2}');
+SELECT profile_stream.alter_stream('damaged', batch_size => 1);
+UPDATE profile_stream.streams SET watch = NULL;
+
+-- a trigger that keeps out a row whose number is asked for
+CREATE FUNCTION public.skip() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+CREATE TRIGGER skip BEFORE INSERT ON profile_stream.streams FOR EACH ROW EXECUTE FUNCTION public.skip();
+CREATE TRIGGER skip BEFORE INSERT ON profile_stream_internal.metric_series FOR EACH ROW EXECUTE FUNCTION public.skip();
+CREATE TRIGGER skip BEFORE INSERT ON profile_stream_internal.backfills FOR EACH ROW EXECUTE FUNCTION public.skip();
+SELECT profile_stream.create_stream('skipped', bootstrap_servers => '127.0.0.1:1', topic => 'skipped');
+SELECT profile_stream.create_metric('skipped', 'skipped', '1 day', '$.n');
+CALL profile_stream.backfill('damaged', 'SELECT NULL::jsonb AS event WHERE false');
+DROP FUNCTION public.skip CASCADE;
 SELECT profile_stream.drop_stream('damaged');
 
 \c :home
