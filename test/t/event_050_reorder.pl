@@ -173,7 +173,7 @@ ok($node->wait_stream_pid('stop', $pid), 'stop: a worker that is told twice ends
 wait_counts('stop', 'held = 0 AND applied = 4', 'stop: and has applied them');
 
 # disorder of two minutes, while worker and server end in every way: equals the model, which sorts
-my $rounds = 14;
+my $rounds = 15;
 my $seed = $ENV{PS_SEED} // int(rand(1_000_000));
 srand($seed);
 my $events = ProfileStream::Node::generate(
@@ -190,7 +190,6 @@ my %faults = (
 		my $worker = $node->stream_pid('order');
 		$node->safe_psql('postgres', "SELECT pg_terminate_backend($worker)");
 		ok($node->wait_stream_pid('order', $worker), 'terminated, a worker comes back');
-		wait_counts('order', 'held = 0', 'terminated, it applies what it holds');
 	},
 	restart => sub { $node->restart; });
 
@@ -198,7 +197,8 @@ $node->safe_psql('postgres', $empty);
 $node->create_stream('order', $broker, 'events', reorder_wait => "'1 hour'", reorder_buffer_size => 30);
 foreach my $round (0 .. $rounds - 1)
 {
-	my $fault = (qw(kill immediate before_commit terminate kill after_commit restart))[ $round % 7 ];
+	# in the last round nothing ends: once its events are read, so is again what the worker before has left
+	my $fault = $round == $rounds - 1 ? 'none' : (qw(kill immediate before_commit terminate kill after_commit restart))[ $round % 7 ];
 	my $pause = int(rand(700_000));
 	my $from = -s $node->logfile;
 	my $failpoint = $fault =~ /commit/ && $node->has_failpoints;
