@@ -95,8 +95,8 @@ wait_for_database(const PsConnectFailure *why, Oid database)
 		{
 			PsProcess	process = {database, why->owner, why->number, why->rebuild};
 
-			(void) ps_bgworker_start(why->stream_id, &process);
-			break;
+			if (ps_bgworker_start(why->stream_id, &process))
+				break;
 		}
 		ps_bgworker_wait(ps_backoff_ms(tries));
 	}

@@ -107,7 +107,8 @@ leave_to_starter(int code, Datum arg)
 	ps_bgworker_describe(&worker, "profile_stream starter", "profile_stream_starter_main");
 	worker.bgw_main_arg = ObjectIdGetDatum(database_to_connect);
 	memcpy(worker.bgw_extra, &failure, sizeof(failure));
-	(void) RegisterDynamicBackgroundWorker(&worker, NULL);
+	if (!RegisterDynamicBackgroundWorker(&worker, NULL))
+		failure.message[0] = '\0';	/* without a free slot nobody else would: the postmaster starts this process again */
 }
 
 /* Ends with status 0, so that the postmaster does not start the process again. */

@@ -1,5 +1,5 @@
 # A worker and a relay cannot connect to their database. They say so, try again later each time, and go on by themselves
-# when they can.
+# when they can, also where no worker slot is left for the process that waits.
 
 use strict;
 use warnings;
@@ -64,6 +64,19 @@ ok($node->wait_for_log(qr/stream "crm" is running again, after/, $from), 'in the
 
 ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'profile_stream starter'"),
 	'nobody waits for what has come about');
+
+# without a slot for who would wait: the slots are of the launcher, of logical replication and of the worker
+$node->sql("SELECT profile_stream.alter_stream('crm', changelog_topic => '')");
+$node->append_conf('postgresql.conf', 'max_worker_processes = 3');
+$node->restart;
+ok($node->poll_query_until('postgres', "SELECT profile_stream.start_streams() IS NOT NULL AND EXISTS (SELECT FROM profile_stream.stat_streams WHERE state = 'running')"),
+	'the stream takes the last slot');
+$from = -s $node->logfile;
+$node->set_failpoint('connect:fatal');
+$node->sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'profile_stream worker'");
+ok($node->wait_for_log(qr/FATAL: .*failpoint/, $from), 'the worker cannot connect, and nobody can wait for it');
+$node->set_failpoint('');
+ok($node->wait_state('crm', 'running'), 'it goes on all the same');
 
 $node->is_clean('end');
 $node->stop('fast');
