@@ -113,7 +113,7 @@ compare_members_by_name(const void *a, const void *b)
 
 	if (x->name == NULL || y->name == NULL)
 		return (x->name == NULL) - (y->name == NULL);
-	return ps_jsonb_compare_keys(x->name, y->name);
+	return ps_jsonb_compare_keys(x->name, strlen(x->name), y->name, strlen(y->name));
 }
 
 /* jsonb has no NaN and no infinity: they become texts. */
@@ -277,13 +277,14 @@ begin_document(bool is_named, int n)
 	if (begun[is_named].npairs == 0)
 	{
 		MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
-		const char *names[lengthof(members)];
 		int			shown = 0;
 
 		for (int i = 0; i < n; i++)
+			shown += is_named || !is_of_named(&members[i]);
+		ps_jsonb_object_begin(&begun[is_named], shown);
+		for (int i = 0; i < n; i++)
 			if (is_named || !is_of_named(&members[i]))
-				names[shown++] = members[i].name;
-		ps_jsonb_object_begin(&begun[is_named], names, shown);
+				ps_jsonb_object_key(&begun[is_named], members[i].name, strlen(members[i].name));
 		MemoryContextSwitchTo(caller);
 	}
 	return &begun[is_named];

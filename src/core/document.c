@@ -65,7 +65,7 @@ push_event_counts(JsonbParseState **state, const PsProfile *profile, const char 
 	for (int i = 0; i < profile->nevent_counts; i++)
 	{
 		const PsEventCount *count = &profile->event_counts[i];
-		JsonbValue	value = of_number(count->count);
+		JsonbValue	value = of_number(ps_profile_count(count));
 
 		key = ps_value_string(count->event_type, count->len);
 		(void) pushJsonbValue(state, WJB_KEY, &key);
@@ -128,7 +128,7 @@ compare_members(const void *a, const void *b)
 	const char *x = (*(const PsProfileColumn *const *) a)->member;
 	const char *y = (*(const PsProfileColumn *const *) b)->member;
 
-	return ps_jsonb_compare_keys(x, y);
+	return ps_jsonb_compare_keys(x, strlen(x), y, strlen(y));
 }
 
 /* The columns with a member, in jsonb's order; returns how many. */

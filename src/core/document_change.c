@@ -208,7 +208,7 @@ take_event_counts(PsProfile *profile, const char *name, const JsonbValue *value)
 	{
 		wrong = take_whole_number(name, &count, &number);
 		if (wrong == NULL)
-			(void) ps_profile_add_count(profile, pnstrdup(key.val.string.val, key.val.string.len), key.val.string.len, number);
+			ps_profile_add_count(profile, pnstrdup(key.val.string.val, key.val.string.len), key.val.string.len)->added = number;
 	}
 	return wrong;
 }

@@ -13,14 +13,14 @@
 #define ENTRIES_AT (VARHDRSZ + sizeof(uint32))	/* behind the length of the varlena and the header of the object */
 
 int
-ps_jsonb_compare_keys(const char *a, const char *b)
+ps_jsonb_compare_keys(const char *a, int a_len, const char *b, int b_len)
 {
-	return strlen(a) != strlen(b) ? (int) strlen(a) - (int) strlen(b) : strcmp(a, b);
+	return a_len != b_len ? a_len - b_len : memcmp(a, b, a_len);
 }
 
-/* Writes the entry of a key or value of so many bytes, which are behind it already. */
+/* Writes the entry of the next key or value, whose bytes are there already. */
 static void
-write_entry(PsJsonbObject *object, int index, uint32 type, int len)
+write_entry(PsJsonbObject *object, uint32 type, int len)
 {
 	JEntry		entry = type | (uint32) len;
 
@@ -29,30 +29,32 @@ write_entry(PsJsonbObject *object, int index, uint32 type, int len)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("total size of jsonb object elements exceeds the maximum of %u bytes", JENTRY_OFFLENMASK)));
-	if (index % JB_OFFSET_STRIDE == 0)
+	if (object->nentries % JB_OFFSET_STRIDE == 0)
 		entry = type | object->bytes | JENTRY_HAS_OFF;
-	memcpy(object->buffer.data + ENTRIES_AT + index * sizeof(JEntry), &entry, sizeof(JEntry));
+	memcpy(object->buffer.data + ENTRIES_AT + object->nentries++ * sizeof(JEntry), &entry, sizeof(JEntry));
 }
 
 void
-ps_jsonb_object_begin(PsJsonbObject *object, const char *const *keys, int nkeys)
+ps_jsonb_object_begin(PsJsonbObject *object, int npairs)
 {
-	int			entries = 2 * nkeys * sizeof(JEntry);
-	uint32		header = nkeys | JB_FOBJECT;
+	int			entries = 2 * npairs * sizeof(JEntry);
+	uint32		header = npairs | JB_FOBJECT;
 
 	initStringInfo(&object->buffer);
 	enlargeStringInfo(&object->buffer, ENTRIES_AT + entries);
-	memset(object->buffer.data, 0, ENTRIES_AT + entries);
 	memcpy(object->buffer.data + VARHDRSZ, &header, sizeof(header));
 	object->buffer.len = ENTRIES_AT + entries;
-	object->npairs = nkeys;
-	object->nvalues = 0;
+	object->npairs = npairs;
+	object->nentries = 0;
 	object->bytes = 0;
-	for (int i = 0; i < nkeys; i++)
-	{
-		appendBinaryStringInfo(&object->buffer, keys[i], strlen(keys[i]));
-		write_entry(object, i, JENTRY_ISSTRING, strlen(keys[i]));
-	}
+}
+
+void
+ps_jsonb_object_key(PsJsonbObject *object, const char *key, int len)
+{
+	Assert(object->nentries < object->npairs);
+	appendBinaryStringInfo(&object->buffer, key, len);
+	write_entry(object, JENTRY_ISSTRING, len);
 }
 
 void
@@ -81,7 +83,7 @@ ps_jsonb_object_add(PsJsonbObject *object, const JsonbValue *value)
 	uint32		type = JENTRY_ISNULL;
 	int			len = 0;
 
-	Assert(object->nvalues < object->npairs);
+	Assert(object->nentries >= object->npairs && object->nentries < 2 * object->npairs);
 	switch (value->type)
 	{
 		case jbvString:
@@ -102,13 +104,13 @@ ps_jsonb_object_add(PsJsonbObject *object, const JsonbValue *value)
 		default:
 			break;
 	}
-	write_entry(object, object->npairs + object->nvalues++, type, len);
+	write_entry(object, type, len);
 }
 
 Jsonb *
 ps_jsonb_object_end(PsJsonbObject *object)
 {
-	Assert(object->nvalues == object->npairs);
+	Assert(object->nentries == 2 * object->npairs);
 	SET_VARSIZE(object->buffer.data, object->buffer.len);
 	return (Jsonb *) object->buffer.data;
 }

@@ -16,17 +16,20 @@ typedef struct PsJsonbObject
 {
 	StringInfoData buffer;
 	int			npairs;
-	int			nvalues;		/* added so far */
+	int			nentries;		/* keys and values added so far */
 	uint32		bytes;			/* of keys and values */
 } PsJsonbObject;
 
 /* The order that jsonb has for keys: by length, and then by bytes. */
-extern int	ps_jsonb_compare_keys(const char *a, const char *b);
+extern int	ps_jsonb_compare_keys(const char *a, int a_len, const char *b, int b_len);
 
-/* Begins an object with these keys, in this order. */
-extern void ps_jsonb_object_begin(PsJsonbObject *object, const char *const *keys, int nkeys);
+/* Begins an object of so many members. */
+extern void ps_jsonb_object_begin(PsJsonbObject *object, int npairs);
 
-/* Begins another object with the keys of one that was begun and has no values yet. */
+/* Adds the next key, in the order of jsonb. All keys come before the values. */
+extern void ps_jsonb_object_key(PsJsonbObject *object, const char *key, int len);
+
+/* Begins another object with the keys of one that has no values yet. */
 extern void ps_jsonb_object_copy(PsJsonbObject *object, const PsJsonbObject *begun);
 
 /* Adds the value of the next key: a scalar, or jbvBinary, a whole jsonb. */

@@ -4,8 +4,10 @@
  */
 #include "postgres.h"
 
+#include "core/jsonb_object.h"
 #include "core/profile.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 
 #define OFFSET_TEXT(column) offsetof(PsProfile, column)
 #define OFFSET_NUMERIC(column) offsetof(PsProfile, column)
@@ -64,9 +66,10 @@ ps_profile_init(PsProfile *profile)
 }
 
 PsEventCount *
-ps_profile_add_count(PsProfile *profile, const char *event_type, int len, int64 count)
+ps_profile_add_count(PsProfile *profile, const char *event_type, int len)
 {
 	PsEventCount *entry;
+	int			place;
 
 	if (profile->nevent_counts >= profile->event_counts_capacity)
 	{
@@ -77,13 +80,26 @@ ps_profile_add_count(PsProfile *profile, const char *event_type, int len, int64 
 			profile->event_counts = repalloc(profile->event_counts,
 											 profile->event_counts_capacity * sizeof(PsEventCount));
 	}
-	entry = &profile->event_counts[profile->nevent_counts++];
-	entry->event_type = event_type;
-	entry->len = len;
-	entry->count = count;
-	entry->stored = NULL;
+	for (place = profile->nevent_counts++; place > 0; place--)
+	{
+		entry = &profile->event_counts[place - 1];
+		if (ps_jsonb_compare_keys(entry->event_type, entry->len, event_type, len) < 0)
+			break;
+		profile->event_counts[place] = *entry;
+	}
+	entry = &profile->event_counts[place];
+	*entry = (PsEventCount)
+	{
+		event_type, len
+	};
 	profile->event_type_bytes += len;
 	return entry;
+}
+
+int64
+ps_profile_count(const PsEventCount *count)
+{
+	return (count->stored == NULL ? 0 : DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(count->stored)))) + count->added;
 }
 
 /* The counter of a type; NULL when it has none. */
@@ -116,13 +132,13 @@ take_count(PsProfile *profile, const char *event_type, int len)
 		if (entry != NULL)
 			return entry;
 	}
-	return ps_profile_add_count(profile, event_type, len, 0);
+	return ps_profile_add_count(profile, event_type, len);
 }
 
 void
 ps_profile_count_event(PsProfile *profile, const char *event_type, int len)
 {
-	take_count(profile, event_type, len)->count++;
+	take_count(profile, event_type, len)->added++;
 }
 
 void
@@ -131,7 +147,6 @@ ps_profile_set_count(PsProfile *profile, const char *event_type, int len, int64 
 	PsEventCount *entry = take_count(profile, event_type, len);
 
 	if (entry->len == len && memcmp(entry->event_type, event_type, len) == 0)
-		entry->count = count;
-	else
-		entry->count += count;
+		count -= ps_profile_count(entry);
+	entry->added += count;
 }

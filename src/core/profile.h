@@ -17,9 +17,8 @@ typedef struct PsEventCount
 {
 	const char *event_type;
 	int			len;
-	int64		count;
 	Numeric		stored;			/* the counter in the row's event_counts; NULL: it is new */
-	int64		stored_count;	/* the value of stored */
+	int64		added;			/* to it: most counters of a row stay as they are, and are not read */
 } PsEventCount;
 
 /* Parsed by core/attribute when the first attribute is asked for: most events ask for none. */
@@ -168,8 +167,11 @@ extern const PsProfileColumn ps_profile_columns[PS_PROFILE_NCOLUMNS];
 /* Sets a profile to what it is before its first event. */
 extern void ps_profile_init(PsProfile *profile);
 
-/* Adds a counter for a type that has none yet. */
-extern PsEventCount *ps_profile_add_count(PsProfile *profile, const char *event_type, int len, int64 count);
+/* Adds a counter for a type that has none yet, in the order that jsonb has for keys. */
+extern PsEventCount *ps_profile_add_count(PsProfile *profile, const char *event_type, int len);
+
+/* The value of a counter. */
+extern int64 ps_profile_count(const PsEventCount *count);
 
 /* Sets the counter of a type, or adds to PS_OTHER_EVENTS when the profile has as many types as it may. */
 extern void ps_profile_set_count(PsProfile *profile, const char *event_type, int len, int64 count);

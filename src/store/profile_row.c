@@ -7,6 +7,7 @@
 
 #include "catalog/pg_type.h"
 #include "core/attribute.h"
+#include "core/jsonb_object.h"
 #include "store/profile_row.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -42,14 +43,7 @@ read_event_counts(PsProfile *profile, Jsonb *counts)
 			len = value.val.string.len;
 		}
 		else if (token == WJB_VALUE && value.type == jbvNumeric)
-		{
-			Numeric		stored = value.val.numeric;
-			int64		count = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(stored)));
-			PsEventCount *entry = ps_profile_add_count(profile, type, len, count);
-
-			entry->stored = stored;
-			entry->stored_count = count;
-		}
+			ps_profile_add_count(profile, type, len)->stored = value.val.numeric;
 		else if (token == WJB_VALUE || token == WJB_ELEM)
 			profile->stored_counts = NULL;
 	}
@@ -123,17 +117,18 @@ overwrite_event_counts(PsProfile *profile)
 		return false;
 	for (int i = 0; i < profile->nevent_counts; i++)
 	{
-		const PsEventCount *count = &profile->event_counts[i];
+		PsEventCount *count = &profile->event_counts[i];
 		Numeric		numeric;
 
 		if (count->stored == NULL)
 			return false;
-		if (count->count == count->stored_count)
+		if (count->added == 0)
 			continue;
-		numeric = int64_to_numeric(count->count);
+		numeric = int64_to_numeric(ps_profile_count(count));
 		if (VARSIZE(numeric) != VARSIZE(count->stored))
 			return false;
 		memcpy(count->stored, numeric, VARSIZE(numeric));
+		count->added = 0;
 	}
 	return true;
 }
@@ -142,24 +137,20 @@ overwrite_event_counts(PsProfile *profile)
 static Datum
 event_counts_jsonb(const PsProfile *profile)
 {
-	JsonbParseState *state = NULL;
+	PsJsonbObject object;
 
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	ps_jsonb_object_begin(&object, profile->nevent_counts);
+	for (int i = 0; i < profile->nevent_counts; i++)
+		ps_jsonb_object_key(&object, profile->event_counts[i].event_type, profile->event_counts[i].len);
 	for (int i = 0; i < profile->nevent_counts; i++)
 	{
 		const PsEventCount *count = &profile->event_counts[i];
-		JsonbValue	key;
-		JsonbValue	value;
+		JsonbValue	value = {.type = jbvNumeric};
 
-		key.type = jbvString;
-		key.val.string.val = unconstify(char *, count->event_type);
-		key.val.string.len = count->len;
-		value.type = jbvNumeric;
-		value.val.numeric = int64_to_numeric(count->count);
-		pushJsonbValue(&state, WJB_KEY, &key);
-		pushJsonbValue(&state, WJB_VALUE, &value);
+		value.val.numeric = count->stored != NULL && count->added == 0 ? count->stored : int64_to_numeric(ps_profile_count(count));
+		ps_jsonb_object_add(&object, &value);
 	}
-	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+	return JsonbPGetDatum(ps_jsonb_object_end(&object));
 }
 
 Datum
