@@ -16,6 +16,7 @@
 #include "mb/pg_wchar.h"
 
 #define FEW_FIELDS 16
+#define EXPECTED_NAMES 16
 #define MAX_ROOM 8192			/* copies of the strings of a longer value have their own memory: it may have few that
 								 * are wanted */
 
@@ -32,7 +33,7 @@ typedef struct Walk
 	bool		in_expanded;
 	const char *field_name;
 	const char *value_start;	/* of the member or field that was named last */
-	int			last_member;	/* place of the member that was found last */
+	int			nnames;			/* names of the root so far */
 	char	   *room;			/* for copies of strings; NULL: each has its own memory */
 	int			fields_size;
 	bool		root_is_object;
@@ -263,20 +264,22 @@ is_member_name(const char *member, const char *name, int len)
 	return strncmp(member, name, len) == 0 && member[len] == '\0';
 }
 
-/* The wanted member of a name, or NULL. Most events have their members in the same order. */
+/* The wanted member of a name of the root, or NULL. Most values have their members in the order of the value before. */
 static PsField *
 find_wanted(Walk *walk, const char *name, int len)
 {
+	static int	places[EXPECTED_NAMES]; /* of the members that the names of the value before had */
 	PsJsonReader *reader = walk->reader;
-	int			place = walk->last_member;
+	int			nth = Min(walk->nnames++, EXPECTED_NAMES - 1);
 
+	if (places[nth] < reader->nmembers && is_member_name(reader->members[places[nth]].name, name, len))
+		return &reader->members[places[nth]];
 	for (int i = 0; i < reader->nmembers; i++)
 	{
-		place = place + 1 < reader->nmembers ? place + 1 : 0;
-		if (!is_member_name(reader->members[place].name, name, len))
+		if (!is_member_name(reader->members[i].name, name, len))
 			continue;
-		walk->last_member = place;
-		return &reader->members[place];
+		places[nth] = i;
+		return &reader->members[i];
 	}
 	return NULL;
 }
@@ -420,7 +423,7 @@ drop_repeated(PsJsonReader *reader)
 const char *
 ps_json_read(const char *value, int len, PsJsonReader *reader)
 {
-	Walk		walk = {.reader = reader,.last_member = -1};
+	Walk		walk = {.reader = reader};
 	JsonSemAction actions = {
 		.semstate = &walk,
 		.object_start = object_start,
