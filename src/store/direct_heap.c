@@ -10,6 +10,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/index.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
@@ -236,6 +237,21 @@ insert_index_entries(PsDirectTable *table, TupleTableSlot *slot, bool update, bo
 	ps_restore_user(saved);
 }
 
+/*
+ * Adds the entry of a version that left the page of the one before. The key is the same,
+ * so it is still unique: the executor would visit the version before to find that out.
+ */
+static void
+insert_moved_entry(PsDirectTable *table, TupleTableSlot *slot)
+{
+	IndexInfo  *info = table->result->ri_IndexRelationInfo[0];
+	Datum		values[INDEX_MAX_KEYS];
+	bool		nulls[INDEX_MAX_KEYS];
+
+	FormIndexDatum(info, slot, table->estate, values, nulls);
+	(void) index_insert(table->scan->indexRelation, values, nulls, &slot->tts_tid, table->relation, UNIQUE_CHECK_NO, true, info);
+}
+
 void
 ps_direct_flush(PsDirectTable *table)
 {
@@ -343,7 +359,9 @@ ps_direct_update(PsDirectTable *table, ItemPointer tid, const Datum *values, con
 	if (table_tuple_update(table->relation, tid, slot, table->command, GetActiveSnapshot(), InvalidSnapshot,
 						   true, &failure, &lockmode, &update_indexes) != TM_Ok)
 		ps_direct_complain_of_change(RelationGetRelationName(table->relation));
-	if (PS_UPDATES_INDEXES(update_indexes))
+	if (PS_UPDATES_INDEXES(update_indexes) && table->result->ri_NumIndices == 1)
+		insert_moved_entry(table, slot);
+	else if (PS_UPDATES_INDEXES(update_indexes))
 		insert_index_entries(table, slot, true, PS_UPDATES_SUMMARIES_ONLY(update_indexes));
 	return PS_UPDATES_INDEXES(update_indexes) && !PS_UPDATES_SUMMARIES_ONLY(update_indexes) ? &slot->tts_tid : NULL;
 }

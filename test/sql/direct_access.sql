@@ -92,6 +92,17 @@ SELECT c.oid::regclass FROM pg_class c JOIN pg_depend d ON d.classid = 'pg_class
 	JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND e.extname = 'profile_stream'
 WHERE c.relkind = 'r' AND c.relreplident <> 'f'
 	AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND CASE c.relreplident WHEN 'd' THEN i.indisprimary ELSE i.indisreplident END);
+-- rows that leave their page: the primary key has an entry for each, and stays unique
+BEGIN;
+SELECT pg_stat_get_xact_tuples_updated(oid) AS updated, pg_stat_get_xact_tuples_hot_updated(oid) AS hot FROM pg_class WHERE oid = 'profile_stream.materialized_profiles'::regclass \gset
+SELECT count(*) FROM generate_series(1, 6) n, LATERAL profile_stream.apply_events(ARRAY(SELECT jsonb_build_object('eventId', n, 'customerId', 'moved' || i,
+	'eventType', 'seen' || n, 'timestamp', 1767225600000) FROM generate_series(1, 100) i));
+SELECT pg_stat_get_xact_tuples_updated(oid) - :updated AS updated, pg_stat_get_xact_tuples_hot_updated(oid) - :hot < 400 AS moved
+FROM pg_class WHERE oid = 'profile_stream.materialized_profiles'::regclass;
+CREATE EXTENSION amcheck;
+SELECT bt_index_check('profile_stream.materialized_profiles_pkey', true);
+INSERT INTO profile_stream.materialized_profiles SELECT * FROM profile_stream.materialized_profiles WHERE customer_id = 'moved50';
+ROLLBACK;
 -- who may not write, does not
 CREATE ROLE regress_direct;
 GRANT USAGE ON SCHEMA profile_stream TO regress_direct;
