@@ -1,5 +1,6 @@
 -- Functions of tests that change when event ids were applied, or forget them. They know how event_ids of a profile is
--- packed: first comes the second of the newest id, at the end are 16 bytes about sealed chunks, if there are any.
+-- packed: first comes the second of the newest id, whose highest bit says that an id has 11 bytes, and not 12 as of version 0.1.0;
+-- at the end are 16 bytes about sealed chunks, if there are any.
 SET client_min_messages = warning;
 CREATE SCHEMA IF NOT EXISTS testing;
 RESET client_min_messages;
@@ -21,11 +22,31 @@ BEGIN
 	RETURN bytes;
 END $$;
 
+CREATE OR REPLACE FUNCTION testing.id_length(event_ids bytea) RETURNS int LANGUAGE sql RETURN
+	CASE WHEN get_byte(event_ids, CASE WHEN testing.least_first() THEN 3 ELSE 0 END) < 128 THEN 12 ELSE 11 END;
+
+-- the same ids as version 0.1.0 packed them
+CREATE OR REPLACE FUNCTION testing.as_of_0_1_0(event_ids bytea) RETURNS bytea LANGUAGE plpgsql AS $$
+DECLARE
+	high int := CASE WHEN testing.least_first() THEN 3 ELSE 0 END;
+	result bytea := set_byte(substr(event_ids, 1, 4), high, get_byte(event_ids, high) & 127);
+	id record;
+BEGIN
+	FOR id IN SELECT hash, CASE WHEN pause <= 32767 THEN pause ELSE 32768 + LEAST(pause / 60, 32767) END AS age FROM
+		(SELECT hash, COALESCE(extract(epoch FROM lag(applied_at) OVER (ORDER BY n) - applied_at)::int, 0) AS pause
+		FROM profile_stream_internal.open_event_ids(event_ids) WITH ORDINALITY o(hash, applied_at, n)) p
+	LOOP
+		result := result || id.hash || CASE WHEN testing.least_first() THEN set_byte(set_byte('\x0000', 0, id.age & 255), 1, id.age >> 8)
+			ELSE set_byte(set_byte('\x0000', 1, id.age & 255), 0, id.age >> 8) END;
+	END LOOP;
+	RETURN result || CASE WHEN (length(event_ids) - 4) % 11 = 0 THEN '' ELSE substr(event_ids, length(event_ids) - 15) END;
+END $$;
+
 CREATE OR REPLACE FUNCTION testing.aged(event_ids bytea, by interval) RETURNS bytea LANGUAGE plpgsql AS $$
 DECLARE
 	seconds bigint := extract(epoch FROM by);
 BEGIN
-	IF (length(event_ids) - 4) % 12 = 4 THEN
+	IF event_ids <> '' AND (length(event_ids) - 4) % testing.id_length(event_ids) <> 0 THEN
 		event_ids := testing.less(event_ids, length(event_ids) - 12, seconds);
 	END IF;
 	RETURN CASE WHEN event_ids = '' THEN event_ids ELSE testing.less(event_ids, 0, seconds) END;

@@ -6,9 +6,12 @@
  *	  what is known of sealed chunks if there are any. A new id stands first, so that
  *	  an update of the row changes only the begin of the value.
  *
- *	  Each open id has an age: the time between it and the id before it. Ages are
- *	  rounded down, and so an id never seems to be older than it is: it is remembered
- *	  for at least dedupe_retention.
+ *	  Each open id has an age: the time between it and the id before it, in one byte.
+ *	  Ages are rounded down, by less than an eighth, and so an id never seems to be older
+ *	  than it is: it is remembered for at least dedupe_retention.
+ *
+ *	  Rows of version 0.1.0 have ages of two bytes. They are read, and get the new form
+ *	  when they get an id.
  */
 #include "postgres.h"
 
@@ -16,8 +19,18 @@
 #include "core/event_ids.h"
 #include "utils/timestamp.h"
 
-#define MINUTES 0x8000			/* an age in minutes; others are in seconds */
-#define MAX_AGE 0x7fff
+#define BYTE_AGES 0x80000000	/* in the second of a row: its ages are bytes */
+#define AGE_DIGITS 8			/* of an age; what is left of the byte is an exponent of 2 */
+
+/* an open id of version 0.1.0 */
+#define OLD_MINUTES 0x8000		/* the age is in minutes; others are in seconds */
+
+typedef struct OldOpenId
+{
+	PsIdHash	hash;
+	uint16		age;
+} OldOpenId;
+
 #define STAMP_FACTOR UINT64CONST(0x9E3779B97F4A7C15)	/* odd, so that no stamp is lost */
 
 PsIdHash
@@ -38,11 +51,43 @@ event_ids_room(void)
 	return palloc(PS_CHUNK_IDS * sizeof(PsOpenId));
 }
 
+/* The greatest age of a byte that is not longer. */
+static uint8
+pack_age(uint32 seconds)
+{
+	uint8		exponent = 0;
+
+	for (; seconds >= 2 * AGE_DIGITS; seconds /= 2)
+		exponent++;
+	return exponent * AGE_DIGITS + seconds;
+}
+
+static uint32
+unpack_age(uint8 age)
+{
+	return age < AGE_DIGITS ? age : (uint32) (AGE_DIGITS + age % AGE_DIGITS) << (age / AGE_DIGITS - 1);
+}
+
+/* Reads open ids of version 0.1.0. */
+static void
+event_ids_read_old(PsEventIds *ids, const char *data)
+{
+	for (int i = 0; i < ids->nopen; i++)
+	{
+		OldOpenId	old;
+
+		memcpy(&old, data + i * sizeof(OldOpenId), sizeof(OldOpenId));
+		ids->open[i].hash = old.hash;
+		ids->open[i].age = pack_age((old.age & OLD_MINUTES) == 0 ? old.age : (uint32) (old.age & ~OLD_MINUTES) * SECS_PER_MINUTE);
+	}
+}
+
 bool
 ps_event_ids_load(PsEventIds *ids, struct varlena *stored)
 {
 	const char *data = stored == NULL ? NULL : VARDATA_ANY(stored);
 	int			len = stored == NULL ? 0 : VARSIZE_ANY_EXHDR(stored);
+	int			id_len = sizeof(PsOpenId);
 	int			sealed_len;
 
 	memset(ids, 0, sizeof(PsEventIds));
@@ -54,12 +99,18 @@ ps_event_ids_load(PsEventIds *ids, struct varlena *stored)
 	memcpy(&ids->newest, data, sizeof(ids->newest));
 	data += sizeof(ids->newest);
 	len -= sizeof(ids->newest);
-	sealed_len = len % sizeof(PsOpenId) == 0 ? 0 : sizeof(PsSealedIds);
-	ids->nopen = (len - sealed_len) / (int) sizeof(PsOpenId);
-	if (len < sealed_len || ids->nopen * sizeof(PsOpenId) + sealed_len != len || ids->nopen >= PS_CHUNK_IDS)
+	if ((ids->newest & BYTE_AGES) == 0)
+		id_len = sizeof(OldOpenId);
+	ids->newest &= ~BYTE_AGES;
+	sealed_len = len % id_len == 0 ? 0 : sizeof(PsSealedIds);
+	ids->nopen = (len - sealed_len) / id_len;
+	if (len < sealed_len || ids->nopen * id_len + sealed_len != len || ids->nopen >= PS_CHUNK_IDS)
 		return false;
 	ids->open = event_ids_room();
-	memcpy(ids->open, data, len - sealed_len);
+	if (id_len == sizeof(PsOpenId))
+		memcpy(ids->open, data, len - sealed_len);
+	else
+		event_ids_read_old(ids, data);
 	memcpy(&ids->sealed, data + len - sealed_len, sealed_len);
 	return true;
 }
@@ -70,6 +121,7 @@ ps_event_ids_save(const PsEventIds *ids)
 	Size		open_len = ids->nopen * sizeof(PsOpenId);
 	Size		sealed_len = ids->sealed.chunks == 0 ? 0 : sizeof(PsSealedIds);
 	struct varlena *result = ids->stored;
+	uint32		newest = ids->newest | BYTE_AGES;
 	char	   *data;
 
 	if (result != NULL)
@@ -82,18 +134,18 @@ ps_event_ids_save(const PsEventIds *ids)
 		return result;
 	}
 	SET_VARSIZE(result, VARHDRSZ + sizeof(ids->newest) + open_len + sealed_len);
-	memcpy(data, &ids->newest, sizeof(ids->newest));
+	memcpy(data, &newest, sizeof(newest));
 	if (open_len > 0)
 		memcpy(data + sizeof(ids->newest), ids->open, open_len);
 	memcpy(data + sizeof(ids->newest) + open_len, &ids->sealed, sealed_len);
 	return result;
 }
 
-/* The second of a moment, since 2000. */
+/* The second of a moment, since 2000; of those after 2068 the last one before. */
 static uint32
 second_of(TimestampTz at)
 {
-	return at <= 0 ? 0 : (uint32) Min(at / USECS_PER_SEC, (int64) PG_UINT32_MAX - 1);
+	return at <= 0 ? 0 : (uint32) Min(at / USECS_PER_SEC, (int64) BYTE_AGES - 1);
 }
 
 /* The first moment after a second. */
@@ -101,18 +153,6 @@ static TimestampTz
 event_ids_end_of(uint32 second)
 {
 	return (second + INT64CONST(1)) * USECS_PER_SEC;
-}
-
-static uint16
-pack_age(uint32 seconds)
-{
-	return seconds <= MAX_AGE ? seconds : MINUTES | Min(seconds / SECS_PER_MINUTE, MAX_AGE);
-}
-
-static uint32
-unpack_age(uint16 age)
-{
-	return (age & MINUTES) == 0 ? age : (uint32) (age & MAX_AGE) * SECS_PER_MINUTE;
 }
 
 TimestampTz

@@ -27,7 +27,7 @@ typedef struct PsIdHash
 typedef struct PsOpenId
 {
 	PsIdHash	hash;
-	uint16		age;			/* how much earlier it was applied than the id before it, see event_ids.c */
+	uint8		age;			/* how much earlier it was applied than the id before it, see event_ids.c */
 } PsOpenId;
 
 /* The sealed chunks of a customer. */

@@ -52,7 +52,7 @@ try_event_ids(pg_prng_state *prng)
 	{
 		PsIdChunk  *chunk;
 
-		now += (int64) packed_int(prng, packed_int(prng, 3) == 0 ? 100000000 : 100) * 1000000 - 1000000;
+		now += (int64) packed_int(prng, packed_int(prng, 3) == 0 ? 20000000 : 100) * 1000000 - 1000000;
 		hash = ps_event_id_hash(&ps_table_key, (const char *) &i, sizeof(i), 0);
 		chunk = ps_event_ids_add(&ids, &hash, now);
 		sealed = chunk != NULL ? chunk : sealed;

@@ -83,13 +83,22 @@ FROM profile_stream_internal.event_ids, began WHERE customer_id = 'exact';
 SELECT testing.age_event_ids('exact', '3 days');
 SELECT pg_temp.outcome('exact', 'e40', '3 days', '30 s') AS open, pg_temp.outcome('exact', 'e1', '3 days', '30 s') AS sealed;
 SELECT pg_temp.outcome('exact', 'e39', '3 days', '0') AS open, pg_temp.outcome('exact', 'e2', '3 days', '0') AS sealed;
--- a pause of days is kept in minutes, rounded up: an id seems younger by less than one
+-- a pause is kept with three binary digits, rounded down: an id seems younger by less than an eighth of it
 SELECT pg_temp.each('pause', 1, 1), testing.age_event_ids('pause', '3 days 10 s');
-SELECT pg_temp.each('pause', 2, 2), testing.age_event_ids('pause', '100 days');
+SELECT pg_temp.each('pause', 2, 2), testing.age_event_ids('pause', '20 days');
 SELECT pg_temp.each('pause', 3, 3);
-SELECT age >= expected - interval '1 minute' AND age <= expected AS right FROM
+CREATE VIEW pg_temp.pauses AS SELECT n, age > pauses * 7 / 8 AND age <= pauses + interval '1 minute' AS right FROM
 	(SELECT row_number() OVER (ORDER BY applied_at DESC) AS n, clock_timestamp() + '1 s' - applied_at AS age FROM profile_stream_internal.event_ids WHERE customer_id = 'pause') i
-	JOIN (VALUES (1, interval '30 s'), (2, interval '22 days 18:07:30'), (3, interval '25 days 18:07:30')) e(n, expected) USING (n); -- an age is at most 32,767 minutes
+	JOIN (VALUES (1, interval '0'), (2, interval '20 days'), (3, interval '23 days 10 s')) e(n, pauses) USING (n);
+SELECT * FROM pg_temp.pauses ORDER BY n;
+-- rows of version 0.1.0 are read, and get the new form with their next id
+UPDATE profile_stream.materialized_profiles SET event_ids = testing.as_of_0_1_0(event_ids) WHERE customer_id = 'pause' RETURNING length(event_ids);
+SELECT * FROM pg_temp.pauses ORDER BY n;
+SELECT pg_temp.each('older', 1, 40);
+UPDATE profile_stream.materialized_profiles SET event_ids = testing.as_of_0_1_0(event_ids) WHERE customer_id = 'older' RETURNING length(event_ids);
+SELECT pg_temp.each('older', 1, 40), pg_temp.each('older', 1, 41), pg_temp.each('pause', 1, 4);
+SELECT customer_id, length(event_ids) FROM profile_stream.materialized_profiles WHERE customer_id IN ('older', 'pause') ORDER BY 1;
+SELECT pg_temp.each('older', 1, 41);
 -- one retention for a stream, another one for the next: a sealed id is known to the one that looks back far enough
 SELECT pg_temp.each('two', 1, 40), testing.age_event_ids('two', '10 days');
 SELECT days, outcome FROM (VALUES (20), (9)) r(days), LATERAL profile_stream_internal.retry_events(ARRAY[pg_temp.ev('e1', 'two'), pg_temp.ev('e40', 'two')], days * 86400000000) ORDER BY 1 DESC;
