@@ -47,7 +47,7 @@ extern bool ps_distributed(void);
 extern void ps_distributed_check(Oid relid);
 
 /* The same for a table of ps_sharded_tables that a statement names. */
-extern void ps_distributed_refuse_table(PsSharded table) pg_attribute_noreturn();
+extern void ps_distributed_refuse_table(PsSharded table);
 
 /* Raises where distribute() was called, because this does not work there. */
 extern void ps_distributed_refuse(const char *what);
