@@ -175,11 +175,13 @@ if ! [ -x "$home/exporters/usr/bin/promtool" ]; then
 	rm -rf "$debs"
 	chmod -R a+rX "$home/exporters"
 fi
-# The project of bi/dbt is tested with it. Its releases follow those of Python, so it may be missing for a new one.
-if ! [ -x "$home/dbt/bin/dbt" ]; then
+# The project of bi/dbt is tested with it. Its releases follow those of Python, so it may be missing for a new one. A chroot has
+# another Python than this machine, and shares the folder.
+dbt=$home/dbt/$(/usr/bin/python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+if ! [ -x "$dbt/bin/dbt" ]; then
 	echo 'downloading dbt' >&2
-	if ! { /usr/bin/python3 -m venv "$home/dbt" && "$home/dbt/bin/pip" install -q 'dbt-core==1.10.*' 'dbt-postgres==1.10.*' && chmod -R a+rX "$home/dbt"; } >&2; then
-		rm -rf "$home/dbt"
+	if ! { /usr/bin/python3 -m venv "$dbt" && "$dbt/bin/pip" install -q 'dbt-core==1.10.*' 'dbt-postgres==1.10.*' && chmod -R a+rX "$dbt"; } >&2; then
+		rm -rf "$dbt"
 	fi
 fi
 echo "$home"

@@ -17,8 +17,8 @@ export KAFKA_HOME
 # Runs the tests of this tree in the chroot of a version.
 run_in_chroot()
 {
-	chroot_of "$1" && in_chroot "$chroot" .:/mnt/tree "$KAFKA_HOME:/mnt/kafka" -- \
-		env -u PG_CONFIG -u TMPDIR PS_PG="$1" KAFKA_HOME=/mnt/kafka LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin /mnt/tree/scripts/test.sh
+	chroot_of "$1" && in_chroot "$chroot" .:/mnt/tree "$KAFKA_HOME:$KAFKA_HOME" -- \
+		env -u PG_CONFIG -u TMPDIR PS_PG="$1" KAFKA_HOME="$KAFKA_HOME" LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin /mnt/tree/scripts/test.sh
 }
 
 # Runs the tests on a version: in its chroot, or on a build from source.

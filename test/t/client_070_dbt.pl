@@ -11,7 +11,8 @@ use PostgreSQL::Test::Utils;
 use ProfileStream::Node;
 use Test::More;
 
-my $dbt = ($ENV{KAFKA_HOME} // '') . '/dbt/bin/dbt';
+chomp(my $python = `/usr/bin/python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])'`);
+my $dbt = ($ENV{KAFKA_HOME} // '') . "/dbt/$python/bin/dbt";
 plan skip_all => 'no dbt: scripts/install-deps.sh brings it' unless -x $dbt;
 
 my $node = ProfileStream::Node->start_new('main', conf => "track_commit_timestamp = on\n");
