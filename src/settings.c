@@ -10,6 +10,7 @@
 
 #include "datatype/timestamp.h"
 #include "miscadmin.h"
+#include "postmaster/interrupt.h"
 #include "settings.h"
 #include "storage/latch.h"
 #include "utils/guc.h"
@@ -142,7 +143,7 @@ ps_settings_define(void)
 							   NULL, &ps_cluster, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
 #ifdef PS_FAILPOINTS
 	DefineCustomStringVariable("profile_stream.failpoint",
-							   "Where the code fails on purpose: name:action, action one of error, fatal, kill, disk_full, queue_full, sleep=milliseconds.",
+							   "Where the code fails on purpose: name:action, action one of error, fatal, kill, disk_full, queue_full, hang, wait, sleep=milliseconds.",
 							   NULL, &ps_failpoint_setting, "", PGC_SUSET, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
 	DefineCustomStringVariable("profile_stream.failpoint_clock",
 							   "What live segments take for the time, in microseconds since 2000; 0: the time of the server.",
@@ -152,6 +153,25 @@ ps_settings_define(void)
 }
 
 #ifdef PS_FAILPOINTS
+/* Waits until the setting is another one. */
+static void
+failpoint_wait(void)
+{
+	char	   *setting = pstrdup(ps_failpoint_setting);
+
+	ereport(LOG, (errmsg_internal("failpoint \"%s\"", setting)));
+	while (strcmp(ps_failpoint_setting, setting) == 0)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+			ProcessConfigFile(PGC_SIGHUP);
+	}
+	pfree(setting);
+	SetLatch(MyLatch);			/* what woke this loop is still to be served, the reload too */
+}
+
 /* Does what profile_stream.failpoint says when it names this place. */
 void
 ps_failpoint(const char *name)
@@ -186,6 +206,8 @@ ps_failpoint(const char *name)
 	else if (strcmp(action, "hang") == 0)	/* the only one for a side thread */
 		for (;;)
 			pause();
+	else if (strcmp(action, "wait") == 0)
+		failpoint_wait();
 	else if (strncmp(action, "sleep=", 6) == 0)
 		(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 atoi(action + 6), PG_WAIT_EXTENSION);

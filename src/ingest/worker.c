@@ -212,7 +212,10 @@ serve_lookup(PsWorker *worker)
 	if (lookup->running || worker->life == PS_LIFE_BACKING_OFF || ps_clock_now() < worker->looking_up.next)
 		return;
 	if (worker->life == PS_LIFE_LOOKING_UP)
+	{
 		ps_consumer_assign(worker->consumer, NULL, 0);	/* otherwise each answer waits for a fetch that waits */
+		PS_FAILPOINT("unassigned");
+	}
 	ps_topics_update(worker);
 	lists = worker->stream->topic_pattern != NULL && !ps_rebuild_schema_used();
 	worker->looking_up.asked_in = worker->life;

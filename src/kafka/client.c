@@ -364,6 +364,16 @@ make_client(rd_kafka_type_t type, rd_kafka_conf_t *conf, List *options)
 	return rk;
 }
 
+void *
+ps_kafka_queue_logs(void *rk, int wakeup_fd)
+{
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
+
+	rd_kafka_set_log_queue(rk, queue);
+	rd_kafka_queue_io_event_enable(queue, wakeup_fd, "x", 1);
+	return queue;
+}
+
 static rd_kafka_conf_t *
 consumer_conf(List *options, const char *group_id)
 {

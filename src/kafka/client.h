@@ -54,4 +54,11 @@ extern bool ps_kafka_transactions(List *options);
 /* The same for a producer. With transactions Kafka stops all older producers of the id. */
 extern void *ps_kafka_create_producer(List *options, const char *transactional_id);
 
+/*
+ * Makes a rd_kafka_queue_t for the log lines of a client; each one that comes into the
+ * empty queue writes a byte to the descriptor. The queue of its events must not get
+ * them: librdkafka logs while it holds that queue's lock, and would wait for itself.
+ */
+extern void *ps_kafka_queue_logs(void *rk, int wakeup_fd);
+
 #endif							/* PS_CLIENT_H */

@@ -1,7 +1,7 @@
 /*
  * consumer.c
- *	  A consumer that reads librdkafka's events from one queue without waiting. A pipe
- *	  wakes the worker when an event comes.
+ *	  A consumer that reads librdkafka's events and its log without waiting. A pipe
+ *	  wakes the worker when something comes.
  *
  *	  Messages are copied into the memory context of the batch, and their events are
  *	  destroyed at once, so that an ERROR leaks nothing.
@@ -24,6 +24,7 @@ struct PsConsumer
 {
 	rd_kafka_t *rk;
 	rd_kafka_queue_t *queue;
+	rd_kafka_queue_t *log;
 	const PsTopic *topics;
 	int			ntopics;
 	int			last;			/* place of the topic that was found last */
@@ -40,7 +41,7 @@ ps_consumer_create(List *options, const char *group_id)
 	consumer->rk = ps_kafka_create_consumer(options, group_id);
 	rd_kafka_poll_set_consumer(consumer->rk);
 	consumer->queue = rd_kafka_queue_get_consumer(consumer->rk);
-	rd_kafka_set_log_queue(consumer->rk, consumer->queue);
+	consumer->log = ps_kafka_queue_logs(consumer->rk, consumer->pipe[1]);
 	rd_kafka_queue_io_event_enable(consumer->queue, consumer->pipe[1], "x", 1);
 	return consumer;
 }
@@ -350,14 +351,25 @@ take_event(PsConsumer *consumer, PsIntake *intake, rd_kafka_event_t *event)
 		case RD_KAFKA_EVENT_ERROR:
 			take_error_event(consumer, intake, event);
 			break;
-		case RD_KAFKA_EVENT_LOG:
-			consumer_take_log(intake, event);
-			break;
 		case RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH:
 			ps_token_renew(consumer->rk);
 			break;
 		default:
 			break;				/* reports of group commits */
+	}
+}
+
+/* Reads the log. Before a message of a new topic came, the log said that the old one was gone: so it is read after messages. */
+static void
+drain_log(PsConsumer *consumer, PsIntake *intake)
+{
+	rd_kafka_event_t *event;
+
+	while ((event = rd_kafka_queue_poll(consumer->log, 0)) != NULL)
+	{
+		if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_LOG)
+			consumer_take_log(intake, event);
+		rd_kafka_event_destroy(event);
 	}
 }
 
@@ -388,6 +400,7 @@ ps_consumer_drain(PsConsumer *consumer, PsIntake *intake, int max_messages, int6
 	if (consumer->event != NULL)
 		rd_kafka_event_destroy(consumer->event);
 	consumer->event = NULL;
+	drain_log(consumer, intake);
 }
 
 int64

@@ -1,7 +1,7 @@
 /*
  * producer.c
- *	  A producer, with transactions unless the option transactions is false. It reads librdkafka's events from one queue without
- *	  waiting. A pipe wakes the relay when an event comes.
+ *	  A producer, with transactions unless the option transactions is false. It reads librdkafka's events and its log without
+ *	  waiting. A pipe wakes the relay when something comes.
  *
  *	  Calls that block (start, commit, abort) run in a side thread, one at a time. The
  *	  thread writes into the same pipe when a call ends. Meanwhile the relay goes on to
@@ -46,6 +46,7 @@ struct PsProducer
 {
 	rd_kafka_t *rk;
 	rd_kafka_queue_t *queue;
+	rd_kafka_queue_t *log;
 	bool		transactions;
 	char	   *topic;
 	int			pipe[2];
@@ -180,7 +181,7 @@ ps_producer_create(List *options, const char *topic, const char *transactional_i
 	producer->transactions = ps_kafka_transactions(options);
 	producer->rk = ps_kafka_create_producer(options, transactional_id);
 	producer->queue = rd_kafka_queue_get_main(producer->rk);
-	rd_kafka_set_log_queue(producer->rk, producer->queue);
+	producer->log = ps_kafka_queue_logs(producer->rk, producer->pipe[1]);
 	rd_kafka_queue_io_event_enable(producer->queue, producer->pipe[1], "x", 1);
 	producer_extend_deadline(producer);
 	start_call(producer, STARTING);
@@ -272,12 +273,13 @@ producer_take_error(PsProducer *producer, rd_kafka_event_t *event)
 	}
 }
 
+/* Takes what is in a queue: that of the events, or that of the log. */
 static void
-take_events(PsProducer *producer)
+take_events(PsProducer *producer, rd_kafka_queue_t *queue)
 {
 	rd_kafka_event_t *event;
 
-	while ((event = rd_kafka_queue_poll(producer->queue, 0)) != NULL)
+	while ((event = rd_kafka_queue_poll(queue, 0)) != NULL)
 	{
 		switch (rd_kafka_event_type(event))
 		{
@@ -367,7 +369,8 @@ ps_producer_work(PsProducer *producer)
 {
 	bool		ended = call_ended(producer);
 
-	take_events(producer);
+	take_events(producer, producer->log);
+	take_events(producer, producer->queue);
 	if (producer->stage == SPENT)
 		return PS_PRODUCER_SPENT;
 	if (ended)

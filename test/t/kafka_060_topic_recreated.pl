@@ -66,18 +66,21 @@ sub wait_row
 
 sub call { $node->sql("SELECT profile_stream.$_[0]"); }
 
-# SQL: keeps what a batch needs last, and nothing else that a worker does while its topic rests.
-sub keeps
+# Waits until a worker has reached a failpoint, and stays there until the failpoint is another one.
+sub wait_at
 {
-	return "BEGIN; SELECT count(*) FROM (SELECT FROM profile_stream_internal.stream_offsets o JOIN profile_stream.streams USING (stream_id)"
-	  . " WHERE name = '$_[0]' FOR UPDATE OF o) o";
+	my ($failpoint, $do) = @_;
+	my $from = -s $node->logfile;
+	$node->set_failpoint("$failpoint:wait");
+	$do->() if $do;
+	$node->wait_for_log(qr/failpoint "$failpoint:wait"/, $from);
 }
 
-# SQL: whether a stream's worker waits for that with what comes after the old topic's first messages in its hands.
-sub waits
+# Gives a stream messages, which its worker then has in its hands.
+sub hold
 {
-	my ($name) = @_;
-	return "SELECT wait_event_type = 'Lock' AND query = 'apply $name\[0] @ $old' FROM pg_stat_activity WHERE pid = " . $node->stream_pid($name);
+	my ($name, @messages) = @_;
+	wait_at('after_lock', sub { $broker->produce($name, @messages) });
 }
 
 # What must hold once a stream has read so many messages of the new topic, to its end.
@@ -164,20 +167,16 @@ foreach my $case ([ 'stop', 160 ], [ 'earliest', 160 ], [ 'latest', 160 ], [ 'ea
 
 	start($name, $action);
 	my $pid = $node->stream_pid($name);
-	my $session = $node->background_psql('postgres', on_error_stop => 0);
-	$session->query_safe(keeps($name));
-	$broker->produce($name, [ 0, $name, undef ]);
-	ok($node->poll_query_until('postgres', waits($name)), "$name: the worker waits");
+	hold($name, [ 0, $name, undef ]);
 	recreate($name, $n);
 	if ($killed)
 	{
 		ok($node->kill_process($pid), "$name: the server is back");
-		eval { $session->quit };
+		$node->set_failpoint('');
 		is_noticed($name, $action, $n);
 		next;
 	}
-	$session->query_safe('COMMIT');
-	$session->quit;
+	$node->set_failpoint('');
 	# the tombstone was the old topic's last message
 	ok(wait_row($name, "tombstones = 1"), "$name: what was read of the old topic is applied");
 	ok(wait_row($name, $action eq 'stop' ? "state = 'offset_lost'" : 'epoch = 1'), "$name: the new topic is noticed");
@@ -194,23 +193,23 @@ start('frozen', 'earliest');
 my $pid = $node->stream_pid('frozen');
 kill('STOP', $pid) == 1 or die 'could not freeze the worker';
 recreate('frozen', 160);
+usleep(5_500_000);
 kill('CONT', $pid);
 is_noticed('frozen', 'earliest', 160);
 
-start('full', 'stop');
-$pid = $node->stream_pid('full');
-my $session = $node->background_psql('postgres');
 my $big = 120;
 my $padding = 'x' x 500_000;
-$session->query_safe(keeps('full'));
-$broker->produce('full', map {
-		[ 0, 'full', qq({"eventId":"full$_","customerId":"full","eventType":"seen","timestamp":"2026-01-01T00:00:00Z","payload":{"padding":"$padding"}}) ]
-	} 1 .. $big);
-ok($node->poll_query_until('postgres', waits('full')), 'full: the worker waits');
+sub big_messages
+{
+	my ($topic) = @_;
+	return map { [ 0, $topic, qq({"eventId":"$topic$_","customerId":"$topic","eventType":"seen","timestamp":"2026-01-01T00:00:00Z","payload":{"padding":"$padding"}}) ] } 1 .. $big;
+}
+
+start('full', 'stop');
+hold('full', big_messages('full'));
 usleep(5_500_000);
 recreate('full', $old + 2 * $big);
-$session->query_safe('COMMIT');
-$session->quit;
+$node->set_failpoint('');
 ok(wait_row('full', "state = 'offset_lost'"), 'full: the new topic is noticed');
 my ($next, $consumed) = split(/\|/, row('full', 'next_offset, consumed'));
 note("full: stopped at $next");
@@ -218,6 +217,20 @@ cmp_ok($next, '<', $old + $big, 'full: before the old one was read to its end');
 is($consumed, $next, 'full: and nothing of the new one was taken');
 is($node->sql("SELECT count(*) FROM profile_stream_internal.event_ids WHERE customer_id = 'full' AND hash NOT IN (SELECT profile_stream_internal.event_id_hash('full' || i) FROM generate_series(1, $big) i)"), $old - 1, 'full: only events of the old one');
 call("drop_stream('full')");
+
+# what is queued of a topic that is gone, and that librdkafka has forgotten meanwhile
+start('vanished', 'earliest');
+hold('vanished', big_messages('vanished'));
+$broker->delete_topic('vanished');
+wait_at('unassigned');
+usleep(2_000_000);
+$node->set_failpoint('');
+ok($node->poll_query_until('postgres', "SELECT state = 'retrying' AND error ~ 'does not exist' FROM profile_stream.stat_streams WHERE stream = 'vanished'"),
+	'vanished: the stream says that there is no topic');
+$broker->create_topic('vanished', 1);
+$broker->produce('vanished', messages('vanished', 'new', 160));
+ok(wait_row('vanished', 'next_offset = 160 AND o.epoch = 1'), 'vanished: goes on with the new one');
+call("drop_stream('vanished')");
 
 start('cut_off', 'earliest', $broker->proxy->bootstrap);
 $broker->proxy->tell('refuse');
