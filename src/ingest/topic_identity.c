@@ -12,7 +12,8 @@
  *	  its partitions again after everything that may hide a new topic:
  *	  - a leader that does not know its partition;
  *	  - a time without any broker;
- *	  - a turn of the loop that came much too late;
+ *	  - a turn of the loop that came much too late, or a wait that ended too late: a
+ *		process that is frozen has no fetch under way that the broker could refuse;
  *	  - first or end offsets that went back.
  *
  *	  It also assigns them again to read again what it could not take.
@@ -142,8 +143,8 @@ ps_topic_identity_note_turn(PsWorker *worker)
 	PsMoment	now = ps_clock_now();
 
 	/* messages that wait would begin to wait again: while there are any, the regular look-ups must do */
-	if (worker->reading.last_turn != 0 && now - worker->reading.last_turn > STALL_MS * INT64CONST(1000) &&
-		ps_waiting_bytes(worker->waiting) == 0)
+	if (worker->reading.last_turn != 0 && ps_waiting_bytes(worker->waiting) == 0 &&
+		(worker->reading.overslept || now - worker->reading.last_turn > STALL_MS * INT64CONST(1000)))
 		ps_life_look_up(worker);
 	worker->reading.last_turn = now;
 }

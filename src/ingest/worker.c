@@ -72,6 +72,7 @@
 #define LOOKUP_INTERVAL_MS 30000
 #define LOOKUP_RETRY_MS 2000
 #define LOOKUP_TIMEOUT_MS 5000
+#define LATE_MS 500				/* a wait that ends so much later means that the process was frozen */
 #define LOOKUP_POLL_MS 20		/* while a thread asks the broker */
 #define LOCK_SHOWN_MS 5000		/* after the back-off: "waiting" is shown on, unless a batch is applied */
 #define CLIENT_ERROR_LOOKUP_MS 200	/* after an error of the client, until the broker is asked */
@@ -303,6 +304,8 @@ static void
 worker_wait_for_work(PsWorker *worker)
 {
 	int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
+	long		wait_ms = worker->looking_up.lookup.running ? LOOKUP_POLL_MS : Min(IDLE_MS, due_ms(worker));
+	PsMoment	began = ps_clock_now();
 
 	if (is_polling(worker))
 		events |= WL_SOCKET_READABLE;	/* otherwise nobody empties the pipe, and the wait ends at once */
@@ -310,10 +313,10 @@ worker_wait_for_work(PsWorker *worker)
 	ps_report_turn(false, is_polling(worker));
 	ps_control_waiting(worker, true);
 	(void) WaitLatchOrSocket(MyLatch, events, ps_consumer_wakeup_fd(worker->consumer),
-							 worker->looking_up.lookup.running ? LOOKUP_POLL_MS : Min(IDLE_MS, due_ms(worker)),
-							 ps_wait_event(worker->life == PS_LIFE_BACKING_OFF ? PS_WAIT_NEXT_ATTEMPT : PS_WAIT_MESSAGES));
+							 wait_ms, ps_wait_event(worker->life == PS_LIFE_BACKING_OFF ? PS_WAIT_NEXT_ATTEMPT : PS_WAIT_MESSAGES));
 	ps_control_waiting(worker, false);
 	ResetLatch(MyLatch);
+	worker->reading.overslept = ps_clock_now() > ps_moment_plus(began, wait_ms + LATE_MS);
 }
 
 /* One turn of the loop of a worker that is connected. */

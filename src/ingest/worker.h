@@ -57,6 +57,7 @@ typedef struct PsReading
 	int			found;			/* place of the partition that was found last */
 	bool		topic_suspect;	/* a topic may be another one: look up as soon as the broker answers */
 	PsMoment	last_turn;		/* when the loop came round last, 0 before the first time */
+	bool		overslept;		/* the last wait ended too late */
 	PsMoment	next_progress;	/* when to store what was read but is held */
 	PsMoment	next_report;	/* when to tell Kafka the group's offsets */
 	PsMoment	next_lag;		/* when to report how long messages wait */

@@ -193,7 +193,7 @@ start('frozen', 'earliest');
 my $pid = $node->stream_pid('frozen');
 kill('STOP', $pid) == 1 or die 'could not freeze the worker';
 recreate('frozen', 160);
-usleep(5_500_000);
+usleep(1_500_000);
 kill('CONT', $pid);
 is_noticed('frozen', 'earliest', 160);
 
