@@ -77,6 +77,7 @@ if [ ! -e "$folder/complete" ]; then
 	if [ -n "$missing" ]; then
 		sudo=
 		[ "$(id -u)" = 0 ] || sudo=sudo
+		$sudo apt-get update -qq >&2
 		# shellcheck disable=SC2086
 		DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing >&2
 	fi
