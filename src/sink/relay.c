@@ -151,6 +151,7 @@ relay_check_stream(PsRelay *relay)
 	MemoryContext context = AllocSetContextCreate(relay->turn_context, "profile_stream stream", ALLOCSET_SMALL_SIZES);
 	PsStream   *stream = NULL;
 	PsSinkState state = PS_SINK_IDLE;
+	bool		forgotten = false;
 
 	ps_stream_invalidated = ps_options_invalidated = false;
 	ps_transaction_start();
@@ -167,7 +168,10 @@ relay_check_stream(PsRelay *relay)
 		if (stream != NULL && !relay->counted)
 			ps_process_count_start(relay->stream_id, ps_sinks[relay->sink->kind].name, ps_bgworker_process().registration);
 		if (stream != NULL)
+		{
 			state = relay->sink->methods->configure(relay->sink, stream, GetUserId());
+			forgotten = relay->connected && relay->error == NULL && !ps_outbox_has_state(relay->stream_id, relay->sink->kind);
+		}
 		ps_spi_end();
 	}
 	CommitTransactionCommand();
@@ -184,6 +188,11 @@ relay_check_stream(PsRelay *relay)
 	relay->stream = stream;
 	relay->next_attempt = 0;
 	ps_bgworker_name(ps_sinks[relay->sink->kind].name, stream->name);
+	if (forgotten && relay->connected)
+	{
+		relay->shown = false;
+		relay_finish_connecting(relay);
+	}
 }
 
 /* Moves rows of the outbox to sink_pending, also while the sink is away: there they stay one row per customer. */

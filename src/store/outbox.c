@@ -152,6 +152,11 @@ static PsPlan state_plan = {
 	7, {INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT8OID, BOOLOID},.only = "sink_status"
 };
 
+static PsPlan known_plan = {
+	"SELECT FROM profile_stream_internal.sink_status s WHERE s.stream_id = $1 AND s.sink = $2",
+	2, {INT4OID, TEXTOID}
+};
+
 /*
  * Makes the statement that each commit runs first, from the list of sinks. It names the
  * columns themselves, because the view stream_sinks takes twice as long.
@@ -395,4 +400,12 @@ ps_outbox_set_state(int stream_id, PsSinkKind kind, PsStreamState state, const c
 	PsStateChange change;
 
 	ps_outbox_change_state(stream_id, kind, &now, false, &change);
+}
+
+bool
+ps_outbox_has_state(int stream_id, PsSinkKind kind)
+{
+	Datum		args[2] = {Int32GetDatum(stream_id), CStringGetTextDatum(ps_sinks[kind].name)};
+
+	return ps_plan_run(&known_plan, args, NULL, SPI_OK_SELECT) > 0;
 }

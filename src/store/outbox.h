@@ -93,4 +93,7 @@ extern void ps_outbox_change_state(int stream_id, PsSinkKind kind, const PsState
 extern void ps_outbox_set_state(int stream_id, PsSinkKind kind, PsStreamState state, const char *error,
 								const char *hint, int64 next_attempt_ms);
 
+/* Whether the sink has a state; not after it was taken from the stream and given back. */
+extern bool ps_outbox_has_state(int stream_id, PsSinkKind kind);
+
 #endif							/* PS_OUTBOX_H */

@@ -61,6 +61,10 @@ $node->sql("SELECT profile_stream.create_stream('away', bootstrap_servers => '$n
 ok($node->wait_sink('away', "state = 'retrying' AND error IS NOT NULL", 'changelog'), 'brokers that are not there: the sink says so');
 $node->sql("SELECT profile_stream.drop_stream('away')");
 
+# taken from the stream and given back before its relay looks
+$node->sql('BEGIN', "SELECT profile_stream.alter_stream('crm', changelog_topic => '')", "SELECT profile_stream.alter_stream('crm', changelog_topic => 'changelog')", 'COMMIT');
+ok($node->wait_sink('crm', "state = 'idle'", 'changelog'), 'a sink that comes back at once: idle');
+
 # then they deliver
 $broker->produce('events', [ 0, 'c', '{"eventId":"e1","customerId":"c1","eventType":"seen","timestamp":"2026-01-01T00:00:00Z"}' ]);
 ok($node->wait_sink('crm', "state = 'running' AND delivered = 1", $_), "$_: delivers") foreach ('redis', 'changelog');
