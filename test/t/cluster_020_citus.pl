@@ -170,19 +170,30 @@ my @steps = qw(after_lock after_fold after_upsert after_dead_letters after_offse
 my @fault = (
 	sub { my $node = (nodes_with_shards())[ int(rand(2)) ]; my $pid = $node->stream_pid('crm'); $node->kill_process($pid) if $pid; return 'worker of ' . $node->name },
 	sub { my $node = (nodes_with_shards())[ int(rand(2)) ]; $node->stop('immediate'); $node->start; return $node->name },
-	sub { $coordinator->stop('immediate'); $coordinator->start; return 'coordinator' },
-	sub {
-		my $node = (nodes_with_shards())[ int(rand(2)) ];
-		my $step = $steps[ int(rand(@steps)) ];
-		my $from = -s $node->logfile;
-		$node->set_failpoint("$step:kill");
-		$node->expect_signals(1) if eval { $node->wait_for_log(qr/was terminated by signal 9/, $from); 1 };
-		$node->set_failpoint('');
-		$node->wait_alive;
-		return "$step on " . $node->name;
-	});
+	sub { $coordinator->stop('immediate'); $coordinator->start; return 'coordinator' });
+
+# A worker dies at a step: it is told so before the events come, which it therefore meets.
+sub die_at_step
+{
+	my $node = (nodes_with_shards())[ int(rand(2)) ];
+	my $step = $steps[ int(rand(@steps)) ];
+	my $from = -s $node->logfile;
+	$node->set_failpoint("$step:kill");
+	my $producer = $broker->start_producing('events', produce_part());
+	ok($node->wait_for_log(qr/was terminated by signal 9/, $from), "a worker dies: $step on " . $node->name);
+	$node->expect_signals(1);
+	$node->set_failpoint('');
+	$broker->finish_producing($producer);
+	$node->wait_alive;
+}
+
 foreach my $number (1 .. $faults)
 {
+	if ($number % 4 == 3)
+	{
+		die_at_step();
+		next;
+	}
 	my $producer = $broker->start_producing('events', produce_part());
 	usleep(int(rand(300_000)));
 	note("fault $number: " . $fault[ $number % 4 ]->());
