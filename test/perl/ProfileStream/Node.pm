@@ -58,6 +58,15 @@ sub events
 	} $first .. $first + $n - 1;
 }
 
+# As the parent does, but the limit of time is that of each query and not that of all together.
+sub background_psql
+{
+	my ($node, @arguments) = @_;
+	my $session = $node->SUPER::background_psql(@arguments);
+	$session->set_query_timer_restart;
+	return $session;
+}
+
 # As the parent does, but with an encoding, a locale and a superuser of its own, whatever those of the environment are.
 $ENV{PGUSER} = 'postgres';
 
