@@ -1722,19 +1722,23 @@ COMMENT ON COLUMN profile_stream_internal.shard_offsets.next_offset IS 'Offset o
 
 CREATE TABLE profile_stream_internal.cluster_calls (
 	call_no bigint PRIMARY KEY,
-	call text NOT NULL,
+	called_by name NOT NULL,
+	function name NOT NULL,
+	arguments text[] NOT NULL,
 	ids bigint[] NOT NULL,
 	called_at timestamptz NOT NULL
 );
 COMMENT ON TABLE profile_stream_internal.cluster_calls IS 'Calls that this node has run because the coordinator runs them on all nodes of distributed profiles';
 COMMENT ON COLUMN profile_stream_internal.cluster_calls.call_no IS 'Number of the call, in the order of the coordinator';
-COMMENT ON COLUMN profile_stream_internal.cluster_calls.call IS 'The call with its arguments';
+COMMENT ON COLUMN profile_stream_internal.cluster_calls.called_by IS 'The role with whose rights it runs on each node';
+COMMENT ON COLUMN profile_stream_internal.cluster_calls.function IS 'The function, in schema profile_stream';
+COMMENT ON COLUMN profile_stream_internal.cluster_calls.arguments IS 'All of its arguments, in their order';
 COMMENT ON COLUMN profile_stream_internal.cluster_calls.ids IS 'Numbers that a stream, a series of metrics and an attribute map got next';
 COMMENT ON COLUMN profile_stream_internal.cluster_calls.called_at IS 'When it ran here';
 
-CREATE FUNCTION profile_stream_internal.run_call(call_no bigint, call text, ids bigint[]) RETURNS void
+CREATE FUNCTION profile_stream_internal.run_call(call_no bigint, called_by name, function name, arguments text[], ids bigint[]) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_run_call' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION profile_stream_internal.run_call(bigint, text, bigint[]) IS 'Run a call of the coordinator on this node, with the rights of the caller';
+COMMENT ON FUNCTION profile_stream_internal.run_call(bigint, name, name, text[], bigint[]) IS 'Run a call of the coordinator on this node, with the rights of who made it';
 
 CREATE FUNCTION profile_stream_internal.refuse_drop() RETURNS event_trigger
 	AS 'MODULE_PATHNAME', 'ps_refuse_drop' LANGUAGE c;

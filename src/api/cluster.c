@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "api/caller.h"
 #include "commands/event_trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -11,9 +12,11 @@
 #include "nodes/value.h"
 #include "settings.h"
 #include "store/cluster_calls.h"
+#include "store/cluster_gate.h"
 #include "store/distributed.h"
 #include "store/extension.h"
-#include "utils/builtins.h"
+#include "store/rebuild_schema.h"
+#include "utils/array.h"
 
 PG_FUNCTION_INFO_V1(ps_is_distributed);
 Datum
@@ -22,12 +25,24 @@ ps_is_distributed(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(ps_distributed());
 }
 
+/* Raises unless an array has one dimension from 1 on, and so many elements; -1: any number. */
+static void
+check_array(ArrayType *array, int n)
+{
+	ps_check_argument(ARR_NDIM(array) == 1 && ARR_LBOUND(array)[0] == 1 && (n < 0 || (ARR_DIMS(array)[0] == n && !array_contains_nulls(array))),
+					  "arguments and ids must be plain arrays");
+}
+
 PS_FUNCTION(ps_run_call);
 static Datum
 ps_run_call_checked(PG_FUNCTION_ARGS)
 {
+	PsClusterCall call = {PG_GETARG_INT64(0), PG_GETARG_DATUM(1), PG_GETARG_DATUM(2), PG_GETARG_DATUM(3), PG_GETARG_DATUM(4)};
+
+	check_array(PG_GETARG_ARRAYTYPE_P(3), -1);
+	check_array(PG_GETARG_ARRAYTYPE_P(4), 3);
 	SPI_connect();
-	ps_cluster_calls_run(PG_GETARG_INT64(0), text_to_cstring(PG_GETARG_TEXT_PP(1)), PG_GETARG_DATUM(2));
+	ps_cluster_gate_run(&call);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -51,8 +66,12 @@ drops_extension(const DropStmt * drop)
 	if (drop->removeType != OBJECT_EXTENSION && drop->removeType != OBJECT_SCHEMA)
 		return false;
 	foreach(cell, drop->objects)
-		if (strncmp(strVal(lfirst(cell)), PS_SCHEMA, strlen(PS_SCHEMA)) == 0)
-		return true;
+	{
+		const char *name = strVal(lfirst(cell));
+
+		if (strcmp(name, PS_SCHEMA) == 0 || strcmp(name, PS_INTERNAL_SCHEMA) == 0 || strcmp(name, PS_REBUILD_SCHEMA) == 0)
+			return true;
+	}
 	return false;
 }
 

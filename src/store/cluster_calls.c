@@ -1,21 +1,34 @@
 /*
  * cluster_calls.c
+ *	  A call is kept as a function and its arguments, and runs with the rights of who made
+ *	  it: nobody else's code, and nobody else's rights, get into it when it is sent again.
+ *
  *	  A node runs a call in a transaction of its own, before the coordinator commits. If the
  *	  coordinator then fails, the same call has to be made again: the nodes that have it
  *	  already pass over it, and refuse another one of its number.
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "compat.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "store/cluster_calls.h"
+#include "store/owner.h"
 #include "store/plan.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/catcache.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 static PsPlan ids_plan = {
 	"SELECT ARRAY[(SELECT s.last_value + s.is_called::int FROM profile_stream.streams_stream_id_seq s),"
@@ -39,16 +52,20 @@ static PsPlan next_plan = {
 };
 
 static PsPlan find_plan = {
-	"SELECT c.call FROM profile_stream_internal.cluster_calls c WHERE c.call_no = $1", 1, {INT8OID}
+	"SELECT c.called_by = $2 AND c.function = $3 AND c.arguments = $4,"
+	" pg_catalog.format('%s(%s) of %s', c.function, pg_catalog.array_to_string(c.arguments, ', ', 'NULL'), c.called_by)"
+	" FROM profile_stream_internal.cluster_calls c WHERE c.call_no = $1",
+	4, {INT8OID, NAMEOID, NAMEOID, TEXTARRAYOID}
 };
 
 static PsPlan add_plan = {
-	"INSERT INTO profile_stream_internal.cluster_calls (call_no, call, ids, called_at) VALUES ($1, $2, $3, pg_catalog.clock_timestamp())",
-	3, {INT8OID, TEXTOID, INT8ARRAYOID}
+	"INSERT INTO profile_stream_internal.cluster_calls (call_no, called_by, function, arguments, ids, called_at)"
+	" VALUES ($1, $2, $3, $4, $5, pg_catalog.clock_timestamp())",
+	5, {INT8OID, NAMEOID, NAMEOID, TEXTARRAYOID, INT8ARRAYOID}
 };
 
 static PsPlan all_plan = {
-	"SELECT c.call_no, c.call, c.ids FROM profile_stream_internal.cluster_calls c ORDER BY c.call_no"
+	"SELECT c.call_no, c.called_by, c.function, c.arguments, c.ids FROM profile_stream_internal.cluster_calls c ORDER BY c.call_no"
 };
 
 static bool running = false;
@@ -59,58 +76,59 @@ ps_cluster_calls_running(void)
 	return running;
 }
 
-Datum
-ps_cluster_calls_ids(void)
+void
+ps_cluster_call_init(PsClusterCall * call)
 {
+	char	   *role = GetUserNameFromId(GetUserId(), false);
 	bool		isnull;
 	Datum		ids;
 
 	(void) ps_plan_run(&ids_plan, NULL, NULL, SPI_OK_SELECT);
 	ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	return PointerGetDatum(DatumGetArrayTypePCopy(ids));
+	call->ids = PointerGetDatum(DatumGetArrayTypePCopy(ids));
+	call->called_by = DirectFunctionCall1(namein, CStringGetDatum(role));
 }
 
-/* Adds a call. The table is locked, so that no other one gets its number. */
+/* The table is locked, so that no other call gets its number. */
 static void
-calls_add(int64 call_no, const char *call, Datum ids)
+calls_store(const PsClusterCall * call)
 {
-	Datum		args[3] = {Int64GetDatum(call_no), CStringGetTextDatum(call), ids};
+	Datum		args[5] = {Int64GetDatum(call->call_no), call->called_by, call->function, call->arguments, call->ids};
 
 	ps_plan_write(&add_plan, args, NULL, SPI_OK_INSERT, 1, "cluster_calls");
 }
 
-int64
-ps_cluster_calls_add(const char *call, Datum ids)
+void
+ps_cluster_calls_add(PsClusterCall * call)
 {
-	int64		call_no;
-
 	(void) ps_plan_run(&lock_plan, NULL, NULL, SPI_OK_UTILITY);
-	call_no = ps_plan_number(&next_plan, NULL);
-	calls_add(call_no, call, ids);
-	return call_no;
+	call->call_no = ps_plan_number(&next_plan, NULL);
+	calls_store(call);
 }
 
-/* The statement that runs a call on a node. */
+/* A value as a literal. */
 static char *
-command_text(int64 call_no, const char *call, Datum ids)
+call_literal(Oid type, Datum value)
 {
 	Oid			output;
 	bool		is_varlena;
 
-	getTypeOutputInfo(INT8ARRAYOID, &output, &is_varlena);
-	return psprintf("SELECT profile_stream_internal.run_call(" INT64_FORMAT ", %s, %s)", call_no, quote_literal_cstr(call),
-					quote_literal_cstr(OidOutputFunctionCall(output, ids)));
+	getTypeOutputInfo(type, &output, &is_varlena);
+	return quote_literal_cstr(OidOutputFunctionCall(output, value));
 }
 
 void
-ps_cluster_calls_send(int64 call_no, const char *call, Datum ids)
+ps_cluster_calls_send(const PsClusterCall * call)
 {
-	/* with the rights of the caller, who so becomes the owner of a stream on each node */
+	/* with the rights of the caller: the node makes sure that those of the call are among them */
 	static const char sql[] = "SELECT pg_catalog.format('%s:%s: %s', nodename, nodeport, result), success FROM pg_catalog.run_command_on_workers($1)";
 	Oid			types[1] = {TEXTOID};
-	Datum		args[1] = {CStringGetTextDatum(command_text(call_no, call, ids))};
+	Datum		args[1];
 	StringInfoData failed;
 
+	args[0] = CStringGetTextDatum(psprintf("SELECT profile_stream_internal.run_call(" INT64_FORMAT ", %s, %s, %s, %s)", call->call_no,
+										   call_literal(NAMEOID, call->called_by), call_literal(NAMEOID, call->function),
+										   call_literal(TEXTARRAYOID, call->arguments), call_literal(INT8ARRAYOID, call->ids)));
 	initStringInfo(&failed);
 	if (SPI_execute_with_args(sql, 1, types, args, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not run a call on the nodes");
@@ -124,7 +142,7 @@ ps_cluster_calls_send(int64 call_no, const char *call, Datum ids)
 	if (failed.len > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("call " INT64_FORMAT " did not run on all nodes", call_no),
+				 errmsg("call " INT64_FORMAT " did not run on all nodes", call->call_no),
 				 errdetail("%s", failed.data),
 				 errhint("Make the same call again when all nodes run; a node that has run it passes over it.")));
 }
@@ -133,74 +151,179 @@ void
 ps_cluster_calls_send_all(void)
 {
 	uint64		n;
-	SPITupleTable *calls;
+	SPITupleTable *rows;
 
 	(void) ps_plan_run(&lock_plan, NULL, NULL, SPI_OK_UTILITY);
 	n = ps_plan_run(&all_plan, NULL, NULL, SPI_OK_SELECT);
-	calls = SPI_tuptable;
+	rows = SPI_tuptable;
 	for (uint64 i = 0; i < n; i++)
 	{
+		Datum		values[5];
 		bool		isnull;
-		int64		call_no = DatumGetInt64(SPI_getbinval(calls->vals[i], calls->tupdesc, 1, &isnull));
-		char	   *call = SPI_getvalue(calls->vals[i], calls->tupdesc, 2);
+		PsClusterCall call;
 
-		ps_cluster_calls_send(call_no, call, SPI_getbinval(calls->vals[i], calls->tupdesc, 3, &isnull));
+		for (int column = 0; column < lengthof(values); column++)
+			values[column] = SPI_getbinval(rows->vals[i], rows->tupdesc, column + 1, &isnull);
+		call = (PsClusterCall)
+		{
+			DatumGetInt64(values[0]), values[1], values[2], values[3], values[4]
+		};
+		ps_cluster_calls_send(&call);
 	}
 }
 
 /* Whether this node has run a call; raises when it has run another one of that number. */
 static bool
-calls_has(int64 call_no, const char *call)
+calls_has(const PsClusterCall * call)
 {
-	Datum		args[1] = {Int64GetDatum(call_no)};
-	char	   *known;
+	Datum		args[4] = {Int64GetDatum(call->call_no), call->called_by, call->function, call->arguments};
+	bool		isnull;
 
 	if (ps_plan_run(&find_plan, args, NULL, SPI_OK_SELECT) == 0)
 		return false;
-	known = ps_plan_text(0, 1);
-	if (strcmp(known, call) != 0)
+	if (!DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("call " INT64_FORMAT " was another one on this node", call_no),
-				 errdetail("It was %s, which did not run on all nodes.", known),
+				 errmsg("call " INT64_FORMAT " was another one on this node", call->call_no),
+				 errdetail("It was %s, which did not run on all nodes.", ps_plan_text(0, 2)),
 				 errhint("Make that call again on the coordinator. Then undo it there if it is not wanted.")));
 	return true;
 }
 
-/* Runs the text of a call as the user of the session. */
-static void
-calls_execute(const char *call)
+/* The function of a call, in the schema of the extension. */
+static Oid
+find_function(const PsClusterCall * call)
 {
-	char	   *sql = psprintf("SELECT %s", call);
+	const char *name = NameStr(*DatumGetName(call->function));
+	Oid			schema = ps_own_schema(false);
+	CatCList   *list = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(name));
+	Oid			found = InvalidOid;
 
+	for (int i = 0; i < list->n_members; i++)
+	{
+		Form_pg_proc function = (Form_pg_proc) GETSTRUCT(&list->members[i]->tuple);
+
+		if (function->pronamespace == schema && function->pronargs == ARR_DIMS(DatumGetArrayTypeP(call->arguments))[0] &&
+			getExtensionOfObject(ProcedureRelationId, function->oid) == get_extension_oid("profile_stream", false))
+			found = function->oid;
+	}
+	ReleaseSysCacheList(list);
+	if (!OidIsValid(found))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("the extension has no function %s() with these arguments", name),
+				 errhint("All nodes need the same version of profile_stream.")));
+	if (ps_function_aclcheck(found, GetUserId(), ACL_EXECUTE) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, name);
+	return found;
+}
+
+/* Calls a function with arguments that are texts. */
+static void
+call_function(Oid function, Datum arguments)
+{
+	LOCAL_FCINFO(fcinfo, FUNC_MAX_ARGS);
+	FmgrInfo	flinfo;
+	Oid		   *types;
+	int			ntypes;
+	Datum	   *texts;
+	bool	   *nulls;
+	int			ntexts;
+	int			nest_level;
+
+	(void) get_func_signature(function, &types, &ntypes);
+	deconstruct_array(DatumGetArrayTypeP(arguments), TEXTOID, -1, false, TYPALIGN_INT, &texts, &nulls, &ntexts);
+	fmgr_info(function, &flinfo);
+	InitFunctionCallInfoData(*fcinfo, &flinfo, ntypes, InvalidOid, NULL, NULL);
+	nest_level = ps_cluster_calls_settings();
+	for (int i = 0; i < ntypes; i++)
+	{
+		Oid			input;
+		Oid			element;
+
+		if (nulls[i] && flinfo.fn_strict)
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("argument %d of a call is null", i + 1)));
+		getTypeInputInfo(types[i], &input, &element);
+		fcinfo->args[i].isnull = nulls[i];
+		fcinfo->args[i].value = nulls[i] ? (Datum) 0 : OidInputFunctionCall(input, TextDatumGetCString(texts[i]), element, -1);
+	}
+	AtEOXact_GUC(true, nest_level);
+	(void) FunctionCallInvoke(fcinfo);
+}
+
+/* Takes the rights of the role that made a call. The caller must have them. */
+static void
+become_caller(const PsClusterCall * call)
+{
+	const char *name = NameStr(*DatumGetName(call->called_by));
+	Oid			role = get_role_oid(name, true);
+
+	if (!OidIsValid(role))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role \"%s\", which made call " INT64_FORMAT ", does not exist", name, call->call_no),
+				 errhint("Create the role again, and grant it profile_stream_operator.")));
+	if (!has_privs_of_role(GetUserId(), role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("call " INT64_FORMAT " runs with the rights of role \"%s\"", call->call_no, name),
+				 errhint("A superuser can call profile_stream.distribute() on the coordinator, which runs it.")));
+	SetUserIdAndSecContext(role, SECURITY_LOCAL_USERID_CHANGE);
+}
+
+/* An error ends the transaction, which gives the rights of the session back. */
+static void
+calls_execute(const PsClusterCall * call)
+{
+	Oid			user;
+	int			context;
+
+	GetUserIdAndSecContext(&user, &context);
+	become_caller(call);
 	running = true;
 	PG_TRY();
 	{
-		if (SPI_execute(sql, false, 0) != SPI_OK_SELECT)
-			elog(ERROR, "could not run call %s", call);
+		call_function(find_function(call), call->arguments);
 	}
 	PG_FINALLY();
 	{
 		running = false;
 	}
 	PG_END_TRY();
+	SetUserIdAndSecContext(user, context);
+}
+
+int
+ps_cluster_calls_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"}, {"datestyle", "ISO, YMD"}, {"intervalstyle", "postgres"}, {"extra_float_digits", "3"}
+	};
+	int			nest_level = NewGUCNestLevel();
+
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return nest_level;
 }
 
 void
-ps_cluster_calls_run(int64 call_no, const char *call, Datum ids)
+ps_cluster_calls_run(const PsClusterCall * call)
 {
 	int64		next;
+	Datum		ids = call->ids;
 
 	(void) ps_plan_run(&lock_plan, NULL, NULL, SPI_OK_UTILITY);
-	if (calls_has(call_no, call))
+	if (calls_has(call))
 		return;
 	next = ps_plan_number(&next_plan, NULL);
-	if (next != call_no)
+	if (next != call->call_no)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("this node has not run calls " INT64_FORMAT " to " INT64_FORMAT, next, call_no - 1),
+				 errmsg("this node has not run calls " INT64_FORMAT " to " INT64_FORMAT, next, call->call_no - 1),
 				 errhint("Call profile_stream.distribute() on the coordinator: it runs them here.")));
 	(void) ps_plan_run(&set_ids_plan, &ids, NULL, SPI_OK_SELECT);
 	calls_execute(call);
-	calls_add(call_no, call, ids);
+	calls_store(call);
 }

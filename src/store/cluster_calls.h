@@ -9,20 +9,33 @@
 
 #include "postgres.h"
 
-/* The numbers that streams, series and maps get next: an int8[]. */
-extern Datum ps_cluster_calls_ids(void);
+/* A call of a function of the public schema. */
+typedef struct PsClusterCall
+{
+	int64		call_no;
+	Datum		called_by;		/* a name: the role with whose rights it ran first, and runs everywhere */
+	Datum		function;		/* a name */
+	Datum		arguments;		/* a text[] of all of them, as the types write them */
+	Datum		ids;			/* an int8[]: the numbers that a stream, a series and a map get next */
+}			PsClusterCall;
 
-/* Adds a call to those of the coordinator; returns its number. Waits for another one that is under way. */
-extern int64 ps_cluster_calls_add(const char *call, Datum ids);
+/* Which role calls, with which numbers. */
+extern void ps_cluster_call_init(PsClusterCall * call);
+
+/* Adds a call to those of the coordinator, and numbers it. Waits for another one that is under way. */
+extern void ps_cluster_calls_add(PsClusterCall * call);
 
 /* Runs a call on the worker nodes. Raises unless all of them have run it. */
-extern void ps_cluster_calls_send(int64 call_no, const char *call, Datum ids);
+extern void ps_cluster_calls_send(const PsClusterCall * call);
 
 /* Runs all calls of the coordinator there, each where it has not run yet. */
 extern void ps_cluster_calls_send_all(void);
 
-/* Runs a call that the coordinator sent, unless this node has run it. */
-extern void ps_cluster_calls_run(int64 call_no, const char *call, Datum ids);
+/* Runs a call that the coordinator sent, unless this node has run it. The function is one of cluster_gate.c. */
+extern void ps_cluster_calls_run(const PsClusterCall * call);
+
+/* The types write their values alike, whatever the session has set, until the end of the level that is returned. */
+extern int	ps_cluster_calls_settings(void);
 
 /* Whether that is under way. */
 extern bool ps_cluster_calls_running(void);

@@ -7,14 +7,17 @@
 
 #include "access/xact.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "lib/stringinfo.h"
 #include "store/cluster_calls.h"
 #include "store/cluster_gate.h"
 #include "store/distributed.h"
 #include "store/plan.h"
 #include "store/shards.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 
 static const char *const everywhere[] = {
@@ -48,30 +51,32 @@ is_in(const char *name, const char *const *names, int n)
 	return false;
 }
 
-/* The text of a call with all of its arguments. */
-static char *
-call_text(FunctionCallInfo fcinfo)
+/* All arguments of a call, as their types write them: a text[]. */
+static Datum
+arguments_of_call(FunctionCallInfo fcinfo)
 {
-	Oid			function = fcinfo->flinfo->fn_oid;
-	StringInfoData text;
 	Oid		   *types;
 	int			ntypes;
+	int			bound = 1;
+	int			nest_level = ps_cluster_calls_settings();
+	Datum	   *texts;
+	bool	   *nulls;
 
-	initStringInfo(&text);
-	appendStringInfo(&text, "%s(", quote_qualified_identifier(get_namespace_name(get_func_namespace(function)), get_func_name(function)));
-	(void) get_func_signature(function, &types, &ntypes);
+	(void) get_func_signature(fcinfo->flinfo->fn_oid, &types, &ntypes);
+	texts = palloc0(ntypes * sizeof(Datum));
+	nulls = palloc(ntypes * sizeof(bool));
 	for (int i = 0; i < ntypes; i++)
 	{
 		Oid			output;
 		bool		is_varlena;
 
 		getTypeOutputInfo(types[i], &output, &is_varlena);
-		appendStringInfo(&text, "%s%s::%s", i > 0 ? ", " : "",
-						 fcinfo->args[i].isnull ? "NULL" : quote_literal_cstr(OidOutputFunctionCall(output, fcinfo->args[i].value)),
-						 format_type_extended(types[i], -1, FORMAT_TYPE_FORCE_QUALIFY));
+		nulls[i] = fcinfo->args[i].isnull;
+		if (!nulls[i])
+			texts[i] = CStringGetTextDatum(OidOutputFunctionCall(output, fcinfo->args[i].value));
 	}
-	appendStringInfoChar(&text, ')');
-	return text.data;
+	AtEOXact_GUC(true, nest_level);
+	return PointerGetDatum(construct_md_array(texts, nulls, 1, &ntypes, &bound, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 /* Raises when a stream has options that do not work on distributed profiles. */
@@ -91,9 +96,7 @@ call_everywhere(FunctionCallInfo fcinfo, PGFunction function, const char *name)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Datum		result;
-	Datum		ids;
-	char	   *call = call_text(fcinfo);
-	int64		call_no;
+	PsClusterCall call = {.arguments = arguments_of_call(fcinfo),.function = DirectFunctionCall1(namein, CStringGetDatum(name))};
 
 	if (!ps_shards_on_coordinator())
 		ereport(ERROR,
@@ -102,14 +105,31 @@ call_everywhere(FunctionCallInfo fcinfo, PGFunction function, const char *name)
 				 errhint("Call it there.")));
 	PreventInTransactionBlock(true, psprintf("%s()", name));
 	SPI_connect();
-	ids = ps_cluster_calls_ids();
+	ps_cluster_call_init(&call);
 	MemoryContextSwitchTo(caller);
 	result = function(fcinfo);
 	check_streams();
-	call_no = ps_cluster_calls_add(call, ids);
-	ps_cluster_calls_send(call_no, call, ids);
+	ps_cluster_calls_add(&call);
+	ps_cluster_calls_send(&call);
 	SPI_finish();
 	return result;
+}
+
+void
+ps_cluster_gate_run(const PsClusterCall * call)
+{
+	const char *name = NameStr(*DatumGetName(call->function));
+
+	if (!ps_distributed() || ps_shards_on_coordinator())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this server is no worker node of distributed profiles"),
+				 errhint("Calls are made on the coordinator, which sends them to the other nodes.")));
+	if (!is_in(name, everywhere, lengthof(everywhere)))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s() does not run on all nodes", name)));
+	ps_cluster_calls_run(call);
 }
 
 Datum

@@ -13,8 +13,12 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "store/cluster_calls.h"
 
 /* Calls an SQL function of the extension as it is to be called here, or raises. */
 extern Datum ps_cluster_gate(FunctionCallInfo fcinfo, PGFunction function);
+
+/* Runs a call that the coordinator sent; raises for a function that does not run everywhere. */
+extern void ps_cluster_gate_run(const PsClusterCall * call);
 
 #endif							/* PS_CLUSTER_GATE_H */

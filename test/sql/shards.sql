@@ -113,17 +113,60 @@ SELECT public.outcome('SELECT profile_stream.' || call), string_agg(split_part(c
 	$$pause_stream('s')$$, $$resume_stream('s')$$, $$drop_stream('s')$$, $$map_attribute('t', 'a', '$.a')$$, $$unmap_attribute('t', 'a')$$, $$create_metric('m', 't', '1 day')$$, $$drop_metric('m')$$]) call GROUP BY 1;
 
 -- calls of the coordinator: in order, once, and with the coordinator's numbers
-SELECT profile_stream_internal.run_call(2, $$profile_stream.create_metric('later', 't', '1 day')$$, '{5,7,9}');
-SELECT profile_stream_internal.run_call(1, $$profile_stream.create_metric('m', 't', '1 day')$$, '{5,7,9}');
-SELECT profile_stream_internal.run_call(1, $$profile_stream.create_metric('m', 't', '1 day')$$, '{5,7,9}');
-SELECT profile_stream_internal.run_call(1, $$profile_stream.drop_metric('m')$$, '{5,8,9}');
-SELECT profile_stream_internal.run_call(2, $$profile_stream.map_attribute('t', 'a', '$.a')$$, '{5,8,9}');
+CREATE FUNCTION public.run_call(call_no bigint, function name, arguments text[], ids bigint[], called_by name DEFAULT current_user) RETURNS void LANGUAGE sql
+	AS 'SELECT profile_stream_internal.run_call(call_no, called_by, function, arguments, ids)';
+CREATE FUNCTION public.arguments(function regproc, given jsonb) RETURNS text[] LANGUAGE plpgsql AS $$
+DECLARE
+	result text[];
+	value text;
+BEGIN
+	FOR i IN 1 .. (SELECT pronargs FROM pg_proc WHERE oid = function) LOOP
+		EXECUTE format('SELECT (%s)::text', COALESCE(pg_get_function_arg_default(function, i), 'NULL')) INTO value;
+		result := result || COALESCE(given ->> (SELECT proargnames[i] FROM pg_proc WHERE oid = function), value);
+	END LOOP;
+	RETURN result;
+END $$;
+SELECT public.arguments('profile_stream.map_attribute', '{"event_type": "t", "attribute": "a", "path": "$.a"}') AS map \gset
+SELECT public.run_call(2, 'create_metric', public.arguments('profile_stream.create_metric', '{"name": "later", "event_type": "t", "window": "1 day"}'), '{5,7,9}');
+SELECT public.run_call(1, 'create_metric', public.arguments('profile_stream.create_metric', '{"name": "m", "event_type": "t", "window": "1 day"}'), '{5,7,9}');
+SELECT public.run_call(1, 'create_metric', public.arguments('profile_stream.create_metric', '{"name": "m", "event_type": "t", "window": "1 day"}'), '{5,7,9}');
+SELECT public.run_call(1, 'drop_metric', '{m}', '{5,8,9}');
+-- one with the rights of somebody else, who must be able to call it; and for nobody with more rights than the own ones
+CREATE ROLE regress_operator;
+CREATE ROLE regress_nobody;
+GRANT profile_stream_operator TO regress_operator;
+SELECT public.run_call(2, 'map_attribute', :'map', '{5,8,9}', 'regress_nobody');
+SELECT public.run_call(2, 'map_attribute', :'map', '{5,8,9}', 'regress_missing');
+SET ROLE regress_operator;
+SELECT public.run_call(2, 'map_attribute', :'map', '{5,8,9}', 'regress_nobody');
+RESET ROLE;
+SELECT public.run_call(2, 'map_attribute', :'map', '{5,8,9}', 'regress_operator');
+SELECT public.run_call(2, 'map_attribute', :'map', '{5,8,9}');
 SELECT name, series_id FROM profile_stream_internal.metrics;
 SELECT map_id FROM profile_stream_internal.attribute_maps;
+-- a stream belongs to who created it on the coordinator
+CREATE SERVER regress_kafka FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (bootstrap_servers 'localhost:1');
+GRANT USAGE ON FOREIGN SERVER regress_kafka TO regress_operator;
+SELECT public.run_call(3, 'create_stream', public.arguments('profile_stream.create_stream', '{"name": "s", "server": "regress_kafka", "topic": "t", "batch_wait": "00:00:01.5"}'), '{5,8,10}', 'regress_operator');
+SELECT stream_id, owner, batch_wait FROM profile_stream.streams;
 -- one that fails can be sent again
-SELECT profile_stream_internal.run_call(3, $$profile_stream.drop_metric('none')$$, '{5,8,10}');
-SELECT profile_stream_internal.run_call(3, $$profile_stream.drop_metric('m')$$, '{5,8,10}');
-SELECT call_no, call FROM profile_stream_internal.cluster_calls ORDER BY 1;
+SELECT public.run_call(4, 'drop_metric', '{none}', '{6,8,10}');
+SELECT public.run_call(4, 'drop_metric', '{NULL}', '{6,8,10}');
+SELECT public.run_call(4, 'drop_metric', '{m}', '{6,8,10}');
+SELECT public.run_call(5, 'drop_stream', '{s}', '{6,8,10}', 'regress_operator');
+-- nothing else runs
+SELECT public.run_call(6, 'forget_customer', '{c,f}', '{6,8,10}');
+SELECT public.run_call(6, 'drop_metric', '{a,b}', '{6,8,10}');
+SELECT public.run_call(6, 'drop_metric', '{{a}}', '{6,8,10}');
+SELECT public.run_call(6, 'drop_metric', '{a}', '{6,8}');
+UPDATE pg_dist_local_group SET groupid = 0;
+SELECT public.invalidate();
+SELECT public.run_call(6, 'drop_metric', '{a}', '{6,8,10}');
+UPDATE pg_dist_local_group SET groupid = 1;
+SELECT public.invalidate();
+SELECT call_no, called_by = current_user AS by_me, function, arguments[1] FROM profile_stream_internal.cluster_calls ORDER BY 1;
+DROP SERVER regress_kafka;
+DROP ROLE regress_operator, regress_nobody;
 SELECT profile_stream_internal.forget_calls() IS NOT NULL;
 
 -- the extension stays while its profiles are distributed
@@ -150,7 +193,7 @@ SELECT profile_stream_internal.is_distributed(), public.outcome(format('SELECT p
 
 DROP EVENT TRIGGER profile_stream_refuse_drop;
 DROP VIEW public.here;
-DROP FUNCTION public.invalidate, public.shard_of, public.seen, public.apply, public.handle, public.outcome;
+DROP FUNCTION public.invalidate, public.shard_of, public.seen, public.apply, public.handle, public.outcome, public.run_call, public.arguments;
 DROP TABLE public.locked, public.calls;
 DO $$
 DECLARE

@@ -152,9 +152,16 @@ sub equals_plain
 	is(join("\n", sort map { split(/\n/, $_->sql($letters)) } @nodes), join("\n", sort(split(/\n/, $plain->sql($letters)))), "$name: dead letters");
 }
 
-my $create = "profile_stream.create_stream(''crm'', bootstrap_servers => ''@{[$broker->bootstrap]}'', topic => ''events'', dedupe_retention => ''0'', workers => 2, batch_size => 100)";
-$plain->sql('SELECT ' . $create =~ s/''/'/gr);
-$_->sql("SELECT profile_stream_internal.run_call(1, '$create', '{1,3,1}')") foreach @nodes;
+my $create = "profile_stream.create_stream('crm', bootstrap_servers => '@{[$broker->bootstrap]}', topic => 'events', dedupe_retention => '0', workers => 2, batch_size => 100)";
+$plain->sql("SELECT $create");
+# the call as the coordinator sends it, with a value or the default of each argument
+my $given = sprintf('{"name": "crm", "bootstrap_servers": "%s", "topic": "events", "dedupe_retention": "0", "workers": 2, "batch_size": 100}', $broker->bootstrap);
+foreach my $node (@nodes)
+{
+	my @arguments = split(/\n/, $node->sql("SELECT format('COALESCE((''%s''::jsonb ->> %L), (%s)::text)', '$given', p.proargnames[i], COALESCE(pg_get_function_arg_default(p.oid, i), 'NULL'))"
+			  . " FROM pg_proc p, generate_series(1, p.pronargs) i WHERE p.oid = 'profile_stream.create_stream'::regproc ORDER BY i"));
+	$node->sql("SELECT profile_stream_internal.run_call(1, current_user, 'create_stream', ARRAY[" . join(', ', @arguments) . "], '{1,3,1}')");
+}
 $one->fails_like("SELECT profile_stream.pause_stream('crm')", qr/is called on the coordinator/, 'pause_stream() on a node');
 
 $broker->produce_file('events', produce_part());
