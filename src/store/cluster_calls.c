@@ -77,7 +77,7 @@ ps_cluster_calls_running(void)
 }
 
 void
-ps_cluster_call_init(PsClusterCall * call)
+ps_cluster_call_init(PsClusterCall *call)
 {
 	char	   *role = GetUserNameFromId(GetUserId(), false);
 	bool		isnull;
@@ -91,7 +91,7 @@ ps_cluster_call_init(PsClusterCall * call)
 
 /* The table is locked, so that no other call gets its number. */
 static void
-calls_store(const PsClusterCall * call)
+calls_store(const PsClusterCall *call)
 {
 	Datum		args[5] = {Int64GetDatum(call->call_no), call->called_by, call->function, call->arguments, call->ids};
 
@@ -99,7 +99,7 @@ calls_store(const PsClusterCall * call)
 }
 
 void
-ps_cluster_calls_add(PsClusterCall * call)
+ps_cluster_calls_add(PsClusterCall *call)
 {
 	(void) ps_plan_run(&lock_plan, NULL, NULL, SPI_OK_UTILITY);
 	call->call_no = ps_plan_number(&next_plan, NULL);
@@ -118,7 +118,7 @@ call_literal(Oid type, Datum value)
 }
 
 void
-ps_cluster_calls_send(const PsClusterCall * call)
+ps_cluster_calls_send(const PsClusterCall *call)
 {
 	/* with the rights of the caller: the node makes sure that those of the call are among them */
 	static const char sql[] = "SELECT pg_catalog.format('%s:%s: %s', nodename, nodeport, result), success FROM pg_catalog.run_command_on_workers($1)";
@@ -174,7 +174,7 @@ ps_cluster_calls_send_all(void)
 
 /* Whether this node has run a call; raises when it has run another one of that number. */
 static bool
-calls_has(const PsClusterCall * call)
+calls_has(const PsClusterCall *call)
 {
 	Datum		args[4] = {Int64GetDatum(call->call_no), call->called_by, call->function, call->arguments};
 	bool		isnull;
@@ -192,7 +192,7 @@ calls_has(const PsClusterCall * call)
 
 /* The function of a call, in the schema of the extension. */
 static Oid
-find_function(const PsClusterCall * call)
+find_function(const PsClusterCall *call)
 {
 	const char *name = NameStr(*DatumGetName(call->function));
 	Oid			schema = ps_own_schema(false);
@@ -255,7 +255,7 @@ call_function(Oid function, Datum arguments)
 
 /* Takes the rights of the role that made a call. The caller must have them. */
 static void
-become_caller(const PsClusterCall * call)
+become_caller(const PsClusterCall *call)
 {
 	const char *name = NameStr(*DatumGetName(call->called_by));
 	Oid			role = get_role_oid(name, true);
@@ -275,7 +275,7 @@ become_caller(const PsClusterCall * call)
 
 /* An error ends the transaction, which gives the rights of the session back. */
 static void
-calls_execute(const PsClusterCall * call)
+calls_execute(const PsClusterCall *call)
 {
 	Oid			user;
 	int			context;
@@ -309,7 +309,7 @@ ps_cluster_calls_settings(void)
 }
 
 void
-ps_cluster_calls_run(const PsClusterCall * call)
+ps_cluster_calls_run(const PsClusterCall *call)
 {
 	int64		next;
 	Datum		ids = call->ids;

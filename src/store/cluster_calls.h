@@ -17,22 +17,22 @@ typedef struct PsClusterCall
 	Datum		function;		/* a name */
 	Datum		arguments;		/* a text[] of all of them, as the types write them */
 	Datum		ids;			/* an int8[]: the numbers that a stream, a series and a map get next */
-}			PsClusterCall;
+} PsClusterCall;
 
 /* Which role calls, with which numbers. */
-extern void ps_cluster_call_init(PsClusterCall * call);
+extern void ps_cluster_call_init(PsClusterCall *call);
 
 /* Adds a call to those of the coordinator, and numbers it. Waits for another one that is under way. */
-extern void ps_cluster_calls_add(PsClusterCall * call);
+extern void ps_cluster_calls_add(PsClusterCall *call);
 
 /* Runs a call on the worker nodes. Raises unless all of them have run it. */
-extern void ps_cluster_calls_send(const PsClusterCall * call);
+extern void ps_cluster_calls_send(const PsClusterCall *call);
 
 /* Runs all calls of the coordinator there, each where it has not run yet. */
 extern void ps_cluster_calls_send_all(void);
 
 /* Runs a call that the coordinator sent, unless this node has run it. The function is one of cluster_gate.c. */
-extern void ps_cluster_calls_run(const PsClusterCall * call);
+extern void ps_cluster_calls_run(const PsClusterCall *call);
 
 /* The types write their values alike, whatever the session has set, until the end of the level that is returned. */
 extern int	ps_cluster_calls_settings(void);

@@ -116,7 +116,7 @@ call_everywhere(FunctionCallInfo fcinfo, PGFunction function, const char *name)
 }
 
 void
-ps_cluster_gate_run(const PsClusterCall * call)
+ps_cluster_gate_run(const PsClusterCall *call)
 {
 	const char *name = NameStr(*DatumGetName(call->function));
 

@@ -19,6 +19,6 @@
 extern Datum ps_cluster_gate(FunctionCallInfo fcinfo, PGFunction function);
 
 /* Runs a call that the coordinator sent; raises for a function that does not run everywhere. */
-extern void ps_cluster_gate_run(const PsClusterCall * call);
+extern void ps_cluster_gate_run(const PsClusterCall *call);
 
 #endif							/* PS_CLUSTER_GATE_H */
