@@ -1784,7 +1784,7 @@ BEGIN
 		('segments', EXISTS (SELECT FROM profile_stream_internal.segments)),
 		('a score function', EXISTS (SELECT FROM profile_stream_internal.score_function)),
 		('tracked history', EXISTS (SELECT FROM profile_stream_internal.history_columns)),
-		('blocked customers', EXISTS (SELECT FROM profile_stream_internal.blocked_customers))) AS f(what, is_there) WHERE f.is_there;
+		('blocked customers', profiles_too AND EXISTS (SELECT FROM profile_stream_internal.blocked_customers))) AS f(what, is_there) WHERE f.is_there;
 	IF found IS NOT NULL THEN
 		RAISE EXCEPTION 'profiles cannot be distributed while there are %', found USING ERRCODE = 'object_not_in_prerequisite_state',
 			HINT = 'Drop them. Streams, metrics and attribute maps can be created again afterwards, and are then on all nodes.';
@@ -1845,6 +1845,9 @@ BEGIN
 	IF profile_stream_internal.is_distributed() THEN
 		PERFORM profile_stream_internal.check_nodes('SELECT (profile_stream.version() - ''warning''::text)::text');
 		PERFORM profile_stream_internal.send_calls();
+		PERFORM profile_stream_internal.send_blocks();
+		PERFORM profile_stream_internal.open_parts();
+		PERFORM profile_stream_internal.open_columns();
 		RETURN;
 	END IF;
 	IF shard_count NOT BETWEEN 1 AND 1024 THEN
@@ -1860,6 +1863,8 @@ BEGIN
 		EXECUTE 'SELECT truncate_local_data_after_distributing_table($1)' USING tables[i];
 	END LOOP;
 	PERFORM profile_stream_internal.add_slots(shard_count);
+	PERFORM profile_stream_internal.send_blocks();
+	PERFORM profile_stream_internal.open_parts();
 	CREATE EVENT TRIGGER profile_stream_refuse_drop ON ddl_command_start WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA')
 		EXECUTE FUNCTION profile_stream_internal.refuse_drop();
 END $$;
@@ -1922,6 +1927,9 @@ BEGIN
 	DELETE FROM profile_stream_internal.metrics;
 	DELETE FROM profile_stream_internal.metric_series;
 	DELETE FROM profile_stream_internal.cluster_calls;
+	-- the coordinator has the same
+	DELETE FROM profile_stream_internal.blocked_customers;
+	DELETE FROM profile_stream_internal.blocking_salt;
 	RETURN (profile_stream.version() - 'warning'::text)::text;
 END $$;
 COMMENT ON FUNCTION profile_stream_internal.forget_calls() IS 'Removes what calls of the coordinator have defined on this node, and shards that have moved away; its versions';
@@ -1932,3 +1940,240 @@ REVOKE ALL ON ROUTINE profile_stream_internal.run_call, profile_stream_internal.
 	profile_stream_internal.check_undefined, profile_stream_internal.check_nodes, profile_stream_internal.is_distributed, profile_stream_internal.add_slots, distribute, undistribute,
 	profile_stream_internal.send_calls, profile_stream_internal.forget_calls FROM PUBLIC;
 GRANT EXECUTE ON ROUTINE profile_stream_internal.run_call TO profile_stream_operator;
+-- distributed profiles: reading, erasure and upkeep on all nodes
+CREATE FUNCTION profile_stream_internal.on_nodes(internal) RETURNS internal
+	AS 'MODULE_PATHNAME', 'ps_on_nodes' LANGUAGE c STRICT IMMUTABLE;
+COMMENT ON FUNCTION profile_stream_internal.on_nodes(internal) IS 'Planner support of functions that read profiles: where Citus has distributed these, the function of the same name in the internal schema is called instead';
+
+CREATE FUNCTION profile_stream_internal.run_here(call text) RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'ps_run_here' LANGUAGE c STRICT VOLATILE;
+COMMENT ON FUNCTION profile_stream_internal.run_here(text) IS 'Run a call on what this node of Citus has, with the rights of the caller';
+
+CREATE FUNCTION profile_stream_internal.check_no_transaction(what text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_check_no_transaction' LANGUAGE c STRICT VOLATILE;
+COMMENT ON FUNCTION profile_stream_internal.check_no_transaction(text) IS 'Raises in a transaction block';
+
+CREATE FUNCTION profile_stream_internal.call_on_nodes(call text) RETURNS SETOF jsonb
+	LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	answers jsonb[];
+	failed text;
+BEGIN
+	SELECT array_agg(r.result::jsonb) FILTER (WHERE r.success), string_agg(r.result, '; ') FILTER (WHERE NOT r.success) INTO answers, failed
+		FROM run_command_on_all_nodes(format('SELECT profile_stream_internal.run_here(%L)', call)) r;
+	IF failed IS NOT NULL THEN
+		RAISE EXCEPTION 'the call did not run on all nodes' USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = failed,
+			HINT = 'Call it again when all nodes run. What others have done is done.';
+	END IF;
+	RETURN QUERY SELECT unnest(answers);
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.call_on_nodes(text) IS 'Run a call on all nodes of Citus, each on what it has; returns what each returned';
+
+CREATE FUNCTION profile_stream_internal.prune_metrics(as_of timestamptz) RETURNS bigint
+	LANGUAGE sql VOLATILE STRICT SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		SELECT pg_catalog.sum(r.answer::bigint)::bigint
+		FROM profile_stream_internal.call_on_nodes(pg_catalog.format('profile_stream.prune_metrics(%L)', prune_metrics.as_of)) r(answer);
+	END;
+COMMENT ON FUNCTION profile_stream_internal.prune_metrics(timestamptz) IS 'prune_metrics() of profiles that Citus has distributed';
+
+CREATE FUNCTION profile_stream_internal.get_profiles(customer_ids text[], as_of timestamptz, OUT customer_id text, OUT profile jsonb) RETURNS SETOF record
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY SELECT p.customer_id, profile_stream.get_profile(p.customer_id, get_profiles.as_of) FROM profile_stream.materialized_profiles p
+		WHERE p.customer_id = ANY (get_profiles.customer_ids) ORDER BY p.customer_id;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.get_profiles(text[], timestamptz) IS 'get_profiles() of profiles that Citus has distributed';
+
+CREATE FUNCTION profile_stream_internal.profiles_at(as_of timestamptz) RETURNS TABLE (customer_id text, profile jsonb)
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY SELECT p.customer_id, profile_stream_internal.profile_document_at(ROW(p.*)::profile_stream.materialized_profiles, profiles_at.as_of, NULL)
+		FROM profile_stream.materialized_profiles p WHERE p.first_event_at <= profiles_at.as_of;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.profiles_at(timestamptz) IS 'profiles_at() of profiles that Citus has distributed';
+
+CREATE FUNCTION profile_stream_internal.metric_days(metric text, from_day date, to_day date, time_zone text)
+	RETURNS TABLE (customer_id text, day date, count bigint, sum numeric, min numeric, max numeric)
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	PERFORM profile_stream_internal.check_days(metric_days.metric, metric_days.time_zone);
+	RETURN QUERY SELECT d.customer_id, (d.bucket).day, (d.bucket).count, (d.bucket).sum, (d.bucket).min, (d.bucket).max
+		FROM (SELECT p.customer_id, profile_stream_internal.profile_days(p.customer_id, p.window_state, metric_days.metric,
+				metric_days.from_day, metric_days.to_day, metric_days.time_zone) AS bucket
+			FROM profile_stream.materialized_profiles p) d;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.metric_days(text, date, date, text) IS 'metric_days() of profiles that Citus has distributed';
+
+CREATE FUNCTION profile_stream_internal.node_bookmark() RETURNS text
+	AS 'MODULE_PATHNAME', 'ps_node_bookmark' LANGUAGE c STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION profile_stream_internal.node_bookmark() IS 'Bookmark of the profiles that are on this node of Citus';
+
+CREATE FUNCTION profile_stream_internal.changed_since(row_xmin xid, bookmark text) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_changed_since' LANGUAGE c STABLE PARALLEL RESTRICTED COST 1;
+COMMENT ON FUNCTION profile_stream_internal.changed_since(xid, text) IS 'Whether a row on this node is not older than a bookmark; true when that is NULL or has nothing of this node';
+
+CREATE FUNCTION profile_stream_internal.nodes_bookmark() RETURNS text
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	own CONSTANT text := profile_stream_internal.node_bookmark();
+	others text;
+	problem text;
+BEGIN
+	SELECT string_agg(r.result, ',') FILTER (WHERE r.success AND split_part(r.result, '@', 2) <> split_part(own, '@', 2)),
+			min(r.result) FILTER (WHERE NOT r.success)
+		INTO others, problem FROM run_command_on_all_nodes('SELECT profile_stream_internal.node_bookmark()') r;
+	IF problem IS NOT NULL THEN
+		RAISE EXCEPTION 'a node of the cluster has no bookmark: %', problem USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'All nodes must run, and have the same version of profile_stream.';
+	END IF;
+	RETURN concat_ws(',', own, others);
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.nodes_bookmark() IS 'Bookmarks of all nodes of Citus';
+
+CREATE FUNCTION profile_stream_internal.profiles_changed_since(bookmark text)
+	RETURNS TABLE (customer_id text, version bigint, updated_at timestamptz, next_bookmark text)
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	next CONSTANT text := profile_stream_internal.nodes_bookmark();
+BEGIN
+	RETURN QUERY SELECT p.customer_id, p.version, p.updated_at, next
+		FROM profile_stream.materialized_profiles p WHERE profile_stream_internal.changed_since(p.xmin, profiles_changed_since.bookmark);
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.profiles_changed_since(text) IS 'profiles_changed_since() of profiles that Citus has distributed';
+
+CREATE FUNCTION profile_stream_internal.forget_customer(customer_id text, block boolean, OUT profiles bigint, OUT chunks bigint,
+	OUT event_ids bigint, OUT dead_letters bigint, OUT redacted bigint, OUT blocked boolean)
+	LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM profile_stream_internal.check_no_transaction('forget_customer()');
+	SELECT sum((r.answer ->> 'profiles')::bigint), sum((r.answer ->> 'chunks')::bigint), sum((r.answer ->> 'event_ids')::bigint),
+			sum((r.answer ->> 'dead_letters')::bigint), sum((r.answer ->> 'redacted')::bigint), bool_and((r.answer ->> 'blocked')::boolean)
+		INTO profiles, chunks, event_ids, dead_letters, redacted, blocked
+		FROM profile_stream_internal.call_on_nodes(format('profile_stream.forget_customer(%L, %L)', customer_id, block)) r(answer);
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.forget_customer(text, boolean) IS 'forget_customer() of profiles that Citus has distributed';
+
+CREATE FUNCTION profile_stream_internal.unblock_customer(customer_id text) RETURNS boolean
+	LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM profile_stream_internal.check_no_transaction('unblock_customer()');
+	RETURN (SELECT bool_or(r.answer::boolean) FROM profile_stream_internal.call_on_nodes(format('profile_stream.unblock_customer(%L)', customer_id)) r(answer));
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.unblock_customer(text) IS 'unblock_customer() of profiles that Citus has distributed';
+
+CREATE FUNCTION profile_stream_internal.take_blocks(salt bytea, hashes bytea[]) RETURNS void
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	DELETE FROM profile_stream_internal.blocking_salt s WHERE s.salt <> take_blocks.salt AND NOT EXISTS (SELECT FROM profile_stream_internal.blocked_customers);
+	INSERT INTO profile_stream_internal.blocking_salt (salt) VALUES (take_blocks.salt) ON CONFLICT DO NOTHING;
+	IF (SELECT s.salt FROM profile_stream_internal.blocking_salt s) <> take_blocks.salt THEN
+		RAISE EXCEPTION 'this node has blocked customers of its own' USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'Unblock them before the node is added.';
+	END IF;
+	INSERT INTO profile_stream_internal.blocked_customers (customer_hash, blocked_at) SELECT h.hash, now() FROM unnest(hashes) h(hash) ON CONFLICT DO NOTHING;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.take_blocks(bytea, bytea[]) IS 'Take the blocked customers of the coordinator over';
+
+CREATE FUNCTION profile_stream_internal.send_blocks() RETURNS void
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	failed text;
+BEGIN
+	INSERT INTO profile_stream_internal.blocking_salt (salt)
+		VALUES (sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))) ON CONFLICT DO NOTHING;
+	SELECT string_agg(r.result, '; ') FILTER (WHERE NOT r.success) INTO failed
+		FROM run_command_on_workers((SELECT format('SELECT profile_stream_internal.take_blocks(%L, %L)', s.salt,
+			(SELECT COALESCE(array_agg(b.customer_hash), '{}') FROM profile_stream_internal.blocked_customers b)) FROM profile_stream_internal.blocking_salt s)) r;
+	IF failed IS NOT NULL THEN
+		RAISE EXCEPTION 'not all nodes have taken the blocked customers' USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = failed,
+			HINT = 'Call distribute() again when all nodes run.';
+	END IF;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.send_blocks() IS 'Have all nodes take the blocked customers of the coordinator over';
+
+CREATE FUNCTION profile_stream_internal.joined_exports(one jsonb, other jsonb) RETURNS jsonb
+	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN CASE WHEN COALESCE(one, 'null') = 'null' THEN other WHEN COALESCE(other, 'null') = 'null' THEN one
+		WHEN jsonb_typeof(one) = 'array' THEN one || other
+		WHEN jsonb_typeof(one) = 'number' THEN to_jsonb(one::numeric + other::numeric)
+		WHEN jsonb_typeof(one) = 'boolean' THEN to_jsonb(one::boolean OR other::boolean)
+		WHEN jsonb_typeof(one) = 'object' THEN (SELECT jsonb_object_agg(key, profile_stream_internal.joined_exports(one -> key, other -> key))
+			FROM (SELECT jsonb_object_keys(one) AS key UNION SELECT jsonb_object_keys(other)) k)
+		ELSE one END;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.joined_exports(jsonb, jsonb) IS 'What two nodes have about a customer, as one document; the profile is on one of them';
+
+CREATE FUNCTION profile_stream_internal.export_customer(customer_id text) RETURNS jsonb
+	LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	answer jsonb;
+	result jsonb;
+BEGIN
+	FOR answer IN SELECT r.answer FROM profile_stream_internal.call_on_nodes(format('profile_stream.export_customer(%L)', customer_id)) r(answer) LOOP
+		result := profile_stream_internal.joined_exports(result, answer);
+	END LOOP;
+	RETURN result;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.export_customer(text) IS 'export_customer() of profiles that Citus has distributed';
+
+CREATE FUNCTION profile_stream_internal.open_parts() RETURNS void
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	failed text;
+BEGIN
+	SELECT string_agg(r.result, '; ') FILTER (WHERE NOT r.success) INTO failed FROM run_command_on_all_nodes(
+		'GRANT USAGE ON SCHEMA profile_stream_internal TO profile_stream_reader, profile_stream_bi, profile_stream_support') r;
+	IF failed IS NOT NULL THEN
+		RAISE EXCEPTION 'not all nodes let readers in' USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = failed,
+			HINT = 'Call distribute() again when all nodes run.';
+	END IF;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.open_parts() IS 'Let readers name parts on all nodes, as queries on shards do';
+
+CREATE FUNCTION profile_stream_internal.open_columns() RETURNS void
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	failed text;
+	readers record;
+BEGIN
+	FOR readers IN
+		SELECT a.attrelid, CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee, string_agg(quote_ident(a.attname), ', ') AS columns
+		FROM pg_attribute a CROSS JOIN aclexplode(a.attacl) g
+		WHERE a.attrelid = ANY (profile_stream_internal.sharded_tables()) AND g.privilege_type = 'SELECT' GROUP BY 1, 2
+	LOOP
+		SELECT string_agg(r.result, '; ') FILTER (WHERE NOT r.success) INTO failed
+			FROM run_command_on_shards(readers.attrelid, format('GRANT SELECT (%s) ON %%s TO %s', readers.columns, readers.grantee)) r;
+		IF failed IS NOT NULL THEN
+			RAISE EXCEPTION 'not all shards have the rights of their table' USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = failed,
+				HINT = 'Call distribute() again when all nodes run.';
+		END IF;
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.open_columns() IS 'Give all shards the rights on columns of their table, as analysts have';
+
+ALTER FUNCTION prune_metrics(timestamptz) SUPPORT profile_stream_internal.on_nodes;
+ALTER FUNCTION get_profiles(text[], timestamptz) SUPPORT profile_stream_internal.on_nodes;
+ALTER FUNCTION profiles_at(timestamptz) SUPPORT profile_stream_internal.on_nodes;
+ALTER FUNCTION metric_days(text, date, date, text) SUPPORT profile_stream_internal.on_nodes;
+ALTER FUNCTION profiles_changed_since(text) SUPPORT profile_stream_internal.on_nodes;
+ALTER FUNCTION forget_customer(text, boolean) SUPPORT profile_stream_internal.on_nodes;
+ALTER FUNCTION unblock_customer(text) SUPPORT profile_stream_internal.on_nodes;
+ALTER FUNCTION export_customer(text) SUPPORT profile_stream_internal.on_nodes;
+REVOKE ALL ON ROUTINE profile_stream_internal.on_nodes, profile_stream_internal.run_here, profile_stream_internal.check_no_transaction, profile_stream_internal.call_on_nodes,
+	profile_stream_internal.prune_metrics, profile_stream_internal.get_profiles, profile_stream_internal.profiles_at, profile_stream_internal.metric_days,
+	profile_stream_internal.node_bookmark, profile_stream_internal.changed_since, profile_stream_internal.nodes_bookmark, profile_stream_internal.profiles_changed_since,
+	profile_stream_internal.forget_customer, profile_stream_internal.unblock_customer, profile_stream_internal.take_blocks, profile_stream_internal.send_blocks,
+	profile_stream_internal.joined_exports, profile_stream_internal.export_customer, profile_stream_internal.open_parts, profile_stream_internal.open_columns FROM PUBLIC;
+GRANT EXECUTE ON ROUTINE profile_stream_internal.get_profiles, profile_stream_internal.profiles_at, profile_stream_internal.metric_days, profile_stream_internal.profiles_changed_since, profile_stream_internal.nodes_bookmark, profile_stream_internal.node_bookmark, profile_stream_internal.changed_since
+	TO profile_stream_reader, profile_stream_operator;
+GRANT EXECUTE ON ROUTINE profile_stream_internal.metric_days, profile_stream_internal.profiles_changed_since, profile_stream_internal.nodes_bookmark, profile_stream_internal.node_bookmark, profile_stream_internal.changed_since
+	TO profile_stream_bi;
+GRANT EXECUTE ON ROUTINE profile_stream_internal.run_here, profile_stream_internal.check_no_transaction, profile_stream_internal.call_on_nodes, profile_stream_internal.prune_metrics, profile_stream_internal.forget_customer, profile_stream_internal.unblock_customer, profile_stream_internal.export_customer, profile_stream_internal.joined_exports
+	TO profile_stream_operator;
+GRANT SELECT ON profile_stream_internal.shard_offsets TO profile_stream_bi;

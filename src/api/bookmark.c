@@ -2,7 +2,9 @@
  * bookmark.c
  *	  Bookmarks, with which a client reads the profiles that changed since its last query.
  *
- *	  bookmark	system identifier, timeline, database and horizon, as one text
+ *	  bookmark	system identifier, timeline, database and horizon, as one text. Where Citus has
+ *				distributed the profiles, one for each node, each with the number of its group:
+ *				nodes that were copied from one server have one system identifier
  *	  horizon	the oldest transaction that was still running for the client's snapshot:
  *				every change that the client has not seen is of this one or a later one
  *
@@ -22,11 +24,14 @@
 #include "store/distributed.h"
 #include "store/extension.h"
 #include "store/outbox.h"
+#include "store/shards.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 
 /* transaction ids that are further apart cannot be compared */
 #define MAX_AGE (UINT64CONST(1) << 31)
+
+#define NO_GROUP (-1)			/* the server is no node of Citus */
 
 typedef struct PsBookmark
 {
@@ -34,7 +39,17 @@ typedef struct PsBookmark
 	uint64		timeline;
 	uint64		database;
 	uint64		horizon;
+	int64		group;			/* of the node */
 } PsBookmark;
+
+/* A bookmark that was asked for last by a call in a statement. */
+typedef struct KnownBookmark
+{
+	text	   *given;
+	bool		has_horizon;
+	TransactionId horizon;
+	TransactionId next;			/* the next transaction id, as of the statement's first row */
+} KnownBookmark;
 
 /* The history of this server: transaction ids of another history mean nothing here. */
 static PsBookmark
@@ -51,6 +66,7 @@ this_history(void)
 	bookmark.timeline = timeline;
 	bookmark.database = MyDatabaseId;
 	bookmark.horizon = 0;
+	bookmark.group = ps_distributed() ? ps_shards_group() : NO_GROUP;
 	return bookmark;
 }
 
@@ -63,49 +79,103 @@ snapshot_horizon(void)
 	return next - (uint32) ((uint32) next - GetActiveSnapshot()->xmin);
 }
 
-/* Reads a number and the character after it; false when the text differs. */
+/* Reads a number; false when there is none. */
 static bool
-bookmark_read_number(const char **at, char end, uint64 *number)
+bookmark_read_number(const char **at, uint64 *number)
 {
 	const char *start = *at;
 
 	for (*number = 0; **at >= '0' && **at <= '9'; (*at)++)
 		if (pg_mul_u64_overflow(*number, 10, number) || pg_add_u64_overflow(*number, **at - '0', number))
 			return false;
-	return *at > start && *(*at)++ == end;
+	return *at > start;
 }
 
-static PsBookmark
-read_bookmark(const char *given)
+/* The same, and the character after it. */
+static bool
+read_number_and(const char **at, char end, uint64 *number)
 {
-	const char *at = given;
-	PsBookmark	bookmark;
-
-	if (!bookmark_read_number(&at, '-', &bookmark.system) || !bookmark_read_number(&at, '-', &bookmark.timeline) ||
-		!bookmark_read_number(&at, '-', &bookmark.database) || !bookmark_read_number(&at, '\0', &bookmark.horizon))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"%s\" is not a bookmark", given),
-				 errhint("Pass a bookmark of profiles_changed_since() or profile_bookmark(), or NULL for all profiles.")));
-	return bookmark;
+	return bookmark_read_number(at, number) && *(*at)++ == end;
 }
 
-/*
- * The bookmark of the calling query's snapshot. The WAL is flushed first: after a crash
- * the server could otherwise use transaction ids below the horizon a second time.
- */
+/* Reads the bookmark of one node; false when the text differs. */
+static bool
+read_node(const char **at, PsBookmark *bookmark)
+{
+	uint64		group;
+
+	bookmark->group = NO_GROUP;
+	if (!read_number_and(at, '-', &bookmark->system) || !read_number_and(at, '-', &bookmark->timeline) ||
+		!read_number_and(at, '-', &bookmark->database) || !bookmark_read_number(at, &bookmark->horizon))
+		return false;
+	if (**at != '@')
+		return true;
+	(*at)++;
+	if (!bookmark_read_number(at, &group) || group > PG_INT32_MAX)
+		return false;
+	bookmark->group = (int64) group;
+	return true;
+}
+
+/* Finds the horizon of this server in a bookmark; false when it has none, or one that cannot be compared here. */
+static bool
+find_horizon(const char *given, TransactionId * horizon)
+{
+	PsBookmark	here = this_history();
+	PsBookmark	bookmark;
+	uint64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
+	const char *at = given;
+	bool		found = false;
+
+	for (;;)
+	{
+		if (!read_node(&at, &bookmark) || (*at != ',' && *at != '\0'))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("\"%s\" is not a bookmark", given),
+					 errhint("Pass a bookmark of profiles_changed_since() or profile_bookmark(), or NULL for all profiles.")));
+		if (!found && bookmark.system == here.system && bookmark.timeline == here.timeline && bookmark.database == here.database &&
+			bookmark.group == here.group && bookmark.horizon <= next && next - bookmark.horizon < MAX_AGE)
+		{
+			found = true;
+			*horizon = (TransactionId) bookmark.horizon;
+		}
+		if (*at++ == '\0')
+			return found;
+	}
+}
+
+/* The bookmark of a snapshot here. The WAL is flushed first: after a crash the server could otherwise use transaction ids below the horizon a second time. */
+static text *
+make_bookmark(void)
+{
+	PsBookmark	bookmark = this_history();
+	char	   *made = psprintf(UINT64_FORMAT "-" UINT64_FORMAT "-" UINT64_FORMAT "-" UINT64_FORMAT,
+								bookmark.system, bookmark.timeline, bookmark.database, snapshot_horizon());
+
+	if (!RecoveryInProgress())
+		ps_outbox_flush();
+	if (bookmark.group != NO_GROUP)
+		made = psprintf("%s@" INT64_FORMAT, made, bookmark.group);
+	return cstring_to_text(made);
+}
+
+/* The bookmark of the calling query's snapshot. */
 PS_FUNCTION(ps_profile_bookmark);
 static Datum
 ps_profile_bookmark_checked(PG_FUNCTION_ARGS)
 {
-	PsBookmark	bookmark = this_history();
-
 	ps_distributed_check(InvalidOid);
 	ps_distributed_refuse("profile_bookmark()");
-	if (!RecoveryInProgress())
-		ps_outbox_flush();
-	PG_RETURN_TEXT_P(cstring_to_text(psprintf(UINT64_FORMAT "-" UINT64_FORMAT "-" UINT64_FORMAT "-" UINT64_FORMAT,
-											  bookmark.system, bookmark.timeline, bookmark.database, snapshot_horizon())));
+	PG_RETURN_TEXT_P(make_bookmark());
+}
+
+/* The same of this node alone. */
+PS_FUNCTION(ps_node_bookmark);
+static Datum
+ps_node_bookmark_checked(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(make_bookmark());
 }
 
 /* The horizon of a bookmark as xid; null when it cannot be compared here, and the client must read everything. */
@@ -113,17 +183,12 @@ PS_FUNCTION(ps_bookmark_horizon);
 static Datum
 ps_bookmark_horizon_checked(PG_FUNCTION_ARGS)
 {
-	char	   *given = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	PsBookmark	bookmark = read_bookmark(given);
-	PsBookmark	here = this_history();
-	uint64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
+	TransactionId horizon;
 
 	ps_distributed_check(InvalidOid);
-	ps_distributed_refuse("profiles_changed_since()");
-	if (bookmark.system != here.system || bookmark.timeline != here.timeline || bookmark.database != here.database ||
-		bookmark.horizon > next || next - bookmark.horizon >= MAX_AGE)
+	if (!find_horizon(text_to_cstring(PG_GETARG_TEXT_PP(0)), &horizon))
 		PG_RETURN_NULL();
-	PG_RETURN_TRANSACTIONID((TransactionId) bookmark.horizon);
+	PG_RETURN_TRANSACTIONID(horizon);
 }
 
 /* The next transaction id, as of the statement's first row: the snapshot sees no row of it or a later one. */
@@ -142,19 +207,56 @@ statement_next_xid(FmgrInfo *flinfo)
 }
 
 /*
- * Whether the transaction of a row is the horizon or a later one; true without a horizon.
- * A row whose transaction seems to be in the future was frozen, more than 2^31
- * transactions ago.
+ * Whether the transaction of a row is the horizon or a later one. A row whose transaction
+ * seems to be in the future was frozen, more than 2^31 transactions ago.
  */
+static bool
+is_since(TransactionId xid, TransactionId horizon, TransactionId next)
+{
+	return (int32) (xid - horizon) >= 0 && (int32) (xid - next) < 0;
+}
+
+/* The same for a row; true without a horizon. */
 PS_FUNCTION(ps_xid_at_or_after);
 static Datum
 ps_xid_at_or_after_checked(PG_FUNCTION_ARGS)
 {
-	TransactionId xid = PG_GETARG_TRANSACTIONID(0);
-
 	PG_RETURN_BOOL(PG_ARGISNULL(1) ||
-				   ((int32) (xid - PG_GETARG_TRANSACTIONID(1)) >= 0 &&
-					(int32) (xid - statement_next_xid(fcinfo->flinfo)) < 0));
+				   is_since(PG_GETARG_TRANSACTIONID(0), PG_GETARG_TRANSACTIONID(1), statement_next_xid(fcinfo->flinfo)));
+}
+
+/* The bookmark of a call, and its horizon here, found once for all rows of a statement unless it changes. */
+static const KnownBookmark *
+bookmark_of_call(FunctionCallInfo fcinfo, int argument)
+{
+	KnownBookmark *kept = fcinfo->flinfo->fn_extra;
+	text	   *given = PG_GETARG_TEXT_PP(argument);
+	MemoryContext caller;
+
+	if (kept != NULL && VARSIZE_ANY_EXHDR(given) == VARSIZE_ANY_EXHDR(kept->given) &&
+		memcmp(VARDATA_ANY(given), VARDATA_ANY(kept->given), VARSIZE_ANY_EXHDR(given)) == 0)
+		return kept;
+	caller = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+	kept = palloc0(sizeof(KnownBookmark));
+	kept->given = (text *) PG_DETOAST_DATUM_COPY(PointerGetDatum(given));
+	MemoryContextSwitchTo(caller);
+	kept->has_horizon = find_horizon(text_to_cstring(given), &kept->horizon);
+	kept->next = ReadNextTransactionId();
+	fcinfo->flinfo->fn_extra = kept;
+	return kept;
+}
+
+/* Whether a row on this node may have changed since a bookmark; true without one. */
+PS_FUNCTION(ps_changed_since);
+static Datum
+ps_changed_since_checked(PG_FUNCTION_ARGS)
+{
+	const KnownBookmark *bookmark;
+
+	if (PG_ARGISNULL(1))
+		PG_RETURN_BOOL(true);
+	bookmark = bookmark_of_call(fcinfo, 1);
+	PG_RETURN_BOOL(!bookmark->has_horizon || is_since(PG_GETARG_TRANSACTIONID(0), bookmark->horizon, bookmark->next));
 }
 
 /* Whether the server keeps commit times. A standby does what its primary does, which only the control file says. */

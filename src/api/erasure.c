@@ -24,6 +24,8 @@
 #include "store/locks.h"
 #include "store/outbox.h"
 #include "store/secret.h"
+#include "store/shard_fence.h"
+#include "store/shards.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 
@@ -110,7 +112,20 @@ PS_FUNCTION(ps_forget_customer);
 static Datum
 ps_forget_customer_checked(PG_FUNCTION_ARGS)
 {
-	return ps_call_bounded(fcinfo, forget_customer, "forget_customer()", PS_SESSION_WAIT_MS);
+	volatile Datum result = (Datum) 0;
+	text	   *customer_id = PG_GETARG_TEXT_PP(0);
+
+	PG_TRY();
+	{
+		ps_shard_fence_customer(VARDATA_ANY(customer_id), VARSIZE_ANY_EXHDR(customer_id));
+		result = ps_call_bounded(fcinfo, forget_customer, "forget_customer()", PS_SESSION_WAIT_MS);
+	}
+	PG_FINALLY();
+	{
+		ps_shards_use(PS_NO_SHARD);
+	}
+	PG_END_TRY();
+	return result;
 }
 
 static Datum
@@ -132,6 +147,26 @@ ps_unblock_customer_checked(PG_FUNCTION_ARGS)
 	return ps_call_bounded(fcinfo, unblock_customer, "unblock_customer()", PS_SESSION_WAIT_MS);
 }
 
+/* What this server has, or of distributed profiles this node. */
+static Datum
+export_document(const char *customer_id)
+{
+	int			before = ps_shards_used();
+	volatile Datum document = (Datum) 0;
+
+	PG_TRY();
+	{
+		ps_shards_use_customer(customer_id, strlen(customer_id));
+		document = ps_erasure_export(customer_id);
+	}
+	PG_FINALLY();
+	{
+		ps_shards_use(before);
+	}
+	PG_END_TRY();
+	return document;
+}
+
 PS_FUNCTION(ps_export_customer);
 static Datum
 ps_export_customer_checked(PG_FUNCTION_ARGS)
@@ -142,7 +177,7 @@ ps_export_customer_checked(PG_FUNCTION_ARGS)
 
 	ps_check_argument(customer_id[0] != '\0', "customer_id must not be empty");
 	SPI_connect();
-	document = ps_erasure_export(customer_id);
+	document = export_document(customer_id);
 	MemoryContextSwitchTo(caller);
 	document = datumCopy(document, false, -1);
 	SPI_finish();

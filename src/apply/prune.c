@@ -20,6 +20,7 @@
 #include "store/metric_catalog.h"
 #include "store/profile_store.h"
 #include "store/rule_catalog.h"
+#include "store/shard_fence.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -162,20 +163,36 @@ ps_prune_chunks(TimestampTz before, int max_chunks)
 	return found;
 }
 
+/* What prunes all samples. */
+typedef struct WholePrune
+{
+	const PsMetrics *metrics;
+	TimestampTz now;
+	int			max_customers;
+} WholePrune;
+
+static int64
+prune_all(void *arg)
+{
+	const WholePrune *prune = arg;
+
+	return seal_expired(prune->metrics, prune->now, prune->max_customers) +
+		prune_fold(prune->metrics, prune->now, INT_MAX) + ps_chunks_forget_others(prune->metrics);
+}
+
 int64
 ps_prune(TimestampTz now, int max_customers)
 {
-	const PsMetrics *metrics = hold_metrics(true);
+	WholePrune	prune = {hold_metrics(true), now, max_customers};
 	int64		found = 0;
 
-	if (metrics == NULL)
+	if (prune.metrics == NULL)
 		return 0;
 	SPI_connect();
 	PG_TRY();
 	{
 		(void) ps_history_prune(now);
-		found = seal_expired(metrics, now, max_customers);
-		found += prune_fold(metrics, now, INT_MAX) + ps_chunks_forget_others(metrics);
+		found = ps_each_shard(prune_all, &prune);
 	}
 	PG_FINALLY();
 	{

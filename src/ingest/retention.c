@@ -18,12 +18,12 @@
 #include "process/backoff.h"
 #include "process/lease.h"
 #include "settings.h"
+#include "store/distributed.h"
 #include "store/expired.h"
 #include "store/history_partitions.h"
 #include "store/locks.h"
 #include "store/owner.h"
 #include "store/shard_fence.h"
-#include "store/shards.h"
 #include "store/storage_samples.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -39,24 +39,34 @@
 #define SAMPLE_MS INT64CONST(600000)	/* between two looks whether the sizes of the tables are to be taken */
 #define MAX_PAUSE_MS INT64CONST(3600000)
 
-/* Removes expired chunks from the next pages of event_id_chunks; returns how many, and sets how long to wait for the next step. */
-static uint64
-forget_ids(PsWorker *worker, TimestampTz now, int64 *pause_ms)
+/* A step that removes what has expired with time from the tables of profiles, or of distributed profiles from all shards that are here. */
+typedef struct Expiring
+{
+	TimestampTz now;
+	BlockNumber page;			/* of event_id_chunks */
+	bool		has_more;		/* pages after those of this step */
+	int64		pause_ms;
+} Expiring;
+
+/* Removes expired chunks from the next pages of event_id_chunks; returns how many. */
+static int64
+forget_ids(Expiring *expiring)
 {
 	PsIdChunkSweep sweep;
-	uint64		forgotten;
 
 	ps_expired_measure(&sweep);
-	if (worker->retention.page >= sweep.npages)
-	{
-		worker->retention.page = 0;
-		worker->retention.shard++;
-	}
-	forgotten = ps_expired_forget(worker->retention.page, STEP_PAGES, now - sweep.retention_us);
-	worker->retention.page += STEP_PAGES;
-	*pause_ms = worker->retention.page < sweep.npages ? SWEEP_MS
-		: Max(MIN_PAUSE_MS, Min(MAX_PAUSE_MS, sweep.retention_us / 1000 / 100));
-	return forgotten;
+	expiring->has_more |= expiring->page + STEP_PAGES < sweep.npages;
+	expiring->pause_ms = Max(MIN_PAUSE_MS, Min(MAX_PAUSE_MS, sweep.retention_us / 1000 / 100));
+	return expiring->page < sweep.npages ? ps_expired_forget(expiring->page, STEP_PAGES, expiring->now - sweep.retention_us) : 0;
+}
+
+static int64
+expire_profiles(void *arg)
+{
+	Expiring   *expiring = arg;
+	int64		found = forget_ids(expiring);
+
+	return found + ps_prune_chunks(ps_sample_retention_s < 0 ? DT_NOBEGIN : expiring->now - ps_sample_retention_s * USECS_PER_SEC, STEP_ROWS);
 }
 
 /*
@@ -98,44 +108,17 @@ cut_letters(void)
 static void
 retention_expire(PsWorker *worker)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	int64		pause_ms;
-	uint64		found = forget_ids(worker, now, &pause_ms);
+	Expiring	expiring = {.now = GetCurrentTimestamp(),.page = worker->retention.page,.pause_ms = MIN_PAUSE_MS};
+	uint64		found = ps_each_shard(expire_profiles, &expiring);
 
+	worker->retention.page = expiring.has_more ? expiring.page + STEP_PAGES : 0;
+	if (expiring.has_more)
+		expiring.pause_ms = SWEEP_MS;
 	if (ps_dead_letter_retention_s > 0)
-		found += ps_expired_discard(now - ps_dead_letter_retention_s * USECS_PER_SEC, STEP_ROWS);
-	found += ps_prune_chunks(ps_sample_retention_s < 0 ? DT_NOBEGIN : now - ps_sample_retention_s * USECS_PER_SEC, STEP_ROWS);
-	if (!ps_history_prune(now))
-		pause_ms = Min(pause_ms, MIN_PAUSE_MS);
-	worker->retention.next = ps_moment_plus(ps_clock_now(), found > 0 ? BUSY_MS : pause_ms);
-}
-
-/* Works on the next shard that is here; false when none is. */
-static bool
-use_shard(PsWorker *worker)
-{
-	int			n;
-
-	ps_shard_fence();
-	n = ps_shards_count();
-	for (int i = 0; i < n; i++, worker->retention.shard++)
-	{
-		worker->retention.shard %= n;
-		if (!ps_shards_is_here(worker->retention.shard))
-			continue;
-		ps_shards_use(worker->retention.shard);
-		return true;
-	}
-	return false;
-}
-
-/* The same where profiles are distributed: in one shard. */
-static void
-expire_in_shard(PsWorker *worker)
-{
-	if (use_shard(worker))
-		retention_expire(worker);
-	ps_shards_use(PS_NO_SHARD);
+		found += ps_expired_discard(expiring.now - ps_dead_letter_retention_s * USECS_PER_SEC, STEP_ROWS);
+	if (!ps_history_prune(expiring.now))
+		expiring.pause_ms = Min(expiring.pause_ms, MIN_PAUSE_MS);
+	worker->retention.next = ps_moment_plus(ps_clock_now(), found > 0 ? BUSY_MS : expiring.pause_ms);
 }
 
 /* Which parts of a step are due. */
@@ -158,9 +141,7 @@ retention_step(PsWorker *worker, const Due *due)
 	PushActiveSnapshot(GetLatestSnapshot());
 	if (due->letters)
 		worker->retention.next_letters = ps_moment_plus(ps_clock_now(), cut_letters() > 0 ? BUSY_MS : MIN_PAUSE_MS);
-	if (due->expires && ps_distributed())
-		expire_in_shard(worker);
-	else if (due->expires)
+	if (due->expires)
 		retention_expire(worker);
 	if (due->sample)
 		ps_storage_sample();
@@ -189,11 +170,13 @@ ps_retention(PsWorker *worker)
 
 	if (worker->number != 0)
 		return;
-	ps_score_timer();
+	if (!ps_distributed())
+		ps_score_timer();
 	due.expires = now >= worker->retention.next;
 	due.letters = now >= worker->retention.next_letters || due.expires;
 	due.live = now >= worker->retention.next_live && ps_live_segments_may_exist();
-	due.sample = now >= worker->retention.next_sample;
+	/* the tables of distributed profiles are empty here, their shards are not */
+	due.sample = now >= worker->retention.next_sample && !ps_distributed();
 	if (!due.expires && !due.letters && !due.live && !due.sample)
 		return;
 	if (due.expires)

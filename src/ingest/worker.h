@@ -144,7 +144,6 @@ typedef struct PsRetention
 	PsMoment	next_sample;	/* when to take the sizes of the tables again */
 	PsMoment	next_live;		/* when to look for customers whose live segments change with time */
 	int64		page;			/* of event_id_chunks, where the next step begins */
-	int			shard;			/* of distributed profiles, likewise */
 	int			failures;		/* in a row */
 	char	   *error;			/* NULL: it works */
 } PsRetention;

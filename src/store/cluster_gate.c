@@ -12,7 +12,9 @@
 #include "store/cluster_calls.h"
 #include "store/cluster_gate.h"
 #include "store/distributed.h"
+#include "store/node_calls.h"
 #include "store/plan.h"
+#include "store/shard_call.h"
 #include "store/shards.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -28,7 +30,15 @@ static const char *const everywhere[] = {
 static const char *const here[] = {
 	"apply_event", "apply_events", "retry_events", "discard_dead_letters", "lock_dead_letters", "settle_dead_letters", "lock_customer", "try_lock_customer",
 	"start_streams", "stat_reset", "flush_stream", "await_stream", "wait_for_stream", "await_offset", "wait_for_offset",
-	"test_connection", "test_redis", "run_call", "send_calls"
+	"test_connection", "test_redis", "run_call", "send_calls", "run_here", "check_no_transaction"
+};
+
+/* what all nodes run on what they have of the profiles, see node_calls.h */
+static const char *const of_node[] = {"forget_customer", "unblock_customer", "export_customer", "prune_metrics"};
+
+/* what reads one customer: the first argument is an id, or a row that begins with it */
+static const char *const of_customer[] = {
+	"get_profile", "metric_value", "metric_trend", "window_value", "window_count", "metric_values", "profile_days", "profile_document", "profile_document_at"
 };
 
 /* what a stream of distributed profiles cannot do yet */
@@ -140,6 +150,14 @@ ps_cluster_gate(FunctionCallInfo fcinfo, PGFunction function)
 	if (!ps_distributed() || fcinfo->flinfo == NULL)
 		return function(fcinfo);
 	name = get_func_name(fcinfo->flinfo->fn_oid);
+	if (is_in(name, of_customer, lengthof(of_customer)))
+		return ps_shard_call(fcinfo, function);
+	if (is_in(name, of_node, lengthof(of_node)))
+	{
+		if (!ps_node_call_is_running())
+			ps_distributed_refuse(psprintf("%s()", name));
+		return function(fcinfo);
+	}
 	if (is_in(name, everywhere, lengthof(everywhere)) && !ps_cluster_calls_running())
 		return call_everywhere(fcinfo, function, name);
 	if (!is_in(name, everywhere, lengthof(everywhere)) && !is_in(name, here, lengthof(here)) &&

@@ -5,6 +5,7 @@
  *	  here			they work with what this node has
  *	  everywhere	they are called on the coordinator and run on all nodes, in the same
  *					order: so all have the same definitions, with the same numbers
+ *	  of a customer	they read where the shard of their customer is
  *	  refused		all others that change something
  */
 #ifndef PS_CLUSTER_GATE_H

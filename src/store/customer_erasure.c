@@ -16,6 +16,7 @@
 #include "store/plan.h"
 #include "store/rebuild_catalog.h"
 #include "store/rebuild_schema.h"
+#include "store/shards.h"
 #include "utils/builtins.h"
 
 /* one statement for each copy of a table; that of profile_stream comes first */
@@ -23,7 +24,9 @@
 
 /* the newest ids are in the profile */
 #define COUNT_IDS \
-	"SELECT FROM profile_stream_internal.event_ids e WHERE e.customer_id = $1"
+	"SELECT FROM profile_stream.materialized_profiles p CROSS JOIN LATERAL profile_stream_internal.open_event_ids(p.event_ids) o" \
+	" WHERE p.customer_id = $1 UNION ALL SELECT FROM profile_stream_internal.event_id_chunks c" \
+	" CROSS JOIN LATERAL profile_stream_internal.sealed_event_ids(c.hashes) h(hash) WHERE c.customer_id = $1"
 
 #define DELETE_IDS(schema) \
 	"DELETE FROM " schema ".event_id_chunks e WHERE e.customer_id = $1"
@@ -114,12 +117,15 @@ static const char *const offsets_sql[] = BOTH(PS_INTERNAL_SCHEMA, REDACT_OFFSETS
 static const char channels_sql[] =
 "SELECT s.notify_channel FROM profile_stream.streams s WHERE s.notify <> 'off' AND s.notify_channel IS NOT NULL UNION SELECT $1 ORDER BY 1";
 
-/* Runs a statement on a customer; returns how many rows it found or wrote. */
+/* Runs a statement on a customer; returns how many rows it found or wrote. Nothing is in shards here when the customer's is on another node. */
 static int64
 customer_erasure_run(const char *sql, Datum *args)
 {
 	static const Oid types[1] = {TEXTOID};
+	PsSharded	table;
 
+	if (ps_distributed() && ps_shards_used() == PS_NO_SHARD && ps_shards_named(sql, &table))
+		return 0;
 	return ps_plan_run_once(sql, 1, types, args, false);
 }
 

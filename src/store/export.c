@@ -11,6 +11,7 @@
 #include "store/customer_erasure.h"
 #include "store/plan.h"
 #include "store/rebuild_schema.h"
+#include "store/shards.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 
@@ -30,8 +31,8 @@
 	"  + COALESCE(pg_catalog.octet_length(x.headers::text), 0)) OVER (ORDER BY x.dead_letter_id) AS total FROM " schema ".dead_letters x" \
 	"  WHERE profile_stream_internal.dead_letter_relation(ROW(x.*)::profile_stream_internal.dead_letters, $1) = 'own') d)"
 
-/* schema: that of the profiles; parts: that of the other tables */
-#define HELD(schema, parts) \
+/* what is in shards where profiles are distributed. schema: that of the profiles; parts: that of the other tables */
+#define OF_SHARD(schema, parts) \
 	"pg_catalog.jsonb_build_object(" \
 	"'profile', (SELECT pg_catalog.to_jsonb(p) - '{window_state,event_ids,segment_state}'::text[]" \
 	" FROM " schema ".materialized_profiles p WHERE p.customer_id = $1)," \
@@ -45,33 +46,40 @@
 					   LIST("pg_catalog.to_jsonb(s)", "s.at", "profile_stream_internal.chunk_samples(c.samples) s") ")", \
 					   "c.metric, c.to_at, c.chunk_no", \
 					   parts ".window_chunks c WHERE c.customer_id = $1") "," \
-	" 'history', " LIST("pg_catalog.to_jsonb(h) - 'customer_id'", "h.changed_at, h.version, h.kind", \
-						parts ".profile_history h WHERE h.customer_id = $1") "," \
 	" 'eventIds', " LIST("pg_catalog.jsonb_build_object('hash', pg_catalog.encode(e.hash, 'hex'), 'appliedAt', e.applied_at)", \
 						 "e.applied_at, e.hash", \
 						 "(SELECT o.hash, o.applied_at FROM " schema ".materialized_profiles p" \
 						 " CROSS JOIN LATERAL profile_stream_internal.open_event_ids(p.event_ids) o WHERE p.customer_id = $1" \
 						 " UNION ALL SELECT h.hash, c.sealed_to FROM " parts ".event_id_chunks c" \
-						 " CROSS JOIN LATERAL profile_stream_internal.sealed_event_ids(c.hashes) h(hash) WHERE c.customer_id = $1) e") ")" \
+						 " CROSS JOIN LATERAL profile_stream_internal.sealed_event_ids(c.hashes) h(hash) WHERE c.customer_id = $1) e") ")"
+
+#define OF_NODE(parts) \
+	"pg_catalog.jsonb_build_object('history', " LIST("pg_catalog.to_jsonb(h) - 'customer_id'", "h.changed_at, h.version, h.kind", \
+													 parts ".profile_history h WHERE h.customer_id = $1") ")" \
 	" || " LETTERS(parts)
 
-static const char export_sql[] =
-"SELECT pg_catalog.jsonb_build_object('customerId', $1, 'exportedAt', pg_catalog.now(),"
-" 'blocked', EXISTS (SELECT FROM profile_stream_internal.blocking_salt s JOIN profile_stream_internal.blocked_customers b"
-" ON b.customer_hash = " PS_BLOCKED_HASH("$1") "),"
-" 'pending', " LIST("pg_catalog.jsonb_build_object('stream', s.name, 'sink', q.sink)", "s.name, q.sink",
-					"(SELECT x.stream_id, x.sink FROM profile_stream_internal.sink_pending x WHERE x.customer_id = $1"
-					" UNION SELECT o.stream_id, o.sink FROM profile_stream_internal.outbox o WHERE $1 = ANY (o.customer_ids)) q"
-					" JOIN profile_stream.streams s ON s.stream_id = q.stream_id") ","
-" 'segments', " LIST("pg_catalog.jsonb_build_object('segment', m.segment, 'enteredAt', m.entered_at)", "m.segment",
-					 "profile_stream.segment_members m WHERE m.customer_id = $1") ","
-" 'segmentChecks', " LIST("pg_catalog.to_jsonb(c.due_at)", "c.due_at", "profile_stream_internal.segment_checks c WHERE c.customer_id = $1") ","
-" 'segmentChanges', " LIST("pg_catalog.jsonb_build_object('kind', c.kind, 'from', c.from_segment, 'to', c.to_segment, 'at', c.changed_at,"
-						   " 'quiet', c.quiet, 'eventId', c.event_id, 'eventAt', c.event_at)",
-						   "c.change_id", "profile_stream.segment_changes c WHERE c.customer_id = $1") ","
-" 'seeds', " LIST("pg_catalog.jsonb_build_object('event', s.event, 'seededAt', s.seeded_at)", "s.seed_id",
-				  "profile_stream_internal.seeds s WHERE s.customer_id = $1") ","
-" 'rebuild', " HELD(PS_REBUILD_SCHEMA, PS_REBUILD_SCHEMA) ") || " HELD(PS_SCHEMA, PS_INTERNAL_SCHEMA);
+#define OTHERS \
+	"SELECT pg_catalog.jsonb_build_object('customerId', $1, 'exportedAt', pg_catalog.now()," \
+	" 'blocked', EXISTS (SELECT FROM profile_stream_internal.blocking_salt s JOIN profile_stream_internal.blocked_customers b" \
+	" ON b.customer_hash = " PS_BLOCKED_HASH("$1") ")," \
+	" 'pending', " LIST("pg_catalog.jsonb_build_object('stream', s.name, 'sink', q.sink)", "s.name, q.sink", \
+						"(SELECT x.stream_id, x.sink FROM profile_stream_internal.sink_pending x WHERE x.customer_id = $1" \
+						" UNION SELECT o.stream_id, o.sink FROM profile_stream_internal.outbox o WHERE $1 = ANY (o.customer_ids)) q" \
+						" JOIN profile_stream.streams s ON s.stream_id = q.stream_id") "," \
+	" 'segments', " LIST("pg_catalog.jsonb_build_object('segment', m.segment, 'enteredAt', m.entered_at)", "m.segment", \
+						 "profile_stream.segment_members m WHERE m.customer_id = $1") "," \
+	" 'segmentChecks', " LIST("pg_catalog.to_jsonb(c.due_at)", "c.due_at", "profile_stream_internal.segment_checks c WHERE c.customer_id = $1") "," \
+	" 'segmentChanges', " LIST("pg_catalog.jsonb_build_object('kind', c.kind, 'from', c.from_segment, 'to', c.to_segment, 'at', c.changed_at," \
+							   " 'quiet', c.quiet, 'eventId', c.event_id, 'eventAt', c.event_at)", \
+							   "c.change_id", "profile_stream.segment_changes c WHERE c.customer_id = $1") "," \
+	" 'seeds', " LIST("pg_catalog.jsonb_build_object('event', s.event, 'seededAt', s.seeded_at)", "s.seed_id", \
+					  "profile_stream_internal.seeds s WHERE s.customer_id = $1") "," \
+	" 'rebuild', " OF_SHARD(PS_REBUILD_SCHEMA, PS_REBUILD_SCHEMA) " || " OF_NODE(PS_REBUILD_SCHEMA) ")"
+
+static const char export_sql[] = OTHERS " || " OF_SHARD(PS_SCHEMA, PS_INTERNAL_SCHEMA) " || " OF_NODE(PS_INTERNAL_SCHEMA);
+
+/* for a node that has not the shard of the customer */
+static const char others_sql[] = OTHERS " || " OF_NODE(PS_INTERNAL_SCHEMA);
 
 Datum
 ps_erasure_export(const char *customer_id)
@@ -80,6 +88,6 @@ ps_erasure_export(const char *customer_id)
 	Datum		args[1] = {CStringGetTextDatum(customer_id)};
 	bool		isnull;
 
-	(void) ps_plan_run_once(export_sql, 1, types, args, true);
+	(void) ps_plan_run_once(ps_distributed() && ps_shards_used() == PS_NO_SHARD ? others_sql : export_sql, 1, types, args, true);
 	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 }

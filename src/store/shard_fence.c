@@ -61,3 +61,37 @@ ps_shard_fence(void)
 		ps_shards_look();
 	} while (ps_shards_changes() != before);
 }
+
+int64
+ps_each_shard(PsShardStep step, void *arg)
+{
+	volatile int64 sum = 0;
+
+	if (!ps_distributed())
+		return step(arg);
+	ps_shard_fence();
+	PG_TRY();
+	{
+		for (int shard = 0; shard < ps_shards_count(); shard++)
+		{
+			if (!ps_shards_is_here(shard))
+				continue;
+			ps_shards_use(shard);
+			sum += step(arg);
+		}
+	}
+	PG_FINALLY();
+	{
+		ps_shards_use(PS_NO_SHARD);
+	}
+	PG_END_TRY();
+	return sum;
+}
+
+void
+ps_shard_fence_customer(const char *customer_id, int len)
+{
+	if (ps_distributed())
+		ps_shard_fence();
+	ps_shards_use_customer(customer_id, len);
+}

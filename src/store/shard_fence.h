@@ -13,4 +13,14 @@
  */
 extern void ps_shard_fence(void);
 
+/*
+ * Runs a step on the tables of profiles; where these are distributed, one after the other on
+ * those of each shard that is here. Returns the sum of the results.
+ */
+typedef int64 (*PsShardStep) (void *arg);
+extern int64 ps_each_shard(PsShardStep step, void *arg);
+
+/* Works on the shard of a customer, if it is here, until ps_shards_use() is called or the transaction ends. */
+extern void ps_shard_fence_customer(const char *customer_id, int len);
+
 #endif							/* PS_SHARD_FENCE_H */

@@ -397,6 +397,13 @@ ps_shards_slot(int shard)
 	return shards[shard].slot;
 }
 
+int32
+ps_shards_group(void)
+{
+	shards_need();
+	return local_group;
+}
+
 bool
 ps_shards_on_coordinator(void)
 {
@@ -434,6 +441,17 @@ ps_shards_use(int shard)
 {
 	Assert(shard == PS_NO_SHARD || ps_shards_is_here(shard));
 	used = shard;
+}
+
+void
+ps_shards_use_customer(const char *customer_id, int len)
+{
+	int			shard;
+
+	if (!ps_distributed())
+		return;
+	shard = ps_shards_find(customer_id, len);
+	ps_shards_use(ps_shards_is_here(shard) ? shard : PS_NO_SHARD);
 }
 
 int

@@ -37,6 +37,9 @@ extern const char *ps_shards_slot(int shard);
 /* Whether this node is the coordinator. */
 extern bool ps_shards_on_coordinator(void);
 
+/* The group of this node; that of the coordinator is 0. */
+extern int32 ps_shards_group(void);
+
 /* Number of a table of a shard in the catalogue. */
 extern int64 ps_shards_id(int shard, PsSharded table);
 
@@ -45,6 +48,9 @@ extern char *ps_shards_node(int shard);
 
 /* The shard on which this process works from now on, or PS_NO_SHARD. At the end of a transaction it is none. */
 extern void ps_shards_use(int shard);
+
+/* The same with the shard of a customer if it is here, else none. Where profiles are not distributed nothing happens. */
+extern void ps_shards_use_customer(const char *customer_id, int len);
 extern int	ps_shards_used(void);
 
 /* The relation that a relation of the extension, or an index of one, means: that of the shard in use. */

@@ -81,7 +81,7 @@ SELECT profile_stream.apply_events(ARRAY[public.seen(:'c', 'bad') || '{"payload"
 ALTER TABLE profile_stream.materialized_profiles_100 ADD CONSTRAINT never CHECK (version < 0) NOT VALID;
 SELECT profile_stream.apply_event(public.seen(:'c', 'e10'));
 ALTER TABLE profile_stream.materialized_profiles_100 DROP CONSTRAINT never;
-SELECT profile_stream.get_profile(:'c');
+SELECT profile_stream.get_profile(:'c') ->> 'customerId' = :'c' AS found;
 SELECT profile_stream.apply_event(public.seen(:'c', 'e10'));
 -- a trigger of a stranger on a shard does not run
 CREATE ROLE regress_stranger;
@@ -93,11 +93,72 @@ DROP TRIGGER steal ON profile_stream.materialized_profiles_100;
 DROP FUNCTION public.steal();
 DROP ROLE regress_stranger;
 
+-- a customer is read in the shard, also with sealed chunks; one of another node by a statement of Citus, which is not here
+SELECT string_agg('c' || i, ',') FILTER (WHERE public.shard_of('c' || i) % 2 = 1) AS elsewhere FROM generate_series(1, 8) i \gset
+SELECT profile_stream.metric_value(:'c', 'total_transaction_value_30d', '2026-01-01'), (SELECT sum(count) FROM profile_stream.metric_trend(:'c', 'total_transaction_value_30d', '2026-01-01', '2026-01-02')) AS days;
+SELECT profile_stream.window_value(p.customer_id, p.window_state, 'total_transaction_value_30d', '2026-01-01'),
+	profile_stream_internal.profile_document(ROW(p.*)::profile_stream.materialized_profiles, '2026-01-01') -> 'totalTransactionValue30d' AS in_document,
+	(SELECT sum((d).count) FROM profile_stream_internal.profile_days(p.customer_id, p.window_state, 'total_transaction_value_30d', '2026-01-01', '2026-01-02', 'UTC') d) AS days
+FROM profile_stream.materialized_profiles_100 p WHERE customer_id = :'c';
+SET profile_stream.direct_access = off;
+SELECT profile_stream.metric_value(:'c', 'total_transaction_value_30d', '2026-01-01');
+RESET profile_stream.direct_access;
+SELECT profile_stream.metric_value(:'c', 'none');
+SELECT count(*) FROM unnest(string_to_array(:'elsewhere', ',')) e;
+SELECT profile_stream.get_profile(split_part(:'elsewhere', ',', 1));
+SELECT * FROM profile_stream.metric_trend(split_part(:'elsewhere', ',', 1), 'login_count_7d', '2026-01-01', '2026-01-02');
+SELECT profile_stream.get_profile(NULL);
+-- a bookmark has a part for each node, by its group
+SELECT profile_stream_internal.node_bookmark() AS bookmark \gset
+SELECT :'bookmark' ~ '^\d+-\d+-\d+-\d+@1$' AS has_group;
+SELECT what, profile_stream_internal.changed_since(x.id, b) FROM (SELECT ((split_part(split_part(:'bookmark', '@', 1), '-', 4)::int8 - 1) % 4294967296)::text::xid) x(id), (VALUES ('this node', :'bookmark'), ('another node', regexp_replace(:'bookmark', '@1', '@2')),
+	('both', regexp_replace(:'bookmark', '@1', '@2') || ',' || :'bookmark'), ('a server', regexp_replace(:'bookmark', '@1', '')), ('none', NULL)) AS v(what, b);
+SELECT profile_stream_internal.changed_since('3', '1-2-3-4@1,');
+SELECT profile_stream_internal.changed_since('3', '1-2-3-4@1@');
+-- what reads all profiles is another function of that name, which Citus can plan
+EXPLAIN (COSTS off, VERBOSE) SELECT customer_id FROM profile_stream.metric_days('login_count_7d', '2026-01-01', '2026-01-02');
+EXPLAIN (COSTS off, VERBOSE) SELECT customer_id FROM profile_stream.profiles_changed_since();
+-- what all nodes do, as far as this one can
+CREATE FUNCTION pg_catalog.run_command_on_all_nodes(command text) RETURNS TABLE (nodeid int, success boolean, result text) LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE command INTO result;
+	nodeid := 1;
+	success := true;
+	RETURN NEXT;
+EXCEPTION WHEN OTHERS THEN
+	nodeid := 1;
+	success := false;
+	result := SQLERRM;
+	RETURN NEXT;
+END $$;
+SELECT jsonb_array_length(e -> 'chunks') AS chunks, jsonb_array_length(e -> 'eventIds') AS ids, e #>> '{profile,customer_id}' = :'c' AS has_profile FROM profile_stream.export_customer(:'c') e;
+SELECT profile_stream.export_customer(split_part(:'elsewhere', ',', 1)) -> 'profile';
+SELECT profile_stream_internal.joined_exports('{"a": [1], "b": null, "c": 1, "d": false, "e": {"f": [], "g": "x"}}', '{"a": [2], "b": {"p": 1}, "c": 2, "d": true, "e": {"f": [3], "g": "y"}}');
+SELECT profile_stream.prune_metrics('2026-06-01') > 1900 AS many, profile_stream.prune_metrics('2026-06-01');
+SELECT count(*) FILTER (WHERE samples IS NULL) > 0 AS folded, count(*) FILTER (WHERE samples IS NOT NULL) AS exact FROM profile_stream_internal.window_chunks_200;
+BEGIN;
+SELECT * FROM profile_stream.forget_customer(:'c');
+ROLLBACK;
+SELECT profiles, chunks > 0 AS chunks, event_ids > 1900 AS ids, blocked FROM profile_stream.forget_customer(:'c', block => true);
+SELECT count(*) FROM public.here WHERE customer_id = :'c';
+SELECT profile_stream.apply_event(public.seen(:'c', 'e11'));
+-- a customer of another node is blocked here, too
+SELECT * FROM profile_stream.forget_customer(split_part(:'elsewhere', ',', 1), block => true);
+SELECT profile_stream.unblock_customer(:'c'), profile_stream.unblock_customer(:'c');
+SELECT profile_stream.unblock_customer(split_part(:'elsewhere', ',', 1));
+SELECT profile_stream.apply_event(public.seen(:'c', 'e11'));
+SELECT * FROM profile_stream.forget_customer('');
+-- blocks of the coordinator
+SELECT profile_stream_internal.take_blocks('\x01', ARRAY[sha256('\x01' || convert_to(:'c', 'UTF8'))]);
+SELECT profile_stream.apply_event(public.seen(:'c', 'e12'));
+SELECT profile_stream_internal.take_blocks('\x02', '{}');
+SELECT profile_stream.unblock_customer(:'c');
+DROP FUNCTION pg_catalog.run_command_on_all_nodes(text);
+
 -- what needs all rows, and what changes definitions, is refused; each function that may write is decided on
 SELECT profile_stream.profile_bookmark();
-SELECT profile_stream.export_customer('c1');
 CREATE TABLE public.calls (call text);
-INSERT INTO public.calls VALUES ($$seed_profile('c', '{"firstName": "a"}', '2026-01-01')$$), ($$prune_slice('{0}', 2)$$), ('prune_metrics()'), ($$forget_customer('c')$$), ($$unblock_customer('c')$$),
+INSERT INTO public.calls VALUES ($$seed_profile('c', '{"firstName": "a"}', '2026-01-01')$$), ($$prune_slice('{0}', 2)$$),
 	($$seek_stream('s', 'earliest')$$), ($$rebuild('s')$$), ($$register_handler('t', 'public.handle(jsonb,jsonb)')$$), ($$create_segment('vip', 'total_balance > 1')$$),
 	($$track_history('{total_balance}', '30 days')$$), ('confirm_code()'), ($$serve_profile('c')$$), ($$apply_event_returning('{}')$$), ($$resync_sink('s', 'redis')$$);
 CREATE FUNCTION public.handle(profile jsonb, event jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS 'SELECT ''{}''::jsonb';

@@ -1,0 +1,188 @@
+/*
+ * shard_call.c
+ *	  Calls functions on the node that has the shard of a customer.
+ *
+ *	  Citus sends the call there, because the statement is on one row of the shard. That
+ *	  row is there for every customer, also for one without a profile.
+ */
+#include "postgres.h"
+
+#include "access/parallel.h"
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "lib/stringinfo.h"
+#include "store/shard_call.h"
+#include "store/shards.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+/* A statement that calls a function on another node. */
+typedef struct ForwardedCall
+{
+	struct ForwardedCall *next;
+	Oid			function;
+	int			nargs;
+	SPIPlanPtr	plan;
+} ForwardedCall;
+
+static ForwardedCall *forwarded = NULL;
+
+/* $1 is the slot of the shard; the arguments of the function follow. */
+static char *
+call_statement(Oid function, int nargs)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	appendStringInfo(&text, get_func_retset(function) ? "SELECT f.* FROM profile_stream_internal.shard_offsets o CROSS JOIN LATERAL %s(" : "SELECT %s(",
+					 quote_qualified_identifier(get_namespace_name(get_func_namespace(function)), get_func_name(function)));
+	for (int i = 0; i < nargs; i++)
+		appendStringInfo(&text, "%s$%d", i > 0 ? ", " : "", i + 2);
+	appendStringInfo(&text, get_func_retset(function) ? ") f" : ") FROM profile_stream_internal.shard_offsets o");
+	appendStringInfoString(&text, " WHERE o.slot OPERATOR(pg_catalog.=) $1 AND o.stream_id OPERATOR(pg_catalog.=) 0");
+	return text.data;
+}
+
+/* The kept statement of a function. */
+static const ForwardedCall *
+forwarded_call(Oid function)
+{
+	ForwardedCall *call;
+	Oid			types[FUNC_MAX_ARGS + 1] = {TEXTOID};
+	Oid		   *argtypes;
+
+	for (call = forwarded; call != NULL; call = call->next)
+		if (call->function == function)
+			return call;
+	call = MemoryContextAllocZero(TopMemoryContext, sizeof(ForwardedCall));
+	call->function = function;
+	(void) get_func_signature(function, &argtypes, &call->nargs);
+	memcpy(types + 1, argtypes, call->nargs * sizeof(Oid));
+	/* Citus plans a statement on one row of one table without its arguments, but no other */
+	call->plan = SPI_prepare_cursor(call_statement(function, call->nargs), call->nargs + 1, types,
+									get_func_retset(function) ? CURSOR_OPT_CUSTOM_PLAN : CURSOR_OPT_GENERIC_PLAN);
+	if (call->plan == NULL || SPI_keepplan(call->plan) != 0)
+		elog(ERROR, "could not prepare the call of %s(): %s", get_func_name(function), SPI_result_code_string(SPI_result));
+	call->next = forwarded;
+	forwarded = call;
+	return call;
+}
+
+/* Copies the rows of the last result into that of the function. */
+static void
+forwarded_rows(FunctionCallInfo fcinfo)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
+}
+
+/* The value of the last result, in a context that outlives it. */
+static Datum
+forwarded_value(FunctionCallInfo fcinfo, MemoryContext caller)
+{
+	Datum		value;
+	int16		typlen;
+	bool		typbyval;
+
+	if (SPI_processed != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the shard of the customer has " UINT64_FORMAT " rows of its own in shard_offsets, not one", SPI_processed),
+				 errhint("profile_stream.distribute() makes them; nobody else writes there.")));
+	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &fcinfo->isnull);
+	if (fcinfo->isnull)
+		return (Datum) 0;
+	get_typlenbyval(get_func_rettype(fcinfo->flinfo->fn_oid), &typlen, &typbyval);
+	MemoryContextSwitchTo(caller);
+	return datumCopy(value, typbyval, typlen);
+}
+
+static Datum
+forward_call(FunctionCallInfo fcinfo, const char *slot)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Oid			function = fcinfo->flinfo->fn_oid;
+	bool		is_set = get_func_retset(function);
+	Datum		values[FUNC_MAX_ARGS + 1] = {CStringGetTextDatum(slot)};
+	char		nulls[FUNC_MAX_ARGS + 1] = {' '};
+	const ForwardedCall *call;
+	Datum		value = (Datum) 0;
+	int			nest_level;
+
+	if (IsParallelWorker())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s() cannot ask another node in a parallel worker", get_func_name(function)),
+				 errhint("SET max_parallel_workers_per_gather = 0.")));
+	nest_level = NewGUCNestLevel();
+	if (is_set)
+		InitMaterializedSRF(fcinfo, 0);
+	SPI_connect();
+	call = forwarded_call(function);
+	for (int i = 0; i < call->nargs; i++)
+	{
+		values[i + 1] = fcinfo->args[i].value;
+		nulls[i + 1] = fcinfo->args[i].isnull ? 'n' : ' ';
+	}
+	/* a statement that only reads needs no transaction on the node, unless there is one */
+	(void) set_config_option("citus.function_opens_transaction_block", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	if (SPI_execute_plan(call->plan, values, nulls, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not call %s() on another node", get_func_name(function));
+	AtEOXact_GUC(true, nest_level);
+	if (is_set)
+		forwarded_rows(fcinfo);
+	else
+		value = forwarded_value(fcinfo, caller);
+	SPI_finish();
+	MemoryContextSwitchTo(caller);
+	return value;
+}
+
+/* The customer of a call; NULL: the argument is null. */
+static const text *
+customer_of_call(FunctionCallInfo fcinfo)
+{
+	Datum		value = fcinfo->args[0].value;
+	bool		isnull = fcinfo->args[0].isnull;
+	Oid		   *types;
+	int			ntypes;
+
+	(void) get_func_signature(fcinfo->flinfo->fn_oid, &types, &ntypes);
+	if (!isnull && types[0] != TEXTOID)
+		value = GetAttributeByNum(DatumGetHeapTupleHeader(value), 1, &isnull);
+	return isnull ? NULL : DatumGetTextPP(value);
+}
+
+Datum
+ps_shard_call(FunctionCallInfo fcinfo, PGFunction function)
+{
+	const text *customer_id = customer_of_call(fcinfo);
+	int			before = ps_shards_used();
+	volatile Datum result = (Datum) 0;
+	int			shard;
+
+	if (customer_id == NULL)
+		return function(fcinfo);
+	shard = ps_shards_find(VARDATA_ANY(customer_id), VARSIZE_ANY_EXHDR(customer_id));
+	if (!ps_shards_is_here(shard))
+		return forward_call(fcinfo, ps_shards_slot(shard));
+	ps_shards_use(shard);
+	PG_TRY();
+	{
+		result = function(fcinfo);
+	}
+	PG_FINALLY();
+	{
+		ps_shards_use(before);
+	}
+	PG_END_TRY();
+	return result;
+}
