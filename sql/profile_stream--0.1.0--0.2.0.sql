@@ -1746,8 +1746,9 @@ COMMENT ON FUNCTION profile_stream_internal.refuse_drop() IS 'Refuses to drop th
 
 CREATE FUNCTION profile_stream_internal.sharded_tables() RETURNS regclass[]
 	LANGUAGE sql STABLE
-	RETURN ARRAY['profile_stream.materialized_profiles'::regclass, 'profile_stream_internal.window_chunks'::regclass,
-		'profile_stream_internal.event_id_chunks'::regclass, 'profile_stream_internal.shard_offsets'::regclass];
+	-- names that are looked up by each call, so that the function depends on no table
+	RETURN ARRAY['profile_stream.materialized_profiles'::text::regclass, 'profile_stream_internal.window_chunks'::text::regclass,
+		'profile_stream_internal.event_id_chunks'::text::regclass, 'profile_stream_internal.shard_offsets'::text::regclass];
 COMMENT ON FUNCTION profile_stream_internal.sharded_tables() IS 'The tables that distribute() distributes, all by their first column';
 
 -- Citus is called by name, because it need not be installed.

@@ -143,7 +143,8 @@ retention_step(PsWorker *worker, const Due *due)
 		worker->retention.next_letters = ps_moment_plus(ps_clock_now(), cut_letters() > 0 ? BUSY_MS : MIN_PAUSE_MS);
 	if (due->expires)
 		retention_expire(worker);
-	if (due->sample)
+	/* the tables of distributed profiles are empty here, their shards are not */
+	if (due->sample && !ps_distributed())
 		ps_storage_sample();
 	if (due->live && ps_live_sweep(STEP_CUSTOMERS, true) > 0)
 		worker->retention.next_live = ps_moment_plus(ps_clock_now(), BUSY_MS);
@@ -170,13 +171,12 @@ ps_retention(PsWorker *worker)
 
 	if (worker->number != 0)
 		return;
-	if (!ps_distributed())
+	if (!ps_distributed_lately())
 		ps_score_timer();
 	due.expires = now >= worker->retention.next;
 	due.letters = now >= worker->retention.next_letters || due.expires;
 	due.live = now >= worker->retention.next_live && ps_live_segments_may_exist();
-	/* the tables of distributed profiles are empty here, their shards are not */
-	due.sample = now >= worker->retention.next_sample && !ps_distributed();
+	due.sample = now >= worker->retention.next_sample;
 	if (!due.expires && !due.letters && !due.live && !due.sample)
 		return;
 	if (due.expires)

@@ -121,6 +121,18 @@ shard_of_message(const PsApplyItem *item)
 	return ps_shards_find(place, strlen(place));
 }
 
+/* Raises unless the shards are those whose offsets were read. */
+static void
+check_shards(PsWorker *worker)
+{
+	if (worker->shards != NULL && worker->shards->changes == ps_shards_changes())
+		return;
+	worker->failure.superseded = true;
+	ereport(ERROR,
+			(errcode(ERRCODE_QUERY_CANCELED),
+			 errmsg("shards of profiles have moved")));
+}
+
 void
 ps_shard_progress_sort(PsWorker *worker, PsApplyItem *items, int n)
 {
@@ -128,6 +140,7 @@ ps_shard_progress_sort(PsWorker *worker, PsApplyItem *items, int n)
 	int		   *ends = palloc0((nshards + 2) * sizeof(int));
 	PsApplyItem *sorted = palloc_extended(Max(n, 1) * sizeof(PsApplyItem), MCXT_ALLOC_HUGE);
 
+	check_shards(worker);
 	for (int i = 0; i < n; i++)
 	{
 		items[i].shard = shard_of_message(&items[i]);
@@ -148,12 +161,7 @@ ps_shard_progress_fence(PsWorker *worker)
 	if (!ps_distributed())
 		return;
 	ps_shard_fence();
-	if (worker->shards != NULL && worker->shards->changes == ps_shards_changes() && worker->shards->nshards == ps_shards_count())
-		return;
-	worker->failure.superseded = true;
-	ereport(ERROR,
-			(errcode(ERRCODE_QUERY_CANCELED),
-			 errmsg("shards of profiles have moved")));
+	check_shards(worker);
 }
 
 /* Whether this node has nothing to do for a message. */

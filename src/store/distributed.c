@@ -10,6 +10,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_namespace_d.h"
 #include "settings.h"
@@ -140,11 +141,18 @@ distributed_refuse(Oid relid)
 }
 
 bool
+ps_distributed_lately(void)
+{
+	return nsharded == PS_SHARDED_TABLES;
+}
+
+bool
 ps_distributed(void)
 {
+	Assert(IsTransactionState());
 	if (!known)
 		find_distributed();
-	return nsharded == PS_SHARDED_TABLES;
+	return ps_distributed_lately();
 }
 
 void

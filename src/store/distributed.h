@@ -37,8 +37,11 @@ extern const PsShardedTable ps_sharded_tables[PS_SHARDED_TABLES];
 /* The table of that name, or PS_SHARDED_TABLES when it is not one of these. */
 extern PsSharded ps_sharded_find(const char *name, int len);
 
-/* Whether distribute() was called. */
+/* Whether distribute() was called. Needs a transaction. */
 extern bool ps_distributed(void);
+
+/* The same as it was when somebody asked last. Needs none: between transactions the catalogue cannot be read. */
+extern bool ps_distributed_lately(void);
 
 /*
  * Raises when the table is distributed; with InvalidOid, when any table of the extension

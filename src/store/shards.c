@@ -376,7 +376,8 @@ ps_shards_find(const char *text, int len)
 {
 	int			shard;
 
-	shards_need();
+	if (IsTransactionState())
+		shards_need();
 	shard = shard_of_hash(shards, nshards, hash_text(text, len));
 	if (shard == PS_NO_SHARD)
 		ereport(ERROR,

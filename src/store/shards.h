@@ -29,7 +29,7 @@ extern void ps_shards_look(void);
 /* Grows whenever shards have come to this node or left it, as far as the catalogue was read. */
 extern uint64 ps_shards_changes(void);
 
-/* The shard of a customer or slot. */
+/* The shard of a customer or slot; outside of transactions as it was read last. */
 extern int	ps_shards_find(const char *text, int len);
 extern bool ps_shards_is_here(int shard);
 extern const char *ps_shards_slot(int shard);
