@@ -118,8 +118,8 @@ $node->fails_like("SELECT profile_stream.test_redis('closed')", qr/Redis refused
 $node->sql("ALTER USER MAPPING FOR postgres SERVER closed OPTIONS (SET sentinel_password 'topsecret')");
 is($node->sql("SELECT profile_stream.test_redis('closed')"), '', 'the right one');
 
-# a cluster
-my $cluster = ProfileStream::Redis->new('cluster-enabled' => 'yes');
+# a cluster; the port of its bus would otherwise be that of the server plus 10000, which may be in use
+my $cluster = ProfileStream::Redis->new('cluster-enabled' => 'yes', 'cluster-port' => PostgreSQL::Test::Cluster::get_free_port());
 $node->fails_like("SELECT profile_stream.test_redis('" . $cluster->address . "')", qr/(CLUSTERDOWN|CROSSSLOT).*HINT:  Redis Cluster is not supported/s, 'a cluster without slots');
 $cluster->command('CLUSTER', 'ADDSLOTSRANGE', 0, 16383);
 for (1 .. 300) { last if $cluster->command('CLUSTER', 'INFO') =~ /cluster_state:ok/; usleep(100_000); }
