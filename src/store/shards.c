@@ -53,34 +53,61 @@ shards_transaction_ended(XactEvent event, void *arg)
 	used = PS_NO_SHARD;
 }
 
-/* Opens a table of Citus' catalogue and finds its columns. */
-static Relation
-open_catalogue(const char *name, const char *const *columns, AttrNumber * numbers, int ncolumns)
+#define CATALOGUE_COLUMNS 4
+
+/* A scan of a table of Citus' catalogue. */
+typedef struct CatalogueScan
+{
+	Relation	catalogue;
+	AttrNumber	numbers[CATALOGUE_COLUMNS]; /* of the columns that are asked for */
+	SysScanDesc scan;
+	HeapTuple	row;
+} CatalogueScan;
+
+static void
+begin_catalogue(CatalogueScan *scan, const char *name, const char *const *columns, int ncolumns)
 {
 	Oid			relid = get_relname_relid(name, PG_CATALOG_NAMESPACE);
 
+	Assert(ncolumns <= CATALOGUE_COLUMNS);
 	for (int i = 0; i < ncolumns; i++)
 	{
-		numbers[i] = OidIsValid(relid) ? get_attnum(relid, columns[i]) : InvalidAttrNumber;
-		if (numbers[i] == InvalidAttrNumber)
+		scan->numbers[i] = OidIsValid(relid) ? get_attnum(relid, columns[i]) : InvalidAttrNumber;
+		if (scan->numbers[i] == InvalidAttrNumber)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("the catalogue of Citus has no %s.%s", name, columns[i]),
 					 errhint("Use a version of Citus that profile_stream was tested with.")));
 	}
-	return table_open(relid, AccessShareLock);
+	scan->catalogue = table_open(relid, AccessShareLock);
+	scan->scan = systable_beginscan(scan->catalogue, InvalidOid, false, NULL, 0, NULL);
+}
+
+/* Goes to the next row; false when there is none. */
+static bool
+next_row(CatalogueScan *scan)
+{
+	scan->row = systable_getnext(scan->scan);
+	return HeapTupleIsValid(scan->row);
+}
+
+static void
+end_catalogue(CatalogueScan *scan)
+{
+	systable_endscan(scan->scan);
+	table_close(scan->catalogue, AccessShareLock);
 }
 
 static Datum
-catalogue_value(HeapTuple tuple, Relation catalogue, AttrNumber column)
+catalogue_value(const CatalogueScan *scan, int column)
 {
 	bool		isnull;
-	Datum		value = heap_getattr(tuple, column, RelationGetDescr(catalogue), &isnull);
+	Datum		value = heap_getattr(scan->row, scan->numbers[column], RelationGetDescr(scan->catalogue), &isnull);
 
 	if (isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("a row of %s has no value", RelationGetRelationName(catalogue))));
+				 errmsg("a row of %s has no value", RelationGetRelationName(scan->catalogue))));
 	return value;
 }
 
@@ -98,27 +125,24 @@ static List *
 read_shards(Oid relid, PsSharded table)
 {
 	static const char *const columns[] = {"logicalrelid", "shardid", "shardminvalue", "shardmaxvalue"};
-	AttrNumber	numbers[lengthof(columns)];
-	Relation	catalogue = open_catalogue("pg_dist_shard", columns, numbers, lengthof(columns));
-	SysScanDesc scan = systable_beginscan(catalogue, InvalidOid, false, NULL, 0, NULL);
-	HeapTuple	tuple;
+	CatalogueScan scan;
 	List	   *result = NIL;
 
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	begin_catalogue(&scan, "pg_dist_shard", columns, lengthof(columns));
+	while (next_row(&scan))
 	{
 		Shard	   *shard;
 
-		if (DatumGetObjectId(catalogue_value(tuple, catalogue, numbers[0])) != relid)
+		if (DatumGetObjectId(catalogue_value(&scan, 0)) != relid)
 			continue;
 		shard = palloc0(sizeof(Shard));
-		shard->ids[table] = DatumGetInt64(catalogue_value(tuple, catalogue, numbers[1]));
-		shard->from = pg_strtoint32(TextDatumGetCString(catalogue_value(tuple, catalogue, numbers[2])));
-		shard->to = pg_strtoint32(TextDatumGetCString(catalogue_value(tuple, catalogue, numbers[3])));
+		shard->ids[table] = DatumGetInt64(catalogue_value(&scan, 1));
+		shard->from = pg_strtoint32(TextDatumGetCString(catalogue_value(&scan, 2)));
+		shard->to = pg_strtoint32(TextDatumGetCString(catalogue_value(&scan, 3)));
 		shard->group = -1;
 		result = lappend(result, shard);
 	}
-	systable_endscan(scan);
-	table_close(catalogue, AccessShareLock);
+	end_catalogue(&scan);
 	return result;
 }
 
@@ -152,40 +176,59 @@ add_table(Shard *all, int n, List *list, PsSharded table)
 	}
 }
 
+static void
+begin_placements(CatalogueScan *scan)
+{
+	static const char *const columns[] = {"shardid", "groupid"};
+
+	begin_catalogue(scan, "pg_dist_placement", columns, lengthof(columns));
+}
+
+/* The shard of profiles that is meant by a row of a scan of placements; PS_NO_SHARD: it is of another table. */
+static int
+placed_shard(const CatalogueScan *scan, const Shard *all, int n)
+{
+	int64		id = DatumGetInt64(catalogue_value(scan, 0));
+
+	for (int i = 0; i < n; i++)
+		if (all[i].ids[PS_SHARDED_PROFILES] == id)
+			return i;
+	return PS_NO_SHARD;
+}
+
+static int32
+placed_group(const CatalogueScan *scan)
+{
+	return DatumGetInt32(catalogue_value(scan, 1));
+}
+
 /* Finds the group of nodes that has each shard of profiles. */
 static void
 read_placements(Shard *all, int n)
 {
-	static const char *const columns[] = {"shardid", "groupid"};
-	AttrNumber	numbers[lengthof(columns)];
-	Relation	catalogue = open_catalogue("pg_dist_placement", columns, numbers, lengthof(columns));
-	SysScanDesc scan = systable_beginscan(catalogue, InvalidOid, false, NULL, 0, NULL);
-	HeapTuple	tuple;
+	CatalogueScan scan;
 
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	begin_placements(&scan);
+	while (next_row(&scan))
 	{
-		int64		id = DatumGetInt64(catalogue_value(tuple, catalogue, numbers[0]));
+		int			shard = placed_shard(&scan, all, n);
 
-		for (int i = 0; i < n; i++)
-			if (all[i].ids[PS_SHARDED_PROFILES] == id)
-				all[i].group = DatumGetInt32(catalogue_value(tuple, catalogue, numbers[1]));
+		if (shard != PS_NO_SHARD)
+			all[shard].group = placed_group(&scan);
 	}
-	systable_endscan(scan);
-	table_close(catalogue, AccessShareLock);
+	end_catalogue(&scan);
 }
 
 static int32
 read_local_group(void)
 {
 	static const char *const columns[] = {"groupid"};
-	AttrNumber	numbers[lengthof(columns)];
-	Relation	catalogue = open_catalogue("pg_dist_local_group", columns, numbers, lengthof(columns));
-	SysScanDesc scan = systable_beginscan(catalogue, InvalidOid, false, NULL, 0, NULL);
-	HeapTuple	tuple = systable_getnext(scan);
-	int32		group = HeapTupleIsValid(tuple) ? DatumGetInt32(catalogue_value(tuple, catalogue, numbers[0])) : -1;
+	CatalogueScan scan;
+	int32		group;
 
-	systable_endscan(scan);
-	table_close(catalogue, AccessShareLock);
+	begin_catalogue(&scan, "pg_dist_local_group", columns, lengthof(columns));
+	group = next_row(&scan) ? DatumGetInt32(catalogue_value(&scan, 0)) : -1;
+	end_catalogue(&scan);
 	return group;
 }
 
@@ -298,28 +341,20 @@ load_shards(void)
 static int
 count_placements(void)
 {
-	static const char *const columns[] = {"shardid", "groupid"};
-	AttrNumber	numbers[lengthof(columns)];
-	Relation	catalogue = open_catalogue("pg_dist_placement", columns, numbers, lengthof(columns));
-	SysScanDesc scan = systable_beginscan(catalogue, InvalidOid, false, NULL, 0, NULL);
-	HeapTuple	tuple;
+	CatalogueScan scan;
 	int			found = 0;
 
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	begin_placements(&scan);
+	while (next_row(&scan))
 	{
-		int64		id = DatumGetInt64(catalogue_value(tuple, catalogue, numbers[0]));
+		int			shard = placed_group(&scan) == local_group ? placed_shard(&scan, shards, nshards) : PS_NO_SHARD;
 
-		if (DatumGetInt32(catalogue_value(tuple, catalogue, numbers[1])) != local_group)
+		if (shard == PS_NO_SHARD)
 			continue;
-		for (int i = 0; i < nshards; i++)
-			if (shards[i].ids[PS_SHARDED_PROFILES] == id)
-			{
-				found++;
-				stale |= !ps_shards_is_here(i);
-			}
+		found++;
+		stale |= !ps_shards_is_here(shard);
 	}
-	systable_endscan(scan);
-	table_close(catalogue, AccessShareLock);
+	end_catalogue(&scan);
 	return found;
 }
 
@@ -421,19 +456,15 @@ ps_shards_id(int shard, PsSharded table)
 char *
 ps_shards_node(int shard)
 {
-	static const char *const columns[] = {"groupid", "nodename", "nodeport", "noderole"};
-	AttrNumber	numbers[lengthof(columns)];
-	Relation	catalogue = open_catalogue("pg_dist_node", columns, numbers, lengthof(columns) - 1);
-	SysScanDesc scan = systable_beginscan(catalogue, InvalidOid, false, NULL, 0, NULL);
-	HeapTuple	tuple;
+	static const char *const columns[] = {"groupid", "nodename", "nodeport"};
+	CatalogueScan scan;
 	char	   *node = NULL;
 
-	while (node == NULL && HeapTupleIsValid(tuple = systable_getnext(scan)))
-		if (DatumGetInt32(catalogue_value(tuple, catalogue, numbers[0])) == shards[shard].group)
-			node = psprintf("%s:%d", TextDatumGetCString(catalogue_value(tuple, catalogue, numbers[1])),
-							DatumGetInt32(catalogue_value(tuple, catalogue, numbers[2])));
-	systable_endscan(scan);
-	table_close(catalogue, AccessShareLock);
+	begin_catalogue(&scan, "pg_dist_node", columns, lengthof(columns));
+	while (node == NULL && next_row(&scan))
+		if (DatumGetInt32(catalogue_value(&scan, 0)) == shards[shard].group)
+			node = psprintf("%s:%d", TextDatumGetCString(catalogue_value(&scan, 1)), DatumGetInt32(catalogue_value(&scan, 2)));
+	end_catalogue(&scan);
 	return node == NULL ? pstrdup("another node") : node;
 }
 
