@@ -52,13 +52,34 @@ static PsPlan unsupported_plan = {
 	" OR s.changelog_topic IS NOT NULL OR s.dead_letter_topic IS NOT NULL OR s.segment_channel_prefix IS NOT NULL LIMIT 1"
 };
 
-static bool
-is_in(const char *name, const char *const *names, int n)
+typedef enum FunctionKind
 {
-	for (int i = 0; i < n; i++)
-		if (strcmp(names[i], name) == 0)
-			return true;
-	return false;
+	EVERYWHERE,
+	HERE,
+	OF_NODE,
+	OF_CUSTOMER,
+	OTHER
+} FunctionKind;
+
+static FunctionKind
+kind_of_function(const char *name)
+{
+	static const struct
+	{
+		const char *const *names;
+		int			n;
+	}			lists[] = {
+		[EVERYWHERE] = {everywhere, lengthof(everywhere)},
+		[HERE] = {here, lengthof(here)},
+		[OF_NODE] = {of_node, lengthof(of_node)},
+		[OF_CUSTOMER] = {of_customer, lengthof(of_customer)}
+	};
+
+	for (int kind = 0; kind < lengthof(lists); kind++)
+		for (int i = 0; i < lists[kind].n; i++)
+			if (strcmp(lists[kind].names[i], name) == 0)
+				return kind;
+	return OTHER;
 }
 
 /* All arguments of a call, as their types write them: a text[]. */
@@ -135,7 +156,7 @@ ps_cluster_gate_run(const PsClusterCall *call)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("this server is no worker node of distributed profiles"),
 				 errhint("Calls are made on the coordinator, which sends them to the other nodes.")));
-	if (!is_in(name, everywhere, lengthof(everywhere)))
+	if (kind_of_function(name) != EVERYWHERE)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("%s() does not run on all nodes", name)));
@@ -150,18 +171,24 @@ ps_cluster_gate(FunctionCallInfo fcinfo, PGFunction function)
 	if (!ps_distributed() || fcinfo->flinfo == NULL)
 		return function(fcinfo);
 	name = get_func_name(fcinfo->flinfo->fn_oid);
-	if (is_in(name, of_customer, lengthof(of_customer)))
-		return ps_shard_call(fcinfo, function);
-	if (is_in(name, of_node, lengthof(of_node)))
+	switch (kind_of_function(name))
 	{
-		if (!ps_node_call_is_running())
-			ps_distributed_refuse(psprintf("%s()", name));
-		return function(fcinfo);
+		case EVERYWHERE:
+			if (!ps_cluster_calls_running())
+				return call_everywhere(fcinfo, function, name);
+			break;
+		case HERE:
+			break;
+		case OF_NODE:
+			if (!ps_node_call_is_running())
+				ps_distributed_refuse(psprintf("%s()", name));
+			break;
+		case OF_CUSTOMER:
+			return ps_shard_call(fcinfo, function);
+		case OTHER:
+			if (func_volatile(fcinfo->flinfo->fn_oid) == PROVOLATILE_VOLATILE)
+				ps_distributed_refuse(psprintf("%s()", name));
+			break;
 	}
-	if (is_in(name, everywhere, lengthof(everywhere)) && !ps_cluster_calls_running())
-		return call_everywhere(fcinfo, function, name);
-	if (!is_in(name, everywhere, lengthof(everywhere)) && !is_in(name, here, lengthof(here)) &&
-		func_volatile(fcinfo->flinfo->fn_oid) == PROVOLATILE_VOLATILE)
-		ps_distributed_refuse(psprintf("%s()", name));
 	return function(fcinfo);
 }
