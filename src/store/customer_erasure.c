@@ -124,7 +124,7 @@ customer_erasure_run(const char *sql, Datum *args)
 	static const Oid types[1] = {TEXTOID};
 	PsSharded	table;
 
-	if (ps_distributed() && ps_shards_used() == PS_NO_SHARD && ps_shards_named(sql, &table))
+	if (ps_shards_missing(sql, &table))
 		return 0;
 	return ps_plan_run_once(sql, 1, types, args, false);
 }

@@ -56,7 +56,7 @@ check_shard(const char *sql)
 {
 	PsSharded	table;
 
-	if (ps_distributed() && ps_shards_used() == PS_NO_SHARD && ps_shards_named(sql, &table))
+	if (ps_shards_missing(sql, &table))
 		ps_distributed_refuse_table(table);
 }
 
@@ -76,9 +76,9 @@ kept_plan(PsPlan *plan)
 	PsShardPlan *kept;
 	int64		id;
 
-	if (!ps_distributed() || !ps_shards_named(plan->sql, &table))
-		return &plan->plan;
 	check_shard(plan->sql);
+	if (ps_shards_used() == PS_NO_SHARD || !ps_shards_named(plan->sql, &table))
+		return &plan->plan;
 	id = ps_shards_id(ps_shards_used(), table);
 	for (kept = plan->of_shards; kept != NULL; kept = kept->next)
 		if (kept->shard_id == id)

@@ -47,8 +47,6 @@ ps_shard_offsets_read(int stream_id, int64 *next_offsets, int n)
 	bool		is_whole = false;
 
 	ps_plan_check_types(types, lengthof(types));
-	for (int p = 0; p < n; p++)
-		next_offsets[p] = PS_NOT_TAKEN;
 	for (uint64 i = 0; i < found; i++)
 	{
 		HeapTuple	row = SPI_tuptable->vals[i];

@@ -18,7 +18,7 @@ typedef struct PsShardMove
 	int64		next_offset;
 } PsShardMove;
 
-/* Reads the next offsets of n partitions, PS_NOT_TAKEN where the shard has none. Raises when the shard was split. */
+/* Reads the next offsets of n partitions; leaves alone those that the shard has none of. Raises when the shard was split. */
 extern void ps_shard_offsets_read(int stream_id, int64 *next_offsets, int n);
 
 /* Stores them. Raises ERRCODE_T_R_SERIALIZATION_FAILURE when a row is not as expected. */

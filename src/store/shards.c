@@ -544,6 +544,12 @@ ps_shards_named(const char *sql, PsSharded *table)
 	return next_name(sql, table, &end) != NULL;
 }
 
+bool
+ps_shards_missing(const char *sql, PsSharded *table)
+{
+	return ps_distributed() && used == PS_NO_SHARD && ps_shards_named(sql, table);
+}
+
 const char *
 ps_shards_sql(const char *sql)
 {

@@ -60,6 +60,9 @@ extern const char *ps_shards_index(const char *table, const char *index);
 /* Whether a statement names a table that is distributed; which one goes to *table. */
 extern bool ps_shards_named(const char *sql, PsSharded *table);
 
+/* The same where profiles are distributed and no shard is in use: the statement would need all rows of the table. */
+extern bool ps_shards_missing(const char *sql, PsSharded *table);
+
 /* The statement on the tables of the shard in use. */
 extern const char *ps_shards_sql(const char *sql);
 
