@@ -11,6 +11,7 @@ use lib "$FindBin::RealBin/../perl";
 
 use PostgreSQL::Test::Utils;
 use ProfileStream::Broker;
+use ProfileStream::Citus qw(start_node address counters wait_counters);
 use ProfileStream::Node qw(event);
 use Test::More;
 use Time::HiRes qw(usleep);
@@ -29,36 +30,8 @@ my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 4 ] ]);
 my $plain = ProfileStream::Node->start_new('plain');
 my $produced = 0;
 
-# A server with Citus, beside the extension.
-sub start_node
-{
-	my ($name) = @_;
-	my $node = ProfileStream::Node->init_new($name, preload => 0, conf => <<'END');
-listen_addresses = '127.0.0.1'
-shared_preload_libraries = 'citus,profile_stream'
-wal_level = logical
-max_wal_senders = 10
-max_replication_slots = 20
-max_prepared_transactions = 64
-max_worker_processes = 64
-max_connections = 200
-citus.enable_statistics_collection = off
-citus.log_distributed_deadlock_detection = off
-END
-	$node->start;
-	$node->sql('CREATE EXTENSION citus');
-	$node->{expected_signals} = 0;
-	return $node;
-}
-
 my ($coordinator, $one, $two) = map { start_node($_) } qw(coordinator one two);
 my @nodes = ($coordinator, $one, $two);
-
-sub address
-{
-	my ($node) = @_;
-	return sprintf("'127.0.0.1', %d", $node->port);
-}
 
 # The nodes that have shards at the moment.
 sub nodes_with_shards
@@ -84,21 +57,6 @@ sub wait_read_all
 	}
 }
 
-my @counters = qw(applied duplicates dead late ignored tombstones);
-
-sub counters_of
-{
-	my @of = @_;
-	my $sums = join(', ', map { "COALESCE(sum($_), 0)" } @counters, 'consumed - replayed');
-	my @rows = map { [ split(/\|/, $_->sql("SELECT $sums FROM profile_stream_internal.stream_offsets")) ] } @of;
-	my @total = (0) x (@counters + 1);
-	foreach my $row (@rows)
-	{
-		$total[$_] += $row->[$_] foreach 0 .. $#total;
-	}
-	return join(' ', @total);
-}
-
 # Profiles, chunks of samples and dead letters as one text, whichever server has them.
 my $profiles = q{SELECT md5(string_agg(x::text, E'\n' ORDER BY x.customer_id COLLATE "C")), count(*), sum(x.version) FROM
 	(SELECT customer_id, version, updated_at, first_event_at, watermark, total_balance, account_count, attributes, event_counts, window_state FROM profile_stream.materialized_profiles) x};
@@ -110,7 +68,7 @@ sub equals_plain
 {
 	my ($name) = @_;
 	wait_read_all();
-	is(counters_of(@nodes), counters_of($plain), "$name: each event counts once");
+	is(join(' ', wait_counters($plain, @nodes)), join(' ', counters($plain)), "$name: each event counts once");
 	is($coordinator->sql($profiles), $plain->sql($profiles), "$name: the profiles are those of one server");
 	is($coordinator->sql($chunks), $plain->sql($chunks), "$name: so are the chunks of samples");
 	is(join("\n", sort map { split(/\n/, $_->sql($letters)) } @nodes), join("\n", sort(split(/\n/, $plain->sql($letters)))), "$name: and the dead letters");

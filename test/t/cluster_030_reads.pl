@@ -11,6 +11,7 @@ use lib "$FindBin::RealBin/../perl";
 
 use PostgreSQL::Test::Utils;
 use ProfileStream::Broker;
+use ProfileStream::Citus qw(start_node address);
 use ProfileStream::Node qw(event);
 use Test::More;
 
@@ -20,39 +21,16 @@ plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::avai
 my $customers = 200;
 my $plain = ProfileStream::Node->start_new('plain');
 
-# A server with Citus, beside the extension. Transaction ids of the nodes are far apart.
-sub start_node
-{
-	my ($name, $segment_of_xids) = @_;
-	my $node = ProfileStream::Node->init_new($name, preload => 0, conf => <<'END');
-listen_addresses = '127.0.0.1'
-shared_preload_libraries = 'citus,profile_stream'
-wal_level = logical
-max_replication_slots = 20
-max_prepared_transactions = 64
-max_worker_processes = 64
-citus.enable_statistics_collection = off
-citus.log_distributed_deadlock_detection = off
-END
-	if ($segment_of_xids)
-	{
-		append_to_file(sprintf('%s/pg_xact/%04X', $node->data_dir, $segment_of_xids), "\0" x (32 * 8192));
-		command_ok([ 'pg_resetwal', '-f', '-x', $segment_of_xids * 1_048_576 + 10, $node->data_dir ], "$name has other transaction ids");
-	}
-	$node->start;
-	$node->sql('CREATE EXTENSION citus');
-	$node->{expected_signals} = 0;
-	return $node;
-}
-
-my ($coordinator, $one, $two) = (start_node('coordinator'), start_node('one'), start_node('two', 40));
-my @nodes = ($coordinator, $one, $two);
-
-sub address
+# Makes the next transaction ids of a server be far from those of the others.
+sub leap_xids
 {
 	my ($node) = @_;
-	return sprintf("'127.0.0.1', %d", $node->port);
+	append_to_file(sprintf('%s/pg_xact/%04X', $node->data_dir, 40), "\0" x (32 * 8192));
+	command_ok([ 'pg_resetwal', '-f', '-x', 40 * 1_048_576 + 10, $node->data_dir ], $node->name . ' has other transaction ids');
 }
+
+my ($coordinator, $one, $two) = (start_node('coordinator'), start_node('one'), start_node('two', \&leap_xids));
+my @nodes = ($coordinator, $one, $two);
 
 $coordinator->sql('CREATE EXTENSION profile_stream', "SELECT citus_set_coordinator_host(@{[address($coordinator)]})",
 	map({ "SELECT citus_add_node(@{[address($_)]})" } $one, $two), 'SELECT profile_stream.distribute(8)');
