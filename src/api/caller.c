@@ -86,6 +86,52 @@ ps_check_function(PsFunctionKind kind, Oid function)
 }
 
 void
+ps_check_word(const char *what, const char *word, const char *const *words, int max)
+{
+	StringInfoData must;
+
+	initStringInfo(&must);
+	for (int i = 0; i < max && words[i] != NULL; i++)
+	{
+		bool		last = i + 1 == max || words[i + 1] == NULL;
+
+		if (strcmp(words[i], word) == 0)
+			return;
+		appendStringInfo(&must, "%s %s", i == 0 ? "" : last ? " or" : ",", words[i]);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s must be%s", what, must.data)));
+}
+
+TimestampTz
+ps_read_time(const char *time, const char *must)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile TimestampTz at = 0;
+
+	PG_TRY();
+	{
+		at = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(time), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s, not \"%s\"", must, time),
+				 errdetail_internal("%s.", error->message),
+				 errhint("Write a time as 2026-01-31 12:00:00+00.")));
+	}
+	PG_END_TRY();
+	return at;
+}
+
+void
 ps_check_argument(bool valid, const char *message)
 {
 	if (!valid)

@@ -38,6 +38,12 @@ extern Oid	ps_find_decoder(const char *name);
 /* Raises ERRCODE_INVALID_PARAMETER_VALUE with the message, unless the argument is valid. */
 extern void ps_check_argument(bool valid, const char *message);
 
+/* Raises with the list of words, which are at most max and end before one that is NULL, unless the word is one of them. */
+extern void ps_check_word(const char *what, const char *word, const char *const *words, int max);
+
+/* Reads a time where words may stand, too: its error begins with what the argument must be. */
+extern TimestampTz ps_read_time(const char *time, const char *must);
+
 /* Raises when profiles have a column of that name: create_profile_view() could not add one for a metric or an attribute. */
 extern void ps_check_no_column(const char *name);
 

@@ -66,6 +66,21 @@ may_confirm(const PsDefinition *definition)
 						   has_privs_of_role(GetUserId(), definition->owner));
 }
 
+static const char *const kinds[] = {"handler", "upcaster", "decoder", "score_function", "segment", "backfill"};
+
+/* Raises unless there is code of that kind and name, confirmed or not: nothing to confirm is no mistake, a typo is one. Needs SPI. */
+static void
+check_code(const char *kind, const char *name)
+{
+	if (kind != NULL)
+		ps_check_word("kind", kind, kinds, lengthof(kinds));
+	if (name != NULL && !ps_code_exists(kind, name))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no %s \"%s\"", kind == NULL ? "code" : kind, name),
+				 errhint("SELECT kind, name FROM profile_stream.stat_code shows which there is.")));
+}
+
 PS_FUNCTION(ps_confirm_code);
 static Datum
 ps_confirm_code_checked(PG_FUNCTION_ARGS)
@@ -78,6 +93,7 @@ ps_confirm_code_checked(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("confirm_code()");
 	SPI_connect();
+	check_code(kind, name);
 	definitions = ps_unconfirmed(kind, name);
 	foreach(cell, definitions)
 	{

@@ -56,6 +56,7 @@ read_offsets(const char *to, Target *target)
 	JsonbIteratorToken token;
 	long		partition = -1;
 
+	ps_check_argument(JB_ROOT_COUNT(offsets) > 0, "\"to\" must name one partition or more");
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
 		if (token == WJB_KEY)
@@ -114,19 +115,26 @@ check_offsets(const Target *target)
 	}
 }
 
+/* The time that a stream is moved to, DT_NOBEGIN when it is moved to something else. */
+static TimestampTz
+read_target_time(const char *to)
+{
+	TimestampTz at;
+
+	if (strcmp(to, "earliest") == 0 || strcmp(to, "latest") == 0 || *to == '{')
+		return DT_NOBEGIN;
+	at = ps_read_time(to, "\"to\" must be earliest, latest, a time, or an object as {\"0\": 120} of partitions and offsets");
+	ps_check_argument(!TIMESTAMP_NOT_FINITE(at), "the time must be finite");
+	return at;
+}
+
 /* Finds the target of each partition of topics that exist. */
 static List *
-find_targets(const PsStream *stream, List *topics, const char *to)
+find_targets(const PsStream *stream, List *topics, const char *to, TimestampTz at)
 {
-	bool		by_time = strcmp(to, "earliest") != 0 && strcmp(to, "latest") != 0 && *to != '{';
-	TimestampTz at = DT_NOBEGIN;
 	PsProbeAnswer *answer;
 	List	   *targets = NIL;
 
-	if (by_time)
-		at = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(to),
-													 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-	ps_check_argument(!by_time || !TIMESTAMP_NOT_FINITE(at), "the time must be finite");
 	ps_check_argument(*to != '{' || list_length(topics) == 1, "the stream reads several topics: topic must name the one whose offsets these are");
 	answer = seek_probe(stream, topics, at);
 	for (int t = 0; t < answer->ntopics; t++)
@@ -235,6 +243,8 @@ static Datum
 seek_stream(PG_FUNCTION_ARGS)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	char	   *to = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	TimestampTz at = read_target_time(to);
 	PsStream   *stream;
 	List	   *topics;
 	List	   *targets;
@@ -252,7 +262,7 @@ seek_stream(PG_FUNCTION_ARGS)
 				 errhint("Call pause_stream(), commit, and then seek_stream().")));
 	(void) ps_topics_number(stream);
 	topics = ps_get_topics(fcinfo, 2, stream);
-	targets = find_targets(stream, topics, text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	targets = find_targets(stream, topics, to, at);
 	PushActiveSnapshot(GetLatestSnapshot());	/* to see the last commits of the workers */
 	rows = ps_stream_offsets(stream->stream_id);
 	check_retention(stream, topics, rows, targets);
@@ -260,7 +270,7 @@ seek_stream(PG_FUNCTION_ARGS)
 		if (((Target *) lfirst(cell))->topic->topic_no >= 0)
 		seek_topic(stream, lfirst(cell), rows);
 	PopActiveSnapshot();
-	ps_state_log_action(stream->name, "stream", "moved", psprintf("to %.200s", text_to_cstring(PG_GETARG_TEXT_PP(1))));
+	ps_state_log_action(stream->name, "stream", "moved", psprintf("to %.200s", to));
 	SPI_finish();
 	PG_RETURN_VOID();
 }

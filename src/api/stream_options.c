@@ -105,26 +105,6 @@ check_range(const PsStreamOption *option, int64 number)
 	refuse_option(option, "not be negative");
 }
 
-/* Raises unless a text is one of the words of its option, if that has any. */
-static void
-check_word(const PsStreamOption *option, const char *text)
-{
-	StringInfoData must;
-
-	initStringInfo(&must);
-	appendStringInfoString(&must, "be");
-	for (int i = 0; i < PS_MAX_OPTION_WORDS && option->words[i] != NULL; i++)
-	{
-		bool		last = i + 1 == PS_MAX_OPTION_WORDS || option->words[i + 1] == NULL;
-
-		if (strcmp(option->words[i], text) == 0)
-			return;
-		appendStringInfo(&must, "%s %s", i == 0 ? "" : last ? " or" : ",", option->words[i]);
-	}
-	if (option->words[0] != NULL)
-		refuse_option(option, must.data);
-}
-
 /* Takes a text; an empty one takes away what is removable. */
 static char *
 take_text(const PsStreamOption *option, char *text)
@@ -137,7 +117,8 @@ take_text(const PsStreamOption *option, char *text)
 		refuse_option(option, "not be empty");
 	if (len < option->min || (option->max != 0 && len > option->max))
 		refuse_option(option, psprintf("have " INT64_FORMAT " to " INT64_FORMAT " bytes", option->min, option->max));
-	check_word(option, text);
+	if (option->words[0] != NULL)
+		ps_check_word(option->name, text, option->words, PS_MAX_OPTION_WORDS);
 	return text;
 }
 
@@ -392,11 +373,10 @@ check_options(const PsStream *stream, Oid role)
 static char *
 absolute_time(const char *time)
 {
-	Datum		at = DirectFunctionCall3(timestamptz_in, CStringGetDatum(time),
-										 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	TimestampTz at = ps_read_time(time, "start_from must be earliest, latest or a time");
 
-	ps_check_argument(!TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(at)), "start_from must be finite");
-	return pstrdup(timestamptz_to_str(DatumGetTimestampTz(at)));
+	ps_check_argument(!TIMESTAMP_NOT_FINITE(at), "start_from must be finite");
+	return pstrdup(timestamptz_to_str(at));
 }
 
 /* Makes a stream of create_stream's arguments. */
@@ -410,7 +390,8 @@ read_stream(FunctionCallInfo fcinfo)
 	take_order(&arguments, stream, true);
 	take_options(&arguments, stream, true);
 	settle_topics(&arguments, stream, NULL);
-	if (stream->topic == NULL && stream->topics.n == 0 && stream->topic_pattern == NULL)
+	/* an empty list of topics is a mistake, and not the default */
+	if (!is_given(&arguments, "topic") && !is_given(&arguments, "topics") && !is_given(&arguments, "topic_pattern"))
 		stream->topic = "customer-events";
 	if (stream->server == NULL && stream->bootstrap_servers == NULL)
 		stream->bootstrap_servers = "localhost:9092";

@@ -79,7 +79,8 @@ ps_unregister_handler_checked(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	found = ps_handlers_find(event_type, name, &registered);
-	if (!found && OidIsValid(ps_function_find(name)))
+	/* without arguments it names no function that could be looked up */
+	if (!found && strchr(name, '(') != NULL && OidIsValid(ps_function_find(name)))
 	{
 		name = ps_function_name(ps_function_find(name));
 		found = ps_handlers_find(event_type, name, &registered);
@@ -88,7 +89,7 @@ ps_unregister_handler_checked(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("%s is no handler of event type \"%s\"", name, event_type),
-				 errhint("The view definitions lists them, with their schemas.")));
+				 errhint("The view definitions lists them, with their schemas and argument types.")));
 	check_registered(&registered);
 	ps_handlers_remove(event_type, name);
 	SPI_finish();
@@ -180,6 +181,16 @@ read_event(const char *event_type, Jsonb *given, const char *customer_id, const 
 		raise_reject(reject);
 }
 
+/* Says when nothing acts on events of a type: it may be a typo, and the result would not tell. */
+static void
+notice_unknown_type(const char *event_type, const PsRules *rules)
+{
+	if (!ps_handler_is_built_in(event_type) && ps_rules_find(rules, event_type) == NULL)
+		ereport(NOTICE,
+				(errmsg("events of type \"%s\" are only counted", event_type),
+				 errhint("It has no handler, map, metric or upcaster: the view definitions lists those that there are.")));
+}
+
 /* Applies an event to a profile, and returns the result. */
 static Jsonb *
 try_event(const char *event_type, Jsonb *given_event, Jsonb *given_profile)
@@ -196,6 +207,7 @@ try_event(const char *event_type, Jsonb *given_event, Jsonb *given_profile)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("profile is not a document of a profile"),
 				 errhint("get_profile() returns one; members may be left out.")));
+	notice_unknown_type(event_type, rules);
 	read_event(event_type, given_event, customer_id, rules, &event);
 	reject = ps_event_call_try(&profile, &event, rules);
 	if (reject != NULL)

@@ -168,6 +168,12 @@ find_handler(const char *event_type)
 	return NULL;
 }
 
+bool
+ps_handler_is_built_in(const char *event_type)
+{
+	return find_handler(event_type) != NULL;
+}
+
 /* Reads the values that attribute maps and feeds of the event's type take. */
 static PsReject *
 read_by_rules(const PsEvent *event, PsEffect *effect)

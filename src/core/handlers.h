@@ -36,6 +36,9 @@ typedef struct PsEffect
 	PsFeedSample *fed;			/* sample of each of its feeds */
 } PsEffect;
 
+/* Whether events of a type have a built-in handler. */
+extern bool ps_handler_is_built_in(const char *event_type);
+
 /* Reads the effect of an event, or returns why the event is refused. */
 extern PsReject *ps_handler_read(const PsEvent *event, const PsRules *rules, PsEffect *effect);
 

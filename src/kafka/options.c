@@ -97,7 +97,7 @@ find_server(const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg(server == NULL ? "server \"%s\" does not exist" : "server \"%s\" is not a Kafka server", name),
-				 errhint("CREATE SERVER ... FOREIGN DATA WRAPPER " KAFKA_WRAPPER " makes one.")));
+				 errhint("CREATE SERVER ... FOREIGN DATA WRAPPER " KAFKA_WRAPPER " makes one. If it was renamed, alter_stream() gives the stream its new name.")));
 	return server;
 }
 

@@ -304,7 +304,7 @@ take_server(PsRedisTarget *target, const char *name, Oid role)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("\"%s\" is not a Redis server", name),
-				 errhint(REDIS_HINT)));
+				 errhint(REDIS_HINT " If the server was renamed, alter_stream() gives the stream its new name.")));
 	if (ps_server_aclcheck(server->serverid, role, ACL_USAGE) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, name);
 	redis_take_options(target, server->options, false, server->owner);

@@ -36,6 +36,12 @@ static PsPlan unconfirmed_plan = {
 	2, {TEXTOID, TEXTOID}
 };
 
+static PsPlan exists_plan = {
+	"SELECT 1 FROM profile_stream_internal.code_definitions d"
+	" WHERE ($1 IS NULL OR d.kind OPERATOR(pg_catalog.=) $1) AND d.name OPERATOR(pg_catalog.=) $2 LIMIT 1",
+	2, {TEXTOID, TEXTOID}
+};
+
 static bool writing = false;	/* true while a statement of our own runs */
 
 static uint64
@@ -69,6 +75,16 @@ ps_confirm(const char *kind, const char *key)
 	Datum		args[2] = {CStringGetTextDatum(kind), CStringGetTextDatum(key)};
 
 	(void) write_own(&confirm_plan, args, NULL, SPI_OK_INSERT);
+}
+
+bool
+ps_code_exists(const char *kind, const char *name)
+{
+	Datum		args[2] = {kind ? CStringGetTextDatum(kind) : (Datum) 0, CStringGetTextDatum(name)};
+	uint64		n = ps_plan_run(&exists_plan, args, kind ? NULL : "n ", SPI_OK_SELECT);
+
+	SPI_freetuptable(SPI_tuptable);
+	return n > 0;
 }
 
 List *

@@ -31,6 +31,9 @@ extern uint64 ps_definitions_write(PsPlan *plan, Datum *args, const char *nulls,
 /* Confirms a definition. */
 extern void ps_confirm(const char *kind, const char *key);
 
+/* Whether there is a definition of that name, confirmed or not; kind NULL: any. */
+extern bool ps_code_exists(const char *kind, const char *name);
+
 /* The definitions (PsDefinition) of a kind and name that are not confirmed; NULL: any. Streams are left out. */
 extern List *ps_unconfirmed(const char *kind, const char *name);
 

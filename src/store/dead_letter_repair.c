@@ -32,6 +32,15 @@ static const char lock_sql[] =
 static const char discard_sql[] =
 "DELETE FROM profile_stream_internal.dead_letters d WHERE " MATCHES " AND " VISIBLE;
 
+static const char stream_known_sql[] =
+"SELECT 1 WHERE EXISTS (SELECT FROM profile_stream.streams s WHERE s.name OPERATOR(pg_catalog.=) $1)"
+" OR EXISTS (SELECT FROM profile_stream_internal.dead_letters d WHERE d.stream OPERATOR(pg_catalog.=) $1)";
+
+static const char topic_known_sql[] =
+"SELECT 1 WHERE EXISTS (SELECT FROM profile_stream.streams s WHERE s.topic OPERATOR(pg_catalog.=) $1 OR $1 OPERATOR(pg_catalog.=) ANY (s.topics))"
+" OR EXISTS (SELECT FROM profile_stream_internal.stream_topics t WHERE t.topic OPERATOR(pg_catalog.=) $1)"
+" OR EXISTS (SELECT FROM profile_stream_internal.dead_letters d WHERE d.topic OPERATOR(pg_catalog.=) $1)";
+
 #define RESULTS \
 	" pg_catalog.jsonb_to_recordset($2) AS r(ordinal int, outcome text, kind text, errors jsonb, sqlstate text)" \
 	" WHERE d.dead_letter_id = ($1)[r.ordinal] AND ($3 IS NULL OR d.dead_letter_id = ANY ($3))"
@@ -88,6 +97,16 @@ dead_letter_repair_choose(const Datum *filters, const bool *nulls, Datum *args, 
 	for (int i = 0; i < PS_LETTER_FILTERS; i++)
 		flags[i] = nulls[i] ? 'n' : ' ';
 	flags[PS_LETTER_FILTERS] = limited ? ' ' : 'n';
+}
+
+bool
+ps_dead_letters_know(bool a_topic, Datum name)
+{
+	static const Oid type = TEXTOID;
+	uint64		found = ps_plan_run_filtered(a_topic ? topic_known_sql : stream_known_sql, 1, &type, &name, NULL, false);
+
+	SPI_freetuptable(SPI_tuptable);
+	return found > 0;
 }
 
 Datum

@@ -10,6 +10,9 @@
 
 #define PS_LETTER_FILTERS 8		/* arguments of dead_letter_matches() but the dead letter */
 
+/* Whether there is a stream, or a topic, of that name, or a dead letter that came from it. */
+extern bool ps_dead_letters_know(bool a_topic, Datum name);
+
 /* Locks the oldest matching dead letters that nobody else has locked; returns their ids as int8[] in the current context. */
 extern Datum ps_dead_letters_lock(const Datum *filters, const bool *nulls, Datum after_id, bool from_first, int64 max_letters);
 

@@ -78,7 +78,7 @@ INSERT INTO profile_stream_internal.dead_letters (stream_id, stream, topic, epoc
 		('b', '{"specversion": "1.0", "id": "1", "source": "shop", "subject": "c", "type": "seen", "time": "2026-01-01T00:00:00Z"}'),
 		('crm.x', '{"eventId": "3", "customerId": "c", "eventType": "seen", "timestamp": 1767225600000000}')) t(topic, value) WHERE s.name = 's';
 SELECT topic, event FROM profile_stream.dead_letters WHERE stream = 's' ORDER BY 1;
-SELECT profile_stream.discard_dead_letters(topic => 'nowhere');
+SELECT profile_stream.discard_dead_letters('s', 'invalid', topic => 'a');
 SELECT applied, failed FROM profile_stream.retry_dead_letters('s', topic => 'b');
 SELECT applied, failed FROM profile_stream.retry_dead_letters('s', topic => 'crm.x');
 SELECT profile_stream.discard_dead_letters('s', topic => 'a');

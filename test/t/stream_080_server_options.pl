@@ -45,6 +45,13 @@ $node->safe_psql('postgres',
 $broker->produce('events', map { [ $_ % 2, 'c', sprintf($event, $_) ] } 21 .. 30);
 ok($node->wait_taken('crm', 30), 'and goes on when the server is there again');
 
+# a server that is renamed under the stream
+$node->safe_psql('postgres', 'ALTER SERVER bank RENAME TO house');
+ok($node->wait_state('crm', 'retrying'), 'a renamed server stops the stream');
+like($node->safe_psql('postgres', 'SELECT hint FROM profile_stream.stat_streams'), qr/If it was renamed, alter_stream\(\) gives the stream its new name/, 'that says what to do');
+$node->safe_psql('postgres', "SELECT profile_stream.alter_stream('crm', server => 'house')");
+ok($node->wait_state('crm', 'running'), 'and runs with the new name');
+
 # a second worker of a stream gives its slot back
 $node->safe_psql('postgres', "SELECT profile_stream.pause_stream('crm')");
 ok($node->wait_worker(0), 'paused');
