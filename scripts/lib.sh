@@ -78,11 +78,6 @@ keep_build()
 		rm -rf "${build:?}"/*
 		echo "$inputs" >"$build/inputs"
 	fi
-	# tests without Kafka leave what those with one keep of it
-	if [ -n "${KAFKA_HOME:-}" ] && [ "$(ls "$KAFKA_HOME")" != "$(cat "$build/kafka" 2>/dev/null)" ]; then
-		rm -rf "${build:?}/cache"
-		ls "$KAFKA_HOME" >"$build/kafka"
-	fi
 }
 
 # A copy of the tree without what was built from it; a kept one takes only what has changed.

@@ -11,6 +11,13 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 . scripts/chroot.sh
 . scripts/lib.sh
+[ $# != 0 ] || set -- 15 17 17 18
+for version; do
+	if [ $(($# % 2)) != 0 ] || [ -z "${releases[$version]:-}" ]; then
+		sed -n '2,/^set/s/^# \{0,1\}//p' "$0" | sed '$d' >&2
+		exit 2
+	fi
+done
 KAFKA_HOME=$(scripts/install-deps.sh | tail -1) || exit 1
 export KAFKA_HOME
 
@@ -54,7 +61,6 @@ upgrade()
 	return "$1"
 }
 
-[ $# = 2 ] || set -- 15 17 17 18
 failed=0
 while [ $# -ge 2 ]; do
 	echo "pg_upgrade from PostgreSQL $1 to $2"

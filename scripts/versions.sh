@@ -11,6 +11,13 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 . scripts/chroot.sh
 
+[ $# != 0 ] || set -- 15 16 17 18
+for version; do
+	if [[ ! $version =~ ^1[5-8]$ ]]; then
+		echo "$version is none of the versions 15 to 18" >&2
+		exit 2
+	fi
+done
 KAFKA_HOME=$(scripts/install-deps.sh | tail -1) || exit 1
 export KAFKA_HOME
 
@@ -32,7 +39,6 @@ run()
 	fi
 }
 
-[ $# != 0 ] || set -- 15 16 17 18
 failed=0
 for version; do
 	echo "PostgreSQL $version${releases[$version]:+ on ${releases[$version]}}"
