@@ -16,7 +16,7 @@ use Test::More;
 plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::available();
 
 my $events = ProfileStream::Node::generate(seed => $ENV{PS_SEED} // int(rand(1_000_000)), events => 5_000, customers => 500, parts => 2);
-my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 4 ] ]);
+my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 4 ] ], proxied => 1, settings => { 'inter.broker.listener.name' => 'PROXIED' });
 my $node = ProfileStream::Node->start_new('main');
 my $topic = ProfileStream::Topic->new($broker, 'profile-updates');
 my $n = 0;
@@ -76,6 +76,13 @@ $node->set_failpoint('');
 ok(wait_sink('backlog = 0'), 'delivered');
 my ($last) = reverse grep { $_->[2] eq 'abc' } $topic->messages;
 like($last->[3], qr/"version" : 5, .*"eventTypes" : \["a","b\\"\\\\","c"\], "lastEvent" : \{"eventId":"e$n",/, 'types of several events in one message, and the last event');
+
+# Kafka answers a commit before it marks the messages as committed, which it does through its own network: who reads, waits
+$broker->proxy->tell('delay', 1);
+apply('marked', 'seen');
+ok(wait_sink('backlog = 0'), 'markers are late: delivered');
+is(scalar(grep { $_->[2] eq 'marked' } $topic->messages), 1, 'markers are late: a reader waits for them');
+$broker->proxy->tell('pass');
 
 # a customer that changes again while its message is on its way to a broker that is frozen
 $broker->freeze;

@@ -2,12 +2,15 @@
  * consume.c
  *	  Reads all that is in a topic, for tests.
  *
- *	  consume -b brokers -t topic [-u]
+ *	  consume -b brokers -t topic [-u] [-o]
  *
  *	  Prints partition<TAB>offset<TAB>key<TAB>value<TAB>headers in lines, "-" for
  *	  what is null, tab and line feed as \t and \n, headers as name=value joined by
  *	  commas; what is committed, with -u also what is not. Ends at the end of each
  *	  partition, as it was when it came there.
+ *
+ *	  Kafka answers a commit once it is certain, and marks the messages as committed
+ *	  after that. So it waits for transactions that are open; with -o it leaves them out.
  */
 #include "client.h"
 
@@ -94,17 +97,54 @@ print_message(const rd_kafka_message_t *message)
 	putchar('\n');
 }
 
+/* Whether a partition has ended where its end was reported: nothing behind that belongs to an open transaction. */
+static bool
+is_end(rd_kafka_t *handle, const rd_kafka_message_t *message)
+{
+	int64_t		low;
+	int64_t		high;
+	rd_kafka_resp_err_t err = rd_kafka_get_watermark_offsets(handle, rd_kafka_topic_name(message->rkt), message->partition, &low, &high);
+
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		die("could not look up the end of a partition", rd_kafka_err2str(err));
+	return message->offset >= high;
+}
+
+/* Prints all messages of partitions, each up to its end. */
+static void
+read_all(rd_kafka_t *handle, int partitions, bool leave_open)
+{
+	bool	   *ended = calloc((unsigned) partitions, sizeof(bool));
+
+	for (int left = partitions; left > 0;)
+	{
+		rd_kafka_message_t *message = rd_kafka_consumer_poll(handle, TIMEOUT_MS);
+
+		if (message == NULL)
+			die("could not read", "time is over");
+		if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
+			print_message(message);
+		else if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF && !ended[message->partition] && (leave_open || is_end(handle, message)))
+		{
+			ended[message->partition] = true;
+			left--;
+		}
+		rd_kafka_message_destroy(message);
+	}
+	free(ended);
+}
+
 int
 main(int argc, char **argv)
 {
 	const char *brokers = NULL;
 	const char *topic = NULL;
 	bool		uncommitted = false;
+	bool		leave_open = false;
 	int			option;
-	int			left;
 	rd_kafka_t *handle;
 
-	while ((option = getopt(argc, argv, "b:t:u")) != -1)
+	while ((option = getopt(argc, argv, "b:t:uo")) != -1)
 	{
 		if (option == 'b')
 			brokers = optarg;
@@ -112,28 +152,18 @@ main(int argc, char **argv)
 			topic = optarg;
 		else if (option == 'u')
 			uncommitted = true;
+		else if (option == 'o')
+			leave_open = true;
 		else
 			return 2;
 	}
 	if (brokers == NULL || topic == NULL)
 	{
-		fprintf(stderr, "usage: consume -b brokers -t topic [-u]\n");
+		fprintf(stderr, "usage: consume -b brokers -t topic [-u] [-o]\n");
 		return 2;
 	}
 	handle = open_consumer(brokers, uncommitted);
-	left = assign_all(handle, topic);
-	while (left > 0)
-	{
-		rd_kafka_message_t *message = rd_kafka_consumer_poll(handle, TIMEOUT_MS);
-
-		if (message == NULL)
-			die("could not read", "time is over");
-		if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
-			left--;
-		else if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
-			print_message(message);
-		rd_kafka_message_destroy(message);
-	}
+	read_all(handle, assign_all(handle, topic), leave_open);
 	rd_kafka_consumer_close(handle);
 	rd_kafka_destroy(handle);
 	return 0;

@@ -29,11 +29,12 @@ sub new
 }
 
 # All messages as [partition, offset, key, value, headers], '-' for what is null; uncommitted => 1: also what is not committed.
+# Waits for the end of transactions that are open; leave_open => 1: leaves them out.
 sub messages
 {
 	my ($self, %options) = @_;
 	my ($output, $err) = ('', '');
-	IPC::Run::run([ ProfileStream::Broker::tool('consume'), '-b', $self->{broker}->bootstrap, '-t', $self->{name}, $options{uncommitted} ? '-u' : () ],
+	IPC::Run::run([ ProfileStream::Broker::tool('consume'), '-b', $self->{broker}->bootstrap, '-t', $self->{name}, $options{uncommitted} ? '-u' : (), $options{leave_open} ? '-o' : () ],
 		'<', File::Spec->devnull, '>', \$output, '2>', \$err)
 	  or die "consume: $err";
 	return map { [ split(/\t/, $_, -1) ] } split(/\n/, $output);
