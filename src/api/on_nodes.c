@@ -68,7 +68,9 @@ ps_run_here_checked(PG_FUNCTION_ARGS)
 	Datum		result;
 
 	SPI_connect();
-	result = SPI_datumTransfer(ps_node_call_run(text_to_cstring(PG_GETARG_TEXT_PP(0))), false, -1);
+	result = ps_node_call_run(text_to_cstring(PG_GETARG_TEXT_PP(0)), &fcinfo->isnull);
+	if (!fcinfo->isnull)
+		result = SPI_datumTransfer(result, false, -1);
 	SPI_finish();
 	return result;
 }

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "store/node_calls.h"
 
@@ -15,21 +16,29 @@ ps_node_call_is_running(void)
 	return running;
 }
 
-Datum
-ps_node_call_run(const char *call)
+/* The caller's text may have more than one statement: the value is read only if it is what the first one would return. */
+static void
+check_result(const char *call, int result)
 {
-	bool		isnull;
+	if (result != SPI_OK_SELECT || SPI_processed != 1 || SPI_gettypeid(SPI_tuptable->tupdesc, 1) != JSONBOID)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a call on a node must be one function that returns one row"),
+				 errdetail("The call is: %s", call)));
+}
 
+Datum
+ps_node_call_run(const char *call, bool *isnull)
+{
 	running = true;
 	PG_TRY();
 	{
-		if (SPI_execute(psprintf("SELECT pg_catalog.to_jsonb(f) FROM %s AS f", call), false, 0) != SPI_OK_SELECT || SPI_processed != 1)
-			elog(ERROR, "could not run call %s", call);
+		check_result(call, SPI_execute(psprintf("SELECT pg_catalog.to_jsonb(f) FROM %s AS f", call), false, 0));
 	}
 	PG_FINALLY();
 	{
 		running = false;
 	}
 	PG_END_TRY();
-	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, isnull);
 }

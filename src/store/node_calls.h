@@ -8,8 +8,8 @@
 
 #include "postgres.h"
 
-/* Runs a call on this node, and returns its result as jsonb. Needs SPI. */
-extern Datum ps_node_call_run(const char *call);
+/* Runs a call on this node, and returns its result as jsonb, or null. Needs SPI. */
+extern Datum ps_node_call_run(const char *call, bool *isnull);
 
 /* Whether that is under way: then a function means this node alone. */
 extern bool ps_node_call_is_running(void);

@@ -58,7 +58,7 @@ ps_shard_offsets_read(int stream_id, int64 *next_offsets, int n)
 
 		if (of_stream == 0)
 			is_whole = next == ps_shards_count();
-		else if (partition < n)
+		else if (partition >= 0 && partition < n)
 			next_offsets[partition] = next;
 	}
 	SPI_freetuptable(SPI_tuptable);

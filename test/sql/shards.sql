@@ -226,6 +226,13 @@ SELECT public.run_call(6, 'drop_metric', '{a}', '{6,8,10}');
 UPDATE pg_dist_local_group SET groupid = 1;
 SELECT public.invalidate();
 SELECT call_no, called_by = current_user AS by_me, function, arguments[1] FROM profile_stream_internal.cluster_calls ORDER BY 1;
+-- what a node runs for the others is one function: an operator gets no other value as its result
+SET ROLE regress_operator;
+SELECT profile_stream_internal.run_here('pg_catalog.upper(''a'')'), profile_stream_internal.run_here('pg_catalog.lower(NULL)') IS NULL AS is_null;
+SELECT profile_stream_internal.run_here('pg_catalog.now() AS f; SELECT 1 --');
+SELECT profile_stream_internal.run_here('pg_catalog.now() AS f; SELECT --');
+SELECT profile_stream_internal.run_here('pg_catalog.generate_series(1, 2)');
+RESET ROLE;
 DROP SERVER regress_kafka;
 DROP ROLE regress_operator, regress_nobody;
 SELECT profile_stream_internal.forget_calls() IS NOT NULL;
