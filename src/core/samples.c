@@ -17,6 +17,7 @@
 #include "compat.h"
 #include "core/samples.h"
 #include "core/varint.h"
+#include "miscadmin.h"
 #include "utils/timestamp.h"
 
 #define KIND_ONE 0
@@ -226,6 +227,7 @@ ps_samples_next(PsSampleWalk *walk)
 	int			kind;
 	uint64		number = 0;
 
+	CHECK_FOR_INTERRUPTS();		/* whoever calls a function with a state of his own chooses how many there are */
 	if (walk->next == walk->end)
 		return false;
 	flags = (unsigned char) *walk->next++;

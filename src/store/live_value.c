@@ -255,7 +255,9 @@ leaves_after(const PsLiveMetric *metric, int64 leave)
 	const PsSeries *series = ps_window_find(&stored->profile.window, metric->metric.series);
 	TimestampTz from_at = as_of - metric->metric.window_us;
 	PsSampleWalk walk;
-	TimestampTz *times = palloc(Max(series->nsamples, 1) * sizeof(TimestampTz));
+
+	/* a sample has two bytes at least; how many there are the state tells, too, but a damaged one tells wrong */
+	TimestampTz *times = palloc(Max(series->len / 2, 1) * sizeof(TimestampTz));
 	bool		is_sorted = true;
 	int			n = 0;
 

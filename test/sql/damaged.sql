@@ -62,6 +62,30 @@ FROM profile_stream_internal.metrics s WHERE s.name = 'ever' AND customer_id = '
 SELECT length(profile_stream.metric_value('damaged', 'ever')::text) AS digits;
 SELECT pg_temp.complaint($q$SELECT pg_temp.send('damaged', 900, 'ever', '{"n": 3}')$q$);
 
+CREATE FUNCTION pg_temp.varint(number int8) RETURNS bytea LANGUAGE sql AS $$
+	SELECT decode(string_agg(lpad(to_hex((number >> 7 * i) & 127 | CASE WHEN number >> 7 * (i + 1) > 0 THEN 128 ELSE 0 END), 2, '0'), '' ORDER BY i), 'hex')
+	FROM generate_series(0, 8) i WHERE i = 0 OR number >> 7 * i > 0 $$;
+-- a state that has more samples of login_count_7d than it tells, for a segment that counts them
+CREATE FUNCTION pg_temp.state(at timestamptz, samples int, told int) RETURNS bytea LANGUAGE sql AS $$
+	SELECT '\x01'::bytea || pg_temp.varint(told) || pg_temp.varint(8 + 2 * samples - 1) || '\x00'
+		|| decode((SELECT string_agg(lpad(to_hex(((extract(epoch FROM at) - 946684800)::int8 * 1000000 >> 8 * i) & 255), 2, '0'), '' ORDER BY i) FROM generate_series(0, 7) i), 'hex')
+		|| decode(repeat('0000', samples - 1) || '00', 'hex') $$;
+SELECT profile_stream.create_segment('seen', 'login_count_7d >= 2', evaluate => 'live');
+SELECT pg_temp.send('more', 1, 'whole', '{"n": 2}');
+UPDATE profile_stream.materialized_profiles SET window_state = pg_temp.state(now(), 500000, 1) WHERE customer_id = 'more';
+SELECT profile_stream.apply_event('{"eventId": "o", "customerId": "more", "eventType": "other", "timestamp": "2026-01-01T00:00:00Z"}');
+SELECT segment FROM profile_stream.segment_members WHERE customer_id = 'more';
+-- one that takes long to read can be cancelled while it is read
+CREATE TEMP TABLE long AS SELECT pg_temp.state(now(), 20000000, 1) AS state;
+CREATE TEMP SEQUENCE finished;
+SET statement_timeout = '20 ms';
+SELECT profile_stream.window_value('c', state, 'login_count_7d', now()), nextval('finished') FROM long;
+RESET statement_timeout;
+SELECT is_called FROM finished;
+DROP TABLE long;
+SELECT profile_stream.drop_segment('seen');
+DELETE FROM profile_stream.materialized_profiles WHERE customer_id = 'more';
+
 -- the place of a backfill of which a part is null
 SELECT profile_stream.create_stream('damaged', bootstrap_servers => '127.0.0.1:1', topic => 'damaged');
 INSERT INTO profile_stream_internal.backfills (stream_id, name, owner, query, state, last_event_time, last_event_id, started_at)
