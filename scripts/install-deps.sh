@@ -78,7 +78,7 @@ packages="librdkafka-dev libhiredis-dev libssl-dev pkg-config gcc libc6-dev make
 if [ $kafka = yes ]; then
 	packages="$packages libipc-run-perl krb5-kdc krb5-admin-server libsasl2-modules-gssapi-mit"
 	# what examples/ run with
-	packages="$packages python3-psycopg python3-venv node-pg node-redis libpostgresql-jdbc-java golang-go golang-github-lib-pq-dev python3-redis golang-github-gomodule-redigo-dev"
+	packages="$packages python3-psycopg python3-asyncpg python3-confluent-kafka php-cli php-pgsql python3-venv node-pg node-redis libpostgresql-jdbc-java golang-go golang-github-lib-pq-dev python3-redis golang-github-gomodule-redigo-dev"
 	# for the page of examples/; Ubuntu's chromium is a snap, and its runners have another browser
 	browser=
 	for name in chromium-headless-shell chromium chromium-browser google-chrome; do

@@ -74,6 +74,8 @@ copy("$examples/listen.go", "$dir/listen.go") or die $!;
 my @clients = (
 	[ psql => 'bash', "$examples/listen.sh" ],
 	[ psycopg => '/usr/bin/python3', "$examples/listen.py" ],
+	[ asyncpg => '/usr/bin/python3', "$examples/listen_async.py" ],
+	[ php => '/usr/bin/php', "$examples/listen.php" ],
 	[ 'node-postgres' => 'node', "$examples/listen.js" ],
 	[ JDBC => 'java', '-XX:TieredStopAtLevel=1', '-cp', '/usr/share/java/postgresql.jar', "$examples/Listen.java" ],
 	[ 'lib-pq' => "$dir/listen" ]);
