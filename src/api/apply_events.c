@@ -9,6 +9,7 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "api/caller.h"
+#include "api/forward.h"
 #include "api/metric_values.h"
 #include "apply/apply.h"
 #include "apply/notify.h"
@@ -25,6 +26,7 @@
 #include "store/profile_reader.h"
 #include "store/rule_catalog.h"
 #include "store/secret.h"
+#include "store/shards.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -62,19 +64,50 @@ call_settings(void)
 	return settings;
 }
 
+/* A call of a function that applies events, which another node can run as well. */
+typedef struct EventCall
+{
+	FunctionCallInfo fcinfo;	/* NULL: another node cannot */
+	const Datum *events;		/* one for each item */
+	bool		is_array;		/* the function takes an array of events */
+	Datum		result;			/* of the function on another node, where it takes one event; 0: the event was applied
+								 * here */
+} EventCall;
+
+/* Has other nodes apply the events of their customers. */
 static void
-apply_events_apply_entries(PsApplyItem *items, int n, PsApplySettings settings)
+forward_events(EventCall *call, PsApplyItem *items, int n)
+{
+	if (call->fcinfo == NULL)
+		return;
+	if (call->is_array)
+		ps_forward_events(call->fcinfo->flinfo->fn_oid, items, call->events, n);
+	else
+		call->result = ps_forward_event(call->fcinfo->flinfo->fn_oid, &items[0], call->events[0]);
+}
+
+static void
+apply_here(PsApplyItem *items, int n, const PsApplySettings *settings)
+{
+	ps_apply_read(items, n, settings);
+	if (ps_distributed())
+		ps_apply_items_by_shard(items, n, settings);
+	else
+		ps_apply_items(items, n, settings);
+}
+
+static void
+apply_events_apply_entries(EventCall *call, PsApplyItem *items, int n, PsApplySettings settings)
 {
 	ps_function_refuse_nested("apply_event()");
 	settings.rules = ps_rules_hold();
 	PG_TRY();
 	{
 		ps_apply_decode(items, n, &settings);
-		ps_apply_read(items, n, &settings);
 		if (ps_distributed())
-			ps_apply_items_by_shard(items, n, &settings);
-		else
-			ps_apply_items(items, n, &settings);
+			forward_events(call, items, n);
+		if (call->result == (Datum) 0)
+			apply_here(items, n, &settings);
 	}
 	PG_FINALLY();
 	{
@@ -83,10 +116,11 @@ apply_events_apply_entries(PsApplyItem *items, int n, PsApplySettings settings)
 	PG_END_TRY();
 }
 
-/* Applies an array of events; returns the items with their outcomes. */
+/* Applies an array of events; returns the items with their outcomes. With fcinfo other nodes apply those of their customers. */
 static PsApplyItem *
-apply_array(ArrayType *array, int *n, PsApplySettings settings)
+apply_array(FunctionCallInfo fcinfo, ArrayType *array, int *n, PsApplySettings settings)
 {
+	EventCall	call = {.fcinfo = fcinfo,.is_array = true};
 	Datum	   *values;
 	bool	   *nulls;
 	PsApplyItem *items;
@@ -95,8 +129,9 @@ apply_array(ArrayType *array, int *n, PsApplySettings settings)
 	items = palloc(Max(*n, 1) * sizeof(PsApplyItem));
 	for (int i = 0; i < *n; i++)
 		entry_from_jsonb(&items[i], nulls[i] ? NULL : DatumGetJsonbP(values[i]));
+	call.events = values;
 	if (*n > 0)
-		apply_events_apply_entries(items, *n, settings);
+		apply_events_apply_entries(&call, items, *n, settings);
 	return items;
 }
 
@@ -105,9 +140,12 @@ static Datum
 ps_apply_event_checked(PG_FUNCTION_ARGS)
 {
 	PsApplyItem item;
+	EventCall	call = {.fcinfo = fcinfo,.events = &PG_GETARG_DATUM(0)};
 
 	entry_from_jsonb(&item, PG_GETARG_JSONB_P(0));
-	apply_events_apply_entries(&item, 1, call_settings());
+	apply_events_apply_entries(&call, &item, 1, call_settings());
+	if (call.result != (Datum) 0)
+		return call.result;
 	PG_RETURN_TEXT_P(cstring_to_text(ps_outcome_names[item.outcome]));
 }
 
@@ -178,12 +216,32 @@ read_moved(const PsApplyItem *item, int64 *version)
 	return result;
 }
 
+/* The same where the profile is, on the shard of its customer or on one server. */
+static Datum
+read_moved_in_shard(const PsApplyItem *item, int64 *version)
+{
+	volatile Datum result = (Datum) 0;
+
+	ps_shards_use_customer(item->event->customer_id, item->event->customer_id_len);
+	PG_TRY();
+	{
+		result = read_moved(item, version);
+	}
+	PG_FINALLY();
+	{
+		ps_shards_use(PS_NO_SHARD);
+	}
+	PG_END_TRY();
+	return result;
+}
+
 PS_FUNCTION(ps_apply_event_returning);
 static Datum
 ps_apply_event_returning_checked(PG_FUNCTION_ARGS)
 {
 	PsEffect	raised_effect = {0};
 	PsApplyItem item;
+	EventCall	call = {.fcinfo = fcinfo,.events = &PG_GETARG_DATUM(0)};
 	TupleDesc	desc;
 	Datum		values[3];
 	bool		nulls[3] = {false, true, true};
@@ -193,11 +251,13 @@ ps_apply_event_returning_checked(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	entry_from_jsonb(&item, PG_GETARG_JSONB_P(0));
 	item.raised_effect = &raised_effect;
-	apply_events_apply_entries(&item, 1, call_settings());
+	apply_events_apply_entries(&call, &item, 1, call_settings());
+	if (call.result != (Datum) 0)
+		return call.result;
 	values[0] = CStringGetTextDatum(ps_outcome_names[item.outcome]);
 	if (item.outcome == PS_APPLIED || item.outcome == PS_DUPLICATE)
 	{
-		values[2] = read_moved(&item, &version);
+		values[2] = read_moved_in_shard(&item, &version);
 		values[1] = Int64GetDatum(version);
 		nulls[1] = nulls[2] = values[2] == (Datum) 0;
 	}
@@ -209,7 +269,7 @@ static Datum
 ps_apply_events_checked(PG_FUNCTION_ARGS)
 {
 	int			n;
-	PsApplyItem *items = apply_array(PG_GETARG_ARRAYTYPE_P(0), &n, call_settings());
+	PsApplyItem *items = apply_array(fcinfo, PG_GETARG_ARRAYTYPE_P(0), &n, call_settings());
 	Datum	   *values = palloc(Max(n, 1) * sizeof(Datum));
 
 	for (int i = 0; i < n; i++)
@@ -252,7 +312,7 @@ ps_retry_events_checked(PG_FUNCTION_ARGS)
 	settings.accept_unknown_schema = PG_GETARG_BOOL(3);
 	settings.event_types = types.n > 0 ? &types : NULL;
 	settings.classify_only = true;
-	items = apply_array(PG_GETARG_ARRAYTYPE_P(0), &n, settings);
+	items = apply_array(NULL, PG_GETARG_ARRAYTYPE_P(0), &n, settings);
 	for (int i = 0; i < n; i++)
 		put_outcome((ReturnSetInfo *) fcinfo->resultinfo, i + 1, &items[i]);
 	return (Datum) 0;

@@ -9,6 +9,7 @@
 #include "fmgr.h"
 #include "store/extension.h"
 #include "store/locks.h"
+#include "store/shard_fence.h"
 #include "utils/builtins.h"
 
 /* The key of the customer that a call names. */
@@ -18,6 +19,8 @@ customer_key(FunctionCallInfo fcinfo)
 	text	   *customer_id = PG_GETARG_TEXT_PP(0);
 
 	ps_check_argument(VARSIZE_ANY_EXHDR(customer_id) > 0, "customer_id must not be empty");
+	ps_shard_keep_customer(VARDATA_ANY(customer_id), VARSIZE_ANY_EXHDR(customer_id));	/* other nodes do not see the
+																						 * lock */
 	return ps_lock_key(VARDATA_ANY(customer_id), VARSIZE_ANY_EXHDR(customer_id));
 }
 

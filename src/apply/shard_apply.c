@@ -26,20 +26,20 @@ ps_apply_items_of_shard(PsApplyItem *items, int n, int shard, const PsApplySetti
 	ps_shards_use(PS_NO_SHARD);
 }
 
-/* The shard of an item; raises when it is on another node. */
-static int
-shard_of_item(const PsApplyItem *item)
+int
+ps_shard_of_item(const PsApplyItem *item)
 {
-	int			shard;
+	return item->owner == NULL ? PS_NO_SHARD : ps_shards_find(item->owner->customer_id, item->owner->customer_id_len);
+}
 
-	if (item->owner == NULL)
-		return PS_NO_SHARD;
-	shard = ps_shards_find(item->owner->customer_id, item->owner->customer_id_len);
-	if (!ps_shards_is_here(shard))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("customer \"%s\" is on another node", item->owner->customer_id),
-				 errhint("Call the function on %s. After a move of shards it is another one.", ps_shards_node(shard))));
+/* The shard of an item that must be here, or none. */
+static int
+shard_here(const PsApplyItem *item)
+{
+	int			shard = ps_shard_of_item(item);
+
+	if (shard != PS_NO_SHARD)
+		ps_shard_check_here(shard, item->owner->customer_id);
 	return shard;
 }
 
@@ -52,13 +52,14 @@ ps_apply_items_by_shard(PsApplyItem *items, int n, const PsApplySettings *settin
 
 	ps_shard_fence();
 	for (int i = 0; i < n; i++)
-		shard_of[i] = shard_of_item(&items[i]);
+		if (items[i].outcome == PS_PENDING)
+			shard_of[i] = shard_here(&items[i]);
 	for (int shard = PS_NO_SHARD; shard < ps_shards_count(); shard++)
 	{
 		int			nsome = 0;
 
 		for (int i = 0; i < n; i++)
-			if (shard_of[i] == shard)
+			if (items[i].outcome == PS_PENDING && shard_of[i] == shard)
 			{
 				place[nsome] = i;
 				some[nsome++] = items[i];

@@ -8,8 +8,11 @@
 
 #include "apply/apply.h"
 
+/* The shard of a decoded item; PS_NO_SHARD: its customer is not known. */
+extern int	ps_shard_of_item(const PsApplyItem *item);
+
 /*
- * Applies decoded items of a session. Raises when a customer is on another node. The
+ * Applies decoded items of a session, without those that have an outcome. Raises when a customer is on another node. The
  * order of the items of a customer counts, and no other.
  */
 extern void ps_apply_items_by_shard(PsApplyItem *items, int n, const PsApplySettings *settings);

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/parallel.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
@@ -33,6 +34,13 @@ typedef struct ForwardedCall
 
 static ForwardedCall *forwarded = NULL;
 
+/* Whether a function returns rows: as many as it likes, or one. */
+static bool
+returns_rows(Oid function)
+{
+	return get_func_retset(function) || get_func_rettype(function) == RECORDOID;
+}
+
 /* $1 is the slot of the shard; the arguments of the function follow. */
 static char *
 call_statement(Oid function, int nargs)
@@ -40,11 +48,11 @@ call_statement(Oid function, int nargs)
 	StringInfoData text;
 
 	initStringInfo(&text);
-	appendStringInfo(&text, get_func_retset(function) ? "SELECT f.* FROM profile_stream_internal.shard_offsets o CROSS JOIN LATERAL %s(" : "SELECT %s(",
+	appendStringInfo(&text, returns_rows(function) ? "SELECT f.* FROM profile_stream_internal.shard_offsets o CROSS JOIN LATERAL %s(" : "SELECT %s(",
 					 quote_qualified_identifier(get_namespace_name(get_func_namespace(function)), get_func_name(function)));
 	for (int i = 0; i < nargs; i++)
 		appendStringInfo(&text, "%s$%d", i > 0 ? ", " : "", i + 2);
-	appendStringInfo(&text, get_func_retset(function) ? ") f" : ") FROM profile_stream_internal.shard_offsets o");
+	appendStringInfo(&text, returns_rows(function) ? ") f" : ") FROM profile_stream_internal.shard_offsets o");
 	appendStringInfoString(&text, " WHERE o.slot OPERATOR(pg_catalog.=) $1 AND o.stream_id OPERATOR(pg_catalog.=) 0");
 	return text.data;
 }
@@ -66,7 +74,7 @@ forwarded_call(Oid function)
 	memcpy(types + 1, argtypes, call->nargs * sizeof(Oid));
 	/* Citus plans a statement on one row of one table without its arguments, but no other */
 	call->plan = SPI_prepare_cursor(call_statement(function, call->nargs), call->nargs + 1, types,
-									get_func_retset(function) ? CURSOR_OPT_CUSTOM_PLAN : CURSOR_OPT_GENERIC_PLAN);
+									returns_rows(function) ? CURSOR_OPT_CUSTOM_PLAN : CURSOR_OPT_GENERIC_PLAN);
 	if (call->plan == NULL || SPI_keepplan(call->plan) != 0)
 		elog(ERROR, "could not prepare the call of %s(): %s", get_func_name(function), SPI_result_code_string(SPI_result));
 	call->next = forwarded;
@@ -86,7 +94,7 @@ forwarded_rows(FunctionCallInfo fcinfo)
 
 /* The value of the last result, in a context that outlives it. */
 static Datum
-forwarded_value(FunctionCallInfo fcinfo, MemoryContext caller)
+forwarded_value(Oid function, bool *isnull, MemoryContext caller)
 {
 	Datum		value;
 	int16		typlen;
@@ -97,12 +105,38 @@ forwarded_value(FunctionCallInfo fcinfo, MemoryContext caller)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the shard of the customer has " UINT64_FORMAT " rows of its own in shard_offsets, not one", SPI_processed),
 				 errhint("profile_stream.distribute() makes them; nobody else writes there.")));
-	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &fcinfo->isnull);
-	if (fcinfo->isnull)
-		return (Datum) 0;
-	get_typlenbyval(get_func_rettype(fcinfo->flinfo->fn_oid), &typlen, &typbyval);
 	MemoryContextSwitchTo(caller);
+	if (returns_rows(function))
+	{
+		*isnull = false;
+		return heap_copy_tuple_as_datum(SPI_tuptable->vals[0], BlessTupleDesc(SPI_tuptable->tupdesc));
+	}
+	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, isnull);
+	if (*isnull)
+		return (Datum) 0;
+	get_typlenbyval(get_func_rettype(function), &typlen, &typbyval);
 	return datumCopy(value, typbyval, typlen);
+}
+
+/* Runs the statement of a call. SPI is connected. */
+static void
+run_forwarded(Oid function, const char *slot, const NullableDatum *args, bool read_only)
+{
+	Datum		values[FUNC_MAX_ARGS + 1] = {CStringGetTextDatum(slot)};
+	char		nulls[FUNC_MAX_ARGS + 1] = {' '};
+	const ForwardedCall *call = forwarded_call(function);
+	int			nest_level = NewGUCNestLevel();
+
+	for (int i = 0; i < call->nargs; i++)
+	{
+		values[i + 1] = args[i].value;
+		nulls[i + 1] = args[i].isnull ? 'n' : ' ';
+	}
+	/* a SELECT is a transaction of its own on the node, unless there is a transaction block */
+	(void) set_config_option("citus.function_opens_transaction_block", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	if (SPI_execute_plan(call->plan, values, nulls, read_only, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not call %s() on another node", get_func_name(function));
+	AtEOXact_GUC(true, nest_level);
 }
 
 static Datum
@@ -111,36 +145,39 @@ forward_call(FunctionCallInfo fcinfo, const char *slot)
 	MemoryContext caller = CurrentMemoryContext;
 	Oid			function = fcinfo->flinfo->fn_oid;
 	bool		is_set = get_func_retset(function);
-	Datum		values[FUNC_MAX_ARGS + 1] = {CStringGetTextDatum(slot)};
-	char		nulls[FUNC_MAX_ARGS + 1] = {' '};
-	const ForwardedCall *call;
 	Datum		value = (Datum) 0;
-	int			nest_level;
 
 	if (IsParallelWorker())
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("%s() cannot ask another node in a parallel worker", get_func_name(function)),
 				 errhint("SET max_parallel_workers_per_gather = 0.")));
-	nest_level = NewGUCNestLevel();
 	if (is_set)
 		InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
-	call = forwarded_call(function);
-	for (int i = 0; i < call->nargs; i++)
-	{
-		values[i + 1] = fcinfo->args[i].value;
-		nulls[i + 1] = fcinfo->args[i].isnull ? 'n' : ' ';
-	}
-	/* a statement that only reads needs no transaction on the node, unless there is one */
-	(void) set_config_option("citus.function_opens_transaction_block", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	if (SPI_execute_plan(call->plan, values, nulls, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not call %s() on another node", get_func_name(function));
-	AtEOXact_GUC(true, nest_level);
+	run_forwarded(function, slot, fcinfo->args, true);
 	if (is_set)
 		forwarded_rows(fcinfo);
 	else
-		value = forwarded_value(fcinfo, caller);
+		value = forwarded_value(function, &fcinfo->isnull, caller);
+	SPI_finish();
+	MemoryContextSwitchTo(caller);
+	return value;
+}
+
+Datum
+ps_shard_call_elsewhere(Oid function, int shard, Datum arg)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	NullableDatum args[] = {{arg, false}};
+	Datum		value;
+	bool		isnull;
+
+	SPI_connect();
+	run_forwarded(function, ps_shards_slot(shard), args, false);
+	value = forwarded_value(function, &isnull, caller);
+	if (isnull)
+		elog(ERROR, "%s() of another node returned nothing", get_func_name(function));
 	SPI_finish();
 	MemoryContextSwitchTo(caller);
 	return value;

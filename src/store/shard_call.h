@@ -15,4 +15,10 @@
  */
 extern Datum ps_shard_call(FunctionCallInfo fcinfo, PGFunction function);
 
+/*
+ * Calls a function of one argument on the node of a shard, which is another one, in a
+ * transaction of its own there. Its result is not null: a value, or one row.
+ */
+extern Datum ps_shard_call_elsewhere(Oid function, int shard, Datum arg);
+
 #endif							/* PS_SHARD_CALL_H */

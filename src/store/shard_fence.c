@@ -95,3 +95,22 @@ ps_shard_fence_customer(const char *customer_id, int len)
 		ps_shard_fence();
 	ps_shards_use_customer(customer_id, len);
 }
+
+void
+ps_shard_check_here(int shard, const char *customer_id)
+{
+	if (!ps_shards_is_here(shard))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("customer \"%s\" is on another node", customer_id),
+				 errhint("Call the function on %s. After a move of shards it is another one.", ps_shards_node(shard))));
+}
+
+void
+ps_shard_keep_customer(const char *customer_id, int len)
+{
+	if (!ps_distributed())
+		return;
+	ps_shard_fence();
+	ps_shard_check_here(ps_shards_find(customer_id, len), pnstrdup(customer_id, len));
+}

@@ -23,4 +23,10 @@ extern int64 ps_each_shard(PsShardStep step, void *arg);
 /* Works on the shard of a customer, if it is here, until ps_shards_use() is called or the transaction ends. */
 extern void ps_shard_fence_customer(const char *customer_id, int len);
 
+/* Raises when a shard, that of a customer, is on another node. */
+extern void ps_shard_check_here(int shard, const char *customer_id);
+
+/* Keeps the shard of a customer here until the transaction ends; raises when it is on another node. */
+extern void ps_shard_keep_customer(const char *customer_id, int len);
+
 #endif							/* PS_SHARD_FENCE_H */

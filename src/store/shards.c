@@ -433,6 +433,16 @@ ps_shards_slot(int shard)
 	return shards[shard].slot;
 }
 
+int
+ps_shards_first_beside(int shard)
+{
+	int			first = 0;
+
+	while (shards[first].group != shards[shard].group)
+		first++;
+	return first;
+}
+
 int32
 ps_shards_group(void)
 {

@@ -34,6 +34,9 @@ extern int	ps_shards_find(const char *text, int len);
 extern bool ps_shards_is_here(int shard);
 extern const char *ps_shards_slot(int shard);
 
+/* The first shard that is on the same node as a shard. */
+extern int	ps_shards_first_beside(int shard);
+
 /* Whether this node is the coordinator. */
 extern bool ps_shards_on_coordinator(void);
 

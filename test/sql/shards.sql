@@ -46,11 +46,11 @@ SELECT string_agg(DISTINCT public.shard_of('c' || i)::text, ' ') FROM generate_s
 CREATE FUNCTION public.apply(customer text, id text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
 	RETURN profile_stream.apply_event(public.seen(customer, id));
-EXCEPTION WHEN object_not_in_prerequisite_state THEN
+EXCEPTION WHEN active_sql_transaction OR object_not_in_prerequisite_state THEN
 	DECLARE hint text;
 	BEGIN
 		GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
-		RETURN regexp_replace(hint, '\..*', '');
+		RETURN SQLSTATE || ' ' || regexp_replace(hint, '\..*', '');
 	END;
 END $$;
 SELECT public.shard_of('c' || i) AS shard, public.apply('c' || i, 'e') FROM generate_series(1, 8) i GROUP BY 1, 2 ORDER BY 1;
@@ -63,6 +63,27 @@ RESET profile_stream.direct_access;
 SELECT profile_stream.apply_events(array_agg(public.seen('c' || i, 'e3') ORDER BY i)) FROM generate_series(1, 8) i;
 SELECT string_agg(r, ' ') FROM unnest((SELECT profile_stream.apply_events(array_agg(public.seen(customer_id, id) ORDER BY id, customer_id) || '{}'::jsonb) FROM public.here, unnest('{e2,e3}'::text[]) id)) r;
 SELECT DISTINCT version, total_balance FROM public.here;
+-- the node of a customer is asked in a statement of its own only, and by the one that was called first; this one has nothing of Citus to ask it with
+SELECT 'c' || min(i) AS foreign FROM generate_series(1, 8) i WHERE public.shard_of('c' || i) % 2 = 1 \gset
+SELECT profile_stream.apply_event(public.seen(:'foreign', 'f1'));
+BEGIN;
+SELECT profile_stream.apply_event(public.seen(:'foreign', 'f1'));
+ROLLBACK;
+WITH written AS (INSERT INTO public.locked VALUES (0) RETURNING mode) SELECT profile_stream.apply_event(public.seen(:'foreign', 'f1')) FROM written;
+CREATE FUNCTION public.on_write() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM profile_stream.apply_event(public.seen(NEW.event_id, ''f1'')); RETURN NEW; END';
+CREATE TABLE public.orders (event_id text);
+CREATE TRIGGER apply BEFORE INSERT ON public.orders FOR EACH ROW EXECUTE FUNCTION public.on_write();
+INSERT INTO public.orders VALUES (:'foreign');
+DROP TABLE public.orders;
+DROP FUNCTION public.on_write();
+SELECT profile_stream.lock_customer(:'foreign');
+SELECT profile_stream.try_lock_customer(:'foreign');
+SELECT profile_stream.try_lock_customer(min(customer_id)) FROM public.here;
+SET application_name = 'citus_internal gpid=1';
+SELECT profile_stream.apply_event(public.seen(:'foreign', 'f1'));
+RESET application_name;
+SELECT count(*) FROM public.here WHERE customer_id = :'foreign';
+SELECT outcome, version > 3 AS newer, metrics -> 'total_transaction_value_30d' AS sum FROM profile_stream.apply_event_returning(public.seen((SELECT min(customer_id) FROM public.here), 'f2') || jsonb_build_object('timestamp', now()));
 -- chunks of samples and ids go to the shard, too
 SELECT customer_id AS c FROM public.here WHERE shard = 0 LIMIT 1 \gset
 SELECT DISTINCT r FROM unnest(profile_stream.apply_events((SELECT array_agg(public.seen(:'c', 'many' || i)) FROM generate_series(1, 2000) i))) r;
@@ -160,7 +181,7 @@ SELECT profile_stream.profile_bookmark();
 CREATE TABLE public.calls (call text);
 INSERT INTO public.calls VALUES ($$seed_profile('c', '{"firstName": "a"}', '2026-01-01')$$), ($$prune_slice('{0}', 2)$$),
 	($$seek_stream('s', 'earliest')$$), ($$rebuild('s')$$), ($$register_handler('t', 'public.handle(jsonb,jsonb)')$$), ($$create_segment('vip', 'total_balance > 1')$$),
-	($$track_history('{total_balance}', '30 days')$$), ('confirm_code()'), ($$serve_profile('c')$$), ($$apply_event_returning('{}')$$), ($$resync_sink('s', 'redis')$$);
+	($$track_history('{total_balance}', '30 days')$$), ('confirm_code()'), ($$serve_profile('c')$$), ($$resync_sink('s', 'redis')$$);
 CREATE FUNCTION public.handle(profile jsonb, event jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS 'SELECT ''{}''::jsonb';
 CREATE FUNCTION public.outcome(statement text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
