@@ -131,6 +131,7 @@ ps_function_name(Oid function)
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Form_pg_proc form;
 	StringInfoData name;
+	int			nest_level;
 
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR,
@@ -138,10 +139,14 @@ ps_function_name(Oid function)
 				 errmsg("function with OID %u does not exist", function)));
 	form = (Form_pg_proc) GETSTRUCT(tuple);
 	initStringInfo(&name);
+	/* names are stored and compared: another one of the same function would make it run twice */
+	nest_level = NewGUCNestLevel();
+	(void) set_config_option("quote_all_identifiers", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	appendStringInfo(&name, "%s(", quote_qualified_identifier(get_namespace_name(form->pronamespace), NameStr(form->proname)));
 	for (int i = 0; i < form->pronargs; i++)
 		appendStringInfo(&name, "%s%s", i > 0 ? "," : "", format_type_be(form->proargtypes.values[i]));
 	appendStringInfoChar(&name, ')');
+	AtEOXact_GUC(true, nest_level);
 	ReleaseSysCache(tuple);
 	return name.data;
 }

@@ -333,6 +333,16 @@ SELECT letters();
 SELECT c.relname FROM pg_extension e, unnest(e.extconfig) WITH ORDINALITY t (oid, n) JOIN pg_class c USING (oid)
 WHERE e.extname = 'profile_stream' AND c.relname ~ '^event_(handlers|upcasters)' ORDER BY 1;
 
+-- the name of a function does not depend on settings of the session: nobody registers it twice
+TRUNCATE given;
+SET quote_all_identifiers = on;
+SELECT profile_stream.register_handler('account.closed', 'h_given(jsonb,jsonb)');
+RESET quote_all_identifiers;
+SELECT profile_stream.register_handler('account.closed', 'h_given(jsonb,jsonb)');
+SELECT profile_stream.apply_event(ev('c1', 'account.closed'));
+SELECT count(*) FROM given;
+SELECT profile_stream.unregister_handler('account.closed', 'public.h_given(jsonb,jsonb)');
+
 SELECT count(profile_stream.unregister_handler(event_type, function)) FROM profile_stream_internal.event_handlers;
 SELECT count(profile_stream.unregister_upcaster(event_type, from_version)) FROM profile_stream_internal.event_upcasters;
 SELECT profile_stream.unmap_attribute('transaction.completed', 'raised_from');
