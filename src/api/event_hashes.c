@@ -8,6 +8,7 @@
 #include "core/event_ids.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "store/extension.h"
 #include "store/secret.h"
 #include "utils/builtins.h"
@@ -76,6 +77,7 @@ ps_sealed_event_ids_checked(PG_FUNCTION_ARGS)
 		Datum		values[1] = {hash_datum((const PsIdHash *) VARDATA_ANY(hashes) + i)};
 		bool		nulls[1] = {false};
 
+		CHECK_FOR_INTERRUPTS();
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -321,6 +321,7 @@ return_samples(FunctionCallInfo fcinfo, const char *bytes, int len)
 		Datum		values[2] = {TimestampTzGetDatum(samples[i].at), NumericGetDatum(samples[i].value)};
 		bool		nulls[2] = {false, false};
 
+		CHECK_FOR_INTERRUPTS();
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 }
@@ -371,6 +372,7 @@ ps_window_state_samples_checked(PG_FUNCTION_ARGS)
 			Datum		values[3] = {name, TimestampTzGetDatum(samples[i].at), NumericGetDatum(samples[i].value)};
 			bool		nulls[3] = {false, false, false};
 
+			CHECK_FOR_INTERRUPTS();
 			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 		}
 	}
@@ -393,6 +395,7 @@ ps_window_state_totals_checked(PG_FUNCTION_ARGS)
 		bool		nulls[9] = {false};
 		Datum		values[9];
 
+		CHECK_FOR_INTERRUPTS();
 		ps_totals_read(&window.series[s], &totals);
 		if (totals.count == 0)
 			continue;

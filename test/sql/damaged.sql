@@ -72,16 +72,24 @@ CREATE FUNCTION pg_temp.state(at timestamptz, samples int, told int) RETURNS byt
 		|| decode(repeat('0000', samples - 1) || '00', 'hex') $$;
 SELECT profile_stream.create_segment('seen', 'login_count_7d >= 2', evaluate => 'live');
 SELECT pg_temp.send('more', 1, 'whole', '{"n": 2}');
-UPDATE profile_stream.materialized_profiles SET window_state = pg_temp.state(now(), 500000, 1) WHERE customer_id = 'more';
+UPDATE profile_stream.materialized_profiles SET window_state = pg_temp.state(now() - interval '1 minute', 500000, 1) WHERE customer_id = 'more';
 SELECT profile_stream.apply_event('{"eventId": "o", "customerId": "more", "eventType": "other", "timestamp": "2026-01-01T00:00:00Z"}');
 SELECT segment FROM profile_stream.segment_members WHERE customer_id = 'more';
 -- one that takes long to read can be cancelled while it is read
-CREATE TEMP TABLE long AS SELECT pg_temp.state(now(), 20000000, 1) AS state;
+CREATE TEMP TABLE long AS SELECT pg_temp.state(now() - interval '1 minute', 20000000, 1) AS state;
 CREATE TEMP SEQUENCE finished;
 SET statement_timeout = '20 ms';
 SELECT profile_stream.window_value('c', state, 'login_count_7d', now()), nextval('finished') FROM long;
 RESET statement_timeout;
 SELECT is_called FROM finished;
+-- and so can one that returns many rows: it does not go on until the disk has no room for them
+TRUNCATE long;
+INSERT INTO long SELECT decode(repeat('00', 30000000), 'hex');
+SET statement_timeout = '20 ms';
+SET temp_file_limit = '20MB';
+SELECT count(*) FROM long, profile_stream_internal.sealed_event_ids(state);
+RESET temp_file_limit;
+RESET statement_timeout;
 DROP TABLE long;
 SELECT profile_stream.drop_segment('seen');
 DELETE FROM profile_stream.materialized_profiles WHERE customer_id = 'more';
