@@ -80,7 +80,10 @@ ps_topic_identity_suspect(PsWorker *worker, const PsIntake *intake)
 			worker->reading.partitions[i].suspect = worker->reading.topic_suspect = true;
 	/* without a broker nothing is read anyway, and fetches would delay the answer of one that is back */
 	if (list_member_int(intake->suspects, -1))
+	{
+		worker->looking_up.lookup.all_down = true;
 		ps_life_look_up(worker);
+	}
 	if (intake->suspects != NIL)
 		worker->looking_up.next = Min(worker->looking_up.next, ps_moment_plus(ps_clock_now(), DOUBT_MS));
 }

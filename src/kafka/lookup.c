@@ -13,6 +13,8 @@
 #include "kafka/lookup.h"
 #include "kafka/thread.h"
 
+#define FIRST_ASK_MS 2000		/* time enough to connect to a broker that is there */
+
 /* Writes an error with what librdkafka says about it. */
 static void
 put_error(char *error, size_t size, const char *what, rd_kafka_resp_err_t err)
@@ -23,28 +25,52 @@ put_error(char *error, size_t size, const char *what, rd_kafka_resp_err_t err)
 	snprintf(error, size, "%s: %s", what, text);
 }
 
-/*
- * The broker cannot be reached. Where nobody else reads the errors of the client,
- * the newest one that names a broker tells more than the error of the call.
- */
+/* Where nobody else reads the events of the client: notes that all brokers are down, and the newest error that names one. */
 static void
-refuse_broker(PsLookup *lookup, rd_kafka_resp_err_t err)
+take_events(PsLookup *lookup, char *reason, size_t size)
 {
 	rd_kafka_queue_t *queue = rd_kafka_queue_get_main(lookup->rk);
 	rd_kafka_event_t *event;
-	char		reason[400];
 
-	put_error(lookup->error, sizeof(lookup->error), "could not reach the broker", err);
 	while (lookup->alone && (event = rd_kafka_queue_poll(queue, 0)) != NULL)
 	{
-		if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR && rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
-		{
-			ps_text_put(reason, sizeof(reason), rd_kafka_event_error_string(event), strlen(rd_kafka_event_error_string(event)));
-			snprintf(lookup->error, sizeof(lookup->error), "could not reach the broker: %s", reason);
-		}
+		bool		is_error = rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR;
+
+		if (is_error && rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+			lookup->all_down = true;
+		else if (is_error)
+			ps_text_put(reason, size, rd_kafka_event_error_string(event), strlen(rd_kafka_event_error_string(event)));
 		rd_kafka_event_destroy(event);
 	}
 	rd_kafka_queue_destroy(queue);
+}
+
+/*
+ * Asks for the metadata. When it asks for the first time and all brokers refuse the
+ * connection, it does not wait for the whole time: the address may be wrong. Later it
+ * waits, because librdkafka says only once that all are down.
+ */
+static rd_kafka_resp_err_t
+ask_metadata(PsLookup *lookup, bool all, rd_kafka_topic_t *topic, const struct rd_kafka_metadata **metadata)
+{
+	int			first_ms = lookup->asked ? lookup->timeout_ms : Min(FIRST_ASK_MS, lookup->timeout_ms);
+	rd_kafka_resp_err_t err = rd_kafka_metadata(lookup->rk, all, topic, metadata, first_ms);
+	char		reason[400] = "";
+
+	lookup->asked = true;
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return err;
+	take_events(lookup, reason, sizeof(reason));
+	if (!lookup->all_down && first_ms < lookup->timeout_ms)
+	{
+		err = rd_kafka_metadata(lookup->rk, all, topic, metadata, lookup->timeout_ms - first_ms);
+		take_events(lookup, reason, sizeof(reason));
+	}
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR && reason[0] != '\0')
+		snprintf(lookup->error, sizeof(lookup->error), "could not reach the broker: %s", reason);
+	else if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		put_error(lookup->error, sizeof(lookup->error), "could not reach the broker", err);
+	return err;
 }
 
 /* The broker does not answer for a topic. */
@@ -108,14 +134,11 @@ look_up_topics(PsLookup *lookup)
 		refuse_topic(&lookup->topics[0], "could not look up the topic", rd_kafka_last_error());
 		return;
 	}
-	err = rd_kafka_metadata(lookup->rk, all, topic, &metadata, lookup->timeout_ms);
+	err = ask_metadata(lookup, all, topic, &metadata);
 	if (topic != NULL)
 		rd_kafka_topic_destroy(topic);
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
-	{
-		refuse_broker(lookup, err);
 		return;
-	}
 	for (int i = 0; i < lookup->ntopics; i++)
 		count_partitions(&lookup->topics[i], metadata);
 	if (lookup->list)

@@ -38,6 +38,8 @@ typedef struct PsLookup
 	int			timeout_ms;
 	bool		list;			/* ask for the names of all topics, too */
 	bool		alone;			/* nobody else reads the events of the client */
+	bool		asked;			/* it has asked before */
+	volatile bool all_down;		/* no broker takes a connection; whoever reads the events of the client says so */
 
 	/* the answer, once ps_lookup_done() */
 	char		error[512];		/* empty: at least one topic answered, or none was asked for */
