@@ -67,6 +67,8 @@ struct PsProducer
 	char		trouble[ERROR_BYTES];	/* newest error of librdkafka since the last answer */
 };
 
+#define FENCED_HINT "Another relay of this stream delivers to the topic, as of an old primary that still runs, or of a copy of this server that has the same profile_stream.cluster; or a transaction took longer than Kafka allows."
+
 /* Names that occur in errors, and hints for them. */
 static const struct
 {
@@ -79,8 +81,8 @@ static const struct
 	{"TRANSACTIONAL_ID_AUTHORIZATION_FAILED", "The Kafka user needs WRITE and DESCRIBE on transactional ids that begin with profile_stream. Or set the option transactions to false."},
 	{"TOPIC_AUTHORIZATION_FAILED", "The Kafka user needs WRITE and DESCRIBE on the topic."},
 	{"CLUSTER_AUTHORIZATION_FAILED", "The Kafka user needs IDEMPOTENT_WRITE on the cluster. Or set the option transactions to false."},
-	{"FENCED", "Another relay of this stream delivers to the topic, as of an old primary that still runs; or a transaction took longer than Kafka allows."},
-	{"PRODUCER_EPOCH", "Another relay of this stream delivers to the topic, as of an old primary that still runs; or a transaction took longer than Kafka allows."},
+	{"FENCED", FENCED_HINT},
+	{"PRODUCER_EPOCH", FENCED_HINT},
 	{"INVALID_TRANSACTION_TIMEOUT", "Raise transaction.max.timeout.ms of the brokers to 30000 or more. Or set the option transactions to false."},
 	{"MSG_SIZE_TOO_LARGE", "Raise max.message.bytes of the topic."},
 	{"COORDINATOR", "Kafka needs its topic __transaction_state: a cluster of few brokers must lower transaction.state.log.replication.factor and transaction.state.log.min.isr. Or set the option transactions to false."},

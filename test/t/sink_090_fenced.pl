@@ -62,7 +62,7 @@ ok($standby->wait_taken('crm', $n), 'the new primary reads on');
 $topic->equals_profiles($standby, 'crm', $begin, 'the new primary has delivered');
 $committed = () = $topic->messages;
 is($committed, 40, 'once');
-ok($primary->wait_sink('crm', "state = 'retrying' AND error ~ 'FENCED|PRODUCER_EPOCH' AND hint ~ 'old primary'"), 'the old one says that it is fenced');
+ok($primary->wait_sink('crm', "state = 'retrying' AND error ~ 'FENCED|PRODUCER_EPOCH' AND hint ~ 'old primary.*copy of this server'"), 'the old one says that it is fenced');
 $primary->stop('immediate');
 ok($standby->wait_taken('crm', produce()), 'the old one stopped: the new one reads on');
 $topic->equals_profiles($standby, 'crm', $begin, 'and delivers');
