@@ -27,12 +27,37 @@ BEGIN
 	FOREACH definition IN ARRAY definitions LOOP
 		EXECUTE pg_catalog.regexp_replace(definition, '\n *(BEGIN ATOMIC|RETURN ).*$', E'\nAS \'\'');
 	END LOOP;
-	-- here: ALTER TABLE … ADD COLUMN … DEFAULT …;
+	ALTER TABLE profile_stream.streams ADD COLUMN message_key text COLLATE "C" NOT NULL DEFAULT 'any' CHECK (message_key IN ('any', 'customer'));
 	FOREACH definition IN ARRAY definitions LOOP
 		EXECUTE definition;
 	END LOOP;
 END
 $$;
+
+COMMENT ON COLUMN streams.message_key IS 'What the key of a message is: any, or customer: the id of its customer, and an event with another key is a dead letter';
+
+DROP FUNCTION create_stream(text, name, text, text, text, text, int, interval, interval, text, text, text, jsonb, interval, int, interval, text, text, text[], int, int[], double precision, interval, text, text, interval,
+	text, text, text, text, jsonb, text, text, text, text[], text, text[], text, jsonb);
+CREATE FUNCTION create_stream(name text, server name DEFAULT NULL, bootstrap_servers text DEFAULT NULL,
+	topic text DEFAULT NULL, group_id text DEFAULT 'profile-materializer',
+	start_from text DEFAULT 'earliest', batch_size int DEFAULT 5000, batch_wait interval DEFAULT '200 ms',
+	dedupe_retention interval DEFAULT '7 days', on_offset_lost text DEFAULT 'stop',
+	notify_channel text DEFAULT NULL, notify text DEFAULT 'customer', options jsonb DEFAULT '{}',
+	reorder_wait interval DEFAULT NULL, reorder_buffer_size int DEFAULT NULL, late_tolerance interval DEFAULT NULL,
+	late_policy text DEFAULT NULL, unknown_schema text DEFAULT 'dead_letter', event_types text[] DEFAULT NULL,
+	workers int DEFAULT 1, partitions int[] DEFAULT NULL, dead_letter_pause_ratio double precision DEFAULT 1,
+	customer_lock_timeout interval DEFAULT '1 s', redis text DEFAULT NULL, redis_prefix text DEFAULT 'profile:',
+	redis_ttl interval DEFAULT '5 minutes', changelog_topic text DEFAULT NULL, dead_letter_topic text DEFAULT NULL,
+	segment_channel_prefix text DEFAULT NULL,
+	format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL,
+	timestamp_unit text DEFAULT 'milliseconds', event_id_scope text DEFAULT 'customer', "order" text DEFAULT 'arrival', watch text[] DEFAULT NULL,
+	decoder text DEFAULT NULL,
+	topics text[] DEFAULT NULL, topic_pattern text DEFAULT NULL, topic_formats jsonb DEFAULT NULL, message_key text DEFAULT 'any')
+	RETURNS void AS 'MODULE_PATHNAME', 'ps_create_stream' LANGUAGE c
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION create_stream IS 'Create a stream from Kafka topics into profiles; its workers start when the transaction commits';
+REVOKE ALL ON FUNCTION create_stream FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION create_stream TO profile_stream_operator;
 
 DROP FUNCTION profile_stream_internal.retry_events(jsonb[], bigint, int, boolean);
 CREATE FUNCTION profile_stream_internal.retry_events(events jsonb[], dedupe_retention_us bigint, scope int DEFAULT 0, accept boolean DEFAULT false, types text[] DEFAULT '{}',

@@ -240,6 +240,7 @@ CREATE TABLE streams (
 	event_id_scope text COLLATE "C" NOT NULL DEFAULT 'customer' CHECK (event_id_scope IN ('customer', 'stream')),
 	watch text[],
 	created_at timestamptz NOT NULL,
+	message_key text COLLATE "C" NOT NULL DEFAULT 'any' CHECK (message_key IN ('any', 'customer')),
 	CHECK ((server IS NULL) <> (bootstrap_servers IS NULL)),
 	CHECK ((topic IS NULL) <> (topics IS NULL AND topic_pattern IS NULL))
 );
@@ -289,6 +290,7 @@ COMMENT ON COLUMN streams.timestamp_unit IS 'Unit of timestamps that are numbers
 COMMENT ON COLUMN streams.event_id_scope IS 'Within what an event id is unique: customer, or stream';
 COMMENT ON COLUMN streams.watch IS 'Columns and attributes of profiles: changes of others are not told to the updates topic and listeners of the stream; NULL: all changes are';
 COMMENT ON COLUMN streams.created_at IS 'When the stream was created';
+COMMENT ON COLUMN streams.message_key IS 'What the key of a message is: any, or customer: the id of its customer, and an event with another key is a dead letter';
 
 CREATE TABLE profile_stream_internal.stream_topics (
 	stream_id int NOT NULL REFERENCES streams ON DELETE CASCADE,
@@ -1154,7 +1156,7 @@ CREATE FUNCTION create_stream(name text, server name DEFAULT NULL, bootstrap_ser
 	format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL,
 	timestamp_unit text DEFAULT 'milliseconds', event_id_scope text DEFAULT 'customer', "order" text DEFAULT 'arrival', watch text[] DEFAULT NULL,
 	decoder text DEFAULT NULL,
-	topics text[] DEFAULT NULL, topic_pattern text DEFAULT NULL, topic_formats jsonb DEFAULT NULL)
+	topics text[] DEFAULT NULL, topic_pattern text DEFAULT NULL, topic_formats jsonb DEFAULT NULL, message_key text DEFAULT 'any')
 	RETURNS void AS 'MODULE_PATHNAME', 'ps_create_stream' LANGUAGE c
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION create_stream IS 'Create a stream from Kafka topics into profiles; its workers start when the transaction commits';

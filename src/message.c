@@ -1,7 +1,7 @@
 /*
  * message.c
- *	  Copies a message into one piece of memory, for ingest/waiting, and counts
- *	  messages by outcome.
+ *	  Copies a message into one piece of memory, for ingest/waiting, counts messages by
+ *	  outcome, and reads keys.
  */
 #include "postgres.h"
 
@@ -21,6 +21,25 @@ ps_counts_add(PsCounts *counts, const PsCounts *more)
 {
 	PS_ALL_COUNTERS(ADD,)
 		counts->consumed += more->consumed;
+}
+
+const char *
+ps_message_key_id(const PsMessage *message, int *len)
+{
+	const char *key = message->key;
+	bool		is_quoted = key != NULL && message->key_len >= 2 && key[0] == '"' && key[message->key_len - 1] == '"';
+
+	*len = message->key_len - (is_quoted ? 2 : 0);
+	return is_quoted ? key + 1 : key;
+}
+
+bool
+ps_message_has_key(const PsMessage *message, const char *customer_id, int len)
+{
+	int			key_len;
+	const char *key = ps_message_key_id(message, &key_len);
+
+	return key != NULL && key_len == len && memcmp(key, customer_id, len) == 0;
 }
 
 Size

@@ -154,6 +154,12 @@ typedef struct PsCounts
 /* Adds counters to others. */
 extern void ps_counts_add(PsCounts *counts, const PsCounts *more);
 
+/* Whether the key of a message is a customer's id, as it is or as a JSON string. */
+extern bool ps_message_has_key(const PsMessage *message, const char *customer_id, int len);
+
+/* The id that the key of a message is, without the quotes of a JSON string; NULL: the message has no key. */
+extern const char *ps_message_key_id(const PsMessage *message, int *len);
+
 /* Size of what Kafka delivered. */
 extern Size ps_message_size(const PsMessage *message);
 

@@ -45,6 +45,7 @@ typedef struct PsApplySettings
 	int64		dedupe_retention_us;
 	const PsTextSet *event_types;	/* that are taken; NULL: all */
 	bool		accept_unknown_schema;	/* see PsDecodeSettings */
+	bool		key_is_customer;	/* an event is refused whose key is not its customer's id */
 	int64		late_tolerance_us;	/* -1: no event is late */
 	PsLatePolicy late_policy;
 	int			customer_lock_timeout_ms;	/* then a customer without a lock is left out; -1: wait for the lock */
@@ -92,7 +93,7 @@ typedef struct PsApplyItem
 	PsOutcome	outcome;
 } PsApplyItem;
 
-/* Decodes the items that have no event yet; needs no transaction. */
+/* Decodes the items that have no event yet, and are not elsewhere; needs no transaction. */
 extern void ps_apply_decode(PsApplyItem *items, int n, const PsApplySettings *settings);
 
 /* Reads what the handlers need of the events; needs no transaction. */

@@ -88,6 +88,15 @@ choose_format(const PsApplySettings *settings, const PsMessage *message, PsDecod
 		}
 }
 
+/* Why the key of an event is not what its stream says; NULL: it is. */
+static PsReject *
+check_key(const PsMessage *message, const PsEvent *event)
+{
+	if (ps_message_has_key(message, event->customer_id, event->customer_id_len))
+		return NULL;
+	return ps_reject_make("invalid", message->key == NULL ? "Missing key" : "Wrong key: it is not the customerId");
+}
+
 void
 ps_apply_decode(PsApplyItem *items, int n, const PsApplySettings *settings)
 {
@@ -100,6 +109,8 @@ ps_apply_decode(PsApplyItem *items, int n, const PsApplySettings *settings)
 
 		PsReject   *reject;
 
+		if (item->outcome == PS_ELSEWHERE)
+			continue;
 		item->owner = item->event;
 		item->is_other_type |= item->message.is_ignored;
 		if (item->event == NULL && settings->nown_formats > 0)
@@ -114,6 +125,8 @@ ps_apply_decode(PsApplyItem *items, int n, const PsApplySettings *settings)
 			item->event = NULL;
 		if (item->event == NULL)
 			item->owner = NULL;
+		else if (reject == NULL && settings->key_is_customer)
+			reject = check_key(&item->message, item->event);
 		if (reject == NULL)
 			continue;
 		ps_item_reject(item, reject, PS_REJECTED_BY_DECODER);

@@ -68,6 +68,7 @@ apply_settings(const PsStream *stream)
 		.dedupe_retention_us = stream->dedupe_retention_us,
 		.event_types = stream->event_types.n > 0 ? &stream->event_types : NULL,
 		.accept_unknown_schema = strcmp(stream->unknown_schema, "accept") == 0,
+		.key_is_customer = strcmp(stream->message_key, "customer") == 0,
 		.late_tolerance_us = stream->late_tolerance_us,
 		.customer_lock_timeout_ms = stream->customer_lock_timeout_ms,
 		.notify_channel = stream->channel,
@@ -315,6 +316,8 @@ make_items(PsWorker *worker, PsIntake *intake, PsApplyItem **result, const PsApp
 			continue;
 		memset(&items[n], 0, sizeof(PsApplyItem));
 		items[n].message = intake->messages[i];
+		if (ps_shard_progress_passes(worker, &items[n].message))
+			items[n].outcome = PS_ELSEWHERE;
 		items[n++].message.epoch = ps_partition_find(worker, intake->messages[i].topic_no, intake->messages[i].partition)->epoch;
 	}
 	foreach(cell, intake->ends)

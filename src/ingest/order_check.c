@@ -25,20 +25,6 @@ struct PsLastPartition
 	int32		partition;		/* -1: the place is free */
 };
 
-/* Whether a key is the customer's id, as it is or as a JSON string. */
-static bool
-is_key_of(const PsMessage *message, const PsEvent *event)
-{
-	int			len = event->customer_id_len;
-
-	if (message->key == NULL)
-		return false;
-	if (message->key_len == len)
-		return memcmp(message->key, event->customer_id, len) == 0;
-	return message->key_len == len + 2 && message->key[0] == '"' && message->key[len + 1] == '"' &&
-		memcmp(message->key + 1, event->customer_id, len) == 0;
-}
-
 /* Makes the table, of free places. */
 static void
 begin_remembering(PsWorker *worker)
@@ -69,7 +55,7 @@ ps_order_check(PsWorker *worker, const PsApplyItem *item, PsCounts *counts)
 {
 	if (item->event == NULL)
 		return;
-	counts->other_key += !is_key_of(&item->message, item->event);
+	counts->other_key += !ps_message_has_key(&item->message, item->event->customer_id, item->event->customer_id_len);
 	if (worker->balance.nleases < 2)
 		return;					/* the topic has one partition */
 	if (worker->last_partitions == NULL)

@@ -109,13 +109,39 @@ ps_shard_progress_turn(PsWorker *worker)
 		ps_life_look_up(worker);
 }
 
-/* The shard of a message: that of its customer, or else of its place in the topic. */
+/* Whether the key of a message says to which shard it belongs, whatever the message is: then all nodes say the same without decoding it. */
+static bool
+has_key_of_shard(const PsWorker *worker, const PsMessage *message)
+{
+	return message->key != NULL && strcmp(worker->stream->message_key, "customer") == 0;
+}
+
 static int
-shard_of_message(const PsApplyItem *item)
+shard_of_key(const PsMessage *message)
+{
+	int			len;
+	const char *key = ps_message_key_id(message, &len);
+
+	return ps_shards_find(key, len);
+}
+
+bool
+ps_shard_progress_passes(const PsWorker *worker, const PsMessage *message)
+{
+	/* what the worker knows of shards is looked at again in the transaction, which fails if it has changed */
+	return worker->shards != NULL && has_key_of_shard(worker, message) && worker->shards->changes == ps_shards_changes() &&
+		!ps_shards_is_here(shard_of_key(message));
+}
+
+/* The shard of a message: that of its key or customer, or else of its place in the topic. */
+static int
+shard_of_message(const PsWorker *worker, const PsApplyItem *item)
 {
 	char		place[64];
 
-	if (item->owner != NULL)
+	if (has_key_of_shard(worker, &item->message))
+		return shard_of_key(&item->message);
+	if (item->owner != NULL && strcmp(worker->stream->message_key, "customer") != 0)
 		return ps_shards_find(item->owner->customer_id, item->owner->customer_id_len);
 	snprintf(place, sizeof(place), "%d:" INT64_FORMAT, item->message.partition, item->message.offset);
 	return ps_shards_find(place, strlen(place));
@@ -143,7 +169,7 @@ ps_shard_progress_sort(PsWorker *worker, PsApplyItem *items, int n)
 	check_shards(worker);
 	for (int i = 0; i < n; i++)
 	{
-		items[i].shard = shard_of_message(&items[i]);
+		items[i].shard = shard_of_message(worker, &items[i]);
 		ends[items[i].shard + 1]++;
 	}
 	for (int shard = 1; shard <= nshards; shard++)

@@ -25,6 +25,9 @@ extern void ps_shard_progress_align(PsWorker *worker, PsStoredOffset *row);
 /* Gives up the partitions when shards may have come or left while nothing was read. */
 extern void ps_shard_progress_turn(PsWorker *worker);
 
+/* Whether another node has the shard that the key of a message says, so that this one need not decode it. */
+extern bool ps_shard_progress_passes(const PsWorker *worker, const PsMessage *message);
+
 /* Sorts decoded items by their shards, in their order. */
 extern void ps_shard_progress_sort(PsWorker *worker, PsApplyItem *items, int n);
 

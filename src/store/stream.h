@@ -104,6 +104,7 @@ typedef struct PsStream
 	char	   *format;
 	Jsonb	   *field_map;		/* NULL: none */
 	char	   *timestamp_unit; /* of ps_time_units */
+	char	   *message_key;	/* any, or customer: the key of a message is its customer's id */
 	char	   *event_id_scope; /* customer: ids are shared with other streams; stream: they are its own */
 	struct PsFormatMap *format_map; /* of format and map, once a worker has compiled it */
 	int			time_unit;		/* PsTimeUnit, likewise */
@@ -184,7 +185,8 @@ typedef struct PsStreamOption
 	{"field_map", PS_JSONB_OPTION, PS_FIELD(field_map), .removable = true}, \
 	{"timestamp_unit", PS_TEXT_OPTION, PS_FIELD(timestamp_unit)}, \
 	{"event_id_scope", PS_TEXT_OPTION, PS_FIELD(event_id_scope), .fixed = true, .words = {"customer", "stream"}}, \
-	{"watch", PS_TEXTS_OPTION, PS_FIELD(watch), .removable = true}
+	{"watch", PS_TEXTS_OPTION, PS_FIELD(watch), .removable = true}, \
+	{"message_key", PS_TEXT_OPTION, PS_FIELD(message_key), .fixed = true, .words = {"any", "customer"}}
 
 extern const PsStreamOption ps_stream_options[];
 extern const int ps_nstream_options;

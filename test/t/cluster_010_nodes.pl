@@ -11,7 +11,7 @@ use lib "$FindBin::RealBin/../perl";
 use PostgreSQL::Test::Utils;
 use ProfileStream::Broker;
 use ProfileStream::Citus qw(counters wait_counters);
-use ProfileStream::Node;
+use ProfileStream::Node qw(event);
 use Test::More;
 use Time::HiRes qw(usleep);
 
@@ -24,7 +24,7 @@ my $moves = 4;
 my $parts = 3 + @steps + $moves;
 my $events = ProfileStream::Node::generate(seed => $seed, events => 500 * $parts, customers => 300, partitions => 3, repeats => 0, parts => $parts);
 my @files = @{ $events->{files} };
-my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 3 ] ]);
+my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 3 ], [ 'keyed', 2 ] ]);
 my ($plain, $one, $two) = map { ProfileStream::Node->start_new($_) } qw(plain one two);
 my @nodes = ($one, $two);
 my $produced = 0;
@@ -150,16 +150,46 @@ my $create = "profile_stream.create_stream('crm', bootstrap_servers => '@{[$brok
 $plain->sql("SELECT $create");
 # the call as the coordinator sends it, with a value or the default of each argument
 my $given = sprintf('{"name": "crm", "bootstrap_servers": "%s", "topic": "events", "dedupe_retention": "0", "workers": 2, "batch_size": 100}', $broker->bootstrap);
+
+sub create_on_node
+{
+	my ($node, $call_no, $json, $ids) = @_;
+	my @arguments = split(/\n/, $node->sql("SELECT format('COALESCE((''%s''::jsonb ->> %L), (%s)::text)', '$json', p.proargnames[i], COALESCE(pg_get_function_arg_default(p.oid, i), 'NULL'))"
+			  . " FROM pg_proc p, generate_series(1, p.pronargs) i WHERE p.oid = 'profile_stream.create_stream'::regproc ORDER BY i"));
+	$node->sql("SELECT profile_stream_internal.run_call($call_no, current_user, 'create_stream', ARRAY[" . join(', ', @arguments) . "], '$ids')");
+}
+create_on_node($_, 1, $given, '{1,3,1}') foreach @nodes;
+
+# a stream that says that keys are customers: nodes pass over messages by their keys alone, so those with another one, and with none, must be dead letters, each once
+my $keyed = 0;
+
+sub produce_keyed
+{
+	my @rows = map {
+		my $customer = 'key' . int(rand(40));
+		my $kind = rand();
+		my $key = $kind < 0.6 ? $customer : $kind < 0.7 ? qq("$customer") : $kind < 0.85 ? 'key' . int(rand(40)) : $kind < 0.9 ? undef : '"';
+		my $value = rand() < 0.05 ? undef : rand() < 0.05 ? '{' : event("k$_", $customer, type => 'transaction.completed', payload => '{"amount": 1}');
+		[ int(rand(2)), $key // '', $value ]
+	} $keyed + 1 .. $keyed + 400;
+	$keyed += @rows;
+	$produced += @rows;
+	$broker->produce('keyed', @rows);
+}
+$plain->sql("SELECT @{[$create =~ s/'crm'/'keyed'/r =~ s/'events'/'keyed'/r =~ s/\)$/, message_key => 'customer')/r]}");
 foreach my $node (@nodes)
 {
-	my @arguments = split(/\n/, $node->sql("SELECT format('COALESCE((''%s''::jsonb ->> %L), (%s)::text)', '$given', p.proargnames[i], COALESCE(pg_get_function_arg_default(p.oid, i), 'NULL'))"
-			  . " FROM pg_proc p, generate_series(1, p.pronargs) i WHERE p.oid = 'profile_stream.create_stream'::regproc ORDER BY i"));
-	$node->sql("SELECT profile_stream_internal.run_call(1, current_user, 'create_stream', ARRAY[" . join(', ', @arguments) . "], '{1,3,1}')");
+	my $with_key = $given =~ s/"crm"/"keyed"/r =~ s/"events"/"keyed"/r =~ s/\}$/, "message_key": "customer"}/r;
+	create_on_node($node, 2, $with_key, '{2,3,1}');
 }
 $one->fails_like("SELECT profile_stream.pause_stream('crm')", qr/is called on the coordinator/, 'pause_stream() on a node');
 
 $broker->produce_file('events', produce_part());
+produce_keyed();
 equals_plain('two nodes');
+my $reasons = "SELECT errors, customer_id, kafka_offset FROM profile_stream.dead_letters WHERE topic = 'keyed' AND errors::text ~ 'key'";
+is(join("\n", sort map { split(/\n/, $_->sql($reasons)) } @nodes), join("\n", sort(split(/\n/, $plain->sql($reasons)))), 'what has no key or another one says so');
+cmp_ok(scalar(split(/\n/, $plain->sql($reasons))), '>', 80, 'and there are such messages');
 cmp_ok($_->sql('SELECT sum(elsewhere) FROM profile_stream.stat_partitions'), '>', 0, $_->name . ' passes over what is elsewhere') foreach @nodes;
 
 # a worker dies at each step, and a server is stopped meanwhile
@@ -178,6 +208,7 @@ foreach my $node (@nodes)
 {
 	$node->stop('immediate');
 	$broker->produce_file('events', produce_part());
+	produce_keyed();
 	$node->start;
 }
 equals_plain("killed at each step, seed $seed");
@@ -189,6 +220,7 @@ foreach my $shard (0 .. $moves - 1)
 	usleep(int(rand(300_000)));
 	my $owner = $one->sql("SELECT groupid = 1 FROM pg_dist_placement WHERE shardid = @{[100 + $shard]}") eq 't' ? $one : $two;
 	my $receiver = $owner == $one ? $two : $one;
+	produce_keyed();
 	$owner->sql('SET allow_system_table_mods = on', "SELECT public.give_shard($shard, '@{[connection($receiver)]}')");
 	$broker->finish_producing($producer);
 	equals_plain("shard $shard moved");
@@ -205,7 +237,7 @@ is($_->sql('SELECT count(*) FROM unnest(profile_stream_internal.sharded_tables()
 # a shard that was split is not read on
 $receiver->sql('UPDATE profile_stream_internal.shard_offsets_400 SET next_offset = 8 WHERE stream_id = 0');
 $receiver->kill_process($receiver->worker_pid);
-ok($receiver->poll_query_until('postgres', "SELECT COALESCE((SELECT error ~ 'was split' FROM profile_stream.stat_streams), false)"), 'a shard that was split stops the stream, and it says why');
+ok($receiver->poll_query_until('postgres', "SELECT COALESCE((SELECT bool_or(error ~ 'was split') FROM profile_stream.stat_streams), false)"), 'a shard that was split stops the stream, and it says why');
 
 $_->stop('immediate') foreach @nodes;
 $plain->stop('fast');
