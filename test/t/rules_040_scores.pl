@@ -19,7 +19,7 @@ plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::avai
 
 my $events = ProfileStream::Node::generate(seed => $ENV{PS_SEED} // 20260101, events => 30_000, customers => 600, parts => 2);
 my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 4 ], [ 'changelog', 4 ] ]);
-my $node = ProfileStream::Node->start_new('main');
+my $node = ProfileStream::Node->start_new('main', conf => "profile_stream.handler_timeout = '10min'");    # the score function waits for a lock here
 my $redis = ProfileStream::Redis->new;
 my $topic = ProfileStream::Topic->new($broker, 'changelog');
 my $profiles = 'profile_stream.materialized_profiles';

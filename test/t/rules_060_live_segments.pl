@@ -120,7 +120,8 @@ foreach my $part (0 .. $kills)
 	}
 	if ($part == 3)
 	{
-		$node->restart('immediate');
+		$node->stop('immediate');
+		$node->start;
 	}
 	$node->wait_alive;
 	if ($part > 0 && $part != 3)
