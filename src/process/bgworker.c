@@ -171,6 +171,7 @@ ps_bgworker_settings(void)
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_deferrable", "off"},
+		{"role", "none"},		/* that of ALTER DATABASE would stay in force over the stream's owner */
 		PS_WORKER_SETTINGS
 	};
 

@@ -105,6 +105,16 @@ ok($node->wait_taken('crm', $taken += 2), 'and applies');
 is(lines(qr/read-only|transaction timeout/, $from), 0, 'nothing complains');
 $node->safe_psql('postgres', 'SET default_transaction_read_only = off; ALTER DATABASE postgres RESET ALL; DROP TRIGGER slow ON profile_stream.materialized_profiles');
 
+# a role that sessions of the database take: processes of a stream have the rights of its owner
+$node->sql('CREATE ROLE visitor', 'ALTER DATABASE postgres SET role = visitor');
+{
+	local $ENV{PGOPTIONS} = '-c role=none';
+	$node->restart;
+	produce(1, 'c3', 1);
+	ok($node->wait_taken('crm', $taken += 1), 'a role of the database: it applies');
+	$node->sql('ALTER DATABASE postgres RESET role', 'DROP ROLE visitor');
+}
+
 # objects of another version than the library: the stream waits, and goes on by itself
 $from = -s $node->logfile;
 $id = last_change();
