@@ -5,7 +5,8 @@
 declare -A releases=([15]=bookworm [17]=trixie [18]=sid)
 chroots=${PS_CHROOTS:-/var/cache/profile_stream/chroots}
 
-# Makes a chroot with the smallest Debian and these packages: folder, release, packages.
+# Makes a chroot with the smallest Debian and these packages: folder, release, packages. apt installs them, because debootstrap
+# takes a wrong version of what a package needs where the release has two, as sid often has.
 make_chroot()
 {
 	local folder=$1 release=$2
@@ -15,9 +16,14 @@ make_chroot()
 	fi
 	rm -rf "$folder.part"
 	mkdir -p "$(dirname "$folder")"
-	debootstrap --variant=minbase --include="$(IFS=, && echo "$*")" "$release" "$folder.part" >"$folder.log" || return
+	debootstrap --variant=minbase "$release" "$folder.part" >"$folder.log" || return
 	# the release file of sid is valid for a week, and a mirror may be older; its signature is still checked
 	echo 'Acquire::Check-Valid-Until "false";' >"$folder.part/etc/apt/apt.conf.d/99profile_stream"
+	# a package that is installed starts no server
+	printf '#!/bin/sh\nexit 101\n' >"$folder.part/usr/sbin/policy-rc.d"
+	chmod 755 "$folder.part/usr/sbin/policy-rc.d"
+	in_chroot "$folder.part" -- env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+		sh -c 'apt-get -qq update && apt-get -qq install -y --no-install-recommends "$@"' sh "$@" >>"$folder.log" 2>&1 || return
 	mv "$folder.part" "$folder"
 }
 
