@@ -541,16 +541,7 @@ COMMENT ON COLUMN bi_profiles.lifetime_value IS 'Expected value of the customer,
 
 -- It has the rights of its owner, so that who may see the masked text needs no right on the whole one. Which customers the view shows is up to its reader.
 CREATE FUNCTION profile_stream_internal.masked(customer_id text, contact text) RETURNS text
-	LANGUAGE sql STABLE STRICT PARALLEL SAFE SECURITY DEFINER COST 1000 SET search_path = pg_catalog, pg_temp
-	BEGIN ATOMIC
-		SELECT CASE masked.contact
-				WHEN 'first_name' THEN pg_catalog.left(NULLIF(p.first_name, ''), 1) || '***'
-				WHEN 'last_name' THEN pg_catalog.left(NULLIF(p.last_name, ''), 1) || '***'
-				WHEN 'email' THEN pg_catalog.left(NULLIF(p.email, ''), 1) || '***' || COALESCE(pg_catalog.substring(p.email, '.(@[^@]+)$'), '')
-				WHEN 'phone' THEN CASE WHEN pg_catalog.length(p.phone) > 5 THEN '***' || pg_catalog.right(p.phone, 2) WHEN p.phone <> '' THEN '***' END
-			END
-		FROM profile_stream.materialized_profiles p WHERE p.customer_id = masked.customer_id;
-	END;
+	AS 'MODULE_PATHNAME', 'ps_masked' LANGUAGE c STABLE STRICT PARALLEL SAFE SECURITY DEFINER COST 1000 SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION profile_stream_internal.masked(text, text) IS 'The column of a customer by which a person is named or reached, as a***: what masked_profiles shows';
 
 CREATE VIEW masked_profiles WITH (security_invoker = true) AS
@@ -1017,15 +1008,17 @@ CREATE FUNCTION profile_stream_internal.oldest_rows(OUT schema name, OUT "table"
 				OR p.tablename LIKE 'profile_history%' AND p.attname = 'changed_at');
 	END;
 COMMENT ON FUNCTION profile_stream_internal.oldest_rows() IS 'When the oldest row of tables is of, as far as that can be told without reading them';
+CREATE FUNCTION profile_stream_internal.table_sizes(relation oid, OUT table_bytes bigint, OUT index_bytes bigint, OUT rows bigint, OUT old_versions bigint, OUT autovacuumed_at timestamptz)
+	AS 'MODULE_PATHNAME', 'ps_table_sizes' LANGUAGE c STRICT STABLE COST 1000;
+COMMENT ON FUNCTION profile_stream_internal.table_sizes(oid) IS 'Sizes of a table; where Citus has distributed it, of its shards that are on this node';
+
 CREATE OR REPLACE VIEW stat_storage WITH (security_invoker = true) AS
 	SELECT c.relname AS "table", n.nspname AS schema, pg_catalog.obj_description(c.oid, 'pg_class') AS holds,
-		pg_catalog.pg_table_size(c.oid) AS table_bytes, pg_catalog.pg_indexes_size(c.oid) AS index_bytes,
-		CASE WHEN c.reltuples >= 0::real THEN c.reltuples::bigint END AS rows,
-		pg_catalog.pg_stat_get_dead_tuples(c.oid) AS old_versions,
-		pg_catalog.pg_stat_get_last_autovacuum_time(c.oid) AS autovacuumed_at, o.oldest_at,
-		((pg_catalog.pg_table_size(c.oid) + pg_catalog.pg_indexes_size(c.oid) - g.bytes)::numeric
+		z.table_bytes, z.index_bytes, z.rows, z.old_versions, z.autovacuumed_at, o.oldest_at,
+		((z.table_bytes + z.index_bytes - g.bytes)::numeric
 			/ (EXTRACT(epoch FROM pg_catalog.now() - g.sampled_at) / 86400::numeric))::bigint AS growth_bytes_per_day
 	FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		CROSS JOIN LATERAL profile_stream_internal.table_sizes(c.oid) z
 		LEFT JOIN profile_stream_internal.oldest_rows() o ON o.schema = n.nspname AND o."table" = c.relname
 		LEFT JOIN LATERAL (SELECT x.bytes, x.sampled_at FROM profile_stream_internal.storage_samples x WHERE x.schema = n.nspname AND x."table" = c.relname
 			AND x.sampled_at BETWEEN pg_catalog.now() - '7 days'::interval AND pg_catalog.now() - '1 hour'::interval
@@ -1217,7 +1210,7 @@ CREATE FUNCTION health(OUT status text, OUT subject text, OUT problem text, OUT 
 	END;
 COMMENT ON FUNCTION health() IS 'What is wrong here, since when, and what to do, errors before warnings, without personal data; one row with the status ok when nothing is wrong';
 
-REVOKE ALL ON ROUTINE profile_stream_internal.reported_partitions, profile_stream_internal.process_meters, profile_stream_internal.oldest_rows,
+REVOKE ALL ON ROUTINE profile_stream_internal.reported_partitions, profile_stream_internal.process_meters, profile_stream_internal.oldest_rows, profile_stream_internal.table_sizes,
 	profile_stream_internal.file_systems, profile_stream_internal.stream_problems, profile_stream_internal.work_problems, profile_stream_internal.server_problems, health,
 	stat_reset, monitor_workers, monitor_log, storage_days_left FROM PUBLIC;
 GRANT SELECT ON stat_workers, profile_stream_internal.process_counters, profile_stream_internal.partition_lags, profile_stream_internal.storage_samples, profile_stream_internal.disks
@@ -1225,7 +1218,7 @@ GRANT SELECT ON stat_workers, profile_stream_internal.process_counters, profile_
 GRANT SELECT (outbox_id, changed_at) ON profile_stream_internal.outbox TO profile_stream_reader;
 GRANT SELECT (pending_id, changed_at) ON profile_stream_internal.sink_pending TO profile_stream_reader;
 GRANT SELECT ON profile_stream_internal.storage_samples TO profile_stream_monitor;
-GRANT EXECUTE ON ROUTINE health, monitor_workers, monitor_log, storage_days_left, profile_stream_internal.oldest_rows
+GRANT EXECUTE ON ROUTINE health, monitor_workers, monitor_log, storage_days_left, profile_stream_internal.oldest_rows, profile_stream_internal.table_sizes
 	TO profile_stream_monitor, profile_stream_reader, profile_stream_operator;
 GRANT EXECUTE ON ROUTINE profile_stream_internal.reported_partitions, profile_stream_internal.process_meters, profile_stream_internal.file_systems TO profile_stream_reader, profile_stream_operator;
 GRANT EXECUTE ON ROUTINE stat_reset TO profile_stream_operator;
@@ -1936,6 +1929,8 @@ BEGIN
 	END IF;
 	PERFORM profile_stream_internal.check_undefined(false);
 	PERFORM profile_stream_internal.check_nodes('SELECT profile_stream_internal.check_undefined(true)');
+	-- it is committed on each node, and so before shards are made
+	PERFORM profile_stream_internal.open_parts();
 	DELETE FROM profile_stream_internal.shard_offsets;
 	FOR i IN 1 .. cardinality(tables) LOOP
 		EXECUTE format('SELECT create_distributed_table($1, (SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = $1 AND a.attnum = 1), ''hash'', %s)',
@@ -1945,9 +1940,6 @@ BEGIN
 	END LOOP;
 	PERFORM profile_stream_internal.add_slots(shard_count);
 	PERFORM profile_stream_internal.send_blocks();
-	PERFORM profile_stream_internal.open_parts();
-	CREATE EVENT TRIGGER profile_stream_refuse_drop ON ddl_command_start WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA')
-		EXECUTE FUNCTION profile_stream_internal.refuse_drop();
 END $$;
 COMMENT ON FUNCTION distribute(int) IS 'Distribute the profiles over the nodes of Citus, by their customers; called again, bring nodes that were added or down up to date';
 
@@ -1968,6 +1960,7 @@ BEGIN
 	END IF;
 	PERFORM profile_stream_internal.check_nodes('SELECT profile_stream_internal.forget_calls()');
 	DROP EVENT TRIGGER IF EXISTS profile_stream_refuse_drop;
+	DROP EVENT TRIGGER IF EXISTS profile_stream_open_shard;
 	FOR i IN 1 .. cardinality(tables) LOOP
 		EXECUTE format('CREATE TEMP TABLE profile_stream_kept_%s ON COMMIT DROP AS SELECT * FROM %s', i, tables[i]);
 	END LOOP;
@@ -1997,6 +1990,8 @@ CREATE FUNCTION profile_stream_internal.forget_calls() RETURNS text
 DECLARE
 	left_over text;
 BEGIN
+	DROP EVENT TRIGGER IF EXISTS profile_stream_refuse_drop;
+	DROP EVENT TRIGGER IF EXISTS profile_stream_open_shard;
 	-- Citus drops a shard that has moved some time later, and hides it until then
 	PERFORM set_config('citus.override_table_visibility', 'off', true), set_config('citus.enable_manual_changes_to_shards', 'on', true);
 	FOR left_over IN EXECUTE $sql$SELECT c.oid::regclass::text FROM pg_class c JOIN unnest(profile_stream_internal.sharded_tables()) t ON c.relname ~ (format('^%s_[0-9]+$', (SELECT o.relname FROM pg_class o WHERE o.oid = t)))
@@ -2097,13 +2092,17 @@ CREATE FUNCTION profile_stream_internal.changed_since(row_xmin xid, bookmark tex
 	AS 'MODULE_PATHNAME', 'ps_changed_since' LANGUAGE c STABLE PARALLEL RESTRICTED COST 1;
 COMMENT ON FUNCTION profile_stream_internal.changed_since(xid, text) IS 'Whether a row on this node is not older than a bookmark; true when that is NULL or has nothing of this node';
 
-CREATE FUNCTION profile_stream_internal.nodes_bookmark() RETURNS text
+CREATE FUNCTION profile_stream_internal.profile_bookmark() RETURNS text
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	own CONSTANT text := profile_stream_internal.node_bookmark();
 	others text;
 	problem text;
 BEGIN
+	IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+		RAISE EXCEPTION 'there are no bookmarks of distributed profiles in a % transaction', current_setting('transaction_isolation') USING ERRCODE = 'feature_not_supported',
+			DETAIL = 'It sees nodes as they were when it first read them, and a bookmark is made later.', HINT = 'Call the function in a READ COMMITTED transaction.';
+	END IF;
 	SELECT string_agg(r.result, ',') FILTER (WHERE r.success AND split_part(r.result, '@', 2) <> split_part(own, '@', 2)),
 			min(r.result) FILTER (WHERE NOT r.success)
 		INTO others, problem FROM run_command_on_all_nodes('SELECT profile_stream_internal.node_bookmark()') r;
@@ -2113,14 +2112,14 @@ BEGIN
 	END IF;
 	RETURN concat_ws(',', own, others);
 END $$;
-COMMENT ON FUNCTION profile_stream_internal.nodes_bookmark() IS 'Bookmarks of all nodes of Citus';
+COMMENT ON FUNCTION profile_stream_internal.profile_bookmark() IS 'Bookmarks of all nodes of Citus';
 
 CREATE FUNCTION profile_stream_internal.profiles_changed_since(bookmark text)
 	RETURNS TABLE (customer_id text, version bigint, updated_at timestamptz, next_bookmark text)
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-	next CONSTANT text := profile_stream_internal.nodes_bookmark();
+	next CONSTANT text := profile_stream_internal.profile_bookmark();
 BEGIN
 	RETURN QUERY SELECT p.customer_id, p.version, p.updated_at, next
 		FROM profile_stream.materialized_profiles p WHERE profile_stream_internal.changed_since(p.xmin, profiles_changed_since.bookmark);
@@ -2203,19 +2202,50 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION profile_stream_internal.export_customer(text) IS 'export_customer() of profiles that Citus has distributed';
 
+CREATE FUNCTION profile_stream_internal.watch_ddl() RETURNS void
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM pg_event_trigger t WHERE t.evtname = 'profile_stream_refuse_drop') THEN
+		CREATE EVENT TRIGGER profile_stream_refuse_drop ON ddl_command_start WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA', 'DROP OWNED')
+			EXECUTE FUNCTION profile_stream_internal.refuse_drop();
+	END IF;
+	IF NOT EXISTS (SELECT FROM pg_event_trigger t WHERE t.evtname = 'profile_stream_open_shard') THEN
+		CREATE EVENT TRIGGER profile_stream_open_shard ON ddl_command_end WHEN TAG IN ('CREATE TABLE')
+			EXECUTE FUNCTION profile_stream_internal.open_shard();
+	END IF;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.watch_ddl() IS 'Makes the event triggers that distributed profiles need on this node';
+
 CREATE FUNCTION profile_stream_internal.open_parts() RETURNS void
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	failed text;
 BEGIN
-	SELECT string_agg(r.result, '; ') FILTER (WHERE NOT r.success) INTO failed FROM run_command_on_all_nodes(
-		'GRANT USAGE ON SCHEMA profile_stream_internal TO profile_stream_reader, profile_stream_bi, profile_stream_support') r;
+	SELECT string_agg(r.result, '; ') FILTER (WHERE NOT r.success) INTO failed
+		FROM unnest(ARRAY['GRANT USAGE ON SCHEMA profile_stream_internal TO profile_stream_reader, profile_stream_bi, profile_stream_support',
+			'SELECT profile_stream_internal.watch_ddl()']) s(statement), run_command_on_all_nodes(s.statement) r;
 	IF failed IS NOT NULL THEN
 		RAISE EXCEPTION 'not all nodes let readers in' USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = failed,
 			HINT = 'Call distribute() again when all nodes run.';
 	END IF;
 END $$;
-COMMENT ON FUNCTION profile_stream_internal.open_parts() IS 'Let readers name parts on all nodes, as queries on shards do';
+COMMENT ON FUNCTION profile_stream_internal.open_parts() IS 'Prepare all nodes: readers may name parts, as queries on shards do, and shards get the rights on columns';
+
+CREATE FUNCTION profile_stream_internal.open_shard() RETURNS event_trigger
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	readers record;
+BEGIN
+	FOR readers IN
+		SELECT n.object_identity AS shard, CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee, string_agg(quote_ident(a.attname), ', ') AS columns
+		FROM pg_event_trigger_ddl_commands() n JOIN unnest(profile_stream_internal.sharded_tables()) t ON n.object_identity ~ ('^' || t::text || '_[0-9]+$')
+			JOIN pg_attribute a ON a.attrelid = t CROSS JOIN aclexplode(a.attacl) g
+		WHERE g.privilege_type = 'SELECT' GROUP BY 1, 2
+	LOOP
+		EXECUTE format('GRANT SELECT (%s) ON %s TO %s', readers.columns, readers.shard, readers.grantee);
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.open_shard() IS 'Gives a shard that is created the rights on columns of its table, as analysts have';
 
 CREATE FUNCTION profile_stream_internal.open_columns() RETURNS void
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -2236,8 +2266,107 @@ BEGIN
 		END IF;
 	END LOOP;
 END $$;
-COMMENT ON FUNCTION profile_stream_internal.open_columns() IS 'Give all shards the rights on columns of their table, as analysts have';
+COMMENT ON FUNCTION profile_stream_internal.open_columns() IS 'Give all shards the rights on columns of their table, also those that were granted after the shards were made';
 
+CREATE FUNCTION profile_stream_internal.reconcile(name text, OUT partition int, OUT consumed bigint, OUT applied bigint, OUT duplicates bigint,
+	OUT dead bigint, OUT late bigint, OUT late_dropped bigint, OUT ignored bigint, OUT tombstones bigint, OUT blocked bigint,
+	OUT replayed bigint, OUT held bigint, OUT difference bigint, OUT chunks bigint, OUT wrong_chunks bigint, OUT topic text) RETURNS SETOF record
+	LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY SELECT x.partition, sum(x.consumed)::bigint, sum(x.applied)::bigint, sum(x.duplicates)::bigint, sum(x.dead)::bigint, sum(x.late)::bigint, sum(x.late_dropped)::bigint,
+			sum(x.ignored)::bigint, sum(x.tombstones)::bigint, sum(x.blocked)::bigint, sum(x.replayed)::bigint, sum(x.held)::bigint, sum(x.difference)::bigint, sum(x.chunks)::bigint,
+			sum(x.wrong_chunks)::bigint, x.topic
+		FROM profile_stream_internal.call_on_nodes(format('(SELECT jsonb_agg(to_jsonb(o)) AS rows FROM profile_stream.reconcile(%L) o)', reconcile.name)) r(answer),
+			jsonb_to_recordset(r.answer -> 'rows') x(partition int, consumed bigint, applied bigint, duplicates bigint, dead bigint, late bigint, late_dropped bigint, ignored bigint,
+				tombstones bigint, blocked bigint, replayed bigint, held bigint, difference bigint, chunks bigint, wrong_chunks bigint, topic text)
+		GROUP BY x.topic, x.partition ORDER BY x.topic, x.partition;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.reconcile(text) IS 'reconcile() of profiles that Citus has distributed: what all nodes counted, added up';
+
+-- Views over all nodes of Citus. Each node answers with the rights of who asks; one that does not answer is a row that says so.
+CREATE FUNCTION profile_stream_internal.rows_of_nodes(source text, everywhere boolean, OUT node text, OUT node_error text, OUT answer jsonb) RETURNS SETOF record
+	LANGUAGE plpgsql VOLATILE STRICT COST 10000 ROWS 10 SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	question CONSTANT text := format('SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(r)), ''[]'') FROM %s r', source);
+BEGIN
+	-- monitors name no part, so it names none
+	IF NOT everywhere THEN
+		EXECUTE question INTO answer;
+		RETURN NEXT;
+		RETURN;
+	END IF;
+	RETURN QUERY EXECUTE $sql$
+		SELECT COALESCE(n.nodename || ':' || n.nodeport, 'coordinator'), CASE WHEN NOT r.success THEN r.result END, CASE WHEN r.success THEN r.result::jsonb ELSE '[{}]' END
+		FROM run_command_on_all_nodes($1) r LEFT JOIN pg_dist_node n ON n.nodeid = r.nodeid ORDER BY 1$sql$ USING question;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.rows_of_nodes(text, boolean) IS 'Rows of a view or function as a JSON array, of this node or of each node of Citus; one empty row of a node that does not answer, and why';
+
+-- A right on the view is one to see errors, which quote events. Others see the rows without them.
+CREATE VIEW node_streams WITH (security_invoker = true) AS
+	SELECT n.node, n.node_error, r.*
+	FROM profile_stream_internal.rows_of_nodes(CASE WHEN pg_catalog.has_table_privilege('profile_stream.stat_streams', 'SELECT')
+			THEN 'profile_stream.stat_streams' ELSE 'profile_stream.monitor_streams()' END, profile_stream_internal.is_distributed()) n
+		CROSS JOIN LATERAL pg_catalog.jsonb_populate_recordset(NULL::profile_stream.stat_streams, n.answer) r;
+COMMENT ON VIEW node_streams IS 'stat_streams of all nodes of distributed profiles; without Citus of this server';
+COMMENT ON COLUMN node_streams.node IS 'Host and port of the node; NULL: the profiles are not distributed';
+COMMENT ON COLUMN node_streams.node_error IS 'Why the node does not answer, the only column of its row beside node; NULL: it does';
+
+CREATE VIEW node_partitions WITH (security_invoker = true) AS
+	SELECT n.node, n.node_error, r.*
+	FROM profile_stream_internal.rows_of_nodes(CASE WHEN pg_catalog.has_table_privilege('profile_stream.stat_partitions', 'SELECT')
+			THEN 'profile_stream.stat_partitions' ELSE 'profile_stream.monitor_partitions()' END, profile_stream_internal.is_distributed()) n
+		CROSS JOIN LATERAL pg_catalog.jsonb_populate_recordset(NULL::profile_stream.stat_partitions, n.answer) r;
+COMMENT ON VIEW node_partitions IS 'stat_partitions of all nodes of distributed profiles; without Citus of this server';
+
+CREATE VIEW node_topics WITH (security_invoker = true) AS
+	SELECT n.node, n.node_error, r.*
+	FROM profile_stream_internal.rows_of_nodes('profile_stream.stat_topics', profile_stream_internal.is_distributed()) n
+		CROSS JOIN LATERAL pg_catalog.jsonb_populate_recordset(NULL::profile_stream.stat_topics, n.answer) r;
+COMMENT ON VIEW node_topics IS 'stat_topics of all nodes of distributed profiles; without Citus of this server';
+
+-- without the messages, which may be large
+CREATE VIEW node_dead_letters WITH (security_invoker = true) AS
+	SELECT n.node, n.node_error, r.dead_letter_id, r.stream, r.topic, r.partition, r.kafka_offset, r.kafka_timestamp, r.kind, r.errors, r.sqlstate, r.customer_id, r.event_id,
+		r.event_type, r.dead_at, r.attempts, r.last_error_at
+	FROM profile_stream_internal.rows_of_nodes('(SELECT d.dead_letter_id, d.stream, d.topic, d.partition, d.kafka_offset, d.kafka_timestamp, d.kind, d.errors, d.sqlstate, d.customer_id,'
+			' d.event_id, d.event_type, d.dead_at, d.attempts, d.last_error_at FROM profile_stream.dead_letters d ORDER BY d.dead_letter_id DESC LIMIT 10000)',
+			profile_stream_internal.is_distributed()) n
+		CROSS JOIN LATERAL pg_catalog.jsonb_populate_recordset(NULL::profile_stream.dead_letters, n.answer) r;
+COMMENT ON VIEW node_dead_letters IS 'The newest 10,000 dead letters of each node of distributed profiles, without their messages; without Citus of this server';
+
+CREATE VIEW node_health WITH (security_invoker = true) AS
+	SELECT n.node, COALESCE(r.status, 'error') AS status, COALESCE(r.subject, 'node') AS subject, COALESCE(r.problem, n.node_error) AS problem, r.since,
+		CASE WHEN n.node_error IS NULL THEN r.action ELSE 'See that the node runs and lets this one in. Its customers stand still meanwhile, the others go on.' END AS action
+	FROM profile_stream_internal.rows_of_nodes('profile_stream.health()', profile_stream_internal.is_distributed()) n
+		CROSS JOIN LATERAL pg_catalog.jsonb_to_recordset(n.answer) r(status text, subject text, problem text, since timestamptz, action text);
+COMMENT ON VIEW node_health IS 'health() of all nodes of distributed profiles; without Citus of this server';
+COMMENT ON COLUMN node_health.node IS 'Host and port of the node; NULL: the profiles are not distributed';
+COMMENT ON COLUMN node_health.status IS 'error, warning or ok; error also of a node that does not answer';
+COMMENT ON COLUMN node_health.subject IS 'What it is about, as health() has it; node: the node does not answer';
+COMMENT ON COLUMN node_health.problem IS 'What is wrong with it';
+COMMENT ON COLUMN node_health.since IS 'Since when; NULL: that is not known';
+COMMENT ON COLUMN node_health.action IS 'What to do; NULL: nothing';
+
+DO $$
+DECLARE
+	shown record;
+BEGIN
+	FOR shown IN
+		SELECT v.attrelid::pg_catalog.regclass AS view, v.attname, pg_catalog.col_description(p.attrelid, p.attnum) AS description
+		FROM (VALUES ('node_streams', 'stat_streams'), ('node_partitions', 'stat_partitions'), ('node_topics', 'stat_topics'), ('node_dead_letters', 'dead_letters'),
+				('node_partitions', 'node_streams'), ('node_topics', 'node_streams'), ('node_dead_letters', 'node_streams')) AS c(view, source)
+			JOIN pg_catalog.pg_attribute v ON v.attrelid OPERATOR(pg_catalog.=) ('profile_stream.' || c.view)::pg_catalog.regclass AND v.attnum OPERATOR(pg_catalog.>) 0
+			JOIN pg_catalog.pg_attribute p ON p.attrelid OPERATOR(pg_catalog.=) ('profile_stream.' || c.source)::pg_catalog.regclass
+				AND p.attname OPERATOR(pg_catalog.=) v.attname AND p.attnum OPERATOR(pg_catalog.>) 0
+		WHERE pg_catalog.col_description(v.attrelid, v.attnum) IS NULL AND NOT (c.source OPERATOR(pg_catalog.=) 'node_streams' AND v.attname !~ '^node')
+	LOOP
+		EXECUTE pg_catalog.format('COMMENT ON COLUMN %s.%I IS %L', shown.view, shown.attname, shown.description);
+	END LOOP;
+END
+$$;
+ALTER FUNCTION profile_bookmark() SUPPORT profile_stream_internal.on_nodes;
+ALTER FUNCTION reconcile(text) SUPPORT profile_stream_internal.on_nodes;
 ALTER FUNCTION prune_metrics(timestamptz) SUPPORT profile_stream_internal.on_nodes;
 ALTER FUNCTION get_profiles(text[], timestamptz) SUPPORT profile_stream_internal.on_nodes;
 ALTER FUNCTION profiles_at(timestamptz) SUPPORT profile_stream_internal.on_nodes;
@@ -2246,15 +2375,21 @@ ALTER FUNCTION profiles_changed_since(text) SUPPORT profile_stream_internal.on_n
 ALTER FUNCTION forget_customer(text, boolean) SUPPORT profile_stream_internal.on_nodes;
 ALTER FUNCTION unblock_customer(text) SUPPORT profile_stream_internal.on_nodes;
 ALTER FUNCTION export_customer(text) SUPPORT profile_stream_internal.on_nodes;
+REVOKE ALL ON node_streams, node_partitions, node_topics, node_dead_letters, node_health FROM PUBLIC;
+REVOKE ALL ON ROUTINE profile_stream_internal.rows_of_nodes, profile_stream_internal.reconcile, profile_stream_internal.open_shard, profile_stream_internal.watch_ddl FROM PUBLIC;
 REVOKE ALL ON ROUTINE profile_stream_internal.on_nodes, profile_stream_internal.run_here, profile_stream_internal.check_no_transaction, profile_stream_internal.call_on_nodes,
 	profile_stream_internal.prune_metrics, profile_stream_internal.get_profiles, profile_stream_internal.profiles_at, profile_stream_internal.metric_days,
-	profile_stream_internal.node_bookmark, profile_stream_internal.changed_since, profile_stream_internal.nodes_bookmark, profile_stream_internal.profiles_changed_since,
+	profile_stream_internal.node_bookmark, profile_stream_internal.changed_since, profile_stream_internal.profile_bookmark, profile_stream_internal.profiles_changed_since,
 	profile_stream_internal.forget_customer, profile_stream_internal.unblock_customer, profile_stream_internal.take_blocks, profile_stream_internal.send_blocks,
 	profile_stream_internal.joined_exports, profile_stream_internal.export_customer, profile_stream_internal.open_parts, profile_stream_internal.open_columns FROM PUBLIC;
-GRANT EXECUTE ON ROUTINE profile_stream_internal.get_profiles, profile_stream_internal.profiles_at, profile_stream_internal.metric_days, profile_stream_internal.profiles_changed_since, profile_stream_internal.nodes_bookmark, profile_stream_internal.node_bookmark, profile_stream_internal.changed_since
+GRANT EXECUTE ON ROUTINE profile_stream_internal.get_profiles, profile_stream_internal.profiles_at, profile_stream_internal.metric_days, profile_stream_internal.profiles_changed_since, profile_stream_internal.profile_bookmark, profile_stream_internal.node_bookmark, profile_stream_internal.changed_since
 	TO profile_stream_reader, profile_stream_operator;
-GRANT EXECUTE ON ROUTINE profile_stream_internal.metric_days, profile_stream_internal.profiles_changed_since, profile_stream_internal.nodes_bookmark, profile_stream_internal.node_bookmark, profile_stream_internal.changed_since
+GRANT EXECUTE ON ROUTINE profile_stream_internal.metric_days, profile_stream_internal.profiles_changed_since, profile_stream_internal.profile_bookmark, profile_stream_internal.node_bookmark, profile_stream_internal.changed_since
 	TO profile_stream_bi;
 GRANT EXECUTE ON ROUTINE profile_stream_internal.run_here, profile_stream_internal.check_no_transaction, profile_stream_internal.call_on_nodes, profile_stream_internal.prune_metrics, profile_stream_internal.forget_customer, profile_stream_internal.unblock_customer, profile_stream_internal.export_customer, profile_stream_internal.joined_exports
 	TO profile_stream_operator;
 GRANT SELECT ON profile_stream_internal.shard_offsets TO profile_stream_bi;
+GRANT SELECT ON node_streams, node_partitions, node_topics, node_dead_letters, node_health TO profile_stream_reader, profile_stream_operator;
+GRANT SELECT ON node_streams, node_partitions, node_health TO profile_stream_monitor;
+GRANT EXECUTE ON ROUTINE profile_stream_internal.rows_of_nodes, profile_stream_internal.is_distributed TO profile_stream_monitor, profile_stream_reader, profile_stream_operator;
+GRANT EXECUTE ON ROUTINE profile_stream_internal.reconcile TO profile_stream_operator;

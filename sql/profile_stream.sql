@@ -1220,12 +1220,32 @@ CREATE PROCEDURE await_stream(name text, timeout interval DEFAULT '30 s')
 	AS 'MODULE_PATHNAME', 'ps_await_stream' LANGUAGE c;
 COMMENT ON PROCEDURE await_stream(text, interval) IS 'Wait as wait_for_stream() does, and hold no snapshot meanwhile; for the stream''s owner';
 
+CREATE FUNCTION profile_stream_internal.on_nodes(internal) RETURNS internal
+	AS 'MODULE_PATHNAME', 'ps_on_nodes' LANGUAGE c STRICT IMMUTABLE;
+COMMENT ON FUNCTION profile_stream_internal.on_nodes(internal) IS 'Planner support of functions that read profiles: where Citus has distributed these, the function of the same name in the internal schema is called instead';
+
 CREATE FUNCTION reconcile(name text, OUT partition int, OUT consumed bigint, OUT applied bigint, OUT duplicates bigint,
 	OUT dead bigint, OUT late bigint, OUT late_dropped bigint, OUT ignored bigint, OUT tombstones bigint, OUT blocked bigint,
 	OUT replayed bigint, OUT held bigint, OUT difference bigint, OUT chunks bigint, OUT wrong_chunks bigint, OUT topic text)
-	RETURNS SETOF record AS 'MODULE_PATHNAME', 'ps_reconcile' LANGUAGE c STRICT STABLE
+	RETURNS SETOF record AS 'MODULE_PATHNAME', 'ps_reconcile' LANGUAGE c STRICT STABLE SUPPORT profile_stream_internal.on_nodes
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION reconcile(text) IS 'Compare the counters of a stream: per partition how many messages were read, what became of them, and the difference, which is 0; and how many sealed chunks differ from their samples, day buckets or parts';
+
+CREATE FUNCTION profile_stream_internal.reconcile(name text, OUT partition int, OUT consumed bigint, OUT applied bigint, OUT duplicates bigint,
+	OUT dead bigint, OUT late bigint, OUT late_dropped bigint, OUT ignored bigint, OUT tombstones bigint, OUT blocked bigint,
+	OUT replayed bigint, OUT held bigint, OUT difference bigint, OUT chunks bigint, OUT wrong_chunks bigint, OUT topic text) RETURNS SETOF record
+	LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY SELECT x.partition, sum(x.consumed)::bigint, sum(x.applied)::bigint, sum(x.duplicates)::bigint, sum(x.dead)::bigint, sum(x.late)::bigint, sum(x.late_dropped)::bigint,
+			sum(x.ignored)::bigint, sum(x.tombstones)::bigint, sum(x.blocked)::bigint, sum(x.replayed)::bigint, sum(x.held)::bigint, sum(x.difference)::bigint, sum(x.chunks)::bigint,
+			sum(x.wrong_chunks)::bigint, x.topic
+		FROM profile_stream_internal.call_on_nodes(format('(SELECT jsonb_agg(to_jsonb(o)) AS rows FROM profile_stream.reconcile(%L) o)', reconcile.name)) r(answer),
+			jsonb_to_recordset(r.answer -> 'rows') x(partition int, consumed bigint, applied bigint, duplicates bigint, dead bigint, late bigint, late_dropped bigint, ignored bigint,
+				tombstones bigint, blocked bigint, replayed bigint, held bigint, difference bigint, chunks bigint, wrong_chunks bigint, topic text)
+		GROUP BY x.topic, x.partition ORDER BY x.topic, x.partition;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.reconcile(text) IS 'reconcile() of profiles that Citus has distributed: what all nodes counted, added up';
 
 -- =====================================================================================================================
 -- 11. Streams and sinks: monitoring (api/process_waits.c)
@@ -1966,10 +1986,6 @@ COMMENT ON FUNCTION discard_dead_letters IS 'Remove dead letters; returns how ma
 -- 14. Profiles: reading (api/profiles.c)
 -- =====================================================================================================================
 
-CREATE FUNCTION profile_stream_internal.on_nodes(internal) RETURNS internal
-	AS 'MODULE_PATHNAME', 'ps_on_nodes' LANGUAGE c STRICT IMMUTABLE;
-COMMENT ON FUNCTION profile_stream_internal.on_nodes(internal) IS 'Planner support of functions that read profiles: where Citus has distributed these, the function of the same name in the internal schema is called instead';
-
 CREATE FUNCTION profile_stream_internal.run_here(call text) RETURNS jsonb
 	AS 'MODULE_PATHNAME', 'ps_run_here' LANGUAGE c STRICT VOLATILE;
 COMMENT ON FUNCTION profile_stream_internal.run_here(text) IS 'Run a call on what this node of Citus has, with the rights of the caller';
@@ -2213,7 +2229,7 @@ COMMENT ON FUNCTION metric_trend(text, text, date, date, text) IS 'Count, sum, m
 -- =====================================================================================================================
 
 CREATE FUNCTION profile_bookmark() RETURNS text
-	AS 'MODULE_PATHNAME', 'ps_profile_bookmark' LANGUAGE c STABLE PARALLEL RESTRICTED;
+	AS 'MODULE_PATHNAME', 'ps_profile_bookmark' LANGUAGE c STABLE PARALLEL RESTRICTED SUPPORT profile_stream_internal.on_nodes;
 COMMENT ON FUNCTION profile_bookmark() IS 'Bookmark for profiles_changed_since(): everything that this statement can see has been seen';
 
 CREATE FUNCTION profile_stream_internal.bookmark_horizon(bookmark text) RETURNS xid
@@ -2243,13 +2259,17 @@ CREATE FUNCTION profile_stream_internal.changed_since(row_xmin xid, bookmark tex
 COMMENT ON FUNCTION profile_stream_internal.changed_since(xid, text) IS 'Whether a row on this node is not older than a bookmark; true when that is NULL or has nothing of this node';
 
 -- Nodes are read after their bookmarks were made, but for this one, whose rows are read with the snapshot of its bookmark.
-CREATE FUNCTION profile_stream_internal.nodes_bookmark() RETURNS text
+CREATE FUNCTION profile_stream_internal.profile_bookmark() RETURNS text
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	own CONSTANT text := profile_stream_internal.node_bookmark();
 	others text;
 	problem text;
 BEGIN
+	IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+		RAISE EXCEPTION 'there are no bookmarks of distributed profiles in a % transaction', current_setting('transaction_isolation') USING ERRCODE = 'feature_not_supported',
+			DETAIL = 'It sees nodes as they were when it first read them, and a bookmark is made later.', HINT = 'Call the function in a READ COMMITTED transaction.';
+	END IF;
 	SELECT string_agg(r.result, ',') FILTER (WHERE r.success AND split_part(r.result, '@', 2) <> split_part(own, '@', 2)),
 			min(r.result) FILTER (WHERE NOT r.success)
 		INTO others, problem FROM run_command_on_all_nodes('SELECT profile_stream_internal.node_bookmark()') r;
@@ -2259,14 +2279,14 @@ BEGIN
 	END IF;
 	RETURN concat_ws(',', own, others);
 END $$;
-COMMENT ON FUNCTION profile_stream_internal.nodes_bookmark() IS 'Bookmarks of all nodes of Citus';
+COMMENT ON FUNCTION profile_stream_internal.profile_bookmark() IS 'Bookmarks of all nodes of Citus';
 
 CREATE FUNCTION profile_stream_internal.profiles_changed_since(bookmark text)
 	RETURNS TABLE (customer_id text, version bigint, updated_at timestamptz, next_bookmark text)
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-	next CONSTANT text := profile_stream_internal.nodes_bookmark();
+	next CONSTANT text := profile_stream_internal.profile_bookmark();
 BEGIN
 	RETURN QUERY SELECT p.customer_id, p.version, p.updated_at, next
 		FROM profile_stream.materialized_profiles p WHERE profile_stream_internal.changed_since(p.xmin, profiles_changed_since.bookmark);
@@ -3261,15 +3281,17 @@ CREATE FUNCTION profile_stream_internal.oldest_rows(OUT schema name, OUT "table"
 	END;
 COMMENT ON FUNCTION profile_stream_internal.oldest_rows() IS 'When the oldest row of tables is of, as far as that can be told without reading them';
 
+CREATE FUNCTION profile_stream_internal.table_sizes(relation oid, OUT table_bytes bigint, OUT index_bytes bigint, OUT rows bigint, OUT old_versions bigint, OUT autovacuumed_at timestamptz)
+	AS 'MODULE_PATHNAME', 'ps_table_sizes' LANGUAGE c STRICT STABLE COST 1000;
+COMMENT ON FUNCTION profile_stream_internal.table_sizes(oid) IS 'Sizes of a table; where Citus has distributed it, of its shards that are on this node';
+
 CREATE VIEW stat_storage WITH (security_invoker = true) AS
 	SELECT c.relname AS "table", n.nspname AS schema, pg_catalog.obj_description(c.oid, 'pg_class') AS holds,
-		pg_catalog.pg_table_size(c.oid) AS table_bytes, pg_catalog.pg_indexes_size(c.oid) AS index_bytes,
-		CASE WHEN c.reltuples >= 0::real THEN c.reltuples::bigint END AS rows,
-		pg_catalog.pg_stat_get_dead_tuples(c.oid) AS old_versions,
-		pg_catalog.pg_stat_get_last_autovacuum_time(c.oid) AS autovacuumed_at, o.oldest_at,
-		((pg_catalog.pg_table_size(c.oid) + pg_catalog.pg_indexes_size(c.oid) - g.bytes)::numeric
+		z.table_bytes, z.index_bytes, z.rows, z.old_versions, z.autovacuumed_at, o.oldest_at,
+		((z.table_bytes + z.index_bytes - g.bytes)::numeric
 			/ (EXTRACT(epoch FROM pg_catalog.now() - g.sampled_at) / 86400::numeric))::bigint AS growth_bytes_per_day
 	FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		CROSS JOIN LATERAL profile_stream_internal.table_sizes(c.oid) z
 		LEFT JOIN profile_stream_internal.oldest_rows() o ON o.schema = n.nspname AND o."table" = c.relname
 		LEFT JOIN LATERAL (SELECT x.bytes, x.sampled_at FROM profile_stream_internal.storage_samples x WHERE x.schema = n.nspname AND x."table" = c.relname
 			AND x.sampled_at BETWEEN pg_catalog.now() - '7 days'::interval AND pg_catalog.now() - '1 hour'::interval
@@ -3491,16 +3513,7 @@ COMMENT ON COLUMN bi_profiles.lifetime_value IS 'Expected value of the customer,
 
 -- It has the rights of its owner, so that who may see the masked text needs no right on the whole one. Which customers the view shows is up to its reader.
 CREATE FUNCTION profile_stream_internal.masked(customer_id text, contact text) RETURNS text
-	LANGUAGE sql STABLE STRICT PARALLEL SAFE SECURITY DEFINER COST 1000 SET search_path = pg_catalog, pg_temp
-	BEGIN ATOMIC
-		SELECT CASE masked.contact
-				WHEN 'first_name' THEN pg_catalog.left(NULLIF(p.first_name, ''), 1) || '***'
-				WHEN 'last_name' THEN pg_catalog.left(NULLIF(p.last_name, ''), 1) || '***'
-				WHEN 'email' THEN pg_catalog.left(NULLIF(p.email, ''), 1) || '***' || COALESCE(pg_catalog.substring(p.email, '.(@[^@]+)$'), '')
-				WHEN 'phone' THEN CASE WHEN pg_catalog.length(p.phone) > 5 THEN '***' || pg_catalog.right(p.phone, 2) WHEN p.phone <> '' THEN '***' END
-			END
-		FROM profile_stream.materialized_profiles p WHERE p.customer_id = masked.customer_id;
-	END;
+	AS 'MODULE_PATHNAME', 'ps_masked' LANGUAGE c STABLE STRICT PARALLEL SAFE SECURITY DEFINER COST 1000 SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION profile_stream_internal.masked(text, text) IS 'The column of a customer by which a person is named or reached, as a***: what masked_profiles shows';
 
 CREATE VIEW masked_profiles WITH (security_invoker = true) AS
@@ -3514,6 +3527,74 @@ COMMENT ON COLUMN masked_profiles.first_name IS 'First letter of the first name,
 COMMENT ON COLUMN masked_profiles.last_name IS 'First letter of the last name, and ***; NULL: not known';
 COMMENT ON COLUMN masked_profiles.email IS 'Email address as a***@example.com; NULL: not known';
 COMMENT ON COLUMN masked_profiles.phone IS '*** and the last two characters of the telephone number, if it has more than five; NULL: not known';
+
+CREATE FUNCTION profile_stream_internal.is_distributed() RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_is_distributed' LANGUAGE c STABLE;
+COMMENT ON FUNCTION profile_stream_internal.is_distributed() IS 'Whether distribute() has distributed the profiles';
+
+-- Views over all nodes of Citus. Each node answers with the rights of who asks; one that does not answer is a row that says so.
+CREATE FUNCTION profile_stream_internal.rows_of_nodes(source text, everywhere boolean, OUT node text, OUT node_error text, OUT answer jsonb) RETURNS SETOF record
+	LANGUAGE plpgsql VOLATILE STRICT COST 10000 ROWS 10 SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	question CONSTANT text := format('SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(r)), ''[]'') FROM %s r', source);
+BEGIN
+	-- monitors name no part, so it names none
+	IF NOT everywhere THEN
+		EXECUTE question INTO answer;
+		RETURN NEXT;
+		RETURN;
+	END IF;
+	RETURN QUERY EXECUTE $sql$
+		SELECT COALESCE(n.nodename || ':' || n.nodeport, 'coordinator'), CASE WHEN NOT r.success THEN r.result END, CASE WHEN r.success THEN r.result::jsonb ELSE '[{}]' END
+		FROM run_command_on_all_nodes($1) r LEFT JOIN pg_dist_node n ON n.nodeid = r.nodeid ORDER BY 1$sql$ USING question;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.rows_of_nodes(text, boolean) IS 'Rows of a view or function as a JSON array, of this node or of each node of Citus; one empty row of a node that does not answer, and why';
+
+-- A right on the view is one to see errors, which quote events. Others see the rows without them.
+CREATE VIEW node_streams WITH (security_invoker = true) AS
+	SELECT n.node, n.node_error, r.*
+	FROM profile_stream_internal.rows_of_nodes(CASE WHEN pg_catalog.has_table_privilege('profile_stream.stat_streams', 'SELECT')
+			THEN 'profile_stream.stat_streams' ELSE 'profile_stream.monitor_streams()' END, profile_stream_internal.is_distributed()) n
+		CROSS JOIN LATERAL pg_catalog.jsonb_populate_recordset(NULL::profile_stream.stat_streams, n.answer) r;
+COMMENT ON VIEW node_streams IS 'stat_streams of all nodes of distributed profiles; without Citus of this server';
+COMMENT ON COLUMN node_streams.node IS 'Host and port of the node; NULL: the profiles are not distributed';
+COMMENT ON COLUMN node_streams.node_error IS 'Why the node does not answer, the only column of its row beside node; NULL: it does';
+
+CREATE VIEW node_partitions WITH (security_invoker = true) AS
+	SELECT n.node, n.node_error, r.*
+	FROM profile_stream_internal.rows_of_nodes(CASE WHEN pg_catalog.has_table_privilege('profile_stream.stat_partitions', 'SELECT')
+			THEN 'profile_stream.stat_partitions' ELSE 'profile_stream.monitor_partitions()' END, profile_stream_internal.is_distributed()) n
+		CROSS JOIN LATERAL pg_catalog.jsonb_populate_recordset(NULL::profile_stream.stat_partitions, n.answer) r;
+COMMENT ON VIEW node_partitions IS 'stat_partitions of all nodes of distributed profiles; without Citus of this server';
+
+CREATE VIEW node_topics WITH (security_invoker = true) AS
+	SELECT n.node, n.node_error, r.*
+	FROM profile_stream_internal.rows_of_nodes('profile_stream.stat_topics', profile_stream_internal.is_distributed()) n
+		CROSS JOIN LATERAL pg_catalog.jsonb_populate_recordset(NULL::profile_stream.stat_topics, n.answer) r;
+COMMENT ON VIEW node_topics IS 'stat_topics of all nodes of distributed profiles; without Citus of this server';
+
+-- without the messages, which may be large
+CREATE VIEW node_dead_letters WITH (security_invoker = true) AS
+	SELECT n.node, n.node_error, r.dead_letter_id, r.stream, r.topic, r.partition, r.kafka_offset, r.kafka_timestamp, r.kind, r.errors, r.sqlstate, r.customer_id, r.event_id,
+		r.event_type, r.dead_at, r.attempts, r.last_error_at
+	FROM profile_stream_internal.rows_of_nodes('(SELECT d.dead_letter_id, d.stream, d.topic, d.partition, d.kafka_offset, d.kafka_timestamp, d.kind, d.errors, d.sqlstate, d.customer_id,'
+			' d.event_id, d.event_type, d.dead_at, d.attempts, d.last_error_at FROM profile_stream.dead_letters d ORDER BY d.dead_letter_id DESC LIMIT 10000)',
+			profile_stream_internal.is_distributed()) n
+		CROSS JOIN LATERAL pg_catalog.jsonb_populate_recordset(NULL::profile_stream.dead_letters, n.answer) r;
+COMMENT ON VIEW node_dead_letters IS 'The newest 10,000 dead letters of each node of distributed profiles, without their messages; without Citus of this server';
+
+CREATE VIEW node_health WITH (security_invoker = true) AS
+	SELECT n.node, COALESCE(r.status, 'error') AS status, COALESCE(r.subject, 'node') AS subject, COALESCE(r.problem, n.node_error) AS problem, r.since,
+		CASE WHEN n.node_error IS NULL THEN r.action ELSE 'See that the node runs and lets this one in. Its customers stand still meanwhile, the others go on.' END AS action
+	FROM profile_stream_internal.rows_of_nodes('profile_stream.health()', profile_stream_internal.is_distributed()) n
+		CROSS JOIN LATERAL pg_catalog.jsonb_to_recordset(n.answer) r(status text, subject text, problem text, since timestamptz, action text);
+COMMENT ON VIEW node_health IS 'health() of all nodes of distributed profiles; without Citus of this server';
+COMMENT ON COLUMN node_health.node IS 'Host and port of the node; NULL: the profiles are not distributed';
+COMMENT ON COLUMN node_health.status IS 'error, warning or ok; error also of a node that does not answer';
+COMMENT ON COLUMN node_health.subject IS 'What it is about, as health() has it; node: the node does not answer';
+COMMENT ON COLUMN node_health.problem IS 'What is wrong with it';
+COMMENT ON COLUMN node_health.since IS 'Since when; NULL: that is not known';
+COMMENT ON COLUMN node_health.action IS 'What to do; NULL: nothing';
 
 -- A column of a view that shows a column of a table, or of a view named before, under its name has the COMMENT of that column, unless it has one of its own.
 DO $$
@@ -3535,7 +3616,14 @@ BEGIN
 			(9, 'profile_stream.stat_score_refresh', 'profile_stream_internal.score_refresh'),
 			(10, 'profile_stream.stat_streams', 'profile_stream_internal.stream_status'),
 			(11, 'profile_stream.stat_sinks', 'profile_stream_internal.sink_status'),
-			(12, 'profile_stream.stat_backfills', 'profile_stream_internal.backfills')) AS c(n, view, source)
+			(12, 'profile_stream.stat_backfills', 'profile_stream_internal.backfills'),
+			(13, 'profile_stream.node_streams', 'profile_stream.stat_streams'),
+			(14, 'profile_stream.node_partitions', 'profile_stream.stat_partitions'),
+			(15, 'profile_stream.node_topics', 'profile_stream.stat_topics'),
+			(16, 'profile_stream.node_dead_letters', 'profile_stream.dead_letters'),
+			(17, 'profile_stream.node_partitions', 'profile_stream.node_streams'),
+			(18, 'profile_stream.node_topics', 'profile_stream.node_streams'),
+			(19, 'profile_stream.node_dead_letters', 'profile_stream.node_streams')) AS c(n, view, source)
 		ORDER BY c.n USING OPERATOR(pg_catalog.<)
 	LOOP
 		FOR shown IN
@@ -4075,10 +4163,6 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION profile_stream_internal.check_nodes(text) IS 'Runs a statement on all other nodes that returns their versions; raises when it fails on one, or one has other versions than this';
 
-CREATE FUNCTION profile_stream_internal.is_distributed() RETURNS boolean
-	AS 'MODULE_PATHNAME', 'ps_is_distributed' LANGUAGE c STABLE;
-COMMENT ON FUNCTION profile_stream_internal.is_distributed() IS 'Whether distribute() has distributed the profiles';
-
 -- For each shard the first of the texts 1, 2, … that belongs to it, as store/shards.c finds them.
 CREATE FUNCTION profile_stream_internal.add_slots(shard_count int) RETURNS void
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -4098,22 +4182,53 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION profile_stream_internal.add_slots(int) IS 'Adds to each shard the row that says that it is whole';
 
+CREATE FUNCTION profile_stream_internal.watch_ddl() RETURNS void
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM pg_event_trigger t WHERE t.evtname = 'profile_stream_refuse_drop') THEN
+		CREATE EVENT TRIGGER profile_stream_refuse_drop ON ddl_command_start WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA', 'DROP OWNED')
+			EXECUTE FUNCTION profile_stream_internal.refuse_drop();
+	END IF;
+	IF NOT EXISTS (SELECT FROM pg_event_trigger t WHERE t.evtname = 'profile_stream_open_shard') THEN
+		CREATE EVENT TRIGGER profile_stream_open_shard ON ddl_command_end WHEN TAG IN ('CREATE TABLE')
+			EXECUTE FUNCTION profile_stream_internal.open_shard();
+	END IF;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.watch_ddl() IS 'Makes the event triggers that distributed profiles need on this node';
+
 -- Citus sends the names of parts and of their shards to the nodes, where the reader of a view looks them up.
 CREATE FUNCTION profile_stream_internal.open_parts() RETURNS void
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	failed text;
 BEGIN
-	SELECT string_agg(r.result, '; ') FILTER (WHERE NOT r.success) INTO failed FROM run_command_on_all_nodes(
-		'GRANT USAGE ON SCHEMA profile_stream_internal TO profile_stream_reader, profile_stream_bi, profile_stream_support') r;
+	SELECT string_agg(r.result, '; ') FILTER (WHERE NOT r.success) INTO failed
+		FROM unnest(ARRAY['GRANT USAGE ON SCHEMA profile_stream_internal TO profile_stream_reader, profile_stream_bi, profile_stream_support',
+			'SELECT profile_stream_internal.watch_ddl()']) s(statement), run_command_on_all_nodes(s.statement) r;
 	IF failed IS NOT NULL THEN
 		RAISE EXCEPTION 'not all nodes let readers in' USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = failed,
 			HINT = 'Call distribute() again when all nodes run.';
 	END IF;
 END $$;
-COMMENT ON FUNCTION profile_stream_internal.open_parts() IS 'Let readers name parts on all nodes, as queries on shards do';
+COMMENT ON FUNCTION profile_stream_internal.open_parts() IS 'Prepare all nodes: readers may name parts, as queries on shards do, and shards get the rights on columns';
 
--- Citus gives a shard the rights on its table, but not those on columns; nor does it after a move. It must be committed before.
+-- Citus gives a shard that it makes or moves the rights on its table, but not those on columns.
+CREATE FUNCTION profile_stream_internal.open_shard() RETURNS event_trigger
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	readers record;
+BEGIN
+	FOR readers IN
+		SELECT n.object_identity AS shard, CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee, string_agg(quote_ident(a.attname), ', ') AS columns
+		FROM pg_event_trigger_ddl_commands() n JOIN unnest(profile_stream_internal.sharded_tables()) t ON n.object_identity ~ ('^' || t::text || '_[0-9]+$')
+			JOIN pg_attribute a ON a.attrelid = t CROSS JOIN aclexplode(a.attacl) g
+		WHERE g.privilege_type = 'SELECT' GROUP BY 1, 2
+	LOOP
+		EXECUTE format('GRANT SELECT (%s) ON %s TO %s', readers.columns, readers.shard, readers.grantee);
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.open_shard() IS 'Gives a shard that is created the rights on columns of its table, as analysts have';
+
 CREATE FUNCTION profile_stream_internal.open_columns() RETURNS void
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -4133,7 +4248,7 @@ BEGIN
 		END IF;
 	END LOOP;
 END $$;
-COMMENT ON FUNCTION profile_stream_internal.open_columns() IS 'Give all shards the rights on columns of their table, as analysts have';
+COMMENT ON FUNCTION profile_stream_internal.open_columns() IS 'Give all shards the rights on columns of their table, also those that were granted after the shards were made';
 
 CREATE FUNCTION distribute(shard_count int DEFAULT 32) RETURNS void
 	LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
@@ -4154,6 +4269,8 @@ BEGIN
 	END IF;
 	PERFORM profile_stream_internal.check_undefined(false);
 	PERFORM profile_stream_internal.check_nodes('SELECT profile_stream_internal.check_undefined(true)');
+	-- it is committed on each node, and so before shards are made
+	PERFORM profile_stream_internal.open_parts();
 	DELETE FROM profile_stream_internal.shard_offsets;
 	FOR i IN 1 .. cardinality(tables) LOOP
 		EXECUTE format('SELECT create_distributed_table($1, (SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = $1 AND a.attnum = 1), ''hash'', %s)',
@@ -4163,9 +4280,6 @@ BEGIN
 	END LOOP;
 	PERFORM profile_stream_internal.add_slots(shard_count);
 	PERFORM profile_stream_internal.send_blocks();
-	PERFORM profile_stream_internal.open_parts();
-	CREATE EVENT TRIGGER profile_stream_refuse_drop ON ddl_command_start WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA')
-		EXECUTE FUNCTION profile_stream_internal.refuse_drop();
 END $$;
 COMMENT ON FUNCTION distribute(int) IS 'Distribute the profiles over the nodes of Citus, by their customers; called again, bring nodes that were added or down up to date';
 
@@ -4186,6 +4300,7 @@ BEGIN
 	END IF;
 	PERFORM profile_stream_internal.check_nodes('SELECT profile_stream_internal.forget_calls()');
 	DROP EVENT TRIGGER IF EXISTS profile_stream_refuse_drop;
+	DROP EVENT TRIGGER IF EXISTS profile_stream_open_shard;
 	FOR i IN 1 .. cardinality(tables) LOOP
 		EXECUTE format('CREATE TEMP TABLE profile_stream_kept_%s ON COMMIT DROP AS SELECT * FROM %s', i, tables[i]);
 	END LOOP;
@@ -4215,6 +4330,8 @@ CREATE FUNCTION profile_stream_internal.forget_calls() RETURNS text
 DECLARE
 	left_over text;
 BEGIN
+	DROP EVENT TRIGGER IF EXISTS profile_stream_refuse_drop;
+	DROP EVENT TRIGGER IF EXISTS profile_stream_open_shard;
 	-- Citus drops a shard that has moved some time later, and hides it until then
 	PERFORM set_config('citus.override_table_visibility', 'off', true), set_config('citus.enable_manual_changes_to_shards', 'on', true);
 	FOR left_over IN EXECUTE $sql$SELECT c.oid::regclass::text FROM pg_class c JOIN unnest(profile_stream_internal.sharded_tables()) t ON c.relname ~ (format('^%s_[0-9]+$', (SELECT o.relname FROM pg_class o WHERE o.oid = t)))
@@ -4284,9 +4401,9 @@ GRANT SELECT (stream_id, sink, pending_id, changed_at) ON profile_stream_interna
 
 -- who watches, and who analyses: nothing that names a person or quotes an event
 GRANT USAGE ON SCHEMA profile_stream TO profile_stream_monitor, profile_stream_bi, profile_stream_support;
-GRANT SELECT ON stat_storage, profile_stream_internal.storage_samples TO profile_stream_monitor;
+GRANT SELECT ON stat_storage, profile_stream_internal.storage_samples, node_streams, node_partitions, node_health TO profile_stream_monitor;
 GRANT EXECUTE ON ROUTINE profile_stream.version, health, monitor_streams, monitor_partitions, monitor_sinks, monitor_workers, monitor_log, storage_days_left,
-	profile_stream_internal.oldest_rows
+	profile_stream_internal.oldest_rows, profile_stream_internal.table_sizes, profile_stream_internal.rows_of_nodes, profile_stream_internal.is_distributed
 	TO profile_stream_monitor, profile_stream_reader, profile_stream_operator;
 GRANT profile_stream_monitor TO pg_monitor;
 GRANT SELECT ON bi_profiles, segment_changes, segment_counts, profile_stream_internal.shard_offsets, profile_stream_internal.metrics, profile_stream_internal.metric_series, profile_stream_internal.window_chunks TO profile_stream_bi;
@@ -4296,7 +4413,7 @@ GRANT EXECUTE ON ROUTINE window_value, metric_value, metric_trend, metric_days, 
 	profile_stream_internal.bookmark_horizon, profile_stream_internal.xid_at_or_after, profile_stream_internal.window_count, profile_stream_internal.metric_values,
 	profile_stream_internal.window_samples, profile_stream_internal.window_state_samples, profile_stream_internal.window_state_totals, profile_stream_internal.chunk_samples,
 	profile_stream_internal.metric_series, profile_stream_internal.check_days, profile_stream_internal.profile_days,
-	profile_stream_internal.metric_days, profile_stream_internal.profiles_changed_since, profile_stream_internal.nodes_bookmark,
+	profile_stream_internal.metric_days, profile_stream_internal.profiles_changed_since, profile_stream_internal.profile_bookmark,
 	profile_stream_internal.node_bookmark, profile_stream_internal.changed_since
 	TO profile_stream_bi;
 
@@ -4334,14 +4451,14 @@ GRANT EXECUTE ON ROUTINE
 	profile_stream_internal.metric_series, profile_stream_internal.check_days,
 	profile_stream_internal.profile_days, profile_stream_internal.json_timestamp,
 	profile_stream_internal.profile_document, profile_stream_internal.profile_document_at, profile_stream_internal.bookmark_horizon, profile_stream_internal.xid_at_or_after,
-	profile_stream_internal.get_profiles, profile_stream_internal.profiles_at, profile_stream_internal.metric_days, profile_stream_internal.profiles_changed_since, profile_stream_internal.nodes_bookmark,
+	profile_stream_internal.get_profiles, profile_stream_internal.profiles_at, profile_stream_internal.metric_days, profile_stream_internal.profiles_changed_since, profile_stream_internal.profile_bookmark,
 	profile_stream_internal.node_bookmark, profile_stream_internal.changed_since,
 	profile_stream_internal.code_state, profile_stream_internal.library_warning, profile_stream_internal.current_cluster, profile_stream_internal.file_systems,
 	profile_stream_internal.cluster_mark, profile_stream_internal.is_cluster_view, profile_stream_internal.check_cluster_view, profile_stream_internal.read_cluster_profile
 	TO profile_stream_reader, profile_stream_operator;
 
 GRANT EXECUTE ON ROUTINE
-	profile_stream_internal.run_here, profile_stream_internal.check_no_transaction, profile_stream_internal.call_on_nodes, profile_stream_internal.prune_metrics,
+	profile_stream_internal.run_here, profile_stream_internal.check_no_transaction, profile_stream_internal.call_on_nodes, profile_stream_internal.prune_metrics, profile_stream_internal.reconcile,
 	profile_stream_internal.forget_customer, profile_stream_internal.unblock_customer, profile_stream_internal.export_customer, profile_stream_internal.joined_exports,
 	profile_stream_internal.event_time, profile_stream_internal.window_expired, profile_stream_internal.retry_events, profile_stream_internal.lock_dead_letters,
 	profile_stream_internal.settle_dead_letters, profile_stream_internal.dead_letter_matches, profile_stream_internal.decoded_values,

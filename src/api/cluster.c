@@ -4,7 +4,9 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "api/caller.h"
+#include "catalog/pg_namespace.h"
 #include "commands/event_trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -16,7 +18,9 @@
 #include "store/distributed.h"
 #include "store/extension.h"
 #include "store/rebuild_schema.h"
+#include "utils/acl.h"
 #include "utils/array.h"
+#include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(ps_is_distributed);
 Datum
@@ -57,21 +61,35 @@ ps_send_calls_checked(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Whether a DROP names the extension or its schema. */
+/* Whether a DROP takes the extension along, or what it needs. */
 static bool
 drops_extension(const DropStmt * drop)
 {
+	static const char *const names[] = {PS_SCHEMA, PS_INTERNAL_SCHEMA, PS_REBUILD_SCHEMA, "citus", "plpgsql"};
 	ListCell   *cell;
 
 	if (drop->removeType != OBJECT_EXTENSION && drop->removeType != OBJECT_SCHEMA)
 		return false;
 	foreach(cell, drop->objects)
-	{
-		const char *name = strVal(lfirst(cell));
-
-		if (strcmp(name, PS_SCHEMA) == 0 || strcmp(name, PS_INTERNAL_SCHEMA) == 0 || strcmp(name, PS_REBUILD_SCHEMA) == 0)
+		for (int i = 0; i < lengthof(names); i++)
+		if (strcmp(strVal(lfirst(cell)), names[i]) == 0)
 			return true;
-	}
+	return false;
+}
+
+/* The same of what roles own. */
+static bool
+drops_owner(const DropOwnedStmt * drop)
+{
+	HeapTuple	schema = SearchSysCache1(NAMESPACENAME, CStringGetDatum(PS_SCHEMA));
+	Oid			owner = HeapTupleIsValid(schema) ? ((Form_pg_namespace) GETSTRUCT(schema))->nspowner : InvalidOid;
+	ListCell   *cell;
+
+	if (HeapTupleIsValid(schema))
+		ReleaseSysCache(schema);
+	foreach(cell, drop->roles)
+		if (get_rolespec_oid(lfirst_node(RoleSpec, cell), true) == owner)
+		return true;
 	return false;
 }
 
@@ -80,11 +98,13 @@ Datum
 ps_refuse_drop(PG_FUNCTION_ARGS)
 {
 	EventTriggerData *trigger = CALLED_AS_EVENT_TRIGGER(fcinfo) ? (EventTriggerData *) fcinfo->context : NULL;
+	Node	   *drop = trigger == NULL ? NULL : trigger->parsetree;
 
-	if (trigger != NULL && IsA(trigger->parsetree, DropStmt) && drops_extension((DropStmt *) trigger->parsetree) && ps_distributed())
+	if (drop != NULL && ps_distributed() &&
+		((IsA(drop, DropStmt) && drops_extension((DropStmt *) drop)) || (IsA(drop, DropOwnedStmt) && drops_owner((DropOwnedStmt *) drop))))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("extension profile_stream cannot be dropped while its profiles are distributed"),
+				 errmsg("extension profile_stream, and what it needs, cannot be dropped while its profiles are distributed"),
 				 errhint("Call profile_stream.undistribute() first.")));
 	PG_RETURN_VOID();
 }

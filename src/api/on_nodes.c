@@ -16,7 +16,8 @@
 #include "catalog/pg_proc.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "nodes/primnodes.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/pathnodes.h"
 #include "nodes/supportnodes.h"
 #include "settings.h"
 #include "store/distributed.h"
@@ -42,6 +43,36 @@ find_internal(Oid function)
 	return found;
 }
 
+/* Whether a query reads a table that is distributed. */
+static bool
+reads_profiles(Node *node, void *arg)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+		return ((RangeTblEntry *) node)->rtekind == RTE_RELATION && ps_distributed_by_us(((RangeTblEntry *) node)->relid);
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, reads_profiles, arg, QTW_EXAMINE_RTES_BEFORE);
+	return expression_tree_walker(node, reads_profiles, arg);
+}
+
+/*
+ * Whether a function may be called in a statement. Other nodes make their parts of a bookmark
+ * when it is called, and not by a snapshot of the statement: rows that it has read before may
+ * be older than the bookmark.
+ */
+static bool
+may_be_called(const SupportRequestSimplify * request)
+{
+	PlannerInfo *root = request->root;
+
+	if (request->fcall->args != NIL)
+		return true;
+	while (root != NULL && root->parent_root != NULL)
+		root = root->parent_root;
+	return root != NULL && !reads_profiles((Node *) root->parse, NULL);
+}
+
 PS_FUNCTION(ps_on_nodes);
 static Datum
 ps_on_nodes_checked(PG_FUNCTION_ARGS)
@@ -52,6 +83,11 @@ ps_on_nodes_checked(PG_FUNCTION_ARGS)
 
 	if (!IsA(request, SupportRequestSimplify) || !ps_distributed() || ps_node_call_is_running())
 		PG_RETURN_POINTER(NULL);
+	if (!may_be_called((SupportRequestSimplify *) request))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("profile_bookmark() cannot be in a statement that reads distributed profiles"),
+				 errhint("Call it in a statement before that one.")));
 	internal = find_internal(((SupportRequestSimplify *) request)->fcall->funcid);
 	if (!OidIsValid(internal))
 		PG_RETURN_POINTER(NULL);

@@ -34,11 +34,12 @@ static const char *const here[] = {
 };
 
 /* what all nodes run on what they have of the profiles, see node_calls.h */
-static const char *const of_node[] = {"forget_customer", "unblock_customer", "export_customer", "prune_metrics"};
+static const char *const of_node[] = {"forget_customer", "unblock_customer", "export_customer", "prune_metrics", "reconcile"};
 
 /* what reads one customer: the first argument is an id, or a row that begins with it */
 static const char *const of_customer[] = {
-	"get_profile", "metric_value", "metric_trend", "window_value", "window_count", "metric_values", "profile_days", "profile_document", "profile_document_at"
+	"get_profile", "metric_value", "metric_trend", "window_value", "window_count", "metric_values", "profile_days", "profile_document", "profile_document_at",
+	"masked"
 };
 
 /* what a stream of distributed profiles cannot do yet */

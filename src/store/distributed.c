@@ -74,9 +74,8 @@ ps_sharded_find(const char *name, int len)
 	return found;
 }
 
-/* Whether distribute() distributes a table of the extension. */
-static bool
-is_sharded(Oid relid)
+bool
+ps_distributed_by_us(Oid relid)
 {
 	const char *name = get_rel_name(relid);
 	PsSharded	table = name == NULL ? PS_SHARDED_TABLES : ps_sharded_find(name, strlen(name));
@@ -97,7 +96,7 @@ read_catalogue(Relation catalogue, AttrNumber column)
 
 		if (isnull || !is_ours(relid))
 			continue;
-		nsharded += is_sharded(relid);
+		nsharded += ps_distributed_by_us(relid);
 		distributed[ndistributed++] = relid;
 	}
 	systable_endscan(scan);
@@ -161,7 +160,7 @@ ps_distributed_check(Oid relid)
 	bool		by_us = ps_distributed();
 
 	for (int i = 0; i < ndistributed; i++)
-		if (relid == distributed[i] || (!OidIsValid(relid) && !(by_us && is_sharded(distributed[i]))))
+		if (relid == distributed[i] || (!OidIsValid(relid) && !(by_us && ps_distributed_by_us(distributed[i]))))
 			distributed_refuse(distributed[i]);
 }
 

@@ -37,6 +37,9 @@ extern const PsShardedTable ps_sharded_tables[PS_SHARDED_TABLES];
 /* The table of that name, or PS_SHARDED_TABLES when it is not one of these. */
 extern PsSharded ps_sharded_find(const char *name, int len);
 
+/* Whether distribute() distributes a table when it is called. */
+extern bool ps_distributed_by_us(Oid relid);
+
 /* Whether distribute() was called. Needs a transaction. */
 extern bool ps_distributed(void);
 

@@ -20,6 +20,16 @@ static PsPlan window_plan = {
 	"SELECT p.version, p.window_state FROM profile_stream.materialized_profiles p WHERE p.customer_id = $1", 1, {TEXTOID}
 };
 
+static PsPlan masked_plan = {
+	"SELECT CASE $2"
+	" WHEN 'first_name' THEN pg_catalog.left(NULLIF(p.first_name, ''), 1) || '***'"
+	" WHEN 'last_name' THEN pg_catalog.left(NULLIF(p.last_name, ''), 1) || '***'"
+	" WHEN 'email' THEN pg_catalog.left(NULLIF(p.email, ''), 1) || '***' || COALESCE(pg_catalog.substring(p.email, '.(@[^@]+)$'), '')"
+	" WHEN 'phone' THEN CASE WHEN pg_catalog.length(p.phone) > 5 THEN '***' || pg_catalog.right(p.phone, 2) WHEN p.phone <> '' THEN '***' END"
+	" END FROM profile_stream.materialized_profiles p WHERE p.customer_id = $1",
+	2, {TEXTOID, TEXTOID}
+};
+
 bool
 ps_profile_reader_open(PsDirectReader *reader)
 {
@@ -93,4 +103,12 @@ ps_profile_window_read(const text *customer_id)
 	(void) ps_profile_window_select(PointerGetDatum(customer_id), &version, &state);
 	SPI_finish();
 	return state;
+}
+
+char *
+ps_profile_masked_read(Datum customer_id, Datum contact)
+{
+	Datum		args[2] = {customer_id, contact};
+
+	return ps_plan_read(&masked_plan, args) > 0 ? ps_plan_text(0, 1) : NULL;
 }

@@ -32,4 +32,7 @@ extern bool ps_profile_window_select(Datum customer_id, int64 *version, bytea **
 /* The window state of a customer, in the current context; NULL: the caller sees no such profile. */
 extern bytea *ps_profile_window_read(const text *customer_id);
 
+/* A column of a customer by which a person is named or reached, as a***; NULL: the caller sees no such profile, or there is nothing. Needs SPI. */
+extern char *ps_profile_masked_read(Datum customer_id, Datum contact);
+
 #endif							/* PS_PROFILE_READER_H */

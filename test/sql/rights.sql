@@ -20,7 +20,7 @@ CREATE TEMP TABLE roles AS SELECT 'regress_' || r AS role FROM unnest('{nobody,r
 CREATE TEMP TABLE decisions (kind text, schema text, who text, names text);
 INSERT INTO decisions VALUES
 -- nobody else than functions writes a table; who reads it, and views:
-('relation', 'profile_stream', 'reader', 'dead_letters definitions materialized_profiles metric_totals profile_documents profile_metrics profiles segment_changes segment_counts segment_members stat_backfills stat_code stat_partitions
+('relation', 'profile_stream', 'reader', 'dead_letters definitions materialized_profiles metric_totals node_dead_letters node_health node_partitions node_streams node_topics profile_documents profile_metrics profiles segment_changes segment_counts segment_members stat_backfills stat_code stat_partitions
 	stat_score_refresh stat_sinks stat_sources stat_streams stat_topics stat_workers stream_log streams'),
 ('relation', 'profile_stream', 'operator', 'stat_rebuilds'),
 -- who watches and who analyses
@@ -57,12 +57,12 @@ INSERT INTO decisions VALUES
 	register_handler register_upcaster reset_score_settings resume_rebuild resume_stream retry_dead_letters seed_profile seek_stream set_score_function
 	set_score_settings start_streams swap_rebuild track_history untrack_history test_connection test_handler test_redis try_lock_customer unblock_customer unmap_attribute
 	unregister_handler unregister_upcaster flush_stream stat_reset wait_for_stream'),
-('routine', 'profile_stream_internal', 'reader', 'changed_since get_profiles metric_days node_bookmark nodes_bookmark profiles_at profiles_changed_since bookmark_horizon check_cluster_view cluster_mark is_cluster_view read_cluster_profile to_profile_event check_days chunk_samples code_state current_cluster dead_letter_json dead_letter_text xid_at_or_after json_timestamp
-	lease_holder library_warning metric_series metric_values open_event_ids partition_name topic_format oldest_rows file_systems process_meters process_waits profile_days profile_document profile_document_at reported_partitions sealed_event_ids source_counts window_count window_state_samples window_state_totals window_samples'),
-('routine', 'profile_stream_internal', 'operator', 'call_on_nodes check_no_transaction export_customer forget_customer joined_exports prune_metrics run_here unblock_customer check_cluster_servers run_call cluster_columns cluster_differences cluster_facts cluster_object cluster_readers cluster_relations cluster_source drop_cluster_relations make_cluster_relation
+('routine', 'profile_stream_internal', 'reader', 'changed_since get_profiles metric_days node_bookmark profile_bookmark profiles_at profiles_changed_since bookmark_horizon check_cluster_view cluster_mark is_cluster_view read_cluster_profile to_profile_event check_days chunk_samples code_state current_cluster dead_letter_json dead_letter_text xid_at_or_after json_timestamp
+	lease_holder is_distributed rows_of_nodes table_sizes library_warning metric_series metric_values open_event_ids partition_name topic_format oldest_rows file_systems process_meters process_waits profile_days profile_document profile_document_at reported_partitions sealed_event_ids source_counts window_count window_state_samples window_state_totals window_samples'),
+('routine', 'profile_stream_internal', 'operator', 'call_on_nodes reconcile check_no_transaction export_customer forget_customer joined_exports prune_metrics run_here unblock_customer check_cluster_servers run_call cluster_columns cluster_differences cluster_facts cluster_object cluster_readers cluster_relations cluster_source drop_cluster_relations make_cluster_relation
 	dead_letter_relation dead_letter_matches decoded_values lock_dead_letters contains_id message_customer event_time retry_events settle_dead_letters
 	window_expired redact_id'),
-('routine', 'profile_stream_internal', 'superuser', 'on_nodes open_columns open_parts send_blocks take_blocks add_sources add_slots check_coordinator check_nodes check_undefined forget_calls is_distributed refuse_drop send_calls sharded_tables definition_written event_id_hash event_ids_sealed_to guard_confirmed kafka_validator keep_secret make_history_part redis_validator replace_event_id_key rules_changed same_event_ids'),
+('routine', 'profile_stream_internal', 'superuser', 'on_nodes open_shard watch_ddl open_columns open_parts send_blocks take_blocks add_sources add_slots check_coordinator check_nodes check_undefined forget_calls refuse_drop send_calls sharded_tables definition_written event_id_hash event_ids_sealed_to guard_confirmed kafka_validator keep_secret make_history_part redis_validator replace_event_id_key rules_changed same_event_ids'),
 ('routine', 'profile_stream_rebuild', 'operator', 'metric_values window_value'),
 ('type', 'profile_stream_internal', 'public', 'day_bucket'),
 ('wrapper', '', 'superuser', 'profile_stream_kafka profile_stream_redis'),
@@ -79,9 +79,9 @@ CREATE TEMP VIEW decided AS SELECT kind, schema, who, n AS name FROM decisions, 
 -- what is decided for readers, and these may use as well
 CREATE TEMP TABLE shared (kind text, schema text, who text, names text);
 INSERT INTO shared VALUES
-('relation', 'profile_stream', 'monitor', 'stat_storage'),
+('relation', 'profile_stream', 'monitor', 'stat_storage node_health node_partitions node_streams'),
 ('relation', 'profile_stream_internal', 'monitor', 'storage_samples'),
-('routine', 'profile_stream_internal', 'monitor', 'oldest_rows'),
+('routine', 'profile_stream_internal', 'monitor', 'is_distributed oldest_rows rows_of_nodes table_sizes'),
 ('definer', 'profile_stream_internal', 'monitor', 'oldest_rows'),
 ('routine', 'profile_stream', 'monitor', 'health monitor_log monitor_partitions monitor_sinks monitor_streams monitor_workers storage_days_left version'),
 ('definer', 'profile_stream', 'monitor', 'health monitor_log monitor_partitions monitor_sinks monitor_streams monitor_workers storage_days_left'),
@@ -90,7 +90,7 @@ INSERT INTO shared VALUES
 ('columns', 'profile_stream', 'bi', (SELECT names FROM decisions WHERE kind = 'columns' AND schema = 'profile_stream')),
 ('relation', 'profile_stream_internal', 'bi', 'metrics metric_series shard_offsets window_chunks'),
 ('routine', 'profile_stream', 'bi', 'commit_time metric_days metric_trend metric_value profile_bookmark profiles_changed_since window_value'),
-('routine', 'profile_stream_internal', 'bi', 'bookmark_horizon changed_since metric_days node_bookmark nodes_bookmark profiles_changed_since check_days chunk_samples metric_series metric_values profile_days window_count window_samples window_state_samples window_state_totals xid_at_or_after'),
+('routine', 'profile_stream_internal', 'bi', 'bookmark_horizon changed_since metric_days node_bookmark profile_bookmark profiles_changed_since check_days chunk_samples metric_series metric_values profile_days window_count window_samples window_state_samples window_state_totals xid_at_or_after'),
 ('schema', '', 'bi', 'profile_stream');
 -- support has what analysts have
 INSERT INTO shared SELECT kind, schema, 'support', names FROM shared WHERE who = 'bi';

@@ -8,7 +8,7 @@ CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass NOT NULL, partm
 CREATE TABLE pg_catalog.pg_dist_shard (logicalrelid regclass NOT NULL, shardid bigint NOT NULL, shardminvalue text, shardmaxvalue text);
 CREATE TABLE pg_catalog.pg_dist_placement (shardid bigint NOT NULL, groupid int NOT NULL);
 CREATE TABLE pg_catalog.pg_dist_local_group (groupid int NOT NULL);
-CREATE TABLE pg_catalog.pg_dist_node (groupid int NOT NULL, nodename text NOT NULL, nodeport int NOT NULL);
+CREATE TABLE pg_catalog.pg_dist_node (groupid int NOT NULL, nodename text NOT NULL, nodeport int NOT NULL, nodeid int GENERATED ALWAYS AS (groupid) STORED);
 -- four shards of each table, of which 0 and 2 are here, on node 1; the numbers are those of the table and the shard
 INSERT INTO pg_dist_local_group VALUES (1);
 INSERT INTO pg_dist_node VALUES (0, 'coordinator', 5432), (1, 'one', 5432), (2, 'two', 5432);
@@ -174,10 +174,33 @@ SELECT profile_stream_internal.take_blocks('\x01', ARRAY[sha256('\x01' || conver
 SELECT profile_stream.apply_event(public.seen(:'c', 'e12'));
 SELECT profile_stream_internal.take_blocks('\x02', '{}');
 SELECT profile_stream.unblock_customer(:'c');
+-- a bookmark of all nodes: by itself, and not by an older snapshot
+SELECT profile_stream.profile_bookmark() ~ '^\d+-\d+-\d+-\d+@1$' AS has_group, split_part(profile_stream.profile_bookmark(), '@', 2) AS next;
+CREATE TEMP TABLE kept (bookmark text);
+INSERT INTO kept SELECT profile_stream.profile_bookmark();
+SELECT profile_stream.profile_bookmark(), p.customer_id FROM profile_stream.profiles p;
+SELECT customer_id FROM profile_stream.materialized_profiles WHERE (SELECT profile_stream.profile_bookmark()) <> '';
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT profile_stream.profile_bookmark();
+ROLLBACK;
+-- masked contacts are read in the shard
+UPDATE profile_stream.materialized_profiles_100 SET email = 'ada@example.com', phone = '' WHERE customer_id = :'c';
+SELECT profile_stream_internal.masked(:'c', 'email'), profile_stream_internal.masked(:'c', 'phone'), profile_stream_internal.masked(:'c', 'none');
+SELECT profile_stream.reconcile('none');
+-- sizes are those of the shards that are here
+SELECT "table", table_bytes >= pg_table_size('profile_stream.materialized_profiles_100') + pg_table_size('profile_stream.materialized_profiles_102') AS all_shards, index_bytes > 16384 AS indexes
+FROM profile_stream.stat_storage WHERE schema = 'profile_stream' AND "table" = 'materialized_profiles';
+-- views of all nodes; a node that does not answer is a row
+SELECT node, status, subject FROM profile_stream.node_health WHERE status = 'ok' OR subject = 'node';
+SELECT count(*) FROM profile_stream.node_streams;
+CREATE OR REPLACE FUNCTION pg_catalog.run_command_on_all_nodes(command text) RETURNS TABLE (nodeid int, success boolean, result text) LANGUAGE sql
+	AS $$SELECT 2, false, 'connection refused'$$;
+SELECT node, status, subject, problem FROM profile_stream.node_health;
+SELECT node, node_error, stream, state FROM profile_stream.node_streams;
+SELECT node, node_error, partition FROM profile_stream.node_partitions UNION ALL SELECT node, node_error, partitions FROM profile_stream.node_topics UNION ALL SELECT node, node_error, partition FROM profile_stream.node_dead_letters;
 DROP FUNCTION pg_catalog.run_command_on_all_nodes(text);
 
 -- what needs all rows, and what changes definitions, is refused; each function that may write is decided on
-SELECT profile_stream.profile_bookmark();
 CREATE TABLE public.calls (call text);
 INSERT INTO public.calls VALUES ($$seed_profile('c', '{"firstName": "a"}', '2026-01-01')$$), ($$prune_slice('{0}', 2)$$),
 	($$seek_stream('s', 'earliest')$$), ($$rebuild('s')$$), ($$register_handler('t', 'public.handle(jsonb,jsonb)')$$), ($$create_segment('vip', 'total_balance > 1')$$),
@@ -259,11 +282,22 @@ DROP ROLE regress_operator, regress_nobody;
 SELECT profile_stream_internal.forget_calls() IS NOT NULL;
 
 -- the extension stays while its profiles are distributed
-CREATE EVENT TRIGGER profile_stream_refuse_drop ON ddl_command_start WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA') EXECUTE FUNCTION profile_stream_internal.refuse_drop();
+SELECT profile_stream_internal.watch_ddl(), profile_stream_internal.watch_ddl();
 DROP EXTENSION profile_stream CASCADE;
+DROP EXTENSION plpgsql CASCADE;
+DROP OWNED BY CURRENT_USER CASCADE;
+CREATE ROLE regress_owner;
+DROP OWNED BY regress_owner;
+DROP ROLE regress_owner;
 DROP SCHEMA profile_stream_internal CASCADE;
 CREATE SCHEMA other;
 DROP SCHEMA other;
+-- a shard that is created has the rights on columns of its table, no other table has
+CREATE TABLE profile_stream.materialized_profiles_999 (LIKE profile_stream.materialized_profiles);
+CREATE TABLE profile_stream.materialized_profiles_x9 (LIKE profile_stream.materialized_profiles);
+SELECT c.relname, has_column_privilege('profile_stream_bi', c.oid, 'customer_id', 'SELECT') AS customer_id, has_column_privilege('profile_stream_bi', c.oid, 'email', 'SELECT') AS email,
+	has_table_privilege('profile_stream_bi', c.oid, 'SELECT') AS whole FROM pg_class c WHERE c.relname IN ('materialized_profiles_999', 'materialized_profiles_x9') ORDER BY 1;
+DROP TABLE profile_stream.materialized_profiles_999, profile_stream.materialized_profiles_x9;
 
 -- shards that are not alike, or none
 UPDATE pg_dist_shard SET shardmaxvalue = '0' WHERE shardid = 202;
@@ -281,6 +315,7 @@ UPDATE pg_class SET relname = relname WHERE relname = 'streams';
 SELECT profile_stream_internal.is_distributed(), public.outcome(format('SELECT profile_stream.apply_event(%L)', public.seen(:'c', 'e13')));
 
 DROP EVENT TRIGGER profile_stream_refuse_drop;
+DROP EVENT TRIGGER profile_stream_open_shard;
 DROP VIEW public.here;
 DROP FUNCTION public.invalidate, public.shard_of, public.seen, public.apply, public.handle, public.outcome, public.run_call, public.arguments;
 DROP TABLE public.locked, public.calls;

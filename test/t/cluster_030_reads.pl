@@ -79,6 +79,7 @@ $plain->sql(sprintf($fill, 'true'));
 $_->sql(sprintf($fill, "EXISTS (SELECT FROM pg_dist_shard s JOIN pg_dist_placement USING (shardid) JOIN pg_dist_local_group USING (groupid)
 	WHERE s.logicalrelid = 'profile_stream.materialized_profiles'::regclass AND hashtext(('c' || c) COLLATE \"C\") BETWEEN s.shardminvalue::int AND s.shardmaxvalue::int)"))
   foreach $one, $two;
+apply(event('s0', 'c77', type => 'customer.profile.updated', payload => '{"firstName": "Ada", "email": "ada@example.com", "phone": "+43 1 2345"}'));
 apply(event('s1', 'c3', type => 'seen', payload => '{"place": "here"}'), event('s2', 'c150', type => 'account.created', payload => '{"initialBalance": 12.5}'));
 cmp_ok($coordinator->sql('SELECT count(*) FROM profile_stream_internal.window_chunks'), '>', 100, 'there are sealed chunks');
 
@@ -103,6 +104,7 @@ my %reads = (
 	'metric_totals' => 'SELECT * FROM profile_stream.metric_totals',
 	'bi_profiles' => 'SELECT * FROM profile_stream.bi_profiles ORDER BY customer_id',
 	'all changes' => 'SELECT customer_id, version FROM profile_stream.profiles_changed_since() ORDER BY 1',
+	'masked' => 'SELECT customer_id, first_name, last_name, email, phone, events FROM profile_stream.masked_profiles ORDER BY 1',
 	'event ids' => 'SELECT customer_id, count(*) FROM profile_stream_internal.event_ids GROUP BY 1 ORDER BY 1');
 my %analyst = map { $_ => 1 } 'metric_value', 'metric_trend', 'metric_days', 'metric_days of one', 'bi_profiles', 'all changes';
 
@@ -119,18 +121,24 @@ sub reads_as_plain
 # nothing of it changes with the moment of the query: the windows have all, or end in the past
 $plain->sql('SELECT 1');
 reads_as_plain('at first');
+like($plain->sql($reads{masked}), qr/^c77\|A\*\*\*\|\|a\*\*\*\@example\.com\|\*\*\*45\|/m, 'names are masked');
 
-# roles; Citus gives shards no rights on columns, distribute() does
-$coordinator->sql('SELECT profile_stream.distribute()', 'CREATE ROLE reads LOGIN IN ROLE profile_stream_reader', 'CREATE ROLE analyses LOGIN IN ROLE profile_stream_bi', 'CREATE ROLE operates LOGIN IN ROLE profile_stream_operator');
-foreach my $what (sort keys %reads)
+# roles, with no call of distribute() since the shards were made
+$coordinator->sql('CREATE ROLE reads LOGIN IN ROLE profile_stream_reader', 'CREATE ROLE analyses LOGIN IN ROLE profile_stream_bi', 'CREATE ROLE operates LOGIN IN ROLE profile_stream_operator',
+	'CREATE ROLE supports LOGIN IN ROLE profile_stream_support', 'CREATE ROLE watches LOGIN IN ROLE pg_monitor');
+
+sub reads_as
 {
-	my $expected = $plain->sql($reads{$what});
-	foreach my $node (@nodes)
+	my ($role, $name, @which) = @_;
+	foreach my $what (sort @which)
 	{
-		is($node->safe_psql('postgres', $reads{$what}, extra_params => [ '-U', 'reads' ]), $expected, "a reader: $what on " . $node->name);
-		is($node->safe_psql('postgres', $reads{$what}, extra_params => [ '-U', 'analyses' ]), $expected, "an analyst: $what on " . $node->name) if $analyst{$what};
+		my $expected = $plain->sql($reads{$what});
+		is($_->safe_psql('postgres', $reads{$what}, extra_params => [ '-U', $role ]), $expected, "$name, $role: $what on " . $_->name) foreach @nodes;
 	}
 }
+reads_as('reads', 'at first', grep { $_ ne 'masked' } keys %reads);
+reads_as('analyses', 'at first', keys %analyst);
+reads_as('supports', 'at first', 'masked');
 
 # metrics that do not exist, on the node of the customer and elsewhere
 $_->fails_like("SELECT profile_stream.metric_value('c1', 'none')", qr/metric "none" does not exist/, 'no such metric on ' . $_->name) foreach @nodes;
@@ -161,7 +169,11 @@ foreach my $node ($one, $two)
 my @parts = split(/,/, $bookmark);
 is($coordinator->sql("SELECT count(*) FROM profile_stream.profiles_changed_since('$parts[0]')"), $customers, 'nodes of which a bookmark has nothing are read whole') if $parts[0] =~ /\@0$/;
 is($coordinator->sql("SELECT count(*) FROM profile_stream.profiles_changed_since('" . $plain->sql('SELECT profile_stream.profile_bookmark()') . "')"), $customers, 'a bookmark of a server: all');
-$coordinator->fails_like('SELECT profile_stream.profile_bookmark()', qr/does not work on distributed profiles/, 'profile_bookmark()');
+is($_->sql("SELECT count(*) FROM profile_stream.profiles_changed_since('" . $_->sql('SELECT profile_stream.profile_bookmark()') . "')"), '0', 'profile_bookmark() on ' . $_->name) foreach @nodes;
+$_->fails_like('SELECT profile_stream.profile_bookmark(), count(*) FROM profile_stream.profiles', qr/cannot be in a statement that reads distributed profiles/, 'with profiles on ' . $_->name) foreach @nodes;
+$coordinator->fails_like("SELECT profile_stream.profile_bookmark(), version FROM profile_stream.materialized_profiles WHERE customer_id = 'c1'", qr/does not work on distributed profiles|cannot be in a statement/, 'with one profile');
+$coordinator->fails_like("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT $_; COMMIT", qr/no bookmarks of distributed profiles in a repeatable read transaction/, "$_ by an older snapshot")
+  foreach 'profile_stream.profile_bookmark()', 'count(*) FROM profile_stream.profiles_changed_since()';
 $coordinator->fails_like("SELECT * FROM profile_stream.profiles_changed_since('1-2-3\@4,nonsense')", qr/is not a bookmark/, 'what is no bookmark');
 
 # a shard that moves: its customers come again, no other, and all reads as before
@@ -172,6 +184,8 @@ my $of_moved = $coordinator->sql("SELECT string_agg(customer_id, ' ' ORDER BY cu
 $coordinator->sql("SELECT citus_move_shard_placement($moved, @{[address($one)]}, @{[address($two)]}, 'block_writes')");
 is($coordinator->sql(sprintf($changed, $bookmark)), $of_moved, 'the customers of a shard that moved come again');
 reads_as_plain('after a move');
+reads_as('analyses', 'after a move', keys %analyst);
+reads_as('supports', 'after a move', 'masked');
 
 # samples are folded, and event ids forgotten, in each shard
 my $of = "$day - interval '6 days'";
@@ -188,6 +202,23 @@ $coordinator->create_stream('crm', $broker, 'events');
 $coordinator->poll_query_until('postgres', 'SELECT count(*) = 0 FROM profile_stream_internal.event_id_chunks');
 is($coordinator->sql('SELECT count(*) FROM profile_stream_internal.event_id_chunks'), 0, 'workers forget event ids in all shards');
 $plain->sql('DELETE FROM profile_stream_internal.event_id_chunks');
+
+# watching, on any node
+sub watch
+{
+	my ($node, $role, $query) = @_;
+	return $node->safe_psql('postgres', $query, extra_params => [ '-U', $role ]);
+}
+my $all = join("\n", sort map { "127.0.0.1:@{[$_->port]}" } @nodes);
+foreach my $node (@nodes)
+{
+	my $of = $node->name;
+	is(watch($node, $_, 'SELECT node FROM profile_stream.node_streams WHERE stream = $$crm$$ AND node_error IS NULL ORDER BY node COLLATE "C"'), $all, "node_streams on $of, $_") foreach 'watches', 'reads', 'operates';
+	is(watch($node, $_, 'SELECT DISTINCT node COLLATE "C" FROM profile_stream.node_health ORDER BY 1'), $all, "node_health on $of, $_") foreach 'watches', 'reads';
+	is(watch($node, 'reads', 'SELECT count(*), count(node_error), count(DISTINCT topic) FROM profile_stream.node_topics'), '3|0|1', "node_topics on $of");
+	is(watch($node, 'watches', 'SELECT sum(applied) FROM profile_stream.node_partitions'), $node->sql("SELECT sum(applied) FROM profile_stream.reconcile('crm')"), "node_partitions on $of");
+	cmp_ok(watch($node, 'watches', 'SELECT table_bytes FROM profile_stream.stat_storage WHERE "table" = $$materialized_profiles$$ AND schema = $$profile_stream$$'), '>', 8192, "stat_storage counts shards on $of") if $node != $coordinator;
+}
 $coordinator->sql("SELECT profile_stream.drop_stream('crm')");
 
 # erasure and blocks
@@ -214,6 +245,7 @@ $coordinator->sql("SELECT citus_move_shard_placement($shard, @{[address(owner_of
 is(owner_of($of_one)->name, 'three', 'a shard has moved to a node that was added');
 is_deeply([ apply(event("there$of_one", $of_one)) ], ['blocked'], 'its customer stays blocked there');
 reads_as_plain('with another node');
+reads_as('analyses', 'with another node', keys %analyst);
 is($_->sql("SELECT profile_stream.unblock_customer('$of_one')"), 't', 'unblock_customer() on ' . $_->name) foreach $coordinator, $plain;
 is_deeply([ apply(event("back$of_one", $of_one)) ], ['applied'], 'it is taken again');
 
@@ -225,6 +257,15 @@ is($coordinator->sql("SELECT profile_stream.get_profile('$elsewhere') ->> 'custo
 $coordinator->fails_like("SELECT profile_stream.forget_customer('$elsewhere')", qr/did not run on all nodes/, 'forget_customer() while a node is down');
 # the others have done it
 $plain->sql("SELECT profile_stream.forget_customer('$elsewhere')");
+foreach my $node ($coordinator, $one)
+{
+	my $down = '127.0.0.1:' . $two->port;
+	is($node->sql("SELECT node FROM profile_stream.node_health WHERE status = 'error' AND subject = 'node'"), $down, 'node_health has the node that is down, on ' . $node->name);
+	foreach my $view ('streams', 'partitions', 'topics', 'dead_letters')
+	{
+		is($node->sql("SELECT node, node_error ~ 'connect' FROM profile_stream.node_$view WHERE node_error IS NOT NULL"), "$down|t", "node_$view has it on " . $node->name);
+	}
+}
 $coordinator->fails_like('SELECT count(*) FROM profile_stream.profiles_changed_since()', qr/a node of the cluster has no bookmark/, 'profiles_changed_since() while a node is down');
 $two->start;
 
