@@ -22,7 +22,7 @@ plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::avai
 my $seed = $ENV{PS_SEED} // int(rand(1_000_000));
 srand($seed);
 note("seed $seed");
-my $broker = ProfileStream::Broker->new(topics => [ [ 'wide', 5 ], [ 'narrow', 2 ] ]);
+my $broker = ProfileStream::Broker->new(topics => [ [ 'wide', 5 ], [ 'narrow', 2 ], [ 'keyed', 3 ] ]);
 my $plain = ProfileStream::Node->start_new('plain');
 my ($coordinator, $one, $two) = map { start_node($_) } qw(coordinator one two);
 my @nodes = ($coordinator, $one, $two);
@@ -158,6 +158,25 @@ cmp_ok($total[0] + $applied, @errors ? '<=' : '==', $events, 'each event is appl
 my $profiles = q{SELECT customer_id, version, total_balance, event_counts, first_event_at, watermark, last_transaction_at,
 	profile_stream.metric_value(customer_id, 'total_transaction_value_30d', '2026-01-30') FROM profile_stream.materialized_profiles WHERE customer_id ~ '^c\d' ORDER BY customer_id COLLATE "C"};
 is($coordinator->sql($profiles), $plain->sql($profiles), 'the profiles are those of one server');
+
+# keys are customers, and nodes go by them alone: those that are wrong, and messages without one, are dead letters, each once
+my @rows = map {
+	my $customer = 'c' . int(rand(200));
+	my $kind = rand();
+	[ int(rand(3)), $kind < 0.7 ? $customer : $kind < 0.9 ? 'c' . int(rand(200)) : '', event("k$_", $customer, type => 'transaction.completed', payload => '{"amount": 3}') ]
+} 1 .. 2_000;
+$_->create_stream('keyed', $broker, 'keyed', message_key => "'customer'", start_from => "'2020-01-01'", batch_size => 50) foreach $coordinator, $plain;
+append_to_file("$files[0].keyed", join('', ProfileStream::Broker::lines(@rows)));
+my $producer = $broker->start_producing('keyed', "$files[0].keyed");
+$coordinator->sql("SELECT citus_move_shard_placement($shard, @{[address($two)]}, @{[address($one)]}, 'force_logical')");
+$broker->finish_producing($producer);
+ok($plain->wait_taken('keyed', scalar(@rows)), 'the measure has read what has keys');
+wait_counters($plain, @nodes);
+my $letters = q{SELECT errors, customer_id, partition, kafka_offset FROM profile_stream.dead_letters WHERE topic = 'keyed'};
+my @refused = sort(split(/\n/, $plain->sql($letters)));
+cmp_ok(scalar(@refused), '>', 300, 'there are messages with a wrong key or none');
+is(join("\n", sort map { split(/\n/, $_->sql($letters)) } @nodes), join("\n", @refused), 'each of them is one dead letter');
+is($coordinator->sql($profiles), $plain->sql($profiles), 'and the others are in the profiles');
 is($_->sql(q{SELECT count(*) FROM unnest(profile_stream_internal.sharded_tables()) t WHERE pg_relation_size(t) > 0}), '0', $_->name . ': no row outside of the shards') foreach @nodes;
 
 $_->stop('immediate') foreach @nodes;
