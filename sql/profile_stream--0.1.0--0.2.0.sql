@@ -2164,6 +2164,14 @@ CREATE FUNCTION profile_stream_internal.send_blocks() RETURNS void
 DECLARE
 	failed text;
 BEGIN
+	-- hashes of event ids move with their shards: they are keyed alike on all nodes
+	SELECT string_agg(r.result, '; ') FILTER (WHERE NOT r.success) INTO failed
+		FROM run_command_on_workers((SELECT format('INSERT INTO profile_stream_internal.event_id_keys (made_at, key) VALUES (%L, %L)', k.made_at, k.key)
+			FROM profile_stream_internal.event_id_keys k ORDER BY k.made_at LIMIT 1)) r;
+	IF failed IS NOT NULL THEN
+		RAISE EXCEPTION 'not all nodes have taken the key of event ids' USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = failed,
+			HINT = 'Call distribute() again when all nodes run.';
+	END IF;
 	INSERT INTO profile_stream_internal.blocking_salt (salt)
 		VALUES (sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))) ON CONFLICT DO NOTHING;
 	SELECT string_agg(r.result, '; ') FILTER (WHERE NOT r.success) INTO failed
@@ -2174,7 +2182,7 @@ BEGIN
 			HINT = 'Call distribute() again when all nodes run.';
 	END IF;
 END $$;
-COMMENT ON FUNCTION profile_stream_internal.send_blocks() IS 'Have all nodes take the blocked customers of the coordinator over';
+COMMENT ON FUNCTION profile_stream_internal.send_blocks() IS 'Have all nodes take the blocked customers and the key of event ids of the coordinator over';
 
 CREATE FUNCTION profile_stream_internal.joined_exports(one jsonb, other jsonb) RETURNS jsonb
 	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$

@@ -132,8 +132,9 @@ sub statements
 my @files = map { my $file = "@{[PostgreSQL::Test::Utils::tempdir('rows')]}/rows"; append_to_file($file, join('', ProfileStream::Broker::lines(@$_))); $file } @ways[ 0, 1 ];
 my @producers = map { $broker->start_producing(('wide', 'narrow')[$_], $files[$_]) } 0, 1;
 my @statements = map { statements(@{ $ways[ 2 + $_ ] }) } 0 .. 2;
+my @inputs = @statements;
 my @outputs = ('') x 3;
-my @sessions = map { IPC::Run::start([ 'psql', '-XAtq', '-d', $nodes[$_]->connstr('postgres') ], '<', \$statements[$_], '>', \$outputs[$_], '2>&1') } 0 .. 2;
+my @sessions = map { IPC::Run::start([ 'psql', '-XAtq', '-d', $nodes[$_]->connstr('postgres') ], '<', \$inputs[$_], '>', \$outputs[$_], '2>&1') } 0 .. 2;
 my ($shard) = $coordinator->sql("SELECT shardid FROM pg_dist_shard JOIN pg_dist_placement USING (shardid) JOIN pg_dist_node USING (groupid)
 	WHERE logicalrelid = 'profile_stream.materialized_profiles'::regclass AND nodeport = @{[$one->port]} LIMIT 1");
 $coordinator->sql("SELECT citus_move_shard_placement($shard, @{[address($one)]}, @{[address($two)]}, 'block_writes')");
@@ -159,6 +160,10 @@ my $profiles = q{SELECT customer_id, version, total_balance, event_counts, first
 	profile_stream.metric_value(customer_id, 'total_transaction_value_30d', '2026-01-30') FROM profile_stream.materialized_profiles WHERE customer_id ~ '^c\d' ORDER BY customer_id COLLATE "C"};
 is($coordinator->sql($profiles), $plain->sql($profiles), 'the profiles are those of one server');
 
+# event ids are remembered where the shard is now, too
+is($_->sql('SELECT md5(key) FROM profile_stream_internal.event_id_keys'), $coordinator->sql('SELECT md5(key) FROM profile_stream_internal.event_id_keys'), $_->name . ' knows event ids by the key of all nodes') foreach $one, $two;
+like($coordinator->sql($statements[0]), qr/^(duplicate\n?)+$/, 'an event that comes again after a move is a duplicate');
+
 # keys are customers, and nodes go by them alone: those that are wrong, and messages without one, are dead letters, each once
 my @rows = map {
 	my $customer = 'c' . int(rand(200));
@@ -168,7 +173,9 @@ my @rows = map {
 $_->create_stream('keyed', $broker, 'keyed', message_key => "'customer'", start_from => "'2020-01-01'", batch_size => 50) foreach $coordinator, $plain;
 append_to_file("$files[0].keyed", join('', ProfileStream::Broker::lines(@rows)));
 my $producer = $broker->start_producing('keyed', "$files[0].keyed");
-$coordinator->sql("SELECT citus_move_shard_placement($shard, @{[address($two)]}, @{[address($one)]}, 'force_logical')");
+my $other = $coordinator->sql("SELECT shardid FROM pg_dist_shard JOIN pg_dist_placement USING (shardid) JOIN pg_dist_node USING (groupid)
+	WHERE logicalrelid = 'profile_stream.materialized_profiles'::regclass AND nodeport = @{[$two->port]} AND shardid <> $shard LIMIT 1");
+$coordinator->sql("SELECT citus_move_shard_placement($other, @{[address($two)]}, @{[address($one)]}, 'force_logical')");
 $broker->finish_producing($producer);
 ok($plain->wait_taken('keyed', scalar(@rows)), 'the measure has read what has keys');
 wait_counters($plain, @nodes);
