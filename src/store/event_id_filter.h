@@ -12,7 +12,7 @@
 extern bool ps_id_filter_has(int64 customer_key, const PsSealedIds *sealed);
 
 /* Whether an id of such a customer may be in a sealed chunk. */
-extern bool ps_id_filter_test(int64 customer_key, const PsIdHash *hash);
+extern bool ps_id_filter_test(int64 customer_key, const PsIdHash *id);
 
 /* Makes room for all sealed ids of a customer; false when the filter does not take them. */
 extern bool ps_id_filter_begin(int64 customer_key, const PsSealedIds *sealed);

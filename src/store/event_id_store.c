@@ -183,14 +183,16 @@ static int
 group_queries(PsIdQuery *queries, int n, CustomerQueries *groups)
 {
 	int			ngroups = 0;
+	bool		has = false;
 
 	for (int i = 0; i < n; i++)
 	{
 		CustomerQueries *last = &groups[Max(ngroups - 1, 0)];
 
+		if (i == 0 || queries[i].sealed != queries[i - 1].sealed)
+			has = ps_id_filter_has(queries[i].customer_key, queries[i].sealed);
 		queries[i].found = false;
-		queries[i].is_open = !ps_id_filter_has(queries[i].customer_key, queries[i].sealed) ||
-			ps_id_filter_test(queries[i].customer_key, queries[i].hash);
+		queries[i].is_open = !has || ps_id_filter_test(queries[i].customer_key, queries[i].hash);
 		if (!queries[i].is_open)
 			continue;
 		if (ngroups == 0 || last->first->sealed != queries[i].sealed)
