@@ -27,7 +27,7 @@ put_error(char *error, size_t size, const char *what, rd_kafka_resp_err_t err)
 
 /* Where nobody else reads the events of the client: notes that all brokers are down, and the newest error that names one. */
 static void
-take_events(PsLookup *lookup, char *reason, size_t size)
+lookup_take_events(PsLookup *lookup, char *reason, size_t size)
 {
 	rd_kafka_queue_t *queue = rd_kafka_queue_get_main(lookup->rk);
 	rd_kafka_event_t *event;
@@ -60,11 +60,11 @@ ask_metadata(PsLookup *lookup, bool all, rd_kafka_topic_t *topic, const struct r
 	lookup->asked = true;
 	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 		return err;
-	take_events(lookup, reason, sizeof(reason));
+	lookup_take_events(lookup, reason, sizeof(reason));
 	if (!lookup->all_down && first_ms < lookup->timeout_ms)
 	{
 		err = rd_kafka_metadata(lookup->rk, all, topic, metadata, lookup->timeout_ms - first_ms);
-		take_events(lookup, reason, sizeof(reason));
+		lookup_take_events(lookup, reason, sizeof(reason));
 	}
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR && reason[0] != '\0')
 		snprintf(lookup->error, sizeof(lookup->error), "could not reach the broker: %s", reason);
