@@ -196,7 +196,7 @@ SELECT profile_stream.reconcile('none');
 SELECT "table", table_bytes >= pg_table_size('profile_stream.materialized_profiles_100') + pg_table_size('profile_stream.materialized_profiles_102') AS all_shards, index_bytes > 16384 AS indexes
 FROM profile_stream.stat_storage WHERE schema = 'profile_stream' AND "table" = 'materialized_profiles';
 -- views of all nodes; a node that does not answer is a row
-SELECT node, status, subject FROM profile_stream.node_health WHERE status = 'ok' OR subject = 'node';
+SELECT node, bool_or(subject = 'node') AS is_missing FROM profile_stream.node_health GROUP BY node;
 SELECT count(*) FROM profile_stream.node_streams;
 CREATE OR REPLACE FUNCTION pg_catalog.run_command_on_all_nodes(command text) RETURNS TABLE (nodeid int, success boolean, result text) LANGUAGE sql
 	AS $$SELECT 2, false, 'connection refused'$$;
