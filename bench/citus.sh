@@ -1,0 +1,76 @@
+#!/bin/bash
+# What two nodes of Citus take for an event, added up, beside one server that reads the same topic: processor time of the workers.
+# Each node reads all messages and applies those of its customers. The first topic is read as it is; the second one by keys
+# (message_key => 'customer'), so that nodes pass over messages of others without decoding them.
+#
+#   PG_CONFIG=… bench/citus.sh [events] [customers]   PG_CONFIG is that of a PostgreSQL that has Citus
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+. bench/lib.sh
+events=${1:-400000}
+customers=${2:-50000}
+names=(plain coordinator one two)
+
+if ! [ -f "$("${PG_CONFIG:-pg_config}" --sharedir)/extension/citus.control" ]; then
+	echo 'NOT RUN: PG_CONFIG names no PostgreSQL with Citus' >&2
+	exit 1
+fi
+prepare_copy
+start_kafka
+for seed in 1 2; do
+	python3 bench/events.py "$events" "$customers" uniform $seed >"$work/events.tsv"
+	produce_once_up -t "events$seed" -p 4 -j "$work/events.tsv"
+done
+
+# Each server has a folder and a port of its own; they share the folder of sockets.
+declare -A ports
+main=$work
+for name in "${names[@]}"; do
+	ports[$name]=$(free_port)
+	as_postgres mkdir -p "$main/$name"
+	work=$main/$name
+	start_bench_server "port = ${ports[$name]}" "unix_socket_directories = '$main'" "listen_addresses = '127.0.0.1'" 'wal_level = logical' \
+		"shared_preload_libraries = '$([ "$name" = plain ] || echo citus,)profile_stream'" 'max_prepared_transactions = 64' 'max_worker_processes = 32'
+	work=$main
+done
+end_servers() { for name in "${names[@]}"; do as_postgres "$bindir/pg_ctl" -D "$main/$name/data" -m immediate -s stop || true; done; }
+trap 'end_servers; rm -rf "$main"; kill "${pids[@]}" 2>/dev/null || true' EXIT
+
+# Runs SQL on a server: its name, statements.
+on() { "$bindir/psql" -X -q -A -t -v ON_ERROR_STOP=1 -h "$main" -p "${ports[$1]}" -U postgres -d postgres -c "$2"; }
+
+# Reads a topic: where the stream is made, topic, more arguments, servers whose workers count. Sets $cost, in us an event.
+load()
+{
+	local name number ticks=0 taken=0
+	on "$1" "SELECT profile_stream.create_stream('$2', bootstrap_servers => '127.0.0.1:$port', topic => '$2'$3)" >/dev/null 2>&1
+	until [ "$taken" -ge "$events" ]; do
+		sleep 0.2
+		taken=0
+		for name in "${@:4}"; do
+			number=$(on "$name" "SELECT COALESCE(sum(applied), 0) FROM profile_stream.stat_streams WHERE stream = '$2'")
+			taken=$((taken + number))
+		done
+	done
+	for name in "${@:4}"; do
+		ticks=$((ticks + $(awk '{print $14 + $15}' "/proc/$(on "$name" "SELECT worker_pid FROM profile_stream.stat_streams WHERE stream = '$2'")/stat")))
+	done
+	cost=$(awk -v t=$ticks -v hz="$(getconf CLK_TCK)" -v n="$events" 'BEGIN {printf "%.2f", t / hz / n * 1e6}')
+	on "$1" "SELECT profile_stream.drop_stream('$2')" >/dev/null
+}
+
+for name in coordinator one two; do on $name 'CREATE EXTENSION citus' 2>/dev/null; done
+on coordinator "SELECT citus_set_coordinator_host('127.0.0.1', ${ports[coordinator]})" >/dev/null
+for name in one two; do on coordinator "SELECT citus_add_node('127.0.0.1', ${ports[$name]})" >/dev/null 2>&1; done
+on coordinator 'CREATE EXTENSION profile_stream' >/dev/null 2>&1
+on coordinator 'SELECT profile_stream.distribute(shard_count => 32)' >/dev/null
+on plain 'CREATE EXTENSION profile_stream'
+echo "events $events, customers $customers; processor time of the workers for an event, us"
+for seed in 1 2; do
+	load plain "events$seed" '' plain
+	plain=$cost
+	load coordinator "events$seed" "$([ $seed = 1 ] || echo ", message_key => 'customer'")" one two
+	awk -v what="$([ $seed = 1 ] && echo 'as it is' || echo 'by keys')" -v plain="$plain" -v nodes="$cost" \
+		'BEGIN {printf "%-9s one server %.2f  two nodes together %.2f  ratio %.2f\n", what, plain, nodes, nodes / plain}'
+done
