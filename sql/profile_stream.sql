@@ -4221,8 +4221,9 @@ END $$;
 COMMENT ON FUNCTION profile_stream_internal.open_parts() IS 'Prepare all nodes: readers may name parts, as queries on shards do, and shards get the rights on columns';
 
 -- Citus gives a shard that it makes or moves the rights on its table, but not those on columns.
+-- It runs with the rights of its owner, because whoever creates a table has perhaps none on the extension.
 CREATE FUNCTION profile_stream_internal.open_shard() RETURNS event_trigger
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	readers record;
 BEGIN

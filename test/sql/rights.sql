@@ -28,6 +28,8 @@ INSERT INTO decisions VALUES
 ('relation', 'profile_stream', 'support', 'masked_profiles'),
 ('routine', 'profile_stream_internal', 'support', 'masked'),
 ('definer', 'profile_stream_internal', 'support', 'masked'),
+-- an event trigger runs for whoever creates a table
+('definer', 'profile_stream_internal', 'superuser', 'open_shard'),
 ('routine', 'profile_stream', 'reader', 'health monitor_log monitor_partitions monitor_sinks monitor_streams monitor_workers storage_days_left'),
 ('routine', 'profile_stream', 'superuser', 'distribute undistribute'),
 ('routine', 'profile_stream_internal', 'superuser', 'hide_error server_problems stream_problems work_problems'),

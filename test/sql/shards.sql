@@ -303,6 +303,17 @@ CREATE TABLE profile_stream.materialized_profiles_x9 (LIKE profile_stream.materi
 SELECT c.relname, has_column_privilege('profile_stream_bi', c.oid, 'customer_id', 'SELECT') AS customer_id, has_column_privilege('profile_stream_bi', c.oid, 'email', 'SELECT') AS email,
 	has_table_privilege('profile_stream_bi', c.oid, 'SELECT') AS whole FROM pg_class c WHERE c.relname IN ('materialized_profiles_999', 'materialized_profiles_x9') ORDER BY 1;
 DROP TABLE profile_stream.materialized_profiles_999, profile_stream.materialized_profiles_x9;
+-- who has no right on the extension goes on as before: creates, drops
+CREATE ROLE stranger;
+GRANT CREATE ON SCHEMA public TO stranger;
+SET ROLE stranger;
+CREATE TABLE public.mine (a int);
+CREATE TEMP TABLE mine_too (a int);
+DROP TABLE mine_too;
+DROP OWNED BY stranger;
+RESET ROLE;
+REVOKE CREATE ON SCHEMA public FROM stranger;
+DROP ROLE stranger;
 
 -- shards that are not alike, or none
 UPDATE pg_dist_shard SET shardmaxvalue = '0' WHERE shardid = 202;
