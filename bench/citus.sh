@@ -23,22 +23,10 @@ for seed in 1 2; do
 	produce_once_up -t "events$seed" -p 4 -j "$work/events.tsv"
 done
 
-# Each server has a folder and a port of its own; they share the folder of sockets.
-declare -A ports
-main=$work
 for name in "${names[@]}"; do
-	ports[$name]=$(free_port)
-	as_postgres mkdir -p "$main/$name"
-	work=$main/$name
-	start_bench_server "port = ${ports[$name]}" "unix_socket_directories = '$main'" "listen_addresses = '127.0.0.1'" 'wal_level = logical' \
-		"shared_preload_libraries = '$([ "$name" = plain ] || echo citus,)profile_stream'" 'max_prepared_transactions = 64' 'max_worker_processes = 32'
-	work=$main
+	start_named_server "$name" "listen_addresses = '127.0.0.1'" 'wal_level = logical' 'max_prepared_transactions = 64' 'max_worker_processes = 32' \
+		"shared_preload_libraries = '$([ "$name" = plain ] || echo citus,)profile_stream'"
 done
-end_servers() { for name in "${names[@]}"; do as_postgres "$bindir/pg_ctl" -D "$main/$name/data" -m immediate -s stop || true; done; }
-trap 'end_servers; rm -rf "$main"; kill "${pids[@]}" 2>/dev/null || true' EXIT
-
-# Runs SQL on a server: its name, statements.
-on() { "$bindir/psql" -X -q -A -t -v ON_ERROR_STOP=1 -h "$main" -p "${ports[$1]}" -U postgres -d postgres -c "$2"; }
 
 # Reads a topic: where the stream is made, topic, more arguments, servers whose workers count. Sets $cost, in us an event.
 load()
@@ -54,9 +42,9 @@ load()
 		done
 	done
 	for name in "${@:4}"; do
-		ticks=$((ticks + $(awk '{print $14 + $15}' "/proc/$(on "$name" "SELECT worker_pid FROM profile_stream.stat_streams WHERE stream = '$2'")/stat")))
+		ticks=$((ticks + $(ticks_of "$name" "$2")))
 	done
-	cost=$(awk -v t=$ticks -v hz="$(getconf CLK_TCK)" -v n="$events" 'BEGIN {printf "%.2f", t / hz / n * 1e6}')
+	cost=$(ticks_an_event $ticks "$events")
 	on "$1" "SELECT profile_stream.drop_stream('$2')" >/dev/null
 }
 

@@ -51,6 +51,34 @@ start_bench_server()
 	start_server 'shared_buffers = 1GB' 'max_wal_size = 8GB' 'max_locks_per_transaction = 256' "$@"
 }
 
+declare -A ports	# of the servers that start_named_server started
+
+# Starts one of several servers: name, more settings. It has a folder and a port of its own; all share the folder of sockets.
+start_named_server()
+{
+	local main=$work work=$work/$1
+
+	ports[$1]=$(free_port)
+	as_postgres mkdir -p "$work"
+	start_bench_server "port = ${ports[$1]}" "unix_socket_directories = '$main'" "${@:2}"
+	trap 'end_named_servers; finish' EXIT
+}
+
+end_named_servers()
+{
+	local name
+	for name in "${!ports[@]}"; do as_postgres "$bindir/pg_ctl" -D "$work/$name/data" -m immediate -s stop || true; done
+}
+
+# Runs SQL on one of them: its name, statements.
+on() { "$bindir/psql" -X -q -A -t -v ON_ERROR_STOP=1 -h "$work" -p "${ports[$1]}" -U postgres -d postgres -c "$2"; }
+
+# The processor time that the worker of a stream has taken, in ticks: server, stream.
+ticks_of() { awk '{print $14 + $15}' "/proc/$(on "$1" "SELECT worker_pid FROM profile_stream.stat_streams WHERE stream = '$2'")/stat"; }
+
+# Ticks as microseconds an event: ticks, events.
+ticks_an_event() { awk -v t="$1" -v hz="$(getconf CLK_TCK)" -v n="$2" 'BEGIN {printf "%.2f", t / hz / n * 1e6}'; }
+
 # In $database, where it is set.
 sql() { "$bindir/psql" -X -q -A -t -v ON_ERROR_STOP=1 -h "$work" -U postgres -d "${database:-postgres}" -c "$1"; }
 

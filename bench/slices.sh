@@ -21,21 +21,7 @@ start_kafka
 python3 bench/events.py "$events" "$customers" uniform 1 >"$work/events.tsv"
 produce_once_up -t events -p 4 -j "$work/events.tsv"
 
-# Each server has a folder and a port of its own; they share the folder of sockets.
-declare -A ports
-main=$work
-for name in "${names[@]}"; do
-	ports[$name]=$(free_port)
-	as_postgres mkdir -p "$main/$name"
-	work=$main/$name
-	start_bench_server "port = ${ports[$name]}" "unix_socket_directories = '$main'" "shared_preload_libraries = 'profile_stream'"
-	work=$main
-done
-end_servers() { for name in "${names[@]}"; do as_postgres "$bindir/pg_ctl" -D "$main/$name/data" -m immediate -s stop || true; done; }
-trap 'end_servers; rm -rf "$main"; kill "${pids[@]}" 2>/dev/null || true' EXIT
-
-# Runs SQL on a server: its name, statements.
-on() { "$bindir/psql" -X -q -A -t -v ON_ERROR_STOP=1 -h "$main" -p "${ports[$1]}" -U postgres -d postgres -c "$2"; }
+for name in "${names[@]}"; do start_named_server "$name" "shared_preload_libraries = 'profile_stream'"; done
 
 # Reads the topic with the streams of some servers, and prints the processor time of their workers for each event.
 load()
@@ -46,9 +32,9 @@ load()
 	done
 	for name in "$@"; do
 		until [ "$(on "$name" "SELECT COALESCE(bool_and(lag = 0 AND end_offset > 0), false) AND count(*) > 0 FROM profile_stream.stat_partitions")" = t ]; do sleep 0.2; done
-		ticks=$((ticks + $(awk '{print $14 + $15}' "/proc/$(on "$name" 'SELECT worker_pid FROM profile_stream.stat_streams')/stat")))
+		ticks=$((ticks + $(ticks_of "$name" crm)))
 	done
-	awk -v t=$ticks -v hz="$(getconf CLK_TCK)" -v n="$events" 'BEGIN {printf "%.1f us of the workers an event\n", t / hz / n * 1e6}'
+	echo "$(ticks_an_event $ticks "$events") us of the workers an event"
 }
 
 declare -A partitions=([whole]='' [east]=", partitions => '{0,1}'" [west]=", partitions => '{2,3}'")
@@ -63,10 +49,10 @@ load east west
 for name in "${names[@]}"; do on "$name" 'VACUUM ANALYZE'; done
 
 on east 'CREATE EXTENSION postgres_fdw'
-on east "CREATE SERVER west FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '$main', port '${ports[west]}', dbname 'postgres')"
+on east "CREATE SERVER west FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '$work', port '${ports[west]}', dbname 'postgres')"
 on east "CREATE USER MAPPING FOR CURRENT_USER SERVER west OPTIONS (user 'postgres')"
 # the slices read each other, and one of them is read through its own socket, too: as a server without a slice would do
-on east "CREATE SERVER here FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '$main', port '${ports[east]}', dbname 'postgres')"
+on east "CREATE SERVER here FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '$work', port '${ports[east]}', dbname 'postgres')"
 on east "CREATE USER MAPPING FOR CURRENT_USER SERVER here OPTIONS (user 'postgres')"
 for schema in hashed asked; do
 	on east "SELECT profile_stream.create_cluster_view('{here,west}', '$schema'$([ $schema = asked ] || echo ", partitioner => 'murmur2'"), relations => '{totals}')"
@@ -76,7 +62,7 @@ echo "$(on east 'SELECT count(*) FROM hashed.profiles') profiles; the check find
 # Prints milliseconds of the second of two runs in one session: server, statement.
 time_of()
 {
-	"$bindir/psql" -X -q -A -t -v ON_ERROR_STOP=1 -h "$main" -p "${ports[$1]}" -U postgres -d postgres -c "$2" -c '\timing on' -c "$2" | awk '/^Time:/ {print $2}'
+	"$bindir/psql" -X -q -A -t -v ON_ERROR_STOP=1 -h "$work" -p "${ports[$1]}" -U postgres -d postgres -c "$2" -c '\timing on' -c "$2" | awk '/^Time:/ {print $2}'
 }
 profile() { echo "SELECT count($1) FROM generate_series(1, $lookups) i, LATERAL (SELECT 'cust-' || lpad((i * 37 % $customers)::text, 8, '0')) c(id)"; }
 for _ in $(seq "$rounds"); do
