@@ -16,7 +16,6 @@
 #include "apply/shard_apply.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
-#include "store/distributed.h"
 #include "store/shard_call.h"
 #include "store/shards.h"
 #include "utils/array.h"

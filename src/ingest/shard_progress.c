@@ -109,11 +109,11 @@ ps_shard_progress_turn(PsWorker *worker)
 		ps_life_look_up(worker);
 }
 
-/* Whether the key of a message says to which shard it belongs, whatever the message is: then all nodes say the same without decoding it. */
+/* Whether keys say to which shard messages belong, whatever these are: then all nodes say the same without decoding them. */
 static bool
-has_key_of_shard(const PsWorker *worker, const PsMessage *message)
+goes_by_key(const PsWorker *worker)
 {
-	return message->key != NULL && strcmp(worker->stream->message_key, "customer") == 0;
+	return strcmp(worker->stream->message_key, "customer") == 0;
 }
 
 static int
@@ -129,7 +129,7 @@ bool
 ps_shard_progress_passes(const PsWorker *worker, const PsMessage *message)
 {
 	/* what the worker knows of shards is looked at again in the transaction, which fails if it has changed */
-	return worker->shards != NULL && has_key_of_shard(worker, message) && worker->shards->changes == ps_shards_changes() &&
+	return worker->shards != NULL && goes_by_key(worker) && message->key != NULL && worker->shards->changes == ps_shards_changes() &&
 		!ps_shards_is_here(shard_of_key(message));
 }
 
@@ -137,11 +137,12 @@ ps_shard_progress_passes(const PsWorker *worker, const PsMessage *message)
 static int
 shard_of_message(const PsWorker *worker, const PsApplyItem *item)
 {
+	bool		by_key = goes_by_key(worker);
 	char		place[64];
 
-	if (has_key_of_shard(worker, &item->message))
+	if (by_key && item->message.key != NULL)
 		return shard_of_key(&item->message);
-	if (item->owner != NULL && strcmp(worker->stream->message_key, "customer") != 0)
+	if (!by_key && item->owner != NULL)
 		return ps_shards_find(item->owner->customer_id, item->owner->customer_id_len);
 	snprintf(place, sizeof(place), "%d:" INT64_FORMAT, item->message.partition, item->message.offset);
 	return ps_shards_find(place, strlen(place));
