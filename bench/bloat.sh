@@ -4,6 +4,8 @@
 #
 #   bench/bloat.sh [updates] [customers] [events per transaction] [sessions]
 set -uo pipefail
+. "$(dirname "$0")/../scripts/arguments.sh"
+expect_arguments 0 'number number number number' "$@"
 cd "$(dirname "$0")/.." || exit 1
 . scripts/lib.sh
 . bench/lib.sh

@@ -5,6 +5,8 @@
 #
 #   PG_CONFIG=… bench/citus.sh [events] [customers]   PG_CONFIG is that of a PostgreSQL that has Citus
 set -euo pipefail
+. "$(dirname "$0")/../scripts/arguments.sh"
+expect_arguments 0 'number number' "$@"
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 . bench/lib.sh

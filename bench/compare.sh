@@ -11,13 +11,18 @@
 # round, neither does the first fifth of the events, while which processes start. Processor time is that of the whole PostgreSQL
 # server, and of the consumer (and its Redis). The status is 1 when a way did not run, or made what the model does not.
 set -euo pipefail
+. "$(dirname "$0")/../scripts/arguments.sh"
+expect_arguments 0 'number number number path' "$@"
+# shellcheck disable=SC2086
+expect_arguments 0 'copy|one|two|staging|streams|connect|node ...' ${ways:-}
+expect_arguments 0 number ${share:-}
+folder=${4:+$(realpath -m "$4")}
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 . bench/lib.sh
 events=${1:-200000}
 customers=${2:-100000}
 rounds=${3:-5}
-folder=${4:+$(realpath -m "$4")}
 ways=${ways:-copy one two staging streams connect node}
 share=${share:-20}
 database=bench

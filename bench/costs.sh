@@ -4,6 +4,8 @@
 #
 #   bench/costs.sh [profiles] [rounds]
 set -euo pipefail
+. "$(dirname "$0")/../scripts/arguments.sh"
+expect_arguments 0 'number number' "$@"
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 . bench/lib.sh

@@ -9,8 +9,10 @@
 #   batch       batch_size 100, 1000, 5000, 20000
 #   latency     1,000 events a second
 set -euo pipefail
-cd "$(dirname "$0")/.."
+. "$(dirname "$0")/../scripts/arguments.sh"
+expect_arguments 1 'path number number customers|history|batch|latency ...' "$@"
 folder=$(realpath -m "$1")
+cd "$(dirname "$0")/.."
 events=${2:-200000}
 rounds=${3:-3}
 curves=("${@:4}")
@@ -27,7 +29,6 @@ for curve in "${curves[@]}"; do
 		customers) out=$folder/customers.tsv bench/customers.sh "$events" "$rounds" 10000 100000 1000000 ;;
 		latency) bench/latency.sh 1000 20 "$folder/latency.tsv" ;;
 		history | batch) bench/load_curve.sh "$curve" "$folder/$curve.tsv" "$events" "$rounds" ;;
-		*) echo "there is no curve $curve" >&2 && exit 2 ;;
 	esac
 done
 bench/plot.py "$folder"

@@ -5,6 +5,9 @@
 #   bench/customers.sh [events] [rounds] [customers ...]     the default is 200000 3 10000 3000000
 #   out=file bench/customers.sh …                            keeps the samples, from which bench/plot.py draws
 set -euo pipefail
+. "$(dirname "$0")/../scripts/arguments.sh"
+expect_arguments 0 'number number number ...' "$@"
+out=${out:+$(realpath -m "$out")}
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 . bench/lib.sh
@@ -12,7 +15,6 @@ events=${1:-200000}
 rounds=${2:-3}
 sizes=("${@:3}")
 [ $# -gt 2 ] || sizes=(10000 3000000)
-out=${out:+$(realpath -m "$out")}
 
 prepare_copy
 start_kafka

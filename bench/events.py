@@ -1,10 +1,7 @@
 #!/usr/bin/env python3
 """Writes benchmark events, one JSON object of about 240 bytes a line, as key<TAB>value.
-
-events.py COUNT CUSTOMERS uniform|zipf SEED [DISORDER]
-
-With DISORDER an event comes up to so many events later than its timestamp has it.
 """
+import argparse
 import bisect
 import itertools
 import random
@@ -22,8 +19,14 @@ def numbers(count, disorder, seed):
 
 
 def main():
-    count, customers, shape, seed = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-    disorder = int(sys.argv[5]) if len(sys.argv) > 5 else 0
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("count", type=int)
+    parser.add_argument("customers", type=int)
+    parser.add_argument("shape", choices=("uniform", "zipf"))
+    parser.add_argument("seed", type=int)
+    parser.add_argument("disorder", type=int, nargs="?", default=0, help="an event comes up to so many events later than its timestamp has it")
+    args = parser.parse_args()
+    count, customers, shape, seed, disorder = args.count, args.customers, args.shape, args.seed, args.disorder
     rng = random.Random(seed)
     weights = list(itertools.accumulate(1 / rank for rank in range(1, customers + 1))) if shape == "zipf" else None
     for i in numbers(count, disorder, seed):

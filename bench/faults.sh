@@ -6,6 +6,8 @@
 #   PS_FAULTS='1 5 19' bench/faults.sh …   only these rows of doc/internals/reliability.md
 #   PS_OUT=folder bench/faults.sh …        keeps what the tests printed there
 set -uo pipefail
+. "$(dirname "$0")/../scripts/arguments.sh"
+expect_arguments 0 'number count ...' "$@"
 cd "$(dirname "$0")/.." || exit 1
 . scripts/lib.sh
 events=${1:-200000}

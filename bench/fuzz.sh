@@ -4,6 +4,8 @@
 #
 #   bench/fuzz.sh [seconds] [seed]
 set -euo pipefail
+. "$(dirname "$0")/../scripts/arguments.sh"
+expect_arguments 0 'number count' "$@"
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 seconds=${1:-600}

@@ -5,6 +5,8 @@
 #
 #   bench/handler.sh [events] [customers] [rounds]
 set -euo pipefail
+. "$(dirname "$0")/../scripts/arguments.sh"
+expect_arguments 0 'number number number' "$@"
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 . bench/lib.sh

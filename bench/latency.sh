@@ -5,12 +5,14 @@
 #
 # The file gets the percentiles, from which bench/plot.py draws.
 set -euo pipefail
+. "$(dirname "$0")/../scripts/arguments.sh"
+expect_arguments 0 'number number path' "$@"
+file=${3:+$(realpath -m "$3")}
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 . bench/lib.sh
 rate=${1:-1000}
 seconds=${2:-30}
-file=${3:+$(realpath -m "$3")}
 
 prepare_copy
 start_kafka

@@ -3,11 +3,13 @@
 #
 #   bench/load_curve.sh history|batch FILE [events] [rounds]
 set -euo pipefail
+. "$(dirname "$0")/../scripts/arguments.sh"
+expect_arguments 2 'history|batch path number number' "$@"
+file=$(realpath -m "$2")
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 . bench/lib.sh
 curve=$1
-file=$(realpath -m "$2")
 events=${3:-200000}
 rounds=${4:-3}
 total=$events

@@ -152,6 +152,9 @@ DRAWN = {"compare": draw_compare,
 
 
 def main():
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
     folder = pathlib.Path(sys.argv[1])
     drawn = 0
     for name, draw in DRAWN.items():

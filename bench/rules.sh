@@ -4,6 +4,8 @@
 #
 #   bench/rules.sh [events] [customers] [rounds]
 set -euo pipefail
+. "$(dirname "$0")/../scripts/arguments.sh"
+expect_arguments 0 'number number number' "$@"
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 . bench/lib.sh

@@ -6,6 +6,9 @@
 #   reorder=1 bench/run.sh …   a second stream reads them too, holding events for so many seconds; they come
 #                              out of order by as many as a worker takes in that time (rate=60000 a second)
 set -euo pipefail
+. "$(dirname "$0")/../scripts/arguments.sh"
+expect_arguments 0 'number number uniform|zipf count' "$@"
+expect_arguments 0 'count number' "${reorder:-0}" "${rate:-60000}"
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 . bench/lib.sh

@@ -8,6 +8,9 @@
 #   events 0: no stream, and no Kafka is started
 #   order=scattered bench/scores.sh …   rows do not lie in the order of their ids, and an event of each customer comes after one of all others
 set -euo pipefail
+. "$(dirname "$0")/../scripts/arguments.sh"
+expect_arguments 0 'number count' "$@"
+expect_arguments 0 'sorted|scattered' ${order:-}
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 . bench/lib.sh

@@ -4,6 +4,8 @@
 #
 #   bench/sinks.sh [events] [customers] [events per second] [seconds]
 set -euo pipefail
+. "$(dirname "$0")/../scripts/arguments.sh"
+expect_arguments 0 'number number number number' "$@"
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 . bench/lib.sh

@@ -5,6 +5,10 @@
 #   bench/soak.sh [minutes] [events per second] [customers] [seed]     10 minutes at least
 #   PS_OUT=folder bench/soak.sh …   keeps soak.tsv, a sample every 5 seconds, and soak.svg, its picture, there (/tmp)
 set -uo pipefail
+. "$(dirname "$0")/../scripts/arguments.sh"
+expect_arguments 0 'number number number count' "$@"
+# what grows is told from quarters of the time, and tables and memory grow in the first minutes anyhow
+[ "${1:-60}" -ge 10 ] || refuse "$1 minutes are too short to tell what grows: at least 10"
 cd "$(dirname "$0")/.." || exit 1
 . scripts/lib.sh
 . bench/lib.sh
@@ -60,8 +64,6 @@ kill_worker()
 	killed=$(date +%s)
 }
 
-# what grows is told from quarters of the time, and tables and memory grow in the first minutes anyhow
-[ "$minutes" -ge 10 ] || die "$minutes minutes are too short to tell what grows: at least 10"
 KAFKA_HOME=$(scripts/install-deps.sh | tail -1) || exit 1
 private_postgresql
 build_copy WERROR=yes || die 'the build failed'

@@ -74,6 +74,9 @@ def place(ids):
 
 
 def main():
+    if len(sys.argv) != 4 or "SUPERSET_PASSWORD" not in os.environ:
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
     url, user, uri = sys.argv[1:]
     superset = Superset(url, user, os.environ["SUPERSET_PASSWORD"])
     database = superset.post("database/", {"database_name": "profile_stream", "sqlalchemy_uri": uri, "expose_in_sqllab": True})["id"]

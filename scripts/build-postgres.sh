@@ -9,20 +9,18 @@
 # reaches it, else from the source package of the distribution. A folder where that is built already stays as it
 # is. PS_SOURCE=FOLDER takes a source tree that is there.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+. "$(dirname "$0")/arguments.sh"
 
 sanitize=
 if [ "${1:-}" = --sanitize ]; then
 	sanitize=yes
 	shift
 fi
-if [ $# != 2 ]; then
-	sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
-	exit 2
-fi
+expect_arguments 2 'number path' "$@"
 version=$1
 mkdir -p "$2"
 folder=$(cd "$2" && pwd)
+cd "$(dirname "$0")/.."
 work=$(mktemp -d "${TMPDIR:-/tmp}/profile_stream.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 repository=https://github.com/postgres/postgres

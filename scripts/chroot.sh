@@ -1,6 +1,10 @@
 # Sourced by the scripts that try this tree in a chroot of another release of Debian: fresh.sh, upgrade.sh and versions.sh.
 # Needs root.
 
+if [ "$(id -u)" != 0 ]; then
+	echo "$0 needs root, for a chroot" >&2
+	exit 2
+fi
 # the release that has a version of PostgreSQL
 declare -A releases=([15]=bookworm [17]=trixie [18]=sid)
 chroots=${PS_CHROOTS:-/var/cache/profile_stream/chroots}

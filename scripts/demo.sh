@@ -8,6 +8,8 @@
 #   scripts/demo.sh --plain     for a log: seconds since the start in headings, ten seconds of lines for the live screen
 #   scripts/demo.sh --no-build  takes what is built here and installed in the PostgreSQL of pg_config
 set -euo pipefail
+. "$(dirname "$0")/arguments.sh"
+expect_arguments 0 '--keep|--plain|--no-build ...' "$@"
 cd "$(dirname "$0")/.."
 keep=no
 plain=no
@@ -18,10 +20,6 @@ for option; do
 		--keep) keep=yes ;;
 		--plain) plain=yes ;;
 		--no-build) make=no ;;
-		*)
-			sed -n '2,/^set/s/^# \?//p' "$0" | sed '$d'
-			exit 1
-			;;
 	esac
 done
 . scripts/lib.sh

@@ -77,6 +77,9 @@ g {{ opacity: 0; animation: shown {len(screens) * SECONDS}s step-end infinite }}
 
 
 def main():
+    if len(sys.argv) < 3:
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
     target, command = sys.argv[1], sys.argv[2:]
     screens = record(command)
     with open(target, "w", encoding="utf-8") as file:

@@ -6,9 +6,10 @@
 #
 # The Debian is a chroot that debootstrap makes, which is removed at the end. What is cloned is the newest commit of this tree.
 set -uo pipefail
+. "$(dirname "$0")/arguments.sh"
+expect_arguments 1 name "$@"
 cd "$(dirname "$0")/.." || exit 1
 . scripts/chroot.sh
-[ $# = 1 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" | sed '$d' >&2 && exit 2; }
 release=$1
 path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 work=$(mktemp -d "${TMPDIR:-/tmp}/profile_stream.XXXXXX")

@@ -3,20 +3,24 @@
 #
 #   scripts/install-deps.sh            packages and Kafka's jars; prints the folder for KAFKA_HOME
 #   scripts/install-deps.sh --no-kafka packages for building and for the demo only
+#   scripts/install-deps.sh --build    packages for building only
 #   scripts/install-deps.sh --list     only prints the names of the packages
 #
 # The PostgreSQL is that of pg_config ($PG_CONFIG, or the one in the path); without one, the newest that apt offers.
 # PS_PG chooses another version, PS_CACHE where the jars are kept.
 set -euo pipefail
+. "$(dirname "$0")/arguments.sh"
+expect_arguments 0 '--no-kafka|--build|--list ...' "$@"
 
 kafka_version=4.3.1
 kafka=yes
+redis=yes
 list=
 for option; do
 	case $option in
 		--no-kafka) kafka=no ;;
+		--build) kafka=no redis=no ;;
 		--list) list=yes ;;
-		*) echo "unknown option $option" >&2 && exit 2 ;;
 	esac
 done
 sudo=
@@ -73,7 +77,8 @@ if [ -z "$pg" ]; then
 	exit 1
 fi
 
-packages="librdkafka-dev libhiredis-dev libssl-dev pkg-config gcc libc6-dev make python3 redis-server"
+packages="librdkafka-dev libhiredis-dev libssl-dev pkg-config gcc libc6-dev make python3"
+[ $redis = no ] || packages="$packages redis-server"
 [ -n "$server" ] || packages="postgresql-$pg postgresql-server-dev-$pg $packages"
 if [ $kafka = yes ]; then
 	packages="$packages libipc-run-perl krb5-kdc krb5-admin-server libsasl2-modules-gssapi-mit"

@@ -5,12 +5,13 @@
 #   scripts/package.sh FOLDER             leaves the packages there
 #   scripts/package.sh --install FOLDER   also installs them, and runs the tests against the installed ones
 set -euo pipefail
-cd "$(dirname "$0")/.."
+. "$(dirname "$0")/arguments.sh"
 install=
 if [ "${1:-}" = --install ]; then install=yes && shift; fi
-[ $# = 1 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2 && exit 2; }
+expect_arguments 1 path "$@"
 mkdir -p "$1"
 folder=$(realpath "$1")
+cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 needed='build-essential debhelper fakeroot dpkg-dev libhiredis-dev libssl-dev librdkafka-dev pkg-config postgresql-all'

@@ -17,21 +17,12 @@
 #
 # The last line says how many tests passed and failed. The exit status is 1 if any failed.
 set -uo pipefail
-cd "$(dirname "$0")/.." || exit 1
-
+. "$(dirname "$0")/arguments.sh"
 quick=
-while getopts hq option; do
-	case $option in
-		q) quick=yes ;;
-		h) sed -n '2,/^set/s/^# \{0,1\}//p' scripts/test.sh && exit 0 ;;
-		*) exit 2 ;;
-	esac
-done
-shift $((OPTIND - 1))
-if [ -z "$quick" ] && [ $# != 0 ]; then
-	echo 'names of tests go with -q; see scripts/test.sh -h' >&2
-	exit 2
-fi
+if [ "${1:-}" = -q ]; then quick=yes && shift; fi
+expect_arguments 0 'name ...' "$@"
+[ -n "$quick" ] || [ $# = 0 ] || refuse 'names of tests go with -q'
+cd "$(dirname "$0")/.." || exit 1
 . scripts/lib.sh
 
 jobs=${PS_JOBS:-$(($(nproc) + 1))}
@@ -140,7 +131,7 @@ choose()
 		[ ! -f "$file" ] || found="$found $file"
 	done
 	[ -n "$found" ] || found=$(find test/sql test/specs test/t -name "*$name*.sql" -o -name "*$name*.spec" -o -name "*$name*.pl" | sort)
-	[ -n "$found" ] || die "no test is called $1"
+	[ -n "$found" ] || { echo "no test is called $1" >&2 && exit 2; }
 	for file in $found; do
 		name=${file##*/}
 		case $file in
@@ -171,6 +162,8 @@ quick()
 		KAFKA_HOME=$(scripts/install-deps.sh | tail -1) || exit 1
 		export KAFKA_HOME
 		tools=$(tools_of "$perl")
+	else
+		scripts/install-deps.sh --build || exit 1
 	fi
 	keep_build || exit 1
 	private_postgresql

@@ -8,16 +8,13 @@
 #
 # PS_CHROOTS is where the chroots are kept.
 set -uo pipefail
+. "$(dirname "$0")/arguments.sh"
+expect_arguments 0 '15|17|18 ...' "$@"
+[ $# != 0 ] || set -- 15 17 17 18
+[ $(($# % 2)) = 0 ] || refuse 'versions come in pairs, the old and the new one'
 cd "$(dirname "$0")/.." || exit 1
 . scripts/chroot.sh
 . scripts/lib.sh
-[ $# != 0 ] || set -- 15 17 17 18
-for version; do
-	if [ $(($# % 2)) != 0 ] || [ -z "${releases[$version]:-}" ]; then
-		sed -n '2,/^set/s/^# \{0,1\}//p' "$0" | sed '$d' >&2
-		exit 2
-	fi
-done
 KAFKA_HOME=$(scripts/install-deps.sh | tail -1) || exit 1
 export KAFKA_HOME
 

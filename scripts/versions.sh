@@ -8,16 +8,11 @@
 #
 # PS_CHROOTS is where the chroots are kept, about 2 GB each.
 set -uo pipefail
+. "$(dirname "$0")/arguments.sh"
+expect_arguments 0 '15|16|17|18 ...' "$@"
+[ $# != 0 ] || set -- 15 16 17 18
 cd "$(dirname "$0")/.." || exit 1
 . scripts/chroot.sh
-
-[ $# != 0 ] || set -- 15 16 17 18
-for version; do
-	if [[ ! $version =~ ^1[5-8]$ ]]; then
-		echo "$version is none of the versions 15 to 18" >&2
-		exit 2
-	fi
-done
 KAFKA_HOME=$(scripts/install-deps.sh | tail -1) || exit 1
 export KAFKA_HOME
 

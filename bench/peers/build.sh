@@ -4,6 +4,10 @@
 #
 #   bench/peers/build.sh staging|streams|connect|node FOLDER
 set -euo pipefail
+. "$(dirname "$0")/../../scripts/arguments.sh"
+expect_arguments 2 'staging|streams|connect|node path' "$@"
+name=$1
+folder=$(realpath -m "$2")/$name
 cd "$(dirname "$0")"
 
 # every version of every peer; Kafka's is that of scripts/install-deps.sh
@@ -48,14 +52,11 @@ jars()
 
 kafka=$(basename "$(ls "$KAFKA_HOME"/libs/kafka-clients-*.jar)" .jar)
 kafka=${kafka#kafka-clients-}
-name=$1
-folder=$2/$name
 case $name in
 	staging) wanted="confluent-kafka==$confluent_kafka psycopg==$psycopg psycopg-binary==$psycopg typing-extensions==$typing_extensions" ;;
 	streams) wanted="org.apache.kafka:kafka-streams:$kafka org.postgresql:postgresql:$jdbc org.slf4j:slf4j-simple:1.7.36" ;;
 	connect) wanted="io.debezium:debezium-connector-jdbc:$debezium" ;;
 	node) wanted="kafkajs@$kafkajs pg@$pg ioredis@$ioredis" ;;
-	*) die "no peer is called $name" ;;
 esac
 # what must be there also where the packages are
 case $name in
