@@ -77,6 +77,10 @@ public class Listen {
     }
 
     public static void main(String[] args) throws Exception {
+        if (args.length != 2) {
+            System.err.println("usage: java -cp postgresql.jar examples/Listen.java bookmark-file 'jdbc:postgresql://host/database?user=…'");
+            System.exit(2);
+        }
         for (;;) {
             try (Connection connection = DriverManager.getConnection(args[1])) {
                 follow(connection, Path.of(args[0]));

@@ -86,6 +86,10 @@ public class Serve {
     }
 
     public static void main(String[] args) throws Exception {
+        if (args.length != 2) {
+            System.err.println("usage: java -cp postgresql.jar examples/Serve.java 127.0.0.1:6379 'jdbc:postgresql://host/database?user=…' <ids");
+            System.exit(2);
+        }
         Cache cache = new Cache(args[0]);
         var out = new PrintStream(System.out, true, StandardCharsets.UTF_8);
         var ids = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));

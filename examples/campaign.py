@@ -52,7 +52,8 @@ class Campaign:
 
 def main():
     if len(sys.argv) != 3:
-        sys.exit(__doc__)
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
     while True:
         try:
             with psycopg.connect(autocommit=True) as connection:

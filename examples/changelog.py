@@ -59,7 +59,8 @@ def follow(brokers, topic):
 
 def main():
     if len(sys.argv) != 3:
-        sys.exit(__doc__)
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
     while True:
         try:
             follow(*sys.argv[1:])

@@ -151,6 +151,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def main():
+    if len(sys.argv) > 2 or not "".join(sys.argv[1:] or "0").isdigit():
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 8080
     server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
     print(f"http://127.0.0.1:{server.server_port}/", flush=True)

@@ -60,6 +60,10 @@ func catchUp(db *sql.DB, file string) error {
 }
 
 func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: go run examples/listen.go bookmark-file")
+		os.Exit(2)
+	}
 	db, err := sql.Open("postgres", "")
 	if err != nil {
 		log.Fatal(err)

@@ -11,6 +11,10 @@ const { Client } = require('pg');
 
 const CATCH_UP_EVERY = 600000; // ms: what was announced while the server's queue was full, too
 const bookmarkFile = process.argv[2];
+if (process.argv.length !== 3) {
+  console.error('usage: examples/listen.js bookmark-file');
+  process.exit(2);
+}
 
 function changed(customerId, version, lastEvent) {
   console.log(`${version} ${customerId}` + (lastEvent ? ` by ${lastEvent.eventId}` : ''));

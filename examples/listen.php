@@ -72,8 +72,8 @@ class Follower
 }
 
 if ($argc !== 2) {
-    fwrite(STDERR, "examples/listen.php bookmark-file\n");
-    exit(1);
+    fwrite(STDERR, "usage: examples/listen.php bookmark-file\n");
+    exit(2);
 }
 set_error_handler(fn ($level, $message) => throw new ErrorException($message)); // also for a connection that is gone
 while (true) {

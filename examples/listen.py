@@ -59,7 +59,8 @@ class Follower:
 
 def main():
     if len(sys.argv) != 2:
-        sys.exit(__doc__)
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
     while True:
         try:
             with psycopg.connect(autocommit=True) as connection:

@@ -6,7 +6,8 @@
 # The file keeps the bookmark; without it every profile is told first. psql looks for notifications when a command ends,
 # so one that does nothing is sent each second.
 set -uo pipefail
-bookmark_file=${1:?usage: examples/listen.sh bookmark-file}
+[ $# = 1 ] || { echo 'usage: examples/listen.sh bookmark-file' >&2 && exit 2; }
+bookmark_file=$1
 catch_up_every=600    # seconds: what was announced while the server's queue was full, too
 
 commands()

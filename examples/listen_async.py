@@ -66,7 +66,8 @@ class Follower:
 
 async def main():
     if len(sys.argv) != 2:
-        sys.exit(__doc__)
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
     while True:
         connection = None
         try:

@@ -49,6 +49,10 @@ func (p *profiles) get(customerID string) (source, profile string, err error) {
 }
 
 func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: go run examples/serve.go 127.0.0.1:6379 <ids")
+		os.Exit(2)
+	}
 	db, err := sql.Open("postgres", "")
 	if err != nil {
 		log.Fatal(err)

@@ -10,6 +10,11 @@ const readline = require('readline');
 const { Client } = require('pg');
 const redis = require('redis');
 
+if (process.argv.length !== 3) {
+  console.error('usage: examples/serve.js 127.0.0.1:6379 <ids');
+  process.exit(2);
+}
+
 const PREFIX = 'profile:'; // the stream's redis_prefix
 
 async function get(cache, client, customerId) {

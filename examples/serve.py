@@ -31,8 +31,9 @@ class Profiles:
 
 
 def main():
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
+    if len(sys.argv) != 2 or ":" not in sys.argv[1]:
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
     host, port = sys.argv[1].rsplit(":", 1)
     cache = redis.Redis(host, int(port), socket_timeout=1, socket_connect_timeout=1, decode_responses=True)
     with psycopg.connect(autocommit=True) as connection:

@@ -5,7 +5,8 @@
 #
 # Prints "redis" or "database" and the profile, or "unknown", a line for each id.
 set -uo pipefail
-address=${1:?usage: examples/serve.sh 127.0.0.1:6379 <ids}
+[ $# = 1 ] || { echo 'usage: examples/serve.sh 127.0.0.1:6379 <ids' >&2 && exit 2; }
+address=$1
 host=${address%:*} port=${address##*:}
 prefix=profile:    # the stream's redis_prefix
 

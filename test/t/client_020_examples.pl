@@ -80,6 +80,11 @@ my @clients = (
 	[ JDBC => 'java', '-XX:TieredStopAtLevel=1', '-cp', '/usr/share/java/postgresql.jar', "$examples/Listen.java" ],
 	[ 'lib-pq' => "$dir/listen" ]);
 
+{
+	local @ENV{ keys %environment } = values %environment;
+	$node->command_checks_all([ @$_[ 1 .. $#$_ ] ], 2, [qr/^$/], [qr{examples/[lL]isten}], "$_->[0]: without a file it says how to call it") foreach @clients;
+}
+
 # All clients go through the same steps at once.
 my %running;
 

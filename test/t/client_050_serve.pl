@@ -41,6 +41,11 @@ my @clients = (
 	[ Java => 'java', '-XX:TieredStopAtLevel=1', '-cp', '/usr/share/java/postgresql.jar', "$examples/Serve.java" ],
 	[ redigo => "$dir/serve" ]);
 
+{
+	local @ENV{ keys %environment } = values %environment;
+	$node->command_checks_all([ @$_[ 1 .. $#$_ ] ], 2, [qr/^$/], [qr{examples/[sS]erve}], "$_->[0]: without a Redis it says how to call it") foreach @clients;
+}
+
 # What a client prints for ids, with another address of Redis perhaps.
 sub run
 {
