@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "api/caller.h"
+#include "core/numeric_call.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "store/extension.h"
@@ -107,8 +108,7 @@ get_fraction(FunctionCallInfo fcinfo, PsAggregate aggregate, const char *name)
 				 errhint("Write aggregate => 'percentile', fraction => 0.95.")));
 	if (fraction == NULL)
 		return NULL;
-	ps_check_argument(DatumGetBool(DirectFunctionCall2(numeric_ge, NumericGetDatum(fraction), NumericGetDatum(int64_to_numeric(0)))) &&
-					  DatumGetBool(DirectFunctionCall2(numeric_le, NumericGetDatum(fraction), NumericGetDatum(int64_to_numeric(1)))),
+	ps_check_argument(ps_numeric_compare(fraction, int64_to_numeric(0)) >= 0 && ps_numeric_compare(fraction, int64_to_numeric(1)) <= 0,
 					  "the fraction of a percentile must be between 0 and 1");
 	return fraction;
 }

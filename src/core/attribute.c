@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "core/attribute.h"
+#include "core/numeric_call.h"
 #include "core/unix_time.h"
 #include "utils/builtins.h"
 
@@ -132,7 +133,7 @@ ps_attribute_make_latest(PsProfile *profile, const char *name, int len, Timestam
 	Numeric		since_1970 = int64_to_numeric(ps_unix_us_of(at));
 
 	if (item->at != NULL &&
-		DatumGetBool(DirectFunctionCall2(numeric_gt, NumericGetDatum(item->at), NumericGetDatum(since_1970))))
+		ps_numeric_compare(item->at, since_1970) > 0)
 		return false;
 	item->at = since_1970;
 	profile->attributes.changed = true;

@@ -11,6 +11,7 @@
 #include "core/attribute.h"
 #include "core/attribute_map.h"
 #include "core/iso8601.h"
+#include "core/numeric_call.h"
 #include "core/timestamp.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -257,7 +258,7 @@ attribute_map_compare(const PsAttributeMap *map, const JsonbValue *a, const Json
 	if (a->type != b->type)
 		refuse_stored(map);
 	if (map->type == PS_VALUE_NUMERIC)
-		return DatumGetInt32(DirectFunctionCall2(numeric_cmp, NumericGetDatum(a->val.numeric), NumericGetDatum(b->val.numeric)));
+		return ps_numeric_compare(a->val.numeric, b->val.numeric);
 	if (map->type == PS_VALUE_TIMESTAMP)
 	{
 		TimestampTz x = time_of(a);

@@ -6,8 +6,7 @@
 
 #include "compat.h"
 #include "core/day_sums.h"
-#include "fmgr.h"
-#include "utils/fmgrprotos.h"
+#include "core/numeric_call.h"
 #include "utils/timestamp.h"
 
 #define FEW_DAYS 16
@@ -81,12 +80,6 @@ find_day(PsDaySums *sums, DateADT day)
 	return &sums->sums[low];
 }
 
-static Numeric
-day_sum_call(PGFunction function, Numeric a, Numeric b)
-{
-	return DatumGetNumeric(DirectFunctionCall2(function, NumericGetDatum(a), NumericGetDatum(b)));
-}
-
 static void
 add_to_day(PsDaySums *sums, const PsDaySum *more)
 {
@@ -101,9 +94,9 @@ add_to_day(PsDaySums *sums, const PsDaySum *more)
 		return;
 	}
 	sum->count += more->count;
-	sum->sum = day_sum_call(numeric_add, sum->sum, more->sum);
-	sum->min = day_sum_call(numeric_smaller, sum->min, more->min);
-	sum->max = day_sum_call(numeric_larger, sum->max, more->max);
+	sum->sum = ps_numeric_call(numeric_add, sum->sum, more->sum);
+	sum->min = ps_numeric_call(numeric_smaller, sum->min, more->min);
+	sum->max = ps_numeric_call(numeric_larger, sum->max, more->max);
 }
 
 void

@@ -8,6 +8,7 @@
 #include "catalog/pg_type.h"
 #include "common/jsonapi.h"
 #include "core/filter.h"
+#include "core/numeric_call.h"
 #include "core/value.h"
 #include "fmgr.h"
 #include "utils/array.h"
@@ -114,7 +115,7 @@ filter_order(const PsFilter *filter, const PsField *field, int *order)
 	}
 	if (ps_value_read_number(field, filter->path_text, &number) != NULL || number == NULL)
 		return false;
-	*order = DatumGetInt32(DirectFunctionCall2(numeric_cmp, NumericGetDatum(number), NumericGetDatum(filter->number)));
+	*order = ps_numeric_compare(number, filter->number);
 	return true;
 }
 

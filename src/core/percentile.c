@@ -6,18 +6,13 @@
 
 #include "catalog/pg_type.h"
 #include "compat.h"
+#include "core/numeric_call.h"
 #include "core/percentile.h"
 #include "fmgr.h"
 #include "utils/fmgrprotos.h"
 #include "utils/typcache.h"
 
 #define FEW_NUMBERS 1024		/* most windows have fewer samples, for which a sort costs more than it sorts */
-
-static Numeric
-percentile_call(PGFunction function, Numeric a, Numeric b)
-{
-	return DatumGetNumeric(DirectFunctionCall2(function, NumericGetDatum(a), NumericGetDatum(b)));
-}
 
 /* Gives a number to the sort, which copies it. */
 static void
@@ -57,7 +52,7 @@ ps_percentile_add(PsPercentile *percentile, Numeric number)
 static int
 percentile_compare(const void *a, const void *b)
 {
-	return DatumGetInt32(DirectFunctionCall2(numeric_cmp, NumericGetDatum(*(const Numeric *) a), NumericGetDatum(*(const Numeric *) b)));
+	return ps_numeric_compare(*(const Numeric *) a, *(const Numeric *) b);
 }
 
 /* Takes the number at a place of the sorted ones, and the next one, if there is one. */
@@ -95,13 +90,13 @@ ps_percentile_result(PsPercentile *percentile, Numeric fraction)
 
 	if (percentile->count == 0)
 		return NULL;
-	place = percentile_call(numeric_mul, fraction, int64_to_numeric(percentile->count - 1));
+	place = ps_numeric_call(numeric_mul, fraction, int64_to_numeric(percentile->count - 1));
 	before = DatumGetInt64(DirectFunctionCall1(numeric_int8, DirectFunctionCall1(numeric_floor, NumericGetDatum(place))));
-	rest = percentile_call(numeric_sub, place, int64_to_numeric(before));
+	rest = ps_numeric_call(numeric_sub, place, int64_to_numeric(before));
 	take_neighbours(percentile, before, &number, &next);
 	if (next == NULL ||
-		DatumGetInt32(DirectFunctionCall2(numeric_cmp, NumericGetDatum(rest), NumericGetDatum(int64_to_numeric(0)))) == 0)
+		ps_numeric_compare(rest, int64_to_numeric(0)) == 0)
 		return number;
-	rest = percentile_call(numeric_mul, percentile_call(numeric_sub, next, number), rest);
-	return DatumGetNumeric(DirectFunctionCall1(numeric_trim_scale, NumericGetDatum(percentile_call(numeric_add, number, rest))));
+	rest = ps_numeric_call(numeric_mul, ps_numeric_call(numeric_sub, next, number), rest);
+	return DatumGetNumeric(DirectFunctionCall1(numeric_trim_scale, NumericGetDatum(ps_numeric_call(numeric_add, number, rest))));
 }

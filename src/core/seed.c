@@ -13,6 +13,7 @@
 #include "compat.h"
 #include "core/attribute.h"
 #include "core/json.h"
+#include "core/numeric_call.h"
 #include "core/seed.h"
 #include "core/value.h"
 #include "fmgr.h"
@@ -260,8 +261,7 @@ read_churn(const PsField *field, Seed *seed)
 	Numeric		risk = seed->scores.churn_risk_score;
 
 	if (reject == NULL && risk != NULL &&
-		(DatumGetInt32(DirectFunctionCall2(numeric_cmp, NumericGetDatum(risk), NumericGetDatum(int64_to_numeric(0)))) < 0 ||
-		 DatumGetInt32(DirectFunctionCall2(numeric_cmp, NumericGetDatum(risk), NumericGetDatum(int64_to_numeric(1)))) > 0))
+		(ps_numeric_compare(risk, int64_to_numeric(0)) < 0 || ps_numeric_compare(risk, int64_to_numeric(1)) > 0))
 		reject = seed_refuse("churnRiskScore", "is not between 0 and 1");
 	return reject;
 }
@@ -355,7 +355,7 @@ ps_seed_read(const PsEvent *event, const void **content)
 	for (int i = 0; i < event->nfields && reject == NULL; i++)
 		reject = read_member(&event->fields[i], seed);
 	if (reject == NULL && seed->transaction_value != NULL && seed->transactions == 0 &&
-		DatumGetInt32(DirectFunctionCall2(numeric_cmp, NumericGetDatum(seed->transaction_value), NumericGetDatum(int64_to_numeric(0)))) != 0)
+		ps_numeric_compare(seed->transaction_value, int64_to_numeric(0)) != 0)
 		reject = seed_refuse("totalTransactionValue30d", "needs transactionCount30d");
 	*content = seed;
 	return reject;
@@ -403,9 +403,9 @@ share_of(Numeric total, int64 n)
 static Numeric
 rest_of(Numeric total, Numeric share, int64 n)
 {
-	Datum		others_have = DirectFunctionCall2(numeric_mul, NumericGetDatum(share), NumericGetDatum(int64_to_numeric(n - 1)));
+	Numeric		others_have = ps_numeric_call(numeric_mul, share, int64_to_numeric(n - 1));
 
-	return DatumGetNumeric(DirectFunctionCall2(numeric_sub, NumericGetDatum(total), others_have));
+	return ps_numeric_call(numeric_sub, total, others_have);
 }
 
 /*

@@ -4,9 +4,8 @@
  */
 #include "postgres.h"
 
+#include "core/numeric_call.h"
 #include "core/tile.h"
-#include "fmgr.h"
-#include "utils/fmgrprotos.h"
 
 int64
 ps_tile_span(int64 chunk_no)
@@ -47,19 +46,13 @@ ps_tile_cover(int64 chunk_no, int64 *parts)
 	return cover_range(0, chunk_no, parts);
 }
 
-static Numeric
-tile_call(PGFunction function, Numeric a, Numeric b)
-{
-	return DatumGetNumeric(DirectFunctionCall2(function, NumericGetDatum(a), NumericGetDatum(b)));
-}
-
 void
 ps_tile_add(PsChunk *sums, const PsChunk *more)
 {
 	sums->from_at = Min(sums->from_at, more->from_at);
 	sums->to_at = Max(sums->to_at, more->to_at);
 	sums->count += more->count;
-	sums->sum = tile_call(numeric_add, sums->sum, more->sum);
-	sums->min = tile_call(numeric_smaller, sums->min, more->min);
-	sums->max = tile_call(numeric_larger, sums->max, more->max);
+	sums->sum = ps_numeric_call(numeric_add, sums->sum, more->sum);
+	sums->min = ps_numeric_call(numeric_smaller, sums->min, more->min);
+	sums->max = ps_numeric_call(numeric_larger, sums->max, more->max);
 }

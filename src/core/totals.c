@@ -9,19 +9,12 @@
  */
 #include "postgres.h"
 
+#include "core/numeric_call.h"
 #include "core/samples.h"
 #include "core/totals.h"
 #include "core/varint.h"
-#include "fmgr.h"
-#include "utils/fmgrprotos.h"
 
 #define PACKED_SAMPLES 5
-
-static Numeric
-totals_call(PGFunction function, Numeric a, Numeric b)
-{
-	return DatumGetNumeric(DirectFunctionCall2(function, NumericGetDatum(a), NumericGetDatum(b)));
-}
 
 void
 ps_totals_read(const PsSeries *series, PsTotals *totals)
@@ -78,9 +71,9 @@ totals_add(PsTotals *totals, const PsSample *sample)
 		totals->sum = totals->min = totals->max = totals->first = totals->last = sample->value;
 		return;
 	}
-	totals->sum = totals_call(numeric_add, totals->sum, sample->value);
-	totals->min = totals_call(numeric_smaller, totals->min, sample->value);
-	totals->max = totals_call(numeric_larger, totals->max, sample->value);
+	totals->sum = ps_numeric_call(numeric_add, totals->sum, sample->value);
+	totals->min = ps_numeric_call(numeric_smaller, totals->min, sample->value);
+	totals->max = ps_numeric_call(numeric_larger, totals->max, sample->value);
 	if (sample->at < totals->from_at)
 	{
 		totals->from_at = sample->at;

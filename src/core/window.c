@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "compat.h"
+#include "core/numeric_call.h"
 #include "core/samples.h"
 #include "core/totals.h"
 #include "core/varint.h"
@@ -236,13 +237,11 @@ series_seal(PsSeries *series)
 	chunk->sum = chunk->min = chunk->max = samples[0].value;
 	for (int i = 1; i < n; i++)
 	{
-		Datum		value = NumericGetDatum(samples[i].value);
-
 		chunk->from_at = Min(chunk->from_at, samples[i].at);
 		chunk->to_at = Max(chunk->to_at, samples[i].at);
-		chunk->sum = DatumGetNumeric(DirectFunctionCall2(numeric_add, NumericGetDatum(chunk->sum), value));
-		chunk->min = DatumGetNumeric(DirectFunctionCall2(numeric_smaller, NumericGetDatum(chunk->min), value));
-		chunk->max = DatumGetNumeric(DirectFunctionCall2(numeric_larger, NumericGetDatum(chunk->max), value));
+		chunk->sum = ps_numeric_call(numeric_add, chunk->sum, samples[i].value);
+		chunk->min = ps_numeric_call(numeric_smaller, chunk->min, samples[i].value);
+		chunk->max = ps_numeric_call(numeric_larger, chunk->max, samples[i].value);
 	}
 	chunk->samples = palloc(VARHDRSZ + series->len);
 	SET_VARSIZE(chunk->samples, VARHDRSZ + series->len);

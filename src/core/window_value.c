@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "common/int.h"
+#include "core/numeric_call.h"
 #include "core/totals.h"
 #include "core/window_value.h"
 #include "fmgr.h"
@@ -15,12 +16,6 @@
 
 #define FEW_HASHES 1024			/* up to so many hashes are counted exactly, more are estimated */
 #define REGISTER_WIDTH 14		/* 2^14 registers of one byte: the standard error is 1.04 / sqrt(2^14) = 0.8 % */
-
-static Numeric
-window_value_call(PGFunction function, Numeric a, Numeric b)
-{
-	return DatumGetNumeric(DirectFunctionCall2(function, NumericGetDatum(a), NumericGetDatum(b)));
-}
 
 void
 ps_window_value_init(PsWindowValue *value, const PsMetric *metric, TimestampTz as_of, int memory_kb)
@@ -57,8 +52,8 @@ window_value_combine(PsWindowValue *value, int64 count, Numeric sum, Numeric min
 		function = numeric_larger;
 		more = max;
 	}
-	value->value = window_value_call(function, value->value == NULL ? more : value->value,
-									 value->value == NULL && function == numeric_add ? int64_to_numeric(0) : more);
+	value->value = ps_numeric_call(function, value->value == NULL ? more : value->value,
+								   value->value == NULL && function == numeric_add ? int64_to_numeric(0) : more);
 }
 
 void
@@ -67,7 +62,7 @@ ps_window_value_add(PsWindowValue *value, const PsChunk *chunk)
 	Assert(ps_aggregate_takes_sums(value->aggregate));
 	value->oldest = Min(value->oldest, chunk->from_at);
 	if (value->aggregate == PS_AGGREGATE_SUM)
-		value->may_rise |= DatumGetBool(DirectFunctionCall2(numeric_lt, NumericGetDatum(chunk->min), NumericGetDatum(int64_to_numeric(0))));
+		value->may_rise |= ps_numeric_compare(chunk->min, int64_to_numeric(0)) < 0;
 	window_value_combine(value, chunk->count, chunk->sum, chunk->min, chunk->max);
 }
 
@@ -158,7 +153,7 @@ take_amount(PsWindowValue *value)
 {
 	Numeric		sum = int64_div_fast_to_numeric(value->amount, value->scale);
 
-	value->value = value->value == NULL ? sum : window_value_call(numeric_add, value->value, sum);
+	value->value = value->value == NULL ? sum : ps_numeric_call(numeric_add, value->value, sum);
 	value->has_amount = false;
 }
 
@@ -200,7 +195,7 @@ add_to_sum(Numeric *sum, Numeric more)
 {
 	Numeric		old = *sum;
 
-	*sum = old == NULL ? window_value_call(numeric_add, int64_to_numeric(0), more) : window_value_call(numeric_add, old, more);
+	*sum = old == NULL ? ps_numeric_call(numeric_add, int64_to_numeric(0), more) : ps_numeric_call(numeric_add, old, more);
 	if (old != NULL)
 		pfree(old);
 }
@@ -209,7 +204,7 @@ add_to_sum(Numeric *sum, Numeric more)
 static void
 add_square(PsWindowValue *value, Numeric number)
 {
-	Numeric		square = window_value_call(numeric_mul, number, number);
+	Numeric		square = ps_numeric_call(numeric_mul, number, number);
 
 	value->count++;
 	add_to_sum(&value->value, number);
@@ -320,10 +315,10 @@ get_deviation(const PsWindowValue *value)
 
 	if (value->count < 2)
 		return NULL;
-	variance = window_value_call(numeric_sub, window_value_call(numeric_mul, count, value->squares),
-								 window_value_call(numeric_mul, value->value, value->value));
-	variance = window_value_call(numeric_div, variance,
-								 window_value_call(numeric_mul, count, int64_to_numeric(value->count - 1)));
+	variance = ps_numeric_call(numeric_sub, ps_numeric_call(numeric_mul, count, value->squares),
+							   ps_numeric_call(numeric_mul, value->value, value->value));
+	variance = ps_numeric_call(numeric_div, variance,
+							   ps_numeric_call(numeric_mul, count, int64_to_numeric(value->count - 1)));
 	return DatumGetNumeric(DirectFunctionCall1(numeric_sqrt, NumericGetDatum(variance)));
 }
 
@@ -342,7 +337,7 @@ ps_window_value_result(PsWindowValue *value)
 		case PS_AGGREGATE_SUM:
 			return value->value == NULL ? int64_to_numeric(0) : value->value;
 		case PS_AGGREGATE_AVG:
-			return value->count == 0 ? NULL : window_value_call(numeric_div, value->value, int64_to_numeric(value->count));
+			return value->count == 0 ? NULL : ps_numeric_call(numeric_div, value->value, int64_to_numeric(value->count));
 		case PS_AGGREGATE_PERCENTILE:
 			return ps_percentile_result(&value->percentile, value->fraction);
 		case PS_AGGREGATE_MEDIAN:

@@ -9,6 +9,7 @@
 #include "catalog/pg_type.h"
 #include "common/int.h"
 #include "core/attribute.h"
+#include "core/numeric_call.h"
 #include "core/totals.h"
 #include "executor/execExpr.h"
 #include "executor/spi.h"
@@ -331,7 +332,7 @@ due_by_samples(const PsLiveAtom *atom)
 	limit = other_numeric(atom);
 	if (!metric->falls || limit == NULL)
 		return Min(metric->leaves_at, metric->enters_at);
-	if (DatumGetBool(DirectFunctionCall2(numeric_lt, NumericGetDatum(metric->value), NumericGetDatum(limit))))
+	if (ps_numeric_compare(metric->value, limit) < 0)
 		return DT_NOEND;
 	return metric->leaves_at;
 }
