@@ -316,8 +316,7 @@ make_items(PsWorker *worker, PsIntake *intake, PsApplyItem **result, const PsApp
 			continue;
 		memset(&items[n], 0, sizeof(PsApplyItem));
 		items[n].message = intake->messages[i];
-		if (ps_shard_progress_passes(worker, &items[n].message))
-			items[n].outcome = PS_ELSEWHERE;
+		ps_shard_progress_note_key(worker, &items[n]);
 		items[n++].message.epoch = ps_partition_find(worker, intake->messages[i].topic_no, intake->messages[i].partition)->epoch;
 	}
 	foreach(cell, intake->ends)

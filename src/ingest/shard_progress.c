@@ -125,12 +125,17 @@ shard_of_key(const PsMessage *message)
 	return ps_shards_find(key, len);
 }
 
-bool
-ps_shard_progress_passes(const PsWorker *worker, const PsMessage *message)
+void
+ps_shard_progress_note_key(const PsWorker *worker, PsApplyItem *item)
 {
-	/* what the worker knows of shards is looked at again in the transaction, which fails if it has changed */
-	return worker->shards != NULL && goes_by_key(worker) && message->key != NULL && worker->shards->changes == ps_shards_changes() &&
-		!ps_shards_is_here(shard_of_key(message));
+	if (worker->shards == NULL || !goes_by_key(worker) || item->message.key == NULL)
+		return;
+	if (worker->shards->changes != ps_shards_changes())
+		return;					/* check_shards() will raise */
+	item->shard = shard_of_key(&item->message);
+	item->shard_is_known = true;
+	if (!ps_shards_is_here(item->shard))
+		item->outcome = PS_ELSEWHERE;
 }
 
 /* The shard of a message: that of its key or customer, or else of its place in the topic. */
@@ -140,6 +145,8 @@ shard_of_message(const PsWorker *worker, const PsApplyItem *item)
 	bool		by_key = goes_by_key(worker);
 	char		place[64];
 
+	if (item->shard_is_known)
+		return item->shard;
 	if (by_key && item->message.key != NULL)
 		return shard_of_key(&item->message);
 	if (!by_key && item->owner != NULL)

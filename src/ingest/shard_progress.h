@@ -25,8 +25,11 @@ extern void ps_shard_progress_align(PsWorker *worker, PsStoredOffset *row);
 /* Gives up the partitions when shards may have come or left while nothing was read. */
 extern void ps_shard_progress_turn(PsWorker *worker);
 
-/* Whether another node has the shard that the key of a message says, so that this one need not decode it. */
-extern bool ps_shard_progress_passes(const PsWorker *worker, const PsMessage *message);
+/*
+ * Notes the shard of an item, if its key says it. If another node has that shard, the
+ * item is PS_ELSEWHERE: this node need not decode it.
+ */
+extern void ps_shard_progress_note_key(const PsWorker *worker, PsApplyItem *item);
 
 /* Sorts decoded items by their shards, in their order. */
 extern void ps_shard_progress_sort(PsWorker *worker, PsApplyItem *items, int n);
