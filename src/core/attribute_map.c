@@ -42,10 +42,9 @@ column_value_type(const PsProfileColumn *column)
 static const PsProfileColumn *
 find_column(const char *name)
 {
-	for (int i = 0; i < PS_PROFILE_NCOLUMNS; i++)
-		if (strcmp(name, ps_profile_columns[i].name) == 0 && column_value_type(&ps_profile_columns[i]) != ANY_TYPE)
-			return &ps_profile_columns[i];
-	return NULL;
+	const PsProfileColumn *column = ps_profile_find_column(name);
+
+	return column != NULL && column_value_type(column) != ANY_TYPE ? column : NULL;
 }
 
 static const struct

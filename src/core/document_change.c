@@ -6,6 +6,7 @@
 
 #include "core/attribute.h"
 #include "core/document.h"
+#include "core/jsonb_object.h"
 #include "core/jsonb_size.h"
 #include "core/timestamp.h"
 #include "core/value.h"
@@ -15,21 +16,18 @@
 
 #define MAX_SHOWN_NAME 64
 
-/* customerId is in no row of the list, because a profile in memory does not hold it */
-static const PsProfileColumn customer_id_column = {.member = PS_CUSTOMER_ID_MEMBER};
-
+/* The column of a member; NULL: there is none, as for customerId, which a profile in memory does not hold. */
 static const PsProfileColumn *
-document_change_find_member(const JsonbValue *key)
+column_of_key(const JsonbValue *key)
 {
-	for (int i = -1; i < PS_PROFILE_NCOLUMNS; i++)
-	{
-		const PsProfileColumn *column = i < 0 ? &customer_id_column : &ps_profile_columns[i];
+	return ps_profile_find_member(key->val.string.val, key->val.string.len);
+}
 
-		if (column->member != NULL && strlen(column->member) == key->val.string.len &&
-			memcmp(column->member, key->val.string.val, key->val.string.len) == 0)
-			return column;
-	}
-	return NULL;
+static bool
+is_customer_id(const JsonbValue *key)
+{
+	return key->val.string.len == strlen(PS_CUSTOMER_ID_MEMBER) &&
+		memcmp(key->val.string.val, PS_CUSTOMER_ID_MEMBER, key->val.string.len) == 0;
 }
 
 static bool
@@ -45,10 +43,7 @@ is_equal(const JsonbValue *a, const JsonbValue *b)
 static bool
 document_change_precedes(const JsonbValue *a, const JsonbValue *b)
 {
-	if (a->val.string.len != b->val.string.len)
-		return a->val.string.len < b->val.string.len;
-
-	return memcmp(a->val.string.val, b->val.string.val, a->val.string.len) < 0;
+	return ps_jsonb_compare_keys(a->val.string.val, a->val.string.len, b->val.string.val, b->val.string.len) < 0;
 }
 
 /* Goes on to the next member of an object, without entering its value; false at the end of the object. */
@@ -265,9 +260,11 @@ ps_document_take(PsProfile *profile, const Jsonb *before, const Jsonb *after)
 	comparison = begin_comparison(unconstify(JsonbContainer *, &before->root), unconstify(JsonbContainer *, &after->root));
 	while (wrong == NULL && next_change(&comparison, &key, &value))
 	{
-		const PsProfileColumn *column = document_change_find_member(&key);
+		const PsProfileColumn *column = column_of_key(&key);
 
-		if (column == NULL)
+		if (is_customer_id(&key))
+			wrong = "changed " PS_CUSTOMER_ID_MEMBER;
+		else if (column == NULL)
 			wrong = refuse_unknown(&key);
 		else if (!column->is_settable)
 			wrong = psprintf("changed %s", column->member);
@@ -290,11 +287,12 @@ ps_document_read(const Jsonb *document, PsProfile *profile, char **customer_id)
 	ps_profile_init(profile);
 	while (wrong == NULL && next_member(&it, &key, &value))
 	{
-		const PsProfileColumn *column = document_change_find_member(&key);
+		const PsProfileColumn *column = column_of_key(&key);
+		bool		is_id = is_customer_id(&key);
 
-		if (column == &customer_id_column && value.type != jbvString)
+		if (is_id && value.type != jbvString)
 			wrong = "returned " PS_CUSTOMER_ID_MEMBER " that is not text";
-		else if (column == &customer_id_column)
+		else if (is_id)
 			*customer_id = pnstrdup(value.val.string.val, value.val.string.len);
 		else if (column != NULL)
 			wrong = take_member(profile, column, NULL, &value);

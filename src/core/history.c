@@ -8,50 +8,30 @@
 #include "core/attribute.h"
 #include "core/document.h"
 #include "core/history.h"
+#include "core/metric.h"
 #include "core/value.h"
-
-static const char *const scores[] = {"segment", "churn_risk_score", "lifetime_value"};
-
-/* columns of the table, or of the view profiles, that have no history beside those that events compute */
-static const char *const others[] = {
-	"customer_id", "scored_at", "transaction_count_30d", "total_transaction_value_30d", "login_count_7d", "support_ticket_count_90d"
-};
-
-static bool
-is_among(const char *name, const char *const *names, int n)
-{
-	for (int i = 0; i < n; i++)
-		if (strcmp(name, names[i]) == 0)
-			return true;
-	return false;
-}
 
 const char *
 ps_tracked_resolve(const char *name, PsTrackedName *tracked)
 {
+	const PsProfileColumn *column = ps_profile_find_column(name);
+
 	tracked->name = name;
 	tracked->column = NULL;
-	tracked->kind = PS_TRACKED_ATTRIBUTE;
-	if (is_among(name, scores, lengthof(scores)))
-		tracked->kind = PS_TRACKED_SCORE;
-	if (is_among(name, others, lengthof(others)))
+	tracked->kind = ps_profile_is_score(name) ? PS_TRACKED_SCORE : PS_TRACKED_ATTRIBUTE;
+	if (ps_metric_find(NULL, name) != NULL || strcmp(name, "customer_id") == 0 || strcmp(name, "scored_at") == 0)
 		return "its value at any moment is known without a history";
-	for (int i = 0; i < PS_PROFILE_NCOLUMNS; i++)
+	if (column == NULL)
+		return NULL;
+	if (column->kind == PS_PROFILE_ATTRIBUTES)
 	{
-		const PsProfileColumn *column = &ps_profile_columns[i];
-
-		if (strcmp(name, column->name) != 0)
-			continue;
-		if (column->kind == PS_PROFILE_ATTRIBUTES)
-		{
-			tracked->kind = PS_TRACKED_ATTRIBUTES;
-			return NULL;
-		}
-		if (!column->is_settable)
-			return "it may change with every event";
-		tracked->kind = PS_TRACKED_COLUMN;
-		tracked->column = column;
+		tracked->kind = PS_TRACKED_ATTRIBUTES;
+		return NULL;
 	}
+	if (!column->is_settable)
+		return "it may change with every event";
+	tracked->kind = PS_TRACKED_COLUMN;
+	tracked->column = column;
 	return NULL;
 }
 

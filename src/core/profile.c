@@ -42,6 +42,34 @@ enum
 
 const PsProfileColumn ps_profile_columns[PS_PROFILE_NCOLUMNS] = {PS_PROFILE_COLUMNS(DESCRIBE,)};
 
+const PsProfileColumn *
+ps_profile_find_column(const char *name)
+{
+	for (int i = 0; i < PS_PROFILE_NCOLUMNS; i++)
+		if (strcmp(ps_profile_columns[i].name, name) == 0)
+			return &ps_profile_columns[i];
+	return NULL;
+}
+
+const PsProfileColumn *
+ps_profile_find_member(const char *member, int len)
+{
+	for (int i = 0; i < PS_PROFILE_NCOLUMNS; i++)
+	{
+		const char *found = ps_profile_columns[i].member;
+
+		if (found != NULL && strlen(found) == len && memcmp(found, member, len) == 0)
+			return &ps_profile_columns[i];
+	}
+	return NULL;
+}
+
+bool
+ps_profile_is_score(const char *name)
+{
+	return strcmp(name, PS_SCORE_SEGMENT) == 0 || strcmp(name, PS_SCORE_CHURN_RISK) == 0 || strcmp(name, PS_SCORE_LIFETIME_VALUE) == 0;
+}
+
 #define INIT_TEXT(column, initial) profile->column = empty;
 #define INIT_NUMERIC(column, initial) profile->column = int64_to_numeric(initial);
 #define INIT_INT8(column, initial) profile->column = initial;

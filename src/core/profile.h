@@ -164,6 +164,17 @@ typedef struct PsProfileColumn
 
 extern const PsProfileColumn ps_profile_columns[PS_PROFILE_NCOLUMNS];
 
+/* The column of that name, or the one with that member; NULL: there is none. */
+extern const PsProfileColumn *ps_profile_find_column(const char *name);
+extern const PsProfileColumn *ps_profile_find_member(const char *member, int len);
+
+/* Columns of the table that a refresh of scores computes, and no event. */
+#define PS_SCORE_SEGMENT "segment"
+#define PS_SCORE_CHURN_RISK "churn_risk_score"
+#define PS_SCORE_LIFETIME_VALUE "lifetime_value"
+
+extern bool ps_profile_is_score(const char *name);
+
 /* Sets a profile to what it is before its first event. */
 extern void ps_profile_init(PsProfile *profile);
 

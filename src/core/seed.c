@@ -331,11 +331,11 @@ static const struct
 static PsReject *
 read_member(const PsField *field, Seed *seed)
 {
+	const PsProfileColumn *column = ps_profile_find_member(field->name, strlen(field->name));
 	int			shown;
 
-	for (int i = 0; i < PS_PROFILE_NCOLUMNS; i++)
-		if (ps_profile_columns[i].member != NULL && strcmp(ps_profile_columns[i].member, field->name) == 0)
-			return read_column(field, &ps_profile_columns[i], seed);
+	if (column != NULL)
+		return read_column(field, column, seed);
 	for (int i = 0; i < lengthof(others); i++)
 		if (strcmp(others[i].name, field->name) == 0)
 			return others[i].read(field, seed);

@@ -9,30 +9,10 @@
 #include "core/watch.h"
 #include "utils/numeric.h"
 
-static const char *const scores[] = {PS_WATCH_SEGMENT, PS_WATCH_CHURN_RISK, PS_WATCH_LIFETIME_VALUE};
-
-static bool
-watch_is_score(const char *name)
-{
-	for (int i = 0; i < lengthof(scores); i++)
-		if (strcmp(scores[i], name) == 0)
-			return true;
-	return false;
-}
-
-static const PsProfileColumn *
-watch_find_column(const char *name)
-{
-	for (int i = 0; i < PS_PROFILE_NCOLUMNS; i++)
-		if (strcmp(ps_profile_columns[i].name, name) == 0)
-			return &ps_profile_columns[i];
-	return NULL;
-}
-
 const char *
 ps_watch_refuses(const char *name)
 {
-	const PsProfileColumn *column = watch_find_column(name);
+	const PsProfileColumn *column = ps_profile_find_column(name);
 
 	if (name[0] == '\0')
 		return "must not be empty";
@@ -67,7 +47,7 @@ ps_watch_add(PsWatchedNames *names, const char *name)
 		names->names = repalloc(names->names, (names->n + 1) * sizeof(PsWatchedName));
 	names->names[names->n] = (PsWatchedName)
 	{
-		name, watch_find_column(name), watch_is_score(name)
+		name, ps_profile_find_column(name), ps_profile_is_score(name)
 	};
 	return names->n++;
 }

@@ -12,11 +12,6 @@
 
 #define PS_MAX_WATCHED 64		/* names of a stream */
 
-/* The scores, which only a refresh changes. */
-#define PS_WATCH_SEGMENT "segment"
-#define PS_WATCH_CHURN_RISK "churn_risk_score"
-#define PS_WATCH_LIFETIME_VALUE "lifetime_value"
-
 typedef struct PsWatchedName
 {
 	const char *name;

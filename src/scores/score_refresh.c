@@ -121,9 +121,9 @@ watched_scores(const PsWatches *watches, const PsScored *profile)
 		const char *name;
 		bool		differs;
 	}			scores[] = {
-		{PS_WATCH_SEGMENT, strcmp(profile->old.segment, profile->new.segment) != 0},
-		{PS_WATCH_CHURN_RISK, profile->old.churn_risk_score != profile->new.churn_risk_score},
-		{PS_WATCH_LIFETIME_VALUE, !DatumGetBool(DirectFunctionCall2(numeric_eq, profile->old.lifetime_value, profile->new.lifetime_value))}
+		{PS_SCORE_SEGMENT, strcmp(profile->old.segment, profile->new.segment) != 0},
+		{PS_SCORE_CHURN_RISK, profile->old.churn_risk_score != profile->new.churn_risk_score},
+		{PS_SCORE_LIFETIME_VALUE, !DatumGetBool(DirectFunctionCall2(numeric_eq, profile->old.lifetime_value, profile->new.lifetime_value))}
 	};
 
 	for (int i = 0; watches != NULL && i < lengthof(scores); i++)

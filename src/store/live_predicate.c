@@ -250,34 +250,41 @@ metric_param(PsLiveAnalysis *analysis, const char *name, Oid type)
 	return (Node *) ps_live_param_make(analysis, param, InvalidOid);
 }
 
+/* Makes the parameter one of a column that a refresh of scores computes; false: there is none of that name. */
+static bool
+set_batch_column(PsLiveParam *param, const char *name)
+{
+	static const char *const batch_columns[] = {PS_SCORE_SEGMENT, PS_SCORE_CHURN_RISK, PS_SCORE_LIFETIME_VALUE, "scored_at"};
+
+	for (int i = 0; i < lengthof(batch_columns); i++)
+	{
+		if (strcmp(batch_columns[i], name) != 0)
+			continue;
+		param->kind = PS_LIVE_BATCH_COLUMN;
+		param->column = PS_ROW_segment + i;
+		return true;
+	}
+	return false;
+}
+
 /* The parameter for a column of the view profiles. */
 static Node *
 column_param(PsLiveAnalysis *analysis, const Var * var)
 {
-	static const char *const batch_columns[] = {"segment", "churn_risk_score", "lifetime_value", "scored_at"};
 	const char *name = get_attname(analysis->view, var->varattno, false);
+	const PsProfileColumn *column = ps_profile_find_column(name);
 	PsLiveParam *param = make_param(PS_LIVE_CUSTOMER_ID, var->vartype);
 
-	if (strcmp(name, "customer_id") == 0)
-		return (Node *) ps_live_param_make(analysis, param, var->varcollid);
 	if (ps_metric_find(NULL, name) != NULL)
 		return metric_param(analysis, name, var->vartype);
-	for (int i = 0; i < lengthof(ps_profile_columns); i++)
-		if (strcmp(ps_profile_columns[i].name, name) == 0)
-		{
-			param->kind = PS_LIVE_COLUMN;
-			param->column = i;
-			analysis->predicate->reads_attributes |= ps_profile_columns[i].kind == PS_PROFILE_ATTRIBUTES;
-			return (Node *) ps_live_param_make(analysis, param, var->varcollid);
-		}
-	for (int i = 0; i < lengthof(batch_columns); i++)
-		if (strcmp(batch_columns[i], name) == 0)
-		{
-			param->kind = PS_LIVE_BATCH_COLUMN;
-			param->column = PS_ROW_segment + i;
-			return (Node *) ps_live_param_make(analysis, param, var->varcollid);
-		}
-	(void) live_predicate_refuse(analysis, psprintf("column %s is not in the row", name));
+	if (column != NULL)
+	{
+		param->kind = PS_LIVE_COLUMN;
+		param->column = column - ps_profile_columns;
+		analysis->predicate->reads_attributes |= column->kind == PS_PROFILE_ATTRIBUTES;
+	}
+	else if (strcmp(name, "customer_id") != 0 && !set_batch_column(param, name))
+		(void) live_predicate_refuse(analysis, psprintf("column %s is not in the row", name));
 	return (Node *) ps_live_param_make(analysis, param, var->varcollid);
 }
 

@@ -14,7 +14,7 @@
 #include "postgres.h"
 
 #include "core/event.h"
-#include "core/watch.h"
+#include "core/profile.h"
 #include "store/stream_catalog.h"
 #include "store/watch_catalog.h"
 
@@ -29,7 +29,7 @@
 	" INSERT INTO profile_stream_internal.outbox (stream_id, sink, customer_ids, customers, first_change)" \
 	" SELECT k.stream_id, k.sink, c.customer_ids, pg_catalog.cardinality(c.customer_ids), c.first_change" \
 	" FROM c CROSS JOIN profile_stream_internal.stream_sinks k JOIN profile_stream.streams s ON s.stream_id = k.stream_id" \
-	" WHERE k.content = 'changes' AND (s.watch IS NULL OR '" PS_WATCH_SEGMENT "' = ANY (s.watch))"
+	" WHERE k.content = 'changes' AND (s.watch IS NULL OR '" PS_SCORE_SEGMENT "' = ANY (s.watch))"
 
 /* The current profile of a customer, to be delivered. */
 typedef struct PsPending
