@@ -27,7 +27,6 @@ static List *
 find_tables(Oid relid)
 {
 	const char *name = get_rel_name(relid);
-	int			before = ps_shards_used();
 	List	   *result = NIL;
 
 	if (name == NULL || !ps_distributed() || !ps_distributed_by_us(relid))
@@ -38,12 +37,10 @@ find_tables(Oid relid)
 
 		if (!ps_shards_is_here(shard))
 			continue;
-		ps_shards_use(shard);
-		table = ps_shards_relation(relid, name);
+		table = ps_shards_relation(shard, relid, name);
 		if (OidIsValid(table))
 			result = lappend_oid(result, table);
 	}
-	ps_shards_use(before);
 	return result;
 }
 

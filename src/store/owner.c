@@ -325,7 +325,7 @@ ps_own_schema(bool missing_ok)
 static Oid
 table_of_shard(Oid relid, const char *name, const char *what)
 {
-	Oid			shard = ps_shards_relation(relid, name);
+	Oid			shard = ps_shards_relation(ps_shards_used(), relid, name);
 
 	if (shard != relid && OidIsValid(shard))
 		check_relation(shard, what);

@@ -503,15 +503,15 @@ ps_shards_used(void)
 }
 
 Oid
-ps_shards_relation(Oid relid, const char *name)
+ps_shards_relation(int shard, Oid relid, const char *name)
 {
-	PsSharded	table = used == PS_NO_SHARD ? PS_SHARDED_TABLES : ps_sharded_find(name, strlen(name));
-	char		shard[NAMEDATALEN];
+	PsSharded	table = shard == PS_NO_SHARD ? PS_SHARDED_TABLES : ps_sharded_find(name, strlen(name));
+	char		of_shard[NAMEDATALEN];
 
 	if (table == PS_SHARDED_TABLES)
 		return relid;
-	snprintf(shard, sizeof(shard), "%s_" INT64_FORMAT, name, shards[used].ids[table]);
-	return get_relname_relid(shard, get_rel_namespace(relid));
+	snprintf(of_shard, sizeof(of_shard), "%s_" INT64_FORMAT, name, shards[shard].ids[table]);
+	return get_relname_relid(of_shard, get_rel_namespace(relid));
 }
 
 const char *

@@ -56,8 +56,8 @@ extern void ps_shards_use(int shard);
 extern void ps_shards_use_customer(const char *customer_id, int len);
 extern int	ps_shards_used(void);
 
-/* The relation that a relation of the extension, or an index of one, means: that of the shard in use. */
-extern Oid	ps_shards_relation(Oid relid, const char *name);
+/* The relation of a shard in place of a relation of the extension, or of an index of one; with PS_NO_SHARD that itself. */
+extern Oid	ps_shards_relation(int shard, Oid relid, const char *name);
 extern const char *ps_shards_index(const char *table, const char *index);
 
 /* Whether a statement names a table that is distributed; which one goes to *table. */
