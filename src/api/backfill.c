@@ -24,7 +24,6 @@
 #include "store/xact.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -48,20 +47,14 @@ typedef struct Call
 	bool		has_lease;
 } Call;
 
-static void
-backfill_set_local(const char *name, const char *value)
-{
-	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-}
-
 /* Sets up the transaction of a step. */
 static void
 begin_step(void)
 {
 	CHECK_FOR_INTERRUPTS();
 	/* after a wait for locks the step must see what was committed meanwhile */
-	backfill_set_local("transaction_isolation", "read committed");
-	backfill_set_local("standard_conforming_strings", "on");
+	ps_guc_set_local("transaction_isolation", "read committed");
+	ps_guc_set_local("standard_conforming_strings", "on");
 	ps_bootstrap_lock("backfill()");
 	ps_lock_tables();
 	PushActiveSnapshot(GetTransactionSnapshot());

@@ -31,6 +31,7 @@
 #include "store/rebuild_catalog.h"
 #include "store/rebuild_schema.h"
 #include "store/segment_catalog.h"
+#include "store/xact.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -329,8 +330,7 @@ lock_copies(List *streams, PsMoment deadline)
 	int			left = (int) Max(1, Min(INT_MAX, (deadline - ps_clock_now()) / 1000));
 
 	if (LockTimeout == 0 || LockTimeout > left)
-		(void) set_config_option("lock_timeout", psprintf("%d", left), PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
+		ps_guc_set_nested("lock_timeout", psprintf("%d", left));
 	ps_lock_copy(false, ShareRowExclusiveLock);
 	wait_for_rebuild(streams, Min(deadline, ps_moment_plus(ps_clock_now(), MAX_LOCKED_MS)));
 	ps_lock_copy(true, AccessExclusiveLock);

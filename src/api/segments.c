@@ -18,9 +18,9 @@
 #include "store/score_catalog.h"
 #include "store/segment_catalog.h"
 #include "store/user_code.h"
+#include "store/xact.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/timestamp.h"
 
 #define MAX_PREDICATE_BYTES 10000
@@ -61,7 +61,7 @@ check_predicate(const char *predicate)
 	const char *wrong;
 
 	ps_check_argument(strlen(predicate) <= MAX_PREDICATE_BYTES, "predicate must have at most " CppAsString2(MAX_PREDICATE_BYTES) " bytes");
-	(void) set_config_option("standard_conforming_strings", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	ps_guc_set_nested("standard_conforming_strings", "on");
 	wrong = ps_segment_check(predicate);
 	if (wrong != NULL)
 		ereport(ERROR,

@@ -26,10 +26,10 @@
 #include "storage/latch.h"
 #include "store/extension.h"
 #include "store/topic_catalog.h"
+#include "store/xact.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -96,7 +96,7 @@ wait_for(const Wait *wait)
 static void
 fix_search_path(void)
 {
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	ps_guc_set_local("search_path", "pg_catalog, pg_temp");
 }
 
 /* Waits with a transaction for each look; between two there is neither a snapshot nor a lock. Needs a non-atomic SPI connection. */

@@ -14,42 +14,6 @@
 
 #define FILL_WAIT_MS 200		/* for the locks of customers whom a new segment sees first */
 
-typedef struct Key
-{
-	int64		key;
-	int			index;
-} Key;
-
-static int
-live_sweep_compare(const void *a, const void *b)
-{
-	int64		x = ((const Key *) a)->key;
-	int64		y = ((const Key *) b)->key;
-
-	return x < y ? -1 : x > y;
-}
-
-/* Takes the locks of customers that are free within a time. */
-static void
-live_sweep_lock(const char **ids, int n, int wait_ms, bool *had)
-{
-	Key		   *sorted = palloc(Max(n, 1) * sizeof(Key));
-	int64	   *keys = palloc(Max(n, 1) * sizeof(int64));
-	bool	   *taken = palloc(Max(n, 1) * sizeof(bool));
-
-	for (int i = 0; i < n; i++)
-		sorted[i] = (Key)
-	{
-		ps_lock_key(ids[i], strlen(ids[i])), i
-	};
-	qsort(sorted, n, sizeof(Key), live_sweep_compare);
-	for (int i = 0; i < n; i++)
-		keys[i] = sorted[i].key;
-	ps_lock_customers_within(keys, n, wait_ms, taken);
-	for (int i = 0; i < n; i++)
-		had[sorted[i].index] = taken[i];
-}
-
 static int
 compare_checks(const void *a, const void *b)
 {
@@ -90,7 +54,7 @@ sweep_checks(PsLiveWork *work, int limit)
 	for (int i = 0; i < nchecks; i++)
 		if (i == 0 || strcmp(checks[i].customer_id, checks[i - 1].customer_id) != 0)
 			ids[n++] = checks[i].customer_id;
-	live_sweep_lock(ids, n, 0, had);
+	ps_lock_ids_within(ids, n, 0, had);
 	for (int i = 0; i < n; i++)
 		if (had[i])
 			ours[nours++] = ids[i];
@@ -116,7 +80,7 @@ sweep_fill(PsLiveWork *work, int limit)
 	if (!ps_live_filling(&filling) || !ps_lock_appliers_are_gone(filling.last_id))
 		return 0;
 	n = ps_live_customers_after(filling.from, limit, ids);
-	live_sweep_lock(ids, n, FILL_WAIT_MS, visited);
+	ps_lock_ids_within(ids, n, FILL_WAIT_MS, visited);
 	while (done < n && visited[done])
 		done++;
 	ps_live_fill(work);

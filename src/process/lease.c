@@ -17,7 +17,7 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "store/rebuild_schema.h"
-#include "utils/guc.h"
+#include "store/xact.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -206,7 +206,7 @@ ps_lease_hold_back(int stream_id)
 	/* the worker waits for a standby, and so would our commit: the change would not become visible */
 	if (find_holders(&tag))
 	{
-		(void) set_config_option("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+		ps_guc_set_local("synchronous_commit", "local");
 		ereport(NOTICE,
 				(errmsg("the stream waits for a synchronous standby"),
 				 errdetail("This transaction will not wait for it.")));

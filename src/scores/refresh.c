@@ -21,7 +21,6 @@
 #include "store/sqlstate.h"
 #include "store/user_code.h"
 #include "store/xact.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -114,21 +113,15 @@ ps_refresh_finish(void)
 	ps_lease_release(PS_LEASE_REFRESH);
 }
 
-static void
-set_local(const char *name, const char *value)
-{
-	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-}
-
 /* Sets up the transaction of a batch. */
 static void
 refresh_begin(PsRefresh *refresh)
 {
 	/* after a wait for locks the batch must see what was committed meanwhile */
-	set_local("transaction_isolation", "read committed");
-	set_local("search_path", "pg_catalog, pg_temp");
-	set_local("standard_conforming_strings", "on");
-	set_local("synchronous_commit", "off"); /* the next refresh computes again what a crash loses */
+	ps_guc_set_local("transaction_isolation", "read committed");
+	ps_guc_set_local("search_path", "pg_catalog, pg_temp");
+	ps_guc_set_local("standard_conforming_strings", "on");
+	ps_guc_set_local("synchronous_commit", "off");	/* the next refresh computes again what a crash loses */
 	ps_lock_score_tables();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(refresh->context);
@@ -202,41 +195,12 @@ ps_refresh_commit_batch(PsRefresh *refresh, void (*write) (PsRefresh *refresh, v
 		refresh->counts.lock_ms = Max(refresh->counts.lock_ms, (ps_clock_now() - refresh->locked_at) / 1000.0);
 }
 
-typedef struct Key
-{
-	int64		key;
-	int			index;
-} Key;
-
-static int
-refresh_compare_keys(const void *a, const void *b)
-{
-	int64		x = ((const Key *) a)->key;
-	int64		y = ((const Key *) b)->key;
-
-	return x < y ? -1 : x > y;
-}
-
 void
 ps_refresh_lock(PsRefresh *refresh, const char **customer_ids, int n, int wait_ms, bool *had)
 {
-	Key		   *sorted = palloc(Max(n, 1) * sizeof(Key));
-	int64	   *keys = palloc(Max(n, 1) * sizeof(int64));
-	bool	   *taken = palloc(Max(n, 1) * sizeof(bool));
-
-	for (int i = 0; i < n; i++)
-	{
-		sorted[i].key = ps_lock_key(customer_ids[i], strlen(customer_ids[i]));
-		sorted[i].index = i;
-	}
-	qsort(sorted, n, sizeof(Key), refresh_compare_keys);
-	for (int i = 0; i < n; i++)
-		keys[i] = sorted[i].key;
 	refresh->locked_at = ps_clock_now();
 	refresh->locked = true;
-	ps_lock_customers_within(keys, n, wait_ms, taken);
-	for (int i = 0; i < n; i++)
-		had[sorted[i].index] = taken[i];
+	ps_lock_ids_within(customer_ids, n, wait_ms, had);
 	PS_FAILPOINT("refresh_locked");
 }
 

@@ -20,6 +20,7 @@
 #include "store/backfill_rows.h"
 #include "store/confirmed_code.h"
 #include "store/user_code.h"
+#include "store/xact.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -259,7 +260,7 @@ run_as_owner(PsBackfillRows *rows, const PsBackfill *backfill, const PsBackfillP
 
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(backfill->owner, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	ps_guc_set_nested("search_path", "pg_catalog, pg_temp");
 	ps_user_code_begin(0, NULL);
 	fill_store(rows, backfill->query, from);
 	ending = ps_user_code_end();

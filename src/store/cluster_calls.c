@@ -22,6 +22,7 @@
 #include "store/owner.h"
 #include "store/plan.h"
 #include "store/user_code.h"
+#include "store/xact.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -302,7 +303,7 @@ ps_cluster_calls_settings(void)
 	int			nest_level = NewGUCNestLevel();
 
 	ps_role_fix_settings();
-	(void) set_config_option("extra_float_digits", "3", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	ps_guc_set_nested("extra_float_digits", "3");
 	return nest_level;
 }
 

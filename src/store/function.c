@@ -22,6 +22,7 @@
 #include "store/confirmed_code.h"
 #include "store/function.h"
 #include "store/user_code.h"
+#include "store/xact.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -141,7 +142,7 @@ ps_function_name(Oid function)
 	initStringInfo(&name);
 	/* names are stored and compared: another one of the same function would make it run twice */
 	nest_level = NewGUCNestLevel();
-	(void) set_config_option("quote_all_identifiers", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	ps_guc_set_nested("quote_all_identifiers", "off");
 	appendStringInfo(&name, "%s(", quote_qualified_identifier(get_namespace_name(form->pronamespace), NameStr(form->proname)));
 	for (int i = 0; i < form->pronargs; i++)
 		appendStringInfo(&name, "%s%s", i > 0 ? "," : "", format_type_be(form->proargtypes.values[i]));
@@ -193,7 +194,7 @@ ps_function_begin(void)
 	if (strcmp(namespace_search_path, SAFE_PATH) != 0)
 	{
 		run->nest_level = NewGUCNestLevel();
-		(void) set_config_option("search_path", SAFE_PATH, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		ps_guc_set_nested("search_path", SAFE_PATH);
 	}
 	memset(params->params, 0, MAX_ARGS * sizeof(ParamExternData));
 	run->context = CreateStandaloneExprContext();

@@ -84,7 +84,7 @@ ps_lock_wait_bound(int ms)
 
 	if (LockTimeout > 0)
 		ms = Min(ms, LockTimeout);
-	(void) set_config_option("lock_timeout", psprintf("%d", ms), PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	ps_guc_set_nested("lock_timeout", psprintf("%d", ms));
 	lock_wait_watch(ms);
 	return nest_level;
 }

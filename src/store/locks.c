@@ -124,6 +124,41 @@ ps_lock_customers_within(const int64 *sorted_keys, int n, int wait_ms, bool *had
 		SetLatch(MyLatch);		/* the latch may have been set for our caller */
 }
 
+typedef struct KeyOfId
+{
+	int64		key;
+	int			id;				/* its place among the ids */
+} KeyOfId;
+
+static int
+compare_keys_of_ids(const void *a, const void *b)
+{
+	int64		x = ((const KeyOfId *) a)->key;
+	int64		y = ((const KeyOfId *) b)->key;
+
+	return x < y ? -1 : x > y;
+}
+
+void
+ps_lock_ids_within(const char *const *customer_ids, int n, int wait_ms, bool *had)
+{
+	KeyOfId    *sorted = palloc(Max(n, 1) * sizeof(KeyOfId));
+	int64	   *keys = palloc(Max(n, 1) * sizeof(int64));
+	bool	   *taken = palloc(Max(n, 1) * sizeof(bool));
+
+	for (int i = 0; i < n; i++)
+	{
+		sorted[i].key = ps_lock_key(customer_ids[i], strlen(customer_ids[i]));
+		sorted[i].id = i;
+	}
+	qsort(sorted, n, sizeof(KeyOfId), compare_keys_of_ids);
+	for (int i = 0; i < n; i++)
+		keys[i] = sorted[i].key;
+	ps_lock_customers_within(keys, n, wait_ms, taken);
+	for (int i = 0; i < n; i++)
+		had[sorted[i].id] = taken[i];
+}
+
 bool
 ps_lock_is_free(int64 key)
 {

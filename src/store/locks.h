@@ -23,6 +23,9 @@ extern void ps_lock_customers(const int64 *sorted_keys, int n);
  */
 extern void ps_lock_customers_within(const int64 *sorted_keys, int n, int wait_ms, bool *had);
 
+/* The same for customers in any order. */
+extern void ps_lock_ids_within(const char *const *customer_ids, int n, int wait_ms, bool *had);
+
 /* Whether the lock of a key is free at this moment. Needs no transaction. */
 extern bool ps_lock_is_free(int64 key);
 

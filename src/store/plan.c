@@ -21,6 +21,7 @@
 #include "store/rebuild_schema.h"
 #include "store/resolve.h"
 #include "store/shards.h"
+#include "store/xact.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -35,7 +36,7 @@ set_path(void)
 	static const char safe[] = "pg_catalog, pg_temp";
 
 	if (strcmp(namespace_search_path, safe) != 0)
-		(void) set_config_option("search_path", safe, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		ps_guc_set_nested("search_path", safe);
 }
 
 /* Forbids plans whose cost depends on the size of the table, until the nest level ends. */
@@ -46,8 +47,7 @@ forbid_scans(void)
 	static const char *const settings[] = {"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"};
 
 	for (int i = 0; i < lengthof(settings); i++)
-		(void) set_config_option(settings[i], "off", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
+		ps_guc_set_nested(settings[i], "off");
 }
 
 /* Raises when a statement would need all rows of a table that is distributed. */

@@ -15,6 +15,7 @@
 #include "store/plan.h"
 #include "store/rule_catalog.h"
 #include "store/table_watch.h"
+#include "store/xact.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
@@ -82,7 +83,7 @@ rule_catalog_read(void)
 	int			nest_level = NewGUCNestLevel();
 
 	/* the caller's search_path could change the meaning of operators */
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	ps_guc_set_nested("search_path", "pg_catalog, pg_temp");
 	load_maps(rules);
 	ps_metrics_load(rules);
 	ps_handlers_load(rules);

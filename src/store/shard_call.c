@@ -17,6 +17,7 @@
 #include "lib/stringinfo.h"
 #include "store/shard_call.h"
 #include "store/shards.h"
+#include "store/xact.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/guc.h"
@@ -133,7 +134,7 @@ run_forwarded(Oid function, const char *slot, const NullableDatum *args, bool re
 		nulls[i + 1] = args[i].isnull ? 'n' : ' ';
 	}
 	/* a SELECT is a transaction of its own on the node, unless there is a transaction block */
-	(void) set_config_option("citus.function_opens_transaction_block", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	ps_guc_set_nested("citus.function_opens_transaction_block", "off");
 	if (SPI_execute_plan(call->plan, values, nulls, read_only, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not call %s() on another node", get_func_name(function));
 	AtEOXact_GUC(true, nest_level);

@@ -21,6 +21,7 @@
 #include "storage/ipc.h"
 #include "store/rebuild_schema.h"
 #include "store/user_code.h"
+#include "store/xact.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -209,5 +210,5 @@ ps_role_fix_settings(void)
 
 	for (int i = 0; i < lengthof(settings); i++)
 		if (strcmp(GetConfigOption(settings[i][0], false, false), settings[i][1]) != 0)
-			(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+			ps_guc_set_nested(settings[i][0], settings[i][1]);
 }

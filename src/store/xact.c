@@ -1,12 +1,14 @@
 /*
  * xact.c
- *	  Begins and ends transactions and subtransactions of our processes.
+ *	  Begins and ends transactions and subtransactions of our processes, and sets
+ *	  parameters within them.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "executor/spi.h"
 #include "store/xact.h"
+#include "utils/guc.h"
 #include "utils/snapmgr.h"
 
 /* PostgreSQL sets the time of now() for commands of clients only. */
@@ -64,4 +66,22 @@ ps_subxact_end(PsSubxact outside, bool commit)
 		RollbackAndReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(outside.context);
 	CurrentResourceOwner = outside.owner;
+}
+
+static void
+set_guc(const char *name, const char *value, GucAction action)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, action, true, 0, false);
+}
+
+void
+ps_guc_set_local(const char *name, const char *value)
+{
+	set_guc(name, value, GUC_ACTION_LOCAL);
+}
+
+void
+ps_guc_set_nested(const char *name, const char *value)
+{
+	set_guc(name, value, GUC_ACTION_SAVE);
 }

@@ -1,6 +1,6 @@
 /*
  * xact.h
- *	  Transactions and subtransactions of our processes.
+ *	  Transactions and subtransactions of our processes, and parameters within them.
  */
 #ifndef PS_XACT_H
 #define PS_XACT_H
@@ -33,5 +33,11 @@ typedef struct PsSubxact
 
 extern PsSubxact ps_subxact_begin(void);
 extern void ps_subxact_end(PsSubxact outside, bool commit);
+
+/* Sets a parameter for the rest of the transaction, as SET LOCAL does. */
+extern void ps_guc_set_local(const char *name, const char *value);
+
+/* Sets a parameter until the GUC nest level of the caller ends, with AtEOXact_GUC(). */
+extern void ps_guc_set_nested(const char *name, const char *value);
 
 #endif							/* PS_XACT_H */
