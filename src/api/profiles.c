@@ -38,14 +38,19 @@ typedef struct MetricOfCall
 	char		name[NAMEDATALEN];
 } MetricOfCall;
 
-/* Names of metrics of users, each after a comma, for a hint. */
+/* The names of metrics, for a hint. */
 static const char *
 name_metrics(void)
 {
 	const PsMetrics *metrics = &ps_rules_get()->metrics;
+	const PsMetric *builtins;
 	StringInfoData names;
+	int			nbuiltins;
 
+	builtins = ps_metric_builtins(&nbuiltins);
 	initStringInfo(&names);
+	for (int i = 0; i < nbuiltins; i++)
+		appendStringInfo(&names, "%s%s", i == 0 ? "" : ", ", builtins[i].name);
 	for (int i = 0; i < Min(metrics->nmetrics, MAX_NAMED_METRICS); i++)
 		appendStringInfo(&names, ", %s", metrics->metrics[i].name);
 	if (metrics->nmetrics > MAX_NAMED_METRICS)
@@ -67,7 +72,7 @@ find_metric(const text *name, bool *is_builtin)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("metric \"%s\" does not exist", cname),
-				 errhint("Metrics are transaction_count_30d, total_transaction_value_30d, login_count_7d, support_ticket_count_90d%s.", name_metrics())));
+				 errhint("Metrics are %s.", name_metrics())));
 	return metric;
 }
 

@@ -8,12 +8,15 @@
 #include "api/caller.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "message.h"
 #include "miscadmin.h"
 #include "store/dead_letter_repair.h"
 #include "store/extension.h"
 #include "utils/datum.h"
 
-static const char *const kinds[] = {"malformed", "invalid", "handler", "late"};
+#define KIND_NAME(kind) #kind,
+
+static const char *const kinds[] = {PS_LETTER_KINDS(KIND_NAME,)};
 
 /* Raises unless a stream or a topic of that name is known here. Needs SPI. */
 static void

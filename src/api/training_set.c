@@ -40,10 +40,6 @@ typedef struct TrainingSet
 	MemoryContext context;		/* of the pairs that are read at once */
 } TrainingSet;
 
-static const char *const builtin_metrics[] = {
-	"transaction_count_30d", "total_transaction_value_30d", "login_count_7d", "support_ticket_count_90d"
-};
-
 /* Finds the metrics that are named; null: all. */
 static void
 find_metrics(TrainingSet *set, ArrayType *array)
@@ -55,9 +51,11 @@ find_metrics(TrainingSet *set, ArrayType *array)
 
 	if (array == NULL)
 	{
-		set->metrics = palloc((lengthof(builtin_metrics) + of_users->nmetrics) * sizeof(PsMetric *));
-		for (int i = 0; i < lengthof(builtin_metrics); i++)
-			set->metrics[set->nmetrics++] = ps_metric_find(NULL, builtin_metrics[i]);
+		const PsMetric *builtins = ps_metric_builtins(&n);
+
+		set->metrics = palloc((n + of_users->nmetrics) * sizeof(PsMetric *));
+		for (int i = 0; i < n; i++)
+			set->metrics[set->nmetrics++] = &builtins[i];
 		for (int i = 0; i < of_users->nmetrics; i++)
 			set->metrics[set->nmetrics++] = &of_users->metrics[i];
 		return;

@@ -21,7 +21,6 @@
 
 #define SUBXACT_RUNS 20			/* transactions after a failure that use a subtransaction per event at once */
 #define MAX_SLOW 3				/* calls that may run out of time in one transaction */
-#define MAX_SYSTEM_FAILURES 3	/* an event's system errors, before they count as the event's own */
 
 static int	subxact_runs = 0;
 static const PsApplyState *running = NULL;	/* valid while a function runs */
@@ -60,7 +59,7 @@ count_failures(const PsEvent *event)
 /*
  * Whether an error of a function is the system's: then the whole transaction fails
  * and is tried again. In a worker an event's first failures count so, up to
- * MAX_SYSTEM_FAILURES. From then on they count as the event's own, or an event
+ * PS_MAX_SYSTEM_FAILURES. From then on they count as the event's own, or an event
  * whose function always raises such an error would stop its stream.
  */
 static bool
@@ -68,7 +67,7 @@ is_system_error(const PsApplyState *state, const ErrorData *error)
 {
 	if (!ps_sqlstate_is_passing(error->sqlerrcode))
 		return false;
-	return state->settings->stream_id == 0 || count_failures(state->items[state->calling].event) < MAX_SYSTEM_FAILURES;
+	return state->settings->stream_id == 0 || count_failures(state->items[state->calling].event) < PS_MAX_SYSTEM_FAILURES;
 }
 
 /* Takes a caught error: rejects the item whose function raised it, or raises it again if it is no function's own. */

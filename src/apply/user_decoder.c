@@ -16,8 +16,6 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#define MAX_SYSTEM_FAILURES 3	/* a message's system errors, before they count as its own */
-
 static const PsMessage *decoding = NULL;
 
 const PsMessage *
@@ -119,7 +117,7 @@ user_decoder_is_system_error(const PsMessage *message, const ErrorData *error)
 	known[place].topic_no = message->topic_no;
 	known[place].partition = message->partition;
 	known[place].offset = message->offset;
-	return message->partition < 0 || ++known[place].failures < MAX_SYSTEM_FAILURES;
+	return message->partition < 0 || ++known[place].failures < PS_MAX_SYSTEM_FAILURES;
 }
 
 /* Takes a caught error; whether the call was ended for its time. */

@@ -10,6 +10,8 @@
 #include "store/function.h"
 #include "store/xact.h"
 
+#define PS_MAX_SYSTEM_FAILURES 3	/* errors of the system for a message, before they count as its own */
+
 /* What functions are called with. */
 typedef struct PsEventCall
 {

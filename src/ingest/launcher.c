@@ -104,8 +104,7 @@ scan_database(Oid database)
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
 
-	ps_bgworker_describe(&worker, "profile_stream scanner", "profile_stream_scanner_main");
-	worker.bgw_main_arg = ObjectIdGetDatum(database);
+	ps_bgworker_describe_scanner(&worker, database);
 	worker.bgw_notify_pid = MyProcPid;
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
 		return false;

@@ -12,7 +12,7 @@
 #include "kafka/client.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/bgworker.h"
+#include "process/bgworker.h"
 #include "process/wait_event.h"
 #include "storage/dsm.h"
 #include "storage/ipc.h"
@@ -121,14 +121,9 @@ ps_probe(List *options, List *topics, int64 time_ms, int timeout_ms)
 	pack_options(segment, options);
 	pack_topics(segment, topics);
 
-	memset(&worker, 0, sizeof(worker));
+	ps_bgworker_describe(&worker, "profile_stream probe", "profile_stream_probe_main");
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
 	worker.bgw_start_time = BgWorkerStart_PostmasterStart;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker.bgw_library_name, "profile_stream", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "profile_stream_probe_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_name, "profile_stream probe", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "profile_stream probe", BGW_MAXLEN);
 	worker.bgw_main_arg = UInt32GetDatum(dsm_segment_handle(dsm));
 	worker.bgw_notify_pid = MyProcPid;
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))

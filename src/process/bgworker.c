@@ -57,6 +57,13 @@ ps_bgworker_describe(BackgroundWorker *worker, const char *type, const char *fun
 	strlcpy(worker->bgw_type, type, BGW_MAXLEN);
 }
 
+void
+ps_bgworker_describe_scanner(BackgroundWorker *worker, Oid database)
+{
+	ps_bgworker_describe(worker, "profile_stream scanner", "profile_stream_scanner_main");
+	worker->bgw_main_arg = ObjectIdGetDatum(database);
+}
+
 bool
 ps_bgworker_start(int stream_id, const PsProcess *process)
 {
@@ -214,8 +221,7 @@ ps_bgworker_end_unless_matched(void)
 
 	if (ps_extension_mismatch(&hint) == NULL)
 		return;
-	ps_bgworker_describe(&worker, "profile_stream scanner", "profile_stream_scanner_main");
-	worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
+	ps_bgworker_describe_scanner(&worker, MyDatabaseId);
 	if (!RegisterDynamicBackgroundWorker(&worker, NULL))
 		ps_extension_check();
 	proc_exit(0);

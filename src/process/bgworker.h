@@ -41,6 +41,9 @@ typedef struct PsConnectFailure
 /* Fills in a registration. The process will not restart unless the caller sets that. */
 extern void ps_bgworker_describe(BackgroundWorker *worker, const char *type, const char *function);
 
+/* The registration of a scanner, which starts the streams of a database. */
+extern void ps_bgworker_describe_scanner(BackgroundWorker *worker, Oid database);
+
 /* Registers a worker, a relay or a rebuild; false when no slot is free. */
 extern bool ps_bgworker_start(int stream_id, const PsProcess *process);
 

@@ -44,8 +44,8 @@ static PsPlan exists_plan = {
 
 static bool writing = false;	/* true while a statement of our own runs */
 
-static uint64
-write_own(PsPlan *plan, Datum *args, const char *nulls, int expected)
+uint64
+ps_definitions_write(PsPlan *plan, Datum *args, const char *nulls, int expected)
 {
 	uint64		rows = 0;
 	bool		before = writing;
@@ -63,18 +63,12 @@ write_own(PsPlan *plan, Datum *args, const char *nulls, int expected)
 	return rows;
 }
 
-uint64
-ps_definitions_write(PsPlan *plan, Datum *args, const char *nulls, int expected)
-{
-	return write_own(plan, args, nulls, expected);
-}
-
 void
 ps_confirm(const char *kind, const char *key)
 {
 	Datum		args[2] = {CStringGetTextDatum(kind), CStringGetTextDatum(key)};
 
-	(void) write_own(&confirm_plan, args, NULL, SPI_OK_INSERT);
+	(void) ps_definitions_write(&confirm_plan, args, NULL, SPI_OK_INSERT);
 }
 
 bool
@@ -137,7 +131,7 @@ confirmed_code_withdraw(const TriggerData *trigger, HeapTuple row)
 	args[1] = CStringGetTextDatum(key.data);
 	SPI_connect();
 	saved = ps_switch_to_owner();
-	(void) write_own(&withdraw_plan, args, NULL, SPI_OK_DELETE);
+	(void) ps_definitions_write(&withdraw_plan, args, NULL, SPI_OK_DELETE);
 	ps_restore_user(saved);
 	SPI_finish();
 }

@@ -8,6 +8,7 @@
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "executor/spi.h"
+#include "settings.h"
 #include "store/history_catalog.h"
 #include "store/history_partitions.h"
 #include "store/history_store.h"
@@ -63,7 +64,7 @@ static PsPlan past_plan = {
 	" WHERE EXISTS (SELECT FROM pg_catalog.jsonb_object_keys(h.old) k(key) WHERE NOT " IS_KEPT("k.key") ")"
 
 static const char *const keep_sql[] = {
-	DELETE_OTHERS("profile_stream_internal"), REDUCE_OTHERS("profile_stream_internal"),
+	DELETE_OTHERS(PS_INTERNAL_SCHEMA), REDUCE_OTHERS(PS_INTERNAL_SCHEMA),
 	DELETE_OTHERS(PS_REBUILD_SCHEMA), REDUCE_OTHERS(PS_REBUILD_SCHEMA)
 };
 

@@ -83,9 +83,8 @@ static const char *const fuzz_tokens[] = {
 	"60", "24:00", "0000-00-00", "9999-12-31T23:59:60",
 };
 
-/* A random int from 0 to max. */
-static int
-fuzz_int(pg_prng_state *prng, int max)
+int
+ps_fuzz_int(pg_prng_state *prng, int max)
 {
 	return (int) pg_prng_uint64_range(prng, 0, max);
 }
@@ -94,8 +93,8 @@ fuzz_int(pg_prng_state *prng, int max)
 static int
 fuzz_splice(pg_prng_state *prng, char *bytes, int len, int max_cut, const char *insert, int insert_len)
 {
-	int			at = fuzz_int(prng, len);
-	int			cut = fuzz_int(prng, Min(max_cut, len - at));
+	int			at = ps_fuzz_int(prng, len);
+	int			cut = ps_fuzz_int(prng, Min(max_cut, len - at));
 
 	if (len - cut + insert_len > PS_FUZZ_MAX_BYTES)
 		return len;
@@ -109,11 +108,11 @@ static int
 fuzz_mutate(pg_prng_state *prng, char *bytes, int len)
 {
 	char		copy[64];
-	char		byte = (char) fuzz_int(prng, 255);
-	const char *token = fuzz_tokens[fuzz_int(prng, lengthof(fuzz_tokens) - 1)];
-	int			copied = fuzz_int(prng, Min((int) sizeof(copy), len));
+	char		byte = (char) ps_fuzz_int(prng, 255);
+	const char *token = fuzz_tokens[ps_fuzz_int(prng, lengthof(fuzz_tokens) - 1)];
+	int			copied = ps_fuzz_int(prng, Min((int) sizeof(copy), len));
 
-	switch (fuzz_int(prng, 5))
+	switch (ps_fuzz_int(prng, 5))
 	{
 		case 0:
 			return fuzz_splice(prng, bytes, len, 1, &byte, 1);
@@ -124,10 +123,10 @@ fuzz_mutate(pg_prng_state *prng, char *bytes, int len)
 		case 3:
 			return fuzz_splice(prng, bytes, len, 30, "", 0);
 		case 4:
-			memcpy(copy, bytes + fuzz_int(prng, len - copied), copied);
+			memcpy(copy, bytes + ps_fuzz_int(prng, len - copied), copied);
 			return fuzz_splice(prng, bytes, len, 0, copy, copied);
 		default:
-			return fuzz_int(prng, 9) == 0 ? fuzz_int(prng, len) : len;
+			return ps_fuzz_int(prng, 9) == 0 ? ps_fuzz_int(prng, len) : len;
 	}
 }
 
@@ -135,18 +134,18 @@ fuzz_mutate(pg_prng_state *prng, char *bytes, int len)
 static int
 fuzz_value(pg_prng_state *prng, const char *const *events, int nevents, char *bytes)
 {
-	const char *event = events[fuzz_int(prng, nevents - 1)];
+	const char *event = events[ps_fuzz_int(prng, nevents - 1)];
 	int			len = strlen(event);
 
-	if (fuzz_int(prng, 9) == 0)
+	if (ps_fuzz_int(prng, 9) == 0)
 	{
-		len = fuzz_int(prng, 200);
+		len = ps_fuzz_int(prng, 200);
 		for (int i = 0; i < len; i++)
-			bytes[i] = (char) fuzz_int(prng, 255);
+			bytes[i] = (char) ps_fuzz_int(prng, 255);
 		return len;
 	}
 	memcpy(bytes, event, len);
-	for (int i = fuzz_int(prng, FUZZ_MAX_MUTATIONS); i > 0; i--)
+	for (int i = ps_fuzz_int(prng, FUZZ_MAX_MUTATIONS); i > 0; i--)
 		len = fuzz_mutate(prng, bytes, len);
 	return len;
 }
@@ -159,7 +158,7 @@ fuzz_text(pg_prng_state *prng, const char *text, int *len)
 
 	*len = strlen(text);
 	memcpy(bytes, text, *len);
-	if (fuzz_int(prng, 19) == 0)
+	if (ps_fuzz_int(prng, 19) == 0)
 		*len = fuzz_mutate(prng, bytes, *len);
 	return memcpy(palloc(Max(*len, 1)), bytes, *len);
 }
@@ -181,22 +180,22 @@ ps_fuzz_fill(pg_prng_state *prng, const PsFormatMap *format_map, char *bytes, Ps
 		message->value_len = fuzz_value(prng, fuzz_changes, lengthof(fuzz_changes), bytes);
 	else
 		message->value_len = fuzz_value(prng, fuzz_envelopes, lengthof(fuzz_envelopes), bytes);
-	if (fuzz_int(prng, 1) == 0)
+	if (ps_fuzz_int(prng, 1) == 0)
 		message->kafka_timestamp = 0;
-	if (fuzz_int(prng, 2) > 0)
+	if (ps_fuzz_int(prng, 2) > 0)
 		message->key = fuzz_text(prng, "c-1", &message->key_len);
 	headers = palloc0(lengthof(fuzz_headers) * sizeof(PsHeader));
 	message->headers = headers;
-	if (fuzz_int(prng, 1) == 0)
+	if (ps_fuzz_int(prng, 1) == 0)
 		return;
 	for (int i = 0; i < lengthof(fuzz_headers); i++)
 	{
 		PsHeader   *header = &headers[message->nheaders];
 
-		if (fuzz_int(prng, 15) < fuzz_headers[i].deferred)
+		if (ps_fuzz_int(prng, 15) < fuzz_headers[i].deferred)
 			continue;
 		header->name = fuzz_headers[i].name;
-		if (fuzz_int(prng, 49) > 0)
+		if (ps_fuzz_int(prng, 49) > 0)
 			header->value = fuzz_text(prng, fuzz_headers[i].value, &header->value_len);
 		message->nheaders++;
 	}
@@ -206,7 +205,7 @@ PsFormatMap *
 ps_fuzz_envelope(pg_prng_state *prng)
 {
 	static const char *const formats[] = {"cloudevents", "custom", "debezium"};
-	int			format = fuzz_int(prng, lengthof(formats));
+	int			format = ps_fuzz_int(prng, lengthof(formats));
 	PsFormatMap *format_map;
 
 	if (format == 0)
@@ -215,10 +214,10 @@ ps_fuzz_envelope(pg_prng_state *prng)
 	if (format == 3)
 	{
 		(void) ps_format_map_add(format_map, PS_CUSTOMER_ID, "$.row.who");
-		(void) ps_format_map_set(format_map, fuzz_int(prng, 1) == 0 ? "event" : "tombstone");
+		(void) ps_format_map_set(format_map, ps_fuzz_int(prng, 1) == 0 ? "event" : "tombstone");
 	}
 	for (int i = 0; i < lengthof(fuzz_sources) && format == 2; i++)
-		if (fuzz_int(prng, 3) > 0)
+		if (ps_fuzz_int(prng, 3) > 0)
 			(void) ps_format_map_add(format_map, fuzz_sources[i].member, fuzz_sources[i].source);
 	ps_format_map_add_defaults(format_map);
 	return format_map;

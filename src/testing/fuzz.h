@@ -11,6 +11,9 @@
 
 #define PS_FUZZ_MAX_BYTES 2048
 
+/* A random int from 0 to max. */
+extern int	ps_fuzz_int(pg_prng_state *prng, int max);
+
 /* Fills a buffer of PS_FUZZ_MAX_BYTES with a damaged event or random bytes, and makes a message of them. */
 extern void ps_fuzz_fill(pg_prng_state *prng, const PsFormatMap *format_map, char *bytes, PsMessage *message);
 

@@ -13,25 +13,18 @@
 #include "testing/fuzz.h"
 #include "utils/numeric.h"
 
-/* A random int from 0 to max. */
-static int
-packed_int(pg_prng_state *prng, int max)
-{
-	return (int) pg_prng_uint64_range(prng, 0, max);
-}
-
 /* Bytes that were packed, and then damaged or cut. There is no byte behind their end. */
 static struct varlena *
 damaged_bytes(pg_prng_state *prng, const struct varlena *packed)
 {
 	int			len = VARSIZE(packed) - VARHDRSZ;
-	int			kept = packed_int(prng, 3) == 0 ? packed_int(prng, len) : len;
+	int			kept = ps_fuzz_int(prng, 3) == 0 ? ps_fuzz_int(prng, len) : len;
 	struct varlena *copy = palloc(VARHDRSZ + kept);
 
 	memcpy(copy, packed, VARHDRSZ + kept);
 	SET_VARSIZE(copy, VARHDRSZ + kept);
-	for (int i = kept == 0 ? 0 : packed_int(prng, 3); i > 0; i--)
-		VARDATA(copy)[packed_int(prng, kept - 1)] = (char) packed_int(prng, 255);
+	for (int i = kept == 0 ? 0 : ps_fuzz_int(prng, 3); i > 0; i--)
+		VARDATA(copy)[ps_fuzz_int(prng, kept - 1)] = (char) ps_fuzz_int(prng, 255);
 	return copy;
 }
 
@@ -39,7 +32,7 @@ damaged_bytes(pg_prng_state *prng, const struct varlena *packed)
 static const char *
 try_event_ids(pg_prng_state *prng)
 {
-	TimestampTz now = (int64) packed_int(prng, 1000000000) * 1000000;
+	TimestampTz now = (int64) ps_fuzz_int(prng, 1000000000) * 1000000;
 	PsEventIds	ids;
 	PsEventIds	again;
 	PsIdHash	hash = {{0}};
@@ -48,11 +41,11 @@ try_event_ids(pg_prng_state *prng)
 
 	if (!ps_event_ids_load(&ids, NULL))
 		return "no event ids";
-	for (int i = packed_int(prng, 40); i > 0; i--)
+	for (int i = ps_fuzz_int(prng, 40); i > 0; i--)
 	{
 		PsIdChunk  *chunk;
 
-		now += (int64) packed_int(prng, packed_int(prng, 3) == 0 ? 20000000 : 100) * 1000000 - 1000000;
+		now += (int64) ps_fuzz_int(prng, ps_fuzz_int(prng, 3) == 0 ? 20000000 : 100) * 1000000 - 1000000;
 		hash = ps_event_id_hash(&ps_table_key, (const char *) &i, sizeof(i), 0);
 		chunk = ps_event_ids_add(&ids, &hash, now);
 		sealed = chunk != NULL ? chunk : sealed;
@@ -110,7 +103,7 @@ try_samples(pg_prng_state *prng)
 {
 	PsWindow	window = {0};
 	PsWindow	again;
-	int			n = packed_int(prng, 20);
+	int			n = ps_fuzz_int(prng, 20);
 	TimestampTz times[20];
 	bytea	   *packed;
 	PsSample   *samples;
@@ -118,9 +111,9 @@ try_samples(pg_prng_state *prng)
 
 	for (int i = 0; i < n; i++)
 	{
-		Numeric		value = packed_int(prng, 1) == 0 ? NULL : int64_div_fast_to_numeric(packed_int(prng, 100000) - 50000, packed_int(prng, 12));
+		Numeric		value = ps_fuzz_int(prng, 1) == 0 ? NULL : int64_div_fast_to_numeric(ps_fuzz_int(prng, 100000) - 50000, ps_fuzz_int(prng, 12));
 
-		times[i] = (int64) packed_int(prng, 1000000) * (packed_int(prng, 1) == 0 ? 1000000 : 999);
+		times[i] = (int64) ps_fuzz_int(prng, 1000000) * (ps_fuzz_int(prng, 1) == 0 ? 1000000 : 999);
 		(void) ps_window_add(&window, 1, times[i], value);
 	}
 	packed = ps_window_save(&window);
@@ -162,16 +155,16 @@ try_totals(pg_prng_state *prng)
 	PsWindow	window = {0};
 	PsWindow	again;
 	PsTotals	totals;
-	int			n = 1 + packed_int(prng, 199);
+	int			n = 1 + ps_fuzz_int(prng, 199);
 	TimestampTz oldest = DT_NOEND;
 	bytea	   *packed;
 
 	for (int i = 0; i < n; i++)
 	{
-		TimestampTz at = (int64) packed_int(prng, 1000000) * 1000000;
+		TimestampTz at = (int64) ps_fuzz_int(prng, 1000000) * 1000000;
 
 		oldest = Min(oldest, at);
-		(void) ps_window_add_lifetime(&window, 1, at, packed_int(prng, 1) == 0 ? NULL : int64_div_fast_to_numeric(packed_int(prng, 100000) - 50000, packed_int(prng, 12)));
+		(void) ps_window_add_lifetime(&window, 1, at, ps_fuzz_int(prng, 1) == 0 ? NULL : int64_div_fast_to_numeric(ps_fuzz_int(prng, 100000) - 50000, ps_fuzz_int(prng, 12)));
 	}
 	packed = ps_window_save(&window);
 	if (!ps_window_load(&again, VARDATA(packed), VARSIZE(packed) - VARHDRSZ) || again.nseries != 1 || !again.series[0].is_lifetime)
@@ -193,15 +186,15 @@ try_source_counts(pg_prng_state *prng)
 	PsSourceCounts counts = {0};
 	PsSourceCounts again = {0};
 	PsSourceCounts damaged = {0};
-	int			n = packed_int(prng, 100);
+	int			n = ps_fuzz_int(prng, 100);
 	int64		total = 0;
 	bytea	   *packed;
 
 	for (int i = 0; i < n; i++)
 	{
-		char	   *source = psprintf("%0*d", packed_int(prng, PS_MAX_SOURCE_BYTES + 10), packed_int(prng, 60));
+		char	   *source = psprintf("%0*d", ps_fuzz_int(prng, PS_MAX_SOURCE_BYTES + 10), ps_fuzz_int(prng, 60));
 
-		ps_source_counts_add(&counts, source, strlen(source), 1, packed_int(prng, 1000000) - 500000);
+		ps_source_counts_add(&counts, source, strlen(source), 1, ps_fuzz_int(prng, 1000000) - 500000);
 	}
 	packed = ps_source_counts_save(&counts);
 	if (counts.n > PS_MAX_COUNTED_SOURCES + 1 || !ps_source_counts_load(&again, VARDATA(packed), VARSIZE(packed) - VARHDRSZ) || again.n != counts.n)

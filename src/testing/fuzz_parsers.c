@@ -27,13 +27,6 @@ static const char *const pieces[] = {
 	"\xf0\x9f\x98\x80", "\xef\xbb\xbf", "\x01", "\x1b[31m", "|", "\\", "ERR ", "\r\n", " "
 };
 
-/* A random int from 0 to max. */
-static int
-any_int(pg_prng_state *prng, int max)
-{
-	return (int) pg_prng_uint64_range(prng, 0, max);
-}
-
 /* Pieces and random bytes. There is no byte behind their end, so that a sanitizer sees each read beyond. */
 static char *
 any_bytes(pg_prng_state *prng, int *len)
@@ -42,11 +35,11 @@ any_bytes(pg_prng_state *prng, int *len)
 	char	   *copy;
 
 	*len = 0;
-	for (int i = any_int(prng, 8); i > 0; i--)
+	for (int i = ps_fuzz_int(prng, 8); i > 0; i--)
 	{
-		const char *piece = pieces[any_int(prng, lengthof(pieces) - 1)];
-		char		byte = (char) any_int(prng, 255);
-		int			size = any_int(prng, 4) == 0 ? 1 : strlen(piece);
+		const char *piece = pieces[ps_fuzz_int(prng, lengthof(pieces) - 1)];
+		char		byte = (char) ps_fuzz_int(prng, 255);
+		int			size = ps_fuzz_int(prng, 4) == 0 ? 1 : strlen(piece);
 
 		if (*len + size > MAX_BYTES)
 			break;
@@ -91,7 +84,7 @@ static const char *
 try_sources(pg_prng_state *prng)
 {
 	static const char *const formats[] = {"cloudevents", "custom", "debezium"};
-	PsFormatMap *format_map = ps_format_map_make(ps_format_find(formats[any_int(prng, lengthof(formats) - 1)]));
+	PsFormatMap *format_map = ps_format_map_make(ps_format_find(formats[ps_fuzz_int(prng, lengthof(formats) - 1)]));
 	PsDecodeSettings settings = {0, 0, PS_FUZZ_MAX_BYTES, format_map};
 	char		bytes[PS_FUZZ_MAX_BYTES];
 	PsMessage	message;
@@ -100,15 +93,15 @@ try_sources(pg_prng_state *prng)
 	const char *parts[PS_MAX_JOINED];
 	int			len;
 
-	for (int i = any_int(prng, 12); i > 0; i--)
+	for (int i = ps_fuzz_int(prng, 12); i > 0; i--)
 	{
 		for (int p = 0; p < PS_MAX_JOINED; p++)
 			parts[p] = any_text(prng, &len);
 		(void) ps_path_parse(parts[0], &path);
-		if (any_int(prng, 1) == 0)
-			(void) ps_format_map_add(format_map, any_int(prng, PS_MEMBERS - 1), parts[0]);
+		if (ps_fuzz_int(prng, 1) == 0)
+			(void) ps_format_map_add(format_map, ps_fuzz_int(prng, PS_MEMBERS - 1), parts[0]);
 		else
-			(void) ps_format_map_add_join(format_map, any_int(prng, PS_MEMBERS - 1), parts, any_int(prng, PS_MAX_JOINED));
+			(void) ps_format_map_add_join(format_map, ps_fuzz_int(prng, PS_MEMBERS - 1), parts, ps_fuzz_int(prng, PS_MAX_JOINED));
 	}
 	ps_format_map_add_defaults(format_map);
 	ps_fuzz_fill(prng, format_map, bytes, &message);
@@ -140,7 +133,7 @@ try_join(pg_prng_state *prng)
 			static const char *const few[] = {"a", "|", "\\", "a|", "\\|", "|a", "\\\\"};
 
 			headers[i][h].name = h == 0 ? "a" : "b";
-			headers[i][h].value = few[any_int(prng, lengthof(few) - 1)];
+			headers[i][h].value = few[ps_fuzz_int(prng, lengthof(few) - 1)];
 			headers[i][h].value_len = strlen(headers[i][h].value);
 		}
 		(void) ps_members_read(&message, &settings, &members[i]);
@@ -163,7 +156,7 @@ try_mentions(pg_prng_state *prng)
 	PsIdSearch	mention;
 
 	ps_id_search_start(&mention, bytes, len, id, id_len);
-	mention.in_strings = any_int(prng, 1) == 0;
+	mention.in_strings = ps_fuzz_int(prng, 1) == 0;
 	while (ps_id_search_next(&mention))
 	{
 		if (mention.start < end || mention.end <= mention.start || mention.end > len)
@@ -182,7 +175,7 @@ static const char *
 try_text(pg_prng_state *prng)
 {
 	int			len;
-	int			most = any_int(prng, 50);
+	int			most = ps_fuzz_int(prng, 50);
 	char	   *bytes = any_bytes(prng, &len);
 	char	   *made = ps_text_of_bytes(bytes, len, most);
 	int			made_len = strlen(made);
@@ -201,8 +194,8 @@ try_text(pg_prng_state *prng)
 static const char *
 try_offsets(pg_prng_state *prng)
 {
-	int64		next = any_int(prng, 1000);
-	int			len = any_int(prng, 40);
+	int64		next = ps_fuzz_int(prng, 1000);
+	int			len = ps_fuzz_int(prng, 40);
 	bytea	   *stored = palloc(VARHDRSZ + len);
 	PsOffsetSet set;
 	PsOffsetSet again;
@@ -210,7 +203,7 @@ try_offsets(pg_prng_state *prng)
 
 	SET_VARSIZE(stored, VARHDRSZ + len);
 	for (int i = 0; i < len; i++)
-		VARDATA(stored)[i] = any_int(prng, 1) == 0 ? (char) any_int(prng, 255) : 0;
+		VARDATA(stored)[i] = ps_fuzz_int(prng, 1) == 0 ? (char) ps_fuzz_int(prng, 255) : 0;
 	if (len >= 8)
 	{
 		VARDATA(stored)[6] = (char) (next >> 8);
@@ -218,11 +211,11 @@ try_offsets(pg_prng_state *prng)
 		memset(VARDATA(stored), 0, 6);
 	}
 	ps_offset_set_init(&set, next, stored, CurrentMemoryContext);
-	for (int i = any_int(prng, 20); i > 0; i--)
+	for (int i = ps_fuzz_int(prng, 20); i > 0; i--)
 	{
-		int64		offset = set.read + any_int(prng, 5);
+		int64		offset = set.read + ps_fuzz_int(prng, 5);
 
-		if (!ps_offset_set_read(&set, offset) && any_int(prng, 1) == 0)
+		if (!ps_offset_set_read(&set, offset) && ps_fuzz_int(prng, 1) == 0)
 			ps_offset_set_mark(&set, offset, true);
 	}
 	candidate = ps_offset_set_candidate(&set);
