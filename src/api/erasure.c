@@ -19,6 +19,7 @@
 #include "settings.h"
 #include "store/blocked.h"
 #include "store/customer_erasure.h"
+#include "store/customer_export.h"
 #include "store/extension.h"
 #include "store/lock_wait.h"
 #include "store/locks.h"
@@ -157,7 +158,7 @@ export_document(const char *customer_id)
 	PG_TRY();
 	{
 		ps_shards_use_customer(customer_id, strlen(customer_id));
-		document = ps_erasure_export(customer_id);
+		document = ps_customer_export(customer_id);
 	}
 	PG_FINALLY();
 	{

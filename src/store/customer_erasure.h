@@ -1,7 +1,6 @@
 /*
  * customer_erasure.h
- *	  Removes or exports everything that is stored about one customer.
- *	  Every call needs an SPI connection.
+ *	  Removes everything that is stored about one customer. Every call needs an SPI connection.
  */
 #ifndef PS_CUSTOMER_ERASURE_H
 #define PS_CUSTOMER_ERASURE_H
@@ -28,8 +27,5 @@ extern void ps_erasure_remove(const char *customer_id, PsErased *erased);
 
 /* The channels (char *) that an erasure notifies. */
 extern List *ps_erasure_channels(const char *other);
-
-/* The result of export_customer(), a jsonb in SPI's memory. */
-extern Datum ps_erasure_export(const char *customer_id);
 
 #endif							/* PS_CUSTOMER_ERASURE_H */

@@ -1,5 +1,5 @@
 /*
- * export.c
+ * customer_export.c
  *	  The SQL of export_customer(): one document of everything that the tables, and
  *	  those of a rebuild, have about a customer.
  */
@@ -8,7 +8,7 @@
 #include "catalog/pg_type.h"
 #include "settings.h"
 #include "store/blocked.h"
-#include "store/customer_erasure.h"
+#include "store/customer_export.h"
 #include "store/plan.h"
 #include "store/rebuild_schema.h"
 #include "store/shards.h"
@@ -82,7 +82,7 @@ static const char export_sql[] = OTHERS " || " OF_SHARD(PS_SCHEMA, PS_INTERNAL_S
 static const char others_sql[] = OTHERS " || " OF_NODE(PS_INTERNAL_SCHEMA);
 
 Datum
-ps_erasure_export(const char *customer_id)
+ps_customer_export(const char *customer_id)
 {
 	static const Oid types[1] = {TEXTOID};
 	Datum		args[1] = {CStringGetTextDatum(customer_id)};
