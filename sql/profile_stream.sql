@@ -2,7 +2,7 @@
 \echo Use "CREATE EXTENSION profile_stream" to load this file. \quit
 
 -- The objects of profile_stream, by subject. Names without a schema are in profile_stream: what users call and read.
--- profile_stream_internal has the parts: what only the extension itself uses. profile_stream_rebuild has the second copy of
+-- profile_stream_internal has what only the extension itself uses. profile_stream_rebuild has the second copy of
 -- the tables that a rebuild fills. Names within statements and functions are written in full.
 --
 --   1  Before anything is made: the schemas and roles
@@ -26,8 +26,10 @@
 --  19  Code of users and other definitions
 --  20  Views for BI
 --  21  Erasure and export
---  22  Slices: profiles on several servers
---  23  Privileges
+--  22  What a monitor sees, and what all nodes have
+--  23  Slices: profiles on several servers
+--  24  Distributed profiles: on several servers by Citus
+--  25  Privileges
 
 -- =====================================================================================================================
 -- 1. Before anything is made: the schemas and roles
@@ -537,7 +539,7 @@ COMMENT ON COLUMN profile_stream_internal.poison_messages.kafka_offset IS 'Offse
 COMMENT ON COLUMN profile_stream_internal.poison_messages.error IS 'Which function did not end, and by what limit';
 COMMENT ON COLUMN profile_stream_internal.poison_messages.ended_at IS 'When the worker ended';
 
--- Not dumped: a restored database begins with empty hands, and what Redis holds expires.
+-- Not dumped: a restored database has nothing to deliver yet, and what Redis holds expires.
 CREATE TABLE profile_stream_internal.outbox (
 	stream_id int NOT NULL,
 	sink text COLLATE "C" NOT NULL,
@@ -1240,7 +1242,7 @@ BEGIN
 	RETURN QUERY SELECT x.partition, sum(x.consumed)::bigint, sum(x.applied)::bigint, sum(x.duplicates)::bigint, sum(x.dead)::bigint, sum(x.late)::bigint, sum(x.late_dropped)::bigint,
 			sum(x.ignored)::bigint, sum(x.tombstones)::bigint, sum(x.blocked)::bigint, sum(x.replayed)::bigint, sum(x.held)::bigint, sum(x.difference)::bigint, sum(x.chunks)::bigint,
 			sum(x.wrong_chunks)::bigint, x.topic
-		FROM profile_stream_internal.call_on_nodes(format('(SELECT jsonb_agg(to_jsonb(o)) AS rows FROM profile_stream.reconcile(%L) o)', reconcile.name)) r(answer),
+		FROM profile_stream_internal.run_on_all_nodes(format('(SELECT jsonb_agg(to_jsonb(o)) AS rows FROM profile_stream.reconcile(%L) o)', reconcile.name)) r(answer),
 			jsonb_to_recordset(r.answer -> 'rows') x(partition int, consumed bigint, applied bigint, duplicates bigint, dead bigint, late bigint, late_dropped bigint, ignored bigint,
 				tombstones bigint, blocked bigint, replayed bigint, held bigint, difference bigint, chunks bigint, wrong_chunks bigint, topic text)
 		GROUP BY x.topic, x.partition ORDER BY x.topic, x.partition;
@@ -1962,7 +1964,7 @@ BEGIN
 				END;
 			END LOOP;
 		END;
-		-- a letter goes when all of its events are done; one whose events are all of types that the stream does not take is kept as it is
+		-- a letter is removed when all of its events are done; it stays if all of them are of types that the stream does not take
 		undone := ARRAY(SELECT source.ids[r.ordinal] FROM jsonb_to_recordset(results) AS r(ordinal int, outcome text)
 			WHERE r.outcome NOT IN ('applied', 'duplicate', 'blocked', 'ignored'));
 		PERFORM profile_stream_internal.settle_dead_letters(source.ids, COALESCE((SELECT jsonb_agg(r.result) FROM jsonb_array_elements(results) AS r(result)
@@ -1986,30 +1988,30 @@ COMMENT ON FUNCTION discard_dead_letters IS 'Remove dead letters; returns how ma
 -- 14. Profiles: reading (api/profiles.c)
 -- =====================================================================================================================
 
-CREATE FUNCTION profile_stream_internal.run_here(call text) RETURNS jsonb
-	AS 'MODULE_PATHNAME', 'ps_run_here' LANGUAGE c STRICT VOLATILE;
-COMMENT ON FUNCTION profile_stream_internal.run_here(text) IS 'Run a call on what this node of Citus has, with the rights of the caller';
+CREATE FUNCTION profile_stream_internal.run_on_this_node(call text) RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'ps_run_on_this_node' LANGUAGE c STRICT VOLATILE;
+COMMENT ON FUNCTION profile_stream_internal.run_on_this_node(text) IS 'Run a function on what this node of Citus has, with the rights of the caller; for run_on_all_nodes()';
 
 CREATE FUNCTION profile_stream_internal.check_no_transaction(what text) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_check_no_transaction' LANGUAGE c STRICT VOLATILE;
 COMMENT ON FUNCTION profile_stream_internal.check_no_transaction(text) IS 'Raises in a transaction block';
 
 -- Each node runs the call in a transaction of its own.
-CREATE FUNCTION profile_stream_internal.call_on_nodes(call text) RETURNS SETOF jsonb
+CREATE FUNCTION profile_stream_internal.run_on_all_nodes(call text) RETURNS SETOF jsonb
 	LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	answers jsonb[];
 	failed text;
 BEGIN
 	SELECT array_agg(r.result::jsonb) FILTER (WHERE r.success), string_agg(r.result, '; ') FILTER (WHERE NOT r.success) INTO answers, failed
-		FROM run_command_on_all_nodes(format('SELECT profile_stream_internal.run_here(%L)', call)) r;
+		FROM run_command_on_all_nodes(format('SELECT profile_stream_internal.run_on_this_node(%L)', call)) r;
 	IF failed IS NOT NULL THEN
 		RAISE EXCEPTION 'the call did not run on all nodes' USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = failed,
 			HINT = 'Call it again when all nodes run. What others have done is done.';
 	END IF;
 	RETURN QUERY SELECT unnest(answers);
 END $$;
-COMMENT ON FUNCTION profile_stream_internal.call_on_nodes(text) IS 'Run a call on all nodes of Citus, each on what it has; returns what each returned';
+COMMENT ON FUNCTION profile_stream_internal.run_on_all_nodes(text) IS 'Run a function on all nodes of Citus, each on what it has; returns what each returned, and keeps nothing';
 
 CREATE FUNCTION window_value(customer_id text, window_state bytea, metric text, as_of timestamptz) RETURNS numeric
 	AS 'MODULE_PATHNAME', 'ps_window_value' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 10;
@@ -2057,7 +2059,7 @@ CREATE FUNCTION profile_stream_internal.prune_metrics(as_of timestamptz) RETURNS
 	LANGUAGE sql VOLATILE STRICT SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
 		SELECT pg_catalog.sum(r.answer::bigint)::bigint
-		FROM profile_stream_internal.call_on_nodes(pg_catalog.format('profile_stream.prune_metrics(%L)', prune_metrics.as_of)) r(answer);
+		FROM profile_stream_internal.run_on_all_nodes(pg_catalog.format('profile_stream.prune_metrics(%L)', prune_metrics.as_of)) r(answer);
 	END;
 COMMENT ON FUNCTION profile_stream_internal.prune_metrics(timestamptz) IS 'prune_metrics() of profiles that Citus has distributed';
 
@@ -2258,7 +2260,7 @@ CREATE FUNCTION profile_stream_internal.changed_since(row_xmin xid, bookmark tex
 	AS 'MODULE_PATHNAME', 'ps_changed_since' LANGUAGE c STABLE PARALLEL RESTRICTED COST 1;
 COMMENT ON FUNCTION profile_stream_internal.changed_since(xid, text) IS 'Whether a row on this node is not older than a bookmark; true when that is NULL or has nothing of this node';
 
--- Nodes are read after their bookmarks were made, but for this one, whose rows are read with the snapshot of its bookmark.
+-- The rows of other nodes are read after their bookmarks were made. Those of this node are read with the snapshot of its bookmark.
 CREATE FUNCTION profile_stream_internal.profile_bookmark() RETURNS text
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -2348,7 +2350,7 @@ BEGIN
 		END IF;
 		EXECUTE pg_catalog.format('COMMENT ON TABLE profile_stream_rebuild.%1$I IS %2$L', original.relname,
 			pg_catalog.concat('Copy of ', original.nspname, '.', original.relname, ', for a rebuild'));
-		-- indexes have the names that they have there: they are looked up by name
+		-- indexes get the names of those of the tables that are copied, because they are looked up by name
 		FOR index IN
 			SELECT a.relname AS wanted, b.relname AS found
 			FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class a ON a.oid OPERATOR(pg_catalog.=) x.indexrelid,
@@ -2365,7 +2367,7 @@ BEGIN
 END
 $$;
 
--- no partitions: it has the index that they have
+-- it has no partitions, so it has their index itself
 ALTER TABLE profile_stream_rebuild.profile_history ADD PRIMARY KEY (customer_id, changed_at, version, kind);
 
 CREATE FUNCTION profile_stream_rebuild.window_value(customer_id text, window_state bytea, metric text, as_of timestamptz) RETURNS numeric
@@ -3011,7 +3013,7 @@ BEGIN
 			HINT = 'It has all columns of the view profiles; attributes and metrics are beside them.';
 	END IF;
 
-	-- The columns are those of the view profiles, word for word, up to FROM. But their part that counts is named by no reader.
+	-- The columns are those of the view profiles, word for word, up to FROM. Only window_count() is replaced: readers may not use its schema.
 	columns := regexp_replace(substring(pg_get_viewdef('profile_stream.profiles'::regclass) FROM '^\s*SELECT (.*)\s+FROM profile_stream\.materialized_profiles p;$'),
 		'profile_stream_internal\.window_count(\([^()]*now\(\)\))', 'profile_stream.window_value\1::pg_catalog.int8', 'g');
 	-- a value that is not of the type is null
@@ -3066,7 +3068,7 @@ COMMENT ON FUNCTION create_profile_view(text, text[], text[]) IS 'Make a view of
 -- 21. Erasure and export (api/erasure.c)
 -- =====================================================================================================================
 
--- one row at most, with an index for a statement that has no sequential scans
+-- The key lets statements that may not scan tables find its row.
 CREATE TABLE profile_stream_internal.blocking_salt (is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only), salt bytea NOT NULL);
 SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.blocking_salt', '');
 COMMENT ON TABLE profile_stream_internal.blocking_salt IS 'What the ids of blocked customers are hashed with: random, made when the first one is blocked';
@@ -3124,7 +3126,7 @@ CREATE FUNCTION export_customer(customer_id text) RETURNS jsonb
 	AS 'MODULE_PATHNAME', 'ps_export_customer' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 200000 SUPPORT profile_stream_internal.on_nodes SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION export_customer(text) IS 'Everything that is held about a customer';
 
--- Where profiles are distributed, dead letters that name a customer may be on each node, and a node takes nothing of a customer by what it has itself.
+-- Where profiles are distributed, each node may have dead letters that name a customer, and each blocks customers by a table of its own.
 CREATE FUNCTION profile_stream_internal.forget_customer(customer_id text, block boolean, OUT profiles bigint, OUT chunks bigint,
 	OUT event_ids bigint, OUT dead_letters bigint, OUT redacted bigint, OUT blocked boolean)
 	LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
@@ -3133,7 +3135,7 @@ BEGIN
 	SELECT sum((r.answer ->> 'profiles')::bigint), sum((r.answer ->> 'chunks')::bigint), sum((r.answer ->> 'event_ids')::bigint),
 			sum((r.answer ->> 'dead_letters')::bigint), sum((r.answer ->> 'redacted')::bigint), bool_and((r.answer ->> 'blocked')::boolean)
 		INTO profiles, chunks, event_ids, dead_letters, redacted, blocked
-		FROM profile_stream_internal.call_on_nodes(format('profile_stream.forget_customer(%L, %L)', customer_id, block)) r(answer);
+		FROM profile_stream_internal.run_on_all_nodes(format('profile_stream.forget_customer(%L, %L)', customer_id, block)) r(answer);
 END $$;
 COMMENT ON FUNCTION profile_stream_internal.forget_customer(text, boolean) IS 'forget_customer() of profiles that Citus has distributed';
 
@@ -3141,48 +3143,34 @@ CREATE FUNCTION profile_stream_internal.unblock_customer(customer_id text) RETUR
 	LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	PERFORM profile_stream_internal.check_no_transaction('unblock_customer()');
-	RETURN (SELECT bool_or(r.answer::boolean) FROM profile_stream_internal.call_on_nodes(format('profile_stream.unblock_customer(%L)', customer_id)) r(answer));
+	RETURN (SELECT bool_or(r.answer::boolean) FROM profile_stream_internal.run_on_all_nodes(format('profile_stream.unblock_customer(%L)', customer_id)) r(answer));
 END $$;
 COMMENT ON FUNCTION profile_stream_internal.unblock_customer(text) IS 'unblock_customer() of profiles that Citus has distributed';
 
--- One hashes with the salt of the other, so that a node that is added can take what the coordinator has.
-CREATE FUNCTION profile_stream_internal.take_blocks(salt bytea, hashes bytea[]) RETURNS void
+-- A node hashes with the salt of the coordinator. So a node that is added can take over the hashes that the coordinator has.
+CREATE FUNCTION profile_stream_internal.take_blocked_customers(salt bytea, hashes bytea[]) RETURNS void
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	DELETE FROM profile_stream_internal.blocking_salt s WHERE s.salt <> take_blocks.salt AND NOT EXISTS (SELECT FROM profile_stream_internal.blocked_customers);
-	INSERT INTO profile_stream_internal.blocking_salt (salt) VALUES (take_blocks.salt) ON CONFLICT DO NOTHING;
-	IF (SELECT s.salt FROM profile_stream_internal.blocking_salt s) <> take_blocks.salt THEN
+	DELETE FROM profile_stream_internal.blocking_salt s WHERE s.salt <> take_blocked_customers.salt AND NOT EXISTS (SELECT FROM profile_stream_internal.blocked_customers);
+	INSERT INTO profile_stream_internal.blocking_salt (salt) VALUES (take_blocked_customers.salt) ON CONFLICT DO NOTHING;
+	IF (SELECT s.salt FROM profile_stream_internal.blocking_salt s) <> take_blocked_customers.salt THEN
 		RAISE EXCEPTION 'this node has blocked customers of its own' USING ERRCODE = 'object_not_in_prerequisite_state',
 			HINT = 'Unblock them before the node is added.';
 	END IF;
 	INSERT INTO profile_stream_internal.blocked_customers (customer_hash, blocked_at) SELECT h.hash, now() FROM unnest(hashes) h(hash) ON CONFLICT DO NOTHING;
 END $$;
-COMMENT ON FUNCTION profile_stream_internal.take_blocks(bytea, bytea[]) IS 'Take the blocked customers of the coordinator over';
+COMMENT ON FUNCTION profile_stream_internal.take_blocked_customers(bytea, bytea[]) IS 'Take the blocked customers of the coordinator over';
 
-CREATE FUNCTION profile_stream_internal.send_blocks() RETURNS void
+CREATE FUNCTION profile_stream_internal.send_blocked_customers() RETURNS void
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	failed text;
 BEGIN
-	-- hashes of event ids move with their shards: they are keyed alike on all nodes
-	SELECT string_agg(r.result, '; ') FILTER (WHERE NOT r.success) INTO failed
-		FROM run_command_on_workers((SELECT format('INSERT INTO profile_stream_internal.event_id_keys (made_at, key) VALUES (%L, %L)', k.made_at, k.key)
-			FROM profile_stream_internal.event_id_keys k ORDER BY k.made_at LIMIT 1)) r;
-	IF failed IS NOT NULL THEN
-		RAISE EXCEPTION 'not all nodes have taken the key of event ids' USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = failed,
-			HINT = 'Call distribute() again when all nodes run.';
-	END IF;
 	INSERT INTO profile_stream_internal.blocking_salt (salt)
 		VALUES (sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))) ON CONFLICT DO NOTHING;
-	SELECT string_agg(r.result, '; ') FILTER (WHERE NOT r.success) INTO failed
-		FROM run_command_on_workers((SELECT format('SELECT profile_stream_internal.take_blocks(%L, %L)', s.salt,
-			(SELECT COALESCE(array_agg(b.customer_hash), '{}') FROM profile_stream_internal.blocked_customers b)) FROM profile_stream_internal.blocking_salt s)) r;
-	IF failed IS NOT NULL THEN
-		RAISE EXCEPTION 'not all nodes have taken the blocked customers' USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = failed,
-			HINT = 'Call distribute() again when all nodes run.';
-	END IF;
+	PERFORM profile_stream_internal.raise_failed('not all nodes have taken the blocked customers', (SELECT string_agg(r.result, '; ') FILTER (WHERE NOT r.success)
+		FROM run_command_on_workers((SELECT format('SELECT profile_stream_internal.take_blocked_customers(%L, %L)', s.salt,
+			(SELECT COALESCE(array_agg(b.customer_hash), '{}') FROM profile_stream_internal.blocked_customers b)) FROM profile_stream_internal.blocking_salt s)) r));
 END $$;
-COMMENT ON FUNCTION profile_stream_internal.send_blocks() IS 'Have all nodes take the blocked customers and the key of event ids of the coordinator over';
+COMMENT ON FUNCTION profile_stream_internal.send_blocked_customers() IS 'Have all nodes take over the blocked customers of the coordinator';
 
 CREATE FUNCTION profile_stream_internal.export_customer(customer_id text) RETURNS jsonb
 	LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
@@ -3190,7 +3178,7 @@ DECLARE
 	answer jsonb;
 	result jsonb;
 BEGIN
-	FOR answer IN SELECT r.answer FROM profile_stream_internal.call_on_nodes(format('profile_stream.export_customer(%L)', customer_id)) r(answer) LOOP
+	FOR answer IN SELECT r.answer FROM profile_stream_internal.run_on_all_nodes(format('profile_stream.export_customer(%L)', customer_id)) r(answer) LOOP
 		result := profile_stream_internal.joined_exports(result, answer);
 	END LOOP;
 	RETURN result;
@@ -3211,7 +3199,7 @@ END $$;
 COMMENT ON FUNCTION profile_stream_internal.joined_exports(jsonb, jsonb) IS 'What two nodes have about a customer, as one document; the profile is on one of them';
 
 -- =====================================================================================================================
--- 22. Watching
+-- 22. What a monitor sees, and what all nodes have
 -- =====================================================================================================================
 
 -- An error may quote what an event says. So a monitor reads no table and no view: these functions have the rights of their owner, and hide errors.
@@ -3546,7 +3534,7 @@ CREATE FUNCTION profile_stream_internal.rows_of_nodes(source text, everywhere bo
 DECLARE
 	question CONSTANT text := format('SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(r)), ''[]'') FROM %s r', source);
 BEGIN
-	-- monitors name no part, so it names none
+	-- a monitor may not use schema profile_stream_internal, so nothing of that is named here
 	IF NOT everywhere THEN
 		EXECUTE question INTO answer;
 		RETURN NEXT;
@@ -3604,7 +3592,7 @@ COMMENT ON COLUMN node_health.problem IS 'What is wrong with it';
 COMMENT ON COLUMN node_health.since IS 'Since when; NULL: that is not known';
 COMMENT ON COLUMN node_health.action IS 'What to do; NULL: nothing';
 
--- A column of a view that shows a column of a table, or of a view named before, under its name has the COMMENT of that column, unless it has one of its own.
+-- A column of a view without a COMMENT gets that of the column of the same name in the table or view that it shows.
 DO $$
 DECLARE
 	pair record;
@@ -3647,7 +3635,7 @@ END
 $$;
 
 -- =====================================================================================================================
--- 22. Slices: profiles on several servers (api/slices.c)
+-- 23. Slices: profiles on several servers (api/slices.c)
 -- =====================================================================================================================
 
 CREATE FUNCTION kafka_partition(key text, partitions int, partitioner text DEFAULT 'murmur2') RETURNS int
@@ -3979,7 +3967,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION drop_cluster_view(name) IS 'Drop what create_cluster_view() made, and the schema if it made that, too';
 
--- Readers, who name no part, call it through cluster_profile(); so it names none.
+-- Readers call it through cluster_profile(). They may not use schema profile_stream_internal, so nothing of that is named here.
 CREATE FUNCTION profile_stream_internal.read_cluster_profile(customer_id text, schema_name name) RETURNS jsonb
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
@@ -4061,7 +4049,7 @@ END $$;
 COMMENT ON FUNCTION cluster_check(name, boolean) IS 'What is wrong with the slices of a cluster view: servers, versions, definitions, partitions without one reader, and customers on several servers (100 at most); no row: nothing';
 
 -- =====================================================================================================================
--- 23. Distributed profiles (store/shards.c, store/cluster_gate.c)
+-- 24. Distributed profiles: on several servers by Citus (store/shards.c, store/cluster_gate.c)
 -- =====================================================================================================================
 
 CREATE TABLE profile_stream_internal.shard_offsets (
@@ -4093,9 +4081,9 @@ COMMENT ON COLUMN profile_stream_internal.cluster_calls.arguments IS 'All of its
 COMMENT ON COLUMN profile_stream_internal.cluster_calls.ids IS 'Numbers that a stream, a series of metrics and an attribute map got next';
 COMMENT ON COLUMN profile_stream_internal.cluster_calls.called_at IS 'When it ran here';
 
-CREATE FUNCTION profile_stream_internal.run_call(call_no bigint, called_by name, function name, arguments text[], ids bigint[]) RETURNS void
-	AS 'MODULE_PATHNAME', 'ps_run_call' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION profile_stream_internal.run_call(bigint, name, name, text[], bigint[]) IS 'Run a call of the coordinator on this node, with the rights of who made it';
+CREATE FUNCTION profile_stream_internal.run_cluster_call(call_no bigint, called_by name, function name, arguments text[], ids bigint[]) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_run_cluster_call' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION profile_stream_internal.run_cluster_call(bigint, name, name, text[], bigint[]) IS 'Run a call of cluster_calls on this node, with the rights of who made it';
 
 CREATE FUNCTION profile_stream_internal.refuse_drop() RETURNS event_trigger
 	AS 'MODULE_PATHNAME', 'ps_refuse_drop' LANGUAGE c;
@@ -4126,7 +4114,7 @@ END $$;
 COMMENT ON FUNCTION profile_stream_internal.check_coordinator() IS 'Raises unless this server is the coordinator of Citus';
 
 -- What a node has that is not sent to the others: there must be none of it when profiles are distributed. Raises.
-CREATE FUNCTION profile_stream_internal.check_undefined(profiles_too boolean) RETURNS text
+CREATE FUNCTION profile_stream_internal.check_no_definitions(profiles_too boolean) RETURNS text
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	found text;
@@ -4149,7 +4137,7 @@ BEGIN
 	END IF;
 	RETURN (profile_stream.version() - 'warning'::text)::text;
 END $$;
-COMMENT ON FUNCTION profile_stream_internal.check_undefined(boolean) IS 'Versions of this node, to be compared with those of others; raises when it has streams or definitions, or profiles';
+COMMENT ON FUNCTION profile_stream_internal.check_no_definitions(boolean) IS 'Versions of this node, to be compared with those of others; raises when it has streams or definitions, or profiles';
 
 CREATE FUNCTION profile_stream_internal.check_nodes(statement text) RETURNS void
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -4190,74 +4178,85 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION profile_stream_internal.add_slots(int) IS 'Adds to each shard the row that says that it is whole';
 
-CREATE FUNCTION profile_stream_internal.watch_ddl() RETURNS void
+CREATE FUNCTION profile_stream_internal.make_event_triggers() RETURNS void
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	IF NOT EXISTS (SELECT FROM pg_event_trigger t WHERE t.evtname = 'profile_stream_refuse_drop') THEN
 		CREATE EVENT TRIGGER profile_stream_refuse_drop ON ddl_command_start WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA', 'DROP OWNED')
 			EXECUTE FUNCTION profile_stream_internal.refuse_drop();
 	END IF;
-	IF NOT EXISTS (SELECT FROM pg_event_trigger t WHERE t.evtname = 'profile_stream_open_shard') THEN
-		CREATE EVENT TRIGGER profile_stream_open_shard ON ddl_command_end WHEN TAG IN ('CREATE TABLE')
-			EXECUTE FUNCTION profile_stream_internal.open_shard();
+	IF NOT EXISTS (SELECT FROM pg_event_trigger t WHERE t.evtname = 'profile_stream_grant_on_shard') THEN
+		CREATE EVENT TRIGGER profile_stream_grant_on_shard ON ddl_command_end WHEN TAG IN ('CREATE TABLE')
+			EXECUTE FUNCTION profile_stream_internal.grant_on_shard();
 	END IF;
 END $$;
-COMMENT ON FUNCTION profile_stream_internal.watch_ddl() IS 'Makes the event triggers that distributed profiles need on this node';
+COMMENT ON FUNCTION profile_stream_internal.make_event_triggers() IS 'Makes the event triggers that distributed profiles need on this node';
 
--- Citus sends the names of parts and of their shards to the nodes, where the reader of a view looks them up.
-CREATE FUNCTION profile_stream_internal.open_parts() RETURNS void
+-- failed has the errors of the nodes or shards on which a statement has failed; NULL: there are none.
+CREATE FUNCTION profile_stream_internal.raise_failed(problem text, failed text) RETURNS void
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	failed text;
 BEGIN
-	SELECT string_agg(r.result, '; ') FILTER (WHERE NOT r.success) INTO failed
-		FROM unnest(ARRAY['GRANT USAGE ON SCHEMA profile_stream_internal TO profile_stream_reader, profile_stream_bi, profile_stream_support',
-			'SELECT profile_stream_internal.watch_ddl()']) s(statement), run_command_on_all_nodes(s.statement) r;
 	IF failed IS NOT NULL THEN
-		RAISE EXCEPTION 'not all nodes let readers in' USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = failed,
+		RAISE EXCEPTION '%', problem USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = failed,
 			HINT = 'Call distribute() again when all nodes run.';
 	END IF;
 END $$;
-COMMENT ON FUNCTION profile_stream_internal.open_parts() IS 'Prepare all nodes: readers may name parts, as queries on shards do, and shards get the rights on columns';
+COMMENT ON FUNCTION profile_stream_internal.raise_failed(text, text) IS 'Raise a problem if a statement has failed on a node or shard of Citus';
 
--- Citus gives a shard that it makes or moves the rights on its table, but not those on columns.
+-- Hashes of event ids move with their shards, so all nodes need the same key for them.
+CREATE FUNCTION profile_stream_internal.send_event_id_key() RETURNS void
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM profile_stream_internal.raise_failed('not all nodes have taken the key of event ids', (SELECT string_agg(r.result, '; ') FILTER (WHERE NOT r.success)
+		FROM run_command_on_workers((SELECT format('INSERT INTO profile_stream_internal.event_id_keys (made_at, key) VALUES (%L, %L)', k.made_at, k.key)
+			FROM profile_stream_internal.event_id_keys k ORDER BY k.made_at LIMIT 1)) r));
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.send_event_id_key() IS 'Have all nodes take over the key with which the coordinator hashes event ids';
+
+-- A query on shards names tables of profile_stream_internal on the nodes, and its reader looks them up there.
+CREATE FUNCTION profile_stream_internal.prepare_nodes() RETURNS void
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM profile_stream_internal.raise_failed('not all nodes let readers in', (SELECT string_agg(r.result, '; ') FILTER (WHERE NOT r.success)
+		FROM unnest(ARRAY['GRANT USAGE ON SCHEMA profile_stream_internal TO profile_stream_reader, profile_stream_bi, profile_stream_support',
+			'SELECT profile_stream_internal.make_event_triggers()']) s(statement), run_command_on_all_nodes(s.statement) r));
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.prepare_nodes() IS 'Give readers the schema of the tables on all nodes, and make the event triggers there';
+
+-- Citus gives a shard the rights on its table, but not those on columns, as analysts have.
+CREATE FUNCTION profile_stream_internal.column_readers(OUT relation regclass, OUT grantee text, OUT columns text) RETURNS SETOF record
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		SELECT a.attrelid::pg_catalog.regclass, CASE WHEN g.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END,
+				pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ')
+			FROM pg_catalog.pg_attribute a CROSS JOIN pg_catalog.aclexplode(a.attacl) g
+			WHERE a.attrelid OPERATOR(pg_catalog.=) ANY (profile_stream_internal.sharded_tables()) AND g.privilege_type OPERATOR(pg_catalog.=) 'SELECT' GROUP BY 1, 2;
+	END;
+COMMENT ON FUNCTION profile_stream_internal.column_readers() IS 'Who may read which columns of the tables that distribute() distributes, by rights on the columns';
+
 -- It runs with the rights of its owner, because whoever creates a table has perhaps none on the extension.
-CREATE FUNCTION profile_stream_internal.open_shard() RETURNS event_trigger
+CREATE FUNCTION profile_stream_internal.grant_on_shard() RETURNS event_trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	readers record;
+	shard record;
 BEGIN
-	FOR readers IN
-		SELECT n.object_identity AS shard, CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee, string_agg(quote_ident(a.attname), ', ') AS columns
-		FROM pg_event_trigger_ddl_commands() n JOIN unnest(profile_stream_internal.sharded_tables()) t ON n.object_identity ~ ('^' || t::text || '_[0-9]+$')
-			JOIN pg_attribute a ON a.attrelid = t CROSS JOIN aclexplode(a.attacl) g
-		WHERE g.privilege_type = 'SELECT' GROUP BY 1, 2
+	FOR shard IN
+		SELECT n.object_identity AS name, r.columns, r.grantee
+		FROM pg_event_trigger_ddl_commands() n JOIN profile_stream_internal.column_readers() r ON n.object_identity ~ ('^' || r.relation::text || '_[0-9]+$')
 	LOOP
-		EXECUTE format('GRANT SELECT (%s) ON %s TO %s', readers.columns, readers.shard, readers.grantee);
+		EXECUTE format('GRANT SELECT (%s) ON %s TO %s', shard.columns, shard.name, shard.grantee);
 	END LOOP;
 END $$;
-COMMENT ON FUNCTION profile_stream_internal.open_shard() IS 'Gives a shard that is created the rights on columns of its table, as analysts have';
+COMMENT ON FUNCTION profile_stream_internal.grant_on_shard() IS 'Gives a shard that is created here the rights on columns of its table';
 
-CREATE FUNCTION profile_stream_internal.open_columns() RETURNS void
+CREATE FUNCTION profile_stream_internal.grant_on_shards() RETURNS void
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	failed text;
-	readers record;
 BEGIN
-	FOR readers IN
-		SELECT a.attrelid, CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee, string_agg(quote_ident(a.attname), ', ') AS columns
-		FROM pg_attribute a CROSS JOIN aclexplode(a.attacl) g
-		WHERE a.attrelid = ANY (profile_stream_internal.sharded_tables()) AND g.privilege_type = 'SELECT' GROUP BY 1, 2
-	LOOP
-		SELECT string_agg(r.result, '; ') FILTER (WHERE NOT r.success) INTO failed
-			FROM run_command_on_shards(readers.attrelid, format('GRANT SELECT (%s) ON %%s TO %s', readers.columns, readers.grantee)) r;
-		IF failed IS NOT NULL THEN
-			RAISE EXCEPTION 'not all shards have the rights of their table' USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = failed,
-				HINT = 'Call distribute() again when all nodes run.';
-		END IF;
-	END LOOP;
+	PERFORM profile_stream_internal.raise_failed('not all shards have the rights of their table', (SELECT string_agg(s.result, '; ') FILTER (WHERE NOT s.success)
+		FROM profile_stream_internal.column_readers() r,
+			run_command_on_shards(r.relation, format('GRANT SELECT (%s) ON %%s TO %s', r.columns, r.grantee)) s));
 END $$;
-COMMENT ON FUNCTION profile_stream_internal.open_columns() IS 'Give all shards the rights on columns of their table, also those that were granted after the shards were made';
+COMMENT ON FUNCTION profile_stream_internal.grant_on_shards() IS 'Gives all shards the rights on columns of their table, also those that were granted after the shards were made';
 
 CREATE FUNCTION distribute(shard_count int DEFAULT 32) RETURNS void
 	LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
@@ -4267,19 +4266,20 @@ BEGIN
 	PERFORM profile_stream_internal.check_coordinator();
 	IF profile_stream_internal.is_distributed() THEN
 		PERFORM profile_stream_internal.check_nodes('SELECT (profile_stream.version() - ''warning''::text)::text');
-		PERFORM profile_stream_internal.send_calls();
-		PERFORM profile_stream_internal.send_blocks();
-		PERFORM profile_stream_internal.open_parts();
-		PERFORM profile_stream_internal.open_columns();
+		PERFORM profile_stream_internal.send_cluster_calls();
+		PERFORM profile_stream_internal.send_event_id_key();
+		PERFORM profile_stream_internal.send_blocked_customers();
+		PERFORM profile_stream_internal.prepare_nodes();
+		PERFORM profile_stream_internal.grant_on_shards();
 		RETURN;
 	END IF;
 	IF shard_count NOT BETWEEN 1 AND 1024 THEN
 		RAISE EXCEPTION 'shard_count must be between 1 and 1024' USING ERRCODE = 'invalid_parameter_value', HINT = 'Take a few times as many as there will ever be nodes.';
 	END IF;
-	PERFORM profile_stream_internal.check_undefined(false);
-	PERFORM profile_stream_internal.check_nodes('SELECT profile_stream_internal.check_undefined(true)');
+	PERFORM profile_stream_internal.check_no_definitions(false);
+	PERFORM profile_stream_internal.check_nodes('SELECT profile_stream_internal.check_no_definitions(true)');
 	-- it is committed on each node, and so before shards are made
-	PERFORM profile_stream_internal.open_parts();
+	PERFORM profile_stream_internal.prepare_nodes();
 	DELETE FROM profile_stream_internal.shard_offsets;
 	FOR i IN 1 .. cardinality(tables) LOOP
 		EXECUTE format('SELECT create_distributed_table($1, (SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = $1 AND a.attnum = 1), ''hash'', %s)',
@@ -4288,7 +4288,8 @@ BEGIN
 		EXECUTE 'SELECT truncate_local_data_after_distributing_table($1)' USING tables[i];
 	END LOOP;
 	PERFORM profile_stream_internal.add_slots(shard_count);
-	PERFORM profile_stream_internal.send_blocks();
+	PERFORM profile_stream_internal.send_event_id_key();
+	PERFORM profile_stream_internal.send_blocked_customers();
 END $$;
 COMMENT ON FUNCTION distribute(int) IS 'Distribute the profiles over the nodes of Citus, by their customers; called again, bring nodes that were added or down up to date';
 
@@ -4307,9 +4308,9 @@ BEGIN
 		RAISE EXCEPTION 'profiles cannot be brought to one server while there are streams' USING ERRCODE = 'object_not_in_prerequisite_state',
 			HINT = 'Drop the streams.';
 	END IF;
-	PERFORM profile_stream_internal.check_nodes('SELECT profile_stream_internal.forget_calls()');
+	PERFORM profile_stream_internal.check_nodes('SELECT profile_stream_internal.forget_cluster_calls()');
 	DROP EVENT TRIGGER IF EXISTS profile_stream_refuse_drop;
-	DROP EVENT TRIGGER IF EXISTS profile_stream_open_shard;
+	DROP EVENT TRIGGER IF EXISTS profile_stream_grant_on_shard;
 	FOR i IN 1 .. cardinality(tables) LOOP
 		EXECUTE format('CREATE TEMP TABLE profile_stream_kept_%s ON COMMIT DROP AS SELECT * FROM %s', i, tables[i]);
 	END LOOP;
@@ -4330,17 +4331,17 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION undistribute() IS 'Bring distributed profiles back to the coordinator';
 
-CREATE FUNCTION profile_stream_internal.send_calls() RETURNS void
-	AS 'MODULE_PATHNAME', 'ps_send_calls' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION profile_stream_internal.send_calls() IS 'Run all calls of the coordinator on those nodes that have not run them';
+CREATE FUNCTION profile_stream_internal.send_cluster_calls() RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_send_cluster_calls' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION profile_stream_internal.send_cluster_calls() IS 'Run the calls of cluster_calls on those nodes that have not run them';
 
-CREATE FUNCTION profile_stream_internal.forget_calls() RETURNS text
+CREATE FUNCTION profile_stream_internal.forget_cluster_calls() RETURNS text
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	left_over text;
 BEGIN
 	DROP EVENT TRIGGER IF EXISTS profile_stream_refuse_drop;
-	DROP EVENT TRIGGER IF EXISTS profile_stream_open_shard;
+	DROP EVENT TRIGGER IF EXISTS profile_stream_grant_on_shard;
 	-- Citus drops a shard that has moved some time later, and hides it until then
 	PERFORM set_config('citus.override_table_visibility', 'off', true), set_config('citus.enable_manual_changes_to_shards', 'on', true);
 	FOR left_over IN EXECUTE $sql$SELECT c.oid::regclass::text FROM pg_class c JOIN unnest(profile_stream_internal.sharded_tables()) t ON c.relname ~ (format('^%s_[0-9]+$', (SELECT o.relname FROM pg_class o WHERE o.oid = t)))
@@ -4357,10 +4358,10 @@ BEGIN
 	DELETE FROM profile_stream_internal.blocking_salt;
 	RETURN (profile_stream.version() - 'warning'::text)::text;
 END $$;
-COMMENT ON FUNCTION profile_stream_internal.forget_calls() IS 'Removes what calls of the coordinator have defined on this node, and shards that have moved away; its versions';
+COMMENT ON FUNCTION profile_stream_internal.forget_cluster_calls() IS 'Removes what calls of cluster_calls have defined on this node, and shards that have moved away; returns its versions';
 
 -- =====================================================================================================================
--- 24. Privileges
+-- 25. Privileges
 -- =====================================================================================================================
 
 -- Everybody begins with nothing; what is not named below is for superusers. test/sql/rights.sql holds the same lists.
@@ -4426,7 +4427,7 @@ GRANT EXECUTE ON ROUTINE window_value, metric_value, metric_trend, metric_days, 
 	profile_stream_internal.node_bookmark, profile_stream_internal.changed_since
 	TO profile_stream_bi;
 
--- Support sees what an analyst does, and masked contacts. Readers and operators see whole ones, and have no use for a function that passes by row security.
+-- Support sees what an analyst does, and masked contacts. Readers and operators see the contacts themselves, and need no function that passes by row security.
 GRANT profile_stream_bi TO profile_stream_support;
 REVOKE SELECT ON masked_profiles FROM profile_stream_reader, profile_stream_operator;
 GRANT SELECT ON masked_profiles TO profile_stream_support;
@@ -4450,7 +4451,7 @@ GRANT EXECUTE ON ROUTINE
 	forget_customer, unblock_customer, export_customer, create_cluster_view, drop_cluster_view, cluster_check, prune_slice
 	TO profile_stream_operator;
 
--- parts that those and the views call with the rights of whoever called
+-- internal functions that those and the views call with the rights of whoever called
 GRANT EXECUTE ON ROUTINE
 	profile_stream_internal.to_profile_event, profile_stream_internal.dead_letter_text, profile_stream_internal.dead_letter_json,
 	profile_stream_internal.partition_name, profile_stream_internal.topic_format, profile_stream_internal.lease_holder, profile_stream_internal.source_counts, profile_stream_internal.process_waits,
@@ -4467,7 +4468,7 @@ GRANT EXECUTE ON ROUTINE
 	TO profile_stream_reader, profile_stream_operator;
 
 GRANT EXECUTE ON ROUTINE
-	profile_stream_internal.run_here, profile_stream_internal.check_no_transaction, profile_stream_internal.call_on_nodes, profile_stream_internal.prune_metrics, profile_stream_internal.reconcile,
+	profile_stream_internal.run_on_this_node, profile_stream_internal.check_no_transaction, profile_stream_internal.run_on_all_nodes, profile_stream_internal.prune_metrics, profile_stream_internal.reconcile,
 	profile_stream_internal.forget_customer, profile_stream_internal.unblock_customer, profile_stream_internal.export_customer, profile_stream_internal.joined_exports,
 	profile_stream_internal.event_time, profile_stream_internal.window_expired, profile_stream_internal.retry_events, profile_stream_internal.lock_dead_letters,
 	profile_stream_internal.settle_dead_letters, profile_stream_internal.dead_letter_matches, profile_stream_internal.decoded_values,
@@ -4475,7 +4476,7 @@ GRANT EXECUTE ON ROUTINE
 	profile_stream_internal.dead_letter_relation,
 	profile_stream_internal.cluster_columns, profile_stream_internal.cluster_relations, profile_stream_internal.cluster_object, profile_stream_internal.cluster_source,
 	profile_stream_internal.check_cluster_servers, profile_stream_internal.make_cluster_relation, profile_stream_internal.drop_cluster_relations,
-	profile_stream_internal.cluster_facts, profile_stream_internal.cluster_readers, profile_stream_internal.cluster_differences, profile_stream_internal.run_call,
+	profile_stream_internal.cluster_facts, profile_stream_internal.cluster_readers, profile_stream_internal.cluster_differences, profile_stream_internal.run_cluster_call,
 	profile_stream_rebuild.window_value, profile_stream_rebuild.metric_values
 	TO profile_stream_operator;
 

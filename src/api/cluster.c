@@ -37,9 +37,9 @@ check_array(ArrayType *array, int n)
 					  "arguments and ids must be plain arrays");
 }
 
-PS_FUNCTION(ps_run_call);
+PS_FUNCTION(ps_run_cluster_call);
 static Datum
-ps_run_call_checked(PG_FUNCTION_ARGS)
+ps_run_cluster_call_checked(PG_FUNCTION_ARGS)
 {
 	PsClusterCall call = {PG_GETARG_INT64(0), PG_GETARG_DATUM(1), PG_GETARG_DATUM(2), PG_GETARG_DATUM(3), PG_GETARG_DATUM(4)};
 
@@ -51,9 +51,9 @@ ps_run_call_checked(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-PS_FUNCTION(ps_send_calls);
+PS_FUNCTION(ps_send_cluster_calls);
 static Datum
-ps_send_calls_checked(PG_FUNCTION_ARGS)
+ps_send_cluster_calls_checked(PG_FUNCTION_ARGS)
 {
 	SPI_connect();
 	ps_cluster_calls_send_all();

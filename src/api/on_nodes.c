@@ -97,9 +97,9 @@ ps_on_nodes_checked(PG_FUNCTION_ARGS)
 }
 
 /* Runs a call on this node; for whoever calls it on all nodes. */
-PS_FUNCTION(ps_run_here);
+PS_FUNCTION(ps_run_on_this_node);
 static Datum
-ps_run_here_checked(PG_FUNCTION_ARGS)
+ps_run_on_this_node_checked(PG_FUNCTION_ARGS)
 {
 	Datum		result;
 

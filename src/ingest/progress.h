@@ -8,7 +8,6 @@
 #include "ingest/partition.h"
 #include "store/offsets.h"
 
-/* What one transaction changes of the progress. */
 /* The items that a decoder made of one message: the message is finished when all of them are. */
 typedef struct PsParts
 {
@@ -17,6 +16,7 @@ typedef struct PsParts
 	const PsApplyItem *finished_by; /* in this transaction */
 } PsParts;
 
+/* What one transaction changes of the progress. */
 typedef struct PsProgress
 {
 	const PsApplyItem *items;	/* NULL: it has not begun */

@@ -128,7 +128,7 @@ ps_cluster_calls_send(const PsClusterCall *call)
 	Datum		args[1];
 	StringInfoData failed;
 
-	args[0] = CStringGetTextDatum(psprintf("SELECT profile_stream_internal.run_call(" INT64_FORMAT ", %s, %s, %s, %s)", call->call_no,
+	args[0] = CStringGetTextDatum(psprintf("SELECT profile_stream_internal.run_cluster_call(" INT64_FORMAT ", %s, %s, %s, %s)", call->call_no,
 										   call_literal(NAMEOID, call->called_by), call_literal(NAMEOID, call->function),
 										   call_literal(TEXTARRAYOID, call->arguments), call_literal(INT8ARRAYOID, call->ids)));
 	initStringInfo(&failed);

@@ -1,8 +1,8 @@
 /*
  * cluster_calls.h
- *	  The calls that ran on all nodes, numbered in the order in which the coordinator ran
- *	  them. Each node has those that it has run, so that one is never run twice, and a node
- *	  that was added or was down gets those that it has not.
+ *	  Calls that define something on all nodes: streams, metrics, attribute maps. The
+ *	  coordinator numbers them in its order. Each node keeps those that it has run. So none
+ *	  runs twice, and a node that was added or was down gets those that it lacks.
  */
 #ifndef PS_CLUSTER_CALLS_H
 #define PS_CLUSTER_CALLS_H

@@ -1,6 +1,6 @@
 /*
  * node_calls.c
- *	  Runs the text of a call with the rights of the user of the session.
+ *	  Runs the function that a question to all nodes names, with the rights of the caller.
  */
 #include "postgres.h"
 

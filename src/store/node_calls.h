@@ -1,7 +1,8 @@
 /*
  * node_calls.h
- *	  Calls of functions that Citus' nodes run at the same time, each on what it has of
- *	  distributed profiles. Unlike those of cluster_calls.h they are not kept.
+ *	  A question to all nodes of distributed profiles: each runs the same function on its
+ *	  own customers, and the results are put together. Nothing is kept of it. Definitions,
+ *	  which every node needs in the same order, are calls of cluster_calls.h.
  */
 #ifndef PS_NODE_CALLS_H
 #define PS_NODE_CALLS_H

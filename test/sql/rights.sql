@@ -29,7 +29,7 @@ INSERT INTO decisions VALUES
 ('routine', 'profile_stream_internal', 'support', 'masked'),
 ('definer', 'profile_stream_internal', 'support', 'masked'),
 -- an event trigger runs for whoever creates a table
-('definer', 'profile_stream_internal', 'superuser', 'open_shard'),
+('definer', 'profile_stream_internal', 'superuser', 'grant_on_shard'),
 ('routine', 'profile_stream', 'reader', 'health monitor_log monitor_partitions monitor_sinks monitor_streams monitor_workers storage_days_left'),
 ('routine', 'profile_stream', 'superuser', 'distribute undistribute'),
 ('routine', 'profile_stream_internal', 'superuser', 'hide_error server_problems stream_problems work_problems'),
@@ -61,10 +61,10 @@ INSERT INTO decisions VALUES
 	unregister_handler unregister_upcaster flush_stream stat_reset wait_for_stream'),
 ('routine', 'profile_stream_internal', 'reader', 'changed_since get_profiles metric_days node_bookmark profile_bookmark profiles_at profiles_changed_since bookmark_horizon check_cluster_view cluster_mark is_cluster_view read_cluster_profile to_profile_event check_days chunk_samples code_state current_cluster dead_letter_json dead_letter_text xid_at_or_after json_timestamp
 	lease_holder is_distributed rows_of_nodes table_sizes library_warning metric_series metric_values open_event_ids partition_name topic_format oldest_rows file_systems process_meters process_waits profile_days profile_document profile_document_at reported_partitions sealed_event_ids source_counts window_count window_state_samples window_state_totals window_samples'),
-('routine', 'profile_stream_internal', 'operator', 'call_on_nodes reconcile check_no_transaction export_customer forget_customer joined_exports prune_metrics run_here unblock_customer check_cluster_servers run_call cluster_columns cluster_differences cluster_facts cluster_object cluster_readers cluster_relations cluster_source drop_cluster_relations make_cluster_relation
+('routine', 'profile_stream_internal', 'operator', 'run_on_all_nodes reconcile check_no_transaction export_customer forget_customer joined_exports prune_metrics run_on_this_node unblock_customer check_cluster_servers run_cluster_call cluster_columns cluster_differences cluster_facts cluster_object cluster_readers cluster_relations cluster_source drop_cluster_relations make_cluster_relation
 	dead_letter_relation dead_letter_matches decoded_values lock_dead_letters contains_id message_customer event_time retry_events settle_dead_letters
 	window_expired redact_id'),
-('routine', 'profile_stream_internal', 'superuser', 'on_nodes open_shard watch_ddl open_columns open_parts send_blocks take_blocks add_sources add_slots check_coordinator check_nodes check_undefined forget_calls refuse_drop send_calls sharded_tables definition_written event_id_hash event_ids_sealed_to guard_confirmed kafka_validator keep_secret make_history_part redis_validator replace_event_id_key rules_changed same_event_ids'),
+('routine', 'profile_stream_internal', 'superuser', 'on_nodes grant_on_shard make_event_triggers grant_on_shards prepare_nodes raise_failed send_event_id_key column_readers send_blocked_customers take_blocked_customers add_sources add_slots check_coordinator check_nodes check_no_definitions forget_cluster_calls refuse_drop send_cluster_calls sharded_tables definition_written event_id_hash event_ids_sealed_to guard_confirmed kafka_validator keep_secret make_history_part redis_validator replace_event_id_key rules_changed same_event_ids'),
 ('routine', 'profile_stream_rebuild', 'operator', 'metric_values window_value'),
 ('type', 'profile_stream_internal', 'public', 'day_bucket'),
 ('wrapper', '', 'superuser', 'profile_stream_kafka profile_stream_redis'),

@@ -175,9 +175,9 @@ SELECT profile_stream.unblock_customer(split_part(:'elsewhere', ',', 1));
 SELECT profile_stream.apply_event(public.seen(:'c', 'e11'));
 SELECT * FROM profile_stream.forget_customer('');
 -- blocks of the coordinator
-SELECT profile_stream_internal.take_blocks('\x01', ARRAY[sha256('\x01' || convert_to(:'c', 'UTF8'))]);
+SELECT profile_stream_internal.take_blocked_customers('\x01', ARRAY[sha256('\x01' || convert_to(:'c', 'UTF8'))]);
 SELECT profile_stream.apply_event(public.seen(:'c', 'e12'));
-SELECT profile_stream_internal.take_blocks('\x02', '{}');
+SELECT profile_stream_internal.take_blocked_customers('\x02', '{}');
 SELECT profile_stream.unblock_customer(:'c');
 -- a bookmark of all nodes: by itself, and not by an older snapshot
 SELECT profile_stream.profile_bookmark() ~ '^\d+-\d+-\d+-\d+@1$' AS has_group, split_part(profile_stream.profile_bookmark(), '@', 2) AS next;
@@ -224,7 +224,7 @@ SELECT public.outcome('SELECT profile_stream.' || call), string_agg(split_part(c
 
 -- calls of the coordinator: in order, once, and with the coordinator's numbers
 CREATE FUNCTION public.run_call(call_no bigint, function name, arguments text[], ids bigint[], called_by name DEFAULT current_user) RETURNS void LANGUAGE sql
-	AS 'SELECT profile_stream_internal.run_call(call_no, called_by, function, arguments, ids)';
+	AS 'SELECT profile_stream_internal.run_cluster_call(call_no, called_by, function, arguments, ids)';
 CREATE FUNCTION public.arguments(function regproc, given jsonb) RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
 	result text[];
@@ -277,17 +277,17 @@ SELECT public.invalidate();
 SELECT call_no, called_by = current_user AS by_me, function, arguments[1] FROM profile_stream_internal.cluster_calls ORDER BY 1;
 -- what a node runs for the others is one function: an operator gets no other value as its result
 SET ROLE regress_operator;
-SELECT profile_stream_internal.run_here('pg_catalog.upper(''a'')'), profile_stream_internal.run_here('pg_catalog.lower(NULL)') IS NULL AS is_null;
-SELECT profile_stream_internal.run_here('pg_catalog.now() AS f; SELECT 1 --');
-SELECT profile_stream_internal.run_here('pg_catalog.now() AS f; SELECT --');
-SELECT profile_stream_internal.run_here('pg_catalog.generate_series(1, 2)');
+SELECT profile_stream_internal.run_on_this_node('pg_catalog.upper(''a'')'), profile_stream_internal.run_on_this_node('pg_catalog.lower(NULL)') IS NULL AS is_null;
+SELECT profile_stream_internal.run_on_this_node('pg_catalog.now() AS f; SELECT 1 --');
+SELECT profile_stream_internal.run_on_this_node('pg_catalog.now() AS f; SELECT --');
+SELECT profile_stream_internal.run_on_this_node('pg_catalog.generate_series(1, 2)');
 RESET ROLE;
 DROP SERVER regress_kafka;
 DROP ROLE regress_operator, regress_nobody;
-SELECT profile_stream_internal.forget_calls() IS NOT NULL;
+SELECT profile_stream_internal.forget_cluster_calls() IS NOT NULL;
 
 -- the extension stays while its profiles are distributed
-SELECT profile_stream_internal.watch_ddl(), profile_stream_internal.watch_ddl();
+SELECT profile_stream_internal.make_event_triggers(), profile_stream_internal.make_event_triggers();
 DROP EXTENSION profile_stream CASCADE;
 DROP EXTENSION plpgsql CASCADE;
 DROP OWNED BY CURRENT_USER CASCADE;
@@ -303,6 +303,15 @@ CREATE TABLE profile_stream.materialized_profiles_x9 (LIKE profile_stream.materi
 SELECT c.relname, has_column_privilege('profile_stream_bi', c.oid, 'customer_id', 'SELECT') AS customer_id, has_column_privilege('profile_stream_bi', c.oid, 'email', 'SELECT') AS email,
 	has_table_privilege('profile_stream_bi', c.oid, 'SELECT') AS whole FROM pg_class c WHERE c.relname IN ('materialized_profiles_999', 'materialized_profiles_x9') ORDER BY 1;
 DROP TABLE profile_stream.materialized_profiles_999, profile_stream.materialized_profiles_x9;
+SELECT relation, grantee, columns ~ '^customer_id, ' AND columns !~ 'email' AS of_analysts FROM profile_stream_internal.column_readers() WHERE grantee = 'profile_stream_bi' ORDER BY 1;
+-- what distribute() has nodes and shards do. In the place of Citus the same functions say that all have done it, or none
+BEGIN;
+CREATE FUNCTION pg_catalog.run_command_on_workers(command text, OUT success boolean, OUT result text) LANGUAGE sql AS 'SELECT current_setting(''test.done'')::boolean, command';
+CREATE FUNCTION pg_catalog.run_command_on_all_nodes(command text, OUT success boolean, OUT result text) LANGUAGE sql AS 'SELECT * FROM run_command_on_workers(command)';
+CREATE FUNCTION pg_catalog.run_command_on_shards(relation regclass, command text, OUT success boolean, OUT result text) LANGUAGE sql AS 'SELECT * FROM run_command_on_workers(command)';
+SELECT set_config('test.done', done, true) AS done, step, public.outcome(format('SELECT profile_stream_internal.%s()', step))
+	FROM unnest('{yes,no}'::text[]) done, unnest('{prepare_nodes,grant_on_shards,send_event_id_key,send_blocked_customers}'::text[]) step;
+ROLLBACK;
 -- who has no right on the extension goes on as before: creates, drops
 CREATE ROLE stranger;
 GRANT CREATE ON SCHEMA public TO stranger;
@@ -331,7 +340,7 @@ UPDATE pg_class SET relname = relname WHERE relname = 'streams';
 SELECT profile_stream_internal.is_distributed(), public.outcome(format('SELECT profile_stream.apply_event(%L)', public.seen(:'c', 'e13')));
 
 DROP EVENT TRIGGER profile_stream_refuse_drop;
-DROP EVENT TRIGGER profile_stream_open_shard;
+DROP EVENT TRIGGER profile_stream_grant_on_shard;
 DROP VIEW public.here;
 DROP FUNCTION public.invalidate, public.shard_of, public.seen, public.apply, public.handle, public.outcome, public.run_call, public.arguments;
 DROP TABLE public.locked, public.calls;
