@@ -36,7 +36,7 @@
 #endif
 
 /*
- * To give something to a role one had to be its member in 15; from 16 on, to be allowed to become it.
+ * Who gives an object to a role must be its member in 15, and from 16 on be allowed to SET ROLE to it.
  */
 #if PG_VERSION_NUM >= 160000
 #define ps_must_be_able_to_set_role(member, role) check_can_set_role(member, role)
@@ -91,7 +91,7 @@ ps_json_lex_free(JsonLexContext *lex)
 #define ps_prefetch(address) ((void) 0)
 #endif
 
-/* The files of a relation, by their name until 15 and since 16. */
+/* What identifies the files of a relation: rd_node in 15, rd_locator from 16 on. */
 #if PG_VERSION_NUM >= 160000
 #define PS_RELATION_FILES(relation) ((relation)->rd_locator)
 #else
@@ -99,8 +99,8 @@ ps_json_lex_free(JsonLexContext *lex)
 #endif
 
 /*
- * What an update tells of its indexes is a bool in 15, and says from 16 on
- * whether only summarizing indexes (BRIN) need an entry.
+ * Whether indexes need an entry for an updated row: a bool in 15. From 16 on it can
+ * also say that only summarizing indexes (BRIN) need one.
  */
 #if PG_VERSION_NUM >= 160000
 #define PS_UPDATED_INDEXES TU_UpdateIndexes
@@ -117,7 +117,7 @@ ps_json_lex_free(JsonLexContext *lex)
 #endif
 
 /*
- * What an abbreviation of a time zone means is returned in 15, and put into *type from 16 on.
+ * The type of an abbreviation of a time zone is returned in 15, and put into *type from 16 on.
  */
 #if PG_VERSION_NUM >= 160000
 #define PS_ZONE_ERROR DateTimeErrorExtra

@@ -58,11 +58,11 @@
 	PS_OUTCOME_COUNTERS(X, SEPARATOR) SEPARATOR \
 	X(replayed, NO_OUTCOME, NULL)	/* read again, having been read before the partition was assigned */
 
-/* Counters of messages that one of PS_COUNTERS has as well, or another node; these do not stand in reconcile(). */
+/* Counters of messages that one of PS_COUNTERS, or another node, counts as well. So reconcile() does not add them up. */
 #define PS_NOTES(X, SEPARATOR) \
 	X(late_applied, NO_OUTCOME, NULL) SEPARATOR	/* applied although late */ \
 	X(other_key, NO_OUTCOME, NULL) SEPARATOR	/* an event whose key is not its customer */ \
-	X(other_partition, NO_OUTCOME, NULL) SEPARATOR	/* an event whose customer's event before came from another partition */ \
+	X(other_partition, NO_OUTCOME, NULL) SEPARATOR	/* the last event of the same customer came from another partition */ \
 	X(elsewhere, NO_OUTCOME, NULL)	/* not consumed here */
 
 #define PS_ALL_COUNTERS(X, SEPARATOR) \
@@ -71,7 +71,7 @@
 
 /* The counters of a worker or relay, each a column of process_counters, stat_streams and stat_sinks with the same name. */
 #define PS_PROCESS_COUNTERS(X, SEPARATOR) \
-	X(errors) SEPARATOR			/* reasons not to go on, each once until it is well again */ \
+	X(errors) SEPARATOR			/* reasons why the process could not go on; one that lasts counts once */ \
 	X(retries) SEPARATOR		/* attempts that failed and were tried again */ \
 	X(restarts)					/* starts of the process after it ended without being told to */
 

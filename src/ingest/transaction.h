@@ -7,10 +7,10 @@
 
 #include "ingest/worker.h"
 
-/* Whether a stream that was read says that the worker runs. */
+/* Whether the worker is to run, by its stream as that was just read. */
 extern bool ps_worker_is_wanted(const PsWorker *worker, const PsStream *stream);
 
-/* Whether a stream that was read names the same topics and partitions as the worker's reading of it. */
+/* Whether the stream, as it was just read, has the topics and partitions that the worker reads. */
 extern bool ps_worker_reads_same(const PsWorker *worker, const PsStream *stream);
 
 /*

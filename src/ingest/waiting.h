@@ -38,9 +38,9 @@ extern PsWaiting *ps_waiting_create(MemoryContext parent);
 extern void ps_waiting_reset(PsWaiting *waiting);
 
 /*
- * Says by which settings and rules this batch decodes: any number that changes with
- * them. An event that was decoded by others is given back without its event, for the
- * caller to decode it again.
+ * Tells by which settings and rules this batch decodes: a number that grows with each
+ * change of them. A message that was decoded by older ones is given back without its
+ * event, and the caller decodes it again.
  */
 extern void ps_waiting_decode_by(PsWaiting *waiting, uint64 decoder);
 

@@ -47,9 +47,13 @@ extern PsBackfill *ps_backfill_find(int stream_id, const char *name);
 extern void ps_backfill_add(PsBackfill *backfill);
 extern void ps_backfill_drop(int64 backfill_id);
 
-/* A call begins; a batch is done, as far as the position; a call ends, error NULL: with the last row. */
+/* Notes that a call of backfill() begins. */
 extern void ps_backfill_begin(int64 backfill_id);
+
+/* Notes how far a batch came. */
 extern void ps_backfill_note(int64 backfill_id, const PsBackfillPosition *position, const PsBackfillCounts *counts);
+
+/* Notes that the call has ended; error NULL: all rows are done. */
 extern void ps_backfill_end(int64 backfill_id, const char *error);
 
 /* Keeps the event of a seed that was applied. */

@@ -58,9 +58,9 @@ extern void ps_function_forget(PsFunctionRun *run);
 
 /*
  * Must be called first after an error was caught within a run. Returns the function
- * whose call raised it; NULL: none did. *ending tells why we ended the call, else it
+ * whose call raised it; NULL: none did. *reason tells why we ended the call, else it
  * is NULL. An ended call is always the function's own error.
  */
-extern const PsFunction *ps_function_abort(const char **ending);
+extern const PsFunction *ps_function_abort(const char **reason);
 
 #endif							/* PS_FUNCTION_H */

@@ -33,16 +33,20 @@ extern void ps_lock_wait_rethrow(const char *what, MemoryContext context);
  */
 extern bool ps_lock_wait_explain(ErrorData *error);
 
-/* The lock was granted: "since when" begins anew with the next wait. */
+/* To be called once a lock is granted: the next wait then counts its own time. */
 extern void ps_lock_wait_over(void);
 
-/* The process of a transaction, PS_PREPARED when it is prepared; and as text. */
+/* The process of a transaction; PS_PREPARED: it is prepared, and no process has it. */
 #define PS_PREPARED (-1)
 extern int	ps_lock_wait_holder(TransactionId xid);
+
+/* The same as text. */
 extern const char *ps_lock_wait_holder_name(int holder);
 
-/* A lock as text, which needs a transaction; and the holders that block a mode of it, NULL when no other process does. */
+/* A lock as text. Needs a transaction. */
 extern char *ps_lock_wait_describe(const LOCKTAG *tag, LOCKMODE mode);
+
+/* The other processes that keep a process from a mode of a lock, as text; NULL: there are none. */
 extern char *ps_lock_wait_holders(const LOCKTAG *tag, LOCKMODE mode, int pid);
 
 #endif							/* PS_LOCK_WAIT_H */

@@ -69,8 +69,8 @@ extern void ps_lock_copy(bool in_rebuild, LOCKMODE mode);
 extern void ps_lock_applying(void);
 
 /*
- * Whether nobody applies any more who applied when this was called with a number for the
- * first time. The answer is no as long as one does; nobody is kept from beginning.
+ * Whether all transactions have ended that were applying when this was first called with
+ * that number. It keeps nobody from beginning to apply.
  */
 extern bool ps_lock_appliers_are_gone(uint32 number);
 

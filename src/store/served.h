@@ -8,7 +8,7 @@
 
 #include "postgres.h"
 
-/* Called when the library is loaded: the table is shared if that is at the start of the server. */
+/* Called when the library is loaded. If the server does that at its start, all processes share the table. */
 extern void ps_served_init(void);
 
 /* Whether a committed transaction, or this one, has sent the customer's profile within so many microseconds. */
