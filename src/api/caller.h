@@ -38,7 +38,7 @@ extern Oid	ps_find_decoder(const char *name);
 /* Raises ERRCODE_INVALID_PARAMETER_VALUE with the message, unless the argument is valid. */
 extern void ps_check_argument(bool valid, const char *message);
 
-/* Raises with the list of words, which are at most max and end before one that is NULL, unless the word is one of them. */
+/* Raises, with the list of words, unless the word is one of them. There are at most max; a NULL ends them before. */
 extern void ps_check_word(const char *what, const char *word, const char *const *words, int max);
 
 /* Reads a time where words may stand, too: its error begins with what the argument must be. */

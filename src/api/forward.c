@@ -1,10 +1,10 @@
 /*
  * forward.c
- *	  Each node gets the events of its customers in one call, by the rights of the caller,
- *	  and applies them in a transaction of its own. It cannot be that of the caller: two
- *	  nodes commit together only by a prepared transaction, and PostgreSQL prepares none
- *	  that notifies. So nothing is forwarded where the caller's transaction has done
- *	  something else, which could still be rolled back.
+ *	  Sends each node the events of its customers in one call, with the rights of the
+ *	  caller. The node applies them in a transaction of its own. That cannot be the
+ *	  caller's: two nodes commit together only by a prepared transaction, and PostgreSQL
+ *	  prepares none that notifies. So nothing is forwarded when the caller's transaction
+ *	  has done something else, which could still be rolled back.
  *
  *	  An event that was forwarded and is sent again, because another node failed or nobody
  *	  heard the answer, is a duplicate.

@@ -126,8 +126,8 @@ read_version(const PsField *field)
 }
 
 /*
- * The schemaVersion of an event; 0 when it is no version, or when it is neither the
- * current one of its type nor has upcasters to it and such versions are not accepted.
+ * The schemaVersion of an event; 0 when it is no version. It is 0 as well when it is not
+ * the current one of its type and has no upcasters to that, unless such are accepted.
  */
 static int
 supported_version(const PsField *members, const PsDecodeSettings *settings, bool *outdated)

@@ -6,10 +6,10 @@
  *	  open chunk   the newest ids, in the profile row's event_ids
  *	  sealed chunk a full open chunk, moved to a row of event_id_chunks
  *
- *	  An id is kept as 80 bits of a hash whose key is a secret of the database. A new
- *	  id is taken for one of n others of its customer with a probability of n / 2^80,
- *	  which is below 1e-15 for a thousand million ids. Nobody can find two ids with
- *	  one hash without the key.
+ *	  An id is kept as 80 bits of a hash whose key is a secret of the database. Of a
+ *	  customer with n ids, a new one is taken for a duplicate by mistake with a
+ *	  probability of n / 2^80: below 1e-15 for a thousand million ids. Without the key
+ *	  nobody can find two ids with one hash.
  */
 #ifndef PS_EVENT_IDS_H
 #define PS_EVENT_IDS_H

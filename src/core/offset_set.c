@@ -1,8 +1,8 @@
 /*
  * offset_set.c
  *	  A bitmap of the finished offsets behind the next one. It is stored in the row of
- *	  the next offset, so that a worker knows after a crash which messages behind that
- *	  offset are applied already.
+ *	  the next offset. So a worker knows after a crash which messages behind that offset
+ *	  are applied already.
  */
 #include "postgres.h"
 

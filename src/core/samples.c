@@ -1,11 +1,10 @@
 /*
  * samples.c
- *	  Packed samples: the time of the one that was added last, and for each, from the
- *	  last to the first, its value and how much earlier the next one is.
+ *	  Packed samples, the one that was added last first: its time, and then for each its
+ *	  value and how much earlier the next one is. So a new sample changes only the begin
+ *	  of its series in the row.
  *
- *	  A new sample stands first, so that an update of the row changes only the begin
- *	  of its series. Differences of time are in seconds where they are whole ones.
- *	  A value is a byte that tells its kind, and:
+ *	  Differences of time are in seconds if these are whole, else in microseconds. A value is a byte that tells its kind, and:
  *
  *	  one		nothing: the value is 1, as most are
  *	  amount	a varint: the value is this number / 10^scale, which is part of the kind

@@ -1,7 +1,7 @@
 /*
  * text.c
- *	  Makes valid text of bytes from librdkafka, hiredis, the C library or a server,
- *	  before they go into a table, an error or the log.
+ *	  Makes valid text of bytes from librdkafka, hiredis, the C library or a server. Only
+ *	  such text may go into a table, an error or the log.
  */
 #include "postgres.h"
 

@@ -2,8 +2,8 @@
  * align.c
  *	  Reads the topics of a stream side by side. What piled up in two topics comes from
  *	  Kafka in any order: a year of the one before the first day of the other. So the
- *	  messages of a group are given out in the order of their Kafka timestamps, which is
- *	  the order in which they would have come live. reorder_wait then does the rest.
+ *	  messages of a group are given out in the order of their Kafka timestamps. In that
+ *	  order they would have come live. reorder_wait then puts the events in order.
  *
  *	  group		the partitions of one number, of all topics: one customer's events
  *	  silent	a partition from which nothing was read, although it is not at its end.

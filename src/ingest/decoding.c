@@ -1,8 +1,8 @@
 /*
  * decoding.c
- *	  Lets the decoder of a stream make events of messages. It runs before the
- *	  transaction that applies them, in one of its own without any effect, because
- *	  nobody knows the customers of a message before.
+ *	  Lets the decoder of a stream make events of messages. It runs in a transaction of its
+ *	  own, in which nothing that it writes stays, before the one that applies the events.
+ *	  That one locks the customers first, and only the decoder tells who they are.
  */
 #include "postgres.h"
 

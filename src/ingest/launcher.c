@@ -5,9 +5,9 @@
  *	  connect to several databases, so it runs a short-lived scanner for each of them,
  *	  which starts the workers. The workers then need the launcher no more.
  *
- *	  Where library and objects are of different versions, no process works. One scanner
- *	  stays: it knows only those few columns that are alike in all versions, shows with
- *	  them what is to be done, and starts the streams when that was done.
+ *	  If library and objects are of different versions, no process works. One scanner
+ *	  stays. By the few columns that are alike in all versions it shows in stat_streams
+ *	  what is to be done. It starts the streams once that was done.
  */
 #include "postgres.h"
 

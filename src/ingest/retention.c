@@ -1,8 +1,8 @@
 /*
  * retention.c
- *	  Removes expired chunks of event ids, dead letters and history, folds expired samples,
- *	  takes the sizes of the tables, and evaluates the live segments that change with time alone. The
- *	  first worker of a stream does it between batches, in steps of a few
+ *	  Upkeep between batches: removes expired chunks of event ids, dead letters and history,
+ *	  folds expired samples, notes the sizes of the tables, and evaluates live segments that
+ *	  change with time alone. The first worker of a stream does it, in steps of a few
  *	  milliseconds. Only one stream of a database does it at a time.
  */
 #include "postgres.h"

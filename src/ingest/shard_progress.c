@@ -1,7 +1,7 @@
 /*
  * shard_progress.c
- *	  The messages of a shard are applied in the order of their offsets, so that one number
- *	  for each partition says which ones it has. It is stored in the shard, in the
+ *	  The messages of a shard are applied in the order of their offsets. So one number for
+ *	  each partition says which ones the shard has. It is stored in the shard, in the
  *	  transaction that applies them. When a shard comes to this node, the worker goes back
  *	  to where that shard is, and passes over what the others have already.
  *

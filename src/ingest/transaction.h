@@ -15,8 +15,8 @@ extern bool ps_worker_reads_same(const PsWorker *worker, const PsStream *stream)
 
 /*
  * Begins a transaction that changes something. It waits while a session pauses or
- * alters the stream, and raises when that session has stopped the worker, or has
- * taken a topic or partition from it.
+ * alters the stream. It raises if that session has stopped the worker, or has taken a
+ * topic or partition from it.
  */
 extern void ps_worker_begin(PsWorker *worker);
 

@@ -73,9 +73,9 @@ ask_metadata(PsLookup *lookup, bool all, rd_kafka_topic_t *topic, const struct r
 	return err;
 }
 
-/* The broker does not answer for a topic. */
+/* Notes why the broker does not answer for a topic. */
 static void
-refuse_topic(PsLookupTopic *topic, const char *what, rd_kafka_resp_err_t err)
+note_topic_error(PsLookupTopic *topic, const char *what, rd_kafka_resp_err_t err)
 {
 	topic->missing = err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || err == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
 	put_error(topic->error, sizeof(topic->error), what, err);
@@ -99,7 +99,7 @@ count_partitions(PsLookupTopic *topic, const struct rd_kafka_metadata *metadata)
 		break;
 	}
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
-		refuse_topic(topic, "could not read the topic", err);
+		note_topic_error(topic, "could not read the topic", err);
 }
 
 /* Keeps the names of all topics but those of Kafka itself. */
@@ -131,7 +131,7 @@ look_up_topics(PsLookup *lookup)
 
 	if (!all && topic == NULL)
 	{
-		refuse_topic(&lookup->topics[0], "could not look up the topic", rd_kafka_last_error());
+		note_topic_error(&lookup->topics[0], "could not look up the topic", rd_kafka_last_error());
 		return;
 	}
 	err = ask_metadata(lookup, all, topic, &metadata);
@@ -186,7 +186,7 @@ look_up_offsets(PsLookup *lookup, int64 time, size_t place)
 		PsLookupTopic *topic = find_by_name(lookup, &last, found->topic);
 
 		if (found->err != RD_KAFKA_RESP_ERR_NO_ERROR)
-			refuse_topic(topic, "could not look up offsets", found->err);
+			note_topic_error(topic, "could not look up offsets", found->err);
 		*(int64 *) ((char *) &topic->partitions[found->partition] + place) = found->offset;
 	}
 	rd_kafka_topic_partition_list_destroy(list);

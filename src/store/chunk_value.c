@@ -1,9 +1,10 @@
 /*
  * chunk_value.c
- *	  Computes values of sealed chunks, from the top of their tiles down. A tile that is
- *	  wholly inside the window is added; one outside is not; of one that crosses an
- *	  edge the parts are read next. So a window of any length costs some rows for each
- *	  digit of the number of chunks, as long as samples come about in order of time.
+ *	  Computes values of sealed chunks, from their greatest tiles down. A tile that is
+ *	  wholly inside the window is added, and one outside is not. Of a tile that crosses an
+ *	  edge of the window, the tiles or chunks that it sums are read next. So the number of
+ *	  rows grows with the logarithm of the number of chunks, if samples come about in
+ *	  order of time.
  *
  *	  A chunk covers a span of time, not a place in an order. Late samples make spans
  *	  overlap, and more of them cross an edge, but the value stays exact.

@@ -1,7 +1,7 @@
 /*
  * direct_heap.c
- *	  Finds, inserts and updates rows of plain tables by calling the table and index
- *	  access methods, as the executor does, but at a fraction of its time per row.
+ *	  Finds, inserts and updates rows of plain tables. Like the executor, it calls the table
+ *	  and index access methods, but takes a fraction of the executor's time for a row.
  */
 #include "postgres.h"
 

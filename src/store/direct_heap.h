@@ -80,9 +80,9 @@ extern void ps_direct_prefetch_page(const ItemPointerData *place, Buffer seen);
 extern void ps_direct_prefetch_row(const ItemPointerData *place, Buffer seen);
 
 /*
- * Inserts a row of n values, and of defaults for the other columns. The row may be
- * written as late as the table is closed, and the values must live until then, as
- * must *place, which becomes the place of the row. Raises a unique violation as SQL does.
+ * Inserts a row of n values, and of defaults for the other columns. It may be written as
+ * late as the table is closed or flushed. Until then the values must live, and *place,
+ * which becomes the place of the row. Raises a unique violation as SQL does.
  */
 extern void ps_direct_insert(PsDirectTable *table, const Datum *values, const bool *nulls, int n, ItemPointer place);
 

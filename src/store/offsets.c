@@ -1,8 +1,8 @@
 /*
  * offsets.c
- *	  Moves the offsets of partitions, in the transaction of the data. Each row is
- *	  updated only when it holds what the worker expects, so that a worker whose
- *	  partition another one has taken over writes nothing.
+ *	  Moves the offsets of partitions, in the transaction of the data. A row is updated
+ *	  only if it holds what the worker expects. So a worker writes nothing once another
+ *	  one has taken its partition over.
  */
 #include "postgres.h"
 

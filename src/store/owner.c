@@ -4,9 +4,9 @@
  *	  an error in between, the end of the (sub)transaction restores the caller.
  *
  *	  The owner of a schema decides what its names mean, and the owner of a table what
- *	  its triggers do. So before we use the owner's rights we check that schemas and
- *	  tables are members of the extension, and belong to the owner of the table
- *	  streams or to a superuser. The same is checked for the functions of triggers,
+ *	  its triggers do. So before we use the owner's rights we check schemas and tables.
+ *	  They must be members of the extension, and belong to a trusted role: the owner of
+ *	  the table streams, or a superuser. The same is checked for functions of triggers,
  *	  which any role with the right TRIGGER may add, and for tables that inherit, as
  *	  partitions do. The result is kept until a schema, relation, function or role
  *	  changes.
@@ -126,9 +126,9 @@ owner_of(Oid class, Oid object)
 	return whose;
 }
 
-/* Whether an object belongs to the owner of the tables or to a superuser. */
+/* Whether an object belongs to a trusted role: the owner of the tables, or a superuser. */
 static bool
-is_in_good_hands(Oid class, Oid object)
+has_trusted_owner(Oid class, Oid object)
 {
 	Oid			whose = owner_of(class, object);
 
@@ -163,7 +163,7 @@ owner_refuse(const char *what)
 static bool
 is_unfit_for_condition(Oid function, void *arg)
 {
-	return func_volatile(function) != PROVOLATILE_IMMUTABLE || !is_in_good_hands(ProcedureRelationId, function);
+	return func_volatile(function) != PROVOLATILE_IMMUTABLE || !has_trusted_owner(ProcedureRelationId, function);
 }
 
 static bool
@@ -191,7 +191,7 @@ check_condition(HeapTuple trigger, TupleDesc desc, Oid relid)
 				 errhint("It would run with the rights of the table's owner. Drop the trigger, or put the condition into its function.")));
 }
 
-/* Raises unless the functions of a table's triggers are in good hands, because we run them with the owner's rights. */
+/* Raises unless trusted roles own the functions of a table's triggers, because we run them with the owner's rights. */
 static void
 check_triggers(Oid relid)
 {
@@ -206,7 +206,7 @@ check_triggers(Oid relid)
 	{
 		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
 
-		if (!trigger->tgisinternal && !is_in_good_hands(ProcedureRelationId, trigger->tgfoid))
+		if (!trigger->tgisinternal && !has_trusted_owner(ProcedureRelationId, trigger->tgfoid))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("trigger \"%s\" of table %s runs a function of another role", NameStr(trigger->tgname), get_rel_name(relid)),
@@ -217,7 +217,7 @@ check_triggers(Oid relid)
 	table_close(relation, AccessShareLock);
 }
 
-/* Raises unless a table, view or sequence of the extension, the functions of its triggers, and what inherits from it are in good hands. */
+/* Raises unless trusted roles own a table, view or sequence of the extension, the functions of its triggers, and what inherits from it. */
 static void
 check_relation(Oid relid, const char *what)
 {
@@ -226,7 +226,7 @@ check_relation(Oid relid, const char *what)
 
 	if (is_checked(relid))
 		return;
-	if (!is_in_good_hands(RelationRelationId, relid))
+	if (!has_trusted_owner(RelationRelationId, relid))
 		owner_refuse(what);
 	check_triggers(relid);
 	if (has_subclass(relid))
@@ -236,7 +236,7 @@ check_relation(Oid relid, const char *what)
 		checked[nchecked++] = relid;
 }
 
-/* Raises unless all relations and functions of the extension are in good hands. */
+/* Raises unless trusted roles own all relations and functions of the extension. */
 static void
 check_members(void)
 {
@@ -258,7 +258,7 @@ check_members(void)
 			continue;
 		if (member->classid == RelationRelationId)
 			check_relation(member->objid, getObjectDescription(&object, false));
-		else if (member->classid == ProcedureRelationId && !is_in_good_hands(member->classid, member->objid))
+		else if (member->classid == ProcedureRelationId && !has_trusted_owner(member->classid, member->objid))
 			owner_refuse(getObjectDescription(&object, false));
 	}
 	systable_endscan(scan);
@@ -273,7 +273,7 @@ check_made_schema(const char *name)
 	Oid			namespace = get_namespace_oid(name, true);
 
 	if (OidIsValid(namespace) &&
-		(getExtensionOfObject(NamespaceRelationId, namespace) != extension || !is_in_good_hands(NamespaceRelationId, namespace)))
+		(getExtensionOfObject(NamespaceRelationId, namespace) != extension || !has_trusted_owner(NamespaceRelationId, namespace)))
 		owner_refuse(psprintf("schema %s", name));
 }
 
@@ -299,7 +299,7 @@ check_schema(void)
 		return false;
 	streams = get_relname_relid("streams", found);
 	owner = owner_of(RelationRelationId, streams);
-	if (get_namespace_oid(PS_SCHEMA, true) != found || !is_member_table(streams) || !is_in_good_hands(NamespaceRelationId, found))
+	if (get_namespace_oid(PS_SCHEMA, true) != found || !is_member_table(streams) || !has_trusted_owner(NamespaceRelationId, found))
 		owner_refuse("schema " PS_SCHEMA);
 	check_made_schema(PS_INTERNAL_SCHEMA);
 	check_made_schema(PS_REBUILD_SCHEMA);

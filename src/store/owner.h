@@ -31,7 +31,7 @@ extern PsSavedUser ps_switch_to_owner(void);
 
 /*
  * The same for a statement on this table alone. Only this table is checked: when
- * another one is not in good hands, the worker can still write why it does not run.
+ * an untrusted role owns another one, the worker can still write why it does not run.
  */
 extern PsSavedUser ps_switch_to_owner_for(bool in_rebuild, const char *name);
 

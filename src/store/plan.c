@@ -3,8 +3,8 @@
  *	  Kept SPI plans and array arguments, for every other file of the store.
  *
  *	  Statements of a batch join unnest(array) with an indexed table. The cost of a row
- *	  must not grow with the table, but the planner knows neither the length of the
- *	  array nor how old the statistics are. So these statements always get generic
+ *	  must not grow with the table. But the planner does not know the length of the array,
+ *	  nor how old the statistics are. So these statements always get generic
  *	  plans without sequential scans, hash joins and merge joins.
  */
 #include "postgres.h"

@@ -1,8 +1,8 @@
 /*
  * reconcile.c
- *	  The SQL of reconcile(): compares the number of messages consumed with the sum
- *	  of their outcomes, the sums of sealed chunks with their samples or day buckets,
- *	  and tiles with the chunks that they cover.
+ *	  The SQL of reconcile(). It compares the number of messages consumed with the sum of
+ *	  their outcomes. It also compares the sums of sealed chunks with their samples or day
+ *	  buckets, and tiles with the chunks that they cover.
  */
 #include "postgres.h"
 

@@ -1,7 +1,7 @@
 /*
  * served.h
- *	  Customers whose profiles serve_profile() has sent to the Redis sinks lately, so that
- *	  a profile that is asked for often is not sent at each call.
+ *	  Customers whose profiles serve_profile() has sent to the Redis sinks lately. So it
+ *	  does not send a profile at each call that is asked for often.
  */
 #ifndef PS_SERVED_H
 #define PS_SERVED_H

@@ -10,8 +10,8 @@
 #include "fmgr.h"
 
 /*
- * Calls an SQL function, whose first argument is the id of a customer or a row that begins
- * with it, where the shard of the customer is. It must only read.
+ * Calls an SQL function on the node that has the shard of its customer. The first argument
+ * is the customer's id, or a row that begins with it. The function must only read.
  */
 extern Datum ps_shard_call(FunctionCallInfo fcinfo, PGFunction function);
 

@@ -1,8 +1,8 @@
 /*
  * shard_fence.c
- *	  Citus moves a shard under an exclusive lock of its metadata, on every node, while it
- *	  copies the last changes and changes the catalogue. A row that was written into the
- *	  old shard after that would be lost.
+ *	  When Citus moves a shard, it copies the last changes and changes the catalogue under
+ *	  an exclusive lock of the shard's metadata, on every node. A row that is written into
+ *	  the old shard after that is lost. So who writes shares that lock until the commit.
  */
 #include "postgres.h"
 

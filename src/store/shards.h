@@ -1,7 +1,7 @@
 /*
  * shards.h
- *	  The shards of distributed profiles, as Citus' catalogue has them on this node, and
- *	  the one on which this process works at the moment. A customer is in one shard of
+ *	  The shards of distributed profiles, as Citus' catalogue has them on this node. One of
+ *	  them is in use: the process works on it at the moment. A customer is in one shard of
  *	  each table; these have the same number and are on the same node.
  *
  *	  here		the shard is on this node: its tables are read and written as local ones
