@@ -18,7 +18,7 @@ PG_MODULE_MAGIC;
 
 void		_PG_init(void);
 
-/* Says at the start of the server what is known to be wrong with librdkafka. */
+/* Warns at the start of the server of known faults of its librdkafka. */
 static void
 warn_of_library(void)
 {
@@ -27,7 +27,8 @@ warn_of_library(void)
 	if (warning != NULL && process_shared_preload_libraries_in_progress)
 		ereport(WARNING,
 				(errcode(ERRCODE_WARNING),
-				 errmsg("%s", warning)));
+				 errmsg("librdkafka %s has known faults", ps_kafka_version()),
+				 errdetail("%s", warning)));
 }
 
 void

@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "api/caller.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
@@ -148,6 +149,16 @@ ps_check_no_column(const char *name)
 				(errcode(ERRCODE_DUPLICATE_COLUMN),
 				 errmsg("profiles already have a column \"%s\"", name),
 				 errhint("Choose another name: create_profile_view() makes columns of metrics and attributes.")));
+}
+
+void
+ps_check_read_committed(const char *what)
+{
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("%s must run in a READ COMMITTED transaction", what),
+				 errhint("Begin the transaction with BEGIN ISOLATION LEVEL READ COMMITTED.")));
 }
 
 void

@@ -47,6 +47,9 @@ extern TimestampTz ps_read_time(const char *time, const char *must);
 /* Raises when profiles have a column of that name: create_profile_view() could not add one for a metric or an attribute. */
 extern void ps_check_no_column(const char *name);
 
+/* Raises in a transaction whose snapshot stays: it would not see what is committed while the function waits for a lock. */
+extern void ps_check_read_committed(const char *what);
+
 /* Raises when a procedure that commits is called where it cannot. */
 extern void ps_check_not_atomic(FunctionCallInfo fcinfo, const char *what, const char *hint);
 

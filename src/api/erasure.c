@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "api/caller.h"
 #include "apply/notify.h"
 #include "core/redact.h"
@@ -42,10 +41,7 @@ lock_customer(text *argument, const char *function)
 	PreventCommandIfReadOnly(function);
 	ps_check_argument(customer_id[0] != '\0', "customer_id must not be empty");
 	/* an event may be committed during the wait for the lock, and must be seen */
-	if (IsolationUsesXactSnapshot())
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("%s must run in a READ COMMITTED transaction", function)));
+	ps_check_read_committed(function);
 	ps_lock_customers(&key, 1);
 	return customer_id;
 }

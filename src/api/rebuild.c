@@ -9,7 +9,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "api/caller.h"
 #include "apply/notify.h"
 #include "clock.h"
@@ -360,10 +359,7 @@ swap_rebuild(PG_FUNCTION_ARGS)
 	int64		changed;
 
 	PreventCommandIfReadOnly("swap_rebuild()");
-	if (IsolationUsesXactSnapshot())
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("swap_rebuild() must run in a READ COMMITTED transaction")));
+	ps_check_read_committed("swap_rebuild()");
 	SPI_connect();
 	streams = find_rebuild(PG_GETARG_TEXT_PP(0));
 	check_ready(linitial(streams));

@@ -30,10 +30,7 @@ begin_call(const char *function)
 {
 	PreventCommandIfReadOnly(function);
 	/* an older snapshot would not see the profiles, or the history, that others have committed */
-	if (IsolationUsesXactSnapshot())
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("%s must run in a READ COMMITTED transaction", function)));
+	ps_check_read_committed(function);
 	SPI_connect();
 	ps_history_lock();
 }

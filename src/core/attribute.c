@@ -157,7 +157,7 @@ attribute_check_size(const PsAttributes *attributes, int count, Size bytes)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-			 errmsg("attributes would be %d of %zu bytes", count, bytes),
+			 errmsg("the profile would have %d attributes of %zu bytes", count, bytes),
 			 errdetail("A profile has at most %d attributes of %d bytes in all.", PS_MAX_ATTRIBUTES, PS_MAX_ATTRIBUTES_BYTES),
 			 errhint("Map fewer attributes with map_attribute(), or give append_unique a smaller max_items.")));
 }

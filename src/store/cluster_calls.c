@@ -186,7 +186,7 @@ calls_has(const PsClusterCall *call)
 	if (!DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("call " INT64_FORMAT " was another one on this node", call->call_no),
+				 errmsg("this node has run another call with number " INT64_FORMAT, call->call_no),
 				 errdetail("It was %s, which did not run on all nodes.", ps_plan_text(0, 2)),
 				 errhint("Make that call again on the coordinator. Then undo it there if it is not wanted.")));
 	return true;

@@ -118,7 +118,7 @@ call_as_owner(const Call *call)
 	if (ending != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("it %s", ending)));
+				 errmsg("the predicate %s", ending)));
 	ps_role_return(back);
 }
 
@@ -166,9 +166,9 @@ try_call(const Call *call)
 		error = CopyErrorData();
 		FlushErrorState();
 		ending = ps_user_code_is_on() ? ps_user_code_end() : NULL;
-		was_ended = ending != NULL || strncmp(error->message, "it took longer", 14) == 0;
-		if (ending != NULL)
-			error->message = psprintf("it %s", ending);
+		was_ended = ending != NULL;
+		if (was_ended)
+			error->message = psprintf("the predicate %s", ending);
 		ps_subxact_end(outside, false);
 	}
 	PG_END_TRY();
