@@ -44,8 +44,9 @@ ps_as_of_has(const PsAsOf *as_of, const char *column)
 	return ps_as_of_reaches(as_of, ps_tracked_find(as_of->tracked, column));
 }
 
-bool
-ps_as_of_has_attribute(const PsAsOf *as_of, const char *name, int len)
+/* Whether the history tells an attribute at the moment. */
+static bool
+as_of_has_attribute(const PsAsOf *as_of, const char *name, int len)
 {
 	return ps_as_of_has(as_of, PS_ALL_ATTRIBUTES) || ps_as_of_reaches(as_of, ps_tracked_find_attribute(as_of->tracked, name, len));
 }
@@ -139,7 +140,7 @@ push_stored(JsonbParseState **state, const PsAsOf *as_of, Jsonb *stored, const J
 			continue;
 		(void) JsonbIteratorNext(&it, &value, true);
 		key = psprintf(PS_ATTRIBUTE_KEY "%.*s", name.val.string.len, name.val.string.val);
-		if (ps_as_of_has_attribute(as_of, name.val.string.val, name.val.string.len))
+		if (as_of_has_attribute(as_of, name.val.string.val, name.val.string.len))
 			then = ps_as_of_old(old, key, strlen(key));
 		else
 			ps_names_add(current, key);
@@ -169,7 +170,7 @@ push_gone(JsonbParseState **state, const PsAsOf *as_of, Jsonb *stored, const Jso
 		len = key.val.string.len - prefix;
 		if (len < 0 || memcmp(key.val.string.val, PS_ATTRIBUTE_KEY, prefix) != 0)
 			continue;
-		if (ps_as_of_has_attribute(as_of, name, len) && ps_as_of_old(stored, name, len) == NULL)
+		if (as_of_has_attribute(as_of, name, len) && ps_as_of_old(stored, name, len) == NULL)
 			push_attribute_pair(state, name, len, &value);
 	}
 }

@@ -29,9 +29,6 @@ extern bool ps_as_of_reaches(const PsAsOf *as_of, const PsTrackedName *name);
 /* Whether the history tells a column, a score, or all attributes at the moment. */
 extern bool ps_as_of_has(const PsAsOf *as_of, const char *column);
 
-/* Whether the history tells an attribute at the moment. */
-extern bool ps_as_of_has_attribute(const PsAsOf *as_of, const char *name, int len);
-
 /* The value of a key at the moment, of old values by key; NULL: it is as it is stored. */
 extern JsonbValue *ps_as_of_old(const Jsonb *old, const char *key, int len);
 

@@ -382,8 +382,9 @@ check_row_values(TupleDesc desc, const bool *nulls)
 					 errhint("Pass a row of materialized_profiles.")));
 }
 
-void
-ps_row_deform(HeapTupleHeader row, Datum **values, bool **nulls)
+/* Takes a row of the table apart. */
+static void
+deform_row(HeapTupleHeader row, Datum **values, bool **nulls)
 {
 	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(row),.t_data = row};
 	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(row), HeapTupleHeaderGetTypMod(row));
@@ -405,7 +406,7 @@ ps_profile_document_checked(PG_FUNCTION_ARGS)
 	bool	   *nulls;
 
 	ps_check_moment(as_of.at);
-	ps_row_deform(PG_GETARG_HEAPTUPLEHEADER(0), &values, &nulls);
+	deform_row(PG_GETARG_HEAPTUPLEHEADER(0), &values, &nulls);
 	return ps_document_of_row(values, nulls, &as_of, NULL);
 }
 
@@ -420,6 +421,6 @@ ps_profile_document_at_checked(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_NULL();
 	as_of = ps_as_of_argument(fcinfo, 1);
-	ps_row_deform(PG_GETARG_HEAPTUPLEHEADER(0), &values, &nulls);
+	deform_row(PG_GETARG_HEAPTUPLEHEADER(0), &values, &nulls);
 	return ps_document_of_row(values, nulls, &as_of, PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2));
 }

@@ -7,7 +7,6 @@
 
 #include "postgres.h"
 
-#include "access/htup.h"
 #include "api/as_of.h"
 
 /* The document of a row of materialized_profiles; old: what has changed since the moment, NULL: nothing. */
@@ -19,8 +18,5 @@ extern JsonbValue ps_document_value_at(const Datum *values, const bool *nulls, c
 /* Whether events, or a refresh of scores, have changed a row since the moment. */
 extern bool ps_row_has_later_events(const Datum *values, const bool *nulls, const PsAsOf *as_of);
 extern bool ps_row_has_later_scores(const Datum *values, const bool *nulls, const PsAsOf *as_of);
-
-/* Takes a row of the table apart. */
-extern void ps_row_deform(HeapTupleHeader row, Datum **values, bool **nulls);
 
 #endif							/* PS_PROFILE_DOCUMENT_H */

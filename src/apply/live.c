@@ -45,8 +45,9 @@ struct PsLiveWork
 	Checks		removed;		/* an earlier one takes their place */
 };
 
-TimestampTz
-ps_live_now(void)
+/* The time by which live segments are evaluated. */
+static TimestampTz
+live_now(void)
 {
 #ifdef PS_FAILPOINTS
 	if (ps_test_clock_us != 0)
@@ -67,7 +68,7 @@ ps_live_begin(void)
 	work->set = set;
 	work->run = ps_live_run_begin(set);
 	work->context = CurrentMemoryContext;
-	work->as_of = ps_live_now();
+	work->as_of = live_now();
 	return work;
 }
 

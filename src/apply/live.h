@@ -40,9 +40,6 @@ extern void ps_live_tell_sinks(const PsLiveWork *work);
 /* Writes members, changes and checks, and notifies of who entered and left; work NULL: nothing. Returns how many did. */
 extern int	ps_live_write(PsLiveWork *work, bool notify);
 
-/* The time by which live segments are evaluated. */
-extern TimestampTz ps_live_now(void);
-
 /*
  * Visits at most limit customers of whom a check is due, or whom a new segment has not
  * seen yet; in a transaction of its own. Returns how many; 0: there is nothing to do now.

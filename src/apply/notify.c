@@ -143,8 +143,9 @@ ps_notify_segment_payload(const PsSegmentChange *change, const char *kind, Times
 	return payload.data;
 }
 
-void
-ps_notify_batch(const char *channel, const char *stream, int customers, int64 events)
+/* Notifies of all changes of a commit at once. */
+static void
+notify_batch(const char *channel, const char *stream, int customers, int64 events)
 {
 	StringInfoData payload;
 
@@ -176,7 +177,7 @@ ps_notify_scores(const PsWatches *watches, const PsScoreChange *changes, int n)
 				ps_notify(channel, ps_notify_payload(changes[i].customer_id, changes[i].version, changes[i].updated_at, NULL, NULL, 0));
 		}
 		if (told > 0 && strcmp(watcher->notify, "batch") == 0)
-			ps_notify_batch(channel, watcher->stream, told, 0);
+			notify_batch(channel, watcher->stream, told, 0);
 	}
 }
 
@@ -264,7 +265,7 @@ ps_notify_changes(const PsApplyState *state)
 		if (settings->notify == PS_NOTIFY_CUSTOMER)
 			announce_customers(state);
 		else
-			ps_notify_batch(settings->notify_channel, settings->stream, customers, events);
+			notify_batch(settings->notify_channel, settings->stream, customers, events);
 	}
 	else if (settings->stream_id != 0)
 		ps_stream_count_skipped(settings->stream_id, notifications);

@@ -36,9 +36,6 @@ extern void ps_notify_scores(const PsWatches *watches, const PsScoreChange *chan
 /* The channel of a segment. */
 extern char *ps_segment_channel(const char *prefix, const char *segment);
 
-/* Notifies of all changes of a commit at once. */
-extern void ps_notify_batch(const char *channel, const char *stream, int customers, int64 events);
-
 /*
  * Whether more than a limit of the server's notification queue is in use. Then
  * notifications are better skipped: once the queue is full, a commit with one fails.

@@ -212,8 +212,9 @@ start_rebuild_worker(const PsRebuild *rebuild, int tries)
 	return 0;
 }
 
-int
-ps_rebuild_start_workers(int stream_id, int tries)
+/* Starts the workers of this database's rebuild that are wanted and do not run, or with a stream_id only its; returns how many. Needs SPI. */
+static int
+start_rebuild_workers(int stream_id, int tries)
 {
 	int			started = 0;
 	ListCell   *cell;
@@ -331,7 +332,7 @@ ps_launcher_start_streams(void)
 		else
 			ps_stream_show_no_owner(stream);
 	}
-	return started + ps_rebuild_start_workers(0, 0);
+	return started + start_rebuild_workers(0, 0);
 }
 
 void
@@ -350,7 +351,7 @@ ps_launcher_start_again(int stream_id, int number, bool rebuild, int tries)
 	if (!rebuild && (relay ? stream->sinks[number - PS_RELAY_NUMBER(0)] == NULL : number >= stream->workers))
 		return;
 	if (rebuild)
-		(void) ps_rebuild_start_workers(stream_id, tries);
+		(void) start_rebuild_workers(stream_id, tries);
 	else if (!ps_lease_has_worker(stream_id, number) && !start_process(stream_id, stream->owner, number, tries))
 		complain_of_slot(stream, psprintf("worker %d", number));
 }

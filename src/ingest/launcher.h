@@ -30,7 +30,4 @@ extern int	ps_workers_start(const PsStream *stream, Oid owner, bool all);
 /* Starts a rebuild's worker; false when no slot is free. */
 extern bool ps_rebuild_register(int stream_id, Oid owner, int tries);
 
-/* Starts the workers of this database's rebuild that are wanted and do not run, or with a stream_id only its; returns how many. Needs SPI. */
-extern int	ps_rebuild_start_workers(int stream_id, int tries);
-
 #endif							/* PS_LAUNCHER_H */

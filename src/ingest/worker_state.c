@@ -124,8 +124,12 @@ ps_worker_set_state(PsWorker *worker, PsStreamState state, const char *error, co
 		log_change(worker, &now, &change);
 }
 
-void
-ps_worker_set_deferred(PsWorker *worker, PsStreamState state, const char *reason, const char *error, const char *hint)
+/*
+ * Shows an error that names a customer in stat_streams alone, where it disappears
+ * with the reason. The log and stream_log keep what they get, so they get reason.
+ */
+static void
+set_deferred(PsWorker *worker, PsStreamState state, const char *reason, const char *error, const char *hint)
 {
 	PsState		now = {spell_state(worker, state), error, hint, -1};
 	PsStateChange change;
@@ -182,15 +186,15 @@ ps_worker_set_running(PsWorker *worker)
 
 	if (worker->life == PS_LIFE_BLOCKED)
 	{
-		ps_worker_set_deferred(worker, PS_STATE_RETRYING, "deferred events fill the memory", ps_waiting_complaint(worker->waiting, true),
-							   "End the transaction that holds the lock or row, or raise profile_stream.reorder_memory.");
+		set_deferred(worker, PS_STATE_RETRYING, "deferred events fill the memory", ps_waiting_complaint(worker->waiting, true),
+					 "End the transaction that holds the lock or row, or raise profile_stream.reorder_memory.");
 		return;
 	}
 	deferred = ps_waiting_complaint(worker->waiting, false);
 	if ((worker->failure.failing & ~PS_DOING_RETENTION) != 0)
 		return;
 	if (deferred != NULL)
-		ps_worker_set_deferred(worker, PS_STATE_RUNNING, NULL, deferred, "End the transaction that holds the lock or row. The stream applies the events of other customers meanwhile.");
+		set_deferred(worker, PS_STATE_RUNNING, NULL, deferred, "End the transaction that holds the lock or row. The stream applies the events of other customers meanwhile.");
 	else
 		ps_worker_set_state(worker, PS_STATE_RUNNING, worker->retention.error, NULL, -1);
 }

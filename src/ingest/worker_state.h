@@ -14,12 +14,6 @@ extern void ps_worker_set_running(PsWorker *worker);
 extern void ps_worker_set_state(PsWorker *worker, PsStreamState state, const char *error,
 								const char *hint, int64 next_attempt_ms);
 
-/*
- * Shows an error that names a customer in stat_streams alone, where it disappears
- * with the reason. The log and stream_log keep what they get, so they get reason.
- */
-extern void ps_worker_set_deferred(PsWorker *worker, PsStreamState state, const char *reason, const char *error, const char *hint);
-
 /* Shows a caught error, which the log has already; news: stream_log has not. */
 extern void ps_worker_report_error(PsWorker *worker, ErrorData *error, bool news, int64 next_attempt_ms);
 

@@ -51,8 +51,9 @@ ps_extension_version(void)
 	return version;
 }
 
-int
-ps_extension_compare(const char *a, const char *b)
+/* Compares two versions part by part; the result is as that of strcmp(). */
+static int
+compare_versions(const char *a, const char *b)
 {
 	while (*a != '\0' || *b != '\0')
 	{
@@ -93,7 +94,7 @@ ps_extension_mismatch(const char **hint)
 	checked = version != NULL && strcmp(version, PS_VERSION) == 0;
 	if (checked || version == NULL)
 		return NULL;
-	*hint = ps_extension_compare(version, PS_VERSION) < 0 ? "Run ALTER EXTENSION profile_stream UPDATE in this database."
+	*hint = compare_versions(version, PS_VERSION) < 0 ? "Run ALTER EXTENSION profile_stream UPDATE in this database."
 		: "The server still runs the library that it began with: restart it.";
 	return psprintf("extension profile_stream is of version %s in this database, and its library of version %s", version, PS_VERSION);
 }

@@ -43,7 +43,4 @@ extern void ps_extension_check(void);
 /* Whether a function was changed since the last check, so that the extension may have been updated. */
 extern bool ps_extension_is_doubtful(void);
 
-/* Compares two versions part by part; the result is as that of strcmp(). */
-extern int	ps_extension_compare(const char *a, const char *b);
-
 #endif							/* PS_EXTENSION_H */

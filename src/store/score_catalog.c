@@ -365,8 +365,9 @@ ps_refresh_has_failed(void)
 	return ps_plan_number(&failed_plan, NULL) > 0;
 }
 
-int64
-ps_refresh_age_us(void)
+/* Microseconds since the last refresh began, even if it failed; -1: there was none. */
+static int64
+refresh_age_us(void)
 {
 	return ps_plan_number(&age_plan, NULL);
 }
@@ -374,7 +375,7 @@ ps_refresh_age_us(void)
 bool
 ps_refresh_is_due(void)
 {
-	int64		age_us = ps_refresh_age_us();
+	int64		age_us = refresh_age_us();
 
 	return age_us < 0 || age_us >= ps_score_interval_s * USECS_PER_SEC;
 }

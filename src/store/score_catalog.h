@@ -108,9 +108,6 @@ extern void ps_refresh_fail(const char *error);
 /* Whether the last one failed, and no segment since. */
 extern bool ps_refresh_has_failed(void);
 
-/* Microseconds since the last refresh began, even if it failed; -1: there was none. */
-extern int64 ps_refresh_age_us(void);
-
 /* Whether profile_stream.score_interval has passed since the last refresh began. */
 extern bool ps_refresh_is_due(void);
 
