@@ -12,9 +12,6 @@ use Getopt::Long qw(:config bundling);
 use TAP::Harness;
 use TAP::Parser::Aggregator;
 
-# Files that need the machine for themselves, for a reason that each says. They run last, one by one.
-my @alone = qw();
-
 # Files that run longest. They begin first, so that none is left over when the others are through.
 my @first = qw(client_020_examples event_020_fuzz kafka_030_network apply_030_database_faults event_050_reorder
   apply_040_locked_customer kafka_060_topic_recreated kafka_040_slow_network sink_070_kills);
@@ -68,17 +65,11 @@ sub chosen
 }
 
 $| = 1;
-my @last = chosen(@alone);
 my @files = (chosen(@first), map { delete $path{ name($_) } // () } @ARGV);
 my $aggregator = TAP::Parser::Aggregator->new;
 $aggregator->start;
-foreach my $group ([ $jobs, @files ], [ 1, @last ])
-{
-	my ($number, @group) = @$group;
-	my $harness = TAP::Harness->new({ lib => [ map { abs_path($_) // $_ } @folders ], jobs => $number, verbosity => -3 });
-
-	$harness->callback(after_test => \&report);
-	$harness->aggregate_tests($aggregator, @group) if @group;
-}
+my $harness = TAP::Harness->new({ lib => [ map { abs_path($_) // $_ } @folders ], jobs => $jobs, verbosity => -3 });
+$harness->callback(after_test => \&report);
+$harness->aggregate_tests($aggregator, @files) if @files;
 print "$passed passed, $failed failed\n";
 exit($failed != 0);

@@ -64,13 +64,13 @@ certificate('stranger', 'theirs');
 
 my %tls = ('ssl.keystore.type' => 'PEM', 'ssl.keystore.location' => "$dir/broker.both");
 my $jaas = 'org.apache.kafka.common.security';
-my $plain_door = { protocol => 'SASL_SSL', settings => { %tls, 'sasl.enabled.mechanisms' => 'PLAIN',
+my $plain_listener = { protocol => 'SASL_SSL', settings => { %tls, 'sasl.enabled.mechanisms' => 'PLAIN',
 		'plain.sasl.jaas.config' => "$jaas.plain.PlainLoginModule required user_crm=\"sesame-first\";" } };
 my $broker = ProfileStream::Broker->new(
 	topics => [ [ 'events', 1 ], [ 'changes', 1 ] ],
 	scram => ['SCRAM-SHA-512=[name=crm,password=sesame-scrambled]'],
-	doors => {
-		PLAIN => $plain_door,
+	listeners => {
+		PLAIN => $plain_listener,
 		SCRAM => { protocol => 'SASL_SSL', settings => { %tls, 'sasl.enabled.mechanisms' => 'SCRAM-SHA-512',
 				'scram-sha-512.sasl.jaas.config' => "$jaas.scram.ScramLoginModule required;" } },
 		TOKEN => { protocol => 'SASL_SSL', settings => { %tls, 'sasl.enabled.mechanisms' => 'OAUTHBEARER', 'connections.max.reauth.ms' => 3000,
@@ -95,8 +95,8 @@ sub token
 # A stream named for its server, which has these options.
 sub stream
 {
-	my ($name, $door, $protocol, %options) = @_;
-	my $all = join(', ', "bootstrap_servers '" . $broker->door($door) . "'", "\"security.protocol\" '$protocol'",
+	my ($name, $listener, $protocol, %options) = @_;
+	my $all = join(', ', "bootstrap_servers '" . $broker->listener($listener) . "'", "\"security.protocol\" '$protocol'",
 		map { "\"$_\" '$options{$_}'" } sort keys %options);
 
 	$node->sql("CREATE SERVER $name FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS ($all)",
@@ -124,7 +124,7 @@ my %ca = ('ssl.ca.location' => "$dir/ours.pem");
 
 # the password is in a file of the server's owner
 my $password = write_file('password', "sesame-first\n");
-$node->sql("CREATE SERVER plain FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (bootstrap_servers '" . $broker->door('PLAIN') . "', \"security.protocol\" 'SASL_SSL',"
+$node->sql("CREATE SERVER plain FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (bootstrap_servers '" . $broker->listener('PLAIN') . "', \"security.protocol\" 'SASL_SSL',"
 	  . " \"ssl.ca.location\" '$dir/ours.pem', \"sasl.password_file\" '$password')",
 	"CREATE USER MAPPING FOR postgres SERVER plain OPTIONS (\"sasl.username\" 'crm')",
 	"SELECT profile_stream.create_stream('plain', server => 'plain', topic => 'events', changelog_topic => 'changes')");

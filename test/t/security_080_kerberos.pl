@@ -87,7 +87,7 @@ ok(unlink("$dir/was_run"), 'the trap for kinit works');
 local $ENV{JAVA_TOOL_OPTIONS} = "-Djava.security.krb5.conf=$ENV{KRB5_CONFIG}";
 my $broker = ProfileStream::Broker->new(
 	topics => [ [ 'events', 1 ], [ 'changes', 1 ] ],
-	doors => {
+	listeners => {
 		KERBEROS => { protocol => 'SASL_PLAINTEXT', settings => { 'sasl.enabled.mechanisms' => 'GSSAPI', 'sasl.kerberos.service.name' => 'kafka', 'connections.max.reauth.ms' => 3000,
 				'gssapi.sasl.jaas.config' => "com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true storeKey=true isInitiator=false keyTab=\"$dir/kafka.keytab\" principal=\"kafka/127.0.0.1\@BANK.TEST\";" } },
 	});
@@ -115,7 +115,7 @@ sub restart
 	$node->restart;
 }
 
-$node->sql("CREATE SERVER ledger FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (bootstrap_servers '" . $broker->door('KERBEROS') . "', \"security.protocol\" 'SASL_PLAINTEXT', \"sasl.mechanism\" 'GSSAPI')");
+$node->sql("CREATE SERVER ledger FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (bootstrap_servers '" . $broker->listener('KERBEROS') . "', \"security.protocol\" 'SASL_PLAINTEXT', \"sasl.mechanism\" 'GSSAPI')");
 $node->sql('CREATE ROLE crm LOGIN IN ROLE profile_stream_operator', 'GRANT USAGE ON FOREIGN SERVER ledger TO crm');
 $node->sql("SET ROLE crm; SELECT profile_stream.create_stream('crm', server => 'ledger', topic => 'events', changelog_topic => 'changes')");
 runs('a role with USAGE reads with the ticket of the server');

@@ -22,7 +22,7 @@ my $broker = ProfileStream::Broker->new(
 		'authorizer.class.name' => 'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
 		'super.users' => 'User:ANONYMOUS'    # the broker itself, and this test
 	},
-	doors => { PLAIN => { protocol => 'SASL_PLAINTEXT', settings => {
+	listeners => { PLAIN => { protocol => 'SASL_PLAINTEXT', settings => {
 		'sasl.enabled.mechanisms' => 'PLAIN', 'plain.sasl.jaas.config' => "$jaas user_crm=\"sesame\";" } } });
 my $node = ProfileStream::Node->start_new('main');
 my $at = 0;
@@ -43,7 +43,7 @@ sub waits_for
 }
 
 $broker->produce('events', events(\$at, 10));
-$node->sql("CREATE SERVER bank FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (bootstrap_servers '" . $broker->door('PLAIN') . "',"
+$node->sql("CREATE SERVER bank FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (bootstrap_servers '" . $broker->listener('PLAIN') . "',"
 	  . " \"security.protocol\" 'SASL_PLAINTEXT', \"sasl.mechanism\" 'PLAIN')",
 	"CREATE USER MAPPING FOR postgres SERVER bank OPTIONS (\"sasl.username\" 'crm', \"sasl.password\" 'sesame')",
 	"SELECT profile_stream.create_stream('crm', server => 'bank', topic => 'events', group_id => 'crm')");

@@ -3,7 +3,7 @@
 
 =head1 NAME
 
-ProfileStream::Broker - a Kafka broker of one's own, for tests
+ProfileStream::Broker - a Kafka broker that a test starts for itself
 
 =head1 DESCRIPTION
 
@@ -49,8 +49,8 @@ sub tool
 }
 
 # A started broker. topics => [[name, partitions], ...], mock => 1 for the mock,
-# proxied => 1 for a second way in, through proxy(); doors => { NAME => { protocol, settings => { name => value } } }
-# for further listeners, which door() finds; settings => { name => value } of the broker; scram => ['SCRAM-SHA-512=[name=…,password=…]'] for users.
+# proxied => 1 for one more listener, behind proxy(); listeners => { NAME => { protocol, settings => { name => value } } }
+# for others, whose addresses listener() tells; settings => { name => value } of the broker; scram => ['SCRAM-SHA-512=[name=…,password=…]'] for users.
 sub new
 {
 	my ($class, %options) = @_;
@@ -59,7 +59,7 @@ sub new
 		port => PostgreSQL::Test::Cluster::get_free_port(),
 		controller_port => PostgreSQL::Test::Cluster::get_free_port(),
 		mock => $options{mock},
-		doors => $options{doors} // {},
+		listeners => $options{listeners} // {},
 		settings => $options{settings} // {},
 		scram => $options{scram} // [],
 	  },
@@ -83,7 +83,7 @@ sub bootstrap
 	return $self->{bootstrap} // "127.0.0.1:$self->{port}";
 }
 
-# The proxy: who connects to it, stays on it.
+# The proxy. Its listener advertises the proxy's address, so a client that connects to it comes back to it.
 sub proxy
 {
 	my ($self) = @_;
@@ -91,10 +91,10 @@ sub proxy
 }
 
 # The address of a listener.
-sub door
+sub listener
 {
 	my ($self, $name) = @_;
-	return "127.0.0.1:$self->{doors}{$name}{port}";
+	return "127.0.0.1:$self->{listeners}{$name}{port}";
 }
 
 sub _java
@@ -125,14 +125,14 @@ sub _format
 	my $protocols = 'CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT';
 	my $settings = join('', map { "$_=$self->{settings}{$_}\n" } sort keys %{ $self->{settings} });
 
-	foreach my $name (sort keys %{ $self->{doors} })
+	foreach my $name (sort keys %{ $self->{listeners} })
 	{
-		my $door = $self->{doors}{$name};
-		$door->{port} = PostgreSQL::Test::Cluster::get_free_port();
-		$listeners .= ",$name://" . $self->door($name);
-		$advertised .= ",$name://" . $self->door($name);
-		$protocols .= ",$name:$door->{protocol}";
-		$settings .= 'listener.name.' . lc($name) . ".$_=$door->{settings}{$_}\n" foreach sort keys %{ $door->{settings} };
+		my $listener = $self->{listeners}{$name};
+		$listener->{port} = PostgreSQL::Test::Cluster::get_free_port();
+		$listeners .= ",$name://" . $self->listener($name);
+		$advertised .= ",$name://" . $self->listener($name);
+		$protocols .= ",$name:$listener->{protocol}";
+		$settings .= 'listener.name.' . lc($name) . ".$_=$listener->{settings}{$_}\n" foreach sort keys %{ $listener->{settings} };
 	}
 	if ($self->{proxy})
 	{
@@ -220,7 +220,7 @@ sub _start_mock
 	chomp($self->{bootstrap} = $line);
 }
 
-# The mock answers for a topic with an error of Kafka (its code), or again well with 0.
+# Has the mock answer for a topic with an error of Kafka, by its code; 0: without one again.
 sub set_topic_error
 {
 	my ($self, $topic, $code) = @_;
@@ -290,7 +290,7 @@ sub _produce
 	  or die "produce @arguments: $err";
 }
 
-# Runs topic, that administrates; dies when it fails.
+# Runs topic, the program that changes topics; dies when it fails.
 sub _topic
 {
 	my ($self, $topic, @arguments) = @_;
@@ -397,12 +397,6 @@ sub tell
 	$producer->{in} .= join('', @lines) . "$command\n";
 	$producer->{harness}->pump until $producer->{out} =~ /ok\n/ || !$producer->{harness}->pumpable;
 	die "$command: $producer->{err}" unless $producer->{out} =~ /ok\n/;
-}
-
-sub log_content
-{
-	my ($self) = @_;
-	return slurp_file("$self->{dir}/kafka.log");
 }
 
 sub DESTROY

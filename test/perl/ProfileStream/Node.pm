@@ -76,8 +76,7 @@ sub init
 	return $node->SUPER::init(%options, extra => [ '--encoding=UTF8', '--no-locale', '--username=postgres', @{ $options{extra} // [] } ]);
 }
 
-# A started server with the extension. preload => 0: library not preloaded; conf => more settings. What is made of a
-# backup of it is a member of its cluster, though Cluster.pm gives each server a cluster_name of its own.
+# A started server with the extension. preload => 0: library not preloaded; conf => more settings.
 sub start_new
 {
 	my ($class, $name, %options) = @_;
@@ -89,7 +88,8 @@ sub start_new
 	return $node;
 }
 
-# The same without the extension, not started; install_path => where another PostgreSQL is.
+# The same without the extension, not started; install_path => where another PostgreSQL is. A server made of its backup
+# runs its streams, though Cluster.pm gives each server a cluster_name of its own, because profile_stream.cluster is alike.
 sub init_new
 {
 	my ($class, $name, %options) = @_;
@@ -202,7 +202,7 @@ FROM profile_stream_internal.stream_offsets o JOIN profile_stream.streams s USIN
 END
 }
 
-# One passed test when the books of a stream balance at this moment.
+# Two passed tests when the books of a stream balance at this moment.
 sub is_balanced
 {
 	my ($node, $stream, $name) = @_;
@@ -243,7 +243,7 @@ sub wait_sink
 	  || diag($node->psql('postgres', 'SELECT * FROM profile_stream.stat_sinks')) && 0;
 }
 
-# Whether psql fails with a message that matches.
+# Two passed tests when psql fails with a message that matches.
 sub fails_like
 {
 	my ($node, $sql, $pattern, $name) = @_;
@@ -251,9 +251,6 @@ sub fails_like
 	isnt($rc, 0, "$name: refused");
 	like($err, $pattern, "$name: says why");
 }
-
-# SQL condition for a worker of a stream.
-my $is_worker = "backend_type = 'profile_stream worker'";
 
 # Waits until the rebuild of a database is in a state, '' for none.
 sub wait_rebuild
@@ -271,6 +268,9 @@ sub rebuild_pid
 	my ($rc, $out) = $node->psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'profile_stream rebuild'");
 	return $rc == 0 ? $out : '';
 }
+
+# SQL condition for a worker of a stream.
+my $is_worker = "backend_type = 'profile_stream worker'";
 
 # Process id of the worker, '' when there is none or the server does not answer.
 sub worker_pid
@@ -313,6 +313,7 @@ sub forget_event_ids
 		  . " DELETE FROM profile_stream_internal.event_id_chunks WHERE customer_id LIKE '$customers'");
 }
 
+# Waits until the server has so many workers.
 sub wait_worker
 {
 	my ($node, $number) = @_;
@@ -368,7 +369,7 @@ sub has_failpoints
 	return $node->safe_psql('postgres', "LOAD 'profile_stream'; SELECT count(*) FROM pg_settings WHERE name = 'profile_stream.failpoint'") == 1;
 }
 
-# Generates events into files; returns the list of files and the time they end.
+# Generates events into files; returns their folder, the list of files, how many events they have, and the time of the last.
 sub generate
 {
 	my (%options) = @_;
@@ -419,6 +420,17 @@ sub equals_model
 	note($summary // $output);
 	return ok(defined $summary && $summary =~ /, 0 failed/ && $summary !~ /^0 passed/, "$name: equals the model")
 	  || diag($output);
+}
+
+# What a sink may have delivered of each customer between the time $from and now, as [customer, document, ...]: what
+# get_profile() says of that time, and what it says now.
+sub documents_since
+{
+	my ($node, $from) = @_;
+	return map { [ split(/\t/, $_) ] } split(/\n/, $node->sql(<<"END"));
+SELECT concat_ws(E'\\t', customer_id, profile_stream.get_profile(customer_id, '$from') - '{asOf,currentMembers}'::text[], profile_stream.get_profile(customer_id))
+FROM profile_stream.materialized_profiles
+END
 }
 
 # Says that the test itself killed so many processes of the server.

@@ -3,7 +3,7 @@
 
 =head1 NAME
 
-ProfileStream::Redis - a Redis of one's own, for tests
+ProfileStream::Redis - a Redis that a test starts for itself
 
 =head1 DESCRIPTION
 
@@ -119,12 +119,9 @@ sub equals_profiles
 	my @wrong;
 	my $n = 0;
 
-	foreach my $row (split(/\n/, $node->safe_psql('postgres', <<"END")))
-SELECT concat_ws(E'\\t', customer_id, profile_stream.get_profile(customer_id, '$from') - '{asOf,currentMembers}'::text[], profile_stream.get_profile(customer_id))
-FROM profile_stream.materialized_profiles
-END
+	foreach my $row ($node->documents_since($from))
 	{
-		my ($customer, @documents) = split(/\t/, $row);
+		my ($customer, @documents) = @$row;
 		my $value = delete $values->{$customer} // '';
 		push @wrong, "$customer: $value" unless grep { $_ eq $value } @documents;
 		$n++;

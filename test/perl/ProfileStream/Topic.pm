@@ -60,12 +60,9 @@ sub equals_profiles
 	}
 	is(join("\n", @back[ 0 .. ($#back > 3 ? 3 : $#back) ]), '', "$name: no version goes back");
 	$last{ $_->[2] } = $_->[3] foreach $self->messages;
-	foreach my $row (split(/\n/, $node->safe_psql('postgres', <<"END")))
-SELECT concat_ws(E'\\t', customer_id, profile_stream.get_profile(customer_id, '$from') - '{asOf,currentMembers}'::text[], profile_stream.get_profile(customer_id))
-FROM profile_stream.materialized_profiles
-END
+	foreach my $row ($node->documents_since($from))
 	{
-		my ($customer, @documents) = split(/\t/, $row);
+		my ($customer, @documents) = @$row;
 		my $value = delete $last{$customer} // '';
 		my ($profile) = $value =~ /"profile" : (\{.*\})\}$/;
 		push @wrong, "$customer: $value" unless grep { defined $profile && $_ eq $profile } @documents;
