@@ -144,7 +144,7 @@ ps_unblock_customer_checked(PG_FUNCTION_ARGS)
 	return ps_call_bounded(fcinfo, unblock_customer, "unblock_customer()", PS_SESSION_WAIT_MS);
 }
 
-/* What this server has, or of distributed profiles this node. */
+/* The document of what this server has about a customer; of distributed profiles, of what this node has. */
 static Datum
 export_document(const char *customer_id)
 {

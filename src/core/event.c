@@ -227,7 +227,7 @@ event_validate(const PsMembers *found, const PsDecodeSettings *settings, Timesta
 	return reject;
 }
 
-/* Whether the settings do not take events of a type. What has no type is no event, and validated as any other. */
+/* Whether the settings do not take events of a type. A message without a type is left to validation, which rejects it. */
 static bool
 is_other_type(const PsField *type, const PsTextSet *taken)
 {

@@ -1,8 +1,9 @@
 /*
  * topic_format.c
  *	  Compiles topic_formats of a stream: an object with the options format, field_map and
- *	  timestamp_unit by topic. What a topic does not name is as the stream has it; but a map
- *	  is of its format, so that a topic with a format of its own does not take the stream's.
+ *	  timestamp_unit by topic. An option that a topic does not name is the stream's. But a
+ *	  field_map belongs to a format, so a topic with a format of its own does not take the
+ *	  stream's.
  */
 #include "postgres.h"
 

@@ -258,7 +258,7 @@ note_time(PsWindowValue *value, TimestampTz at)
 
 /*
  * Takes the first or last sample of a walk, which begins with the sample that was added last.
- * Of samples with one time the first is the one that was added first, the last the one that was added last.
+ * If several have the same time, the first is the one that was added first, and the last the one that was added last.
  */
 static void
 take_outermost(PsWindowValue *value, PsSampleWalk *walk)

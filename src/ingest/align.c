@@ -318,8 +318,9 @@ first_pending(const PsWorker *worker, PsMoment now)
 
 /*
  * Streams that are rebuilt at the same time go on together, up to a second of Kafka's
- * time: live they are not closer to each other either. What was given out before is
- * applied now, so that the others may go on behind it.
+ * time: live they are not closer to each other either. Messages that
+ * the last call gave out are applied by now. So only those after them hold the others
+ * back.
  */
 static void
 go_with_others(PsWorker *worker)

@@ -53,9 +53,8 @@ start_offset(PsWorker *worker, const PsLookupPartition *answer, bool first_start
 }
 
 /*
- * Moves a stored offset to a target. What is known of messages behind the target
- * stays, if they are of the same topic. Returns how many of them are read and not
- * finished.
+ * Moves a stored offset to a target. Marks of messages behind the target stay, if these
+ * are of the same topic. Returns how many of them are read and not finished.
  */
 static int64
 move_stored(PsStoredOffset *stored, int64 target, bool other_topic)

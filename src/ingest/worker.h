@@ -64,7 +64,7 @@ typedef struct PsReading
 	TimestampTz behind_since;	/* since when a message waits for more than a minute; 0: none does */
 } PsReading;
 
-/* What it knows of the partitions of a number, of all topics, whether it reads them or not. */
+/* What it knows of the partitions of one number, one for each topic, whether it reads them or not. */
 typedef struct PsLease
 {
 	bool		held;

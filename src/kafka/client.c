@@ -337,7 +337,7 @@ ps_kafka_transactions(List *options)
 		PsKafkaOption *option = lfirst(cell);
 
 		if (strcmp(option->name, TRANSACTIONS) == 0 && !parse_bool(option->value, &wanted))
-			client_refuse_value(option->name, "It is true or false.");
+			client_refuse_value(option->name, "Write true or false.");
 	}
 	return wanted;
 }

@@ -169,8 +169,8 @@ copy_headers(PsMessage *message, const rd_kafka_message_t *from)
 }
 
 /*
- * Copies a value. Of one that is too large to be applied only the beginning is kept:
- * Kafka's limits count compressed bytes, so that a value may have any size.
+ * Copies a value, or only the beginning of one that is too large to be applied. A value
+ * may have any size, because Kafka's limits count compressed bytes.
  */
 static void
 consumer_copy_value(PsMessage *message, const rd_kafka_message_t *from)
@@ -304,7 +304,7 @@ consumer_take_log(PsIntake *intake, rd_kafka_event_t *event)
 	intake->suspects = lappend_int(intake->suspects, partition == NULL || *partition != '[' ? -1 : atoi(partition + 1));
 }
 
-/* Takes what a fetch brought of a partition. What comes late of a topic that the stream reads no more is left out. */
+/* Takes what a fetch brought of a partition. It leaves out messages of a topic that the stream has left since. */
 static void
 take_fetched(PsConsumer *consumer, PsIntake *intake, const rd_kafka_message_t *message)
 {

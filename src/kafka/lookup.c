@@ -219,7 +219,7 @@ look_up_partitions(PsLookup *lookup)
 			lookup->topics[t].npartitions = lookup->topics[t].known;
 }
 
-/* Where no topic answered, the error of the first one is that of the look-up. */
+/* Makes the error of the first topic that of the look-up, if no topic answered. */
 static void
 sum_up(PsLookup *lookup)
 {

@@ -20,7 +20,7 @@
 
 #define PS_METER_PERIODS 12
 
-/* What was read and what was done with effect, of a period. */
+/* How much was read in a period, and how much of it had an effect. */
 typedef struct PsRate
 {
 	int64		period;			/* its number; another one: the rest is of a period long ago */

@@ -89,8 +89,9 @@ segment_refresh_write_range(PsRefresh *refresh, void *arg)
 }
 
 /*
- * Of a live segment a difference may be one of time: its customers are visited under
- * their locks, which also finds out when they have to be looked at again.
+ * Visits the customers of a range, of a live segment, under their locks. A customer may
+ * differ from what is stored because time has passed. The visit also finds out when the
+ * customer has to be looked at again.
  */
 static void
 segment_refresh_visit_range(PsRefresh *refresh, void *arg)

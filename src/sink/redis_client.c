@@ -138,8 +138,8 @@ fail_connection(PsRedis *redis, const char *reason)
 }
 
 /*
- * Fails because of an error that Redis answered. Of an answer to AUTH only the code is
- * shown, because the text may have the password.
+ * Fails because of an error that Redis answered. If that is the answer to AUTH, it shows
+ * only the code, because the text may have the password.
  */
 static PsRedisState
 fail_answer(PsRedis *redis, const char *command, const char *text)

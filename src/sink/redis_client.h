@@ -39,9 +39,9 @@ typedef enum PsRedisState
 typedef struct PsRedis PsRedis;
 
 /*
- * Begins to connect. The end of the current memory context closes the connection. Of all
- * connections of one writer only the newest may write. The arguments must live as long
- * as the connection.
+ * Begins to connect. The end of the current memory context closes the connection. If one
+ * writer has several connections, only the newest may write. The arguments must live as
+ * long as the connection.
  */
 extern PsRedis *ps_redis_open(const PsRedisTarget *target, const char *prefix, int ttl_s, const char *writer);
 

@@ -3,7 +3,7 @@
  *	  Makes and drops the partitions of profile_history.
  *
  *	  The length of a new one follows from how long the history is kept, so that there are
- *	  never many. Where partitions of another length are, it fills the gap between them.
+ *	  never many. If there are partitions of another length, it fills the gap between them.
  */
 #include "postgres.h"
 

@@ -68,7 +68,7 @@ struct PsShardPlan
 	SPIPlanPtr	plan;
 };
 
-/* Where the plan is kept that a statement has for the tables that it means now. */
+/* The place of the plan for the tables that the statement means now: those of the rebuild schema, or of a shard. */
 static SPIPlanPtr *
 kept_plan(PsPlan *plan)
 {
@@ -125,7 +125,7 @@ complain_of_rule(const PsPlan *plan, SPIPlanPtr *kept)
 			 errhint("Drop the rule from the table.")));
 }
 
-/* Prepares the statement and keeps it. Where the caller's rights count, only its names are looked up with the owner's rights. */
+/* Prepares the statement and keeps it. If the caller's rights count, only the names in it are looked up with the owner's rights. */
 static SPIPlanPtr
 plan_prepare(PsPlan *plan, bool read_only)
 {

@@ -118,7 +118,7 @@ ps_served_recently(const char *customer_id, int64 within_us)
 	return pg_atomic_read_u64(&slot->customer) == customer && age >= 0 && age < within_us;
 }
 
-/* What is sent becomes visible with the transaction, and so does the note. */
+/* Others see a customer as served only once the transaction has committed, which also sends the profile. */
 static void
 serving_ended(XactEvent event, void *arg)
 {

@@ -10,7 +10,7 @@
 #include "store/state_log.h"
 #include "store/stream.h"
 
-/* What a worker, a relay or who starts them says. */
+/* A state that a worker, a relay, or the process that starts them shows of the stream. */
 typedef struct PsState
 {
 	PsStreamState state;
@@ -61,8 +61,8 @@ extern void ps_stream_drop(int stream_id);
 extern void ps_stream_enable(int stream_id, bool enabled);
 
 /*
- * What is missing of the data that a restored stream's offsets stand for, NULL:
- * nothing that can be told. Of a stream that has run in this database: nothing.
+ * Tells which data are missing, of those that a restored stream's offsets stand for. NULL:
+ * none as far as one can tell. A stream that has run in this database misses none.
  */
 extern char *ps_stream_missing_data(int stream_id);
 
