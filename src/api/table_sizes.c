@@ -11,6 +11,7 @@
 #include "funcapi.h"
 #include "store/extension.h"
 #include "store/distributed.h"
+#include "store/shard_names.h"
 #include "store/shards.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -37,7 +38,7 @@ find_tables(Oid relid)
 
 		if (!ps_shards_is_here(shard))
 			continue;
-		table = ps_shards_relation(shard, relid, name);
+		table = ps_shard_names_relation(shard, relid, name);
 		if (OidIsValid(table))
 			result = lappend_oid(result, table);
 	}

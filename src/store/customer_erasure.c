@@ -16,7 +16,7 @@
 #include "store/plan.h"
 #include "store/rebuild_catalog.h"
 #include "store/rebuild_schema.h"
-#include "store/shards.h"
+#include "store/shard_names.h"
 #include "utils/builtins.h"
 
 /* one statement for each copy of a table; that of profile_stream comes first */
@@ -124,7 +124,7 @@ customer_erasure_run(const char *sql, Datum *args)
 	static const Oid types[1] = {TEXTOID};
 	PsSharded	table;
 
-	if (ps_shards_missing(sql, &table))
+	if (ps_shard_names_missing(sql, &table))
 		return 0;
 	return ps_plan_run_once(sql, 1, types, args, false);
 }

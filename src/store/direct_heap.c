@@ -26,7 +26,7 @@
 #include "store/distributed.h"
 #include "store/owner.h"
 #include "store/rebuild_schema.h"
-#include "store/shards.h"
+#include "store/shard_names.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -85,7 +85,7 @@ ps_direct_open(PsDirectTable *table, const char *name, const char *index,
 	table->relation = table_open(relid, RowExclusiveLock);
 	ps_distributed_check(InvalidOid);
 	ps_distributed_check(relid);
-	if (ps_direct_is_plain(table->relation, types, ntypes, ncolumns) && open_indexes(table) && begin_scan(table, ps_shards_index(name, index)))
+	if (ps_direct_is_plain(table->relation, types, ntypes, ncolumns) && open_indexes(table) && begin_scan(table, ps_shard_names_index(name, index)))
 	{
 		table->updated = table_slot_create(table->relation, NULL);
 		table->nblocks = RelationGetNumberOfBlocks(table->relation);

@@ -19,7 +19,7 @@
 #include "store/direct_reader.h"
 #include "store/distributed.h"
 #include "store/owner.h"
-#include "store/shards.h"
+#include "store/shard_names.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -46,7 +46,7 @@ bool
 ps_direct_reader_open(PsDirectReader *reader, const char *name, const char *index, const Oid *types, int ntypes, int nkeys)
 {
 	Oid			relid = ps_own_table(false, name);
-	Oid			index_id = OidIsValid(relid) ? get_relname_relid(ps_shards_index(name, index), get_rel_namespace(relid)) : InvalidOid;
+	Oid			index_id = OidIsValid(relid) ? get_relname_relid(ps_shard_names_index(name, index), get_rel_namespace(relid)) : InvalidOid;
 
 	Assert(nkeys <= PS_DIRECT_READER_MAX_KEYS);
 	memset(reader, 0, sizeof(PsDirectReader));

@@ -37,6 +37,7 @@
 #include "store/owner.h"
 #include "store/rebuild_schema.h"
 #include "store/relation_changes.h"
+#include "store/shard_names.h"
 #include "store/shards.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -325,7 +326,7 @@ ps_own_schema(bool missing_ok)
 static Oid
 table_of_shard(Oid relid, const char *name, const char *what)
 {
-	Oid			shard = ps_shards_relation(ps_shards_used(), relid, name);
+	Oid			shard = ps_shard_names_relation(ps_shards_used(), relid, name);
 
 	if (shard != relid && OidIsValid(shard))
 		check_relation(shard, what);

@@ -20,6 +20,7 @@
 #include "store/plan.h"
 #include "store/rebuild_schema.h"
 #include "store/resolve.h"
+#include "store/shard_names.h"
 #include "store/shards.h"
 #include "store/xact.h"
 #include "utils/array.h"
@@ -56,7 +57,7 @@ check_shard(const char *sql)
 {
 	PsSharded	table;
 
-	if (ps_shards_missing(sql, &table))
+	if (ps_shard_names_missing(sql, &table))
 		ps_distributed_refuse_table(table);
 }
 
@@ -77,7 +78,7 @@ kept_plan(PsPlan *plan)
 	int64		id;
 
 	check_shard(plan->sql);
-	if (ps_shards_used() == PS_NO_SHARD || !ps_shards_named(plan->sql, &table))
+	if (ps_shards_used() == PS_NO_SHARD || !ps_shard_names_find(plan->sql, &table))
 		return &plan->plan;
 	id = ps_shards_id(ps_shards_used(), table);
 	for (kept = plan->of_shards; kept != NULL; kept = kept->next)
@@ -94,7 +95,7 @@ kept_plan(PsPlan *plan)
 static const char *
 plan_text(const PsPlan *plan)
 {
-	const char *sql = ps_shards_sql(plan->fixed_schema ? plan->sql : ps_rebuild_schema_sql(plan->sql));
+	const char *sql = ps_shard_names_sql(plan->fixed_schema ? plan->sql : ps_rebuild_schema_sql(plan->sql));
 	const char *place = strstr(sql, PS_PLAN_ARRAYS);
 	StringInfoData text;
 
@@ -295,7 +296,7 @@ ps_plan_run_filtered(const char *sql, int nargs, const Oid *types, const Datum *
 	int			result;
 
 	check_shard(sql);
-	sql = ps_shards_sql(sql);
+	sql = ps_shard_names_sql(sql);
 	if (!read_only)
 		saved = ps_switch_to_owner();
 	else

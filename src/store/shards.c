@@ -14,8 +14,6 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_namespace_d.h"
 #include "common/hashfn.h"
-#include "lib/stringinfo.h"
-#include "settings.h"
 #include "store/relation_changes.h"
 #include "store/shards.h"
 #include "utils/builtins.h"
@@ -500,82 +498,4 @@ int
 ps_shards_used(void)
 {
 	return used;
-}
-
-Oid
-ps_shards_relation(int shard, Oid relid, const char *name)
-{
-	PsSharded	table = shard == PS_NO_SHARD ? PS_SHARDED_TABLES : ps_sharded_find(name, strlen(name));
-	char		of_shard[NAMEDATALEN];
-
-	if (table == PS_SHARDED_TABLES)
-		return relid;
-	snprintf(of_shard, sizeof(of_shard), "%s_" INT64_FORMAT, name, shards[shard].ids[table]);
-	return get_relname_relid(of_shard, get_rel_namespace(relid));
-}
-
-const char *
-ps_shards_index(const char *table, const char *index)
-{
-	PsSharded	which = used == PS_NO_SHARD ? PS_SHARDED_TABLES : ps_sharded_find(table, strlen(table));
-
-	return which == PS_SHARDED_TABLES ? index : psprintf("%s_" INT64_FORMAT, index, shards[used].ids[which]);
-}
-
-/* The next table in a statement that is distributed; *end is behind its name. NULL: there is none. */
-static const char *
-next_name(const char *sql, PsSharded *table, const char **end)
-{
-	static const char *const prefixes[] = {PS_SCHEMA ".", PS_INTERNAL_SCHEMA "."};
-
-	for (const char *found = strstr(sql, PS_SCHEMA); found != NULL; found = strstr(found + 1, PS_SCHEMA))
-		for (int i = 0; i < lengthof(prefixes); i++)
-		{
-			const char *name = found + strlen(prefixes[i]);
-			int			len;
-
-			if (strncmp(found, prefixes[i], strlen(prefixes[i])) != 0)
-				continue;
-			len = strspn(name, "abcdefghijklmnopqrstuvwxyz_0123456789");
-			*table = ps_sharded_find(name, len);
-			if (*table == PS_SHARDED_TABLES || strncmp(ps_sharded_tables[*table].schema, found, strlen(prefixes[i]) - 1) != 0)
-				continue;
-			*end = name + len;
-			return found;
-		}
-	return NULL;
-}
-
-bool
-ps_shards_named(const char *sql, PsSharded *table)
-{
-	const char *end;
-
-	return next_name(sql, table, &end) != NULL;
-}
-
-bool
-ps_shards_missing(const char *sql, PsSharded *table)
-{
-	return ps_distributed() && used == PS_NO_SHARD && ps_shards_named(sql, table);
-}
-
-const char *
-ps_shards_sql(const char *sql)
-{
-	StringInfoData result;
-	const char *end;
-	PsSharded	table;
-
-	if (used == PS_NO_SHARD)
-		return sql;
-	initStringInfo(&result);
-	while (next_name(sql, &table, &end) != NULL)
-	{
-		appendBinaryStringInfo(&result, sql, end - sql);
-		appendStringInfo(&result, "_" INT64_FORMAT, shards[used].ids[table]);
-		sql = end;
-	}
-	appendStringInfoString(&result, sql);
-	return result.data;
 }

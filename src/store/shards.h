@@ -56,17 +56,4 @@ extern void ps_shards_use(int shard);
 extern void ps_shards_use_customer(const char *customer_id, int len);
 extern int	ps_shards_used(void);
 
-/* The relation of a shard in place of a relation of the extension, or of an index of one; with PS_NO_SHARD that itself. */
-extern Oid	ps_shards_relation(int shard, Oid relid, const char *name);
-extern const char *ps_shards_index(const char *table, const char *index);
-
-/* Whether a statement names a table that is distributed; which one goes to *table. */
-extern bool ps_shards_named(const char *sql, PsSharded *table);
-
-/* The same where profiles are distributed and no shard is in use: the statement would need all rows of the table. */
-extern bool ps_shards_missing(const char *sql, PsSharded *table);
-
-/* The statement on the tables of the shard in use. */
-extern const char *ps_shards_sql(const char *sql);
-
 #endif							/* PS_SHARDS_H */
