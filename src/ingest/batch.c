@@ -288,7 +288,7 @@ apply_range(PsWorker *worker, PsApplyItem *items, int n, PsApplySettings *settin
 	if (error->sqlerrcode == PS_ERRCODE_SLOW)
 	{
 		/* show it now: each event may take its time, and somebody may want to pause the stream before the last one */
-		ps_worker_set_state(worker, PS_STATE_RUNNING, error->message, error->hint, -1);
+		ps_worker_set_state(worker, PS_STATE_RUNNING, error->message, error->hint);
 		MemoryContextSwitchTo(context);
 		for (int i = 0; i < n; i++)
 		{

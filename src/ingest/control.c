@@ -251,7 +251,7 @@ control_check_stream(PsWorker *worker, int stream_id)
 	{
 		PsState		state = ps_stream_foreign_state(stream);
 
-		ps_worker_set_state(worker, state.state, state.error, state.hint, -1);
+		ps_worker_set_state(worker, state.state, state.error, state.hint);
 		control_leave(worker, 0);
 	}
 	if (worker->consumer != NULL && strcmp(stream->group_id, worker->stream->group_id) != 0)
@@ -333,7 +333,7 @@ ps_control_serve(PsWorker *worker)
 	if (!ps_enabled)
 	{
 		flush_held(worker);
-		ps_worker_set_state(worker, PS_STATE_DISABLED, NULL, "profile_stream.enabled is off.", -1);
+		ps_worker_set_state(worker, PS_STATE_DISABLED, NULL, "profile_stream.enabled is off.");
 		control_leave(worker, 0);
 	}
 	if (flushing)

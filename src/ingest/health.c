@@ -65,7 +65,7 @@ ps_health_start(PsWorker *worker)
 		return;
 	ps_worker_set_state(worker, PS_STATE_QUARANTINED,
 						psprintf("the last %d attempts of workers failed", attempts - 1),
-						"See in the server's log how they ended. resume_stream() tries again.", -1);
+						"See in the server's log how they ended. resume_stream() tries again.");
 	proc_exit(0);
 }
 

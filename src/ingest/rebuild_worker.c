@@ -236,7 +236,7 @@ ps_rebuild_begin(PsWorker *worker)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("rebuild of stream \"%s\" stops: %s", worker->stream->name, missing)));
 		ps_worker_set_state(worker, PS_STATE_INCOMPLETE, missing,
-							"Call cancel_rebuild(). Then rebuild(name, allow_missing => true) builds from the messages that are left.", -1);
+							"Call cancel_rebuild(). Then rebuild(name, allow_missing => true) builds from the messages that are left.");
 	}
 	if (missing != NULL || !found)
 		rebuild_worker_leave(worker);
@@ -259,5 +259,5 @@ ps_rebuild_follow(PsWorker *worker)
 			return;
 	}
 	worker->rebuild_ready = true;
-	ps_worker_set_state(worker, PS_STATE_RUNNING, NULL, NULL, -1);
+	ps_worker_set_state(worker, PS_STATE_RUNNING, NULL, NULL);
 }

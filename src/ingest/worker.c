@@ -155,7 +155,7 @@ take_answer(PsWorker *worker)
 	worker->looking_up.ask_again = false;
 	if (!has_readable(worker))
 		ps_worker_set_state(worker, PS_STATE_OFFSET_LOST, "no partition can be read",
-							"See the error of each partition in stat_partitions.", -1);
+							"See the error of each partition in stat_partitions.");
 	else if (now >= worker->failure.lock_wait_until)
 		ps_worker_set_running(worker);
 }
@@ -172,18 +172,18 @@ take_no_answer(PsWorker *worker)
 	ps_options_invalidated = true;	/* a secret that is in a file may have been renewed */
 	if (lookup->error[0] == '\0')
 		ps_worker_set_state(worker, PS_STATE_RETRYING, psprintf("no topic matches \"%s\"", worker->stream->topic_pattern),
-							"Create a topic that topic_pattern matches; the stream finds it by itself.", -1);
+							"Create a topic that topic_pattern matches; the stream finds it by itself.");
 	else if (lookup->topic_missing && lookup->ntopics == 1)
 		ps_worker_set_state(worker, PS_STATE_RETRYING, psprintf("topic \"%s\" does not exist", lookup->topics[0].name),
-							"Create the topic; the stream finds it by itself.", -1);
+							"Create the topic; the stream finds it by itself.");
 	else if (lookup->topic_missing)
 		ps_worker_set_state(worker, PS_STATE_RETRYING, psprintf("none of the %d topics exists", lookup->ntopics),
-							"Create the topics; the stream finds them by itself.", -1);
+							"Create the topics; the stream finds them by itself.");
 	else
 	{
 		const char *error = worker->shown.client_error ? worker->shown.client_error : lookup->error;
 
-		ps_worker_set_state(worker, PS_STATE_RETRYING, error, ps_kafka_connect_hint(error), -1);
+		ps_worker_set_state(worker, PS_STATE_RETRYING, error, ps_kafka_connect_hint(error));
 	}
 }
 

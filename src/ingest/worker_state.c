@@ -101,15 +101,15 @@ write_state(PsWorker *worker, const PsState *state, bool news, PsStateChange *ch
 }
 
 void
-ps_worker_set_state(PsWorker *worker, PsStreamState state, const char *error, const char *hint, int64 next_attempt_ms)
+ps_worker_set_state(PsWorker *worker, PsStreamState state, const char *error, const char *hint)
 {
-	PsState		now = {spell_state(worker, state), error, hint, next_attempt_ms};
+	PsState		now = {spell_state(worker, state), error, hint, -1};
 	PsStateChange change;
 	bool		same = worker->shown.state == now.state;
 	bool		new_error;
 	bool		news;
 
-	if (same && next_attempt_ms < 0 && strcmp(worker->shown.error ? worker->shown.error : "", error ? error : "") == 0)
+	if (same && strcmp(worker->shown.error ? worker->shown.error : "", error ? error : "") == 0)
 	{
 		if (worker->shown.retries > 0)
 			write_counters(worker);
@@ -135,7 +135,7 @@ set_deferred(PsWorker *worker, PsStreamState state, const char *reason, const ch
 	PsStateChange change;
 
 	if (worker->shown.state != now.state)
-		ps_worker_set_state(worker, state, reason, hint, -1);
+		ps_worker_set_state(worker, state, reason, hint);
 	if (strcmp(worker->shown.error ? worker->shown.error : "", error) == 0)
 		return;
 	write_state(worker, &now, false, &change);
@@ -196,5 +196,5 @@ ps_worker_set_running(PsWorker *worker)
 	if (deferred != NULL)
 		set_deferred(worker, PS_STATE_RUNNING, NULL, deferred, "End the transaction that holds the lock or row. The stream applies the events of other customers meanwhile.");
 	else
-		ps_worker_set_state(worker, PS_STATE_RUNNING, worker->retention.error, NULL, -1);
+		ps_worker_set_state(worker, PS_STATE_RUNNING, worker->retention.error, NULL);
 }
