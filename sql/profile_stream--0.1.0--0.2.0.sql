@@ -63,7 +63,7 @@ DROP FUNCTION profile_stream_internal.retry_events(jsonb[], bigint, int, boolean
 CREATE FUNCTION profile_stream_internal.retry_events(events jsonb[], dedupe_retention_us bigint, scope int DEFAULT 0, accept boolean DEFAULT false, types text[] DEFAULT '{}',
 	OUT ordinal int, OUT outcome text, OUT kind text, OUT errors text[], OUT sqlstate text) RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'ps_retry_events' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION profile_stream_internal.retry_events IS 'What retry_dead_letters() applies with: as apply_events(), but what is dead is said and not written; scope: stream_id of a stream whose event ids are its own, 0 of others; accept: as unknown_schema; types: as event_types, empty for all';
+COMMENT ON FUNCTION profile_stream_internal.retry_events IS 'As apply_events(), for retry_dead_letters(): it returns errors and writes no dead letters; scope: stream_id of a stream whose event ids are its own, 0: of others; accept: as unknown_schema; types: as event_types, empty: all';
 REVOKE ALL ON FUNCTION profile_stream_internal.retry_events FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION profile_stream_internal.retry_events TO profile_stream_operator;
 
@@ -1037,7 +1037,7 @@ COMMENT ON COLUMN stat_storage.oldest_at IS 'Time of the oldest row, as an index
 COMMENT ON COLUMN stat_storage.growth_bytes_per_day IS 'How fast the table and its indexes grow, by hourly samples of at most the last week; NULL: none is an hour old yet';
 CREATE FUNCTION profile_stream_internal.file_systems(OUT holds name, OUT bytes bigint, OUT free_bytes bigint) RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'ps_file_systems' LANGUAGE c STRICT VOLATILE COST 1000 ROWS 2 SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION profile_stream_internal.file_systems() IS 'Size of the file system of the data of this database, and of that of WAL where it is another one, and what is free of it';
+COMMENT ON FUNCTION profile_stream_internal.file_systems() IS 'The file system of the data of this database, and that of WAL if it is another one: its size, and what is free of it';
 
 CREATE VIEW profile_stream_internal.disks WITH (security_invoker = true) AS
 	SELECT f.holds, f.bytes, f.free_bytes, g.sampled_at AS measured_since, x.growth_bytes_per_day,
@@ -1063,7 +1063,7 @@ CREATE FUNCTION storage_days_left(bytes bigint DEFAULT NULL) RETURNS double prec
 			ELSE (SELECT pg_catalog.round((GREATEST(storage_days_left.bytes - pg_catalog.pg_database_size(pg_catalog.current_database()), 0::bigint)::numeric
 				/ NULLIF(GREATEST(pg_catalog.sum(s.growth_bytes_per_day), 0::numeric), 0::numeric)), 1)::double precision FROM profile_stream.stat_storage s) END;
 	END;
-COMMENT ON FUNCTION storage_days_left(bigint) IS 'In how many days the disk of the server is full, if it fills as it does now; or this database has that many bytes, if the tables of the extension grow as they do now; NULL: nothing grows, or that is not known yet';
+COMMENT ON FUNCTION storage_days_left(bigint) IS 'Days until the disk of the server is full, at its pace of now; with bytes: until this database has so many, at the pace of the extension''s tables; NULL: nothing grows, or it is not known yet';
 
 -- it says since when, so it is a new function
 DROP FUNCTION health();
@@ -2310,7 +2310,7 @@ BEGIN
 		SELECT COALESCE(n.nodename || ':' || n.nodeport, 'coordinator'), CASE WHEN NOT r.success THEN r.result END, CASE WHEN r.success THEN r.result::jsonb ELSE '[{}]' END
 		FROM run_command_on_all_nodes($1) r LEFT JOIN pg_dist_node n ON n.nodeid = r.nodeid ORDER BY 1$sql$ USING question;
 END $$;
-COMMENT ON FUNCTION profile_stream_internal.rows_of_nodes(text, boolean) IS 'Rows of a view or function as a JSON array, of this node or of each node of Citus; one empty row of a node that does not answer, and why';
+COMMENT ON FUNCTION profile_stream_internal.rows_of_nodes(text, boolean) IS 'Rows of a view or function as a JSON array, of this node or of each node of Citus; of a node that does not answer one empty row, and why';
 
 -- A right on the view is one to see errors, which quote events. Others see the rows without them.
 CREATE VIEW node_streams WITH (security_invoker = true) AS
