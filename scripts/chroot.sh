@@ -1,4 +1,4 @@
-# Sourced by the scripts that try this tree in a chroot of another release of Debian: fresh.sh, upgrade.sh and versions.sh.
+# Sourced by the scripts that try this tree in a chroot of another release of Debian: fresh.sh, pg_upgrade.sh and versions.sh.
 # Needs root.
 
 if [ "$(id -u)" != 0 ]; then

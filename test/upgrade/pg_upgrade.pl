@@ -1,5 +1,5 @@
 # A server with a running stream becomes one of a newer PostgreSQL by pg_upgrade, and the stream goes on exactly.
-# PS_OLD_BINDIR are the programs of the older PostgreSQL; scripts/upgrade.sh runs this test.
+# PS_OLD_BINDIR are the programs of the older PostgreSQL; scripts/pg_upgrade.sh runs this test.
 
 use strict;
 use warnings;

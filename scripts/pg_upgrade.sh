@@ -3,8 +3,8 @@
 # scripts/versions.sh for the newer version; the older PostgreSQL comes from the Debian release that has it. What is
 # installed and built there is gone afterwards. Needs root.
 #
-#   scripts/upgrade.sh 15 17    from 15 to 17
-#   scripts/upgrade.sh          from 15 to 17, then from 17 to 18
+#   scripts/pg_upgrade.sh 15 17    from 15 to 17
+#   scripts/pg_upgrade.sh          from 15 to 17, then from 17 to 18
 #
 # PS_CHROOTS is where the chroots are kept.
 set -uo pipefail
