@@ -2248,7 +2248,7 @@ CREATE FUNCTION profile_stream_internal.column_readers(OUT relation regclass, OU
 	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
 		SELECT a.attrelid::pg_catalog.regclass, CASE WHEN g.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END,
-				pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ')
+				pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum)
 			FROM pg_catalog.pg_attribute a CROSS JOIN pg_catalog.aclexplode(a.attacl) g
 			WHERE a.attrelid OPERATOR(pg_catalog.=) ANY (profile_stream_internal.sharded_tables()) AND g.privilege_type OPERATOR(pg_catalog.=) 'SELECT' GROUP BY 1, 2;
 	END;

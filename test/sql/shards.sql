@@ -303,7 +303,7 @@ CREATE TABLE profile_stream.materialized_profiles_x9 (LIKE profile_stream.materi
 SELECT c.relname, has_column_privilege('profile_stream_bi', c.oid, 'customer_id', 'SELECT') AS customer_id, has_column_privilege('profile_stream_bi', c.oid, 'email', 'SELECT') AS email,
 	has_table_privilege('profile_stream_bi', c.oid, 'SELECT') AS whole FROM pg_class c WHERE c.relname IN ('materialized_profiles_999', 'materialized_profiles_x9') ORDER BY 1;
 DROP TABLE profile_stream.materialized_profiles_999, profile_stream.materialized_profiles_x9;
-SELECT relation, grantee, columns ~ '^customer_id, ' AND columns !~ 'email' AS of_analysts FROM profile_stream_internal.column_readers() WHERE grantee = 'profile_stream_bi' ORDER BY 1;
+SELECT relation, columns FROM profile_stream_internal.column_readers() WHERE grantee = 'profile_stream_bi' ORDER BY 1;
 -- what distribute() has nodes and shards do. In the place of Citus the same functions say that all have done it, or none
 BEGIN;
 CREATE FUNCTION pg_catalog.run_command_on_workers(command text, OUT success boolean, OUT result text) LANGUAGE sql AS 'SELECT current_setting(''test.done'')::boolean, command';
