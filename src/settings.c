@@ -172,6 +172,18 @@ failpoint_wait(void)
 	SetLatch(MyLatch);			/* what woke this loop is still to be served, the reload too */
 }
 
+/* Hangs for ever. The log says so, in a way that a side thread may use. */
+static void
+failpoint_hang(void)
+{
+	static const char line[] = "a failpoint hangs\n";
+
+	if (write(STDERR_FILENO, line, sizeof(line) - 1) < 0)
+		abort();
+	for (;;)
+		pause();
+}
+
 /* Does what profile_stream.failpoint says when it names this place. */
 void
 ps_failpoint(const char *name)
@@ -204,8 +216,7 @@ ps_failpoint(const char *name)
 		errfinish(__FILE__, __LINE__, "PreCommit_Notify");	/* by which ps_notify_overflowed() knows it */
 	}
 	else if (strcmp(action, "hang") == 0)	/* the only one for a side thread */
-		for (;;)
-			pause();
+		failpoint_hang();
 	else if (strcmp(action, "wait") == 0)
 		failpoint_wait();
 	else if (strncmp(action, "sleep=", 6) == 0)

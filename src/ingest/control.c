@@ -12,6 +12,7 @@
 #include "core/topic_format.h"
 #include "ingest/batch.h"
 #include "ingest/control.h"
+#include "ingest/health.h"
 #include "ingest/life.h"
 #include "ingest/report.h"
 #include "ingest/transaction.h"
@@ -52,6 +53,7 @@
 #define TICK_MS 150
 #define FLUSH_MS 400			/* no transaction begins later */
 #define LAST_MS 600				/* none ends later */
+#define NEW_PROCESS_MS 1000		/* until the postmaster starts a process that has ended */
 #define FLUSH_LOCK_TIMEOUT "400ms"	/* a lock that another transaction holds must not use up all the time */
 
 static volatile sig_atomic_t stop_requested = false;
@@ -285,6 +287,27 @@ control_check_options(PsWorker *worker)
 	control_leave(worker, 1);
 }
 
+/*
+ * Ends the process when its client hears nothing from the brokers for too long: the postmaster starts it again, with a
+ * new client. What is held is applied before, in its time.
+ */
+static void
+control_check_client(PsWorker *worker)
+{
+	PsSilence  *silence = &worker->looking_up.silence;
+	const char *error = "no broker answers";
+
+	if (!ps_silence_is_too_long(silence) || holding)
+		return;
+	if (worker->shown.state == PS_STATE_RETRYING && worker->shown.error != NULL)
+		error = pstrdup(worker->shown.error);
+	ps_health_answered(worker); /* it is no failed start */
+	ps_worker_set_state(worker, PS_STATE_RETRYING, error, ps_kafka_connect_hint(error), NEW_PROCESS_MS);
+	ereport(LOG, (errmsg("%s \"%s\" restarts, because no broker has answered for " INT64_FORMAT " seconds",
+						 ps_rebuild_schema_used() ? "rebuild of stream" : "stream", worker->stream->name, silence->us / 1000000)));
+	control_leave(worker, 1);
+}
+
 void
 ps_control_init(void)
 {
@@ -338,4 +361,6 @@ ps_control_serve(PsWorker *worker)
 	}
 	if (flushing)
 		proc_exit(1);			/* a flush failed, and the stream is wanted again: start anew */
+	if (worker->consumer != NULL && worker->life != PS_LIFE_BACKING_OFF)
+		control_check_client(worker);
 }

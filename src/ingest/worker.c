@@ -69,7 +69,6 @@
 #define BATCH_MEMORY (8 * 1024 * 1024)
 #define KEPT_MEMORY (256 * 1024 * 1024)
 #define IDLE_MS 500
-#define LOOKUP_INTERVAL_MS 30000
 #define LOOKUP_RETRY_MS 2000
 #define LOOKUP_TIMEOUT_MS 5000
 #define LATE_MS 500				/* a wait that ends so much later means that the process was frozen */
@@ -104,8 +103,8 @@ connect_kafka(PsWorker *worker)
 	options = ps_connection_options(worker->stream->server, worker->stream->bootstrap_servers,
 									worker->stream->options, GetUserId());
 	worker->connection = options;
-	worker->looking_up.interval_ms = Min(LOOKUP_INTERVAL_MS,
-										 ps_kafka_option_ms(options, "topic.metadata.refresh.interval.ms", LOOKUP_INTERVAL_MS));
+	worker->looking_up.interval_ms = ps_kafka_interval_ms(options);
+	ps_silence_init(&worker->looking_up.silence, options);
 	worker->consumer = ps_consumer_create(options, worker->stream->group_id);
 	CommitTransactionCommand();
 	ps_lookup_init(&worker->looking_up.lookup, ps_consumer_handle(worker->consumer));
@@ -138,6 +137,7 @@ take_answer(PsWorker *worker)
 {
 	PsMoment	now = ps_clock_now();
 
+	ps_silence_end(&worker->looking_up.silence, true);
 	if (ps_life_has_partitions(worker))
 		ps_topic_identity_note_answer(worker);
 	/* while it looks up, only an answer counts that it asked for after offsets and leases had stopped to move */
@@ -160,12 +160,23 @@ take_answer(PsWorker *worker)
 		ps_worker_set_running(worker);
 }
 
+/* Whether no broker answered. While partitions are read, one that has no leader is no reason for a new client. */
+static bool
+is_unanswered(const PsWorker *worker)
+{
+	const PsLookup *lookup = &worker->looking_up.lookup;
+
+	return lookup->no_metadata || (lookup->no_offsets && !ps_life_has_partitions(worker));
+}
+
 /* The broker did not answer, or has no such topic. */
 static void
 take_no_answer(PsWorker *worker)
 {
 	const PsLookup *lookup = &worker->looking_up.lookup;
 
+	if (!is_unanswered(worker))
+		ps_silence_end(&worker->looking_up.silence, false);
 	worker->looking_up.next = ps_moment_plus(ps_clock_now(), LOOKUP_RETRY_MS);
 	worker->shown.retries++;
 	worker->failure.failing |= PS_DOING_BROKER; /* also while messages come that were fetched before */
@@ -220,6 +231,7 @@ serve_lookup(PsWorker *worker)
 	ps_topics_update(worker);
 	lists = worker->stream->topic_pattern != NULL && !ps_rebuild_schema_used();
 	worker->looking_up.asked_in = worker->life;
+	ps_silence_ask(&worker->looking_up.silence);
 	ps_topic_identity_note_asked(worker);
 	(void) ps_lookup_start(lookup, worker->topics, worker->ntopics, lists, ps_assignment_start_ms(worker->stream), LOOKUP_TIMEOUT_MS);
 	worker->looking_up.next = ps_moment_plus(ps_clock_now(), LOOKUP_RETRY_MS);
@@ -250,6 +262,8 @@ serve_messages(PsWorker *worker)
 	if (room)
 		ps_consumer_drain(worker->consumer, &intake, stream->batch_size, MAX_BATCH_BYTES,
 						  ps_moment_plus(ps_clock_now(), stream->batch_wait_ms));
+	if (intake.n > 0)
+		ps_silence_end(&worker->looking_up.silence, false);
 	if (intake.error != NULL)
 	{
 		/* librdkafka recovers by itself; a look-up says whether it has */

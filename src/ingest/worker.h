@@ -13,6 +13,7 @@
 #include "ingest/waiting.h"
 #include "kafka/consumer.h"
 #include "kafka/lookup.h"
+#include "kafka/silence.h"
 #include "process/logged_reasons.h"
 #include "store/stream_catalog.h"
 
@@ -43,6 +44,7 @@ typedef struct PsBackingOff
 typedef struct PsLookingUp
 {
 	PsLookup	lookup;
+	PsSilence	silence;		/* of the brokers */
 	PsMoment	next;			/* when to ask */
 	int			interval_ms;	/* between two questions while it reads */
 	PsLife		asked_in;		/* the state when it asked */

@@ -12,6 +12,7 @@
 #include "core/unix_time.h"
 #include "kafka/lookup.h"
 #include "kafka/thread.h"
+#include "settings.h"
 
 #define FIRST_ASK_MS 2000		/* time enough to connect to a broker that is there */
 
@@ -66,9 +67,10 @@ ask_metadata(PsLookup *lookup, bool all, rd_kafka_topic_t *topic, const struct r
 		err = rd_kafka_metadata(lookup->rk, all, topic, metadata, lookup->timeout_ms - first_ms);
 		lookup_take_events(lookup, reason, sizeof(reason));
 	}
-	if (err != RD_KAFKA_RESP_ERR_NO_ERROR && reason[0] != '\0')
+	lookup->no_metadata = err != RD_KAFKA_RESP_ERR_NO_ERROR;
+	if (lookup->no_metadata && reason[0] != '\0')
 		snprintf(lookup->error, sizeof(lookup->error), "could not reach the broker: %s", reason);
-	else if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+	else if (lookup->no_metadata)
 		put_error(lookup->error, sizeof(lookup->error), "could not reach the broker", err);
 	return err;
 }
@@ -190,6 +192,7 @@ look_up_offsets(PsLookup *lookup, int64 time, size_t place)
 		*(int64 *) ((char *) &topic->partitions[found->partition] + place) = found->offset;
 	}
 	rd_kafka_topic_partition_list_destroy(list);
+	lookup->no_offsets |= err != RD_KAFKA_RESP_ERR_NO_ERROR;
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
 		put_error(lookup->error, sizeof(lookup->error), "could not look up offsets", err);
 }
@@ -243,6 +246,7 @@ lookup_ask(void *arg)
 {
 	PsLookup   *lookup = arg;
 
+	PS_FAILPOINT("lookup");
 	look_up_topics(lookup);
 	if (lookup->error[0] == '\0')
 		look_up_partitions(lookup);
@@ -281,7 +285,7 @@ forget_answer(PsLookup *lookup)
 	lookup->names = NULL;
 	lookup->ntopics = lookup->nnames = 0;
 	lookup->error[0] = '\0';
-	lookup->topic_missing = false;
+	lookup->topic_missing = lookup->no_metadata = lookup->no_offsets = false;
 }
 
 bool

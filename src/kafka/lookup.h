@@ -44,6 +44,8 @@ typedef struct PsLookup
 	/* the answer, once ps_lookup_done() */
 	char		error[512];		/* empty: at least one topic answered, or none was asked for */
 	bool		topic_missing;	/* with an error: no topic exists */
+	bool		no_metadata;	/* with an error: no broker gave metadata */
+	bool		no_offsets;		/* with an error: a broker gave metadata, and offsets did not come */
 	PsLookupTopic *topics;		/* malloc'd; by topic_no */
 	int			ntopics;
 	char	  **names;			/* malloc'd */

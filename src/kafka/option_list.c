@@ -6,6 +6,8 @@
 
 #include "kafka/option_list.h"
 
+#define INTERVAL_MS 30000		/* librdkafka's default is five minutes, long for who waits for a new partition */
+
 List *
 ps_kafka_add_option(List *options, const char *name, const char *value)
 {
@@ -30,6 +32,12 @@ ps_kafka_option_ms(List *options, const char *name, int fallback)
 			value = atoi(option->value);
 	}
 	return value;
+}
+
+int
+ps_kafka_interval_ms(List *options)
+{
+	return Min(INTERVAL_MS, ps_kafka_option_ms(options, "topic.metadata.refresh.interval.ms", INTERVAL_MS));
 }
 
 bool

@@ -23,6 +23,7 @@
 #include "kafka/client.h"
 #include "kafka/options.h"
 #include "kafka/producer.h"
+#include "kafka/silence.h"
 #include "kafka/thread.h"
 #include "kafka/token.h"
 #include "settings.h"
@@ -31,6 +32,7 @@
 #define OVERDUE_MS 20000		/* a call hangs, as in 2.14.2 after a freeze of the broker */
 #define ANSWER_MS 5000			/* the broker is silent for too long */
 #define ERROR_BYTES 512
+#define NO_ANSWER "no answer from Kafka"
 
 typedef enum Stage
 {
@@ -63,6 +65,7 @@ struct PsProducer
 	bool		too_large;
 
 	PsMoment	deadline;		/* for the next answer */
+	PsSilence	silence;		/* of the brokers */
 	char		error[ERROR_BYTES]; /* why the batch is aborted, or the producer cannot go on */
 	char		trouble[ERROR_BYTES];	/* newest error of librdkafka since the last answer */
 };
@@ -116,6 +119,14 @@ producer_call(void *arg)
 	return NULL;
 }
 
+/* An error is an answer of Kafka, unless librdkafka made it by itself, as when a time is over. */
+static void
+note_answer(PsProducer *producer, rd_kafka_resp_err_t err)
+{
+	if (err > RD_KAFKA_RESP_ERR_NO_ERROR || err == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC || err == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION)
+		ps_silence_end(&producer->silence, false);
+}
+
 static void
 fail_for_good(PsProducer *producer, const char *error)
 {
@@ -128,6 +139,8 @@ producer_get_ready(PsProducer *producer)
 {
 	if (producer->stage == COMMITTING && producer->sent > 0)
 		producer->n = 0;		/* but a batch that was handed over meanwhile is not sent yet */
+	if (producer->stage != ABORTING)
+		ps_silence_end(&producer->silence, false);
 	producer->stage = READY;
 	producer_extend_deadline(producer);
 }
@@ -157,6 +170,7 @@ finish_call(PsProducer *producer)
 		producer_get_ready(producer);
 		return;
 	}
+	note_answer(producer, rd_kafka_error_code(error));
 	snprintf(text, ERROR_BYTES, "%s (%s)", rd_kafka_error_string(error), rd_kafka_error_name(error));
 	if (rd_kafka_error_is_fatal(error))
 		fail_for_good(producer, text);
@@ -186,6 +200,9 @@ ps_producer_create(List *options, const char *topic, const char *transactional_i
 	producer->log = ps_kafka_queue_logs(producer->rk, producer->pipe[1]);
 	rd_kafka_queue_io_event_enable(producer->queue, producer->pipe[1], "x", 1);
 	producer_extend_deadline(producer);
+	ps_silence_init(&producer->silence, options);
+	if (producer->transactions)
+		ps_silence_ask(&producer->silence);
 	start_call(producer, STARTING);
 	return producer;
 }
@@ -219,6 +236,7 @@ fail_batch(PsProducer *producer, rd_kafka_resp_err_t err)
 		;
 	else if (producer->error[0] == '\0' || err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
 		snprintf(producer->error, ERROR_BYTES, "%s (%s)", rd_kafka_err2str(err), rd_kafka_err2name(err));
+	note_answer(producer, err);
 	producer->too_large |= err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
 	producer->aborted = true;
 }
@@ -236,7 +254,10 @@ take_reports(PsProducer *producer, rd_kafka_event_t *event)
 		if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
 			fail_batch(producer, message->err);
 		else
+		{
 			producer_extend_deadline(producer);
+			ps_silence_end(&producer->silence, true);
+		}
 	}
 }
 
@@ -353,6 +374,21 @@ push_messages(PsProducer *producer)
 		start_call(producer, producer->aborted ? ABORTING : COMMITTING);
 }
 
+/* Gives the producer up when Kafka does not answer for too long. */
+static void
+check_silence(PsProducer *producer)
+{
+	char text[	ERROR_BYTES];
+
+	if (producer->n > 0 && !producer->aborted)
+		ps_silence_ask(&producer->silence);
+	if (!ps_silence_is_too_long(&producer->silence) || producer->stage == SPENT)
+		return;
+	snprintf(text, ERROR_BYTES, NO_ANSWER " for " INT64_FORMAT " s%s%.400s", producer->silence.us / 1000000,
+			 producer->trouble[0] != '\0' ? ": " : "", producer->trouble);
+	fail_for_good(producer, text);
+}
+
 /* Empties the pipe; returns whether a call has ended. */
 static bool
 call_ended(PsProducer *producer)
@@ -385,6 +421,7 @@ ps_producer_work(PsProducer *producer)
 		producer->stage = SENDING;
 	if (producer->stage == SENDING)
 		push_messages(producer);
+	check_silence(producer);
 
 	if (producer->stage == SPENT)
 		return PS_PRODUCER_SPENT;
@@ -418,12 +455,14 @@ ps_producer_error(PsProducer *producer, const char **hint)
 	{
 		if (ps_clock_now() < producer->deadline)
 			return NULL;
-		error = producer->trouble[0] != '\0' ? producer->trouble : "no answer from Kafka within 5 s";
+		error = producer->trouble[0] != '\0' ? producer->trouble : NO_ANSWER " within 5 s";
 		*hint = producer->transactions && producer->stage == STARTING && producer->trouble[0] == '\0'
 			? "Check the brokers' addresses, and whether they have transactions. If they have none, set the option transactions to false." : ps_kafka_connect_hint(error);
 	}
 	else if (error[0] == '\0')
 		error = "the transaction failed";
+	else if (strncmp(error, NO_ANSWER, strlen(NO_ANSWER)) == 0)
+		*hint = ps_kafka_connect_hint(error);
 	for (int i = lengthof(known_errors) - 1; i >= 0; i--)
 		if (strstr(error, known_errors[i].name) != NULL)
 			*hint = known_errors[i].hint;

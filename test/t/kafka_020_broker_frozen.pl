@@ -65,7 +65,7 @@ $broker->finish_producing($producer);
 $broker->produce_file('events', $files[2]);
 ok($node->wait_taken('freeze', $events->{events}), 'the stream goes on');
 note(sprintf('everything applied %.1f s after the thaw', time - $start));
-is($node->stream_pid('freeze'), $pid, 'with the same worker');
+is($node->stream_pid('freeze'), $pid, 'with the same worker') if $seconds < 100;    # after two minutes another one tries
 $node->equals_model('freeze', $events, "frozen for $seconds s");
 
 $node->is_clean('end');
