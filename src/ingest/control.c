@@ -302,7 +302,7 @@ control_check_client(PsWorker *worker)
 	if (worker->shown.state == PS_STATE_RETRYING && worker->shown.error != NULL)
 		error = pstrdup(worker->shown.error);
 	ps_health_answered(worker); /* it is no failed start */
-	ps_worker_set_state(worker, PS_STATE_RETRYING, error, ps_kafka_connect_hint(error), NEW_PROCESS_MS);
+	ps_worker_set_restarting(worker, error, ps_kafka_connect_hint(error), NEW_PROCESS_MS);
 	ereport(LOG, (errmsg("%s \"%s\" restarts, because no broker has answered for " INT64_FORMAT " seconds",
 						 ps_rebuild_schema_used() ? "rebuild of stream" : "stream", worker->stream->name, silence->us / 1000000)));
 	control_leave(worker, 1);

@@ -124,6 +124,16 @@ ps_worker_set_state(PsWorker *worker, PsStreamState state, const char *error, co
 		log_change(worker, &now, &change);
 }
 
+void
+ps_worker_set_restarting(PsWorker *worker, const char *error, const char *hint, int64 next_attempt_ms)
+{
+	PsState		now = {PS_STATE_RETRYING, error, hint, next_attempt_ms};
+	PsStateChange change;
+
+	ps_worker_set_state(worker, PS_STATE_RETRYING, error, hint);
+	write_state(worker, &now, false, &change);
+}
+
 /*
  * Shows an error that names a customer in stat_streams alone, where it disappears
  * with the reason. The log and stream_log keep what they get, so they get reason.

@@ -13,6 +13,9 @@ extern void ps_worker_set_running(PsWorker *worker);
 /* Shows a state in stat_streams when it changed. The log gets a line for each change and each new error. */
 extern void ps_worker_set_state(PsWorker *worker, PsStreamState state, const char *error, const char *hint);
 
+/* Shows why the process ends, and when the next one tries again. Without the time the stream would be shown as not running. */
+extern void ps_worker_set_restarting(PsWorker *worker, const char *error, const char *hint, int64 next_attempt_ms);
+
 /* Shows a caught error, which the log has already; news: stream_log has not. */
 extern void ps_worker_report_error(PsWorker *worker, ErrorData *error, bool news, int64 next_attempt_ms);
 
