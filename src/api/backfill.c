@@ -13,7 +13,7 @@
 
 #include "access/xact.h"
 #include "api/caller.h"
-#include "apply/bootstrap.h"
+#include "apply/backfill_batch.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"

@@ -7,7 +7,7 @@
 
 #include "access/xact.h"
 #include "api/caller.h"
-#include "apply/bootstrap.h"
+#include "apply/backfill_batch.h"
 #include "compat.h"
 #include "core/iso8601.h"
 #include "core/seed.h"

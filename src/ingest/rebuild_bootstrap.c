@@ -10,7 +10,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "apply/bootstrap.h"
+#include "apply/backfill_batch.h"
 #include "ingest/rebuild_bootstrap.h"
 #include "ingest/transaction.h"
 #include "ingest/worker_state.h"

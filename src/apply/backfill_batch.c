@@ -1,11 +1,11 @@
 /*
- * bootstrap.c
+ * backfill_batch.c
  *	  Applies events that do not come from Kafka. They are never late, because they come
  *	  in the order of their time, and the events of the topic may be newer.
  */
 #include "postgres.h"
 
-#include "apply/bootstrap.h"
+#include "apply/backfill_batch.h"
 #include "settings.h"
 #include "store/rule_catalog.h"
 #include "utils/timestamp.h"

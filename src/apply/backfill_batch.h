@@ -1,10 +1,10 @@
 /*
- * bootstrap.h
+ * backfill_batch.h
  *	  Applies events that do not come from Kafka: those of backfills and seeds. The
  *	  procedure backfill() and the worker of a rebuild call it.
  */
-#ifndef PS_APPLY_BOOTSTRAP_H
-#define PS_APPLY_BOOTSTRAP_H
+#ifndef PS_BACKFILL_BATCH_H
+#define PS_BACKFILL_BATCH_H
 
 #include "apply/apply.h"
 #include "store/backfill_rows.h"
@@ -40,4 +40,4 @@ extern void ps_backfill_apply(PsBackfillBatch *batch, PsApplySettings *settings,
 /* The same for items that a seed or another call brings: all, and without a position. */
 extern void ps_backfill_apply_items(PsApplyItem *items, int n, PsApplySettings *settings);
 
-#endif							/* PS_APPLY_BOOTSTRAP_H */
+#endif							/* PS_BACKFILL_BATCH_H */
