@@ -30,6 +30,7 @@
 static bool has_lease = false;
 static bool notified = false;	/* this transaction sends notifications */
 static const char *segment_under_way = NULL;
+static const char *code_title = ""; /* what errors call the users' code that runs */
 static bool code_was_ended = false; /* users' code of the last attempt took too long, and was cancelled */
 
 /* Releases the lease when the transaction aborts: after an error the refresh does not go on, and a session keeps its leases. */
@@ -66,17 +67,18 @@ take_lease(void)
 static void
 note_giving_up(int code, Datum arg)
 {
-	const char *error = "it took too long, and did not end when it was cancelled";
+	const char *error;
 
 	if (!ps_user_code_gave_up() || !has_lease)
 		return;
 	(void) ps_user_code_end();
 	AbortOutOfAnyTransaction();
 	ps_begin();
+	error = psprintf("%s took too long, and did not end when it was cancelled", code_title);
 	if (segment_under_way != NULL)
 		ps_segment_note(segment_under_way, error);
 	else
-		ps_refresh_fail(psprintf("score function: %s", error));
+		ps_refresh_fail(error);
 	ps_commit();
 }
 
@@ -240,7 +242,7 @@ ps_refresh_attempt(void (*work) (void *arg), void *arg)
 		in_code = ps_user_code_is_on();
 		ending = in_code ? ps_user_code_end() : NULL;
 		if (ending != NULL)
-			error->message = psprintf("it %s", ending);
+			error->message = psprintf("%s %s", code_title, ending);
 		code_was_ended |= ending != NULL;
 		ps_subxact_end(outside, false);
 	}
@@ -310,13 +312,14 @@ ps_refresh_count_segments(PsRefresh *refresh, bool again)
 }
 
 void
-ps_refresh_begin_code(int timeout_ms, const char *setting)
+ps_refresh_begin_code(const char *title, int timeout_ms, const char *setting)
 {
+	code_title = title;
 	ps_user_code_begin(timeout_ms, setting);
 }
 
 void
-ps_refresh_end_code(const char *what)
+ps_refresh_end_code(void)
 {
 	const char *ending = ps_user_code_end();
 
@@ -325,7 +328,7 @@ ps_refresh_end_code(const char *what)
 	code_was_ended = true;
 	ereport(ERROR,
 			(errcode(ERRCODE_QUERY_CANCELED),
-			 errmsg("%s %s", what, ending)));
+			 errmsg("%s %s", code_title, ending)));
 }
 
 bool

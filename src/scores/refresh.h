@@ -71,9 +71,11 @@ extern void ps_refresh_count_segments(PsRefresh *refresh, bool again);
 /* Tells whose predicate is evaluated from now on, NULL: none. The name must live as long as the refresh. */
 extern void ps_refresh_note_segment(const char *name);
 
-/* Around users' code: raises when it took longer than the setting allows. Whether that ended the last attempt. */
-extern void ps_refresh_begin_code(int timeout_ms, const char *setting);
-extern void ps_refresh_end_code(const char *what);
+/* Before and after code of users, which errors call so. The end raises if the code took longer than the setting allows. */
+extern void ps_refresh_begin_code(const char *title, int timeout_ms, const char *setting);
+extern void ps_refresh_end_code(void);
+
+/* Whether that ended the last attempt. */
 extern bool ps_refresh_code_was_ended(void);
 
 /* score_function.c: finds the function that replaces the default scores, if there is one; calls it for profiles */

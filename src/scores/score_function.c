@@ -147,12 +147,12 @@ ps_score_function_call(PsRefresh *refresh, PsScored **profiles, int n)
 					(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 					 errmsg("the score function took longer than profile_stream.handler_timeout")));
 		refresh->calling = profiles[i];
-		ps_refresh_begin_code(ps_handler_timeout_ms, "profile_stream.handler_timeout");
+		ps_refresh_begin_code("the score function", ps_handler_timeout_ms, "profile_stream.handler_timeout");
 		InitFunctionCallInfoData(*fcinfo, &function, 1, InvalidOid, NULL, NULL);
 		fcinfo->args[0].value = profiles[i]->document;
 		fcinfo->args[0].isnull = false;
 		results[i] = FunctionCallInvoke(fcinfo);
-		ps_refresh_end_code("the score function");
+		ps_refresh_end_code();
 		if (fcinfo->isnull)
 			results[i] = (Datum) 0;
 	}

@@ -102,13 +102,27 @@ score_refresh_compute(void *arg)
 		ps_score_function_call(range->refresh, range->profiles, range->n);
 }
 
-/* Whether a score has changed. */
+static const char *const score_names[] = {PS_SCORE_SEGMENT, PS_SCORE_CHURN_RISK, PS_SCORE_LIFETIME_VALUE};
+
+/* Whether the score of that number has changed. */
+static bool
+score_differs(const PsScored *profile, int score)
+{
+	if (score == 0)
+		return strcmp(profile->old.segment, profile->new.segment) != 0;
+	if (score == 1)
+		return profile->old.churn_risk_score != profile->new.churn_risk_score;
+	return !DatumGetBool(DirectFunctionCall2(numeric_eq, profile->old.lifetime_value, profile->new.lifetime_value));
+}
+
+/* Whether any score has changed. */
 static bool
 score_refresh_differs(const PsScored *profile)
 {
-	return strcmp(profile->old.segment, profile->new.segment) != 0 ||
-		profile->old.churn_risk_score != profile->new.churn_risk_score ||
-		!DatumGetBool(DirectFunctionCall2(numeric_eq, profile->old.lifetime_value, profile->new.lifetime_value));
+	for (int i = 0; i < lengthof(score_names); i++)
+		if (score_differs(profile, i))
+			return true;
+	return false;
 }
 
 /* The numbers of the watched scores that have changed. */
@@ -116,19 +130,10 @@ static Bitmapset *
 watched_scores(const PsWatches *watches, const PsScored *profile)
 {
 	Bitmapset  *changed = NULL;
-	const struct
-	{
-		const char *name;
-		bool		differs;
-	}			scores[] = {
-		{PS_SCORE_SEGMENT, strcmp(profile->old.segment, profile->new.segment) != 0},
-		{PS_SCORE_CHURN_RISK, profile->old.churn_risk_score != profile->new.churn_risk_score},
-		{PS_SCORE_LIFETIME_VALUE, !DatumGetBool(DirectFunctionCall2(numeric_eq, profile->old.lifetime_value, profile->new.lifetime_value))}
-	};
 
-	for (int i = 0; watches != NULL && i < lengthof(scores); i++)
+	for (int i = 0; watches != NULL && i < lengthof(score_names); i++)
 	{
-		int			number = scores[i].differs ? ps_watch_find(&watches->names, scores[i].name) : -1;
+		int			number = score_differs(profile, i) ? ps_watch_find(&watches->names, score_names[i]) : -1;
 
 		if (number >= 0)
 			changed = bms_add_member(changed, number);

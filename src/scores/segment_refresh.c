@@ -12,9 +12,9 @@
 #include "process/wait_event.h"
 #include "scores/refresh.h"
 #include "settings.h"
+#include "storage/latch.h"
 #include "store/user_code.h"
 #include "utils/memutils.h"
-#include "storage/latch.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -44,9 +44,9 @@ segment_refresh_evaluate(void *arg)
 	PsMoment	began = ps_clock_now();
 
 	ps_role_fix_settings();
-	ps_refresh_begin_code(ps_segment_timeout_ms == 0 ? 0 : (int) Max(range->left_ms, 1), "profile_stream.segment_timeout");
+	ps_refresh_begin_code("the predicate", ps_segment_timeout_ms == 0 ? 0 : (int) Max(range->left_ms, 1), "profile_stream.segment_timeout");
 	range->matches = ps_segment_matches(range->segment->predicate, range->after, range->upto);
-	ps_refresh_end_code("it");
+	ps_refresh_end_code();
 	range->left_ms -= (ps_clock_now() - began) / 1000;
 	ps_role_return(back);
 }

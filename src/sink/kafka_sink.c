@@ -108,7 +108,7 @@ read_letters(PsSink *sink)
 }
 
 static void
-kafka_sink_connect_sink(PsSink *sink)
+kafka_sink_connect(PsSink *sink)
 {
 	KafkaSink  *self = (KafkaSink *) sink;
 	MemoryContext old;
@@ -124,11 +124,11 @@ kafka_sink_connect_sink(PsSink *sink)
 }
 
 static void
-kafka_sink_send_batch(PsSink *sink)
+kafka_sink_send(PsSink *sink)
 {
 	KafkaSink  *self = (KafkaSink *) sink;
 
-	kafka_sink_connect_sink(sink);
+	kafka_sink_connect(sink);
 	self->refused = false;
 	ps_producer_send(self->producer, self->messages, self->n);
 }
@@ -185,7 +185,7 @@ kafka_sink_work(PsSink *sink, int ready)
 }
 
 static pgsocket
-kafka_sink_socket_of(PsSink *sink)
+kafka_sink_socket(PsSink *sink)
 {
 	KafkaSink  *self = (KafkaSink *) sink;
 
@@ -246,11 +246,31 @@ kafka_sink_disconnect(PsSink *sink)
 }
 
 static const PsSinkMethods changelog_methods = {
-	kafka_sink_configure, kafka_sink_connect_sink, read_changelog, kafka_sink_send_batch, kafka_sink_work, kafka_sink_socket_of, kafka_sink_events, kafka_sink_timeout_ms, kafka_sink_error, finish_changelog, kafka_sink_disconnect
+	.configure = kafka_sink_configure,
+	.connect = kafka_sink_connect,
+	.read = read_changelog,
+	.send = kafka_sink_send,
+	.work = kafka_sink_work,
+	.socket = kafka_sink_socket,
+	.events = kafka_sink_events,
+	.timeout_ms = kafka_sink_timeout_ms,
+	.error = kafka_sink_error,
+	.finish = finish_changelog,
+	.disconnect = kafka_sink_disconnect,
 };
 
 static const PsSinkMethods letters_methods = {
-	kafka_sink_configure, kafka_sink_connect_sink, read_letters, kafka_sink_send_batch, kafka_sink_work, kafka_sink_socket_of, kafka_sink_events, kafka_sink_timeout_ms, kafka_sink_error, finish_letters, kafka_sink_disconnect
+	.configure = kafka_sink_configure,
+	.connect = kafka_sink_connect,
+	.read = read_letters,
+	.send = kafka_sink_send,
+	.work = kafka_sink_work,
+	.socket = kafka_sink_socket,
+	.events = kafka_sink_events,
+	.timeout_ms = kafka_sink_timeout_ms,
+	.error = kafka_sink_error,
+	.finish = finish_letters,
+	.disconnect = kafka_sink_disconnect,
 };
 
 void

@@ -45,7 +45,7 @@ redis_sink_configure(PsSink *sink, const PsStream *stream, Oid role)
 }
 
 static int
-read_batch(PsSink *sink)
+redis_sink_read(PsSink *sink)
 {
 	RedisSink  *self = (RedisSink *) sink;
 	PsPending  *pending;
@@ -65,7 +65,7 @@ read_batch(PsSink *sink)
 }
 
 static void
-redis_sink_connect_sink(PsSink *sink)
+redis_sink_connect(PsSink *sink)
 {
 	RedisSink  *self = (RedisSink *) sink;
 	MemoryContext old;
@@ -82,11 +82,11 @@ redis_sink_connect_sink(PsSink *sink)
 }
 
 static void
-redis_sink_send_batch(PsSink *sink)
+redis_sink_send(PsSink *sink)
 {
 	RedisSink  *self = (RedisSink *) sink;
 
-	redis_sink_connect_sink(sink);
+	redis_sink_connect(sink);
 	ps_redis_send(self->redis, self->items, self->nitems);
 }
 
@@ -104,7 +104,7 @@ redis_sink_work(PsSink *sink, int ready)
 }
 
 static pgsocket
-redis_sink_socket_of(PsSink *sink)
+redis_sink_socket(PsSink *sink)
 {
 	RedisSink  *self = (RedisSink *) sink;
 
@@ -147,7 +147,17 @@ redis_sink_finish(PsSink *sink)
 }
 
 static const PsSinkMethods methods = {
-	redis_sink_configure, redis_sink_connect_sink, read_batch, redis_sink_send_batch, redis_sink_work, redis_sink_socket_of, redis_sink_events, redis_sink_timeout_ms, redis_sink_error, redis_sink_finish, redis_sink_disconnect
+	.configure = redis_sink_configure,
+	.connect = redis_sink_connect,
+	.read = redis_sink_read,
+	.send = redis_sink_send,
+	.work = redis_sink_work,
+	.socket = redis_sink_socket,
+	.events = redis_sink_events,
+	.timeout_ms = redis_sink_timeout_ms,
+	.error = redis_sink_error,
+	.finish = redis_sink_finish,
+	.disconnect = redis_sink_disconnect,
 };
 
 PsSink *

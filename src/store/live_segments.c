@@ -67,7 +67,7 @@ live_segments_note_giving_up(int code, Datum arg)
 	(void) ps_user_code_end();
 	AbortOutOfAnyTransaction();
 	ps_begin();
-	ps_segment_block(name, "it took too long, and did not end when it was cancelled");
+	ps_segment_block(name, "the predicate took too long, and did not end when it was cancelled");
 	ps_commit();
 }
 
