@@ -1793,7 +1793,7 @@ COMMENT ON COLUMN profile_stream_internal.shard_offsets.stream_id IS 'Stream tha
 COMMENT ON COLUMN profile_stream_internal.shard_offsets.partition IS 'Number of the partition';
 COMMENT ON COLUMN profile_stream_internal.shard_offsets.next_offset IS 'Offset of the first message that the shard has not taken; for stream 0 the number of shards';
 
-CREATE TABLE profile_stream_internal.cluster_calls (
+CREATE TABLE profile_stream_internal.coordinator_calls (
 	call_no bigint PRIMARY KEY,
 	called_by name NOT NULL,
 	function name NOT NULL,
@@ -1801,17 +1801,17 @@ CREATE TABLE profile_stream_internal.cluster_calls (
 	ids bigint[] NOT NULL,
 	called_at timestamptz NOT NULL
 );
-COMMENT ON TABLE profile_stream_internal.cluster_calls IS 'Calls that this node has run because the coordinator runs them on all nodes of distributed profiles';
-COMMENT ON COLUMN profile_stream_internal.cluster_calls.call_no IS 'Number of the call, in the order of the coordinator';
-COMMENT ON COLUMN profile_stream_internal.cluster_calls.called_by IS 'The role with whose rights it runs on each node';
-COMMENT ON COLUMN profile_stream_internal.cluster_calls.function IS 'The function, in schema profile_stream';
-COMMENT ON COLUMN profile_stream_internal.cluster_calls.arguments IS 'All of its arguments, in their order';
-COMMENT ON COLUMN profile_stream_internal.cluster_calls.ids IS 'Numbers that a stream, a series of metrics and an attribute map got next';
-COMMENT ON COLUMN profile_stream_internal.cluster_calls.called_at IS 'When it ran here';
+COMMENT ON TABLE profile_stream_internal.coordinator_calls IS 'Calls that this node has run because the coordinator runs them on all nodes of distributed profiles';
+COMMENT ON COLUMN profile_stream_internal.coordinator_calls.call_no IS 'Number of the call, in the order of the coordinator';
+COMMENT ON COLUMN profile_stream_internal.coordinator_calls.called_by IS 'The role with whose rights it runs on each node';
+COMMENT ON COLUMN profile_stream_internal.coordinator_calls.function IS 'The function, in schema profile_stream';
+COMMENT ON COLUMN profile_stream_internal.coordinator_calls.arguments IS 'All of its arguments, in their order';
+COMMENT ON COLUMN profile_stream_internal.coordinator_calls.ids IS 'Numbers that a stream, a series of metrics and an attribute map got next';
+COMMENT ON COLUMN profile_stream_internal.coordinator_calls.called_at IS 'When it ran here';
 
-CREATE FUNCTION profile_stream_internal.run_cluster_call(call_no bigint, called_by name, function name, arguments text[], ids bigint[]) RETURNS void
-	AS 'MODULE_PATHNAME', 'ps_run_cluster_call' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION profile_stream_internal.run_cluster_call(bigint, name, name, text[], bigint[]) IS 'Run a call of cluster_calls on this node, with the rights of who made it';
+CREATE FUNCTION profile_stream_internal.run_coordinator_call(call_no bigint, called_by name, function name, arguments text[], ids bigint[]) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_run_coordinator_call' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION profile_stream_internal.run_coordinator_call(bigint, name, name, text[], bigint[]) IS 'Run a call of coordinator_calls on this node, with the rights of who made it';
 
 CREATE FUNCTION profile_stream_internal.refuse_drop() RETURNS event_trigger
 	AS 'MODULE_PATHNAME', 'ps_refuse_drop' LANGUAGE c;
@@ -1918,7 +1918,7 @@ BEGIN
 	PERFORM profile_stream_internal.check_coordinator();
 	IF profile_stream_internal.is_distributed() THEN
 		PERFORM profile_stream_internal.check_nodes('SELECT (profile_stream.version() - ''warning''::text)::text');
-		PERFORM profile_stream_internal.send_cluster_calls();
+		PERFORM profile_stream_internal.send_coordinator_calls();
 		PERFORM profile_stream_internal.send_event_id_key();
 		PERFORM profile_stream_internal.send_blocked_customers();
 		PERFORM profile_stream_internal.prepare_nodes();
@@ -1960,7 +1960,7 @@ BEGIN
 		RAISE EXCEPTION 'profiles cannot be brought to one server while there are streams' USING ERRCODE = 'object_not_in_prerequisite_state',
 			HINT = 'Drop the streams.';
 	END IF;
-	PERFORM profile_stream_internal.check_nodes('SELECT profile_stream_internal.forget_cluster_calls()');
+	PERFORM profile_stream_internal.check_nodes('SELECT profile_stream_internal.forget_coordinator_calls()');
 	DROP EVENT TRIGGER IF EXISTS profile_stream_refuse_drop;
 	DROP EVENT TRIGGER IF EXISTS profile_stream_grant_on_shard;
 	FOR i IN 1 .. cardinality(tables) LOOP
@@ -1979,15 +1979,15 @@ BEGIN
 		EXECUTE format('INSERT INTO %s SELECT * FROM pg_temp.profile_stream_kept_%s', tables[i], i);
 	END LOOP;
 	DELETE FROM profile_stream_internal.shard_offsets;
-	DELETE FROM profile_stream_internal.cluster_calls;
+	DELETE FROM profile_stream_internal.coordinator_calls;
 END $$;
 COMMENT ON FUNCTION undistribute() IS 'Bring distributed profiles back to the coordinator';
 
-CREATE FUNCTION profile_stream_internal.send_cluster_calls() RETURNS void
-	AS 'MODULE_PATHNAME', 'ps_send_cluster_calls' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION profile_stream_internal.send_cluster_calls() IS 'Run the calls of cluster_calls on those nodes that have not run them';
+CREATE FUNCTION profile_stream_internal.send_coordinator_calls() RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_send_coordinator_calls' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION profile_stream_internal.send_coordinator_calls() IS 'Run the calls of coordinator_calls on those nodes that have not run them';
 
-CREATE FUNCTION profile_stream_internal.forget_cluster_calls() RETURNS text
+CREATE FUNCTION profile_stream_internal.forget_coordinator_calls() RETURNS text
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	left_over text;
@@ -2004,20 +2004,20 @@ BEGIN
 	DELETE FROM profile_stream_internal.attribute_maps;
 	DELETE FROM profile_stream_internal.metrics;
 	DELETE FROM profile_stream_internal.metric_series;
-	DELETE FROM profile_stream_internal.cluster_calls;
+	DELETE FROM profile_stream_internal.coordinator_calls;
 	-- the coordinator has the same
 	DELETE FROM profile_stream_internal.blocked_customers;
 	DELETE FROM profile_stream_internal.blocking_salt;
 	RETURN (profile_stream.version() - 'warning'::text)::text;
 END $$;
-COMMENT ON FUNCTION profile_stream_internal.forget_cluster_calls() IS 'Removes what calls of cluster_calls have defined on this node, and shards that have moved away; returns its versions';
+COMMENT ON FUNCTION profile_stream_internal.forget_coordinator_calls() IS 'Removes what calls of coordinator_calls have defined on this node, and shards that have moved away; returns its versions';
 
-REVOKE ALL ON TABLE profile_stream_internal.shard_offsets, profile_stream_internal.cluster_calls FROM PUBLIC;
-GRANT SELECT ON profile_stream_internal.shard_offsets, profile_stream_internal.cluster_calls TO profile_stream_reader, profile_stream_operator;
-REVOKE ALL ON ROUTINE profile_stream_internal.run_cluster_call, profile_stream_internal.refuse_drop, profile_stream_internal.sharded_tables, profile_stream_internal.check_coordinator,
+REVOKE ALL ON TABLE profile_stream_internal.shard_offsets, profile_stream_internal.coordinator_calls FROM PUBLIC;
+GRANT SELECT ON profile_stream_internal.shard_offsets, profile_stream_internal.coordinator_calls TO profile_stream_reader, profile_stream_operator;
+REVOKE ALL ON ROUTINE profile_stream_internal.run_coordinator_call, profile_stream_internal.refuse_drop, profile_stream_internal.sharded_tables, profile_stream_internal.check_coordinator,
 	profile_stream_internal.check_no_definitions, profile_stream_internal.check_nodes, profile_stream_internal.is_distributed, profile_stream_internal.add_slots, distribute, undistribute,
-	profile_stream_internal.send_cluster_calls, profile_stream_internal.forget_cluster_calls FROM PUBLIC;
-GRANT EXECUTE ON ROUTINE profile_stream_internal.run_cluster_call TO profile_stream_operator;
+	profile_stream_internal.send_coordinator_calls, profile_stream_internal.forget_coordinator_calls FROM PUBLIC;
+GRANT EXECUTE ON ROUTINE profile_stream_internal.run_coordinator_call TO profile_stream_operator;
 -- distributed profiles: reading, erasure and upkeep on all nodes
 CREATE FUNCTION profile_stream_internal.on_nodes(internal) RETURNS internal
 	AS 'MODULE_PATHNAME', 'ps_on_nodes' LANGUAGE c STRICT IMMUTABLE;

@@ -8,13 +8,13 @@
 #include "postgres.h"
 
 #include "fmgr.h"
-#include "store/cluster_gate.h"
+#include "store/distributed_gate.h"
 
 /*
  * Declares an SQL function that runs only where the library and the objects have one
  * version: between a restart and ALTER EXTENSION a database calls a new library by old
  * definitions, whose arguments may be others. Where profiles are distributed, it runs as
- * cluster_gate.h says. Its body is the function name_checked().
+ * distributed_gate.h says. Its body is the function name_checked().
  *
  * What is declared by PG_FUNCTION_INFO_V1() alone runs always: triggers, validators of
  * options, and what shows states. .ci/check-lists sees to it that arguments and results
@@ -27,7 +27,7 @@
 	name(PG_FUNCTION_ARGS) \
 	{ \
 		ps_extension_check(); \
-		return ps_cluster_gate(fcinfo, name##_checked); \
+		return ps_distributed_gate(fcinfo, name##_checked); \
 	} \
 	extern Datum name(PG_FUNCTION_ARGS)
 

@@ -2,7 +2,7 @@
  * node_calls.h
  *	  A question to all nodes of distributed profiles: each runs the same function on its
  *	  own customers, and the results are put together. Nothing is kept of it. Definitions,
- *	  which every node needs in the same order, are calls of cluster_calls.h.
+ *	  which every node needs in the same order, are calls of coordinator_calls.h.
  */
 #ifndef PS_NODE_CALLS_H
 #define PS_NODE_CALLS_H

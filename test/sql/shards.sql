@@ -224,7 +224,7 @@ SELECT public.outcome('SELECT profile_stream.' || call), string_agg(split_part(c
 
 -- calls of the coordinator: in order, once, and with the coordinator's numbers
 CREATE FUNCTION public.run_call(call_no bigint, function name, arguments text[], ids bigint[], called_by name DEFAULT current_user) RETURNS void LANGUAGE sql
-	AS 'SELECT profile_stream_internal.run_cluster_call(call_no, called_by, function, arguments, ids)';
+	AS 'SELECT profile_stream_internal.run_coordinator_call(call_no, called_by, function, arguments, ids)';
 CREATE FUNCTION public.arguments(function regproc, given jsonb) RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
 	result text[];
@@ -274,7 +274,7 @@ SELECT public.invalidate();
 SELECT public.run_call(6, 'drop_metric', '{a}', '{6,8,10}');
 UPDATE pg_dist_local_group SET groupid = 1;
 SELECT public.invalidate();
-SELECT call_no, called_by = current_user AS by_me, function, arguments[1] FROM profile_stream_internal.cluster_calls ORDER BY 1;
+SELECT call_no, called_by = current_user AS by_me, function, arguments[1] FROM profile_stream_internal.coordinator_calls ORDER BY 1;
 -- what a node runs for the others is one function: an operator gets no other value as its result
 SET ROLE regress_operator;
 SELECT profile_stream_internal.run_on_this_node('pg_catalog.upper(''a'')'), profile_stream_internal.run_on_this_node('pg_catalog.lower(NULL)') IS NULL AS is_null;
@@ -284,7 +284,7 @@ SELECT profile_stream_internal.run_on_this_node('pg_catalog.generate_series(1, 2
 RESET ROLE;
 DROP SERVER regress_kafka;
 DROP ROLE regress_operator, regress_nobody;
-SELECT profile_stream_internal.forget_cluster_calls() IS NOT NULL;
+SELECT profile_stream_internal.forget_coordinator_calls() IS NOT NULL;
 
 -- the extension stays while its profiles are distributed
 SELECT profile_stream_internal.make_event_triggers(), profile_stream_internal.make_event_triggers();

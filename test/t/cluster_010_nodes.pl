@@ -156,7 +156,7 @@ sub create_on_node
 	my ($node, $call_no, $json, $ids) = @_;
 	my @arguments = split(/\n/, $node->sql("SELECT format('COALESCE((''%s''::jsonb ->> %L), (%s)::text)', '$json', p.proargnames[i], COALESCE(pg_get_function_arg_default(p.oid, i), 'NULL'))"
 			  . " FROM pg_proc p, generate_series(1, p.pronargs) i WHERE p.oid = 'profile_stream.create_stream'::regproc ORDER BY i"));
-	$node->sql("SELECT profile_stream_internal.run_cluster_call($call_no, current_user, 'create_stream', ARRAY[" . join(', ', @arguments) . "], '$ids')");
+	$node->sql("SELECT profile_stream_internal.run_coordinator_call($call_no, current_user, 'create_stream', ARRAY[" . join(', ', @arguments) . "], '$ids')");
 }
 create_on_node($_, 1, $given, '{1,3,1}') foreach @nodes;
 

@@ -1,5 +1,5 @@
 /*
- * cluster_gate.h
+ * distributed_gate.h
  *	  What SQL functions do where profiles are distributed:
  *
  *	  here			they work with what this node has
@@ -8,18 +8,18 @@
  *	  of a customer	they read where the shard of their customer is
  *	  refused		all others that change something
  */
-#ifndef PS_CLUSTER_GATE_H
-#define PS_CLUSTER_GATE_H
+#ifndef PS_DISTRIBUTED_GATE_H
+#define PS_DISTRIBUTED_GATE_H
 
 #include "postgres.h"
 
 #include "fmgr.h"
-#include "store/cluster_calls.h"
+#include "store/coordinator_calls.h"
 
 /* Calls an SQL function of the extension as it is to be called here, or raises. */
-extern Datum ps_cluster_gate(FunctionCallInfo fcinfo, PGFunction function);
+extern Datum ps_distributed_gate(FunctionCallInfo fcinfo, PGFunction function);
 
 /* Runs a call that the coordinator sent; raises for a function that does not run everywhere. */
-extern void ps_cluster_gate_run(const PsClusterCall *call);
+extern void ps_distributed_gate_run(const PsCoordinatorCall *call);
 
-#endif							/* PS_CLUSTER_GATE_H */
+#endif							/* PS_DISTRIBUTED_GATE_H */

@@ -1,5 +1,5 @@
 /*
- * cluster_calls.c
+ * coordinator_calls.c
  *	  A call is kept as a function and its arguments, and runs with the rights of who made
  *	  it: nobody else's code, and nobody else's rights, get into it when it is sent again.
  *
@@ -18,7 +18,7 @@
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "store/cluster_calls.h"
+#include "store/coordinator_calls.h"
 #include "store/owner.h"
 #include "store/plan.h"
 #include "store/user_code.h"
@@ -46,40 +46,40 @@ static PsPlan set_ids_plan = {
 };
 
 static PsPlan lock_plan = {
-	"LOCK TABLE ONLY profile_stream_internal.cluster_calls IN SHARE ROW EXCLUSIVE MODE"
+	"LOCK TABLE ONLY profile_stream_internal.coordinator_calls IN SHARE ROW EXCLUSIVE MODE"
 };
 
 static PsPlan next_plan = {
-	"SELECT COALESCE(pg_catalog.max(c.call_no), 0) + 1 FROM profile_stream_internal.cluster_calls c"
+	"SELECT COALESCE(pg_catalog.max(c.call_no), 0) + 1 FROM profile_stream_internal.coordinator_calls c"
 };
 
 static PsPlan find_plan = {
 	"SELECT c.called_by = $2 AND c.function = $3 AND c.arguments = $4,"
 	" pg_catalog.format('%s(%s) of %s', c.function, pg_catalog.array_to_string(c.arguments, ', ', 'NULL'), c.called_by)"
-	" FROM profile_stream_internal.cluster_calls c WHERE c.call_no = $1",
+	" FROM profile_stream_internal.coordinator_calls c WHERE c.call_no = $1",
 	4, {INT8OID, NAMEOID, NAMEOID, TEXTARRAYOID}
 };
 
 static PsPlan add_plan = {
-	"INSERT INTO profile_stream_internal.cluster_calls (call_no, called_by, function, arguments, ids, called_at)"
+	"INSERT INTO profile_stream_internal.coordinator_calls (call_no, called_by, function, arguments, ids, called_at)"
 	" VALUES ($1, $2, $3, $4, $5, pg_catalog.clock_timestamp())",
 	5, {INT8OID, NAMEOID, NAMEOID, TEXTARRAYOID, INT8ARRAYOID}
 };
 
 static PsPlan all_plan = {
-	"SELECT c.call_no, c.called_by, c.function, c.arguments, c.ids FROM profile_stream_internal.cluster_calls c ORDER BY c.call_no"
+	"SELECT c.call_no, c.called_by, c.function, c.arguments, c.ids FROM profile_stream_internal.coordinator_calls c ORDER BY c.call_no"
 };
 
 static bool running = false;
 
 bool
-ps_cluster_calls_running(void)
+ps_coordinator_calls_running(void)
 {
 	return running;
 }
 
 void
-ps_cluster_call_init(PsClusterCall *call)
+ps_coordinator_call_init(PsCoordinatorCall *call)
 {
 	char	   *role = GetUserNameFromId(GetUserId(), false);
 	bool		isnull;
@@ -93,15 +93,15 @@ ps_cluster_call_init(PsClusterCall *call)
 
 /* The table is locked, so that no other call gets its number. */
 static void
-calls_store(const PsClusterCall *call)
+calls_store(const PsCoordinatorCall *call)
 {
 	Datum		args[5] = {Int64GetDatum(call->call_no), call->called_by, call->function, call->arguments, call->ids};
 
-	ps_plan_write(&add_plan, args, NULL, SPI_OK_INSERT, 1, "cluster_calls");
+	ps_plan_write(&add_plan, args, NULL, SPI_OK_INSERT, 1, "coordinator_calls");
 }
 
 void
-ps_cluster_calls_add(PsClusterCall *call)
+ps_coordinator_calls_add(PsCoordinatorCall *call)
 {
 	(void) ps_plan_run(&lock_plan, NULL, NULL, SPI_OK_UTILITY);
 	call->call_no = ps_plan_number(&next_plan, NULL);
@@ -120,7 +120,7 @@ call_literal(Oid type, Datum value)
 }
 
 void
-ps_cluster_calls_send(const PsClusterCall *call)
+ps_coordinator_calls_send(const PsCoordinatorCall *call)
 {
 	/* with the rights of the caller: the node makes sure that those of the call are among them */
 	static const char sql[] = "SELECT pg_catalog.format('%s:%s: %s', nodename, nodeport, result), success FROM pg_catalog.run_command_on_workers($1)";
@@ -128,7 +128,7 @@ ps_cluster_calls_send(const PsClusterCall *call)
 	Datum		args[1];
 	StringInfoData failed;
 
-	args[0] = CStringGetTextDatum(psprintf("SELECT profile_stream_internal.run_cluster_call(" INT64_FORMAT ", %s, %s, %s, %s)", call->call_no,
+	args[0] = CStringGetTextDatum(psprintf("SELECT profile_stream_internal.run_coordinator_call(" INT64_FORMAT ", %s, %s, %s, %s)", call->call_no,
 										   call_literal(NAMEOID, call->called_by), call_literal(NAMEOID, call->function),
 										   call_literal(TEXTARRAYOID, call->arguments), call_literal(INT8ARRAYOID, call->ids)));
 	initStringInfo(&failed);
@@ -150,7 +150,7 @@ ps_cluster_calls_send(const PsClusterCall *call)
 }
 
 void
-ps_cluster_calls_send_all(void)
+ps_coordinator_calls_send_all(void)
 {
 	uint64		n;
 	SPITupleTable *rows;
@@ -162,21 +162,21 @@ ps_cluster_calls_send_all(void)
 	{
 		Datum		values[5];
 		bool		isnull;
-		PsClusterCall call;
+		PsCoordinatorCall call;
 
 		for (int column = 0; column < lengthof(values); column++)
 			values[column] = SPI_getbinval(rows->vals[i], rows->tupdesc, column + 1, &isnull);
-		call = (PsClusterCall)
+		call = (PsCoordinatorCall)
 		{
 			DatumGetInt64(values[0]), values[1], values[2], values[3], values[4]
 		};
-		ps_cluster_calls_send(&call);
+		ps_coordinator_calls_send(&call);
 	}
 }
 
 /* Whether this node has run a call; raises when it has run another one of that number. */
 static bool
-calls_has(const PsClusterCall *call)
+calls_has(const PsCoordinatorCall *call)
 {
 	Datum		args[4] = {Int64GetDatum(call->call_no), call->called_by, call->function, call->arguments};
 	bool		isnull;
@@ -194,7 +194,7 @@ calls_has(const PsClusterCall *call)
 
 /* The function of a call, in the schema of the extension. */
 static Oid
-find_function(const PsClusterCall *call)
+find_function(const PsCoordinatorCall *call)
 {
 	const char *name = NameStr(*DatumGetName(call->function));
 	Oid			schema = ps_own_schema(false);
@@ -237,7 +237,7 @@ call_function(Oid function, Datum arguments)
 	deconstruct_array(DatumGetArrayTypeP(arguments), TEXTOID, -1, false, TYPALIGN_INT, &texts, &nulls, &ntexts);
 	fmgr_info(function, &flinfo);
 	InitFunctionCallInfoData(*fcinfo, &flinfo, ntypes, InvalidOid, NULL, NULL);
-	nest_level = ps_cluster_calls_settings();
+	nest_level = ps_coordinator_calls_settings();
 	for (int i = 0; i < ntypes; i++)
 	{
 		Oid			input;
@@ -257,7 +257,7 @@ call_function(Oid function, Datum arguments)
 
 /* Takes the rights of the role that made a call. The caller must have them. */
 static void
-become_caller(const PsClusterCall *call)
+become_caller(const PsCoordinatorCall *call)
 {
 	const char *name = NameStr(*DatumGetName(call->called_by));
 	Oid			role = get_role_oid(name, true);
@@ -277,7 +277,7 @@ become_caller(const PsClusterCall *call)
 
 /* An error ends the transaction, which gives the rights of the session back. */
 static void
-calls_execute(const PsClusterCall *call)
+calls_execute(const PsCoordinatorCall *call)
 {
 	Oid			user;
 	int			context;
@@ -298,7 +298,7 @@ calls_execute(const PsClusterCall *call)
 }
 
 int
-ps_cluster_calls_settings(void)
+ps_coordinator_calls_settings(void)
 {
 	int			nest_level = NewGUCNestLevel();
 
@@ -308,7 +308,7 @@ ps_cluster_calls_settings(void)
 }
 
 void
-ps_cluster_calls_run(const PsClusterCall *call)
+ps_coordinator_calls_run(const PsCoordinatorCall *call)
 {
 	int64		next;
 	Datum		ids = call->ids;

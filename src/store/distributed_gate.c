@@ -1,5 +1,5 @@
 /*
- * cluster_gate.c
+ * distributed_gate.c
  *	  Which function does what where profiles are distributed. A function that is in no
  *	  list here is refused if it is VOLATILE: whoever adds one thinks of it.
  */
@@ -9,9 +9,9 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "store/cluster_calls.h"
-#include "store/cluster_gate.h"
+#include "store/coordinator_calls.h"
 #include "store/distributed.h"
+#include "store/distributed_gate.h"
 #include "store/node_calls.h"
 #include "store/plan.h"
 #include "store/shard_call.h"
@@ -30,7 +30,7 @@ static const char *const everywhere[] = {
 static const char *const here[] = {
 	"apply_event", "apply_events", "apply_event_returning", "retry_events", "discard_dead_letters", "lock_dead_letters", "settle_dead_letters", "lock_customer", "try_lock_customer",
 	"start_streams", "stat_reset", "flush_stream", "await_stream", "wait_for_stream", "await_offset", "wait_for_offset",
-	"test_connection", "test_redis", "run_cluster_call", "send_cluster_calls", "run_on_this_node", "check_no_transaction"
+	"test_connection", "test_redis", "run_coordinator_call", "send_coordinator_calls", "run_on_this_node", "check_no_transaction"
 };
 
 /* what all nodes run on what they have of the profiles, see node_calls.h */
@@ -90,7 +90,7 @@ arguments_of_call(FunctionCallInfo fcinfo)
 	Oid		   *types;
 	int			ntypes;
 	int			bound = 1;
-	int			nest_level = ps_cluster_calls_settings();
+	int			nest_level = ps_coordinator_calls_settings();
 	Datum	   *texts;
 	bool	   *nulls;
 
@@ -128,7 +128,7 @@ call_everywhere(FunctionCallInfo fcinfo, PGFunction function, const char *name)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Datum		result;
-	PsClusterCall call = {.arguments = arguments_of_call(fcinfo),.function = DirectFunctionCall1(namein, CStringGetDatum(name))};
+	PsCoordinatorCall call = {.arguments = arguments_of_call(fcinfo),.function = DirectFunctionCall1(namein, CStringGetDatum(name))};
 
 	if (!ps_shards_on_coordinator())
 		ereport(ERROR,
@@ -137,18 +137,18 @@ call_everywhere(FunctionCallInfo fcinfo, PGFunction function, const char *name)
 				 errhint("Call it there.")));
 	PreventInTransactionBlock(true, psprintf("%s()", name));
 	SPI_connect();
-	ps_cluster_call_init(&call);
+	ps_coordinator_call_init(&call);
 	MemoryContextSwitchTo(caller);
 	result = function(fcinfo);
 	check_streams();
-	ps_cluster_calls_add(&call);
-	ps_cluster_calls_send(&call);
+	ps_coordinator_calls_add(&call);
+	ps_coordinator_calls_send(&call);
 	SPI_finish();
 	return result;
 }
 
 void
-ps_cluster_gate_run(const PsClusterCall *call)
+ps_distributed_gate_run(const PsCoordinatorCall *call)
 {
 	const char *name = NameStr(*DatumGetName(call->function));
 
@@ -161,11 +161,11 @@ ps_cluster_gate_run(const PsClusterCall *call)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("%s() does not run on all nodes", name)));
-	ps_cluster_calls_run(call);
+	ps_coordinator_calls_run(call);
 }
 
 Datum
-ps_cluster_gate(FunctionCallInfo fcinfo, PGFunction function)
+ps_distributed_gate(FunctionCallInfo fcinfo, PGFunction function)
 {
 	char	   *name;
 
@@ -175,7 +175,7 @@ ps_cluster_gate(FunctionCallInfo fcinfo, PGFunction function)
 	switch (kind_of_function(name))
 	{
 		case EVERYWHERE:
-			if (!ps_cluster_calls_running())
+			if (!ps_coordinator_calls_running())
 				return call_everywhere(fcinfo, function, name);
 			break;
 		case HERE:

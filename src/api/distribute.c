@@ -1,5 +1,5 @@
 /*
- * cluster.c
+ * distribute.c
  *	  Functions of distribute() and undistribute() that SQL cannot have.
  */
 #include "postgres.h"
@@ -13,9 +13,9 @@
 #include "nodes/parsenodes.h"
 #include "nodes/value.h"
 #include "settings.h"
-#include "store/cluster_calls.h"
-#include "store/cluster_gate.h"
+#include "store/coordinator_calls.h"
 #include "store/distributed.h"
+#include "store/distributed_gate.h"
 #include "store/extension.h"
 #include "store/rebuild_schema.h"
 #include "utils/acl.h"
@@ -37,26 +37,26 @@ check_array(ArrayType *array, int n)
 					  "arguments and ids must be plain arrays");
 }
 
-PS_FUNCTION(ps_run_cluster_call);
+PS_FUNCTION(ps_run_coordinator_call);
 static Datum
-ps_run_cluster_call_checked(PG_FUNCTION_ARGS)
+ps_run_coordinator_call_checked(PG_FUNCTION_ARGS)
 {
-	PsClusterCall call = {PG_GETARG_INT64(0), PG_GETARG_DATUM(1), PG_GETARG_DATUM(2), PG_GETARG_DATUM(3), PG_GETARG_DATUM(4)};
+	PsCoordinatorCall call = {PG_GETARG_INT64(0), PG_GETARG_DATUM(1), PG_GETARG_DATUM(2), PG_GETARG_DATUM(3), PG_GETARG_DATUM(4)};
 
 	check_array(PG_GETARG_ARRAYTYPE_P(3), -1);
 	check_array(PG_GETARG_ARRAYTYPE_P(4), 3);
 	SPI_connect();
-	ps_cluster_gate_run(&call);
+	ps_distributed_gate_run(&call);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
 
-PS_FUNCTION(ps_send_cluster_calls);
+PS_FUNCTION(ps_send_coordinator_calls);
 static Datum
-ps_send_cluster_calls_checked(PG_FUNCTION_ARGS)
+ps_send_coordinator_calls_checked(PG_FUNCTION_ARGS)
 {
 	SPI_connect();
-	ps_cluster_calls_send_all();
+	ps_coordinator_calls_send_all();
 	SPI_finish();
 	PG_RETURN_VOID();
 }
