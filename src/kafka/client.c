@@ -22,6 +22,8 @@
 #define MAX_DISTANCE 4			/* of a name and one that was perhaps meant, as in PostgreSQL's hints */
 #define PS_KAFKA_DEBUG "topic"	/* only these log lines name a partition that has lost its leader */
 
+#define SHORT_AGE_MS "100"		/* less than it takes to delete a topic and to make it again */
+
 #define GSSAPI "GSSAPI"			/* Kerberos */
 #define TRANSACTIONS "transactions" /* an option that librdkafka has not: whether a producer uses them */
 #define TRANSACTION_MS 30000	/* Kafka then ends the transaction of a producer that is gone */
@@ -127,14 +129,21 @@ version_between(const char *version, int from, int to)
 	return number >= from && number < to;
 }
 
+/* Whether a version keeps the id of a topic that is gone, in memory that it has freed, once it learns the new id. */
+static bool
+keeps_old_ids(const char *version)
+{
+	return version_between(version, 20400, 21000);
+}
+
 char *
 ps_kafka_version_warning(const char *version)
 {
 	if (version_between(version, 21000, 21001))
 		return psprintf("librdkafka %s has faults that 2.10.1 mends: use that or a later one, or one before 2.4.0.", version);
-	if (!version_between(version, 20400, 21000))
+	if (!keeps_old_ids(version))
 		return NULL;
-	return psprintf("librdkafka %s may crash the server when a topic that it knows is created anew: use 2.10.1 or later, or one before 2.4.0.", version);
+	return psprintf("librdkafka %s may crash the server when a topic that it knows is deleted and at once created anew: use 2.10.1 or later, or one before 2.4.0.", version);
 }
 
 char *
@@ -323,6 +332,9 @@ make_conf(const PsKafkaOption *defaults, int ndefaults, List *options, Clients e
 		set_option(conf, option->name, strcmp(option->name, "debug") == 0
 				   ? psprintf("%s," PS_KAFKA_DEBUG, option->value) : option->value);
 	}
+	/* what is too old, librdkafka forgets properly */
+	if (keeps_old_ids(rd_kafka_version_str()))
+		set_option(conf, "metadata.max.age.ms", SHORT_AGE_MS);
 	return conf;
 }
 
