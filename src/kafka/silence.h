@@ -1,8 +1,8 @@
 /*
  * silence.h
  *	  How long a client of Kafka waits for an answer. librdkafka reconnects by itself, but
- *	  not always: clients of 2.14.2 stayed away for minutes from a broker that was back,
- *	  which a new client reached at once. So a process whose client hears nothing for long
+ *	  not always: a client of 2.14.2 stayed away for minutes from a broker that was back,
+ *	  which another client reached. So a process whose client hears nothing for long
  *	  ends, and the next one makes a new client.
  */
 #ifndef PS_SILENCE_H
