@@ -53,7 +53,7 @@ enable_stream(text *name, bool enabled, bool anyway)
 	if (enabled && !anyway)
 		check_restored(stream);
 	if (stream->enabled != enabled || enabled)
-		ps_stream_enable(stream->stream_id, enabled);
+		ps_stream_enable(stream, enabled);
 	if (enabled)
 		ps_start_at_commit(stream, !stream->enabled);	/* workers that are about to stop still have their leases */
 	SPI_finish();

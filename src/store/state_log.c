@@ -74,11 +74,23 @@ ps_state_log_partition(int stream_id, int32 topic_no, int32 partition, PsStreamS
 	ps_state_log_finish(ps_plan_run(&partition_plan, args, NULL, SPI_OK_SELECT), &change);
 }
 
-void
-ps_state_log_action(const char *stream, const char *what, const char *action, const char *detail)
+char *
+ps_state_log_role(const char *stream, const char *what, const char *action, const char *detail)
 {
 	const char *role = GetUserNameFromId(GetUserId(), true);
 	char	   *reason = psprintf("by role \"%s\"%s%s", role != NULL ? role : "?", detail != NULL ? ": " : "", detail != NULL ? detail : "");
+
+	ereport(LOG_SERVER_ONLY,
+			(errmsg("%sstream \"%s\" is %s %s", strcmp(what, "rebuild") == 0 ? "rebuild of " : "", stream, action, reason),
+			 errdetail("It is done when the transaction commits."),
+			 errhidestmt(true), errhidecontext(true)));
+	return reason;
+}
+
+void
+ps_state_log_action(const char *stream, const char *what, const char *action, const char *detail)
+{
+	char	   *reason = ps_state_log_role(stream, what, action, detail);
 	Datum		args[4] = {CStringGetTextDatum(stream), CStringGetTextDatum(what), CStringGetTextDatum(action), CStringGetTextDatum(reason)};
 	PsStateChange change;
 

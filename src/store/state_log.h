@@ -68,7 +68,10 @@ extern void ps_state_log_finish(uint64 rows, PsStateChange *change);
 /* Notes what became of a partition; whoever the caller is. */
 extern void ps_state_log_partition(int stream_id, int32 topic_no, int32 partition, PsStreamState from, PsStreamState to, const char *reason);
 
-/* Notes what the current user did to a stream or its rebuild; the detail is shown to whoever reads the log, NULL: none. */
+/* Writes to the server's log what the current user does to a stream or its rebuild, and returns who that is; detail NULL: none. */
+extern char *ps_state_log_role(const char *stream, const char *what, const char *action, const char *detail);
+
+/* Does the same, and notes it in stream_log, where whoever reads it sees the detail. */
 extern void ps_state_log_action(const char *stream, const char *what, const char *action, const char *detail);
 
 /* A time as a message says it. */

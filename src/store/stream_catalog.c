@@ -49,9 +49,9 @@ static PsPlan enable_plan = {
 	" VALUES ($1, $2, $3, $4, pg_catalog.now())"
 	" ON CONFLICT (stream_id) DO UPDATE SET database = $2, enabled = $3, state = $4, attempts = 0, error = NULL,"
 	" hint = NULL, error_at = NULL, next_attempt_at = NULL, changed_at = pg_catalog.now(), since = pg_catalog.clock_timestamp()),"
-	" l AS (" PS_STATE_LOG_ADD("true", "$1", "'stream'", "NULL", "$4", "NULL", "NULL") ") "
+	" l AS (" PS_STATE_LOG_ADD("true", "$1", "'stream'", "NULL", "$4", "$5", "NULL") ") "
 	PS_STATE_LOG_RESULT,
-	4, {INT4OID, OIDOID, BOOLOID, TEXTOID}
+	5, {INT4OID, OIDOID, BOOLOID, TEXTOID, TEXTOID}
 };
 
 static PsPlan enabled_plan = {
@@ -420,10 +420,12 @@ ps_stream_drop(int stream_id)
 }
 
 void
-ps_stream_enable(int stream_id, bool enabled)
+ps_stream_enable(const PsStream *stream, bool enabled)
 {
-	Datum		args[4] = {Int32GetDatum(stream_id), ObjectIdGetDatum(MyDatabaseId), BoolGetDatum(enabled),
-	CStringGetTextDatum(ps_state_names[enabled ? PS_STATE_STARTING : PS_STATE_PAUSED])};
+	int			stream_id = stream->stream_id;
+	Datum		args[5] = {Int32GetDatum(stream_id), ObjectIdGetDatum(MyDatabaseId), BoolGetDatum(enabled),
+		CStringGetTextDatum(ps_state_names[enabled ? PS_STATE_STARTING : PS_STATE_PAUSED]),
+	CStringGetTextDatum(ps_state_log_role(stream->name, "stream", enabled ? "resumed" : "paused", NULL))};
 	PsStateChange change;
 
 	ps_state_log_finish(ps_plan_run(&enable_plan, args, NULL, SPI_OK_SELECT), &change);

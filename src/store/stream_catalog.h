@@ -58,7 +58,7 @@ extern void ps_stream_add(PsStream *stream);
 extern void ps_stream_alter(const PsStream *stream);
 extern void ps_stream_give(int stream_id, Oid owner);
 extern void ps_stream_drop(int stream_id);
-extern void ps_stream_enable(int stream_id, bool enabled);
+extern void ps_stream_enable(const PsStream *stream, bool enabled);
 
 /*
  * Tells which data are missing, of those that a restored stream's offsets stand for. NULL:

@@ -89,13 +89,15 @@ ok($node->poll_query_until('postgres', "SELECT lag_seconds = 0 AND latency_p50 >
 ok($node->wait_for_log(qr/LOG:  stream "past" has caught up: worker 0 has applied everything, after /, $from), 'the log says that it has caught up');
 
 # what somebody did
+$from = -s $node->logfile;
 $node->sql("SELECT profile_stream.alter_stream('past', batch_size => 77, options => '{}')");
 $node->sql("SELECT profile_stream.pause_stream('past')");
 ok($node->wait_stopped('past'), 'paused');
 $node->sql("SELECT profile_stream.seek_stream('past', 'latest')");
 $node->sql("SELECT profile_stream.drop_stream('past')");
 is($node->sql("SELECT string_agg(concat_ws(' ', to_state, reason), ', ' ORDER BY log_id) FROM profile_stream.stream_log WHERE stream = 'past' AND to_state IN ('created', 'altered', 'paused', 'moved', 'dropped')"),
-	'created by role "postgres", altered by role "postgres": batch_size, options, paused, moved by role "postgres": to latest, dropped by role "postgres"', 'the log has what somebody did, and no value');
+	'created by role "postgres", altered by role "postgres": batch_size, options, paused by role "postgres", moved by role "postgres": to latest, dropped by role "postgres"', 'stream_log has what somebody did, and no value');
+ok($node->wait_for_log(qr/LOG:  stream "past" is \Q$_\E\n/, $from), "the server's log too: $_") foreach 'altered by role "postgres": batch_size, options', 'paused by role "postgres"', 'moved by role "postgres": to latest', 'dropped by role "postgres"';
 $node->sql("SELECT profile_stream.rebuild('crm')");
 $node->sql("SELECT profile_stream.pause_rebuild('crm')", "SELECT profile_stream.resume_rebuild('crm')");
 ok($node->poll_query_until('postgres', "SELECT count(*) = 2 AND bool_and(state = 'ready') FROM profile_stream.stat_rebuilds"), 'a rebuild');
@@ -105,6 +107,7 @@ $node->sql("SELECT profile_stream.rebuild('crm')");
 $node->sql("SELECT profile_stream.cancel_rebuild('crm')");
 is($node->sql("SELECT string_agg(to_state, ' ' ORDER BY log_id) FROM profile_stream.stream_log WHERE stream = 'crm' AND what = 'rebuild' AND reason LIKE 'by role%'"),
 	'started paused resumed swapped started cancelled', 'and what was done to rebuilds');
+ok($node->wait_for_log(qr/LOG:  rebuild of stream "crm" is $_ by role "postgres"\n/, $from), "and the server's log: $_") foreach qw(started paused resumed swapped cancelled);
 like($node->sql("SELECT string_agg(to_state, ' ') FROM profile_stream.stream_log WHERE stream = 'crm' AND what = 'rebuild'"), qr/ready/, 'and that it was ready');
 comes('lag = 0 AND lag_seconds = 0', 'the stream goes on');
 $from = -s $node->logfile;
