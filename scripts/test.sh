@@ -171,7 +171,8 @@ quick()
 	if [ -n "$sql$specs" ]; then
 		port=$(free_port)
 		start_regress_server
-		if [ -n "$sql" ]; then regress regress ISOLATION= REGRESS="$sql"; fi
+		# one after the other in one database: in the order in which all of them run
+		if [ -n "$sql" ]; then regress regress ISOLATION= REGRESS="$(printf '%s\n' $sql | sort -u | xargs)"; fi
 		if [ -n "$specs" ]; then regress isolation REGRESS= ISOLATION="$specs"; fi
 		remove_server
 	fi
