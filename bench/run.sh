@@ -5,6 +5,7 @@
 #   bench/run.sh [events] [customers] [uniform|zipf] [seed]
 #   reorder=1 bench/run.sh …   a second stream reads them too, holding events for so many seconds; they come
 #                              out of order by as many as a worker takes in that time (rate=60000 a second)
+#   notify=batch bench/run.sh …   the streams announce their changes so, or not at all with off
 set -euo pipefail
 . "$(dirname "$0")/../scripts/arguments.sh"
 expect_arguments 0 'number number uniform|zipf count' "$@"
@@ -18,6 +19,7 @@ shape=${3:-uniform}
 seed=${4:-1}
 reorder=${reorder:-0}
 rate=${rate:-60000}
+notify=${notify:-customer}
 
 prepare_copy
 start_kafka
@@ -48,7 +50,7 @@ load()
 	sql CHECKPOINT
 	wal2=$(wal)
 	t2=$(now)
-	sql "SELECT profile_stream.create_stream('$1', bootstrap_servers => '127.0.0.1:$port', topic => 'events'$2)" >/dev/null 2>&1
+	sql "SELECT profile_stream.create_stream('$1', bootstrap_servers => '127.0.0.1:$port', topic => 'events', notify => '$notify'$2)" >/dev/null 2>&1
 	# not wait_for_stream(): its snapshot would keep every old row version for the whole load
 	until [ "$(sql "SELECT sum(applied + duplicates + dead + late + tombstones) >= $events $totals")" = t ]; do
 		sleep 0.2
