@@ -266,6 +266,10 @@ CREATE OR REPLACE VIEW stat_code WITH (security_invoker = true) AS
 		CROSS JOIN LATERAL (SELECT CASE WHEN x.state = 'ok' AND s.blocked_at IS NOT NULL THEN 'blocked' ELSE x.state END AS state OFFSET 0) c;
 COMMENT ON COLUMN stat_code.code IS 'The function, the condition of a segment, or the query of a backfill; NULL: a query, for who may not call backfill()';
 
+-- rows became smaller, so that a page keeps room for them with less of it
+ALTER TABLE materialized_profiles SET (fillfactor = 81);
+ALTER TABLE profile_stream_rebuild.materialized_profiles SET (fillfactor = 81);
+
 ALTER TABLE profile_stream_internal.outbox ADD COLUMN first_change bigint;
 COMMENT ON COLUMN profile_stream_internal.outbox.first_change IS 'Number of the first of the segment_changes that the commit has written; NULL: this row does not tell of them';
 ALTER TABLE profile_stream_internal.sink_pending ADD COLUMN first_change bigint;

@@ -657,7 +657,7 @@ CREATE TABLE materialized_profiles (
 	churn_risk_score double precision NOT NULL DEFAULT 0,
 	lifetime_value numeric NOT NULL DEFAULT 0,
 	scored_at timestamptz
-) WITH (fillfactor = 75, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.1);
+) WITH (fillfactor = 81, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.1);
 ALTER TABLE materialized_profiles ALTER COLUMN window_state SET STORAGE MAIN, ALTER COLUMN window_state SET STATISTICS 0,
 	ALTER COLUMN event_ids SET STORAGE MAIN, ALTER COLUMN event_ids SET STATISTICS 0,
 	ALTER COLUMN event_counts SET STATISTICS 0, ALTER COLUMN attribute_times SET STATISTICS 0,

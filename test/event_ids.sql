@@ -1,6 +1,6 @@
 -- Functions of tests that change when event ids were applied, or forget them. They know how event_ids of a profile is
--- packed: first comes the second of the newest id, whose highest bit says that an id has 11 bytes, and not 12 as of version 0.1.0;
--- at the end are 16 bytes about sealed chunks, if there are any.
+-- packed: first comes the second of the newest id, whose highest bit says that the first id has 10 bytes and others have 11; in
+-- version 0.1.0 each had 12. At the end are 16 bytes about sealed chunks, if there are any.
 SET client_min_messages = warning;
 CREATE SCHEMA IF NOT EXISTS testing;
 RESET client_min_messages;
@@ -22,8 +22,10 @@ BEGIN
 	RETURN bytes;
 END $$;
 
-CREATE OR REPLACE FUNCTION testing.id_length(event_ids bytea) RETURNS int LANGUAGE sql RETURN
-	CASE WHEN get_byte(event_ids, CASE WHEN testing.least_first() THEN 3 ELSE 0 END) < 128 THEN 12 ELSE 11 END;
+-- whether a row knows of sealed chunks
+CREATE OR REPLACE FUNCTION testing.has_sealed(event_ids bytea) RETURNS boolean LANGUAGE sql RETURN
+	CASE WHEN get_byte(event_ids, CASE WHEN testing.least_first() THEN 3 ELSE 0 END) < 128 THEN (length(event_ids) - 4) % 12 <> 0
+		ELSE (length(event_ids) - 4) % 11 <> 10 END;
 
 -- the same ids as version 0.1.0 packed them
 CREATE OR REPLACE FUNCTION testing.as_of_0_1_0(event_ids bytea) RETURNS bytea LANGUAGE plpgsql AS $$
@@ -39,14 +41,14 @@ BEGIN
 		result := result || id.hash || CASE WHEN testing.least_first() THEN set_byte(set_byte('\x0000', 0, id.age & 255), 1, id.age >> 8)
 			ELSE set_byte(set_byte('\x0000', 1, id.age & 255), 0, id.age >> 8) END;
 	END LOOP;
-	RETURN result || CASE WHEN (length(event_ids) - 4) % 11 = 0 THEN '' ELSE substr(event_ids, length(event_ids) - 15) END;
+	RETURN result || CASE WHEN testing.has_sealed(event_ids) THEN substr(event_ids, length(event_ids) - 15) ELSE '' END;
 END $$;
 
 CREATE OR REPLACE FUNCTION testing.aged(event_ids bytea, by interval) RETURNS bytea LANGUAGE plpgsql AS $$
 DECLARE
 	seconds bigint := extract(epoch FROM by);
 BEGIN
-	IF event_ids <> '' AND (length(event_ids) - 4) % testing.id_length(event_ids) <> 0 THEN
+	IF event_ids <> '' AND testing.has_sealed(event_ids) THEN
 		event_ids := testing.less(event_ids, length(event_ids) - 12, seconds);
 	END IF;
 	RETURN CASE WHEN event_ids = '' THEN event_ids ELSE testing.less(event_ids, 0, seconds) END;

@@ -6,9 +6,9 @@
  *	  what is known of sealed chunks if there are any. A new id stands first, so that
  *	  an update of the row changes only the begin of the value.
  *
- *	  Each open id has an age: the time between it and the id before it, in one byte.
- *	  Ages are rounded down, by less than an eighth, and so an id never seems to be older
- *	  than it is: it is remembered for at least dedupe_retention.
+ *	  Each open id but the first has an age: the time between it and the id before it, in
+ *	  one byte. Ages are rounded down, by less than an eighth, and so an id never seems to
+ *	  be older than it is: it is remembered for at least dedupe_retention.
  *
  *	  Rows of version 0.1.0 have ages of two bytes. They are read, and get the new form
  *	  when they get an id.
@@ -21,6 +21,8 @@
 
 #define BYTE_AGES 0x80000000	/* in the second of a row: its ages are bytes */
 #define AGE_DIGITS 8			/* of an age; what is left of the byte is an exponent of 2 */
+
+#define FIRST_AGE sizeof(((PsOpenId *) NULL)->age)	/* bytes: the age of the first id is not stored */
 
 /* an open id of version 0.1.0 */
 #define OLD_MINUTES 0x8000		/* the age is in minutes; others are in seconds */
@@ -82,13 +84,31 @@ event_ids_read_old(PsEventIds *ids, const char *data)
 	}
 }
 
+/* Bytes of stored open ids. */
+static Size
+event_ids_open_len(int nopen, bool byte_ages)
+{
+	if (!byte_ages)
+		return nopen * sizeof(OldOpenId);
+	return nopen == 0 ? 0 : nopen * sizeof(PsOpenId) - FIRST_AGE;
+}
+
+/* How many open ids so many bytes are; -1: bytes of open ids are never so many. */
+static int
+event_ids_count(int len, bool byte_ages)
+{
+	int			n = byte_ages ? (len + FIRST_AGE) / sizeof(PsOpenId) : len / sizeof(OldOpenId);
+
+	return len >= 0 && n < PS_CHUNK_IDS && event_ids_open_len(n, byte_ages) == len ? n : -1;
+}
+
 bool
 ps_event_ids_load(PsEventIds *ids, struct varlena *stored)
 {
 	const char *data = stored == NULL ? NULL : VARDATA_ANY(stored);
 	int			len = stored == NULL ? 0 : VARSIZE_ANY_EXHDR(stored);
-	int			id_len = sizeof(PsOpenId);
-	int			sealed_len;
+	int			sealed_len = 0;
+	bool		byte_ages;
 
 	memset(ids, 0, sizeof(PsEventIds));
 	ids->stored = stored;
@@ -99,18 +119,24 @@ ps_event_ids_load(PsEventIds *ids, struct varlena *stored)
 	memcpy(&ids->newest, data, sizeof(ids->newest));
 	data += sizeof(ids->newest);
 	len -= sizeof(ids->newest);
-	if ((ids->newest & BYTE_AGES) == 0)
-		id_len = sizeof(OldOpenId);
+	byte_ages = (ids->newest & BYTE_AGES) != 0;
 	ids->newest &= ~BYTE_AGES;
-	sealed_len = len % id_len == 0 ? 0 : sizeof(PsSealedIds);
-	ids->nopen = (len - sealed_len) / id_len;
-	if (len < sealed_len || ids->nopen * id_len + sealed_len != len || ids->nopen >= PS_CHUNK_IDS)
+	ids->nopen = event_ids_count(len, byte_ages);
+	if (ids->nopen < 0)
+	{
+		sealed_len = sizeof(PsSealedIds);
+		ids->nopen = event_ids_count(len - sealed_len, byte_ages);
+	}
+	if (ids->nopen < 0)
 		return false;
 	ids->open = event_ids_room();
-	if (id_len == sizeof(PsOpenId))
-		memcpy(ids->open, data, len - sealed_len);
-	else
+	if (!byte_ages)
 		event_ids_read_old(ids, data);
+	else if (ids->nopen > 0)
+	{
+		ids->open[0].age = 0;
+		memcpy(&ids->open[0].hash, data, len - sealed_len);
+	}
 	memcpy(&ids->sealed, data + len - sealed_len, sealed_len);
 	return true;
 }
@@ -118,7 +144,7 @@ ps_event_ids_load(PsEventIds *ids, struct varlena *stored)
 struct varlena *
 ps_event_ids_save(const PsEventIds *ids)
 {
-	Size		open_len = ids->nopen * sizeof(PsOpenId);
+	Size		open_len = event_ids_open_len(ids->nopen, true);
 	Size		sealed_len = ids->sealed.chunks == 0 ? 0 : sizeof(PsSealedIds);
 	struct varlena *result = ids->stored;
 	uint32		newest = ids->newest | BYTE_AGES;
@@ -136,7 +162,7 @@ ps_event_ids_save(const PsEventIds *ids)
 	SET_VARSIZE(result, VARHDRSZ + sizeof(ids->newest) + open_len + sealed_len);
 	memcpy(data, &newest, sizeof(newest));
 	if (open_len > 0)
-		memcpy(data + sizeof(ids->newest), ids->open, open_len);
+		memcpy(data + sizeof(ids->newest), &ids->open[0].hash, open_len);
 	memcpy(data + sizeof(ids->newest) + open_len, &ids->sealed, sealed_len);
 	return result;
 }

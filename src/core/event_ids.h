@@ -26,8 +26,8 @@ typedef struct PsIdHash
 
 typedef struct PsOpenId
 {
-	PsIdHash	hash;
 	uint8		age;			/* how much earlier it was applied than the id before it, see event_ids.c */
+	PsIdHash	hash;
 } PsOpenId;
 
 /* The sealed chunks of a customer. */

@@ -46,7 +46,7 @@ CREATE VIEW testing.definitions AS
 				WHEN 'S' THEN (SELECT format('%s start %s increment %s from %s to %s cache %s cycle %s', q.seqtypid::regtype, q.seqstart, q.seqincrement, q.seqmin, q.seqmax, q.seqcache, q.seqcycle)
 					FROM pg_sequence q WHERE q.seqrelid = c.oid) || COALESCE((SELECT ' of ' || pg_describe_object(d.refclassid, d.refobjid, d.refobjsubid)
 					FROM pg_depend d WHERE d.classid = o.classid AND d.objid = o.objid AND d.deptype IN ('a', 'i')), '')
-				ELSE format('persistence %s, options %s, of TOAST %s, row security %s and forced %s, replica identity %s, method %s', c.relpersistence, c.reloptions, t.reloptions,
+				ELSE format('persistence %s, options %s, of TOAST %s, row security %s and forced %s, replica identity %s, method %s', c.relpersistence, (SELECT array_agg(o ORDER BY o) FROM unnest(c.reloptions) o), t.reloptions,
 					c.relrowsecurity, c.relforcerowsecurity, c.relreplident, m.amname) END
 			FROM pg_class c LEFT JOIN pg_class t ON t.oid = c.reltoastrelid LEFT JOIN pg_am m ON m.oid = c.relam WHERE c.oid = o.objid)
 		WHEN 'pg_constraint' THEN (SELECT pg_get_constraintdef(c.oid) || CASE WHEN c.connoinherit THEN ' (no inherit)' ELSE '' END FROM pg_constraint c WHERE c.oid = o.objid)
