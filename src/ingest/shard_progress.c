@@ -15,6 +15,7 @@
 #include "ingest/life.h"
 #include "ingest/partition.h"
 #include "ingest/shard_progress.h"
+#include "settings.h"
 #include "store/partition_catalog.h"
 #include "store/shard_fence.h"
 #include "store/shard_offsets.h"
@@ -195,6 +196,7 @@ ps_shard_progress_fence(PsWorker *worker)
 	if (!ps_distributed())
 		return;
 	ps_shard_fence();
+	PS_FAILPOINT("after_fence");
 	check_shards(worker);
 }
 

@@ -11,7 +11,7 @@ use lib "$FindBin::RealBin/../perl";
 
 use PostgreSQL::Test::Utils;
 use ProfileStream::Broker;
-use ProfileStream::Citus qw(start_node address counters wait_counters);
+use ProfileStream::Citus qw(start_node address join_nodes nodes_with_shards produce_part equals_plain move_of_shard);
 use ProfileStream::Node qw(event);
 use Test::More;
 use Time::HiRes qw(usleep);
@@ -25,54 +25,11 @@ my $faults = $ENV{PS_FAULTS} // 30;
 my $moves = 6;
 my $parts = 4 + $faults + $moves;
 my $events = ProfileStream::Node::generate(seed => $seed, events => 1_000 * $parts, customers => 1_500, partitions => 4, repeats => 0, parts => $parts);
-my @files = @{ $events->{files} };
 my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 4 ] ]);
 my $plain = ProfileStream::Node->start_new('plain');
-my $produced = 0;
-
 my ($coordinator, $one, $two) = map { start_node($_) } qw(coordinator one two);
 my @nodes = ($coordinator, $one, $two);
-
-# The nodes that have shards at the moment.
-sub nodes_with_shards
-{
-	my %ports = map { $_ => 1 } split(/\n/, $coordinator->sql('SELECT DISTINCT nodeport FROM pg_dist_placement JOIN pg_dist_node USING (groupid)'));
-	return grep { $ports{ $_->port } } @nodes;
-}
-
-sub produce_part
-{
-	my $file = shift @files;
-	$produced += () = slurp_file($file) =~ /\n/g;
-	return $file;
-}
-
-# Every node with shards has read everything, and so has the measure.
-sub wait_read_all
-{
-	foreach my $node ($plain, nodes_with_shards())
-	{
-		$node->poll_query_until('postgres', "SELECT COALESCE(sum(next_offset), 0) = $produced FROM profile_stream_internal.stream_offsets") or
-		  diag($node->name . ': ' . $node->sql('SELECT partition, next_offset, state, error FROM profile_stream_internal.stream_offsets', 'SELECT state, error FROM profile_stream.stat_streams'));
-	}
-}
-
-# Profiles, chunks of samples and dead letters as one text, whichever server has them.
-my $profiles = q{SELECT md5(string_agg(x::text, E'\n' ORDER BY x.customer_id COLLATE "C")), count(*), sum(x.version) FROM
-	(SELECT customer_id, version, updated_at, first_event_at, watermark, total_balance, account_count, attributes, event_counts, window_state FROM profile_stream.materialized_profiles) x};
-my $chunks = q{SELECT md5(string_agg(x::text, E'\n' ORDER BY x.customer_id COLLATE "C", x.metric COLLATE "C", x.chunk_no)), count(*) FROM
-	(SELECT customer_id, metric, chunk_no, from_at, to_at, count, sum, min, max, samples FROM profile_stream_internal.window_chunks) x};
-my $letters = q{SELECT partition, kafka_offset, kind, customer_id FROM profile_stream.dead_letters};
-
-sub equals_plain
-{
-	my ($name) = @_;
-	wait_read_all();
-	is(join(' ', wait_counters($plain, @nodes)), join(' ', counters($plain)), "$name: each event counts once");
-	is($coordinator->sql($profiles), $plain->sql($profiles), "$name: the profiles are those of one server");
-	is($coordinator->sql($chunks), $plain->sql($chunks), "$name: so are the chunks of samples");
-	is(join("\n", sort map { split(/\n/, $_->sql($letters)) } @nodes), join("\n", sort(split(/\n/, $plain->sql($letters)))), "$name: and the dead letters");
-}
+my $cluster = { nodes => \@nodes, plain => $plain, files => $events->{files}, produced => 0 };
 
 # setting up: what cannot be distributed, and where
 $coordinator->fails_like('CREATE EXTENSION profile_stream; SELECT profile_stream.undistribute()', qr/the profiles are not distributed/, 'undistribute() before distribute()');
@@ -102,8 +59,8 @@ my %options = (dedupe_retention => "'0'", workers => 2, batch_size => 300);
 $_->create_stream('crm', $broker, 'events', %options) foreach $coordinator, $plain;
 is($_->sql('SELECT stream_id, name FROM profile_stream.streams'), $coordinator->sql('SELECT stream_id, name FROM profile_stream.streams'), 'the stream is on each node') foreach $one, $two;
 
-$broker->produce_file('events', produce_part());
-equals_plain('two nodes');
+$broker->produce_file('events', produce_part($cluster));
+equals_plain($cluster, 'two nodes');
 cmp_ok($one->sql('SELECT sum(elsewhere) FROM profile_stream.stat_partitions'), '>', 0, 'a node passes over what is elsewhere');
 my ($here, $there) = map { $coordinator->sql("SELECT customer_id FROM profile_stream.materialized_profiles WHERE get_shard_id_for_distribution_column('profile_stream.materialized_profiles', customer_id)
 	IN (SELECT shardid FROM pg_dist_placement JOIN pg_dist_node USING (groupid) WHERE nodeport = @{[$_->port]}) AND customer_id LIKE 'cust-%' LIMIT 1") } $one, $two;
@@ -115,30 +72,30 @@ is($plain->sql($apply->($here, 's1')), 'applied', 'and on the measure');
 
 # one node down: its customers alone stand still
 $two->stop('immediate');
-$broker->produce_file('events', produce_part());
-$one->poll_query_until('postgres', "SELECT sum(next_offset) = $produced FROM profile_stream_internal.stream_offsets");
+$broker->produce_file('events', produce_part($cluster));
+$one->poll_query_until('postgres', "SELECT sum(next_offset) = $cluster->{produced} FROM profile_stream_internal.stream_offsets");
 $coordinator->fails_like("SELECT profile_stream.pause_stream('crm')", qr/did not run on all nodes|connection/, 'a call while a node is down');
 $two->start;
 $coordinator->sql("SELECT profile_stream.pause_stream('crm')");
 ok($_->wait_stopped('crm'), 'the stream is paused on each node') foreach $one, $two;
 $coordinator->sql("SELECT profile_stream.resume_stream('crm')");
-equals_plain('a node was down');
+equals_plain($cluster, 'a node was down');
 
 # faults while events flow
-my @steps = qw(after_lock after_fold after_upsert after_dead_letters after_offsets before_commit after_commit);
+my @steps = qw(after_fence after_lock after_fold after_upsert after_dead_letters after_offsets before_commit after_commit);
 my @fault = (
-	sub { my $node = (nodes_with_shards())[ int(rand(2)) ]; my $pid = $node->stream_pid('crm'); $node->kill_process($pid) if $pid; return 'worker of ' . $node->name },
-	sub { my $node = (nodes_with_shards())[ int(rand(2)) ]; $node->stop('immediate'); $node->start; return $node->name },
+	sub { my $node = (nodes_with_shards($cluster))[ int(rand(2)) ]; my $pid = $node->stream_pid('crm'); $node->kill_process($pid) if $pid; return 'worker of ' . $node->name },
+	sub { my $node = (nodes_with_shards($cluster))[ int(rand(2)) ]; $node->stop('immediate'); $node->start; return $node->name },
 	sub { $coordinator->stop('immediate'); $coordinator->start; return 'coordinator' });
 
 # A worker dies at a step: it is told so before the events come, which it therefore meets.
 sub die_at_step
 {
-	my $node = (nodes_with_shards())[ int(rand(2)) ];
+	my $node = (nodes_with_shards($cluster))[ int(rand(2)) ];
 	my $step = $steps[ int(rand(@steps)) ];
 	my $from = -s $node->logfile;
 	$node->set_failpoint("$step:kill");
-	my $producer = $broker->start_producing('events', produce_part());
+	my $producer = $broker->start_producing('events', produce_part($cluster));
 	ok($node->wait_for_log(qr/was terminated by signal 9/, $from), "a worker dies: $step on " . $node->name);
 	$node->expect_signals(1);
 	$node->set_failpoint('');
@@ -153,27 +110,20 @@ foreach my $number (1 .. $faults)
 		die_at_step();
 		next;
 	}
-	my $producer = $broker->start_producing('events', produce_part());
+	my $producer = $broker->start_producing('events', produce_part($cluster));
 	usleep(int(rand(300_000)));
 	note("fault $number: " . $fault[ $number % 4 ]->());
 	$broker->finish_producing($producer);
 }
-equals_plain("$faults kills, seed $seed");
+equals_plain($cluster, "$faults kills, seed $seed");
 
 # shards move while events flow
-sub move
-{
-	my ($to, $mode) = @_;
-	my ($shard, $host, $port) = split(/\|/, $coordinator->sql("SELECT s.shardid, n.nodename, n.nodeport FROM pg_dist_shard s JOIN pg_dist_placement p USING (shardid) JOIN pg_dist_node n USING (groupid)
-		WHERE s.logicalrelid = 'profile_stream.materialized_profiles'::regclass AND n.nodeport <> @{[$to->port]} ORDER BY random() LIMIT 1"));
-	$coordinator->sql("SELECT citus_move_shard_placement($shard, '$host', $port, @{[address($to)]}, '$mode')");
-}
 foreach my $number (1 .. $moves)
 {
-	my $producer = $broker->start_producing('events', produce_part());
-	move($number % 2 ? $one : $two, $number % 3 ? 'force_logical' : 'block_writes');
+	my $producer = $broker->start_producing('events', produce_part($cluster));
+	$coordinator->sql((move_of_shard($cluster, $number % 2 ? $one : $two, $number % 3 ? 'force_logical' : 'block_writes'))[0]);
 	$broker->finish_producing($producer);
-	equals_plain("move $number");
+	equals_plain($cluster, "move $number");
 }
 
 # a node is added and takes shards, another one is drained
@@ -181,27 +131,20 @@ my $three = start_node('three');
 push @nodes, $three;
 $coordinator->sql("SELECT citus_add_node(@{[address($three)]})", 'SELECT profile_stream.distribute()');
 is($three->sql('SELECT name, series_id FROM profile_stream_internal.metrics'), 'spent|3', 'a new node gets the definitions');
-my $producer = $broker->start_producing('events', produce_part());
+my $producer = $broker->start_producing('events', produce_part($cluster));
 $coordinator->sql("SELECT rebalance_table_shards(shard_transfer_mode => 'force_logical')");
 $broker->finish_producing($producer);
-equals_plain('a new node');
-$producer = $broker->start_producing('events', produce_part());
+equals_plain($cluster, 'a new node');
+$producer = $broker->start_producing('events', produce_part($cluster));
 $coordinator->sql("SELECT citus_drain_node(@{[address($one)]}, shard_transfer_mode => 'force_logical')");
 $broker->finish_producing($producer);
-equals_plain('a drained node');
-is(join(' ', map { $_->name } nodes_with_shards()), 'two three', 'the drained node has no shard');
-
-# no row is in a table of which the rows are in shards
-foreach my $node (@nodes)
-{
-	is($node->sql(q{SELECT count(*) FROM unnest(profile_stream_internal.sharded_tables()) t WHERE pg_relation_size(t) > 0}), '0', $node->name . ': no row outside of the shards');
-}
+equals_plain($cluster, 'a drained node');
+is(join(' ', map { $_->name } nodes_with_shards($cluster)), 'two three', 'the drained node has no shard');
 
 # and back
 $coordinator->fails_like('SELECT profile_stream.undistribute()', qr/while there are streams/, 'undistribute() with a stream');
 $coordinator->sql("SELECT profile_stream.drop_stream('crm')", 'SELECT profile_stream.undistribute()');
-is($coordinator->sql($profiles), $plain->sql($profiles), 'undistribute(): the profiles are on the coordinator');
-is($coordinator->sql($chunks), $plain->sql($chunks), 'and so are the chunks');
+ProfileStream::Citus::has_profiles_of_plain($cluster, $coordinator, 'undistribute()');
 is($_->sql('SET citus.override_table_visibility = off', q{SELECT count(*) FROM pg_class WHERE relname ~ '^(materialized_profiles|window_chunks|event_id_chunks|shard_offsets)_\d+$'}), '0', $_->name . ' has no shard') foreach @nodes;
 is($coordinator->sql(q{SELECT profile_stream.apply_event('{"eventId": "after", "customerId": "early", "eventType": "seen", "timestamp": "2026-01-02T00:00:00Z"}')}), 'applied', 'the coordinator applies events again');
 $coordinator->sql('DROP EXTENSION profile_stream');
