@@ -4055,13 +4055,15 @@ COMMENT ON FUNCTION cluster_check(name, boolean) IS 'What is wrong with the slic
 CREATE TABLE profile_stream_internal.shard_offsets (
 	slot text COLLATE "C" NOT NULL,
 	stream_id int NOT NULL,
+	topic text COLLATE "C" NOT NULL,
 	partition int NOT NULL,
 	next_offset bigint NOT NULL,
-	PRIMARY KEY (slot, stream_id, partition)
+	PRIMARY KEY (slot, stream_id, topic, partition)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 COMMENT ON TABLE profile_stream_internal.shard_offsets IS 'Which messages the shards of distributed profiles have taken; each row is in its shard';
 COMMENT ON COLUMN profile_stream_internal.shard_offsets.slot IS 'A text whose hash belongs to the shard';
 COMMENT ON COLUMN profile_stream_internal.shard_offsets.stream_id IS 'Stream that reads the partition; 0: the row only says that the shard is whole';
+COMMENT ON COLUMN profile_stream_internal.shard_offsets.topic IS 'Topic of the partition; for stream 0 the empty string';
 COMMENT ON COLUMN profile_stream_internal.shard_offsets.partition IS 'Number of the partition';
 COMMENT ON COLUMN profile_stream_internal.shard_offsets.next_offset IS 'Offset of the first message that the shard has not taken; for stream 0 the number of shards';
 
@@ -4172,7 +4174,7 @@ BEGIN
 		EXECUTE 'SELECT get_shard_id_for_distribution_column($1, $2)' INTO shard USING 'profile_stream_internal.shard_offsets'::regclass, number::text;
 		IF shard <> ALL (taken) THEN
 			taken := taken || shard;
-			INSERT INTO profile_stream_internal.shard_offsets (slot, stream_id, partition, next_offset) VALUES (number::text, 0, -1, shard_count);
+			INSERT INTO profile_stream_internal.shard_offsets (slot, stream_id, topic, partition, next_offset) VALUES (number::text, 0, '', -1, shard_count);
 		END IF;
 	END LOOP;
 END $$;

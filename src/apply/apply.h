@@ -87,6 +87,7 @@ typedef struct PsApplyItem
 	int64		late_us;		/* how much older than the newest event of its customer; 0: it is not late */
 	int			shard;			/* of distributed profiles */
 	bool		shard_is_known; /* already before the message is decoded, because its key says it */
+	bool		is_followed;	/* by another item of the same message and shard */
 	bool		is_deferred;	/* the caller leaves its customer out */
 	int			row_holder;		/* holds the row of its customer, see ps_lock_wait_holder(); 0: nobody */
 	struct PsParts *parts;		/* shared with other items of the same message; NULL: there are none */

@@ -246,13 +246,30 @@ reconcile_row(PsWorker *worker, PsStoredOffset *row, bool looking_up)
 	return lease->held;
 }
 
+/* Stores where the shards begin that have taken nothing yet, in all partitions: afterwards each new one is read from its beginning. */
+static void
+begin_shards(PsWorker *worker, List *stored)
+{
+	ListCell   *cell;
+
+	foreach(cell, stored)
+	{
+		const PsStoredOffset *row = lfirst(cell);
+		const PsLookupPartition *answer = ps_lookup_partition(&worker->looking_up.lookup, row->topic_no, row->partition);
+
+		if (answer != NULL)
+			ps_shard_progress_begin(worker, row, answer->low);
+	}
+	ps_shard_progress_store_begin(worker);
+}
+
 /* Brings rows and the broker's answer together. Fills rows with those to read; returns how many. */
 static int
 reconcile_partitions(PsWorker *worker, PsStoredOffset **rows)
 {
 	const PsLookup *lookup = &worker->looking_up.lookup;
 	bool		looking_up = worker->life == PS_LIFE_LOOKING_UP;
-	bool		reads = !looking_up || ps_shard_progress_read(worker, ps_lookup_most_partitions(lookup));
+	bool		reads = !looking_up || ps_shard_progress_read(worker, lookup);
 	List	   *stored = ps_stream_offsets(worker->stream->stream_id);
 	ListCell   *cell;
 	bool		added = false;
@@ -263,6 +280,8 @@ reconcile_partitions(PsWorker *worker, PsStoredOffset **rows)
 	if (added)
 		stored = ps_stream_offsets(worker->stream->stream_id);
 	lose_vanished(worker, stored);
+	if (looking_up)
+		begin_shards(worker, stored);
 	ps_balance_resize(worker, ps_lookup_most_partitions(lookup));
 	for (int p = 0; p < worker->balance.nleases; p++)
 		worker->balance.leases[p].readable = false;
@@ -340,6 +359,8 @@ ps_assignment_update(PsWorker *worker)
 	rows = palloc(Max(ps_lookup_all_partitions(&worker->looking_up.lookup), 1) * sizeof(PsStoredOffset *));
 	n = reconcile_partitions(worker, rows);
 	ps_commit();
+	if (worker->life == PS_LIFE_LOOKING_UP)
+		ps_shard_progress_commit(worker);
 
 	worker->balance.next = 0;
 	if (worker->life == PS_LIFE_LOOKING_UP)

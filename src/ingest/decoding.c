@@ -78,7 +78,8 @@ ps_decoding_run(PsWorker *worker, PsApplyItem **items, int n, const PsApplySetti
 	results = palloc(n * sizeof(PsDecoded *));
 	for (int i = 0; i < n; i++)
 	{
-		if (!decoding_is_needed(worker, &(*items)[i].message, settings->max_event_bytes, &decoded[i]))
+		if ((*items)[i].outcome == PS_ELSEWHERE ||
+			!decoding_is_needed(worker, &(*items)[i].message, settings->max_event_bytes, &decoded[i]))
 			continue;
 		messages[needed] = &(*items)[i].message;
 		results[needed++] = &decoded[i];

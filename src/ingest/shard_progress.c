@@ -23,20 +23,52 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+/* A topic, as the broker had it when the offsets were read; its partitions have the places from first on. */
+typedef struct ShardTopic
+{
+	int32		topic_no;
+	const char *name;
+	int			first;
+	int			npartitions;
+} ShardTopic;
+
 struct PsShardProgress
 {
 	MemoryContext context;
 	uint64		changes;		/* ps_shards_changes() when it was read */
 	int			nshards;
-	int			npartitions;
-	int64	   *stored;			/* next offset by shard and partition, PS_NOT_TAKEN: none */
+	ShardTopic *topics;
+	int			ntopics;
+	int			nplaces;
+	int64	   *stored;			/* next offset by shard and place, PS_NOT_TAKEN: none */
 	int64	   *next;			/* the same after this transaction */
 };
 
-static int64 *
-offset_in_shard(int64 *offsets, const PsShardProgress *progress, int shard, int32 partition)
+static const ShardTopic *
+topic_of_progress(const PsShardProgress *progress, int32 topic_no)
 {
-	return &offsets[shard * progress->npartitions + partition];
+	for (int t = 0; t < progress->ntopics; t++)
+		if (progress->topics[t].topic_no == topic_no)
+			return &progress->topics[t];
+	elog(ERROR, "the offsets of topic %d were not read", topic_no);
+}
+
+static int64 *
+offset_in_shard(int64 *offsets, const PsShardProgress *progress, int shard, const PsPosition *at)
+{
+	const ShardTopic *topic = topic_of_progress(progress, at->topic_no);
+
+	Assert(at->partition < topic->npartitions);
+	return &offsets[shard * progress->nplaces + topic->first + at->partition];
+}
+
+/* The same of a message. */
+static int64 *
+offset_of_message(int64 *offsets, const PsShardProgress *progress, int shard, const PsMessage *message)
+{
+	PsPosition	at = {message->topic_no, message->partition};
+
+	return offset_in_shard(offsets, progress, shard, &at);
 }
 
 static void
@@ -47,10 +79,62 @@ progress_free(PsWorker *worker)
 	worker->shards = NULL;
 }
 
-bool
-ps_shard_progress_read(PsWorker *worker, int npartitions)
+/* An empty progress of the topics that the broker has. */
+static PsShardProgress *
+make_progress(MemoryContext context, const PsLookup *lookup)
 {
-	MemoryContext context;
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	PsShardProgress *progress = palloc0(sizeof(PsShardProgress));
+	int			n;
+
+	progress->context = context;
+	progress->changes = ps_shards_changes();
+	progress->nshards = ps_shards_count();
+	progress->topics = palloc(Max(lookup->ntopics, 1) * sizeof(ShardTopic));
+	for (int t = 0; t < lookup->ntopics; t++)
+	{
+		const PsLookupTopic *topic = &lookup->topics[t];
+
+		progress->topics[progress->ntopics++] = (ShardTopic)
+		{
+			topic->topic_no, pstrdup(topic->name), progress->nplaces, topic->npartitions
+		};
+		progress->nplaces += topic->npartitions;
+	}
+	n = Max(progress->nshards * progress->nplaces, 1);
+	progress->stored = palloc_extended(n * sizeof(int64), MCXT_ALLOC_HUGE);
+	progress->next = palloc_extended(n * sizeof(int64), MCXT_ALLOC_HUGE);
+	for (int i = 0; i < n; i++)
+		progress->stored[i] = PS_NOT_TAKEN;
+	MemoryContextSwitchTo(caller);
+	return progress;
+}
+
+/* Reads what the shard in use has taken. */
+static void
+read_shard(PsWorker *worker, PsShardProgress *progress, int shard)
+{
+	ListCell   *cell;
+
+	foreach(cell, ps_shard_offsets_read(worker->stream_id))
+	{
+		const PsShardOffset *offset = lfirst(cell);
+
+		for (int t = 0; t < progress->ntopics; t++)
+			if (strcmp(progress->topics[t].name, offset->topic) == 0 && offset->partition >= 0 && offset->partition < progress->topics[t].npartitions)
+				progress->stored[shard * progress->nplaces + progress->topics[t].first + offset->partition] = offset->next_offset;
+	}
+}
+
+static void
+forget_next(PsShardProgress *progress)
+{
+	memcpy(progress->next, progress->stored, progress->nshards * progress->nplaces * sizeof(int64));
+}
+
+bool
+ps_shard_progress_read(PsWorker *worker, const PsLookup *lookup)
+{
 	PsShardProgress *progress;
 	int			here = 0;
 
@@ -58,46 +142,57 @@ ps_shard_progress_read(PsWorker *worker, int npartitions)
 	if (!ps_distributed())
 		return true;
 	ps_shard_fence();
-	context = AllocSetContextCreate(worker->context, "profile_stream shards", ALLOCSET_SMALL_SIZES);
-	progress = MemoryContextAllocZero(context, sizeof(PsShardProgress));
-	progress->context = context;
-	progress->changes = ps_shards_changes();
-	progress->nshards = ps_shards_count();
-	progress->npartitions = npartitions;
-	progress->stored = MemoryContextAlloc(context, Max(progress->nshards * npartitions, 1) * sizeof(int64));
-	for (int i = 0; i < progress->nshards * npartitions; i++)
-		progress->stored[i] = PS_NOT_TAKEN;
-	progress->next = MemoryContextAlloc(context, Max(progress->nshards * npartitions, 1) * sizeof(int64));
+	progress = make_progress(AllocSetContextCreate(worker->context, "profile_stream shards", ALLOCSET_SMALL_SIZES), lookup);
+	worker->shards = progress;
 	for (int shard = 0; shard < progress->nshards; shard++)
 	{
 		if (!ps_shards_is_here(shard))
 			continue;
 		here++;
 		ps_shards_use(shard);
-		ps_shard_offsets_read(worker->stream_id, offset_in_shard(progress->stored, progress, shard, 0), npartitions);
+		read_shard(worker, progress, shard);
 	}
 	ps_shards_use(PS_NO_SHARD);
-	worker->shards = progress;
+	forget_next(progress);
 	return here > 0;
+}
+
+/* Whether a shard has taken any partition of a topic. */
+static bool
+knows_topic(const PsShardProgress *progress, int shard, const ShardTopic *topic)
+{
+	for (int p = 0; p < topic->npartitions; p++)
+		if (progress->stored[shard * progress->nplaces + topic->first + p] != PS_NOT_TAKEN)
+			return true;
+	return false;
+}
+
+void
+ps_shard_progress_begin(PsWorker *worker, const PsStoredOffset *row, int64 low)
+{
+	PsShardProgress *progress = worker->shards;
+	PsPosition	at = {row->topic_no, row->partition};
+
+	if (progress == NULL)
+		return;
+	for (int shard = 0; shard < progress->nshards; shard++)
+		if (ps_shards_is_here(shard) && *offset_in_shard(progress->stored, progress, shard, &at) == PS_NOT_TAKEN)
+			*offset_in_shard(progress->next, progress, shard, &at) =
+				knows_topic(progress, shard, topic_of_progress(progress, row->topic_no)) ? low : row->start_offset;
 }
 
 void
 ps_shard_progress_align(PsWorker *worker, PsStoredOffset *row)
 {
 	PsShardProgress *progress = worker->shards;
+	PsPosition	at = {row->topic_no, row->partition};
 	int64		first = PG_INT64_MAX;
 
 	if (progress == NULL)
 		return;
 	for (int shard = 0; shard < progress->nshards; shard++)
-	{
-		int64		next;
-
-		if (!ps_shards_is_here(shard))
-			continue;
-		next = *offset_in_shard(progress->stored, progress, shard, row->partition);
-		first = Min(first, next == PS_NOT_TAKEN ? row->start_offset : next);
-	}
+		if (ps_shards_is_here(shard))
+			first = Min(first, *offset_in_shard(progress->next, progress, shard, &at));
 	if (first == PG_INT64_MAX || first == row->next_offset)
 		return;
 	ps_stream_align(worker->stream_id, row, first);
@@ -168,6 +263,12 @@ check_shards(PsWorker *worker)
 			 errmsg("shards of profiles have moved")));
 }
 
+static bool
+is_same_message(const PsMessage *a, const PsMessage *b)
+{
+	return a->topic_no == b->topic_no && a->partition == b->partition && a->offset == b->offset;
+}
+
 void
 ps_shard_progress_sort(PsWorker *worker, PsApplyItem *items, int n)
 {
@@ -185,6 +286,8 @@ ps_shard_progress_sort(PsWorker *worker, PsApplyItem *items, int n)
 		ends[shard] += ends[shard - 1];
 	for (int i = 0; i < n; i++)
 		sorted[ends[items[i].shard]++] = items[i];
+	for (int i = 0; i + 1 < n; i++)
+		sorted[i].is_followed = sorted[i].shard == sorted[i + 1].shard && is_same_message(&sorted[i].message, &sorted[i + 1].message);
 	memcpy(items, sorted, n * sizeof(PsApplyItem));
 	pfree(sorted);
 	pfree(ends);
@@ -205,7 +308,7 @@ static bool
 is_elsewhere(PsShardProgress *progress, const PsApplyItem *item)
 {
 	return !ps_shards_is_here(item->shard) ||
-		item->message.offset < *offset_in_shard(progress->stored, progress, item->shard, item->message.partition);
+		item->message.offset < *offset_of_message(progress->stored, progress, item->shard, &item->message);
 }
 
 /* Applies the items of one shard, without those that it has taken. */
@@ -222,12 +325,13 @@ apply_shard(PsWorker *worker, PsApplyItem *items, int n, const PsApplySettings *
 
 		for (; to < n && is_elsewhere(progress, &items[to]) == elsewhere; to++)
 		{
-			int64	   *next = offset_in_shard(progress->next, progress, items[to].shard, items[to].message.partition);
+			int64	   *next = offset_of_message(progress->next, progress, items[to].shard, &items[to].message);
 
 			if (elsewhere)
 				items[to].outcome = PS_ELSEWHERE;
 			else
-				*next = Max(*next, items[to].message.offset + 1);
+				*next = Max(*next, items[to].message.offset + !items[to].is_followed);	/* a transaction may end
+																						 * between two of a message */
 		}
 		if (!elsewhere)
 			ps_apply_items_of_shard(items + from, to - from, items[from].shard, settings);
@@ -244,7 +348,7 @@ ps_shard_progress_apply(PsWorker *worker, PsApplyItem *items, int n, const PsApp
 	PsShardProgress *progress = worker->shards;
 	int			to;
 
-	memcpy(progress->next, progress->stored, progress->nshards * progress->npartitions * sizeof(int64));
+	forget_next(progress);
 	for (int from = 0; from < n; from = to)
 	{
 		for (to = from + 1; to < n && items[to].shard == items[from].shard; to++)
@@ -255,47 +359,66 @@ ps_shard_progress_apply(PsWorker *worker, PsApplyItem *items, int n, const PsApp
 
 /* The moves of a shard; how many. */
 static int
-moves_of_shard(PsShardProgress *progress, int shard, PsShardMove *moves)
+moves_of_shard(const PsShardProgress *progress, int shard, PsShardMove *moves)
 {
 	int			n = 0;
 
-	for (int32 p = 0; p < progress->npartitions; p++)
-	{
-		PsShardMove move = {p, *offset_in_shard(progress->stored, progress, shard, p), *offset_in_shard(progress->next, progress, shard, p)};
+	for (int t = 0; t < progress->ntopics; t++)
+		for (int32 p = 0; p < progress->topics[t].npartitions; p++)
+		{
+			int			at = shard * progress->nplaces + progress->topics[t].first + p;
 
-		if (move.next_offset > move.expected_offset)
-			moves[n++] = move;
-	}
+			if (progress->next[at] > progress->stored[at])
+				moves[n++] = (PsShardMove)
+			{
+				progress->topics[t].name, p, progress->stored[at], progress->next[at]
+			};
+		}
 	return n;
 }
 
-void
-ps_shard_progress_store(PsWorker *worker, const PsOffsetMove *node, int nnode, bool all)
+/* Stores what the shards have taken in this transaction. */
+static void
+store_next(PsWorker *worker)
 {
 	PsShardProgress *progress = worker->shards;
-	PsShardMove *moves = palloc(Max(progress->npartitions, 1) * sizeof(PsShardMove));
+	PsShardMove *moves = palloc(Max(progress->nplaces, 1) * sizeof(PsShardMove));
 
-	SPI_connect();
-	PushActiveSnapshot(GetLatestSnapshot());
 	for (int shard = 0; shard < progress->nshards; shard++)
 	{
-		int			nmoves;
+		int			nmoves = ps_shards_is_here(shard) ? moves_of_shard(progress, shard, moves) : 0;
 
-		if (!ps_shards_is_here(shard))
-			continue;
-		for (int i = 0; all && i < nnode; i++)
-		{
-			int64	   *next = offset_in_shard(progress->next, progress, shard, node[i].partition);
-
-			*next = Max(*next, node[i].next_offset);
-		}
-		nmoves = moves_of_shard(progress, shard, moves);
 		if (nmoves == 0)
 			continue;
 		ps_shards_use(shard);
 		ps_shard_offsets_move(worker->stream_id, moves, nmoves);
 		ps_shards_use(PS_NO_SHARD);
 	}
+}
+
+void
+ps_shard_progress_store_begin(PsWorker *worker)
+{
+	if (worker->shards != NULL)
+		store_next(worker);
+}
+
+void
+ps_shard_progress_store(PsWorker *worker, const PsOffsetMove *node, int nnode, bool all)
+{
+	PsShardProgress *progress = worker->shards;
+
+	for (int shard = 0; all && shard < progress->nshards; shard++)
+		for (int i = 0; ps_shards_is_here(shard) && i < nnode; i++)
+		{
+			PsPosition	at = {node[i].topic_no, node[i].partition};
+			int64	   *next = offset_in_shard(progress->next, progress, shard, &at);
+
+			*next = Max(*next, node[i].next_offset);
+		}
+	SPI_connect();
+	PushActiveSnapshot(GetLatestSnapshot());
+	store_next(worker);
 	PopActiveSnapshot();
 	SPI_finish();
 }
@@ -306,5 +429,5 @@ ps_shard_progress_commit(PsWorker *worker)
 	PsShardProgress *progress = worker->shards;
 
 	if (progress != NULL)
-		memcpy(progress->stored, progress->next, progress->nshards * progress->npartitions * sizeof(int64));
+		memcpy(progress->stored, progress->next, progress->nshards * progress->nplaces * sizeof(int64));
 }

@@ -17,7 +17,16 @@
  * Reads what the shards have taken, when partitions are to be assigned. Returns whether
  * this worker reads at all: it need not where there are no shards.
  */
-extern bool ps_shard_progress_read(PsWorker *worker, int npartitions);
+extern bool ps_shard_progress_read(PsWorker *worker, const PsLookup *lookup);
+
+/*
+ * Says where the shards begin that have taken nothing of a partition: where this node does, or at the first offset where
+ * they have taken other partitions of the topic, because then the partition is new.
+ */
+extern void ps_shard_progress_begin(PsWorker *worker, const PsStoredOffset *row, int64 low);
+
+/* Stores that: a shard begins once, whichever node has it later. */
+extern void ps_shard_progress_store_begin(PsWorker *worker);
 
 /* Moves a row of stream_offsets to the first message that a shard of this node has not taken. */
 extern void ps_shard_progress_align(PsWorker *worker, PsStoredOffset *row);

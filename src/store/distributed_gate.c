@@ -44,12 +44,12 @@ static const char *const of_customer[] = {
 
 /* what a stream of distributed profiles cannot do yet */
 static PsPlan unsupported_plan = {
-	"SELECT pg_catalog.concat_ws(', ', CASE WHEN s.topic IS NULL THEN 'topics' END,"
-	" CASE WHEN s.start_from = 'latest' THEN 'start_from' END, CASE WHEN s.on_offset_lost <> 'stop' THEN 'on_offset_lost' END,"
+	"SELECT pg_catalog.concat_ws(', ', CASE WHEN s.start_from = 'latest' AND s.topic_pattern IS NOT NULL THEN 'start_from with topic_pattern' END,"
+	" CASE WHEN s.on_offset_lost <> 'stop' THEN 'on_offset_lost' END,"
 	" CASE WHEN s.reorder_wait > '0' THEN 'reorder_wait' END, CASE WHEN s.redis IS NOT NULL THEN 'redis' END,"
 	" CASE WHEN s.changelog_topic IS NOT NULL THEN 'changelog_topic' END, CASE WHEN s.dead_letter_topic IS NOT NULL THEN 'dead_letter_topic' END,"
 	" CASE WHEN s.segment_channel_prefix IS NOT NULL THEN 'segment_channel_prefix' END), s.name FROM profile_stream.streams s"
-	" WHERE s.topic IS NULL OR s.start_from = 'latest' OR s.on_offset_lost <> 'stop' OR s.reorder_wait > '0' OR s.redis IS NOT NULL"
+	" WHERE (s.start_from = 'latest' AND s.topic_pattern IS NOT NULL) OR s.on_offset_lost <> 'stop' OR s.reorder_wait > '0' OR s.redis IS NOT NULL"
 	" OR s.changelog_topic IS NOT NULL OR s.dead_letter_topic IS NOT NULL OR s.segment_channel_prefix IS NOT NULL LIMIT 1"
 };
 
@@ -119,7 +119,7 @@ check_streams(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("options of stream \"%s\" do not work on distributed profiles: %s", ps_plan_text(0, 2), ps_plan_text(0, 1)),
-				 errhint("Give topic one topic, and let start_from be earliest or a time and on_offset_lost stop, without a wait or sink.")));
+				 errhint("Let on_offset_lost be stop, without a wait or sink; and with topic_pattern let start_from be earliest or a time.")));
 }
 
 /* Runs a function on the coordinator, and then on the other nodes. */

@@ -13,23 +13,23 @@
 #include "utils/builtins.h"
 
 static PsPlan read_plan = {
-	"SELECT o.stream_id, o.partition, o.next_offset FROM profile_stream_internal.shard_offsets o"
+	"SELECT o.stream_id, o.partition, o.next_offset, o.topic FROM profile_stream_internal.shard_offsets o"
 	" WHERE o.slot = $1 AND o.stream_id IN ($2, 0)",
 	2, {TEXTOID, INT4OID}
 };
 
 static PsPlan add_plan = {
-	"INSERT INTO profile_stream_internal.shard_offsets (slot, stream_id, partition, next_offset)"
-	" SELECT $1, $2, m.partition, m.next_offset FROM ROWS FROM (" PS_PLAN_ARRAYS ") AS m(partition, expected_offset, next_offset)"
+	"INSERT INTO profile_stream_internal.shard_offsets (slot, stream_id, topic, partition, next_offset)"
+	" SELECT $1, $2, m.topic, m.partition, m.next_offset FROM ROWS FROM (" PS_PLAN_ARRAYS ") AS m(topic, partition, expected_offset, next_offset)"
 	" WHERE m.expected_offset < 0 ON CONFLICT DO NOTHING",
-	5, {TEXTOID, INT4OID, INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID},.first_array = 3
+	6, {TEXTOID, INT4OID, TEXTARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID},.first_array = 3
 };
 
 static PsPlan move_plan = {
 	"UPDATE profile_stream_internal.shard_offsets o SET next_offset = m.next_offset"
-	" FROM ROWS FROM (" PS_PLAN_ARRAYS ") AS m(partition, expected_offset, next_offset)"
-	" WHERE o.slot = $1 AND o.stream_id = $2 AND o.partition = m.partition AND o.next_offset = m.expected_offset",
-	5, {TEXTOID, INT4OID, INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID},.first_array = 3
+	" FROM ROWS FROM (" PS_PLAN_ARRAYS ") AS m(topic, partition, expected_offset, next_offset)"
+	" WHERE o.slot = $1 AND o.stream_id = $2 AND o.topic = m.topic AND o.partition = m.partition AND o.next_offset = m.expected_offset",
+	6, {TEXTOID, INT4OID, TEXTARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID},.first_array = 3
 };
 
 static Datum
@@ -38,28 +38,30 @@ slot_datum(void)
 	return CStringGetTextDatum(ps_shards_slot(ps_shards_used()));
 }
 
-void
-ps_shard_offsets_read(int stream_id, int64 *next_offsets, int n)
+List *
+ps_shard_offsets_read(int stream_id)
 {
-	static const Oid types[3] = {INT4OID, INT4OID, INT8OID};
+	static const Oid types[] = {INT4OID, INT4OID, INT8OID, TEXTOID};
 	Datum		args[2] = {slot_datum(), Int32GetDatum(stream_id)};
 	uint64		found = ps_plan_run(&read_plan, args, NULL, SPI_OK_SELECT);
 	bool		is_whole = false;
+	List	   *offsets = NIL;
 
 	ps_plan_check_types(types, lengthof(types));
 	for (uint64 i = 0; i < found; i++)
 	{
 		HeapTuple	row = SPI_tuptable->vals[i];
 		TupleDesc	desc = SPI_tuptable->tupdesc;
+		PsShardOffset *offset = palloc(sizeof(PsShardOffset));
 		bool		isnull;
-		int			of_stream = DatumGetInt32(SPI_getbinval(row, desc, 1, &isnull));
-		int			partition = DatumGetInt32(SPI_getbinval(row, desc, 2, &isnull));
-		int64		next = DatumGetInt64(SPI_getbinval(row, desc, 3, &isnull));
 
-		if (of_stream == 0)
-			is_whole = next == ps_shards_count();
-		else if (partition >= 0 && partition < n)
-			next_offsets[partition] = next;
+		offset->topic = ps_plan_text(i, 4);
+		offset->partition = DatumGetInt32(SPI_getbinval(row, desc, 2, &isnull));
+		offset->next_offset = DatumGetInt64(SPI_getbinval(row, desc, 3, &isnull));
+		if (DatumGetInt32(SPI_getbinval(row, desc, 1, &isnull)) == 0)
+			is_whole = offset->next_offset == ps_shards_count();
+		else
+			offsets = lappend(offsets, offset);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	if (!is_whole)
@@ -68,14 +70,15 @@ ps_shard_offsets_read(int stream_id, int64 *next_offsets, int n)
 				 errmsg("shard " INT64_FORMAT " of profiles was split", ps_shards_id(ps_shards_used(), PS_SHARDED_PROFILES)),
 				 errdetail("What it has taken of the topic is not known."),
 				 errhint("Only moves of whole shards are supported. Call undistribute(), and distribute() with more shards.")));
+	return offsets;
 }
 
 void
 ps_shard_offsets_move(int stream_id, const PsShardMove *moves, int n)
 {
-	static const Oid types[3] = {INT4OID, INT8OID, INT8OID};
-	PsColumn	columns[3];
-	Datum		args[5] = {slot_datum(), Int32GetDatum(stream_id)};
+	static const Oid types[4] = {TEXTOID, INT4OID, INT8OID, INT8OID};
+	PsColumn	columns[4];
+	Datum		args[6] = {slot_datum(), Int32GetDatum(stream_id)};
 	int			nnew = 0;
 	uint64		written = 0;
 
@@ -83,9 +86,10 @@ ps_shard_offsets_move(int stream_id, const PsShardMove *moves, int n)
 		ps_column_init(&columns[c], types[c], n);
 	for (int i = 0; i < n; i++)
 	{
-		ps_column_add(&columns[0], Int32GetDatum(moves[i].partition));
-		ps_column_add(&columns[1], Int64GetDatum(moves[i].expected_offset));
-		ps_column_add(&columns[2], Int64GetDatum(moves[i].next_offset));
+		ps_column_add_text(&columns[0], moves[i].topic);
+		ps_column_add(&columns[1], Int32GetDatum(moves[i].partition));
+		ps_column_add(&columns[2], Int64GetDatum(moves[i].expected_offset));
+		ps_column_add(&columns[3], Int64GetDatum(moves[i].next_offset));
 		nnew += moves[i].expected_offset == PS_NOT_TAKEN;
 	}
 	for (int c = 0; c < lengthof(types); c++)

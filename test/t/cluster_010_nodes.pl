@@ -1,5 +1,5 @@
 # Two servers with a catalogue as Citus has it, each with some shards of the profiles, read one topic. Workers are killed at each
-# step of a transaction, servers stop, and shards move under the lock that Citus takes, while events flow. Nothing is remembered
+# step of a transaction, servers stop, and shards move under the lock that Citus takes, or are to move and do not, while events flow. Nothing is remembered
 # of event ids, so that an event applied twice shows: a server that has all of it is the measure. cluster_020 has Citus itself.
 
 use strict;
@@ -8,6 +8,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 
+use IPC::Run ();
 use PostgreSQL::Test::Utils;
 use ProfileStream::Broker;
 use ProfileStream::Citus qw(counters wait_counters);
@@ -19,12 +20,12 @@ plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::avai
 
 my $seed = $ENV{PS_SEED} // int(rand(1_000_000));
 srand($seed);
-my @steps = qw(after_lock after_fold after_upsert after_dead_letters after_offsets before_commit after_commit);
+my @steps = qw(after_fence after_lock after_fold after_upsert after_dead_letters after_offsets before_commit after_commit);
 my $moves = 4;
-my $parts = 3 + @steps + $moves;
+my $parts = 6 + @steps + $moves;
 my $events = ProfileStream::Node::generate(seed => $seed, events => 500 * $parts, customers => 300, partitions => 3, repeats => 0, parts => $parts);
 my @files = @{ $events->{files} };
-my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 3 ], [ 'keyed', 2 ] ]);
+my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 3 ], [ 'keyed', 2 ], [ 'left', 2 ], [ 'right', 3 ], [ 'third', 2 ], [ 'late', 2 ], [ 'parts', 2 ] ]);
 my ($plain, $one, $two) = map { ProfileStream::Node->start_new($_) } qw(plain one two);
 my @nodes = ($one, $two);
 my $produced = 0;
@@ -108,7 +109,7 @@ foreach my $number (1, 2)
 	$node->sql("CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '@{[$other->host]}', port '@{[$other->port]}', dbname 'postgres')",
 		"CREATE USER MAPPING FOR postgres SERVER other OPTIONS (user 'postgres')");
 	# each shard says that it is whole, under the first number that belongs to it
-	$node->sql("INSERT INTO profile_stream_internal.shard_offsets_@{[400 + $_]} SELECT g.i::text, 0, -1, $shards FROM generate_series(1, 1000) g(i)
+	$node->sql("INSERT INTO profile_stream_internal.shard_offsets_@{[400 + $_]} SELECT g.i::text, 0, '', -1, $shards FROM generate_series(1, 1000) g(i)
 		WHERE (hashtext(i::text COLLATE \"C\")::bigint + 2147483648) / 1073741824 = $_ ORDER BY g.i LIMIT 1") foreach grep { 1 + $_ % 2 == $number } 0 .. $shards - 1;
 	$node->sql('SET allow_system_table_mods = on', "INSERT INTO pg_dist_partition SELECT t, 'h' FROM unnest(profile_stream_internal.sharded_tables()) t", 'SELECT public.invalidate()');
 }
@@ -153,10 +154,11 @@ my $given = sprintf('{"name": "crm", "bootstrap_servers": "%s", "topic": "events
 
 sub create_on_node
 {
-	my ($node, $call_no, $json, $ids) = @_;
+	my ($node, $call_no, $json, $ids, $function) = @_;
+	$function //= 'create_stream';
 	my @arguments = split(/\n/, $node->sql("SELECT format('COALESCE((''%s''::jsonb ->> %L), (%s)::text)', '$json', p.proargnames[i], COALESCE(pg_get_function_arg_default(p.oid, i), 'NULL'))"
-			  . " FROM pg_proc p, generate_series(1, p.pronargs) i WHERE p.oid = 'profile_stream.create_stream'::regproc ORDER BY i"));
-	$node->sql("SELECT profile_stream_internal.run_coordinator_call($call_no, current_user, 'create_stream', ARRAY[" . join(', ', @arguments) . "], '$ids')");
+			  . " FROM pg_proc p, generate_series(1, p.pronargs) i WHERE p.oid = 'profile_stream.$function'::regproc ORDER BY i"));
+	$node->sql("SELECT profile_stream_internal.run_coordinator_call($call_no, current_user, '$function', ARRAY[" . join(', ', @arguments) . "], '$ids')");
 }
 create_on_node($_, 1, $given, '{1,3,1}') foreach @nodes;
 
@@ -176,6 +178,13 @@ sub produce_keyed
 	$produced += @rows;
 	$broker->produce('keyed', @rows);
 }
+
+# The same and more, to all topics but that of the decoder: of a message that is read again some of its events would count twice.
+sub produce_all
+{
+	produce_keyed();
+	produce_others(@$_, 100) foreach [ 'left', 2 ], [ 'right', 3 ], [ 'late', 2 ];
+}
 {
 	# of before the time at which the stream starts: each node finds the same offset
 	local $ENV{PRODUCE_TIMESTAMP} = 1_600_000_000_000;
@@ -187,6 +196,42 @@ foreach my $node (@nodes)
 	my $with_key = $given =~ s/"crm"/"keyed"/r =~ s/"events"/"keyed"/r =~ s/\}$/, "message_key": "customer", "start_from": "2022-01-01 00:00:00+00"}/r;
 	create_on_node($node, 2, $with_key, '{2,3,1}');
 }
+# Produces to a topic; each customer is in one of the topics, so that the order of its events is known.
+my $others = 0;
+
+sub produce_others
+{
+	my ($topic, $partitions, $n) = @_;
+	my @rows = map { my $customer = int(rand(60)); [ $customer % $partitions, "$topic$customer", event("$topic$_", "$topic$customer", type => 'transaction.completed', payload => '{"amount": 1}') ] } $others + 1 .. $others + $n;
+	$others += $n;
+	$produced += $n;
+	$broker->produce($topic, @rows);
+}
+
+# two topics, which the nodes number differently; and a stream that starts at the end, wherever its shards are later
+$plain->sql("SELECT @{[$create =~ s/'crm'/'both'/r =~ s/topic => 'events'/topics => '{left,right}'/r]}");
+foreach my $node (@nodes)
+{
+	my $topics = $node == $one ? '{left,right}' : '{right,left}';
+	create_on_node($node, 3, $given =~ s/"crm"/"both"/r =~ s/"topic": "events"/"topics": "$topics"/r, '{3,3,1}');
+}
+produce_others('late', 2, 60);
+$plain->sql("SELECT @{[$create =~ s/'crm'/'late'/r =~ s/'events'/'late'/r =~ s/\)$/, start_from => 'latest')/r]}");
+create_on_node($_, 4, $given =~ s/"crm"/"late"/r =~ s/"events"/"late"/r =~ s/\}$/, "start_from": "latest"}/r, '{4,3,1}') foreach @nodes;
+ok($_->poll_query_until('postgres', "SELECT count(*) = 2 FROM profile_stream_internal.stream_offsets WHERE stream_id = 4"), $_->name . ' knows where the end was') foreach $plain, @nodes;
+is($_->sql("SELECT count(*) FROM public.rows_of('shard_offsets', 'stream_id') r WHERE r = '(4)'"), 4, 'and so do the shards of ' . $_->name) foreach @nodes;
+
+# a decoder makes three events of each message, of two customers: more than a transaction takes, which therefore ends within a message
+$_->sql(q{CREATE FUNCTION public.split(value bytea, key bytea, headers jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$SELECT convert_from($1, 'UTF8')::jsonb$$}) foreach $plain, @nodes;
+$plain->sql("SELECT @{[$create =~ s/'crm'/'parts'/r =~ s/'events'/'parts'/r =~ s/\)$/, decoder => 'public.split(bytea,bytea,jsonb)')/r]}");
+create_on_node($_, 5, $given =~ s/"crm"/"parts"/r =~ s/"events"/"parts"/r =~ s/\}$/, "decoder": "public.split(bytea,bytea,jsonb)"}/r, '{5,3,1}') foreach @nodes;
+$broker->produce('parts', map { my $n = $_; [ $n % 2, '', '[' . join(',', map { event("p$n-$_", 'part' . (($n + ($_ > 1)) % 50 * 2 + $n % 2), type => 'transaction.completed', payload => '{"amount": 1}') } 0 .. 2) . ']' ] } 1 .. 400);
+$produced += 400;
+foreach my $topic ('left', 'right')
+{
+	produce_others($topic, 2, 100);
+}
+
 $one->fails_like("SELECT profile_stream.pause_stream('crm')", qr/is called on the coordinator/, 'pause_stream() on a node');
 
 $broker->produce_file('events', produce_part());
@@ -214,19 +259,55 @@ foreach my $node (@nodes)
 {
 	$node->stop('immediate');
 	$broker->produce_file('events', produce_part());
-	produce_keyed();
+	produce_all();
 	$node->start;
 }
 equals_plain("killed at each step, seed $seed");
+
+# The server that has a shard, and the other one.
+sub owner_and_receiver
+{
+	my ($shard) = @_;
+	return $one->sql("SELECT groupid = 1 FROM pg_dist_placement WHERE shardid = @{[100 + $shard]}") eq 't' ? ($one, $two) : ($two, $one);
+}
+
+# a move that waits for a worker at the fence, which holds it up: it is given up, its server crashes with the worker, or the worker ends and it goes on
+foreach my $fault ('cancelled', 'crashed', 'released')
+{
+	my ($owner, $receiver) = owner_and_receiver(0);
+	my $from = -s $owner->logfile;
+	$owner->set_failpoint('after_fence:wait');
+	my $producer = $broker->start_producing('events', produce_part());
+	$owner->wait_for_log(qr/failpoint "after_fence:wait"/, $from);
+	my $output = '';
+	my $move = IPC::Run::start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $owner->connstr('postgres'), '-c', 'SET allow_system_table_mods = on',
+			'-c', "SELECT public.give_shard(0, '@{[connection($receiver)]}')" ], '>', \$output, '2>&1');
+	ok($owner->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT l.granted AND a.query ~ 'give_shard'"), "a move waits for a worker at the fence, to be $fault");
+	if ($fault eq 'cancelled')
+	{
+		$owner->sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query ~ 'give_shard' AND pid <> pg_backend_pid()");
+	}
+	elsif ($fault eq 'crashed')
+	{
+		$owner->kill_process($owner->worker_pid);
+	}
+	else
+	{
+		$owner->sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'profile_stream worker'");
+	}
+	is($move->finish ? 'moved' : 'not moved', $fault eq 'released' ? 'moved' : 'not moved', "a move that is $fault") or diag($output);
+	$owner->set_failpoint('');
+	$broker->finish_producing($producer);
+	equals_plain("a move that was $fault");
+}
 
 # shards move while events flow; at the end one server has all of them
 foreach my $shard (0 .. $moves - 1)
 {
 	my $producer = $broker->start_producing('events', produce_part());
 	usleep(int(rand(300_000)));
-	my $owner = $one->sql("SELECT groupid = 1 FROM pg_dist_placement WHERE shardid = @{[100 + $shard]}") eq 't' ? $one : $two;
-	my $receiver = $owner == $one ? $two : $one;
-	produce_keyed();
+	my ($owner, $receiver) = owner_and_receiver($shard);
+	produce_all();
 	$owner->sql('SET allow_system_table_mods = on', "SELECT public.give_shard($shard, '@{[connection($receiver)]}')");
 	$broker->finish_producing($producer);
 	equals_plain("shard $shard moved");
@@ -239,6 +320,12 @@ $broker->produce_file('events', produce_part()) if @files;
 equals_plain('one node has all shards');
 is(has_shards($owner), '', 'and the other one has none');
 is($_->sql('SELECT count(*) FROM unnest(profile_stream_internal.sharded_tables()) t WHERE pg_relation_size(t) > 0'), '0', $_->name . ': no row outside of the shards') foreach @nodes;
+
+# a stream that reads another topic begins it as that says, and not at the offsets of the one before
+produce_others('third', 2, 20);
+$plain->sql("SELECT profile_stream.alter_stream('both', topics => '{right,third}')");
+create_on_node($_, 6, '{"name": "both", "topics": "{right,third}"}', '{6,3,1}', 'alter_stream') foreach @nodes;
+equals_plain('another topic');
 
 # a shard that was split is not read on
 $receiver->sql('UPDATE profile_stream_internal.shard_offsets_400 SET next_offset = 8 WHERE stream_id = 0');
