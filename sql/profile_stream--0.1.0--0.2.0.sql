@@ -2061,14 +2061,9 @@ CREATE FUNCTION profile_stream_internal.prune_metrics(as_of timestamptz) RETURNS
 	END;
 COMMENT ON FUNCTION profile_stream_internal.prune_metrics(timestamptz) IS 'prune_metrics() of profiles that Citus has distributed';
 
-CREATE FUNCTION profile_stream_internal.get_profiles(customer_ids text[], as_of timestamptz, OUT customer_id text, OUT profile jsonb) RETURNS SETOF record
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-BEGIN
-	RETURN QUERY SELECT p.customer_id, profile_stream.get_profile(p.customer_id, get_profiles.as_of) FROM profile_stream.materialized_profiles p
-		WHERE p.customer_id = ANY (get_profiles.customer_ids) ORDER BY p.customer_id;
-END $$;
-COMMENT ON FUNCTION profile_stream_internal.get_profiles(text[], timestamptz) IS 'get_profiles() of profiles that Citus has distributed';
+CREATE FUNCTION profile_stream_internal.get_profiles(customer_ids text[], as_of timestamptz) RETURNS jsonb[]
+	AS 'MODULE_PATHNAME', 'ps_documents_of_nodes' LANGUAGE c STABLE COST 30000;
+COMMENT ON FUNCTION profile_stream_internal.get_profiles(text[], timestamptz) IS 'What nodes of Citus ask each other for get_profiles(): the documents of ids, in their order; NULL of an unknown customer';
 
 CREATE FUNCTION profile_stream_internal.profiles_at(as_of timestamptz) RETURNS TABLE (customer_id text, profile jsonb)
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -2384,7 +2379,6 @@ $$;
 ALTER FUNCTION profile_bookmark() SUPPORT profile_stream_internal.on_nodes;
 ALTER FUNCTION reconcile(text) SUPPORT profile_stream_internal.on_nodes;
 ALTER FUNCTION prune_metrics(timestamptz) SUPPORT profile_stream_internal.on_nodes;
-ALTER FUNCTION get_profiles(text[], timestamptz) SUPPORT profile_stream_internal.on_nodes;
 ALTER FUNCTION profiles_at(timestamptz) SUPPORT profile_stream_internal.on_nodes;
 ALTER FUNCTION metric_days(text, date, date, text) SUPPORT profile_stream_internal.on_nodes;
 ALTER FUNCTION profiles_changed_since(text) SUPPORT profile_stream_internal.on_nodes;

@@ -2143,17 +2143,12 @@ CREATE FUNCTION serve_profile(customer_id text) RETURNS jsonb
 COMMENT ON FUNCTION serve_profile(text) IS 'What get_profile() returns, and have the relays write it to every Redis of the streams, unless they did lately';
 
 CREATE FUNCTION get_profiles(customer_ids text[], as_of timestamptz DEFAULT NULL, OUT customer_id text, OUT profile jsonb) RETURNS SETOF record
-	AS 'MODULE_PATHNAME', 'ps_get_profiles' LANGUAGE c STABLE PARALLEL SAFE COST 30000 ROWS 100 SUPPORT profile_stream_internal.on_nodes;
+	AS 'MODULE_PATHNAME', 'ps_get_profiles' LANGUAGE c STABLE PARALLEL SAFE COST 30000 ROWS 100;
 COMMENT ON FUNCTION get_profiles(text[], timestamptz) IS 'Profiles of many customers as get_profile() returns them, in the order of their ids, each once; an unknown customer has no row';
 
-CREATE FUNCTION profile_stream_internal.get_profiles(customer_ids text[], as_of timestamptz, OUT customer_id text, OUT profile jsonb) RETURNS SETOF record
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-BEGIN
-	RETURN QUERY SELECT p.customer_id, profile_stream.get_profile(p.customer_id, get_profiles.as_of) FROM profile_stream.materialized_profiles p
-		WHERE p.customer_id = ANY (get_profiles.customer_ids) ORDER BY p.customer_id;
-END $$;
-COMMENT ON FUNCTION profile_stream_internal.get_profiles(text[], timestamptz) IS 'get_profiles() of profiles that Citus has distributed';
+CREATE FUNCTION profile_stream_internal.get_profiles(customer_ids text[], as_of timestamptz) RETURNS jsonb[]
+	AS 'MODULE_PATHNAME', 'ps_documents_of_nodes' LANGUAGE c STABLE COST 30000;
+COMMENT ON FUNCTION profile_stream_internal.get_profiles(text[], timestamptz) IS 'What nodes of Citus ask each other for get_profiles(): the documents of ids, in their order; NULL of an unknown customer';
 
 -- without a search_path of its own it can be inlined, so that conditions on customers come first; its names are bound when it is created
 CREATE FUNCTION profiles_at(as_of timestamptz) RETURNS TABLE (customer_id text, profile jsonb)

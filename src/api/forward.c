@@ -73,10 +73,11 @@ call_node(Oid function, int shard, Datum arg, int n)
 {
 	Forwarding	forwarding = {ps_shards_node(shard), n};
 	ErrorContextCallback callback = {error_context_stack, describe_forwarding, &forwarding};
+	NullableDatum args[] = {{arg, false}};
 	Datum		result;
 
 	error_context_stack = &callback;	/* PG_CATCH takes it off */
-	result = ps_shard_call_elsewhere(function, shard, arg);
+	result = ps_shard_call_elsewhere(function, shard, args, false);
 	error_context_stack = callback.previous;
 	return result;
 }

@@ -140,8 +140,9 @@ run_forwarded(Oid function, const char *slot, const NullableDatum *args, bool re
 	AtEOXact_GUC(true, nest_level);
 }
 
+/* Calls the function that is called on the node of a shard, with the same arguments. */
 static Datum
-forward_call(FunctionCallInfo fcinfo, const char *slot)
+forward_call(FunctionCallInfo fcinfo, int shard, bool read_only)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Oid			function = fcinfo->flinfo->fn_oid;
@@ -156,7 +157,7 @@ forward_call(FunctionCallInfo fcinfo, const char *slot)
 	if (is_set)
 		InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
-	run_forwarded(function, slot, fcinfo->args, true);
+	run_forwarded(function, ps_shards_slot(shard), fcinfo->args, read_only);
 	if (is_set)
 		forwarded_rows(fcinfo);
 	else
@@ -167,15 +168,20 @@ forward_call(FunctionCallInfo fcinfo, const char *slot)
 }
 
 Datum
-ps_shard_call_elsewhere(Oid function, int shard, Datum arg)
+ps_shard_call_there(FunctionCallInfo fcinfo, int shard)
+{
+	return forward_call(fcinfo, shard, false);
+}
+
+Datum
+ps_shard_call_elsewhere(Oid function, int shard, const NullableDatum *args, bool read_only)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	NullableDatum args[] = {{arg, false}};
 	Datum		value;
 	bool		isnull;
 
 	SPI_connect();
-	run_forwarded(function, ps_shards_slot(shard), args, false);
+	run_forwarded(function, ps_shards_slot(shard), args, read_only);
 	value = forwarded_value(function, &isnull, caller);
 	if (isnull)
 		elog(ERROR, "%s() of another node returned nothing", get_func_name(function));
@@ -211,7 +217,7 @@ ps_shard_call(FunctionCallInfo fcinfo, PGFunction function)
 		return function(fcinfo);
 	shard = ps_shards_find(VARDATA_ANY(customer_id), VARSIZE_ANY_EXHDR(customer_id));
 	if (!ps_shards_is_here(shard))
-		return forward_call(fcinfo, ps_shards_slot(shard));
+		return forward_call(fcinfo, shard, true);
 	ps_shards_use(shard);
 	PG_TRY();
 	{

@@ -15,10 +15,13 @@
  */
 extern Datum ps_shard_call(FunctionCallInfo fcinfo, PGFunction function);
 
+/* Calls the function that is called on the node of a shard, which is another one, with the same arguments. It may write there. */
+extern Datum ps_shard_call_there(FunctionCallInfo fcinfo, int shard);
+
 /*
- * Calls a function of one argument on the node of a shard, which is another one, in a
- * transaction of its own there. Its result is not null: a value, or one row.
+ * Calls a function with arguments on the node of a shard, which is another one, in a transaction of
+ * its own there. Its result is not null: a value, or one row.
  */
-extern Datum ps_shard_call_elsewhere(Oid function, int shard, Datum arg);
+extern Datum ps_shard_call_elsewhere(Oid function, int shard, const NullableDatum *args, bool read_only);
 
 #endif							/* PS_SHARD_CALL_H */
