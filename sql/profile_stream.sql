@@ -1802,6 +1802,10 @@ CREATE FUNCTION profile_stream_internal.retry_events(events jsonb[], dedupe_rete
 	AS 'MODULE_PATHNAME', 'ps_retry_events' LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION profile_stream_internal.retry_events IS 'As apply_events(), for retry_dead_letters(): it returns errors and writes no dead letters; scope: stream_id of a stream whose event ids are its own, 0: of others; accept: as unknown_schema; types: as event_types, empty: all';
 
+CREATE FUNCTION profile_stream_internal.node_of_event(event jsonb) RETURNS int
+	AS 'MODULE_PATHNAME', 'ps_node_of_event' LANGUAGE c STRICT STABLE;
+COMMENT ON FUNCTION profile_stream_internal.node_of_event(jsonb) IS 'A number of the node that has the customer of an event; NULL: this one, or the customer is not known';
+
 CREATE FUNCTION profile_stream_internal.dead_letter_matches(letter profile_stream_internal.dead_letters, stream text, kind text, event_type text, sqlstate text,
 	since timestamptz, until timestamptz, ids bigint[], topic text) RETURNS boolean
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -1844,7 +1848,8 @@ DECLARE
 	all_ids bigint[] := '{}';
 	all_events jsonb[] := '{}';
 	all_streams int[] := '{}';
-	results jsonb;
+	of_source jsonb;
+	results jsonb := '[]';
 	message text;
 	state text;
 BEGIN
@@ -1933,49 +1938,57 @@ BEGIN
 			all_streams := all_streams || letter.stream_id;
 		END LOOP;
 	END LOOP;
+	-- other nodes first: what this one applies keeps shards from moving, and a node may wait for a move
 	FOR source IN
-		SELECT o.retention, o.scope, o.accept, o.types, array_agg(u.id ORDER BY u.n) AS ids, array_agg(u.event ORDER BY u.n) AS events
-		FROM unnest(all_ids, all_events, all_streams) WITH ORDINALITY AS u(id, event, stream_id, n)
+		SELECT o.retention, o.scope, o.accept, o.types, e.node, array_agg(u.n::int ORDER BY u.n) AS places, array_agg(u.event ORDER BY u.n) AS events
+		FROM unnest(all_events, all_streams) WITH ORDINALITY AS u(event, stream_id, n)
 			LEFT JOIN profile_stream.streams s ON s.stream_id = u.stream_id
-			CROSS JOIN LATERAL (SELECT COALESCE((EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::bigint, 604800000000) AS retention,
+			CROSS JOIN LATERAL (SELECT profile_stream_internal.node_of_event(u.event) AS node) e
+			-- an event of another node is remembered for a week at least: the letter stays when this transaction fails after that node has committed
+			CROSS JOIN LATERAL (SELECT GREATEST(COALESCE((EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::bigint, 604800000000), CASE WHEN e.node IS NOT NULL THEN 604800000000 END) AS retention,
 				CASE WHEN s.event_id_scope = 'stream' THEN s.stream_id ELSE 0 END AS scope,
 				COALESCE(s.unknown_schema = 'accept', false) AS accept, COALESCE(s.event_types, '{}') AS types) o
-		GROUP BY o.retention, o.scope, o.accept, o.types
+		GROUP BY o.retention, o.scope, o.accept, o.types, e.node ORDER BY e.node NULLS LAST
 	LOOP
+		IF source.node IS NOT NULL THEN
+			PERFORM profile_stream_internal.check_no_transaction('retry_dead_letters() of customers of other nodes');
+		END IF;
 		BEGIN
-			SELECT jsonb_agg(to_jsonb(r) ORDER BY r.ordinal) INTO results FROM profile_stream_internal.retry_events(source.events, source.retention, source.scope, source.accept, source.types) r;
+			SELECT jsonb_agg(to_jsonb(r) || jsonb_build_object('ordinal', source.places[r.ordinal]) ORDER BY r.ordinal) INTO of_source
+				FROM profile_stream_internal.retry_events(source.events, source.retention, source.scope, source.accept, source.types) r;
 		EXCEPTION WHEN serialization_failure OR deadlock_detected OR lock_not_available OR insufficient_privilege
-			OR insufficient_resources OR operator_intervention THEN
+			OR insufficient_resources OR operator_intervention OR connection_exception THEN
 			RAISE;
 		WHEN OTHERS THEN
 			-- a trigger or constraint refuses one of them: find out which
-			results := '[]';
-			FOR i IN 1 .. cardinality(source.ids) LOOP
+			of_source := '[]';
+			FOR i IN 1 .. cardinality(source.places) LOOP
 				BEGIN
-					results := results || (SELECT jsonb_agg(to_jsonb(r) || jsonb_build_object('ordinal', i))
+					of_source := of_source || (SELECT jsonb_agg(to_jsonb(r) || jsonb_build_object('ordinal', source.places[i]))
 						FROM profile_stream_internal.retry_events(ARRAY[source.events[i]], source.retention, source.scope, source.accept, source.types) r);
 				EXCEPTION WHEN serialization_failure OR deadlock_detected OR lock_not_available OR insufficient_privilege
-					OR insufficient_resources OR operator_intervention THEN
+					OR insufficient_resources OR operator_intervention OR connection_exception THEN
 					RAISE;
 				WHEN OTHERS THEN
 					GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, state = RETURNED_SQLSTATE;
-					results := results || jsonb_build_object('ordinal', i, 'outcome', 'dead', 'kind', 'handler',
+					of_source := of_source || jsonb_build_object('ordinal', source.places[i], 'outcome', 'dead', 'kind', 'handler',
 						'errors', jsonb_build_array('Processing error: ' || left(message, 900)), 'sqlstate', state);
 				END;
 			END LOOP;
 		END;
-		-- a letter is removed when all of its events are done; it stays if all of them are of types that the stream does not take
-		undone := ARRAY(SELECT source.ids[r.ordinal] FROM jsonb_to_recordset(results) AS r(ordinal int, outcome text)
-			WHERE r.outcome NOT IN ('applied', 'duplicate', 'blocked', 'ignored'));
-		PERFORM profile_stream_internal.settle_dead_letters(source.ids, COALESCE((SELECT jsonb_agg(r.result) FROM jsonb_array_elements(results) AS r(result)
-			WHERE r.result ->> 'outcome' NOT IN ('applied', 'duplicate', 'blocked', 'ignored')
-				OR r.result ->> 'outcome' <> 'ignored' AND source.ids[(r.result ->> 'ordinal')::int] <> ALL (undone)), '[]'));
-		kept := kept + (SELECT count(*) FROM (SELECT FROM jsonb_to_recordset(results) AS r(ordinal int, outcome text)
-			GROUP BY source.ids[r.ordinal] HAVING bool_and(r.outcome = 'ignored')) k);
-		SELECT applied + count(*) FILTER (WHERE r.outcome = 'applied'), duplicates + count(*) FILTER (WHERE r.outcome = 'duplicate'),
-			failed + count(*) FILTER (WHERE r.outcome NOT IN ('applied', 'duplicate', 'blocked', 'ignored')), blocked + count(*) FILTER (WHERE r.outcome = 'blocked')
-			INTO applied, duplicates, failed, blocked FROM jsonb_to_recordset(results) AS r(outcome text);
+		results := results || of_source;
 	END LOOP;
+	-- a letter is removed when all of its events are done; it stays if all of them are of types that the stream does not take
+	undone := ARRAY(SELECT all_ids[r.ordinal] FROM jsonb_to_recordset(results) AS r(ordinal int, outcome text)
+		WHERE r.outcome NOT IN ('applied', 'duplicate', 'blocked', 'ignored'));
+	PERFORM profile_stream_internal.settle_dead_letters(all_ids, COALESCE((SELECT jsonb_agg(r.result) FROM jsonb_array_elements(results) AS r(result)
+		WHERE r.result ->> 'outcome' NOT IN ('applied', 'duplicate', 'blocked', 'ignored')
+			OR r.result ->> 'outcome' <> 'ignored' AND all_ids[(r.result ->> 'ordinal')::int] <> ALL (undone)), '[]'));
+	kept := kept + (SELECT count(*) FROM (SELECT FROM jsonb_to_recordset(results) AS r(ordinal int, outcome text)
+		GROUP BY all_ids[r.ordinal] HAVING bool_and(r.outcome = 'ignored')) k);
+	SELECT count(*) FILTER (WHERE r.outcome = 'applied'), count(*) FILTER (WHERE r.outcome = 'duplicate'),
+		failed + count(*) FILTER (WHERE r.outcome NOT IN ('applied', 'duplicate', 'blocked', 'ignored')), count(*) FILTER (WHERE r.outcome = 'blocked')
+		INTO applied, duplicates, failed, blocked FROM jsonb_to_recordset(results) AS r(outcome text);
 END $$;
 COMMENT ON FUNCTION retry_dead_letters IS 'Apply dead letters again, changed by transform and patch, late ones too; those that fail stay with their new error, those of blocked customers go';
 
@@ -4467,7 +4480,7 @@ GRANT EXECUTE ON ROUTINE
 GRANT EXECUTE ON ROUTINE
 	profile_stream_internal.run_on_this_node, profile_stream_internal.check_no_transaction, profile_stream_internal.run_on_all_nodes, profile_stream_internal.prune_metrics, profile_stream_internal.reconcile,
 	profile_stream_internal.forget_customer, profile_stream_internal.unblock_customer, profile_stream_internal.export_customer, profile_stream_internal.joined_exports,
-	profile_stream_internal.event_time, profile_stream_internal.window_expired, profile_stream_internal.retry_events, profile_stream_internal.lock_dead_letters,
+	profile_stream_internal.event_time, profile_stream_internal.window_expired, profile_stream_internal.retry_events, profile_stream_internal.node_of_event, profile_stream_internal.lock_dead_letters,
 	profile_stream_internal.settle_dead_letters, profile_stream_internal.dead_letter_matches, profile_stream_internal.decoded_values,
 	profile_stream_internal.contains_id, profile_stream_internal.redact_id, profile_stream_internal.message_customer,
 	profile_stream_internal.dead_letter_relation,

@@ -26,6 +26,7 @@
 #include "store/profile_reader.h"
 #include "store/rule_catalog.h"
 #include "store/secret.h"
+#include "store/shard_call.h"
 #include "store/shards.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -277,6 +278,70 @@ ps_apply_events_checked(PG_FUNCTION_ARGS)
 	PG_RETURN_ARRAYTYPE_P(construct_array(values, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
+/* The shard of an event, where another node has it; else PS_NO_SHARD. */
+static int
+shard_elsewhere_of(Jsonb *event)
+{
+	PsApplySettings settings = call_settings();
+	PsApplyItem item;
+
+	if (!ps_distributed())
+		return PS_NO_SHARD;
+	entry_from_jsonb(&item, event);
+	settings.rules = ps_rules_hold();
+	PG_TRY();
+	{
+		ps_apply_decode(&item, 1, &settings);
+	}
+	PG_FINALLY();
+	{
+		ps_rules_release();
+	}
+	PG_END_TRY();
+	return ps_forward_shard(&item);
+}
+
+PS_FUNCTION(ps_node_of_event);
+static Datum
+ps_node_of_event_checked(PG_FUNCTION_ARGS)
+{
+	int			shard = shard_elsewhere_of(PG_GETARG_JSONB_P(0));
+
+	if (shard == PS_NO_SHARD)
+		PG_RETURN_NULL();
+	PG_RETURN_INT32(ps_shards_first_beside(shard));
+}
+
+/* The node of the first event of an array applies all of them, where it is another one: a shard there; else PS_NO_SHARD. */
+static int
+shard_elsewhere_of_first(ArrayType *array)
+{
+	int			first = 1;
+	bool		isnull = true;
+	Datum		event = (Datum) 0;
+
+	if (ps_distributed() && ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array)) > 0)
+		event = array_get_element(PointerGetDatum(array), 1, &first, -1, -1, false, TYPALIGN_INT, &isnull);
+	return isnull ? PS_NO_SHARD : shard_elsewhere_of(DatumGetJsonbP(event));
+}
+
+/* Calls retry_events() on another node. */
+static Datum
+retry_there(FunctionCallInfo fcinfo, int shard)
+{
+	ArrayType  *events = PG_GETARG_ARRAYTYPE_P(0);
+	int64		n = ArrayGetNItems(ARR_NDIM(events), ARR_DIMS(events));
+	Datum		result = ps_shard_call_there(fcinfo, shard);
+	int64		returned = tuplestore_tuple_count(((ReturnSetInfo *) fcinfo->resultinfo)->setResult);
+
+	if (returned != n)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("another node returned " INT64_FORMAT " outcomes of " INT64_FORMAT " events", returned, n),
+				 errhint("All nodes need the same version of profile_stream.")));
+	return result;
+}
+
 /* Adds a row of retry_events(): the outcome of an event, and the reason for it. */
 static void
 put_outcome(ReturnSetInfo *result, int ordinal, const PsApplyItem *item)
@@ -305,7 +370,10 @@ ps_retry_events_checked(PG_FUNCTION_ARGS)
 	PsTextSet	types = ps_text_set_of_array(PG_GETARG_DATUM(4));
 	int			n;
 	PsApplyItem *items;
+	int			shard = shard_elsewhere_of_first(PG_GETARG_ARRAYTYPE_P(0));
 
+	if (shard != PS_NO_SHARD)
+		return retry_there(fcinfo, shard);
 	InitMaterializedSRF(fcinfo, 0);
 	settings.dedupe_retention_us = PG_GETARG_INT64(1);
 	settings.event_id_scope = PG_GETARG_INT32(2);

@@ -142,13 +142,18 @@ ps_forward_events(Oid function, PsApplyItem *items, const Datum *events, int n)
 	}
 }
 
+int
+ps_forward_shard(const PsApplyItem *item)
+{
+	ps_shards_look();
+	return shard_elsewhere(item);
+}
+
 Datum
 ps_forward_event(Oid function, const PsApplyItem *item, Datum event)
 {
-	int			shard;
+	int			shard = ps_forward_shard(item);
 
-	ps_shards_look();
-	shard = shard_elsewhere(item);
 	if (shard == PS_NO_SHARD)
 		return (Datum) 0;
 	check_is_alone(function, item, shard);

@@ -9,6 +9,9 @@
 
 #include "apply/apply.h"
 
+/* The shard of a decoded event, where another node has it; else PS_NO_SHARD. */
+extern int	ps_forward_shard(const PsApplyItem *item);
+
 /*
  * Has the node of each decoded event apply it, by a call of the function there with an array of
  * events: one call for each node. Sets the outcomes of those items, and leaves the others alone.

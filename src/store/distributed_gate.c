@@ -28,7 +28,7 @@ static const char *const everywhere[] = {
 };
 
 static const char *const here[] = {
-	"apply_event", "apply_events", "apply_event_returning", "retry_events", "discard_dead_letters", "lock_dead_letters", "settle_dead_letters", "lock_customer", "try_lock_customer",
+	"apply_event", "apply_events", "apply_event_returning", "retry_events", "discard_dead_letters", "lock_dead_letters", "settle_dead_letters", "decoded_values", "lock_customer", "try_lock_customer",
 	"start_streams", "stat_reset", "flush_stream", "await_stream", "wait_for_stream", "await_offset", "wait_for_offset",
 	"test_connection", "test_redis", "run_coordinator_call", "send_coordinator_calls", "run_on_this_node", "check_no_transaction"
 };

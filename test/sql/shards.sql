@@ -89,6 +89,18 @@ SELECT profile_stream.apply_event(public.seen(:'foreign', 'f1'));
 RESET application_name;
 SELECT count(*) FROM public.here WHERE customer_id = :'foreign';
 SELECT outcome, version > 3 AS newer, metrics -> 'total_transaction_value_30d' AS sum FROM profile_stream.apply_event_returning(public.seen((SELECT min(customer_id) FROM public.here), 'f2') || jsonb_build_object('timestamp', now()));
+-- a dead letter whose customer is on another node is applied there, and stays where that cannot be; never in a transaction that goes on
+SELECT profile_stream.apply_event('{}');
+SELECT profile_stream_internal.node_of_event(public.seen(:'foreign', 'f3')) IS NULL AS is_here, profile_stream_internal.node_of_event('{}') IS NULL AS is_unknown;
+BEGIN;
+SELECT profile_stream.retry_dead_letters(patch => public.seen(:'foreign', 'f3'));
+ROLLBACK;
+SELECT applied, failed FROM profile_stream.retry_dead_letters(patch => public.seen(:'foreign', 'f3'));
+SELECT errors FROM profile_stream.dead_letters;
+BEGIN;
+SELECT applied, duplicates, failed FROM profile_stream.retry_dead_letters(patch => public.seen((SELECT min(customer_id) FROM public.here), 'f3'));
+COMMIT;
+SELECT count(*) FROM profile_stream.dead_letters;
 -- chunks of samples and ids go to the shard, too
 SELECT customer_id AS c FROM public.here WHERE shard = 0 LIMIT 1 \gset
 SELECT DISTINCT r FROM unnest(profile_stream.apply_events((SELECT array_agg(public.seen(:'c', 'many' || i)) FROM generate_series(1, 2000) i))) r;

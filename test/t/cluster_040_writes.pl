@@ -184,6 +184,23 @@ my @refused = sort(split(/\n/, $plain->sql($letters)));
 cmp_ok(scalar(@refused), '>', 300, 'there are messages with a wrong key or none');
 is(join("\n", sort map { split(/\n/, $_->sql($letters)) } @nodes), join("\n", @refused), 'each of them is one dead letter');
 is($coordinator->sql($profiles), $plain->sql($profiles), 'and the others are in the profiles');
+# they are applied where their customers are
+my $retry = q{SELECT applied, duplicates, failed, kept, blocked FROM profile_stream.retry_dead_letters('keyed')};
+fails_with($one, "BEGIN; $retry", 25001, 'retry_dead_letters\(\) of customers of other nodes cannot run inside a transaction block', 'in a transaction block');
+$two->stop('immediate');
+fails_with($one, $retry, '08006', 'connection to the remote node', 'while a node is down');
+$two->start;
+is(join("\n", sort map { split(/\n/, $_->sql($letters)) } @nodes), join("\n", @refused), 'and all letters stay');
+my @retried = (0) x 5;
+foreach my $node (@nodes)
+{
+	my @of_node = split(/\|/, $node->sql($retry));
+	$retried[$_] += $of_node[$_] foreach 0 .. $#retried;
+}
+is(join('|', @retried), $plain->sql($retry), 'retry_dead_letters() on the nodes, added up');
+cmp_ok($retried[0], '>', 300, 'applies them');
+is($coordinator->sql($profiles), $plain->sql($profiles), 'and the profiles are those of one server');
+is(join('', map { $_->sql($letters) } @nodes), '', 'no letter is left');
 is($_->sql(q{SELECT count(*) FROM unnest(profile_stream_internal.sharded_tables()) t WHERE pg_relation_size(t) > 0}), '0', $_->name . ': no row outside of the shards') foreach @nodes;
 
 $_->stop('immediate') foreach @nodes;
