@@ -1881,7 +1881,7 @@ BEGIN
 		('blocked customers', profiles_too AND EXISTS (SELECT FROM profile_stream_internal.blocked_customers))) AS f(what, is_there) WHERE f.is_there;
 	IF found IS NOT NULL THEN
 		RAISE EXCEPTION 'profiles cannot be distributed while there are %', found USING ERRCODE = 'object_not_in_prerequisite_state',
-			HINT = 'Drop them. Streams, metrics and attribute maps can be created again afterwards, and are then on all nodes.';
+			HINT = 'Drop them. Streams, metrics, attribute maps, handlers and upcasters can be created again afterwards, and are then on all nodes.';
 	END IF;
 	RETURN (profile_stream.version() - 'warning'::text)::text;
 END $$;
@@ -2024,6 +2024,8 @@ BEGIN
 	DELETE FROM profile_stream_internal.attribute_maps;
 	DELETE FROM profile_stream_internal.metrics;
 	DELETE FROM profile_stream_internal.metric_series;
+	DELETE FROM profile_stream_internal.event_handlers;
+	DELETE FROM profile_stream_internal.event_upcasters;
 	DELETE FROM profile_stream_internal.coordinator_calls;
 	-- the coordinator has the same
 	DELETE FROM profile_stream_internal.blocked_customers;

@@ -24,13 +24,13 @@
 
 static const char *const everywhere[] = {
 	"create_stream", "alter_stream", "pause_stream", "resume_stream", "drop_stream", "map_attribute", "unmap_attribute", "create_metric",
-	"drop_metric"
+	"drop_metric", "register_handler", "unregister_handler", "register_upcaster", "unregister_upcaster"
 };
 
 static const char *const here[] = {
 	"apply_event", "apply_events", "apply_event_returning", "retry_events", "discard_dead_letters", "lock_dead_letters", "settle_dead_letters", "decoded_values", "lock_customer", "try_lock_customer",
 	"start_streams", "stat_reset", "flush_stream", "await_stream", "wait_for_stream", "await_offset", "wait_for_offset",
-	"test_connection", "test_redis", "run_coordinator_call", "send_coordinator_calls", "run_on_this_node", "check_no_transaction"
+	"test_connection", "test_redis", "test_handler", "run_coordinator_call", "send_coordinator_calls", "run_on_this_node", "check_no_transaction"
 };
 
 /* what all nodes run on what they have of the profiles, see node_calls.h */

@@ -220,9 +220,11 @@ DROP FUNCTION pg_catalog.run_command_on_all_nodes(text);
 -- what needs all rows, and what changes definitions, is refused; each function that may write is decided on
 CREATE TABLE public.calls (call text);
 INSERT INTO public.calls VALUES ($$seed_profile('c', '{"firstName": "a"}', '2026-01-01')$$), ($$prune_slice('{0}', 2)$$),
-	($$seek_stream('s', 'earliest')$$), ($$rebuild('s')$$), ($$register_handler('t', 'public.handle(jsonb,jsonb)')$$), ($$create_segment('vip', 'total_balance > 1')$$),
+	($$seek_stream('s', 'earliest')$$), ($$rebuild('s')$$), ($$create_segment('vip', 'total_balance > 1')$$),
 	($$track_history('{total_balance}', '30 days')$$), ('confirm_code()'), ($$serve_profile('c')$$), ($$resync_sink('s', 'redis')$$);
-CREATE FUNCTION public.handle(profile jsonb, event jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS 'SELECT ''{}''::jsonb';
+CREATE FUNCTION public.handle(profile jsonb, event jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE
+	AS 'SELECT jsonb_build_object(''attributes'', jsonb_build_object(''n'', COALESCE((profile #>> ''{attributes,n}'')::int, 0) + (event #>> ''{payload,n}'')::int))';
+CREATE FUNCTION public.raise_event(event jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS 'SELECT jsonb_build_object(''n'', event #> ''{payload,old}'')';
 CREATE FUNCTION public.outcome(statement text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE statement;
@@ -232,7 +234,8 @@ EXCEPTION WHEN OTHERS THEN
 END $$;
 SELECT public.outcome('SELECT profile_stream.' || call), string_agg(split_part(call, '(', 1), ' ') FROM public.calls GROUP BY 1;
 SELECT public.outcome('SELECT profile_stream.' || call), string_agg(split_part(call, '(', 1), ' ') FROM unnest(ARRAY[$$create_stream('s', bootstrap_servers => 'x:1', topic => 't')$$, $$alter_stream('s', workers => 2)$$,
-	$$pause_stream('s')$$, $$resume_stream('s')$$, $$drop_stream('s')$$, $$map_attribute('t', 'a', '$.a')$$, $$unmap_attribute('t', 'a')$$, $$create_metric('m', 't', '1 day')$$, $$drop_metric('m')$$]) call GROUP BY 1;
+	$$pause_stream('s')$$, $$resume_stream('s')$$, $$drop_stream('s')$$, $$map_attribute('t', 'a', '$.a')$$, $$unmap_attribute('t', 'a')$$, $$create_metric('m', 't', '1 day')$$, $$drop_metric('m')$$,
+	$$register_handler('t', 'public.handle(jsonb,jsonb)')$$, $$unregister_handler('t', 'public.handle(jsonb,jsonb)')$$, $$register_upcaster('t', 1, 'public.raise_event(jsonb)')$$, $$unregister_upcaster('t', 1)$$]) call GROUP BY 1;
 
 -- calls of the coordinator: in order, once, and with the coordinator's numbers
 CREATE FUNCTION public.run_call(call_no bigint, function name, arguments text[], ids bigint[], called_by name DEFAULT current_user) RETURNS void LANGUAGE sql
@@ -276,14 +279,21 @@ SELECT public.run_call(4, 'drop_metric', '{none}', '{6,8,10}');
 SELECT public.run_call(4, 'drop_metric', '{NULL}', '{6,8,10}');
 SELECT public.run_call(4, 'drop_metric', '{m}', '{6,8,10}');
 SELECT public.run_call(5, 'drop_stream', '{s}', '{6,8,10}', 'regress_operator');
+-- functions of users run in the shard of their customer
+SELECT public.run_call(6, 'register_handler', '{t,"public.handle(jsonb,jsonb)",0}', '{6,8,10}'), public.run_call(7, 'register_upcaster', '{t,1,public.raise_event(jsonb)}', '{6,8,10}');
+SELECT profile_stream.apply_events(array_agg(public.seen(:'c', 'h' || n) || jsonb_build_object('eventType', 't', 'schemaVersion', CASE WHEN n = 1 THEN 1 ELSE 2 END, 'payload', jsonb_build_object(CASE WHEN n = 1 THEN 'old' ELSE 'n' END, n)))) FROM generate_series(1, 3) n;
+SELECT attributes FROM profile_stream.materialized_profiles_100 WHERE customer_id = :'c';
+SELECT profile_stream.test_handler('t', public.seen(:'c', 'h4') || '{"eventType": "t", "schemaVersion": 2, "payload": {"n": 5}}') -> 'attributes' AS attributes;
+SELECT public.run_call(8, 'unregister_handler', '{t,"public.handle(jsonb,jsonb)"}', '{6,8,10}'), public.run_call(9, 'unregister_upcaster', '{t,1}', '{6,8,10}');
+SELECT (SELECT count(*) FROM profile_stream_internal.event_handlers) AS handlers, (SELECT count(*) FROM profile_stream_internal.event_upcasters) AS upcasters;
 -- nothing else runs
-SELECT public.run_call(6, 'forget_customer', '{c,f}', '{6,8,10}');
-SELECT public.run_call(6, 'drop_metric', '{a,b}', '{6,8,10}');
-SELECT public.run_call(6, 'drop_metric', '{{a}}', '{6,8,10}');
-SELECT public.run_call(6, 'drop_metric', '{a}', '{6,8}');
+SELECT public.run_call(10, 'forget_customer', '{c,f}', '{6,8,10}');
+SELECT public.run_call(10, 'drop_metric', '{a,b}', '{6,8,10}');
+SELECT public.run_call(10, 'drop_metric', '{{a}}', '{6,8,10}');
+SELECT public.run_call(10, 'drop_metric', '{a}', '{6,8}');
 UPDATE pg_dist_local_group SET groupid = 0;
 SELECT public.invalidate();
-SELECT public.run_call(6, 'drop_metric', '{a}', '{6,8,10}');
+SELECT public.run_call(10, 'drop_metric', '{a}', '{6,8,10}');
 UPDATE pg_dist_local_group SET groupid = 1;
 SELECT public.invalidate();
 SELECT call_no, called_by = current_user AS by_me, function, arguments[1] FROM profile_stream_internal.coordinator_calls ORDER BY 1;
@@ -354,7 +364,7 @@ SELECT profile_stream_internal.is_distributed(), public.outcome(format('SELECT p
 DROP EVENT TRIGGER profile_stream_refuse_drop;
 DROP EVENT TRIGGER profile_stream_grant_on_shard;
 DROP VIEW public.here;
-DROP FUNCTION public.invalidate, public.shard_of, public.seen, public.apply, public.handle, public.outcome, public.run_call, public.arguments;
+DROP FUNCTION public.invalidate, public.shard_of, public.seen, public.apply, public.handle, public.raise_event, public.outcome, public.run_call, public.arguments;
 DROP TABLE public.locked, public.calls;
 DO $$
 DECLARE

@@ -98,6 +98,17 @@ $two->start;
 like($coordinator->sql("SELECT profile_stream.apply_events(ARRAY[$batch]::jsonb[])"), qr/^\{(applied|duplicate),applied\}$/, 'sent again');
 $coordinator->fails_like("SELECT profile_stream.lock_customer('$of_one')", qr/customer "$of_one" is on another node.*Call the function on \S+:@{[$one->port]}/s, 'a lock that the node of the customer does not see');
 
+# a handler runs on the node of the customer, with the function of that name there
+my $function = q{CREATE FUNCTION public.points(profile jsonb, event jsonb) RETURNS jsonb LANGUAGE sql
+	RETURN jsonb_build_object('attributes', jsonb_build_object('points', COALESCE((profile #>> '{attributes,points}')::numeric, 0) + (event #>> '{payload,amount}')::numeric))};
+my $handler = "SELECT profile_stream.register_handler('transaction.completed', 'public.points(jsonb,jsonb)')";
+$_->sql('SET citus.enable_ddl_propagation = off', $function) foreach $coordinator, $one;
+$coordinator->fails_like($handler, qr/did not run on all nodes.*function .?public\.points/s, 'a handler that a node does not have');
+$two->sql('SET citus.enable_ddl_propagation = off', $function);
+$plain->sql($function);
+$_->sql($handler) foreach $coordinator, $plain;
+is($_->sql(q{SELECT name, state FROM profile_stream.stat_code WHERE kind = 'handler'}), $plain->sql(q{SELECT name, state FROM profile_stream.stat_code WHERE kind = 'handler'}), 'the handler runs on ' . $_->name) foreach @nodes;
+
 # from everywhere at once: each event comes twice, from two of the ways; the customers are of all nodes
 my $events = 3_000;
 my @ways = map { [] } 0 .. 4;
@@ -156,7 +167,7 @@ foreach my $n (0, 1)
 my @total = wait_counters($plain, @nodes);
 my $applied = grep { $_ eq 'applied' } map { split(/\n/) } @outputs;
 cmp_ok($total[0] + $applied, @errors ? '<=' : '==', $events, 'each event is applied once');
-my $profiles = q{SELECT customer_id, version, total_balance, event_counts, first_event_at, watermark, last_transaction_at,
+my $profiles = q{SELECT customer_id, version, total_balance, event_counts, attributes, first_event_at, watermark, last_transaction_at,
 	profile_stream.metric_value(customer_id, 'total_transaction_value_30d', '2026-01-30') FROM profile_stream.materialized_profiles WHERE customer_id ~ '^c\d' ORDER BY customer_id COLLATE "C"};
 is($coordinator->sql($profiles), $plain->sql($profiles), 'the profiles are those of one server');
 
