@@ -1,7 +1,7 @@
 /*
  * coordinator_calls.h
- *	  Calls that define something on all nodes: streams, metrics, attribute maps. The
- *	  coordinator numbers them in its order. Each node keeps those that it has run. So none
+ *	  Calls that define something on all nodes, as a stream or a metric. The coordinator
+ *	  numbers them in its order. Each node keeps those that it has run. So none
  *	  runs twice, and a node that was added or was down gets those that it lacks.
  */
 #ifndef PS_COORDINATOR_CALLS_H
