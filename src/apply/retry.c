@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "apply/apply_state.h"
+#include "apply/system_failures.h"
 #include "apply/user_function.h"
 #include "core/keyed_hash.h"
 #include "store/sqlstate.h"
@@ -34,40 +35,20 @@ calls_functions(const PsApplyItem *item)
 }
 
 /*
- * Counts a failure of an event and returns how many it had. The table is small: an
- * event with the same place starts the count again.
- */
-static int
-count_failures(const PsEvent *event)
-{
-	static struct
-	{
-		int64		customer_key;
-		uint32		event_hash;
-		int			failures;
-	}			known[256];
-	uint32		hash = ps_table_hash(event->event_id, event->event_id_len);
-	int			place = hash % lengthof(known);
-
-	if (known[place].customer_key != event->customer_key || known[place].event_hash != hash)
-		known[place].failures = 0;
-	known[place].customer_key = event->customer_key;
-	known[place].event_hash = hash;
-	return ++known[place].failures;
-}
-
-/*
  * Whether an error of a function is the system's: then the whole transaction fails
- * and is tried again. In a worker an event's first failures count so, up to
- * PS_MAX_SYSTEM_FAILURES. From then on they count as the event's own, or an event
- * whose function always raises such an error would stop its stream.
+ * and is tried again. In a worker only an event's first failures count so, or an
+ * event whose function always raises such an error would stop its stream.
  */
 static bool
 is_system_error(const PsApplyState *state, const ErrorData *error)
 {
+	static HTAB *known = NULL;
+	const PsEvent *event = state->items[state->calling].event;
+
 	if (!ps_sqlstate_is_passing(error->sqlerrcode))
 		return false;
-	return state->settings->stream_id == 0 || count_failures(state->items[state->calling].event) < PS_MAX_SYSTEM_FAILURES;
+	return state->settings->stream_id == 0 ||
+		ps_system_failure_may_pass(&known, event->customer_key, (int64) ps_keyed_hash(&ps_table_key, event->event_id, event->event_id_len), error->sqlerrcode);
 }
 
 /* Takes a caught error: rejects the item whose function raised it, or raises it again if it is no function's own. */

@@ -7,6 +7,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "apply/system_failures.h"
 #include "apply/user_decoder.h"
 #include "apply/user_function.h"
 #include "compat.h"
@@ -93,31 +94,16 @@ decode_one(PsFunctionRun *run, PsFunction *decoder, const PsMessage *message, Ps
 	ps_function_forget(run);
 }
 
-/*
- * Whether an error of a decoder is the system's: then the worker tries again, as it
- * does for handlers. The table is small: a message with the same place starts the
- * count again.
- */
+/* Whether an error of a decoder is the system's: then the worker tries again, as it does for handlers. */
 static bool
 user_decoder_is_system_error(const PsMessage *message, const ErrorData *error)
 {
-	static struct
-	{
-		int32		topic_no;
-		int32		partition;
-		int64		offset;
-		int			failures;
-	}			known[256];
-	int			place = (uint32) (message->offset + message->partition) % lengthof(known);
+	static HTAB *known = NULL;
+	int64		partition = (int64) message->topic_no << 32 | (uint32) message->partition;
 
 	if (!ps_sqlstate_is_passing(error->sqlerrcode))
 		return false;
-	if (known[place].topic_no != message->topic_no || known[place].partition != message->partition || known[place].offset != message->offset)
-		known[place].failures = 0;
-	known[place].topic_no = message->topic_no;
-	known[place].partition = message->partition;
-	known[place].offset = message->offset;
-	return message->partition < 0 || ++known[place].failures < PS_MAX_SYSTEM_FAILURES;
+	return message->partition < 0 || ps_system_failure_may_pass(&known, partition, message->offset, error->sqlerrcode);
 }
 
 /* Takes a caught error; whether the call was ended for its time. */

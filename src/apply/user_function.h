@@ -10,8 +10,6 @@
 #include "store/function.h"
 #include "store/xact.h"
 
-#define PS_MAX_SYSTEM_FAILURES 3	/* errors of the system for a message, before they count as its own */
-
 /* What functions are called with. */
 typedef struct PsEventCall
 {

@@ -38,7 +38,7 @@ static ServedSlot *slots = NULL;
 /* in TopTransactionContext: those of a subtransaction are the last ones, until it ends */
 static Serving *serving = NULL;
 static int	nserving = 0;
-static HTAB * serving_customers = NULL;
+static HTAB *serving_customers = NULL;
 static shmem_request_hook_type previous_request = NULL;
 static shmem_startup_hook_type previous_startup = NULL;
 

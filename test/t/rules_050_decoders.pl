@@ -12,7 +12,7 @@ use ProfileStream::Broker;
 use ProfileStream::Node;
 use Test::More;
 
-my $broker = ProfileStream::Broker->new(mock => 1, topics => [ map { [ $_, 1 ] } qw(avro lists hostile) ]);
+my $broker = ProfileStream::Broker->new(mock => 1, topics => [ map { [ $_, 1 ] } qw(avro lists hostile poison) ]);
 my $node = ProfileStream::Node->start_new('main', conf => "profile_stream.handler_timeout = '300ms'\nprofile_stream.worker_restart_limit = 2\n");
 
 sub is_row { my ($sql, $expected, $name) = @_; is($node->safe_psql('postgres', $sql), $expected, $name); }
@@ -124,6 +124,32 @@ is_row("SELECT kafka_offset, sqlstate, regexp_replace(errors[1], '.*jsonb\\)', '
 11|57014| took longer than profile_stream.handler_timeout
 END
 $node->is_balanced('hostile', 'hostile');
+
+# several messages of a batch for which it always raises the system's errors: each has attempts of its own, and none begins anew for another
+$node->sql(<<'END');
+CREATE FUNCTION public.busy(value bytea, key bytea, headers jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	IF value = 'busy' THEN
+		RAISE 'busy' USING ERRCODE = '40001';
+	ELSIF value = 'broken' THEN
+		RAISE LOG 'broken % is tried', convert_from(key, 'UTF8');
+		RAISE 'broken' USING ERRCODE = 'XX000';
+	END IF;
+	RETURN jsonb_build_object('eventId', convert_from(key, 'UTF8'), 'customerId', 'p', 'eventType', 'acted', 'timestamp', '2026-01-01');
+END $$;
+END
+$broker->produce('poison', map { [ 0, "p$_", $_ % 256 == 0 ? 'busy' : 'ok' ] } 0 .. 256);
+$node->create_stream('poison', $broker, 'poison', decoder => "'public.busy'", dead_letter_pause_ratio => 1);
+ok($node->wait_taken('poison', 257), 'poison: all are taken');
+is_row("SELECT string_agg(kafka_offset || ' ' || sqlstate, ', ' ORDER BY kafka_offset) FROM profile_stream.dead_letters WHERE stream = 'poison'", '0 40001, 256 40001', 'poison: each costs its message');
+# an internal error that lasts: one message has attempts, the others cost no wait
+my $from = -s $node->logfile;
+$broker->produce('poison', map { [ 0, "b$_", 'broken' ] } 1 .. 10);
+ok($node->wait_taken('poison', 267), 'poison: broken ones are taken');
+is_row("SELECT count(*) FROM profile_stream.dead_letters WHERE stream = 'poison' AND sqlstate = 'XX000'", '10', 'poison: each is a dead letter');
+my @tried = slurp_file($node->logfile, $from) =~ /LOG: .*broken \w+ is tried/g;
+is(scalar @tried, 12, 'poison: the first one is tried three times, the others once');
+$node->sql("SELECT profile_stream.discard_dead_letters('poison'), profile_stream.drop_stream('poison')");
 
 # a stream whose decoder is gone makes dead letters; with another one they are repaired
 $node->sql('ALTER FUNCTION public.act RENAME TO moved');
