@@ -133,6 +133,7 @@ ps_score_function_call(PsRefresh *refresh, PsScored **profiles, int n)
 	Datum	   *results = palloc(n * sizeof(Datum));
 	FmgrInfo	function;
 
+	ps_role_fix_settings();
 	fmgr_info(refresh->function, &function);
 	for (int i = 0; i < n; i++)
 	{

@@ -4,9 +4,11 @@
  *
  *	  The query stands in parentheses in a statement of ours, which makes an event of
  *	  each row and puts the rows in order. It was parsed alone before, so that its
- *	  parentheses are in pairs. It runs with a safe search_path, as its owner, in a
- *	  security-restricted operation: also in the process of a rebuild, which a superuser
- *	  has connected.
+ *	  parentheses are in pairs. It runs as its owner in a security-restricted operation:
+ *	  also in the process of a rebuild, which a superuser has connected.
+ *
+ *	  Settings that values depend on are fixed. A call that goes on, and a rebuild, have
+ *	  other sessions than the first call, and must find the same rows in the same order.
  */
 #include "postgres.h"
 
@@ -20,7 +22,6 @@
 #include "store/backfill_rows.h"
 #include "store/confirmed_code.h"
 #include "store/user_code.h"
-#include "store/xact.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -260,7 +261,7 @@ run_as_owner(PsBackfillRows *rows, const PsBackfill *backfill, const PsBackfillP
 
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(backfill->owner, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-	ps_guc_set_nested("search_path", "pg_catalog, pg_temp");
+	ps_role_fix_settings();
 	ps_user_code_begin(0, NULL);
 	fill_store(rows, backfill->query, from);
 	ending = ps_user_code_end();

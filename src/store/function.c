@@ -3,7 +3,8 @@
  *	  Calls functions that users registered. A call is planned once, so that a
  *	  function in SQL can be inlined. It runs as the owner of the function in a
  *	  security-restricted operation, for at most profile_stream.handler_timeout, and
- *	  settings that it changes are undone.
+ *	  settings that it changes are undone. Settings that values depend on are fixed, so
+ *	  that a stream, a session and a rebuild make the same of an event.
  *
  *	  When a call raises, the caller's subtransaction undoes what is left: user,
  *	  settings, snapshots.
@@ -11,7 +12,6 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
@@ -31,8 +31,6 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
-
-#define SAFE_PATH "pg_catalog, pg_temp"
 
 #define MAX_ARGS 3
 
@@ -66,7 +64,7 @@ struct PsFunction
 struct PsFunctionRun
 {
 	uint64		number;
-	int			nest_level;		/* GUC nest level of the run; 0: none */
+	int			nest_level;		/* of settings */
 	ExprContext *context;
 };
 
@@ -191,11 +189,8 @@ ps_function_begin(void)
 		CacheRegisterSyscacheCallback(PROCOID, functions_changed, (Datum) 0);
 	watching = true;
 	run->number = ++runs;
-	if (strcmp(namespace_search_path, SAFE_PATH) != 0)
-	{
-		run->nest_level = NewGUCNestLevel();
-		ps_guc_set_nested("search_path", SAFE_PATH);
-	}
+	run->nest_level = NewGUCNestLevel();
+	ps_role_fix_settings();
 	memset(params->params, 0, MAX_ARGS * sizeof(ParamExternData));
 	run->context = CreateStandaloneExprContext();
 	run->context->ecxt_param_list_info = params;
@@ -206,8 +201,7 @@ void
 ps_function_end(PsFunctionRun *run)
 {
 	FreeExprContext(run->context, true);
-	if (run->nest_level != 0)
-		AtEOXact_GUC(true, run->nest_level);
+	AtEOXact_GUC(true, run->nest_level);
 }
 
 MemoryContext

@@ -205,7 +205,8 @@ void
 ps_role_fix_settings(void)
 {
 	static const char *const settings[][2] = {
-		{"search_path", "pg_catalog, pg_temp"}, {"timezone", "UTC"}, {"datestyle", "ISO, YMD"}, {"intervalstyle", "postgres"}, {"lc_numeric", "C"}
+		{"search_path", "pg_catalog, pg_temp"}, {"timezone", "UTC"}, {"datestyle", "ISO, YMD"}, {"intervalstyle", "postgres"}, {"lc_numeric", "C"},
+		{"extra_float_digits", "1"}, {"bytea_output", "hex"}, {"standard_conforming_strings", "on"}, {"transform_null_equals", "off"}, {"array_nulls", "on"}
 	};
 
 	for (int i = 0; i < lengthof(settings); i++)

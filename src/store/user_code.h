@@ -45,7 +45,7 @@ typedef struct PsRole
 extern PsRole ps_role_become(Oid role);
 extern void ps_role_return(PsRole role);
 
-/* Fixes the settings on which the result of a predicate, or a value as text, could depend, until the nest level of settings ends. */
+/* Fixes the settings on which what code means and returns, or a value as text, could depend, until the nest level of settings ends. */
 extern void ps_role_fix_settings(void);
 
 #endif							/* PS_USER_CODE_H */

@@ -62,6 +62,30 @@ CALL profile_stream.backfill('crm', 'SELECT * FROM public.few', batch => 2, name
 SELECT state, rows_done, applied, error, hint FROM profile_stream.stat_backfills WHERE name = 'few';
 CALL profile_stream.backfill('crm', 'SELECT event_id, customer_id, event_type, event_time + (1 / (event_id <> ''r7'')::int) * interval ''0'' AS event_time FROM public.few', name => 'raises');
 SELECT state, rows_done, error FROM profile_stream.stat_backfills WHERE name = 'raises';
+-- a call that goes on finds the same rows, whatever the settings of its session are
+CREATE TABLE public.naive (id int, at timestamp, amount float8, raw bytea);
+INSERT INTO public.naive VALUES (1, '2026-01-05 12:00', 0.1234567890123, '\xff');
+CREATE VIEW public.naive_events AS SELECT id AS event_id, 'naive' AS customer_id, 'kept' AS event_type, at::timestamptz AS event_time,
+	jsonb_build_object('id', id, 'at', at::timestamptz, 'day', at::date::text, 'amount', amount, 'raw', raw, 'took', interval '90 s') AS payload FROM public.naive;
+CREATE FUNCTION public.keep(profile jsonb, event jsonb) RETURNS jsonb LANGUAGE sql RETURN jsonb_build_object('attributes', jsonb_build_object(event ->> 'eventId', event -> 'payload'));
+SELECT profile_stream.register_handler('kept', 'public.keep(jsonb,jsonb)');
+SET timezone = 'America/Los_Angeles';
+CALL profile_stream.backfill('crm', 'SELECT * FROM public.naive_events', name => 'naive');
+INSERT INTO public.naive SELECT 2, at + '1 hour', amount, raw FROM public.naive;
+SET timezone = 'Europe/Vienna';
+SET datestyle = 'German, DMY';
+SET intervalstyle = 'iso_8601';
+SET extra_float_digits = -10;
+SET bytea_output = 'escape';
+CALL profile_stream.backfill('crm', 'SELECT * FROM public.naive_events', name => 'naive');
+RESET extra_float_digits;
+RESET bytea_output;
+RESET intervalstyle;
+SET datestyle = 'ISO, YMD';
+SET timezone = 'UTC';
+SELECT rows_done, applied, position FROM profile_stream.stat_backfills WHERE name = 'naive';
+SELECT jsonb_pretty(attributes) FROM profile_stream.profiles WHERE customer_id = 'naive';
+SELECT profile_stream.unregister_handler('kept', 'public.keep(jsonb,jsonb)');
 -- queries that are none
 \set VERBOSITY terse
 CALL profile_stream.backfill('crm', 'SELECT 1) AS q; DROP TABLE public.few; --', name => 'x');

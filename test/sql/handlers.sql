@@ -178,6 +178,34 @@ SELECT event_type FROM profile_stream_internal.event_handlers WHERE event_type =
 RESET ROLE;
 SELECT letters();
 
+-- settings of the session on which values depend are none of the handler's: a stream and a rebuild make the same of an event
+CREATE FUNCTION h_values(profile jsonb, event jsonb) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_build_object('attributes', jsonb_build_object('day', (event ->> 'timestamp')::timestamptz::date, 'text', (event ->> 'timestamp')::timestamptz::text,
+		'took', (interval '90 s')::text, 'third', 1 / 3::float8, 'bytes', '\xff'::bytea::text, 'null', NULL = event, 'nulls', '{NULL}'::text[])) $$;
+SELECT profile_stream.register_handler('values', 'h_values(jsonb,jsonb)');
+SET timezone = 'America/Los_Angeles';
+SET datestyle = 'German, DMY';
+SET intervalstyle = 'iso_8601';
+SET extra_float_digits = -10;
+SET bytea_output = 'escape';
+SET standard_conforming_strings = off;
+SET escape_string_warning = off;
+SET transform_null_equals = on;
+SET array_nulls = off;
+SELECT profile_stream.apply_event(ev('v1', 'values', customer => 'v'));
+SELECT shown('v') -> 'attributes' AS attributes;
+SELECT '2026-01-01Z'::timestamptz;
+RESET standard_conforming_strings;
+RESET escape_string_warning;
+RESET transform_null_equals;
+RESET array_nulls;
+RESET extra_float_digits;
+RESET bytea_output;
+RESET intervalstyle;
+RESET datestyle;
+SET timezone = 'UTC';
+SELECT profile_stream.unregister_handler('values', 'public.h_values(jsonb,jsonb)');
+
 -- a function that is gone
 SELECT profile_stream.apply_events(ARRAY[ev('d1', 'session', '{"do": "drop"}', 'd'), ev('d2', 'session', '{"do": "none"}', 'd'), ev('d3', 'other', customer => 'd')]);
 SELECT profile_stream.apply_event(ev('d4', 'session', '{"do": "none"}', 'd'));

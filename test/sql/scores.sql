@@ -138,6 +138,14 @@ CREATE TEMP TABLE before AS SELECT * FROM public.scores;
 CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
 SELECT done, failed FROM public.progress;
 SELECT * FROM public.scores EXCEPT SELECT * FROM before;
+-- settings of who refreshes are none of the function's
+CREATE OR REPLACE FUNCTION public.my_scores(profile jsonb) RETURNS jsonb LANGUAGE sql STABLE RETURN jsonb_build_object('segment', '2026-01-01 00:00Z'::timestamptz::date::text);
+SET timezone = 'America/Los_Angeles';
+SET datestyle = 'German, DMY';
+CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
+RESET datestyle;
+SET timezone = 'UTC';
+SELECT DISTINCT segment FROM profile_stream.materialized_profiles;
 -- a function that writes, or may write, or is none
 CREATE FUNCTION public.writes(profile jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$ BEGIN DELETE FROM profile_stream_internal.event_id_chunks; RETURN NULL; END $$;
 SELECT profile_stream.set_score_function('public.writes(jsonb)');
