@@ -8,6 +8,7 @@
 
 #include "postgres.h"
 
+#include "catalog/pg_database.h"
 #include "common/jsonapi.h"
 #include "utils/tuplesort.h"
 #include "utils/wait_event.h"
@@ -42,6 +43,13 @@
 #define ps_must_be_able_to_set_role(member, role) check_can_set_role(member, role)
 #else
 #define ps_must_be_able_to_set_role(member, role) check_is_member_of_role(member, role)
+#endif
+
+/*
+ * The connection limit of a database whose DROP DATABASE was interrupted; the first minor releases of 15 have none.
+ */
+#ifndef DATCONNLIMIT_INVALID_DB
+#define DATCONNLIMIT_INVALID_DB (-2)
 #endif
 
 /*

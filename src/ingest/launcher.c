@@ -16,6 +16,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
+#include "compat.h"
 #include "executor/spi.h"
 #include "ingest/launcher.h"
 #include "miscadmin.h"
@@ -58,7 +59,10 @@ ps_launcher_register(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-/* The databases that take connections; the others are added to *closed, unless it is NULL. */
+/*
+ * The databases that take connections; the others are added to *closed, unless it is NULL.
+ * One whose DROP DATABASE was interrupted is in neither list: it can only be dropped.
+ */
 static List *
 find_databases(MemoryContext context, List **closed)
 {
@@ -74,8 +78,11 @@ find_databases(MemoryContext context, List **closed)
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
-		MemoryContext old = MemoryContextSwitchTo(context);
+		MemoryContext old;
 
+		if (database->datconnlimit == DATCONNLIMIT_INVALID_DB)
+			continue;
+		old = MemoryContextSwitchTo(context);
 		if (database->datallowconn && !database->datistemplate)
 			databases = lappend_oid(databases, database->oid);
 		else if (closed != NULL)

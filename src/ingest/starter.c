@@ -5,7 +5,7 @@
  *
  *	  It connects as a superuser and shows in stat_streams why the stream does not run.
  *	  Then it waits, longer each time, starts the worker again, and ends. While the
- *	  database takes no connections it waits without one.
+ *	  database takes no connections, also not its own, it waits without one.
  */
 #include "postgres.h"
 
@@ -81,7 +81,11 @@ starter_work(const PsConnectFailure *why, bool start, int64 wait_ms)
 	CommitTransactionCommand();
 }
 
-/* Without a database: starts the worker again once its database takes connections. */
+/*
+ * Without a database: starts the worker again once its database takes connections. It
+ * waits before each start, longer each time, because the database may refuse for another
+ * reason than the one that it looks for.
+ */
 static void
 wait_for_database(const PsConnectFailure *why, Oid database)
 {
@@ -91,13 +95,10 @@ wait_for_database(const PsConnectFailure *why, Oid database)
 	ps_bgworker_name("starter", NULL);
 	for (int tries = why->tries; ps_launcher_find_database(database, &open); tries++)
 	{
-		if (open)
-		{
-			PsProcess	process = {database, why->owner, why->number, why->rebuild};
+		PsProcess	process = {database, why->owner, why->number, why->rebuild, tries};
 
-			if (ps_bgworker_start(why->stream_id, &process))
-				break;
-		}
+		if (open && tries > why->tries && ps_bgworker_start(why->stream_id, &process))
+			break;
 		ps_bgworker_wait(ps_backoff_ms(tries));
 	}
 }
@@ -118,9 +119,8 @@ profile_stream_starter_main(Datum arg)
 		wait_for_database(&why, DatumGetObjectId(arg));
 		proc_exit(0);
 	}
-	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
+	ps_bgworker_connect_starter(DatumGetObjectId(arg), &why);
 	ps_bgworker_name("starter", NULL);
-	ps_bgworker_settings();
 	wait_ms = ps_backoff_ms(why.tries);
 	/* start_streams() may have started another starter meanwhile: one is enough */
 	lease = why.rebuild ? PS_LEASE_OF_REBUILD(why.stream_id) : why.stream_id;

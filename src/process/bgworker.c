@@ -36,6 +36,7 @@
 #include "utils/guc.h"
 #include "utils/syscache.h"
 
+#define STARTER_S 10			/* until a starter that failed, or could not be forked, begins anew */
 #define FRESH_S 10				/* a failure later after the registration is the first of a new row */
 
 StaticAssertDecl(sizeof(PsConnectFailure) <= BGW_EXTRALEN, "PsConnectFailure must fit into bgw_extra");
@@ -43,6 +44,7 @@ StaticAssertDecl(sizeof(PsProcess) <= BGW_EXTRALEN, "PsProcess must fit into bgw
 
 static PsConnectFailure failure;	/* message empty: none */
 static Oid	database_to_connect = InvalidOid;
+static bool is_starter = false;
 
 void
 ps_bgworker_describe(BackgroundWorker *worker, const char *type, const char *function)
@@ -111,7 +113,11 @@ leave_to_starter(int code, Datum arg)
 
 	if (failure.message[0] == '\0' || failure.sqlerrcode == ERRCODE_UNDEFINED_DATABASE)
 		return;
+	/* nor can a starter connect: the next one waits without a database, and does not show why */
+	if (is_starter)
+		failure.sqlerrcode = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
 	ps_bgworker_describe(&worker, "profile_stream starter", "profile_stream_starter_main");
+	worker.bgw_restart_time = STARTER_S;
 	worker.bgw_main_arg = ObjectIdGetDatum(database_to_connect);
 	memcpy(worker.bgw_extra, &failure, sizeof(failure));
 	if (!RegisterDynamicBackgroundWorker(&worker, NULL))
@@ -186,10 +192,30 @@ ps_bgworker_settings(void)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION);
 }
 
+/* Connects to a database. If that fails, a starter goes on with what failure tells, and this process ends for good. */
+static void
+connect_or_leave(Oid database)
+{
+	emit_log_hook_type log_hook = emit_log_hook;
+
+	database_to_connect = database;
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	emit_log_hook = note_fatal;
+	before_shmem_exit(leave_to_starter, (Datum) 0);
+	on_proc_exit(exit_for_good, (Datum) 0);
+	BackgroundWorkerUnblockSignals();
+	if (!is_starter)
+		PS_FAILPOINT("connect");
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	emit_log_hook = log_hook;
+	failure.message[0] = '\0';
+	ps_bgworker_settings();
+}
+
 bool
 ps_bgworker_connect(Oid database, Oid owner)
 {
-	emit_log_hook_type log_hook = emit_log_hook;
 	PsProcess	process = ps_bgworker_process();
 
 	failure.stream_id = DatumGetInt32(MyBgworkerEntry->bgw_main_arg);
@@ -198,19 +224,17 @@ ps_bgworker_connect(Oid database, Oid owner)
 	/* a process that ran for days begins a new row of failures */
 	failure.tries = (int) time(NULL) - process.registered_at < FRESH_S ? process.tries : 0;
 	failure.owner = owner;
-	database_to_connect = database;
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
-	emit_log_hook = note_fatal;
-	before_shmem_exit(leave_to_starter, (Datum) 0);
-	on_proc_exit(exit_for_good, (Datum) 0);
-	BackgroundWorkerUnblockSignals();
-	PS_FAILPOINT("connect");
-	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-	emit_log_hook = log_hook;
-	failure.message[0] = '\0';
-	ps_bgworker_settings();
+	connect_or_leave(database);
 	return bgworker_become(owner);
+}
+
+void
+ps_bgworker_connect_starter(Oid database, const PsConnectFailure *why)
+{
+	is_starter = true;
+	failure = *why;
+	failure.message[0] = '\0';
+	connect_or_leave(database);
 }
 
 void

@@ -56,6 +56,12 @@ extern PsProcess ps_bgworker_process(void);
  */
 extern bool ps_bgworker_connect(Oid database, Oid owner);
 
+/*
+ * Connects a starter to the database as a superuser. If that fails, it ends for good as
+ * well, and another one waits without a database before it starts the worker again.
+ */
+extern void ps_bgworker_connect_starter(Oid database, const PsConnectFailure *why);
+
 /* The name of a process in process_counters: of a relay its sink. */
 extern const char *ps_bgworker_process_name(int number);
 

@@ -65,6 +65,32 @@ ok($node->wait_for_log(qr/stream "crm" is running again, after/, $from), 'in the
 ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'profile_stream starter'"),
 	'nobody waits for what has come about');
 
+# a database that nobody can connect to, as one whose disk is not there: not even who would say so
+$node->sql('CREATE DATABASE doomed');
+$node->safe_psql('doomed', "CREATE EXTENSION profile_stream; SELECT profile_stream.create_stream('doomed', bootstrap_servers => '" . $broker->bootstrap . "', topic => 'events')");
+my $runs = "SELECT state = 'running' FROM profile_stream.stat_streams";
+ok($node->poll_query_until('doomed', $runs), 'a stream of another database runs');
+my $file = $node->data_dir . '/base/' . $node->sql("SELECT oid FROM pg_database WHERE datname = 'doomed'") . '/PG_VERSION';
+$from = -s $node->logfile;
+rename($file, "$file.away") or die;
+$node->sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'doomed'");
+ok($node->wait_for_log(qr/(FATAL: .*is not a valid data directory.*){2}/s, $from), 'neither its worker can connect nor the starter');
+rename("$file.away", $file) or die;
+ok($node->poll_query_until('doomed', $runs), 'it goes on by itself');
+
+# a database whose DROP DATABASE was interrupted can only be dropped: its streams are not tried again
+$from = -s $node->logfile;
+$node->sql("UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'doomed'", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'doomed'");
+ok($node->wait_for_log(qr/FATAL: .*cannot connect to invalid database "doomed"/, $from), 'its worker finds the database invalid');
+for (1 .. 2)
+{
+	$pid = $node->stream_pid('crm');
+	$node->sql("SELECT pg_terminate_backend($pid)");
+	ok($node->wait_stream_pid('crm', $pid), 'while another worker is started again');
+}
+is(lines(qr/FATAL: .*cannot connect to invalid database/, $from), 1, 'it is not');
+$node->sql('DROP DATABASE doomed');
+
 # without a slot for who would wait: the slots are of the launcher, of logical replication and of the worker
 $node->sql("SELECT profile_stream.alter_stream('crm', changelog_topic => '')");
 $node->append_conf('postgresql.conf', 'max_worker_processes = 3');
