@@ -72,6 +72,24 @@ COMMENT ON FUNCTION profile_stream_internal.node_of_event(jsonb) IS 'A number of
 REVOKE ALL ON FUNCTION profile_stream_internal.node_of_event FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION profile_stream_internal.node_of_event TO profile_stream_operator;
 
+CREATE OR REPLACE FUNCTION profile_stream_internal.make_history_part(from_day date, to_day date) RETURNS void
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	name text := pg_catalog.concat('profile_history_', pg_catalog.to_char(from_day, 'YYYYMMDD'));
+	other text;
+BEGIN
+	EXECUTE pg_catalog.format('CREATE TABLE profile_stream_internal.%I (LIKE profile_stream_internal.profile_history INCLUDING ALL,'
+		' PRIMARY KEY (customer_id, changed_at, version, kind))', name);
+	-- others do not have what ALTER DEFAULT PRIVILEGES gives them of each new table; who may read profile_history reads its parts
+	FOR other IN SELECT DISTINCT CASE a.grantee WHEN 0::oid THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END
+			FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a WHERE c.oid = to_regclass(format('profile_stream_internal.%I', name))::oid AND a.grantee <> c.relowner LOOP
+		EXECUTE pg_catalog.format('REVOKE ALL ON TABLE profile_stream_internal.%I FROM %s', name, other);
+	END LOOP;
+	EXECUTE pg_catalog.format('COMMENT ON TABLE profile_stream_internal.%I IS %L', name, pg_catalog.concat('Part of profile_history, from ', from_day));
+	EXECUTE pg_catalog.format('ALTER TABLE profile_stream_internal.profile_history ATTACH PARTITION profile_stream_internal.%I FOR VALUES FROM (%L) TO (%L)',
+		name, pg_catalog.to_char(from_day, 'YYYY-MM-DD 00:00:00+00'), pg_catalog.to_char(to_day, 'YYYY-MM-DD 00:00:00+00'));
+END $$;
+
 CREATE OR REPLACE FUNCTION profile_stream_internal.dead_letter_json(value bytea) RETURNS jsonb
 	LANGUAGE plpgsql IMMUTABLE STRICT COST 750 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -579,6 +597,14 @@ DECLARE
 	shown record;
 	granted record;
 BEGIN
+	-- first what ALTER DEFAULT PRIVILEGES gave of the new view
+	FOR granted IN
+		SELECT DISTINCT CASE a.grantee WHEN 0::oid THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END AS grantee
+		FROM pg_catalog.pg_class c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a
+		WHERE c.oid OPERATOR(pg_catalog.=) 'profile_stream.bi_profiles'::pg_catalog.regclass AND a.grantee OPERATOR(pg_catalog.<>) c.relowner
+	LOOP
+		EXECUTE pg_catalog.format('REVOKE ALL ON bi_profiles FROM %s', granted.grantee);
+	END LOOP;
 	FOR granted IN
 		SELECT a.privilege_type || CASE WHEN o.attname IS NULL THEN '' ELSE pg_catalog.format(' (%I)', o.attname) END AS privilege,
 			CASE a.grantee WHEN 0::pg_catalog.oid THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END AS grantee,
@@ -2420,3 +2446,26 @@ GRANT SELECT ON node_streams, node_partitions, node_topics, node_dead_letters, n
 GRANT SELECT ON node_streams, node_partitions, node_health TO profile_stream_monitor;
 GRANT EXECUTE ON ROUTINE profile_stream_internal.rows_of_nodes, profile_stream_internal.is_distributed TO profile_stream_monitor, profile_stream_reader, profile_stream_operator;
 GRANT EXECUTE ON ROUTINE profile_stream_internal.reconcile TO profile_stream_operator;
+
+-- nor do others have what ALTER DEFAULT PRIVILEGES gives them of each new table or function: of what this transaction has made a member,
+-- but the view that has the rights of one before
+DO $$
+DECLARE
+	granted record;
+BEGIN
+	FOR granted IN
+		SELECT DISTINCT o.what, CASE a.grantee WHEN 0::oid THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END AS grantee
+		FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_depend d ON d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass::oid AND d.refobjid OPERATOR(pg_catalog.=) e.oid
+			JOIN (SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::oid AS class, c.oid, c.relowner AS owner, c.relacl AS acl,
+					pg_catalog.format('%s %s', CASE c.relkind WHEN 'S'::"char" THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::pg_catalog.regclass) AS what FROM pg_catalog.pg_class c
+				UNION ALL SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::oid, p.oid, p.proowner, p.proacl, pg_catalog.format('ROUTINE %s', p.oid::pg_catalog.regprocedure)
+				FROM pg_catalog.pg_proc p) o ON o.class OPERATOR(pg_catalog.=) d.classid AND o.oid OPERATOR(pg_catalog.=) d.objid
+			CROSS JOIN LATERAL pg_catalog.aclexplode(o.acl) a LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) a.grantee
+		WHERE e.extname OPERATOR(pg_catalog.=) 'profile_stream' AND d.xmin OPERATOR(pg_catalog.=) pg_catalog.pg_current_xact_id()::xid AND a.grantee OPERATOR(pg_catalog.<>) o.owner
+			AND o.oid OPERATOR(pg_catalog.<>) 'profile_stream.bi_profiles'::pg_catalog.regclass::oid
+			AND (r.rolname OPERATOR(pg_catalog.=) ANY (ARRAY['profile_stream_reader', 'profile_stream_operator', 'profile_stream_monitor', 'profile_stream_bi', 'profile_stream_support']::name[])) IS NOT TRUE
+	LOOP
+		EXECUTE pg_catalog.format('REVOKE ALL ON %s FROM %s', granted.what, granted.grantee);
+	END LOOP;
+END
+$$;

@@ -778,9 +778,15 @@ CREATE FUNCTION profile_stream_internal.make_history_part(from_day date, to_day 
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	name text := pg_catalog.concat('profile_history_', pg_catalog.to_char(from_day, 'YYYYMMDD'));
+	other text;
 BEGIN
 	EXECUTE pg_catalog.format('CREATE TABLE profile_stream_internal.%I (LIKE profile_stream_internal.profile_history INCLUDING ALL,'
 		' PRIMARY KEY (customer_id, changed_at, version, kind))', name);
+	-- others do not have what ALTER DEFAULT PRIVILEGES gives them of each new table; who may read profile_history reads its parts
+	FOR other IN SELECT DISTINCT CASE a.grantee WHEN 0::oid THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END
+			FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a WHERE c.oid = to_regclass(format('profile_stream_internal.%I', name))::oid AND a.grantee <> c.relowner LOOP
+		EXECUTE pg_catalog.format('REVOKE ALL ON TABLE profile_stream_internal.%I FROM %s', name, other);
+	END LOOP;
 	EXECUTE pg_catalog.format('COMMENT ON TABLE profile_stream_internal.%I IS %L', name, pg_catalog.concat('Part of profile_history, from ', from_day));
 	EXECUTE pg_catalog.format('ALTER TABLE profile_stream_internal.profile_history ATTACH PARTITION profile_stream_internal.%I FOR VALUES FROM (%L) TO (%L)',
 		name, pg_catalog.to_char(from_day, 'YYYY-MM-DD 00:00:00+00'), pg_catalog.to_char(to_day, 'YYYY-MM-DD 00:00:00+00'));

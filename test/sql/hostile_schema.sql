@@ -131,6 +131,11 @@ SELECT what, pg_temp.condition(what) FROM unnest(ARRAY['OLD.* IS DISTINCT FROM N
 DROP OPERATOR public.=~= (text, text), public.~=~ (text, text);
 DROP DOMAIN public.theirs;
 DROP FUNCTION public.theirs(text), public.theirs(text, text);
+-- a partition that is made later gives others nothing, whatever default privileges say
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO regress_dbowner, PUBLIC;
+SELECT profile_stream_internal.make_history_part('2020-02-01', '2020-02-02');
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM regress_dbowner, PUBLIC;
+SELECT count(*) AS granted FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a WHERE c.oid = 'profile_stream_internal.profile_history_20200201'::regclass AND a.grantee <> c.relowner;
 -- on a partition, or a table that inherits
 SELECT profile_stream_internal.make_history_part('2020-01-01', '2020-01-02');
 GRANT USAGE ON SCHEMA profile_stream_internal TO regress_dbowner;

@@ -43,6 +43,20 @@ SELECT privilege_type FROM pg_class, aclexplode(relacl) WHERE oid = 'profile_str
 ROLLBACK;
 DROP ROLE "regress'""Auditor";
 
+-- what default privileges give others of what is new is taken back
+CREATE ROLE regress_stranger;
+BEGIN;
+DROP EXTENSION profile_stream;
+CREATE EXTENSION profile_stream VERSION '0.1.0';
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO regress_stranger;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO regress_stranger;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO regress_stranger;
+ALTER EXTENSION profile_stream UPDATE;
+SELECT what, count(*) FROM (SELECT 'table', relacl FROM pg_class UNION ALL SELECT 'function', proacl FROM pg_proc) o(what, acl) CROSS JOIN LATERAL aclexplode(o.acl) a
+	WHERE a.grantee = 'regress_stranger'::regrole GROUP BY 1;
+ROLLBACK;
+DROP ROLE regress_stranger;
+
 -- settings of the session do not change what is made
 BEGIN;
 DROP EXTENSION profile_stream;
