@@ -6,6 +6,10 @@
  *	  A node runs a call in a transaction of its own, before the coordinator commits. If the
  *	  coordinator then fails, the same call has to be made again: the nodes that have it
  *	  already pass over it, and refuse another one of its number.
+ *
+ *	  Operators may run a call on a node themselves, because the coordinator does so with their
+ *	  rights. That gives them nothing that they may not do on the coordinator. The numbers
+ *	  that they choose hold for this call, as the next one sets its own.
  */
 #include "postgres.h"
 
@@ -255,9 +259,9 @@ call_function(Oid function, Datum arguments)
 	(void) FunctionCallInvoke(fcinfo);
 }
 
-/* Takes the rights of the role that made a call. The caller must have them. */
+/* Takes the rights of the role that made a call. The caller must have them. What restricts the caller stays. */
 static void
-become_caller(const PsCoordinatorCall *call)
+become_caller(const PsCoordinatorCall *call, int context)
 {
 	const char *name = NameStr(*DatumGetName(call->called_by));
 	Oid			role = get_role_oid(name, true);
@@ -272,7 +276,7 @@ become_caller(const PsCoordinatorCall *call)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("call " INT64_FORMAT " runs with the rights of role \"%s\"", call->call_no, name),
 				 errhint("A superuser can call profile_stream.distribute() on the coordinator, which runs it.")));
-	SetUserIdAndSecContext(role, SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(role, context | SECURITY_LOCAL_USERID_CHANGE);
 }
 
 /* An error ends the transaction, which gives the rights of the session back. */
@@ -283,7 +287,7 @@ calls_execute(const PsCoordinatorCall *call)
 	int			context;
 
 	GetUserIdAndSecContext(&user, &context);
-	become_caller(call);
+	become_caller(call, context);
 	running = true;
 	PG_TRY();
 	{

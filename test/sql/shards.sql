@@ -274,6 +274,16 @@ CREATE SERVER regress_kafka FOREIGN DATA WRAPPER profile_stream_kafka OPTIONS (b
 GRANT USAGE ON FOREIGN SERVER regress_kafka TO regress_operator;
 SELECT public.run_call(3, 'create_stream', public.arguments('profile_stream.create_stream', '{"name": "s", "server": "regress_kafka", "topic": "t", "batch_wait": "00:00:01.5"}'), '{5,8,10}', 'regress_operator');
 SELECT stream_id, owner, batch_wait FROM profile_stream.streams;
+-- what restricts the caller restricts the call: here a materialized view
+CREATE FUNCTION public.make_temporary() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	CREATE TEMP TABLE made ();
+	RETURN NULL;
+END $$;
+CREATE TRIGGER make_temporary AFTER DELETE ON profile_stream_internal.metrics FOR EACH ROW EXECUTE FUNCTION public.make_temporary();
+CREATE MATERIALIZED VIEW public.calling AS SELECT public.run_call(4, 'drop_metric', '{m}', '{6,8,10}')::text;
+DROP TRIGGER make_temporary ON profile_stream_internal.metrics;
+DROP FUNCTION public.make_temporary();
 -- one that fails can be sent again
 SELECT public.run_call(4, 'drop_metric', '{none}', '{6,8,10}');
 SELECT public.run_call(4, 'drop_metric', '{NULL}', '{6,8,10}');
