@@ -7,7 +7,8 @@
  *
  *	  If library and objects are of different versions, no process works. One scanner
  *	  stays. By the few columns that are alike in all versions it shows in stat_streams
- *	  what is to be done. It starts the streams once that was done.
+ *	  what is to be done. It starts the streams once that was done. One stays, too, when
+ *	  a scan fails: nobody else would start the streams once the reason is gone.
  */
 #include "postgres.h"
 
@@ -24,6 +25,7 @@
 #include "postmaster/interrupt.h"
 #include "process/bgworker.h"
 #include "process/lease.h"
+#include "process/logged_reasons.h"
 #include "process/wait_event.h"
 #include "settings.h"
 #include "storage/ipc.h"
@@ -394,10 +396,45 @@ scanner_scan(bool may_wait)
 	return mismatch == NULL;
 }
 
+/*
+ * Scans, and returns the time until the next attempt; 0: none is needed. After an error
+ * a process that may not wait leaves that to another one. The log gets each reason once.
+ */
+static int64
+scanner_try(bool may_wait)
+{
+	static PsLoggedReasons logged;
+	MemoryContext context = CurrentMemoryContext;
+	ErrorData  *error;
+	volatile int64 wait_ms = 0;
+
+	PG_TRY();
+	{
+		wait_ms = scanner_scan(may_wait) ? 0 : MATCH_MS;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		if (!may_wait && !ps_bgworker_start_scanner())
+			PG_RE_THROW();
+		error = CopyErrorData();
+		if (may_wait && ps_reason_is_new(&logged, error->message))
+			EmitErrorReport();
+		FreeErrorData(error);
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		wait_ms = may_wait ? LOOK_MS : 0;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return wait_ms;
+}
+
 void
 profile_stream_scanner_main(Datum arg)
 {
 	bool		may_wait = MyBgworkerEntry->bgw_notify_pid == 0;	/* the launcher waits for it */
+	int64		wait_ms;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
@@ -408,7 +445,7 @@ profile_stream_scanner_main(Datum arg)
 	ps_bgworker_settings();
 	if (may_wait && !ps_lease_take(PS_LEASE_SCANNER))
 		proc_exit(0);
-	while (!scanner_scan(may_wait))
-		ps_bgworker_wait(MATCH_MS);
+	while ((wait_ms = scanner_try(may_wait)) > 0)
+		ps_bgworker_wait(wait_ms);
 	proc_exit(0);
 }

@@ -237,16 +237,23 @@ ps_bgworker_connect_starter(Oid database, const PsConnectFailure *why)
 	connect_or_leave(database);
 }
 
+bool
+ps_bgworker_start_scanner(void)
+{
+	BackgroundWorker worker;
+
+	ps_bgworker_describe_scanner(&worker, MyDatabaseId);
+	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
 void
 ps_bgworker_end_unless_matched(void)
 {
-	BackgroundWorker worker;
 	const char *hint;
 
 	if (ps_extension_mismatch(&hint) == NULL)
 		return;
-	ps_bgworker_describe_scanner(&worker, MyDatabaseId);
-	if (!RegisterDynamicBackgroundWorker(&worker, NULL))
+	if (!ps_bgworker_start_scanner())
 		ps_extension_check();
 	proc_exit(0);
 }

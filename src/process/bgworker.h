@@ -71,6 +71,9 @@ extern void ps_bgworker_name(const char *what, const char *stream);
 /* Overrides settings of the database that would change how statements work. */
 extern void ps_bgworker_settings(void);
 
+/* Registers a scanner of this database that may wait; false when no slot is free. */
+extern bool ps_bgworker_start_scanner(void);
+
 /*
  * Ends the process for good when the library and the objects are of different versions. A
  * scanner then shows that in stat_streams, waits until they agree, and starts the streams.

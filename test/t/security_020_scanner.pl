@@ -50,6 +50,17 @@ ok(scan(qr/table stream_status is not the extension's own|table profile_stream_i
 $node->sql('ALTER TABLE profile_stream_internal.stream_status OWNER TO CURRENT_USER', 'REVOKE USAGE ON SCHEMA profile_stream, profile_stream_internal FROM mallory');
 is($node->sql('SELECT profile_stream.start_streams()'), '0', 'given back, all is well');
 
+# what a scan met when the server started is looked at again, without a reload
+$node->sql("SELECT profile_stream.create_stream('crm', bootstrap_servers => '127.0.0.1:1', topic => 'events')", 'ALTER TABLE profile_stream_internal.stream_status OWNER TO mallory');
+my $from = -s $node->logfile;
+$node->restart;
+ok($node->wait_for_log(qr/stream_status is not the extension's own/, $from), 'a stream does not start');
+is($node->sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'profile_stream worker'"), '0', 'nobody runs it');
+$node->sql('ALTER TABLE profile_stream_internal.stream_status OWNER TO CURRENT_USER');
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'profile_stream worker'"), 'once the reason is gone it starts by itself');
+ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'profile_stream scanner'"), 'and nobody waits any more');
+$node->sql("SELECT profile_stream.drop_stream('crm')");
+
 # roles that were there before
 $node->sql('DROP EXTENSION profile_stream', 'DROP SCHEMA profile_stream');
 $node->sql('DROP ROLE profile_stream_reader, profile_stream_operator', 'CREATE ROLE profile_stream_reader LOGIN', 'CREATE ROLE profile_stream_operator',
