@@ -9,6 +9,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 
+use List::Util qw(first);
 use PostgreSQL::Test::Utils;
 use ProfileStream::Broker;
 use ProfileStream::Citus qw(start_node address);
@@ -222,7 +223,7 @@ foreach my $node (@nodes)
 $coordinator->sql("SELECT profile_stream.drop_stream('crm')");
 
 # erasure and blocks
-my ($of_one, $of_two) = map { my $node = $_; (grep { owner_of($_) == $node } map { "c$_" } 1 .. 20)[0] } $one, $two;
+my ($of_one, $of_two) = map { my $node = $_; first { owner_of($_) == $node } map { "c$_" } 1 .. 20 } $one, $two;
 my $exported = "SELECT profile_stream.export_customer('%s') - '{exportedAt,eventIds}'::text[]";
 is($_->sql(sprintf($exported, $of_one)), $plain->sql(sprintf($exported, $of_one)), 'export_customer() on ' . $_->name) foreach @nodes;
 foreach my $customer ($of_one, $of_two)
@@ -252,7 +253,7 @@ is_deeply([ apply(event("back$of_one", $of_one)) ], ['applied'], 'it is taken ag
 # a node that is down: its customers cannot be read, those of others can
 $two->stop('immediate');
 $coordinator->fails_like("SELECT profile_stream.get_profile('$of_two')", qr/connection to the remote node/, 'a customer of a node that is down');
-my $elsewhere = (grep { owner_of($_) == $three } map { "c$_" } 1 .. $customers)[0];
+my $elsewhere = first { owner_of($_) == $three } map { "c$_" } 1 .. $customers;
 is($coordinator->sql("SELECT profile_stream.get_profile('$elsewhere') ->> 'customerId'"), $elsewhere, 'a customer of another node');
 $coordinator->fails_like("SELECT profile_stream.forget_customer('$elsewhere')", qr/did not run on all nodes/, 'forget_customer() while a node is down');
 # the others have done it
