@@ -1,5 +1,6 @@
 #!/bin/bash
-# Goes the way of a newcomer on a Debian that has nothing but git: clone, demo, one test. Prints how long each took.
+# Goes the ways of a newcomer on a Debian that has nothing but git: clone, demo, one test; then doc/install.md, into the server
+# of the system. Prints how long each took.
 # Needs root and the packages of the release from the network.
 #
 #   scripts/fresh.sh bookworm    on Debian 12; trixie is 13, sid what comes after
@@ -39,4 +40,18 @@ cloned=$SECONDS
 step '^(\[|installing)|\.\.\. [0-9]+ s$' scripts/demo.sh --plain
 profile=$(sed -n 's/^\[ *\([0-9]*\) s\] Profiles,.*/\1/p' "$work/log")
 step 'passed' scripts/test.sh -q handlers
+step '^ c-1001' "$(cat <<'END'
+make -s -j "$(nproc)" && make -s install
+pg_lsclusters -h | {
+	read -r version name _ && pg_ctlcluster "$version" "$name" start || exit
+	runuser -u postgres -- createdb -T template0 -E UTF8 -l C.UTF-8 shop && runuser -u postgres -- psql -X -d shop -v ON_ERROR_STOP=1 <<'SQL'
+CREATE EXTENSION profile_stream;
+SELECT profile_stream.apply_event('{"eventId": "e-1", "customerId": "c-1001", "eventType": "account.opened", "timestamp": "2026-01-10T12:00:00Z"}');
+SELECT customer_id, account_count FROM profile_stream.profiles;
+SQL
+	status=$?
+	pg_ctlcluster "$version" "$name" stop && exit $status
+}
+END
+)"
 echo "from clone to the first profile: $((cloned + profile)) s"
