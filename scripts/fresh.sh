@@ -41,7 +41,7 @@ step '^(\[|installing)|\.\.\. [0-9]+ s$' scripts/demo.sh --plain
 profile=$(sed -n 's/^\[ *\([0-9]*\) s\] Profiles,.*/\1/p' "$work/log")
 step 'passed' scripts/test.sh -q handlers
 step '^ c-1001' "$(cat <<'END'
-make -s -j "$(nproc)" && make -s install
+make -s -j "$(nproc)" && make -s install || exit
 pg_lsclusters -h | {
 	read -r version name _ && pg_ctlcluster "$version" "$name" start || exit
 	runuser -u postgres -- createdb -T template0 -E UTF8 -l C.UTF-8 shop && runuser -u postgres -- psql -X -d shop -v ON_ERROR_STOP=1 <<'SQL'

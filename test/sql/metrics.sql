@@ -1,6 +1,8 @@
 -- metrics of users: aggregates, windows, filters, sharing, sealed chunks, pruning, trends, rights, views
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
+-- numbers of series are the same whatever ran before
+ALTER SEQUENCE profile_stream_internal.metric_series_series_id_seq RESTART 1001;
 CREATE FUNCTION pg_temp.send(id text, customer text, type text, payload jsonb, at timestamptz DEFAULT '2026-01-01Z') RETURNS text LANGUAGE sql
 	RETURN profile_stream.apply_event(jsonb_build_object('eventId', id, 'customerId', customer, 'eventType', type, 'timestamp', at, 'payload', payload));
 CREATE FUNCTION pg_temp.complaint(statement text) RETURNS text LANGUAGE plpgsql AS $$
