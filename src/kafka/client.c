@@ -474,11 +474,11 @@ ps_kafka_create_producer(List *options, const char *transactional_id)
 static int64
 number_of(rd_kafka_conf_t *conf, const char *name)
 {
-	char text[	64] = "";
-	size_t		size = sizeof(text);
+	char		value[64] = "";
+	size_t		size = sizeof(value);
 
-	(void) rd_kafka_conf_get(conf, name, text, &size);
-	return strtoll(text, NULL, 10);
+	(void) rd_kafka_conf_get(conf, name, value, &size);
+	return strtoll(value, NULL, 10);
 }
 
 /*

@@ -20,10 +20,10 @@
 static void
 put_error(char *error, size_t size, const char *what, rd_kafka_resp_err_t err)
 {
-	char text[	300];
+	char		reason[300];
 
-	ps_text_put(text, sizeof(text), rd_kafka_err2str(err), strlen(rd_kafka_err2str(err)));
-	snprintf(error, size, "%s: %s", what, text);
+	ps_text_put(reason, sizeof(reason), rd_kafka_err2str(err), strlen(rd_kafka_err2str(err)));
+	snprintf(error, size, "%s: %s", what, reason);
 }
 
 /* Where nobody else reads the events of the client: notes that all brokers are down, and the newest error that names one. */

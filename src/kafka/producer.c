@@ -163,7 +163,7 @@ static void
 finish_call(PsProducer *producer)
 {
 	rd_kafka_error_t *error = producer->result;
-	char text[	ERROR_BYTES];
+	char		reason[ERROR_BYTES];
 
 	if (error == NULL)
 	{
@@ -171,19 +171,19 @@ finish_call(PsProducer *producer)
 		return;
 	}
 	note_answer(producer, rd_kafka_error_code(error));
-	snprintf(text, ERROR_BYTES, "%s (%s)", rd_kafka_error_string(error), rd_kafka_error_name(error));
+	snprintf(reason, ERROR_BYTES, "%s (%s)", rd_kafka_error_string(error), rd_kafka_error_name(error));
 	if (rd_kafka_error_is_fatal(error))
-		fail_for_good(producer, text);
+		fail_for_good(producer, reason);
 	else if (rd_kafka_error_txn_requires_abort(error))
 	{
-		strlcpy(producer->error, text, ERROR_BYTES);
+		strlcpy(producer->error, reason, ERROR_BYTES);
 		producer->aborted = producer->sent > 0;
 		start_call(producer, ABORTING);
 	}
 	else if (rd_kafka_error_is_retriable(error))
 		start_call(producer, producer->stage);	/* librdkafka goes on where it stopped */
 	else
-		fail_for_good(producer, text);
+		fail_for_good(producer, reason);
 	rd_kafka_error_destroy(error);
 }
 
@@ -266,21 +266,21 @@ static void
 producer_take_log(PsProducer *producer, rd_kafka_event_t *event)
 {
 	const char *facility;
-	const char *text;
+	const char *reason;
 	int			level;
 
-	if (rd_kafka_event_log(event, &facility, &text, &level) != 0 || strcmp(facility, "TXNERR") != 0)
+	if (rd_kafka_event_log(event, &facility, &reason, &level) != 0 || strcmp(facility, "TXNERR") != 0)
 		return;
-	strlcpy(producer->trouble, text, ERROR_BYTES);
+	strlcpy(producer->trouble, reason, ERROR_BYTES);
 	if (producer->stage == SENDING && producer->error[0] == '\0')
-		strlcpy(producer->error, text, ERROR_BYTES);
+		strlcpy(producer->error, reason, ERROR_BYTES);
 }
 
 static void
 producer_take_error(PsProducer *producer, rd_kafka_event_t *event)
 {
 	rd_kafka_resp_err_t err = rd_kafka_event_error(event);
-	char text[	ERROR_BYTES];
+	char		reason[ERROR_BYTES];
 
 	if (err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && producer->trouble[0] != '\0')
 		return;					/* the error of a broker tells more */
@@ -288,8 +288,8 @@ producer_take_error(PsProducer *producer, rd_kafka_event_t *event)
 		snprintf(producer->trouble, ERROR_BYTES, "%s (%s)", rd_kafka_event_error_string(event), rd_kafka_err2name(err));
 	else
 	{
-		err = rd_kafka_fatal_error(producer->rk, text, sizeof(text));
-		snprintf(producer->trouble, ERROR_BYTES, "%.400s (%s)", text, rd_kafka_err2name(err));
+		err = rd_kafka_fatal_error(producer->rk, reason, sizeof(reason));
+		snprintf(producer->trouble, ERROR_BYTES, "%.400s (%s)", reason, rd_kafka_err2name(err));
 		/* otherwise the call that is under way returns the same error */
 		if (producer->stage == READY || producer->stage == SENDING)
 			fail_for_good(producer, producer->trouble);
@@ -378,15 +378,15 @@ push_messages(PsProducer *producer)
 static void
 check_silence(PsProducer *producer)
 {
-	char text[	ERROR_BYTES];
+	char		reason[ERROR_BYTES];
 
 	if (producer->n > 0 && !producer->aborted)
 		ps_silence_ask(&producer->silence);
 	if (!ps_silence_is_too_long(&producer->silence) || producer->stage == SPENT)
 		return;
-	snprintf(text, ERROR_BYTES, NO_ANSWER " for " INT64_FORMAT " s%s%.400s", producer->silence.us / 1000000,
+	snprintf(reason, ERROR_BYTES, NO_ANSWER " for " INT64_FORMAT " s%s%.400s", producer->silence.us / 1000000,
 			 producer->trouble[0] != '\0' ? ": " : "", producer->trouble);
-	fail_for_good(producer, text);
+	fail_for_good(producer, reason);
 }
 
 /* Empties the pipe; returns whether a call has ended. */
