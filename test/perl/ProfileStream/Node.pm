@@ -358,6 +358,8 @@ sub set_failpoint
 {
 	my ($node, $failpoint) = @_;
 	$node->append_conf('postgresql.conf', "profile_stream.failpoint = ''") unless $node->{has_failpoint_line}++;
+	# each new worker dies there until it is taken back, which may be late on a busy machine: that is no reason to give the stream up
+	$node->append_conf('postgresql.conf', 'profile_stream.worker_restart_limit = 1000') if $failpoint =~ /:kill$/ && !$node->{has_kills}++;
 	$node->adjust_conf('postgresql.conf', 'profile_stream.failpoint', "'$failpoint'");
 	$node->reload;
 }
