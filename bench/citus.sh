@@ -12,12 +12,8 @@ cd "$(dirname "$0")/.."
 . bench/lib.sh
 events=${1:-400000}
 customers=${2:-50000}
-names=(plain coordinator one two)
 
-if ! [ -f "$("${PG_CONFIG:-pg_config}" --sharedir)/extension/citus.control" ]; then
-	echo 'NOT RUN: PG_CONFIG names no PostgreSQL with Citus' >&2
-	exit 1
-fi
+expect_citus
 prepare_copy
 start_kafka
 for seed in 1 2; do
@@ -25,10 +21,7 @@ for seed in 1 2; do
 	produce_once_up -t "events$seed" -p 4 -j "$work/events.tsv"
 done
 
-for name in "${names[@]}"; do
-	start_named_server "$name" "listen_addresses = '127.0.0.1'" 'wal_level = logical' 'max_prepared_transactions = 64' 'max_worker_processes = 32' \
-		"shared_preload_libraries = '$([ "$name" = plain ] || echo citus,)profile_stream'"
-done
+start_plain_and_citus one two
 
 # Reads a topic: where the stream is made, topic, more arguments, servers whose workers count. Sets $cost, in us an event.
 load()
@@ -50,12 +43,6 @@ load()
 	on "$1" "SELECT profile_stream.drop_stream('$2')" >/dev/null
 }
 
-for name in coordinator one two; do on $name 'CREATE EXTENSION citus' 2>/dev/null; done
-on coordinator "SELECT citus_set_coordinator_host('127.0.0.1', ${ports[coordinator]})" >/dev/null
-for name in one two; do on coordinator "SELECT citus_add_node('127.0.0.1', ${ports[$name]})" >/dev/null 2>&1; done
-on coordinator 'CREATE EXTENSION profile_stream' >/dev/null 2>&1
-on coordinator 'SELECT profile_stream.distribute(shard_count => 32)' >/dev/null
-on plain 'CREATE EXTENSION profile_stream'
 echo "events $events, customers $customers; processor time of the workers for an event, us"
 for seed in 1 2; do
 	load plain "events$seed" '' plain

@@ -13,22 +13,10 @@ cd "$(dirname "$0")/.."
 profiles=${1:-10000}
 rounds=${2:-5}
 seconds=${3:-3}
-names=(plain coordinator one)
 
-if ! [ -f "$("${PG_CONFIG:-pg_config}" --sharedir)/extension/citus.control" ]; then
-	echo 'NOT RUN: PG_CONFIG names no PostgreSQL with Citus' >&2
-	exit 1
-fi
+expect_citus
 prepare_copy
-for name in "${names[@]}"; do
-	start_named_server "$name" "listen_addresses = '127.0.0.1'" 'max_worker_processes = 32' "shared_preload_libraries = '$([ "$name" = plain ] || echo citus,)profile_stream'"
-done
-for name in coordinator one; do on $name 'CREATE EXTENSION citus' 2>/dev/null; done
-on coordinator "SELECT citus_set_coordinator_host('127.0.0.1', ${ports[coordinator]})" >/dev/null
-on coordinator "SELECT citus_add_node('127.0.0.1', ${ports[one]})" >/dev/null 2>&1
-on coordinator 'CREATE EXTENSION profile_stream' >/dev/null 2>&1
-on coordinator 'SELECT profile_stream.distribute(shard_count => 32)' >/dev/null
-on plain 'CREATE EXTENSION profile_stream'
+start_plain_and_citus one
 # node one has all shards: it reads its own customers, and the coordinator those of another node
 for name in plain one; do
 	on $name "SELECT count(*) FROM (SELECT profile_stream.apply_events(array_agg(jsonb_build_object('eventId', format('%s-%s', c, e), 'customerId', c, 'eventType', 'transaction.completed',
@@ -37,7 +25,7 @@ done
 on coordinator 'CREATE TABLE public.documents (customer_id text COLLATE "C" PRIMARY KEY, data jsonb)'
 on coordinator "SELECT create_distributed_table('public.documents', 'customer_id')" >/dev/null
 on coordinator 'INSERT INTO public.documents SELECT customer_id, data FROM profile_stream.profile_documents'
-for name in "${names[@]}"; do on "$name" VACUUM; done
+for name in plain coordinator one; do on $name VACUUM; done
 
 printf '\\set n random(0, %d)\n' $((profiles - 1)) | tee "$work/by_key.pgbench" "$work/get_profile.pgbench" >"$work/get_profiles.pgbench"
 echo 'SELECT data FROM public.documents WHERE customer_id = :n::text;' >>"$work/by_key.pgbench"

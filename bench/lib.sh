@@ -73,6 +73,30 @@ end_named_servers()
 # Runs SQL on one of them: its name, statements.
 on() { "$bindir/psql" -X -q -A -t -v ON_ERROR_STOP=1 -h "$work" -p "${ports[$1]}" -U postgres -d postgres -c "$2"; }
 
+# Ends the script unless PG_CONFIG names a PostgreSQL that has Citus.
+expect_citus()
+{
+	[ -f "$("${PG_CONFIG:-pg_config}" --sharedir)/extension/citus.control" ] && return
+	echo 'NOT RUN: PG_CONFIG names no PostgreSQL with Citus' >&2
+	exit 1
+}
+
+# Starts one server called plain and, with Citus, one called coordinator and the nodes that are named, which share the profiles.
+start_plain_and_citus()
+{
+	local name
+	for name in plain coordinator "$@"; do
+		start_named_server "$name" "listen_addresses = '127.0.0.1'" 'wal_level = logical' 'max_prepared_transactions = 64' 'max_worker_processes = 32' \
+			"shared_preload_libraries = '$([ "$name" = plain ] || echo citus,)profile_stream'"
+	done
+	for name in coordinator "$@"; do on "$name" 'CREATE EXTENSION citus' 2>/dev/null; done
+	on coordinator "SELECT citus_set_coordinator_host('127.0.0.1', ${ports[coordinator]})" >/dev/null
+	for name; do on coordinator "SELECT citus_add_node('127.0.0.1', ${ports[$name]})" >/dev/null 2>&1; done
+	on coordinator 'CREATE EXTENSION profile_stream' >/dev/null 2>&1
+	on coordinator 'SELECT profile_stream.distribute(shard_count => 32)' >/dev/null
+	on plain 'CREATE EXTENSION profile_stream'
+}
+
 # The processor time that the worker of a stream has taken, in ticks: server, stream.
 ticks_of() { awk '{print $14 + $15}' "/proc/$(on "$1" "SELECT worker_pid FROM profile_stream.stat_streams WHERE stream = '$2'")/stat"; }
 
