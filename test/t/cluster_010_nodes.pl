@@ -13,6 +13,7 @@ use PostgreSQL::Test::Utils;
 use ProfileStream::Broker;
 use ProfileStream::Citus qw(counters wait_counters);
 use ProfileStream::Node qw(event);
+use ProfileStream::Shards qw(make_shards has_shards give_shard connection run_call);
 use Test::More;
 use Time::HiRes qw(usleep);
 
@@ -29,90 +30,9 @@ my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 3 ], [ 'keyed', 
 my ($plain, $one, $two) = map { ProfileStream::Node->start_new($_) } qw(plain one two);
 my @nodes = ($one, $two);
 my $produced = 0;
-my $shards = 4;
+my $shards = ProfileStream::Shards::SHARDS;
 
-# What Citus has on every node, and its move of a shard: the server that has it calls take_shard() of the other one.
-my $catalogue = <<'END';
-SET allow_system_table_mods = on;
-CREATE EXTENSION dblink;
-CREATE EXTENSION postgres_fdw;
-CREATE TABLE pg_catalog.pg_dist_shard (logicalrelid regclass NOT NULL, shardid bigint NOT NULL, shardminvalue text, shardmaxvalue text);
-CREATE TABLE pg_catalog.pg_dist_placement (shardid bigint NOT NULL, groupid int NOT NULL);
-CREATE TABLE pg_catalog.pg_dist_local_group (groupid int NOT NULL);
-CREATE TABLE pg_catalog.pg_dist_node (groupid int NOT NULL, nodename text NOT NULL, nodeport int NOT NULL);
-CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass NOT NULL, partmethod "char" NOT NULL);
-CREATE FUNCTION pg_catalog.lock_shard_metadata(mode int, shards bigint[]) RETURNS void LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(s) FROM unnest(shards) s; END';
-INSERT INTO pg_dist_shard SELECT t, 100 * n + s, (-2147483648 + s * 1073741824)::text, (-2147483648 + (s + 1) * 1073741824 - 1)::text
-	FROM unnest(profile_stream_internal.sharded_tables()) WITH ORDINALITY AS u(t, n), generate_series(0::bigint, 3) s;
-INSERT INTO pg_dist_placement SELECT shardid, 1 + shardid % 2 FROM pg_dist_shard;
-CREATE FUNCTION public.invalidate() RETURNS void LANGUAGE sql AS 'UPDATE pg_class SET relname = relname WHERE oid = ANY (profile_stream_internal.sharded_tables())';
-CREATE FUNCTION public.tables_of(shard bigint) RETURNS TABLE (schema text, name text, shardid bigint) LANGUAGE sql AS $$
-	SELECT n.nspname, c.relname, s.shardid FROM pg_dist_shard s JOIN pg_class c ON c.oid = s.logicalrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE s.shardid % 100 = shard
-$$;
-CREATE FUNCTION public.make_shard(shard bigint) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-	t record;
-BEGIN
-	FOR t IN SELECT * FROM public.tables_of(shard) LOOP
-		EXECUTE format('CREATE TABLE %I.%I (LIKE %I.%I INCLUDING ALL)', t.schema, t.name || '_' || t.shardid, t.schema, t.name);
-		EXECUTE format('ALTER INDEX %I.%I RENAME TO %I', t.schema, t.name || '_' || t.shardid || '_pkey', t.name || '_pkey_' || t.shardid);
-	END LOOP;
-END $$;
-CREATE FUNCTION public.take_shard(shard bigint) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-	t record;
-BEGIN
-	PERFORM public.make_shard(shard);
-	FOR t IN SELECT * FROM public.tables_of(shard) LOOP
-		EXECUTE 'CREATE SCHEMA incoming';
-		EXECUTE format('IMPORT FOREIGN SCHEMA %I LIMIT TO (%I) FROM SERVER other INTO incoming', t.schema, t.name || '_' || t.shardid);
-		EXECUTE format('INSERT INTO %I.%I SELECT * FROM incoming.%2$I', t.schema, t.name || '_' || t.shardid);
-		DROP SCHEMA incoming CASCADE;
-		UPDATE pg_dist_placement p SET groupid = (SELECT groupid FROM pg_dist_local_group) WHERE p.shardid = t.shardid;
-	END LOOP;
-	PERFORM public.invalidate();
-END $$;
-CREATE FUNCTION public.give_shard(shard bigint, receiver text) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-	t record;
-BEGIN
-	PERFORM pg_advisory_xact_lock(s.shardid) FROM public.tables_of(shard) s;
-	PERFORM dblink_exec(receiver, format('DO $do$ BEGIN PERFORM public.take_shard(%s); END $do$', shard));
-	FOR t IN SELECT * FROM public.tables_of(shard) LOOP
-		UPDATE pg_dist_placement p SET groupid = 3 - (SELECT groupid FROM pg_dist_local_group) WHERE p.shardid = t.shardid;
-		EXECUTE format('DROP TABLE %I.%I', t.schema, t.name || '_' || t.shardid);
-	END LOOP;
-	PERFORM public.invalidate();
-END $$;
-CREATE FUNCTION public.rows_of(table_name text, columns text) RETURNS SETOF text LANGUAGE plpgsql AS $$
-DECLARE
-	t record;
-BEGIN
-	FOR t IN SELECT x.* FROM generate_series(0, 3) s, public.tables_of(s) x JOIN pg_dist_placement p USING (shardid) JOIN pg_dist_local_group USING (groupid) WHERE x.name = table_name LOOP
-		RETURN QUERY EXECUTE format('SELECT ROW(%s)::text FROM %I.%I', columns, t.schema, t.name || '_' || t.shardid);
-	END LOOP;
-END $$;
-END
-
-sub connection
-{
-	my ($node) = @_;
-	return 'host=' . $node->host . ' port=' . $node->port . ' dbname=postgres user=postgres';
-}
-
-foreach my $number (1, 2)
-{
-	my ($node, $other) = $number == 1 ? ($one, $two) : ($two, $one);
-	$node->sql($catalogue);
-	$node->sql('SET allow_system_table_mods = on', "INSERT INTO pg_dist_local_group VALUES ($number)",
-		map { "SELECT public.make_shard($_)" } grep { 1 + $_ % 2 == $number } 0 .. $shards - 1);
-	$node->sql("CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '@{[$other->host]}', port '@{[$other->port]}', dbname 'postgres')",
-		"CREATE USER MAPPING FOR postgres SERVER other OPTIONS (user 'postgres')");
-	# each shard says that it is whole, under the first number that belongs to it
-	$node->sql("INSERT INTO profile_stream_internal.shard_offsets_@{[400 + $_]} SELECT g.i::text, 0, '', -1, $shards FROM generate_series(1, 1000) g(i)
-		WHERE (hashtext(i::text COLLATE \"C\")::bigint + 2147483648) / 1073741824 = $_ ORDER BY g.i LIMIT 1") foreach grep { 1 + $_ % 2 == $number } 0 .. $shards - 1;
-	$node->sql('SET allow_system_table_mods = on', "INSERT INTO pg_dist_partition SELECT t, 'h' FROM unnest(profile_stream_internal.sharded_tables()) t", 'SELECT public.invalidate()');
-}
+make_shards(@nodes);
 
 sub produce_part
 {
@@ -121,14 +41,13 @@ sub produce_part
 	return $file;
 }
 
-sub has_shards { return $_[0]->sql('SELECT count(*) > 0 FROM pg_dist_placement JOIN pg_dist_local_group USING (groupid)') eq 't'; }
-
 sub equals_plain
 {
 	my ($name) = @_;
 	my %columns = (
 		materialized_profiles => 'customer_id, version, updated_at, first_event_at, watermark, total_balance, account_count, attributes, event_counts, window_state',
-		window_chunks => 'customer_id, metric, chunk_no, from_at, to_at, count, sum, min, max, samples');
+		# upkeep removes samples that have expired, at a time of its own
+		window_chunks => q{customer_id, metric, chunk_no, from_at, to_at, count, sum, min, max, CASE WHEN to_at > now() - interval '90 days' THEN samples END});
 	my $letters = 'SELECT partition, kafka_offset, kind, customer_id FROM profile_stream.dead_letters';
 
 	foreach my $node ($plain, grep { has_shards($_) } @nodes)
@@ -139,7 +58,7 @@ sub equals_plain
 	is(join('|', wait_counters($plain, @nodes)), join('|', counters($plain)), "$name: each event counts once");
 	foreach my $table (sort keys %columns)
 	{
-		my @rows = sort map { split(/\n/, $_->sql("SELECT public.rows_of('$table', '$columns{$table}')")) } @nodes;
+		my @rows = sort map { split(/\n/, $_->sql("SELECT public.rows_of('$table', \$c\$$columns{$table}\$c\$)")) } @nodes;
 		my $schema = $table eq 'window_chunks' ? 'profile_stream_internal' : 'profile_stream';
 		my @rows_of_plain = sort(split(/\n/, $plain->sql("SELECT ROW($columns{$table})::text FROM $schema.$table")));
 		is_deeply(\@rows, \@rows_of_plain, "$name: rows of $table");
@@ -152,15 +71,7 @@ $plain->sql("SELECT $create");
 # the call as the coordinator sends it, with a value or the default of each argument
 my $given = sprintf('{"name": "crm", "bootstrap_servers": "%s", "topic": "events", "dedupe_retention": "0", "workers": 2, "batch_size": 100}', $broker->bootstrap);
 
-sub create_on_node
-{
-	my ($node, $call_no, $json, $ids, $function) = @_;
-	$function //= 'create_stream';
-	my @arguments = split(/\n/, $node->sql("SELECT format('COALESCE((''%s''::jsonb ->> %L), (%s)::text)', '$json', p.proargnames[i], COALESCE(pg_get_function_arg_default(p.oid, i), 'NULL'))"
-			  . " FROM pg_proc p, generate_series(1, p.pronargs) i WHERE p.oid = 'profile_stream.$function'::regproc ORDER BY i"));
-	$node->sql("SELECT profile_stream_internal.run_coordinator_call($call_no, current_user, '$function', ARRAY[" . join(', ', @arguments) . "], '$ids')");
-}
-create_on_node($_, 1, $given, '{1,3,1}') foreach @nodes;
+run_call($_, 1, $given, '{1,3,1}') foreach @nodes;
 
 # a stream that says that keys are customers: nodes pass over messages by their keys alone, so those with another one, and with none, must be dead letters, each once
 my $keyed = 0;
@@ -194,7 +105,7 @@ $plain->sql("SELECT @{[$create =~ s/'crm'/'keyed'/r =~ s/'events'/'keyed'/r =~ s
 foreach my $node (@nodes)
 {
 	my $with_key = $given =~ s/"crm"/"keyed"/r =~ s/"events"/"keyed"/r =~ s/\}$/, "message_key": "customer", "start_from": "2022-01-01 00:00:00+00"}/r;
-	create_on_node($node, 2, $with_key, '{2,3,1}');
+	run_call($node, 2, $with_key, '{2,3,1}');
 }
 # Produces to a topic; each customer is in one of the topics, so that the order of its events is known.
 my $others = 0;
@@ -213,18 +124,18 @@ $plain->sql("SELECT @{[$create =~ s/'crm'/'both'/r =~ s/topic => 'events'/topics
 foreach my $node (@nodes)
 {
 	my $topics = $node == $one ? '{left,right}' : '{right,left}';
-	create_on_node($node, 3, $given =~ s/"crm"/"both"/r =~ s/"topic": "events"/"topics": "$topics"/r, '{3,3,1}');
+	run_call($node, 3, $given =~ s/"crm"/"both"/r =~ s/"topic": "events"/"topics": "$topics"/r, '{3,3,1}');
 }
 produce_others('late', 2, 60);
 $plain->sql("SELECT @{[$create =~ s/'crm'/'late'/r =~ s/'events'/'late'/r =~ s/\)$/, start_from => 'latest')/r]}");
-create_on_node($_, 4, $given =~ s/"crm"/"late"/r =~ s/"events"/"late"/r =~ s/\}$/, "start_from": "latest"}/r, '{4,3,1}') foreach @nodes;
+run_call($_, 4, $given =~ s/"crm"/"late"/r =~ s/"events"/"late"/r =~ s/\}$/, "start_from": "latest"}/r, '{4,3,1}') foreach @nodes;
 ok($_->poll_query_until('postgres', "SELECT count(*) = 2 FROM profile_stream_internal.stream_offsets WHERE stream_id = 4"), $_->name . ' knows where the end was') foreach $plain, @nodes;
 is($_->sql("SELECT count(*) FROM public.rows_of('shard_offsets', 'stream_id') r WHERE r = '(4)'"), 4, 'and so do the shards of ' . $_->name) foreach @nodes;
 
 # a decoder makes three events of each message, of two customers: more than a transaction takes, which therefore ends within a message
 $_->sql(q{CREATE FUNCTION public.split(value bytea, key bytea, headers jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$SELECT convert_from($1, 'UTF8')::jsonb$$}) foreach $plain, @nodes;
 $plain->sql("SELECT @{[$create =~ s/'crm'/'parts'/r =~ s/'events'/'parts'/r =~ s/\)$/, decoder => 'public.split(bytea,bytea,jsonb)')/r]}");
-create_on_node($_, 5, $given =~ s/"crm"/"parts"/r =~ s/"events"/"parts"/r =~ s/\}$/, "decoder": "public.split(bytea,bytea,jsonb)"}/r, '{5,3,1}') foreach @nodes;
+run_call($_, 5, $given =~ s/"crm"/"parts"/r =~ s/"events"/"parts"/r =~ s/\}$/, "decoder": "public.split(bytea,bytea,jsonb)"}/r, '{5,3,1}') foreach @nodes;
 $broker->produce('parts', map { my $n = $_; [ $n % 2, '', '[' . join(',', map { event("p$n-$_", 'part' . (($n + ($_ > 1)) % 50 * 2 + $n % 2), type => 'transaction.completed', payload => '{"amount": 1}') } 0 .. 2) . ']' ] } 1 .. 400);
 $produced += 400;
 foreach my $topic ('left', 'right')
@@ -308,14 +219,13 @@ foreach my $shard (0 .. $moves - 1)
 	usleep(int(rand(300_000)));
 	my ($owner, $receiver) = owner_and_receiver($shard);
 	produce_all();
-	$owner->sql('SET allow_system_table_mods = on', "SELECT public.give_shard($shard, '@{[connection($receiver)]}')");
+	give_shard($owner, $receiver, $shard);
 	$broker->finish_producing($producer);
 	equals_plain("shard $shard moved");
 }
 my ($owner) = grep { $_->sql("SELECT groupid = (SELECT groupid FROM pg_dist_local_group) FROM pg_dist_placement WHERE shardid = 100") eq 't' } @nodes;
 my $receiver = $owner == $one ? $two : $one;
-$owner->sql('SET allow_system_table_mods = on',
-	map { "SELECT public.give_shard($_, '@{[connection($receiver)]}')" } split(/\n/, $owner->sql("SELECT shardid - 100 FROM pg_dist_placement JOIN pg_dist_local_group USING (groupid) WHERE shardid < 200")));
+give_shard($owner, $receiver, split(/\n/, $owner->sql('SELECT shardid - 100 FROM pg_dist_placement JOIN pg_dist_local_group USING (groupid) WHERE shardid < 200')));
 $broker->produce_file('events', produce_part()) if @files;
 equals_plain('one node has all shards');
 is(has_shards($owner), '', 'and the other one has none');
@@ -324,7 +234,7 @@ is($_->sql('SELECT count(*) FROM unnest(profile_stream_internal.sharded_tables()
 # a stream that reads another topic begins it as that says, and not at the offsets of the one before
 produce_others('third', 2, 20);
 $plain->sql("SELECT profile_stream.alter_stream('both', topics => '{right,third}')");
-create_on_node($_, 6, '{"name": "both", "topics": "{right,third}"}', '{6,3,1}', 'alter_stream') foreach @nodes;
+run_call($_, 6, '{"name": "both", "topics": "{right,third}"}', '{6,3,1}', 'alter_stream') foreach @nodes;
 equals_plain('another topic');
 
 # a shard that was split is not read on
