@@ -1040,12 +1040,20 @@ COMMENT ON COLUMN profile_stream_internal.storage_samples.schema IS 'Schema of t
 COMMENT ON COLUMN profile_stream_internal.storage_samples."table" IS 'Name of the table; of a file system data or WAL';
 COMMENT ON COLUMN profile_stream_internal.storage_samples.sampled_at IS 'When the size was taken';
 COMMENT ON COLUMN profile_stream_internal.storage_samples.bytes IS 'Bytes of the table and its indexes then, or used of the file system';
+-- The planner of Citus would ask all nodes, also for a statement that does not run: this one is planned when it does.
+CREATE FUNCTION profile_stream_internal.oldest_change() RETURNS timestamptz
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN CASE WHEN NOT profile_stream_internal.is_distributed() THEN (SELECT c.changed_at FROM profile_stream.segment_changes c ORDER BY c.changed_at LIMIT 1) END;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.oldest_change() IS 'When the oldest row of segment_changes is of; NULL where Citus has distributed it';
+
 CREATE FUNCTION profile_stream_internal.oldest_rows(OUT schema name, OUT "table" name, OUT oldest_at timestamptz) RETURNS SETOF record
 	LANGUAGE sql STABLE SECURITY DEFINER COST 1000 ROWS 10 SET search_path = pg_catalog, pg_temp SET datestyle = ISO
 	BEGIN ATOMIC
 		SELECT 'profile_stream_internal'::name, 'dead_letters'::name, (SELECT d.dead_at FROM profile_stream_internal.dead_letters d ORDER BY d.dead_letter_id LIMIT 1)
 		UNION ALL SELECT 'profile_stream', 'stream_log', (SELECT l.logged_at FROM profile_stream.stream_log l ORDER BY l.log_id LIMIT 1)
-		UNION ALL SELECT 'profile_stream', 'segment_changes', (SELECT c.changed_at FROM profile_stream.segment_changes c ORDER BY c.changed_at LIMIT 1)
+		UNION ALL SELECT 'profile_stream', 'segment_changes', profile_stream_internal.oldest_change()
 		UNION ALL SELECT p.schemaname, p.tablename, ((p.histogram_bounds::text)::timestamptz[])[1] FROM pg_catalog.pg_stats p
 		WHERE p.schemaname = ANY (ARRAY['profile_stream', 'profile_stream_internal', 'profile_stream_rebuild']::name[]) AND NOT p.inherited
 			AND (p.tablename = 'materialized_profiles' AND p.attname = 'first_event_at' OR p.tablename = 'window_chunks' AND p.attname = 'from_at'
@@ -1730,6 +1738,13 @@ CREATE OR REPLACE VIEW stat_backfills WITH (security_invoker = true) AS
 			AND l.objid = ((b.backfill_id & 2147483647) + 2147483648)::oid AND l.mode = 'ExclusiveLock' AND l.granted
 			AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database());
 
+ALTER TABLE segment_changes DROP CONSTRAINT segment_changes_pkey;
+ALTER TABLE segment_changes ADD PRIMARY KEY (customer_id, change_id);
+DROP INDEX segment_changes_customer;
+CREATE INDEX segment_changes_change_id ON segment_changes (change_id);
+COMMENT ON COLUMN segment_changes.change_id IS 'Number of the change, ascending; where profiles are distributed by the time of the change, on all nodes';
+REVOKE ALL ON ROUTINE profile_stream_internal.oldest_change FROM PUBLIC;
+
 CREATE OR REPLACE VIEW stat_score_refresh WITH (security_invoker = true) AS
 	SELECT CASE WHEN r.state = 'running' AND l.pid IS NULL AND NOT pg_catalog.pg_is_in_recovery() THEN 'interrupted'
 			WHEN r.state = 'running' AND w.waits_for IS NOT NULL THEN 'waiting' ELSE r.state END AS state,
@@ -1867,8 +1882,9 @@ CREATE FUNCTION profile_stream_internal.sharded_tables() RETURNS regclass[]
 	LANGUAGE sql STABLE
 	-- names that are looked up by each call, so that the function depends on no table
 	RETURN ARRAY['profile_stream.materialized_profiles'::text::regclass, 'profile_stream_internal.window_chunks'::text::regclass,
-		'profile_stream_internal.event_id_chunks'::text::regclass, 'profile_stream_internal.shard_offsets'::text::regclass];
-COMMENT ON FUNCTION profile_stream_internal.sharded_tables() IS 'The tables that distribute() distributes, all by their first column';
+		'profile_stream_internal.event_id_chunks'::text::regclass, 'profile_stream_internal.shard_offsets'::text::regclass,
+		'profile_stream.segment_changes'::text::regclass];
+COMMENT ON FUNCTION profile_stream_internal.sharded_tables() IS 'The tables that distribute() distributes: by the column customer_id, or slot where there is none';
 
 -- Citus is called by name, because it need not be installed.
 CREATE FUNCTION profile_stream_internal.check_coordinator() RETURNS void
@@ -1980,7 +1996,7 @@ BEGIN
 	PERFORM profile_stream_internal.prepare_nodes();
 	DELETE FROM profile_stream_internal.shard_offsets;
 	FOR i IN 1 .. cardinality(tables) LOOP
-		EXECUTE format('SELECT create_distributed_table($1, (SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = $1 AND a.attnum = 1), ''hash'', %s)',
+		EXECUTE format('SELECT create_distributed_table($1, (SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = $1 AND a.attname IN (''customer_id'', ''slot'')), ''hash'', %s)',
 			CASE WHEN i = 1 THEN format('colocate_with => ''none'', shard_count => %s', shard_count) ELSE 'colocate_with => $2' END) USING tables[i], tables[1]::text;
 		-- otherwise rows of before would come again by undistribute()
 		EXECUTE 'SELECT truncate_local_data_after_distributing_table($1)' USING tables[i];
@@ -2024,6 +2040,9 @@ BEGIN
 		END IF;
 		EXECUTE format('INSERT INTO %s SELECT * FROM pg_temp.profile_stream_kept_%s', tables[i], i);
 	END LOOP;
+	-- nodes have numbered changes by time, and the sequence goes on behind those
+	PERFORM setval('profile_stream.segment_changes_change_id_seq', max(c.change_id)) FROM profile_stream.segment_changes c
+		HAVING max(c.change_id) > (SELECT s.last_value FROM profile_stream.segment_changes_change_id_seq s);
 	DELETE FROM profile_stream_internal.shard_offsets;
 	DELETE FROM profile_stream_internal.coordinator_calls;
 END $$;

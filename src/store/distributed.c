@@ -27,10 +27,11 @@
 #define MAX_TABLES 64
 
 const PsShardedTable ps_sharded_tables[PS_SHARDED_TABLES] = {
-	{PS_SCHEMA, "materialized_profiles"},
-	{PS_INTERNAL_SCHEMA, "window_chunks"},
-	{PS_INTERNAL_SCHEMA, "event_id_chunks"},
-	{PS_INTERNAL_SCHEMA, "shard_offsets"}
+	[PS_SHARDED_PROFILES] = {PS_SCHEMA, "materialized_profiles"},
+	[PS_SHARDED_CHUNKS] = {PS_INTERNAL_SCHEMA, "window_chunks"},
+	[PS_SHARDED_EVENT_IDS] = {PS_INTERNAL_SCHEMA, "event_id_chunks"},
+	[PS_SHARDED_OFFSETS] = {PS_INTERNAL_SCHEMA, "shard_offsets"},
+	[PS_SHARDED_SEGMENT_CHANGES] = {PS_SCHEMA, "segment_changes"}
 };
 
 /* Tables of the extension that are distributed, how many of them distribute() distributes, and whether this is still valid. */

@@ -16,13 +16,14 @@
 
 #include "postgres.h"
 
-/* The tables that distribute() distributes, all by the same hash of their first column, a text. */
+/* The tables that distribute() distributes, all by the same hash of customer_id, or of slot where there is none. */
 typedef enum PsSharded
 {
 	PS_SHARDED_PROFILES,
 	PS_SHARDED_CHUNKS,
 	PS_SHARDED_EVENT_IDS,
 	PS_SHARDED_OFFSETS,
+	PS_SHARDED_SEGMENT_CHANGES,
 	PS_SHARDED_TABLES
 } PsSharded;
 

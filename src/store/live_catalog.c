@@ -43,11 +43,11 @@ static PsPlan quiet_plan = {
 };
 
 static PsPlan changes_plan = {
-	PS_SEGMENT_CHANGES_TOLD("INSERT INTO profile_stream.segment_changes (customer_id, kind, from_segment, to_segment, changed_at, quiet, event_id, event_at)"
-							" SELECT n.customer_id, 'rule', n.from_segment, n.to_segment, $7, n.quiet, n.event_id, n.event_at"
+	PS_SEGMENT_CHANGES_TOLD("INSERT INTO profile_stream.segment_changes (change_id, customer_id, kind, from_segment, to_segment, changed_at, quiet, event_id, event_at)"
+							" SELECT " PS_CHANGE_ID("$8") ", n.customer_id, 'rule', n.from_segment, n.to_segment, $7, n.quiet, n.event_id, n.event_at"
 							" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5),"
 							" pg_catalog.unnest($6)) AS n(customer_id, from_segment, to_segment, quiet, event_id, event_at)"),
-	7, {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZOID}
+	8, {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZOID, INT8OID}
 };
 
 static PsPlan members_plan = {
@@ -189,7 +189,7 @@ ps_live_moves_write(PsLiveMove *moves, int n, TimestampTz at)
 {
 	static const Oid types[6] = {TEXTOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID, TIMESTAMPTZOID};
 	PsColumn	columns[6];
-	Datum		args[7];
+	Datum		args[8];
 
 	if (n == 0)
 		return;
@@ -210,6 +210,7 @@ ps_live_moves_write(PsLiveMove *moves, int n, TimestampTz at)
 	for (int c = 0; c < lengthof(columns); c++)
 		args[c] = ps_column_array(&columns[c]);
 	args[6] = TimestampTzGetDatum(at);
+	args[7] = ps_segment_changes_group();
 	(void) ps_plan_run(&changes_plan, args, NULL, SPI_OK_INSERT);
 }
 

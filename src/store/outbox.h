@@ -31,6 +31,16 @@
 	" FROM c CROSS JOIN profile_stream_internal.stream_sinks k JOIN profile_stream.streams s ON s.stream_id = k.stream_id" \
 	" WHERE k.content = 'changes' AND (s.watch IS NULL OR '" PS_SCORE_SEGMENT "' = ANY (s.watch))"
 
+/*
+ * The number of a row of segment_changes; $group is ps_segment_changes_group(). A shard has no sequence, and one of each
+ * node would number its changes before those of others. So where profiles are distributed a number has the time
+ * since 2000 in milliseconds, the group of the node, and the last bits of its sequence.
+ */
+#define PS_CHANGE_ID(group) \
+	"CASE WHEN " group " < 0 THEN pg_catalog.nextval('profile_stream.segment_changes_change_id_seq'::pg_catalog.regclass)" \
+	" ELSE ((pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - '2000-01-01 00:00:00+00'::timestamptz) * 1000)::int8 << 22)" \
+	" | ((" group " & 1023) << 12) | (pg_catalog.nextval('profile_stream.segment_changes_change_id_seq'::pg_catalog.regclass) & 4095) END"
+
 /* The current profile of a customer, to be delivered. */
 typedef struct PsPending
 {

@@ -12,6 +12,7 @@
 #include "store/owner.h"
 #include "store/plan.h"
 #include "store/segment_catalog.h"
+#include "store/shards.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -95,10 +96,10 @@ static PsPlan leave_plan = {
 };
 
 static PsPlan add_changes_plan = {
-	PS_SEGMENT_CHANGES_TOLD("INSERT INTO profile_stream.segment_changes (customer_id, kind, from_segment, to_segment, changed_at)"
-							" SELECT n.customer_id, $4, n.from_segment, n.to_segment, $5 FROM ROWS FROM"
+	PS_SEGMENT_CHANGES_TOLD("INSERT INTO profile_stream.segment_changes (change_id, customer_id, kind, from_segment, to_segment, changed_at)"
+							" SELECT " PS_CHANGE_ID("$6") ", n.customer_id, $4, n.from_segment, n.to_segment, $5 FROM ROWS FROM"
 							" (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS n(customer_id, from_segment, to_segment)"),
-	5, {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID}
+	6, {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, INT8OID}
 };
 
 static PsPlan discard_plan = {
@@ -389,11 +390,17 @@ ps_segment_move(const char *name, PsMove **moves, int n, TimestampTz at)
 	}
 }
 
+Datum
+ps_segment_changes_group(void)
+{
+	return Int64GetDatum(ps_distributed() ? ps_shards_group() : -1);
+}
+
 void
 ps_segment_changes_add(const PsSegmentChange *changes, int n, const char *kind, TimestampTz at)
 {
 	PsColumn	columns[3];
-	Datum		args[5];
+	Datum		args[6];
 
 	if (n == 0)
 		return;
@@ -409,6 +416,7 @@ ps_segment_changes_add(const PsSegmentChange *changes, int n, const char *kind, 
 		args[c] = ps_column_array(&columns[c]);
 	args[3] = CStringGetTextDatum(kind);
 	args[4] = TimestampTzGetDatum(at);
+	args[5] = ps_segment_changes_group();
 	(void) ps_plan_run(&add_changes_plan, args, NULL, SPI_OK_INSERT);
 }
 

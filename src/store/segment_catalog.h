@@ -79,6 +79,9 @@ extern int	ps_segment_moves(const char *name, const char *after, const char *upt
 /* Moves those customers that still exist. The caller holds their locks. */
 extern void ps_segment_move(const char *name, PsMove **moves, int n, TimestampTz at);
 
+/* The group of this node, by which a change is numbered, see PS_CHANGE_ID; -1: profiles are not distributed. */
+extern Datum ps_segment_changes_group(void);
+
 extern void ps_segment_changes_add(const PsSegmentChange *changes, int n, const char *kind, TimestampTz at);
 
 /* Removes at most limit changes from before a moment; returns how many. */

@@ -25,7 +25,7 @@ DECLARE
 	shard record;
 BEGIN
 	FOR shard IN SELECT s.shardid, n.nspname, c.relname, c.oid FROM pg_dist_shard s JOIN pg_class c ON c.oid = s.logicalrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE s.shardid % 2 = 0 LOOP
-		EXECUTE format('CREATE TABLE %I.%I (LIKE %I.%I INCLUDING ALL)', shard.nspname, shard.relname || '_' || shard.shardid, shard.nspname, shard.relname);
+		EXECUTE format('CREATE TABLE %I.%I (LIKE %I.%I INCLUDING ALL EXCLUDING IDENTITY)', shard.nspname, shard.relname || '_' || shard.shardid, shard.nspname, shard.relname);
 		EXECUTE format('ALTER INDEX %I.%I RENAME TO %I', shard.nspname, shard.relname || '_' || shard.shardid || '_pkey', shard.relname || '_pkey_' || shard.shardid);
 	END LOOP;
 END $$;
@@ -169,7 +169,8 @@ EXCEPTION WHEN OTHERS THEN
 	result := SQLERRM;
 	RETURN NEXT;
 END $$;
-SELECT jsonb_array_length(e -> 'chunks') AS chunks, jsonb_array_length(e -> 'eventIds') AS ids, e #>> '{profile,customer_id}' = :'c' AS has_profile FROM profile_stream.export_customer(:'c') e;
+INSERT INTO profile_stream.segment_changes_500 (change_id, customer_id, kind, to_segment, changed_at) VALUES (1, :'c', 'score', 'loyal', now());
+SELECT jsonb_array_length(e -> 'segmentChanges') AS changes, jsonb_array_length(e -> 'chunks') AS chunks, jsonb_array_length(e -> 'eventIds') AS ids, e #>> '{profile,customer_id}' = :'c' AS has_profile FROM profile_stream.export_customer(:'c') e;
 SELECT profile_stream.export_customer(split_part(:'elsewhere', ',', 1)) -> 'profile';
 SELECT profile_stream_internal.joined_exports('{"a": [1], "b": null, "c": 1, "d": false, "e": {"f": [], "g": "x"}}', '{"a": [2], "b": {"p": 1}, "c": 2, "d": true, "e": {"f": [3], "g": "y"}}');
 SELECT profile_stream.prune_metrics('2026-06-01') > 1900 AS many, profile_stream.prune_metrics('2026-06-01');
@@ -179,6 +180,7 @@ SELECT * FROM profile_stream.forget_customer(:'c');
 ROLLBACK;
 SELECT profiles, chunks > 0 AS chunks, event_ids > 1900 AS ids, blocked FROM profile_stream.forget_customer(:'c', block => true);
 SELECT count(*) FROM public.here WHERE customer_id = :'c';
+SELECT count(*) FROM profile_stream.segment_changes_500;
 SELECT profile_stream.apply_event(public.seen(:'c', 'e11'));
 -- a customer of another node is blocked here, too
 SELECT * FROM profile_stream.forget_customer(split_part(:'elsewhere', ',', 1), block => true);
@@ -207,6 +209,10 @@ SELECT profile_stream.reconcile('none');
 -- sizes are those of the shards that are here
 SELECT "table", table_bytes >= pg_table_size('profile_stream.materialized_profiles_100') + pg_table_size('profile_stream.materialized_profiles_102') AS all_shards, index_bytes > 16384 AS indexes
 FROM profile_stream.stat_storage WHERE schema = 'profile_stream' AND "table" = 'materialized_profiles';
+-- a statement on it would ask all nodes
+INSERT INTO profile_stream.segment_changes (customer_id, kind, changed_at) VALUES ('c', 'score', now());
+SELECT oldest_at FROM profile_stream.stat_storage WHERE "table" = 'segment_changes';
+TRUNCATE profile_stream.segment_changes;
 -- views of all nodes; a node that does not answer is a row
 SELECT node, bool_or(subject = 'node') AS is_missing FROM profile_stream.node_health GROUP BY node;
 SELECT count(*) FROM profile_stream.node_streams;

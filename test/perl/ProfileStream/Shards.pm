@@ -48,7 +48,7 @@ DECLARE
 	t record;
 BEGIN
 	FOR t IN SELECT * FROM public.tables_of(shard) LOOP
-		EXECUTE format('CREATE TABLE %I.%I (LIKE %I.%I INCLUDING ALL)', t.schema, t.name || '_' || t.shardid, t.schema, t.name);
+		EXECUTE format('CREATE TABLE %I.%I (LIKE %I.%I INCLUDING ALL EXCLUDING IDENTITY)', t.schema, t.name || '_' || t.shardid, t.schema, t.name);
 		EXECUTE format('ALTER INDEX %I.%I RENAME TO %I', t.schema, t.name || '_' || t.shardid || '_pkey', t.name || '_pkey_' || t.shardid);
 	END LOOP;
 END $$;
