@@ -1,7 +1,8 @@
 #!/bin/bash
 # What two nodes of Citus take for an event, added up, beside one server that reads the same topic: processor time of the workers.
-# Each node reads all messages and applies those of its customers. The first topic is read as it is; the second one by keys
-# (message_key => 'customer'), so that nodes pass over messages of others without decoding them.
+# Each node applies the messages of its customers. The first topic is read as it is; the second one by keys
+# (message_key => 'customer'), so that nodes pass over messages of others without decoding them. Partitions of the third one are as
+# the shards of the profiles (partitioner => 'citus'), so that nodes do not read them.
 #
 #   PG_CONFIG=… bench/citus.sh [events] [customers]   PG_CONFIG is that of a PostgreSQL that has Citus
 set -euo pipefail
@@ -16,9 +17,26 @@ customers=${2:-50000}
 expect_citus
 prepare_copy
 start_kafka
-for seed in 1 2; do
-	python3 bench/events.py "$events" "$customers" uniform $seed >"$work/events.tsv"
-	produce_once_up -t "events$seed" -p 4 -j "$work/events.tsv"
+names=('as it is' 'by keys' 'by shards')
+options=('' ", message_key => 'customer'" ", partitioner => 'citus'")
+
+# Names the partition of each message of a file: that of the number of its customer's shard.
+place_by_shard()
+{
+	PYTHONPATH=examples python3 -c 'import base64, partition, sys
+for line in sys.stdin:
+    key, value = line.rstrip("\n").split("\t")
+    print(partition.partition_of(key, int(sys.argv[1])), key, base64.b64encode(value.encode()).decode(), sep="\t")' "$citus_shards" <"$1"
+}
+
+for i in 0 1 2; do
+	python3 bench/events.py "$events" "$customers" uniform $i >"$work/events.tsv"
+	if [ $i = 2 ]; then
+		place_by_shard "$work/events.tsv" >"$work/placed.tsv"
+		produce_once_up -t "events$i" -p "$citus_shards" "$work/placed.tsv"
+	else
+		produce_once_up -t "events$i" -p 4 -j "$work/events.tsv"
+	fi
 done
 
 start_plain_and_citus one two
@@ -44,10 +62,10 @@ load()
 }
 
 echo "events $events, customers $customers; processor time of the workers for an event, us"
-for seed in 1 2; do
-	load plain "events$seed" '' plain
+for i in 0 1 2; do
+	load plain "events$i" '' plain
 	plain=$cost
-	load coordinator "events$seed" "$([ $seed = 1 ] || echo ", message_key => 'customer'")" one two
-	awk -v what="$([ $seed = 1 ] && echo 'as it is' || echo 'by keys')" -v plain="$plain" -v nodes="$cost" \
+	load coordinator "events$i" "${options[i]}" one two
+	awk -v what="${names[i]}" -v plain="$plain" -v nodes="$cost" \
 		'BEGIN {printf "%-9s one server %.2f  two nodes together %.2f  ratio %.2f\n", what, plain, nodes, nodes / plain}'
 done

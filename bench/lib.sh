@@ -81,6 +81,8 @@ expect_citus()
 	exit 1
 }
 
+citus_shards=32
+
 # Starts one server called plain and, with Citus, one called coordinator and the nodes that are named, which share the profiles.
 start_plain_and_citus()
 {
@@ -93,7 +95,7 @@ start_plain_and_citus()
 	on coordinator "SELECT citus_set_coordinator_host('127.0.0.1', ${ports[coordinator]})" >/dev/null
 	for name; do on coordinator "SELECT citus_add_node('127.0.0.1', ${ports[$name]})" >/dev/null 2>&1; done
 	on coordinator 'CREATE EXTENSION profile_stream' >/dev/null 2>&1
-	on coordinator 'SELECT profile_stream.distribute(shard_count => 32)' >/dev/null
+	on coordinator "SELECT profile_stream.distribute(shard_count => $citus_shards)" >/dev/null
 	on plain 'CREATE EXTENSION profile_stream'
 }
 

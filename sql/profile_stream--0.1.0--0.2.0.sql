@@ -28,6 +28,7 @@ BEGIN
 		EXECUTE pg_catalog.regexp_replace(definition, '\n *(BEGIN ATOMIC|RETURN ).*$', E'\nAS \'\'');
 	END LOOP;
 	ALTER TABLE profile_stream.streams ADD COLUMN message_key text COLLATE "C" NOT NULL DEFAULT 'any' CHECK (message_key IN ('any', 'customer'));
+	ALTER TABLE profile_stream.streams ADD COLUMN partitioner text COLLATE "C" NOT NULL DEFAULT 'any' CHECK (partitioner IN ('any', 'citus'));
 	FOREACH definition IN ARRAY definitions LOOP
 		EXECUTE definition;
 	END LOOP;
@@ -35,6 +36,7 @@ END
 $$;
 
 COMMENT ON COLUMN streams.message_key IS 'What the key of a message is: any, or customer: the id of its customer, and an event with another key is a dead letter';
+COMMENT ON COLUMN streams.partitioner IS 'How producers choose partitions: any way, or citus: as Citus chooses the shard of the customer, so that each node reads the partitions of its shards alone';
 
 DROP FUNCTION create_stream(text, name, text, text, text, text, int, interval, interval, text, text, text, jsonb, interval, int, interval, text, text, text[], int, int[], double precision, interval, text, text, interval,
 	text, text, text, text, jsonb, text, text, text, text[], text, text[], text, jsonb);
@@ -52,7 +54,8 @@ CREATE FUNCTION create_stream(name text, server name DEFAULT NULL, bootstrap_ser
 	format text DEFAULT 'profile_event', field_map jsonb DEFAULT NULL,
 	timestamp_unit text DEFAULT 'milliseconds', event_id_scope text DEFAULT 'customer', "order" text DEFAULT 'arrival', watch text[] DEFAULT NULL,
 	decoder text DEFAULT NULL,
-	topics text[] DEFAULT NULL, topic_pattern text DEFAULT NULL, topic_formats jsonb DEFAULT NULL, message_key text DEFAULT 'any')
+	topics text[] DEFAULT NULL, topic_pattern text DEFAULT NULL, topic_formats jsonb DEFAULT NULL, message_key text DEFAULT 'any',
+	partitioner text DEFAULT 'any')
 	RETURNS void AS 'MODULE_PATHNAME', 'ps_create_stream' LANGUAGE c
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION create_stream IS 'Create a stream from Kafka topics into profiles; its workers start when the transaction commits';
@@ -725,6 +728,9 @@ CREATE FUNCTION profile_stream_internal.process_meters(merged boolean, OUT strea
 	OUT dead_last_minute jsonb) RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'ps_process_meters' LANGUAGE c STRICT VOLATILE ROWS 10 SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION profile_stream_internal.process_meters(boolean) IS 'What processes of streams that run measured over the last minute: of each, or merged for all workers of a stream, and for each relay';
+CREATE FUNCTION profile_stream_internal.reads_partition(partitioner text, partition int) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_reads_partition' LANGUAGE c STRICT STABLE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION profile_stream_internal.reads_partition(text, int) IS 'Whether this node reads a partition of a stream with this partitioner: where profiles are distributed, and it is citus, only one whose shard is here';
 CREATE VIEW profile_stream_internal.partition_lags WITH (security_invoker = true) AS
 	SELECT o.stream_id, o.topic_no, o.partition, GREATEST(o.end_offset, r.end_offset) AS end_offset, l.lag,
 		-- no process that reports, or a broker that is away, may hide messages that nobody has seen
@@ -736,8 +742,9 @@ CREATE VIEW profile_stream_internal.partition_lags WITH (security_invoker = true
 		LEFT JOIN (SELECT DISTINCT ON (p.stream_id, p.topic_no, p.partition) p.*
 			FROM profile_stream_internal.reported_partitions() p ORDER BY p.stream_id, p.topic_no, p.partition, p.since DESC) r
 			ON r.stream_id = o.stream_id AND r.topic_no = o.topic_no AND r.partition = o.partition
-		CROSS JOIN LATERAL (SELECT GREATEST(o.end_offset - o.next_offset, r.end_offset - o.next_offset, 0) AS lag) l;
-COMMENT ON VIEW profile_stream_internal.partition_lags IS 'How far each partition is behind, and what is read of it';
+		CROSS JOIN LATERAL (SELECT GREATEST(o.end_offset - o.next_offset, r.end_offset - o.next_offset, 0) AS lag) l
+	WHERE (SELECT profile_stream_internal.reads_partition(s.partitioner, o.partition) FROM profile_stream.streams s WHERE s.stream_id = o.stream_id);
+COMMENT ON VIEW profile_stream_internal.partition_lags IS 'How far each partition that is read here is behind, and what is read of it';
 COMMENT ON COLUMN profile_stream_internal.partition_lags.stream_id IS 'Stream that reads the partition';
 COMMENT ON COLUMN profile_stream_internal.partition_lags.topic_no IS 'Topic of the partition, as in stream_topics';
 COMMENT ON COLUMN profile_stream_internal.partition_lags.partition IS 'Number of the partition';
@@ -752,9 +759,9 @@ COMMENT ON COLUMN profile_stream_internal.stream_offsets.elsewhere IS 'Messages 
 ALTER TABLE profile_stream_rebuild.stream_offsets ADD COLUMN elsewhere bigint NOT NULL DEFAULT 0;
 COMMENT ON COLUMN profile_stream_rebuild.stream_offsets.elsewhere IS 'Messages of customers of other nodes, where profiles are distributed; consumed does not count them';
 CREATE OR REPLACE VIEW stat_partitions WITH (security_invoker = true) AS
-	SELECT s.name AS stream, COALESCE(k.topic, s.topic) AS topic, o.partition, o.state, o.start_offset, o.next_offset, e.end_offset, e.lag,
+	SELECT s.name AS stream, COALESCE(k.topic, s.topic) AS topic, o.partition, CASE WHEN e.stream_id IS NULL THEN 'elsewhere' ELSE o.state END AS state, o.start_offset, o.next_offset, e.end_offset, e.lag,
 		o.consumed, o.applied, o.duplicates, o.dead, o.late, o.late_applied, o.late_dropped, o.ignored, o.tombstones, o.blocked, o.replayed, o.other_key, o.other_partition, o.held, o.held_bytes,
-		o.last_message_at, o.committed_at, o.error, l.pid AS worker_pid,
+		o.last_message_at, o.committed_at, CASE WHEN e.stream_id IS NOT NULL THEN o.error END AS error, l.pid AS worker_pid,
 		(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('from_offset', g.from_offset, 'to_offset', g.to_offset, 'reason', g.reason,
 				'recorded_at', g.recorded_at) ORDER BY g.recorded_at, g.from_offset)
 			FROM profile_stream_internal.stream_gaps g WHERE g.stream_id = o.stream_id AND g.topic_no = o.topic_no AND g.partition = o.partition) AS gaps,
@@ -766,7 +773,9 @@ CREATE OR REPLACE VIEW stat_partitions WITH (security_invoker = true) AS
 COMMENT ON VIEW stat_partitions IS 'Progress and counters of each partition';
 COMMENT ON COLUMN stat_partitions.stream IS 'Name of the stream';
 COMMENT ON COLUMN stat_partitions.topic IS 'Kafka topic of the partition';
+COMMENT ON COLUMN stat_partitions.state IS 'running; offset_lost when Kafka no longer has next_offset; elsewhere when another node reads the partition, because its shard is there';
 COMMENT ON COLUMN stat_partitions.lag IS 'Messages from next_offset to the end of the partition; NULL or 0 until the end was seen';
+COMMENT ON COLUMN stat_partitions.error IS 'Why the partition does not go on; NULL: it does';
 COMMENT ON COLUMN stat_partitions.worker_pid IS 'Process that reads the partition; NULL: none does';
 COMMENT ON COLUMN stat_partitions.gaps IS 'Offset ranges that the stream went past without reading, an array of objects with from_offset, to_offset (not included), reason and recorded_at; NULL: none';
 COMMENT ON COLUMN stat_partitions.end_offset IS 'Offset at the end of the partition, as last seen; NULL: not seen yet';
@@ -795,11 +804,11 @@ CREATE OR REPLACE VIEW stat_streams WITH (security_invoker = true) AS
 			pg_catalog.count(*) FILTER (WHERE k.is_read AND o.error IS NOT NULL) AS failing,
 			pg_catalog.min(pg_catalog.format('partition %s: %s', profile_stream_internal.partition_name(o.stream_id, o.topic_no, o.partition), o.error)) FILTER (WHERE k.is_read AND o.error IS NOT NULL) AS error
 		FROM profile_stream_internal.stream_offsets o
-			-- what a topic that was left still has is neither lag nor an error
-			CROSS JOIN LATERAL (SELECT NOT EXISTS (SELECT FROM profile_stream_internal.stream_topics t JOIN profile_stream.streams s ON s.stream_id = t.stream_id
+			LEFT JOIN profile_stream_internal.partition_lags e ON e.stream_id = o.stream_id AND e.topic_no = o.topic_no AND e.partition = o.partition
+			-- what a topic that was left still has is neither lag nor an error, nor is what another node reads
+			CROSS JOIN LATERAL (SELECT e.stream_id IS NOT NULL AND NOT EXISTS (SELECT FROM profile_stream_internal.stream_topics t JOIN profile_stream.streams s ON s.stream_id = t.stream_id
 				WHERE t.stream_id = o.stream_id AND t.topic_no = o.topic_no
 				AND (s.topic = t.topic OR t.topic = ANY (s.topics) OR t.pattern = s.topic_pattern) IS NOT TRUE) AS is_read) k
-			LEFT JOIN profile_stream_internal.partition_lags e ON e.stream_id = o.stream_id AND e.topic_no = o.topic_no AND e.partition = o.partition
 		GROUP BY o.stream_id
 	), counters AS (
 		SELECT c.stream_id, pg_catalog.sum(c.errors)::bigint AS errors, pg_catalog.sum(c.retries)::bigint AS retries, pg_catalog.sum(c.restarts)::bigint AS restarts
@@ -1147,7 +1156,7 @@ CREATE FUNCTION profile_stream_internal.stream_problems(OUT status text, OUT sub
 		SELECT 'error', pg_catalog.format('stream "%s", partition %s of topic "%s"', p.stream, p.partition, p.topic),
 			CASE WHEN p.state <> 'running' THEN pg_catalog.format('is %s', p.state) ELSE 'does not go on' END, p.committed_at,
 			'Read the column error of stat_partitions, and seek_stream() in the reference.'
-		FROM profile_stream.stat_partitions p WHERE (p.state <> 'running' OR p.error IS NOT NULL)
+		FROM profile_stream.stat_partitions p WHERE (p.state <> ALL (ARRAY['running', 'elsewhere']) OR p.error IS NOT NULL)
 			AND NOT EXISTS (SELECT FROM profile_stream.stat_topics t WHERE t.stream = p.stream AND t.topic = p.topic AND t.state = 'left')
 		UNION ALL
 		SELECT 'warning', pg_catalog.format('topic "%s" of stream "%s"', t.topic, t.stream), pg_catalog.format('is %s', t.state), t.since, t.hint
@@ -1272,7 +1281,8 @@ GRANT SELECT (pending_id, changed_at) ON profile_stream_internal.sink_pending TO
 GRANT SELECT ON profile_stream_internal.storage_samples TO profile_stream_monitor;
 GRANT EXECUTE ON ROUTINE health, monitor_workers, monitor_log, storage_days_left, profile_stream_internal.oldest_rows, profile_stream_internal.table_sizes
 	TO profile_stream_monitor, profile_stream_reader, profile_stream_operator;
-GRANT EXECUTE ON ROUTINE profile_stream_internal.reported_partitions, profile_stream_internal.process_meters, profile_stream_internal.file_systems TO profile_stream_reader, profile_stream_operator;
+REVOKE ALL ON ROUTINE profile_stream_internal.reads_partition FROM PUBLIC;
+GRANT EXECUTE ON ROUTINE profile_stream_internal.reported_partitions, profile_stream_internal.reads_partition, profile_stream_internal.process_meters, profile_stream_internal.file_systems TO profile_stream_reader, profile_stream_operator;
 GRANT EXECUTE ON ROUTINE stat_reset TO profile_stream_operator;
 -- end of watching
 -- slices: profiles on several servers
@@ -1288,7 +1298,7 @@ CREATE OR REPLACE VIEW stat_topics WITH (security_invoker = true) AS
 		f.format, t.joined_at, pg_catalog.count(o.partition) AS partitions, COALESCE(pg_catalog.sum(o.consumed), 0)::bigint AS consumed,
 		COALESCE(pg_catalog.sum(o.applied), 0)::bigint AS applied, COALESCE(pg_catalog.sum(o.duplicates), 0)::bigint AS duplicates,
 		COALESCE(pg_catalog.sum(o.dead), 0)::bigint AS dead, COALESCE(pg_catalog.sum(o.late), 0)::bigint AS late,
-		COALESCE(pg_catalog.sum(o.held), 0)::bigint AS held, COALESCE(pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, 0)), 0)::bigint AS lag,
+		COALESCE(pg_catalog.sum(o.held), 0)::bigint AS held, COALESCE(pg_catalog.sum(GREATEST(o.end_offset - o.next_offset, 0)) FILTER (WHERE profile_stream_internal.reads_partition(s.partitioner, o.partition)), 0)::bigint AS lag,
 		pg_catalog.max(o.last_message_at) AS last_message_at, t.partitions AS topic_partitions
 	FROM profile_stream_internal.stream_topics t JOIN profile_stream.streams s ON s.stream_id = t.stream_id
 		CROSS JOIN LATERAL (SELECT (s.topic = t.topic OR t.topic = ANY (s.topics) OR t.pattern = s.topic_pattern) IS TRUE AS is_read) w

@@ -18,8 +18,10 @@
 #include "store/distributed_gate.h"
 #include "store/extension.h"
 #include "store/rebuild_schema.h"
+#include "store/stream_catalog.h"
 #include "utils/acl.h"
 #include "utils/array.h"
+#include "utils/builtins.h"
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(ps_is_distributed);
@@ -27,6 +29,16 @@ Datum
 ps_is_distributed(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(ps_distributed());
+}
+
+PS_FUNCTION(ps_reads_partition);
+static Datum
+ps_reads_partition_checked(PG_FUNCTION_ARGS)
+{
+	PsStream	stream = {.partitioner = text_to_cstring(PG_GETARG_TEXT_PP(0))};
+
+	(void) ps_distributed();
+	PG_RETURN_BOOL(ps_stream_reads(&stream, PG_GETARG_INT32(1)));
 }
 
 /* Raises unless an array has one dimension from 1 on, and so many elements; -1: any number. */

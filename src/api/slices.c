@@ -24,7 +24,7 @@ find_partitioner(text *argument)
 	if (!ps_partitioner_find(name, &partitioner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("partitioner must be murmur2 or consistent, not \"%s\"", name),
+				 errmsg("partitioner must be murmur2, consistent or citus, not \"%s\"", name),
 				 errhint("murmur2 is that of Java's producers, consistent that of librdkafka where its option partitioner is not set.")));
 	return partitioner;
 }

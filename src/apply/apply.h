@@ -46,6 +46,7 @@ typedef struct PsApplySettings
 	const PsTextSet *event_types;	/* that are taken; NULL: all */
 	bool		accept_unknown_schema;	/* see PsDecodeSettings */
 	bool		key_is_customer;	/* an event is refused whose key is not its customer's id */
+	bool		partition_is_shard; /* and one whose partition is not the shard of its customer */
 	int64		late_tolerance_us;	/* -1: no event is late */
 	PsLatePolicy late_policy;
 	int			customer_lock_timeout_ms;	/* then a customer without a lock is left out; -1: wait for the lock */
@@ -86,7 +87,7 @@ typedef struct PsApplyItem
 	bool		is_other_type;	/* than the stream takes: it has no event */
 	int64		late_us;		/* how much older than the newest event of its customer; 0: it is not late */
 	int			shard;			/* of distributed profiles */
-	bool		shard_is_known; /* already before the message is decoded, because its key says it */
+	bool		shard_is_known; /* already before the message is decoded, because its key or partition says it */
 	bool		is_followed;	/* by another item of the same message and shard */
 	bool		is_deferred;	/* the caller leaves its customer out */
 	int			row_holder;		/* holds the row of its customer, see ps_lock_wait_holder(); 0: nobody */

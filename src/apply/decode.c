@@ -10,6 +10,7 @@
 #include "mb/pg_wchar.h"
 #include "settings.h"
 #include "store/locks.h"
+#include "store/shards.h"
 
 #define COUNT(counter, outcome, name) \
 	case PS_##outcome: \
@@ -88,13 +89,15 @@ choose_format(const PsApplySettings *settings, const PsMessage *message, PsDecod
 		}
 }
 
-/* Why the key of an event is not what its stream says; NULL: it is. */
+/* Why the key or partition of an event is not what its stream says; NULL: it is. */
 static PsReject *
-check_key(const PsMessage *message, const PsEvent *event)
+check_place(const PsMessage *message, const PsEvent *event, const PsApplySettings *settings)
 {
-	if (ps_message_has_key(message, event->customer_id, event->customer_id_len))
-		return NULL;
-	return ps_reject_make("invalid", message->key == NULL ? "Missing key" : "Wrong key: it is not the customerId");
+	if (settings->key_is_customer && !ps_message_has_key(message, event->customer_id, event->customer_id_len))
+		return ps_reject_make("invalid", message->key == NULL ? "Missing key" : "Wrong key: it is not the customerId");
+	if (settings->partition_is_shard && ps_shards_find(event->customer_id, event->customer_id_len) != message->partition)
+		return ps_reject_make("invalid", "Wrong partition: it is not the shard of the customerId");
+	return NULL;
 }
 
 void
@@ -125,8 +128,8 @@ ps_apply_decode(PsApplyItem *items, int n, const PsApplySettings *settings)
 			item->event = NULL;
 		if (item->event == NULL)
 			item->owner = NULL;
-		else if (reject == NULL && settings->key_is_customer)
-			reject = check_key(&item->message, item->event);
+		else if (reject == NULL)
+			reject = check_place(&item->message, item->event, settings);
 		if (reject == NULL)
 			continue;
 		ps_item_reject(item, reject, PS_REJECTED_BY_DECODER);

@@ -1,10 +1,11 @@
 /*
  * partitioner.c
- *	  The hashes of Kafka's producers. librdkafka does not export its own without a
- *	  producer that is connected.
+ *	  The hashes of Kafka's producers, and of Citus. librdkafka does not export its own
+ *	  without a producer that is connected.
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "core/partitioner.h"
 #include "utils/pg_crc.h"
 
@@ -49,10 +50,26 @@ crc32_hash(const char *bytes, int len)
 	return crc;
 }
 
+int32
+ps_partitioner_citus_hash(const char *key, int len)
+{
+	return (int32) hash_bytes((const unsigned char *) key, len);
+}
+
+/* Each partition has equally many hashes, as a shard of Citus; the last one has the rest, too. */
+static int32
+citus_partition(const char *key, int len, int32 npartitions)
+{
+	uint64		hash = (uint64) ((int64) ps_partitioner_citus_hash(key, len) - PG_INT32_MIN);
+	uint64		each = (UINT64CONST(1) << 32) / npartitions;
+
+	return (int32) Min(hash / each, npartitions - 1);
+}
+
 bool
 ps_partitioner_find(const char *name, PsPartitioner *partitioner)
 {
-	static const char *const names[] = {"murmur2", "consistent"};
+	static const char *const names[] = {"murmur2", "consistent", "citus"};
 
 	for (int i = 0; i < lengthof(names); i++)
 	{
@@ -67,6 +84,8 @@ ps_partitioner_find(const char *name, PsPartitioner *partitioner)
 int32
 ps_partitioner_choose(PsPartitioner partitioner, const char *key, int len, int32 npartitions)
 {
+	if (partitioner == PS_PARTITIONER_CITUS)
+		return citus_partition(key, len, npartitions);
 	if (partitioner == PS_PARTITIONER_CONSISTENT)
 		return (int32) (crc32_hash(key, len) % (uint32) npartitions);
 	return (int32) (murmur2_hash((const unsigned char *) key, len) & 0x7fffffff) % npartitions;

@@ -1,6 +1,6 @@
 /*
  * partitioner.h
- *	  Which partition Kafka's producers choose for the key of a message.
+ *	  Which partition producers choose for the key of a message.
  */
 #ifndef PS_PARTITIONER_H
 #define PS_PARTITIONER_H
@@ -10,8 +10,12 @@
 typedef enum PsPartitioner
 {
 	PS_PARTITIONER_MURMUR2,		/* Java's default, and murmur2 and murmur2_random of librdkafka */
-	PS_PARTITIONER_CONSISTENT	/* consistent and consistent_random of librdkafka, which is its default */
+	PS_PARTITIONER_CONSISTENT,	/* consistent and consistent_random of librdkafka, which is its default */
+	PS_PARTITIONER_CITUS		/* as Citus divides a table into as many shards as there are partitions */
 } PsPartitioner;
+
+/* The hash by which Citus chooses the shard of a text. */
+extern int32 ps_partitioner_citus_hash(const char *key, int len);
 
 /* The partitioner of that name; false when there is none. */
 extern bool ps_partitioner_find(const char *name, PsPartitioner *partitioner);

@@ -69,6 +69,7 @@ apply_settings(const PsStream *stream)
 		.event_types = stream->event_types.n > 0 ? &stream->event_types : NULL,
 		.accept_unknown_schema = strcmp(stream->unknown_schema, "accept") == 0,
 		.key_is_customer = strcmp(stream->message_key, "customer") == 0,
+		.partition_is_shard = ps_stream_goes_by_partition(stream),
 		.late_tolerance_us = stream->late_tolerance_us,
 		.customer_lock_timeout_ms = stream->customer_lock_timeout_ms,
 		.notify_channel = stream->channel,
@@ -316,7 +317,7 @@ make_items(PsWorker *worker, PsIntake *intake, PsApplyItem **result, const PsApp
 			continue;
 		memset(&items[n], 0, sizeof(PsApplyItem));
 		items[n].message = intake->messages[i];
-		ps_shard_progress_note_key(worker, &items[n]);
+		ps_shard_progress_note_shard(worker, &items[n]);
 		items[n++].message.epoch = ps_partition_find(worker, intake->messages[i].topic_no, intake->messages[i].partition)->epoch;
 	}
 	foreach(cell, intake->ends)

@@ -132,6 +132,26 @@ forget_next(PsShardProgress *progress)
 	memcpy(progress->next, progress->stored, progress->nshards * progress->nplaces * sizeof(int64));
 }
 
+/* Raises unless each topic has a partition for each shard, where that is how the stream finds the shard of a message. */
+static void
+check_partitions(const PsWorker *worker, const PsShardProgress *progress)
+{
+	for (int t = 0; t < progress->ntopics && ps_stream_goes_by_partition(worker->stream); t++)
+		if (progress->topics[t].npartitions > 0 && progress->topics[t].npartitions != progress->nshards)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("topic \"%s\" has %d partitions, and profiles have %d shards", progress->topics[t].name, progress->topics[t].npartitions, progress->nshards),
+					 errdetail("A stream with partitioner citus reads topics that have a partition for each shard."),
+					 errhint("Drop the stream, and create it without partitioner, or for a topic that has as many.")));
+}
+
+/* Whether a shard of this node has messages in a partition. */
+static bool
+shard_takes(const PsWorker *worker, int shard, int32 partition)
+{
+	return ps_shards_is_here(shard) && (shard == partition || !ps_stream_goes_by_partition(worker->stream));
+}
+
 bool
 ps_shard_progress_read(PsWorker *worker, const PsLookup *lookup)
 {
@@ -144,6 +164,7 @@ ps_shard_progress_read(PsWorker *worker, const PsLookup *lookup)
 	ps_shard_fence();
 	progress = make_progress(AllocSetContextCreate(worker->context, "profile_stream shards", ALLOCSET_SMALL_SIZES), lookup);
 	worker->shards = progress;
+	check_partitions(worker, progress);
 	for (int shard = 0; shard < progress->nshards; shard++)
 	{
 		if (!ps_shards_is_here(shard))
@@ -176,7 +197,7 @@ ps_shard_progress_begin(PsWorker *worker, const PsStoredOffset *row, int64 low)
 	if (progress == NULL)
 		return;
 	for (int shard = 0; shard < progress->nshards; shard++)
-		if (ps_shards_is_here(shard) && *offset_in_shard(progress->stored, progress, shard, &at) == PS_NOT_TAKEN)
+		if (shard_takes(worker, shard, row->partition) && *offset_in_shard(progress->stored, progress, shard, &at) == PS_NOT_TAKEN)
 			*offset_in_shard(progress->next, progress, shard, &at) =
 				knows_topic(progress, shard, topic_of_progress(progress, row->topic_no)) ? low : row->start_offset;
 }
@@ -191,7 +212,7 @@ ps_shard_progress_align(PsWorker *worker, PsStoredOffset *row)
 	if (progress == NULL)
 		return;
 	for (int shard = 0; shard < progress->nshards; shard++)
-		if (ps_shards_is_here(shard))
+		if (shard_takes(worker, shard, row->partition))
 			first = Min(first, *offset_in_shard(progress->next, progress, shard, &at));
 	if (first == PG_INT64_MAX || first == row->next_offset)
 		return;
@@ -221,31 +242,42 @@ shard_of_key(const PsMessage *message)
 	return ps_shards_find(key, len);
 }
 
-void
-ps_shard_progress_note_key(const PsWorker *worker, PsApplyItem *item)
+/* The shard of a message by its partition or key; PS_NO_SHARD: these do not say it. */
+static int
+shard_of_place(const PsWorker *worker, const PsMessage *message)
 {
-	if (worker->shards == NULL || !goes_by_key(worker) || item->message.key == NULL)
+	if (ps_stream_goes_by_partition(worker->stream))
+		return message->partition;
+	return goes_by_key(worker) && message->key != NULL ? shard_of_key(message) : PS_NO_SHARD;
+}
+
+void
+ps_shard_progress_note_shard(const PsWorker *worker, PsApplyItem *item)
+{
+	int			shard;
+
+	/* check_shards() will raise */
+	if (worker->shards == NULL || worker->shards->changes != ps_shards_changes())
 		return;
-	if (worker->shards->changes != ps_shards_changes())
-		return;					/* check_shards() will raise */
-	item->shard = shard_of_key(&item->message);
+	shard = shard_of_place(worker, &item->message);
+	if (shard == PS_NO_SHARD)
+		return;
+	item->shard = shard;
 	item->shard_is_known = true;
 	if (!ps_shards_is_here(item->shard))
 		item->outcome = PS_ELSEWHERE;
 }
 
-/* The shard of a message: that of its key or customer, or else of its place in the topic. */
+/* The shard of a message: that of its partition, key or customer, or else of its offset. */
 static int
 shard_of_message(const PsWorker *worker, const PsApplyItem *item)
 {
-	bool		by_key = goes_by_key(worker);
+	int			shard = item->shard_is_known ? item->shard : shard_of_place(worker, &item->message);
 	char		place[64];
 
-	if (item->shard_is_known)
-		return item->shard;
-	if (by_key && item->message.key != NULL)
-		return shard_of_key(&item->message);
-	if (!by_key && item->owner != NULL)
+	if (shard != PS_NO_SHARD)
+		return shard;
+	if (!goes_by_key(worker) && item->owner != NULL)
 		return ps_shards_find(item->owner->customer_id, item->owner->customer_id_len);
 	snprintf(place, sizeof(place), "%d:" INT64_FORMAT, item->message.partition, item->message.offset);
 	return ps_shards_find(place, strlen(place));
@@ -409,12 +441,13 @@ ps_shard_progress_store(PsWorker *worker, const PsOffsetMove *node, int nnode, b
 	PsShardProgress *progress = worker->shards;
 
 	for (int shard = 0; all && shard < progress->nshards; shard++)
-		for (int i = 0; ps_shards_is_here(shard) && i < nnode; i++)
+		for (int i = 0; i < nnode; i++)
 		{
 			PsPosition	at = {node[i].topic_no, node[i].partition};
 			int64	   *next = offset_in_shard(progress->next, progress, shard, &at);
 
-			*next = Max(*next, node[i].next_offset);
+			if (shard_takes(worker, shard, at.partition))
+				*next = Max(*next, node[i].next_offset);
 		}
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());

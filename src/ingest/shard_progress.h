@@ -35,10 +35,10 @@ extern void ps_shard_progress_align(PsWorker *worker, PsStoredOffset *row);
 extern void ps_shard_progress_turn(PsWorker *worker);
 
 /*
- * Notes the shard of an item, if its key says it. If another node has that shard, the
+ * Notes the shard of an item, if its key or partition says it. If another node has that shard, the
  * item is PS_ELSEWHERE: this node need not decode it.
  */
-extern void ps_shard_progress_note_key(const PsWorker *worker, PsApplyItem *item);
+extern void ps_shard_progress_note_shard(const PsWorker *worker, PsApplyItem *item);
 
 /* Sorts decoded items by their shards, in their order. */
 extern void ps_shard_progress_sort(PsWorker *worker, PsApplyItem *items, int n);

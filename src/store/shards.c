@@ -13,7 +13,7 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_namespace_d.h"
-#include "common/hashfn.h"
+#include "core/partitioner.h"
 #include "store/relation_changes.h"
 #include "store/shards.h"
 #include "utils/builtins.h"
@@ -248,12 +248,6 @@ shard_of_hash(const Shard *all, int n, int32 hash)
 	return n > 0 && all[from].from <= hash && hash <= all[from].to ? from : PS_NO_SHARD;
 }
 
-static int32
-hash_text(const char *text, int len)
-{
-	return (int32) hash_bytes((const unsigned char *) text, len);
-}
-
 /* Gives each shard the first of the texts 1, 2, … that belongs to it. */
 static void
 find_slots(Shard *all, int n)
@@ -266,7 +260,7 @@ find_slots(Shard *all, int n)
 		int			shard;
 
 		snprintf(slot, sizeof(slot), "%d", number);
-		shard = shard_of_hash(all, n, hash_text(slot, strlen(slot)));
+		shard = shard_of_hash(all, n, ps_partitioner_citus_hash(slot, strlen(slot)));
 		if (shard == PS_NO_SHARD)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -411,7 +405,7 @@ ps_shards_find(const char *text, int len)
 
 	if (IsTransactionState())
 		shards_need();
-	shard = shard_of_hash(shards, nshards, hash_text(text, len));
+	shard = shard_of_hash(shards, nshards, ps_partitioner_citus_hash(text, len));
 	if (shard == PS_NO_SHARD)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -105,6 +105,7 @@ typedef struct PsStream
 	Jsonb	   *field_map;		/* NULL: none */
 	char	   *timestamp_unit; /* of ps_time_units */
 	char	   *message_key;	/* any, or customer: the key of a message is its customer's id */
+	char	   *partitioner;	/* any, or citus: a partition has the customers of the shard of its number */
 	char	   *event_id_scope; /* customer: ids are shared with other streams; stream: they are its own */
 	struct PsFormatMap *format_map; /* of format and map, once a worker has compiled it */
 	int			time_unit;		/* PsTimeUnit, likewise */
@@ -186,7 +187,8 @@ typedef struct PsStreamOption
 	{"timestamp_unit", PS_TEXT_OPTION, PS_FIELD(timestamp_unit)}, \
 	{"event_id_scope", PS_TEXT_OPTION, PS_FIELD(event_id_scope), .fixed = true, .words = {"customer", "stream"}}, \
 	{"watch", PS_TEXTS_OPTION, PS_FIELD(watch), .removable = true}, \
-	{"message_key", PS_TEXT_OPTION, PS_FIELD(message_key), .fixed = true, .words = {"any", "customer"}}
+	{"message_key", PS_TEXT_OPTION, PS_FIELD(message_key), .fixed = true, .words = {"any", "customer"}}, \
+	{"partitioner", PS_TEXT_OPTION, PS_FIELD(partitioner), .fixed = true, .words = {"any", "citus"}}
 
 extern const PsStreamOption ps_stream_options[];
 extern const int ps_nstream_options;

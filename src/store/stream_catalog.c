@@ -13,6 +13,7 @@
 #include "store/owner.h"
 #include "store/plan.h"
 #include "store/secret.h"
+#include "store/shards.h"
 #include "store/stream_catalog.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -295,8 +296,16 @@ ps_stream_find(const char *name, int stream_id)
 }
 
 bool
+ps_stream_goes_by_partition(const PsStream *stream)
+{
+	return strcmp(stream->partitioner, "citus") == 0 && ps_distributed_lately();
+}
+
+bool
 ps_stream_reads(const PsStream *stream, int partition)
 {
+	if (ps_stream_goes_by_partition(stream) && (partition < 0 || partition >= ps_shards_count() || !ps_shards_is_here(partition)))
+		return false;
 	for (int i = 0; i < stream->npartitions; i++)
 		if (stream->partitions[i] == partition)
 			return true;

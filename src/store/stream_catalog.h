@@ -51,6 +51,9 @@ extern void ps_stream_adopt(int stream_id);
 /* Whether a stream reads a partition of its topic. */
 extern bool ps_stream_reads(const PsStream *stream, int partition);
 
+/* Whether a partition has the customers of the shard of its number, and no others. */
+extern bool ps_stream_goes_by_partition(const PsStream *stream);
+
 /* Adds a stream, enabled in this database; fills its id. */
 extern void ps_stream_add(PsStream *stream);
 

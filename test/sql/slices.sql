@@ -4,6 +4,10 @@ SET client_min_messages = error;
 -- what the partitioners of Java and of librdkafka choose
 SELECT key, profile_stream.kafka_partition(key, 2147483647) AS murmur2, profile_stream.kafka_partition(key, 1000000, 'consistent') AS consistent
 FROM unnest(ARRAY['21', 'foobar', 'a-little-bit-long-string', 'a-little-bit-longer-string', 'lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8', 'abc', '123456789', 'Zoë']) key;
+-- and Citus, for a table of so many shards
+SELECT n, bool_and(profile_stream.kafka_partition(key, n, 'citus') = LEAST((hashtext(key COLLATE "C")::bigint + 2147483648) / (4294967296 / n), n - 1)) AS as_citus,
+	count(DISTINCT profile_stream.kafka_partition(key, n, 'citus')) AS used
+FROM unnest(ARRAY[1, 2, 3, 32, 1000, 2147483647]) n, LATERAL (SELECT 'c' || i AS key FROM generate_series(1, 2000) i) k GROUP BY n ORDER BY n;
 SELECT profile_stream.kafka_partition('a', 0);
 SELECT profile_stream.kafka_partition('', 1);
 SELECT profile_stream.kafka_partition('a', 1, 'random');

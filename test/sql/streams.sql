@@ -193,6 +193,7 @@ SELECT profile_stream.create_stream('p', late_policy => 'skip');
 SELECT profile_stream.create_stream('p', unknown_schema => 'drop');
 SELECT profile_stream.create_stream('p', unknown_schema => NULL);
 SELECT profile_stream.create_stream('p', message_key => 'id');
+SELECT profile_stream.create_stream('p', partitioner => 'murmur2');
 SELECT profile_stream.create_stream('p', event_types => '{a,NULL}');
 SELECT profile_stream.create_stream('p', event_types => '{""}');
 SELECT profile_stream.create_stream('p', event_types => ARRAY[repeat('x', 513)]);
