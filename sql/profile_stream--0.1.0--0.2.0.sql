@@ -2132,6 +2132,14 @@ CREATE FUNCTION profile_stream_internal.prune_metrics(as_of timestamptz) RETURNS
 	END;
 COMMENT ON FUNCTION profile_stream_internal.prune_metrics(timestamptz) IS 'prune_metrics() of profiles that Citus has distributed';
 
+CREATE FUNCTION profile_stream_internal.resync_sink(name text, sink text) RETURNS bigint
+	LANGUAGE sql VOLATILE STRICT SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		SELECT pg_catalog.sum(r.answer::bigint)::bigint
+		FROM profile_stream_internal.run_on_all_nodes(pg_catalog.format('profile_stream.resync_sink(%L, %L)', resync_sink.name, resync_sink.sink)) r(answer);
+	END;
+COMMENT ON FUNCTION profile_stream_internal.resync_sink(text, text) IS 'resync_sink() of profiles that Citus has distributed';
+
 CREATE FUNCTION profile_stream_internal.get_profiles(customer_ids text[], as_of timestamptz) RETURNS jsonb[]
 	AS 'MODULE_PATHNAME', 'ps_documents_of_nodes' LANGUAGE c STABLE COST 30000;
 COMMENT ON FUNCTION profile_stream_internal.get_profiles(text[], timestamptz) IS 'What nodes of Citus ask each other for get_profiles(): the documents of ids, in their order; NULL of an unknown customer';
@@ -2401,6 +2409,13 @@ CREATE VIEW node_partitions WITH (security_invoker = true) AS
 		CROSS JOIN LATERAL pg_catalog.jsonb_populate_recordset(NULL::profile_stream.stat_partitions, n.answer) r;
 COMMENT ON VIEW node_partitions IS 'stat_partitions of all nodes of distributed profiles; without Citus of this server';
 
+CREATE VIEW node_sinks WITH (security_invoker = true) AS
+	SELECT n.node, n.node_error, r.*
+	FROM profile_stream_internal.rows_of_nodes(CASE WHEN pg_catalog.has_table_privilege('profile_stream.stat_sinks', 'SELECT')
+			THEN 'profile_stream.stat_sinks' ELSE 'profile_stream.monitor_sinks()' END, profile_stream_internal.is_distributed()) n
+		CROSS JOIN LATERAL pg_catalog.jsonb_populate_recordset(NULL::profile_stream.stat_sinks, n.answer) r;
+COMMENT ON VIEW node_sinks IS 'stat_sinks of all nodes of distributed profiles; without Citus of this server';
+
 CREATE VIEW node_topics WITH (security_invoker = true) AS
 	SELECT n.node, n.node_error, r.*
 	FROM profile_stream_internal.rows_of_nodes('profile_stream.stat_topics', profile_stream_internal.is_distributed()) n
@@ -2436,8 +2451,8 @@ DECLARE
 BEGIN
 	FOR shown IN
 		SELECT v.attrelid::pg_catalog.regclass AS view, v.attname, pg_catalog.col_description(p.attrelid, p.attnum) AS description
-		FROM (VALUES ('node_streams', 'stat_streams'), ('node_partitions', 'stat_partitions'), ('node_topics', 'stat_topics'), ('node_dead_letters', 'dead_letters'),
-				('node_partitions', 'node_streams'), ('node_topics', 'node_streams'), ('node_dead_letters', 'node_streams')) AS c(view, source)
+		FROM (VALUES ('node_streams', 'stat_streams'), ('node_partitions', 'stat_partitions'), ('node_topics', 'stat_topics'), ('node_sinks', 'stat_sinks'), ('node_dead_letters', 'dead_letters'),
+				('node_partitions', 'node_streams'), ('node_topics', 'node_streams'), ('node_sinks', 'node_streams'), ('node_dead_letters', 'node_streams')) AS c(view, source)
 			JOIN pg_catalog.pg_attribute v ON v.attrelid OPERATOR(pg_catalog.=) ('profile_stream.' || c.view)::pg_catalog.regclass AND v.attnum OPERATOR(pg_catalog.>) 0
 			JOIN pg_catalog.pg_attribute p ON p.attrelid OPERATOR(pg_catalog.=) ('profile_stream.' || c.source)::pg_catalog.regclass
 				AND p.attname OPERATOR(pg_catalog.=) v.attname AND p.attnum OPERATOR(pg_catalog.>) 0
@@ -2450,16 +2465,17 @@ $$;
 ALTER FUNCTION profile_bookmark() SUPPORT profile_stream_internal.on_nodes;
 ALTER FUNCTION reconcile(text) SUPPORT profile_stream_internal.on_nodes;
 ALTER FUNCTION prune_metrics(timestamptz) SUPPORT profile_stream_internal.on_nodes;
+ALTER FUNCTION resync_sink(text, text) SUPPORT profile_stream_internal.on_nodes;
 ALTER FUNCTION profiles_at(timestamptz) SUPPORT profile_stream_internal.on_nodes;
 ALTER FUNCTION metric_days(text, date, date, text) SUPPORT profile_stream_internal.on_nodes;
 ALTER FUNCTION profiles_changed_since(text) SUPPORT profile_stream_internal.on_nodes;
 ALTER FUNCTION forget_customer(text, boolean) SUPPORT profile_stream_internal.on_nodes;
 ALTER FUNCTION unblock_customer(text) SUPPORT profile_stream_internal.on_nodes;
 ALTER FUNCTION export_customer(text) SUPPORT profile_stream_internal.on_nodes;
-REVOKE ALL ON node_streams, node_partitions, node_topics, node_dead_letters, node_health FROM PUBLIC;
+REVOKE ALL ON node_streams, node_partitions, node_sinks, node_topics, node_dead_letters, node_health FROM PUBLIC;
 REVOKE ALL ON ROUTINE profile_stream_internal.rows_of_nodes, profile_stream_internal.reconcile, profile_stream_internal.grant_on_shard, profile_stream_internal.make_event_triggers FROM PUBLIC;
 REVOKE ALL ON ROUTINE profile_stream_internal.on_nodes, profile_stream_internal.run_on_this_node, profile_stream_internal.check_no_transaction, profile_stream_internal.run_on_all_nodes,
-	profile_stream_internal.prune_metrics, profile_stream_internal.get_profiles, profile_stream_internal.profiles_at, profile_stream_internal.metric_days,
+	profile_stream_internal.prune_metrics, profile_stream_internal.resync_sink, profile_stream_internal.get_profiles, profile_stream_internal.profiles_at, profile_stream_internal.metric_days,
 	profile_stream_internal.node_bookmark, profile_stream_internal.changed_since, profile_stream_internal.profile_bookmark, profile_stream_internal.profiles_changed_since,
 	profile_stream_internal.forget_customer, profile_stream_internal.unblock_customer, profile_stream_internal.take_blocked_customers, profile_stream_internal.send_blocked_customers,
 	profile_stream_internal.joined_exports, profile_stream_internal.export_customer, profile_stream_internal.prepare_nodes, profile_stream_internal.grant_on_shards,
@@ -2468,11 +2484,11 @@ GRANT EXECUTE ON ROUTINE profile_stream_internal.get_profiles, profile_stream_in
 	TO profile_stream_reader, profile_stream_operator;
 GRANT EXECUTE ON ROUTINE profile_stream_internal.metric_days, profile_stream_internal.profiles_changed_since, profile_stream_internal.profile_bookmark, profile_stream_internal.node_bookmark, profile_stream_internal.changed_since
 	TO profile_stream_bi;
-GRANT EXECUTE ON ROUTINE profile_stream_internal.run_on_this_node, profile_stream_internal.check_no_transaction, profile_stream_internal.run_on_all_nodes, profile_stream_internal.prune_metrics, profile_stream_internal.forget_customer, profile_stream_internal.unblock_customer, profile_stream_internal.export_customer, profile_stream_internal.joined_exports
+GRANT EXECUTE ON ROUTINE profile_stream_internal.run_on_this_node, profile_stream_internal.check_no_transaction, profile_stream_internal.run_on_all_nodes, profile_stream_internal.prune_metrics, profile_stream_internal.resync_sink, profile_stream_internal.forget_customer, profile_stream_internal.unblock_customer, profile_stream_internal.export_customer, profile_stream_internal.joined_exports
 	TO profile_stream_operator;
 GRANT SELECT ON profile_stream_internal.shard_offsets TO profile_stream_bi;
-GRANT SELECT ON node_streams, node_partitions, node_topics, node_dead_letters, node_health TO profile_stream_reader, profile_stream_operator;
-GRANT SELECT ON node_streams, node_partitions, node_health TO profile_stream_monitor;
+GRANT SELECT ON node_streams, node_partitions, node_sinks, node_topics, node_dead_letters, node_health TO profile_stream_reader, profile_stream_operator;
+GRANT SELECT ON node_streams, node_partitions, node_sinks, node_health TO profile_stream_monitor;
 GRANT EXECUTE ON ROUTINE profile_stream_internal.rows_of_nodes, profile_stream_internal.is_distributed TO profile_stream_monitor, profile_stream_reader, profile_stream_operator;
 GRANT EXECUTE ON ROUTINE profile_stream_internal.reconcile TO profile_stream_operator;
 

@@ -1211,10 +1211,6 @@ CREATE FUNCTION start_streams() RETURNS int
 	AS 'MODULE_PATHNAME', 'ps_start_streams' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION start_streams() IS 'Start the workers of enabled streams that do not run; returns how many';
 
-CREATE FUNCTION resync_sink(name text, sink text) RETURNS bigint
-	AS 'MODULE_PATHNAME', 'ps_resync_sink' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION resync_sink(text, text) IS 'Have a stream''s relay deliver everything to a sink again, as after FLUSHALL; returns how many';
-
 CREATE FUNCTION wait_for_offset(name text, partition int, kafka_offset bigint, timeout interval DEFAULT '30 s', topic text DEFAULT NULL) RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_wait_for_offset' LANGUAGE c SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION wait_for_offset(text, int, bigint, interval, text) IS 'Wait until the message at an offset is visible';
@@ -1234,6 +1230,10 @@ COMMENT ON PROCEDURE await_stream(text, interval) IS 'Wait as wait_for_stream() 
 CREATE FUNCTION profile_stream_internal.on_nodes(internal) RETURNS internal
 	AS 'MODULE_PATHNAME', 'ps_on_nodes' LANGUAGE c STRICT IMMUTABLE;
 COMMENT ON FUNCTION profile_stream_internal.on_nodes(internal) IS 'Planner support of functions that read profiles: where Citus has distributed these, the function of the same name in the internal schema is called instead';
+
+CREATE FUNCTION resync_sink(name text, sink text) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'ps_resync_sink' LANGUAGE c STRICT SUPPORT profile_stream_internal.on_nodes SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION resync_sink(text, text) IS 'Have a stream''s relay deliver everything to a sink again, as after FLUSHALL; returns how many';
 
 CREATE FUNCTION reconcile(name text, OUT partition int, OUT consumed bigint, OUT applied bigint, OUT duplicates bigint,
 	OUT dead bigint, OUT late bigint, OUT late_dropped bigint, OUT ignored bigint, OUT tombstones bigint, OUT blocked bigint,
@@ -2091,6 +2091,14 @@ CREATE FUNCTION profile_stream_internal.prune_metrics(as_of timestamptz) RETURNS
 		FROM profile_stream_internal.run_on_all_nodes(pg_catalog.format('profile_stream.prune_metrics(%L)', prune_metrics.as_of)) r(answer);
 	END;
 COMMENT ON FUNCTION profile_stream_internal.prune_metrics(timestamptz) IS 'prune_metrics() of profiles that Citus has distributed';
+
+CREATE FUNCTION profile_stream_internal.resync_sink(name text, sink text) RETURNS bigint
+	LANGUAGE sql VOLATILE STRICT SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		SELECT pg_catalog.sum(r.answer::bigint)::bigint
+		FROM profile_stream_internal.run_on_all_nodes(pg_catalog.format('profile_stream.resync_sink(%L, %L)', resync_sink.name, resync_sink.sink)) r(answer);
+	END;
+COMMENT ON FUNCTION profile_stream_internal.resync_sink(text, text) IS 'resync_sink() of profiles that Citus has distributed';
 
 CREATE FUNCTION profile_stream_internal.json_timestamp(at timestamptz) RETURNS text
 	AS 'MODULE_PATHNAME', 'ps_json_timestamp' LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 20;
@@ -3596,6 +3604,13 @@ CREATE VIEW node_partitions WITH (security_invoker = true) AS
 		CROSS JOIN LATERAL pg_catalog.jsonb_populate_recordset(NULL::profile_stream.stat_partitions, n.answer) r;
 COMMENT ON VIEW node_partitions IS 'stat_partitions of all nodes of distributed profiles; without Citus of this server';
 
+CREATE VIEW node_sinks WITH (security_invoker = true) AS
+	SELECT n.node, n.node_error, r.*
+	FROM profile_stream_internal.rows_of_nodes(CASE WHEN pg_catalog.has_table_privilege('profile_stream.stat_sinks', 'SELECT')
+			THEN 'profile_stream.stat_sinks' ELSE 'profile_stream.monitor_sinks()' END, profile_stream_internal.is_distributed()) n
+		CROSS JOIN LATERAL pg_catalog.jsonb_populate_recordset(NULL::profile_stream.stat_sinks, n.answer) r;
+COMMENT ON VIEW node_sinks IS 'stat_sinks of all nodes of distributed profiles; without Citus of this server';
+
 CREATE VIEW node_topics WITH (security_invoker = true) AS
 	SELECT n.node, n.node_error, r.*
 	FROM profile_stream_internal.rows_of_nodes('profile_stream.stat_topics', profile_stream_internal.is_distributed()) n
@@ -3652,7 +3667,9 @@ BEGIN
 			(16, 'profile_stream.node_dead_letters', 'profile_stream.dead_letters'),
 			(17, 'profile_stream.node_partitions', 'profile_stream.node_streams'),
 			(18, 'profile_stream.node_topics', 'profile_stream.node_streams'),
-			(19, 'profile_stream.node_dead_letters', 'profile_stream.node_streams')) AS c(n, view, source)
+			(19, 'profile_stream.node_dead_letters', 'profile_stream.node_streams'),
+			(20, 'profile_stream.node_sinks', 'profile_stream.stat_sinks'),
+			(21, 'profile_stream.node_sinks', 'profile_stream.node_streams')) AS c(n, view, source)
 		ORDER BY c.n USING OPERATOR(pg_catalog.<)
 	LOOP
 		FOR shown IN
@@ -4452,7 +4469,7 @@ GRANT SELECT (stream_id, sink, pending_id, changed_at) ON profile_stream_interna
 
 -- who watches, and who analyses: nothing that names a person or quotes an event
 GRANT USAGE ON SCHEMA profile_stream TO profile_stream_monitor, profile_stream_bi, profile_stream_support;
-GRANT SELECT ON stat_storage, profile_stream_internal.storage_samples, node_streams, node_partitions, node_health TO profile_stream_monitor;
+GRANT SELECT ON stat_storage, profile_stream_internal.storage_samples, node_streams, node_partitions, node_sinks, node_health TO profile_stream_monitor;
 GRANT EXECUTE ON ROUTINE profile_stream.version, health, monitor_streams, monitor_partitions, monitor_sinks, monitor_workers, monitor_log, storage_days_left,
 	profile_stream_internal.oldest_rows, profile_stream_internal.table_sizes, profile_stream_internal.rows_of_nodes, profile_stream_internal.is_distributed
 	TO profile_stream_monitor, profile_stream_reader, profile_stream_operator;
@@ -4509,7 +4526,7 @@ GRANT EXECUTE ON ROUTINE
 	TO profile_stream_reader, profile_stream_operator;
 
 GRANT EXECUTE ON ROUTINE
-	profile_stream_internal.run_on_this_node, profile_stream_internal.check_no_transaction, profile_stream_internal.run_on_all_nodes, profile_stream_internal.prune_metrics, profile_stream_internal.reconcile,
+	profile_stream_internal.run_on_this_node, profile_stream_internal.check_no_transaction, profile_stream_internal.run_on_all_nodes, profile_stream_internal.prune_metrics, profile_stream_internal.resync_sink, profile_stream_internal.reconcile,
 	profile_stream_internal.forget_customer, profile_stream_internal.unblock_customer, profile_stream_internal.export_customer, profile_stream_internal.joined_exports,
 	profile_stream_internal.event_time, profile_stream_internal.window_expired, profile_stream_internal.retry_events, profile_stream_internal.node_of_event, profile_stream_internal.lock_dead_letters,
 	profile_stream_internal.settle_dead_letters, profile_stream_internal.dead_letter_matches, profile_stream_internal.decoded_values,

@@ -5,11 +5,9 @@
  */
 #include "postgres.h"
 
-#include "access/xlog.h"
 #include "kafka/client.h"
 #include "kafka/options.h"
 #include "kafka/producer.h"
-#include "miscadmin.h"
 #include "sink/sink.h"
 #include "storage/latch.h"
 #include "store/dead_letter_outbox.h"
@@ -117,8 +115,7 @@ kafka_sink_connect(PsSink *sink)
 	if (self->producer != NULL)
 		return;
 	old = MemoryContextSwitchTo(sink->context);
-	id = psprintf("profile_stream." UINT64_FORMAT ".%u.%d.%s", GetSystemIdentifier(), MyDatabaseId,
-				  sink->stream_id, ps_sinks[sink->kind].name);
+	id = psprintf("profile_stream.%s.%d.%s", sink->writer, sink->stream_id, ps_sinks[sink->kind].name);
 	self->producer = ps_producer_create(self->options, self->topic, id);
 	MemoryContextSwitchTo(old);
 }

@@ -4,8 +4,6 @@
  */
 #include "postgres.h"
 
-#include "access/xlog.h"
-#include "miscadmin.h"
 #include "sink/redis_client.h"
 #include "sink/sink.h"
 #include "store/outbox.h"
@@ -76,7 +74,7 @@ redis_sink_connect(PsSink *sink)
 	old = MemoryContextSwitchTo(self->connection_context);
 	/* a session that tries a connection has no stream */
 	writer = sink->stream_id == 0 ? pstrdup("test")
-		: psprintf(UINT64_FORMAT ".%u.%d", GetSystemIdentifier(), MyDatabaseId, sink->stream_id);
+		: psprintf("%s.%d", sink->writer, sink->stream_id);
 	self->redis = ps_redis_open(self->target, self->stream->redis_prefix, self->stream->redis_ttl_s, writer);
 	MemoryContextSwitchTo(old);
 }

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -26,12 +27,14 @@
 #include "sink/sink.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "store/distributed.h"
 #include "store/extension.h"
 #include "store/lock_wait.h"
 #include "store/locks.h"
 #include "store/outbox.h"
 #include "store/owner.h"
 #include "store/process_counters.h"
+#include "store/shards.h"
 #include "store/stream_catalog.h"
 #include "store/xact.h"
 #include "tcop/tcopprot.h"
@@ -144,6 +147,19 @@ act_on(PsRelay *relay, PsSinkState state)
 		ps_relay_show_error(relay, error, hint, -1);
 }
 
+/* What nobody else delivers by. Nodes of Citus may be copies of one server. Needs a transaction. */
+static const char *
+name_of_writer(MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	const char *name = psprintf(UINT64_FORMAT ".%u", GetSystemIdentifier(), MyDatabaseId);
+
+	if (ps_distributed())
+		name = psprintf("%s.%d", name, ps_shards_group());
+	MemoryContextSwitchTo(old);
+	return name;
+}
+
 /* Reads the stream again. Ends the process when the stream, or this sink of it, shall not run. */
 static void
 relay_check_stream(PsRelay *relay)
@@ -169,6 +185,8 @@ relay_check_stream(PsRelay *relay)
 			ps_process_count_start(relay->stream_id, ps_sinks[relay->sink->kind].name, ps_bgworker_process().registration);
 		if (stream != NULL)
 		{
+			if (relay->sink->writer == NULL)
+				relay->sink->writer = name_of_writer(relay->context);
 			state = relay->sink->methods->configure(relay->sink, stream, GetUserId());
 			forgotten = relay->connected && relay->error == NULL && !ps_outbox_has_state(relay->stream_id, relay->sink->kind);
 		}

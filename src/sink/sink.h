@@ -31,6 +31,7 @@ typedef struct PsSink
 	PsSinkKind	kind;
 	int			stream_id;
 	MemoryContext context;		/* lives as long as the relay */
+	const char *writer;			/* this server and database, and the node of Citus: nobody else delivers by that name */
 	int			limit;			/* items of the next batch at most */
 	TimestampTz *changed_at;	/* of each item of the batch, in the same context: when the change was committed */
 	int64		last;			/* pending_id of the last item of the batch; unused for dead letters */

@@ -8,7 +8,9 @@
 
 #include "catalog/pg_type.h"
 #include "store/dead_letter_outbox.h"
+#include "store/distributed.h"
 #include "store/plan.h"
+#include "store/shards.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -48,9 +50,10 @@ static PsPlan read_plan = {
 	"    (8, '__connect.errors.exception.message', pg_catalog.array_to_string(x.errors, '; ')),"
 	"    (9, 'profile_stream.errors', pg_catalog.to_jsonb(x.errors)::text),"
 	"    (10, 'profile_stream.dead_letter_id', x.dead_letter_id::text),"
-	"    (11, 'profile_stream.value_size', x.value_size::text)) AS c(place, name, content) WHERE c.content IS NOT NULL) m) h"
+	"    (11, 'profile_stream.value_size', x.value_size::text),"
+	"    (12, 'profile_stream.node', $4)) AS c(place, name, content) WHERE c.content IS NOT NULL) m) h"
 	" WHERE x.before < $3 ORDER BY x.dead_letter_id",
-	3, {INT4OID, INT8OID, INT8OID}
+	4, {INT4OID, INT8OID, INT8OID, TEXTOID}
 };
 
 /* dead letters that were repaired, discarded or removed for their age */
@@ -126,8 +129,9 @@ read_headers(PsMessage *message, HeapTuple row)
 int
 ps_dead_letter_outbox_read(int stream_id, int limit, int64 bytes, PsMessage **messages, Datum *ids, TimestampTz **dead_at)
 {
-	Datum		args[3] = {Int32GetDatum(stream_id), Int64GetDatum(limit), Int64GetDatum(bytes)};
-	int			n = ps_plan_run(&read_plan, args, NULL, SPI_OK_SELECT);
+	bool		of_node = ps_distributed();
+	Datum		args[4] = {Int32GetDatum(stream_id), Int64GetDatum(limit), Int64GetDatum(bytes), of_node ? CStringGetTextDatum(psprintf("%d", ps_shards_group())) : (Datum) 0};
+	int			n = ps_plan_run(&read_plan, args, of_node ? NULL : "   n", SPI_OK_SELECT);
 	TupleDesc	columns = SPI_tuptable->tupdesc;
 	PsColumn	read;
 

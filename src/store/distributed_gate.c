@@ -34,7 +34,7 @@ static const char *const here[] = {
 };
 
 /* what all nodes run on what they have of the profiles, see node_calls.h */
-static const char *const of_node[] = {"forget_customer", "unblock_customer", "export_customer", "prune_metrics", "reconcile"};
+static const char *const of_node[] = {"forget_customer", "unblock_customer", "export_customer", "prune_metrics", "reconcile", "resync_sink"};
 
 /* what reads one customer: the first argument is an id, or a row that begins with it */
 static const char *const of_customer[] = {
@@ -47,10 +47,10 @@ static PsPlan unsupported_plan = {
 	"SELECT pg_catalog.concat_ws(', ', CASE WHEN s.start_from = 'latest' AND s.topic_pattern IS NOT NULL THEN 'start_from with topic_pattern' END,"
 	" CASE WHEN s.on_offset_lost <> 'stop' THEN 'on_offset_lost' END,"
 	" CASE WHEN s.reorder_wait > '0' THEN 'reorder_wait' END, CASE WHEN s.redis IS NOT NULL THEN 'redis' END,"
-	" CASE WHEN s.changelog_topic IS NOT NULL THEN 'changelog_topic' END, CASE WHEN s.dead_letter_topic IS NOT NULL THEN 'dead_letter_topic' END,"
+	" CASE WHEN s.changelog_topic IS NOT NULL THEN 'changelog_topic' END,"
 	" CASE WHEN s.segment_channel_prefix IS NOT NULL THEN 'segment_channel_prefix' END), s.name FROM profile_stream.streams s"
 	" WHERE (s.start_from = 'latest' AND s.topic_pattern IS NOT NULL) OR s.on_offset_lost <> 'stop' OR s.reorder_wait > '0' OR s.redis IS NOT NULL"
-	" OR s.changelog_topic IS NOT NULL OR s.dead_letter_topic IS NOT NULL OR s.segment_channel_prefix IS NOT NULL LIMIT 1"
+	" OR s.changelog_topic IS NOT NULL OR s.segment_channel_prefix IS NOT NULL LIMIT 1"
 };
 
 typedef enum FunctionKind

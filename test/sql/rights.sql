@@ -20,7 +20,7 @@ CREATE TEMP TABLE roles AS SELECT 'regress_' || r AS role FROM unnest('{nobody,r
 CREATE TEMP TABLE decisions (kind text, schema text, who text, names text);
 INSERT INTO decisions VALUES
 -- nobody else than functions writes a table; who reads it, and views:
-('relation', 'profile_stream', 'reader', 'dead_letters definitions materialized_profiles metric_totals node_dead_letters node_health node_partitions node_streams node_topics profile_documents profile_metrics profiles segment_changes segment_counts segment_members stat_backfills stat_code stat_partitions
+('relation', 'profile_stream', 'reader', 'dead_letters definitions materialized_profiles metric_totals node_dead_letters node_health node_partitions node_sinks node_streams node_topics profile_documents profile_metrics profiles segment_changes segment_counts segment_members stat_backfills stat_code stat_partitions
 	stat_score_refresh stat_sinks stat_sources stat_streams stat_topics stat_workers stream_log streams'),
 ('relation', 'profile_stream', 'operator', 'stat_rebuilds'),
 -- who watches and who analyses
@@ -61,7 +61,7 @@ INSERT INTO decisions VALUES
 	unregister_handler unregister_upcaster flush_stream stat_reset wait_for_stream'),
 ('routine', 'profile_stream_internal', 'reader', 'changed_since get_profiles metric_days node_bookmark profile_bookmark profiles_at profiles_changed_since bookmark_horizon check_cluster_view cluster_mark is_cluster_view read_cluster_profile to_profile_event check_days chunk_samples code_state current_cluster dead_letter_json dead_letter_text xid_at_or_after json_timestamp
 	lease_holder is_distributed rows_of_nodes table_sizes library_warning metric_series metric_values open_event_ids partition_name topic_format oldest_rows file_systems process_meters process_waits profile_days profile_document profile_document_at reads_partition reported_partitions sealed_event_ids source_counts window_count window_state_samples window_state_totals window_samples'),
-('routine', 'profile_stream_internal', 'operator', 'run_on_all_nodes reconcile check_no_transaction export_customer forget_customer joined_exports prune_metrics run_on_this_node unblock_customer check_cluster_servers run_coordinator_call cluster_columns cluster_differences cluster_facts cluster_object cluster_readers cluster_relations cluster_source drop_cluster_relations make_cluster_relation
+('routine', 'profile_stream_internal', 'operator', 'run_on_all_nodes reconcile resync_sink check_no_transaction export_customer forget_customer joined_exports prune_metrics run_on_this_node unblock_customer check_cluster_servers run_coordinator_call cluster_columns cluster_differences cluster_facts cluster_object cluster_readers cluster_relations cluster_source drop_cluster_relations make_cluster_relation
 	dead_letter_relation dead_letter_matches decoded_values lock_dead_letters contains_id message_customer event_time retry_events node_of_event settle_dead_letters
 	window_expired redact_id'),
 ('routine', 'profile_stream_internal', 'superuser', 'oldest_change on_nodes grant_on_shard make_event_triggers grant_on_shards prepare_nodes raise_failed send_event_id_key column_readers send_blocked_customers take_blocked_customers add_sources add_slots check_coordinator check_nodes check_no_definitions forget_coordinator_calls refuse_drop send_coordinator_calls sharded_tables definition_written event_id_hash event_ids_sealed_to guard_confirmed kafka_validator keep_secret make_history_part redis_validator replace_event_id_key rules_changed same_event_ids'),
@@ -81,7 +81,7 @@ CREATE TEMP VIEW decided AS SELECT kind, schema, who, n AS name FROM decisions, 
 -- what is decided for readers, and these may use as well
 CREATE TEMP TABLE shared (kind text, schema text, who text, names text);
 INSERT INTO shared VALUES
-('relation', 'profile_stream', 'monitor', 'stat_storage node_health node_partitions node_streams'),
+('relation', 'profile_stream', 'monitor', 'stat_storage node_health node_partitions node_sinks node_streams'),
 ('relation', 'profile_stream_internal', 'monitor', 'storage_samples'),
 ('routine', 'profile_stream_internal', 'monitor', 'is_distributed oldest_rows rows_of_nodes table_sizes'),
 ('definer', 'profile_stream_internal', 'monitor', 'oldest_rows'),

@@ -220,14 +220,15 @@ CREATE OR REPLACE FUNCTION pg_catalog.run_command_on_all_nodes(command text) RET
 	AS $$SELECT 2, false, 'connection refused'$$;
 SELECT node, status, subject, problem FROM profile_stream.node_health;
 SELECT node, node_error, stream, state FROM profile_stream.node_streams;
-SELECT node, node_error, partition FROM profile_stream.node_partitions UNION ALL SELECT node, node_error, partitions FROM profile_stream.node_topics UNION ALL SELECT node, node_error, partition FROM profile_stream.node_dead_letters;
+SELECT node, node_error, partition FROM profile_stream.node_partitions UNION ALL SELECT node, node_error, partitions FROM profile_stream.node_topics UNION ALL SELECT node, node_error, partition FROM profile_stream.node_dead_letters
+	UNION ALL SELECT node, node_error, backlog::int FROM profile_stream.node_sinks;
 DROP FUNCTION pg_catalog.run_command_on_all_nodes(text);
 
 -- what needs all rows, and what changes definitions, is refused; each function that may write is decided on
 CREATE TABLE public.calls (call text);
 INSERT INTO public.calls VALUES ($$seed_profile('c', '{"firstName": "a"}', '2026-01-01')$$), ($$prune_slice('{0}', 2)$$),
 	($$seek_stream('s', 'earliest')$$), ($$rebuild('s')$$), ($$create_segment('vip', 'total_balance > 1')$$),
-	($$track_history('{total_balance}', '30 days')$$), ('confirm_code()'), ($$serve_profile('c')$$), ($$resync_sink('s', 'redis')$$);
+	($$track_history('{total_balance}', '30 days')$$), ('confirm_code()'), ($$serve_profile('c')$$);
 CREATE FUNCTION public.handle(profile jsonb, event jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE
 	AS 'SELECT jsonb_build_object(''attributes'', jsonb_build_object(''n'', COALESCE((profile #>> ''{attributes,n}'')::int, 0) + (event #>> ''{payload,n}'')::int))';
 CREATE FUNCTION public.raise_event(event jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS 'SELECT jsonb_build_object(''n'', event #> ''{payload,old}'')';

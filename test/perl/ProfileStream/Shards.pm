@@ -33,7 +33,7 @@ CREATE EXTENSION postgres_fdw;
 CREATE TABLE pg_catalog.pg_dist_shard (logicalrelid regclass NOT NULL, shardid bigint NOT NULL, shardminvalue text, shardmaxvalue text);
 CREATE TABLE pg_catalog.pg_dist_placement (shardid bigint NOT NULL, groupid int NOT NULL);
 CREATE TABLE pg_catalog.pg_dist_local_group (groupid int NOT NULL);
-CREATE TABLE pg_catalog.pg_dist_node (groupid int NOT NULL, nodename text NOT NULL, nodeport int NOT NULL);
+CREATE TABLE pg_catalog.pg_dist_node (groupid int NOT NULL, nodename text NOT NULL, nodeport int NOT NULL, nodeid int GENERATED ALWAYS AS (groupid) STORED);
 CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass NOT NULL, partmethod "char" NOT NULL);
 CREATE FUNCTION pg_catalog.lock_shard_metadata(mode int, shards bigint[]) RETURNS void LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(s) FROM unnest(shards) s; END';
 INSERT INTO pg_dist_shard SELECT t, 100 * n + s, (-2147483648 + s * 1073741824)::text, (-2147483648 + (s + 1) * 1073741824 - 1)::text
@@ -78,6 +78,19 @@ BEGIN
 	END LOOP;
 	PERFORM public.invalidate();
 END $$;
+CREATE FUNCTION pg_catalog.run_command_on_all_nodes(command text, OUT nodeid int, OUT success boolean, OUT result text) RETURNS SETOF record LANGUAGE plpgsql AS $$
+BEGIN
+	FOR nodeid, result IN SELECT n.nodeid, format('host=%s port=%s dbname=%s user=%s', n.nodename, n.nodeport, current_database(), current_user) FROM pg_dist_node n LOOP
+		BEGIN
+			success := true;
+			SELECT r.result INTO result FROM public.dblink(result, command) r(result text);
+		EXCEPTION WHEN OTHERS THEN
+			success := false;
+			result := SQLERRM;
+		END;
+		RETURN NEXT;
+	END LOOP;
+END $$;
 CREATE FUNCTION public.rows_of(table_name text, columns text) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
 	t record;
@@ -105,7 +118,8 @@ sub make_shards
 		my @here = grep { 1 + $_ % 2 == $number } 0 .. SHARDS - 1;
 
 		$node->sql($catalogue);
-		$node->sql('SET allow_system_table_mods = on', "INSERT INTO pg_dist_local_group VALUES ($number)", map { "SELECT public.make_shard($_)" } @here);
+		$node->sql('SET allow_system_table_mods = on', "INSERT INTO pg_dist_local_group VALUES ($number)",
+			(map { "INSERT INTO pg_dist_node VALUES ($_, '@{[$nodes[$_ - 1]->host]}', @{[$nodes[$_ - 1]->port]})" } 1, 2), map { "SELECT public.make_shard($_)" } @here);
 		$node->sql("CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '@{[$other->host]}', port '@{[$other->port]}', dbname 'postgres')",
 			"CREATE USER MAPPING FOR postgres SERVER other OPTIONS (user 'postgres')");
 		# each shard says that it is whole, under the first number that belongs to it
