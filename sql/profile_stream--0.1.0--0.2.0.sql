@@ -730,7 +730,10 @@ CREATE FUNCTION profile_stream_internal.process_meters(merged boolean, OUT strea
 COMMENT ON FUNCTION profile_stream_internal.process_meters(boolean) IS 'What processes of streams that run measured over the last minute: of each, or merged for all workers of a stream, and for each relay';
 CREATE FUNCTION profile_stream_internal.reads_partition(partitioner text, partition int) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'ps_reads_partition' LANGUAGE c STRICT STABLE SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION profile_stream_internal.reads_partition(text, int) IS 'Whether this node reads a partition of a stream with this partitioner: where profiles are distributed, and it is citus, only one whose shard is here';
+COMMENT ON FUNCTION profile_stream_internal.reads_partition(text, int) IS 'Whether this node reads a partition of a stream with this partitioner: where profiles are distributed, a node without shards reads none, and with citus only those whose shard is here';
+CREATE FUNCTION profile_stream_internal.node_reached(name text, topics text[], partitions int[], offsets bigint[]) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_node_reached' LANGUAGE c STRICT STABLE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION profile_stream_internal.node_reached(text, text[], int[], bigint[]) IS 'Whether this node has applied what is before these offsets of the partitions that it reads; for functions that wait for all nodes';
 CREATE VIEW profile_stream_internal.partition_lags WITH (security_invoker = true) AS
 	SELECT o.stream_id, o.topic_no, o.partition, GREATEST(o.end_offset, r.end_offset) AS end_offset, l.lag,
 		-- no process that reports, or a broker that is away, may hide messages that nobody has seen
@@ -773,7 +776,7 @@ CREATE OR REPLACE VIEW stat_partitions WITH (security_invoker = true) AS
 COMMENT ON VIEW stat_partitions IS 'Progress and counters of each partition';
 COMMENT ON COLUMN stat_partitions.stream IS 'Name of the stream';
 COMMENT ON COLUMN stat_partitions.topic IS 'Kafka topic of the partition';
-COMMENT ON COLUMN stat_partitions.state IS 'running; offset_lost when Kafka no longer has next_offset; elsewhere when another node reads the partition, because its shard is there';
+COMMENT ON COLUMN stat_partitions.state IS 'running; offset_lost when Kafka no longer has next_offset; elsewhere when other nodes alone read the partition, because no shard that has messages in it is here';
 COMMENT ON COLUMN stat_partitions.lag IS 'Messages from next_offset to the end of the partition; NULL or 0 until the end was seen';
 COMMENT ON COLUMN stat_partitions.error IS 'Why the partition does not go on; NULL: it does';
 COMMENT ON COLUMN stat_partitions.worker_pid IS 'Process that reads the partition; NULL: none does';
@@ -1281,8 +1284,8 @@ GRANT SELECT (pending_id, changed_at) ON profile_stream_internal.sink_pending TO
 GRANT SELECT ON profile_stream_internal.storage_samples TO profile_stream_monitor;
 GRANT EXECUTE ON ROUTINE health, monitor_workers, monitor_log, storage_days_left, profile_stream_internal.oldest_rows, profile_stream_internal.table_sizes
 	TO profile_stream_monitor, profile_stream_reader, profile_stream_operator;
-REVOKE ALL ON ROUTINE profile_stream_internal.reads_partition FROM PUBLIC;
-GRANT EXECUTE ON ROUTINE profile_stream_internal.reported_partitions, profile_stream_internal.reads_partition, profile_stream_internal.process_meters, profile_stream_internal.file_systems TO profile_stream_reader, profile_stream_operator;
+REVOKE ALL ON ROUTINE profile_stream_internal.reads_partition, profile_stream_internal.node_reached FROM PUBLIC;
+GRANT EXECUTE ON ROUTINE profile_stream_internal.reported_partitions, profile_stream_internal.reads_partition, profile_stream_internal.node_reached, profile_stream_internal.process_meters, profile_stream_internal.file_systems TO profile_stream_reader, profile_stream_operator;
 GRANT EXECUTE ON ROUTINE stat_reset TO profile_stream_operator;
 -- end of watching
 -- slices: profiles on several servers

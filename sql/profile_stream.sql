@@ -1215,6 +1215,10 @@ CREATE FUNCTION wait_for_offset(name text, partition int, kafka_offset bigint, t
 	AS 'MODULE_PATHNAME', 'ps_wait_for_offset' LANGUAGE c SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION wait_for_offset(text, int, bigint, interval, text) IS 'Wait until the message at an offset is visible';
 
+CREATE FUNCTION profile_stream_internal.node_reached(name text, topics text[], partitions int[], offsets bigint[]) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_node_reached' LANGUAGE c STRICT STABLE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION profile_stream_internal.node_reached(text, text[], int[], bigint[]) IS 'Whether this node has applied what is before these offsets of the partitions that it reads; for functions that wait for all nodes';
+
 CREATE FUNCTION wait_for_stream(name text, timeout interval DEFAULT '30 s') RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_wait_for_stream' LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION wait_for_stream(text, interval) IS 'Wait until everything that was in the topics at the call is visible; for the stream''s owner';
@@ -1298,7 +1302,7 @@ COMMENT ON FUNCTION profile_stream_internal.process_meters(boolean) IS 'What pro
 
 CREATE FUNCTION profile_stream_internal.reads_partition(partitioner text, partition int) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'ps_reads_partition' LANGUAGE c STRICT STABLE SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION profile_stream_internal.reads_partition(text, int) IS 'Whether this node reads a partition of a stream with this partitioner: where profiles are distributed, and it is citus, only one whose shard is here';
+COMMENT ON FUNCTION profile_stream_internal.reads_partition(text, int) IS 'Whether this node reads a partition of a stream with this partitioner: where profiles are distributed, a node without shards reads none, and with citus only those whose shard is here';
 
 CREATE VIEW profile_stream_internal.partition_lags WITH (security_invoker = true) AS
 	SELECT o.stream_id, o.topic_no, o.partition, GREATEST(o.end_offset, r.end_offset) AS end_offset, l.lag,
@@ -1338,7 +1342,7 @@ CREATE VIEW stat_partitions WITH (security_invoker = true) AS
 COMMENT ON VIEW stat_partitions IS 'Progress and counters of each partition';
 COMMENT ON COLUMN stat_partitions.stream IS 'Name of the stream';
 COMMENT ON COLUMN stat_partitions.topic IS 'Kafka topic of the partition';
-COMMENT ON COLUMN stat_partitions.state IS 'running; offset_lost when Kafka no longer has next_offset; elsewhere when another node reads the partition, because its shard is there';
+COMMENT ON COLUMN stat_partitions.state IS 'running; offset_lost when Kafka no longer has next_offset; elsewhere when other nodes alone read the partition, because no shard that has messages in it is here';
 COMMENT ON COLUMN stat_partitions.lag IS 'Messages from next_offset to the end of the partition; NULL or 0 until the end was seen';
 COMMENT ON COLUMN stat_partitions.error IS 'Why the partition does not go on; NULL: it does';
 COMMENT ON COLUMN stat_partitions.worker_pid IS 'Process that reads the partition; NULL: none does';
@@ -4513,7 +4517,7 @@ GRANT EXECUTE ON ROUTINE
 GRANT EXECUTE ON ROUTINE
 	profile_stream_internal.to_profile_event, profile_stream_internal.dead_letter_text, profile_stream_internal.dead_letter_json,
 	profile_stream_internal.partition_name, profile_stream_internal.topic_format, profile_stream_internal.lease_holder, profile_stream_internal.source_counts, profile_stream_internal.process_waits,
-	profile_stream_internal.reported_partitions, profile_stream_internal.reads_partition, profile_stream_internal.process_meters, profile_stream_internal.metric_values, profile_stream_internal.window_count,
+	profile_stream_internal.reported_partitions, profile_stream_internal.reads_partition, profile_stream_internal.node_reached, profile_stream_internal.process_meters, profile_stream_internal.metric_values, profile_stream_internal.window_count,
 	profile_stream_internal.open_event_ids, profile_stream_internal.sealed_event_ids,
 	profile_stream_internal.window_samples, profile_stream_internal.window_state_samples, profile_stream_internal.window_state_totals, profile_stream_internal.chunk_samples,
 	profile_stream_internal.metric_series, profile_stream_internal.check_days,

@@ -18,6 +18,7 @@
 #include "store/distributed_gate.h"
 #include "store/extension.h"
 #include "store/rebuild_schema.h"
+#include "store/shards.h"
 #include "store/stream_catalog.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -37,8 +38,7 @@ ps_reads_partition_checked(PG_FUNCTION_ARGS)
 {
 	PsStream	stream = {.partitioner = text_to_cstring(PG_GETARG_TEXT_PP(0))};
 
-	(void) ps_distributed();
-	PG_RETURN_BOOL(ps_stream_reads(&stream, PG_GETARG_INT32(1)));
+	PG_RETURN_BOOL((!ps_distributed() || ps_shards_any_here()) && ps_stream_reads(&stream, PG_GETARG_INT32(1)));
 }
 
 /* Raises unless an array has one dimension from 1 on, and so many elements; -1: any number. */

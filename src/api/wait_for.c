@@ -24,12 +24,16 @@
 #include "pgstat.h"
 #include "process/wait_event.h"
 #include "storage/latch.h"
+#include "store/distributed.h"
 #include "store/extension.h"
+#include "store/shards.h"
 #include "store/topic_catalog.h"
 #include "store/xact.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -53,7 +57,8 @@ has_reached(const Wait *wait)
 	bool		reached;
 
 	PushActiveSnapshot(GetLatestSnapshot());
-	reached = ps_stream_reached(wait->stream->stream_id, wait->ends, wait->n);
+	reached = ps_distributed() ? ps_stream_reached_on_nodes(wait->stream->name, wait->ends, wait->n) :
+		ps_stream_reached(wait->stream->stream_id, wait->ends, wait->n);
 	PopActiveSnapshot();
 	if (!reached && ps_clock_now() >= wait->deadline)
 		ereport(ERROR,
@@ -166,7 +171,7 @@ ask_for_ends(Wait *wait, List *topics, List *options)
 	wait->ends = palloc(PS_PROBE_PARTITIONS * sizeof(PsPartitionEnd));
 	for (int t = 0; t < answer->ntopics; t++)
 		for (int p = 0; p < answer->topics[t].npartitions; p++)
-			if (ps_stream_reads(wait->stream, p))
+			if (ps_distributed_lately() || ps_stream_reads(wait->stream, p))
 				wait->ends[wait->n++] = (PsPartitionEnd)
 			{
 				answer->topics[t].name, p, ps_probe_partition(answer, &answer->topics[t], p)->high
@@ -177,6 +182,51 @@ static List *
 options_of(const PsStream *stream)
 {
 	return ps_connection_options(stream->server, stream->bootstrap_servers, stream->options, ps_stream_owner(stream));
+}
+
+/* The elements of an array, of which none is null; how many. */
+static int
+elements_of(ArrayType *array, Datum **elements)
+{
+	int16		len;
+	bool		byval;
+	char		align;
+	int			n;
+
+	ps_check_argument(!array_contains_nulls(array), "no element may be null");
+	get_typlenbyvalalign(ARR_ELEMTYPE(array), &len, &byval, &align);
+	deconstruct_array(array, ARR_ELEMTYPE(array), len, byval, align, elements, NULL, &n);
+	return n;
+}
+
+/* Whether this node has reached the ends of those partitions that it reads. */
+PS_FUNCTION(ps_node_reached);
+static Datum
+ps_node_reached_checked(PG_FUNCTION_ARGS)
+{
+	PsStream   *stream;
+	PsPartitionEnd *ends;
+	Datum	   *topics;
+	Datum	   *partitions;
+	Datum	   *offsets;
+	int			n = elements_of(PG_GETARG_ARRAYTYPE_P(1), &topics);
+	int			nread = 0;
+	bool		reached;
+
+	ps_check_argument(elements_of(PG_GETARG_ARRAYTYPE_P(2), &partitions) == n && elements_of(PG_GETARG_ARRAYTYPE_P(3), &offsets) == n,
+					  "there must be an offset for each partition");
+	ends = palloc(Max(n, 1) * sizeof(PsPartitionEnd));
+	SPI_connect();
+	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), false);
+	for (int i = 0; i < n && ps_shards_any_here(); i++)
+		if (ps_stream_reads(stream, DatumGetInt32(partitions[i])))
+			ends[nread++] = (PsPartitionEnd)
+		{
+			TextDatumGetCString(topics[i]), DatumGetInt32(partitions[i]), DatumGetInt64(offsets[i])
+		};
+	reached = ps_stream_reached(stream->stream_id, ends, nread);
+	SPI_finish();
+	PG_RETURN_BOOL(reached);
 }
 
 PS_FUNCTION(ps_wait_for_offset);

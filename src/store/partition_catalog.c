@@ -104,6 +104,14 @@ static PsPlan align_plan = {
 	4, {INT4OID, INT4OID, INT4OID, INT8OID}
 };
 
+/* the answers of nodes that are not there yet: null, or an error */
+static PsPlan reached_on_nodes_plan = {
+	"SELECT CASE WHEN NOT r.success THEN r.result END FROM pg_catalog.run_command_on_all_nodes("
+	"pg_catalog.format('SELECT profile_stream_internal.node_reached(%L, %L, %L, %L)', $1, $2::text, $3::text, $4::text)) r"
+	" WHERE NOT r.success OR r.result <> 't' ORDER BY r.success",
+	4, {TEXTOID, TEXTARRAYOID, INT4ARRAYOID, INT8ARRAYOID}
+};
+
 /* Reads a fingerprint, whose columns begin at this one. */
 static PsFingerprint
 read_fingerprint(HeapTuple tuple, TupleDesc desc, int column)
@@ -264,6 +272,39 @@ ps_stream_reached(int stream_id, const PsPartitionEnd *ends, int n)
 		}
 	}
 	return reached == n;
+}
+
+bool
+ps_stream_reached_on_nodes(const char *name, const PsPartitionEnd *ends, int n)
+{
+	PsColumn	topics;
+	PsColumn	partitions;
+	PsColumn	offsets;
+	Datum		args[4] = {CStringGetTextDatum(name)};
+	const char *answer;
+
+	ps_column_init(&topics, TEXTOID, n);
+	ps_column_init(&partitions, INT4OID, n);
+	ps_column_init(&offsets, INT8OID, n);
+	for (int i = 0; i < n; i++)
+	{
+		ps_column_add_text(&topics, ends[i].topic);
+		ps_column_add(&partitions, Int32GetDatum(ends[i].partition));
+		ps_column_add(&offsets, Int64GetDatum(ends[i].offset));
+	}
+	args[1] = ps_column_array(&topics);
+	args[2] = ps_column_array(&partitions);
+	args[3] = ps_column_array(&offsets);
+	if (ps_plan_read(&reached_on_nodes_plan, args) == 0)
+		return true;
+	answer = ps_plan_text(0, 1);
+	if (answer != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("not all nodes say how far stream \"%s\" is", name),
+				 errdetail("%s", answer),
+				 errhint("Call it again when all nodes run. profile_stream.node_health tells what is wrong.")));
+	return false;
 }
 
 bool

@@ -81,4 +81,7 @@ typedef struct PsPartitionEnd
 /* Whether the partitions have reached these ends. */
 extern bool ps_stream_reached(int stream_id, const PsPartitionEnd *ends, int n);
 
+/* The same of all nodes of distributed profiles, each for the partitions that it reads. Has the caller's rights. Raises when a node does not answer. */
+extern bool ps_stream_reached_on_nodes(const char *name, const PsPartitionEnd *ends, int n);
+
 #endif							/* PS_PARTITION_CATALOG_H */

@@ -419,6 +419,17 @@ ps_shards_is_here(int shard)
 	return shards[shard].group == local_group;
 }
 
+bool
+ps_shards_any_here(void)
+{
+	int			n = ps_shards_count();
+
+	for (int shard = 0; shard < n; shard++)
+		if (ps_shards_is_here(shard))
+			return true;
+	return false;
+}
+
 const char *
 ps_shards_slot(int shard)
 {

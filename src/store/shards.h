@@ -32,6 +32,9 @@ extern uint64 ps_shards_changes(void);
 /* The shard of a customer or slot; outside of transactions as it was read last. */
 extern int	ps_shards_find(const char *text, int len);
 extern bool ps_shards_is_here(int shard);
+
+/* Whether any shard is on this node. */
+extern bool ps_shards_any_here(void);
 extern const char *ps_shards_slot(int shard);
 
 /* The first shard that is on the same node as a shard. */

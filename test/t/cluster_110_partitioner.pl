@@ -67,7 +67,20 @@ sub equals_plain
 $broker->produce('events', rows(1000));
 equals_plain('two nodes');
 is($one->sql('SELECT partition, state FROM profile_stream.stat_partitions ORDER BY 1'), "0|running\n2|running", 'a node has the partitions of its shards');
+# who waits on one node waits for all of them
 $_->sql("SELECT profile_stream.wait_for_stream('crm')") foreach @nodes;
+$two->sql("SELECT profile_stream.wait_for_offset('crm', 0, 5)");
+$two->set_failpoint('before_commit:wait');
+$broker->produce('events', map { [ $shard{$_}, $_, event("wait$_", $_, type => 'transaction.completed', payload => '{"amount": 1}') ] } map { "c$_" } 1 .. 20);
+$produced += 20;
+$one->fails_like("SELECT profile_stream.wait_for_stream('crm', '1 s')", qr/stream "crm" did not reach the end in time/, 'a node waits for the other one');
+$one->fails_like("CALL profile_stream.await_stream('crm', '1 s')", qr/stream "crm" did not reach the end in time/, 'also without a snapshot');
+$two->set_failpoint('');
+$one->sql("SELECT profile_stream.wait_for_stream('crm')", "CALL profile_stream.await_stream('crm')");
+equals_plain('waited for');
+$two->stop('immediate');
+$one->fails_like("SELECT profile_stream.wait_for_stream('crm')", qr/not all nodes say how far stream "crm" is/, 'a node that is down');
+$two->start;
 
 # workers are killed, and shards move, while events flow
 my ($owner, $receiver) = ($one, $two);
