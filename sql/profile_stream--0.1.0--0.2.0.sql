@@ -217,8 +217,8 @@ BEGIN
 		FROM unnest(all_events, all_streams) WITH ORDINALITY AS u(event, stream_id, n)
 			LEFT JOIN profile_stream.streams s ON s.stream_id = u.stream_id
 			CROSS JOIN LATERAL (SELECT profile_stream_internal.node_of_event(u.event) AS node) e
-			-- an event of another node is remembered for a week at least: the letter stays when this transaction fails after that node has committed
-			CROSS JOIN LATERAL (SELECT GREATEST(COALESCE((EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::bigint, 604800000000), CASE WHEN e.node IS NOT NULL THEN 604800000000 END) AS retention,
+			-- on nodes an event is remembered for a week at least: its letter stays when this transaction fails after another node has committed, and comes again when moving it has failed
+			CROSS JOIN LATERAL (SELECT GREATEST(COALESCE((EXTRACT(epoch FROM s.dedupe_retention) * 1000000)::bigint, 604800000000), CASE WHEN profile_stream_internal.is_distributed() THEN 604800000000 END) AS retention,
 				CASE WHEN s.event_id_scope = 'stream' THEN s.stream_id ELSE 0 END AS scope,
 				COALESCE(s.unknown_schema = 'accept', false) AS accept, COALESCE(s.event_types, '{}') AS types) o
 		GROUP BY o.retention, o.scope, o.accept, o.types, e.node ORDER BY e.node NULLS LAST
@@ -1131,6 +1131,20 @@ COMMENT ON FUNCTION storage_days_left(bigint) IS 'Days until the disk of the ser
 
 -- it says since when, so it is a new function
 DROP FUNCTION health();
+-- Citus is asked by a statement of its own, because it need not be installed.
+CREATE FUNCTION profile_stream_internal.has_no_shards() RETURNS boolean
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	result boolean := false;
+BEGIN
+	IF profile_stream_internal.is_distributed() THEN
+		EXECUTE $sql$SELECT g.groupid <> 0 AND NOT EXISTS (SELECT FROM pg_dist_placement p JOIN pg_dist_shard s ON s.shardid = p.shardid
+			WHERE p.groupid = g.groupid AND s.logicalrelid = 'profile_stream.materialized_profiles'::regclass) FROM pg_dist_local_group g$sql$ INTO result;
+	END IF;
+	RETURN result;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.has_no_shards() IS 'Whether this is a node of distributed profiles, not the coordinator, that has no shard of them: one that was drained';
+
 -- What health() is made of: each row a problem. Compiling it would take seconds, so it runs without jit.
 CREATE FUNCTION profile_stream_internal.stream_problems(OUT status text, OUT subject text, OUT problem text, OUT since timestamptz, OUT action text) RETURNS SETOF record
 	LANGUAGE sql STABLE COST 10000 ROWS 2 SET search_path = pg_catalog, pg_temp
@@ -1185,7 +1199,11 @@ CREATE FUNCTION profile_stream_internal.stream_problems(OUT status text, OUT sub
 		SELECT 'warning', pg_catalog.format('dead letters of stream "%s"', d.stream), pg_catalog.format('%s%s in the last ten minutes', pg_catalog.count(*), CASE WHEN pg_catalog.count(*) >= 1000 THEN ' or more' END),
 			pg_catalog.min(d.dead_at), 'Read the columns kind and errors of dead_letters; retry_dead_letters() once the reason is gone.'
 		FROM (SELECT l.stream, l.dead_at FROM profile_stream_internal.dead_letters l ORDER BY l.dead_letter_id DESC LIMIT 1000) d
-		WHERE d.dead_at > pg_catalog.now() - '10 minutes'::interval GROUP BY d.stream HAVING pg_catalog.count(*) >= 10;
+		WHERE d.dead_at > pg_catalog.now() - '10 minutes'::interval GROUP BY d.stream HAVING pg_catalog.count(*) >= 10
+		UNION ALL
+		SELECT 'warning', 'dead letters', pg_catalog.format('%s are on this node, which has no shards: they are gone with it when it is removed', pg_catalog.count(*)), pg_catalog.min(l.dead_at),
+			'Call move_dead_letters() here before citus_remove_node().'
+		FROM profile_stream_internal.dead_letters l WHERE profile_stream_internal.has_no_shards() HAVING pg_catalog.count(*) > 0;
 	END;
 COMMENT ON FUNCTION profile_stream_internal.stream_problems() IS 'What health() says of streams, their partitions, topics, processes and dead letters';
 
@@ -1924,6 +1942,7 @@ DECLARE
 BEGIN
 	SELECT string_agg(f.what, ', ') INTO found FROM (VALUES
 		('profiles', profiles_too AND EXISTS (SELECT FROM profile_stream.materialized_profiles)),
+		('dead letters', profiles_too AND EXISTS (SELECT FROM profile_stream_internal.dead_letters)),
 		('streams', EXISTS (SELECT FROM profile_stream.streams)),
 		('attribute maps', EXISTS (SELECT FROM profile_stream_internal.attribute_maps)),
 		('metrics', EXISTS (SELECT FROM profile_stream_internal.metrics)),
@@ -2072,6 +2091,7 @@ DECLARE
 BEGIN
 	DROP EVENT TRIGGER IF EXISTS profile_stream_refuse_drop;
 	DROP EVENT TRIGGER IF EXISTS profile_stream_grant_on_shard;
+	PERFORM profile_stream.move_dead_letters();
 	-- Citus drops a shard that has moved some time later, and hides it until then
 	PERFORM set_config('citus.override_table_visibility', 'off', true), set_config('citus.enable_manual_changes_to_shards', 'on', true);
 	FOR left_over IN EXECUTE $sql$SELECT c.oid::regclass::text FROM pg_class c JOIN unnest(profile_stream_internal.sharded_tables()) t ON c.relname ~ (format('^%s_[0-9]+$', (SELECT o.relname FROM pg_class o WHERE o.oid = t)))
@@ -2090,7 +2110,64 @@ BEGIN
 	DELETE FROM profile_stream_internal.blocking_salt;
 	RETURN (profile_stream.version() - 'warning'::text)::text;
 END $$;
-COMMENT ON FUNCTION profile_stream_internal.forget_coordinator_calls() IS 'Removes what calls of coordinator_calls have defined on this node, and shards that have moved away; returns its versions';
+COMMENT ON FUNCTION profile_stream_internal.forget_coordinator_calls() IS 'Removes what calls of coordinator_calls have defined on this node, and shards that have moved away, and moves its dead letters; returns its versions';
+
+-- A letter is on one of both nodes at any time, and on both where this fails in between: taken again, it is there once.
+CREATE FUNCTION profile_stream_internal.take_dead_letters(letters jsonb, undelivered bigint[]) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	WITH taken AS (
+		INSERT INTO profile_stream_internal.dead_letters SELECT l.* FROM jsonb_populate_recordset(NULL::profile_stream_internal.dead_letters, letters) l
+			ON CONFLICT (dead_letter_id) DO NOTHING RETURNING dead_letter_id, stream_id)
+	INSERT INTO profile_stream_internal.dead_letter_outbox (dead_letter_id, stream_id) SELECT t.dead_letter_id, t.stream_id FROM taken t WHERE t.dead_letter_id = ANY (undelivered);
+	PERFORM profile_stream_internal.number_dead_letters((SELECT max((l ->> 'dead_letter_id')::bigint) FROM jsonb_array_elements(letters) l));
+	RETURN (SELECT count(*) FROM jsonb_populate_recordset(NULL::profile_stream_internal.dead_letters, letters) l
+		JOIN profile_stream_internal.dead_letters d ON d.dead_letter_id = l.dead_letter_id AND d.dead_at = l.dead_at);
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.take_dead_letters(jsonb, bigint[]) IS 'Takes dead letters of another node, those that are not here yet; returns how many of them are here now';
+
+CREATE FUNCTION move_dead_letters() RETURNS bigint
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	group_id int;
+	batch record;
+	answer record;
+	after bigint := -1;
+	total bigint := 0;
+BEGIN
+	IF profile_stream_internal.is_distributed() THEN
+		EXECUTE 'SELECT groupid FROM pg_dist_local_group' INTO group_id;
+	END IF;
+	IF COALESCE(group_id, 0) = 0 THEN
+		RAISE EXCEPTION 'this server is no worker node of distributed profiles' USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'Call the function on a node whose dead letters shall go to the coordinator.';
+	END IF;
+	PERFORM profile_stream_internal.check_no_transaction('move_dead_letters()');
+	-- nobody adds one, delivers one or applies one meanwhile
+	LOCK TABLE profile_stream_internal.dead_letters, profile_stream_internal.dead_letter_outbox IN EXCLUSIVE MODE;
+	LOOP
+		SELECT count(*) AS n, max(b.dead_letter_id) AS last_id, jsonb_agg(to_jsonb(b)) AS letters,
+			COALESCE(array_agg(b.dead_letter_id) FILTER (WHERE EXISTS (SELECT FROM profile_stream_internal.dead_letter_outbox o WHERE o.dead_letter_id = b.dead_letter_id)), '{}') AS undelivered
+			INTO STRICT batch FROM (SELECT l.*, sum(COALESCE(octet_length(l.value), 0) + COALESCE(octet_length(l.key), 0) + COALESCE(pg_column_size(l.headers), 0)) OVER (ORDER BY l.dead_letter_id
+					ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes
+				FROM (SELECT d.* FROM profile_stream_internal.dead_letters d WHERE d.dead_letter_id > after ORDER BY d.dead_letter_id LIMIT 1000) l) b
+			WHERE COALESCE(b.bytes, 0) < 4000000;
+		EXIT WHEN batch.n = 0;
+		EXECUTE 'SELECT r.success, r.result FROM run_command_on_coordinator($1) r' INTO STRICT answer
+			USING format('SELECT profile_stream_internal.take_dead_letters(%L, %L)', batch.letters, batch.undelivered);
+		IF NOT answer.success OR answer.result <> batch.n::text THEN
+			RAISE EXCEPTION 'the coordinator has not taken the dead letters' USING ERRCODE = 'object_not_in_prerequisite_state',
+				DETAIL = CASE WHEN answer.success THEN format('It has %s of %s.', answer.result, batch.n) ELSE answer.result END,
+				HINT = 'They stay here. Call the function again when the coordinator runs.';
+		END IF;
+		after := batch.last_id;
+		total := total + batch.n;
+	END LOOP;
+	DELETE FROM profile_stream_internal.dead_letter_outbox;
+	DELETE FROM profile_stream_internal.dead_letters;
+	RETURN total;
+END $$;
+COMMENT ON FUNCTION move_dead_letters() IS 'Move the dead letters of this node to the coordinator, all or none; returns how many. A node that is removed takes along what it still has';
 
 REVOKE ALL ON TABLE profile_stream_internal.shard_offsets, profile_stream_internal.coordinator_calls FROM PUBLIC;
 GRANT SELECT ON profile_stream_internal.shard_offsets, profile_stream_internal.coordinator_calls TO profile_stream_reader, profile_stream_operator;
@@ -2316,15 +2393,34 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION profile_stream_internal.send_event_id_key() IS 'Have all nodes take over the key with which the coordinator hashes event ids';
 
+-- A letter that moves to another node keeps its number. Numbers there grow past it, because the greatest are the newest.
+CREATE FUNCTION profile_stream_internal.number_dead_letters(past bigint DEFAULT 0) RETURNS void
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	nodes CONSTANT int := 10000;
+	group_id int;
+	reached bigint;
+BEGIN
+	EXECUTE 'SELECT groupid FROM pg_dist_local_group' INTO group_id;
+	IF (SELECT s.seqincrement FROM pg_sequence s WHERE s.seqrelid = 'profile_stream_internal.dead_letters_dead_letter_id_seq'::regclass) <> nodes THEN
+		EXECUTE format('ALTER SEQUENCE profile_stream_internal.dead_letters_dead_letter_id_seq INCREMENT BY %s', nodes);
+	END IF;
+	SELECT GREATEST(s.last_value, past) INTO reached FROM profile_stream_internal.dead_letters_dead_letter_id_seq s;
+	IF reached % nodes <> group_id OR reached = past THEN
+		PERFORM setval('profile_stream_internal.dead_letters_dead_letter_id_seq', reached / nodes * nodes + nodes + group_id);
+	END IF;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.number_dead_letters(bigint) IS 'Has this node of Citus number its dead letters in steps of 10,000 past a number, so that no two nodes give the same';
+
 -- A query on shards names tables of profile_stream_internal on the nodes, and its reader looks them up there.
 CREATE FUNCTION profile_stream_internal.prepare_nodes() RETURNS void
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	PERFORM profile_stream_internal.raise_failed('not all nodes let readers in', (SELECT string_agg(r.result, '; ') FILTER (WHERE NOT r.success)
 		FROM unnest(ARRAY['GRANT USAGE ON SCHEMA profile_stream_internal TO profile_stream_reader, profile_stream_bi, profile_stream_support',
-			'SELECT profile_stream_internal.make_event_triggers()']) s(statement), run_command_on_all_nodes(s.statement) r));
+			'SELECT profile_stream_internal.make_event_triggers()', 'SELECT profile_stream_internal.number_dead_letters()']) s(statement), run_command_on_all_nodes(s.statement) r));
 END $$;
-COMMENT ON FUNCTION profile_stream_internal.prepare_nodes() IS 'Give readers the schema of the tables on all nodes, and make the event triggers there';
+COMMENT ON FUNCTION profile_stream_internal.prepare_nodes() IS 'Give readers the schema of the tables on all nodes, make the event triggers there, and have each number its dead letters';
 
 -- Citus gives a shard the rights on its table, but not those on columns, as analysts have.
 CREATE FUNCTION profile_stream_internal.column_readers(OUT relation regclass, OUT grantee text, OUT columns text) RETURNS SETOF record
@@ -2482,7 +2578,8 @@ REVOKE ALL ON ROUTINE profile_stream_internal.on_nodes, profile_stream_internal.
 	profile_stream_internal.node_bookmark, profile_stream_internal.changed_since, profile_stream_internal.profile_bookmark, profile_stream_internal.profiles_changed_since,
 	profile_stream_internal.forget_customer, profile_stream_internal.unblock_customer, profile_stream_internal.take_blocked_customers, profile_stream_internal.send_blocked_customers,
 	profile_stream_internal.joined_exports, profile_stream_internal.export_customer, profile_stream_internal.prepare_nodes, profile_stream_internal.grant_on_shards,
-	profile_stream_internal.raise_failed, profile_stream_internal.send_event_id_key, profile_stream_internal.column_readers FROM PUBLIC;
+	profile_stream_internal.raise_failed, profile_stream_internal.send_event_id_key, profile_stream_internal.column_readers,
+	profile_stream_internal.has_no_shards, profile_stream_internal.number_dead_letters, profile_stream_internal.take_dead_letters, move_dead_letters FROM PUBLIC;
 GRANT EXECUTE ON ROUTINE profile_stream_internal.get_profiles, profile_stream_internal.profiles_at, profile_stream_internal.metric_days, profile_stream_internal.profiles_changed_since, profile_stream_internal.profile_bookmark, profile_stream_internal.node_bookmark, profile_stream_internal.changed_since
 	TO profile_stream_reader, profile_stream_operator;
 GRANT EXECUTE ON ROUTINE profile_stream_internal.metric_days, profile_stream_internal.profiles_changed_since, profile_stream_internal.profile_bookmark, profile_stream_internal.node_bookmark, profile_stream_internal.changed_since

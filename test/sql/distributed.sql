@@ -69,7 +69,7 @@ SELECT call, public.refused('SELECT profile_stream.' || call) FROM unnest(ARRAY[
 -- every function that may write is above, or is one of these that write no table of the extension
 SELECT p.oid::regprocedure FROM pg_proc p WHERE pronamespace = 'profile_stream'::regnamespace AND provolatile = 'v' AND prokind = 'f'
 	AND NOT EXISTS (SELECT FROM public.calls WHERE starts_with(call, proname || '('))
-	AND proname NOT IN ('version', 'test_connection', 'test_redis', 'test_handler', 'lock_customer', 'try_lock_customer', 'create_profile_view', 'create_cluster_view', 'drop_cluster_view', 'cluster_check', 'set_score_settings', 'reset_score_settings', 'distribute', 'undistribute')
+	AND proname NOT IN ('version', 'test_connection', 'test_redis', 'test_handler', 'lock_customer', 'try_lock_customer', 'create_profile_view', 'create_cluster_view', 'drop_cluster_view', 'cluster_check', 'set_score_settings', 'reset_score_settings', 'distribute', 'undistribute', 'move_dead_letters')
 ORDER BY 1;
 -- procedures, which commit
 CALL profile_stream.backfill('s', 'SELECT 1');

@@ -31,7 +31,7 @@ INSERT INTO decisions VALUES
 -- an event trigger runs for whoever creates a table
 ('definer', 'profile_stream_internal', 'superuser', 'grant_on_shard'),
 ('routine', 'profile_stream', 'reader', 'health monitor_log monitor_partitions monitor_sinks monitor_streams monitor_workers storage_days_left'),
-('routine', 'profile_stream', 'superuser', 'distribute undistribute'),
+('routine', 'profile_stream', 'superuser', 'distribute undistribute move_dead_letters'),
 ('routine', 'profile_stream_internal', 'superuser', 'hide_error server_problems stream_problems work_problems'),
 ('definer', 'profile_stream', 'reader', 'health monitor_log monitor_partitions monitor_sinks monitor_streams monitor_workers storage_days_left'),
 ('definer', 'profile_stream_internal', 'reader', 'oldest_rows'),
@@ -64,7 +64,7 @@ INSERT INTO decisions VALUES
 ('routine', 'profile_stream_internal', 'operator', 'run_on_all_nodes reconcile resync_sink check_no_transaction export_customer forget_customer joined_exports prune_metrics run_on_this_node unblock_customer check_cluster_servers run_coordinator_call cluster_columns cluster_differences cluster_facts cluster_object cluster_readers cluster_relations cluster_source drop_cluster_relations make_cluster_relation
 	dead_letter_relation dead_letter_matches decoded_values lock_dead_letters contains_id message_customer event_time retry_events node_of_event settle_dead_letters
 	window_expired redact_id'),
-('routine', 'profile_stream_internal', 'superuser', 'oldest_change on_nodes grant_on_shard make_event_triggers grant_on_shards prepare_nodes raise_failed send_event_id_key column_readers send_blocked_customers take_blocked_customers add_sources add_slots check_coordinator check_nodes check_no_definitions forget_coordinator_calls refuse_drop send_coordinator_calls sharded_tables definition_written event_id_hash event_ids_sealed_to guard_confirmed kafka_validator keep_secret make_history_part redis_validator replace_event_id_key rules_changed same_event_ids'),
+('routine', 'profile_stream_internal', 'superuser', 'has_no_shards number_dead_letters take_dead_letters oldest_change on_nodes grant_on_shard make_event_triggers grant_on_shards prepare_nodes raise_failed send_event_id_key column_readers send_blocked_customers take_blocked_customers add_sources add_slots check_coordinator check_nodes check_no_definitions forget_coordinator_calls refuse_drop send_coordinator_calls sharded_tables definition_written event_id_hash event_ids_sealed_to guard_confirmed kafka_validator keep_secret make_history_part redis_validator replace_event_id_key rules_changed same_event_ids'),
 ('routine', 'profile_stream_rebuild', 'operator', 'metric_values window_value'),
 ('type', 'profile_stream_internal', 'public', 'day_bucket'),
 ('wrapper', '', 'superuser', 'profile_stream_kafka profile_stream_redis'),

@@ -325,6 +325,66 @@ DROP SERVER regress_kafka;
 DROP ROLE regress_operator, regress_nobody;
 SELECT profile_stream_internal.forget_coordinator_calls() IS NOT NULL;
 
+-- dead letters of a node go to the coordinator, some at a time; in its place a table keeps what it was told. Both are this server, so that the letters come back
+SELECT profile_stream.discard_dead_letters() >= 0;
+SELECT last_value AS last_number FROM profile_stream_internal.dead_letters_dead_letter_id_seq \gset
+-- each node gives numbers that no other one gives, and greater ones than those that it has taken
+SELECT setval('profile_stream_internal.dead_letters_dead_letter_id_seq', 17);
+SELECT profile_stream_internal.number_dead_letters(), profile_stream_internal.number_dead_letters();
+SELECT nextval('profile_stream_internal.dead_letters_dead_letter_id_seq'), nextval('profile_stream_internal.dead_letters_dead_letter_id_seq');
+INSERT INTO profile_stream_internal.dead_letters (stream_id, stream, topic, epoch, partition, kafka_offset, kafka_timestamp, key, value, headers, kind, errors, sqlstate, customer_id, event_id, event_type, dead_at, attempts, failed_at, value_size)
+	VALUES (7, 's', 't', 0, 1, 2, '2026-01-01 00:00:00.000001+00', '\x00ff5c', decode(repeat('5c00', 2500000), 'hex'), '[{"name": "a", "hex": "00"}]', 'invalid', ARRAY['it''s', 'a "b\", c', NULL], '22023', 'c', 'e', 'x', '2026-01-02', 3, '2026-01-03', 9000000);
+INSERT INTO profile_stream_internal.dead_letters (kind, errors, dead_at) SELECT 'malformed', '{}', '2026-01-01'::timestamptz + make_interval(secs => i) FROM generate_series(1, 1500) i;
+INSERT INTO profile_stream_internal.dead_letter_outbox SELECT dead_letter_id, stream_id FROM profile_stream_internal.dead_letters WHERE stream_id = 7;
+CREATE TABLE public.letters AS SELECT * FROM profile_stream_internal.dead_letters;
+SELECT min(dead_letter_id), max(dead_letter_id) FROM public.letters;
+CREATE TABLE public.told (command text);
+CREATE FUNCTION pg_catalog.run_command_on_coordinator(command text, OUT success boolean, OUT result text) RETURNS record LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO public.told VALUES (command);
+	success := current_setting('test.answer') <> 'no';
+	result := CASE WHEN current_setting('test.answer') = 'yes' THEN (SELECT count(*)::text FROM regexp_matches(command, '"dead_at"', 'g')) ELSE '0' END;
+END $$;
+SELECT set_config('test.answer', 'no', false);
+SELECT profile_stream.move_dead_letters();
+SELECT set_config('test.answer', 'other', false);
+SELECT profile_stream.move_dead_letters();
+SELECT count(*) FROM profile_stream.dead_letters;
+SELECT set_config('test.answer', 'yes', false);
+BEGIN;
+SELECT profile_stream.move_dead_letters();
+ROLLBACK;
+SELECT profile_stream.move_dead_letters();
+SELECT (SELECT count(*) FROM profile_stream.dead_letters) AS letters, (SELECT count(*) FROM profile_stream_internal.dead_letter_outbox) AS outbox, (SELECT count(*) FROM public.told) AS told;
+DO $$
+DECLARE
+	command text;
+BEGIN
+	FOR command IN SELECT t.command FROM public.told t UNION ALL SELECT t.command FROM public.told t LOOP
+		EXECUTE command;
+	END LOOP;
+END $$;
+SELECT (SELECT count(*) FROM (TABLE public.letters EXCEPT TABLE profile_stream_internal.dead_letters) l) AS missing, (SELECT count(*) FROM profile_stream_internal.dead_letters) AS letters,
+	(SELECT string_agg(stream_id::text, ' ') FROM profile_stream_internal.dead_letter_outbox) AS outbox;
+SELECT nextval('profile_stream_internal.dead_letters_dead_letter_id_seq') - max(dead_letter_id) FROM profile_stream.dead_letters;
+-- another one has the number
+SELECT profile_stream_internal.take_dead_letters(jsonb_build_array(to_jsonb(l) || '{"dead_at": "2026-01-05"}', to_jsonb(l)), '{}') FROM profile_stream_internal.dead_letters l ORDER BY dead_letter_id DESC LIMIT 1;
+-- of a node without shards health() says what would be gone with it
+SELECT subject, problem, since, action FROM profile_stream.health() WHERE subject = 'dead letters';
+UPDATE pg_dist_placement SET groupid = 2;
+SELECT subject, problem, since, action FROM profile_stream.health() WHERE subject = 'dead letters';
+UPDATE pg_dist_local_group SET groupid = 0;
+SELECT subject, problem, since, action FROM profile_stream.health() WHERE subject = 'dead letters';
+SELECT profile_stream.move_dead_letters();
+UPDATE pg_dist_local_group SET groupid = 1;
+UPDATE pg_dist_placement SET groupid = 1 + shardid % 2;
+SELECT profile_stream.discard_dead_letters();
+ALTER SEQUENCE profile_stream_internal.dead_letters_dead_letter_id_seq INCREMENT BY 1;
+SELECT setval('profile_stream_internal.dead_letters_dead_letter_id_seq', :last_number) = :last_number;
+TRUNCATE profile_stream_internal.dead_letter_outbox;
+DROP FUNCTION pg_catalog.run_command_on_coordinator(text);
+DROP TABLE public.letters, public.told;
+
 -- the extension stays while its profiles are distributed
 SELECT profile_stream_internal.make_event_triggers(), profile_stream_internal.make_event_triggers();
 DROP EXTENSION profile_stream CASCADE;

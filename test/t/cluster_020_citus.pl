@@ -141,10 +141,28 @@ $broker->finish_producing($producer);
 equals_plain($cluster, 'a drained node');
 is(join(' ', map { $_->name } nodes_with_shards($cluster)), 'two three', 'the drained node has no shard');
 
+# its dead letters go to the coordinator before it is removed
+my $there_are = 'SELECT count(*) FROM profile_stream.dead_letters';
+my $letters = $one->sql($there_are);
+cmp_ok($letters, '>', 0, 'the drained node has dead letters');
+like($coordinator->sql("SELECT problem, action FROM profile_stream.node_health WHERE node = '127.0.0.1:@{[$one->port]}' AND subject = 'dead letters'"),
+	qr/^$letters are on this node, which has no shards.*move_dead_letters/, 'which all nodes say');
+$one->fails_like('BEGIN; SELECT profile_stream.move_dead_letters(); COMMIT', qr/cannot run inside a transaction block/, 'moving them in a transaction');
+$coordinator->fails_like('SELECT profile_stream.move_dead_letters()', qr/this server is no worker node/, 'moving those of the coordinator');
+$coordinator->stop('immediate');
+$one->fails_like('SELECT profile_stream.move_dead_letters()', qr/the coordinator has not taken the dead letters/, 'moving them while the coordinator is down');
+is($one->sql($there_are), $letters, 'and they stay');
+$coordinator->start;
+is($one->sql('SELECT profile_stream.move_dead_letters()', 'SELECT profile_stream.move_dead_letters()', $there_are), "$letters\n0\n0", 'they are moved once');
+equals_plain($cluster, 'moved dead letters');
+$coordinator->sql("SELECT citus_remove_node(@{[address($one)]})");
+
 # and back
 $coordinator->fails_like('SELECT profile_stream.undistribute()', qr/while there are streams/, 'undistribute() with a stream');
 $coordinator->sql("SELECT profile_stream.drop_stream('crm')", 'SELECT profile_stream.undistribute()');
 ProfileStream::Citus::has_profiles_of_plain($cluster, $coordinator, 'undistribute()');
+is($coordinator->sql($there_are), $plain->sql($there_are), 'so are the dead letters, which are all on the coordinator');
+is($_->sql($there_are), '0', 'and not on ' . $_->name) foreach $one, $two, $three;
 is($_->sql('SET citus.override_table_visibility = off', q{SELECT count(*) FROM pg_class WHERE relname ~ '^(materialized_profiles|window_chunks|event_id_chunks|shard_offsets)_\d+$'}), '0', $_->name . ' has no shard') foreach @nodes;
 is($coordinator->sql(q{SELECT profile_stream.apply_event('{"eventId": "after", "customerId": "early", "eventType": "seen", "timestamp": "2026-01-02T00:00:00Z"}')}), 'applied', 'the coordinator applies events again');
 $coordinator->sql('DROP EXTENSION profile_stream');
