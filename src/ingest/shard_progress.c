@@ -178,6 +178,15 @@ ps_shard_progress_read(PsWorker *worker, const PsLookup *lookup)
 	return here > 0;
 }
 
+bool
+ps_shard_progress_is_elsewhere(const PsWorker *worker)
+{
+	for (int shard = 0; worker->shards != NULL && shard < worker->shards->nshards; shard++)
+		if (ps_shards_is_here(shard))
+			return false;
+	return worker->shards != NULL;
+}
+
 /* Whether a shard has taken any partition of a topic. */
 static bool
 knows_topic(const PsShardProgress *progress, int shard, const ShardTopic *topic)

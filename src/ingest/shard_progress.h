@@ -34,6 +34,9 @@ extern void ps_shard_progress_align(PsWorker *worker, PsStoredOffset *row);
 /* Gives up the partitions when shards may have come or left while nothing was read. */
 extern void ps_shard_progress_turn(PsWorker *worker);
 
+/* Whether all shards are on other nodes, so that the worker has nothing to read. */
+extern bool ps_shard_progress_is_elsewhere(const PsWorker *worker);
+
 /*
  * Notes the shard of an item, if its key or partition says it. If another node has that shard, the
  * item is PS_ELSEWHERE: this node need not decode it.

@@ -153,7 +153,7 @@ take_answer(PsWorker *worker)
 	worker->looking_up.next = worker->looking_up.ask_again ? now :
 		ps_moment_plus(now, ps_topics_answered(worker) ? worker->looking_up.interval_ms : LOOKUP_RETRY_MS);
 	worker->looking_up.ask_again = false;
-	if (!has_readable(worker))
+	if (!has_readable(worker) && !ps_shard_progress_is_elsewhere(worker))
 		ps_worker_set_state(worker, PS_STATE_OFFSET_LOST, "no partition can be read",
 							"See the error of each partition in stat_partitions.");
 	else if (now >= worker->failure.lock_wait_until)

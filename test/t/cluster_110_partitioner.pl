@@ -130,6 +130,14 @@ ok($_->poll_query_until('postgres', q{SELECT error ~ 'topic "three" has 3 partit
 	$_->name . ' does not read a topic with another number of partitions') foreach @nodes;
 is($_->sql("SELECT state FROM profile_stream.stat_streams WHERE stream = 'crm'"), 'running', 'the other stream goes on') foreach @nodes;
 
+# a node without shards reads nothing, and nothing is wrong
+give_shard($two, $one, 0, 1, 3);
+run_call($_, 3, qq({"name": "again", "topic": "events", "start_from": "latest", $options}), '{3,3,1}') foreach @nodes;
+$_->sql("SELECT profile_stream.wait_for_stream('again')", "SELECT profile_stream.wait_for_stream('crm')") foreach @nodes;
+ok($_->poll_query_until('postgres', q{SELECT string_agg(state || lag::text || lag_seconds, ',' ORDER BY stream) ~ '^running00,running00$' FROM (SELECT state, COALESCE(lag, 0) AS lag, COALESCE(lag_seconds, 0) AS lag_seconds, stream
+	FROM profile_stream.stat_streams WHERE stream IN ('crm', 'again')) s}), $_->name . ': both streams run, and none is behind')
+  or diag($_->sql('SELECT stream, state, lag, lag_seconds, error FROM profile_stream.stat_streams')) foreach @nodes;
+
 # a producer finds the partition as the servers do
 my @customers = ((map { 'c' . 'x' x ($_ % 40) . $_ } 1 .. 200), "Zo\xc3\xab", 'a');
 my ($output, $errors);
