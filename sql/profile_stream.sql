@@ -4134,10 +4134,10 @@ CREATE TABLE profile_stream_internal.shard_offsets (
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 COMMENT ON TABLE profile_stream_internal.shard_offsets IS 'Which messages the shards of distributed profiles have taken; each row is in its shard';
 COMMENT ON COLUMN profile_stream_internal.shard_offsets.slot IS 'A text whose hash belongs to the shard';
-COMMENT ON COLUMN profile_stream_internal.shard_offsets.stream_id IS 'Stream that reads the partition; 0: the row only says that the shard is whole';
-COMMENT ON COLUMN profile_stream_internal.shard_offsets.topic IS 'Topic of the partition; for stream 0 the empty string';
+COMMENT ON COLUMN profile_stream_internal.shard_offsets.stream_id IS 'Stream that reads the partition; 0: the row only says of which hashes the offsets are';
+COMMENT ON COLUMN profile_stream_internal.shard_offsets.topic IS 'Topic of the partition; for stream 0 the least and the greatest hash, with a colon between them';
 COMMENT ON COLUMN profile_stream_internal.shard_offsets.partition IS 'Number of the partition';
-COMMENT ON COLUMN profile_stream_internal.shard_offsets.next_offset IS 'Offset of the first message that the shard has not taken; for stream 0 the number of shards';
+COMMENT ON COLUMN profile_stream_internal.shard_offsets.next_offset IS 'Offset of the first message that the shard has not taken; for stream 0 0';
 
 CREATE TABLE profile_stream_internal.coordinator_calls (
 	call_no bigint PRIMARY KEY,
@@ -4235,24 +4235,41 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION profile_stream_internal.check_nodes(text) IS 'Runs a statement on all other nodes that returns their versions; raises when it fails on one, or one has other versions than this';
 
--- For each shard the first of the texts 1, 2, … that belongs to it, as store/shards.c finds them.
-CREATE FUNCTION profile_stream_internal.add_slots(shard_count int) RETURNS void
+-- The slot of a shard is the first of the texts 1, 2, … that belongs to it, as store/shards.c finds them. Parts of a shard that Citus has split
+-- get the offsets of the whole: none of them has gone on since.
+CREATE FUNCTION profile_stream_internal.add_slots() RETURNS void
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	taken bigint[] := '{}';
+	whole jsonb := (SELECT jsonb_agg(jsonb_build_object('slot', o.slot, 'from', split_part(o.topic, ':', 1)::bigint, 'to', split_part(o.topic, ':', 2)::bigint))
+		FROM profile_stream_internal.shard_offsets o WHERE o.stream_id = 0);
 	number int := 0;
-	shard bigint;
+	missing bigint[];
+	shard record;
+	source text;
 BEGIN
-	WHILE cardinality(taken) < shard_count LOOP
+	EXECUTE $sql$SELECT array_agg(s.shardid) FROM pg_dist_shard s WHERE s.logicalrelid = 'profile_stream_internal.shard_offsets'::regclass
+		AND NOT EXISTS (SELECT FROM jsonb_to_recordset($1) w("from" bigint, "to" bigint) WHERE w."from" = s.shardminvalue::bigint AND w."to" = s.shardmaxvalue::bigint)$sql$ INTO missing USING whole;
+	IF EXISTS (SELECT FROM unnest(missing) m(shardid), pg_dist_shard s WHERE s.shardid = m.shardid AND s.shardmaxvalue::bigint - s.shardminvalue::bigint < 65535) THEN
+		RAISE EXCEPTION 'a shard of profiles has less than 65536 hashes of customers' USING ERRCODE = 'feature_not_supported',
+			HINT = 'Isolated tenants are not supported: drop the streams, and call undistribute() and distribute().';
+	END IF;
+	WHILE cardinality(missing) > 0 LOOP
 		number := number + 1;
-		EXECUTE 'SELECT get_shard_id_for_distribution_column($1, $2)' INTO shard USING 'profile_stream_internal.shard_offsets'::regclass, number::text;
-		IF shard <> ALL (taken) THEN
-			taken := taken || shard;
-			INSERT INTO profile_stream_internal.shard_offsets (slot, stream_id, topic, partition, next_offset) VALUES (number::text, 0, '', -1, shard_count);
+		EXECUTE $sql$SELECT s.shardid AS id, s.shardminvalue::bigint AS "from", s.shardmaxvalue::bigint AS "to" FROM pg_dist_shard s
+			WHERE s.shardid = get_shard_id_for_distribution_column('profile_stream_internal.shard_offsets'::regclass, $1)$sql$ INTO STRICT shard USING number::text;
+		CONTINUE WHEN shard.id <> ALL (missing);
+		missing := array_remove(missing, shard.id);
+		source := (SELECT w.slot FROM jsonb_to_recordset(whole) w(slot text, "from" bigint, "to" bigint) WHERE w."from" <= shard."from" AND w."to" >= shard."to");
+		IF whole IS NOT NULL AND source IS NULL THEN
+			RAISE EXCEPTION 'the offsets of shard % of profiles are not known', shard.id USING ERRCODE = 'object_not_in_prerequisite_state';
 		END IF;
+		INSERT INTO profile_stream_internal.shard_offsets (slot, stream_id, topic, partition, next_offset)
+			SELECT number::text, o.stream_id, o.topic, o.partition, o.next_offset FROM profile_stream_internal.shard_offsets o WHERE o.slot = source AND o.slot <> number::text AND o.stream_id > 0;
+		DELETE FROM profile_stream_internal.shard_offsets o WHERE o.slot = number::text AND o.stream_id = 0;
+		INSERT INTO profile_stream_internal.shard_offsets (slot, stream_id, topic, partition, next_offset) VALUES (number::text, 0, format('%s:%s', shard."from", shard."to"), -1, 0);
 	END LOOP;
 END $$;
-COMMENT ON FUNCTION profile_stream_internal.add_slots(int) IS 'Adds to each shard the row that says that it is whole';
+COMMENT ON FUNCTION profile_stream_internal.add_slots() IS 'Adds to each shard the row that says of which hashes its offsets are, and to a part of a shard that was split the offsets of the whole';
 
 CREATE FUNCTION profile_stream_internal.make_event_triggers() RETURNS void
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -4366,6 +4383,7 @@ BEGIN
 		PERFORM profile_stream_internal.send_blocked_customers();
 		PERFORM profile_stream_internal.prepare_nodes();
 		PERFORM profile_stream_internal.grant_on_shards();
+		PERFORM profile_stream_internal.add_slots();
 		RETURN;
 	END IF;
 	IF shard_count NOT BETWEEN 1 AND 1024 THEN
@@ -4382,7 +4400,7 @@ BEGIN
 		-- otherwise rows of before would come again by undistribute()
 		EXECUTE 'SELECT truncate_local_data_after_distributing_table($1)' USING tables[i];
 	END LOOP;
-	PERFORM profile_stream_internal.add_slots(shard_count);
+	PERFORM profile_stream_internal.add_slots();
 	PERFORM profile_stream_internal.send_event_id_key();
 	PERFORM profile_stream_internal.send_blocked_customers();
 END $$;

@@ -1,8 +1,9 @@
 /*
  * shard_offsets.c
- *	  The SQL of shard_offsets. distribute() adds a row of stream 0 to each shard: after a
- *	  split there are shards without one, or with that of another shard. What such a shard
- *	  has taken is not known.
+ *	  The SQL of shard_offsets. distribute() adds a row of stream 0 to each shard, which
+ *	  says of which hashes the offsets are. After a split a part of the shard has the row
+ *	  of the whole, and the others have none. Neither goes on before distribute() has given
+ *	  all of them the offsets of the whole.
  */
 #include "postgres.h"
 
@@ -59,7 +60,7 @@ ps_shard_offsets_read(int stream_id)
 		offset->partition = DatumGetInt32(SPI_getbinval(row, desc, 2, &isnull));
 		offset->next_offset = DatumGetInt64(SPI_getbinval(row, desc, 3, &isnull));
 		if (DatumGetInt32(SPI_getbinval(row, desc, 1, &isnull)) == 0)
-			is_whole = offset->next_offset == ps_shards_count();
+			is_whole = strcmp(offset->topic, ps_shards_range(ps_shards_used())) == 0;
 		else
 			offsets = lappend(offsets, offset);
 	}
@@ -68,8 +69,8 @@ ps_shard_offsets_read(int stream_id)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("shard " INT64_FORMAT " of profiles was split", ps_shards_id(ps_shards_used(), PS_SHARDED_PROFILES)),
-				 errdetail("What it has taken of the topic is not known."),
-				 errhint("Only moves of whole shards are supported. Call undistribute(), and distribute() with more shards.")));
+				 errdetail("Its parts have not got the offsets of the whole yet."),
+				 errhint("Call profile_stream.distribute() on the coordinator.")));
 	return offsets;
 }
 

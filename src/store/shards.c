@@ -51,6 +51,7 @@ shards_transaction_ended(XactEvent event, void *arg)
 	used = PS_NO_SHARD;
 }
 
+#define PS_MIN_HASHES 65536		/* add_slots() has the same number */
 #define CATALOGUE_COLUMNS 4
 
 /* A scan of a table of Citus' catalogue. */
@@ -248,12 +249,21 @@ shard_of_hash(const Shard *all, int n, int32 hash)
 	return n > 0 && all[from].from <= hash && hash <= all[from].to ? from : PS_NO_SHARD;
 }
 
+/* Whether a text of a shard is found in a moment. That of a customer whom Citus has isolated has one hash of 2^32. */
+static bool
+has_slot(const Shard *shard)
+{
+	return (int64) shard->to - shard->from >= PS_MIN_HASHES - 1;
+}
+
 /* Gives each shard the first of the texts 1, 2, … that belongs to it. */
 static void
 find_slots(Shard *all, int n)
 {
-	int			missing = n;
+	int			missing = 0;
 
+	for (int i = 0; i < n; i++)
+		missing += has_slot(&all[i]);
 	for (int number = 1; missing > 0; number++)
 	{
 		char		slot[16];
@@ -265,7 +275,7 @@ find_slots(Shard *all, int n)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("no shard of %s.%s has the hash of \"%s\"", ps_sharded_tables[0].schema, ps_sharded_tables[0].name, slot)));
-		if (all[shard].slot[0] != '\0')
+		if (all[shard].slot[0] != '\0' || !has_slot(&all[shard]))
 			continue;
 		strcpy(all[shard].slot, slot);
 		missing--;
@@ -433,7 +443,19 @@ ps_shards_any_here(void)
 const char *
 ps_shards_slot(int shard)
 {
+	if (!has_slot(&shards[shard]))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("shard " INT64_FORMAT " of profiles has only " INT64_FORMAT " hashes of customers", shards[shard].ids[PS_SHARDED_PROFILES],
+						(int64) shards[shard].to - shards[shard].from + 1),
+				 errhint("Isolated tenants are not supported: drop the streams, and call undistribute() and distribute() on the coordinator.")));
 	return shards[shard].slot;
+}
+
+char *
+ps_shards_range(int shard)
+{
+	return psprintf("%d:%d", shards[shard].from, shards[shard].to);
 }
 
 int

@@ -37,6 +37,9 @@ extern bool ps_shards_is_here(int shard);
 extern bool ps_shards_any_here(void);
 extern const char *ps_shards_slot(int shard);
 
+/* The hashes of a shard's customers, as its row of stream 0 in shard_offsets has them. */
+extern char *ps_shards_range(int shard);
+
 /* The first shard that is on the same node as a shard. */
 extern int	ps_shards_first_beside(int shard);
 

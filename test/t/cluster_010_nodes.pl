@@ -238,7 +238,7 @@ run_call($_, 6, '{"name": "both", "topics": "{right,third}"}', '{6,3,1}', 'alter
 equals_plain('another topic');
 
 # a shard that was split is not read on
-$receiver->sql('UPDATE profile_stream_internal.shard_offsets_400 SET next_offset = 8 WHERE stream_id = 0');
+$receiver->sql('UPDATE profile_stream_internal.shard_offsets_400 SET topic = $$-2147483648:0$$ WHERE stream_id = 0');
 $receiver->kill_process($receiver->worker_pid);
 ok($receiver->poll_query_until('postgres', "SELECT COALESCE((SELECT bool_or(error ~ 'was split') FROM profile_stream.stat_streams), false)"), 'a shard that was split stops the stream, and it says why');
 

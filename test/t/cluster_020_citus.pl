@@ -23,7 +23,7 @@ my $seed = $ENV{PS_SEED} // int(rand(1_000_000));
 srand($seed);
 my $faults = $ENV{PS_FAULTS} // 30;
 my $moves = 6;
-my $parts = 4 + $faults + $moves;
+my $parts = 7 + $faults + $moves;
 my $events = ProfileStream::Node::generate(seed => $seed, events => 1_000 * $parts, customers => 1_500, partitions => 4, repeats => 0, parts => $parts);
 my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 4 ] ]);
 my $plain = ProfileStream::Node->start_new('plain');
@@ -126,6 +126,26 @@ foreach my $number (1 .. $moves)
 	equals_plain($cluster, "move $number");
 }
 
+# shards are split while events flow: their parts stand still until they get the offsets of the whole
+foreach my $node ($coordinator, $one, $two)
+{
+	my $trusted = $node->sql("SELECT setting FROM pg_settings WHERE name = 'output_plugin_libraries'");
+	$node->sql("ALTER SYSTEM SET output_plugin_libraries = $trusted, citus", 'SELECT pg_reload_conf()') if $trusted;
+}
+my $table = 'profile_stream.materialized_profiles';
+my $middle = '(shardminvalue::bigint + shardmaxvalue::bigint) / 2';
+foreach my $split ("citus_split_shard_by_split_points(shardid, ARRAY[($middle)::text], ARRAY[(SELECT nodeid FROM pg_dist_node WHERE groupid = 1), (SELECT nodeid FROM pg_dist_node WHERE groupid = 2)], 'force_logical')",
+	"citus_split_shard_by_split_points(shardid, ARRAY[($middle)::text], ARRAY[(SELECT nodeid FROM pg_dist_node WHERE groupid = 2), (SELECT nodeid FROM pg_dist_node WHERE groupid = 1)], 'block_writes')")
+{
+	my $producer = $broker->start_producing('events', produce_part($cluster));
+	$coordinator->sql("SELECT $split FROM pg_dist_shard WHERE logicalrelid = '$table'::regclass ORDER BY shardmaxvalue::bigint - shardminvalue::bigint DESC, random() LIMIT 1");
+	$broker->finish_producing($producer);
+	ok($coordinator->poll_query_until('postgres', "SELECT bool_or(error ~ 'shard [0-9]+ of profiles was split') FROM profile_stream.node_streams"), 'a split: a node says so');
+	$coordinator->sql('SELECT profile_stream.distribute()');
+	equals_plain($cluster, "a split: $split");
+}
+is($coordinator->sql("SELECT count(*), count(DISTINCT slot) FROM profile_stream_internal.shard_offsets WHERE stream_id = 0"), '10|10', 'each part has offsets of its own');
+
 # a node is added and takes shards, another one is drained
 my $three = start_node('three');
 push @nodes, $three;
@@ -156,6 +176,11 @@ $coordinator->start;
 is($one->sql('SELECT profile_stream.move_dead_letters()', 'SELECT profile_stream.move_dead_letters()', $there_are), "$letters\n0\n0", 'they are moved once');
 equals_plain($cluster, 'moved dead letters');
 $coordinator->sql("SELECT citus_remove_node(@{[address($one)]})");
+
+# an isolated customer has no shard that goes on, and nothing waits for that
+$coordinator->sql("SELECT isolate_tenant_to_new_shard('$table', '$here', 'CASCADE', shard_transfer_mode => 'block_writes')");
+$coordinator->fails_like('SELECT profile_stream.distribute()', qr/a shard of profiles has less than 65536 hashes.*Isolated tenants are not supported/s, 'an isolated customer');
+ok($coordinator->poll_query_until('postgres', "SELECT bool_or(error ~ 'shard [0-9]+ of profiles (has only 1 hashes|was split)') FROM profile_stream.node_streams"), 'which the node says');
 
 # and back
 $coordinator->fails_like('SELECT profile_stream.undistribute()', qr/while there are streams/, 'undistribute() with a stream');

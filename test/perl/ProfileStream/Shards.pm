@@ -122,9 +122,9 @@ sub make_shards
 			(map { "INSERT INTO pg_dist_node VALUES ($_, '@{[$nodes[$_ - 1]->host]}', @{[$nodes[$_ - 1]->port]})" } 1, 2), map { "SELECT public.make_shard($_)" } @here);
 		$node->sql("CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '@{[$other->host]}', port '@{[$other->port]}', dbname 'postgres')",
 			"CREATE USER MAPPING FOR postgres SERVER other OPTIONS (user 'postgres')");
-		# each shard says that it is whole, under the first number that belongs to it
-		$node->sql("INSERT INTO profile_stream_internal.shard_offsets_@{[400 + $_]} SELECT g.i::text, 0, '', -1, @{[SHARDS]} FROM generate_series(1, 1000) g(i)
-			WHERE (hashtext(i::text COLLATE \"C\")::bigint + 2147483648) / 1073741824 = $_ ORDER BY g.i LIMIT 1") foreach @here;
+		# each shard says of which hashes it is, under the first number that belongs to it
+		$node->sql("INSERT INTO profile_stream_internal.shard_offsets_@{[400 + $_]} SELECT g.i::text, 0, s.shardminvalue || ':' || s.shardmaxvalue, -1, 0 FROM generate_series(1, 1000) g(i), pg_dist_shard s
+			WHERE s.shardid = 400 + $_ AND (hashtext(i::text COLLATE \"C\")::bigint + 2147483648) / 1073741824 = $_ ORDER BY g.i LIMIT 1") foreach @here;
 		$node->sql('SET allow_system_table_mods = on', "INSERT INTO pg_dist_partition SELECT t, 'h' FROM unnest(profile_stream_internal.sharded_tables()) t", 'SELECT public.invalidate()');
 	}
 	return;
