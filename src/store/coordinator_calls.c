@@ -104,11 +104,17 @@ calls_store(const PsCoordinatorCall *call)
 	ps_plan_write(&add_plan, args, NULL, SPI_OK_INSERT, 1, "coordinator_calls");
 }
 
+int64
+ps_coordinator_calls_next(void)
+{
+	(void) ps_plan_run(&lock_plan, NULL, NULL, SPI_OK_UTILITY);
+	return ps_plan_number(&next_plan, NULL);
+}
+
 void
 ps_coordinator_calls_add(PsCoordinatorCall *call)
 {
-	(void) ps_plan_run(&lock_plan, NULL, NULL, SPI_OK_UTILITY);
-	call->call_no = ps_plan_number(&next_plan, NULL);
+	call->call_no = ps_coordinator_calls_next();
 	calls_store(call);
 }
 
@@ -123,34 +129,63 @@ call_literal(Oid type, Datum value)
 	return quote_literal_cstr(OidOutputFunctionCall(output, value));
 }
 
-void
-ps_coordinator_calls_send(const PsCoordinatorCall *call)
+/* Runs a command of a call on the worker nodes, with the rights of the caller. Returns what they answer, without empty answers; raises unless all do. */
+static char *
+run_on_workers(const PsCoordinatorCall *call, const char *command)
 {
-	/* with the rights of the caller: the node makes sure that those of the call are among them */
-	static const char sql[] = "SELECT pg_catalog.format('%s:%s: %s', nodename, nodeport, result), success FROM pg_catalog.run_command_on_workers($1)";
+	static const char sql[] = "SELECT success, pg_catalog.format('%s:%s: %s', nodename, nodeport, result) FROM pg_catalog.run_command_on_workers($1) WHERE NOT success OR result <> ''";
 	Oid			types[1] = {TEXTOID};
 	Datum		args[1];
 	StringInfoData failed;
+	StringInfoData answers;
 
-	args[0] = CStringGetTextDatum(psprintf("SELECT profile_stream_internal.run_coordinator_call(" INT64_FORMAT ", %s, %s, %s, %s)", call->call_no,
-										   call_literal(NAMEOID, call->called_by), call_literal(NAMEOID, call->function),
-										   call_literal(TEXTARRAYOID, call->arguments), call_literal(INT8ARRAYOID, call->ids)));
+	args[0] = CStringGetTextDatum(command);
 	initStringInfo(&failed);
+	initStringInfo(&answers);
 	if (SPI_execute_with_args(sql, 1, types, args, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not run a call on the nodes");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool		isnull;
+		StringInfo text = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)) ? &answers : &failed;
 
-		if (!DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull)))
-			appendStringInfo(&failed, "%s%s", failed.len > 0 ? "\n" : "", ps_plan_text(i, 1));
+		appendStringInfo(text, "%s%s", text->len > 0 ? "\n" : "", ps_plan_text(i, 2));
 	}
 	if (failed.len > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("call " INT64_FORMAT " did not run on all nodes", call->call_no),
 				 errdetail("%s", failed.data),
-				 errhint("Make the same call again when all nodes run; a node that has run it passes over it.")));
+				 call->again == NULL ? errhint("Make the same call again when all nodes run; a node that has run it passes over it.") :
+				 errhint("Call %s when all nodes run; a node that has run it passes over it.", call->again)));
+	return answers.data;
+}
+
+/* Raises when a node has another call of that number: if the others then ran this one, no call would run on all of them any more. */
+static void
+check_others(const PsCoordinatorCall *call)
+{
+	char	   *found = run_on_workers(call, psprintf("SELECT pg_catalog.format('it has run %%s(%%s) of %%s', c.function, pg_catalog.array_to_string(c.arguments, ', ', 'NULL'), c.called_by)"
+													  " FROM profile_stream_internal.coordinator_calls c WHERE c.call_no = " INT64_FORMAT
+													  " AND NOT (c.called_by = %s::name AND c.function = %s::name AND c.arguments = %s::text[])", call->call_no,
+													  call_literal(NAMEOID, call->called_by), call_literal(NAMEOID, call->function),
+													  call_literal(TEXTARRAYOID, call->arguments)));
+
+	if (*found != '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("not all nodes can run call " INT64_FORMAT ", because another one did not run on all of them", call->call_no),
+				 errdetail("%s", found),
+				 errhint("Make that call again when all nodes run. Then undo it if it is not wanted.")));
+}
+
+void
+ps_coordinator_calls_send(const PsCoordinatorCall *call)
+{
+	check_others(call);
+	(void) run_on_workers(call, psprintf("SELECT profile_stream_internal.run_coordinator_call(" INT64_FORMAT ", %s, %s, %s, %s)", call->call_no,
+										 call_literal(NAMEOID, call->called_by), call_literal(NAMEOID, call->function),
+										 call_literal(TEXTARRAYOID, call->arguments), call_literal(INT8ARRAYOID, call->ids)));
 }
 
 void
@@ -172,7 +207,7 @@ ps_coordinator_calls_send_all(void)
 			values[column] = SPI_getbinval(rows->vals[i], rows->tupdesc, column + 1, &isnull);
 		call = (PsCoordinatorCall)
 		{
-			DatumGetInt64(values[0]), values[1], values[2], values[3], values[4]
+			DatumGetInt64(values[0]), values[1], values[2], values[3], values[4], NULL
 		};
 		ps_coordinator_calls_send(&call);
 	}

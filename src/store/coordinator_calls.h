@@ -17,6 +17,7 @@ typedef struct PsCoordinatorCall
 	Datum		function;		/* a name */
 	Datum		arguments;		/* a text[] of all of them, as the types write them */
 	Datum		ids;			/* an int8[]: the numbers that a stream, a series and a map get next */
+	const char *again;			/* how to make it again, where that is not as it was made; else NULL */
 } PsCoordinatorCall;
 
 /* Which role calls, with which numbers. */
@@ -24,6 +25,9 @@ extern void ps_coordinator_call_init(PsCoordinatorCall *call);
 
 /* Adds a call to those of the coordinator, and numbers it. Waits for another one that is under way. */
 extern void ps_coordinator_calls_add(PsCoordinatorCall *call);
+
+/* The number that the call under way gets or has. Waits for another one that is under way. */
+extern int64 ps_coordinator_calls_next(void);
 
 /* Runs a call on the worker nodes. Raises unless all of them have run it. */
 extern void ps_coordinator_calls_send(const PsCoordinatorCall *call);
