@@ -4130,6 +4130,10 @@ CREATE TABLE profile_stream_internal.shard_offsets (
 	topic text COLLATE "C" NOT NULL,
 	partition int NOT NULL,
 	next_offset bigint NOT NULL,
+	seek_no bigint NOT NULL DEFAULT 0,
+	check_offset bigint,
+	check_timestamp timestamptz,
+	check_hash bigint,
 	PRIMARY KEY (slot, stream_id, topic, partition)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 COMMENT ON TABLE profile_stream_internal.shard_offsets IS 'Which messages the shards of distributed profiles have taken; each row is in its shard';
@@ -4138,6 +4142,26 @@ COMMENT ON COLUMN profile_stream_internal.shard_offsets.stream_id IS 'Stream tha
 COMMENT ON COLUMN profile_stream_internal.shard_offsets.topic IS 'Topic of the partition; for stream 0 the least and the greatest hash, with a colon between them';
 COMMENT ON COLUMN profile_stream_internal.shard_offsets.partition IS 'Number of the partition';
 COMMENT ON COLUMN profile_stream_internal.shard_offsets.next_offset IS 'Offset of the first message that the shard has not taken; for stream 0 0';
+COMMENT ON COLUMN profile_stream_internal.shard_offsets.seek_no IS 'Number in stream_seeks by which the offset was moved last; 0: never';
+COMMENT ON COLUMN profile_stream_internal.shard_offsets.check_offset IS 'Offset of a message that was read and whose fingerprint is kept: another message there means that the topic was created anew; NULL: none is kept';
+COMMENT ON COLUMN profile_stream_internal.shard_offsets.check_timestamp IS 'Kafka timestamp of the message at check_offset; NULL when it has none';
+COMMENT ON COLUMN profile_stream_internal.shard_offsets.check_hash IS 'Hash of the message at check_offset; NULL when none is kept';
+
+-- A node moves its shards when it reads them next, and those that come to it later.
+CREATE TABLE profile_stream_internal.stream_seeks (
+	stream_id int NOT NULL REFERENCES profile_stream.streams ON DELETE CASCADE,
+	topic text COLLATE "C" NOT NULL,
+	partition int NOT NULL,
+	seek_no bigint NOT NULL,
+	next_offset bigint NOT NULL,
+	PRIMARY KEY (stream_id, topic, partition)
+);
+COMMENT ON TABLE profile_stream_internal.stream_seeks IS 'Where seek_stream() has moved the partitions of distributed profiles last: each shard goes there once';
+COMMENT ON COLUMN profile_stream_internal.stream_seeks.stream_id IS 'Stream that reads the partition';
+COMMENT ON COLUMN profile_stream_internal.stream_seeks.topic IS 'Topic of the partition';
+COMMENT ON COLUMN profile_stream_internal.stream_seeks.partition IS 'Number of the partition';
+COMMENT ON COLUMN profile_stream_internal.stream_seeks.seek_no IS 'Number of the call in coordinator_calls; a shard with a lower one has not been moved yet';
+COMMENT ON COLUMN profile_stream_internal.stream_seeks.next_offset IS 'Offset from which the shards read';
 
 CREATE TABLE profile_stream_internal.coordinator_calls (
 	call_no bigint PRIMARY KEY,
@@ -4263,8 +4287,8 @@ BEGIN
 		IF whole IS NOT NULL AND source IS NULL THEN
 			RAISE EXCEPTION 'the offsets of shard % of profiles are not known', shard.id USING ERRCODE = 'object_not_in_prerequisite_state';
 		END IF;
-		INSERT INTO profile_stream_internal.shard_offsets (slot, stream_id, topic, partition, next_offset)
-			SELECT number::text, o.stream_id, o.topic, o.partition, o.next_offset FROM profile_stream_internal.shard_offsets o WHERE o.slot = source AND o.slot <> number::text AND o.stream_id > 0;
+		INSERT INTO profile_stream_internal.shard_offsets (slot, stream_id, topic, partition, next_offset, seek_no, check_offset, check_timestamp, check_hash)
+			SELECT number::text, o.stream_id, o.topic, o.partition, o.next_offset, o.seek_no, o.check_offset, o.check_timestamp, o.check_hash FROM profile_stream_internal.shard_offsets o WHERE o.slot = source AND o.slot <> number::text AND o.stream_id > 0;
 		DELETE FROM profile_stream_internal.shard_offsets o WHERE o.slot = number::text AND o.stream_id = 0;
 		INSERT INTO profile_stream_internal.shard_offsets (slot, stream_id, topic, partition, next_offset) VALUES (number::text, 0, format('%s:%s', shard."from", shard."to"), -1, 0);
 	END LOOP;

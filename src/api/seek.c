@@ -4,6 +4,10 @@
  *
  *	  Messages that are read again are duplicates only while their ids are remembered. So
  *	  a target before dedupe_retention is refused. stream_gaps records each move.
+ *
+ *	  Where profiles are distributed the coordinator finds the offsets, and all nodes get
+ *	  these as the target. A node notes where the partitions go (stream_seeks); each shard
+ *	  goes there once, when a worker reads its offsets next, on whichever node it is then.
  */
 #include "postgres.h"
 
@@ -15,16 +19,21 @@
 #include "kafka/options.h"
 #include "miscadmin.h"
 #include "process/lease.h"
+#include "store/coordinator_calls.h"
+#include "store/distributed.h"
 #include "store/extension.h"
 #include "store/lock_wait.h"
+#include "store/shard_offsets.h"
 #include "store/topic_catalog.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/snapmgr.h"
 
 #define PROBE_MS 10000
+#define POLL_MS 20
 
 /* Where the partitions of a topic go. */
 typedef struct Target
@@ -46,43 +55,130 @@ seek_probe(const PsStream *stream, List *topics, TimestampTz at)
 	return answer;
 }
 
-/* Reads {"partition": offset, ...} into a target. Partitions that are not named keep theirs. */
-static void
-read_offsets(const char *to, Target *target)
+/* A target is given as an object of offsets by partition, or of such objects by topic. */
+static Jsonb *
+seek_object(const char *to)
 {
-	Jsonb	   *offsets = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(to)));
-	JsonbIterator *it = JsonbIteratorInit(&offsets->root);
+	return *to == '{' ? DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(to))) : NULL;
+}
+
+/* Whether an object has topics. */
+static bool
+has_topics(Jsonb *object)
+{
+	JsonbIterator *it = JsonbIteratorInit(&object->root);
+	JsonbValue	value;
+
+	for (JsonbIteratorToken token = JsonbIteratorNext(&it, &value, true); token != WJB_DONE; token = JsonbIteratorNext(&it, &value, true))
+		if (token == WJB_VALUE)
+			return value.type == jbvBinary && JsonContainerIsObject(value.val.binary.data);
+	return false;
+}
+
+/* The number of a partition. */
+static int32
+read_partition(const JsonbValue *key)
+{
+	char	   *digits = pnstrdup(key->val.string.val, key->val.string.len);
+	char	   *end;
+	long		partition;
+
+	errno = 0;
+	partition = strtol(digits, &end, 10);
+	ps_check_argument(*digits >= '0' && *digits <= '9' && *end == '\0' && errno == 0 && partition <= PG_INT32_MAX,
+					  "\"to\" must name partitions by their numbers");
+	return partition;
+}
+
+static int64
+read_offset(const JsonbValue *value)
+{
+	int64		offset = -1;
+
+	if (value->type == jbvNumeric)
+		offset = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(value->val.numeric)));
+	ps_check_argument(offset >= 0, "\"to\" must give an offset for each partition");
+	return offset;
+}
+
+/* Reads {"partition": offset, ...}: a list of positions without a topic. */
+static List *
+read_positions(JsonbContainer * offsets)
+{
+	JsonbIterator *it = JsonbIteratorInit(offsets);
 	JsonbValue	value;
 	JsonbIteratorToken token;
-	long		partition = -1;
+	PsPosition *position = NULL;
+	List	   *positions = NIL;
 
-	ps_check_argument(JB_ROOT_COUNT(offsets) > 0, "\"to\" must name one partition or more");
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
 		if (token == WJB_KEY)
 		{
-			char	   *key = pnstrdup(value.val.string.val, value.val.string.len);
-			char	   *end;
-
-			errno = 0;
-			partition = strtol(key, &end, 10);
-			ps_check_argument(*key >= '0' && *key <= '9' && *end == '\0' && errno == 0,
-							  "\"to\" must name partitions by their numbers");
-			if (partition >= target->topic->npartitions)
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("partition %ld does not exist", partition),
-						 errhint("The topic has %d partitions.", target->topic->npartitions)));
+			position = palloc0(sizeof(PsPosition));
+			position->partition = read_partition(&value);
 		}
 		else if (token == WJB_VALUE)
 		{
-			int64		offset;
-
-			ps_check_argument(value.type == jbvNumeric, "\"to\" must give an offset for each partition");
-			offset = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(value.val.numeric)));
-			ps_check_argument(offset >= 0, "\"to\" must give an offset for each partition");
-			target->offsets[partition] = offset;
+			position->offset = read_offset(&value);
+			positions = lappend(positions, position);
 		}
+	}
+	ps_check_argument(positions != NIL, "\"to\" must name one partition or more");
+	return positions;
+}
+
+/* Reads the offsets of a topic into a target. Partitions that are not named keep theirs. */
+static void
+read_offsets(Jsonb *object, Target *target)
+{
+	JsonbContainer *offsets = &object->root;
+	ListCell   *cell;
+
+	if (has_topics(object))
+	{
+		JsonbValue	buffer;
+		JsonbValue *found = getKeyJsonValueFromContainer(offsets, target->topic->name, strlen(target->topic->name), &buffer);
+
+		if (found == NULL)
+			return;
+		ps_check_argument(found->type == jbvBinary && JsonContainerIsObject(found->val.binary.data), "\"to\" must have an object of offsets for each topic");
+		offsets = found->val.binary.data;
+	}
+	foreach(cell, read_positions(offsets))
+	{
+		const PsPosition *position = lfirst(cell);
+
+		if (position->partition >= target->topic->npartitions)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("partition %d does not exist", position->partition),
+					 errhint("The topic has %d partitions.", target->topic->npartitions)));
+		target->offsets[position->partition] = position->offset;
+	}
+}
+
+/* Raises unless the stream reads the topics of an object. */
+static void
+check_seek_topics(Jsonb *object, List *topics)
+{
+	JsonbIterator *it = JsonbIteratorInit(&object->root);
+	JsonbValue	value;
+	JsonbIteratorToken token;
+
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		ListCell   *cell;
+		bool		found = token != WJB_KEY;
+
+		foreach(cell, topics)
+			found |= token == WJB_KEY && strlen(((PsTopic *) lfirst(cell))->name) == value.val.string.len &&
+			memcmp(((PsTopic *) lfirst(cell))->name, value.val.string.val, value.val.string.len) == 0;
+		if (!found)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("\"to\" names topic \"%s\", which is not moved", pnstrdup(value.val.string.val, value.val.string.len)),
+					 errhint("stat_topics shows which topics the stream reads.")));
 	}
 }
 
@@ -133,9 +229,13 @@ static List *
 find_targets(const PsStream *stream, List *topics, const char *to, TimestampTz at)
 {
 	PsProbeAnswer *answer;
+	Jsonb	   *object = seek_object(to);
 	List	   *targets = NIL;
 
-	ps_check_argument(*to != '{' || list_length(topics) == 1, "the stream reads several topics: topic must name the one whose offsets these are");
+	if (object != NULL && has_topics(object))
+		check_seek_topics(object, topics);
+	else
+		ps_check_argument(object == NULL || list_length(topics) == 1, "the stream reads several topics: topic must name the one whose offsets these are");
 	answer = seek_probe(stream, topics, at);
 	for (int t = 0; t < answer->ntopics; t++)
 	{
@@ -146,8 +246,8 @@ find_targets(const PsStream *stream, List *topics, const char *to, TimestampTz a
 		target->offsets = palloc(Max(target->topic->npartitions, 1) * sizeof(int64));
 		for (int p = 0; p < target->topic->npartitions; p++)
 			target->offsets[p] = ps_stream_reads(stream, p) ? offset_of(ps_probe_partition(answer, target->topic, p), to) : -1;
-		if (*to == '{')
-			read_offsets(to, target);
+		if (object != NULL)
+			read_offsets(object, target);
 		check_offsets(target);
 		targets = lappend(targets, target);
 	}
@@ -239,6 +339,131 @@ seek_topic(const PsStream *stream, const Target *target, List *rows)
 	}
 }
 
+/* The offsets of targets by topic, as an argument. */
+static char *
+text_of_targets(List *targets)
+{
+	StringInfoData text;
+	ListCell   *cell;
+
+	initStringInfo(&text);
+	appendStringInfoChar(&text, '{');
+	foreach(cell, targets)
+	{
+		const Target *target = lfirst(cell);
+		bool		named = false;
+
+		for (int p = 0; p < target->topic->npartitions; p++)
+		{
+			if (target->offsets[p] < 0)
+				continue;
+			if (!named)
+			{
+				appendStringInfoString(&text, text.len > 1 ? ", " : "");
+				escape_json(&text, target->topic->name);
+			}
+			appendStringInfo(&text, "%s\"%d\": " INT64_FORMAT, named ? ", " : ": {", p, target->offsets[p]);
+			named = true;
+		}
+		appendStringInfoString(&text, named ? "}" : "");
+	}
+	appendStringInfoChar(&text, '}');
+	return text.data;
+}
+
+/* Notes where a partition of distributed profiles goes, on this node. */
+static void
+seek_shards(const PsStream *stream, const char *topic, int32 partition, int64 offset)
+{
+	PsStreamSeek seek = {topic, partition, ps_coordinator_calls_next(), offset};
+
+	ps_stream_seeks_add(stream->stream_id, &seek);
+}
+
+/* Moves the partitions of a topic to offsets that the coordinator has found. What the broker has now is not asked: a node may run the call much later. */
+static void
+seek_as_told(const PsStream *stream, const char *name, JsonbContainer * offsets)
+{
+	ListCell   *cell;
+	ListCell   *topic;
+
+	foreach(cell, read_positions(offsets))
+	{
+		PsPosition *position = lfirst(cell);
+
+		seek_shards(stream, name, position->partition, position->offset);
+		foreach(topic, ps_topics_known(stream))
+		{
+			position->topic_no = ((PsTopic *) lfirst(topic))->topic_no;
+			if (position->topic_no >= 0 && strcmp(((PsTopic *) lfirst(topic))->name, name) == 0)
+				ps_stream_seek(stream->stream_id, position, false);
+		}
+	}
+}
+
+/* Moves a stream as a call of the coordinator says. */
+static void
+seek_by_call(const PsStream *stream, const char *to)
+{
+	Jsonb	   *object = seek_object(to);
+	JsonbIterator *it;
+	JsonbValue	value;
+	JsonbIteratorToken token;
+	char	   *name = NULL;
+
+	ps_check_argument(object != NULL && (has_topics(object) || JB_ROOT_COUNT(object) == 0), "\"to\" must have an object of offsets for each topic");
+	it = JsonbIteratorInit(&object->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			name = pnstrdup(value.val.string.val, value.val.string.len);
+		else if (token == WJB_VALUE && value.type == jbvBinary && JsonContainerIsObject(value.val.binary.data))
+			seek_as_told(stream, name, value.val.binary.data);
+	}
+}
+
+/* Moves a stream to a target; returns the offsets. */
+static char *
+seek_to(FunctionCallInfo fcinfo, const PsStream *stream, const char *to, TimestampTz at)
+{
+	List	   *topics = ps_get_topics(fcinfo, 2, stream);
+	List	   *targets = find_targets(stream, topics, to, at);
+	List	   *rows;
+	ListCell   *cell;
+
+	PushActiveSnapshot(GetLatestSnapshot());	/* to see the last commits of the workers */
+	rows = ps_stream_offsets(stream->stream_id);
+	if (ps_distributed())
+		ps_shard_offsets_widen(stream->name, stream->stream_id, rows);
+	check_retention(stream, topics, rows, targets);
+	foreach(cell, targets)
+	{
+		const Target *target = lfirst(cell);
+
+		for (int p = 0; ps_distributed() && p < target->topic->npartitions; p++)
+			if (target->offsets[p] >= 0)
+				seek_shards(stream, target->topic->name, p, target->offsets[p]);
+		if (target->topic->topic_no >= 0)
+			seek_topic(stream, target, rows);
+	}
+	PopActiveSnapshot();
+	return text_of_targets(targets);
+}
+
+/* Keeps the workers of a stream from running. A call of the coordinator comes right after the one that has paused it, and waits for their end. */
+static bool
+bar_workers(const PsStream *stream)
+{
+	for (int waited = 0; !ps_lease_bar_workers(stream->stream_id); waited += POLL_MS)
+	{
+		if (!ps_coordinator_calls_running() || waited >= PS_SESSION_WAIT_MS)
+			return false;
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(POLL_MS * 1000L);
+	}
+	return true;
+}
+
 static Datum
 seek_stream(PG_FUNCTION_ARGS)
 {
@@ -246,30 +471,23 @@ seek_stream(PG_FUNCTION_ARGS)
 	char	   *to = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	TimestampTz at = read_target_time(to);
 	PsStream   *stream;
-	List	   *topics;
-	List	   *targets;
-	List	   *rows;
-	ListCell   *cell;
 
 	PreventCommandIfReadOnly("seek_stream()");
 	SPI_connect();
 	MemoryContextSwitchTo(caller);
 	stream = ps_find_stream(PG_GETARG_TEXT_PP(0), true);
-	if (stream->enabled || !ps_lease_bar_workers(stream->stream_id))
+	if (stream->enabled || !bar_workers(stream))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("stream \"%s\" is running", stream->name),
 				 errhint("Call pause_stream(), commit, and then seek_stream().")));
 	(void) ps_topics_number(stream);
-	topics = ps_get_topics(fcinfo, 2, stream);
-	targets = find_targets(stream, topics, to, at);
-	PushActiveSnapshot(GetLatestSnapshot());	/* to see the last commits of the workers */
-	rows = ps_stream_offsets(stream->stream_id);
-	check_retention(stream, topics, rows, targets);
-	foreach(cell, targets)
-		if (((Target *) lfirst(cell))->topic->topic_no >= 0)
-		seek_topic(stream, lfirst(cell), rows);
-	PopActiveSnapshot();
+	if (ps_coordinator_calls_running())
+		seek_by_call(stream, to);
+	else if (ps_distributed())
+		fcinfo->args[1].value = CStringGetTextDatum(seek_to(fcinfo, stream, to, at));	/* what the other nodes get */
+	else
+		(void) seek_to(fcinfo, stream, to, at);
 	ps_state_log_action(stream->name, "stream", "moved", psprintf("to %.200s", to));
 	SPI_finish();
 	PG_RETURN_VOID();

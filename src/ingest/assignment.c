@@ -16,6 +16,7 @@
 #include "ingest/rebuild_worker.h"
 #include "ingest/report.h"
 #include "ingest/shard_progress.h"
+#include "ingest/shard_topic.h"
 #include "ingest/topic_identity.h"
 #include "ingest/topics.h"
 #include "ingest/transaction.h"
@@ -95,35 +96,70 @@ describe_loss(const PsStoredOffset *stored, int64 low, int64 high)
 					stored->check.offset);
 }
 
+/* What a worker finds lost in a partition: the offset, and whether the topic is another one. */
+static bool
+find_loss(PsWorker *worker, const PsStoredOffset *row, const PsLookupPartition *answer, PsStoredOffset *lost, bool *other)
+{
+	PsShardLoss loss;
+
+	*lost = *row;
+	if (worker->shards == NULL)
+	{
+		*other = ps_topic_identity_is_other(worker, row, answer->low, answer->high);
+		return row->lost || row->next_offset < answer->low || *other;
+	}
+	if (!ps_shard_topic_find_loss(worker, row, answer, &loss))
+		return false;
+	lost->next_offset = loss.first.next_offset;
+	lost->check = loss.first.check;
+	*other = loss.recreated;
+	return true;
+}
+
+/* Stops reading a partition. */
+static void
+offset_stop(PsWorker *worker, PsStoredOffset *stored, const char *error, bool new_epoch)
+{
+	ereport(WARNING,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("stream \"%s\" stops reading %s: %s", worker->stream->name, partition_text(worker, stored), error),
+			 errhint("Retention removed messages, or the topic was created anew. To go on with the messages that are left, call alter_stream() with on_offset_lost => 'earliest', or pause the stream and call seek_stream().")));
+	ps_stream_lose_partition(worker->stream->stream_id, stored, error, new_epoch);
+}
+
 /*
- * Handles a stored offset that the topic does not have, or that is of another topic,
- * as on_offset_lost says. Returns whether reading goes on.
+ * Handles an offset that the topic does not have, or that is of another topic, as
+ * on_offset_lost says. Returns whether reading goes on.
  */
 static bool
-offset_lost(PsWorker *worker, PsStoredOffset *stored, int64 low, int64 high)
+offset_lost(PsWorker *worker, PsStoredOffset *stored, const PsLookupPartition *answer, const PsStoredOffset *lost, bool other)
 {
 	PsStream   *stream = worker->stream;
-	char	   *error = describe_loss(stored, low, high);
-	PsJump		jump = {stored->next_offset, strcmp(stream->on_offset_lost, "earliest") == 0 ? low : high};
-	bool		other = ps_topic_identity_is_other(worker, stored, low, high);
+	char	   *error = describe_loss(lost, answer->low, answer->high);
+	PsJump		jump = {
+		.expected_offset = stored->next_offset,.from_offset = lost->next_offset,
+		.to_offset = strcmp(stream->on_offset_lost, "earliest") == 0 ? answer->low : answer->high
+	};
 
 	/* an offset that was lost before has counted its epoch then, and has no fingerprint any more */
 	jump.new_epoch = other && (!stored->lost || stored->check.offset >= 0);
 	jump.reason = other ? "topic_recreated" : "offset_lost";
-	if (strcmp(stream->on_offset_lost, "stop") == 0 || high < 0)
+	if (strcmp(stream->on_offset_lost, "stop") == 0)
 	{
-		ereport(WARNING,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("stream \"%s\" stops reading %s: %s", stream->name, partition_text(worker, stored), error),
-				 errhint("Retention removed messages, or the topic was created anew. To go on with the messages that are left, call alter_stream() with on_offset_lost => 'earliest', or pause the stream and call seek_stream().")));
-		ps_stream_lose_partition(stream->stream_id, stored, error, jump.new_epoch);
+		offset_stop(worker, stored, error, jump.new_epoch);
 		return false;
 	}
 	ereport(WARNING,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("stream \"%s\" goes on at offset " INT64_FORMAT " of %s: %s",
 					stream->name, jump.to_offset, partition_text(worker, stored), error)));
-	jump.held = move_stored(stored, jump.to_offset, other);
+	if (worker->shards != NULL)
+	{
+		ps_shard_topic_jump(worker, stored, answer, jump.to_offset);
+		ps_stored_offset_move(stored, ps_shard_progress_first(worker, stored));
+	}
+	else
+		jump.held = move_stored(stored, jump.to_offset, other);
 	ps_stream_jump(stream->stream_id, stored, &jump);
 	if (jump.new_epoch)
 	{
@@ -203,7 +239,7 @@ lose_vanished(PsWorker *worker, List *rows)
 			continue;
 		if (ps_balance_hold(worker, row->partition))
 		{
-			(void) offset_lost(worker, row, -1, -1);
+			offset_stop(worker, row, describe_loss(row, -1, -1), true);
 			ps_balance_release(worker, row->partition);
 		}
 	}
@@ -213,10 +249,10 @@ lose_vanished(PsWorker *worker, List *rows)
 static bool
 is_readable(PsWorker *worker, PsStoredOffset *row, const PsLookupPartition *answer)
 {
-	if (!row->lost && row->next_offset >= answer->low &&
-		!ps_topic_identity_is_other(worker, row, answer->low, answer->high))
-		return true;
-	return offset_lost(worker, row, answer->low, answer->high);
+	PsStoredOffset lost;
+	bool		other;
+
+	return !find_loss(worker, row, answer, &lost, &other) || offset_lost(worker, row, answer, &lost, other);
 }
 
 /* Takes one row and the broker's answer; whether this worker reads the partition from the row. */
@@ -231,8 +267,8 @@ reconcile_row(PsWorker *worker, PsStoredOffset *row, bool looking_up)
 	if (answer == NULL || !ps_stream_reads(worker->stream, row->partition))
 		return false;
 	lease = &worker->balance.leases[row->partition];
-	if (lease->held && looking_up)
-		ps_shard_progress_align(worker, row);
+	if (lease->held && looking_up && !stays_lost)
+		ps_shard_progress_align(worker, row, answer->high);
 	if (lease->held)
 	{
 		/* no commit stores the end while an open transaction of Kafka holds events back: it is stored here */
@@ -246,7 +282,7 @@ reconcile_row(PsWorker *worker, PsStoredOffset *row, bool looking_up)
 	return lease->held;
 }
 
-/* Stores where the shards begin that have taken nothing yet, in all partitions: afterwards each new one is read from its beginning. */
+/* Finds where the shards begin that have taken nothing yet, in all partitions: afterwards each new one is read from its beginning. */
 static void
 begin_shards(PsWorker *worker, List *stored)
 {
@@ -260,7 +296,6 @@ begin_shards(PsWorker *worker, List *stored)
 		if (answer != NULL)
 			ps_shard_progress_begin(worker, row, answer->low);
 	}
-	ps_shard_progress_store_begin(worker);
 }
 
 /* Brings rows and the broker's answer together. Fills rows with those to read; returns how many. */
@@ -292,6 +327,8 @@ reconcile_partitions(PsWorker *worker, PsStoredOffset **rows)
 		if (reconcile_row(worker, row, looking_up) && reads)
 			rows[n++] = row;
 	}
+	if (looking_up)
+		ps_shard_progress_store_begin(worker);
 	for (int p = 0; looking_up && p < worker->balance.nleases; p++)
 		if (worker->balance.leases[p].held && !worker->balance.leases[p].readable)
 			ps_balance_release(worker, p);
@@ -322,15 +359,19 @@ assign_rows(PsWorker *worker, PsStoredOffset **rows, int n)
 	worker->reading.partitions = MemoryContextAlloc(worker->context, Max(n, 1) * sizeof(PsPartition));
 	for (int i = 0; i < n; i++)
 	{
-		const PsStoredOffset *row = rows[i];
+		PsStoredOffset *row = rows[i];
+		int64		low = ps_lookup_partition(&worker->looking_up.lookup, row->topic_no, row->partition)->low;
 
 		if (ps_failure_waits(worker, row->partition))
 			continue;
+		if (worker->shards != NULL)
+			row->check.offset = -1; /* those of the shards count */
 		ps_progress_init(&worker->reading.partitions[read], row, worker->context);
 		positions[read].topic_no = row->topic_no;
 		positions[read].partition = row->partition;
-		positions[read].offset = ps_topic_identity_begin(&worker->reading.partitions[read],
-														 ps_lookup_partition(&worker->looking_up.lookup, row->topic_no, row->partition)->low);
+		positions[read].offset = ps_topic_identity_begin(&worker->reading.partitions[read], low);
+		if (worker->shards != NULL)
+			positions[read].offset = ps_shard_topic_begin(worker, row, low);
 		read++;
 	}
 	worker->reading.npartitions = read;

@@ -15,60 +15,26 @@
 #include "ingest/life.h"
 #include "ingest/partition.h"
 #include "ingest/shard_progress.h"
+#include "ingest/shard_state.h"
+#include "ingest/shard_topic.h"
+#include "ingest/topic_identity.h"
 #include "settings.h"
 #include "store/partition_catalog.h"
 #include "store/shard_fence.h"
-#include "store/shard_offsets.h"
 #include "store/shards.h"
+#include "store/topic_catalog.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-/* A topic, as the broker had it when the offsets were read; its partitions have the places from first on. */
-typedef struct ShardTopic
+/* The cell of a message that is applied. */
+static ShardCell *
+cell_of_message(PsShardProgress *progress, int shard, const PsMessage *message)
 {
-	int32		topic_no;
-	const char *name;
-	int			first;
-	int			npartitions;
-} ShardTopic;
+	ShardCell  *cell = cell_of_shard(progress, shard, message->topic_no, message->partition);
 
-struct PsShardProgress
-{
-	MemoryContext context;
-	uint64		changes;		/* ps_shards_changes() when it was read */
-	int			nshards;
-	ShardTopic *topics;
-	int			ntopics;
-	int			nplaces;
-	int64	   *stored;			/* next offset by shard and place, PS_NOT_TAKEN: none */
-	int64	   *next;			/* the same after this transaction */
-};
-
-static const ShardTopic *
-topic_of_progress(const PsShardProgress *progress, int32 topic_no)
-{
-	for (int t = 0; t < progress->ntopics; t++)
-		if (progress->topics[t].topic_no == topic_no)
-			return &progress->topics[t];
-	elog(ERROR, "the offsets of topic %d were not read", topic_no);
-}
-
-static int64 *
-offset_in_shard(int64 *offsets, const PsShardProgress *progress, int shard, const PsPosition *at)
-{
-	const ShardTopic *topic = topic_of_progress(progress, at->topic_no);
-
-	Assert(at->partition < topic->npartitions);
-	return &offsets[shard * progress->nplaces + topic->first + at->partition];
-}
-
-/* The same of a message. */
-static int64 *
-offset_of_message(int64 *offsets, const PsShardProgress *progress, int shard, const PsMessage *message)
-{
-	PsPosition	at = {message->topic_no, message->partition};
-
-	return offset_in_shard(offsets, progress, shard, &at);
+	if (cell == NULL)
+		elog(ERROR, "the offsets of topic %d were not read", message->topic_no);
+	return cell;
 }
 
 static void
@@ -102,12 +68,33 @@ make_progress(MemoryContext context, const PsLookup *lookup)
 		progress->nplaces += topic->npartitions;
 	}
 	n = Max(progress->nshards * progress->nplaces, 1);
-	progress->stored = palloc_extended(n * sizeof(int64), MCXT_ALLOC_HUGE);
-	progress->next = palloc_extended(n * sizeof(int64), MCXT_ALLOC_HUGE);
+	progress->cells = palloc_extended(n * sizeof(ShardCell), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	for (int i = 0; i < n; i++)
-		progress->stored[i] = PS_NOT_TAKEN;
+	{
+		progress->cells[i].stored.next_offset = PS_NOT_TAKEN;
+		progress->cells[i].stored.check.offset = -1;
+	}
+	progress->seeks = palloc0(Max(progress->nplaces, 1) * sizeof(PsTaken));
+	progress->matches = palloc0(Max(progress->nshards, 1) * sizeof(bool));
 	MemoryContextSwitchTo(caller);
 	return progress;
+}
+
+/* The place of a partition, -1: the broker did not have it. */
+static int
+find_place(const PsShardProgress *progress, const char *topic, int32 partition)
+{
+	for (int t = 0; t < progress->ntopics; t++)
+		if (strcmp(progress->topics[t].name, topic) == 0 && partition >= 0 && partition < progress->topics[t].npartitions)
+			return progress->topics[t].first + partition;
+	return -1;
+}
+
+/* Whether a stream reads a topic because of its pattern alone. */
+static bool
+is_matched(const PsStream *stream, const char *topic)
+{
+	return stream->topic_pattern != NULL && !ps_stream_names_topic(stream, topic) && ps_stream_takes_topic(stream, topic);
 }
 
 /* Reads what the shard in use has taken. */
@@ -119,17 +106,43 @@ read_shard(PsWorker *worker, PsShardProgress *progress, int shard)
 	foreach(cell, ps_shard_offsets_read(worker->stream_id))
 	{
 		const PsShardOffset *offset = lfirst(cell);
+		int			place = find_place(progress, offset->topic, offset->partition);
 
-		for (int t = 0; t < progress->ntopics; t++)
-			if (strcmp(progress->topics[t].name, offset->topic) == 0 && offset->partition >= 0 && offset->partition < progress->topics[t].npartitions)
-				progress->stored[shard * progress->nplaces + progress->topics[t].first + offset->partition] = offset->next_offset;
+		if (place >= 0)
+			progress->cells[shard * progress->nplaces + place].stored = offset->taken;
+		progress->matches[shard] = progress->matches[shard] || is_matched(worker->stream, offset->topic);
+	}
+}
+
+static void
+read_seeks(PsWorker *worker, PsShardProgress *progress)
+{
+	ListCell   *cell;
+
+	foreach(cell, ps_stream_seeks(worker->stream_id))
+	{
+		const PsStreamSeek *seek = lfirst(cell);
+		int			place = find_place(progress, seek->topic, seek->partition);
+
+		if (place >= 0)
+			progress->seeks[place] = (PsTaken)
+		{
+			seek->next_offset, seek->seek_no,
+			{
+				-1, DT_NOBEGIN, 0
+			}
+		};
 	}
 }
 
 static void
 forget_next(PsShardProgress *progress)
 {
-	memcpy(progress->next, progress->stored, progress->nshards * progress->nplaces * sizeof(int64));
+	for (int i = 0; i < progress->nshards * progress->nplaces; i++)
+	{
+		progress->cells[i].next = progress->cells[i].stored;
+		progress->cells[i].last = NULL;
+	}
 }
 
 /* Raises unless each topic has a partition for each shard, where that is how the stream finds the shard of a message. */
@@ -145,24 +158,22 @@ check_partitions(const PsWorker *worker, const PsShardProgress *progress)
 					 errhint("Drop the stream, and create it without partitioner, or for a topic that has as many.")));
 }
 
-/* Whether a shard of this node has messages in a partition. */
-static bool
-shard_takes(const PsWorker *worker, int shard, int32 partition)
-{
-	return ps_shards_is_here(shard) && (shard == partition || !ps_stream_goes_by_partition(worker->stream));
-}
-
 bool
 ps_shard_progress_read(PsWorker *worker, const PsLookup *lookup)
 {
 	PsShardProgress *progress;
+	PsShardProgress *before = worker->shards;
 	int			here = 0;
 
-	progress_free(worker);
 	if (!ps_distributed())
+	{
+		progress_free(worker);
 		return true;
+	}
 	ps_shard_fence();
 	progress = make_progress(AllocSetContextCreate(worker->context, "profile_stream shards", ALLOCSET_SMALL_SIZES), lookup);
+	if (before != NULL)
+		MemoryContextSetParent(before->context, progress->context);
 	worker->shards = progress;
 	check_partitions(worker, progress);
 	for (int shard = 0; shard < progress->nshards; shard++)
@@ -171,9 +182,16 @@ ps_shard_progress_read(PsWorker *worker, const PsLookup *lookup)
 			continue;
 		here++;
 		ps_shards_use(shard);
+		(void) ps_shard_offsets_forget_dropped(NULL);
 		read_shard(worker, progress, shard);
 	}
 	ps_shards_use(PS_NO_SHARD);
+	read_seeks(worker, progress);
+	if (before != NULL)
+	{
+		ps_shard_topic_keep(worker, before);
+		MemoryContextDelete(before->context);
+	}
 	forget_next(progress);
 	return here > 0;
 }
@@ -192,40 +210,71 @@ static bool
 knows_topic(const PsShardProgress *progress, int shard, const ShardTopic *topic)
 {
 	for (int p = 0; p < topic->npartitions; p++)
-		if (progress->stored[shard * progress->nplaces + topic->first + p] != PS_NOT_TAKEN)
+		if (progress->cells[shard * progress->nplaces + topic->first + p].stored.next_offset != PS_NOT_TAKEN)
 			return true;
 	return false;
+}
+
+/* Whether a partition, or its topic, has come after a shard began to read the stream: then it is read from its beginning. */
+static bool
+is_new_for_shard(const PsWorker *worker, int shard, const ShardTopic *topic)
+{
+	return knows_topic(worker->shards, shard, topic) ||
+		(worker->shards->matches[shard] && is_matched(worker->stream, topic->name));
 }
 
 void
 ps_shard_progress_begin(PsWorker *worker, const PsStoredOffset *row, int64 low)
 {
 	PsShardProgress *progress = worker->shards;
-	PsPosition	at = {row->topic_no, row->partition};
+	const ShardTopic *topic = progress == NULL ? NULL : topic_of_progress(progress, row->topic_no);
+	const PsTaken *seek;
 
-	if (progress == NULL)
+	if (topic == NULL || row->partition >= topic->npartitions)
 		return;
+	seek = &progress->seeks[topic->first + row->partition];
 	for (int shard = 0; shard < progress->nshards; shard++)
-		if (shard_takes(worker, shard, row->partition) && *offset_in_shard(progress->stored, progress, shard, &at) == PS_NOT_TAKEN)
-			*offset_in_shard(progress->next, progress, shard, &at) =
-				knows_topic(progress, shard, topic_of_progress(progress, row->topic_no)) ? low : row->start_offset;
+	{
+		ShardCell  *cell = cell_here(worker, shard, row->topic_no, row->partition);
+
+		if (cell == NULL)
+			continue;
+		if (cell->stored.seek_no < seek->seek_no)
+		{
+			cell->next = *seek;
+			cell->recreated = false;
+		}
+		else if (cell->stored.next_offset == PS_NOT_TAKEN)
+			cell->next.next_offset = is_new_for_shard(worker, shard, topic) ? low : row->start_offset;
+	}
+}
+
+int64
+ps_shard_progress_first(PsWorker *worker, const PsStoredOffset *row)
+{
+	PsShardProgress *progress = worker->shards;
+	int64		first = PG_INT64_MAX;
+
+	for (int shard = 0; shard < progress->nshards; shard++)
+	{
+		ShardCell  *cell = cell_here(worker, shard, row->topic_no, row->partition);
+
+		if (cell != NULL)
+			first = Min(first, cell->next.next_offset);
+	}
+	return first == PG_INT64_MAX ? row->next_offset : first;
 }
 
 void
-ps_shard_progress_align(PsWorker *worker, PsStoredOffset *row)
+ps_shard_progress_align(PsWorker *worker, PsStoredOffset *row, int64 high)
 {
-	PsShardProgress *progress = worker->shards;
-	PsPosition	at = {row->topic_no, row->partition};
-	int64		first = PG_INT64_MAX;
+	int64		first;
 
-	if (progress == NULL)
+	if (worker->shards == NULL)
 		return;
-	for (int shard = 0; shard < progress->nshards; shard++)
-		if (shard_takes(worker, shard, row->partition))
-			first = Min(first, *offset_in_shard(progress->next, progress, shard, &at));
-	if (first == PG_INT64_MAX || first == row->next_offset)
-		return;
-	ps_stream_align(worker->stream_id, row, first);
+	first = ps_shard_progress_first(worker, row);
+	if (first != row->next_offset || row->lost)
+		ps_stream_align(worker->stream_id, row, first, row->check.offset >= high);
 }
 
 void
@@ -349,7 +398,21 @@ static bool
 is_elsewhere(PsShardProgress *progress, const PsApplyItem *item)
 {
 	return !ps_shards_is_here(item->shard) ||
-		item->message.offset < *offset_of_message(progress->stored, progress, item->shard, &item->message);
+		item->message.offset < cell_of_message(progress, item->shard, &item->message)->stored.next_offset;
+}
+
+/* Notes that the shard of an item takes it. */
+static void
+take_item(PsShardProgress *progress, const PsApplyItem *item)
+{
+	ShardCell  *cell = cell_of_message(progress, item->shard, &item->message);
+	int64		next = item->message.offset + !item->is_followed;	/* a transaction may end between two of a message */
+
+	if (next <= cell->next.next_offset)
+		return;
+	cell->next.next_offset = next;
+	if (!item->is_followed)
+		cell->last = &item->message;
 }
 
 /* Applies the items of one shard, without those that it has taken. */
@@ -365,15 +428,10 @@ apply_shard(PsWorker *worker, PsApplyItem *items, int n, const PsApplySettings *
 		int			to = from;
 
 		for (; to < n && is_elsewhere(progress, &items[to]) == elsewhere; to++)
-		{
-			int64	   *next = offset_of_message(progress->next, progress, items[to].shard, &items[to].message);
-
 			if (elsewhere)
 				items[to].outcome = PS_ELSEWHERE;
 			else
-				*next = Max(*next, items[to].message.offset + !items[to].is_followed);	/* a transaction may end
-																						 * between two of a message */
-		}
+				take_item(progress, &items[to]);
 		if (!elsewhere)
 			ps_apply_items_of_shard(items + from, to - from, items[from].shard, settings);
 		for (int i = from; i < to; i++)
@@ -407,12 +465,15 @@ moves_of_shard(const PsShardProgress *progress, int shard, PsShardMove *moves)
 	for (int t = 0; t < progress->ntopics; t++)
 		for (int32 p = 0; p < progress->topics[t].npartitions; p++)
 		{
-			int			at = shard * progress->nplaces + progress->topics[t].first + p;
+			ShardCell  *cell = &progress->cells[shard * progress->nplaces + progress->topics[t].first + p];
 
-			if (progress->next[at] > progress->stored[at])
+			if (cell->last != NULL)
+				cell->next.check = ps_topic_identity_fingerprint(cell->last);
+			cell->last = NULL;
+			if (cell->next.next_offset != cell->stored.next_offset || cell->next.seek_no != cell->stored.seek_no)
 				moves[n++] = (PsShardMove)
 			{
-				progress->topics[t].name, p, progress->stored[at], progress->next[at]
+				progress->topics[t].name, p, cell->stored.next_offset, cell->next
 			};
 		}
 	return n;
@@ -452,11 +513,15 @@ ps_shard_progress_store(PsWorker *worker, const PsOffsetMove *node, int nnode, b
 	for (int shard = 0; all && shard < progress->nshards; shard++)
 		for (int i = 0; i < nnode; i++)
 		{
-			PsPosition	at = {node[i].topic_no, node[i].partition};
-			int64	   *next = offset_in_shard(progress->next, progress, shard, &at);
+			ShardCell  *cell = cell_here(worker, shard, node[i].topic_no, node[i].partition);
 
-			if (shard_takes(worker, shard, at.partition))
-				*next = Max(*next, node[i].next_offset);
+			if (cell == NULL || cell->next.next_offset >= node[i].next_offset)
+				continue;
+			cell->next.next_offset = node[i].next_offset;
+			if (node[i].check.offset < 0)
+				continue;
+			cell->next.check = node[i].check;
+			cell->last = NULL;
 		}
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
@@ -470,6 +535,6 @@ ps_shard_progress_commit(PsWorker *worker)
 {
 	PsShardProgress *progress = worker->shards;
 
-	if (progress != NULL)
-		memcpy(progress->stored, progress->next, progress->nshards * progress->nplaces * sizeof(int64));
+	for (int i = 0; progress != NULL && i < progress->nshards * progress->nplaces; i++)
+		progress->cells[i].stored = progress->cells[i].next;
 }

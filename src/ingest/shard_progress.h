@@ -21,15 +21,19 @@ extern bool ps_shard_progress_read(PsWorker *worker, const PsLookup *lookup);
 
 /*
  * Says where the shards begin that have taken nothing of a partition: where this node does, or at the first offset where
- * they have taken other partitions of the topic, because then the partition is new.
+ * they have taken other partitions of the topic, or other topics that match, because then it is new. Those that seek_stream()
+ * has moved go where it says.
  */
 extern void ps_shard_progress_begin(PsWorker *worker, const PsStoredOffset *row, int64 low);
 
-/* Stores that: a shard begins once, whichever node has it later. */
+/* Stores that, and what shard_topic.c has changed: a shard begins, or is moved, once, whichever node has it later. */
 extern void ps_shard_progress_store_begin(PsWorker *worker);
 
-/* Moves a row of stream_offsets to the first message that a shard of this node has not taken. */
-extern void ps_shard_progress_align(PsWorker *worker, PsStoredOffset *row);
+/* The first message of a partition that a shard of this node has not taken; without shards that of the row. */
+extern int64 ps_shard_progress_first(PsWorker *worker, const PsStoredOffset *row);
+
+/* Moves a row of stream_offsets there; high: the end of the partition. A row whose offset was lost runs again. */
+extern void ps_shard_progress_align(PsWorker *worker, PsStoredOffset *row, int64 high);
 
 /* Gives up the partitions when shards may have come or left while nothing was read. */
 extern void ps_shard_progress_turn(PsWorker *worker);

@@ -49,8 +49,8 @@ topic_identity_crc(const char *bytes, int len, int64 cut)
 	return sum + 1;
 }
 
-static PsFingerprint
-topic_identity_fingerprint(const PsMessage *message)
+PsFingerprint
+ps_topic_identity_fingerprint(const PsMessage *message)
 {
 	PsFingerprint result = {message->offset, message->kafka_timestamp};
 
@@ -59,13 +59,19 @@ topic_identity_fingerprint(const PsMessage *message)
 	return result;
 }
 
+bool
+ps_topic_identity_is_near(const PsFingerprint *check, int64 next_offset, int64 low)
+{
+	return check->offset >= low && next_offset - check->offset <= CHECK_DISTANCE;
+}
+
 int64
 ps_topic_identity_begin(PsPartition *partition, int64 low)
 {
 	const PsFingerprint *check = &partition->check;
 
 	partition->low = low;
-	partition->unverified = check->offset >= low && partition->stored_offset - check->offset <= CHECK_DISTANCE;
+	partition->unverified = ps_topic_identity_is_near(check, partition->stored_offset, low);
 	return partition->unverified ? Min(check->offset, partition->stored_offset) : partition->stored_offset;
 }
 
@@ -114,7 +120,7 @@ ps_topic_identity_verify(PsWorker *worker, const PsIntake *intake)
 		partition->unverified = false;
 		if (message->offset > partition->check.offset)
 			continue;			/* compaction or retention removed the message: there is nothing to compare */
-		found = topic_identity_fingerprint(message);
+		found = ps_topic_identity_fingerprint(message);
 		partition->recreated = found.hash != partition->check.hash || found.timestamp != partition->check.timestamp;
 		same &= !partition->recreated;
 	}
@@ -126,7 +132,7 @@ ps_topic_identity_next(const PsPartition *partition, const PsMessage *last)
 {
 	if (last == NULL || partition->unverified)
 		return partition->check;
-	return topic_identity_fingerprint(last);
+	return ps_topic_identity_fingerprint(last);
 }
 
 bool

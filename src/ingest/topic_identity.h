@@ -7,6 +7,11 @@
 
 #include "ingest/partition.h"
 
+extern PsFingerprint ps_topic_identity_fingerprint(const PsMessage *message);
+
+/* Whether the message of a fingerprint is in the topic, and not too far before the next offset to be read again. */
+extern bool ps_topic_identity_is_near(const PsFingerprint *check, int64 next_offset, int64 low);
+
 /* Where to begin to read a partition: at the message of its fingerprint, to compare it, or at its stored offset. */
 extern int64 ps_topic_identity_begin(PsPartition *partition, int64 low);
 

@@ -38,6 +38,7 @@
 #include "ingest/report.h"
 #include "ingest/retention.h"
 #include "ingest/shard_progress.h"
+#include "ingest/shard_topic.h"
 #include "ingest/topic_identity.h"
 #include "ingest/topics.h"
 #include "ingest/unreadable.h"
@@ -59,6 +60,7 @@
 #include "store/lock_wait.h"
 #include "store/owner.h"
 #include "store/rebuild_schema.h"
+#include "store/shards.h"
 #include "store/xact.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -231,6 +233,7 @@ serve_lookup(PsWorker *worker)
 	ps_topics_update(worker);
 	lists = worker->stream->topic_pattern != NULL && !ps_rebuild_schema_used();
 	worker->looking_up.asked_in = worker->life;
+	worker->looking_up.asked_shards = ps_shards_changes();
 	ps_silence_ask(&worker->looking_up.silence);
 	ps_topic_identity_note_asked(worker);
 	(void) ps_lookup_start(lookup, worker->topics, worker->ntopics, lists, ps_assignment_start_ms(worker->stream), LOOKUP_TIMEOUT_MS);
@@ -270,7 +273,7 @@ serve_messages(PsWorker *worker)
 		set_client_error(worker, intake.error);
 		worker->looking_up.next = Min(worker->looking_up.next, ps_moment_plus(ps_clock_now(), CLIENT_ERROR_LOOKUP_MS));
 	}
-	if (intake.lost != NIL || !ps_topic_identity_verify(worker, &intake))
+	if (intake.lost != NIL || !ps_topic_identity_verify(worker, &intake) || !ps_shard_topic_verify(worker, &intake))
 		ps_life_look_up(worker);
 	ps_topic_identity_suspect(worker, &intake);
 	if (!ps_life_has_partitions(worker))

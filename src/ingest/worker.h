@@ -48,6 +48,7 @@ typedef struct PsLookingUp
 	PsMoment	next;			/* when to ask */
 	int			interval_ms;	/* between two questions while it reads */
 	PsLife		asked_in;		/* the state when it asked */
+	uint64		asked_shards;	/* ps_shards_changes() when it asked */
 	bool		ask_again;		/* the stream was altered after it asked */
 } PsLookingUp;
 

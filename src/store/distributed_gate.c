@@ -9,21 +9,25 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "lib/stringinfo.h"
 #include "store/coordinator_calls.h"
 #include "store/distributed.h"
 #include "store/distributed_gate.h"
 #include "store/node_calls.h"
 #include "store/plan.h"
 #include "store/shard_call.h"
+#include "store/shard_fence.h"
+#include "store/shard_offsets.h"
 #include "store/shards.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 
 static const char *const everywhere[] = {
-	"create_stream", "alter_stream", "pause_stream", "resume_stream", "drop_stream", "map_attribute", "unmap_attribute", "create_metric",
+	"create_stream", "alter_stream", "pause_stream", "resume_stream", "seek_stream", "drop_stream", "map_attribute", "unmap_attribute", "create_metric",
 	"drop_metric", "register_handler", "unregister_handler", "register_upcaster", "unregister_upcaster"
 };
 
@@ -44,12 +48,10 @@ static const char *const of_customer[] = {
 
 /* what a stream of distributed profiles cannot do yet */
 static PsPlan unsupported_plan = {
-	"SELECT pg_catalog.concat_ws(', ', CASE WHEN s.start_from = 'latest' AND s.topic_pattern IS NOT NULL THEN 'start_from with topic_pattern' END,"
-	" CASE WHEN s.on_offset_lost <> 'stop' THEN 'on_offset_lost' END,"
-	" CASE WHEN s.reorder_wait > '0' THEN 'reorder_wait' END, CASE WHEN s.redis IS NOT NULL THEN 'redis' END,"
+	"SELECT pg_catalog.concat_ws(', ', CASE WHEN s.reorder_wait > '0' THEN 'reorder_wait' END, CASE WHEN s.redis IS NOT NULL THEN 'redis' END,"
 	" CASE WHEN s.changelog_topic IS NOT NULL THEN 'changelog_topic' END,"
 	" CASE WHEN s.segment_channel_prefix IS NOT NULL THEN 'segment_channel_prefix' END), s.name FROM profile_stream.streams s"
-	" WHERE (s.start_from = 'latest' AND s.topic_pattern IS NOT NULL) OR s.on_offset_lost <> 'stop' OR s.reorder_wait > '0' OR s.redis IS NOT NULL"
+	" WHERE s.reorder_wait > '0' OR s.redis IS NOT NULL"
 	" OR s.changelog_topic IS NOT NULL OR s.segment_channel_prefix IS NOT NULL LIMIT 1"
 };
 
@@ -119,7 +121,36 @@ check_streams(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("options of stream \"%s\" do not work on distributed profiles: %s", ps_plan_text(0, 2), ps_plan_text(0, 1)),
-				 errhint("Let on_offset_lost be stop, without a wait or sink; and with topic_pattern let start_from be earliest or a time.")));
+				 errhint("Leave them out.")));
+}
+
+/* A call in SQL. */
+static char *
+text_of_call(const char *name, Datum arguments)
+{
+	StringInfoData sql;
+	Datum	   *texts;
+	bool	   *nulls;
+	int			n;
+
+	deconstruct_array(DatumGetArrayTypeP(arguments), TEXTOID, -1, false, TYPALIGN_INT, &texts, &nulls, &n);
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "%s(", name);
+	for (int i = 0; i < n; i++)
+		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "", nulls[i] ? "NULL" : quote_literal_cstr(TextDatumGetCString(texts[i])));
+	appendStringInfoChar(&sql, ')');
+	return sql.data;
+}
+
+/*
+ * After a call that drops a stream: removes what the shards here have of it. It comes last, so
+ * that nobody waits for this node while it keeps its shards from moving.
+ */
+static void
+forget_dropped(const char *name)
+{
+	if (strcmp(name, "drop_stream") == 0)
+		(void) ps_each_shard(ps_shard_offsets_forget_dropped, NULL);
 }
 
 /* Runs a function on the coordinator, and then on the other nodes. */
@@ -128,7 +159,8 @@ call_everywhere(FunctionCallInfo fcinfo, PGFunction function, const char *name)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Datum		result;
-	PsCoordinatorCall call = {.arguments = arguments_of_call(fcinfo),.function = DirectFunctionCall1(namein, CStringGetDatum(name))};
+	Datum		made;
+	PsCoordinatorCall call = {.function = DirectFunctionCall1(namein, CStringGetDatum(name))};
 
 	if (!ps_shards_on_coordinator())
 		ereport(ERROR,
@@ -139,10 +171,15 @@ call_everywhere(FunctionCallInfo fcinfo, PGFunction function, const char *name)
 	SPI_connect();
 	ps_coordinator_call_init(&call);
 	MemoryContextSwitchTo(caller);
+	made = arguments_of_call(fcinfo);
 	result = function(fcinfo);
+	/* seek_stream() has replaced an argument by what it found, which is to be the same on all nodes */
+	call.arguments = arguments_of_call(fcinfo);
+	call.again = datumIsEqual(made, call.arguments, false, -1) ? NULL : text_of_call(name, call.arguments);
 	check_streams();
 	ps_coordinator_calls_add(&call);
 	ps_coordinator_calls_send(&call);
+	forget_dropped(name);
 	SPI_finish();
 	return result;
 }
@@ -162,6 +199,7 @@ ps_distributed_gate_run(const PsCoordinatorCall *call)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("%s() does not run on all nodes", name)));
 	ps_coordinator_calls_run(call);
+	forget_dropped(name);
 }
 
 Datum

@@ -75,8 +75,8 @@ static PsPlan jump_plan = {
 	" state = 'running', error = NULL"
 	" WHERE o.stream_id = $1 AND o.topic_no = $11 AND o.partition = $2 AND o.next_offset = $3 RETURNING 1)"
 	" INSERT INTO profile_stream_internal.stream_gaps (stream_id, topic_no, partition, from_offset, to_offset, reason, recorded_at)"
-	" SELECT $1, $11, $2, $3, $4, $5, pg_catalog.clock_timestamp() FROM o",
-	11, {INT4OID, INT4OID, INT8OID, INT8OID, TEXTOID, INT8OID, INT8OID, BYTEAOID, INT8OID, BOOLOID, INT4OID}
+	" SELECT $1, $11, $2, $12, $4, $5, pg_catalog.clock_timestamp() FROM o",
+	12, {INT4OID, INT4OID, INT8OID, INT8OID, TEXTOID, INT8OID, INT8OID, BYTEAOID, INT8OID, BOOLOID, INT4OID, INT8OID}
 };
 
 /*
@@ -99,9 +99,10 @@ static PsPlan seek_plan = {
 /* counters stay: what is read again counts again */
 static PsPlan align_plan = {
 	"UPDATE profile_stream_internal.stream_offsets o SET next_offset = $4, read_offset = $4, finished = '', consumed = o.consumed - o.held, held = 0,"
-	" held_bytes = 0, commits = o.commits + 1, check_offset = NULL"
+	" held_bytes = 0, commits = o.commits + 1, epoch = o.epoch + $5::int, check_offset = NULL,"
+	" error = CASE WHEN o.state = 'running' THEN o.error END, state = 'running'"
 	" WHERE o.stream_id = $1 AND o.topic_no = $2 AND o.partition = $3",
-	4, {INT4OID, INT4OID, INT4OID, INT8OID}
+	5, {INT4OID, INT4OID, INT4OID, INT8OID, BOOLOID}
 };
 
 /* the answers of nodes that are not there yet: null, or an error */
@@ -112,9 +113,8 @@ static PsPlan reached_on_nodes_plan = {
 	4, {TEXTOID, TEXTARRAYOID, INT4ARRAYOID, INT8ARRAYOID}
 };
 
-/* Reads a fingerprint, whose columns begin at this one. */
-static PsFingerprint
-read_fingerprint(HeapTuple tuple, TupleDesc desc, int column)
+PsFingerprint
+ps_fingerprint_read(HeapTuple tuple, TupleDesc desc, int column)
 {
 	PsFingerprint check = {-1, DT_NOBEGIN, 0};
 	bool		isnull;
@@ -168,7 +168,7 @@ ps_stream_offsets(int stream_id)
 		offset->finished = DatumGetByteaPCopy(SPI_getbinval(tuple, desc, 7, &isnull));
 		offset->lost = DatumGetBool(SPI_getbinval(tuple, desc, 8, &isnull));
 		offset->start_offset = DatumGetInt64(SPI_getbinval(tuple, desc, 9, &isnull));
-		offset->check = read_fingerprint(tuple, desc, 10);
+		offset->check = ps_fingerprint_read(tuple, desc, 10);
 		offset->topic = SPI_getvalue(tuple, desc, 13);
 		check_row(offset);
 		offsets = lappend(offsets, offset);
@@ -221,10 +221,10 @@ ps_stream_lose_partition(int stream_id, const PsStoredOffset *row, const char *e
 void
 ps_stream_jump(int stream_id, const PsStoredOffset *after, const PsJump *jump)
 {
-	Datum		args[11] = {Int32GetDatum(stream_id), Int32GetDatum(after->partition), Int64GetDatum(jump->from_offset),
+	Datum		args[12] = {Int32GetDatum(stream_id), Int32GetDatum(after->partition), Int64GetDatum(jump->expected_offset),
 		Int64GetDatum(jump->to_offset), CStringGetTextDatum(jump->reason), Int64GetDatum(after->next_offset),
 		Int64GetDatum(after->read_offset), PointerGetDatum(after->finished), Int64GetDatum(jump->held),
-	BoolGetDatum(jump->new_epoch), Int32GetDatum(after->topic_no)};
+	BoolGetDatum(jump->new_epoch), Int32GetDatum(after->topic_no), Int64GetDatum(jump->from_offset)};
 
 	(void) ps_plan_run(&jump_plan, args, NULL, SPI_OK_INSERT);
 	if (after->lost)
@@ -241,16 +241,27 @@ ps_stream_seek(int stream_id, const PsPosition *to, bool new_epoch)
 }
 
 void
-ps_stream_align(int stream_id, PsStoredOffset *row, int64 next_offset)
+ps_stream_align(int stream_id, PsStoredOffset *row, int64 next_offset, bool new_epoch)
 {
-	Datum		args[4] = {Int32GetDatum(stream_id), Int32GetDatum(row->topic_no), Int32GetDatum(row->partition), Int64GetDatum(next_offset)};
+	Datum		args[5] = {Int32GetDatum(stream_id), Int32GetDatum(row->topic_no), Int32GetDatum(row->partition), Int64GetDatum(next_offset),
+	BoolGetDatum(new_epoch)};
 
 	(void) ps_plan_run(&align_plan, args, NULL, SPI_OK_UPDATE);
+	if (row->lost)
+		ps_state_log_partition(stream_id, row->topic_no, row->partition, PS_STATE_OFFSET_LOST, PS_STATE_RUNNING, "shards are read from their offsets");
+	ps_stored_offset_move(row, next_offset);
+	row->epoch += new_epoch;
+	row->check.offset = -1;
+	row->commits++;
+	row->lost = false;
+}
+
+void
+ps_stored_offset_move(PsStoredOffset *row, int64 next_offset)
+{
 	row->next_offset = row->read_offset = next_offset;
 	row->finished = palloc(VARHDRSZ);
 	SET_VARSIZE(row->finished, VARHDRSZ);
-	row->check.offset = -1;
-	row->commits++;
 }
 
 bool

@@ -6,6 +6,8 @@
 #ifndef PS_PARTITION_CATALOG_H
 #define PS_PARTITION_CATALOG_H
 
+#include "access/htup.h"
+#include "access/tupdesc.h"
 #include "datatype/timestamp.h"
 #include "message.h"
 #include "nodes/pg_list.h"
@@ -17,6 +19,9 @@ typedef struct PsFingerprint
 	TimestampTz timestamp;		/* Kafka's timestamp; DT_NOBEGIN: none */
 	int64		hash;			/* of key and value */
 } PsFingerprint;
+
+/* Reads a fingerprint, whose columns of a row begin at this one. */
+extern PsFingerprint ps_fingerprint_read(HeapTuple tuple, TupleDesc desc, int column);
 
 typedef struct PsStoredOffset
 {
@@ -51,7 +56,8 @@ extern void ps_stream_lose_partition(int stream_id, const PsStoredOffset *row, c
 /* The position where reading continues when a partition cannot be read at its offset. */
 typedef struct PsJump
 {
-	int64		from_offset;
+	int64		expected_offset;	/* that the row has */
+	int64		from_offset;	/* of the gap */
 	int64		to_offset;
 	int64		held;			/* messages that are still held afterwards */
 	bool		new_epoch;		/* the topic was re-created */
@@ -61,8 +67,14 @@ typedef struct PsJump
 /* Moves a partition to another position, and records the gap. */
 extern void ps_stream_jump(int stream_id, const PsStoredOffset *after, const PsJump *jump);
 
-/* Moves a row that this process holds to another offset, without a gap, because the shards that are here have taken what is before. */
-extern void ps_stream_align(int stream_id, PsStoredOffset *row, int64 next_offset);
+/*
+ * Moves a row that this process holds to another offset, without a gap, because the shards that are here have taken what
+ * is before. A row whose offset was lost runs again. new_epoch: its topic was re-created.
+ */
+extern void ps_stream_align(int stream_id, PsStoredOffset *row, int64 next_offset, bool new_epoch);
+
+/* The same in memory alone. */
+extern void ps_stored_offset_move(PsStoredOffset *row, int64 next_offset);
 
 /* The same for a partition that no worker reads; adds its row when there is none. */
 extern void ps_stream_seek(int stream_id, const PsPosition *to, bool new_epoch);

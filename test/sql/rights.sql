@@ -41,7 +41,7 @@ INSERT INTO decisions VALUES
 	materialized_profiles.scored_at materialized_profiles.event_counts materialized_profiles.window_state materialized_profiles.xmin'),
 -- parts, of which readers see what views and functions show
 ('relation', 'profile_stream_internal', 'reader', 'attribute_maps backfills coordinator_calls code_definitions confirmed_code dead_letter_outbox dead_letters event_handlers event_id_chunks event_ids event_upcasters history_columns history_settings profile_history metric_series metrics disks partition_lags process_counters
-	score_function score_parameters score_refresh score_settings segment_checks segments shard_offsets sink_status storage_samples poison_messages stream_decoders stream_gaps stream_leases stream_offsets stream_sinks stream_status stream_topics window_chunks'),
+	score_function score_parameters score_refresh score_settings segment_checks segments shard_offsets sink_status storage_samples poison_messages stream_decoders stream_gaps stream_leases stream_offsets stream_seeks stream_sinks stream_status stream_topics window_chunks'),
 ('relation', 'profile_stream_internal', 'operator', 'blocked_customers blocking_salt outbox seeds sink_pending stream_rebuilds'),
 ('relation', 'profile_stream_rebuild', 'operator', 'dead_letters event_id_chunks materialized_profiles profile_history stream_gaps stream_offsets stream_status window_chunks'),
 -- some columns of what only operators read

@@ -52,7 +52,7 @@ is($_->sql('SELECT name, series_id FROM profile_stream_internal.metrics'), 'spen
 $one->fails_like("SELECT profile_stream.drop_metric('spent')", qr/is called on the coordinator/, 'a definition on a worker node');
 $coordinator->fails_like("BEGIN; SELECT profile_stream.drop_metric('spent'); COMMIT", qr/cannot run inside a transaction block/, 'a definition in a transaction');
 $coordinator->fails_like("SELECT profile_stream.$_", qr/does not work on distributed profiles/, $_)
-  foreach "rebuild('crm')", "seek_stream('crm', 'earliest')", "create_segment('vip', 'total_balance > 1')", "track_history('{total_balance}', '30 days')", "prune_slice('{0}', 4)";
+  foreach "rebuild('crm')", "create_segment('vip', 'total_balance > 1')", "track_history('{total_balance}', '30 days')", "prune_slice('{0}', 4)";
 $coordinator->fails_like("SELECT profile_stream.create_stream('crm', bootstrap_servers => '@{[$broker->bootstrap]}', topic => 'events', reorder_wait => '1 s')",
 	qr/options of stream "crm" do not work on distributed profiles: reorder_wait/, 'an option');
 my %options = (dedupe_retention => "'0'", workers => 2, batch_size => 300);
