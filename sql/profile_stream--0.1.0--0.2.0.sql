@@ -1774,7 +1774,98 @@ ALTER TABLE segment_changes ADD PRIMARY KEY (customer_id, change_id);
 DROP INDEX segment_changes_customer;
 CREATE INDEX segment_changes_change_id ON segment_changes (change_id);
 COMMENT ON COLUMN segment_changes.change_id IS 'Number of the change, ascending; where profiles are distributed by the time of the change, on all nodes';
-REVOKE ALL ON ROUTINE profile_stream_internal.oldest_change FROM PUBLIC;
+CREATE OR REPLACE FUNCTION set_score_settings(new_days double precision DEFAULT NULL, active_days double precision DEFAULT NULL, dormant_days double precision DEFAULT NULL,
+	loyal_transactions double precision DEFAULT NULL, champion_transactions double precision DEFAULT NULL, champion_value numeric DEFAULT NULL,
+	at_risk_churn double precision DEFAULT NULL, half_gaps double precision DEFAULT NULL, least_gap_days double precision DEFAULT NULL,
+	default_gap_days double precision DEFAULT NULL, ticket_risk double precision DEFAULT NULL, trend_risk double precision DEFAULT NULL,
+	margin double precision DEFAULT NULL, monthly_retention double precision DEFAULT NULL, monthly_discount double precision DEFAULT NULL) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_call_internal' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION set_score_settings IS 'Set what default_scores() counts with, from the next refresh on; what is null stays as it is';
+
+CREATE FUNCTION profile_stream_internal.set_score_settings(new_days double precision, active_days double precision, dormant_days double precision,
+	loyal_transactions double precision, champion_transactions double precision, champion_value numeric,
+	at_risk_churn double precision, half_gaps double precision, least_gap_days double precision,
+	default_gap_days double precision, ticket_risk double precision, trend_risk double precision,
+	margin double precision, monthly_retention double precision, monthly_discount double precision) RETURNS void
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	wrong text;
+BEGIN
+	-- NaN is greater than any number, so that an upper bound refuses it
+	SELECT format('%s must be %s', s.name, s.must) INTO wrong
+		FROM (VALUES ('new_days', set_score_settings.new_days >= 0 AND set_score_settings.new_days < 'infinity', 'a number of days, 0 or more'),
+			('active_days', set_score_settings.active_days >= 0 AND set_score_settings.active_days < 'infinity', 'a number of days, 0 or more'),
+			('dormant_days', set_score_settings.dormant_days >= 0 AND set_score_settings.dormant_days < 'infinity', 'a number of days, 0 or more'),
+			('loyal_transactions', set_score_settings.loyal_transactions >= 0 AND set_score_settings.loyal_transactions < 'infinity', 'a number, 0 or more'),
+			('champion_transactions', set_score_settings.champion_transactions >= 0 AND set_score_settings.champion_transactions < 'infinity', 'a number, 0 or more'),
+			('champion_value', set_score_settings.champion_value >= 0 AND set_score_settings.champion_value < 'infinity', 'a number, 0 or more'),
+			('at_risk_churn', set_score_settings.at_risk_churn >= 0 AND set_score_settings.at_risk_churn <= 1, 'from 0 to 1'),
+			('half_gaps', set_score_settings.half_gaps > 0 AND set_score_settings.half_gaps < 'infinity', 'a number above 0'),
+			('least_gap_days', set_score_settings.least_gap_days > 0 AND set_score_settings.least_gap_days < 'infinity', 'a number of days above 0'),
+			('default_gap_days', set_score_settings.default_gap_days > 0 AND set_score_settings.default_gap_days < 'infinity', 'a number of days above 0'),
+			('ticket_risk', set_score_settings.ticket_risk >= 0 AND set_score_settings.ticket_risk <= 1, 'from 0 to 1'),
+			('trend_risk', set_score_settings.trend_risk >= 0 AND set_score_settings.trend_risk <= 1, 'from 0 to 1'),
+			('margin', set_score_settings.margin >= 0 AND set_score_settings.margin <= 1, 'from 0 to 1'),
+			('monthly_retention', set_score_settings.monthly_retention >= 0 AND set_score_settings.monthly_retention < 1, 'from 0 to below 1'),
+			('monthly_discount', set_score_settings.monthly_discount >= 0 AND set_score_settings.monthly_discount <= 1, 'from 0 to 1')) s(name, fits, must)
+		WHERE NOT s.fits LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION '%', wrong USING ERRCODE = 'invalid_parameter_value', HINT = 'default_scores() in the reference says what each setting is for.';
+	END IF;
+	INSERT INTO profile_stream_internal.score_settings (
+			new_days, active_days, dormant_days, loyal_transactions, champion_transactions, champion_value, at_risk_churn, half_gaps,
+			least_gap_days, default_gap_days, ticket_risk, trend_risk, margin, monthly_retention, monthly_discount)
+		SELECT COALESCE(set_score_settings.new_days, p.new_days), COALESCE(set_score_settings.active_days, p.active_days),
+			COALESCE(set_score_settings.dormant_days, p.dormant_days), COALESCE(set_score_settings.loyal_transactions, p.loyal_transactions),
+			COALESCE(set_score_settings.champion_transactions, p.champion_transactions),
+			COALESCE(set_score_settings.champion_value, p.champion_value), COALESCE(set_score_settings.at_risk_churn, p.at_risk_churn),
+			COALESCE(set_score_settings.half_gaps, p.half_gaps), COALESCE(set_score_settings.least_gap_days, p.least_gap_days),
+			COALESCE(set_score_settings.default_gap_days, p.default_gap_days), COALESCE(set_score_settings.ticket_risk, p.ticket_risk),
+			COALESCE(set_score_settings.trend_risk, p.trend_risk), COALESCE(set_score_settings.margin, p.margin),
+			COALESCE(set_score_settings.monthly_retention, p.monthly_retention), COALESCE(set_score_settings.monthly_discount, p.monthly_discount)
+		FROM profile_stream_internal.score_parameters p
+		ON CONFLICT (is_only) DO UPDATE SET (
+			new_days, active_days, dormant_days, loyal_transactions, champion_transactions, champion_value, at_risk_churn, half_gaps,
+			least_gap_days, default_gap_days, ticket_risk, trend_risk, margin, monthly_retention, monthly_discount)
+			= (excluded.new_days, excluded.active_days, excluded.dormant_days, excluded.loyal_transactions, excluded.champion_transactions,
+			excluded.champion_value, excluded.at_risk_churn, excluded.half_gaps, excluded.least_gap_days, excluded.default_gap_days,
+			excluded.ticket_risk, excluded.trend_risk, excluded.margin, excluded.monthly_retention, excluded.monthly_discount);
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.set_score_settings IS 'set_score_settings() on this node';
+
+CREATE OR REPLACE FUNCTION reset_score_settings() RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_call_internal' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION reset_score_settings() IS 'Let default_scores() count with the defaults again';
+
+CREATE FUNCTION profile_stream_internal.reset_score_settings() RETURNS void
+	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+		DELETE FROM profile_stream_internal.score_settings;
+	END;
+COMMENT ON FUNCTION profile_stream_internal.reset_score_settings() IS 'reset_score_settings() on this node';
+
+CREATE PROCEDURE profile_stream_internal.refresh_scores(stale_us bigint, batch int, as_of timestamptz, INOUT failed bigint)
+	AS 'MODULE_PATHNAME', 'ps_refresh_scores_here' LANGUAGE c;
+COMMENT ON PROCEDURE profile_stream_internal.refresh_scores(bigint, int, timestamptz, bigint) IS 'refresh_scores() of the profiles that are on this node, with stale_after in microseconds; returns how many keep their scores because computing them failed';
+REVOKE ALL ON ROUTINE profile_stream_internal.oldest_change, profile_stream_internal.set_score_settings, profile_stream_internal.reset_score_settings, profile_stream_internal.refresh_scores FROM PUBLIC;
+GRANT EXECUTE ON ROUTINE profile_stream_internal.refresh_scores TO profile_stream_operator;
+
+-- Not dumped, as score_refresh.
+CREATE TABLE profile_stream_internal.score_passes (
+	slot text COLLATE "C" PRIMARY KEY,
+	began_at timestamptz,
+	reached text COLLATE "C",
+	missed boolean NOT NULL DEFAULT false
+) WITH (fillfactor = 50);
+COMMENT ON TABLE profile_stream_internal.score_passes IS 'How far passes over the profiles have come, which an interrupted refresh of scores leaves to the next one; each row is in its shard';
+COMMENT ON COLUMN profile_stream_internal.score_passes.slot IS 'A text whose hash belongs to the shard; the empty string where profiles are not distributed';
+COMMENT ON COLUMN profile_stream_internal.score_passes.began_at IS 'When the last pass began; NULL: the next refresh begins one';
+COMMENT ON COLUMN profile_stream_internal.score_passes.reached IS 'Customer up to whom it has come; NULL: it is complete';
+COMMENT ON COLUMN profile_stream_internal.score_passes.missed IS 'Whether some before him have older scores';
+
+INSERT INTO profile_stream_internal.score_passes (slot, began_at, reached, missed) SELECT '', r.pass_began_at, r.reached, r.missed FROM profile_stream_internal.score_refresh r;
+ALTER TABLE profile_stream_internal.score_refresh DROP COLUMN pass_began_at, DROP COLUMN reached, DROP COLUMN missed;
 
 CREATE OR REPLACE VIEW stat_score_refresh WITH (security_invoker = true) AS
 	SELECT CASE WHEN r.state = 'running' AND l.pid IS NULL AND NOT pg_catalog.pg_is_in_recovery() THEN 'interrupted'
@@ -1939,7 +2030,7 @@ CREATE FUNCTION profile_stream_internal.sharded_tables() RETURNS regclass[]
 	-- names that are looked up by each call, so that the function depends on no table
 	RETURN ARRAY['profile_stream.materialized_profiles'::text::regclass, 'profile_stream_internal.window_chunks'::text::regclass,
 		'profile_stream_internal.event_id_chunks'::text::regclass, 'profile_stream_internal.shard_offsets'::text::regclass,
-		'profile_stream.segment_changes'::text::regclass];
+		'profile_stream.segment_changes'::text::regclass, 'profile_stream_internal.score_passes'::text::regclass];
 COMMENT ON FUNCTION profile_stream_internal.sharded_tables() IS 'The tables that distribute() distributes: by the column customer_id, or slot where there is none';
 
 -- Citus is called by name, because it need not be installed.
@@ -1975,12 +2066,13 @@ BEGIN
 		('upcasters', EXISTS (SELECT FROM profile_stream_internal.event_upcasters)),
 		('decoders', EXISTS (SELECT FROM profile_stream_internal.stream_decoders)),
 		('segments', EXISTS (SELECT FROM profile_stream_internal.segments)),
+		('score settings', EXISTS (SELECT FROM profile_stream_internal.score_settings)),
 		('a score function', EXISTS (SELECT FROM profile_stream_internal.score_function)),
 		('tracked history', EXISTS (SELECT FROM profile_stream_internal.history_columns)),
 		('blocked customers', profiles_too AND EXISTS (SELECT FROM profile_stream_internal.blocked_customers))) AS f(what, is_there) WHERE f.is_there;
 	IF found IS NOT NULL THEN
 		RAISE EXCEPTION 'profiles cannot be distributed while there are %', found USING ERRCODE = 'object_not_in_prerequisite_state',
-			HINT = 'Drop them. Streams, metrics, attribute maps, handlers and upcasters can be created again afterwards, and are then on all nodes.';
+			HINT = 'Drop them. Streams, metrics, attribute maps, handlers, upcasters and what scores are computed with can be created again afterwards, and are then on all nodes.';
 	END IF;
 	RETURN (profile_stream.version() - 'warning'::text)::text;
 END $$;
@@ -2119,6 +2211,7 @@ BEGIN
 	PERFORM setval('profile_stream.segment_changes_change_id_seq', max(c.change_id)) FROM profile_stream.segment_changes c
 		HAVING max(c.change_id) > (SELECT s.last_value FROM profile_stream.segment_changes_change_id_seq s);
 	DELETE FROM profile_stream_internal.shard_offsets;
+	DELETE FROM profile_stream_internal.score_passes;
 	DELETE FROM profile_stream_internal.coordinator_calls;
 END $$;
 COMMENT ON FUNCTION undistribute() IS 'Bring distributed profiles back to the coordinator';
@@ -2147,6 +2240,9 @@ BEGIN
 	DELETE FROM profile_stream_internal.metric_series;
 	DELETE FROM profile_stream_internal.event_handlers;
 	DELETE FROM profile_stream_internal.event_upcasters;
+	DELETE FROM profile_stream_internal.score_settings;
+	DELETE FROM profile_stream_internal.score_function;
+	DELETE FROM profile_stream_internal.score_refresh;
 	DELETE FROM profile_stream_internal.coordinator_calls;
 	-- the coordinator has the same
 	DELETE FROM profile_stream_internal.blocked_customers;
@@ -2565,6 +2661,12 @@ CREATE VIEW node_topics WITH (security_invoker = true) AS
 COMMENT ON VIEW node_topics IS 'stat_topics of all nodes of distributed profiles; without Citus of this server';
 
 -- without the messages, which may be large
+CREATE VIEW node_score_refresh WITH (security_invoker = true) AS
+	SELECT n.node, n.node_error, r.*
+	FROM profile_stream_internal.rows_of_nodes('profile_stream.stat_score_refresh', profile_stream_internal.is_distributed()) n
+		CROSS JOIN LATERAL pg_catalog.jsonb_populate_recordset(NULL::profile_stream.stat_score_refresh, n.answer) r;
+COMMENT ON VIEW node_score_refresh IS 'stat_score_refresh of all nodes of distributed profiles; without Citus of this server';
+
 CREATE VIEW node_dead_letters WITH (security_invoker = true) AS
 	SELECT n.node, n.node_error, r.dead_letter_id, r.stream, r.topic, r.partition, r.kafka_offset, r.kafka_timestamp, r.kind, r.errors, r.sqlstate, r.customer_id, r.event_id,
 		r.event_type, r.dead_at, r.attempts, r.last_error_at
@@ -2594,7 +2696,8 @@ BEGIN
 	FOR shown IN
 		SELECT v.attrelid::pg_catalog.regclass AS view, v.attname, pg_catalog.col_description(p.attrelid, p.attnum) AS description
 		FROM (VALUES ('node_streams', 'stat_streams'), ('node_partitions', 'stat_partitions'), ('node_topics', 'stat_topics'), ('node_sinks', 'stat_sinks'), ('node_dead_letters', 'dead_letters'),
-				('node_partitions', 'node_streams'), ('node_topics', 'node_streams'), ('node_sinks', 'node_streams'), ('node_dead_letters', 'node_streams')) AS c(view, source)
+				('node_partitions', 'node_streams'), ('node_topics', 'node_streams'), ('node_sinks', 'node_streams'), ('node_dead_letters', 'node_streams'),
+				('node_score_refresh', 'stat_score_refresh'), ('node_score_refresh', 'node_streams')) AS c(view, source)
 			JOIN pg_catalog.pg_attribute v ON v.attrelid OPERATOR(pg_catalog.=) ('profile_stream.' || c.view)::pg_catalog.regclass AND v.attnum OPERATOR(pg_catalog.>) 0
 			JOIN pg_catalog.pg_attribute p ON p.attrelid OPERATOR(pg_catalog.=) ('profile_stream.' || c.source)::pg_catalog.regclass
 				AND p.attname OPERATOR(pg_catalog.=) v.attname AND p.attnum OPERATOR(pg_catalog.>) 0
@@ -2615,6 +2718,8 @@ ALTER FUNCTION forget_customer(text, boolean) SUPPORT profile_stream_internal.on
 ALTER FUNCTION unblock_customer(text) SUPPORT profile_stream_internal.on_nodes;
 ALTER FUNCTION export_customer(text) SUPPORT profile_stream_internal.on_nodes;
 REVOKE ALL ON node_streams, node_partitions, node_sinks, node_topics, node_dead_letters, node_health FROM PUBLIC;
+REVOKE ALL ON node_score_refresh, profile_stream_internal.score_passes FROM PUBLIC;
+GRANT SELECT ON node_score_refresh, profile_stream_internal.score_passes TO profile_stream_reader, profile_stream_operator;
 REVOKE ALL ON ROUTINE profile_stream_internal.rows_of_nodes, profile_stream_internal.reconcile, profile_stream_internal.grant_on_shard, profile_stream_internal.make_event_triggers FROM PUBLIC;
 REVOKE ALL ON ROUTINE profile_stream_internal.on_nodes, profile_stream_internal.run_on_this_node, profile_stream_internal.check_no_transaction, profile_stream_internal.run_on_all_nodes,
 	profile_stream_internal.prune_metrics, profile_stream_internal.resync_sink, profile_stream_internal.get_profiles, profile_stream_internal.profiles_at, profile_stream_internal.metric_days,

@@ -2559,6 +2559,14 @@ CREATE FUNCTION set_score_settings(new_days double precision DEFAULT NULL, activ
 	at_risk_churn double precision DEFAULT NULL, half_gaps double precision DEFAULT NULL, least_gap_days double precision DEFAULT NULL,
 	default_gap_days double precision DEFAULT NULL, ticket_risk double precision DEFAULT NULL, trend_risk double precision DEFAULT NULL,
 	margin double precision DEFAULT NULL, monthly_retention double precision DEFAULT NULL, monthly_discount double precision DEFAULT NULL) RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_call_internal' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION set_score_settings IS 'Set what default_scores() counts with, from the next refresh on; what is null stays as it is';
+
+CREATE FUNCTION profile_stream_internal.set_score_settings(new_days double precision, active_days double precision, dormant_days double precision,
+	loyal_transactions double precision, champion_transactions double precision, champion_value numeric,
+	at_risk_churn double precision, half_gaps double precision, least_gap_days double precision,
+	default_gap_days double precision, ticket_risk double precision, trend_risk double precision,
+	margin double precision, monthly_retention double precision, monthly_discount double precision) RETURNS void
 	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -2604,14 +2612,18 @@ BEGIN
 			excluded.champion_value, excluded.at_risk_churn, excluded.half_gaps, excluded.least_gap_days, excluded.default_gap_days,
 			excluded.ticket_risk, excluded.trend_risk, excluded.margin, excluded.monthly_retention, excluded.monthly_discount);
 END $$;
-COMMENT ON FUNCTION set_score_settings IS 'Set what default_scores() counts with, from the next refresh on; what is null stays as it is';
+COMMENT ON FUNCTION profile_stream_internal.set_score_settings IS 'set_score_settings() on this node';
 
 CREATE FUNCTION reset_score_settings() RETURNS void
+	AS 'MODULE_PATHNAME', 'ps_call_internal' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION reset_score_settings() IS 'Let default_scores() count with the defaults again';
+
+CREATE FUNCTION profile_stream_internal.reset_score_settings() RETURNS void
 	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
 		DELETE FROM profile_stream_internal.score_settings;
 	END;
-COMMENT ON FUNCTION reset_score_settings() IS 'Let default_scores() count with the defaults again';
+COMMENT ON FUNCTION profile_stream_internal.reset_score_settings() IS 'reset_score_settings() on this node';
 
 -- OFFSET 0: what a step has computed is not computed again for each use in the next one
 CREATE FUNCTION default_scores(profile materialized_profiles, as_of timestamptz,
@@ -2693,10 +2705,7 @@ CREATE TABLE profile_stream_internal.score_refresh (
 	lock_ms double precision NOT NULL DEFAULT 0,
 	committed_at timestamptz NOT NULL,
 	error text,
-	error_at timestamptz,
-	pass_began_at timestamptz,
-	reached text COLLATE "C",
-	missed boolean NOT NULL DEFAULT false
+	error_at timestamptz
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE profile_stream_internal.score_refresh IS 'How far the last refresh of scores has come';
 COMMENT ON COLUMN profile_stream_internal.score_refresh.is_only IS 'Always true: the table has one row at most';
@@ -2716,9 +2725,19 @@ COMMENT ON COLUMN profile_stream_internal.score_refresh.lock_ms IS 'Longest time
 COMMENT ON COLUMN profile_stream_internal.score_refresh.committed_at IS 'When the last batch was committed';
 COMMENT ON COLUMN profile_stream_internal.score_refresh.error IS 'Last error; NULL: none';
 COMMENT ON COLUMN profile_stream_internal.score_refresh.error_at IS 'When it came; NULL: none did';
-COMMENT ON COLUMN profile_stream_internal.score_refresh.pass_began_at IS 'When the last pass over all profiles began, which an interrupted refresh leaves to the next one; NULL: the next refresh begins one';
-COMMENT ON COLUMN profile_stream_internal.score_refresh.reached IS 'Customer up to whom it has come; NULL: it is complete';
-COMMENT ON COLUMN profile_stream_internal.score_refresh.missed IS 'Whether some before him have older scores';
+
+-- Not dumped, as score_refresh.
+CREATE TABLE profile_stream_internal.score_passes (
+	slot text COLLATE "C" PRIMARY KEY,
+	began_at timestamptz,
+	reached text COLLATE "C",
+	missed boolean NOT NULL DEFAULT false
+) WITH (fillfactor = 50);
+COMMENT ON TABLE profile_stream_internal.score_passes IS 'How far passes over the profiles have come, which an interrupted refresh of scores leaves to the next one; each row is in its shard';
+COMMENT ON COLUMN profile_stream_internal.score_passes.slot IS 'A text whose hash belongs to the shard; the empty string where profiles are not distributed';
+COMMENT ON COLUMN profile_stream_internal.score_passes.began_at IS 'When the last pass began; NULL: the next refresh begins one';
+COMMENT ON COLUMN profile_stream_internal.score_passes.reached IS 'Customer up to whom it has come; NULL: it is complete';
+COMMENT ON COLUMN profile_stream_internal.score_passes.missed IS 'Whether some before him have older scores';
 
 CREATE VIEW stat_score_refresh WITH (security_invoker = true) AS
 	SELECT CASE WHEN r.state = 'running' AND l.pid IS NULL AND NOT pg_catalog.pg_is_in_recovery() THEN 'interrupted'
@@ -2744,6 +2763,10 @@ COMMENT ON COLUMN stat_score_refresh.error_at IS 'When the last error came; NULL
 CREATE PROCEDURE refresh_scores(stale_after interval DEFAULT '1 day', batch int DEFAULT 1000, as_of timestamptz DEFAULT NULL)
 	AS 'MODULE_PATHNAME', 'ps_refresh_scores' LANGUAGE c;
 COMMENT ON PROCEDURE refresh_scores(interval, int, timestamptz) IS 'Compute segment, churn risk and lifetime value of profiles that were not scored since, and write those that change, a batch a transaction';
+
+CREATE PROCEDURE profile_stream_internal.refresh_scores(stale_us bigint, batch int, as_of timestamptz, INOUT failed bigint)
+	AS 'MODULE_PATHNAME', 'ps_refresh_scores_here' LANGUAGE c;
+COMMENT ON PROCEDURE profile_stream_internal.refresh_scores(bigint, int, timestamptz, bigint) IS 'refresh_scores() of the profiles that are on this node, with stale_after in microseconds; returns how many keep their scores because computing them failed';
 
 -- =====================================================================================================================
 -- 18. Segments (api/segments.c)
@@ -3639,6 +3662,12 @@ CREATE VIEW node_topics WITH (security_invoker = true) AS
 		CROSS JOIN LATERAL pg_catalog.jsonb_populate_recordset(NULL::profile_stream.stat_topics, n.answer) r;
 COMMENT ON VIEW node_topics IS 'stat_topics of all nodes of distributed profiles; without Citus of this server';
 
+CREATE VIEW node_score_refresh WITH (security_invoker = true) AS
+	SELECT n.node, n.node_error, r.*
+	FROM profile_stream_internal.rows_of_nodes('profile_stream.stat_score_refresh', profile_stream_internal.is_distributed()) n
+		CROSS JOIN LATERAL pg_catalog.jsonb_populate_recordset(NULL::profile_stream.stat_score_refresh, n.answer) r;
+COMMENT ON VIEW node_score_refresh IS 'stat_score_refresh of all nodes of distributed profiles; without Citus of this server';
+
 -- without the messages, which may be large
 CREATE VIEW node_dead_letters WITH (security_invoker = true) AS
 	SELECT n.node, n.node_error, r.dead_letter_id, r.stream, r.topic, r.partition, r.kafka_offset, r.kafka_timestamp, r.kind, r.errors, r.sqlstate, r.customer_id, r.event_id,
@@ -3691,7 +3720,9 @@ BEGIN
 			(18, 'profile_stream.node_topics', 'profile_stream.node_streams'),
 			(19, 'profile_stream.node_dead_letters', 'profile_stream.node_streams'),
 			(20, 'profile_stream.node_sinks', 'profile_stream.stat_sinks'),
-			(21, 'profile_stream.node_sinks', 'profile_stream.node_streams')) AS c(n, view, source)
+			(21, 'profile_stream.node_sinks', 'profile_stream.node_streams'),
+			(22, 'profile_stream.node_score_refresh', 'profile_stream.stat_score_refresh'),
+			(23, 'profile_stream.node_score_refresh', 'profile_stream.node_streams')) AS c(n, view, source)
 		ORDER BY c.n USING OPERATOR(pg_catalog.<)
 	LOOP
 		FOR shown IN
@@ -4192,7 +4223,7 @@ CREATE FUNCTION profile_stream_internal.sharded_tables() RETURNS regclass[]
 	-- names that are looked up by each call, so that the function depends on no table
 	RETURN ARRAY['profile_stream.materialized_profiles'::text::regclass, 'profile_stream_internal.window_chunks'::text::regclass,
 		'profile_stream_internal.event_id_chunks'::text::regclass, 'profile_stream_internal.shard_offsets'::text::regclass,
-		'profile_stream.segment_changes'::text::regclass];
+		'profile_stream.segment_changes'::text::regclass, 'profile_stream_internal.score_passes'::text::regclass];
 COMMENT ON FUNCTION profile_stream_internal.sharded_tables() IS 'The tables that distribute() distributes: by the column customer_id, or slot where there is none';
 
 -- Citus is called by name, because it need not be installed.
@@ -4228,12 +4259,13 @@ BEGIN
 		('upcasters', EXISTS (SELECT FROM profile_stream_internal.event_upcasters)),
 		('decoders', EXISTS (SELECT FROM profile_stream_internal.stream_decoders)),
 		('segments', EXISTS (SELECT FROM profile_stream_internal.segments)),
+		('score settings', EXISTS (SELECT FROM profile_stream_internal.score_settings)),
 		('a score function', EXISTS (SELECT FROM profile_stream_internal.score_function)),
 		('tracked history', EXISTS (SELECT FROM profile_stream_internal.history_columns)),
 		('blocked customers', profiles_too AND EXISTS (SELECT FROM profile_stream_internal.blocked_customers))) AS f(what, is_there) WHERE f.is_there;
 	IF found IS NOT NULL THEN
 		RAISE EXCEPTION 'profiles cannot be distributed while there are %', found USING ERRCODE = 'object_not_in_prerequisite_state',
-			HINT = 'Drop them. Streams, metrics, attribute maps, handlers and upcasters can be created again afterwards, and are then on all nodes.';
+			HINT = 'Drop them. Streams, metrics, attribute maps, handlers, upcasters and what scores are computed with can be created again afterwards, and are then on all nodes.';
 	END IF;
 	RETURN (profile_stream.version() - 'warning'::text)::text;
 END $$;
@@ -4467,6 +4499,7 @@ BEGIN
 	PERFORM setval('profile_stream.segment_changes_change_id_seq', max(c.change_id)) FROM profile_stream.segment_changes c
 		HAVING max(c.change_id) > (SELECT s.last_value FROM profile_stream.segment_changes_change_id_seq s);
 	DELETE FROM profile_stream_internal.shard_offsets;
+	DELETE FROM profile_stream_internal.score_passes;
 	DELETE FROM profile_stream_internal.coordinator_calls;
 END $$;
 COMMENT ON FUNCTION undistribute() IS 'Bring distributed profiles back to the coordinator';
@@ -4495,6 +4528,9 @@ BEGIN
 	DELETE FROM profile_stream_internal.metric_series;
 	DELETE FROM profile_stream_internal.event_handlers;
 	DELETE FROM profile_stream_internal.event_upcasters;
+	DELETE FROM profile_stream_internal.score_settings;
+	DELETE FROM profile_stream_internal.score_function;
+	DELETE FROM profile_stream_internal.score_refresh;
 	DELETE FROM profile_stream_internal.coordinator_calls;
 	-- the coordinator has the same
 	DELETE FROM profile_stream_internal.blocked_customers;
@@ -4676,7 +4712,7 @@ GRANT EXECUTE ON ROUTINE
 	profile_stream_internal.dead_letter_relation,
 	profile_stream_internal.cluster_columns, profile_stream_internal.cluster_relations, profile_stream_internal.cluster_object, profile_stream_internal.cluster_source,
 	profile_stream_internal.check_cluster_servers, profile_stream_internal.make_cluster_relation, profile_stream_internal.drop_cluster_relations,
-	profile_stream_internal.cluster_facts, profile_stream_internal.cluster_readers, profile_stream_internal.cluster_differences, profile_stream_internal.run_coordinator_call,
+	profile_stream_internal.cluster_facts, profile_stream_internal.cluster_readers, profile_stream_internal.cluster_differences, profile_stream_internal.run_coordinator_call, profile_stream_internal.refresh_scores,
 	profile_stream_rebuild.window_value, profile_stream_rebuild.metric_values
 	TO profile_stream_operator;
 

@@ -45,7 +45,7 @@ ps_reads_partition_checked(PG_FUNCTION_ARGS)
 static void
 check_array(ArrayType *array, int n)
 {
-	ps_check_argument(ARR_NDIM(array) == 1 && ARR_LBOUND(array)[0] == 1 && (n < 0 || (ARR_DIMS(array)[0] == n && !array_contains_nulls(array))),
+	ps_check_argument((ARR_NDIM(array) == 0 && n < 0) || (ARR_NDIM(array) == 1 && ARR_LBOUND(array)[0] == 1 && (n < 0 || (ARR_DIMS(array)[0] == n && !array_contains_nulls(array)))),
 					  "arguments and ids must be plain arrays");
 }
 

@@ -96,6 +96,21 @@ ps_on_nodes_checked(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(call);
 }
 
+/* A function that is a definition in SQL: where all nodes run it, the gate sends the call. */
+PS_FUNCTION(ps_call_internal);
+static Datum
+ps_call_internal_checked(PG_FUNCTION_ARGS)
+{
+	LOCAL_FCINFO(call, FUNC_MAX_ARGS);
+	FmgrInfo	function;
+
+	fmgr_info(find_internal(fcinfo->flinfo->fn_oid), &function);
+	InitFunctionCallInfoData(*call, &function, fcinfo->nargs, InvalidOid, NULL, NULL);
+	memcpy(call->args, fcinfo->args, fcinfo->nargs * sizeof(NullableDatum));
+	(void) FunctionCallInvoke(call);
+	PG_RETURN_VOID();
+}
+
 /* Runs a call on this node; for whoever calls it on all nodes. */
 PS_FUNCTION(ps_run_on_this_node);
 static Datum

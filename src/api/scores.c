@@ -7,12 +7,16 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "api/caller.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "scores/refresh.h"
+#include "store/distributed.h"
 #include "store/extension.h"
+#include "store/node_calls.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/regproc.h"
@@ -49,28 +53,69 @@ get_batch(FunctionCallInfo fcinfo, int n)
 	return batch;
 }
 
+/* Refreshes the scores of the profiles that are here; returns how many keep theirs because of an error. */
+static int64
+refresh_here(int64 stale_us, int batch, TimestampTz as_of)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	PsRefresh	refresh = {.batch = batch,.before = now - Min(stale_us, now - MIN_TIMESTAMP),.as_of = as_of};
+
+	scores_start(&refresh);
+	ps_scores_refresh(&refresh);
+	ps_refresh_finish();
+	return refresh.counts.failed;
+}
+
+/*
+ * Has all nodes do that at the same time, with the rights of the caller. What is too old
+ * is up to the clock of each, by which its passes began.
+ */
+static int64
+refresh_on_nodes(int64 stale_us, int batch, TimestampTz as_of)
+{
+	return ps_node_procedure_run(psprintf("profile_stream_internal.refresh_scores(" INT64_FORMAT ", %d, %s, NULL)", stale_us, batch,
+										  quote_literal_cstr(timestamptz_to_str(as_of))));
+}
+
 PS_FUNCTION(ps_refresh_scores);
 static Datum
 ps_refresh_scores_checked(PG_FUNCTION_ARGS)
 {
-	PsRefresh	refresh = {.batch = get_batch(fcinfo, 1)};
+	int			batch = get_batch(fcinfo, 1);
 	int64		stale_us = PG_ARGISNULL(0) ? -1 : ps_interval_us(PG_GETARG_INTERVAL_P(0));
+	TimestampTz as_of = PG_ARGISNULL(2) ? GetCurrentTimestamp() : PG_GETARG_TIMESTAMPTZ(2);
+	int64		failed;
 
 	ps_check_argument(stale_us >= 0, "stale_after must not be negative");
-	refresh.as_of = PG_ARGISNULL(2) ? GetCurrentTimestamp() : PG_GETARG_TIMESTAMPTZ(2);
-	ps_check_argument(!TIMESTAMP_NOT_FINITE(refresh.as_of), "as_of must be finite");
-	refresh.before = GetCurrentTimestamp() - Min(stale_us, GetCurrentTimestamp() - MIN_TIMESTAMP);
+	ps_check_argument(!TIMESTAMP_NOT_FINITE(as_of), "as_of must be finite");
 	begin_procedure(fcinfo, "refresh_scores()");
-	scores_start(&refresh);
-	ps_scores_refresh(&refresh);
-	ps_refresh_finish();
-	if (refresh.counts.failed > 0)
+	failed = ps_distributed() ? refresh_on_nodes(stale_us, batch, as_of) : refresh_here(stale_us, batch, as_of);
+	if (failed > 0)
 		ereport(WARNING,
 				(errcode(ERRCODE_DATA_EXCEPTION),
-				 errmsg("%lld profiles keep their scores, because computing them failed", (long long) refresh.counts.failed),
-				 errhint("See the error in profile_stream.stat_score_refresh.")));
+				 errmsg("%lld profiles keep their scores, because computing them failed", (long long) failed),
+				 errhint("See the error in profile_stream.%s.", ps_distributed() ? "node_score_refresh" : "stat_score_refresh")));
 	SPI_finish();
 	PG_RETURN_VOID();
+}
+
+/* What refresh_scores() has each node do where profiles are distributed. */
+PS_FUNCTION(ps_refresh_scores_here);
+static Datum
+ps_refresh_scores_here_checked(PG_FUNCTION_ARGS)
+{
+	int			batch = get_batch(fcinfo, 1);
+	TupleDesc	desc;
+	Datum		failed;
+	bool		isnull = false;
+
+	ps_check_argument(!PG_ARGISNULL(0) && PG_GETARG_INT64(0) >= 0, "stale_us must not be negative");
+	ps_check_argument(!PG_ARGISNULL(2) && !TIMESTAMP_NOT_FINITE(PG_GETARG_TIMESTAMPTZ(2)), "as_of must be finite");
+	begin_procedure(fcinfo, "refresh_scores()");
+	failed = Int64GetDatum(refresh_here(PG_GETARG_INT64(0), batch, PG_GETARG_TIMESTAMPTZ(2)));
+	SPI_finish();
+	(void) get_call_result_type(fcinfo, NULL, &desc);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &failed, &isnull)));
 }
 
 PS_FUNCTION(ps_refresh_segments);

@@ -171,8 +171,7 @@ ps_retention(PsWorker *worker)
 
 	if (worker->number != 0)
 		return;
-	if (!ps_distributed_lately())
-		ps_score_timer();
+	ps_score_timer();
 	due.expires = now >= worker->retention.next;
 	due.letters = now >= worker->retention.next_letters || due.expires;
 	due.live = now >= worker->retention.next_live && ps_live_segments_may_exist();

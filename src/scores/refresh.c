@@ -18,6 +18,8 @@
 #include "store/owner.h"
 #include "store/secret.h"
 #include "store/segment_counts.h"
+#include "store/shard_fence.h"
+#include "store/shards.h"
 #include "store/sqlstate.h"
 #include "store/user_code.h"
 #include "store/xact.h"
@@ -115,8 +117,8 @@ ps_refresh_finish(void)
 	ps_lease_release(PS_LEASE_REFRESH);
 }
 
-/* Sets up the transaction of a batch. */
-static void
+/* Sets up the transaction of a batch. False: the shard has left this node. */
+static bool
 refresh_begin(PsRefresh *refresh)
 {
 	/* after a wait for locks the batch must see what was committed meanwhile */
@@ -129,18 +131,10 @@ refresh_begin(PsRefresh *refresh)
 	MemoryContextSwitchTo(refresh->context);
 	refresh->locked = false;
 	notified = false;
+	refresh->has_left |= refresh->shard != 0 && !ps_shard_fence_use(refresh->shard);
+	return !refresh->has_left;
 }
 
-void
-ps_refresh_begin_batch(PsRefresh *refresh)
-{
-	CHECK_FOR_INTERRUPTS();
-	if (refresh->between != NULL)
-		refresh->between();
-	MemoryContextReset(refresh->context);
-	refresh->batch_began = ps_clock_now();
-	refresh_begin(refresh);
-}
 
 /* Commits. False: the queue had no room for the notifications, and the transaction was rolled back. */
 static bool
@@ -177,6 +171,20 @@ refresh_commit(PsRefresh *refresh)
 	return false;
 }
 
+bool
+ps_refresh_begin_batch(PsRefresh *refresh)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (refresh->between != NULL)
+		refresh->between();
+	MemoryContextReset(refresh->context);
+	refresh->batch_began = ps_clock_now();
+	if (refresh_begin(refresh))
+		return true;
+	(void) refresh_commit(refresh);
+	return false;
+}
+
 void
 ps_refresh_commit_batch(PsRefresh *refresh, void (*write) (PsRefresh *refresh, void *arg), void *arg)
 {
@@ -188,8 +196,8 @@ ps_refresh_commit_batch(PsRefresh *refresh, void (*write) (PsRefresh *refresh, v
 	if (!refresh_commit(refresh))
 	{
 		refresh->counts = before;
-		refresh_begin(refresh);
-		write(refresh, arg);
+		if (refresh_begin(refresh))
+			write(refresh, arg);
 		(void) refresh_commit(refresh);
 	}
 	refresh->counts.batch_ms = (ps_clock_now() - refresh->batch_began) / 1000.0;
@@ -291,23 +299,67 @@ ps_refresh_discard(PsRefresh *refresh)
 
 	while (ps_segment_change_retention_s > 0 && discarded == DISCARDED_AT_ONCE)
 	{
-		ps_refresh_begin_batch(refresh);
+		if (!ps_refresh_begin_batch(refresh))
+			return;
 		discarded = ps_segment_changes_discard(GetCurrentTimestamp() - ps_segment_change_retention_s * USECS_PER_SEC, DISCARDED_AT_ONCE);
 		ps_refresh_commit_batch(refresh, NULL, NULL);
 	}
 }
 
+/* The number of a shard that is here and not among those that are done; 0: there is none. */
+static int64
+next_shard(const int64 *done, int ndone)
+{
+	ps_shards_look();
+	for (int shard = 0; shard < ps_shards_count(); shard++)
+	{
+		int64		id = ps_shards_id(shard, PS_SHARDED_PROFILES);
+		int			i = 0;
+
+		while (i < ndone && done[i] != id)
+			i++;
+		if (i == ndone && ps_shards_is_here(shard))
+			return id;
+	}
+	return 0;
+}
+
+void
+ps_refresh_each_shard(PsRefresh *refresh, void (*part) (PsRefresh *refresh))
+{
+	int64	   *done = NULL;
+	int			ndone = 0;
+	bool		is_distributed;
+
+	do
+	{
+		(void) ps_refresh_begin_batch(refresh);
+		is_distributed = ps_distributed();
+		refresh->shard = is_distributed ? next_shard(done, ndone) : 0;
+		ps_refresh_commit_batch(refresh, NULL, NULL);
+		if (is_distributed && refresh->shard == 0)
+			break;
+		MemoryContextSwitchTo(refresh->home);
+		done = done == NULL ? palloc(sizeof(int64)) : repalloc(done, (ndone + 1) * sizeof(int64));
+		done[ndone++] = refresh->shard;
+		part(refresh);
+		refresh->shard = 0;
+		refresh->has_left = false;
+	} while (is_distributed);
+	MemoryContextSwitchTo(refresh->home);
+}
+
 static void
 write_segment_counts(PsRefresh *refresh, void *arg)
 {
-	if (*(const bool *) arg || ps_segment_counts_due())
+	if (!ps_distributed() && (*(const bool *) arg || ps_segment_counts_due()))
 		ps_segment_counts_write();
 }
 
 void
 ps_refresh_count_segments(PsRefresh *refresh, bool again)
 {
-	ps_refresh_begin_batch(refresh);
+	(void) ps_refresh_begin_batch(refresh);
 	ps_refresh_commit_batch(refresh, write_segment_counts, &again);
 }
 

@@ -22,6 +22,8 @@ typedef struct PsRefresh
 	int			at_once;		/* and now: fewer while batches take long, because each holds a snapshot */
 	TimestampTz as_of;
 	TimestampTz before;			/* scores of a pass that began later are fresh */
+	int64		shard;			/* number of the shard that is refreshed; 0: profiles are not distributed */
+	bool		has_left;		/* it is on another node now, which goes on with it */
 	PsPass		pass;			/* the pass of this refresh, or the last one */
 	bool		in_pass;		/* this refresh goes on with the pass */
 	bool		put_off;		/* customers with older scores were to come again at the end */
@@ -44,8 +46,11 @@ typedef struct PsRefresh
 extern bool ps_refresh_start(PsRefresh *refresh);
 extern void ps_refresh_finish(void);
 
-/* Begins the transaction of a batch. */
-extern void ps_refresh_begin_batch(PsRefresh *refresh);
+/* Begins the transaction of a batch; false: there is none, because the shard has left this node. */
+extern bool ps_refresh_begin_batch(PsRefresh *refresh);
+
+/* Refreshes a part: all profiles, or where these are distributed those of one shard after the other that is on this node, or comes. */
+extern void ps_refresh_each_shard(PsRefresh *refresh, void (*part) (PsRefresh *refresh));
 
 /* Calls write, unless it is NULL, and commits. Does both again without notifications when their queue is full. */
 extern void ps_refresh_commit_batch(PsRefresh *refresh, void (*write) (PsRefresh *refresh, void *arg), void *arg);

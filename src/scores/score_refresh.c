@@ -21,6 +21,7 @@
 #include "scores/refresh.h"
 #include "store/locks.h"
 #include "store/outbox.h"
+#include "store/shard_fence.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -372,8 +373,8 @@ score_refresh_window(PsRefresh *refresh, const PsDue *due, int n, const char *la
 	{
 		Batch		batch = {0};
 
-		if (next > 0)
-			ps_refresh_begin_batch(refresh);
+		if (next > 0 && !ps_refresh_begin_batch(refresh))
+			break;
 		batch.profiles = palloc(refresh->at_once * sizeof(PsScored *));
 		for (; next < n && batch.n < refresh->at_once; next++)
 		{
@@ -395,26 +396,27 @@ score_refresh_walk(PsRefresh *refresh)
 	char	   *last = pstrdup("");
 	List	   *later = NIL;
 
-	for (;;)
+	while (ps_refresh_begin_batch(refresh))
 	{
 		PsDue	   *due;
 		int			limit = refresh->at_once * BATCHES;
 		int			n;
 
-		ps_refresh_begin_batch(refresh);
 		MemoryContextReset(window);
 		MemoryContextSwitchTo(window);
 		due = palloc(limit * sizeof(PsDue));
 		n = ps_scores_due(last, &refresh->pass, limit, due);
 		MemoryContextSwitchTo(refresh->context);
 		if (n == 0)
+		{
+			ps_refresh_commit_batch(refresh, NULL, NULL);
 			break;
+		}
 		pfree(last);
 		last = MemoryContextStrdup(refresh->home, due[n - 1].customer_id);
 		spread_pages(due, n);
 		later = score_refresh_window(refresh, due, n, last, later);
 	}
-	ps_refresh_commit_batch(refresh, NULL, NULL);
 	MemoryContextDelete(window);
 	MemoryContextSwitchTo(refresh->home);
 	return later;
@@ -427,11 +429,10 @@ come_again(PsRefresh *refresh, List *list, bool is_last)
 	List	   *later = NIL;
 	int			next = 0;
 
-	while (next < list_length(list))
+	while (next < list_length(list) && ps_refresh_begin_batch(refresh))
 	{
 		Batch		batch = {.wait_ms = is_last ? WAIT_MS : 0,.is_last = is_last};
 
-		ps_refresh_begin_batch(refresh);
 		batch.profiles = palloc(refresh->at_once * sizeof(PsScored *));
 		for (; next < list_length(list) && batch.n < refresh->at_once; next++)
 		{
@@ -444,10 +445,12 @@ come_again(PsRefresh *refresh, List *list, bool is_last)
 	return later;
 }
 
-/* Begins; goes on with the last pass when its scores are fresh enough. */
-static void
-write_begin(PsRefresh *refresh, void *arg)
+/* A step of ps_each_shard(): begins a pass; goes on with the last one when its scores are fresh enough. */
+static int64
+begin_pass(void *arg)
 {
+	PsRefresh  *refresh = arg;
+
 	MemoryContextSwitchTo(refresh->home);
 	ps_pass_read(&refresh->pass);
 	MemoryContextSwitchTo(refresh->context);
@@ -459,17 +462,22 @@ write_begin(PsRefresh *refresh, void *arg)
 		refresh->pass = pass;
 		refresh->in_pass = true;
 	}
-	ps_refresh_begin();
 	ps_pass_write(&refresh->pass);
+	return 0;
 }
 
-/* Ends, and with it the pass. One that has missed somebody counts for nothing, so that the next refresh begins another. */
 static void
-write_end(PsRefresh *refresh, void *arg)
+write_pass_begin(PsRefresh *refresh, void *arg)
+{
+	(void) begin_pass(refresh);
+}
+
+/* Ends the pass. One that has missed somebody counts for nothing, so that the next refresh begins another. */
+static void
+write_pass_end(PsRefresh *refresh, void *arg)
 {
 	PsPass		pass = {.began_at = refresh->pass.began_at};
 
-	ps_refresh_end(&refresh->counts);
 	if (!refresh->in_pass)
 		return;
 	if (refresh->pass.missed || refresh->missed)
@@ -477,21 +485,48 @@ write_end(PsRefresh *refresh, void *arg)
 	ps_pass_write(&pass);
 }
 
-void
-ps_scores_refresh(PsRefresh *refresh)
+/* Refreshes all profiles, or those of a shard. */
+static void
+refresh_part(PsRefresh *refresh)
 {
 	List	   *later;
 
-	ps_refresh_begin_batch(refresh);
-	ps_refresh_commit_batch(refresh, write_begin, NULL);
+	refresh->put_off = refresh->missed = false;
+	if (!ps_refresh_begin_batch(refresh))
+		return;
+	ps_refresh_commit_batch(refresh, write_pass_begin, NULL);
 	MemoryContextSwitchTo(refresh->home);
-	refresh->at_once = refresh->batch;
 	later = score_refresh_walk(refresh);
 	for (int round = 1; round <= ROUNDS && later != NIL; round++)
 		later = come_again(refresh, later, round == ROUNDS);
+	if (ps_refresh_begin_batch(refresh))
+		ps_refresh_commit_batch(refresh, write_pass_end, NULL);
 	ps_refresh_discard(refresh);
+}
+
+/* All passes begin together: when the refresh is interrupted, the next one finds those of all shards. */
+static void
+write_begin(PsRefresh *refresh, void *arg)
+{
+	ps_refresh_begin();
+	(void) ps_each_shard(begin_pass, refresh);
+}
+
+static void
+write_end(PsRefresh *refresh, void *arg)
+{
+	ps_refresh_end(&refresh->counts);
+}
+
+void
+ps_scores_refresh(PsRefresh *refresh)
+{
+	(void) ps_refresh_begin_batch(refresh);
+	ps_refresh_commit_batch(refresh, write_begin, NULL);
+	refresh->at_once = refresh->batch;
+	ps_refresh_each_shard(refresh, refresh_part);
 	ps_refresh_count_segments(refresh, true);
-	ps_refresh_begin_batch(refresh);
+	(void) ps_refresh_begin_batch(refresh);
 	ps_refresh_commit_batch(refresh, write_end, NULL);
 	MemoryContextSwitchTo(refresh->home);
 }

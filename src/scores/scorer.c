@@ -57,7 +57,7 @@ scorer_look(void)
 
 	if (!ps_refresh_start(&refresh))
 		return;
-	ps_refresh_begin_batch(&refresh);
+	(void) ps_refresh_begin_batch(&refresh);
 	ps_check_may_run(GetUserId());
 	was_due = ps_score_interval_s > 0 && ps_refresh_is_due();
 	count_was_due = ps_segment_counts_due();

@@ -163,7 +163,7 @@ sweep_all(PsRefresh *refresh)
 
 	do
 	{
-		ps_refresh_begin_batch(refresh);
+		(void) ps_refresh_begin_batch(refresh);
 		ps_refresh_commit_batch(refresh, segment_refresh_sweep, &sweep);
 		if (sweep.visited == 0 && sweep.fills)
 			(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, FILL_STEP_MS, ps_wait_event(PS_WAIT_STREAM));
@@ -176,7 +176,7 @@ refresh_segment(PsRefresh *refresh, const PsSegment *segment)
 	Range		range = {.segment = segment,.after = "",.left_ms = ps_segment_timeout_ms};
 	char	   *error;
 
-	ps_refresh_begin_batch(refresh);
+	(void) ps_refresh_begin_batch(refresh);
 	error = find_obstacle(segment);
 	ps_refresh_commit_batch(refresh, NULL, NULL);
 	ps_refresh_note_segment(segment->name);
@@ -185,7 +185,7 @@ refresh_segment(PsRefresh *refresh, const PsSegment *segment)
 	{
 		ErrorData  *raised;
 
-		ps_refresh_begin_batch(refresh);
+		(void) ps_refresh_begin_batch(refresh);
 		range.upto = ps_segments_range(range.after, refresh->batch);
 		raised = ps_refresh_attempt(segment_refresh_evaluate, &range);
 		if (raised != NULL)
@@ -203,7 +203,7 @@ refresh_segment(PsRefresh *refresh, const PsSegment *segment)
 
 	ps_refresh_note_segment(NULL);
 	range.error = error;
-	ps_refresh_begin_batch(refresh);
+	(void) ps_refresh_begin_batch(refresh);
 	ps_refresh_commit_batch(refresh, write_note, &range);
 	if (error != NULL)
 		ereport(WARNING,
@@ -219,7 +219,7 @@ ps_segments_refresh(PsRefresh *refresh, const char *name)
 	ListCell   *cell;
 
 	sweep_all(refresh);
-	ps_refresh_begin_batch(refresh);
+	(void) ps_refresh_begin_batch(refresh);
 	MemoryContextSwitchTo(refresh->home);
 	segments = ps_segments_find(name);
 	if (name != NULL && segments == NIL)
@@ -232,7 +232,7 @@ ps_segments_refresh(PsRefresh *refresh, const char *name)
 	{
 		refresh_segment(refresh, lfirst(cell));
 	}
-	ps_refresh_discard(refresh);
+	ps_refresh_each_shard(refresh, ps_refresh_discard);
 	ps_refresh_count_segments(refresh, name == NULL);
 	MemoryContextSwitchTo(refresh->home);
 }

@@ -238,13 +238,15 @@ find_function(const PsCoordinatorCall *call)
 	const char *name = NameStr(*DatumGetName(call->function));
 	Oid			schema = ps_own_schema(false);
 	CatCList   *list = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(name));
+	ArrayType  *arguments = DatumGetArrayTypeP(call->arguments);
+	int			nargs = ArrayGetNItems(ARR_NDIM(arguments), ARR_DIMS(arguments));
 	Oid			found = InvalidOid;
 
 	for (int i = 0; i < list->n_members; i++)
 	{
 		Form_pg_proc function = (Form_pg_proc) GETSTRUCT(&list->members[i]->tuple);
 
-		if (function->pronamespace == schema && function->pronargs == ARR_DIMS(DatumGetArrayTypeP(call->arguments))[0] &&
+		if (function->pronamespace == schema && function->pronargs == nargs &&
 			getExtensionOfObject(ProcedureRelationId, function->oid) == get_extension_oid("profile_stream", false))
 			found = function->oid;
 	}

@@ -88,7 +88,7 @@
 
 /* where a refresh has come to; it begins anew */
 #define FORGET_REACHED \
-	"UPDATE profile_stream_internal.score_refresh r SET reached = '' WHERE r.reached = $1"
+	"UPDATE profile_stream_internal.score_passes s SET reached = '' WHERE s.reached = $1"
 
 #define DELETE_SEGMENT_CHECKS \
 	"DELETE FROM profile_stream_internal.segment_checks c WHERE c.customer_id = $1"

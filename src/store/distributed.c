@@ -31,7 +31,8 @@ const PsShardedTable ps_sharded_tables[PS_SHARDED_TABLES] = {
 	[PS_SHARDED_CHUNKS] = {PS_INTERNAL_SCHEMA, "window_chunks"},
 	[PS_SHARDED_EVENT_IDS] = {PS_INTERNAL_SCHEMA, "event_id_chunks"},
 	[PS_SHARDED_OFFSETS] = {PS_INTERNAL_SCHEMA, "shard_offsets"},
-	[PS_SHARDED_SEGMENT_CHANGES] = {PS_SCHEMA, "segment_changes"}
+	[PS_SHARDED_SEGMENT_CHANGES] = {PS_SCHEMA, "segment_changes"},
+	[PS_SHARDED_SCORE_PASSES] = {PS_INTERNAL_SCHEMA, "score_passes"}
 };
 
 /* Tables of the extension that are distributed, how many of them distribute() distributes, and whether this is still valid. */

@@ -28,12 +28,13 @@
 
 static const char *const everywhere[] = {
 	"create_stream", "alter_stream", "pause_stream", "resume_stream", "seek_stream", "drop_stream", "map_attribute", "unmap_attribute", "create_metric",
-	"drop_metric", "register_handler", "unregister_handler", "register_upcaster", "unregister_upcaster"
+	"drop_metric", "register_handler", "unregister_handler", "register_upcaster", "unregister_upcaster", "set_score_settings", "reset_score_settings",
+	"set_score_function"
 };
 
 static const char *const here[] = {
 	"apply_event", "apply_events", "apply_event_returning", "retry_events", "discard_dead_letters", "lock_dead_letters", "settle_dead_letters", "decoded_values", "lock_customer", "try_lock_customer",
-	"start_streams", "stat_reset", "flush_stream", "await_stream", "wait_for_stream", "await_offset", "wait_for_offset",
+	"start_streams", "refresh_scores", "stat_reset", "flush_stream", "await_stream", "wait_for_stream", "await_offset", "wait_for_offset",
 	"test_connection", "test_redis", "test_handler", "run_coordinator_call", "send_coordinator_calls", "run_on_this_node", "check_no_transaction"
 };
 

@@ -35,7 +35,7 @@ static const char *const tables[] = {
 };
 
 static const char *const score_tables[] = {
-	"streams", "materialized_profiles", "window_chunks", "outbox", "score_refresh", "segments", "segment_members", "segment_changes",
+	"streams", "materialized_profiles", "window_chunks", "outbox", "score_refresh", "score_passes", "segments", "segment_members", "segment_changes",
 	"segment_checks", "score_function", "confirmed_code"
 };
 

@@ -7,6 +7,9 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "store/node_calls.h"
+#include "store/plan.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
 
 static bool running = false;
 
@@ -41,4 +44,29 @@ ps_node_call_run(const char *call, bool *isnull)
 	}
 	PG_END_TRY();
 	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, isnull);
+}
+
+int64
+ps_node_procedure_run(const char *call)
+{
+	static const char sql[] =
+	"SELECT pg_catalog.string_agg(pg_catalog.format('%s:%s: %s', n.nodename, n.nodeport, r.result), E'\n') FILTER (WHERE NOT r.success),"
+	" COALESCE(pg_catalog.sum(CASE WHEN r.success THEN r.result::pg_catalog.int8 END), 0)::pg_catalog.int8"
+	" FROM pg_catalog.run_command_on_all_nodes($1) r LEFT JOIN pg_catalog.pg_dist_node n ON n.nodeid = r.nodeid";
+	static const Oid types[1] = {TEXTOID};
+	Datum		args[1] = {CStringGetTextDatum(psprintf("CALL %s", call))};
+	char	   *failed;
+	bool		isnull;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	(void) ps_plan_run_once(sql, lengthof(types), types, args, true);
+	PopActiveSnapshot();
+	failed = ps_plan_text(0, 1);
+	if (failed != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the call did not run on all nodes"),
+				 errdetail("%s", failed),
+				 errhint("Call it again when all nodes run. What others have done is done.")));
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 }

@@ -15,4 +15,7 @@ extern Datum ps_node_call_run(const char *call, bool *isnull);
 /* Whether that is under way: then a function means this node alone. */
 extern bool ps_node_call_is_running(void);
 
+/* Calls a procedure, which returns a number, on all nodes at the same time; returns the sum, or raises. Needs SPI and no snapshot. */
+extern int64 ps_node_procedure_run(const char *call);
+
 #endif							/* PS_NODE_CALLS_H */

@@ -12,6 +12,8 @@
 #include "store/history_partitions.h"
 #include "store/plan.h"
 #include "store/score_catalog.h"
+#include "store/shard_fence.h"
+#include "store/shards.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/timestamp.h"
@@ -22,16 +24,19 @@ static PsPlan due_plan = {
 	3, {TEXTOID, TEXTOID, INT8OID}
 };
 
+/* A row of a shard has a type of its own, and functions take that of the table: in quotes it is not taken for that of the shard. */
+#define PROFILE "ROW(p.*)::profile_stream.\"materialized_profiles\""
+
 #define READ(document) \
 	"SELECT k.ordinality::int4, p.version, p.watermark, p.segment, p.churn_risk_score, p.lifetime_value," \
 	" d.segment, d.churn_risk_score, d.lifetime_value, " document ", p.scored_at IS NULL, p.updated_at" \
 	" FROM pg_catalog.unnest($1) WITH ORDINALITY AS k(customer_id, ordinality)" \
 	" JOIN profile_stream.materialized_profiles p ON p.customer_id = k.customer_id" \
-	" CROSS JOIN LATERAL profile_stream.default_scores(p, $2) d"
+	" CROSS JOIN LATERAL profile_stream.default_scores(" PROFILE ", $2) d"
 
 static PsPlan read_plan = {READ("NULL::jsonb"), 2, {TEXTARRAYOID, TIMESTAMPTZOID}};
 
-static PsPlan read_documents_plan = {READ("profile_stream_internal.profile_document(p, $2)"), 2, {TEXTARRAYOID, TIMESTAMPTZOID}};
+static PsPlan read_documents_plan = {READ("profile_stream_internal.profile_document(" PROFILE ", $2)"), 2, {TEXTARRAYOID, TIMESTAMPTZOID}};
 
 static PsPlan write_plan = {
 	"UPDATE profile_stream.materialized_profiles p SET segment = n.segment, churn_risk_score = n.churn_risk_score,"
@@ -69,25 +74,30 @@ static PsPlan set_function_plan = {
 	2, {TEXTOID, REGROLEOID}
 };
 
+static PsPlan total_plan = {
+	"SELECT GREATEST(c.reltuples, 0)::int8 FROM pg_catalog.pg_class c WHERE c.oid = 'profile_stream.materialized_profiles'::pg_catalog.regclass"
+};
+
 static PsPlan begin_plan = {
 	"INSERT INTO profile_stream_internal.score_refresh AS r (state, started_at, pid, profiles_total, committed_at)"
-	" SELECT 'running', pg_catalog.clock_timestamp(), $1, GREATEST(c.reltuples, 0)::int8, pg_catalog.clock_timestamp()"
-	" FROM pg_catalog.pg_class c WHERE c.oid = 'profile_stream.materialized_profiles'::pg_catalog.regclass"
+	" VALUES ('running', pg_catalog.clock_timestamp(), $1, $2, pg_catalog.clock_timestamp())"
 	" ON CONFLICT (is_only) DO UPDATE SET state = excluded.state, started_at = excluded.started_at, finished_at = NULL, pid = excluded.pid,"
 	" profiles_total = excluded.profiles_total, profiles_done = 0, profiles_changed = 0, segment_changes = 0, profiles_failed = 0,"
 	" profiles_skipped = 0, notifications_skipped = 0, batch_ms = NULL, lock_ms = 0, committed_at = excluded.committed_at,"
 	" error = NULL, error_at = NULL",
-	1, {INT4OID}
+	2, {INT4OID, INT8OID}
 };
 
 static PsPlan pass_plan = {
-	"SELECT r.reached, r.pass_began_at, r.missed FROM profile_stream_internal.score_refresh r WHERE r.pass_began_at IS NOT NULL", 0, {0}
+	"SELECT s.reached, s.began_at, s.missed FROM profile_stream_internal.score_passes s WHERE s.slot = $1 AND s.began_at IS NOT NULL",
+	1, {TEXTOID}
 };
 
 static PsPlan write_pass_plan = {
-	"UPDATE profile_stream_internal.score_refresh r SET pass_began_at = $1, reached = $2, missed = $3"
-	" WHERE $2 IS NULL OR $2 = '' OR EXISTS (SELECT FROM profile_stream.materialized_profiles p WHERE p.customer_id = $2)",
-	3, {TIMESTAMPTZOID, TEXTOID, BOOLOID}
+	"INSERT INTO profile_stream_internal.score_passes (slot, began_at, reached, missed) SELECT $4, $1, $2, $3"
+	" WHERE $2 IS NULL OR $2 = '' OR EXISTS (SELECT FROM profile_stream.materialized_profiles p WHERE p.customer_id = $2)"
+	" ON CONFLICT (slot) DO UPDATE SET began_at = excluded.began_at, reached = excluded.reached, missed = excluded.missed",
+	4, {TIMESTAMPTZOID, TEXTOID, BOOLOID, TEXTOID}
 };
 
 static PsPlan progress_plan = {
@@ -281,19 +291,38 @@ ps_score_function_set(const char *function, Oid owner)
 	ps_confirm("score_function", "t");
 }
 
+/* A step of ps_each_shard(): how many profiles the planner believes there are. */
+static int64
+count_profiles(void *arg)
+{
+	return ps_plan_number(&total_plan, NULL);
+}
+
 void
 ps_refresh_begin(void)
 {
-	Datum		args[1] = {Int32GetDatum(MyProcPid)};
+	Datum		args[2] = {Int32GetDatum(MyProcPid), Int64GetDatum(ps_each_shard(count_profiles, NULL))};
 
 	(void) ps_plan_run(&begin_plan, args, NULL, SPI_OK_INSERT);
+}
+
+/* The slot under which the pass is stored: that of the shard, so that the pass moves with it. */
+static Datum
+slot_of_pass(void)
+{
+	return CStringGetTextDatum(ps_shards_used() == PS_NO_SHARD ? "" : ps_shards_slot(ps_shards_used()));
 }
 
 void
 ps_pass_read(PsPass *pass)
 {
-	pass->began_at = DT_NOBEGIN;
-	if (ps_plan_run(&pass_plan, NULL, NULL, SPI_OK_SELECT) > 0)
+	Datum		args[1] = {slot_of_pass()};
+
+	*pass = (PsPass)
+	{
+		.began_at = DT_NOBEGIN
+	};
+	if (ps_plan_run(&pass_plan, args, NULL, SPI_OK_SELECT) > 0)
 	{
 		pass->reached = ps_plan_text(0, 1);
 		pass->began_at = DatumGetTimestampTz(get_value(0, 2, sizeof(TimestampTz)));
@@ -305,8 +334,8 @@ ps_pass_read(PsPass *pass)
 void
 ps_pass_write(const PsPass *pass)
 {
-	Datum		args[3] = {TimestampTzGetDatum(pass->began_at), (Datum) 0, BoolGetDatum(pass->missed)};
-	char		nulls[4] = "   ";
+	Datum		args[4] = {TimestampTzGetDatum(pass->began_at), (Datum) 0, BoolGetDatum(pass->missed), slot_of_pass()};
+	char		nulls[] = "    ";
 
 	if (TIMESTAMP_IS_NOBEGIN(pass->began_at))
 		nulls[0] = 'n';
@@ -314,7 +343,7 @@ ps_pass_write(const PsPass *pass)
 		nulls[1] = 'n';
 	else
 		args[1] = CStringGetTextDatum(pass->reached);
-	(void) ps_plan_run(&write_pass_plan, args, nulls, SPI_OK_UPDATE);
+	(void) ps_plan_run(&write_pass_plan, args, nulls, SPI_OK_INSERT);
 }
 
 void

@@ -94,7 +94,7 @@ typedef struct PsScoreFunction
 extern bool ps_score_function_find(PsScoreFunction *found);
 extern void ps_score_function_set(const char *function, Oid owner); /* NULL: none */
 
-/* The pass that the last refresh stored; into the current context. Stores one; a customer without a profile is not stored. */
+/* The pass of the shard in use that the last refresh stored; into the current context. Stores one; a customer without a profile is not stored. */
 extern void ps_pass_read(PsPass *pass);
 extern void ps_pass_write(const PsPass *pass);
 

@@ -7,6 +7,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "settings.h"
+#include "store/distributed.h"
 #include "store/plan.h"
 #include "store/segment_counts.h"
 #include "utils/timestamp.h"
@@ -38,6 +39,8 @@ ps_segment_counts_due(void)
 	Datum		due;
 	bool		is_null;
 
+	if (ps_distributed())
+		return false;			/* no node sees all customers */
 	(void) ps_plan_read(&due_plan, NULL);
 	due = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null);
 	return !is_null && DatumGetBool(due);

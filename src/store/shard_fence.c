@@ -88,6 +88,21 @@ ps_each_shard(PsShardStep step, void *arg)
 	return sum;
 }
 
+bool
+ps_shard_fence_use(int64 id)
+{
+	if (!ps_distributed())
+		return false;
+	ps_shard_fence();
+	for (int shard = 0; shard < ps_shards_count(); shard++)
+		if (ps_shards_id(shard, PS_SHARDED_PROFILES) == id && ps_shards_is_here(shard))
+		{
+			ps_shards_use(shard);
+			return true;
+		}
+	return false;
+}
+
 void
 ps_shard_fence_customer(const char *customer_id, int len)
 {

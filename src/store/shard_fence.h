@@ -23,6 +23,9 @@ extern int64 ps_each_shard(PsShardStep step, void *arg);
 /* Works on the shard of a customer, if it is here, until ps_shards_use() is called or the transaction ends. */
 extern void ps_shard_fence_customer(const char *customer_id, int len);
 
+/* Keeps the shards here, and works on that one whose profiles have this number, until the transaction ends; false: it is not here. */
+extern bool ps_shard_fence_use(int64 id);
+
 /* Raises when a shard, that of a customer, is on another node. */
 extern void ps_shard_check_here(int shard, const char *customer_id);
 

@@ -126,7 +126,7 @@ RESET ROLE;
 
 SELECT profile_stream.unregister_handler(event_type, function) FROM profile_stream_internal.event_handlers;
 SELECT profile_stream.drop_segment(name) FROM profile_stream_internal.segments;
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream.segment_changes, profile_stream_internal.score_refresh;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream.segment_changes, profile_stream_internal.score_refresh, profile_stream_internal.score_passes;
 ALTER SEQUENCE profile_stream_internal.event_handlers_handler_id_seq RESTART;
 DROP SERVER contain_kafka CASCADE;
 DROP SCHEMA contain CASCADE;

@@ -63,7 +63,7 @@ DECLARE
 	wrong text;
 	accepted text[] := '{}';
 BEGIN
-	FOREACH setting IN ARRAY (SELECT proargnames FROM pg_proc WHERE proname = 'set_score_settings') LOOP
+	FOREACH setting IN ARRAY (SELECT proargnames FROM pg_proc WHERE oid = 'profile_stream.set_score_settings'::regproc) LOOP
 		FOREACH wrong IN ARRAY '{NaN,Infinity,-Infinity,-1}'::text[] LOOP
 			BEGIN
 				EXECUTE format('SELECT profile_stream.set_score_settings(%I => %L)', setting, wrong);

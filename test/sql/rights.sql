@@ -20,7 +20,7 @@ CREATE TEMP TABLE roles AS SELECT 'regress_' || r AS role FROM unnest('{nobody,r
 CREATE TEMP TABLE decisions (kind text, schema text, who text, names text);
 INSERT INTO decisions VALUES
 -- nobody else than functions writes a table; who reads it, and views:
-('relation', 'profile_stream', 'reader', 'dead_letters definitions materialized_profiles metric_totals node_dead_letters node_health node_partitions node_sinks node_streams node_topics profile_documents profile_metrics profiles segment_changes segment_counts segment_members stat_backfills stat_code stat_partitions
+('relation', 'profile_stream', 'reader', 'dead_letters definitions materialized_profiles metric_totals node_dead_letters node_health node_partitions node_score_refresh node_sinks node_streams node_topics profile_documents profile_metrics profiles segment_changes segment_counts segment_members stat_backfills stat_code stat_partitions
 	stat_score_refresh stat_sinks stat_sources stat_streams stat_topics stat_workers stream_log streams'),
 ('relation', 'profile_stream', 'operator', 'stat_rebuilds'),
 -- who watches and who analyses
@@ -30,6 +30,10 @@ INSERT INTO decisions VALUES
 ('definer', 'profile_stream_internal', 'support', 'masked'),
 -- an event trigger runs for whoever creates a table
 ('definer', 'profile_stream_internal', 'superuser', 'grant_on_shard'),
+-- they are called by functions of the same name, whose rights count
+('definer', 'profile_stream_internal', 'superuser', 'reset_score_settings set_score_settings'),
+('routine', 'profile_stream_internal', 'superuser', 'reset_score_settings set_score_settings'),
+('routine', 'profile_stream_internal', 'operator', 'refresh_scores'),
 ('routine', 'profile_stream', 'reader', 'health monitor_log monitor_partitions monitor_sinks monitor_streams monitor_workers storage_days_left'),
 ('routine', 'profile_stream', 'superuser', 'distribute undistribute move_dead_letters'),
 ('routine', 'profile_stream_internal', 'superuser', 'hide_error server_problems stream_problems work_problems'),
@@ -41,7 +45,7 @@ INSERT INTO decisions VALUES
 	materialized_profiles.scored_at materialized_profiles.event_counts materialized_profiles.window_state materialized_profiles.xmin'),
 -- parts, of which readers see what views and functions show
 ('relation', 'profile_stream_internal', 'reader', 'attribute_maps backfills coordinator_calls code_definitions confirmed_code dead_letter_outbox dead_letters event_handlers event_id_chunks event_ids event_upcasters history_columns history_settings profile_history metric_series metrics disks partition_lags process_counters
-	score_function score_parameters score_refresh score_settings segment_checks segments shard_offsets sink_status storage_samples poison_messages stream_decoders stream_gaps stream_leases stream_offsets stream_seeks stream_sinks stream_status stream_topics window_chunks'),
+	score_function score_parameters score_passes score_refresh score_settings segment_checks segments shard_offsets sink_status storage_samples poison_messages stream_decoders stream_gaps stream_leases stream_offsets stream_seeks stream_sinks stream_status stream_topics window_chunks'),
 ('relation', 'profile_stream_internal', 'operator', 'blocked_customers blocking_salt outbox seeds sink_pending stream_rebuilds'),
 ('relation', 'profile_stream_rebuild', 'operator', 'dead_letters event_id_chunks materialized_profiles profile_history stream_gaps stream_offsets stream_status window_chunks'),
 -- some columns of what only operators read
@@ -74,9 +78,7 @@ INSERT INTO decisions VALUES
 ('setting', '', 'superuser', 'profile_stream.batch_customers profile_stream.cluster profile_stream.dead_letter_bytes profile_stream.dead_letter_retention profile_stream.direct_access profile_stream.enabled
 	profile_stream.handler_timeout profile_stream.max_clock_skew profile_stream.max_event_bytes profile_stream.max_workers profile_stream.notify_queue_limit
 	profile_stream.reorder_memory profile_stream.sample_retention profile_stream.score_interval profile_stream.segment_change_retention profile_stream.segment_count_retention profile_stream.segment_timeout
-	profile_stream.synchronous_commit profile_stream.worker_restart_limit'),
--- with the rights of their owner, whoever calls
-('definer', 'profile_stream', 'operator', 'reset_score_settings set_score_settings');
+	profile_stream.synchronous_commit profile_stream.worker_restart_limit');
 CREATE TEMP VIEW decided AS SELECT kind, schema, who, n AS name FROM decisions, regexp_split_to_table(names, '\s+') n;
 -- what is decided for readers, and these may use as well
 CREATE TEMP TABLE shared (kind text, schema text, who text, names text);

@@ -186,7 +186,7 @@ SELECT profile_stream.unregister_upcaster(event_type, from_version) FROM profile
 SELECT profile_stream.drop_segment(name) FROM profile_stream_internal.segments;
 SELECT profile_stream.set_score_function(NULL);
 SELECT count(*) FROM profile_stream_internal.confirmed_code;
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream.segment_changes, profile_stream_internal.score_refresh;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream.segment_changes, profile_stream_internal.score_refresh, profile_stream_internal.score_passes;
 DROP SERVER roles_kafka CASCADE;
 DROP SCHEMA roles CASCADE;
 DROP ROLE roles_bob, roles_cat;

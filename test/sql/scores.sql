@@ -47,7 +47,7 @@ CALL profile_stream.refresh_scores('0', as_of => '2024-07-01Z');
 SELECT * FROM public.progress;
 SELECT customer_id, p.xmin, p.ctid, scored_at FROM profile_stream.materialized_profiles p EXCEPT TABLE unwritten;
 -- a pass that was interrupted goes on, with who was never scored
-UPDATE profile_stream_internal.score_refresh SET reached = 'gone';
+UPDATE profile_stream_internal.score_passes SET reached = 'gone';
 UPDATE profile_stream.materialized_profiles SET scored_at = NULL WHERE customer_id = 'busy';
 CALL profile_stream.refresh_scores(as_of => '2024-07-01Z');
 SELECT * FROM public.progress;
@@ -55,10 +55,10 @@ SELECT customer_id FROM profile_stream.materialized_profiles p WHERE scored_at I
 CALL profile_stream.refresh_scores(as_of => '2024-07-01Z');
 SELECT done FROM public.progress;
 -- but not when it began before stale_after, nor when it had missed somebody
-UPDATE profile_stream_internal.score_refresh SET reached = 'gone', pass_began_at = pass_began_at - interval '2 days';
+UPDATE profile_stream_internal.score_passes SET reached = 'gone', began_at = began_at - interval '2 days';
 CALL profile_stream.refresh_scores('1 day', as_of => '2024-07-01Z');
 SELECT done FROM public.progress;
-UPDATE profile_stream_internal.score_refresh SET reached = 'gone', missed = true;
+UPDATE profile_stream_internal.score_passes SET reached = 'gone', missed = true;
 CALL profile_stream.refresh_scores(as_of => '2024-07-01Z');
 SELECT done FROM public.progress;
 CALL profile_stream.refresh_scores(as_of => '2024-07-01Z');
@@ -268,7 +268,8 @@ SELECT name, error FROM profile_stream_internal.segments WHERE name = 'ann';
 SELECT profile_stream.drop_segment('ann');
 
 -- nothing is left of who is forgotten
-UPDATE profile_stream_internal.score_refresh SET error = 'customer "once": of once', reached = 'once';
+UPDATE profile_stream_internal.score_refresh SET error = 'customer "once": of once';
+UPDATE profile_stream_internal.score_passes SET reached = 'once';
 UPDATE profile_stream_internal.segments SET error = 'once more' WHERE name = 'regulars';
 INSERT INTO profile_stream.segment_members VALUES ('regulars', 'once', now());
 SELECT (SELECT array_agg(s ->> 'segment') FROM jsonb_array_elements(e -> 'segments') s) AS segments, jsonb_array_length(e -> 'segmentChanges') > 0 AS changes,
@@ -276,12 +277,12 @@ SELECT (SELECT array_agg(s ->> 'segment') FROM jsonb_array_elements(e -> 'segmen
 SELECT * FROM profile_stream.forget_customer('once');
 SELECT e -> 'segments' AS segments, e -> 'segmentChanges' AS changes FROM profile_stream.export_customer('once') e;
 SELECT t FROM (SELECT to_jsonb(m)::text FROM profile_stream.segment_members m UNION ALL SELECT to_jsonb(c)::text FROM profile_stream.segment_changes c
-	UNION ALL SELECT to_jsonb(r)::text FROM profile_stream_internal.score_refresh r UNION ALL SELECT to_jsonb(s)::text FROM profile_stream_internal.segments s) x (t) WHERE t ~ '\monce\M';
+	UNION ALL SELECT to_jsonb(r)::text FROM profile_stream_internal.score_refresh r UNION ALL SELECT to_jsonb(p)::text FROM profile_stream_internal.score_passes p UNION ALL SELECT to_jsonb(s)::text FROM profile_stream_internal.segments s) x (t) WHERE t ~ '\monce\M';
 
 DELETE FROM profile_stream_internal.segments;
 DELETE FROM profile_stream.streams WHERE name = 'sinks';
 TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks, profile_stream_internal.outbox,
-	profile_stream.segment_changes, profile_stream_internal.score_refresh;
+	profile_stream.segment_changes, profile_stream_internal.score_refresh, profile_stream_internal.score_passes;
 DROP VIEW public.scores, public.progress;
 DROP FUNCTION public.live, public.my_scores;
 DROP TABLE public.secret, public.stolen;

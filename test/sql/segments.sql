@@ -271,7 +271,7 @@ SELECT count(*) < 60 AS few FROM profile_stream_internal.segment_checks;
 SELECT profile_stream.drop_metric(m) FROM unnest('{spent,last,shops,highest,today,in_month,ever}'::text[]) m;
 SELECT profile_stream.unmap_attribute('customer.profile.updated', 'until'), profile_stream.unmap_attribute('session.started', 'size');
 DELETE FROM profile_stream_internal.segments;
-TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.window_chunks, profile_stream.segment_changes, profile_stream_internal.segment_checks, profile_stream_internal.score_refresh;
+TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.window_chunks, profile_stream.segment_changes, profile_stream_internal.segment_checks, profile_stream_internal.score_refresh, profile_stream_internal.score_passes;
 RESET profile_stream.failpoint_clock;
 DROP FUNCTION public.lookup, public.pure, public.slow, public.deadlocks;
 DROP DOMAIN public.positive;

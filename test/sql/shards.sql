@@ -221,7 +221,7 @@ CREATE OR REPLACE FUNCTION pg_catalog.run_command_on_all_nodes(command text) RET
 SELECT node, status, subject, problem FROM profile_stream.node_health;
 SELECT node, node_error, stream, state FROM profile_stream.node_streams;
 SELECT node, node_error, partition FROM profile_stream.node_partitions UNION ALL SELECT node, node_error, partitions FROM profile_stream.node_topics UNION ALL SELECT node, node_error, partition FROM profile_stream.node_dead_letters
-	UNION ALL SELECT node, node_error, backlog::int FROM profile_stream.node_sinks;
+	UNION ALL SELECT node, node_error, backlog::int FROM profile_stream.node_sinks UNION ALL SELECT node, node_error, pid FROM profile_stream.node_score_refresh;
 DROP FUNCTION pg_catalog.run_command_on_all_nodes(text);
 
 -- what needs all rows, and what changes definitions, is refused; each function that may write is decided on

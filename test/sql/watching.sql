@@ -161,6 +161,7 @@ RESET ROLE;
 -- views of all nodes show this one where there is no other
 SELECT node, node_error, count(*) FROM profile_stream.node_streams GROUP BY 1, 2;
 SELECT node, node_error, sink FROM profile_stream.node_sinks;
+SELECT count(*) FROM profile_stream.node_score_refresh WHERE node IS NOT NULL OR node_error IS NOT NULL;
 SELECT DISTINCT node, status = ANY ('{ok,warning,error}') AS known FROM profile_stream.node_health;
 -- who is hidden by row security is hidden in the masked view, too
 ALTER TABLE profile_stream.materialized_profiles ENABLE ROW LEVEL SECURITY;

@@ -187,7 +187,7 @@ finish($first);
 $stopper->query_safe('SELECT pg_advisory_unlock(42)');
 $done = progress('profiles_done');
 is($node->sql("SELECT count(*) FROM $profiles WHERE segment <> '?'"), $done, 'what it has done stays');
-my $reached = $node->sql("SELECT count(*) FROM $profiles WHERE customer_id <= (SELECT reached FROM profile_stream_internal.score_refresh)");
+my $reached = $node->sql("SELECT count(*) FROM $profiles WHERE customer_id <= (SELECT reached FROM profile_stream_internal.score_passes)");
 ok($reached > 0 && $reached <= $done, "it has come up to profile $reached of $done that are done");
 $node->sql('CALL profile_stream.refresh_scores()');
 is(progress('state, profiles_skipped, profiles_done'), 'done|0|' . ($total - $reached), 'the next refresh goes on there');
