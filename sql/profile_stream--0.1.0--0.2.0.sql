@@ -371,21 +371,60 @@ COMMENT ON COLUMN profiles.churn_risk_score IS 'Risk that the customer leaves, 0
 COMMENT ON COLUMN profiles.lifetime_value IS 'Expected value of the customer, of the last refresh of scores, in the unit of transactions; NULL: not scored yet';
 COMMENT ON COLUMN profiles.changed_at IS 'When the last change of the row was committed; NULL: before the server had track_commit_timestamp on, or too long ago';
 
-CREATE TABLE segment_counts (
+-- drop_segment() removes the members itself
+ALTER TABLE segment_members DROP CONSTRAINT segment_members_segment_fkey;
+
+CREATE TABLE profile_stream_internal.segment_day_counts (
+	slot text COLLATE "C" NOT NULL,
 	day date NOT NULL,
 	kind text COLLATE "C" NOT NULL CHECK (kind IN ('all', 'unscored', 'score', 'rule')),
 	segment text COLLATE "C" NOT NULL,
 	customers bigint NOT NULL,
 	counted_at timestamptz NOT NULL,
-	PRIMARY KEY (day, kind, segment)
+	shards int NOT NULL,
+	PRIMARY KEY (slot, day, kind, segment)
 );
-SELECT pg_catalog.pg_extension_config_dump('segment_counts', '');
-COMMENT ON TABLE segment_counts IS 'How many customers each segment had, a row for each day and segment: as of the last refresh of the day, or of its begin';
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.segment_day_counts', '');
+COMMENT ON TABLE profile_stream_internal.segment_day_counts IS 'What segment_counts adds up: how many customers of a shard each segment had, by day';
+COMMENT ON COLUMN profile_stream_internal.segment_day_counts.slot IS 'A text whose hash belongs to the shard; the empty string where profiles are not distributed';
+COMMENT ON COLUMN profile_stream_internal.segment_day_counts.day IS 'Day in UTC';
+COMMENT ON COLUMN profile_stream_internal.segment_day_counts.kind IS 'all: all customers; unscored: those without a segment yet; score: a segment of the scores; rule: a segment of create_segment()';
+COMMENT ON COLUMN profile_stream_internal.segment_day_counts.segment IS 'Name of the segment; all or unscored of these kinds';
+COMMENT ON COLUMN profile_stream_internal.segment_day_counts.customers IS 'Number of customers of the shard who were in it';
+COMMENT ON COLUMN profile_stream_internal.segment_day_counts.counted_at IS 'When they were counted';
+COMMENT ON COLUMN profile_stream_internal.segment_day_counts.shards IS 'How many shards there were; 1 where profiles are not distributed';
+
+-- A day is there once all shards have counted it, and a segment by rule once all of them had it.
+CREATE VIEW segment_counts WITH (security_invoker = true) AS
+	SELECT c.day, c.kind, c.segment, pg_catalog.sum(c.customers)::bigint AS customers, pg_catalog.min(c.counted_at) AS counted_at
+	FROM profile_stream_internal.segment_day_counts c
+		JOIN (SELECT a.day FROM profile_stream_internal.segment_day_counts a WHERE a.kind = 'all'
+			GROUP BY a.day HAVING pg_catalog.count(*) = pg_catalog.max(a.shards)) d ON d.day = c.day
+	GROUP BY c.day, c.kind, c.segment HAVING c.kind <> 'rule' OR pg_catalog.count(*) = pg_catalog.max(c.shards);
+COMMENT ON VIEW segment_counts IS 'How many customers each segment had, a row for each day and segment: as of the last refresh of the day, or of its begin';
 COMMENT ON COLUMN segment_counts.day IS 'Day in UTC';
 COMMENT ON COLUMN segment_counts.kind IS 'all: all customers; unscored: those without a segment yet; score: a segment of the scores; rule: a segment of create_segment()';
 COMMENT ON COLUMN segment_counts.segment IS 'Name of the segment; all or unscored of these kinds';
 COMMENT ON COLUMN segment_counts.customers IS 'Number of customers who were in it';
-COMMENT ON COLUMN segment_counts.counted_at IS 'When they were counted';
+COMMENT ON COLUMN segment_counts.counted_at IS 'When they were counted; of distributed profiles when the first shard was';
+
+CREATE PROCEDURE profile_stream_internal.refresh_segments(name text, batch int, INOUT done jsonb)
+	AS 'MODULE_PATHNAME', 'ps_refresh_segments_here' LANGUAGE c;
+COMMENT ON PROCEDURE profile_stream_internal.refresh_segments(text, int, jsonb) IS 'refresh_segments() of the profiles that are on this node; returns the shards that were seen whole, and errors of segments';
+REVOKE ALL ON PROCEDURE profile_stream_internal.refresh_segments FROM PUBLIC;
+GRANT EXECUTE ON PROCEDURE profile_stream_internal.refresh_segments TO profile_stream_operator;
+
+CREATE TABLE profile_stream_internal.segment_fills (
+	slot text COLLATE "C" PRIMARY KEY,
+	node int NOT NULL,
+	segment_id int NOT NULL,
+	filled_to text COLLATE "C"
+);
+COMMENT ON TABLE profile_stream_internal.segment_fills IS 'Which live segments have seen the customers of the shards of distributed profiles; each row is in its shard';
+COMMENT ON COLUMN profile_stream_internal.segment_fills.slot IS 'A text whose hash belongs to the shard';
+COMMENT ON COLUMN profile_stream_internal.segment_fills.node IS 'Node that has seen them, and that numbers its segments by itself; after a move another one sees them anew';
+COMMENT ON COLUMN profile_stream_internal.segment_fills.segment_id IS 'Greatest number of the segments that see them, or have';
+COMMENT ON COLUMN profile_stream_internal.segment_fills.filled_to IS 'Up to which customer they have; NULL: all';
 
 CREATE OR REPLACE FUNCTION set_score_settings(new_days double precision DEFAULT NULL, active_days double precision DEFAULT NULL, dormant_days double precision DEFAULT NULL,
 	loyal_transactions double precision DEFAULT NULL, champion_transactions double precision DEFAULT NULL, champion_value numeric DEFAULT NULL,
@@ -641,9 +680,10 @@ END
 $$;
 DROP VIEW old_bi_profiles;
 
-REVOKE ALL ON segment_counts, masked_profiles FROM PUBLIC;
+REVOKE ALL ON segment_counts, profile_stream_internal.segment_day_counts, profile_stream_internal.segment_fills, masked_profiles FROM PUBLIC;
 REVOKE ALL ON FUNCTION commit_time, profile_stream_internal.masked FROM PUBLIC;
-GRANT SELECT ON segment_counts TO profile_stream_bi, profile_stream_reader, profile_stream_operator;
+GRANT SELECT ON segment_counts, profile_stream_internal.segment_day_counts TO profile_stream_bi, profile_stream_reader, profile_stream_operator;
+GRANT SELECT ON profile_stream_internal.segment_fills TO profile_stream_reader, profile_stream_operator;
 GRANT SELECT (xmin, updated_at) ON materialized_profiles TO profile_stream_bi;
 GRANT EXECUTE ON FUNCTION profiles_changed_since, profile_bookmark, profile_stream_internal.bookmark_horizon, profile_stream_internal.xid_at_or_after TO profile_stream_bi;
 GRANT EXECUTE ON FUNCTION commit_time TO profile_stream_bi, profile_stream_reader, profile_stream_operator;
@@ -2030,7 +2070,9 @@ CREATE FUNCTION profile_stream_internal.sharded_tables() RETURNS regclass[]
 	-- names that are looked up by each call, so that the function depends on no table
 	RETURN ARRAY['profile_stream.materialized_profiles'::text::regclass, 'profile_stream_internal.window_chunks'::text::regclass,
 		'profile_stream_internal.event_id_chunks'::text::regclass, 'profile_stream_internal.shard_offsets'::text::regclass,
-		'profile_stream.segment_changes'::text::regclass, 'profile_stream_internal.score_passes'::text::regclass];
+		'profile_stream.segment_changes'::text::regclass, 'profile_stream_internal.score_passes'::text::regclass,
+		'profile_stream.segment_members'::text::regclass, 'profile_stream_internal.segment_checks'::text::regclass,
+		'profile_stream_internal.segment_fills'::text::regclass, 'profile_stream_internal.segment_day_counts'::text::regclass];
 COMMENT ON FUNCTION profile_stream_internal.sharded_tables() IS 'The tables that distribute() distributes: by the column customer_id, or slot where there is none';
 
 -- Citus is called by name, because it need not be installed.
@@ -2195,6 +2237,9 @@ BEGIN
 	FOR i IN 1 .. cardinality(tables) LOOP
 		EXECUTE format('CREATE TEMP TABLE profile_stream_kept_%s ON COMMIT DROP AS SELECT * FROM %s', i, tables[i]);
 	END LOOP;
+	-- each node has numbered the segments by itself
+	UPDATE pg_temp.profile_stream_kept_1 SET segment_state = NULL WHERE segment_state IS NOT NULL;
+	UPDATE profile_stream_internal.segments SET filled_to = '' WHERE evaluate = 'live' AND blocked_at IS NULL;
 	FOR i IN 1 .. cardinality(tables) LOOP
 		SELECT n.nspname::text AS schema, c.relname::text AS name INTO STRICT member FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = tables[i];
 		EXECUTE 'SELECT master_remove_distributed_table_metadata_from_workers($1, $2, $3)' USING tables[i], member.schema, member.name;
@@ -2212,6 +2257,7 @@ BEGIN
 		HAVING max(c.change_id) > (SELECT s.last_value FROM profile_stream.segment_changes_change_id_seq s);
 	DELETE FROM profile_stream_internal.shard_offsets;
 	DELETE FROM profile_stream_internal.score_passes;
+	DELETE FROM profile_stream_internal.segment_fills;
 	DELETE FROM profile_stream_internal.coordinator_calls;
 END $$;
 COMMENT ON FUNCTION undistribute() IS 'Bring distributed profiles back to the coordinator';
@@ -2243,6 +2289,7 @@ BEGIN
 	DELETE FROM profile_stream_internal.score_settings;
 	DELETE FROM profile_stream_internal.score_function;
 	DELETE FROM profile_stream_internal.score_refresh;
+	DELETE FROM profile_stream_internal.segments;
 	DELETE FROM profile_stream_internal.coordinator_calls;
 	-- the coordinator has the same
 	DELETE FROM profile_stream_internal.blocked_customers;

@@ -2808,7 +2808,7 @@ COMMENT ON COLUMN profile_stream_internal.segments.filled_to IS 'Up to which cus
 COMMENT ON COLUMN profile_stream_internal.segments.blocked_at IS 'When the predicate of a live segment failed, so that it is not evaluated; NULL: it is';
 
 CREATE TABLE segment_members (
-	segment text COLLATE "C" NOT NULL REFERENCES profile_stream_internal.segments ON DELETE CASCADE,
+	segment text COLLATE "C" NOT NULL,
 	customer_id text COLLATE "C" NOT NULL,
 	entered_at timestamptz NOT NULL,
 	PRIMARY KEY (segment, customer_id)
@@ -2847,21 +2847,39 @@ COMMENT ON COLUMN segment_changes.quiet IS 'Whether it was not announced, becaus
 COMMENT ON COLUMN segment_changes.event_id IS 'Id of the last event that was applied before, of a live segment; NULL: time, a refresh or a rebuild caused it';
 COMMENT ON COLUMN segment_changes.event_at IS 'Timestamp of that event; NULL: there is none';
 
-CREATE TABLE segment_counts (
+CREATE TABLE profile_stream_internal.segment_day_counts (
+	slot text COLLATE "C" NOT NULL,
 	day date NOT NULL,
 	kind text COLLATE "C" NOT NULL CHECK (kind IN ('all', 'unscored', 'score', 'rule')),
 	segment text COLLATE "C" NOT NULL,
 	customers bigint NOT NULL,
 	counted_at timestamptz NOT NULL,
-	PRIMARY KEY (day, kind, segment)
+	shards int NOT NULL,
+	PRIMARY KEY (slot, day, kind, segment)
 );
-SELECT pg_catalog.pg_extension_config_dump('segment_counts', '');
-COMMENT ON TABLE segment_counts IS 'How many customers each segment had, a row for each day and segment: as of the last refresh of the day, or of its begin';
+SELECT pg_catalog.pg_extension_config_dump('profile_stream_internal.segment_day_counts', '');
+COMMENT ON TABLE profile_stream_internal.segment_day_counts IS 'What segment_counts adds up: how many customers of a shard each segment had, by day';
+COMMENT ON COLUMN profile_stream_internal.segment_day_counts.slot IS 'A text whose hash belongs to the shard; the empty string where profiles are not distributed';
+COMMENT ON COLUMN profile_stream_internal.segment_day_counts.day IS 'Day in UTC';
+COMMENT ON COLUMN profile_stream_internal.segment_day_counts.kind IS 'all: all customers; unscored: those without a segment yet; score: a segment of the scores; rule: a segment of create_segment()';
+COMMENT ON COLUMN profile_stream_internal.segment_day_counts.segment IS 'Name of the segment; all or unscored of these kinds';
+COMMENT ON COLUMN profile_stream_internal.segment_day_counts.customers IS 'Number of customers of the shard who were in it';
+COMMENT ON COLUMN profile_stream_internal.segment_day_counts.counted_at IS 'When they were counted';
+COMMENT ON COLUMN profile_stream_internal.segment_day_counts.shards IS 'How many shards there were; 1 where profiles are not distributed';
+
+-- A day is there once all shards have counted it, and a segment by rule once all of them had it.
+CREATE VIEW segment_counts WITH (security_invoker = true) AS
+	SELECT c.day, c.kind, c.segment, pg_catalog.sum(c.customers)::bigint AS customers, pg_catalog.min(c.counted_at) AS counted_at
+	FROM profile_stream_internal.segment_day_counts c
+		JOIN (SELECT a.day FROM profile_stream_internal.segment_day_counts a WHERE a.kind = 'all'
+			GROUP BY a.day HAVING pg_catalog.count(*) = pg_catalog.max(a.shards)) d ON d.day = c.day
+	GROUP BY c.day, c.kind, c.segment HAVING c.kind <> 'rule' OR pg_catalog.count(*) = pg_catalog.max(c.shards);
+COMMENT ON VIEW segment_counts IS 'How many customers each segment had, a row for each day and segment: as of the last refresh of the day, or of its begin';
 COMMENT ON COLUMN segment_counts.day IS 'Day in UTC';
 COMMENT ON COLUMN segment_counts.kind IS 'all: all customers; unscored: those without a segment yet; score: a segment of the scores; rule: a segment of create_segment()';
 COMMENT ON COLUMN segment_counts.segment IS 'Name of the segment; all or unscored of these kinds';
 COMMENT ON COLUMN segment_counts.customers IS 'Number of customers who were in it';
-COMMENT ON COLUMN segment_counts.counted_at IS 'When they were counted';
+COMMENT ON COLUMN segment_counts.counted_at IS 'When they were counted; of distributed profiles when the first shard was';
 
 -- Not dumped: live segments of a restored database are confirmed first, and then all customers are looked at anew.
 CREATE TABLE profile_stream_internal.segment_checks (
@@ -2873,6 +2891,18 @@ CREATE INDEX segment_checks_customer ON profile_stream_internal.segment_checks (
 COMMENT ON TABLE profile_stream_internal.segment_checks IS 'When which customer is looked at again, because a live segment can change with time alone';
 COMMENT ON COLUMN profile_stream_internal.segment_checks.due_at IS 'When that is';
 COMMENT ON COLUMN profile_stream_internal.segment_checks.customer_id IS 'Customer who is looked at';
+
+CREATE TABLE profile_stream_internal.segment_fills (
+	slot text COLLATE "C" PRIMARY KEY,
+	node int NOT NULL,
+	segment_id int NOT NULL,
+	filled_to text COLLATE "C"
+);
+COMMENT ON TABLE profile_stream_internal.segment_fills IS 'Which live segments have seen the customers of the shards of distributed profiles; each row is in its shard';
+COMMENT ON COLUMN profile_stream_internal.segment_fills.slot IS 'A text whose hash belongs to the shard';
+COMMENT ON COLUMN profile_stream_internal.segment_fills.node IS 'Node that has seen them, and that numbers its segments by itself; after a move another one sees them anew';
+COMMENT ON COLUMN profile_stream_internal.segment_fills.segment_id IS 'Greatest number of the segments that see them, or have';
+COMMENT ON COLUMN profile_stream_internal.segment_fills.filled_to IS 'Up to which customer they have; NULL: all';
 
 CREATE FUNCTION create_segment(name text, predicate text, evaluate text DEFAULT NULL, quiet_period interval DEFAULT '1 day') RETURNS void
 	AS 'MODULE_PATHNAME', 'ps_create_segment' LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp;
@@ -2889,6 +2919,10 @@ COMMENT ON FUNCTION alter_segment(text, name, text, text, interval) IS 'Change a
 CREATE PROCEDURE refresh_segments(name text DEFAULT NULL, batch int DEFAULT 1000)
 	AS 'MODULE_PATHNAME', 'ps_refresh_segments' LANGUAGE c;
 COMMENT ON PROCEDURE refresh_segments(text, int) IS 'Evaluate segments by rule, one or all, a batch of profiles a transaction, and announce who entered and left';
+
+CREATE PROCEDURE profile_stream_internal.refresh_segments(name text, batch int, INOUT done jsonb)
+	AS 'MODULE_PATHNAME', 'ps_refresh_segments_here' LANGUAGE c;
+COMMENT ON PROCEDURE profile_stream_internal.refresh_segments(text, int, jsonb) IS 'refresh_segments() of the profiles that are on this node; returns the shards that were seen whole, and errors of segments';
 
 -- =====================================================================================================================
 -- 19. Code of users and other definitions (api/confirm.c)
@@ -4223,7 +4257,9 @@ CREATE FUNCTION profile_stream_internal.sharded_tables() RETURNS regclass[]
 	-- names that are looked up by each call, so that the function depends on no table
 	RETURN ARRAY['profile_stream.materialized_profiles'::text::regclass, 'profile_stream_internal.window_chunks'::text::regclass,
 		'profile_stream_internal.event_id_chunks'::text::regclass, 'profile_stream_internal.shard_offsets'::text::regclass,
-		'profile_stream.segment_changes'::text::regclass, 'profile_stream_internal.score_passes'::text::regclass];
+		'profile_stream.segment_changes'::text::regclass, 'profile_stream_internal.score_passes'::text::regclass,
+		'profile_stream.segment_members'::text::regclass, 'profile_stream_internal.segment_checks'::text::regclass,
+		'profile_stream_internal.segment_fills'::text::regclass, 'profile_stream_internal.segment_day_counts'::text::regclass];
 COMMENT ON FUNCTION profile_stream_internal.sharded_tables() IS 'The tables that distribute() distributes: by the column customer_id, or slot where there is none';
 
 -- Citus is called by name, because it need not be installed.
@@ -4483,6 +4519,9 @@ BEGIN
 	FOR i IN 1 .. cardinality(tables) LOOP
 		EXECUTE format('CREATE TEMP TABLE profile_stream_kept_%s ON COMMIT DROP AS SELECT * FROM %s', i, tables[i]);
 	END LOOP;
+	-- each node has numbered the segments by itself
+	UPDATE pg_temp.profile_stream_kept_1 SET segment_state = NULL WHERE segment_state IS NOT NULL;
+	UPDATE profile_stream_internal.segments SET filled_to = '' WHERE evaluate = 'live' AND blocked_at IS NULL;
 	FOR i IN 1 .. cardinality(tables) LOOP
 		SELECT n.nspname::text AS schema, c.relname::text AS name INTO STRICT member FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = tables[i];
 		EXECUTE 'SELECT master_remove_distributed_table_metadata_from_workers($1, $2, $3)' USING tables[i], member.schema, member.name;
@@ -4500,6 +4539,7 @@ BEGIN
 		HAVING max(c.change_id) > (SELECT s.last_value FROM profile_stream.segment_changes_change_id_seq s);
 	DELETE FROM profile_stream_internal.shard_offsets;
 	DELETE FROM profile_stream_internal.score_passes;
+	DELETE FROM profile_stream_internal.segment_fills;
 	DELETE FROM profile_stream_internal.coordinator_calls;
 END $$;
 COMMENT ON FUNCTION undistribute() IS 'Bring distributed profiles back to the coordinator';
@@ -4531,6 +4571,7 @@ BEGIN
 	DELETE FROM profile_stream_internal.score_settings;
 	DELETE FROM profile_stream_internal.score_function;
 	DELETE FROM profile_stream_internal.score_refresh;
+	DELETE FROM profile_stream_internal.segments;
 	DELETE FROM profile_stream_internal.coordinator_calls;
 	-- the coordinator has the same
 	DELETE FROM profile_stream_internal.blocked_customers;
@@ -4652,7 +4693,7 @@ GRANT EXECUTE ON ROUTINE profile_stream.version, health, monitor_streams, monito
 	profile_stream_internal.oldest_rows, profile_stream_internal.table_sizes, profile_stream_internal.rows_of_nodes, profile_stream_internal.is_distributed
 	TO profile_stream_monitor, profile_stream_reader, profile_stream_operator;
 GRANT profile_stream_monitor TO pg_monitor;
-GRANT SELECT ON bi_profiles, segment_changes, segment_counts, profile_stream_internal.shard_offsets, profile_stream_internal.metrics, profile_stream_internal.metric_series, profile_stream_internal.window_chunks TO profile_stream_bi;
+GRANT SELECT ON bi_profiles, segment_changes, segment_counts, profile_stream_internal.segment_day_counts, profile_stream_internal.shard_offsets, profile_stream_internal.metrics, profile_stream_internal.metric_series, profile_stream_internal.window_chunks TO profile_stream_bi;
 GRANT SELECT (customer_id, version, updated_at, first_event_at, watermark, total_balance, account_count, last_transaction_at, last_login_at, preferred_channel,
 	segment, churn_risk_score, lifetime_value, scored_at, event_counts, window_state, xmin) ON materialized_profiles TO profile_stream_bi;
 GRANT EXECUTE ON ROUTINE window_value, metric_value, metric_trend, metric_days, commit_time, profiles_changed_since, profile_bookmark,
@@ -4712,7 +4753,7 @@ GRANT EXECUTE ON ROUTINE
 	profile_stream_internal.dead_letter_relation,
 	profile_stream_internal.cluster_columns, profile_stream_internal.cluster_relations, profile_stream_internal.cluster_object, profile_stream_internal.cluster_source,
 	profile_stream_internal.check_cluster_servers, profile_stream_internal.make_cluster_relation, profile_stream_internal.drop_cluster_relations,
-	profile_stream_internal.cluster_facts, profile_stream_internal.cluster_readers, profile_stream_internal.cluster_differences, profile_stream_internal.run_coordinator_call, profile_stream_internal.refresh_scores,
+	profile_stream_internal.cluster_facts, profile_stream_internal.cluster_readers, profile_stream_internal.cluster_differences, profile_stream_internal.run_coordinator_call, profile_stream_internal.refresh_scores, profile_stream_internal.refresh_segments,
 	profile_stream_rebuild.window_value, profile_stream_rebuild.metric_values
 	TO profile_stream_operator;
 

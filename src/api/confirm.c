@@ -13,6 +13,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "store/confirmed_code.h"
+#include "store/coordinator_calls.h"
 #include "store/extension.h"
 #include "store/function.h"
 #include "store/rule_catalog.h"
@@ -74,7 +75,8 @@ check_code(const char *kind, const char *name)
 {
 	if (kind != NULL)
 		ps_check_word("kind", kind, kinds, lengthof(kinds));
-	if (name != NULL && !ps_code_exists(kind, name))
+	/* a node that was added needs no code that came to others by a restore */
+	if (name != NULL && !ps_coordinator_calls_running() && !ps_code_exists(kind, name))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no %s \"%s\"", kind == NULL ? "code" : kind, name),

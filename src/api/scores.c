@@ -1,6 +1,8 @@
 /*
  * scores.c
- *	  The functions of scores, and refresh_segments().
+ *	  The functions of scores, and refresh_segments(). Where profiles are distributed all
+ *	  nodes refresh those of their shards, at the same time. A shard that moves meanwhile may be
+ *	  seen by none of them: so each node says which shards of segments it has seen whole.
  *
  *	  The table score_function tells with whose rights code runs. So only these functions
  *	  write it, and they note the caller as the owner.
@@ -12,17 +14,23 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "scores/refresh.h"
 #include "store/distributed.h"
 #include "store/extension.h"
 #include "store/node_calls.h"
+#include "store/shards.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
 #include "utils/regproc.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #define MAX_BATCH 100000
+#define ROUNDS 5				/* so often all nodes refresh the segments, when shards move meanwhile */
 
 /* Begins a procedure that commits its batches. */
 static void
@@ -118,21 +126,134 @@ ps_refresh_scores_here_checked(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &failed, &isnull)));
 }
 
+static void
+refresh_segments_here(const char *name, int batch, PsSegmentsRefresh *all)
+{
+	PsRefresh	refresh = {.batch = batch};
+
+	scores_start(&refresh);
+	ps_segments_refresh(&refresh, name, all);
+	ps_refresh_finish();
+}
+
+/* Has all nodes refresh segments, with the rights of the caller. Returns how many shards were seen whole, and to *failed errors of predicates. */
+static int64
+refresh_segments_on_nodes(const char *name, int batch, char **failed)
+{
+	char	   *unreached;
+	int64		shards;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	shards = ps_nodes_refresh_segments(name, batch, &unreached, failed);
+	PopActiveSnapshot();
+	if (unreached != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("refresh_segments() did not run on all nodes"),
+				 errdetail("%s", unreached),
+				 errhint("Call it again. Members of the other nodes are up to date.")));
+	return shards;
+}
+
+static void
+refresh_all_shards(const char *name, int batch)
+{
+	char	   *failed = NULL;
+	int			round = 0;
+
+	while (refresh_segments_on_nodes(name, batch, &failed) < ps_shards_count())
+		if (++round == ROUNDS)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("segments were not refreshed in all shards, because these move between nodes"),
+					 errhint("Call refresh_segments() again when the moves are done.")));
+	if (failed != NULL)
+		ereport(WARNING,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("segments could not be refreshed on all nodes"),
+				 errdetail("%s", failed),
+				 errhint("profile_stream.stat_code of the node shows whose rights the predicate runs with.")));
+}
+
+/* The name of the segment, in memory that lives longer than the transactions of the procedure; NULL: all. */
+static char *
+segment_of_call(FunctionCallInfo fcinfo)
+{
+	return PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
+}
+
 PS_FUNCTION(ps_refresh_segments);
 static Datum
 ps_refresh_segments_checked(PG_FUNCTION_ARGS)
 {
-	char	   *name = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
-	PsRefresh	refresh = {.batch = get_batch(fcinfo, 1)};
+	int			batch = get_batch(fcinfo, 1);
+	PsSegmentsRefresh all = {0};
+	char	   *name;
 
 	begin_procedure(fcinfo, "refresh_segments()");
-	if (name != NULL)
-		name = pstrdup(name);	/* into the memory of SPI, which lives longer than the transactions of the procedure */
-	scores_start(&refresh);
-	ps_segments_refresh(&refresh, name);
-	ps_refresh_finish();
+	name = segment_of_call(fcinfo);
+	if (ps_distributed())
+		refresh_all_shards(name, batch);
+	else
+		refresh_segments_here(name, batch, &all);
 	SPI_finish();
 	PG_RETURN_VOID();
+}
+
+/* What a node answers. */
+static char *
+answer_of_node(const PsSegmentsRefresh *all)
+{
+	StringInfoData answer;
+	ListCell   *cell;
+	bool		is_first = true;
+
+	initStringInfo(&answer);
+	appendStringInfoString(&answer, "{\"shards\":[");
+	foreach(cell, all->shards)
+	{
+		appendStringInfo(&answer, "%s\"%s\"", is_first ? "" : ",", (char *) lfirst(cell));
+		is_first = false;
+	}
+	appendStringInfoString(&answer, "],\"failed\":{");
+	is_first = true;
+	foreach(cell, all->walks)
+	{
+		const PsSegmentRefresh *walk = lfirst(cell);
+
+		if (walk->error == NULL)
+			continue;
+		appendStringInfoString(&answer, is_first ? "" : ",");
+		is_first = false;
+		escape_json(&answer, walk->segment->name);
+		appendStringInfoChar(&answer, ':');
+		escape_json(&answer, walk->error);
+	}
+	appendStringInfoString(&answer, "}}");
+	return answer.data;
+}
+
+/* What refresh_segments() has each node do where profiles are distributed. */
+PS_FUNCTION(ps_refresh_segments_here);
+static Datum
+ps_refresh_segments_here_checked(PG_FUNCTION_ARGS)
+{
+	int			batch = get_batch(fcinfo, 1);
+	MemoryContext caller = CurrentMemoryContext;
+	PsSegmentsRefresh all = {0};
+	TupleDesc	desc;
+	Datum		answer;
+	bool		isnull = false;
+	char	   *text;
+
+	begin_procedure(fcinfo, "refresh_segments()");
+	refresh_segments_here(segment_of_call(fcinfo), batch, &all);
+	text = MemoryContextStrdup(caller, answer_of_node(&all));
+
+	SPI_finish();
+	answer = DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
+	(void) get_call_result_type(fcinfo, NULL, &desc);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &answer, &isnull)));
 }
 
 PS_FUNCTION(ps_set_score_function);

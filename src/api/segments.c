@@ -68,8 +68,7 @@ check_predicate(const char *predicate)
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("%s", wrong),
 				 errhint("A predicate is a condition as in a WHERE clause on profile_stream.profiles: total_balance > 1000 AND segment = 'loyal'.")));
-	/* of nobody: whether it can be evaluated */
-	(void) ps_segment_matches(predicate, "", "");
+	ps_segment_try(predicate);
 }
 
 /* Decides whether a segment is live: as it is asked for, and else where its predicate allows it. */

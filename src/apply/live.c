@@ -20,6 +20,7 @@
 #include "store/outbox.h"
 #include "store/secret.h"
 #include "store/segment_catalog.h"
+#include "store/shards.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -38,6 +39,7 @@ struct PsLiveWork
 	MemoryContext context;
 	TimestampTz as_of;
 	bool		fills;
+	bool		distrusts;		/* rows of the shard know nothing of the segments of this node */
 	PsLiveMove *moves;
 	int			nmoves;
 	int			moves_room;
@@ -69,6 +71,7 @@ ps_live_begin(void)
 	work->run = ps_live_run_begin(set);
 	work->context = CurrentMemoryContext;
 	work->as_of = live_now();
+	work->distrusts = ps_shards_used() != PS_NO_SHARD && !ps_live_shard_is_known();
 	return work;
 }
 
@@ -255,6 +258,7 @@ ps_live_decide(PsLiveWork *work, PsStoredProfile **profiles, int n, const PsEven
 	bool	   *holds = palloc(Max(n, 1) * work->set->nsegments * sizeof(bool));
 	TimestampTz *due_at = palloc(Max(n, 1) * sizeof(TimestampTz));
 
+	distrust |= work->distrusts;
 	for (int i = 0; i < n; i++)
 	{
 		PsAttributes *attributes = &profiles[i]->profile.attributes;

@@ -9,7 +9,10 @@
 #include "access/xact.h"
 #include "apply/live.h"
 #include "settings.h"
+#include "store/distributed.h"
 #include "store/locks.h"
+#include "store/shard_fence.h"
+#include "store/shards.h"
 #include "utils/timestamp.h"
 
 #define FILL_WAIT_MS 200		/* for the locks of customers whom a new segment sees first */
@@ -67,19 +70,32 @@ sweep_checks(PsLiveWork *work, int limit)
 	return nchecks;
 }
 
+/* Visits customers of whom a check is due, and whom segments have not seen yet. */
+typedef struct Sweep
+{
+	int			left;			/* so many more may be visited */
+	bool		notify;
+	bool		checks;
+	bool		fills;
+	bool		filled;			/* all customers were seen */
+} Sweep;
+
 /* Lets the next customers be seen by segments that have not seen all. None is passed over, because the next one is behind the last. */
 static int
-sweep_fill(PsLiveWork *work, int limit)
+sweep_fill(PsLiveWork *work, Sweep *sweep)
 {
-	const char **ids = palloc(limit * sizeof(char *));
-	bool	   *visited = palloc(limit * sizeof(bool));
+	const char **ids = palloc(sweep->left * sizeof(char *));
+	bool	   *visited = palloc(sweep->left * sizeof(bool));
 	PsLiveFilling filling;
 	int			n;
 	int			done = 0;
 
-	if (!ps_live_filling(&filling) || !ps_lock_appliers_are_gone(filling.last_id))
+	if (!ps_live_filling(&filling))
 		return 0;
-	n = ps_live_customers_after(filling.from, limit, ids);
+	sweep->filled = false;
+	if (!ps_lock_appliers_are_gone(filling.last_id))
+		return 0;
+	n = ps_live_customers_after(filling.from, sweep->left, ids);
 	ps_lock_ids_within(ids, n, FILL_WAIT_MS, visited);
 	while (done < n && visited[done])
 		done++;
@@ -88,26 +104,67 @@ sweep_fill(PsLiveWork *work, int limit)
 	for (int i = 0; i < done; i++)
 		if (!visited[i])
 			done = i;
-	if (done == n && n < limit)
+	if (done == n && n < sweep->left)
 		ps_live_fill_end(&filling);
 	else if (done > 0)
 		ps_live_fill_note(&filling, ids[done - 1]);
 	return done;
 }
 
+static int64
+sweep_step(void *arg)
+{
+	Sweep	   *sweep = arg;
+	PsLiveWork *work = sweep->left > 0 ? ps_live_begin() : NULL;
+	int			done = 0;
+
+	if (work == NULL)
+	{
+		sweep->filled = false;
+		return 0;
+	}
+	if (sweep->checks)
+		done = sweep_checks(work, sweep->left);
+	sweep->left -= done;
+	if (sweep->fills && sweep->left > 0 && (ps_live_set(work)->is_filling || ps_shards_used() != PS_NO_SHARD))
+	{
+		int			seen = sweep_fill(work, sweep);
+
+		sweep->left -= seen;
+		done += seen;
+	}
+	ps_live_tell_sinks(work);
+	(void) ps_live_write(work, sweep->notify);
+	PS_FAILPOINT("after_sweep");
+	return done;
+}
+
+/* Checks of all shards come before the customers of any shard that segments have not seen. */
+static int
+sweep_shards(int limit, bool notify)
+{
+	Sweep		sweep = {limit, notify,.checks = true};
+	const PsLiveSet *set = ps_live_segments();
+	PsLiveFilling all = {"", set == NULL ? 0 : set->last_id};
+	bool		is_filling = set != NULL && set->is_filling;
+	int			done;
+
+	if (set == NULL)
+		return 0;
+	done = ps_each_shard(sweep_step, &sweep);
+	sweep.checks = false;
+	sweep.fills = sweep.filled = true;
+	sweep.left = limit - done;
+	done += ps_each_shard(sweep_step, &sweep);
+	if (is_filling && sweep.filled)
+		ps_live_fill_end(&all);
+	return done;
+}
+
 int
 ps_live_sweep(int limit, bool notify)
 {
-	PsLiveWork *work = ps_live_begin();
-	int			done;
+	Sweep		sweep = {limit, notify,.checks = true,.fills = true};
 
-	if (work == NULL)
-		return 0;
-	done = sweep_checks(work, limit);
-	if (done < limit && ps_live_set(work)->is_filling)
-		done += sweep_fill(work, limit - done);
-	ps_live_tell_sinks(work);
-	(void) ps_live_write(work, notify);
-	PS_FAILPOINT("after_sweep");
-	return done;
+	return ps_distributed() ? sweep_shards(limit, notify) : (int) sweep_step(&sweep);
 }

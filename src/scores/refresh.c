@@ -325,7 +325,7 @@ next_shard(const int64 *done, int ndone)
 }
 
 void
-ps_refresh_each_shard(PsRefresh *refresh, void (*part) (PsRefresh *refresh))
+ps_refresh_each_shard(PsRefresh *refresh, void (*part) (PsRefresh *refresh, void *arg), void *arg)
 {
 	int64	   *done = NULL;
 	int			ndone = 0;
@@ -342,7 +342,7 @@ ps_refresh_each_shard(PsRefresh *refresh, void (*part) (PsRefresh *refresh))
 		MemoryContextSwitchTo(refresh->home);
 		done = done == NULL ? palloc(sizeof(int64)) : repalloc(done, (ndone + 1) * sizeof(int64));
 		done[ndone++] = refresh->shard;
-		part(refresh);
+		part(refresh, arg);
 		refresh->shard = 0;
 		refresh->has_left = false;
 	} while (is_distributed);
@@ -352,7 +352,7 @@ ps_refresh_each_shard(PsRefresh *refresh, void (*part) (PsRefresh *refresh))
 static void
 write_segment_counts(PsRefresh *refresh, void *arg)
 {
-	if (!ps_distributed() && (*(const bool *) arg || ps_segment_counts_due()))
+	if (*(const bool *) arg || ps_segment_counts_due())
 		ps_segment_counts_write();
 }
 

@@ -50,7 +50,7 @@ extern void ps_refresh_finish(void);
 extern bool ps_refresh_begin_batch(PsRefresh *refresh);
 
 /* Refreshes a part: all profiles, or where these are distributed those of one shard after the other that is on this node, or comes. */
-extern void ps_refresh_each_shard(PsRefresh *refresh, void (*part) (PsRefresh *refresh));
+extern void ps_refresh_each_shard(PsRefresh *refresh, void (*part) (PsRefresh *refresh, void *arg), void *arg);
 
 /* Calls write, unless it is NULL, and commits. Does both again without notifications when their queue is full. */
 extern void ps_refresh_commit_batch(PsRefresh *refresh, void (*write) (PsRefresh *refresh, void *arg), void *arg);
@@ -90,8 +90,23 @@ extern void ps_score_function_call(PsRefresh *refresh, PsScored **profiles, int 
 /* Raises unless a function can replace the default scores and run with the rights of the role. */
 extern void ps_score_function_check(Oid function, Oid role);
 
+/* A segment in a refresh. */
+typedef struct PsSegmentRefresh
+{
+	const PsSegment *segment;
+	const char *error;			/* NULL: none so far */
+	int64		left_ms;		/* time that its predicate may still take */
+	bool		is_noted;		/* the result is stored */
+} PsSegmentRefresh;
+
+typedef struct PsSegmentsRefresh
+{
+	List	   *walks;			/* PsSegmentRefresh */
+	List	   *shards;			/* texts: numbers of the shards that were here until all of their customers were seen */
+} PsSegmentsRefresh;
+
 /* score_refresh.c, segment_refresh.c: a whole refresh; name NULL: all segments */
 extern void ps_scores_refresh(PsRefresh *refresh);
-extern void ps_segments_refresh(PsRefresh *refresh, const char *name);
+extern void ps_segments_refresh(PsRefresh *refresh, const char *name, PsSegmentsRefresh *all);
 
 #endif							/* PS_REFRESH_H */

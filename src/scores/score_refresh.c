@@ -487,7 +487,7 @@ write_pass_end(PsRefresh *refresh, void *arg)
 
 /* Refreshes all profiles, or those of a shard. */
 static void
-refresh_part(PsRefresh *refresh)
+refresh_part(PsRefresh *refresh, void *arg)
 {
 	List	   *later;
 
@@ -524,7 +524,7 @@ ps_scores_refresh(PsRefresh *refresh)
 	(void) ps_refresh_begin_batch(refresh);
 	ps_refresh_commit_batch(refresh, write_begin, NULL);
 	refresh->at_once = refresh->batch;
-	ps_refresh_each_shard(refresh, refresh_part);
+	ps_refresh_each_shard(refresh, refresh_part, NULL);
 	ps_refresh_count_segments(refresh, true);
 	(void) ps_refresh_begin_batch(refresh);
 	ps_refresh_commit_batch(refresh, write_end, NULL);

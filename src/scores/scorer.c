@@ -87,11 +87,12 @@ static void
 refresh_segments(void)
 {
 	PsRefresh	refresh = {.batch = BATCH,.between = scorer_between};
+	PsSegmentsRefresh all = {0};
 
 	if (!ps_refresh_start(&refresh))
 		return;
 	pgstat_report_activity(STATE_RUNNING, "refreshing segments");
-	ps_segments_refresh(&refresh, NULL);
+	ps_segments_refresh(&refresh, NULL, &all);
 	ps_refresh_finish();
 }
 

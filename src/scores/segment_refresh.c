@@ -31,7 +31,6 @@ typedef struct Range
 	Datum		matches;
 	PsMove	  **moves;
 	int			nmoves;
-	const char *error;
 	int64		left_ms;		/* time that the predicate may still take in this refresh */
 } Range;
 
@@ -121,16 +120,16 @@ segment_refresh_visit_range(PsRefresh *refresh, void *arg)
 static void
 write_note(PsRefresh *refresh, void *arg)
 {
-	Range	   *range = arg;
+	PsSegmentRefresh *walk = arg;
 
-	ps_segment_note(range->segment->name, range->error);
+	ps_segment_note(walk->segment->name, walk->error);
 	/* live again: its predicate was evaluated for all */
-	if (range->error == NULL && range->segment->is_live && range->segment->is_blocked)
-		ps_segment_renew(range->segment->name);
+	if (walk->error == NULL && walk->segment->is_live && walk->segment->is_blocked)
+		ps_segment_renew(walk->segment->name);
 }
 
 /* Why the predicate of a segment must not be evaluated; NULL: it may be. */
-static char *
+static const char *
 find_obstacle(const PsSegment *segment)
 {
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(segment->owner)))
@@ -170,27 +169,23 @@ sweep_all(PsRefresh *refresh)
 	} while (sweep.visited > 0 || (sweep.fills && ps_clock_left(deadline) > 0));
 }
 
+/* Lets a segment have the members that its predicate says, of all profiles or of those of a shard. */
 static void
-refresh_segment(PsRefresh *refresh, const PsSegment *segment)
+walk_segment(PsRefresh *refresh, PsSegmentRefresh *walk)
 {
-	Range		range = {.segment = segment,.after = "",.left_ms = ps_segment_timeout_ms};
-	char	   *error;
+	const PsSegment *segment = walk->segment;
+	Range		range = {.segment = segment,.after = "",.left_ms = walk->left_ms};
 
-	(void) ps_refresh_begin_batch(refresh);
-	error = find_obstacle(segment);
-	ps_refresh_commit_batch(refresh, NULL, NULL);
 	ps_refresh_note_segment(segment->name);
-
-	while (error == NULL)
+	while (walk->error == NULL && ps_refresh_begin_batch(refresh))
 	{
 		ErrorData  *raised;
 
-		(void) ps_refresh_begin_batch(refresh);
 		range.upto = ps_segments_range(range.after, refresh->batch);
 		raised = ps_refresh_attempt(segment_refresh_evaluate, &range);
 		if (raised != NULL)
 		{
-			error = MemoryContextStrdup(refresh->home, raised->message);
+			walk->error = MemoryContextStrdup(refresh->home, raised->message);
 			ps_refresh_commit_batch(refresh, NULL, NULL);
 			break;
 		}
@@ -200,25 +195,59 @@ refresh_segment(PsRefresh *refresh, const PsSegment *segment)
 			break;
 		range.after = MemoryContextStrdup(refresh->home, range.upto);
 	}
-
+	walk->left_ms = range.left_ms;
 	ps_refresh_note_segment(NULL);
-	range.error = error;
+}
+
+static void
+segment_refresh_clean(PsRefresh *refresh, void *arg)
+{
+	ps_live_remove_strangers();
+}
+
+/* Notes how the refresh of a segment ended. */
+static void
+end_walk(PsRefresh *refresh, PsSegmentRefresh *walk)
+{
 	(void) ps_refresh_begin_batch(refresh);
-	ps_refresh_commit_batch(refresh, write_note, &range);
-	if (error != NULL)
+	ps_refresh_commit_batch(refresh, write_note, walk);
+	walk->is_noted = true;
+	if (walk->error != NULL)
 		ereport(WARNING,
 				(errcode(ERRCODE_DATA_EXCEPTION),
-				 errmsg("segment \"%s\" could not be refreshed: %s", segment->name, error),
+				 errmsg("segment \"%s\" could not be refreshed: %s", walk->segment->name, walk->error),
 				 errhint("profile_stream.stat_code shows whose rights its predicate runs with.")));
 }
 
-void
-ps_segments_refresh(PsRefresh *refresh, const char *name)
+/* All segments, on all profiles or on those of a shard. */
+static void
+refresh_segments_of_part(PsRefresh *refresh, void *arg)
+{
+	PsSegmentsRefresh *all = arg;
+	ListCell   *cell;
+
+	if (refresh->shard != 0 && ps_refresh_begin_batch(refresh))
+		ps_refresh_commit_batch(refresh, segment_refresh_clean, NULL);
+	foreach(cell, all->walks)
+	{
+		walk_segment(refresh, lfirst(cell));
+		/* where profiles are not distributed that was all of it */
+		if (refresh->shard == 0)
+			end_walk(refresh, lfirst(cell));
+	}
+	ps_refresh_discard(refresh);
+	MemoryContextSwitchTo(refresh->home);
+	if (!refresh->has_left)
+		all->shards = lappend(all->shards, psprintf(INT64_FORMAT, refresh->shard));
+}
+
+/* Finds the segments, and what keeps each from being evaluated. */
+static void
+begin_walks(PsRefresh *refresh, const char *name, PsSegmentsRefresh *all)
 {
 	List	   *segments;
 	ListCell   *cell;
 
-	sweep_all(refresh);
 	(void) ps_refresh_begin_batch(refresh);
 	MemoryContextSwitchTo(refresh->home);
 	segments = ps_segments_find(name);
@@ -227,12 +256,31 @@ ps_segments_refresh(PsRefresh *refresh, const char *name)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("segment \"%s\" does not exist", name),
 				 errhint("The view stat_code lists them.")));
-	ps_refresh_commit_batch(refresh, NULL, NULL);
 	foreach(cell, segments)
 	{
-		refresh_segment(refresh, lfirst(cell));
+		PsSegmentRefresh *walk = palloc0(sizeof(PsSegmentRefresh));
+
+		walk->segment = lfirst(cell);
+		walk->error = find_obstacle(walk->segment);
+		walk->left_ms = ps_segment_timeout_ms;
+		all->walks = lappend(all->walks, walk);
 	}
-	ps_refresh_each_shard(refresh, ps_refresh_discard);
+	ps_refresh_commit_batch(refresh, NULL, NULL);
+}
+
+void
+ps_segments_refresh(PsRefresh *refresh, const char *name, PsSegmentsRefresh *all)
+{
+	ListCell   *cell;
+
+	sweep_all(refresh);
+	begin_walks(refresh, name, all);
+	ps_refresh_each_shard(refresh, refresh_segments_of_part, all);
+	foreach(cell, all->walks)
+	{
+		if (!((PsSegmentRefresh *) lfirst(cell))->is_noted)
+			end_walk(refresh, lfirst(cell));
+	}
 	ps_refresh_count_segments(refresh, name == NULL);
 	MemoryContextSwitchTo(refresh->home);
 }

@@ -97,6 +97,9 @@
 #define FORGET_FILLED \
 	"UPDATE profile_stream_internal.segments s SET filled_to = '' WHERE s.filled_to = $1"
 
+#define FORGET_FILLED_OF_SHARD \
+	"UPDATE profile_stream_internal.segment_fills f SET filled_to = '' WHERE f.filled_to = $1"
+
 #define DELETE_SEEDS \
 	"DELETE FROM profile_stream_internal.seeds s WHERE s.customer_id = $1"
 
@@ -182,6 +185,7 @@ ps_erasure_remove(const char *customer_id, PsErased *erased)
 	(void) customer_erasure_run(DELETE_SEGMENT_CHANGES, args);
 	(void) customer_erasure_run(DELETE_SEGMENT_CHECKS, args);
 	(void) customer_erasure_run(FORGET_FILLED, args);
+	(void) customer_erasure_run(FORGET_FILLED_OF_SHARD, args);
 	(void) customer_erasure_run(REDACT_ERROR("score_refresh"), args);
 	(void) customer_erasure_run(FORGET_REACHED, args);
 	(void) customer_erasure_run(REDACT_ERROR("segments"), args);

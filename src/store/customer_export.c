@@ -66,21 +66,22 @@
 						"(SELECT x.stream_id, x.sink FROM profile_stream_internal.sink_pending x WHERE x.customer_id = $1" \
 						" UNION SELECT o.stream_id, o.sink FROM profile_stream_internal.outbox o WHERE $1 = ANY (o.customer_ids)) q" \
 						" JOIN profile_stream.streams s ON s.stream_id = q.stream_id") "," \
-	" 'segments', " LIST("pg_catalog.jsonb_build_object('segment', m.segment, 'enteredAt', m.entered_at)", "m.segment", \
-						 "profile_stream.segment_members m WHERE m.customer_id = $1") "," \
-	" 'segmentChecks', " LIST("pg_catalog.to_jsonb(c.due_at)", "c.due_at", "profile_stream_internal.segment_checks c WHERE c.customer_id = $1") "," \
 	" 'seeds', " LIST("pg_catalog.jsonb_build_object('event', s.event, 'seededAt', s.seeded_at)", "s.seed_id", \
 					  "profile_stream_internal.seeds s WHERE s.customer_id = $1") "," \
 	" 'rebuild', " OF_SHARD(PS_REBUILD_SCHEMA, PS_REBUILD_SCHEMA) " || " OF_NODE(PS_REBUILD_SCHEMA) ")"
 
 /* the same of tables that the rebuild schema has not */
-#define CHANGES_OF_SHARD \
-	"pg_catalog.jsonb_build_object('segmentChanges', " \
+#define SEGMENTS_OF_SHARD \
+	"pg_catalog.jsonb_build_object('segments', " \
+	LIST("pg_catalog.jsonb_build_object('segment', m.segment, 'enteredAt', m.entered_at)", "m.segment", \
+		 "profile_stream.segment_members m WHERE m.customer_id = $1") "," \
+	" 'segmentChecks', " LIST("pg_catalog.to_jsonb(c.due_at)", "c.due_at", "profile_stream_internal.segment_checks c WHERE c.customer_id = $1") "," \
+	" 'segmentChanges', " \
 	LIST("pg_catalog.jsonb_build_object('kind', c.kind, 'from', c.from_segment, 'to', c.to_segment, 'at', c.changed_at," \
 		 " 'quiet', c.quiet, 'eventId', c.event_id, 'eventAt', c.event_at)", \
 		 "c.change_id", "profile_stream.segment_changes c WHERE c.customer_id = $1") ")"
 
-static const char export_sql[] = OTHERS " || " OF_SHARD(PS_SCHEMA, PS_INTERNAL_SCHEMA) " || " CHANGES_OF_SHARD " || " OF_NODE(PS_INTERNAL_SCHEMA);
+static const char export_sql[] = OTHERS " || " OF_SHARD(PS_SCHEMA, PS_INTERNAL_SCHEMA) " || " SEGMENTS_OF_SHARD " || " OF_NODE(PS_INTERNAL_SCHEMA);
 
 /* for a node that has not the shard of the customer */
 static const char others_sql[] = OTHERS " || " OF_NODE(PS_INTERNAL_SCHEMA);

@@ -32,7 +32,11 @@ const PsShardedTable ps_sharded_tables[PS_SHARDED_TABLES] = {
 	[PS_SHARDED_EVENT_IDS] = {PS_INTERNAL_SCHEMA, "event_id_chunks"},
 	[PS_SHARDED_OFFSETS] = {PS_INTERNAL_SCHEMA, "shard_offsets"},
 	[PS_SHARDED_SEGMENT_CHANGES] = {PS_SCHEMA, "segment_changes"},
-	[PS_SHARDED_SCORE_PASSES] = {PS_INTERNAL_SCHEMA, "score_passes"}
+	[PS_SHARDED_SCORE_PASSES] = {PS_INTERNAL_SCHEMA, "score_passes"},
+	[PS_SHARDED_MEMBERS] = {PS_SCHEMA, "segment_members"},
+	[PS_SHARDED_CHECKS] = {PS_INTERNAL_SCHEMA, "segment_checks"},
+	[PS_SHARDED_FILLS] = {PS_INTERNAL_SCHEMA, "segment_fills"},
+	[PS_SHARDED_COUNTS] = {PS_INTERNAL_SCHEMA, "segment_day_counts"}
 };
 
 /* Tables of the extension that are distributed, how many of them distribute() distributes, and whether this is still valid. */

@@ -29,12 +29,13 @@
 static const char *const everywhere[] = {
 	"create_stream", "alter_stream", "pause_stream", "resume_stream", "seek_stream", "drop_stream", "map_attribute", "unmap_attribute", "create_metric",
 	"drop_metric", "register_handler", "unregister_handler", "register_upcaster", "unregister_upcaster", "set_score_settings", "reset_score_settings",
-	"set_score_function"
+	"set_score_function",
+	"create_segment", "alter_segment", "drop_segment", "confirm_code"
 };
 
 static const char *const here[] = {
 	"apply_event", "apply_events", "apply_event_returning", "retry_events", "discard_dead_letters", "lock_dead_letters", "settle_dead_letters", "decoded_values", "lock_customer", "try_lock_customer",
-	"start_streams", "refresh_scores", "stat_reset", "flush_stream", "await_stream", "wait_for_stream", "await_offset", "wait_for_offset",
+	"start_streams", "refresh_scores", "refresh_segments", "stat_reset", "flush_stream", "await_stream", "wait_for_stream", "await_offset", "wait_for_offset",
 	"test_connection", "test_redis", "test_handler", "run_coordinator_call", "send_coordinator_calls", "run_on_this_node", "check_no_transaction"
 };
 
@@ -50,10 +51,9 @@ static const char *const of_customer[] = {
 /* what a stream of distributed profiles cannot do yet */
 static PsPlan unsupported_plan = {
 	"SELECT pg_catalog.concat_ws(', ', CASE WHEN s.reorder_wait > '0' THEN 'reorder_wait' END, CASE WHEN s.redis IS NOT NULL THEN 'redis' END,"
-	" CASE WHEN s.changelog_topic IS NOT NULL THEN 'changelog_topic' END,"
-	" CASE WHEN s.segment_channel_prefix IS NOT NULL THEN 'segment_channel_prefix' END), s.name FROM profile_stream.streams s"
+	" CASE WHEN s.changelog_topic IS NOT NULL THEN 'changelog_topic' END), s.name FROM profile_stream.streams s"
 	" WHERE s.reorder_wait > '0' OR s.redis IS NOT NULL"
-	" OR s.changelog_topic IS NOT NULL OR s.segment_channel_prefix IS NOT NULL LIMIT 1"
+	" OR s.changelog_topic IS NOT NULL LIMIT 1"
 };
 
 typedef enum FunctionKind

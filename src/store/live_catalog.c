@@ -10,6 +10,7 @@
 #include "store/outbox.h"
 #include "store/plan.h"
 #include "store/segment_catalog.h"
+#include "store/shards.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -89,6 +90,35 @@ static PsPlan fill_plan = {
 	" refreshed_at = CASE WHEN $2 IS NULL THEN pg_catalog.clock_timestamp() ELSE s.refreshed_at END"
 	" WHERE s.evaluate = 'live' AND s.blocked_at IS NULL AND s.segment_id <= $3 AND s.filled_to >= $1 AND ($2 IS NULL OR s.filled_to < $2)",
 	3, {TEXTOID, TEXTOID, INT8OID}
+};
+
+static PsPlan shard_filling_plan = {
+	.sql = "SELECT f.filled_to, s.last_id, COALESCE(f.node = $2 AND f.segment_id > 0, false), COALESCE(f.node = $2 AND f.segment_id >= s.last_id, false)"
+	" FROM (SELECT pg_catalog.max(s.segment_id) AS last_id"
+	" FROM profile_stream_internal.segments s WHERE s.evaluate = 'live' AND s.blocked_at IS NULL) s"
+	" LEFT JOIN profile_stream_internal.segment_fills f ON f.slot = $1",
+	.nargs = 2,.argtypes = {TEXTOID, INT4OID},.latest = true
+};
+
+static PsPlan shard_begin_plan = {
+	"INSERT INTO profile_stream_internal.segment_fills AS f (slot, node, segment_id, filled_to) VALUES ($1, $2, $3, '')"
+	" ON CONFLICT (slot) DO UPDATE SET node = $2, segment_id = $3, filled_to = '' WHERE f.node <> $2 OR f.segment_id < $3",
+	3, {TEXTOID, INT4OID, INT4OID}
+};
+
+static PsPlan shard_fill_plan = {
+	"UPDATE profile_stream_internal.segment_fills f SET filled_to = $4 WHERE f.slot = $1 AND f.node = $2 AND f.segment_id = $3 AND f.filled_to = $5",
+	5, {TEXTOID, INT4OID, INT4OID, TEXTOID, TEXTOID}
+};
+
+static PsPlan shard_known_plan = {
+	.sql = "SELECT f.node = $2 AND f.filled_to IS NULL, f.node <> $2 FROM profile_stream_internal.segment_fills f WHERE f.slot = $1",
+	.nargs = 2,.argtypes = {TEXTOID, INT4OID},.latest = true
+};
+
+/* of segments that were dropped while their shard was on another node */
+static PsPlan strangers_plan = {
+	"DELETE FROM profile_stream.segment_members m WHERE NOT EXISTS (SELECT FROM profile_stream_internal.segments s WHERE s.name = m.segment)", 0, {0}
 };
 
 static PsPlan gone_plan = {
@@ -291,11 +321,68 @@ ps_live_customers_after(const char *after, int limit, const char **customer_ids)
 	return found;
 }
 
+/* Lets the segments of this node see the customers of the shard in use from the first one on. */
+static void
+begin_shard(uint32 last_id)
+{
+	Datum		args[3] = {CStringGetTextDatum(ps_shards_slot(ps_shards_used())), Int32GetDatum(ps_shards_group()), Int32GetDatum(last_id)};
+
+	(void) ps_plan_run(&shard_begin_plan, args, NULL, SPI_OK_INSERT);
+}
+
+void
+ps_live_remove_strangers(void)
+{
+	(void) ps_plan_run(&strangers_plan, NULL, NULL, SPI_OK_DELETE);
+}
+
+bool
+ps_live_shard_is_known(void)
+{
+	Datum		args[2] = {CStringGetTextDatum(ps_shards_slot(ps_shards_used())), Int32GetDatum(ps_shards_group())};
+	bool		found = ps_plan_run(&shard_known_plan, args, NULL, SPI_OK_SELECT) > 0;
+	bool		isnull;
+	bool		known = found && DatumGetBool(live_catalog_get(0, 1, &isnull));
+	bool		of_another = found && DatumGetBool(live_catalog_get(0, 2, &isnull));
+
+	SPI_freetuptable(SPI_tuptable);
+	/* before the first row is written here: a shard that goes back must not look as if it had never left */
+	if (of_another)
+		begin_shard(0);
+	return known;
+}
+
+static bool
+shard_filling(PsLiveFilling *filling)
+{
+	Datum		args[2] = {CStringGetTextDatum(ps_shards_slot(ps_shards_used())), Int32GetDatum(ps_shards_group())};
+	bool		isnull;
+	bool		is_ours;
+	bool		has_begun;
+
+	(void) ps_plan_run(&shard_filling_plan, args, NULL, SPI_OK_SELECT);
+	filling->from = ps_plan_text(0, 1);
+	filling->last_id = (uint32) DatumGetInt32(live_catalog_get(0, 2, &isnull));
+	has_begun = isnull || DatumGetBool(live_catalog_get(0, 4, &isnull));
+	is_ours = DatumGetBool(live_catalog_get(0, 3, &isnull));
+	SPI_freetuptable(SPI_tuptable);
+	if (!has_begun)
+	{
+		if (!is_ours)
+			ps_live_remove_strangers();
+		begin_shard(filling->last_id);
+		filling->from = "";
+	}
+	return filling->from != NULL;
+}
+
 bool
 ps_live_filling(PsLiveFilling *filling)
 {
 	bool		isnull;
 
+	if (ps_shards_used() != PS_NO_SHARD)
+		return shard_filling(filling);
 	(void) ps_plan_run(&filling_plan, NULL, NULL, SPI_OK_SELECT);
 	filling->from = ps_plan_text(0, 1);
 	filling->last_id = (uint32) DatumGetInt32(live_catalog_get(0, 2, &isnull));
@@ -303,12 +390,24 @@ ps_live_filling(PsLiveFilling *filling)
 	return filling->from != NULL;
 }
 
+static void
+note_shard(const PsLiveFilling *filling, const char *to)
+{
+	Datum		args[5] = {CStringGetTextDatum(ps_shards_slot(ps_shards_used())), Int32GetDatum(ps_shards_group()), Int32GetDatum(filling->last_id),
+	to ? CStringGetTextDatum(to) : (Datum) 0, CStringGetTextDatum(filling->from)};
+
+	(void) ps_plan_run(&shard_fill_plan, args, to ? NULL : "   n ", SPI_OK_UPDATE);
+}
+
 void
 ps_live_fill_note(const PsLiveFilling *filling, const char *to)
 {
 	Datum		args[3] = {CStringGetTextDatum(filling->from), to ? CStringGetTextDatum(to) : (Datum) 0, Int64GetDatum(filling->last_id)};
 
-	(void) ps_definitions_write(&fill_plan, args, to ? NULL : " n ", SPI_OK_UPDATE);
+	if (ps_shards_used() != PS_NO_SHARD)
+		note_shard(filling, to);
+	else
+		(void) ps_definitions_write(&fill_plan, args, to ? NULL : " n ", SPI_OK_UPDATE);
 }
 
 void
@@ -316,7 +415,8 @@ ps_live_fill_end(const PsLiveFilling *filling)
 {
 	ps_live_fill_note(filling, NULL);
 	/* so that every process stops asking whether there is something to fill */
-	ps_segments_tell();
+	if (ps_shards_used() == PS_NO_SHARD)
+		ps_segments_tell();
 }
 
 void

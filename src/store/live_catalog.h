@@ -60,10 +60,13 @@ extern int	ps_live_checks_due(TimestampTz at, int limit, PsLiveCheck *checks);
 /* The next customers behind one; returns how many. */
 extern int	ps_live_customers_after(const char *after, int limit, const char **customer_ids);
 
-/* Segments that have not seen all customers: up to which one, and the greatest of their numbers. False: there are none. */
+/*
+ * Segments that have not seen all customers: up to which one, and the greatest of their numbers. False: there are none.
+ * With a shard in use these are its customers. There the segments begin anew when it has come from another node.
+ */
 typedef struct PsLiveFilling
 {
-	char	   *from;
+	const char *from;
 	uint32		last_id;
 } PsLiveFilling;
 
@@ -72,6 +75,15 @@ extern bool ps_live_filling(PsLiveFilling *filling);
 /* Notes that these segments have seen the customers up to one, or all. */
 extern void ps_live_fill_note(const PsLiveFilling *filling, const char *to);
 extern void ps_live_fill_end(const PsLiveFilling *filling);
+
+/*
+ * Whether what rows of the shard in use know of segments is of this node, by whose segments all of its customers were seen. A node
+ * numbers its segments by itself, and another one may have left some out.
+ */
+extern bool ps_live_shard_is_known(void);
+
+/* Removes members of segments that do not exist: they were dropped while the shard in use was on another node. */
+extern void ps_live_remove_strangers(void);
 
 /* Customers who are members and have no profile any more are to be looked at. */
 extern void ps_live_checks_add_gone(void);

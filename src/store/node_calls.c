@@ -70,3 +70,24 @@ ps_node_procedure_run(const char *call)
 				 errhint("Call it again when all nodes run. What others have done is done.")));
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 }
+
+int64
+ps_nodes_refresh_segments(const char *name, int batch, char **unreached, char **failed)
+{
+	static const char sql[] =
+	"WITH r AS (SELECT n.nodename, n.nodeport, r.success, r.result, CASE WHEN r.success THEN r.result::pg_catalog.jsonb END AS answer"
+	" FROM pg_catalog.run_command_on_all_nodes($1) r LEFT JOIN pg_catalog.pg_dist_node n ON n.nodeid = r.nodeid)"
+	" SELECT (SELECT pg_catalog.count(DISTINCT s.shard) FROM r CROSS JOIN LATERAL pg_catalog.jsonb_array_elements_text(r.answer -> 'shards') s(shard)),"
+	" (SELECT pg_catalog.string_agg(pg_catalog.format('%s:%s: %s', r.nodename, r.nodeport, r.result), E'\n') FROM r WHERE NOT r.success),"
+	" (SELECT pg_catalog.string_agg(pg_catalog.format('segment \"%s\" on %s:%s: %s', e.key, r.nodename, r.nodeport, e.value), E'\n')"
+	" FROM r CROSS JOIN LATERAL pg_catalog.jsonb_each_text(r.answer -> 'failed') e)";
+	static const Oid types[1] = {TEXTOID};
+	Datum		args[1];
+	bool		isnull;
+
+	args[0] = CStringGetTextDatum(psprintf("CALL profile_stream_internal.refresh_segments(%s, %d, NULL)", name == NULL ? "NULL" : quote_literal_cstr(name), batch));
+	(void) ps_plan_run_once(sql, lengthof(types), types, args, true);
+	*unreached = ps_plan_text(0, 2);
+	*failed = ps_plan_text(0, 3);
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+}

@@ -18,4 +18,10 @@ extern bool ps_node_call_is_running(void);
 /* Calls a procedure, which returns a number, on all nodes at the same time; returns the sum, or raises. Needs SPI and no snapshot. */
 extern int64 ps_node_procedure_run(const char *call);
 
+/*
+ * Has all nodes refresh segments (NULL: all) at the same time, each in transactions of its own. Returns how many shards a
+ * node has seen whole. Errors of nodes and errors of segments are one text each, NULL: none. Needs SPI.
+ */
+extern int64 ps_nodes_refresh_segments(const char *name, int batch, char **unreached, char **failed);
+
 #endif							/* PS_NODE_CALLS_H */

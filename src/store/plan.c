@@ -183,7 +183,7 @@ plan_run(PsPlan *plan, Datum *args, const char *nulls, bool read_only, int expec
 	if (read_only)
 		result = SPI_execute_plan_with_paramlist(*kept, make_params(plan, args), true, 0);
 	else if (plan->latest)
-		result = SPI_execute_snapshot(*kept, args, nulls, GetActiveSnapshot(), InvalidSnapshot, true, false, 0);
+		result = SPI_execute_snapshot(*kept, args, nulls, GetActiveSnapshot(), InvalidSnapshot, expected == SPI_OK_SELECT, expected != SPI_OK_SELECT, 0);
 	else
 		result = SPI_execute_plan(*kept, args, nulls, false, 0);
 	if (result == SPI_OK_REWRITTEN)

@@ -5,6 +5,8 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
 #include "parser/parser.h"
 #include "store/confirmed_code.h"
@@ -12,11 +14,16 @@
 #include "store/owner.h"
 #include "store/plan.h"
 #include "store/segment_catalog.h"
+#include "store/shard_fence.h"
+#include "store/shard_names.h"
 #include "store/shards.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 static PsPlan create_plan = {
@@ -48,6 +55,8 @@ static PsPlan block_plan = {
 };
 
 static PsPlan drop_plan = {"DELETE FROM profile_stream_internal.segments s WHERE s.name = $1", 1, {TEXTOID}};
+
+static PsPlan drop_members_plan = {"DELETE FROM profile_stream.segment_members m WHERE m.segment = $1", 1, {TEXTOID},.latest = true};
 
 /* without live segments nobody is looked at any more */
 static PsPlan clear_plan = {
@@ -111,8 +120,7 @@ static PsPlan discard_plan = {
 
 /* A predicate is parsed alone, behind SELECT, and evaluated in a statement. */
 #define SELECT_BEGIN "SELECT "
-#define MATCHES_BEGIN \
-	"SELECT pg_catalog.array_agg(customer_id ORDER BY customer_id) FROM profile_stream.profiles WHERE " IN_RANGE("customer_id") " AND ("
+#define MATCHES "SELECT pg_catalog.array_agg(customer_id ORDER BY customer_id) FROM %s WHERE " IN_RANGE("customer_id") " AND (%s\n)"
 
 static void
 get_arguments(const PsSegment *segment, Datum *args)
@@ -176,13 +184,26 @@ ps_segment_block(const char *name, const char *error)
 			 errhint("Its members stay as they are. Correct the predicate with alter_segment(), or the data, and call refresh_segments().")));
 }
 
+/* Who enters at the same time has locked the row of the segment, which therefore goes first. */
+static int64
+drop_members(void *args)
+{
+	int64		dropped;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	(void) ps_plan_run(&clear_plan, NULL, NULL, SPI_OK_DELETE);
+	dropped = ps_plan_run(&drop_members_plan, args, NULL, SPI_OK_DELETE);
+	PopActiveSnapshot();
+	return dropped;
+}
+
 void
 ps_segment_drop(const char *name)
 {
 	Datum		args[1] = {CStringGetTextDatum(name)};
 
 	(void) ps_plan_run(&drop_plan, args, NULL, SPI_OK_DELETE);
-	(void) ps_plan_run(&clear_plan, NULL, NULL, SPI_OK_DELETE);
+	(void) ps_each_shard(drop_members, args);
 	ps_segments_tell();
 }
 
@@ -280,6 +301,20 @@ ps_segment_check(const char *predicate)
 	return is_one ? NULL : "a predicate must be one expression";
 }
 
+/* The definition of the view is read in place of the view, so that nothing else asks for the right to read it. */
+static void
+check_may_read(void)
+{
+	static const char *const relations[] = {"profiles", "materialized_profiles"};
+
+	for (int i = 0; i < lengthof(relations); i++)
+		if (pg_class_aclcheck(get_relname_relid(relations[i], ps_own_schema(false)), GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("role \"%s\" has no right to read profile_stream.%s", GetUserNameFromId(GetUserId(), false), relations[i]),
+					 errhint("Grant it profile_stream_reader, or SELECT of the whole relation.")));
+}
+
 Datum
 ps_segment_matches(const char *predicate, const char *after, const char *upto)
 {
@@ -292,13 +327,15 @@ ps_segment_matches(const char *predicate, const char *after, const char *upto)
 	ErrorContextCallback callback = {error_context_stack, hide_statement, NULL};
 	int			result;
 
+	if (ps_shards_used() != PS_NO_SHARD)
+		check_may_read();
 	/* the row may have been changed since create_segment() checked it */
 	if (wrong != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("%s", wrong)));
 	error_context_stack = &callback;
-	result = SPI_execute_with_args(psprintf(MATCHES_BEGIN "%s\n)", predicate), 2, types, args, upto ? NULL : " n", true, 0);
+	result = SPI_execute_with_args(psprintf(MATCHES, ps_shard_names_profiles(), predicate), 2, types, args, upto ? NULL : " n", true, 0);
 	error_context_stack = callback.previous;
 	if (result != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "unexpected result %s of a predicate", SPI_result_code_string(result));
@@ -307,6 +344,90 @@ ps_segment_matches(const char *predicate, const char *after, const char *upto)
 	members = isnull ? PointerGetDatum(construct_empty_array(TEXTOID)) : datumCopy(members, false, -1);
 	SPI_freetuptable(SPI_tuptable);
 	return members;
+}
+
+static bool
+has_subquery(Node *node, void *arg)
+{
+	if (node == NULL)
+		return false;
+	return IsA(node, SubLink) || raw_expression_tree_walker(node, has_subquery, arg);
+}
+
+/*
+ * Each node evaluates a predicate on its own shards, one after the other. A subquery on profiles would ask all nodes
+ * each time, in a transaction that must not span them, and one on a local table would see another one on each node.
+ */
+static void
+check_on_shards(const char *predicate)
+{
+	List	   *statements = raw_parser(psprintf(SELECT_BEGIN "(%s\n)", predicate), RAW_PARSE_DEFAULT);
+
+	if (has_subquery((Node *) linitial_node(RawStmt, statements)->stmt, NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a predicate on distributed profiles cannot have a subquery"),
+				 errhint("Map what it needs into an attribute, or make a metric of it.")));
+	check_may_read();
+}
+
+/* The first shard that is here, or none. */
+static int
+first_here(void)
+{
+	ps_shard_fence();
+	for (int shard = 0; shard < ps_shards_count(); shard++)
+		if (ps_shards_is_here(shard))
+			return shard;
+	return PS_NO_SHARD;
+}
+
+/* Without a shard to try it on, names and types are looked up: rights of roles are the same on all nodes. */
+static void
+try_without_shard(const char *predicate)
+{
+	static Oid	types[2] = {TEXTOID, TEXTOID};
+	ErrorContextCallback callback = {error_context_stack, hide_statement, NULL};
+
+	error_context_stack = &callback;
+	if (SPI_prepare(psprintf(MATCHES, ps_shard_names_profiles(), predicate), 2, types) == NULL)
+		elog(ERROR, "could not prepare a predicate: %s", SPI_result_code_string(SPI_result));
+	error_context_stack = callback.previous;
+}
+
+static void
+try_on_shard(const char *predicate, int shard)
+{
+	int			before = ps_shards_used();
+
+	PG_TRY();
+	{
+		ps_shards_use(shard);
+		(void) ps_segment_matches(predicate, "", "");
+	}
+	PG_FINALLY();
+	{
+		ps_shards_use(before);
+	}
+	PG_END_TRY();
+}
+
+void
+ps_segment_try(const char *predicate)
+{
+	int			shard;
+
+	if (!ps_distributed())
+	{
+		(void) ps_segment_matches(predicate, "", "");
+		return;
+	}
+	check_on_shards(predicate);
+	shard = first_here();
+	if (shard == PS_NO_SHARD)
+		try_without_shard(predicate);
+	else
+		try_on_shard(predicate, shard);
 }
 
 static PsMove *

@@ -73,6 +73,9 @@ extern const char *ps_segment_check(const char *predicate);
  */
 extern Datum ps_segment_matches(const char *predicate, const char *after, const char *upto);
 
+/* Evaluates a predicate for nobody, with the rights of the current user; raises when that cannot be. */
+extern void ps_segment_try(const char *predicate);
+
 /* Computes who has to enter or leave so that the members of a range are the matches; returns how many. */
 extern int	ps_segment_moves(const char *name, const char *after, const char *upto, Datum matches, PsMove ***moves);
 

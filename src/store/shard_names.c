@@ -6,11 +6,16 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
 #include "lib/stringinfo.h"
 #include "settings.h"
 #include "store/shard_names.h"
 #include "store/shards.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
+
+#define PROFILES_VIEW "profiles"
 
 Oid
 ps_shard_names_relation(int shard, Oid relid, const char *name)
@@ -90,4 +95,16 @@ ps_shard_names_sql(const char *sql)
 	}
 	appendStringInfoString(&result, sql);
 	return result.data;
+}
+
+const char *
+ps_shard_names_profiles(void)
+{
+	char	   *definition;
+
+	if (!ps_distributed())
+		return PS_SCHEMA "." PROFILES_VIEW;
+	definition = TextDatumGetCString(DirectFunctionCall1(pg_get_viewdef, ObjectIdGetDatum(get_relname_relid(PROFILES_VIEW, get_namespace_oid(PS_SCHEMA, false)))));
+	*strrchr(definition, ';') = '\0';
+	return psprintf("(%s) AS " PROFILES_VIEW, ps_shard_names_sql(definition));
 }

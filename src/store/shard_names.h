@@ -24,4 +24,7 @@ extern bool ps_shard_names_missing(const char *sql, PsSharded *table);
 /* The statement on the tables of the shard in use. */
 extern const char *ps_shard_names_sql(const char *sql);
 
+/* The view profiles, as FROM takes it; where profiles are distributed its definition, on the shard in use. Who may read the view is not asked there. */
+extern const char *ps_shard_names_profiles(void);
+
 #endif							/* PS_SHARD_NAMES_H */

@@ -33,7 +33,7 @@ INSERT INTO decisions VALUES
 -- they are called by functions of the same name, whose rights count
 ('definer', 'profile_stream_internal', 'superuser', 'reset_score_settings set_score_settings'),
 ('routine', 'profile_stream_internal', 'superuser', 'reset_score_settings set_score_settings'),
-('routine', 'profile_stream_internal', 'operator', 'refresh_scores'),
+('routine', 'profile_stream_internal', 'operator', 'refresh_scores refresh_segments'),
 ('routine', 'profile_stream', 'reader', 'health monitor_log monitor_partitions monitor_sinks monitor_streams monitor_workers storage_days_left'),
 ('routine', 'profile_stream', 'superuser', 'distribute undistribute move_dead_letters'),
 ('routine', 'profile_stream_internal', 'superuser', 'hide_error server_problems stream_problems work_problems'),
@@ -45,7 +45,7 @@ INSERT INTO decisions VALUES
 	materialized_profiles.scored_at materialized_profiles.event_counts materialized_profiles.window_state materialized_profiles.xmin'),
 -- parts, of which readers see what views and functions show
 ('relation', 'profile_stream_internal', 'reader', 'attribute_maps backfills coordinator_calls code_definitions confirmed_code dead_letter_outbox dead_letters event_handlers event_id_chunks event_ids event_upcasters history_columns history_settings profile_history metric_series metrics disks partition_lags process_counters
-	score_function score_parameters score_passes score_refresh score_settings segment_checks segments shard_offsets sink_status storage_samples poison_messages stream_decoders stream_gaps stream_leases stream_offsets stream_seeks stream_sinks stream_status stream_topics window_chunks'),
+	score_function score_parameters score_passes score_refresh score_settings segment_checks segment_day_counts segment_fills segments shard_offsets sink_status storage_samples poison_messages stream_decoders stream_gaps stream_leases stream_offsets stream_seeks stream_sinks stream_status stream_topics window_chunks'),
 ('relation', 'profile_stream_internal', 'operator', 'blocked_customers blocking_salt outbox seeds sink_pending stream_rebuilds'),
 ('relation', 'profile_stream_rebuild', 'operator', 'dead_letters event_id_chunks materialized_profiles profile_history stream_gaps stream_offsets stream_status window_chunks'),
 -- some columns of what only operators read
@@ -92,7 +92,7 @@ INSERT INTO shared VALUES
 ('schema', '', 'monitor', 'profile_stream'),
 ('relation', 'profile_stream', 'bi', 'bi_profiles segment_changes segment_counts'),
 ('columns', 'profile_stream', 'bi', (SELECT names FROM decisions WHERE kind = 'columns' AND schema = 'profile_stream')),
-('relation', 'profile_stream_internal', 'bi', 'metrics metric_series shard_offsets window_chunks'),
+('relation', 'profile_stream_internal', 'bi', 'metrics metric_series segment_day_counts shard_offsets window_chunks'),
 ('routine', 'profile_stream', 'bi', 'commit_time metric_days metric_trend metric_value profile_bookmark profiles_changed_since window_value'),
 ('routine', 'profile_stream_internal', 'bi', 'bookmark_horizon changed_since metric_days node_bookmark profile_bookmark profiles_changed_since check_days chunk_samples metric_series metric_values profile_days window_count window_samples window_state_samples window_state_totals xid_at_or_after'),
 ('schema', '', 'bi', 'profile_stream');

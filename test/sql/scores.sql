@@ -280,6 +280,7 @@ SELECT t FROM (SELECT to_jsonb(m)::text FROM profile_stream.segment_members m UN
 	UNION ALL SELECT to_jsonb(r)::text FROM profile_stream_internal.score_refresh r UNION ALL SELECT to_jsonb(p)::text FROM profile_stream_internal.score_passes p UNION ALL SELECT to_jsonb(s)::text FROM profile_stream_internal.segments s) x (t) WHERE t ~ '\monce\M';
 
 DELETE FROM profile_stream_internal.segments;
+DELETE FROM profile_stream.segment_members;
 DELETE FROM profile_stream.streams WHERE name = 'sinks';
 TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.dead_letters, profile_stream_internal.window_chunks, profile_stream_internal.outbox,
 	profile_stream.segment_changes, profile_stream_internal.score_refresh, profile_stream_internal.score_passes;

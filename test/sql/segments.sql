@@ -185,6 +185,7 @@ DELETE FROM profile_stream.materialized_profiles WHERE customer_id = 'c';
 CALL profile_stream.refresh_segments();
 SELECT count(*) FROM profile_stream.segment_members WHERE customer_id = 'c';
 DELETE FROM profile_stream_internal.segments;
+DELETE FROM profile_stream.segment_members;
 
 -- the same as an evaluation of the view at every moment: random events and random jumps of time, also to just before the next check
 SET client_min_messages = warning;
@@ -271,6 +272,7 @@ SELECT count(*) < 60 AS few FROM profile_stream_internal.segment_checks;
 SELECT profile_stream.drop_metric(m) FROM unnest('{spent,last,shops,highest,today,in_month,ever}'::text[]) m;
 SELECT profile_stream.unmap_attribute('customer.profile.updated', 'until'), profile_stream.unmap_attribute('session.started', 'size');
 DELETE FROM profile_stream_internal.segments;
+DELETE FROM profile_stream.segment_members;
 TRUNCATE profile_stream.materialized_profiles, profile_stream_internal.event_id_chunks, profile_stream_internal.window_chunks, profile_stream.segment_changes, profile_stream_internal.segment_checks, profile_stream_internal.score_refresh, profile_stream_internal.score_passes;
 RESET profile_stream.failpoint_clock;
 DROP FUNCTION public.lookup, public.pure, public.slow, public.deadlocks;

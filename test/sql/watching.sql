@@ -205,7 +205,7 @@ WHERE c.oid IN ('profile_stream.bi_profiles'::regclass, 'profile_stream.masked_p
 
 -- counts of the day: all, those of scores, those of rules; each refresh counts anew, and old days go
 CALL profile_stream.refresh_scores('0');
-INSERT INTO profile_stream.segment_counts (day, kind, segment, customers, counted_at) SELECT (now() AT TIME ZONE 'UTC')::date - d, 'all', 'all', 1, now() - d * interval '1 day' FROM unnest('{1000,1100}'::int[]) d;
+INSERT INTO profile_stream_internal.segment_day_counts (slot, day, kind, segment, customers, counted_at, shards) SELECT '', (now() AT TIME ZONE 'UTC')::date - d, 'all', 'all', 1, now() - d * interval '1 day', 1 FROM unnest('{1000,1100}'::int[]) d;
 SELECT profile_stream.apply_event(jsonb_build_object('eventId', 'new', 'customerId', 'unscored', 'eventType', 'noop', 'timestamp', now()));
 CALL profile_stream.refresh_segments();
 SELECT c.kind, c.segment, c.customers, c.day = (now() AT TIME ZONE 'UTC')::date AS today, c.customers = CASE c.kind WHEN 'all' THEN (SELECT count(*) FROM profile_stream.profiles)
@@ -237,5 +237,5 @@ SELECT r.role, c.oid::regclass AS reads, a.columns FROM unnest('{profile_stream_
 WHERE c.relnamespace::regnamespace::text ~ '^profile_stream' AND c.relkind IN ('r', 'p', 'v') AND a.columns IS NOT NULL ORDER BY 1, c.relname COLLATE "C";
 SELECT r.role, string_agg(p.proname, ' ' ORDER BY p.proname COLLATE "C") AS calls FROM unnest('{profile_stream_monitor,profile_stream_bi,profile_stream_support}'::text[]) r (role), pg_proc p
 WHERE p.pronamespace::regnamespace::text ~ '^profile_stream' AND has_function_privilege(r.role, p.oid, 'EXECUTE') GROUP BY 1 ORDER BY 1;
-TRUNCATE profile_stream.materialized_profiles, profile_stream.segment_changes, profile_stream.segment_counts, profile_stream_internal.seeds;
+TRUNCATE profile_stream.materialized_profiles, profile_stream.segment_changes, profile_stream_internal.segment_day_counts, profile_stream_internal.seeds;
 DROP ROLE regress_watch, regress_analyst, regress_support;

@@ -275,7 +275,7 @@ ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activit
 
 # a day on which nobody refreshes is counted when it begins
 $runs = $node->sql('SELECT started_at FROM profile_stream_internal.score_refresh');
-$node->sql('UPDATE profile_stream.segment_counts SET day = day - 1');
+$node->sql('UPDATE profile_stream_internal.segment_day_counts SET day = day - 1');
 ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM profile_stream.segment_counts WHERE kind = 'all' AND day = (now() AT TIME ZONE 'UTC')::date"), 'a new day is counted');
 is($node->sql(<<'END'), '0', 'as it is');
 WITH counted AS (SELECT kind, segment, customers FROM profile_stream.segment_counts WHERE day = (SELECT max(day) FROM profile_stream.segment_counts)), there AS (
