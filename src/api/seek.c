@@ -226,7 +226,7 @@ read_target_time(const char *to)
 
 /* Finds the target of each partition of topics that exist. */
 static List *
-find_targets(const PsStream *stream, List *topics, const char *to, TimestampTz at)
+find_targets(const PsStream *stream, List *topics, const char *to, TimestampTz at, bool checked)
 {
 	PsProbeAnswer *answer;
 	Jsonb	   *object = seek_object(to);
@@ -248,7 +248,8 @@ find_targets(const PsStream *stream, List *topics, const char *to, TimestampTz a
 			target->offsets[p] = ps_stream_reads(stream, p) ? offset_of(ps_probe_partition(answer, target->topic, p), to) : -1;
 		if (object != NULL)
 			read_offsets(object, target);
-		check_offsets(target);
+		if (!checked)
+			check_offsets(target);
 		targets = lappend(targets, target);
 	}
 	return targets;
@@ -426,16 +427,22 @@ seek_by_call(const PsStream *stream, const char *to)
 static char *
 seek_to(FunctionCallInfo fcinfo, const PsStream *stream, const char *to, TimestampTz at)
 {
-	List	   *topics = ps_get_topics(fcinfo, 2, stream);
-	List	   *targets = find_targets(stream, topics, to, at);
+	MemoryContext caller = CurrentMemoryContext;
+	bool		checked = ps_distributed() && ps_coordinator_calls_has_begun("seek_stream", to);
+	List	   *topics;
+	List	   *targets;
 	List	   *rows;
 	ListCell   *cell;
 
+	MemoryContextSwitchTo(caller);
+	topics = ps_get_topics(fcinfo, 2, stream);
+	targets = find_targets(stream, topics, to, at, checked);
 	PushActiveSnapshot(GetLatestSnapshot());	/* to see the last commits of the workers */
 	rows = ps_stream_offsets(stream->stream_id);
 	if (ps_distributed())
 		ps_shard_offsets_widen(stream->name, stream->stream_id, rows);
-	check_retention(stream, topics, rows, targets);
+	if (!checked)
+		check_retention(stream, topics, rows, targets);
 	foreach(cell, targets)
 	{
 		const Target *target = lfirst(cell);

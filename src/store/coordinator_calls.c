@@ -161,6 +161,21 @@ run_on_workers(const PsCoordinatorCall *call, const char *command)
 	return answers.data;
 }
 
+bool
+ps_coordinator_calls_has_begun(const char *function, const char *second)
+{
+	static const char sql[] = "SELECT FROM pg_catalog.run_command_on_workers($1) WHERE success AND result = 't' LIMIT 1";
+	Oid			types[1] = {TEXTOID};
+	Datum		args[1];
+
+	args[0] = CStringGetTextDatum(psprintf("SELECT EXISTS (SELECT FROM profile_stream_internal.coordinator_calls c WHERE c.call_no = " INT64_FORMAT
+										   " AND c.function = %s::name AND c.arguments[2] = %s)", ps_coordinator_calls_next(),
+										   quote_literal_cstr(function), quote_literal_cstr(second)));
+	if (SPI_execute_with_args(sql, 1, types, args, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not ask the nodes for a call");
+	return SPI_processed > 0;
+}
+
 /* Raises when a node has another call of that number: if the others then ran this one, no call would run on all of them any more. */
 static void
 check_others(const PsCoordinatorCall *call)

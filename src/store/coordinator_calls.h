@@ -29,6 +29,9 @@ extern void ps_coordinator_calls_add(PsCoordinatorCall *call);
 /* The number that the call under way gets or has. Waits for another one that is under way. */
 extern int64 ps_coordinator_calls_next(void);
 
+/* Whether a node has run the call of the next number already, as this function with this second argument: then the other nodes must run it, too. */
+extern bool ps_coordinator_calls_has_begun(const char *function, const char *second);
+
 /* Runs a call on the worker nodes. Raises unless all of them have run it. */
 extern void ps_coordinator_calls_send(const PsCoordinatorCall *call);
 

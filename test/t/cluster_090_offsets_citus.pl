@@ -19,7 +19,7 @@ plan skip_all => 'needs a Kafka (KAFKA_HOME)' unless ProfileStream::Broker::avai
 
 my $seed = $ENV{PS_SEED} // int(rand(1_000_000));
 srand($seed);
-my $events = ProfileStream::Node::generate(seed => $seed, events => 6_000, customers => 300, partitions => 2, repeats => 0, parts => 4);
+my $events = ProfileStream::Node::generate(seed => $seed, events => 7_500, customers => 300, partitions => 2, repeats => 0, parts => 5);
 my $broker = ProfileStream::Broker->new(topics => [ [ 'events', 2 ] ]);
 my $plain = ProfileStream::Node->start_new('plain');
 my ($coordinator, $one, $two) = map { start_node($_) } qw(coordinator one two);
@@ -113,6 +113,23 @@ everywhere("alter_stream('crm', on_offset_lost => 'earliest')");
 equals_plain($cluster, 'lost offsets');
 is($coordinator->sql("SELECT sum(difference) FROM profile_stream.reconcile('crm')"), '0', 'the counters are balanced');
 is($_->sql("SELECT count(*) FROM profile_stream_internal.stream_gaps WHERE reason = 'offset_lost'"), '2', $_->name . ' has recorded them once') foreach $plain, $one, $two;
+
+# what one node has run the others must run, too, also where the broker no longer has the offset
+pause();
+$broker->produce_file('events', produce_part($cluster));
+my $next = $plain->sql('SELECT next_offset FROM profile_stream_internal.stream_offsets WHERE partition = 0');
+my $call = sprintf('seek_stream(%s, %s)', "'crm'", sprintf(q('{"0": %d}'), $next + 20));
+$plain->sql("SELECT profile_stream.$call");
+$session = $two->background_psql('postgres');
+$session->query_safe('BEGIN; LOCK TABLE profile_stream_internal.stream_seeks');
+($status, $output, $error) = $coordinator->psql('postgres', "SELECT profile_stream.$call");
+$session->quit;
+($again) = $error =~ /HINT: +Call (seek_stream\(.*\)) when all nodes run/;
+$broker->delete_records('events', 0, $next + 30);
+$coordinator->fails_like("SELECT profile_stream.$call", qr/partition 0 has no offset/, 'the offset is not there any more');
+is($coordinator->sql("SELECT profile_stream.$again"), '', 'but the call can be made again');
+everywhere("resume_stream('crm')");
+equals_plain($cluster, 'a call that was made again');
 
 # a stream that is dropped leaves nothing, also where a node was down
 cmp_ok($coordinator->sql('SELECT count(*) FROM profile_stream_internal.shard_offsets WHERE stream_id > 0'), '>', 0, 'shards have offsets of the stream');
