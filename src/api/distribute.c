@@ -32,9 +32,10 @@ ps_is_distributed(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(ps_distributed());
 }
 
-PS_FUNCTION(ps_reads_partition);
-static Datum
-ps_reads_partition_checked(PG_FUNCTION_ARGS)
+/* Also where the library and the objects are of different versions: stat_streams says so. */
+PG_FUNCTION_INFO_V1(ps_reads_partition);
+Datum
+ps_reads_partition(PG_FUNCTION_ARGS)
 {
 	PsStream	stream = {.partitioner = text_to_cstring(PG_GETARG_TEXT_PP(0))};
 
