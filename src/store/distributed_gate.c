@@ -48,11 +48,15 @@ static const char *const of_customer[] = {
 	"masked"
 };
 
+/* nodes number the topics that they find, so that a position would be another event's on the next node of a customer */
+#define LOCAL_POSITION "(s.topic_pattern IS NOT NULL AND pg_catalog.strpos(pg_catalog.concat(s.field_map, s.topic_formats), 'kafka_position') > 0)"
+
 /* what a stream of distributed profiles cannot do yet */
 static PsPlan unsupported_plan = {
-	"SELECT pg_catalog.concat_ws(', ', CASE WHEN s.reorder_wait > '0' THEN 'reorder_wait' END, CASE WHEN s.redis IS NOT NULL THEN 'redis' END,"
+	"SELECT pg_catalog.concat_ws(', ', CASE WHEN " LOCAL_POSITION " THEN 'kafka_position with topic_pattern' END,"
+	" CASE WHEN s.reorder_wait > '0' THEN 'reorder_wait' END, CASE WHEN s.redis IS NOT NULL THEN 'redis' END,"
 	" CASE WHEN s.changelog_topic IS NOT NULL THEN 'changelog_topic' END), s.name FROM profile_stream.streams s"
-	" WHERE s.reorder_wait > '0' OR s.redis IS NOT NULL"
+	" WHERE " LOCAL_POSITION " OR s.reorder_wait > '0' OR s.redis IS NOT NULL"
 	" OR s.changelog_topic IS NOT NULL LIMIT 1"
 };
 

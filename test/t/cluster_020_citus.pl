@@ -55,6 +55,8 @@ $coordinator->fails_like("SELECT profile_stream.$_", qr/does not work on distrib
   foreach "rebuild('crm')", "track_history('{total_balance}', '30 days')", "prune_slice('{0}', 4)";
 $coordinator->fails_like("SELECT profile_stream.create_stream('crm', bootstrap_servers => '@{[$broker->bootstrap]}', topic => 'events', reorder_wait => '1 s')",
 	qr/options of stream "crm" do not work on distributed profiles: reorder_wait/, 'an option');
+$coordinator->fails_like("SELECT profile_stream.create_stream('crm', bootstrap_servers => '@{[$broker->bootstrap]}', topic_pattern => '^ev', format => 'custom', field_map => '{\"customerId\": \"\$.c\", \"eventType\": \"constant:x\", \"timestamp\": \"kafka_timestamp\", \"eventId\": {\"join\": [\"constant:x\", \"kafka_position\"]}}')",
+	qr/options of stream "crm" do not work on distributed profiles: kafka_position with topic_pattern/, 'ids by a number that nodes give');
 my %options = (dedupe_retention => "'0'", workers => 2, batch_size => 300);
 $_->create_stream('crm', $broker, 'events', %options) foreach $coordinator, $plain;
 is($_->sql('SELECT stream_id, name FROM profile_stream.streams'), $coordinator->sql('SELECT stream_id, name FROM profile_stream.streams'), 'the stream is on each node') foreach $one, $two;
