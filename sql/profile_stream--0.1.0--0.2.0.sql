@@ -2389,6 +2389,23 @@ BEGIN
 	RETURN QUERY SELECT unnest(answers);
 END $$;
 COMMENT ON FUNCTION profile_stream_internal.run_on_all_nodes(text) IS 'Run a function on all nodes of Citus, each on what it has; returns what each returned, and keeps nothing';
+CREATE FUNCTION profile_stream_internal.has_customer(customer_id text) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_has_customer' LANGUAGE c STRICT STABLE;
+COMMENT ON FUNCTION profile_stream_internal.has_customer(text) IS 'Whether the shard of a customer is on this node of Citus; for run_for_customer()';
+
+-- A shard that moves meanwhile may be on none of the nodes when they are asked.
+CREATE FUNCTION profile_stream_internal.run_for_customer(customer_id text, call text) RETURNS SETOF jsonb
+	LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	answers jsonb[] := ARRAY(SELECT r.answer FROM profile_stream_internal.run_on_all_nodes(
+		format('(SELECT profile_stream_internal.has_customer(%L) AS here, to_jsonb(f) AS answer FROM %s f)', customer_id, call)) r(answer));
+BEGIN
+	IF NOT EXISTS (SELECT FROM unnest(answers) a WHERE (a ->> 'here')::boolean) THEN
+		RAISE EXCEPTION 'the customer was on none of the nodes: the shard moved meanwhile' USING ERRCODE = 'serialization_failure', HINT = 'Call it again.';
+	END IF;
+	RETURN QUERY SELECT a -> 'answer' FROM unnest(answers) a;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.run_for_customer(text, text) IS 'run_on_all_nodes() with a function of one customer; raises when his shard was on none of the nodes while they ran it';
 
 CREATE FUNCTION profile_stream_internal.prune_metrics(as_of timestamptz) RETURNS bigint
 	LANGUAGE sql VOLATILE STRICT SET search_path = pg_catalog, pg_temp
@@ -2482,7 +2499,7 @@ BEGIN
 	SELECT sum((r.answer ->> 'profiles')::bigint), sum((r.answer ->> 'chunks')::bigint), sum((r.answer ->> 'event_ids')::bigint),
 			sum((r.answer ->> 'dead_letters')::bigint), sum((r.answer ->> 'redacted')::bigint), bool_and((r.answer ->> 'blocked')::boolean)
 		INTO profiles, chunks, event_ids, dead_letters, redacted, blocked
-		FROM profile_stream_internal.run_on_all_nodes(format('profile_stream.forget_customer(%L, %L)', customer_id, block)) r(answer);
+		FROM profile_stream_internal.run_for_customer(customer_id, format('profile_stream.forget_customer(%L, %L)', customer_id, block)) r(answer);
 END $$;
 COMMENT ON FUNCTION profile_stream_internal.forget_customer(text, boolean) IS 'forget_customer() of profiles that Citus has distributed';
 
@@ -2537,7 +2554,7 @@ DECLARE
 	answer jsonb;
 	result jsonb;
 BEGIN
-	FOR answer IN SELECT r.answer FROM profile_stream_internal.run_on_all_nodes(format('profile_stream.export_customer(%L)', customer_id)) r(answer) LOOP
+	FOR answer IN SELECT r.answer FROM profile_stream_internal.run_for_customer(customer_id, format('profile_stream.export_customer(%L)', customer_id)) r(answer) LOOP
 		result := profile_stream_internal.joined_exports(result, answer);
 	END LOOP;
 	RETURN result;
@@ -2768,7 +2785,7 @@ REVOKE ALL ON node_streams, node_partitions, node_sinks, node_topics, node_dead_
 REVOKE ALL ON node_score_refresh, profile_stream_internal.score_passes FROM PUBLIC;
 GRANT SELECT ON node_score_refresh, profile_stream_internal.score_passes TO profile_stream_reader, profile_stream_operator;
 REVOKE ALL ON ROUTINE profile_stream_internal.rows_of_nodes, profile_stream_internal.reconcile, profile_stream_internal.grant_on_shard, profile_stream_internal.make_event_triggers FROM PUBLIC;
-REVOKE ALL ON ROUTINE profile_stream_internal.on_nodes, profile_stream_internal.run_on_this_node, profile_stream_internal.check_no_transaction, profile_stream_internal.run_on_all_nodes,
+REVOKE ALL ON ROUTINE profile_stream_internal.on_nodes, profile_stream_internal.run_on_this_node, profile_stream_internal.check_no_transaction, profile_stream_internal.run_on_all_nodes, profile_stream_internal.run_for_customer, profile_stream_internal.has_customer,
 	profile_stream_internal.prune_metrics, profile_stream_internal.resync_sink, profile_stream_internal.get_profiles, profile_stream_internal.profiles_at, profile_stream_internal.metric_days,
 	profile_stream_internal.node_bookmark, profile_stream_internal.changed_since, profile_stream_internal.profile_bookmark, profile_stream_internal.profiles_changed_since,
 	profile_stream_internal.forget_customer, profile_stream_internal.unblock_customer, profile_stream_internal.take_blocked_customers, profile_stream_internal.send_blocked_customers,
@@ -2779,7 +2796,7 @@ GRANT EXECUTE ON ROUTINE profile_stream_internal.get_profiles, profile_stream_in
 	TO profile_stream_reader, profile_stream_operator;
 GRANT EXECUTE ON ROUTINE profile_stream_internal.metric_days, profile_stream_internal.profiles_changed_since, profile_stream_internal.profile_bookmark, profile_stream_internal.node_bookmark, profile_stream_internal.changed_since
 	TO profile_stream_bi;
-GRANT EXECUTE ON ROUTINE profile_stream_internal.run_on_this_node, profile_stream_internal.check_no_transaction, profile_stream_internal.run_on_all_nodes, profile_stream_internal.prune_metrics, profile_stream_internal.resync_sink, profile_stream_internal.forget_customer, profile_stream_internal.unblock_customer, profile_stream_internal.export_customer, profile_stream_internal.joined_exports
+GRANT EXECUTE ON ROUTINE profile_stream_internal.run_on_this_node, profile_stream_internal.check_no_transaction, profile_stream_internal.run_on_all_nodes, profile_stream_internal.run_for_customer, profile_stream_internal.has_customer, profile_stream_internal.prune_metrics, profile_stream_internal.resync_sink, profile_stream_internal.forget_customer, profile_stream_internal.unblock_customer, profile_stream_internal.export_customer, profile_stream_internal.joined_exports
 	TO profile_stream_operator;
 GRANT SELECT ON profile_stream_internal.shard_offsets TO profile_stream_bi;
 GRANT SELECT ON node_streams, node_partitions, node_sinks, node_topics, node_dead_letters, node_health TO profile_stream_reader, profile_stream_operator;

@@ -2046,6 +2046,24 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION profile_stream_internal.run_on_all_nodes(text) IS 'Run a function on all nodes of Citus, each on what it has; returns what each returned, and keeps nothing';
 
+CREATE FUNCTION profile_stream_internal.has_customer(customer_id text) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ps_has_customer' LANGUAGE c STRICT STABLE;
+COMMENT ON FUNCTION profile_stream_internal.has_customer(text) IS 'Whether the shard of a customer is on this node of Citus; for run_for_customer()';
+
+-- A shard that moves meanwhile may be on none of the nodes when they are asked.
+CREATE FUNCTION profile_stream_internal.run_for_customer(customer_id text, call text) RETURNS SETOF jsonb
+	LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	answers jsonb[] := ARRAY(SELECT r.answer FROM profile_stream_internal.run_on_all_nodes(
+		format('(SELECT profile_stream_internal.has_customer(%L) AS here, to_jsonb(f) AS answer FROM %s f)', customer_id, call)) r(answer));
+BEGIN
+	IF NOT EXISTS (SELECT FROM unnest(answers) a WHERE (a ->> 'here')::boolean) THEN
+		RAISE EXCEPTION 'the customer was on none of the nodes: the shard moved meanwhile' USING ERRCODE = 'serialization_failure', HINT = 'Call it again.';
+	END IF;
+	RETURN QUERY SELECT a -> 'answer' FROM unnest(answers) a;
+END $$;
+COMMENT ON FUNCTION profile_stream_internal.run_for_customer(text, text) IS 'run_on_all_nodes() with a function of one customer; raises when his shard was on none of the nodes while they ran it';
+
 CREATE FUNCTION window_value(customer_id text, window_state bytea, metric text, as_of timestamptz) RETURNS numeric
 	AS 'MODULE_PATHNAME', 'ps_window_value' LANGUAGE c STRICT STABLE PARALLEL SAFE COST 10;
 COMMENT ON FUNCTION window_value(text, bytea, text, timestamptz) IS 'Value of a metric over its window up to as_of, both ends included; NULL of nothing, but 0 for a count or a sum';
@@ -3229,7 +3247,7 @@ BEGIN
 	SELECT sum((r.answer ->> 'profiles')::bigint), sum((r.answer ->> 'chunks')::bigint), sum((r.answer ->> 'event_ids')::bigint),
 			sum((r.answer ->> 'dead_letters')::bigint), sum((r.answer ->> 'redacted')::bigint), bool_and((r.answer ->> 'blocked')::boolean)
 		INTO profiles, chunks, event_ids, dead_letters, redacted, blocked
-		FROM profile_stream_internal.run_on_all_nodes(format('profile_stream.forget_customer(%L, %L)', customer_id, block)) r(answer);
+		FROM profile_stream_internal.run_for_customer(customer_id, format('profile_stream.forget_customer(%L, %L)', customer_id, block)) r(answer);
 END $$;
 COMMENT ON FUNCTION profile_stream_internal.forget_customer(text, boolean) IS 'forget_customer() of profiles that Citus has distributed';
 
@@ -3272,7 +3290,7 @@ DECLARE
 	answer jsonb;
 	result jsonb;
 BEGIN
-	FOR answer IN SELECT r.answer FROM profile_stream_internal.run_on_all_nodes(format('profile_stream.export_customer(%L)', customer_id)) r(answer) LOOP
+	FOR answer IN SELECT r.answer FROM profile_stream_internal.run_for_customer(customer_id, format('profile_stream.export_customer(%L)', customer_id)) r(answer) LOOP
 		result := profile_stream_internal.joined_exports(result, answer);
 	END LOOP;
 	RETURN result;
@@ -4745,7 +4763,7 @@ GRANT EXECUTE ON ROUTINE
 	TO profile_stream_reader, profile_stream_operator;
 
 GRANT EXECUTE ON ROUTINE
-	profile_stream_internal.run_on_this_node, profile_stream_internal.check_no_transaction, profile_stream_internal.run_on_all_nodes, profile_stream_internal.prune_metrics, profile_stream_internal.resync_sink, profile_stream_internal.reconcile,
+	profile_stream_internal.run_on_this_node, profile_stream_internal.check_no_transaction, profile_stream_internal.run_on_all_nodes, profile_stream_internal.run_for_customer, profile_stream_internal.has_customer, profile_stream_internal.prune_metrics, profile_stream_internal.resync_sink, profile_stream_internal.reconcile,
 	profile_stream_internal.forget_customer, profile_stream_internal.unblock_customer, profile_stream_internal.export_customer, profile_stream_internal.joined_exports,
 	profile_stream_internal.event_time, profile_stream_internal.window_expired, profile_stream_internal.retry_events, profile_stream_internal.node_of_event, profile_stream_internal.lock_dead_letters,
 	profile_stream_internal.settle_dead_letters, profile_stream_internal.dead_letter_matches, profile_stream_internal.decoded_values,

@@ -23,6 +23,8 @@
 #include "store/distributed.h"
 #include "store/extension.h"
 #include "store/node_calls.h"
+#include "store/shard_fence.h"
+#include "store/shards.h"
 #include "utils/builtins.h"
 #include "utils/syscache.h"
 
@@ -118,12 +120,25 @@ ps_run_on_this_node_checked(PG_FUNCTION_ARGS)
 {
 	Datum		result;
 
+	/* a shard that moves must be on one of the nodes while they run the call */
+	if (ps_distributed())
+		ps_shard_fence();
 	SPI_connect();
 	result = ps_node_call_run(text_to_cstring(PG_GETARG_TEXT_PP(0)), &fcinfo->isnull);
 	if (!fcinfo->isnull)
 		result = SPI_datumTransfer(result, false, -1);
 	SPI_finish();
 	return result;
+}
+
+/* Whether the shard of a customer is here, for a call that run_on_this_node() runs. */
+PS_FUNCTION(ps_has_customer);
+static Datum
+ps_has_customer_checked(PG_FUNCTION_ARGS)
+{
+	text	   *customer_id = PG_GETARG_TEXT_PP(0);
+
+	PG_RETURN_BOOL(!ps_distributed() || ps_shards_is_here(ps_shards_find(VARDATA_ANY(customer_id), VARSIZE_ANY_EXHDR(customer_id))));
 }
 
 /* Raises in a transaction block: what other nodes have committed cannot be rolled back with it. */

@@ -138,6 +138,11 @@ ok($_->poll_query_until('postgres', q{SELECT string_agg(state || lag::text || la
 	FROM profile_stream.stat_streams WHERE stream IN ('crm', 'again')) s}), $_->name . ': both streams run, and none is behind')
   or diag($_->sql('SELECT stream, state, lag, lag_seconds, error FROM profile_stream.stat_streams')) foreach @nodes;
 
+# a customer whose shard no node has when it is asked, as when it moves meanwhile, is not missed
+is($two->sql("SELECT profiles FROM profile_stream.forget_customer('c1')"), '1', 'a customer of another node is forgotten');
+$_->sql('SET allow_system_table_mods = on', "UPDATE pg_dist_placement SET groupid = 9 WHERE shardid % 100 = $shard{c2}", 'SELECT public.invalidate()') foreach @nodes;
+$one->fails_like("SELECT * FROM profile_stream.$_", qr/the customer was on none of the nodes: the shard moved meanwhile/, $_) foreach "forget_customer('c2')", "export_customer('c2')";
+
 # a producer finds the partition as the servers do
 my @customers = ((map { 'c' . 'x' x ($_ % 40) . $_ } 1 .. 200), "Zo\xc3\xab", 'a');
 my ($output, $errors);
