@@ -290,11 +290,15 @@ begin_shards(PsWorker *worker, List *stored)
 
 	foreach(cell, stored)
 	{
-		const PsStoredOffset *row = lfirst(cell);
+		PsStoredOffset *row = lfirst(cell);
 		const PsLookupPartition *answer = ps_lookup_partition(&worker->looking_up.lookup, row->topic_no, row->partition);
 
-		if (answer != NULL)
-			ps_shard_progress_begin(worker, row, answer->low);
+		if (answer == NULL)
+			continue;
+		ps_shard_progress_begin(worker, row, answer->low);
+		/* a new row may begin at the end, and who waits must not take that for what the shards have read */
+		if (row->commits == 0)
+			ps_shard_progress_align(worker, row, answer->high);
 	}
 }
 
