@@ -19,6 +19,7 @@
 #include "store/blocked.h"
 #include "store/customer_erasure.h"
 #include "store/customer_export.h"
+#include "store/distributed.h"
 #include "store/extension.h"
 #include "store/lock_wait.h"
 #include "store/locks.h"
@@ -55,7 +56,8 @@ erasure_announce(const char *customer_id)
 
 	if (strlen(customer_id) > PS_MAX_ID_BYTES)
 		return;
-	ps_outbox_add_changes(&erased, 1, ps_watches_get());
+	if (!ps_distributed() || ps_shards_used() != PS_NO_SHARD)	/* else the node of the customer tells them */
+		ps_outbox_add_changes(&erased, 1, ps_watches_get());
 	if (ps_notify_queue_full(ps_notify_queue_limit))
 		return;
 	foreach(cell, ps_erasure_channels(ps_secret_name(PS_UPDATES_CHANNEL)))

@@ -17,6 +17,8 @@
 #include "store/extension.h"
 #include "store/outbox.h"
 #include "store/served.h"
+#include "store/shard_fence.h"
+#include "store/shards.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -63,11 +65,23 @@ PS_FUNCTION(ps_serve_profile);
 static Datum
 ps_serve_profile_checked(PG_FUNCTION_ARGS)
 {
-	Datum		document = read_document(PG_GETARG_DATUM(0));
+	text	   *customer_id = PG_GETARG_TEXT_PP(0);
+	volatile Datum document = (Datum) 0;
 
+	ps_shard_keep_customer(VARDATA_ANY(customer_id), VARSIZE_ANY_EXHDR(customer_id));
+	PG_TRY();
+	{
+		ps_shards_use_customer(VARDATA_ANY(customer_id), VARSIZE_ANY_EXHDR(customer_id));
+		document = read_document(PG_GETARG_DATUM(0));
+		if (document != (Datum) 0 && !XactReadOnly && !RecoveryInProgress())
+			send_to_redis(text_to_cstring(customer_id));
+	}
+	PG_FINALLY();
+	{
+		ps_shards_use(PS_NO_SHARD);
+	}
+	PG_END_TRY();
 	if (document == (Datum) 0)
 		PG_RETURN_NULL();
-	if (!XactReadOnly && !RecoveryInProgress())
-		send_to_redis(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	return document;
 }

@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "api/caller.h"
 #include "executor/spi.h"
@@ -170,6 +171,26 @@ find_sink(const PsStream *stream, const char *name)
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("stream \"%s\" has no sink \"%s\"", stream->name, name),
 			 errhint("SELECT sink FROM profile_stream.stat_sinks shows which there are; alter_stream() adds one.")));
+}
+
+/* For stat_sinks, which also shows that versions differ. */
+PG_FUNCTION_INFO_V1(ps_sink_backlog);
+Datum
+ps_sink_backlog(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Datum		values[2];
+	bool		nulls[2] = {false, false};
+	TimestampTz since;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "sink_backlog() returns a row");
+	SPI_connect();
+	values[0] = Int64GetDatum(ps_outbox_backlog(PG_GETARG_INT32(0), text_to_cstring(PG_GETARG_TEXT_PP(1)), &since));
+	SPI_finish();
+	values[1] = TimestampTzGetDatum(since);
+	nulls[1] = TIMESTAMP_IS_NOBEGIN(since);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
 
 PS_FUNCTION(ps_resync_sink);

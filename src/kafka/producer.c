@@ -70,7 +70,7 @@ struct PsProducer
 	char		trouble[ERROR_BYTES];	/* newest error of librdkafka since the last answer */
 };
 
-#define FENCED_HINT "Another relay of this stream delivers to the topic, as of an old primary that still runs, or of a copy of this server that has the same profile_stream.cluster; or a transaction took longer than Kafka allows."
+#define FENCED_HINT "Another relay of this stream delivers to the topic, as of an old primary that still runs, or of a copy of this server that has the same profile_stream.cluster; or a transaction took longer than Kafka allows. Where another node of Citus got a shard of this one, the relay goes on by itself."
 
 /* Names that occur in errors, and hints for them. */
 static const struct
@@ -205,6 +205,27 @@ ps_producer_create(List *options, const char *topic, const char *transactional_i
 		ps_silence_ask(&producer->silence);
 	start_call(producer, STARTING);
 	return producer;
+}
+
+/* A side thread: ends the client, which may wait for Kafka. */
+static void *
+producer_destroy(void *arg)
+{
+	PsProducer *producer = arg;
+
+	rd_kafka_queue_destroy(producer->log);
+	rd_kafka_queue_destroy(producer->queue);
+	rd_kafka_destroy(producer->rk);
+	close(producer->pipe[0]);
+	close(producer->pipe[1]);
+	return NULL;
+}
+
+void
+ps_producer_end(PsProducer *producer)
+{
+	Assert(producer->stage == READY && producer->n == 0);
+	(void) ps_thread_start(producer_destroy, producer);
 }
 
 void

@@ -27,6 +27,9 @@ typedef struct PsProducer PsProducer;
 /* Makes a producer that lives as long as the process, in the current memory context. Begins to connect. */
 extern PsProducer *ps_producer_create(List *options, const char *topic, const char *transactional_id);
 
+/* Ends a producer that has nothing to send, without waiting for that. */
+extern void ps_producer_end(PsProducer *producer);
+
 /* Hands over a batch, one at a time. It must live until it is committed, aborted or discarded. */
 extern void ps_producer_send(PsProducer *producer, const PsMessage *messages, int n);
 

@@ -11,6 +11,7 @@
 #include "sink/sink.h"
 #include "storage/latch.h"
 #include "store/dead_letter_outbox.h"
+#include "store/distributed.h"
 #include "store/outbox.h"
 #include "store/topic_catalog.h"
 #include "utils/memutils.h"
@@ -24,12 +25,24 @@ typedef struct KafkaSink
 	List	   *options;		/* of PsKafkaOption */
 	const char *topic;
 	PsProducer *producer;		/* lives until the process ends */
+	PsProducer *other;			/* of the name of a writer that is shut out; NULL: none is at the moment */
 	PsMessage  *messages;
 	int			n;
 	bool		refused;		/* the batch is one message that is too large */
 	bool		split;			/* a batch was too large, and none has failed since */
 	Datum		letters;		/* array of the dead_letter_ids of the batch */
 } KafkaSink;
+
+/* Without transactions Kafka would shut out nobody, and an older version could come after a newer one. */
+static void
+check_transactions(const KafkaSink *self, List *options)
+{
+	if (self->sink.kind == PS_SINK_CHANGELOG && !ps_kafka_transactions(options) && ps_distributed())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("the changelog of distributed profiles needs transactions of Kafka"),
+				 errhint("Remove the option transactions from the stream and its server.")));
+}
 
 /* New options or another topic need a new process, because to close a producer may block. */
 static PsSinkState
@@ -41,6 +54,7 @@ kafka_sink_configure(PsSink *sink, const PsStream *stream, Oid role)
 	MemoryContext old;
 	ListCell   *cell;
 
+	check_transactions(self, options);
 	if (self->topic != NULL && strcmp(self->topic, topic) == 0 && ps_kafka_options_equal(self->options, options))
 		return PS_SINK_IDLE;
 	if (self->producer != NULL)
@@ -85,7 +99,7 @@ read_changelog(PsSink *sink)
 	KafkaSink  *self = (KafkaSink *) sink;
 	PsPending  *pending;
 
-	self->n = ps_outbox_read(sink->stream_id, sink->kind, sink->limit, &pending, &sink->last);
+	self->n = ps_outbox_read(sink->stream_id, sink->kind, sink->limit, &pending, &sink->taken);
 	self->messages = palloc0(Max(self->n, 1) * sizeof(PsMessage));
 	sink->changed_at = palloc(Max(self->n, 1) * sizeof(TimestampTz));
 	for (int i = 0; i < self->n; i++)
@@ -105,19 +119,27 @@ read_letters(PsSink *sink)
 	return self->n;
 }
 
+/* The producer of a writer. Kafka shuts out older ones. */
+static PsProducer *
+make_producer(KafkaSink *self, const char *writer)
+{
+	MemoryContext old = MemoryContextSwitchTo(self->sink.context);
+	char	   *id = psprintf("profile_stream.%s.%d.%s", writer, self->sink.stream_id, ps_sinks[self->sink.kind].name);
+	PsProducer *producer = ps_producer_create(self->options, self->topic, id);
+
+	MemoryContextSwitchTo(old);
+	return producer;
+}
+
 static void
 kafka_sink_connect(PsSink *sink)
 {
 	KafkaSink  *self = (KafkaSink *) sink;
-	MemoryContext old;
-	char	   *id;
 
-	if (self->producer != NULL)
-		return;
-	old = MemoryContextSwitchTo(sink->context);
-	id = psprintf("profile_stream.%s.%d.%s", sink->writer, sink->stream_id, ps_sinks[sink->kind].name);
-	self->producer = ps_producer_create(self->options, self->topic, id);
-	MemoryContextSwitchTo(old);
+	if (self->producer == NULL)
+		self->producer = make_producer(self, sink->writer);
+	if (self->other == NULL && sink->shut_out != NIL)
+		self->other = make_producer(self, linitial(sink->shut_out));
 }
 
 static void
@@ -158,6 +180,25 @@ take_failed(KafkaSink *self)
 	return follows ? PS_SINK_RETRY_NOW : PS_SINK_FAILED;
 }
 
+/* Goes on to shut out other writers, one after the other. */
+static PsSinkState
+shut_out_others(KafkaSink *self)
+{
+	switch (ps_producer_work(self->other))
+	{
+		case PS_PRODUCER_BUSY:
+			return PS_SINK_BUSY;
+		case PS_PRODUCER_IDLE:
+			ps_producer_end(self->other);
+			self->other = NULL;
+			self->sink.shut_out = list_delete_first(self->sink.shut_out);
+			kafka_sink_connect(&self->sink);
+			return self->other == NULL ? PS_SINK_IDLE : PS_SINK_BUSY;
+		default:
+			return PS_SINK_NEEDS_RESTART;
+	}
+}
+
 static PsSinkState
 kafka_sink_work(PsSink *sink, int ready)
 {
@@ -165,6 +206,13 @@ kafka_sink_work(PsSink *sink, int ready)
 
 	if (self->producer == NULL)
 		return PS_SINK_IDLE;
+	if (self->other != NULL)
+	{
+		PsSinkState state = shut_out_others(self);
+
+		if (state != PS_SINK_IDLE)
+			return state;
+	}
 	switch (ps_producer_work(self->producer))
 	{
 		case PS_PRODUCER_IDLE:
@@ -186,7 +234,7 @@ kafka_sink_socket(PsSink *sink)
 {
 	KafkaSink  *self = (KafkaSink *) sink;
 
-	return self->producer == NULL ? PGINVALID_SOCKET : ps_producer_wakeup_fd(self->producer);
+	return self->producer == NULL ? PGINVALID_SOCKET : ps_producer_wakeup_fd(self->other != NULL ? self->other : self->producer);
 }
 
 static int
@@ -204,7 +252,9 @@ kafka_sink_timeout_ms(PsSink *sink)
 static const char *
 kafka_sink_error(PsSink *sink, const char **hint)
 {
-	return ps_producer_error(((KafkaSink *) sink)->producer, hint);
+	KafkaSink  *self = (KafkaSink *) sink;
+
+	return ps_producer_error(self->other != NULL ? self->other : self->producer, hint);
 }
 
 /* How many messages were refused. After a success the next batch may be larger. */
@@ -218,7 +268,7 @@ count_refused(KafkaSink *self)
 static int64
 finish_changelog(PsSink *sink)
 {
-	ps_outbox_delivered(sink->stream_id, sink->kind, sink->last);
+	ps_outbox_delivered(sink->stream_id, sink->kind, &sink->taken);
 	return count_refused((KafkaSink *) sink);
 }
 

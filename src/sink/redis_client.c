@@ -32,7 +32,7 @@
 #define CONNECT_MS 2000
 #define ANSWER_MS 5000			/* Redis is silent for too long */
 #define TOKEN_TTL "86400"		/* seconds; the token of a dropped stream expires */
-#define MAX_GREETINGS 5
+#define GREETINGS 5				/* and one for each writer that is shut out */
 #define MAX_WORDS 10
 #define READ_BYTES 16384
 #define MAX_ANSWER_SHOWN 200	/* bytes of an error that are shown */
@@ -76,7 +76,8 @@ struct PsRedis
 	int			next_sentinel;
 	int			untried;		/* Sentinels */
 	Phase		phase;
-	const char *greetings[MAX_GREETINGS];	/* the commands of the greeting */
+	List	   *others;			/* names of writers that are shut out */
+	const char **greetings;		/* the commands of the greeting */
 	int			ngreetings;
 	int			greeted;		/* so many of them are answered */
 	char		script_sha[41];
@@ -202,12 +203,20 @@ append_auth(PsRedis *redis, const char **next, const char *username, const char 
 	return next;
 }
 
+/* The key in Redis that has the token of a writer's newest connection. */
+static char *
+key_of_token(const char *writer)
+{
+	return psprintf("profile_stream:%s", writer);
+}
+
 /* Sends the greeting, which also ends older connections of this writer; or asks a Sentinel. */
 static void
 redis_client_greet(PsRedis *redis)
 {
 	const PsRedisTarget *target = redis->target;
 	const char **next = redis->greetings;
+	ListCell   *cell;
 
 	if (redis->to_sentinel)
 	{
@@ -227,6 +236,8 @@ redis_client_greet(PsRedis *redis)
 		 */
 		*next++ = redis_client_append(redis, "DEL", "profile_stream:a", "profile_stream:b", NULL);
 		*next++ = redis_client_append(redis, "SET", redis->token_key, redis->token, "EX", TOKEN_TTL, NULL);
+		foreach(cell, redis->others)
+			* next++ = redis_client_append(redis, "SET", key_of_token(lfirst(cell)), redis->token, "EX", TOKEN_TTL, NULL);
 	}
 	redis->ngreetings = next - redis->greetings;
 	redis->greeted = 0;
@@ -288,7 +299,7 @@ begin_next(PsRedis *redis)
 }
 
 PsRedis *
-ps_redis_open(const PsRedisTarget *target, const char *prefix, int ttl_s, const char *writer)
+ps_redis_open(const PsRedisTarget *target, const char *prefix, int ttl_s, const char *writer, List *others)
 {
 	PsRedis    *redis = palloc0(sizeof(PsRedis));
 	uint8		random[16];
@@ -303,7 +314,9 @@ ps_redis_open(const PsRedisTarget *target, const char *prefix, int ttl_s, const 
 	redis->target = target;
 	redis->prefix = prefix;
 	snprintf(redis->ttl, sizeof(redis->ttl), "%d", ttl_s);
-	redis->token_key = psprintf("profile_stream:%s", writer);
+	redis->token_key = key_of_token(writer);
+	redis->others = others;
+	redis->greetings = palloc((GREETINGS + list_length(others)) * sizeof(char *));
 	redis->at_reset.func = close_context;
 	redis->at_reset.arg = redis;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, &redis->at_reset);

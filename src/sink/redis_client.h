@@ -11,6 +11,7 @@
 
 #include "postgres.h"
 
+#include "nodes/pg_list.h"
 #include "sink/redis_options.h"
 
 typedef enum PsRedisResult
@@ -40,10 +41,10 @@ typedef struct PsRedis PsRedis;
 
 /*
  * Begins to connect. The end of the current memory context closes the connection. If one
- * writer has several connections, only the newest may write. The arguments must live as
- * long as the connection.
+ * writer has several connections, only the newest may write; of the others (texts) none of
+ * those that are open may. The arguments must live as long as the connection.
  */
-extern PsRedis *ps_redis_open(const PsRedisTarget *target, const char *prefix, int ttl_s, const char *writer);
+extern PsRedis *ps_redis_open(const PsRedisTarget *target, const char *prefix, int ttl_s, const char *writer, List *others);
 
 /* Hands over a pipeline, one at a time. It must live until it is answered. */
 extern void ps_redis_send(PsRedis *redis, PsRedisItem *items, int n);

@@ -26,7 +26,7 @@ static const struct
 	{"TRYAGAIN", CLUSTER_HINT},
 	{"NOREPLICAS", "This Redis takes writes only while it has replicas: see min-replicas-to-write. The relay tries again."},
 	{"LOADING", "Redis is still reading its data. The relay goes on by itself."},
-	{"FENCED", "Another relay of this stream writes to the same Redis, or Redis was emptied. The relay tries again."},
+	{"FENCED", "Another relay of this stream writes to the same Redis, Redis was emptied, or another node of Citus got a shard of this one. The relay tries again."},
 };
 
 const char *

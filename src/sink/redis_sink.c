@@ -47,7 +47,7 @@ redis_sink_read(PsSink *sink)
 {
 	RedisSink  *self = (RedisSink *) sink;
 	PsPending  *pending;
-	int			n = ps_outbox_read(sink->stream_id, sink->kind, sink->limit, &pending, &sink->last);
+	int			n = ps_outbox_read(sink->stream_id, sink->kind, sink->limit, &pending, &sink->taken);
 
 	self->items = palloc0(Max(n, 1) * sizeof(PsRedisItem));
 	self->nitems = n;
@@ -68,6 +68,8 @@ redis_sink_connect(PsSink *sink)
 	RedisSink  *self = (RedisSink *) sink;
 	MemoryContext old;
 	char	   *writer;
+	List	   *others = NIL;
+	ListCell   *cell;
 
 	if (self->redis != NULL)
 		return;
@@ -75,7 +77,9 @@ redis_sink_connect(PsSink *sink)
 	/* a session that tries a connection has no stream */
 	writer = sink->stream_id == 0 ? pstrdup("test")
 		: psprintf("%s.%d", sink->writer, sink->stream_id);
-	self->redis = ps_redis_open(self->target, self->stream->redis_prefix, self->stream->redis_ttl_s, writer);
+	foreach(cell, sink->shut_out)
+		others = lappend(others, psprintf("%s.%d", (const char *) lfirst(cell), sink->stream_id));
+	self->redis = ps_redis_open(self->target, self->stream->redis_prefix, self->stream->redis_ttl_s, writer, others);
 	MemoryContextSwitchTo(old);
 }
 
@@ -140,7 +144,7 @@ redis_sink_finish(PsSink *sink)
 	for (int i = 0; i < self->nitems; i++)
 		refused += self->items[i].result == PS_REDIS_FOREIGN;
 
-	ps_outbox_delivered(sink->stream_id, sink->kind, sink->last);
+	ps_outbox_delivered(sink->stream_id, sink->kind, &sink->taken);
 	return refused;
 }
 

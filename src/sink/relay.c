@@ -25,6 +25,7 @@
 #include "settings.h"
 #include "sink/relay.h"
 #include "sink/sink.h"
+#include "sink/takeover.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "store/distributed.h"
@@ -104,6 +105,7 @@ finish_batch(PsRelay *relay)
 static void
 relay_finish_connecting(PsRelay *relay)
 {
+	ps_takeover_finish(relay);
 	relay->connected = true;
 	relay->failures = 0;
 	if (relay->shown && relay->error == NULL)
@@ -218,7 +220,8 @@ static void
 move_outbox(PsRelay *relay)
 {
 	ps_relay_begin(relay);
-	(void) ps_outbox_move(relay->stream_id, relay->sink->kind, MOVE_ROWS, relay->nitems > 0 ? relay->sink->last : 0);
+	ps_outbox_move(relay->stream_id, relay->sink->kind, MOVE_ROWS, ps_takeover_matters(relay) ? relay->sink->writer : NULL, relay->owned,
+				   relay->nitems > 0 ? &relay->sink->taken : NULL);
 	ps_relay_commit(relay);
 	ps_lock_wait_over();
 	relay->next_move = ps_moment_plus(ps_clock_now(), MOVE_MS);
@@ -229,6 +232,7 @@ static void
 take_batch(PsRelay *relay)
 {
 	PsSink	   *sink = relay->sink;
+	bool		owned;
 	int			n;
 
 	relay->taken_at = ps_clock_now();
@@ -236,8 +240,14 @@ take_batch(PsRelay *relay)
 	ps_check_may_run(GetUserId());
 	MemoryContextSwitchTo(relay->batch_context);
 	n = sink->methods->read(sink);
+	owned = ps_takeover_is_done(relay);
 	ps_relay_commit(relay);
 	ps_lock_wait_over();
+	if (!owned)
+	{
+		MemoryContextReset(relay->batch_context);	/* what has come is perhaps another node's */
+		return;
+	}
 	relay->nitems = n;
 	relay->drained = n < sink->limit;
 	if (n == 0)
@@ -281,11 +291,14 @@ relay_serve(PsRelay *relay)
 {
 	PsSinkState state;
 
+	if (relay->nitems == 0 && !ps_stream_invalidated && ps_clock_now() >= relay->next_attempt)
+		ps_takeover_look(relay);
 	/* after an invalidation the stream is checked first: its tables may be gone */
-	if (ps_sinks[relay->sink->kind].content != PS_DELIVERS_DEAD_LETTERS && !ps_stream_invalidated &&
+	if (ps_sinks[relay->sink->kind].content != PS_DELIVERS_DEAD_LETTERS && !ps_stream_invalidated && ps_takeover_is_done(relay) &&
 		((relay->nitems == 0 && relay->drained) || ps_clock_now() >= relay->next_move))
 		move_outbox(relay);
-	if (relay->nitems == 0 && !ps_stream_invalidated && ps_clock_now() >= relay->next_attempt)
+	if (relay->nitems == 0 && !ps_stream_invalidated && ps_clock_now() >= relay->next_attempt && ps_takeover_is_done(relay) &&
+		(relay->connected || !ps_takeover_matters(relay)))
 		take_batch(relay);
 	if (!relay->connected && !ps_stream_invalidated && ps_clock_now() >= relay->next_attempt)
 	{

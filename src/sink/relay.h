@@ -31,6 +31,9 @@ typedef struct PsRelay
 	bool		connecting;
 	bool		connected;		/* also while there is nothing to deliver */
 	bool		shown;			/* this process has shown once that nothing is wrong */
+	uint64		owned;			/* ps_shards_reads() when all that is pending was this node's; see takeover.h */
+	uint64		looked;			/* the same when others were found, which are shut out now */
+	bool		taking_over;
 	char	   *error;			/* as stat_sinks shows it; NULL: none */
 	PsLoggedReasons logged;		/* since the sink last worked */
 } PsRelay;

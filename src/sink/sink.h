@@ -9,6 +9,7 @@
 
 #include "postgres.h"
 
+#include "store/outbox.h"
 #include "store/stream.h"
 
 #define PS_SINK_BATCH 1000		/* items of a batch at most */
@@ -32,9 +33,11 @@ typedef struct PsSink
 	int			stream_id;
 	MemoryContext context;		/* lives as long as the relay */
 	const char *writer;			/* this server and database, and the node of Citus: nobody else delivers by that name */
+	List	   *shut_out;		/* names of other writers, whose deliveries must have no effect from the next
+								 * connection on */
 	int			limit;			/* items of the next batch at most */
 	TimestampTz *changed_at;	/* of each item of the batch, in the same context: when the change was committed */
-	int64		last;			/* pending_id of the last item of the batch; unused for dead letters */
+	PsTakenRows taken;			/* the rows of the batch; unused for dead letters */
 } PsSink;
 
 struct PsSinkMethods
@@ -45,7 +48,7 @@ struct PsSinkMethods
 	 */
 	PsSinkState (*configure) (PsSink *sink, const PsStream *stream, Oid role);
 
-	/* Begins to connect, unless the sink is connected. work() goes on with it. */
+	/* Begins to connect and to shut out other writers, unless the sink is connected. work() goes on with it. */
 	void		(*connect) (PsSink *sink);
 
 	/*

@@ -62,17 +62,17 @@
 	"SELECT pg_catalog.jsonb_build_object('customerId', $1, 'exportedAt', pg_catalog.now()," \
 	" 'blocked', EXISTS (SELECT FROM profile_stream_internal.blocking_salt s JOIN profile_stream_internal.blocked_customers b" \
 	" ON b.customer_hash = " PS_BLOCKED_HASH("$1") ")," \
-	" 'pending', " LIST("pg_catalog.jsonb_build_object('stream', s.name, 'sink', q.sink)", "s.name, q.sink", \
-						"(SELECT x.stream_id, x.sink FROM profile_stream_internal.sink_pending x WHERE x.customer_id = $1" \
-						" UNION SELECT o.stream_id, o.sink FROM profile_stream_internal.outbox o WHERE $1 = ANY (o.customer_ids)) q" \
-						" JOIN profile_stream.streams s ON s.stream_id = q.stream_id") "," \
 	" 'seeds', " LIST("pg_catalog.jsonb_build_object('event', s.event, 'seededAt', s.seeded_at)", "s.seed_id", \
 					  "profile_stream_internal.seeds s WHERE s.customer_id = $1") "," \
 	" 'rebuild', " OF_SHARD(PS_REBUILD_SCHEMA, PS_REBUILD_SCHEMA) " || " OF_NODE(PS_REBUILD_SCHEMA) ")"
 
 /* the same of tables that the rebuild schema has not */
 #define SEGMENTS_OF_SHARD \
-	"pg_catalog.jsonb_build_object('segments', " \
+	"pg_catalog.jsonb_build_object('pending', " LIST("pg_catalog.jsonb_build_object('stream', s.name, 'sink', q.sink)", "s.name, q.sink", \
+		 "(SELECT x.stream_id, x.sink FROM profile_stream_internal.sink_pending x WHERE x.customer_id = $1" \
+		 " UNION SELECT o.stream_id, o.sink FROM profile_stream_internal.outbox o WHERE $1 = ANY (o.customer_ids)) q" \
+		 " JOIN profile_stream.streams s ON s.stream_id = q.stream_id") \
+	", 'segments', " \
 	LIST("pg_catalog.jsonb_build_object('segment', m.segment, 'enteredAt', m.entered_at)", "m.segment", \
 		 "profile_stream.segment_members m WHERE m.customer_id = $1") "," \
 	" 'segmentChecks', " LIST("pg_catalog.to_jsonb(c.due_at)", "c.due_at", "profile_stream_internal.segment_checks c WHERE c.customer_id = $1") "," \

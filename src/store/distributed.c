@@ -36,7 +36,9 @@ const PsShardedTable ps_sharded_tables[PS_SHARDED_TABLES] = {
 	[PS_SHARDED_MEMBERS] = {PS_SCHEMA, "segment_members"},
 	[PS_SHARDED_CHECKS] = {PS_INTERNAL_SCHEMA, "segment_checks"},
 	[PS_SHARDED_FILLS] = {PS_INTERNAL_SCHEMA, "segment_fills"},
-	[PS_SHARDED_COUNTS] = {PS_INTERNAL_SCHEMA, "segment_day_counts"}
+	[PS_SHARDED_COUNTS] = {PS_INTERNAL_SCHEMA, "segment_day_counts"},
+	[PS_SHARDED_OUTBOX] = {PS_INTERNAL_SCHEMA, "outbox"},
+	[PS_SHARDED_PENDING] = {PS_INTERNAL_SCHEMA, "sink_pending"}
 };
 
 /* Tables of the extension that are distributed, how many of them distribute() distributes, and whether this is still valid. */

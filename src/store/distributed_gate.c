@@ -14,6 +14,7 @@
 #include "store/distributed.h"
 #include "store/distributed_gate.h"
 #include "store/node_calls.h"
+#include "store/outbox.h"
 #include "store/plan.h"
 #include "store/shard_call.h"
 #include "store/shard_fence.h"
@@ -34,7 +35,7 @@ static const char *const everywhere[] = {
 };
 
 static const char *const here[] = {
-	"apply_event", "apply_events", "apply_event_returning", "retry_events", "discard_dead_letters", "lock_dead_letters", "settle_dead_letters", "decoded_values", "lock_customer", "try_lock_customer",
+	"apply_event", "apply_events", "apply_event_returning", "retry_events", "discard_dead_letters", "lock_dead_letters", "settle_dead_letters", "decoded_values", "lock_customer", "try_lock_customer", "serve_profile",
 	"start_streams", "refresh_scores", "refresh_segments", "stat_reset", "flush_stream", "await_stream", "wait_for_stream", "await_offset", "wait_for_offset",
 	"test_connection", "test_redis", "test_handler", "run_coordinator_call", "send_coordinator_calls", "run_on_this_node", "check_no_transaction"
 };
@@ -54,10 +55,8 @@ static const char *const of_customer[] = {
 /* what a stream of distributed profiles cannot do yet */
 static PsPlan unsupported_plan = {
 	"SELECT pg_catalog.concat_ws(', ', CASE WHEN " LOCAL_POSITION " THEN 'kafka_position with topic_pattern' END,"
-	" CASE WHEN s.reorder_wait > '0' THEN 'reorder_wait' END, CASE WHEN s.redis IS NOT NULL THEN 'redis' END,"
-	" CASE WHEN s.changelog_topic IS NOT NULL THEN 'changelog_topic' END), s.name FROM profile_stream.streams s"
-	" WHERE " LOCAL_POSITION " OR s.reorder_wait > '0' OR s.redis IS NOT NULL"
-	" OR s.changelog_topic IS NOT NULL LIMIT 1"
+	" CASE WHEN s.reorder_wait > '0' THEN 'reorder_wait' END), s.name FROM profile_stream.streams s"
+	" WHERE " LOCAL_POSITION " OR s.reorder_wait > '0' LIMIT 1"
 };
 
 typedef enum FunctionKind
@@ -148,7 +147,7 @@ text_of_call(const char *name, Datum arguments)
 }
 
 /*
- * After a call that drops a stream: removes what the shards here have of it. It comes last, so
+ * After a call that drops a stream, or takes a sink from it: removes what the shards here have of it. It comes last, so
  * that nobody waits for this node while it keeps its shards from moving.
  */
 static void
@@ -156,6 +155,8 @@ forget_dropped(const char *name)
 {
 	if (strcmp(name, "drop_stream") == 0)
 		(void) ps_each_shard(ps_shard_offsets_forget_dropped, NULL);
+	if (strcmp(name, "drop_stream") == 0 || strcmp(name, "alter_stream") == 0)
+		(void) ps_each_shard(ps_outbox_forget_gone, NULL);
 }
 
 /* Runs a function on the coordinator, and then on the other nodes. */

@@ -47,7 +47,7 @@ static PsPlan changes_plan = {
 	PS_SEGMENT_CHANGES_TOLD("INSERT INTO profile_stream.segment_changes (change_id, customer_id, kind, from_segment, to_segment, changed_at, quiet, event_id, event_at)"
 							" SELECT " PS_CHANGE_ID("$8") ", n.customer_id, 'rule', n.from_segment, n.to_segment, $7, n.quiet, n.event_id, n.event_at"
 							" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5),"
-							" pg_catalog.unnest($6)) AS n(customer_id, from_segment, to_segment, quiet, event_id, event_at)"),
+							" pg_catalog.unnest($6)) AS n(customer_id, from_segment, to_segment, quiet, event_id, event_at)", "$8"),
 	8, {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZOID, INT8OID}
 };
 

@@ -13,9 +13,14 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "store/dead_letter_outbox.h"
+#include "store/distributed.h"
 #include "store/outbox.h"
 #include "store/plan.h"
 #include "store/rebuild_schema.h"
+#include "store/segment_catalog.h"
+#include "store/shard_fence.h"
+#include "store/shard_offsets.h"
+#include "store/shards.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
@@ -24,50 +29,57 @@
 #define MAX_TYPES "64"			/* event types of one customer that are stored */
 #define MAX_CHANGES "64"		/* changes of segments in one message */
 
+#define NEXT_PENDING "pg_catalog.nextval('profile_stream_internal.sink_pending_pending_id_seq'::pg_catalog.regclass)"
+
 /* null: no sink of profiles in this database; else whether one wants event types. build_any_statement() makes it. */
 static PsPlan any_plan;
 
 static PsPlan add_plan = {
-	"INSERT INTO profile_stream_internal.outbox (stream_id, sink, customer_ids, customers, event_types, last_events)"
-	" SELECT k.stream_id, k.sink, $1, pg_catalog.cardinality($1), CASE WHEN k.content = 'changes' THEN $2 END,"
+	"INSERT INTO profile_stream_internal.outbox (outbox_id, customer_id, stream_id, sink, customer_ids, customers, event_types, last_events)"
+	" SELECT " PS_OUTBOX_PLACE("$4", "$1") ", k.stream_id, k.sink, $1, pg_catalog.cardinality($1), CASE WHEN k.content = 'changes' THEN $2 END,"
 	" CASE WHEN k.content = 'changes' THEN $3 END FROM profile_stream_internal.stream_sinks k"
-	" WHERE k.content = 'profiles' OR (k.content = 'changes' AND k.stream_id <> ALL ($4))",
-	4, {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID}
+	" WHERE k.content = 'profiles' OR (k.content = 'changes' AND k.stream_id <> ALL ($5))",
+	5, {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, INT4ARRAYOID}
 };
 
 /* the same for one stream that watches */
 static PsPlan add_watched_plan = {
-	"INSERT INTO profile_stream_internal.outbox (stream_id, sink, customer_ids, customers, event_types, last_events)"
-	" SELECT k.stream_id, k.sink, $1, pg_catalog.cardinality($1), $2, $3 FROM profile_stream_internal.stream_sinks k"
-	" WHERE k.content = 'changes' AND k.stream_id = $4",
-	4, {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4OID}
+	"INSERT INTO profile_stream_internal.outbox (outbox_id, customer_id, stream_id, sink, customer_ids, customers, event_types, last_events)"
+	" SELECT " PS_OUTBOX_PLACE("$4", "$1") ", k.stream_id, k.sink, $1, pg_catalog.cardinality($1), $2, $3 FROM profile_stream_internal.stream_sinks k"
+	" WHERE k.content = 'changes' AND k.stream_id = $5",
+	5, {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, INT4OID}
 };
 
 static PsPlan serve_plan = {
-	"INSERT INTO profile_stream_internal.outbox (stream_id, sink, customer_ids, customers)"
-	" SELECT k.stream_id, k.sink, ARRAY[$1], 1 FROM profile_stream_internal.stream_sinks k"
+	"INSERT INTO profile_stream_internal.outbox (outbox_id, customer_id, stream_id, sink, customer_ids, customers)"
+	" SELECT " PS_OUTBOX_PLACE("$3", "ARRAY[$1]") ", k.stream_id, k.sink, ARRAY[$1], 1 FROM profile_stream_internal.stream_sinks k"
 	" JOIN profile_stream_internal.stream_status t ON t.stream_id = k.stream_id AND t.enabled AND t.database = $2 WHERE k.content = 'profiles'",
-	2, {TEXTOID, OIDOID}
+	3, {TEXTOID, OIDOID, INT8OID}
 };
 
 static PsPlan refill_plan = {
-	"WITH o AS (INSERT INTO profile_stream_internal.outbox (stream_id, sink, customer_ids, customers)"
-	" SELECT $1, $2, pg_catalog.array_agg(p.customer_id), pg_catalog.count(*) FROM"
+	"WITH o AS (INSERT INTO profile_stream_internal.outbox (outbox_id, customer_id, stream_id, sink, customer_ids, customers)"
+	" SELECT " PS_OUTBOX_PLACE("$3", "pg_catalog.array_agg(p.customer_id)") ", $1, $2, pg_catalog.array_agg(p.customer_id), pg_catalog.count(*) FROM"
 	" (SELECT x.customer_id, pg_catalog.row_number() OVER () / 5000 AS part FROM profile_stream.materialized_profiles x) p"
 	" GROUP BY p.part RETURNING customers) SELECT COALESCE(pg_catalog.sum(o.customers), 0)::int8 FROM o",
-	2, {INT4OID, TEXTOID}
+	3, {INT4OID, TEXTOID, INT8OID}
 };
 
 #define IS_GONE(row) \
 	row ".stream_id = $1 AND NOT EXISTS (SELECT FROM profile_stream_internal.stream_sinks k WHERE k.stream_id = $1 AND k.sink = " row ".sink)"
 
 static PsPlan clear_plan = {
-	"WITH o AS (DELETE FROM profile_stream_internal.outbox o WHERE " IS_GONE("o") "),"
-	" s AS (DELETE FROM profile_stream_internal.sink_status s WHERE " IS_GONE("s") "),"
-	" d AS (DELETE FROM profile_stream_internal.dead_letter_outbox d WHERE d.stream_id = $1 AND NOT EXISTS"
+	"WITH d AS (DELETE FROM profile_stream_internal.dead_letter_outbox d WHERE d.stream_id = $1 AND NOT EXISTS"
 	" (SELECT FROM profile_stream_internal.stream_sinks k WHERE k.stream_id = $1 AND k.content = 'dead_letters'))"
-	" DELETE FROM profile_stream_internal.sink_pending p WHERE " IS_GONE("p"),
+	" DELETE FROM profile_stream_internal.sink_status s WHERE " IS_GONE("s"),
 	1, {INT4OID}
+};
+
+static PsPlan gone_plan = {
+	"WITH o AS (DELETE FROM profile_stream_internal.outbox o WHERE NOT EXISTS"
+	" (SELECT FROM profile_stream_internal.stream_sinks k WHERE k.stream_id = o.stream_id AND k.sink = o.sink))"
+	" DELETE FROM profile_stream_internal.sink_pending p WHERE NOT EXISTS"
+	" (SELECT FROM profile_stream_internal.stream_sinks k WHERE k.stream_id = p.stream_id AND k.sink = p.sink)"
 };
 
 /* ranges instead of lists: the kept plan might be a bad one for lists, with a cost that is quadratic in the backlog */
@@ -82,42 +94,66 @@ static PsPlan move_plan = {
 	" FROM o CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(o.customer_ids), pg_catalog.unnest(o.event_types), pg_catalog.unnest(o.last_events))"
 	" AS u(customer_id, event_types, last_event)"
 	" LEFT JOIN LATERAL pg_catalog.jsonb_array_elements_text(u.event_types::jsonb) AS t(event_type) ON true GROUP BY u.customer_id)"
-	" INSERT INTO profile_stream_internal.sink_pending AS s (stream_id, sink, customer_id, event_types, last_event, first_change, changed_at)"
-	" SELECT $1, $2, c.customer_id, COALESCE(c.event_types[1:" MAX_TYPES "], '{}'), c.last_event, c.first_change, c.changed_at FROM c"
+	" INSERT INTO profile_stream_internal.sink_pending AS s (pending_id, stream_id, sink, customer_id, event_types, last_event, first_change, changed_at, writer)"
+	" SELECT " NEXT_PENDING ", $1, $2, c.customer_id, COALESCE(c.event_types[1:" MAX_TYPES "], '{}'), c.last_event, c.first_change, c.changed_at, $5 FROM c"
 
 	/*
 	 * up to $4 old documents are being delivered and then removed: these customers get a new id, which is delivered
 	 * later
 	 */
 	" ON CONFLICT (stream_id, sink, customer_id) DO UPDATE SET pending_id = CASE WHEN s.pending_id <= $4"
-	" THEN pg_catalog.nextval('profile_stream_internal.sink_pending_pending_id_seq'::pg_catalog.regclass) ELSE s.pending_id END,"
+	" THEN " NEXT_PENDING " ELSE s.pending_id END,"
 	" event_types = (ARRAY(SELECT DISTINCT t.event_type FROM pg_catalog.unnest(s.event_types || excluded.event_types) AS t(event_type)))[1:" MAX_TYPES "],"
 	" last_event = COALESCE(excluded.last_event, s.last_event), first_change = LEAST(s.first_change, excluded.first_change),"
 	" changed_at = CASE WHEN s.pending_id <= $4 THEN excluded.changed_at ELSE s.changed_at END"
 	" WHERE s.pending_id <= $4 OR NOT s.event_types @> excluded.event_types OR excluded.last_event IS NOT NULL OR excluded.first_change IS NOT NULL",
-	4, {INT4OID, TEXTOID, INT8OID, INT8OID}
+	5, {INT4OID, TEXTOID, INT8OID, INT8OID, TEXTOID}
 };
 
-static PsPlan read_plan = {
-	"SELECT x.customer_id, COALESCE(p.version, 0),"
-	" CASE WHEN p.customer_id IS NOT NULL THEN profile_stream_internal.profile_document(p, pg_catalog.now())::text END, x.pending_id, x.changed_at"
-	" FROM (SELECT q.customer_id, q.pending_id, q.changed_at FROM profile_stream_internal.sink_pending q WHERE q.stream_id = $1 AND q.sink = $2"
-	" ORDER BY q.pending_id LIMIT $3) x LEFT JOIN profile_stream.materialized_profiles p ON p.customer_id = x.customer_id",
-	3, {INT4OID, TEXTOID, INT8OID}
-};
+/* a row of a shard is of another type; the quotes keep the name of the table's own */
+#define ROW_OF_SHARD "ROW(p.*)::\"profile_stream\".materialized_profiles"
 
-static PsPlan read_changelog_plan = {
-	"SELECT x.customer_id, COALESCE(p.version, 0), CASE WHEN p.customer_id IS NOT NULL THEN pg_catalog.json_build_object("
-	"'customerId', p.customer_id, 'version', p.version, 'updatedAt', profile_stream_internal.json_timestamp(p.updated_at),"
-	" 'eventTypes', x.event_types, 'lastEvent', x.last_event::json, 'segmentChanges', COALESCE(g.changes, '[]'),"
-	" 'profile', profile_stream_internal.profile_document(p, pg_catalog.now()))::text END, x.pending_id, x.changed_at"
-	" FROM (SELECT q.customer_id, q.event_types, q.last_event, q.first_change, q.pending_id, q.changed_at FROM profile_stream_internal.sink_pending q WHERE q.stream_id = $1 AND q.sink = $2"
+#define READ_PROFILES(row) \
+	"SELECT x.customer_id, COALESCE(p.version, 0)," \
+	" CASE WHEN p.customer_id IS NOT NULL THEN profile_stream_internal.profile_document(" row ", pg_catalog.now())::text END, x.pending_id, x.changed_at" \
+	" FROM (SELECT q.customer_id, q.pending_id, q.changed_at FROM profile_stream_internal.sink_pending q WHERE q.stream_id = $1 AND q.sink = $2" \
 	" ORDER BY q.pending_id LIMIT $3) x LEFT JOIN profile_stream.materialized_profiles p ON p.customer_id = x.customer_id"
-	" LEFT JOIN LATERAL (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('changeId', n.change_id, 'kind', n.kind, 'from', n.from_segment, 'to', n.to_segment,"
-	" 'at', profile_stream_internal.json_timestamp(n.changed_at), 'quiet', n.quiet, 'eventId', n.event_id) ORDER BY n.change_id) AS changes"
-	" FROM (SELECT * FROM profile_stream.segment_changes c WHERE c.customer_id = x.customer_id AND c.change_id >= x.first_change"
-	" ORDER BY c.change_id DESC LIMIT " MAX_CHANGES ") n) g ON x.first_change IS NOT NULL",
-	3, {INT4OID, TEXTOID, INT8OID}
+
+#define READ_CHANGES(row) \
+	"SELECT x.customer_id, COALESCE(p.version, 0), CASE WHEN p.customer_id IS NOT NULL THEN pg_catalog.json_build_object(" \
+	"'customerId', p.customer_id, 'version', p.version, 'updatedAt', profile_stream_internal.json_timestamp(p.updated_at)," \
+	" 'eventTypes', x.event_types, 'lastEvent', x.last_event::json, 'segmentChanges', COALESCE(g.changes, '[]')," \
+	" 'profile', profile_stream_internal.profile_document(" row ", pg_catalog.now()))::text END, x.pending_id, x.changed_at" \
+	" FROM (SELECT q.customer_id, q.event_types, q.last_event, q.first_change, q.pending_id, q.changed_at FROM profile_stream_internal.sink_pending q WHERE q.stream_id = $1 AND q.sink = $2" \
+	" ORDER BY q.pending_id LIMIT $3) x LEFT JOIN profile_stream.materialized_profiles p ON p.customer_id = x.customer_id" \
+	" LEFT JOIN LATERAL (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('changeId', n.change_id, 'kind', n.kind, 'from', n.from_segment, 'to', n.to_segment," \
+	" 'at', profile_stream_internal.json_timestamp(n.changed_at), 'quiet', n.quiet, 'eventId', n.event_id) ORDER BY n.change_id) AS changes" \
+	" FROM (SELECT * FROM profile_stream.segment_changes c WHERE c.customer_id = x.customer_id AND c.change_id >= x.first_change" \
+	" ORDER BY c.change_id DESC LIMIT " MAX_CHANGES ") n) g ON x.first_change IS NOT NULL"
+
+static PsPlan read_plan = {READ_PROFILES("p"), 3, {INT4OID, TEXTOID, INT8OID}};
+static PsPlan read_shard_plan = {READ_PROFILES(ROW_OF_SHARD), 3, {INT4OID, TEXTOID, INT8OID}};
+static PsPlan read_changelog_plan = {READ_CHANGES("p"), 3, {INT4OID, TEXTOID, INT8OID}};
+static PsPlan read_changelog_shard_plan = {READ_CHANGES(ROW_OF_SHARD), 3, {INT4OID, TEXTOID, INT8OID}};
+
+static PsPlan other_writers_plan = {
+	"SELECT DISTINCT p.writer FROM profile_stream_internal.sink_pending p WHERE p.stream_id = $1 AND p.sink = $2 AND p.writer <> $3",
+	3, {INT4OID, TEXTOID, TEXTOID}
+};
+
+/* with numbers of this node, which are as its sequence has them: those of others may be greater than what is read next */
+static PsPlan take_over_plan = {
+	"UPDATE profile_stream_internal.sink_pending p SET writer = $3, pending_id = " NEXT_PENDING
+	" WHERE p.stream_id = $1 AND p.sink = $2 AND p.writer <> $3",
+	3, {INT4OID, TEXTOID, TEXTOID}
+};
+
+static PsPlan backlog_plan = {
+	"SELECT (SELECT pg_catalog.count(*) FROM profile_stream_internal.sink_pending p WHERE p.stream_id = $1 AND p.sink = $2)"
+	" + (SELECT COALESCE(pg_catalog.sum(o.customers), 0)::bigint FROM profile_stream_internal.outbox o WHERE o.stream_id = $1 AND o.sink = $2),"
+	" LEAST((SELECT p.changed_at FROM profile_stream_internal.sink_pending p WHERE p.stream_id = $1 AND p.sink = $2 ORDER BY p.pending_id LIMIT 1),"
+	" (SELECT o.changed_at FROM profile_stream_internal.outbox o WHERE o.stream_id = $1 AND o.sink = $2 ORDER BY o.outbox_id LIMIT 1))",
+	2, {INT4OID, TEXTOID}
 };
 
 static PsPlan delivered_plan = {
@@ -245,7 +281,8 @@ add_to_arrays(ChangeArrays *arrays, const PsChange *change, bool events_asked)
 static void
 run_with_arrays(PsPlan *plan, const ChangeArrays *arrays, Datum streams)
 {
-	Datum		args[4] = {ps_column_array(&arrays->ids), ps_column_array(&arrays->types), ps_column_array(&arrays->last_events), streams};
+	Datum		args[5] = {ps_column_array(&arrays->ids), ps_column_array(&arrays->types), ps_column_array(&arrays->last_events),
+	ps_segment_changes_group(), streams};
 
 	(void) ps_plan_run(plan, args, NULL, SPI_OK_INSERT);
 }
@@ -296,19 +333,31 @@ ps_outbox_add_changes(const PsChange *changes, int n, const PsWatches *watches)
 void
 ps_outbox_serve(const char *customer_id)
 {
-	Datum		args[2] = {CStringGetTextDatum(customer_id), ObjectIdGetDatum(MyDatabaseId)};
+	Datum		args[3] = {CStringGetTextDatum(customer_id), ObjectIdGetDatum(MyDatabaseId), ps_segment_changes_group()};
 
 	(void) ps_plan_run(&serve_plan, args, NULL, SPI_OK_INSERT);
+}
+
+static int64
+refill_shard(void *args)
+{
+	return ps_plan_number(&refill_plan, args);
 }
 
 int64
 ps_outbox_resync(int stream_id, PsSinkKind kind)
 {
-	Datum		args[2] = {Int32GetDatum(stream_id), name_of(kind)};
+	Datum		args[3] = {Int32GetDatum(stream_id), name_of(kind), ps_segment_changes_group()};
 
 	if (ps_sinks[kind].content == PS_DELIVERS_DEAD_LETTERS)
 		return ps_dead_letter_outbox_resync(stream_id);
-	return ps_plan_number(&refill_plan, args);
+	return ps_each_shard(refill_shard, args);
+}
+
+int64
+ps_outbox_forget_gone(void *arg)
+{
+	return ps_plan_run(&gone_plan, NULL, NULL, SPI_OK_DELETE);
 }
 
 void
@@ -317,6 +366,8 @@ ps_outbox_clear(int stream_id)
 	Datum		args[1] = {Int32GetDatum(stream_id)};
 
 	(void) ps_plan_run(&clear_plan, args, NULL, SPI_OK_DELETE);
+	if (!ps_distributed())
+		(void) ps_outbox_forget_gone(NULL);
 }
 
 void
@@ -332,42 +383,180 @@ ps_outbox_flush(void)
 	XLogFlush(end);
 }
 
-int64
-ps_outbox_move(int stream_id, PsSinkKind kind, int limit, int64 on_its_way)
+/*
+ * Goes on to the next shard of this node, in a circle that begins with one of them; false: that was the last. Where profiles
+ * are not distributed there is one turn.
+ */
+static bool
+next_turn(int first, int *turn)
 {
-	Datum		args[4] = {Int32GetDatum(stream_id), name_of(kind), Int64GetDatum(limit), Int64GetDatum(on_its_way)};
+	if (!ps_distributed())
+		return (*turn)++ == 0;
+	while (*turn < ps_shards_count())
+	{
+		int			shard = (first + (*turn)++) % ps_shards_count();
 
-	return ps_plan_run(&move_plan, args, NULL, SPI_OK_INSERT);
+		if (!ps_shards_is_here(shard))
+			continue;
+		ps_shards_use(shard);
+		return true;
+	}
+	return false;
 }
 
-int
-ps_outbox_read(int stream_id, PsSinkKind kind, int limit, PsPending **pending, int64 *last)
+/* The last one of a shard's rows that were read. */
+static int64
+last_in_shard(const PsTakenRows *taken, int shard)
 {
-	Datum		args[3] = {Int32GetDatum(stream_id), name_of(kind), Int64GetDatum(limit)};
-	int			n = ps_plan_run(ps_sinks[kind].content == PS_DELIVERS_CHANGES ? &read_changelog_plan : &read_plan, args, NULL, SPI_OK_SELECT);
+	for (int i = 0; taken != NULL && i < taken->n; i++)
+		if (taken->shards[i].shard == shard)
+			return taken->shards[i].last;
+	return 0;
+}
 
-	*pending = palloc(Max(n, 1) * sizeof(PsPending));
+void
+ps_outbox_move(int stream_id, PsSinkKind kind, int limit, const char *writer, uint64 reads, const PsTakenRows *on_its_way)
+{
+	static int	next = 0;
+	int			first = next;
+	Datum		args[5] = {Int32GetDatum(stream_id), name_of(kind), Int64GetDatum(limit), 0, writer == NULL ? 0 : CStringGetTextDatum(writer)};
+	uint64		moved = 0;
+
+	if (ps_distributed())
+		ps_shard_fence();
+	for (int turn = 0; moved < limit && ps_shards_reads() == reads && next_turn(first, &turn);)
+	{
+		next = ps_shards_used() + 1;
+		args[3] = Int64GetDatum(last_in_shard(on_its_way, ps_shards_used()));
+		moved += ps_plan_run(&move_plan, args, writer == NULL ? "    n" : NULL, SPI_OK_INSERT);
+	}
+	ps_shards_use(PS_NO_SHARD);
+}
+
+/* Reads the oldest pending rows of the shard in use; returns how many, and the last one. */
+static int
+read_pending(int stream_id, PsSinkKind kind, int limit, PsPending *pending, int64 *last)
+{
+	bool		of_changes = ps_sinks[kind].content == PS_DELIVERS_CHANGES;
+	bool		in_shard = ps_shards_used() != PS_NO_SHARD;
+	PsPlan	   *plan = of_changes ? (in_shard ? &read_changelog_shard_plan : &read_changelog_plan) : (in_shard ? &read_shard_plan : &read_plan);
+	Datum		args[3] = {Int32GetDatum(stream_id), name_of(kind), Int64GetDatum(limit)};
+	int			n = ps_plan_run(plan, args, NULL, SPI_OK_SELECT);
+
 	*last = 0;
 	for (int i = 0; i < n; i++)
 	{
 		bool		isnull;
 
-		(*pending)[i].customer_id = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-		(*pending)[i].version = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
-		(*pending)[i].document = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3);
-		(*pending)[i].changed_at = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 5, &isnull));
+		pending[i].customer_id = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		pending[i].version = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
+		pending[i].document = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3);
+		pending[i].changed_at = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 5, &isnull));
 		*last = Max(*last, DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 4, &isnull)));
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return n;
 }
 
-void
-ps_outbox_delivered(int stream_id, PsSinkKind kind, int64 last)
+int
+ps_outbox_read(int stream_id, PsSinkKind kind, int limit, PsPending **pending, PsTakenRows *taken)
 {
-	Datum		args[3] = {Int32GetDatum(stream_id), name_of(kind), Int64GetDatum(last)};
+	int			first = taken->next;
+	int			n = 0;
 
-	(void) ps_plan_run(&delivered_plan, args, NULL, SPI_OK_DELETE);
+	if (ps_distributed())
+		ps_shard_fence();
+	*pending = palloc(limit * sizeof(PsPending));
+	taken->reads = ps_shards_reads();
+	taken->n = 0;
+	taken->shards = palloc((ps_distributed() ? ps_shards_count() : 1) * sizeof(struct PsTakenShard));
+	for (int turn = 0; n < limit && next_turn(first, &turn);)
+	{
+		int64		last;
+		int			nread = read_pending(stream_id, kind, limit - n, *pending + n, &last);
+
+		if (nread == 0)
+			continue;
+		n += nread;
+		taken->next = ps_shards_used() + 1;
+		taken->shards[taken->n++] = (struct PsTakenShard)
+		{
+			ps_shards_used(), last
+		};
+	}
+	ps_shards_use(PS_NO_SHARD);
+	return n;
+}
+
+List *
+ps_outbox_other_writers(int stream_id, PsSinkKind kind, const char *writer)
+{
+	Datum		args[3] = {Int32GetDatum(stream_id), name_of(kind), CStringGetTextDatum(writer)};
+	List	   *others = NIL;
+
+	ps_shard_fence();
+	for (int turn = 0; next_turn(0, &turn);)
+	{
+		uint64		n;
+
+		(void) ps_shard_offsets_read(stream_id);	/* raises for a part of a shard: rows of the outbox are perhaps of
+													 * another part */
+		n = ps_plan_run(&other_writers_plan, args, NULL, SPI_OK_SELECT);
+		for (uint64 i = 0; i < n; i++)
+			others = lappend(others, ps_plan_text(i, 1));
+		SPI_freetuptable(SPI_tuptable);
+	}
+	ps_shards_use(PS_NO_SHARD);
+	return others;
+}
+
+void
+ps_outbox_take_over(int stream_id, PsSinkKind kind, const char *writer)
+{
+	Datum		args[3] = {Int32GetDatum(stream_id), name_of(kind), CStringGetTextDatum(writer)};
+
+	for (int turn = 0; next_turn(0, &turn);)
+		(void) ps_plan_run(&take_over_plan, args, NULL, SPI_OK_UPDATE);
+	ps_shards_use(PS_NO_SHARD);
+}
+
+int64
+ps_outbox_backlog(int stream_id, const char *sink, TimestampTz *since)
+{
+	Datum		args[2] = {Int32GetDatum(stream_id), CStringGetTextDatum(sink)};
+	int64		customers = 0;
+
+	TIMESTAMP_NOBEGIN(*since);
+	for (int turn = 0; next_turn(0, &turn);)
+	{
+		bool		isnull;
+		Datum		oldest;
+
+		(void) ps_plan_read(&backlog_plan, args);
+		customers += DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		oldest = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull);
+		if (!isnull && (TIMESTAMP_IS_NOBEGIN(*since) || DatumGetTimestampTz(oldest) < *since))
+			*since = DatumGetTimestampTz(oldest);
+		SPI_freetuptable(SPI_tuptable);
+	}
+	ps_shards_use(PS_NO_SHARD);
+	return customers;
+}
+
+void
+ps_outbox_delivered(int stream_id, PsSinkKind kind, const PsTakenRows *taken)
+{
+	Datum		args[3] = {Int32GetDatum(stream_id), name_of(kind)};
+
+	if (ps_distributed())
+		ps_shard_fence();
+	for (int i = 0; taken->reads == ps_shards_reads() && i < taken->n; i++)
+	{
+		ps_shards_use(taken->shards[i].shard);
+		args[2] = Int64GetDatum(taken->shards[i].last);
+		(void) ps_plan_run(&delivered_plan, args, NULL, SPI_OK_DELETE);
+	}
+	ps_shards_use(PS_NO_SHARD);
 }
 
 void

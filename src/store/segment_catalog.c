@@ -107,7 +107,7 @@ static PsPlan leave_plan = {
 static PsPlan add_changes_plan = {
 	PS_SEGMENT_CHANGES_TOLD("INSERT INTO profile_stream.segment_changes (change_id, customer_id, kind, from_segment, to_segment, changed_at)"
 							" SELECT " PS_CHANGE_ID("$6") ", n.customer_id, $4, n.from_segment, n.to_segment, $5 FROM ROWS FROM"
-							" (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS n(customer_id, from_segment, to_segment)"),
+							" (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS n(customer_id, from_segment, to_segment)", "$6"),
 	6, {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, INT8OID}
 };
 

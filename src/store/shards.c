@@ -36,6 +36,7 @@ static Oid	tables[PS_SHARDED_TABLES];
 static int32 local_group = -1;
 static bool stale = true;
 static uint64 changes = 0;
+static uint64 reads = 0;
 static int	used = PS_NO_SHARD;
 
 static void
@@ -311,6 +312,7 @@ load_shards(void)
 	watching = true;
 	for (int t = 0; t < PS_SHARDED_TABLES; t++)
 		tables[t] = get_relname_relid(ps_sharded_tables[t].name, get_namespace_oid(ps_sharded_tables[t].schema, false));
+	reads++;
 	stale = false;				/* set before reading: a change from here on must make it stale again */
 	now = NULL;
 	for (int t = 0; t < PS_SHARDED_TABLES; t++)
@@ -406,6 +408,12 @@ uint64
 ps_shards_changes(void)
 {
 	return changes;
+}
+
+uint64
+ps_shards_reads(void)
+{
+	return reads;
 }
 
 int

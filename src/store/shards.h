@@ -29,6 +29,9 @@ extern void ps_shards_look(void);
 /* Grows whenever shards have come to this node or left it, as far as the catalogue was read. */
 extern uint64 ps_shards_changes(void);
 
+/* How often the catalogue was read. In between no shard has left this node and come back. */
+extern uint64 ps_shards_reads(void);
+
 /* The shard of a customer or slot; outside of transactions as it was read last. */
 extern int	ps_shards_find(const char *text, int len);
 extern bool ps_shards_is_here(int shard);

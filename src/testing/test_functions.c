@@ -224,7 +224,7 @@ ps_redis_write(PG_FUNCTION_ARGS)
 	}
 
 	redis = ps_redis_open(ps_redis_target(text_to_cstring(PG_GETARG_TEXT_PP(0)), GetUserId()),
-						  text_to_cstring(PG_GETARG_TEXT_PP(1)), PG_GETARG_INT32(2), "test");
+						  text_to_cstring(PG_GETARG_TEXT_PP(1)), PG_GETARG_INT32(2), "test", NIL);
 	ps_redis_send(redis, items, n[0]);
 	finish_redis(redis);
 	ps_redis_close(redis);

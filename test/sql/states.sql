@@ -45,7 +45,7 @@ BEGIN
 	END LOOP;
 END $$;
 WITH checked AS MATERIALIZED (SELECT p.* FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
-	WHERE p.pronamespace::regnamespace::text ~ '^profile_stream' AND l.lanname = 'c' AND p.prorettype <> ALL ('{trigger,event_trigger,internal}'::regtype[]) AND p.proname <> ALL ('{version,is_distributed,reads_partition,library_warning,current_cluster,process_waits,process_meters,reported_ends,reported_partitions,file_systems,lease_holder,source_counts,add_sources,code_state,kafka_validator,redis_validator}'))
+	WHERE p.pronamespace::regnamespace::text ~ '^profile_stream' AND l.lanname = 'c' AND p.prorettype <> ALL ('{trigger,event_trigger,internal}'::regtype[]) AND p.proname <> ALL ('{version,is_distributed,reads_partition,library_warning,current_cluster,process_waits,process_meters,sink_backlog,reported_ends,reported_partitions,file_systems,lease_holder,source_counts,add_sources,code_state,kafka_validator,redis_validator}'))
 SELECT count(*) > 90 AS many, string_agg(p.oid::regprocedure::text, ', ') FILTER (WHERE pg_temp.refusal(format('%s %s(%s)', CASE p.prokind WHEN 'p' THEN 'CALL' ELSE 'SELECT' END, p.oid::regproc,
 		(SELECT string_agg('NULL::' || t.type::regtype, ', ' ORDER BY t.n) FROM unnest(p.proargtypes) WITH ORDINALITY t (type, n))))
 	NOT LIKE 'extension profile_stream is of version 0.0.9 %') AS do_not_refuse FROM checked p;

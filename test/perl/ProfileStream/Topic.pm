@@ -73,4 +73,31 @@ sub equals_profiles
 	is(join(' ', grep { $last{$_} ne '-' } keys %last), '', "$name: and there is no other customer");
 }
 
+# Documents by their customers, without metrics over windows: those are as of the delivery.
+sub without_windows
+{
+	my ($documents) = @_;
+	return { map { $_ => $documents->{$_} =~ s/"(?:transactionCount30d|totalTransactionValue30d|loginCount7d)": [^,}]+//gr } keys %$documents };
+}
+
+# Passed tests when the last message of each customer has the document that a hash says, and no version is older than one before it.
+sub ends_with
+{
+	my ($self, $documents, $name) = @_;
+	my (%last, %versions, @back);
+
+	foreach my $message ($self->messages)
+	{
+		my ($key, $value) = @$message[ 2, 3 ];
+		my ($version) = $value =~ /"version" : (\d+),/;
+		push @back, "$key: $version after $versions{$key}" if defined $version && $version < ($versions{$key} // 0);
+		$versions{$key} = $version // 0;
+		($last{$key}) = $value =~ /"profile" : (\{.*\})\}$/;
+	}
+	delete $last{$_} foreach grep { !defined $last{$_} } keys %last;
+	is_deeply(without_windows(\%last), without_windows($documents), "$name: $self->{name} ends with the profiles");
+	is(join(', ', @back), '', "$name: no version goes back in $self->{name}");
+	return;
+}
+
 1;
