@@ -321,6 +321,9 @@ reconcile_partitions(PsWorker *worker, PsStoredOffset **rows)
 	lose_vanished(worker, stored);
 	if (looking_up)
 		begin_shards(worker, stored);
+	/* a crash must not take back where a stream began: 'latest' would be later the next time */
+	if (added || (looking_up && worker->shards != NULL))
+		ForceSyncCommit();
 	ps_balance_resize(worker, ps_lookup_most_partitions(lookup));
 	for (int p = 0; p < worker->balance.nleases; p++)
 		worker->balance.leases[p].readable = false;
