@@ -426,56 +426,6 @@ COMMENT ON COLUMN profile_stream_internal.segment_fills.node IS 'Node that has s
 COMMENT ON COLUMN profile_stream_internal.segment_fills.segment_id IS 'Greatest number of the segments that see them, or have';
 COMMENT ON COLUMN profile_stream_internal.segment_fills.filled_to IS 'Up to which customer they have; NULL: all';
 
-CREATE OR REPLACE FUNCTION set_score_settings(new_days double precision DEFAULT NULL, active_days double precision DEFAULT NULL, dormant_days double precision DEFAULT NULL,
-	loyal_transactions double precision DEFAULT NULL, champion_transactions double precision DEFAULT NULL, champion_value numeric DEFAULT NULL,
-	at_risk_churn double precision DEFAULT NULL, half_gaps double precision DEFAULT NULL, least_gap_days double precision DEFAULT NULL,
-	default_gap_days double precision DEFAULT NULL, ticket_risk double precision DEFAULT NULL, trend_risk double precision DEFAULT NULL,
-	margin double precision DEFAULT NULL, monthly_retention double precision DEFAULT NULL, monthly_discount double precision DEFAULT NULL) RETURNS void
-	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-DECLARE
-	wrong text;
-BEGIN
-	-- NaN is greater than any number, so that an upper bound refuses it
-	SELECT format('%s must be %s', s.name, s.must) INTO wrong
-		FROM (VALUES ('new_days', set_score_settings.new_days >= 0 AND set_score_settings.new_days < 'infinity', 'a number of days, 0 or more'),
-			('active_days', set_score_settings.active_days >= 0 AND set_score_settings.active_days < 'infinity', 'a number of days, 0 or more'),
-			('dormant_days', set_score_settings.dormant_days >= 0 AND set_score_settings.dormant_days < 'infinity', 'a number of days, 0 or more'),
-			('loyal_transactions', set_score_settings.loyal_transactions >= 0 AND set_score_settings.loyal_transactions < 'infinity', 'a number, 0 or more'),
-			('champion_transactions', set_score_settings.champion_transactions >= 0 AND set_score_settings.champion_transactions < 'infinity', 'a number, 0 or more'),
-			('champion_value', set_score_settings.champion_value >= 0 AND set_score_settings.champion_value < 'infinity', 'a number, 0 or more'),
-			('at_risk_churn', set_score_settings.at_risk_churn >= 0 AND set_score_settings.at_risk_churn <= 1, 'from 0 to 1'),
-			('half_gaps', set_score_settings.half_gaps > 0 AND set_score_settings.half_gaps < 'infinity', 'a number above 0'),
-			('least_gap_days', set_score_settings.least_gap_days > 0 AND set_score_settings.least_gap_days < 'infinity', 'a number of days above 0'),
-			('default_gap_days', set_score_settings.default_gap_days > 0 AND set_score_settings.default_gap_days < 'infinity', 'a number of days above 0'),
-			('ticket_risk', set_score_settings.ticket_risk >= 0 AND set_score_settings.ticket_risk <= 1, 'from 0 to 1'),
-			('trend_risk', set_score_settings.trend_risk >= 0 AND set_score_settings.trend_risk <= 1, 'from 0 to 1'),
-			('margin', set_score_settings.margin >= 0 AND set_score_settings.margin <= 1, 'from 0 to 1'),
-			('monthly_retention', set_score_settings.monthly_retention >= 0 AND set_score_settings.monthly_retention < 1, 'from 0 to below 1'),
-			('monthly_discount', set_score_settings.monthly_discount >= 0 AND set_score_settings.monthly_discount <= 1, 'from 0 to 1')) s(name, fits, must)
-		WHERE NOT s.fits LIMIT 1;
-	IF FOUND THEN
-		RAISE EXCEPTION '%', wrong USING ERRCODE = 'invalid_parameter_value', HINT = 'default_scores() in the reference says what each setting is for.';
-	END IF;
-	INSERT INTO profile_stream_internal.score_settings (
-			new_days, active_days, dormant_days, loyal_transactions, champion_transactions, champion_value, at_risk_churn, half_gaps,
-			least_gap_days, default_gap_days, ticket_risk, trend_risk, margin, monthly_retention, monthly_discount)
-		SELECT COALESCE(set_score_settings.new_days, p.new_days), COALESCE(set_score_settings.active_days, p.active_days),
-			COALESCE(set_score_settings.dormant_days, p.dormant_days), COALESCE(set_score_settings.loyal_transactions, p.loyal_transactions),
-			COALESCE(set_score_settings.champion_transactions, p.champion_transactions),
-			COALESCE(set_score_settings.champion_value, p.champion_value), COALESCE(set_score_settings.at_risk_churn, p.at_risk_churn),
-			COALESCE(set_score_settings.half_gaps, p.half_gaps), COALESCE(set_score_settings.least_gap_days, p.least_gap_days),
-			COALESCE(set_score_settings.default_gap_days, p.default_gap_days), COALESCE(set_score_settings.ticket_risk, p.ticket_risk),
-			COALESCE(set_score_settings.trend_risk, p.trend_risk), COALESCE(set_score_settings.margin, p.margin),
-			COALESCE(set_score_settings.monthly_retention, p.monthly_retention), COALESCE(set_score_settings.monthly_discount, p.monthly_discount)
-		FROM profile_stream_internal.score_parameters p
-		ON CONFLICT (is_only) DO UPDATE SET (
-			new_days, active_days, dormant_days, loyal_transactions, champion_transactions, champion_value, at_risk_churn, half_gaps,
-			least_gap_days, default_gap_days, ticket_risk, trend_risk, margin, monthly_retention, monthly_discount)
-			= (excluded.new_days, excluded.active_days, excluded.dormant_days, excluded.loyal_transactions, excluded.champion_transactions,
-			excluded.champion_value, excluded.at_risk_churn, excluded.half_gaps, excluded.least_gap_days, excluded.default_gap_days,
-			excluded.ticket_risk, excluded.trend_risk, excluded.margin, excluded.monthly_retention, excluded.monthly_discount);
-END $$;
 CREATE OR REPLACE FUNCTION create_profile_view(view_name text, attributes text[] DEFAULT '{}', metrics text[] DEFAULT '{}') RETURNS void
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off SET standard_conforming_strings = on AS $$
 #variable_conflict use_column
