@@ -19,6 +19,7 @@
 #include "store/rebuild_schema.h"
 #include "store/segment_catalog.h"
 #include "store/shard_fence.h"
+#include "store/shard_names.h"
 #include "store/shard_offsets.h"
 #include "store/shards.h"
 #include "utils/builtins.h"
@@ -110,9 +111,6 @@ static PsPlan move_plan = {
 	5, {INT4OID, TEXTOID, INT8OID, INT8OID, TEXTOID}
 };
 
-/* a row of a shard is of another type; the quotes keep the name of the table's own */
-#define ROW_OF_SHARD "ROW(p.*)::\"profile_stream\".materialized_profiles"
-
 #define READ_PROFILES(row) \
 	"SELECT x.customer_id, COALESCE(p.version, 0)," \
 	" CASE WHEN p.customer_id IS NOT NULL THEN profile_stream_internal.profile_document(" row ", pg_catalog.now())::text END, x.pending_id, x.changed_at" \
@@ -132,9 +130,9 @@ static PsPlan move_plan = {
 	" ORDER BY c.change_id DESC LIMIT " MAX_CHANGES ") n) g ON x.first_change IS NOT NULL"
 
 static PsPlan read_plan = {READ_PROFILES("p"), 3, {INT4OID, TEXTOID, INT8OID}};
-static PsPlan read_shard_plan = {READ_PROFILES(ROW_OF_SHARD), 3, {INT4OID, TEXTOID, INT8OID}};
+static PsPlan read_shard_plan = {READ_PROFILES(PS_ROW_OF_PROFILES), 3, {INT4OID, TEXTOID, INT8OID}};
 static PsPlan read_changelog_plan = {READ_CHANGES("p"), 3, {INT4OID, TEXTOID, INT8OID}};
-static PsPlan read_changelog_shard_plan = {READ_CHANGES(ROW_OF_SHARD), 3, {INT4OID, TEXTOID, INT8OID}};
+static PsPlan read_changelog_shard_plan = {READ_CHANGES(PS_ROW_OF_PROFILES), 3, {INT4OID, TEXTOID, INT8OID}};
 
 static PsPlan other_writers_plan = {
 	"SELECT DISTINCT p.writer FROM profile_stream_internal.sink_pending p WHERE p.stream_id = $1 AND p.sink = $2 AND p.writer <> $3",

@@ -13,6 +13,7 @@
 #include "store/plan.h"
 #include "store/score_catalog.h"
 #include "store/shard_fence.h"
+#include "store/shard_names.h"
 #include "store/shards.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -24,19 +25,16 @@ static PsPlan due_plan = {
 	3, {TEXTOID, TEXTOID, INT8OID}
 };
 
-/* A row of a shard has a type of its own, and functions take that of the table: in quotes it is not taken for that of the shard. */
-#define PROFILE "ROW(p.*)::profile_stream.\"materialized_profiles\""
-
 #define READ(document) \
 	"SELECT k.ordinality::int4, p.version, p.watermark, p.segment, p.churn_risk_score, p.lifetime_value," \
 	" d.segment, d.churn_risk_score, d.lifetime_value, " document ", p.scored_at IS NULL, p.updated_at" \
 	" FROM pg_catalog.unnest($1) WITH ORDINALITY AS k(customer_id, ordinality)" \
 	" JOIN profile_stream.materialized_profiles p ON p.customer_id = k.customer_id" \
-	" CROSS JOIN LATERAL profile_stream.default_scores(" PROFILE ", $2) d"
+	" CROSS JOIN LATERAL profile_stream.default_scores(" PS_ROW_OF_PROFILES ", $2) d"
 
 static PsPlan read_plan = {READ("NULL::jsonb"), 2, {TEXTARRAYOID, TIMESTAMPTZOID}};
 
-static PsPlan read_documents_plan = {READ("profile_stream_internal.profile_document(" PROFILE ", $2)"), 2, {TEXTARRAYOID, TIMESTAMPTZOID}};
+static PsPlan read_documents_plan = {READ("profile_stream_internal.profile_document(" PS_ROW_OF_PROFILES ", $2)"), 2, {TEXTARRAYOID, TIMESTAMPTZOID}};
 
 static PsPlan write_plan = {
 	"UPDATE profile_stream.materialized_profiles p SET segment = n.segment, churn_risk_score = n.churn_risk_score,"

@@ -9,6 +9,12 @@
 
 #include "store/distributed.h"
 
+/*
+ * A row p of the profiles as an argument of a function: a row of a shard has a type of its own, and functions take that of the
+ * table. In quotes its name is not taken for that of the shard.
+ */
+#define PS_ROW_OF_PROFILES "ROW(p.*)::profile_stream.\"materialized_profiles\""
+
 /* The relation of a shard in place of a relation of the extension; with PS_NO_SHARD that itself. */
 extern Oid	ps_shard_names_relation(int shard, Oid relid, const char *name);
 
